@@ -1,0 +1,1 @@
+"""What knows nothing of transformers: tables, typed configs, axes, precision, trees, errors."""

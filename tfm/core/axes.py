@@ -1,0 +1,37 @@
+"""One alphabet: the letter in a name's suffix, in an einsum and in a sharding rule."""
+
+from collections.abc import Callable
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+#: The letter of an axis, and the word for it.
+AXES = {
+    'B': 'batch', 'T': 'query time', 'S': 'key time', 'D': 'model', 'N': 'query heads', 'K': 'kv heads',
+    'G': 'queries a kv head', 'H': 'head dim', 'F': 'ffn', 'E': 'experts', 'V': 'vocab', 'L': 'layers',
+    'R': 'latent', 'P': 'positions', 'Y': 'token types', 'U': 'buckets',
+}  # fmt: skip
+
+
+def sharded(init: Callable[..., jax.Array], letters: str) -> Callable[..., Any]:
+  """`init`, whose result carries the letters of its axes: `sharded(init, 'DNH')`.
+
+  `tfm.train.shard` maps letters to mesh axes by one rule table; nothing else in the package names a mesh axis.
+  """
+  bad = [c for c in letters if c not in AXES]
+  assert not bad, f'{letters!r}: {bad} are not letters of the alphabet {sorted(AXES)}'
+  return nn.with_partitioning(init, tuple(letters))
+
+
+def letters_of(tree: Any, prefix: str = '') -> Any:
+  """The tree of axis letters (`'DNH'`) of a tree of boxed parameters, each with `prefix` put before it."""
+  is_box = lambda x: isinstance(x, nn.Partitioned)
+  return jax.tree.map(lambda x: prefix + ''.join(x.names), tree, is_leaf=is_box)
+
+
+def sizes(letters: str, array: jax.Array | jax.ShapeDtypeStruct) -> dict[str, int]:
+  """`{'D': 512, ...}` of an array whose axes are `letters`."""
+  assert len(letters) == jnp.ndim(array), f'{letters!r} names {len(letters)} axes of a rank {jnp.ndim(array)} array'
+  return dict(zip(letters, array.shape, strict=True))
