@@ -1,0 +1,15 @@
+"""A straight line down (BERT's, with `floor=0`)."""
+
+import dataclasses
+
+import jax
+
+from tfm.optim.schedule.base import Decay
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear(Decay):
+  """floor + (1 - floor) (1 - t), t from 0 at the end of the warm-up to 1 at the horizon."""
+
+  def tail(self, t: jax.Array) -> jax.Array:
+    return 1 - t
