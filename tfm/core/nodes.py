@@ -1,0 +1,160 @@
+"""What a config tree is made of: frozen dataclasses, tuples and mappings, and the declared type of each value."""
+
+import collections.abc
+from collections.abc import Iterator, Mapping
+import dataclasses
+import functools
+import types
+import typing
+from typing import Any, Literal, NamedTuple, Union
+
+from tfm.core.registry import Part
+
+#: The default of a field that has none.
+MISSING = dataclasses.MISSING
+
+
+class Child(NamedTuple):
+  """A value inside a node: its name (a field, an index, a key), the value, its declared type and its path."""
+
+  name: str
+  value: Any
+  want: Any
+  path: str
+
+
+def is_node(value: object) -> bool:
+  """Whether `value` is a dataclass with fields of its own (and not a class)."""
+  return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def is_part(want: object) -> typing.TypeGuard[type[Part]]:
+  """Whether a declared type is a kind of part or a part, so that a table has its names."""
+  return isinstance(want, type) and issubclass(want, Part) and want is not Part
+
+
+def join(path: str, name: object) -> str:
+  """`path.name`, and `name` alone at the root."""
+  return f'{path}.{name}' if path else str(name)
+
+
+def hints(cls: type) -> Mapping[str, Any]:
+  """The declared type of every field that a caller of `cls` may set, by name and in order."""
+  return _hints(cls)
+
+
+@functools.cache
+def _hints(cls: type) -> Mapping[str, Any]:
+  known = typing.get_type_hints(cls)
+  return types.MappingProxyType({f.name: known[f.name] for f in dataclasses.fields(cls) if f.init})
+
+
+def default(cls: type, name: str) -> Any:
+  """The default of a field, `MISSING` where it has none."""
+  field = next(f for f in dataclasses.fields(cls) if f.name == name)
+  return field.default if field.default_factory is MISSING else field.default_factory()
+
+
+def required(cls: type) -> list[str]:
+  """The fields of `cls` that have no default."""
+  return [name for name in hints(cls) if default(cls, name) is MISSING]
+
+
+def options(want: Any) -> tuple[Any, ...]:
+  """The types of a union, else the type alone."""
+  return typing.get_args(want) if typing.get_origin(want) in (Union, types.UnionType) else (want,)
+
+
+def element(want: Any, index: int) -> Any:
+  """The declared type of element `index` of a tuple declared as `want`, `Any` if it is not said."""
+  for option in options(want):
+    if typing.get_origin(option) is tuple:
+      args = typing.get_args(option)
+      return args[0] if len(args) == 2 and args[1] is Ellipsis else args[index] if index < len(args) else Any
+  return Any
+
+
+def entry(want: Any) -> Any:
+  """The declared type of the values of a mapping declared as `want`, `Any` if it is not said."""
+  for option in options(want):
+    if typing.get_origin(option) in (dict, collections.abc.Mapping):
+      return typing.get_args(option)[1]
+  return Any
+
+
+def children(node: Any, want: Any, path: str) -> Iterator[Child]:
+  """What stands directly inside `node`, which is declared as `want`; nothing if it is a leaf."""
+  if isinstance(node, tuple):
+    for i, value in enumerate(node):
+      yield Child(str(i), value, element(want, i), join(path, i))
+  elif isinstance(node, Mapping):
+    for key, value in node.items():
+      yield Child(str(key), value, entry(want), join(path, key))
+  elif is_node(node):
+    for name, hint in hints(type(node)).items():
+      yield Child(name, getattr(node, name), hint, join(path, name))
+
+
+def walk(node: Any, want: Any = Any, path: str = '') -> Iterator[Child]:
+  """Everything inside `node`, parents before children, each with its path."""
+  for child in children(node, want, path):
+    yield child
+    yield from walk(child.value, child.want, child.path)
+
+
+def rebuild(node: Any, changed: Mapping[str, Any]) -> Any:
+  """`node` with some of its children replaced, by their names; `node` itself if there are none."""
+  if not changed:
+    return node
+  if isinstance(node, tuple):
+    return tuple(changed.get(str(i), value) for i, value in enumerate(node))
+  if isinstance(node, Mapping):
+    keys = {str(key): key for key in node}
+    return dict(node) | {keys.get(name, name): value for name, value in changed.items()}
+  return dataclasses.replace(node, **changed)
+
+
+def describe(want: Any) -> str:
+  """The words for a declared type: `int`, `float or none`, `one of 'a', 'b'`, `a norm`, `a tuple of int`."""
+  origin, args = typing.get_origin(want), typing.get_args(want)
+  if len(options(want)) > 1:
+    return ' or '.join(describe(o) for o in args)
+  if want is type(None) or want is None:
+    return 'none'
+  if origin is Literal:
+    return ('one of ' if len(args) > 1 else '') + ', '.join(map(repr, args))
+  if origin is tuple:
+    repeated = len(args) == 2 and args[1] is Ellipsis
+    return f'a tuple of {describe(args[0])}' if repeated else f'a tuple ({", ".join(map(describe, args))})'
+  if origin in (dict, collections.abc.Mapping):
+    return f'a mapping of {describe(args[0])} to {describe(args[1])}'
+  if is_part(want):
+    return f'a {want.table().kind}' if Part in want.__bases__ else f'a {want.__name__}'
+  if dataclasses.is_dataclass(want):
+    return f'a {getattr(want, "__name__", want)}'
+  return getattr(want, '__name__', str(want))
+
+
+def fits(value: Any, want: Any) -> bool:
+  """Whether `value` is what `want` declares; an int is a float, a bool is no number."""
+  origin, args = typing.get_origin(want), typing.get_args(want)
+  if len(options(want)) > 1:
+    return any(fits(value, o) for o in args)
+  if want is Any:
+    return True
+  if want is None or want is type(None):
+    return value is None
+  if origin is Literal:
+    return any(value == a and type(value) is type(a) for a in args)
+  if origin is tuple:
+    repeated = len(args) == 2 and args[1] is Ellipsis
+    return (
+      isinstance(value, tuple)
+      and (repeated or len(value) == len(args))
+      and all(fits(v, element(want, i)) for i, v in enumerate(value))
+    )
+  if origin in (dict, collections.abc.Mapping):
+    return isinstance(value, Mapping) and all(fits(k, args[0]) and fits(v, args[1]) for k, v in value.items())
+  if want in (int, float):
+    return isinstance(value, (int, want)) and not isinstance(value, bool)
+  return isinstance(value, origin or want)

@@ -1,0 +1,154 @@
+"""`path=text`: one setting of a flag, written into a nested frozen config."""
+
+from collections.abc import Mapping
+import dataclasses
+import re
+from typing import Any
+
+from tfm.core import errors, nodes
+from tfm.core.text import name_of, parse, text_of
+
+DEEP = '..'
+
+
+class _Misfit(errors.ConfigError):
+  """This place has no such field; another one, reached by `..` or `*`, may have it."""
+
+
+def override(cfg: Any, path: str, text: str) -> Any:
+  """`cfg` with the field or fields at `path` replaced by `text`, parsed by the declared type of each.
+
+  A path is names of fields joined by dots. `3` or `-1` picks an element of a tuple, `*` all of them, `..` steps to any
+  depth: `model..relative=alibi` sets every field named `relative` below `model`, and does not look inside the values
+  it has put there. Where `..` or `*` reach places that have no such field those are left alone; it is an error if no
+  place has it. A part chosen by its name has its default fields, whatever stood there before.
+
+  Raises: ConfigError, with the near misses.
+  """
+  return write(cfg, path, text)[0]
+
+
+def write(cfg: Any, path: str, text: str) -> tuple[Any, list[str]]:
+  """As `override`, and the concrete paths written, in order."""
+  writer = _Writer(text)
+  return writer.into(cfg, type(cfg), steps(path), ''), writer.places
+
+
+def steps(path: str) -> tuple[str, ...]:
+  """The steps of a path: names, indices, `*`, and `..` before a name to be found at any depth."""
+  out = tuple(DEEP if len(s) > 1 and not s.strip('.') else s for s in re.findall(r'\.\.+|[^.]+', path))
+  if not out or out[-1] == DEEP or re.match(r'\.[^.]', path):
+    raise errors.ConfigError(f'{path or "an empty path"}: names no field. Want names joined by dots, as model..norm.')
+  return out
+
+
+class _Writer:
+  """One setting on its way into a config: its text, and the places where it has been written."""
+
+  def __init__(self, text: str):
+    self.text = text
+    self.places: list[str] = []
+
+  def into(self, old: Any, want: Any, todo: tuple[str, ...], at: str) -> Any:
+    """`old`, which is declared as `want` and stands at `at`, with the setting written at `todo` below it."""
+    if not todo:
+      self.places.append(at)
+      return parse(want, self.text, at)
+    head, rest = todo[0], todo[1:]
+    if head == DEEP:
+      return self._anywhere(old, want, rest, at)
+    inside = list(nodes.children(old, want, at))
+    if head == '*' and isinstance(old, (tuple, Mapping)):
+      return self._all(old, inside, rest, at)
+    name = str(len(old) + int(head)) if isinstance(old, tuple) and re.fullmatch(r'-\d+', head) else head
+    child = next((c for c in inside if c.name == name), None)
+    if child is None and isinstance(old, Mapping) and not rest:  # a mapping takes new keys
+      child = nodes.Child(name, None, nodes.entry(want), nodes.join(at, name))
+    if child is None:
+      raise _Misfit(_nothing_there(old, inside, todo, at))
+    return self._replace(old, {child.name: self.into(child.value, child.want, rest, child.path)}, at)
+
+  def _all(self, old: Any, inside: list[nodes.Child], rest: tuple[str, ...], at: str) -> Any:
+    misfits, changed = [], {}
+    for c in inside:
+      try:
+        changed[c.name] = self.into(c.value, c.want, rest, c.path)
+      except _Misfit as e:
+        misfits.append(e)
+    if not changed:
+      raise _nowhere(nodes.join(at, '.'.join(('*', *rest))), misfits)
+    return self._replace(old, changed, at)
+
+  def _anywhere(self, old: Any, want: Any, todo: tuple[str, ...], at: str) -> Any:
+    name, written, misfits = todo[0], len(self.places), list[_Misfit]()
+    if name == '*' or re.fullmatch(r'-?\d+', name):
+      raise errors.ConfigError(f"{at}..{name}: '..' finds fields by name, got {name!r}. Want a name after it.")
+    new = self._descend(old, want, todo, at, misfits)
+    if len(self.places) == written:
+      below = sorted({c.name for n in (old, *(w.value for w in nodes.walk(old))) for c in _fields(n)})
+      if not misfits:
+        raise _Misfit(f'{at}..{name}: {errors.unknown("field", name, below)}')
+      raise _nowhere(f'{at}..{_written(todo)}', misfits)
+    return new
+
+  def _descend(self, old: Any, want: Any, todo: tuple[str, ...], at: str, misfits: list[_Misfit]) -> Any:
+    changed = {}
+    for c in nodes.children(old, want, at):
+      new, hit = c.value, nodes.is_node(old) and c.name == todo[0]
+      if not hit or len(todo) > 1:  # what is to be replaced whole is not looked into
+        new = self._descend(new, c.want, todo, c.path, misfits)
+      if hit:
+        try:
+          new = self.into(new, c.want, todo[1:], c.path)
+        except _Misfit as e:
+          misfits.append(e)
+      if new is not c.value:
+        changed[c.name] = new
+    return self._replace(old, changed, at)
+
+  def _replace(self, old: Any, changed: dict[str, Any], at: str) -> Any:
+    try:
+      return nodes.rebuild(old, changed)
+    except ValueError as e:  # what a class refuses in its __post_init__
+      raise errors.ConfigError(f'{at or "config"}: {e}') from None
+
+
+def _fields(node: Any) -> list[nodes.Child]:
+  return list(nodes.children(node, None, '')) if nodes.is_node(node) else []
+
+
+def _written(todo: tuple[str, ...]) -> str:
+  return '.'.join(todo).replace(f'.{DEEP}.', DEEP)
+
+
+def _nowhere(path: str, misfits: list[_Misfit]) -> _Misfit:
+  places = 'the one place' if len(misfits) == 1 else f'any of {len(misfits)} places'
+  # Repeated layers all say the same: a sentence for each kind of value, and three of them teach enough.
+  reasons = {str(e).partition(': ')[2]: str(e) for e in reversed(misfits)}
+  return _Misfit(f'{path}: does not fit {places}. ' + ' '.join(list(reversed(reasons.values()))[:3]))
+
+
+def _nothing_there(node: Any, inside: list[nodes.Child], todo: tuple[str, ...], at: str) -> str:
+  """Why the first step of `todo` leads nowhere from `node`, and where it would lead."""
+  head, here = todo[0], at or 'config'
+  if isinstance(node, tuple):
+    span = f'an index below {len(node)} or *' if node else 'nothing: the tuple is empty'
+    return f'{here}: no element {head!r}. Want {span}.'
+  if not nodes.is_node(node):
+    return f'{here}: is {text_of(node)!r} and has no field {head!r}. Want a value with fields put there first.'
+  known = [c.name for c in inside]
+  if nodes.is_part(type(node)):
+    here_is = f'{here}={name_of(node)}'
+    said = f'{here_is}: {errors.unknown("field", head, known)}' if known else f'{here_is}: no field {head!r}, nor any.'
+    if rows := _rows_with(node, head):
+      said += f' Field of: {", ".join(rows)}; choose one first, as {here}={rows[0]}.'
+  else:
+    said = f'{here}: {errors.unknown("field", head, known)}'
+  if deeper := [w.path for w in nodes.walk(node, path=at) if w.path.rpartition('.')[2] == head]:
+    said += f' It stands deeper, at {deeper[0]}: reach every one with {at}..{_written(todo)}.'
+  return said
+
+
+def _rows_with(part: Any, field: str) -> list[str]:
+  classes = {name: row for name, row in part.table().items() if dataclasses.is_dataclass(row)}
+  return sorted(name for name, row in classes.items() if isinstance(row, type) and field in nodes.hints(row))

@@ -1,0 +1,249 @@
+"""Text to a value of a declared type, and back."""
+
+import ast
+import collections.abc
+from collections.abc import Iterator, Mapping
+import contextlib
+import dataclasses
+import decimal
+import re
+import typing
+from typing import Any, Literal
+
+from tfm.core import errors, nodes
+
+# Strings are tried last, or they would swallow the numbers of `str | int`.
+_RANK = {bool: 0, int: 1, float: 2, str: 9}
+
+
+def parse(want: Any, text: str, path: str = '') -> Any:
+  """The value that `text` says, of the declared type `want`.
+
+  Numbers as in Python, `1e6` for an int too; `true`, `false`, `none`; `1,2` or `(1, 2)` for a tuple; `{a: 1}` for a
+  mapping; the row of its table for a part, which then has its default fields. In unions and tuples a string may be
+  quoted.
+
+  Raises: ConfigError, naming `path`.
+  """
+  origin = typing.get_origin(want)
+  if len(nodes.options(want)) > 1:
+    return _union(want, text, path)
+  if origin is Literal:
+    return _literal(want, text, path)
+  if origin is tuple:
+    return _tuple(want, text, path)
+  if origin in (dict, collections.abc.Mapping):
+    return _mapping(want, text, path)
+  if nodes.is_part(want) or hasattr(want, 'from_text'):
+    return _by_name(want, text, path)
+  if dataclasses.is_dataclass(want):
+    return _plain(typing.cast(type, want), text, path)
+  if (read := _SCALARS.get(want)) is None:
+    raise errors.ConfigError(f'{path}: cannot be set by text. Its type is {nodes.describe(want)}.')
+  try:
+    return read(text)
+  except ValueError:
+    raise wrong(path, want, text) from None
+
+
+def wrong(path: str, want: Any, got: Any) -> errors.ConfigError:
+  """The error of a value that is not what was wanted."""
+  return errors.ConfigError(f'{path}: want {nodes.describe(want)}, got {got!r}.')
+
+
+def text_of(value: Any, *, inner: bool = False) -> str:
+  """One line for any value; what `parse` reads back, parts with fields of their own apart (`rope(base=500000.0)`).
+
+  `inner` quotes the strings that would be taken for something else inside a tuple or a union.
+  """
+  if value is None:
+    return 'none'
+  if isinstance(value, bool):
+    return str(value).lower()
+  if isinstance(value, str):
+    return value if not inner or _reads_as_itself(value) else repr(value)
+  if isinstance(value, tuple):
+    items = [text_of(v, inner=True) for v in value]
+    return f'({", ".join(items)}{"," if len(items) == 1 else ""})'
+  if isinstance(value, Mapping):
+    return '{' + ', '.join(f'{text_of(k, inner=True)}: {text_of(v, inner=True)}' for k, v in value.items()) + '}'
+  if nodes.is_node(value):
+    changed = [c for c in nodes.children(value, None, '') if c.value != nodes.default(type(value), c.name)]
+    fields = ', '.join(f'{c.name}={text_of(c.value, inner=True)}' for c in changed)
+    return name_of(value) + (f'({fields})' if fields else '')
+  return repr(value)
+
+
+def name_of(node: Any) -> str:
+  """The row of a part, the class of any other node."""
+  if nodes.is_part(type(node)):
+    with contextlib.suppress(errors.ConfigError):
+      return node.table().name_of(node)
+  return type(node).__name__
+
+
+def _int(text: str) -> int:
+  try:
+    number = decimal.Decimal(text)
+  except decimal.InvalidOperation:
+    raise ValueError(text) from None
+  plain = '.' not in text or 'e' in text.lower()
+  # Decimal keeps 1e23 exact; the bound keeps 1e999999999 from filling the memory.
+  if not (number.is_finite() and plain and number.adjusted() < 4300 and number == number.to_integral_value()):
+    raise ValueError(text)
+  return int(number)
+
+
+def _bool(text: str) -> bool:
+  if text.lower() not in ('true', 'false'):
+    raise ValueError(text)
+  return text.lower() == 'true'
+
+
+def _none(text: str) -> None:
+  if text.lower() != 'none':
+    raise ValueError(text)
+
+
+def _any(text: str) -> Any:
+  for read in (_none, _bool, _int, float):
+    with contextlib.suppress(ValueError):
+      return read(text)
+  if text[:1] in ('(', '['):
+    return tuple(_any(t) for t in _items(text))
+  return _unquoted(text)
+
+
+_SCALARS: dict[Any, Any] = {
+  int: _int,
+  float: float,
+  bool: _bool,
+  str: str,
+  type(None): _none,
+  Any: _any,
+  tuple: lambda text: tuple(_any(t) for t in _items(text)),
+}
+
+
+def _quoted(text: str) -> bool:
+  if len(text) < 2 or text[0] not in '\'"' or text[-1] != text[0]:
+    return False
+  try:
+    return isinstance(ast.literal_eval(text), str)
+  except (ValueError, SyntaxError):
+    return False
+
+
+def _unquoted(text: str) -> str:
+  return ast.literal_eval(text) if _quoted(text) else text
+
+
+def _reads_as_itself(value: str) -> bool:
+  return bool(re.fullmatch(r'[\w./*-]+', value)) and _any(value) == value
+
+
+def _union(want: Any, text: str, path: str) -> Any:
+  choices = nodes.options(want)
+  if type(None) in choices and text.lower() == 'none':
+    return None
+  if str in choices and _quoted(text):
+    return _unquoted(text)
+  choices = tuple(sorted((c for c in choices if c is not type(None)), key=lambda c: _RANK.get(c, 5)))
+  reasons = []
+  for choice in choices:
+    try:
+      return parse(choice, text, path)
+    except errors.ConfigError as e:
+      reasons.append((choice, e))
+  if len(choices) == 1 and choices[0] not in _SCALARS:
+    raise reasons[0][1]
+  near = [str(e).removeprefix(f'{path}: ') for choice, e in reasons if nodes.is_part(choice)]
+  raise errors.ConfigError(' '.join([str(wrong(path, want, text)), *(f'As a part: {n}' for n in near)]))
+
+
+def _literal(want: Any, text: str, path: str) -> Any:
+  for value in typing.get_args(want):
+    if text == text_of(value) or (value is None and text == 'None'):
+      return value
+  names = [text_of(v) for v in typing.get_args(want)]
+  raise errors.ConfigError(f'{path}: {errors.unknown("value", text, names)}')
+
+
+def _items(text: str) -> list[str]:
+  text = text.strip()
+  marks = list(_outside_quotes(text))
+  ends = next((i for i, _, depth in marks if depth == 0), -1)
+  if text[:1] in tuple('([{') and ends == len(text) - 1:  # one pair of brackets around it all
+    text = text[1:-1]
+  items = [item.strip() for item in _split(text, ',')]
+  return items[:-1] if items[-1] == '' else items
+
+
+def _split(text: str, separators: str) -> Iterator[str]:
+  """The pieces of `text` between separators outside brackets and quotes."""
+  start = 0
+  for i, c, depth in _outside_quotes(text):
+    if c in separators and depth == 0:
+      yield text[start:i]
+      start = i + 1
+  yield text[start:]
+
+
+def _outside_quotes(text: str) -> Iterator[tuple[int, str, int]]:
+  """`(index, character, depth of brackets after it)` of what is not within quotes."""
+  depth, quote, fresh, skip = 0, '', True, False
+  for i, c in enumerate(text):
+    if quote:
+      quote, skip = ('' if c == quote and not skip else quote), c == '\\' and not skip
+    elif c in '\'"' and fresh:  # only where an item begins: the apostrophe of it's is a letter
+      quote = c
+    else:
+      depth += (c in '([{') - (c in ')]}')
+      fresh = c in '([{,:=' or (fresh and c.isspace())
+      yield i, c, depth
+
+
+def _tuple(want: Any, text: str, path: str) -> tuple[Any, ...]:
+  args, items = typing.get_args(want), _items(text)
+  if not (len(args) == 2 and args[1] is Ellipsis) and len(items) != len(args):
+    raise wrong(path, want, text)
+  return tuple(_item(nodes.element(want, i), item, nodes.join(path, i)) for i, item in enumerate(items))
+
+
+def _mapping(want: Any, text: str, path: str) -> dict[Any, Any]:
+  key_type, value_type = typing.get_args(want)
+  out = {}
+  for item in _items(text):
+    key, *rest = _split(item, ':=')
+    if not rest:
+      raise wrong(path, want, text)
+    value = item[len(key) + 1 :].strip()
+    out[_item(key_type, key.strip(), path)] = _item(value_type, value, nodes.join(path, key.strip()))
+  return out
+
+
+def _item(want: Any, text: str, path: str) -> Any:
+  return parse(want, _unquoted(text) if want is str else text, path)
+
+
+def _by_name(want: Any, text: str, path: str) -> Any:
+  if nodes.is_part(want) and text in want.table() and (missing := nodes.required(want.table()[text])):
+    raise errors.ConfigError(f'{path}: {text!r} cannot be chosen by its name: it has no default {", ".join(missing)}.')
+  try:
+    value = want.from_text(text)
+  except errors.UserError as e:
+    raise errors.ConfigError(f'{path}: {e}') from None
+  except ValueError:
+    raise wrong(path, want, text) from None
+  if not isinstance(value, want):
+    raise wrong(path, want, text)
+  return value
+
+
+def _plain(want: type, text: str, path: str) -> Any:
+  if text == 'default' and not nodes.required(want):
+    return want()
+  names = ', '.join(nodes.hints(want))
+  raise errors.ConfigError(
+    f'{path}: a {want.__name__} is set by its fields, got {text!r}. Known: {names}; or the word default for them all.'
+  )
