@@ -12,6 +12,7 @@ import optax
 
 from tfm.core import errors
 from tfm.core.registry import Part
+from tfm.optim.clip import clip_by_global_norm
 from tfm.optim.layout import layout
 from tfm.optim.schedule import Cosine, Schedule
 from tfm.optim.schedule.base import StepToRate
@@ -57,7 +58,7 @@ class Optim(Part, abc.ABC):
     decayed, scale = self.decayed(letters), self.scale(letters)
     links: list[tuple[str, optax.GradientTransformation]] = []
     if self.clip is not None:
-      links.append(('clip', optax.clip_by_global_norm(self.clip)))
+      links.append(('clip', clip_by_global_norm(self.clip)))
     links.append(('rule', self.rule(letters)))
     if self.decay:
       links.append(('decay', optax.add_decayed_weights(self.decay, decayed)))
