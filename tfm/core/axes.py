@@ -31,6 +31,11 @@ def letters_of(tree: Any, prefix: str = '') -> Any:
   return jax.tree.map(lambda x: prefix + ''.join(x.names), tree, is_leaf=is_box)
 
 
+def trailing(x: jax.Array, ndim: int) -> jax.Array:
+  """x with axes of size 1 before its own, so that it meets the last axes of a rank `ndim` array."""
+  return x.reshape((1,) * (ndim - x.ndim) + x.shape)
+
+
 def sizes(letters: str, array: jax.Array | jax.ShapeDtypeStruct) -> dict[str, int]:
   """`{'D': 512, ...}` of an array whose axes are `letters`."""
   assert len(letters) == jnp.ndim(array), f'{letters!r} names {len(letters)} axes of a rank {jnp.ndim(array)} array'

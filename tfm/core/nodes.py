@@ -132,7 +132,7 @@ def describe(want: Any) -> str:
     return f'a {want.table().kind}' if Part in want.__bases__ else f'a {want.__name__}'
   if dataclasses.is_dataclass(want):
     return f'a {getattr(want, "__name__", want)}'
-  return getattr(want, '__name__', str(want))
+  return str(want) if origin else getattr(want, '__name__', str(want))
 
 
 def fits(value: Any, want: Any) -> bool:

@@ -130,20 +130,19 @@ def _nowhere(path: str, misfits: list[_Misfit]) -> _Misfit:
 
 def _nothing_there(node: Any, inside: list[nodes.Child], todo: tuple[str, ...], at: str) -> str:
   """Why the first step of `todo` leads nowhere from `node`, and where it would lead."""
-  head, here = todo[0], at or 'config'
+  head, here, known = todo[0], at or 'config', [c.name for c in inside]
   if isinstance(node, tuple):
     span = f'an index below {len(node)} or *' if node else 'nothing: the tuple is empty'
-    return f'{here}: no element {head!r}. Want {span}.'
-  if not nodes.is_node(node):
-    return f'{here}: is {text_of(node)!r} and has no field {head!r}. Want a value with fields put there first.'
-  known = [c.name for c in inside]
-  if nodes.is_part(type(node)):
-    here_is = f'{here}={name_of(node)}'
-    said = f'{here_is}: {errors.unknown("field", head, known)}' if known else f'{here_is}: no field {head!r}, nor any.'
+    said = f'{here}: no element {head!r}. Want {span}.'
+  elif not nodes.is_node(node):
+    said = f'{here}: is {text_of(node)!r} and has no field {head!r}. Want a value with fields put there first.'
+  elif not nodes.is_part(type(node)):
+    said = f'{here}: {errors.unknown("field", head, known)}'
+  else:
+    part = f'{here}={name_of(node)}'
+    said = f'{part}: {errors.unknown("field", head, known)}' if known else f'{part}: no field {head!r}, nor any.'
     if rows := _rows_with(node, head):
       said += f' Field of: {", ".join(rows)}; choose one first, as {here}={rows[0]}.'
-  else:
-    said = f'{here}: {errors.unknown("field", head, known)}'
   if deeper := [w.path for w in nodes.walk(node, path=at) if w.path.rpartition('.')[2] == head]:
     said += f' It stands deeper, at {deeper[0]}: reach every one with {at}..{_written(todo)}.'
   return said

@@ -105,12 +105,11 @@ def _source(flags: Mapping[str, str], path: str, usual: bool) -> str:
 
 
 def _differences(a: Any, b: Any, path: str) -> Iterator[str]:
-  if a == b and type(a) is type(b):
-    return
   old = {c.name: c.value for c in nodes.children(a, Any, '')}
   new = {c.name: c.value for c in nodes.children(b, Any, '')}
   if type(a) is not type(b) or not (_is_deep(a) or _is_deep(b) or isinstance(a, Mapping)):
-    yield f'{path or "config"}: {text_of(a)} -> {text_of(b)}'
+    if repr(a) != repr(b):  # 1 == 1.0, and nan is not itself
+      yield f'{path or "config"}: {text_of(a)} -> {text_of(b)}'
     return
   for name in [*old, *(n for n in new if n not in old)]:
     at = nodes.join(path, name)

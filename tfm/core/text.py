@@ -106,7 +106,7 @@ def _none(text: str) -> None:
 
 
 def _any(text: str) -> Any:
-  for read in (_none, _bool, _int, float):
+  for read in (_none, _bool, int, float):
     with contextlib.suppress(ValueError):
       return read(text)
   if text[:1] in ('(', '['):
@@ -148,6 +148,8 @@ def _union(want: Any, text: str, path: str) -> Any:
     return None
   if str in choices and _quoted(text):
     return _unquoted(text)
+  if {int, float} <= set(choices) and 'e' in text.lower():
+    choices = tuple(c for c in choices if c is not int)  # 1e6 is an int only where no float is wanted
   choices = tuple(sorted((c for c in choices if c is not type(None)), key=lambda c: _RANK.get(c, 5)))
   reasons = []
   for choice in choices:

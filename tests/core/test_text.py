@@ -1,0 +1,154 @@
+from collections.abc import Mapping
+import dataclasses
+import math
+from typing import Any, Literal
+
+from hypothesis import given
+from hypothesis import strategies as st
+import pytest
+
+from tfm.core.config import parse, text_of
+from tfm.core.errors import ConfigError
+
+from .kinds import NORMS, RELATIVES, Alibi, Given, Limits, Mesh, Norm, Relative, Rope
+
+SCALARS = {
+  int: st.integers(),
+  float: st.floats(allow_nan=False),
+  bool: st.booleans(),
+  str: st.text(),
+  int | None: st.none() | st.integers(),
+  float | int | bool: st.booleans() | st.integers() | st.floats(allow_nan=False),
+  Literal['a', 3, None, True]: st.sampled_from(['a', 3, None, True]),
+}
+# Inside a tuple or a union strings are quoted where they would be taken for something else.
+NESTED = {
+  int | str | None: st.none() | st.integers() | st.text(),
+  tuple[int, ...]: st.lists(st.integers()).map(tuple),
+  tuple[str, ...]: st.lists(st.text()).map(tuple),
+  tuple[str | None, ...] | None: st.none() | st.lists(st.none() | st.text()).map(tuple),
+  tuple[int, str]: st.tuples(st.integers(), st.text()),
+  tuple[tuple[str, ...], ...]: st.lists(st.lists(st.text()).map(tuple)).map(tuple),
+  Mapping[str, str | int]: st.dictionaries(st.text(), st.text() | st.integers()),
+}
+
+
+@pytest.mark.parametrize('want', SCALARS, ids=str)
+def test_scalars_read_back_as_they_were_written(want):
+  @given(SCALARS[want])
+  def check(value):
+    back = parse(want, text_of(value))
+    assert back == value
+    assert type(back) is type(value)
+
+  check()
+
+
+@pytest.mark.parametrize('want', NESTED, ids=str)
+def test_tuples_unions_and_mappings_read_back_as_they_were_written(want):
+  @given(NESTED[want])
+  def check(value):
+    assert parse(want, text_of(value, inner=True)) == value
+
+  check()
+
+
+@pytest.mark.parametrize('table', [RELATIVES], ids=str)
+def test_parts_at_their_defaults_read_back_by_their_row(table):
+  for row in (Relative, Rope, Alibi):
+    assert parse(Relative, text_of(row())) == row()
+
+
+@pytest.mark.parametrize(
+  ('want', 'text', 'value'),
+  [
+    (int, '1_000', 1000),
+    (int, '1e6', 1_000_000),
+    (int, '1.5e3', 1500),
+    (int, '1e23', 10**23),
+    (int, '-7', -7),
+    (float, '3', 3.0),
+    (float, '3e-4', 3e-4),
+    (float, 'inf', math.inf),
+    (bool, 'True', True),
+    (bool, 'false', False),
+    (str, "it's (so, so)", "it's (so, so)"),
+    (str, '12', '12'),
+    (str | None, 'None', None),
+    (str | None, "'none'", 'none'),
+    (int | str, '12', 12),
+    (int | str, '"12"', '12'),
+    (tuple[int, ...], '1,2', (1, 2)),
+    (tuple[int, ...], '(1, 2)', (1, 2)),
+    (tuple[int, ...], '[1,]', (1,)),
+    (tuple[int, ...], '1', (1,)),
+    (tuple[int, ...], '()', ()),
+    (tuple[int, ...], '', ()),
+    (tuple[int, float], '1, 2', (1, 2.0)),
+    (tuple[tuple[int, int], ...], '(1, 2), (3, 4)', ((1, 2), (3, 4))),
+    (tuple[str, ...], 'a b.txt, "c,d"', ('a b.txt', 'c,d')),
+    (tuple[Relative, ...], 'rope, alibi', (Rope(), Alibi())),
+    (Mapping[str, int], 'a=1, b: 2', {'a': 1, 'b': 2}),
+    (Literal['bos', None], 'None', None),
+    (Relative | None, 'rope', Rope()),
+    (Relative | None, 'none', None),
+    (float | Relative, '0.5', 0.5),
+    (float | Relative, 'rope', Rope()),
+    (Mesh, '2x4', Mesh(2, 4)),
+    (Limits | None, 'default', Limits()),
+    (Any, '(1, none, x)', (1, None, 'x')),
+    (tuple, '1, a', (1, 'a')),
+  ],
+)
+def test_text_is_read_by_the_declared_type(want, text, value):
+  got = parse(want, text)
+  assert got == value
+  assert type(got) is type(value)
+
+
+@pytest.mark.parametrize(
+  ('want', 'text', 'message'),
+  [
+    (int, '1.5', "at: want int, got '1.5'."),
+    (int, '4.0', "at: want int, got '4.0'."),
+    (int, 'true', "at: want int, got 'true'."),
+    (int, '1e999999999', "at: want int, got '1e999999999'."),
+    (int, 'inf', "at: want int, got 'inf'."),
+    (float, 'fast', "at: want float, got 'fast'."),
+    (bool, '1', "at: want bool, got '1'."),
+    (int | None, 'few', "at: want int or none, got 'few'."),
+    (type(None), '1', "at: want none, got '1'."),
+    (tuple[int, ...], '1,x', "at.1: want int, got 'x'."),
+    (tuple[float, float], '1', "at: want a tuple (float, float), got '1'."),
+    (Mapping[str, int], 'a', "at: want a mapping of str to int, got 'a'."),
+    (Literal['even', 'odd'], 'evn', "at: unknown value 'evn'. Did you mean 'even'? Known: even, odd."),
+    (Relative, 'rop', "at: unknown relative position 'rop'. Did you mean 'rope'? Known: alibi, given, none, rope."),
+    (Relative | None, 'rop', "at: unknown relative position 'rop'. Did you mean 'rope'?"),
+    (Relative, 'given', "at: 'given' cannot be chosen by its name: it has no default table_path."),
+    (float | Relative, 'rop', "at: want float or a relative position, got 'rop'. As a part: unknown relative positi"),
+    (Rope, 'alibi', "at: want a Rope, got 'alibi'."),
+    (Mesh, 'wide', "at: want a Mesh, got 'wide'."),
+    (Limits, '3', "at: a Limits is set by its fields, got '3'. Known: low, high; or the word default for them all."),
+    (list[int], '3', 'at: cannot be set by text. Its type is list[int]'),
+  ],
+)
+def test_text_of_another_type_says_what_was_wanted(want, text, message):
+  with pytest.raises(ConfigError) as e:
+    parse(want, text, 'at')
+  assert message in str(e.value)
+
+
+def test_a_part_shows_only_the_fields_that_are_not_at_their_defaults():
+  assert text_of(Rope()) == 'rope'
+  assert text_of(Rope(5e5)) == 'rope(base=500000.0)'
+  assert text_of(Given('x y')) == "given(table_path='x y')"
+  assert text_of((Norm(), Limits(0.5))) == '(layer, Limits(low=0.5))'
+
+
+def test_a_part_on_no_row_shows_its_class():
+  @dataclasses.dataclass(frozen=True)
+  class Loose(Norm):
+    pass
+
+  assert Loose not in NORMS.values()
+  assert text_of(Loose()) == 'Loose'
