@@ -5,6 +5,7 @@ came from), `serial` (JSON).
 """
 
 from collections.abc import Iterator
+import re
 from typing import Any, TypeVar
 
 from tfm.core import errors, nodes
@@ -24,6 +25,8 @@ C = TypeVar('C')
 def validate(cfg: C) -> C:
   """`cfg`, if every value is of its declared type and no `check` in the tree has anything to say.
 
+  A sentence of a `check` that begins with the path of a value inside (`mixer.heads: ...`) is put there.
+
   Raises: ConfigError, with all that is wrong, a line each, by path.
   """
   if wrong := list(dict.fromkeys(_violations(cfg, type(cfg), ''))):
@@ -40,6 +43,9 @@ def _violations(node: Any, want: Any, path: str) -> Iterator[str]:
   # A check may count on the types of its own fields.
   if all(nodes.fits(c.value, c.want) for c in inside):
     check = getattr(node, 'check', None) if nodes.is_node(node) else None
-    yield from (f'{here}: {sentence}' for sentence in (check() if check else ()))
+    for sentence in check() if check else ():
+      field = re.match(r'([\w.]+): ', sentence)
+      known = field and field[1] in (w.path for w in nodes.walk(node))
+      yield nodes.join(path, sentence) if known else f'{here}: {sentence}'
   for c in inside:
     yield from _violations(c.value, c.want, c.path)

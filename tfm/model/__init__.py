@@ -1,0 +1,1 @@
+"""How pieces become a model: spec, embedding, block, transformer, heads, counts."""

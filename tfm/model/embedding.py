@@ -1,0 +1,89 @@
+"""The token table, read on the way in and, where it is tied, on the way out."""
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from tfm.core.axes import sharded, trailing
+from tfm.model.spec import Model
+from tfm.parts.context import Dims
+from tfm.parts.dense import Dense
+
+
+class Embedding(nn.Module):
+  """Tokens to vectors: `lookup`, then the absolute position is added, then `finish`."""
+
+  spec: Model
+  dims: Dims
+
+  def setup(self):
+    s, d = self.spec.embed, self.dims
+    dtype = d.run.precision.dtype('param')
+    shape = (self.spec.vocab, d.d_model)
+    self.table_VD = self.param('table', sharded(d.init.weight('embed', *shape, d), 'VD'), shape, dtype)
+    if s.types:
+      shape = (s.types, d.d_model)
+      self.types_YD = self.param('types', sharded(d.init.weight('types', *shape, d), 'YD'), shape, dtype)
+    self.norm = s.norm.make(d) if s.norm is not None else None
+    self.rows = s.rows.make(d) if s.rows is not None else None
+
+  def __call__(self, tok_BT: jax.Array) -> jax.Array:
+    return self.finish(self.lookup(tok_BT, jnp.zeros_like(tok_BT)), False)
+
+  def lookup(self, tok_BT: jax.Array, type_BT: jax.Array | None) -> jax.Array:
+    """x_BTD in the compute dtype."""
+    s, dtype = self.spec.embed, self.dims.run.precision.dtype('compute')
+    x_BTD = jnp.take(self.table_VD, tok_BT, axis=0).astype(dtype)
+    if self.rows is not None:
+      x_BTD = self.rows(x_BTD)
+    if s.scale != 1 or s.power:
+      x_BTD = x_BTD * jnp.asarray(s.scale * self.dims.d_model**s.power, dtype)
+    if s.types:
+      type_BT = jnp.zeros_like(tok_BT) if type_BT is None else type_BT
+      x_BTD = x_BTD + jnp.take(self.types_YD, type_BT, axis=0).astype(dtype)
+    return x_BTD
+
+  def finish(self, x_BTD: jax.Array, train: bool) -> jax.Array:
+    """Norm and dropout of the sum of embeddings and positions."""
+    x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
+    return drop(x_BTD, self.spec.embed.dropout, train, self)
+
+  def words(self) -> jax.Array:
+    """The table as the head uses it, in the compute dtype."""
+    table_VD = self.table_VD.astype(self.dims.run.precision.dtype('compute'))
+    return table_VD if self.rows is None else self.rows(table_VD)
+
+
+def drop(x_BTD: jax.Array, rate: float, train: bool, module: nn.Module) -> jax.Array:
+  """Inverted dropout in training, x otherwise."""
+  if not train or not rate:
+    return x_BTD
+  keep = jax.random.bernoulli(module.make_rng('dropout'), 1 - rate, x_BTD.shape)
+  return jnp.where(keep, x_BTD / (1 - rate), 0)
+
+
+class Unembedding(nn.Module):
+  """Vectors to logits. `table_VD` is the token table where the head is tied to it."""
+
+  spec: Model
+  dims: Dims
+
+  @nn.compact
+  def __call__(self, x_BTD: jax.Array, table_VD: jax.Array | None) -> jax.Array:
+    s, d, V = self.spec.head, self.dims, self.spec.vocab
+    dtype = d.run.precision.dtype('param')
+    if s.transform is not None:
+      x_BTD = Dense('DD', (d.d_model, d.d_model), d, bias=True, name='transform')(x_BTD)
+      x_BTD = s.transform.norm.make(d).copy(name='norm')(s.transform.act(x_BTD))
+    factor = s.scale * d.d_model**s.power
+    if factor != 1:
+      x_BTD = x_BTD * jnp.asarray(factor, x_BTD.dtype)
+    if s.tied:
+      assert table_VD is not None
+      logits_BTV = jax.lax.dot_general(x_BTD, table_VD, (((2,), (1,)), ((), ())))
+    else:
+      logits_BTV = Dense('DV', (d.d_model, V), d, name='head', role='head')(x_BTD)
+    if s.bias:
+      bias_V = self.param('bias', sharded(nn.initializers.zeros, 'V'), (V,), dtype)
+      logits_BTV = logits_BTV + trailing((factor * bias_V).astype(x_BTD.dtype), 3)
+    return logits_BTV if s.cap is None else s.cap * jnp.tanh(logits_BTV / s.cap)

@@ -1,0 +1,178 @@
+"""What a model is: a frozen value made of parts. Next: `parts/mixer/attention.py`, then `model/transformer.py`."""
+
+from collections.abc import Iterator
+import dataclasses
+
+from tfm.parts.absolute.base import Absolute
+from tfm.parts.act.base import Act
+from tfm.parts.act.gelu import Gelu
+from tfm.parts.cross.base import Cross
+from tfm.parts.ffn.base import FFN
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.init.base import Init
+from tfm.parts.init.normal import Normal
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.mixer.base import Mixer
+from tfm.parts.norm.base import Norm
+from tfm.parts.norm.layer import LayerNorm
+from tfm.parts.norm.rms import RMSNorm
+from tfm.parts.relative.base import Relative
+from tfm.parts.wiring.base import Wiring
+from tfm.parts.wiring.pre import Pre
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+  """One layer: a mixer, in a decoder of an encoder-decoder a cross mixer, and a feed-forward.
+
+  `dropout` is that of each branch before it joins the residual stream.
+  """
+
+  mixer: Mixer = Attention()
+  ffn: FFN = Glu()
+  norm: Norm = RMSNorm()
+  wiring: Wiring = Pre()
+  cross: Cross | None = None
+  dropout: float = 0.0
+
+  def check(self) -> Iterator[str]:
+    if not 0 <= self.dropout < 1:
+      yield f'dropout={self.dropout} is not a share. Wanted at least 0 and less than 1.'
+
+
+@dataclasses.dataclass(frozen=True)
+class Segment:
+  """`pattern`, repeated: 5 local blocks and 1 global one, dense layers before sparse ones. The repeats are one scan."""
+
+  pattern: tuple[Block, ...] = (Block(),)
+  repeats: int = 1
+
+  def check(self) -> Iterator[str]:
+    if self.repeats < 1 or not self.pattern:
+      yield f'repeats={self.repeats} of {len(self.pattern)} blocks is no layer. Wanted at least one of each.'
+
+
+@dataclasses.dataclass(frozen=True)
+class Embed:
+  """E[token] scale D^power + E_type[type], normed and dropped out after positions are added.
+
+  `rows` normalises each row of the table wherever it is used (FixNorm). `types` is the number of token types (BERT 2).
+  """
+
+  scale: float = 1.0
+  power: float = 0.0
+  types: int = 0
+  rows: Norm | None = None
+  norm: Norm | None = None
+  dropout: float = 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Transform:
+  """norm(act(x W + b)) before the head (BERT's masked-LM head)."""
+
+  act: Act = Gelu()
+  norm: Norm = LayerNorm(1e-12)
+
+
+@dataclasses.dataclass(frozen=True)
+class Head:
+  """cap(scale D^power (x U + b)), U the embedding's table if `tied`."""
+
+  tied: bool = True
+  bias: bool = False
+  scale: float = 1.0
+  power: float = 0.0
+  cap: float | None = None
+  transform: Transform | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+  """The stack that reads the source of an encoder-decoder. It shares the decoder's width and token table."""
+
+  segments: tuple[Segment, ...] = (Segment(),)
+  absolute: Absolute = Absolute()
+  norm: Norm = RMSNorm()
+  shared_relative: Relative = Relative()
+
+  def check(self) -> Iterator[str]:
+    yield from _shared_heads(self)
+    if any(b.cross is not None for b in blocks(self)):
+      yield 'a block of an encoder has a cross mixer, but nothing to read. Wanted cross=none.'
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A decoder, an encoder or a prefix LM by its masks; an encoder-decoder if `encoder` is given.
+
+  `norm` ends the stack where its wiring leaves the residual stream open (pre, parallel, sandwich; not post).
+  `shared_relative` is one relative position, with its parameters, for every layer (T5); `mixer.relative` is
+  a layer's own.
+  """
+
+  vocab: int = 32_000
+  d_model: int = 512
+  segments: tuple[Segment, ...] = (Segment(),)
+  absolute: Absolute = Absolute()
+  norm: Norm = RMSNorm()
+  shared_relative: Relative = Relative()
+  embed: Embed = Embed()
+  head: Head = Head()
+  init: Init = Normal()
+  encoder: Encoder | None = None
+
+  @property
+  def causal(self) -> bool:
+    """True if no decoder token can learn of a later one."""
+    return all(b.mixer.causal for b in blocks(self))
+
+  @property
+  def reads_prefix(self) -> bool:
+    """True if some mask reads the input `prefix_mask`."""
+    return any(b.mixer.reads_prefix for b in blocks(self))
+
+  @property
+  def max_positions(self) -> int | None:
+    """The longest row the (decoder) stack can tell the positions of, or None."""
+    return self.absolute.max_positions
+
+  def check(self) -> Iterator[str]:
+    if self.vocab < 1 or self.d_model < 1:
+      yield f'vocab={self.vocab}, d_model={self.d_model} is no size. Wanted at least 1 of each.'
+    yield from _shared_heads(self)
+    crosses = {b.cross is not None for b in blocks(self)}
+    if self.encoder is not None and True not in crosses:
+      yield 'encoder is given, but no block has a cross mixer to read it. Wanted segments..cross=attention.'
+    if self.encoder is None and True in crosses:
+      yield 'a block has a cross mixer, but there is no encoder to read. Wanted cross=none, or an encoder.'
+    for where, stack in (('', self), ('encoder.', self.encoder)):
+      if stack is None:
+        continue
+      for i, segment in enumerate(stack.segments):
+        for j, block in enumerate(segment.pattern):
+          at = f'{where}segments.{i}.pattern.{j}'
+          yield from (f'{at}.mixer: {m}' for m in block.mixer.fits(self.d_model))
+          if block.cross is not None:
+            yield from (f'{at}.cross: {m}' for m in block.cross.fits(self.d_model))
+
+
+def blocks(stack: Model | Encoder) -> list[Block]:
+  """Every block that differs in place, once (repeats not counted)."""
+  return [b for s in stack.segments for b in s.pattern]
+
+
+def depth(stack: Model | Encoder) -> int:
+  """How many layers deep it is."""
+  return sum(len(s.pattern) * s.repeats for s in stack.segments)
+
+
+def shared_heads(stack: Model | Encoder) -> int:
+  """The number of heads a shared relative position serves."""
+  return next((getattr(b.mixer, 'heads', 0) for b in blocks(stack)), 0)
+
+
+def _shared_heads(stack: Model | Encoder) -> Iterator[str]:
+  heads = sorted({getattr(b.mixer, 'heads', 0) for b in blocks(stack)})
+  if stack.shared_relative.biased and len(heads) > 1:
+    yield f'shared_relative serves layers of {heads} heads. Wanted the same number everywhere, or a table per layer.'

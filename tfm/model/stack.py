@@ -1,0 +1,109 @@
+"""A stack of segments as pure functions over parameter trees: scanned or unrolled, from the same parameters."""
+
+import dataclasses
+from typing import Any
+import zlib
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from tfm.model.block import Unit
+from tfm.model.remat import remat
+from tfm.model.spec import Encoder, Model, blocks, depth, shared_heads
+from tfm.parts.context import Ctx, Dims, Run
+from tfm.parts.site import Site
+
+Params = dict[str, Any]
+
+
+def stack_dims(spec: Model, stack: Model | Encoder, run: Run) -> Dims:
+  """What the parts of a stack are told while they are built."""
+  causal = all(b.mixer.causal for b in blocks(stack))
+  return Dims(spec.d_model, depth(stack), spec.init, run, heads=shared_heads(stack), causal=causal)
+
+
+def named_key(key: jax.Array, name: str) -> jax.Array:
+  """The key of a named piece: independent of which other pieces there are."""
+  return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def init_stack(key: jax.Array, stack: Model | Encoder, dims: Dims, memory: tuple[jax.Array, Site] | None) -> Params:
+  """Boxed parameters of the stack's segments, positions, shared relative position and final norm."""
+  one = jnp.zeros((1, 1), jnp.int32)
+  site, x_BTD = Site(one, one + 1), jnp.zeros((1, 1, dims.d_model), dims.run.precision.dtype('compute'))
+  ctx = Ctx(site, memory)
+  params: Params = {}
+  for i, segment in enumerate(stack.segments):
+    unit = Unit(segment.pattern, dims)
+    init_one = lambda k, unit=unit: unit.init(k, x_BTD, ctx, None)['params']
+    keys_L = jax.random.split(named_key(key, f'segment_{i}'), segment.repeats)
+    params[f'segment_{i}'] = _stack_boxes(jax.vmap(init_one)(keys_L))
+  for name, module, args in _own(stack, dims, x_BTD, site):
+    variables = module.init(named_key(key, name), *args[1:], method=args[0])
+    params |= {name: variables['params']} if 'params' in variables else {}
+  return params
+
+
+def _stack_boxes(boxed: Any) -> Any:
+  # vmap has put an axis before each box's value; its letter goes before each box's names.
+  is_box = lambda x: isinstance(x, nn.Partitioned)
+  return jax.tree.map(lambda b: b.replace(names=('L', *b.names)), boxed, is_leaf=is_box)
+
+
+def _own(stack, dims, x_BTD, site):
+  """The modules a stack owns beside its segments: name, module, and (method, *arguments) to start its parameters."""
+  relative, absolute = stack.shared_relative.make(dims), stack.absolute.make(dims)
+  if isinstance(relative, nn.Module):
+    yield 'shared_relative', relative, ('bias', dims.heads, site, site)
+  if isinstance(absolute, nn.Module):
+    yield 'absolute', absolute, (None, x_BTD, site.pos)
+  if ends_with_norm(stack):
+    yield 'norm', stack.norm.make(dims), (None, x_BTD)
+
+
+def ends_with_norm(stack: Model | Encoder) -> bool:
+  """Whether the last block leaves the residual stream unnormalised."""
+  return stack.segments[-1].pattern[-1].wiring.final_norm
+
+
+def call(piece: Any, params: Params, name: str, *args: Any, method: str | None = None) -> Any:
+  """Calls a piece: with its parameters if it is a module, else as it is."""
+  if isinstance(piece, nn.Module):
+    return piece.apply({'params': params.get(name, {})}, *args, method=method)
+  return getattr(piece, method or '__call__')(*args)
+
+
+def add_positions(stack: Model | Encoder, dims: Dims, params: Params, x_BTD: jax.Array, site: Site) -> jax.Array:
+  """The foot of a stack: embeddings with absolute positions added."""
+  return call(stack.absolute.make(dims), params, 'absolute', x_BTD, site.pos)
+
+
+def apply_stack(
+  stack: Model | Encoder, dims: Dims, params: Params, x_BTD: jax.Array, ctx: Ctx, caches: Any, key: jax.Array | None
+) -> tuple[jax.Array, Any, Any]:
+  """(x_BTD, caches, aux) through all segments and the final norm. `key` turns dropout on."""
+  if stack.shared_relative.biased:
+    relative = stack.shared_relative.make(dims)
+    bias = lambda q, k: call(relative, params, 'shared_relative', dims.heads, q, k, method='bias')
+    ctx = dataclasses.replace(ctx, shared_bias=bias)
+  kept, aux = [], jnp.zeros((), jnp.float32)
+  for i, segment in enumerate(stack.segments):
+    unit = Unit(segment.pattern, dims)
+    keys_L = None if key is None else jax.random.split(named_key(key, f'segment_{i}'), segment.repeats)
+
+    def body(carry, layer, unit=unit):
+      x_BTD, aux = carry
+      p, cache, k = layer
+      x_BTD, cache, a = unit.apply({'params': p}, x_BTD, ctx, cache, rngs={} if k is None else {'dropout': k})
+      return (x_BTD, aux + a), cache
+
+    layers = (params[f'segment_{i}'], None if caches is None else caches[i], keys_L)
+    unroll = segment.repeats if dims.run.loop == 'unroll' else 1
+    (x_BTD, aux), cache = jax.lax.scan(
+      remat(body, dims.run.remat), (x_BTD, aux), layers, length=segment.repeats, unroll=unroll
+    )
+    kept.append(cache)
+  if ends_with_norm(stack):
+    x_BTD = call(stack.norm.make(dims), params, 'norm', x_BTD)
+  return x_BTD, None if caches is None else kept, aux

@@ -1,0 +1,125 @@
+"""The model as pure functions: `init(spec, key)` and `apply(spec, params, **inputs)`. Next: `train/loop.py`."""
+
+import functools
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from tfm.core import axes
+from tfm.model import inputs as inputs_lib
+from tfm.model import stack as stack_lib
+from tfm.model.embedding import Embedding, Unembedding
+from tfm.model.spec import Encoder, Model
+from tfm.model.stack import Params, named_key
+from tfm.parts.context import Ctx, Run
+from tfm.parts.site import Site
+
+RUN = Run()
+
+
+def init(spec: Model, key: jax.Array, run: Run = RUN) -> Params:
+  """Fresh parameters: nested dicts of arrays, the repeats of a segment stacked on a leading axis."""
+  return nn.unbox(_boxed(spec, key, run))
+
+
+@functools.lru_cache(maxsize=64)
+def param_shapes(spec: Model, run: Run = RUN) -> Params:
+  """The parameters as `jax.ShapeDtypeStruct`s; no array is made."""
+  return jax.eval_shape(functools.partial(init, spec, run=run), jax.random.key(0))
+
+
+@functools.lru_cache(maxsize=64)
+def param_letters(spec: Model) -> Params:
+  """The letters of each parameter's axes ('LDNH'), a tree like the parameters'."""
+  return axes.letters_of(jax.eval_shape(functools.partial(_boxed, spec, run=RUN), jax.random.key(0)))
+
+
+def _boxed(spec: Model, key: jax.Array, run: Run) -> Params:
+  dims = stack_lib.stack_dims(spec, spec, run)
+  tok_BT = jnp.zeros((1, 1), jnp.int32)
+  x_BTD = jnp.zeros((1, 1, spec.d_model), run.precision.dtype('compute'))
+  table_VD = jnp.zeros((spec.vocab, spec.d_model), x_BTD.dtype)
+  memory = (x_BTD, Site(tok_BT, tok_BT + 1)) if spec.encoder is not None else None
+  params = {'embed': Embedding(spec, dims).init(named_key(key, 'embed'), tok_BT)['params']}
+  params |= stack_lib.init_stack(key, spec, dims, memory)
+  head = Unembedding(spec, dims).init(named_key(key, 'head'), x_BTD, table_VD)
+  params |= {'head': head['params']} if 'params' in head else {}
+  if spec.encoder is not None:
+    encoder_dims = stack_lib.stack_dims(spec, spec.encoder, run)
+    params['encoder'] = stack_lib.init_stack(named_key(key, 'encoder'), spec.encoder, encoder_dims, None)
+  return params
+
+
+def apply(
+  spec: Model,
+  params: Params,
+  *,
+  run: Run = RUN,
+  key: jax.Array | None = None,
+  cache: Params | None = None,
+  logits_to_keep: int | None = None,
+  **inputs: jax.Array | None,
+) -> dict[str, Any]:
+  """What the model says of its inputs. Pure, and jit-able with `spec`, `run` and `logits_to_keep` static.
+
+  Inputs (int32 `[B, T]`, names as Hugging Face's): `input_ids`; `attention_mask` (1 = token, 0 = padding) or
+  `segment_ids` (0 = padding, 1.. = documents packed in a row, each out of the others' sight); `position_ids` (default:
+  each token's place in its document); `token_type_ids`; `prefix_mask` for a prefix mask that reads it. An
+  encoder-decoder reads these in its encoder, and `decoder_input_ids`, `decoder_attention_mask`, `decoder_segment_ids`,
+  `decoder_position_ids` in its decoder; with `encoder_outputs` (or a cache that has read them) the encoder is not run.
+
+  `key` turns dropout on. `cache` (`tfm.model.cache.init_cache`) holds earlier tokens of the same rows, and comes back
+  with these ones added. `logits_to_keep` asks for the logits of the last so many tokens only (0: none).
+
+  Returns `logits` `[B, T, V]` in the compute dtype, `last_hidden_state` `[B, T, D]`, `aux` (a scalar to add to the
+  loss); with an encoder `encoder_last_hidden_state`; with a cache `cache`.
+
+  Raises: UserError for an unknown or missing input, or rows longer than a learned table.
+  """
+  source, target = inputs_lib.split(spec, inputs, cache)
+  out: dict[str, Any] = {}
+  memory, aux = None, jnp.zeros((), jnp.float32)
+  keys = (None, None) if key is None else (jax.random.fold_in(key, 0), jax.random.fold_in(key, 1))
+  if spec.encoder is not None and source is not None:
+    m_BSD, m_site, aux = _encode(spec, spec.encoder, params, source, run, keys[0])
+    memory, out['encoder_last_hidden_state'] = (m_BSD, m_site), m_BSD
+
+  dims = stack_lib.stack_dims(spec, spec, run)
+  embed = functools.partial(_embedding, spec, dims, params)
+  site, slot = inputs_lib.site(target, cache), None if cache is None else cache['slot']
+  x_BTD = embed('lookup', target.input_ids, target.token_type_ids)
+  x_BTD = stack_lib.add_positions(spec, dims, params, x_BTD, site)
+  x_BTD = embed('finish', x_BTD, key is not None, key=keys[1])
+  ctx = Ctx(site, memory, slot, train=key is not None)
+  caches = None if cache is None else cache['layers']
+  x_BTD, caches, a = stack_lib.apply_stack(spec, dims, params, x_BTD, ctx, caches, keys[1])
+  if cache is not None:
+    out['cache'] = inputs_lib.advance(cache, site, caches)
+  out |= {'last_hidden_state': x_BTD, 'aux': aux + a}
+  if logits_to_keep != 0:
+    kept_BTD = x_BTD if logits_to_keep is None else x_BTD[:, -logits_to_keep:]
+    table_VD = embed('words') if spec.head.tied else None
+    head = Unembedding(spec, dims)
+    out['logits'] = head.apply({'params': params.get('head', {})}, kept_BTD, table_VD)
+  return out
+
+
+def _embedding(spec, dims, params, method, *args, key=None):
+  rngs = {} if key is None else {'dropout': named_key(key, 'embed')}
+  return Embedding(spec, dims).apply({'params': params['embed']}, *args, method=method, rngs=rngs)
+
+
+def _encode(spec: Model, encoder: Encoder, params: Params, source, run: Run, key):
+  """(memory, its sites, aux) of an encoder-decoder's source."""
+  dims = stack_lib.stack_dims(spec, encoder, run)
+  site = inputs_lib.site(source, None)
+  if source.outputs is not None:
+    return source.outputs.astype(run.precision.dtype('compute')), site, jnp.zeros((), jnp.float32)
+  own = params['encoder']
+  x_BTD = _embedding(spec, dims, params, 'lookup', source.input_ids, source.token_type_ids)
+  x_BTD = stack_lib.add_positions(encoder, dims, own, x_BTD, site)
+  x_BTD = _embedding(spec, dims, params, 'finish', x_BTD, key is not None, key=key)
+  x_BTD, _, aux = stack_lib.apply_stack(encoder, dims, own, x_BTD, Ctx(site, train=key is not None), None, key)
+  return x_BTD, site, aux

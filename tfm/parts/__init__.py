@@ -1,0 +1,1 @@
+"""The interchangeable pieces: one folder a kind, one file a piece, one row a name."""

@@ -1,0 +1,8 @@
+"""Every absolute position; a new one is a new file and a new row."""
+
+from tfm.core.registry import Table
+from tfm.parts.absolute.base import Absolute
+from tfm.parts.absolute.learned import Learned
+from tfm.parts.absolute.sinusoidal import Sinusoidal
+
+TABLE = Table('absolute position', learned=Learned, none=Absolute, sinusoidal=Sinusoidal)

@@ -1,0 +1,40 @@
+"""Fixed waves of geometric wavelengths (Attention is all you need, arXiv:1706.03762)."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Literal
+
+import jax.numpy as jnp
+import numpy as np
+
+from tfm.parts.absolute.base import Absolute
+
+
+@dataclasses.dataclass(frozen=True)
+class Sinusoidal(Absolute):
+  """x + [sin(w pos), cos(w pos)], w = base^(-2k / D).
+
+  `layout`: 'interleaved' sin and cos alternate (the paper); 'halves' all sines, then all cosines (Marian); 't2t' halves
+  whose wavelengths are spaced over D / 2 - 1 steps (tensor2tensor, FSMT, Whisper).
+  """
+
+  layout: Literal['interleaved', 'halves', 't2t'] = 'interleaved'
+  base: float = 10_000.0
+  offset: int = 0
+
+  def check(self) -> Iterator[str]:
+    if self.base <= 1:
+      yield f'base={self.base} does not make wavelengths longer. Wanted more than 1, usually 10000.'
+
+  def __call__(self, x_BTD, pos_BT):
+    D = x_BTD.shape[-1]
+    half = D // 2
+    steps = max(half - 1, 1) if self.layout == 't2t' else D / 2
+    w_h = jnp.asarray(self.base ** (-np.arange(half) / steps), jnp.float32)
+    angle_BTh = (pos_BT + self.offset)[..., None].astype(jnp.float32) * w_h[None, None]
+    sin, cos = jnp.sin(angle_BTh), jnp.cos(angle_BTh)
+    if self.layout == 'interleaved':
+      wave_BTD = jnp.stack([sin, cos], -1).reshape(*pos_BT.shape, 2 * half)
+    else:
+      wave_BTD = jnp.concatenate([sin, cos], -1)
+    return x_BTD + jnp.pad(wave_BTD, ((0, 0), (0, 0), (0, D - 2 * half))).astype(x_BTD.dtype)

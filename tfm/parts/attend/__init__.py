@@ -1,0 +1,6 @@
+"""Every attention kernel; a new one is a new file and a new row."""
+
+from tfm.core.registry import Table
+from tfm.parts.attend.dense import DenseAttention
+
+TABLE = Table('attention kernel', dense=DenseAttention)

@@ -1,0 +1,37 @@
+"""The one maths of attention, whatever the kernel: softmax(cap(q k scale) + bias where allowed) v."""
+
+from collections.abc import Callable
+import dataclasses
+
+import jax
+
+from tfm.core.registry import Part
+from tfm.parts.site import Site
+
+
+@dataclasses.dataclass(frozen=True)
+class Scores:
+  """How scores are formed: everything between q k and the softmax, as functions a kernel may call on tiles.
+
+  `mask(q, k)` is where looking is allowed and `biases` are added to the scaled and capped scores, both on sites that
+  broadcast (`mask`) or `[B, T]` and `[B, S]` sites (`biases`, each `-> [B or 1, N, T, S]`). `cap` squashes to
+  cap tanh(s / cap). `sink_N` is one more logit a head that takes its share of the softmax and gives nothing.
+  """
+
+  scale: float
+  mask: Callable[[Site, Site], jax.Array]
+  biases: tuple[Callable[[Site, Site], jax.Array], ...] = ()
+  cap: float | None = None
+  sink_N: jax.Array | None = None
+  drop: Callable[[jax.Array], jax.Array] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Attend(Part):
+  """A kernel. A query that may look at nobody gets zeros."""
+
+  def __call__(
+    self, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, q: Site, k: Site, scores: Scores, reduce: str
+  ) -> jax.Array:
+    """y_BTNH; query head n reads kv head n // (N / K); the softmax is computed in dtype `reduce`."""
+    raise AssertionError(f'{type(self).__name__} must attend')

@@ -1,0 +1,69 @@
+"""What a part is told: `Run` and `Dims` while it is built, `Ctx` while it runs."""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+
+from flax import struct
+import jax
+
+from tfm.core.precision import Precision
+from tfm.parts.attend.base import Attend
+from tfm.parts.attend.dense import DenseAttention
+from tfm.parts.init.base import Init
+from tfm.parts.site import Site
+
+LOOPS = ('scan', 'unroll')
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+  """The static choices of a run. None of them changes a model's parameters or, beyond rounding, its numbers.
+
+  `loop` compiles a segment's repeats as one scanned body ('scan': compile time flat in depth) or one after another
+  ('unroll': often faster, longer to compile). `remat` names a policy of `tfm.model.remat`. `attend` is the kernel.
+  """
+
+  precision: Precision = Precision()
+  loop: str = 'scan'
+  remat: str = 'none'
+  attend: Attend = DenseAttention()
+
+  def check(self) -> Iterator[str]:
+    if self.loop not in LOOPS:
+      yield f'loop={self.loop!r} is not one of {", ".join(LOOPS)}.'
+
+
+@dataclasses.dataclass(frozen=True)
+class Dims:
+  """The surroundings of a part while it is built: sizes it does not own, how weights start, and the run.
+
+  `depth` counts the blocks of the stack. An attention layer fills in `heads`, `head_dim` and `causal` for the parts
+  inside it.
+  """
+
+  d_model: int
+  depth: int
+  init: Init
+  run: Run
+  heads: int = 0
+  head_dim: int = 0
+  causal: bool = True
+
+  def replace(self, **changes) -> 'Dims':
+    return dataclasses.replace(self, **changes)
+
+
+@struct.dataclass
+class Ctx:
+  """The side inputs of every layer of a stack, in one object.
+
+  `site` is where the tokens of `x_BTD` stand. `memory` is an encoder's output and its sites. `slot` is the cache slot
+  that the first of these tokens takes. `shared_bias` is the bias of a relative position owned by the whole stack:
+  `(q_site, k_site) -> bias_BNTS`. `train` turns dropout on.
+  """
+
+  site: Site
+  memory: tuple[jax.Array, Site] | None = None
+  slot: jax.Array | None = None
+  shared_bias: Callable[[Site, Site], jax.Array | None] | None = struct.field(pytree_node=False, default=None)
+  train: bool = struct.field(pytree_node=False, default=False)

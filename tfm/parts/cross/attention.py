@@ -1,0 +1,90 @@
+"""Attention of a decoder's tokens to an encoder's (arXiv:1706.03762)."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Any
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from tfm.parts.context import Ctx, Dims
+from tfm.parts.cross.base import Cross
+from tfm.parts.dense import Dense
+from tfm.parts.mask.segments import Segments
+from tfm.parts.mixer.attention import check_heads, heads_fit, make_scores
+from tfm.parts.norm.base import Norm
+from tfm.parts.site import Site
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossAttention(Cross):
+  """softmax(q k scale) v Wo with q from the decoder, k and v from the encoder; fields as in `mixer.Attention`."""
+
+  heads: int = 8
+  kv_heads: int | None = None
+  head_dim: int | None = None
+  bias: str = ''
+  qk_norm: Norm | None = None
+  cap: float | None = None
+  sink: bool = False
+  scale: float | None = None
+  dropout: float = 0.0
+
+  def check(self) -> Iterator[str]:
+    yield from check_heads(self)
+
+  def fits(self, d_model):
+    yield from heads_fit(self, d_model)
+
+  def size(self, d_model: int) -> int:
+    """H, the size of a head."""
+    return self.head_dim or d_model // self.heads
+
+  def make(self, dims):
+    return _CrossAttention(self, dims)
+
+  def init_cache(self, d_model, B, S, dtype):
+    shape = (B, S, self.kv_heads or self.heads, self.size(d_model))
+    empty = jnp.zeros((B, S), jnp.int32)
+    return {'k': jnp.zeros(shape, dtype), 'v': jnp.zeros(shape, dtype), 'site': Site(empty, empty)}
+
+  def flops(self, d_model, pairs):
+    return 4 * (d_model + pairs) * self.heads * self.size(d_model)
+
+  def memory_flops(self, d_model):
+    return 4 * d_model * (self.kv_heads or self.heads) * self.size(d_model)
+
+  def cache_numbers(self, d_model):
+    return 2 * (self.kv_heads or self.heads) * self.size(d_model)
+
+
+class _CrossAttention(nn.Module):
+  spec: CrossAttention
+  dims: Dims
+
+  @nn.compact
+  def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Any = None) -> tuple[jax.Array, Any]:
+    s, D = self.spec, self.dims.d_model
+    N, K, H = s.heads, s.kv_heads or s.heads, s.size(D)
+    dims = self.dims.replace(heads=N, head_dim=H, causal=False)
+    q_BTNH = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='q')(x_BTD)
+    if s.qk_norm is not None:
+      q_BTNH = s.qk_norm.make(dims, 'H').copy(name='q_norm')(q_BTNH)
+
+    if ctx.memory is not None:
+      m_BSD, m_site = ctx.memory
+      k_BSKH = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='k')(m_BSD)
+      v_BSKH = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='v')(m_BSD)
+      if s.qk_norm is not None:
+        k_BSKH = s.qk_norm.make(dims, 'H').copy(name='k_norm')(k_BSKH)
+      if cache is not None:
+        # The encoder is read once; later calls find its keys and values here.
+        new = {'k': k_BSKH, 'v': v_BSKH, 'site': dataclasses.replace(m_site, prefix=None)}
+        cache = jax.tree.map(lambda old, part: part.astype(old.dtype), cache, new)
+    assert ctx.memory is not None or cache is not None, 'a decoder needs an encoder output or a cache that has read one'
+    if ctx.memory is None:
+      k_BSKH, v_BSKH, m_site = cache['k'].astype(x_BTD.dtype), cache['v'].astype(x_BTD.dtype), cache['site']
+    scores = make_scores(self, s, H, ctx, Segments(), ())
+    y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, ctx.site, m_site, scores, self.dims.run.precision.reduce)
+    return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache

@@ -1,0 +1,71 @@
+"""The projection every part is made of: y = x W + b over named axes."""
+
+import functools
+import math
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from tfm.core.axes import sharded, trailing
+from tfm.parts.context import Dims
+
+
+class Dense(nn.Module):
+  """y = x W + b, contracting the last `n_in` axes of x with the first `n_in` of W.
+
+  `letters` names W's axes ('DNH' with n_in=1; 'NHD' with n_in=2). The weight keeps the run's parameter dtype and is
+  cast to x's. `role` (by default the module's name) tells the init what the weight is for.
+  """
+
+  letters: str
+  shape: tuple[int, ...]
+  dims: Dims
+  n_in: int = 1
+  bias: bool = False
+  role: str | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    dtype = self.dims.run.precision.dtype('param')
+    n_in, n_out = math.prod(self.shape[: self.n_in]), math.prod(self.shape[self.n_in :])
+    init = self.dims.init.weight(self.role or self.name or '', n_in, n_out, self.dims)
+    kernel = self.param('kernel', sharded(init, self.letters), self.shape, dtype)
+    y = contract(x, kernel.astype(x.dtype), self.n_in)
+    if self.bias:
+      zeros = sharded(nn.initializers.zeros, self.letters[self.n_in :])
+      y = y + trailing(self.param('bias', zeros, self.shape[self.n_in :], dtype).astype(x.dtype), y.ndim)
+    return y
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def contract(x: jax.Array, w: jax.Array, n_in: int = 1) -> jax.Array:
+  """x W over the last `n_in` axes of x and the first `n_in` of w; its gradients come out in the weight's own layout.
+
+  *Why its own VJP*: XLA's CPU compiler transposes the weight gradient that autodiff asks for, a copy of every weight
+  each step; contracting the tokens straight into W's layout needs none. Elsewhere it is the same three matmuls.
+  """
+  return jax.lax.dot_general(x, w, ((tuple(range(x.ndim - n_in, x.ndim)), tuple(range(n_in))), ((), ())))
+
+
+def _forward(x, w, n_in):
+  return contract(x, w, n_in), (x, w)
+
+
+def _backward(n_in, residuals, g):
+  x, w = residuals
+  lead, n_out = x.ndim - n_in, w.ndim - n_in
+  dx = jax.lax.dot_general(g, w, ((tuple(range(lead, g.ndim)), tuple(range(n_in, w.ndim))), ((), ())))
+  tokens = tuple(range(lead))
+  dw = jax.lax.dot_general(x, g, ((tokens, tokens), ((), ())))
+  assert dw.ndim == n_in + n_out
+  return dx, dw.astype(w.dtype)
+
+
+contract.defvjp(_forward, _backward)
+
+
+def split_heads(x_BTNH: jax.Array, groups: int) -> jax.Array:
+  """`[B, T, N, H] -> [B, T, K, G, H]`: query head n reads kv head n // G."""
+  B, T, N, H = x_BTNH.shape
+  return jnp.reshape(x_BTNH, (B, T, groups, N // groups, H))

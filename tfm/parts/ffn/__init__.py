@@ -1,0 +1,8 @@
+"""Every feed-forward; a new one is a new file and a new row."""
+
+from tfm.core.registry import Table
+from tfm.parts.ffn.base import FFN as FFN
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.ffn.mlp import Mlp
+
+TABLE = Table('feed-forward', glu=Glu, mlp=Mlp)

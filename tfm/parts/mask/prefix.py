@@ -1,0 +1,31 @@
+"""A prefix in full view of its document, causal after it (UniLM, T5's prefix LM)."""
+
+from collections.abc import Iterator
+import dataclasses
+
+from tfm.parts.mask.base import Mask
+
+
+@dataclasses.dataclass(frozen=True)
+class Prefix(Mask):
+  """Key in the prefix, or key position <= query position: n m + (n - m)(n - m + 1) / 2 pairs, rows of the prefix m.
+
+  The prefix is the first `length` positions of a document, or, without a length, what the input `prefix_mask` says
+  (nothing, if it is not given).
+  """
+
+  length: int | None = None
+
+  def __call__(self, q, k):
+    causal = k.pos <= q.pos
+    if self.length is not None:
+      return causal | (k.pos < self.length)
+    return causal if k.prefix is None else causal | k.prefix
+
+  @property
+  def reads_prefix(self):
+    return self.length is None
+
+  def check(self) -> Iterator[str]:
+    if self.length is not None and self.length < 0:
+      yield f'length={self.length} is negative. Wanted a number of positions, or none to read prefix_mask.'

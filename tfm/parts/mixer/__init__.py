@@ -1,0 +1,7 @@
+"""Every mixer; a new one is a new file and a new row."""
+
+from tfm.core.registry import Table
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.mixer.base import Mixer as Mixer
+
+TABLE = Table('mixer', attention=Attention)

@@ -1,0 +1,148 @@
+"""Multi-head attention with any number of key heads (MHA, GQA, MQA), any mask and any relative position."""
+
+from collections.abc import Iterator
+import dataclasses
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from tfm.core.axes import sharded
+from tfm.parts.attend.base import Scores
+from tfm.parts.context import Ctx, Dims
+from tfm.parts.dense import Dense
+from tfm.parts.mask.base import Mask
+from tfm.parts.mask.causal import Causal
+from tfm.parts.mask.segments import Segments
+from tfm.parts.mixer.base import Cache, Mixer
+from tfm.parts.norm.base import Norm
+from tfm.parts.relative.base import Relative
+from tfm.parts.site import Site
+
+
+@dataclasses.dataclass(frozen=True)
+class Attention(Mixer):
+  """softmax(q k scale + bias, where the mask allows) v Wo.
+
+  `kv_heads` < `heads` shares each key head among heads / kv_heads consecutive query heads (arXiv:2305.13245); None is
+  as many. `head_dim` None is d_model / heads. `bias` names the projections that have one ('qkvo', 'qkv', ''). `qk_norm`
+  normalises queries and keys per head before rotation. `cap` squashes scores to cap tanh(s / cap). `sink` learns one
+  logit a head that takes attention and gives nothing. `scale` None is head_dim ** -0.5.
+  """
+
+  heads: int = 8
+  kv_heads: int | None = None
+  head_dim: int | None = None
+  relative: Relative = Relative()
+  mask: Mask = Causal()
+  bias: str = ''
+  qk_norm: Norm | None = None
+  cap: float | None = None
+  sink: bool = False
+  scale: float | None = None
+  dropout: float = 0.0
+
+  def check(self) -> Iterator[str]:
+    yield from check_heads(self)
+
+  def fits(self, d_model):
+    yield from heads_fit(self, d_model)
+    yield from (f'relative: {m}' for m in self.relative.fits(self.size(d_model)))
+
+  def size(self, d_model: int) -> int:
+    """H, the size of a head."""
+    return self.head_dim or d_model // self.heads
+
+  def make(self, dims):
+    return _Attention(self, dims)
+
+  def init_cache(self, d_model, B, S, dtype):
+    shape = (B, S, self.kv_heads or self.heads, self.size(d_model))
+    empty = jnp.zeros((B, S), jnp.int32)
+    prefix = jnp.zeros((B, S), bool) if self.reads_prefix else None
+    return {'k': jnp.zeros(shape, dtype), 'v': jnp.zeros(shape, dtype), 'site': Site(empty, empty, prefix)}
+
+  def cache_numbers(self, d_model):
+    return 2 * (self.kv_heads or self.heads) * self.size(d_model)
+
+  def flops(self, d_model, pairs):
+    N, K, H = self.heads, self.kv_heads or self.heads, self.size(d_model)
+    return 2 * d_model * H * (2 * N + 2 * K) + 4 * pairs * N * H
+
+  @property
+  def causal(self):
+    return self.mask.causal
+
+  @property
+  def reads_prefix(self):
+    return self.mask.reads_prefix
+
+
+def check_heads(spec) -> Iterator[str]:
+  """Sentences about `heads`, `kv_heads`, `head_dim` and `bias` that do not go together."""
+  if spec.heads < 1:
+    yield f'heads={spec.heads} is not a number of heads. Wanted at least 1.'
+  elif spec.kv_heads is not None and (spec.kv_heads < 1 or spec.heads % spec.kv_heads):
+    yield f'heads={spec.heads} is not a multiple of kv_heads={spec.kv_heads}. Wanted a divisor of heads, or none.'
+  if spec.head_dim is not None and spec.head_dim < 1:
+    yield f'head_dim={spec.head_dim} is not a size. Wanted at least 1, or none for d_model / heads.'
+  if odd := sorted(set(spec.bias) - set('qkvo')):
+    yield f'bias={spec.bias!r} names no projection {", ".join(odd)}. Wanted letters of qkvo.'
+
+
+def heads_fit(spec, d_model: int) -> Iterator[str]:
+  """A sentence if heads must divide d_model and do not."""
+  if spec.head_dim is None and spec.heads >= 1 and d_model % spec.heads:
+    yield f'heads={spec.heads} does not divide d_model={d_model}. Set head_dim, or a number of heads that divides it.'
+
+
+class _Attention(nn.Module):
+  spec: Attention
+  dims: Dims
+
+  @nn.compact
+  def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
+    s, D = self.spec, self.dims.d_model
+    N, K, H = s.heads, s.kv_heads or s.heads, s.size(D)
+    dims = self.dims.replace(heads=N, head_dim=H, causal=s.mask.causal)
+    relative = s.relative.make(dims)
+    if isinstance(relative, nn.Module):
+      relative = relative.copy(name='relative')
+
+    q_BTNH = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='q')(x_BTD)
+    k_BSKH = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='k')(x_BTD)
+    v_BSKH = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='v')(x_BTD)
+    if s.qk_norm is not None:
+      q_BTNH = s.qk_norm.make(dims, 'H').copy(name='q_norm')(q_BTNH)
+      k_BSKH = s.qk_norm.make(dims, 'H').copy(name='k_norm')(k_BSKH)
+    q_BTNH = relative.rotate(q_BTNH, ctx.site.pos)
+    k_BSKH = relative.rotate(k_BSKH, ctx.site.pos)
+
+    k_BSKH, v_BSKH, k_site, cache = extend(cache, k_BSKH, v_BSKH, ctx)
+    biases = [ctx.shared_bias] if ctx.shared_bias is not None else []
+    if s.relative.biased:
+      biases.append(lambda q, k: relative.bias(N, q, k))
+    scores = make_scores(self, s, H, ctx, s.mask & Segments(), tuple(biases))
+    y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, ctx.site, k_site, scores, self.dims.run.precision.reduce)
+    return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
+
+
+def make_scores(module: nn.Module, s, H: int, ctx: Ctx, mask: Mask, biases: tuple) -> Scores:
+  """How the attention module `module` of spec `s` forms its scores; its sink and its dropout belong to the module."""
+  sink_N = None
+  if s.sink:
+    sink_N = module.param('sink', sharded(nn.initializers.zeros, 'N'), (s.heads,), jnp.float32)
+  drop = nn.Dropout(s.dropout, deterministic=False, parent=module, name='drop') if ctx.train and s.dropout else None
+  return Scores(s.scale or H**-0.5, mask, biases, s.cap, sink_N, drop)
+
+
+def extend(cache: Cache, k_BTKH: jax.Array, v_BTKH: jax.Array, ctx: Ctx) -> tuple[jax.Array, jax.Array, Site, Cache]:
+  """All keys, values and their sites once these tokens are cached in the slots from `ctx.slot` on."""
+  if cache is None:
+    return k_BTKH, v_BTKH, ctx.site, None
+  assert ctx.slot is not None
+  slot, prefix = ctx.slot, ctx.site.prefix if cache['site'].prefix is not None else None
+  new = {'k': k_BTKH, 'v': v_BTKH, 'site': dataclasses.replace(ctx.site, prefix=prefix)}
+  write = lambda old, part: jax.lax.dynamic_update_slice_in_dim(old, part.astype(old.dtype), slot, 1)
+  cache = jax.tree.map(write, cache, new)
+  return cache['k'].astype(k_BTKH.dtype), cache['v'].astype(v_BTKH.dtype), cache['site'], cache

@@ -1,0 +1,10 @@
+"""Every norm; a new one is a new file and a new row."""
+
+from tfm.core.registry import Table
+from tfm.parts.norm.base import Norm as Norm
+from tfm.parts.norm.fix import FixNorm
+from tfm.parts.norm.layer import LayerNorm
+from tfm.parts.norm.rms import RMSNorm
+from tfm.parts.norm.scale import ScaleNorm
+
+TABLE = Table('norm', fixnorm=FixNorm, layer=LayerNorm, rms=RMSNorm, scale=ScaleNorm)

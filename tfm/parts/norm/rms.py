@@ -1,0 +1,43 @@
+"""Root mean square normalisation (arXiv:1910.07467)."""
+
+import dataclasses
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from tfm.core.axes import sharded, trailing
+from tfm.parts.context import Dims
+from tfm.parts.norm.base import Norm
+
+
+@dataclasses.dataclass(frozen=True)
+class RMSNorm(Norm):
+  """x / sqrt(mean x^2 + eps) * scale.
+
+  `one_plus` stores the scale less one (Gemma). `scale_first` multiplies before rounding to the compute dtype (Gemma),
+  otherwise after it (Llama); they differ in 16 bits only.
+  """
+
+  eps: float = 1e-6
+  one_plus: bool = False
+  scale_first: bool = False
+
+  def make(self, dims, letters='D'):
+    return _RMSNorm(self, dims, letters)
+
+
+class _RMSNorm(nn.Module):
+  spec: RMSNorm
+  dims: Dims
+  letters: str
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    s, precision = self.spec, self.dims.run.precision
+    start = nn.initializers.zeros if s.one_plus else nn.initializers.ones
+    scale_D = self.param('scale', sharded(start, self.letters), (x.shape[-1],), precision.dtype('param'))
+    f = x.astype(precision.dtype('reduce'))
+    f = f * jax.lax.rsqrt(jnp.mean(f * f, -1, keepdims=True) + s.eps)
+    scale_D = trailing(scale_D.astype(f.dtype) + s.one_plus, f.ndim)
+    return (f * scale_D).astype(x.dtype) if s.scale_first else f.astype(x.dtype) * scale_D.astype(x.dtype)

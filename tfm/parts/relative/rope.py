@@ -1,0 +1,61 @@
+"""Rotary position embedding (RoFormer, arXiv:2104.09864)."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tfm.parts.relative.base import Relative
+from tfm.parts.relative.scaling.base import Scaling
+
+
+@dataclasses.dataclass(frozen=True)
+class RoPE(Relative):
+  """Pair h of q and k turned by pos * base^(-2h / d), over the first d = `fraction` H numbers of a head.
+
+  `layout` says which numbers are a pair: 'halves' (h, h + d/2) as GPT-NeoX and Llama in Hugging Face's layout,
+  'interleaved' (2h, 2h + 1) as GPT-J, Cohere and Meta's Llama. Angles are float32 whatever the compute dtype.
+  """
+
+  base: float = 10_000.0
+  layout: Literal['halves', 'interleaved'] = 'halves'
+  fraction: float = 1.0
+  scaling: Scaling = Scaling()
+
+  def check(self) -> Iterator[str]:
+    if not 0 < self.fraction <= 1:
+      yield f'fraction={self.fraction} of a head cannot be rotated. Wanted more than 0 and at most 1.'
+    if self.base <= 1:
+      yield f'base={self.base} does not make wavelengths longer. Wanted more than 1, usually 10000.'
+
+  def fits(self, head_dim):
+    d = self.rotated(head_dim)
+    if d < 2 or d % 2:
+      yield f'{d} of {head_dim} numbers of a head cannot be rotated in pairs. Wanted an even number of at least 2.'
+
+  def rotated(self, head_dim: int) -> int:
+    """How many numbers of a head are turned."""
+    return int(head_dim * self.fraction)
+
+  def rotate(self, x_BTNH, pos_BT):
+    d = self.rotated(x_BTNH.shape[-1])
+    cos, sin = self.angles(d, pos_BT)
+    cos, sin = cos[:, :, None], sin[:, :, None]
+    x_BTNd, rest = x_BTNH[..., :d].astype(jnp.float32), x_BTNH[..., d:]
+    if self.layout == 'halves':
+      a, b = jnp.split(x_BTNd, 2, -1)
+      y_BTNd = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], -1)
+    else:
+      a, b = x_BTNd[..., ::2], x_BTNd[..., 1::2]
+      y_BTNd = jnp.stack([a * cos - b * sin, b * cos + a * sin], -1).reshape(x_BTNd.shape)
+    y_BTNd = y_BTNd.astype(x_BTNH.dtype)
+    return jnp.concatenate([y_BTNd, rest], -1) if rest.shape[-1] else y_BTNd
+
+  def angles(self, d: int, pos_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """cos and sin of every position, `[B, T, d / 2]` in float32."""
+    frequency_h, factor = self.scaling.scale(self.base ** (-np.arange(0, d, 2, dtype=np.float64) / d), self.base)
+    angle_BTh = pos_BT[..., None].astype(jnp.float32) * jnp.asarray(frequency_h, jnp.float32)[None, None]
+    return jnp.cos(angle_BTh) * factor, jnp.sin(angle_BTh) * factor

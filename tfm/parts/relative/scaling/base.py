@@ -1,0 +1,21 @@
+"""How RoPE's frequencies are stretched for contexts longer than those trained on."""
+
+import dataclasses
+
+import numpy as np
+
+from tfm.core.registry import Part
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaling(Part):
+  """No stretching."""
+
+  def scale(self, frequency_h: np.ndarray, base: float) -> tuple[np.ndarray, float]:
+    """New frequencies (radians a position, float64 `[d / 2]`) and a factor for cos and sin."""
+    return frequency_h, 1.0
+
+
+def wavelengths(frequency_h: np.ndarray) -> np.ndarray:
+  """Positions a full turn takes."""
+  return 2 * np.pi / frequency_h

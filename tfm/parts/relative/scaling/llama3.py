@@ -1,0 +1,22 @@
+"""Llama 3.1's scaling: long wavelengths divided, short ones kept, a blend between (arXiv:2407.21783)."""
+
+import dataclasses
+
+import numpy as np
+
+from tfm.parts.relative.scaling.base import Scaling, wavelengths
+
+
+@dataclasses.dataclass(frozen=True)
+class Llama3(Scaling):
+  """Kept where the wavelength < original / high, divided by `factor` where > original / low, blended between."""
+
+  factor: float = 8.0
+  low: float = 1.0
+  high: float = 4.0
+  original: int = 8192
+
+  def scale(self, frequency_h, base):
+    smooth_h = (self.original / wavelengths(frequency_h) - self.low) / (self.high - self.low)
+    smooth_h = np.clip(smooth_h, 0, 1)
+    return (1 - smooth_h) * frequency_h / self.factor + smooth_h * frequency_h, 1.0

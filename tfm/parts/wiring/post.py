@@ -1,0 +1,19 @@
+"""Norm after each residual sum (the original transformer, BERT)."""
+
+import dataclasses
+
+from tfm.parts.wiring.base import Wiring
+
+
+@dataclasses.dataclass(frozen=True)
+class Post(Wiring):
+  """norm(x + f(x)) for every branch f; the stack needs no norm at its end."""
+
+  def __call__(self, x_BTD, branches, norm):
+    for name, f in branches.items():
+      x_BTD = norm(f'{name}_norm')(x_BTD + f(x_BTD))
+    return x_BTD
+
+  @property
+  def final_norm(self):
+    return False
