@@ -24,6 +24,20 @@ def test_all_violations_are_raised_together_with_their_paths():
   ]
 
 
+def test_a_sentence_that_begins_with_a_path_inside_is_put_there():
+  @dataclasses.dataclass(frozen=True)
+  class Fussy:
+    mixer: Mixer = Mixer()
+
+    def check(self):
+      yield 'mixer.heads: too few.'
+      yield 'here: is no field.'
+
+  with pytest.raises(ConfigError) as e:
+    config.validate(Fussy())
+  assert str(e.value).splitlines() == ['mixer.heads: too few.', 'config: here: is no field.']
+
+
 def test_what_the_root_says_is_said_of_the_config():
   with pytest.raises(ConfigError, match=r'^config: d_model=0 is not positive'):
     config.validate(Model(0))

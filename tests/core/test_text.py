@@ -3,7 +3,7 @@ import dataclasses
 import math
 from typing import Any, Literal
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 import pytest
 
@@ -12,6 +12,7 @@ from tfm.core.errors import ConfigError
 
 from .kinds import NORMS, RELATIVES, Alibi, Given, Limits, Mesh, Norm, Relative, Rope
 
+QUICK = settings(max_examples=50, deadline=None)
 SCALARS = {
   int: st.integers(),
   float: st.floats(allow_nan=False),
@@ -35,6 +36,7 @@ NESTED = {
 
 @pytest.mark.parametrize('want', SCALARS, ids=str)
 def test_scalars_read_back_as_they_were_written(want):
+  @QUICK
   @given(SCALARS[want])
   def check(value):
     back = parse(want, text_of(value))
@@ -46,6 +48,7 @@ def test_scalars_read_back_as_they_were_written(want):
 
 @pytest.mark.parametrize('want', NESTED, ids=str)
 def test_tuples_unions_and_mappings_read_back_as_they_were_written(want):
+  @QUICK
   @given(NESTED[want])
   def check(value):
     assert parse(want, text_of(value, inner=True)) == value
