@@ -1,0 +1,12 @@
+"""Batches as a pure function of (seed, step): every source of text, and what a corpus is made of."""
+
+from tfm.core.registry import Table
+from tfm.data.ahead import prefetch
+from tfm.data.base import Data
+from tfm.data.corpus import Corpus, RawBatch
+from tfm.data.stdlib import Stdlib
+from tfm.data.text import Text
+
+__all__ = ['TABLE', 'Corpus', 'Data', 'RawBatch', 'Stdlib', 'Text', 'prefetch']
+
+TABLE = Table('data', text=Text, stdlib=Stdlib)

@@ -1,0 +1,39 @@
+"""A progress bar that shows up only for work that takes long."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+_PATIENCE = 2.0
+
+
+class Progress:
+  """Counts bytes; after two seconds a bar with the time that is left stands on stderr."""
+
+  def __init__(self, what: str, total: int | None):
+    self._what, self._total, self._done = what, total, 0
+    self._start = time.monotonic()
+    self._bar: Bar | None = None
+
+  def advance(self, n: int) -> None:
+    """Counts `n` more bytes."""
+    self._done += n
+    if self._bar is None and time.monotonic() - self._start > _PATIENCE:
+      columns = (TextColumn('{task.description}'), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+      self._bar = Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+      self._task = self._bar.add_task(self._what, total=self._total)
+      self._bar.start()
+    if self._bar is not None:
+      self._bar.update(self._task, completed=self._done)
+
+  def __enter__(self) -> 'Progress':
+    return self
+
+  def __exit__(
+    self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+  ) -> None:
+    if self._bar is not None:
+      self._bar.stop()

@@ -1,0 +1,189 @@
+"""Text tokenised once: a folder of memory-mapped token files that appears whole or not at all."""
+
+from collections.abc import Callable, Iterable, Iterator
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import hashlib
+import json
+import os
+from pathlib import Path
+import shutil
+import tempfile
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfm.core.errors import UserError
+from tfm.data import tokenizer
+from tfm.data.progress import Progress
+
+SPLITS = ('train', 'val')
+_META = 'meta.json'
+_FORMAT = 1
+_BATCH = 1 << 22
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+@dataclasses.dataclass(frozen=True)
+class Split:
+  """Tokens of a split end to end, and where its documents start (with the end after the last)."""
+
+  tokens: NDArray[Any]
+  starts: NDArray[np.int64]
+  text_bytes: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Store:
+  """An open store: the vocabulary, and a `Split` for every split with text."""
+
+  path: Path
+  vocabulary: tokenizer.Vocabulary
+  splits: dict[str, Split]
+  content: str
+
+  @classmethod
+  def read(cls, path: Path) -> 'Store':
+    meta = json.loads((path / _META).read_text('utf-8'))
+    splits = {}
+    for name, row in meta['splits'].items():
+      tokens = np.memmap(path / f'{name}.bin', np.dtype(meta['dtype']), 'r', shape=(row['tokens'],))
+      splits[name] = Split(tokens, np.load(path / f'{name}.starts.npy'), row['bytes'])
+    return cls(path, tokenizer.load(path), splits, meta['content'])
+
+
+def default_cache() -> Path:
+  """`$TFM_CACHE`, else `$XDG_CACHE_HOME/tfm`, else `~/.cache/tfm`."""
+  if chosen := os.environ.get('TFM_CACHE'):
+    return Path(chosen).expanduser()
+  return Path(os.environ.get('XDG_CACHE_HOME') or '~/.cache').expanduser() / 'tfm'
+
+
+def open_store(cache: Path, identity: dict[str, Any], write: Callable[[Path], None]) -> Store:
+  """The store of `identity` in `cache`; `write(folder)` makes it first if it is not there.
+
+  A store is written under a temporary name and renamed, so a reader sees all of it or nothing. Processes that want
+  the same store take turns by a lock: the first writes, the others read.
+  """
+  key = hashlib.sha256(json.dumps({'format': _FORMAT, **identity}, sort_keys=True).encode()).hexdigest()[:24]
+  path = cache / key
+  if not _complete(path):
+    with _telling_of_full_disks(cache), _locked(cache, key):
+      if not _complete(path):
+        _write(cache, key, write)
+  return Store.read(path)
+
+
+def write_store(
+  folder: Path,
+  vocabulary: tokenizer.Vocabulary,
+  documents: Callable[[str], Iterable[str]],
+  separated: bool,
+  total: int | None = None,
+) -> None:
+  """Writes the tokens of every split to `folder`; `separated` puts an end-of-text token before, between and after
+  documents. `total` (bytes of text, if known) is for the time that is left."""
+  if separated:
+    vocabulary = vocabulary.with_specials(('eos',))
+  dtype = np.dtype('<u2' if vocabulary.size <= 1 << 16 else '<u4')
+  vocabulary.save(folder)
+  splits, digest = {}, hashlib.sha256()
+  with Progress('tokenising', total) as progress:
+    for name in SPLITS:
+      if row := _write_split(folder, name, vocabulary, documents(name), separated, dtype, digest, progress):
+        splits[name] = row
+  meta = {'splits': splits, 'dtype': dtype.str, 'content': digest.hexdigest()}
+  (folder / _META).write_text(json.dumps(meta, indent=1), 'utf-8')
+
+
+def _write_split(folder, name, vocabulary, documents, separated, dtype, digest, progress) -> dict[str, int] | None:
+  eos = np.array([vocabulary.eos] if separated else [], dtype)
+  starts: list[int] = []
+  text_bytes, at = 0, 0
+
+  def put(file: IO[bytes], ids: NDArray[Any]) -> int:
+    block = ids.astype(dtype).tobytes()
+    digest.update(block)
+    file.write(block)
+    return len(ids)
+
+  with open(folder / f'{name}.bin', 'wb') as file:
+    for texts in _batches(documents):
+      for text, ids in zip(texts, vocabulary.encode_batch(texts), strict=True):
+        if not starts:
+          at += put(file, eos)
+        starts.append(at)
+        at += put(file, ids) + put(file, eos)
+        text_bytes += (size := len(text.encode('utf-8', 'surrogatepass')))
+        progress.advance(size)
+  if not starts:
+    (folder / f'{name}.bin').unlink()
+    return None
+  np.save(folder / f'{name}.starts.npy', np.array([*starts, at], np.int64))
+  return {'tokens': at, 'documents': len(starts), 'bytes': text_bytes}
+
+
+def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
+  batch, size = [], 0
+  for text in filter(None, documents):
+    batch.append(text)
+    if (size := size + len(text)) >= _BATCH:
+      yield batch
+      batch, size = [], 0
+  if batch:
+    yield batch
+
+
+def _complete(path: Path) -> bool:
+  try:
+    meta = json.loads((path / _META).read_text('utf-8'))
+    width = np.dtype(meta['dtype']).itemsize
+    return all((path / f'{n}.bin').stat().st_size == row['tokens'] * width for n, row in meta['splits'].items())
+  except (OSError, ValueError, KeyError):
+    return False
+
+
+def _write(cache: Path, key: str, write: Callable[[Path], None]) -> None:
+  # We hold the lock of this key, so what an interrupted writer left is nobody's.
+  for stale in [cache / key, *cache.glob(f'.{key}.*')]:
+    if stale.is_dir():
+      shutil.rmtree(stale)
+  folder = Path(tempfile.mkdtemp(prefix=f'.{key}.', dir=cache))
+  try:
+    write(folder)
+    for file in folder.iterdir():
+      with open(file, 'rb+') as f:
+        os.fsync(f.fileno())
+    folder.chmod(0o755)
+    folder.rename(cache / key)
+  finally:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(cache: Path, key: str) -> Iterator[None]:
+  cache.mkdir(parents=True, exist_ok=True)
+  with open(cache / f'{key}.lock', 'w') as file:
+    fcntl.flock(file, fcntl.LOCK_EX)
+    yield
+
+
+@contextlib.contextmanager
+def _telling_of_full_disks(cache: Path) -> Iterator[None]:
+  try:
+    yield
+  except OSError as error:
+    if error.errno in _FULL:
+      raise UserError(
+        f'data.cache: no space for the token store in {cache} ({error.strerror}); nothing was kept. '
+        'Free some, or name another place with data.cache or TFM_CACHE.'
+      ) from error
+    if error.filename is not None and str(error.filename).startswith(str(cache)):
+      raise UserError(
+        f'data.cache: cannot write the token store in {cache}: {error.strerror}. '
+        'Name another place with data.cache or TFM_CACHE.'
+      ) from error
+    raise

@@ -1,0 +1,29 @@
+"""Every tokenizer; `load` reads back the vocabulary a checkpoint carries."""
+
+import json
+from pathlib import Path
+
+from tfm.core.errors import UserError
+from tfm.core.registry import Table
+from tfm.data.tokenizer.base import FILE, StreamDecoder, Tokenizer, Vocabulary
+from tfm.data.tokenizer.bpe import Bpe
+from tfm.data.tokenizer.byte import Byte, ByteVocabulary
+from tfm.data.tokenizer.char import Char, CharVocabulary
+from tfm.data.tokenizer.file import File, FileVocabulary
+
+__all__ = ['TABLE', 'Bpe', 'Byte', 'Char', 'File', 'StreamDecoder', 'Tokenizer', 'Vocabulary', 'load']
+
+TABLE = Table('tokenizer', byte=Byte, char=Char, bpe=Bpe, file=File)
+_KINDS: dict[str, type[Vocabulary]] = {v.kind: v for v in (ByteVocabulary, CharVocabulary, FileVocabulary)}
+
+
+def load(directory: str | Path) -> Vocabulary:
+  """The vocabulary that `Vocabulary.save(directory)` wrote; the text it was learnt from is not needed."""
+  path = Path(directory) / FILE
+  try:
+    state = json.loads(path.read_text('utf-8'))
+    return _KINDS[state['kind']].from_state(state)
+  except OSError as error:
+    raise UserError(f'{path}: cannot read the vocabulary: {error.strerror}.') from error
+  except (ValueError, KeyError) as error:
+    raise UserError(f'{path}: is not a vocabulary that tfm wrote ({error!r}).') from error

@@ -1,0 +1,194 @@
+"""What a tokenizer is: a spec that learns a `Vocabulary` from text, and the vocabulary that a checkpoint carries."""
+
+import abc
+import codecs
+from collections.abc import Callable, Iterable, Iterator, Sequence
+import copy
+import dataclasses
+import json
+from pathlib import Path
+import re
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfm.core.errors import UserError
+from tfm.core.registry import Part
+
+FILE = 'vocabulary.json'
+Documents = Callable[[str], Iterable[str]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokenizer(Part):
+  """The recipe of a vocabulary."""
+
+  def learn(self, documents: Documents) -> 'Vocabulary':
+    """The vocabulary of `documents('train')`; `documents('val')` may only say whether an unknown token is needed."""
+    raise NotImplementedError
+
+  def identity(self) -> dict[str, Any]:
+    """What the learnt vocabulary depends on besides the text."""
+    return {'tokenizer': self.table().name_of(self), **dataclasses.asdict(self)}
+
+
+class Vocabulary(abc.ABC):
+  """Text <-> ids. Ids below `base` come from text; specials stand after them, and text never encodes to one.
+
+  Specials exist only when asked for by `with_specials`: 'eos' (end of text, always first), 'pad', 'mask', and
+  `sentinel_0`, `sentinel_1`, ... which take the last ids, downwards, as in T5.
+  """
+
+  kind: ClassVar[str]
+
+  def __init__(self, base: int, specials: dict[str, int] | None = None):
+    self.base = base
+    self.specials = dict(specials or {})
+
+  @abc.abstractmethod
+  def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+    """The ids of each text."""
+
+  @abc.abstractmethod
+  def token_bytes(self) -> list[bytes] | None:
+    """The UTF-8 bytes each id below `base` stands for, or None if that is not knowable an id at a time."""
+
+  @abc.abstractmethod
+  def state(self) -> dict[str, Any]:
+    """JSON from which `from_state` makes this vocabulary again."""
+
+  @classmethod
+  @abc.abstractmethod
+  def from_state(cls, state: dict[str, Any]) -> 'Vocabulary':
+    """The vocabulary that `state` describes."""
+
+  @property
+  def size(self) -> int:
+    return max([self.base - 1, *self.specials.values()]) + 1
+
+  def encode(self, text: str) -> NDArray[np.int32]:
+    return self.encode_batch([text])[0]
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """The text of `ids`; specials stand for none, bytes that are no UTF-8 become U+FFFD."""
+    table = self._table
+    assert table is not None, f'{type(self).__name__} must decode by itself'
+    return b''.join(table[i] for i in self._checked(ids)).decode('utf-8', 'replace')
+
+  def special(self, name: str) -> int:
+    assert name in self.specials, f'{name!r} was not asked for; specials: {sorted(self.specials)}'
+    return self.specials[name]
+
+  @property
+  def eos(self) -> int | None:
+    return self.specials.get('eos')
+
+  @property
+  def pad(self) -> int | None:
+    return self.specials.get('pad')
+
+  @property
+  def mask(self) -> int | None:
+    return self.specials.get('mask')
+
+  @property
+  def sentinels(self) -> NDArray[np.int32]:
+    """Ids of sentinel_0, sentinel_1, ... in that order."""
+    names = sorted((n for n in self.specials if _sentinel(n)), key=_sentinel_number)
+    return np.array([self.specials[n] for n in names], np.int32)
+
+  @property
+  def is_special(self) -> NDArray[np.bool_]:
+    """bool[size]: ids that stand for no text."""
+    table = np.zeros(self.size, np.bool_)
+    table[list(self.specials.values())] = True
+    return table
+
+  @property
+  def byte_lengths(self) -> NDArray[np.int32] | None:
+    """int32[size]: bytes of text an id stands for, or None if that is not knowable an id at a time."""
+    table = self._table
+    return None if table is None else np.array([len(b) for b in table], np.int32)
+
+  def with_specials(self, names: Sequence[str]) -> 'Vocabulary':
+    """This vocabulary with the specials `names` after it; those already there stay where they are."""
+    out = copy.copy(self)
+    out.specials = dict(self.specials)
+    out.__dict__.pop('_bytes', None)
+    missing = [n for n in dict.fromkeys(names) if n not in out.specials]
+    plain = sorted((n for n in missing if not _sentinel(n)), key=lambda n: n != 'eos')
+    for name in plain + sorted((n for n in missing if _sentinel(n)), key=_sentinel_number, reverse=True):
+      out.specials[name] = out.size
+    return out
+
+  def save(self, directory: str | Path) -> None:
+    """Writes what `tokenizer.load(directory)` reads."""
+    path = Path(directory)
+    path.mkdir(parents=True, exist_ok=True)
+    content = {'kind': self.kind, 'base': self.base, 'specials': self.specials, **self.state()}
+    (path / FILE).write_text(json.dumps(content, ensure_ascii=False, indent=1), 'utf-8')
+
+  @property
+  def _table(self) -> list[bytes] | None:
+    if '_bytes' not in self.__dict__:
+      table = self.token_bytes()
+      if table is not None:
+        table = table + [b''] * (self.size - len(table))
+        for i in self.specials.values():
+          table[i] = b''
+      self._bytes = table
+    return self._bytes
+
+  def _checked(self, ids: Iterable[int]) -> Iterator[int]:
+    for i in ids:
+      if not 0 <= (n := int(i)) < self.size:
+        raise UserError(f'tokenizer: id {n} is outside the vocabulary of {self.size} tokens.')
+      yield n
+
+
+class StreamDecoder:
+  """Text as ids arrive: half a character is held back until the rest of it is here.
+
+  Example:
+    >>> from tfm.data.tokenizer.byte import ByteVocabulary
+    >>> stream = StreamDecoder(ByteVocabulary())
+    >>> [stream.push(i) for i in 'é!'.encode()] + [stream.flush()]
+    ['', 'é', '!', '']
+  """
+
+  def __init__(self, vocabulary: Vocabulary):
+    self._vocabulary = vocabulary
+    self._table = vocabulary._table
+    self._utf8 = codecs.getincrementaldecoder('utf-8')('replace')
+    self._ids: list[int] = []
+    self._start = 0
+
+  def push(self, token: int) -> str:
+    """The text that became certain with `token`."""
+    if self._table is not None:
+      return self._utf8.decode(b''.join(self._table[i] for i in self._vocabulary._checked([token])))
+    return self._grow([int(token)], final=False)
+
+  def flush(self) -> str:
+    """What is left at the end; an unfinished character becomes U+FFFD."""
+    return self._utf8.decode(b'', final=True) if self._table is not None else self._grow([], final=True)
+
+  def _grow(self, tokens: list[int], final: bool) -> str:
+    # Spaces of word-piece vocabularies depend on the token before: decode with the last piece as context.
+    before = self._vocabulary.decode(self._ids[: self._start])
+    self._ids += tokens
+    text = self._vocabulary.decode(self._ids)
+    if text.endswith('�') and not final:
+      return ''
+    self._ids = self._ids[self._start :]
+    self._start = len(self._ids)
+    return text[len(before) :]
+
+
+def _sentinel(name: str) -> bool:
+  return re.fullmatch(r'sentinel_\d+', name) is not None
+
+
+def _sentinel_number(name: str) -> int:
+  return int(name.removeprefix('sentinel_'))

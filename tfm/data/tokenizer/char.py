@@ -1,0 +1,65 @@
+"""A token a character of the training text, as in nanoGPT's character models."""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfm.core.errors import UserError
+from tfm.data.tokenizer.base import Documents, Tokenizer, Vocabulary
+
+UNKNOWN = '�'
+
+
+class CharVocabulary(Vocabulary):
+  """Characters in code point order; with `unknown`, one more id (U+FFFD) takes every other character."""
+
+  kind: ClassVar[str] = 'char'
+
+  def __init__(self, characters: str, unknown: bool, specials: dict[str, int] | None = None):
+    super().__init__(len(characters) + unknown, specials)
+    self.characters, self.unknown = characters, unknown
+    points = _points(characters)
+    self._lookup = np.full(points.max(initial=0) + 2, -1, np.int32)
+    self._lookup[points] = np.arange(len(points))
+
+  def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+    return [self._encode(text) for text in texts]
+
+  def _encode(self, text: str) -> NDArray[np.int32]:
+    ids = self._lookup[np.minimum(_points(text), len(self._lookup) - 1)]
+    if (bad := ids < 0).any():
+      if not self.unknown:
+        at = int(bad.argmax())
+        raise UserError(
+          f'tokenizer: character {text[at]!r} (number {at} of the text) is none of the {len(self.characters)} '
+          'characters of the training text. Leave it out, or train with tokenizer=byte or bpe.'
+        )
+      ids = np.where(bad, len(self.characters), ids).astype(np.int32)
+    return ids
+
+  def token_bytes(self) -> list[bytes]:
+    return [c.encode('utf-8', 'surrogatepass') for c in self.characters + UNKNOWN * self.unknown]
+
+  def state(self) -> dict[str, Any]:
+    return {'characters': [ord(c) for c in self.characters], 'unknown': self.unknown}
+
+  @classmethod
+  def from_state(cls, state: dict[str, Any]) -> 'CharVocabulary':
+    return cls(''.join(map(chr, state['characters'])), state['unknown'], state['specials'])
+
+
+@dataclasses.dataclass(frozen=True)
+class Char(Tokenizer):
+  """The characters of the training text; an unknown-character token only if the validation text needs one."""
+
+  def learn(self, documents: Documents) -> CharVocabulary:
+    known: set[str] = set().union(*map(set, documents('train')))
+    unknown = any(not known.issuperset(text) for text in documents('val'))
+    return CharVocabulary(''.join(sorted(known)), unknown)
+
+
+def _points(text: str) -> NDArray[np.uint32]:
+  return np.frombuffer(text.encode('utf-32-le', 'surrogatepass'), np.uint32)

@@ -1,0 +1,161 @@
+"""Any `tokenizer.json` of Hugging Face `tokenizers`, and the vocabulary class that wraps one."""
+
+from collections.abc import Iterable, Sequence
+import copy
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+import re
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+import tokenizers
+
+from tfm.core.errors import UserError
+from tfm.data.tokenizer.base import Documents, Tokenizer, Vocabulary
+
+#: What published tokenizers call our specials; the first name is the one we give to a new one.
+NAMES = {
+  'eos': ('<|endoftext|>', '</s>', '<|end_of_text|>', '<eos>', '[SEP]'),
+  'pad': ('<|pad|>', '<pad>', '[PAD]'),
+  'mask': ('<|mask|>', '<mask>', '[MASK]'),
+}
+# GPT-2's pre-tokenizer never joins a space to what stands before it, so text may be cut here without changing a token.
+_BEFORE_SPACE = re.compile(r'(?<=\S)(?=[ \t\n\r\f\v])')
+
+
+class FileVocabulary(Vocabulary):
+  """A `tokenizers.Tokenizer`; specials it already has (`</s>`, `[MASK]`, `<extra_id_0>`) are found by their names."""
+
+  kind: ClassVar[str] = 'tokenizers'
+
+  def __init__(self, inner: tokenizers.Tokenizer, specials: dict[str, int] | None = None, base: int | None = None):
+    inner.no_padding()
+    inner.no_truncation()
+    # Without this a text that quotes '<|endoftext|>' would end its document.
+    inner.encode_special_tokens = True
+    super().__init__(inner.get_vocab_size(with_added_tokens=True) if base is None else base, specials)
+    self.inner = inner
+    self._layout = json.loads(inner.to_str())
+    self._own = {t['id'] for t in self._layout.get('added_tokens', ()) if t['special']}
+
+  def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+    if not self._splits_at_spaces:
+      return self._encode(texts)
+    # Words come again and again: encoding each once is several times faster than encoding the text.
+    index: dict[str, int] = {}
+    words = [[index.setdefault(w, len(index)) for w in _BEFORE_SPACE.split(text)] for text in texts]
+    encoded = self._encode(list(index))
+    return [np.concatenate([encoded[i] for i in row]) for row in words]
+
+  def _encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
+    return [np.array(e.ids, np.int32) for e in self.inner.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+  def token_bytes(self) -> list[bytes] | None:
+    if not self._byte_level:
+      return None
+    table = [b''] * self.base
+    for piece, i in self.inner.get_vocab(with_added_tokens=True).items():
+      if i < self.base and i not in self._own:
+        known = all(c in _BYTE_OF for c in piece)
+        table[i] = bytes(_BYTE_OF[c] for c in piece) if known else piece.encode()
+    return table
+
+  def decode(self, ids: Iterable[int]) -> str:
+    if self._byte_level:
+      return super().decode(ids)
+    return self.inner.decode([i for i in self._checked(ids) if i < self.base], skip_special_tokens=True)
+
+  @property
+  def is_special(self) -> NDArray[np.bool_]:
+    table = super().is_special
+    table[list(self._own)] = True
+    return table
+
+  def with_specials(self, names: Sequence[str]) -> 'FileVocabulary':
+    found = copy.copy(self)
+    found.specials = {**self._named(names), **self.specials}
+    out = super(FileVocabulary, found).with_specials(names)
+    assert isinstance(out, FileVocabulary)
+    return out
+
+  def state(self) -> dict[str, Any]:
+    return {'tokenizer.json': self._layout}
+
+  @classmethod
+  def from_state(cls, state: dict[str, Any]) -> 'FileVocabulary':
+    return cls(tokenizers.Tokenizer.from_str(json.dumps(state['tokenizer.json'])), state['specials'], state['base'])
+
+  def save(self, directory: str | Path) -> None:
+    """Also writes a `tokenizer.json` that `tokenizers` and `transformers` read, our specials included."""
+    super().save(directory)
+    whole = tokenizers.Tokenizer.from_str(self.inner.to_str())
+    for name, i in sorted(self.specials.items(), key=lambda item: item[1]):
+      if i >= self.base:
+        whole.add_special_tokens([tokenizers.AddedToken(_written(name)[0], special=True, normalized=False)])
+        assert whole.token_to_id(_written(name)[0]) == i
+    whole.save(str(Path(directory) / 'tokenizer.json'))
+
+  def _named(self, names: Sequence[str]) -> dict[str, int]:
+    ids = ((n, self.inner.token_to_id(text)) for n in names for text in reversed(_written(n)))
+    return {name: i for name, i in ids if i is not None}
+
+  @property
+  def _splits_at_spaces(self) -> bool:
+    before = self._layout.get('pre_tokenizer') or {}
+    special = all(t['special'] for t in self._layout.get('added_tokens', ()))
+    return self._byte_level and special and before.get('type') == 'ByteLevel' and before.get('use_regex', False)
+
+  @property
+  def _byte_level(self) -> bool:
+    """Whether a token is a run of bytes of the text itself: nothing is normalised away, no space is put in front."""
+    prefixed = '"add_prefix_space": true' in json.dumps(self._layout.get('pre_tokenizer'))
+    decoder = (self._layout.get('decoder') or {}).get('type')
+    return decoder == 'ByteLevel' and not prefixed and not self._layout.get('normalizer')
+
+
+@dataclasses.dataclass(frozen=True)
+class File(Tokenizer):
+  """The tokenizer that stands in the file `path`, a `tokenizer.json`."""
+
+  path: str = ''
+
+  def learn(self, documents: Documents) -> FileVocabulary:
+    del documents
+    self._content()
+    try:
+      inner = tokenizers.Tokenizer.from_file(self.path)
+    except Exception as error:
+      raise UserError(f'data.tokenizer.path: {self.path} is not a tokenizer.json: {error}.') from error
+    return FileVocabulary(inner)
+
+  def identity(self) -> dict[str, Any]:
+    return {'tokenizer': 'file', 'content': hashlib.sha256(self._content()).hexdigest()}
+
+  def _content(self) -> bytes:
+    try:
+      return Path(self.path).expanduser().read_bytes()
+    except OSError as error:
+      raise UserError(
+        f'data.tokenizer.path: cannot read {self.path!r}: {error.strerror}. A tokenizer.json was wanted.'
+      ) from error
+
+  def check(self):
+    if not self.path:
+      yield 'path: is empty. The path of a tokenizer.json was wanted.'
+
+
+def _written(name: str) -> tuple[str, ...]:
+  return NAMES.get(name) or (f'<extra_id_{name.removeprefix("sentinel_")}>',)
+
+
+def _byte_alphabet() -> dict[str, int]:
+  """GPT-2's printable stand-ins of the 256 bytes: visible Latin-1 for itself, the rest from U+0100 on."""
+  visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+  others = [b for b in range(256) if b not in visible]
+  return {chr(b): b for b in visible} | {chr(256 + i): b for i, b in enumerate(others)}
+
+
+_BYTE_OF = _byte_alphabet()

@@ -1,0 +1,108 @@
+"""What a task is: raw rows of tokens to inputs, labels and weights, and from logits to a loss."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from tfm.core.registry import Part
+from tfm.data.base import Data
+from tfm.data.corpus import Corpus, RawBatch
+from tfm.data.tokenizer import Vocabulary
+from tfm.tasks.xent import cross_entropy
+
+Features = dict[str, NDArray[Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Task(Part):
+  """Cross-entropy of `labels`, weighted by `weights`; how the two are made of text is each task's own.
+
+  `label_smoothing` is spread over the whole vocabulary with `smooth_gold` (PyTorch), else over the V - 1 wrong ones
+  (tensor2tensor); `z_loss` * log^2 Z keeps logits from drifting (PaLM: 1e-4).
+  """
+
+  label_smoothing: float = 0.0
+  smooth_gold: bool = True
+  z_loss: float = 0.0
+
+  #: Tokens that one raw row shares with the next: 1 where the last one is only predicted.
+  overlap = 0
+
+  def window(self, length: int) -> int:
+    """Raw tokens that make a model row of `length`."""
+    return length
+
+  def lengths(self, length: int) -> tuple[int, ...]:
+    """Tokens of a row of every stack: (decoder or encoder,) or (encoder, decoder)."""
+    return (length,)
+
+  def specials(self, length: int) -> tuple[str, ...]:
+    """The special tokens its rows are written with; see `data.tokenizer.Vocabulary`."""
+    del length
+    return ()
+
+  def open(self, data: Data) -> Corpus:
+    """The corpus of `data` in the rows and with the specials of this task."""
+    return data.open(self.window(data.length), self.overlap, self.specials(data.length))
+
+  def features(self, raw: RawBatch, vocabulary: Vocabulary, isolate: bool = False) -> Features:
+    """Model inputs by their names, and `labels` int32 and `weights` float32 [B, T] for the logits at the same place.
+
+    A pure function: what is random comes from `raw['key']`. The same keys and shapes for every batch of a corpus;
+    with `isolate` (`Corpus.isolate`) they say which document a token is of.
+    """
+    raise NotImplementedError
+
+  def loss(self, out: dict[str, jax.Array], batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, dict]:
+    """Sums over the batch: the loss in nats, the weights, and {'nll': plain nats, 'correct': weight of right tops}.
+
+    Sums, so that micro-batches and hosts add up exactly; `mean` divides.
+    """
+    ce = cross_entropy(out['logits'], batch['labels'], self.label_smoothing, self.smooth_gold, self.z_loss)
+    weights_BT = batch['weights'].astype(jnp.float32)
+    total = lambda x_BT: jnp.sum(jnp.where(weights_BT > 0, x_BT * weights_BT, 0.0))
+    return total(ce.loss), jnp.sum(weights_BT), {'nll': total(ce.nll), 'correct': total(ce.correct)}
+
+  def fits(self, model: Any) -> Iterator[str]:
+    """Yields a sentence for everything about `model` that keeps this task from training it."""
+    raise NotImplementedError
+
+  def fits_data(self, data: Data) -> Iterator[str]:
+    """Yields a sentence for everything about `data` that keeps this task from reading it."""
+    del data
+    yield from ()
+
+  def check(self) -> Iterator[str]:
+    if not 0 <= self.label_smoothing < 1:
+      yield f'label_smoothing: is {self.label_smoothing}. A number from 0 to below 1 was wanted.'
+    if self.z_loss < 0:
+      yield f'z_loss: is {self.z_loss}. 0 or more was wanted.'
+
+
+def mean(total: jax.Array, weight: jax.Array) -> jax.Array:
+  """total / weight, and 0 where nothing has weight."""
+  return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1.0), 0.0)
+
+
+def next_token(raw: RawBatch, isolate: bool) -> Features:
+  """Inputs, labels one to the right, weight 1 where label and input are of one document; documents if `isolate`d."""
+  tokens, segments = raw['tokens'], raw['segments']
+  same = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
+  out = {'input_ids': tokens[:, :-1], 'labels': tokens[:, 1:], 'weights': same.astype(np.float32)}
+  return out | documents({k: raw[k][:, :-1] for k in ('segments', 'positions')}, isolate)
+
+
+def documents(raw: RawBatch, isolate: bool) -> Features:
+  """The inputs that keep the documents of a row apart; none where rows are not packed."""
+  return {'segment_ids': raw['segments'], 'position_ids': raw['positions']} if isolate else {}
+
+
+def one_stack(task: str, model: Any) -> Iterator[str]:
+  """Says so if `model` has an encoder and a decoder."""
+  if model.encoder is not None:
+    yield f'task: {task} trains one stack, and the model has an encoder and a decoder. Choose task=span_corruption.'

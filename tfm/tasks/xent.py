@@ -1,0 +1,73 @@
+"""Cross-entropy over a large vocabulary: one number kept per position, no log-softmax ever stored."""
+
+import functools
+from typing import NamedTuple
+
+import jax
+from jax import lax
+import jax.numpy as jnp
+
+
+class CrossEntropy(NamedTuple):
+  """float32 [B, T] each: what is trained on; its plain part -log p(label); 1 where the label has the top logit."""
+
+  loss: jax.Array
+  nll: jax.Array
+  correct: jax.Array
+
+
+def cross_entropy(
+  logits_BTV: jax.Array,
+  labels_BT: jax.Array,
+  label_smoothing: float = 0.0,
+  smooth_gold: bool = True,
+  z_loss: float = 0.0,
+) -> CrossEntropy:
+  """-sum_v target_v log p_v + z_loss * log^2 Z a position, in float32 whatever the dtype of the logits.
+
+  The target is 1 - e on the label, e = `label_smoothing` spread over all V (`smooth_gold`) or over the other V - 1.
+  Gradients flow through `loss` only: p - target for plain cross-entropy, made in one pass over the logits.
+  """
+  V = logits_BTV.shape[-1]
+  off = label_smoothing / (V if smooth_gold else V - 1)
+  on = 1.0 - label_smoothing + (off if smooth_gold else 0.0)
+  loss, nll, correct = _cross_entropy(on, off, z_loss, logits_BTV, labels_BT)
+  return CrossEntropy(loss, lax.stop_gradient(nll), lax.stop_gradient(correct))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
+def _cross_entropy(on, off, z_loss, logits_BTV, labels_BT):
+  return _forward(on, off, z_loss, logits_BTV, labels_BT)[0]
+
+
+def _forward(on, off, z_loss, logits_BTV, labels_BT):
+  max_BT = lax.stop_gradient(jnp.max(logits_BTV, -1).astype(jnp.float32))
+  shifted_BTV = logits_BTV.astype(jnp.float32) - max_BT[..., None]
+  # A comparison, not a gather: it fuses, and stays local where V is split over devices.
+  gold_BT = jnp.sum(jnp.where(_is_label(logits_BTV, labels_BT), shifted_BTV, 0.0), -1)
+  log_sum_BT = jnp.log(jnp.sum(jnp.exp(shifted_BTV), -1))
+  loss_BT = log_sum_BT - (on - off) * gold_BT
+  if off:
+    loss_BT -= off * jnp.sum(shifted_BTV, -1)
+  log_z_BT = log_sum_BT + max_BT
+  if z_loss:
+    loss_BT += z_loss * jnp.square(log_z_BT)
+  out = (loss_BT, log_sum_BT - gold_BT, (gold_BT >= 0.0).astype(jnp.float32))
+  return out, (logits_BTV, labels_BT, log_z_BT)
+
+
+def _backward(on, off, z_loss, residuals, cotangents):
+  logits_BTV, labels_BT, log_z_BT = residuals
+  p_BTV = jnp.exp(logits_BTV.astype(jnp.float32) - log_z_BT[..., None])
+  if z_loss:
+    p_BTV *= (1.0 + 2.0 * z_loss * log_z_BT)[..., None]
+  target_BTV = jnp.where(_is_label(logits_BTV, labels_BT), on, off)
+  grad_BTV = cotangents[0][..., None] * (p_BTV - target_BTV)
+  return grad_BTV.astype(logits_BTV.dtype), None
+
+
+_cross_entropy.defvjp(_forward, _backward)
+
+
+def _is_label(logits_BTV, labels_BT):
+  return lax.broadcasted_iota(labels_BT.dtype, logits_BTV.shape, logits_BTV.ndim - 1) == labels_BT[..., None]
