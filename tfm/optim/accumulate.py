@@ -35,7 +35,7 @@ def accumulate(grad_fn: GradFn, n: int) -> GradFn:
     zeros = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.promote_types(x.dtype, _at_least(x.dtype))), out)
 
     def body(total: Any, piece: Any) -> tuple[Any, None]:
-      return jax.tree.map(lambda t, x: t + x.astype(t.dtype), total, grad_fn(params, *piece)), None
+      return jax.tree.map(lambda t, x: t + jnp.asarray(x, t.dtype), total, grad_fn(params, *piece)), None
 
     total, _ = jax.lax.scan(body, zeros, (micro, keys))
     return jax.tree.map(lambda t, x: t.astype(x.dtype), total, out)

@@ -16,7 +16,7 @@ def clip_by_global_norm(limit: float) -> optax.GradientTransformation:
 
   def clip(updates: Any, params: Any) -> Any:
     del params
-    norm = optax.global_norm(jax.tree.map(lambda g: g.astype(jnp.float32), updates))
+    norm = optax.tree.norm(jax.tree.map(lambda g: g.astype(jnp.float32), updates))
     factor = jnp.minimum(1.0, limit / norm)
     return jax.tree.map(lambda g: g * factor.astype(g.dtype), updates)
 
