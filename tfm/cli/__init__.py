@@ -1,0 +1,1 @@
+"""The command line: each command is one file that turns flags into one call."""

@@ -1,0 +1,85 @@
+"""`FILE[:ARG]` to the config it names: a path anywhere, or the name of a config that comes with the package."""
+
+from collections.abc import Callable
+import dataclasses
+import importlib.util
+import inspect
+from pathlib import Path
+import sys
+import traceback
+from typing import Any
+import zlib
+
+import tfm
+from tfm.core import errors
+
+_PACKAGE = Path(tfm.__file__).parent
+
+
+def load(named: str, flag: str = '--config', package: Path = _PACKAGE) -> Any:
+  """What `get_config(ARG)` of the file returns, a frozen dataclass; without `:ARG` it is called with nothing.
+
+  Raises: ConfigError, also for whatever goes wrong inside the file.
+  """
+  name, _, arg = named.partition('.py:') if '.py:' in named else named.partition(':')
+  path = find(f'{name}.py' if '.py:' in named else name, flag, package)
+  get_config = _call(path, _module, path, zlib.crc32(str(path).encode())).__dict__.get('get_config')
+  if not callable(get_config):
+    raise errors.ConfigError(f'{path}: has no function get_config. Want one that returns an experiment.')
+  given = [arg] if ':' in named else []
+  try:
+    inspect.signature(get_config).bind(*given)
+  except TypeError:
+    wanted = f'no argument, got {arg!r}' if given else f'an argument: {flag}={named}:ARG'
+    raise errors.ConfigError(f'{path}: get_config takes {wanted}.') from None
+  cfg = _call(path, get_config, *given)
+  if not dataclasses.is_dataclass(cfg) or isinstance(cfg, type) or not cfg.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+    raise errors.ConfigError(f'{path}: get_config returned {cfg!r:.80}. Want a frozen dataclass.')
+  return cfg
+
+
+def shipped(package: Path = _PACKAGE) -> dict[str, Path]:
+  """The configs that come with the package, by name: those of the source checkout, or those in the wheel."""
+  checkout = package.parent / 'configs'
+  folder = checkout if (package.parent / 'pyproject.toml').exists() else package / '_configs'
+  return {path.stem: path for path in sorted(folder.glob('*.py')) if not path.stem.startswith('_')}
+
+
+def find(name: str, flag: str = '--config', package: Path = _PACKAGE) -> Path:
+  """The file that `name` means: the path itself if there is one, else the shipped config of that name."""
+  known = shipped(package)
+  wanted = f'Want {flag}=FILE[:ARG], a path or one of: {", ".join(known) or "none shipped"}.'
+  if not name:
+    raise errors.ConfigError(f'{flag}: is missing. {wanted}')
+  if Path(name).is_file():
+    return Path(name)
+  if Path(name).is_dir():
+    raise errors.ConfigError(f'{flag}: {name} is a directory. {wanted}')
+  short = name.removeprefix('configs/').removesuffix('.py')
+  if short not in known:
+    raise errors.ConfigError(f'{flag}: no file {name}, and {errors.unknown("config", short, known)}')
+  return known[short]
+
+
+def _module(path: Path, number: int) -> Any:
+  # A number keeps apart files of one name; dataclasses look their module up while it is being made.
+  spec = importlib.util.spec_from_file_location(f'_config_{path.stem}_{number:08x}', path)
+  if spec is None or spec.loader is None:
+    raise errors.ConfigError(f'{path}: is no Python file. Want one with a function get_config.')
+  sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module
+
+
+def _call(path: Path, function: Callable[..., Any], *args: Any) -> Any:
+  """What the function returns; an error inside the config file is told by its line there."""
+  try:
+    return function(*args)
+  except errors.UserError as e:
+    raise errors.ConfigError(f'{path}: {e}') from e
+  except SyntaxError as e:
+    raise errors.ConfigError(f'{e.filename}:{e.lineno}: {e.msg}.') from e
+  except Exception as e:
+    inside = [f.lineno for f in traceback.extract_tb(e.__traceback__) if f.filename == str(path)]
+    line = f':{inside[-1]}' if inside else ''
+    raise errors.ConfigError(f'{path}{line}: {type(e).__name__}: {e}') from e
