@@ -39,5 +39,5 @@ class _RMSNorm(nn.Module):
     scale_D = self.param('scale', sharded(start, self.letters), (x.shape[-1],), precision.dtype('param'))
     f = x.astype(precision.dtype('reduce'))
     f = f * jax.lax.rsqrt(jnp.mean(f * f, -1, keepdims=True) + s.eps)
-    scale_D = trailing(scale_D.astype(f.dtype) + s.one_plus, f.ndim)
-    return (f * scale_D).astype(x.dtype) if s.scale_first else f.astype(x.dtype) * scale_D.astype(x.dtype)
+    scale = trailing(scale_D.astype(f.dtype) + s.one_plus, f.ndim)
+    return (f * scale).astype(x.dtype) if s.scale_first else f.astype(x.dtype) * scale.astype(x.dtype)
