@@ -6,7 +6,8 @@ from tfm.data.base import Data
 from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.stdlib import Stdlib
 from tfm.data.text import Text
+from tfm.data.tfds import Tfds
 
-__all__ = ['TABLE', 'Corpus', 'Data', 'RawBatch', 'Stdlib', 'Text', 'prefetch']
+__all__ = ['TABLE', 'Corpus', 'Data', 'RawBatch', 'Stdlib', 'Text', 'Tfds', 'prefetch']
 
-TABLE = Table('data', text=Text, stdlib=Stdlib)
+TABLE = Table('data', text=Text, stdlib=Stdlib, tfds=Tfds)

@@ -41,18 +41,17 @@ def _cross_entropy(on, off, z_loss, logits_BTV, labels_BT):
 
 
 def _forward(on, off, z_loss, logits_BTV, labels_BT):
-  max_BT = lax.stop_gradient(jnp.max(logits_BTV, -1).astype(jnp.float32))
-  shifted_BTV = logits_BTV.astype(jnp.float32) - max_BT[..., None]
-  # A comparison, not a gather: it fuses, and stays local where V is split over devices.
-  gold_BT = jnp.sum(jnp.where(_is_label(logits_BTV, labels_BT), shifted_BTV, 0.0), -1)
-  log_sum_BT = jnp.log(jnp.sum(jnp.exp(shifted_BTV), -1))
-  loss_BT = log_sum_BT - (on - off) * gold_BT
+  max_BT = jnp.max(logits_BTV, -1).astype(jnp.float32)
+  # Where V is split over devices XLA turns this gather into a masked local one and a sum, so nothing moves but [B, T].
+  gold_BT = jnp.take_along_axis(logits_BTV, labels_BT[..., None], -1)[..., 0].astype(jnp.float32)
+  sum_BT = jnp.sum(jnp.exp(logits_BTV.astype(jnp.float32) - max_BT[..., None]), -1)
+  log_z_BT = jnp.log(sum_BT) + max_BT
+  loss_BT = log_z_BT - (on - off) * gold_BT
   if off:
-    loss_BT -= off * jnp.sum(shifted_BTV, -1)
-  log_z_BT = log_sum_BT + max_BT
+    loss_BT -= off * jnp.sum(logits_BTV, -1, dtype=jnp.float32)
   if z_loss:
     loss_BT += z_loss * jnp.square(log_z_BT)
-  out = (loss_BT, log_sum_BT - gold_BT, (gold_BT >= 0.0).astype(jnp.float32))
+  out = (loss_BT, log_z_BT - gold_BT, (gold_BT >= max_BT).astype(jnp.float32))
   return out, (logits_BTV, labels_BT, log_z_BT)
 
 

@@ -1,0 +1,89 @@
+"""Any TensorFlow Datasets dataset with a text feature, read by random access and without TensorFlow."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Any
+
+from tfm.core.errors import UserError
+from tfm.data.base import Data
+
+_BATCH = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Tfds(Data):
+  """The dataset `name` (`lm1b`, `wiki40b/en`, ...): its `feature`, of `split` to train on and of `val_split` held out.
+
+  Splits are written as in TFDS (`train[:95%]`). Data must be prepared as ArrayRecord, or be downloadable as such.
+  """
+
+  name: str = ''
+  split: str = 'train'
+  val_split: str = 'test'
+  feature: str = 'text'
+  data_dir: str = ''
+
+  def documents(self, split: str) -> Iterator[str]:
+    chosen = self.split if split == 'train' else self.val_split
+    if not chosen:
+      return
+    source = self._source(chosen)
+    for start in range(0, len(source), _BATCH):
+      for i, row in enumerate(source.__getitems__(list(range(start, min(start + _BATCH, len(source)))))):
+        yield self._text(row, chosen, start + i)
+
+  def identity(self) -> dict[str, Any]:
+    info = self._builder().info
+    splits = {n: [s.num_examples, s.num_bytes] for n, s in sorted(info.splits.items())}
+    chosen = {'split': self.split, 'val_split': self.val_split, 'feature': self.feature}
+    return {'data': 'tfds', 'name': info.full_name, 'splits': splits, **chosen}
+
+  def check(self) -> Iterator[str]:
+    yield from super().check()
+    if not self.name:
+      yield 'name: is empty. The name of a TFDS dataset was wanted, such as lm1b or wiki40b/en.'
+
+  def _text(self, row: dict[str, Any], split: str, number: int) -> str:
+    if self.feature not in row:
+      raise UserError(f'data.feature: {self.name} has no feature {self.feature!r}. Known: {", ".join(sorted(row))}.')
+    value = row[self.feature]
+    if not isinstance(value, bytes | str):
+      raise UserError(f'data.feature: {self.feature!r} of {self.name} is {type(value).__name__}. Text was wanted.')
+    try:
+      return value if isinstance(value, str) else value.decode('utf-8')
+    except UnicodeDecodeError as error:
+      raise UserError(f'data: example {number} of {self.name} {split} is not UTF-8: {error.reason}.') from error
+
+  def _builder(self) -> Any:
+    library = _library()
+    try:
+      builder = library.builder(self.name, data_dir=self.data_dir or None, file_format='array_record')
+    except library.core.registered.DatasetNotFoundError as error:
+      raise UserError(f'data.name: TFDS knows no dataset {self.name!r}. {_first_line(error)}') from error
+    if not builder.is_prepared():
+      builder.download_and_prepare()
+    return builder
+
+  def _source(self, split: str) -> Any:
+    builder = self._builder()
+    try:
+      return builder.as_data_source(split=split)
+    except (ValueError, KeyError) as error:
+      known = ', '.join(sorted(builder.info.splits))
+      raise UserError(f'data: {self.name} has no split {split!r}. Known: {known}.') from error
+
+
+def _library() -> Any:
+  try:
+    import array_record  # noqa: F401
+    import importlib_resources  # noqa: F401
+    import tensorflow_datasets
+  except ImportError as error:
+    raise UserError(
+      f"data: reading TFDS datasets needs the package {error.name}. Install it with: pip install 'tfm[tfds]'"
+    ) from error
+  return tensorflow_datasets
+
+
+def _first_line(error: Exception) -> str:
+  return next(iter(str(error).strip().splitlines()), '')

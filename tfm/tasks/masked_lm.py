@@ -1,0 +1,51 @@
+"""Fill in tokens that were taken out (BERT, Devlin et al. 2018; masks drawn anew each epoch, as in RoBERTa)."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from tfm.data import chance
+from tfm.data.corpus import RawBatch
+from tfm.data.tokenizer import Vocabulary
+from tfm.tasks.base import Features, Task, documents, one_stack
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedLM(Task):
+  """-log p(x_t | the rest) of a share `rate` of the ordinary tokens, each chosen by itself.
+
+  Of the chosen, `masked` become the mask token, `random` any ordinary token, the others stay. No next-sentence loss.
+  """
+
+  rate: float = 0.15
+  masked: float = 0.8
+  random: float = 0.1
+
+  def specials(self, length: int) -> tuple[str, ...]:
+    del length
+    return ('mask',)
+
+  def features(self, raw: RawBatch, vocabulary: Vocabulary, isolate: bool = False) -> Features:
+    tokens, key, n = raw['tokens'], raw['key'], raw['tokens'].shape[1]
+    special = vocabulary.is_special
+    chosen = (chance.uniform(key, 'chosen', n) < self.rate) & (raw['segments'] > 0) & ~special[tokens]
+    fate = chance.uniform(key, 'fate', n)
+    ordinary = np.flatnonzero(~special).astype(np.int32)
+    drawn = ordinary[(chance.uniform(key, 'token', n) * len(ordinary)).astype(np.int64)]
+    inputs = np.where(chosen & (fate < self.masked), np.int32(vocabulary.special('mask')), tokens)
+    inputs = np.where(chosen & (fate >= self.masked) & (fate < self.masked + self.random), drawn, inputs)
+    out = {'input_ids': inputs, 'labels': tokens, 'weights': chosen.astype(np.float32)}
+    # Every token sees the padding of a short last row, so rows say where it is even if they are not packed.
+    return out | {'segment_ids': raw['segments']} | documents(raw, isolate)
+
+  def fits(self, model: Any) -> Iterator[str]:
+    yield from one_stack('masked_lm', model)
+
+  def check(self) -> Iterator[str]:
+    yield from super().check()
+    if not 0 < self.rate <= 1:
+      yield f'rate: is {self.rate}. A share above 0, at most 1, was wanted.'
+    if self.masked < 0 or self.random < 0 or self.masked + self.random > 1:
+      yield f'masked, random: are {self.masked} and {self.random}. Two shares of together at most 1 were wanted.'
