@@ -68,6 +68,18 @@ def test_two_dots_leave_alone_the_places_that_have_no_such_field():
   assert relatives(config.override(RUN, 'model..relative.base', '7')) == [Rope(7.0), Alibi()]
 
 
+def test_two_dots_swap_the_parts_that_are_there_and_put_none_where_there_was_none():
+  run = config.override(RUN, 'model..norm', 'rms')
+  assert [b.mixer.norm for b in run.model.blocks] == [None, None]
+  assert {b.norm for b in run.model.blocks} == {run.model.norm} == {RMS()}
+
+
+def test_two_dots_put_a_part_where_there_was_none_if_there_was_none_anywhere_or_its_owner_is_named():
+  first = config.override(RUN, 'model.blocks..mixer.norm', 'rms')
+  assert [b.mixer.norm for b in first.model.blocks] == [RMS(), RMS()]
+  assert config.override(Mixer(inner=Mixer()), '..norm', 'rms') == Mixer(norm=RMS(), inner=Mixer(norm=RMS()))
+
+
 def test_a_star_leaves_alone_the_elements_that_have_no_such_field():
   assert relatives(config.override(RUN, 'model.blocks.*.mixer.relative.base', '7')) == [Rope(7.0), Alibi()]
 
@@ -106,7 +118,7 @@ def test_a_mapping_is_set_by_key_and_takes_new_ones():
 def test_a_value_class_is_set_by_its_fields_its_own_text_or_to_its_default():
   assert config.override(RUN, 'mesh.tensor', '2').mesh == Mesh(-1, 2)
   assert config.override(RUN, 'mesh', '2x4').mesh == Mesh(2, 4)
-  assert config.override(RUN, 'limits', 'default').limits == Limits()
+  assert config.override(RUN, 'limits', 'Limits').limits == Limits()
 
 
 def test_an_element_of_a_tuple_is_parsed_by_its_own_type():

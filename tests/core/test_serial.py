@@ -3,31 +3,13 @@ import json
 import math
 
 from hypothesis import given, settings
-from hypothesis import strategies as st
 import pytest
 
 from tfm.core import config
 from tfm.core.errors import ConfigError
 
-from .kinds import RMS, Alibi, Block, Limits, Mesh, Mixer, Model, Norm, Relative, Rope, Run
-
-FLOATS = st.floats(allow_nan=False)
-RELATIVES = st.builds(Relative) | st.builds(Alibi) | st.builds(Rope, FLOATS, st.sampled_from(['halves', 'pairs']))
-NORMS = st.builds(Norm, FLOATS) | st.builds(RMS, FLOATS)
-MIXERS = st.builds(Mixer, st.integers(), st.none() | st.integers(), RELATIVES, st.none() | NORMS)
-MODELS = st.builds(Model, st.integers(), st.lists(st.builds(Block, MIXERS, NORMS), max_size=2).map(tuple), NORMS)
-RUNS = st.builds(
-  Run,
-  model=MODELS,
-  files=st.lists(st.text(), max_size=2).map(tuple),
-  betas=st.tuples(FLOATS, FLOATS),
-  lr=FLOATS,
-  resume=st.booleans(),
-  rules=st.dictionaries(st.text(), st.none() | st.text(), max_size=2),
-  schedule=FLOATS | RELATIVES,
-  limits=st.none() | st.builds(Limits, FLOATS, FLOATS),
-  mixed=st.none() | st.integers() | st.text(),
-)
+from . import trees
+from .kinds import Alibi, Block, Limits, Mesh, Norm, Relative, Run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +23,7 @@ class Choice:
   piece: Norm | Relative = Norm()
 
 
-@given(RUNS)
+@given(trees.RUNS)
 @settings(max_examples=50, deadline=None)
 def test_a_config_comes_back_from_strict_json_as_it_was(run):
   text = json.dumps(config.to_json(run), allow_nan=False)

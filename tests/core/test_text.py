@@ -10,7 +10,8 @@ import pytest
 from tfm.core.config import parse, text_of
 from tfm.core.errors import ConfigError
 
-from .kinds import NORMS, RELATIVES, Alibi, Given, Limits, Mesh, Norm, Relative, Rope
+from . import trees
+from .kinds import NORMS, Alibi, Given, Limits, Mesh, Norm, Relative, Rope, Run
 
 QUICK = settings(max_examples=50, deadline=None)
 SCALARS = {
@@ -56,10 +57,10 @@ def test_tuples_unions_and_mappings_read_back_as_they_were_written(want):
   check()
 
 
-@pytest.mark.parametrize('table', [RELATIVES], ids=str)
-def test_parts_at_their_defaults_read_back_by_their_row(table):
-  for row in (Relative, Rope, Alibi):
-    assert parse(Relative, text_of(row())) == row()
+@QUICK
+@given(trees.RUNS)
+def test_every_config_reads_back_as_it_was_written(run):
+  assert parse(Run, text_of(run)) == run
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,11 @@ def test_parts_at_their_defaults_read_back_by_their_row(table):
     (float | Relative, '0.5', 0.5),
     (float | Relative, 'rope', Rope()),
     (Mesh, '2x4', Mesh(2, 4)),
-    (Limits | None, 'default', Limits()),
+    (Limits | None, 'Limits', Limits()),
+    (Limits | None, 'Limits(high=2)', Limits(high=2.0)),
+    (Relative, 'rope( base=5e5, layout=pairs )', Rope(5e5, 'pairs')),
+    (Relative, "given(table_path='a, b')", Given('a, b')),
+    (tuple[Relative, ...], 'rope(base=1), alibi()', (Rope(1.0), Alibi())),
     (Any, '(1, none, x)', (1, None, 'x')),
     (tuple, '1, a', (1, 'a')),
   ],
@@ -127,11 +132,16 @@ def test_text_is_read_by_the_declared_type(want, text, value):
     (Literal['even', 'odd'], 'evn', "at: unknown value 'evn'. Did you mean 'even'? Known: even, odd."),
     (Relative, 'rop', "at: unknown relative position 'rop'. Did you mean 'rope'? Known: alibi, given, none, rope."),
     (Relative | None, 'rop', "at: unknown relative position 'rop'. Did you mean 'rope'?"),
-    (Relative, 'given', "at: 'given' cannot be chosen by its name: it has no default table_path."),
+    (Relative, 'given', "at: 'given' has no default table_path. Want given(table_path=...)."),
     (float | Relative, 'rop', "at: want float or a relative position, got 'rop'. As a part: unknown relative positi"),
     (Rope, 'alibi', "at: want a Rope, got 'alibi'."),
     (Mesh, 'wide', "at: want a Mesh, got 'wide'."),
-    (Limits, '3', "at: a Limits is set by its fields, got '3'. Known: low, high; or the word default for them all."),
+    (Limits, '3', "at: want a Limits, got '3'. Set its fields, or write Limits for the default ones or Limits(field=v"),
+    (Relative, 'rope(bass=1)', "at=rope: unknown field 'bass'. Did you mean 'base'? Known: base, layout."),
+    (Relative, 'rope(1)', "at: want rope(field=value), got '1'."),
+    (Relative, 'rope(base=1, base=2)', 'at=rope: base is given twice. Want it once.'),
+    (Relative, 'rope(base=x)', "at.base: want float, got 'x'."),
+    (Relative, 'rop(base=1)', "at: unknown relative position 'rop'. Did you mean 'rope'?"),
     (list[int], '3', 'at: cannot be set by text. Its type is list[int]'),
   ],
 )

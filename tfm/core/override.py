@@ -21,7 +21,8 @@ def override(cfg: Any, path: str, text: str) -> Any:
   A path is names of fields joined by dots. `3` or `-1` picks an element of a tuple, `*` all of them, `..` steps to any
   depth: `model..relative=alibi` sets every field named `relative` below `model`, and does not look inside the values
   it has put there. Where `..` or `*` reach places that have no such field those are left alone; it is an error if no
-  place has it. A part chosen by its name has its default fields, whatever stood there before.
+  place has it. `..norm=layer` swaps the norms that are there: an optional part that is none stays none, unless it is
+  none in all the places. A part chosen by its name has its default fields, whatever stood there before.
 
   Raises: ConfigError, with the near misses.
   """
@@ -83,7 +84,9 @@ class _Writer:
     name, written, misfits = todo[0], len(self.places), list[_Misfit]()
     if name == '*' or re.fullmatch(r'-?\d+', name):
       raise errors.ConfigError(f"{at}..{name}: '..' finds fields by name, got {name!r}. Want a name after it.")
-    new = self._descend(old, want, todo, at, misfits)
+    new = self._descend(old, want, todo, at, misfits, absent=False)
+    if len(self.places) == written and not misfits:
+      new = self._descend(old, want, todo, at, misfits, absent=True)
     if len(self.places) == written:
       below = sorted({c.name for n in (old, *(w.value for w in nodes.walk(old))) for c in _fields(n)})
       if not misfits:
@@ -91,12 +94,15 @@ class _Writer:
       raise _nowhere(f'{at}..{_written(todo)}', misfits)
     return new
 
-  def _descend(self, old: Any, want: Any, todo: tuple[str, ...], at: str, misfits: list[_Misfit]) -> Any:
+  def _descend(self, old: Any, want: Any, todo: tuple[str, ...], at: str, misfits: list[_Misfit], absent: bool) -> Any:
+    """`old` with `todo` written wherever its first step is found; into optional parts that are none if `absent`."""
     changed = {}
     for c in nodes.children(old, want, at):
       new, hit = c.value, nodes.is_node(old) and c.name == todo[0]
       if not hit or len(todo) > 1:  # what is to be replaced whole is not looked into
-        new = self._descend(new, c.want, todo, c.path, misfits)
+        new = self._descend(new, c.want, todo, c.path, misfits, absent)
+      elif new is None and not absent and any(map(nodes.is_part, nodes.options(c.want))):
+        continue
       if hit:
         try:
           new = self.into(new, c.want, todo[1:], c.path)

@@ -83,7 +83,7 @@ def _values(resolved: Resolved, node: Any, usual: Any, path: str) -> Iterator[Va
     if nodes.is_part(type(c.value)):
       yield Value(c.path, name_of(c.value), _source(resolved.flags, c.path, type(c.value) is type(same)))
     elif not _is_deep(c.value):
-      yield Value(c.path, text_of(c.value), _source(resolved.flags, c.path, c.value == same))
+      yield Value(c.path, text_of(c.value) or "''", _source(resolved.flags, c.path, c.value == same))
     if _is_deep(c.value):
       # Below a place that a flag has filled, the defaults are those of what it put there.
       yield from _values(resolved, c.value, nodes.MISSING if c.path in resolved.flags else same, c.path)
@@ -109,13 +109,13 @@ def _differences(a: Any, b: Any, path: str) -> Iterator[str]:
   new = {c.name: c.value for c in nodes.children(b, Any, '')}
   if type(a) is not type(b) or not (_is_deep(a) or _is_deep(b) or isinstance(a, Mapping)):
     if repr(a) != repr(b):  # 1 == 1.0, and nan is not itself
-      yield f'{path or "config"}: {text_of(a)} -> {text_of(b)}'
+      yield f'{path or "config"}: {text_of(a, inner=True)} -> {text_of(b, inner=True)}'
     return
   for name in [*old, *(n for n in new if n not in old)]:
     at = nodes.join(path, name)
     if name not in new:
-      yield f'{at}: {text_of(old[name])} -> absent'
+      yield f'{at}: {text_of(old[name], inner=True)} -> absent'
     elif name not in old:
-      yield f'{at}: absent -> {text_of(new[name])}'
+      yield f'{at}: absent -> {text_of(new[name], inner=True)}'
     else:
       yield from _differences(old[name], new[name], at)

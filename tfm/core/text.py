@@ -20,8 +20,8 @@ def parse(want: Any, text: str, path: str = '') -> Any:
   """The value that `text` says, of the declared type `want`.
 
   Numbers as in Python, `1e6` for an int too; `true`, `false`, `none`; `1,2` or `(1, 2)` for a tuple; `{a: 1}` for a
-  mapping; the row of its table for a part, which then has its default fields. In unions and tuples a string may be
-  quoted.
+  mapping; the row of its table for a part, the class for another dataclass. Those have the default fields, or the ones
+  given, as in `rope(base=5e5)`. Inside a tuple, a union or a part a string may be quoted.
 
   Raises: ConfigError, naming `path`.
   """
@@ -52,9 +52,9 @@ def wrong(path: str, want: Any, got: Any) -> errors.ConfigError:
 
 
 def text_of(value: Any, *, inner: bool = False) -> str:
-  """One line for any value; what `parse` reads back, parts with fields of their own apart (`rope(base=500000.0)`).
+  """One line for any value, which `parse` reads back; of a dataclass only the fields that are not at their defaults.
 
-  `inner` quotes the strings that would be taken for something else inside a tuple or a union.
+  `inner` quotes the strings that would be taken for something else inside a tuple, a union or a part.
   """
   if value is None:
     return 'none'
@@ -177,8 +177,13 @@ def _items(text: str) -> list[str]:
   ends = next((i for i, _, depth in marks if depth == 0), -1)
   if text[:1] in tuple('([{') and ends == len(text) - 1:  # one pair of brackets around it all
     text = text[1:-1]
-  items = [item.strip() for item in _split(text, ',')]
-  return items[:-1] if items[-1] == '' else items
+  return _pieces(text)
+
+
+def _pieces(text: str) -> list[str]:
+  """What stands between the commas; nothing after the last one is no piece."""
+  pieces = [piece.strip() for piece in _split(text, ',')]
+  return pieces[:-1] if pieces[-1] == '' else pieces
 
 
 def _split(text: str, separators: str) -> Iterator[str]:
@@ -225,27 +230,60 @@ def _mapping(want: Any, text: str, path: str) -> dict[Any, Any]:
 
 
 def _item(want: Any, text: str, path: str) -> Any:
-  return parse(want, _unquoted(text) if want is str else text, path)
+  literal = want is str or typing.get_origin(want) is Literal
+  return parse(want, _unquoted(text) if literal else text, path)
 
 
 def _by_name(want: Any, text: str, path: str) -> Any:
-  if nodes.is_part(want) and text in want.table() and (missing := nodes.required(want.table()[text])):
-    raise errors.ConfigError(f'{path}: {text!r} cannot be chosen by its name: it has no default {", ".join(missing)}.')
-  try:
-    value = want.from_text(text)
-  except errors.UserError as e:
-    raise errors.ConfigError(f'{path}: {e}') from None
-  except ValueError:
-    raise wrong(path, want, text) from None
+  name, inside = _call(text)
+  known = want.table() if nodes.is_part(want) else ()
+  if name in known:
+    value = _built(want.table()[name], name, inside, path)
+  elif nodes.is_part(want) and name != text:
+    raise errors.ConfigError(f'{path}: {errors.unknown(want.table().kind, name, known)}')
+  else:
+    try:
+      value = want.from_text(text)
+    except errors.UserError as e:
+      raise errors.ConfigError(f'{path}: {e}') from None
+    except ValueError:
+      raise wrong(path, want, text) from None
   if not isinstance(value, want):
     raise wrong(path, want, text)
   return value
 
 
 def _plain(want: type, text: str, path: str) -> Any:
-  if text == 'default' and not nodes.required(want):
-    return want()
-  names = ', '.join(nodes.hints(want))
+  name, inside = _call(text)
+  if name == want.__name__:
+    return _built(want, name, inside, path)
   raise errors.ConfigError(
-    f'{path}: a {want.__name__} is set by its fields, got {text!r}. Known: {names}; or the word default for them all.'
+    f'{path}: want {nodes.describe(want)}, got {text!r}. Set its fields, or write {want.__name__} for the default ones '
+    f'or {want.__name__}(field=value). Known: {", ".join(nodes.hints(want))}.'
   )
+
+
+def _call(text: str) -> tuple[str, str]:
+  """`('rope', 'base=5e5')` of `rope(base=5e5)`, `('rope', '')` of `rope`."""
+  match = re.fullmatch(r'([\w.-]+)\((.*)\)', text.strip(), re.DOTALL)
+  return (match[1], match[2]) if match else (text, '')
+
+
+def _built(cls: type, name: str, inside: str, path: str) -> Any:
+  hints, fields = nodes.hints(cls), {}
+  for item in _pieces(inside):
+    field, *rest = _split(item, '=')
+    if not rest:
+      raise errors.ConfigError(f'{path}: want {name}(field=value), got {item!r}.')
+    if (field := field.strip()) not in hints:
+      raise errors.ConfigError(f'{path}={name}: {errors.unknown("field", field, hints)}')
+    if field in fields:
+      raise errors.ConfigError(f'{path}={name}: {field} is given twice. Want it once.')
+    fields[field] = _item(hints[field], item.partition('=')[2].strip(), nodes.join(path, field))
+  if missing := [n for n in nodes.required(cls) if n not in fields]:
+    wanted = ', '.join(f'{n}=...' for n in missing)
+    raise errors.ConfigError(f'{path}: {name!r} has no default {", ".join(missing)}. Want {name}({wanted}).')
+  try:
+    return cls(**fields)
+  except ValueError as e:  # what a class refuses in its __post_init__
+    raise errors.ConfigError(f'{path}: {e}') from None
