@@ -1,0 +1,35 @@
+"""What every test stands on: eight simulated devices, strict ranks, and programs compiled once a machine."""
+
+import getpass
+import importlib.util
+import os
+import pathlib
+import tempfile
+
+# jax reads these when it is first imported.
+_DEVICES = '--xla_force_host_platform_device_count=8'
+if '--xla_force_host_platform_device_count' not in os.environ.get('XLA_FLAGS', ''):
+  os.environ['XLA_FLAGS'] = f'{os.environ.get("XLA_FLAGS", "")} {_DEVICES}'.strip()
+os.environ['JAX_PLATFORMS'] = 'cpu'
+os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
+# Compiling, not running, is what tests wait for. A test that needs real optimisations runs a subprocess without it.
+os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
+_CACHE = pathlib.Path(tempfile.gettempdir()) / f'tfm-test-cache-{getpass.getuser()}'
+os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', os.environ.get('TFM_TEST_CACHE', str(_CACHE)))
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '0')
+os.environ['TOKENIZERS_PARALLELISM'] = 'false'
+
+import pytest  # noqa: E402
+
+_ORACLES = ('torch', 'transformers')
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  missing = [name for name in _ORACLES if importlib.util.find_spec(name) is None]
+  if not missing:
+    return
+  reason = f'{" and ".join(missing)} not installed: bash scripts/test.sh --oracles installs and compares with them'
+  for item in items:
+    if item.get_closest_marker('oracle'):
+      item.add_marker(pytest.mark.skip(reason=reason))
