@@ -1,0 +1,79 @@
+"""Closed forms against the tree and against published numbers."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tfm import zoo
+from tfm.model import count, transformer
+from tfm.model.spec import Block, Head, Model, Segment
+from tfm.parts.mask.window import Window
+from tfm.parts.mixer.attention import Attention
+
+
+@pytest.mark.parametrize(
+  ('name', 'bytes_per_token'), [('llama2-70b', 327_680), ('llama3.1-405b', 516_096), ('gpt2', 36_864)]
+)
+def test_the_cache_takes_the_published_bytes_a_token(name, bytes_per_token):
+  assert count.cache_bytes_per_token(zoo.get(name), jnp.bfloat16) == bytes_per_token
+
+
+def _matmul_params(spec):
+  """Elements of every projection of the tree, the head's table counted where it is used as one."""
+  flat = jax.tree_util.tree_flatten_with_path(transformer.param_shapes(spec))[0]
+  kernels = sum(leaf.size for path, leaf in flat if path[-1].key == 'kernel')
+  return kernels + (spec.vocab * spec.d_model if spec.head.tied else 0)
+
+
+@pytest.mark.parametrize('name', zoo.names())
+def test_flops_are_two_a_matmul_parameter_and_four_heads_a_pair(name):
+  spec = zoo.tiny(zoo.get(name))
+  n, pairs = 10, 0
+  for stack in (spec, spec.encoder):
+    for segment in stack.segments if stack is not None else ():
+      for block in segment.pattern:
+        width = block.mixer.heads * block.mixer.size(spec.d_model)
+        seen = block.mixer.mask.pairs(n) + (n * n if block.cross is not None else 0)
+        pairs += segment.repeats * seen * width
+  assert count.flops_of_document(spec, n, n) == n * 2 * _matmul_params(spec) + 4 * pairs
+
+
+def test_gpt2_takes_the_flops_of_the_book():
+  # 2 x (12 layers x 12 D^2 + V D) and 4 N H (n + 1) / 2 a layer.
+  expected = 2 * (12 * 12 * 768**2 + 50_257 * 768) + 12 * 4 * 768 * (1024 + 1) / 2
+  assert count.flops_per_token(zoo.get('gpt2'), 1024) == expected
+
+
+def test_a_window_bounds_the_flops_of_long_documents():
+  spec = Model(64, 32, (Segment((Block(Attention(4, mask=Window(8))),), 2),))
+  short, long = count.flops_per_token(spec, 64), count.flops_per_token(spec, 4096)
+  assert short < long < short * 1.02
+
+
+def test_an_encoder_decoder_costs_by_both_lengths():
+  spec = zoo.tiny(zoo.get('t5-small'))
+  assert count.flops_of_document(spec, 8, 0) < count.flops_of_document(spec, 8, 4) < count.flops_of_document(spec, 8, 8)
+  assert count.flops_per_token(spec, 8) == count.flops_of_document(spec, 8, 8) / 8
+
+
+@pytest.mark.parametrize('name', ['gpt2', 'bert-base', 't5-base', 't5-v1.1-xxl', 'llama3.2-3b', 'vaswani-big'])
+def test_the_lines_of_the_table_add_up(name):
+  spec = zoo.get(name)
+  rows = count.table(spec, 512)
+  assert sum(r.repeats * r.params for r in rows) == count.count_params(spec)
+  assert sum(r.repeats * r.flops for r in rows) == pytest.approx(count.flops_per_token(spec, 512))
+  assert any(r.parts.get('mixer') == 'attention' and r.repeats > 1 for r in rows)
+
+
+def test_untying_the_head_adds_one_table():
+  spec = zoo.get('gpt2')
+  untied = dataclasses.replace(spec, head=Head(tied=False))
+  assert count.count_params(untied) - count.count_params(spec) == spec.vocab * spec.d_model
+
+
+def test_counting_the_largest_model_makes_no_array():
+  spec = zoo.get('llama3.1-405b')
+  leaves = jax.tree.leaves(transformer.param_shapes(spec))
+  assert all(isinstance(x, jax.ShapeDtypeStruct) for x in leaves)

@@ -1,0 +1,27 @@
+"""Published models by name; a family is one file and a row here for each size."""
+
+from tfm.core.registry import Table
+from tfm.model.spec import Model
+from tfm.zoo import bert, gpt2, llama, t5, vaswani
+from tfm.zoo.entry import Entry as Entry
+from tfm.zoo.tiny import tiny as tiny
+
+TABLE = Table('model', **vaswani.MODELS, **gpt2.MODELS, **bert.MODELS, **t5.MODELS, **llama.MODELS)
+
+
+def get(name: str) -> Model:
+  """The spec of a published model.
+
+  Raises: ConfigError for an unknown name, with the near misses.
+
+  Example:
+    >>> get('gpt2').d_model
+    768
+  """
+  entry: Entry = TABLE[name]
+  return entry.spec
+
+
+def names() -> list[str]:
+  """Every name, oldest family first."""
+  return list(TABLE)

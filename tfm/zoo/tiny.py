@@ -1,0 +1,36 @@
+"""Any model at toy size, for tests and for trying things out."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Model
+
+_SIZES = {'vocab': 64, 'd_model': 32, 'repeats': 2, 'd_ff': 48, 'max_len': 64, 'size': 4}
+_HEADS, _HEAD_DIM = 4, 8
+
+
+def tiny(spec: Model) -> Model:
+  """`spec` with the same parts in the same places, every size cut to a few dozen (D 32, 4 heads, 2 repeats, V 64)."""
+  return _shrunk(spec)
+
+
+def _shrunk(node: Any) -> Any:
+  if isinstance(node, tuple):
+    return tuple(_shrunk(n) for n in node)
+  if not dataclasses.is_dataclass(node) or isinstance(node, type):
+    return node
+  fields = {f.name: getattr(node, f.name) for f in dataclasses.fields(node) if f.init}
+  return dataclasses.replace(node, **{name: _value(name, value, fields) for name, value in fields.items()})
+
+
+def _value(name: str, value: Any, fields: dict[str, Any]) -> Any:
+  if name in _SIZES and isinstance(value, int):
+    return min(value, _SIZES[name])
+  if name == 'heads':
+    return min(value, _HEADS)
+  if name == 'kv_heads' and value is not None:
+    # All, one, or some heads: which of them is the structure.
+    return {fields['heads']: min(value, _HEADS), 1: 1}.get(value, 2)
+  if name == 'head_dim' and value is not None:
+    return min(value, _HEAD_DIM)
+  return _shrunk(value)

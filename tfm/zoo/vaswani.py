@@ -1,0 +1,37 @@
+"""The original encoder-decoder transformer (2017)."""
+
+from tfm.model.spec import Block, Embed, Encoder, Model, Segment
+from tfm.parts.absolute.sinusoidal import Sinusoidal
+from tfm.parts.act.relu import Relu
+from tfm.parts.cross.attention import CrossAttention
+from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.init.xavier import Xavier
+from tfm.parts.mask.base import Mask
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.layer import LayerNorm
+from tfm.parts.wiring.post import Post
+from tfm.zoo.entry import Entry
+
+PAPER = 'Attention Is All You Need, arXiv:1706.03762'
+
+
+def vaswani(d: int, heads: int, dropout: float) -> Model:
+  """Six layers each way, post-norm, one table of 37000 shared byte pairs for source, target and softmax.
+
+  *Differs*: the released code has no biases in its attention projections (36,864 parameters fewer in the base model).
+  """
+  norm, ffn = LayerNorm(1e-6), Mlp(4 * d, Relu())
+  reader = Block(Attention(heads, mask=Mask(), bias='qkvo'), ffn, norm, Post(), dropout=dropout)
+  cross = CrossAttention(heads, bias='qkvo')
+  writer = Block(Attention(heads, bias='qkvo'), ffn, norm, Post(), cross, dropout)
+  encoder = Encoder((Segment((reader,), 6),), Sinusoidal(), norm)
+  return Model(
+    37_000, d, (Segment((writer,), 6),), Sinusoidal(), norm,
+    embed=Embed(power=0.5, dropout=dropout), init=Xavier(), encoder=encoder,
+  )  # fmt: skip
+
+
+MODELS = {
+  'vaswani-base': Entry(vaswani(512, 8, 0.1), 63_082_496, '65M', PAPER),
+  'vaswani-big': Entry(vaswani(1024, 16, 0.3), 214_245_376, '213M', PAPER),
+}
