@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tfm.core.registry import Part
 from tfm.parts.site import Site
@@ -31,6 +32,22 @@ class Mask(Part):
     """True if the mask needs the sites' `prefix`."""
     return False
 
+  def reach(self, i_T: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray] | None:
+    """The first key that each query `i_T` of a document of n tokens sees and the one after the last, or None if what
+    a query sees has gaps. A prefix that is read from the input counts as empty."""
+    return np.zeros_like(i_T), np.full_like(i_T, n)
+
+  def pairs(self, n: int) -> int:
+    """How many (query, key) pairs of a document of n tokens are allowed."""
+    if (span := self.reach(np.arange(n), n)) is not None:
+      return int(np.maximum(np.minimum(span[1], n) - np.maximum(span[0], 0), 0).sum())
+    key = np.arange(n)[None, None]
+    total = 0
+    for start in range(0, n, 1024):
+      query = key[:, :, start : start + 1024].swapaxes(1, 2)
+      total += int(np.sum(self(*(Site(jnp.asarray(p), jnp.ones_like(p)) for p in (query, key)))))
+    return total
+
   def __and__(self, other: 'Mask') -> 'Mask':
     return Both(self, other)
 
@@ -52,6 +69,10 @@ class Both(Mask):
 
   def __call__(self, q, k):
     return self.left(q, k) & self.right(q, k)
+
+  def reach(self, i_T, n):
+    left, right = self.left.reach(i_T, n), self.right.reach(i_T, n)
+    return None if left is None or right is None else (np.maximum(left[0], right[0]), np.minimum(left[1], right[1]))
 
   @property
   def causal(self):

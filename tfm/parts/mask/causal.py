@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from tfm.parts.mask.base import Mask
 
 
@@ -11,6 +13,9 @@ class Causal(Mask):
 
   def __call__(self, q, k):
     return k.pos <= q.pos
+
+  def reach(self, i_T, n):
+    return np.zeros_like(i_T), i_T + 1
 
   @property
   def causal(self):

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 import dataclasses
 
+import numpy as np
+
 from tfm.parts.mask.base import Mask
 
 
@@ -21,6 +23,9 @@ class Prefix(Mask):
     if self.length is not None:
       return causal | (k.pos < self.length)
     return causal if k.prefix is None else causal | k.prefix
+
+  def reach(self, i_T, n):
+    return np.zeros_like(i_T), np.maximum(i_T + 1, self.length or 0)
 
   @property
   def reads_prefix(self):

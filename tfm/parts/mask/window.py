@@ -20,6 +20,9 @@ class Window(Mask):
     near = q.pos - k.pos < self.size
     return near & (k.pos - q.pos < self.size) if self.ahead else near & (k.pos <= q.pos)
 
+  def reach(self, i_T, n):
+    return i_T - self.size + 1, i_T + (self.size if self.ahead else 1)
+
   @property
   def causal(self):
     return not self.ahead

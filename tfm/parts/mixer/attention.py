@@ -69,6 +69,9 @@ class Attention(Mixer):
     N, K, H = self.heads, self.kv_heads or self.heads, self.size(d_model)
     return 2 * d_model * H * (2 * N + 2 * K) + 4 * pairs * N * H
 
+  def pairs(self, length):
+    return self.mask.pairs(length) / length
+
   @property
   def causal(self):
     return self.mask.causal

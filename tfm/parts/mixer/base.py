@@ -34,6 +34,10 @@ class Mixer(Part):
     """Multiplications and additions a token takes when it looks at `pairs` tokens on average."""
     raise AssertionError(f'{type(self).__name__} must count its FLOPs')
 
+  def pairs(self, length: int) -> float:
+    """How many tokens a token of a document of `length` looks at on average."""
+    raise AssertionError(f'{type(self).__name__} must say how far it looks')
+
   def fits(self, d_model: int) -> Iterator[str]:
     """Yields a sentence for each reason why the mixer cannot stand in a model of this width."""
     yield from ()

@@ -1,0 +1,110 @@
+"""What a model costs, from its spec alone: parameters, FLOPs a token, cache bytes a token. No array is made."""
+
+from collections.abc import Iterator
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tfm.model import transformer
+from tfm.model.spec import Block, Encoder, Model
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """A line of the table of layers: `repeats` layers alike, with the parameters and the FLOPs a token of each.
+
+  `parts` names the pieces by kind (`mixer`, `ffn`, ...), empty where the line is no block.
+  """
+
+  where: str
+  repeats: int
+  parts: dict[str, str]
+  params: int
+  flops: float
+
+
+def count_params(spec: Model) -> int:
+  """How many parameters the model has; a tied table counts once."""
+  return _size(transformer.param_shapes(spec))
+
+
+def flops_per_token(spec: Model, length: int) -> float:
+  """Forward FLOPs a token of a document of `length`: 2 a matmul parameter, 4 N H a visible pair.
+
+  Pairs are those the masks allow, on average over the document: (length + 1) / 2 for a causal one. Looking up
+  embeddings, norms, activations and softmax count nothing. Training takes three times as much.
+
+  For an encoder-decoder the sum of one decoder token and one encoder token, in documents of `length` each; other
+  lengths go by `flops_of_document`.
+  """
+  return flops_of_document(spec, length, length) / length
+
+
+def flops_of_document(spec: Model, length: int, source: int = 0) -> float:
+  """Forward FLOPs of `length` tokens of a decoder (or a single stack) that reads `source` tokens of an encoder."""
+  total = length * (_head_flops(spec) + sum(n * _block_flops(spec, b, length, source) for n, b in _blocks(spec)))
+  if spec.encoder is not None and source:
+    total += source * sum(n * _block_flops(spec, b, source, 0) for n, b in _blocks(spec.encoder))
+    total += source * sum(n * b.cross.memory_flops(spec.d_model) for n, b in _blocks(spec) if b.cross is not None)
+  return total
+
+
+def cache_bytes_per_token(spec: Model, dtype: Any = jnp.bfloat16) -> int:
+  """Bytes of keys and values that a decoded token leaves in the cache. An encoder's tokens are not among them."""
+  numbers = sum(n * b.mixer.cache_numbers(spec.d_model) for n, b in _blocks(spec))
+  return numbers * jnp.dtype(dtype).itemsize
+
+
+def table(spec: Model, length: int = 1024) -> list[Row]:
+  """The model line by line: parameters times repeats add up to `count_params`, FLOPs to `flops_per_token`."""
+  params = transformer.param_shapes(spec)
+  rows = [Row('embed', 1, {}, _size(params['embed']), 0.0)]
+  if spec.encoder is not None:
+    rows += _stack_rows(spec, spec.encoder, params['encoder'], length, 0, 'encoder.')
+  rows += _stack_rows(spec, spec, params, length, length if spec.encoder is not None else 0, '')
+  return [*rows, Row('head', 1, {}, _size(params.get('head', {})), _head_flops(spec))]
+
+
+def _stack_rows(spec: Model, stack: Model | Encoder, params: Any, length: int, source: int, at: str) -> Iterator[Row]:
+  for name in ('absolute', 'shared_relative'):
+    piece = getattr(stack, name)
+    yield Row(f'{at}{name}', 1, {name: _name(piece)}, _size(params.get(name, {})), 0.0)
+  for i, segment in enumerate(stack.segments):
+    for j, block in enumerate(segment.pattern):
+      own = params[f'segment_{i}'][f'block_{j}']
+      flops = _block_flops(spec, block, length, source)
+      if block.cross is not None:
+        flops += block.cross.memory_flops(spec.d_model)
+      yield Row(f'{at}segments.{i}.pattern.{j}', segment.repeats, _pieces(block), _size(own) // segment.repeats, flops)
+  yield Row(f'{at}norm', 1, {'norm': _name(stack.norm)}, _size(params.get('norm', {})), 0.0)
+
+
+def _pieces(block: Block) -> dict[str, str]:
+  kinds = ('mixer', 'cross', 'ffn', 'norm', 'wiring')
+  return {kind: _name(piece) for kind in kinds if (piece := getattr(block, kind)) is not None}
+
+
+def _name(piece: Any) -> str:
+  return piece.table().name_of(piece)
+
+
+def _blocks(stack: Model | Encoder) -> list[tuple[int, Block]]:
+  return [(segment.repeats, block) for segment in stack.segments for block in segment.pattern]
+
+
+def _block_flops(spec: Model, block: Block, length: int, source: int) -> float:
+  D = spec.d_model
+  flops = block.mixer.flops(D, block.mixer.pairs(length)) + block.ffn.flops(D)
+  return flops if block.cross is None else flops + block.cross.flops(D, source)
+
+
+def _head_flops(spec: Model) -> float:
+  transform = 0 if spec.head.transform is None else 2 * spec.d_model**2
+  return transform + 2 * spec.d_model * spec.vocab
+
+
+def _size(tree: Any) -> int:
+  return sum(math.prod(x.shape) for x in jax.tree.leaves(tree))
