@@ -90,7 +90,8 @@ def stamp(path: Path) -> list[Any]:
 def _expand(name: str, item: str) -> list[Path]:
   path = Path(item).expanduser()
   if path.is_dir():
-    found = sorted(p for p in path.rglob('*') if p.is_file() and not p.name.startswith('.'))
+    hidden = lambda p: any(part.startswith('.') for part in p.relative_to(path).parts)
+    found = sorted(p for p in path.rglob('*') if p.is_file() and not hidden(p))
   elif path.exists() or not glob.has_magic(item):
     return [path]
   else:

@@ -1,0 +1,110 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tfm.core.errors import UserError
+
+
+@pytest.fixture(scope='module', params=[False, True], ids=['stream', 'isolated'])
+def corpus(request, data):
+  return dataclasses.replace(data, isolate=request.param).open(17, overlap=1)
+
+
+def _same(a, b):
+  return a.keys() == b.keys() and all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def test_a_batch_is_a_function_of_seed_and_step(corpus, data):
+  again = dataclasses.replace(data, isolate=corpus.isolate).open(17, overlap=1)
+  for step in (0, 5, 10_000):
+    assert _same(corpus.batch('train', 1, step), again.batch('train', 1, step))
+  assert not _same(corpus.batch('train', 1, 0), corpus.batch('train', 1, 1))
+  assert not _same(corpus.batch('train', 1, 0), corpus.batch('train', 2, 0))
+
+
+def test_the_rows_of_hosts_together_are_the_global_batch(corpus):
+  whole = corpus.batch('train', 0, 3)
+  for hosts in (2, 8):
+    n = 8 // hosts
+    shares = [corpus.batch('train', 0, 3, slice(h * n, (h + 1) * n)) for h in range(hosts)]
+    assert _same(whole, {k: np.concatenate([s[k] for s in shares]) for k in whole})
+
+
+def test_an_epoch_visits_every_row_once_and_epochs_differ(corpus):
+  n = corpus.rows('train')
+  layout = corpus._layout('train')
+  seen = []
+  original = type(layout).rows
+  for epoch in range(2):
+    order = []
+    for step in range(epoch * n // 8, -(-(epoch + 1) * n // 8)):
+      raw = corpus.batch('train', 0, step)
+      order += raw['tokens'][(raw['sample'] >= epoch * n) & (raw['sample'] < (epoch + 1) * n)].tolist()
+    seen.append(order)
+    assert len(order) == n
+  at_zero = original(layout, np.arange(n), np.zeros(n, np.int64)).tokens.tolist()
+  assert sorted(seen[0]) == sorted(at_zero)
+  assert seen[0] != at_zero
+  assert seen[0] != seen[1]
+
+
+def test_one_batch_may_hold_several_epochs_of_a_tiny_text(data, tmp_path):
+  (tmp_path / 'a.txt').write_text('abcdefghij' * 3)
+  tiny = dataclasses.replace(data, files=str(tmp_path / 'a.txt'), cache=str(tmp_path))
+  corpus = tiny.open(9, overlap=1)
+  assert corpus.rows('train') < corpus.batch_size
+  assert corpus.batch('train', 0, 0)['segments'].all()
+
+
+def test_evaluation_predicts_every_token_once_whatever_the_batch(corpus):
+  def predicted(batch):
+    out = []
+    for raw in corpus.eval_batches('val', batch):
+      segments = raw['segments']
+      assert segments.shape == (batch, 17)
+      same = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
+      out += raw['tokens'][:, 1:][same].tolist()
+    return sorted(out)
+
+  tokens = corpus.store.splits['val'].tokens
+  assert predicted(8) == predicted(5) == sorted(np.asarray(tokens[1:]).tolist())
+
+
+def test_evaluation_on_hosts_is_the_whole_evaluation(corpus):
+  for whole, a, b in zip(
+    corpus.eval_batches('val', 8),
+    corpus.eval_batches('val', 8, slice(0, 4)),
+    corpus.eval_batches('val', 8, slice(4, 8)),
+    strict=True,
+  ):
+    assert _same(whole, {k: np.concatenate([a[k], b[k]]) for k in whole})
+
+
+def test_the_last_batch_of_an_evaluation_is_filled_up_with_padding(corpus):
+  *_, last = corpus.eval_batches('val', 64)
+  empty = last['sample'] >= corpus._layout('val').eval_rows
+  assert empty.any()
+  assert not last['segments'][empty].any()
+  assert not last['tokens'][empty].any()
+
+
+def test_bytes_are_counted_where_labels_have_weight(corpus):
+  labels = np.array([[0, 1, 2]])
+  assert corpus.bytes_of(labels, np.array([[1.0, 0.0, 1.0]])) == 2
+
+
+def test_rows_longer_than_the_text_are_an_error(data):
+  with pytest.raises(UserError, match=r'data.length: a row needs 1000001 tokens, and the train split has only'):
+    data.open(1_000_001, overlap=1).batch('train', 0, 0)
+
+
+def test_an_unknown_split_is_an_error(corpus):
+  with pytest.raises(UserError, match="unknown split 'vall'. Did you mean 'val'"):
+    corpus.batch('vall', 0, 0)
+
+
+def test_isolated_documents_fill_rows_well(data):
+  corpus = dataclasses.replace(data, isolate=True).open(257, overlap=1)
+  filled = [corpus.batch('train', 0, s)['segments'] > 0 for s in range(corpus.rows('train') // 8)]
+  assert np.mean(filled) > 0.95
