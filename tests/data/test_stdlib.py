@@ -1,0 +1,28 @@
+from tfm.data import Stdlib
+from tfm.data.stdlib import files_of
+from tfm.data.tokenizer import Byte
+
+
+def test_the_standard_library_has_no_tests_and_no_installed_packages():
+  files = files_of()
+  names = {'/'.join(p.parts[-2:]) for p in files}
+  assert {'json/decoder.py', 'asyncio/events.py'} <= names
+  assert not any({'test', 'tests', 'site-packages', 'dist-packages', 'idle_test'} & set(p.parts[:-1]) for p in files)
+  assert sum(p.stat().st_size for p in files) > 5e6
+
+
+def test_every_twentieth_file_is_held_out(tmp_path):
+  data = Stdlib(tokenizer=Byte(), cache=str(tmp_path))
+  train, val = (list(data.documents(split)) for split in ('train', 'val'))
+  assert len(val) == (len(train) + len(val)) // 20
+  corpus = data.open(65, overlap=1)
+  assert corpus.vocab == 257
+  assert corpus.store.splits['val'].text_bytes == sum(len(t.encode()) for t in val)
+  kept = corpus.store.splits['val']
+  assert corpus.tokenizer.decode(kept.tokens[kept.starts[0] : kept.starts[1]]) == val[0]
+
+
+def test_holding_everything_out_is_an_error():
+  assert list(Stdlib(val_every=1).check()) == [
+    'val_every: is 1. At least 2 was wanted, or nothing is left to train on.'
+  ]

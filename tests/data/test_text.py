@@ -1,0 +1,103 @@
+import dataclasses
+
+import pytest
+
+from tfm.core.config import validate
+from tfm.core.errors import ConfigError, UserError
+from tfm.data import Text
+
+
+def _docs(data, split):
+  return list(data.documents(split))
+
+
+def test_one_file_is_split_where_nanogpt_splits_it(tmp_path):
+  text = 'é' * 31 + 'x' * 16
+  (tmp_path / 'a.txt').write_text(text, 'utf-8')
+  data = Text(files=str(tmp_path / 'a.txt'))
+  n = int(len(text) * 0.9)
+  assert _docs(data, 'train') == [text[:n]]
+  assert _docs(data, 'val') == [text[n:]]
+  assert not data.separated()
+
+
+def test_the_tail_of_several_files_is_the_tail_of_all_their_text(tmp_path):
+  for name, text in (('a', 'a' * 50), ('b', 'b' * 30), ('c', 'c' * 20)):
+    (tmp_path / name).write_text(text)
+  data = Text(files=f'{tmp_path}/a,{tmp_path}/b , {tmp_path}/c', val_tail=0.3)
+  assert _docs(data, 'train') == ['a' * 50, 'b' * 20]
+  assert _docs(data, 'val') == ['b' * 10, 'c' * 20]
+  assert data.separated()
+
+
+def test_files_may_be_a_glob_or_a_folder(tmp_path):
+  (tmp_path / 'sub').mkdir()
+  for name in ('b.txt', 'a.txt', 'sub/c.txt', 'other.md', '.hidden'):
+    (tmp_path / name).write_text(name)
+  read = lambda files: ''.join(_docs(Text(files=files, val_tail=0.0), 'train'))
+  assert read(f'{tmp_path}/*.txt') == 'a.txtb.txt'
+  assert read(f'{tmp_path}/**/*.txt') == 'a.txtb.txtsub/c.txt'
+  assert read(str(tmp_path)) == 'a.txtb.txtother.mdsub/c.txt'
+
+
+def test_validation_files_take_the_place_of_the_tail(tmp_path):
+  (tmp_path / 't').write_text('train')
+  (tmp_path / 'v').write_text('val')
+  data = Text(files=f'{tmp_path}/t', val_files=f'{tmp_path}/v')
+  assert (_docs(data, 'train'), _docs(data, 'val')) == (['train'], ['val'])
+
+
+def test_line_ends_are_kept(tmp_path):
+  (tmp_path / 't').write_bytes(b'a\r\nb\n')
+  assert _docs(Text(files=f'{tmp_path}/t', val_tail=0.0), 'train') == ['a\r\nb\n']
+
+
+def test_text_that_is_not_utf8_is_an_error_that_names_the_byte(tmp_path):
+  (tmp_path / 'x').write_bytes(b'caf\xe9 noir')
+  with pytest.raises(UserError, match=r'x is not UTF-8: byte 3 is 0xe9 \(invalid continuation byte\)'):
+    Text(files=f'{tmp_path}/x').open(4)
+
+
+def test_an_empty_file_is_an_error(tmp_path):
+  (tmp_path / 'x').touch()
+  with pytest.raises(UserError, match=r'data.files: .*x is empty'):
+    Text(files=f'{tmp_path}/x', cache=str(tmp_path / 'c')).open(4)
+
+
+@pytest.mark.parametrize(
+  ('files', 'message'),
+  [('gone.txt', 'cannot read gone.txt: No such file'), ('gone/*.txt', "data.files: no file matches 'gone/\\*.txt'")],
+)
+def test_missing_files_are_an_error(files, message):
+  with pytest.raises(UserError, match=message):
+    Text(files=files).open(4)
+
+
+def test_all_faults_of_the_fields_are_told_together():
+  with pytest.raises(ConfigError) as error:
+    validate(Text(val_tail=1.5, length=0, batch=0))
+  for word in ('files: is empty', 'val_tail: is 1.5', 'length: is 0', 'batch: is 0'):
+    assert word in str(error.value)
+
+
+def test_a_changed_file_is_tokenised_again_and_an_unchanged_one_is_not(tmp_path, monkeypatch):
+  file = tmp_path / 'x'
+  file.write_text('one two three ' * 20)
+  data = Text(files=str(file), cache=str(tmp_path / 'c'), tokenizer=Text.from_text('text').tokenizer)
+  first = data.open(4)
+  reads = []
+  monkeypatch.setattr(Text, 'documents', lambda self, split: reads.append(split) or iter(['four ' * 99]))
+  assert data.open(4).fingerprint == first.fingerprint
+  assert not reads
+  file.write_text('four five six ' * 30)
+  assert data.open(4).fingerprint != first.fingerprint
+  assert reads
+
+
+def test_a_task_may_change_without_tokenising_again(tmp_path, monkeypatch):
+  (tmp_path / 'x').write_text('one two three ' * 20)
+  data = Text(files=f'{tmp_path}/x', cache=str(tmp_path / 'c'))
+  plain = data.open(4)
+  monkeypatch.setattr(Text, 'documents', None)
+  masked = dataclasses.replace(data, length=8).open(8, 0, ('mask',))
+  assert masked.vocab == plain.vocab + 1 == masked.tokenizer.mask + 1

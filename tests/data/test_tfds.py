@@ -1,0 +1,92 @@
+"""TFDS is imported in processes of their own: it must not bring TensorFlow with it, and a test process may have it."""
+
+import os
+from pathlib import Path
+import subprocess
+import sys
+
+import pytest
+
+HERE = Path(__file__).parent
+BEGIN = """
+import dataclasses, sys
+from tfm import data
+from tfm.data.tokenizer import Byte
+try:
+  import tiny_lines.tiny_lines
+except ImportError:
+  pass
+spec = data.Tfds(name='tiny_lines', data_dir='data', cache='cache', tokenizer=Byte(), isolate=True, batch=4)
+"""
+
+
+def _run(program, folder):
+  env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(HERE), str(HERE.parents[1])]), 'JAX_PLATFORMS': 'cpu'}
+  done = subprocess.run(
+    [sys.executable, '-c', BEGIN + program], cwd=folder, env=env, capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 0, done.stderr
+  return done.stdout
+
+
+@pytest.fixture(scope='module')
+def prepared(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('tfds')
+  _run('spec._builder()', folder)
+  return folder
+
+
+def test_a_tfds_dataset_becomes_a_corpus_without_tensorflow(prepared):
+  out = _run(
+    """
+corpus = spec.open(16, overlap=1)
+assert sorted(spec.documents('val')) == [f'line {i} é\\n' for i in range(20, 25)]
+text = corpus.tokenizer.decode(corpus.store.splits['train'].tokens)
+assert sorted(text.splitlines()) == sorted(f'line {i} é' for i in range(20))
+assert corpus.batch('train', 0, 0)['tokens'].shape == (4, 16)
+assert 'tensorflow' not in sys.modules
+print('fine')
+""",
+    prepared,
+  )
+  assert out.endswith('fine\n')
+
+
+def test_what_does_not_exist_is_told(prepared):
+  out = _run(
+    """
+for change in ({'name': 'tiny_line'}, {'val_split': 'dev'}, {'feature': 'words'}, {'feature': 'number'}):
+  try:
+    list(dataclasses.replace(spec, **change).documents('val'))
+  except data.base.UserError as error:
+    print(error)
+""",
+    prepared,
+  )
+  for line in (
+    "data.name: TFDS knows no dataset 'tiny_line'",
+    "data: tiny_lines has no split 'dev'. Known: test, train.",
+    "data.feature: tiny_lines has no feature 'words'. Known: number, text.",
+    "data.feature: 'number' of tiny_lines is int. Text was wanted.",
+  ):
+    assert line in out
+
+
+def test_a_missing_package_is_told_with_the_command_that_installs_it(tmp_path):
+  out = _run(
+    """
+sys.modules['array_record'] = None
+try:
+  spec.open(16)
+except data.base.UserError as error:
+  print(error)
+""",
+    tmp_path,
+  )
+  assert "needs the package array_record. Install it with: pip install 'tfm[tfds]'" in out
+
+
+def test_a_dataset_without_a_name_is_an_error():
+  from tfm.data import Tfds
+
+  assert list(Tfds().check()) == ['name: is empty. The name of a TFDS dataset was wanted, such as lm1b or wiki40b/en.']

@@ -1,0 +1,189 @@
+import hypothesis
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+import tokenizers
+from tokenizers import decoders, models, pre_tokenizers, trainers
+
+from tfm.core.errors import UserError
+from tfm.data import tokenizer as tokenizer_lib
+from tfm.data.tokenizer import TABLE, Bpe, Byte, Char, File, StreamDecoder
+
+TEXT = "def f(self, x):\n    return self.x + 'naïve café' * 42  # 日本語\n\n\nclass A:\n\tpass\n" * 20
+
+
+def _documents(split):
+  return [TEXT, TEXT[:100]] if split == 'train' else [TEXT[:50]]
+
+
+@pytest.fixture(scope='module')
+def bpe():
+  return Bpe(vocab=300).learn(_documents)
+
+
+@pytest.fixture(scope='module')
+def words(tmp_path_factory):
+  """A WordPiece-like `tokenizer.json` with specials of its own and bytes that are not knowable."""
+  inner = tokenizers.Tokenizer(models.WordPiece(unk_token='[UNK]'))
+  inner.pre_tokenizer = pre_tokenizers.Whitespace()
+  inner.decoder = decoders.WordPiece()
+  specials = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
+  inner.train_from_iterator(['play plays player playing games'], trainers.WordPieceTrainer(special_tokens=specials))
+  inner.enable_padding(length=64)
+  path = tmp_path_factory.mktemp('words') / 'tokenizer.json'
+  inner.save(str(path))
+  return path
+
+
+@pytest.fixture(scope='module', params=sorted(TABLE))
+def vocabulary(request, bpe, tmp_path_factory):
+  if request.param == 'file':
+    path = tmp_path_factory.mktemp('saved')
+    bpe.save(path)
+    return File(str(path / 'tokenizer.json')).learn(_documents)
+  return bpe if request.param == 'bpe' else TABLE[request.param]().learn(_documents)
+
+
+def test_text_comes_back(vocabulary):
+  ids = vocabulary.encode(TEXT)
+  assert ids.dtype == np.int32
+  assert 0 <= ids.min() <= ids.max() < vocabulary.size
+  assert vocabulary.decode(ids) == TEXT
+
+
+def test_byte_lengths_add_up_to_the_bytes_of_the_text(vocabulary):
+  assert vocabulary.byte_lengths[vocabulary.encode(TEXT)].sum() == len(TEXT.encode())
+
+
+def test_nothing_encodes_to_nothing(vocabulary):
+  assert vocabulary.encode('').tolist() == []
+  assert vocabulary.decode([]) == ''
+
+
+def test_specials_stand_after_the_vocabulary_and_stand_for_no_text(vocabulary):
+  asked = vocabulary.with_specials(('sentinel_0', 'sentinel_1', 'mask', 'eos', 'pad'))
+  n = vocabulary.size
+  assert asked.size == n + 5
+  assert (asked.eos, asked.mask, asked.pad) == (n, n + 1, n + 2)
+  assert asked.sentinels.tolist() == [n + 4, n + 3]
+  assert asked.is_special.nonzero()[0].tolist() == list(range(n, n + 5))
+  assert asked.decode([n, *asked.encode('def'), n + 4]) == 'def'
+  assert not asked.byte_lengths[n:].any()
+  assert vocabulary.specials == {}
+
+
+def test_a_special_once_given_keeps_its_id(vocabulary):
+  eos = vocabulary.with_specials(('eos',))
+  more = eos.with_specials(('mask', 'eos'))
+  assert more.eos == eos.eos
+  assert more.mask == eos.size
+
+
+def test_a_vocabulary_is_saved_and_loaded_without_its_text(vocabulary, tmp_path):
+  saved = vocabulary.with_specials(('eos', 'mask', 'sentinel_0'))
+  saved.save(tmp_path)
+  loaded = tokenizer_lib.load(tmp_path)
+  assert loaded.specials == saved.specials
+  assert loaded.size == saved.size
+  assert loaded.encode(TEXT).tolist() == vocabulary.encode(TEXT).tolist()
+  assert loaded.decode(loaded.encode(TEXT)) == TEXT
+
+
+def test_a_stream_prints_no_half_characters(vocabulary):
+  stream = StreamDecoder(vocabulary)
+  pieces = [stream.push(i) for i in vocabulary.encode(TEXT[:200])] + [stream.flush()]
+  assert ''.join(pieces) == TEXT[:200]
+  assert '�' not in ''.join(pieces)
+
+
+def test_a_stream_that_ends_within_a_character_says_so():
+  stream = StreamDecoder(Byte().learn(_documents))
+  assert [stream.push('日'.encode()[0]), stream.flush()] == ['', '�']
+
+
+def test_an_id_outside_the_vocabulary_is_an_error(vocabulary):
+  with pytest.raises(UserError, match=f'id {vocabulary.size} is outside the vocabulary of {vocabulary.size} tokens'):
+    vocabulary.decode([vocabulary.size])
+
+
+def test_text_that_quotes_a_special_is_only_text(bpe, tmp_path):
+  bpe.with_specials(('eos', 'mask')).save(tmp_path)
+  for vocabulary in (tokenizer_lib.load(tmp_path), File(str(tmp_path / 'tokenizer.json')).learn(_documents)):
+    vocabulary = vocabulary.with_specials(('eos',))
+    assert vocabulary.eos == 300
+    assert not vocabulary.is_special[vocabulary.encode('a <|endoftext|> b <|mask|>')].any()
+
+
+def test_bpe_has_the_size_asked_for_and_learns_the_same_again(bpe):
+  again = Bpe(vocab=300).learn(_documents)
+  assert bpe.size == 300
+  assert bpe.inner.to_str() == again.inner.to_str()
+  assert len(bpe.encode(TEXT)) < 0.8 * len(TEXT.encode())
+
+
+def test_bpe_learns_from_no_more_than_the_sample():
+  assert Bpe(vocab=300, sample=7).learn(_documents).size < 300
+
+
+@hypothesis.given(st.text(alphabet=st.sampled_from(list("abzé日9 '!._\n\t\r\x1c\x85\xa0\u2028")), max_size=60))
+@hypothesis.settings(max_examples=300, deadline=None)
+def test_encoding_word_by_word_is_encoding_the_text(bpe, text):
+  whole = bpe.inner.encode(text, add_special_tokens=False).ids
+  assert bpe.encode(text).tolist() == whole
+
+
+def test_characters_that_only_validation_has_become_the_unknown_one():
+  vocabulary = Char().learn(lambda split: ['abc'] if split == 'train' else ['abé'])
+  assert vocabulary.size == 4
+  assert vocabulary.encode('éa').tolist() == [3, 0]
+  assert vocabulary.decode([3, 0]) == '�a'
+
+
+def test_an_unknown_character_without_an_unknown_token_is_an_error():
+  vocabulary = Char().learn(lambda split: ['abc'])
+  assert vocabulary.size == 3
+  with pytest.raises(UserError, match=r"character 'é' \(number 1 of the text\) is none of the 3 characters"):
+    vocabulary.encode('aé')
+
+
+def test_a_tokenizer_file_keeps_its_own_specials(words):
+  vocabulary = File(str(words)).learn(_documents)
+  n = vocabulary.size
+  assert vocabulary.byte_lengths is None
+  assert len(vocabulary.encode('play')) < 5  # neither padded nor framed by [CLS] and [SEP]
+  asked = vocabulary.with_specials(('eos', 'pad', 'mask', 'sentinel_0'))
+  assert (asked.pad, asked.eos, asked.mask) == (0, 3, 4)
+  assert asked.sentinels.tolist() == [n]
+  assert asked.is_special[:5].all()
+  assert asked.decode([*asked.encode('playing games'), asked.eos, n]) == 'playing games'
+
+
+def test_a_stream_of_word_pieces_puts_spaces_where_the_whole_has_them(words):
+  vocabulary = File(str(words)).learn(_documents)
+  stream = StreamDecoder(vocabulary)
+  text = 'player plays games'
+  assert ''.join([stream.push(i) for i in vocabulary.encode(text)] + [stream.flush()]) == text
+
+
+def test_a_file_that_is_no_tokenizer_is_an_error(tmp_path):
+  (tmp_path / 'x.json').write_text('{}')
+  with pytest.raises(UserError, match=r'data.tokenizer.path: .*x.json is not a tokenizer.json'):
+    File(str(tmp_path / 'x.json')).learn(_documents)
+  with pytest.raises(UserError, match=r"data.tokenizer.path: cannot read 'gone': No such file"):
+    File('gone').learn(_documents)
+  assert list(File().check()) == ['path: is empty. The path of a tokenizer.json was wanted.']
+
+
+def test_a_vocabulary_that_is_missing_or_broken_is_an_error(tmp_path):
+  with pytest.raises(UserError, match='cannot read the vocabulary'):
+    tokenizer_lib.load(tmp_path)
+  (tmp_path / 'vocabulary.json').write_text('{"kind": "runes"}')
+  with pytest.raises(UserError, match='is not a vocabulary that tfm wrote'):
+    tokenizer_lib.load(tmp_path)
+
+
+def test_a_bpe_too_small_for_the_bytes_is_an_error():
+  assert list(Bpe(vocab=255, sample=0).check()) == [
+    'vocab: 255 is too small. At least 256, one for every byte, was wanted.',
+    'sample: 0 characters cannot teach merges. At least 1 was wanted.',
+  ]
