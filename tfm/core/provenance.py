@@ -107,7 +107,8 @@ def _source(flags: Mapping[str, str], path: str, usual: bool) -> str:
 def _differences(a: Any, b: Any, path: str) -> Iterator[str]:
   old = {c.name: c.value for c in nodes.children(a, Any, '')}
   new = {c.name: c.value for c in nodes.children(b, Any, '')}
-  if type(a) is not type(b) or not (_is_deep(a) or _is_deep(b) or isinstance(a, Mapping)):
+  # By name: a config file read twice defines its classes twice.
+  if type(a).__qualname__ != type(b).__qualname__ or not (_is_deep(a) or _is_deep(b) or isinstance(a, Mapping)):
     if repr(a) != repr(b):  # 1 == 1.0, and nan is not itself
       yield f'{path or "config"}: {text_of(a, inner=True)} -> {text_of(b, inner=True)}'
     return

@@ -1,0 +1,39 @@
+import dataclasses
+
+import pytest
+
+from tfm import zoo
+from tfm.cli import layers
+from tfm.model import count
+
+
+def test_costs_are_those_that_count_says():
+  spec = zoo.get('gpt2')
+  costs = dict(layers.sheets(spec, 128, 'float32')[0].rows)
+  assert costs['parameters'] == '124,439,808'
+  assert costs['cache bytes per token, float32'] == f'{count.cache_bytes_per_token(spec, "float32"):,}'
+  assert costs['FLOPs per token, forward, documents of 128'] == f'{count.flops_per_token(spec, 128) / 1e6:.4g} M'
+
+
+def test_the_parameters_of_the_lines_add_up():
+  sheet = layers.sheets(zoo.get('t5-small'), 64, 'bfloat16')[1]
+  column = sheet.columns.index('parameters')
+  assert sum(int(row[column].replace(',', '')) for row in sheet.rows) == count.count_params(zoo.get('t5-small'))
+
+
+@pytest.mark.parametrize(('name', 'length'), [('bert-base', 512), ('llama2-7b', 1024)])
+def test_without_data_costs_are_for_a_length_the_model_can_tell_positions_of(name, length):
+  assert f'FLOPs per token, forward, documents of {length}' in dict(
+    layers.sheets(zoo.get(name), None, 'bfloat16')[0].rows
+  )
+
+
+def test_a_layer_is_shown_with_its_pieces_and_how_often_it_comes():
+  spec = zoo.get('gpt2')
+  segment = dataclasses.replace(spec.segments[0], repeats=3)
+  sheet = layers.sheets(dataclasses.replace(spec, segments=(segment, spec.segments[0])), 64, 'bfloat16')[1]
+  lines = [dict(zip(sheet.columns, row, strict=True)) for row in sheet.rows]
+  blocks = {line['layers']: line for line in lines if 'pattern' in line['layers']}
+  assert [line['times'] for line in blocks.values()] == ['3', '12']
+  assert blocks['segments.0.pattern.0']['ffn'] == 'mlp'
+  assert blocks['segments.0.pattern.0']['parameters each'] == '7,087,872'

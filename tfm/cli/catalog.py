@@ -1,0 +1,70 @@
+"""What there is to choose from: the parts of every kind and the published models, as sheets."""
+
+from collections.abc import Iterator
+import importlib
+import pkgutil
+import re
+
+import tfm
+from tfm.cli.sheets import Sheet
+from tfm.core import nodes
+from tfm.core.registry import Part, Table
+from tfm.core.text import text_of
+
+
+def tables() -> dict[str, Table]:
+  """Every table of parts, by the package that holds it; a new kind is found by being there."""
+  found = {}
+  for name in _packages():
+    table = getattr(importlib.import_module(name), 'TABLE', None)
+    if isinstance(table, Table) and all(isinstance(row, type) and issubclass(row, Part) for row in table.values()):
+      found[name] = table
+  return found
+
+
+def parts() -> list[Sheet]:
+  """A sheet for each kind: the name a flag gives, what it is, its fields with their defaults."""
+  return [
+    Sheet(
+      f'{table.kind} (`{package}`)',
+      ('name', 'what it is', 'fields'),
+      tuple((name, _about(cls), _fields(cls)) for name, cls in sorted(table.items())),
+    )
+    for package, table in tables().items()
+  ]
+
+
+def zoo() -> Sheet:
+  """The published models, oldest family first."""
+  from tfm.model import spec
+  from tfm.zoo import TABLE
+
+  rows = []
+  for name, entry in TABLE.items():
+    stacks = [entry.spec] if entry.spec.encoder is None else [entry.spec.encoder, entry.spec]
+    layers = ' + '.join(str(spec.depth(stack)) for stack in stacks)
+    rows.append((name, f'{entry.params:,}', layers, str(entry.spec.d_model), f'{entry.spec.vocab:,}', entry.paper))
+  return Sheet('models', ('name', 'parameters', 'layers', 'width', 'vocabulary', 'paper'), tuple(rows))
+
+
+def _packages() -> Iterator[str]:
+  def fail(name: str) -> None:
+    raise ImportError(f'{name} cannot be imported')
+
+  for module in pkgutil.walk_packages(tfm.__path__, 'tfm.', fail):
+    if module.ispkg:
+      yield module.name
+
+
+def _about(cls: type) -> str:
+  said = cls.__doc__ or ''
+  # A dataclass without a docstring is given its signature for one.
+  if said.startswith(f'{cls.__name__}('):
+    return ''
+  return re.split(r'(?<=\.)\s+(?=[A-Z`])', ' '.join(said.partition('\n\n')[0].split()))[0]
+
+
+def _fields(cls: type) -> str:
+  defaults = {name: nodes.default(cls, name) for name in nodes.hints(cls)}
+  said = (name if v is nodes.MISSING else f'{name}={text_of(v, inner=True)}' for name, v in defaults.items())
+  return ', '.join(said)

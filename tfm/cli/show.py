@@ -1,0 +1,61 @@
+"""Shows a config as it will run, and where each value came from; what its model is made of, and what it costs.
+
+tfm show --config=shakespeare_char --config.model..relative=alibi
+tfm show --config=shakespeare_char --why=model..heads
+tfm show --config=pretrain:gpt2 --diff=pretrain:llama3-8b
+tfm show --zoo
+tfm show --parts --markdown
+"""
+
+from collections.abc import Iterator
+import json
+from typing import Any
+
+from absl import flags
+
+from tfm.cli import flags as command
+from tfm.core import config, errors
+
+FLAGS = command.new()
+CONFIG = command.define_config(FLAGS)
+DIFF = command.define_config(FLAGS, 'diff')
+WHY = flags.DEFINE_string('why', None, 'Only the values at this path, which may have .. and *.', flag_values=FLAGS)
+JSON = flags.DEFINE_bool('json', False, 'Only the resolved config, as JSON.', flag_values=FLAGS)
+ZOO = flags.DEFINE_bool('zoo', False, 'The published models.', flag_values=FLAGS)
+PARTS = flags.DEFINE_bool('parts', False, 'The parts of every kind, with their fields.', flag_values=FLAGS)
+MARKDOWN = flags.DEFINE_bool('markdown', False, 'Tables as Markdown.', flag_values=FLAGS)
+
+
+def main() -> None:
+  """Prints what was asked for."""
+  answers = {'why': WHY.value, 'diff': DIFF.file or DIFF.settings, 'json': JSON.value, 'zoo': ZOO.value,
+             'parts': PARTS.value}  # fmt: skip
+  asked = [name for name, value in answers.items() if value]
+  plain = [name for name in asked if name in ('diff', 'json')]
+  if len(asked) > 1 or (plain and MARKDOWN.value):
+    raise errors.UserError(f'--{asked[0]} and --{[*asked, "markdown"][1]}: are two answers. Want one of them.')
+  from tfm.cli import catalog, sheets
+
+  if ZOO.value or PARTS.value:
+    sheets.show([catalog.zoo()] if ZOO.value else catalog.parts(), MARKDOWN.value)
+    return
+  resolved = CONFIG.resolve()
+  if JSON.value:
+    print(json.dumps(config.to_json(resolved.config), indent=2))
+  elif 'diff' in asked:
+    print('\n'.join(config.diff(resolved.config, DIFF.resolve().config)) or 'no difference')
+  else:
+    values = tuple((v.path, v.text, v.source) for v in config.explain(resolved, WHY.value or ''))
+    about = [] if WHY.value else list(_model(resolved.config))
+    sheets.show([sheets.Sheet('config', ('path', 'value', 'from'), values), *about], MARKDOWN.value)
+
+
+def _model(cfg: Any) -> Iterator[Any]:
+  """What the config's model costs, and its layers; nothing if it has none."""
+  from tfm.cli import layers
+  from tfm.model.spec import Model
+
+  spec = cfg if isinstance(cfg, Model) else getattr(cfg, 'model', None)
+  if isinstance(spec, Model):
+    data, precision = getattr(cfg, 'data', None), getattr(cfg, 'precision', None)
+    yield from layers.sheets(spec, getattr(data, 'length', None), getattr(precision, 'compute', 'bfloat16'))
