@@ -1,0 +1,53 @@
+"""Tiny models of every topology and position, with weights that make them say more than one word."""
+
+import functools
+
+import jax
+
+from tfm.model.spec import Block, Embed, Encoder, Head, Model, Segment
+from tfm.model.transformer import init
+from tfm.parts.absolute.learned import Learned
+from tfm.parts.absolute.sinusoidal import Sinusoidal
+from tfm.parts.cross.attention import CrossAttention
+from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.mask.base import Mask
+from tfm.parts.mask.prefix import Prefix
+from tfm.parts.mask.window import Window
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.relative.alibi import ALiBi
+from tfm.parts.relative.rope import RoPE
+from tfm.parts.relative.t5 import T5Bias
+
+VOCAB = 61
+
+
+def decoder(mixer, **fields):
+  """Two layers, 32 wide, over `mixer`."""
+  return Model(VOCAB, 32, (Segment((Block(mixer, Mlp(48)),), 2),), head=Head(tied=False), **fields)
+
+
+def _encdec(mixer=Attention(4), absolute=Learned(48), **fields):
+  encoder = Encoder((Segment((Block(Attention(4, mask=Mask()), Mlp(48)),), 2),), absolute, **fields)
+  block = Block(mixer, Mlp(48), cross=CrossAttention(4))
+  return Model(VOCAB, 32, (Segment((block,), 2),), absolute, head=Head(tied=False), encoder=encoder, **fields)
+
+
+MODELS = {
+  'rope_gqa': decoder(Attention(4, 2, 8, RoPE(base=100.0))),
+  'alibi_mqa': decoder(Attention(4, 1, relative=ALiBi())),
+  't5': decoder(Attention(4, relative=T5Bias(8, 16))),
+  't5_shared': decoder(Attention(4), shared_relative=T5Bias(8, 16)),
+  'learned': decoder(Attention(4, bias='qkvo'), absolute=Learned(48)),
+  'sinusoidal': decoder(Attention(4, cap=5.0, sink=True), absolute=Sinusoidal(), embed=Embed(scale=2.0)),
+  'window': decoder(Attention(4, relative=RoPE(base=100.0), mask=Window(4))),
+  'prefix': decoder(Attention(4, mask=Prefix()), absolute=Learned(48)),
+  'encdec': _encdec(),
+  'encdec_t5': _encdec(absolute=Sinusoidal(), shared_relative=T5Bias(8, 16)),
+}
+
+
+@functools.cache
+def weights(spec):
+  """Weights eight times larger than a model begins with, so that logits differ and depend on every token seen."""
+  params = jax.jit(init, static_argnums=0)(spec, jax.random.key(3))
+  return jax.tree.map(lambda a: 8 * a if a.ndim > 1 else a, params)

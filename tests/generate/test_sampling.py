@@ -1,0 +1,95 @@
+"""Filters keep what their definitions say, whatever the logits."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tfm.generate.sampling import Sampling, sample, warp
+
+LOGITS = jnp.asarray(np.random.default_rng(0).normal(size=(4, 50)) * 3, jnp.float32)
+jitted_warp = jax.jit(warp)
+
+
+def kept(logits, **fields):
+  """The indices each row keeps."""
+  out = np.asarray(jitted_warp(jnp.asarray(logits, jnp.float32), Sampling(**fields).knobs()))
+  return [set(np.flatnonzero(np.isfinite(row)).tolist()) for row in out]
+
+
+def probabilities(logits):
+  return np.asarray(jax.nn.softmax(logits, axis=-1), np.float64)
+
+
+@pytest.mark.parametrize('k', [1, 7, 50, 99])
+def test_top_k_keeps_the_k_likeliest(k):
+  assert kept(LOGITS, top_k=k) == [set(row[:k].tolist()) for row in np.argsort(-np.asarray(LOGITS), axis=-1)]
+
+
+@pytest.mark.parametrize('p', [1e-6, 0.3, 0.9, 0.999])
+def test_top_p_keeps_the_fewest_likeliest_whose_mass_reaches_p(p):
+  for row, keeps in zip(probabilities(LOGITS), kept(LOGITS, top_p=p), strict=True):
+    order = np.argsort(-row)
+    enough = int(np.searchsorted(np.cumsum(row[order]), p)) + 1
+    assert keeps == set(order[:enough].tolist())
+
+
+def test_top_p_of_one_keeps_everything():
+  assert kept(LOGITS, top_p=1.0) == [set(range(50))] * 4
+
+
+@pytest.mark.parametrize('p', [0.0, 0.02, 0.5, 1.0])
+def test_min_p_keeps_what_is_at_least_that_share_of_the_likeliest(p):
+  for row, keeps in zip(probabilities(LOGITS), kept(LOGITS, min_p=p), strict=True):
+    assert keeps == set(np.flatnonzero(row >= p * row.max() * (1 - 1e-6)).tolist())
+
+
+def test_each_filter_sees_what_the_one_before_it_left():
+  # Of the four likeliest, 0.4 / 0.8 is half the mass: top_p = 0.5 keeps one where all ten would keep two.
+  logits = jnp.log(jnp.asarray([[0.4, 0.2, 0.1, 0.1] + [0.2 / 6] * 6]))
+  assert kept(logits, top_p=0.45) == [{0, 1}]
+  assert kept(logits, top_k=4, top_p=0.45) == [{0}]
+
+
+def test_equal_logits_stay_or_go_together():
+  assert kept([[1.0, 2.0, 2.0, 0.0]], top_k=1) == [{1, 2}]
+  assert kept([[0.0, -0.0, -1.0]], top_k=1) == [{0, 1}]
+
+
+def test_temperature_comes_first_and_divides():
+  out = jitted_warp(LOGITS, Sampling(temperature=2.0).knobs())
+  np.testing.assert_allclose(out, LOGITS / 2, rtol=1e-6)
+
+
+def test_temperature_zero_takes_the_likeliest():
+  keys = jax.random.split(jax.random.key(0), 4)
+  tok_B = sample(LOGITS, keys, Sampling(temperature=0, top_k=3).knobs())
+  assert tok_B.tolist() == np.argmax(LOGITS, axis=-1).tolist()
+
+
+def test_tokens_are_drawn_as_often_as_they_are_likely():
+  n, p = 4000, np.array([0.5, 0.3, 0.15, 0.05])
+  logits = jnp.broadcast_to(jnp.log(jnp.asarray(p, jnp.float32))[None], (n, 4))
+  tok_B = jax.jit(sample)(logits, jax.random.split(jax.random.key(1), n), Sampling(top_k=3).knobs())
+  share = np.bincount(tok_B, minlength=4) / n
+  expected = np.array([0.5, 0.3, 0.15, 0]) / 0.95
+  assert np.all(np.abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / n) + 1e-9)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(
+  'fields',
+  [{'temperature': 0.7}, {'top_k': 5}, {'top_p': 0.6}, {'min_p': 0.1},
+   {'temperature': 1.7, 'top_k': 12, 'top_p': 0.8, 'min_p': 0.2}],
+)  # fmt: skip
+def test_filtered_logits_are_those_of_transformers(fields):
+  import torch
+  from transformers.generation import logits_process as hf
+
+  classes = {'temperature': hf.TemperatureLogitsWarper, 'top_k': hf.TopKLogitsWarper,
+             'top_p': hf.TopPLogitsWarper, 'min_p': hf.MinPLogitsWarper}  # fmt: skip
+  scores = torch.tensor(np.asarray(LOGITS))
+  for name, cls in classes.items():
+    if name in fields:
+      scores = cls(fields[name])(None, scores)
+  np.testing.assert_allclose(jitted_warp(LOGITS, Sampling(**fields).knobs()), scores.numpy(), rtol=1e-6)

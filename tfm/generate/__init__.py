@@ -1,0 +1,19 @@
+"""Going on from prompts. The package is the function too: `tfm.generate(spec, params, prompts, ...)`."""
+
+import sys
+import types
+from typing import Any
+
+from tfm.generate.decode import generate as generate
+from tfm.generate.decode import stream as stream
+from tfm.generate.options import Options as Options
+from tfm.generate.sampling import Sampling as Sampling
+
+
+class _Callable(types.ModuleType):
+  # Importing any module in here binds `tfm.generate` to the package, over the function of that name.
+  def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    return generate(*args, **kwargs)
+
+
+sys.modules[__name__].__class__ = _Callable

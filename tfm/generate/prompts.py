@@ -1,0 +1,152 @@
+"""Prompts of any lengths as one padded batch whose shape is one of few."""
+
+from collections.abc import Iterable, Sequence
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfm.core import errors
+from tfm.generate.options import Options, ids
+from tfm.model.spec import Model, blocks
+
+Prompts = Sequence[str] | Sequence[Sequence[int]]
+
+
+class Tokenizer(Protocol):
+  """Text <-> ids; `eos`, if it is there and not None, ends a row."""
+
+  def encode(self, text: str, /) -> Iterable[int]:
+    """The ids of a text."""
+    ...
+
+  def decode(self, ids: list[int], /) -> str:
+    """The text of ids."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+  """Inputs of `tfm.apply` for the first step, slots of the cache, room for new tokens, and the tokens that stop."""
+
+  inputs: dict[str, NDArray[np.int32]]
+  slots: int
+  room: int
+  stop: tuple[int, ...]
+
+
+def bucket(n: int) -> int:
+  """The least of 16, 24, 32, 48, 64, 96, ... that holds n: few shapes to compile for, at most half wasted."""
+  size = 16
+  while size < n:
+    size = size * 3 // 2 if size & (size - 1) == 0 else size // 3 * 4
+  return size
+
+
+def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: Options) -> Batch:
+  """The prompts as the model's inputs, in buckets. Raises UserError for what cannot be gone on with."""
+  _can_go_on(spec)
+  rows = [_encode(i, p, tokenizer) for i, p in enumerate(_listed(prompts))]
+  for i, row in enumerate(rows):
+    _within(spec, row, f'prompt {i}')
+  stop = ids(getattr(tokenizer, 'eos', None) if options.stop is None else options.stop)
+  _within(spec, stop, 'stop')
+  if spec.encoder is not None:
+    source, names = _source(spec.encoder.absolute.max_positions, rows), ('input_ids', 'attention_mask')
+    start = _start(spec, options)
+    fed = {'decoder_input_ids': np.array([start] * len(rows), np.int32)}
+    length = _fits(spec, len(start), 0, options)
+    return Batch(dict(zip(names, source, strict=True)) | fed, *length, stop)
+  if options.decoder_start is not None:
+    raise errors.UserError(
+      f'generate: decoder_start={options.decoder_start} is given, but the model has no encoder. Wanted None.'
+    )
+  lengths = [len(r) for r in rows]
+  longest = max(range(len(rows)), key=lengths.__getitem__)
+  slots, room = _fits(spec, lengths[longest], longest, options)
+  # Padding before the prompt, so that every row's next token takes the same slot.
+  width = min(bucket(lengths[longest]), slots - options.max_new_tokens)
+  tokens_BT, mask_BT = padded(rows, width, left=True)
+  inputs = {'input_ids': tokens_BT, 'attention_mask': mask_BT}
+  return Batch(inputs | ({'prefix_mask': mask_BT} if spec.reads_prefix else {}), slots, room, stop)
+
+
+def padded(rows: list[list[int]], width: int, left: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+  """(tokens, mask), int32 `[B, width]`: each row at the left or right end, the mask 1 where there is one."""
+  tokens_BT, mask_BT = np.zeros((2, len(rows), width), np.int32)
+  for i, row in enumerate(rows):
+    place = slice(width - len(row), width) if left else slice(0, len(row))
+    tokens_BT[i, place], mask_BT[i, place] = row, 1
+  return tokens_BT, mask_BT
+
+
+def _can_go_on(spec: Model) -> None:
+  for block in blocks(spec):
+    if not (block.mixer.causal or block.mixer.reads_prefix):
+      raise errors.UserError(
+        'generate: the model has layers whose tokens see later ones, which are not there yet. '
+        'Wanted mask=causal, or mask=prefix without a length.'
+      )
+
+
+def _listed(prompts: Prompts) -> list[str | Sequence[int]]:
+  if isinstance(prompts, str) or (len(prompts) and isinstance(prompts[0], (int, np.integer))):
+    raise errors.UserError(f'generate: prompts is a single prompt, {prompts!r:.60}. Wanted a list of them.')
+  if not len(prompts):
+    raise errors.UserError('generate: prompts is empty. Wanted at least one.')
+  return list(prompts)
+
+
+def _encode(i: int, prompt: str | Sequence[int], tokenizer: Tokenizer | None) -> list[int]:
+  if isinstance(prompt, str):
+    if tokenizer is None:
+      raise errors.UserError(
+        f'generate: prompt {i} is text, {prompt!r:.60}, but there is no tokenizer. Wanted tokenizer=, or token ids.'
+      )
+    prompt = list(tokenizer.encode(prompt))
+  if not len(prompt):
+    raise errors.UserError(f'generate: prompt {i} is empty. Wanted at least one token to go on from.')
+  return [int(t) for t in prompt]
+
+
+def _within(spec: Model, row: Sequence[int], what: str) -> None:
+  for token in row:
+    if not 0 <= token < spec.vocab:
+      raise errors.UserError(
+        f'generate: {what} has token {token}, outside the vocabulary of {spec.vocab}. Wanted 0 to {spec.vocab - 1}.'
+      )
+
+
+def _start(spec: Model, options: Options) -> tuple[int, ...]:
+  if options.decoder_start is None:
+    raise errors.UserError(
+      'generate: decoder_start is missing: the model reads prompts in its encoder. '
+      'Wanted the id its decoder was trained to begin with (T5: the padding, 0).'
+    )
+  start = ids(options.decoder_start)
+  _within(spec, start, 'decoder_start')
+  return start
+
+
+def _fits(spec: Model, length: int, i: int, options: Options) -> tuple[int, int]:
+  """(cache slots, room for new tokens) in buckets, never more than the rows of the position table."""
+  limit, new = spec.max_positions, options.max_new_tokens
+  if limit is not None and length + new > limit:
+    what = f'prompt {i}' if spec.encoder is None else 'decoder_start'
+    raise errors.UserError(
+      f'generate: {what} has {length} tokens, and {new} new ones make {length + new}, but the position table has '
+      f'{limit} rows. Wanted max_new_tokens of at most {max(limit - length, 0)}, or a shorter prompt.'
+    )
+  slots = bucket(bucket(length) + new)
+  return slots if limit is None else min(slots, limit), bucket(new)
+
+
+def _source(limit: int | None, rows: list[list[int]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+  for i, row in enumerate(rows):
+    if limit is not None and len(row) > limit:
+      raise errors.UserError(
+        f"generate: prompt {i} has {len(row)} tokens, but the encoder's position table has {limit} rows."
+      )
+  width = bucket(max(map(len, rows)))
+  return padded(rows, width if limit is None else min(width, limit), left=False)
