@@ -1,6 +1,6 @@
-import numpy as np
 import hypothesis
 from hypothesis import strategies as st
+import numpy as np
 
 from tfm.data import chance
 

@@ -100,7 +100,7 @@ def test_rows_longer_than_the_text_are_an_error(data):
 
 
 def test_an_unknown_split_is_an_error(corpus):
-  with pytest.raises(UserError, match="unknown split 'vall'. Did you mean 'val'"):
+  with pytest.raises(UserError, match=r"unknown split 'vall'\. Did you mean 'val'"):
     corpus.batch('vall', 0, 0)
 
 

@@ -1,3 +1,5 @@
+import itertools
+
 import hypothesis
 from hypothesis import strategies as st
 import numpy as np
@@ -18,7 +20,7 @@ def test_packing_places_every_piece_once_and_overfills_no_row(lengths, window):
   length = np.array(lengths)
   order, first = pack(length, window)
   assert sorted(order.tolist()) == list(range(len(lengths)))
-  filled = [length[order[a:b]].sum() for a, b in zip(first, first[1:], strict=False)]
+  filled = [length[order[a:b]].sum() for a, b in itertools.pairwise(first)]
   assert all(0 < n <= window for n in filled)
   # Best fit never has two rows that are half empty.
   assert sum(n <= window // 2 for n in filled) <= 1

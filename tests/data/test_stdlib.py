@@ -1,5 +1,5 @@
 from tfm.data import Stdlib
-from tfm.data.stdlib import files_of
+from tfm.data.stdlib import files_of, source_of
 from tfm.data.tokenizer import Byte
 
 
@@ -26,3 +26,19 @@ def test_holding_everything_out_is_an_error():
   assert list(Stdlib(val_every=1).check()) == [
     'val_every: is 1. At least 2 was wanted, or nothing is left to train on.'
   ]
+
+
+def test_a_source_is_read_in_the_encoding_it_declares(tmp_path):
+  file = tmp_path / 'x.py'
+  file.write_bytes(b'# coding: latin-1\n# caf\xe9\n')
+  assert source_of(file).endswith('café\n')
+  file.write_bytes(b'# caf\xe9\n')
+  assert source_of(file) is None
+
+
+def test_a_file_left_out_is_told(tmp_path, monkeypatch, caplog):
+  (tmp_path / 'good.py').write_text('x = 1\n')
+  (tmp_path / 'odd.py').write_bytes(b'# caf\xe9\n')
+  monkeypatch.setattr('tfm.data.stdlib.files_of', lambda: sorted(tmp_path.glob('*.py')))
+  assert list(Stdlib().documents('train')) == ['x = 1\n']
+  assert 'odd.py is left out' in caplog.text

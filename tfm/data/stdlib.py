@@ -2,9 +2,13 @@
 
 from collections.abc import Iterator
 import dataclasses
+import io
+import logging
+import os
 from pathlib import Path
 import platform
 import sysconfig
+import tokenize
 from typing import Any
 
 from tfm.data.base import Data
@@ -17,13 +21,14 @@ _LEFT_OUT = frozenset({'test', 'tests', 'idle_test', 'site-packages', 'dist-pack
 class Stdlib(Data):
   """About 12 MB of Python: every `.py` of the standard library without its tests, each a document.
 
-  Every `val_every`-th file in the order of their paths is held out. Files that are not UTF-8 are left out.
+  Every `val_every`-th file in the order of their paths is held out. Files that are not in the encoding they declare
+  are left out with a warning.
   """
 
   val_every: int = 20
 
   def documents(self, split: str) -> Iterator[str]:
-    for i, (_, text) in enumerate(self._texts()):
+    for i, text in enumerate(self._texts()):
       if (i % self.val_every == self.val_every - 1) == (split == 'val'):
         yield text
 
@@ -39,18 +44,28 @@ class Stdlib(Data):
     if self.val_every < 2:
       yield f'val_every: is {self.val_every}. At least 2 was wanted, or nothing is left to train on.'
 
-  def _texts(self) -> Iterator[tuple[Path, str]]:
+  def _texts(self) -> Iterator[str]:
     for path in files_of():
-      try:
-        text = path.read_bytes().decode('utf-8')
-      except UnicodeDecodeError:
-        continue
-      if text:
-        yield path, text
+      if (text := source_of(path)) is None:
+        logging.getLogger(__name__).warning('data: %s is left out: it is not text in the encoding it declares.', path)
+      elif text:
+        yield text
 
 
 def files_of() -> list[Path]:
   """The `.py` files of the standard library in the order of their paths, tests and installed packages left out."""
-  root = Path(sysconfig.get_path('stdlib'))
-  inside = sorted(path.relative_to(root) for path in root.rglob('*.py'))
-  return [root / path for path in inside if not _LEFT_OUT.intersection(path.parts[:-1])]
+  found = []
+  for folder, inside, names in os.walk(sysconfig.get_path('stdlib')):
+    inside[:] = [name for name in inside if name not in _LEFT_OUT]
+    found += [Path(folder, name) for name in names if name.endswith('.py')]
+  return sorted(found)
+
+
+def source_of(path: Path) -> str | None:
+  """The text of a Python file in the encoding it declares (PEP 263; UTF-8 if none), or None if it is not that."""
+  content = path.read_bytes()
+  try:
+    encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)
+    return content.decode(encoding)
+  except (SyntaxError, UnicodeDecodeError):
+    return None

@@ -1,0 +1,68 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tfm.tasks import CausalLM
+
+
+def test_labels_are_the_next_tokens_shifted_once(data):
+  task = CausalLM()
+  corpus = task.open(data)
+  raw = corpus.batch('train', 0, 0)
+  batch = task.features(raw, corpus.tokenizer)
+  np.testing.assert_array_equal(batch['labels'][:, :-1], batch['input_ids'][:, 1:])
+  np.testing.assert_array_equal(batch['input_ids'], raw['tokens'][:, :64])
+  assert batch['weights'].all()
+  assert set(batch) == {'input_ids', 'labels', 'weights'}
+
+
+def test_no_label_crosses_a_document_when_isolated(data):
+  task = CausalLM()
+  corpus = task.open(dataclasses.replace(data, isolate=True))
+  raw = corpus.batch('train', 0, 0)
+  batch = task.features(raw, corpus.tokenizer, corpus.isolate)
+  assert raw['segments'].max() > 1
+  following = raw['segments'][:, 1:]
+  np.testing.assert_array_equal(batch['weights'] > 0, (batch['segment_ids'] == following) & (following > 0))
+
+
+def test_an_isolated_document_is_all_predicted_from_the_end_before_it_to_its_own(data):
+  task = CausalLM()
+  corpus = task.open(dataclasses.replace(data, isolate=True, length=511))
+  batch = task.features(corpus.batch('train', 0, 0), corpus.tokenizer, corpus.isolate)
+  starts = (batch['position_ids'] == 0) & (batch['segment_ids'] > 0)
+  assert starts.sum() > 1
+  assert (batch['input_ids'][starts] == corpus.tokenizer.eos).all()
+  ends = (batch['labels'] == corpus.tokenizer.eos) & (batch['weights'] > 0)
+  assert ends.sum() == starts.sum()
+
+
+def test_an_evaluation_predicts_every_token_but_the_first(data):
+  task = CausalLM()
+  corpus = task.open(data)
+  predicted = sum(task.features(raw, corpus.tokenizer)['weights'].sum() for raw in corpus.eval_batches('val', 8))
+  assert predicted == len(corpus.store.splits['val'].tokens) - 1
+
+
+def test_a_single_file_of_characters_has_no_special_tokens(tmp_path, data):
+  (tmp_path / 'a.txt').write_text('abc' * 100)
+  corpus = CausalLM().open(dataclasses.replace(data, files=str(tmp_path / 'a.txt'), cache=str(tmp_path)))
+  assert corpus.vocab == 3
+
+
+def test_causal_lm_needs_one_stack_that_does_not_see_its_labels(model):
+  task = CausalLM()
+  assert not list(task.fits(model()))
+  (leak,) = task.fits(model(causal=False))
+  assert 'causal_lm would show the model its labels' in leak
+  (two,) = task.fits(model(encoder=object()))
+  assert 'trains one stack, and the model has an encoder and a decoder' in two
+
+
+@pytest.mark.parametrize('isolate', [False, True])
+def test_documents_are_told_only_when_they_are_kept_apart(data, isolate):
+  task = CausalLM()
+  corpus = task.open(dataclasses.replace(data, isolate=isolate))
+  batch = task.features(corpus.batch('train', 0, 0), corpus.tokenizer, corpus.isolate)
+  assert ('segment_ids' in batch) == ('position_ids' in batch) == isolate

@@ -1,0 +1,123 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tfm.core.config import validate
+from tfm.core.errors import ConfigError
+from tfm.data import chance
+from tfm.tasks import SpanCorruption
+from tfm.tasks.span_corruption import parts
+
+
+@pytest.mark.parametrize(
+  ('rate', 'span', 'length', 'raw', 'target'),
+  [
+    (0.15, 3.0, 512, 568, 114),
+    (0.15, 8.0, 512, 588, 100),
+    (0.5, 3.0, 512, 766, 512),
+    (0.5, 8.0, 512, 908, 512),
+    (0.15, 64.0, 512, 600, 92),
+    (0.5, 64.0, 512, 1006, 512),
+    (0.15, 3.0, 1024, 1137, 229),
+  ],
+)
+def test_the_lengths_are_those_of_t5(rate, span, length, raw, target):
+  task = SpanCorruption(rate=rate, span=span)
+  assert task.window(length) == raw
+  assert task.lengths(length) == (length, target)
+
+
+@pytest.mark.parametrize('length', range(4, 100, 7))
+def test_inputs_have_exactly_the_length(length):
+  task = SpanCorruption()
+  assert task.encoded(task.window(length))[0] == length
+
+
+def _restored(inputs, labels, vocabulary):
+  """The text, from inputs and targets of a row."""
+  order = {int(s): i for i, s in enumerate(vocabulary.sentinels)}
+  spans, out = {}, []
+  for token in labels.tolist():
+    if token in order:
+      spans[token] = current = []
+    elif token != vocabulary.eos:
+      current.append(token)
+  for token in inputs.tolist():
+    out += spans[token] if token in order else [token]
+  assert [order[s] for s in spans] == list(range(len(spans)))
+  return out
+
+
+@pytest.mark.parametrize(('rate', 'span'), [(0.15, 3.0), (0.5, 3.0), (0.5, 8.0)])
+def test_putting_the_spans_back_restores_the_text(tmp_path, data, rate, span):
+  (tmp_path / 'a.txt').write_text('the text of a single file that is long enough ' * 99)
+  task = SpanCorruption(rate=rate, span=span)
+  corpus = task.open(dataclasses.replace(data, files=str(tmp_path / 'a.txt'), cache=str(tmp_path)))
+  for raw in [corpus.batch('train', 0, 0), *corpus.eval_batches('val', 32)]:
+    batch = task.features(raw, corpus.tokenizer)
+    for row, (tokens, segments) in enumerate(zip(raw['tokens'], raw['segments'], strict=True)):
+      inputs = batch['input_ids'][row][batch['segment_ids'][row] > 0]
+      labels = batch['labels'][row][batch['weights'][row] > 0]
+      if segments.any():
+        assert inputs[-1] == labels[-1] == corpus.tokenizer.eos
+        assert _restored(inputs[:-1], labels, corpus.tokenizer) == tokens[segments > 0].tolist()
+      else:
+        assert not len(inputs)
+
+
+def test_a_row_begins_with_text_and_sentinels_come_from_the_end_downwards(data):
+  task = SpanCorruption()
+  corpus = task.open(data)
+  batch = task.features(corpus.batch('train', 0, 0), corpus.tokenizer)
+  assert (batch['input_ids'][:, 0] < corpus.tokenizer.base + 1).all()
+  assert (batch['labels'][:, 0] == corpus.vocab - 1).all()
+  assert corpus.tokenizer.sentinels.tolist() == [corpus.vocab - 1 - i for i in range(len(corpus.tokenizer.sentinels))]
+
+
+def test_the_decoder_reads_its_labels_shifted_right_from_padding(data):
+  task = SpanCorruption()
+  corpus = task.open(data)
+  batch = task.features(corpus.batch('train', 0, 0), corpus.tokenizer)
+  assert (batch['decoder_input_ids'][:, 0] == corpus.tokenizer.pad).all()
+  np.testing.assert_array_equal(batch['decoder_input_ids'][:, 1:], batch['labels'][:, :-1])
+  assert batch['weights'].all()
+
+
+def test_every_way_to_cut_is_equally_likely():
+  n = 20_000
+  got = parts(chance.mix(0, np.arange(n)), 'test', 5, 3)
+  assert (got.sum(1) == 5).all()
+  assert got.min() == 1
+  _, counts = np.unique(got, axis=0, return_counts=True)
+  assert len(counts) == 6  # C(4, 2)
+  assert (abs(counts - n / 6) < 4 * (n / 6 * 5 / 6) ** 0.5).all()
+
+
+@pytest.mark.parametrize('n', [2, 3, 4, 5, 20, 101])
+def test_the_share_taken_out_is_the_rate_within_one_token(n):
+  noise, spans = SpanCorruption().counts(n)
+  assert abs(noise / n - 0.15) <= 1 / n
+  assert 1 <= spans <= min(noise, n - noise)
+
+
+def test_span_corruption_needs_an_encoder_and_a_causal_decoder(model):
+  task = SpanCorruption()
+  assert not list(task.fits(model(encoder=object())))
+  assert 'the model is one stack' in next(task.fits(model()))
+  assert 'would show the decoder its labels' in next(task.fits(model(encoder=object(), causal=False)))
+
+
+def test_span_corruption_cannot_keep_documents_apart(data):
+  task = SpanCorruption()
+  assert not list(task.fits_data(data))
+  isolate, short = task.fits_data(dataclasses.replace(data, isolate=True, length=3))
+  assert 'data.isolate: span_corruption takes spans out of whole rows' in isolate
+  assert 'data.length: is 3' in short
+
+
+def test_impossible_spans_are_an_error():
+  with pytest.raises(ConfigError) as error:
+    validate(SpanCorruption(rate=1.0, span=0.5))
+  assert 'rate: is 1.0. A share between 0 and 1 was wanted.' in str(error.value)
+  assert 'span: is 0.5. A mean length of at least 1 was wanted.' in str(error.value)
