@@ -1,0 +1,33 @@
+"""nanoGPT's character model for a CPU: 0.8M parameters, 2000 steps, validation loss 1.88 there.
+
+tfm train --config=shakespeare_char --config.data.files=tinyshakespeare.txt --workdir=runs/shakespeare
+
+About a minute on two CPU cores; val_loss_nats at the end is that of the whole validation split.
+"""
+
+from tfm.data.text import Text
+from tfm.data.tokenizer import Char
+from tfm.model.spec import Block, Model, Segment
+from tfm.optim import AdamW
+from tfm.optim.schedule import Cosine
+from tfm.parts.absolute import Learned
+from tfm.parts.act import Gelu
+from tfm.parts.ffn import Mlp
+from tfm.parts.mixer import Attention
+from tfm.parts.norm import LayerNorm
+from tfm.train import Experiment, Record, Sample
+
+
+def get_config() -> Experiment:
+  """GPT-2's block without any bias, 4 layers of 4 heads and width 128."""
+  norm = LayerNorm(bias=False)
+  block = Block(Attention(heads=4), Mlp(512, Gelu(), bias=False), norm)
+  return Experiment(
+    model=Model(vocab=65, d_model=128, segments=(Segment((block,), 4),), absolute=Learned(64), norm=norm),
+    data=Text(tokenizer=Char(), length=64, batch=12),
+    optim=AdamW(lr=1e-3, schedule=Cosine(warmup=100, floor=0.1), b1=0.9, b2=0.99, decay=0.1, clip=1.0),
+    steps=2000,
+    save_every=500,
+    eval_every=250,
+    record=Record(sample=Sample(tokens=256)),
+  )

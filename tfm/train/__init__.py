@@ -1,0 +1,6 @@
+"""Training: `loop.train(experiment, workdir)` is the page, the other files are its footnotes."""
+
+from tfm.train.experiment import Experiment, Record, Sample
+from tfm.train.mesh import Mesh
+
+__all__ = ['Experiment', 'Mesh', 'Record', 'Sample']

@@ -1,0 +1,104 @@
+"""The loss over a whole split, each token once."""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tfm.core import errors
+from tfm.data.base import Data
+from tfm.data.corpus import Corpus
+from tfm.model import transformer
+from tfm.train import shard
+from tfm.train.experiment import Experiment
+from tfm.train.step import Batch, inputs_of
+
+#: Batches whose sums may be under way on the devices at once.
+_AHEAD = 4
+
+Sums = dict[str, jax.Array]
+
+
+def make_eval(x: Experiment, byte_lengths: np.ndarray | None) -> Callable[[Any, Batch], Sums]:
+  """`(params, batch) -> sums` of `weight`, `nll` (nats) and `correct`, and of the `bytes` of the labels if known."""
+  lengths = None if byte_lengths is None else np.asarray(byte_lengths, np.int32)
+
+  def sums(params: Any, batch: Batch) -> Sums:
+    out = transformer.apply(x.model, params, run=x.run(), **inputs_of(batch))
+    _, weight, found = x.task.loss(out, batch)
+    total = {'weight': weight, 'nll': found['nll'], 'correct': found['correct']}
+    if lengths is not None:
+      bytes_BT = jnp.take(jnp.asarray(lengths), batch['labels'], axis=0)
+      total['bytes'] = jnp.sum(jnp.where(batch['weights'] > 0, bytes_BT, 0))
+    return total
+
+  return sums
+
+
+def evaluate(sums: Callable[[Any, Batch], Sums], params: Any, batches: Iterator[Batch]) -> dict[str, float | None]:
+  """`val_loss_nats` and `val_accuracy` a predicted token, and `val_bits_per_byte` of the text predicted, or None."""
+  total: dict[str, float] = {}
+  under_way: list[Sums] = []
+
+  def add(found: Sums) -> None:
+    for name, value in jax.device_get(found).items():
+      total[name] = total.get(name, 0.0) + float(value)
+
+  for batch in batches:
+    under_way.append(sums(params, batch))
+    if len(under_way) > _AHEAD:
+      add(under_way.pop(0))
+  for found in under_way:
+    add(found)
+  weight = total.get('weight', 0.0)
+  if not weight:
+    raise errors.UserError('eval: nothing in the split is predicted. Wanted at least one row with two tokens.')
+  size = total.get('bytes', 0.0)
+  return {
+    'val_loss_nats': total['nll'] / weight,
+    'val_accuracy': total['correct'] / weight,
+    'val_bits_per_byte': total['nll'] / math.log(2) / size if size else None,
+  }
+
+
+def batches(
+  x: Experiment, corpus: Corpus, sharding: jax.sharding.NamedSharding, split: str = 'val', most: int | None = None
+) -> Iterator[Batch]:
+  """The rows of `split` once, in order, on the devices; at most `most` batches."""
+  batch = x.data.batch
+  mine = shard.my_rows(sharding, batch)
+  for i, raw in enumerate(corpus.eval_batches(split, batch, mine)):
+    if most is not None and i >= most:
+      break
+    yield shard.put(x.task.features(raw, corpus.tokenizer, x.data.isolate), sharding, batch, mine)
+
+
+def evaluate_checkpoint(
+  path: str | Path, split: str = 'val', data: Data | None = None, most: int | None = None
+) -> dict[str, Any]:
+  """The evaluation of a checkpoint on a split of its own data, or of `data`, read with the checkpoint's tokenizer.
+
+  Keys: `step`, `val_loss_nats`, `val_accuracy`, `val_bits_per_byte` (None if bytes are not known).
+
+  Raises: UserError if there is no checkpoint, or the text is not to be read with its tokenizer.
+  """
+  from tfm.train import restore  # here, as Orbax takes long to import and training has its own way to it
+
+  loaded = restore.load(path)
+  x = loaded.experiment
+  if data is not None:
+    x = dataclasses.replace(x, data=data)
+  corpus = x.task.open(x.data)
+  if corpus.tokenizer.state() != loaded.tokenizer.state() or corpus.tokenizer.specials != loaded.tokenizer.specials:
+    raise errors.UserError(
+      f'eval: {path} was trained with another vocabulary ({loaded.tokenizer.size} tokens) than the data now has '
+      f'({corpus.tokenizer.size}). Wanted the text that it was trained on, or a tokenizer of its own file.'
+    )
+  sharding = shard.rows(shard.make_mesh(type(x.mesh)(), jax.devices()[:1]), x.mesh.table())
+  sums = jax.jit(make_eval(x, corpus.byte_lengths))
+  return {'step': loaded.step, **evaluate(sums, loaded.params, batches(x, corpus, sharding, split, most))}

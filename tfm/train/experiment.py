@@ -1,0 +1,121 @@
+"""What a training run is: one frozen value. Next: `train/loop.py`."""
+
+from collections.abc import Iterator
+import dataclasses
+
+from tfm.core.precision import Precision
+from tfm.data.base import Data
+from tfm.data.stdlib import Stdlib
+from tfm.model.remat import POLICIES
+from tfm.model.spec import Model
+from tfm.optim import AdamW, Optim
+from tfm.parts.attend.base import Attend
+from tfm.parts.attend.dense import DenseAttention
+from tfm.parts.context import LOOPS, Run
+from tfm.tasks import CausalLM, Task
+from tfm.train.mesh import Mesh
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+  """The text that a language model writes at each eval, so that one can read what it has learnt."""
+
+  prompt: str = '\n'
+  tokens: int = 128
+  temperature: float = 0.8
+
+  def check(self) -> Iterator[str]:
+    if self.tokens < 1:
+      yield f'tokens: {self.tokens} is no text. Wanted 1 or more, or sample=none.'
+    if self.temperature < 0:
+      yield f'temperature: {self.temperature} is below 0, which is greedy. Wanted 0 or more.'
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """What is written down on the way: metrics every `log_every` steps, `keep` checkpoints, a `sample` at each eval.
+
+  An eval covers the whole validation split, or its first `eval_batches` batches.
+  """
+
+  log_every: int = 10
+  eval_batches: int | None = None
+  keep: int = 2
+  sample: Sample | None = Sample()
+
+  def check(self) -> Iterator[str]:
+    for name in ('log_every', 'eval_batches', 'keep'):
+      if (value := getattr(self, name)) is not None and value < 1:
+        yield f'{name}: is {value}. Wanted 1 or more.'
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  """A model, text, a task and an optimizer, for `steps` updates; the same value gives the same run.
+
+  A checkpoint is saved every `save_every` steps and at the end, an eval made every `eval_every` steps and at the end.
+  `mesh`, `precision`, `remat`, `loop` and `attend` say how it is computed and, beyond rounding, not what.
+  """
+
+  model: Model = Model()
+  data: Data = dataclasses.field(default_factory=Stdlib)
+  task: Task = CausalLM()
+  optim: Optim = AdamW()
+  steps: int = 1000
+  seed: int = 0
+  save_every: int = 500
+  eval_every: int = 500
+  mesh: Mesh = Mesh()
+  precision: Precision = Precision()
+  remat: str = 'none'
+  loop: str = 'scan'
+  attend: Attend = DenseAttention()
+  record: Record = Record()
+
+  def run(self) -> Run:
+    """The static choices that the model is told."""
+    return Run(self.precision, self.loop, self.remat, self.attend)
+
+  @property
+  def tokens(self) -> int:
+    """Tokens of a step, over all devices and both stacks."""
+    return self.data.batch * sum(self.task.lengths(self.data.length))
+
+  def check(self) -> Iterator[str]:
+    for name in ('steps', 'save_every', 'eval_every'):
+      if (value := getattr(self, name)) < 1:
+        yield f'{name}: is {value}. Wanted 1 or more.'
+    if not 0 <= self.seed < 2**63:
+      yield f'seed: is {self.seed}. Wanted 0 to 2**63 - 1.'
+    if self.remat not in POLICIES:
+      yield f'remat: is {self.remat!r}. Known: {", ".join(POLICIES)}.'
+    if self.loop not in LOOPS:
+      yield f'loop: is {self.loop!r}. Known: {", ".join(LOOPS)}.'
+    yield from self.task.fits(self.model)
+    yield from self.task.fits_data(self.data)
+    yield from self._lengths()
+    yield from self._batch()
+
+  def _lengths(self) -> Iterator[str]:
+    encoder = () if self.model.encoder is None else (self.model.encoder.absolute.max_positions,)
+    lengths = self.task.lengths(self.data.length)
+    for length, limit in zip(lengths, (*encoder, self.model.max_positions), strict=False):
+      if limit is not None and length > limit:
+        yield (
+          f'data.length: rows of {length} tokens are longer than the {limit} rows of the position table. '
+          f'Wanted at most {limit}, or another position encoding.'
+        )
+
+  def _batch(self) -> Iterator[str]:
+    batch, pieces = self.data.batch, self.optim.accumulate
+    split = {name: size for name, size in (('data', self.mesh.data), ('fsdp', self.mesh.fsdp)) if size > 1}
+    ways = 1
+    for size in (*split.values(), pieces):
+      ways *= size
+    if batch > 0 and ways > 0 and batch % ways:
+      said = [f'mesh.{name}={size}' for name, size in split.items()] + [f'optim.accumulate={pieces}'] * (pieces > 1)
+      near = sorted({max(1, batch // ways) * ways, -(-batch // ways) * ways})
+      yield (
+        f'data.batch: {batch} rows are not divided by {" x ".join(said)} = {ways}. '
+        f'Wanted a multiple of it, such as {" or ".join(map(str, near))}.'
+      )

@@ -1,0 +1,124 @@
+"""What a run says while it runs: JSON lines, TensorBoard events, and a line or a bar for whoever watches."""
+
+import json
+import os
+from pathlib import Path
+import time
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from tfm.train import report
+
+FILE = 'metrics.jsonl'
+SAMPLES = 'samples.txt'
+#: Seconds between lines where there is no terminal for a bar.
+_PATIENCE = 10.0
+
+
+class Metrics:
+  """The metrics of a run, written by the first process only; `first` is the number of updates it starts with.
+
+  Lines of later steps are from a run that got further than its last checkpoint: they are dropped, and come again.
+  """
+
+  def __init__(self, workdir: Path, first: int, steps: int):
+    self._writes = jax.process_index() == 0
+    self._steps, self._last, self._start, self._first = steps, time.monotonic(), time.monotonic(), first
+    self._bar: Progress | None = None
+    self.path = workdir / FILE
+    scores = [row for row in read(self.path) if 'val_loss_nats' in row and row['step'] <= first]
+    self.last_scores = {k: v for k, v in scores[-1].items() if k != 'step'} if scores else {}
+    if not self._writes:
+      return
+    from tensorboardX import SummaryWriter  # here, as only one process of many needs it
+
+    kept = _drop_after(self.path, first)
+    self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    self._events = SummaryWriter(str(workdir / 'tensorboard'), purge_step=first + 1 if kept else None, flush_secs=30)
+    self._console = Console(soft_wrap=True, highlight=False, markup=False)
+    if self._console.is_terminal:
+      columns = (BarColumn(), MofNCompleteColumn(), TextColumn('{task.description}'), TimeRemainingColumn())
+      self._bar = Progress(*columns, console=self._console)
+      self._task: TaskID = self._bar.add_task('compiling', total=steps, completed=first)
+      self._bar.start()
+
+  def train(self, step: int, row: dict[str, float | None]) -> None:
+    """A line of training metrics; a line to read every few seconds."""
+    self._write({'step': step, **row})
+    self._show(step, f'loss {row["loss_nats"]:.4f}  {row["tokens_per_s"]:,.0f} tokens/s')
+
+  def eval(self, step: int, row: dict[str, float | None]) -> None:
+    """A line of validation metrics, always shown."""
+    self._write({'step': step, **row})
+    self.say(f'step {step}/{self._steps}  ' + '  '.join(f'{k} {v:.4f}' for k, v in row.items() if v is not None))
+
+  def sample(self, step: int, text: str) -> None:
+    """Text that the model wrote: shown, and added to `samples.txt`."""
+    self.say(f'step {step} writes:\n{text}\n')
+    if self._writes:
+      with open(self.path.parent / SAMPLES, 'a', encoding='utf-8') as file:
+        file.write(f'--- step {step}\n{text}\n')
+
+  def draw(self) -> None:
+    """Draws the curve so far."""
+    if self._writes:
+      report.draw(self.path.parent, read(self.path))
+
+  def say(self, text: str) -> None:
+    """A sentence for whoever watches."""
+    if self._writes:
+      self._console.print(text)
+
+  def close(self) -> None:
+    if self._writes:
+      if self._bar is not None:
+        self._bar.stop()
+      self._events.close()
+      os.close(self._file)
+
+  def _write(self, row: dict[str, Any]) -> None:
+    if self._writes:
+      # One write to a file opened for appending: a line is there whole or not at all.
+      os.write(self._file, (json.dumps(row) + '\n').encode())
+      for name, value in row.items():
+        if name != 'step' and value is not None:
+          self._events.add_scalar(name, value, row['step'])
+
+  def _show(self, step: int, text: str) -> None:
+    if not self._writes:
+      return
+    if self._bar is not None:
+      self._bar.update(self._task, completed=step, description=text)
+    elif (now := time.monotonic()) - self._last > _PATIENCE:
+      self._last = now
+      left = (now - self._start) / max(step - self._first, 1) * (self._steps - step)
+      self.say(f'step {step}/{self._steps}  {text}  {_clock(left)} left')
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+  """The rows of a metrics file; a last line that is not whole is left out."""
+  rows = []
+  for line in path.read_text('utf-8').splitlines() if path.exists() else ():
+    try:
+      rows.append(json.loads(line))
+    except ValueError:
+      continue
+  return rows
+
+
+def _drop_after(path: Path, step: int) -> bool:
+  """Rewrites the file without the rows after `step`; whether any are left."""
+  rows = [row for row in read(path) if row['step'] <= step]
+  if path.exists():
+    new = path.with_suffix('.new')
+    new.write_text(''.join(json.dumps(row) + '\n' for row in rows), 'utf-8')
+    new.replace(path)
+  return bool(rows)
+
+
+def _clock(seconds: float) -> str:
+  minutes, hours = int(seconds // 60), int(seconds // 3600)
+  return f'{hours}:{minutes % 60:02}:{int(seconds) % 60:02}' if hours else f'{minutes}:{int(seconds) % 60:02}'

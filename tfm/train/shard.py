@@ -1,0 +1,124 @@
+"""Where every array of a run lives: letters to mesh axes, mesh axes to devices."""
+
+from collections.abc import Mapping, Sequence
+import math
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+import numpy as np
+
+from tfm.core import axes, errors
+from tfm.train.mesh import MAY_STAY_WHOLE, NAMES, Mesh
+
+Rules = Mapping[str, tuple[str, ...]]
+
+
+def make_mesh(mesh: Mesh, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
+  """The grid of `devices` (all of them, unless given) with axes data, fsdp, tensor.
+
+  Raises: UserError if the sizes are no factorisation of the number of devices.
+  """
+  devices = jax.devices() if devices is None else devices
+  # Without Auto axes, jax asks every einsum of the model for the sharding of its result.
+  return jax.make_mesh(mesh.sizes(len(devices)), NAMES, axis_types=(AxisType.Auto,) * len(NAMES), devices=devices)
+
+
+def rows(mesh: jax.sharding.Mesh, rules: Rules) -> NamedSharding:
+  """How the batch is split: its first axis, over the axes of letter B."""
+  return NamedSharding(mesh, PartitionSpec(rules.get('B', ())))
+
+
+def whole(mesh: jax.sharding.Mesh) -> NamedSharding:
+  """On every device all of it."""
+  return NamedSharding(mesh, PartitionSpec())
+
+
+def shardings(mesh: jax.sharding.Mesh, rules: Rules, letters: Any, shapes: Any) -> tuple[Any, list[str]]:
+  """(the sharding of every array, notes) of a tree with axis `letters` ('LDNH') and `shapes`.
+
+  The notes say which axes stay whole because a mesh axis does not divide them, where that is allowed.
+
+  Raises: UserError that lists every other axis that its mesh axes do not divide.
+  """
+  notes: dict[str, None] = {}
+  wrong: dict[tuple[str, int], str] = {}
+
+  def place(letter: str, shape: jax.ShapeDtypeStruct) -> NamedSharding:
+    if not letter:
+      return whole(mesh)
+    spec: list[Any] = []
+    used: set[str] = set()
+    for axis, size in zip(letter, shape.shape, strict=True):
+      names = tuple(n for n in rules.get(axis, ()) if n not in used and mesh.shape[n] > 1)
+      ways = math.prod(mesh.shape[n] for n in names)
+      if size % ways:
+        by = ' x '.join(f'{n}={mesh.shape[n]}' for n in names)
+        said = f'{axis} ({axes.AXES[axis]}) of {size} is not divided by {by}'
+        if axis in MAY_STAY_WHOLE:
+          notes[f'{said}: it stays whole on every device.'] = None
+        else:
+          wrong[axis, size] = f'{said}; it would be by {_divisors(size, ways)}'
+        names = ()
+      used |= set(names)
+      spec.append(names or None)
+    while spec and spec[-1] is None:
+      spec.pop()
+    return NamedSharding(mesh, PartitionSpec(*spec))
+
+  placed = jax.tree.map(place, letters, shapes)
+  if wrong:
+    listed = '. '.join(wrong[k] for k in sorted(wrong))
+    raise errors.UserError(f'mesh: {listed}. Wanted sizes that divide, or mesh.rules that keep the axis whole.')
+  return placed, list(notes)
+
+
+def check_batch(mesh: jax.sharding.Mesh, rules: Rules, batch: int, accumulate: int) -> None:
+  """Raises: UserError if the devices and the micro-batches do not share the rows of a batch evenly."""
+  names = rules.get('B', ())
+  devices = math.prod(mesh.shape[n] for n in names)
+  if batch % (ways := devices * accumulate):
+    pieces = f' and {accumulate} micro-batches' if accumulate > 1 else ''
+    near = sorted({max(1, batch // ways) * ways, -(-batch // ways) * ways})
+    raise errors.UserError(
+      f'data.batch: {batch} rows are not divided by the {devices} devices of mesh axes {" x ".join(names)}{pieces}. '
+      f'Wanted a multiple of {ways}, such as {" or ".join(map(str, near))}.'
+    )
+
+
+def my_rows(sharding: NamedSharding, batch: int) -> slice:
+  """The rows of a batch that the devices of this process hold."""
+  index = sharding.addressable_devices_indices_map((batch,))
+  bounds = [s[0].indices(batch) for s in index.values() if s is not None]
+  return slice(min(b[0] for b in bounds), max(b[1] for b in bounds))
+
+
+def put(features: Mapping[str, np.ndarray], sharding: NamedSharding, batch: int, mine: slice) -> dict[str, jax.Array]:
+  """The features of this process' rows as global arrays of `batch` rows."""
+  if jax.process_count() == 1:
+    return jax.device_put(dict(features), sharding)
+
+  def array(value: np.ndarray) -> jax.Array:
+    def piece(index: tuple[slice, ...] | None) -> np.ndarray:
+      assert index is not None
+      start, stop, _ = index[0].indices(batch)
+      return value[start - mine.start : stop - mine.start]
+
+    return jax.make_array_from_callback((batch, *value.shape[1:]), sharding, piece)
+
+  return {name: array(value) for name, value in features.items()}
+
+
+def bytes_per_device(tree: Any) -> dict[jax.Device, int]:
+  """How much of the arrays of `tree` each device of this process holds."""
+  held: dict[jax.Device, int] = {}
+  for array in jax.tree.leaves(tree):
+    for shard in array.addressable_shards:
+      held[shard.device] = held.get(shard.device, 0) + shard.data.nbytes
+  return held
+
+
+def _divisors(size: int, ways: int) -> str:
+  fits = [n for n in range(1, size + 1) if size % n == 0]
+  below, above = [n for n in fits if n < ways], [n for n in fits if n > ways]
+  return ' or '.join(map(str, below[-1:] + above[:1]))
