@@ -1,6 +1,3 @@
-import sys
-import types
-
 import pytest
 
 CONFIG = """
@@ -35,12 +32,18 @@ def file(tmp_path):
 
 @pytest.fixture
 def trained(monkeypatch):
-  """The calls of `train` that the command has made."""
-  calls = []
-  loop = types.ModuleType('tfm.train.loop')
-  loop.train = lambda experiment, workdir: calls.append((experiment, workdir))
-  package = types.ModuleType('tfm.train')
-  package.loop = loop
-  monkeypatch.setitem(sys.modules, 'tfm.train', package)
-  monkeypatch.setitem(sys.modules, 'tfm.train.loop', loop)
+  """The calls of the training page that the command has made; they raise `trained.error` if it is set."""
+  from tfm.train import loop
+
+  class Calls(list):
+    error = None
+
+  calls = Calls()
+
+  def train(experiment, workdir, sample):
+    calls.append((experiment, workdir, sample))
+    if calls.error:
+      raise calls.error
+
+  monkeypatch.setattr(loop, 'train', train)
   return calls

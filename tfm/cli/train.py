@@ -1,12 +1,23 @@
 """Trains the experiment of a config. The same command goes on where an earlier one of that workdir has stopped.
 
-tfm train --config=shakespeare_char --config.data.files=input.txt --workdir=runs/1
-tfm train --config=pretrain:llama3-8b --config.model..relative=alibi --workdir=runs/2
+  tfm train --config=shakespeare_char --config.data.files=input.txt --workdir=runs/1
+  tfm train --config=pretrain:llama3-8b --config.model..relative=alibi --workdir=runs/2
+
+Exit status: 0 trained, 1 the loss is not finite, 74 the disk is full, 75 SIGTERM: saved, the same command goes on.
 """
+
+import sys
+import traceback
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from tfm.cli import flags as command
+
+if TYPE_CHECKING:
+  from tfm.data.tokenizer import Vocabulary
+  from tfm.model.spec import Model
+  from tfm.train.experiment import Sample
 
 FLAGS = command.new()
 CONFIG = command.define_config(FLAGS)
@@ -15,9 +26,30 @@ WORKDIR = flags.DEFINE_string(
 )
 
 
-def main() -> int | None:
+def main() -> int:
   """The exit status of the training."""
   experiment = CONFIG.resolve().config
-  from tfm.train import loop
+  from tfm.train.loop import train
+  from tfm.train.recover import Stopped
 
-  return loop.train(experiment, WORKDIR.value)
+  try:
+    train(experiment, WORKDIR.value, sample=write)
+  except Stopped as e:
+    if FLAGS.debug:
+      traceback.print_exception(e)
+    print(f'tfm train: {e}', file=sys.stderr)
+    return e.status
+  return 0
+
+
+def write(model: 'Model', params: Any, vocabulary: 'Vocabulary', sample: 'Sample') -> str:
+  """The prompt and what the model says after it, as far as its positions go."""
+  from tfm.generate import generate
+
+  prompt, tokens = vocabulary.encode(sample.prompt), sample.tokens
+  if model.max_positions is not None:
+    tokens = max(1, min(tokens, model.max_positions - len(prompt)))
+  options: dict[str, Any] = {'max_new_tokens': tokens, 'temperature': sample.temperature}
+  ids = generate(model, params, [prompt.tolist()], tokenizer=vocabulary, **options)[0]
+  # A table may have more rows than there are words; a young model still draws them.
+  return sample.prompt + vocabulary.decode(i for i in ids if i < vocabulary.size)
