@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+import shutil
 import subprocess
 import sys
 
@@ -12,18 +13,15 @@ BEGIN = """
 import dataclasses, sys
 from tfm import data
 from tfm.data.tokenizer import Byte
-try:
-  import tiny_lines.tiny_lines
-except ImportError:
-  pass
 spec = data.Tfds(name='tiny_lines', data_dir='data', cache='cache', tokenizer=Byte(), isolate=True, batch=4)
 """
 
 
-def _run(program, folder):
+def _run(program, folder, imported=True):
+  begin = BEGIN + 'import tiny_lines.tiny_lines\n' * imported
   env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(HERE), str(HERE.parents[1])]), 'JAX_PLATFORMS': 'cpu'}
   done = subprocess.run(
-    [sys.executable, '-c', BEGIN + program], cwd=folder, env=env, capture_output=True, text=True, check=False
+    [sys.executable, '-c', begin + program], cwd=folder, env=env, capture_output=True, text=True, check=False
   )
   assert done.returncode == 0, done.stderr
   return done.stdout
@@ -72,6 +70,24 @@ for change in ({'name': 'tiny_line'}, {'val_split': 'dev'}, {'feature': 'words'}
     assert line in out
 
 
+@pytest.mark.parametrize('imported', [True, False], ids=['with its code', 'from its files'])
+def test_a_dataset_in_another_format_is_told_with_the_command_that_prepares_it(prepared, tmp_path, imported):
+  folder = shutil.copytree(prepared / 'data', tmp_path / 'data') / 'tiny_lines' / '1.0.0'
+  info = folder / 'dataset_info.json'
+  info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
+  for file in folder.glob('*array_record*'):
+    file.rename(folder / file.name.replace('array_record', 'tfrecord'))
+  program = """
+try:
+  list(spec.documents('val'))
+except data.base.UserError as error:
+  print(error)
+"""
+  out = _run(program, tmp_path, imported)
+  assert "data.name: TFDS cannot open 'tiny_lines' as ArrayRecord" in out
+  assert 'tfds build tiny_lines --file_format=array_record' in out
+
+
 def test_a_missing_package_is_told_with_the_command_that_installs_it(tmp_path):
   out = _run(
     """
@@ -82,6 +98,7 @@ except data.base.UserError as error:
   print(error)
 """,
     tmp_path,
+    imported=False,
   )
   assert "needs the package array_record. Install it with: pip install 'tfm[tfds]'" in out
 

@@ -60,14 +60,24 @@ class Tfds(Data):
       builder = library.builder(self.name, data_dir=self.data_dir or None, file_format='array_record')
     except library.core.registered.DatasetNotFoundError as error:
       raise UserError(f'data.name: TFDS knows no dataset {self.name!r}. {_first_line(error)}') from error
+    except ValueError as error:
+      raise self._not_array_record(error) from error
     if not builder.is_prepared():
       builder.download_and_prepare()
     return builder
+
+  def _not_array_record(self, error: Exception) -> UserError:
+    return UserError(
+      f'data.name: TFDS cannot open {self.name!r} as ArrayRecord ({str(error).splitlines()[0]}). Prepare it so: '
+      f'tfds build {self.name} --file_format=array_record, or name another data_dir.'
+    )
 
   def _source(self, split: str) -> Any:
     builder = self._builder()
     try:
       return builder.as_data_source(split=split)
+    except NotImplementedError as error:
+      raise self._not_array_record(error) from error
     except (ValueError, KeyError) as error:
       known = ', '.join(sorted(builder.info.splits))
       raise UserError(f'data: {self.name} has no split {split!r}. Known: {known}.') from error
