@@ -38,6 +38,12 @@ def test_the_fields_of_a_part_chosen_by_a_flag_say_so():
   assert got['model.blocks.1.mixer.relative.base'] == ('10000.0', f'default, chosen by {chosen}')
 
 
+def test_a_flag_that_sets_a_field_has_not_chosen_the_part():
+  got = sources(Run(model=Model(norm=Norm())), [('model.norm.eps', '1')])
+  assert got['model.norm'] == ('layer', 'file')
+  assert got['model.norm.eps'] == ('1.0', 'flag --config.model.norm.eps=1')
+
+
 def test_a_flag_that_replaces_a_part_takes_over_from_the_flags_before_it():
   got = sources(Run(), [('model.blocks.0..base', '3'), ('model..relative', 'alibi')])
   assert got['model.blocks.0.mixer.relative'] == ('alibi', 'flag --config.model..relative=alibi')

@@ -81,7 +81,7 @@ def _values(resolved: Resolved, node: Any, usual: Any, path: str) -> Iterator[Va
     else:
       same = nodes.default(type(node), c.name) if nodes.is_node(node) else nodes.MISSING
     if nodes.is_part(type(c.value)):
-      yield Value(c.path, name_of(c.value), _source(resolved.flags, c.path, type(c.value) is type(same)))
+      yield Value(c.path, name_of(c.value), _source(resolved.flags, c.path, type(c.value) is type(same), part=True))
     elif not _is_deep(c.value):
       yield Value(c.path, text_of(c.value) or "''", _source(resolved.flags, c.path, c.value == same))
     if _is_deep(c.value):
@@ -94,8 +94,9 @@ def _is_deep(value: Any) -> bool:
   return nodes.is_node(value) or any(_is_deep(c.value) for c in inside)
 
 
-def _source(flags: Mapping[str, str], path: str, usual: bool) -> str:
-  inside = [p for p in flags if p.startswith(f'{path}.')]  # an element of a tuple, a key of a mapping
+def _source(flags: Mapping[str, str], path: str, usual: bool, part: bool = False) -> str:
+  # A flag may have set an element of a tuple or a key of a mapping; the fields of a part have lines of their own.
+  inside = [] if part else [p for p in flags if p.startswith(f'{path}.')]
   if path in flags or (inside and not usual):
     return f'flag {flags[path if path in flags else inside[-1]]}'
   if above := [p for p in flags if path.startswith(f'{p}.')]:
