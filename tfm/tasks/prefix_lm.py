@@ -51,7 +51,7 @@ class PrefixLM(Task):
     yield from one_stack('prefix_lm', model)
     if model.encoder is not None:
       return
-    if not model.causal and not model.prefix:
+    if not model.causal and not model.reads_prefix:
       yield 'task: prefix_lm would show the model its labels: its mask lets every token see all. Choose mask=prefix.'
     if self.loss_on_prefix and not model.causal:
       yield (
