@@ -1,0 +1,195 @@
+"""Every case that the contracts are asked of, drawn from the tables: a new row is picked up unasked."""
+
+import dataclasses
+import importlib
+import itertools
+import pathlib
+
+from tfm import zoo
+from tfm.core.registry import Table
+from tfm.model.spec import Block, Embed, Encoder, Head, Model, Segment, Transform
+import tfm.parts
+from tfm.parts.absolute import Sinusoidal
+from tfm.parts.context import Run
+from tfm.parts.cross import CrossAttention
+from tfm.parts.ffn import Glu, Mlp
+from tfm.parts.mask import Causal, Mask, Prefix, Segments, Window
+from tfm.parts.mixer import Attention
+from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm, ScaleNorm
+from tfm.parts.relative import ALiBi, RoPE, T5Bias
+from tfm.parts.relative.scaling import LongRoPE
+from tfm.parts.wiring import Parallel, Post
+
+
+def tables() -> dict[str, Table]:
+  """The table of every kind of part, by the path of its folder under tfm/parts."""
+  root = pathlib.Path(tfm.parts.__file__).parent
+  folders = sorted(p.parent.relative_to(root) for p in root.rglob('base.py'))
+  return {str(f): importlib.import_module('.'.join(['tfm.parts', *f.parts])).TABLE for f in folders}
+
+
+def decoder(block: Block | None = None, **fields) -> Model:
+  """Two causal layers of 4 heads, 2 of them with keys."""
+  return Model(64, 32, (Segment((block or Block(Attention(4, 2, 8), Glu(48)),), 2),), **fields)
+
+
+def mixing(**fields) -> Model:
+  """A decoder whose attention has these fields."""
+  return decoder(Block(dataclasses.replace(Attention(4, 2, 8), **fields), Glu(48)))
+
+
+def encoder(relative=None, mask=None, **fields) -> Model:
+  """Two layers that see both ways."""
+  attention = Attention(4, mask=mask or Mask(), **({} if relative is None else {'relative': relative}))
+  return decoder(Block(attention, Glu(48)), **fields)
+
+
+def encdec(cross=None, writer=None, reader=None, **fields) -> Model:
+  """Two layers that read, two that write."""
+  reader = reader or Block(Attention(4, mask=Mask()), Glu(48))
+  writer = writer or Block(Attention(4), Glu(48))
+  writer = dataclasses.replace(writer, cross=cross or CrossAttention(4))
+  return decoder(writer, encoder=Encoder((Segment((reader,), 2),)), **fields)
+
+
+def _placed(kind: str, part) -> Model:
+  """A small model in which the part stands."""
+  block = Block(Attention(4, 2, 8), Glu(48))
+  in_block = lambda **f: decoder(dataclasses.replace(block, **f))
+  places = {
+    'absolute': lambda: decoder(absolute=part),
+    'act': lambda: in_block(ffn=Glu(48, part)),
+    'attend': decoder,
+    'cross': lambda: encdec(part),
+    'ffn': lambda: in_block(ffn=part),
+    'init': lambda: decoder(init=part),
+    'mask': lambda: mixing(mask=part),
+    'mixer': lambda: in_block(mixer=part),
+    'norm': lambda: dataclasses.replace(in_block(norm=part), norm=part),
+    'relative': lambda: mixing(relative=part),
+    'relative/scaling': lambda: mixing(relative=RoPE(scaling=part)),
+    'wiring': lambda: in_block(wiring=part),
+  }
+  assert kind in places, f'tests/contracts/cases.py has no place for parts of tfm/parts/{kind}: add one'
+  return places[kind]()
+
+
+def runs() -> dict[str, Run]:
+  """A run for every attention kernel."""
+  return {f'attend={name}': Run(attend=row()) for name, row in tables()['attend'].items()}
+
+
+def rows() -> dict[str, Model]:
+  """A model for every row of every table, the part at its defaults, shrunk."""
+  found = {f'{kind}={n}': _placed(kind, t[n]()) for kind, t in tables().items() for n in t if kind != 'attend'}
+  return {name: zoo.tiny(spec) for name, spec in found.items()}
+
+
+def variants() -> dict[str, Model]:
+  """Fields that change the structure of a part, and ways to join parts."""
+  glu, attention = Glu(48), Attention(4, 2, 8)
+  local = Block(Attention(4, 1, 8, RoPE(), Window(3)), glu)
+  two_stacks = {'shared_relative': T5Bias(), 'absolute': Sinusoidal('t2t')}
+  return {
+    'absolute=halves': decoder(absolute=Sinusoidal('halves')),
+    'relative=interleaved': mixing(relative=RoPE(layout='interleaved')),
+    'relative=partial': mixing(relative=RoPE(fraction=0.25)),
+    'relative=longrope-factors': mixing(relative=RoPE(scaling=LongRoPE((1.0,) * 4, (1.0, 1.5, 2.0, 4.0), 8, 32))),
+    'relative=shared': decoder(shared_relative=T5Bias()),
+    'relative=shared-and-own': dataclasses.replace(mixing(relative=RoPE()), shared_relative=ALiBi()),
+    'mask=both': mixing(mask=Window(3) & Causal() & Segments()),
+    'mask=prefix-of-3': mixing(mask=Prefix(3)),
+    'mask=window-both-ways': mixing(mask=Window(2, ahead=True)),
+    'mixer=mha': mixing(kv_heads=None),
+    'mixer=mqa': mixing(kv_heads=1),
+    'mixer=one-head': mixing(heads=1, kv_heads=None, head_dim=32),
+    'mixer=wide-heads': mixing(head_dim=12),
+    'mixer=qkv-bias': mixing(bias='qkv', relative=RoPE()),
+    'mixer=all-biases': mixing(bias='qkvo', relative=RoPE()),
+    'mixer=cap': mixing(cap=2.0),
+    'mixer=sink': mixing(sink=True),
+    'mixer=unscaled': mixing(scale=1.0),
+    **{f'mixer=qk-{n}': mixing(qk_norm=row(), relative=RoPE()) for n, row in tables()['norm'].items()},
+    'norm=one-plus': decoder(Block(attention, glu, RMSNorm(one_plus=True, scale_first=True))),
+    'norm=no-bias': decoder(Block(attention, glu, LayerNorm(bias=False))),
+    'ffn=biased-glu': decoder(Block(attention, Glu(48, bias=True))),
+    'ffn=plain-mlp': decoder(Block(attention, Mlp(48, bias=False))),
+    'wiring=parallel-two-norms': decoder(Block(attention, glu, wiring=Parallel(norms_per_branch=True))),
+    'head=untied': decoder(head=Head(tied=False, bias=True)),
+    'head=capped': decoder(head=Head(cap=5.0, scale=0.5, power=-0.5)),
+    'head=transform': decoder(head=Head(bias=True, transform=Transform())),
+    'embed=all': decoder(embed=Embed(2.0, 0.5, types=2, norm=LayerNorm())),
+    'embed=fixnorm': decoder(Block(attention, glu, ScaleNorm()), norm=ScaleNorm(), embed=Embed(rows=FixNorm())),
+    'pattern=local-global': dataclasses.replace(
+      decoder(), segments=(Segment((local, Block(attention, glu)), 2), Segment((Block(attention, Mlp(48)),), 1))
+    ),
+    'encoder=rope': encoder(RoPE()),
+    'encoder=alibi': encoder(ALiBi()),
+    'encoder=t5': encoder(T5Bias()),
+    'encoder=post': encoder(absolute=Sinusoidal(), norm=LayerNorm()),
+    'encdec=grouped': encdec(CrossAttention(4, 2, 12)),
+    'encdec=options': encdec(CrossAttention(4, 1, 8, 'qvo', RMSNorm(), 3.0, True, 0.5)),
+    'encdec=parallel': encdec(writer=Block(Attention(4), glu, wiring=Parallel())),
+    'encdec=post': encdec(writer=Block(Attention(4), glu, wiring=Post())),
+    'encdec=shared': encdec(**two_stacks),
+  }
+
+
+def models() -> dict[str, Model]:
+  """Every model of the zoo, shrunk; sizes that shrink to the same model are asked once."""
+  shrunk = {zoo.tiny(zoo.get(name)): name for name in reversed(zoo.names())}
+  return {f'zoo={name}': spec for spec, name in shrunk.items()}
+
+
+def pairs(topology: str) -> dict[str, Model]:
+  """A few models in which every two rows of two kinds of part meet."""
+  t = tables()
+  kinds = ('absolute', 'relative', 'mask', 'norm', 'ffn', 'wiring')
+  levels = {kind: list(t[kind]) for kind in kinds}
+  levels['kv_heads'] = [None, 1, 2]
+  return {
+    f'{topology}:' + ','.join(f'{v}' for v in row.values()): zoo.tiny(_assembled(topology, t, row))
+    for row in covering(levels)
+  }
+
+
+def _assembled(topology: str, t: dict[str, Table], row: dict) -> Model:
+  norm = t['norm'][row['norm']]()
+  make = lambda mask: Block(
+    Attention(4, row['kv_heads'], 8, t['relative'][row['relative']](), mask),
+    t['ffn'][row['ffn']](), norm, t['wiring'][row['wiring']](),
+  )  # fmt: skip
+  mask, absolute = t['mask'][row['mask']](), t['absolute'][row['absolute']]()
+  if topology == 'decoder':
+    return decoder(make(mask & Causal()), absolute=absolute, norm=norm)
+  if topology == 'encoder':
+    return decoder(make(mask), absolute=absolute, norm=norm)
+  writer = dataclasses.replace(make(mask & Causal()), cross=CrossAttention(4, row['kv_heads']))
+  reading = Encoder((Segment((make(Mask()),), 2),), absolute, norm)
+  return decoder(writer, absolute=absolute, norm=norm, encoder=reading)
+
+
+def covering(levels: dict[str, list]) -> list[dict]:
+  """Rows, chosen greedily, in which every two values of every two factors meet."""
+  names = list(levels)
+  left = {
+    (a, i, b, j)
+    for a, b in itertools.combinations(range(len(names)), 2)
+    for i in range(len(levels[names[a]]))
+    for j in range(len(levels[names[b]]))
+  }
+  found = []
+  while left:
+    a, i, b, j = min(left)
+    row = {a: i, b: j}
+    for c in range(len(names)):
+      if c not in row:
+        gains = [sum(_key(c, v, d, w) in left for d, w in row.items()) for v in range(len(levels[names[c]]))]
+        row[c] = gains.index(max(gains))
+    left -= {_key(c, row[c], d, row[d]) for c, d in itertools.combinations(row, 2)}
+    found.append({names[c]: levels[names[c]][row[c]] for c in range(len(names))})
+  return found
+
+
+def _key(c: int, v: int, d: int, w: int) -> tuple[int, int, int, int]:
+  return (c, v, d, w) if c < d else (d, w, c, v)

@@ -1,0 +1,149 @@
+"""The few programs that a case is asked: all its rows at once, alone and step by step, and its gradient.
+
+T = 12. The rows of the one batch: 0 a document of 12; 1 the same with token 7 changed; 2 and 3 its first 8 tokens
+padded left and right; 4 another document of 4 packed before those 8; 5 that other document padded right.
+"""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tfm.model import cache, transformer
+from tfm.model.spec import Model
+from tfm.parts.context import Run
+from tfm.parts.site import Site
+
+T, LONG, SHORT, CHANGED, PROMPT = 12, 8, 4, 7, 5
+_rng = np.random.default_rng(0)
+_DOCUMENT, _OTHER, _SOURCE = (_rng.integers(1, 64, T) for _ in range(3))
+
+
+def _padded(tokens, segments):
+  """[6, 12] of tokens and of segment ids."""
+  changed = tokens.copy()
+  changed[CHANGED] = (changed[CHANGED] + 7) % 64
+  first, other, gap = tokens[:LONG], _OTHER[:SHORT], T - LONG
+  zeros = np.zeros(T, int)
+  ids = [tokens, changed, [*zeros[:gap], *first], [*first, *zeros[:gap]], [*other, *first], [*other, *zeros[:LONG]]]
+  one, two = [1] * LONG, [2] * LONG
+  seg = [[1] * T, [1] * T, [0] * gap + one, one + [0] * gap, [1] * SHORT + two, [1] * SHORT + [0] * LONG]
+  return jnp.asarray(ids, jnp.int32), jnp.asarray(seg, jnp.int32)
+
+
+def batch(spec: Model) -> dict[str, jax.Array]:
+  """The six rows as inputs. A prefix mask covers the first 3 tokens of each document."""
+  ids, segments = _padded(_DOCUMENT, True)
+  if spec.encoder is None:
+    inputs = {'input_ids': ids, 'segment_ids': segments}
+  else:
+    # The changed token is the decoder's, so both sources are the same.
+    source, source_segments = _padded(_SOURCE, True)
+    source = source.at[1].set(source[0])
+    inputs = {'input_ids': source, 'segment_ids': source_segments}
+    inputs |= {'decoder_input_ids': ids, 'decoder_segment_ids': segments}
+  if spec.reads_prefix:
+    starts = np.asarray([0, 0, T - LONG, 0, 0, 0])
+    prefix = (np.arange(T)[None] >= starts[:, None]) & (np.arange(T)[None] < starts[:, None] + 3)
+    prefix[4, SHORT : SHORT + 3] = True
+    inputs['prefix_mask'] = jnp.asarray(prefix, jnp.int32)
+  return inputs
+
+
+@functools.lru_cache(maxsize=4)
+def params(spec: Model):
+  """Random parameters, none at an idle start such as a sink of 0: projections keep lengths, scales are near 1."""
+  rng = np.random.default_rng(1)
+
+  def leaf(path, shape):
+    name = path[-1].key
+    noise = rng.standard_normal(shape.shape).astype(np.float32)
+    return jnp.asarray(1 + 0.1 * noise if name == 'scale' else 0.2 * noise)
+
+  return jax.tree_util.tree_map_with_path(leaf, transformer.param_shapes(spec))
+
+
+@functools.lru_cache(maxsize=4)
+def rows(spec: Model, run: Run = Run()) -> np.ndarray:
+  """Logits [6, 12, V] of the batch, scanned."""
+  logits = jax.jit(lambda p, b: transformer.apply(spec, p, run=run, **b)['logits'])(params(spec), batch(spec))
+  return np.asarray(logits)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _gradient(spec: Model, run: Run, p, inputs, target):
+  def loss(p):
+    logits = transformer.apply(spec, p, run=run, **inputs)['logits']
+    return jnp.sum(target * logits) / 100, logits
+
+  (_, logits), grads = jax.value_and_grad(loss, has_aux=True)(p)
+  return logits, grads
+
+
+def gradient(spec: Model, run: Run):
+  """(logits, gradients) of a random projection of the logits of all real tokens."""
+  inputs = batch(spec)
+  target = np.random.default_rng(2).standard_normal((6, T, spec.vocab)).astype(np.float32)
+  segments = inputs['segment_ids' if spec.encoder is None else 'decoder_segment_ids']
+  return _gradient(spec, run, params(spec), inputs, target * np.asarray(segments > 0)[..., None])
+
+
+@dataclasses.dataclass(frozen=True)
+class Steps:
+  """Logits [2, 8, V] of whole rows, and the same token by token after a prompt (None where nobody may decode)."""
+
+  whole: np.ndarray
+  stepped: np.ndarray | None
+
+
+def steps(spec: Model, run: Run = Run()) -> Steps:
+  """Row 0 is the document's first 8 tokens, row 1 the other document behind a token of padding."""
+  ids = jnp.asarray([_DOCUMENT[:LONG], _OTHER[:LONG]], jnp.int32)
+  mask = jnp.ones_like(ids).at[1, 0].set(0)
+  own = '' if spec.encoder is None else 'decoder_'
+  source = {} if spec.encoder is None else {'input_ids': jnp.asarray([_SOURCE[:LONG], _SOURCE[:LONG]], jnp.int32)}
+  prefix = jnp.zeros_like(ids).at[0, :3].set(1).at[1, 1:4].set(1)
+  extra = lambda a, b: {'prefix_mask': prefix[:, a:b]} if spec.reads_prefix else {}
+
+  def part(a, b):
+    return {f'{own}input_ids': ids[:, a:b], f'{own}attention_mask': mask[:, a:b], **extra(a, b)}
+
+  stepwise = decodable(spec)
+
+  @jax.jit
+  def program(p):
+    whole = transformer.apply(spec, p, run=run, **part(0, LONG), **source)['logits']
+    if not stepwise:
+      return whole, None
+    empty = cache.init_cache(spec, 2, LONG, source=LONG)
+    out = transformer.apply(spec, p, run=run, cache=empty, **part(0, PROMPT), **source)
+
+    def step(kept, token_B):
+      out = transformer.apply(spec, p, run=run, cache=kept, **{f'{own}input_ids': token_B[:, None]})
+      return out['cache'], out['logits'][:, 0]
+
+    _, rest = jax.lax.scan(step, out['cache'], ids[:, PROMPT:].T)
+    return whole, jnp.concatenate([out['logits'], rest.swapaxes(0, 1)], 1)
+
+  whole, stepped = program(params(spec))
+  return Steps(np.asarray(whole), None if stepped is None else np.asarray(stepped))
+
+
+@functools.lru_cache(maxsize=64)
+def sight(spec: Model) -> np.ndarray:
+  """[12, 12] bool: whether the output at i may know of the (decoder) token at j, through all layers."""
+  pos = jnp.arange(T, dtype=jnp.int32)[None]
+  site = Site(pos, jnp.ones_like(pos), pos < 3)
+  reach = np.eye(T, dtype=bool)
+  for segment in spec.segments:
+    for block in segment.pattern * segment.repeats:
+      seen = np.asarray(block.mixer.mask(site.rows(), site.columns()))[0]
+      reach = (seen.astype(int) @ reach.astype(int) > 0) | reach
+  return reach
+
+
+def decodable(spec: Model) -> bool:
+  """Whether tokens after the prompt are seen by later ones only."""
+  return not np.triu(sight(spec), 1)[:, PROMPT:].any()

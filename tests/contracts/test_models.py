@@ -1,0 +1,86 @@
+"""What every model keeps, whatever its parts: rows of every table, their structural fields, and the zoo."""
+
+import jax
+import numpy as np
+import pytest
+
+from contracts import cases, harness
+from tfm.core import config
+from tfm.parts.context import Run
+
+CASES = {**cases.rows(), **cases.variants(), **cases.models()}
+CLOSE = {'atol': 1e-5, 'rtol': 1e-5}
+
+
+@pytest.fixture(scope='module', params=CASES, ids=str)
+def spec(request):
+  return CASES[request.param]
+
+
+@pytest.fixture(scope='module')
+def rows(spec):
+  return harness.rows(spec)
+
+
+@pytest.fixture(scope='module')
+def unrolled(spec):
+  return harness.gradient(spec, Run(loop='unroll'))
+
+
+@pytest.fixture(scope='module')
+def steps(spec):
+  return harness.steps(spec)
+
+
+def test_a_config_survives_json(spec):
+  assert config.from_json(type(spec), config.to_json(spec)) == spec
+
+
+def test_a_config_is_valid(spec):
+  assert config.validate(spec) is spec
+
+
+def test_numbers_are_finite_even_where_rows_are_padded(rows):
+  assert np.isfinite(rows).all()
+
+
+def test_tokens_reach_exactly_where_the_masks_say(spec, rows):
+  sight, j = harness.sight(spec), harness.CHANGED
+  moved = np.abs(rows[0] - rows[1]).max(-1)
+  assert (moved[~sight[:, j]] < 1e-6).all(), 'a token is seen where no mask allows it'
+  assert (moved[sight[:, j]] > 1e-6).all(), 'a token is not seen where the masks allow it'
+
+
+def test_later_tokens_do_not_reach_back_in_a_causal_model(spec, rows):
+  if spec.causal:
+    j = harness.CHANGED
+    np.testing.assert_array_equal(rows[0, :j], rows[1, :j])
+
+
+def test_padded_equals_packed_equals_alone(rows, steps):
+  long, short, T = harness.LONG, harness.SHORT, harness.T
+  alone = steps.whole[0]
+  np.testing.assert_allclose(rows[2, T - long :], alone, **CLOSE, err_msg='padded left')
+  np.testing.assert_allclose(rows[3, :long], alone, **CLOSE, err_msg='padded right')
+  np.testing.assert_allclose(rows[4, short:], alone, **CLOSE, err_msg='packed second')
+  np.testing.assert_allclose(rows[5, :short], rows[4, :short], **CLOSE, err_msg='packed first')
+
+
+def test_a_prompt_and_then_a_token_at_a_time_equals_the_whole_row(spec, steps):
+  assert (steps.stepped is None) == (not harness.decodable(spec))
+  if steps.stepped is not None:
+    np.testing.assert_allclose(steps.stepped[0], steps.whole[0], **CLOSE)
+    np.testing.assert_allclose(steps.stepped[1, 1:], steps.whole[1, 1:], **CLOSE, err_msg='behind padding')
+
+
+def test_unrolled_equals_scanned(rows, unrolled, spec):
+  real = np.asarray(harness.batch(spec)['segment_ids' if spec.encoder is None else 'decoder_segment_ids']) > 0
+  np.testing.assert_allclose(np.asarray(unrolled[0])[real], rows[real], **CLOSE)
+
+
+def test_every_parameter_of_every_layer_gets_a_finite_gradient_that_is_not_zero(unrolled):
+  for path, g in jax.tree_util.tree_leaves_with_path(unrolled[1]):
+    name = jax.tree_util.keystr(path, simple=True, separator='/')
+    assert np.isfinite(g).all(), name
+    layers = np.abs(g).reshape(g.shape[0], -1).max(1) if 'segment_' in name else np.abs(g).max(keepdims=True)
+    assert (layers > 0).all(), name
