@@ -1,135 +1,148 @@
-"""Checkpoints of a run: saved while training goes on, whole or not there at all. Reading them: `restore.py`.
+"""From files back to a state, a model, a sentence about what is wrong."""
 
-`workdir/checkpoints/STEP/` holds `state/` (Orbax, each array in its pieces) and `about/`: the resolved experiment as
-JSON, and the vocabulary, so that a checkpoint explains itself without the text it was trained on.
-"""
-
-from collections.abc import Iterator
-import contextlib
-import dataclasses
+from collections.abc import Callable
 import json
-import logging
 from pathlib import Path
-import shutil
-from typing import Any
-import warnings
+from typing import Any, NamedTuple
 
 import jax
 import orbax.checkpoint as ocp
 
 from tfm.core import config, errors
+from tfm.data import tokenizer as tokenizer_lib
 from tfm.data.tokenizer import Vocabulary
+from tfm.model import transformer
+from tfm.model.spec import Model
+from tfm.train import step as step_lib
 from tfm.train.experiment import Experiment
+from tfm.train.saver import EXPERIMENT, FOLDER, Checkpoints, unwarned
 from tfm.train.step import State
 
-FOLDER = 'checkpoints'
-BROKEN = 'broken'
-EXPERIMENT = 'experiment.json'
 
+class Loaded(NamedTuple):
+  """A trained model; `params` are the moving average where the run kept one."""
 
-class _AboutHandler(ocp.CheckpointHandler):
-  """Writes the files of `about/`, from the first process."""
-
-  def save(self, directory: Any, args: '_AboutSave') -> None:
-    if jax.process_index() == 0:
-      path = Path(directory)
-      path.mkdir(parents=True, exist_ok=True)
-      (path / EXPERIMENT).write_text(json.dumps(config.to_json(args.experiment), indent=1), 'utf-8')
-      args.vocabulary.save(path)
-
-  def restore(self, directory: Any, args: Any = None) -> None:
-    raise AssertionError('about/ is read as plain files, by restore.py')
-
-
-@ocp.args.register_with_handler(_AboutHandler, for_save=True, for_restore=True)
-@dataclasses.dataclass
-class _AboutSave(ocp.args.CheckpointArgs):
+  spec: Model
+  params: Any
+  tokenizer: Vocabulary
   experiment: Experiment
-  vocabulary: Vocabulary
+  step: int
 
 
-class Checkpoints:
-  """The checkpoints of a workdir, the last `keep` of them."""
-
-  def __init__(self, workdir: Path, keep: int):
-    _quiet()
-    self.path = workdir.absolute() / FOLDER
-    self.half_written = [p.name for p in self.path.glob('*.orbax-checkpoint-tmp*')]
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, create=True)
-    with unwarned():
-      self._manager = ocp.CheckpointManager(self.path, options=options)
-
-  @property
-  def steps(self) -> list[int]:
-    """The complete ones, ascending."""
-    return sorted(self._manager.all_steps())
-
-  def save(self, step: int, state: State, experiment: Experiment, vocabulary: Vocabulary) -> None:
-    """Starts to save; returns when the state is copied and may be donated.
-
-    Raises: what an earlier save has failed with.
-    """
-    if step in self.steps:
-      return
-    args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), about=_AboutSave(experiment, vocabulary))
-    with unwarned():
-      self._manager.save(step, args=args, force=True)
-
-  def restore(self, step: int, like: State) -> State:
-    """The state of a step, laid out as the `jax.ShapeDtypeStruct`s of `like` with their shardings."""
-    restore_args = ocp.checkpoint_utils.construct_restore_args(like)
-    args = ocp.args.Composite(state=ocp.args.PyTreeRestore(like, restore_args=restore_args))
-    with unwarned():
-      return self._manager.restore(step, args=args)['state']
-
-  def set_aside(self, step: int) -> Path:
-    """Moves a checkpoint that cannot be read out of the way; nothing is deleted."""
-    to = self.path.parent / BROKEN / str(step)
-    if jax.process_index() == 0:
-      to.parent.mkdir(exist_ok=True)
-      shutil.rmtree(to, ignore_errors=True)
-      (self.path / str(step)).rename(to)
-    if jax.process_count() > 1:
-      from jax.experimental import multihost_utils
-
-      multihost_utils.sync_global_devices(f'set aside {step}')
-    self._manager.reload()
-    return to
-
-  def wait(self) -> None:
-    """Returns when all is written. Raises: what a save has failed with."""
-    with unwarned():
-      self._manager.wait_until_finished()
-
-  def close(self) -> None:
-    """Waits, and ends the threads. Raises: what a save has failed with."""
-    with unwarned():
-      self._manager.close()
+class Broken(Exception):
+  """A checkpoint that cannot be read."""
 
 
-def workdir_of(path: str | Path) -> Path:
-  """The directory as a path, made if it is not there.
+def resume(
+  checkpoints: Checkpoints, x: Experiment, like: State, vocabulary: Vocabulary, say: Callable[[str], None]
+) -> State | None:
+  """The state of the last checkpoint that can be read, laid out as `like`; None if there is none.
 
-  Raises: UserError if it is no place on a file system.
+  Broken ones are set aside, and said so. What differs between the stored experiment and `x` is said too.
+
+  Raises: UserError if the checkpoint is of another model, vocabulary or optimizer state.
   """
-  if '://' in str(path):
-    raise errors.UserError(f'workdir: {path} is no directory. Wanted a mounted one, as /gcs/bucket/run.')
-  workdir = Path(path).expanduser()
+  for name in checkpoints.half_written:
+    say(f'{checkpoints.path / name}: was half written when the run ended, and is removed.')
+  for step in reversed(checkpoints.steps):
+    folder = checkpoints.path / str(step)
+    try:
+      stored, stored_vocabulary = about(folder)
+      compare(folder, stored, x, stored_vocabulary, vocabulary, say)
+      state = checkpoints.restore(step, like)
+    except errors.UserError:
+      raise
+    except Exception as error:
+      to = checkpoints.set_aside(step)
+      say(f'{folder}: cannot be read ({_short(error)}). It is moved to {to}, and the one before it is tried.')
+      continue
+    say(f'resumed from {folder}')
+    return state
+  return None
+
+
+def compare(
+  folder: Path, stored: Experiment, x: Experiment, old: Vocabulary, new: Vocabulary, say: Callable[[str], None]
+) -> None:
+  """Says how `x` differs from the stored experiment.
+
+  Raises: UserError if the state of one is none of the other's.
+  """
+  lines = config.diff(stored, x)
+  listed = '\n'.join(f'  {line}' for line in lines)
+  if stored.model != x.model:
+    raise errors.UserError(
+      f'{folder}: is of another model than this experiment:\n{listed}\nWanted the same, or another --workdir.'
+    )
+  if (old.kind, old.size, old.state(), old.specials) != (new.kind, new.size, new.state(), new.specials):
+    raise errors.UserError(
+      f'{folder}: was trained with another vocabulary ({old.kind}, {old.size} tokens) than the data now has '
+      f'({new.kind}, {new.size} tokens).\n{listed}\nWanted the same text and tokenizer, or another --workdir.'
+    )
+  if lines and _state_of(stored) != _state_of(x):
+    raise errors.UserError(
+      f'{folder}: holds the state of another optimizer or precision:\n{listed}\nWanted the same, or another --workdir.'
+    )
+  if lines:
+    say(f'the experiment has changed since {folder}:\n{listed}')
+
+
+def about(folder: Path) -> tuple[Experiment, Vocabulary]:
+  """The experiment and the vocabulary of a checkpoint.
+
+  Raises: Broken.
+  """
+  path = folder / 'about'
   try:
-    workdir.mkdir(parents=True, exist_ok=True)
-  except OSError as error:
-    raise errors.UserError(f'workdir: cannot make {workdir}: {error.strerror}.') from error
-  return workdir
+    stored = json.loads((path / EXPERIMENT).read_text('utf-8'))
+    return config.from_json(Experiment, stored), tokenizer_lib.load(path)
+  except (OSError, ValueError) as error:
+    raise Broken(f'{path}: {error}') from error
 
 
-@contextlib.contextmanager
-def unwarned() -> Iterator[None]:
-  """What Orbax warns of within itself is nothing a user can mend."""
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')
-    yield
+def load(path: str | Path) -> Loaded:
+  """The model of the last readable checkpoint of a workdir, or of the directory of one checkpoint, on one device.
+
+  Raises: UserError if there is none.
+  """
+  wrong = []
+  for folder in _folders(Path(path).expanduser()):
+    try:
+      x, vocabulary = about(folder)
+      return Loaded(x.model, _params(folder, x), vocabulary, x, int(folder.name))
+    except Exception as error:
+      wrong.append(f'{folder.name}: {_short(error)}')
+  said = f' Not readable: {"; ".join(wrong)}.' if wrong else ''
+  raise errors.UserError(f'{path}: holds no checkpoint that can be read.{said} Wanted the --workdir of a training run.')
 
 
-def _quiet() -> None:
-  for name in ('absl', 'orbax'):
-    logging.getLogger(name).setLevel(logging.ERROR)
+def _folders(path: Path) -> list[Path]:
+  """Checkpoint directories, the latest first."""
+  if (path / 'about').is_dir():
+    return [path.resolve()]
+  path = path / FOLDER if (path / FOLDER).is_dir() else path
+  steps = [p for p in path.glob('*') if p.name.isdigit() and p.is_dir()]
+  return sorted((p.resolve() for p in steps), key=lambda p: -int(p.name))
+
+
+def _params(folder: Path, x: Experiment) -> Any:
+  name = 'params' if x.optim.ema is None else 'ema'
+  sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  shapes = step_lib.shapes(x, x.optim.make(x.steps, transformer.param_letters(x.model)))[name]
+  like = {name: jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes)}
+  restore_args = ocp.checkpoint_utils.construct_restore_args(like)
+  with unwarned(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
+    args = ocp.args.PyTreeRestore(like, restore_args=restore_args, partial_restore=True)
+    return reader.restore(folder / 'state', args=args)[name]
+
+
+def _state_of(x: Experiment) -> Any:
+  """Path, shape and dtype of every array of the state."""
+  tx = x.optim.make(x.steps, transformer.param_letters(x.model))
+  leaves = jax.tree_util.tree_leaves_with_path(step_lib.shapes(x, tx))
+  return [(jax.tree_util.keystr(path), leaf.shape, leaf.dtype) for path, leaf in leaves]
+
+
+def _short(error: BaseException) -> str:
+  text = ' '.join(str(error).split()) or type(error).__name__
+  return text if len(text) < 300 else f'{text[:300]}...'

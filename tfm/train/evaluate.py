@@ -87,9 +87,9 @@ def evaluate_checkpoint(
 
   Raises: UserError if there is no checkpoint, or the text is not to be read with its tokenizer.
   """
-  from tfm.train import restore  # here, as Orbax takes long to import and training has its own way to it
+  from tfm.train import checkpoint  # here, as Orbax takes long to import and training has its own way to it
 
-  loaded = restore.load(path)
+  loaded = checkpoint.load(path)
   x = loaded.experiment
   if data is not None:
     x = dataclasses.replace(x, data=data)

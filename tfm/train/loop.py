@@ -13,11 +13,11 @@ from tfm.data import prefetch
 from tfm.data.tokenizer import Vocabulary
 from tfm.model import transformer
 from tfm.model.spec import Model
-from tfm.train import distributed, evaluate, recover, restore, shard
+from tfm.train import checkpoint, distributed, evaluate, recover, shard
 from tfm.train import step as step_lib
-from tfm.train.checkpoint import Checkpoints, workdir_of
 from tfm.train.experiment import Experiment, Sample
 from tfm.train.metrics import Metrics
+from tfm.train.saver import Checkpoints, workdir_of
 from tfm.train.speed import Speed
 from tfm.train.step import State
 
@@ -75,7 +75,7 @@ def train(
     closing.callback(checkpoints.close)
     like = jax.tree.map(lambda s, w: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=w), shapes, where)
     said: list[str] = []
-    found = restore.resume(checkpoints, x, like, corpus.tokenizer, said.append)
+    found = checkpoint.resume(checkpoints, x, like, corpus.tokenizer, said.append)
     state = init(step_lib.init_key(x.seed)) if found is None else found
     first = int(state['step'])
     metrics = closing.enter_context(contextlib.closing(Metrics(workdir, first, x.steps)))

@@ -48,7 +48,8 @@ class Metrics:
   def train(self, step: int, row: dict[str, float | None]) -> None:
     """A line of training metrics; a line to read every few seconds."""
     self._write({'step': step, **row})
-    self._show(step, f'loss {row["loss_nats"]:.4f}  {row["tokens_per_s"]:,.0f} tokens/s')
+    speed = '' if row['tokens_per_s'] is None else f'  {row["tokens_per_s"]:,.0f} tokens/s'
+    self._show(step, f'loss {row["loss_nats"]:.4f}{speed}')
 
   def eval(self, step: int, row: dict[str, float | None]) -> None:
     """A line of validation metrics, always shown."""
