@@ -1,0 +1,35 @@
+"""A run's choices change no numbers: what is kept for the backward pass, how repeats run, and the kernel."""
+
+import jax
+import numpy as np
+import pytest
+
+from contracts import cases, harness
+from tfm.core import config, errors
+from tfm.model.remat import POLICIES, remat
+from tfm.parts.context import Run
+
+SPECS = {'decoder': cases.models()['zoo=llama2-70b'], 'encoder-decoder': cases.models()['zoo=t5-v1.1-small']}
+
+
+@pytest.mark.parametrize('name', SPECS)
+@pytest.mark.parametrize('policy', POLICIES)
+def test_a_remat_policy_changes_neither_logits_nor_gradients(name, policy):
+  spec = SPECS[name]
+  logits, grads = harness.gradient(spec, Run(remat=policy))
+  plain_logits, plain = harness.gradient(spec, Run(loop='unroll'))
+  np.testing.assert_allclose(logits, plain_logits, atol=1e-5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4), grads, plain)
+
+
+@pytest.mark.parametrize('name', cases.runs())
+def test_every_attention_kernel_gives_the_same_numbers(name):
+  spec = SPECS['decoder']
+  np.testing.assert_allclose(harness.rows(spec, cases.runs()[name]), harness.rows(spec), atol=1e-5)
+
+
+def test_an_unknown_policy_and_an_unknown_loop_are_refused():
+  with pytest.raises(errors.ConfigError, match=r"unknown remat policy 'ful'\. Did you mean 'full'"):
+    remat(lambda x: x, 'ful')
+  with pytest.raises(errors.ConfigError, match=r"loop='scanned' is not one of scan, unroll"):
+    config.validate(Run(loop='scanned'))

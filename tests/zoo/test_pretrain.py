@@ -1,0 +1,37 @@
+"""`configs/pretrain.py` fits every model of the zoo."""
+
+import importlib.util
+import pathlib
+
+import pytest
+
+from tfm import zoo
+from tfm.core import config, errors
+from tfm.tasks import CausalLM, MaskedLM, SpanCorruption
+
+_PATH = pathlib.Path(__file__).parents[2] / 'configs' / 'pretrain.py'
+
+
+@pytest.fixture(scope='module')
+def get_config():
+  spec = importlib.util.spec_from_file_location('pretrain', _PATH)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config
+
+
+@pytest.mark.parametrize('name', zoo.names())
+def test_every_model_of_the_zoo_has_a_valid_experiment(get_config, name):
+  experiment = config.validate(get_config(name))
+  assert experiment.model == zoo.get(name)
+  assert not list(experiment.task.fits(experiment.model))
+
+
+def test_the_task_follows_from_the_topology(get_config):
+  tasks = {'gpt2': CausalLM, 'llama3-8b': CausalLM, 'bert-base': MaskedLM, 't5-small': SpanCorruption}
+  assert {name: type(get_config(name).task) for name in tasks} == tasks
+
+
+def test_an_unknown_model_is_named_with_its_near_miss(get_config):
+  with pytest.raises(errors.ConfigError, match=r"unknown model 'gpt-2'\. Did you mean 'gpt2'"):
+    get_config('gpt-2')
