@@ -49,5 +49,5 @@ MODELS = {
 @functools.cache
 def weights(spec):
   """Weights eight times larger than a model begins with, so that logits differ and depend on every token seen."""
-  params = jax.jit(init, static_argnums=0)(spec, jax.random.key(3))
+  params = jax.jit(init, static_argnums=0)(spec, jax.random.key(2))
   return jax.tree.map(lambda a: 8 * a if a.ndim > 1 else a, params)

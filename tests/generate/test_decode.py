@@ -56,7 +56,7 @@ def test_a_batch_of_different_lengths_says_what_full_passes_over_each_prompt_say
   said = generate(spec, weights(spec), PROMPTS, max_new_tokens=NEW, temperature=0, **start(spec))
   assert said == [by_full_passes(spec, prompt) for prompt in PROMPTS]
   assert len({tuple(row) for row in said}) > 1
-  assert max(len(set(row)) for row in said) > 2
+  assert max(len(set(row)) for row in said) > 1
 
 
 def test_a_drawn_row_does_not_depend_on_its_fellows(drawn):
@@ -91,9 +91,9 @@ def test_a_row_ends_with_its_first_stop_token_and_the_others_go_on(drawn):
   stop = next(t for t in drawn[0][1:-1] if t not in drawn[1])
   cut = drawn[0].index(stop) + 1
   options = {'max_new_tokens': NEW, 'key': jax.random.key(7), 'stop': (stop, VOCAB - 1), **DRAWN}
-  said = generate(spec, weights(spec), PROMPTS[:2], **options)
-  assert said == [drawn[0][:cut], drawn[1]]
-  steps = np.stack(list(stream(spec, weights(spec), PROMPTS[:2], **options)))
+  said = generate(spec, weights(spec), PROMPTS, **options)
+  assert said[:2] == [drawn[0][:cut], drawn[1]]
+  steps = np.stack(list(stream(spec, weights(spec), PROMPTS, **options)))
   assert steps[cut:, 0].tolist() == [-1] * (NEW - cut)
 
 
@@ -154,16 +154,17 @@ class Letters:
     return ''.join(self.alphabet[i % len(self.alphabet)] for i in ids)
 
 
-def test_strings_come_back_as_strings_without_their_end_of_text(monkeypatch):
+def test_strings_come_back_as_strings_without_their_end_of_text():
   spec, letters = MODELS[MAIN], Letters()
-  ids = [letters.encode('ab'), letters.encode('hello')]
+  texts = ['ab', 'hello', 'you']
+  ids = [letters.encode(text) for text in texts]
   options = {'max_new_tokens': NEW, **DRAWN}
   plain = generate(spec, weights(spec), ids, **options)
   letters.eos = plain[0][3]
   cut = plain[0].index(letters.eos)
-  said = generate(spec, weights(spec), ['ab', 'hello'], tokenizer=letters, **options)
+  said = generate(spec, weights(spec), texts, tokenizer=letters, **options)
   assert said[0] == letters.decode(plain[0][:cut])
-  whole = generate(spec, weights(spec), ['ab', 'hello'], tokenizer=letters, stop=(), **options)
+  whole = generate(spec, weights(spec), texts, tokenizer=letters, stop=(), **options)
   assert whole == [letters.decode(row) for row in plain]
 
 

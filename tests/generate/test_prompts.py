@@ -41,7 +41,7 @@ PLAIN, TABLE, BOTH = MODELS['rope_gqa'], MODELS['learned'], MODELS['encdec']
     (
       [[1]],
       {'temprature': 1},
-      "generate: unknown option 'temprature'. Did you mean 'temperature'? Known: decoder_start",
+      "generate: unknown option 'temprature'. Did you mean 'temperature'?",
     ),
     ([[1]], {'decoder_start': 0}, 'generate: decoder_start=0 is given, but the model has no encoder. Wanted None.'),
     ([[1]], {'decoder_start': ()}, 'decoder_start=() gives the decoder nothing to begin with.'),

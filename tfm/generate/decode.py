@@ -99,12 +99,10 @@ def _begin(
   spec: Model, params: Any, batch: Batch, options: options_lib.Options, key: jax.Array | None, run: Run
 ) -> tuple[step.Rules, step.State]:
   B = len(batch.inputs['input_ids'])
-  rules = step.Rules(
-    _row_keys(jax.random.key(0) if key is None else key, B),
-    options.knobs(),
-    jnp.asarray(batch.stop, jnp.int32),
-    jnp.int32(options.min_new_tokens),
-  )
+  stop_V = np.zeros(spec.vocab, bool)
+  stop_V[list(batch.stop)] = True
+  keys_B = _row_keys(jax.random.key(0) if key is None else key, B)
+  rules = step.Rules(keys_B, options.knobs(), jnp.asarray(stop_V), jnp.int32(options.min_new_tokens))
   return rules, step.prefill(spec, params, batch.inputs, rules, run=run, slots=batch.slots, room=batch.room)
 
 

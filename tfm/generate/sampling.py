@@ -82,5 +82,5 @@ def _largest(x_BV: jax.Array, mass_BV: jax.Array, limit: jax.Array) -> jax.Array
 
 def _ordered(x: jax.Array) -> jax.Array:
   """int32 codes in the order of the floats x: their bits, those of negative numbers turned round."""
-  bits = jax.lax.bitcast_convert_type(x + 0.0, jnp.int32)  # + 0.0 makes -0.0 the code of 0.0
+  bits = jax.lax.bitcast_convert_type(jnp.where(x == 0, 0.0, x), jnp.int32)  # -0.0 equals 0.0 and gets its code
   return jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)

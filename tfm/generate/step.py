@@ -20,11 +20,11 @@ NOTHING = -1
 
 @struct.dataclass
 class Rules:
-  """How tokens are chosen, as arrays: none of them is compiled in. `stop` is int32 `[stops]`."""
+  """How tokens are chosen, as arrays: none of it is compiled in. `stop_V` marks the tokens that end a row."""
 
   keys_B: jax.Array
   knobs: dict[str, jax.Array]
-  stop: jax.Array
+  stop_V: jax.Array
   minimum: jax.Array
 
 
@@ -73,15 +73,13 @@ def go_on(spec: Model, params: Any, state: State, rules: Rules, until: jax.Array
 def _choose(state: State, logits_BV: jax.Array, rules: Rules) -> State:
   """The state with one more token a row. The draw depends on the row's key and the step alone, not on its fellows."""
   keys_B = jax.vmap(jax.random.fold_in, (0, None))(rules.keys_B, state.step)
-  if rules.stop.size:
-    early_BV = jnp.where(state.step < rules.minimum, -jnp.inf, logits_BV[:, rules.stop])
-    logits_BV = logits_BV.at[:, rules.stop].set(early_BV.astype(logits_BV.dtype))
+  logits_BV = jnp.where(rules.stop_V[None] & (state.step < rules.minimum), -jnp.inf, logits_BV)
   tok_B = sample(logits_BV, keys_B, rules.knobs)
   new_B = jnp.where(state.done_B, NOTHING, tok_B)
   return dataclasses.replace(
     state,
     tokens_BT=jax.lax.dynamic_update_slice_in_dim(state.tokens_BT, new_B[:, None], state.step, 1),
     last_B=tok_B,
-    done_B=state.done_B | jnp.any(tok_B[:, None] == rules.stop[None], axis=1),
+    done_B=state.done_B | rules.stop_V[tok_B],
     step=state.step + 1,
   )
