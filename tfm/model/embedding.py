@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from tfm.core.axes import sharded, trailing
 from tfm.model.spec import Model
 from tfm.parts.context import Dims
-from tfm.parts.dense import Dense
+from tfm.parts.dense import Dense, weight
+from tfm.parts.int8 import Int8
 
 
 class Embedding(nn.Module):
@@ -20,7 +21,7 @@ class Embedding(nn.Module):
     s, d = self.spec.embed, self.dims
     dtype = d.run.precision.dtype('param')
     shape = (self.spec.vocab, d.d_model)
-    self.table_VD = self.param('table', sharded(d.init.weight('embed', *shape, d), 'VD'), shape, dtype)
+    self.table_VD = weight(self, 'table', sharded(d.init.weight('embed', *shape, d), 'VD'), shape, dtype)
     if s.types:
       shape = (s.types, d.d_model)
       self.types_YD = self.param('types', sharded(d.init.weight('types', *shape, d), 'YD'), shape, dtype)
@@ -33,7 +34,11 @@ class Embedding(nn.Module):
   def lookup(self, tok_BT: jax.Array, type_BT: jax.Array | None) -> jax.Array:
     """x_BTD in the compute dtype."""
     s, dtype = self.spec.embed, self.dims.run.precision.dtype('compute')
-    x_BTD = jnp.take(self.table_VD, tok_BT, axis=0).astype(dtype)
+    table_VD = self.table_VD
+    if isinstance(table_VD, Int8):
+      x_BTD = table_VD.rows(tok_BT, dtype)
+    else:
+      x_BTD = jnp.take(table_VD, tok_BT, axis=0).astype(dtype)
     if self.rows is not None:
       x_BTD = self.rows(x_BTD)
     if s.scale != 1 or s.power:
@@ -48,8 +53,10 @@ class Embedding(nn.Module):
     x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
     return drop(x_BTD, self.spec.embed.dropout, train, self)
 
-  def words(self) -> jax.Array:
+  def words(self) -> jax.Array | Int8:
     """The table as the head uses it, in the compute dtype."""
+    if isinstance(self.table_VD, Int8):
+      return self.table_VD
     table_VD = self.table_VD.astype(self.dims.run.precision.dtype('compute'))
     return table_VD if self.rows is None else self.rows(table_VD)
 
@@ -69,7 +76,7 @@ class Unembedding(nn.Module):
   dims: Dims
 
   @nn.compact
-  def __call__(self, x_BTD: jax.Array, table_VD: jax.Array | None) -> jax.Array:
+  def __call__(self, x_BTD: jax.Array, table_VD: jax.Array | Int8 | None) -> jax.Array:
     s, d, V = self.spec.head, self.dims, self.spec.vocab
     dtype = d.run.precision.dtype('param')
     if s.transform is not None:
@@ -80,7 +87,10 @@ class Unembedding(nn.Module):
       x_BTD = x_BTD * jnp.asarray(factor, x_BTD.dtype)
     if s.tied:
       assert table_VD is not None
-      logits_BTV = jax.lax.dot_general(x_BTD, table_VD, (((2,), (1,)), ((), ())))
+      if isinstance(table_VD, Int8):
+        logits_BTV = table_VD.contract(x_BTD)
+      else:
+        logits_BTV = jax.lax.dot_general(x_BTD, table_VD, (((2,), (1,)), ((), ())))
     else:
       logits_BTV = Dense('DV', (d.d_model, V), d, name='head', role='head')(x_BTD)
     if s.bias:

@@ -1,5 +1,6 @@
 """A stack of segments as pure functions over parameter trees: scanned or unrolled, from the same parameters."""
 
+from collections.abc import Callable
 import dataclasses
 from typing import Any
 import zlib
@@ -79,6 +80,22 @@ def add_positions(stack: Model | Encoder, dims: Dims, params: Params, x_BTD: jax
   return call(stack.absolute.make(dims), params, 'absolute', x_BTD, site.pos)
 
 
+def unstack(tree_L: Any) -> tuple[Any, ...]:
+  """The layers of a tree whose arrays have them on their leading axis, one tree each."""
+  length = len(jax.tree.leaves(tree_L)[0])
+  return tuple(jax.tree.map(lambda a, i=i: a[i], tree_L) for i in range(length))
+
+
+def _one_by_one(body: Callable[..., Any], carry: Any, layers: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+  """The scan of parameters laid out a layer at a time (`tfm.generate.prepare`); the caches come back that way too."""
+  each = [x if isinstance(x, tuple) else (None,) * len(layers[0]) if x is None else unstack(x) for x in layers]
+  kept = []
+  for layer in zip(*each, strict=True):
+    carry, cache = body(carry, layer)
+    kept.append(cache)
+  return carry, tuple(kept)
+
+
 def apply_stack(
   stack: Model | Encoder, dims: Dims, params: Params, x_BTD: jax.Array, ctx: Ctx, caches: Any, key: jax.Array | None
 ) -> tuple[jax.Array, Any, Any]:
@@ -99,10 +116,13 @@ def apply_stack(
       return (x_BTD, aux + a), cache
 
     layers = (params[f'segment_{i}'], None if caches is None else caches[i], keys_L)
-    unroll = segment.repeats if dims.run.loop == 'unroll' else 1
-    (x_BTD, aux), cache = jax.lax.scan(
-      remat(body, dims.run.remat), (x_BTD, aux), layers, length=segment.repeats, unroll=unroll
-    )
+    if isinstance(layers[0], tuple):
+      (x_BTD, aux), cache = _one_by_one(body, (x_BTD, aux), layers)
+    else:
+      unroll = segment.repeats if dims.run.loop == 'unroll' else 1
+      (x_BTD, aux), cache = jax.lax.scan(
+        remat(body, dims.run.remat), (x_BTD, aux), layers, length=segment.repeats, unroll=unroll
+      )
     kept.append(cache)
   if ends_with_norm(stack):
     x_BTD = call(stack.norm.make(dims), params, 'norm', x_BTD)

@@ -1,7 +1,9 @@
 """The projection every part is made of: y = x W + b over named axes."""
 
+from collections.abc import Callable
 import functools
 import math
+from typing import Any
 
 from flax import linen as nn
 import jax
@@ -9,6 +11,7 @@ import jax.numpy as jnp
 
 from tfm.core.axes import sharded, trailing
 from tfm.parts.context import Dims
+from tfm.parts.int8 import Int8
 
 
 class Dense(nn.Module):
@@ -30,12 +33,21 @@ class Dense(nn.Module):
     dtype = self.dims.run.precision.dtype('param')
     n_in, n_out = math.prod(self.shape[: self.n_in]), math.prod(self.shape[self.n_in :])
     init = self.dims.init.weight(self.role or self.name or '', n_in, n_out, self.dims)
-    kernel = self.param('kernel', sharded(init, self.letters), self.shape, dtype)
-    y = contract(x, kernel.astype(x.dtype), self.n_in)
+    kernel = weight(self, 'kernel', sharded(init, self.letters), self.shape, dtype)
+    y = kernel.contract(x, self.n_in) if isinstance(kernel, Int8) else contract(x, kernel.astype(x.dtype), self.n_in)
     if self.bias:
       zeros = sharded(nn.initializers.zeros, self.letters[self.n_in :])
       y = y + trailing(self.param('bias', zeros, self.shape[self.n_in :], dtype).astype(x.dtype), y.ndim)
     return y
+
+
+def weight(module: nn.Module, name: str, init: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Any:
+  """The module's parameter `name`: an array, or the `Int8` that `tfm.generate.prepare` has put in its place."""
+  if module.has_variable('params', name):
+    found: Any = module.get_variable('params', name)
+    if isinstance(found, Int8):  # flax would compare its arrays' shapes with the parameter's
+      return found
+  return module.param(name, init, shape, dtype)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
