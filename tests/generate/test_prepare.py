@@ -1,0 +1,89 @@
+"""Parameters laid out for decoding, and in one byte a number, are the model's still."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.generate.models import MODELS, VOCAB, weights
+from tfm.core.errors import UserError
+from tfm.generate import generate, prepare
+from tfm.model import transformer
+from tfm.model.spec import Head
+from tfm.parts.int8 import Int8, quantize
+
+IDS = jnp.asarray([[5, 9, 2, 60, 1, 1, 7]], jnp.int32)
+PLAIN = MODELS['learned']
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits(spec, params, ids):
+  inputs = {} if spec.encoder is None else {'decoder_input_ids': ids}
+  return transformer.apply(spec, params, input_ids=ids, **inputs)['logits']
+
+
+def widened(params):
+  """The float parameters that int8 ones stand for, kernels as outputs by inputs."""
+  is_int8 = lambda x: isinstance(x, Int8)
+  wide = lambda w: w.q.reshape(-1, w.q.shape[-1])[: len(w.scale)] * w.scale[:, None] if is_int8(w) else w
+  return jax.tree.map(wide, params, is_leaf=is_int8)
+
+
+@pytest.mark.parametrize('name', ['rope_gqa', 'encdec'])
+def test_a_layer_at_a_time_says_what_the_stack_says(name):
+  spec = MODELS[name]
+  ready = prepare(spec, weights(spec))
+  assert isinstance(ready['segment_0'], tuple)
+  np.testing.assert_allclose(logits(spec, ready, IDS), logits(spec, weights(spec), IDS), rtol=1e-4, atol=1e-4)
+  options = {'max_new_tokens': 9, 'temperature': 0} | ({'decoder_start': 0} if spec.encoder else {})
+  prompts = [[5, 9, 2], [7, 1, 1, 30, 22, 8, 4], [60]]
+  assert generate(spec, ready, prompts, **options) == generate(spec, weights(spec), prompts, **options)
+
+
+@pytest.mark.parametrize(('shape', 'n_in'), [((16, 5, 3), 1), ((4, 8, 1500), 2), ((1024, 200), 1)])
+def test_an_int8_weight_is_within_half_a_step_and_multiplies_as_what_it_stands_for(shape, n_in):
+  w = np.random.default_rng(1).normal(size=shape).astype(np.float32)
+  q = quantize(jnp.asarray(w), n_in)
+  out = shape[n_in:]
+  w_oi = w.reshape(-1, int(np.prod(out))).T
+  wide_oi = np.asarray(widened(q))
+  assert q.q.dtype == jnp.int8
+  assert np.all(np.abs(wide_oi - w_oi) <= np.asarray(q.scale)[:, None] * 0.5001)
+  x = np.random.default_rng(2).normal(size=(2, 3, *shape[:n_in])).astype(np.float32)
+  y = jax.jit(lambda x, q: q.contract(x, n_in))(x, q)
+  expected = (x.reshape(6, -1) @ wide_oi.T).reshape(2, 3, *out)
+  np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_rows_of_an_int8_table_are_those_it_stands_for():
+  table = jnp.asarray(np.random.default_rng(1).normal(size=(700, 24)), jnp.float32)
+  q = quantize(table.T, 1)
+  index = jnp.asarray([[0, 699], [350, 3]])
+  np.testing.assert_allclose(q.rows(index, jnp.float32), widened(q)[index], rtol=1e-6)
+
+
+def test_an_output_of_zeros_stays_zero():
+  q = quantize(jnp.zeros((8, 3)), 1)
+  assert not np.any(q.contract(jnp.ones((1, 8))))
+
+
+def test_int8_logits_are_close_and_the_layers_weigh_a_quarter():
+  spec = dataclasses.replace(MODELS['learned'], head=Head(tied=True))
+  ready = prepare(spec, weights(spec), int8=True)
+  exact, rough = logits(spec, weights(spec), IDS), logits(spec, ready, IDS)
+  assert float(jnp.corrcoef(exact.ravel(), rough.ravel())[0, 1]) > 0.99
+  assert not np.allclose(exact, rough, rtol=1e-4)
+  kernel = ready['segment_0'][1]['block_0']['mixer']['o']['kernel']
+  assert isinstance(kernel, Int8)
+  assert kernel.q.nbytes == 32 * 32
+  assert ready['embed']['table'].out == (VOCAB,)
+  assert len(generate(spec, ready, [[1, 2, 3]], max_new_tokens=4)[0]) == 4
+
+
+def test_prepared_parameters_are_not_prepared_again():
+  ready = prepare(PLAIN, weights(PLAIN))
+  with pytest.raises(UserError, match=r'prepare: the parameters are not those of the model. Wanted what init'):
+    prepare(PLAIN, ready)

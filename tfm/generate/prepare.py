@@ -1,0 +1,63 @@
+"""Parameters laid out for decoding, where the time goes into reading them."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tfm.core import errors
+from tfm.model.spec import Model
+from tfm.model.stack import unstack
+from tfm.model.transformer import param_letters
+from tfm.parts.int8 import quantize
+
+Params = dict[str, Any]
+
+
+def prepare(spec: Model, params: Params, *, int8: bool = False) -> Params:
+  """The parameters with a tree a layer instead of a stack, for `generate`, `stream` and `apply`.
+
+  A compiled step then reads each weight where it stands and writes each cache in place. With `int8` the projections and
+  the token table have one byte a number and one scale an output, which is not quite the same model.
+
+  *Cost*: a copy of the parameters (with `int8`, a quarter of one); drop the originals if memory is short.
+
+  *Raises*: UserError for parameters that are prepared already, or a run's other choice of them.
+
+  *Example*: `tfm.generate(spec, prepare(spec, params), prompts, max_new_tokens=64)`
+  """
+  letters = param_letters(spec)
+  same = jax.tree.structure(letters) == jax.tree.structure(params)  # type: ignore[operator]
+  if not same:
+    raise errors.UserError(
+      'prepare: the parameters are not those of the model. Wanted what init(spec, key) or load(path) gives; '
+      'parameters that are prepared already need it no more.'
+    )
+  if int8:
+    params = jax.tree.map_with_path(lambda path, w, axes: _quantized(spec, path, w, axes), params, letters)
+  return _unstacked(params)
+
+
+def _unstacked(params: Params) -> Params:
+  out = {name: unstack(p) if name.startswith('segment_') else p for name, p in params.items()}
+  return out | ({'encoder': _unstacked(params['encoder'])} if 'encoder' in params else {})
+
+
+def _quantized(spec: Model, path: Any, w: jax.Array, letters: str) -> Any:
+  names = [p.key for p in path]
+  if names[-2:] == ['embed', 'table']:
+    return _table(w) if spec.embed.rows is None else w
+  if names[-1] != 'kernel':
+    return w
+  axes, stacked = letters.removeprefix('L'), letters.startswith('L')
+  quantize_one = lambda w: quantize(w, _inputs(axes))
+  return jax.jit(jax.vmap(quantize_one) if stacked else quantize_one)(w)
+
+
+def _table(w_VD: jax.Array) -> Any:
+  return jax.jit(lambda w: quantize(jnp.swapaxes(w, 0, 1), 1))(w_VD)
+
+
+def _inputs(letters: str) -> int:
+  """How many leading axes of a kernel are inputs: those before the model axis, or the model axis itself."""
+  return letters.index('D') or 1
