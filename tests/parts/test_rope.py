@@ -100,8 +100,6 @@ def test_yarn_has_the_published_numbers():
 def test_yarn_with_two_mscales_leaves_their_ratio_to_cos_and_sin(mscale, cos_factor):
   piece = Yarn(40.0, 4096, mscale=mscale[0], mscale_all=mscale[1])
   assert piece.scale(frequencies(), 1e4)[1] == pytest.approx(cos_factor)
-    cos_factor
-  )
 
 
 def test_llama3_has_the_published_numbers():
