@@ -168,6 +168,13 @@ def test_strings_come_back_as_strings_without_their_end_of_text():
   assert whole == [letters.decode(row) for row in plain]
 
 
+def test_rows_of_the_table_that_stand_for_no_word_are_never_chosen(drawn):
+  spec, letters = MODELS[MAIN], Letters()
+  letters.size, letters.eos = 28, None
+  said = generate(spec, weights(spec), [[5, 9], [7], [3]], tokenizer=letters, max_new_tokens=NEW, **DRAWN)
+  assert max(map(max, said)) < 28 <= max(map(max, drawn))
+
+
 def test_the_package_is_callable_as_the_function(drawn):
   import tfm.generate.sampling
 

@@ -37,7 +37,8 @@ def generate(
   `top_p`, `min_p`.
   `key` is one key, or one a row (`[B]`); by default `jax.random.key(0)`, so the same call gives the same text.
 
-  Ids end with the stop token where there was one; strings leave it out.
+  Ids end with the stop token where there was one; strings leave it out. Rows of the token table beyond the tokenizer's
+  `size` are never chosen.
 
   *Cost*: prompt lengths, cache slots and `max_new_tokens` are rounded up to few sizes, and what is compiled for one
   call serves the next; sampling values are not compiled in. `prepare(params)` is laid out for faster steps.
@@ -101,8 +102,10 @@ def _begin(
   B = len(batch.inputs['input_ids'])
   stop_V = np.zeros(spec.vocab, bool)
   stop_V[list(batch.stop)] = True
+  never_V = np.arange(spec.vocab) >= batch.words
   keys_B = _row_keys(jax.random.key(0) if key is None else key, B)
-  rules = step.Rules(keys_B, options.knobs(), jnp.asarray(stop_V), jnp.int32(options.min_new_tokens))
+  minimum = jnp.int32(options.min_new_tokens)
+  rules = step.Rules(keys_B, options.knobs(), jnp.asarray(stop_V), jnp.asarray(never_V), minimum)
   return rules, step.prefill(spec, params, batch.inputs, rules, run=run, slots=batch.slots, room=batch.room)
 
 

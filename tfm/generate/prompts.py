@@ -15,7 +15,7 @@ Prompts = Sequence[str] | Sequence[Sequence[int]]
 
 
 class Tokenizer(Protocol):
-  """Text <-> ids; `eos`, if it is there and not None, ends a row."""
+  """Text <-> ids. `eos`, if it is there and not None, ends a row; `size`, if it is there, is the number of its ids."""
 
   def encode(self, text: str, /) -> Iterable[int]:
     """The ids of a text."""
@@ -28,12 +28,13 @@ class Tokenizer(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """Inputs of `tfm.apply` for the first step, slots of the cache, room for new tokens, and the tokens that stop."""
+  """Inputs of `tfm.apply` for the first step, slots of the cache, room for new tokens, stop tokens, number of words."""
 
   inputs: dict[str, NDArray[np.int32]]
   slots: int
   room: int
   stop: tuple[int, ...]
+  words: int
 
 
 def bucket(n: int) -> int:
@@ -52,12 +53,13 @@ def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: O
     _within(spec, row, f'prompt {i}')
   stop = ids(getattr(tokenizer, 'eos', None) if options.stop is None else options.stop)
   _within(spec, stop, 'stop')
+  words = min(spec.vocab, getattr(tokenizer, 'size', spec.vocab))
   if spec.encoder is not None:
     source, names = _source(spec.encoder.absolute.max_positions, rows), ('input_ids', 'attention_mask')
     start = _start(spec, options)
     fed = {'decoder_input_ids': np.array([start] * len(rows), np.int32)}
     length = _fits(spec, len(start), 0, options)
-    return Batch(dict(zip(names, source, strict=True)) | fed, *length, stop)
+    return Batch(dict(zip(names, source, strict=True)) | fed, *length, stop, words)
   if options.decoder_start is not None:
     raise errors.UserError(
       f'generate: decoder_start={options.decoder_start} is given, but the model has no encoder. Wanted None.'
@@ -69,7 +71,7 @@ def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: O
   width = min(bucket(lengths[longest]), slots - options.max_new_tokens)
   tokens_BT, mask_BT = padded(rows, width, left=True)
   inputs = {'input_ids': tokens_BT, 'attention_mask': mask_BT}
-  return Batch(inputs | ({'prefix_mask': mask_BT} if spec.reads_prefix else {}), slots, room, stop)
+  return Batch(inputs | ({'prefix_mask': mask_BT} if spec.reads_prefix else {}), slots, room, stop, words)
 
 
 def padded(rows: list[list[int]], width: int, left: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:

@@ -1,0 +1,77 @@
+import json
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from tfm.cli import main
+from tfm.data.tokenizer import ByteVocabulary
+from tfm.model import transformer
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.mixer.attention import Attention
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+  """Runs `tfm generate --checkpoint=there ...` with an untrained model: (status, out, err)."""
+  from tfm.train import checkpoint
+
+  spec = Model(256, 16, (Segment((Block(Attention(2), Glu(16)),)),))
+  loaded = (spec, transformer.init(spec, jax.random.key(0)), ByteVocabulary(), None, 7)
+  monkeypatch.setattr(checkpoint, 'load', lambda path: loaded)
+  monkeypatch.setattr(main, 'COMMANDS', {'generate': SimpleNamespace(module='tfm.cli.generate')})
+
+  def run(*words):
+    status = main.run(['generate', '--checkpoint=there', '--max_new_tokens=5', *words])
+    return status, *capsys.readouterr()
+
+  return run
+
+
+def test_prompts_are_printed_with_what_comes_after_them(command, tmp_path):
+  file = tmp_path / 'prompt.txt'
+  file.write_text('for é', 'utf-8')
+  status, out, err = command('--prompt=def ', f'--prompt_file={file}')
+  assert status == 0, err
+  assert out.startswith('def ')
+  assert '\nfor é' in out
+
+
+def test_a_stream_shows_the_text_that_is_printed_otherwise(command):
+  assert command('--prompt=ab', '--stream')[1] == command('--prompt=ab')[1]
+  assert command('--prompt=ab', '--seed=1')[1] != command('--prompt=ab')[1]
+
+
+def test_json_says_prompt_and_text(command):
+  _, out, _ = command('--prompt=ab', '--prompt=b', '--json', '--temperature=0')
+  first, second = map(json.loads, out.splitlines())
+  assert (first['prompt'], second['prompt']) == ('ab', 'b')
+  assert command('--prompt=ab', '--temperature=0')[1] == 'ab' + first['text'] + '\n'
+  stop = first['text'][2:]
+  _, out, _ = command('--prompt=ab', '--temperature=0', f'--stop={stop}')
+  assert out == 'ab' + first['text'].partition(stop)[0] + '\n'
+
+
+@pytest.mark.parametrize(
+  ('words', 'message'),
+  [
+    ((), '--prompt: is missing. Want text to go on from, here or in a --prompt_file.'),
+    (('--prompt=a', '--top_p=2'), 'tfm generate: generate: top_p=2.0 is not a share of the probability.'),
+    (('--prompt=',), 'generate: prompt 0 is empty. Wanted at least one token to go on from.'),
+    (('--prompt_file=/nowhere.txt',), '/nowhere.txt: No such file or directory'),
+    (('--prompt=a', '--json', '--stream'), '--stream: prints one text as it comes. Want one prompt, and no --json.'),
+  ],
+)
+def test_a_mistake_is_one_message_and_status_2(command, words, message):
+  status, out, err = command(*words)
+  assert (status, out) == (2, '')
+  assert message in err
+
+
+def test_a_prompt_file_that_is_no_text_is_refused(command, tmp_path):
+  file = tmp_path / 'prompt.bin'
+  file.write_bytes(b'ab\xff')
+  status, _, err = command(f'--prompt_file={file}')
+  assert status == 2
+  assert 'prompt.bin is not UTF-8 text (byte 2)' in err

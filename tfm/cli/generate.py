@@ -1,0 +1,88 @@
+"""Goes on from prompts with the model of a checkpoint, and prints them with what comes after.
+
+tfm generate --checkpoint=runs/1 --prompt='def ' --max_new_tokens=64 --temperature=0.8
+tfm generate --checkpoint=runs/1 --prompt_file=a.txt --prompt_file=b.txt --stop='class ' --json
+"""
+
+from collections.abc import Iterator
+import json
+from pathlib import Path
+import sys
+from typing import Any
+
+from absl import flags
+
+from tfm.cli import flags as command
+from tfm.cli.typist import Typist
+from tfm.core import errors
+
+FLAGS = command.new()
+CHECKPOINT = flags.DEFINE_string(
+  'checkpoint', None, 'the --workdir of a training run, or one checkpoint of it.', required=True, flag_values=FLAGS
+)
+PROMPT = flags.DEFINE_multi_string('prompt', [], 'text to go on from; may be given again.', flag_values=FLAGS)
+PROMPT_FILE = flags.DEFINE_multi_string('prompt_file', [], 'a file of it; may be given again.', flag_values=FLAGS)
+STOP = flags.DEFINE_multi_string('stop', [], 'text before which a row ends; may be given again.', flag_values=FLAGS)
+SEED = flags.DEFINE_integer('seed', 0, 'the same seed gives the same text.', flag_values=FLAGS)
+INT8 = flags.DEFINE_bool('int8', False, 'weights of one byte: faster, not quite the same.', flag_values=FLAGS)
+STREAM = flags.DEFINE_bool(
+  'stream', None, 'print text as it comes; the default for one prompt on a terminal.', flag_values=FLAGS
+)
+JSON = flags.DEFINE_bool('json', False, 'print a JSON object a prompt: prompt and text.', flag_values=FLAGS)
+flags.DEFINE_integer('max_new_tokens', 64, 'how many tokens to add.', flag_values=FLAGS)
+flags.DEFINE_integer('min_new_tokens', 0, 'how many tokens to add before the text may end.', flag_values=FLAGS)
+flags.DEFINE_float('temperature', 1.0, '0: the likeliest token; above 1: bolder.', flag_values=FLAGS)
+flags.DEFINE_integer('top_k', None, 'draw from the so many likeliest tokens.', flag_values=FLAGS)
+flags.DEFINE_float('top_p', None, 'draw from the likeliest tokens of this probability together.', flag_values=FLAGS)
+flags.DEFINE_float('min_p', None, 'draw from tokens at least so likely, of the likeliest.', flag_values=FLAGS)
+_OPTIONS = ('max_new_tokens', 'min_new_tokens', 'temperature', 'top_k', 'top_p', 'min_p')
+
+
+def main() -> None:
+  """Prints the texts."""
+  prompts = [*PROMPT.value, *map(_read, PROMPT_FILE.value)]
+  if not prompts:
+    raise errors.UserError('--prompt: is missing. Want text to go on from, here or in a --prompt_file.')
+  from tfm.train.checkpoint import load
+
+  spec, params, vocabulary, *_ = load(CHECKPOINT.value)
+  live = STREAM.value if STREAM.value is not None else sys.stdout.isatty() and len(prompts) == 1 and not JSON.value
+  if live and (len(prompts) > 1 or JSON.value):
+    raise errors.UserError('--stream: prints one text as it comes. Want one prompt, and no --json.')
+  typists = [Typist(vocabulary, STOP.value) for _ in prompts]
+  shown = ['' if spec.encoder is not None else prompt for prompt in prompts]
+  if live:
+    print(shown[0], end='', flush=True)
+  for texts in _type(spec, params, vocabulary, prompts, typists):
+    if live:
+      print(texts[0], end='', flush=True)
+  if live:
+    print()
+    return
+  for prompt, before, typist in zip(prompts, shown, typists, strict=True):
+    record = {'prompt': prompt, 'text': typist.text}
+    print(json.dumps(record, ensure_ascii=False) if JSON.value else before + typist.text)
+
+
+def _type(spec: Any, params: Any, vocabulary: Any, prompts: list[str], typists: list[Typist]) -> Iterator[list[str]]:
+  """What each typist adds at each step."""
+  import jax
+
+  from tfm.generate import prepare, stream
+
+  options: dict[str, Any] = {name: FLAGS[name].value for name in _OPTIONS}
+  if spec.encoder is not None:
+    options['decoder_start'] = vocabulary.pad
+  ready = prepare(spec, params, int8=INT8.value)
+  for tokens in stream(spec, ready, prompts, tokenizer=vocabulary, key=jax.random.key(SEED.value), **options):
+    yield [typist.push(int(token)) for typist, token in zip(typists, tokens, strict=True)]
+    if all(typist.done for typist in typists):
+      break
+  yield [typist.flush() for typist in typists]
+
+
+def _read(name: str) -> str:
+  try:
+    return Path(name).read_text('utf-8')
+  except UnicodeDecodeError as e:
+    raise errors.UserError(f'--prompt_file: {name} is not UTF-8 text (byte {e.start}).') from None
