@@ -20,6 +20,9 @@ def start() -> None:
   """
   if jax.distributed.is_initialized():
     return
+  if any(os.environ.get(name) for name in _NAMES) or _launched():
+    # Programs of a CPU that are under way at once may reach their collectives in another order in each process.
+    jax.config.update('jax_cpu_enable_async_dispatch', False)
   given = {name: os.environ[name] for name in _NAMES if os.environ.get(name)}
   if given:
     if missing := [name for name in _NAMES if name not in given]:

@@ -64,9 +64,13 @@ def train(
   mine = shard.my_rows(rows, x.data.batch)
   init = jax.jit(step_lib.make_init(x, tx), out_shardings=where)
   step_fn = jax.jit(
-    step_lib.make_step(x, tx), donate_argnums=0, in_shardings=(where, rows), out_shardings=(where, whole)
+    shard.within(mesh, rules, step_lib.make_step(x, tx)),
+    donate_argnums=0,
+    in_shardings=(where, rows),
+    out_shardings=(where, whole),
   )
-  eval_fn = jax.jit(evaluate.make_eval(x, corpus.byte_lengths), out_shardings=whole)
+  sums = shard.within(mesh, rules, evaluate.make_eval(x, corpus.byte_lengths))
+  eval_fn = jax.jit(sums, out_shardings=whole)
 
   with contextlib.ExitStack() as closing:
     closing.enter_context(recover.full_disks_told(workdir))

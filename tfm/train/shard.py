@@ -1,9 +1,10 @@
 """Where every array of a run lives: letters to mesh axes, mesh axes to devices."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import math
-from typing import Any
+from typing import Any, TypeVar
 
+from flax import linen as nn
 import jax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from tfm.core import axes, errors
 from tfm.train.mesh import MAY_STAY_WHOLE, NAMES, Mesh
 
+T = TypeVar('T')
 Rules = Mapping[str, tuple[str, ...]]
 
 
@@ -71,6 +73,20 @@ def shardings(mesh: jax.sharding.Mesh, rules: Rules, letters: Any, shapes: Any) 
     listed = '. '.join(wrong[k] for k in sorted(wrong))
     raise errors.UserError(f'mesh: {listed}. Wanted sizes that divide, or mesh.rules that keep the axis whole.')
   return placed, list(notes)
+
+
+def within(mesh: jax.sharding.Mesh, rules: Rules, fn: Callable[..., T]) -> Callable[..., T]:
+  """`fn`, in whose trace `flax.linen.with_logical_constraint` knows mesh and rules.
+
+  Without a word from the model on where its activations live, the compiler splits them as it splits the parameters
+  and sends them around instead of the parameters.
+  """
+
+  def traced(*args: Any) -> T:
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules([*rules.items()]):
+      return fn(*args)
+
+  return traced
 
 
 def check_batch(mesh: jax.sharding.Mesh, rules: Rules, batch: int, accumulate: int) -> None:

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Runs a command as N processes of one training run on this machine, as it will run on N hosts:
+#   bash scripts/launch/local.sh 2 tfm train --config=quickstart --workdir=runs/two
+# Ends with the first status that is not 0, and takes the other processes with it.
+set -euo pipefail
+count=${1:?usage: local.sh N COMMAND...}
+shift
+port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+export TFM_COORDINATOR=127.0.0.1:$port TFM_PROCESSES=$count
+processes=()
+for ((i = 0; i < count; i++)); do
+  TFM_PROCESS=$i "$@" &
+  processes+=($!)
+done
+trap 'kill "${processes[@]}" 2>/dev/null || true' INT TERM
+status=0
+for _ in "${processes[@]}"; do
+  code=0
+  wait -n || code=$?
+  if [ "$code" -ne 0 ] && [ "$status" -eq 0 ]; then
+    status=$code
+    # The others would wait for it: they get ten seconds to end in order.
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+      [ -z "$(jobs -rp)" ] && break
+      sleep 1
+    done
+    kill -KILL "${processes[@]}" 2>/dev/null || true
+  fi
+done
+exit "$status"
