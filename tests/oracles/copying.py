@@ -1,0 +1,96 @@
+"""Weights of PyTorch modules as our trees, by maps from our names to theirs."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from tfm.model import transformer
+from tfm.model.spec import Model
+
+Flat = dict[str, np.ndarray]
+
+
+class Theirs:
+  """A state dict (or the gradients under its names), read in our layouts."""
+
+  def __init__(self, tensors: Mapping[str, Any], head_dim: int = 8):
+    self.arrays = {name: t.detach().float().numpy() for name, t in tensors.items() if t is not None}
+    self.H = head_dim
+
+  def __getitem__(self, name: str) -> np.ndarray:
+    return self.arrays[name]
+
+  def dense(self, ours: str, theirs: str) -> Flat:
+    """A `Linear`: [out, in] there, [in, out] here."""
+    found = {f'{ours}/kernel': self.arrays[f'{theirs}.weight'].T}
+    bias = self.arrays.get(f'{theirs}.bias')
+    return found if bias is None else found | {f'{ours}/bias': bias}
+
+  def heads(self, ours: str, theirs: str) -> Flat:
+    """A projection to heads: D -> N H."""
+    flat = self.dense(ours, theirs)
+    return {k: v.reshape(*v.shape[:-1], -1, self.H) for k, v in flat.items()}
+
+  def merge(self, ours: str, theirs: str) -> Flat:
+    """A projection from heads: N H -> D."""
+    flat = self.dense(ours, theirs)
+    return {k: v.reshape(-1, self.H, v.shape[-1]) if k.endswith('kernel') else v for k, v in flat.items()}
+
+  def fused(self, ours: str, theirs: str) -> Flat:
+    """q, k and v of one `Linear` whose outputs are ordered head, then q k v, then H (BLOOM, GPT-NeoX)."""
+    found = {}
+    for k, v in self.dense('x', theirs).items():
+      parts = v.reshape(*v.shape[:-1], -1, 3, self.H)
+      found |= {f'{ours}/{n}/{k[2:]}': parts[..., i, :] for i, n in enumerate('qkv')}
+    return found
+
+  def norm(self, ours: str, theirs: str) -> Flat:
+    found = {f'{ours}/scale': self.arrays[f'{theirs}.weight']}
+    bias = self.arrays.get(f'{theirs}.bias')
+    return found if bias is None else found | {f'{ours}/bias': bias}
+
+
+def stacked(at: str, layers: range, block: Callable[[int], Flat]) -> Flat:
+  """The maps of several layers as one, stacked on the leading axis."""
+  every = [block(i) for i in layers]
+  return {f'{at}/{name}': np.stack([one[name] for one in every]) for name in every[0]}
+
+
+def tree(spec: Model, flat: Flat) -> Any:
+  """`flat` as the parameters of `spec`: every one given, none left over, all of the right shape."""
+  wanted, treedef = jax.tree_util.tree_flatten_with_path(transformer.param_shapes(spec))
+  names = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in wanted]
+  assert sorted(names) == sorted(flat), set(names) ^ set(flat)
+  for name, (_, leaf) in zip(names, wanted, strict=True):
+    assert flat[name].shape == leaf.shape, (name, flat[name].shape, leaf.shape)
+  return jax.tree_util.tree_unflatten(treedef, [np.asarray(flat[name], np.float32) for name in names])
+
+
+def randomized(model: Any, std: float = 0.2) -> Any:
+  """The module in eval mode with every parameter drawn anew, so that no norm is at its identity."""
+  import torch
+
+  generator = torch.Generator().manual_seed(0)
+  with torch.no_grad():
+    for p in model.parameters():
+      p.copy_(p + std * torch.randn(p.shape, generator=generator))
+  return model.eval()
+
+
+def logits(spec: Model, params: Any, **inputs: np.ndarray) -> np.ndarray:
+  run = jax.jit(lambda p, x: transformer.apply(spec, p, **x)['logits'])
+  return np.asarray(run(params, {k: np.asarray(v, np.int32) for k, v in inputs.items()}))
+
+
+def tokens(*shape: int, vocab: int = 61, seed: int = 0) -> np.ndarray:
+  return np.random.default_rng(seed).integers(1, vocab, shape)
+
+
+def assert_same_gradients(ours: Any, theirs: Any) -> None:
+  """Within 1e-3 of each leaf's largest number; 1e-5 of the largest of all where a leaf is zero but for rounding."""
+  most = max(np.abs(g).max() for g in jax.tree.leaves(theirs))
+  for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
+    limit = 1e-3 * np.abs(b).max() + 1e-5 * most
+    np.testing.assert_allclose(a, b, atol=limit, rtol=0, err_msg=jax.tree_util.keystr(path))

@@ -1,0 +1,183 @@
+"""Decoders of transformers at toy size: the config of theirs, the spec of ours, and the map between them."""
+
+from collections.abc import Callable
+import dataclasses
+from typing import Any
+
+from oracles.copying import Flat, Theirs, stacked
+from tfm.model.spec import Block, Embed, Head, Model, Segment
+from tfm.parts.act import Gelu, GeluTanh
+from tfm.parts.ffn import Glu, Mlp
+from tfm.parts.mask import Causal, Window
+from tfm.parts.mixer import Attention
+from tfm.parts.norm import LayerNorm, RMSNorm
+from tfm.parts.relative import ALiBi, RoPE
+from tfm.parts.relative.scaling import Linear, Llama3, Yarn
+from tfm.parts.wiring import Parallel, Sandwich
+from tfm.zoo import llama
+
+V, D, N, K, H, F, L = 61, 32, 4, 2, 8, 48, 2
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """`theirs` names the classes of transformers: `<theirs>Config(**fields)` and the model class."""
+
+  theirs: str
+  model: str
+  fields: dict[str, Any]
+  spec: Model
+  flat: Callable[[Theirs], Flat]
+
+
+_SIZES = {
+  'vocab_size': V, 'hidden_size': D, 'num_hidden_layers': L, 'num_attention_heads': N, 'intermediate_size': F,
+  'max_position_embeddings': 64,
+}  # fmt: skip
+_PLAIN = {'rope_type': 'default', 'rope_theta': 10_000.0}
+
+
+def _llama_block(t: Theirs, at: str, qk_norm: bool = False) -> Flat:
+  found = t.merge('mixer/o', f'{at}.self_attn.o_proj')
+  for n in 'qkv':
+    found |= t.heads(f'mixer/{n}', f'{at}.self_attn.{n}_proj')
+  for n in ('gate', 'up', 'down'):
+    found |= t.dense(f'ffn/{n}', f'{at}.mlp.{n}_proj')
+  if qk_norm:
+    found |= t.norm('mixer/q_norm', f'{at}.self_attn.q_norm') | t.norm('mixer/k_norm', f'{at}.self_attn.k_norm')
+  return found
+
+
+def _llama_flat(tied: bool = False, qk_norm: bool = False) -> Callable[[Theirs], Flat]:
+  def flat(t: Theirs) -> Flat:
+    def block(i):
+      at = f'model.layers.{i}'
+      norms = t.norm('mixer_norm', f'{at}.input_layernorm') | t.norm('ffn_norm', f'{at}.post_attention_layernorm')
+      return _llama_block(t, at, qk_norm) | norms
+
+    found = {'embed/table': t['model.embed_tokens.weight'], **stacked('segment_0/block_0', range(L), block)}
+    return found | t.norm('norm', 'model.norm') | ({} if tied else t.dense('head/head', 'lm_head'))
+
+  return flat
+
+
+def _llama_case(rope: RoPE, parameters: dict[str, Any], kv: int = K) -> Case:
+  fields = {**_SIZES, 'num_key_value_heads': kv, 'rope_parameters': parameters, 'rms_norm_eps': 1e-5}
+  return Case('Llama', 'LlamaForCausalLM', fields, llama.llama(L, D, N, kv, F, V, rope), _llama_flat())
+
+
+def _gemma2_flat(t: Theirs) -> Flat:
+  def block(i):
+    at = f'model.layers.{i}'
+    ours = {'mixer_norm': 'input', 'mixer_post_norm': 'post_attention', 'ffn_norm': 'pre_feedforward'}
+    found = _llama_block(t, at) | t.norm('ffn_post_norm', f'{at}.post_feedforward_layernorm')
+    for o, name in ours.items():
+      found |= t.norm(o, f'{at}.{name}_layernorm')
+    return found
+
+  local, far = (stacked(f'segment_0/block_{j}', range(j, 4, 2), block) for j in (0, 1))
+  return {'embed/table': t['model.embed_tokens.weight'], **local, **far, **t.norm('norm', 'model.norm')}
+
+
+def _gemma2() -> Case:
+  norm = RMSNorm(1e-6, one_plus=True, scale_first=True)
+  attention = Attention(N, K, H, RoPE(1e4), cap=50.0, scale=24**-0.5)
+  block = Block(attention, Glu(F, GeluTanh()), norm, Sandwich())
+  local = dataclasses.replace(block, mixer=dataclasses.replace(attention, mask=Causal() & Window(4)))
+  head = Head(cap=30.0)
+  spec = Model(V, D, (Segment((local, block), 2),), norm=norm, embed=Embed(power=0.5), head=head)
+  fields = {
+    **_SIZES, 'num_hidden_layers': 4, 'num_key_value_heads': K, 'head_dim': H, 'query_pre_attn_scalar': 24,
+    'sliding_window': 4, 'attn_logit_softcapping': 50.0, 'final_logit_softcapping': 30.0, 'rope_parameters': _PLAIN,
+  }  # fmt: skip
+  return Case('Gemma2', 'Gemma2ForCausalLM', fields, spec, _gemma2_flat)
+
+
+def _bloom() -> Case:
+  def flat(t: Theirs) -> Flat:
+    def block(i):
+      at = f'transformer.h.{i}'
+      found = t.fused('mixer', f'{at}.self_attention.query_key_value') | t.merge(
+        'mixer/o', f'{at}.self_attention.dense'
+      )
+      found |= t.norm('mixer_norm', f'{at}.input_layernorm') | t.norm('ffn_norm', f'{at}.post_attention_layernorm')
+      return found | t.dense('ffn/up', f'{at}.mlp.dense_h_to_4h') | t.dense('ffn/down', f'{at}.mlp.dense_4h_to_h')
+
+    found = {'embed/table': t['transformer.word_embeddings.weight'], **stacked('segment_0/block_0', range(L), block)}
+    return found | t.norm('embed/norm', 'transformer.word_embeddings_layernorm') | t.norm('norm', 'transformer.ln_f')
+
+  norm = LayerNorm(1e-5)
+  block = Block(Attention(N, relative=ALiBi(), bias='qkvo'), Mlp(4 * D, GeluTanh()), norm)
+  spec = Model(V, D, (Segment((block,), L),), norm=norm, embed=Embed(norm=norm))
+  fields = {'vocab_size': V, 'hidden_size': D, 'n_layer': L, 'n_head': N}
+  return Case('Bloom', 'BloomForCausalLM', fields, spec, flat)
+
+
+def _gptj() -> Case:
+  def flat(t: Theirs) -> Flat:
+    def block(i):
+      at = f'transformer.h.{i}'
+      found = t.norm('norm', f'{at}.ln_1') | t.merge('mixer/o', f'{at}.attn.out_proj')
+      for n in 'qkv':
+        found |= t.heads(f'mixer/{n}', f'{at}.attn.{n}_proj')
+      return found | t.dense('ffn/up', f'{at}.mlp.fc_in') | t.dense('ffn/down', f'{at}.mlp.fc_out')
+
+    found = {'embed/table': t['transformer.wte.weight'], **stacked('segment_0/block_0', range(L), block)}
+    found |= t.norm('norm', 'transformer.ln_f') | t.dense('head/head', 'lm_head')
+    return found | {'head/bias': found.pop('head/head/bias')}
+
+  norm = LayerNorm(1e-5)
+  attention = Attention(N, relative=RoPE(layout='interleaved', fraction=0.5))
+  block = Block(attention, Mlp(4 * D, GeluTanh()), norm, Parallel())
+  spec = Model(V, D, (Segment((block,), L),), norm=norm, head=Head(tied=False, bias=True))
+  fields = {'vocab_size': V, 'n_embd': D, 'n_layer': L, 'n_head': N, 'n_positions': 64, 'rotary_dim': 4}
+  return Case('GPTJ', 'GPTJForCausalLM', fields, spec, flat)
+
+
+def _neox() -> Case:
+  def flat(t: Theirs) -> Flat:
+    def block(i):
+      at = f'gpt_neox.layers.{i}'
+      found = t.fused('mixer', f'{at}.attention.query_key_value') | t.merge('mixer/o', f'{at}.attention.dense')
+      found |= t.norm('mixer_norm', f'{at}.input_layernorm') | t.norm('ffn_norm', f'{at}.post_attention_layernorm')
+      return found | t.dense('ffn/up', f'{at}.mlp.dense_h_to_4h') | t.dense('ffn/down', f'{at}.mlp.dense_4h_to_h')
+
+    found = {'embed/table': t['gpt_neox.embed_in.weight'], **stacked('segment_0/block_0', range(L), block)}
+    return found | t.norm('norm', 'gpt_neox.final_layer_norm') | t.dense('head/head', 'lm_head')
+
+  norm = LayerNorm(1e-5)
+  attention = Attention(N, relative=RoPE(fraction=0.25), bias='qkvo')
+  block = Block(attention, Mlp(F, Gelu()), norm, Parallel(norms_per_branch=True))
+  spec = Model(V, D, (Segment((block,), L),), norm=norm, head=Head(tied=False))
+  parameters = {**_PLAIN, 'partial_rotary_factor': 0.25}
+  fields = {**_SIZES, 'rope_parameters': parameters, 'use_parallel_residual': True}
+  return Case('GPTNeoX', 'GPTNeoXForCausalLM', fields, spec, flat)
+
+
+def _qwen3() -> Case:
+  norm = RMSNorm(1e-6)
+  block = Block(Attention(N, K, H, RoPE(1e4), qk_norm=norm), Glu(F), norm)
+  spec = Model(V, D, (Segment((block,), L),), norm=norm)
+  fields = {**_SIZES, 'num_key_value_heads': K, 'head_dim': H, 'rope_parameters': _PLAIN, 'tie_word_embeddings': True}
+  return Case('Qwen3', 'Qwen3ForCausalLM', fields, spec, _llama_flat(tied=True, qk_norm=True))
+
+
+_YARN = {'rope_type': 'yarn', 'rope_theta': 1e4, 'factor': 4.0, 'original_max_position_embeddings': 16}
+_LLAMA3 = {
+  'rope_type': 'llama3', 'rope_theta': 1e4, 'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0,
+  'original_max_position_embeddings': 16,
+}  # fmt: skip
+
+CASES: dict[str, Callable[[], Case]] = {
+  'llama': lambda: _llama_case(RoPE(1e4), _PLAIN),
+  'llama-mha': lambda: _llama_case(RoPE(5e5), {**_PLAIN, 'rope_theta': 5e5}, kv=N),
+  'llama-mqa': lambda: _llama_case(RoPE(1e4), _PLAIN, kv=1),
+  'llama-linear': lambda: _llama_case(RoPE(scaling=Linear(4.0)), {**_PLAIN, 'rope_type': 'linear', 'factor': 4.0}),
+  'llama-llama3': lambda: _llama_case(RoPE(scaling=Llama3(8.0, original=16)), _LLAMA3),
+  'llama-yarn': lambda: _llama_case(RoPE(scaling=Yarn(4.0, 16)), _YARN),
+  'bloom': _bloom,
+  'gptj': _gptj,
+  'gpt-neox': _neox,
+  'gemma2': _gemma2,
+  'qwen3': _qwen3,
+}
