@@ -1,0 +1,166 @@
+"""Norms, activations, feed-forwards, projections and starts against their formulas."""
+
+import math
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tfm.core.precision import Precision
+from tfm.parts import act, init, norm
+from tfm.parts.context import Ctx, Dims, Run
+from tfm.parts.dense import contract
+from tfm.parts.ffn import Glu, Mlp
+from tfm.parts.site import Site
+
+D = 32
+DIMS = Dims(D, 2, init.Normal(), Run())
+
+
+@pytest.fixture(scope='module')
+def x():
+  return np.asarray(jax.random.normal(jax.random.key(0), (2, 3, D)) * 3 + 1)
+
+
+def run(piece, x, dims=DIMS):
+  module = piece.make(dims)
+  variables = module.init(jax.random.key(0), jnp.asarray(x))
+  return np.asarray(module.apply(variables, jnp.asarray(x)), np.float32)
+
+
+def test_layer_norm_forgets_shift_and_size(x):
+  piece = norm.LayerNorm(0.0)
+  np.testing.assert_allclose(run(piece, 2.5 * x + 7), run(piece, x), atol=1e-5)
+  y = run(piece, x)
+  np.testing.assert_allclose(y.mean(-1), 0, atol=1e-6)
+  np.testing.assert_allclose(y.var(-1), 1, rtol=1e-5)
+
+
+def test_rms_norm_forgets_size_and_meets_layer_norm_on_centred_vectors(x):
+  piece = norm.RMSNorm(0.0)
+  np.testing.assert_allclose(run(piece, 2.5 * x), run(piece, x), atol=1e-6)
+  centred = x - x.mean(-1, keepdims=True)
+  np.testing.assert_allclose(run(piece, centred), run(norm.LayerNorm(0.0), x), atol=1e-5)
+
+
+@pytest.mark.parametrize(('one_plus', 'start'), [(False, 1.0), (True, 0.0)])
+def test_rms_norm_starts_as_plain_normalisation_however_its_scale_is_stored(x, one_plus, start):
+  module = norm.RMSNorm(one_plus=one_plus).make(DIMS)
+  params = module.init(jax.random.key(0), jnp.asarray(x))
+  assert (np.asarray(jax.tree.leaves(params)[0]) == start).all()
+  np.testing.assert_allclose(run(norm.RMSNorm(one_plus=one_plus), x), run(norm.RMSNorm(), x))
+
+
+def test_scale_norm_gives_one_length_and_fix_norm_length_one(x):
+  np.testing.assert_allclose(np.linalg.norm(run(norm.ScaleNorm(), x), axis=-1), math.sqrt(D), rtol=1e-5)
+  np.testing.assert_allclose(np.linalg.norm(run(norm.FixNorm(), x), axis=-1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize('name', norm.TABLE)
+def test_a_norm_of_zeros_is_finite_with_a_finite_gradient(name):
+  module = norm.TABLE[name]().make(DIMS)
+  zeros = jnp.zeros((1, 1, D))
+  params = module.init(jax.random.key(0), zeros)
+  y, g = jax.value_and_grad(lambda x: module.apply(params, x).sum())(zeros)
+  assert np.isfinite(y)
+  assert np.isfinite(g).all()
+
+
+@pytest.mark.parametrize('name', norm.TABLE)
+def test_a_norm_of_16_bits_reduces_in_32(name, x):
+  dims = DIMS.replace(run=Run(Precision(compute='bfloat16')))
+  x16 = jnp.asarray(x, jnp.bfloat16)
+  np.testing.assert_allclose(
+    run(norm.TABLE[name](), x16, dims), run(norm.TABLE[name](), x16.astype('float32')), rtol=0.01
+  )
+
+
+PUBLISHED = {
+  'relu': (1.0, 0.0),
+  'gelu': (0.8413447, -0.1586553),
+  'gelu_tanh': (0.8411920, -0.1588080),
+  'silu': (0.7310586, -0.2689414),
+  'sigmoid': (0.7310586, 0.2689414),
+  'identity': (1.0, -1.0),
+  'relu2': (1.0, 0.0),
+  'elu1': (2.0, 0.3678794),
+  'quick_gelu': (0.8457958, -0.1542042),
+}
+
+
+@pytest.mark.parametrize('name', act.TABLE)
+def test_an_activation_has_the_published_values_at_one_and_minus_one(name):
+  assert name in PUBLISHED, 'write down what it is at 1 and -1'
+  np.testing.assert_allclose(act.TABLE[name]()(jnp.asarray([1.0, -1.0])), PUBLISHED[name], atol=2e-6)
+
+
+def test_the_two_gelus_are_near_and_swish_has_a_slope():
+  x = jnp.linspace(-6, 6, 1001)
+  assert 1e-5 < np.abs(act.Gelu()(x) - act.GeluTanh()(x)).max() < 5e-4
+  np.testing.assert_allclose(act.Swish(1.702)(x), act.QuickGelu()(x), atol=1e-6)
+
+
+def _ffn(piece, x_BTD):
+  site = Site(jnp.zeros(x_BTD.shape[:2], jnp.int32), jnp.ones(x_BTD.shape[:2], jnp.int32))
+  module = piece.make(DIMS)
+  params = nn.unbox(module.init(jax.random.key(0), x_BTD, Ctx(site))['params'])
+  return jax.tree.map(np.asarray, params), np.asarray(module.apply({'params': params}, x_BTD, Ctx(site))[0])
+
+
+def test_an_mlp_is_a_sum_of_values_weighted_by_keys(x):
+  params, y = _ffn(Mlp(48, act.Relu()), jnp.asarray(x))
+  keys, values = params['up']['kernel'], params['down']['kernel']
+  np.testing.assert_allclose(y, sum(np.maximum(x @ keys[:, i], 0)[..., None] * values[i] for i in range(48)), atol=1e-5)
+
+
+def test_a_glu_gates_one_projection_by_the_other_and_is_two_thirds_as_wide_at_equal_size(x):
+  params, y = _ffn(Glu(64), jnp.asarray(x))
+  gate, up = x @ params['gate']['kernel'], x @ params['up']['kernel']
+  np.testing.assert_allclose(y, (gate / (1 + np.exp(-gate)) * up) @ params['down']['kernel'], atol=1e-5)
+  size = lambda p: sum(a.size for a in jax.tree.leaves(p))
+  assert size(params) == size(_ffn(Mlp(96, bias=False), jnp.asarray(x))[0])
+
+
+@pytest.mark.parametrize(('n_in', 'w_shape'), [(1, (6, 2, 3)), (2, (2, 3, 6)), (1, (6, 4))])
+def test_a_projections_own_gradient_is_the_one_of_the_plain_product(n_in, w_shape):
+  k = jax.random.split(jax.random.key(0), 3)
+  x, w = jax.random.normal(k[0], (2, 5, *w_shape[:n_in])), jax.random.normal(k[1], w_shape)
+  plain = lambda x, w: jnp.tensordot(x, w, n_in)
+  g = jax.random.normal(k[2], plain(x, w).shape)
+  for f, h in zip(jax.vjp(lambda x, w: contract(x, w, n_in), x, w)[1](g), jax.vjp(plain, x, w)[1](g), strict=True):
+    np.testing.assert_allclose(f, h, atol=1e-5)
+
+
+def _std(piece, role, n_in=400, n_out=300, depth=8, head_dim=25):
+  dims = Dims(400, depth, piece, Run(), head_dim=head_dim)
+  return float(jnp.std(piece.weight(role, n_in, n_out, dims)(jax.random.key(0), (n_in, n_out), jnp.float32)))
+
+
+@pytest.mark.parametrize(
+  ('piece', 'expected'),
+  [
+    (init.Normal(0.02), {'q': 0.02, 'embed': 0.02, 'o': 0.005, 'down': 0.005, 'head': 0.02}),
+    (init.Normal(0.02, depth_scaled=False), {'q': 0.02, 'o': 0.02}),
+    (init.FanIn(), {'q': 0.05, 'embed': 1.0, 'o': 0.05, 'relative': 0.02, 'head': 0.05}),
+    (init.FanIn(2.0, 0.5, depth_scaled=True), {'q': 0.1, 'positions': 0.5, 'down': 0.025}),
+    (init.T5Init(), {'q': 0.01, 'k': 0.05, 'o': 0.05, 'embed': 1.0, 'relative': 0.05, 'up': 0.05}),
+    (init.Xavier(), {'q': (2 / 700) ** 0.5, 'embed': 0.05, 'down': (2 / 700) ** 0.5}),
+  ],
+)
+def test_weights_start_with_the_spread_their_role_has(piece, expected):
+  for role, std in expected.items():
+    assert _std(piece, role) == pytest.approx(std, rel=0.02), role
+
+
+def test_a_truncated_normal_is_cut_at_two_of_its_deviations():
+  dims = Dims(400, 8, init.Normal(), Run())
+  start = init.Normal(0.02, depth_scaled=False, truncated=True).weight('q', 400, 300, dims)
+  w = start(jax.random.key(0), (400, 300), jnp.float32)
+  assert float(jnp.abs(w).max()) == pytest.approx(0.04, rel=0.01)
+  assert float(jnp.std(w)) == pytest.approx(0.02 * 0.8796, rel=0.02)
+
+
+def test_every_init_has_a_test_of_its_spread():
+  assert set(init.TABLE) == {'normal', 'fan_in', 't5', 'xavier'}, 'write down the spreads of the new one above'
