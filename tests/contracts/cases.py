@@ -59,10 +59,8 @@ def _placed(kind: str, part) -> Model:
   places = {
     'absolute': lambda: decoder(absolute=part),
     'act': lambda: in_block(ffn=Glu(48, part)),
-    'attend': decoder,
     'cross': lambda: encdec(part),
     'ffn': lambda: in_block(ffn=part),
-    'init': lambda: decoder(init=part),
     'mask': lambda: mixing(mask=part),
     'mixer': lambda: in_block(mixer=part),
     'norm': lambda: dataclasses.replace(in_block(norm=part), norm=part),
@@ -79,9 +77,13 @@ def runs() -> dict[str, Run]:
   return {f'attend={name}': Run(attend=row()) for name, row in tables()['attend'].items()}
 
 
+#: Kinds that are no structure of a model: kernels are a run's, and how weights start is seen in tests/parts.
+_ELSEWHERE = ('attend', 'init')
+
+
 def rows() -> dict[str, Model]:
   """A model for every row of every table, the part at its defaults, shrunk."""
-  found = {f'{kind}={n}': _placed(kind, t[n]()) for kind, t in tables().items() for n in t if kind != 'attend'}
+  found = {f'{kind}={n}': _placed(kind, t[n]()) for kind, t in tables().items() for n in t if kind not in _ELSEWHERE}
   return {name: zoo.tiny(spec) for name, spec in found.items()}
 
 
