@@ -7,7 +7,6 @@ from typing import Any
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
 
 from tfm.core.axes import sharded, trailing
 from tfm.parts.context import Dims
@@ -55,9 +54,11 @@ def contract(x: jax.Array, w: jax.Array, n_in: int = 1) -> jax.Array:
   """x W over the last `n_in` axes of x and the first `n_in` of w; its gradients come out in the weight's own layout.
 
   *Why its own VJP*: XLA's CPU compiler transposes the weight gradient that autodiff asks for, a copy of every weight
-  each step; contracting the tokens straight into W's layout needs none. Elsewhere it is the same three matmuls.
+  each step; contracting the tokens straight into W's layout needs none. As matrices (the reshapes are bitcasts) none of
+  the three products copies its operands. Elsewhere they are the same three matmuls. It has no forward-mode derivative.
   """
-  return jax.lax.dot_general(x, w, ((tuple(range(x.ndim - n_in, x.ndim)), tuple(range(n_in))), ((), ())))
+  y = _dot(_matrix(x, x.ndim - n_in), _matrix(w, n_in), 1, 0)
+  return y.reshape(*x.shape[: x.ndim - n_in], *w.shape[n_in:])
 
 
 def _forward(x, w, n_in):
@@ -66,18 +67,17 @@ def _forward(x, w, n_in):
 
 def _backward(n_in, residuals, g):
   x, w = residuals
-  lead, n_out = x.ndim - n_in, w.ndim - n_in
-  dx = jax.lax.dot_general(g, w, ((tuple(range(lead, g.ndim)), tuple(range(n_in, w.ndim))), ((), ())))
-  tokens = tuple(range(lead))
-  dw = jax.lax.dot_general(x, g, ((tokens, tokens), ((), ())))
-  assert dw.ndim == n_in + n_out
-  return dx, dw.astype(w.dtype)
+  x2, w2, g2 = _matrix(x, x.ndim - n_in), _matrix(w, n_in), _matrix(g, x.ndim - n_in)
+  return _dot(g2, w2, 1, 1).reshape(x.shape), _dot(x2, g2, 0, 0).reshape(w.shape)
 
 
 contract.defvjp(_forward, _backward)
 
 
-def split_heads(x_BTNH: jax.Array, groups: int) -> jax.Array:
-  """`[B, T, N, H] -> [B, T, K, G, H]`: query head n reads kv head n // G."""
-  B, T, N, H = x_BTNH.shape
-  return jnp.reshape(x_BTNH, (B, T, groups, N // groups, H))
+def _matrix(x: jax.Array, rows: int) -> jax.Array:
+  """x with its first `rows` axes folded into one and the others into another."""
+  return x.reshape(math.prod(x.shape[:rows]), -1)
+
+
+def _dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
+  return jax.lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())))

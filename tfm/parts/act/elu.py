@@ -11,5 +11,5 @@ from tfm.parts.act.base import Act
 class EluPlusOne(Act):
   """x + 1 for x > 0, else exp(x)."""
 
-  def __call__(self, x):
+  def value(self, x):
     return jax.nn.elu(x) + 1

@@ -11,7 +11,7 @@ from tfm.parts.act.base import Act
 class Gelu(Act):
   """x Phi(x), by erf (BERT)."""
 
-  def __call__(self, x):
+  def value(self, x):
     return jax.nn.gelu(x, approximate=False)
 
 
@@ -19,7 +19,7 @@ class Gelu(Act):
 class GeluTanh(Act):
   """x/2 (1 + tanh(sqrt(2/pi) (x + .044715 x^3))) (GPT-2)."""
 
-  def __call__(self, x):
+  def value(self, x):
     return jax.nn.gelu(x, approximate=True)
 
 
@@ -27,5 +27,5 @@ class GeluTanh(Act):
 class QuickGelu(Act):
   """x sigmoid(1.702 x) (CLIP)."""
 
-  def __call__(self, x):
+  def value(self, x):
     return x * jax.nn.sigmoid(1.702 * x)

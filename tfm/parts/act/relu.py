@@ -11,7 +11,7 @@ from tfm.parts.act.base import Act
 class Relu(Act):
   """max(x, 0)."""
 
-  def __call__(self, x):
+  def value(self, x):
     return jax.nn.relu(x)
 
 
@@ -19,5 +19,5 @@ class Relu(Act):
 class SquaredRelu(Act):
   """max(x, 0)^2."""
 
-  def __call__(self, x):
+  def value(self, x):
     return jax.nn.relu(x) ** 2

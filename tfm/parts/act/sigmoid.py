@@ -11,7 +11,7 @@ from tfm.parts.act.base import Act
 class Sigmoid(Act):
   """1 / (1 + exp(-x)); as the gate of a GLU, the original one (arXiv:1612.08083)."""
 
-  def __call__(self, x):
+  def value(self, x):
     return jax.nn.sigmoid(x)
 
 
@@ -21,5 +21,5 @@ class Swish(Act):
 
   beta: float = 1.0
 
-  def __call__(self, x):
+  def value(self, x):
     return x * jax.nn.sigmoid(self.beta * x)

@@ -33,8 +33,13 @@ class DenseAttention(Attend):
     return jnp.einsum('BKGTS,BSKH->BTKGH', p_BKGTS, v_BSKH).reshape(B, T, N, v_BSKH.shape[-1])
 
 
+@jax.custom_vjp
 def softmax(s: jax.Array, ok: jax.Array, sink: jax.Array | None = None) -> jax.Array:
-  """exp(s) / (sum of exp(s) where ok + exp(sink)) over the last axis, 0 where not ok; a row that is nowhere ok is 0."""
+  """exp(s) / (sum of exp(s) where ok + exp(sink)) over the last axis, 0 where not ok; a row that is nowhere ok is 0.
+
+  *Why its own VJP*: the probabilities are all its gradient needs, p (g - sum g p); autodiff keeps three arrays of their
+  size.
+  """
   low = jnp.finfo(s.dtype).min
   s = jnp.where(ok, s, low)
   top = jnp.max(s, -1, keepdims=True)
@@ -46,3 +51,23 @@ def softmax(s: jax.Array, ok: jax.Array, sink: jax.Array | None = None) -> jax.A
   if sink is not None:
     total = total + jnp.exp(sink - top)
   return e / jnp.where(total > 0, total, 1)
+
+
+def _forward(s, ok, sink):
+  p = softmax(s, ok, sink)
+  return p, (p, ok, sink)
+
+
+def _backward(residuals, g):
+  p, ok, sink = residuals
+  mean = jnp.sum(g * p, -1, keepdims=True)
+  d_sink = None
+  if sink is not None:
+    # The sink's own probability is what the others leave, except in rows that see nobody.
+    left = jnp.where(jnp.any(ok, -1, keepdims=True), 1 - jnp.sum(p, -1, keepdims=True), 0)
+    spread = tuple(i for i, n in enumerate(sink.shape) if n == 1)
+    d_sink = jnp.sum(-left * mean, spread, keepdims=True).astype(sink.dtype)
+  return p * (g - mean), None, d_sink
+
+
+softmax.defvjp(_forward, _backward)

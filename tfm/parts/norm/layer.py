@@ -4,11 +4,10 @@ import dataclasses
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
 
 from tfm.core.axes import sharded, trailing
 from tfm.parts.context import Dims
-from tfm.parts.norm.base import Norm
+from tfm.parts.norm.base import Norm, standardized
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +31,7 @@ class _LayerNorm(nn.Module):
     precision = self.dims.run.precision
     shape, dtype = (x.shape[-1],), precision.dtype('param')
     f = x.astype(precision.dtype('reduce'))
-    f = f - jnp.mean(f, -1, keepdims=True)
-    f = f * jax.lax.rsqrt(jnp.mean(f * f, -1, keepdims=True) + self.spec.eps)
+    f = standardized(f, self.spec.eps, True)
     f = f * trailing(self.param('scale', sharded(nn.initializers.ones, self.letters), shape, dtype), f.ndim)
     if self.spec.bias:
       f = f + trailing(self.param('bias', sharded(nn.initializers.zeros, self.letters), shape, dtype), f.ndim)

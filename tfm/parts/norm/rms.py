@@ -4,11 +4,10 @@ import dataclasses
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
 
 from tfm.core.axes import sharded, trailing
 from tfm.parts.context import Dims
-from tfm.parts.norm.base import Norm
+from tfm.parts.norm.base import Norm, standardized
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +37,6 @@ class _RMSNorm(nn.Module):
     start = nn.initializers.zeros if s.one_plus else nn.initializers.ones
     scale_D = self.param('scale', sharded(start, self.letters), (x.shape[-1],), precision.dtype('param'))
     f = x.astype(precision.dtype('reduce'))
-    f = f * jax.lax.rsqrt(jnp.mean(f * f, -1, keepdims=True) + s.eps)
+    f = standardized(f, s.eps, False)
     scale = trailing(scale_D.astype(f.dtype) + s.one_plus, f.ndim)
     return (f * scale).astype(x.dtype) if s.scale_first else f.astype(x.dtype) * scale.astype(x.dtype)

@@ -1,0 +1,64 @@
+"""Gradients written by hand equal those that autodiff finds for the plain formulas."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tfm.parts import act
+from tfm.parts.attend.dense import softmax
+from tfm.parts.dense import contract
+from tfm.parts.norm.base import standardized
+
+RNG = np.random.default_rng(0)
+
+
+def random(*shape):
+  return jnp.asarray(RNG.normal(size=shape), jnp.float32)
+
+
+def same_gradients(ours, plain, *args):
+  y = jax.jit(plain)(*args)
+  weights = random(*y.shape)
+  np.testing.assert_allclose(jax.jit(ours)(*args), y, atol=1e-6, rtol=1e-5)
+  of = lambda f: jax.jit(jax.grad(lambda *a: jnp.sum(weights * f(*a)), tuple(range(len(args)))))(*args)
+  for a, b in zip(of(ours), of(plain), strict=True):
+    np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize('centred', [True, False])
+def test_a_norm_has_the_gradient_of_its_formula(centred):
+  def plain(x):
+    x = x - jnp.mean(x, -1, keepdims=True) if centred else x
+    return x / jnp.sqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-5)
+
+  same_gradients(lambda x: standardized(x, 1e-5, centred), plain, random(2, 3, 8))
+
+
+@pytest.mark.parametrize('name', act.TABLE)
+def test_an_activation_has_the_gradient_of_its_formula(name):
+  piece = act.TABLE[name]()
+  same_gradients(piece, piece.value, random(4, 9))
+
+
+@pytest.mark.parametrize('n_in', [1, 2])
+def test_a_projection_has_the_gradient_of_its_formula(n_in):
+  w = random(*(4, 3, 5)[: n_in + 1], 2)
+  x = random(2, 3, *w.shape[:n_in])
+  plain = lambda x, w: jnp.tensordot(x, w, n_in)
+  same_gradients(lambda x, w: contract(x, w, n_in), plain, x, w)
+
+
+@pytest.mark.parametrize('with_sink', [False, True])
+def test_a_masked_softmax_has_the_gradient_of_its_formula_and_rows_that_see_nobody_have_none(with_sink):
+  s, ok = random(2, 2, 1, 3, 4), jnp.asarray(RNG.random((2, 1, 1, 3, 4)) > 0.4).at[0, 0, 0, 0].set(False)
+  sink = random(1, 2, 1, 1, 1)
+
+  def plain(s, sink):
+    e = jnp.where(ok, jnp.exp(s), 0)
+    total = jnp.sum(e, -1, keepdims=True) + (jnp.exp(sink) if with_sink else 0)
+    return e / jnp.where(total > 0, total, 1)
+
+  same_gradients(lambda s, sink: softmax(s, ok, sink if with_sink else None), plain, s, sink)
+  grad = jax.grad(lambda s: jnp.sum(softmax(s, ok, None) ** 2))(s)
+  assert not np.asarray(grad)[0, :, :, 0].any()
