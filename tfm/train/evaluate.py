@@ -1,7 +1,6 @@
 """The loss over a whole split, each token once."""
 
 from collections.abc import Callable, Iterator
-import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm.core import errors
-from tfm.data.base import Data
 from tfm.data.corpus import Corpus
 from tfm.model import transformer
 from tfm.train import shard
@@ -79,9 +77,12 @@ def batches(
 
 
 def evaluate_checkpoint(
-  path: str | Path, split: str = 'val', data: Data | None = None, most: int | None = None
+  path: str | Path,
+  split: str = 'val',
+  change: Callable[[Experiment], Experiment] | None = None,
+  most: int | None = None,
 ) -> dict[str, Any]:
-  """The evaluation of a checkpoint on a split of its own data, or of `data`, read with the checkpoint's tokenizer.
+  """The evaluation of a checkpoint on a split of its experiment's data, once `change` has had a say about that.
 
   Keys: `step`, `val_loss_nats`, `val_accuracy`, `val_bits_per_byte` (None if bytes are not known).
 
@@ -90,9 +91,9 @@ def evaluate_checkpoint(
   from tfm.train import checkpoint  # here, as Orbax takes long to import and training has its own way to it
 
   loaded = checkpoint.load(path)
-  x = loaded.experiment
-  if data is not None:
-    x = dataclasses.replace(x, data=data)
+  x = change(loaded.experiment)
+  if x.model != loaded.spec:
+    raise errors.UserError(f'eval: {path} holds another model than the one asked for. Wanted no change of model.')
   corpus = x.task.open(x.data)
   if corpus.tokenizer.state() != loaded.tokenizer.state() or corpus.tokenizer.specials != loaded.tokenizer.specials:
     raise errors.UserError(

@@ -1,0 +1,40 @@
+"""Scores a checkpoint on held-out text: loss a token, accuracy, and bits per byte where bytes are known.
+
+  tfm eval --checkpoint=runs/1
+  tfm eval --checkpoint=runs/1 --config.data.batch=64 --config.attend=dense --batches=10
+
+--config.PATH=VALUE changes the experiment that the checkpoint was made by; its model stays.
+"""
+
+import json
+
+from absl import flags
+
+from tfm.cli import flags as command
+from tfm.core import errors
+
+FLAGS = command.new()
+CHECKPOINT = flags.DEFINE_string(
+  'checkpoint', None, 'the --workdir of a training run, or one checkpoint of it.', required=True, flag_values=FLAGS
+)
+SPLIT = flags.DEFINE_string('split', 'val', 'which part of the text: val or train.', flag_values=FLAGS)
+BATCHES = flags.DEFINE_integer(
+  'batches', None, 'score only the first so many batches.', lower_bound=1, flag_values=FLAGS
+)
+JSON = flags.DEFINE_bool('json', False, 'print one JSON object.', flag_values=FLAGS)
+CONFIG = command.define_config(FLAGS)
+
+
+def main() -> None:
+  """Prints the scores."""
+  if CONFIG.file:
+    raise errors.UserError('--config: a checkpoint has its config in it. Want --config.PATH=VALUE for changes.')
+  from tfm.train.evaluate import evaluate_checkpoint
+
+  change = lambda experiment: CONFIG.resolve(experiment).config
+  scores = evaluate_checkpoint(CHECKPOINT.value, SPLIT.value, change, BATCHES.value)
+  if JSON.value:
+    print(json.dumps(scores))
+    return
+  for name, value in scores.items():
+    print(f'{name:>20}  {"unknown" if value is None else value if isinstance(value, int) else f"{value:.4f}"}')
