@@ -20,9 +20,6 @@ def start() -> None:
   """
   if jax.distributed.is_initialized():
     return
-  if any(os.environ.get(name) for name in _NAMES) or _launched():
-    # Programs of a CPU that are under way at once may reach their collectives in another order in each process.
-    jax.config.update('jax_cpu_enable_async_dispatch', False)
   given = {name: os.environ[name] for name in _NAMES if os.environ.get(name)}
   if given:
     if missing := [name for name in _NAMES if name not in given]:
@@ -35,9 +32,16 @@ def start() -> None:
       ) from None
     if not 0 <= mine < count:
       raise errors.UserError(f'TFM_PROCESS={mine}: wanted 0 to {count - 1}, as TFM_PROCESSES={count}.')
+    _in_order()
     jax.distributed.initialize(given['TFM_COORDINATOR'], num_processes=count, process_id=mine)
   elif _launched():
+    _in_order()
     jax.distributed.initialize()
+
+
+def _in_order() -> None:
+  # Programs of a CPU that are under way at once may reach their collectives in another order in each process.
+  jax.config.update('jax_cpu_enable_async_dispatch', False)
 
 
 def _launched() -> bool:

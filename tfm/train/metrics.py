@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from tfm.train import report
+from tfm.train.events import Events
 
 FILE = 'metrics.jsonl'
 SAMPLES = 'samples.txt'
@@ -33,11 +34,9 @@ class Metrics:
     self.last_scores = {k: v for k, v in scores[-1].items() if k != 'step'} if scores else {}
     if not self._writes:
       return
-    from tensorboardX import SummaryWriter  # here, as only one process of many needs it
-
-    kept = _drop_after(self.path, first)
+    _drop_after(self.path, first)
     self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-    self._events = SummaryWriter(str(workdir / 'tensorboard'), purge_step=first + 1 if kept else None, flush_secs=30)
+    self._events = Events(workdir / 'tensorboard', first + 1)
     self._console = Console(soft_wrap=True, highlight=False, markup=False)
     if self._console.is_terminal:
       columns = (BarColumn(), MofNCompleteColumn(), TextColumn('{task.description}'), TimeRemainingColumn())
@@ -84,9 +83,7 @@ class Metrics:
     if self._writes:
       # One write to a file opened for appending: a line is there whole or not at all.
       os.write(self._file, (json.dumps(row) + '\n').encode())
-      for name, value in row.items():
-        if name != 'step' and value is not None:
-          self._events.add_scalar(name, value, row['step'])
+      self._events.scalars(row['step'], {k: v for k, v in row.items() if k != 'step' and v is not None})
 
   def _show(self, step: int, text: str) -> None:
     if not self._writes:
@@ -110,14 +107,13 @@ def read(path: Path) -> list[dict[str, Any]]:
   return rows
 
 
-def _drop_after(path: Path, step: int) -> bool:
-  """Rewrites the file without the rows after `step`; whether any are left."""
+def _drop_after(path: Path, step: int) -> None:
+  """Rewrites the file without the rows after `step`."""
   rows = [row for row in read(path) if row['step'] <= step]
   if path.exists():
     new = path.with_suffix('.new')
     new.write_text(''.join(json.dumps(row) + '\n' for row in rows), 'utf-8')
     new.replace(path)
-  return bool(rows)
 
 
 def _clock(seconds: float) -> str:

@@ -131,5 +131,6 @@ def unwarned() -> Iterator[None]:
 
 
 def _quiet() -> None:
+  # What fails is raised as well; the log would only say it twice, with the traceback of a thread.
   for name in ('absl', 'orbax'):
-    logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,76 @@
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from tests.train.tiny import experiment
+from tfm.core.errors import UserError
+from tfm.train import distributed, metrics, report
+from tfm.train.peaks import peak
+from tfm.train.speed import Speed
+
+
+def row(**values):
+  return {'loss_nats': 2.0, 'grad_norm': 1.0, 'lr': 1e-3, 'tokens_per_s': None, 'mfu': None, **values}
+
+
+def test_lines_after_the_restored_step_and_half_lines_are_dropped(tmp_path):
+  first = metrics.Metrics(tmp_path, 0, 10)
+  for step in (1, 2, 3):
+    first.train(step, row())
+  first.eval(3, {'val_loss_nats': 1.5, 'val_bits_per_byte': None})
+  first.close()
+  with open(tmp_path / 'metrics.jsonl', 'a') as file:
+    file.write('{"step": 4, "loss')
+  again = metrics.Metrics(tmp_path, 2, 10)
+  assert again.last_scores == {}
+  again.train(3, row(loss_nats=1.0))
+  again.close()
+  lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
+  assert [(json.loads(line)['step'], json.loads(line)['loss_nats']) for line in lines] == [(1, 2.0), (2, 2.0), (3, 1.0)]
+  assert len(list((tmp_path / 'tensorboard').iterdir())) == 2
+
+
+def test_the_curve_needs_a_step(tmp_path):
+  assert report.draw(tmp_path, []) is None
+  assert report.draw(tmp_path, [{'step': 1, **row()}, {'step': 1, 'val_loss_nats': 1.0}]) == tmp_path / 'curve.png'
+
+
+def device(kind, platform='gpu'):
+  return SimpleNamespace(device_kind=kind, platform=platform)
+
+
+@pytest.mark.parametrize(
+  ('kind', 'flops'),
+  [('TPU v4', 275e12), ('TPU v5 lite', 197e12), ('TPU v5', 459e12), ('TPU v6 lite', 918e12), ('TPU7x', 1153.5e12),
+   ('NVIDIA A100-SXM4-40GB', 312e12), ('NVIDIA H100 80GB HBM3', 989e12), ('NVIDIA L4', 121e12), ('Abacus', None)],
+)  # fmt: skip
+def test_the_peak_of_a_device_is_that_of_its_data_sheet(kind, flops):
+  assert peak(device(kind)) == flops
+
+
+def test_mfu_is_three_forward_passes_over_the_peak_and_unknown_where_the_device_is(tmp_path):
+  x = experiment(tmp_path)
+  fast = Speed(x, [device('TPU v4')] * 2)
+  assert fast.read(1, now=10.0) == {'tokens_per_s': None, 'mfu': None}
+  from tfm.model.count import flops_per_token
+
+  found = fast.read(3, now=12.0)
+  assert found['tokens_per_s'] == 8 * 16
+  assert found['mfu'] == pytest.approx(3 * flops_per_token(x.model, 16) * 8 * 16 / (2 * 275e12))
+  slow = Speed(x, [device('cpu', 'cpu')])
+  slow.read(1, now=0.0)
+  assert slow.read(2, now=1.0) == {'tokens_per_s': 8 * 16, 'mfu': None}
+
+
+def test_half_a_launch_is_an_error(monkeypatch):
+  monkeypatch.setenv('TFM_COORDINATOR', 'localhost:1')
+  with pytest.raises(UserError, match=r'^TFM_COORDINATOR is set, but not TFM_PROCESSES, TFM_PROCESS. Wanted all three'):
+    distributed.start()
+  monkeypatch.setenv('TFM_PROCESSES', '2')
+  monkeypatch.setenv('TFM_PROCESS', 'one')
+  with pytest.raises(UserError, match=r'^TFM_PROCESSES=2, TFM_PROCESS=one: wanted two whole numbers.'):
+    distributed.start()
+  monkeypatch.setenv('TFM_PROCESS', '2')
+  with pytest.raises(UserError, match=r'^TFM_PROCESS=2: wanted 0 to 1, as TFM_PROCESSES=2.'):
+    distributed.start()

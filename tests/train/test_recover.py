@@ -1,0 +1,74 @@
+import errno
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from tests.train.tiny import experiment
+from tfm.core.errors import UserError
+from tfm.train import checkpoint, loop, recover, saver
+
+ONE = jax.devices()[:1]
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_step_and_batch(tmp_path, monkeypatch):
+  from tfm.tasks import CausalLM
+
+  was = CausalLM.loss
+
+  def spoilt(self, out, batch):
+    nats, weight, sums = was(self, out, batch)
+    return nats * jnp.where(jnp.sum(batch['input_ids']) > 0, jnp.nan, 1), weight, sums
+
+  monkeypatch.setattr(CausalLM, 'loss', spoilt)
+  with pytest.raises(
+    recover.Stopped, match=r'^step 1: loss is nan, grad_norm is nan, so training stops; .* samples 0..7 of seed 0'
+  ) as e:
+    loop.train(experiment(tmp_path), tmp_path / 'w', devices=ONE)
+  assert e.value.status == 1
+  assert not list((tmp_path / 'w' / 'checkpoints').glob('[0-9]*'))
+
+
+def test_parameters_that_are_not_finite_are_not_saved():
+  recover.check_savable(3, {'params': {'w': jnp.ones([2])}})
+  with pytest.raises(recover.Stopped, match=r'^step 3: the update has made parameters that are not finite'):
+    recover.check_savable(3, {'params': {'w': jnp.array([1, jnp.inf])}})
+
+
+def test_a_full_disk_keeps_the_last_complete_checkpoint(tmp_path, monkeypatch):
+  was = saver.Checkpoints.save
+
+  def save(self, step, *args):
+    if step > 2:
+      raise OSError(errno.ENOSPC, 'No space left on device')
+    was(self, step, *args)
+
+  monkeypatch.setattr(saver.Checkpoints, 'save', save)
+  with pytest.raises(recover.Stopped, match=r'w: no space is left there, so training stops; the last complete') as e:
+    loop.train(experiment(tmp_path), tmp_path / 'w', devices=ONE)
+  assert e.value.status == 74
+  assert checkpoint.load(tmp_path / 'w').step == 2
+
+
+def test_a_full_disk_is_found_at_the_root_of_an_error():
+  root = ValueError('INTERNAL: write: No space left on device [errno 28]')
+  error = RuntimeError('saving failed')
+  error.__cause__ = root
+  assert recover.is_full(error)
+  assert not recover.is_full(RuntimeError('else'))
+
+
+def test_a_vocabulary_smaller_than_the_tokenizer_is_an_error(tmp_path):
+  with pytest.raises(UserError, match=r'^model.vocab: 200 rows for a tokenizer of 256 tokens. Wanted at least 256.'):
+    loop.train(experiment(tmp_path, model__vocab=200), tmp_path / 'w', devices=ONE)
+
+
+def test_a_workdir_in_the_cloud_is_an_error(tmp_path):
+  with pytest.raises(UserError, match=r'^workdir: gs://bucket/run is no directory. Wanted a mounted one'):
+    loop.train(experiment(tmp_path), 'gs://bucket/run', devices=ONE)
+
+
+def test_a_workdir_that_is_a_file_is_an_error(tmp_path):
+  (tmp_path / 'w').write_text('')
+  with pytest.raises(UserError, match=r'^workdir: cannot make .*w: File exists'):
+    loop.train(experiment(tmp_path), tmp_path / 'w', devices=ONE)

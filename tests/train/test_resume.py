@@ -1,0 +1,145 @@
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+
+from tests.train.tiny import experiment
+from tfm.core.errors import UserError
+from tfm.train import checkpoint, evaluate, loop, recover
+from tfm.train.metrics import read
+
+ONE = jax.devices()[:1]
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  return tmp_path_factory.mktemp('train')
+
+
+@pytest.fixture(scope='module')
+def whole(folder):
+  """An uninterrupted run."""
+  return folder / 'whole', loop.train(experiment(folder), folder / 'whole', devices=ONE)
+
+
+def same(a, b):
+  return all(jax.tree.leaves(jax.tree.map(lambda x, y: bool(np.array_equal(x, y)), a, b)))
+
+
+def rows(workdir):
+  timeless = ('tokens_per_s', 'mfu')
+  return [{k: v for k, v in row.items() if k not in timeless} for row in read(workdir / 'metrics.jsonl')]
+
+
+def program(folder, workdir, processes=1, **fields):
+  """The exit status of the same run as a program, and what it said."""
+  env = os.environ | {'XLA_FLAGS': ''}
+  command = [sys.executable, '-m', 'tests.train.tiny', str(folder), str(workdir), json.dumps(fields)]
+  if processes > 1:
+    command = ['bash', 'scripts/launch/local.sh', str(processes), *command]
+  root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
+  done = subprocess.run(command, env=env, cwd=root, capture_output=True, text=True, timeout=300)
+  return done.returncode, done.stdout + done.stderr
+
+
+def test_metrics_have_every_step_once_and_each_eval(whole):
+  workdir, trained = whole
+  lines = rows(workdir)
+  assert [r['step'] for r in lines if 'loss_nats' in r] == [1, 2, 3, 4, 5, 6]
+  assert [r['step'] for r in lines if 'val_loss_nats' in r] == [3, 6]
+  assert set(read(workdir / 'metrics.jsonl')[0]) == {'step', 'loss_nats', 'grad_norm', 'lr', 'tokens_per_s', 'mfu'}
+  assert lines[-1]['val_loss_nats'] == trained.scores['val_loss_nats']
+  # A token is a byte here.
+  assert trained.scores['val_bits_per_byte'] == pytest.approx(trained.scores['val_loss_nats'] / np.log(2))
+  assert (workdir / 'curve.png').read_bytes().startswith(b'\x89PNG')
+
+
+def test_killed_then_terminated_then_resumed_is_bit_identical(folder, whole):
+  workdir = folder / 'killed'
+  assert program(folder, workdir, kill=[5, 'SIGKILL'])[0] == -9
+  status, said = program(folder, workdir, kill=[5, 'SIGTERM'])
+  assert status == recover.PREEMPTED == 75, said
+  assert 'SIGTERM: step 5 is saved. The same command goes on from there.' in said
+  trained = loop.train(experiment(folder), workdir, devices=ONE)
+  assert same(trained.state, whole[1].state)
+  assert rows(workdir) == rows(whole[0])
+
+
+def test_two_processes_give_the_losses_of_one_and_one_of_them_writes(folder, whole):
+  workdir = folder / 'two'
+  status, said = program(folder, workdir, processes=2)
+  assert status == 0, said
+  for mine, its in zip(rows(workdir), rows(whole[0]), strict=True):
+    assert mine == pytest.approx(its, abs=1e-5)
+  assert same(jax.tree.map(np.shape, checkpoint.load(workdir).params), jax.tree.map(np.shape, whole[1].state['params']))
+
+
+def test_a_checkpoint_of_eight_devices_goes_on_one_and_back(folder, whole):
+  workdir = folder / 'meshes'
+  sharded = loop.train(
+    experiment(folder, steps=4, mesh__data=2, mesh__fsdp=2, mesh__tensor=2, optim__schedule__horizon=6), workdir
+  )
+  q = sharded.state['params']['segment_0']['block_0']['ffn']['up']['kernel']
+  assert q.addressable_shards[0].data.size * 4 == q.size
+  trained = loop.train(experiment(folder, optim__schedule__horizon=6), workdir, devices=ONE)
+  for mine, its in zip(rows(workdir)[-3:], rows(whole[0])[-3:], strict=True):
+    assert mine == pytest.approx(its, abs=1e-5)
+  assert int(trained.state['step']) == 6
+
+
+def test_a_broken_checkpoint_is_set_aside_and_the_one_before_it_read(folder, whole, capsys):
+  workdir = folder / 'broken'
+  loop.train(experiment(folder), workdir, devices=ONE)
+  for file in (workdir / 'checkpoints' / '6' / 'state').rglob('*'):
+    if file.is_file() and file.parent.name == 'd':
+      file.write_bytes(file.read_bytes()[:100])
+  (workdir / 'checkpoints' / '8.orbax-checkpoint-tmp').mkdir()
+  assert checkpoint.load(workdir).step == 4
+  trained = loop.train(experiment(folder), workdir, devices=ONE)
+  said = capsys.readouterr().out
+  assert 'checkpoints/8.orbax-checkpoint-tmp: was half written when the run ended, and is removed.' in said
+  assert 'checkpoints/6: cannot be read (' in said
+  assert 'resumed from' in said
+  assert (workdir / 'broken' / '6').is_dir()
+  assert same(trained.state, whole[1].state)
+
+
+def test_a_finished_run_says_so_and_a_longer_one_goes_on(folder, whole, capsys):
+  again = loop.train(experiment(folder), whole[0], devices=ONE)
+  assert 'is trained for 6 steps already, and steps=6' in capsys.readouterr().out
+  assert same(again.state, whole[1].state)
+  assert again.scores == whole[1].scores
+
+
+def test_a_changed_model_is_refused_and_other_changes_are_said(folder, whole, capsys):
+  with pytest.raises(
+    UserError, match=r'is of another model than this experiment:\n  model.segments.0.repeats: 2 -> 3\n'
+  ):
+    loop.train(experiment(folder, model__segments__0__repeats=3), whole[0], devices=ONE)
+  with pytest.raises(UserError, match=r'holds the state of another optimizer or precision:\n  optim: adamw.* -> lion'):
+    loop.train(experiment(folder, optim='lion'), whole[0], devices=ONE)
+  with pytest.raises(UserError, match=r'was trained with another vocabulary \(byte, 256 tokens\)'):
+    loop.train(experiment(folder, data__tokenizer='char'), whole[0], devices=ONE)
+  loop.train(experiment(folder, eval_every=2), whole[0], devices=ONE)
+  assert 'eval_every: 3 -> 2' in capsys.readouterr().out
+
+
+def test_a_checkpoint_explains_itself(folder, whole):
+  loaded = checkpoint.load(whole[0])
+  assert same(loaded.params, whole[1].state['params'])
+  assert loaded.spec == experiment(folder).model
+  assert loaded.tokenizer.decode(loaded.tokenizer.encode('so be it')) == 'so be it'
+  assert checkpoint.load(whole[0] / 'checkpoints' / '4').step == 4
+  with pytest.raises(UserError, match=r'holds no checkpoint that can be read. Wanted the --workdir of a training run.'):
+    checkpoint.load(folder)
+
+
+def test_a_checkpoint_is_evaluated_as_training_did(folder, whole):
+  scores = evaluate.evaluate_checkpoint(whole[0])
+  assert scores == {'step': 6, **{k: pytest.approx(v, rel=1e-6) for k, v in whole[1].scores.items()}}
+  with pytest.raises(UserError, match=r'was trained with another vocabulary \(256 tokens\) than the data now has'):
+    evaluate.evaluate_checkpoint(whole[0], data=experiment(folder, data__tokenizer='char').data)
