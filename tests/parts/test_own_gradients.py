@@ -7,7 +7,7 @@ import pytest
 
 from tfm.parts import act
 from tfm.parts.attend.dense import softmax
-from tfm.parts.dense import contract
+from tfm.parts.dense import against_rows, contract
 from tfm.parts.norm.base import standardized
 
 RNG = np.random.default_rng(0)
@@ -47,6 +47,10 @@ def test_a_projection_has_the_gradient_of_its_formula(n_in):
   x = random(2, 3, *w.shape[:n_in])
   plain = lambda x, w: jnp.tensordot(x, w, n_in)
   same_gradients(lambda x, w: contract(x, w, n_in), plain, x, w)
+
+
+def test_a_tied_head_has_the_gradient_of_its_formula():
+  same_gradients(against_rows, lambda x, w: jnp.einsum('BTD,VD->BTV', x, w), random(2, 3, 4), random(7, 4))
 
 
 @pytest.mark.parametrize('with_sink', [False, True])

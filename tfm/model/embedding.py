@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from tfm.core.axes import sharded, trailing
 from tfm.model.spec import Model
 from tfm.parts.context import Dims
-from tfm.parts.dense import Dense, weight
+from tfm.parts.dense import Dense, against_rows, weight
 from tfm.parts.int8 import Int8
 
 
@@ -90,7 +90,7 @@ class Unembedding(nn.Module):
       if isinstance(table_VD, Int8):
         logits_BTV = table_VD.contract(x_BTD)
       else:
-        logits_BTV = jax.lax.dot_general(x_BTD, table_VD, (((2,), (1,)), ((), ())))
+        logits_BTV = against_rows(x_BTD, table_VD)
     else:
       logits_BTV = Dense('DV', (d.d_model, V), d, name='head', role='head')(x_BTD)
     if s.bias:

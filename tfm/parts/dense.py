@@ -74,6 +74,21 @@ def _backward(n_in, residuals, g):
 contract.defvjp(_forward, _backward)
 
 
+@jax.custom_vjp
+def against_rows(x: jax.Array, w: jax.Array) -> jax.Array:
+  """x W^T: the last axis of x against each row of a table `[V, D]`, with the table's gradient in its own layout."""
+  return _dot(_matrix(x, x.ndim - 1), w, 1, 1).reshape(*x.shape[:-1], w.shape[0])
+
+
+def _rows_backward(residuals, g):
+  x, w = residuals
+  x2, g2 = _matrix(x, x.ndim - 1), _matrix(g, g.ndim - 1)
+  return _dot(g2, w, 1, 0).reshape(x.shape), _dot(g2, x2, 0, 0)
+
+
+against_rows.defvjp(lambda x, w: (against_rows(x, w), (x, w)), _rows_backward)
+
+
 def _matrix(x: jax.Array, rows: int) -> jax.Array:
   """x with its first `rows` axes folded into one and the others into another."""
   return x.reshape(math.prod(x.shape[:rows]), -1)
