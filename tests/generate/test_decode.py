@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.generate.models import MODELS, VOCAB, weights
+from generate.models import MODELS, VOCAB, weights
 from tfm.generate import generate, stream
 from tfm.generate.prompts import bucket
 from tfm.model import transformer

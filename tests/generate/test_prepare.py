@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.generate.models import MODELS, VOCAB, weights
+from generate.models import MODELS, VOCAB, weights
 from tfm.core.errors import UserError
 from tfm.generate import generate, prepare
 from tfm.model import transformer
