@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from tfm import zoo
+from tfm.core import config
 from tfm.model import transformer
 from tfm.model.count import count_params, flops_per_token
 from tfm.model.spec import Block, Model, Segment
@@ -36,7 +37,7 @@ def small() -> Model:
 
 
 #: name -> (spec, batch, length)
-SIZES = {'gpt2': (lambda: zoo.get('gpt2'), 4, 256), 'small': (small, 16, 256)}
+SIZES = {'gpt2': (lambda: config.override(zoo.get('gpt2'), '..dropout', '0'), 4, 256), 'small': (small, 16, 256)}
 
 
 def ours(spec: Model, tokens: np.ndarray, loop: str) -> Any:

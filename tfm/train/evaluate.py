@@ -79,7 +79,7 @@ def batches(
 def evaluate_checkpoint(
   path: str | Path,
   split: str = 'val',
-  change: Callable[[Experiment], Experiment] | None = None,
+  change: Callable[[Experiment], Experiment] = lambda x: x,
   most: int | None = None,
 ) -> dict[str, Any]:
   """The evaluation of a checkpoint on a split of its experiment's data, once `change` has had a say about that.
