@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.train.tiny import experiment
+from tfm.core import config
 from tfm.core.errors import UserError
 from tfm.train import checkpoint, evaluate, loop, recover
 from tfm.train.metrics import read
@@ -141,5 +142,9 @@ def test_a_checkpoint_explains_itself(folder, whole):
 def test_a_checkpoint_is_evaluated_as_training_did(folder, whole):
   scores = evaluate.evaluate_checkpoint(whole[0])
   assert scores == {'step': 6, **{k: pytest.approx(v, rel=1e-6) for k, v in whole[1].scores.items()}}
+  fewer = evaluate.evaluate_checkpoint(whole[0], most=1)
+  assert fewer['val_loss_nats'] != scores['val_loss_nats']
   with pytest.raises(UserError, match=r'was trained with another vocabulary \(256 tokens\) than the data now has'):
-    evaluate.evaluate_checkpoint(whole[0], data=experiment(folder, data__tokenizer='char').data)
+    evaluate.evaluate_checkpoint(whole[0], change=lambda x: config.override(x, 'data.tokenizer', 'char'))
+  with pytest.raises(UserError, match=r'^eval: .* holds another model than the one asked for.'):
+    evaluate.evaluate_checkpoint(whole[0], change=lambda x: config.override(x, 'model.d_model', '32'))

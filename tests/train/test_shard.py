@@ -94,7 +94,7 @@ def test_kv_heads_and_vocabularies_that_do_not_divide_stay_whole_with_a_note():
 def test_axes_that_do_not_divide_are_listed_together():
   with pytest.raises(
     UserError,
-    match=r'^mesh: D \(model\) of 15 is not divided by fsdp=2; it would be by 1 or 3. N \(query heads\) of 6 .* 3 or 6. W',
+    match=r'^mesh: D \(model\) of 15 is not divided by fsdp=2; it would be by 1 or 3. N \(query heads\) of 6 .* by 3',
   ):
     placed({'q': 'DNH', 'f': 'FD'}, {'q': (15, 6, 8), 'f': (8, 15)})
 

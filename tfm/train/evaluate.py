@@ -91,7 +91,7 @@ def evaluate_checkpoint(
   from tfm.train import checkpoint  # here, as Orbax takes long to import and training has its own way to it
 
   loaded = checkpoint.load(path)
-  x = change(loaded.experiment)
+  x = loaded.experiment if change is None else change(loaded.experiment)
   if x.model != loaded.spec:
     raise errors.UserError(f'eval: {path} holds another model than the one asked for. Wanted no change of model.')
   corpus = x.task.open(x.data)
