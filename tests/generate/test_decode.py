@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from generate.models import MODELS, VOCAB, weights
-from tfm.generate import generate, stream
+from tfm.generate import decode
 from tfm.generate.prompts import bucket
 from tfm.model import transformer
+from tfm.parts.context import Run
 
+# Layers laid out one by one say the same (test_prepare) and take longer to compile.
+generate = functools.partial(decode.generate, run=Run())
+stream = functools.partial(decode.stream, run=Run())
 PROMPTS = [[5, 9, 2], [7, 1, 1, 30, 22, 8, 4], [60]]
 NEW = 9
 WIDTH = 24
@@ -179,5 +183,5 @@ def test_the_package_is_callable_as_the_function(drawn):
   import tfm.generate.sampling
 
   spec = MODELS[MAIN]
-  said = tfm.generate(spec, weights(spec), PROMPTS, max_new_tokens=NEW, key=jax.random.key(7), **DRAWN)
+  said = tfm.generate(spec, weights(spec), PROMPTS, max_new_tokens=NEW, key=jax.random.key(7), run=Run(), **DRAWN)
   assert said == drawn

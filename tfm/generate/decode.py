@@ -12,11 +12,12 @@ from tfm.core import errors
 from tfm.generate import options as options_lib
 from tfm.generate import prompts as prompts_lib
 from tfm.generate import step
+from tfm.generate.prepare import prepare, prepared
 from tfm.generate.prompts import Batch, Prompts, Tokenizer
 from tfm.model.spec import Model
 from tfm.parts.context import Run
 
-RUN = Run()
+RUN = Run(loop='unroll')
 
 
 def generate(
@@ -41,7 +42,9 @@ def generate(
   `size` are never chosen.
 
   *Cost*: prompt lengths, cache slots and `max_new_tokens` are rounded up to few sizes, and what is compiled for one
-  call serves the next; sampling values are not compiled in. `prepare(params)` is laid out for faster steps.
+  call serves the next; sampling values are not compiled in. The parameters are laid out a layer at a time
+  first: a copy, which `prepare(spec, params)` makes once for many calls, and which `run=Run(loop='scan')` goes without,
+  at slower steps; that compiles in a time that does not grow with depth.
 
   *Raises*: UserError for an unknown option or a value out of range, an empty prompt, a token outside the vocabulary,
   text without a tokenizer, more tokens than a learned position table has rows, or a model that looks ahead.
@@ -50,7 +53,7 @@ def generate(
   """
   chosen = options_lib.parse(options)
   batch = prompts_lib.batch(spec, prompts, tokenizer, chosen)
-  rules, state = _begin(spec, params, batch, chosen, key, run)
+  params, rules, state = _begin(spec, params, batch, chosen, key, run)
   state = step.go_on(spec, params, state, rules, jnp.int32(chosen.max_new_tokens), run=run)
   rows = [_row(tokens_T) for tokens_T in np.asarray(state.tokens_BT)]
   if not isinstance(prompts[0], str):
@@ -81,7 +84,7 @@ def stream(
   batch = prompts_lib.batch(spec, prompts, tokenizer, chosen)
 
   def steps():
-    rules, state = _begin(spec, params, batch, chosen, key, run)
+    ready, rules, state = _begin(spec, params, batch, chosen, key, run)
     seen = 0
     while True:
       # Read before the next call: it takes the state's memory over.
@@ -91,22 +94,25 @@ def stream(
       if done or seen == chosen.max_new_tokens:
         return
       until = min(seen + chunk, chosen.max_new_tokens)
-      state = step.go_on(spec, params, state, rules, jnp.int32(until), run=run)
+      state = step.go_on(spec, ready, state, rules, jnp.int32(until), run=run)
 
   return steps()
 
 
 def _begin(
   spec: Model, params: Any, batch: Batch, options: options_lib.Options, key: jax.Array | None, run: Run
-) -> tuple[step.Rules, step.State]:
+) -> tuple[Any, step.Rules, step.State]:
+  """(the parameters as the steps read them, how to choose tokens, the state after the prompts)."""
   B = len(batch.inputs['input_ids'])
   stop_V = np.zeros(spec.vocab, bool)
   stop_V[list(batch.stop)] = True
   never_V = np.arange(spec.vocab) >= batch.words
   keys_B = _row_keys(jax.random.key(0) if key is None else key, B)
+  if run.loop == 'unroll' and not prepared(params):
+    params = prepare(spec, params)
   minimum = jnp.int32(options.min_new_tokens)
   rules = step.Rules(keys_B, options.knobs(), jnp.asarray(stop_V), jnp.asarray(never_V), minimum)
-  return rules, step.prefill(spec, params, batch.inputs, rules, run=run, slots=batch.slots, room=batch.room)
+  return params, rules, step.prefill(spec, params, batch.inputs, rules, run=run, slots=batch.slots, room=batch.room)
 
 
 def _row_keys(key: jax.Array, B: int) -> jax.Array:

@@ -12,6 +12,7 @@ from tfm.model.transformer import param_letters
 from tfm.parts.int8 import quantize
 
 Params = dict[str, Any]
+_unstack = jax.jit(unstack)
 
 
 def prepare(spec: Model, params: Params, *, int8: bool = False) -> Params:
@@ -38,8 +39,13 @@ def prepare(spec: Model, params: Params, *, int8: bool = False) -> Params:
   return _unstacked(params)
 
 
+def prepared(params: Params) -> bool:
+  """Whether `prepare` has made them."""
+  return isinstance(params.get('segment_0'), tuple)
+
+
 def _unstacked(params: Params) -> Params:
-  out = {name: unstack(p) if name.startswith('segment_') else p for name, p in params.items()}
+  out = {name: _unstack(p) if name.startswith('segment_') else p for name, p in params.items()}
   return out | ({'encoder': _unstacked(params['encoder'])} if 'encoder' in params else {})
 
 
