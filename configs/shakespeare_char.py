@@ -2,7 +2,7 @@
 
 tfm train --config=shakespeare_char --config.data.files=tinyshakespeare.txt --workdir=runs/shakespeare
 
-About a minute on two CPU cores; val_loss_nats at the end is that of the whole validation split.
+val_loss_nats is that of the whole validation split (nanoGPT's is of 20 random batches): 1.90 and 1.91 with seeds 1 and 0.
 """
 
 from tfm.data.text import Text
