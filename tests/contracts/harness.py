@@ -4,7 +4,6 @@ T = 12. The rows of the one batch: 0 a document of 12; 1 the same with token 7 c
 padded left and right; 4 another document of 4 packed before those 8; 5 that other document padded right.
 """
 
-import dataclasses
 import functools
 
 import jax
@@ -16,7 +15,7 @@ from tfm.model.spec import Model
 from tfm.parts.context import Run
 from tfm.parts.site import Site
 
-T, LONG, SHORT, CHANGED, PROMPT = 12, 8, 4, 7, 5
+T, LONG, SHORT, CHANGED, PROMPT = 12, 8, 4, 7, 7
 _rng = np.random.default_rng(0)
 _DOCUMENT, _OTHER, _SOURCE = (_rng.integers(1, 64, T) for _ in range(3))
 
@@ -90,45 +89,48 @@ def gradient(spec: Model, run: Run):
   return _gradient(spec, run, params(spec), inputs, target * np.asarray(segments > 0)[..., None])
 
 
-@dataclasses.dataclass(frozen=True)
-class Steps:
-  """Logits [2, 8, V] of whole rows, and the same token by token after a prompt (None where nobody may decode)."""
+def alone(spec: Model) -> np.ndarray:
+  """Logits [8, V] of the document's first 8 tokens in a row of their own, with neither mask nor segments.
 
-  whole: np.ndarray
-  stepped: np.ndarray | None
+  Where a single stack sees nothing that comes after the prompt, they are the first 8 of the batch's row 0.
+  """
+  if decodable(spec) and spec.encoder is None:
+    return rows(spec)[0, :LONG]
+  ids = jnp.asarray(_DOCUMENT[None, :LONG], jnp.int32)
+  inputs = {'input_ids': ids} if spec.encoder is None else {'decoder_input_ids': ids}
+  if spec.encoder is not None:
+    inputs['input_ids'] = jnp.asarray(_SOURCE[None, :LONG], jnp.int32)
+  if spec.reads_prefix:
+    inputs['prefix_mask'] = (jnp.arange(LONG) < 3).astype(jnp.int32)[None]
+  return np.asarray(jax.jit(lambda p, b: transformer.apply(spec, p, **b)['logits'])(params(spec), inputs))[0]
 
 
-def steps(spec: Model, run: Run = Run()) -> Steps:
-  """Row 0 is the document's first 8 tokens, row 1 the other document behind a token of padding."""
-  ids = jnp.asarray([_DOCUMENT[:LONG], _OTHER[:LONG]], jnp.int32)
-  mask = jnp.ones_like(ids).at[1, 0].set(0)
+def stepped(spec: Model) -> np.ndarray | None:
+  """Logits [6, 12, V] of the batch, a prompt of 7 tokens and then one at a time; None where nobody may decode.
+
+  Rows 0, 1 and 2 only are what a decoder meets: no document begins after the prompt, none is padded on the right.
+  """
+  if not decodable(spec):
+    return None
   own = '' if spec.encoder is None else 'decoder_'
-  source = {} if spec.encoder is None else {'input_ids': jnp.asarray([_SOURCE[:LONG], _SOURCE[:LONG]], jnp.int32)}
-  prefix = jnp.zeros_like(ids).at[0, :3].set(1).at[1, 1:4].set(1)
-  extra = lambda a, b: {'prefix_mask': prefix[:, a:b]} if spec.reads_prefix else {}
-
-  def part(a, b):
-    return {f'{own}input_ids': ids[:, a:b], f'{own}attention_mask': mask[:, a:b], **extra(a, b)}
-
-  stepwise = decodable(spec)
+  inputs = batch(spec)
+  source = {} if spec.encoder is None else {n: inputs[n] for n in ('input_ids', 'segment_ids')}
+  mine = {n: x for n, x in inputs.items() if n not in source}
+  first = {n: x[:, :PROMPT] for n, x in mine.items()}
 
   @jax.jit
   def program(p):
-    whole = transformer.apply(spec, p, run=run, **part(0, LONG), **source)['logits']
-    if not stepwise:
-      return whole, None
-    empty = cache.init_cache(spec, 2, LONG, source=LONG)
-    out = transformer.apply(spec, p, run=run, cache=empty, **part(0, PROMPT), **source)
+    empty = cache.init_cache(spec, 6, T, source=T)
+    out = transformer.apply(spec, p, cache=empty, **first, **source)
 
     def step(kept, token_B):
-      out = transformer.apply(spec, p, run=run, cache=kept, **{f'{own}input_ids': token_B[:, None]})
+      out = transformer.apply(spec, p, cache=kept, **{f'{own}input_ids': token_B[:, None]})
       return out['cache'], out['logits'][:, 0]
 
-    _, rest = jax.lax.scan(step, out['cache'], ids[:, PROMPT:].T)
-    return whole, jnp.concatenate([out['logits'], rest.swapaxes(0, 1)], 1)
+    _, rest = jax.lax.scan(step, out['cache'], mine[f'{own}input_ids'][:, PROMPT:].T)
+    return jnp.concatenate([out['logits'], rest.swapaxes(0, 1)], 1)
 
-  whole, stepped = program(params(spec))
-  return Steps(np.asarray(whole), None if stepped is None else np.asarray(stepped))
+  return np.asarray(program(params(spec)))
 
 
 @functools.lru_cache(maxsize=64)
