@@ -1,0 +1,105 @@
+"""What a model says of inputs and parts that do not fit; packing and padding are in tests/contracts."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tfm import zoo
+from tfm.core import config, errors
+from tfm.model import transformer
+from tfm.model.cache import init_cache
+from tfm.model.spec import Block, Encoder, Model, Segment
+from tfm.parts.cross import CrossAttention
+from tfm.parts.mask import Mask
+from tfm.parts.mixer import Attention
+from tfm.parts.relative import T5Bias
+
+GPT2, T5, BERT = (zoo.tiny(zoo.get(name)) for name in ('gpt2', 't5-small', 'bert-base'))
+IDS = jnp.ones((2, 5), jnp.int32)
+
+
+@pytest.mark.parametrize(
+  ('spec', 'inputs', 'message'),
+  [
+    (GPT2, {'input_idz': IDS}, r"unknown input 'input_idz'\. Did you mean 'input_ids'"),
+    (
+      GPT2,
+      {'input_ids': IDS, 'attention_mask': IDS, 'segment_ids': IDS},
+      'and segment_ids are both given',
+    ),
+    (GPT2, {'input_ids': IDS, 'decoder_input_ids': IDS}, 'no encoder, so it does not take decoder_input_ids'),
+    (GPT2, {'attention_mask': IDS}, 'input_ids is missing'),
+    (GPT2, {'input_ids': IDS[0]}, r'input_ids has shape \(5,\)\. Wanted \[B, T\]'),
+    (
+      GPT2,
+      {'input_ids': IDS, 'position_ids': IDS[:, :3]},
+      r'position_ids has shape \(2, 3\)\. Wanted that of',
+    ),
+    (GPT2, {'input_ids': jnp.ones((1, 65), jnp.int32)}, '65 tokens long, the position table has 64 rows'),
+    (GPT2, {'input_ids': IDS, 'token_type_ids': IDS}, 'the model has no token types'),
+    (T5, {'input_ids': IDS}, 'decoder_input_ids is missing'),
+    (T5, {'decoder_input_ids': IDS}, 'input_ids is missing'),
+    (BERT, {'input_ids': jnp.ones((1, 65), jnp.int32)}, 'Wanted at most 64'),
+  ],
+)
+def test_inputs_that_do_not_fit_are_refused(spec, inputs, message):
+  with pytest.raises(errors.UserError, match=message):
+    jax.eval_shape(lambda p, x: transformer.apply(spec, p, **x), transformer.param_shapes(spec), inputs)
+
+
+def test_a_cache_longer_than_the_position_table_is_refused():
+  with pytest.raises(errors.UserError, match='65 slots exceed the 64 rows'):
+    init_cache(GPT2, 1, 65)
+
+
+_READER = Segment((Block(Attention(4, mask=Mask())),), 1)
+
+
+@pytest.mark.parametrize(
+  ('spec', 'message'),
+  [
+    (Model(0, 32), 'vocab=0, d_model=32 is no size'),
+    (Model(64, 32, (Segment((), 1),)), 'repeats=1 of 0 blocks is no layer'),
+    (Model(64, 32, (Segment((Block(Attention(4), dropout=1.0),), 1),)), r'dropout=1\.0 is not a share'),
+    (Model(64, 32, (Segment((Block(Attention(4)),), 1),), encoder=Encoder((_READER,))), 'no block has a cross mixer'),
+    (Model(64, 32, (Segment((Block(Attention(4), cross=CrossAttention(4)),), 1),)), 'there is no encoder to read'),
+    (
+      Model(64, 32, (Segment((Block(Attention(4)), Block(Attention(2))), 1),), shared_relative=T5Bias()),
+      r'shared_relative serves layers of \[2, 4\] heads',
+    ),
+  ],
+)
+def test_a_model_of_parts_that_do_not_go_together_is_refused(spec, message):
+  with pytest.raises(errors.ConfigError, match=message):
+    config.validate(spec)
+
+
+def test_topologies_are_told_by_their_masks():
+  assert GPT2.causal
+  assert GPT2.max_positions == 64
+  assert not BERT.causal
+  assert T5.causal
+  assert T5.max_positions is None
+  assert not GPT2.reads_prefix
+
+
+def test_only_the_last_logits_are_made_when_asked():
+  out = jax.eval_shape(
+    lambda p, x: transformer.apply(GPT2, p, input_ids=x, logits_to_keep=1), transformer.param_shapes(GPT2), IDS
+  )
+  assert out['logits'].shape == (2, 1, 64)
+  none = jax.eval_shape(
+    lambda p, x: transformer.apply(GPT2, p, input_ids=x, logits_to_keep=0), transformer.param_shapes(GPT2), IDS
+  )
+  assert 'logits' not in none
+
+
+def test_dropout_needs_a_key_and_is_a_function_of_it():
+  spec = dataclasses.replace(GPT2, segments=(Segment((Block(Attention(4), dropout=0.5),), 2),))
+  params = jax.jit(transformer.init, static_argnums=0)(spec, jax.random.key(0))
+  run = jax.jit(lambda key: transformer.apply(spec, params, input_ids=IDS, key=key)['logits'])
+  np.testing.assert_array_equal(run(jax.random.key(1)), run(jax.random.key(1)))
+  assert np.abs(np.asarray(run(jax.random.key(1)) - run(jax.random.key(2)))).max() > 1e-4
