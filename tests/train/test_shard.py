@@ -18,7 +18,7 @@ def steps(x, mesh, devices, n=2):
   """Losses of `n` steps, the state, and how often the step was compiled."""
   tx = x.optim.make(x.steps, transformer.param_letters(x.model))
   grid, rules = shard.make_mesh(mesh, devices), mesh.table()
-  where, notes = shard.shardings(grid, rules, step_lib.letters(x, tx), step_lib.shapes(x, tx))
+  where, rules, notes = shard.shardings(grid, rules, step_lib.letters(x, tx), step_lib.shapes(x, tx))
   rows = shard.rows(grid, rules)
   state = jax.jit(step_lib.make_init(x, tx), out_shardings=where)(step_lib.init_key(0))
   fn = jax.jit(
@@ -60,6 +60,26 @@ def test_every_mesh_gives_the_losses_of_one_device_and_splits_the_state(x, singl
   assert max(shard.bytes_per_device(state).values()) <= single[1] / least
 
 
+def compiled_flops(x, mesh, devices):
+  """FLOPs of a step on each device."""
+  tx = x.optim.make(x.steps, transformer.param_letters(x.model))
+  grid, rules = shard.make_mesh(mesh, devices), mesh.table()
+  shapes = step_lib.shapes(x, tx)
+  where, rules, _ = shard.shardings(grid, rules, step_lib.letters(x, tx), shapes)
+  rows = shard.rows(grid, rules)
+  batch = {k: jax.ShapeDtypeStruct((8, 16), d) for k, d in [('input_ids', 'i4'), ('labels', 'i4'), ('weights', 'f4')]}
+  fn = jax.jit(shard.within(grid, rules, step_lib.make_step(x, tx)), in_shardings=(where, rows))
+  return fn.lower(shapes, batch).compile().cost_analysis()['flops']
+
+
+# With data=8 every device updates all of the parameters, which is a part of so small a step.
+@pytest.mark.parametrize(('mesh', 'most'), [((8, 1, 1), 0.18), ((1, 8, 1), 0.14), ((4, 2, 1), 0.16)], ids=str)
+def test_devices_share_the_work_and_not_only_the_state(x, mesh, most):
+  wide = config.override(config.override(x, 'model.d_model', '64'), '..d_ff', '256')
+  share = compiled_flops(wide, Mesh(*mesh), jax.devices()) / compiled_flops(wide, Mesh(), jax.devices()[:1])
+  assert 1 / 8 <= share < most
+
+
 def test_micro_batches_give_the_losses_of_the_whole_batch(x, single):
   block = dataclasses.replace(x.model.segments[0].pattern[0], dropout=0.0)
   segments = (dataclasses.replace(x.model.segments[0], pattern=(block,)),)
@@ -77,12 +97,12 @@ def placed(letters, shape, mesh=Mesh(1, 2, 4)):
 
 
 def test_no_array_uses_a_mesh_axis_twice():
-  where, _ = placed({'w': 'DD'}, {'w': (4, 4)})
+  where, _, _ = placed({'w': 'DD'}, {'w': (4, 4)})
   assert where['w'].spec == jax.P(('fsdp',))
 
 
 def test_kv_heads_and_vocabularies_that_do_not_divide_stay_whole_with_a_note():
-  where, notes = placed({'k': 'DKH', 'e': 'VD'}, {'k': (4, 2, 8), 'e': (50257, 4)})
+  where, _, notes = placed({'k': 'DKH', 'e': 'VD'}, {'k': (4, 2, 8), 'e': (50257, 4)})
   assert where['k'].spec == jax.P(('fsdp',))
   assert where['e'].spec == jax.P(None, ('fsdp',))
   assert notes == [
@@ -117,7 +137,7 @@ def test_a_batch_the_devices_cannot_share_is_an_error():
 
 
 def test_a_run_can_change_the_rules():
-  where, _ = placed({'w': 'EFD'}, {'w': (4, 8, 4)}, Mesh(1, 2, 4, rules=('E:tensor', 'D:')))
+  where, _, _ = placed({'w': 'EFD'}, {'w': (4, 8, 4)}, Mesh(1, 2, 4, rules=('E:tensor', 'D:')))
   assert where['w'].spec == jax.P(('tensor',))
   assert list(Mesh(rules=('E:tenor', 'e:data', 'V')).check()) == [
     "rules: unknown mesh axis 'tenor'. Did you mean 'tensor'? Known: data, fsdp, tensor.",

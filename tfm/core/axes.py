@@ -22,7 +22,12 @@ def sharded(init: Callable[..., jax.Array], letters: str) -> Callable[..., Any]:
   """
   bad = [c for c in letters if c not in AXES]
   assert not bad, f'{letters!r}: {bad} are not letters of the alphabet {sorted(AXES)}'
-  return nn.with_partitioning(init, tuple(letters))
+  return nn.with_logical_partitioning(init, tuple(letters))
+
+
+def constrained(x: jax.Array, letters: str) -> jax.Array:
+  """x, laid out on the mesh as the rules in force say for these letters ('-' is whole); x itself if none are."""
+  return nn.with_logical_constraint(x, tuple(None if c == '-' else c for c in letters))
 
 
 def letters_of(tree: Any, prefix: str = '') -> Any:

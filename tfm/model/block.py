@@ -5,6 +5,7 @@ from typing import Any
 from flax import linen as nn
 import jax
 
+from tfm.core.axes import constrained
 from tfm.model.embedding import drop
 from tfm.model.spec import Block
 from tfm.parts.context import Ctx, Dims
@@ -34,6 +35,7 @@ class _Block(nn.Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: dict[str, Any] | None) -> tuple[jax.Array, Any, Any]:
     s, dims = self.spec, self.dims
+    x_BTD = constrained(x_BTD, 'BTD')
     kept: dict[str, Any] = {}
     aux: list[Any] = []
 
@@ -54,4 +56,4 @@ class _Block(nn.Module):
       branches['cross'] = lambda x: mix(x, 'cross', cross)
     branches['ffn'] = feed
     x_BTD = s.wiring(x_BTD, branches, lambda name: s.norm.make(dims).copy(name=name))
-    return x_BTD, None if cache is None else kept, sum(aux)
+    return constrained(x_BTD, 'BTD'), None if cache is None else kept, sum(aux)

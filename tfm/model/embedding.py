@@ -4,7 +4,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from tfm.core.axes import sharded, trailing
+from tfm.core.axes import constrained, sharded, trailing
 from tfm.model.spec import Model
 from tfm.parts.context import Dims
 from tfm.parts.dense import Dense, against_rows, weight
@@ -38,7 +38,8 @@ class Embedding(nn.Module):
     if isinstance(table_VD, Int8):
       x_BTD = table_VD.rows(tok_BT, dtype)
     else:
-      x_BTD = jnp.take(table_VD, tok_BT, axis=0).astype(dtype)
+      # Looked up whole rows at a time: split along D, every device would need every token's row.
+      x_BTD = jnp.take(constrained(table_VD, 'V-'), tok_BT, axis=0).astype(dtype)
     if self.rows is not None:
       x_BTD = self.rows(x_BTD)
     if s.scale != 1 or s.power:
@@ -51,7 +52,7 @@ class Embedding(nn.Module):
   def finish(self, x_BTD: jax.Array, train: bool) -> jax.Array:
     """Norm and dropout of the sum of embeddings and positions."""
     x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
-    return drop(x_BTD, self.spec.embed.dropout, train, self)
+    return constrained(drop(x_BTD, self.spec.embed.dropout, train, self), 'BTD')
 
   def words(self) -> jax.Array | Int8:
     """The table as the head uses it, in the compute dtype."""

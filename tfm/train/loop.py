@@ -59,7 +59,7 @@ def train(
   mesh, rules = shard.make_mesh(x.mesh, devices), x.mesh.table()
   shard.check_batch(mesh, rules, x.data.batch, x.optim.accumulate)
   shapes = step_lib.shapes(x, tx)
-  where, notes = shard.shardings(mesh, rules, step_lib.letters(x, tx), shapes)
+  where, rules, notes = shard.shardings(mesh, rules, step_lib.letters(x, tx), shapes)
   rows, whole = shard.rows(mesh, rules), shard.whole(mesh)
   mine = shard.my_rows(rows, x.data.batch)
   init = jax.jit(step_lib.make_init(x, tx), out_shardings=where)

@@ -36,14 +36,17 @@ def whole(mesh: jax.sharding.Mesh) -> NamedSharding:
   return NamedSharding(mesh, PartitionSpec())
 
 
-def shardings(mesh: jax.sharding.Mesh, rules: Rules, letters: Any, shapes: Any) -> tuple[Any, list[str]]:
-  """(the sharding of every array, notes) of a tree with axis `letters` ('LDNH') and `shapes`.
+def shardings(
+  mesh: jax.sharding.Mesh, rules: Rules, letters: Any, shapes: Any
+) -> tuple[Any, dict[str, tuple[str, ...]], list[str]]:
+  """(the sharding of every array, the rules in force, notes) of a tree with axis `letters` ('LDNH') and `shapes`.
 
-  The notes say which axes stay whole because a mesh axis does not divide them, where that is allowed.
+  Where a mesh axis does not divide an axis that may stay whole, its letter leaves the rules and a note says so.
 
   Raises: UserError that lists every other axis that its mesh axes do not divide.
   """
   notes: dict[str, None] = {}
+  kept = dict(rules)
   wrong: dict[tuple[str, int], str] = {}
 
   def place(letter: str, shape: jax.ShapeDtypeStruct) -> NamedSharding:
@@ -59,6 +62,7 @@ def shardings(mesh: jax.sharding.Mesh, rules: Rules, letters: Any, shapes: Any) 
         said = f'{axis} ({axes.AXES[axis]}) of {size} is not divided by {by}'
         if axis in MAY_STAY_WHOLE:
           notes[f'{said}: it stays whole on every device.'] = None
+          kept.pop(axis, None)
         else:
           wrong[axis, size] = f'{said}; it would be by {_divisors(size, ways)}'
         names = ()
@@ -72,7 +76,7 @@ def shardings(mesh: jax.sharding.Mesh, rules: Rules, letters: Any, shapes: Any) 
   if wrong:
     listed = '. '.join(wrong[k] for k in sorted(wrong))
     raise errors.UserError(f'mesh: {listed}. Wanted sizes that divide, or mesh.rules that keep the axis whole.')
-  return placed, list(notes)
+  return placed, kept, list(notes)
 
 
 def within(mesh: jax.sharding.Mesh, rules: Rules, fn: Callable[..., T]) -> Callable[..., T]:
