@@ -25,7 +25,7 @@ _PUBLIC = {
   'Run': 'tfm.parts.context:Run',
   'apply': 'tfm.model.transformer:apply',
   'count_params': 'tfm.model.count:count_params',
-  'generate': 'tfm.generate.decode:generate',
+  'generate': 'tfm.generate',
   'init': 'tfm.model.transformer:init',
   'init_cache': 'tfm.model.cache:init_cache',
   'load': 'tfm.train.checkpoint:load',

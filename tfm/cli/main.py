@@ -26,6 +26,7 @@ class Command(NamedTuple):
 COMMANDS = Table(
   'command',
   eval=Command('tfm.cli.eval', 'score a checkpoint on held-out text'),
+  generate=Command('tfm.cli.generate', 'go on from a prompt with the model of a checkpoint'),
   show=Command('tfm.cli.show', 'show a config, its model and its cost; the parts and models there are'),
   train=Command('tfm.cli.train', 'train the experiment of a config, or go on with it'),
 )

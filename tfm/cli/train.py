@@ -45,11 +45,12 @@ def main() -> int:
 def write(model: 'Model', params: Any, vocabulary: 'Vocabulary', sample: 'Sample') -> str:
   """The prompt and what the model says after it, as far as its positions go."""
   from tfm.generate import generate
+  from tfm.parts.context import Run
 
   prompt, tokens = vocabulary.encode(sample.prompt), sample.tokens
   if model.max_positions is not None:
     tokens = max(1, min(tokens, model.max_positions - len(prompt)))
   options: dict[str, Any] = {'max_new_tokens': tokens, 'temperature': sample.temperature}
-  ids = generate(model, params, [prompt.tolist()], tokenizer=vocabulary, **options)[0]
-  # A table may have more rows than there are words; a young model still draws them.
-  return sample.prompt + vocabulary.decode(i for i in ids if i < vocabulary.size)
+  # Scanned: a sample is short, and compiling layer by layer takes longer the deeper the model is.
+  ids = generate(model, params, [prompt.tolist()], tokenizer=vocabulary, run=Run(loop='scan'), **options)[0]
+  return sample.prompt + vocabulary.decode(ids)
