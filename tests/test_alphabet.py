@@ -60,7 +60,8 @@ def watch(run):
 
 
 def decoder(**attention):
-  return s.Model(64, 32, (s.Segment((s.Block(Attention(4, 2, 12, **attention), Mlp(40, GeluTanh()), LayerNorm()),), 3),))
+  block = s.Block(Attention(4, 2, 12, **attention), Mlp(40, GeluTanh()), LayerNorm())
+  return s.Model(64, 32, (s.Segment((block,), 3),))
 
 
 ENCDEC = s.Model(
@@ -93,7 +94,7 @@ def test_every_suffixed_name_has_the_axes_it_says(spec):
 
 
 def test_the_watch_sees_a_wrong_name():
-  source = 'import jax.numpy as jnp\ndef f():\n  x_BT = jnp.ones(3)\n  y_B, z_B = jnp.ones(2), jnp.ones(4)\n  return x_BT\n'
+  source = 'import jax.numpy as jnp\ndef f():\n  x_BT = jnp.ones(3)\n  y_B, z_B = jnp.ones(2), jnp.ones(4)\n'
   module = {'__name__': 'tfm.wrong'}
   exec(source, module)
   _, wrong = watch(module['f'])

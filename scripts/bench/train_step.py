@@ -102,7 +102,8 @@ def main() -> None:
     median = statistics.median(times)
     rows.append({
       'step': name if name == 'torch' else f'tfm {name}', 'seconds': median, 'best': min(times),
-      'tokens/s': batch * length / median, 'GFLOP/s': flops / median / 1e9, 'of matmul peak': flops / median / 1e9 / peak,
+      'tokens/s': batch * length / median, 'GFLOP/s': flops / median / 1e9,
+      'of matmul peak': flops / median / 1e9 / peak,
       'times torch': harness.ratio(base, times) if base else float('nan'),
     })  # fmt: skip
   title = f'training step, {args.model}: {count_params(spec):,} parameters, batch {batch} x {length}, float32, AdamW'

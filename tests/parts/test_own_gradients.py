@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfm.parts import act
-from tfm.parts.attend.dense import softmax
+from tfm.parts.attend.dense import mixed, products, softmax
 from tfm.parts.dense import against_rows, contract
 from tfm.parts.norm.base import standardized
 
@@ -66,3 +66,20 @@ def test_a_masked_softmax_has_the_gradient_of_its_formula_and_rows_that_see_nobo
   same_gradients(lambda s, sink: softmax(s, ok, sink if with_sink else None), plain, s, sink)
   grad = jax.grad(lambda s: jnp.sum(softmax(s, ok, None) ** 2))(s)
   assert not np.asarray(grad)[0, :, :, 0].any()
+
+
+@pytest.mark.parametrize('with_sink', [False, True])
+def test_mixing_by_scores_has_the_gradient_of_softmax_and_product(with_sink):
+  s, v, sink = random(2, 2, 3, 4, 5), random(2, 2, 5, 6), random(1, 2, 3, 1, 1)
+  ok = jnp.asarray(RNG.random((2, 1, 1, 4, 5)) > 0.4).at[0, 0, 0, 0].set(False)
+
+  def plain(s, v, sink):
+    return jnp.einsum('BKGTS,BKSH->BKGTH', softmax(s, ok, sink if with_sink else None), v)
+
+  same_gradients(lambda s, v, sink: mixed(s, v, ok, sink if with_sink else None), plain, s, v, sink)
+  assert not np.asarray(mixed(s, v, ok, None))[0, :, :, 0].any()
+
+
+def test_scores_have_the_gradient_of_a_product():
+  plain = lambda q, k: jnp.einsum('BKMH,BKSH->BKMS', q, k)
+  same_gradients(lambda q, k: products(q, k, 'float32'), plain, random(2, 3, 4, 5), random(2, 3, 6, 5))

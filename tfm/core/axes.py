@@ -10,8 +10,8 @@ import jax.numpy as jnp
 #: The letter of an axis, and the word for it.
 AXES = {
     'B': 'batch', 'T': 'query time', 'S': 'key time', 'D': 'model', 'N': 'query heads', 'K': 'kv heads',
-    'G': 'queries a kv head', 'H': 'head dim', 'F': 'ffn', 'E': 'experts', 'V': 'vocab', 'L': 'layers',
-    'R': 'latent', 'P': 'positions', 'Y': 'token types', 'U': 'buckets',
+    'G': 'queries a kv head', 'M': 'query rows of a kv head', 'H': 'head dim', 'F': 'ffn',
+    'E': 'experts', 'V': 'vocab', 'L': 'layers', 'R': 'latent', 'P': 'positions', 'Y': 'token types', 'U': 'buckets',
 }  # fmt: skip
 
 

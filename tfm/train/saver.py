@@ -11,6 +11,7 @@ import json
 import logging
 from pathlib import Path
 import shutil
+import sys
 from typing import Any
 import warnings
 
@@ -134,3 +135,16 @@ def _quiet() -> None:
   # What fails is raised as well; the log would only say it twice, with the traceback of a thread.
   for name in ('absl', 'orbax'):
     logging.getLogger(name).setLevel(logging.CRITICAL)
+  if not isinstance(sys.unraisablehook, _Unraisable):
+    sys.unraisablehook = _Unraisable(sys.unraisablehook)
+
+
+class _Unraisable:
+  """Keeps still about reads that finish after Orbax has closed its event loop over a broken checkpoint, one by one."""
+
+  def __init__(self, usual: Any):
+    self.usual = usual
+
+  def __call__(self, unraisable: Any) -> None:
+    if str(unraisable.exc_value) != 'Event loop is closed':
+      self.usual(unraisable)

@@ -1,6 +1,8 @@
 """Attention as it is written: all scores at once. The reference for every other kernel."""
 
 import dataclasses
+import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +20,11 @@ class DenseAttention(Attend):
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
     B, T, N, H = q_BTNH.shape
     S, K = k_BSKH.shape[1:3]
-    q_BTKGH = q_BTNH.reshape(B, T, K, N // K, H)
-    s_BKGTS = jnp.einsum('BTKGH,BSKH->BKGTS', q_BTKGH, k_BSKH, preferred_element_type=reduce) * scores.scale
+    # Heads before time, so that each head is a matrix; the query heads of one kv head lie under each other.
+    q_BKGTH = jnp.moveaxis(q_BTNH.reshape(B, T, K, N // K, H) * jnp.asarray(scores.scale, q_BTNH.dtype), 1, 3)
+    k_BKSH, v_BKSH = jnp.moveaxis(k_BSKH, 1, 2), jnp.moveaxis(v_BSKH, 1, 2)
+    s_BKMS = products(q_BKGTH.reshape(B, K, -1, H), k_BKSH, reduce)
+    s_BKGTS = s_BKMS.reshape(B, K, N // K, T, S)
     if scores.cap is not None:
       s_BKGTS = scores.cap * jnp.tanh(s_BKGTS / scores.cap)
     for bias in scores.biases:
@@ -27,10 +32,90 @@ class DenseAttention(Attend):
       s_BKGTS = s_BKGTS + bias_BNTS.reshape(bias_BNTS.shape[0], K, N // K, T, S)
     ok_B11TS = scores.mask(q.rows(), k.columns())[:, None, None]
     sink = None if scores.sink_N is None else scores.sink_N.astype(reduce).reshape(1, K, N // K, 1, 1)
-    p_BKGTS = softmax(s_BKGTS, ok_B11TS, sink).astype(v_BSKH.dtype)
-    if scores.drop is not None:
-      p_BKGTS = scores.drop(p_BKGTS)
-    return jnp.einsum('BKGTS,BSKH->BTKGH', p_BKGTS, v_BSKH).reshape(B, T, N, v_BSKH.shape[-1])
+    if scores.drop is None:
+      y_BKGTH = mixed(s_BKGTS, v_BKSH, ok_B11TS, sink)
+    else:
+      p_BKGTS = scores.drop(softmax(s_BKGTS, ok_B11TS, sink).astype(v_BKSH.dtype))
+      y_BKGTH = jnp.einsum('BKGTS,BKSH->BKGTH', p_BKGTS, v_BKSH)
+    return jnp.moveaxis(y_BKGTH, 3, 1).reshape(B, T, N, v_BSKH.shape[-1])
+
+
+def _dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int, dtype: Any = None) -> jax.Array:
+  """a b, head by head, contracting an axis of each."""
+  return jax.lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((0, 1), (0, 1))), preferred_element_type=dtype)
+
+
+def _turned(a_BKMH: jax.Array, b_BKMS: jax.Array) -> jax.Array:
+  """b^T a, found as (a^T b)^T: it is the small a that is turned round, and held so until multiplied."""
+  a_BKHM = jax.lax.optimization_barrier(jnp.swapaxes(a_BKMH, 2, 3))
+  return jnp.swapaxes(_dot(a_BKHM, b_BKMS, 3, 2), 2, 3)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def products(q_BKMH: jax.Array, k_BKSH: jax.Array, dtype: str) -> jax.Array:
+  """q k^T in `dtype`.
+
+  *Why its own VJP*: autodiff would have ds, which is large, turned round to find the gradient of k.
+  """
+  return _dot(q_BKMH, k_BKSH, 3, 3, dtype)
+
+
+def _products_backward(dtype, residuals, g_BKMS):
+  q_BKMH, k_BKSH = residuals
+  g_BKMS = g_BKMS.astype(k_BKSH.dtype)
+  return _dot(g_BKMS, k_BKSH, 3, 2), _turned(q_BKMH, g_BKMS)
+
+
+products.defvjp(lambda q, k, dtype: (products(q, k, dtype), (q, k)), _products_backward)
+
+
+def _exponentials(s, ok, sink):
+  """(exp(s - m) where ok, else 0; the sum of these and of the sink's; exp(sink - m)), m the largest of a row."""
+  low = jnp.finfo(s.dtype).min
+  s = jnp.where(ok, s, low)
+  # A row that sees nobody has no largest: against half of the lowest all its exponentials are 0.
+  top = jnp.maximum(jnp.max(s, -1, keepdims=True), low / 2 if sink is None else sink)
+  e = jnp.exp(s - top)
+  of_sink = 0 if sink is None else jnp.exp(sink - top)
+  return e, jnp.sum(e, -1, keepdims=True) + of_sink, of_sink
+
+
+@jax.custom_vjp
+def mixed(s_BKGTS: jax.Array, v_BKSH: jax.Array, ok: jax.Array, sink: jax.Array | None) -> jax.Array:
+  """softmax(s) v, as `softmax` has it: y_BKGTH.
+
+  *Why its own VJP*: what belongs to a row is divided, multiplied and summed where it is as small as y; of the size of
+  the scores only their exponentials are kept. sum p dp is sum y dy (arXiv:2205.14135).
+  """
+  return _mix(s_BKGTS, v_BKSH, ok, sink)[0]
+
+
+def _mix(s_BKGTS, v_BKSH, ok, sink):
+  B, K, G, T, S = s_BKGTS.shape
+  e, total, of_sink = _exponentials(s_BKGTS, ok, sink)
+  e_BKMS = e.astype(v_BKSH.dtype).reshape(B, K, G * T, S)
+  share = jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), 0)
+  y_BKGTH = _dot(e_BKMS, v_BKSH, 3, 2, s_BKGTS.dtype).reshape(B, K, G, T, -1) * share
+  y_BKGTH = y_BKGTH.astype(v_BKSH.dtype)
+  return y_BKGTH, (e_BKMS, share, y_BKGTH, v_BKSH, of_sink, sink)
+
+
+def _mix_backward(residuals, g_BKGTH):
+  e_BKMS, share, y_BKGTH, v_BKSH, of_sink, sink = residuals
+  B, K, G, T, H = g_BKGTH.shape
+  dtype = share.dtype
+  inner = jnp.sum(g_BKGTH.astype(dtype) * y_BKGTH.astype(dtype), -1, keepdims=True)
+  d_sink = None
+  if sink is not None:
+    d_sink = jnp.sum(-of_sink * share * inner, (0, 3), keepdims=True).astype(sink.dtype)
+  dp_BKMS = _dot(g_BKGTH.reshape(B, K, G * T, H), v_BKSH, 3, 3, dtype)
+  p_BKGTS = e_BKMS.astype(dtype).reshape(B, K, G, T, -1) * share
+  ds_BKGTS = p_BKGTS * (dp_BKMS.reshape(p_BKGTS.shape) - inner)
+  g_BKMH = (g_BKGTH.astype(dtype) * share).astype(v_BKSH.dtype).reshape(B, K, G * T, H)
+  return ds_BKGTS, _turned(g_BKMH, e_BKMS), None, d_sink
+
+
+mixed.defvjp(_mix, _mix_backward)
 
 
 @jax.custom_vjp
@@ -40,16 +125,7 @@ def softmax(s: jax.Array, ok: jax.Array, sink: jax.Array | None = None) -> jax.A
   *Why its own VJP*: the probabilities are all its gradient needs, p (g - sum g p); autodiff keeps three arrays of their
   size.
   """
-  low = jnp.finfo(s.dtype).min
-  s = jnp.where(ok, s, low)
-  top = jnp.max(s, -1, keepdims=True)
-  if sink is not None:
-    top = jnp.maximum(top, sink)
-  top = jax.lax.stop_gradient(top)
-  e = jnp.where(ok, jnp.exp(s - top), 0)
-  total = jnp.sum(e, -1, keepdims=True)
-  if sink is not None:
-    total = total + jnp.exp(sink - top)
+  e, total, _ = _exponentials(s, ok, sink)
   return e / jnp.where(total > 0, total, 1)
 
 

@@ -1,0 +1,46 @@
+"""The commands of the README are ones that the command line takes, and its Python runs."""
+
+import pathlib
+import re
+import shlex
+
+import pytest
+
+from tfm.cli import flags, main, train
+
+README = pathlib.Path(__file__).parent.parent / 'README.md'
+
+
+def blocks(language: str) -> list[str]:
+  return re.findall(rf'```{language}\n(.*?)```', README.read_text('utf-8'), re.DOTALL)
+
+
+def commands(name: str) -> list[list[str]]:
+  """The words after `tfm NAME` of every such command."""
+  lines = '\n'.join(blocks('bash')).replace('\\\n', ' ').splitlines()
+  found = [shlex.split(line, comments=True) for line in lines if f'tfm {name} ' in line]
+  return [words[words.index(name) + 1 :] for words in found]
+
+
+@pytest.mark.parametrize('words', commands('train'), ids=' '.join)
+def test_a_training_command_describes_a_run_that_fits(words):
+  flags.parse(train.FLAGS, words)
+  assert train.CONFIG.resolve().config.steps > 0
+
+
+@pytest.mark.parametrize('words', commands('show'), ids=' '.join)
+def test_a_show_command_shows(words, capsys):
+  assert main.run(['show', *words]) == 0, capsys.readouterr().err
+  assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['eval', 'generate'])
+def test_a_command_with_a_checkpoint_wants_that_checkpoint(name, tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  for words in commands(name):
+    assert main.run([name, *words]) == 2
+    assert 'holds no checkpoint' in capsys.readouterr().err
+
+
+def test_the_readme_shows_every_kind_of_command():
+  assert all(commands(name) for name in main.COMMANDS)
