@@ -6,7 +6,8 @@ import shlex
 
 import pytest
 
-from tfm.cli import flags, main, train
+from tfm import zoo
+from tfm.cli import catalog, flags, main, train
 
 README = pathlib.Path(__file__).parent.parent / 'README.md'
 
@@ -44,3 +45,25 @@ def test_a_command_with_a_checkpoint_wants_that_checkpoint(name, tmp_path, monke
 
 def test_the_readme_shows_every_kind_of_command():
   assert all(commands(name) for name in main.COMMANDS)
+
+
+def parts_table() -> str:
+  """What the README says of the parts: a line a kind."""
+  lines = ['| kind | rows |', '|---|---|']
+  for package, table in catalog.tables().items():
+    names = ', '.join(f'`{name}`' for name in sorted(table))
+    lines.append(f'| {table.kind} (`{package}`) | {names} |')
+  return '\n'.join(lines)
+
+
+def zoo_table() -> str:
+  """What the README says of the models: a line a model."""
+  lines = ['| name | parameters | published as | paper |', '|---|--:|--:|---|']
+  for name, entry in zoo.TABLE.items():
+    lines.append(f'| `{name}` | {entry.params:,} | {entry.published} | {entry.paper} |')
+  return '\n'.join(lines)
+
+
+@pytest.mark.parametrize(('name', 'table'), [('parts', parts_table), ('zoo', zoo_table)])
+def test_a_table_of_the_readme_is_up_to_date(name, table):
+  assert f'<!-- {name} -->\n{table()}\n<!-- end -->' in README.read_text('utf-8')

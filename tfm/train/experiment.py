@@ -35,7 +35,7 @@ class Sample:
 class Record:
   """What is written down on the way: metrics every `log_every` steps, `keep` checkpoints, a `sample` at each eval.
 
-  An eval covers the whole validation split, or its first `eval_batches` batches.
+  The last eval covers the whole validation split; those before it too, or its first `eval_batches` batches.
   """
 
   log_every: int = 10

@@ -97,7 +97,8 @@ def train(
       if 'val' not in corpus.splits:
         return {}
       params = step_lib.averaged(state)
-      found = evaluate.evaluate(eval_fn, params, evaluate.batches(x, corpus, rows, most=x.record.eval_batches))
+      most = None if step == x.steps else x.record.eval_batches
+      found = evaluate.evaluate(eval_fn, params, evaluate.batches(x, corpus, rows, most=most))
       metrics.eval(step, found)
       if sample is not None and x.record.sample is not None and _writes(x.model):
         metrics.sample(step, sample(x.model, params, corpus.tokenizer, x.record.sample))
