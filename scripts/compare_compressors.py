@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tfm.core import errors
-from tfm.train import restore
+from tfm.train import checkpoint
 
 
 def last_score(workdir: Path) -> float:
@@ -30,7 +30,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--workdir', type=Path, required=True)
   workdir = parser.parse_args().workdir
-  loaded = restore.load(workdir)
+  loaded = checkpoint.load(workdir)
   held_out = ''.join(loaded.experiment.data.documents('val')).encode()
   bits = lambda packed: 8 * len(packed) / len(held_out)
   table = Table('bits per byte', 'of', title=f'{len(held_out):,} bytes of held-out source')

@@ -3,11 +3,18 @@
 import pathlib
 import re
 import shlex
+import types
 
+import jax
 import pytest
 
+import tfm
 from tfm import zoo
 from tfm.cli import catalog, flags, main, train
+from tfm.data.tokenizer import Byte
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.ffn import Glu
+from tfm.parts.mixer import Attention
 
 README = pathlib.Path(__file__).parent.parent / 'README.md'
 
@@ -45,6 +52,19 @@ def test_a_command_with_a_checkpoint_wants_that_checkpoint(name, tmp_path, monke
 
 def test_the_readme_shows_every_kind_of_command():
   assert all(commands(name) for name in main.COMMANDS)
+
+
+def test_the_python_of_the_readme_runs(monkeypatch, capsys):
+  block = Block(Attention(2), Glu(16))
+  spec = Model(256, 16, (Segment((block,)),))
+  loaded = types.SimpleNamespace(
+    spec=spec, params=tfm.init(spec, jax.random.key(0)), tokenizer=Byte().learn(lambda split: iter(()))
+  )
+  monkeypatch.setattr(tfm, 'load', lambda path: loaded, raising=False)
+  (source,) = blocks('python')
+  exec(compile(source, 'README.md', 'exec'), {})
+  out = capsys.readouterr().out.splitlines()
+  assert out[:2] == ['8030261248', '(1, 9, 256)']
 
 
 def parts_table() -> str:

@@ -19,7 +19,7 @@ CHECKPOINT = flags.DEFINE_string(
 )
 SPLIT = flags.DEFINE_string('split', 'val', 'which part of the text: val or train.', flag_values=FLAGS)
 BATCHES = flags.DEFINE_integer(
-  'batches', None, 'score only the first so many batches.', lower_bound=1, flag_values=FLAGS
+  'batches', None, 'score only so many batches, spread over the text.', lower_bound=1, flag_values=FLAGS
 )
 JSON = flags.DEFINE_bool('json', False, 'print one JSON object.', flag_values=FLAGS)
 CONFIG = command.define_config(FLAGS)

@@ -77,10 +77,13 @@ class Corpus:
     """Batches that `eval_batches` yields."""
     return -(-self._layout(split).eval_rows // batch)
 
-  def eval_batches(self, split: str, batch: int, rows: slice | None = None) -> Iterator[RawBatch]:
-    """Every row of `split` once, in order; the last batch is filled up with rows of padding (segment 0)."""
+  def eval_batches(self, split: str, batch: int, rows: slice | None = None, every: int = 1) -> Iterator[RawBatch]:
+    """Every row of `split` once, in order; the last batch is filled up with rows of padding (segment 0).
+
+    Of these batches the first and each `every`-th after it.
+    """
     layout = self._layout(split)
-    for step in range(self.eval_steps(split, batch)):
+    for step in range(0, self.eval_steps(split, batch), every):
       sample = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)[rows or slice(None)]
       inside = sample < layout.eval_rows
       index = np.where(inside, sample, 0)

@@ -67,10 +67,11 @@ def evaluate(sums: Callable[[Any, Batch], Sums], params: Any, batches: Iterator[
 def batches(
   x: Experiment, corpus: Corpus, sharding: jax.sharding.NamedSharding, split: str = 'val', most: int | None = None
 ) -> Iterator[Batch]:
-  """The rows of `split` once, in order, on the devices; at most `most` batches."""
+  """The rows of `split` once, in order, on the devices; or `most` batches, spread evenly over them."""
   batch = x.data.batch
   mine = shard.my_rows(sharding, batch)
-  for i, raw in enumerate(corpus.eval_batches(split, batch, mine)):
+  every = 1 if most is None else max(1, corpus.eval_steps(split, batch) // most)
+  for i, raw in enumerate(corpus.eval_batches(split, batch, mine, every)):
     if most is not None and i >= most:
       break
     yield shard.put(x.task.features(raw, corpus.tokenizer, x.data.isolate), sharding, batch, mine)

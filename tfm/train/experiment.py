@@ -35,7 +35,8 @@ class Sample:
 class Record:
   """What is written down on the way: metrics every `log_every` steps, `keep` checkpoints, a `sample` at each eval.
 
-  The last eval covers the whole validation split; those before it too, or its first `eval_batches` batches.
+  The last eval covers the whole validation split; those before it too, or `eval_batches` batches
+  spread over it.
   """
 
   log_every: int = 10
