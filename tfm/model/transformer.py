@@ -92,7 +92,7 @@ def apply(
   x_BTD = embed('lookup', target.input_ids, target.token_type_ids)
   x_BTD = stack_lib.add_positions(spec, dims, params, x_BTD, site)
   x_BTD = embed('finish', x_BTD, key is not None, key=keys[1])
-  ctx = Ctx(site, memory, slot, train=key is not None)
+  ctx = Ctx(site, memory, slot, train=key is not None, ordered=target.position_ids is None)
   caches = None if cache is None else cache['layers']
   x_BTD, caches, a = stack_lib.apply_stack(spec, dims, params, x_BTD, ctx, caches, keys[1])
   if cache is not None:
@@ -121,5 +121,7 @@ def _encode(spec: Model, encoder: Encoder, params: Params, source, run: Run, key
   x_BTD = _embedding(spec, dims, params, 'lookup', source.input_ids, source.token_type_ids)
   x_BTD = stack_lib.add_positions(encoder, dims, own, x_BTD, site)
   x_BTD = _embedding(spec, dims, params, 'finish', x_BTD, key is not None, key=key)
-  x_BTD, _, aux = stack_lib.apply_stack(encoder, dims, own, x_BTD, Ctx(site, train=key is not None), None, key)
+  x_BTD, _, aux = stack_lib.apply_stack(
+    encoder, dims, own, x_BTD, Ctx(site, train=key is not None, ordered=source.position_ids is None), None, key
+  )
   return x_BTD, site, aux

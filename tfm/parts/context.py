@@ -59,7 +59,8 @@ class Ctx:
 
   `site` is where the tokens of `x_BTD` stand. `memory` is an encoder's output and its sites. `slot` is the cache slot
   that the first of these tokens takes. `shared_bias` is the bias of a relative position owned by the whole stack:
-  `(q_site, k_site) -> bias_BNTS`. `train` turns dropout on.
+  `(q_site, k_site) -> bias_BNTS`. `train` turns dropout on. `ordered` says that the tokens of a document
+  stand in the order of their positions.
   """
 
   site: Site
@@ -67,3 +68,4 @@ class Ctx:
   slot: jax.Array | None = None
   shared_bias: Callable[[Site, Site], jax.Array | None] | None = struct.field(pytree_node=False, default=None)
   train: bool = struct.field(pytree_node=False, default=False)
+  ordered: bool = struct.field(pytree_node=False, default=False)

@@ -2,5 +2,6 @@
 
 from tfm.core.registry import Table
 from tfm.parts.attend.dense import DenseAttention
+from tfm.parts.attend.staircase import Staircase
 
-TABLE = Table('attention kernel', dense=DenseAttention)
+TABLE = Table('attention kernel', dense=DenseAttention, staircase=Staircase)

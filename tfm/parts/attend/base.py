@@ -15,7 +15,8 @@ class Scores:
 
   `mask(q, k)` is where looking is allowed and `biases` are added to the scaled and capped scores, both on sites that
   broadcast (`mask`) or `[B, T]` and `[B, S]` sites (`biases`, each `-> [B or 1, N, T, S]`). `cap` squashes to
-  cap tanh(s / cap). `sink_N` is one more logit a head that takes its share of the softmax and gives nothing.
+  cap tanh(s / cap). `sink_N` is one more logit a head that takes its share of the softmax and gives nothing. `ordered`
+  promises that nobody sees a key that stands behind it in the row.
   """
 
   scale: float
@@ -24,6 +25,7 @@ class Scores:
   cap: float | None = None
   sink_N: jax.Array | None = None
   drop: Callable[[jax.Array], jax.Array] | None = None
+  ordered: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

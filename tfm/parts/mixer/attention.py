@@ -136,7 +136,8 @@ def make_scores(module: nn.Module, s, H: int, ctx: Ctx, mask: Mask, biases: tupl
   if s.sink:
     sink_N = module.param('sink', sharded(nn.initializers.zeros, 'N'), (s.heads,), jnp.float32)
   drop = nn.Dropout(s.dropout, deterministic=False, parent=module, name='drop') if ctx.train and s.dropout else None
-  return Scores(s.scale or H**-0.5, mask, biases, s.cap, sink_N, drop)
+  ordered = ctx.ordered and mask.causal and ctx.slot is None
+  return Scores(s.scale or H**-0.5, mask, biases, s.cap, sink_N, drop, ordered)
 
 
 def extend(cache: Cache, k_BTKH: jax.Array, v_BTKH: jax.Array, ctx: Ctx) -> tuple[jax.Array, jax.Array, Site, Cache]:
