@@ -2,8 +2,8 @@
 
 tfm train --config=shakespeare_char --config.data.files=tinyshakespeare.txt --workdir=runs/shakespeare
 
-val_loss_nats is that of the whole validation split (nanoGPT's is of 20 random batches): 1.90 with seed 1, 1.91 with
-seed 0.
+val_loss_nats at the end is that of the whole validation split (nanoGPT's is of 20 random batches): 1.805 with seed 0. With
+nanoGPT's own peak rate (--config.optim.lr=1e-3 --config.optim.schedule.floor=0.1) it is 1.91 with seed 0, 1.90 with seed 1.
 """
 
 from tfm.data.text import Text
@@ -13,6 +13,7 @@ from tfm.optim import AdamW
 from tfm.optim.schedule import Cosine
 from tfm.parts.absolute import Learned
 from tfm.parts.act import Gelu
+from tfm.parts.attend import Staircase
 from tfm.parts.ffn import Mlp
 from tfm.parts.mixer import Attention
 from tfm.parts.norm import LayerNorm
@@ -26,9 +27,11 @@ def get_config() -> Experiment:
   return Experiment(
     model=Model(vocab=65, d_model=128, segments=(Segment((block,), 4),), absolute=Learned(64), norm=norm),
     data=Text(tokenizer=Char(), length=64, batch=12),
-    optim=AdamW(lr=1e-3, schedule=Cosine(warmup=100, floor=0.1), b1=0.9, b2=0.99, decay=0.1, clip=1.0),
+    optim=AdamW(lr=2e-3, schedule=Cosine(warmup=100, floor=0.05), b1=0.9, b2=0.99, decay=0.1, clip=1.0),
     steps=2000,
     save_every=500,
-    eval_every=250,
-    record=Record(sample=Sample(tokens=256)),
+    eval_every=500,
+    loop='unroll',
+    attend=Staircase(),
+    record=Record(eval_batches=40, sample=Sample(tokens=256)),
   )
