@@ -108,3 +108,10 @@ def test_isolated_documents_fill_rows_well(data):
   corpus = dataclasses.replace(data, isolate=True).open(257, overlap=1)
   filled = [corpus.batch('train', 0, s)['segments'] > 0 for s in range(corpus.rows('train') // 8)]
   assert np.mean(filled) > 0.95
+
+
+def test_every_nth_batch_of_an_evaluation_is_spread_over_it(corpus):
+  whole, some = list(corpus.eval_batches('val', 1)), list(corpus.eval_batches('val', 1, every=3))
+  assert len(whole) > 3
+  assert len(some) == -(-len(whole) // 3)
+  assert all(_same(a, b) for a, b in zip(whole[::3], some, strict=True))
