@@ -5,7 +5,6 @@ from typing import Any
 
 from flax import linen as nn
 import jax
-import jax.numpy as jnp
 
 #: The letter of an axis, and the word for it.
 AXES = {
@@ -39,9 +38,3 @@ def letters_of(tree: Any, prefix: str = '') -> Any:
 def trailing(x: jax.Array, ndim: int) -> jax.Array:
   """x with axes of size 1 before its own, so that it meets the last axes of a rank `ndim` array."""
   return x.reshape((1,) * (ndim - x.ndim) + x.shape)
-
-
-def sizes(letters: str, array: jax.Array | jax.ShapeDtypeStruct) -> dict[str, int]:
-  """`{'D': 512, ...}` of an array whose axes are `letters`."""
-  assert len(letters) == jnp.ndim(array), f'{letters!r} names {len(letters)} axes of a rank {jnp.ndim(array)} array'
-  return dict(zip(letters, array.shape, strict=True))
