@@ -18,41 +18,46 @@ import numpy as np
 
 from tfm import zoo
 from tfm.generate import generate, prepare
-from tfm.model.spec import Model
 from tfm.model.transformer import init
 from tfm.parts.context import Run
 
 PROMPT, NEW = 64, 64
 
 
-def ours(spec: Model, params: Any, rows: np.ndarray, run: Run) -> Callable[[], Any]:
+def prompts(batch: int) -> np.ndarray:
+  return np.random.default_rng(0).integers(0, zoo.get('gpt2').vocab, (batch, PROMPT), dtype=np.int32)
+
+
+def weights(layout: str) -> Any:
+  """GPT-2 small's parameters as they are trained (stack), a layer at a time (layers), or in bytes (int8)."""
+  spec = zoo.get('gpt2')
+  params = jax.jit(init, static_argnums=0)(spec, jax.random.key(0))
+  return params if layout == 'stack' else prepare(spec, params, int8=layout == 'int8')
+
+
+def ours(layout: str, batch: int) -> Callable[[], Any]:
   """A call that adds NEW tokens to each row."""
-  prompts = rows.tolist()
-  return lambda: generate(spec, params, prompts, max_new_tokens=NEW, temperature=0, run=run)
+  params, rows, run = weights(layout), prompts(batch).tolist(), Run() if layout == 'stack' else Run(loop='unroll')
+  return lambda: generate(zoo.get('gpt2'), params, rows, max_new_tokens=NEW, temperature=0, run=run)
 
 
-def theirs(spec: Model) -> Callable[[np.ndarray], Callable[[], Any]]:
+def theirs(batch: int) -> Callable[[], Any]:
   """The same with `transformers` on PyTorch."""
   import torch
   from transformers import GPT2Config, GPT2LMHeadModel
 
+  spec, ids = zoo.get('gpt2'), torch.tensor(prompts(batch)).long()
   torch.manual_seed(0)
   model = GPT2LMHeadModel(GPT2Config(vocab_size=spec.vocab, n_positions=spec.max_positions)).eval()
   model.generation_config.eos_token_id = None
 
-  def rows_of(rows: np.ndarray) -> Callable[[], Any]:
-    ids = torch.tensor(rows).long()
+  def call() -> None:
+    with torch.inference_mode():
+      mask = torch.ones_like(ids)
+      out = model.generate(ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, pad_token_id=0)
+    assert out.shape[1] == PROMPT + NEW
 
-    def call() -> Any:
-      with torch.inference_mode():
-        mask = torch.ones_like(ids)
-        out = model.generate(ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, pad_token_id=0)
-      assert out.shape[1] == PROMPT + NEW
-      return out
-
-    return call
-
-  return rows_of
+  return call
 
 
 def read_bandwidth() -> float:
@@ -70,9 +75,11 @@ def read_bandwidth() -> float:
   return a.nbytes / min(min(times) for times in harness.alternate(rivals, 5).values())
 
 
-def size(params: Any, spec: Model) -> int:
-  """Bytes a step reads: all of them but the rows of the position table."""
-  return sum(a.nbytes for a in jax.tree.leaves(params)) - (spec.max_positions or 0) * spec.d_model * 4
+def size(layout: str) -> int:
+  """Bytes of weights a step reads: all of them but the rows of the position table."""
+  spec, layout = zoo.get('gpt2'), 'stack' if layout == 'torch' else layout
+  arrays = jax.tree.leaves(jax.eval_shape(lambda: weights(layout)))
+  return sum(a.size * a.dtype.itemsize for a in arrays) - (spec.max_positions or 0) * spec.d_model * 4
 
 
 def main() -> None:
@@ -82,26 +89,18 @@ def main() -> None:
   parser.add_argument('--rounds', type=int, default=5)
   parser.add_argument('--out', help='a file for the numbers as JSON')
   args = parser.parse_args()
-  spec = zoo.get('gpt2')
-  params = jax.jit(init, static_argnums=0)(spec, jax.random.key(0))
-  layouts = {
-    'layers': (lambda: prepare(spec, params), Run(loop='unroll')),
-    'int8': (lambda: prepare(spec, params, int8=True), Run(loop='unroll')),
-    'stack': (lambda: params, Run()),
-  }
   names = args.rivals.split(',')
-  ready = {n: (layouts[n][0](), layouts[n][1]) for n in names if n in layouts}
-  torch_rows = theirs(spec) if 'torch' in names else None
   bandwidth = read_bandwidth()
   rows = []
   for batch in map(int, args.batches.split(',')):
-    tokens = np.random.default_rng(0).integers(0, spec.vocab, (batch, PROMPT), dtype=np.int32)
-    rivals = {n: torch_rows(tokens) if n == 'torch' else ours(spec, ready[n][0], tokens, ready[n][1]) for n in names}
+    rivals = {n: harness.Apart(theirs, batch) if n == 'torch' else harness.Apart(ours, n, batch) for n in names}
     seconds = harness.alternate(rivals, args.rounds, warm=2)
+    for rival in rivals.values():
+      rival.close()
     base = seconds.get('torch')
     for name, times in seconds.items():
       median = statistics.median(times)
-      floor = size(ready[name][0] if name in ready else params, spec) / bandwidth
+      floor = size(name) / bandwidth
       rows.append({
         'decode': name if name == 'torch' else f'tfm {name}', 'batch': batch, 'tokens/s': batch * NEW / median,
         'best': batch * NEW / min(times), 'ms a step': 1e3 * median / NEW, 'floor, ms': 1e3 * floor,

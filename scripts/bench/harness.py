@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 import json
+import multiprocessing
+from multiprocessing.connection import Connection
 from pathlib import Path
 import platform
 import statistics
@@ -11,6 +13,47 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+
+
+class Apart:
+  """A rival in a process of its own: two runtimes in one share an allocator and keep each other's threads awake.
+
+  `make(*args)` is called there and gives the call to be timed; it and `args` must pickle.
+  """
+
+  def __init__(self, make: Callable[..., Callable[[], Any]], *args: Any):
+    context = multiprocessing.get_context('spawn')
+    self._here, there = context.Pipe()
+    self._process = context.Process(target=_serve, args=(there, make, args), daemon=True)
+    self._process.start()
+    there.close()
+    self._wait()
+
+  def __call__(self) -> None:
+    self._here.send(None)
+    self._wait()
+
+  def _wait(self) -> None:
+    if (error := self._here.recv()) is not None:
+      raise RuntimeError(error)
+
+  def close(self) -> None:
+    self._process.terminate()
+    self._process.join()
+
+
+def _serve(pipe: Connection, make: Callable[..., Callable[[], Any]], args: tuple[Any, ...]) -> None:
+  try:
+    call = make(*args)
+    pipe.send(None)
+    while True:
+      pipe.recv()
+      call()
+      pipe.send(None)
+  except EOFError:
+    pass
+  except Exception as error:
+    pipe.send(f'{type(error).__name__}: {error}')
 
 
 def alternate(rivals: dict[str, Callable[[], Any]], rounds: int = 5, warm: int = 1) -> dict[str, list[float]]:

@@ -95,7 +95,10 @@ def main() -> None:
   make, batch, length = SIZES[args.model]
   spec = make()
   tokens = np.random.default_rng(0).integers(0, spec.vocab, (batch, length + 1), dtype=np.int32)
-  rivals = {n: theirs(spec, tokens) if n == 'torch' else ours(spec, tokens, n) for n in args.rivals.split(',')}
+  rivals = {
+    n: harness.Apart(theirs, spec, tokens) if n == 'torch' else harness.Apart(ours, spec, tokens, n)
+    for n in args.rivals.split(',')
+  }
   peak = harness.matmul_gflops()
   seconds = harness.alternate(rivals, args.rounds, warm=2)
   flops = 3 * flops_per_token(spec, length) * batch * length

@@ -10,6 +10,7 @@ from tfm.model.spec import Model
 from tfm.model.stack import unstack
 from tfm.model.transformer import param_letters
 from tfm.parts.int8 import quantize
+from tfm.parts.stored import Rows
 
 Params = dict[str, Any]
 _unstack = jax.jit(unstack)
@@ -18,8 +19,9 @@ _unstack = jax.jit(unstack)
 def prepare(spec: Model, params: Params, *, int8: bool = False) -> Params:
   """The parameters with a tree a layer instead of a stack, for `generate`, `stream` and `apply`.
 
-  A compiled step then reads each weight where it stands and writes each cache in place. With `int8` the projections and
-  the token table have one byte a number and one scale an output, which is not quite the same model.
+  A compiled step then reads each weight where it stands, its inputs innermost, and writes each cache in place. With
+  `int8` the projections and the token table have one byte a number and one scale an output, which is not quite the same
+  model.
 
   *Cost*: a copy of the parameters (with `int8`, a quarter of one); drop the originals if memory is short.
 
@@ -34,9 +36,7 @@ def prepare(spec: Model, params: Params, *, int8: bool = False) -> Params:
       'prepare: the parameters are not those of the model. Wanted what init(spec, key) or load(path) gives; '
       'parameters that are prepared already need it no more.'
     )
-  if int8:
-    params = jax.tree.map_with_path(lambda path, w, axes: _quantized(spec, path, w, axes), params, letters)
-  return _unstacked(params)
+  return _unstacked(jax.tree.map_with_path(lambda path, w, axes: _laid(spec, path, w, axes, int8), params, letters))
 
 
 def prepared(params: Params) -> bool:
@@ -49,15 +49,15 @@ def _unstacked(params: Params) -> Params:
   return out | ({'encoder': _unstacked(params['encoder'])} if 'encoder' in params else {})
 
 
-def _quantized(spec: Model, path: Any, w: jax.Array, letters: str) -> Any:
+def _laid(spec: Model, path: Any, w: jax.Array, letters: str, int8: bool) -> Any:
   names = [p.key for p in path]
   if names[-2:] == ['embed', 'table']:
-    return _table(w) if spec.embed.rows is None else w
+    return _table(w) if int8 and spec.embed.rows is None else w
   if names[-1] != 'kernel':
     return w
   axes, stacked = letters.removeprefix('L'), letters.startswith('L')
-  quantize_one = lambda w: quantize(w, _inputs(axes))
-  return jax.jit(jax.vmap(quantize_one) if stacked else quantize_one)(w)
+  lay = lambda w: (quantize if int8 else Rows.of)(w, _inputs(axes))
+  return jax.jit(jax.vmap(lay) if stacked else lay)(w)
 
 
 def _table(w_VD: jax.Array) -> Any:

@@ -8,7 +8,7 @@ from tfm.core.axes import constrained, sharded, trailing
 from tfm.model.spec import Model
 from tfm.parts.context import Dims
 from tfm.parts.dense import Dense, against_rows, weight
-from tfm.parts.int8 import Int8
+from tfm.parts.stored import Stored
 
 
 class Embedding(nn.Module):
@@ -35,7 +35,7 @@ class Embedding(nn.Module):
     """x_BTD in the compute dtype."""
     s, dtype = self.spec.embed, self.dims.run.precision.dtype('compute')
     table_VD = self.table_VD
-    if isinstance(table_VD, Int8):
+    if isinstance(table_VD, Stored):
       x_BTD = table_VD.rows(tok_BT, dtype)
     else:
       # Looked up whole rows at a time: split along D, every device would need every token's row.
@@ -54,9 +54,9 @@ class Embedding(nn.Module):
     x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
     return constrained(drop(x_BTD, self.spec.embed.dropout, train, self), 'BTD')
 
-  def words(self) -> jax.Array | Int8:
+  def words(self) -> jax.Array | Stored:
     """The table as the head uses it, in the compute dtype."""
-    if isinstance(self.table_VD, Int8):
+    if isinstance(self.table_VD, Stored):
       return self.table_VD
     table_VD = self.table_VD.astype(self.dims.run.precision.dtype('compute'))
     return table_VD if self.rows is None else self.rows(table_VD)
@@ -77,7 +77,7 @@ class Unembedding(nn.Module):
   dims: Dims
 
   @nn.compact
-  def __call__(self, x_BTD: jax.Array, table_VD: jax.Array | Int8 | None) -> jax.Array:
+  def __call__(self, x_BTD: jax.Array, table_VD: jax.Array | Stored | None) -> jax.Array:
     s, d, V = self.spec.head, self.dims, self.spec.vocab
     dtype = d.run.precision.dtype('param')
     if s.transform is not None:
@@ -88,7 +88,7 @@ class Unembedding(nn.Module):
       x_BTD = x_BTD * jnp.asarray(factor, x_BTD.dtype)
     if s.tied:
       assert table_VD is not None
-      if isinstance(table_VD, Int8):
+      if isinstance(table_VD, Stored):
         logits_BTV = table_VD.contract(x_BTD)
       else:
         logits_BTV = against_rows(x_BTD, table_VD)

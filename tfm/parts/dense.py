@@ -10,7 +10,7 @@ import jax
 
 from tfm.core.axes import sharded, trailing
 from tfm.parts.context import Dims
-from tfm.parts.int8 import Int8
+from tfm.parts.stored import Stored, against
 
 
 class Dense(nn.Module):
@@ -33,7 +33,7 @@ class Dense(nn.Module):
     n_in, n_out = math.prod(self.shape[: self.n_in]), math.prod(self.shape[self.n_in :])
     init = self.dims.init.weight(self.role or self.name or '', n_in, n_out, self.dims)
     kernel = weight(self, 'kernel', sharded(init, self.letters), self.shape, dtype)
-    y = kernel.contract(x, self.n_in) if isinstance(kernel, Int8) else contract(x, kernel.astype(x.dtype), self.n_in)
+    y = kernel.contract(x, self.n_in) if isinstance(kernel, Stored) else contract(x, kernel.astype(x.dtype), self.n_in)
     if self.bias:
       zeros = sharded(nn.initializers.zeros, self.letters[self.n_in :])
       y = y + trailing(self.param('bias', zeros, self.shape[self.n_in :], dtype).astype(x.dtype), y.ndim)
@@ -41,10 +41,10 @@ class Dense(nn.Module):
 
 
 def weight(module: nn.Module, name: str, init: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Any:
-  """The module's parameter `name`: an array, or the `Int8` that `tfm.generate.prepare` has put in its place."""
+  """The module's parameter `name`: an array, or what `tfm.generate.prepare` has put in its place."""
   if module.has_variable('params', name):
     found: Any = module.get_variable('params', name)
-    if isinstance(found, Int8):  # flax would compare its arrays' shapes with the parameter's
+    if isinstance(found, Stored):  # flax would compare its arrays' shapes with the parameter's
       return found
   return module.param(name, init, shape, dtype)
 
@@ -77,7 +77,7 @@ contract.defvjp(_forward, _backward)
 @jax.custom_vjp
 def against_rows(x: jax.Array, w: jax.Array) -> jax.Array:
   """x W^T: the last axis of x against each row of a table `[V, D]`, with the table's gradient in its own layout."""
-  return _dot(_matrix(x, x.ndim - 1), w, 1, 1).reshape(*x.shape[:-1], w.shape[0])
+  return against(_matrix(x, x.ndim - 1), w).reshape(*x.shape[:-1], w.shape[0])
 
 
 def _rows_backward(residuals, g):

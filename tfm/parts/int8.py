@@ -6,12 +6,14 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from tfm.parts.stored import Stored, against
+
 #: Bytes of a block of rows once it is widened to float32: it must stay in a core's own cache.
 _BLOCK = 3 << 17
 
 
 @struct.dataclass
-class Int8:
+class Int8(Stored):
   """W[o, i] = q[o, i] scale[o], in place of a weight: rows are outputs, in blocks of n (int8 `[blocks, n, in]`).
 
   `out` are the sizes of the output axes that the rows stand for.
@@ -22,7 +24,6 @@ class Int8:
   out: tuple[int, ...] = struct.field(pytree_node=False)
 
   def contract(self, x: jax.Array, n_in: int = 1) -> jax.Array:
-    """x W over the last `n_in` axes of x, in x's dtype."""
     lead = x.shape[: x.ndim - n_in]
     x_ri = x.reshape(math.prod(lead), -1)
     y_rno = jax.lax.platform_dependent(x_ri, self.q, cpu=_by_block, default=_at_once)
@@ -30,7 +31,6 @@ class Int8:
     return y_ro.reshape(*lead, *self.out)
 
   def rows(self, index: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """W[index] in `dtype`, for a table that is looked up."""
     n = self.q.shape[1]
     return self.q[index // n, index % n].astype(dtype) * self.scale[index].astype(dtype)[..., None]
 
@@ -53,5 +53,4 @@ def _by_block(x_ri: jax.Array, q_bni: jax.Array) -> jax.Array:
 
 
 def _at_once(x_ri: jax.Array, q_bni: jax.Array) -> jax.Array:
-  q_oi = q_bni.reshape(-1, q_bni.shape[-1]).astype(x_ri.dtype)
-  return jax.lax.dot_general(x_ri, q_oi, (((1,), (1,)), ((), ())))
+  return against(x_ri, q_bni.reshape(-1, q_bni.shape[-1]).astype(x_ri.dtype))

@@ -1,0 +1,51 @@
+"""Weights laid out for decoding, in place of the arrays that training keeps: rows are outputs."""
+
+import math
+from typing import Self
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+
+class Stored:
+  """What a projection asks of a weight that `tfm.generate.prepare` has laid out anew."""
+
+  def contract(self, x: jax.Array, n_in: int = 1) -> jax.Array:
+    """x W over the last `n_in` axes of x, in x's dtype."""
+    raise NotImplementedError
+
+  def rows(self, index: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """W[index] in `dtype`, for a table that is looked up."""
+    raise NotImplementedError
+
+
+@struct.dataclass
+class Rows(Stored):
+  """W[o, i], the inputs innermost, in the dtype it came in.
+
+  *Why*: XLA's CPU compiler reads it at two to three times the rate of the other order when x has few rows.
+  """
+
+  w_oi: jax.Array
+  out: tuple[int, ...] = struct.field(pytree_node=False)
+
+  @classmethod
+  def of(cls, w: jax.Array, n_in: int) -> Self:
+    """w, its first `n_in` axes the inputs."""
+    out = w.shape[n_in:]
+    return cls(w.reshape(-1, math.prod(out)).T, out)
+
+  def contract(self, x: jax.Array, n_in: int = 1) -> jax.Array:
+    lead = x.shape[: x.ndim - n_in]
+    return against(x.reshape(math.prod(lead), -1), self.w_oi.astype(x.dtype)).reshape(*lead, *self.out)
+
+  def rows(self, index: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    return self.w_oi[index].astype(dtype)
+
+
+def against(x_ri: jax.Array, w_oi: jax.Array) -> jax.Array:
+  """x W^T. One row alone is a matrix times a vector, which XLA's CPU compiler reads at the memory's bandwidth."""
+  if x_ri.shape[0] == 1:
+    return (w_oi @ x_ri[0])[None]
+  return jax.lax.dot_general(x_ri, w_oi, (((1,), (1,)), ((), ())))
