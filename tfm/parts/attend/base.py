@@ -6,6 +6,7 @@ import dataclasses
 import jax
 
 from tfm.core.registry import Part
+from tfm.parts.attend.dropout import Dropout
 from tfm.parts.site import Site
 
 
@@ -13,10 +14,10 @@ from tfm.parts.site import Site
 class Scores:
   """How scores are formed: everything between q k and the softmax, as functions a kernel may call on tiles.
 
-  `mask(q, k)` is where looking is allowed and `biases` are added to the scaled and capped scores, both on sites that
-  broadcast (`mask`) or `[B, T]` and `[B, S]` sites (`biases`, each `-> [B or 1, N, T, S]`). `cap` squashes to
-  cap tanh(s / cap). `sink_N` is one more logit a head that takes its share of the softmax and gives nothing. `ordered`
-  promises that nobody sees a key that stands behind it in the row.
+  `mask(q, k)` is where looking is allowed, on sites that broadcast; `biases` are added to the scaled and capped scores,
+  on `[B, T]` and `[B, S]` sites, each `-> [B or 1, N, T, S]`. `cap` squashes to cap tanh(s / cap). `sink_N` is one more
+  logit a head that takes its share of the softmax and gives nothing. `drop` thins the probabilities. `ordered` promises
+  that nobody sees a key that stands behind it in the row.
   """
 
   scale: float
@@ -24,7 +25,7 @@ class Scores:
   biases: tuple[Callable[[Site, Site], jax.Array], ...] = ()
   cap: float | None = None
   sink_N: jax.Array | None = None
-  drop: Callable[[jax.Array], jax.Array] | None = None
+  drop: Dropout | None = None
   ordered: bool = False
 
 

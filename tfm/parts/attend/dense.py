@@ -35,20 +35,21 @@ class DenseAttention(Attend):
     if scores.drop is None:
       y_BKGTH = mixed(s_BKGTS, v_BKSH, ok_B11TS, sink)
     else:
-      p_BKGTS = scores.drop(softmax(s_BKGTS, ok_B11TS, sink).astype(v_BKSH.dtype))
-      y_BKGTH = jnp.einsum('BKGTS,BKSH->BKGTH', p_BKGTS, v_BKSH)
+      kept_BNTS = scores.drop(jnp.arange(T), jnp.arange(S))
+      p_BKGTS = softmax(s_BKGTS, ok_B11TS, sink) * kept_BNTS.reshape(s_BKGTS.shape).astype(reduce)
+      y_BKGTH = jnp.einsum('BKGTS,BKSH->BKGTH', p_BKGTS.astype(v_BKSH.dtype), v_BKSH)
     return jnp.moveaxis(y_BKGTH, 3, 1).reshape(B, T, N, v_BSKH.shape[-1])
 
 
-def _dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int, dtype: Any = None) -> jax.Array:
+def dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int, dtype: Any = None) -> jax.Array:
   """a b, head by head, contracting an axis of each."""
   return jax.lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((0, 1), (0, 1))), preferred_element_type=dtype)
 
 
-def _turned(a_BKMH: jax.Array, b_BKMS: jax.Array) -> jax.Array:
+def turned(a_BKMH: jax.Array, b_BKMS: jax.Array) -> jax.Array:
   """b^T a, found as (a^T b)^T: it is the small a that is turned round, and held so until multiplied."""
   a_BKHM = jax.lax.optimization_barrier(jnp.swapaxes(a_BKMH, 2, 3))
-  return jnp.swapaxes(_dot(a_BKHM, b_BKMS, 3, 2), 2, 3)
+  return jnp.swapaxes(dot(a_BKHM, b_BKMS, 3, 2), 2, 3)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -57,13 +58,13 @@ def products(q_BKMH: jax.Array, k_BKSH: jax.Array, dtype: str) -> jax.Array:
 
   *Why its own VJP*: autodiff would have ds, which is large, turned round to find the gradient of k.
   """
-  return _dot(q_BKMH, k_BKSH, 3, 3, dtype)
+  return dot(q_BKMH, k_BKSH, 3, 3, dtype)
 
 
 def _products_backward(dtype, residuals, g_BKMS):
   q_BKMH, k_BKSH = residuals
   g_BKMS = g_BKMS.astype(k_BKSH.dtype)
-  return _dot(g_BKMS, k_BKSH, 3, 2), _turned(q_BKMH, g_BKMS)
+  return dot(g_BKMS, k_BKSH, 3, 2), turned(q_BKMH, g_BKMS)
 
 
 products.defvjp(lambda q, k, dtype: (products(q, k, dtype), (q, k)), _products_backward)
@@ -95,7 +96,7 @@ def _mix(s_BKGTS, v_BKSH, ok, sink):
   e, total, of_sink = _exponentials(s_BKGTS, ok, sink)
   e_BKMS = e.astype(v_BKSH.dtype).reshape(B, K, G * T, S)
   share = jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), 0)
-  y_BKGTH = _dot(e_BKMS, v_BKSH, 3, 2, s_BKGTS.dtype).reshape(B, K, G, T, -1) * share
+  y_BKGTH = dot(e_BKMS, v_BKSH, 3, 2, s_BKGTS.dtype).reshape(B, K, G, T, -1) * share
   y_BKGTH = y_BKGTH.astype(v_BKSH.dtype)
   return y_BKGTH, (e_BKMS, share, y_BKGTH, v_BKSH, of_sink, sink)
 
@@ -108,11 +109,11 @@ def _mix_backward(residuals, g_BKGTH):
   d_sink = None
   if sink is not None:
     d_sink = jnp.sum(-of_sink * share * inner, (0, 3), keepdims=True).astype(sink.dtype)
-  dp_BKMS = _dot(g_BKGTH.reshape(B, K, G * T, H), v_BKSH, 3, 3, dtype)
+  dp_BKMS = dot(g_BKGTH.reshape(B, K, G * T, H), v_BKSH, 3, 3, dtype)
   p_BKGTS = e_BKMS.astype(dtype).reshape(B, K, G, T, -1) * share
   ds_BKGTS = p_BKGTS * (dp_BKMS.reshape(p_BKGTS.shape) - inner)
   g_BKMH = (g_BKGTH.astype(dtype) * share).astype(v_BKSH.dtype).reshape(B, K, G * T, H)
-  return ds_BKGTS, _turned(g_BKMH, e_BKMS), None, d_sink
+  return ds_BKGTS, turned(g_BKMH, e_BKMS), None, d_sink
 
 
 mixed.defvjp(_mix, _mix_backward)

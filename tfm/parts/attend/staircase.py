@@ -34,6 +34,7 @@ class Staircase(Attend):
     def run(stop: int) -> jax.Array:
       asking_BTNH, asking = part((q_BTNH, q), stop - length, stop)
       seen_k, seen_v, seen = part((k_BSKH, v_BSKH, k), 0, stop)
-      return dense(asking_BTNH, seen_k, seen_v, asking, seen, scores, reduce)
+      drop = None if scores.drop is None else dataclasses.replace(scores.drop, first=stop - length)
+      return dense(asking_BTNH, seen_k, seen_v, asking, seen, dataclasses.replace(scores, drop=drop), reduce)
 
     return jnp.concatenate([run(stop) for stop in range(length, T + 1, length)], axis=1)

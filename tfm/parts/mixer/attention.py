@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from tfm.core.axes import sharded
 from tfm.parts.attend.base import Scores
+from tfm.parts.attend.dropout import Dropout
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense
 from tfm.parts.mask.base import Mask
@@ -135,7 +136,9 @@ def make_scores(module: nn.Module, s, H: int, ctx: Ctx, mask: Mask, biases: tupl
   sink_N = None
   if s.sink:
     sink_N = module.param('sink', sharded(nn.initializers.zeros, 'N'), (s.heads,), jnp.float32)
-  drop = nn.Dropout(s.dropout, deterministic=False, parent=module, name='drop') if ctx.train and s.dropout else None
+  drop = None
+  if ctx.train and s.dropout:
+    drop = Dropout.of(module.make_rng('dropout'), ctx.site.pos.shape[0], s.heads, s.dropout)
   ordered = ctx.ordered and mask.causal and ctx.slot is None
   return Scores(s.scale or H**-0.5, mask, biases, s.cap, sink_N, drop, ordered)
 

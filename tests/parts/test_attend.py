@@ -1,0 +1,160 @@
+"""Every attention kernel says what the dense one says: values and gradients, at lengths no tile divides."""
+
+import dataclasses
+import itertools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tfm.core import config, errors
+from tfm.parts.attend import TABLE
+from tfm.parts.attend.base import Scores
+from tfm.parts.attend.blockwise import Blockwise
+from tfm.parts.attend.dense import DenseAttention
+from tfm.parts.attend.dropout import Dropout
+from tfm.parts.mask import Causal, Mask, Segments, Window
+from tfm.parts.relative import ALiBi
+from tfm.parts.relative.t5 import bucket
+from tfm.parts.site import Site
+
+SMALL = {'blockwise': Blockwise(8, 16)}
+KERNELS = {name: SMALL.get(name, row()) for name, row in TABLE.items() if name != 'dense'}
+B, N, K, H = 2, 4, 2, 8
+
+
+def drawn(T, S, dtype=jnp.float32, seed=0, wide=H):
+  draw = lambda i, *shape: jax.random.normal(jax.random.key(seed + i), shape).astype(dtype)
+  return draw(0, B, T, N, H), draw(1, B, S, K, H), draw(2, B, S, K, wide)
+
+
+def site(n, packed=True):
+  """Two documents and padding on the right in row 0, padding on the left in row 1."""
+  pos, segment = np.tile(np.arange(n), (B, 1)), np.ones((B, n), int)
+  if packed:
+    cut = n // 3
+    pos[0, cut:] -= cut
+    segment[0, cut:] = 2
+    segment[0, -2:] = 0
+    segment[1, :3] = 0
+  return Site(jnp.asarray(pos), jnp.asarray(segment))
+
+
+def t5(table_UN):
+  return lambda q, k: jnp.moveaxis(table_UN[bucket(k.pos[:, None, :] - q.pos[:, :, None])], -1, 1)
+
+
+CASES = {
+  'full': {},
+  'causal': {'mask': Causal()},
+  'window': {'mask': Causal() & Window(5)},
+  'cap': {'cap': 2.0},
+  'sink': {'sink': True, 'mask': Causal()},
+  'alibi': {'alibi': True, 'mask': Causal()},
+  't5': {'t5': True},
+  'dropout': {'drop': 0.3, 'mask': Causal()},
+  'all': {'mask': Causal(), 'cap': 5.0, 'sink': True, 'alibi': True, 't5': True, 'drop': 0.2},
+}
+
+
+def attended(kernel, case, T=21, S=21, packed=True, wide=H):
+  """(y, the gradients by q, k, v, table and sink)."""
+  mask = case.get('mask', Mask()) & Segments()
+
+  @jax.jit
+  def program(q, k, v, table_UN, sink_N):
+    def loss(q, k, v, table_UN, sink_N):
+      biases = [t5(table_UN)] if 't5' in case else []
+      biases += [lambda a, b: ALiBi().bias(N, a, b)] if 'alibi' in case else []
+      drop = Dropout.of(jax.random.key(9), B, N, case['drop']) if 'drop' in case else None
+      scores = Scores(H**-0.5, mask, tuple(biases), case.get('cap'), sink_N if 'sink' in case else None, drop, T == S)
+      y = kernel(q, k, v, site(T, packed), site(S, packed), scores, 'float32')
+      return (y * jnp.cos(jnp.arange(y.size).reshape(y.shape))).sum(), y
+
+    grads, y = jax.grad(loss, range(5), has_aux=True)(q, k, v, table_UN, sink_N)
+    return y, grads
+
+  table_UN, sink_N = jax.random.normal(jax.random.key(5), (32, N)), jnp.linspace(-1.0, 1.0, N)
+  return program(*drawn(T, S, wide=wide), table_UN, sink_N)
+
+
+@pytest.mark.parametrize(('name', 'kernel'), list(itertools.product(CASES, KERNELS)))
+def test_kernels_agree_with_the_dense_one(name, kernel):
+  got, want = attended(KERNELS[kernel], CASES[name]), attended(DenseAttention(), CASES[name])
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
+
+
+@pytest.mark.parametrize(('T', 'S'), [(1, 40), (40, 7), (17, 33)])
+@pytest.mark.parametrize('kernel', KERNELS)
+def test_queries_and_keys_may_differ_in_number_and_values_in_width(kernel, T, S):
+  got = attended(KERNELS[kernel], {}, T, S, packed=False, wide=5)
+  want = attended(DenseAttention(), {}, T, S, packed=False, wide=5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
+
+
+@pytest.mark.parametrize('kernel', KERNELS)
+def test_who_sees_nobody_gets_zeros_and_gives_no_gradient(kernel):
+  y, grads = attended(KERNELS[kernel], CASES['causal'])
+  assert not np.any(np.asarray(y)[0, -2:])
+  assert not np.any(np.asarray(y)[1, :3])
+  assert all(np.isfinite(g).all() for g in grads)
+  assert not np.any(np.asarray(grads[0])[0, -2:])
+
+
+@pytest.mark.parametrize('kernel', ['dense', *KERNELS])
+def test_scores_of_ten_thousand_stay_finite(kernel):
+  q, k, v = drawn(20, 20)
+  scores = Scores(1e4, Causal() & Segments())
+  kernel = KERNELS.get(kernel, DenseAttention())
+  y, pull = jax.vjp(lambda *x: kernel(*x, site(20), site(20), scores, 'float32'), q, k, v)
+  assert np.isfinite(y).all()
+  assert all(np.isfinite(g).all() for g in pull(y))
+
+
+def test_blockwise_keeps_no_array_of_queries_by_keys():
+  T = 256
+  q, k, v = drawn(T, T)
+  scores = Scores(1.0, Causal() & Segments(), (lambda a, b: ALiBi().bias(N, a, b),))
+  run = lambda *x: Blockwise(32, 32)(*x, site(T), site(T), scores, 'float32').sum()
+  sizes = [int(np.prod(v.aval.shape)) for v in _variables(jax.make_jaxpr(jax.grad(run, (0, 1, 2)))(q, k, v).jaxpr)]
+  assert max(sizes) < B * N * T * T // 4
+
+
+def _variables(jaxpr):
+  for eqn in jaxpr.eqns:
+    yield from eqn.outvars
+    for inner in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, 'jaxpr')):
+      if hasattr(inner, 'jaxpr'):
+        yield from _variables(inner.jaxpr)
+
+
+def test_tiles_in_which_nobody_sees_anybody_are_not_computed():
+  T = 64
+  q, k, v = drawn(T, T)
+  broken = v.at[:, 16:32].set(jnp.nan)
+  scores = Scores(1.0, Causal() & Window(8) & Segments())
+  y = Blockwise(16, 16)(q, k, broken, site(T, False), site(T, False), scores, 'float32')
+  assert np.isfinite(y[:, :16]).all()
+  assert np.isfinite(y[:, 48:]).all()
+
+
+def test_dropout_takes_its_rate_and_keeps_the_mean():
+  factor = np.asarray(Dropout.of(jax.random.key(0), 2, 3, 0.25)(jnp.arange(200), jnp.arange(300)))
+  assert set(np.unique(factor)) == {np.float32(0), np.float32(1 / 0.75)}
+  deviation = (0.25 * 0.75 / factor.size) ** 0.5
+  assert abs((factor == 0).mean() - 0.25) < 4 * deviation
+  for axis in (0, 1, 2, 3):
+    off = np.delete(factor, 0, axis) == 0, np.delete(factor, -1, axis) == 0
+    assert abs((off[0] & off[1]).mean() - 0.25**2) < 4 * (0.0625 / off[0].size) ** 0.5, axis
+
+
+def test_dropout_knows_where_its_first_query_stands():
+  drop = Dropout.of(jax.random.key(0), 1, 2, 0.5)
+  later = dataclasses.replace(drop, first=10)(jnp.arange(5), jnp.arange(7))
+  np.testing.assert_array_equal(later, drop(jnp.arange(15), jnp.arange(7))[:, :, 10:])
+
+
+def test_a_tile_of_no_size_is_refused():
+  with pytest.raises(errors.ConfigError, match=r'queries=0, keys=512 is no size of a tile. Wanted at least 1'):
+    config.validate(Blockwise(queries=0))

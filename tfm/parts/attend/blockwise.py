@@ -1,0 +1,238 @@
+"""Attention tile by tile: memory by the length, time by the pairs in sight (arXiv:2205.14135, arXiv:2307.08691)."""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+import jax.numpy as jnp
+
+from tfm.parts.attend.base import Attend, Scores
+from tfm.parts.attend.dense import dot, products, turned
+from tfm.parts.site import Site
+
+Pytree = Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Blockwise(Attend):
+  """softmax(q k) v over tiles of `queries` x `keys`, keeping a running largest score and sum for each query.
+
+  Tiles in which nobody sees anybody, in any row of the batch, are not computed, neither forward nor backward: causal
+  attention costs half, a window its band, packed documents their squares.
+
+  *Cost*: 4 N H FLOPs a pair in a tile that is computed, 10 N H backward (scores are found again); B N (T H + queries
+  keys) numbers.
+  """
+
+  queries: int = 256
+  keys: int = 512
+
+  def check(self) -> Iterator[str]:
+    if self.queries < 1 or self.keys < 1:
+      yield f'queries={self.queries}, keys={self.keys} is no size of a tile. Wanted at least 1 of each.'
+
+  def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
+    B, T, N, H = q_BTNH.shape
+    S, K = k_BSKH.shape[1:3]
+    size, width = min(self.queries, -(-T // 8) * 8), min(self.keys, -(-S // 8) * 8)
+    asking, seen = _tiles(q, size), _tiles(k, width)
+    consts, bias = _lifted(scores.biases, jax.tree.map(lambda a: a[0], asking), jax.tree.map(lambda a: a[0], seen))
+    problem = _Problem(scores, bias, S, K, jnp.dtype(reduce))
+    q_BTKGH = q_BTNH.reshape(B, T, K, N // K, H)
+    operands = _Operands(
+      jnp.moveaxis(_tiles(q_BTKGH, size), 2, 4),  # [tiles, B, K, G, queries, H]
+      *(jnp.moveaxis(_tiles(a, width), 2, 3) for a in (k_BSKH, v_BSKH)),  # [tiles, B, K, keys, H]
+      consts,
+      None if scores.sink_N is None else scores.sink_N.astype(reduce).reshape(1, K, N // K, 1, 1),
+    )
+    y = _flash(problem)(operands, asking, seen, scores.drop)
+    y_BTKGH = jnp.moveaxis(y, (0, 4), (1, 2)).reshape(B, -1, K, N // K, v_BSKH.shape[-1])
+    return y_BTKGH[:, :T].reshape(B, T, N, -1)
+
+
+class _Operands(NamedTuple):
+  """What has gradients, in tiles: the numbers of the biases and a logit a head among them."""
+
+  q: jax.Array
+  k: jax.Array
+  v: jax.Array
+  consts: list[jax.Array]
+  sink: jax.Array | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Problem:
+  """What stays the same from tile to tile: the rules of the scores, S, K and the dtype of the softmax."""
+
+  scores: Scores
+  bias: Callable[[list[jax.Array], Site, Site], jax.Array] | None
+  S: int
+  K: int
+  reduce: Any
+
+  def found(self, q, k, consts, asking: Site, seen: Site) -> jax.Array:
+    """The scores of a tile, `[B, K, G, queries, keys]`."""
+    B, K, G, size, H = q.shape
+    scaled = (q * jnp.asarray(self.scores.scale, q.dtype)).reshape(B, K, G * size, H)
+    s = products(scaled, k, self.reduce.name).reshape(B, K, G, size, -1)
+    if self.scores.cap is not None:
+      s = self.scores.cap * jnp.tanh(s / self.scores.cap)
+    if self.bias is not None:
+      bias_BNTS = self.bias(consts, asking, seen).astype(self.reduce)
+      s = s + bias_BNTS.reshape(bias_BNTS.shape[0], K, G, size, -1)
+    return s
+
+  def allowed(self, asking: Site, seen: Site, column: jax.Array) -> jax.Array:
+    """Where looking is allowed, `[B, queries, keys]`; keys from `column` on, those after the last are padding."""
+    real = (column + jnp.arange(seen.pos.shape[1]) < self.S)[None, None]
+    return self.scores.mask(asking.rows(), seen.columns()) & real
+
+  def kept(self, drop, i, j, shape) -> jax.Array | None:
+    """What dropout multiplies the probabilities of tile (i, j) by, in `shape`."""
+    if drop is None:
+      return None
+    size, width = shape[-2:]
+    return drop(i * size + jnp.arange(size), j * width + jnp.arange(width)).reshape(shape).astype(self.reduce)
+
+  def visits(self, asking: Site, seen: Site) -> tuple[jax.Array, jax.Array]:
+    """For each tile of queries, the tiles of keys with those first of which something is seen, and their number."""
+    tiles, _, width = seen.pos.shape
+    whole = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1).reshape(a.shape[1], -1), seen)
+
+    def sees(asking_i: Site) -> jax.Array:
+      ok = self.allowed(asking_i, whole, jnp.int32(0))
+      return ok.reshape(*ok.shape[:2], tiles, width).any((0, 1, 3))
+
+    some = jax.lax.map(sees, asking)
+    return jnp.argsort(~some, axis=1, stable=True), some.sum(1)
+
+
+def _flash(problem: _Problem) -> Callable[..., jax.Array]:
+  """(operands, sites of queries, sites of keys, dropout) -> y, `[tiles, B, K, G, queries, H]`.
+
+  *Why its own VJP*: autodiff of the loop would keep every tile's scores.
+  """
+
+  @jax.custom_vjp
+  def flash(operands, asking, seen, drop):
+    return _forward(problem, operands, asking, seen, drop)[0]
+
+  def forward(operands, asking, seen, drop):
+    y, lse, visits = _forward(problem, operands, asking, seen, drop)
+    return y, (operands, asking, seen, drop, y, lse, visits)
+
+  def backward(residuals, g):
+    return _backward(problem, *residuals, g), None, None, None
+
+  flash.defvjp(forward, backward)
+  return flash
+
+
+def _forward(problem: _Problem, x: _Operands, asking: Site, seen: Site, drop) -> tuple[jax.Array, jax.Array, Any]:
+  """(y, the logarithm of each query's sum of exponentials, the visits)."""
+  order, count = visits = problem.visits(asking, seen)
+  low = jnp.finfo(problem.reduce).min
+
+  def rows(given):
+    i, q, asking_i, order_i, count_i = given
+    B, K, G, size, _ = q.shape
+    shape = (B, K, G, size, 1)
+    # A row that sees nobody has no largest: against half of the lowest all its exponentials are 0.
+    top = jnp.full(shape, low / 2, problem.reduce) if x.sink is None else jnp.broadcast_to(x.sink, shape)
+    total = jnp.zeros(shape, problem.reduce) if x.sink is None else jnp.ones(shape, problem.reduce)
+
+    def visit(n, state):
+      top, total, y = state
+      j = order_i[n]
+      seen_j = jax.tree.map(lambda a: a[j], seen)
+      s = problem.found(q, x.k[j], x.consts, asking_i, seen_j)
+      ok = problem.allowed(asking_i, seen_j, j * s.shape[-1])[:, None, None]
+      s = jnp.where(ok, s, low)
+      highest = jnp.maximum(top, s.max(-1, keepdims=True))
+      e, shrink = jnp.exp(s - highest), jnp.exp(top - highest)
+      total = total * shrink + e.sum(-1, keepdims=True)
+      kept = problem.kept(drop, i, j, e.shape)
+      e = (e if kept is None else e * kept).astype(x.v.dtype).reshape(B, K, G * size, -1)
+      return highest, total, y * shrink + dot(e, x.v[j], 3, 2, problem.reduce).reshape(y.shape)
+
+    y = jnp.zeros((B, K, G, size, x.v.shape[-1]), problem.reduce)
+    top, total, y = jax.lax.fori_loop(0, count_i, visit, (top, total, y))
+    sure = jnp.where(total > 0, total, 1)
+    return (y / sure).astype(x.v.dtype), top + jnp.log(sure)
+
+  y, lse = jax.lax.map(rows, (jnp.arange(len(x.q)), x.q, asking, order, count))
+  return y, lse, visits
+
+
+def _backward(problem: _Problem, x: _Operands, asking, seen, drop, y, lse, visits, g) -> _Operands:
+  """The gradients of the operands: each tile's scores are found again, and give all they have to give at once."""
+  wide = lambda tree: jax.tree.map(lambda a: jnp.zeros(a.shape, problem.reduce), tree)
+
+  def rows(sums: _Operands, given):
+    i, q, asking_i, order_i, count_i, y_i, lse_i, g_i = given
+    B, K, G, size, _ = q.shape
+    inner = jnp.sum(g_i.astype(problem.reduce) * y_i.astype(problem.reduce), -1, keepdims=True)
+    if x.sink is not None:
+      of_sink = jnp.exp(x.sink - lse_i)
+      sums = sums._replace(sink=sums.sink - jnp.sum(of_sink * inner, (0, 3), keepdims=True))
+    g_BKMH = g_i.reshape(B, K, G * size, -1)
+
+    def visit(n, state):
+      dq, dk, dv, d_consts = state
+      j = order_i[n]
+      seen_j = jax.tree.map(lambda a: a[j], seen)
+      found = lambda q, k, consts: problem.found(q, k, consts, asking_i, seen_j)
+      s, pull = jax.vjp(found, q, x.k[j], x.consts)
+      ok = problem.allowed(asking_i, seen_j, j * s.shape[-1])[:, None, None]
+      p = jnp.where(ok, jnp.exp(s - lse_i), 0)
+      dp = dot(g_BKMH, x.v[j], 3, 3, problem.reduce).reshape(p.shape)
+      kept = problem.kept(drop, i, j, p.shape)
+      given_p, dp = (p, dp) if kept is None else (p * kept, dp * kept)
+      dv = dv.at[j].add(turned(g_BKMH, given_p.astype(g_BKMH.dtype).reshape(B, K, G * size, -1)).astype(dv.dtype))
+      dq_j, dk_j, d_consts_j = pull(p * (dp - inner))
+      dk = dk.at[j].add(dk_j.astype(dk.dtype))
+      return dq + dq_j.astype(dq.dtype), dk, dv, _plus(d_consts, d_consts_j)
+
+    start = (jnp.zeros(q.shape, problem.reduce), sums.k, sums.v, sums.consts)
+    dq, *rest = jax.lax.fori_loop(0, count_i, visit, start)
+    return _Operands(sums.q, *rest, sums.sink), dq.astype(q.dtype)
+
+  start = _Operands(jnp.zeros(()), *wide((x.k, x.v, x.consts, x.sink)))
+  sums, dq = jax.lax.scan(rows, start, (jnp.arange(len(x.q)), x.q, asking, *visits, y, lse, g))
+  return jax.tree.map(lambda sum, of: sum.astype(of.dtype), sums._replace(q=dq), x)
+
+
+def _plus(a: Pytree, b: Pytree) -> Pytree:
+  return jax.tree.map(lambda x, y: x + y.astype(x.dtype), a, b)
+
+
+def _tiles(tree: Pytree, size: int) -> Pytree:
+  """Arrays `[B, T, ...]` as `[tiles, B, size, ...]`, padded with zeros, which is padding's segment too."""
+
+  def one(a: jax.Array) -> jax.Array:
+    tail = [(0, 0)] * (a.ndim - 2)
+    a = jnp.pad(a, [(0, 0), (0, -a.shape[1] % size), *tail])
+    return jnp.moveaxis(a.reshape(a.shape[0], -1, size, *a.shape[2:]), 1, 0)
+
+  return jax.tree.map(one, tree)
+
+
+def _lifted(biases: tuple[Callable[[Site, Site], jax.Array], ...], q: Site, k: Site) -> tuple[list[jax.Array], Any]:
+  """(the arrays that the biases have from elsewhere, their sum as a function of those and of a tile's sites).
+
+  A function with its own VJP must be given all that it finds gradients of.
+  """
+  if not biases:
+    return [], None
+  total = lambda q, k: sum(bias(q, k) for bias in biases)
+  jaxpr = jax.make_jaxpr(total)(q, k)
+  learned = [jnp.issubdtype(jnp.result_type(c), jnp.floating) for c in jaxpr.consts]
+
+  def bias(consts: list[jax.Array], q: Site, k: Site) -> jax.Array:
+    given = iter(consts)
+    all_consts = [next(given) if float_ else c for c, float_ in zip(jaxpr.consts, learned, strict=True)]
+    return jaxpr_as_fun(ClosedJaxpr(jaxpr.jaxpr, all_consts))(*jax.tree.leaves((q, k)))[0]
+
+  return [jnp.asarray(c) for c, float_ in zip(jaxpr.consts, learned, strict=True) if float_], bias

@@ -1,0 +1,36 @@
+"""Dropout of attention's probabilities that every kernel draws alike, whatever tiles it works in."""
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+
+@struct.dataclass
+class Dropout:
+  """What a probability is multiplied by: 0 at `rate`, else 1 / (1 - rate), by a hash of (row, head, query, key).
+
+  `first` is the place in the row of the first query asked about.
+  """
+
+  seed_BN: jax.Array
+  rate: float = struct.field(pytree_node=False)
+  first: int = struct.field(pytree_node=False, default=0)
+
+  @classmethod
+  def of(cls, key: jax.Array, B: int, N: int, rate: float) -> 'Dropout':
+    """A draw for B rows of N heads."""
+    return cls(jax.random.bits(key, (B, N), jnp.uint32), rate)
+
+  def __call__(self, query_T: jax.Array, key_S: jax.Array) -> jax.Array:
+    """float32 `[B, N, T, S]` for the places of queries and keys in their rows."""
+    query_T = (query_T + self.first).astype(jnp.uint32)
+    row_BNT = _mixed(self.seed_BN[:, :, None] ^ (query_T * jnp.uint32(0x9E3779B1))[None, None])
+    drawn_BNTS = _mixed(row_BNT[..., None] ^ (key_S.astype(jnp.uint32) * jnp.uint32(0x85EBCA77))[None, None, None])
+    return jnp.where(drawn_BNTS >= jnp.uint32(min(self.rate * 2**32, 2**32 - 1)), 1 / (1 - self.rate), 0.0)
+
+
+def _mixed(x: jax.Array) -> jax.Array:
+  """A permutation of the 32-bit numbers in which every bit turns on every other (MurmurHash3's last step)."""
+  x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
+  x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
+  return x ^ (x >> 16)
