@@ -53,11 +53,19 @@ def test_json_says_prompt_and_text(command):
   assert out == 'ab' + first['text'].partition(stop)[0] + '\n'
 
 
+def test_penalties_keep_it_from_saying_the_same_again(command):
+  said = lambda *words: json.loads(command('--prompt=ab', '--json', '--temperature=0', *words)[1])['text'].encode()
+  assert len(set(said())) < 5
+  again = ('--no_repeat_ngram=1', '--repetition_penalty=1e9', '--frequency_penalty=1e9', '--presence_penalty=1e9')
+  assert [len(set(said(word))) for word in again] == [5] * 4
+
+
 @pytest.mark.parametrize(
   ('words', 'message'),
   [
     ((), '--prompt: is missing. Want text to go on from, here or in a --prompt_file.'),
     (('--prompt=a', '--top_p=2'), 'tfm generate: generate: top_p=2.0 is not a share of the probability.'),
+    (('--prompt=a', '--no_repeat_ngram=0'), 'no_repeat_ngram=0 is no number of tokens.'),
     (('--prompt=',), 'generate: prompt 0 is empty. Wanted at least one token to go on from.'),
     (('--prompt_file=/nowhere.txt',), '/nowhere.txt: No such file or directory'),
     (('--prompt=a', '--json', '--stream'), '--stream: prints one text as it comes. Want one prompt, and no --json.'),

@@ -94,7 +94,7 @@ def test_a_row_ends_with_its_first_stop_token_and_the_others_go_on(drawn):
   spec = MODELS[MAIN]
   stop = next(t for t in drawn[0][1:-1] if t not in drawn[1])
   cut = drawn[0].index(stop) + 1
-  options = {'max_new_tokens': NEW, 'key': jax.random.key(7), 'stop': (stop, VOCAB - 1), **DRAWN}
+  options = {'max_new_tokens': NEW, 'key': jax.random.key(7), 'eos': (stop, VOCAB - 1), **DRAWN}
   said = generate(spec, weights(spec), PROMPTS, **options)
   assert said[:2] == [drawn[0][:cut], drawn[1]]
   steps = np.stack(list(stream(spec, weights(spec), PROMPTS, **options)))
@@ -104,14 +104,14 @@ def test_a_row_ends_with_its_first_stop_token_and_the_others_go_on(drawn):
 def test_decoding_stops_early_once_every_row_has_ended(drawn):
   spec = MODELS[MAIN]
   stop = drawn[0][2]
-  options = {'max_new_tokens': NEW, 'key': jax.random.key(7), 'stop': stop, **DRAWN}
+  options = {'max_new_tokens': NEW, 'key': jax.random.key(7), 'eos': stop, **DRAWN}
   assert len(list(stream(spec, weights(spec), PROMPTS[:1], **options))) == drawn[0].index(stop) + 1 < NEW
 
 
 def test_no_row_stops_before_min_new_tokens(drawn):
   spec = MODELS[MAIN]
   everything = tuple(range(VOCAB - 1))  # all but one token stop
-  said = generate(spec, weights(spec), PROMPTS, max_new_tokens=NEW, min_new_tokens=4, temperature=0, stop=everything)
+  said = generate(spec, weights(spec), PROMPTS, max_new_tokens=NEW, min_new_tokens=4, temperature=0, eos=everything)
   assert all(row[:4] == [VOCAB - 1] * 4 and len(row) >= 4 for row in said)
   assert any(len(row) == 5 for row in said)
 
@@ -168,7 +168,7 @@ def test_strings_come_back_as_strings_without_their_end_of_text():
   cut = plain[0].index(letters.eos)
   said = generate(spec, weights(spec), texts, tokenizer=letters, **options)
   assert said[0] == letters.decode(plain[0][:cut])
-  whole = generate(spec, weights(spec), texts, tokenizer=letters, stop=(), **options)
+  whole = generate(spec, weights(spec), texts, tokenizer=letters, eos=(), **options)
   assert whole == [letters.decode(row) for row in plain]
 
 

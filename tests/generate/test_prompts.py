@@ -24,7 +24,7 @@ PLAIN, TABLE, BOTH = MODELS['rope_gqa'], MODELS['learned'], MODELS['encdec']
     (['def '], {}, "generate: prompt 0 is text, 'def ', but there is no tokenizer. Wanted tokenizer=, or token ids."),
     ([[1, 61]], {}, 'generate: prompt 0 has token 61, outside the vocabulary of 61. Wanted 0 to 60.'),
     ([[1, -1]], {}, 'generate: prompt 0 has token -1, outside the vocabulary of 61. Wanted 0 to 60.'),
-    ([[1]], {'stop': (3, 99)}, 'generate: stop has token 99, outside the vocabulary of 61. Wanted 0 to 60.'),
+    ([[1]], {'eos': (3, 99)}, 'generate: eos has token 99, outside the vocabulary of 61. Wanted 0 to 60.'),
     ([[1]], {'top_p': 0}, 'top_p=0 is not a share of the probability. Wanted more than 0 and at most 1, or None.'),
     ([[1]], {'top_p': 1.5}, 'top_p=1.5 is not a share of the probability.'),
     ([[1]], {'min_p': 2}, 'min_p=2 is not a share of the top probability. Wanted 0 to 1, or None.'),

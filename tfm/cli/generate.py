@@ -13,8 +13,8 @@ from typing import Any
 from absl import flags
 
 from tfm.cli import flags as command
-from tfm.cli.typist import Typist
 from tfm.core import errors
+from tfm.generate.typist import Typist
 
 FLAGS = command.new()
 CHECKPOINT = flags.DEFINE_string(
@@ -35,7 +35,14 @@ flags.DEFINE_float('temperature', 1.0, '0: the likeliest token; above 1: bolder.
 flags.DEFINE_integer('top_k', None, 'draw from the so many likeliest tokens.', flag_values=FLAGS)
 flags.DEFINE_float('top_p', None, 'draw from the likeliest tokens of this probability together.', flag_values=FLAGS)
 flags.DEFINE_float('min_p', None, 'draw from tokens at least so likely, of the likeliest.', flag_values=FLAGS)
-_OPTIONS = ('max_new_tokens', 'min_new_tokens', 'temperature', 'top_k', 'top_p', 'min_p')
+flags.DEFINE_float('repetition_penalty', 1.0, 'above 1: less of what was said before.', flag_values=FLAGS)
+flags.DEFINE_float('frequency_penalty', 0.0, 'taken off for each time it was said.', flag_values=FLAGS)
+flags.DEFINE_float('presence_penalty', 0.0, 'taken off once it was said.', flag_values=FLAGS)
+flags.DEFINE_integer('no_repeat_ngram', None, 'say no so many tokens in a row twice.', flag_values=FLAGS)
+_OPTIONS = (
+  'max_new_tokens', 'min_new_tokens', 'temperature', 'top_k', 'top_p', 'min_p',
+  'repetition_penalty', 'frequency_penalty', 'presence_penalty', 'no_repeat_ngram',
+)  # fmt: skip
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from tfm.generate.decode import stream as stream
 from tfm.generate.options import Options as Options
 from tfm.generate.prepare import prepare as prepare
 from tfm.generate.sampling import Sampling as Sampling
+from tfm.generate.typist import Typist as Typist
 
 
 class _Callable(types.ModuleType):

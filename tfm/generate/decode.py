@@ -1,6 +1,7 @@
 """Text (or token ids) that goes on from prompts: all at once with `generate`, token by token with `stream`."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+import dataclasses
 from typing import Any
 
 import jax
@@ -11,13 +12,20 @@ from numpy.typing import NDArray
 from tfm.core import errors
 from tfm.generate import options as options_lib
 from tfm.generate import prompts as prompts_lib
+from tfm.generate import rules as rules_lib
 from tfm.generate import step
+from tfm.generate.options import Options
+from tfm.generate.penalties import NOTHING
 from tfm.generate.prepare import prepare, prepared
 from tfm.generate.prompts import Batch, Prompts, Tokenizer
+from tfm.generate.typist import Typist
 from tfm.model.spec import Model
 from tfm.parts.context import Run
 
 RUN = Run(loop='unroll')
+
+#: How many steps are run before their text is looked through for `stop`.
+LOOK = 8
 
 
 def generate(
@@ -34,15 +42,16 @@ def generate(
 
   Prompts (of any lengths: each row is what it would be alone) go before the new tokens of a decoder, are in mutual view
   in a prefix LM, and feed the encoder of an encoder-decoder. `options` are the fields of `Options`:
-  `max_new_tokens=64`, `min_new_tokens=0`, `stop`, `decoder_start`, `temperature=1.0` (0: the likeliest token), `top_k`,
-  `top_p`, `min_p`.
+  `max_new_tokens=64`, `min_new_tokens=0`, `eos`, `stop`, `decoder_start`; `temperature=1.0` (0: the likeliest token),
+  `top_k`, `top_p`, `min_p`; `repetition_penalty`, `frequency_penalty`, `presence_penalty`, `no_repeat_ngram`,
+  `logit_bias`, `allowed`.
   `key` is one key, or one a row (`[B]`); by default `jax.random.key(0)`, so the same call gives the same text.
 
-  Ids end with the stop token where there was one; strings leave it out. Rows of the token table beyond the tokenizer's
-  `size` are never chosen.
+  Ids end with the token that ended the row; strings leave it out, and what is from a `stop` text on. Rows of the token
+  table beyond the tokenizer's `size` are never chosen.
 
   *Cost*: prompt lengths, cache slots and `max_new_tokens` are rounded up to few sizes, and what is compiled for one
-  call serves the next; sampling values are not compiled in. The parameters are laid out a layer at a time
+  call serves the next; the values of options are not compiled in. The parameters are laid out a layer at a time
   first: a copy, which `prepare(spec, params)` makes once for many calls, and which `run=Run(loop='scan')` goes without,
   at slower steps; that compiles in a time that does not grow with depth.
 
@@ -53,13 +62,15 @@ def generate(
   """
   chosen = options_lib.parse(options)
   batch = prompts_lib.batch(spec, prompts, tokenizer, chosen)
-  params, rules, state = _begin(spec, params, batch, chosen, key, run)
-  state = step.go_on(spec, params, state, rules, jnp.int32(chosen.max_new_tokens), run=run)
-  rows = [_row(tokens_T) for tokens_T in np.asarray(state.tokens_BT)]
+  stops = options_lib.several(chosen.stop)
+  watch = _Watch(tokenizer, stops, batch)
+  chunk = LOOK if stops else chosen.max_new_tokens
+  rows = np.concatenate([*_chunks(spec, params, batch, chosen, key, run, watch, chunk)], axis=1)
+  ids = [[int(t) for t in row if t != NOTHING] for row in rows]
   if not isinstance(prompts[0], str):
-    return rows
+    return ids
   assert tokenizer is not None
-  return [tokenizer.decode(_without_stop(row, batch.stop)) for row in rows]
+  return [_text(tokenizer, [t for t in row if t not in batch.eos], stops) for row in ids]
 
 
 def stream(
@@ -75,44 +86,70 @@ def stream(
 ) -> Iterator[NDArray[np.int32]]:
   """The tokens of `generate`, the same ones, as they come: int32 `[B]` a step, -1 for a row that has ended.
 
-  `chunk` steps are run before their tokens come out together: more are faster where a step is short. A tokenizer's
-  `StreamDecoder` turns a row's ids into text as they arrive.
+  `chunk` steps are run before their tokens come out together: more are faster where a step is short. A `Typist` turns
+  a row's ids into text as they arrive, and shows nothing that may yet be part of a `stop` text.
   """
   if chunk < 1:
     raise errors.UserError(f'generate: chunk={chunk} is no number of steps. Wanted at least 1.')
   chosen = options_lib.parse(options)
   batch = prompts_lib.batch(spec, prompts, tokenizer, chosen)
-
-  def steps():
-    ready, rules, state = _begin(spec, params, batch, chosen, key, run)
-    seen = 0
-    while True:
-      # Read before the next call: it takes the state's memory over.
-      tokens_BT, now, done = jax.device_get((state.tokens_BT, state.step, jnp.all(state.done_B)))
-      yield from tokens_BT[:, seen : int(now)].T
-      seen = int(now)
-      if done or seen == chosen.max_new_tokens:
-        return
-      until = min(seen + chunk, chosen.max_new_tokens)
-      state = step.go_on(spec, ready, state, rules, jnp.int32(until), run=run)
-
-  return steps()
+  watch = _Watch(tokenizer, options_lib.several(chosen.stop), batch)
+  chunks = _chunks(spec, params, batch, chosen, key, run, watch, chunk)
+  return (tokens_B for tokens_BT in chunks for tokens_B in tokens_BT.T)
 
 
-def _begin(
-  spec: Model, params: Any, batch: Batch, options: options_lib.Options, key: jax.Array | None, run: Run
-) -> tuple[Any, step.Rules, step.State]:
-  """(the parameters as the steps read them, how to choose tokens, the state after the prompts)."""
-  B = len(batch.inputs['input_ids'])
-  stop_V = np.zeros(spec.vocab, bool)
-  stop_V[list(batch.stop)] = True
-  never_V = np.arange(spec.vocab) >= batch.words
-  keys_B = _row_keys(jax.random.key(0) if key is None else key, B)
+def _chunks(
+  spec: Model, params: Any, batch: Batch, options: Options, key: jax.Array | None, run: Run, watch: Any, chunk: int
+) -> Iterator[NDArray[np.int32]]:
+  """New tokens `[B, n]`, in pieces of at most `chunk` steps (the first has the one of the prompts' own pass)."""
+  keys_B = _row_keys(jax.random.key(0) if key is None else key, len(batch.prompt))
+  rules = rules_lib.make(batch, spec.vocab, options, keys_B)
   if run.loop == 'unroll' and not prepared(params):
     params = prepare(spec, params)
-  minimum = jnp.int32(options.min_new_tokens)
-  rules = step.Rules(keys_B, options.knobs(), jnp.asarray(stop_V), jnp.asarray(never_V), minimum)
-  return params, rules, step.prefill(spec, params, batch.inputs, rules, run=run, slots=batch.slots, room=batch.room)
+  state = step.prefill(spec, params, batch.inputs, rules, run=run, slots=batch.slots, room=batch.room)
+  seen = 0
+  while True:
+    # Read before the next call: it takes the state's memory over.
+    tokens_BT, now, done_B = jax.device_get((state.tokens_BT, state.step, state.done_B))
+    yield watch(tokens_BT[:, seen : int(now)])
+    seen = int(now)
+    done_B = done_B | watch.done_B
+    if done_B.all() or seen == options.max_new_tokens:
+      return
+    until = jnp.int32(min(seen + chunk, options.max_new_tokens))
+    state = step.go_on(spec, params, dataclasses.replace(state, done_B=jnp.asarray(done_B)), rules, until, run=run)
+
+
+class _Watch:
+  """Ends rows with the token that completes a text of `stops`."""
+
+  def __init__(self, tokenizer: Tokenizer | None, stops: Sequence[str], batch: Batch):
+    if stops and tokenizer is None:
+      raise errors.UserError(
+        f'generate: stop={stops[0]!r} is text, but there is no tokenizer. Wanted tokenizer=, or eos= for token ids.'
+      )
+    self.done_B = np.zeros(len(batch.prompt), bool)
+    self._eos = batch.eos
+    self._typists = [Typist(tokenizer, stops) for _ in batch.prompt] if stops and tokenizer else []
+
+  def __call__(self, tokens_BT: NDArray[np.int32]) -> NDArray[np.int32]:
+    """The tokens, `NOTHING` after the end of a row."""
+    tokens_BT = tokens_BT.copy()
+    for i, typist in enumerate(self._typists):
+      for t in range(tokens_BT.shape[1]):
+        if self.done_B[i]:
+          tokens_BT[i, t] = NOTHING
+        elif (token := int(tokens_BT[i, t])) not in self._eos:
+          typist.push(token)
+          self.done_B[i] = typist.done
+    return tokens_BT
+
+
+def _text(tokenizer: Tokenizer, row: list[int], stops: Sequence[str]) -> str:
+  if not stops:
+    return tokenizer.decode(row)
+  typist = Typist(tokenizer, stops)
+  return ''.join([*map(typist.push, row), typist.flush()])
 
 
 def _row_keys(key: jax.Array, B: int) -> jax.Array:
@@ -124,11 +161,3 @@ def _row_keys(key: jax.Array, B: int) -> jax.Array:
   if key.shape != (B,):
     raise errors.UserError(f'generate: key has shape {key.shape} for {B} prompts. Wanted one key, or one a prompt.')
   return key
-
-
-def _row(tokens_T: NDArray[np.int32]) -> list[int]:
-  return [int(t) for t in tokens_T if t != step.NOTHING]
-
-
-def _without_stop(row: list[int], stop: tuple[int, ...]) -> list[int]:
-  return row[:-1] if row and row[-1] in stop else row

@@ -1,34 +1,43 @@
 """What a user may ask of `generate`, as one checked value."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 from typing import Any
 
 from tfm.core import errors
+from tfm.generate.penalties import Penalties
 from tfm.generate.sampling import Sampling
 
 
 @dataclasses.dataclass(frozen=True)
-class Options(Sampling):
-  """How far to go on, and how tokens are drawn (see `Sampling`).
+class Options(Sampling, Penalties):
+  """How far to go on, and how tokens are priced (see `Penalties`) and drawn (see `Sampling`).
 
-  A row ends with the first token of `stop` (an id or several; None is the tokenizer's end of text, if it has one), but
-  not before `min_new_tokens`. `decoder_start` is what the decoder of an encoder-decoder begins with.
+  A row ends with the first token of `eos` (an id or several; None is the tokenizer's end of text, if it has one), but
+  not before `min_new_tokens`. It ends too with the token that completes a text of `stop` (one or several), wherever in
+  its tokens that text begins. `decoder_start` is what the decoder of an encoder-decoder begins with.
   """
 
   max_new_tokens: int = 64
   min_new_tokens: int = 0
-  stop: int | tuple[int, ...] | None = None
-  decoder_start: int | tuple[int, ...] | None = None
+  eos: int | Sequence[int] | None = None
+  stop: str | Sequence[str] = ()
+  decoder_start: int | Sequence[int] | None = None
 
   def check(self) -> Iterator[str]:
-    yield from super().check()
+    yield from Sampling.check(self)
+    yield from Penalties.check(self)
     if self.max_new_tokens < 1:
       yield f'max_new_tokens={self.max_new_tokens} asks for nothing. Wanted at least 1.'
     elif not 0 <= self.min_new_tokens <= self.max_new_tokens:
       yield f'min_new_tokens={self.min_new_tokens} is not between 0 and max_new_tokens={self.max_new_tokens}.'
     if self.decoder_start == ():
       yield 'decoder_start=() gives the decoder nothing to begin with. Wanted at least one token id.'
+    for text in several(self.stop):
+      if not isinstance(text, str):
+        yield f'stop={text!r} is no text to end a row before. Wanted a string or several; ids that end a row are eos.'
+      elif not text:
+        yield "stop='' is in every text. Wanted at least one character."
 
 
 def parse(given: dict[str, Any]) -> Options:
@@ -43,8 +52,8 @@ def parse(given: dict[str, Any]) -> Options:
   return options
 
 
-def ids(value: int | tuple[int, ...] | None) -> tuple[int, ...]:
-  """One id, several or none, as a tuple."""
+def several(value: Any) -> tuple[Any, ...]:
+  """One, several or None, as a tuple."""
   if value is None:
     return ()
-  return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+  return (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core import errors
-from tfm.generate.options import Options, ids
+from tfm.generate.options import Options, several
+from tfm.generate.penalties import NOTHING
 from tfm.model.spec import Model, blocks
 
 Prompts = Sequence[str] | Sequence[Sequence[int]]
@@ -28,12 +29,17 @@ class Tokenizer(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-  """Inputs of `tfm.apply` for the first step, slots of the cache, room for new tokens, stop tokens, number of words."""
+  """Inputs of `tfm.apply` for the first step, slots of the cache, and room for new tokens.
+
+  `prompt` `[B, S]` is what stands before the new tokens (`NOTHING`: padding), `eos` the tokens that end a row, `words`
+  how many of the vocabulary there are.
+  """
 
   inputs: dict[str, NDArray[np.int32]]
   slots: int
   room: int
-  stop: tuple[int, ...]
+  prompt: NDArray[np.int32]
+  eos: tuple[int, ...]
   words: int
 
 
@@ -51,15 +57,17 @@ def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: O
   rows = [_encode(i, p, tokenizer) for i, p in enumerate(_listed(prompts))]
   for i, row in enumerate(rows):
     _within(spec, row, f'prompt {i}')
-  stop = ids(getattr(tokenizer, 'eos', None) if options.stop is None else options.stop)
-  _within(spec, stop, 'stop')
+  eos = several(getattr(tokenizer, 'eos', None) if options.eos is None else options.eos)
+  for what, tokens in (('eos', eos), ('logit_bias', options.logit_bias), ('allowed', options.allowed)):
+    _within(spec, several(tokens), what)
   words = min(spec.vocab, getattr(tokenizer, 'size', spec.vocab))
   if spec.encoder is not None:
     source, names = _source(spec.encoder.absolute.max_positions, rows), ('input_ids', 'attention_mask')
     start = _start(spec, options)
-    fed = {'decoder_input_ids': np.array([start] * len(rows), np.int32)}
+    prompt = np.array([start] * len(rows), np.int32)
     length = _fits(spec, len(start), 0, options)
-    return Batch(dict(zip(names, source, strict=True)) | fed, *length, stop, words)
+    inputs = dict(zip(names, source, strict=True)) | {'decoder_input_ids': prompt}
+    return Batch(inputs, *length, prompt, eos, words)
   if options.decoder_start is not None:
     raise errors.UserError(
       f'generate: decoder_start={options.decoder_start} is given, but the model has no encoder. Wanted None.'
@@ -71,7 +79,8 @@ def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: O
   width = min(bucket(lengths[longest]), slots - options.max_new_tokens)
   tokens_BT, mask_BT = padded(rows, width, left=True)
   inputs = {'input_ids': tokens_BT, 'attention_mask': mask_BT}
-  return Batch(inputs | ({'prefix_mask': mask_BT} if spec.reads_prefix else {}), slots, room, stop, words)
+  inputs |= {'prefix_mask': mask_BT} if spec.reads_prefix else {}
+  return Batch(inputs, slots, room, np.where(mask_BT == 1, tokens_BT, NOTHING), eos, words)
 
 
 def padded(rows: list[list[int]], width: int, left: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -126,7 +135,7 @@ def _start(spec: Model, options: Options) -> tuple[int, ...]:
       'generate: decoder_start is missing: the model reads prompts in its encoder. '
       'Wanted the id its decoder was trained to begin with (T5: the padding, 0).'
     )
-  start = ids(options.decoder_start)
+  start = several(options.decoder_start)
   _within(spec, start, 'decoder_start')
   return start
 

@@ -8,28 +8,12 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from tfm.generate.sampling import sample
+from tfm.generate.penalties import NOTHING
+from tfm.generate.rules import Rules, choose
 from tfm.model.cache import init_cache
 from tfm.model.spec import Model
 from tfm.model.transformer import apply
 from tfm.parts.context import Run
-
-#: Stands in `tokens` where a row has no token.
-NOTHING = -1
-
-
-@struct.dataclass
-class Rules:
-  """How tokens are chosen, as arrays: none of it is compiled in.
-
-  `stop_V` marks the tokens that end a row, but are not chosen before step `minimum`; `never_V` those never chosen.
-  """
-
-  keys_B: jax.Array
-  knobs: dict[str, jax.Array]
-  stop_V: jax.Array
-  never_V: jax.Array
-  minimum: jax.Array
 
 
 @struct.dataclass
@@ -75,11 +59,9 @@ def go_on(spec: Model, params: Any, state: State, rules: Rules, until: jax.Array
 
 
 def _choose(state: State, logits_BV: jax.Array, rules: Rules) -> State:
-  """The state with one more token a row. The draw depends on the row's key and the step alone, not on its fellows."""
-  keys_B = jax.vmap(jax.random.fold_in, (0, None))(rules.keys_B, state.step)
-  out_V = rules.never_V | (rules.stop_V & (state.step < rules.minimum))
-  logits_BV = jnp.where(out_V[None], -jnp.inf, logits_BV)
-  tok_B = sample(logits_BV, keys_B, rules.knobs)
+  """The state with one more token a row."""
+  n_B = jnp.broadcast_to(state.step, state.last_B.shape)
+  tok_B = choose(rules, logits_BV, state.tokens_BT, n_B)
   new_B = jnp.where(state.done_B, NOTHING, tok_B)
   return dataclasses.replace(
     state,

@@ -150,6 +150,8 @@ class Vocabulary(abc.ABC):
 class StreamDecoder:
   """Text as ids arrive: half a character is held back until the rest of it is here.
 
+  Anything that can `decode` ids will do for a vocabulary.
+
   Example:
     >>> from tfm.data.tokenizer.byte import ByteVocabulary
     >>> stream = StreamDecoder(ByteVocabulary())
@@ -157,9 +159,9 @@ class StreamDecoder:
     ['', 'é', '!', '']
   """
 
-  def __init__(self, vocabulary: Vocabulary):
+  def __init__(self, vocabulary: Any):
     self._vocabulary = vocabulary
-    self._table = vocabulary._table
+    self._table = vocabulary._table if isinstance(vocabulary, Vocabulary) else None
     self._utf8 = codecs.getincrementaldecoder('utf-8')('replace')
     self._ids: list[int] = []
     self._start = 0

@@ -1,7 +1,7 @@
 import pytest
 
-from tfm.cli.typist import Typist
 from tfm.data.tokenizer import ByteVocabulary
+from tfm.generate.typist import Typist
 
 
 def typed(text, stops=(), end=True):

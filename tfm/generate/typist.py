@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from tfm.data.tokenizer import Vocabulary
 from tfm.data.tokenizer.base import StreamDecoder
+from tfm.generate.prompts import Tokenizer
 
 
 class Typist:
@@ -16,10 +16,10 @@ class Typist:
     (['a', 'n', ' ', '', 'En', '', '', '', ''], 'an En', True)
   """
 
-  def __init__(self, vocabulary: Vocabulary, stops: Sequence[str] = ()):
+  def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()):
     self.text = ''
     self.done = False
-    self._stream = StreamDecoder(vocabulary)
+    self._stream = StreamDecoder(tokenizer)
     self._stops = [stop for stop in stops if stop]
     self._held = ''
 
