@@ -130,7 +130,7 @@ def variants() -> dict[str, Model]:
     'encoder=t5': encoder(T5Bias()),
     'encoder=post': encoder(absolute=Sinusoidal(), norm=LayerNorm()),
     'encdec=grouped': encdec(CrossAttention(4, 2, 12)),
-    'encdec=options': encdec(CrossAttention(4, 1, 8, 'qvo', RMSNorm(), 3.0, True, 0.5)),
+    'encdec=options': encdec(CrossAttention(4, 1, 8, bias='qvo', qk_norm=RMSNorm(), cap=3.0, sink=True, scale=0.5)),
     'encdec=parallel': encdec(writer=Block(Attention(4), glu, wiring=Parallel())),
     'encdec=post': encdec(writer=Block(Attention(4), glu, wiring=Post())),
     'encdec=shared': encdec(**two_stacks),

@@ -1,6 +1,5 @@
 """Attention of a decoder's tokens to an encoder's (arXiv:1706.03762)."""
 
-from collections.abc import Iterator
 import dataclasses
 from typing import Any
 
@@ -11,35 +10,15 @@ import jax.numpy as jnp
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.cross.base import Cross
 from tfm.parts.dense import Dense
+from tfm.parts.heads import Heads
 from tfm.parts.mask.segments import Segments
-from tfm.parts.mixer.attention import check_heads, heads_fit, make_scores
-from tfm.parts.norm.base import Norm
+from tfm.parts.mixer.attention import make_scores
 from tfm.parts.site import Site
 
 
 @dataclasses.dataclass(frozen=True)
-class CrossAttention(Cross):
-  """softmax(q k scale) v Wo with q from the decoder, k and v from the encoder; fields as in `mixer.Attention`."""
-
-  heads: int = 8
-  kv_heads: int | None = None
-  head_dim: int | None = None
-  bias: str = ''
-  qk_norm: Norm | None = None
-  cap: float | None = None
-  sink: bool = False
-  scale: float | None = None
-  dropout: float = 0.0
-
-  def check(self) -> Iterator[str]:
-    yield from check_heads(self)
-
-  def fits(self, d_model):
-    yield from heads_fit(self, d_model)
-
-  def size(self, d_model: int) -> int:
-    """H, the size of a head."""
-    return self.head_dim or d_model // self.heads
+class CrossAttention(Heads, Cross):
+  """softmax(q k scale) v Wo with q from the decoder, k and v from the encoder; its fields are those of `Heads`."""
 
   def make(self, dims):
     return _CrossAttention(self, dims)
@@ -66,7 +45,7 @@ class _CrossAttention(nn.Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Any = None) -> tuple[jax.Array, Any]:
     s, D = self.spec, self.dims.d_model
-    N, K, H = s.heads, s.kv_heads or s.heads, s.size(D)
+    N, K, H = s.sizes(D)
     dims = self.dims.replace(heads=N, head_dim=H, causal=False)
     q_BTNH = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='q')(x_BTD)
     if s.qk_norm is not None:

@@ -1,6 +1,5 @@
 """Multi-head attention with any number of key heads (MHA, GQA, MQA), any mask and any relative position."""
 
-from collections.abc import Iterator
 import dataclasses
 
 from flax import linen as nn
@@ -12,47 +11,28 @@ from tfm.parts.attend.base import Scores
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense
+from tfm.parts.heads import Heads
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.base import Cache, Mixer
-from tfm.parts.norm.base import Norm
 from tfm.parts.relative.base import Relative
 from tfm.parts.site import Site
 
 
 @dataclasses.dataclass(frozen=True)
-class Attention(Mixer):
-  """softmax(q k scale + bias, where the mask allows) v Wo.
+class Attention(Heads, Mixer):
+  """softmax(q k scale + bias, where the mask allows) v Wo; the other fields are those of `Heads`.
 
-  `kv_heads` < `heads` shares each key head among heads / kv_heads consecutive query heads (arXiv:2305.13245); None is
-  as many. `head_dim` None is d_model / heads. `bias` names the projections that have one ('qkvo', 'qkv', ''). `qk_norm`
-  normalises queries and keys per head before rotation. `cap` squashes scores to cap tanh(s / cap). `sink` learns one
-  logit a head that takes attention and gives nothing. `scale` None is head_dim ** -0.5.
+  `relative` tells queries and keys how far apart they stand, `mask` says who may look at whom.
   """
 
-  heads: int = 8
-  kv_heads: int | None = None
-  head_dim: int | None = None
   relative: Relative = Relative()
   mask: Mask = Causal()
-  bias: str = ''
-  qk_norm: Norm | None = None
-  cap: float | None = None
-  sink: bool = False
-  scale: float | None = None
-  dropout: float = 0.0
-
-  def check(self) -> Iterator[str]:
-    yield from check_heads(self)
 
   def fits(self, d_model):
-    yield from heads_fit(self, d_model)
+    yield from super().fits(d_model)
     yield from (f'relative: {m}' for m in self.relative.fits(self.size(d_model)))
-
-  def size(self, d_model: int) -> int:
-    """H, the size of a head."""
-    return self.head_dim or d_model // self.heads
 
   def make(self, dims):
     return _Attention(self, dims)
@@ -67,7 +47,7 @@ class Attention(Mixer):
     return 2 * (self.kv_heads or self.heads) * self.size(d_model)
 
   def flops(self, d_model, pairs):
-    N, K, H = self.heads, self.kv_heads or self.heads, self.size(d_model)
+    N, K, H = self.sizes(d_model)
     return 2 * d_model * H * (2 * N + 2 * K) + 4 * pairs * N * H
 
   def pairs(self, length):
@@ -82,24 +62,6 @@ class Attention(Mixer):
     return self.mask.reads_prefix
 
 
-def check_heads(spec) -> Iterator[str]:
-  """Sentences about `heads`, `kv_heads`, `head_dim` and `bias` that do not go together."""
-  if spec.heads < 1:
-    yield f'heads={spec.heads} is not a number of heads. Wanted at least 1.'
-  elif spec.kv_heads is not None and (spec.kv_heads < 1 or spec.heads % spec.kv_heads):
-    yield f'heads={spec.heads} is not a multiple of kv_heads={spec.kv_heads}. Wanted a divisor of heads, or none.'
-  if spec.head_dim is not None and spec.head_dim < 1:
-    yield f'head_dim={spec.head_dim} is not a size. Wanted at least 1, or none for d_model / heads.'
-  if odd := sorted(set(spec.bias) - set('qkvo')):
-    yield f'bias={spec.bias!r} names no projection {", ".join(odd)}. Wanted letters of qkvo.'
-
-
-def heads_fit(spec, d_model: int) -> Iterator[str]:
-  """A sentence if heads must divide d_model and do not."""
-  if spec.head_dim is None and spec.heads >= 1 and d_model % spec.heads:
-    yield f'heads={spec.heads} does not divide d_model={d_model}. Set head_dim, or a number of heads that divides it.'
-
-
 class _Attention(nn.Module):
   spec: Attention
   dims: Dims
@@ -107,7 +69,7 @@ class _Attention(nn.Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
     s, D = self.spec, self.dims.d_model
-    N, K, H = s.heads, s.kv_heads or s.heads, s.size(D)
+    N, K, H = s.sizes(D)
     dims = self.dims.replace(heads=N, head_dim=H, causal=s.mask.causal)
     relative = s.relative.make(dims)
     if isinstance(relative, nn.Module):
