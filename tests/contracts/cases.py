@@ -13,7 +13,19 @@ from tfm.parts.absolute import Sinusoidal
 from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
 from tfm.parts.ffn import Glu, Mlp
-from tfm.parts.mask import Causal, Mask, Prefix, Segments, Window
+from tfm.parts.mask import (
+  BigBird,
+  Blocks,
+  Causal,
+  Fixed,
+  Lambda,
+  Mask,
+  Permutation,
+  Prefix,
+  Segments,
+  Strided,
+  Window,
+)
 from tfm.parts.mixer import Attention
 from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm, ScaleNorm
 from tfm.parts.relative import ALiBi, RoPE, T5Bias
@@ -102,6 +114,13 @@ def variants() -> dict[str, Model]:
     'mask=both': mixing(mask=Window(3) & Causal() & Segments()),
     'mask=prefix-of-3': mixing(mask=Prefix(3)),
     'mask=window-both-ways': mixing(mask=Window(2, ahead=True)),
+    'mask=window-dilated': mixing(mask=Window(2, step=3)),
+    'mask=strided-4': mixing(mask=Strided(4)),
+    'mask=fixed-4': mixing(mask=Fixed(4, 1)),
+    'mask=lambda-2-3': mixing(mask=Lambda(2, 3)),
+    'mask=bigbird-12': mixing(mask=BigBird(1, 2, 12)),
+    'mask=permutation-others': mixing(mask=Permutation(itself=False), sink=True),
+    'mask=blocks-4': mixing(mask=Blocks(('100', '110', '011'), 4) & Causal()),
     'mixer=mha': mixing(kv_heads=None),
     'mixer=mqa': mixing(kv_heads=1),
     'mixer=one-head': mixing(heads=1, kv_heads=None, head_dim=32),

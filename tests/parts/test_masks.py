@@ -5,14 +5,40 @@ import numpy as np
 import pytest
 
 from tfm.core import config, errors
-from tfm.parts.mask import TABLE, Both, Causal, Mask, Prefix, Segments, Window
+from tfm.parts.mask import (
+  TABLE,
+  BigBird,
+  Blocks,
+  Both,
+  Causal,
+  Fixed,
+  Lambda,
+  Mask,
+  Permutation,
+  Prefix,
+  Segments,
+  Strided,
+  Window,
+)
+from tfm.parts.mask.base import scrambled
 from tfm.parts.site import Site, positions
 
 MASKS = {
   **{name: row() for name, row in TABLE.items()},
   'window-4': Window(4),
   'window-4-ahead': Window(4, ahead=True),
+  'window-3-step-2': Window(3, step=2),
+  'window-2-ahead-step-3': Window(2, ahead=True, step=3),
   'prefix-3': Prefix(3),
+  **{f'strided-4-{part}': Strided(4, part) for part in ('union', 'local', 'stride')},
+  **{f'fixed-4-2-{part}': Fixed(4, 2, part) for part in ('union', 'local', 'summary')},
+  'lambda-2-3': Lambda(2, 3),
+  'bigbird-1': BigBird(1, 2, 9),
+  'bigbird-2': BigBird(2, 1, 12),
+  'permutation-1': Permutation(1),
+  'permutation-others': Permutation(itself=False),
+  'blocks-4': Blocks(('100', '110', '011'), 4),
+  'blocks&causal': Blocks(('101', '110', '011'), 4) & Causal(),
   'causal&window&segments': Causal() & Window(5) & Segments(),
   'prefix&window': Prefix(4) & Window(3),
 }
@@ -43,6 +69,119 @@ def test_pair_counts_follow_the_formulas():
   assert Prefix(m).pairs(n) == n * m + (n - m) * (n - m + 1) // 2
   assert Window(W).pairs(n) == W * n - W * (W - 1) // 2
   assert Causal().pairs(131_072) == 131_072 * 131_073 // 2
+
+
+@pytest.mark.parametrize(
+  ('n', 'masks'),
+  [
+    (16, {Strided(4, 'local'): 58, Strided(4, 'stride'): 40, Strided(4): 82}),
+    (16, {Fixed(4, 1, 'local'): 40, Fixed(4, 1, 'summary'): 28, Fixed(4, 1): 64}),
+    (1024, {Strided(32, 'local'): 32_272, Strided(32, 'stride'): 16_896, Strided(32): 48_144}),
+    (1024, {Fixed(32, 8, 'local'): 16_896, Fixed(32, 8, 'summary'): 128_128, Fixed(32, 8): 143_872}),
+    (64, {Lambda(4, 16): 1090}),
+    (4096, {BigBird(): 622 * 64**2}),
+    (1024, {BigBird(length=1024): 142 * 64**2}),
+  ],
+)
+def test_sparse_masks_have_the_published_number_of_pairs(n, masks):
+  for mask, pairs in masks.items():
+    assert mask.pairs(n) == pairs, mask
+    if n <= 1024:
+      assert allowed(mask, n).sum() == pairs, mask
+
+
+def test_a_layer_of_each_part_of_a_sparse_mask_joins_any_two_tokens():
+  causal = allowed(Causal(), 16)
+  two = lambda a, b: allowed(a, 16).astype(int) @ allowed(b, 16).astype(int) > 0
+  np.testing.assert_array_equal(two(Strided(4, 'local'), Strided(4, 'stride')), causal)
+  joined = two(Fixed(4, 1, 'local'), Fixed(4, 1, 'summary')) | two(Fixed(4, 1, 'summary'), Fixed(4, 1, 'local'))
+  block = np.arange(16) // 4
+  assert joined[causal & (block[:, None] > block[None])].all()
+
+
+@pytest.mark.parametrize('part', ['union', 'local'])
+def test_degenerate_sparse_masks_are_the_plain_ones(part):
+  n = 11
+  np.testing.assert_array_equal(allowed(Strided(1), n), allowed(Causal(), n))
+  np.testing.assert_array_equal(allowed(Strided(4, 'local'), n), allowed(Window(4), n))
+  np.testing.assert_array_equal(allowed(Strided(n, part), n), allowed(Causal(), n))
+  np.testing.assert_array_equal(allowed(Fixed(n, 1, part), n), allowed(Causal(), n))
+  np.testing.assert_array_equal(allowed(Lambda(0, 4), n), allowed(Window(4), n))
+  np.testing.assert_array_equal(allowed(Lambda(4, 7), n), allowed(Causal(), n))
+  np.testing.assert_array_equal(allowed(Window(3, step=1), n), allowed(Window(3), n))
+  np.testing.assert_array_equal(allowed(Blocks(('1',), 4), n), allowed(Mask(), n))
+
+
+def test_a_lambda_is_its_sinks_and_its_window():
+  np.testing.assert_array_equal(
+    allowed(Lambda(2, 3), 20), (allowed(Window(3), 20) | (np.arange(20)[None] < 2)) & allowed(Causal(), 20)
+  )
+
+
+@pytest.mark.parametrize('seed', range(3))
+@pytest.mark.parametrize(('n', 'r'), [(8, 3), (16, 3), (40, 5)])
+def test_bigbird_draws_as_many_blocks_as_it_says_and_none_that_it_sees_anyway(n, r, seed):
+  seen, rest = allowed(BigBird(1, r, n, seed), n), allowed(BigBird(1, 0, n), n)
+  assert seen[[0, -1]].all()
+  assert seen[:, [0, -1]].all()
+  assert not (rest & ~seen).any()
+  np.testing.assert_array_equal((seen & ~rest).sum(1)[1:-1], r)
+  assert seen.sum() == 2 * n + 2 * (4 + r) + (n - 4) * (5 + r)
+
+
+def test_bigbird_draws_every_block_about_as_often():
+  n, r = 300, 5
+  often = (allowed(BigBird(1, r, n), n) & ~allowed(BigBird(1, 0, n), n)).sum(0)[1:-1]
+  assert often.sum() == r * (n - 2)
+  # Columns are sums of nearly independent draws: nearly Poisson of mean r.
+  assert often.max() < r + 5 * np.sqrt(r)
+  assert abs(often.var() / r - 1) < 0.35
+  assert abs(often[: n // 2].mean() - r) < 4 * np.sqrt(r / (n // 2))
+
+
+def test_a_shorter_document_has_no_last_global_block_and_a_longer_one_a_longer_one():
+  mask = BigBird(2, 1, 16)
+  np.testing.assert_array_equal(allowed(mask, 10), allowed(mask, 16)[:10, :10])
+  longer = allowed(mask, 24)
+  np.testing.assert_array_equal(longer[:16, :16], allowed(mask, 16))
+  assert longer[14:].all()
+  assert longer[:, 14:].all()
+
+
+@pytest.mark.parametrize('n', [7, 33])
+def test_a_permutation_is_the_causal_mask_of_another_order(n):
+  seen = allowed(Permutation(3), n)
+  rank = seen.sum(1) - 1
+  assert sorted(rank) == list(range(n))
+  assert list(rank) != list(range(n))
+  np.testing.assert_array_equal(seen, rank[None] <= rank[:, None])
+  np.testing.assert_array_equal(allowed(Permutation(3, itself=False), n), rank[None] < rank[:, None])
+  assert (seen != allowed(Permutation(4), n)).any()
+
+
+def test_orders_of_many_seeds_put_any_token_anywhere():
+  n, seeds = 5, 80
+  ranks = np.stack([np.argsort(np.argsort(scrambled(jnp.arange(n), seed))) for seed in range(seeds)])
+  counts = np.stack([np.bincount(ranks[:, i], minlength=n) for i in range(n)])
+  assert (np.abs(counts - seeds / n) < 4 * np.sqrt(seeds / n)).all()
+
+
+def test_scrambled_numbers_are_all_different():
+  for seed in (0, 1, -1):
+    assert len(np.unique(scrambled(jnp.arange(100_000), seed))) == 100_000
+
+
+def test_blocks_of_more_columns_than_a_word_has_bits_are_those_of_the_array():
+  table = np.random.default_rng(0).random((70, 70)) < 0.3
+  mask = Blocks(tuple(''.join('01'[int(c)] for c in row) for row in table), 2)
+  np.testing.assert_array_equal(allowed(mask, 140), table.repeat(2, 0).repeat(2, 1))
+  assert mask.pairs(140) == 4 * table.sum()
+  assert config.from_json(Mask, config.to_json(mask)) == mask
+
+
+def test_tokens_after_the_last_block_belong_to_it():
+  seen = allowed(Blocks(('10', '11'), 2), 7)
+  np.testing.assert_array_equal(seen, (np.arange(7)[:, None] >= 2) | (np.arange(7)[None] < 2))
 
 
 def test_a_mask_with_gaps_is_counted_by_its_predicate():
@@ -86,16 +225,58 @@ def test_documents_do_not_see_each_other_nor_padding():
   np.testing.assert_array_equal(site.pos, [[0, 0, 1, 0, 1, 2]])
 
 
-def test_masks_are_read_from_text_joined():
-  assert Mask.from_text('causal&window') == Both(Causal(), Window())
-  assert Mask.from_text('prefix') == Prefix()
-  with pytest.raises(errors.ConfigError, match=r"unknown mask 'casual'\. Did you mean 'causal'"):
-    Mask.from_text('casual')
+@pytest.mark.parametrize(
+  ('text', 'mask'),
+  [
+    ('prefix', Prefix()),
+    ('causal&window', Causal() & Window()),
+    ('causal & window(size=64)', Causal() & Window(64)),
+    ('window(size=64)&causal', Window(64) & Causal()),
+    ('window(size=64)&prefix(length=3)&segments', Window(64) & Prefix(3) & Segments()),
+    ('both(left=causal&strided(stride=4), right=window)', Both(Causal() & Strided(4), Window())),
+    ('lambda(sinks=2)', Lambda(2)),
+    ('blocks(rows=(100, 110, 011), block=4)', Blocks(('100', '110', '011'), 4)),
+  ],
+)
+def test_masks_are_read_from_text_with_fields_and_joined(text, mask):
+  assert config.parse(Mask, text) == mask
+  assert config.parse(Mask, config.text_of(mask)) == mask
+
+
+@pytest.mark.parametrize(
+  ('text', 'message'),
+  [
+    ('casual', "at: unknown mask 'casual'. Did you mean 'causal'?"),
+    ('causal&windw(size=3)', "at: unknown mask 'windw'. Did you mean 'window'?"),
+    ('causal&window(sise=3)', "at=window: unknown field 'sise'. Did you mean 'size'"),
+    ('causal&', "at: unknown mask ''."),
+  ],
+)
+def test_joined_masks_that_are_misspelt_are_named(text, message):
+  with pytest.raises(errors.ConfigError) as e:
+    config.parse(Mask, text, 'at')
+  assert message in str(e.value)
 
 
 @pytest.mark.parametrize(
   ('mask', 'message'),
-  [(Window(0), 'size=0 lets a token see nobody'), (Prefix(-1), 'length=-1 is negative')],
+  [
+    (Window(0), 'size=0 lets a token see nobody'),
+    (Window(step=0), 'step=0 is no distance'),
+    (Prefix(-1), 'length=-1 is negative'),
+    (Strided(0), 'stride=0 is no distance'),
+    (Fixed(0), 'block=0 is no block'),
+    (Fixed(4, 5), r'summary=5 is no number of columns of a block of 4\. Wanted 1 to 4'),
+    (Lambda(-1), 'sinks=-1 is negative'),
+    (Lambda(size=0), 'size=0 lets a token see no near one'),
+    (BigBird(0), 'block=0, random=3 is no size'),
+    (BigBird(64, 3, 400), r'length=400 has 7 blocks of 64, too few for 3 random ones\. Wanted at least 8, 512 tokens'),
+    (BigBird(1, 3, 70_000), 'length=70000 has 70000 blocks of 1. Wanted fewer'),
+    (Blocks(block=0), 'block=0 is no block'),
+    (Blocks(('10', '1')), r"rows=\('10', '1'\) is no square of 0 and 1"),
+    (Blocks(('12', '11')), 'is no square of 0 and 1'),
+    (Blocks(()), 'is no square of 0 and 1'),
+  ],
 )
 def test_a_mask_that_cannot_be_is_refused(mask, message):
   with pytest.raises(errors.ConfigError, match=message):

@@ -67,7 +67,7 @@ class Part:
 
   @classmethod
   def from_text(cls, text: str) -> 'Part':
-    """The piece that `text` names, with its default fields; a kind may read more (masks join with `&`)."""
+    """The piece that `text` names, with its default fields; a kind may read more."""
     return cls.table()[text]()
 
   def check(self) -> Iterator[str]:

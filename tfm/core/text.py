@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 import contextlib
 import dataclasses
 import decimal
+import functools
+import operator
 import re
 import typing
 from typing import Any, Literal
@@ -21,7 +23,8 @@ def parse(want: Any, text: str, path: str = '') -> Any:
 
   Numbers as in Python, `1e6` for an int too; `true`, `false`, `none`; `1,2` or `(1, 2)` for a tuple; `{a: 1}` for a
   mapping; the row of its table for a part, the class for another dataclass. Those have the default fields, or the ones
-  given, as in `rope(base=5e5)`. Inside a tuple, a union or a part a string may be quoted.
+  given, as in `rope(base=5e5)`; parts that join are read joined, `causal&window(size=64)`. Inside a tuple, a union or a
+  part a string may be quoted.
 
   Raises: ConfigError, naming `path`.
   """
@@ -235,6 +238,8 @@ def _item(want: Any, text: str, path: str) -> Any:
 
 
 def _by_name(want: Any, text: str, path: str) -> Any:
+  if nodes.is_part(want) and hasattr(want, '__and__') and len(joined := list(_split(text, '&'))) > 1:
+    return functools.reduce(operator.and_, (_by_name(want, piece.strip(), path) for piece in joined))
   name, inside = _call(text)
   known = want.table() if nodes.is_part(want) else ()
   if name in known:

@@ -1,6 +1,7 @@
 """Who may look at whom: predicates on two tokens' sites, joined by `&`."""
 
 import dataclasses
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -51,14 +52,6 @@ class Mask(Part):
   def __and__(self, other: 'Mask') -> 'Mask':
     return Both(self, other)
 
-  @classmethod
-  def from_text(cls, text: str) -> 'Mask':
-    """`'causal'`, or several joined: `'causal&window'` (fields then go by `left` and `right`)."""
-    first, *rest = (cls.table()[name.strip()]() for name in text.split('&'))
-    for mask in rest:
-      first = first & mask
-    return first
-
 
 @dataclasses.dataclass(frozen=True)
 class Both(Mask):
@@ -81,3 +74,31 @@ class Both(Mask):
   @property
   def reads_prefix(self):
     return self.left.reads_prefix or self.right.reads_prefix
+
+
+def scrambled(x: jax.Array, seed: int) -> jax.Array:
+  """x through a bijection of the 32-bit integers, picked by `seed`: distinct x stay distinct (MurmurHash3's finaliser).
+
+  Elementwise, and in int32, which kernels have.
+  """
+  x = x.astype(jnp.int32) * _signed(0x9E3779B9) + _signed(zlib.crc32(str(seed).encode()))
+  for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+    x = (x ^ _shifted(x, shift)) * _signed(factor)
+  return x ^ _shifted(x, 16)
+
+
+def _signed(word: int) -> int:
+  return (word + 2**31) % 2**32 - 2**31
+
+
+def _shifted(x: jax.Array, by: int) -> jax.Array:
+  """The bits of x moved down, with zeros for the sign's copies."""
+  return (x >> by) & ((1 << (32 - by)) - 1)
+
+
+def pairs_by_block(mask: Mask, n: int, block: int) -> int:
+  """`mask.pairs(n)` of a mask that is one value on every pair of blocks."""
+  first = np.arange(0, n, block)
+  size = np.minimum(first + block, n) - first
+  site = Site(jnp.asarray(first[None]), jnp.ones((1, len(first)), jnp.int32))
+  return int(size @ np.asarray(mask(site.rows(), site.columns()))[0].astype(int) @ size)

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 import dataclasses
 
+import numpy as np
+
 from tfm.parts.mask.base import Mask
 
 
@@ -10,18 +12,27 @@ from tfm.parts.mask.base import Mask
 class Window(Mask):
   """The last `size` keys, oneself included: W n - W (W - 1) / 2 pairs for W <= n.
 
-  With `ahead` as many later keys are seen too (an encoder's window of 2 `size` - 1).
+  With `ahead` as many later keys are seen too (an encoder's window of 2 `size` - 1). With a `step` they stand that far
+  apart (dilated: `size` keys span (`size` - 1) `step` + 1 positions).
   """
 
   size: int = 128
   ahead: bool = False
+  step: int = 1
 
   def __call__(self, q, k):
-    near = q.pos - k.pos < self.size
-    return near & (k.pos - q.pos < self.size) if self.ahead else near & (k.pos <= q.pos)
+    distance = q.pos - k.pos
+    near = distance < self.size * self.step
+    near &= -distance < self.size * self.step if self.ahead else distance >= 0
+    return near if self.step == 1 else near & (distance % self.step == 0)
 
   def reach(self, i_T, n):
-    return i_T - self.size + 1, i_T + (self.size if self.ahead else 1)
+    return (i_T - self.size + 1, i_T + (self.size if self.ahead else 1)) if self.step == 1 else None
+
+  def pairs(self, n):
+    i = np.arange(n)
+    behind = np.minimum(i // self.step, self.size - 1)  # and, from the end, as many ahead
+    return int(n + behind.sum() * (2 if self.ahead else 1))
 
   @property
   def causal(self):
@@ -30,3 +41,5 @@ class Window(Mask):
   def check(self) -> Iterator[str]:
     if self.size < 1:
       yield f'size={self.size} lets a token see nobody. Wanted at least 1 (oneself).'
+    if self.step < 1:
+      yield f'step={self.step} is no distance between keys. Wanted at least 1.'

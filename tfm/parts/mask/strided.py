@@ -1,0 +1,47 @@
+"""Near keys, and far ones a stride apart (Sparse Transformer, arXiv:1904.10509)."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Literal
+
+import numpy as np
+
+from tfm.parts.mask.base import Mask
+
+
+@dataclasses.dataclass(frozen=True)
+class Strided(Mask):
+  """The last l = `stride` keys, oneself included, and every l-th one before: O(n sqrt n) pairs for l near sqrt n.
+
+  `see` is both in one layer ('union'), or one of them for blocks that take turns in a pattern: 'local', then 'stride';
+  two such layers join any two tokens.
+
+  *Differs*: the paper's text has l + 1 local keys, its code l.
+  """
+
+  stride: int = 128
+  see: Literal['union', 'local', 'stride'] = 'union'
+
+  def __call__(self, q, k):
+    distance, seen = q.pos - k.pos, k.pos <= q.pos
+    local = seen & (distance < self.stride)
+    if self.see == 'local':
+      return local
+    far = seen & (distance % self.stride == 0)
+    return far if self.see == 'stride' else local | far
+
+  def reach(self, i_T, n):
+    return (i_T - self.stride + 1, i_T + 1) if self.see == 'local' else None
+
+  def pairs(self, n):
+    i = np.arange(n)
+    local, far = int(np.minimum(i + 1, self.stride).sum()), int((i // self.stride + 1).sum())
+    return {'local': local, 'stride': far, 'union': local + far - n}[self.see]
+
+  @property
+  def causal(self):
+    return True
+
+  def check(self) -> Iterator[str]:
+    if self.stride < 1:
+      yield f'stride={self.stride} is no distance between keys. Wanted at least 1.'
