@@ -45,6 +45,16 @@ def t5(table_UN):
   return lambda q, k: jnp.moveaxis(table_UN[bucket(k.pos[:, None, :] - q.pos[:, :, None])], -1, 1)
 
 
+def asked(table_UN):
+  """Queries ask for a distance by content, of a table of 32."""
+
+  def content(q_BTNH, k_BSKH, q, k):
+    asked_BNTU = jnp.einsum('BTNH,UN->BNTU', q_BTNH, table_UN)
+    return jnp.take_along_axis(asked_BNTU, bucket(k.pos[:, None, :] - q.pos[:, :, None])[:, None], axis=-1)
+
+  return content
+
+
 CASES = {
   'full': {},
   'causal': {'mask': Causal()},
@@ -53,8 +63,9 @@ CASES = {
   'sink': {'sink': True, 'mask': Causal()},
   'alibi': {'alibi': True, 'mask': Causal()},
   't5': {'t5': True},
+  'content': {'content': True, 'mask': Causal()},
   'dropout': {'drop': 0.3, 'mask': Causal()},
-  'all': {'mask': Causal(), 'cap': 5.0, 'sink': True, 'alibi': True, 't5': True, 'drop': 0.2},
+  'all': {'mask': Causal(), 'cap': 5.0, 'sink': True, 'alibi': True, 't5': True, 'content': True, 'drop': 0.2},
 }
 
 
@@ -67,8 +78,11 @@ def attended(kernel, case, T=21, S=21, packed=True, wide=H):
     def loss(q, k, v, table_UN, sink_N):
       biases = [t5(table_UN)] if 't5' in case else []
       biases += [lambda a, b: ALiBi().bias(N, a, b)] if 'alibi' in case else []
+      contents = (asked(table_UN),) if 'content' in case else ()
       drop = Dropout.of(jax.random.key(9), B, N, case['drop']) if 'drop' in case else None
-      scores = Scores(H**-0.5, mask, tuple(biases), case.get('cap'), sink_N if 'sink' in case else None, drop, T == S)
+      scores = Scores(
+        H**-0.5, mask, tuple(biases), contents, case.get('cap'), sink_N if 'sink' in case else None, drop, T == S
+      )
       y = kernel(q, k, v, site(T, packed), site(S, packed), scores, 'float32')
       return (y * jnp.cos(jnp.arange(y.size).reshape(y.shape))).sum(), y
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tfm.core import errors
 from tfm.generate.options import Options, several
 from tfm.generate.penalties import NOTHING
-from tfm.model.spec import Model, blocks
+from tfm.model.spec import Model, blocks, max_positions
 
 Prompts = Sequence[str] | Sequence[Sequence[int]]
 
@@ -62,7 +62,7 @@ def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: O
     _within(spec, several(tokens), what)
   words = min(spec.vocab, getattr(tokenizer, 'size', spec.vocab))
   if spec.encoder is not None:
-    source, names = _source(spec.encoder.absolute.max_positions, rows), ('input_ids', 'attention_mask')
+    source, names = _source(max_positions(spec.encoder), rows), ('input_ids', 'attention_mask')
     start = _start(spec, options)
     prompt = np.array([start] * len(rows), np.int32)
     length = _fits(spec, len(start), 0, options)

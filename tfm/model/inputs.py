@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core import errors
-from tfm.model.spec import Model
+from tfm.model.spec import Model, max_positions
 from tfm.parts.site import Site, positions
 
 _SOURCE = ('input_ids', 'attention_mask', 'segment_ids', 'position_ids', 'token_type_ids', 'prefix_mask')
@@ -48,14 +48,14 @@ def split(spec: Model, inputs: dict[str, Any], cache: Any) -> tuple[Inputs | Non
       raise errors.UserError(
         f'apply: the model has no encoder, so it does not take {", ".join(odd)}. Wanted input_ids.'
       )
-    return None, _checked(spec, spec.absolute.max_positions, Inputs(**given), 'input_ids')
+    return None, _checked(spec, spec.max_positions, Inputs(**given), 'input_ids')
   decoder = Inputs(**{n: given.pop(f'decoder_{n}', None) for n in _DECODER}, prefix_mask=given.pop('prefix_mask', None))
-  decoder = _checked(spec, spec.absolute.max_positions, decoder, 'decoder_input_ids')
+  decoder = _checked(spec, spec.max_positions, decoder, 'decoder_input_ids')
   outputs = given.pop('encoder_outputs', None)
   if outputs is None and 'input_ids' not in given and cache is not None:
     return None, decoder
   source = Inputs(**given, outputs=outputs)
-  limit = spec.encoder.absolute.max_positions
+  limit = max_positions(spec.encoder)
   return source if outputs is not None else _checked(spec, limit, source, 'input_ids'), decoder
 
 
@@ -101,6 +101,7 @@ def site(inputs: Inputs, cache: Any) -> Site:
 
 def advance(cache: dict[str, Any], site: Site, layers: Any) -> dict[str, Any]:
   """The cache once the tokens at `site` are in it."""
-  last_B = jnp.max(jnp.where(site.segment > 0, site.pos + 1, 0), axis=1)
-  T = site.pos.shape[1]
-  return {'slot': cache['slot'] + T, 'next': jnp.maximum(cache['next'], last_B), 'layers': layers}
+  real_BT = site.segment > 0
+  last_B = jnp.max(jnp.where(real_BT, site.pos + 1, 0), axis=1)
+  slot_B = cache['slot'] + jnp.sum(real_BT, axis=1, dtype=jnp.int32)
+  return cache | {'slot': slot_B, 'next': jnp.maximum(cache['next'], last_B), 'layers': layers}

@@ -135,7 +135,7 @@ class Model:
   @property
   def max_positions(self) -> int | None:
     """The longest row the (decoder) stack can tell the positions of, or None."""
-    return self.absolute.max_positions
+    return max_positions(self)
 
   def check(self) -> Iterator[str]:
     if self.vocab < 1 or self.d_model < 1:
@@ -157,6 +157,13 @@ class Model:
             yield from (f'{at}.cross: {m}' for m in block.cross.fits(self.d_model))
 
 
+def max_positions(stack: Model | Encoder) -> int | None:
+  """The longest row whose positions a stack can tell apart, or None for any."""
+  told = [stack.absolute.max_positions, stack.shared_relative.max_positions]
+  told += [b.mixer.max_positions for b in blocks(stack)]
+  return min((n for n in told if n is not None), default=None)
+
+
 def blocks(stack: Model | Encoder) -> list[Block]:
   """Every block that differs in place, once (repeats not counted)."""
   return [b for s in stack.segments for b in s.pattern]
@@ -173,6 +180,8 @@ def shared_heads(stack: Model | Encoder) -> int:
 
 
 def _shared_heads(stack: Model | Encoder) -> Iterator[str]:
+  if stack.shared_relative.contextual:
+    yield 'shared_relative asks by what the queries of a layer are. Wanted mixer.relative, a position a layer.'
   heads = sorted({getattr(b.mixer, 'heads', 0) for b in blocks(stack)})
   if stack.shared_relative.biased and len(heads) > 1:
     yield f'shared_relative serves layers of {heads} heads. Wanted the same number everywhere, or a table per layer.'

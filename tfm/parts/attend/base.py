@@ -15,7 +15,8 @@ class Scores:
   """How scores are formed: everything between q k and the softmax, as functions a kernel may call on tiles.
 
   `mask(q, k)` is where looking is allowed, on sites that broadcast; `biases` are added to the scaled and capped scores,
-  on `[B, T]` and `[B, S]` sites, each `-> [B or 1, N, T, S]`. `cap` squashes to cap tanh(s / cap). `sink_N` is one more
+  on `[B, T]` and `[B, S]` sites, each `-> [B or 1, N, T, S]`; `contents`, which are given
+  queries and keys too, are added to q k before the scale. `cap` squashes to cap tanh(s / cap). `sink_N` is one more
   logit a head that takes its share of the softmax and gives nothing. `drop` thins the probabilities. `ordered` promises
   that nobody sees a key that stands behind it in the row.
   """
@@ -23,6 +24,7 @@ class Scores:
   scale: float
   mask: Callable[[Site, Site], jax.Array]
   biases: tuple[Callable[[Site, Site], jax.Array], ...] = ()
+  contents: tuple[Callable[[jax.Array, jax.Array, Site, Site], jax.Array], ...] = ()
   cap: float | None = None
   sink_N: jax.Array | None = None
   drop: Dropout | None = None

@@ -38,8 +38,12 @@ class Blockwise(Attend):
     S, K = k_BSKH.shape[1:3]
     size, width = min(self.queries, -(-T // 8) * 8), min(self.keys, -(-S // 8) * 8)
     asking, seen = _tiles(q, size), _tiles(k, width)
-    consts, bias = _lifted(scores.biases, jax.tree.map(lambda a: a[0], asking), jax.tree.map(lambda a: a[0], seen))
-    problem = _Problem(scores, bias, S, K, jnp.dtype(reduce))
+    tile = (jax.tree.map(lambda a: a[0], asking), jax.tree.map(lambda a: a[0], seen))
+    of_bias, bias = _lifted(scores.biases, *tile)
+    heads = jnp.zeros((B, size, N, H), q_BTNH.dtype), jnp.zeros((B, width, K, H), k_BSKH.dtype)
+    of_content, content = _lifted(scores.contents, *heads, *tile)
+    consts = (of_bias, of_content)
+    problem = _Problem(scores, bias, content, S, K, jnp.dtype(reduce))
     q_BTKGH = q_BTNH.reshape(B, T, K, N // K, H)
     operands = _Operands(
       jnp.moveaxis(_tiles(q_BTKGH, size), 2, 4),  # [tiles, B, K, G, queries, H]
@@ -58,7 +62,7 @@ class _Operands(NamedTuple):
   q: jax.Array
   k: jax.Array
   v: jax.Array
-  consts: list[jax.Array]
+  consts: tuple[list[jax.Array], list[jax.Array]]
   sink: jax.Array | None
 
 
@@ -67,7 +71,8 @@ class _Problem:
   """What stays the same from tile to tile: the rules of the scores, S, K and the dtype of the softmax."""
 
   scores: Scores
-  bias: Callable[[list[jax.Array], Site, Site], jax.Array] | None
+  bias: Callable[..., jax.Array] | None
+  content: Callable[..., jax.Array] | None
   S: int
   K: int
   reduce: Any
@@ -77,10 +82,14 @@ class _Problem:
     B, K, G, size, H = q.shape
     scaled = (q * jnp.asarray(self.scores.scale, q.dtype)).reshape(B, K, G * size, H)
     s = products(scaled, k, self.reduce.name).reshape(B, K, G, size, -1)
+    if self.content is not None:
+      q_BTNH = jnp.moveaxis(q, 3, 1).reshape(B, size, -1, H)
+      more = self.content(consts[1], q_BTNH, jnp.moveaxis(k, 1, 2), asking, seen)
+      s = s + self.scores.scale * more.astype(self.reduce).reshape(s.shape)
     if self.scores.cap is not None:
       s = self.scores.cap * jnp.tanh(s / self.scores.cap)
     if self.bias is not None:
-      bias_BNTS = self.bias(consts, asking, seen).astype(self.reduce)
+      bias_BNTS = self.bias(consts[0], asking, seen).astype(self.reduce)
       s = s + bias_BNTS.reshape(bias_BNTS.shape[0], K, G, size, -1)
     return s
 
@@ -219,20 +228,19 @@ def _tiles(tree: Pytree, size: int) -> Pytree:
   return jax.tree.map(one, tree)
 
 
-def _lifted(biases: tuple[Callable[[Site, Site], jax.Array], ...], q: Site, k: Site) -> tuple[list[jax.Array], Any]:
-  """(the arrays that the biases have from elsewhere, their sum as a function of those and of a tile's sites).
+def _lifted(functions: tuple[Callable[..., jax.Array], ...], *tile: Any) -> tuple[list[jax.Array], Any]:
+  """(the arrays that the functions have from elsewhere, their sum as a function of those and of what a tile has).
 
   A function with its own VJP must be given all that it finds gradients of.
   """
-  if not biases:
+  if not functions:
     return [], None
-  total = lambda q, k: sum(bias(q, k) for bias in biases)
-  jaxpr = jax.make_jaxpr(total)(q, k)
+  jaxpr = jax.make_jaxpr(lambda *tile: sum(function(*tile) for function in functions))(*tile)
   learned = [jnp.issubdtype(jnp.result_type(c), jnp.floating) for c in jaxpr.consts]
 
-  def bias(consts: list[jax.Array], q: Site, k: Site) -> jax.Array:
+  def total(consts: list[jax.Array], *tile: Any) -> jax.Array:
     given = iter(consts)
     all_consts = [next(given) if float_ else c for c, float_ in zip(jaxpr.consts, learned, strict=True)]
-    return jaxpr_as_fun(ClosedJaxpr(jaxpr.jaxpr, all_consts))(*jax.tree.leaves((q, k)))[0]
+    return jaxpr_as_fun(ClosedJaxpr(jaxpr.jaxpr, all_consts))(*jax.tree.leaves(tile))[0]
 
-  return [jnp.asarray(c) for c, float_ in zip(jaxpr.consts, learned, strict=True) if float_], bias
+  return [jnp.asarray(c) for c, float_ in zip(jaxpr.consts, learned, strict=True) if float_], total

@@ -25,6 +25,8 @@ class DenseAttention(Attend):
     k_BKSH, v_BKSH = jnp.moveaxis(k_BSKH, 1, 2), jnp.moveaxis(v_BSKH, 1, 2)
     s_BKMS = products(q_BKGTH.reshape(B, K, -1, H), k_BKSH, reduce)
     s_BKGTS = s_BKMS.reshape(B, K, N // K, T, S)
+    for content in scores.contents:
+      s_BKGTS = s_BKGTS + scores.scale * content(q_BTNH, k_BSKH, q, k).astype(reduce).reshape(s_BKGTS.shape)
     if scores.cap is not None:
       s_BKGTS = scores.cap * jnp.tanh(s_BKGTS / scores.cap)
     for bias in scores.biases:

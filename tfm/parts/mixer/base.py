@@ -4,9 +4,11 @@ from collections.abc import Iterator
 import dataclasses
 from typing import Any
 
-import jax.numpy as jnp
+import jax
 
 from tfm.core.registry import Part
+from tfm.parts.cache.base import Cache as CacheKind
+from tfm.parts.cache.dense import DenseCache
 
 Cache = Any  # A mixer's own pytree of arrays.
 
@@ -22,13 +24,20 @@ class Mixer(Part):
     """The module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
 
-  def init_cache(self, d_model: int, B: int, S: int, dtype: jnp.dtype) -> Cache:
-    """An empty cache for B rows of S slots."""
-    raise AssertionError(f'{type(self).__name__} must make a cache')
+  def cached(self, d_model: int) -> dict[str, tuple[int, ...]]:
+    """The arrays that it caches of each token: name -> shape without the axes B and T."""
+    raise AssertionError(f'{type(self).__name__} must say what it caches')
 
-  def cache_numbers(self, d_model: int) -> int:
-    """Numbers a cached token takes in this layer."""
-    raise AssertionError(f'{type(self).__name__} must count its cache')
+  def init_cache(self, d_model: int, B: int, S: int, dtype: Any, kind: CacheKind = DenseCache()) -> Cache:
+    """An empty cache for B rows of S tokens."""
+    return kind.init(self._cached(d_model, dtype), B, S, self.lookback, self.reads_prefix)
+
+  def cache_bytes(self, d_model: int, S: int, dtype: Any, kind: CacheKind = DenseCache()) -> int:
+    """Bytes that a row of S tokens takes in this layer's cache."""
+    return kind.bytes(self._cached(d_model, dtype), S, self.lookback)
+
+  def _cached(self, d_model: int, dtype: Any) -> dict[str, jax.ShapeDtypeStruct]:
+    return {name: jax.ShapeDtypeStruct(shape, dtype) for name, shape in self.cached(d_model).items()}
 
   def flops(self, d_model: int, pairs: float) -> float:
     """Multiplications and additions a token takes when it looks at `pairs` tokens on average."""
@@ -43,9 +52,19 @@ class Mixer(Part):
     yield from ()
 
   @property
+  def max_positions(self) -> int | None:
+    """How many positions it can tell, or None for any number."""
+    return None
+
+  @property
   def causal(self) -> bool:
     """True if no token can learn of a later one."""
     return True
+
+  @property
+  def lookback(self) -> int | None:
+    """How many positions back a token sees at most; None: as many as there are."""
+    return None
 
   @property
   def reads_prefix(self) -> bool:

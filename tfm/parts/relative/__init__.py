@@ -4,6 +4,20 @@ from tfm.core.registry import Table
 from tfm.parts.relative.alibi import ALiBi
 from tfm.parts.relative.base import Relative
 from tfm.parts.relative.rope import RoPE
+from tfm.parts.relative.shaw import Shaw
 from tfm.parts.relative.t5 import T5Bias
+from tfm.parts.relative.toeplitz import Toeplitz
+from tfm.parts.relative.tupe import TUPE
+from tfm.parts.relative.xl import XL
 
-TABLE = Table('relative position', alibi=ALiBi, none=Relative, rope=RoPE, t5=T5Bias)
+TABLE = Table(
+  'relative position',
+  alibi=ALiBi,
+  none=Relative,
+  rope=RoPE,
+  shaw=Shaw,
+  t5=T5Bias,
+  toeplitz=Toeplitz,
+  tupe=TUPE,
+  xl=XL,
+)

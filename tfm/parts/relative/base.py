@@ -1,4 +1,4 @@
-"""Relative position: what attention is told about q - k. Two hooks, both without effect by default."""
+"""Relative position: what attention is told about q - k. Hooks without effect by default."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -10,11 +10,31 @@ from tfm.core.registry import Part
 from tfm.parts.site import Site
 
 
+class Hooks:
+  """What attention asks of a relative position, or of its module if it owns parameters; nothing has an effect."""
+
+  def rotate(self, x_BTNH: jax.Array, pos_BT: jax.Array) -> jax.Array:
+    """Queries or keys, turned by their positions."""
+    return x_BTNH
+
+  def queries(self, q_BTNH: jax.Array, pos_BT: jax.Array) -> jax.Array:
+    """Queries, turned; for what does not turn keys alike."""
+    return self.rotate(q_BTNH, pos_BT)
+
+  def bias(self, n_heads: int, q: Site, k: Site) -> jax.Array | None:
+    """What is added to the scaled scores, `[B or 1, N, T, S]`, of sites `[B, T]` and `[B, S]`."""
+    return None
+
+  def content(self, q_BTNH: jax.Array, k_BSKH: jax.Array, q: Site, k: Site) -> jax.Array | None:
+    """What is added to q k before it is scaled, `[B, N, T, S]`: by distance and what (turned) queries and keys are."""
+    return None
+
+
 @dataclasses.dataclass(frozen=True)
-class Relative(Part):
+class Relative(Hooks, Part):
   """Nothing: attention knows of order only what its mask tells (NoPE).
 
-  A piece overrides `rotate` (acts on queries and keys), or `bias` (added to the scores) and `biased`, or both.
+  A piece overrides some of `Hooks`: `rotate`, `bias` (and then `biased`), `content` (and then `contextual`).
   """
 
   def make(self, dims: Any) -> Any:
@@ -30,10 +50,17 @@ class Relative(Part):
     """Whether `bias` returns anything."""
     return False
 
-  def rotate(self, x_BTNH: jax.Array, pos_BT: jax.Array) -> jax.Array:
-    """Queries or keys, turned by their positions."""
-    return x_BTNH
-
-  def bias(self, n_heads: int, q: Site, k: Site) -> jax.Array | None:
-    """What is added to the scores, `[B or 1, N, T, S]`, of sites `[B, T]` and `[B, S]`."""
+  @property
+  def max_positions(self) -> int | None:
+    """How many positions it can tell, or None for any number."""
     return None
+
+  @property
+  def contextual(self) -> bool:
+    """Whether `content` returns anything."""
+    return False
+
+  @property
+  def score_scale(self) -> float:
+    """What scores are to be multiplied by where their scale is not given (see `Yarn`)."""
+    return 1.0

@@ -18,12 +18,14 @@ class RoPE(Relative):
 
   `layout` says which numbers are a pair: 'halves' (h, h + d/2) as GPT-NeoX and Llama in Hugging Face's layout,
   'interleaved' (2h, 2h + 1) as GPT-J, Cohere and Meta's Llama. Angles are float32 whatever the compute dtype.
+  With `far`, keys further behind count as that far (LM-Infinite, arXiv:2308.16137), at twice the cost of the scores.
   """
 
   base: float = 10_000.0
   layout: Literal['halves', 'interleaved'] = 'halves'
   fraction: float = 1.0
   scaling: Scaling = Scaling()
+  far: int | None = None
 
   def check(self) -> Iterator[str]:
     if not 0 < self.fraction <= 1:
@@ -31,10 +33,21 @@ class RoPE(Relative):
     if self.base <= 1:
       yield f'base={self.base} does not make wavelengths longer. Wanted more than 1, usually 10000.'
 
+    if self.far is not None and self.far < 1:
+      yield f'far={self.far} is no distance. Wanted at least 1, or none.'
+
+  @property
+  def contextual(self):
+    return self.far is not None
+
   def fits(self, head_dim):
     d = self.rotated(head_dim)
     if d < 2 or d % 2:
       yield f'{d} of {head_dim} numbers of a head cannot be rotated in pairs. Wanted an even number of at least 2.'
+
+  @property
+  def score_scale(self):
+    return self.scaling.score_scale
 
   def rotated(self, head_dim: int) -> int:
     """How many numbers of a head are turned."""
@@ -53,6 +66,18 @@ class RoPE(Relative):
       y_BTNd = jnp.stack([a * cos - b * sin, b * cos + a * sin], -1).reshape(x_BTNd.shape)
     y_BTNd = y_BTNd.astype(x_BTNH.dtype)
     return jnp.concatenate([y_BTNd, rest], -1) if rest.shape[-1] else y_BTNd
+
+  def content(self, q_BTNH, k_BSKH, q, k):
+    assert self.far is not None
+    B, T, N, H = q_BTNH.shape
+    K = k_BSKH.shape[2]
+    # Turned back by its own place a key stands at 0; the query, turned forth again, at `far`.
+    far_BTKGH = self.rotate(q_BTNH, self.far - q.pos).reshape(B, T, K, N // K, H)
+    bare_BSKH = self.rotate(k_BSKH, -k.pos)
+    met = lambda a_BTKGH, b_BSKH: jnp.einsum('BTKGH,BSKH->BKGTS', a_BTKGH, b_BSKH).reshape(B, N, T, -1)
+    beyond_BTS = q.pos[:, :, None] - k.pos[:, None, :] > self.far
+    more_BNTS = met(far_BTKGH, bare_BSKH) - met(q_BTNH.reshape(far_BTKGH.shape), k_BSKH)
+    return jnp.where(beyond_BTS[:, None], more_BNTS, 0)
 
   def angles(self, d: int, pos_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
     """cos and sin of every position, `[B, T, d / 2]` in float32."""

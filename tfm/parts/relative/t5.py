@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from tfm.core.axes import sharded
 from tfm.parts.context import Dims
-from tfm.parts.relative.base import Relative
+from tfm.parts.relative.base import Hooks, Relative
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class T5Bias(Relative):
     return _T5Bias(self, dims)
 
 
-class _T5Bias(nn.Module):
+class _T5Bias(Hooks, nn.Module):
   spec: T5Bias
   dims: Dims
 
@@ -47,9 +47,6 @@ class _T5Bias(nn.Module):
     s, d = self.spec, self.dims
     init = sharded(d.init.weight('relative', s.buckets, d.heads, d), 'UN')
     self.table_UN = self.param('table', init, (s.buckets, d.heads), d.run.precision.dtype('param'))
-
-  def rotate(self, x_BTNH, pos_BT):
-    return x_BTNH
 
   def bias(self, n_heads, q, k):
     s = self.spec

@@ -15,6 +15,11 @@ class Scaling(Part):
     """New frequencies (radians a position, float64 `[d / 2]`) and a factor for cos and sin."""
     return frequency_h, 1.0
 
+  @property
+  def score_scale(self) -> float:
+    """What the scores are to be multiplied by, beside the factor for cos and sin."""
+    return 1.0
+
 
 def wavelengths(frequency_h: np.ndarray) -> np.ndarray:
   """Positions a full turn takes."""

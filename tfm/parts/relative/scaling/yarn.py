@@ -13,7 +13,8 @@ class Yarn(Scaling):
   """frequency / factor for pairs that turn less than `slow` times over `original` positions, frequency above `fast`.
 
   cos and sin are multiplied by `attention`, by default .1 ln factor + 1. With `mscale` and `mscale_all` (DeepSeek) it
-  is g(mscale) / g(mscale_all), g(m) = .1 m ln factor + 1; the square of g(mscale_all) then belongs to the score scale.
+  is g(mscale) / g(mscale_all), g(m) = .1 m ln factor + 1, and `MLA` multiplies its scores, rotated or not, by
+  g(mscale_all)^2 (`score_scale`). Scores of any other attention are not multiplied, as in Hugging Face's.
   `truncate` rounds the ramp's ends to whole pairs, as released.
   """
 
@@ -39,12 +40,16 @@ class Yarn(Scaling):
     ramp_h = np.clip((np.arange(h) - low) / max(high - low, 0.001), 0, 1)
     return frequency_h * (1 - ramp_h) + frequency_h / self.factor * ramp_h, self._attention()
 
-  def _attention(self) -> float:
-    def g(m: float) -> float:
-      return 0.1 * m * math.log(self.factor) + 1 if self.factor > 1 else 1.0
+  @property
+  def score_scale(self):
+    return self._g(self.mscale_all) ** 2 if self.mscale_all else 1.0
 
+  def _attention(self) -> float:
     if self.attention is not None:
       return self.attention
     if self.mscale and self.mscale_all:
-      return g(self.mscale) / g(self.mscale_all)
-    return g(1.0)
+      return self._g(self.mscale) / self._g(self.mscale_all)
+    return self._g(1.0)
+
+  def _g(self, m: float) -> float:
+    return 0.1 * m * math.log(self.factor) + 1 if self.factor > 1 else 1.0

@@ -1,0 +1,134 @@
+"""Relative positions that ask by content, and learned ones by distance, against the sums they stand for."""
+
+import dataclasses
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tfm.core import config, errors
+from tfm.parts.absolute import LSPE, Sinusoidal
+from tfm.parts.context import Dims, Run
+from tfm.parts.init import TABLE as INITS
+from tfm.parts.relative import TUPE, XL, RoPE, Shaw, Toeplitz
+from tfm.parts.site import Site
+
+N, H, D, T = 2, 4, 8, 9
+DIMS = Dims(D, 1, INITS['normal'](), Run(), heads=N, head_dim=H)
+POS = jnp.asarray([[0, 1, 2, 3, 4, 0, 1, 2, 7]])
+SITE = Site(POS, jnp.ones_like(POS))
+Q, K = (jax.random.normal(jax.random.key(i), (1, T, N, H)) for i in (1, 2))
+
+
+def made(spec, method, *args):
+  """(its parameters drawn afresh, what `method` says of args)."""
+  module = spec.make(DIMS)
+  params = module.init(jax.random.key(0), *args, method=method)['params']
+  params = nn.unbox(params)
+  leaves, tree = jax.tree.flatten(params)
+  keys = jax.random.split(jax.random.key(7), len(leaves))
+  params = tree.unflatten([jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)])
+  return params, jax.jit(lambda p, *a: module.apply({'params': p}, *a, method=method))(params, *args)
+
+
+def gap(i, j, far):
+  return int(np.clip(int(POS[0, j]) - int(POS[0, i]), -far, far)) + far
+
+
+def test_a_toeplitz_bias_is_its_tables_row_for_the_distance():
+  module = Toeplitz(3).make(DIMS)
+  params = nn.unbox(module.init(jax.random.key(0), N, SITE, SITE, method='bias')['params'])
+  bias = module.apply({'params': params}, N, SITE, SITE, method='bias')
+  table = np.asarray(params['table'])
+  want = [[[table[gap(i, j, 3), n] for j in range(T)] for i in range(T)] for n in range(N)]
+  np.testing.assert_array_equal(bias[0], want)
+
+
+def test_shaw_is_the_product_with_the_distances_vector():
+  params, more = made(Shaw(2), 'content', Q, K, SITE, SITE)
+  want = [[[Q[0, i, n] @ params['table'][gap(i, j, 2)] for j in range(T)] for i in range(T)] for n in range(N)]
+  np.testing.assert_allclose(more[0], want, atol=1e-5)
+
+
+def test_xl_is_the_product_with_the_projected_wave_of_the_distance():
+  params, more = made(XL(), 'content', Q, K, SITE, SITE)
+  w = 1e4 ** (-np.arange(D // 2) / (D // 2))
+  v = Q + (params['v'] - params['u'])[None, None]
+  want = np.zeros((N, T, T))
+  for i in range(T):
+    for j in range(T):
+      d = float(POS[0, i] - POS[0, j])
+      r_NH = np.einsum('d,dnh->nh', np.concatenate([np.sin(w * d), np.cos(w * d)]), params['distance'])
+      want[:, i, j] = (np.asarray(v[0, i]) * r_NH).sum(-1)
+  np.testing.assert_allclose(more[0], want, atol=1e-4)
+  turned = made(XL(), 'queries', Q, POS)
+  np.testing.assert_allclose(turned[1], Q + turned[0]['u'][None, None], atol=1e-6)
+
+
+def test_tupe_is_the_product_of_projected_positions_but_for_the_first():
+  params, bias = _tupe(TUPE(16))
+  p = np.asarray(params['position'])
+  q, k = (np.einsum('pd,dnh->pnh', p, params[n]) for n in 'qk')
+  for i in range(T):
+    for j in range(T):
+      a, b = int(POS[0, i]), int(POS[0, j])
+      want = (q[a] * k[b]).sum(-1) / (2 * H) ** 0.5
+      want = params['from'] if a == 0 else params['to'] if b == 0 else want
+      np.testing.assert_allclose(bias[0, :, i, j], want, atol=1e-4)
+  plain = _tupe(TUPE(16, reset=False))
+  assert 'from' not in plain[0]
+
+
+def _tupe(spec):
+  module = spec.make(DIMS)
+  params = nn.unbox(module.init(jax.random.key(0), N, SITE, SITE, method='bias')['params'])
+  params = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape), params)
+  return params, module.apply({'params': params}, N, SITE, SITE, method='bias')
+
+
+def test_words_and_positions_share_a_tupe_softmax_evenly():
+  params, _ = _tupe(TUPE(16))
+  turned = TUPE(16).make(DIMS).apply({'params': params}, Q, POS, method='rotate')
+  np.testing.assert_allclose(jnp.square(turned).sum(), jnp.square(Q).sum() / 2**0.5, rtol=1e-5)
+
+
+def test_rope_with_a_farthest_distance_caps_it():
+  pos = jnp.asarray([[0, 1, 5, 30]])
+  site = Site(pos, jnp.ones_like(pos))
+  q, k = Q[:, :4], K[:, :4]
+  spec = RoPE(far=4)
+  rotated = spec.rotate(q, pos), spec.rotate(k, pos)
+  scores = jnp.einsum('BTNH,BSNH->BNTS', *rotated) + spec.content(*rotated, site, site)
+  for i in range(4):
+    for j in range(4):
+      distance = jnp.minimum(pos[:, i] - pos[:, j], 4)[:, None]
+      want = (spec.rotate(q[:, i : i + 1], distance) * k[:, j : j + 1]).sum(-1)[0, 0]
+      np.testing.assert_allclose(scores[0, :, i, j], want, atol=1e-4)
+  assert not dataclasses.replace(spec, far=None).contextual
+
+
+def test_learned_waves_without_their_feed_forward_are_the_papers_and_their_frequencies_learn():
+  module, x = LSPE(16).make(DIMS), jnp.zeros((1, T, D))
+  params = nn.unbox(module.init(jax.random.key(0), x, POS)['params'])
+  none = params | {'down': jax.tree.map(jnp.zeros_like, params['down'])}
+  np.testing.assert_allclose(module.apply({'params': none}, x, POS), Sinusoidal()(x, POS), atol=1e-6)
+  grads = jax.grad(lambda p: jnp.square(module.apply({'params': p}, x, POS) - 1).sum())(params)
+  assert np.abs(grads['frequency']).max() > 0
+  assert np.isfinite(module.apply({'params': params}, x, POS * 0.5)).all()
+
+
+@pytest.mark.parametrize(
+  ('piece', 'sentence'),
+  [
+    (Toeplitz(0), 'far=0 tells no distance from another'),
+    (Shaw(-1), 'far=-1 tells no distance from another'),
+    (XL(1.0), 'base=1.0 does not make wavelengths longer'),
+    (TUPE(0), 'length=0 is no number of positions'),
+    (RoPE(far=0), 'far=0 is no distance'),
+  ],
+)
+def test_fields_that_make_no_sense_are_refused(piece, sentence):
+  with pytest.raises(errors.ConfigError, match=sentence):
+    config.validate(piece)

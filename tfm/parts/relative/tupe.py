@@ -1,0 +1,69 @@
+"""Positions that look at each other, untied from words (TUPE, arXiv:2006.15595)."""
+
+from collections.abc import Iterator
+import dataclasses
+
+from flax import linen as nn
+import jax.numpy as jnp
+
+from tfm.core.axes import sharded
+from tfm.parts.context import Dims
+from tfm.parts.relative.base import Hooks, Relative
+
+
+@dataclasses.dataclass(frozen=True)
+class TUPE(Relative):
+  """q_i . k_j / sqrt(2 H) + (p_i U_q) . (p_j U_k) / sqrt(2 H), p a learned vector for each of `length` positions.
+
+  With `reset`, the second term from and to position 0 (a [CLS]) is a learned scalar a head for each direction. Words
+  and positions share the softmax evenly: q and k are each divided by 2^(1/4), whatever the mixer's scale. As
+  `model.shared_relative` one U serves all layers as in the paper, and the mixers are to be given scale=1/sqrt(2 H).
+  """
+
+  length: int = 512
+  reset: bool = True
+
+  def check(self) -> Iterator[str]:
+    if self.length < 1:
+      yield f'length={self.length} is no number of positions. Wanted at least 1.'
+
+  @property
+  def biased(self):
+    return True
+
+  @property
+  def max_positions(self):
+    return self.length
+
+  def make(self, dims):
+    return _TUPE(self, dims)
+
+
+class _TUPE(Hooks, nn.Module):
+  spec: TUPE
+  dims: Dims
+
+  def setup(self):
+    d, dtype, P = self.dims, self.dims.run.precision.dtype('param'), self.spec.length
+    shape = (d.d_model, d.heads, d.head_dim or d.d_model // d.heads)
+    weight = lambda name, letters, sizes, n_out: self.param(
+      name, sharded(d.init.weight('relative', sizes[0], n_out, d), letters), sizes, dtype
+    )
+    p_PD = weight('position', 'PD', (P, d.d_model), d.d_model)
+    project = lambda name: jnp.einsum('PD,DNH->PNH', p_PD, weight(name, 'DNH', shape, shape[1] * shape[2]))
+    # Found here, once, so that a kernel that asks tile by tile only looks them up.
+    self.q_PNH, self.k_PNH = project('q') * (2 * shape[2]) ** -0.5, project('k')
+    if self.spec.reset:
+      self.from_N = self.param('from', sharded(nn.initializers.zeros, 'N'), (d.heads,), dtype)
+      self.to_N = self.param('to', sharded(nn.initializers.zeros, 'N'), (d.heads,), dtype)
+
+  def rotate(self, x_BTNH, pos_BT):
+    return x_BTNH * jnp.asarray(2**-0.25, x_BTNH.dtype)
+
+  def bias(self, n_heads, q, k):
+    bias_BNTS = jnp.einsum('BTNH,BSNH->BNTS', self.q_PNH[q.pos], self.k_PNH[k.pos])
+    if self.spec.reset:
+      each = lambda x_N: x_N[None, :, None, None]
+      bias_BNTS = jnp.where((k.pos == 0)[:, None, None, :], each(self.to_N), bias_BNTS)
+      bias_BNTS = jnp.where((q.pos == 0)[:, None, :, None], each(self.from_N), bias_BNTS)
+    return bias_BNTS
