@@ -1,8 +1,9 @@
 """Every attention kernel; a new one is a new file and a new row."""
 
 from tfm.core.registry import Table
+from tfm.parts.attend.auto import Auto
 from tfm.parts.attend.blockwise import Blockwise
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.attend.staircase import Staircase
 
-TABLE = Table('attention kernel', blockwise=Blockwise, dense=DenseAttention, staircase=Staircase)
+TABLE = Table('attention kernel', auto=Auto, blockwise=Blockwise, dense=DenseAttention, staircase=Staircase)

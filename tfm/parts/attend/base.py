@@ -9,6 +9,9 @@ from tfm.core.registry import Part
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.site import Site
 
+#: From so many numbers in the scores of a row on, they are better not all kept.
+LARGE = 1 << 24
+
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
@@ -40,3 +43,13 @@ class Attend(Part):
   ) -> jax.Array:
     """y_BTNH; query head n reads kv head n // (N / K); the softmax is computed in dtype `reduce`."""
     raise AssertionError(f'{type(self).__name__} must attend')
+
+  def refuses(
+    self, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, q: Site, k: Site, scores: Scores
+  ) -> str | None:
+    """A sentence why the kernel cannot serve this; None if it can."""
+    return None
+
+  def loses(self, platform: str, B: int, N: int, T: int, S: int) -> str | None:
+    """A sentence why a simpler kernel is faster on this platform ('cpu', 'gpu', 'tpu') for scores `[B, N, T, S]`."""
+    return None

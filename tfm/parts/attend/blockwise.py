@@ -8,7 +8,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 import jax.numpy as jnp
 
-from tfm.parts.attend.base import Attend, Scores
+from tfm.parts.attend.base import LARGE, Attend, Scores
 from tfm.parts.attend.dense import dot, products, turned
 from tfm.parts.site import Site
 
@@ -32,6 +32,11 @@ class Blockwise(Attend):
   def check(self) -> Iterator[str]:
     if self.queries < 1 or self.keys < 1:
       yield f'queries={self.queries}, keys={self.keys} is no size of a tile. Wanted at least 1 of each.'
+
+  def loses(self, platform, B, N, T, S):
+    if N * T * S < LARGE:
+      return f'{N * T * S:,} scores a row are few enough to be kept.'
+    return None
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
     B, T, N, H = q_BTNH.shape

@@ -6,7 +6,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from tfm.parts.attend.base import Attend
+from tfm.parts.attend.base import LARGE, Attend
 from tfm.parts.attend.dense import DenseAttention
 
 
@@ -24,9 +24,22 @@ class Staircase(Attend):
     if self.steps < 1:
       yield f'steps={self.steps} is no number of runs of queries. Wanted at least 1.'
 
+  def refuses(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores):
+    T = q_BTNH.shape[1]
+    if not scores.ordered or k_BSKH.shape[1] != T:
+      return 'it is for causal masks over tokens that stand in the order of their positions, without a cache.'
+    if T % self.steps:
+      return f'{T} tokens cannot be cut into {self.steps} runs.'
+    return None
+
+  def loses(self, platform, B, N, T, S):
+    if N * T * S >= LARGE:
+      return f'{N * T * S:,} scores a row are too many to keep.'
+    return None
+
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
     dense, T = DenseAttention(), q_BTNH.shape[1]
-    if not scores.ordered or T % self.steps or k_BSKH.shape[1] != T:
+    if self.refuses(q_BTNH, k_BSKH, v_BSKH, q, k, scores) is not None:
       return dense(q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce)
     length = T // self.steps
     part = lambda tree, start, stop: jax.tree.map(lambda a: a[:, start:stop], tree)
