@@ -34,6 +34,10 @@ class Int8(Stored):
     n = self.q.shape[1]
     return self.q[index // n, index % n].astype(dtype) * self.scale[index].astype(dtype)[..., None]
 
+  def by_output(self, dtype: jnp.dtype) -> jax.Array:
+    q_oi = self.q.reshape(-1, self.q.shape[-1])[: self.scale.shape[0]]
+    return (q_oi.astype(dtype) * self.scale.astype(dtype)[:, None]).reshape(*self.out, -1)
+
 
 def quantize(w: jax.Array, n_in: int) -> Int8:
   """w, its first `n_in` axes the inputs, to the nearest of 255 steps up to each output's largest weight."""

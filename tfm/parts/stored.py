@@ -19,6 +19,10 @@ class Stored:
     """W[index] in `dtype`, for a table that is looked up."""
     raise NotImplementedError
 
+  def by_output(self, dtype: jnp.dtype) -> jax.Array:
+    """W itself in `dtype`, its output axes before its inputs."""
+    raise NotImplementedError
+
 
 @struct.dataclass
 class Rows(Stored):
@@ -42,6 +46,9 @@ class Rows(Stored):
 
   def rows(self, index: jax.Array, dtype: jnp.dtype) -> jax.Array:
     return self.w_oi[index].astype(dtype)
+
+  def by_output(self, dtype: jnp.dtype) -> jax.Array:
+    return self.w_oi.astype(dtype).reshape(*self.out, -1)
 
 
 def against(x_ri: jax.Array, w_oi: jax.Array) -> jax.Array:

@@ -5,7 +5,10 @@ from typing import Any
 
 from tfm.model.spec import Model
 
-_SIZES = {'vocab': 64, 'd_model': 32, 'repeats': 2, 'd_ff': 48, 'max_len': 64, 'size': 4}
+_SIZES = {
+  'vocab': 64, 'd_model': 32, 'repeats': 2, 'd_ff': 48, 'max_len': 64, 'size': 4,
+  'q_rank': 24, 'kv_rank': 16, 'nope_dim': 8, 'rope_dim': 4, 'v_dim': 12,
+}  # fmt: skip
 _HEADS, _HEAD_DIM = 4, 8
 
 
