@@ -9,7 +9,6 @@ from tfm.model.spec import Block, Model, Segment
 from tfm.optim import Muon
 from tfm.optim.schedule import WSD
 from tfm.parts.act import SquaredRelu
-from tfm.parts.attend import Staircase
 from tfm.parts.ffn import Mlp
 from tfm.parts.mixer import Attention
 from tfm.parts.norm import RMSNorm
@@ -29,6 +28,5 @@ def get_config() -> Experiment:
     save_every=160,
     eval_every=160,
     loop='unroll',
-    attend=Staircase(),
     record=Record(eval_batches=20, sample=Sample(prompt='def ', tokens=96)),
   )

@@ -14,7 +14,6 @@ from tfm.optim import AdamW
 from tfm.optim.schedule import Cosine
 from tfm.parts.absolute import Learned
 from tfm.parts.act import Gelu
-from tfm.parts.attend import Staircase
 from tfm.parts.ffn import Mlp
 from tfm.parts.mixer import Attention
 from tfm.parts.norm import LayerNorm
@@ -33,6 +32,5 @@ def get_config() -> Experiment:
     save_every=500,
     eval_every=500,
     loop='unroll',
-    attend=Staircase(),
     record=Record(eval_batches=40, sample=Sample(tokens=256)),
   )

@@ -111,3 +111,10 @@ def test_what_cannot_be_shown_is_a_mistake(words, message, capsys):
 def test_a_path_that_leads_nowhere_is_a_mistake(model, capsys):
   assert main.run(['show', f'--config={model}', '--why=..hedas']) == 2
   assert "..hedas: leads to no value. unknown field 'hedas'. Did you mean 'heads'" in capsys.readouterr().err
+
+
+def test_the_attention_kernels_of_an_experiment_are_shown_with_why_not_others(capsys):
+  out = show(capsys, '--config=quickstart')
+  assert 'attention kernels on cpu' in out
+  assert any('staircase' in line and ' x ' in line for line in out.splitlines())
+  assert 'kernels' not in show(capsys, '--config=quickstart', '--config.attend=dense')

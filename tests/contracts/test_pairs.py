@@ -7,6 +7,8 @@ import pytest
 
 from contracts import cases, harness
 from tfm.core import config
+from tfm.parts.attend import Blockwise
+from tfm.parts.context import Run
 
 CASES = {k: v for topology in ('decoder', 'encoder', 'encdec') for k, v in cases.pairs(topology).items()}
 
@@ -31,5 +33,7 @@ def test_parts_of_every_two_kinds_go_together(name):
   assert (moved[sight[:, j]] > 1e-6).all()
   np.testing.assert_allclose(rows[2, harness.T - harness.LONG :], alone, atol=2e-5, rtol=1e-5)
   np.testing.assert_allclose(rows[4, harness.SHORT :], alone, atol=2e-5, rtol=1e-5)
+  tiled = harness.rows(spec, Run(attend=Blockwise(4, 8)))
+  np.testing.assert_allclose(tiled, rows, atol=2e-5, rtol=1e-5, err_msg='tile by tile')
   if name.startswith('decoder'):
     np.testing.assert_allclose(harness.stepped(spec)[:2], rows[:2], atol=2e-5, rtol=1e-5)

@@ -7,6 +7,7 @@ import pytest
 from contracts import cases, harness
 from tfm.core import config, errors
 from tfm.model.remat import POLICIES, remat
+from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.context import Run
 
 SPECS = {'decoder': cases.models()['zoo=llama2-70b'], 'encoder-decoder': cases.models()['zoo=t5-v1.1-small']}
@@ -22,10 +23,11 @@ def test_a_remat_policy_changes_neither_logits_nor_gradients(name, policy):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-4), grads, plain)
 
 
+@pytest.mark.parametrize('model', SPECS)
 @pytest.mark.parametrize('name', cases.runs())
-def test_every_attention_kernel_gives_the_same_numbers(name):
-  spec = SPECS['decoder']
-  np.testing.assert_allclose(harness.rows(spec, cases.runs()[name]), harness.rows(spec), atol=1e-5)
+def test_every_attention_kernel_gives_the_same_numbers(name, model):
+  dense = harness.rows(SPECS[model], Run(attend=DenseAttention()))
+  np.testing.assert_allclose(harness.rows(SPECS[model], cases.runs()[name]), dense, atol=1e-5)
 
 
 def test_an_unknown_policy_and_an_unknown_loop_are_refused():

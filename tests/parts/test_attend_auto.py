@@ -45,7 +45,7 @@ def test_an_encoder_decoder_is_asked_in_each_of_its_places():
 
 @pytest.mark.parametrize('causal', [True, False])
 def test_many_scores_go_tile_by_tile(causal):
-  T, N = 4096, 1 + LARGE // 4096**2
+  T, N = 4096, 1 + LARGE // 4096**2 // 2
   spec = config.override(config.override(SPEC, '..heads', str(N)), 'absolute', 'none')
   spec = config.override(config.override(spec, '..head_dim', '2'), '..mask', 'causal' if causal else 'full')
   assert names(choices(spec, T=T)) == ['blockwise']

@@ -1,4 +1,7 @@
-"""A model line by line, and what it costs, as sheets."""
+"""A model line by line, what it costs, and the attention kernels of a run, as sheets."""
+
+from collections.abc import Iterator
+from typing import Any
 
 from tfm.cli.sheets import Sheet
 from tfm.model import count
@@ -33,6 +36,35 @@ def sheets(spec: Model, length: int | None, dtype: str) -> list[Sheet]:
   )
   columns = ('layers', 'times', *kinds, 'parameters each', 'parameters', 'FLOPs per token')
   return [Sheet('model', ('what', 'how much'), costs), Sheet('layers', columns, lines)]
+
+
+def kernels(experiment: Any) -> Iterator[Sheet]:
+  """The attention kernels that an experiment's step takes here, and why not others; nothing if it names its own."""
+  import jax
+  import jax.numpy as jnp
+
+  from tfm.model import transformer
+  from tfm.parts.attend.auto import recorded
+
+  spec, run = experiment.model, experiment.run()
+  rows = lambda length: jnp.zeros((experiment.data.batch, length), jnp.int32)
+  lengths = experiment.task.lengths(experiment.data.length)
+  names = ('input_ids',) if spec.encoder is None else ('input_ids', 'decoder_input_ids')
+  inputs = {name: rows(length) for name, length in zip(names, lengths, strict=True)}
+  shapes = transformer.param_shapes(spec)
+  with recorded() as choices:
+    jax.eval_shape(lambda p, x: transformer.apply(spec, p, run=run, **x), shapes, inputs)
+  if choices:
+    lines = tuple(
+      (
+        ' x '.join(map(str, choice.shape)),
+        choice.kernel.table().name_of(choice.kernel),
+        ' '.join(f'{name}: {why}' for name, why in choice.refused.items()),
+      )
+      for choice in choices
+    )
+    title = f'attention kernels on {jax.default_backend()}'
+    yield Sheet(title, ('rows x heads x queries x keys', 'kernel', 'not taken'), lines)
 
 
 def _short(number: float) -> str:

@@ -58,4 +58,5 @@ def _model(cfg: Any) -> Iterator[Any]:
   spec = cfg if isinstance(cfg, Model) else getattr(cfg, 'model', None)
   if isinstance(spec, Model):
     data, precision = getattr(cfg, 'data', None), getattr(cfg, 'precision', None)
+    yield from layers.kernels(cfg) if hasattr(cfg, 'run') else ()
     yield from layers.sheets(spec, getattr(data, 'length', None), getattr(precision, 'compute', 'bfloat16'))

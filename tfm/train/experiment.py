@@ -9,8 +9,8 @@ from tfm.data.stdlib import Stdlib
 from tfm.model.remat import POLICIES
 from tfm.model.spec import Model, max_positions
 from tfm.optim import AdamW, Optim
+from tfm.parts.attend.auto import Auto
 from tfm.parts.attend.base import Attend
-from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.context import LOOPS, Run
 from tfm.tasks import CausalLM, Task
 from tfm.train.mesh import Mesh
@@ -70,7 +70,7 @@ class Experiment:
   precision: Precision = Precision()
   remat: str = 'none'
   loop: str = 'scan'
-  attend: Attend = DenseAttention()
+  attend: Attend = Auto()
   record: Record = Record()
 
   def run(self) -> Run:

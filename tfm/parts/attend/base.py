@@ -9,8 +9,8 @@ from tfm.core.registry import Part
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.site import Site
 
-#: From so many numbers in the scores of a row on, they are better not all kept.
-LARGE = 1 << 24
+#: From so many scores on they are better not all kept (256 MB in float32).
+LARGE = 1 << 26
 
 
 @dataclasses.dataclass(frozen=True)

@@ -34,8 +34,8 @@ class Blockwise(Attend):
       yield f'queries={self.queries}, keys={self.keys} is no size of a tile. Wanted at least 1 of each.'
 
   def loses(self, platform, B, N, T, S):
-    if N * T * S < LARGE:
-      return f'{N * T * S:,} scores a row are few enough to be kept.'
+    if B * N * T * S < LARGE:
+      return f'{B * N * T * S:,} scores are few enough to be kept.'
     return None
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):

@@ -33,8 +33,8 @@ class Staircase(Attend):
     return None
 
   def loses(self, platform, B, N, T, S):
-    if N * T * S >= LARGE:
-      return f'{N * T * S:,} scores a row are too many to keep.'
+    if B * N * T * S >= LARGE:
+      return f'{B * N * T * S:,} scores are too many to keep.'
     return None
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
