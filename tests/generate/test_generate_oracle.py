@@ -1,79 +1,127 @@
-"""Greedy decoding adds the tokens that transformers' own `generate` adds with the same weights."""
+"""Greedy decoding and beam search add the tokens that transformers' own `generate` adds with the same weights."""
 
-from oracles import copying, decoders, test_gpt2, test_t5
+import functools
+
+from oracles import copying, decoders, test_gpt2, test_marian, test_t5
 import pytest
 
+from tfm.core import config
 from tfm.generate import generate, prepare
 from tfm.generate.prompts import padded
 
 pytestmark = pytest.mark.oracle
 PROMPTS = [[5, 9, 2], [7, 1, 1, 30, 22, 8], [60]]
-NEW = 8
+NEW = 10
 
 
-def theirs(model, left):
-  """The rows that `model.generate` adds to PROMPTS."""
-  import torch
-
-  ids, mask = padded(PROMPTS, 6, left=left)
-  model.generation_config.eos_token_id = None
-  with torch.no_grad():
-    rows = model.generate(
-      torch.tensor(ids).long(), attention_mask=torch.tensor(mask).long(), max_new_tokens=NEW, do_sample=False,
-      pad_token_id=0,
-    )  # fmt: skip
-  return rows[:, -NEW:].tolist()
-
-
-def ours(spec, params, **options):
-  return generate(spec, prepare(spec, params), PROMPTS, max_new_tokens=NEW, temperature=0, **options)
-
-
-@pytest.fixture(autouse=True)
-def same_weights_each_time():
-  import torch
-
-  torch.manual_seed(0)
-
-
-def varied(rows):
-  return len({token for row in rows for token in row}) > 2
-
-
-@pytest.mark.parametrize('name', ['llama', 'bloom', 'gemma2'])
-def test_decoders_go_on_alike(name):
+def decoder(name):
   import transformers
 
   case = decoders.CASES[name]()
-  config = getattr(transformers, f'{case.theirs}Config')(**case.fields, attn_implementation='eager')
-  model = copying.randomized(getattr(transformers, case.model)(config), 0.3)
-  expected = theirs(model, left=True)
-  assert varied(expected)
-  assert ours(case.spec, copying.tree(case.spec, case.flat(copying.Theirs(model.state_dict())))) == expected
+  fields = getattr(transformers, f'{case.theirs}Config')(**case.fields, attn_implementation='eager')
+  model = copying.randomized(getattr(transformers, case.model)(fields), 0.3)
+  return model, case.spec, copying.tree(case.spec, case.flat(copying.Theirs(model.state_dict())))
 
 
-def test_gpt2_goes_on_alike():
+def gpt2():
   import transformers
 
-  config = transformers.GPT2Config(
+  fields = transformers.GPT2Config(
     vocab_size=61, n_embd=32, n_layer=2, n_head=4, n_positions=16, attn_implementation='eager'
   )
-  model = copying.randomized(transformers.GPT2LMHeadModel(config))
-  expected = theirs(model, left=True)
-  assert varied(expected)
-  params = copying.tree(test_gpt2.SPEC, test_gpt2.flat_of(copying.Theirs(model.state_dict())))
-  assert ours(test_gpt2.SPEC, params) == expected
+  model = copying.randomized(transformers.GPT2LMHeadModel(fields))
+  flat = test_gpt2.flat_of(copying.Theirs(model.state_dict()))
+  return model, test_gpt2.SPEC, copying.tree(test_gpt2.SPEC, flat)
 
 
-def test_t5_goes_on_alike():
+def untied(model):
+  """The model with output weights of its own: with the token table's it would repeat itself."""
+  import torch
+
+  model.lm_head.weight = torch.nn.Parameter(torch.randn(61, 32))
+  return model
+
+
+def t5():
   import transformers
 
-  config = transformers.T5Config(
-    vocab_size=61, d_model=32, d_kv=6, d_ff=48, num_layers=2, num_heads=4, dropout_rate=0.0,
-    feed_forward_proj='relu', attn_implementation='eager', decoder_start_token_id=0,
+  fields = transformers.T5Config(
+    vocab_size=61, d_model=32, d_kv=64, d_ff=48, num_layers=2, num_heads=4, dropout_rate=0.0,
+    feed_forward_proj='gated-gelu', tie_word_embeddings=False, attn_implementation='eager', decoder_start_token_id=0,
   )  # fmt: skip
-  model = copying.randomized(transformers.T5ForConditionalGeneration(config), 0.3)
-  expected = theirs(model, left=False)
-  assert varied(expected)
-  params = copying.tree(test_t5.SPECS['v1.0'], test_t5.flat_for('v1.0', model.state_dict()))
-  assert ours(test_t5.SPECS['v1.0'], params, decoder_start=0) == expected
+  model = untied(copying.randomized(transformers.T5ForConditionalGeneration(fields), 0.3))
+  spec = test_t5.SPECS['v1.1']
+  return model, spec, copying.tree(spec, test_t5.flat_for('v1.1', model.state_dict()))
+
+
+def marian():
+  import torch
+
+  model, spec = untied(test_marian.random_marian()), config.override(test_marian.spec_of(), 'head.tied', 'false')
+  with torch.no_grad():
+    model.model.shared.weight *= 10
+  theirs = copying.Theirs(model.state_dict())
+  flat = test_marian.flat_of(theirs) | theirs.dense('head/head', 'lm_head')
+  model.generation_config.forced_eos_token_id = model.generation_config.bad_words_ids = None
+  return model, spec, copying.tree(spec, flat)
+
+
+CASES = {
+  'llama': functools.partial(decoder, 'llama'),
+  'bloom': functools.partial(decoder, 'bloom'),
+  'gemma2': functools.partial(decoder, 'gemma2'),
+  'gpt2': gpt2,
+  't5': t5,
+  'marian': marian,
+}
+
+
+@pytest.fixture(scope='module', params=CASES)
+def case(request):
+  import torch
+
+  torch.manual_seed(0)
+  model, spec, params = CASES[request.param]()
+  return model, spec, prepare(spec, params)
+
+
+def theirs(model, spec, prompts=PROMPTS, **options):
+  """The rows that `model.generate` adds to the prompts, up to the first token that ends them."""
+  import torch
+
+  left, width = spec.encoder is None, max(map(len, prompts))
+  ids, mask = padded(prompts, width, left=left)
+  eos = options.pop('eos', ())
+  model.generation_config.eos_token_id = list(eos) or None
+  with torch.no_grad():
+    rows = model.generate(
+      torch.tensor(ids).long(), attention_mask=torch.tensor(mask).long(), max_new_tokens=NEW, do_sample=False,
+      pad_token_id=0, **options,
+    )  # fmt: skip
+  new = rows[:, width if left else 1 :].tolist()
+  return [row[: next((t for t, token in enumerate(row, 1) if token in eos), NEW)] for row in new]
+
+
+def ours(spec, params, prompts=PROMPTS, **options):
+  start = {} if spec.encoder is None else {'decoder_start': 0}
+  return generate(spec, params, prompts, max_new_tokens=NEW, temperature=0, **start, **options)
+
+
+def test_greedy_rows_of_different_lengths_are_theirs(case):
+  model, spec, params = case
+  expected = theirs(model, spec)
+  assert len({token for row in expected for token in row}) > 2
+  assert ours(spec, params) == expected
+
+
+def test_greedy_rows_end_where_theirs_do_and_obey_the_same_penalties(case):
+  model, spec, params = case
+  free = theirs(model, spec)
+  eos = (free[0][4], free[1][2])
+  expected = theirs(model, spec, eos=eos)
+  assert len(set(map(len, expected))) > 1
+  assert ours(spec, params, eos=eos) == expected
+  # Their penalties see padding as tokens of the prompt, so each row stands alone there, and in a batch here.
+  both = {'repetition_penalty': 1.4, 'min_new_tokens': 2}
+  alone = [theirs(model, spec, [p], eos=eos, no_repeat_ngram_size=2, **both)[0] for p in PROMPTS]
+  assert ours(spec, params, eos=eos, no_repeat_ngram=2, **both) == alone

@@ -40,7 +40,8 @@ def flat_of(t: copying.Theirs) -> copying.Flat:
   return {'embed/table': t['model.shared.weight'], **stack('decoder', True), **encoder}
 
 
-def test_logits_are_the_same_with_a_padded_source():
+def random_marian():
+  """Their model, every parameter but the fixed sinusoids drawn anew."""
   import torch
   import transformers
 
@@ -57,6 +58,13 @@ def test_logits_are_the_same_with_a_padded_source():
     for name, p in model.named_parameters():
       if name in fixed:
         p.copy_(fixed[name])
+  return model
+
+
+def test_logits_are_the_same_with_a_padded_source():
+  import torch
+
+  model = random_marian()
   source, target, mask = copying.tokens(2, 11), copying.tokens(2, 7, seed=1), np.ones((2, 11), int)
   mask[1, 8:] = 0
   with torch.no_grad():
