@@ -154,6 +154,24 @@ def _neox() -> Case:
   return Case('GPTNeoX', 'GPTNeoXForCausalLM', fields, spec, flat)
 
 
+def _mpt() -> Case:
+  def flat(t: Theirs) -> Flat:
+    def block(i):
+      at = f'transformer.blocks.{i}'
+      qkv = t[f'{at}.attn.Wqkv.weight'].T.reshape(D, 3, N, D // N)
+      found = {f'mixer/{n}/kernel': qkv[:, j] for j, n in enumerate('qkv')} | t.merge('mixer/o', f'{at}.attn.out_proj')
+      found |= t.norm('mixer_norm', f'{at}.norm_1') | t.norm('ffn_norm', f'{at}.norm_2')
+      return found | t.dense('ffn/up', f'{at}.ffn.up_proj') | t.dense('ffn/down', f'{at}.ffn.down_proj')
+
+    found = {'embed/table': t['transformer.wte.weight'], **stacked('segment_0/block_0', range(L), block)}
+    return found | t.norm('norm', 'transformer.norm_f')
+
+  norm = LayerNorm(1e-5, bias=False)
+  block = Block(Attention(N, relative=ALiBi()), Mlp(4 * D, Gelu(), bias=False), norm)
+  fields = {'vocab_size': V, 'd_model': D, 'n_layers': L, 'n_heads': N, 'expansion_ratio': 4, 'max_seq_len': 64}
+  return Case('Mpt', 'MptForCausalLM', fields, Model(V, D, (Segment((block,), L),), norm=norm), flat)
+
+
 def _qwen3() -> Case:
   norm = RMSNorm(1e-6)
   block = Block(Attention(N, K, H, RoPE(1e4), qk_norm=norm), Glu(F), norm)
@@ -179,5 +197,6 @@ CASES: dict[str, Callable[[], Case]] = {
   'gptj': _gptj,
   'gpt-neox': _neox,
   'gemma2': _gemma2,
+  'mpt': _mpt,
   'qwen3': _qwen3,
 }
