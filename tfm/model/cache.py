@@ -1,4 +1,4 @@
-"""Empty caches for decoding: one of each mixer's own, stacked over a segment's repeats."""
+"""Caches for decoding: one of each mixer's own, stacked over a segment's repeats; and cutting them back."""
 
 from typing import Any
 
@@ -7,13 +7,18 @@ import jax.numpy as jnp
 
 from tfm.core import errors
 from tfm.model.spec import Model
+from tfm.parts.cache.base import Cache
+from tfm.parts.cache.dense import DenseCache
 
 
-def init_cache(spec: Model, batch: int, slots: int, dtype: Any = jnp.float32, source: int = 0) -> dict[str, Any]:
+def init_cache(
+  spec: Model, batch: int, slots: int, dtype: Any = jnp.float32, source: int = 0, kind: Cache = DenseCache()
+) -> dict[str, Any]:
   """A cache for `batch` rows of at most `slots` tokens (an encoder-decoder's `source` is the encoder's length).
 
-  `slot` is where the next token goes, `next` each row's next position, `layers` the caches by segment and block.
-  The caller keeps slot + T <= slots: a jitted call cannot check it.
+  `slot` is how many tokens each row holds (padding is not kept), `next` its next position, `layers` the caches by
+  segment and block. `kind` is that of the `Run` it is applied with. The caller keeps slot + new tokens <= slots: a
+  jitted call cannot check it.
 
   *Raises*: UserError if a learned position table has fewer rows than `slots`.
   """
@@ -25,10 +30,22 @@ def init_cache(spec: Model, batch: int, slots: int, dtype: Any = jnp.float32, so
   for segment in spec.segments:
     pattern = []
     for block in segment.pattern:
-      one = {'mixer': block.mixer.init_cache(D, batch, slots, dtype)}
+      one = {'mixer': block.mixer.init_cache(D, batch, slots, dtype, kind)}
       if block.cross is not None:
         one['cross'] = block.cross.init_cache(D, batch, source, dtype)
       pattern.append(one)
     repeat = lambda a, n=segment.repeats: jnp.repeat(a[None], n, axis=0)
     layers.append(jax.tree.map(repeat, pattern))
-  return {'slot': jnp.zeros((), jnp.int32), 'next': jnp.zeros((batch,), jnp.int32), 'layers': layers}
+  return {'slot': jnp.zeros((batch,), jnp.int32), 'next': jnp.zeros((batch,), jnp.int32), 'layers': layers}
+
+
+def rewind(cache: dict[str, Any], slot_B: jax.Array) -> dict[str, Any]:
+  """The cache when its rows held `slot_B` tokens, int32 `[B]`: each row forgets its last so many on its own.
+
+  Nothing is copied: tokens from `slot_B` on are out of sight, and the next ones take their places. For rows whose
+  last tokens stood at consecutive positions, which is what `apply` gives them. Speculative decoding: feed the draft,
+  then `rewind(cache, before['slot'] + accepted_B)`.
+
+  A ring can be cut back by at most its `margin` of tokens; the caller keeps to it.
+  """
+  return cache | {'slot': slot_B, 'next': cache['next'] - (cache['slot'] - slot_B)}

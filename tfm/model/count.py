@@ -10,6 +10,8 @@ import jax.numpy as jnp
 
 from tfm.model import transformer
 from tfm.model.spec import Block, Encoder, Model
+from tfm.parts.cache.base import Cache
+from tfm.parts.cache.dense import DenseCache
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,10 +54,15 @@ def flops_of_document(spec: Model, length: int, source: int = 0) -> float:
   return total
 
 
-def cache_bytes_per_token(spec: Model, dtype: Any = jnp.bfloat16) -> int:
-  """Bytes of keys and values that a decoded token leaves in the cache. An encoder's tokens are not among them."""
-  numbers = sum(n * b.mixer.cache_numbers(spec.d_model) for n, b in _blocks(spec))
-  return numbers * jnp.dtype(dtype).itemsize
+def cache_bytes(spec: Model, length: int, dtype: Any = jnp.bfloat16, kind: Cache = DenseCache()) -> int:
+  """Bytes of what is cached for a row of `length` tokens, keys and values mostly. An encoder's are not among them."""
+  return sum(n * b.mixer.cache_bytes(spec.d_model, length, dtype, kind) for n, b in _blocks(spec))
+
+
+def cache_bytes_per_token(spec: Model, dtype: Any = jnp.bfloat16, kind: Cache = DenseCache()) -> int:
+  """Bytes by which the cache of a long row grows with a token: layers that forget as much as they learn add none."""
+  far = 1 << 30
+  return cache_bytes(spec, far + 1, dtype, kind) - cache_bytes(spec, far, dtype, kind)
 
 
 def table(spec: Model, length: int = 1024) -> list[Row]:

@@ -7,8 +7,10 @@ from flax import struct
 import jax
 
 from tfm.core.precision import Precision
+from tfm.parts.attend.auto import Auto
 from tfm.parts.attend.base import Attend
-from tfm.parts.attend.dense import DenseAttention
+from tfm.parts.cache.base import Cache
+from tfm.parts.cache.dense import DenseCache
 from tfm.parts.init.base import Init
 from tfm.parts.site import Site
 
@@ -20,13 +22,15 @@ class Run:
   """The static choices of a run. None of them changes a model's parameters or, beyond rounding, its numbers.
 
   `loop` compiles a segment's repeats as one scanned body ('scan': compile time flat in depth) or one after another
-  ('unroll': often faster, longer to compile). `remat` names a policy of `tfm.model.remat`. `attend` is the kernel.
+  ('unroll': often faster, longer to compile). `remat` names a policy of `tfm.model.remat`. `attend` is the kernel,
+  `cache` how earlier tokens are kept while decoding.
   """
 
   precision: Precision = Precision()
   loop: str = 'scan'
   remat: str = 'none'
-  attend: Attend = DenseAttention()
+  attend: Attend = Auto()
+  cache: Cache = DenseCache()
 
   def check(self) -> Iterator[str]:
     if self.loop not in LOOPS:
@@ -38,7 +42,7 @@ class Dims:
   """The surroundings of a part while it is built: sizes it does not own, how weights start, and the run.
 
   `depth` counts the blocks of the stack. An attention layer fills in `heads`, `head_dim` and `causal` for the parts
-  inside it.
+  inside it, a mixture of experts fills in `experts`.
   """
 
   d_model: int
@@ -48,6 +52,7 @@ class Dims:
   heads: int = 0
   head_dim: int = 0
   causal: bool = True
+  experts: int = 0
 
   def replace(self, **changes) -> 'Dims':
     return dataclasses.replace(self, **changes)
@@ -57,10 +62,11 @@ class Dims:
 class Ctx:
   """The side inputs of every layer of a stack, in one object.
 
-  `site` is where the tokens of `x_BTD` stand. `memory` is an encoder's output and its sites. `slot` is the cache slot
-  that the first of these tokens takes. `shared_bias` is the bias of a relative position owned by the whole stack:
-  `(q_site, k_site) -> bias_BNTS`. `train` turns dropout on. `ordered` says that the tokens of a document
-  stand in the order of their positions.
+  `site` is where the tokens of `x_BTD` stand. `memory` is an encoder's output and its sites. `slot` is how many tokens
+  the cache holds of each row, `[B]`: the place that the next one takes. `shared_bias` is the bias of a relative
+  position owned by the whole stack: `(q_site, k_site) -> bias_BNTS`. `train` turns dropout on. `ordered` says that the
+  tokens of a document stand in the order of their positions. `sizes_E`, told to a feed-forward that stands for E
+  experts, is how many of the rows, in order, are each expert's.
   """
 
   site: Site
@@ -69,3 +75,4 @@ class Ctx:
   shared_bias: Callable[[Site, Site], jax.Array | None] | None = struct.field(pytree_node=False, default=None)
   train: bool = struct.field(pytree_node=False, default=False)
   ordered: bool = struct.field(pytree_node=False, default=False)
+  sizes_E: jax.Array | None = None

@@ -17,7 +17,6 @@ from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.base import Cache, Mixer
 from tfm.parts.relative.base import Relative
-from tfm.parts.site import Site
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,14 +36,9 @@ class Attention(Heads, Mixer):
   def make(self, dims):
     return _Attention(self, dims)
 
-  def init_cache(self, d_model, B, S, dtype):
-    shape = (B, S, self.kv_heads or self.heads, self.size(d_model))
-    empty = jnp.zeros((B, S), jnp.int32)
-    prefix = jnp.zeros((B, S), bool) if self.reads_prefix else None
-    return {'k': jnp.zeros(shape, dtype), 'v': jnp.zeros(shape, dtype), 'site': Site(empty, empty, prefix)}
-
-  def cache_numbers(self, d_model):
-    return 2 * (self.kv_heads or self.heads) * self.size(d_model)
+  def cached(self, d_model):
+    _, K, H = self.sizes(d_model)
+    return {'k': (K, H), 'v': (K, H)}
 
   def flops(self, d_model, pairs):
     N, K, H = self.sizes(d_model)
@@ -52,6 +46,10 @@ class Attention(Heads, Mixer):
 
   def pairs(self, length):
     return self.mask.pairs(length) / length
+
+  @property
+  def max_positions(self):
+    return self.relative.max_positions
 
   @property
   def causal(self):
@@ -81,19 +79,22 @@ class _Attention(nn.Module):
     if s.qk_norm is not None:
       q_BTNH = s.qk_norm.make(dims, 'H').copy(name='q_norm')(q_BTNH)
       k_BSKH = s.qk_norm.make(dims, 'H').copy(name='k_norm')(k_BSKH)
-    q_BTNH = relative.rotate(q_BTNH, ctx.site.pos)
+    q_BTNH = relative.queries(q_BTNH, ctx.site.pos)
     k_BSKH = relative.rotate(k_BSKH, ctx.site.pos)
 
-    k_BSKH, v_BSKH, k_site, cache = extend(cache, k_BSKH, v_BSKH, ctx)
+    new = {'k': k_BSKH, 'v': v_BSKH}
+    kept, k_site, cache = self.dims.run.cache.extend(cache, new, ctx.site, ctx.slot, s.lookback)
+    k_BSKH, v_BSKH = kept['k'], kept['v']
     biases = [ctx.shared_bias] if ctx.shared_bias is not None else []
     if s.relative.biased:
       biases.append(lambda q, k: relative.bias(N, q, k))
-    scores = make_scores(self, s, H, ctx, s.mask & Segments(), tuple(biases))
+    contents = (relative.content,) if s.relative.contextual else ()
+    scores = make_scores(self, s, H, ctx, s.mask & Segments(), tuple(biases), contents)
     y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, ctx.site, k_site, scores, self.dims.run.precision.reduce)
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
 
 
-def make_scores(module: nn.Module, s, H: int, ctx: Ctx, mask: Mask, biases: tuple) -> Scores:
+def make_scores(module: nn.Module, s, H: int, ctx: Ctx, mask: Mask, biases: tuple, contents: tuple = ()) -> Scores:
   """How the attention module `module` of spec `s` forms its scores; its sink and its dropout belong to the module."""
   sink_N = None
   if s.sink:
@@ -102,16 +103,4 @@ def make_scores(module: nn.Module, s, H: int, ctx: Ctx, mask: Mask, biases: tupl
   if ctx.train and s.dropout:
     drop = Dropout.of(module.make_rng('dropout'), ctx.site.pos.shape[0], s.heads, s.dropout)
   ordered = ctx.ordered and mask.causal and ctx.slot is None
-  return Scores(s.scale or H**-0.5, mask, biases, s.cap, sink_N, drop, ordered)
-
-
-def extend(cache: Cache, k_BTKH: jax.Array, v_BTKH: jax.Array, ctx: Ctx) -> tuple[jax.Array, jax.Array, Site, Cache]:
-  """All keys, values and their sites once these tokens are cached in the slots from `ctx.slot` on."""
-  if cache is None:
-    return k_BTKH, v_BTKH, ctx.site, None
-  assert ctx.slot is not None
-  slot, prefix = ctx.slot, ctx.site.prefix if cache['site'].prefix is not None else None
-  new = {'k': k_BTKH, 'v': v_BTKH, 'site': dataclasses.replace(ctx.site, prefix=prefix)}
-  write = lambda old, part: jax.lax.dynamic_update_slice_in_dim(old, part.astype(old.dtype), slot, 1)
-  cache = jax.tree.map(write, cache, new)
-  return cache['k'].astype(k_BTKH.dtype), cache['v'].astype(v_BTKH.dtype), cache['site'], cache
+  return Scores(s.scale or H**-0.5, mask, biases, contents, s.cap, sink_N, drop, ordered)

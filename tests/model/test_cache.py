@@ -1,0 +1,91 @@
+"""A cache that has been cut back is the cache that never went so far; rows are cut back each on its own."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from generate.models import MODELS, weights
+from tfm.model import transformer
+from tfm.model.cache import init_cache, rewind
+from tfm.parts.context import Run
+
+_rng = np.random.default_rng(0)
+ROWS = _rng.integers(1, 61, (3, 14)).astype(np.int32)
+OTHER = _rng.integers(1, 61, (3, 5)).astype(np.int32)
+LENGTHS = [6, 4, 5]
+ACCEPTED = [0, 3, 5]
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def apply(spec, run, params, cache, ids, mask=None):
+  out = transformer.apply(spec, params, run=run, cache=cache, input_ids=ids, attention_mask=mask)
+  return out['logits'], out['cache']
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def whole(spec, params, ids):
+  return transformer.apply(spec, params, input_ids=ids)['logits']
+
+
+def prompts(left):
+  """[3, 6] tokens and mask: the first 6, 4 and 5 tokens of the rows."""
+  ids, mask = np.zeros((2, 3, 6), np.int32)
+  for i, n in enumerate(LENGTHS):
+    place = slice(6 - n, 6) if left else slice(0, n)
+    ids[i, place], mask[i, place] = ROWS[i, :n], 1
+  return ids, mask
+
+
+def started(spec, run, left=True, slots=16):
+  cache = init_cache(spec, 3, slots, kind=run.cache)
+  return apply(spec, run, weights(spec), cache, *prompts(left))
+
+
+def expected(spec):
+  return np.asarray(whole(spec, weights(spec), ROWS))
+
+
+def runs():
+  return {'dense': Run()}
+
+
+@pytest.mark.parametrize('kind', runs())
+@pytest.mark.parametrize('name', ['rope_gqa', 'window'])
+@pytest.mark.parametrize('left', [True, False])
+def test_rows_cut_back_to_lengths_of_their_own_go_on_as_if_they_had_never_gone_further(kind, name, left):
+  spec, run = MODELS[name], runs()[kind]
+  _, cache = started(spec, run, left)
+  assert cache['slot'].tolist() == cache['next'].tolist() == LENGTHS
+  # A draft of five tokens, of which the first 0, 3 and 5 are the rows' own.
+  draft = OTHER.copy()
+  for i, (n, a) in enumerate(zip(LENGTHS, ACCEPTED, strict=True)):
+    draft[i, :a] = ROWS[i, n : n + a]
+  _, after = apply(spec, run, weights(spec), cache, draft)
+  assert after['slot'].tolist() == [n + 5 for n in LENGTHS]
+  cut = rewind(after, cache['slot'] + jnp.asarray(ACCEPTED))
+  assert cut['slot'].tolist() == cut['next'].tolist() == [n + a for n, a in zip(LENGTHS, ACCEPTED, strict=True)]
+  following = [n + a for n, a in zip(LENGTHS, ACCEPTED, strict=True)]
+  for _ in range(3):
+    ids = np.stack([ROWS[i, n : n + 1] for i, n in enumerate(following)])
+    logits, cut = apply(spec, run, weights(spec), cut, ids)
+    for i, n in enumerate(following):
+      np.testing.assert_allclose(logits[i, 0], expected(spec)[i, n], rtol=1e-4, atol=1e-4)
+    following = [n + 1 for n in following]
+
+
+@pytest.mark.parametrize('kind', runs())
+def test_what_was_cut_off_is_out_of_sight_of_a_token_at_a_later_position(kind):
+  spec, run = MODELS['rope_gqa'], runs()[kind]
+  _, cache = started(spec, run)
+  step = lambda c, ids, pos: transformer.apply(spec, weights(spec), run=run, cache=c, input_ids=ids, position_ids=pos)[
+    'logits'
+  ]
+  _, after = apply(spec, run, weights(spec), cache, OTHER[:, :2])
+  far = jnp.full((3, 1), 30)
+  jitted = jax.jit(step)
+  kept = jitted(rewind(after, cache['slot']), ROWS[:, :1], far)
+  np.testing.assert_allclose(kept, jitted(cache, ROWS[:, :1], far), rtol=1e-5, atol=1e-5)
+  assert np.abs(kept - jitted(after, ROWS[:, :1], far)).max() > 1e-2

@@ -1,0 +1,105 @@
+"""How a layer keeps what it must remember of earlier tokens: a choice of the run, never of the model."""
+
+from collections.abc import Mapping
+import dataclasses
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tfm.core.registry import Part
+from tfm.parts.site import Site
+
+#: What a layer caches of each token: name -> an array without its first two axes, B and T.
+Arrays = Mapping[str, Any]
+Store = Any
+
+#: A place beyond the last of any cache: what is written there is dropped.
+NOWHERE = 1 << 30
+
+
+@dataclasses.dataclass(frozen=True)
+class Cache(Part):
+  """The mixer says what it caches (keys and values, a latent), this says how.
+
+  A row's tokens are numbered from 0 as they come; padding is not cached, so a row of n tokens takes n slots wherever
+  its padding stands. A row may be cut back at any time by making its count smaller (`tfm.model.cache.rewind`): tokens
+  from the count on are out of sight, and the next ones take their places.
+  """
+
+  def init(self, arrays: Arrays, B: int, S: int, lookback: int | None, prefix: bool) -> Store:
+    """An empty store for B rows of S tokens of a layer that sees no token more than `lookback` positions back.
+
+    `arrays` are `jax.ShapeDtypeStruct`s; with `prefix` it is remembered who belongs to one.
+    """
+    raise AssertionError(f'{type(self).__name__} must make a store')
+
+  def write(
+    self, store: Store, new: dict[str, jax.Array], site: Site, count_B: jax.Array, lookback: int | None
+  ) -> tuple[dict[str, jax.Array], Site, Store]:
+    """(all that these tokens may look at, where it stands, the store with them), rows having held `count_B` before.
+
+    Arrays come back in the dtype in which they are given, `[B, S, ...]` for some S.
+    """
+    raise AssertionError(f'{type(self).__name__} must write')
+
+  def extend(
+    self, store: Store, new: dict[str, jax.Array], site: Site, count_B: jax.Array | None, lookback: int | None = None
+  ) -> tuple[dict[str, jax.Array], Site, Store]:
+    """`write`, or just what is given where no store is kept (None)."""
+    if store is None:
+      return new, site, None
+    assert count_B is not None
+    return self.write(store, new, site, count_B, lookback)
+
+  def bytes(self, arrays: Arrays, S: int, lookback: int | None) -> int:
+    """Bytes of the arrays of one row of S tokens, without their sites."""
+    raise AssertionError(f'{type(self).__name__} must count its bytes')
+
+
+def nbytes(arrays: Arrays) -> int:
+  """Bytes that one token's arrays take."""
+  return sum(math.prod(a.shape) * jnp.dtype(a.dtype).itemsize for a in arrays.values())
+
+
+def zeros(arrays: Arrays, lead: tuple[int, ...]) -> dict[str, jax.Array]:
+  """Empty arrays with axes `lead` before a token's own."""
+  return {name: jnp.zeros((*lead, *a.shape), a.dtype) for name, a in arrays.items()}
+
+
+def empty_site(lead: tuple[int, int], prefix: bool) -> Site:
+  """Sites of padding."""
+  zero = jnp.zeros(lead, jnp.int32)
+  return Site(zero, zero, jnp.zeros(lead, bool) if prefix else None)
+
+
+def like(site: Site, kept: Site) -> Site:
+  """`site`, with a prefix only if `kept` has one."""
+  return site if kept.prefix is not None else dataclasses.replace(site, prefix=None)
+
+
+def numbers(site: Site, count_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """(the number that each token takes in its row, `NOWHERE` or more for padding; how many tokens rows then hold)."""
+  real_BT = site.segment > 0
+  T = real_BT.shape[1]
+  number_BT = count_B[:, None] + jnp.cumsum(real_BT, axis=1, dtype=jnp.int32) - 1
+  # Distinct, so that a scatter need not ask which of two comes last.
+  beyond_BT = jnp.broadcast_to(NOWHERE + jnp.arange(T, dtype=jnp.int32)[None], real_BT.shape)
+  return jnp.where(real_BT, number_BT, beyond_BT), count_B + jnp.sum(real_BT, axis=1, dtype=jnp.int32)
+
+
+def put(old: Any, new: Any, slot_BT: jax.Array) -> Any:
+  """Trees of `[B, S, ...]` with new `[B, T, ...]` at each row's slots, in the old dtypes; slots from S on: nowhere."""
+  at = lambda a, b, i: a.at[i].set(b.astype(a.dtype), mode='drop', unique_indices=True)
+  return jax.tree.map(lambda a, b: jax.vmap(at)(a, b, slot_BT), old, new)
+
+
+def before(site: Site, number_BS: jax.Array, count_B: jax.Array) -> Site:
+  """`site` with the tokens numbered `count_B` and later out of sight."""
+  return dataclasses.replace(site, segment=jnp.where(number_BS < count_B[:, None], site.segment, 0))
+
+
+def in_dtypes_of(arrays: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  """`arrays` in the dtypes of the arrays of those names in `new`."""
+  return {name: arrays[name].astype(a.dtype) for name, a in new.items()}
