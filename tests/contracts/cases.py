@@ -12,7 +12,7 @@ import tfm.parts
 from tfm.parts.absolute import Sinusoidal
 from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
-from tfm.parts.ffn import Glu, Mlp
+from tfm.parts.ffn import Glu, Mlp, Moe
 from tfm.parts.mask import (
   BigBird,
   Blocks,
@@ -30,6 +30,7 @@ from tfm.parts.mixer import Attention
 from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm, ScaleNorm
 from tfm.parts.relative import ALiBi, RoPE, T5Bias
 from tfm.parts.relative.scaling import LongRoPE
+from tfm.parts.router import Grouped, TopK
 from tfm.parts.wiring import Parallel, Post
 
 
@@ -78,6 +79,7 @@ def _placed(kind: str, part) -> Model:
     'norm': lambda: dataclasses.replace(in_block(norm=part), norm=part),
     'relative': lambda: mixing(relative=part),
     'relative/scaling': lambda: mixing(relative=RoPE(scaling=part)),
+    'router': lambda: in_block(ffn=Moe(8, part, Glu(48))),
     'wiring': lambda: in_block(wiring=part),
   }
   assert kind in places, f'tests/contracts/cases.py has no place for parts of tfm/parts/{kind}: add one'
@@ -135,6 +137,14 @@ def variants() -> dict[str, Model]:
     'norm=no-bias': decoder(Block(attention, glu, LayerNorm(bias=False))),
     'ffn=biased-glu': decoder(Block(attention, Glu(48, bias=True))),
     'ffn=plain-mlp': decoder(Block(attention, Mlp(48, bias=False))),
+    'ffn=moe-shared': decoder(Block(attention, Moe(4, TopK(1, renormalize=False), Mlp(48), Glu(48)))),
+    'ffn=moe-capacity': decoder(Block(attention, Moe(4, capacity=0.5, expert=Glu(48, bias=True)))),
+    'ffn=moe-after-dense': dataclasses.replace(
+      decoder(), segments=(Segment((Block(attention, glu),), 1), Segment((Block(attention, Moe(4, expert=glu)),), 2))
+    ),
+    'router=groups-of-softmax': decoder(
+      Block(attention, Moe(8, Grouped(0, 0, 2, 'softmax', False, 16.0, group_score='max', rate=None), glu))
+    ),
     'wiring=parallel-two-norms': decoder(Block(attention, glu, wiring=Parallel(norms_per_branch=True))),
     'head=untied': decoder(head=Head(tied=False, bias=True)),
     'head=capped': decoder(head=Head(cap=5.0, scale=0.5, power=-0.5)),

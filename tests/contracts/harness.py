@@ -89,6 +89,14 @@ def gradient(spec: Model, run: Run):
   return _gradient(spec, run, params(spec), inputs, target * np.asarray(segments > 0)[..., None])
 
 
+@functools.lru_cache(maxsize=4)
+def steered(spec: Model) -> set[str]:
+  """The paths of the parameters that no gradient moves: those whose load the model tells."""
+  told = jax.eval_shape(lambda p: transformer.apply(spec, p, **batch(spec)).get('load', {}), params(spec))
+  paths = jax.tree_util.tree_leaves_with_path(told)
+  return {jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in paths}
+
+
 def alone(spec: Model) -> np.ndarray:
   """Logits [8, V] of the document's first 8 tokens in a row of their own, with neither mask nor segments.
 
@@ -148,4 +156,4 @@ def sight(spec: Model) -> np.ndarray:
 
 def decodable(spec: Model) -> bool:
   """Whether tokens after the prompt are seen by later ones only."""
-  return not np.triu(sight(spec), 1)[:, PROMPT:].any()
+  return spec.apart and not np.triu(sight(spec), 1)[:, PROMPT:].any()

@@ -1,6 +1,7 @@
 """One alphabet: the letter in a name's suffix, in an einsum and in a sharding rule."""
 
 from collections.abc import Callable
+import math
 from typing import Any
 
 from flax import linen as nn
@@ -10,7 +11,8 @@ import jax
 AXES = {
     'B': 'batch', 'T': 'query time', 'S': 'key time', 'D': 'model', 'N': 'query heads', 'K': 'kv heads',
     'G': 'queries a kv head', 'M': 'query rows of a kv head', 'H': 'head dim', 'F': 'ffn',
-    'E': 'experts', 'V': 'vocab', 'L': 'layers', 'R': 'latent', 'P': 'positions', 'Y': 'token types', 'U': 'buckets',
+    'E': 'experts', 'C': 'choices of experts', 'V': 'vocab', 'L': 'layers', 'R': 'latent', 'P': 'positions',
+    'Y': 'token types', 'U': 'buckets',
 }  # fmt: skip
 
 
@@ -27,6 +29,18 @@ def sharded(init: Callable[..., jax.Array], letters: str) -> Callable[..., Any]:
 def constrained(x: jax.Array, letters: str) -> jax.Array:
   """x, laid out on the mesh as the rules in force say for these letters ('-' is whole); x itself if none are."""
   return nn.with_logical_constraint(x, tuple(None if c == '-' else c for c in letters))
+
+
+def mesh_axes(letters: str, shape: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
+  """The mesh axes of more than one device that the rules in force split each axis of an array over; () for none."""
+  mesh = jax.sharding.get_abstract_mesh()
+  rules: dict[str, Any] = dict(nn.get_logical_axis_rules())
+  found: list[tuple[str, ...]] = []
+  for letter, size in zip(letters, shape, strict=True):
+    used = {name for names in found for name in names}
+    names = tuple(n for n in rules.get(letter, ()) if n not in used and mesh.shape[n] > 1)
+    found.append(names if size % math.prod(mesh.shape[n] for n in names) == 0 else ())
+  return tuple(found)
 
 
 def letters_of(tree: Any, prefix: str = '') -> Any:

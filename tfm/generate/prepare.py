@@ -53,7 +53,8 @@ def _laid(spec: Model, path: Any, w: jax.Array, letters: str, int8: bool) -> Any
   names = [p.key for p in path]
   if names[-2:] == ['embed', 'table']:
     return _table(w) if int8 and spec.embed.rows is None else w
-  if names[-1] != 'kernel':
+  # Of experts only those that are chosen are read, one after the other, where they stand.
+  if names[-1] != 'kernel' or 'E' in letters:
     return w
   axes, stacked = letters.removeprefix('L'), letters.startswith('L')
   lay = lambda w: (quantize if int8 else Rows.of)(w, _inputs(axes))

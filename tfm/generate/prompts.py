@@ -99,6 +99,11 @@ def _can_go_on(spec: Model) -> None:
         'generate: the model has layers whose tokens see later ones, which are not there yet. '
         'Wanted mask=causal, or mask=prefix without a length.'
       )
+  if not spec.apart:
+    raise errors.UserError(
+      'generate: the experts of a token depend on the tokens around it, so a token at a time says not what the whole row '
+      'does. Wanted a router such as top_k, with capacity=none.'
+    )
 
 
 def _listed(prompts: Prompts) -> list[str | Sequence[int]]:

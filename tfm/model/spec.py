@@ -125,7 +125,13 @@ class Model:
   @property
   def causal(self) -> bool:
     """True if no decoder token can learn of a later one."""
-    return all(b.mixer.causal for b in blocks(self))
+    return all(b.mixer.causal and b.ffn.causal for b in blocks(self))
+
+  @property
+  def apart(self) -> bool:
+    """True if tokens learn of each other through mixers only, so that none minds what else is in the batch."""
+    reading = [] if self.encoder is None else blocks(self.encoder)
+    return all(b.ffn.apart for b in [*blocks(self), *reading])
 
   @property
   def reads_prefix(self) -> bool:

@@ -86,25 +86,30 @@ def unstack(tree_L: Any) -> tuple[Any, ...]:
   return tuple(jax.tree.map(lambda a, i=i: a[i], tree_L) for i in range(length))
 
 
-def _one_by_one(body: Callable[..., Any], carry: Any, layers: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+def _one_by_one(body: Callable[..., Any], carry: Any, layers: tuple[Any, ...]) -> tuple[Any, tuple[Any, Any]]:
   """The scan of parameters laid out a layer at a time (`tfm.generate.prepare`); the caches come back that way too."""
   each = [x if isinstance(x, tuple) else (None,) * len(layers[0]) if x is None else unstack(x) for x in layers]
-  kept = []
+  kept, loads = [], []
   for layer in zip(*each, strict=True):
-    carry, cache = body(carry, layer)
+    carry, (cache, load) = body(carry, layer)
     kept.append(cache)
-  return carry, tuple(kept)
+    loads.append(load)
+  return carry, (tuple(kept), jax.tree.map(lambda *x: jnp.stack(x), *loads))
 
 
 def apply_stack(
   stack: Model | Encoder, dims: Dims, params: Params, x_BTD: jax.Array, ctx: Ctx, caches: Any, key: jax.Array | None
-) -> tuple[jax.Array, Any, Any]:
-  """(x_BTD, caches, aux) through all segments and the final norm. `key` turns dropout on."""
+) -> tuple[jax.Array, Any, Any, Params]:
+  """(x_BTD, caches, aux, load) through all segments and the final norm. `key` turns dropout on.
+
+  `load` is a tree of what parts have sown into the collection of that name, at the paths of parameters of the stack.
+  """
   if stack.shared_relative.biased:
     relative = stack.shared_relative.make(dims)
     bias = lambda q, k: call(relative, params, 'shared_relative', dims.heads, q, k, method='bias')
     ctx = dataclasses.replace(ctx, shared_bias=bias)
   kept, aux = [], jnp.zeros((), jnp.float32)
+  loads: Params = {}
   for i, segment in enumerate(stack.segments):
     unit = Unit(segment.pattern, dims)
     keys_L = None if key is None else jax.random.split(named_key(key, f'segment_{i}'), segment.repeats)
@@ -112,18 +117,20 @@ def apply_stack(
     def body(carry, layer, unit=unit):
       x_BTD, aux = carry
       p, cache, k = layer
-      x_BTD, cache, a = unit.apply({'params': p}, x_BTD, ctx, cache, rngs={} if k is None else {'dropout': k})
-      return (x_BTD, aux + a), cache
+      rngs = {} if k is None else {'dropout': k}
+      (x_BTD, cache, a), sown = unit.apply({'params': p}, x_BTD, ctx, cache, rngs=rngs, mutable=['load'])
+      return (x_BTD, aux + a), (cache, sown.get('load', {}))
 
     layers = (params[f'segment_{i}'], None if caches is None else caches[i], keys_L)
     if isinstance(layers[0], tuple):
-      (x_BTD, aux), cache = _one_by_one(body, (x_BTD, aux), layers)
+      (x_BTD, aux), (cache, load) = _one_by_one(body, (x_BTD, aux), layers)
     else:
       unroll = segment.repeats if dims.run.loop == 'unroll' else 1
-      (x_BTD, aux), cache = jax.lax.scan(
+      (x_BTD, aux), (cache, load) = jax.lax.scan(
         remat(body, dims.run.remat), (x_BTD, aux), layers, length=segment.repeats, unroll=unroll
       )
     kept.append(cache)
+    loads |= {f'segment_{i}': load} if load else {}
   if ends_with_norm(stack):
     x_BTD = call(stack.norm.make(dims), params, 'norm', x_BTD)
-  return x_BTD, None if caches is None else kept, aux
+  return x_BTD, None if caches is None else kept, aux, loads

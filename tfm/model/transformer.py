@@ -74,16 +74,17 @@ def apply(
   with these ones added. `logits_to_keep` asks for the logits of the last so many tokens only (0: none).
 
   Returns `logits` `[B, T, V]` in the compute dtype, `last_hidden_state` `[B, T, D]`, `aux` (a scalar to add to the
-  loss); with an encoder `encoder_last_hidden_state`; with a cache `cache`.
+  loss); with an encoder `encoder_last_hidden_state`; with a cache `cache`; `load`, where parts have seen some, from
+  which `tfm.model.balance` makes parameters that no gradient moves.
 
   Raises: UserError for an unknown or missing input, or rows longer than a learned table.
   """
   source, target = inputs_lib.split(spec, inputs, cache)
   out: dict[str, Any] = {}
-  memory, aux = None, jnp.zeros((), jnp.float32)
+  memory, aux, load = None, jnp.zeros((), jnp.float32), {}
   keys = (None, None) if key is None else (jax.random.fold_in(key, 0), jax.random.fold_in(key, 1))
   if spec.encoder is not None and source is not None:
-    m_BSD, m_site, aux = _encode(spec, spec.encoder, params, source, run, keys[0])
+    m_BSD, m_site, aux, load = _encode(spec, spec.encoder, params, source, run, keys[0])
     memory, out['encoder_last_hidden_state'] = (m_BSD, m_site), m_BSD
 
   dims = stack_lib.stack_dims(spec, spec, run)
@@ -94,10 +95,11 @@ def apply(
   x_BTD = embed('finish', x_BTD, key is not None, key=keys[1])
   ctx = Ctx(site, memory, slot, train=key is not None, ordered=target.position_ids is None)
   caches = None if cache is None else cache['layers']
-  x_BTD, caches, a = stack_lib.apply_stack(spec, dims, params, x_BTD, ctx, caches, keys[1])
+  x_BTD, caches, a, own_load = stack_lib.apply_stack(spec, dims, params, x_BTD, ctx, caches, keys[1])
   if cache is not None:
     out['cache'] = inputs_lib.advance(cache, site, caches)
-  out |= {'last_hidden_state': x_BTD, 'aux': aux + a}
+  load = own_load | ({'encoder': load} if load else {})
+  out |= {'last_hidden_state': x_BTD, 'aux': aux + a} | ({'load': load} if load else {})
   if logits_to_keep != 0:
     kept_BTD = x_BTD if logits_to_keep is None else x_BTD[:, -logits_to_keep:]
     table_VD = embed('words') if spec.head.tied else None
@@ -112,16 +114,16 @@ def _embedding(spec, dims, params, method, *args, key=None):
 
 
 def _encode(spec: Model, encoder: Encoder, params: Params, source, run: Run, key):
-  """(memory, its sites, aux) of an encoder-decoder's source."""
+  """(memory, its sites, aux, load) of an encoder-decoder's source."""
   dims = stack_lib.stack_dims(spec, encoder, run)
   site = inputs_lib.site(source, None)
   if source.outputs is not None:
-    return source.outputs.astype(run.precision.dtype('compute')), site, jnp.zeros((), jnp.float32)
+    return source.outputs.astype(run.precision.dtype('compute')), site, jnp.zeros((), jnp.float32), {}
   own = params['encoder']
   x_BTD = _embedding(spec, dims, params, 'lookup', source.input_ids, source.token_type_ids)
   x_BTD = stack_lib.add_positions(encoder, dims, own, x_BTD, site)
   x_BTD = _embedding(spec, dims, params, 'finish', x_BTD, key is not None, key=key)
-  x_BTD, _, aux = stack_lib.apply_stack(
+  x_BTD, _, aux, load = stack_lib.apply_stack(
     encoder, dims, own, x_BTD, Ctx(site, train=key is not None, ordered=source.position_ids is None), None, key
   )
-  return x_BTD, site, aux
+  return x_BTD, site, aux, load

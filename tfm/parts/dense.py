@@ -7,9 +7,11 @@ from typing import Any
 
 from flax import linen as nn
 import jax
+import jax.numpy as jnp
 
 from tfm.core.axes import sharded, trailing
 from tfm.parts.context import Dims
+from tfm.parts.grouped import grouped_product
 from tfm.parts.stored import Stored, against
 
 
@@ -18,6 +20,9 @@ class Dense(nn.Module):
 
   `letters` names W's axes ('DNH' with n_in=1; 'NHD' with n_in=2). The weight keeps the run's parameter dtype and is
   cast to x's. `role` (by default the module's name) tells the init what the weight is for.
+
+  Given `sizes_E` it is a projection of each of E experts, on a leading axis E of W and b, and the rows of x are each
+  expert's in turn.
   """
 
   letters: str
@@ -28,7 +33,9 @@ class Dense(nn.Module):
   role: str | None = None
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, sizes_E: jax.Array | None = None) -> jax.Array:
+    if sizes_E is not None:
+      return self._of_experts(x, sizes_E)
     dtype = self.dims.run.precision.dtype('param')
     n_in, n_out = math.prod(self.shape[: self.n_in]), math.prod(self.shape[self.n_in :])
     init = self.dims.init.weight(self.role or self.name or '', n_in, n_out, self.dims)
@@ -38,6 +45,26 @@ class Dense(nn.Module):
       zeros = sharded(nn.initializers.zeros, self.letters[self.n_in :])
       y = y + trailing(self.param('bias', zeros, self.shape[self.n_in :], dtype).astype(x.dtype), y.ndim)
     return y
+
+  def _of_experts(self, x: jax.Array, sizes_E: jax.Array) -> jax.Array:
+    dtype, E = self.dims.run.precision.dtype('param'), len(sizes_E)
+    (n_in, n_out), x_ri = self.shape, _matrix(x, x.ndim - 1)
+    init = self.dims.init.weight(self.role or self.name or '', n_in, n_out, self.dims)
+    kernel = self.param('kernel', sharded(_each(init), f'E{self.letters}'), (E, n_in, n_out), dtype)
+    zeros = sharded(nn.initializers.zeros, f'E{self.letters[1:]}')
+    bias = self.param('bias', zeros, (E, n_out), dtype) if self.bias else None
+    if self.is_initializing():
+      return jnp.zeros((*x.shape[:-1], n_out), x.dtype)
+    y_ro = grouped_product(x_ri, kernel.astype(x.dtype), sizes_E)
+    if bias is not None:
+      # As a product its gradient is one too, and no scatter.
+      y_ro = y_ro + grouped_product(jnp.ones_like(x_ri[:, :1]), bias.astype(x.dtype)[:, None], sizes_E)
+    return y_ro.reshape(*x.shape[:-1], n_out)
+
+
+def _each(init: Callable[..., Any]) -> Callable[..., Any]:
+  """The initializer of a stack of weights, each drawn by itself."""
+  return lambda key, shape, dtype: jax.vmap(lambda k: init(k, shape[1:], dtype))(jax.random.split(key, shape[0]))
 
 
 def weight(module: nn.Module, name: str, init: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Any:

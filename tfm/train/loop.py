@@ -142,4 +142,4 @@ def train(
 
 def _writes(model: Model) -> bool:
   """Whether the model can go on with a text, here: one process holds all of its parameters."""
-  return model.encoder is None and (model.causal or model.reads_prefix) and jax.process_count() == 1
+  return model.encoder is None and (model.causal or model.reads_prefix) and model.apart and jax.process_count() == 1

@@ -17,6 +17,7 @@ RULES: dict[str, tuple[str, ...]] = {
   'N': ('tensor',),
   'K': ('tensor',),
   'F': ('tensor',),
+  'E': ('tensor',),
   'V': ('tensor',),
 }
 
@@ -30,7 +31,7 @@ class Mesh:
   """How many ways the batch (`data`), the parameters (`fsdp`) and the matrix products (`tensor`) are split.
 
   At most one size is -1: what the other two leave of the devices. `rules` are changes to the table of letters, such as
-  'E:tensor' (experts over the tensor axis) or 'V:' (the vocabulary whole).
+  'E:fsdp' (experts over the fsdp axis) or 'V:' (the vocabulary whole).
   """
 
   data: int = -1

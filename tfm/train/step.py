@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from tfm.model import transformer
+from tfm.model import balance, transformer
 from tfm.optim import ema
 from tfm.optim.accumulate import accumulate
 from tfm.optim.letters import state_letters
@@ -55,7 +55,7 @@ def make_step(x: Experiment, tx: optax.GradientTransformation) -> Callable[[Stat
 
   Losses and gradients are summed over rows, micro-batches and devices, and divided once by the sum of the weights: how
   the batch is cut makes no difference. A model's own `aux` loss is a mean, so it joins a micro-batch times its weights.
-  Dropout draws with a key of (seed, step).
+  Dropout draws with a key of (seed, step). What no gradient moves is moved last, by the load of the whole step.
 
   The metrics are float32 scalars: `loss` (what is minimised), `loss_nats` (plain -log p a label), `accuracy`,
   `grad_norm` (before clipping), `lr`.
@@ -66,7 +66,7 @@ def make_step(x: Experiment, tx: optax.GradientTransformation) -> Callable[[Stat
     out = transformer.apply(x.model, params, run=run, key=key, **inputs_of(batch))
     nats, weight, sums = x.task.loss(out, batch)
     total = nats + out['aux'].astype(jnp.float32) * weight
-    return total, {'weight': weight, **sums}
+    return total, {'weight': weight, 'load': out.get('load', {}), **sums}
 
   gradient = accumulate(jax.value_and_grad(loss, has_aux=True), x.optim.accumulate)
 
@@ -76,7 +76,7 @@ def make_step(x: Experiment, tx: optax.GradientTransformation) -> Callable[[Stat
     share = jnp.where(sums['weight'] > 0, 1 / jnp.where(sums['weight'] > 0, sums['weight'], 1), 0)
     grads = jax.tree.map(lambda g: g * share.astype(g.dtype), grads)
     updates, opt = tx.update(grads, state['opt'], state['params'])
-    params = optax.apply_updates(state['params'], updates)
+    params = balance.updated(x.model, optax.apply_updates(state['params'], updates), sums['load'])
     new = {'step': state['step'] + 1, 'params': params, 'opt': opt}
     if x.optim.ema is not None:
       new['ema'] = ema.update(state['ema'], params, state['step'], x.optim.ema)

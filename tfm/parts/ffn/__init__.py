@@ -4,5 +4,6 @@ from tfm.core.registry import Table
 from tfm.parts.ffn.base import FFN as FFN
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.ffn.moe import Moe
 
-TABLE = Table('feed-forward', glu=Glu, mlp=Mlp)
+TABLE = Table('feed-forward', glu=Glu, mlp=Mlp, moe=Moe)

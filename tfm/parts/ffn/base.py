@@ -1,6 +1,7 @@
 """Feed-forwards: what happens to each token alone."""
 
 import dataclasses
+from fractions import Fraction
 from typing import Any
 
 from tfm.core.registry import Part
@@ -10,6 +11,24 @@ from tfm.core.registry import Part
 class FFN(Part):
   """`make(dims)` returns a fresh module `(x_BTD, ctx) -> (y_BTD, aux)`, `aux` a scalar to add to the loss."""
 
+  #: Whether it can stand for E experts at once: rows in turn as `ctx.sizes_E` says, parameters with a leading axis E.
+  stackable = False
+
+  @property
+  def causal(self) -> bool:
+    """True if no token learns of a later one."""
+    return True
+
+  @property
+  def apart(self) -> bool:
+    """True if what a token gets depends on that token alone, whatever else is in the batch."""
+    return True
+
+  @property
+  def active(self) -> Fraction:
+    """The share of its experts (parameters whose first letter is E) that a token sees."""
+    return Fraction(1)
+
   def make(self, dims: Any) -> Any:
     """The module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
@@ -17,3 +36,8 @@ class FFN(Part):
   def flops(self, d_model: int) -> int:
     """Multiplications and additions a token takes."""
     raise AssertionError(f'{type(self).__name__} must count its FLOPs')
+
+  def updated(self, params: Any, load: Any) -> Any:
+    """The parameters after a step; `load` is what the module has sown into the collection of that name."""
+    del load
+    return params

@@ -21,6 +21,8 @@ class Mlp(FFN):
   bias: bool = True
   dropout: float = 0.0
 
+  stackable = True
+
   def make(self, dims):
     return _Mlp(self, dims)
 
@@ -35,6 +37,6 @@ class _Mlp(nn.Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, float]:
     s, D = self.spec, self.dims.d_model
-    h_BTF = s.act(Dense('DF', (D, s.d_ff), self.dims, bias=s.bias, name='up')(x_BTD))
+    h_BTF = s.act(Dense('DF', (D, s.d_ff), self.dims, bias=s.bias, name='up')(x_BTD, ctx.sizes_E))
     h_BTF = nn.Dropout(s.dropout, deterministic=not ctx.train)(h_BTF)
-    return Dense('FD', (s.d_ff, D), self.dims, bias=s.bias, name='down')(h_BTF), 0.0
+    return Dense('FD', (s.d_ff, D), self.dims, bias=s.bias, name='down')(h_BTF, ctx.sizes_E), 0.0

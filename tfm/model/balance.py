@@ -1,0 +1,27 @@
+"""Parameters that no gradient moves: parts change them after each step by the load they have seen."""
+
+from typing import Any
+
+from tfm.model.spec import Encoder, Model
+from tfm.model.stack import Params
+
+
+def updated(spec: Model, params: Params, load: Params) -> Params:
+  """The parameters after a step, by the `load` that `apply` returned, summed over the tokens of the step."""
+  out = _stack(spec, params, load)
+  if spec.encoder is not None and 'encoder' in load:
+    out['encoder'] = _stack(spec.encoder, params['encoder'], load['encoder'])
+  return out
+
+
+def _stack(stack: Model | Encoder, params: Params, load: Params) -> Params:
+  out = dict(params)
+  for i, segment in enumerate(stack.segments):
+    at = f'segment_{i}'
+    changed: dict[str, Any] = {}
+    for j, block in enumerate(segment.pattern):
+      if seen := load.get(at, {}).get(name := f'block_{j}'):
+        own = params[at][name]
+        changed[name] = own | {'ffn': block.ffn.updated(own['ffn'], seen['ffn'])}
+    out[at] = params[at] | changed
+  return out

@@ -1,0 +1,111 @@
+"""The product of a mixture of experts: runs of rows, each with a matrix of its own."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+#: How many rows at a time, from many to few. Only the last piece of a run is not full: at most 7 rows too many.
+_PIECES = (512, 128, 32, 8)
+
+#: Rows of x and of y are the ragged axis, and each run of them has its own matrix.
+_WEIGHTS = jax.lax.RaggedDotDimensionNumbers((((0,), (0,)), ((), ())), (0,), ())
+
+
+@jax.custom_vjp
+def grouped_product(x_ri: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> jax.Array:
+  """y[r] = x[r] W[e], the first sizes[0] rows with e = 0, the next sizes[1] with e = 1; 0 for rows beyond the last.
+
+  *Cost*: that of the rows of the runs, forward and in both gradients, whatever the number of experts.
+
+  *Why not `jax.lax.ragged_dot` alone*: XLA's CPU compiler multiplies every row by every matrix, E times the work (and
+  as much memory). There a loop goes through the runs instead, a piece of rows at a time.
+  """
+  return jax.lax.platform_dependent(x_ri, w_Eio, sizes_E, cpu=_by_pieces, default=_at_once)
+
+
+def _backward(residuals: Any, g_ro: jax.Array) -> tuple[jax.Array, jax.Array, None]:
+  x_ri, w_Eio, sizes_E = residuals
+  dx_ri = jax.lax.platform_dependent(g_ro, w_Eio, sizes_E, cpu=_by_pieces_back, default=_at_once_back)
+  dw_Eio = jax.lax.platform_dependent(x_ri, g_ro, sizes_E, cpu=_weights_by_pieces, default=_weights_at_once)
+  return dx_ri, dw_Eio.astype(w_Eio.dtype), None
+
+
+grouped_product.defvjp(lambda x, w, sizes: (grouped_product(x, w, sizes), (x, w, sizes)), _backward)
+
+
+def _at_once(x_ri: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> jax.Array:
+  y_ro = jax.lax.ragged_dot(x_ri, w_Eio, sizes_E, preferred_element_type=x_ri.dtype)
+  return jnp.where((jnp.arange(len(y_ro)) < jnp.sum(sizes_E))[:, None], y_ro, 0)
+
+
+def _at_once_back(g_ro: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> jax.Array:
+  return _at_once(g_ro, jnp.swapaxes(w_Eio, 1, 2), sizes_E)
+
+
+def _weights_at_once(x_ri: jax.Array, g_ro: jax.Array, sizes_E: jax.Array) -> jax.Array:
+  return jax.lax.ragged_dot_general(x_ri, g_ro, sizes_E, _WEIGHTS, preferred_element_type=jnp.float32)
+
+
+def _by_pieces(x_ri: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> jax.Array:
+  return _products(x_ri, w_Eio, sizes_E, 0)
+
+
+def _by_pieces_back(g_ro: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> jax.Array:
+  return _products(g_ro, w_Eio, sizes_E, 1)
+
+
+def _products(x_ri: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array, axis: int) -> jax.Array:
+  """Each run of x against its own matrix, whose axis `axis` is summed over."""
+  (R, _), (E, *shape), ends_E = x_ri.shape, w_Eio.shape, jnp.cumsum(sizes_E)
+  x_ri = jnp.pad(x_ri, ((0, _PIECES[-1]), (0, 0)))
+
+  def run(e: jax.Array, y_ro: jax.Array) -> jax.Array:
+    w_io = w_Eio[e]  # a copy, made for the experts that have rows
+
+    def piece(y_ro: jax.Array, at: jax.Array, n: int, own_n1: jax.Array | None) -> jax.Array:
+      part_no = _dot(_rows(x_ri, at, n), w_io, 1, axis).astype(y_ro.dtype)
+      # Rows too many are zero until the run that they are of comes.
+      return jax.lax.dynamic_update_slice(y_ro, part_no if own_n1 is None else jnp.where(own_n1, part_no, 0), (at, 0))
+
+    return _through(R, ends_E[e] - sizes_E[e], ends_E[e], piece, y_ro)
+
+  one = lambda e, y_ro: jax.lax.cond(sizes_E[e] > 0, run, lambda _, y_ro: y_ro, e, y_ro)
+  return jax.lax.fori_loop(0, E, one, jnp.zeros((len(x_ri), shape[1 - axis]), x_ri.dtype))[:R]
+
+
+def _weights_by_pieces(x_ri: jax.Array, g_ro: jax.Array, sizes_E: jax.Array) -> jax.Array:
+  R, ends_E = len(x_ri), jnp.cumsum(sizes_E)
+  x_ri, g_ro = (jnp.pad(a, ((0, _PIECES[-1]), (0, 0))) for a in (x_ri, g_ro))
+
+  def piece(w_io: jax.Array, at: jax.Array, n: int, own_n1: jax.Array | None) -> jax.Array:
+    x_ni = _rows(x_ri, at, n)
+    return w_io + _dot(x_ni if own_n1 is None else jnp.where(own_n1, x_ni, 0), _rows(g_ro, at, n), 0, 0)
+
+  def one(_: None, run: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
+    end, size = run
+    return None, _through(R, end - size, end, piece, jnp.zeros((x_ri.shape[1], g_ro.shape[1]), jnp.float32))
+
+  return jax.lax.scan(one, None, (ends_E, sizes_E))[1]
+
+
+def _through(R: int, start: jax.Array, end: jax.Array, piece: Callable[..., jax.Array], y: jax.Array) -> jax.Array:
+  """y after `piece(y, at, n, own)` for each piece of the rows from `start` to `end`; `own` marks those before `end`."""
+  state = start.astype(jnp.int32), y
+  for n in _PIECES[:-1]:
+    if n <= R:
+      state = jax.lax.while_loop(
+        lambda s, n=n: s[0] + n <= end, lambda s, n=n: (s[0] + n, piece(s[1], s[0], n, None)), state
+      )
+  n, ids_n1 = _PIECES[-1], jnp.arange(_PIECES[-1])[:, None]
+  last = lambda s: (s[0] + n, piece(s[1], s[0], n, s[0] + ids_n1 < end))
+  return jax.lax.while_loop(lambda s: s[0] < end, last, state)[1]
+
+
+def _rows(x: jax.Array, at: jax.Array, n: int) -> jax.Array:
+  return jax.lax.dynamic_slice_in_dim(x, at, n)
+
+
+def _dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
+  return jax.lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())), preferred_element_type=jnp.float32)

@@ -1,0 +1,9 @@
+"""Every router of a mixture of experts; a new one is a new file and a new row."""
+
+from tfm.core.registry import Table
+from tfm.parts.router.base import Router as Router
+from tfm.parts.router.expert_choice import ExpertChoice
+from tfm.parts.router.grouped import Grouped
+from tfm.parts.router.top_k import TopK
+
+TABLE = Table('router', expert_choice=ExpertChoice, grouped=Grouped, top_k=TopK)
