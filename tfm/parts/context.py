@@ -7,8 +7,10 @@ from flax import struct
 import jax
 
 from tfm.core.precision import Precision
+from tfm.parts.attend.auto import Auto
 from tfm.parts.attend.base import Attend
-from tfm.parts.attend.dense import DenseAttention
+from tfm.parts.cache.base import Cache
+from tfm.parts.cache.dense import DenseCache
 from tfm.parts.init.base import Init
 from tfm.parts.site import Site
 
@@ -20,13 +22,15 @@ class Run:
   """The static choices of a run. None of them changes a model's parameters or, beyond rounding, its numbers.
 
   `loop` compiles a segment's repeats as one scanned body ('scan': compile time flat in depth) or one after another
-  ('unroll': often faster, longer to compile). `remat` names a policy of `tfm.model.remat`. `attend` is the kernel.
+  ('unroll': often faster, longer to compile). `remat` names a policy of `tfm.model.remat`. `attend` is the kernel,
+  `cache` how earlier tokens are kept while decoding.
   """
 
   precision: Precision = Precision()
   loop: str = 'scan'
   remat: str = 'none'
-  attend: Attend = DenseAttention()
+  attend: Attend = Auto()
+  cache: Cache = DenseCache()
 
   def check(self) -> Iterator[str]:
     if self.loop not in LOOPS:
@@ -58,11 +62,11 @@ class Dims:
 class Ctx:
   """The side inputs of every layer of a stack, in one object.
 
-  `site` is where the tokens of `x_BTD` stand. `memory` is an encoder's output and its sites. `slot` is the cache slot
-  that the first of these tokens takes. `shared_bias` is the bias of a relative position owned by the whole stack:
-  `(q_site, k_site) -> bias_BNTS`. `train` turns dropout on. `ordered` says that the tokens of a document
-  stand in the order of their positions. `sizes_E`, told to a
-  feed-forward that stands for E experts, is how many of the rows, in order, are each expert's.
+  `site` is where the tokens of `x_BTD` stand. `memory` is an encoder's output and its sites. `slot` is how many tokens
+  the cache holds of each row, `[B]`: the place that the next one takes. `shared_bias` is the bias of a relative
+  position owned by the whole stack: `(q_site, k_site) -> bias_BNTS`. `train` turns dropout on. `ordered` says that the
+  tokens of a document stand in the order of their positions. `sizes_E`, told to a feed-forward that stands for E
+  experts, is how many of the rows, in order, are each expert's.
   """
 
   site: Site
