@@ -92,7 +92,7 @@ def runs() -> dict[str, Run]:
 
 
 #: Kinds that are no structure of a model: kernels are a run's, and how weights start is seen in tests/parts.
-_ELSEWHERE = ('attend', 'init')
+_ELSEWHERE = ('attend', 'cache', 'init')
 
 
 def rows() -> dict[str, Model]:
