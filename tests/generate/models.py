@@ -14,6 +14,7 @@ from tfm.parts.mask.base import Mask
 from tfm.parts.mask.prefix import Prefix
 from tfm.parts.mask.window import Window
 from tfm.parts.mixer.attention import Attention
+from tfm.parts.mixer.mla import MLA
 from tfm.parts.relative.alibi import ALiBi
 from tfm.parts.relative.rope import RoPE
 from tfm.parts.relative.t5 import T5Bias
@@ -41,6 +42,7 @@ MODELS = {
   'sinusoidal': decoder(Attention(4, cap=5.0, sink=True), absolute=Sinusoidal(), embed=Embed(scale=2.0)),
   'window': decoder(Attention(4, relative=RoPE(base=100.0), mask=Window(4))),
   'prefix': decoder(Attention(4, mask=Prefix()), absolute=Learned(48)),
+  'mla': decoder(MLA(4, 24, 16, 8, 4, 12, RoPE(base=100.0, layout='interleaved'))),
   'encdec': _encdec(),
   'encdec_t5': _encdec(absolute=Sinusoidal(), shared_relative=T5Bias(8, 16)),
 }

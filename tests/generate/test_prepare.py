@@ -12,7 +12,9 @@ from generate.models import MODELS, VOCAB, weights
 from tfm.core.errors import UserError
 from tfm.generate import generate, prepare
 from tfm.model import transformer
+from tfm.model.cache import init_cache
 from tfm.model.spec import Head
+from tfm.parts.context import Run
 from tfm.parts.int8 import Int8, quantize
 
 IDS = jnp.asarray([[5, 9, 2, 60, 1, 1, 7]], jnp.int32)
@@ -32,7 +34,7 @@ def widened(params):
   return jax.tree.map(wide, params, is_leaf=is_int8)
 
 
-@pytest.mark.parametrize('name', ['rope_gqa', 'encdec'])
+@pytest.mark.parametrize('name', ['rope_gqa', 'mla', 'encdec'])
 def test_a_layer_at_a_time_says_what_the_stack_says(name):
   spec = MODELS[name]
   ready = prepare(spec, weights(spec))
@@ -80,6 +82,26 @@ def test_int8_logits_are_close_and_the_layers_weigh_a_quarter():
   assert isinstance(kernel, Int8)
   assert kernel.q.nbytes == 32 * 32
   assert ready['embed']['table'].out == (VOCAB,)
+  assert len(generate(spec, ready, [[1, 2, 3]], max_new_tokens=4)[0]) == 4
+
+
+def test_int8_latents_are_asked_by_the_weights_that_int8_keys_are_made_of():
+  spec = MODELS['mla']
+  ready = prepare(spec, weights(spec), int8=True)
+  for name, out in (('k', (4, 8)), ('v', (4, 12))):
+    assert ready['segment_0'][0]['block_0']['mixer'][name]['kernel'].out == out
+  ids_BT = IDS[:, :6]
+
+  @jax.jit
+  def stepped(params):
+    found, cache = [], init_cache(spec, 1, 8)
+    for t in range(6):
+      out = transformer.apply(spec, params, run=Run(loop='unroll'), cache=cache, input_ids=ids_BT[:, t : t + 1])
+      found, cache = [*found, out['logits']], out['cache']
+    return jnp.concatenate(found, 1)
+
+  np.testing.assert_allclose(stepped(ready), logits(spec, ready, ids_BT), rtol=1e-4, atol=1e-4)
+  assert float(jnp.corrcoef(logits(spec, weights(spec), IDS).ravel(), logits(spec, ready, IDS).ravel())[0, 1]) > 0.99
   assert len(generate(spec, ready, [[1, 2, 3]], max_new_tokens=4)[0]) == 4
 
 

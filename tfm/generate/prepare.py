@@ -66,5 +66,5 @@ def _table(w_VD: jax.Array) -> Any:
 
 
 def _inputs(letters: str) -> int:
-  """How many leading axes of a kernel are inputs: those before the model axis, or the model axis itself."""
-  return letters.index('D') or 1
+  """How many leading axes of a kernel are inputs: those before the model axis where it is an output, else one."""
+  return max(letters.find('D', 1), 1)

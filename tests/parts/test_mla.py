@@ -1,0 +1,198 @@
+"""Latent attention: absorbed equals expanded equals plain attention over the keys it stands for; and its costs."""
+
+import dataclasses
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tfm.core import config, errors
+from tfm.model import cache as cache_lib
+from tfm.model import count, transformer
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.attend import Blockwise
+from tfm.parts.context import Ctx, Dims, Run
+from tfm.parts.init import Normal
+from tfm.parts.mask import Causal, Window
+from tfm.parts.mixer import MLA, Attention
+from tfm.parts.norm import LayerNorm
+from tfm.parts.relative import XL, ALiBi, Relative, RoPE, T5Bias
+from tfm.parts.relative.scaling import Yarn
+from tfm.parts.site import Site
+
+D, T, N = 32, 6, 4
+DIMS = Dims(D, 2, Normal(0.2), Run())
+EMPTY = jnp.zeros(2, jnp.int32)
+SMALL = MLA(N, None, 16, 8, 4, 12)
+V3 = MLA(128, 1536, 512, 128, 64, 128)
+
+
+def ctx(slot=None):
+  pos = jnp.broadcast_to(jnp.arange(T), (2, T))
+  return Ctx(Site(pos, jnp.ones_like(pos)), slot=slot)
+
+
+def started(spec):
+  x_BTD = jax.random.normal(jax.random.key(0), (2, T, D))
+  params = nn.unbox(jax.jit(lambda k: spec.make(DIMS).init(k, x_BTD, ctx(), None)['params'])(jax.random.key(1)))
+  return jax.tree.map(lambda a: a + 0.1, params), x_BTD
+
+
+@dataclasses.dataclass(frozen=True)
+class Told(MLA):
+  """Told which form to take."""
+
+  absorbed: bool = True
+
+  def absorbs(self, T, S):
+    return self.absorbed
+
+
+FIELDS = {
+  'plain': {},
+  'q_rank': {'q_rank': 20},
+  'biases': {'bias': 'qco', 'q_rank': 20, 'norm': LayerNorm()},
+  'yarn': {'relative': RoPE(scaling=Yarn(8.0, 4, mscale=0.7, mscale_all=0.9), layout='interleaved')},
+  'alibi': {'relative': ALiBi()},
+  't5': {'relative': T5Bias(8, 16)},
+  'xl': {'relative': XL()},
+  'rope-far': {'relative': RoPE(far=2)},
+  'cap-sink-window': {'cap': 2.0, 'sink': True, 'mask': Causal() & Window(3)},
+}
+
+
+@pytest.mark.parametrize('attend', [DIMS.run.attend, Blockwise(4, 4)], ids=['dense', 'blockwise'])
+@pytest.mark.parametrize('name', FIELDS)
+def test_absorbed_equals_expanded_equals_no_cache(name, attend):
+  spec = dataclasses.replace(SMALL, **FIELDS[name])
+  dims = DIMS.replace(run=Run(attend=attend))
+  params, x_BTD = started(spec)
+  told = lambda absorbed: Told(**{f.name: getattr(spec, f.name) for f in dataclasses.fields(MLA)}, absorbed=absorbed)
+
+  @jax.jit
+  def all_three(params):
+    cached = [
+      told(absorbed).make(dims).apply({'params': params}, x_BTD, ctx(EMPTY), spec.init_cache(D, 2, 8, 'float32'))[0]
+      for absorbed in (True, False)
+    ]
+    return spec.make(dims).apply({'params': params}, x_BTD, ctx(), None)[0], *cached
+
+  plain, absorbed, expanded = all_three(params)
+  np.testing.assert_allclose(expanded, plain, atol=2e-6, rtol=2e-6)
+  np.testing.assert_allclose(absorbed, plain, atol=2e-6, rtol=1e-5)
+
+
+def test_it_is_plain_attention_over_keys_and_values_of_rank_kv_rank():
+  """With no norm to speak of and nothing to rotate, W_c W_k and W_c W_v are the weights of plain attention."""
+  spec = dataclasses.replace(SMALL, relative=Relative(), v_dim=12, norm=LayerNorm(eps=1e12, bias=False))
+  params, x_BTD = started(spec)
+  # LayerNorm of such an eps divides by 1e6; what it also takes away, the mean, is left out by centred columns.
+  c_DR = params['c']['kernel']
+  params['c']['kernel'] = c_DR - c_DR.mean(1, keepdims=True)
+  params['c_norm']['scale'] = jnp.full(16, 1e6)
+  k_DNH = jnp.einsum('DR,RNH->DNH', params['c']['kernel'], params['k']['kernel'])
+  shared_DNH = jnp.broadcast_to(params['k_rope']['kernel'][:, None], (D, N, 4))
+  v_DNH = jnp.einsum('DR,RNH->DNH', params['c']['kernel'], params['v']['kernel'])
+  plain = {
+    'q': params['q'],
+    'k': {'kernel': jnp.concatenate([k_DNH, shared_DNH], -1)},
+    'v': {'kernel': v_DNH},
+    'o': params['o'],
+  }
+  ours = spec.make(DIMS).apply({'params': params}, x_BTD, ctx(), None)[0]
+  theirs = Attention(N, head_dim=12).make(DIMS).apply({'params': plain}, x_BTD, ctx(), None)[0]
+  np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_the_cache_holds_the_latent_and_the_shared_key_and_nothing_else():
+  assert SMALL.cached(D) == {'k': (1, 16 + 4)}
+  assert V3.cache_bytes(7168, 1, jnp.bfloat16) == 2 * 576
+  deepseek_v3 = Model(129_280, 7168, (Segment((Block(V3),), 61),))
+  assert count.cache_bytes_per_token(deepseek_v3, jnp.bfloat16) == 70_272
+
+
+def test_the_cached_latent_is_normed_and_its_shared_key_rotated():
+  params, x_BTD = started(SMALL)
+  _, cache = SMALL.make(DIMS).apply({'params': params}, x_BTD, ctx(EMPTY), SMALL.init_cache(D, 2, T, 'float32'))
+  c_BTR, k_BTH = jnp.split(cache['arrays']['k'][:, :, 0], [16], -1)
+  np.testing.assert_allclose(jnp.mean(c_BTR**2, -1), np.mean(np.square(params['c_norm']['scale'])), rtol=0.3)
+  raw_BTH = x_BTD @ params['k_rope']['kernel']
+  turned = SMALL.relative.rotate(raw_BTH[:, :, None], ctx().site.pos)[:, :, 0]
+  np.testing.assert_allclose(k_BTH, turned, rtol=1e-5, atol=1e-6)
+  assert np.abs(k_BTH - raw_BTH)[:, 1:].max() > 1e-2
+
+
+def test_a_step_is_absorbed_and_a_long_prompt_is_not():
+  assert V3.absorbs(1, 4096)
+  assert not V3.absorbs(2048, 4096)
+  # Keys and values of one cached token cost 2 R (nope + v); a pair costs 2 (2 (R + rope) - nope - rope - v) more.
+  turn = next(T for T in range(1, 4096) if not V3.absorbs(T, 10**9))
+  assert turn == -(-512 * 256 // (2 * 576 - 320))
+
+
+def test_a_prompt_by_either_form_and_then_steps_equal_the_full_pass():
+  spec = Model(61, D, (Segment((Block(SMALL),), 2),))
+  params = jax.tree.map(lambda a: 8 * a if a.ndim > 2 else a, transformer.init(spec, jax.random.key(0)))
+  ids = jax.random.randint(jax.random.key(1), (1, 16), 0, 61)
+  assert SMALL.absorbs(1, 16)
+  assert not SMALL.absorbs(14, 16)
+
+  @jax.jit
+  def run(p):
+    out = transformer.apply(spec, p, input_ids=ids[:, :14], cache=cache_lib.init_cache(spec, 1, 16))
+    found = [out['logits']]
+    for t in (14, 15):
+      out = transformer.apply(spec, p, input_ids=ids[:, t : t + 1], cache=out['cache'])
+      found.append(out['logits'])
+    return jnp.concatenate(found, 1), transformer.apply(spec, p, input_ids=ids)['logits']
+
+  stepped, full = run(params)
+  np.testing.assert_allclose(stepped, full, atol=2e-5, rtol=1e-5)
+
+
+def test_flops_are_those_of_the_weights_and_of_the_pairs():
+  shapes = jax.eval_shape(
+    lambda k: V3.make(DIMS.replace(d_model=7168)).init(k, jnp.zeros((2, T, 7168)), ctx(), None), jax.random.key(0)
+  )['params']
+  weights = sum(a.size for path, a in jax.tree_util.tree_leaves_with_path(nn.unbox(shapes)) if path[-1].key == 'kernel')
+  assert V3.flops(7168, 0) == V3.absorbed_flops(7168, 0) == 2 * weights
+  assert V3.flops(7168, 10) - 2 * weights == 2 * 10 * 128 * (192 + 128)
+  assert V3.absorbed_flops(7168, 10) - 2 * weights == 2 * 10 * 128 * (576 + 576)
+
+
+@pytest.mark.parametrize(('mscale', 'expected'), [(0.707, 1.58963), (1.0, 1.87385)])
+def test_yarn_corrects_scores_by_the_square_and_angles_not_at_all_where_both_are_given(mscale, expected):
+  scaling = Yarn(40.0, 4096, mscale=mscale, mscale_all=mscale)
+  assert scaling.scale(np.ones(32), 1e4)[1] == 1.0
+  assert RoPE(scaling=scaling).score_scale == pytest.approx(expected, rel=1e-5)
+  assert RoPE(scaling=Yarn(40.0, 4096)).score_scale == RoPE().score_scale == ALiBi().score_scale == 1.0
+
+
+def test_a_scale_that_is_given_is_taken_as_it_is():
+  yarn = dataclasses.replace(SMALL, relative=FIELDS['yarn']['relative'])
+  params, x_BTD = started(yarn)
+  run = lambda spec: np.asarray(spec.make(DIMS).apply({'params': params}, x_BTD, ctx(), None)[0])
+  full = 12**-0.5 * yarn.relative.score_scale
+  np.testing.assert_allclose(run(dataclasses.replace(yarn, scale=full)), run(yarn), rtol=1e-6)
+  assert np.abs(run(dataclasses.replace(yarn, scale=12**-0.5)) - run(yarn)).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+  ('fields', 'message'),
+  [
+    ({'heads': 0}, 'heads=0 is not a size. Wanted at least 1'),
+    ({'kv_rank': 0}, 'kv_rank=0 is not a size'),
+    ({'q_rank': 0}, 'q_rank=0 is not a size. Wanted at least 1, or none for queries straight from x'),
+    ({'bias': 'qv'}, "bias='qv' names no projection v. Wanted letters of qco"),
+  ],
+)
+def test_sizes_that_are_none_are_refused(fields, message):
+  with pytest.raises(errors.ConfigError, match=message):
+    config.validate(MLA(**fields))
+
+
+def test_a_model_refuses_rotated_numbers_that_do_not_pair():
+  with pytest.raises(errors.ConfigError, match=r'pattern\.0\.mixer: relative: 3 of 3 numbers of a head cannot be rot'):
+    config.validate(Model(64, 32, (Segment((Block(dataclasses.replace(SMALL, rope_dim=3)),), 1),)))
