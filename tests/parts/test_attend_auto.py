@@ -9,7 +9,7 @@ from tfm.core import config
 from tfm.model.transformer import apply, init
 from tfm.parts.attend import Auto
 from tfm.parts.attend.auto import CANDIDATES, recorded
-from tfm.parts.attend.base import LARGE
+from tfm.parts.attend.base import few
 from tfm.parts.context import Run
 from tfm.zoo import get, tiny
 
@@ -45,10 +45,15 @@ def test_an_encoder_decoder_is_asked_in_each_of_its_places():
 
 @pytest.mark.parametrize('causal', [True, False])
 def test_many_scores_go_tile_by_tile(causal):
-  T, N = 4096, 1 + LARGE // 4096**2 // 2
-  spec = config.override(config.override(SPEC, '..heads', str(N)), 'absolute', 'none')
-  spec = config.override(config.override(spec, '..head_dim', '2'), '..mask', 'causal' if causal else 'full')
-  assert names(choices(spec, T=T)) == ['blockwise']
+  spec = config.override(config.override(SPEC, 'absolute', 'none'), '..mask', 'causal' if causal else 'full')
+  assert names(choices(spec, T=1024)) == ['blockwise']
+
+
+def test_how_many_are_few_goes_by_the_row_on_a_cpu_and_by_memory_elsewhere():
+  assert few('cpu', 64, 12, 256, 256)
+  assert not few('cpu', 1, 1, 512, 512)
+  assert few('tpu', 1, 12, 2048, 1024)
+  assert not few('tpu', 8, 12, 1024, 1024)
 
 
 def test_what_is_chosen_gives_the_numbers_of_the_dense_kernel():

@@ -9,8 +9,10 @@ from tfm.core.registry import Part
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.site import Site
 
-#: From so many scores on they are better not all kept (256 MB in float32).
-LARGE = 1 << 26
+
+def few(platform: str, B: int, N: int, T: int, S: int) -> bool:
+  """Whether scores `[B, N, T, S]` are better all kept: at most 256 MB in float32, and on a CPU near its caches."""
+  return B * N * T * S < 1 << 26 and (platform != 'cpu' or T * S < 512 * 512)
 
 
 @dataclasses.dataclass(frozen=True)

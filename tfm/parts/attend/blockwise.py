@@ -8,7 +8,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 import jax.numpy as jnp
 
-from tfm.parts.attend.base import LARGE, Attend, Scores
+from tfm.parts.attend.base import Attend, Scores, few
 from tfm.parts.attend.dense import dot, products, turned
 from tfm.parts.site import Site
 
@@ -27,14 +27,14 @@ class Blockwise(Attend):
   """
 
   queries: int = 256
-  keys: int = 512
+  keys: int = 256
 
   def check(self) -> Iterator[str]:
     if self.queries < 1 or self.keys < 1:
       yield f'queries={self.queries}, keys={self.keys} is no size of a tile. Wanted at least 1 of each.'
 
   def loses(self, platform, B, N, T, S):
-    if B * N * T * S < LARGE:
+    if few(platform, B, N, T, S):
       return f'{B * N * T * S:,} scores are few enough to be kept.'
     return None
 

@@ -6,7 +6,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from tfm.parts.attend.base import LARGE, Attend
+from tfm.parts.attend.base import Attend, few
 from tfm.parts.attend.dense import DenseAttention
 
 
@@ -33,7 +33,7 @@ class Staircase(Attend):
     return None
 
   def loses(self, platform, B, N, T, S):
-    if B * N * T * S >= LARGE:
+    if not few(platform, B, N, T, S):
       return f'{B * N * T * S:,} scores are too many to keep.'
     return None
 
