@@ -6,6 +6,9 @@ from typing import Any
 
 from tfm.generate.decode import generate as generate
 from tfm.generate.decode import stream as stream
+from tfm.generate.drafts import Draft as Draft
+from tfm.generate.drafts import Lookup as Lookup
+from tfm.generate.drafts import Smaller as Smaller
 from tfm.generate.options import Options as Options
 from tfm.generate.prepare import prepare as prepare
 from tfm.generate.sampling import Sampling as Sampling

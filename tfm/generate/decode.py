@@ -13,7 +13,8 @@ from tfm.core import errors
 from tfm.generate import options as options_lib
 from tfm.generate import prompts as prompts_lib
 from tfm.generate import rules as rules_lib
-from tfm.generate import step
+from tfm.generate import speculate, step
+from tfm.generate.drafts import Draft
 from tfm.generate.options import Options
 from tfm.generate.penalties import NOTHING
 from tfm.generate.prepare import prepare, prepared
@@ -36,6 +37,7 @@ def generate(
   tokenizer: Tokenizer | None = None,
   key: jax.Array | None = None,
   run: Run = RUN,
+  draft: Draft | None = None,
   **options: Any,
 ) -> Any:
   """What the model says after each prompt: a list of strings if the prompts are strings, else of lists of token ids.
@@ -46,6 +48,8 @@ def generate(
   `top_k`, `top_p`, `min_p`; `repetition_penalty`, `frequency_penalty`, `presence_penalty`, `no_repeat_ngram`,
   `logit_bias`, `allowed`.
   `key` is one key, or one a row (`[B]`); by default `jax.random.key(0)`, so the same call gives the same text.
+  `draft` (`Lookup()`, `Smaller(spec, params)`) guesses `draft_tokens=4` tokens, which one pass of the model then takes
+  or leaves: greedy rows stay the same, drawn ones come from the same distribution, in fewer passes.
 
   Ids end with the token that ended the row; strings leave it out, and what is from a `stop` text on. Rows of the token
   table beyond the tokenizer's `size` are never chosen.
@@ -65,7 +69,7 @@ def generate(
   stops = options_lib.several(chosen.stop)
   watch = _Watch(tokenizer, stops, batch)
   chunk = LOOK if stops else chosen.max_new_tokens
-  rows = np.concatenate([*_chunks(spec, params, batch, chosen, key, run, watch, chunk)], axis=1)
+  rows = np.concatenate([*_chunks(spec, params, batch, chosen, key, run, draft, watch, chunk)], axis=1)
   ids = [[int(t) for t in row if t != NOTHING] for row in rows]
   if not isinstance(prompts[0], str):
     return ids
@@ -81,6 +85,7 @@ def stream(
   tokenizer: Tokenizer | None = None,
   key: jax.Array | None = None,
   run: Run = RUN,
+  draft: Draft | None = None,
   chunk: int = 1,
   **options: Any,
 ) -> Iterator[NDArray[np.int32]]:
@@ -94,30 +99,46 @@ def stream(
   chosen = options_lib.parse(options)
   batch = prompts_lib.batch(spec, prompts, tokenizer, chosen)
   watch = _Watch(tokenizer, options_lib.several(chosen.stop), batch)
-  chunks = _chunks(spec, params, batch, chosen, key, run, watch, chunk)
+  chunks = _chunks(spec, params, batch, chosen, key, run, draft, watch, chunk)
   return (tokens_B for tokens_BT in chunks for tokens_B in tokens_BT.T)
 
 
 def _chunks(
-  spec: Model, params: Any, batch: Batch, options: Options, key: jax.Array | None, run: Run, watch: Any, chunk: int
+  spec: Model,
+  params: Any,
+  batch: Batch,
+  options: Options,
+  key: jax.Array | None,
+  run: Run,
+  draft: Draft | None,
+  watch: Any,
+  chunk: int,
 ) -> Iterator[NDArray[np.int32]]:
-  """New tokens `[B, n]`, in pieces of at most `chunk` steps (the first has the one of the prompts' own pass)."""
+  """New tokens `[B, n]` as far as all rows have them, in pieces of `chunk` or so (the first has but one)."""
+  if draft is not None and (wrong := list(draft.fits(spec))):
+    raise errors.UserError(f'generate: draft: {" ".join(wrong)}')
   keys_B = _row_keys(jax.random.key(0) if key is None else key, len(batch.prompt))
   rules = rules_lib.make(batch, spec.vocab, options, keys_B)
   if run.loop == 'unroll' and not prepared(params):
     params = prepare(spec, params)
-  state = step.prefill(spec, params, batch.inputs, rules, run=run, slots=batch.slots, room=batch.room)
+  guess = Draft() if draft is None else draft
+  state = step.prefill(spec, params, batch.inputs, rules, guess, run=run, slots=batch.slots, room=batch.room)
   seen = 0
   while True:
     # Read before the next call: it takes the state's memory over.
-    tokens_BT, now, done_B = jax.device_get((state.tokens_BT, state.step, state.done_B))
-    yield watch(tokens_BT[:, seen : int(now)])
-    seen = int(now)
-    done_B = done_B | watch.done_B
-    if done_B.all() or seen == options.max_new_tokens:
+    tokens_BT, n_B, done_B = jax.device_get((state.tokens_BT, state.n_B, state.done_B))
+    now = n_B.max() if done_B.all() else n_B[~done_B].min()
+    yield watch(tokens_BT[:, seen:now])
+    seen, done_B = now, done_B | watch.done_B
+    if done_B.all():
+      # With a draft, rows that have ended may be ahead of the one whose stop text was the last.
+      yield watch(tokens_BT[:, seen : n_B.max()])
       return
-    until = jnp.int32(min(seen + chunk, options.max_new_tokens))
-    state = step.go_on(spec, params, dataclasses.replace(state, done_B=jnp.asarray(done_B)), rules, until, run=run)
+    state, until = dataclasses.replace(state, done_B=jnp.asarray(done_B)), jnp.int32(seen + chunk)
+    if draft is None:
+      state = step.go_on(spec, params, state, rules, until, run=run)
+    else:
+      state = speculate.go_on(spec, params, state, rules, draft, until, ahead=options.draft_tokens, run=run)
 
 
 class _Watch:
@@ -133,7 +154,7 @@ class _Watch:
     self._typists = [Typist(tokenizer, stops) for _ in batch.prompt] if stops and tokenizer else []
 
   def __call__(self, tokens_BT: NDArray[np.int32]) -> NDArray[np.int32]:
-    """The tokens, `NOTHING` after the end of a row."""
+    """The tokens up to the last row's end, `NOTHING` after each row's."""
     tokens_BT = tokens_BT.copy()
     for i, typist in enumerate(self._typists):
       for t in range(tokens_BT.shape[1]):
@@ -142,7 +163,7 @@ class _Watch:
         elif (token := int(tokens_BT[i, t])) not in self._eos:
           typist.push(token)
           self.done_B[i] = typist.done
-    return tokens_BT
+    return tokens_BT[:, (tokens_BT != NOTHING).any(axis=0)]
 
 
 def _text(tokenizer: Tokenizer, row: list[int], stops: Sequence[str]) -> str:

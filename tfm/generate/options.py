@@ -16,6 +16,7 @@ class Options(Sampling, Penalties):
   A row ends with the first token of `eos` (an id or several; None is the tokenizer's end of text, if it has one), but
   not before `min_new_tokens`. It ends too with the token that completes a text of `stop` (one or several), wherever in
   its tokens that text begins. `decoder_start` is what the decoder of an encoder-decoder begins with.
+  `draft_tokens` are guessed before each pass of the model, where there is a draft.
   """
 
   max_new_tokens: int = 64
@@ -23,6 +24,7 @@ class Options(Sampling, Penalties):
   eos: int | Sequence[int] | None = None
   stop: str | Sequence[str] = ()
   decoder_start: int | Sequence[int] | None = None
+  draft_tokens: int = 4
 
   def check(self) -> Iterator[str]:
     yield from Sampling.check(self)
@@ -33,6 +35,8 @@ class Options(Sampling, Penalties):
       yield f'min_new_tokens={self.min_new_tokens} is not between 0 and max_new_tokens={self.max_new_tokens}.'
     if self.decoder_start == ():
       yield 'decoder_start=() gives the decoder nothing to begin with. Wanted at least one token id.'
+    if self.draft_tokens < 1:
+      yield f'draft_tokens={self.draft_tokens} guesses nothing. Wanted at least 1.'
     for text in several(self.stop):
       if not isinstance(text, str):
         yield f'stop={text!r} is no text to end a row before. Wanted a string or several; ids that end a row are eos.'

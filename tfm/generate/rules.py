@@ -17,7 +17,8 @@ class Rules:
   """A key a row, the values of the sampling filters and of the penalties in use, and what each token is.
 
   `prompt_BS` are the tokens before the new ones, `NOTHING` where there is padding. `bias_V` is added to logits (-inf:
-  never chosen), `stop_V` marks the tokens that end a row, but are not chosen before step `minimum`.
+  never chosen), `stop_V` marks the tokens that end a row, but are not chosen before step `minimum`;
+  it ends after `maximum` tokens in any case.
   """
 
   keys_B: jax.Array
@@ -27,6 +28,7 @@ class Rules:
   bias_V: jax.Array
   stop_V: jax.Array
   minimum: jax.Array
+  maximum: jax.Array
 
 
 def make(batch: Batch, V: int, options: Options, keys_B: jax.Array) -> Rules:
@@ -52,6 +54,7 @@ def make(batch: Batch, V: int, options: Options, keys_B: jax.Array) -> Rules:
     bias_V=jnp.asarray(bias_V),
     stop_V=jnp.asarray(stop_V),
     minimum=jnp.int32(options.min_new_tokens),
+    maximum=jnp.int32(options.max_new_tokens),
   )
 
 

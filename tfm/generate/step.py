@@ -8,6 +8,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from tfm.generate.drafts import Draft
 from tfm.generate.penalties import NOTHING
 from tfm.generate.rules import Rules, choose
 from tfm.model.cache import init_cache
@@ -18,55 +19,65 @@ from tfm.parts.context import Run
 
 @struct.dataclass
 class State:
-  """Where decoding stands: new tokens `[B, room]` (`NOTHING` after a row's end), how many steps, who is done."""
+  """Where decoding stands: new tokens `[B, room]` (`NOTHING` after a row's end), how many each row has, who is done.
+
+  `last_B` is each row's last token, in no cache yet; `passes` counts those of the model after the prompts'. `memory`
+  is a draft's.
+  """
 
   tokens_BT: jax.Array
+  n_B: jax.Array
   last_B: jax.Array
   done_B: jax.Array
-  step: jax.Array
+  passes: jax.Array
   cache: Any
+  memory: Any = ()
 
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'room'))
 def prefill(
-  spec: Model, params: Any, inputs: dict[str, jax.Array], rules: Rules, *, run: Run, slots: int, room: int
+  spec: Model, params: Any, inputs: dict[str, Any], rules: Rules, draft: Draft, *, run: Run, slots: int, room: int
 ) -> State:
   """The state after one pass over the prompts, with the first new token of each row."""
   B, source = inputs['input_ids'].shape
-  cache = init_cache(spec, B, slots, run.precision.dtype('compute'), source)
+  cache = init_cache(spec, B, slots, run.precision.dtype('compute'), source, run.cache)
   out = apply(spec, params, run=run, cache=cache, logits_to_keep=1, **inputs)
+  zeros_B = jnp.zeros(B, jnp.int32)
   empty = State(
     tokens_BT=jnp.full((B, room), NOTHING, jnp.int32),
-    last_B=jnp.zeros(B, jnp.int32),
+    n_B=zeros_B,
+    last_B=zeros_B,
     done_B=jnp.zeros(B, bool),
-    step=jnp.zeros((), jnp.int32),
+    passes=jnp.int32(0),
     cache=out['cache'],
+    memory=draft.begin(run, slots, inputs, out),
   )
   return _choose(empty, out['logits'][:, -1], rules)
 
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run'), donate_argnames='state')
 def go_on(spec: Model, params: Any, state: State, rules: Rules, until: jax.Array, *, run: Run) -> State:
-  """The state after `until` steps in all, or after as many as it took every row to reach a stop token."""
+  """The state once every row has `until` tokens or has ended."""
   name = 'input_ids' if spec.encoder is None else 'decoder_input_ids'
 
   def one(state):
     tokens = {name: state.last_B[:, None]}
     out = apply(spec, params, run=run, cache=state.cache, logits_to_keep=1, **tokens)
-    return _choose(dataclasses.replace(state, cache=out['cache']), out['logits'][:, -1], rules)
+    state = dataclasses.replace(state, cache=out['cache'], passes=state.passes + 1)
+    return _choose(state, out['logits'][:, -1], rules)
 
-  return jax.lax.while_loop(lambda s: (s.step < until) & ~jnp.all(s.done_B), one, state)
+  return jax.lax.while_loop(lambda s: jnp.any(~s.done_B & (s.n_B < until)), one, state)
 
 
 def _choose(state: State, logits_BV: jax.Array, rules: Rules) -> State:
-  """The state with one more token a row."""
-  n_B = jnp.broadcast_to(state.step, state.last_B.shape)
-  tok_B = choose(rules, logits_BV, state.tokens_BT, n_B)
-  new_B = jnp.where(state.done_B, NOTHING, tok_B)
+  """The state with one more token in each row that goes on."""
+  tok_B = choose(rules, logits_BV, state.tokens_BT, state.n_B)
+  n_B = state.n_B + ~state.done_B
+  place_B = jnp.where(state.done_B, state.tokens_BT.shape[1], state.n_B)
   return dataclasses.replace(
     state,
-    tokens_BT=jax.lax.dynamic_update_slice_in_dim(state.tokens_BT, new_B[:, None], state.step, 1),
+    tokens_BT=state.tokens_BT.at[jnp.arange(len(place_B)), place_B].set(tok_B, mode='drop'),
+    n_B=n_B,
     last_B=tok_B,
-    done_B=state.done_B | rules.stop_V[tok_B],
-    step=state.step + 1,
+    done_B=state.done_B | rules.stop_V[tok_B] | (n_B >= rules.maximum),
   )

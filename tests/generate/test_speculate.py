@@ -1,0 +1,172 @@
+"""A draft makes decoding take fewer passes, and changes neither greedy rows nor the distribution of drawn ones."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from generate.models import MODELS, VOCAB, weights
+from tfm.core.errors import UserError
+from tfm.generate import Lookup, Smaller, decode, speculate
+from tfm.model import transformer
+from tfm.model.spec import Block, Head, Model, Segment
+from tfm.parts.context import Run
+from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.mixer.attention import Attention
+
+generate = functools.partial(decode.generate, run=Run())
+stream = functools.partial(decode.stream, run=Run())
+PROMPTS = [[5, 9, 2], [7, 1, 1, 30, 22, 8, 4], [60]]
+NEW = 20
+
+
+def near(spec, by=0.02):
+  """The model itself with its weights moved a little: it agrees with it often, not always."""
+  params, treedef = jax.tree.flatten(weights(spec))
+  keys = jax.random.split(jax.random.key(5), len(params))
+  moved = [a + by * jnp.std(a) * jax.random.normal(k, a.shape) for a, k in zip(params, keys, strict=True)]
+  return Smaller(spec, jax.tree.unflatten(treedef, moved))
+
+
+def say(spec, prompts=PROMPTS, new=NEW, **options):
+  start = {} if spec.encoder is None else {'decoder_start': 0}
+  return generate(spec, weights(spec), prompts, max_new_tokens=new, temperature=0, **start, **options)
+
+
+@pytest.fixture
+def passes(monkeypatch):
+  """How many passes each call of the compiled loop took."""
+  taken = []
+  original = speculate.go_on
+
+  def counted(*args, **kwargs):
+    state = original(*args, **kwargs)
+    taken.append(int(state.passes))
+    return state
+
+  monkeypatch.setattr(speculate, 'go_on', counted)
+  return taken
+
+
+@pytest.mark.parametrize('name', ['rope_gqa', 't5_shared', 'learned', 'window', 'prefix', 'encdec'])
+def test_greedy_rows_are_what_they_are_without_a_draft(name, passes):
+  spec = MODELS[name]
+  plain = say(spec)
+  assert say(spec, draft=near(spec)) == plain
+  assert (NEW - 1) / 5 < passes[-1] < NEW - 1
+
+
+@pytest.mark.parametrize('draft_tokens', [1, 3, 7])
+def test_a_draft_that_is_right_takes_one_pass_for_all_it_guesses(draft_tokens, passes):
+  spec = MODELS['rope_gqa']
+  own = Smaller(spec, weights(spec))
+  assert say(spec, draft=own, draft_tokens=draft_tokens) == say(spec)
+  assert passes[-1] == -(-(NEW - 1) // (draft_tokens + 1))
+
+
+def test_lookup_guesses_what_followed_before(passes):
+  spec = MODELS['rope_gqa']
+  bias = {'logit_bias': dict.fromkeys((7, 8), 1000.0), 'no_repeat_ngram': 6}
+  for options in ({}, bias):
+    assert say(spec, draft=Lookup(), **options) == say(spec, **options)
+  # The model says what it has said: 11 again and again.
+  assert say(spec, logit_bias={11: 1000.0}, draft=Lookup()) == [[11] * NEW] * 3
+  assert passes[-1] <= NEW / 5 + 1
+
+
+def test_lookup_finds_the_longest_match_then_the_latest_and_goes_round():
+  row = jnp.asarray([-1, -1, 1, 2, 3, 9, 2, 3, 8, 1, 2, 3, 0, 0, 0])
+  after = lambda end, longest=3, G=4: Lookup(longest)._after(row, end, G).tolist()
+  assert after(12) == [9, 2, 3, 8]
+  assert after(12, longest=2) == [8, 1, 2, 3]
+  assert after(12, longest=2, G=6) == [8, 1, 2, 3, 8, 1]
+  assert after(9) == [8, 8, 8, 8]
+
+
+@pytest.mark.parametrize('draft', ['near', 'lookup'])
+def test_ends_penalties_and_streams_are_the_same_too(draft):
+  spec = MODELS['rope_gqa']
+  draft = near(spec) if draft == 'near' else Lookup()
+  options = {'repetition_penalty': 1.2, 'frequency_penalty': 0.3, 'no_repeat_ngram': 3, 'min_new_tokens': 3}
+  free = say(spec, **options)
+  options['eos'] = (free[0][7], free[1][4])
+  plain = say(spec, **options)
+  assert min(map(len, plain)) < max(map(len, plain))
+  assert say(spec, draft=draft, **options) == plain
+  steps = stream(spec, weights(spec), PROMPTS, max_new_tokens=NEW, temperature=0, draft=draft, **options)
+  rows = np.stack(list(steps), axis=1).tolist()
+  assert [[t for t in row if t >= 0] for row in rows] == plain
+
+
+def test_a_drawn_row_does_not_depend_on_its_fellows():
+  spec, draft = MODELS['rope_gqa'], near(MODELS['rope_gqa'])
+  drawn = {'max_new_tokens': 9, 'temperature': 1.3, 'top_p': 0.9, 'draft': draft}
+  keys = jax.random.split(jax.random.key(7), 3)
+  together = generate(spec, weights(spec), PROMPTS, key=keys, **drawn)
+  for i, prompt in enumerate(PROMPTS):
+    assert generate(spec, weights(spec), [prompt], key=keys[i : i + 1], **drawn) == together[i : i + 1]
+
+
+TOY = Model(6, 8, (Segment((Block(Attention(2), Mlp(8)),)),), head=Head(tied=False))
+KNOBS = {'temperature': 1.4, 'top_k': 5, 'top_p': 0.95}
+
+
+def exact_pairs(filters):
+  """The probabilities [6, 6] of the first two tokens after the prompt 1 2, a pass for each."""
+  from tfm.generate.sampling import Sampling, warp
+
+  knobs = Sampling(**filters).knobs()
+  rows = jnp.asarray([[1, 2, t] for t in range(6)], jnp.int32)
+  logits = transformer.apply(TOY, weights(TOY), input_ids=rows)['logits']
+  first, second = (np.asarray(jax.nn.softmax(warp(logits[:, i], knobs), axis=-1), np.float64) for i in (1, 2))
+  return first[0][:, None] * second
+
+
+@pytest.mark.parametrize('draft', ['near', 'other', 'lookup'])
+def test_the_first_two_tokens_are_distributed_as_without_a_draft(draft):
+  n, expected = 6000, exact_pairs(KNOBS)
+  other = jax.tree.map(lambda a: 8 * a if a.ndim > 1 else a, transformer.init(TOY, jax.random.key(9)))
+  draft = {'near': near(TOY, 0.3), 'other': Smaller(TOY, other), 'lookup': Lookup()}[draft]
+  # Three tokens: the second may be a draft's or come in its place, and is no end.
+  rows = generate(TOY, weights(TOY), [[1, 2]] * n, max_new_tokens=3, draft=draft, draft_tokens=2, **KNOBS)
+  counts = np.zeros((6, 6))
+  for first, second, _ in rows:
+    counts[first, second] += 1
+  assert counts[expected == 0].sum() == 0
+  often = expected * n > 5
+  chi2 = np.sum((counts - n * expected)[often] ** 2 / (n * expected)[often])
+  # Degrees of freedom plus four standard deviations of a chi-square.
+  freedom = often.sum() - 1
+  assert freedom > 8
+  assert chi2 < freedom + 4 * np.sqrt(2 * freedom), (chi2, freedom)
+
+
+def test_a_stop_text_ends_the_same_rows(passes):
+  class Digits:
+    def encode(self, text):
+      return [ord(c) - 48 for c in text]
+
+    def decode(self, ids):
+      return ''.join(chr(48 + i) for i in ids)
+
+  spec = MODELS['rope_gqa']
+  texts = ['59', '7119', 'l']
+  plain = say(spec, texts, tokenizer=Digits())
+  stop = plain[0][5:8]
+  assert say(spec, texts, tokenizer=Digits(), draft=near(spec), stop=stop) == [t.partition(stop)[0] for t in plain]
+
+
+@pytest.mark.parametrize(
+  ('draft', 'options', 'message'),
+  [
+    (Lookup(0), {}, 'generate: draft: longest=0 is no number of tokens to look up. Wanted at least 1'),
+    (Lookup(), {'draft_tokens': 0}, 'draft_tokens=0 guesses nothing. Wanted at least 1'),
+    (Smaller(MODELS['encdec'], {}), {}, 'draft: it has an encoder, the model has none. Wanted both or neither'),
+    (Smaller(TOY, {}), {}, f'draft: it has a vocabulary of 6, the model one of {VOCAB}. Wanted the same tokens'),
+  ],
+)
+def test_a_mistake_says_what_was_wanted(draft, options, message):
+  with pytest.raises(UserError, match=message):
+    generate(MODELS['rope_gqa'], {}, [[1]], draft=draft, **options)

@@ -1,0 +1,141 @@
+"""Who guesses the next tokens in speculative decoding: each a pytree that proposes, and is told what stayed.
+
+To add one: a class with the methods of `Draft`. Its arrays are arguments of the compiled steps, its other fields are
+not (`flax.struct.field(pytree_node=False)`).
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from tfm.generate.penalties import NOTHING
+from tfm.generate.rules import Rules, priced
+from tfm.generate.sampling import warp
+from tfm.model.cache import init_cache, rewind
+from tfm.model.spec import Model
+from tfm.model.transformer import apply
+from tfm.parts.context import Run
+
+
+@struct.dataclass
+class Said:
+  """What a draft goes on from: new tokens `[B, room]`, how many each row has, the last one (not in any cache yet)."""
+
+  tokens_BT: jax.Array
+  n_B: jax.Array
+  last_B: jax.Array
+
+
+@struct.dataclass
+class Draft:
+  """Proposes tokens; this one, none. What it remembers from round to round is a pytree of arrays, its `memory`."""
+
+  def fits(self, spec: Model) -> Iterator[str]:
+    """Yields a sentence for each reason why it cannot draft for the model."""
+    yield from ()
+
+  def begin(self, run: Run, slots: int, inputs: dict[str, jax.Array], out: dict[str, Any]) -> Any:
+    """The memory after the prompts: `inputs` are what `apply` was given, `out` what it said of them."""
+    return ()
+
+  def propose(
+    self, run: Run, params: Any, rules: Rules, said: Said, memory: Any, keys_GB: jax.Array
+  ) -> tuple[jax.Array, jax.Array | None, Any]:
+    """(drafted_BG, the distributions q_BGV that they were drawn from or None if there was no chance, memory).
+
+    `params` are those of the model drafted for.
+    """
+    raise AssertionError(f'{type(self).__name__} must propose')
+
+  def keep(self, memory: Any, out: dict[str, Any], kept_B: jax.Array) -> Any:
+    """The memory when the first `kept_B` of (last, drafted) are said; `out` is what the model said of them all."""
+    return memory
+
+
+@struct.dataclass
+class Lookup(Draft):
+  """What came after the last time that the row's last `longest` tokens (or fewer, down to one) stood in it.
+
+  Costs no model; good where a text repeats its prompt. A row without a match guesses that the last token repeats.
+  """
+
+  longest: int = struct.field(pytree_node=False, default=3)
+
+  def fits(self, spec):
+    if self.longest < 1:
+      yield f'longest={self.longest} is no number of tokens to look up. Wanted at least 1.'
+
+  def propose(self, run, params, rules, said, memory, keys_GB):
+    said_BS = jnp.concatenate([rules.prompt_BS, said.tokens_BT], axis=1)
+    end_B = rules.prompt_BS.shape[1] + said.n_B
+    return jax.vmap(self._after, (0, 0, None))(said_BS, end_B, len(keys_GB)), None, memory
+
+  def _after(self, said_S: jax.Array, end: jax.Array, G: int) -> jax.Array:
+    S, longest = len(said_S), self.longest
+    place_S = jnp.arange(S)
+    # The tokens k places before each place, against those k places before the end.
+    same_KS = jnp.stack([(jnp.roll(said_S, k) == said_S[end - k]) & (place_S >= k) for k in range(1, longest + 1)])
+    length_S = jnp.sum(jnp.cumprod(same_KS, axis=0), axis=0)
+    there_S = (place_S < end) & (said_S != NOTHING)
+    best = jnp.argmax(jnp.where(there_S, length_S * S + place_S, -1))
+    found = there_S[best] & (length_S[best] > 0)
+    # Beyond the end, the guesses themselves go on: the stretch from the match to the end, again and again.
+    period = jnp.maximum(end - best, 1)
+    guess_G = said_S[jnp.minimum(best + jnp.arange(G) % period, S - 1)]
+    return jnp.where(found, guess_G, said_S[end - 1])
+
+
+@struct.dataclass
+class Smaller(Draft):
+  """What a smaller model of the same vocabulary says, drawn by the same rules; it reads the same prompts.
+
+  Beyond the rows of a learned position table of its own its guesses are poor, and are not taken.
+  """
+
+  spec: Model = struct.field(pytree_node=False)
+  params: Any
+
+  def fits(self, spec):
+    if self.spec.vocab != spec.vocab:
+      yield f'it has a vocabulary of {self.spec.vocab}, the model one of {spec.vocab}. Wanted the same tokens.'
+    if (self.spec.encoder is None) != (spec.encoder is None):
+      which = (
+        'it has no encoder, the model has' if self.spec.encoder is None else 'it has an encoder, the model has none'
+      )
+      yield f'{which}. Wanted both or neither.'
+
+  def begin(self, run, slots, inputs, out):
+    B, source = inputs['input_ids'].shape
+    slots = min(slots, self.spec.max_positions or slots)
+    cache = init_cache(self.spec, B, slots, run.precision.dtype('compute'), source, run.cache)
+    return apply(self.spec, self.params, run=run, cache=cache, logits_to_keep=0, **inputs)['cache']
+
+  def propose(self, run, params, rules, said, memory, keys_GB):
+    name = 'input_ids' if self.spec.encoder is None else 'decoder_input_ids'
+    row_B = jnp.arange(len(said.n_B))
+
+    def one(carry, keys_B):
+      cache, tokens_BT, n_B, last_B = carry
+      out = apply(self.spec, self.params, run=run, cache=cache, logits_to_keep=1, **{name: last_B[:, None]})
+      logits_BV = priced(rules, out['logits'][:, -1], tokens_BT, n_B)
+      if not rules.knobs:
+        next_B, q_BV = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32), None
+      else:
+        logits_BV = warp(logits_BV, rules.knobs)
+        next_B = jax.vmap(jax.random.categorical)(keys_B, logits_BV).astype(jnp.int32)
+        q_BV = jax.nn.softmax(logits_BV, axis=-1)
+      tokens_BT = tokens_BT.at[row_B, n_B].set(next_B, mode='drop')
+      return (out['cache'], tokens_BT, n_B + 1, next_B), (next_B, q_BV)
+
+    # One step more than tokens: the last draft must be in the cache too, in case that it stays.
+    keys_TB = jnp.concatenate([keys_GB, keys_GB[-1:]])
+    start = (memory, said.tokens_BT, said.n_B, said.last_B)
+    (cache, *_), (next_TB, q_TBV) = jax.lax.scan(one, start, keys_TB)
+    q_BGV = None if q_TBV is None else jnp.swapaxes(q_TBV[:-1], 0, 1)
+    return next_TB[:-1].T, q_BGV, {'before': memory, 'after': cache}
+
+  def keep(self, memory, out, kept_B):
+    return rewind(memory['after'], memory['before']['slot'] + kept_B)
