@@ -10,6 +10,7 @@ from tfm.core.registry import Table
 from tfm.model.spec import Block, Embed, Encoder, Head, Model, Segment, Transform
 import tfm.parts
 from tfm.parts.absolute import Sinusoidal
+from tfm.parts.cache import Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
 from tfm.parts.ffn import Glu, Mlp, Moe
@@ -91,7 +92,18 @@ def runs() -> dict[str, Run]:
   return {f'attend={name}': Run(attend=row()) for name, row in tables()['attend'].items()}
 
 
-#: Kinds that are no structure of a model: kernels are a run's, and how weights start is seen in tests/parts.
+def cached() -> dict[str, Run]:
+  """A run for every way to keep a cache; a prompt that a ring writes at once, and one that it does not."""
+  kinds = {f'cache={name}': row() for name, row in tables()['cache'].items()}
+  kinds |= {
+    'cache=ring-of-2': RingCache(2),
+    'cache=paged-by-4': PagedCache(4),
+    'cache=int8-ring': Int8Cache(RingCache()),
+  }
+  return {name: Run(cache=kind) for name, kind in kinds.items()}
+
+
+#: Kinds that are no structure of a model: kernels and caches are a run's, how weights start is seen in tests/parts.
 _ELSEWHERE = ('attend', 'cache', 'init')
 
 

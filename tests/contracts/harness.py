@@ -113,7 +113,7 @@ def alone(spec: Model) -> np.ndarray:
   return np.asarray(jax.jit(lambda p, b: transformer.apply(spec, p, **b)['logits'])(params(spec), inputs))[0]
 
 
-def stepped(spec: Model) -> np.ndarray | None:
+def stepped(spec: Model, run: Run = Run()) -> np.ndarray | None:
   """Logits [6, 12, V] of the batch, a prompt of 7 tokens and then one at a time; None where nobody may decode.
 
   Rows 0, 1 and 2 only are what a decoder meets: no document begins after the prompt, none is padded on the right.
@@ -128,11 +128,11 @@ def stepped(spec: Model) -> np.ndarray | None:
 
   @jax.jit
   def program(p):
-    empty = cache.init_cache(spec, 6, T, source=T)
-    out = transformer.apply(spec, p, cache=empty, **first, **source)
+    empty = cache.init_cache(spec, 6, T, source=T, kind=run.cache)
+    out = transformer.apply(spec, p, run=run, cache=empty, **first, **source)
 
     def step(kept, token_B):
-      out = transformer.apply(spec, p, cache=kept, **{f'{own}input_ids': token_B[:, None]})
+      out = transformer.apply(spec, p, run=run, cache=kept, **{f'{own}input_ids': token_B[:, None]})
       return out['cache'], out['logits'][:, 0]
 
     _, rest = jax.lax.scan(step, out['cache'], mine[f'{own}input_ids'][:, PROMPT:].T)

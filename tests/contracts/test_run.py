@@ -9,6 +9,7 @@ from tfm.core import config, errors
 from tfm.model.remat import POLICIES, remat
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.context import Run
+from tfm.parts.mask import Prefix
 
 SPECS = {'decoder': cases.models()['zoo=llama2-70b'], 'encoder-decoder': cases.models()['zoo=t5-v1.1-small']}
 
@@ -28,6 +29,23 @@ def test_a_remat_policy_changes_neither_logits_nor_gradients(name, policy):
 def test_every_attention_kernel_gives_the_same_numbers(name, model):
   dense = harness.rows(SPECS[model], Run(attend=DenseAttention()))
   np.testing.assert_allclose(harness.rows(SPECS[model], cases.runs()[name]), dense, atol=1e-5)
+
+
+MASKS = {
+  'local and global': cases.variants()['pattern=local-global'],
+  'prefix': cases.mixing(mask=Prefix()),
+  'encoder-decoder': SPECS['encoder-decoder'],
+}
+
+
+@pytest.mark.parametrize('name', MASKS)
+@pytest.mark.parametrize('kind', cases.cached())
+def test_a_prompt_and_then_a_token_at_a_time_equals_the_whole_row_through_every_cache(name, kind):
+  spec, run = MASKS[name], cases.cached()[kind]
+  close = {'atol': 1e-5, 'rtol': 1e-5} if run.cache.exact else {'atol': 0.1}
+  rows, stepped, pad = harness.rows(spec), harness.stepped(spec, run), harness.T - harness.LONG
+  np.testing.assert_allclose(stepped[:2], rows[:2], **close)
+  np.testing.assert_allclose(stepped[2, pad:], rows[2, pad:], **close, err_msg='behind padding')
 
 
 def test_an_unknown_policy_and_an_unknown_loop_are_refused():

@@ -53,6 +53,11 @@ class Cache(Part):
     assert count_B is not None
     return self.write(store, new, site, count_B, lookback)
 
+  @property
+  def exact(self) -> bool:
+    """Whether what is looked at is what was written, to the last bit."""
+    return True
+
   def bytes(self, arrays: Arrays, S: int, lookback: int | None) -> int:
     """Bytes of the arrays of one row of S tokens, without their sites."""
     raise AssertionError(f'{type(self).__name__} must count its bytes')

@@ -33,6 +33,11 @@ class Mask(Part):
     """True if the mask needs the sites' `prefix`."""
     return False
 
+  @property
+  def lookback(self) -> int | None:
+    """How many positions back a query sees at most; None: to the beginning."""
+    return None
+
   def reach(self, i_T: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray] | None:
     """The first key that each query `i_T` of a document of n tokens sees and the one after the last, or None if what
     a query sees has gaps. A prefix that is read from the input counts as empty."""
@@ -74,6 +79,10 @@ class Both(Mask):
   @property
   def reads_prefix(self):
     return self.left.reads_prefix or self.right.reads_prefix
+
+  @property
+  def lookback(self):
+    return min((far for far in (self.left.lookback, self.right.lookback) if far is not None), default=None)
 
 
 def scrambled(x: jax.Array, seed: int) -> jax.Array:

@@ -38,6 +38,10 @@ class Window(Mask):
   def causal(self):
     return not self.ahead
 
+  @property
+  def lookback(self):
+    return (self.size - 1) * self.step
+
   def check(self) -> Iterator[str]:
     if self.size < 1:
       yield f'size={self.size} lets a token see nobody. Wanted at least 1 (oneself).'

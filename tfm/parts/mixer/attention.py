@@ -59,6 +59,10 @@ class Attention(Heads, Mixer):
   def reads_prefix(self):
     return self.mask.reads_prefix
 
+  @property
+  def lookback(self):
+    return self.mask.lookback
+
 
 class _Attention(nn.Module):
   spec: Attention

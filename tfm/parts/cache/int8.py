@@ -1,0 +1,61 @@
+"""One byte a number and one scale a head."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from tfm.parts.cache.base import Arrays, Cache
+from tfm.parts.cache.dense import DenseCache
+
+_SCALE = '_scale'
+
+
+@dataclasses.dataclass(frozen=True)
+class Int8Cache(Cache):
+  """x ~ q s with q in -127..127 and s = max |x| / 127 over the last axis of each token, each head; kept as `of` keeps.
+
+  No number is off by more than s / 2. What is looked at is always q s, in the step that writes it too, so that feeding
+  a prompt at once or token by token says the same.
+
+  *Cost*: H + 4 bytes for H numbers: 0.53 of bfloat16 at H = 64, 0.52 at 128.
+  """
+
+  of: Cache = DenseCache()
+
+  def init(self, arrays, B, S, lookback, prefix):
+    return self.of.init(_halves(arrays), B, S, lookback, prefix)
+
+  def write(self, store, new, site, count_B, lookback):
+    small = {}
+    for name, x in new.items():
+      small[name], small[name + _SCALE] = quantize(x)
+    seen, site, store = self.of.write(store, small, site, count_B, lookback)
+    return {name: _wide(seen[name], seen[name + _SCALE], x.dtype) for name, x in new.items()}, site, store
+
+  @property
+  def exact(self):
+    return False
+
+  def bytes(self, arrays, S, lookback):
+    return self.of.bytes(_halves(arrays), S, lookback)
+
+
+def quantize(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """(q int8, s float32 with a last axis of 1): x to the nearest of 255 steps up to the largest of its last axis."""
+  x = x.astype(jnp.float32)
+  scale = jnp.max(jnp.abs(x), axis=-1, keepdims=True) / 127
+  return jnp.round(x / jnp.where(scale > 0, scale, 1)).astype(jnp.int8), scale
+
+
+def _wide(q: jax.Array, scale: jax.Array, dtype: jnp.dtype) -> jax.Array:
+  return (q.astype(jnp.float32) * scale).astype(dtype)
+
+
+def _halves(arrays: Arrays) -> dict[str, jax.ShapeDtypeStruct]:
+  """The arrays that stand for `arrays`."""
+  found = {}
+  for name, a in arrays.items():
+    found[name] = jax.ShapeDtypeStruct(a.shape, jnp.int8)
+    found[name + _SCALE] = jax.ShapeDtypeStruct((*a.shape[:-1], 1), jnp.float32)
+  return found

@@ -1,0 +1,94 @@
+"""Blocks of slots from one pool, found through a table a row, so that rows may share them (arXiv:2309.06180)."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Any
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+from tfm.parts.cache.base import Cache, before, empty_site, in_dtypes_of, like, nbytes, numbers, zeros
+from tfm.parts.site import Site
+
+
+@struct.dataclass
+class Pages:
+  """A pool of blocks `[blocks, block, ...]`, and for each row the blocks of its tokens in order, `[B, row blocks]`.
+
+  An entry of the table that is no block (`blocks` or more) holds nothing and is not written to.
+  """
+
+  arrays: dict[str, jax.Array]
+  site: Site
+  table: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class PagedCache(Cache):
+  """Token n of a row in place n % `block` of block `table[row, n // block]`.
+
+  A row has its own blocks to begin with; `tfm.generate.blocks.Blocks` hands them out as rows grow and shares them among
+  rows that begin alike, and `laid` brings a cache its tables. `blocks` is the size of the pool, None as many as all
+  rows can fill.
+
+  *Cost*: what is looked at is gathered, a copy of all rows a step.
+  """
+
+  block: int = 16
+  blocks: int | None = None
+
+  def check(self) -> Iterator[str]:
+    if self.block < 1 or (self.blocks is not None and self.blocks < 1):
+      yield f'block={self.block}, blocks={self.blocks} is no size. Wanted at least 1 of each, or no blocks.'
+
+  def init(self, arrays, B, S, lookback, prefix):
+    n = -(-S // self.block)
+    pool = self.blocks or B * n
+    table = jnp.minimum(jnp.arange(B * n, dtype=jnp.int32), pool).reshape(B, n)
+    return Pages(zeros(arrays, (pool, self.block)), empty_site((pool, self.block), prefix), table)
+
+  def write(self, store, new, site, count_B, lookback):
+    B, T = site.pos.shape
+    number_BT, count_B = numbers(site, count_B)
+    pool, block = store.site.pos.shape
+    find = lambda table, i: jnp.take(table, i // block, mode='fill', fill_value=pool)
+    at_BT = jax.vmap(find)(store.table, number_BT)
+    # Places that are nowhere are distinct all the same.
+    beyond_BT = pool * block + jnp.arange(B * T, dtype=jnp.int32).reshape(B, T)
+    flat_BT = jnp.where(at_BT < pool, at_BT * block + number_BT % block, beyond_BT)
+
+    def put(old, part):
+      flat = old.reshape(pool * block, *old.shape[2:])
+      return flat.at[flat_BT].set(part.astype(old.dtype), mode='drop', unique_indices=True).reshape(old.shape)
+
+    arrays, sites = jax.tree.map(put, (store.arrays, store.site), (new, like(site, store.site)))
+    seen, site = jax.tree.map(lambda a: _rows(a, store.table), (arrays, sites))
+    number_BS = jnp.broadcast_to(jnp.arange(site.pos.shape[1])[None], site.pos.shape)
+    return in_dtypes_of(seen, new), before(site, number_BS, count_B), store.replace(arrays=arrays, site=sites)
+
+  def bytes(self, arrays, S, lookback):
+    return -(-S // self.block) * self.block * nbytes(arrays)
+
+
+def _rows(pool: jax.Array, table: jax.Array) -> jax.Array:
+  """`[B, S, ...]`: each row's blocks one after another. Those that are none give anything."""
+  B, n = table.shape
+  return jnp.take(pool, table, axis=0, mode='clip').reshape(B, n * pool.shape[1], *pool.shape[2:])
+
+
+def laid(tree: Any, table: jax.Array, source: jax.Array, target: jax.Array) -> Any:
+  """A cache (or any tree) in which all `Pages` have this table, blocks `source` copied to blocks `target` before.
+
+  A target that is no block copies nothing, so that a fixed number of copies, compiled once, serves any.
+  """
+
+  def one(pages: Pages) -> Pages:
+    copy = lambda a: a.at[target].set(a[source], mode='drop')
+    if pages.table.ndim == 3:
+      copy = jax.vmap(copy)
+    arrays, site = jax.tree.map(copy, (pages.arrays, pages.site))
+    return Pages(arrays, site, jnp.broadcast_to(table.astype(jnp.int32), (*pages.table.shape[:-2], *table.shape)))
+
+  is_pages = lambda x: isinstance(x, Pages)
+  return jax.tree.map(lambda x: one(x) if is_pages(x) else x, tree, is_leaf=is_pages)

@@ -1,0 +1,55 @@
+"""As many slots as a window sees, taken over and over."""
+
+from collections.abc import Iterator
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from tfm.parts.cache.base import NOWHERE, Cache, before, empty_site, in_dtypes_of, like, nbytes, numbers, put, zeros
+from tfm.parts.cache.dense import DenseCache
+
+
+@dataclasses.dataclass(frozen=True)
+class RingCache(Cache):
+  """Token n of a row in slot n modulo R, R = `lookback` + `margin`; layers that see everything keep everything.
+
+  Up to `margin` tokens are written before they are looked at, in place; more of them look at what was there before and
+  at each other, and only the last R stay. Rows can be cut back by up to `margin` tokens.
+
+  *Cost*: R slots a row in a layer with a bounded `lookback`, and a copy of them for chunks longer than `margin`.
+  """
+
+  margin: int = 8
+
+  def check(self) -> Iterator[str]:
+    if self.margin < 1:
+      yield f'margin={self.margin} leaves no slot for a new token. Wanted at least 1.'
+
+  def _slots(self, S: int, lookback: int | None) -> int | None:
+    """R, or None where a slot for every token is no more."""
+    return None if lookback is None or lookback + self.margin >= S else lookback + self.margin
+
+  def init(self, arrays, B, S, lookback, prefix):
+    if (R := self._slots(S, lookback)) is None:
+      return DenseCache().init(arrays, B, S, lookback, prefix)
+    return {'arrays': zeros(arrays, (B, R)), 'site': empty_site((B, R), prefix), 'number': jnp.zeros((B, R), jnp.int32)}
+
+  def write(self, store, new, site, count_B, lookback):
+    if 'number' not in store:
+      return DenseCache().write(store, new, site, count_B, lookback)
+    R, T = store['site'].pos.shape[1], site.pos.shape[1]
+    number_BT, after_B = numbers(site, count_B)
+    chunk = {'arrays': new, 'site': like(site, store['site']), 'number': number_BT}
+    # Of a long chunk the last R stay: a slot is written once.
+    stays_BT = (number_BT < NOWHERE) & (number_BT >= after_B[:, None] - R)
+    slot_BT = jnp.where(stays_BT, number_BT % R, NOWHERE + jnp.arange(T, dtype=jnp.int32)[None])
+    kept = put(store, chunk, slot_BT)
+    if self.margin >= T:
+      return in_dtypes_of(kept['arrays'], new), before(kept['site'], kept['number'], after_B), kept
+    old = in_dtypes_of(store['arrays'], new), before(store['site'], store['number'], count_B)
+    seen = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), old, (new, chunk['site']))
+    return *seen, kept
+
+  def bytes(self, arrays, S, lookback):
+    return (self._slots(S, lookback) or S) * nbytes(arrays)
