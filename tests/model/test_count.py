@@ -24,6 +24,7 @@ def _matmul_params(spec):
   """Elements of every projection of the tree, the head's table counted where it is used as one."""
   flat = jax.tree_util.tree_flatten_with_path(transformer.param_shapes(spec))[0]
   kernels = sum(leaf.size for path, leaf in flat if path[-1].key == 'kernel')
+  kernels -= count.count_params(spec) - count.count_active_params(spec)
   return kernels + (spec.vocab * spec.d_model if spec.head.tied else 0)
 
 
@@ -38,6 +39,13 @@ def test_flops_are_two_a_matmul_parameter_and_four_heads_a_pair(name):
         seen = block.mixer.mask.pairs(n) + (n * n if block.cross is not None else 0)
         pairs += segment.repeats * seen * width
   assert count.flops_of_document(spec, n, n) == n * 2 * _matmul_params(spec) + 4 * pairs
+
+
+@pytest.mark.parametrize(
+  ('name', 'active'), [('mixtral-8x7b', 12_879_925_248), ('qwen3-30b-a3b', 3_353_032_704), ('gpt2', 124_439_808)]
+)
+def test_a_token_meets_the_published_number_of_parameters(name, active):
+  assert count.count_active_params(zoo.get(name)) == active
 
 
 def test_gpt2_takes_the_flops_of_the_book():

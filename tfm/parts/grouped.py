@@ -92,15 +92,19 @@ def _weights_by_pieces(x_ri: jax.Array, g_ro: jax.Array, sizes_E: jax.Array) -> 
 
 def _through(R: int, start: jax.Array, end: jax.Array, piece: Callable[..., jax.Array], y: jax.Array) -> jax.Array:
   """y after `piece(y, at, n, own)` for each piece of the rows from `start` to `end`; `own` marks those before `end`."""
+
+  def pieces(n: int, least: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+    def one(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+      at, y = state
+      own_n1 = (at + jnp.arange(n) < end)[:, None] if least < n else None
+      return at + n, piece(y, at, n, own_n1)
+
+    return jax.lax.while_loop(lambda state: state[0] + least <= end, one, state)
+
   state = start.astype(jnp.int32), y
   for n in _PIECES[:-1]:
-    if n <= R:
-      state = jax.lax.while_loop(
-        lambda s, n=n: s[0] + n <= end, lambda s, n=n: (s[0] + n, piece(s[1], s[0], n, None)), state
-      )
-  n, ids_n1 = _PIECES[-1], jnp.arange(_PIECES[-1])[:, None]
-  last = lambda s: (s[0] + n, piece(s[1], s[0], n, s[0] + ids_n1 < end))
-  return jax.lax.while_loop(lambda s: s[0] < end, last, state)[1]
+    state = pieces(n, n, state) if n <= R else state
+  return pieces(_PIECES[-1], 1, state)[1]
 
 
 def _rows(x: jax.Array, at: jax.Array, n: int) -> jax.Array:

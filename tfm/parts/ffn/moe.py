@@ -168,10 +168,9 @@ def _spread_over_mesh(part: Any, E: int, letters: Any) -> Any:
   """
 
   def run(x_BTD: jax.Array, route: Route, params: Params, rngs: dict[str, jax.Array]) -> jax.Array:
-    tokens = mesh_axes('B', x_BTD.shape[:1])[0]
+    (tokens,), (experts,) = mesh_axes('B', x_BTD.shape[:1]), mesh_axes('E', (E,))
     places = jax.tree.map(lambda p, axes: jax.P(*mesh_axes(axes, p.shape)), params, letters)
-    experts = jax.tree.leaves(places, is_leaf=lambda p: isinstance(p, jax.P))[0][0]
-    if not tokens and not any(any(p) for p in jax.tree.leaves(places, is_leaf=lambda p: isinstance(p, jax.P))):
+    if not tokens and not any(any(place) for place in jax.tree.leaves(places, is_leaf=lambda p: isinstance(p, jax.P))):
       return part(0, E, x_BTD, route.expert_BTC, route.weight_BTC, params, rngs)
     both = tuple(n for n in tokens if n in experts)
     alone = tuple(n for n in experts if n not in tokens)

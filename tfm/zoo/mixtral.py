@@ -1,0 +1,30 @@
+"""Mixtral (2024): Mistral's block with eight experts, two of which see a token."""
+
+from tfm.model.spec import Block, Head, Model, Segment
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.ffn.moe import Moe
+from tfm.parts.init.normal import Normal
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.rms import RMSNorm
+from tfm.parts.relative.rope import RoPE
+from tfm.parts.router.top_k import TopK
+from tfm.zoo.entry import Entry
+
+PAPER = 'Mixtral of Experts, arXiv:2401.04088'
+POST = 'Cheaper, Better, Faster, Stronger (Mixtral 8x22B v0.3), Mistral AI 2024'
+
+
+def mixtral(
+  depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int, experts: int = 8, k: int = 2
+) -> Model:
+  """Pre-norm by root mean square, rotary positions, grouped keys, SwiGLU experts with weights that sum to 1."""
+  norm = RMSNorm(1e-5)
+  ffn = Moe(experts, TopK(k=k), Glu(d_ff))
+  block = Block(Attention(heads, kv_heads, d // heads, RoPE(1e6)), ffn, norm)
+  return Model(vocab, d, (Segment((block,), depth),), norm=norm, head=Head(tied=False), init=Normal(depth_scaled=False))
+
+
+MODELS = {
+  'mixtral-8x7b': Entry(mixtral(32, 4096, 32, 8, 14_336, 32_000), 46_702_792_704, '46.7B', PAPER),
+  'mixtral-8x22b': Entry(mixtral(56, 6144, 48, 8, 16_384, 32_768), 140_630_071_296, '141B', POST),
+}
