@@ -4,6 +4,9 @@ from tfm.core.registry import Table
 from tfm.parts.attend.auto import Auto
 from tfm.parts.attend.blockwise import Blockwise
 from tfm.parts.attend.dense import DenseAttention
+from tfm.parts.attend.pallas.flash import Pallas
 from tfm.parts.attend.staircase import Staircase
 
-TABLE = Table('attention kernel', auto=Auto, blockwise=Blockwise, dense=DenseAttention, staircase=Staircase)
+TABLE = Table(
+  'attention kernel', auto=Auto, blockwise=Blockwise, dense=DenseAttention, pallas=Pallas, staircase=Staircase
+)

@@ -23,10 +23,15 @@ class Dropout:
 
   def __call__(self, query_T: jax.Array, key_S: jax.Array) -> jax.Array:
     """float32 `[B, N, T, S]` for the places of queries and keys in their rows."""
-    query_T = (query_T + self.first).astype(jnp.uint32)
-    row_BNT = _mixed(self.seed_BN[:, :, None] ^ (query_T * jnp.uint32(0x9E3779B1))[None, None])
-    drawn_BNTS = _mixed(row_BNT[..., None] ^ (key_S.astype(jnp.uint32) * jnp.uint32(0x85EBCA77))[None, None, None])
-    return jnp.where(drawn_BNTS >= jnp.uint32(min(self.rate * 2**32, 2**32 - 1)), 1 / (1 - self.rate), 0.0)
+    query_T, key_S = (query_T + self.first).astype(jnp.uint32), key_S.astype(jnp.uint32)
+    return factor(self.seed_BN[..., None, None], query_T[None, None, :, None], key_S[None, None, None], self.rate)
+
+
+def factor(seed: jax.Array, query: jax.Array, key: jax.Array, rate: float) -> jax.Array:
+  """What probabilities are multiplied by, all of it in uint32 that broadcast."""
+  row = _mixed(seed ^ (query * jnp.uint32(0x9E3779B1)))
+  drawn = _mixed(row ^ (key * jnp.uint32(0x85EBCA77)))
+  return jnp.where(drawn >= jnp.uint32(min(rate * 2**32, 2**32 - 1)), 1 / (1 - rate), 0.0)
 
 
 def _mixed(x: jax.Array) -> jax.Array:

@@ -1,0 +1,1 @@
+"""One attention kernel for TPUs, with masks and biases inside."""

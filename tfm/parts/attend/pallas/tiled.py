@@ -1,0 +1,229 @@
+"""Functions of sites as a kernel runs them: on a tile, for one head, in two dimensions, their arrays as scalars."""
+
+from collections.abc import Callable, Sequence
+import math
+from typing import Any, NamedTuple
+
+import jax
+from jax.extend import core
+import jax.numpy as jnp
+
+from tfm.parts.site import Site
+
+#: The longest table that is looked up entry by entry, as kernels do.
+LONGEST = 256
+
+# What does to a tile's numbers what it does to all, and can be said to a TPU's vector unit.
+_ELEMENTWISE = frozenset([
+  'abs', 'add', 'and', 'ceil', 'clamp', 'cos', 'div', 'eq', 'exp', 'exp2', 'floor', 'ge', 'gt', 'integer_pow',
+  'le', 'log', 'log1p', 'logistic', 'lt', 'max', 'min', 'mul', 'ne', 'neg', 'not', 'or', 'pow', 'rem', 'round',
+  'rsqrt', 'select_n', 'shift_left', 'shift_right_arithmetic', 'shift_right_logical', 'sign', 'sin', 'sqrt',
+  'square', 'stop_gradient', 'sub', 'tanh', 'xor',
+])  # fmt: skip
+_CALLS = frozenset(['jit', 'pjit', 'closed_call', 'custom_jvp_call'])
+
+
+class Unfit(Exception):
+  """Says what a function does that cannot be done on a tile."""
+
+
+class Tile(NamedTuple):
+  """A scalar, a row, a column or all of a tile, and which axis of B, N, T, S each dimension of the whole array is."""
+
+  x: jax.Array
+  axes: tuple[str | None, ...]
+
+
+class Tiled(NamedTuple):
+  """A function of sites to be run on tiles, in float32 and int32.
+
+  `arrays` are the numbers that it has from elsewhere, `[N or 1, U]` each, found once outside of the kernel.
+  """
+
+  steps: tuple[Any, ...]
+  sites: tuple[Any, ...]
+  result: Any
+  out: str
+  heads: int
+  arrays: list[jax.Array]
+  # Which of `arrays` a variable's numbers along an axis are; filled on the first run.
+  leaves: dict[tuple[Any, int | None], int]
+  known: dict[Any, jax.Array]
+
+  def __call__(
+    self,
+    q: Sequence[jax.Array],
+    k: Sequence[jax.Array],
+    scalar: Callable[[int], jax.Array],
+    lookup: Callable[[int, jax.Array], jax.Array],
+  ) -> jax.Array:
+    """The tile for the leaves of two sites, queries and keys along different axes of it.
+
+    `scalar(i)` is the head's number in arrays[i], `lookup(i, index)` a tile of its numbers there.
+    """
+    leaves = [Tile(x, ('B', 'T')) for x in q] + [Tile(x, ('B', 'S')) for x in k]
+    env = dict(zip(self.sites, leaves, strict=True))
+
+    def value(atom: Any) -> Tile:
+      if hasattr(atom, 'val'):
+        return Tile(jnp.asarray(atom.val, narrow(atom.aval.dtype)), (None,) * len(atom.aval.shape))
+      if atom in self.known:
+        i = self._leaf(atom, None)
+        return Tile(scalar(i), tuple('N' if n > 1 else None for n in atom.aval.shape))
+      return env[atom]
+
+    for eqn in self.steps:
+      if eqn.primitive.name == 'gather':
+        env[eqn.outvars[0]] = self._gathered(eqn, value, lookup)
+      else:
+        env[eqn.outvars[0]] = _stepped(eqn, value)
+    x, axes = value(self.result)
+    if len(axes) != len(self.out) or any(a not in (None, w) for a, w in zip(axes, self.out, strict=True)):
+      raise Unfit(f'gives an array of axes {_spelt(axes)} instead of {_spelt(tuple(self.out))}')
+    return x
+
+  def _leaf(self, var: Any, axis: int | None) -> int:
+    """The place in `arrays` of the numbers of `var`: one a head, or as many as its `axis` is long."""
+    if (var, axis) not in self.leaves:
+      shape = self.known[var].shape
+      U = 1 if axis is None else shape[axis]
+      if math.prod(shape) not in (U, U * self.heads):
+        raise Unfit(f'reads an array of shape {shape}, which is more than some numbers a head')
+      if U > LONGEST:
+        raise Unfit(f'looks up a table of {U} entries, and entry by entry at most {LONGEST} pay')
+      self.leaves[var, axis] = len(self.leaves)
+    return self.leaves[var, axis]
+
+  def _gathered(self, eqn: Any, value: Callable[[Any], Tile], lookup: Callable[[int, jax.Array], jax.Array]) -> Tile:
+    table, index = eqn.invars
+    numbers, sizes = eqn.params['dimension_numbers'], eqn.params['slice_sizes']
+    if table not in self.known:
+      raise Unfit('looks up what itself depends on the tokens')
+    (axis, *more) = numbers.start_index_map
+    whole = all(n == size for i, (n, size) in enumerate(zip(table.aval.shape, sizes, strict=True)) if i != axis)
+    if more or numbers.collapsed_slice_dims != (axis,) or not whole or numbers.operand_batching_dims:
+      raise Unfit('looks up slices of an array')
+    x, axes = value(index)
+    given = iter(axes[:-1])
+    rest = iter('N' if n > 1 else None for i, n in enumerate(table.aval.shape) if i != axis)
+    places = range(len(eqn.outvars[0].aval.shape))
+    out = tuple(next(rest) if i in numbers.offset_dims else next(given) for i in places)
+    return Tile(lookup(self._leaf(table, axis), jnp.clip(x, 0, table.aval.shape[axis] - 1)), out)
+
+
+def tiled(fn: Callable[[Site, Site], jax.Array], q: Site, k: Site, heads: int, out: str) -> Tiled:
+  """`fn` of sites like q `[B, T]` and k `[B, S]`, with results of axes `out` ('BTS', 'BNTS'), to be run on tiles.
+
+  Raises: Unfit if it cannot be.
+  """
+  leaves = jax.tree.leaves((q, k))
+  closed = jax.make_jaxpr(fn)(q, k)
+  flat = jax.make_jaxpr(lambda consts, *x: _inlined(closed.jaxpr, consts, x))(closed.consts, *leaves)
+  sites = flat.jaxpr.invars[len(closed.consts) :]
+  outer = [*flat.jaxpr.constvars, *flat.jaxpr.invars[: len(closed.consts)]]
+  known = {v: jnp.asarray(c) for v, c in zip(outer, [*flat.consts, *closed.consts], strict=True)}
+  steps = []
+  for eqn in flat.jaxpr.eqns:
+    here = all(isinstance(a, core.Literal) or a in known for a in eqn.invars)
+    # What a bias spreads over the tile is spread in the kernel.
+    grows = sum(v.aval.size for v in eqn.outvars) > sum(a.aval.size for a in eqn.invars)
+    if here and not (grows and eqn.primitive.name == 'broadcast_in_dim'):
+      known.update(zip(eqn.outvars, _bound(eqn, [_read(known, a) for a in eqn.invars]), strict=True))
+    else:
+      steps.append(eqn)
+  made = Tiled(tuple(steps), tuple(sites), flat.jaxpr.outvars[0], out, heads, [], {}, known)
+  dtype = lambda i: narrow(known[list(made.leaves)[i][0]].dtype)
+  scalar, lookup = lambda i: jnp.zeros((), dtype(i)), lambda i, x: jnp.zeros(x.shape, dtype(i))
+  row, column = jax.ShapeDtypeStruct((1, 3), jnp.int32), jax.ShapeDtypeStruct((2, 1), jnp.int32)
+  like = lambda site, x: [jax.ShapeDtypeStruct(x.shape, narrow(a.dtype)) for a in jax.tree.leaves(site)]
+  jax.eval_shape(lambda q, k: made(q, k, scalar, lookup), like(q, column), like(k, row))
+  made.arrays.extend(_by_head(known[var], axis) for var, axis in made.leaves)
+  return made
+
+
+def _by_head(array: jax.Array, axis: int | None) -> jax.Array:
+  """`[N or 1, U]`, of the numbers along `axis`."""
+  U = 1 if axis is None else array.shape[axis]
+  return (array if axis is None else jnp.moveaxis(array, axis, -1)).reshape(-1, U)
+
+
+def narrow(dtype: Any) -> Any:
+  """The dtype of its kind that kernels compute in."""
+  if jnp.issubdtype(dtype, jnp.floating):
+    return jnp.float32
+  return dtype if dtype in (jnp.bool_, jnp.uint32) else jnp.int32
+
+
+def spread(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+  """x broadcast to `shape`; truth as numbers, since a TPU's vectors of bits cannot be."""
+  if x.shape == shape:
+    return x
+  if x.dtype == jnp.bool_:
+    return jnp.broadcast_to(jnp.where(x, jnp.int32(1), jnp.int32(0)), shape) != 0
+  return jnp.broadcast_to(x, shape)
+
+
+def _stepped(eqn: Any, value: Callable[[Any], Tile]) -> Tile:
+  name, params, tiles = eqn.primitive.name, eqn.params, [value(a) for a in eqn.invars]
+  if name in _ELEMENTWISE:
+    shape = jnp.broadcast_shapes(*(t.x.shape for t in tiles))
+    xs = [spread(t.x, shape) for t in tiles]
+    return Tile(_sign(*xs) if name == 'sign' else eqn.primitive.bind(*xs, **params), _merged(tiles))
+  if not tiles or name not in ('broadcast_in_dim', 'convert_element_type', 'copy', 'reshape', 'squeeze', 'transpose'):
+    raise Unfit(f'uses {name}')
+  x, axes = tiles[0]
+  if name == 'convert_element_type':
+    return Tile(x.astype(narrow(params['new_dtype'])), axes)
+  if name == 'broadcast_in_dim':
+    place = dict(zip(params['broadcast_dimensions'], axes, strict=True))
+    return Tile(x, tuple(place.get(i) for i in range(len(params['shape']))))
+  if name == 'transpose':
+    return Tile(x, tuple(axes[i] for i in params['permutation']))
+  if name == 'copy':
+    return tiles[0]
+  old, new = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
+  if [n for n in old if n > 1] != [n for n in new if n > 1]:
+    raise Unfit(f'reshapes {old} to {new}')
+  long = iter(a for n, a in zip(old, axes, strict=True) if n > 1)
+  return Tile(x, tuple(next(long) if n > 1 else None for n in new))
+
+
+def _sign(x: jax.Array) -> jax.Array:
+  # Mosaic's own asks which TPU is at hand, and none is when a program is compiled for another machine.
+  return (x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)
+
+
+def _merged(tiles: Sequence[Tile]) -> tuple[str | None, ...]:
+  """The axes of what meets element by element."""
+  out: list[str | None] = []
+  for met in zip(*(t.axes for t in tiles if t.axes), strict=True):
+    if len(names := {a for a in met if a}) > 1:
+      raise Unfit(f'has the axes {" and ".join(sorted(names))} meet in one')
+    out.append(names.pop() if names else None)
+  return tuple(out)
+
+
+def _inlined(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
+  """What the jaxpr says, without calls of others."""
+  env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
+  for eqn in jaxpr.eqns:
+    given, inner = [_read(env, a) for a in eqn.invars], eqn.params.get('jaxpr', eqn.params.get('call_jaxpr'))
+    if eqn.primitive.name in _CALLS:
+      outs = _inlined(inner.jaxpr, inner.consts, given)
+    else:
+      outs = _bound(eqn, given)
+    env.update(zip(eqn.outvars, outs, strict=True))
+  return [_read(env, a) for a in jaxpr.outvars]
+
+
+def _bound(eqn: Any, args: Sequence[Any]) -> list[Any]:
+  out = eqn.primitive.bind(*args, **eqn.params)
+  return out if eqn.primitive.multiple_results else [out]
+
+
+def _read(env: dict[Any, Any], atom: Any) -> Any:
+  return atom.val if isinstance(atom, core.Literal) else env[atom]
+
+
+def _spelt(axes: tuple[str | None, ...]) -> str:
+  return f'[{", ".join(a or "1" for a in axes)}]'
