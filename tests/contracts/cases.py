@@ -27,10 +27,11 @@ from tfm.parts.mask import (
   Strided,
   Window,
 )
-from tfm.parts.mixer import Attention
+from tfm.parts.mixer import MLA, Attention
+from tfm.parts.mtp import ParallelMTP, SequentialMTP
 from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm, ScaleNorm
-from tfm.parts.relative import ALiBi, RoPE, T5Bias
-from tfm.parts.relative.scaling import LongRoPE
+from tfm.parts.relative import XL, ALiBi, RoPE, T5Bias
+from tfm.parts.relative.scaling import LongRoPE, Yarn
 from tfm.parts.router import Grouped, TopK
 from tfm.parts.wiring import Parallel, Post
 
@@ -47,9 +48,20 @@ def decoder(block: Block | None = None, **fields) -> Model:
   return Model(64, 32, (Segment((block or Block(Attention(4, 2, 8), Glu(48)),), 2),), **fields)
 
 
+def two_segments(**fields) -> Model:
+  """The decoder, its last layer in a segment of its own."""
+  one = Segment((Block(Attention(4, 2, 8), Glu(48)),), 1)
+  return dataclasses.replace(decoder(**fields), segments=(one, one))
+
+
 def mixing(**fields) -> Model:
   """A decoder whose attention has these fields."""
   return decoder(Block(dataclasses.replace(Attention(4, 2, 8), **fields), Glu(48)))
+
+
+def latent(**fields) -> Model:
+  """A decoder whose attention is latent, with these fields."""
+  return decoder(Block(dataclasses.replace(MLA(4, None, 16, 8, 4, 12), **fields), Glu(48)))
 
 
 def encoder(relative=None, mask=None, **fields) -> Model:
@@ -77,6 +89,7 @@ def _placed(kind: str, part) -> Model:
     'ffn': lambda: in_block(ffn=part),
     'mask': lambda: mixing(mask=part),
     'mixer': lambda: in_block(mixer=part),
+    'mtp': lambda: two_segments(mtp=part),
     'norm': lambda: dataclasses.replace(in_block(norm=part), norm=part),
     'relative': lambda: mixing(relative=part),
     'relative/scaling': lambda: mixing(relative=RoPE(scaling=part)),
@@ -144,6 +157,12 @@ def variants() -> dict[str, Model]:
     'mixer=cap': mixing(cap=2.0),
     'mixer=sink': mixing(sink=True),
     'mixer=unscaled': mixing(scale=1.0),
+    'mixer=mla-of-latent-queries': latent(q_rank=24, bias='qco', sink=True),
+    'mixer=mla-t5': latent(relative=T5Bias(8, 16)),
+    'mixer=mla-xl': latent(relative=XL()),
+    'mixer=mla-prefix': latent(relative=RoPE(scaling=Yarn(4.0, 8, mscale=0.7, mscale_all=0.7)), mask=Prefix()),
+    'mtp=chain-of-2': decoder(mtp=SequentialMTP(2, hidden_first=True), shared_relative=T5Bias()),
+    'mtp=two-heads': two_segments(mtp=ParallelMTP(2), head=Head(tied=False)),
     **{f'mixer=qk-{n}': mixing(qk_norm=row(), relative=RoPE()) for n, row in tables()['norm'].items()},
     'norm=one-plus': decoder(Block(attention, glu, RMSNorm(one_plus=True, scale_first=True))),
     'norm=no-bias': decoder(Block(attention, glu, LayerNorm(bias=False))),

@@ -74,15 +74,15 @@ def rows(spec: Model, run: Run = Run()) -> np.ndarray:
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _gradient(spec: Model, run: Run, p, inputs, target):
   def loss(p):
-    logits = transformer.apply(spec, p, run=run, **inputs)['logits']
-    return jnp.sum(target * logits) / 100, logits
+    out = transformer.apply(spec, p, run=run, mtp=True, **inputs)
+    return sum(jnp.sum(target * x) for x in (out['logits'], *out.get('mtp_logits', ()))) / 100, out['logits']
 
   (_, logits), grads = jax.value_and_grad(loss, has_aux=True)(p)
   return logits, grads
 
 
 def gradient(spec: Model, run: Run):
-  """(logits, gradients) of a random projection of the logits of all real tokens."""
+  """(logits, gradients) of a random projection of the logits of all real tokens, those of later tokens among them."""
   inputs = batch(spec)
   target = np.random.default_rng(2).standard_normal((6, T, spec.vocab)).astype(np.float32)
   segments = inputs['segment_ids' if spec.encoder is None else 'decoder_segment_ids']
@@ -92,7 +92,7 @@ def gradient(spec: Model, run: Run):
 @functools.lru_cache(maxsize=4)
 def steered(spec: Model) -> set[str]:
   """The paths of the parameters that no gradient moves: those whose load the model tells."""
-  told = jax.eval_shape(lambda p: transformer.apply(spec, p, **batch(spec)).get('load', {}), params(spec))
+  told = jax.eval_shape(lambda p: transformer.apply(spec, p, mtp=True, **batch(spec)).get('load', {}), params(spec))
   paths = jax.tree_util.tree_leaves_with_path(told)
   return {jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in paths}
 

@@ -18,7 +18,7 @@ def sheets(spec: Model, length: int | None, dtype: str) -> list[Sheet]:
   costs = (
     ('parameters', f'{count.count_params(spec):,}'),
     (f'FLOPs per token, forward, documents of {length}', _short(forward)),
-    (f'FLOPs per token, training, documents of {length}', _short(3 * forward)),
+    (f'FLOPs per token, training, documents of {length}', _short(3 * (forward + count.mtp_flops(spec, length)))),
     (f'cache bytes per token, {dtype}', f'{cache:,}'),
   )
   rows = count.table(spec, length)

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from tfm.model import mtp
 from tfm.model.spec import Encoder, Model
 from tfm.model.stack import Params
 
@@ -11,6 +12,8 @@ def updated(spec: Model, params: Params, load: Params) -> Params:
   out = _stack(spec, params, load)
   if spec.encoder is not None and 'encoder' in load:
     out['encoder'] = _stack(spec.encoder, params['encoder'], load['encoder'])
+  if 'mtp' in load:
+    out['mtp'] = {name: _stack(mtp.one_layer(spec), own, load['mtp'][name]) for name, own in params['mtp'].items()}
   return out
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.model import transformer
-from tfm.model.spec import Block, Encoder, Model
+from tfm.model.spec import Block, Encoder, Model, blocks
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
 
@@ -57,7 +57,8 @@ def flops_per_token(spec: Model, length: int) -> float:
   """Forward FLOPs a token of a document of `length`: 2 a matmul parameter, 4 N H a visible pair.
 
   Pairs are those the masks allow, on average over the document: (length + 1) / 2 for a causal one. Looking up
-  embeddings, norms, activations and softmax count nothing. Training takes three times as much.
+  embeddings, norms, activations and softmax count nothing. Training takes three times as much, and as much of
+  `mtp_flops`.
 
   For an encoder-decoder the sum of one decoder token and one encoder token, in documents of `length` each; other
   lengths go by `flops_of_document`.
@@ -72,6 +73,14 @@ def flops_of_document(spec: Model, length: int, source: int = 0) -> float:
     total += source * sum(n * _block_flops(spec, b, source, 0) for n, b in _blocks(spec.encoder))
     total += source * sum(n * b.cross.memory_flops(spec.d_model) for n, b in _blocks(spec) if b.cross is not None)
   return total
+
+
+def mtp_flops(spec: Model, length: int, source: int = 0) -> float:
+  """Forward FLOPs a token of a document of `length` that training takes for `spec.mtp`, and nobody else; 0 without."""
+  if spec.mtp is None:
+    return 0.0
+  one = _block_flops(spec, blocks(spec)[-1], length, source)
+  return spec.mtp.depth * (one + spec.mtp.flops(spec.d_model) + _head_flops(spec))
 
 
 def cache_bytes(spec: Model, length: int, dtype: Any = jnp.bfloat16, kind: Cache = DenseCache()) -> int:
@@ -92,6 +101,8 @@ def table(spec: Model, length: int = 1024) -> list[Row]:
   if spec.encoder is not None:
     rows += _stack_rows(spec, spec.encoder, params['encoder'], length, 0, 'encoder.')
   rows += _stack_rows(spec, spec, params, length, length if spec.encoder is not None else 0, '')
+  if spec.mtp is not None:
+    rows.append(Row('mtp', 1, {'mtp': _name(spec.mtp)}, _size(params['mtp']), 0.0))
   return [*rows, Row('head', 1, {}, _size(params.get('head', {})), _head_flops(spec))]
 
 

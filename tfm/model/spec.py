@@ -13,6 +13,7 @@ from tfm.parts.init.base import Init
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.mixer.base import Mixer
+from tfm.parts.mtp.base import MTP
 from tfm.parts.norm.base import Norm
 from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.norm.rms import RMSNorm
@@ -108,7 +109,7 @@ class Model:
 
   `norm` ends the stack where its wiring leaves the residual stream open (pre, parallel, sandwich; not post).
   `shared_relative` is one relative position, with its parameters, for every layer (T5); `mixer.relative` is
-  a layer's own.
+  a layer's own. `mtp` adds layers that predict the tokens after the next one.
   """
 
   vocab: int = 32_000
@@ -121,6 +122,7 @@ class Model:
   head: Head = Head()
   init: Init = Normal()
   encoder: Encoder | None = None
+  mtp: MTP | None = None
 
   @property
   def causal(self) -> bool:
@@ -152,6 +154,13 @@ class Model:
       yield 'encoder is given, but no block has a cross mixer to read it. Wanted segments..cross=attention.'
     if self.encoder is None and True in crosses:
       yield 'a block has a cross mixer, but there is no encoder to read. Wanted cross=none, or an encoder.'
+    if self.mtp is not None and not (self.causal or self.reads_prefix):
+      yield 'mtp predicts later tokens, and a mask or router tells of them. Wanted mask=causal, or mtp=none.'
+    if self.mtp is not None and not self.mtp.chained and len(self.segments) < 2:
+      yield (
+        'mtp shares what enters the last segment, and the model has one: nothing would be shared. '
+        'Wanted the layers of the next token in a segment of their own, usually one layer.'
+      )
     for where, stack in (('', self), ('encoder.', self.encoder)):
       if stack is None:
         continue

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 import zlib
 
 from flax import linen as nn
@@ -97,21 +97,32 @@ def _one_by_one(body: Callable[..., Any], carry: Any, layers: tuple[Any, ...]) -
   return carry, (tuple(kept), jax.tree.map(lambda *x: jnp.stack(x), *loads))
 
 
-def apply_stack(
-  stack: Model | Encoder, dims: Dims, params: Params, x_BTD: jax.Array, ctx: Ctx, caches: Any, key: jax.Array | None
-) -> tuple[jax.Array, Any, Any, Params]:
-  """(x_BTD, caches, aux, load) through all segments and the final norm. `key` turns dropout on.
+class Passed(NamedTuple):
+  """What comes out of a stack: x_BTD, `trunk_BTD` (what entered its last segment), the caches, and a loss to add.
 
   `load` is a tree of what parts have sown into the collection of that name, at the paths of parameters of the stack.
   """
+
+  x_BTD: jax.Array
+  trunk_BTD: jax.Array
+  caches: Any
+  aux: jax.Array
+  load: Params
+
+
+def apply_stack(
+  stack: Model | Encoder, dims: Dims, params: Params, x_BTD: jax.Array, ctx: Ctx, caches: Any, key: jax.Array | None
+) -> Passed:
+  """x_BTD through all segments and the final norm. `key` turns dropout on."""
   if stack.shared_relative.biased:
     relative = stack.shared_relative.make(dims)
     bias = lambda q, k: call(relative, params, 'shared_relative', dims.heads, q, k, method='bias')
     ctx = dataclasses.replace(ctx, shared_bias=bias)
   kept, aux = [], jnp.zeros((), jnp.float32)
   loads: Params = {}
+  trunk_BTD = x_BTD
   for i, segment in enumerate(stack.segments):
-    unit = Unit(segment.pattern, dims)
+    unit, trunk_BTD = Unit(segment.pattern, dims), x_BTD
     keys_L = None if key is None else jax.random.split(named_key(key, f'segment_{i}'), segment.repeats)
 
     def body(carry, layer, unit=unit):
@@ -133,4 +144,4 @@ def apply_stack(
     loads |= {f'segment_{i}': load} if load else {}
   if ends_with_norm(stack):
     x_BTD = call(stack.norm.make(dims), params, 'norm', x_BTD)
-  return x_BTD, None if caches is None else kept, aux, loads
+  return Passed(x_BTD, trunk_BTD, None if caches is None else kept, aux, loads)

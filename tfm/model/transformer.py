@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from tfm.core import axes
 from tfm.model import inputs as inputs_lib
+from tfm.model import mtp as mtp_lib
 from tfm.model import stack as stack_lib
 from tfm.model.embedding import Embedding, Unembedding
 from tfm.model.spec import Encoder, Model
@@ -49,6 +50,8 @@ def _boxed(spec: Model, key: jax.Array, run: Run) -> Params:
   if spec.encoder is not None:
     encoder_dims = stack_lib.stack_dims(spec, spec.encoder, run)
     params['encoder'] = stack_lib.init_stack(named_key(key, 'encoder'), spec.encoder, encoder_dims, None)
+  if spec.mtp is not None:
+    params['mtp'] = mtp_lib.init(spec, named_key(key, 'mtp'), dims, memory)
   return params
 
 
@@ -60,6 +63,7 @@ def apply(
   key: jax.Array | None = None,
   cache: Params | None = None,
   logits_to_keep: int | None = None,
+  mtp: bool = False,
   **inputs: jax.Array | None,
 ) -> dict[str, Any]:
   """What the model says of its inputs. Pure, and jit-able with `spec`, `run` and `logits_to_keep` static.
@@ -71,11 +75,14 @@ def apply(
   `decoder_position_ids` in its decoder; with `encoder_outputs` (or a cache that has read them) the encoder is not run.
 
   `key` turns dropout on. `cache` (`tfm.model.cache.init_cache`) holds earlier tokens of the same rows, and comes back
-  with these ones added. `logits_to_keep` asks for the logits of the last so many tokens only (0: none).
+  with these ones added. `logits_to_keep` asks for the logits of the last so many tokens only (0: none). `mtp` asks a
+  model that has some for those of later tokens too, without a cache.
 
   Returns `logits` `[B, T, V]` in the compute dtype, `last_hidden_state` `[B, T, D]`, `aux` (a scalar to add to the
   loss); with an encoder `encoder_last_hidden_state`; with a cache `cache`; `load`, where parts have seen some, from
   which `tfm.model.balance` makes parameters that no gradient moves.
+  A model with `mtp` returns `mtp_state`, which `tfm.model.mtp.draft` reads, and where asked `mtp_logits`, one
+  `[B, T, V]` a depth, of x_{t+2} and on.
 
   Raises: UserError for an unknown or missing input, or rows longer than a learned table.
   """
@@ -95,16 +102,21 @@ def apply(
   x_BTD = embed('finish', x_BTD, key is not None, key=keys[1])
   ctx = Ctx(site, memory, slot, train=key is not None, ordered=target.position_ids is None)
   caches = None if cache is None else cache['layers']
-  x_BTD, caches, a, own_load = stack_lib.apply_stack(spec, dims, params, x_BTD, ctx, caches, keys[1])
+  passed = stack_lib.apply_stack(spec, dims, params, x_BTD, ctx, caches, keys[1])
+  x_BTD, aux = passed.x_BTD, aux + passed.aux
+  load = passed.load | ({'encoder': load} if load else {})
   if cache is not None:
-    out['cache'] = inputs_lib.advance(cache, site, caches)
-  load = own_load | ({'encoder': load} if load else {})
-  out |= {'last_hidden_state': x_BTD, 'aux': aux + a} | ({'load': load} if load else {})
+    out['cache'] = inputs_lib.advance(cache, site, passed.caches)
+  if spec.mtp is not None:
+    out['mtp_state'] = x_BTD if spec.mtp.chained else passed.trunk_BTD
+    if mtp and cache is None:
+      ahead = mtp_lib.look_ahead(spec, dims, params, out['mtp_state'], target.input_ids, ctx, keys[1])
+      out['mtp_logits'] = tuple(mtp_lib.unembed(spec, dims, params, h_BTD) for h_BTD in ahead.hidden)
+      aux, load = aux + ahead.aux, load | ahead.load
+  out |= {'last_hidden_state': x_BTD, 'aux': aux} | ({'load': load} if load else {})
   if logits_to_keep != 0:
     kept_BTD = x_BTD if logits_to_keep is None else x_BTD[:, -logits_to_keep:]
-    table_VD = embed('words') if spec.head.tied else None
-    head = Unembedding(spec, dims)
-    out['logits'] = head.apply({'params': params.get('head', {})}, kept_BTD, table_VD)
+    out['logits'] = mtp_lib.unembed(spec, dims, params, kept_BTD)
   return out
 
 
@@ -123,7 +135,6 @@ def _encode(spec: Model, encoder: Encoder, params: Params, source, run: Run, key
   x_BTD = _embedding(spec, dims, params, 'lookup', source.input_ids, source.token_type_ids)
   x_BTD = stack_lib.add_positions(encoder, dims, own, x_BTD, site)
   x_BTD = _embedding(spec, dims, params, 'finish', x_BTD, key is not None, key=key)
-  x_BTD, _, aux, load = stack_lib.apply_stack(
-    encoder, dims, own, x_BTD, Ctx(site, train=key is not None, ordered=source.position_ids is None), None, key
-  )
-  return x_BTD, site, aux, load
+  ctx = Ctx(site, train=key is not None, ordered=source.position_ids is None)
+  passed = stack_lib.apply_stack(encoder, dims, own, x_BTD, ctx, None, key)
+  return passed.x_BTD, site, passed.aux, passed.load

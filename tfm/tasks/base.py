@@ -23,12 +23,14 @@ class Task(Part):
   """Cross-entropy of `labels`, weighted by `weights`; how the two are made of text is each task's own.
 
   `label_smoothing` is spread over the whole vocabulary with `smooth_gold` (PyTorch), else over the V - 1 wrong ones
-  (tensor2tensor); `z_loss` * log^2 Z keeps logits from drifting (PaLM: 1e-4).
+  (tensor2tensor); `z_loss` * log^2 Z keeps logits from drifting (PaLM: 1e-4). `mtp` weighs the mean loss of the depths
+  of a model that predicts later tokens too: .3, later .1, in DeepSeek-V3; their number, for a sum, in arXiv:2404.19737.
   """
 
   label_smoothing: float = 0.0
   smooth_gold: bool = True
   z_loss: float = 0.0
+  mtp: float = 0.3
 
   #: Tokens that one raw row shares with the next: 1 where the last one is only predicted.
   overlap = 0
@@ -61,12 +63,27 @@ class Task(Part):
   def loss(self, out: dict[str, jax.Array], batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, dict]:
     """Sums over the batch: the loss in nats, the weights, and {'nll': plain nats, 'correct': weight of right tops}.
 
-    Sums, so that micro-batches and hosts add up exactly; `mean` divides.
+    Sums, so that micro-batches and hosts add up exactly; `mean` divides. The losses of later tokens join the first sum
+    only, and are divided by as many tokens, though the last k of a document have none at depth k.
     """
-    ce = cross_entropy(out['logits'], batch['labels'], self.label_smoothing, self.smooth_gold, self.z_loss)
-    weights_BT = batch['weights'].astype(jnp.float32)
-    total = lambda x_BT: jnp.sum(jnp.where(weights_BT > 0, x_BT * weights_BT, 0.0))
-    return total(ce.loss), jnp.sum(weights_BT), {'nll': total(ce.nll), 'correct': total(ce.correct)}
+    labels_BT, weights_BT = batch['labels'], batch['weights'].astype(jnp.float32)
+    ce = self._entropy(out['logits'], labels_BT)
+    loss, sums = (
+      _total(ce.loss, weights_BT),
+      {'nll': _total(ce.nll, weights_BT), 'correct': _total(ce.correct, weights_BT)},
+    )
+    ahead, unbroken_BT = out.get('mtp_logits', ()), weights_BT > 0
+    for logits_BTV in ahead:
+      labels_BT, later_BT = _shifted(labels_BT), _shifted(weights_BT)
+      # A weight of 0 on the way is the end of a document, where its tokens tell nothing of the next one's.
+      unbroken_BT = unbroken_BT & (later_BT > 0)
+      found = _total(self._entropy(logits_BTV, labels_BT).loss, jnp.where(unbroken_BT, later_BT, 0.0))
+      loss += self.mtp / len(ahead) * found
+      weights_BT = later_BT
+    return loss, jnp.sum(batch['weights'].astype(jnp.float32)), sums
+
+  def _entropy(self, logits_BTV, labels_BT):
+    return cross_entropy(logits_BTV, labels_BT, self.label_smoothing, self.smooth_gold, self.z_loss)
 
   def fits(self, model: Any) -> Iterator[str]:
     """Yields a sentence for everything about `model` that keeps this task from training it."""
@@ -82,6 +99,17 @@ class Task(Part):
       yield f'label_smoothing: is {self.label_smoothing}. A number from 0 to below 1 was wanted.'
     if self.z_loss < 0:
       yield f'z_loss: is {self.z_loss}. 0 or more was wanted.'
+    if self.mtp < 0:
+      yield f'mtp: is {self.mtp}. A weight of 0 or more was wanted.'
+
+
+def _total(x_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
+  return jnp.sum(jnp.where(weights_BT > 0, x_BT * weights_BT, 0.0))
+
+
+def _shifted(x_BT: jax.Array) -> jax.Array:
+  """Each row's numbers one place earlier, and 0 at the end."""
+  return jnp.concatenate([x_BT[:, 1:], jnp.zeros_like(x_BT[:, :1])], 1)
 
 
 def mean(total: jax.Array, weight: jax.Array) -> jax.Array:

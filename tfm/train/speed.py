@@ -14,12 +14,13 @@ from tfm.train.peaks import peak
 class Speed:
   """Tokens a second between two readings; the first step, which is compiled before it runs, is left out.
 
-  MFU is analytic FLOPs of the model, three times those of its forward pass, over the peak of all `devices`.
+  MFU is analytic FLOPs of the model, three times those of its forward pass in training, over the peak of all `devices`.
   """
 
   def __init__(self, x: Experiment, devices: list[jax.Device]):
     *encoder, decoder = x.task.lengths(x.data.length)
-    self._flops = 3 * x.data.batch * count.flops_of_document(x.model, decoder, sum(encoder))
+    ahead = decoder * count.mtp_flops(x.model, decoder, sum(encoder))
+    self._flops = 3 * x.data.batch * (count.flops_of_document(x.model, decoder, sum(encoder)) + ahead)
     peaks = [peak(d) for d in devices]
     self._peak = sum(p for p in peaks if p is not None) if None not in peaks else None
     self._tokens = x.tokens

@@ -63,7 +63,7 @@ def make_step(x: Experiment, tx: optax.GradientTransformation) -> Callable[[Stat
   run, rate = x.run(), x.optim.schedule_fn(x.steps)
 
   def loss(params: Any, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, dict]:
-    out = transformer.apply(x.model, params, run=run, key=key, **inputs_of(batch))
+    out = transformer.apply(x.model, params, run=run, key=key, mtp=True, **inputs_of(batch))
     nats, weight, sums = x.task.loss(out, batch)
     total = nats + out['aux'].astype(jnp.float32) * weight
     return total, {'weight': weight, 'load': out.get('load', {}), **sums}
