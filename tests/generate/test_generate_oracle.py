@@ -125,3 +125,14 @@ def test_greedy_rows_end_where_theirs_do_and_obey_the_same_penalties(case):
   both = {'repetition_penalty': 1.4, 'min_new_tokens': 2}
   alone = [theirs(model, spec, [p], eos=eos, no_repeat_ngram_size=2, **both)[0] for p in PROMPTS]
   assert ours(spec, params, eos=eos, no_repeat_ngram=2, **both) == alone
+
+
+def test_the_best_beam_is_theirs(case):
+  model, spec, params = case
+  eos = theirs(model, spec)[0][3:5]
+  for early_stopping, length_penalty in ((False, 1.0), (False, -1.0), (True, 0.0), ('never', 2.0)):
+    options = {'length_penalty': length_penalty, 'early_stopping': early_stopping, 'eos': eos}
+    assert ours(spec, params, beams=3, **options) == theirs(model, spec, num_beams=3, **options)
+  # Where nothing ends, all beams are of one length.
+  free = theirs(model, spec, num_beams=3)
+  assert ours(spec, params, beams=3) == free != theirs(model, spec)

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core import errors
+from tfm.generate import beam, prompt_cache, speculate, step
 from tfm.generate import options as options_lib
 from tfm.generate import prompts as prompts_lib
 from tfm.generate import rules as rules_lib
-from tfm.generate import speculate, step
 from tfm.generate.drafts import Draft
 from tfm.generate.options import Options
 from tfm.generate.penalties import NOTHING
@@ -46,7 +46,7 @@ def generate(
   in a prefix LM, and feed the encoder of an encoder-decoder. `options` are the fields of `Options`:
   `max_new_tokens=64`, `min_new_tokens=0`, `eos`, `stop`, `decoder_start`; `temperature=1.0` (0: the likeliest token),
   `top_k`, `top_p`, `min_p`; `repetition_penalty`, `frequency_penalty`, `presence_penalty`, `no_repeat_ngram`,
-  `logit_bias`, `allowed`.
+  `logit_bias`, `allowed`; `beams`, `length_penalty`, `early_stopping`; `prefill_chunk`, `prompt_cache`.
   `key` is one key, or one a row (`[B]`); by default `jax.random.key(0)`, so the same call gives the same text.
   `draft` (`Lookup()`, `Smaller(spec, params)`) guesses `draft_tokens=4` tokens, which one pass of the model then takes
   or leaves: greedy rows stay the same, drawn ones come from the same distribution, in fewer passes.
@@ -68,8 +68,11 @@ def generate(
   batch = prompts_lib.batch(spec, prompts, tokenizer, chosen)
   stops = options_lib.several(chosen.stop)
   watch = _Watch(tokenizer, stops, batch)
-  chunk = LOOK if stops else chosen.max_new_tokens
-  rows = np.concatenate([*_chunks(spec, params, batch, chosen, key, run, draft, watch, chunk)], axis=1)
+  if chosen.beams > 1:
+    rows = _searched(spec, params, batch, chosen, key, run, draft)
+  else:
+    chunk = LOOK if stops else chosen.max_new_tokens
+    rows = np.concatenate([*_chunks(spec, params, batch, chosen, key, run, draft, watch, chunk)], axis=1)
   ids = [[int(t) for t in row if t != NOTHING] for row in rows]
   if not isinstance(prompts[0], str):
     return ids
@@ -97,6 +100,8 @@ def stream(
   if chunk < 1:
     raise errors.UserError(f'generate: chunk={chunk} is no number of steps. Wanted at least 1.')
   chosen = options_lib.parse(options)
+  if chosen.beams > 1:
+    raise errors.UserError(f'generate: beams={chosen.beams} are chosen at the end, no stream. Wanted beams=1.')
   batch = prompts_lib.batch(spec, prompts, tokenizer, chosen)
   watch = _Watch(tokenizer, options_lib.several(chosen.stop), batch)
   chunks = _chunks(spec, params, batch, chosen, key, run, draft, watch, chunk)
@@ -117,12 +122,22 @@ def _chunks(
   """New tokens `[B, n]` as far as all rows have them, in pieces of `chunk` or so (the first has but one)."""
   if draft is not None and (wrong := list(draft.fits(spec))):
     raise errors.UserError(f'generate: draft: {" ".join(wrong)}')
-  keys_B = _row_keys(jax.random.key(0) if key is None else key, len(batch.prompt))
-  rules = rules_lib.make(batch, spec.vocab, options, keys_B)
-  if run.loop == 'unroll' and not prepared(params):
-    params = prepare(spec, params)
+  params, rules = _ready(spec, params, batch, options, key, run)
   guess = Draft() if draft is None else draft
-  state = step.prefill(spec, params, batch.inputs, rules, guess, run=run, slots=batch.slots, room=batch.room)
+  if options.prefill_chunk is not None and (spec.reads_prefix or spec.encoder is not None):
+    raise errors.UserError(
+      f'generate: prefill_chunk={options.prefill_chunk}: a prompt whose tokens see later ones is read at once. '
+      'Wanted None.'
+    )
+  begin, path = prompt_cache.Start(batch.inputs, None), options.prompt_cache
+  if path is not None:
+    if draft is not None:
+      raise errors.UserError('generate: prompt_cache: a draft reads the whole prompt. Wanted draft=None, or no file.')
+    begin = prompt_cache.start(path, spec, params, batch, run)
+  sizes: dict[str, Any] = {'slots': batch.slots, 'room': batch.room, 'chunk': options.prefill_chunk}
+  state = step.prefill(spec, params, begin.inputs, rules, guess, begin.cache, run=run, **sizes)
+  if path is not None:
+    prompt_cache.finish(path, spec, params, batch, run, state.cache)
   seen = 0
   while True:
     # Read before the next call: it takes the state's memory over.
@@ -139,6 +154,28 @@ def _chunks(
       state = step.go_on(spec, params, state, rules, until, run=run)
     else:
       state = speculate.go_on(spec, params, state, rules, draft, until, ahead=options.draft_tokens, run=run)
+
+
+def _searched(
+  spec: Model, params: Any, batch: Batch, options: Options, key: jax.Array | None, run: Run, draft: Draft | None
+) -> NDArray[np.int32]:
+  """The best beam of each prompt, `[B, room]`."""
+  if draft is not None:
+    raise errors.UserError(f'generate: beams={options.beams} have no use for a draft. Wanted draft=None, or beams=1.')
+  params, rules = _ready(spec, params, batch, options, key, run)
+  eager, patient = options.early_stopping is True, options.early_stopping == 'never'
+  aims = beam.Aims(jnp.float32(options.length_penalty), jnp.asarray(eager), jnp.asarray(patient))
+  sizes: dict[str, Any] = {'beams': options.beams, 'slots': batch.slots, 'room': batch.room}
+  return np.asarray(beam.search(spec, params, batch.inputs, rules, aims, run=run, **sizes))
+
+
+def _ready(
+  spec: Model, params: Any, batch: Batch, options: Options, key: jax.Array | None, run: Run
+) -> tuple[Any, rules_lib.Rules]:
+  """(the parameters as the steps read them, the rules)."""
+  keys_B = _row_keys(jax.random.key(0) if key is None else key, len(batch.prompt))
+  rules = rules_lib.make(batch, spec.vocab, options, keys_B)
+  return prepare(spec, params) if run.loop == 'unroll' and not prepared(params) else params, rules
 
 
 class _Watch:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
+import math
 from typing import Any
 
 from tfm.core import errors
@@ -17,6 +18,13 @@ class Options(Sampling, Penalties):
   not before `min_new_tokens`. It ends too with the token that completes a text of `stop` (one or several), wherever in
   its tokens that text begins. `decoder_start` is what the decoder of an encoder-decoder begins with.
   `draft_tokens` are guessed before each pass of the model, where there is a draft.
+
+  `beams` > 1 searches for the text whose log p / length ** `length_penalty` is highest (above 0: longer texts), among
+  so many at each length. `early_stopping` ends a prompt's search: True, once as many have ended; False, once no open
+  one would count more than the worst of them if it ended now; 'never', if it ended at its longest.
+
+  `prefill_chunk` reads prompts so many tokens at a time, in memory that does not grow with them. `prompt_cache` names a
+  file that keeps what is cached of the first prompt, or has kept it: then only what is new of a prompt is read.
   """
 
   max_new_tokens: int = 64
@@ -25,6 +33,11 @@ class Options(Sampling, Penalties):
   stop: str | Sequence[str] = ()
   decoder_start: int | Sequence[int] | None = None
   draft_tokens: int = 4
+  beams: int = 1
+  length_penalty: float = 1.0
+  early_stopping: bool | str = False
+  prefill_chunk: int | None = None
+  prompt_cache: str | None = None
 
   def check(self) -> Iterator[str]:
     yield from Sampling.check(self)
@@ -37,11 +50,29 @@ class Options(Sampling, Penalties):
       yield 'decoder_start=() gives the decoder nothing to begin with. Wanted at least one token id.'
     if self.draft_tokens < 1:
       yield f'draft_tokens={self.draft_tokens} guesses nothing. Wanted at least 1.'
+    yield from self._beams()
+    if self.prefill_chunk is not None and self.prefill_chunk < 1:
+      yield f'prefill_chunk={self.prefill_chunk} reads nothing. Wanted at least 1, or None for the whole prompt.'
+    for name in ('prefill_chunk', 'prompt_cache'):
+      if self.beams > 1 and getattr(self, name) is not None:
+        yield f'{name}={getattr(self, name)} is not for beams={self.beams}. Wanted None, or beams=1.'
     for text in several(self.stop):
       if not isinstance(text, str):
         yield f'stop={text!r} is no text to end a row before. Wanted a string or several; ids that end a row are eos.'
       elif not text:
         yield "stop='' is in every text. Wanted at least one character."
+
+  def _beams(self) -> Iterator[str]:
+    if self.beams < 1:
+      yield f'beams={self.beams} searches nothing. Wanted at least 1.'
+    if self.early_stopping not in (True, False, 'never'):
+      yield f"early_stopping={self.early_stopping!r} is not one of True, False, 'never'."
+    if not math.isfinite(self.length_penalty):
+      yield f'length_penalty={self.length_penalty} is no power. Wanted a number: 0 for the sum, 1 for the mean.'
+    if self.beams > 1 and self.temperature:
+      yield f'beams={self.beams} seek the likeliest text, temperature={self.temperature} draws. Wanted temperature=0.'
+    if self.beams > 1 and self.stop:
+      yield f'beams={self.beams} end with a token, not with a text such as stop={self.stop!r}. Wanted eos, or beams=1.'
 
 
 def parse(given: dict[str, Any]) -> Options:

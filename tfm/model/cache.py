@@ -49,3 +49,22 @@ def rewind(cache: dict[str, Any], slot_B: jax.Array) -> dict[str, Any]:
   A ring can be cut back by at most its `margin` of tokens; the caller keeps to it.
   """
   return cache | {'slot': slot_B, 'next': cache['next'] - (cache['slot'] - slot_B)}
+
+
+def rows(cache: dict[str, Any], kind: Cache, index_B: jax.Array, cross: bool = True) -> dict[str, Any]:
+  """A cache whose row i is row `index_B[i]` of this one: copies for several samples, or beams in a new order.
+
+  Without `cross`, what was read of an encoder stays where it is: rows then change places with rows of the same source.
+  """
+  gather = lambda tree: jax.tree.map(lambda a: a[index_B], tree)
+
+  def one(layer):
+    kept = [{'mixer': kind.rows(block['mixer'], index_B)} for block in layer]
+    for new, block in zip(kept, layer, strict=True):
+      if 'cross' in block:
+        new['cross'] = gather(block['cross']) if cross else block['cross']
+    return kept
+
+  # A segment's layers are stacked, or laid out one by one.
+  layers = [tuple(map(one, s)) if isinstance(s, tuple) else jax.vmap(one)(s) for s in cache['layers']]
+  return {**gather({'slot': cache['slot'], 'next': cache['next']}), 'layers': layers}

@@ -53,6 +53,24 @@ class Cache(Part):
     assert count_B is not None
     return self.write(store, new, site, count_B, lookback)
 
+  def rows(self, store: Store, index_B: jax.Array) -> Store:
+    """A store whose row i is row `index_B[i]` of this one, to be written to apart: any number of rows, any of them."""
+    return jax.tree.map(lambda a: a[index_B], store)
+
+  @property
+  def whole(self) -> bool:
+    """Whether every token of a row is kept."""
+    return True
+
+  @property
+  def raw(self) -> 'Cache':
+    """What keeps the arrays of `stored` as they are."""
+    return self
+
+  def stored(self, arrays: Arrays) -> Arrays:
+    """What stands for `arrays` in memory."""
+    return arrays
+
   @property
   def exact(self) -> bool:
     """Whether what is looked at is what was written, to the last bit."""

@@ -67,6 +67,13 @@ class PagedCache(Cache):
     number_BS = jnp.broadcast_to(jnp.arange(site.pos.shape[1])[None], site.pos.shape)
     return in_dtypes_of(seen, new), before(site, number_BS, count_B), store.replace(arrays=arrays, site=sites)
 
+  def rows(self, store, index_B):
+    # Every row gets a copy of its blocks: what may be shared, `tfm.generate.blocks` knows.
+    B, n = len(index_B), store.table.shape[1]
+    copied = lambda a: jnp.take(a, store.table[index_B].reshape(B * n), axis=0, mode='clip')
+    arrays, site = jax.tree.map(copied, (store.arrays, store.site))
+    return Pages(arrays, site, jnp.arange(B * n, dtype=jnp.int32).reshape(B, n))
+
   def bytes(self, arrays, S, lookback):
     return -(-S // self.block) * self.block * nbytes(arrays)
 
