@@ -151,6 +151,7 @@ def test_a_cache_is_named_in_text_with_its_fields():
     (RingCache(0), r'margin=0 leaves no slot for a new token. Wanted at least 1'),
     (PagedCache(0), r'block=0, blocks=None is no size. Wanted at least 1 of each, or no blocks'),
     (PagedCache(4, 0), r'block=4, blocks=0 is no size'),
+    (Int8Cache(Int8Cache()), r'rounds what is rounded already. Wanted a cache that keeps its arrays as they are'),
   ],
 )
 def test_sizes_that_are_none_are_refused(kind, message):

@@ -39,9 +39,15 @@ flags.DEFINE_float('repetition_penalty', 1.0, 'above 1: less of what was said be
 flags.DEFINE_float('frequency_penalty', 0.0, 'taken off for each time it was said.', flag_values=FLAGS)
 flags.DEFINE_float('presence_penalty', 0.0, 'taken off once it was said.', flag_values=FLAGS)
 flags.DEFINE_integer('no_repeat_ngram', None, 'say no so many tokens in a row twice.', flag_values=FLAGS)
+CACHE = flags.DEFINE_string(
+  'cache', 'dense', 'how earlier tokens are kept: dense, ring, int8, paged, "int8(of=ring)".', flag_values=FLAGS
+)
+flags.DEFINE_integer('prefill_chunk', None, 'read the prompt so many tokens at a time.', flag_values=FLAGS)
+flags.DEFINE_string('prompt_cache', None, 'a file for what is cached of the prompt.', flag_values=FLAGS)
 _OPTIONS = (
   'max_new_tokens', 'min_new_tokens', 'temperature', 'top_k', 'top_p', 'min_p',
   'repetition_penalty', 'frequency_penalty', 'presence_penalty', 'no_repeat_ngram',
+  'prefill_chunk', 'prompt_cache',
 )  # fmt: skip
 
 
@@ -75,13 +81,18 @@ def _type(spec: Any, params: Any, vocabulary: Any, prompts: list[str], typists: 
   """What each typist adds at each step."""
   import jax
 
+  from tfm.core import config
   from tfm.generate import prepare, stream
+  from tfm.parts.cache import Cache
+  from tfm.parts.context import Run
 
   options: dict[str, Any] = {name: FLAGS[name].value for name in _OPTIONS}
   if spec.encoder is not None:
     options['decoder_start'] = vocabulary.pad
   ready = prepare(spec, params, int8=INT8.value)
-  for tokens in stream(spec, ready, prompts, tokenizer=vocabulary, key=jax.random.key(SEED.value), **options):
+  run = config.validate(Run(loop='unroll', cache=config.parse(Cache, CACHE.value, '--cache')))
+  key = jax.random.key(SEED.value)
+  for tokens in stream(spec, ready, prompts, tokenizer=vocabulary, key=key, run=run, **options):
     yield [typist.push(int(token)) for typist, token in zip(typists, tokens, strict=True)]
     if all(typist.done for typist in typists):
       break

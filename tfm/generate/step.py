@@ -8,6 +8,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from tfm.generate.chunks import read
 from tfm.generate.drafts import Draft
 from tfm.generate.penalties import NOTHING
 from tfm.generate.rules import Rules, choose
@@ -34,14 +35,19 @@ class State:
   memory: Any = ()
 
 
-@functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'room'))
+@functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'room', 'chunk'))
 def prefill(
-  spec: Model, params: Any, inputs: dict[str, Any], rules: Rules, draft: Draft, *, run: Run, slots: int, room: int
-) -> State:
-  """The state after one pass over the prompts, with the first new token of each row."""
+  spec: Model, params: Any, inputs: dict[str, Any], rules: Rules, draft: Draft, cache: Any = None, *, run: Run,
+  slots: int, room: int, chunk: int | None = None,
+) -> State:  # fmt: skip
+  """The state after one pass over the prompts (or `chunk` tokens at a time), with the first new token of each row.
+
+  A `cache` that is given holds what stands before `inputs`.
+  """
   B, source = inputs['input_ids'].shape
-  cache = init_cache(spec, B, slots, run.precision.dtype('compute'), source, run.cache)
-  out = apply(spec, params, run=run, cache=cache, logits_to_keep=1, **inputs)
+  if cache is None:
+    cache = init_cache(spec, B, slots, run.precision.dtype('compute'), source, run.cache)
+  out = read(spec, params, cache, inputs, run=run, chunk=chunk)
   zeros_B = jnp.zeros(B, jnp.int32)
   empty = State(
     tokens_BT=jnp.full((B, room), NOTHING, jnp.int32),

@@ -63,6 +63,11 @@ class Cache(Part):
     return True
 
   @property
+  def back(self) -> int | None:
+    """How many tokens a row may be cut back by; None: all of them."""
+    return None
+
+  @property
   def raw(self) -> 'Cache':
     """What keeps the arrays of `stored` as they are."""
     return self

@@ -1,5 +1,6 @@
 """One byte a number and one scale a head."""
 
+from collections.abc import Iterator
 import dataclasses
 
 import jax
@@ -23,8 +24,12 @@ class Int8Cache(Cache):
 
   of: Cache = DenseCache()
 
+  def check(self) -> Iterator[str]:
+    if not self.of.exact:
+      yield 'of: rounds what is rounded already. Wanted a cache that keeps its arrays as they are.'
+
   def init(self, arrays, B, S, lookback, prefix):
-    return self.of.init(_halves(arrays), B, S, lookback, prefix)
+    return self.of.init(self._halves(arrays), B, S, lookback, prefix)
 
   def write(self, store, new, site, count_B, lookback):
     small = {}
@@ -33,12 +38,38 @@ class Int8Cache(Cache):
     seen, site, store = self.of.write(store, small, site, count_B, lookback)
     return {name: _wide(seen[name], seen[name + _SCALE], x.dtype) for name, x in new.items()}, site, store
 
+  def rows(self, store, index_B):
+    return self.of.rows(store, index_B)
+
   @property
   def exact(self):
     return False
 
+  @property
+  def whole(self):
+    return self.of.whole
+
+  @property
+  def back(self):
+    return self.of.back
+
+  @property
+  def raw(self):
+    return self.of.raw
+
+  def stored(self, arrays):
+    return self.of.stored(self._halves(arrays))
+
+  def _halves(self, arrays: Arrays) -> Arrays:
+    """Numbers of one byte, and a scale for each last axis."""
+    found = {}
+    for name, a in arrays.items():
+      found[name] = jax.ShapeDtypeStruct(a.shape, jnp.int8)
+      found[name + _SCALE] = jax.ShapeDtypeStruct((*a.shape[:-1], 1), jnp.float32)
+    return found
+
   def bytes(self, arrays, S, lookback):
-    return self.of.bytes(_halves(arrays), S, lookback)
+    return self.of.bytes(self._halves(arrays), S, lookback)
 
 
 def quantize(x: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -50,12 +81,3 @@ def quantize(x: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 def _wide(q: jax.Array, scale: jax.Array, dtype: jnp.dtype) -> jax.Array:
   return (q.astype(jnp.float32) * scale).astype(dtype)
-
-
-def _halves(arrays: Arrays) -> dict[str, jax.ShapeDtypeStruct]:
-  """The arrays that stand for `arrays`."""
-  found = {}
-  for name, a in arrays.items():
-    found[name] = jax.ShapeDtypeStruct(a.shape, jnp.int8)
-    found[name + _SCALE] = jax.ShapeDtypeStruct((*a.shape[:-1], 1), jnp.float32)
-  return found

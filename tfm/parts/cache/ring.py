@@ -26,6 +26,10 @@ class RingCache(Cache):
     if self.margin < 1:
       yield f'margin={self.margin} leaves no slot for a new token. Wanted at least 1.'
 
+  @property
+  def back(self):
+    return self.margin
+
   def _slots(self, S: int, lookback: int | None) -> int | None:
     """R, or None where a slot for every token is no more."""
     return None if lookback is None or lookback + self.margin >= S else lookback + self.margin
@@ -50,6 +54,10 @@ class RingCache(Cache):
     old = in_dtypes_of(store['arrays'], new), before(store['site'], store['number'], count_B)
     seen = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), old, (new, chunk['site']))
     return *seen, kept
+
+  @property
+  def whole(self):
+    return False
 
   def bytes(self, arrays, S, lookback):
     return (self._slots(S, lookback) or S) * nbytes(arrays)

@@ -1,0 +1,193 @@
+"""A prompt read from a file, or in pieces, is the prompt; a file of something else is refused by what differs."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from generate.models import MODELS, decoder, weights
+from tfm.core.errors import UserError
+from tfm.core.precision import Precision
+from tfm.generate import decode, prepare, prompt_cache
+from tfm.generate.drafts import Lookup
+from tfm.model import count, transformer
+from tfm.parts.cache import TABLE, DenseCache, Int8Cache, PagedCache, RingCache
+from tfm.parts.context import Run
+from tfm.parts.mixer import Attention
+
+NEW = 6
+PROMPT = [5, 9, 2, 7, 1, 1, 30, 22, 8, 4, 17]
+SPEC = MODELS['rope_gqa']
+say = functools.partial(decode.generate, max_new_tokens=NEW, temperature=0)
+UNROLLED = Run(loop='unroll')
+
+
+@pytest.mark.parametrize('kind', [row() for row in TABLE.values()], ids=str)
+@pytest.mark.parametrize('chunk', [1, 5, 16])
+def test_a_prompt_in_chunks_is_gone_on_with_as_one_read_at_once(kind, chunk):
+  prompts, run = [PROMPT * 2, PROMPT[:3], [60]], Run(cache=kind)
+  plain = say(SPEC, weights(SPEC), prompts, run=run)
+  assert say(SPEC, weights(SPEC), prompts, run=run, prefill_chunk=chunk) == plain
+  assert kind.exact is False or plain == say(SPEC, weights(SPEC), prompts, run=Run())
+
+
+def test_layers_laid_out_one_by_one_read_chunks_too():
+  ready = prepare(MODELS['window'], weights(MODELS['window']))
+  plain = say(MODELS['window'], ready, [PROMPT, [3]], run=UNROLLED)
+  assert say(MODELS['window'], ready, [PROMPT, [3]], run=UNROLLED, prefill_chunk=4) == plain
+
+
+def test_chunks_bound_the_memory_of_reading():
+  spec = decoder(Attention(4, 2, 8))
+  shapes = transformer.param_shapes(spec)
+  ids = jax.ShapeDtypeStruct((1, 1024), jnp.int32)
+
+  def temporary(chunk):
+    from tfm.generate.chunks import read
+    from tfm.model.cache import init_cache
+    from tfm.parts.attend import DenseAttention
+
+    run = Run(attend=DenseAttention())
+    cache = jax.eval_shape(lambda: init_cache(spec, 1, 1024))
+    program = jax.jit(lambda p, c, x: read(spec, p, c, {'input_ids': x}, run=run, chunk=chunk)['logits'])
+    return program.lower(shapes, cache, ids).compile().memory_analysis().temp_size_in_bytes
+
+  assert temporary(64) < temporary(None) / 4
+
+
+@pytest.mark.parametrize('kind', [DenseCache(), Int8Cache(), PagedCache(4)], ids=str)
+@pytest.mark.parametrize('name', ['rope_gqa', 'window'])
+def test_a_prompt_from_a_file_is_gone_on_with_as_without(tmp_path, kind, name):
+  spec, run, file = MODELS[name], Run(cache=kind), tmp_path / 'prompt'
+  plain = say(spec, weights(spec), [PROMPT], run=run)
+  assert say(spec, weights(spec), [PROMPT], run=run, prompt_cache=file) == plain
+  assert file.exists()
+  written = file.read_bytes()
+  assert say(spec, weights(spec), [PROMPT], run=run, prompt_cache=file) == plain
+  # What differs from the file on is read, and only that; rows may have different parts of it.
+  others = [PROMPT[:4] + [44, 3], PROMPT + [12, 12, 13], [8, 8]]
+  assert say(spec, weights(spec), others, run=run, prompt_cache=file) == say(spec, weights(spec), others, run=run)
+  assert file.read_bytes() == written
+  assert [p.name for p in tmp_path.iterdir()] == ['prompt']
+
+
+def test_only_what_is_new_of_a_prompt_is_read(tmp_path):
+  file, run = tmp_path / 'prompt', Run()
+  say(SPEC, weights(SPEC), [PROMPT * 4], run=run, prompt_cache=file)
+  batch = decode.prompts_lib.batch(SPEC, [PROMPT * 4 + [3]], None, decode.options_lib.parse({'max_new_tokens': NEW}))
+  start = prompt_cache.start(file, SPEC, weights(SPEC), batch, run)
+  assert batch.inputs['input_ids'].shape == (1, 48)
+  assert start.inputs['input_ids'].shape == (1, 16)
+  assert start.inputs['attention_mask'].sum() == 1
+  assert start.cache['slot'].tolist() == [44]
+
+
+def test_layers_laid_out_one_by_one_keep_and_find_the_prompt(tmp_path):
+  ready, file = prepare(SPEC, weights(SPEC)), tmp_path / 'prompt'
+  plain = say(SPEC, ready, [PROMPT], run=UNROLLED)
+  assert say(SPEC, ready, [PROMPT], run=UNROLLED, prompt_cache=file) == plain
+  assert say(SPEC, ready, [PROMPT], run=UNROLLED, prompt_cache=file) == plain
+
+
+def test_the_file_has_the_bytes_of_the_formula(tmp_path):
+  for dtype, kind in (('bfloat16', DenseCache()), ('float32', DenseCache()), ('bfloat16', Int8Cache())):
+    run, file = Run(Precision(compute=dtype), cache=kind), tmp_path / f'{dtype}{kind.exact}'
+    say(SPEC, weights(SPEC), [PROMPT], run=run, prompt_cache=file)
+    header = int.from_bytes(file.read_bytes()[:8], 'little')
+    each = count.cache_bytes_per_token(SPEC, dtype, kind) + 8
+    assert file.stat().st_size == 8 + header + each * len(PROMPT)
+    assert say(SPEC, weights(SPEC), [PROMPT], run=run, prompt_cache=file) == say(SPEC, weights(SPEC), [PROMPT], run=run)
+
+
+@pytest.fixture(scope='module')
+def kept(tmp_path_factory):
+  file = tmp_path_factory.mktemp('kept') / 'prompt'
+  say(SPEC, weights(SPEC), [PROMPT], run=Run(), prompt_cache=file)
+  return file
+
+
+OTHER = jax.tree.map(lambda a: a + 1e-3, weights(SPEC))
+SMALLER = dataclasses.replace(SPEC, head=dataclasses.replace(SPEC.head, scale=0.5))
+
+
+@pytest.mark.parametrize(
+  ('spec', 'params', 'prompt', 'run', 'message'),
+  [
+    (SPEC, OTHER, PROMPT, Run(), 'weights differ. Wanted the same, or another file.'),
+    (SMALLER, weights(SPEC), PROMPT, Run(), r'spec differs \(head.scale: 1.0 -> 0.5\). Wanted'),
+    (SPEC, weights(SPEC), [7, 7], Run(), r'tokens differ: the file begins with \[5, 9, 2, 7, 1, 1, 30, 22, ...\]'),
+    (
+      SPEC, weights(SPEC), PROMPT, Run(Precision(compute='bfloat16')),
+      r'dtype differs \(the file: float32, this run: bfloat16\)',
+    ),
+    (SPEC, weights(SPEC), PROMPT, Run(cache=Int8Cache()), r'cache kind differs \(the file: dense, this run: int8\)'),
+  ],
+  ids=['weights', 'spec', 'tokens', 'dtype', 'cache'],
+)  # fmt: skip
+def test_a_file_of_something_else_says_what_differs(kept, spec, params, prompt, run, message):
+  with pytest.raises(UserError, match=message):
+    say(spec, params, [prompt], run=run, prompt_cache=kept)
+
+
+def test_a_broken_file_is_refused_and_left_as_it_is(kept, tmp_path):
+  whole = kept.read_bytes()
+  damaged = bytearray(whole)
+  damaged[-9] ^= 4
+  for name, content, message in (
+    ('cut', whole[:-10], 'cannot be read'),
+    ('short', whole[:5], 'cannot be read'),
+    ('empty', b'', 'cannot be read'),
+    ('flipped', bytes(damaged), 'its contents are damaged. Wanted it removed: it is then made anew'),
+  ):
+    file = tmp_path / name
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=f'prompt_cache: .*{name}: .*{message}'):
+      say(SPEC, weights(SPEC), [PROMPT], run=Run(), prompt_cache=file)
+    assert file.read_bytes() == content
+  save_file({'a': np.ones(2)}, tmp_path / 'other')
+  with pytest.raises(UserError, match='is no prompt cache, it lacks cache, digest, dtype, spec, weights'):
+    say(SPEC, weights(SPEC), [PROMPT], run=Run(), prompt_cache=tmp_path / 'other')
+
+
+def test_a_prefix_lm_takes_the_whole_prompt_or_nothing(tmp_path):
+  spec, file = MODELS['prefix'], tmp_path / 'prompt'
+  plain = say(spec, weights(spec), [PROMPT], run=Run())
+  assert say(spec, weights(spec), [PROMPT], run=Run(), prompt_cache=file) == plain
+  assert say(spec, weights(spec), [PROMPT], run=Run(), prompt_cache=file) == plain
+  with pytest.raises(UserError, match=r'tokens differ: the file is \[5, 9, .*, the prompt is \[5, 9, 2, 7\]'):
+    say(spec, weights(spec), [PROMPT[:4]], run=Run(), prompt_cache=file)
+
+
+@pytest.mark.parametrize(
+  ('name', 'options', 'message'),
+  [
+    ('encdec', {'decoder_start': 0, 'prompt_cache': 'x'}, 'the model reads prompts in its encoder'),
+    ('encdec', {'decoder_start': 0, 'prefill_chunk': 4}, 'a prompt whose tokens see later ones is read at once'),
+    ('prefix', {'prefill_chunk': 4}, 'prefill_chunk=4: a prompt whose tokens see later ones is read at once'),
+    ('rope_gqa', {'prefill_chunk': 0}, 'prefill_chunk=0 reads nothing. Wanted at least 1, or None'),
+    ('rope_gqa', {'beams': 2, 'prompt_cache': 'x'}, 'prompt_cache=x is not for beams=2'),
+    ('rope_gqa', {'beams': 2, 'prefill_chunk': 4}, 'prefill_chunk=4 is not for beams=2'),
+    ('rope_gqa', {'draft': Lookup(), 'prompt_cache': 'x'}, 'a draft reads the whole prompt. Wanted draft=None, or no'),
+    (
+      'rope_gqa',
+      {'run': Run(cache=RingCache()), 'prompt_cache': 'x'},
+      'cache=ring forgets tokens, .* Wanted dense',
+    ),
+  ],
+)
+def test_what_has_no_meaning_is_refused(name, options, message):
+  with pytest.raises(UserError, match=message):
+    say(MODELS[name], weights(MODELS[name]), [PROMPT], **({'run': Run()} | options))
+
+
+def test_a_file_says_what_it_is_of(kept):
+  with safe_open(kept, 'numpy') as file:
+    assert file.get_tensor('tokens').tolist() == PROMPT
+    assert file.get_tensor('positions').tolist() == list(range(len(PROMPT)))
+    assert file.get_slice('segments.0.pattern.0.k').get_shape() == [2, len(PROMPT), 2, 8]
+    assert {'weights', 'spec', 'dtype', 'cache', 'digest'} <= {*file.metadata()}

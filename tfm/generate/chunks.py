@@ -1,0 +1,40 @@
+"""Prompts read a piece at a time, so that memory does not grow with their length."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tfm.model.spec import Model
+from tfm.model.transformer import apply
+from tfm.parts.context import Run
+
+
+def read(
+  spec: Model, params: Any, cache: Any, inputs: dict[str, Any], *, run: Run, chunk: int | None
+) -> dict[str, Any]:
+  """What `apply` says of prompts that end together, with the last token's logits, `chunk` tokens at a time (None: all).
+
+  *Cost*: the FLOPs of one pass; of activations and scores what `chunk` tokens take, and B T D numbers if the hidden
+  states are used.
+  """
+  T = inputs['input_ids'].shape[1]
+  if chunk is None or chunk >= T:
+    return apply(spec, params, run=run, cache=cache, logits_to_keep=1, **inputs)
+  # More padding before the prompts is not cached and changes nothing.
+  pad = -T % chunk
+  cut = lambda a: jnp.pad(a, ((0, 0), (pad, 0))).reshape(a.shape[0], -1, chunk).swapaxes(0, 1)
+  first, rest = (jax.tree.map(lambda a, part=part: cut(jnp.asarray(a))[part], inputs) for part in (0, slice(1, None)))
+  out = apply(spec, params, run=run, cache=cache, logits_to_keep=1, **first)
+
+  def one(carry, piece):
+    out = apply(spec, params, run=run, cache=carry[0], logits_to_keep=1, **piece)
+    return (out['cache'], out['logits']), out['last_hidden_state']
+
+  (cache, logits), hidden = jax.lax.scan(one, (out['cache'], out['logits']), rest)
+  hidden = jnp.concatenate([out['last_hidden_state'][None], hidden]).swapaxes(0, 1)
+  return out | {
+    'cache': cache,
+    'logits': logits,
+    'last_hidden_state': hidden.reshape(len(hidden), T + pad, -1)[:, pad:],
+  }
