@@ -60,9 +60,21 @@ def test_penalties_keep_it_from_saying_the_same_again(command):
   assert [len(set(said(word))) for word in again] == [5] * 4
 
 
+def test_the_cache_and_how_the_prompt_is_read_change_no_word(command, tmp_path):
+  words = ('--prompt=abcdefgh', '--temperature=0')
+  plain = command(*words)[1]
+  assert command(*words, '--cache=paged(block=4)', '--prefill_chunk=3')[1] == plain
+  file = tmp_path / 'kept'
+  assert [command(*words, f'--prompt_cache={file}')[1] for _ in range(2)] == [plain] * 2
+  status, _, err = command('--prompt=xyz', f'--prompt_cache={file}')
+  assert status == 2
+  assert 'kept: tokens differ: the file begins with [97, 98, 99, 100, 101, 102, 103, 104]' in err
+
+
 @pytest.mark.parametrize(
   ('words', 'message'),
   [
+    (('--prompt=a', '--cache=rign'), "--cache: unknown cache 'rign'. Did you mean 'ring'"),
     ((), '--prompt: is missing. Want text to go on from, here or in a --prompt_file.'),
     (('--prompt=a', '--top_p=2'), 'tfm generate: generate: top_p=2.0 is not a share of the probability.'),
     (('--prompt=a', '--no_repeat_ngram=0'), 'no_repeat_ngram=0 is no number of tokens.'),

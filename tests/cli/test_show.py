@@ -51,8 +51,21 @@ def test_a_config_is_shown_with_where_each_value_came_from_and_what_its_model_co
   assert 'flag --config.model..relative=alibi' in out
   assert 'default, chosen by flag --config.model..relative=alibi' in out
   assert 'documents of 48' in out
-  assert 'cache bytes per token, bfloat16' in out
+  assert 'cache bytes per token, bfloat16, dense' in out
   assert 'segments.0.pattern.0' in out
+
+
+def test_the_cache_is_priced_as_it_is_kept(model, capsys):
+  price = lambda kind, *words: next(
+    line.split()[-1]
+    for line in show(capsys, f'--config={model}', f'--cache={kind}', *words).splitlines()
+    if line.strip().startswith('cache bytes per token')
+  )
+  assert price('dense') == str(3 * 2 * 16 * 4)
+  assert price('int8') == str(3 * 2 * (16 + 2 * 4))
+  assert price('ring', '--config.model..mask=window(size=4)') == '0'
+  assert main.run(['show', f'--config={model}', '--cache=rign']) == 2
+  assert "--cache: unknown cache 'rign'. Did you mean 'ring'" in capsys.readouterr().err
 
 
 def test_a_config_that_is_a_model_is_shown_too(model, capsys):

@@ -4,22 +4,26 @@ from collections.abc import Iterator
 from typing import Any
 
 from tfm.cli.sheets import Sheet
+from tfm.core import config
 from tfm.model import count
 from tfm.model.spec import Model
+from tfm.parts.cache.base import Cache
+from tfm.parts.cache.dense import DenseCache
 
 #: The length of documents that costs are said for where no data says one.
 LENGTH = 1024
 
 
-def sheets(spec: Model, length: int | None, dtype: str) -> list[Sheet]:
+def sheets(spec: Model, length: int | None, dtype: str, cache: Cache = DenseCache()) -> list[Sheet]:
   """The costs of a model for documents of `length` tokens and a cache of `dtype`, and its layers."""
   length = length or min(LENGTH, spec.max_positions or LENGTH)
-  forward, cache = count.flops_per_token(spec, length), count.cache_bytes_per_token(spec, dtype)
+  forward, kept = count.flops_per_token(spec, length), f'{dtype}, {config.text_of(cache)}'
   costs = (
     ('parameters', f'{count.count_params(spec):,}'),
     (f'FLOPs per token, forward, documents of {length}', _short(forward)),
     (f'FLOPs per token, training, documents of {length}', _short(3 * (forward + count.mtp_flops(spec, length)))),
-    (f'cache bytes per token, {dtype}', f'{cache:,}'),
+    (f'cache bytes per token, {kept}', f'{count.cache_bytes_per_token(spec, dtype, cache):,}'),
+    (f'cache bytes of {length} tokens, {kept}', f'{count.cache_bytes(spec, length, dtype, cache):,}'),
   )
   rows = count.table(spec, length)
   kinds = list(dict.fromkeys(kind for row in rows for kind in row.parts))

@@ -1,5 +1,6 @@
 """The cache of a prompt in a file: the next run that begins alike reads only what is new."""
 
+from collections.abc import Iterator, Mapping
 import dataclasses
 import functools
 import hashlib
@@ -123,7 +124,7 @@ def load(path: str | Path, spec: Model, params: Any, run: Run) -> tuple[NDArray[
   return tokens, {name: a.view(kinds[name]) for name, a in plain.items()}
 
 
-def _differences(theirs: dict[str, str], mine: dict[str, str], spec: Model):
+def _differences(theirs: dict[str, str], mine: dict[str, str], spec: Model) -> Iterator[str]:
   if theirs['spec'] != mine['spec']:
     lines = config.diff(config.from_json(Model, json.loads(theirs['spec'])), spec)
     yield f'spec differs ({", ".join(lines)})'
@@ -158,7 +159,7 @@ def _digest(arrays: Any) -> str:
   for name in sorted(arrays):
     a = np.asarray(arrays[name])
     total.update(f'{name} {a.dtype} {a.shape} '.encode())
-    total.update(np.ascontiguousarray(a).reshape(-1).view(np.uint8))
+    total.update(np.ascontiguousarray(a).reshape(-1).view(np.uint8).data)
   return total.hexdigest()
 
 
@@ -175,7 +176,7 @@ def _short(tokens: list[int]) -> str:
   return str(tokens if len(tokens) <= 8 else [*tokens[:8], '...']).replace("'", '')
 
 
-def _stores(cache: Any):
+def _stores(cache: Any) -> Iterator[tuple[str, Any]]:
   """(name, the layers' stores stacked) of each block of each segment."""
   for i, segment in enumerate(cache['layers']):
     stacked = jax.tree.map(lambda *a: jnp.stack(a), *segment) if isinstance(segment, tuple) else segment
@@ -186,7 +187,8 @@ def _stores(cache: Any):
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _read(spec: Model, run: Run, cache: Any) -> dict[str, jax.Array]:
   """What the cache holds of its first row, in the dtypes that it holds it in: `[L, S, ...]`."""
-  kind, found = run.cache.raw, {}
+  kind = run.cache.raw
+  found: dict[str, jax.Array] = {}
   empty = jnp.zeros((len(cache['slot']), 0), jnp.int32)
   site = Site(empty, empty, empty.astype(bool))
   for (at, store), shapes in zip(_stores(cache), _kept(spec, run), strict=True):
@@ -220,7 +222,7 @@ def _filled(spec: Model, run: Run, slots: int, arrays: dict[str, Any], held_B: j
   return cache | {'slot': held_B, 'next': held_B, 'layers': layers}
 
 
-def _kept(spec: Model, run: Run) -> list[dict[str, jax.ShapeDtypeStruct]]:
+def _kept(spec: Model, run: Run) -> list[Mapping[str, Any]]:
   """The arrays that are really kept of a token, for each block of each segment."""
   dtype = run.precision.dtype('compute')
   plain = lambda block: {n: jax.ShapeDtypeStruct(s, dtype) for n, s in block.mixer.cached(spec.d_model).items()}
