@@ -9,12 +9,15 @@ import pytest
 
 from generate.models import MODELS, VOCAB, weights
 from tfm.core.errors import UserError
-from tfm.generate import Lookup, Smaller, decode, speculate
+from tfm.generate import Later, Lookup, Smaller, decode, speculate
 from tfm.model import transformer
 from tfm.model.spec import Block, Head, Model, Segment
+from tfm.parts.cache import RingCache
 from tfm.parts.context import Run
 from tfm.parts.ffn.mlp import Mlp
 from tfm.parts.mixer.attention import Attention
+from tfm.parts.mtp import ParallelMTP, SequentialMTP
+from tfm.parts.relative.rope import RoPE
 
 generate = functools.partial(decode.generate, run=Run())
 stream = functools.partial(decode.stream, run=Run())
@@ -109,28 +112,88 @@ def test_a_drawn_row_does_not_depend_on_its_fellows():
     assert generate(spec, weights(spec), [prompt], key=keys[i : i + 1], **drawn) == together[i : i + 1]
 
 
-TOY = Model(6, 8, (Segment((Block(Attention(2), Mlp(8)),)),), head=Head(tied=False))
+LAYER = Segment((Block(Attention(2, relative=RoPE()), Mlp(24)),))
+HEADS = {
+  'parallel': Model(VOCAB, 16, (LAYER, LAYER), head=Head(tied=False), mtp=ParallelMTP(3)),
+  'sequential': Model(VOCAB, 16, (LAYER, LAYER), head=Head(tied=False), mtp=SequentialMTP(2)),
+}
+
+
+@pytest.mark.parametrize('run', [Run(), Run(loop='unroll')], ids=['scan', 'unroll'])
+@pytest.mark.parametrize('name', HEADS)
+def test_heads_for_later_tokens_change_no_greedy_row(name, run):
+  spec = HEADS[name]
+  say = functools.partial(decode.generate, spec, weights(spec), PROMPTS, max_new_tokens=NEW, temperature=0, run=run)
+  plain = say()
+  assert len({token for row in plain for token in row}) > 5
+  assert say(draft=Later()) == plain
+  eos = (plain[0][7], plain[1][4])
+  assert say(draft=Later(), draft_tokens=1, eos=eos) == say(eos=eos)
+
+
+def test_heads_that_are_right_take_one_pass_for_all_they_guess(passes):
+  spec = HEADS['parallel']
+  assert say(spec, draft=Later(), logit_bias={7: 1e4}) == [[7] * NEW] * 3
+  assert passes[-1] == -(-(NEW - 1) // 4)
+
+
+def test_heads_draft_what_the_model_looked_ahead_to(monkeypatch):
+  # The drafts of each round are those of whole rows read at once, as in training; chained depths remember guesses.
+  spec = HEADS['parallel']
+  drafted = []
+  original = Later.propose
+
+  def watched(self, *args):
+    out = original(self, *args)
+    jax.debug.callback(lambda d, n: drafted.append((np.asarray(d), np.asarray(n))), out[0], args[4].n_B)
+    return out
+
+  monkeypatch.setattr(Later, 'propose', watched)
+  rows = np.asarray(generate(spec, weights(spec), [[5, 9, 2]], max_new_tokens=12, temperature=0, draft=Later()))
+  jax.effects_barrier()
+  whole = jnp.asarray(np.concatenate([[[5, 9, 2]], rows], axis=1), jnp.int32)
+  ahead = transformer.apply(spec, weights(spec), input_ids=whole, mtp=True)['mtp_logits']
+  assert drafted
+  for guess, n in drafted:
+    # The last token read stands at place 3 + n - 2; its depth k says the token k + 1 places on.
+    assert guess[0].tolist() == [int(jnp.argmax(logits[0, 1 + n[0]])) for logits in ahead]
+
+
+def test_a_ring_takes_as_many_guesses_as_it_can_be_cut_back_by():
+  spec = MODELS['window']
+  run = Run(cache=RingCache(margin=5))
+  options = {'max_new_tokens': NEW, 'temperature': 0}
+  plain = generate(spec, weights(spec), PROMPTS, **options)
+  assert generate(spec, weights(spec), PROMPTS, draft=near(spec), run=run, **options) == plain
+  with pytest.raises(UserError, match=r'the cache can be cut back by fewer than 5 tokens, but the draft guesses 5'):
+    generate(spec, weights(spec), PROMPTS, draft=near(spec), draft_tokens=5, run=run, **options)
+
+
+SMALL = Segment((Block(Attention(2), Mlp(8)),))
+TOY = Model(6, 8, (SMALL,), head=Head(tied=False))
+TOY_HEADS = Model(6, 8, (SMALL, SMALL), head=Head(tied=False), mtp=ParallelMTP(2))
 KNOBS = {'temperature': 1.4, 'top_k': 5, 'top_p': 0.95}
 
 
-def exact_pairs(filters):
+def exact_pairs(spec, filters):
   """The probabilities [6, 6] of the first two tokens after the prompt 1 2, a pass for each."""
   from tfm.generate.sampling import Sampling, warp
 
   knobs = Sampling(**filters).knobs()
   rows = jnp.asarray([[1, 2, t] for t in range(6)], jnp.int32)
-  logits = transformer.apply(TOY, weights(TOY), input_ids=rows)['logits']
+  logits = transformer.apply(spec, weights(spec), input_ids=rows)['logits']
   first, second = (np.asarray(jax.nn.softmax(warp(logits[:, i], knobs), axis=-1), np.float64) for i in (1, 2))
   return first[0][:, None] * second
 
 
-@pytest.mark.parametrize('draft', ['near', 'other', 'lookup'])
+@pytest.mark.parametrize('draft', ['near', 'other', 'lookup', 'heads'])
 def test_the_first_two_tokens_are_distributed_as_without_a_draft(draft):
-  n, expected = 6000, exact_pairs(KNOBS)
+  spec = TOY_HEADS if draft == 'heads' else TOY
+  n, expected = 6000, exact_pairs(spec, KNOBS)
   other = jax.tree.map(lambda a: 8 * a if a.ndim > 1 else a, transformer.init(TOY, jax.random.key(9)))
-  draft = {'near': near(TOY, 0.3), 'other': Smaller(TOY, other), 'lookup': Lookup()}[draft]
+  draft = {'near': near(TOY, 0.3), 'other': Smaller(TOY, other), 'lookup': Lookup(), 'heads': Later()}[draft]
   # Three tokens: the second may be a draft's or come in its place, and is no end.
-  rows = generate(TOY, weights(TOY), [[1, 2]] * n, max_new_tokens=3, draft=draft, draft_tokens=2, **KNOBS)
+  rows = generate(spec, weights(spec), [[1, 2]] * n, max_new_tokens=3, draft=draft, draft_tokens=2, **KNOBS)
   counts = np.zeros((6, 6))
   for first, second, _ in rows:
     counts[first, second] += 1
@@ -162,6 +225,7 @@ def test_a_stop_text_ends_the_same_rows(passes):
   ('draft', 'options', 'message'),
   [
     (Lookup(0), {}, 'generate: draft: longest=0 is no number of tokens to look up. Wanted at least 1'),
+    (Later(), {}, 'draft: the model predicts the next token only. Wanted one with mtp, or another draft'),
     (Lookup(), {'draft_tokens': 0}, 'draft_tokens=0 guesses nothing. Wanted at least 1'),
     (Smaller(MODELS['encdec'], {}), {}, 'draft: it has an encoder, the model has none. Wanted both or neither'),
     (Smaller(TOY, {}), {}, f'draft: it has a vocabulary of 6, the model one of {VOCAB}. Wanted the same tokens'),

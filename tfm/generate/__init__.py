@@ -7,6 +7,7 @@ from typing import Any
 from tfm.generate.decode import generate as generate
 from tfm.generate.decode import stream as stream
 from tfm.generate.drafts import Draft as Draft
+from tfm.generate.drafts import Later as Later
 from tfm.generate.drafts import Lookup as Lookup
 from tfm.generate.drafts import Smaller as Smaller
 from tfm.generate.options import Options as Options

@@ -1,5 +1,6 @@
 """Beam search: the continuation with the best log probability a token, among the few best prefixes at each length."""
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -55,7 +56,7 @@ def search(
   out = apply(spec, params, run=run, cache=cache, logits_to_keep=1, **inputs)
   # One pass over each prompt; from here on it has K rows of its own.
   each = jnp.repeat(jnp.arange(B), K)
-  rules = rules.replace(prompt_BS=rules.prompt_BS[each])
+  rules = dataclasses.replace(rules, prompt_BS=rules.prompt_BS[each])
   state, from_BK = _extend(_start(B, K, room), out['logits'][:, -1][each], rules, aims)
 
   def one(carry):

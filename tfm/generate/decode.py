@@ -48,8 +48,8 @@ def generate(
   `top_k`, `top_p`, `min_p`; `repetition_penalty`, `frequency_penalty`, `presence_penalty`, `no_repeat_ngram`,
   `logit_bias`, `allowed`; `beams`, `length_penalty`, `early_stopping`; `prefill_chunk`, `prompt_cache`.
   `key` is one key, or one a row (`[B]`); by default `jax.random.key(0)`, so the same call gives the same text.
-  `draft` (`Lookup()`, `Smaller(spec, params)`) guesses `draft_tokens=4` tokens, which one pass of the model then takes
-  or leaves: greedy rows stay the same, drawn ones come from the same distribution, in fewer passes.
+  `draft` (`Lookup()`, `Smaller(spec, params)`, `Later()`) guesses `draft_tokens=4` tokens, which one pass of the model
+  then takes or leaves: greedy rows stay the same, drawn ones come from the same distribution, in fewer passes.
 
   Ids end with the token that ended the row; strings leave it out, and what is from a `stop` text on. Rows of the token
   table beyond the tokenizer's `size` are never chosen.
@@ -122,6 +122,12 @@ def _chunks(
   """New tokens `[B, n]` as far as all rows have them, in pieces of `chunk` or so (the first has but one)."""
   if draft is not None and (wrong := list(draft.fits(spec))):
     raise errors.UserError(f'generate: draft: {" ".join(wrong)}')
+  ahead = 0 if draft is None else draft.ahead(spec, options.draft_tokens)
+  if run.cache.back is not None and ahead >= run.cache.back:
+    raise errors.UserError(
+      f'generate: the cache can be cut back by fewer than {run.cache.back} tokens, but the draft guesses {ahead}. '
+      f'Wanted a margin of more than {ahead}, or draft_tokens of less than {run.cache.back}.'
+    )
   params, rules = _ready(spec, params, batch, options, key, run)
   guess = Draft() if draft is None else draft
   if options.prefill_chunk is not None and (spec.reads_prefix or spec.encoder is not None):
@@ -153,7 +159,7 @@ def _chunks(
     if draft is None:
       state = step.go_on(spec, params, state, rules, until, run=run)
     else:
-      state = speculate.go_on(spec, params, state, rules, draft, until, ahead=options.draft_tokens, run=run)
+      state = speculate.go_on(spec, params, state, rules, draft, until, ahead=ahead, run=run)
 
 
 def _searched(

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from tfm.generate.penalties import NOTHING
 from tfm.generate.rules import Rules, priced
 from tfm.generate.sampling import warp
+from tfm.model import mtp
 from tfm.model.cache import init_cache, rewind
 from tfm.model.spec import Model
 from tfm.model.transformer import apply
@@ -37,17 +38,23 @@ class Draft:
     """Yields a sentence for each reason why it cannot draft for the model."""
     yield from ()
 
-  def begin(self, run: Run, slots: int, inputs: dict[str, jax.Array], out: dict[str, Any]) -> Any:
-    """The memory after the prompts: `inputs` are what `apply` was given, `out` what it said of them."""
+  def ahead(self, spec: Model, tokens: int) -> int:
+    """How many tokens it guesses at a time where so many are asked for."""
+    return tokens
+
+  def begin(
+    self, spec: Model, params: Any, run: Run, slots: int, inputs: dict[str, jax.Array], out: dict[str, Any]
+  ) -> Any:
+    """The memory after the prompts: `inputs` are what `apply` was given, `out` what it said of them (or their end).
+
+    `spec` and `params`, here and below, are the model drafted for.
+    """
     return ()
 
   def propose(
-    self, run: Run, params: Any, rules: Rules, said: Said, memory: Any, keys_GB: jax.Array
+    self, spec: Model, params: Any, run: Run, rules: Rules, said: Said, memory: Any, keys_GB: jax.Array
   ) -> tuple[jax.Array, jax.Array | None, Any]:
-    """(drafted_BG, the distributions q_BGV that they were drawn from or None if there was no chance, memory).
-
-    `params` are those of the model drafted for.
-    """
+    """(drafted_BG, the distributions q_BGV that they were drawn from or None if there was no chance, memory)."""
     raise AssertionError(f'{type(self).__name__} must propose')
 
   def keep(self, memory: Any, out: dict[str, Any], kept_B: jax.Array) -> Any:
@@ -68,7 +75,7 @@ class Lookup(Draft):
     if self.longest < 1:
       yield f'longest={self.longest} is no number of tokens to look up. Wanted at least 1.'
 
-  def propose(self, run, params, rules, said, memory, keys_GB):
+  def propose(self, spec, params, run, rules, said, memory, keys_GB):
     said_BS = jnp.concatenate([rules.prompt_BS, said.tokens_BT], axis=1)
     end_B = rules.prompt_BS.shape[1] + said.n_B
     return jax.vmap(self._after, (0, 0, None))(said_BS, end_B, len(keys_GB)), None, memory
@@ -107,27 +114,19 @@ class Smaller(Draft):
       )
       yield f'{which}. Wanted both or neither.'
 
-  def begin(self, run, slots, inputs, out):
+  def begin(self, spec, params, run, slots, inputs, out):
     B, source = inputs['input_ids'].shape
     slots = min(slots, self.spec.max_positions or slots)
     cache = init_cache(self.spec, B, slots, run.precision.dtype('compute'), source, run.cache)
     return apply(self.spec, self.params, run=run, cache=cache, logits_to_keep=0, **inputs)['cache']
 
-  def propose(self, run, params, rules, said, memory, keys_GB):
+  def propose(self, spec, params, run, rules, said, memory, keys_GB):
     name = 'input_ids' if self.spec.encoder is None else 'decoder_input_ids'
-    row_B = jnp.arange(len(said.n_B))
 
     def one(carry, keys_B):
       cache, tokens_BT, n_B, last_B = carry
       out = apply(self.spec, self.params, run=run, cache=cache, logits_to_keep=1, **{name: last_B[:, None]})
-      logits_BV = priced(rules, out['logits'][:, -1], tokens_BT, n_B)
-      if not rules.knobs:
-        next_B, q_BV = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32), None
-      else:
-        logits_BV = warp(logits_BV, rules.knobs)
-        next_B = jax.vmap(jax.random.categorical)(keys_B, logits_BV).astype(jnp.int32)
-        q_BV = jax.nn.softmax(logits_BV, axis=-1)
-      tokens_BT = tokens_BT.at[row_B, n_B].set(next_B, mode='drop')
+      next_B, q_BV, tokens_BT = _draw(rules, out['logits'][:, -1], tokens_BT, n_B, keys_B)
       return (out['cache'], tokens_BT, n_B + 1, next_B), (next_B, q_BV)
 
     # One step more than tokens: the last draft must be in the cache too, in case that it stays.
@@ -139,3 +138,73 @@ class Smaller(Draft):
 
   def keep(self, memory, out, kept_B):
     return rewind(memory['after'], memory['before']['slot'] + kept_B)
+
+
+@struct.dataclass
+class Later(Draft):
+  """What the model's own heads for later tokens say (`Model.mtp`): as many tokens as there are depths, or fewer."""
+
+  def fits(self, spec):
+    if spec.mtp is None:
+      yield 'the model predicts the next token only. Wanted one with mtp, or another draft.'
+    elif spec.encoder is not None:
+      yield 'heads for later tokens need a decoder alone. Wanted a model without encoder, or another draft.'
+
+  def ahead(self, spec, tokens):
+    return min(tokens, spec.mtp.depth)
+
+  def begin(self, spec, params, run, slots, inputs, out):
+    state_BTD = out['mtp_state']
+    B, T, D = state_BTD.shape
+    ids_BT, mask_BT = (jnp.asarray(inputs[n])[:, -T:] for n in ('input_ids', 'attention_mask'))
+    # The token after the last one is not chosen yet: that place waits for the first proposal.
+    mask_BT = mask_BT.at[:, -1].set(0)
+    cache = mtp.init_cache(spec, B, slots, state_BTD.dtype, run.cache)
+    cache = mtp.draft(spec, params, cache, state_BTD, mtp.shifted(ids_BT), mask_BT, run=run)['cache']
+    places = spec.mtp.depth + 1
+    last_BTD = jnp.zeros((B, places, D), state_BTD.dtype).at[:, 0].set(state_BTD[:, -1])
+    return {
+      'cache': cache,
+      'state': last_BTD,
+      'next': jnp.zeros((B, places), jnp.int32),
+      'kept': jnp.ones(B, jnp.int32),
+    }
+
+  def propose(self, spec, params, run, rules, said, memory, keys_GB):
+    G, place_T = len(keys_GB), jnp.arange(spec.mtp.depth + 1)
+    kept_B1 = memory['kept'][:, None]
+    next_BT = jnp.where(place_T[None] == kept_B1 - 1, said.last_B[:, None], memory['next'])
+    mask_BT = (place_T[None] < kept_B1).astype(jnp.int32)
+    tokens_BT, q = said.tokens_BT, list[Any]()
+
+    def choose(logits_BV, k):
+      nonlocal tokens_BT
+      keys_B = keys_GB[min(k, G) - 1]
+      next_B, q_BV, tokens_BT = _draw(rules, logits_BV, tokens_BT, said.n_B + k - 1, keys_B)
+      q.append(q_BV)
+      return next_B
+
+    out = mtp.draft(spec, params, memory['cache'], memory['state'], next_BT, mask_BT, choose, run)
+    drafted_BG = out['tokens'][:, :G]
+    after_BT = jnp.zeros_like(next_BT).at[:, :G].set(drafted_BG)
+    q_BGV = jnp.stack(q[:G], axis=1) if rules.knobs else None
+    return drafted_BG, q_BGV, memory | {'cache': out['cache'], 'next': after_BT}
+
+  def keep(self, memory, out, kept_B):
+    state_BTD = out['mtp_state']
+    T = state_BTD.shape[1]
+    return memory | {'state': memory['state'].at[:, :T].set(state_BTD), 'kept': kept_B}
+
+
+def _draw(
+  rules: Rules, logits_BV: jax.Array, tokens_BT: jax.Array, n_B: jax.Array, keys_B: jax.Array
+) -> tuple[jax.Array, jax.Array | None, jax.Array]:
+  """(token number `n_B` of each row by the rules, its distribution if it is drawn, the tokens with it)."""
+  logits_BV = priced(rules, logits_BV, tokens_BT, n_B)
+  if not rules.knobs:
+    next_B, q_BV = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32), None
+  else:
+    logits_BV = warp(logits_BV, rules.knobs)
+    next_B = jax.vmap(jax.random.categorical)(keys_B, logits_BV).astype(jnp.int32)
+    q_BV = jax.nn.softmax(logits_BV, axis=-1)
+  return next_B, q_BV, tokens_BT.at[jnp.arange(len(n_B)), n_B].set(next_B, mode='drop')

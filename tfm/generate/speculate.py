@@ -34,7 +34,7 @@ def _round(spec: Model, params: Any, state: State, rules: Rules, draft: Draft, G
   keys_B = jax.vmap(jax.random.fold_in)(rules.keys_B, state.n_B)
   keys_GB = jax.vmap(lambda g: jax.vmap(jax.random.fold_in, (0, None))(keys_B, g))(1 + jnp.arange(G))
   said = Said(state.tokens_BT, state.n_B, state.last_B)
-  drafted_BG, q_BGV, memory = draft.propose(run, params, rules, said, state.memory, keys_GB)
+  drafted_BG, q_BGV, memory = draft.propose(spec, params, run, rules, said, state.memory, keys_GB)
 
   fed: dict[str, Any] = {name: jnp.concatenate([state.last_B[:, None], drafted_BG], axis=1)}
   out = apply(spec, params, run=run, cache=state.cache, **fed)

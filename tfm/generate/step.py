@@ -56,7 +56,7 @@ def prefill(
     done_B=jnp.zeros(B, bool),
     passes=jnp.int32(0),
     cache=out['cache'],
-    memory=draft.begin(run, slots, inputs, out),
+    memory=draft.begin(spec, params, run, slots, inputs, out),
   )
   return _choose(empty, out['logits'][:, -1], rules)
 
