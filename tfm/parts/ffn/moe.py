@@ -90,7 +90,7 @@ class _Moe(nn.Module):
     expert = s.expert.make(self.dims)
     start = lambda key: expert.init(key, x_BTD[:1, :1], _ctx(jnp.zeros(E, jnp.int32), 1, ctx))['params']
     # Flax would compare shapes at each call, for which it starts the experts again.
-    params = self.param('expert', start) if self.is_initializing() else self.get_variable('params', 'expert')
+    params = self.param('expert', start) if self.is_initializing() else nn.unbox(self.get_variable('params', 'expert'))
     keys = {'dropout': self.make_rng('dropout')} if self.has_rng('dropout') else {}
 
     def apply(params: Params, rows_BTD: jax.Array, sizes_E: jax.Array, rngs: dict[str, jax.Array]) -> jax.Array:
