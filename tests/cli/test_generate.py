@@ -71,6 +71,33 @@ def test_the_cache_and_how_the_prompt_is_read_change_no_word(command, tmp_path):
   assert 'kept: tokens differ: the file begins with [97, 98, 99, 100, 101, 102, 103, 104]' in err
 
 
+@pytest.mark.parametrize('draft', ['ngram', 'elsewhere'])
+def test_a_draft_changes_no_greedy_text(command, draft):
+  plain = command('--prompt=ab', '--temperature=0')
+  assert command('--prompt=ab', '--temperature=0', f'--draft={draft}', '--draft_tokens=2') == plain
+  assert command('--prompt=ab', '--temperature=0', f'--draft={draft}', '--stream') == plain
+
+
+def test_a_draft_of_another_vocabulary_is_refused(command, monkeypatch):
+  from tfm.train import checkpoint
+
+  spec, params, vocabulary, *rest = checkpoint.load('there')
+  found = {'there': vocabulary, 'runs/other': vocabulary.with_specials(['eos'])}
+  monkeypatch.setattr(checkpoint, 'load', lambda path: (spec, params, found[path], *rest))
+  status, _, err = command('--prompt=ab', '--draft=runs/other')
+  assert status == 2
+  assert '--draft: runs/other has another vocabulary than --checkpoint. Want the same tokens.' in err
+
+
+def test_beams_print_the_likeliest_text(command):
+  status, out, err = command('--prompt=ab', '--prompt=b', '--json', '--temperature=0', '--beams=3')
+  assert status == 0, err
+  text = json.loads(out.splitlines()[0])['text']
+  assert command('--prompt=ab', '--temperature=0', '--beams=3')[1] == f'ab{text}\n'
+  stop = text[2:4]
+  assert command('--prompt=ab', '--temperature=0', '--beams=3', f'--stop={stop}')[1] == f'ab{text.partition(stop)[0]}\n'
+
+
 @pytest.mark.parametrize(
   ('words', 'message'),
   [
@@ -80,7 +107,13 @@ def test_the_cache_and_how_the_prompt_is_read_change_no_word(command, tmp_path):
     (('--prompt=a', '--no_repeat_ngram=0'), 'no_repeat_ngram=0 is no number of tokens.'),
     (('--prompt=',), 'generate: prompt 0 is empty. Wanted at least one token to go on from.'),
     (('--prompt_file=/nowhere.txt',), '/nowhere.txt: No such file or directory'),
-    (('--prompt=a', '--json', '--stream'), '--stream: prints one text as it comes. Want one prompt, and no --json.'),
+    (('--prompt=a', '--draft=mtp'), 'generate: draft: the model predicts the next token only.'),
+    (('--prompt=a', '--beams=2'), 'beams=2 seek the likeliest text, temperature=1.0 draws. Wanted temperature=0.'),
+    (('--prompt=a', '--beams=2', '--stream'), '--stream: prints one text as it comes. Want one prompt, and neither'),
+    (
+      ('--prompt=a', '--json', '--stream'),
+      '--stream: prints one text as it comes. Want one prompt, and neither --json nor',
+    ),
   ],
 )
 def test_a_mistake_is_one_message_and_status_2(command, words, message):

@@ -2,9 +2,11 @@
 
 tfm generate --checkpoint=runs/1 --prompt='def ' --max_new_tokens=64 --temperature=0.8
 tfm generate --checkpoint=runs/1 --prompt_file=a.txt --prompt_file=b.txt --stop='class ' --json
+tfm generate --checkpoint=runs/1 --prompt='def ' --temperature=0 --draft=runs/small --draft_tokens=4
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+import itertools
 import json
 from pathlib import Path
 import sys
@@ -44,10 +46,16 @@ CACHE = flags.DEFINE_string(
 )
 flags.DEFINE_integer('prefill_chunk', None, 'read the prompt so many tokens at a time.', flag_values=FLAGS)
 flags.DEFINE_string('prompt_cache', None, 'a file for what is cached of the prompt.', flag_values=FLAGS)
+flags.DEFINE_integer('beams', 1, 'search for the likeliest text with so many beams.', flag_values=FLAGS)
+flags.DEFINE_float('length_penalty', 1.0, 'beams: above 0 for longer texts.', flag_values=FLAGS)
+DRAFT = flags.DEFINE_string(
+  'draft', None, 'who guesses tokens for fewer passes: ngram, mtp, or a checkpoint.', flag_values=FLAGS
+)
+flags.DEFINE_integer('draft_tokens', 4, 'how many tokens to guess at a time.', flag_values=FLAGS)
 _OPTIONS = (
   'max_new_tokens', 'min_new_tokens', 'temperature', 'top_k', 'top_p', 'min_p',
   'repetition_penalty', 'frequency_penalty', 'presence_penalty', 'no_repeat_ngram',
-  'prefill_chunk', 'prompt_cache',
+  'prefill_chunk', 'prompt_cache', 'beams', 'length_penalty', 'draft_tokens',
 )  # fmt: skip
 
 
@@ -59,9 +67,10 @@ def main() -> None:
   from tfm.train.checkpoint import load
 
   spec, params, vocabulary, *_ = load(CHECKPOINT.value)
-  live = STREAM.value if STREAM.value is not None else sys.stdout.isatty() and len(prompts) == 1 and not JSON.value
-  if live and (len(prompts) > 1 or JSON.value):
-    raise errors.UserError('--stream: prints one text as it comes. Want one prompt, and no --json.')
+  one = len(prompts) == 1 and not JSON.value and FLAGS['beams'].value == 1
+  live = STREAM.value if STREAM.value is not None else sys.stdout.isatty() and one
+  if live and not one:
+    raise errors.UserError('--stream: prints one text as it comes. Want one prompt, and neither --json nor --beams.')
   typists = [Typist(vocabulary, STOP.value) for _ in prompts]
   shown = ['' if spec.encoder is not None else prompt for prompt in prompts]
   if live:
@@ -82,7 +91,7 @@ def _type(spec: Any, params: Any, vocabulary: Any, prompts: list[str], typists: 
   import jax
 
   from tfm.core import config
-  from tfm.generate import prepare, stream
+  from tfm.generate import generate, prepare, stream
   from tfm.parts.cache import Cache
   from tfm.parts.context import Run
 
@@ -91,12 +100,31 @@ def _type(spec: Any, params: Any, vocabulary: Any, prompts: list[str], typists: 
     options['decoder_start'] = vocabulary.pad
   ready = prepare(spec, params, int8=INT8.value)
   run = config.validate(Run(loop='unroll', cache=config.parse(Cache, CACHE.value, '--cache')))
-  key = jax.random.key(SEED.value)
-  for tokens in stream(spec, ready, prompts, tokenizer=vocabulary, key=key, run=run, **options):
+  options |= {'key': jax.random.key(SEED.value), 'run': run, 'draft': _draft(vocabulary), 'tokenizer': vocabulary}
+  if options['beams'] == 1:
+    steps: Iterable[Iterable[int]] = stream(spec, ready, prompts, **options)
+  else:
+    ids = [vocabulary.encode(prompt).tolist() for prompt in prompts]
+    steps = itertools.zip_longest(*generate(spec, ready, ids, **options), fillvalue=-1)
+  for tokens in steps:
     yield [typist.push(int(token)) for typist, token in zip(typists, tokens, strict=True)]
     if all(typist.done for typist in typists):
       break
   yield [typist.flush() for typist in typists]
+
+
+def _draft(vocabulary: Any) -> Any:
+  """Who guesses, or None."""
+  from tfm.generate import Later, Lookup, Smaller, prepare
+  from tfm.train.checkpoint import load
+
+  known = {'ngram': Lookup, 'mtp': Later}
+  if DRAFT.value is None or DRAFT.value in known:
+    return DRAFT.value and known[DRAFT.value]()
+  spec, params, other, *_ = load(DRAFT.value)
+  if (other.kind, other.specials, other.state()) != (vocabulary.kind, vocabulary.specials, vocabulary.state()):
+    raise errors.UserError(f'--draft: {DRAFT.value} has another vocabulary than --checkpoint. Want the same tokens.')
+  return Smaller(spec, prepare(spec, params))
 
 
 def _read(name: str) -> str:
