@@ -14,6 +14,7 @@ from tfm.parts.cache import Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
 from tfm.parts.ffn import Glu, Mlp, Moe
+from tfm.parts.gain import LayerScale, ReZero
 from tfm.parts.mask import (
   BigBird,
   Blocks,
@@ -32,8 +33,9 @@ from tfm.parts.mtp import ParallelMTP, SequentialMTP
 from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm, ScaleNorm
 from tfm.parts.relative import XL, ALiBi, RoPE, T5Bias
 from tfm.parts.relative.scaling import LongRoPE, Yarn
+from tfm.parts.residual import Dlcl, Dwa, Reversible
 from tfm.parts.router import Grouped, TopK
-from tfm.parts.wiring import Parallel, Post
+from tfm.parts.wiring import Bare, Parallel, Post
 
 
 def tables() -> dict[str, Table]:
@@ -64,6 +66,12 @@ def latent(**fields) -> Model:
   return decoder(Block(dataclasses.replace(MLA(4, None, 16, 8, 4, 12), **fields), Glu(48)))
 
 
+def deep(**fields) -> Model:
+  """Five causal blocks in two segments, one of them a pattern of two."""
+  block = Block(Attention(4, 2, 8), Glu(48))
+  return dataclasses.replace(decoder(**fields), segments=(Segment((block, block), 2), Segment((block,), 1)))
+
+
 def encoder(relative=None, mask=None, **fields) -> Model:
   """Two layers that see both ways."""
   attention = Attention(4, mask=mask or Mask(), **({} if relative is None else {'relative': relative}))
@@ -87,12 +95,14 @@ def _placed(kind: str, part) -> Model:
     'act': lambda: in_block(ffn=Glu(48, part)),
     'cross': lambda: encdec(part),
     'ffn': lambda: in_block(ffn=part),
+    'gain': lambda: in_block(gain=part),
     'mask': lambda: mixing(mask=part),
     'mixer': lambda: in_block(mixer=part),
     'mtp': lambda: two_segments(mtp=part),
     'norm': lambda: dataclasses.replace(in_block(norm=part), norm=part),
     'relative': lambda: mixing(relative=part),
     'relative/scaling': lambda: mixing(relative=RoPE(scaling=part)),
+    'residual': lambda: decoder(residual=part),
     'router': lambda: in_block(ffn=Moe(8, part, Glu(48))),
     'wiring': lambda: in_block(wiring=part),
   }
@@ -177,6 +187,11 @@ def variants() -> dict[str, Model]:
       Block(attention, Moe(8, Grouped(0, 0, 2, 'softmax', False, 16.0, group_score='max', rate=None), glu))
     ),
     'wiring=parallel-two-norms': decoder(Block(attention, glu, wiring=Parallel(norms_per_branch=True))),
+    'wiring=rezero': decoder(Block(attention, glu, wiring=Bare(), gain=ReZero())),
+    'residual=dilated': deep(residual=Dwa(2, 2)),
+    'residual=two-segments': deep(residual=Dlcl(RMSNorm())),
+    'residual=reversible-patterns': deep(residual=Reversible(), shared_relative=T5Bias()),
+    'residual=reversible-parallel': decoder(Block(attention, glu, wiring=Parallel()), residual=Reversible()),
     'head=untied': decoder(head=Head(tied=False, bias=True)),
     'head=capped': decoder(head=Head(cap=5.0, scale=0.5, power=-0.5)),
     'head=transform': decoder(head=Head(bias=True, transform=Transform())),
@@ -193,6 +208,9 @@ def variants() -> dict[str, Model]:
     'encdec=options': encdec(CrossAttention(4, 1, 8, bias='qvo', qk_norm=RMSNorm(), cap=3.0, sink=True, scale=0.5)),
     'encdec=parallel': encdec(writer=Block(Attention(4), glu, wiring=Parallel())),
     'encdec=post': encdec(writer=Block(Attention(4), glu, wiring=Post())),
+    'encdec=reversible': dataclasses.replace(
+      encdec(writer=Block(Attention(4), glu, gain=LayerScale())), residual=Reversible()
+    ),
     'encdec=shared': encdec(**two_stacks),
   }
 

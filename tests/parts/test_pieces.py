@@ -1,5 +1,6 @@
 """Norms, activations, feed-forwards, projections and starts against their formulas."""
 
+import itertools
 import math
 
 from flax import linen as nn
@@ -56,6 +57,17 @@ def test_rms_norm_starts_as_plain_normalisation_however_its_scale_is_stored(x, o
 def test_scale_norm_gives_one_length_and_fix_norm_length_one(x):
   np.testing.assert_allclose(np.linalg.norm(run(norm.ScaleNorm(), x), axis=-1), math.sqrt(D), rtol=1e-5)
   np.testing.assert_allclose(np.linalg.norm(run(norm.FixNorm(), x), axis=-1), 1, rtol=1e-5)
+
+
+def test_capsule_norm_squashes_lengths_below_one_and_keeps_directions(x):
+  length = np.linalg.norm(x, axis=-1, keepdims=True)
+  y = run(norm.CapsuleNorm(), x)
+  np.testing.assert_allclose(y, length**2 / (1 + length**2) * x / length, atol=1e-6)
+  sizes = [np.linalg.norm(run(norm.CapsuleNorm(), c * x), axis=-1) for c in (0.01, 0.1, 1.0, 10.0, 1e4)]
+  assert all((a < b).all() for a, b in itertools.pairwise(sizes))
+  assert (sizes[-1] <= 1 + 1e-6).all()
+  small = 1e-3 * x / length
+  np.testing.assert_allclose(run(norm.CapsuleNorm(), small), 1e-3 * small, rtol=1e-5)
 
 
 @pytest.mark.parametrize('name', norm.TABLE)

@@ -26,6 +26,12 @@ def sharded(init: Callable[..., jax.Array], letters: str) -> Callable[..., Any]:
   return nn.with_logical_partitioning(init, tuple(letters))
 
 
+def stacked(boxed: Any) -> Any:
+  """The boxed parameters of layers that `vmap` has put on a leading axis, which their letters get too."""
+  is_box = lambda x: isinstance(x, nn.Partitioned)
+  return jax.tree.map(lambda b: b.replace(names=('L', *b.names)), boxed, is_leaf=is_box)
+
+
 def constrained(x: jax.Array, letters: str) -> jax.Array:
   """x, laid out on the mesh as the rules in force say for these letters ('-' is whole); x itself if none are."""
   return nn.with_logical_constraint(x, tuple(None if c == '-' else c for c in letters))

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.model import transformer
-from tfm.model.spec import Block, Encoder, Model, blocks
+from tfm.model.spec import Block, Encoder, Model, blocks, depth
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
 
@@ -68,9 +68,14 @@ def flops_per_token(spec: Model, length: int) -> float:
 
 def flops_of_document(spec: Model, length: int, source: int = 0) -> float:
   """Forward FLOPs of `length` tokens of a decoder (or a single stack) that reads `source` tokens of an encoder."""
-  total = length * (_head_flops(spec) + sum(n * _block_flops(spec, b, length, source) for n, b in _blocks(spec)))
+  total = length * (
+    _head_flops(spec)
+    + _residual_flops(spec, spec)
+    + sum(n * _block_flops(spec, b, length, source) for n, b in _blocks(spec))
+  )
   if spec.encoder is not None and source:
     total += source * sum(n * _block_flops(spec, b, source, 0) for n, b in _blocks(spec.encoder))
+    total += source * _residual_flops(spec, spec.encoder)
     total += source * sum(n * b.cross.memory_flops(spec.d_model) for n, b in _blocks(spec) if b.cross is not None)
   return total
 
@@ -117,6 +122,8 @@ def _stack_rows(spec: Model, stack: Model | Encoder, params: Any, length: int, s
       if block.cross is not None:
         flops += block.cross.memory_flops(spec.d_model)
       yield Row(f'{at}segments.{i}.pattern.{j}', segment.repeats, _pieces(block), _size(own) // segment.repeats, flops)
+  flops = _residual_flops(spec, stack)
+  yield Row(f'{at}residual', 1, {'residual': _name(stack.residual)}, _size(params.get('residual', {})), flops)
   yield Row(f'{at}norm', 1, {'norm': _name(stack.norm)}, _size(params.get('norm', {})), 0.0)
 
 
@@ -137,6 +144,10 @@ def _block_flops(spec: Model, block: Block, length: int, source: int) -> float:
   D = spec.d_model
   flops = block.mixer.flops(D, block.mixer.pairs(length)) + block.ffn.flops(D)
   return flops if block.cross is None else flops + block.cross.flops(D, source)
+
+
+def _residual_flops(spec: Model, stack: Model | Encoder) -> float:
+  return stack.residual.flops(spec.d_model, depth(stack))
 
 
 def _head_flops(spec: Model) -> float:

@@ -9,6 +9,7 @@ from tfm.parts.act.gelu import Gelu
 from tfm.parts.cross.base import Cross
 from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.gain.base import Gain
 from tfm.parts.init.base import Init
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
@@ -18,6 +19,7 @@ from tfm.parts.norm.base import Norm
 from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.base import Relative
+from tfm.parts.residual.base import Residual
 from tfm.parts.wiring.base import Wiring
 from tfm.parts.wiring.pre import Pre
 
@@ -26,7 +28,9 @@ from tfm.parts.wiring.pre import Pre
 class Block:
   """One layer: a mixer, in a decoder of an encoder-decoder a cross mixer, and a feed-forward.
 
-  `dropout` is that of each branch before it joins the residual stream.
+  A branch is multiplied by its `gain`, and in training has `dropout`, before it joins the residual stream. `drop_path`
+  is the chance, in training, that a row goes past a branch of the last block, in proportion less in earlier ones
+  (stochastic depth, arXiv:1603.09382).
   """
 
   mixer: Mixer = Attention()
@@ -35,10 +39,13 @@ class Block:
   wiring: Wiring = Pre()
   cross: Cross | None = None
   dropout: float = 0.0
+  gain: Gain = Gain()
+  drop_path: float = 0.0
 
   def check(self) -> Iterator[str]:
-    if not 0 <= self.dropout < 1:
-      yield f'dropout={self.dropout} is not a share. Wanted at least 0 and less than 1.'
+    for name in ('dropout', 'drop_path'):
+      if not 0 <= (share := getattr(self, name)) < 1:
+        yield f'{name}={share} is not a share. Wanted at least 0 and less than 1.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,6 +103,7 @@ class Encoder:
   absolute: Absolute = Absolute()
   norm: Norm = RMSNorm()
   shared_relative: Relative = Relative()
+  residual: Residual = Residual()
 
   def check(self) -> Iterator[str]:
     yield from _shared_heads(self)
@@ -109,7 +117,8 @@ class Model:
 
   `norm` ends the stack where its wiring leaves the residual stream open (pre, parallel, sandwich; not post).
   `shared_relative` is one relative position, with its parameters, for every layer (T5); `mixer.relative` is
-  a layer's own. `mtp` adds layers that predict the tokens after the next one.
+  a layer's own. `mtp` adds layers that predict the tokens after the next one. `residual` is what travels from block to
+  block.
   """
 
   vocab: int = 32_000
@@ -123,6 +132,7 @@ class Model:
   init: Init = Normal()
   encoder: Encoder | None = None
   mtp: MTP | None = None
+  residual: Residual = Residual()
 
   @property
   def causal(self) -> bool:
@@ -167,6 +177,7 @@ class Model:
       for i, segment in enumerate(stack.segments):
         for j, block in enumerate(segment.pattern):
           at = f'{where}segments.{i}.pattern.{j}'
+          yield from (f'{at}: {m}' for m in stack.residual.fits(block.wiring))
           yield from (f'{at}.mixer: {m}' for m in block.mixer.fits(self.d_model))
           if block.cross is not None:
             yield from (f'{at}.cross: {m}' for m in block.cross.fits(self.d_model))

@@ -9,9 +9,11 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from tfm.core.axes import stacked
 from tfm.model.block import Unit
 from tfm.model.remat import remat
 from tfm.model.spec import Encoder, Model, blocks, depth, shared_heads
+from tfm.model.undo import scan_undone
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.site import Site
 
@@ -37,28 +39,24 @@ def init_stack(key: jax.Array, stack: Model | Encoder, dims: Dims, memory: tuple
   params: Params = {}
   for i, segment in enumerate(stack.segments):
     unit = Unit(segment.pattern, dims)
-    init_one = lambda k, unit=unit: unit.init(k, x_BTD, ctx, None)['params']
+    init_one = lambda k, unit=unit: unit.init(k, x_BTD, (), ctx, None)['params']
     keys_L = jax.random.split(named_key(key, f'segment_{i}'), segment.repeats)
-    params[f'segment_{i}'] = _stack_boxes(jax.vmap(init_one)(keys_L))
+    params[f'segment_{i}'] = stacked(jax.vmap(init_one)(keys_L))
   for name, module, args in _own(stack, dims, x_BTD, site):
     variables = module.init(named_key(key, name), *args[1:], method=args[0])
     params |= {name: variables['params']} if 'params' in variables else {}
   return params
 
 
-def _stack_boxes(boxed: Any) -> Any:
-  # vmap has put an axis before each box's value; its letter goes before each box's names.
-  is_box = lambda x: isinstance(x, nn.Partitioned)
-  return jax.tree.map(lambda b: b.replace(names=('L', *b.names)), boxed, is_leaf=is_box)
-
-
 def _own(stack, dims, x_BTD, site):
   """The modules a stack owns beside its segments: name, module, and (method, *arguments) to start its parameters."""
-  relative, absolute = stack.shared_relative.make(dims), stack.absolute.make(dims)
+  relative, absolute, residual = (p.make(dims) for p in (stack.shared_relative, stack.absolute, stack.residual))
   if isinstance(relative, nn.Module):
     yield 'shared_relative', relative, ('bias', dims.heads, site, site)
   if isinstance(absolute, nn.Module):
     yield 'absolute', absolute, (None, x_BTD, site.pos)
+  if isinstance(residual, nn.Module):
+    yield 'residual', residual, (None,)
   if ends_with_norm(stack):
     yield 'norm', stack.norm.make(dims), (None, x_BTD)
 
@@ -118,30 +116,39 @@ def apply_stack(
     relative = stack.shared_relative.make(dims)
     bias = lambda q, k: call(relative, params, 'shared_relative', dims.heads, q, k, method='bias')
     ctx = dataclasses.replace(ctx, shared_bias=bias)
-  kept, aux = [], jnp.zeros((), jnp.float32)
+  residual = call(stack.residual.make(dims), params, 'residual')
+  ctx = dataclasses.replace(ctx, residual=residual)
+  x_BTD, beside = residual.start(x_BTD)
+  kept, aux, first = [], jnp.zeros((), jnp.float32), 0
   loads: Params = {}
   trunk_BTD = x_BTD
   for i, segment in enumerate(stack.segments):
-    unit, trunk_BTD = Unit(segment.pattern, dims), x_BTD
+    unit, trunk_BTD = Unit(segment.pattern, dims), residual.end(x_BTD, beside)
+    number_L = first + len(segment.pattern) * jnp.arange(segment.repeats, dtype=jnp.int32)
+    first += len(segment.pattern) * segment.repeats
     keys_L = None if key is None else jax.random.split(named_key(key, f'segment_{i}'), segment.repeats)
 
     def body(carry, layer, unit=unit):
-      x_BTD, aux = carry
-      p, cache, k = layer
-      rngs = {} if k is None else {'dropout': k}
-      (x_BTD, cache, a), sown = unit.apply({'params': p}, x_BTD, ctx, cache, rngs=rngs, mutable=['load'])
-      return (x_BTD, aux + a), (cache, sown.get('load', {}))
+      x_BTD, beside, aux = carry
+      p, cache, k, number = layer
+      own, rngs = dataclasses.replace(ctx, layer=number), {} if k is None else {'dropout': k}
+      out, sown = unit.apply({'params': p}, x_BTD, beside, own, cache, rngs=rngs, mutable=['load'])
+      x_BTD, beside, cache, a = out
+      return (x_BTD, beside, aux + a), (cache, sown.get('load', {}))
 
-    layers = (params[f'segment_{i}'], None if caches is None else caches[i], keys_L)
+    layers = (params[f'segment_{i}'], None if caches is None else caches[i], keys_L, number_L)
+    unroll = segment.repeats if dims.run.loop == 'unroll' else 1
     if isinstance(layers[0], tuple):
-      (x_BTD, aux), (cache, load) = _one_by_one(body, (x_BTD, aux), layers)
+      (x_BTD, beside, aux), (cache, load) = _one_by_one(body, (x_BTD, beside, aux), layers)
+    elif stack.residual.undone and caches is None:
+      (x_BTD, beside, aux), (cache, load) = scan_undone(body, unit, ctx, (x_BTD, beside, aux), layers, unroll)
     else:
-      unroll = segment.repeats if dims.run.loop == 'unroll' else 1
-      (x_BTD, aux), (cache, load) = jax.lax.scan(
-        remat(body, dims.run.remat), (x_BTD, aux), layers, length=segment.repeats, unroll=unroll
+      (x_BTD, beside, aux), (cache, load) = jax.lax.scan(
+        remat(body, dims.run.remat), (x_BTD, beside, aux), layers, length=segment.repeats, unroll=unroll
       )
     kept.append(cache)
     loads |= {f'segment_{i}': load} if load else {}
+  x_BTD = residual.end(x_BTD, beside)
   if ends_with_norm(stack):
     x_BTD = call(stack.norm.make(dims), params, 'norm', x_BTD)
   return Passed(x_BTD, trunk_BTD, None if caches is None else kept, aux, loads)

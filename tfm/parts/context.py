@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 import dataclasses
+from typing import Any
 
 from flax import struct
 import jax
@@ -64,15 +65,18 @@ class Ctx:
 
   `site` is where the tokens of `x_BTD` stand. `memory` is an encoder's output and its sites. `slot` is how many tokens
   the cache holds of each row, `[B]`: the place that the next one takes. `shared_bias` is the bias of a relative
-  position owned by the whole stack: `(q_site, k_site) -> bias_BNTS`. `train` turns dropout on. `ordered` says that the
-  tokens of a document stand in the order of their positions. `sizes_E`, told to a feed-forward that stands for E
-  experts, is how many of the rows, in order, are each expert's.
+  position owned by the whole stack: `(q_site, k_site) -> bias_BNTS`. `residual` joins the blocks of the stack, with its
+  parameters (None: plain), and `layer` is the number of the block, from 0. `train` turns dropout on. `ordered` says
+  that the tokens of a document stand in the order of their positions. `sizes_E`, told to a feed-forward that stands for
+  E experts, is how many of the rows, in order, are each expert's.
   """
 
   site: Site
   memory: tuple[jax.Array, Site] | None = None
   slot: jax.Array | None = None
   shared_bias: Callable[[Site, Site], jax.Array | None] | None = struct.field(pytree_node=False, default=None)
+  residual: Any = struct.field(pytree_node=False, default=None)
+  layer: jax.Array | None = None
   train: bool = struct.field(pytree_node=False, default=False)
   ordered: bool = struct.field(pytree_node=False, default=False)
   sizes_E: jax.Array | None = None

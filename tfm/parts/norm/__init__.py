@@ -2,9 +2,10 @@
 
 from tfm.core.registry import Table
 from tfm.parts.norm.base import Norm as Norm
+from tfm.parts.norm.capsule import CapsuleNorm
 from tfm.parts.norm.fix import FixNorm
 from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.norm.scale import ScaleNorm
 
-TABLE = Table('norm', fixnorm=FixNorm, layer=LayerNorm, rms=RMSNorm, scale=ScaleNorm)
+TABLE = Table('norm', capsule=CapsuleNorm, fixnorm=FixNorm, layer=LayerNorm, rms=RMSNorm, scale=ScaleNorm)

@@ -1,10 +1,11 @@
 """Every wiring; a new one is a new file and a new row."""
 
 from tfm.core.registry import Table
+from tfm.parts.wiring.bare import Bare
 from tfm.parts.wiring.base import Wiring as Wiring
 from tfm.parts.wiring.parallel import Parallel
 from tfm.parts.wiring.post import Post
 from tfm.parts.wiring.pre import Pre
 from tfm.parts.wiring.sandwich import Sandwich
 
-TABLE = Table('wiring', parallel=Parallel, post=Post, pre=Pre, sandwich=Sandwich)
+TABLE = Table('wiring', bare=Bare, parallel=Parallel, post=Post, pre=Pre, sandwich=Sandwich)

@@ -10,15 +10,27 @@ from tfm.core.registry import Part
 
 #: A block's branches by name, in order: each maps x_BTD to what is added to the residual stream.
 Branches = dict[str, Callable[[jax.Array], jax.Array]]
+Step = Callable[[jax.Array], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
 class Wiring(Part):
-  """Joins a block's branches to the residual stream."""
+  """Joins a block's branches to the residual stream: x + step(x), step after step."""
 
   def __call__(self, x_BTD: jax.Array, branches: Branches, norm: Callable[[str], Any]) -> jax.Array:
     """x_BTD after all branches. `norm(name)` is a fresh norm whose parameters stand under that name."""
+    for step in self.steps(branches, norm):
+      x_BTD = x_BTD + step(x_BTD)
+    return x_BTD
+
+  def steps(self, branches: Branches, norm: Callable[[str], Any]) -> list[Step]:
+    """What is added to the stream, in order, each a function of the stream so far."""
     raise AssertionError(f'{type(self).__name__} must wire a block')
+
+  @property
+  def additive(self) -> bool:
+    """Whether the stream changes by nothing but `steps`, so that they can be taken back."""
+    return True
 
   @property
   def final_norm(self) -> bool:

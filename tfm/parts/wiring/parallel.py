@@ -11,11 +11,14 @@ class Parallel(Wiring):
 
   norms_per_branch: bool = False
 
-  def __call__(self, x_BTD, branches, norm):
-    if not self.norms_per_branch:
+  def steps(self, branches, norm):
+    def together(x_BTD):
+      if self.norms_per_branch:
+        return sum(f(norm(f'{name}_norm')(x_BTD)) for name, f in branches.items())
       h_BTD = norm('norm')(x_BTD)
-      return x_BTD + sum(f(h_BTD) for f in branches.values())
-    return x_BTD + sum(f(norm(f'{name}_norm')(x_BTD)) for name, f in branches.items())
+      return sum(f(h_BTD) for f in branches.values())
+
+    return [together]
 
   def norms(self, branches):
     return branches if self.norms_per_branch else 1

@@ -15,5 +15,9 @@ class Post(Wiring):
     return x_BTD
 
   @property
+  def additive(self):
+    return False
+
+  @property
   def final_norm(self):
     return False

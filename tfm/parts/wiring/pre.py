@@ -9,7 +9,5 @@ from tfm.parts.wiring.base import Wiring
 class Pre(Wiring):
   """x + f(norm(x)) for every branch f."""
 
-  def __call__(self, x_BTD, branches, norm):
-    for name, f in branches.items():
-      x_BTD = x_BTD + f(norm(f'{name}_norm')(x_BTD))
-    return x_BTD
+  def steps(self, branches, norm):
+    return [lambda x, name=name, f=f: f(norm(f'{name}_norm')(x)) for name, f in branches.items()]

@@ -9,10 +9,9 @@ from tfm.parts.wiring.base import Wiring
 class Sandwich(Wiring):
   """x + norm(f(norm(x))) for every branch f."""
 
-  def __call__(self, x_BTD, branches, norm):
-    for name, f in branches.items():
-      x_BTD = x_BTD + norm(f'{name}_post_norm')(f(norm(f'{name}_norm')(x_BTD)))
-    return x_BTD
+  def steps(self, branches, norm):
+    step = lambda x, name, f: norm(f'{name}_post_norm')(f(norm(f'{name}_norm')(x)))
+    return [lambda x, name=name, f=f: step(x, name, f) for name, f in branches.items()]
 
   def norms(self, branches):
     return 2 * branches

@@ -1,0 +1,206 @@
+"""What travels from block to block: averages over depth, and two streams that can be undone."""
+
+import dataclasses
+import functools
+
+import jax
+from jax.extend.core import jaxprs_in_params
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tfm.core import config, errors
+from tfm.model import count, transformer
+from tfm.model.spec import Block, Encoder, Model, Segment
+from tfm.parts.context import Dims, Run
+from tfm.parts.cross import CrossAttention
+from tfm.parts.ffn import Glu
+from tfm.parts.init import Normal
+from tfm.parts.mask import Mask
+from tfm.parts.mixer import Attention
+from tfm.parts.norm import LayerNorm
+from tfm.parts.relative import T5Bias
+from tfm.parts.residual import Dlcl, Dwa, Residual, Reversible
+from tfm.parts.wiring import Parallel, Post, Pre
+
+BLOCK = Block(Attention(2, head_dim=4), Glu(12))
+IDS = jnp.asarray(np.random.default_rng(0).integers(1, 32, (2, 6)))
+
+
+def model(residual=Residual(), depth=3, block=BLOCK, **fields):
+  return Model(32, 8, (Segment((block,), depth),), residual=residual, **fields)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits(spec, params):
+  return transformer.apply(spec, params, input_ids=IDS)['logits']
+
+
+def loss(spec, params, run=Run(), key=None, **inputs):
+  inputs = inputs or {'input_ids': IDS}
+  out = transformer.apply(spec, params, run=run, key=key, **inputs)['logits']
+  return jnp.sum(jnp.sin(out * jnp.arange(32)[None, None]))
+
+
+@pytest.mark.parametrize('residual', [Dwa(), Dwa(2, 1), Dwa(2, 3)])
+def test_depth_weighted_averages_start_as_the_plain_stack_bit_for_bit(residual):
+  key = jax.random.key(0)
+  plain, spec = model(depth=5), model(residual, depth=5)
+  np.testing.assert_array_equal(logits(spec, transformer.init(spec, key)), logits(plain, transformer.init(plain, key)))
+
+
+@pytest.mark.parametrize(
+  ('depth', 'residual', 'weights'),
+  [(48, Dwa(), 1224), (48, Dwa(4, 5), 62), (72, Dwa(), 2700), (3, Dwa(1, 4), 0), (6, Dlcl(), 7 * 8 // 2)],
+)
+def test_averages_have_the_published_number_of_weights(depth, residual, weights):
+  plain, spec = model(depth=depth), model(residual, depth)
+  norms = (depth + 1) * 2 * 8 if isinstance(residual, Dlcl) else 0
+  assert count.count_params(spec) - count.count_params(plain) == weights + norms
+  assert count.flops_per_token(spec, 4) - count.flops_per_token(plain, 4) == 2 * 8 * weights
+  rows = count.table(spec, 4)
+  assert sum(row.params * row.repeats for row in rows) == count.count_params(spec)
+  assert sum(row.flops * row.repeats for row in rows) == count.flops_per_token(spec, 4)
+
+
+def through(residual, params, blocks, x_BTD):
+  """x_BTD through functions in place of blocks."""
+  piece = residual.make(Dims(8, len(blocks), Normal(), Run()))
+  way = piece.apply({'params': params})
+  x_BTD, carry = way.start(x_BTD)
+  read = [x_BTD]
+  for i, block in enumerate(blocks):
+    x_BTD, carry = way.join(Pre(), x_BTD, carry, {'mixer': block}, lambda name: lambda x: x)
+    x_BTD, carry = way.after(x_BTD, carry, jnp.int32(i))
+    read.append(x_BTD)
+  return read
+
+
+BLOCKS = [lambda x, i=i: jnp.cos((i + 1) * x) for i in range(5)]
+
+
+@pytest.mark.parametrize(('dilation', 'period'), [(1, 1), (2, 1), (1, 2), (2, 3)])
+def test_a_depth_weighted_average_is_the_sum_of_what_the_blocks_wrote(dilation, period):
+  rng = np.random.default_rng(0)
+  spec, x = Dwa(dilation, period), jnp.asarray(rng.standard_normal((1, 2, 8)), jnp.float32)
+  a = {(s.target, j): 0.3 * rng.standard_normal() for s in spec.sums(5) for j in s.sources}
+  wrote, read = [x], [x]
+  for i, block in enumerate(BLOCKS, start=1):
+    wrote.append(read[-1] + block(read[-1]))
+    own = [a[i, j] * wrote[j] for j in range(i + 1) if (i - j) % dilation == 0] if i % period == 0 else [wrote[i]]
+    read.append(sum(own))
+  weights = jnp.asarray(list(a.values()), jnp.float32)
+  for y, z in zip(through(spec, {'weights': weights}, BLOCKS, x), read, strict=True):
+    np.testing.assert_allclose(y, z, atol=1e-5)
+
+
+def test_a_dynamic_combination_of_layers_starts_as_the_mean_of_their_norms():
+  spec, x = Dlcl(LayerNorm(0.0)), jnp.asarray(np.random.default_rng(0).standard_normal((1, 2, 8)), jnp.float32)
+  normed = lambda x: (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True))
+  wrote, read = [x], [normed(x)]
+  for block in BLOCKS:
+    wrote.append(read[-1] + block(read[-1]))
+    read.append(sum(map(normed, wrote)) / len(wrote))
+  params = {
+    'weights': jnp.concatenate([jnp.full(l + 1, 1 / (l + 1)) for l in range(6)]),
+    'norms': {'scale': jnp.ones((6, 8)), 'bias': jnp.zeros((6, 8))},
+  }
+  full = model(spec, 5)
+  np.testing.assert_allclose(transformer.init(full, jax.random.key(0))['residual']['weights'], params['weights'])
+  for y, z in zip(through(spec, params, BLOCKS, x), read, strict=True):
+    np.testing.assert_allclose(y, z, atol=1e-5)
+
+
+def sizes(jaxpr):
+  """The number of elements of every array of a program, inner ones too."""
+  for eqn in jaxpr.eqns:
+    yield from (v.aval.size for v in eqn.outvars if hasattr(v.aval, 'size'))
+    for inner in jaxprs_in_params(eqn.params):
+      yield from sizes(inner)
+
+
+def test_the_gradient_of_averages_keeps_what_each_block_wrote_once():
+  L, (B, T), D = 16, IDS.shape, 8
+  spec = model(Dwa(), L)
+  program = jax.make_jaxpr(jax.grad(functools.partial(loss, spec)))(transformer.param_shapes(spec))
+  assert L * B * T * D < max(sizes(program.jaxpr)) < L * L * B * T * D
+
+
+def toy(x_BTD, other_BTD):
+  f, g = jnp.cos, jnp.sin
+  way = Reversible().make(Dims(8, 1, Normal(), Run()))()
+  return way.join(Pre(), x_BTD, other_BTD, {'mixer': f, 'ffn': g}, lambda name: lambda x: x)
+
+
+def test_two_streams_are_written_from_each_other_and_read_back():
+  x2, x1 = jax.random.normal(jax.random.key(0), (2, 1, 3, 8))
+  y2, y1 = toy(x2, x1)
+  np.testing.assert_allclose(y1, x1 + jnp.cos(x2), atol=1e-6)
+  np.testing.assert_allclose(y2, x2 + jnp.sin(y1), atol=1e-6)
+  back = y2 - jnp.sin(y1)
+  np.testing.assert_allclose(back, x2, atol=1e-6)
+  np.testing.assert_allclose(y1 - jnp.cos(back), x1, atol=1e-6)
+
+
+def encdec():
+  """Everything that a step may close over: a memory, shared biases; and every chance of dropout."""
+  loud = {'dropout': 0.2, 'drop_path': 0.3}
+  writer = Block(Attention(2, head_dim=4, dropout=0.1), Glu(12), cross=CrossAttention(2, head_dim=4), **loud)
+  reader = Block(Attention(2, head_dim=4, mask=Mask()), Glu(12), wiring=Parallel(), **loud)
+  shared = {'shared_relative': T5Bias(), 'residual': Reversible()}
+  read = Encoder((Segment((reader,), 2),), **shared)
+  return Model(32, 8, (Segment((BLOCK, writer), 2),), encoder=read, **shared)
+
+
+@pytest.mark.parametrize(('jitted', 'loop'), [('outside', 'unroll'), ('inside', 'scan')])
+def test_the_gradient_of_what_is_undone_is_the_plain_one_dropout_and_all(monkeypatch, jitted, loop):
+  spec = encdec()
+  params, key = transformer.init(dataclasses.replace(spec, init=Normal(0.3)), jax.random.key(0)), jax.random.key(1)
+  inputs = {'input_ids': IDS, 'decoder_input_ids': IDS[:, ::-1]}
+
+  def gradient():
+    of = lambda p: loss(spec, p, Run(loop=loop), key, **inputs)
+    return (jax.jit(jax.value_and_grad(of)) if jitted == 'outside' else jax.value_and_grad(jax.jit(of)))(params)
+
+  own = gradient()
+  monkeypatch.setattr(Reversible, 'undone', False)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4), own, gradient())
+
+
+def test_undoing_many_layers_loses_little(monkeypatch):
+  spec = model(Reversible(), 64, init=Normal(0.3))
+  params = transformer.init(spec, jax.random.key(0))
+  own = jax.jit(jax.grad(functools.partial(loss, spec)))(params)
+  monkeypatch.setattr(Reversible, 'undone', False)
+  plain = jax.jit(jax.grad(functools.partial(loss, spec)))(params)
+  for a, b in zip(jax.tree.leaves(own), jax.tree.leaves(plain), strict=True):
+    assert np.linalg.norm(a - b) < 1e-4 * np.linalg.norm(b)
+
+
+def kept(spec):
+  """Elements of the largest array of a training step that has time in it, beside those of one block."""
+  ids = jnp.ones((4, 64), jnp.int32)
+  of = lambda p: transformer.apply(spec, p, input_ids=ids)['last_hidden_state'].sum()
+  compiled = jax.jit(jax.grad(of)).lower(transformer.param_shapes(spec)).compile()
+  return compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_the_memory_of_what_is_undone_does_not_grow_with_depth(monkeypatch):
+  shallow, deep = model(Reversible(), 4), model(Reversible(), 24)
+  params = 4 * (count.count_params(deep) - count.count_params(shallow))
+  stream = 4 * 4 * 64 * 8
+  assert kept(deep) - kept(shallow) < 2 * params + stream
+  monkeypatch.setattr(Reversible, 'undone', False)
+  assert kept(deep) - kept(shallow) > 20 * stream
+
+
+def test_what_cannot_be_undone_is_refused():
+  post = dataclasses.replace(BLOCK, wiring=Post())
+  with pytest.raises(errors.ConfigError) as e:
+    config.validate(model(Reversible(), block=post))
+  assert (
+    'segments.0.pattern.0: wiring=post normalises the stream itself, which residual=reversible cannot undo. '
+    'Wanted bare, parallel, pre, sandwich.'
+  ) in str(e.value)
+  with pytest.raises(errors.ConfigError, match='dilation=0, period=1 is no number of blocks'):
+    config.validate(model(Dwa(0)))

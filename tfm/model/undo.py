@@ -1,0 +1,116 @@
+"""The scan of blocks that can be undone: its backward pass finds their inputs again from their outputs."""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+from typing import Any
+
+import jax
+from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
+import jax.numpy as jnp
+
+from tfm.model.block import Unit
+from tfm.parts.context import Ctx
+
+
+@dataclasses.dataclass(frozen=True)
+class _Step:
+  """A residual under which a block adds up nothing: what it writes is what step `number` of its wiring gives."""
+
+  number: int
+
+  def join(self, wiring, x_BTD, carry, branches, norm):
+    return wiring.steps(branches, norm)[self.number](x_BTD), carry
+
+  def after(self, x_BTD, carry, layer):
+    return x_BTD, carry
+
+
+def _nothing(x):
+  return x
+
+
+def _steps(unit: Unit, ctx: Ctx) -> Iterator[Callable[..., tuple[jax.Array, jax.Array]]]:
+  """The steps of the unit's blocks, in order, each `(params, key, number, x_BTD) -> (y_BTD, aux)`."""
+  compute = unit.dims.run.precision.dtype('compute')
+
+  def step(i, j, params, key, number, x_BTD):
+    own, rngs = dataclasses.replace(ctx, layer=number, residual=_Step(j)), {} if key is None else {'dropout': key}
+    out: Any = unit.clone(only=i).apply({'params': params}, x_BTD.astype(compute), (), own, None, rngs=rngs)
+    y_BTD, _, _, aux = out
+    return y_BTD.astype(x_BTD.dtype), jnp.asarray(aux, jnp.float32)
+
+  for i, block in enumerate(unit.pattern):
+    names = ['mixer', *(['cross'] if block.cross is not None else []), 'ffn']
+    for j in range(len(block.wiring.steps(dict.fromkeys(names, _nothing), _nothing))):
+      yield lambda *args, i=i, j=j: step(i, j, *args)
+
+
+def scan_undone(
+  body: Callable[..., Any], unit: Unit, ctx: Ctx, carry: Any, layers: tuple[Any, ...], unroll: int
+) -> tuple[Any, Any]:
+  """`lax.scan(body, carry, layers)` of a reversible unit, whose gradient needs only the streams it ends with.
+
+  What it returns beside the carry (loads) has no gradient.
+
+  *Cost*: forward twice and backward once, in the memory of one block. Dropout is repeated from its keys.
+  """
+  params_L, _, keys_L, number_L = layers
+  run = lambda carry, layers: jax.lax.scan(body, carry, layers, unroll=unroll)
+  first = jax.tree.map(lambda a: a[0], (params_L, keys_L, number_L))
+  forward, *seen = _hoisted(run, carry, layers)
+  steps, smooth, fixed = zip(*(_hoisted(s, *first, carry[0]) for s in _steps(unit, ctx)), strict=True)
+
+  @jax.custom_vjp
+  def undone(carry, layers, seen, smooth, fixed):
+    return forward(*seen, carry, layers)
+
+  def keep(carry, layers, seen, smooth, fixed):
+    (x_BTD, other_BTD, aux), ys = forward(*seen, carry, layers)
+    return ((x_BTD, other_BTD, aux), ys), (x_BTD, other_BTD, layers, smooth, fixed)
+
+  def back(kept, given):
+    x_BTD, other_BTD, (params_L, _, keys_L, number_L), smooth, fixed = kept
+    (dx_BTD, dother_BTD, daux), _ = given
+    start = (x_BTD, other_BTD, dx_BTD, dother_BTD, jax.tree.map(jnp.zeros_like, smooth))
+    undo = lambda state, layer: _undo(steps, smooth, fixed, daux, state, layer)
+    state, dparams_L = jax.lax.scan(undo, start, (params_L, keys_L, number_L), reverse=True, unroll=unroll)
+    _, _, dx_BTD, dother_BTD, dsmooth = state
+    return (dx_BTD, dother_BTD, daux), (dparams_L, None, None, None), None, dsmooth, None
+
+  undone.defvjp(keep, back)
+  return undone(carry, layers, seen, smooth, fixed)
+
+
+def _hoisted(f: Callable[..., Any], *examples: Any) -> tuple[Callable[..., Any], list[Any], list[Any]]:
+  """(pure, smooth, fixed): f(*args) is pure(smooth, fixed, *args), for arguments like the examples.
+
+  What f closes over is now an argument, as a custom VJP wants it: `smooth` has gradients (an encoder's output, a shared
+  bias), `fixed` has none (positions). `jax.closure_convert` would leave the latter closed over.
+  """
+  program, shapes = jax.make_jaxpr(f, return_shape=True)(*examples)
+  is_smooth = [jnp.issubdtype(jnp.asarray(c).dtype, jnp.inexact) for c in program.consts]
+
+  def pure(smooth, fixed, *args):
+    smooth, fixed = iter(smooth), iter(fixed)
+    consts = [next(smooth if s else fixed) for s in is_smooth]
+    out = jaxpr_as_fun(ClosedJaxpr(program.jaxpr, consts))(*jax.tree.leaves(args))
+    return jax.tree.unflatten(jax.tree.structure(shapes), out)
+
+  of = lambda kind: [c for c, s in zip(program.consts, is_smooth, strict=True) if s is kind]
+  return pure, of(True), of(False)
+
+
+def _undo(steps, smooth, fixed, daux, state, layer):
+  """One repeat backwards: its steps undone from the last, and what its parameters' gradients are."""
+  x_BTD, other_BTD, dx_BTD, dother_BTD, dsmooth = state
+  params, key, number = layer
+  dparams, dsmooth = jax.tree.map(jnp.zeros_like, params), list(dsmooth)
+  for i in reversed(range(len(steps))):
+    # It read `other` and added what it made of it to the stream that is now x.
+    step = lambda p, h_BTD, c, i=i: steps[i](c, fixed[i], p, key, number, h_BTD)
+    (y_BTD, _), pull = jax.vjp(step, params, other_BTD, smooth[i])
+    dp, dh_BTD, dc = pull((dx_BTD, daux))
+    x_BTD, other_BTD = other_BTD, x_BTD - y_BTD
+    dx_BTD, dother_BTD = dother_BTD + dh_BTD, dx_BTD
+    dparams, dsmooth[i] = jax.tree.map(jnp.add, dparams, dp), jax.tree.map(jnp.add, dsmooth[i], dc)
+  return (x_BTD, other_BTD, dx_BTD, dother_BTD, tuple(dsmooth)), dparams

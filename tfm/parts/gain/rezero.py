@@ -1,0 +1,31 @@
+"""One learned number, 0 at first (ReZero, arXiv:2003.04887)."""
+
+import dataclasses
+
+from flax import linen as nn
+import jax
+
+from tfm.core.axes import sharded
+from tfm.parts.context import Dims
+from tfm.parts.gain.base import Gain
+
+
+@dataclasses.dataclass(frozen=True)
+class ReZero(Gain):
+  """a f(x), a = 0 at first, so that a stack of any depth starts as the identity. The paper goes without norms: wiring
+  `bare`.
+
+  *Differs*: every branch has its own a; the paper's two branches of a layer share one.
+  """
+
+  def make(self, dims):
+    return _ReZero(dims)
+
+
+class _ReZero(nn.Module):
+  dims: Dims
+
+  @nn.compact
+  def __call__(self, y_BTD: jax.Array) -> jax.Array:
+    start = sharded(nn.initializers.zeros, '')
+    return y_BTD * self.param('scale', start, (), self.dims.run.precision.dtype('param')).astype(y_BTD.dtype)
