@@ -20,8 +20,8 @@ FLAGS = command.new()
 CONFIG = command.define_config(FLAGS)
 DIFF = command.define_config(FLAGS, 'diff')
 WHY = flags.DEFINE_string('why', None, 'Only the values at this path, which may have .. and *.', flag_values=FLAGS)
-JSON = flags.DEFINE_bool('json', False, 'Only the resolved config, as JSON.', flag_values=FLAGS)
 CACHE = flags.DEFINE_string('cache', 'dense', 'How tokens are kept while decoding.', flag_values=FLAGS)
+JSON = flags.DEFINE_bool('json', False, 'Only the resolved config, as JSON.', flag_values=FLAGS)
 ZOO = flags.DEFINE_bool('zoo', False, 'The published models.', flag_values=FLAGS)
 PARTS = flags.DEFINE_bool('parts', False, 'The parts of every kind, with their fields.', flag_values=FLAGS)
 MARKDOWN = flags.DEFINE_bool('markdown', False, 'Tables as Markdown.', flag_values=FLAGS)
@@ -55,11 +55,11 @@ def _model(cfg: Any) -> Iterator[Any]:
   """What the config's model costs, and its layers; nothing if it has none."""
   from tfm.cli import layers
   from tfm.model.spec import Model
+  from tfm.parts.cache import Cache
 
   spec = cfg if isinstance(cfg, Model) else getattr(cfg, 'model', None)
   if isinstance(spec, Model):
     data, precision = getattr(cfg, 'data', None), getattr(cfg, 'precision', None)
-  from tfm.parts.cache import Cache
     yield from layers.kernels(cfg) if hasattr(cfg, 'run') else ()
     kind = config.parse(Cache, CACHE.value, '--cache')
     yield from layers.sheets(spec, getattr(data, 'length', None), getattr(precision, 'compute', 'bfloat16'), kind)
