@@ -116,22 +116,6 @@ def test_no_row_stops_before_min_new_tokens(drawn):
   assert any(len(row) == 5 for row in said)
 
 
-def test_nothing_is_compiled_again_while_lengths_stay_in_their_buckets(monkeypatch):
-  traced = []
-  spec = MODELS['alibi_mqa']
-  original = transformer.apply
-  monkeypatch.setattr('tfm.generate.step.apply', lambda *a, **k: traced.append(1) or original(*a, **k))
-  spec = type(spec)(**{**spec.__dict__, 'vocab': VOCAB + 1})  # not compiled by another test
-  say = lambda prompts, n, **options: generate(spec, weights(spec), prompts, max_new_tokens=n, **options)
-  say([[1] * 3, [2] * 5], 9, temperature=0.5, top_p=0.9)
-  assert len(traced) == 2  # prefill and go_on
-  for length, new, temperature, top_p in ((2, 9, 0.9, 0.9), (7, 11, 1.0, 0.5), (16, 16, 1.5, 0.1)):
-    say([[1] * length, [2]], new, temperature=temperature, top_p=top_p, key=jax.random.key(length))
-  assert len(traced) == 2
-  say([[1] * 17, [2]], 16, temperature=0.5, top_p=0.9)
-  assert len(traced) == 4
-
-
 def test_buckets_hold_what_they_must_and_waste_at_most_half():
   sizes = [bucket(n) for n in range(1, 3000)]
   assert all(n <= size < max(2 * n, 17) for n, size in enumerate(sizes, 1))
