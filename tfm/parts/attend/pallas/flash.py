@@ -175,10 +175,10 @@ def _numbers(mask: Tiled, bias: Tiled | None, sink_N: jax.Array | None, N: int) 
   ints: list[jax.Array] = []
   places = []
   for array in [*(bias.arrays if bias else []), *mask.arrays]:
-    is_float = jnp.issubdtype(array.dtype, jnp.floating)
+    is_float = array.dtype == jnp.float32
     kind = floats if is_float else ints
     places.append((is_float, sum(a.shape[1] for a in kind)))
-    kind.append(jnp.broadcast_to(array.astype(jnp.float32 if is_float else jnp.int32), (N, array.shape[1])))
+    kind.append(jnp.broadcast_to(array, (N, array.shape[1])))
   floats, ints = floats or [jnp.zeros((N, 1))], ints or [jnp.zeros((N, 1), jnp.int32)]
   return jnp.concatenate(floats, 1), jnp.concatenate(ints, 1), tuple(places)
 

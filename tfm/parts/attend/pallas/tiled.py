@@ -1,6 +1,7 @@
 """Functions of sites as a kernel runs them: on a tile, for one head, in two dimensions, their arrays as scalars."""
 
 from collections.abc import Callable, Sequence
+import contextlib
 import math
 from typing import Any, NamedTuple
 
@@ -65,12 +66,16 @@ class Tiled(NamedTuple):
     env = dict(zip(self.sites, leaves, strict=True))
 
     def value(atom: Any) -> Tile:
-      if hasattr(atom, 'val'):
-        return Tile(jnp.asarray(atom.val, narrow(atom.aval.dtype)), (None,) * len(atom.aval.shape))
-      if atom in self.known:
-        i = self._leaf(atom, None)
-        return Tile(scalar(i), tuple('N' if n > 1 else None for n in atom.aval.shape))
-      return env[atom]
+      if isinstance(atom, core.Literal):
+        constant = jnp.asarray(atom.val)
+        return Tile(constant.astype(narrow(constant.dtype)), (None,) * constant.ndim)
+      if atom in env:
+        return env[atom]
+      known = self.known[atom]
+      if known.size == 1 and not isinstance(known, jax.core.Tracer):
+        return Tile(jnp.asarray(known.item(), narrow(known.dtype)), (None,) * known.ndim)
+      x = _typed(scalar(self._leaf(atom, None)), known.dtype)
+      return Tile(x, tuple('N' if n > 1 else None for n in known.shape))
 
     for eqn in self.steps:
       if eqn.primitive.name == 'gather':
@@ -108,7 +113,8 @@ class Tiled(NamedTuple):
     rest = iter('N' if n > 1 else None for i, n in enumerate(table.aval.shape) if i != axis)
     places = range(len(eqn.outvars[0].aval.shape))
     out = tuple(next(rest) if i in numbers.offset_dims else next(given) for i in places)
-    return Tile(lookup(self._leaf(table, axis), jnp.clip(x, 0, table.aval.shape[axis] - 1)), out)
+    found = lookup(self._leaf(table, axis), jnp.clip(x, 0, table.aval.shape[axis] - 1))
+    return Tile(_typed(found, self.known[table].dtype), out)
 
 
 def tiled(fn: Callable[[Site, Site], jax.Array], q: Site, k: Site, heads: int, out: str) -> Tiled:
@@ -122,17 +128,25 @@ def tiled(fn: Callable[[Site, Site], jax.Array], q: Site, k: Site, heads: int, o
   sites = flat.jaxpr.invars[len(closed.consts) :]
   outer = [*flat.jaxpr.constvars, *flat.jaxpr.invars[: len(closed.consts)]]
   known = {v: jnp.asarray(c) for v, c in zip(outer, [*flat.consts, *closed.consts], strict=True)}
-  steps = []
+  steps: list[Any] = []
+  waiting = set(sites)
   for eqn in flat.jaxpr.eqns:
-    here = all(isinstance(a, core.Literal) or a in known for a in eqn.invars)
-    # What a bias spreads over the tile is spread in the kernel.
-    grows = sum(v.aval.size for v in eqn.outvars) > sum(a.aval.size for a in eqn.invars)
-    if here and not (grows and eqn.primitive.name == 'broadcast_in_dim'):
-      known.update(zip(eqn.outvars, _bound(eqn, [_read(known, a) for a in eqn.invars]), strict=True))
-    else:
+    given = [_read(known, a) for a in eqn.invars if isinstance(a, core.Literal) or a in known]
+    here = len(given) == len(eqn.invars) and not any(
+      a in waiting for a in eqn.invars if not isinstance(a, core.Literal)
+    )
+    # What is spread over the tile is spread in the kernel, unless it turns out to be a table.
+    grows = eqn.primitive.name == 'broadcast_in_dim' and eqn.outvars[0].aval.size > eqn.invars[0].aval.size
+    if here:
+      constant = not any(isinstance(x, jax.core.Tracer) for x in given)
+      with jax.ensure_compile_time_eval() if constant else contextlib.nullcontext():
+        known.update(zip(eqn.outvars, _bound(eqn, given), strict=True))
+    if not here or grows:
       steps.append(eqn)
+      waiting.update(eqn.outvars)
+  steps = _needed(steps, flat.jaxpr.outvars[0], known)
   made = Tiled(tuple(steps), tuple(sites), flat.jaxpr.outvars[0], out, heads, [], {}, known)
-  dtype = lambda i: narrow(known[list(made.leaves)[i][0]].dtype)
+  dtype = lambda i: handed(known[list(made.leaves)[i][0]].dtype)
   scalar, lookup = lambda i: jnp.zeros((), dtype(i)), lambda i, x: jnp.zeros(x.shape, dtype(i))
   row, column = jax.ShapeDtypeStruct((1, 3), jnp.int32), jax.ShapeDtypeStruct((2, 1), jnp.int32)
   like = lambda site, x: [jax.ShapeDtypeStruct(x.shape, narrow(a.dtype)) for a in jax.tree.leaves(site)]
@@ -141,8 +155,22 @@ def tiled(fn: Callable[[Site, Site], jax.Array], q: Site, k: Site, heads: int, o
   return made
 
 
+def _needed(steps: list[Any], result: Any, known: dict[Any, jax.Array]) -> list[Any]:
+  """The steps that lead to the result."""
+  wanted, kept = {result}, []
+  for eqn in reversed(steps):
+    if any(v in wanted for v in eqn.outvars):
+      table = eqn.primitive.name == 'gather' and eqn.invars[0] in known
+      wanted.update(a for a in eqn.invars[1 if table else 0 :] if not isinstance(a, core.Literal))
+      kept.append(eqn)
+  return kept[::-1]
+
+
 def _by_head(array: jax.Array, axis: int | None) -> jax.Array:
-  """`[N or 1, U]`, of the numbers along `axis`."""
+  """`[N or 1, U]`, of the numbers along `axis`, as they are `handed` over."""
+  array = (
+    jax.lax.bitcast_convert_type(array, jnp.int32) if array.dtype == jnp.uint32 else array.astype(handed(array.dtype))
+  )
   U = 1 if axis is None else array.shape[axis]
   return (array if axis is None else jnp.moveaxis(array, axis, -1)).reshape(-1, U)
 
@@ -152,6 +180,18 @@ def narrow(dtype: Any) -> Any:
   if jnp.issubdtype(dtype, jnp.floating):
     return jnp.float32
   return dtype if dtype in (jnp.bool_, jnp.uint32) else jnp.int32
+
+
+def handed(dtype: Any) -> Any:
+  """The dtype in which the numbers of an array are handed to a kernel."""
+  return jnp.float32 if jnp.issubdtype(dtype, jnp.floating) else jnp.int32
+
+
+def _typed(x: jax.Array, dtype: Any) -> jax.Array:
+  """Numbers of an array of `dtype`, which come as they are `handed` over."""
+  if dtype == jnp.bool_:
+    return x != 0
+  return jax.lax.bitcast_convert_type(x, jnp.uint32) if dtype == jnp.uint32 else x
 
 
 def spread(x: jax.Array, shape: tuple[int, ...]) -> jax.Array:

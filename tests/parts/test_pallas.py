@@ -1,0 +1,215 @@
+"""The kernel for TPUs, interpreted: any mask, biases of many makes, wide heads, a mesh, and what it refuses."""
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.parts.test_attend import t5
+from tfm.core import config, errors
+from tfm.parts import mask as masks
+from tfm.parts.attend.base import Scores
+from tfm.parts.attend.dense import DenseAttention
+from tfm.parts.attend.dropout import Dropout
+from tfm.parts.attend.pallas import visits
+from tfm.parts.attend.pallas.flash import Pallas
+from tfm.parts.mask import Causal, Segments, Window
+from tfm.parts.relative import ALiBi
+from tfm.parts.site import Site
+
+B, N, K, H, T = 2, 4, 2, 8, 37
+KERNEL = Pallas(8, 16, interpret=True)
+
+
+def drawn(T=T, H=H, K=K, dtype=jnp.float32):
+  return [jax.random.normal(jax.random.key(i), (B, T, n, H)).astype(dtype) for i, n in enumerate((N, K, K))]
+
+
+def site(n=T, prefix=False):
+  pos = jnp.broadcast_to(jnp.arange(n), (B, n))
+  segment = jnp.ones((B, n), jnp.int32).at[1, -3:].set(0)
+  return Site(pos, segment, (pos % 3 == 0) & (pos < 8) if prefix else None)
+
+
+def results(kernel, scores, qkv, at, *more):
+  """(y, the gradients of q, k, v and of what `scores` is made of)."""
+
+  def loss(qkv, *more):
+    y = kernel(*qkv, at, at, scores(*more), 'float32').astype(jnp.float32)
+    return (y * jnp.cos(jnp.arange(y.size).reshape(y.shape))).sum(), y
+
+  grads, y = jax.grad(loss, range(1 + len(more)), has_aux=True)(qkv, *more)
+  return y, grads
+
+
+def same(scores, qkv=None, at=None, more=(), kernel=KERNEL, tolerance=2e-5):
+  qkv, at = qkv or drawn(), at or site()
+  got, want = (jax.jit(lambda *x, k=k: results(k, scores, *x))(qkv, at, *more) for k in (kernel, DenseAttention()))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance), got, want)
+
+
+MASKS = {
+  'bigbird': masks.BigBird(4, 1, T, 3),
+  'blocks': masks.Blocks(('100', '110', '011'), 13),
+  'dilated': Window(4, step=3),
+  'fixed': masks.Fixed(8, 2),
+  'lambda': masks.Lambda(3, 5),
+  'permutation': masks.Permutation(7, itself=False),
+  'prefix': masks.Prefix(),
+  'strided': masks.Strided(6),
+}
+
+
+@pytest.mark.parametrize('name', MASKS)
+def test_any_mask_is_run_inside_the_kernel(name):
+  same(lambda: Scores(H**-0.5, MASKS[name] & Segments()), at=site(prefix=name == 'prefix'))
+
+
+BUCKET = lambda q, k: jnp.clip(k.pos[:, None, :] - q.pos[:, :, None], -4, 4) + 4
+# Functions of a table [9, N].
+BIASES = {
+  'heads_first': lambda table, q, k: jnp.moveaxis(jnp.moveaxis(table, 0, 1)[:, BUCKET(q, k)], 0, 1),
+  'of_all_heads': lambda table, q, k: table[:, 0][BUCKET(q, k)][:, None] * jnp.ones((1, N, 1, 1)),
+  'squared_and_sloped': lambda table, q, k: (
+    jnp.moveaxis(jnp.tanh(table)[BUCKET(q, k)] ** 2, -1, 1) * table[3][None, :, None, None]
+  ),
+  'of_keys_alone': lambda table, q, k: (
+    jnp.sin(k.pos[:, None] + 0.0 * q.pos[:, :, None])[:, None] * table[0][None, :, None, None]
+  ),
+  'of_segments': lambda table, q, k: jnp.where(
+    (q.segment[:, :, None] == k.segment[:, None])[:, None], table[1][None, :, None, None], 0.5
+  ),
+  'low_precision': lambda table, q, k: jnp.moveaxis(table.astype(jnp.bfloat16)[BUCKET(q, k)], -1, 1) * 1.0,
+}
+
+
+@pytest.mark.parametrize('name', BIASES)
+def test_biases_of_many_makes_are_run_inside_the_kernel_and_get_their_gradients(name):
+  table = jax.random.normal(jax.random.key(4), (9, N))
+  low = name == 'low_precision'
+  scores = lambda table: Scores(H**-0.5, Causal() & Segments(), (lambda q, k: BIASES[name](table, q, k),))
+  same(scores, more=(table,), tolerance=0.1 if low else 2e-5)
+
+
+def test_a_mask_may_read_an_array():
+  far = jnp.asarray([1, 5, 2, 9])
+  mask = lambda q, k: (q.pos - k.pos < far[k.pos % 4]) & (k.pos <= q.pos)
+  same(lambda: Scores(H**-0.5, mask))
+
+
+@pytest.mark.parametrize(('dtype', 'tolerance'), [(jnp.float32, 1e-4), (jnp.bfloat16, 3e-2)])
+def test_heads_of_256_numbers_at_a_ragged_length(dtype, tolerance):
+  same(lambda: Scores(1 / 16, Causal() & Segments(), cap=20.0), drawn(H=256, dtype=dtype), tolerance=tolerance)
+
+
+def test_a_tile_nobody_looks_into_is_neither_read_nor_summed():
+  q, k, v = drawn(64)
+  k, v = (a.at[:, 16:32].set(jnp.nan) for a in (k, v))
+  mask = lambda q, k: (k.pos <= q.pos) & ((k.pos < 16) | (k.pos >= 32))
+  y, grads = jax.jit(lambda x: results(KERNEL, lambda: Scores(1.0, mask), x, site(64)))((q, k, v))
+  assert np.isfinite(y).all()
+  assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
+
+
+@pytest.mark.parametrize(('mask', 'tiles', 'whole'), [(Causal(), 36, 28), (Causal() & Window(8), 15, 0)])
+def test_the_grid_goes_through_the_tiles_in_sight(mask, tiles, whole):
+  at = Site(*(jnp.broadcast_to(a, (1, 64)) for a in (jnp.arange(64), jnp.ones(64, jnp.int32))))
+  found = visits.listed(visits.kinds(mask & Segments(), at, at, 8, 8, 64))
+  row, column, kind = (np.asarray(a)[0, : int(found.most)] for a in visits.decoded(found.code))
+  assert found.most == tiles == len({*zip(row.tolist(), column.tolist(), strict=True)})
+  assert (kind == 2).sum() == whole
+  assert (kind == 0).sum() == 0
+  assert (np.diff(row) >= 0).all()
+
+
+def test_a_row_of_tiles_in_which_nothing_is_seen_is_visited_once_and_the_list_ends_in_its_last_tile():
+  seen = jnp.asarray([[[0, 0], [1, 2], [0, 1]], [[1, 1], [1, 1], [1, 1]]])
+  found = visits.listed(seen)
+  row, column, kind = (np.asarray(a) for a in visits.decoded(found.code))
+  assert found.most == 6
+  assert list(zip(row[0], column[0], kind[0], strict=True)) == [
+    (0, 0, 0), (1, 0, 1), (1, 1, 2), (2, 1, 1), (2, 1, 0), (2, 1, 0)
+  ]  # fmt: skip
+
+
+def test_rows_of_a_large_batch_share_their_visits(monkeypatch):
+  monkeypatch.setattr(visits, 'APART', 4)
+  found = visits.listed(jnp.asarray([[[0, 0], [2, 2]], [[0, 1], [2, 1]]]))
+  row, column, kind = (np.asarray(a)[0].tolist() for a in visits.decoded(found.code))
+  assert found.most == 3
+  assert list(zip(row, column, kind, strict=True))[:3] == [(0, 1, 1), (1, 0, 2), (1, 1, 1)]
+  same(lambda: Scores(H**-0.5, Causal() & Segments()))
+
+
+@pytest.mark.parametrize(('tensor', 'kv'), [(2, 2), (4, 2), (4, 1), (1, 2)])
+def test_over_a_mesh_every_device_has_its_rows_and_heads(tensor, kv):
+  devices = np.array(jax.devices()[: 2 * tensor]).reshape(2, tensor)
+  mesh = jax.sharding.Mesh(devices, ('data', 'tensor'), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+  rules = [('B', ('data',)), ('N', ('tensor',)), ('K', ('tensor',) if kv % tensor == 0 else ())]
+  key = jax.random.key(3)
+  table, sink = jax.random.normal(key, (32, N)), jnp.linspace(-1.0, 1.0, N)
+
+  def scores(table, sink):
+    biases = (t5(table), lambda q, k: ALiBi().bias(N, q, k))
+    drop = Dropout.of(key, B, N, 0.2)
+    return Scores(H**-0.5, Causal() & Segments(), biases, sink_N=sink, drop=drop)
+
+  def split(*x):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules(rules):
+      return results(KERNEL, scores, *x)
+
+  x = (drawn(K=kv), site(), table, sink)
+  on_mesh = jax.device_put(x, jax.NamedSharding(mesh, jax.P()))
+  got, want = jax.jit(split)(*on_mesh), jax.jit(lambda *x: results(DenseAttention(), scores, *x))(*x)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=1e-5), got, want)
+
+
+CONTENT = lambda q_BTNH, k_BSKH, q, k: jnp.zeros((B, N, T, T))
+REFUSALS = {
+  'heads of 300 numbers are wider than 256': lambda: (drawn(H=300), Scores(1.0, Causal())),
+  'float16 is neither float32 nor bfloat16': lambda: (drawn(dtype=jnp.float16), Scores(1.0, Causal())),
+  'scores by content and distance': lambda: (drawn(), Scores(1.0, Causal(), contents=(CONTENT,))),
+  'the bias looks up a table of 300 entries': lambda: (drawn(), biased(lambda q, k: t5(jnp.ones((300, N)))(q, k))),
+  'the bias uses dot_general': lambda: (drawn(), biased(outer)),
+  'the bias uses cumsum': lambda: (drawn(), biased(lambda q, k: jnp.cumsum(t5(jnp.ones((32, N)))(q, k), -1))),
+  r'the bias reads an array of shape \(2, 4, 1, 1\)': lambda: (
+    drawn(), biased(lambda q, k: jnp.arange(8.0).reshape(B, N, 1, 1) * t5(jnp.ones((32, N)))(q, k))),
+  r'the bias gives an array of axes \[B, N, S, T\]': lambda: (drawn(), biased(lambda q, k: outer_gap(k, q))),
+}  # fmt: skip
+
+
+def biased(bias):
+  return Scores(1.0, Causal(), (bias,))
+
+
+def outer(q, k):
+  return (q.pos.astype(jnp.float32)[..., None] @ k.pos.astype(jnp.float32)[:, None])[:, None] * jnp.ones((1, N, 1, 1))
+
+
+def outer_gap(q, k):
+  return (q.pos[:, None, :, None] - k.pos[:, None, None, :]) * jnp.arange(1.0, N + 1)[None, :, None, None]
+
+
+@pytest.mark.parametrize('why', REFUSALS)
+def test_what_no_kernel_can_do_is_refused_with_the_reason(why):
+  qkv, scores = REFUSALS[why]()
+  assert KERNEL.refuses(*qkv, site(), site(), scores)
+  with pytest.raises(errors.UserError, match=f'attend=pallas: {why}.*Wanted attend=blockwise'):
+    KERNEL(*qkv, site(), site(), scores, 'float32')
+
+
+def test_what_can_be_done_is_not_refused_and_tpus_are_where_it_pays():
+  assert KERNEL.refuses(*drawn(), site(), site(), biased(outer_gap)) is None
+  assert KERNEL.loses('tpu', B, N, T, T) is None
+  assert KERNEL.loses('cpu', B, N, T, T) == 'its kernels are for TPUs, and interpreted on a cpu'
+
+
+def test_tiles_that_a_tpu_cannot_have_are_refused():
+  with pytest.raises(errors.ConfigError, match='queries=0, keys=512 is no size of a tile'):
+    config.validate(Pallas(queries=0))
+  with pytest.raises(
+    errors.ConfigError, match=r'queries=512, keys=200 cannot be tiles on a TPU. Wanted multiples of 128'
+  ):
+    config.validate(Pallas(keys=200))
+  config.validate(Pallas(8, 16, interpret=True))
