@@ -98,8 +98,8 @@ def zeros(arrays: Arrays, lead: tuple[int, ...]) -> dict[str, jax.Array]:
 
 def empty_site(lead: tuple[int, int], prefix: bool) -> Site:
   """Sites of padding."""
-  zero = jnp.zeros(lead, jnp.int32)
-  return Site(zero, zero, jnp.zeros(lead, bool) if prefix else None)
+  # Arrays of their own, so that a store may be donated.
+  return Site(jnp.zeros(lead, jnp.int32), jnp.zeros(lead, jnp.int32), jnp.zeros(lead, bool) if prefix else None)
 
 
 def like(site: Site, kept: Site) -> Site:
