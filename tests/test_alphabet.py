@@ -16,6 +16,8 @@ from tfm.parts.cross.attention import CrossAttention
 from tfm.parts.ffn.mlp import Mlp
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
+from tfm.parts.mixer.mla import MLA
+from tfm.parts.mtp.sequential import SequentialMTP
 from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.relative.alibi import ALiBi
 from tfm.parts.relative.rope import RoPE
@@ -75,17 +77,25 @@ ENCDEC = s.Model(
 )
 
 
+LATENT = s.Model(64, 32, (s.Segment((s.Block(MLA(4, 20, 16, 8, 4, 12)),), 2),), mtp=SequentialMTP())
+
+
 @pytest.mark.parametrize(
-  'spec', [decoder(relative=RoPE(), sink=True), decoder(relative=ALiBi(), cap=5.0), decoder(relative=T5Bias()), ENCDEC]
+  'spec',
+  [LATENT, decoder(relative=RoPE(), sink=True), decoder(relative=ALiBi(), cap=5.0), decoder(relative=T5Bias()), ENCDEC],
 )
 def test_every_suffixed_name_has_the_axes_it_says(spec):
   inputs = {'input_ids': TOK_BT} | ({'decoder_input_ids': TOK_BT[:, :5]} if spec.encoder else {})
+
+  def said(p, key=jax.random.key(0)):
+    out = transformer.apply(spec, p, key=key, mtp=True, **inputs)
+    return [out['logits'], *out.get('mtp_logits', ())]
 
   def everything(key):
     params = transformer.init(spec, key)
     cache = cache_lib.init_cache(spec, 2, 16, source=6)
     out = transformer.apply(spec, params, cache=cache, **inputs)
-    loss = lambda p: transformer.apply(spec, p, key=key, **inputs)['logits'].var()
+    loss = lambda p: sum(x.var() for x in said(p))
     return out, jax.grad(loss)(params)
 
   seen, wrong = watch(lambda: jax.eval_shape(everything, jax.random.key(0)))

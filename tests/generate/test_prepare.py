@@ -11,11 +11,12 @@ import pytest
 from generate.models import MODELS, VOCAB, weights
 from tfm.core.errors import UserError
 from tfm.generate import generate, prepare
-from tfm.model import transformer
+from tfm.model import mtp, transformer
 from tfm.model.cache import init_cache
 from tfm.model.spec import Head
 from tfm.parts.context import Run
 from tfm.parts.int8 import Int8, quantize
+from tfm.parts.mtp import SequentialMTP
 
 IDS = jnp.asarray([[5, 9, 2, 60, 1, 1, 7]], jnp.int32)
 PLAIN = MODELS['learned']
@@ -103,6 +104,18 @@ def test_int8_latents_are_asked_by_the_weights_that_int8_keys_are_made_of():
   np.testing.assert_allclose(stepped(ready), logits(spec, ready, ids_BT), rtol=1e-4, atol=1e-4)
   assert float(jnp.corrcoef(logits(spec, weights(spec), IDS).ravel(), logits(spec, ready, IDS).ravel())[0, 1]) > 0.99
   assert len(generate(spec, ready, [[1, 2, 3]], max_new_tokens=4)[0]) == 4
+
+
+def test_a_prepared_model_drafts_what_it_drafted():
+  spec = dataclasses.replace(MODELS['mla'], mtp=SequentialMTP())
+  plain = weights(spec)
+
+  @jax.jit
+  def drafted(params):
+    state = transformer.apply(spec, params, input_ids=IDS)['mtp_state']
+    return mtp.draft(spec, params, mtp.init_cache(spec, 1, 8), state[:, :-1], IDS[:, 1:])['logits']
+
+  np.testing.assert_allclose(drafted(prepare(spec, plain)), drafted(plain), rtol=1e-4, atol=1e-4)
 
 
 def test_prepared_parameters_are_not_prepared_again():

@@ -11,10 +11,12 @@ from tfm.model import count, transformer
 from tfm.model.spec import Block, Head, Model, Segment
 from tfm.parts.mask.window import Window
 from tfm.parts.mixer.attention import Attention
+from tfm.parts.mixer.mla import MLA
 
 
 @pytest.mark.parametrize(
-  ('name', 'bytes_per_token'), [('llama2-70b', 327_680), ('llama3.1-405b', 516_096), ('gpt2', 36_864)]
+  ('name', 'bytes_per_token'),
+  [('llama2-70b', 327_680), ('llama3.1-405b', 516_096), ('gpt2', 36_864), ('deepseek-v3', 70_272)],
 )
 def test_the_cache_takes_the_published_bytes_a_token(name, bytes_per_token):
   assert count.cache_bytes_per_token(zoo.get(name), jnp.bfloat16) == bytes_per_token
@@ -28,24 +30,42 @@ def _matmul_params(spec):
   return kernels + (spec.vocab * spec.d_model if spec.head.tied else 0)
 
 
+def _width(mixer, d_model):
+  """Numbers of all heads that a pair is multiplied with, for scores and again for values."""
+  sizes = (mixer.qk_dim, mixer.v_dim) if isinstance(mixer, MLA) else (mixer.size(d_model),) * 2
+  return mixer.heads * sum(sizes) / 2
+
+
 @pytest.mark.parametrize('name', zoo.names())
 def test_flops_are_two_a_matmul_parameter_and_four_heads_a_pair(name):
-  spec = zoo.tiny(zoo.get(name))
+  spec = dataclasses.replace(zoo.tiny(zoo.get(name)), mtp=None)
   n, pairs = 10, 0
   for stack in (spec, spec.encoder):
     for segment in stack.segments if stack is not None else ():
       for block in segment.pattern:
-        width = block.mixer.heads * block.mixer.size(spec.d_model)
+        width = _width(block.mixer, spec.d_model)
         seen = block.mixer.mask.pairs(n) + (n * n if block.cross is not None else 0)
         pairs += segment.repeats * seen * width
   assert count.flops_of_document(spec, n, n) == n * 2 * _matmul_params(spec) + 4 * pairs
 
 
 @pytest.mark.parametrize(
-  ('name', 'active'), [('mixtral-8x7b', 12_879_925_248), ('qwen3-30b-a3b', 3_353_032_704), ('gpt2', 124_439_808)]
+  ('name', 'active'),
+  [
+    ('mixtral-8x7b', 12_879_925_248),
+    ('qwen3-30b-a3b', 3_353_032_704),
+    ('gpt2', 124_439_808),
+    ('deepseek-v3', 37_552_282_624 + 58 * 256),
+  ],
 )
 def test_a_token_meets_the_published_number_of_parameters(name, active):
   assert count.count_active_params(zoo.get(name)) == active
+
+
+def test_the_module_of_deepseek_v3_adds_its_published_parameters_and_no_token_meets_them():
+  spec, with_module = zoo.get('deepseek-v3'), zoo.get('deepseek-v3-mtp')
+  assert count.count_params(with_module) - count.count_params(spec) == 11_610_068_224
+  assert count.count_active_params(with_module) == count.count_active_params(spec)
 
 
 def test_gpt2_takes_the_flops_of_the_book():

@@ -30,6 +30,7 @@ KINDS = {
     BASE, segments=(Segment((Block(MLA(4, None, 16, 8, 4, 12), Glu(48)),), 2),), mtp=SequentialMTP()
   ),
 }
+start = jax.jit(transformer.init, static_argnums=0)
 IDS = jnp.asarray(np.random.default_rng(0).integers(0, V, (2, T)), jnp.int32)
 
 
@@ -37,7 +38,7 @@ IDS = jnp.asarray(np.random.default_rng(0).integers(0, V, (2, T)), jnp.int32)
 def model(request):
   """(the spec, weights far from a start, what it says of IDS, later tokens included)."""
   spec = KINDS[request.param]
-  params = jax.jit(transformer.init, static_argnums=0)(spec, jax.random.key(0))
+  params = start(spec, jax.random.key(0))
   params = jax.tree.map(lambda a: 6 * a if a.ndim > 1 else a, params)
   out = jax.jit(lambda p: transformer.apply(spec, p, input_ids=IDS, mtp=True))(params)
   return spec, params, out
@@ -46,14 +47,13 @@ def model(request):
 def test_the_base_model_is_the_same_to_the_bit(model):
   spec, params, out = model
   base = dataclasses.replace(spec, mtp=None)
-  fresh = jax.jit(transformer.init, static_argnums=0)
-  without, beside = fresh(base, jax.random.key(3)), fresh(spec, jax.random.key(3))
+  without, beside = start(base, jax.random.key(3)), start(spec, jax.random.key(3))
   assert set(beside) - set(without) == {'mtp'}
   jax.tree.map(np.testing.assert_array_equal, {k: beside[k] for k in without}, without)
   plain = jax.jit(lambda p: transformer.apply(base, p, input_ids=IDS))({k: params[k] for k in without})
   np.testing.assert_array_equal(plain['logits'], out['logits'])
   assert not {'mtp_logits', 'mtp_state'} & set(plain)
-  assert 'mtp_logits' not in transformer.apply(spec, params, input_ids=IDS)
+  assert 'mtp_logits' not in jax.eval_shape(lambda p: transformer.apply(spec, p, input_ids=IDS), params)
 
 
 def test_parameters_are_counted_and_flops_only_where_asked(model):
@@ -85,7 +85,7 @@ def test_depth_k_at_t_knows_the_tokens_up_to_t_plus_k_and_parallel_heads_up_to_t
 
 def test_the_head_of_the_trunk_is_the_layer_of_a_parallel_head():
   spec = dataclasses.replace(BASE, mtp=ParallelMTP(1))
-  params = transformer.init(spec, jax.random.key(0))
+  params = start(spec, jax.random.key(0))
   params['mtp']['depth_1']['segment_0'] = params['segment_1']
   out = jax.jit(lambda p: transformer.apply(spec, p, input_ids=IDS, mtp=True))(params)
   np.testing.assert_allclose(out['mtp_logits'][0], out['logits'], atol=1e-6)
@@ -99,9 +99,9 @@ def test_drafts_after_a_prompt_and_step_by_step_are_what_training_has(model):
     lambda p, cache, state, nxt, told_BD: mtp.draft(spec, p, cache, state, nxt, choose=lambda _, k: told_BD[:, k - 1])
   )
   cache = mtp.init_cache(spec, 2, 16)
-  for start, stop in [(0, prompt), *((t, t + 1) for t in range(prompt, T - depth - 1))]:
+  for first, stop in [(0, prompt), *((t, t + 1) for t in range(prompt, T - depth - 1))]:
     told_BD = IDS[:, stop + 1 : stop + 1 + depth]
-    found = run(params, cache, out['mtp_state'][:, start:stop], IDS[:, start + 1 : stop + 1], told_BD)
+    found = run(params, cache, out['mtp_state'][:, first:stop], IDS[:, first + 1 : stop + 1], told_BD)
     expected = np.stack([x[:, stop - 1] for x in out['mtp_logits']], 1)
     np.testing.assert_allclose(found['logits'], expected, atol=2e-5, rtol=1e-4)
     np.testing.assert_array_equal(found['tokens'], told_BD)
@@ -135,7 +135,7 @@ def test_a_rejected_draft_is_cut_back_as_the_models_own_cache_is(model):
 def test_experts_of_a_later_depth_are_balanced_by_their_own_load():
   experts = Block(Attention(4), Moe(4, Grouped(groups=2, keep=1, k=1, renormalize=False, rate=0.1), Glu(16)))
   spec = Model(V, D, (Segment((experts,), 1),), mtp=SequentialMTP())
-  params = transformer.init(spec, jax.random.key(0))
+  params = start(spec, jax.random.key(0))
   load = jax.jit(lambda p: transformer.apply(spec, p, input_ids=IDS, mtp=True)['load'])(params)
   moved = balance.updated(spec, params, load)
   bias = lambda p: p['mtp']['depth_1']['segment_0']['block_0']['ffn']['router']['bias']
@@ -217,7 +217,7 @@ def test_a_few_steps_lower_the_loss_of_every_depth(model):
     (_, each), g = jax.value_and_grad(loss, has_aux=True)(p)
     return jax.tree.map(lambda a, g: a - 0.3 * g, p, g), each
 
-  params = transformer.init(spec, jax.random.key(0))
+  params = start(spec, jax.random.key(0))
   first = np.asarray(step(params)[1])
   for _ in range(8):
     params, each = step(params)
@@ -228,7 +228,7 @@ def test_the_decoder_of_an_encoder_decoder_may_look_ahead_and_has_no_draft():
   writer = Block(Attention(4), Glu(48), cross=CrossAttention(4))
   encoder = Encoder((Segment((Block(Attention(4, mask=Mask()), Glu(48)),), 1),))
   spec = config.validate(Model(V, D, (Segment((writer,), 1),), encoder=encoder, mtp=SequentialMTP()))
-  params = jax.jit(transformer.init, static_argnums=0)(spec, jax.random.key(0))
+  params = start(spec, jax.random.key(0))
   out = jax.jit(lambda p: transformer.apply(spec, p, input_ids=IDS, decoder_input_ids=IDS, mtp=True))(params)
   assert out['mtp_logits'][0].shape == (2, T, V)
   with pytest.raises(errors.UserError, match=r'mtp: a model with an encoder has no draft of its own. Wanted a decoder'):

@@ -45,8 +45,8 @@ def prepared(params: Params) -> bool:
 
 
 def _unstacked(params: Params) -> Params:
-  out = {name: _unstack(p) if name.startswith('segment_') else p for name, p in params.items()}
-  return out | ({'encoder': _unstacked(params['encoder'])} if 'encoder' in params else {})
+  inner = lambda p: _unstacked(p) if isinstance(p, dict) else p
+  return {name: _unstack(p) if name.startswith('segment_') else inner(p) for name, p in params.items()}
 
 
 def _laid(spec: Model, path: Any, w: jax.Array, letters: str, int8: bool) -> Any:

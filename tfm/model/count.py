@@ -34,12 +34,12 @@ def count_params(spec: Model) -> int:
 
 
 def count_active_params(spec: Model) -> int:
-  """How many parameters a token meets: all of them but the experts that its router does not choose."""
+  """How many parameters a token meets: all but the experts that its router does not choose, and `mtp`."""
   idle = _idle(spec, transformer.param_shapes(spec), transformer.param_letters(spec))
   if spec.encoder is not None:
     params, letters = (tree(spec)['encoder'] for tree in (transformer.param_shapes, transformer.param_letters))
     idle += _idle(spec.encoder, params, letters)
-  return count_params(spec) - idle
+  return count_params(spec) - idle - _size(transformer.param_shapes(spec).get('mtp', {}))
 
 
 def _idle(stack: Model | Encoder, params: Any, letters: Any) -> int:

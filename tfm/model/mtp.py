@@ -57,7 +57,9 @@ def look_ahead(
   the loss leaves them out.
   """
   assert spec.mtp is not None
-  hidden, aux, loads, h_BTD = [], jnp.zeros((), jnp.float32), {}, state_BTD
+  hidden: list[jax.Array] = []
+  loads: Params = {}
+  aux, h_BTD = jnp.zeros((), jnp.float32), state_BTD
   for k in range(1, spec.mtp.depth + 1):
     ids_BT = shifted(ids_BT)
     own_key = None if key is None else named_key(key, f'mtp_{k}')
@@ -123,8 +125,10 @@ def draft(
   ctx = Ctx(site, slot=cache['slot'], ordered=True)
   place_BT = jnp.broadcast_to(jnp.arange(T)[None], (B, T))
   last_B1 = jnp.max(jnp.where(site.segment > 0, place_BT, 0), 1)[:, None]
-  ids_BT, h_BTD = next_BT, state_BTD
-  tokens, logits, kept, last_B1D = [], [], [], state_BTD[:, -1:]
+  ids_BT, h_BTD, last_B1D = next_BT, state_BTD, state_BTD[:, -1:]
+  tokens: list[jax.Array] = []
+  logits: list[jax.Array] = []
+  kept: list[Any] = []
   for k in range(1, mtp.depth + 1):
     out = _deeper(spec, dims, params, k, h_BTD, ids_BT, ctx, [cache['layers'][k - 1]], None)
     last_B1D = jnp.take_along_axis(out.x_BTD, last_B1[:, :, None], 1)
@@ -142,7 +146,8 @@ def unembed(spec: Model, dims: Dims, params: Params, x_BTD: jax.Array) -> jax.Ar
   table_VD = None
   if spec.head.tied:
     table_VD = Embedding(spec, dims).apply({'params': params['embed']}, method='words')
-  return Unembedding(spec, dims).apply({'params': params.get('head', {})}, x_BTD, table_VD)
+  logits_BTV: Any = Unembedding(spec, dims).apply({'params': params.get('head', {})}, x_BTD, table_VD)
+  return logits_BTV
 
 
 def _deeper(spec, dims, params, k, h_BTD, ids_BT, ctx, caches, key) -> stack_lib.Passed:

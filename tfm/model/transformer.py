@@ -109,7 +109,7 @@ def apply(
     out['cache'] = inputs_lib.advance(cache, site, passed.caches)
   if spec.mtp is not None:
     out['mtp_state'] = x_BTD if spec.mtp.chained else passed.trunk_BTD
-    if mtp and cache is None:
+    if mtp and cache is None and target.input_ids is not None:
       ahead = mtp_lib.look_ahead(spec, dims, params, out['mtp_state'], target.input_ids, ctx, keys[1])
       out['mtp_logits'] = tuple(mtp_lib.unembed(spec, dims, params, h_BTD) for h_BTD in ahead.hidden)
       aux, load = aux + ahead.aux, load | ahead.load

@@ -2,13 +2,13 @@
 
 from tfm.core.registry import Table
 from tfm.model.spec import Model
-from tfm.zoo import bert, gpt2, llama, mixtral, qwen3_moe, t5, vaswani
+from tfm.zoo import bert, deepseek, gpt2, llama, mixtral, qwen3_moe, t5, vaswani
 from tfm.zoo.entry import Entry as Entry
 from tfm.zoo.tiny import tiny as tiny
 
 TABLE = Table(
   'model', **vaswani.MODELS, **gpt2.MODELS, **bert.MODELS, **t5.MODELS, **llama.MODELS, **mixtral.MODELS,
-  **qwen3_moe.MODELS,
+  **deepseek.MODELS, **qwen3_moe.MODELS,
 )  # fmt: skip
 
 

@@ -177,18 +177,18 @@ class _MLA(nn.Module):
     k_BTKH = Dense('DH', (D, s.rope_dim), dims, bias=bias, name='k_rope')(x_BTD)[:, :, None]
     return jnp.concatenate([c_BTR[:, :, None], relative.rotate(k_BTKH, pos_BT)], -1)
 
-  def _expanded(self, q_BTNH, latent_BSKH, up_k, up_v):
+  def _expanded(self, q_BTNH, latent_BSKd, up_k, up_v):
     """Queries, keys and values of every head."""
-    c_BSKR, k_rope = jnp.split(latent_BSKH, [self.spec.kv_rank], -1)
+    c_BSKR, k_rope = jnp.split(latent_BSKd, [self.spec.kv_rank], -1)
     c_BSR, N = c_BSKR[:, :, 0], self.spec.heads
     k_rope = jnp.broadcast_to(k_rope, (*k_rope.shape[:2], N, k_rope.shape[-1]))
     return q_BTNH, jnp.concatenate([up_k(c_BSR), k_rope], -1), up_v(c_BSR)
 
-  def _absorbed(self, q_BTNH, latent_BSKH, up_k, up_v):
+  def _absorbed(self, q_BTNH, latent_BSKd, up_k, up_v):
     """Queries of latents, and the latents as the keys and values of one head."""
     plain, turned = jnp.split(q_BTNH, [self.spec.nope_dim], -1)
     # Values are the first `kv_rank` numbers of a key; mixing whole keys costs less than cutting a copy of the cache.
-    return jnp.concatenate([up_k.absorb(plain), turned], -1), latent_BSKH, latent_BSKH
+    return jnp.concatenate([up_k.absorb(plain), turned], -1), latent_BSKd, latent_BSKd
 
 
 class _Up(nn.Module):
