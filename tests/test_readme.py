@@ -10,7 +10,7 @@ import pytest
 
 import tfm
 from tfm import zoo
-from tfm.cli import catalog, flags, main, train
+from tfm.cli import catalog, flags, main, refusals, train
 from tfm.data.tokenizer import Byte
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.ffn import Glu
@@ -84,6 +84,11 @@ def zoo_table() -> str:
   return '\n'.join(lines)
 
 
-@pytest.mark.parametrize(('name', 'table'), [('parts', parts_table), ('zoo', zoo_table)])
+def refused_table() -> str:
+  """What the README says of parts that do not go together."""
+  return refusals.sheet().markdown().partition('\n\n')[2].rstrip()
+
+
+@pytest.mark.parametrize(('name', 'table'), [('parts', parts_table), ('zoo', zoo_table), ('refused', refused_table)])
 def test_a_table_of_the_readme_is_up_to_date(name, table):
   assert f'<!-- {name} -->\n{table()}\n<!-- end -->' in README.read_text('utf-8')

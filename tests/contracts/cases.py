@@ -10,6 +10,7 @@ from tfm.core.registry import Table
 from tfm.model.spec import Block, Embed, Encoder, Head, Model, Segment, Transform
 import tfm.parts
 from tfm.parts.absolute import Sinusoidal
+from tfm.parts.attend import Blockwise, Staircase
 from tfm.parts.cache import Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
@@ -221,31 +222,49 @@ def models() -> dict[str, Model]:
   return {f'zoo={name}': spec for spec, name in shrunk.items()}
 
 
-def pairs(topology: str) -> dict[str, Model]:
-  """A few models in which every two rows of two kinds of part meet."""
+#: Fields of attention that change what it does beyond its other parts.
+_OPTIONS = {
+  'plain': {},
+  'cap': {'cap': 2.0},
+  'sink': {'sink': True},
+  'qk_norm': {'qk_norm': RMSNorm()},
+  'bias': {'bias': 'qkvo'},
+}
+
+#: Kernels with tiles smaller than a row; `pallas` is run step by step, too slowly to be asked here (tests/parts).
+_KERNELS = {'blockwise': Blockwise(4, 8), 'staircase': Staircase()}
+
+
+def pairs() -> dict[str, tuple[Model, Run]]:
+  """A few models, each with a run, in which every two rows of two kinds of part meet, and each meets each topology."""
   t = tables()
-  kinds = ('absolute', 'relative', 'mask', 'norm', 'ffn', 'wiring')
-  levels = {kind: list(t[kind]) for kind in kinds}
-  levels['kv_heads'] = [None, 1, 2]
+  kinds = ('absolute', 'relative', 'mask', 'act', 'norm', 'ffn', 'wiring')
+  levels: dict[str, list] = {kind: list(t[kind]) for kind in kinds}
+  levels |= {'topology': ['decoder', 'encoder', 'encdec'], 'kv_heads': [None, 1, 2], 'options': list(_OPTIONS)}
+  levels |= {'attend': list(_KERNELS), 'cache': [name for name in t['cache'] if name != 'int8']}
   return {
-    f'{topology}:' + ','.join(f'{v}' for v in row.values()): zoo.tiny(_assembled(topology, t, row))
+    ','.join(f'{v}' for v in row.values()): (
+      zoo.tiny(_assembled(t, row)), Run(attend=_KERNELS[row['attend']], cache=t['cache'][row['cache']]())
+    )
     for row in covering(levels)
-  }
+  }  # fmt: skip
 
 
-def _assembled(topology: str, t: dict[str, Table], row: dict) -> Model:
-  norm = t['norm'][row['norm']]()
+def _assembled(t: dict[str, Table], row: dict) -> Model:
+  norm, act = t['norm'][row['norm']](), t['act'][row['act']]()
+  ffn = t['ffn'][row['ffn']]()
+  ffn = dataclasses.replace(ffn, **({'act': act} if hasattr(ffn, 'act') else {'expert': Glu(48, act)}))
+  relative, options = t['relative'][row['relative']](), _OPTIONS[row['options']]
   make = lambda mask: Block(
-    Attention(4, row['kv_heads'], 8, t['relative'][row['relative']](), mask),
-    t['ffn'][row['ffn']](), norm, t['wiring'][row['wiring']](),
-  )  # fmt: skip
+    Attention(4, row['kv_heads'], 8, relative=relative, mask=mask, **options), ffn, norm, t['wiring'][row['wiring']]()
+  )
   mask, absolute = t['mask'][row['mask']](), t['absolute'][row['absolute']]()
-  if topology == 'decoder':
+  if row['topology'] == 'decoder':
     return decoder(make(mask & Causal()), absolute=absolute, norm=norm)
-  if topology == 'encoder':
+  if row['topology'] == 'encoder':
     return decoder(make(mask), absolute=absolute, norm=norm)
-  writer = dataclasses.replace(make(mask & Causal()), cross=CrossAttention(4, row['kv_heads']))
-  reading = Encoder((Segment((make(Mask()),), 2),), absolute, norm)
+  writer = dataclasses.replace(make(mask & Causal()), cross=CrossAttention(4, row['kv_heads'], **options))
+  reading = Encoder((Segment((make(mask),), 2),), absolute, norm)
   return decoder(writer, absolute=absolute, norm=norm, encoder=reading)
 
 

@@ -5,6 +5,7 @@ tfm show --config=shakespeare_char --why=model..heads
 tfm show --config=pretrain:gpt2 --diff=pretrain:llama3-8b
 tfm show --zoo
 tfm show --parts --markdown
+tfm show --refused
 """
 
 from collections.abc import Iterator
@@ -24,22 +25,25 @@ CACHE = flags.DEFINE_string('cache', 'dense', 'How tokens are kept while decodin
 JSON = flags.DEFINE_bool('json', False, 'Only the resolved config, as JSON.', flag_values=FLAGS)
 ZOO = flags.DEFINE_bool('zoo', False, 'The published models.', flag_values=FLAGS)
 PARTS = flags.DEFINE_bool('parts', False, 'The parts of every kind, with their fields.', flag_values=FLAGS)
+REFUSED = flags.DEFINE_bool('refused', False, 'Parts that do not go together, and why.', flag_values=FLAGS)
 MARKDOWN = flags.DEFINE_bool('markdown', False, 'Tables as Markdown.', flag_values=FLAGS)
 
 
 def main() -> None:
   """Prints what was asked for."""
   answers = {'why': WHY.value, 'diff': DIFF.file or DIFF.settings, 'json': JSON.value, 'zoo': ZOO.value,
-             'parts': PARTS.value}  # fmt: skip
+             'parts': PARTS.value, 'refused': REFUSED.value}  # fmt: skip
   asked = [name for name, value in answers.items() if value]
   plain = [name for name in asked if name in ('diff', 'json')]
   if len(asked) > 1 or (plain and MARKDOWN.value):
     raise errors.UserError(f'--{asked[0]} and --{[*asked, "markdown"][1]}: are two answers. Want one of them.')
-  from tfm.cli import catalog, sheets
+  from tfm.cli import catalog, refusals, sheets
 
-  if ZOO.value or PARTS.value:
-    sheets.show([catalog.zoo()] if ZOO.value else catalog.parts(), MARKDOWN.value)
-    return
+  tables = {'zoo': lambda: [catalog.zoo()], 'parts': catalog.parts, 'refused': lambda: [refusals.sheet()]}
+  for name in asked:
+    if name in tables:
+      sheets.show(tables[name](), MARKDOWN.value)
+      return
   resolved = CONFIG.resolve()
   if JSON.value:
     print(json.dumps(config.to_json(resolved.config), indent=2))

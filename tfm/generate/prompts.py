@@ -1,6 +1,6 @@
 """Prompts of any lengths as one padded batch whose shape is one of few."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 from typing import Protocol
 
@@ -53,7 +53,8 @@ def bucket(n: int) -> int:
 
 def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: Options) -> Batch:
   """The prompts as the model's inputs, in buckets. Raises UserError for what cannot be gone on with."""
-  _can_go_on(spec)
+  for why in can_go_on(spec):
+    raise errors.UserError(f'generate: {why}')
   rows = [_encode(i, p, tokenizer) for i, p in enumerate(_listed(prompts))]
   for i, row in enumerate(rows):
     _within(spec, row, f'prompt {i}')
@@ -92,17 +93,17 @@ def padded(rows: list[list[int]], width: int, left: bool) -> tuple[NDArray[np.in
   return tokens_BT, mask_BT
 
 
-def _can_go_on(spec: Model) -> None:
-  for block in blocks(spec):
-    if not (block.mixer.causal or block.mixer.reads_prefix):
-      raise errors.UserError(
-        'generate: the model has layers whose tokens see later ones, which are not there yet. '
-        'Wanted mask=causal, or mask=prefix without a length.'
-      )
+def can_go_on(spec: Model) -> Iterator[str]:
+  """Sentences why a model cannot say a token at a time what it says of a whole row; none if it can."""
+  if any(not (block.mixer.causal or block.mixer.reads_prefix) for block in blocks(spec)):
+    yield (
+      'the model has layers whose tokens see later ones, which are not there yet. '
+      'Wanted mask=causal, or mask=prefix without a length.'
+    )
   if not spec.apart:
-    raise errors.UserError(
-      'generate: the experts of a token depend on the tokens around it, so a token at a time says not what the whole row '
-      'does. Wanted a router such as top_k, with capacity=none.'
+    yield (
+      'the experts of a token depend on the tokens around it, so a token at a time says not what the whole row does. '
+      'Wanted a router such as top_k, with capacity=none.'
     )
 
 

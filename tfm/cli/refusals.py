@@ -1,0 +1,138 @@
+"""Which parts do not go together, and why: asked of every two rows of two tables, not written down."""
+
+from collections.abc import Iterator
+import itertools
+import math
+import re
+
+from tfm.cli.sheets import Sheet
+from tfm.core import config, errors
+from tfm.model.spec import Block, Encoder, Model, Segment
+from tfm.parts.cross import CrossAttention
+from tfm.parts.mask import Mask
+from tfm.parts.mixer import Attention
+
+#: Rows of tables, each with the place where it stands.
+Rows = tuple[tuple[str, str], ...]
+
+#: Where in a model the rows of a table stand, by the field that holds them.
+PLACES = {
+  'absolute': 'absolute',
+  'shared_relative': 'shared_relative',
+  'relative': '..relative',
+  'mask': '..mask',
+  'mixer': '..mixer',
+  'ffn': '..ffn',
+  'router': '..router',
+  'norm': '..norm',
+  'wiring': '..wiring',
+  'mtp': 'mtp',
+}
+
+
+def sheet() -> Sheet:
+  """The parts and the pairs of parts that are refused, once for each sentence why."""
+  lines: dict[tuple[str, str], list[Rows]] = {}
+  for rows, task, why in itertools.chain(_training(), _generating(), _kernels()):
+    if rows in lines.get((why, 'any'), ()):
+      continue
+    found = lines.setdefault((why, task), [])
+    found += [] if rows in found else [rows]
+  return Sheet('refused', ('what', 'for', 'why'), tuple((_said(what), *key[::-1]) for key, what in lines.items()))
+
+
+def _said(found: list[Rows]) -> str:
+  """`mask=full, window with mtp=parallel` of the rows that are refused alike."""
+  groups: dict[tuple[str, ...], list[Rows]] = {}
+  for rows in found:
+    groups.setdefault(tuple(place for place, _ in rows), []).append(rows)
+  said = []
+  for places, group in groups.items():
+    names = [list(dict.fromkeys(rows[i][1] for rows in group)) for i in range(len(places))]
+    whole = len(group) == math.prod(map(len, names))
+    each = [names] if whole else [[[name] for _, name in rows] for rows in group]
+    said += [' with '.join(f'{p}={", ".join(n)}' for p, n in zip(places, one, strict=True)) for one in each]
+  return '; '.join(said)
+
+
+def _decoder() -> Model:
+  return Model(64, 32, (Segment((Block(Attention(4)),)), Segment((Block(Attention(4)),))))
+
+
+def _encoder_decoder() -> Model:
+  reader, writer = Block(Attention(4, mask=Mask())), Block(Attention(4), cross=CrossAttention(4))
+  return Model(64, 32, (Segment((writer,)),), encoder=Encoder((Segment((reader,)),)))
+
+
+def _rows() -> Iterator[tuple[str, str]]:
+  """Every (place, row) of a part of a model."""
+  from tfm.cli import catalog
+
+  tables = {package.rpartition('.')[2]: table for package, table in catalog.tables().items()}
+  for place in PLACES:
+    for name in tables[place.removeprefix('shared_')]:
+      yield place, name
+
+
+def _with(spec: Model, *rows: tuple[str, str]) -> Model | None:
+  """The model with these rows, or None where it has no such place."""
+  try:
+    if any(place == 'router' for place, _ in rows):
+      spec = config.override(spec, '..ffn', 'moe')
+    for place, name in sorted(rows, key=lambda row: list(PLACES).index(row[0])):
+      spec = config.override(spec, PLACES[place], name)
+  except errors.ConfigError:
+    return None
+  return spec
+
+
+def _sentences(spec: Model | None) -> set[str]:
+  """Why a model is refused, without the places of parts and the numbers of this one."""
+  if spec is None:
+    return set()
+  try:
+    config.validate(spec)
+  except errors.ConfigError as error:
+    lines = (line.strip() for line in str(error).splitlines())
+    return {re.sub(r'^[a-z0-9_.]+(?:\[\d+\])*: ', '', line) for line in lines if ': ' in line}
+  return set()
+
+
+def _training() -> Iterator[tuple[Rows, str, str]]:
+  for topology, spec in (('any', _decoder()), ('an encoder-decoder', _encoder_decoder())):
+    alone = {row: _sentences(_with(spec, row)) for row in _rows()}
+    for row, why in alone.items():
+      yield from (((row,), topology, sentence) for sentence in sorted(why))
+    for a, b in itertools.combinations(alone, 2):
+      if a[0] != b[0] and not (alone[a] or alone[b]):
+        yield from (((a, b), topology, sentence) for sentence in sorted(_sentences(_with(spec, a, b))))
+
+
+def _generating() -> Iterator[tuple[Rows, str, str]]:
+  from tfm.generate.prompts import can_go_on
+
+  for row in _rows():
+    spec = _with(_decoder(), row)
+    if spec is not None and not _sentences(spec):
+      yield from (((row,), 'generate', why) for why in can_go_on(spec))
+
+
+def _kernels() -> Iterator[tuple[Rows, str, str]]:
+  """What a kernel refuses of a model that is otherwise in order; no array is made."""
+  import jax
+  import jax.numpy as jnp
+
+  from tfm.model import transformer
+  from tfm.parts.attend import TABLE
+  from tfm.parts.context import Run
+
+  tokens = jax.ShapeDtypeStruct((1, 8), jnp.int32)
+  for place, name in _rows():
+    if place not in ('relative', 'mask', 'mixer') or (spec := _with(_decoder(), (place, name))) is None:
+      continue
+    for kernel, row in TABLE.items():
+      call = lambda p, x, spec=spec, row=row: transformer.apply(spec, p, run=Run(attend=row()), input_ids=x)
+      try:
+        jax.eval_shape(call, transformer.param_shapes(spec), tokens)
+      except errors.UserError as error:
+        yield ((place, name),), f'attend={kernel}', str(error).partition(': ')[2]
