@@ -41,7 +41,8 @@ class Auto(Attend):
   ) -> Choice:
     """The first candidate that does not refuse, and the sentences of those that do."""
     B, T, N, _ = q_BTNH.shape
-    S, refused = k_BSKH.shape[1], {}
+    S = k_BSKH.shape[1]
+    refused: dict[str, str] = {}
     for kernel in CANDIDATES:
       why = kernel.refuses(q_BTNH, k_BSKH, v_BSKH, q, k, scores) or kernel.loses(platform, B, N, T, S)
       if why is None:
@@ -56,7 +57,8 @@ _RECORD: contextvars.ContextVar[list[Choice] | None] = contextvars.ContextVar('r
 @contextlib.contextmanager
 def recorded() -> Iterator[list[Choice]]:
   """The choices that `Auto` makes in programs traced within, each once."""
-  token = _RECORD.set(found := [])
+  found: list[Choice] = []
+  token = _RECORD.set(found)
   try:
     yield found
   finally:

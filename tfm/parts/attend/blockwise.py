@@ -51,8 +51,9 @@ class Blockwise(Attend):
     problem = _Problem(scores, bias, content, S, K, jnp.dtype(reduce))
     q_BTKGH = q_BTNH.reshape(B, T, K, N // K, H)
     operands = _Operands(
-      jnp.moveaxis(_tiles(q_BTKGH, size), 2, 4),  # [tiles, B, K, G, queries, H]
-      *(jnp.moveaxis(_tiles(a, width), 2, 3) for a in (k_BSKH, v_BSKH)),  # [tiles, B, K, keys, H]
+      jnp.moveaxis(_tiles(q_BTKGH, size), 2, 4),
+      jnp.moveaxis(_tiles(k_BSKH, width), 2, 3),
+      jnp.moveaxis(_tiles(v_BSKH, width), 2, 3),
       consts,
       None if scores.sink_N is None else scores.sink_N.astype(reduce).reshape(1, K, N // K, 1, 1),
     )
@@ -62,7 +63,7 @@ class Blockwise(Attend):
 
 
 class _Operands(NamedTuple):
-  """What has gradients, in tiles: the numbers of the biases and a logit a head among them."""
+  """What has gradients: q `[tiles, B, K, G, queries, H]`, k and v `[tiles, B, K, keys, H]`, and what the scores own."""
 
   q: jax.Array
   k: jax.Array
@@ -138,7 +139,8 @@ def _flash(problem: _Problem) -> Callable[..., jax.Array]:
     return y, (operands, asking, seen, drop, y, lse, visits)
 
   def backward(residuals, g):
-    return _backward(problem, *residuals, g), None, None, None
+    operands, asking, seen, drop, *found = residuals
+    return _backward(problem, operands, asking, seen, drop, found, g), None, None, None
 
   flash.defvjp(forward, backward)
   return flash
@@ -180,15 +182,15 @@ def _forward(problem: _Problem, x: _Operands, asking: Site, seen: Site, drop) ->
   return y, lse, visits
 
 
-def _backward(problem: _Problem, x: _Operands, asking, seen, drop, y, lse, visits, g) -> _Operands:
+def _backward(problem: _Problem, x: _Operands, asking, seen, drop, found: Any, g) -> _Operands:
   """The gradients of the operands: each tile's scores are found again, and give all they have to give at once."""
-  wide = lambda tree: jax.tree.map(lambda a: jnp.zeros(a.shape, problem.reduce), tree)
+  y, lse, visits = found
 
   def rows(sums: _Operands, given):
     i, q, asking_i, order_i, count_i, y_i, lse_i, g_i = given
     B, K, G, size, _ = q.shape
     inner = jnp.sum(g_i.astype(problem.reduce) * y_i.astype(problem.reduce), -1, keepdims=True)
-    if x.sink is not None:
+    if x.sink is not None and sums.sink is not None:
       of_sink = jnp.exp(x.sink - lse_i)
       sums = sums._replace(sink=sums.sink - jnp.sum(of_sink * inner, (0, 3), keepdims=True))
     g_BKMH = g_i.reshape(B, K, G * size, -1)
@@ -197,8 +199,8 @@ def _backward(problem: _Problem, x: _Operands, asking, seen, drop, y, lse, visit
       dq, dk, dv, d_consts = state
       j = order_i[n]
       seen_j = jax.tree.map(lambda a: a[j], seen)
-      found = lambda q, k, consts: problem.found(q, k, consts, asking_i, seen_j)
-      s, pull = jax.vjp(found, q, x.k[j], x.consts)
+      scores = lambda q, k, consts: problem.found(q, k, consts, asking_i, seen_j)
+      s, pull = jax.vjp(scores, q, x.k[j], x.consts)
       ok = problem.allowed(asking_i, seen_j, j * s.shape[-1])[:, None, None]
       p = jnp.where(ok, jnp.exp(s - lse_i), 0)
       dp = dot(g_BKMH, x.v[j], 3, 3, problem.reduce).reshape(p.shape)
@@ -210,10 +212,10 @@ def _backward(problem: _Problem, x: _Operands, asking, seen, drop, y, lse, visit
       return dq + dq_j.astype(dq.dtype), dk, dv, _plus(d_consts, d_consts_j)
 
     start = (jnp.zeros(q.shape, problem.reduce), sums.k, sums.v, sums.consts)
-    dq, *rest = jax.lax.fori_loop(0, count_i, visit, start)
-    return _Operands(sums.q, *rest, sums.sink), dq.astype(q.dtype)
+    dq, dk, dv, d_consts = jax.lax.fori_loop(0, count_i, visit, start)
+    return sums._replace(k=dk, v=dv, consts=d_consts), dq.astype(q.dtype)
 
-  start = _Operands(jnp.zeros(()), *wide((x.k, x.v, x.consts, x.sink)))
+  start = jax.tree.map(lambda a: jnp.zeros(a.shape, problem.reduce), x._replace(q=jnp.zeros(())))
   sums, dq = jax.lax.scan(rows, start, (jnp.arange(len(x.q)), x.q, asking, *visits, y, lse, g))
   return jax.tree.map(lambda sum, of: sum.astype(of.dtype), sums._replace(q=dq), x)
 
