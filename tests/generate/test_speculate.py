@@ -1,5 +1,6 @@
 """A draft makes decoding take fewer passes, and changes neither greedy rows nor the distribution of drawn ones."""
 
+import dataclasses
 import functools
 
 import jax
@@ -12,7 +13,8 @@ from tfm.core.errors import UserError
 from tfm.generate import Later, Lookup, Smaller, decode, speculate
 from tfm.model import transformer
 from tfm.model.spec import Block, Head, Model, Segment
-from tfm.parts.cache import RingCache
+from tfm.parts.absolute.learned import Learned
+from tfm.parts.cache import DenseCache, PagedCache, RingCache
 from tfm.parts.context import Run
 from tfm.parts.ffn.mlp import Mlp
 from tfm.parts.mixer.attention import Attention
@@ -53,7 +55,7 @@ def passes(monkeypatch):
   return taken
 
 
-@pytest.mark.parametrize('name', ['rope_gqa', 't5_shared', 'learned', 'window', 'prefix', 'encdec'])
+@pytest.mark.parametrize('name', ['rope_gqa', 't5_shared', 'prefix', 'encdec'])
 def test_greedy_rows_are_what_they_are_without_a_draft(name, passes):
   spec = MODELS[name]
   plain = say(spec)
@@ -110,6 +112,21 @@ def test_a_drawn_row_does_not_depend_on_its_fellows():
   together = generate(spec, weights(spec), PROMPTS, key=keys, **drawn)
   for i, prompt in enumerate(PROMPTS):
     assert generate(spec, weights(spec), [prompt], key=keys[i : i + 1], **drawn) == together[i : i + 1]
+
+
+@pytest.mark.parametrize('cache', [DenseCache(), PagedCache(block=20)], ids=['dense', 'paged'])
+def test_guesses_beyond_the_last_position_harm_nothing(cache):
+  spec, run = MODELS['learned'], Run(cache=cache)
+  prompts = [[3] * 39, [4]]
+  options = {'max_new_tokens': 9, 'temperature': 0}
+  plain = generate(spec, weights(spec), prompts, **options)
+  assert generate(spec, weights(spec), prompts, run=run, draft=near(spec), **options) == plain
+  # A draft whose own table is shorter still: it guesses, and is not believed.
+  short = dataclasses.replace(spec, absolute=Learned(40))
+  cut = jax.tree.map(lambda a, like: a[: len(like)], weights(spec), transformer.param_shapes(short))
+  assert generate(spec, weights(spec), prompts, run=run, draft=Smaller(short, cut), **options) == plain
+  options = {'max_new_tokens': 9, 'allowed': (3, 5, 11), 'draft': Smaller(short, cut), 'run': run}
+  assert {t for row in generate(spec, weights(spec), prompts, **options) for t in row} == {3, 5, 11}
 
 
 LAYER = Segment((Block(Attention(2, relative=RoPE()), Mlp(24)),))

@@ -200,7 +200,8 @@ def _draw(
   rules: Rules, logits_BV: jax.Array, tokens_BT: jax.Array, n_B: jax.Array, keys_B: jax.Array
 ) -> tuple[jax.Array, jax.Array | None, jax.Array]:
   """(token number `n_B` of each row by the rules, its distribution if it is drawn, the tokens with it)."""
-  logits_BV = priced(rules, logits_BV, tokens_BT, n_B)
+  # Where a draft has no position for a token it says NaN: any guess will do, but it must have a probability.
+  logits_BV = priced(rules, jnp.where(jnp.isnan(logits_BV), 0, logits_BV), tokens_BT, n_B)
   if not rules.knobs:
     next_B, q_BV = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32), None
   else:

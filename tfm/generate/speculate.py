@@ -29,14 +29,20 @@ def go_on(
 
 def _round(spec: Model, params: Any, state: State, rules: Rules, draft: Draft, G: int, run: Run) -> State:
   """`state` with 1 to G + 1 more tokens in each row that goes on."""
-  name = 'input_ids' if spec.encoder is None else 'decoder_input_ids'
+  own = '' if spec.encoder is None else 'decoder_'
   # A round begins with another number of tokens than the one before, so its keys are new.
   keys_B = jax.vmap(jax.random.fold_in)(rules.keys_B, state.n_B)
   keys_GB = jax.vmap(lambda g: jax.vmap(jax.random.fold_in, (0, None))(keys_B, g))(1 + jnp.arange(G))
   said = Said(state.tokens_BT, state.n_B, state.last_B)
   drafted_BG, q_BGV, memory = draft.propose(spec, params, run, rules, said, state.memory, keys_GB)
 
-  fed: dict[str, Any] = {name: jnp.concatenate([state.last_B[:, None], drafted_BG], axis=1)}
+  # Tokens after which no other is wanted are padding: they may stand beyond the last position that there is.
+  place_T = jnp.arange(G + 1)
+  wanted_B = jnp.where(state.done_B, 0, rules.maximum - state.n_B)
+  fed: dict[str, Any] = {
+    f'{own}input_ids': jnp.concatenate([state.last_B[:, None], drafted_BG], axis=1),
+    f'{own}attention_mask': (place_T[None] < wanted_B[:, None]).astype(jnp.int32),
+  }
   out = apply(spec, params, run=run, cache=state.cache, **fed)
   logits_BTV = _priced_ahead(rules, out['logits'], _put(state.tokens_BT, state.n_B, drafted_BG), state.n_B)
   if rules.knobs:
@@ -45,10 +51,9 @@ def _round(spec: Model, params: Any, state: State, rules: Rules, draft: Draft, G
   else:
     stay_B, next_B = accept_likeliest(jnp.argmax(logits_BTV, axis=-1).astype(jnp.int32), drafted_BG)
 
-  place_T = jnp.arange(G + 1)
   new_BT = jnp.concatenate([drafted_BG, drafted_BG[:, :1]], axis=1)
   new_BT = jnp.where(place_T[None] == stay_B[:, None], next_B[:, None], new_BT)
-  more_B, ended_B = _ends(rules, state, new_BT, stay_B + 1)
+  more_B, ended_B = _ends(rules, state, new_BT, jnp.minimum(stay_B + 1, wanted_B))
   keep_BT = place_T[None] < more_B[:, None]
   last_B = jnp.take_along_axis(new_BT, jnp.maximum(more_B - 1, 0)[:, None], axis=1)[:, 0]
   return State(
@@ -74,12 +79,9 @@ def _put(tokens_BT: jax.Array, n_B: jax.Array, new_BG: jax.Array) -> jax.Array:
   return tokens_BT.at[jnp.arange(B)[:, None], n_B[:, None] + jnp.arange(G)[None]].set(new_BG, mode='drop')
 
 
-def _ends(rules: Rules, state: State, new_BT: jax.Array, n_new_B: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """(how many of the first `n_new_B` tokens are said before the row's end, whether it is reached)."""
-  room_B = jnp.where(state.done_B, 0, jnp.minimum(n_new_B, rules.maximum - state.n_B))
-  place_T = jnp.arange(new_BT.shape[1])
-  stop_BT = rules.stop_V[new_BT] & (place_T[None] < room_B[:, None])
-  first_B = jnp.argmax(stop_BT, axis=1)
+def _ends(rules: Rules, state: State, new_BT: jax.Array, room_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """(how many of the first `room_B` tokens are said before the row's end, whether it is reached)."""
+  stop_BT = rules.stop_V[new_BT] & (jnp.arange(new_BT.shape[1])[None] < room_B[:, None])
   ended_B = jnp.any(stop_BT, axis=1)
-  more_B = jnp.where(ended_B, first_B + 1, room_B)
+  more_B = jnp.where(ended_B, jnp.argmax(stop_BT, axis=1) + 1, room_B)
   return more_B, ended_B | (state.n_B + more_B >= rules.maximum)
