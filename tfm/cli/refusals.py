@@ -27,6 +27,7 @@ PLACES = {
   'norm': '..norm',
   'wiring': '..wiring',
   'mtp': 'mtp',
+  'residual': 'residual',
 }
 
 
