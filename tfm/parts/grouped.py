@@ -45,7 +45,7 @@ def _at_once_back(g_ro: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> jax.
 
 
 def _weights_at_once(x_ri: jax.Array, g_ro: jax.Array, sizes_E: jax.Array) -> jax.Array:
-  return jax.lax.ragged_dot_general(x_ri, g_ro, sizes_E, _WEIGHTS, preferred_element_type=jnp.float32)
+  return jax.lax.ragged_dot_general(x_ri, g_ro, sizes_E, _WEIGHTS, preferred_element_type=_sums(x_ri))
 
 
 def _by_pieces(x_ri: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> jax.Array:
@@ -67,7 +67,8 @@ def _products(x_ri: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array, axis: int) 
     def piece(y_ro: jax.Array, at: jax.Array, n: int, own_n1: jax.Array | None) -> jax.Array:
       part_no = _dot(_rows(x_ri, at, n), w_io, 1, axis).astype(y_ro.dtype)
       # Rows too many are zero until the run that they are of comes.
-      return jax.lax.dynamic_update_slice(y_ro, part_no if own_n1 is None else jnp.where(own_n1, part_no, 0), (at, 0))
+      part_no = part_no if own_n1 is None else jnp.where(own_n1, part_no, 0)
+      return jax.lax.dynamic_update_slice_in_dim(y_ro, part_no, at, 0)
 
     return _through(R, ends_E[e] - sizes_E[e], ends_E[e], piece, y_ro)
 
@@ -85,7 +86,7 @@ def _weights_by_pieces(x_ri: jax.Array, g_ro: jax.Array, sizes_E: jax.Array) -> 
 
   def one(_: None, run: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
     end, size = run
-    return None, _through(R, end - size, end, piece, jnp.zeros((x_ri.shape[1], g_ro.shape[1]), jnp.float32))
+    return None, _through(R, end - size, end, piece, jnp.zeros((x_ri.shape[1], g_ro.shape[1]), _sums(x_ri)))
 
   return jax.lax.scan(one, None, (ends_E, sizes_E))[1]
 
@@ -112,4 +113,9 @@ def _rows(x: jax.Array, at: jax.Array, n: int) -> jax.Array:
 
 
 def _dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
-  return jax.lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())), preferred_element_type=jnp.float32)
+  return jax.lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())), preferred_element_type=_sums(a))
+
+
+def _sums(x: jax.Array) -> jnp.dtype:
+  """The dtype that products are summed in."""
+  return jnp.promote_types(x.dtype, jnp.float32)

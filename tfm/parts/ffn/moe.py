@@ -153,7 +153,7 @@ def collected(rows: jax.Array, token: jax.Array, place: jax.Array) -> jax.Array:
   """The sum of the rows of each token; places beyond the rows are nothing."""
   del token
   found = rows.at[place].get(mode='fill', fill_value=0)
-  return jnp.sum(found, 1, dtype=jnp.float32).astype(rows.dtype)
+  return jnp.sum(found, 1, dtype=jnp.promote_types(rows.dtype, jnp.float32)).astype(rows.dtype)
 
 
 spread.defvjp(lambda x, t, p: (spread(x, t, p), (t, p)), lambda res, g: (collected(g, *res), None, None))

@@ -80,5 +80,5 @@ class Chosen(nn.Module):
 
 def picked(score_BTE: jax.Array, expert_BTC: jax.Array) -> jax.Array:
   """The scores of the chosen experts, as a masked sum: the gradient of an indexed read is a slow scatter."""
-  ids_E = jnp.arange(score_BTE.shape[-1]).reshape(1, 1, 1, -1)
-  return jnp.sum(jnp.where(expert_BTC[..., None] == ids_E, score_BTE[:, :, None], 0), -1)
+  ids = jnp.arange(score_BTE.shape[-1]).reshape(1, 1, 1, -1)
+  return jnp.sum(jnp.where(expert_BTC[..., None] == ids, score_BTE[:, :, None], 0), -1)
