@@ -1,24 +1,26 @@
 #!/usr/bin/env bash
-# Sourced by the other scripts: makes .venv with the package and the extras named in EXTRAS, once per pyproject.toml.
+# Sourced by the other scripts: makes .venv (or TFM_VENV) with the package and the extras named in EXTRAS, once per
+# pyproject.toml.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+TFM_VENV=${TFM_VENV:-.venv}
 
 PYTHON=${PYTHON:-python3}
 if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
   echo "setup: $PYTHON is $("$PYTHON" --version 2>&1 || echo missing). Wanted Python 3.11 or newer: PYTHON=/path/to/python3.12 $0" >&2
   exit 2
 fi
-if [ ! -x .venv/bin/python ]; then
-  echo "setup: making .venv with $("$PYTHON" --version)"
-  "$PYTHON" -m venv .venv || {
-    rm -rf .venv
+if [ ! -x "$TFM_VENV/bin/python" ]; then
+  echo "setup: making $TFM_VENV with $("$PYTHON" --version)"
+  "$PYTHON" -m venv "$TFM_VENV" || {
+    rm -rf "$TFM_VENV"
     echo "setup: 'python -m venv' failed. On Debian and Ubuntu: apt install python3-venv" >&2
     exit 2
   }
 fi
-stamp=".venv/.installed-$(cat pyproject.toml <(echo "${EXTRAS:-}") | cksum | tr -d ' ')"
+stamp="$TFM_VENV/.installed-$(cat pyproject.toml <(echo "${EXTRAS:-}") | cksum | tr -d ' ')"
 if [ ! -e "$stamp" ]; then
-  echo "setup: installing tfm${EXTRAS:+[$EXTRAS]} into .venv (a minute or two the first time)"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check -e ".${EXTRAS:+[$EXTRAS]}"
+  echo "setup: installing tfm${EXTRAS:+[$EXTRAS]} into $TFM_VENV (a minute or two the first time)"
+  "$TFM_VENV/bin/python" -m pip install --quiet --disable-pip-version-check -e ".${EXTRAS:+[$EXTRAS]}"
   touch "$stamp"
 fi

@@ -1,7 +1,16 @@
 #!/usr/bin/env bash
-# Lint, types and every test, in .venv.   bash scripts/test.sh [--oracles] [pytest arguments]
+# Lint, types and every test, in .venv.   bash scripts/test.sh [--oracles | --tpu] [pytest arguments]
 # --oracles also installs PyTorch and transformers (hundreds of MB) and runs the parity tests against them.
+# --tpu only compiles kernels for TPUs, which needs no TPU but libtpu (hundreds of MB, in .venv-tpu).
 EXTRAS=test
+if [ "${1:-}" = --tpu ]; then
+  shift
+  # Beside libtpu jax looks for a TPU whenever it starts: it has a place of its own.
+  EXTRAS=tpu TFM_VENV=.venv-tpu
+  . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
+  # What is asked is what a real run would compile.
+  JAX_DISABLE_MOST_OPTIMIZATIONS=0 exec "$TFM_VENV/bin/python" -m pytest tests/tpu "$@"
+fi
 if [ "${1:-}" = --oracles ]; then
   EXTRAS=test,oracles
   export TFM_ORACLES=1

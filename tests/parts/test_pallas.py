@@ -191,6 +191,17 @@ def outer_gap(q, k):
   return (q.pos[:, None, :, None] - k.pos[:, None, None, :]) * jnp.arange(1.0, N + 1)[None, :, None, None]
 
 
+def test_more_tiles_than_a_tpu_can_count_are_refused():
+  n = 1 << 18
+  like = lambda *shape, dtype=jnp.float32: jax.ShapeDtypeStruct(shape, dtype)
+  at = Site(like(1, n, dtype=jnp.int32), like(1, n, dtype=jnp.int32))
+  asked = lambda size: Pallas(size, size).refuses(
+    like(1, n, 1, 8), *[like(1, n, 1, 8)] * 2, at, at, Scores(1.0, Causal())
+  )
+  assert asked(512) == '262,145 tiles and numbers of heads are more than the 196,608 that fit; larger tiles are fewer'
+  assert asked(1024) is None
+
+
 @pytest.mark.parametrize('why', REFUSALS)
 def test_what_no_kernel_can_do_is_refused_with_the_reason(why):
   qkv, scores = REFUSALS[why]()

@@ -21,6 +21,8 @@ from tfm.parts.site import Site
 
 _LANES = 128
 _WIDEST = 256
+#: Of the 2^18 numbers that a TPU's scalar memory holds.
+_SCALARS = 3 * 2**16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,17 +71,16 @@ class Pallas(Attend):
     drop = None if scores.drop is None else (scores.drop.rate, scores.drop.first)
     sink, counts = scores.sink_N is not None, (numbers.shape[1], whole.shape[1])
     rules = Rules(mask, bias, scores.cap, drop, sink, S, places, *counts)
-    q, k = _padded(q, size), _padded(k, width)
     seeds = jnp.zeros(q_BTNH.shape[::2], jnp.int32)
     if scores.drop is not None:
       seeds = jax.lax.bitcast_convert_type(scores.drop.seed_BN, jnp.int32)
-    q_BTNH = q_BTNH * jnp.asarray(scores.scale, q_BTNH.dtype)
-    tokens = ((q_BTNH, size), (k_BSKH, width), (v_BSKH, width))
-    q_BNTH, k_BKSH, v_BKSH = (jnp.moveaxis(_padded(a, n), 1, 2) for a, n in tokens)
-    x = Operands(q_BNTH, k_BKSH, v_BKSH, _stacked(q), _stacked(k), numbers, whole, seeds)
+    scaled = q_BTNH * jnp.asarray(scores.scale, q_BTNH.dtype)
+    q, k = _padded(q, size), _padded(k, width)
+    tiles = [jnp.moveaxis(_padded(a, n), 1, 2) for a, n in ((scaled, size), (k_BSKH, width), (v_BSKH, width))]
+    x = Operands(tiles[0], tiles[1], tiles[2], _stacked(q), _stacked(k), numbers, whole, seeds)
     run = _flash(Plan(rules, size, width, _dtypes(q), _dtypes(k), self.interpret))
-    y_BNTH = _over_mesh(run, x, kinds(scores.mask, q, k, size, width, S))
-    return jnp.moveaxis(y_BNTH, 1, 2)[:, :T]
+    y = _over_mesh(run, x, kinds(scores.mask, q, k, size, width, S))
+    return jnp.moveaxis(y, 1, 2)[:, :T]
 
   def _sizes(self, T: int, S: int) -> tuple[int, int]:
     """The tiles of this many queries and keys: as even as they can be."""
@@ -110,9 +111,18 @@ class Pallas(Attend):
       mask = tiled(lambda q, k: scores.mask(q.rows(), k.columns()), *sites, N, 'BTS')
       said = 'the bias'
       total = lambda q, k: functools.reduce(jnp.add, [bias(q, k) for bias in scores.biases])
-      return mask, tiled(total, *sites, N, 'BNTS') if scores.biases else None
+      bias = tiled(total, *sites, N, 'BNTS') if scores.biases else None
     except Unfit as reason:
       raise Unfit(f'{said} {reason}') from None
+    B, T, S = q_BTNH.shape[0], q_BTNH.shape[1], k_BSKH.shape[1]
+    devices = math.prod(_ways(names) for names in mesh_axes('BN', (B, N)))
+    read = [*mask.arrays, *(bias.arrays if bias else [])]
+    numbers = -(-T // size) * -(-S // width) + (B * N + N * sum(a.shape[1] for a in read)) // devices
+    if numbers > _SCALARS:
+      raise Unfit(
+        f'{numbers:,} tiles and numbers of heads are more than the {_SCALARS:,} that fit; larger tiles are fewer'
+      )
+    return mask, bias
 
 
 def _flash(plan: Plan) -> Callable[[Operands, jax.Array], jax.Array]:
@@ -147,7 +157,7 @@ def _over_mesh(run: Callable[[Operands, jax.Array], jax.Array], x: Operands, see
   """`run(x, seen)`, every device of the mesh its rows and heads: a compiler cannot split a kernel."""
   (rows, heads), K = mesh_axes('BN', x.q_BNTH.shape[:2]), x.k_BKSH.shape[1]
   (kv_heads,) = mesh_axes('K', (K,))
-  ways = math.prod(jax.sharding.get_abstract_mesh().shape[n] for n in heads)
+  ways = _ways(heads)
   # Fewer kv heads than devices are on all of them, and each picks the one that its query heads read.
   one = heads != kv_heads
   if one and ways % K:
@@ -167,6 +177,11 @@ def _over_mesh(run: Callable[[Operands, jax.Array], jax.Array], x: Operands, see
   asked, told, by_row, by_head = jax.P(rows, heads), jax.P(rows, kv_heads), jax.P(rows), jax.P(heads)
   specs: Any = (asked, told, told, by_row, by_row, by_head, by_head, asked)
   return jax.shard_map(local, in_specs=(Operands(*specs), by_row), out_specs=asked, check_vma=False)(x, seen)
+
+
+def _ways(names: tuple[str, ...]) -> int:
+  """Over how many devices these axes of the mesh split."""
+  return math.prod(jax.sharding.get_abstract_mesh().shape[n] for n in names)
 
 
 def _numbers(mask: Tiled, bias: Tiled | None, sink_N: jax.Array | None, N: int) -> tuple[jax.Array, jax.Array, Any]:

@@ -1,0 +1,29 @@
+"""Compiling for TPUs without one: libtpu describes the chips of a topology and compiles for them on any machine."""
+
+import importlib.util
+import os
+
+import pytest
+
+# Otherwise libtpu asks the cloud which TPU it stands on, and lets one process at a time ask.
+os.environ.setdefault('TPU_SKIP_MDS_QUERY', '1')
+os.environ.setdefault('ALLOW_MULTIPLE_LIBTPU_LOAD', '1')
+if importlib.util.find_spec('libtpu') is not None:
+  # It reads XLA's flags too, and ends the process over those that are for CPUs.
+  flags = os.environ.get('XLA_FLAGS', '').split()
+  os.environ['XLA_FLAGS'] = ' '.join(flag for flag in flags if not flag.startswith('--xla_cpu'))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  if importlib.util.find_spec('libtpu') is None:
+    skip = pytest.mark.skip(reason='libtpu not installed: bash scripts/test.sh --tpu installs it and compiles for TPUs')
+    for item in (i for i in items if i.get_closest_marker('tpu')):
+      item.add_marker(skip)
+
+
+@pytest.fixture(scope='session')
+def chips():
+  """The four chips of a TPU v5e that is not there."""
+  from jax.experimental import topologies
+
+  return topologies.get_topology_desc(platform='tpu', topology_name='v5e:2x2').devices

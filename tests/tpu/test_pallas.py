@@ -1,0 +1,150 @@
+"""The kernel for TPUs compiles for them, forward and backward: Mosaic refuses much that the interpreter lets pass."""
+
+import dataclasses
+import functools
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.contracts.cases import mixing
+from tests.parts.test_attend import t5
+from tfm.model import transformer
+from tfm.parts import mask as masks
+from tfm.parts.attend.base import Scores
+from tfm.parts.attend.dropout import Dropout
+from tfm.parts.attend.pallas.flash import Pallas
+from tfm.parts.context import Run
+from tfm.parts.mask import Causal, Mask, Segments, Window
+from tfm.parts.relative import ALiBi, T5Bias
+from tfm.parts.site import Site
+
+pytestmark = pytest.mark.tpu
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """What is attended, and how."""
+
+  mask: Mask = Causal()
+  biases: str = ''
+  cap: float | None = None
+  sink: bool = False
+  drop: float = 0.0
+  B: int = 2
+  T: int = 2048
+  N: int = 8
+  K: int = 2
+  H: int = 128
+  Hv: int = 128
+  S: int | None = None
+  dtype: str = 'bfloat16'
+
+
+CASES = {
+  'causal': Case(H=64, Hv=64),
+  'full': Case(Mask(), T=1000, K=8),
+  'window': Case(Window(256), dtype='float32'),
+  'alibi': Case(biases='alibi'),
+  't5': Case(Mask(), biases='t5', H=64, Hv=64),
+  'cap': Case(cap=30.0, H=256, Hv=256),
+  'sink': Case(sink=True, K=1, N=32),
+  'dropout': Case(drop=0.1),
+  'prefix': Case(masks.Prefix()),
+  'one_query': Case(T=1, S=2048),
+  'odd_heads': Case(H=72, Hv=40),
+  'all_in_float32': Case(biases='alibi t5', cap=30.0, sink=True, drop=0.1, H=256, Hv=256, dtype='float32'),
+  'bigbird': Case(masks.BigBird(64, 3, 2048)),
+  'blocks': Case(masks.Blocks()),
+  'lambda': Case(masks.Lambda()),
+  'permutation': Case(masks.Permutation()),
+  'strided': Case(masks.Strided()),
+}
+
+
+def lowered(case, chips, mesh=None, rules=(), kernel=Pallas()):
+  """Value and gradients by q, k, v, table and sink, for a chip or for a mesh of them."""
+  mesh = mesh or jax.sharding.Mesh(np.array(chips[:1]).reshape(1, 1), ('data', 'tensor'))
+  names = dict(rules)
+
+  def like(letters, *shape, dtype=case.dtype):
+    where = jax.NamedSharding(mesh, jax.P(*(names.get(letter) for letter in letters)))
+    return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
+
+  def site(n):
+    ints = like('BT', case.B, n, dtype='int32')
+    return Site(ints, ints, like('BT', case.B, n, dtype=bool) if case.mask.reads_prefix else None)
+
+  def loss(q, k, v, table, sink, asking, seen, key):
+    biases = [t5(table)] if 't5' in case.biases else []
+    biases += [lambda a, b: ALiBi().bias(case.N, a, b)] if 'alibi' in case.biases else []
+    scores = Scores(
+      case.H**-0.5,
+      case.mask & Segments(),
+      tuple(biases),
+      cap=case.cap,
+      sink_N=sink if case.sink else None,
+      drop=Dropout.of(key, case.B, case.N, case.drop) if case.drop else None,
+    )
+    y = kernel(q, k, v, asking, seen, scores, 'float32').astype(jnp.float32)
+    return jnp.sum(y * y)
+
+  def program(*args):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules(rules):
+      return jax.value_and_grad(loss, range(5))(*args)
+
+  S = case.S or case.T
+  return jax.jit(program).lower(
+    like('BTNH', case.B, case.T, case.N, case.H),
+    like('BSKH', case.B, S, case.K, case.H),
+    like('BSKH', case.B, S, case.K, case.Hv),
+    like('UN', 32, case.N, dtype='float32'),
+    like('N', case.N, dtype='float32'),
+    site(case.T),
+    site(S),
+    like('', dtype=jax.eval_shape(lambda: jax.random.key(0)).dtype),
+  )
+
+
+@pytest.mark.parametrize('name', CASES)
+def test_the_kernels_compile_for_a_tpu(name, chips):
+  assert lowered(CASES[name], chips).compile().as_text().count('custom_call_target="tpu_custom_call"') == 3
+
+
+def test_the_program_decides_not_the_machine_at_hand(chips):
+  assert jax.default_backend() == 'cpu'
+  assert 'tpu_custom_call' in lowered(Case(T=128), chips).as_text()
+
+
+def test_memory_grows_with_the_length_not_with_its_square(chips):
+  bytes_at = {}
+  for T in (16_384, 32_768):
+    compiled = lowered(Case(B=1, T=T, biases='alibi'), chips).compile()
+    bytes_at[T] = compiled.memory_analysis().temp_size_in_bytes
+  assert bytes_at[32_768] <= 2.2 * bytes_at[16_384]
+  # A tenth of one head's scores in bfloat16.
+  assert bytes_at[32_768] < 0.1 * 2 * 32_768**2 * 1
+
+
+@pytest.mark.parametrize(('tensor', 'K'), [(2, 2), (4, 2), (2, 1)])
+def test_over_a_mesh_no_chip_gathers_what_others_have(tensor, K, chips):
+  shape = (4 // tensor, tensor)
+  axes = (jax.sharding.AxisType.Auto,) * 2
+  mesh = jax.sharding.Mesh(np.array(chips).reshape(shape), ('data', 'tensor'), axis_types=axes)
+  rules = (('B', ('data',)), ('N', ('tensor',)), ('K', ('tensor',) if K % tensor == 0 else ()))
+  text = lowered(Case(T=512, K=K, B=4, biases='t5'), chips, mesh, rules).compile().as_text()
+  assert text.count('custom_call_target="tpu_custom_call"') == 3
+  assert 'all-gather' not in text
+  assert 'all-to-all' not in text
+
+
+def test_a_model_of_scanned_blocks_compiles_with_it(chips):
+  spec = mixing(relative=T5Bias(), head_dim=64)
+  run = Run(attend=Pallas())
+  on_chip = functools.partial(jax.ShapeDtypeStruct, sharding=jax.sharding.SingleDeviceSharding(chips[0]))
+  params = jax.tree.map(lambda x: on_chip(x.shape, x.dtype), transformer.param_shapes(spec))
+  loss = lambda p, ids: transformer.apply(spec, p, run=run, input_ids=ids)['logits'].var()
+  text = jax.jit(jax.grad(loss)).lower(params, on_chip((2, 256), jnp.int32)).compile().as_text()
+  assert 'tpu_custom_call' in text
