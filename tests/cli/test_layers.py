@@ -11,7 +11,7 @@ def test_costs_are_those_that_count_says():
   spec = zoo.get('gpt2')
   costs = dict(layers.sheets(spec, 128, 'float32')[0].rows)
   assert costs['parameters'] == '124,439,808'
-  assert costs['cache bytes per token, float32'] == f'{count.cache_bytes_per_token(spec, "float32"):,}'
+  assert costs['cache bytes per token, float32, dense'] == f'{count.cache_bytes_per_token(spec, "float32"):,}'
   assert costs['FLOPs per token, forward, documents of 128'] == f'{count.flops_per_token(spec, 128) / 1e6:.4g} M'
 
 

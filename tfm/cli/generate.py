@@ -10,13 +10,15 @@ import itertools
 import json
 from pathlib import Path
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from tfm.cli import flags as command
 from tfm.core import errors
-from tfm.generate.typist import Typist
+
+if TYPE_CHECKING:
+  from tfm.generate.typist import Typist
 
 FLAGS = command.new()
 CHECKPOINT = flags.DEFINE_string(
@@ -71,6 +73,8 @@ def main() -> None:
   live = STREAM.value if STREAM.value is not None else sys.stdout.isatty() and one
   if live and not one:
     raise errors.UserError('--stream: prints one text as it comes. Want one prompt, and neither --json nor --beams.')
+  from tfm.generate.typist import Typist
+
   typists = [Typist(vocabulary, STOP.value) for _ in prompts]
   shown = ['' if spec.encoder is not None else prompt for prompt in prompts]
   if live:
@@ -86,7 +90,7 @@ def main() -> None:
     print(json.dumps(record, ensure_ascii=False) if JSON.value else before + typist.text)
 
 
-def _type(spec: Any, params: Any, vocabulary: Any, prompts: list[str], typists: list[Typist]) -> Iterator[list[str]]:
+def _type(spec: Any, params: Any, vocabulary: Any, prompts: list[str], typists: list['Typist']) -> Iterator[list[str]]:
   """What each typist adds at each step."""
   import jax
 
