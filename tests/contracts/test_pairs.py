@@ -26,14 +26,16 @@ def test_the_chosen_rows_cover_every_pair():
 def test_parts_of_every_two_kinds_go_together(name):
   spec, run = CASES[name]
   config.validate(spec)
+  # No norm tames what squares and gates make of a rounding: 7e-5 from float64, in which all of these are equal.
+  close = {'atol': 2e-4 if ',bare,' in name else 2e-5, 'rtol': 1e-5}
   rows, alone = harness.rows(spec, Run(attend=DenseAttention())), harness.alone(spec)
   assert np.isfinite(rows).all()
   sight, j = harness.sight(spec), harness.CHANGED
   moved = np.abs(rows[0] - rows[1]).max(-1)
   assert (moved[~sight[:, j]] < 1e-6).all()
   assert (moved[sight[:, j]] > 1e-6).all()
-  np.testing.assert_allclose(rows[2, harness.T - harness.LONG :], alone, atol=2e-5, rtol=1e-5)
-  np.testing.assert_allclose(rows[4, harness.SHORT :], alone, atol=2e-5, rtol=1e-5)
-  np.testing.assert_allclose(harness.rows(spec, run), rows, atol=2e-5, rtol=1e-5, err_msg='by tiles')
+  np.testing.assert_allclose(rows[2, harness.T - harness.LONG :], alone, **close)
+  np.testing.assert_allclose(rows[4, harness.SHORT :], alone, **close)
+  np.testing.assert_allclose(harness.rows(spec, run), rows, **close, err_msg='by tiles')
   if spec.causal:
-    np.testing.assert_allclose(harness.stepped(spec, run)[:2], rows[:2], atol=2e-5, rtol=1e-5, err_msg='by steps')
+    np.testing.assert_allclose(harness.stepped(spec, run)[:2], rows[:2], **close, err_msg='by steps')
