@@ -20,4 +20,6 @@ def data(tmp_path_factory):
 @pytest.fixture
 def model():
   """What a task may ask of a model: a plain decoder, unless told otherwise."""
-  return lambda **said: types.SimpleNamespace(**{'encoder': None, 'causal': True, 'reads_prefix': False, **said})
+  return lambda **said: types.SimpleNamespace(
+    **{'encoder': None, 'causal': True, 'reads_prefix': False, 'ahead': False, **said}
+  )

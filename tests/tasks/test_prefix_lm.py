@@ -3,6 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.ffn import Glu, Moe
+from tfm.parts.mask import Causal, Mask, Prefix
+from tfm.parts.mixer import Attention
+from tfm.parts.router import ExpertChoice
 from tfm.tasks import PrefixLM
 
 
@@ -58,10 +63,19 @@ def test_the_loss_may_include_the_prefix(data):
 def test_prefix_lm_needs_a_mask_that_hides_its_labels(model):
   assert not list(PrefixLM().fits(model()))
   assert not list(PrefixLM().fits(model(causal=False, reads_prefix=True)))
-  assert 'lets every token see all' in next(PrefixLM().fits(model(causal=False)))
+  assert 'tells of later tokens' in next(PrefixLM().fits(model(causal=False, ahead=True)))
+  assert 'tells of later tokens' in next(PrefixLM().fits(model(causal=False, reads_prefix=True, ahead=True)))
   (leak,) = PrefixLM(loss_on_prefix=True).fits(model(causal=False, reads_prefix=True))
   assert 'reads its prefix both ways' in leak
   assert 'trains one stack' in next(PrefixLM().fits(model(encoder=object())))
+
+
+def test_what_tells_of_later_tokens_beside_a_prefix_is_known_of_a_model():
+  attention = lambda mask: Block(Attention(2, mask=mask), Glu(8))
+  spec = lambda *blocks: Model(8, 8, (Segment(blocks),))
+  assert not spec(attention(Causal()), attention(Prefix())).ahead
+  assert spec(attention(Prefix()), attention(Mask())).ahead
+  assert spec(Block(Attention(2, mask=Prefix()), Moe(2, ExpertChoice()))).ahead
 
 
 def test_impossible_prefixes_are_an_error():

@@ -140,6 +140,11 @@ class Model:
     return all(b.mixer.causal and b.ffn.causal for b in blocks(self))
 
   @property
+  def ahead(self) -> bool:
+    """True if some layer tells a (decoder) token of later ones that are in no prefix."""
+    return any(not (b.mixer.causal or b.mixer.reads_prefix) or not b.ffn.causal for b in blocks(self))
+
+  @property
   def apart(self) -> bool:
     """True if tokens learn of each other through mixers only, so that none minds what else is in the batch."""
     reading = [] if self.encoder is None else blocks(self.encoder)

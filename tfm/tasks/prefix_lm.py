@@ -51,8 +51,11 @@ class PrefixLM(Task):
     yield from one_stack('prefix_lm', model)
     if model.encoder is not None:
       return
-    if not model.causal and not model.reads_prefix:
-      yield 'task: prefix_lm would show the model its labels: its mask lets every token see all. Choose mask=prefix.'
+    if model.ahead:
+      yield (
+        'task: prefix_lm would show the model its labels: a mask or a router of it tells of later tokens. '
+        'Choose mask=prefix, and router=top_k.'
+      )
     if self.loss_on_prefix and not model.causal:
       yield (
         'task.loss_on_prefix: the model reads its prefix both ways and would see these labels. '
