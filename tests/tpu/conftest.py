@@ -3,6 +3,8 @@
 import importlib.util
 import os
 
+import jax
+from jax.experimental.compilation_cache import compilation_cache
 import pytest
 
 # Otherwise libtpu asks the cloud which TPU it stands on, and lets one process at a time ask.
@@ -21,9 +23,15 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
       item.add_marker(skip)
 
 
-@pytest.fixture(scope='session')
+@pytest.fixture
 def chips():
   """The four chips of a TPU v5e that is not there."""
   from jax.experimental import topologies
 
-  return topologies.get_topology_desc(platform='tpu', topology_name='v5e:2x2').devices
+  # A program for a chip that is not there is no program that can be read back.
+  before = jax.config.jax_enable_compilation_cache
+  jax.config.update('jax_enable_compilation_cache', False)
+  compilation_cache.reset_cache()
+  yield topologies.get_topology_desc(platform='tpu', topology_name='v5e:2x2').devices
+  jax.config.update('jax_enable_compilation_cache', before)
+  compilation_cache.reset_cache()
