@@ -2,13 +2,19 @@
 
     python scripts/bench/decode.py                        # batch 1, batch 8, and batch 1 with int8 weights
     python scripts/bench/decode.py --batches=1 --rivals=layers,int8 --rounds=9
+    python scripts/bench/decode.py --batches=1,8,32 --contexts=128,512,2048 --rivals=torch,static,layers
+    python scripts/bench/decode.py --batches=1 --rivals=layers,speculative,lookup
 
 A step reads every weight once, so its floor is bytes of weights over the read bandwidth, which is measured too.
-Wants the extra `bench` (PyTorch and transformers).
+`static` is `transformers` with a static cache. `speculative` has a draft of DRAFT layers that says what the model says:
+of the model's layers those after them add nothing to the residual stream, at the same cost. `lookup` guesses from what
+the row has. Wants the extra `bench` (PyTorch and transformers).
 """
 
 import argparse
 from collections.abc import Callable
+import dataclasses
+import itertools
 import statistics
 from typing import Any
 
@@ -17,45 +23,73 @@ import jax
 import numpy as np
 
 from tfm import zoo
-from tfm.generate import generate, prepare
+from tfm.generate import Lookup, Smaller, generate, prepare
+from tfm.model.spec import Model
 from tfm.model.transformer import init
+from tfm.parts.absolute import Learned
 from tfm.parts.context import Run
 
-PROMPT, NEW = 64, 64
+NEW, DRAFT = 64, 2
+THEIRS = ('torch', 'static')
+DRAFTED = ('speculative', 'lookup')
+OURS = ('layers', 'int8', 'stack', *DRAFTED)
 
 
-def prompts(batch: int) -> np.ndarray:
-  return np.random.default_rng(0).integers(0, zoo.get('gpt2').vocab, (batch, PROMPT), dtype=np.int32)
+def spec_of(context: int) -> Model:
+  """GPT-2 small, with rows enough in its position table."""
+  return dataclasses.replace(zoo.get('gpt2'), absolute=Learned(max(1024, context + NEW)))
 
 
-def weights(layout: str) -> Any:
-  """GPT-2 small's parameters as they are trained (stack), a layer at a time (layers), or in bytes (int8)."""
-  spec = zoo.get('gpt2')
+def prompts(batch: int, context: int) -> np.ndarray:
+  return np.random.default_rng(0).integers(0, zoo.get('gpt2').vocab, (batch, context), dtype=np.int32)
+
+
+def weights(layout: str, context: int) -> Any:
+  """Its parameters as they are trained (stack), or a layer at a time, in bytes for int8."""
+  spec = spec_of(context)
   params = jax.jit(init, static_argnums=0)(spec, jax.random.key(0))
+  if layout in DRAFTED:
+    block = params['segment_0']['block_0']
+    for part in (block['mixer']['o'], block['ffn']['down']):
+      part |= {name: a.at[DRAFT:].set(0) for name, a in part.items()}
   return params if layout == 'stack' else prepare(spec, params, int8=layout == 'int8')
 
 
-def ours(layout: str, batch: int) -> Callable[[], Any]:
+def drafter(layout: str, params: Any, context: int) -> Any:
+  """Who guesses: the first DRAFT layers of the model, the row's n-grams, or nobody."""
+  spec = spec_of(context)
+  if layout == 'lookup':
+    return Lookup()
+  if layout != 'speculative':
+    return None
+  segments = (dataclasses.replace(spec.segments[0], repeats=DRAFT),)
+  return Smaller(dataclasses.replace(spec, segments=segments), params | {'segment_0': params['segment_0'][:DRAFT]})
+
+
+def ours(layout: str, batch: int, context: int) -> Callable[[], Any]:
   """A call that adds NEW tokens to each row."""
-  params, rows, run = weights(layout), prompts(batch).tolist(), Run() if layout == 'stack' else Run(loop='unroll')
-  return lambda: generate(zoo.get('gpt2'), params, rows, max_new_tokens=NEW, temperature=0, run=run)
+  params, rows = weights(layout, context), prompts(batch, context).tolist()
+  run = Run() if layout == 'stack' else Run(loop='unroll')
+  options: dict[str, Any] = {'temperature': 0, 'run': run, 'draft': drafter(layout, params, context)}
+  return lambda: generate(spec_of(context), params, rows, max_new_tokens=NEW, **options)
 
 
-def theirs(batch: int) -> Callable[[], Any]:
-  """The same with `transformers` on PyTorch."""
+def theirs(name: str, batch: int, context: int) -> Callable[[], Any]:
+  """The same with `transformers` on PyTorch, its cache growing or static."""
   import torch
   from transformers import GPT2Config, GPT2LMHeadModel
 
-  spec, ids = zoo.get('gpt2'), torch.tensor(prompts(batch)).long()
+  spec, ids = spec_of(context), torch.tensor(prompts(batch, context)).long()
   torch.manual_seed(0)
   model = GPT2LMHeadModel(GPT2Config(vocab_size=spec.vocab, n_positions=spec.max_positions)).eval()
   model.generation_config.eos_token_id = None
+  options = {'cache_implementation': 'static', 'disable_compile': True} if name == 'static' else {}
 
   def call() -> None:
     with torch.inference_mode():
       mask = torch.ones_like(ids)
-      out = model.generate(ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, pad_token_id=0)
-    assert out.shape[1] == PROMPT + NEW
+      out = model.generate(ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, pad_token_id=0, **options)
+    assert out.shape[1] == context + NEW
 
   return call
 
@@ -75,38 +109,39 @@ def read_bandwidth() -> float:
   return a.nbytes / min(min(times) for times in harness.alternate(rivals, 5).values())
 
 
-def size(layout: str) -> int:
+def size(layout: str, context: int) -> int:
   """Bytes of weights a step reads: all of them but the rows of the position table."""
-  spec, layout = zoo.get('gpt2'), 'stack' if layout == 'torch' else layout
-  arrays = jax.tree.leaves(jax.eval_shape(lambda: weights(layout)))
+  spec, layout = spec_of(context), 'stack' if layout in THEIRS else layout
+  arrays = jax.tree.leaves(jax.eval_shape(lambda: weights(layout, context)))
   return sum(a.size * a.dtype.itemsize for a in arrays) - (spec.max_positions or 0) * spec.d_model * 4
 
 
 def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
   parser.add_argument('--batches', default='1,8')
-  parser.add_argument('--rivals', default='torch,layers,int8', help='some of torch, layers, int8, stack')
+  parser.add_argument('--contexts', default='64', help='how many tokens each prompt has')
+  parser.add_argument('--rivals', default='torch,layers,int8', help=f'some of {", ".join((*THEIRS, *OURS))}')
   parser.add_argument('--rounds', type=int, default=5)
   parser.add_argument('--out', help='a file for the numbers as JSON')
   args = parser.parse_args()
   names = args.rivals.split(',')
   bandwidth = read_bandwidth()
   rows = []
-  for batch in map(int, args.batches.split(',')):
-    rivals = {n: harness.Apart(theirs, batch) if n == 'torch' else harness.Apart(ours, n, batch) for n in names}
+  for context, batch in itertools.product(map(int, args.contexts.split(',')), map(int, args.batches.split(','))):
+    rivals = {n: harness.Apart(theirs if n in THEIRS else ours, n, batch, context) for n in names}
     seconds = harness.alternate(rivals, args.rounds, warm=2)
     for rival in rivals.values():
       rival.close()
     base = seconds.get('torch')
     for name, times in seconds.items():
       median = statistics.median(times)
-      floor = size(name) / bandwidth
       rows.append({
-        'decode': name if name == 'torch' else f'tfm {name}', 'batch': batch, 'tokens/s': batch * NEW / median,
-        'best': batch * NEW / min(times), 'ms a step': 1e3 * median / NEW, 'floor, ms': 1e3 * floor,
+        'decode': name if name in THEIRS else f'tfm {name}', 'batch': batch, 'context': context,
+        'tokens/s': batch * NEW / median, 'best': batch * NEW / min(times), 'ms a token': 1e3 * median / NEW,
+        'floor a pass, ms': 1e3 * size(name, context) / bandwidth,
         'times torch': harness.ratio(base, times) if base else float('nan'),
       })  # fmt: skip
-  title = f'greedy decoding, GPT-2 small, {PROMPT} prompt + {NEW} new tokens, float32 (int8: one byte a weight)'
+  title = f'greedy decoding, GPT-2 small, {NEW} new tokens, prompts read too, float32 (int8: one byte a weight)'
   harness.report(title, rows, args.out, {'read bandwidth, GB/s': bandwidth / 1e9})
 
 
