@@ -32,7 +32,7 @@ def few_shot(
 
 
 def after(marker: str) -> Callable[[str], str | None]:
-  """A parser: the line after the last `marker` of a text, without outer spaces and a full stop; None without one.
+  r"""A parser: the line after the last `marker` of a text, without outer spaces and a full stop; None without one.
 
   Example:
     >>> after('Answer:')('3 + 4 is 7.\nAnswer: 7.\n')
