@@ -1,5 +1,7 @@
 """The kernel chosen for what is asked, and why not a faster one."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,10 @@ from tfm.core import config
 from tfm.model.transformer import apply, init
 from tfm.parts.attend import Auto
 from tfm.parts.attend.auto import CANDIDATES, recorded
-from tfm.parts.attend.base import few
+from tfm.parts.attend.base import Scores, few
 from tfm.parts.context import Run
+from tfm.parts.mask import Causal, Segments
+from tfm.parts.site import Site
 from tfm.zoo import get, tiny
 
 SPEC = tiny(get('gpt2'))
@@ -61,6 +65,17 @@ def test_what_is_chosen_gives_the_numbers_of_the_dense_kernel():
   tokens = jax.random.randint(jax.random.key(1), (2, 16), 0, SPEC.vocab)
   logits = lambda run: jax.jit(lambda p: apply(SPEC, p, run=run, input_ids=tokens)['logits'])(params)
   np.testing.assert_allclose(logits(Run(attend=Auto())), logits(Run()), atol=1e-5)
+
+
+def test_a_tpu_is_offered_its_own_kernel_and_what_that_refuses_goes_by_tiles_or_dense():
+  x = jax.ShapeDtypeStruct((1, 2048, 4, 64), jnp.bfloat16)
+  site = Site(*[jax.ShapeDtypeStruct((1, 2048), jnp.int32)] * 2)
+  choose = lambda scores: Auto().choose('tpu', x, x, x, site, site, scores)
+  plain = Scores(1.0, Causal() & Segments())
+  assert names([choose(plain)]) == ['pallas']
+  asked = choose(dataclasses.replace(plain, contents=(lambda q, k, a, b: jnp.zeros((1, 4, 2048, 2048)),)))
+  assert 'contents' in asked.refused['pallas']
+  assert names([asked]) == ['dense']
 
 
 def test_the_last_candidate_refuses_nothing():

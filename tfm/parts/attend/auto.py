@@ -10,11 +10,12 @@ import jax
 from tfm.parts.attend.base import Attend, Scores
 from tfm.parts.attend.blockwise import Blockwise
 from tfm.parts.attend.dense import DenseAttention
+from tfm.parts.attend.pallas.flash import Pallas
 from tfm.parts.attend.staircase import Staircase
 from tfm.parts.site import Site
 
 #: The kernels to try, the fastest first; the last refuses nothing.
-CANDIDATES: tuple[Attend, ...] = (Staircase(), Blockwise(), DenseAttention())
+CANDIDATES: tuple[Attend, ...] = (Pallas(), Staircase(), Blockwise(), DenseAttention())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Auto(Attend):
     S = k_BSKH.shape[1]
     refused: dict[str, str] = {}
     for kernel in CANDIDATES:
-      why = kernel.refuses(q_BTNH, k_BSKH, v_BSKH, q, k, scores) or kernel.loses(platform, B, N, T, S)
+      why = kernel.loses(platform, B, N, T, S) or kernel.refuses(q_BTNH, k_BSKH, v_BSKH, q, k, scores)
       if why is None:
         return Choice(kernel, (B, N, T, S), refused)
       refused[kernel.table().name_of(kernel)] = why

@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from tfm.core import errors
 from tfm.core.axes import mesh_axes
 from tfm.parts.attend.base import Attend, Scores
-from tfm.parts.attend.pallas import kernels
-from tfm.parts.attend.pallas.kernels import Operands, Plan
+from tfm.parts.attend.pallas.plan import Operands, Plan
 from tfm.parts.attend.pallas.rules import Rules
 from tfm.parts.attend.pallas.tiled import Tiled, Unfit, tiled
 from tfm.parts.attend.pallas.visits import kinds, listed
@@ -127,6 +126,8 @@ class Pallas(Attend):
 
 def _flash(plan: Plan) -> Callable[[Operands, jax.Array], jax.Array]:
   """(operands, what is seen in each tile) -> y_BNTH."""
+
+  from tfm.parts.attend.pallas import kernels  # slow to import, and not needed but here
 
   @jax.custom_vjp
   def flash(x: Operands, seen: jax.Array) -> jax.Array:
