@@ -1,10 +1,12 @@
 """What every test stands on: eight simulated devices, strict ranks, and programs compiled once a machine."""
 
+from collections.abc import Iterator
 import getpass
 import importlib.metadata
 import importlib.util
 import os
 import pathlib
+import sys
 import tempfile
 
 # jax reads these when it is first imported.
@@ -37,3 +39,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
   for item in items:
     if item.get_closest_marker('oracle'):
       item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope='module', autouse=True)
+def _programs_of_a_module_go_with_it() -> Iterator[None]:
+  """What thousands of tests compile would fill the memory; what another module needs again is in the cache on disk."""
+  yield
+  if 'jax' in sys.modules:
+    sys.modules['jax'].clear_caches()

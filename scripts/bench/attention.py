@@ -4,7 +4,7 @@
     python scripts/bench/attention.py --lengths=512,1024,2048,4096,8192,16384 --rivals=blockwise,torch
     python scripts/bench/attention.py --masks=causal,window,strided --lengths=4096,16384 --rivals=blockwise
 
-`temp MB` is what XLA's compiler sets aside beyond operands and results; `pairs` the share of T x T that the mask allows.
+`temp MB` is what XLA's compiler sets aside beside operands and results, `pairs` the share of T x T in sight.
 Wants the extra `bench` (PyTorch).
 """
 
@@ -20,8 +20,8 @@ import numpy as np
 
 from tfm.parts.attend import TABLE
 from tfm.parts.attend.base import Scores
-from tfm.parts.mask import Causal, Mask, Segments, Window
 from tfm.parts.mask import TABLE as MASKS
+from tfm.parts.mask import Causal, Mask, Segments, Window
 from tfm.parts.site import Site
 
 HEADS, HEAD_DIM = 12, 64

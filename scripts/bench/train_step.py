@@ -42,9 +42,7 @@ SIZES = {'gpt2': (lambda: config.override(zoo.get('gpt2'), '..dropout', '0'), 4,
 
 def ours(spec: Model, tokens: np.ndarray, loop: str) -> Any:
   """A call that makes one step of ours."""
-  x = Experiment(
-    spec, optim=AdamW(lr=1e-4, schedule=Constant(), clip=None, decay=0.01, b2=0.999), loop=loop
-  )
+  x = Experiment(spec, optim=AdamW(lr=1e-4, schedule=Constant(), clip=None, decay=0.01, b2=0.999), loop=loop)
   tx = x.optim.make(1000, transformer.param_letters(spec))
   state = [jax.jit(step_lib.make_init(x, tx))(jax.random.key(0))]
   step = jax.jit(step_lib.make_step(x, tx), donate_argnums=0)
