@@ -13,15 +13,15 @@ class Stored:
 
   def contract(self, x: jax.Array, n_in: int = 1) -> jax.Array:
     """x W over the last `n_in` axes of x, in x's dtype."""
-    raise NotImplementedError
+    raise AssertionError(f'{type(self).__name__} must contract')
 
   def rows(self, index: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """W[index] in `dtype`, for a table that is looked up."""
-    raise NotImplementedError
+    raise AssertionError(f'{type(self).__name__} must give rows')
 
   def by_output(self, dtype: jnp.dtype) -> jax.Array:
     """W itself in `dtype`, its output axes before its inputs."""
-    raise NotImplementedError
+    raise AssertionError(f'{type(self).__name__} must give itself back')
 
 
 @struct.dataclass

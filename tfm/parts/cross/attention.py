@@ -34,9 +34,6 @@ class CrossAttention(Heads, Cross):
   def memory_flops(self, d_model):
     return 4 * d_model * (self.kv_heads or self.heads) * self.size(d_model)
 
-  def cache_numbers(self, d_model):
-    return 2 * (self.kv_heads or self.heads) * self.size(d_model)
-
 
 class _CrossAttention(nn.Module):
   spec: CrossAttention

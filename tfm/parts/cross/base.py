@@ -32,10 +32,6 @@ class Cross(Part):
     """What it takes to prepare an encoder token for being looked at."""
     raise AssertionError(f'{type(self).__name__} must count its FLOPs')
 
-  def cache_numbers(self, d_model: int) -> int:
-    """Numbers a cached encoder token takes in this layer."""
-    raise AssertionError(f'{type(self).__name__} must count its cache')
-
   def init_cache(self, d_model: int, B: int, S: int, dtype: jnp.dtype) -> Any:
     """An empty cache for B rows of S encoder tokens."""
     raise AssertionError(f'{type(self).__name__} must make a cache')

@@ -12,15 +12,16 @@ from tfm.parts.attend.dropout import Dropout
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense
 from tfm.parts.heads import Heads
+from tfm.parts.looking import Looking, make_relative
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
-from tfm.parts.mixer.base import Cache, Mixer
+from tfm.parts.mixer.base import Cache
 from tfm.parts.relative.base import Relative
 
 
 @dataclasses.dataclass(frozen=True)
-class Attention(Heads, Mixer):
+class Attention(Heads, Looking):
   """softmax(q k scale + bias, where the mask allows) v Wo; the other fields are those of `Heads`.
 
   `relative` tells queries and keys how far apart they stand, `mask` says who may look at whom.
@@ -44,25 +45,6 @@ class Attention(Heads, Mixer):
     N, K, H = self.sizes(d_model)
     return 2 * d_model * H * (2 * N + 2 * K) + 4 * pairs * N * H
 
-  def pairs(self, length):
-    return self.mask.pairs(length) / length
-
-  @property
-  def max_positions(self):
-    return self.relative.max_positions
-
-  @property
-  def causal(self):
-    return self.mask.causal
-
-  @property
-  def reads_prefix(self):
-    return self.mask.reads_prefix
-
-  @property
-  def lookback(self):
-    return self.mask.lookback
-
 
 class _Attention(nn.Module):
   spec: Attention
@@ -73,9 +55,7 @@ class _Attention(nn.Module):
     s, D = self.spec, self.dims.d_model
     N, K, H = s.sizes(D)
     dims = self.dims.replace(heads=N, head_dim=H, causal=s.mask.causal)
-    relative = s.relative.make(dims)
-    if isinstance(relative, nn.Module):
-      relative = relative.copy(name='relative')
+    relative = make_relative(s, dims)
 
     q_BTNH = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='q')(x_BTD)
     k_BSKH = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='k')(x_BTD)

@@ -10,11 +10,12 @@ import jax.numpy as jnp
 from tfm.core.axes import sharded
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense, contract, weight
+from tfm.parts.looking import Looking, make_relative
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.attention import make_scores
-from tfm.parts.mixer.base import Cache, Mixer
+from tfm.parts.mixer.base import Cache
 from tfm.parts.norm.base import Norm
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.base import Relative
@@ -23,7 +24,7 @@ from tfm.parts.stored import Stored
 
 
 @dataclasses.dataclass(frozen=True)
-class MLA(Mixer):
+class MLA(Looking):
   """softmax((q_n k_n + q_r k_r) scale) v Wo, with c = norm(x Wc), k_n = c Wk and v = c Wv a head (arXiv:2405.04434).
 
   A head has `nope_dim` numbers without a position and `rope_dim` with one; the rotated key k_r = rotate(x Wr) is shared
@@ -101,25 +102,6 @@ class MLA(Mixer):
     up = self.kv_rank * (self.nope_dim + self.v_dim)
     return T * up + T * S * 2 * self.latent_dim < S * up + T * S * (self.qk_dim + self.v_dim)
 
-  def pairs(self, length):
-    return self.mask.pairs(length) / length
-
-  @property
-  def max_positions(self):
-    return self.relative.max_positions
-
-  @property
-  def causal(self):
-    return self.mask.causal
-
-  @property
-  def reads_prefix(self):
-    return self.mask.reads_prefix
-
-  @property
-  def lookback(self):
-    return self.mask.lookback
-
 
 class _MLA(nn.Module):
   spec: MLA
@@ -130,9 +112,7 @@ class _MLA(nn.Module):
     s, D, N = self.spec, self.dims.d_model, self.spec.heads
     dims = self.dims.replace(heads=N, head_dim=s.qk_dim, causal=s.mask.causal)
     # All that a relative position sees of a head is the part that has one.
-    relative = s.relative.make(dims.replace(head_dim=s.rope_dim))
-    if isinstance(relative, nn.Module):
-      relative = relative.copy(name='relative')
+    relative = make_relative(s, dims.replace(head_dim=s.rope_dim))
     q_BTNH = self._queries(dims, x_BTD, relative, ctx.site.pos)
     new = {'k': self._latents(dims, x_BTD, relative, ctx.site.pos)}
     kept, k_site, cache = dims.run.cache.extend(cache, new, ctx.site, ctx.slot, s.lookback)

@@ -36,7 +36,3 @@ class Wiring(Part):
   def final_norm(self) -> bool:
     """Whether the residual stream leaves the last block unnormalised, so that the stack must end with a norm."""
     return True
-
-  def norms(self, branches: int) -> int:
-    """How many norms a block of so many branches has."""
-    return branches

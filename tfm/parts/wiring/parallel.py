@@ -19,6 +19,3 @@ class Parallel(Wiring):
       return sum(f(h_BTD) for f in branches.values())
 
     return [together]
-
-  def norms(self, branches):
-    return branches if self.norms_per_branch else 1

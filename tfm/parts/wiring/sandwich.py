@@ -12,6 +12,3 @@ class Sandwich(Wiring):
   def steps(self, branches, norm):
     step = lambda x, name, f: norm(f'{name}_post_norm')(f(norm(f'{name}_norm')(x)))
     return [lambda x, name=name, f=f: step(x, name, f) for name, f in branches.items()]
-
-  def norms(self, branches):
-    return 2 * branches
