@@ -1,6 +1,7 @@
 """Which parts do not go together, and why: asked of every two rows of two tables, not written down."""
 
 from collections.abc import Iterator
+import functools
 import itertools
 import math
 import re
@@ -31,6 +32,7 @@ PLACES = {
 }
 
 
+@functools.cache
 def sheet() -> Sheet:
   """The parts and the pairs of parts that are refused, once for each sentence why."""
   lines: dict[tuple[str, str], list[Rows]] = {}
