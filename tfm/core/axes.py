@@ -55,6 +55,16 @@ def letters_of(tree: Any, prefix: str = '') -> Any:
   return jax.tree.map(lambda x: prefix + ''.join(x.names), tree, is_leaf=is_box)
 
 
+def n_inputs(letters: str) -> int:
+  """How many leading axes of a kernel are inputs: those before the model axis where it is an output, else one.
+
+  Example:
+    >>> [n_inputs(letters) for letters in ('DNH', 'NHD', 'DF', 'DD')]
+    [1, 2, 1, 1]
+  """
+  return max(letters.find('D', 1), 1)
+
+
 def trailing(x: jax.Array, ndim: int) -> jax.Array:
   """x with axes of size 1 before its own, so that it meets the last axes of a rank `ndim` array."""
   return x.reshape((1,) * (ndim - x.ndim) + x.shape)

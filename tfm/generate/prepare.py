@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core import errors
+from tfm.core.axes import n_inputs
 from tfm.model.spec import Model
 from tfm.model.stack import unstack
 from tfm.model.transformer import param_letters
@@ -57,14 +58,9 @@ def _laid(spec: Model, path: Any, w: jax.Array, letters: str, int8: bool) -> Any
   if names[-1] != 'kernel' or 'E' in letters:
     return w
   axes, stacked = letters.removeprefix('L'), letters.startswith('L')
-  lay = lambda w: (quantize if int8 else Rows.of)(w, _inputs(axes))
+  lay = lambda w: (quantize if int8 else Rows.of)(w, n_inputs(axes))
   return jax.jit(jax.vmap(lay) if stacked else lay)(w)
 
 
 def _table(w_VD: jax.Array) -> Any:
   return jax.jit(lambda w: quantize(jnp.swapaxes(w, 0, 1), 1))(w_VD)
-
-
-def _inputs(letters: str) -> int:
-  """How many leading axes of a kernel are inputs: those before the model axis where it is an output, else one."""
-  return max(letters.find('D', 1), 1)

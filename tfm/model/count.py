@@ -108,7 +108,8 @@ def table(spec: Model, length: int = 1024) -> list[Row]:
   rows += _stack_rows(spec, spec, params, length, length if spec.encoder is not None else 0, '')
   if spec.mtp is not None:
     rows.append(Row('mtp', 1, {'mtp': _name(spec.mtp)}, _size(params['mtp']), 0.0))
-  return [*rows, Row('head', 1, {}, _size(params.get('head', {})), _head_flops(spec))]
+  rows.append(Row('head', 1, {}, _size(params.get('head', {})), _head_flops(spec)))
+  return [*rows, *([Row('classifier', 1, {}, _size(params['classifier']), 0.0)] if spec.classifier else [])]
 
 
 def _stack_rows(spec: Model, stack: Model | Encoder, params: Any, length: int, source: int, at: str) -> Iterator[Row]:
@@ -151,6 +152,8 @@ def _residual_flops(spec: Model, stack: Model | Encoder) -> float:
 
 
 def _head_flops(spec: Model) -> float:
+  if spec.head is None:
+    return 0.0
   transform = 0 if spec.head.transform is None else 2 * spec.d_model**2
   return transform + 2 * spec.d_model * spec.vocab
 

@@ -79,6 +79,7 @@ class Unembedding(nn.Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, table_VD: jax.Array | Stored | None) -> jax.Array:
     s, d, V = self.spec.head, self.dims, self.spec.vocab
+    assert s is not None
     dtype = d.run.precision.dtype('param')
     if s.transform is not None:
       x_BTD = Dense('DD', (d.d_model, d.d_model), d, bias=True, name='transform')(x_BTD)

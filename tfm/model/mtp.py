@@ -143,6 +143,7 @@ def draft(
 
 def unembed(spec: Model, dims: Dims, params: Params, x_BTD: jax.Array) -> jax.Array:
   """The model's head: logits_BTV."""
+  assert spec.head is not None
   table_VD = None
   if spec.head.tied:
     table_VD = Embedding(spec, dims).apply({'params': params['embed']}, method='words')

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 import dataclasses
+from typing import Literal
 
 from tfm.parts.absolute.base import Absolute
 from tfm.parts.act.base import Act
@@ -96,6 +97,25 @@ class Head:
 
 
 @dataclasses.dataclass(frozen=True)
+class Classifier:
+  """act(h W + b) U + c, where h is one vector of a row (the first, the last real token's, their mean) or each token's.
+
+  `hidden` names the activation between (BERT's pooler is tanh), None goes to the labels at once. `bias` is that of the
+  labels. With `labels` 0 there are none: the activation's value is what comes out.
+  """
+
+  labels: int = 2
+  pick: Literal['first', 'last', 'mean', 'each'] = 'first'
+  hidden: Act | None = None
+  bias: bool = True
+  dropout: float = 0.0
+
+  def check(self) -> Iterator[str]:
+    if self.labels < 0 or (not self.labels and self.hidden is None):
+      yield f'labels={self.labels} and hidden={self.hidden} come to nothing. Wanted labels, or an activation.'
+
+
+@dataclasses.dataclass(frozen=True)
 class Encoder:
   """The stack that reads the source of an encoder-decoder. It shares the decoder's width and token table."""
 
@@ -118,7 +138,7 @@ class Model:
   `norm` ends the stack where its wiring leaves the residual stream open (pre, parallel, sandwich; not post).
   `shared_relative` is one relative position, with its parameters, for every layer (T5); `mixer.relative` is
   a layer's own. `mtp` adds layers that predict the tokens after the next one. `residual` is what travels from block to
-  block.
+  block. Without a `head` there are no logits over the vocabulary; `classifier` says something of a row, or of a token.
   """
 
   vocab: int = 32_000
@@ -128,11 +148,12 @@ class Model:
   norm: Norm = RMSNorm()
   shared_relative: Relative = Relative()
   embed: Embed = Embed()
-  head: Head = Head()
+  head: Head | None = Head()
   init: Init = Normal()
   encoder: Encoder | None = None
   mtp: MTP | None = None
   residual: Residual = Residual()
+  classifier: Classifier | None = None
 
   @property
   def causal(self) -> bool:
@@ -169,6 +190,8 @@ class Model:
       yield 'encoder is given, but no block has a cross mixer to read it. Wanted segments..cross=attention.'
     if self.encoder is None and True in crosses:
       yield 'a block has a cross mixer, but there is no encoder to read. Wanted cross=none, or an encoder.'
+    if self.mtp is not None and self.head is None:
+      yield 'mtp predicts tokens, and there is no head to say them. Wanted a head, or mtp=none.'
     if self.mtp is not None and not (self.causal or self.reads_prefix):
       yield 'mtp predicts later tokens, and a mask or router tells of them. Wanted mask=causal, or mtp=none.'
     if self.mtp is not None and not self.mtp.chained and len(self.segments) < 2:

@@ -12,6 +12,7 @@ from tfm.core import axes
 from tfm.model import inputs as inputs_lib
 from tfm.model import mtp as mtp_lib
 from tfm.model import stack as stack_lib
+from tfm.model.classify import Classify, named
 from tfm.model.embedding import Embedding, Unembedding
 from tfm.model.spec import Encoder, Model
 from tfm.model.stack import Params, named_key
@@ -49,8 +50,12 @@ def _boxed(spec: Model, key: jax.Array, run: Run) -> Params:
   memory = (x_BTD, Site(tok_BT, tok_BT + 1)) if spec.encoder is not None else None
   params = {'embed': Embedding(spec, dims).init(named_key(key, 'embed'), tok_BT)['params']}
   params |= stack_lib.init_stack(key, spec, dims, memory)
-  head = Unembedding(spec, dims).init(named_key(key, 'head'), x_BTD, table_VD)
-  params |= {'head': head['params']} if 'params' in head else {}
+  if spec.head is not None:
+    head = Unembedding(spec, dims).init(named_key(key, 'head'), x_BTD, table_VD)
+    params |= {'head': head['params']} if 'params' in head else {}
+  if spec.classifier is not None:
+    classify = Classify(spec.classifier, dims)
+    params['classifier'] = classify.init(named_key(key, 'classifier'), x_BTD, tok_BT + 1)['params']
   if spec.encoder is not None:
     encoder_dims = stack_lib.stack_dims(spec, spec.encoder, run)
     params['encoder'] = stack_lib.init_stack(named_key(key, 'encoder'), spec.encoder, encoder_dims, None)
@@ -85,6 +90,8 @@ def apply(
   Returns `logits` `[B, T, V]` in the compute dtype, `last_hidden_state` `[B, T, D]`, `aux` (a scalar to add to the
   loss); with an encoder `encoder_last_hidden_state`; with a cache `cache`; `load`, where parts have seen some, from
   which `tfm.model.balance` makes parameters that no gradient moves.
+  Without a head there are no `logits`, unless a classifier's: `[B, labels]`, or `[B, T, labels]` for each token. Beside
+  a head those are `class_logits`. `pooler_output` is what came before the labels.
   A model with `mtp` returns `mtp_state`, which `tfm.model.mtp.draft` reads, and where asked `mtp_logits`, one
   `[B, T, V]` a depth, of x_{t+2} and on.
 
@@ -118,7 +125,12 @@ def apply(
       out['mtp_logits'] = tuple(mtp_lib.unembed(spec, dims, params, h_BTD) for h_BTD in ahead.hidden)
       aux, load = aux + ahead.aux, load | ahead.load
   out |= {'last_hidden_state': x_BTD, 'aux': aux} | ({'load': load} if load else {})
-  if logits_to_keep != 0:
+  if spec.classifier is not None:
+    rngs = {} if keys[1] is None else {'dropout': named_key(keys[1], 'classifier')}
+    classify = Classify(spec.classifier, dims)
+    found = classify.apply({'params': params['classifier']}, x_BTD, site.segment, key is not None, rngs=rngs)
+    out |= named(found, spec.head is None)
+  if spec.head is not None and logits_to_keep != 0:
     kept_BTD = x_BTD if logits_to_keep is None else x_BTD[:, -logits_to_keep:]
     out['logits'] = mtp_lib.unembed(spec, dims, params, kept_BTD)
   return out

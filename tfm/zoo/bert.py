@@ -1,6 +1,8 @@
 """BERT with its masked-LM head (2018)."""
 
-from tfm.model.spec import Block, Embed, Head, Model, Segment, Transform
+from typing import Any
+
+from tfm.model.spec import Block, Embed, Head, Model, Segment, Transform, depth
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import Gelu
 from tfm.parts.ffn.mlp import Mlp
@@ -10,6 +12,7 @@ from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.wiring.post import Post
 from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'BERT: Pre-training of Deep Bidirectional Transformers, arXiv:1810.04805'
 
@@ -27,6 +30,35 @@ def bert(depth: int, d: int, heads: int) -> Model:
     embed=Embed(types=2, norm=norm, dropout=0.1), head=Head(bias=True, transform=Transform(Gelu(), norm)),
     init=Normal(depth_scaled=False, truncated=True),
   )  # fmt: skip
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config, of a masked language model."""
+  c.only(position_embedding_type='absolute')
+  act, dropout = c.act('hidden_act', 'gelu'), c.get('hidden_dropout_prob', 0.1)
+  norm = LayerNorm(c.get('layer_norm_eps', 1e-12))
+  heads, dropped = c['num_attention_heads'], c.get('attention_probs_dropout_prob', 0.1)
+  attention = Attention(heads, mask=Mask(), bias='qkvo', dropout=dropped)
+  block = Block(attention, Mlp(c['intermediate_size'], act), norm, Post(), dropout=dropout)
+  tied = c.get('tie_word_embeddings', True)
+  return Model(
+    c['vocab_size'], c['hidden_size'], (Segment((block,), c['num_hidden_layers']),),
+    Learned(c['max_position_embeddings']), norm,
+    embed=Embed(types=c.get('type_vocab_size', 2), norm=norm, dropout=dropout),
+    head=Head(tied, bias=True, transform=Transform(act, norm)), init=Normal(depth_scaled=False, truncated=True),
+  )  # fmt: skip
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  block = m.segments[0].pattern[0]
+  return {
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
+    'num_attention_heads': block.mixer.heads, 'intermediate_size': block.ffn.d_ff,
+    'max_position_embeddings': m.max_positions, 'type_vocab_size': m.embed.types, 'layer_norm_eps': block.norm.eps,
+    'hidden_act': name_of(block.ffn.act), 'hidden_dropout_prob': block.dropout,
+    'attention_probs_dropout_prob': block.mixer.dropout,
+  }  # fmt: skip
 
 
 MODELS = {

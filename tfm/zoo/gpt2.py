@@ -1,12 +1,15 @@
 """GPT-2, four sizes (2019)."""
 
-from tfm.model.spec import Block, Embed, Model, Segment
+from typing import Any
+
+from tfm.model.spec import Block, Embed, Head, Model, Segment, depth
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import GeluTanh
 from tfm.parts.ffn.mlp import Mlp
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'Language Models are Unsupervised Multitask Learners, OpenAI 2019'
 
@@ -17,6 +20,33 @@ def gpt2(depth: int, d: int, heads: int) -> Model:
   attention = Attention(heads, bias='qkvo', dropout=0.1)
   block = Block(attention, Mlp(4 * d, GeluTanh()), norm, dropout=0.1)
   return Model(50_257, d, (Segment((block,), depth),), Learned(1024), norm, embed=Embed(dropout=0.1))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  d = c['n_embd']
+  c.only(scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
+  c.skip('summary_activation', 'summary_first_dropout', 'summary_proj_to_labels', 'summary_type', 'summary_use_proj')
+  c.skip('n_ctx')
+  norm = LayerNorm(c.get('layer_norm_epsilon', 1e-5))
+  attention = Attention(c['n_head'], bias='qkvo', dropout=c.get('attn_pdrop', 0.1))
+  ffn = Mlp(c.get('n_inner', 4 * d), c.act('activation_function', 'gelu_new'))
+  block = Block(attention, ffn, norm, dropout=c.get('resid_pdrop', 0.1))
+  return Model(
+    c['vocab_size'], d, (Segment((block,), c['n_layer']),), Learned(c.get('n_positions', 1024)), norm,
+    embed=Embed(dropout=c.get('embd_pdrop', 0.1)), head=Head(tied=c.get('tie_word_embeddings', True)),
+  )  # fmt: skip
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  block = m.segments[0].pattern[0]
+  return {
+    'vocab_size': m.vocab, 'n_embd': m.d_model, 'n_layer': depth(m), 'n_head': block.mixer.heads,
+    'n_inner': block.ffn.d_ff, 'n_positions': m.max_positions, 'activation_function': name_of(block.ffn.act),
+    'layer_norm_epsilon': block.norm.eps, 'attn_pdrop': block.mixer.dropout, 'resid_pdrop': block.dropout,
+    'embd_pdrop': m.embed.dropout,
+  }  # fmt: skip
 
 
 MODELS = {

@@ -1,6 +1,8 @@
 """Llama 2, 3, 3.1 and 3.2 (2023, 2024). Next: `model/spec.py`, which says what a model is made of."""
 
-from tfm.model.spec import Block, Head, Model, Segment
+from typing import Any
+
+from tfm.model.spec import Block, Head, Model, Segment, depth
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
@@ -8,6 +10,7 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.parts.relative.scaling.llama3 import Llama3
 from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, name_of, rope_parameters
 
 PAPER_2 = 'Llama 2: Open Foundation and Fine-Tuned Chat Models, arXiv:2307.09288'
 PAPER_3 = 'The Llama 3 Herd of Models, arXiv:2407.21783'
@@ -21,6 +24,36 @@ def llama(
   norm = RMSNorm(1e-5)
   block = Block(Attention(heads, kv_heads, d // heads, rope), Glu(d_ff), norm)
   return Model(vocab, d, (Segment((block,), depth),), norm=norm, head=Head(tied=tied), init=Normal(depth_scaled=False))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  d, heads = c['hidden_size'], c['num_attention_heads']
+  c.only(pretraining_tp=1)
+  c.skip('max_position_embeddings')
+  norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
+  attention = Attention(
+    heads, c.get('num_key_value_heads', heads), c.get('head_dim', d // heads), c.rope(),
+    bias='qkvo' if c.get('attention_bias') else '', dropout=c.get('attention_dropout', 0.0),
+  )  # fmt: skip
+  ffn = Glu(c['intermediate_size'], c.act('hidden_act', 'silu'), bias=c.get('mlp_bias', False))
+  segment = Segment((Block(attention, ffn, norm),), c['num_hidden_layers'])
+  head = Head(tied=c.get('tie_word_embeddings', False))
+  return Model(c['vocab_size'], d, (segment,), norm=norm, head=head, init=Normal(depth_scaled=False))
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  block = m.segments[0].pattern[0]
+  a, ffn = block.mixer, block.ffn
+  heads, kv_heads, head_dim = a.sizes(m.d_model)
+  return {
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'intermediate_size': ffn.d_ff, 'num_hidden_layers': depth(m),
+    'num_attention_heads': heads, 'num_key_value_heads': kv_heads, 'head_dim': head_dim,
+    'rope_parameters': rope_parameters(a.relative), 'rms_norm_eps': block.norm.eps, 'hidden_act': name_of(ffn.act),
+    'attention_bias': bool(a.bias), 'attention_dropout': a.dropout, 'mlp_bias': ffn.bias,
+    'max_position_embeddings': 131_072,
+  }  # fmt: skip
 
 
 _V2, _V3 = RoPE(1e4), RoPE(5e5)

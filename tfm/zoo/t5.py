@@ -1,8 +1,11 @@
 """T5 and T5 v1.1, five sizes each (2019, 2020)."""
 
-from tfm.model.spec import Block, Embed, Encoder, Head, Model, Segment
+from typing import Any
+
+from tfm.model.spec import Block, Embed, Encoder, Head, Model, Segment, depth
 from tfm.parts.act.gelu import GeluTanh
 from tfm.parts.act.relu import Relu
+from tfm.parts.act.sigmoid import Swish
 from tfm.parts.cross.attention import CrossAttention
 from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
@@ -13,35 +16,72 @@ from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.t5 import T5Bias
 from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
 
 PAPER = 'Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer, arXiv:1910.10683'
 PAPER_1_1 = f'{PAPER}, with GLU Variants Improve Transformer, arXiv:2002.05202'
 
 
-def t5(depth: int, d: int, heads: int, d_kv: int, d_ff: int) -> Model:
+def t5(layers: int, d: int, heads: int, d_kv: int, d_ff: int) -> Model:
   """Pre-norm by root mean square, no biases, ReLU, scores not divided, one bucket table a stack, logits / sqrt(D).
 
   *Differs*: the output of a stack's last norm is not dropped out.
   """
-  return _stacks(depth, d, heads, d_kv, Mlp(d_ff, Relu(), bias=False, dropout=0.1), Head(power=-0.5), 0.1)
+  ffn = Mlp(d_ff, Relu(), bias=False, dropout=0.1)
+  return stacks(32_128, (layers, layers), d, heads, d_kv, ffn, Head(power=-0.5), T5Bias(), RMSNorm(1e-6), 0.1)
 
 
-def t5_v1_1(depth: int, d: int, heads: int, d_ff: int) -> Model:
+def t5_v1_1(layers: int, d: int, heads: int, d_ff: int) -> Model:
   """T5 with gated GELU and an untied head, pre-trained without dropout."""
-  return _stacks(depth, d, heads, 64, Glu(d_ff, GeluTanh()), Head(tied=False), 0.0)
+  ffn = Glu(d_ff, GeluTanh())
+  return stacks(32_128, (layers, layers), d, heads, 64, ffn, Head(tied=False), T5Bias(), RMSNorm(1e-6), 0.0)
 
 
-def _stacks(depth: int, d: int, heads: int, d_kv: int, ffn: FFN, head: Head, dropout: float) -> Model:
-  norm, relative = RMSNorm(1e-6), T5Bias()
+def stacks(
+  vocab: int, depths: tuple[int, int], d: int, heads: int, d_kv: int, ffn: FFN, head: Head, relative: T5Bias,
+  norm: RMSNorm, dropout: float,
+) -> Model:  # fmt: skip
+  """An encoder and a decoder, `depths` layers each."""
   cross = CrossAttention(heads, head_dim=d_kv, scale=1.0, dropout=dropout)
   look = Attention(heads, head_dim=d_kv, mask=Mask(), scale=1.0, dropout=dropout)
   reader = Block(look, ffn, norm, dropout=dropout)
   writer = Block(Attention(heads, head_dim=d_kv, scale=1.0, dropout=dropout), ffn, norm, cross=cross, dropout=dropout)
-  encoder = Encoder((Segment((reader,), depth),), norm=norm, shared_relative=relative)
+  encoder = Encoder((Segment((reader,), depths[0]),), norm=norm, shared_relative=relative)
   return Model(
-    32_128, d, (Segment((writer,), depth),), norm=norm, shared_relative=relative,
+    vocab, d, (Segment((writer,), depths[1]),), norm=norm, shared_relative=relative,
     embed=Embed(dropout=dropout), head=head, init=T5Init(), encoder=encoder,
   )  # fmt: skip
+
+
+#: `feed_forward_proj` -> whether it is gated, and by what.
+_FEEDS = {'relu': (False, Relu()), 'gated-gelu': (True, GeluTanh()), 'gated-silu': (True, Swish())}
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  c.only(scale_decoder_outputs=c.get('tie_word_embeddings', True))
+  c.skip('n_positions', 'dense_act_fn', 'is_gated_act', 'classifier_dropout')
+  dropout, d_ff, layers = c.get('dropout_rate', 0.1), c['d_ff'], c['num_layers']
+  gated, act = c.choice('feed_forward_proj', _FEEDS, 'relu')
+  ffn = Glu(d_ff, act, dropout=dropout) if gated else Mlp(d_ff, act, bias=False, dropout=dropout)
+  head = Head(power=-0.5) if c.get('tie_word_embeddings', True) else Head(tied=False)
+  relative = T5Bias(c.get('relative_attention_num_buckets', 32), c.get('relative_attention_max_distance', 128))
+  depths, norm = (layers, c.get('num_decoder_layers', layers)), RMSNorm(c.get('layer_norm_epsilon', 1e-6))
+  return stacks(c['vocab_size'], depths, c['d_model'], c['num_heads'], c['d_kv'], ffn, head, relative, norm, dropout)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  block, relative, tied = m.segments[0].pattern[0], m.shared_relative, m.head is None or m.head.tied
+  said = isinstance(block.ffn, Glu), block.ffn.act
+  feed = next(name for name, gated_act in _FEEDS.items() if gated_act == said)
+  return {
+    'vocab_size': m.vocab, 'd_model': m.d_model, 'd_kv': block.mixer.size(m.d_model), 'd_ff': block.ffn.d_ff,
+    'num_heads': block.mixer.heads, 'num_layers': depth(m.encoder), 'num_decoder_layers': depth(m),
+    'relative_attention_num_buckets': relative.buckets, 'relative_attention_max_distance': relative.far,
+    'dropout_rate': block.dropout, 'layer_norm_epsilon': block.norm.eps, 'feed_forward_proj': feed,
+    'tie_word_embeddings': tied, 'scale_decoder_outputs': tied,
+  }  # fmt: skip
 
 
 MODELS = {

@@ -81,6 +81,10 @@ class FileVocabulary(Vocabulary):
     assert isinstance(out, FileVocabulary)
     return out
 
+  def finds(self, name: str) -> bool:
+    """Whether the tokenizer has a token of its own for the special `name`."""
+    return name in self._named([name])
+
   def state(self) -> dict[str, Any]:
     return {'tokenizer.json': self._layout}
 

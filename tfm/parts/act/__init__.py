@@ -6,6 +6,7 @@ from tfm.parts.act.elu import EluPlusOne
 from tfm.parts.act.gelu import Gelu, GeluTanh, QuickGelu
 from tfm.parts.act.relu import Relu, SquaredRelu
 from tfm.parts.act.sigmoid import Sigmoid, Swish
+from tfm.parts.act.tanh import Tanh
 
 TABLE = Table(
   'activation',
@@ -18,4 +19,5 @@ TABLE = Table(
   relu2=SquaredRelu,
   sigmoid=Sigmoid,
   silu=Swish,
+  tanh=Tanh,
 )

@@ -1,0 +1,178 @@
+"""A published family at toy size: made by transformers, read by us, and all that both must agree on."""
+
+import dataclasses
+import inspect
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from oracles import copying
+
+from tfm import hub
+from tfm.hub.fill import fill
+from tfm.hub.load import read_config
+from tfm.hub.match import match
+from tfm.hub.tensors import Tensors, open_tensors
+from tfm.model.cache import init_cache
+from tfm.model.transformer import apply
+
+V, D, L, N, K, F, T = 61, 32, 2, 4, 2, 48, 12
+
+#: The sizes that most configs call by these names.
+SIZES = {
+  'vocab_size': V, 'hidden_size': D, 'num_hidden_layers': L, 'num_attention_heads': N, 'intermediate_size': F,
+  'max_position_embeddings': 64,
+}  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """`<config>(**fields)` and the class `model`, both of transformers.
+
+  `std` is how much is added to each parameter, so that none is at its start; `atol` bounds the difference of numbers
+  of order 1. `inputs` are more of the model's inputs, by name.
+  """
+
+  config: str
+  model: str
+  fields: dict[str, Any]
+  std: float = 0.1
+  atol: float = 2e-5
+  gradients: bool = True
+
+
+@dataclasses.dataclass
+class Both:
+  """A case in both libraries, and what theirs says."""
+
+  case: Case
+  folder: Path
+  theirs: Any
+  ours: hub.Loaded
+  inputs: dict[str, np.ndarray]
+  real: np.ndarray
+
+  @property
+  def causal(self) -> bool:
+    return self.ours.spec.causal and self.ours.spec.head is not None
+
+
+def build(case: Case, folder: Path) -> Both:
+  """The case, its weights drawn anew and written by `save_pretrained`, read by `hub.load`."""
+  import torch
+  import transformers
+
+  torch.manual_seed(0)
+  config = getattr(transformers, case.config)(**case.fields)
+  config._attn_implementation = 'eager'
+  theirs = copying.randomized(getattr(transformers, case.model)(config), case.std)
+  theirs.save_pretrained(folder)
+  ours = hub.load(folder)
+  inputs, real = _inputs(ours.spec)
+  return Both(case, folder, theirs, ours, inputs, real)
+
+
+def _inputs(spec: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
+  """Three rows: one whole, one padded to the right, one mostly to the left; and where the scored tokens are."""
+  mask = np.ones((3, T), np.int32)
+  mask[1, 9:] = 0
+  if spec.classifier is None or spec.classifier.pick != 'first':  # theirs take whatever stands first
+    mask[2, :4] = 0
+  # Padding is token 0, which some of theirs look for.
+  ids = copying.tokens(3, T, vocab=V).astype(np.int32) * mask
+  inputs = {'input_ids': ids, 'attention_mask': mask}
+  if spec.embed.types:
+    inputs['token_type_ids'] = (np.arange(T)[None] > 5).astype(np.int32) * np.ones((3, 1), np.int32)
+  if spec.encoder is None:
+    return inputs, mask > 0
+  inputs['decoder_input_ids'] = copying.tokens(3, 7, seed=1, vocab=V).astype(np.int32)
+  return inputs, np.ones((3, 7), bool)
+
+
+def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+  """(their logits and last hidden state, the gradient of each of their tensors)."""
+  import torch
+
+  known = inspect.signature(both.theirs.forward).parameters
+  inputs = {n: torch.tensor(v, dtype=torch.long) for n, v in both.inputs.items()}
+  if 'position_ids' in known and both.ours.spec.encoder is None:
+    inputs['position_ids'] = (inputs['attention_mask'].cumsum(1) - 1).clamp(min=0)
+  both.theirs.zero_grad()
+  out = both.theirs(**inputs, output_hidden_states=True)
+  hidden = out.decoder_hidden_states if 'decoder_hidden_states' in out else out.hidden_states
+  found = {'last_hidden_state': hidden[-1], **_logits(out)}
+  total = sum(
+    (torch.tensor(_weight(n, v.shape, both.real)) * v).sum() for n, v in found.items() if n != 'last_hidden_state'
+  )
+  if isinstance(total, int):
+    total = (torch.tensor(_weight('x', hidden[-1].shape, both.real)) * hidden[-1]).sum()
+  total.backward()
+  grads = {n: p.grad.numpy() for n, p in both.theirs.named_parameters() if p.grad is not None}
+  return {n: v.detach().numpy() for n, v in found.items()}, grads
+
+
+def _logits(out: Any) -> dict[str, Any]:
+  """What of their output ours calls by these names."""
+  import torch
+
+  if 'start_logits' in out:
+    return {'logits': torch.stack([out.start_logits, out.end_logits], -1)}
+  names = {'logits': 'logits', 'prediction_logits': 'logits', 'seq_relationship_logits': 'class_logits'}
+  names |= {'pooler_output': 'pooler_output'}
+  return {ours: out[theirs] for theirs, ours in names.items() if theirs in out and out[theirs] is not None}
+
+
+def _weight(name: str, shape: Any, real: np.ndarray) -> np.ndarray:
+  weight = np.random.default_rng(len(name)).standard_normal(tuple(shape)).astype(np.float32)
+  return weight * real[:, :, None] if weight.ndim == 3 and weight.shape[:2] == real.shape else weight
+
+
+def our_outputs(both: Both, names: tuple[str, ...]) -> tuple[dict[str, np.ndarray], Any]:
+  """(our outputs of these names, the gradient of our parameters)."""
+  scored = [n for n in names if n != 'last_hidden_state'] or ['last_hidden_state']
+  spec, inputs = both.ours.spec, {n: jnp.asarray(v) for n, v in both.inputs.items()}
+
+  @jax.jit
+  def run(params):
+    def total(params):
+      out = apply(spec, params, **inputs)
+      keys = {n: ('x' if n == 'last_hidden_state' else n) for n in scored}
+      return sum(jnp.sum(_weight(keys[n], out[n].shape, both.real) * out[n]) for n in scored), {
+        n: out[n] for n in names
+      }
+
+    return jax.grad(total, has_aux=True)(params)
+
+  grads, out = run(both.ours.params)
+  return jax.tree.map(np.asarray, out), grads
+
+
+def as_ours(both: Both, tensors: dict[str, np.ndarray]) -> Any:
+  """Tensors under their names as a tree of ours."""
+  found = read_config(both.folder)
+  zeros = {n: np.zeros(t.shape, np.float32) for n, t in _planned(both).items()}
+  filled = Tensors({**zeros, **{n: v for n, v in tensors.items() if n in zeros}})
+  return fill(both.ours.spec, match('gradients', found._replace(spec=both.ours.spec), filled), filled, None, None)
+
+
+def _planned(both: Both) -> dict[str, Any]:
+  found = read_config(both.folder)._replace(spec=both.ours.spec)
+  return {t.name: t for t in match('file', found, open_tensors(both.folder))}
+
+
+def in_steps(both: Both) -> np.ndarray:
+  """Our logits of the first row's tokens read through a cache: most of them at once, the others two at a time."""
+  spec, params = both.ours.spec, both.ours.params
+  name = 'decoder_input_ids' if spec.encoder is not None else 'input_ids'
+  ids = both.inputs[name][:1]
+  source = {} if spec.encoder is None else {n: both.inputs[n][:1] for n in ('input_ids', 'attention_mask')}
+  step = jax.jit(lambda cache, inputs: apply(spec, params, cache=cache, **inputs))
+  first = ids.shape[1] - 4
+  cache = init_cache(spec, 1, ids.shape[1], source=T)
+  out, found = step(cache, {name: ids[:, :first], **source}), []
+  for at in range(first, ids.shape[1], 2):
+    found.append(out['logits'])
+    out = step(out['cache'], {name: ids[:, at : at + 2]})
+  return np.concatenate([np.asarray(x) for x in [*found, out['logits']]], 1)

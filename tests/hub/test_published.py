@@ -1,0 +1,73 @@
+"""Every family: published weights give the same numbers here, and go back as they came."""
+
+import numpy as np
+from oracles import copying
+import pytest
+
+from hub import decoders, encoders, published, seq2seq
+from tfm import hub
+from tfm.hub.tensors import open_tensors
+from tfm.zoo import weights
+
+pytestmark = pytest.mark.oracle
+CASES = {**decoders.CASES, **encoders.CASES, **seq2seq.CASES}
+
+
+@pytest.fixture(scope='module', params=CASES)
+def both(request, tmp_path_factory):
+  return published.build(CASES[request.param], tmp_path_factory.mktemp('published') / 'theirs')
+
+
+def test_outputs_and_gradients_are_the_same(both):
+  theirs, their_grads = published.their_outputs(both)
+  ours, grads = published.our_outputs(both, tuple(theirs))
+  for name, value in theirs.items():
+    mine, yours = ours[name], value
+    if mine.shape[:2] == both.real.shape and mine.ndim == 3:
+      mine, yours = mine[both.real], yours[both.real]
+    limit = both.case.atol * max(1.0, np.abs(yours).max())
+    np.testing.assert_allclose(mine, yours, atol=limit, rtol=0, err_msg=name)
+  if both.case.gradients:
+    copying.assert_same_gradients(grads, published.as_ours(both, their_grads))
+
+
+def test_a_cache_gives_the_numbers_of_the_full_pass(both):
+  if not both.causal:
+    pytest.skip('tells of later tokens')
+  theirs, _ = published.their_outputs(both)
+  limit = both.case.atol * max(1.0, np.abs(theirs['logits']).max())
+  np.testing.assert_allclose(published.in_steps(both), theirs['logits'][:1], atol=limit, rtol=0)
+
+
+def test_what_is_exported_is_what_was_imported(both, tmp_path):
+  import torch
+  import transformers
+
+  name = hub.export_hf(both.ours.spec, both.ours.params, tmp_path / 'back', architecture=both.case.model)
+  assert name == both.case.model
+  old, new = open_tensors(both.folder), open_tensors(tmp_path / 'back')
+  assert sorted(new) == sorted(old)
+  for tensor in old:
+    np.testing.assert_array_equal(new[tensor], old[tensor], err_msg=tensor)
+  again, info = getattr(transformers, both.case.model).from_pretrained(
+    tmp_path / 'back', attn_implementation='eager', output_loading_info=True
+  )
+  assert not any(info[k] for k in ('missing_keys', 'unexpected_keys', 'mismatched_keys')), info
+  again.config.pad_token_id = both.theirs.config.pad_token_id
+  with torch.no_grad():
+    inputs = {n: torch.tensor(v, dtype=torch.long) for n, v in both.inputs.items()}
+    first, second = (model.eval()(**inputs)[0].numpy() for model in (both.theirs, again))
+  np.testing.assert_array_equal(first, second)
+
+
+def test_every_family_has_a_case():
+  made = set()
+  for case in CASES.values():
+    made.add(_type_of(case))
+  assert made == set(weights.TABLE)
+
+
+def _type_of(case):
+  import transformers
+
+  return getattr(transformers, case.config).model_type

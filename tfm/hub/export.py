@@ -1,0 +1,163 @@
+"""A model of ours as a folder that `transformers` opens with plain `from_pretrained`."""
+
+from collections.abc import Iterator
+import json
+from pathlib import Path
+import shutil
+import tempfile
+from typing import Any
+
+import jax
+import numpy as np
+import safetensors.numpy
+
+from tfm.core import config, errors
+from tfm.data.progress import Progress
+from tfm.data.tokenizer import Vocabulary
+from tfm.hub.same import computed, layered
+from tfm.hub.tensors import INDEX, SAFE
+from tfm.model.spec import Model
+from tfm.model.transformer import param_shapes
+from tfm.version import __version__
+from tfm.zoo import weights
+from tfm.zoo.weights import Published, Tensor
+
+#: Bytes of a file of weights, from where on there are several.
+SHARD = 5 << 30
+
+
+def export_hf(
+  spec: Model,
+  params: Any,
+  path: str | Path,
+  *,
+  tokenizer: Vocabulary | None = None,
+  architecture: str | None = None,
+  shard_bytes: int = SHARD,
+) -> str:
+  """Writes `config.json`, the weights as safetensors and, if given, the tokenizer to the new folder `path`.
+
+  The class is found by what the spec computes, or is `architecture` ('LlamaForCausalLM'); its name is returned.
+  Parameters keep their dtypes. The folder is there whole, or not at all.
+
+  Raises: UserError if no published family computes what `spec` says, naming the nearest and what differs; if the
+  parameters are not those of `spec`; if `path` is there already.
+  """
+  folder = Path(path).expanduser()
+  if folder.exists():
+    raise errors.UserError(f'{folder}: is there already. Wanted a new folder.')
+  values, found = class_of(spec, architecture)
+  leaves = _leaves(spec, params)
+  plan = weights.plan(found.family, spec, found.ending)
+  dtypes = sorted({str(leaf.dtype) for leaf in leaves.values()})
+  values |= {'dtype': dtypes[0] if len(dtypes) == 1 else 'float32', 'tfm_version': __version__}
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  half = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
+  try:
+    _write_json(half / 'config.json', values)
+    _write_weights(half, plan, leaves, shard_bytes)
+    if tokenizer is not None:
+      tokenizer.save(half)
+      (half / 'vocabulary.json').unlink()
+    half.chmod(0o755)
+    half.rename(folder)
+  except BaseException:
+    shutil.rmtree(half, ignore_errors=True)
+    raise
+  return found.architecture
+
+
+def class_of(spec: Model, architecture: str | None = None) -> tuple[dict[str, Any], Published]:
+  """The published config that says what `spec` computes, and how it is read back.
+
+  Raises: UserError if there is none.
+  """
+  classes = {f.stem + ending: (name, ending) for name, f in weights.TABLE.items() for ending in f.endings}
+  if architecture is not None and architecture not in classes:
+    raise errors.UserError(f'export: {errors.unknown("architecture", architecture, classes)}')
+  near: tuple[str, list[str]] | None = None
+  for cls in classes if architecture is None else [architecture]:
+    values, differs = _said(spec, *classes[cls])
+    if values is not None and not differs:
+      return values, weights.published(values)
+    if differs and (near is None or len(differs) < len(near[1])):
+      near = cls, differs
+  told = '' if near is None else f' The nearest, {near[0]}, differs at:\n  ' + '\n  '.join(near[1][:8])
+  what = architecture or 'no published class'
+  raise errors.UserError(
+    f'export: {what} {"cannot say" if architecture else "says"} what this model computes.{told}\n'
+    'Wanted a model of a published family; a checkpoint of ours keeps any model.'
+  )
+
+
+def _said(spec: Model, name: str, ending: str) -> tuple[dict[str, Any] | None, list[str]]:
+  """(the fields that a class would write for `spec`, where what it reads back is another model)."""
+  family = weights.TABLE[name]
+  try:
+    fields = family.write(spec)
+    values = {'model_type': name, 'architectures': [family.stem + ending], **_top_fields(spec), **fields}
+    again = weights.published(json.loads(json.dumps(values))).spec
+  except (AttributeError, IndexError, KeyError, StopIteration, TypeError, errors.UserError):
+    return None, []
+  ours, theirs = computed(spec), computed(again)
+  return values, [] if layered(ours) == layered(theirs) else config.diff(theirs, ours)
+
+
+def _top_fields(spec: Model) -> dict[str, Any]:
+  fields: dict[str, Any] = {} if spec.head is None else {'tie_word_embeddings': spec.head.tied}
+  if spec.classifier is not None and spec.classifier.labels:
+    fields['id2label'] = {str(i): f'LABEL_{i}' for i in range(spec.classifier.labels)}
+    fields['classifier_dropout'] = spec.classifier.dropout
+  return fields
+
+
+def _leaves(spec: Model, params: Any) -> dict[str, Any]:
+  wanted = {_path(p): x.shape for p, x in jax.tree_util.tree_leaves_with_path(param_shapes(spec))}
+  leaves = {_path(p): x for p, x in jax.tree_util.tree_leaves_with_path(params)}
+  if wrong := sorted(n for n in {*wanted, *leaves} if n not in leaves or leaves[n].shape != wanted.get(n)):
+    raise errors.UserError(
+      f'export: the parameters are not those of the model: {", ".join(wrong[:8])}. Wanted what init(spec, key) or '
+      'load(path) gives, not what prepare makes.'
+    )
+  return leaves
+
+
+def _path(path: Any) -> str:
+  return jax.tree_util.keystr(path, simple=True, separator='/')
+
+
+def _joined(tensor: Tensor, leaves: dict[str, Any]) -> np.ndarray:
+  ours = [np.asarray(jax.device_get(leaves[s.path][s.index])) for s in tensor.slots]
+  return np.ascontiguousarray(tensor.rule.join(ours, tensor.slots))
+
+
+def _write_weights(folder: Path, plan: list[Tensor], leaves: dict[str, Any], most: int) -> None:
+  sizes = [int(np.prod(t.shape)) * leaves[t.slots[0].path].dtype.itemsize for t in plan]
+  files = list(_files(plan, sizes, most))
+  with Progress('writing weights', sum(sizes)) as bar:
+    where: dict[str, str] = {}
+    for i, tensors in enumerate(files, 1):
+      name = SAFE if len(files) == 1 else f'model-{i:05}-of-{len(files):05}.safetensors'
+      arrays = {t.name: _joined(t, leaves) for t in tensors}
+      safetensors.numpy.save_file(arrays, folder / name, metadata={'format': 'pt'})
+      where |= dict.fromkeys(arrays, name)
+      bar.advance(sum(a.nbytes for a in arrays.values()))
+  if len(files) > 1:
+    _write_json(folder / INDEX, {'metadata': {'total_size': sum(sizes)}, 'weight_map': where})
+
+
+def _files(plan: list[Tensor], sizes: list[int], most: int) -> Iterator[list[Tensor]]:
+  """The tensors of each file, as many as fit into `most` bytes."""
+  held: list[Tensor] = []
+  total = 0
+  for tensor, size in zip(plan, sizes, strict=True):
+    if held and total + size > most:
+      yield held
+      held, total = [], 0
+    held.append(tensor)
+    total += size
+  yield held
+
+
+def _write_json(path: Path, values: Any) -> None:
+  path.write_text(json.dumps(values, indent=2, sort_keys=True) + '\n', 'utf-8')

@@ -1,0 +1,94 @@
+"""Tensors of a checkpoint into parameters on their devices, a few megabytes at a time."""
+
+from collections.abc import Sequence
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
+import numpy as np
+
+from tfm.data.progress import Progress
+from tfm.hub.tensors import Tensors
+from tfm.model import transformer
+from tfm.model.spec import Model
+from tfm.train import shard
+from tfm.train.mesh import RULES
+from tfm.zoo.weights.family import Tensor
+
+#: Bytes that are on their way at a time.
+_CHUNK = 8 << 20
+
+
+def fill(
+  spec: Model, plan: Sequence[Tensor], tensors: Tensors, dtype: Any | None, mesh: jax.sharding.Mesh | None
+) -> Any:
+  """The parameters of `spec`, in `dtype` (None: each in the checkpoint's own), split over `mesh` (None: one device).
+
+  *Cost*: beside what stays on the devices of this process, a few chunks of one tensor at a time.
+  """
+  shapes, letters = transformer.param_shapes(spec), transformer.param_letters(spec)
+  if mesh is None:
+    one = SingleDeviceSharding(jax.local_devices()[0])
+    where = jax.tree.map(lambda _: one, shapes)
+  else:
+    where, _, _ = shard.shardings(mesh, RULES, letters, shapes)
+  named = lambda tree: {jax.tree_util.keystr(p, simple=True, separator='/'): x for p, x in _leaves(tree)}
+  sharding, shape = named(where), named(shapes)
+  filled: dict[str, jax.Array] = {}
+  total = sum(math.prod(tensors.shape(t.name)) for t in plan)
+  with Progress('reading weights', total * 4) as bar:
+    for tensor in plan:
+      theirs = tensors[tensor.name]
+      for slot, part in zip(tensor.slots, tensor.rule.cut(theirs, tensor.slots), strict=True):
+        if slot.path not in filled:
+          whole = shape[slot.path].shape
+          filled[slot.path] = _empty(whole, jnp.dtype(dtype or theirs.dtype), sharding[slot.path])
+        filled[slot.path] = _put(filled[slot.path], part, slot.index)
+      tensors.forget(tensor.name)
+      bar.advance(theirs.size * 4)
+  treedef = jax.tree.structure(shapes)
+  return jax.tree.unflatten(treedef, [filled[name] for name in shape])
+
+
+def _leaves(tree: Any) -> Any:
+  return jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: isinstance(x, jax.sharding.Sharding))
+
+
+def _empty(shape: tuple[int, ...], dtype: Any, sharding: Any) -> jax.Array:
+  return jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=sharding)()
+
+
+def _put(buffer: jax.Array, part: np.ndarray, index: tuple[int, ...]) -> jax.Array:
+  """`buffer` with `part` at `index` of its leading axes; a part of many bytes goes by pieces of its first axis."""
+  rows = part.shape[0] if part.ndim else 1
+  step = max(1, min(rows, _CHUNK * rows // max(1, part.size * buffer.dtype.itemsize)))
+  for start in range(0, rows, step):
+    piece = part[start : start + step] if part.ndim else part
+    at = (*index, start, *(0,) * (part.ndim - 1)) if part.ndim else index
+    lead = (1,) * len(index)
+    chunk = _placed(buffer.sharding, (*lead, *piece.shape), piece, buffer.dtype)
+    buffer = _updated(buffer, chunk, np.asarray(at, np.int32))
+  return buffer
+
+
+def _placed(sharding: Any, shape: tuple[int, ...], piece: np.ndarray, dtype: Any) -> jax.Array:
+  """A piece on the devices, split like the whole along the axes that are whole in it."""
+  if isinstance(sharding, NamedSharding):
+    axes = [*sharding.spec, *(None,) * (len(shape) - len(sharding.spec))]
+    ways = [math.prod(sharding.mesh.shape[n] for n in _names(a)) for a in axes]
+    kept = [a if n % w == 0 else None for a, n, w in zip(axes, shape, ways, strict=True)]
+    sharding = NamedSharding(sharding.mesh, PartitionSpec(*kept))
+  view = piece.reshape(shape)
+  return jax.make_array_from_callback(shape, sharding, lambda i: np.ascontiguousarray(view[i], dtype=dtype))
+
+
+def _names(axis: Any) -> tuple[str, ...]:
+  return () if axis is None else (axis,) if isinstance(axis, str) else tuple(axis)
+
+
+@functools.partial(jax.jit, donate_argnums=0)
+def _updated(buffer: jax.Array, chunk: jax.Array, at: jax.Array) -> jax.Array:
+  return jax.lax.dynamic_update_slice(buffer, chunk, [at[i] for i in range(buffer.ndim)])

@@ -1,0 +1,87 @@
+"""A model from a folder: a checkpoint of ours, or one as Hugging Face publishes them."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+
+from tfm.core import errors
+from tfm.data.tokenizer import Vocabulary
+from tfm.hub.fill import fill
+from tfm.hub.match import match
+from tfm.hub.tensors import Tensors, open_tensors
+from tfm.hub.vocabulary import find_vocabulary
+from tfm.model.spec import Model
+from tfm.train import checkpoint
+from tfm.train.experiment import Experiment
+from tfm.zoo.weights import Published, published
+
+
+class Loaded(NamedTuple):
+  """A model, its parameters and, if it has one, its tokenizer; the experiment and step of one that was trained here."""
+
+  spec: Model
+  params: Any
+  tokenizer: Vocabulary | None
+  experiment: Experiment | None = None
+  step: int = 0
+
+
+CONFIG = 'config.json'
+
+
+def load(path: str | Path, *, dtype: Any | None = None, mesh: jax.sharding.Mesh | None = None) -> Loaded:
+  """The model, parameters and tokenizer of a training run's workdir, or of a published folder.
+
+  A published folder has a `config.json`, weights (`model.safetensors`, in one file or several, or `pytorch_model.bin`
+  where PyTorch is installed) and, if it has a tokenizer, its files. Nothing of it is run.
+
+  `dtype` is that of the parameters (None: as they are stored). With `mesh`, a mesh of axes data, fsdp, tensor, every
+  device gets its share of a published folder's weights, and no process reads more of them than its own.
+
+  Raises: UserError if there is no model, if its config says what no spec of ours does, or if its tensors are others.
+
+  Example:
+    m = tfm.load('all-MiniLM-L6-v2'); tfm.apply(m.spec, m.params, input_ids=ids)['last_hidden_state']
+  """
+  folder = Path(path).expanduser()
+  if (folder / CONFIG).is_file():
+    return _published(folder, dtype, mesh)
+  if mesh is not None:
+    raise errors.UserError(f'{path}: is no published folder, and only those are read onto a mesh. Wanted mesh=None.')
+  found = Loaded(*checkpoint.load(folder))
+  if dtype is None:
+    return found
+  return found._replace(params=jax.tree.map(lambda a: a.astype(dtype), found.params))
+
+
+def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None) -> Loaded:
+  tensors = open_tensors(folder)
+  found = without_pooler(read_config(folder), tensors)
+  plan = match(str(folder), found, tensors)
+  return Loaded(found.spec, fill(found.spec, plan, tensors, dtype, mesh), find_vocabulary(folder))
+
+
+def read_config(folder: Path) -> Published:
+  """What a folder's `config.json` says.
+
+  Raises: UserError for an unknown `model_type`, class or field.
+  """
+  path = folder / CONFIG
+  try:
+    values = json.loads(path.read_text('utf-8'))
+    if not isinstance(values, dict):
+      raise ValueError('it holds no fields')
+  except (OSError, ValueError) as error:
+    raise errors.UserError(f'{path}: is not a config: {error}.') from error
+  return published(values, str(path))
+
+
+def without_pooler(found: Published, tensors: Tensors) -> Published:
+  """A body whose checkpoint was written without the pooler that its class may have has none."""
+  top = found.spec.classifier
+  if top is None or top.labels or any('pooler' in name for name in tensors):
+    return found
+  return found._replace(spec=dataclasses.replace(found.spec, classifier=None))

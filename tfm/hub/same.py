@@ -1,0 +1,42 @@
+"""When two specs compute the same: sizes that follow from others written out, what only training reads left out."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Encoder, Model, Segment
+from tfm.parts.heads import Heads
+from tfm.parts.init.base import Init
+
+#: Fields that change nothing but training, and what stands in their place.
+_TRAINING = {'dropout': 0.0, 'drop_path': 0.0, 'balance': 0.0, 'z': 0.0, 'rate': None}
+
+
+def computed(spec: Model) -> Model:
+  """`spec` as far as it says what is computed of given parameters without dropout."""
+  return dataclasses.replace(_plain(spec, spec.d_model), init=Init())
+
+
+def layered(spec: Model) -> Model:
+  """`spec` with every layer written out, however they are parted into segments."""
+  encoder = spec.encoder and _layered(spec.encoder)
+  return dataclasses.replace(_layered(spec), encoder=encoder)
+
+
+def _layered(stack: Any) -> Any:
+  assert isinstance(stack, Model | Encoder)
+  layers = tuple(block for s in stack.segments for _ in range(s.repeats) for block in s.pattern)
+  return dataclasses.replace(stack, segments=(Segment(layers),))
+
+
+def _plain(node: Any, d_model: int) -> Any:
+  if isinstance(node, tuple):
+    return tuple(_plain(n, d_model) for n in node)
+  if not dataclasses.is_dataclass(node) or isinstance(node, type):
+    return node
+  fields = {f.name: _plain(getattr(node, f.name), d_model) for f in dataclasses.fields(node) if f.init}
+  fields |= {name: value for name, value in _TRAINING.items() if name in fields}
+  if isinstance(node, Heads):
+    _, fields['kv_heads'], fields['head_dim'] = node.sizes(d_model)
+    fields['scale'] = fields['scale'] or fields['head_dim'] ** -0.5
+    fields['bias'] = ''.join(sorted(fields['bias']))
+  return type(node)(**fields)

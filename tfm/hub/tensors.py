@@ -1,0 +1,180 @@
+"""The tensors of a checkpoint's files, found by name and read only where they are looked at."""
+
+from collections.abc import Iterator, Mapping
+import json
+import mmap
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import safetensors
+
+from tfm.core import errors
+
+SAFE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
+PICKLED, PICKLED_INDEX = 'pytorch_model.bin', 'pytorch_model.bin.index.json'
+
+_DTYPES = {
+  'F64': np.float64, 'F32': np.float32, 'F16': np.float16, 'BF16': ml_dtypes.bfloat16,
+  'F8_E4M3': ml_dtypes.float8_e4m3fn, 'F8_E5M2': ml_dtypes.float8_e5m2,
+  'I64': np.int64, 'I32': np.int32, 'I16': np.int16, 'I8': np.int8, 'U8': np.uint8,
+  'BOOL': np.bool_,
+}  # fmt: skip
+
+
+class Tensors(Mapping[str, np.ndarray]):
+  """Name -> array. Arrays of safetensors files are views of the file: reading one reads its bytes, and keeps none."""
+
+  def __init__(self, entries: Mapping[str, Any]):
+    self._entries = dict(entries)
+
+  def __getitem__(self, name: str) -> np.ndarray:
+    entry = self._entries[name]
+    return entry.array() if isinstance(entry, _Entry) else entry
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._entries)
+
+  def __len__(self) -> int:
+    return len(self._entries)
+
+  def shape(self, name: str) -> tuple[int, ...]:
+    """The shape of a tensor, of which nothing is read."""
+    return tuple(self._entries[name].shape)
+
+  def forget(self, name: str) -> None:
+    """Lets go of the pages of the file that hold a tensor."""
+    if isinstance(entry := self._entries[name], _Entry):
+      entry.forget()
+
+
+class _File:
+  """A safetensors file mapped into memory, and the place of each tensor in it.
+
+  Raises: UserError for a file that is cut short or whose header does not fit it.
+  """
+
+  def __init__(self, path: Path):
+    self.path = path
+    try:
+      # The library's own reader checks lengths, offsets, dtypes and holes of the header against the file.
+      with safetensors.safe_open(path, framework='np') as f:
+        self.names = list(f.keys())
+      with path.open('rb') as file:
+        length = int.from_bytes(file.read(8), 'little')
+        self.header: dict[str, Any] = json.loads(file.read(length))
+        self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except OSError as error:
+      raise errors.UserError(
+        f'{path}: cannot be read: {error.strerror or error}. Wanted a safetensors file.'
+      ) from error
+    except Exception as error:
+      size = path.stat().st_size
+      raise errors.UserError(
+        f'{path}: is not a whole safetensors file: {error} ({size} bytes). Wanted the file as it was published; '
+        'one that was cut short on its way can be fetched again.'
+      ) from error
+    self.start = 8 + length
+
+  def entries(self) -> dict[str, '_Entry']:
+    return {name: _Entry(self, self.header[name]) for name in self.names}
+
+
+class _Entry:
+  def __init__(self, file: _File, header: dict[str, Any]):
+    self.file, self.shape, self.begin = file, tuple(header['shape']), file.start + header['data_offsets'][0]
+    if header['dtype'] not in _DTYPES:
+      raise errors.UserError(f'{file.path}: {errors.unknown("dtype", header["dtype"], _DTYPES)}')
+    self.dtype = np.dtype(_DTYPES[header['dtype']])
+
+  def array(self) -> np.ndarray:
+    count = int(np.prod(self.shape, dtype=np.int64))
+    return (
+      np.frombuffer(self.file.map, np.uint8, count * self.dtype.itemsize, self.begin)
+      .view(self.dtype)
+      .reshape(self.shape)
+    )
+
+  def forget(self) -> None:
+    page = mmap.PAGESIZE
+    begin = -(-self.begin // page) * page
+    size = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
+    if (length := (self.begin + size) // page * page - begin) > 0:
+      self.file.map.madvise(mmap.MADV_DONTNEED, begin, length)
+
+
+def open_tensors(folder: Path) -> Tensors:
+  """The tensors of a published folder: of one safetensors file, of several with an index, or of a PyTorch file.
+
+  Raises: UserError if there are none, or a file of them is missing, damaged or outside of the folder.
+  """
+  if (folder / INDEX).is_file():
+    return Tensors(_sharded(folder, INDEX))
+  if (folder / SAFE).is_file():
+    return Tensors(_File(folder / SAFE).entries())
+  if (folder / PICKLED_INDEX).is_file():
+    names = sorted({*_weight_map(folder, PICKLED_INDEX).values()})
+    return Tensors({k: v for name in names for k, v in pickled(_inside(folder, name)).items()})
+  if (folder / PICKLED).is_file():
+    return Tensors(pickled(folder / PICKLED))
+  raise errors.UserError(f'{folder}: holds no weights. Wanted {SAFE}, {INDEX} with its files, or {PICKLED}.')
+
+
+def pickled(path: Path) -> dict[str, np.ndarray]:
+  """The tensors of a file that `torch.save` wrote, read by torch without running what is in it.
+
+  Raises: UserError without torch, or for a file that holds more than tensors.
+  """
+  try:
+    import torch
+  except ImportError:
+    raise errors.UserError(
+      f'{path}: is a pickle, which only PyTorch reads safely, and PyTorch is not installed. Wanted safetensors: where '
+      'PyTorch is, safetensors.torch.save_file(torch.load(path, weights_only=True), new) makes them.'
+    ) from None
+  try:
+    found = torch.load(path, map_location='cpu', weights_only=True)
+  except Exception as error:
+    said = str(error).splitlines()[0]
+    raise errors.UserError(f'{path}: holds more than tensors, or is damaged, and is not read: {said}') from error
+  return {name: _numpy(tensor.detach()) for name, tensor in found.items() if isinstance(tensor, torch.Tensor)}
+
+
+def _numpy(tensor: Any) -> np.ndarray:
+  import torch
+
+  if tensor.dtype == torch.bfloat16:
+    return tensor.contiguous().view(torch.uint16).numpy().view(ml_dtypes.bfloat16)
+  return tensor.numpy()
+
+
+def _sharded(folder: Path, index: str) -> dict[str, _Entry]:
+  where = _weight_map(folder, index)
+  files = {name: _File(_inside(folder, name)).entries() for name in sorted({*where.values()})}
+  if missing := sorted(name for name, file in where.items() if name not in files[file]):
+    raise errors.UserError(f'{folder / index}: names tensors that its files have not: {", ".join(missing[:8])}.')
+  return {name: files[file][name] for name, file in where.items()}
+
+
+def _weight_map(folder: Path, index: str) -> dict[str, str]:
+  try:
+    found = json.loads((folder / index).read_text('utf-8'))['weight_map']
+    if isinstance(found, dict) and all(isinstance(v, str) for v in found.values()):
+      return found
+    raise ValueError('weight_map is not a table of file names')
+  except (OSError, ValueError, KeyError, TypeError) as error:
+    raise errors.UserError(f'{folder / index}: is not an index of files: {error}. Wanted a weight_map.') from error
+
+
+def _inside(folder: Path, name: str) -> Path:
+  """The file `name` of the folder, and of no other."""
+  path = folder / name
+  # A folder of links into a cache is fine; a name that leaves the folder is not.
+  if Path(name).is_absolute() or '..' in Path(name).parts:
+    raise errors.UserError(
+      f'{folder}: the index names {name!r}, a file outside of the folder. Wanted files of its own.'
+    )
+  if not path.is_file():
+    raise errors.UserError(f'{path}: is missing, and the index names it.')
+  return path

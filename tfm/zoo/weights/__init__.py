@@ -1,0 +1,51 @@
+"""Every family whose checkpoints are read and written, by its `model_type`; a new one is a new file and a new row."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from tfm.core import config, errors
+from tfm.core.registry import Table
+from tfm.model.spec import Model
+from tfm.zoo.fields import Fields
+from tfm.zoo.weights import bert, gpt2, llama, t5
+from tfm.zoo.weights.family import Family as Family
+from tfm.zoo.weights.family import Tensor as Tensor
+from tfm.zoo.weights.family import plan as plan
+
+TABLE = Table('model_type', bert=bert.FAMILY, gpt2=gpt2.FAMILY, llama=llama.FAMILY, t5=t5.FAMILY)
+
+
+class Published(NamedTuple):
+  """What a config says: the family, how the name of its class ends, the spec."""
+
+  family: Family
+  ending: str
+  spec: Model
+
+  @property
+  def architecture(self) -> str:
+    return self.family.stem + self.ending
+
+
+def published(values: Mapping[str, Any], where: str = 'config.json') -> Published:
+  """What a published config says.
+
+  Raises: UserError for an unknown `model_type` or class, and for fields that may change what is computed and that the
+  family does not read.
+  """
+  c = Fields(values, where)
+  kind = c.get('model_type')
+  if kind not in TABLE:
+    raise errors.UserError(f'{where}: {errors.unknown("model_type", kind, TABLE)}')
+  family: Family = TABLE[kind]
+  ending = (c.get('architectures') or [family.stem + family.head])[0].removeprefix(family.stem)
+  if ending not in family.endings:
+    raise errors.UserError(f'{where}: {errors.unknown("class", ending, family.endings)} of {family.stem}.')
+  spec = family.spec(c, ending)
+  if unread := c.unread():
+    listed = ', '.join(f'{name}={values[name]!r}' for name in unread)
+    raise errors.UserError(
+      f'{where}: {listed}: not known of model_type {kind!r}, and may change what is computed. Wanted the fields of '
+      f'a {family.stem}; what is known to change nothing can be deleted from the file.'
+    )
+  return Published(family, ending, config.validate(spec))

@@ -1,0 +1,61 @@
+"""BERT's checkpoints, with all of its heads."""
+
+import dataclasses
+
+from tfm.model.spec import Classifier, Model
+from tfm.parts.act.tanh import Tanh
+from tfm.zoo import bert
+from tfm.zoo.fields import Fields
+from tfm.zoo.weights.family import Family, Names, Top
+from tfm.zoo.weights.rules import Whole
+from tfm.zoo.weights.tops import classifying, n_labels
+
+NAMES: Names = {
+  'embed/table': Whole('bert.embeddings.word_embeddings.weight'),
+  'embed/types': Whole('bert.embeddings.token_type_embeddings.weight'),
+  'embed/norm': 'bert.embeddings.LayerNorm',
+  'absolute': 'bert.embeddings.position_embeddings',
+  '*/mixer/q': 'bert.encoder.layer.*.attention.self.query',
+  '*/mixer/k': 'bert.encoder.layer.*.attention.self.key',
+  '*/mixer/v': 'bert.encoder.layer.*.attention.self.value',
+  '*/mixer/o': 'bert.encoder.layer.*.attention.output.dense',
+  '*/mixer_norm': 'bert.encoder.layer.*.attention.output.LayerNorm',
+  '*/ffn/up': 'bert.encoder.layer.*.intermediate.dense',
+  '*/ffn/down': 'bert.encoder.layer.*.output.dense',
+  '*/ffn_norm': 'bert.encoder.layer.*.output.LayerNorm',
+  'head/transform': 'cls.predictions.transform.dense',
+  'head/norm': 'cls.predictions.transform.LayerNorm',
+  'head/head': 'cls.predictions.decoder',
+  'head/bias': Whole('cls.predictions.bias'),
+  'classifier/hidden': 'bert.pooler.dense',
+  'classifier/out': 'classifier',
+}
+
+
+def _pooled(c: Fields, spec: Model, labels: int) -> Classifier:
+  return Classifier(labels, hidden=Tanh(), dropout=c.get('classifier_dropout', spec.embed.dropout))
+
+
+def _next(c: Fields, spec: Model) -> Classifier:
+  return Classifier(2, hidden=Tanh())
+
+
+def _tokens(c: Fields, spec: Model) -> Model:
+  dropout = c.get('classifier_dropout', spec.embed.dropout)
+  return classifying(spec, Classifier(n_labels(c), 'each', dropout=dropout))
+
+
+_NEXT: Names = {'classifier/out': 'cls.seq_relationship'}
+TOPS = {
+  'ForSequenceClassification': Top(lambda c, m: classifying(m, _pooled(c, m, n_labels(c)))),
+  'ForMultipleChoice': Top(lambda c, m: classifying(m, _pooled(c, m, 1))),
+  'ForTokenClassification': Top(_tokens),
+  'ForQuestionAnswering': Top(lambda c, m: classifying(m, Classifier(2, 'each')), {'classifier/out': 'qa_outputs'}),
+  'ForNextSentencePrediction': Top(lambda c, m: classifying(m, _next(c, m)), _NEXT),
+  'ForPreTraining': Top(lambda c, m: dataclasses.replace(m, classifier=_next(c, m)), _NEXT),
+  'Model': Top(lambda c, m: classifying(m, _pooled(c, m, 0))),
+}
+FAMILY = Family(
+  'Bert', bert.read, bert.write, NAMES, 'bert.', 'ForMaskedLM', TOPS, ('cls.predictions.decoder.weight',),
+  (r'embeddings\.position_ids$', r'^cls\.predictions\.decoder\.bias$', r'pooler\.dense\.', r'^cls\.seq_relationship\.'),
+)  # fmt: skip

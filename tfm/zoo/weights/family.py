@@ -1,0 +1,150 @@
+"""What is known of a published family, and the plan it makes for a spec: which tensor is which parameter."""
+
+from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+import re
+from typing import Any
+
+import jax
+
+from tfm.core import axes, errors
+from tfm.model import transformer
+from tfm.model.spec import Encoder, Model
+from tfm.zoo.fields import Fields
+from tfm.zoo.weights.rules import Linear, Shape, Slot
+
+#: Modules of ours (several: together they are one of theirs) -> a module of theirs.
+Names = Mapping[str | tuple[str, ...], str | Linear]
+
+
+@dataclasses.dataclass(frozen=True)
+class Top:
+  """What a class of a family has on top of the body, put on the spec of the class with the head; and its own names."""
+
+  put: Callable[[Fields, Model], Model]
+  names: Names = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+  """A `model_type` of Hugging Face's.
+
+  Its classes are `stem` and an ending: `head` for the one with the language-model head, those of `tops` for others,
+  'Model' for the body alone (in `tops` too, if it has something on top). `read` makes the spec of the class with the
+  head of a config's fields, `write` the fields of a spec.
+
+  `names` maps modules of our tree to modules of theirs: 'embed', '*/mixer/q', 'encoder/*/ffn/up', where `*` is any
+  block on our side and the number of the layer on theirs; a second one on theirs is the number of the expert. A path of
+  one parameter ('head/bias') goes before that of its module. A row whose modules the spec has not is not used. Where
+  they depend on the spec it is a function of it.
+
+  `prefix` is what the names of the body begin with in a class with a head, and do not in a checkpoint of the body
+  alone. `tied` are their names for a tied table's second use; `ignored` are patterns of tensors that hold nothing
+  learnt, or are left unread by a class that has no use for them.
+  """
+
+  stem: str
+  read: Callable[[Fields], Model]
+  write: Callable[[Model], dict[str, Any]]
+  names: Names | Callable[[Model], Names]
+  prefix: str = 'model.'
+  head: str = 'ForCausalLM'
+  tops: Mapping[str, Top] = dataclasses.field(default_factory=dict)
+  tied: tuple[str, ...] = ('lm_head.weight',)
+  ignored: tuple[str, ...] = ()
+
+  def names_of(self, spec: Model, ending: str) -> Names:
+    """The names of the class with that ending."""
+    names = self.names(spec) if callable(self.names) else self.names
+    return {**names, **(self.tops[ending].names if ending in self.tops else {})}
+
+  @property
+  def endings(self) -> list[str]:
+    """How the names of its classes end, the one with the head first."""
+    return [self.head, *self.tops, *(['Model'] if 'Model' not in self.tops else [])]
+
+  def spec(self, c: Fields, ending: str) -> Model:
+    """The spec of the class with that ending."""
+    spec = self.read(c)
+    if ending in self.tops:
+      return self.tops[ending].put(c, spec)
+    return spec if ending == self.head else dataclasses.replace(spec, head=None)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+  """A tensor of theirs: its name and shape, the rule, and the places of ours that it fills."""
+
+  name: str
+  shape: Shape
+  rule: Linear
+  slots: tuple[Slot, ...]
+
+
+def plan(family: Family, spec: Model, ending: str) -> list[Tensor]:
+  """The tensors that hold the parameters of `spec`, each parameter once, in the order of our tree.
+
+  Raises: UserError for parameters that the family has no name for.
+  """
+  rules = {part: (key, rule) for key, rule in _rules(family.names_of(spec, ending)) for part in key}
+  found: dict[tuple[str, Linear], dict[str, Slot]] = {}
+  parts: dict[tuple[str, Linear], tuple[str, ...]] = {}
+  homeless = []
+  leaves = jax.tree_util.tree_leaves_with_path(transformer.param_letters(spec))
+  shapes = jax.tree.leaves(transformer.param_shapes(spec))
+  for (path, letters), shape in zip(leaves, shapes, strict=True):
+    ours = jax.tree_util.keystr(path, simple=True, separator='/')
+    leaf = ours.rpartition('/')[2]
+    part = _BLOCK.sub('*', ours)
+    part = part if part in rules else part.rpartition('/')[0]
+    if part not in rules:
+      homeless.append(ours)
+      continue
+    key, rule = rules[part]
+    for name, slot in _slots(spec, ours, letters, shape.shape, rule.tensor(leaf)):
+      found.setdefault((name, rule), {})[part] = slot
+      parts[name, rule] = key
+  if homeless:
+    raise errors.UserError(f'{family.stem}{ending}: has no name for parameters of the model: {", ".join(homeless)}.')
+  tensors = []
+  for (name, rule), slots in found.items():
+    ordered = tuple(slots[part] for part in parts[name, rule])
+    name = name.removeprefix(family.prefix) if ending == 'Model' else name
+    tensors.append(Tensor(name, rule.shape(ordered), rule, ordered))
+  return tensors
+
+
+_BLOCK = re.compile(r'segment_(\d+)/block_(\d+)')
+
+
+def _rules(names: Names) -> Iterator[tuple[tuple[str, ...], Linear]]:
+  for ours, theirs in names.items():
+    yield (ours,) if isinstance(ours, str) else ours, Linear(theirs) if isinstance(theirs, str) else theirs
+
+
+def _slots(spec: Model, path: str, letters: str, shape: Shape, name: str) -> Iterator[tuple[str, Slot]]:
+  """Every tensor's name that holds some of the parameter `path`, with the place in it."""
+  block = _BLOCK.search(path)
+  if block is None or not letters.startswith('L'):
+    yield name, Slot(path, (), shape, _n_in(path, letters))
+    return
+  stack = spec.encoder if path.startswith('encoder/') and spec.encoder is not None else spec
+  numbers = layer_numbers(stack, int(block[1]), int(block[2]))
+  experts = name.count('*') == 2
+  n_in = _n_in(path, letters[1 + experts :])
+  for i, number in enumerate(numbers):
+    for e in range(shape[1]) if experts else (None,):
+      full = name.replace('*', str(number), 1).replace('*', str(e), 1)
+      index = (i,) if e is None else (i, e)
+      yield full, Slot(path, index, shape[len(index) :], n_in)
+
+
+def _n_in(path: str, letters: str) -> int:
+  return axes.n_inputs(letters.removeprefix('E')) if path.endswith('/kernel') else 0
+
+
+def layer_numbers(stack: Model | Encoder, segment: int, block: int) -> range:
+  """The numbers, in the stack, of the layers that are repeats of a block of a segment's pattern."""
+  first = sum(len(s.pattern) * s.repeats for s in stack.segments[:segment]) + block
+  one = stack.segments[segment]
+  return range(first, first + len(one.pattern) * one.repeats, len(one.pattern))

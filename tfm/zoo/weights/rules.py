@@ -1,0 +1,198 @@
+"""How a tensor of theirs is cut into parameters of ours, and joined from them again; all of it views, where it can be.
+
+Theirs keep a projection as `[out, in]`, ours as its named axes with the inputs first (`DNH`, `NHD`, `DF`).
+"""
+
+from collections.abc import Sequence
+import dataclasses
+import math
+
+import numpy as np
+
+Shape = tuple[int, ...]
+
+#: What theirs call the parameters of a module, by what ours do.
+LEAVES = {'kernel': 'weight', 'scale': 'weight', 'table': 'weight', 'types': 'weight', 'bias': 'bias'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Slot:
+  """The place of an array in our tree: its path, the index on its leading axes (layer, expert), the shape of the rest.
+
+  `n_in` is how many axes of a kernel are inputs, 0 for what is no kernel.
+  """
+
+  path: str
+  index: tuple[int, ...]
+  shape: Shape
+  n_in: int
+
+  @property
+  def matrix(self) -> Shape:
+    """The shape as `[in, out]`; of what is no kernel, as it is in a checkpoint of theirs."""
+    if not self.n_in:
+      return self.shape
+    return math.prod(self.shape[: self.n_in]), math.prod(self.shape[self.n_in :])
+
+
+@dataclasses.dataclass(frozen=True)
+class Linear:
+  """One module of theirs for one of ours: `[out, in]` for kernels, as they are for norms and tables, flat biases.
+
+  `name` has a `*` for the number of the layer, and a second one for that of the expert.
+  """
+
+  name: str
+
+  def tensor(self, leaf: str) -> str:
+    """The name of the tensor that holds our parameter `leaf` of the module."""
+    return f'{self.name}.{LEAVES.get(leaf, leaf)}'
+
+  def shape(self, slots: Sequence[Slot]) -> Shape:
+    """The shape of theirs."""
+    (slot,) = slots
+    if slot.n_in:
+      return slot.matrix[::-1]
+    return slot.shape if self._keeps(slot) else (math.prod(slot.shape),)
+
+  def cut(self, theirs: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
+    """Ours."""
+    (slot,) = slots
+    return [(theirs.T if slot.n_in else theirs).reshape(slot.shape)]
+
+  def join(self, ours: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
+    """Theirs."""
+    (slot,), (one,) = slots, ours
+    return one.reshape(slot.matrix).T if slot.n_in else one.reshape(self.shape(slots))
+
+  def _keeps(self, slot: Slot) -> bool:
+    return not slot.path.endswith('/bias')
+
+
+@dataclasses.dataclass(frozen=True)
+class Conv(Linear):
+  """A kernel that theirs keep as `[in, out]` too (GPT-2's Conv1D)."""
+
+  def shape(self, slots):
+    (slot,) = slots
+    return slot.matrix if slot.n_in else super().shape(slots)
+
+  def cut(self, theirs, slots):
+    (slot,) = slots
+    return [theirs.reshape(slot.shape)]
+
+  def join(self, ours, slots):
+    return ours[0].reshape(self.shape(slots))
+
+
+@dataclasses.dataclass(frozen=True)
+class Whole(Linear):
+  """A tensor of that full name, in our shape or, where they differ, in `dims`."""
+
+  dims: Shape | None = None
+
+  def tensor(self, leaf):
+    return self.name
+
+  def shape(self, slots):
+    return slots[0].shape if self.dims is None else self.dims
+
+  def cut(self, theirs, slots):
+    return [theirs.reshape(slots[0].shape)]
+
+  def join(self, ours, slots):
+    return ours[0].reshape(self.shape(slots))
+
+
+@dataclasses.dataclass(frozen=True)
+class Fused(Linear):
+  """Several projections of ours as one of theirs, one after the other along its outputs; `conv` keeps inputs first."""
+
+  conv: bool = False
+
+  def shape(self, slots):
+    outs = sum(self._outs(s) for s in slots)
+    if not slots[0].n_in:
+      return (outs,)
+    n_in = slots[0].matrix[0]
+    return (n_in, outs) if self.conv else (outs, n_in)
+
+  def cut(self, theirs, slots):
+    rows = theirs.T if self.conv else theirs
+    return [self._ours(part, s) for part, s in zip(self.parts(rows, slots), slots, strict=True)]
+
+  def join(self, ours, slots):
+    flat = [one.reshape(s.matrix).T if s.n_in else one.reshape(-1) for one, s in zip(ours, slots, strict=True)]
+    rows = self.fuse(flat, slots)
+    return rows.T if self.conv else rows
+
+  def parts(self, rows: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
+    """The outputs (first axis) of each projection."""
+    ends = np.cumsum([self._outs(s) for s in slots])
+    return np.split(rows, ends[:-1])
+
+  def fuse(self, parts: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
+    """Undoes `parts`."""
+    return np.concatenate(parts)
+
+  @staticmethod
+  def _outs(slot: Slot) -> int:
+    return slot.matrix[-1] if slot.n_in else math.prod(slot.shape)
+
+  @staticmethod
+  def _ours(rows: np.ndarray, slot: Slot) -> np.ndarray:
+    return (rows.T if slot.n_in else rows).reshape(slot.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class FusedHeads(Fused):
+  """q, k, v fused a key head at a time: its query heads, its key, its value (GPT-NeoX, BLOOM, Falcon)."""
+
+  def parts(self, rows, slots):
+    q, k, _ = slots
+    (N, H), K = q.shape[-2:], k.shape[-2]
+    heads = rows.reshape(K, N // K + 2, H, *rows.shape[1:])
+    pieces = heads[:, :-2], heads[:, -2], heads[:, -1]
+    return [piece.reshape(-1, *rows.shape[1:]) for piece in pieces]
+
+  def fuse(self, parts, slots):
+    q, k, _ = slots
+    (N, H), K = q.shape[-2:], k.shape[-2]
+    rest = parts[0].shape[1:]
+    heads = [part.reshape(K, n, H, *rest) for part, n in zip(parts, (N // K, 1, 1), strict=True)]
+    return np.concatenate(heads, axis=1).reshape(-1, *rest)
+
+
+@dataclasses.dataclass(frozen=True)
+class Stacked(Linear):
+  """A tensor of that full name with all experts of a layer: `[E, out, in]`, or `[E, in, out]` with `conv`.
+
+  Of several kernels of ours the outputs stand one after the other or, if `interleaved`, in turns (GPT-OSS).
+  """
+
+  conv: bool = False
+  interleaved: bool = False
+
+  def tensor(self, leaf):
+    return self.name
+
+  def shape(self, slots):
+    E, outs = slots[0].shape[0], sum(s.shape[-1] for s in slots)
+    if not slots[0].n_in:
+      return E, outs
+    n_in = slots[0].shape[1]
+    return (E, n_in, outs) if self.conv else (E, outs, n_in)
+
+  def cut(self, theirs, slots):
+    ours = theirs if self.conv or not slots[0].n_in else np.swapaxes(theirs, 1, 2)
+    if self.interleaved:
+      return [ours[..., i :: len(slots)] for i in range(len(slots))]
+    ends = np.cumsum([s.shape[-1] for s in slots])
+    return np.split(ours, ends[:-1], axis=-1)
+
+  def join(self, ours, slots):
+    if self.interleaved:
+      both = np.stack(ours, -1).reshape(*ours[0].shape[:-1], -1)
+    else:
+      both = np.concatenate(ours, -1)
+    return both if self.conv or not slots[0].n_in else np.swapaxes(both, 1, 2)

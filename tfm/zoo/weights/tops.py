@@ -1,0 +1,33 @@
+"""What classes have on top of a body that many families share."""
+
+import dataclasses
+
+from tfm.model.spec import Classifier, Model
+from tfm.zoo.fields import Fields
+from tfm.zoo.weights.family import Top
+
+
+def n_labels(c: Fields) -> int:
+  """How many labels a config's classifier has."""
+  return len(c.get('id2label') or {}) or c.get('num_labels', 2)
+
+
+def classifying(spec: Model, classifier: Classifier) -> Model:
+  """`spec` with a classifier where its head was."""
+  return dataclasses.replace(spec, head=None, classifier=classifier)
+
+
+def _on_last(c: Fields, spec: Model) -> Model:
+  return classifying(spec, Classifier(n_labels(c), 'last', bias=False))
+
+
+def _on_each(c: Fields, spec: Model) -> Model:
+  dropout = c.get('classifier_dropout', c.get('hidden_dropout', 0.1))
+  return classifying(spec, Classifier(n_labels(c), 'each', dropout=dropout))
+
+
+#: The classifiers of decoders, of the last token (no bias) and of each; both stand under the name `score`.
+DECODER = {
+  'ForSequenceClassification': Top(_on_last, {'classifier/out': 'score'}),
+  'ForTokenClassification': Top(_on_each, {'classifier/out': 'score'}),
+}
