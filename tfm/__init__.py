@@ -11,24 +11,26 @@ from tfm.version import __version__ as __version__
 if TYPE_CHECKING:
   from tfm import zoo as zoo
   from tfm.generate.decode import generate as generate
+  from tfm.hub import export_hf as export_hf
+  from tfm.hub import load as load
   from tfm.model.cache import init_cache as init_cache
   from tfm.model.count import count_params as count_params
   from tfm.model.spec import Model as Model
   from tfm.model.transformer import apply as apply
   from tfm.model.transformer import init as init
   from tfm.parts.context import Run as Run
-  from tfm.train.checkpoint import load as load
 
 #: Public name -> where it lives (a module, or module:attribute).
 _PUBLIC = {
   'Model': 'tfm.model.spec:Model',
   'Run': 'tfm.parts.context:Run',
+  'export_hf': 'tfm.hub:export_hf',
   'apply': 'tfm.model.transformer:apply',
   'count_params': 'tfm.model.count:count_params',
   'generate': 'tfm.generate',
   'init': 'tfm.model.transformer:init',
   'init_cache': 'tfm.model.cache:init_cache',
-  'load': 'tfm.train.checkpoint:load',
+  'load': 'tfm.hub:load',
   'zoo': 'tfm.zoo',
 }
 __all__ = [*_PUBLIC]

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 FLAGS = command.new()
 CHECKPOINT = flags.DEFINE_string(
-  'checkpoint', None, 'the --workdir of a training run, or one checkpoint of it.', required=True, flag_values=FLAGS
+  'checkpoint', None, 'the --workdir of a training run, or a published folder.', required=True, flag_values=FLAGS
 )
 PROMPT = flags.DEFINE_multi_string('prompt', [], 'text to go on from; may be given again.', flag_values=FLAGS)
 PROMPT_FILE = flags.DEFINE_multi_string('prompt_file', [], 'a file of it; may be given again.', flag_values=FLAGS)
@@ -66,9 +66,7 @@ def main() -> None:
   prompts = [*PROMPT.value, *map(_read, PROMPT_FILE.value)]
   if not prompts:
     raise errors.UserError('--prompt: is missing. Want text to go on from, here or in a --prompt_file.')
-  from tfm.train.checkpoint import load
-
-  spec, params, vocabulary, *_ = load(CHECKPOINT.value)
+  spec, params, vocabulary = _load('checkpoint', CHECKPOINT.value)
   one = len(prompts) == 1 and not JSON.value and FLAGS['beams'].value == 1
   live = STREAM.value if STREAM.value is not None else sys.stdout.isatty() and one
   if live and not one:
@@ -120,15 +118,26 @@ def _type(spec: Any, params: Any, vocabulary: Any, prompts: list[str], typists: 
 def _draft(vocabulary: Any) -> Any:
   """Who guesses, or None."""
   from tfm.generate import Later, Lookup, Smaller, prepare
-  from tfm.train.checkpoint import load
 
   known = {'ngram': Lookup, 'mtp': Later}
   if DRAFT.value is None or DRAFT.value in known:
     return DRAFT.value and known[DRAFT.value]()
-  spec, params, other, *_ = load(DRAFT.value)
-  if (other.kind, other.specials, other.state()) != (vocabulary.kind, vocabulary.specials, vocabulary.state()):
+  spec, params, other = _load('draft', DRAFT.value)
+  if not other.same(vocabulary):
     raise errors.UserError(f'--draft: {DRAFT.value} has another vocabulary than --checkpoint. Want the same tokens.')
   return Smaller(spec, prepare(spec, params))
+
+
+def _load(flag: str, path: str) -> tuple[Any, Any, Any]:
+  """The model of a folder, ours or a published one, with the tokenizer that it must have."""
+  from tfm.hub import load
+
+  m = load(path)
+  if m.tokenizer is None:
+    raise errors.UserError(f'--{flag}: {path} has no tokenizer. Want a folder with one, such as a tokenizer.json.')
+  if m.spec.head is None:
+    raise errors.UserError(f'--{flag}: {path} has no head that says tokens. Want a language model.')
+  return m.spec, m.params, m.tokenizer
 
 
 def _read(name: str) -> str:

@@ -25,6 +25,7 @@ class Command(NamedTuple):
 
 COMMANDS = Table(
   'command',
+  convert=Command('tfm.cli.convert', 'write a published checkpoint as one of ours, or one of ours for transformers'),
   eval=Command('tfm.cli.eval', 'score a checkpoint on held-out text'),
   generate=Command('tfm.cli.generate', 'go on from a prompt with the model of a checkpoint'),
   show=Command('tfm.cli.show', 'show a config, its model and its cost; the parts and models there are'),

@@ -15,6 +15,7 @@ from tfm.core import config, errors
 from tfm.data.progress import Progress
 from tfm.data.tokenizer import Vocabulary
 from tfm.hub.same import computed, layered
+from tfm.hub.save import check_new
 from tfm.hub.tensors import INDEX, SAFE
 from tfm.model.spec import Model
 from tfm.model.transformer import param_shapes
@@ -43,9 +44,7 @@ def export_hf(
   Raises: UserError if no published family computes what `spec` says, naming the nearest and what differs; if the
   parameters are not those of `spec`; if `path` is there already.
   """
-  folder = Path(path).expanduser()
-  if folder.exists():
-    raise errors.UserError(f'{folder}: is there already. Wanted a new folder.')
+  folder = check_new(path)
   values, found = class_of(spec, architecture)
   leaves = _leaves(spec, params)
   plan = weights.plan(found.family, spec, found.ending)

@@ -47,7 +47,7 @@ def load(path: str | Path, *, dtype: Any | None = None, mesh: jax.sharding.Mesh 
     m = tfm.load('all-MiniLM-L6-v2'); tfm.apply(m.spec, m.params, input_ids=ids)['last_hidden_state']
   """
   folder = Path(path).expanduser()
-  if (folder / CONFIG).is_file():
+  if is_published(folder):
     return _published(folder, dtype, mesh)
   if mesh is not None:
     raise errors.UserError(f'{path}: is no published folder, and only those are read onto a mesh. Wanted mesh=None.')
@@ -55,6 +55,11 @@ def load(path: str | Path, *, dtype: Any | None = None, mesh: jax.sharding.Mesh 
   if dtype is None:
     return found
   return found._replace(params=jax.tree.map(lambda a: a.astype(dtype), found.params))
+
+
+def is_published(path: str | Path) -> bool:
+  """Whether the folder is one as Hugging Face publishes them."""
+  return (Path(path).expanduser() / CONFIG).is_file()
 
 
 def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None) -> Loaded:

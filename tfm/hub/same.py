@@ -24,8 +24,14 @@ def layered(spec: Model) -> Model:
 
 def _layered(stack: Any) -> Any:
   assert isinstance(stack, Model | Encoder)
-  layers = tuple(block for s in stack.segments for _ in range(s.repeats) for block in s.pattern)
-  return dataclasses.replace(stack, segments=(Segment(layers),))
+  found: list[Segment] = []
+  for s in stack.segments:
+    if s.shared:
+      found.append(s)
+      continue
+    before = found.pop().pattern if found and not found[-1].shared else ()
+    found.append(Segment(before + s.pattern * s.repeats))
+  return dataclasses.replace(stack, segments=tuple(found))
 
 
 def _plain(node: Any, d_model: int) -> Any:

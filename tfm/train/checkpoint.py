@@ -24,7 +24,7 @@ class Loaded(NamedTuple):
 
   spec: Model
   params: Any
-  tokenizer: Vocabulary
+  tokenizer: Vocabulary | None
   experiment: Experiment
   step: int
 
@@ -62,7 +62,7 @@ def resume(
 
 
 def compare(
-  folder: Path, stored: Experiment, x: Experiment, old: Vocabulary, new: Vocabulary, say: Callable[[str], None]
+  folder: Path, stored: Experiment, x: Experiment, old: Vocabulary | None, new: Vocabulary, say: Callable[[str], None]
 ) -> None:
   """Says how `x` differs from the stored experiment.
 
@@ -74,9 +74,10 @@ def compare(
     raise errors.UserError(
       f'{folder}: is of another model than this experiment:\n{listed}\nWanted the same, or another --workdir.'
     )
-  if (old.kind, old.size, old.state(), old.specials) != (new.kind, new.size, new.state(), new.specials):
+  if old is None or not old.same(new):
+    was = 'none' if old is None else f'{old.kind}, {old.size} tokens'
     raise errors.UserError(
-      f'{folder}: was trained with another vocabulary ({old.kind}, {old.size} tokens) than the data now has '
+      f'{folder}: was trained with another vocabulary ({was}) than the data now has '
       f'({new.kind}, {new.size} tokens).\n{listed}\nWanted the same text and tokenizer, or another --workdir.'
     )
   if lines and _state_of(stored) != _state_of(x):
@@ -87,15 +88,16 @@ def compare(
     say(f'the experiment has changed since {folder}:\n{listed}')
 
 
-def about(folder: Path) -> tuple[Experiment, Vocabulary]:
-  """The experiment and the vocabulary of a checkpoint.
+def about(folder: Path) -> tuple[Experiment, Vocabulary | None]:
+  """The experiment and the vocabulary of a checkpoint; no run of ours is without one.
 
   Raises: Broken.
   """
   path = folder / 'about'
   try:
     stored = json.loads((path / EXPERIMENT).read_text('utf-8'))
-    return config.from_json(Experiment, stored), tokenizer_lib.load(path)
+    vocabulary = tokenizer_lib.load(path) if (path / tokenizer_lib.FILE).exists() else None
+    return config.from_json(Experiment, stored), vocabulary
   except (OSError, ValueError) as error:
     raise Broken(f'{path}: {error}') from error
 
@@ -109,7 +111,8 @@ def load(path: str | Path) -> Loaded:
   for folder in _folders(Path(path).expanduser()):
     try:
       x, vocabulary = about(folder)
-      return Loaded(x.model, _params(folder, x), vocabulary, x, int(folder.name))
+      step = int(folder.name) if folder.name.isdigit() else 0
+      return Loaded(x.model, _params(folder, x), vocabulary, x, step)
     except Exception as error:
       wrong.append(f'{folder.name}: {_short(error)}')
   said = f' Not readable: {"; ".join(wrong)}.' if wrong else ''

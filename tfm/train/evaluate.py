@@ -96,9 +96,10 @@ def evaluate_checkpoint(
   if x.model != loaded.spec:
     raise errors.UserError(f'eval: {path} holds another model than the one asked for. Wanted no change of model.')
   corpus = x.task.open(x.data)
-  if corpus.tokenizer.state() != loaded.tokenizer.state() or corpus.tokenizer.specials != loaded.tokenizer.specials:
+  if loaded.tokenizer is None or not corpus.tokenizer.same(loaded.tokenizer):
+    size = 0 if loaded.tokenizer is None else loaded.tokenizer.size
     raise errors.UserError(
-      f'eval: {path} was trained with another vocabulary ({loaded.tokenizer.size} tokens) than the data now has '
+      f'eval: {path} was trained with another vocabulary ({size} tokens) than the data now has '
       f'({corpus.tokenizer.size}). Wanted the text that it was trained on, or a tokenizer of its own file.'
     )
   sharding = shard.rows(shard.make_mesh(type(x.mesh)(), jax.devices()[:1]), x.mesh.table())

@@ -33,10 +33,7 @@ class _AboutHandler(ocp.CheckpointHandler):
 
   def save(self, directory: Any, args: '_AboutSave') -> None:
     if jax.process_index() == 0:
-      path = Path(directory)
-      path.mkdir(parents=True, exist_ok=True)
-      (path / EXPERIMENT).write_text(json.dumps(config.to_json(args.experiment), indent=1), 'utf-8')
-      args.vocabulary.save(path)
+      write_about(Path(directory), args.experiment, args.vocabulary)
 
   def restore(self, directory: Any, args: Any = None) -> None:
     raise AssertionError('about/ is read as plain files, by checkpoint.py')
@@ -47,6 +44,14 @@ class _AboutHandler(ocp.CheckpointHandler):
 class _AboutSave(ocp.args.CheckpointArgs):
   experiment: Experiment
   vocabulary: Vocabulary
+
+
+def write_about(path: Path, experiment: Experiment, vocabulary: Vocabulary | None) -> None:
+  """Writes what a checkpoint says of itself."""
+  path.mkdir(parents=True, exist_ok=True)
+  (path / EXPERIMENT).write_text(json.dumps(config.to_json(experiment), indent=1), 'utf-8')
+  if vocabulary is not None:
+    vocabulary.save(path)
 
 
 class Checkpoints:

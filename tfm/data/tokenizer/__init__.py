@@ -11,7 +11,7 @@ from tfm.data.tokenizer.byte import Byte, ByteVocabulary
 from tfm.data.tokenizer.char import Char, CharVocabulary
 from tfm.data.tokenizer.file import File, FileVocabulary
 
-__all__ = ['TABLE', 'Bpe', 'Byte', 'Char', 'File', 'StreamDecoder', 'Tokenizer', 'Vocabulary', 'load']
+__all__ = ['FILE', 'TABLE', 'Bpe', 'Byte', 'Char', 'File', 'StreamDecoder', 'Tokenizer', 'Vocabulary', 'load']
 
 TABLE = Table('tokenizer', byte=Byte, char=Char, bpe=Bpe, file=File)
 _KINDS: dict[str, type[Vocabulary]] = {v.kind: v for v in (ByteVocabulary, CharVocabulary, FileVocabulary)}

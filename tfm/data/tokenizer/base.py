@@ -80,6 +80,10 @@ class Vocabulary(abc.ABC):
     assert name in self.specials, f'{name!r} was not asked for; specials: {sorted(self.specials)}'
     return self.specials[name]
 
+  def same(self, other: 'Vocabulary') -> bool:
+    """Whether both say the same of every text and id."""
+    return (self.kind, self.specials, self.state()) == (other.kind, other.specials, other.state())
+
   @property
   def eos(self) -> int | None:
     return self.specials.get('eos')

@@ -1,0 +1,217 @@
+"""Folders in and out: what fits comes back the same, and what does not is told apart."""
+
+import dataclasses
+import json
+import os
+from pathlib import Path
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import tfm
+from tfm import hub, zoo
+from tfm.cli import main
+from tfm.core import errors
+from tfm.hub.tensors import SAFE
+from tfm.model.transformer import init
+from tfm.parts.relative import ALiBi
+from tfm.zoo import weights
+
+
+@pytest.fixture(scope='module')
+def model():
+  spec = zoo.tiny(zoo.get('llama3.2-1b'))
+  return spec, init(spec, jax.random.key(0))
+
+
+@pytest.fixture
+def folder(model, tmp_path):
+  hub.export_hf(*model, tmp_path / 'published')
+  return tmp_path / 'published'
+
+
+def _rewrite(folder, change):
+  arrays = safetensors.numpy.load_file(folder / SAFE)
+  change(arrays)
+  safetensors.numpy.save_file(arrays, folder / SAFE)
+
+
+def _config(folder, **fields):
+  path = folder / 'config.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | fields))
+
+
+def _same(a, b):
+  jax.tree.map(np.testing.assert_array_equal, a, b)
+
+
+def test_what_is_written_is_read_again(model, folder):
+  found = tfm.load(folder)
+  _same(found.params, model[1])
+  assert found.tokenizer is None
+
+
+def test_both_ways_on_the_command_line(model, folder, tmp_path, capsys):
+  ours, theirs = tmp_path / 'ours', tmp_path / 'theirs'
+  assert main.run(['convert', f'--input={folder}', f'--output={ours}']) == 0
+  assert main.run(['convert', f'--input={ours}', f'--output={theirs}']) == 0
+  assert 'LlamaForCausalLM' in capsys.readouterr().out
+  _same(tfm.load(ours).params, model[1])
+  assert (theirs / SAFE).read_bytes() == (folder / SAFE).read_bytes()
+  assert main.run(['convert', f'--input={ours}', f'--output={theirs}']) == 2
+  assert 'is there already' in capsys.readouterr().err
+
+
+def test_a_dtype_is_given_to_every_parameter(folder):
+  assert {a.dtype for a in jax.tree.leaves(tfm.load(folder, dtype='bfloat16').params)} == {jnp.dtype('bfloat16')}
+
+
+def test_weights_in_several_files_are_the_same_model(model, tmp_path):
+  hub.export_hf(*model, tmp_path / 'parts', shard_bytes=4000)
+  assert len(list((tmp_path / 'parts').glob('model-*-of-*.safetensors'))) > 3
+  _same(tfm.load(tmp_path / 'parts').params, model[1])
+
+
+@pytest.mark.skipif(jax.device_count() < 8, reason='wants 8 devices')
+def test_a_mesh_gets_every_parameter_in_shares(model, folder):
+  from tfm.train.mesh import Mesh
+  from tfm.train.shard import bytes_per_device, make_mesh
+
+  found = tfm.load(folder, mesh=make_mesh(Mesh(data=1, fsdp=4, tensor=2)))
+  _same(found.params, model[1])
+  total = sum(a.nbytes for a in jax.tree.leaves(found.params))
+  assert max(bytes_per_device(found.params).values()) < total / 4
+
+
+def test_tensors_that_do_not_fit_are_all_listed(folder):
+  def change(arrays):
+    del arrays['model.norm.weight']
+    arrays['model.layers.0.self_attn.surprise'] = np.zeros(3, np.float32)
+    arrays['model.layers.1.mlp.up_proj.weight'] = np.zeros((5, 7), np.float32)
+
+  _rewrite(folder, change)
+  with pytest.raises(errors.UserError) as error:
+    tfm.load(folder)
+  said = str(error.value)
+  assert 'missing (1):\n    model.norm.weight [32]' in said
+  assert 'not known (1):\n    model.layers.0.self_attn.surprise [3]' in said
+  assert 'model.layers.1.mlp.up_proj.weight is [5, 7], wanted [48, 32]' in said
+
+
+def test_a_second_table_must_be_the_first_where_they_are_tied(folder):
+  _rewrite(folder, lambda arrays: arrays.update({'lm_head.weight': arrays['model.embed_tokens.weight'].copy()}))
+  tfm.load(folder)
+  _rewrite(folder, lambda arrays: arrays.update({'lm_head.weight': arrays['lm_head.weight'] + 1}))
+  with pytest.raises(errors.UserError, match='config.json ties them'):
+    tfm.load(folder)
+
+
+@pytest.mark.parametrize(
+  ('fields', 'said'),
+  [
+    ({'model_type': 'lama'}, r"unknown model_type 'lama'\. Did you mean 'llama'.*Known: .*bert.*gpt2"),
+    ({'architectures': ['LlamaForImages']}, "unknown class 'ForImages'"),
+    ({'surprise': 3}, 'surprise=3: not known of model_type'),
+    ({'hidden_act': 'gelo'}, "hidden_act: unknown value 'gelo'"),
+    ({'hidden_size': None}, "unknown field 'hidden_size'"),
+    ({'rope_parameters': {'rope_type': 'spiral'}}, "unknown rope_type 'spiral'"),
+    ({'num_attention_heads': 5}, 'kv_heads'),
+  ],
+)
+def test_a_config_that_no_spec_says_is_refused_by_name(folder, fields, said):
+  _config(folder, **fields)
+  with pytest.raises(errors.UserError, match=said):
+    tfm.load(folder)
+
+
+@pytest.mark.parametrize('content', ['', '[]', '{"model_type"', '\x00'])
+def test_a_config_that_is_none_is_refused(folder, content):
+  (folder / 'config.json').write_text(content)
+  with pytest.raises(errors.UserError, match=r'config\.json: is not a config'):
+    tfm.load(folder)
+
+
+def test_a_model_that_nobody_published_says_what_is_nearest(model, tmp_path):
+  spec = model[0]
+  block = spec.segments[0].pattern[0]
+  odd = dataclasses.replace(block, mixer=dataclasses.replace(block.mixer, relative=ALiBi(), cap=3.0))
+  spec = dataclasses.replace(spec, segments=(dataclasses.replace(spec.segments[0], pattern=(odd,)),))
+  with pytest.raises(errors.UserError, match='no published class says what this model computes'):
+    hub.export_hf(spec, init(spec, jax.random.key(0)), tmp_path / 'odd')
+  assert not (tmp_path / 'odd').exists()
+
+
+def test_nothing_half_written_is_left_where_writing_fails(model, tmp_path, monkeypatch):
+  def full(*args, **kwargs):
+    raise OSError(28, 'No space left on device')
+
+  monkeypatch.setattr(safetensors.numpy, 'save_file', full)
+  with pytest.raises(OSError, match='No space'):
+    hub.export_hf(*model, tmp_path / 'full')
+  assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize('name', zoo.names())
+def test_every_model_of_the_zoo_that_is_published_is_said_by_its_family(name):
+  spec = zoo.get(name)
+  families = {f.stem for f in weights.TABLE.values()}
+  try:
+    values, found = hub.export.class_of(spec)
+  except errors.UserError:
+    pytest.skip('no family says it')
+  assert found.family.stem in families
+  assert weights.published(values).architecture == found.architecture
+
+
+_READ = """
+import resource, sys, threading, time
+import jax
+import tfm
+
+jax.jit(lambda x: x + 1)(1.0)
+page, peak, stop = resource.getpagesize(), [0], threading.Event()
+
+def anonymous():
+  with open('/proc/self/status') as f:
+    lines = dict(line.split(':', 1) for line in f)
+  return sum(int(lines[k].split()[0]) * 1024 for k in ('RssAnon', 'RssShmem'))
+
+def watch():
+  while not stop.is_set():
+    peak[0] = max(peak[0], anonymous())
+    time.sleep(0.002)
+
+tfm.load(sys.argv[2])
+start = anonymous()
+threading.Thread(target=watch, daemon=True).start()
+m = tfm.load(sys.argv[1])
+jax.block_until_ready(m.params)
+stop.set()
+kept = sum(a.nbytes for a in jax.tree.leaves(m.params))
+print(peak[0] - start, kept)
+"""
+
+
+@pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='wants /proc')
+def test_reading_takes_little_more_memory_than_what_is_kept(model, folder, tmp_path):
+  """A file of 300 MB: beside what is kept, less than 1.2 times its largest tensor."""
+  big = dataclasses.replace(model[0], d_model=1024, vocab=24_576)
+  block = big.segments[0].pattern[0]
+  wide = dataclasses.replace(block, ffn=dataclasses.replace(block.ffn, d_ff=4096))
+  big = dataclasses.replace(big, segments=(dataclasses.replace(big.segments[0], pattern=(wide,), repeats=4),))
+  hub.export_hf(big, init(big, jax.random.key(0)), tmp_path / 'big')
+  script = tmp_path / 'read.py'
+  script.write_text(textwrap.dedent(_READ))
+  out = subprocess.run(
+    [sys.executable, script, tmp_path / 'big', folder],
+    env=os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''}, capture_output=True, text=True, check=True,
+  )  # fmt: skip
+  peak, kept = map(int, out.stdout.split())
+  largest = big.vocab * big.d_model * 4
+  assert peak - kept < 1.2 * largest, (peak / 1e6, kept / 1e6, largest / 1e6)
