@@ -9,7 +9,7 @@ from tfm import zoo
 from tfm.core.registry import Table
 from tfm.model.spec import Block, Embed, Encoder, Head, Model, Segment, Transform
 import tfm.parts
-from tfm.parts.absolute import Sinusoidal
+from tfm.parts.absolute import Learned, Sinusoidal
 from tfm.parts.attend import Blockwise, Staircase
 from tfm.parts.cache import Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
@@ -71,6 +71,13 @@ def deep(**fields) -> Model:
   """Five causal blocks in two segments, one of them a pattern of two."""
   block = Block(Attention(4, 2, 8), Glu(48))
   return dataclasses.replace(decoder(**fields), segments=(Segment((block, block), 2), Segment((block,), 1)))
+
+
+def sharing(ffn=None, **fields) -> Model:
+  """Two groups of layers, a pattern of two that is repeated as it is, and a layer of its own."""
+  block = Block(Attention(4, 2, 8), ffn or Glu(48))
+  groups = Segment((block, block), 3, shared=True), Segment((block,), 2, shared=True), Segment((block,), 1)
+  return dataclasses.replace(decoder(**fields), segments=groups)
 
 
 def encoder(relative=None, mask=None, **fields) -> Model:
@@ -197,10 +204,17 @@ def variants() -> dict[str, Model]:
     'head=capped': decoder(head=Head(cap=5.0, scale=0.5, power=-0.5)),
     'head=transform': decoder(head=Head(bias=True, transform=Transform())),
     'embed=all': decoder(embed=Embed(2.0, 0.5, types=2, norm=LayerNorm())),
+    'embed=narrow': decoder(
+      absolute=Learned(64), embed=Embed(types=2, norm=LayerNorm(), dim=16), head=Head(bias=True, transform=Transform())
+    ),
+    'embed=narrow-untied': decoder(embed=Embed(dim=16), head=Head(tied=False)),
     'embed=fixnorm': decoder(Block(attention, glu, ScaleNorm()), norm=ScaleNorm(), embed=Embed(rows=FixNorm())),
     'pattern=local-global': dataclasses.replace(
       decoder(), segments=(Segment((local, Block(attention, glu)), 2), Segment((Block(attention, Mlp(48)),), 1))
     ),
+    'segment=shared': sharing(),
+    'segment=shared-reversible': sharing(residual=Reversible()),
+    'segment=shared-moe': sharing(ffn=Moe(4, expert=glu)),
     'encoder=rope': encoder(RoPE()),
     'encoder=alibi': encoder(ALiBi()),
     'encoder=t5': encoder(T5Bias()),

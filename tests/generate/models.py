@@ -43,6 +43,7 @@ MODELS = {
   'window': decoder(Attention(4, relative=RoPE(base=100.0), mask=Window(4))),
   'prefix': decoder(Attention(4, mask=Prefix()), absolute=Learned(48)),
   'mla': decoder(MLA(4, 24, 16, 8, 4, 12, RoPE(base=100.0, layout='interleaved'))),
+  'shared': Model(VOCAB, 32, (Segment((Block(Attention(4), Mlp(48)),), 3, shared=True),), Learned(48)),
   'encdec': _encdec(),
   'encdec_t5': _encdec(absolute=Sinusoidal(), shared_relative=T5Bias(8, 16)),
 }

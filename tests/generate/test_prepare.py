@@ -35,7 +35,7 @@ def widened(params):
   return jax.tree.map(wide, params, is_leaf=is_int8)
 
 
-@pytest.mark.parametrize('name', ['rope_gqa', 'mla', 'encdec'])
+@pytest.mark.parametrize('name', ['rope_gqa', 'mla', 'shared', 'encdec'])
 def test_a_layer_at_a_time_says_what_the_stack_says(name):
   spec = MODELS[name]
   ready = prepare(spec, weights(spec))

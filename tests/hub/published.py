@@ -1,5 +1,6 @@
 """A published family at toy size: made by transformers, read by us, and all that both must agree on."""
 
+import copy
 import dataclasses
 import inspect
 from pathlib import Path
@@ -19,6 +20,7 @@ from tfm.model.cache import init_cache
 from tfm.model.transformer import apply
 
 V, D, L, N, K, F, T = 61, 32, 2, 4, 2, 48, 12
+EOS = 2
 
 #: The sizes that most configs call by these names.
 SIZES = {
@@ -32,7 +34,10 @@ class Case:
   """`<config>(**fields)` and the class `model`, both of transformers.
 
   `std` is how much is added to each parameter, so that none is at its start; `atol` bounds the difference of numbers
-  of order 1. `inputs` are more of the model's inputs, by name.
+  of order 1. `kept` is in the names of tensors that stay as they start, `buffers` names some that are drawn too and
+  have gradients. Without `left` no row is padded to the left: theirs count positions from there;
+  without `padded` none at all. `first` is the position of a row's first token as theirs count. `merged` are theirs
+  that have several tensors of a checkpoint as one parameter (experts).
   """
 
   config: str
@@ -41,6 +46,17 @@ class Case:
   std: float = 0.1
   atol: float = 2e-5
   gradients: bool = True
+  kept: str | None = None
+  buffers: tuple[str, ...] = ()
+  left: bool = True
+  padded: bool = True
+  first: int = 0
+  merged: bool = False
+
+  @property
+  def choosing(self) -> bool:
+    """Whether rows of theirs are choices of one question."""
+    return self.model.endswith('ForMultipleChoice')
 
 
 @dataclasses.dataclass
@@ -67,28 +83,55 @@ def build(case: Case, folder: Path) -> Both:
   torch.manual_seed(0)
   config = getattr(transformers, case.config)(**case.fields)
   config._attn_implementation = 'eager'
-  theirs = copying.randomized(getattr(transformers, case.model)(config), case.std)
+  theirs = getattr(transformers, case.model)(config)
+  kept = {n: p.clone() for n, p in theirs.named_parameters() if case.kept is not None and case.kept in n}
+  copying.randomized(theirs, case.std)
+  with torch.no_grad():
+    for name, p in theirs.named_parameters():
+      p.copy_(kept.get(name, p))
+    for name in case.buffers:
+      theirs.get_buffer(name).normal_().requires_grad_()
   theirs.save_pretrained(folder)
   ours = hub.load(folder)
-  inputs, real = _inputs(ours.spec)
+  inputs, real = _inputs(ours.spec, case)
   return Both(case, folder, theirs, ours, inputs, real)
 
 
-def _inputs(spec: Any) -> tuple[dict[str, np.ndarray], np.ndarray]:
+def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
   """Three rows: one whole, one padded to the right, one mostly to the left; and where the scored tokens are."""
   mask = np.ones((3, T), np.int32)
-  mask[1, 9:] = 0
-  if spec.classifier is None or spec.classifier.pick != 'first':  # theirs take whatever stands first
+  if case.padded:
+    mask[1, 9:] = 0
+  first = spec.classifier is not None and spec.classifier.pick == 'first'  # theirs take whatever stands there
+  if case.left and case.padded and not first:
     mask[2, :4] = 0
   # Padding is token 0, which some of theirs look for.
-  ids = copying.tokens(3, T, vocab=V).astype(np.int32) * mask
+  ids = copying.tokens(3, T, vocab=V).astype(np.int32)
+  # The rows of theirs that stand for padding have no gradient.
+  ids = np.where(ids == case.first - 1, V - 1, ids) * mask
   inputs = {'input_ids': ids, 'attention_mask': mask}
   if spec.embed.types:
-    inputs['token_type_ids'] = (np.arange(T)[None] > 5).astype(np.int32) * np.ones((3, 1), np.int32)
+    types = np.minimum(np.arange(T)[None] // 6, spec.embed.types - 1)
+    inputs['token_type_ids'] = types.astype(np.int32) * np.ones((3, 1), np.int32)
   if spec.encoder is None:
+    return inputs, mask > 0
+  if spec.classifier is not None and spec.classifier.pick == 'last':
+    # Theirs look under the source's last EOS; ours at the last token of what they make of the source.
+    inputs['input_ids'] = np.where(ids == EOS, EOS + 1, ids)
+    inputs['input_ids'][np.arange(3), [T - 1, 8, T - 1]] = EOS
+    inputs['decoder_input_ids'] = np.pad(inputs['input_ids'], ((0, 0), (1, 0)), constant_values=1)[:, :-1]
+    inputs['decoder_attention_mask'] = mask
     return inputs, mask > 0
   inputs['decoder_input_ids'] = copying.tokens(3, 7, seed=1, vocab=V).astype(np.int32)
   return inputs, np.ones((3, 7), bool)
+
+
+def their_inputs(both: Both) -> dict[str, Any]:
+  """The inputs as their tensors; of one that chooses, each row is the one choice of a question."""
+  import torch
+
+  tensors = {n: torch.tensor(v, dtype=torch.long) for n, v in both.inputs.items()}
+  return {n: x[:, None] if both.case.choosing else x for n, x in tensors.items()}
 
 
 def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -96,21 +139,40 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
   import torch
 
   known = inspect.signature(both.theirs.forward).parameters
-  inputs = {n: torch.tensor(v, dtype=torch.long) for n, v in both.inputs.items()}
-  if 'position_ids' in known and both.ours.spec.encoder is None:
-    inputs['position_ids'] = (inputs['attention_mask'].cumsum(1) - 1).clamp(min=0)
+  inputs = their_inputs(both)
+  choosing = both.case.choosing and not both.case.first  # DistilBERT's takes positions, and does not fold them
+  if 'position_ids' in known and both.ours.spec.encoder is None and not choosing:
+    inputs['position_ids'] = (inputs['attention_mask'].cumsum(-1) - 1).clamp(min=0) + both.case.first
   both.theirs.zero_grad()
+  for name in both.case.buffers:
+    both.theirs.get_buffer(name).grad = None
   out = both.theirs(**inputs, output_hidden_states=True)
   hidden = out.decoder_hidden_states if 'decoder_hidden_states' in out else out.hidden_states
   found = {'last_hidden_state': hidden[-1], **_logits(out)}
+  if found.get('logits', hidden[-1]).shape == both.real.shape:  # one number a token
+    found['logits'] = found['logits'][..., None]
   total = sum(
     (torch.tensor(_weight(n, v.shape, both.real)) * v).sum() for n, v in found.items() if n != 'last_hidden_state'
   )
   if isinstance(total, int):
     total = (torch.tensor(_weight('x', hidden[-1].shape, both.real)) * hidden[-1]).sum()
   total.backward()
-  grads = {n: p.grad.numpy() for n, p in both.theirs.named_parameters() if p.grad is not None}
-  return {n: v.detach().numpy() for n, v in found.items()}, grads
+  buffers = ((n, both.theirs.get_buffer(n)) for n in both.case.buffers)
+  leaves = [*both.theirs.named_parameters(remove_duplicate=False), *buffers]
+  grads = {n: p.grad.numpy() for n, p in leaves if p.grad is not None}
+  return {n: v.detach().numpy() for n, v in found.items()}, _as_written(both, grads) if both.case.merged else grads
+
+
+def _as_written(both: Both, grads: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Numbers of parameters under the names that `save_pretrained` gives to them, cut as it cuts them."""
+  import torch
+
+  holder, folder = copy.deepcopy(both.theirs), both.folder.with_name('gradients')
+  with torch.no_grad():
+    for name, p in [*holder.named_parameters(), *holder.named_buffers()]:
+      p.copy_(torch.tensor(grads[name])) if name in grads else p.zero_()
+  holder.save_pretrained(folder)
+  return dict(open_tensors(folder))
 
 
 def _logits(out: Any) -> dict[str, Any]:

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from tfm.core import errors
 from tfm.core.axes import n_inputs
-from tfm.model.spec import Model
+from tfm.model.mtp import one_layer
+from tfm.model.spec import Encoder, Model
 from tfm.model.stack import unstack
 from tfm.model.transformer import param_letters
 from tfm.parts.int8 import quantize
@@ -37,7 +38,8 @@ def prepare(spec: Model, params: Params, *, int8: bool = False) -> Params:
       'prepare: the parameters are not those of the model. Wanted what init(spec, key) or load(path) gives; '
       'parameters that are prepared already need it no more.'
     )
-  return _unstacked(jax.tree.map_with_path(lambda path, w, axes: _laid(spec, path, w, axes, int8), params, letters))
+  laid = jax.tree.map_with_path(lambda path, w, axes: _laid(spec, path, w, axes, int8), params, letters)
+  return _unstacked(spec, laid)
 
 
 def prepared(params: Params) -> bool:
@@ -45,9 +47,18 @@ def prepared(params: Params) -> bool:
   return isinstance(params.get('segment_0'), tuple)
 
 
-def _unstacked(params: Params) -> Params:
-  inner = lambda p: _unstacked(p) if isinstance(p, dict) else p
-  return {name: _unstack(p) if name.startswith('segment_') else inner(p) for name, p in params.items()}
+def _unstacked(stack: Model | Encoder, params: Params) -> Params:
+  laid = dict(params)
+  for i, segment in enumerate(stack.segments):
+    own = params[f'segment_{i}']
+    laid[f'segment_{i}'] = (own,) * segment.repeats if segment.shared else _unstack(own)
+  if isinstance(stack, Encoder):
+    return laid
+  if stack.encoder is not None:
+    laid['encoder'] = _unstacked(stack.encoder, params['encoder'])
+  if stack.mtp is not None:
+    laid['mtp'] = {name: _unstacked(one_layer(stack), own) for name, own in params['mtp'].items()}
+  return laid
 
 
 def _laid(spec: Model, path: Any, w: jax.Array, letters: str, int8: bool) -> Any:

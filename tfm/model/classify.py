@@ -25,7 +25,8 @@ class Classify(nn.Module):
     s, D = self.spec, self.dims.d_model
     h, pooled, labels = picked(x_BTD, segment_BT, s.pick), None, None
     if s.hidden is not None:
-      h = pooled = s.hidden(Dense('DD', (D, D), self.dims, bias=True, name='hidden')(h))
+      h = s.hidden(Dense('DD', (D, D), self.dims, bias=s.hidden_bias, name='hidden')(h))
+      h = pooled = h if s.norm is None else s.norm.make(self.dims).copy(name='norm')(h)
     if s.labels:
       h = drop(h, s.dropout, train, self)
       labels = Dense('DV', (D, s.labels), self.dims, bias=s.bias, name='out')(h)

@@ -43,12 +43,13 @@ def count_active_params(spec: Model) -> int:
 
 
 def _idle(stack: Model | Encoder, params: Any, letters: Any) -> int:
-  """Parameters of a layer's experts (their letters begin LE) times the share that is not chosen, over all layers."""
+  """Parameters of a layer's experts (their letters begin LE, or E if layers share them) times the share not chosen."""
   idle = 0
   for i, segment in enumerate(stack.segments):
     for j, block in enumerate(segment.pattern):
       shapes, names = (jax.tree.leaves(tree[f'segment_{i}'][f'block_{j}']['ffn']) for tree in (params, letters))
-      of_experts = sum(x.size for x, n in zip(shapes, names, strict=True) if n.startswith('LE') and n != 'LE')
+      own = [(x.size, n.removeprefix('L')) for x, n in zip(shapes, names, strict=True)]
+      of_experts = sum(size for size, n in own if n.startswith('E') and n != 'E')
       idle += int(of_experts * (1 - block.ffn.active))
   return idle
 
@@ -70,12 +71,13 @@ def flops_of_document(spec: Model, length: int, source: int = 0) -> float:
   """Forward FLOPs of `length` tokens of a decoder (or a single stack) that reads `source` tokens of an encoder."""
   total = length * (
     _head_flops(spec)
+    + _embed_flops(spec)
     + _residual_flops(spec, spec)
     + sum(n * _block_flops(spec, b, length, source) for n, b in _blocks(spec))
   )
   if spec.encoder is not None and source:
     total += source * sum(n * _block_flops(spec, b, source, 0) for n, b in _blocks(spec.encoder))
-    total += source * _residual_flops(spec, spec.encoder)
+    total += source * (_residual_flops(spec, spec.encoder) + _embed_flops(spec))
     total += source * sum(n * b.cross.memory_flops(spec.d_model) for n, b in _blocks(spec) if b.cross is not None)
   return total
 
@@ -102,7 +104,7 @@ def cache_bytes_per_token(spec: Model, dtype: Any = jnp.bfloat16, kind: Cache = 
 def table(spec: Model, length: int = 1024) -> list[Row]:
   """The model line by line: parameters times repeats add up to `count_params`, FLOPs to `flops_per_token`."""
   params = transformer.param_shapes(spec)
-  rows = [Row('embed', 1, {}, _size(params['embed']), 0.0)]
+  rows = [Row('embed', 1, {}, _size(params['embed']), _embed_flops(spec) * (1 if spec.encoder is None else 2))]
   if spec.encoder is not None:
     rows += _stack_rows(spec, spec.encoder, params['encoder'], length, 0, 'encoder.')
   rows += _stack_rows(spec, spec, params, length, length if spec.encoder is not None else 0, '')
@@ -122,7 +124,10 @@ def _stack_rows(spec: Model, stack: Model | Encoder, params: Any, length: int, s
       flops = _block_flops(spec, block, length, source)
       if block.cross is not None:
         flops += block.cross.memory_flops(spec.d_model)
-      yield Row(f'{at}segments.{i}.pattern.{j}', segment.repeats, _pieces(block), _size(own) // segment.repeats, flops)
+      # A line's parameters times its repeats add up, so repeats that share theirs are one line.
+      n = 1 if segment.shared else segment.repeats
+      flops *= segment.repeats // n
+      yield Row(f'{at}segments.{i}.pattern.{j}', n, _pieces(block), _size(own) // n, flops)
   flops = _residual_flops(spec, stack)
   yield Row(f'{at}residual', 1, {'residual': _name(stack.residual)}, _size(params.get('residual', {})), flops)
   yield Row(f'{at}norm', 1, {'norm': _name(stack.norm)}, _size(params.get('norm', {})), 0.0)
@@ -151,11 +156,17 @@ def _residual_flops(spec: Model, stack: Model | Encoder) -> float:
   return stack.residual.flops(spec.d_model, depth(stack))
 
 
+def _embed_flops(spec: Model) -> float:
+  return 0.0 if spec.embed.dim is None else 2 * spec.embed.dim * spec.d_model
+
+
 def _head_flops(spec: Model) -> float:
   if spec.head is None:
     return 0.0
-  transform = 0 if spec.head.transform is None else 2 * spec.d_model**2
-  return transform + 2 * spec.d_model * spec.vocab
+  if spec.head.transform is None:
+    return 2 * spec.d_model * spec.vocab
+  width = spec.embed.dim or spec.d_model
+  return 2 * spec.d_model * width + 2 * width * spec.vocab
 
 
 def _size(tree: Any) -> int:

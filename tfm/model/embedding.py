@@ -12,20 +12,21 @@ from tfm.parts.stored import Stored
 
 
 class Embedding(nn.Module):
-  """Tokens to vectors: `lookup`, then the absolute position is added, then `finish`."""
+  """Tokens to vectors: `lookup`, then the absolute position is added, then `finish`, which may make them wider."""
 
   spec: Model
   dims: Dims
 
   def setup(self):
-    s, d = self.spec.embed, self.dims
-    dtype = d.run.precision.dtype('param')
+    s, d = self.spec.embed, self.dims.foot
+    dtype, width = d.run.precision.dtype('param'), 'D' if s.dim is None else 'R'
     shape = (self.spec.vocab, d.d_model)
-    self.table_VD = weight(self, 'table', sharded(d.init.weight('embed', *shape, d), 'VD'), shape, dtype)
+    self.table_VD = weight(self, 'table', sharded(d.init.weight('embed', *shape, d), f'V{width}'), shape, dtype)
     if s.types:
       shape = (s.types, d.d_model)
-      self.types_YD = self.param('types', sharded(d.init.weight('types', *shape, d), 'YD'), shape, dtype)
-    self.norm = s.norm.make(d) if s.norm is not None else None
+      self.types_YD = self.param('types', sharded(d.init.weight('types', *shape, d), f'Y{width}'), shape, dtype)
+    self.norm = s.norm.make(d, width) if s.norm is not None else None
+    self.project = Dense('RD', (d.d_model, self.dims.d_model), self.dims, bias=True) if s.dim is not None else None
     self.rows = s.rows.make(d) if s.rows is not None else None
 
   def __call__(self, tok_BT: jax.Array) -> jax.Array:
@@ -50,9 +51,10 @@ class Embedding(nn.Module):
     return x_BTD
 
   def finish(self, x_BTD: jax.Array, train: bool) -> jax.Array:
-    """Norm and dropout of the sum of embeddings and positions."""
+    """Norm and dropout of the sum of embeddings and positions, and the projection to the model's width."""
     x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
-    return constrained(drop(x_BTD, self.spec.embed.dropout, train, self), 'BTD')
+    x_BTD = drop(x_BTD, self.spec.embed.dropout, train, self)
+    return constrained(x_BTD if self.project is None else self.project(x_BTD), 'BTD')
 
   def words(self) -> jax.Array | Stored:
     """The table as the head uses it, in the compute dtype."""
@@ -82,8 +84,9 @@ class Unembedding(nn.Module):
     assert s is not None
     dtype = d.run.precision.dtype('param')
     if s.transform is not None:
-      x_BTD = Dense('DD', (d.d_model, d.d_model), d, bias=True, name='transform')(x_BTD)
-      x_BTD = s.transform.norm.make(d).copy(name='norm')(s.transform.act(x_BTD))
+      width, R = 'D' if self.spec.embed.dim is None else 'R', d.foot.d_model
+      x_BTD = Dense(f'D{width}', (d.d_model, R), d, bias=s.transform.bias, name='transform')(x_BTD)
+      x_BTD = s.transform.norm.make(d, width).copy(name='norm')(s.transform.act(x_BTD))
     factor = s.scale * d.d_model**s.power
     if factor != 1:
       x_BTD = x_BTD * jnp.asarray(factor, x_BTD.dtype)
@@ -94,7 +97,7 @@ class Unembedding(nn.Module):
       else:
         logits_BTV = against_rows(x_BTD, table_VD)
     else:
-      logits_BTV = Dense('DV', (d.d_model, V), d, name='head', role='head')(x_BTD)
+      logits_BTV = Dense('DV', (x_BTD.shape[-1], V), d, name='head', role='head')(x_BTD)
     if s.bias:
       bias_V = self.param('bias', sharded(nn.initializers.zeros, 'V'), (V,), dtype)
       logits_BTV = logits_BTV + trailing((factor * bias_V).astype(x_BTD.dtype), 3)

@@ -51,10 +51,15 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-  """`pattern`, repeated: 5 local blocks and 1 global one, dense layers before sparse ones. The repeats are one scan."""
+  """`pattern`, repeated: 5 local blocks and 1 global one, dense layers before sparse ones. The repeats are one scan.
+
+  `shared` repeats have the same parameters (ALBERT, arXiv:1909.11942; Universal Transformer), which then have no layer
+  axis.
+  """
 
   pattern: tuple[Block, ...] = (Block(),)
   repeats: int = 1
+  shared: bool = False
 
   def check(self) -> Iterator[str]:
     if self.repeats < 1 or not self.pattern:
@@ -66,6 +71,7 @@ class Embed:
   """E[token] scale D^power + E_type[type], normed and dropped out after positions are added.
 
   `rows` normalises each row of the table wherever it is used (FixNorm). `types` is the number of token types (BERT 2).
+  With `dim` tables, positions and norm are of that width, from where a projection leads to D (ALBERT's factors of E).
   """
 
   scale: float = 1.0
@@ -74,14 +80,20 @@ class Embed:
   rows: Norm | None = None
   norm: Norm | None = None
   dropout: float = 0.0
+  dim: int | None = None
+
+  def check(self) -> Iterator[str]:
+    if self.dim is not None and self.dim < 1:
+      yield f'dim={self.dim} is no width. Wanted at least 1, or none for that of the model.'
 
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-  """norm(act(x W + b)) before the head (BERT's masked-LM head)."""
+  """norm(act(x W + b)) before the head (BERT's masked-LM head), as wide as the token table."""
 
   act: Act = Gelu()
   norm: Norm = LayerNorm(1e-12)
+  bias: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,10 +110,12 @@ class Head:
 
 @dataclasses.dataclass(frozen=True)
 class Classifier:
-  """act(h W + b) U + c, where h is one vector of a row (the first, the last real token's, their mean) or each token's.
+  """norm(act(h W + b)) U + c, where h is one vector of a row (the first, the last real token's, their mean) or each
+  token's.
 
-  `hidden` names the activation between (BERT's pooler is tanh), None goes to the labels at once. `bias` is that of the
-  labels. With `labels` 0 there are none: the activation's value is what comes out.
+  `hidden` names the activation between (BERT's pooler is tanh), None goes to the labels at once; `hidden_bias` is b,
+  `norm` None is none (ModernBERT has one). `bias` is that of the labels. With `labels` 0 there are none: the value
+  before them is what comes out.
   """
 
   labels: int = 2
@@ -109,8 +123,12 @@ class Classifier:
   hidden: Act | None = None
   bias: bool = True
   dropout: float = 0.0
+  hidden_bias: bool = True
+  norm: Norm | None = None
 
   def check(self) -> Iterator[str]:
+    if self.norm is not None and self.hidden is None:
+      yield 'norm stands behind the activation, and there is none. Wanted hidden=..., or norm=none.'
     if self.labels < 0 or (not self.labels and self.hidden is None):
       yield f'labels={self.labels} and hidden={self.hidden} come to nothing. Wanted labels, or an activation.'
 
@@ -185,6 +203,12 @@ class Model:
     if self.vocab < 1 or self.d_model < 1:
       yield f'vocab={self.vocab}, d_model={self.d_model} is no size. Wanted at least 1 of each.'
     yield from _shared_heads(self)
+    bare = self.head is not None and self.head.tied and self.head.transform is None
+    if bare and self.embed.dim not in (None, self.d_model):
+      yield (
+        f'the head is tied to a table of width embed.dim={self.embed.dim}, and states have d_model={self.d_model}. '
+        'Wanted head.transform, which leads there, or head.tied=false.'
+      )
     crosses = {b.cross is not None for b in blocks(self)}
     if self.encoder is not None and True not in crosses:
       yield 'encoder is given, but no block has a cross mixer to read it. Wanted segments..cross=attention.'

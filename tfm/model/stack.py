@@ -23,7 +23,10 @@ Params = dict[str, Any]
 def stack_dims(spec: Model, stack: Model | Encoder, run: Run) -> Dims:
   """What the parts of a stack are told while they are built."""
   causal = all(b.mixer.causal for b in blocks(stack))
-  return Dims(spec.d_model, depth(stack), spec.init, run, heads=shared_heads(stack), causal=causal)
+  width = spec.embed.dim or spec.d_model
+  return Dims(
+    spec.d_model, depth(stack), spec.init, run, heads=shared_heads(stack), causal=causal, d_embed=width,
+  )  # fmt: skip
 
 
 def named_key(key: jax.Array, name: str) -> jax.Array:
@@ -40,6 +43,9 @@ def init_stack(key: jax.Array, stack: Model | Encoder, dims: Dims, memory: tuple
   for i, segment in enumerate(stack.segments):
     unit = Unit(segment.pattern, dims)
     init_one = lambda k, unit=unit: unit.init(k, x_BTD, (), ctx, None)['params']
+    if segment.shared:
+      params[f'segment_{i}'] = init_one(named_key(key, f'segment_{i}'))
+      continue
     keys_L = jax.random.split(named_key(key, f'segment_{i}'), segment.repeats)
     params[f'segment_{i}'] = stacked(jax.vmap(init_one)(keys_L))
   for name, module, args in _own(stack, dims, x_BTD, site):
@@ -50,11 +56,12 @@ def init_stack(key: jax.Array, stack: Model | Encoder, dims: Dims, memory: tuple
 
 def _own(stack, dims, x_BTD, site):
   """The modules a stack owns beside its segments: name, module, and (method, *arguments) to start its parameters."""
-  relative, absolute, residual = (p.make(dims) for p in (stack.shared_relative, stack.absolute, stack.residual))
+  relative, residual = stack.shared_relative.make(dims), stack.residual.make(dims)
+  absolute, foot_BTR = stack.absolute.make(dims.foot), jnp.zeros((1, 1, dims.foot.d_model), x_BTD.dtype)
   if isinstance(relative, nn.Module):
     yield 'shared_relative', relative, ('bias', dims.heads, site, site)
   if isinstance(absolute, nn.Module):
-    yield 'absolute', absolute, (None, x_BTD, site.pos)
+    yield 'absolute', absolute, (None, foot_BTR, site.pos)
   if isinstance(residual, nn.Module):
     yield 'residual', residual, (None,)
   if ends_with_norm(stack):
@@ -75,7 +82,7 @@ def call(piece: Any, params: Params, name: str, *args: Any, method: str | None =
 
 def add_positions(stack: Model | Encoder, dims: Dims, params: Params, x_BTD: jax.Array, site: Site) -> jax.Array:
   """The foot of a stack: embeddings with absolute positions added."""
-  return call(stack.absolute.make(dims), params, 'absolute', x_BTD, site.pos)
+  return call(stack.absolute.make(dims.foot), params, 'absolute', x_BTD, site.pos)
 
 
 def unstack(tree_L: Any) -> tuple[Any, ...]:
@@ -128,15 +135,22 @@ def apply_stack(
     first += len(segment.pattern) * segment.repeats
     keys_L = None if key is None else jax.random.split(named_key(key, f'segment_{i}'), segment.repeats)
 
-    def body(carry, layer, unit=unit):
+    own, once = params[f'segment_{i}'], None
+    if segment.shared and not isinstance(own, tuple):
+      own, once = None, own
+      if stack.residual.undone:  # its backward pass asks each repeat for the gradient of its own
+        own, once = jax.tree.map(lambda a, n=segment.repeats: jnp.broadcast_to(a[None], (n, *a.shape)), once), None
+
+    def body(carry, layer, unit=unit, once=once):
       x_BTD, beside, aux = carry
       p, cache, k, number = layer
+      p = p if once is None else once
       own, rngs = dataclasses.replace(ctx, layer=number), {} if k is None else {'dropout': k}
       out, sown = unit.apply({'params': p}, x_BTD, beside, own, cache, rngs=rngs, mutable=['load'])
       x_BTD, beside, cache, a = out
       return (x_BTD, beside, aux + a), (cache, sown.get('load', {}))
 
-    layers = (params[f'segment_{i}'], None if caches is None else caches[i], keys_L, number_L)
+    layers = (own, None if caches is None else caches[i], keys_L, number_L)
     unroll = segment.repeats if dims.run.loop == 'unroll' else 1
     if isinstance(layers[0], tuple):
       (x_BTD, beside, aux), (cache, load) = _one_by_one(body, (x_BTD, beside, aux), layers)
@@ -147,6 +161,7 @@ def apply_stack(
         remat(body, dims.run.remat), (x_BTD, beside, aux), layers, length=segment.repeats, unroll=unroll
       )
     kept.append(cache)
+    load = jax.tree.map(lambda x: jnp.sum(x, 0), load) if segment.shared else load
     loads |= {f'segment_{i}': load} if load else {}
   x_BTD = residual.end(x_BTD, beside)
   if ends_with_norm(stack):

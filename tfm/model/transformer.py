@@ -46,12 +46,12 @@ def _boxed(spec: Model, key: jax.Array, run: Run) -> Params:
   dims = stack_lib.stack_dims(spec, spec, run)
   tok_BT = jnp.zeros((1, 1), jnp.int32)
   x_BTD = jnp.zeros((1, 1, spec.d_model), run.precision.dtype('compute'))
-  table_VD = jnp.zeros((spec.vocab, spec.d_model), x_BTD.dtype)
+  table_VR = jnp.zeros((spec.vocab, dims.foot.d_model), x_BTD.dtype)
   memory = (x_BTD, Site(tok_BT, tok_BT + 1)) if spec.encoder is not None else None
   params = {'embed': Embedding(spec, dims).init(named_key(key, 'embed'), tok_BT)['params']}
   params |= stack_lib.init_stack(key, spec, dims, memory)
   if spec.head is not None:
-    head = Unembedding(spec, dims).init(named_key(key, 'head'), x_BTD, table_VD)
+    head = Unembedding(spec, dims).init(named_key(key, 'head'), x_BTD, table_VR)
     params |= {'head': head['params']} if 'params' in head else {}
   if spec.classifier is not None:
     classify = Classify(spec.classifier, dims)

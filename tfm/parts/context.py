@@ -43,7 +43,7 @@ class Dims:
   """The surroundings of a part while it is built: sizes it does not own, how weights start, and the run.
 
   `depth` counts the blocks of the stack. An attention layer fills in `heads`, `head_dim` and `causal` for the parts
-  inside it, a mixture of experts fills in `experts`.
+  inside it, a mixture of experts fills in `experts`. `d_embed` is the width of the token table.
   """
 
   d_model: int
@@ -54,9 +54,15 @@ class Dims:
   head_dim: int = 0
   causal: bool = True
   experts: int = 0
+  d_embed: int = 0
 
   def replace(self, **changes) -> 'Dims':
     return dataclasses.replace(self, **changes)
+
+  @property
+  def foot(self) -> 'Dims':
+    """The surroundings at the foot of the stack, where embeddings have yet to be projected to the model's width."""
+    return self.replace(d_model=self.d_embed or self.d_model)
 
 
 @struct.dataclass

@@ -2,14 +2,23 @@
 
 from tfm.core.registry import Table
 from tfm.model.spec import Model
-from tfm.zoo import bert, deepseek, gpt2, llama, mixtral, qwen3_moe, t5, vaswani
+from tfm.zoo import bert, deepseek, distilbert, gpt2, llama, mixtral, qwen3_moe, roberta, t5, vaswani
 from tfm.zoo.entry import Entry as Entry
 from tfm.zoo.tiny import tiny as tiny
 
 TABLE = Table(
-  'model', **vaswani.MODELS, **gpt2.MODELS, **bert.MODELS, **t5.MODELS, **llama.MODELS, **mixtral.MODELS,
-  **deepseek.MODELS, **qwen3_moe.MODELS,
-)  # fmt: skip
+  'model',
+  **vaswani.MODELS,
+  **gpt2.MODELS,
+  **bert.MODELS,
+  **roberta.MODELS,
+  **distilbert.MODELS,
+  **t5.MODELS,
+  **llama.MODELS,
+  **mixtral.MODELS,
+  **deepseek.MODELS,
+  **qwen3_moe.MODELS,
+)
 
 
 def get(name: str) -> Model:

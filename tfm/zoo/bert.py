@@ -17,35 +17,34 @@ from tfm.zoo.fields import Fields, name_of
 PAPER = 'BERT: Pre-training of Deep Bidirectional Transformers, arXiv:1810.04805'
 
 
-def bert(depth: int, d: int, heads: int) -> Model:
+def bert(depth: int, d: int, heads: int, vocab: int = 30_522, types: int = 2, eps: float = 1e-12) -> Model:
   """An encoder, post-norm, erf GELU, learned positions, two token types, norm on the embeddings; uncased vocabulary.
 
   *Differs*: no pooler and no next-sentence head.
   """
-  norm = LayerNorm(1e-12)
+  norm = LayerNorm(eps)
   attention = Attention(heads, mask=Mask(), bias='qkvo', dropout=0.1)
   block = Block(attention, Mlp(4 * d, Gelu()), norm, Post(), dropout=0.1)
   return Model(
-    30_522, d, (Segment((block,), depth),), Learned(512), norm,
-    embed=Embed(types=2, norm=norm, dropout=0.1), head=Head(bias=True, transform=Transform(Gelu(), norm)),
+    vocab, d, (Segment((block,), depth),), Learned(512), norm,
+    embed=Embed(types=types, norm=norm, dropout=0.1), head=Head(bias=True, transform=Transform(Gelu(), norm)),
     init=Normal(depth_scaled=False, truncated=True),
   )  # fmt: skip
 
 
 def read(c: Fields) -> Model:
   """The spec of a published config, of a masked language model."""
-  c.only(position_embedding_type='absolute')
+  c.only(position_embedding_type='absolute', is_decoder=False, add_cross_attention=False, tie_word_embeddings=True)
   act, dropout = c.act('hidden_act', 'gelu'), c.get('hidden_dropout_prob', 0.1)
   norm = LayerNorm(c.get('layer_norm_eps', 1e-12))
   heads, dropped = c['num_attention_heads'], c.get('attention_probs_dropout_prob', 0.1)
   attention = Attention(heads, mask=Mask(), bias='qkvo', dropout=dropped)
   block = Block(attention, Mlp(c['intermediate_size'], act), norm, Post(), dropout=dropout)
-  tied = c.get('tie_word_embeddings', True)
   return Model(
     c['vocab_size'], c['hidden_size'], (Segment((block,), c['num_hidden_layers']),),
     Learned(c['max_position_embeddings']), norm,
     embed=Embed(types=c.get('type_vocab_size', 2), norm=norm, dropout=dropout),
-    head=Head(tied, bias=True, transform=Transform(act, norm)), init=Normal(depth_scaled=False, truncated=True),
+    head=Head(bias=True, transform=Transform(act, norm)), init=Normal(depth_scaled=False, truncated=True),
   )  # fmt: skip
 
 

@@ -7,12 +7,22 @@ from tfm.core import config, errors
 from tfm.core.registry import Table
 from tfm.model.spec import Model
 from tfm.zoo.fields import Fields
-from tfm.zoo.weights import bert, gpt2, llama, t5
+from tfm.zoo.weights import bert, distilbert, gpt2, llama, roberta, t5
 from tfm.zoo.weights.family import Family as Family
 from tfm.zoo.weights.family import Tensor as Tensor
 from tfm.zoo.weights.family import plan as plan
 
-TABLE = Table('model_type', bert=bert.FAMILY, gpt2=gpt2.FAMILY, llama=llama.FAMILY, t5=t5.FAMILY)
+TABLE = Table(
+  'model_type',
+  bert=bert.FAMILY,
+  camembert=roberta.CAMEMBERT,
+  distilbert=distilbert.FAMILY,
+  gpt2=gpt2.FAMILY,
+  llama=llama.FAMILY,
+  roberta=roberta.FAMILY,
+  t5=t5.FAMILY,
+  **{'xlm-roberta': roberta.XLM},
+)
 
 
 class Published(NamedTuple):

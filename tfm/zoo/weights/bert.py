@@ -8,7 +8,7 @@ from tfm.zoo import bert
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole
-from tfm.zoo.weights.tops import classifying, n_labels
+from tfm.zoo.weights.tops import classifying, dropped, n_labels
 
 NAMES: Names = {
   'embed/table': Whole('bert.embeddings.word_embeddings.weight'),
@@ -33,7 +33,7 @@ NAMES: Names = {
 
 
 def _pooled(c: Fields, spec: Model, labels: int) -> Classifier:
-  return Classifier(labels, hidden=Tanh(), dropout=c.get('classifier_dropout', spec.embed.dropout))
+  return Classifier(labels, hidden=Tanh(), dropout=dropped(c, spec))
 
 
 def _next(c: Fields, spec: Model) -> Classifier:
@@ -41,19 +41,22 @@ def _next(c: Fields, spec: Model) -> Classifier:
 
 
 def _tokens(c: Fields, spec: Model) -> Model:
-  dropout = c.get('classifier_dropout', spec.embed.dropout)
-  return classifying(spec, Classifier(n_labels(c), 'each', dropout=dropout))
+  return classifying(spec, Classifier(n_labels(c), 'each', dropout=dropped(c, spec)))
 
 
 _NEXT: Names = {'classifier/out': 'cls.seq_relationship'}
-TOPS = {
+#: The classes that many encoders have.
+CLASSES = {
   'ForSequenceClassification': Top(lambda c, m: classifying(m, _pooled(c, m, n_labels(c)))),
   'ForMultipleChoice': Top(lambda c, m: classifying(m, _pooled(c, m, 1))),
   'ForTokenClassification': Top(_tokens),
   'ForQuestionAnswering': Top(lambda c, m: classifying(m, Classifier(2, 'each')), {'classifier/out': 'qa_outputs'}),
+  'Model': Top(lambda c, m: classifying(m, _pooled(c, m, 0))),
+}
+TOPS = {
+  **CLASSES,
   'ForNextSentencePrediction': Top(lambda c, m: classifying(m, _next(c, m)), _NEXT),
   'ForPreTraining': Top(lambda c, m: dataclasses.replace(m, classifier=_next(c, m)), _NEXT),
-  'Model': Top(lambda c, m: classifying(m, _pooled(c, m, 0))),
 }
 FAMILY = Family(
   'Bert', bert.read, bert.write, NAMES, 'bert.', 'ForMaskedLM', TOPS, ('cls.predictions.decoder.weight',),

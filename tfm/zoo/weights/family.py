@@ -12,9 +12,7 @@ from tfm.model import transformer
 from tfm.model.spec import Encoder, Model
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.rules import Linear, Shape, Slot
-
-#: Modules of ours (several: together they are one of theirs) -> a module of theirs.
-Names = Mapping[str | tuple[str, ...], str | Linear]
+from tfm.zoo.weights.rules import Names as Names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,7 +32,8 @@ class Family:
   head of a config's fields, `write` the fields of a spec.
 
   `names` maps modules of our tree to modules of theirs: 'embed', '*/mixer/q', 'encoder/*/ffn/up', where `*` is any
-  block on our side and the number of the layer on theirs; a second one on theirs is the number of the expert. A path of
+  block on our side and the number of the layer on theirs; a second one on theirs is the number of the expert. (Where
+  repeats share their parameters: the numbers of the segment, and of the block in its pattern.) A path of
   one parameter ('head/bias') goes before that of its module. A row whose modules the spec has not is not used. Where
   they depend on the spec it is a function of it.
 
@@ -126,6 +125,8 @@ def _slots(spec: Model, path: str, letters: str, shape: Shape, name: str) -> Ite
   """Every tensor's name that holds some of the parameter `path`, with the place in it."""
   block = _BLOCK.search(path)
   if block is None or not letters.startswith('L'):
+    for number in () if block is None else block.groups():
+      name = name.replace('*', number, 1)
     yield name, Slot(path, (), shape, _n_in(path, letters))
     return
   stack = spec.encoder if path.startswith('encoder/') and spec.encoder is not None else spec

@@ -3,13 +3,16 @@
 Theirs keep a projection as `[out, in]`, ours as its named axes with the inputs first (`DNH`, `NHD`, `DF`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import math
 
 import numpy as np
 
 Shape = tuple[int, ...]
+
+#: Modules of ours (several: together they are one of theirs) -> a module of theirs.
+Names = Mapping['str | tuple[str, ...]', 'str | Linear']
 
 #: What theirs call the parameters of a module, by what ours do.
 LEAVES = {'kernel': 'weight', 'scale': 'weight', 'table': 'weight', 'types': 'weight', 'bias': 'bias'}
@@ -164,14 +167,30 @@ class FusedHeads(Fused):
 
 
 @dataclasses.dataclass(frozen=True)
+class ByHead(Fused):
+  """Projections to as many heads, fused a head at a time: its numbers of the first, of the second (DeepSeek)."""
+
+  def parts(self, rows, slots):
+    N, sizes = slots[0].shape[-2], [s.shape[-1] for s in slots]
+    heads = rows.reshape(N, sum(sizes), *rows.shape[1:])
+    return [p.reshape(-1, *rows.shape[1:]) for p in np.split(heads, np.cumsum(sizes)[:-1], axis=1)]
+
+  def fuse(self, parts, slots):
+    N, rest = slots[0].shape[-2], parts[0].shape[1:]
+    return np.concatenate([p.reshape(N, -1, *rest) for p in parts], axis=1).reshape(-1, *rest)
+
+
+@dataclasses.dataclass(frozen=True)
 class Stacked(Linear):
   """A tensor of that full name with all experts of a layer: `[E, out, in]`, or `[E, in, out]` with `conv`.
 
   Of several kernels of ours the outputs stand one after the other or, if `interleaved`, in turns (GPT-OSS).
+  `flat` is without the axis of the experts: the rows of each in turn (DBRX).
   """
 
   conv: bool = False
   interleaved: bool = False
+  flat: bool = False
 
   def tensor(self, leaf):
     return self.name
@@ -181,9 +200,11 @@ class Stacked(Linear):
     if not slots[0].n_in:
       return E, outs
     n_in = slots[0].shape[1]
-    return (E, n_in, outs) if self.conv else (E, outs, n_in)
+    rows, columns = (n_in, outs) if self.conv else (outs, n_in)
+    return (E * rows, columns) if self.flat else (E, rows, columns)
 
   def cut(self, theirs, slots):
+    theirs = theirs.reshape(slots[0].shape[0], -1, theirs.shape[-1]) if self.flat else theirs
     ours = theirs if self.conv or not slots[0].n_in else np.swapaxes(theirs, 1, 2)
     if self.interleaved:
       return [ours[..., i :: len(slots)] for i in range(len(slots))]
@@ -195,4 +216,14 @@ class Stacked(Linear):
       both = np.stack(ours, -1).reshape(*ours[0].shape[:-1], -1)
     else:
       both = np.concatenate(ours, -1)
-    return both if self.conv or not slots[0].n_in else np.swapaxes(both, 1, 2)
+    both = both if self.conv or not slots[0].n_in else np.swapaxes(both, 1, 2)
+    return both.reshape(self.shape(slots)) if self.flat else both
+
+
+def renamed(names: Names, old: str, new: str) -> Names:
+  """The same modules under names of theirs in which `new` stands for `old`."""
+  changed = lambda theirs: theirs.replace(old, new)
+  return {
+    ours: changed(theirs) if isinstance(theirs, str) else dataclasses.replace(theirs, name=changed(theirs.name))
+    for ours, theirs in names.items()
+  }

@@ -17,6 +17,12 @@ def classifying(spec: Model, classifier: Classifier) -> Model:
   return dataclasses.replace(spec, head=None, classifier=classifier)
 
 
+def dropped(c: Fields, spec: Model) -> float:
+  """The dropout before an encoder's labels."""
+  found: float = c.get('classifier_dropout', spec.embed.dropout)
+  return found
+
+
 def _on_last(c: Fields, spec: Model) -> Model:
   return classifying(spec, Classifier(n_labels(c), 'last', bias=False))
 
@@ -26,8 +32,19 @@ def _on_each(c: Fields, spec: Model) -> Model:
   return classifying(spec, Classifier(n_labels(c), 'each', dropout=dropout))
 
 
+def _spans(c: Fields, spec: Model) -> Model:
+  return classifying(spec, Classifier(2, 'each'))
+
+
 #: The classifiers of decoders, of the last token (no bias) and of each; both stand under the name `score`.
 DECODER = {
   'ForSequenceClassification': Top(_on_last, {'classifier/out': 'score'}),
   'ForTokenClassification': Top(_on_each, {'classifier/out': 'score'}),
+}
+
+#: Those of GPT's kin, where that of each token has a name of its own, and spans are found too.
+GPT = {
+  'ForSequenceClassification': DECODER['ForSequenceClassification'],
+  'ForTokenClassification': Top(_on_each, {'classifier/out': 'classifier'}),
+  'ForQuestionAnswering': Top(_spans, {'classifier/out': 'qa_outputs'}),
 }

@@ -1,0 +1,54 @@
+"""RoBERTa, CamemBERT and XLM-R: BERT whose positions begin behind that of padding (2019, 2020)."""
+
+import dataclasses
+from typing import Any
+
+from tfm.core import errors
+from tfm.model.spec import Head, Model, Transform
+from tfm.parts.absolute.learned import Learned
+from tfm.parts.act.gelu import Gelu
+from tfm.parts.norm.base import Norm
+from tfm.zoo import bert
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+
+PAPER = 'RoBERTa: A Robustly Optimized BERT Pretraining Approach, arXiv:1907.11692'
+PAPER_CAMEMBERT = 'CamemBERT: a Tasty French Language Model, arXiv:1911.03894'
+PAPER_XLM = 'Unsupervised Cross-lingual Representation Learning at Scale, arXiv:1911.02116'
+
+
+def roberta(depth: int, d: int, heads: int, vocab: int = 50_265) -> Model:
+  """BERT with one token type, byte-level BPE or SentencePiece, and 512 positions from 2 on."""
+  return behind_padding(bert.bert(depth, d, heads, vocab, types=1, eps=1e-5), 512, 1)
+
+
+def behind_padding(spec: Model, length: int, pad: int) -> Model:
+  """A BERT of `length` positions that begin behind that of the padding token, with its head's own GELU."""
+  return dataclasses.replace(spec, absolute=Learned(length, pad + 1), head=gelu_head(spec.norm))
+
+
+def gelu_head(norm: Norm) -> Head:
+  """The masked-LM head whose activation is erf GELU, whatever the layers' is."""
+  return Head(bias=True, transform=Transform(Gelu(), norm))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config, of a masked language model."""
+  pad = c.get('pad_token_id', 1)
+  return behind_padding(bert.read(c), c.get('max_position_embeddings', 512) - pad - 1, pad)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  if (offset := m.absolute.offset) < 1:
+    raise errors.UserError('roberta: positions begin at 0. Wanted absolute.offset of at least 1.')
+  return {**bert.write(m), 'max_position_embeddings': m.max_positions + offset, 'pad_token_id': offset - 1}
+
+
+MODELS = {
+  'roberta-base': Entry(roberta(12, 768, 12), 124_697_433, '125M', PAPER),
+  'roberta-large': Entry(roberta(24, 1024, 16), 355_412_057, '355M', PAPER),
+  'camembert-base': Entry(roberta(12, 768, 12, 32_005), 110_655_493, '110M', PAPER_CAMEMBERT),
+  'xlm-roberta-base': Entry(roberta(12, 768, 12, 250_002), 278_295_186, '270M', PAPER_XLM),
+  'xlm-roberta-large': Entry(roberta(24, 1024, 16, 250_002), 560_142_482, '550M', PAPER_XLM),
+}
