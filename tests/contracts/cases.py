@@ -100,6 +100,7 @@ def _placed(kind: str, part) -> Model:
   in_block = lambda **f: decoder(dataclasses.replace(block, **f))
   places = {
     'absolute': lambda: decoder(absolute=part),
+    'adapter': lambda: decoder(adapter=part),
     'act': lambda: in_block(ffn=Glu(48, part)),
     'cross': lambda: encdec(part),
     'ffn': lambda: in_block(ffn=part),

@@ -7,7 +7,7 @@ import pytest
 
 from tfm.parts import act
 from tfm.parts.attend.dense import mixed, products, softmax
-from tfm.parts.dense import against_rows, contract
+from tfm.parts.contract import against_rows, contract
 from tfm.parts.norm.base import standardized
 
 RNG = np.random.default_rng(0)

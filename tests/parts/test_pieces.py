@@ -12,7 +12,7 @@ import pytest
 from tfm.core.precision import Precision
 from tfm.parts import act, init, norm
 from tfm.parts.context import Ctx, Dims, Run
-from tfm.parts.dense import contract
+from tfm.parts.contract import contract
 from tfm.parts.ffn import Glu, Mlp
 from tfm.parts.site import Site
 

@@ -6,6 +6,7 @@
 Exit status: 0 trained, 1 the loss is not finite, 74 the disk is full, 75 SIGTERM: saved, the same command goes on.
 """
 
+from collections.abc import Callable
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from tfm.cli import flags as command
 if TYPE_CHECKING:
   from tfm.data.tokenizer import Vocabulary
   from tfm.model.spec import Model
-  from tfm.train.experiment import Sample
+  from tfm.train.experiment import Experiment, Sample
 
 FLAGS = command.new()
 CONFIG = command.define_config(FLAGS)
@@ -33,13 +34,20 @@ def main() -> int:
   from tfm.train.recover import Stopped
 
   try:
-    train(experiment, WORKDIR.value, sample=write)
+    train(experiment, WORKDIR.value, sample=write, begin=begin)
   except Stopped as e:
     if FLAGS.debug:
       traceback.print_exception(e)
     print(f'tfm train: {e}', file=sys.stderr)
     return e.status
   return 0
+
+
+def begin(experiment: 'Experiment', where: Any, say: Callable[[str], None]) -> Any:
+  """The parameters that the experiment starts from."""
+  from tfm.hub import begin
+
+  return begin(experiment, where, say)
 
 
 def write(model: 'Model', params: Any, vocabulary: 'Vocabulary', sample: 'Sample') -> str:

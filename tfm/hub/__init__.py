@@ -1,5 +1,6 @@
 """Published checkpoints in (`load`) and out (`export_hf`). The families are in `tfm.zoo.weights`."""
 
+from tfm.hub.begin import begin as begin
 from tfm.hub.export import export_hf as export_hf
 from tfm.hub.load import Loaded as Loaded
 from tfm.hub.load import is_published as is_published

@@ -17,6 +17,7 @@ from tfm.data.tokenizer import Vocabulary
 from tfm.hub.same import computed, layered
 from tfm.hub.save import check_new
 from tfm.hub.tensors import INDEX, SAFE
+from tfm.model.adapted import merge_adapters
 from tfm.model.spec import Model
 from tfm.model.transformer import param_shapes
 from tfm.version import __version__
@@ -39,12 +40,13 @@ def export_hf(
   """Writes `config.json`, the weights as safetensors and, if given, the tokenizer to the new folder `path`.
 
   The class is found by what the spec computes, or is `architecture` ('LlamaForCausalLM'); its name is returned.
-  Parameters keep their dtypes. The folder is there whole, or not at all.
+  Parameters keep their dtypes; an adapter is merged into the weights it adds to. The folder is whole, or not there.
 
   Raises: UserError if no published family computes what `spec` says, naming the nearest and what differs; if the
   parameters are not those of `spec`; if `path` is there already.
   """
   folder = check_new(path)
+  spec, params = merge_adapters(spec, params)
   values, found = class_of(spec, architecture)
   leaves = _leaves(spec, params)
   plan = weights.plan(found.family, spec, found.ending)
@@ -54,7 +56,8 @@ def export_hf(
   half = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
   try:
     _write_json(half / 'config.json', values)
-    _write_weights(half, plan, leaves, shard_bytes)
+    fixed = found.family.fixed_of(spec, found.ending)
+    _write_weights(half, plan, leaves, fixed, shard_bytes)
     if tokenizer is not None:
       tokenizer.save(half)
       (half / 'vocabulary.json').unlink()
@@ -130,14 +133,16 @@ def _joined(tensor: Tensor, leaves: dict[str, Any]) -> np.ndarray:
   return np.ascontiguousarray(tensor.rule.join(ours, tensor.slots))
 
 
-def _write_weights(folder: Path, plan: list[Tensor], leaves: dict[str, Any], most: int) -> None:
+def _write_weights(
+  folder: Path, plan: list[Tensor], leaves: dict[str, Any], fixed: dict[str, np.ndarray], most: int
+) -> None:
   sizes = [int(np.prod(t.shape)) * leaves[t.slots[0].path].dtype.itemsize for t in plan]
   files = list(_files(plan, sizes, most))
   with Progress('writing weights', sum(sizes)) as bar:
     where: dict[str, str] = {}
     for i, tensors in enumerate(files, 1):
       name = SAFE if len(files) == 1 else f'model-{i:05}-of-{len(files):05}.safetensors'
-      arrays = {t.name: _joined(t, leaves) for t in tensors}
+      arrays = {t.name: _joined(t, leaves) for t in tensors} | (fixed if i == len(files) else {})
       safetensors.numpy.save_file(arrays, folder / name, metadata={'format': 'pt'})
       where |= dict.fromkeys(arrays, name)
       bar.advance(sum(a.nbytes for a in arrays.values()))

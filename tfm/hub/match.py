@@ -1,6 +1,6 @@
 """Whether the tensors of a checkpoint are those that a family's plan wants, and the sentence that lists what is not."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import re
 
@@ -28,7 +28,8 @@ def match(where: str, published: Published, tensors: Tensors) -> list[Tensor]:
   missing = sorted(names - set(tensors))
   twice = {name for tied in family.tied for name in (tied, tied.removeprefix(family.prefix))}
   idle = [re.compile(pattern) for pattern in family.ignored]
-  extra = sorted(n for n in set(tensors) - names - twice if not any(p.search(n) for p in idle))
+  fixed = family.fixed_of(published.spec, published.ending)
+  extra = sorted(n for n in set(tensors) - names - twice - set(fixed) if not any(p.search(n) for p in idle))
   shapes = [
     f'{t.name} is {list(tensors.shape(t.name))}, wanted {list(t.shape)}'
     for t in wanted
@@ -44,6 +45,7 @@ def match(where: str, published: Published, tensors: Tensors) -> list[Tensor]:
       f'{where}: the tensors are not those of its config.json, a {published.architecture}.{"".join(said)}'
     )
   _check_tied(where, twice & set(tensors) - names, wanted, tensors)
+  _check_fixed(where, fixed, tensors)
   return list(wanted)
 
 
@@ -55,6 +57,16 @@ def _check_tied(where: str, twice: set[str], wanted: Sequence[Tensor], tensors: 
       raise errors.UserError(
         f'{where}: {name} is not the token table {table}, and config.json ties them. Wanted tie_word_embeddings=false '
         'for weights of their own.'
+      )
+
+
+def _check_fixed(where: str, fixed: Mapping[str, np.ndarray], tensors: Tensors) -> None:
+  for name in sorted(set(fixed) & set(tensors)):
+    held, said = tensors[name], fixed[name]
+    if held.shape != said.shape or not np.allclose(held.astype(np.float32), said, atol=1e-2):
+      raise errors.UserError(
+        f'{where}: {name} {list(held.shape)} is not what config.json says, {list(said.shape)}, which nothing is to change. '
+        'Wanted the fixed table of this kind of model.'
       )
 
 

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 from tfm.core.axes import constrained, sharded, trailing
 from tfm.model.spec import Model
 from tfm.parts.context import Dims
-from tfm.parts.dense import Dense, against_rows, weight
+from tfm.parts.contract import against_rows
+from tfm.parts.dense import Dense, weight
 from tfm.parts.stored import Stored
 
 

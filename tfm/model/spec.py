@@ -7,6 +7,7 @@ from typing import Literal
 from tfm.parts.absolute.base import Absolute
 from tfm.parts.act.base import Act
 from tfm.parts.act.gelu import Gelu
+from tfm.parts.adapter.base import Adapter
 from tfm.parts.cross.base import Cross
 from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
@@ -135,16 +136,24 @@ class Classifier:
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-  """The stack that reads the source of an encoder-decoder. It shares the decoder's width and token table."""
+  """The stack that reads the source of an encoder-decoder. It shares the decoder's width.
+
+  It shares the decoder's token table too unless `vocab`, the number of its own tokens, is given, and all else of the
+  decoder's `embed` unless it has one of its own (BART, whose stacks normalise their embeddings apart).
+  """
 
   segments: tuple[Segment, ...] = (Segment(),)
   absolute: Absolute = Absolute()
   norm: Norm = RMSNorm()
   shared_relative: Relative = Relative()
   residual: Residual = Residual()
+  vocab: int | None = None
+  embed: Embed | None = None
 
   def check(self) -> Iterator[str]:
     yield from _shared_heads(self)
+    if self.vocab is not None and self.vocab < 1:
+      yield f'vocab={self.vocab} is no size. Wanted at least 1, or none for the table of the decoder.'
     if any(b.cross is not None for b in blocks(self)):
       yield 'a block of an encoder has a cross mixer, but nothing to read. Wanted cross=none.'
 
@@ -157,6 +166,7 @@ class Model:
   `shared_relative` is one relative position, with its parameters, for every layer (T5); `mixer.relative` is
   a layer's own. `mtp` adds layers that predict the tokens after the next one. `residual` is what travels from block to
   block. Without a `head` there are no logits over the vocabulary; `classifier` says something of a row, or of a token.
+  `adapter` is added to projections that were trained before.
   """
 
   vocab: int = 32_000
@@ -172,6 +182,15 @@ class Model:
   mtp: MTP | None = None
   residual: Residual = Residual()
   classifier: Classifier | None = None
+  adapter: Adapter = Adapter()
+
+  @property
+  def source(self) -> 'Model':
+    """The model as it embeds the tokens of an encoder's source."""
+    own = self.encoder
+    if own is None:
+      return self
+    return dataclasses.replace(self, vocab=own.vocab or self.vocab, embed=own.embed or self.embed)
 
   @property
   def causal(self) -> bool:
@@ -210,6 +229,11 @@ class Model:
         'Wanted head.transform, which leads there, or head.tied=false.'
       )
     crosses = {b.cross is not None for b in blocks(self)}
+    if self.encoder is not None and not self.encoder.vocab and self.source.embed.dim != self.embed.dim:
+      yield (
+        f'encoder.embed.dim={self.source.embed.dim} is no width of the shared table, whose embed.dim is '
+        f'{self.embed.dim}. Wanted the same, or encoder.vocab for a table of its own.'
+      )
     if self.encoder is not None and True not in crosses:
       yield 'encoder is given, but no block has a cross mixer to read it. Wanted segments..cross=attention.'
     if self.encoder is None and True in crosses:

@@ -26,6 +26,7 @@ def stack_dims(spec: Model, stack: Model | Encoder, run: Run) -> Dims:
   width = spec.embed.dim or spec.d_model
   return Dims(
     spec.d_model, depth(stack), spec.init, run, heads=shared_heads(stack), causal=causal, d_embed=width,
+    adapter=spec.adapter,
   )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from tfm.optim.clip import clip_by_global_norm
 from tfm.optim.layout import layout
 from tfm.optim.schedule import Cosine, Schedule
 from tfm.optim.schedule.base import StepToRate
+from tfm.optim.subset import picked
 
 Letters = Any  #: the tree of axis letters ('LDNH') of a tree of parameters
 
@@ -40,6 +41,8 @@ class Optim(Part, abc.ABC):
   ema: float | None = None
   #: Micro-batches a step (`tfm.optim.accumulate`).
   accumulate: int = 1
+  #: Globs over the paths of parameters that are trained; empty is all. The others have no gradient and no state.
+  only: tuple[str, ...] = ()
 
   @abc.abstractmethod
   def rule(self, letters: Letters) -> optax.GradientTransformation:
@@ -53,8 +56,11 @@ class Optim(Part, abc.ABC):
   def make(self, steps: int, letters: Letters) -> optax.GradientTransformation:
     """The optax transformation of a run of `steps` over parameters whose axes are `letters`.
 
-    Raises: UserError if a glob of `no_decay` matches no parameter.
+    It is a transformation of those that are trained (`trained`).
+
+    Raises: UserError if a glob of `only` or `no_decay` matches no parameter.
     """
+    letters = self.trained(letters)
     decayed, scale = self.decayed(letters), self.scale(letters)
     links: list[tuple[str, optax.GradientTransformation]] = []
     if self.clip is not None:
@@ -66,6 +72,18 @@ class Optim(Part, abc.ABC):
       links.append(('scale', optax.stateless(lambda u, _: jax.tree.map(lambda x, s: x * s, u, scale))))
     links.append(('lr', optax.scale_by_learning_rate(self.schedule_fn(steps))))
     return optax.named_chain(*links)
+
+  def trained(self, tree: Any) -> Any:
+    """The leaves of a tree like the parameters' that are trained: nested dicts of the same paths.
+
+    Raises: UserError if a glob of `only` matches none.
+    """
+    return picked(tree, matching('optim.only', self.only, tree)) if self.only else tree
+
+  def frozen(self, tree: Any) -> Any:
+    """The other leaves."""
+    kept = matching('optim.only', self.only, tree)
+    return picked(tree, jax.tree.map(lambda out: not out, kept)) if self.only else {}
 
   def schedule_fn(self, steps: int) -> StepToRate:
     """The learning rate that update `step` = 0, 1, ... of a run of `steps` uses."""

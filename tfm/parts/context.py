@@ -8,6 +8,7 @@ from flax import struct
 import jax
 
 from tfm.core.precision import Precision
+from tfm.parts.adapter.base import Adapter
 from tfm.parts.attend.auto import Auto
 from tfm.parts.attend.base import Attend
 from tfm.parts.cache.base import Cache
@@ -44,6 +45,7 @@ class Dims:
 
   `depth` counts the blocks of the stack. An attention layer fills in `heads`, `head_dim` and `causal` for the parts
   inside it, a mixture of experts fills in `experts`. `d_embed` is the width of the token table.
+  `adapter` is added to projections.
   """
 
   d_model: int
@@ -55,6 +57,7 @@ class Dims:
   causal: bool = True
   experts: int = 0
   d_embed: int = 0
+  adapter: Adapter = Adapter()
 
   def replace(self, **changes) -> 'Dims':
     return dataclasses.replace(self, **changes)

@@ -1,7 +1,6 @@
 """The projection every part is made of: y = x W + b over named axes."""
 
 from collections.abc import Callable
-import functools
 import math
 from typing import Any
 
@@ -11,15 +10,17 @@ import jax.numpy as jnp
 
 from tfm.core.axes import sharded, trailing
 from tfm.parts.context import Dims
+from tfm.parts.contract import contract, matrix
 from tfm.parts.grouped import grouped_product
-from tfm.parts.stored import Stored, against
+from tfm.parts.stored import Stored
 
 
 class Dense(nn.Module):
   """y = x W + b, contracting the last `n_in` axes of x with the first `n_in` of W.
 
   `letters` names W's axes ('DNH' with n_in=1; 'NHD' with n_in=2). The weight keeps the run's parameter dtype and is
-  cast to x's. `role` (by default the module's name) tells the init what the weight is for.
+  cast to x's. `role` (by default the module's name) tells the init what the weight is for, and the model's adapter
+  whether to add to it.
 
   Given `sizes_E` it is a projection of each of E experts, on a leading axis E of W and b, and the rows of x are each
   expert's in turn.
@@ -41,6 +42,8 @@ class Dense(nn.Module):
     init = self.dims.init.weight(self.role or self.name or '', n_in, n_out, self.dims)
     kernel = weight(self, 'kernel', sharded(init, self.letters), self.shape, dtype)
     y = kernel.contract(x, self.n_in) if isinstance(kernel, Stored) else contract(x, kernel.astype(x.dtype), self.n_in)
+    if (adapter := self.dims.adapter).wraps(self.role or self.name or ''):
+      y = y + adapter.make(self.letters, self.shape, self.n_in, self.dims)(x)
     if self.bias:
       zeros = sharded(nn.initializers.zeros, self.letters[self.n_in :])
       y = y + trailing(self.param('bias', zeros, self.shape[self.n_in :], dtype).astype(x.dtype), y.ndim)
@@ -48,7 +51,7 @@ class Dense(nn.Module):
 
   def _of_experts(self, x: jax.Array, sizes_E: jax.Array) -> jax.Array:
     dtype, E = self.dims.run.precision.dtype('param'), len(sizes_E)
-    (n_in, n_out), x_ri = self.shape, _matrix(x, x.ndim - 1)
+    (n_in, n_out), x_ri = self.shape, matrix(x, x.ndim - 1)
     init = self.dims.init.weight(self.role or self.name or '', n_in, n_out, self.dims)
     kernel = self.param('kernel', sharded(_each(init), f'E{self.letters}'), (E, n_in, n_out), dtype)
     zeros = sharded(nn.initializers.zeros, f'E{self.letters[1:]}')
@@ -74,52 +77,3 @@ def weight(module: nn.Module, name: str, init: Callable[..., Any], shape: tuple[
     if isinstance(found, Stored):  # flax would compare its arrays' shapes with the parameter's
       return found
   return module.param(name, init, shape, dtype)
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def contract(x: jax.Array, w: jax.Array, n_in: int = 1) -> jax.Array:
-  """x W over the last `n_in` axes of x and the first `n_in` of w; its gradients come out in the weight's own layout.
-
-  *Why its own VJP*: XLA's CPU compiler transposes the weight gradient that autodiff asks for, a copy of every weight
-  each step; contracting the tokens straight into W's layout needs none. As matrices (the reshapes are bitcasts) none of
-  the three products copies its operands. Elsewhere they are the same three matmuls. It has no forward-mode derivative.
-  """
-  y = _dot(_matrix(x, x.ndim - n_in), _matrix(w, n_in), 1, 0)
-  return y.reshape(*x.shape[: x.ndim - n_in], *w.shape[n_in:])
-
-
-def _forward(x, w, n_in):
-  return contract(x, w, n_in), (x, w)
-
-
-def _backward(n_in, residuals, g):
-  x, w = residuals
-  x2, w2, g2 = _matrix(x, x.ndim - n_in), _matrix(w, n_in), _matrix(g, x.ndim - n_in)
-  return _dot(g2, w2, 1, 1).reshape(x.shape), _dot(x2, g2, 0, 0).reshape(w.shape)
-
-
-contract.defvjp(_forward, _backward)
-
-
-@jax.custom_vjp
-def against_rows(x: jax.Array, w: jax.Array) -> jax.Array:
-  """x W^T: the last axis of x against each row of a table `[V, D]`, with the table's gradient in its own layout."""
-  return against(_matrix(x, x.ndim - 1), w).reshape(*x.shape[:-1], w.shape[0])
-
-
-def _rows_backward(residuals, g):
-  x, w = residuals
-  x2, g2 = _matrix(x, x.ndim - 1), _matrix(g, g.ndim - 1)
-  return _dot(g2, w, 1, 0).reshape(x.shape), _dot(g2, x2, 0, 0)
-
-
-against_rows.defvjp(lambda x, w: (against_rows(x, w), (x, w)), _rows_backward)
-
-
-def _matrix(x: jax.Array, rows: int) -> jax.Array:
-  """x with its first `rows` axes folded into one and the others into another."""
-  return x.reshape(math.prod(x.shape[:rows]), -1)
-
-
-def _dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
-  return jax.lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())))

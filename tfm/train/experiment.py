@@ -55,7 +55,8 @@ class Experiment:
   """A model, text, a task and an optimizer, for `steps` updates; the same value gives the same run.
 
   A checkpoint is saved every `save_every` steps and at the end, an eval made every `eval_every` steps and at the end.
-  `mesh`, `precision`, `remat`, `loop` and `attend` say how it is computed and, beyond rounding, not what.
+  `mesh`, `precision`, `remat`, `loop` and `attend` say how it is computed and, beyond rounding, not what. Training
+  starts from the parameters of the model in the folder `init_from`, a published one or one of ours, as far as they fit.
   """
 
   model: Model = Model()
@@ -72,6 +73,7 @@ class Experiment:
   loop: str = 'scan'
   attend: Attend = Auto()
   record: Record = Record()
+  init_from: str = ''
 
   def run(self) -> Run:
     """The static choices that the model is told."""

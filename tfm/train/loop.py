@@ -24,6 +24,10 @@ from tfm.train.step import State
 #: `(model, params, vocabulary, sample) -> text`, given by the caller: training does not know how to generate.
 Sampler = Callable[[Model, Any, Vocabulary, Sample], str]
 
+#: `(experiment, shardings of the parameters, say) -> parameters` of `init_from`, given by the caller: training does not
+#: know of published models.
+Begin = Callable[[Experiment, Any, Callable[[str], None]], Any]
+
 #: Steps that may be under way on the devices before the metrics of the oldest are read.
 _IN_FLIGHT = 2
 
@@ -36,7 +40,11 @@ class Trained(NamedTuple):
 
 
 def train(
-  x: Experiment, workdir: str | Path, sample: Sampler | None = None, devices: Sequence[jax.Device] | None = None
+  x: Experiment,
+  workdir: str | Path,
+  sample: Sampler | None = None,
+  devices: Sequence[jax.Device] | None = None,
+  begin: Begin | None = None,
 ) -> Trained:
   """Trains `x` for `x.steps` updates in all, going on from the last checkpoint of `workdir`.
 
@@ -80,7 +88,14 @@ def train(
     like = jax.tree.map(lambda s, w: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=w), shapes, where)
     said: list[str] = []
     found = checkpoint.resume(checkpoints, x, like, corpus.tokenizer, said.append)
-    state = init(step_lib.init_key(x.seed)) if found is None else found
+    if found is not None:
+      state = found
+    elif x.init_from:
+      assert begin is not None, 'init_from wants a caller that knows how to read models'
+      start = jax.jit(step_lib.make_begin(x, tx), out_shardings=where, donate_argnums=0)
+      state = start(begin(x, where['params'], said.append))
+    else:
+      state = init(step_lib.init_key(x.seed))
     first = int(state['step'])
     metrics = closing.enter_context(contextlib.closing(Metrics(workdir, first, x.steps)))
     for line in [*notes, *said]:

@@ -1,6 +1,7 @@
 """One update as a pure function of state and batch: the unit under test."""
 
 from collections.abc import Callable
+import functools
 from typing import Any
 
 import jax
@@ -11,6 +12,7 @@ from tfm.model import balance, transformer
 from tfm.optim import ema
 from tfm.optim.accumulate import accumulate
 from tfm.optim.letters import state_letters
+from tfm.optim.subset import merged
 from tfm.train.experiment import Experiment
 
 #: `step` (updates made), `params`, `opt`, and `ema` if the optimizer keeps an average.
@@ -24,12 +26,18 @@ _SCORED = ('labels', 'weights')
 def make_init(x: Experiment, tx: optax.GradientTransformation) -> Callable[[jax.Array], State]:
   """`key -> state` before any update."""
 
-  def init(key: jax.Array) -> State:
-    params = transformer.init(x.model, key, x.run())
-    state = {'step': jnp.zeros((), jnp.int32), 'params': params, 'opt': tx.init(params)}
+  begin = make_begin(x, tx)
+  return lambda key: begin(transformer.init(x.model, key, x.run()))
+
+
+def make_begin(x: Experiment, tx: optax.GradientTransformation) -> Callable[[Any], State]:
+  """`params -> state` before any update."""
+
+  def begin(params: Any) -> State:
+    state = {'step': jnp.zeros((), jnp.int32), 'params': params, 'opt': tx.init(x.optim.trained(params))}
     return state if x.optim.ema is None else state | {'ema': ema.init(params)}
 
-  return init
+  return begin
 
 
 def shapes(x: Experiment, tx: optax.GradientTransformation) -> State:
@@ -40,7 +48,8 @@ def shapes(x: Experiment, tx: optax.GradientTransformation) -> State:
 def letters(x: Experiment, tx: optax.GradientTransformation) -> State:
   """The letters of the axes of every array of the state; '' for scalars."""
   params = transformer.param_letters(x.model)
-  opt = state_letters(tx, transformer.param_shapes(x.model, x.run()), params)
+  trained = [x.optim.trained(tree) for tree in (transformer.param_shapes(x.model, x.run()), params)]
+  opt = state_letters(tx, *trained)
   out = {'step': '', 'params': params, 'opt': opt}
   return out if x.optim.ema is None else out | {'ema': params}
 
@@ -62,21 +71,23 @@ def make_step(x: Experiment, tx: optax.GradientTransformation) -> Callable[[Stat
   """
   run, rate = x.run(), x.optim.schedule_fn(x.steps)
 
-  def loss(params: Any, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, dict]:
+  def loss(frozen: Any, trained: Any, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, dict]:
+    params = merged(trained, frozen)
     out = transformer.apply(x.model, params, run=run, key=key, mtp=True, **inputs_of(batch))
     nats, weight, sums = x.task.loss(out, batch)
     total = nats + out['aux'].astype(jnp.float32) * weight
     return total, {'weight': weight, 'load': out.get('load', {}), **sums}
 
-  gradient = accumulate(jax.value_and_grad(loss, has_aux=True), x.optim.accumulate)
-
   def step(state: State, batch: Batch) -> tuple[State, dict]:
     key = jax.random.fold_in(dropout_key(x.seed), state['step'])
-    (total, sums), grads = gradient(state['params'], batch, key)
+    trained, frozen = x.optim.trained(state['params']), x.optim.frozen(state['params'])
+    gradient = jax.value_and_grad(functools.partial(loss, frozen), has_aux=True)
+    (total, sums), grads = accumulate(gradient, x.optim.accumulate)(trained, batch, key)
     share = jnp.where(sums['weight'] > 0, 1 / jnp.where(sums['weight'] > 0, sums['weight'], 1), 0)
     grads = jax.tree.map(lambda g: g * share.astype(g.dtype), grads)
-    updates, opt = tx.update(grads, state['opt'], state['params'])
-    params = balance.updated(x.model, optax.apply_updates(state['params'], updates), sums['load'])
+    updates, opt = tx.update(grads, state['opt'], trained)
+    params = merged(optax.apply_updates(trained, updates), frozen)
+    params = balance.updated(x.model, params, sums['load'])
     new = {'step': state['step'] + 1, 'params': params, 'opt': opt}
     if x.optim.ema is not None:
       new['ema'] = ema.update(state['ema'], params, state['step'], x.optim.ema)

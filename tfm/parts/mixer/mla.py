@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from tfm.core.axes import sharded
 from tfm.parts.context import Ctx, Dims
-from tfm.parts.dense import Dense, contract, weight
+from tfm.parts.contract import contract
+from tfm.parts.dense import Dense, weight
 from tfm.parts.looking import Looking, make_relative
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
