@@ -86,12 +86,12 @@ def encoder(relative=None, mask=None, **fields) -> Model:
   return decoder(Block(attention, Glu(48)), **fields)
 
 
-def encdec(cross=None, writer=None, reader=None, **fields) -> Model:
-  """Two layers that read, two that write."""
+def encdec(cross=None, writer=None, reader=None, table=None, source=None, **fields) -> Model:
+  """Two layers that read (with their own `table` and embedding, if given), two that write."""
   reader = reader or Block(Attention(4, mask=Mask()), Glu(48))
   writer = writer or Block(Attention(4), Glu(48))
   writer = dataclasses.replace(writer, cross=cross or CrossAttention(4))
-  return decoder(writer, encoder=Encoder((Segment((reader,), 2),)), **fields)
+  return decoder(writer, encoder=Encoder((Segment((reader,), 2),), vocab=table, embed=source), **fields)
 
 
 def _placed(kind: str, part) -> Model:
@@ -228,6 +228,8 @@ def variants() -> dict[str, Model]:
       encdec(writer=Block(Attention(4), glu, gain=LayerScale())), residual=Reversible()
     ),
     'encdec=shared': encdec(**two_stacks),
+    'encdec=two-tables': encdec(table=80, embed=Embed(types=2)),
+    'encdec=own-norms': encdec(embed=Embed(norm=LayerNorm()), source=Embed(power=0.5, norm=LayerNorm())),
   }
 
 

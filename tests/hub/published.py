@@ -46,6 +46,7 @@ class Case:
   std: float = 0.1
   atol: float = 2e-5
   gradients: bool = True
+  attend: str = 'eager'
   kept: str | None = None
   buffers: tuple[str, ...] = ()
   left: bool = True
@@ -82,7 +83,7 @@ def build(case: Case, folder: Path) -> Both:
 
   torch.manual_seed(0)
   config = getattr(transformers, case.config)(**case.fields)
-  config._attn_implementation = 'eager'
+  config._attn_implementation = case.attend
   theirs = getattr(transformers, case.model)(config)
   kept = {n: p.clone() for n, p in theirs.named_parameters() if case.kept is not None and case.kept in n}
   copying.randomized(theirs, case.std)
@@ -127,10 +128,11 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
 
 
 def their_inputs(both: Both) -> dict[str, Any]:
-  """The inputs as their tensors; of one that chooses, each row is the one choice of a question."""
+  """The inputs that they know as their tensors; of one that chooses, each row is the one choice of a question."""
   import torch
 
-  tensors = {n: torch.tensor(v, dtype=torch.long) for n, v in both.inputs.items()}
+  known = inspect.signature(both.theirs.forward).parameters
+  tensors = {n: torch.tensor(v, dtype=torch.long) for n, v in both.inputs.items() if n in known}
   return {n: x[:, None] if both.case.choosing else x for n, x in tensors.items()}
 
 
@@ -182,7 +184,7 @@ def _logits(out: Any) -> dict[str, Any]:
   if 'start_logits' in out:
     return {'logits': torch.stack([out.start_logits, out.end_logits], -1)}
   names = {'logits': 'logits', 'prediction_logits': 'logits', 'seq_relationship_logits': 'class_logits'}
-  names |= {'pooler_output': 'pooler_output'}
+  names |= {'pooler_output': 'pooler_output', 'sop_logits': 'class_logits'}
   return {ours: out[theirs] for theirs, ours in names.items() if theirs in out and out[theirs] is not None}
 
 

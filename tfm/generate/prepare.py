@@ -64,7 +64,8 @@ def _unstacked(stack: Model | Encoder, params: Params) -> Params:
 def _laid(spec: Model, path: Any, w: jax.Array, letters: str, int8: bool) -> Any:
   names = [p.key for p in path]
   if names[-2:] == ['embed', 'table']:
-    return _table(w) if int8 and spec.embed.rows is None else w
+    reader = spec.source if names[0] == 'encoder' else spec
+    return _table(w) if int8 and spec.embed.rows is None and reader.embed.rows is None else w
   # Of experts only those that are chosen are read, one after the other, where they stand.
   if names[-1] != 'kernel' or 'E' in letters:
     return w

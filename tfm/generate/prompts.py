@@ -57,7 +57,7 @@ def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: O
     raise errors.UserError(f'generate: {why}')
   rows = [_encode(i, p, tokenizer) for i, p in enumerate(_listed(prompts))]
   for i, row in enumerate(rows):
-    _within(spec, row, f'prompt {i}')
+    _within(spec.source, row, f'prompt {i}')
   eos = several(getattr(tokenizer, 'eos', None) if options.eos is None else options.eos)
   for what, tokens in (('eos', eos), ('logit_bias', options.logit_bias), ('allowed', options.allowed)):
     _within(spec, several(tokens), what)

@@ -65,8 +65,8 @@ def _check_fixed(where: str, fixed: Mapping[str, np.ndarray], tensors: Tensors) 
     held, said = tensors[name], fixed[name]
     if held.shape != said.shape or not np.allclose(held.astype(np.float32), said, atol=1e-2):
       raise errors.UserError(
-        f'{where}: {name} {list(held.shape)} is not what config.json says, {list(said.shape)}, which nothing is to change. '
-        'Wanted the fixed table of this kind of model.'
+        f'{where}: {name} {list(held.shape)} is not the fixed table {list(said.shape)} that config.json says. '
+        'Wanted that, or none.'
       )
 
 

@@ -106,6 +106,8 @@ def table(spec: Model, length: int = 1024) -> list[Row]:
   params = transformer.param_shapes(spec)
   rows = [Row('embed', 1, {}, _size(params['embed']), _embed_flops(spec) * (1 if spec.encoder is None else 2))]
   if spec.encoder is not None:
+    if 'embed' in params['encoder']:
+      rows.append(Row('encoder.embed', 1, {}, _size(params['encoder']['embed']), 0.0))
     rows += _stack_rows(spec, spec.encoder, params['encoder'], length, 0, 'encoder.')
   rows += _stack_rows(spec, spec, params, length, length if spec.encoder is not None else 0, '')
   if spec.mtp is not None:

@@ -56,7 +56,7 @@ def split(spec: Model, inputs: dict[str, Any], cache: Any) -> tuple[Inputs | Non
     return None, decoder
   source = Inputs(**given, outputs=outputs)
   limit = max_positions(spec.encoder)
-  return source if outputs is not None else _checked(spec, limit, source, 'input_ids'), decoder
+  return source if outputs is not None else _checked(spec.source, limit, source, 'input_ids'), decoder
 
 
 def _checked(spec: Model, limit: int | None, inputs: Inputs, name: str) -> Inputs:

@@ -17,7 +17,7 @@ from tfm.model.embedding import Embedding, Unembedding
 from tfm.model.spec import Encoder, Model
 from tfm.model.stack import Params, named_key
 from tfm.parts.attend.dense import DenseAttention
-from tfm.parts.context import Ctx, Run
+from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.site import Site
 
 RUN = Run()
@@ -57,8 +57,10 @@ def _boxed(spec: Model, key: jax.Array, run: Run) -> Params:
     classify = Classify(spec.classifier, dims)
     params['classifier'] = classify.init(named_key(key, 'classifier'), x_BTD, tok_BT + 1)['params']
   if spec.encoder is not None:
-    encoder_dims = stack_lib.stack_dims(spec, spec.encoder, run)
+    encoder_dims = stack_lib.stack_dims(spec.source, spec.encoder, run)
     params['encoder'] = stack_lib.init_stack(named_key(key, 'encoder'), spec.encoder, encoder_dims, None)
+    if own := _own_embedding(spec, spec.encoder, named_key(key, 'source'), encoder_dims, tok_BT):
+      params['encoder']['embed'] = own
   if spec.mtp is not None:
     params['mtp'] = mtp_lib.init(spec, named_key(key, 'mtp'), dims, memory)
   return params
@@ -136,21 +138,37 @@ def apply(
   return out
 
 
+def _own_embedding(spec: Model, encoder: Encoder, key: jax.Array, dims: Dims, tok_BT: jax.Array) -> Params:
+  """What an encoder does not share of the decoder's embedding."""
+  if encoder.vocab is None and encoder.embed is None:
+    return {}
+  params = Embedding(spec.source, dims).init(key, tok_BT)['params']
+  return {name: p for name, p in params.items() if name != 'table' or encoder.vocab is not None}
+
+
 def _embedding(spec, dims, params, method, *args, key=None):
   rngs = {} if key is None else {'dropout': named_key(key, 'embed')}
   return Embedding(spec, dims).apply({'params': params['embed']}, *args, method=method, rngs=rngs)
 
 
+def _source_embedding(encoder: Encoder, params: Params) -> Params:
+  """The parameters that embed an encoder's source."""
+  if encoder.vocab is None and encoder.embed is None:
+    return params['embed']
+  return {'table': params['embed']['table'], **params['encoder'].get('embed', {})}
+
+
 def _encode(spec: Model, encoder: Encoder, params: Params, source, run: Run, key):
   """(memory, its sites, aux, load) of an encoder-decoder's source."""
-  dims = stack_lib.stack_dims(spec, encoder, run)
+  dims = stack_lib.stack_dims(spec.source, encoder, run)
   site = inputs_lib.site(source, None)
   if source.outputs is not None:
     return source.outputs.astype(run.precision.dtype('compute')), site, jnp.zeros((), jnp.float32), {}
   own = params['encoder']
-  x_BTD = _embedding(spec, dims, params, 'lookup', source.input_ids, source.token_type_ids)
+  embed = functools.partial(_embedding, spec.source, dims, {'embed': _source_embedding(encoder, params)})
+  x_BTD = embed('lookup', source.input_ids, source.token_type_ids)
   x_BTD = stack_lib.add_positions(encoder, dims, own, x_BTD, site)
-  x_BTD = _embedding(spec, dims, params, 'finish', x_BTD, key is not None, key=key)
+  x_BTD = embed('finish', x_BTD, key is not None, key=key)
   ctx = Ctx(site, train=key is not None, ordered=source.position_ids is None)
   passed = stack_lib.apply_stack(encoder, dims, own, x_BTD, ctx, None, key)
   return passed.x_BTD, site, passed.aux, passed.load

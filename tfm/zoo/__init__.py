@@ -2,7 +2,24 @@
 
 from tfm.core.registry import Table
 from tfm.model.spec import Model
-from tfm.zoo import bert, deepseek, distilbert, gpt2, llama, mixtral, qwen3_moe, roberta, t5, vaswani
+from tfm.zoo import (
+  bart,
+  bert,
+  blenderbot,
+  deepseek,
+  distilbert,
+  gpt2,
+  llama,
+  m2m_100,
+  marian,
+  mbart,
+  mixtral,
+  pegasus,
+  qwen3_moe,
+  roberta,
+  t5,
+  vaswani,
+)
 from tfm.zoo.entry import Entry as Entry
 from tfm.zoo.tiny import tiny as tiny
 
@@ -14,6 +31,12 @@ TABLE = Table(
   **roberta.MODELS,
   **distilbert.MODELS,
   **t5.MODELS,
+  **m2m_100.MODELS,
+  **marian.MODELS,
+  **pegasus.MODELS,
+  **blenderbot.MODELS,
+  **mbart.MODELS,
+  **bart.MODELS,
   **llama.MODELS,
   **mixtral.MODELS,
   **deepseek.MODELS,

@@ -15,12 +15,18 @@ class Sinusoidal(Absolute):
   """x + [sin(w pos), cos(w pos)], w = base^(-2k / D).
 
   `layout`: 'interleaved' sin and cos alternate (the paper); 'halves' all sines, then all cosines (Marian); 't2t' halves
-  whose wavelengths are spaced over D / 2 - 1 steps (tensor2tensor, FSMT, Whisper).
+  whose wavelengths are spaced over D / 2 - 1 steps (tensor2tensor, FSMT, Whisper). `max_len` is the longest row that is
+  to be told, None any: longer ones are refused, as by a table.
   """
 
   layout: Literal['interleaved', 'halves', 't2t'] = 'interleaved'
   base: float = 10_000.0
   offset: int = 0
+  max_len: int | None = None
+
+  @property
+  def max_positions(self):
+    return self.max_len
 
   def check(self) -> Iterator[str]:
     if self.base <= 1:

@@ -7,7 +7,21 @@ from tfm.core import config, errors
 from tfm.core.registry import Table
 from tfm.model.spec import Model
 from tfm.zoo.fields import Fields
-from tfm.zoo.weights import bert, distilbert, gpt2, llama, roberta, t5
+from tfm.zoo.weights import (
+  bart,
+  bert,
+  blenderbot,
+  distilbert,
+  fsmt,
+  gpt2,
+  llama,
+  m2m_100,
+  marian,
+  mbart,
+  pegasus,
+  roberta,
+  t5,
+)
 from tfm.zoo.weights.family import Family as Family
 from tfm.zoo.weights.family import Tensor as Tensor
 from tfm.zoo.weights.family import plan as plan
@@ -20,6 +34,13 @@ TABLE = Table(
   gpt2=gpt2.FAMILY,
   llama=llama.FAMILY,
   roberta=roberta.FAMILY,
+  bart=bart.FAMILY,
+  mbart=mbart.FAMILY,
+  blenderbot=blenderbot.FAMILY,
+  pegasus=pegasus.FAMILY,
+  marian=marian.FAMILY,
+  m2m_100=m2m_100.FAMILY,
+  fsmt=fsmt.FAMILY,
   t5=t5.FAMILY,
   **{'xlm-roberta': roberta.XLM},
 )

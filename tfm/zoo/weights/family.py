@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 import jax
+import numpy as np
 
 from tfm.core import axes, errors
 from tfm.model import transformer
@@ -28,7 +29,7 @@ class Family:
   """A `model_type` of Hugging Face's.
 
   Its classes are `stem` and an ending: `head` for the one with the language-model head, those of `tops` for others,
-  'Model' for the body alone (in `tops` too, if it has something on top). `read` makes the spec of the class with the
+  `body` for the body alone (in `tops` too, if it has something on top). `read` makes the spec of the class with the
   head of a config's fields, `write` the fields of a spec.
 
   `names` maps modules of our tree to modules of theirs: 'embed', '*/mixer/q', 'encoder/*/ffn/up', where `*` is any
@@ -39,7 +40,8 @@ class Family:
 
   `prefix` is what the names of the body begin with in a class with a head, and do not in a checkpoint of the body
   alone. `tied` are their names for a tied table's second use; `ignored` are patterns of tensors that hold nothing
-  learnt, or are left unread by a class that has no use for them.
+  learnt, or are left unread by a class that has no use for them. `fixed` are tensors that say what the spec says too
+  (tables of sinusoids): written, and compared where a checkpoint has them.
   """
 
   stem: str
@@ -51,16 +53,22 @@ class Family:
   tops: Mapping[str, Top] = dataclasses.field(default_factory=dict)
   tied: tuple[str, ...] = ('lm_head.weight',)
   ignored: tuple[str, ...] = ()
+  body: str = 'Model'
+  fixed: Callable[[Model], Mapping[str, np.ndarray]] = lambda _: {}
 
   def names_of(self, spec: Model, ending: str) -> Names:
     """The names of the class with that ending."""
     names = self.names(spec) if callable(self.names) else self.names
     return {**names, **(self.tops[ending].names if ending in self.tops else {})}
 
+  def fixed_of(self, spec: Model, ending: str) -> dict[str, np.ndarray]:
+    """`fixed`, under the names they have in the class with that ending."""
+    return {name.removeprefix(self.prefix) if ending == self.body else name: a for name, a in self.fixed(spec).items()}
+
   @property
   def endings(self) -> list[str]:
     """How the names of its classes end, the one with the head first."""
-    return [self.head, *self.tops, *(['Model'] if 'Model' not in self.tops else [])]
+    return [self.head, *self.tops, *([self.body] if self.body not in self.tops else [])]
 
   def spec(self, c: Fields, ending: str) -> Model:
     """The spec of the class with that ending."""
@@ -108,7 +116,7 @@ def plan(family: Family, spec: Model, ending: str) -> list[Tensor]:
   tensors = []
   for (name, rule), slots in found.items():
     ordered = tuple(slots[part] for part in parts[name, rule])
-    name = name.removeprefix(family.prefix) if ending == 'Model' else name
+    name = name.removeprefix(family.prefix) if ending == family.body else name
     tensors.append(Tensor(name, rule.shape(ordered), rule, ordered))
   return tensors
 

@@ -108,6 +108,14 @@ class Whole(Linear):
 
 
 @dataclasses.dataclass(frozen=True)
+class Row(Whole):
+  """A tensor of that full name that theirs keep as the one row of a matrix (BART's bias of the logits)."""
+
+  def shape(self, slots):
+    return 1, *slots[0].shape
+
+
+@dataclasses.dataclass(frozen=True)
 class Fused(Linear):
   """Several projections of ours as one of theirs, one after the other along its outputs; `conv` keeps inputs first."""
 

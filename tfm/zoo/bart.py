@@ -1,0 +1,101 @@
+"""BART, its blocks, and what its many relatives share with it (2019)."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Block, Embed, Encoder, Head, Model, Segment, depth
+from tfm.parts.absolute.base import Absolute
+from tfm.parts.absolute.learned import Learned
+from tfm.parts.act.base import Act
+from tfm.parts.act.gelu import Gelu
+from tfm.parts.cross.attention import CrossAttention
+from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.init.normal import Normal
+from tfm.parts.mask.base import Mask
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.layer import LayerNorm
+from tfm.parts.wiring.base import Wiring
+from tfm.parts.wiring.post import Post
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, name_of
+
+PAPER = 'BART: Denoising Sequence-to-Sequence Pre-training, arXiv:1910.13461'
+NORM = LayerNorm(1e-5)
+
+
+def bart(layers: int, d: int, heads: int) -> Model:
+  """Post-norm stacks, learned positions from row 2 on, each stack's embeddings normed, a bias on the logits.
+
+  *Differs*: theirs holds that bias as a buffer, which training leaves alone and a count of parameters leaves out.
+  """
+  blocks = reader_and_writer(heads, 4 * d, Gelu(), Post())
+  return stacks(50_265, d, blocks, (layers, layers), Learned(1024, 2), Embed(norm=NORM, dropout=0.1))
+
+
+def reader_and_writer(
+  heads: int, d_ff: int, act: Act, wiring: Wiring, dropout: float = 0.1, looking: float = 0.0, inner: float = 0.0
+) -> tuple[Block, Block]:
+  """A block of the encoder and one of the decoder; `looking` and `inner` drop out scores and the feed-forward."""
+  look = Attention(heads, mask=Mask(), bias='qkvo', dropout=looking)
+  reader = Block(look, Mlp(d_ff, act, dropout=inner), NORM, wiring, dropout=dropout)
+  cross = CrossAttention(heads, bias='qkvo', dropout=looking)
+  return reader, dataclasses.replace(reader, mixer=Attention(heads, bias='qkvo', dropout=looking), cross=cross)
+
+
+def stacks(
+  vocab: int, d: int, blocks: tuple[Block, Block], depths: tuple[int, int], absolute: Absolute, embed: Embed,
+  head: Head = Head(bias=True), source: int | None = None,
+) -> Model:  # fmt: skip
+  """Encoder and decoder of these blocks; an `embed` with a norm is each stack's own, as is a table of `source` rows."""
+  reader, writer = blocks
+  own = embed if embed.norm is not None else None
+  encoder = Encoder((Segment((reader,), depths[0]),), absolute, NORM, vocab=source, embed=own)
+  return Model(
+    vocab, d, (Segment((writer,), depths[1]),), absolute, NORM,
+    embed=embed, head=head, init=Normal(depth_scaled=False), encoder=encoder,
+  )  # fmt: skip
+
+
+def read_stacks(
+  c: Fields, absolute: Absolute, wiring: Wiring, norm: LayerNorm | None = None, act: str = 'gelu', scaled: bool = False,
+  **fields: Any,
+) -> Model:  # fmt: skip
+  """The spec of the many configs with BART's fields: what differs is handed in."""
+  c.skip('encoder_layerdrop', 'decoder_layerdrop', 'num_hidden_layers', 'max_position_embeddings')
+  c.skip('add_bias_logits', 'static_position_embeddings', 'extra_pos_embeddings', 'classif_dropout')
+  c.skip('_num_labels', 'output_past')
+  last = wiring.final_norm
+  c.only(normalize_before=last, add_final_layer_norm=last, normalize_embedding=norm is not None)
+  dropout, kind = c.get('dropout', 0.1), c.act('activation_function', act)
+  drops = dropout, c.get('attention_dropout', 0.0), c.get('activation_dropout', 0.0)
+  reader, _ = reader_and_writer(c['encoder_attention_heads'], c['encoder_ffn_dim'], kind, wiring, *drops)
+  _, writer = reader_and_writer(c['decoder_attention_heads'], c['decoder_ffn_dim'], kind, wiring, *drops)
+  embed = Embed(power=0.5 if c.get('scale_embedding', scaled) else 0.0, norm=norm, dropout=dropout)
+  depths, vocab = (c['encoder_layers'], c['decoder_layers']), fields.pop('vocab', None) or c['vocab_size']
+  return stacks(vocab, c['d_model'], (reader, writer), depths, absolute, embed, **fields)
+
+
+def write_stacks(m: Any) -> dict[str, Any]:
+  """The published fields of what `read_stacks` reads."""
+  reader, writer = m.encoder.segments[0].pattern[0], m.segments[0].pattern[0]
+  return {
+    'vocab_size': m.vocab, 'd_model': m.d_model, 'activation_function': name_of(writer.ffn.act),
+    'encoder_layers': depth(m.encoder), 'decoder_layers': depth(m), 'encoder_attention_heads': reader.mixer.heads,
+    'encoder_ffn_dim': reader.ffn.d_ff, 'decoder_attention_heads': writer.mixer.heads,
+    'decoder_ffn_dim': writer.ffn.d_ff,
+    'max_position_embeddings': m.max_positions or 1024, 'scale_embedding': m.embed.power == 0.5,
+    'dropout': writer.dropout, 'attention_dropout': writer.mixer.dropout, 'activation_dropout': writer.ffn.dropout,
+    'is_encoder_decoder': True,
+  }  # fmt: skip
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  c.only(tie_word_embeddings=True)
+  return read_stacks(c, Learned(c.get('max_position_embeddings', 1024), 2), Post(), NORM)
+
+
+MODELS = {
+  'bart-base': Entry(bart(6, 768, 12), 139_470_681, '139M', PAPER),
+  'bart-large': Entry(bart(12, 1024, 16), 406_341_721, '406M', PAPER),
+}

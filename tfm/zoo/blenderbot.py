@@ -1,0 +1,27 @@
+"""Blenderbot (2020)."""
+
+from tfm.model.spec import Embed, Model
+from tfm.parts.absolute.learned import Learned
+from tfm.parts.act.gelu import Gelu
+from tfm.parts.wiring.pre import Pre
+from tfm.zoo.bart import read_stacks, reader_and_writer, stacks
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+
+PAPER = 'Recipes for building an open-domain chatbot, arXiv:2004.13637'
+
+
+def blenderbot(depths: tuple[int, int], d: int) -> Model:
+  """A shallow encoder and a deep decoder of BART's blocks, norms before the branches and at the end of each stack."""
+  blocks = reader_and_writer(32, 4 * d, Gelu(), Pre())
+  return stacks(8008, d, blocks, depths, Learned(128), Embed(power=0.5, dropout=0.1))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  c.only(tie_word_embeddings=True, layernorm_variant='prelayernorm')
+  c.skip('encoder_no_repeat_ngram_size', 'do_blenderbot_90_layernorm')
+  return read_stacks(c, Learned(c.get('max_position_embeddings', 128)), Pre())
+
+
+MODELS = {'blenderbot-3b': Entry(blenderbot((2, 24), 2560), 2_696_276_808, '2.7B', PAPER)}

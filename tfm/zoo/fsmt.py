@@ -1,0 +1,33 @@
+"""Facebook's WMT19 translation models (2019)."""
+
+from typing import Any
+
+from tfm.model.spec import Head, Model
+from tfm.parts.absolute.sinusoidal import Sinusoidal
+from tfm.parts.wiring.post import Post
+from tfm.zoo.bart import read_stacks, write_stacks
+from tfm.zoo.fields import Fields
+
+PAPER = "Facebook FAIR's WMT19 News Translation Task Submission, arXiv:1907.06616"
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config: a table of the source, one of the target and one of the head; or one for all."""
+  c.skip('langs', 'decoder', 'vocab_size')
+  source, target, tied = c['src_vocab_size'], c['tgt_vocab_size'], c.get('tie_word_embeddings', False)
+  if tied:
+    c.only(src_vocab_size=target)
+  offset = c.get('pad_token_id', 1) + 1
+  positions = Sinusoidal('t2t', offset=offset, max_len=c.get('max_position_embeddings', 1024))
+  fields = {'vocab': target, 'source': None if tied else source, 'head': Head(tied=tied)}
+  return read_stacks(c, positions, Post(), act='relu', scaled=True, **fields)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  fields = write_stacks(m)
+  target = fields.pop('vocab_size')
+  return {
+    **fields, 'src_vocab_size': m.encoder.vocab or target, 'tgt_vocab_size': target, 'langs': ['en', 'de'],
+    'pad_token_id': m.absolute.offset - 1, 'tie_word_embeddings': m.encoder.vocab is None,
+  }  # fmt: skip

@@ -1,0 +1,41 @@
+"""M2M-100 and NLLB-200 (2020, 2022)."""
+
+from typing import Any
+
+from tfm.model.spec import Embed, Head, Model
+from tfm.parts.absolute.sinusoidal import Sinusoidal
+from tfm.parts.act.relu import Relu
+from tfm.parts.wiring.pre import Pre
+from tfm.zoo.bart import read_stacks, reader_and_writer, stacks, write_stacks
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+
+PAPER = 'Beyond English-Centric Multilingual Machine Translation, arXiv:2010.11125'
+PAPER_NLLB = 'No Language Left Behind: Scaling Human-Centered Machine Translation, arXiv:2207.04672'
+
+
+def m2m_100(vocab: int, layers: int, d: int, d_ff: int) -> Model:
+  """BART's blocks with norms before the branches and at the end of each stack, tensor2tensor's sinusoids, ReLU."""
+  blocks = reader_and_writer(16, d_ff, Relu(), Pre(), looking=0.1)
+  embed = Embed(power=0.5, dropout=0.1)
+  return stacks(vocab, d, blocks, (layers, layers), Sinusoidal('t2t', offset=2), embed, Head())
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config. The first token stands one after the position of the padding token's number."""
+  c.only(tie_word_embeddings=True)
+  positions = Sinusoidal('t2t', offset=c.get('pad_token_id', 1) + 1)
+  return read_stacks(c, positions, Pre(), act='relu', scaled=True, head=Head())
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  return {**write_stacks(m), 'pad_token_id': m.absolute.offset - 1}
+
+
+MODELS = {
+  'm2m100-418m': Entry(m2m_100(128_112, 12, 1024, 4096), 483_905_536, '484M', PAPER),
+  'm2m100-1.2b': Entry(m2m_100(128_112, 24, 1024, 8192), 1_239_470_080, '1.2B', PAPER),
+  'nllb200-600m': Entry(m2m_100(256_206, 12, 1024, 4096), 615_073_792, '600M', PAPER_NLLB),
+  'nllb200-3.3b': Entry(m2m_100(256_206, 24, 2048, 8192), 3_344_863_232, '3.3B', PAPER_NLLB),
+}

@@ -1,0 +1,43 @@
+"""Marian's translation models: OPUS-MT (2018, 2020)."""
+
+from typing import Any
+
+from tfm.model.spec import Embed, Head, Model
+from tfm.parts.absolute.sinusoidal import Sinusoidal
+from tfm.parts.act.sigmoid import Swish
+from tfm.parts.wiring.post import Post
+from tfm.zoo.bart import read_stacks, reader_and_writer, stacks, write_stacks
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+
+PAPER = 'OPUS-MT: Building open translation services for the World, EAMT 2020; Marian, arXiv:1804.00344'
+
+
+def marian(vocab: int) -> Model:
+  """The original encoder-decoder with Swish, sinusoids in halves and a bias on the logits."""
+  blocks = reader_and_writer(8, 2048, Swish(), Post())
+  positions = Sinusoidal('halves', max_len=512)
+  return stacks(vocab, 512, blocks, (6, 6), positions, Embed(power=0.5, dropout=0.1))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config: one table for source and target, or one each."""
+  one, source = c.get('share_encoder_decoder_embeddings', True), c['vocab_size']
+  target = c.get('decoder_vocab_size', source)
+  tied = c.get('tie_word_embeddings', True)
+  if one:
+    c.only(tie_word_embeddings=True, decoder_vocab_size=source)
+  positions = Sinusoidal('halves', max_len=c.get('max_position_embeddings', 1024))
+  own = {} if one else {'vocab': target, 'source': source}
+  return read_stacks(c, positions, Post(), head=Head(tied=tied, bias=True), **own)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec; the padding, with which a text begins, is the last of its tokens."""
+  one, source = m.encoder.vocab is None, m.encoder.vocab or m.vocab
+  last = min(source, m.vocab) - 1
+  tables = {'vocab_size': source, 'decoder_vocab_size': m.vocab, 'share_encoder_decoder_embeddings': one}
+  return {**write_stacks(m), **tables, 'pad_token_id': last, 'decoder_start_token_id': last}
+
+
+MODELS = {'opus-mt-en-de': Entry(marian(58_101), 73_944_309, '74M', PAPER)}
