@@ -41,7 +41,7 @@ def _named(tree):
 
 
 def test_training_starts_from_the_loaded_parameters(tmp_path, base, capsys):
-  folder, spec, params = base
+  folder, _, params = base
   x = _experiment(tmp_path, init_from=folder, steps=1, optim__lr=1e-12)
   state = loop.train(x, tmp_path / 'run', begin=begin).state
   for name, value in _named(params).items():

@@ -119,6 +119,48 @@ class Packed:
     return Rows(*out.reshape(3, len(index), self.window))
 
 
+@dataclasses.dataclass(frozen=True)
+class Pieces:
+  """Every document cut into windows, each a row of its own; the last of each is filled up with padding.
+
+  The end-of-text token that a store puts after documents belongs to none of them.
+  """
+
+  split: Split
+  window: int
+  phases: int = 1
+  start: Ints = dataclasses.field(init=False)
+  length: Ints = dataclasses.field(init=False)
+  #: The number of the document that a row is of.
+  document: Ints = dataclasses.field(init=False)
+
+  def __post_init__(self) -> None:
+    starts = self.split.starts
+    sizes = np.diff(starts) - 1
+    count = np.maximum(-(-sizes // self.window), 1)
+    start = np.repeat(starts[:-1], count) + _ranges(count) * self.window
+    end = np.repeat(starts[:-1] + sizes, count)
+    for name, value in (('start', start), ('length', np.minimum(end - start, self.window))):
+      object.__setattr__(self, name, value)
+    object.__setattr__(self, 'document', np.repeat(np.arange(len(count)), count))
+
+  @property
+  def train_rows(self) -> int:
+    return len(self.start)
+
+  @property
+  def eval_rows(self) -> int:
+    return len(self.start)
+
+  def rows(self, index: Ints, phase: Ints) -> Rows:
+    del phase
+    offset = np.arange(self.window)
+    inside = offset < self.length[index][:, None]
+    at = np.where(inside, self.start[index][:, None] + offset, 0)
+    tokens = np.where(inside, self.split.tokens[at], 0).astype(np.int32)
+    return Rows(tokens, inside.astype(np.int32), np.where(inside, offset, 0).astype(np.int32))
+
+
 def pieces(starts: Ints, window: int, overlap: int) -> tuple[Ints, Ints]:
   """Start and length of every piece, in order; one that would predict nothing is left out."""
   begin, end = np.maximum(starts[:-1] - overlap, 0), starts[1:]

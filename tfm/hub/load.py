@@ -69,12 +69,12 @@ def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None) 
   return Loaded(found.spec, fill(found.spec, plan, tensors, dtype, mesh), find_vocabulary(folder))
 
 
-def read_config(folder: Path) -> Published:
+def read_config(folder: str | Path) -> Published:
   """What a folder's `config.json` says.
 
   Raises: UserError for an unknown `model_type`, class or field.
   """
-  path = folder / CONFIG
+  path = Path(folder).expanduser() / CONFIG
   try:
     values = json.loads(path.read_text('utf-8'))
     if not isinstance(values, dict):

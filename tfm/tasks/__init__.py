@@ -3,10 +3,13 @@
 from tfm.core.registry import Table
 from tfm.tasks.base import Features, Task, mean
 from tfm.tasks.causal_lm import CausalLM
+from tfm.tasks.classify import Classify
 from tfm.tasks.masked_lm import MaskedLM
 from tfm.tasks.prefix_lm import PrefixLM
 from tfm.tasks.span_corruption import SpanCorruption
 
-__all__ = ['TABLE', 'CausalLM', 'Features', 'MaskedLM', 'PrefixLM', 'SpanCorruption', 'Task', 'mean']
+__all__ = ['TABLE', 'CausalLM', 'Classify', 'Features', 'MaskedLM', 'PrefixLM', 'SpanCorruption', 'Task', 'mean']
 
-TABLE = Table('task', causal_lm=CausalLM, masked_lm=MaskedLM, prefix_lm=PrefixLM, span_corruption=SpanCorruption)
+TABLE = Table(
+  'task', causal_lm=CausalLM, classify=Classify, masked_lm=MaskedLM, prefix_lm=PrefixLM, span_corruption=SpanCorruption
+)

@@ -89,6 +89,11 @@ class Task(Part):
     """Yields a sentence for everything about `model` that keeps this task from training it."""
     raise NotImplementedError
 
+  def suits(self, model: Any, corpus: Corpus) -> Iterator[str]:
+    """Yields a sentence for everything about `model` that only an open corpus can tell to be wrong."""
+    if corpus.vocab > model.vocab:
+      yield f'model.vocab: {model.vocab} rows for a tokenizer of {corpus.vocab} tokens. Wanted at least {corpus.vocab}.'
+
   def fits_data(self, data: Data) -> Iterator[str]:
     """Yields a sentence for everything about `data` that keeps this task from reading it."""
     del data
@@ -130,7 +135,14 @@ def documents(raw: RawBatch, isolate: bool) -> Features:
   return {'segment_ids': raw['segments'], 'position_ids': raw['positions']} if isolate else {}
 
 
+def with_head(task: str, model: Any) -> Iterator[str]:
+  """Says so if `model` has no head that says tokens."""
+  if model.head is None:
+    yield f'task: {task} trains a head that says tokens, and the model has none. Choose a model.head, or task=classify.'
+
+
 def one_stack(task: str, model: Any) -> Iterator[str]:
-  """Says so if `model` has an encoder and a decoder."""
+  """Says so if `model` has no head, or an encoder and a decoder."""
+  yield from with_head(task, model)
   if model.encoder is not None:
     yield f'task: {task} trains one stack, and the model has an encoder and a decoder. Choose task=span_corruption.'

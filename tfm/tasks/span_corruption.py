@@ -11,7 +11,7 @@ from tfm.data import chance
 from tfm.data.base import Data
 from tfm.data.corpus import RawBatch
 from tfm.data.tokenizer import Vocabulary
-from tfm.tasks.base import Features, Task
+from tfm.tasks.base import Features, Task, with_head
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +91,7 @@ class SpanCorruption(Task):
     return np.concatenate([inputs, eos], 1), np.concatenate([targets, eos], 1)
 
   def fits(self, model: Any) -> Iterator[str]:
+    yield from with_head('span_corruption', model)
     if model.encoder is None:
       yield (
         'task: span_corruption trains an encoder with a decoder, and the model is one stack. '

@@ -57,10 +57,8 @@ def train(
   config.validate(x)
   workdir = workdir_of(workdir)
   corpus = x.task.open(x.data)
-  if corpus.vocab > x.model.vocab:
-    raise errors.UserError(
-      f'model.vocab: {x.model.vocab} rows for a tokenizer of {corpus.vocab} tokens. Wanted at least {corpus.vocab}.'
-    )
+  if wrong := list(x.task.suits(x.model, corpus)):
+    raise errors.UserError('\n'.join(wrong))
   tx = x.optim.make(x.steps, transformer.param_letters(x.model))
 
   # Place: from letters to devices. No device ever holds more than its share of the state.
@@ -157,4 +155,5 @@ def train(
 
 def _writes(model: Model) -> bool:
   """Whether the model can go on with a text, here: one process holds all of its parameters."""
-  return model.encoder is None and (model.causal or model.reads_prefix) and model.apart and jax.process_count() == 1
+  says = model.head is not None and model.encoder is None and (model.causal or model.reads_prefix)
+  return says and model.apart and jax.process_count() == 1

@@ -20,6 +20,7 @@ from tfm.data.tokenizer.base import Documents, Tokenizer, Vocabulary
 NAMES = {
   'eos': ('<|endoftext|>', '</s>', '<|end_of_text|>', '<eos>', '[SEP]'),
   'pad': ('<|pad|>', '<pad>', '[PAD]'),
+  'cls': ('<|cls|>', '[CLS]', '<s>', '<cls>', '<bos>'),
   'mask': ('<|mask|>', '<mask>', '[MASK]'),
 }
 # GPT-2's pre-tokenizer never joins a space to what stands before it, so text may be cut here without changing a token.

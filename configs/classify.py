@@ -1,0 +1,56 @@
+"""Which package of the standard library a piece of its source is from: an encoder with a classifier, on real text.
+
+tfm train --config=classify --workdir=runs/classify        # from scratch, minutes on two CPU cores
+tfm train --config=classify:DIR --workdir=runs/classify    # from a published encoder, such as MiniLM's folder
+
+From scratch the last eval says val_accuracy ACCURACY, where naming the commonest class gives COMMONEST.
+"""
+
+import dataclasses
+import sysconfig
+
+from tfm import hub
+from tfm.data import Folders
+from tfm.data.tokenizer import Bpe, File
+from tfm.model.spec import Block, Classifier, Model, Segment
+from tfm.optim import AdamW
+from tfm.optim.schedule import Cosine
+from tfm.parts.act import Gelu, Tanh
+from tfm.parts.ffn import Mlp
+from tfm.parts.mask import Mask
+from tfm.parts.mixer import Attention
+from tfm.parts.norm import LayerNorm
+from tfm.parts.relative import RoPE
+from tfm.tasks import Classify
+from tfm.train import Experiment, Record
+
+CLASSES = ('asyncio', 'ctypes', 'email', 'http', 'importlib', 'json', 'logging', 'multiprocessing', 'unittest', 'xml')
+
+
+def get_config(folder: str = '') -> Experiment:
+  """300 steps of 32 rows of 128 tokens; of a published folder the body is kept and the classifier is new."""
+  data = Folders(
+    root=sysconfig.get_path('stdlib'),
+    classes=CLASSES,
+    pattern='**/[a-z_]*.py',
+    tokenizer=Bpe(4096),
+    length=128,
+    batch=32,
+  )
+  optim = AdamW(lr=1e-3, schedule=Cosine(warmup=30), decay=0.05)
+  if folder:
+    data = dataclasses.replace(data, tokenizer=File(f'{folder}/tokenizer.json'))
+    optim = dataclasses.replace(optim, lr=1e-4)
+  return Experiment(
+    model=_model(folder), data=data, task=Classify(), optim=optim, steps=300, save_every=100, eval_every=100,
+    record=Record(sample=None), init_from=folder,
+  )  # fmt: skip
+
+
+def _model(folder: str) -> Model:
+  classifier = Classifier(len(CLASSES), 'first', Tanh(), dropout=0.1)
+  if folder:
+    return dataclasses.replace(hub.read_config(folder).spec, head=None, classifier=classifier)
+  norm = LayerNorm(1e-6)
+  block = Block(Attention(4, mask=Mask(), relative=RoPE()), Mlp(512, Gelu()), norm, dropout=0.1)
+  return Model(4104, 128, (Segment((block,), 3),), norm=norm, head=None, classifier=classifier)

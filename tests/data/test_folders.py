@@ -1,0 +1,131 @@
+"""Folders are classes: every piece of every file, with the label of its folder."""
+
+import numpy as np
+import pytest
+
+from tfm.core import config, errors
+from tfm.data import Folders
+from tfm.data.tokenizer import Byte
+from tfm.model.spec import Block, Classifier, Head, Model, Segment
+from tfm.parts.mask import Mask
+from tfm.parts.mixer import Attention
+from tfm.tasks import CausalLM, Classify
+from tfm.train import Experiment, Record, loop
+
+WINDOW = 8
+
+
+@pytest.fixture
+def data(tmp_path):
+  """Two classes, told apart by their letters; files of one to three windows."""
+  for name, letters in (('low', 'abc'), ('up', 'XYZ')):
+    folder = tmp_path / 'texts' / name
+    folder.mkdir(parents=True)
+    for i in range(20):
+      (folder / f'{i:02}.txt').write_text((letters * 9)[: 3 + i])
+  (tmp_path / 'texts' / 'up' / 'empty.txt').write_text('')
+  return Folders(root=str(tmp_path / 'texts'), tokenizer=Byte(), length=WINDOW, batch=4, cache=str(tmp_path / 'cache'))
+
+
+def _rows(corpus, split):
+  for raw in corpus.eval_batches(split, 4):
+    for tokens, segments, label in zip(raw['tokens'], raw['segments'], raw['labels'], strict=True):
+      if segments.any():
+        yield corpus.tokenizer.decode(tokens[segments > 0]), int(label)
+
+
+@pytest.mark.parametrize('split', ['train', 'val'])
+def test_every_piece_of_every_file_has_its_folders_label(data, split):
+  corpus = data.open(WINDOW)
+  pieces = [
+    (text[i : i + WINDOW], label)
+    for text, label in zip(data.documents(split), data.labels(split), strict=True)
+    for i in range(0, len(text), WINDOW)
+  ]
+  assert list(_rows(corpus, split)) == pieces
+  assert {label for _, label in pieces} == {0, 1}
+  assert all(text.islower() == (label == 0) for text, label in pieces)
+
+
+def test_no_file_is_in_both_splits(data):
+  train, val = data._files('train'), data._files('val')
+  assert not {p for p, _ in train} & {p for p, _ in val}
+  assert len(train) + len(val) == 40
+  assert len(val) == 4
+
+
+def test_an_epoch_has_each_row_once_and_any_step_can_be_asked_for(data):
+  corpus = data.open(WINDOW)
+  rows = corpus.rows('train')
+  seen = np.concatenate([corpus.batch('train', 3, step)['labels'] for step in range(rows // 4)])
+  assert len(seen) == rows // 4 * 4
+  again = corpus.batch('train', 3, 5)
+  np.testing.assert_array_equal(again['tokens'], corpus.batch('train', 3, 5)['tokens'])
+  np.testing.assert_array_equal(corpus.batch('train', 3, 5, slice(1, 3))['labels'], again['labels'][1:3])
+
+
+def test_classes_are_counted_in_the_order_given(data):
+  assert data.names() == ['low', 'up']
+  turned = config.override(data, 'classes', 'up,low')
+  assert turned.names() == ['up', 'low']
+  np.testing.assert_array_equal(turned.labels('val') == 0, [text.isupper() for text in turned.documents('val')])
+
+
+@pytest.mark.parametrize(
+  ('field', 'value', 'said'),
+  [
+    ('classes', 'low,upp', r"data\.classes: unknown folder 'upp'\. Did you mean 'up'"),
+    ('pattern', '*.md', r"data\.pattern: no file of .*low matches '\*\.md'"),
+    ('root', 'nowhere', r'data\.root: nowhere has no folders'),
+  ],
+)
+def test_what_is_not_there_is_named(data, field, value, said):
+  with pytest.raises(errors.UserError, match=said):
+    config.override(data, field, value).open(WINDOW)
+
+
+def _experiment(data, labels=2, **fields):
+  block = Block(Attention(2, mask=Mask()))
+  classifier = Classifier(labels, 'mean')
+  model = Model(260, 16, (Segment((block,), 1),), head=None, classifier=classifier)
+  record = Record(sample=None)
+  return Experiment(
+    model=model, data=config.override(data, 'batch', '8'), task=Classify(), steps=40, save_every=40, eval_every=40,
+    record=record, **fields,
+  )  # fmt: skip
+
+
+def test_a_classifier_learns_what_is_easy_to_tell(data, tmp_path):
+  scores = loop.train(_experiment(data), tmp_path / 'run').scores
+  assert scores['val_accuracy'] == 1
+  assert scores['val_bits_per_byte'] is None
+
+
+def test_a_row_is_framed_by_special_tokens_and_padded(data):
+  task = Classify()
+  corpus = task.open(data)
+  raw = corpus.batch('train', 0, 0)
+  found = task.features(raw, corpus.tokenizer)
+  assert found['input_ids'].shape == (4, WINDOW)
+  for ids, mask, raw_ids, there in zip(
+    found['input_ids'], found['attention_mask'], raw['tokens'], raw['segments'], strict=True
+  ):
+    n = there.sum()
+    assert ids[0] == corpus.tokenizer.special('cls')
+    np.testing.assert_array_equal(ids[1 : n + 1], raw_ids[:n])
+    assert ids[n + 1] == corpus.tokenizer.special('eos')
+    assert mask.sum() == n + 2
+    assert not ids[n + 2 :].any()
+
+
+def test_labels_of_another_number_than_the_classes_are_refused(data, tmp_path):
+  with pytest.raises(errors.UserError, match=r'model\.classifier\.labels: 3 for data of 2 classes: low, up'):
+    loop.train(_experiment(data, labels=3), tmp_path / 'run')
+
+
+def test_tasks_ask_for_the_head_they_train(data):
+  x = _experiment(data)
+  assert any('trains a head that says tokens' in m for m in CausalLM().fits(x.model))
+  headed = Model(260, 16, head=Head())
+  assert [m for m in Classify().fits(headed) if 'has none' in m]
+  assert [m for m in Classify().fits(headed) if 'model.head=none' in m]

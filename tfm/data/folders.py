@@ -1,0 +1,114 @@
+"""Files sorted into folders: the folder is the label."""
+
+from collections.abc import Iterator, Sequence
+import dataclasses
+import functools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfm.core.errors import UserError, unknown
+from tfm.data.base import Data
+from tfm.data.corpus import Corpus
+from tfm.data.layout import Layout, Pieces
+from tfm.data.text import read, stamp
+
+
+@dataclasses.dataclass(frozen=True)
+class Folders(Data):
+  """UTF-8 files that match `pattern` below `root/CLASS`, each a document of that class; a row is a piece of one.
+
+  `classes` are the folders that count, in the order of their labels; empty is all of them by name. Held out are those
+  below `val_root/CLASS`, or else every `val_every`-th file of each class in the order of paths.
+  """
+
+  root: str = ''
+  classes: tuple[str, ...] = ()
+  pattern: str = '**/*'
+  val_root: str = ''
+  val_every: int = 10
+
+  def documents(self, split: str) -> Iterator[str]:
+    return (read(path) for path, _ in self._files(split))
+
+  def labels(self, split: str) -> NDArray[np.int32]:
+    """The class of each document, int32."""
+    return np.array([label for _, label in self._files(split)], np.int32)
+
+  def names(self) -> list[str]:
+    """The classes, in the order of their labels.
+
+    Raises: UserError if there is no such folder.
+    """
+    root = Path(self.root).expanduser()
+    found = sorted(p.name for p in root.glob('*') if p.is_dir() and not p.name.startswith(('.', '__')))
+    for name in self.classes:
+      if name not in found:
+        raise UserError(f'data.classes: {unknown("folder", name, found)} They stand in {root}.')
+    if not found:
+      raise UserError(f'data.root: {root} has no folders. Wanted one a class.')
+    return list(self.classes) or found
+
+  def identity(self) -> dict[str, Any]:
+    files = {split: [[*stamp(path), label] for path, label in self._files(split)] for split in ('train', 'val')}
+    return {'data': 'folders', 'names': self.names(), **files}
+
+  def total_bytes(self) -> int:
+    return sum(path.stat().st_size for split in ('train', 'val') for path, _ in self._files(split))
+
+  def open(self, window: int, overlap: int = 0, specials: Sequence[str] = ()) -> 'LabelledCorpus':
+    plain = super().open(window, overlap, specials)
+    labels = {split: self.labels(split) for split in plain.splits}
+    return LabelledCorpus(plain, labels, self.names())
+
+  def check(self) -> Iterator[str]:
+    yield from super().check()
+    if not self.root:
+      yield 'root: is empty. A folder with a folder for each class was wanted.'
+    if self.val_every < 2:
+      yield f'val_every: is {self.val_every}. At least 2 was wanted, or nothing is left to train on.'
+
+  def _files(self, split: str) -> list[tuple[Path, int]]:
+    if self.val_root:
+      return self._below(self.root if split == 'train' else self.val_root)
+    found, held_out = self._below(self.root), self.val_every - 1
+    of_class = [[f for f in found if f[1] == label] for label in range(len(self.names()))]
+    numbered = [(i % self.val_every, f) for files in of_class for i, f in enumerate(files)]
+    return [f for i, f in numbered if (i == held_out) == (split == 'val')]
+
+  def _below(self, root: str) -> list[tuple[Path, int]]:
+    found = []
+    for label, name in enumerate(self.names()):
+      folder = Path(root).expanduser() / name
+      # An empty file says nothing of its class.
+      paths = sorted(p for p in folder.glob(self.pattern) if p.is_file() and p.stat().st_size)
+      if not paths:
+        raise UserError(f'data.pattern: no file of {folder} matches {self.pattern!r}.')
+      found += [(path, label) for path in paths]
+    return found
+
+
+class LabelledCorpus(Corpus):
+  """A corpus whose rows are pieces of one document each, and raw batches have its `labels`, int32 [b], of `names`."""
+
+  def __init__(self, plain: Corpus, labels: dict[str, NDArray[np.int32]], names: list[str]):
+    super().__init__(plain.store, plain.tokenizer, plain.window, 0, batch=plain.batch_size)
+    self.labels, self.names = labels, names
+
+  @property
+  def byte_lengths(self):
+    """None: labels are no text."""
+    return None
+
+  def _raw(self, layout: Any, index, phase, sample, key):
+    split = next(name for name in self.splits if self._layout(name) is layout)
+    return super()._raw(layout, index, phase, sample, key) | {'labels': self.labels[split][layout.document[index]]}
+
+  @functools.cache
+  def _layout(self, split: str) -> Layout:
+    if split not in self.store.splits:
+      raise UserError(f'data: {unknown("split", split, self.splits)}')
+    # Between documents stands an end-of-text token, which the task writes itself if it wants one.
+    return Pieces(self.store.splits[split], self.window)
