@@ -4,13 +4,13 @@ import numpy as np
 from oracles import copying
 import pytest
 
-from hub import decoders, encoders, published, seq2seq
+from hub import decoders, decoders_llama, encoders, published, seq2seq
 from tfm import hub
 from tfm.hub.tensors import open_tensors
 from tfm.zoo import weights
 
 pytestmark = pytest.mark.oracle
-CASES = {**decoders.CASES, **encoders.CASES, **seq2seq.CASES}
+CASES = {**decoders.CASES, **decoders_llama.CASES, **encoders.CASES, **seq2seq.CASES}
 
 
 @pytest.fixture(scope='module', params=CASES)

@@ -21,12 +21,14 @@ from tfm.parts.relative.scaling.yarn import Yarn
 SILENT = frozenset(
   """
   _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path add_cross_attention architectures
-  attn_implementation auto_map begin_suppress_tokens bos_token bos_token_id cache_implementation
-  chunk_size_feed_forward classifier_dropout cls_token_id decoder_start_token_id do_sample dtype early_stopping
+  attn_implementation auto_map bad_words_ids begin_suppress_tokens bos_token bos_token_id cache_implementation
+  chunk_size_feed_forward classifier_dropout cls_token_id decoder_start_token_id diversity_penalty do_sample dtype
+  early_stopping encoder_no_repeat_ngram_size eos_token_ids
   eos_token eos_token_id experts_implementation finetuning_task force_bos_token_to_be_generated forced_bos_token_id
   forced_decoder_ids forced_eos_token_id gradient_checkpointing id2label init_std initializer_factor
   initializer_range is_decoder is_encoder_decoder keys_to_ignore_at_inference label2id length_penalty mask_token_id
-  max_length max_new_tokens min_length model_type moe_implementation no_repeat_ngram_size num_beams num_labels
+  max_length max_new_tokens min_length model_type moe_implementation no_repeat_ngram_size num_beam_groups num_beams
+  num_labels output_past output_scores remove_invalid_values repetition_penalty top_k top_p typical_p
   num_return_sequences output_attentions output_hidden_states output_router_logits pad_token pad_token_id prefix
   problem_type pruned_heads reorder_and_upcast_attn return_dict return_dict_in_generate router_jitter_noise
   sep_token_id suppress_tokens task_specific_params tfm_version temperature tokenizer_class torch_dtype torchscript
@@ -77,6 +79,11 @@ class Fields(Mapping[str, Any]):
     value = self.values_.get(name)
     return default if value is None else value
 
+  def given(self, name: str, default: Any = None) -> Any:
+    """The value of a field, None where it is null, `default` where it is missing."""
+    self._read.add(name)
+    return self.values_.get(name, default)
+
   def only(self, **values: Any) -> None:
     """Marks fields read of which this family knows one value each, the default.
 
@@ -104,7 +111,7 @@ class Fields(Mapping[str, Any]):
     """The activation that a field names."""
     return self.choice(name, ACTS, default)
 
-  def rope(self, base: float = 1e4, layout: Any = 'halves', kind: str | None = None) -> RoPE:
+  def rope(self, base: float = 1e4, layout: Any = 'halves', kind: str | None = None, fraction: float = 1.0) -> RoPE:
     """The rotary position of `rope_parameters` (of its entry `kind`), or of the older `rope_theta` and `rope_scaling`.
 
     Raises: UserError for an unknown scaling.
@@ -114,13 +121,14 @@ class Fields(Mapping[str, Any]):
       given = dict(given[kind])
     given = {**(self.get('rope_scaling') or {}), **given}
     base = given.get('rope_theta', self.get('rope_theta', base))
-    fraction = given.get('partial_rotary_factor', self.get('partial_rotary_factor', 1.0))
+    fraction = given.get('partial_rotary_factor', self.get('partial_rotary_factor', fraction))
     name = given.get('rope_type', given.get('type', 'default'))
     known = {'default': lambda _: Scaling(), **{n: make for n, (_, make) in _SCALINGS.items()}}
     if name not in known:
       raise errors.UserError(f'{self.where}: rope_parameters: {errors.unknown("rope_type", name, known)}')
     length = self.get('max_position_embeddings', 0)
-    scaling = known[name]({'original_max_position_embeddings': length, **given, 'length': length})
+    original = self.get('original_max_position_embeddings', length)
+    scaling = known[name]({'original_max_position_embeddings': original, **given, 'length': length})
     return RoPE(float(base), layout, float(fraction), scaling)
 
   def unread(self) -> list[str]:
@@ -130,12 +138,12 @@ class Fields(Mapping[str, Any]):
     )
 
 
-def name_of(act: Act) -> str:
-  """What configs call an activation.
+def name_of(act: Act, usual: str = 'gelu_new') -> str:
+  """What configs call an activation; of several names the usual one.
 
   Raises: UserError if they have no name for it.
   """
-  for name, known in ACTS.items():
+  for name, known in {usual: ACTS[usual], **ACTS}.items():
     if known == act:
       return name
   raise errors.UserError(f'export: no published config has a name for the activation {act}. Known: {", ".join(ACTS)}.')

@@ -1,16 +1,19 @@
 """Llama 2, 3, 3.1 and 3.2 (2023, 2024). Next: `model/spec.py`, which says what a model is made of."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment, depth
+from tfm.model.spec import Block, Embed, Head, Model, Segment, depth
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.base import Norm
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.parts.relative.scaling.llama3 import Llama3
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of, rope_parameters
+from tfm.zoo.layers import layers_of, segments
 
 PAPER_2 = 'Llama 2: Open Foundation and Fine-Tuned Chat Models, arXiv:2307.09288'
 PAPER_3 = 'The Llama 3 Herd of Models, arXiv:2407.21783'
@@ -28,32 +31,67 @@ def llama(
 
 def read(c: Fields) -> Model:
   """The spec of a published config."""
-  d, heads = c['hidden_size'], c['num_attention_heads']
   c.only(pretraining_tp=1)
-  c.skip('max_position_embeddings')
   norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
-  attention = Attention(
-    heads, c.get('num_key_value_heads', heads), c.get('head_dim', d // heads), c.rope(),
-    bias='qkvo' if c.get('attention_bias') else '', dropout=c.get('attention_dropout', 0.0),
+  return decoder(c, [Block(attention(c), glu(c), norm)] * c['num_hidden_layers'], norm)
+
+
+def attention(c: Fields, kv_heads: int | None = None, head_dim: int | None = None, **changes: Any) -> Attention:
+  """The attention of a config as Llama and its kin write it; where they write no sizes they are these.
+
+  `changes` are fields that a family has otherwise.
+  """
+  d, heads = c['hidden_size'], c['num_attention_heads']
+  rope = changes.pop('relative') if 'relative' in changes else c.rope()
+  fields = {'bias': 'qkvo' if c.get('attention_bias') else '', 'dropout': c.get('attention_dropout', 0.0), **changes}
+  kv_heads = c.get('num_key_value_heads', kv_heads or heads)
+  return Attention(heads, kv_heads, c.get('head_dim', head_dim or d // heads), rope, **fields)
+
+
+def glu(c: Fields, **changes: Any) -> Glu:
+  """The feed-forward of such a config."""
+  fields = {'bias': c.get('mlp_bias', False), **changes}
+  d_ff, act = c['intermediate_size'], c.act('hidden_act', 'silu')
+  return Glu(**{'d_ff': d_ff, 'act': act, **fields})
+
+
+def decoder(
+  c: Fields, layers: Sequence[Block], norm: Norm, tied: bool = False, embed: Embed | None = None, **head: Any
+) -> Model:
+  """A decoder of these layers with the other sizes of such a config; `head` are fields of the head."""
+  top = Head(tied=c.get('tie_word_embeddings', tied), **head)
+  return Model(
+    c['vocab_size'], c['hidden_size'], segments(layers), norm=norm, embed=embed or Embed(), head=top,
+    init=Normal(depth_scaled=False),
   )  # fmt: skip
-  ffn = Glu(c['intermediate_size'], c.act('hidden_act', 'silu'), bias=c.get('mlp_bias', False))
-  segment = Segment((Block(attention, ffn, norm),), c['num_hidden_layers'])
-  head = Head(tied=c.get('tie_word_embeddings', False))
-  return Model(c['vocab_size'], d, (segment,), norm=norm, head=head, init=Normal(depth_scaled=False))
 
 
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   block = m.segments[0].pattern[0]
-  a, ffn = block.mixer, block.ffn
+  return {**sizes(m), 'attention_bias': bool(block.mixer.bias), 'mlp_bias': block.ffn.bias}
+
+
+def sizes(m: Any, eps: str | None = 'rms_norm_eps') -> dict[str, Any]:
+  """Those that almost every family of Llama's kin has; `eps` is what it calls that of its norms."""
+  block = m.segments[0].pattern[0]
+  a, dense = block.mixer, [b.ffn for b in layers_of(m) if hasattr(b.ffn, 'd_ff')]
   heads, kv_heads, head_dim = a.sizes(m.d_model)
+  # A layer without one (NoPE) has no base.
+  rope = next(r for b in layers_of(m) if hasattr(r := b.mixer.relative, 'base'))
   return {
-    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'intermediate_size': ffn.d_ff, 'num_hidden_layers': depth(m),
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
     'num_attention_heads': heads, 'num_key_value_heads': kv_heads, 'head_dim': head_dim,
-    'rope_parameters': rope_parameters(a.relative), 'rms_norm_eps': block.norm.eps, 'hidden_act': name_of(ffn.act),
-    'attention_bias': bool(a.bias), 'attention_dropout': a.dropout, 'mlp_bias': ffn.bias,
-    'max_position_embeddings': 131_072,
+    'rope_parameters': rope_parameters(rope), 'max_position_embeddings': getattr(rope.scaling, 'length', 131_072),
+    'attention_dropout': a.dropout, 'tie_word_embeddings': m.head is None or m.head.tied,
+    **({eps: m.norm.eps} if eps else {}),
+    **({'intermediate_size': dense[0].d_ff, 'hidden_act': name_of(dense[0].act)} if dense else {}),
   }  # fmt: skip
+
+
+def padding(m: Any, usual: int) -> dict[str, Any]:
+  """No token for padding, where a vocabulary is too small for the one that a family usually has."""
+  return {} if usual < m.vocab else {'pad_token_id': None}
 
 
 _V2, _V3 = RoPE(1e4), RoPE(5e5)

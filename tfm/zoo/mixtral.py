@@ -1,5 +1,7 @@
 """Mixtral (2024): Mistral's block with eight experts, two of which see a token."""
 
+from typing import Any
+
 from tfm.model.spec import Block, Head, Model, Segment
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
@@ -8,7 +10,10 @@ from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.parts.router.top_k import TopK
+from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, name_of
+from tfm.zoo.layers import seen, window_of
 
 PAPER = 'Mixtral of Experts, arXiv:2401.04088'
 POST = 'Cheaper, Better, Faster, Stronger (Mixtral 8x22B v0.3), Mistral AI 2024'
@@ -22,6 +27,25 @@ def mixtral(
   ffn = Moe(experts, TopK(k=k), Glu(d_ff))
   block = Block(Attention(heads, kv_heads, d // heads, RoPE(1e6)), ffn, norm)
   return Model(vocab, d, (Segment((block,), depth),), norm=norm, head=Head(tied=False), init=Normal(depth_scaled=False))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
+  attention = llama.attention(c, 8, mask=seen(c.get('sliding_window')), relative=c.rope(1e6))
+  router = TopK(c.get('router_aux_loss_coef', 0.001), 0.0, c.get('num_experts_per_tok', 2))
+  n = c.get('num_local_experts', c.get('num_experts', 8))
+  return llama.decoder(c, [Block(attention, Moe(n, router, llama.glu(c)), norm)] * c['num_hidden_layers'], norm)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  moe = m.segments[0].pattern[0].ffn
+  return {
+    **llama.sizes(m), 'sliding_window': window_of(m), 'num_local_experts': moe.experts,
+    'num_experts_per_tok': moe.router.k, 'router_aux_loss_coef': moe.router.balance,
+    'intermediate_size': moe.expert.d_ff, 'hidden_act': name_of(moe.expert.act),
+  }  # fmt: skip
 
 
 MODELS = {

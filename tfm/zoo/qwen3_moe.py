@@ -1,6 +1,10 @@
 """Qwen3's mixtures (2025): 128 narrow experts, eight of which see a token; queries and keys normalised."""
 
+import dataclasses
+from typing import Any
+
 from tfm.model.spec import Block, Head, Model, Segment
+from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
 from tfm.parts.init.normal import Normal
@@ -8,7 +12,10 @@ from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.parts.router.top_k import TopK
+from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, name_of
+from tfm.zoo.layers import layers_of, seen, window_of
 
 PAPER = 'Qwen3 Technical Report, arXiv:2505.09388'
 
@@ -19,6 +26,52 @@ def qwen3_moe(depth: int, d: int, heads: int, d_ff: int, head_dim: int = 128, ex
   attention = Attention(heads, 4, head_dim, RoPE(1e6), qk_norm=norm)
   segment = Segment((Block(attention, Moe(experts, TopK(k=k), Glu(d_ff)), norm),), depth)
   return Model(151_936, d, (segment,), norm=norm, head=Head(tied=False), init=Normal(depth_scaled=False))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
+  window = c.given('sliding_window', 4096) if c.get('use_sliding_window') else None
+  c.skip('sliding_window', 'max_window_layers')
+  attention = llama.attention(c, 4, qk_norm=norm, mask=seen(window))
+  moe = Moe(c.get('num_local_experts', c.get('num_experts', 128)), top(c, 8), Glu(c.get('moe_intermediate_size', 768)))
+  return llama.decoder(c, [Block(attention, ffn, norm) for ffn in feeds(c, moe)], norm)
+
+
+def top(c: Fields, k: int) -> TopK:
+  """The router of a config."""
+  renormalize = c.get('norm_topk_prob', False)
+  return TopK(c.get('router_aux_loss_coef', 0.001), 0.0, c.get('num_experts_per_tok', k), renormalize=renormalize)
+
+
+def feeds(c: Fields, moe: Moe) -> list[FFN]:
+  """The feed-forward of every layer: experts, or one of the whole width."""
+  dense, step, plain = llama.glu(c), c.get('decoder_sparse_step', 1), c.get('mlp_only_layers', [])
+  expert: Any = moe.expert
+  moe = dataclasses.replace(moe, expert=dataclasses.replace(expert, act=dense.act))
+  sparse = lambda i: moe.experts and i not in plain and (i + 1) % step == 0
+  return [moe if sparse(i) else dense for i in range(c['num_hidden_layers'])]
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  window = window_of(m)
+  bias = bool(m.segments[0].pattern[0].mixer.bias)
+  return {
+    **mixed(m), 'attention_bias': bias, 'use_sliding_window': window is not None, 'sliding_window': window,
+  }  # fmt: skip
+
+
+def mixed(m: Any) -> dict[str, Any]:
+  """Those of its sizes and its experts."""
+  feeds = [b.ffn for b in layers_of(m)]
+  moe = next(f for f in feeds if hasattr(f, 'expert'))
+  return {
+    'intermediate_size': moe.expert.d_ff, 'hidden_act': name_of(moe.expert.act), **llama.sizes(m),
+    'num_experts': moe.experts, 'num_experts_per_tok': moe.router.k, 'norm_topk_prob': moe.router.renormalize,
+    'router_aux_loss_coef': moe.router.balance, 'moe_intermediate_size': moe.expert.d_ff, 'decoder_sparse_step': 1,
+    'mlp_only_layers': [i for i, f in enumerate(feeds) if not hasattr(f, 'expert')],
+  }  # fmt: skip
 
 
 MODELS = {

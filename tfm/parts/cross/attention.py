@@ -7,13 +7,15 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from tfm.parts.attend.dense import probabilities
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.cross.base import Cross
 from tfm.parts.dense import Dense
-from tfm.parts.heads import Heads
+from tfm.parts.heads import Heads, tamed
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.attention import make_scores
 from tfm.parts.site import Site
+from tfm.parts.tell import CROSS, tell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,15 +47,13 @@ class _CrossAttention(nn.Module):
     N, K, H = s.sizes(D)
     dims = self.dims.replace(heads=N, head_dim=H, causal=False)
     q_BTNH = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='q')(x_BTD)
-    if s.qk_norm is not None:
-      q_BTNH = s.qk_norm.make(dims, 'H').copy(name='q_norm')(q_BTNH)
+    q_BTNH = tamed(s, dims, q_BTNH, 'q')
 
     if ctx.memory is not None:
       m_BSD, m_site = ctx.memory
       k_BSKH = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='k')(m_BSD)
       v_BSKH = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='v')(m_BSD)
-      if s.qk_norm is not None:
-        k_BSKH = s.qk_norm.make(dims, 'H').copy(name='k_norm')(k_BSKH)
+      k_BSKH, v_BSKH = tamed(s, dims, k_BSKH, 'k', 'K'), tamed(s, dims, v_BSKH)
       if cache is not None:
         # The encoder is read once; later calls find its keys and values here.
         new = {'k': k_BSKH, 'v': v_BSKH, 'site': dataclasses.replace(m_site, prefix=None)}
@@ -62,5 +62,6 @@ class _CrossAttention(nn.Module):
     if ctx.memory is None:
       k_BSKH, v_BSKH, m_site = cache['k'].astype(x_BTD.dtype), cache['v'].astype(x_BTD.dtype), cache['site']
     scores = make_scores(self, s, H, ctx, Segments(), ())
+    tell(self, CROSS, lambda: probabilities(q_BTNH, k_BSKH, ctx.site, m_site, scores, 'float32'))
     y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, ctx.site, m_site, scores, self.dims.run.precision.reduce)
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache

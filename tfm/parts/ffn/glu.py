@@ -1,5 +1,6 @@
 """Gated feed-forward (arXiv:2002.05202): SwiGLU, GEGLU, ReGLU, bilinear by its activation."""
 
+from collections.abc import Iterator
 import dataclasses
 
 from flax import linen as nn
@@ -14,14 +15,23 @@ from tfm.parts.ffn.base import FFN
 
 @dataclasses.dataclass(frozen=True)
 class Glu(FFN):
-  """(act(x Wg) * x Wu) Wd; as many parameters as an MLP of width f when d_ff = 2/3 f."""
+  """(act(x Wg) * (x Wu + shift)) Wd; as many parameters as an MLP of width f when d_ff = 2/3 f.
+
+  `limit` keeps x Wg below it and x Wu within +- it (GPT-OSS, with `shift` 1).
+  """
 
   d_ff: int = 1376
   act: Act = Swish()
   bias: bool = False
   dropout: float = 0.0
+  limit: float | None = None
+  shift: float = 0.0
 
   stackable = True
+
+  def check(self) -> Iterator[str]:
+    if self.limit is not None and self.limit <= 0:
+      yield f'limit={self.limit} leaves nothing. Wanted more than 0, or none.'
 
   def make(self, dims):
     return _Glu(self, dims)
@@ -37,7 +47,10 @@ class _Glu(nn.Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, float]:
     s, D = self.spec, self.dims.d_model
-    gate_BTF = s.act(Dense('DF', (D, s.d_ff), self.dims, bias=s.bias, name='gate')(x_BTD, ctx.sizes_E))
-    h_BTF = gate_BTF * Dense('DF', (D, s.d_ff), self.dims, bias=s.bias, name='up')(x_BTD, ctx.sizes_E)
+    gate_BTF = Dense('DF', (D, s.d_ff), self.dims, bias=s.bias, name='gate')(x_BTD, ctx.sizes_E)
+    up_BTF = Dense('DF', (D, s.d_ff), self.dims, bias=s.bias, name='up')(x_BTD, ctx.sizes_E)
+    if s.limit is not None:
+      gate_BTF, up_BTF = gate_BTF.clip(max=s.limit), up_BTF.clip(-s.limit, s.limit)
+    h_BTF = s.act(gate_BTF) * (up_BTF + s.shift if s.shift else up_BTF)
     h_BTF = nn.Dropout(s.dropout, deterministic=not ctx.train)(h_BTF)
     return Dense('FD', (s.d_ff, D), self.dims, bias=s.bias, name='down')(h_BTF, ctx.sizes_E), 0.0

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 
 from tfm.core.axes import letters_of, mesh_axes
 from tfm.parts.context import Ctx, Dims
+from tfm.parts.dense import Dense
 from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.router.base import Route, Router
@@ -27,10 +28,12 @@ class Moe(FFN):
   """sum_e g_e FFN_e(x) over the experts e that the router chooses, plus a shared FFN(x) if there is one.
 
   `shared` is one feed-forward that every token sees (DeepSeekMoE's n shared experts are one, n times as wide).
+  With `shared_gate` a token takes sigmoid(x w) of it (Qwen2's).
 
   With `capacity` an expert takes no more than ceil(T k capacity / E) of the choices of a row of T, in the order of
   its tokens, and the others come to nothing (Switch, GShard). What a token gets then depends on what else is in its
-  row, so such a model trains but does not generate. None drops nothing, at the cost of what is chosen.
+  row, so such a model trains but does not generate. None drops nothing, at the cost of what is chosen. `slots` says
+  the same as a number of choices, whatever the length of the row (Switch's released models).
   """
 
   experts: int = 8
@@ -38,6 +41,8 @@ class Moe(FFN):
   expert: FFN = Glu()
   shared: FFN | None = None
   capacity: float | None = None
+  shared_gate: bool = False
+  slots: int | None = None
 
   @property
   def causal(self):
@@ -45,7 +50,7 @@ class Moe(FFN):
 
   @property
   def apart(self):
-    return self.capacity is None and self.router.apart
+    return self.capacity is None and self.slots is None and self.router.apart
 
   @property
   def active(self):
@@ -55,7 +60,7 @@ class Moe(FFN):
     return _Moe(self, dims)
 
   def flops(self, d_model):
-    shared = 0 if self.shared is None else self.shared.flops(d_model)
+    shared = 0 if self.shared is None else self.shared.flops(d_model) + 2 * d_model * self.shared_gate
     return int(2 * d_model * self.experts + self.active * self.experts * self.expert.flops(d_model) + shared)
 
   def updated(self, params, load):
@@ -70,10 +75,17 @@ class Moe(FFN):
       name = self.expert.table().name_of(self.expert)
       wanted = ', '.join(n for n, row in self.expert.table().items() if row.stackable)
       yield f'expert: {name} cannot be stacked to experts. Wanted one of {wanted}.'
+    if self.shared_gate and self.shared is None:
+      yield 'shared_gate: gates nothing. Wanted a shared feed-forward, or shared_gate=no.'
     if self.capacity is not None and self.capacity <= 0:
       yield f'capacity: is {self.capacity}. Wanted more than 0, or none to drop nothing.'
-    if self.capacity is not None and not self.router.causal:
-      yield f'capacity: is {self.capacity}, and the router fills its experts evenly. Wanted none.'
+    if self.slots is not None and self.slots < 1:
+      yield f'slots: is {self.slots}. Wanted 1 or more, or none to drop nothing.'
+    if self.slots is not None and self.capacity is not None:
+      yield f'slots: is {self.slots}, and capacity is {self.capacity}: both say how much an expert takes. Wanted one.'
+    for name in ('capacity', 'slots'):
+      if getattr(self, name) is not None and not self.router.causal:
+        yield f'{name}: is {getattr(self, name)}, and the router fills its experts evenly. Wanted none.'
 
 
 class _Moe(nn.Module):
@@ -87,6 +99,8 @@ class _Moe(nn.Module):
     if s.capacity is not None:
       k = s.active * E
       route = within(route, E, math.ceil(x_BTD.shape[1] * k * s.capacity / E))
+    if s.slots is not None:
+      route = within(route, E, s.slots)
     expert = s.expert.make(self.dims)
     start = lambda key: expert.init(key, x_BTD[:1, :1], _ctx(jnp.zeros(E, jnp.int32), 1, ctx))['params']
     # Flax would compare shapes at each call, for which it starts the experts again.
@@ -103,6 +117,9 @@ class _Moe(nn.Module):
       y_BTD = _spread_over_mesh(functools.partial(mixed, apply, route.most), E, letters)(x_BTD, route, params, keys)
     if s.shared is not None:
       shared_BTD, _ = s.shared.make(self.dims).copy(name='shared')(x_BTD, ctx)
+      if s.shared_gate:
+        gate_BT = jax.nn.sigmoid(Dense('D', (self.dims.d_model,), self.dims, name='shared_gate')(x_BTD))
+        shared_BTD = gate_BT[..., None] * shared_BTD
       y_BTD = y_BTD + shared_BTD
     return y_BTD, route.aux
 

@@ -8,16 +8,18 @@ import jax.numpy as jnp
 
 from tfm.core.axes import sharded
 from tfm.parts.attend.base import Scores
+from tfm.parts.attend.dense import probabilities
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense
-from tfm.parts.heads import Heads
+from tfm.parts.heads import Heads, tamed
 from tfm.parts.looking import Looking, make_relative
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.base import Cache
 from tfm.parts.relative.base import Relative
+from tfm.parts.tell import ATTENTIONS, tell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,11 +62,9 @@ class _Attention(nn.Module):
     q_BTNH = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='q')(x_BTD)
     k_BSKH = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='k')(x_BTD)
     v_BSKH = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='v')(x_BTD)
-    if s.qk_norm is not None:
-      q_BTNH = s.qk_norm.make(dims, 'H').copy(name='q_norm')(q_BTNH)
-      k_BSKH = s.qk_norm.make(dims, 'H').copy(name='k_norm')(k_BSKH)
-    q_BTNH = relative.queries(q_BTNH, ctx.site.pos)
-    k_BSKH = relative.rotate(k_BSKH, ctx.site.pos)
+    q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'q'), ctx.site.pos)
+    k_BSKH = relative.rotate(tamed(s, dims, k_BSKH, 'k', 'K'), ctx.site.pos)
+    v_BSKH = tamed(s, dims, v_BSKH)
 
     new = {'k': k_BSKH, 'v': v_BSKH}
     kept, k_site, cache = self.dims.run.cache.extend(cache, new, ctx.site, ctx.slot, s.lookback)
@@ -74,6 +74,7 @@ class _Attention(nn.Module):
       biases.append(lambda q, k: relative.bias(N, q, k))
     contents = (relative.content,) if s.relative.contextual else ()
     scores = make_scores(self, s, H, ctx, s.mask & Segments(), tuple(biases), contents)
+    tell(self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, ctx.site, k_site, scores, 'float32'))
     y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, ctx.site, k_site, scores, self.dims.run.precision.reduce)
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
 

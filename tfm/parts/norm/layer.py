@@ -12,10 +12,15 @@ from tfm.parts.norm.base import Norm, standardized
 
 @dataclasses.dataclass(frozen=True)
 class LayerNorm(Norm):
-  """(x - mean) / sqrt(var + eps) * scale + bias, with the biased variance."""
+  """(x - mean) / sqrt(var + eps) * scale + bias, with the biased variance; OLMo has neither `scale` nor `bias`.
+
+  `one_plus` stores the scale less one (Nemotron's LayerNorm1P).
+  """
 
   eps: float = 1e-5
   bias: bool = True
+  scale: bool = True
+  one_plus: bool = False
 
   def make(self, dims, letters='D'):
     return _LayerNorm(self, dims, letters)
@@ -29,10 +34,13 @@ class _LayerNorm(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     precision = self.dims.run.precision
-    shape, dtype = (x.shape[-1],), precision.dtype('param')
+    shape, dtype = x.shape[-len(self.letters) :], precision.dtype('param')
     f = x.astype(precision.dtype('reduce'))
     f = standardized(f, self.spec.eps, True)
-    f = f * trailing(self.param('scale', sharded(nn.initializers.ones, self.letters), shape, dtype), f.ndim)
+    if self.spec.scale:
+      start = nn.initializers.zeros if self.spec.one_plus else nn.initializers.ones
+      scale = self.param('scale', sharded(start, self.letters), shape, dtype)
+      f = f * trailing(scale.astype(f.dtype) + self.spec.one_plus, f.ndim)
     if self.spec.bias:
       f = f + trailing(self.param('bias', sharded(nn.initializers.zeros, self.letters), shape, dtype), f.ndim)
     return f.astype(x.dtype)

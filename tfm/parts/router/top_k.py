@@ -21,12 +21,14 @@ class TopK(Router):
   """The k experts of the largest score s = softmax(x W) (or sigmoid), taken s times; logits and scores in float32.
 
   `renormalize` divides the k weights by their sum (Mixtral; not Switch, DeepSeek-V2); `scale` multiplies them after.
+  `bias` adds a learned one to the logits (GPT-OSS).
   """
 
   k: int = 2
   score: str = 'softmax'
   renormalize: bool = True
   scale: float = 1.0
+  bias: bool = dataclasses.field(default=False, kw_only=True)
 
   def active(self, experts):
     return Fraction(self.k, experts)
@@ -64,7 +66,8 @@ class Chosen(nn.Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, real_BT: jax.Array) -> Route:
     s, E = self.spec, self.dims.experts
-    logits_BTE = Dense('DE', (self.dims.d_model, E), self.dims, name='score')(x_BTD.astype(jnp.float32))
+    score = Dense('DE', (self.dims.d_model, E), self.dims, bias=s.bias, name='score')
+    logits_BTE = score(x_BTD.astype(jnp.float32))
     score_BTE = SCORES[s.score](logits_BTE)
     _, top_BTC = jax.lax.top_k(jax.lax.stop_gradient(self.chosen(score_BTE)), s.k)
     weight_BTC = picked(score_BTE, top_BTC)

@@ -1,0 +1,13 @@
+"""Norm after each branch, before the residual sum (Swin V2, OLMo 2)."""
+
+import dataclasses
+
+from tfm.parts.wiring.base import Wiring
+
+
+@dataclasses.dataclass(frozen=True)
+class After(Wiring):
+  """x + norm(f(x)) for every branch f (arXiv:2111.09883, 2501.00656)."""
+
+  def steps(self, branches, norm):
+    return [lambda x, name=name, f=f: norm(f'{name}_norm')(f(x)) for name, f in branches.items()]

@@ -1,0 +1,63 @@
+"""EXAONE 4 (2025): norms after the branches, normalised queries and keys, positions only where there is a window."""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Block, Head, Model
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.init.normal import Normal
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.rms import RMSNorm
+from tfm.parts.relative.base import Relative
+from tfm.parts.relative.rope import RoPE
+from tfm.parts.relative.scaling.llama3 import Llama3
+from tfm.parts.wiring.after import After
+from tfm.zoo import llama
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+from tfm.zoo.layers import GLOBAL, LOCAL, masks, seen, segments, types_of, window_of
+
+PAPER = 'EXAONE 4.0, arXiv:2507.11407'
+
+
+def exaone4(depth: int, d: int, heads: int, d_ff: int, head_dim: int, window: int | None, tied: bool) -> Model:
+  """Norms by root mean square, SwiGLU, 8 heads of keys; with a window, every fourth layer sees all and no order."""
+  norm = RMSNorm(1e-5)
+  rope = RoPE(1e6, scaling=Llama3(16.0))
+  near = Attention(heads, 8, head_dim, rope, seen(window), qk_norm=norm)
+  far = Attention(heads, 8, head_dim, qk_norm=norm)
+  mixers = [near if window is None or (i + 1) % 4 else far for i in range(depth)]
+  layers = [Block(mixer, Glu(d_ff), norm, After()) for mixer in mixers]
+  m = Model(102_400, d, segments(layers), norm=norm, init=Normal(depth_scaled=False))
+  return m if tied else dataclasses.replace(m, head=Head(tied=False))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-5)), llama.glu(c)
+  window = c.given('sliding_window', 4096)
+  looks = masks(c, _types(c, window), window)
+  rope = c.rope()
+  # Where some layers have a window, those without one have no positions.
+  turned = lambda mask: rope if window is None or mask.lookback is not None else Relative()
+  attention = lambda mask: llama.attention(c, 32, qk_norm=norm, mask=mask, relative=turned(mask))
+  return llama.decoder(c, [Block(attention(mask), ffn, norm, After()) for mask in looks], norm)
+
+
+def _types(c: Fields, window: int | None) -> Sequence[str]:
+  every = c.get('sliding_window_pattern', 4)
+  if window is None or not isinstance(every, int):  # 'LLLG' stands beside `layer_types`
+    return c.get('layer_types', [GLOBAL] * c['num_hidden_layers'])
+  return [LOCAL if (i + 1) % every else GLOBAL for i in range(c['num_hidden_layers'])]
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  return {**llama.sizes(m), 'sliding_window': window_of(m), 'layer_types': types_of(m)}
+
+
+MODELS = {
+  'exaone4-1.2b': Entry(exaone4(30, 2048, 32, 4096, 64, None, True), 1_279_391_488, '1.28B', PAPER),
+  'exaone4-32b': Entry(exaone4(64, 5120, 40, 27_392, 128, 4096, False), 32_003_216_384, '32B', PAPER),
+}

@@ -1,0 +1,68 @@
+"""Gemma 2 (2024): a norm before and after each branch, every other layer a window, capped scores and logits."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Block, Embed, Head, Model, Segment
+from tfm.parts.act.gelu import GeluTanh
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.init.normal import Normal
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.relative.rope import RoPE
+from tfm.parts.wiring.sandwich import Sandwich
+from tfm.zoo import llama
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, name_of
+from tfm.zoo.gemma import scaled
+from tfm.zoo.layers import GLOBAL, LOCAL, masks, seen, types_of, window_of
+
+PAPER = 'Gemma 2: Improving Open Language Models at a Practical Size, arXiv:2408.00118'
+
+
+def gemma2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, head_dim: int = 256, per: int = 256) -> Model:
+  """Layers that see 4096 tokens and all of them in turns; scores are divided by sqrt(per)."""
+  norm = scaled(1e-6)
+  attention = Attention(heads, kv_heads, head_dim, RoPE(1e4), cap=50.0, scale=per**-0.5)
+  block = Block(attention, Glu(d_ff, GeluTanh()), norm, Sandwich())
+  local = dataclasses.replace(block, mixer=dataclasses.replace(attention, mask=seen(4096)))
+  return Model(
+    256_000, d, (Segment((local, block), depth // 2),), norm=norm, embed=Embed(power=0.5), head=Head(cap=30.0),
+    init=Normal(depth_scaled=False),
+  )  # fmt: skip
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  c.only(use_bidirectional_attention=False)
+  # `hidden_activation` is the one that is read.
+  c.skip('hidden_act')
+  norm, ffn = scaled(c.get('rms_norm_eps', 1e-6)), Glu(c['intermediate_size'], c.act('hidden_activation', _ACT))
+  types = [GLOBAL if i % 2 else LOCAL for i in range(c['num_hidden_layers'])]
+  options = {'cap': c.given('attn_logit_softcapping', 50.0), 'scale': c.get('query_pre_attn_scalar', 256) ** -0.5}
+  attention = lambda mask: llama.attention(c, 4, 256, mask=mask, **options)
+  looks = masks(c, types, c.given('sliding_window', 4096))
+  cap = c.given('final_logit_softcapping', 30.0)
+  layers = [Block(attention(mask), ffn, norm, Sandwich()) for mask in looks]
+  return llama.decoder(c, layers, norm, True, Embed(power=0.5), cap=cap)
+
+
+_ACT = 'gelu_pytorch_tanh'
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  block = m.segments[0].pattern[0]
+  sizes = {name: value for name, value in llama.sizes(m).items() if name != 'hidden_act'}
+  return {
+    **sizes, 'hidden_activation': name_of(block.ffn.act, _ACT), 'attention_bias': bool(block.mixer.bias),
+    'attn_logit_softcapping': block.mixer.cap, 'final_logit_softcapping': m.head and m.head.cap,
+    'query_pre_attn_scalar': round((block.mixer.scale or block.mixer.size(m.d_model) ** -0.5) ** -2),
+    'sliding_window': window_of(m), 'layer_types': types_of(m),
+  }  # fmt: skip
+
+
+MODELS = {
+  'gemma2-2b': Entry(gemma2(26, 2304, 8, 4, 9216), 2_614_341_888, '2.6B', PAPER),
+  'gemma2-9b': Entry(gemma2(42, 3584, 16, 8, 14_336), 9_241_705_984, '9.2B', PAPER),
+  'gemma2-27b': Entry(gemma2(46, 4608, 32, 16, 36_864, 128, 144), 27_227_128_320, '27.2B', PAPER),
+}

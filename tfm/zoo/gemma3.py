@@ -1,0 +1,83 @@
+"""Gemma 3 without its eyes (2025): five layers of a window to one that sees all, with rotary positions of their own."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Block, Embed, Model
+from tfm.parts.act.gelu import GeluTanh
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.init.normal import Normal
+from tfm.parts.mask.base import Mask
+from tfm.parts.mask.window import Window
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.relative.rope import RoPE
+from tfm.parts.relative.scaling.base import Scaling
+from tfm.parts.relative.scaling.linear import Linear
+from tfm.parts.wiring.sandwich import Sandwich
+from tfm.zoo import gemma2, llama
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, rope_parameters
+from tfm.zoo.gemma import scaled
+from tfm.zoo.layers import GLOBAL, LOCAL, layers_of, masks, seen, segments
+
+PAPER = 'Gemma 3 Technical Report, arXiv:2503.19786'
+
+
+def gemma3(
+  depth: int, d: int, heads: int, kv_heads: int, d_ff: int, window: int, vocab: int, scaling: Scaling
+) -> Model:
+  """A norm before and after each branch, normalised queries and keys, wide heads, tied and scaled embeddings."""
+  norm = scaled(1e-6)
+  far = Attention(heads, kv_heads, 256, RoPE(1e6, scaling=scaling), qk_norm=norm, scale=256**-0.5)
+  near = dataclasses.replace(far, relative=RoPE(1e4), mask=seen(window))
+  layers = [Block(near if (i + 1) % 6 else far, Glu(d_ff, GeluTanh()), norm, Sandwich()) for i in range(depth)]
+  return Model(vocab, d, segments(layers), norm=norm, embed=Embed(power=0.5), init=Normal(depth_scaled=False))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  c.skip('hidden_act')
+  norm, ffn = scaled(c.get('rms_norm_eps', 1e-6)), Glu(c['intermediate_size'], c.act('hidden_activation', _ACT))
+  every = c.get('_sliding_window_pattern', c.get('sliding_window_pattern', 6))
+  types = c.get('layer_types', [LOCAL if (i + 1) % every else GLOBAL for i in range(c['num_hidden_layers'])])
+  window = c.given('sliding_window', 4096)
+  looks = masks(c, types, window)
+  if c.get('use_bidirectional_attention', False):
+    # As many to either side as make up the window.
+    looks = [Window(window // 2 + 1, ahead=True) if t == LOCAL else Mask() for t in types]
+  ropes = {GLOBAL: c.rope(1e6, kind=GLOBAL), LOCAL: _near(c)}
+  options = {
+    'cap': c.given('attn_logit_softcapping'), 'scale': c.get('query_pre_attn_scalar', 256) ** -0.5, 'qk_norm': norm,
+  }  # fmt: skip
+  attention = lambda mask, kind: llama.attention(c, 4, 256, mask=mask, relative=ropes[kind], **options)
+  layers = [Block(attention(*each), ffn, norm, Sandwich()) for each in zip(looks, types, strict=True)]
+  return llama.decoder(c, layers, norm, True, Embed(power=0.5), cap=c.given('final_logit_softcapping'))
+
+
+_ACT = 'gelu_pytorch_tanh'
+
+
+def _near(c: Fields) -> RoPE:
+  """The rotary position of layers with a window: never that of older configs' `rope_theta` and `rope_scaling`."""
+  base = c.get('rope_local_base_freq', 1e4)
+  return c.rope(base, kind=LOCAL) if LOCAL in c.get('rope_parameters', {}) else RoPE(float(base))
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  fields = gemma2.write(m)
+  if not m.causal and fields['sliding_window'] is not None:
+    fields['sliding_window'] = 2 * (fields['sliding_window'] - 1)
+  pairs = zip(fields['layer_types'], layers_of(m), strict=True)
+  ropes = {GLOBAL: RoPE(1e6), LOCAL: RoPE()} | {kind: b.mixer.relative for kind, b in pairs}
+  return {
+    **fields, 'rope_parameters': {kind: rope_parameters(rope) for kind, rope in ropes.items()},
+    'use_bidirectional_attention': not m.causal,
+  }  # fmt: skip
+
+
+MODELS = {
+  'gemma3-270m': Entry(gemma3(18, 640, 4, 1, 2048, 512, 262_144, Scaling()), 268_098_176, '0.27B', PAPER),
+  'gemma3-1b': Entry(gemma3(26, 1152, 4, 1, 6912, 512, 262_144, Scaling()), 999_885_952, '1B', PAPER),
+  'gemma3-4b': Entry(gemma3(34, 2560, 8, 4, 10_240, 1024, 262_208, Linear(8.0)), 3_880_263_168, '4B', PAPER),
+}

@@ -1,0 +1,46 @@
+"""GLM-4-0414 (2025): a norm before and after each branch, half of each head turned in neighbouring pairs."""
+
+from typing import Any
+
+from tfm.model.spec import Block, Head, Model, Segment
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.init.normal import Normal
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.rms import RMSNorm
+from tfm.parts.relative.rope import RoPE
+from tfm.parts.wiring.sandwich import Sandwich
+from tfm.zoo import llama
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+
+CARD = 'GLM-4-0414, model card, Zhipu AI 2025'
+
+
+def glm4(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, bias: bool) -> Model:
+  """Norms by root mean square, SwiGLU, few heads of keys, biases where heads are made."""
+  norm, rope = RMSNorm(1e-5), RoPE(1e4, 'interleaved', 0.5)
+  attention = Attention(heads, kv_heads, 128, rope, bias='qkv' if bias else '')
+  segment = Segment((Block(attention, Glu(d_ff), norm, Sandwich()),), depth)
+  return Model(151_552, d, (segment,), norm=norm, head=Head(tied=False), init=Normal(depth_scaled=False))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  norm, rope = RMSNorm(c.get('rms_norm_eps', 1.5625e-7)), c.rope(layout='interleaved', fraction=0.5)
+  attention = llama.attention(c, 2, 128, relative=rope, bias='qkv' if c.get('attention_bias', True) else '')
+  return llama.decoder(c, [Block(attention, llama.glu(c), norm, Sandwich())] * c['num_hidden_layers'], norm)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  a = m.segments[0].pattern[0].mixer
+  fields = llama.sizes(m)
+  # Without it theirs turn half of a head.
+  fields['rope_parameters'] |= {'partial_rotary_factor': a.relative.fraction}
+  return {**fields, **llama.padding(m, 151_329), 'attention_bias': bool(a.bias)}
+
+
+MODELS = {
+  'glm4-9b': Entry(glm4(40, 4096, 32, 2, 13_696, True), 9_400_279_040, '9.4B', CARD),
+  'glm4-32b': Entry(glm4(61, 6144, 48, 2, 23_040, False), 32_566_081_536, '32.6B', CARD),
+}

@@ -1,0 +1,53 @@
+"""Granite 3 (2024): Llama's block with four multipliers, of embeddings, scores, branches and logits."""
+
+from typing import Any
+
+from tfm.model.spec import Block, Embed, Head, Model, Segment
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.gain.base import Gain
+from tfm.parts.gain.fixed import Fixed
+from tfm.parts.init.normal import Normal
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.rms import RMSNorm
+from tfm.parts.relative.rope import RoPE
+from tfm.zoo import llama
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+
+PAPER = 'Granite 3.0 Language Models, IBM 2024'
+
+
+def granite(depth: int, d: int, heads: int, d_ff: int, scale: float, logits: float, base: float, vocab: int) -> Model:
+  """Pre-norm by root mean square, rotary positions, SwiGLU, 8 heads of keys, tied."""
+  norm = RMSNorm(1e-5)
+  block = Block(Attention(heads, 8, d // heads, RoPE(base), scale=scale), Glu(d_ff), norm, gain=Fixed(0.22))
+  return Model(
+    vocab, d, (Segment((block,), depth),), norm=norm, embed=Embed(12.0), head=Head(scale=1 / logits),
+    init=Normal(depth_scaled=False),
+  )  # fmt: skip
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  norm, by = RMSNorm(c.get('rms_norm_eps', 1e-6)), c.get('residual_multiplier', 1.0)
+  attention = llama.attention(c, scale=float(c.get('attention_multiplier', 1.0)))
+  block = Block(attention, llama.glu(c), norm, gain=Gain() if by == 1 else Fixed(float(by)))
+  embed, scale = Embed(float(c.get('embedding_multiplier', 1.0))), 1 / c.get('logits_scaling', 1.0)
+  return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=embed, scale=scale)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  block = m.segments[0].pattern[0]
+  return {
+    **llama.write(m), 'embedding_multiplier': m.embed.scale, 'residual_multiplier': getattr(block.gain, 'factor', 1.0),
+    'attention_multiplier': block.mixer.scale or block.mixer.size(m.d_model) ** -0.5,
+    # Without the rounding 1 / (1 / 49) is no 49.
+    'logits_scaling': 1.0 if m.head is None else round(1 / m.head.scale, 9),
+  }  # fmt: skip
+
+
+MODELS = {
+  'granite3-2b': Entry(granite(40, 2048, 32, 8192, 0.015625, 8.0, 1e4, 49_155), 2_533_531_648, '2.5B', PAPER),
+  'granite3-8b': Entry(granite(40, 4096, 32, 12_800, 0.0078125, 16.0, 1e4, 49_155), 8_170_848_256, '8.2B', PAPER),
+}

@@ -1,0 +1,46 @@
+"""Mistral (2023): Llama's block, in the first one with a window of 4096 tokens."""
+
+from typing import Any
+
+from tfm.model.spec import Block, Head, Model, Segment
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.init.normal import Normal
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.rms import RMSNorm
+from tfm.parts.relative.rope import RoPE
+from tfm.zoo import llama
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+from tfm.zoo.layers import seen, window_of
+
+PAPER = 'Mistral 7B, arXiv:2310.06825'
+CARD = 'Mistral-7B-v0.3, model card, Mistral AI 2024'
+POST = 'Mistral NeMo, Mistral AI 2024'
+
+
+def mistral(
+  depth: int, d: int, heads: int, d_ff: int, vocab: int, base: float, window: int | None = None, head_dim: int = 128
+) -> Model:
+  """Pre-norm by root mean square, rotary positions, SwiGLU, 8 heads of keys, no biases."""
+  norm = RMSNorm(1e-5)
+  segment = Segment((Block(Attention(heads, 8, head_dim, RoPE(base), seen(window)), Glu(d_ff), norm),), depth)
+  return Model(vocab, d, (segment,), norm=norm, head=Head(tied=False), init=Normal(depth_scaled=False))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
+  attention = llama.attention(c, 8, mask=seen(c.given('sliding_window', 4096)))
+  return llama.decoder(c, [Block(attention, llama.glu(c), norm)] * c['num_hidden_layers'], norm)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  return {**llama.sizes(m), 'sliding_window': window_of(m)}
+
+
+MODELS = {
+  'mistral-7b-v0.1': Entry(mistral(32, 4096, 32, 14_336, 32_000, 1e4, 4096), 7_241_732_096, '7.24B', PAPER),
+  'mistral-7b-v0.3': Entry(mistral(32, 4096, 32, 14_336, 32_768, 1e6), 7_248_023_552, '7.25B', CARD),
+  'mistral-nemo-12b': Entry(mistral(40, 5120, 32, 14_336, 131_072, 1e6), 12_247_782_400, '12.2B', POST),
+}

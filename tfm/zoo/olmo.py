@@ -1,0 +1,40 @@
+"""OLMo (2024): Llama's block with norms that have no parameters, and heads kept within bounds."""
+
+from typing import Any
+
+from tfm.model.spec import Block, Head, Model, Segment
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.init.normal import Normal
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.layer import LayerNorm
+from tfm.parts.relative.rope import RoPE
+from tfm.zoo import llama
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+
+PAPER = 'OLMo: Accelerating the Science of Language Models, arXiv:2402.00838'
+NORM = LayerNorm(1e-5, bias=False, scale=False)
+
+
+def olmo(depth: int, d: int, heads: int, d_ff: int, tied: bool = False) -> Model:
+  """Pre-norm without parameters, rotary positions, SwiGLU, no biases."""
+  segment = Segment((Block(Attention(heads, heads, d // heads, RoPE(1e4)), Glu(d_ff), NORM),), depth)
+  return Model(50_304, d, (segment,), norm=NORM, head=Head(tied=tied), init=Normal(depth_scaled=False))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  attention = llama.attention(c, clip=c.get('clip_qkv'))
+  return llama.decoder(c, [Block(attention, llama.glu(c), NORM)] * c['num_hidden_layers'], NORM)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  a = m.segments[0].pattern[0].mixer
+  return {**llama.sizes(m, None), 'attention_bias': bool(a.bias), 'clip_qkv': a.clip}
+
+
+MODELS = {
+  'olmo-1b': Entry(olmo(16, 2048, 16, 8192, True), 1_176_764_416, '1.2B', PAPER),
+  'olmo-7b': Entry(olmo(32, 4096, 32, 11_008), 6_888_095_744, '6.9B', PAPER),
+}

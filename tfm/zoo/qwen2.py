@@ -1,0 +1,60 @@
+"""Qwen2 and 2.5 (2024): Llama's block with biases of queries, keys and values."""
+
+from typing import Any
+
+from tfm.model.spec import Block, Head, Model, Segment
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.init.normal import Normal
+from tfm.parts.mask.base import Mask
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.rms import RMSNorm
+from tfm.parts.relative.rope import RoPE
+from tfm.zoo import llama
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+from tfm.zoo.layers import GLOBAL, LOCAL, masks, types_of, window_of
+
+PAPER = 'Qwen2 Technical Report, arXiv:2407.10671'
+PAPER_2_5 = 'Qwen2.5 Technical Report, arXiv:2412.15115'
+
+
+def qwen2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int = 152_064, tied: bool = False) -> Model:
+  """Pre-norm by root mean square, rotary positions, SwiGLU, grouped keys, biases where heads are made."""
+  norm = RMSNorm(1e-6)
+  block = Block(Attention(heads, kv_heads, d // heads, RoPE(1e6), bias='qkv'), Glu(d_ff), norm)
+  return Model(vocab, d, (Segment((block,), depth),), norm=norm, head=Head(tied=tied), init=Normal(depth_scaled=False))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-6)), llama.glu(c)
+  layers = [Block(llama.attention(c, 32, bias='qkv', mask=mask), ffn, norm) for mask in looks(c)]
+  return llama.decoder(c, layers, norm)
+
+
+def looks(c: Fields) -> list[Mask]:
+  """The mask of every layer: in those from `max_window_layers` on a window, if it is switched on."""
+  window = c.given('sliding_window', 4096) if c.get('use_sliding_window') else None
+  first = c.get('max_window_layers', 28)
+  c.skip('sliding_window')
+  local = [window is not None and i >= first for i in range(c['num_hidden_layers'])]
+  return masks(c, [LOCAL if here else GLOBAL for here in local], window)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  return {**llama.sizes(m), **looked(m)}
+
+
+def looked(m: Any) -> dict[str, Any]:
+  """Those of its masks."""
+  window = window_of(m)
+  return {'use_sliding_window': window is not None, 'sliding_window': window, 'layer_types': types_of(m)}
+
+
+MODELS = {
+  'qwen2-0.5b': Entry(qwen2(24, 896, 14, 2, 4864, 151_936, True), 494_032_768, '0.49B', PAPER),
+  'qwen2.5-1.5b': Entry(qwen2(28, 1536, 12, 2, 8960, 151_936, True), 1_543_714_304, '1.54B', PAPER_2_5),
+  'qwen2.5-7b': Entry(qwen2(28, 3584, 28, 4, 18_944), 7_615_616_512, '7.61B', PAPER_2_5),
+  'qwen2.5-72b': Entry(qwen2(80, 8192, 64, 8, 29_568), 72_706_203_648, '72.7B', PAPER_2_5),
+}

@@ -1,0 +1,51 @@
+"""SmolLM3 (2025): Llama's block, every fourth layer without positions."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.init.normal import Normal
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.rms import RMSNorm
+from tfm.parts.relative.base import Relative
+from tfm.parts.relative.rope import RoPE
+from tfm.zoo import llama, qwen2
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+from tfm.zoo.layers import GLOBAL, LOCAL, layers_of, masks
+
+POST = 'SmolLM3: smol, multilingual, long-context reasoner, Hugging Face 2025'
+
+
+def smollm3(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
+  """Three layers with rotary positions to one with none (NoPE, arXiv:2501.18795), tied."""
+  norm = RMSNorm(1e-6)
+  block = Block(Attention(heads, kv_heads, d // heads, RoPE(5e6)), Glu(d_ff), norm)
+  bare = dataclasses.replace(block, mixer=Attention(heads, kv_heads, d // heads))
+  segment = Segment((block, block, block, bare), depth // 4)
+  return Model(128_256, d, (segment,), norm=norm, init=Normal(depth_scaled=False))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  norm, ffn, n = RMSNorm(c.get('rms_norm_eps', 1e-6)), llama.glu(c), c['num_hidden_layers']
+  every = c.get('no_rope_layer_interval', 4)
+  turned = c.get('no_rope_layers', [(i + 1) % every for i in range(n)])
+  window = c.get('sliding_window') if c.get('use_sliding_window') else None
+  c.skip('sliding_window', 'max_window_layers')
+  looks = masks(c, [GLOBAL if window is None or here else LOCAL for here in turned], window)
+  rope = c.rope(2e6)
+  relatives = [rope if here else Relative() for here in turned]
+  pairs = zip(looks, relatives, strict=True)
+  layers = [Block(llama.attention(c, 4, mask=mask, relative=relative), ffn, norm) for mask, relative in pairs]
+  return llama.decoder(c, layers, norm, True)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  turned = [int(hasattr(b.mixer.relative, 'base')) for b in layers_of(m)]
+  return {**llama.write(m), **llama.padding(m, 128_004), **qwen2.looked(m), 'no_rope_layers': turned}
+
+
+MODELS = {'smollm3-3b': Entry(smollm3(36, 2048, 16, 4, 11_008), 3_075_098_624, '3.1B', POST)}

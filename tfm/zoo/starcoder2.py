@@ -1,0 +1,51 @@
+"""StarCoder2 (2024): pre-norm with biases everywhere, rotary positions, a plain feed-forward, a window."""
+
+from typing import Any
+
+from tfm.model.spec import Block, Embed, Model, Segment
+from tfm.parts.act.gelu import GeluTanh
+from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.init.normal import Normal
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.layer import LayerNorm
+from tfm.parts.relative.rope import RoPE
+from tfm.zoo import llama
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, name_of
+from tfm.zoo.layers import seen, window_of
+
+PAPER = 'StarCoder 2 and The Stack v2, arXiv:2402.19173'
+
+
+def starcoder2(depth: int, d: int, heads: int, kv_heads: int, base: float) -> Model:
+  """LayerNorm before each branch, tanh GELU, few heads of keys, a window of 4096 tokens, tied."""
+  norm = LayerNorm(1e-5)
+  attention = Attention(heads, kv_heads, d // heads, RoPE(base), seen(4096), bias='qkvo')
+  segment = Segment((Block(attention, Mlp(4 * d, GeluTanh()), norm),), depth)
+  return Model(49_152, d, (segment,), norm=norm, init=Normal(depth_scaled=False))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  norm, bias = LayerNorm(c.get('norm_epsilon', 1e-5)), c.get('use_bias', True)
+  attention = llama.attention(c, 2, mask=seen(c.given('sliding_window')), bias='qkvo' if bias else '')
+  ffn = Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu_pytorch_tanh'), bias)
+  block = Block(attention, ffn, norm, dropout=c.get('residual_dropout', 0.0))
+  embed = Embed(dropout=c.get('embedding_dropout', 0.0))
+  return llama.decoder(c, [block] * c['num_hidden_layers'], norm, True, embed)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  block = m.segments[0].pattern[0]
+  return {
+    **llama.sizes(m, 'norm_epsilon'), 'use_bias': block.ffn.bias, 'sliding_window': window_of(m),
+    'hidden_act': name_of(block.ffn.act, 'gelu_pytorch_tanh'), 'residual_dropout': block.dropout,
+    'embedding_dropout': m.embed.dropout,
+  }  # fmt: skip
+
+
+MODELS = {
+  'starcoder2-3b': Entry(starcoder2(30, 3072, 24, 2, 999_999.4420358813), 3_030_371_328, '3B', PAPER),
+  'starcoder2-7b': Entry(starcoder2(32, 4608, 36, 4, 1e6), 7_173_923_840, '7B', PAPER),
+}

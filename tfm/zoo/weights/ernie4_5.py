@@ -1,0 +1,7 @@
+"""ERNIE 4.5's checkpoints: Llama's names."""
+
+from tfm.zoo import ernie4_5
+from tfm.zoo.weights.family import Family
+from tfm.zoo.weights.llama import NAMES
+
+FAMILY = Family('Ernie4_5', ernie4_5.read, ernie4_5.write, NAMES)

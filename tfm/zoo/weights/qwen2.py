@@ -1,0 +1,8 @@
+"""Qwen2's checkpoints: Llama's names, and biases."""
+
+from tfm.zoo import qwen2
+from tfm.zoo.weights.family import Family
+from tfm.zoo.weights.llama import NAMES
+from tfm.zoo.weights.tops import DECODER
+
+FAMILY = Family('Qwen2', qwen2.read, qwen2.write, NAMES, tops=DECODER)
