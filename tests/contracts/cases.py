@@ -194,6 +194,7 @@ def variants() -> dict[str, Model]:
     'ffn=plain-mlp': decoder(Block(attention, Mlp(48, bias=False))),
     'ffn=moe-shared': decoder(Block(attention, Moe(4, TopK(1, renormalize=False), Mlp(48), Glu(48)))),
     'ffn=moe-capacity': decoder(Block(attention, Moe(4, capacity=0.5, expert=Glu(48, bias=True)))),
+    'ffn=moe-slots': decoder(Block(attention, Moe(4, TopK(k=1, renormalize=False), glu, slots=2))),
     'ffn=moe-after-dense': dataclasses.replace(
       decoder(), segments=(Segment((Block(attention, glu),), 1), Segment((Block(attention, Moe(4, expert=glu)),), 2))
     ),

@@ -36,7 +36,8 @@ class Case:
   `std` is how much is added to each parameter, so that none is at its start; `atol` bounds the difference of numbers
   of order 1. `kept` is in the names of tensors that stay as they start, `buffers` names some that are drawn too and
   have gradients. Without `left` no row is padded to the left: theirs count positions from there;
-  without `padded` none at all. `first` is the position of a row's first token as theirs count. `merged` are theirs
+  without `padded` none at all. Tensors whose names have `idle` in them are of theirs and are read by nothing;
+  `first` is the position of a row's first token as theirs count. `merged` are theirs
   that have several tensors of a checkpoint as one parameter (experts).
   """
 
@@ -51,6 +52,7 @@ class Case:
   buffers: tuple[str, ...] = ()
   left: bool = True
   padded: bool = True
+  idle: str | None = None
   first: int = 0
   merged: bool = False
 
@@ -73,7 +75,7 @@ class Both:
 
   @property
   def causal(self) -> bool:
-    return self.ours.spec.causal and self.ours.spec.head is not None
+    return self.ours.spec.causal and self.ours.spec.head is not None and self.ours.spec.apart
 
 
 def build(case: Case, folder: Path) -> Both:
@@ -144,7 +146,8 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
   inputs = their_inputs(both)
   choosing = both.case.choosing and not both.case.first  # DistilBERT's takes positions, and does not fold them
   if 'position_ids' in known and both.ours.spec.encoder is None and not choosing:
-    inputs['position_ids'] = (inputs['attention_mask'].cumsum(-1) - 1).clamp(min=0) + both.case.first
+    places = torch.tensor(both.inputs['attention_mask'], dtype=torch.long).reshape(inputs['input_ids'].shape)
+    inputs['position_ids'] = (places.cumsum(-1) - 1).clamp(min=0) + both.case.first
   both.theirs.zero_grad()
   for name in both.case.buffers:
     both.theirs.get_buffer(name).grad = None

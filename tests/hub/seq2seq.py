@@ -3,6 +3,10 @@
 from hub.published import Case, D, F, L, N, V
 
 _T5 = {'vocab_size': V, 'd_model': D, 'd_kv': 6, 'd_ff': F, 'num_layers': L, 'num_heads': N, 'dropout_rate': 0.0}
+_SWITCH = {
+  **_T5, 'num_layers': 4, 'num_decoder_layers': 2, 'num_sparse_encoder_layers': 4, 'num_sparse_decoder_layers': 1,
+  'num_experts': 4,
+}  # fmt: skip
 _BART = {
   'vocab_size': V, 'd_model': D, 'encoder_layers': L, 'decoder_layers': 3, 'encoder_attention_heads': N,
   'decoder_attention_heads': 2, 'encoder_ffn_dim': F, 'decoder_ffn_dim': 40, 'max_position_embeddings': 32,
@@ -15,6 +19,21 @@ CASES = {
   't5-gated': Case('T5Config', 'T5ForConditionalGeneration', {
     **_T5, 'feed_forward_proj': 'gated-gelu', 'num_decoder_layers': 3,
   }),
+  't5-unscaled': Case('T5Config', 'T5ForConditionalGeneration', {**_T5, 'tie_word_embeddings': False}),
+  't5-encoder': Case('T5Config', 'T5EncoderModel', _T5),
+  't5-body': Case('T5Config', 'T5Model', _T5),
+  't5-sequence': Case('T5Config', 'T5ForSequenceClassification', {**_T5, 'num_labels': 3, 'eos_token_id': 2}),
+  't5-tokens': Case('T5Config', 'T5ForTokenClassification', {**_T5, 'num_labels': 5}),
+  't5-questions': Case('T5Config', 'T5ForQuestionAnswering', _T5),
+  'mt5': Case('MT5Config', 'MT5ForConditionalGeneration', _T5),
+  'umt5': Case('UMT5Config', 'UMT5ForConditionalGeneration', {**_T5, 'num_decoder_layers': 3}),
+  'umt5-encoder': Case('UMT5Config', 'UMT5EncoderModel', _T5),
+  'longt5': Case('LongT5Config', 'LongT5ForConditionalGeneration', {**_T5, 'local_radius': 2}),
+  'longt5-encoder': Case('LongT5Config', 'LongT5EncoderModel', {**_T5, 'local_radius': 20}),
+  'switch': Case('SwitchTransformersConfig', 'SwitchTransformersForConditionalGeneration', _SWITCH),
+  'switch-full': Case('SwitchTransformersConfig', 'SwitchTransformersForConditionalGeneration', {
+    **_SWITCH, 'expert_capacity': 2, 'num_sparse_encoder_layers': 2,
+  }, left=False),
   'bart': Case('BartConfig', 'BartForConditionalGeneration', _BART, **_BIAS),
   'bart-scaled': Case('BartConfig', 'BartForConditionalGeneration', {
     **_BART, 'scale_embedding': True, 'activation_function': 'relu',

@@ -58,13 +58,17 @@ _FEEDS = {'relu': (False, Relu()), 'gated-gelu': (True, GeluTanh()), 'gated-silu
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
-  c.only(scale_decoder_outputs=c.get('tie_word_embeddings', True))
-  c.skip('n_positions', 'dense_act_fn', 'is_gated_act', 'classifier_dropout')
+  """The spec of a published config; what is untied is not scaled, and what is tied (by transformers 5) may not be."""
+  tied = c.get('tie_word_embeddings', True)
+  return read_stacks(c, Head(tied, power=-0.5 if c.get('scale_decoder_outputs', tied) else 0.0))
+
+
+def read_stacks(c: Fields, head: Head, feed: str = 'relu') -> Model:
+  """The spec of a config with T5's fields; `feed` is the feed-forward where it names none."""
+  c.skip('n_positions', 'dense_act_fn', 'is_gated_act', 'classifier_dropout', 'output_past')
   dropout, d_ff, layers = c.get('dropout_rate', 0.1), c['d_ff'], c['num_layers']
-  gated, act = c.choice('feed_forward_proj', _FEEDS, 'relu')
+  gated, act = c.choice('feed_forward_proj', _FEEDS, feed)
   ffn = Glu(d_ff, act, dropout=dropout) if gated else Mlp(d_ff, act, bias=False, dropout=dropout)
-  head = Head(power=-0.5) if c.get('tie_word_embeddings', True) else Head(tied=False)
   relative = T5Bias(c.get('relative_attention_num_buckets', 32), c.get('relative_attention_max_distance', 128))
   depths, norm = (layers, c.get('num_decoder_layers', layers)), RMSNorm(c.get('layer_norm_epsilon', 1e-6))
   return stacks(c['vocab_size'], depths, c['d_model'], c['num_heads'], c['d_kv'], ffn, head, relative, norm, dropout)
@@ -72,15 +76,20 @@ def read(c: Fields) -> Model:
 
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
+  return {**write_stacks(m), 'scale_decoder_outputs': m.head is None or m.head.power == -0.5}
+
+
+def write_stacks(m: Any) -> dict[str, Any]:
+  """The published fields of what `read_stacks` reads; of an encoder alone, as if it had a decoder as deep."""
   block, relative, tied = m.segments[0].pattern[0], m.shared_relative, m.head is None or m.head.tied
   said = isinstance(block.ffn, Glu), block.ffn.act
   feed = next(name for name, gated_act in _FEEDS.items() if gated_act == said)
   return {
     'vocab_size': m.vocab, 'd_model': m.d_model, 'd_kv': block.mixer.size(m.d_model), 'd_ff': block.ffn.d_ff,
-    'num_heads': block.mixer.heads, 'num_layers': depth(m.encoder), 'num_decoder_layers': depth(m),
+    'num_heads': block.mixer.heads, 'num_layers': depth(m.encoder or m), 'num_decoder_layers': depth(m),
     'relative_attention_num_buckets': relative.buckets, 'relative_attention_max_distance': relative.far,
     'dropout_rate': block.dropout, 'layer_norm_epsilon': block.norm.eps, 'feed_forward_proj': feed,
-    'tie_word_embeddings': tied, 'scale_decoder_outputs': tied,
+    'tie_word_embeddings': tied,
   }  # fmt: skip
 
 

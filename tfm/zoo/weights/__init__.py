@@ -22,11 +22,13 @@ from tfm.zoo.weights import (
   gpt2,
   granite,
   llama,
+  longt5,
   m2m_100,
   marian,
   mbart,
   mistral,
   mixtral,
+  mt5,
   olmo,
   olmo2,
   olmoe,
@@ -39,7 +41,9 @@ from tfm.zoo.weights import (
   roberta,
   smollm3,
   starcoder2,
+  switch_transformers,
   t5,
+  umt5,
 )
 from tfm.zoo.weights.family import Family as Family
 from tfm.zoo.weights.family import Tensor as Tensor
@@ -79,6 +83,10 @@ TABLE = Table(
   marian=marian.FAMILY,
   m2m_100=m2m_100.FAMILY,
   fsmt=fsmt.FAMILY,
+  mt5=mt5.FAMILY,
+  umt5=umt5.FAMILY,
+  longt5=longt5.FAMILY,
+  switch_transformers=switch_transformers.FAMILY,
   t5=t5.FAMILY,
   **{'xlm-roberta': roberta.XLM},
 )

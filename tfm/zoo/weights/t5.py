@@ -1,38 +1,77 @@
-"""T5's checkpoints."""
+"""T5's checkpoints, with their heads, and the names that its relatives share."""
 
 from typing import Any
 
+from tfm.model.spec import Classifier, Model
+from tfm.parts.act.tanh import Tanh
 from tfm.parts.ffn.glu import Glu
 from tfm.zoo import t5
-from tfm.zoo.weights.family import Family, Names
+from tfm.zoo.fields import Fields
+from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole
+from tfm.zoo.weights.tops import classifying, n_labels, reading
 
 #: Ours, theirs, and which sublayer of theirs the feed-forward is.
 STACKS = (('encoder/', 'encoder', 1), ('', 'decoder', 2))
+_DENSE = {'up': 'wi', 'down': 'wo'}
 
 
-def names(m: Any) -> Names:
-  """The names of both stacks; a gated feed-forward has two ways in."""
+def names(m: Any, reads: str = 'SelfAttention', feeds: str = 'DenseReluDense') -> Names:
+  """The names of both stacks, or of the encoder alone; a gated feed-forward has two ways in.
+
+  `reads` is what the encoder's attention is called, `feeds` the feed-forward.
+  """
   gated = isinstance(m.segments[0].pattern[0].ffn, Glu)
-  ways = {'gate': 'wi_0', 'up': 'wi_1'} if gated else {'up': 'wi'}
+  ways = {'gate': 'wi_0', 'up': 'wi_1', 'down': 'wo'} if gated else _DENSE
+  stem = _stem(m)
   found: dict[Any, Any] = {
-    'embed': 'shared',
+    'embed': f'{stem}shared',
     'head/head': 'lm_head',
-    '*/cross_norm': 'decoder.block.*.layer.1.layer_norm',
+    'classifier/hidden': 'classification_head.dense',
+    'classifier/out': 'classification_head.out_proj',
+    '*/cross_norm': f'{stem}decoder.block.*.layer.1.layer_norm',
   }
-  found |= {f'*/cross/{n}': f'decoder.block.*.layer.1.EncDecAttention.{n}' for n in 'qkvo'}
-  for ours, theirs, last in STACKS:
-    layer = f'{theirs}.block.*.layer'
-    found |= {f'{ours}*/mixer/{n}': f'{layer}.0.SelfAttention.{n}' for n in 'qkvo'}
-    found |= {f'{ours}*/ffn/{o}': f'{layer}.{last}.DenseReluDense.{t}' for o, t in {**ways, 'down': 'wo'}.items()}
+  found |= {f'*/cross/{n}': f'{stem}decoder.block.*.layer.1.EncDecAttention.{n}' for n in 'qkvo'}
+  for ours, theirs, last in STACKS if m.encoder is not None else [('', 'encoder', 1)]:
+    layer, looks = f'{stem}{theirs}.block.*.layer', reads if last == 1 else 'SelfAttention'
+    found |= {f'{ours}*/mixer/{n}': f'{layer}.0.{looks}.{n}' for n in 'qkvo'}
+    found |= {f'{ours}*/ffn/{o}': f'{layer}.{last}.{feeds}.{t}' for o, t in ways.items()}
+    found |= {f'{ours}*/ffn/expert/{o}': f'{layer}.{last}.{feeds}.experts.expert_*.{t}' for o, t in _DENSE.items()}
+    found |= {f'{ours}*/ffn/router/score': f'{layer}.{last}.{feeds}.router.classifier'}
     found |= {f'{ours}*/mixer_norm': f'{layer}.0.layer_norm', f'{ours}*/ffn_norm': f'{layer}.{last}.layer_norm'}
-    bias = f'{theirs}.block.0.layer.0.SelfAttention.relative_attention_bias.weight'
-    found |= {f'{ours}shared_relative/table': Whole(bias), f'{ours}norm': f'{theirs}.final_layer_norm'}
+    bias = f'{layer}.0.{looks}.relative_attention_bias.weight'
+    found |= {f'{ours}*/mixer/relative/table': Whole(bias), f'{ours}norm': f'{stem}{theirs}.final_layer_norm'}
+    found |= {f'{ours}shared_relative/table': Whole(bias.replace('*', '0'))}
   return found
 
 
-FAMILY = Family(
-  'T5', t5.read, t5.write, names, '', 'ForConditionalGeneration',
-  tied=('lm_head.weight', 'encoder.embed_tokens.weight', 'decoder.embed_tokens.weight'),
-  ignored=(r'^decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$',),
-)  # fmt: skip
+def _stem(m: Any) -> str:
+  """Their classifiers hold a body of their own, but for the one of questions."""
+  top = m.classifier
+  return 'transformer.' if top is not None and (m.encoder is None or top.hidden is not None) else ''
+
+
+def _last(c: Fields, m: Model) -> Model:
+  """*Differs*: the decoder's last token tells; theirs takes the one under the last `eos` of the source."""
+  classifier = Classifier(n_labels(c), 'last', hidden=Tanh(), dropout=c.get('classifier_dropout', 0.0))
+  return classifying(m, classifier)
+
+
+def _each(c: Fields, m: Model) -> Model:
+  return classifying(reading(m), Classifier(n_labels(c), 'each', dropout=c.get('classifier_dropout', 0.0)))
+
+
+TOPS = {
+  'EncoderModel': Top(lambda c, m: reading(m)),
+  'ForSequenceClassification': Top(_last),
+  'ForTokenClassification': Top(_each, {'classifier/out': 'classifier'}),
+  'ForQuestionAnswering': Top(lambda c, m: classifying(m, Classifier(2, 'each')), {'classifier/out': 'qa_outputs'}),
+}
+TIED = (
+  'lm_head.weight',
+  *(f'{stem}{stack}.embed_tokens.weight' for stem in ('', 'transformer.') for stack in ('encoder', 'decoder')),
+)
+#: Written by old versions, of use to none.
+IDLE = (r'decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$',)
+
+FAMILY = Family('T5', t5.read, t5.write, names, '', 'ForConditionalGeneration', TOPS, TIED, IDLE)

@@ -23,6 +23,16 @@ def dropped(c: Fields, spec: Model) -> float:
   return found
 
 
+def reading(spec: Model) -> Model:
+  """The encoder of an encoder-decoder, alone."""
+  e = spec.encoder
+  assert e is not None
+  return Model(
+    spec.source.vocab, spec.d_model, e.segments, e.absolute, e.norm, e.shared_relative, spec.source.embed,
+    head=None, init=spec.init, residual=e.residual,
+  )  # fmt: skip
+
+
 def _on_last(c: Fields, spec: Model) -> Model:
   return classifying(spec, Classifier(n_labels(c), 'last', bias=False))
 

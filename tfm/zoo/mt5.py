@@ -1,0 +1,29 @@
+"""mT5, five sizes (2020)."""
+
+import dataclasses
+
+from tfm.model.spec import Head, Model
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+from tfm.zoo.t5 import read_stacks, t5_v1_1
+
+PAPER = 'mT5: A massively multilingual pre-trained text-to-text transformer, arXiv:2010.11934'
+
+
+def mt5(layers: int, d: int, heads: int, d_ff: int) -> Model:
+  """T5 v1.1 with a vocabulary of a hundred languages."""
+  return dataclasses.replace(t5_v1_1(layers, d, heads, d_ff), vocab=250_112)
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config. Logits are not scaled, whether the head is tied (by transformers 5) or not."""
+  return read_stacks(c, Head(tied=c.get('tie_word_embeddings', True)), 'gated-gelu')
+
+
+MODELS = {
+  'mt5-small': Entry(mt5(8, 512, 6, 1024), 300_176_768, '300M', PAPER),
+  'mt5-base': Entry(mt5(12, 768, 12, 2048), 582_401_280, '582M', PAPER),
+  'mt5-large': Entry(mt5(24, 1024, 16, 2816), 1_229_581_312, '1.2B', PAPER),
+  'mt5-xl': Entry(mt5(24, 2048, 32, 5120), 3_742_619_648, '3.7B', PAPER),
+  'mt5-xxl': Entry(mt5(24, 4096, 64, 10_240), 12_921_057_280, '13B', PAPER),
+}

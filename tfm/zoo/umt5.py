@@ -1,0 +1,49 @@
+"""UMT5: mT5 with a table of relative positions in every layer (2023)."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Block, Head, Model
+from tfm.parts.relative.base import Relative
+from tfm.zoo import t5
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+from tfm.zoo.layers import layers_of, segments
+from tfm.zoo.mt5 import mt5
+
+PAPER = 'UniMax: Fairer and more Effective Language Sampling for Large-Scale Multilingual Pretraining, arXiv:2304.09151'
+
+
+def umt5(layers: int, d: int, heads: int, d_ff: int) -> Model:
+  """mT5 of 256,384 tokens whose layers have a bucket table each."""
+  return dataclasses.replace(each_its_own(mt5(layers, d, heads, d_ff)), vocab=256_384)
+
+
+def each_its_own(m: Model) -> Model:
+  """`m` with the relative position that a stack's layers share given to each of them."""
+  assert m.encoder is not None
+  return dataclasses.replace(_own(m), encoder=_own(m.encoder))
+
+
+def _own(stack: Any) -> Any:
+  give = lambda b: dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, relative=stack.shared_relative))
+  layers: list[Block] = [give(b) for b in layers_of(stack)]
+  return dataclasses.replace(stack, segments=segments(layers), shared_relative=Relative())
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config; what is untied is not scaled."""
+  tied = c.get('tie_word_embeddings', True)
+  return each_its_own(t5.read_stacks(c, Head(tied, power=-0.5 if tied else 0.0), 'gated-gelu'))
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  return t5.write_stacks(dataclasses.replace(m, shared_relative=m.segments[0].pattern[0].mixer.relative))
+
+
+MODELS = {
+  'umt5-small': Entry(umt5(8, 512, 6, 1024), 306_601_984, '308M', PAPER),
+  'umt5-base': Entry(umt5(12, 768, 12, 2048), 592_043_520, '592M', PAPER),
+  'umt5-xxl': Entry(umt5(24, 4096, 64, 10_240), 12_972_531_712, '13B', PAPER),
+}

@@ -1,0 +1,18 @@
+"""Switch's checkpoints: T5's names, but for the feed-forwards."""
+
+from typing import Any
+
+from tfm.zoo import switch_transformers as switch
+from tfm.zoo.weights.family import Family, Names
+from tfm.zoo.weights.t5 import IDLE, TIED
+from tfm.zoo.weights.t5 import names as t5_names
+
+
+def names(m: Any) -> Names:
+  """T5's names."""
+  return t5_names(m, feeds='mlp')
+
+
+FAMILY = Family(
+  'SwitchTransformers', switch.read, switch.write, names, '', 'ForConditionalGeneration', tied=TIED, ignored=IDLE,
+)  # fmt: skip
