@@ -12,6 +12,7 @@ from tfm.model.embedding import drop
 from tfm.model.spec import Block
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.residual.base import Residual
+from tfm.parts.tell import HIDDEN, tell
 
 
 class Unit(nn.Module):
@@ -53,6 +54,7 @@ class _Block(nn.Module):
   ) -> tuple[jax.Array, Any, Any, Any]:
     s, dims = self.spec, self.dims
     x_BTD = constrained(x_BTD, 'BTD')
+    tell(self, HIDDEN, lambda: x_BTD)
     kept: dict[str, Any] = {}
     aux: list[Any] = []
 

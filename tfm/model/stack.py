@@ -103,10 +103,17 @@ def _one_by_one(body: Callable[..., Any], carry: Any, layers: tuple[Any, ...]) -
   return carry, (tuple(kept), jax.tree.map(lambda *x: jnp.stack(x), *loads))
 
 
+def _in_order(said: Params, pattern: int, repeats: int) -> tuple[jax.Array, ...]:
+  """What the blocks of a segment have said, stacked over repeats, one after the other as they stand."""
+  blocks = [jax.tree.leaves(said.get(f'block_{j}', {})) for j in range(pattern)]
+  return tuple(leaf[i] for i in range(repeats) for leaves in blocks for leaf in leaves)
+
+
 class Passed(NamedTuple):
   """What comes out of a stack: x_BTD, `trunk_BTD` (what entered its last segment), the caches, and a loss to add.
 
   `load` is a tree of what parts have sown into the collection of that name, at the paths of parameters of the stack.
+  `told` is what was asked for, a layer each.
   """
 
   x_BTD: jax.Array
@@ -114,12 +121,14 @@ class Passed(NamedTuple):
   caches: Any
   aux: jax.Array
   load: Params
+  told: dict[str, tuple[jax.Array, ...]]
 
 
 def apply_stack(
-  stack: Model | Encoder, dims: Dims, params: Params, x_BTD: jax.Array, ctx: Ctx, caches: Any, key: jax.Array | None
-) -> Passed:
-  """x_BTD through all segments and the final norm. `key` turns dropout on."""
+  stack: Model | Encoder, dims: Dims, params: Params, x_BTD: jax.Array, ctx: Ctx, caches: Any, key: jax.Array | None,
+  asked: tuple[str, ...] = (),
+) -> Passed:  # fmt: skip
+  """x_BTD through all segments and the final norm. `key` turns dropout on; `asked` are words of `parts/tell.py`."""
   if stack.shared_relative.biased:
     relative = stack.shared_relative.make(dims)
     bias = lambda q, k: call(relative, params, 'shared_relative', dims.heads, q, k, method='bias')
@@ -129,6 +138,7 @@ def apply_stack(
   x_BTD, beside = residual.start(x_BTD)
   kept, aux, first = [], jnp.zeros((), jnp.float32), 0
   loads: Params = {}
+  told: dict[str, tuple[jax.Array, ...]] = dict.fromkeys(asked, ())
   trunk_BTD = x_BTD
   for i, segment in enumerate(stack.segments):
     unit, trunk_BTD = Unit(segment.pattern, dims), residual.end(x_BTD, beside)
@@ -147,24 +157,26 @@ def apply_stack(
       p, cache, k, number = layer
       p = p if once is None else once
       own, rngs = dataclasses.replace(ctx, layer=number), {} if k is None else {'dropout': k}
-      out, sown = unit.apply({'params': p}, x_BTD, beside, own, cache, rngs=rngs, mutable=['load'])
+      out, sown = unit.apply({'params': p}, x_BTD, beside, own, cache, rngs=rngs, mutable=['load', *asked])
       x_BTD, beside, cache, a = out
-      return (x_BTD, beside, aux + a), (cache, sown.get('load', {}))
+      return (x_BTD, beside, aux + a), (cache, sown)
 
     layers = (own, None if caches is None else caches[i], keys_L, number_L)
     unroll = segment.repeats if dims.run.loop == 'unroll' else 1
     if isinstance(layers[0], tuple):
-      (x_BTD, beside, aux), (cache, load) = _one_by_one(body, (x_BTD, beside, aux), layers)
+      (x_BTD, beside, aux), (cache, sown) = _one_by_one(body, (x_BTD, beside, aux), layers)
     elif stack.residual.undone and caches is None:
-      (x_BTD, beside, aux), (cache, load) = scan_undone(body, unit, ctx, (x_BTD, beside, aux), layers, unroll)
+      (x_BTD, beside, aux), (cache, sown) = scan_undone(body, unit, ctx, (x_BTD, beside, aux), layers, unroll)
     else:
-      (x_BTD, beside, aux), (cache, load) = jax.lax.scan(
+      (x_BTD, beside, aux), (cache, sown) = jax.lax.scan(
         remat(body, dims.run.remat), (x_BTD, beside, aux), layers, length=segment.repeats, unroll=unroll
       )
     kept.append(cache)
+    told = {what: told[what] + _in_order(sown.get(what, {}), len(segment.pattern), segment.repeats) for what in asked}
+    load = sown.get('load', {})
     load = jax.tree.map(lambda x: jnp.sum(x, 0), load) if segment.shared else load
     loads |= {f'segment_{i}': load} if load else {}
   x_BTD = residual.end(x_BTD, beside)
   if ends_with_norm(stack):
     x_BTD = call(stack.norm.make(dims), params, 'norm', x_BTD)
-  return Passed(x_BTD, trunk_BTD, None if caches is None else kept, aux, loads)
+  return Passed(x_BTD, trunk_BTD, None if caches is None else kept, aux, loads, told)

@@ -19,6 +19,7 @@ from tfm.model.stack import Params, named_key
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.site import Site
+from tfm.parts.tell import ATTENTIONS, CROSS, HIDDEN
 
 RUN = Run()
 
@@ -75,6 +76,8 @@ def apply(
   cache: Params | None = None,
   logits_to_keep: int | None = None,
   mtp: bool = False,
+  output_hidden_states: bool = False,
+  output_attentions: bool = False,
   **inputs: jax.Array | None,
 ) -> dict[str, Any]:
   """What the model says of its inputs. Pure, and jit-able with `spec`, `run` and `logits_to_keep` static.
@@ -96,6 +99,9 @@ def apply(
   a head those are `class_logits`. `pooler_output` is what came before the labels.
   A model with `mtp` returns `mtp_state`, which `tfm.model.mtp.draft` reads, and where asked `mtp_logits`, one
   `[B, T, V]` a depth, of x_{t+2} and on.
+  `output_hidden_states` asks for `hidden_states`, what enters each layer and what leaves the last; `output_attentions`
+  for `attentions`, the weights `[B, N, T, S]` of each layer that has some. With an encoder they are named
+  `encoder_...`, `decoder_...` and `cross_attentions`. For looking at, not for training.
 
   Raises: UserError for an unknown or missing input, or rows longer than a learned table.
   """
@@ -103,9 +109,11 @@ def apply(
   out: dict[str, Any] = {}
   memory, aux, load = None, jnp.zeros((), jnp.float32), {}
   keys = (None, None) if key is None else (jax.random.fold_in(key, 0), jax.random.fold_in(key, 1))
+  asked = (HIDDEN,) * output_hidden_states + (ATTENTIONS, CROSS) * output_attentions
   if spec.encoder is not None and source is not None:
-    m_BSD, m_site, aux, load = _encode(spec, spec.encoder, params, source, run, keys[0])
+    m_BSD, m_site, aux, load, told = _encode(spec, spec.encoder, params, source, run, keys[0], asked)
     memory, out['encoder_last_hidden_state'] = (m_BSD, m_site), m_BSD
+    out |= _told(told, m_BSD, 'encoder_')
 
   dims = stack_lib.stack_dims(spec, spec, run)
   embed = functools.partial(_embedding, spec, dims, params)
@@ -115,8 +123,9 @@ def apply(
   x_BTD = embed('finish', x_BTD, key is not None, key=keys[1])
   ctx = Ctx(site, memory, slot, train=key is not None, ordered=target.position_ids is None)
   caches = None if cache is None else cache['layers']
-  passed = stack_lib.apply_stack(spec, dims, params, x_BTD, ctx, caches, keys[1])
+  passed = stack_lib.apply_stack(spec, dims, params, x_BTD, ctx, caches, keys[1], asked)
   x_BTD, aux = passed.x_BTD, aux + passed.aux
+  out |= _told(passed.told, x_BTD, '' if spec.encoder is None else 'decoder_')
   load = passed.load | ({'encoder': load} if load else {})
   if cache is not None:
     out['cache'] = inputs_lib.advance(cache, site, passed.caches)
@@ -158,17 +167,23 @@ def _source_embedding(encoder: Encoder, params: Params) -> Params:
   return {'table': params['embed']['table'], **params['encoder'].get('embed', {})}
 
 
-def _encode(spec: Model, encoder: Encoder, params: Params, source, run: Run, key):
-  """(memory, its sites, aux, load) of an encoder-decoder's source."""
+def _told(told: dict[str, tuple[jax.Array, ...]], x_BTD: jax.Array, prefix: str) -> dict[str, tuple[jax.Array, ...]]:
+  """What the layers of a stack have said, by its name; the hidden states end with what leaves the stack."""
+  whole = {what: (*said, x_BTD) if what == HIDDEN else said for what, said in told.items()}
+  return {what if what == CROSS else prefix + what: said for what, said in whole.items() if said}
+
+
+def _encode(spec: Model, encoder: Encoder, params: Params, source, run: Run, key, asked=()):
+  """(memory, its sites, aux, load, what was asked for) of an encoder-decoder's source."""
   dims = stack_lib.stack_dims(spec.source, encoder, run)
   site = inputs_lib.site(source, None)
   if source.outputs is not None:
-    return source.outputs.astype(run.precision.dtype('compute')), site, jnp.zeros((), jnp.float32), {}
+    return source.outputs.astype(run.precision.dtype('compute')), site, jnp.zeros((), jnp.float32), {}, {}
   own = params['encoder']
   embed = functools.partial(_embedding, spec.source, dims, {'embed': _source_embedding(encoder, params)})
   x_BTD = embed('lookup', source.input_ids, source.token_type_ids)
   x_BTD = stack_lib.add_positions(encoder, dims, own, x_BTD, site)
   x_BTD = embed('finish', x_BTD, key is not None, key=key)
   ctx = Ctx(site, train=key is not None, ordered=source.position_ids is None)
-  passed = stack_lib.apply_stack(encoder, dims, own, x_BTD, ctx, None, key)
-  return passed.x_BTD, site, passed.aux, passed.load
+  passed = stack_lib.apply_stack(encoder, dims, own, x_BTD, ctx, None, key, asked)
+  return passed.x_BTD, site, passed.aux, passed.load, passed.told

@@ -43,6 +43,13 @@ class DenseAttention(Attend):
     return jnp.moveaxis(y_BKGTH, 3, 1).reshape(B, T, N, v_BSKH.shape[-1])
 
 
+def probabilities(q_BTNH, k_BSKH, q, k, scores, reduce) -> jax.Array:
+  """p_BNTS, who looks at whom how much: attention to values that say which they are. *Cost*: S / H times attention's."""
+  B, S, K = k_BSKH.shape[:3]
+  eye_BSKS = jnp.broadcast_to(jnp.eye(S, dtype=k_BSKH.dtype)[None, :, None], (B, S, K, S))
+  return jnp.moveaxis(DenseAttention()(q_BTNH, k_BSKH, eye_BSKS, q, k, scores, reduce), 2, 1)
+
+
 def dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int, dtype: Any = None) -> jax.Array:
   """a b, head by head, contracting an axis of each."""
   return jax.lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((0, 1), (0, 1))), preferred_element_type=dtype)

@@ -7,6 +7,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from tfm.parts.attend.dense import probabilities
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.cross.base import Cross
 from tfm.parts.dense import Dense
@@ -14,6 +15,7 @@ from tfm.parts.heads import Heads, tamed
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.attention import make_scores
 from tfm.parts.site import Site
+from tfm.parts.tell import CROSS, tell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,5 +62,6 @@ class _CrossAttention(nn.Module):
     if ctx.memory is None:
       k_BSKH, v_BSKH, m_site = cache['k'].astype(x_BTD.dtype), cache['v'].astype(x_BTD.dtype), cache['site']
     scores = make_scores(self, s, H, ctx, Segments(), ())
+    tell(self, CROSS, lambda: probabilities(q_BTNH, k_BSKH, ctx.site, m_site, scores, 'float32'))
     y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, ctx.site, m_site, scores, self.dims.run.precision.reduce)
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from tfm.core.axes import sharded
 from tfm.parts.attend.base import Scores
+from tfm.parts.attend.dense import probabilities
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense
@@ -18,6 +19,7 @@ from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.base import Cache
 from tfm.parts.relative.base import Relative
+from tfm.parts.tell import ATTENTIONS, tell
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +74,7 @@ class _Attention(nn.Module):
       biases.append(lambda q, k: relative.bias(N, q, k))
     contents = (relative.content,) if s.relative.contextual else ()
     scores = make_scores(self, s, H, ctx, s.mask & Segments(), tuple(biases), contents)
+    tell(self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, ctx.site, k_site, scores, 'float32'))
     y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, ctx.site, k_site, scores, self.dims.run.precision.reduce)
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
 
