@@ -4,10 +4,17 @@ from hub.published import SIZES, Case, D, F, L, N, V
 
 _DISTIL = {'vocab_size': V, 'dim': D, 'n_layers': L, 'n_heads': N, 'hidden_dim': F, 'max_position_embeddings': 64}
 
+_ALBERT = {**SIZES, 'embedding_size': 24, 'num_hidden_layers': 3}
+_FNET = {**{n: x for n, x in SIZES.items() if n != 'num_attention_heads'}, 'pad_token_id': 0}
+_MODERN = {
+  **SIZES, 'num_hidden_layers': 5, 'local_attention': 4, 'pad_token_id': 0, 'bos_token_id': 1, 'eos_token_id': 2,
+  'cls_token_id': 1, 'sep_token_id': 2,
+}  # fmt: skip
 
-def _heads(name: str, stem: str, fields: dict, *, config: str | None = None, **case) -> dict[str, Case]:
-  """A family's classifiers and its body."""
-  config = config or f'{stem}Config'
+
+def _heads(name: str, stem: str, fields: dict, *, idle: dict[str, str] | None = None, **case) -> dict[str, Case]:
+  """A family's classifiers and its body; some have idle tensors."""
+  config, idle = f'{stem}Config', idle or {}
   tops = {
     'sequence': ('ForSequenceClassification', {'num_labels': 3}),
     'tokens': ('ForTokenClassification', {'num_labels': 5}),
@@ -15,7 +22,10 @@ def _heads(name: str, stem: str, fields: dict, *, config: str | None = None, **c
     'choices': ('ForMultipleChoice', {}),
     'body': ('Model', {}),
   }
-  return {f'{name}-{n}': Case(config, stem + end, {**fields, **more}, **case) for n, (end, more) in tops.items()}
+  return {
+    f'{name}-{n}': Case(config, stem + end, {**fields, **more}, idle=idle.get(n), **case)
+    for n, (end, more) in tops.items()
+  }
 
 
 CASES = {
@@ -31,4 +41,33 @@ CASES = {
   'xlm-roberta-sequence': Case('XLMRobertaConfig', 'XLMRobertaForSequenceClassification', SIZES, first=2),
   'distilbert': Case('DistilBertConfig', 'DistilBertForMaskedLM', _DISTIL),
   **_heads('distilbert', 'DistilBert', _DISTIL),
-}
+  'electra': Case('ElectraConfig', 'ElectraForMaskedLM', {**SIZES, 'embedding_size': 24, 'hidden_act': 'relu'}),
+  'electra-wide': Case('ElectraConfig', 'ElectraForMaskedLM', {**SIZES, 'embedding_size': D}),
+  'electra-found': Case('ElectraConfig', 'ElectraForPreTraining', {**SIZES, 'embedding_size': 24}),
+  **_heads('electra', 'Electra', {**SIZES, 'embedding_size': 24}),
+  'albert': Case('AlbertConfig', 'AlbertForMaskedLM', _ALBERT),
+  'albert-groups': Case('AlbertConfig', 'AlbertForMaskedLM', {
+    **_ALBERT, 'num_hidden_layers': 5, 'num_hidden_groups': 2, 'inner_group_num': 2, 'embedding_size': D,
+  }),
+  'albert-pretraining': Case('AlbertConfig', 'AlbertForPreTraining', _ALBERT),
+  **_heads('albert', 'Albert', _ALBERT),
+  'mpnet': Case('MPNetConfig', 'MPNetForMaskedLM', SIZES, first=2),
+  **_heads('mpnet', 'MPNet', SIZES, first=2),
+  'roformer': Case('RoFormerConfig', 'RoFormerForMaskedLM', {**SIZES, 'embedding_size': 24}, kept='embed_positions'),
+  **{n: c for n, c in _heads('roformer', 'RoFormer', SIZES, kept='embed_positions').items() if not c.choosing},
+  'fnet': Case('FNetConfig', 'FNetForMaskedLM', _FNET, padded=False),
+  'fnet-pretraining': Case('FNetConfig', 'FNetForPreTraining', _FNET, padded=False),
+  # Poolers stand there for every class.
+  **_heads('fnet', 'FNet', _FNET, padded=False, idle={'tokens': 'pooler', 'questions': 'pooler'}),
+  'modernbert': Case('ModernBertConfig', 'ModernBertForMaskedLM', _MODERN),
+  'modernbert-biased': Case('ModernBertConfig', 'ModernBertForMaskedLM', {
+    **_MODERN, 'attention_bias': True, 'mlp_bias': True, 'norm_bias': True, 'classifier_bias': True,
+    'decoder_bias': False, 'tie_word_embeddings': False, 'num_hidden_layers': 3, 'global_attn_every_n_layers': 2,
+  }),
+  'modernbert-mean': Case('ModernBertConfig', 'ModernBertForSequenceClassification', {
+    **_MODERN, 'classifier_pooling': 'mean', 'num_labels': 3,
+  }),
+  **_heads('modernbert', 'ModernBert', _MODERN),
+  'nomic-bert': Case('NomicBertConfig', 'NomicBertForMaskedLM', SIZES, merged=True),
+  **{n: c for n, c in _heads('nomic-bert', 'NomicBert', SIZES, merged=True).items() if n[11:13] in ('se', 'to', 'bo')},
+}  # fmt: skip

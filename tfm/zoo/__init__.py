@@ -3,13 +3,16 @@
 from tfm.core.registry import Table
 from tfm.model.spec import Model
 from tfm.zoo import (
+  albert,
   bart,
   bert,
   blenderbot,
   deepseek,
   distilbert,
+  electra,
   ernie4_5,
   exaone4,
+  fnet,
   gemma,
   gemma2,
   gemma3,
@@ -23,7 +26,10 @@ from tfm.zoo import (
   mbart,
   mistral,
   mixtral,
+  modernbert,
+  mpnet,
   mt5,
+  nomic_bert,
   olmo,
   olmo2,
   olmoe,
@@ -34,6 +40,7 @@ from tfm.zoo import (
   qwen3,
   qwen3_moe,
   roberta,
+  roformer,
   smollm3,
   starcoder2,
   switch_transformers,
@@ -83,6 +90,13 @@ TABLE = Table(
   **mixtral.MODELS,
   **deepseek.MODELS,
   **qwen3_moe.MODELS,
+  **albert.MODELS,
+  **electra.MODELS,
+  **mpnet.MODELS,
+  **roformer.MODELS,
+  **fnet.MODELS,
+  **modernbert.MODELS,
+  **nomic_bert.MODELS,
 )
 
 

@@ -19,6 +19,7 @@ class RoPE(Relative):
   `layout` says which numbers are a pair: 'halves' (h, h + d/2) as GPT-NeoX and Llama in Hugging Face's layout,
   'interleaved' (2h, 2h + 1) as GPT-J, Cohere and Meta's Llama. Angles are float32 whatever the compute dtype.
   With `far`, keys further behind count as that far (LM-Infinite, arXiv:2308.16137), at twice the cost of the scores.
+  `max_len` is the longest row that is to be told, None any: longer ones are refused, as by a table.
   """
 
   base: float = 10_000.0
@@ -26,6 +27,7 @@ class RoPE(Relative):
   fraction: float = 1.0
   scaling: Scaling = Scaling()
   far: int | None = None
+  max_len: int | None = None
 
   def check(self) -> Iterator[str]:
     if not 0 < self.fraction <= 1:
@@ -39,6 +41,10 @@ class RoPE(Relative):
   @property
   def contextual(self):
     return self.far is not None
+
+  @property
+  def max_positions(self):
+    return self.max_len
 
   def fits(self, head_dim):
     d = self.rotated(head_dim)

@@ -8,12 +8,15 @@ from tfm.core.registry import Table
 from tfm.model.spec import Model
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights import (
+  albert,
   bart,
   bert,
   blenderbot,
   distilbert,
+  electra,
   ernie4_5,
   exaone4,
+  fnet,
   fsmt,
   gemma,
   gemma2,
@@ -28,7 +31,10 @@ from tfm.zoo.weights import (
   mbart,
   mistral,
   mixtral,
+  modernbert,
+  mpnet,
   mt5,
+  nomic_bert,
   olmo,
   olmo2,
   olmoe,
@@ -39,6 +45,7 @@ from tfm.zoo.weights import (
   qwen3,
   qwen3_moe,
   roberta,
+  roformer,
   smollm3,
   starcoder2,
   switch_transformers,
@@ -89,6 +96,13 @@ TABLE = Table(
   switch_transformers=switch_transformers.FAMILY,
   t5=t5.FAMILY,
   **{'xlm-roberta': roberta.XLM},
+  albert=albert.FAMILY,
+  electra=electra.FAMILY,
+  mpnet=mpnet.FAMILY,
+  roformer=roformer.FAMILY,
+  fnet=fnet.FAMILY,
+  modernbert=modernbert.FAMILY,
+  nomic_bert=nomic_bert.FAMILY,
 )
 
 

@@ -58,7 +58,10 @@ TOPS = {
   'ForNextSentencePrediction': Top(lambda c, m: classifying(m, _next(c, m)), _NEXT),
   'ForPreTraining': Top(lambda c, m: dataclasses.replace(m, classifier=_next(c, m)), _NEXT),
 }
+IGNORED = (
+  r'position_ids$', r'^cls\.predictions\.decoder\.bias$', r'pooler\.dense\.', r'^cls\.seq_relationship\.',
+)  # fmt: skip
 FAMILY = Family(
   'Bert', bert.read, bert.write, NAMES, 'bert.', 'ForMaskedLM', TOPS, ('cls.predictions.decoder.weight',),
-  (r'embeddings\.position_ids$', r'^cls\.predictions\.decoder\.bias$', r'pooler\.dense\.', r'^cls\.seq_relationship\.'),
+  IGNORED,
 )  # fmt: skip

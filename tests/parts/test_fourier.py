@@ -1,0 +1,56 @@
+"""The Fourier mixer is the transform, of each document by itself."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tfm.core import config, errors
+from tfm.model.spec import Block, Model, Segment
+from tfm.model.transformer import apply, init
+from tfm.parts.context import Ctx, Dims, Run
+from tfm.parts.init.normal import Normal
+from tfm.parts.mixer.fourier import Fourier
+from tfm.parts.site import Site, positions
+from tfm.parts.wiring.pre import Pre
+
+D = 10
+
+
+def _mixed(x_BTD, segment_BT):
+  site = Site(positions(segment_BT), segment_BT)
+  module = Fourier().make(Dims(D, 1, Normal(), Run()))
+  return np.asarray(module.apply({}, x_BTD, Ctx(site))[0])
+
+
+def _transform(x_TD):
+  return np.fft.fft2(x_TD).real
+
+
+def test_it_is_the_real_part_of_the_transform_of_a_document():
+  x_BTD = np.random.default_rng(0).standard_normal((2, 97, D)).astype(np.float32)
+  y_BTD = _mixed(jnp.asarray(x_BTD), jnp.ones((2, 97), jnp.int32))
+  np.testing.assert_allclose(y_BTD[1], _transform(x_BTD[1]), atol=2e-4)
+
+
+def test_documents_of_a_row_are_transformed_apart_and_padding_is_none():
+  x_BTD = np.random.default_rng(1).standard_normal((1, 12, D)).astype(np.float32)
+  y_BTD = _mixed(jnp.asarray(x_BTD), jnp.asarray([[0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 0, 0]]))
+  for own in (slice(2, 7), slice(7, 10)):
+    np.testing.assert_allclose(y_BTD[0, own], _transform(x_BTD[0, own]), atol=2e-5)
+  assert not y_BTD[0, [0, 1, 10, 11]].any()
+
+
+def test_it_keeps_no_cache():
+  site = Site(jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), jnp.int32))
+  with pytest.raises(errors.UserError, match='fourier: mixes all tokens of a document at once, and keeps no cache'):
+    Fourier().make(Dims(D, 1, Normal(), Run())).apply({}, jnp.zeros((1, 1, D)), Ctx(site), {})
+
+
+def test_a_branch_that_is_bare_has_no_norm():
+  spec = Model(16, 8, (Segment((Block(wiring=Pre(('mixer',))),)),))
+  params = init(spec, jax.random.key(0))
+  assert set(params['segment_0']['block_0']) == {'mixer', 'ffn', 'ffn_norm'}
+  assert np.isfinite(apply(spec, params, input_ids=jnp.ones((1, 3), jnp.int32))['logits']).all()
+  with pytest.raises(errors.ConfigError, match=r'bare names no branch mix\. Wanted some of mixer, cross, ffn'):
+    config.validate(Model(segments=(Segment((Block(wiring=Pre(('mix',))),)),)))

@@ -1,0 +1,41 @@
+"""ELECTRA: BERTs with narrow embeddings, a generator of words and a discriminator that finds them (2020)."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Model
+from tfm.zoo import bert
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+from tfm.zoo.roberta import gelu_head
+
+PAPER = 'ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators, arXiv:2003.10555'
+
+
+def electra(depth: int, d: int, heads: int, width: int) -> Model:
+  """BERT with embeddings of `width`, as a masked language model (a generator)."""
+  return narrow(bert.bert(depth, d, heads), width)
+
+
+def narrow(spec: Model, width: int) -> Model:
+  """A BERT with embeddings of `width`, projected where the model is wider, and the erf GELU in its head."""
+  embed = dataclasses.replace(spec.embed, dim=None if width == spec.d_model else width)
+  return dataclasses.replace(spec, embed=embed, head=gelu_head(spec.norm))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config, of a masked language model."""
+  c.skip('summary_type', 'summary_use_proj', 'summary_activation', 'summary_last_dropout')  # of a choice's class
+  return narrow(bert.read(c), c.get('embedding_size', 128))
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  return {**bert.write(m), 'embedding_size': m.embed.dim or m.d_model}
+
+
+MODELS = {
+  'electra-small': Entry(electra(12, 256, 4, 128), 13_546_682, '14M', PAPER),
+  'electra-base': Entry(electra(12, 768, 12, 768), 109_514_298, '110M', PAPER),
+  'electra-large': Entry(electra(24, 1024, 16, 1024), 335_174_458, '335M', PAPER),
+}

@@ -1,0 +1,94 @@
+"""ModernBERT: an encoder of local and global layers, rotary, gated, without biases (2024)."""
+
+from typing import Any
+
+from tfm.model.spec import Block, Embed, Head, Model, Transform, depth
+from tfm.parts.act.gelu import Gelu
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.init.normal import Normal
+from tfm.parts.mask.base import Mask
+from tfm.parts.mask.window import Window
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.layer import LayerNorm
+from tfm.parts.relative.rope import RoPE
+from tfm.parts.wiring.pre import Pre
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, name_of, rope_parameters
+from tfm.zoo.layers import GLOBAL, LOCAL, layers_of, segments, types_of, window_of
+
+PAPER = 'Smarter, Better, Faster, Longer: A Modern Bidirectional Encoder, arXiv:2412.13663'
+
+
+def modernbert(depth: int, d: int, heads: int, d_ff: int) -> Model:
+  """Pre-norm without biases, GeGLU, every third layer global and the others 64 tokens far, each with a base of its own.
+
+  Embeddings are normed, so the first layer's attention reads them as they are.
+  """
+  norm = LayerNorm(bias=False)
+  kinds = {GLOBAL: (RoPE(160_000.0), Mask()), LOCAL: (RoPE(), Window(65, ahead=True))}
+  looks = {kind: Attention(heads, relative=rope, mask=mask) for kind, (rope, mask) in kinds.items()}
+  types = [LOCAL if i % 3 else GLOBAL for i in range(depth)]
+  layers = [Block(looks[t], Glu(d_ff, Gelu()), norm) for t in types]
+  return _model(50_368, d, layers, norm, Embed(norm=norm), Head(bias=True, transform=Transform(Gelu(), norm, False)))
+
+
+def _model(vocab: int, d: int, layers: list[Block], norm: LayerNorm, embed: Embed, head: Head) -> Model:
+  first = Block(layers[0].mixer, layers[0].ffn, norm, Pre(('mixer',)))
+  init = Normal(truncated=True)
+  return Model(vocab, d, segments([first, *layers[1:]]), norm=norm, embed=embed, head=head, init=init)
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config, of a masked language model."""
+  c.skip('max_position_embeddings', 'initializer_cutoff_factor', 'layer_norm_eps', 'position_embedding_type')
+  c.skip('deterministic_flash_attn', 'reference_compile', 'repad_logits_with_grad')
+  c.skip('sparse_prediction', 'sparse_pred_ignore_index', 'classifier_pooling')
+  norm, drop = LayerNorm(c.get('norm_eps', 1e-5), c.get('norm_bias', False)), c.get('attention_dropout', 0.0)
+  every, layers = c.get('global_attn_every_n_layers', 3), c['num_hidden_layers']
+  ropes = c.rope(c.get('global_rope_theta', 160_000.0), kind=GLOBAL), c.rope(c.get('local_rope_theta', 1e4), kind=LOCAL)
+  masks = Mask(), Window(c.get('local_attention', 128) // 2 + 1, ahead=True)
+  bias = 'qkvo' if c.get('attention_bias', False) else ''
+  looks = dict(zip((GLOBAL, LOCAL), (
+    Attention(c['num_attention_heads'], relative=rope, mask=mask, bias=bias, dropout=drop)
+    for rope, mask in zip(ropes, masks, strict=True)
+  ), strict=True))  # fmt: skip
+  types = c.get('layer_types', [LOCAL if i % every else GLOBAL for i in range(layers)])
+  act = c.act('hidden_activation', 'gelu')
+  ffn = Glu(c['intermediate_size'], act, c.get('mlp_bias', False), c.get('mlp_dropout', 0.0))
+  top = Transform(c.act('classifier_activation', 'gelu'), norm, c.get('classifier_bias', False))
+  return _model(
+    c['vocab_size'], c['hidden_size'], [Block(looks[t], ffn, norm) for t in types], norm,
+    Embed(norm=norm, dropout=c.get('embedding_dropout', 0.0)),
+    Head(c.get('tie_word_embeddings', True), c.get('decoder_bias', True), transform=top),
+  )  # fmt: skip
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  block, types = m.segments[0].pattern[0], types_of(m)
+  ropes = {t: rope_parameters(b.mixer.relative) for t, b in zip(types, layers_of(m), strict=True)}
+  top_fields: dict[str, Any] = {}
+  if m.head is not None:
+    top = m.head.transform
+    top_fields = {
+      'classifier_activation': name_of(top.act), 'classifier_bias': top.bias, 'decoder_bias': m.head.bias,
+    }  # fmt: skip
+  if m.classifier is not None and m.classifier.hidden is not None:
+    top_fields = {
+      'classifier_activation': name_of(m.classifier.hidden), 'classifier_bias': m.classifier.hidden_bias,
+      'classifier_pooling': 'mean' if m.classifier.pick == 'mean' else 'cls',
+    }  # fmt: skip
+  return {
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
+    'num_attention_heads': block.mixer.heads, 'intermediate_size': block.ffn.d_ff, 'layer_types': types,
+    'local_attention': 2 * ((window_of(m) or 65) - 1), 'rope_parameters': ropes, 'norm_eps': m.norm.eps,
+    'norm_bias': m.norm.bias, 'hidden_activation': name_of(block.ffn.act), 'attention_bias': bool(block.mixer.bias),
+    'mlp_bias': block.ffn.bias, 'attention_dropout': block.mixer.dropout, 'mlp_dropout': block.ffn.dropout,
+    'embedding_dropout': m.embed.dropout, 'pad_token_id': 50_283 if m.vocab > 50_283 else None, **top_fields,
+  }  # fmt: skip
+
+
+MODELS = {
+  'modernbert-base': Entry(modernbert(22, 768, 12, 1152), 149_655_232, '149M', PAPER),
+  'modernbert-large': Entry(modernbert(28, 1024, 16, 2624), 395_881_664, '395M', PAPER),
+}

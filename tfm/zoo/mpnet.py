@@ -1,0 +1,46 @@
+"""MPNet: RoBERTa with one table of relative positions for all layers (2020)."""
+
+import dataclasses
+from typing import Any
+
+from tfm.core import errors
+from tfm.model.spec import Model
+from tfm.parts.relative.t5 import T5Bias
+from tfm.zoo import bert, roberta
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+
+PAPER = 'MPNet: Masked and Permuted Pre-training for Language Understanding, arXiv:2004.09297'
+
+#: Neither of them is to be set: padding is token 1, and distances are told as T5's encoder does.
+_PAD, _RELATIVE = 1, T5Bias(32, 128)
+
+
+def mpnet(depth: int, d: int, heads: int) -> Model:
+  """RoBERTa without token types, with T5's buckets of distances; BERT's vocabulary and five tokens more."""
+  return told_apart(roberta.roberta(depth, d, heads, 30_527))
+
+
+def told_apart(spec: Model) -> Model:
+  """A RoBERTa without token types, with distances."""
+  embed = dataclasses.replace(spec.embed, types=0)
+  return dataclasses.replace(spec, embed=embed, shared_relative=_RELATIVE)
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config, of a masked language model."""
+  c.only(relative_attention_num_buckets=_RELATIVE.buckets)
+  length = c.get('max_position_embeddings', 512) - _PAD - 1
+  return told_apart(roberta.behind_padding(bert.read(c), length, _PAD))
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  if m.shared_relative != _RELATIVE:
+    raise errors.UserError(f'mpnet: shared_relative is {m.shared_relative}. Wanted {_RELATIVE}.')
+  fields = roberta.write(m)
+  del fields['type_vocab_size'], fields['pad_token_id']
+  return {**fields, 'relative_attention_num_buckets': _RELATIVE.buckets}
+
+
+MODELS = {'mpnet-base': Entry(mpnet(12, 768, 12), 109_518_527, '110M', PAPER)}

@@ -1,0 +1,48 @@
+"""Nomic's BERT of long texts: rotary positions and gated feed-forwards, without biases (2024)."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Block, Model
+from tfm.parts.absolute.base import Absolute
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.mask.base import Mask
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.relative.rope import RoPE
+from tfm.parts.wiring.post import Post
+from tfm.zoo import bert
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, rope_parameters
+
+PAPER = 'Nomic Embed: Training a Reproducible Long Context Text Embedder, arXiv:2402.01613'
+
+
+def nomic_bert(depth: int, d: int, heads: int) -> Model:
+  """BERT with rotary positions, SwiGLU and no biases but the norms'."""
+  spec = bert.bert(depth, d, heads, 30_528)
+  return _changed(spec, Attention(heads, relative=RoPE(1000.0), mask=Mask()), Glu(4 * d), 0.0)
+
+
+def _changed(spec: Model, mixer: Attention, ffn: Glu, dropout: float) -> Model:
+  block = Block(mixer, ffn, spec.norm, Post(), dropout=dropout)
+  segment = dataclasses.replace(spec.segments[0], pattern=(block,))
+  embed = dataclasses.replace(spec.embed, dropout=dropout)
+  return dataclasses.replace(spec, segments=(segment,), absolute=Absolute(), embed=embed)
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config, of a masked language model."""
+  spec, heads = bert.read(c, 'silu', 0.0), c['num_attention_heads']
+  size, drop = c.get('head_dim', spec.d_model // heads), c.get('attention_probs_dropout_prob', 0.0)
+  mixer = Attention(heads, head_dim=size, relative=c.rope(1000.0), mask=Mask(), dropout=drop)
+  return _changed(spec, mixer, Glu(c['intermediate_size'], c.act('hidden_act', 'silu')), spec.embed.dropout)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  mixer = m.segments[0].pattern[0].mixer
+  rope, size = rope_parameters(mixer.relative), mixer.size(m.d_model)
+  return {**bert.write(m), 'rope_parameters': rope, 'head_dim': size, 'max_position_embeddings': 2048}
+
+
+MODELS = {'nomic-bert-base': Entry(nomic_bert(12, 768, 12), 137_354_304, '137M', PAPER)}

@@ -1,0 +1,47 @@
+"""ELECTRA's checkpoints, generators and discriminators, with all of their heads."""
+
+from tfm.model.spec import Classifier, Model
+from tfm.parts.act.gelu import Gelu
+from tfm.zoo import electra
+from tfm.zoo.fields import Fields
+from tfm.zoo.weights import bert
+from tfm.zoo.weights.family import Family, Names, Top
+from tfm.zoo.weights.rules import Whole, renamed
+from tfm.zoo.weights.tops import classifying, dropped, n_labels
+
+NAMES: Names = {
+  **renamed(bert.NAMES, 'bert.', 'electra.'),
+  'embed/project': 'electra.embeddings_project',
+  'head/transform': 'generator_predictions.dense',
+  'head/norm': 'generator_predictions.LayerNorm',
+  'head/bias': Whole('generator_lm_head.bias'),
+}
+
+
+def _found(c: Fields, m: Model) -> Model:
+  return classifying(m, Classifier(1, 'each', hidden=m.segments[0].pattern[0].ffn.act))  # type: ignore[attr-defined]
+
+
+def _row(c: Fields, m: Model) -> Model:
+  return classifying(m, Classifier(n_labels(c), hidden=Gelu(), dropout=dropped(c, m)))
+
+
+def _choice(c: Fields, m: Model) -> Model:
+  c.only(summary_type='first', summary_use_proj=True)
+  dropout = c.get('summary_last_dropout', 0.1)
+  return classifying(m, Classifier(1, hidden=c.act('summary_activation', 'gelu'), dropout=dropout))
+
+
+_FOUND = 'discriminator_predictions.dense'
+TOPS = {
+  'ForPreTraining': Top(_found, {'classifier/hidden': _FOUND, 'classifier/out': f'{_FOUND}_prediction'}),
+  'ForSequenceClassification': Top(
+    _row, {'classifier/hidden': 'classifier.dense', 'classifier/out': 'classifier.out_proj'}
+  ),
+  'ForMultipleChoice': Top(_choice, {'classifier/hidden': 'sequence_summary.summary'}),
+  **{name: bert.CLASSES[name] for name in ('ForTokenClassification', 'ForQuestionAnswering')},
+}
+FAMILY = Family(
+  'Electra', electra.read, electra.write, NAMES, 'electra.', 'ForMaskedLM', TOPS, ('generator_lm_head.weight',),
+  (r'position_ids$',),
+)  # fmt: skip

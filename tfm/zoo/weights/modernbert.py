@@ -1,0 +1,52 @@
+"""ModernBERT's checkpoints: q, k and v in one, both ways into the feed-forward in one, one head before every label."""
+
+from typing import Any, Literal
+
+from tfm.model.spec import Classifier, Model
+from tfm.zoo import modernbert
+from tfm.zoo.fields import Fields
+from tfm.zoo.weights.family import Family, Names, Top
+from tfm.zoo.weights.rules import Fused, Whole
+from tfm.zoo.weights.tops import classifying, n_labels
+
+_LAYER = 'model.layers.*'
+NAMES: Names = {
+  'embed/table': Whole('model.embeddings.tok_embeddings.weight'),
+  'embed/norm': 'model.embeddings.norm',
+  ('*/mixer/q', '*/mixer/k', '*/mixer/v'): Fused(f'{_LAYER}.attn.Wqkv'),
+  '*/mixer/o': f'{_LAYER}.attn.Wo',
+  '*/mixer_norm': f'{_LAYER}.attn_norm',
+  ('*/ffn/gate', '*/ffn/up'): Fused(f'{_LAYER}.mlp.Wi'),
+  '*/ffn/down': f'{_LAYER}.mlp.Wo',
+  '*/ffn_norm': f'{_LAYER}.mlp_norm',
+  'norm': 'model.final_norm',
+  'head/transform': 'head.dense',
+  'head/norm': 'head.norm',
+  'head/head': 'decoder',
+  'head/bias': Whole('decoder.bias'),
+  'classifier/hidden': 'head.dense',
+  'classifier/norm': 'head.norm',
+  'classifier/out': 'classifier',
+}
+
+
+def _on(c: Fields, m: Model, labels: int, pick: Literal['first', 'mean', 'each']) -> Model:
+  top: Any = m.head and m.head.transform
+  dropout = c.get('classifier_dropout', 0.0)
+  found = Classifier(labels, pick, top.act, dropout=dropout, hidden_bias=top.bias, norm=top.norm)
+  return classifying(m, found)
+
+
+def _row(c: Fields, m: Model, labels: int) -> Model:
+  return _on(c, m, labels, c.choice('classifier_pooling', {'cls': 'first', 'mean': 'mean'}, 'cls'))
+
+
+TOPS = {
+  'ForSequenceClassification': Top(lambda c, m: _row(c, m, n_labels(c))),
+  'ForMultipleChoice': Top(lambda c, m: _row(c, m, 1)),
+  'ForTokenClassification': Top(lambda c, m: _on(c, m, n_labels(c), 'each')),
+  'ForQuestionAnswering': Top(lambda c, m: _on(c, m, 2, 'each')),
+}
+FAMILY = Family(
+  'ModernBert', modernbert.read, modernbert.write, NAMES, 'model.', 'ForMaskedLM', TOPS, ('decoder.weight',),
+)  # fmt: skip

@@ -1,0 +1,42 @@
+"""RoFormer's checkpoints, with its heads but that of choices, which reads whatever stands last, padding or not."""
+
+from typing import Any
+
+import numpy as np
+
+from tfm.model.spec import Classifier, Model
+from tfm.zoo import roformer
+from tfm.zoo.fields import Fields
+from tfm.zoo.weights import bert
+from tfm.zoo.weights.family import Family, Names, Top
+from tfm.zoo.weights.rules import renamed
+from tfm.zoo.weights.tops import classifying, dropped, n_labels
+
+NAMES: Names = {**renamed(bert.NAMES, 'bert.', 'roformer.'), 'embed/project': 'roformer.embeddings_project'}
+
+
+def _row(c: Fields, m: Model) -> Model:
+  act = m.segments[0].pattern[0].ffn.act  # type: ignore[attr-defined]
+  return classifying(m, Classifier(n_labels(c), hidden=act, dropout=dropped(c, m)))
+
+
+TOPS = {
+  'ForSequenceClassification': Top(
+    _row, {'classifier/hidden': 'classifier.dense', 'classifier/out': 'classifier.out_proj'}
+  ),
+  **{name: bert.CLASSES[name] for name in ('ForTokenClassification', 'ForQuestionAnswering')},
+}
+
+
+def _waves(m: Any) -> dict[str, np.ndarray]:
+  """The table of sines and cosines that theirs turns by."""
+  length, size = m.max_positions, m.segments[0].pattern[0].mixer.size(m.d_model)
+  angle = np.arange(length)[:, None] * 10_000.0 ** (-np.arange(0, size, 2) / size)
+  table = np.concatenate([np.sin(angle), np.cos(angle)], 1).astype(np.float32)
+  return {'roformer.encoder.embed_positions.weight': table}
+
+
+FAMILY = Family(
+  'RoFormer', roformer.read, roformer.write, NAMES, 'roformer.', 'ForMaskedLM', TOPS,
+  ('cls.predictions.decoder.weight',), (r'position_ids$', r'^cls\.predictions\.decoder\.bias$'), fixed=_waves,
+)  # fmt: skip
