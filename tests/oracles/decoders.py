@@ -6,14 +6,14 @@ from typing import Any
 
 from oracles.copying import Flat, Theirs, stacked
 from tfm.model.spec import Block, Embed, Head, Model, Segment
-from tfm.parts.act import Gelu, GeluTanh
-from tfm.parts.ffn import Glu, Mlp
+from tfm.parts.act import GeluTanh
+from tfm.parts.ffn import Glu
 from tfm.parts.mask import Causal, Window
 from tfm.parts.mixer import Attention
-from tfm.parts.norm import LayerNorm, RMSNorm
-from tfm.parts.relative import ALiBi, RoPE
+from tfm.parts.norm import RMSNorm
+from tfm.parts.relative import RoPE
 from tfm.parts.relative.scaling import Linear, Llama3, Yarn
-from tfm.parts.wiring import Parallel, Sandwich
+from tfm.parts.wiring import Sandwich
 from tfm.zoo import llama
 
 V, D, N, K, H, F, L = 61, 32, 4, 2, 8, 48, 2
@@ -93,85 +93,6 @@ def _gemma2() -> Case:
   return Case('Gemma2', 'Gemma2ForCausalLM', fields, spec, _gemma2_flat)
 
 
-def _bloom() -> Case:
-  def flat(t: Theirs) -> Flat:
-    def block(i):
-      at = f'transformer.h.{i}'
-      found = t.fused('mixer', f'{at}.self_attention.query_key_value') | t.merge(
-        'mixer/o', f'{at}.self_attention.dense'
-      )
-      found |= t.norm('mixer_norm', f'{at}.input_layernorm') | t.norm('ffn_norm', f'{at}.post_attention_layernorm')
-      return found | t.dense('ffn/up', f'{at}.mlp.dense_h_to_4h') | t.dense('ffn/down', f'{at}.mlp.dense_4h_to_h')
-
-    found = {'embed/table': t['transformer.word_embeddings.weight'], **stacked('segment_0/block_0', range(L), block)}
-    return found | t.norm('embed/norm', 'transformer.word_embeddings_layernorm') | t.norm('norm', 'transformer.ln_f')
-
-  norm = LayerNorm(1e-5)
-  block = Block(Attention(N, relative=ALiBi(), bias='qkvo'), Mlp(4 * D, GeluTanh()), norm)
-  spec = Model(V, D, (Segment((block,), L),), norm=norm, embed=Embed(norm=norm))
-  fields = {'vocab_size': V, 'hidden_size': D, 'n_layer': L, 'n_head': N}
-  return Case('Bloom', 'BloomForCausalLM', fields, spec, flat)
-
-
-def _gptj() -> Case:
-  def flat(t: Theirs) -> Flat:
-    def block(i):
-      at = f'transformer.h.{i}'
-      found = t.norm('norm', f'{at}.ln_1') | t.merge('mixer/o', f'{at}.attn.out_proj')
-      for n in 'qkv':
-        found |= t.heads(f'mixer/{n}', f'{at}.attn.{n}_proj')
-      return found | t.dense('ffn/up', f'{at}.mlp.fc_in') | t.dense('ffn/down', f'{at}.mlp.fc_out')
-
-    found = {'embed/table': t['transformer.wte.weight'], **stacked('segment_0/block_0', range(L), block)}
-    found |= t.norm('norm', 'transformer.ln_f') | t.dense('head/head', 'lm_head')
-    return found | {'head/bias': found.pop('head/head/bias')}
-
-  norm = LayerNorm(1e-5)
-  attention = Attention(N, relative=RoPE(layout='interleaved', fraction=0.5))
-  block = Block(attention, Mlp(4 * D, GeluTanh()), norm, Parallel())
-  spec = Model(V, D, (Segment((block,), L),), norm=norm, head=Head(tied=False, bias=True))
-  fields = {'vocab_size': V, 'n_embd': D, 'n_layer': L, 'n_head': N, 'n_positions': 64, 'rotary_dim': 4}
-  return Case('GPTJ', 'GPTJForCausalLM', fields, spec, flat)
-
-
-def _neox() -> Case:
-  def flat(t: Theirs) -> Flat:
-    def block(i):
-      at = f'gpt_neox.layers.{i}'
-      found = t.fused('mixer', f'{at}.attention.query_key_value') | t.merge('mixer/o', f'{at}.attention.dense')
-      found |= t.norm('mixer_norm', f'{at}.input_layernorm') | t.norm('ffn_norm', f'{at}.post_attention_layernorm')
-      return found | t.dense('ffn/up', f'{at}.mlp.dense_h_to_4h') | t.dense('ffn/down', f'{at}.mlp.dense_4h_to_h')
-
-    found = {'embed/table': t['gpt_neox.embed_in.weight'], **stacked('segment_0/block_0', range(L), block)}
-    return found | t.norm('norm', 'gpt_neox.final_layer_norm') | t.dense('head/head', 'lm_head')
-
-  norm = LayerNorm(1e-5)
-  attention = Attention(N, relative=RoPE(fraction=0.25), bias='qkvo')
-  block = Block(attention, Mlp(F, Gelu()), norm, Parallel(norms_per_branch=True))
-  spec = Model(V, D, (Segment((block,), L),), norm=norm, head=Head(tied=False))
-  parameters = {**_PLAIN, 'partial_rotary_factor': 0.25}
-  fields = {**_SIZES, 'rope_parameters': parameters, 'use_parallel_residual': True}
-  return Case('GPTNeoX', 'GPTNeoXForCausalLM', fields, spec, flat)
-
-
-def _mpt() -> Case:
-  def flat(t: Theirs) -> Flat:
-    def block(i):
-      at = f'transformer.blocks.{i}'
-      qkv = t[f'{at}.attn.Wqkv.weight'].T.reshape(D, 3, N, D // N)
-      found = {f'mixer/{n}/kernel': qkv[:, j] for j, n in enumerate('qkv')} | t.merge('mixer/o', f'{at}.attn.out_proj')
-      found |= t.norm('mixer_norm', f'{at}.norm_1') | t.norm('ffn_norm', f'{at}.norm_2')
-      return found | t.dense('ffn/up', f'{at}.ffn.up_proj') | t.dense('ffn/down', f'{at}.ffn.down_proj')
-
-    found = {'embed/table': t['transformer.wte.weight'], **stacked('segment_0/block_0', range(L), block)}
-    return found | t.norm('norm', 'transformer.norm_f')
-
-  norm = LayerNorm(1e-5, bias=False)
-  block = Block(Attention(N, relative=ALiBi()), Mlp(4 * D, Gelu(), bias=False), norm)
-  fields = {'vocab_size': V, 'd_model': D, 'n_layers': L, 'n_heads': N, 'expansion_ratio': 4, 'max_seq_len': 64}
-  return Case('Mpt', 'MptForCausalLM', fields, Model(V, D, (Segment((block,), L),), norm=norm), flat)
-
-
 def _qwen3() -> Case:
   norm = RMSNorm(1e-6)
   block = Block(Attention(N, K, H, RoPE(1e4), qk_norm=norm), Glu(F), norm)
@@ -193,10 +114,6 @@ CASES: dict[str, Callable[[], Case]] = {
   'llama-linear': lambda: _llama_case(RoPE(scaling=Linear(4.0)), {**_PLAIN, 'rope_type': 'linear', 'factor': 4.0}),
   'llama-llama3': lambda: _llama_case(RoPE(scaling=Llama3(8.0, original=16)), _LLAMA3),
   'llama-yarn': lambda: _llama_case(RoPE(scaling=Yarn(4.0, 16)), _YARN),
-  'bloom': _bloom,
-  'gptj': _gptj,
-  'gpt-neox': _neox,
   'gemma2': _gemma2,
-  'mpt': _mpt,
   'qwen3': _qwen3,
 }

@@ -47,11 +47,21 @@ def test_rms_norm_forgets_size_and_meets_layer_norm_on_centred_vectors(x):
 
 
 @pytest.mark.parametrize(('one_plus', 'start'), [(False, 1.0), (True, 0.0)])
-def test_rms_norm_starts_as_plain_normalisation_however_its_scale_is_stored(x, one_plus, start):
-  module = norm.RMSNorm(one_plus=one_plus).make(DIMS)
+@pytest.mark.parametrize('kind', [norm.RMSNorm, norm.LayerNorm])
+def test_a_norm_starts_as_plain_normalisation_however_its_scale_is_stored(x, kind, one_plus, start):
+  module = kind(one_plus=one_plus).make(DIMS)
   params = module.init(jax.random.key(0), jnp.asarray(x))
-  assert (np.asarray(jax.tree.leaves(params)[0]) == start).all()
-  np.testing.assert_allclose(run(norm.RMSNorm(one_plus=one_plus), x), run(norm.RMSNorm(), x))
+  assert (np.asarray(params['params']['scale'].value) == start).all()
+  np.testing.assert_allclose(run(kind(one_plus=one_plus), x), run(kind(), x))
+
+
+@pytest.mark.parametrize('piece', [norm.LayerNorm(bias=False), norm.RMSNorm(), norm.CapsuleNorm()])
+def test_a_norm_of_each_head_is_one_norm_after_the_other(piece):
+  x_BTNH = np.asarray(jax.random.normal(jax.random.key(1), (2, 3, 4, 8)))
+  scale_NH = np.asarray(jax.random.normal(jax.random.key(2), (4, 8)))
+  each = piece.make(DIMS, 'NH').apply({'params': {'scale': scale_NH}}, x_BTNH)
+  one = lambda n: piece.make(DIMS, 'H').apply({'params': {'scale': scale_NH[n]}}, x_BTNH[:, :, n])
+  np.testing.assert_allclose(each, np.stack([one(n) for n in range(4)], 2), rtol=1e-6)
 
 
 def test_scale_norm_gives_one_length_and_fix_norm_length_one(x):

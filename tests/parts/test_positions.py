@@ -67,6 +67,7 @@ def test_alibi_falls_with_the_distance_on_both_sides():
   bias = np.asarray(ALiBi().bias(8, site, site))[0]
   np.testing.assert_allclose(bias[0, 3], [-1.5, -1, -0.5, 0, -0.5])
   np.testing.assert_array_equal(bias, bias.transpose(0, 2, 1))
+  np.testing.assert_allclose(np.asarray(ALiBi(scale=0.25).bias(8, site, site))[0], bias / 4)
 
 
 def test_alibi_as_a_ramp_over_keys_gives_the_same_softmax():
@@ -96,6 +97,7 @@ def test_buckets_are_the_published_ones(bidirectional, expected):
     (T5Bias(buckets=6), 'buckets=6 cannot be halved twice'),
     (T5Bias(far=16), 'far=16 leaves no distance'),
     (Sinusoidal(base=1.0), r'base=1\.0 does not make wavelengths longer'),
+    (ALiBi(scale=0.0), r'scale=0\.0 does not make far keys count less'),
   ],
 )
 def test_a_position_that_cannot_be_is_refused(piece, message):

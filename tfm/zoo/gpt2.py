@@ -14,22 +14,27 @@ from tfm.zoo.fields import Fields, name_of
 PAPER = 'Language Models are Unsupervised Multitask Learners, OpenAI 2019'
 
 
-def gpt2(depth: int, d: int, heads: int) -> Model:
+#: Fields of a head that makes one vector of a row, of a class that is not read.
+SUMMARY = (
+  'summary_activation', 'summary_first_dropout', 'summary_proj_to_labels', 'summary_type', 'summary_use_proj',
+)  # fmt: skip
+
+
+def gpt2(depth: int, d: int, heads: int, kv_heads: int | None = None, vocab: int = 50_257, length: int = 1024) -> Model:
   """Pre-norm, learned positions, tanh GELU, biases everywhere, tied, residual weights started at .02 / sqrt(2 L)."""
   norm = LayerNorm(1e-5)
-  attention = Attention(heads, bias='qkvo', dropout=0.1)
+  attention = Attention(heads, kv_heads, bias='qkvo', dropout=0.1)
   block = Block(attention, Mlp(4 * d, GeluTanh()), norm, dropout=0.1)
-  return Model(50_257, d, (Segment((block,), depth),), Learned(1024), norm, embed=Embed(dropout=0.1))
+  return Model(vocab, d, (Segment((block,), depth),), Learned(length), norm, embed=Embed(dropout=0.1))
 
 
-def read(c: Fields) -> Model:
-  """The spec of a published config."""
+def read(c: Fields, kv_heads: int | None = None) -> Model:
+  """The spec of a published config, or of one like it with so many key heads."""
   d = c['n_embd']
   c.only(scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
-  c.skip('summary_activation', 'summary_first_dropout', 'summary_proj_to_labels', 'summary_type', 'summary_use_proj')
-  c.skip('n_ctx')
+  c.skip('n_ctx', *SUMMARY)
   norm = LayerNorm(c.get('layer_norm_epsilon', 1e-5))
-  attention = Attention(c['n_head'], bias='qkvo', dropout=c.get('attn_pdrop', 0.1))
+  attention = Attention(c['n_head'], kv_heads, bias='qkvo', dropout=c.get('attn_pdrop', 0.1))
   ffn = Mlp(c.get('n_inner', 4 * d), c.act('activation_function', 'gelu_new'))
   block = Block(attention, ffn, norm, dropout=c.get('resid_pdrop', 0.1))
   return Model(

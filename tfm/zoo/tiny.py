@@ -37,4 +37,6 @@ def _value(name: str, value: Any, fields: dict[str, Any]) -> Any:
     return {fields['heads']: min(value, _HEADS), 1: 1}.get(value, 2)
   if name == 'head_dim' and value is not None:
     return min(value, _HEAD_DIM)
+  if name == 'fraction':
+    return max(1, round(value * _HEAD_DIM / 2)) / (_HEAD_DIM / 2)  # whole pairs of a head
   return _shrunk(value)

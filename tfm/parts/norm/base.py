@@ -15,7 +15,7 @@ class Norm(Part):
   """`make(dims)` returns a fresh module `x_BTD -> x_BTD`."""
 
   def make(self, dims: Any, letters: str = 'D') -> Any:
-    """A module that normalises the last axis, whose parameters lie along `letters` ('H' inside a head)."""
+    """A module that normalises the last axis, whose parameters lie along `letters` ('H' in a head, 'NH' one each)."""
     raise AssertionError(f'{type(self).__name__} must make a module')
 
 

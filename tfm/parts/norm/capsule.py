@@ -34,7 +34,7 @@ class _CapsuleNorm(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     precision = self.dims.run.precision
     start = sharded(nn.initializers.ones, self.letters)
-    scale = self.param('scale', start, (x.shape[-1],), precision.dtype('param'))
+    scale = self.param('scale', start, x.shape[-len(self.letters) :], precision.dtype('param'))
     f = x.astype(precision.dtype('reduce'))
     # The root of a sum that is exactly 0 has no gradient, hence the maximum under the root.
     length = jnp.sqrt(jnp.maximum(jnp.sum(f * f, -1, keepdims=True), self.spec.eps**2))

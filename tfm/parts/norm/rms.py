@@ -35,7 +35,7 @@ class _RMSNorm(nn.Module):
   def __call__(self, x: jax.Array) -> jax.Array:
     s, precision = self.spec, self.dims.run.precision
     start = nn.initializers.zeros if s.one_plus else nn.initializers.ones
-    scale_D = self.param('scale', sharded(start, self.letters), (x.shape[-1],), precision.dtype('param'))
+    scale_D = self.param('scale', sharded(start, self.letters), x.shape[-len(self.letters) :], precision.dtype('param'))
     f = x.astype(precision.dtype('reduce'))
     f = standardized(f, s.eps, False)
     scale = trailing(scale_D.astype(f.dtype) + s.one_plus, f.ndim)

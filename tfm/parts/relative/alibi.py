@@ -1,5 +1,6 @@
 """Attention with linear biases (arXiv:2108.12409)."""
 
+from collections.abc import Iterator
 import dataclasses
 import math
 
@@ -11,19 +12,24 @@ from tfm.parts.relative.base import Relative
 @dataclasses.dataclass(frozen=True)
 class ALiBi(Relative):
   """-m_h |i - j|, with slopes m_h = 2^(-max_bias h / P) for the largest power of two P <= N, then every other
-  slope of 2P.
+  slope of 2P; all of them times `scale` (Falcon's H^-1/2).
 
   *Differs*: the paper's i - j needs a causal mask; the distance serves encoders too.
   """
 
   max_bias: float = 8.0
+  scale: float = 1.0
+
+  def check(self) -> Iterator[str]:
+    if self.scale <= 0:
+      yield f'scale={self.scale} does not make far keys count less. Wanted more than 0, usually 1.'
 
   @property
   def biased(self):
     return True
 
   def bias(self, n_heads, q, k):
-    slope_N = jnp.asarray(slopes(n_heads, self.max_bias), jnp.float32)
+    slope_N = jnp.asarray(slopes(n_heads, self.max_bias), jnp.float32) * self.scale
     gap_BTS = jnp.abs(q.pos[:, :, None] - k.pos[:, None, :]).astype(jnp.float32)
     return -slope_N[None, :, None, None] * gap_BTS[:, None]
 

@@ -3,7 +3,7 @@
 from tfm.zoo import gpt2
 from tfm.zoo.weights.family import Family, Names
 from tfm.zoo.weights.rules import Conv, Fused
-from tfm.zoo.weights.tops import DECODER
+from tfm.zoo.weights.tops import GPT
 
 NAMES: Names = {
   'embed': 'transformer.wte',
@@ -19,6 +19,6 @@ NAMES: Names = {
 }
 
 FAMILY = Family(
-  'GPT2', gpt2.read, gpt2.write, NAMES, 'transformer.', 'LMHeadModel', DECODER,
+  'GPT2', gpt2.read, gpt2.write, NAMES, 'transformer.', 'LMHeadModel', GPT,
   ignored=(r'\.attn\.(masked_)?bias$',),
 )  # fmt: skip

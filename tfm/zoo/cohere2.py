@@ -1,0 +1,59 @@
+"""Command R7B and A (2024, 2025): Cohere's block, three layers with a window to each without positions."""
+
+from typing import Any
+
+from tfm.model.spec import Block, Head, Model
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.init.normal import Normal
+from tfm.parts.mask.base import Mask
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.layer import LayerNorm
+from tfm.parts.relative.base import Relative
+from tfm.parts.relative.rope import RoPE
+from tfm.parts.wiring.parallel import Parallel
+from tfm.zoo import llama
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+from tfm.zoo.layers import GLOBAL, LOCAL, masks, seen, segments, types_of, window_of
+from tfm.zoo.phi import sizes
+
+PAPER = 'Command R7B, model card, Cohere 2024'
+
+
+def cohere2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
+  """Three of four layers see 4096 tokens and rotate, the fourth sees all and knows no positions."""
+  norm = LayerNorm(1e-5, bias=False)
+
+  def block(relative: Relative, mask: Mask) -> Block:
+    return Block(Attention(heads, kv_heads, d // heads, relative, mask), Glu(d_ff), norm, Parallel())
+
+  local, far = block(RoPE(5e4, 'interleaved'), seen(4096)), block(Relative(), seen(None))
+  layers = segments([local, local, local, far] * (depth // 4))
+  return Model(256_000, d, layers, norm=norm, head=Head(scale=0.25), init=Normal(depth_scaled=False))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  # What the first of these configs say beside what is read.
+  c.only(rotary_pct=1.0, use_gated_activation=True, use_parallel_block=True, position_embedding_type='rope_gptj')
+  c.only(use_qk_norm=False, order_of_interleaved_layers='local_attn_first')
+  c.skip('layer_switch', 'use_embedding_sharing', 'use_parallel_embedding')
+  norm, rope, ffn = LayerNorm(c.get('layer_norm_eps', 1e-5), bias=False), c.rope(layout='interleaved'), llama.glu(c)
+  every = c.get('sliding_window_pattern', c.get('_sliding_window_pattern', 4))
+  types = [LOCAL if (i + 1) % every else GLOBAL for i in range(c['num_hidden_layers'])]
+  layers = [
+    Block(llama.attention(c, relative=Relative() if mask == seen(None) else rope, mask=mask), ffn, norm, Parallel())
+    for mask in masks(c, types, c.given('sliding_window', 4096))
+  ]
+  return llama.decoder(c, layers, norm, True, scale=c.get('logit_scale', 0.0625))
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  return {
+    **sizes(m), 'attention_bias': bool(m.segments[0].pattern[0].mixer.bias), 'layer_types': types_of(m),
+    'sliding_window': window_of(m), 'logit_scale': 0.0625 if m.head is None else m.head.scale,
+  }  # fmt: skip
+
+
+MODELS = {'command-r7b': Entry(cohere2(32, 4096, 32, 8, 14_336), 8_028_033_024, '8.03B', PAPER)}

@@ -1,0 +1,93 @@
+"""Falcon (2023): three architectures under one name."""
+
+from typing import Any
+
+from tfm.model.spec import Block, Head, Model, Segment, depth
+from tfm.parts.act.gelu import Gelu
+from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.init.normal import Normal
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.layer import LayerNorm
+from tfm.parts.relative.alibi import ALiBi
+from tfm.parts.relative.base import Relative
+from tfm.parts.relative.rope import RoPE
+from tfm.parts.wiring.base import Wiring
+from tfm.parts.wiring.parallel import Parallel
+from tfm.parts.wiring.pre import Pre
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, name_of, rope_parameters
+
+PAPER = 'The Falcon Series of Open Language Models, arXiv:2311.16867'
+
+#: The branches one after the other, or side by side behind one norm, or behind one each.
+STEPS, ONE_NORM, TWO_NORMS = Pre(), Parallel(), Parallel(norms_per_branch=True)
+
+
+def falcon(depth: int, d: int, heads: int, kv_heads: int, wiring: Wiring, vocab: int = 65_024) -> Model:
+  """Branches side by side, rotary positions, grouped keys, erf GELU, no biases but in norms, tied."""
+  norm, attention = LayerNorm(1e-5), Attention(heads, kv_heads, relative=RoPE())
+  block = Block(attention, Mlp(4 * d, Gelu(), bias=False), norm, wiring)
+  return Model(vocab, d, (Segment((block,), depth),), norm=norm, init=Normal(depth_scaled=False))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config.
+
+  *Differs*: with `alibi` theirs round the biases to bfloat16, which shows from position 257 on; and where they do not
+  use a fused kernel they add them twice.
+  """
+  c.only(apply_residual_connection_post_layernorm=False)
+  c.skip('max_position_embeddings')
+  d, heads, bias = c.get('n_embed') or c['hidden_size'], c['num_attention_heads'], c.get('bias', False)
+  alibi = c.get('alibi', False)
+  wiring: Wiring
+  if c.get('new_decoder_architecture', False):
+    c.only(parallel_attn=True)
+    c.skip('multi_query')
+    kv_heads = c.get('num_kv_heads', heads)
+    wiring = TWO_NORMS
+    if c.get('num_ln_in_parallel_attn', 2) != 2:
+      c.only(num_ln_in_parallel_attn=1)
+      wiring = ONE_NORM
+  else:
+    kv_heads = 1 if c.get('multi_query', True) else heads
+    wiring = ONE_NORM if c.get('parallel_attn', True) else STEPS
+    if c.get('num_ln_in_parallel_attn', 1) != 1:
+      c.only(num_ln_in_parallel_attn=1)
+    c.skip('num_kv_heads')
+  rope = c.rope()
+  relative: Relative = ALiBi(scale=(d // heads) ** -0.5) if alibi else rope
+  norm, dropout = LayerNorm(c.get('layer_norm_epsilon', 1e-5)), c.get('hidden_dropout', 0.0)
+  attention = Attention(
+    heads, kv_heads, relative=relative, bias='qkvo' if bias else '', dropout=c.get('attention_dropout', 0.0)
+  )
+  ffn = Mlp(c.get('ffn_hidden_size', 4 * d), c.act('activation', 'gelu'), bias)
+  return Model(
+    c['vocab_size'], d, (Segment((Block(attention, ffn, norm, wiring, dropout=dropout),), c['num_hidden_layers']),),
+    norm=norm, head=Head(c.get('tie_word_embeddings', True)), init=Normal(depth_scaled=False),
+  )  # fmt: skip
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  block = m.segments[0].pattern[0]
+  a = block.mixer
+  heads, kv_heads, H = a.sizes(m.d_model)
+  alibi = a.relative == ALiBi(scale=H**-0.5)
+  new = block.wiring == TWO_NORMS or kv_heads not in (1, heads)
+  norms = {TWO_NORMS: 2, ONE_NORM: 1}[block.wiring] if new else None
+  return {
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m), 'num_attention_heads': heads,
+    'num_kv_heads': kv_heads, 'multi_query': kv_heads == 1, 'new_decoder_architecture': new,
+    'num_ln_in_parallel_attn': norms, 'parallel_attn': block.wiring != STEPS, 'ffn_hidden_size': block.ffn.d_ff,
+    'activation': name_of(block.ffn.act), 'bias': block.ffn.bias, 'layer_norm_epsilon': block.norm.eps,
+    'alibi': alibi, 'hidden_dropout': block.dropout, 'attention_dropout': a.dropout,
+    **({} if alibi else {'rope_parameters': rope_parameters(a.relative)}),
+  }  # fmt: skip
+
+
+MODELS = {
+  'falcon-7b': Entry(falcon(32, 4544, 71, 1, ONE_NORM), 6_921_720_704, '7B', PAPER),
+  'falcon-40b': Entry(falcon(60, 8192, 128, 8, TWO_NORMS), 41_303_293_952, '40B', PAPER),
+  'falcon-180b': Entry(falcon(80, 14_848, 232, 8, TWO_NORMS), 178_557_088_768, '180B', PAPER),
+}

@@ -1,0 +1,39 @@
+"""GPT-3, eight sizes (2020)."""
+
+import dataclasses
+
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.absolute.learned import Learned
+from tfm.parts.act.gelu import GeluTanh
+from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.mask.causal import Causal
+from tfm.parts.mask.window import Window
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.layer import LayerNorm
+from tfm.zoo.entry import Entry
+
+PAPER = 'Language Models are Few-Shot Learners, arXiv:2005.14165'
+
+
+def gpt3(depth: int, d: int, heads: int, head_dim: int, band: int = 256) -> Model:
+  """GPT-2's block over 2048 positions; every other layer sees a band of the last `band` tokens.
+
+  *Differs*: how wide the band is was not published; 256 is GPT-Neo's.
+  """
+  norm, everything = LayerNorm(1e-5), Attention(heads, None, head_dim, bias='qkvo')
+  near = dataclasses.replace(everything, mask=Causal() & Window(band))
+  pattern = tuple(Block(mixer, Mlp(4 * d, GeluTanh()), norm) for mixer in (everything, near))
+  return Model(50_257, d, (Segment(pattern, depth // 2),), Learned(2048), norm)
+
+
+#: The paper prints 24 heads for XL, which come to 1.5B; 16 come to the 1.3B it prints beside them.
+MODELS = {
+  'gpt3-small': Entry(gpt3(12, 768, 12, 64), 125_226_240, '125M', PAPER),
+  'gpt3-medium': Entry(gpt3(24, 1024, 16, 64), 355_871_744, '350M', PAPER),
+  'gpt3-large': Entry(gpt3(24, 1536, 16, 96), 760_300_032, '760M', PAPER),
+  'gpt3-xl': Entry(gpt3(24, 2048, 16, 128), 1_315_723_264, '1.3B', PAPER),
+  'gpt3-2.7b': Entry(gpt3(32, 2560, 32, 80), 2_651_553_280, '2.7B', PAPER),
+  'gpt3-6.7b': Entry(gpt3(32, 4096, 32, 128), 6_658_404_352, '6.7B', PAPER),
+  'gpt3-13b': Entry(gpt3(40, 5140, 40, 128), 12_936_488_380, '13.0B', PAPER),
+  'gpt3-175b': Entry(gpt3(96, 12_288, 96, 128), 174_604_259_328, '175.0B', PAPER),
+}

@@ -1,0 +1,72 @@
+"""GPT-NeoX (2022) and Pythia (2023)."""
+
+from typing import Any
+
+from tfm.model.spec import Block, Embed, Head, Model, Segment, depth
+from tfm.parts.act.gelu import Gelu
+from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.init.normal import Normal
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.layer import LayerNorm
+from tfm.parts.relative.rope import RoPE
+from tfm.parts.wiring.parallel import Parallel
+from tfm.parts.wiring.pre import Pre
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, name_of, rope_parameters
+
+PAPER = 'GPT-NeoX-20B: An Open-Source Autoregressive Language Model, arXiv:2204.06745'
+PYTHIA = 'Pythia: A Suite for Analyzing Large Language Models Across Training and Scaling, arXiv:2304.01373'
+
+#: By whether the branches stand side by side.
+WIRING = {True: Parallel(norms_per_branch=True), False: Pre()}
+
+
+def gpt_neox(depth: int, d: int, heads: int, vocab: int) -> Model:
+  """Branches side by side, each behind its norm, a quarter of a head rotated, biases everywhere, erf GELU, not tied."""
+  norm = LayerNorm(1e-5)
+  attention = Attention(heads, relative=RoPE(fraction=0.25), bias='qkvo')
+  block = Block(attention, Mlp(4 * d, Gelu()), norm, WIRING[True])
+  head = Head(tied=False)
+  return Model(vocab, d, (Segment((block,), depth),), norm=norm, head=head, init=Normal(depth_scaled=False))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  d, norm, dropout = c['hidden_size'], LayerNorm(c.get('layer_norm_eps', 1e-5)), c.get('hidden_dropout', 0.0)
+  rope = c.rope(c.get('rotary_emb_base', 1e4), fraction=c.get('rotary_pct', 0.25))
+  attention = Attention(
+    c['num_attention_heads'], relative=rope, bias='qkvo' if c.get('attention_bias', True) else '',
+    dropout=c.get('attention_dropout', 0.0),
+  )  # fmt: skip
+  ffn, wiring = Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu')), WIRING[c.get('use_parallel_residual', True)]
+  return Model(
+    c['vocab_size'], d, (Segment((Block(attention, ffn, norm, wiring, dropout=dropout),), c['num_hidden_layers']),),
+    norm=norm, embed=Embed(dropout=dropout), head=Head(c.get('tie_word_embeddings', False)),
+    init=Normal(depth_scaled=False),
+  )  # fmt: skip
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  block = m.segments[0].pattern[0]
+  a = block.mixer
+  return {
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m), 'num_attention_heads': a.heads,
+    'intermediate_size': block.ffn.d_ff, 'rope_parameters': all_rope_parameters(a.relative),
+    'max_position_embeddings': 2048, 'use_parallel_residual': block.wiring == WIRING[True],
+    'attention_bias': bool(a.bias), 'hidden_act': name_of(block.ffn.act), 'layer_norm_eps': block.norm.eps,
+    'attention_dropout': a.dropout, 'hidden_dropout': block.dropout,
+  }  # fmt: skip
+
+
+def all_rope_parameters(rope: RoPE) -> dict[str, Any]:
+  """`rope_parameters` that do without a family's default of how much of a head is rotated."""
+  return {**rope_parameters(rope), 'partial_rotary_factor': rope.fraction}
+
+
+MODELS = {
+  'gpt-neox-20b': Entry(gpt_neox(44, 6144, 64, 50_432), 20_554_567_680, '20B', PAPER),
+  'pythia-160m': Entry(gpt_neox(12, 768, 12, 50_304), 162_322_944, '160M', PYTHIA),
+  'pythia-1.4b': Entry(gpt_neox(24, 2048, 16, 50_304), 1_414_647_808, '1.4B', PYTHIA),
+  'pythia-12b': Entry(gpt_neox(36, 5120, 40, 50_688), 11_846_072_320, '12B', PYTHIA),
+}

@@ -1,0 +1,48 @@
+"""Nemotron-4 (2024) and Minitron."""
+
+from typing import Any
+
+from tfm.model.spec import Block, Head, Model, Segment
+from tfm.parts.act.relu import SquaredRelu
+from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.init.normal import Normal
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.layer import LayerNorm
+from tfm.parts.relative.rope import RoPE
+from tfm.zoo import llama
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+from tfm.zoo.gpt_neox import all_rope_parameters
+
+PAPER_15B = 'Nemotron-4 15B Technical Report, arXiv:2402.16819'
+PAPER_340B = 'Nemotron-4 340B Technical Report, arXiv:2406.11704'
+
+
+def nemotron(depth: int, d: int, heads: int) -> Model:
+  """Pre-norm by scales kept less one, half of a head rotated, eight key heads, squared ReLU, no biases, not tied."""
+  norm = LayerNorm(1e-5, one_plus=True)
+  attention = Attention(heads, 8, d // heads, RoPE(fraction=0.5))
+  block = Block(attention, Mlp(4 * d, SquaredRelu(), bias=False), norm)
+  return Model(256_000, d, (Segment((block,), depth),), norm=norm, head=Head(False), init=Normal(depth_scaled=False))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  norm = LayerNorm(c.get('norm_eps', 1e-5), one_plus=True)
+  ffn = Mlp(c['intermediate_size'], c.act('hidden_act', 'relu2'), c.get('mlp_bias', False))
+  block = Block(llama.attention(c, relative=c.rope(fraction=0.5)), ffn, norm)
+  return llama.decoder(c, [block] * c['num_hidden_layers'], norm)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  block = m.segments[0].pattern[0]
+  fields = llama.write(m)
+  eps, rope = fields.pop('rms_norm_eps'), all_rope_parameters(block.mixer.relative)
+  return {**fields, 'norm_eps': eps, 'rope_parameters': rope}
+
+
+MODELS = {
+  'nemotron4-15b': Entry(nemotron(32, 6144, 48), 15_628_775_424, '15B', PAPER_15B),
+  'nemotron4-340b': Entry(nemotron(96, 18_432, 96), 341_029_195_776, '340B', PAPER_340B),
+}

@@ -1,0 +1,18 @@
+"""Falcon's checkpoints: BLOOM's names, but for the norms of branches that have one each."""
+
+from tfm.model.spec import Model, blocks
+from tfm.zoo import falcon
+from tfm.zoo.weights import bloom
+from tfm.zoo.weights.family import Family, Names
+from tfm.zoo.weights.tops import GPT
+
+ONE_NORM: Names = {**bloom.NAMES, '*/norm': 'transformer.h.*.input_layernorm'}
+TWO_NORMS: Names = {**bloom.NAMES, '*/mixer_norm': 'transformer.h.*.ln_attn', '*/ffn_norm': 'transformer.h.*.ln_mlp'}
+
+
+def names(spec: Model) -> Names:
+  """Ours to theirs."""
+  return TWO_NORMS if blocks(spec)[0].wiring == falcon.TWO_NORMS else ONE_NORM
+
+
+FAMILY = Family('Falcon', falcon.read, falcon.write, names, 'transformer.', tops=GPT, ignored=(r'\.inv_freq$',))
