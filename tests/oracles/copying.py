@@ -38,6 +38,14 @@ class Theirs:
     flat = self.dense(ours, theirs)
     return {k: v.reshape(-1, self.H, v.shape[-1]) if k.endswith('kernel') else v for k, v in flat.items()}
 
+  def fused(self, ours: str, theirs: str) -> Flat:
+    """q, k and v of one `Linear` whose outputs are ordered head, then q k v, then H (BLOOM)."""
+    found = {}
+    for k, v in self.dense('x', theirs).items():
+      parts = v.reshape(*v.shape[:-1], -1, 3, self.H)
+      found |= {f'{ours}/{n}/{k[2:]}': parts[..., i, :] for i, n in enumerate('qkv')}
+    return found
+
   def norm(self, ours: str, theirs: str) -> Flat:
     found = {f'{ours}/scale': self.arrays[f'{theirs}.weight']}
     bias = self.arrays.get(f'{theirs}.bias')

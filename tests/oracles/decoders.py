@@ -7,11 +7,11 @@ from typing import Any
 from oracles.copying import Flat, Theirs, stacked
 from tfm.model.spec import Block, Embed, Head, Model, Segment
 from tfm.parts.act import GeluTanh
-from tfm.parts.ffn import Glu
+from tfm.parts.ffn import Glu, Mlp
 from tfm.parts.mask import Causal, Window
 from tfm.parts.mixer import Attention
-from tfm.parts.norm import RMSNorm
-from tfm.parts.relative import RoPE
+from tfm.parts.norm import LayerNorm, RMSNorm
+from tfm.parts.relative import ALiBi, RoPE
 from tfm.parts.relative.scaling import Linear, Llama3, Yarn
 from tfm.parts.wiring import Sandwich
 from tfm.zoo import llama
@@ -93,6 +93,26 @@ def _gemma2() -> Case:
   return Case('Gemma2', 'Gemma2ForCausalLM', fields, spec, _gemma2_flat)
 
 
+def _bloom() -> Case:
+  def flat(t: Theirs) -> Flat:
+    def block(i):
+      at = f'transformer.h.{i}'
+      found = t.fused('mixer', f'{at}.self_attention.query_key_value') | t.merge(
+        'mixer/o', f'{at}.self_attention.dense'
+      )
+      found |= t.norm('mixer_norm', f'{at}.input_layernorm') | t.norm('ffn_norm', f'{at}.post_attention_layernorm')
+      return found | t.dense('ffn/up', f'{at}.mlp.dense_h_to_4h') | t.dense('ffn/down', f'{at}.mlp.dense_4h_to_h')
+
+    found = {'embed/table': t['transformer.word_embeddings.weight'], **stacked('segment_0/block_0', range(L), block)}
+    return found | t.norm('embed/norm', 'transformer.word_embeddings_layernorm') | t.norm('norm', 'transformer.ln_f')
+
+  norm = LayerNorm(1e-5)
+  block = Block(Attention(N, relative=ALiBi(), bias='qkvo'), Mlp(4 * D, GeluTanh()), norm)
+  spec = Model(V, D, (Segment((block,), L),), norm=norm, embed=Embed(norm=norm))
+  fields = {'vocab_size': V, 'hidden_size': D, 'n_layer': L, 'n_head': N}
+  return Case('Bloom', 'BloomForCausalLM', fields, spec, flat)
+
+
 def _qwen3() -> Case:
   norm = RMSNorm(1e-6)
   block = Block(Attention(N, K, H, RoPE(1e4), qk_norm=norm), Glu(F), norm)
@@ -114,6 +134,7 @@ CASES: dict[str, Callable[[], Case]] = {
   'llama-linear': lambda: _llama_case(RoPE(scaling=Linear(4.0)), {**_PLAIN, 'rope_type': 'linear', 'factor': 4.0}),
   'llama-llama3': lambda: _llama_case(RoPE(scaling=Llama3(8.0, original=16)), _LLAMA3),
   'llama-yarn': lambda: _llama_case(RoPE(scaling=Yarn(4.0, 16)), _YARN),
+  'bloom': _bloom,
   'gemma2': _gemma2,
   'qwen3': _qwen3,
 }
