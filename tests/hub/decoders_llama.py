@@ -1,10 +1,20 @@
 """Llama's kin and mixtures, of transformers at toy size."""
 
-from hub.published import SIZES, Case, K
+from hub.published import SIZES, Case, D, F, K, N, V
 
 _GQA = {**SIZES, 'num_key_value_heads': K, 'pad_token_id': 0}
 _DEEP = {**_GQA, 'num_hidden_layers': 4, 'head_dim': 8, 'sliding_window': 4}
 _MOE = {**_GQA, 'num_experts': 4, 'num_experts_per_tok': 2}
+_LATENT = {
+  **SIZES, 'num_hidden_layers': 3, 'num_key_value_heads': N, 'q_lora_rank': 20, 'kv_lora_rank': 16,
+  'qk_nope_head_dim': 8, 'qk_rope_head_dim': 4, 'v_head_dim': 12, 'first_k_dense_replace': 1, 'n_routed_experts': 8,
+  'moe_intermediate_size': 24, 'n_shared_experts': 2, 'num_experts_per_tok': 3, 'routed_scaling_factor': 2.5,
+}  # fmt: skip
+_YARN = {
+  'rope_type': 'yarn', 'rope_theta': 1e4, 'factor': 40.0, 'original_max_position_embeddings': 16, 'mscale': 0.707,
+  'mscale_all_dim': 0.9,
+}  # fmt: skip
+_BIASES = tuple(f'model.layers.{i}.mlp.gate.e_score_correction_bias' for i in (1, 2))
 _PATTERN = ['sliding_attention', 'full_attention', 'full_attention', 'sliding_attention']
 
 
@@ -69,4 +79,25 @@ CASES = {
   'starcoder2': _of('Starcoder2', {**_GQA, 'sliding_window': 4}),
   'exaone4': _of('Exaone4', {**_DEEP, 'num_hidden_layers': 5}),
   'exaone4-full': _of('Exaone4', {**_GQA, 'sliding_window': None, 'layer_types': ['full_attention'] * 2}),
+  'deepseek-v2': _of('DeepseekV2', {**_LATENT, 'rope_parameters': _YARN, 'attention_bias': True}, merged=True),
+  'deepseek-v2-groups': _of('DeepseekV2', {
+    **_LATENT, 'q_lora_rank': None, 'topk_method': 'group_limited_greedy', 'n_group': 4, 'topk_group': 2,
+    'mlp_bias': True,
+  }, merged=True),
+  'deepseek-v3': _of('DeepseekV3', {
+    **_LATENT, 'rope_parameters': _YARN, 'n_group': 4, 'topk_group': 2,
+  }, merged=True, buffers=_BIASES),
+  'deepseek-v3-one-group': _of('DeepseekV3', {
+    **_LATENT, 'q_lora_rank': None, 'attention_bias': True, 'n_group': 1, 'topk_group': 1, 'norm_topk_prob': False,
+    'rope_interleave': False,
+  }, merged=True, buffers=_BIASES),
+  'gpt-oss': _of('GptOss', {
+    **_GQA, 'num_hidden_layers': 4, 'head_dim': 8, 'sliding_window': 4, 'num_local_experts': 4,
+    'num_experts_per_tok': 2, 'swiglu_limit': 0.5,
+  }),
+  'dbrx': _of('Dbrx', {
+    'vocab_size': V, 'd_model': D, 'n_heads': N, 'n_layers': 2, 'max_seq_len': 64,
+    'attn_config': {'kv_n_heads': K, 'clip_qkv': 0.5, 'rope_theta': 1e4},
+    'ffn_config': {'ffn_hidden_size': F, 'moe_num_experts': 4, 'moe_top_k': 2},
+  }),
 }  # fmt: skip

@@ -1,6 +1,8 @@
 """DeepSeek-V2 (2024) and V3 (2024): latent attention, fine-grained experts beside shared ones, dense layers first."""
 
-from tfm.model.spec import Block, Head, Model, Segment
+from typing import Any
+
+from tfm.model.spec import Block, Head, Model, Segment, depth
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
 from tfm.parts.init.normal import Normal
@@ -13,7 +15,10 @@ from tfm.parts.relative.scaling.yarn import Yarn
 from tfm.parts.router.base import Router
 from tfm.parts.router.grouped import Grouped
 from tfm.parts.router.top_k import TopK
+from tfm.zoo import llama
 from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, name_of, rope_parameters
+from tfm.zoo.layers import layers_of
 
 PAPER_2 = 'DeepSeek-V2, arXiv:2405.04434'
 PAPER_3 = 'DeepSeek-V3 Technical Report, arXiv:2412.19437'
@@ -36,6 +41,96 @@ def deepseek(
     Segment((Block(attention, experts, norm),), depth - dense),
   )
   return Model(vocab, d, segments, norm=norm, head=Head(tied=False), init=Normal(0.006, depth_scaled=False), mtp=mtp)
+
+
+def read_v2(c: Fields) -> Model:
+  """The spec of a published config of V2."""
+  c.only(scoring_func='softmax', norm_topk_prob=False)
+  common = {'score': 'softmax', 'renormalize': False, 'scale': float(c.get('routed_scaling_factor', 1.0))}
+  balance, k = c.get('aux_loss_alpha', 0.001), c['num_experts_per_tok']
+  if c.choice('topk_method', {'greedy': True, 'group_limited_greedy': False}, 'greedy'):
+    c.skip('n_group', 'topk_group')
+    router = TopK(balance, 0.0, k, **common)
+  else:
+    groups = {'groups': c['n_group'], 'keep': c['topk_group'], 'group_score': 'max', 'rate': None}
+    router = Grouped(balance, 0.0, k, **common, **groups)
+  moe = _mixture(c, 64, router, 1407, c.get('n_shared_experts', 2))
+  return _decoder(c, moe, c.get('first_k_dense_replace', 0), 'interleaved')
+
+
+def read_v3(c: Fields) -> Model:
+  """The spec of a published config of V3, without the modules that predict further tokens."""
+  c.only(scoring_func='sigmoid', topk_method='noaux_tc')
+  c.skip('num_nextn_predict_layers', 'num_mtp_layers')
+  router = Grouped(
+    c.get('aux_loss_alpha', 0.0001), 0.0, c.get('num_experts_per_tok', 8), 'sigmoid', c.get('norm_topk_prob', True),
+    float(c.get('routed_scaling_factor', 2.5)), c.get('n_group', 8), c.get('topk_group', 4),
+  )  # fmt: skip
+  moe = _mixture(c, 256, router, 2048, c.get('n_shared_experts', 1))
+  layout = 'interleaved' if c.given('rope_interleave', True) else 'halves'
+  return _decoder(c, moe, c.get('first_k_dense_replace', 3), layout)
+
+
+def _mixture(c: Fields, n: int, router: Router, width: int, shared: int) -> Moe:
+  act, width = c.act('hidden_act', 'silu'), c.get('moe_intermediate_size', width)
+  n = c.get('n_routed_experts', c.get('num_local_experts', c.get('num_experts', n)))
+  beside = Glu(shared * width, act, c.get('mlp_bias', False)) if shared else None
+  return Moe(n, router, Glu(width, act), beside)
+
+
+def _decoder(c: Fields, moe: Moe, dense: int, layout: str) -> Model:
+  heads, rank = c['num_attention_heads'], c.given('q_lora_rank', 1536)
+  c.only(num_key_value_heads=heads, moe_layer_freq=1, pretraining_tp=1)
+  # They follow from others, or only training reads them.
+  c.skip('head_dim', 'qk_head_dim', 'ep_size', 'seq_aux')
+  # Inside attention theirs have an epsilon of their own, and no bias for queries straight from x.
+  bias = '' if not c.get('attention_bias') else 'co' if rank is None else 'qco'
+  attention = MLA(
+    heads, rank, c.get('kv_lora_rank', 512), c.get('qk_nope_head_dim', 128), c.get('qk_rope_head_dim', 64),
+    c.get('v_head_dim', 128), c.rope(layout=layout), norm=RMSNorm(1e-6), bias=bias,
+    dropout=c.get('attention_dropout', 0.0),
+  )  # fmt: skip
+  norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
+  feeds = [llama.glu(c) if i < dense else moe for i in range(c['num_hidden_layers'])]
+  return llama.decoder(c, [Block(attention, ffn, norm) for ffn in feeds], norm)
+
+
+def write_v2(m: Any) -> dict[str, Any]:
+  """The published fields of a spec of V2."""
+  router, groups = _first_moe(m).router, {'topk_method': 'greedy', 'n_group': None, 'topk_group': None}
+  if hasattr(router, 'groups'):
+    groups = {'topk_method': 'group_limited_greedy', 'n_group': router.groups, 'topk_group': router.keep}
+  shared = _first_moe(m).shared
+  return {**_written(m), **groups, 'mlp_bias': shared is not None and shared.bias}
+
+
+def write_v3(m: Any) -> dict[str, Any]:
+  """The published fields of a spec of V3."""
+  router, layout = _first_moe(m).router, m.segments[0].pattern[0].mixer.relative.layout
+  return {
+    **_written(m), 'n_group': router.groups, 'topk_group': router.keep, 'norm_topk_prob': router.renormalize,
+    'rope_interleave': layout == 'interleaved', 'num_nextn_predict_layers': 0,
+  }  # fmt: skip
+
+
+def _first_moe(m: Any) -> Any:
+  return next(b.ffn for b in layers_of(m) if hasattr(b.ffn, 'experts'))
+
+
+def _written(m: Any) -> dict[str, Any]:
+  a, moe, norm = m.segments[0].pattern[0].mixer, _first_moe(m), m.norm
+  dense = [b.ffn for b in layers_of(m) if hasattr(b.ffn, 'd_ff')]
+  return {
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m), 'num_attention_heads': a.heads,
+    'num_key_value_heads': a.heads, 'q_lora_rank': a.q_rank, 'kv_lora_rank': a.kv_rank, 'qk_rope_head_dim': a.rope_dim,
+    'qk_nope_head_dim': a.nope_dim, 'v_head_dim': a.v_dim, 'rope_parameters': rope_parameters(a.relative),
+    'max_position_embeddings': getattr(a.relative.scaling, 'length', 131_072), 'rms_norm_eps': norm.eps,
+    'attention_bias': bool(a.bias), 'attention_dropout': a.dropout, 'hidden_act': name_of(moe.expert.act),
+    'intermediate_size': dense[0].d_ff if dense else moe.expert.d_ff, 'first_k_dense_replace': len(dense),
+    'n_routed_experts': moe.experts, 'num_experts_per_tok': moe.router.k, 'moe_intermediate_size': moe.expert.d_ff,
+    'n_shared_experts': moe.shared.d_ff // moe.expert.d_ff, 'routed_scaling_factor': moe.router.scale,
+    'tie_word_embeddings': m.head is None or m.head.tied,
+  }  # fmt: skip
 
 
 def _latent(heads: int, q_rank: int | None, mscale: float) -> MLA:

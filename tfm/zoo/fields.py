@@ -48,14 +48,15 @@ class Fields(Mapping[str, Any]):
   Example:
     >>> c = Fields({'hidden_size': 8, 'hidden_act': 'silu', 'surprise': 3})
     >>> c['hidden_size'], c.get('eps', 1e-5), c.act('hidden_act')
-    (8, 1e-05, Swish())
+    (8, 1e-05, Swish(beta=1.0))
     >>> c.unread()
-    ['surprise']
+    ['surprise=3']
   """
 
   def __init__(self, values: Mapping[str, Any], where: str = 'config.json'):
     self.values_, self.where = dict(values), where
     self._read: set[str] = set()
+    self._parts: dict[str, Fields] = {}
 
   def __getitem__(self, name: str) -> Any:
     """The value of a field that must be there.
@@ -83,6 +84,12 @@ class Fields(Mapping[str, Any]):
     """The value of a field, None where it is null, `default` where it is missing."""
     self._read.add(name)
     return self.values_.get(name, default)
+
+  def part(self, name: str) -> 'Fields':
+    """The fields of a config within this one; those of it that are left unread are so here."""
+    if name not in self._parts:
+      self._parts[name] = Fields(self.get(name, {}), f'{self.where}: {name}')
+    return self._parts[name]
 
   def only(self, **values: Any) -> None:
     """Marks fields read of which this family knows one value each, the default.
@@ -133,9 +140,9 @@ class Fields(Mapping[str, Any]):
 
   def unread(self) -> list[str]:
     """Fields that nobody asked for and that may change what is computed: neither silent, nor null, nor false."""
-    return sorted(
-      n for n, v in self.values_.items() if n not in self._read | SILENT and v is not None and v is not False
-    )
+    known = self._read | SILENT
+    own = [f'{n}={v!r}' for n, v in self.values_.items() if n not in known and v is not None and v is not False]
+    return sorted([*own, *(f'{part}.{said}' for part, c in self._parts.items() for said in c.unread())])
 
 
 def name_of(act: Act, usual: str = 'gelu_new') -> str:

@@ -14,7 +14,7 @@ LOCAL, GLOBAL = 'sliding_attention', 'full_attention'
 
 
 def segments(layers: Sequence[Block]) -> tuple[Segment, ...]:
-  """The layers as segments with as few different blocks in them as can be, and then as few segments.
+  """The layers as segments: as few blocks in their patterns as can be, then few segments, then the longest first.
 
   Example:
     >>> a, b = Block(dropout=0.1), Block()
@@ -22,7 +22,7 @@ def segments(layers: Sequence[Block]) -> tuple[Segment, ...]:
     [(3, 2), (1, 1)]
   """
   n = len(layers)
-  # From each layer on: (blocks to compile, segments, how long the first pattern is, how often it is repeated).
+  # From each layer on: (blocks to compile, segments, - layers of the first one, how long its pattern is).
   best: list[tuple[int, int, int, int]] = [(0, 0, 0, 0)] * (n + 1)
   for start in reversed(range(n)):
     options = []
@@ -30,16 +30,16 @@ def segments(layers: Sequence[Block]) -> tuple[Segment, ...]:
       repeats, pattern = 1, layers[start : start + period]
       while True:
         end = start + period * repeats
-        options.append((period + best[end][0], 1 + best[end][1], period, repeats))
+        options.append((period + best[end][0], 1 + best[end][1], start - end, period))
         if layers[end : end + period] != pattern:
           break
         repeats += 1
     best[start] = min(options)
   found, at = [], 0
   while at < n:
-    _, _, period, repeats = best[at]
-    found.append(Segment(tuple(layers[at : at + period]), repeats))
-    at += period * repeats
+    _, _, covered, period = best[at]
+    found.append(Segment(tuple(layers[at : at + period]), -covered // period))
+    at -= covered
   return tuple(found)
 
 

@@ -15,6 +15,8 @@ from tfm.zoo.weights import (
   bloom,
   codegen,
   cohere,
+  dbrx,
+  deepseek,
   distilbert,
   electra,
   ernie4_5,
@@ -31,6 +33,7 @@ from tfm.zoo.weights import (
   gpt_bigcode,
   gpt_neo,
   gpt_neox,
+  gpt_oss,
   gptj,
   granite,
   llama,
@@ -77,6 +80,10 @@ TABLE = Table(
   distilbert=distilbert.FAMILY,
   gpt2=gpt2.FAMILY,
   llama=llama.FAMILY,
+  deepseek_v3=deepseek.V3,
+  deepseek_v2=deepseek.V2,
+  gpt_oss=gpt_oss.FAMILY,
+  dbrx=dbrx.FAMILY,
   exaone4=exaone4.FAMILY,
   starcoder2=starcoder2.FAMILY,
   ernie4_5=ernie4_5.FAMILY,
@@ -162,10 +169,9 @@ def published(values: Mapping[str, Any], where: str = 'config.json') -> Publishe
   if ending not in family.endings:
     raise errors.UserError(f'{where}: {errors.unknown("class", ending, family.endings)} of {family.stem}.')
   spec = family.spec(c, ending)
-  if unread := c.unread():
-    listed = ', '.join(f'{name}={values[name]!r}' for name in unread)
+  if unread := ', '.join(c.unread()):
     raise errors.UserError(
-      f'{where}: {listed}: not known of model_type {kind!r}, and may change what is computed. Wanted the fields of '
+      f'{where}: {unread}: not known of model_type {kind!r}, and may change what is computed. Wanted the fields of '
       f'a {family.stem}; what is known to change nothing can be deleted from the file.'
     )
   return Published(family, ending, config.validate(spec))
