@@ -1,11 +1,15 @@
 """Greedy decoding and beam search add the tokens that transformers' own `generate` adds with the same weights."""
 
 import functools
+import json
+import math
+import pathlib
+import tempfile
 
-from oracles import copying, decoders, test_gpt2, test_marian, test_t5
+from oracles import copying, decoders, test_gpt2
 import pytest
 
-from tfm.core import config
+from tfm import hub
 from tfm.generate import generate, prepare
 from tfm.generate.prompts import padded
 
@@ -34,6 +38,16 @@ def gpt2():
   return model, test_gpt2.SPEC, copying.tree(test_gpt2.SPEC, flat)
 
 
+def read(model, **changes):
+  """The model, and what `hub.load` makes of what it saves, with these fields of its config changed."""
+  with tempfile.TemporaryDirectory() as folder:
+    model.save_pretrained(folder)
+    path = pathlib.Path(folder) / 'config.json'
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+    spec, params, *_ = hub.load(folder)
+  return model, spec, params
+
+
 def untied(model):
   """The model with output weights of its own: with the token table's it would repeat itself."""
   import torch
@@ -50,20 +64,43 @@ def t5():
     feed_forward_proj='gated-gelu', tie_word_embeddings=False, attn_implementation='eager', decoder_start_token_id=0,
   )  # fmt: skip
   model = untied(copying.randomized(transformers.T5ForConditionalGeneration(fields), 0.3))
-  spec = test_t5.SPECS['v1.1']
-  return model, spec, copying.tree(spec, test_t5.flat_for('v1.1', model.state_dict()))
+  return read(model, tie_word_embeddings=False)
+
+
+_BART = {
+  'vocab_size': 61, 'd_model': 32, 'encoder_layers': 2, 'decoder_layers': 2, 'encoder_attention_heads': 4,
+  'decoder_attention_heads': 4, 'encoder_ffn_dim': 48, 'decoder_ffn_dim': 48, 'max_position_embeddings': 32,
+  'pad_token_id': 0, 'bos_token_id': 1, 'eos_token_id': 2, 'decoder_start_token_id': 0, 'forced_eos_token_id': None,
+  'attn_implementation': 'eager',
+}  # fmt: skip
+
+
+def bart():
+  import torch
+  import transformers
+
+  model = copying.randomized(transformers.BartForConditionalGeneration(transformers.BartConfig(**_BART)), 0.1)
+  with torch.no_grad():
+    model.final_logits_bias.normal_()
+    # Or it would repeat itself.
+    model.model.decoder.embed_positions.weight *= 10
+    for layer in model.model.decoder.layers:
+      layer.fc2.weight *= 10
+  return read(model)
 
 
 def marian():
   import torch
+  import transformers
 
-  model, spec = untied(test_marian.random_marian()), config.override(test_marian.spec_of(), 'head.tied', 'false')
+  fields = {**_BART, 'share_encoder_decoder_embeddings': False, 'tie_word_embeddings': False, 'scale_embedding': True}
+  model = transformers.MarianMTModel(transformers.MarianConfig(**fields))
+  fixed = {n: p.clone() for n, p in model.named_parameters() if 'embed_positions' in n}
+  model = untied(copying.randomized(model, 0.1))
   with torch.no_grad():
-    model.model.shared.weight *= 10
-  theirs = copying.Theirs(model.state_dict())
-  flat = test_marian.flat_of(theirs) | theirs.dense('head/head', 'lm_head')
-  model.generation_config.forced_eos_token_id = model.generation_config.bad_words_ids = None
-  return model, spec, copying.tree(spec, flat)
+    for name, p in model.named_parameters():
+      p.copy_(fixed.get(name, p))
+  return read(model)
 
 
 CASES = {
@@ -72,6 +109,7 @@ CASES = {
   'gemma2': functools.partial(decoder, 'gemma2'),
   'gpt2': gpt2,
   't5': t5,
+  'bart': bart,
   'marian': marian,
 }
 
@@ -125,6 +163,17 @@ def test_greedy_rows_end_where_theirs_do_and_obey_the_same_penalties(case):
   both = {'repetition_penalty': 1.4, 'min_new_tokens': 2}
   alone = [theirs(model, spec, [p], eos=eos, no_repeat_ngram_size=2, **both)[0] for p in PROMPTS]
   assert ours(spec, params, eos=eos, no_repeat_ngram=2, **both) == alone
+
+
+def test_forced_tokens_and_forbidden_ones_are_theirs(case):
+  model, spec, params = case
+  if spec.encoder is None:
+    pytest.skip('is for what reads a source')
+  start = theirs(model, spec)[0][0]
+  expected = theirs(model, spec, eos=(9,), forced_bos_token_id=7, forced_eos_token_id=9, bad_words_ids=[[0], [start]])
+  assert all(row[0] == 7 and row[-1] == 9 for row in expected)
+  options = {'forced_first': 7, 'forced_last': 9, 'logit_bias': {0: -math.inf, start: -math.inf}}
+  assert ours(spec, params, eos=9, **options) == expected
 
 
 def test_the_best_beam_is_theirs(case):

@@ -1,12 +1,17 @@
 """Encoder-decoders of transformers at toy size."""
 
-from hub.published import Case, D, F, L, N, V
+from hub.published import Case, D, F, K, L, N, V
 
 _T5 = {'vocab_size': V, 'd_model': D, 'd_kv': 6, 'd_ff': F, 'num_layers': L, 'num_heads': N, 'dropout_rate': 0.0}
 _SWITCH = {
   **_T5, 'num_layers': 4, 'num_decoder_layers': 2, 'num_sparse_encoder_layers': 4, 'num_sparse_decoder_layers': 1,
   'num_experts': 4,
 }  # fmt: skip
+_GEMMA = {
+  'vocab_size': V, 'hidden_size': D, 'intermediate_size': F, 'num_hidden_layers': 3, 'num_attention_heads': N,
+  'num_key_value_heads': K, 'head_dim': 6, 'sliding_window': 3, 'query_pre_attn_scalar': 5,
+}  # fmt: skip
+_T5GEMMA = {'encoder': _GEMMA, 'decoder': {**_GEMMA, 'num_hidden_layers': 2}, 'vocab_size': V}
 _BART = {
   'vocab_size': V, 'd_model': D, 'encoder_layers': L, 'decoder_layers': 3, 'encoder_attention_heads': N,
   'decoder_attention_heads': 2, 'encoder_ffn_dim': F, 'decoder_ffn_dim': 40, 'max_position_embeddings': 32,
@@ -17,7 +22,8 @@ _BIAS = {'buffers': ('final_logits_bias',), 'left': False}
 CASES = {
   't5': Case('T5Config', 'T5ForConditionalGeneration', _T5),
   't5-gated': Case('T5Config', 'T5ForConditionalGeneration', {
-    **_T5, 'feed_forward_proj': 'gated-gelu', 'num_decoder_layers': 3,
+    **_T5, 'feed_forward_proj': 'gated-gelu', 'num_decoder_layers': 3, 'relative_attention_num_buckets': 8,
+    'relative_attention_max_distance': 10,
   }),
   't5-unscaled': Case('T5Config', 'T5ForConditionalGeneration', {**_T5, 'tie_word_embeddings': False}),
   't5-encoder': Case('T5Config', 'T5EncoderModel', _T5),
@@ -34,6 +40,7 @@ CASES = {
   'switch-full': Case('SwitchTransformersConfig', 'SwitchTransformersForConditionalGeneration', {
     **_SWITCH, 'expert_capacity': 2, 'num_sparse_encoder_layers': 2,
   }, left=False),
+  't5gemma': Case('T5GemmaConfig', 'T5GemmaForConditionalGeneration', _T5GEMMA),
   'bart': Case('BartConfig', 'BartForConditionalGeneration', _BART, **_BIAS),
   'bart-scaled': Case('BartConfig', 'BartForConditionalGeneration', {
     **_BART, 'scale_embedding': True, 'activation_function': 'relu',

@@ -44,7 +44,8 @@ def generate(
 
   Prompts (of any lengths: each row is what it would be alone) go before the new tokens of a decoder, are in mutual view
   in a prefix LM, and feed the encoder of an encoder-decoder. `options` are the fields of `Options`:
-  `max_new_tokens=64`, `min_new_tokens=0`, `eos`, `stop`, `decoder_start`; `temperature=1.0` (0: the likeliest token),
+  `max_new_tokens=64`, `min_new_tokens=0`, `eos`, `stop`, `decoder_start`, `forced_first`, `forced_last`;
+  `temperature=1.0` (0: the likeliest token),
   `top_k`, `top_p`, `min_p`; `repetition_penalty`, `frequency_penalty`, `presence_penalty`, `no_repeat_ngram`,
   `logit_bias`, `allowed`; `beams`, `length_penalty`, `early_stopping`; `prefill_chunk`, `prompt_cache`.
   `key` is one key, or one a row (`[B]`); by default `jax.random.key(0)`, so the same call gives the same text.

@@ -16,7 +16,9 @@ class Options(Sampling, Penalties):
 
   A row ends with the first token of `eos` (an id or several; None is the tokenizer's end of text, if it has one), but
   not before `min_new_tokens`. It ends too with the token that completes a text of `stop` (one or several), wherever in
-  its tokens that text begins. `decoder_start` is what the decoder of an encoder-decoder begins with.
+  its tokens that text begins. `decoder_start` is what the decoder of an encoder-decoder begins with. `forced_first` is
+  every row's first new token (the language to translate to), `forced_last` the last one of rows that have gone on for
+  `max_new_tokens`.
   `draft_tokens` are guessed before each pass of the model, where there is a draft.
 
   `beams` > 1 searches for the text whose log p / length ** `length_penalty` is highest (above 0: longer texts), among
@@ -32,6 +34,8 @@ class Options(Sampling, Penalties):
   eos: int | Sequence[int] | None = None
   stop: str | Sequence[str] = ()
   decoder_start: int | Sequence[int] | None = None
+  forced_first: int | None = None
+  forced_last: int | None = None
   draft_tokens: int = 4
   beams: int = 1
   length_penalty: float = 1.0

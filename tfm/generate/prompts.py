@@ -59,8 +59,9 @@ def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: O
   for i, row in enumerate(rows):
     _within(spec.source, row, f'prompt {i}')
   eos = several(getattr(tokenizer, 'eos', None) if options.eos is None else options.eos)
-  for what, tokens in (('eos', eos), ('logit_bias', options.logit_bias), ('allowed', options.allowed)):
-    _within(spec, several(tokens), what)
+  for what in ('logit_bias', 'allowed', 'forced_first', 'forced_last'):
+    _within(spec, several(getattr(options, what)), what)
+  _within(spec, eos, 'eos')
   words = min(spec.vocab, getattr(tokenizer, 'size', spec.vocab))
   if spec.encoder is not None:
     source, names = _source(max_positions(spec.encoder), rows), ('input_ids', 'attention_mask')

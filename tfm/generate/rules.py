@@ -18,7 +18,7 @@ class Rules:
 
   `prompt_BS` are the tokens before the new ones, `NOTHING` where there is padding. `bias_V` is added to logits (-inf:
   never chosen), `stop_V` marks the tokens that end a row, but are not chosen before step `minimum`;
-  it ends after `maximum` tokens in any case.
+  it ends after `maximum` tokens in any case. `first` and `last` are the only tokens there at either end (-1: any).
   """
 
   keys_B: jax.Array
@@ -29,6 +29,8 @@ class Rules:
   stop_V: jax.Array
   minimum: jax.Array
   maximum: jax.Array
+  first: jax.Array
+  last: jax.Array
 
 
 def make(batch: Batch, V: int, options: Options, keys_B: jax.Array) -> Rules:
@@ -55,6 +57,8 @@ def make(batch: Batch, V: int, options: Options, keys_B: jax.Array) -> Rules:
     stop_V=jnp.asarray(stop_V),
     minimum=jnp.int32(options.min_new_tokens),
     maximum=jnp.int32(options.max_new_tokens),
+    first=jnp.int32(-1 if options.forced_first is None else options.forced_first),
+    last=jnp.int32(-1 if options.forced_last is None else options.forced_last),
   )
 
 
@@ -67,7 +71,12 @@ def priced(rules: Rules, logits_BV: jax.Array, tokens_BT: jax.Array, n_B: jax.Ar
     new_BS = jnp.broadcast_to((jnp.arange(said_BS.shape[1]) >= S)[None], said_BS.shape)
     logits_BV = penalized(logits_BV, said_BS, new_BS, S + n_B, rules.prices)
   early_B1 = (n_B < rules.minimum)[:, None]
-  return jnp.where(early_B1 & rules.stop_V[None], -jnp.inf, logits_BV)
+  logits_BV = jnp.where(early_B1 & rules.stop_V[None], -jnp.inf, logits_BV)
+  for token, here_B in ((rules.first, n_B == 0), (rules.last, n_B == rules.maximum - 1)):
+    others_V = jnp.arange(logits_BV.shape[1]) != token
+    forced_BV = jnp.where(others_V[None], -jnp.inf, 0.0)
+    logits_BV = jnp.where((here_B & (token >= 0))[:, None], forced_BV, logits_BV)
+  return logits_BV
 
 
 def choose(rules: Rules, logits_BV: jax.Array, tokens_BT: jax.Array, n_B: jax.Array) -> jax.Array:

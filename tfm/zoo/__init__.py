@@ -64,6 +64,7 @@ from tfm.zoo import (
   starcoder2,
   switch_transformers,
   t5,
+  t5gemma,
   umt5,
   vaswani,
 )
@@ -79,6 +80,7 @@ TABLE = Table(
   **roberta.MODELS,
   **distilbert.MODELS,
   **t5.MODELS,
+  **t5gemma.MODELS,
   **mt5.MODELS,
   **umt5.MODELS,
   **longt5.MODELS,

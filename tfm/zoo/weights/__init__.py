@@ -67,6 +67,7 @@ from tfm.zoo.weights import (
   starcoder2,
   switch_transformers,
   t5,
+  t5gemma,
   umt5,
 )
 from tfm.zoo.weights.family import Family as Family
@@ -115,6 +116,7 @@ TABLE = Table(
   umt5=umt5.FAMILY,
   longt5=longt5.FAMILY,
   switch_transformers=switch_transformers.FAMILY,
+  t5gemma=t5gemma.FAMILY,
   t5=t5.FAMILY,
   **{'xlm-roberta': roberta.XLM},
   albert=albert.FAMILY,

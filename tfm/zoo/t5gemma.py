@@ -1,0 +1,92 @@
+"""T5Gemma (2025): two Gemma 2 models, one turned into an encoder, the other reading it."""
+
+import dataclasses
+from typing import Any
+
+from tfm.core import errors
+from tfm.model.spec import Block, Encoder, Model
+from tfm.parts.cross.attention import CrossAttention
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.mask.base import Mask
+from tfm.parts.mask.window import Window
+from tfm.parts.mixer.attention import Attention
+from tfm.zoo import gemma2
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+from tfm.zoo.layers import layers_of, seen, segments
+
+PAPER = 'Encoder-Decoder Gemma: Improving the Quality-Efficiency Trade-Off via Adaptation, arXiv:2504.06225'
+
+
+def joined(reads: Model, writes: Model, dropout: float = 0.0, looking: float = 0.0) -> Model:
+  """`reads` without its head and with both sides in sight; `writes` with a cross attention like its own in each layer.
+
+  A window of w tokens is of w on either side in the encoder. Each has a token table.
+  """
+  reading = [_free(b, dropout, looking) for b in layers_of(reads)]
+  writing = [_crossed(b, dropout, looking) for b in layers_of(writes)]
+  encoder = Encoder(segments(reading), norm=reads.norm, vocab=reads.vocab)
+  embed = dataclasses.replace(writes.embed, dropout=dropout)
+  return dataclasses.replace(writes, segments=segments(writing), embed=embed, encoder=encoder)
+
+
+def _parts(b: Block) -> tuple[Attention, Glu]:
+  assert isinstance(b.mixer, Attention)
+  assert isinstance(b.ffn, Glu)
+  return b.mixer, b.ffn
+
+
+def _free(b: Block, dropout: float, looking: float) -> Block:
+  a, ffn = _parts(b)
+  mask = Mask() if a.lookback is None else Window(a.lookback + 2, ahead=True)
+  a, ffn = dataclasses.replace(a, mask=mask, dropout=looking), dataclasses.replace(ffn, dropout=dropout)
+  return dataclasses.replace(b, mixer=a, ffn=ffn, dropout=dropout)
+
+
+def _crossed(b: Block, dropout: float, looking: float) -> Block:
+  a, ffn = _parts(b)
+  cross = CrossAttention(
+    a.heads, a.kv_heads, a.head_dim, bias=a.bias, cap=a.cap, scale=a.scale, dropout=looking,
+  )  # fmt: skip
+  a, ffn = dataclasses.replace(a, dropout=looking), dataclasses.replace(ffn, dropout=dropout)
+  return dataclasses.replace(b, mixer=a, ffn=ffn, dropout=dropout, cross=cross)
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config, whose stacks have configs of their own, as wide as each other."""
+  c.skip('vocab_size', 'classifier_dropout_rate')
+  reads, writes = (Fields(c[name], f'{c.where}: {name}') for name in ('encoder', 'decoder'))
+  if reads['hidden_size'] != writes['hidden_size']:
+    raise errors.UserError(
+      f'{reads.where}: hidden_size is {reads["hidden_size"]}, the decoder has {writes["hidden_size"]}. Wanted the same.'
+    )
+  both: list[Model] = []
+  for stack in (reads, writes):
+    stack.skip('dropout_rate', 'cross_attention_hidden_size')
+    both.append(gemma2.read(stack))
+    if odd := stack.unread():
+      raise errors.UserError(f'{stack.where}: {", ".join(odd)}: not known, and may change what is computed.')
+  m = joined(both[0], both[1], c.get('dropout_rate', 0.0), c.get('attention_dropout', 0.0))
+  assert m.head is not None
+  return dataclasses.replace(m, head=dataclasses.replace(m.head, tied=c.get('tie_word_embeddings', True)))
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  alone = [dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, mask=_causal(b))) for b in layers_of(m.encoder)]
+  reads = dataclasses.replace(m, vocab=m.encoder.vocab, segments=segments(alone), encoder=None)
+  writer = m.segments[0].pattern[0]
+  return {
+    'encoder': gemma2.write(reads), 'decoder': gemma2.write(m), 'vocab_size': m.vocab, 'is_encoder_decoder': True,
+    'dropout_rate': writer.dropout, 'attention_dropout': writer.mixer.dropout,
+    'tie_word_embeddings': m.head is None or m.head.tied,
+  }  # fmt: skip
+
+
+def _causal(b: Any) -> Mask:
+  """The mask that a config says for a layer of the encoder."""
+  return seen(b.mixer.lookback)
+
+
+_2B = gemma2.gemma2(26, 2304, 8, 4, 9216)
+MODELS = {'t5gemma-2b-2b': Entry(joined(_2B, _2B), 5_596_853_760, '5.6B', PAPER)}
