@@ -3,7 +3,8 @@
 from typing import Any
 
 from tfm.model.spec import Block, Embed, Head, Model, Segment, depth
-from tfm.parts.act.gelu import Gelu
+from tfm.parts.act.base import Act
+from tfm.parts.act.gelu import Gelu, GeluTanh
 from tfm.parts.ffn.mlp import Mlp
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
@@ -21,17 +22,18 @@ PYTHIA = 'Pythia: A Suite for Analyzing Large Language Models Across Training an
 WIRING = {True: Parallel(norms_per_branch=True), False: Pre()}
 
 
-def gpt_neox(depth: int, d: int, heads: int, vocab: int) -> Model:
-  """Branches side by side, each behind its norm, a quarter of a head rotated, biases everywhere, erf GELU, not tied."""
+def gpt_neox(depth: int, d: int, heads: int, vocab: int, act: Act = Gelu()) -> Model:
+  """Branches side by side, each behind its norm, a quarter of a head rotated, biases everywhere, not tied."""
   norm = LayerNorm(1e-5)
   attention = Attention(heads, relative=RoPE(fraction=0.25), bias='qkvo')
-  block = Block(attention, Mlp(4 * d, Gelu()), norm, WIRING[True])
+  block = Block(attention, Mlp(4 * d, act), norm, WIRING[True])
   head = Head(tied=False)
   return Model(vocab, d, (Segment((block,), depth),), norm=norm, head=head, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:
   """The spec of a published config."""
+  c.skip('attention_probs_dropout_prob', 'hidden_dropout_prob')  # BERT's names, that nothing asks for
   d, norm, dropout = c['hidden_size'], LayerNorm(c.get('layer_norm_eps', 1e-5)), c.get('hidden_dropout', 0.0)
   rope = c.rope(c.get('rotary_emb_base', 1e4), fraction=c.get('rotary_pct', 0.25))
   attention = Attention(
@@ -65,7 +67,7 @@ def all_rope_parameters(rope: RoPE) -> dict[str, Any]:
 
 
 MODELS = {
-  'gpt-neox-20b': Entry(gpt_neox(44, 6144, 64, 50_432), 20_554_567_680, '20B', PAPER),
+  'gpt-neox-20b': Entry(gpt_neox(44, 6144, 64, 50_432, GeluTanh()), 20_554_567_680, '20B', PAPER),
   'pythia-160m': Entry(gpt_neox(12, 768, 12, 50_304), 162_322_944, '160M', PYTHIA),
   'pythia-1.4b': Entry(gpt_neox(24, 2048, 16, 50_304), 1_414_647_808, '1.4B', PYTHIA),
   'pythia-12b': Entry(gpt_neox(36, 5120, 40, 50_688), 11_846_072_320, '12B', PYTHIA),

@@ -167,7 +167,9 @@ def published(values: Mapping[str, Any], where: str = 'config.json') -> Publishe
   if kind not in TABLE:
     raise errors.UserError(f'{where}: {errors.unknown("model_type", kind, TABLE)}')
   family: Family = TABLE[kind]
-  ending = (c.get('architectures') or [family.stem + family.head])[0].removeprefix(family.stem)
+  ending = (c.get('architectures') or [family.head])[0]
+  if ending.lower().startswith(family.stem.lower()):  # MPT's own code has capitals that transformers has not
+    ending = ending[len(family.stem) :]
   if ending not in family.endings:
     raise errors.UserError(f'{where}: {errors.unknown("class", ending, family.endings)} of {family.stem}.')
   spec = family.spec(c, ending)
