@@ -89,7 +89,7 @@ CASES = {
   }, merged=True, buffers=_BIASES),
   'deepseek-v3-one-group': _of('DeepseekV3', {
     **_LATENT, 'q_lora_rank': None, 'attention_bias': True, 'n_group': 1, 'topk_group': 1, 'norm_topk_prob': False,
-    'rope_interleave': False,
+    'rope_interleave': False, 'rope_parameters': {**_YARN, 'mscale': None},
   }, merged=True, buffers=_BIASES),
   'gpt-oss': _of('GptOss', {
     **_GQA, 'num_hidden_layers': 4, 'head_dim': 8, 'sliding_window': 4, 'num_local_experts': 4,

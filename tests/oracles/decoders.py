@@ -12,7 +12,6 @@ from tfm.parts.mask import Causal, Window
 from tfm.parts.mixer import Attention
 from tfm.parts.norm import LayerNorm, RMSNorm
 from tfm.parts.relative import ALiBi, RoPE
-from tfm.parts.relative.scaling import Linear, Llama3, Yarn
 from tfm.parts.wiring import Sandwich
 from tfm.zoo import llama
 
@@ -37,33 +36,28 @@ _SIZES = {
 _PLAIN = {'rope_type': 'default', 'rope_theta': 10_000.0}
 
 
-def _llama_block(t: Theirs, at: str, qk_norm: bool = False) -> Flat:
+def _llama_block(t: Theirs, at: str) -> Flat:
   found = t.merge('mixer/o', f'{at}.self_attn.o_proj')
   for n in 'qkv':
     found |= t.heads(f'mixer/{n}', f'{at}.self_attn.{n}_proj')
   for n in ('gate', 'up', 'down'):
     found |= t.dense(f'ffn/{n}', f'{at}.mlp.{n}_proj')
-  if qk_norm:
-    found |= t.norm('mixer/q_norm', f'{at}.self_attn.q_norm') | t.norm('mixer/k_norm', f'{at}.self_attn.k_norm')
   return found
 
 
-def _llama_flat(tied: bool = False, qk_norm: bool = False) -> Callable[[Theirs], Flat]:
-  def flat(t: Theirs) -> Flat:
-    def block(i):
-      at = f'model.layers.{i}'
-      norms = t.norm('mixer_norm', f'{at}.input_layernorm') | t.norm('ffn_norm', f'{at}.post_attention_layernorm')
-      return _llama_block(t, at, qk_norm) | norms
+def _llama_flat(t: Theirs) -> Flat:
+  def block(i):
+    at = f'model.layers.{i}'
+    norms = t.norm('mixer_norm', f'{at}.input_layernorm') | t.norm('ffn_norm', f'{at}.post_attention_layernorm')
+    return _llama_block(t, at) | norms
 
-    found = {'embed/table': t['model.embed_tokens.weight'], **stacked('segment_0/block_0', range(L), block)}
-    return found | t.norm('norm', 'model.norm') | ({} if tied else t.dense('head/head', 'lm_head'))
-
-  return flat
+  found = {'embed/table': t['model.embed_tokens.weight'], **stacked('segment_0/block_0', range(L), block)}
+  return found | t.norm('norm', 'model.norm') | t.dense('head/head', 'lm_head')
 
 
-def _llama_case(rope: RoPE, parameters: dict[str, Any], kv: int = K) -> Case:
-  fields = {**_SIZES, 'num_key_value_heads': kv, 'rope_parameters': parameters, 'rms_norm_eps': 1e-5}
-  return Case('Llama', 'LlamaForCausalLM', fields, llama.llama(L, D, N, kv, F, V, rope), _llama_flat())
+def _llama() -> Case:
+  fields = {**_SIZES, 'num_key_value_heads': K, 'rope_parameters': _PLAIN, 'rms_norm_eps': 1e-5}
+  return Case('Llama', 'LlamaForCausalLM', fields, llama.llama(L, D, N, K, F, V, RoPE(1e4)), _llama_flat)
 
 
 def _gemma2_flat(t: Theirs) -> Flat:
@@ -113,28 +107,8 @@ def _bloom() -> Case:
   return Case('Bloom', 'BloomForCausalLM', fields, spec, flat)
 
 
-def _qwen3() -> Case:
-  norm = RMSNorm(1e-6)
-  block = Block(Attention(N, K, H, RoPE(1e4), qk_norm=norm), Glu(F), norm)
-  spec = Model(V, D, (Segment((block,), L),), norm=norm)
-  fields = {**_SIZES, 'num_key_value_heads': K, 'head_dim': H, 'rope_parameters': _PLAIN, 'tie_word_embeddings': True}
-  return Case('Qwen3', 'Qwen3ForCausalLM', fields, spec, _llama_flat(tied=True, qk_norm=True))
-
-
-_YARN = {'rope_type': 'yarn', 'rope_theta': 1e4, 'factor': 4.0, 'original_max_position_embeddings': 16}
-_LLAMA3 = {
-  'rope_type': 'llama3', 'rope_theta': 1e4, 'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0,
-  'original_max_position_embeddings': 16,
-}  # fmt: skip
-
 CASES: dict[str, Callable[[], Case]] = {
-  'llama': lambda: _llama_case(RoPE(1e4), _PLAIN),
-  'llama-mha': lambda: _llama_case(RoPE(5e5), {**_PLAIN, 'rope_theta': 5e5}, kv=N),
-  'llama-mqa': lambda: _llama_case(RoPE(1e4), _PLAIN, kv=1),
-  'llama-linear': lambda: _llama_case(RoPE(scaling=Linear(4.0)), {**_PLAIN, 'rope_type': 'linear', 'factor': 4.0}),
-  'llama-llama3': lambda: _llama_case(RoPE(scaling=Llama3(8.0, original=16)), _LLAMA3),
-  'llama-yarn': lambda: _llama_case(RoPE(scaling=Yarn(4.0, 16)), _YARN),
+  'llama': _llama,
   'bloom': _bloom,
   'gemma2': _gemma2,
-  'qwen3': _qwen3,
 }

@@ -46,13 +46,17 @@ def deepseek(
 def read_v2(c: Fields) -> Model:
   """The spec of a published config of V2."""
   c.only(scoring_func='softmax', norm_topk_prob=False)
-  common = {'score': 'softmax', 'renormalize': False, 'scale': float(c.get('routed_scaling_factor', 1.0))}
+  common: dict[str, Any] = {
+    'score': 'softmax',
+    'renormalize': False,
+    'scale': float(c.get('routed_scaling_factor', 1.0)),
+  }
   balance, k = c.get('aux_loss_alpha', 0.001), c['num_experts_per_tok']
   if c.choice('topk_method', {'greedy': True, 'group_limited_greedy': False}, 'greedy'):
     c.skip('n_group', 'topk_group')
     router = TopK(balance, 0.0, k, **common)
   else:
-    groups = {'groups': c['n_group'], 'keep': c['topk_group'], 'group_score': 'max', 'rate': None}
+    groups: dict[str, Any] = {'groups': c['n_group'], 'keep': c['topk_group'], 'group_score': 'max', 'rate': None}
     router = Grouped(balance, 0.0, k, **common, **groups)
   moe = _mixture(c, 64, router, 1407, c.get('n_shared_experts', 2))
   return _decoder(c, moe, c.get('first_k_dense_replace', 0), 'interleaved')

@@ -30,6 +30,7 @@ SILENT = frozenset(
   max_length max_new_tokens min_length model_type moe_implementation no_repeat_ngram_size num_beam_groups num_beams
   num_labels output_past output_scores remove_invalid_values repetition_penalty top_k top_p typical_p
   num_return_sequences output_attentions output_hidden_states output_router_logits pad_token pad_token_id prefix
+  pretraining_tp router_aux_loss_coef
   problem_type pruned_heads reorder_and_upcast_attn return_dict return_dict_in_generate router_jitter_noise
   sep_token_id suppress_tokens task_specific_params tfm_version temperature tokenizer_class torch_dtype torchscript
   transformers.js_config transformers_version unk_token_id use_bfloat16 use_cache use_flash_attn

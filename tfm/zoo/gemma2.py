@@ -35,7 +35,7 @@ def read(c: Fields) -> Model:
   """The spec of a published config."""
   c.only(use_bidirectional_attention=False)
   # `hidden_activation` is the one that is read.
-  c.skip('hidden_act')
+  c.skip('hidden_act', 'sliding_window_size')
   norm, ffn = scaled(c.get('rms_norm_eps', 1e-6)), Glu(c['intermediate_size'], c.act('hidden_activation', _ACT))
   types = [GLOBAL if i % 2 else LOCAL for i in range(c['num_hidden_layers'])]
   options = {'cap': c.given('attn_logit_softcapping', 50.0), 'scale': c.get('query_pre_attn_scalar', 256) ** -0.5}

@@ -63,7 +63,7 @@ def masks(c: Fields, types: Sequence[str], window: int | None) -> list[Mask]:
       f'{c.where}: layer_types has {LOCAL}, and sliding_window is null. Wanted a number of tokens.'
     )
   if len(types) != c['num_hidden_layers']:
-    raise errors.UserError(f'{c.where}: layer_types has {len(types)} layers, and num_hidden_layers is another number.')
+    raise errors.UserError(f'{c.where}: layer_types has {len(types)} layers. Wanted num_hidden_layers.')
   return [seen(window if t == LOCAL else None) for t in types]
 
 

@@ -27,6 +27,9 @@ def starcoder2(depth: int, d: int, heads: int, kv_heads: int, base: float) -> Mo
 
 def read(c: Fields) -> Model:
   """The spec of a published config."""
+  c.only(mlp_type='default', norm_type='layer_norm', scale_attn_weights=True)
+  # What the library it was trained with read, and transformers does not.
+  c.skip('activation_function', 'layer_norm_epsilon', 'attention_softmax_in_fp32', 'scale_attention_softmax_in_fp32')
   norm, bias = LayerNorm(c.get('norm_epsilon', 1e-5)), c.get('use_bias', True)
   attention = llama.attention(c, 2, mask=seen(c.given('sliding_window')), bias='qkvo' if bias else '')
   ffn = Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu_pytorch_tanh'), bias)
