@@ -29,7 +29,8 @@ from tfm.parts.mask import (
   Strided,
   Window,
 )
-from tfm.parts.mixer import MLA, Attention
+from tfm.parts.mixer import MLA, Attention, Disentangled
+from tfm.parts.mixer.disentangled import Distances
 from tfm.parts.mtp import ParallelMTP, SequentialMTP
 from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm, ScaleNorm
 from tfm.parts.relative import XL, ALiBi, RoPE, T5Bias
@@ -60,6 +61,11 @@ def two_segments(**fields) -> Model:
 def mixing(**fields) -> Model:
   """A decoder whose attention has these fields."""
   return decoder(Block(dataclasses.replace(Attention(4, 2, 8), **fields), Glu(48)))
+
+
+def disentangled(**fields) -> Model:
+  """A decoder whose attention is disentangled, with these fields."""
+  return decoder(Block(dataclasses.replace(Disentangled(4, 2, 8), **fields), Glu(48)))
 
 
 def latent(**fields) -> Model:
@@ -174,6 +180,8 @@ def variants() -> dict[str, Model]:
     'mixer=wide-heads': mixing(head_dim=12),
     'mixer=qkv-bias': mixing(bias='qkv', relative=RoPE()),
     'mixer=all-biases': mixing(bias='qkvo', relative=RoPE()),
+    'mixer=disentangled-far': disentangled(distances=Distances(4, 10, LayerNorm()), terms=('p2c',), own=True),
+    'mixer=disentangled-all': disentangled(distances=Distances(3), bias='qv', own=True),
     'mixer=cap': mixing(cap=2.0),
     'mixer=clip': mixing(clip=0.1, relative=RoPE()),
     'mixer=qk-over-all': mixing(qk_norm=RMSNorm(), qk_norm_over='all', relative=RoPE()),

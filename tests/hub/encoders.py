@@ -10,6 +10,10 @@ _MODERN = {
   **SIZES, 'num_hidden_layers': 5, 'local_attention': 4, 'pad_token_id': 0, 'bos_token_id': 1, 'eos_token_id': 2,
   'cls_token_id': 1, 'sep_token_id': 2,
 }  # fmt: skip
+_DEBERTA = {
+  **SIZES, 'relative_attention': True, 'pos_att_type': 'p2c|c2p', 'position_buckets': 8, 'share_att_key': True,
+  'norm_rel_ebd': 'layer_norm', 'position_biased_input': False, 'max_relative_positions': -1,
+}  # fmt: skip
 
 
 def _heads(name: str, stem: str, fields: dict, *, idle: dict[str, str] | None = None, **case) -> dict[str, Case]:
@@ -69,5 +73,15 @@ CASES = {
   }),
   **_heads('modernbert', 'ModernBert', _MODERN),
   'nomic-bert': Case('NomicBertConfig', 'NomicBertForMaskedLM', SIZES, merged=True),
+  'deberta': Case('DebertaV2Config', 'DebertaV2ForMaskedLM', _DEBERTA),
+  'deberta-far': Case('DebertaV2Config', 'DebertaV2ForMaskedLM', {
+    **_DEBERTA, 'position_buckets': 6, 'max_relative_positions': 10, 'share_att_key': False, 'norm_rel_ebd': 'none',
+    'pos_att_type': ['p2c'], 'type_vocab_size': 2, 'position_biased_input': True,
+  }),
+  'deberta-near': Case('DebertaV2Config', 'DebertaV2ForMaskedLM', {
+    **_DEBERTA, 'position_buckets': -1, 'max_relative_positions': 5, 'share_att_key': False,
+  }),
+  'deberta-plain': Case('DebertaV2Config', 'DebertaV2ForMaskedLM', SIZES),
+  **_heads('deberta', 'DebertaV2', _DEBERTA),
   **{n: c for n, c in _heads('nomic-bert', 'NomicBert', SIZES, merged=True).items() if n[11:13] in ('se', 'to', 'bo')},
 }  # fmt: skip

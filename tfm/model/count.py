@@ -120,6 +120,8 @@ def _stack_rows(spec: Model, stack: Model | Encoder, params: Any, length: int, s
   for name in ('absolute', 'shared_relative'):
     piece = getattr(stack, name)
     yield Row(f'{at}{name}', 1, {name: _name(piece)}, _size(params.get(name, {})), 0.0)
+  if 'common' in params:
+    yield Row(f'{at}common', 1, {}, _size(params['common']), 0.0)
   for i, segment in enumerate(stack.segments):
     for j, block in enumerate(segment.pattern):
       own = params[f'segment_{i}'][f'block_{j}']

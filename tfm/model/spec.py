@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 import dataclasses
-from typing import Literal
+from typing import Any, Literal
 
 from tfm.parts.absolute.base import Absolute
 from tfm.parts.act.base import Act
@@ -281,7 +281,14 @@ def shared_heads(stack: Model | Encoder) -> int:
   return next((getattr(b.mixer, 'heads', 0) for b in blocks(stack)), 0)
 
 
+def common(stack: Model | Encoder) -> Any:
+  """What the mixers of a stack share, or None."""
+  return next((c for b in blocks(stack) if (c := b.mixer.common) is not None), None)
+
+
 def _shared_heads(stack: Model | Encoder) -> Iterator[str]:
+  if len({c for b in blocks(stack) if (c := b.mixer.common) is not None}) > 1:
+    yield 'mixers of one stack would share different things. Wanted the same in all of its layers.'
   if stack.shared_relative.contextual:
     yield 'shared_relative asks by what the queries of a layer are. Wanted mixer.relative, a position a layer.'
   heads = sorted({getattr(b.mixer, 'heads', 0) for b in blocks(stack)})

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from tfm.core.axes import stacked
 from tfm.model.block import Unit
 from tfm.model.remat import remat
-from tfm.model.spec import Encoder, Model, blocks, depth, shared_heads
+from tfm.model.spec import Encoder, Model, blocks, common, depth, shared_heads
 from tfm.model.undo import scan_undone
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.site import Site
@@ -61,6 +61,8 @@ def _own(stack, dims, x_BTD, site):
   absolute, foot_BTR = stack.absolute.make(dims.foot), jnp.zeros((1, 1, dims.foot.d_model), x_BTD.dtype)
   if isinstance(relative, nn.Module):
     yield 'shared_relative', relative, ('bias', dims.heads, site, site)
+  if (shared := common(stack)) is not None:
+    yield 'common', shared.make(dims), (None,)
   if isinstance(absolute, nn.Module):
     yield 'absolute', absolute, (None, foot_BTR, site.pos)
   if isinstance(residual, nn.Module):
@@ -133,6 +135,8 @@ def apply_stack(
     relative = stack.shared_relative.make(dims)
     bias = lambda q, k: call(relative, params, 'shared_relative', dims.heads, q, k, method='bias')
     ctx = dataclasses.replace(ctx, shared_bias=bias)
+  if (shared := common(stack)) is not None:
+    ctx = dataclasses.replace(ctx, common=call(shared.make(dims), params, 'common'))
   residual = call(stack.residual.make(dims), params, 'residual')
   ctx = dataclasses.replace(ctx, residual=residual)
   x_BTD, beside = residual.start(x_BTD)

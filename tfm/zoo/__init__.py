@@ -11,6 +11,7 @@ from tfm.zoo import (
   cohere,
   cohere2,
   dbrx,
+  deberta_v2,
   deepseek,
   distilbert,
   electra,
@@ -137,6 +138,7 @@ TABLE = Table(
   **cohere2.MODELS,
   **stablelm.MODELS,
   **nemotron.MODELS,
+  **deberta_v2.MODELS,
 )
 
 

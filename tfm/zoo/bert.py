@@ -32,18 +32,18 @@ def bert(depth: int, d: int, heads: int, vocab: int = 30_522, types: int = 2, ep
   )  # fmt: skip
 
 
-def read(c: Fields, act: str = 'gelu', drop: float = 0.1) -> Model:
-  """The spec of a published config, of a masked language model; `act` and `drop` are what a family is silent of."""
+def read(c: Fields, act: str = 'gelu', drop: float = 0.1, eps: float = 1e-12, types: int = 2) -> Model:
+  """The spec of a published config, of a masked language model; what a family is silent of is as given."""
   c.only(position_embedding_type='absolute', is_decoder=False, add_cross_attention=False, tie_word_embeddings=True)
   kind, dropout = c.act('hidden_act', act), c.get('hidden_dropout_prob', drop)
-  norm = LayerNorm(c.get('layer_norm_eps', 1e-12))
+  norm = LayerNorm(c.get('layer_norm_eps', eps))
   heads, dropped = c['num_attention_heads'], c.get('attention_probs_dropout_prob', drop)
   attention = Attention(heads, mask=Mask(), bias='qkvo', dropout=dropped)
   block = Block(attention, Mlp(c['intermediate_size'], kind), norm, Post(), dropout=dropout)
   return Model(
     c['vocab_size'], c['hidden_size'], (Segment((block,), c['num_hidden_layers']),),
     Learned(c['max_position_embeddings']), norm,
-    embed=Embed(types=c.get('type_vocab_size', 2), norm=norm, dropout=dropout),
+    embed=Embed(types=c.get('type_vocab_size', types), norm=norm, dropout=dropout),
     head=Head(bias=True, transform=Transform(kind, norm)), init=Normal(depth_scaled=False, truncated=True),
   )  # fmt: skip
 

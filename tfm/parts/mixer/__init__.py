@@ -3,7 +3,8 @@
 from tfm.core.registry import Table
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.mixer.base import Mixer as Mixer
+from tfm.parts.mixer.disentangled import Disentangled
 from tfm.parts.mixer.fourier import Fourier
 from tfm.parts.mixer.mla import MLA
 
-TABLE = Table('mixer', attention=Attention, fourier=Fourier, mla=MLA)
+TABLE = Table('mixer', attention=Attention, disentangled=Disentangled, fourier=Fourier, mla=MLA)

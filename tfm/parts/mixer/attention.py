@@ -59,8 +59,9 @@ class _Attention(nn.Module):
     dims = self.dims.replace(heads=N, head_dim=H, causal=s.mask.causal)
     relative = make_relative(s, dims)
 
-    q_BTNH = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='q')(x_BTD)
-    k_BSKH = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='k')(x_BTD)
+    project_q = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='q')
+    project_k = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='k')
+    q_BTNH, k_BSKH = project_q(x_BTD), project_k(x_BTD)
     v_BSKH = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='v')(x_BTD)
     q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'q'), ctx.site.pos)
     k_BSKH = relative.rotate(tamed(s, dims, k_BSKH, 'k', 'K'), ctx.site.pos)
@@ -73,10 +74,15 @@ class _Attention(nn.Module):
     if s.relative.biased:
       biases.append(lambda q, k: relative.bias(N, q, k))
     contents = (relative.content,) if s.relative.contextual else ()
+    contents += self.contents(project_q, project_k, dims, ctx)
     scores = make_scores(self, s, H, ctx, s.mask & Segments(), tuple(biases), contents)
     tell(self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, ctx.site, k_site, scores, 'float32'))
     y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, ctx.site, k_site, scores, self.dims.run.precision.reduce)
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
+
+  def contents(self, project_q: Dense, project_k: Dense, dims: Dims, ctx: Ctx) -> tuple:
+    """More that is added to q k, as `Hooks.content` is; for kinds of attention that look at more than tokens."""
+    return ()
 
 
 def make_scores(module: nn.Module, s, H: int, ctx: Ctx, mask: Mask, biases: tuple, contents: tuple = ()) -> Scores:

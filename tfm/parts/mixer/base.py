@@ -52,6 +52,14 @@ class Mixer(Part):
     yield from ()
 
   @property
+  def common(self) -> Any:
+    """What the layers of a stack share beside the stream: a spec whose `make(dims)` is a module `() -> array`, or None.
+
+    The stack owns its parameters, and tells each layer the array as `ctx.common`.
+    """
+    return None
+
+  @property
   def max_positions(self) -> int | None:
     """How many positions it can tell, or None for any number."""
     return None

@@ -16,6 +16,7 @@ from tfm.zoo.weights import (
   codegen,
   cohere,
   dbrx,
+  deberta_v2,
   deepseek,
   distilbert,
   electra,
@@ -141,6 +142,7 @@ TABLE = Table(
   cohere2=cohere.SECOND,
   stablelm=stablelm.FAMILY,
   nemotron=nemotron.FAMILY,
+  **{'deberta-v2': deberta_v2.FAMILY},
 )
 
 

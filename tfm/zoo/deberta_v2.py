@@ -1,0 +1,84 @@
+"""DeBERTa v2 and v3: BERT whose words ask for distances and are asked for by them (2020, 2021)."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Block, Model
+from tfm.parts.absolute.base import Absolute
+from tfm.parts.mask.base import Mask
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.mixer.disentangled import Disentangled, Distances
+from tfm.parts.norm.layer import LayerNorm
+from tfm.zoo import bert
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+
+PAPER = 'DeBERTaV3: Improving DeBERTa using ELECTRA-Style Pre-Training, arXiv:2111.09543'
+_TERMS = ('c2p', 'p2c')
+
+
+def deberta_v3(depth: int, d: int, heads: int) -> Model:
+  """BERT without positions or types; 512 vectors of distances for all layers, projected as their words are."""
+  spec = bert.bert(depth, d, heads, 128_100, types=0, eps=1e-7)
+  mixer = Disentangled(
+    heads, mask=Mask(), bias='qkvo', scale=(3 * d // heads) ** -0.5, dropout=0.1,
+    distances=Distances(256, 512, LayerNorm(1e-7)),
+  )  # fmt: skip
+  return _looking(dataclasses.replace(spec, absolute=Absolute()), mixer)
+
+
+def _looking(spec: Model, mixer: Attention) -> Model:
+  (block,) = spec.segments[0].pattern
+  segment = dataclasses.replace(spec.segments[0], pattern=(dataclasses.replace(block, mixer=mixer),))
+  return dataclasses.replace(spec, segments=(segment,))
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config, of a masked language model."""
+  c.only(legacy=True, conv_kernel_size=0, embedding_size=c['hidden_size'], pooler_hidden_size=c['hidden_size'])
+  c.skip('pooler_hidden_act', 'pooler_dropout', 'cls_dropout', 'conv_act', 'z_steps')
+  spec = bert.read(c, eps=1e-7, types=0)
+  given = c.get('pos_att_type', [])
+  given = [x.strip() for x in given.lower().split('|')] if isinstance(given, str) else given
+  terms = tuple(t for t in _TERMS if t in given)
+  plain: Any = spec.segments[0].pattern[0].mixer
+  size = spec.d_model // plain.heads
+  c.only(attention_head_size=size)
+  looks = {f.name: getattr(plain, f.name) for f in dataclasses.fields(plain)}
+  looks |= {'scale': (size * (1 + len(terms))) ** -0.5}
+  mixer = Attention(**looks)
+  if c.get('relative_attention', False):
+    far, span = c.get('max_relative_positions', -1), c.get('position_buckets', -1)
+    far = far if far > 0 else c.get('max_position_embeddings', 512)
+    norm = c.choice('norm_rel_ebd', {'none': None, 'layer_norm': spec.norm}, 'none')
+    distances = Distances(span, far, norm) if span > 0 else Distances(far, None, norm)
+    mixer = Disentangled(**looks, distances=distances, terms=terms, own=not c.get('share_att_key', False))
+  else:
+    c.skip('max_relative_positions', 'position_buckets', 'norm_rel_ebd', 'share_att_key')
+  spec = _looking(spec, mixer)
+  return spec if c.get('position_biased_input', True) else dataclasses.replace(spec, absolute=Absolute())
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  block: Block = m.segments[0].pattern[0]
+  mixer: Any = block.mixer
+  fields = {
+    **bert.write(m), 'max_position_embeddings': m.max_positions or 512,
+    'position_biased_input': m.max_positions is not None, 'relative_attention': mixer.common is not None,
+  }  # fmt: skip
+  if mixer.common is None:
+    return fields
+  told = mixer.distances
+  return fields | {
+    'pos_att_type': list(mixer.terms), 'share_att_key': not mixer.own,
+    'position_buckets': told.span if told.far else -1, 'max_relative_positions': told.far or told.span,
+    'norm_rel_ebd': 'none' if told.norm is None else 'layer_norm',
+  }  # fmt: skip
+
+
+MODELS = {
+  'deberta-v3-small': Entry(deberta_v3(6, 768, 12), 142_024_548, '142M', PAPER),
+  'deberta-v3-base': Entry(deberta_v3(12, 768, 12), 184_551_780, '184M', PAPER),
+  'deberta-v3-large': Entry(deberta_v3(24, 1024, 16), 435_191_908, '435M', PAPER),
+}

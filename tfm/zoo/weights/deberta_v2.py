@@ -1,0 +1,38 @@
+"""DeBERTa v2's checkpoints, with all of its heads."""
+
+from tfm.model.spec import Classifier, Model
+from tfm.zoo import deberta_v2
+from tfm.zoo.fields import Fields
+from tfm.zoo.weights import bert
+from tfm.zoo.weights.family import Family, Names, Top
+from tfm.zoo.weights.rules import renamed
+from tfm.zoo.weights.tops import classifying, n_labels
+
+_LOOK = 'deberta.encoder.layer.*.attention.self'
+NAMES: Names = {
+  **renamed(bert.NAMES, 'bert.', 'deberta.'),
+  '*/mixer/q': f'{_LOOK}.query_proj',
+  '*/mixer/k': f'{_LOOK}.key_proj',
+  '*/mixer/v': f'{_LOOK}.value_proj',
+  '*/mixer/distance_q': f'{_LOOK}.pos_query_proj',
+  '*/mixer/distance_k': f'{_LOOK}.pos_key_proj',
+  'common': 'deberta.encoder.rel_embeddings',
+  'common/norm': 'deberta.encoder.LayerNorm',
+  'classifier/hidden': 'pooler.dense',
+}
+
+
+def _row(c: Fields, m: Model, labels: int) -> Model:
+  act, dropout = c.act('pooler_hidden_act', 'gelu'), c.get('cls_dropout', m.embed.dropout)
+  return classifying(m, Classifier(labels, hidden=act, dropout=dropout))
+
+
+TOPS = {
+  'ForSequenceClassification': Top(lambda c, m: _row(c, m, n_labels(c))),
+  'ForMultipleChoice': Top(lambda c, m: _row(c, m, 1)),
+  **{name: bert.CLASSES[name] for name in ('ForTokenClassification', 'ForQuestionAnswering')},
+}
+FAMILY = Family(
+  'DebertaV2', deberta_v2.read, deberta_v2.write, NAMES, 'deberta.', 'ForMaskedLM', TOPS,
+  ('cls.predictions.decoder.weight',), (r'position_ids$', r'^cls\.predictions\.decoder\.bias$'),
+)  # fmt: skip
