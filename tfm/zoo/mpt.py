@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from tfm.core import errors
 from tfm.model.spec import Block, Head, Model, Segment, depth
 from tfm.parts.act.gelu import Gelu
 from tfm.parts.ffn.mlp import Mlp
@@ -33,7 +32,7 @@ def read(c: Fields) -> Model:
   c.only(expansion_ratio=4, no_bias=True, logit_scale=None, embedding_fraction=1.0, resid_pdrop=0.0, emb_pdrop=0.0)
   # There is no table of positions beside linear biases, whatever `learned_pos_emb` says.
   c.skip('max_seq_len', 'learned_pos_emb', 'init_device', 'init_config', 'norm_type', 'tokenizer_name', 'verbose')
-  a = Fields(c.get('attn_config', {}), f'{c.where}: attn_config')
+  a = c.part('attn_config')
   a.only(attn_type='multihead_attention', prefix_lm=False, qk_ln=False, attn_uses_sequence_id=False, alibi=True)
   a.skip('attn_impl')
   d, norm, dropout = c['d_model'], LayerNorm(c.get('layer_norm_epsilon', 1e-5), bias=False), a.get('attn_pdrop', 0.0)
@@ -41,8 +40,6 @@ def read(c: Fields) -> Model:
     c['n_heads'], relative=ALiBi(float(a.get('alibi_bias_max', 8))), clip=a.get('clip_qkv') or None,
     scale=a.get('softmax_scale'), dropout=float(dropout),
   )  # fmt: skip
-  if odd := a.unread():
-    raise errors.UserError(f'{a.where}: {", ".join(odd)}: not known, and may change what is computed.')
   block = Block(attention, Mlp(4 * d, Gelu(), bias=False), norm, dropout=float(dropout))
   return Model(
     c['vocab_size'], d, (Segment((block,), c['n_layers']),), norm=norm, head=Head(c.get('tie_word_embeddings', True)),
