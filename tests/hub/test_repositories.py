@@ -6,6 +6,7 @@ Written down from memory of them; fields that every family ignores are left out.
 import pytest
 
 from tfm import zoo
+from tfm.core import errors
 from tfm.hub.same import computed, layered
 from tfm.zoo.weights import published
 
@@ -135,3 +136,20 @@ CONFIGS = {
 def test_the_config_of_a_repository_says_what_the_entry_of_the_zoo_is(name):
   found = published(CONFIGS[name])
   assert layered(computed(found.spec)) == layered(computed(zoo.get(name)))
+
+
+@pytest.mark.parametrize(
+  ('name', 'changes', 'message'),
+  [
+    ('gpt-neo-1.3b', {'num_layers': 23}, 'attention_types has 24 layers. Wanted num_layers=23'),
+    ('gpt-neo-1.3b', {'attention_types': [[['far'], 24]]}, "attention_types: unknown value 'far'"),
+    ('opt-1.3b', {'word_embed_proj_dim': 512}, 'word_embed_proj_dim is 512. Known: 2048'),
+    ('falcon-40b', {'parallel_attn': False}, 'parallel_attn is False. Known: True'),
+    ('falcon-40b', {'num_ln_in_parallel_attn': 3}, 'num_ln_in_parallel_attn is 3. Known: 1'),
+    ('mpt-7b', {'attn_config': {'qk_ln': True}}, 'attn_config: qk_ln is True. Known: False'),
+    ('command-r7b', {'use_gated_activation': False}, 'use_gated_activation is False. Known: True'),
+  ],
+)
+def test_what_nothing_here_computes_is_refused_by_name(name, changes, message):
+  with pytest.raises(errors.UserError, match=message):
+    published({**CONFIGS[name], **changes})

@@ -20,8 +20,10 @@ PLUS = 'Command R+, model card, Cohere 2024'
 
 
 def cohere(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, base: float, scale: float, each: bool) -> Model:
-  """Both branches side by side behind one norm without a bias, interleaved rotary positions, SwiGLU, tied; the logits
-  are scaled. `each` gives every head norms of its own for queries and keys."""
+  """Both branches side by side behind one norm without a bias, rotary positions in turns, SwiGLU, tied; scaled logits.
+
+  `each` gives every head norms of its own, of queries and keys.
+  """
   norm = LayerNorm(1e-5, bias=False)
   qk_norm: Norm | None = norm if each else None
   rope = RoPE(base, 'interleaved')

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import Any
 
+from tfm.core import errors
 from tfm.model.spec import Block, Embed, Head, Model, depth
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import GeluTanh
@@ -34,8 +35,10 @@ def read(c: Fields) -> Model:
   block = Block(mixer, ffn, norm, dropout=c.get('resid_dropout', 0.0))
   masks = {'global': seen(None), 'local': seen(c.get('window_size', 256))}
   types = [t for some, n in c.get('attention_types', [[['global', 'local'], 12]]) for t in some * n]
+  if odd := sorted({*types} - {*masks}):
+    raise errors.UserError(f'{c.where}: attention_types: {errors.unknown("value", odd[0], masks)}')
   if len(types) != c['num_layers']:
-    c.only(num_layers=len(types))
+    raise errors.UserError(f'{c.where}: attention_types has {len(types)} layers. Wanted num_layers={c["num_layers"]}.')
   blocks = [dataclasses.replace(block, mixer=dataclasses.replace(mixer, mask=masks[t])) for t in types]
   return Model(
     c['vocab_size'], d, segments(blocks), Learned(c.get('max_position_embeddings', 2048)), norm,
