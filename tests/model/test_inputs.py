@@ -11,7 +11,7 @@ from tfm import zoo
 from tfm.core import config, errors
 from tfm.model import transformer
 from tfm.model.cache import init_cache
-from tfm.model.spec import Block, Encoder, Model, Segment
+from tfm.model.spec import Block, Embed, Encoder, Model, Segment
 from tfm.parts.cross import CrossAttention
 from tfm.parts.mask import Mask
 from tfm.parts.mixer import Attention
@@ -56,6 +56,7 @@ def test_a_cache_longer_than_the_position_table_is_refused():
 
 
 _READER = Segment((Block(Attention(4, mask=Mask())),), 1)
+_WRITER = (Segment((Block(Attention(4), cross=CrossAttention(4)),), 1),)
 
 
 @pytest.mark.parametrize(
@@ -66,6 +67,11 @@ _READER = Segment((Block(Attention(4, mask=Mask())),), 1)
     (Model(64, 32, (Segment((Block(Attention(4), dropout=1.0),), 1),)), r'dropout=1\.0 is not a share'),
     (Model(64, 32, (Segment((Block(Attention(4)),), 1),), encoder=Encoder((_READER,))), 'no block has a cross mixer'),
     (Model(64, 32, (Segment((Block(Attention(4), cross=CrossAttention(4)),), 1),)), 'there is no encoder to read'),
+    (Model(64, 32, _WRITER, encoder=Encoder((_READER,), vocab=0)), 'vocab=0 is no size. Wanted at least 1, or none'),
+    (
+      Model(64, 32, _WRITER, encoder=Encoder((_READER,), embed=Embed(dim=8))),
+      r'encoder\.embed\.dim=8 is no width of the shared table, whose embed\.dim is None',
+    ),
     (
       Model(64, 32, (Segment((Block(Attention(4)), Block(Attention(2))), 1),), shared_relative=T5Bias()),
       r'shared_relative serves layers of \[2, 4\] heads',

@@ -181,6 +181,15 @@ def test_a_large_capacity_drops_nothing():
   assert not np.allclose(run(dataclasses.replace(moe, capacity=0.3), params), run(moe, params))
 
 
+def test_slots_are_a_capacity_that_does_not_grow_with_the_row():
+  moe = Moe(4, TopK(k=1, renormalize=False), Glu(24))
+  params = start(moe)
+  for n in (1, 2):
+    some = run(dataclasses.replace(moe, slots=n), params)
+    np.testing.assert_array_equal(some, run(dataclasses.replace(moe, capacity=4 * n / T), params))
+  np.testing.assert_array_equal(run(dataclasses.replace(moe, slots=T), params), run(moe, params))
+
+
 def test_the_balance_loss_is_one_where_load_is_even_and_e_where_one_expert_has_it_all():
   x = jnp.ones((1, E, E)) * jnp.eye(E)[None] * 50
   dims = dataclasses.replace(DIMS, d_model=E, experts=E)
@@ -202,6 +211,9 @@ def test_a_wrong_mixture_is_refused_by_field():
     'expert: moe cannot be stacked to experts. Wanted one of glu, mlp.': Moe(8, expert=Moe()),
     'capacity: is 0.0. Wanted more than 0, or none to drop nothing.': Moe(8, capacity=0.0),
     'capacity: is 1.0, and the router fills its experts evenly. Wanted none.': Moe(8, ExpertChoice(), capacity=1.0),
+    'slots: is 0. Wanted 1 or more, or none to drop nothing.': Moe(8, slots=0),
+    'slots: is 2, and capacity is 1.0: both say how much': Moe(8, slots=2, capacity=1.0),
+    'slots: is 2, and the router fills its experts evenly. Wanted none.': Moe(8, ExpertChoice(), slots=2),
     'router.groups: 3 groups do not divide 8 experts. Wanted a divisor of 8.': Moe(8, Grouped(groups=3)),
     'router.groups: a group of 1 has no 2 best experts. Wanted at most 4 groups.': Moe(8, Grouped(groups=8)),
     'router.keep: 1 groups of 2 hold no 3 experts. Wanted at least 2.': Moe(8, Grouped(k=3, keep=1)),

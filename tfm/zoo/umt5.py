@@ -33,6 +33,7 @@ def _own(stack: Any) -> Any:
 
 def read(c: Fields) -> Model:
   """The spec of a published config; what is untied is not scaled."""
+  c.skip('scalable_attention')
   tied = c.get('tie_word_embeddings', True)
   return each_its_own(t5.read_stacks(c, Head(tied, power=-0.5 if tied else 0.0), 'gated-gelu'))
 

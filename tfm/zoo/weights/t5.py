@@ -74,4 +74,6 @@ TIED = (
 #: Written by old versions, of use to none.
 IDLE = (r'decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$',)
 
-FAMILY = Family('T5', t5.read, t5.write, names, '', 'ForConditionalGeneration', TOPS, TIED, IDLE)
+#: What the class with the head was called when T5 came out.
+_FORMER = {'WithLMHeadModel': Top(lambda c, m: m)}
+FAMILY = Family('T5', t5.read, t5.write, names, '', 'ForConditionalGeneration', TOPS | _FORMER, TIED, IDLE)
