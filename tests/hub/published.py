@@ -36,7 +36,7 @@ class Case:
   `std` is how much is added to each parameter, so that none is at its start; `atol` bounds the difference of numbers
   of order 1. `kept` is in the names of tensors that stay as they start, `buffers` names some that are drawn too and
   have gradients. Without `left` no row is padded to the left: theirs count positions from there;
-  without `padded` none at all. Tensors whose names have `idle` in them are of theirs and are read by nothing;
+  without `padded` none at all. Tensors whose names match `idle` are of theirs, and ours has none;
   `first` is the position of a row's first token as theirs count. `merged` are theirs
   that have several tensors of a checkpoint as one parameter (experts).
   """

@@ -68,6 +68,7 @@ from tfm.zoo import (
   t5gemma,
   umt5,
   vaswani,
+  xlnet,
 )
 from tfm.zoo.entry import Entry as Entry
 from tfm.zoo.tiny import tiny as tiny
@@ -139,6 +140,7 @@ TABLE = Table(
   **stablelm.MODELS,
   **nemotron.MODELS,
   **deberta_v2.MODELS,
+  **xlnet.MODELS,
 )
 
 

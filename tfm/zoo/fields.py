@@ -9,6 +9,7 @@ from tfm.parts.act.base import Act
 from tfm.parts.act.gelu import Gelu, GeluTanh, QuickGelu
 from tfm.parts.act.relu import Relu, SquaredRelu
 from tfm.parts.act.sigmoid import Swish
+from tfm.parts.act.tanh import Tanh
 from tfm.parts.relative.rope import RoPE
 from tfm.parts.relative.scaling.base import Scaling
 from tfm.parts.relative.scaling.dynamic import Dynamic
@@ -39,7 +40,7 @@ SILENT = frozenset(
 
 ACTS: dict[str, Act] = {
   'gelu': Gelu(), 'gelu_new': GeluTanh(), 'gelu_pytorch_tanh': GeluTanh(), 'gelu_fast': GeluTanh(), 'relu': Relu(),
-  'relu2': SquaredRelu(), 'silu': Swish(), 'swish': Swish(), 'quick_gelu': QuickGelu(),
+  'relu2': SquaredRelu(), 'silu': Swish(), 'swish': Swish(), 'quick_gelu': QuickGelu(), 'tanh': Tanh(),
 }  # fmt: skip
 
 

@@ -70,6 +70,7 @@ from tfm.zoo.weights import (
   t5,
   t5gemma,
   umt5,
+  xlnet,
 )
 from tfm.zoo.weights.family import Family as Family
 from tfm.zoo.weights.family import Tensor as Tensor
@@ -143,6 +144,7 @@ TABLE = Table(
   stablelm=stablelm.FAMILY,
   nemotron=nemotron.FAMILY,
   **{'deberta-v2': deberta_v2.FAMILY},
+  xlnet=xlnet.FAMILY,
 )
 
 

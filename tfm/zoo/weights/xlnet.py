@@ -1,0 +1,66 @@
+"""XLNet's checkpoints, the content stream of them: projections as they are used, three axes each."""
+
+import dataclasses
+
+import numpy as np
+
+from tfm.model.spec import Classifier, Model
+from tfm.zoo import xlnet
+from tfm.zoo.fields import Fields
+from tfm.zoo.weights.family import Family, Names, Top
+from tfm.zoo.weights.rules import Whole
+from tfm.zoo.weights.tops import classifying, n_labels
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFirst(Whole):
+  """A projection from heads that theirs keep as `[D, N, H]`."""
+
+  def shape(self, slots):
+    N, H, D = slots[0].shape
+    return D, N, H
+
+  def cut(self, theirs, slots):
+    return [np.moveaxis(theirs, 0, -1)]
+
+  def join(self, ours, slots):
+    return np.moveaxis(ours[0], -1, 0)
+
+
+_LOOK, _FEED = 'transformer.layer.*.rel_attn', 'transformer.layer.*.ff'
+NAMES: Names = {
+  'embed': 'transformer.word_embedding',
+  **{f'*/mixer/{n}': Whole(f'{_LOOK}.{n}') for n in 'qkv'},
+  '*/mixer/o': ModelFirst(f'{_LOOK}.o'),
+  '*/mixer/relative/u': Whole(f'{_LOOK}.r_w_bias'),
+  '*/mixer/relative/v': Whole(f'{_LOOK}.r_r_bias'),
+  '*/mixer/relative/distance': Whole(f'{_LOOK}.r'),
+  '*/mixer_norm': f'{_LOOK}.layer_norm',
+  '*/ffn/up': f'{_FEED}.layer_1',
+  '*/ffn/down': f'{_FEED}.layer_2',
+  '*/ffn_norm': f'{_FEED}.layer_norm',
+  'head/head': 'lm_loss',
+  'head/bias': Whole('lm_loss.bias'),
+  'classifier/hidden': 'sequence_summary.summary',
+  'classifier/out': 'classifier',
+}
+
+
+def _row(c: Fields, m: Model) -> Model:
+  c.only(summary_type='last', summary_use_proj=True)
+  act, dropout = c.act('summary_activation', 'tanh'), c.get('summary_last_dropout', 0.1)
+  return classifying(m, Classifier(n_labels(c), 'last', act, dropout=dropout))
+
+
+TOPS = {
+  'ForSequenceClassification': Top(_row, {'classifier/out': 'logits_proj'}),
+  'ForTokenClassification': Top(lambda c, m: classifying(m, Classifier(n_labels(c), 'each'))),
+  'ForQuestionAnsweringSimple': Top(
+    lambda c, m: classifying(m, Classifier(2, 'each')), {'classifier/out': 'qa_outputs'}
+  ),
+}
+# Nothing reads what the query stream and segments are told by.
+FAMILY = Family(
+  'XLNet', xlnet.read, xlnet.write, NAMES, 'transformer.', 'LMHeadModel', TOPS, ('lm_loss.weight',),
+  (r'rel_attn\.(r_s_bias|seg_embed)$', r'(^|\.)mask_emb$'),
+)  # fmt: skip

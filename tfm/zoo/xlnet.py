@@ -1,0 +1,65 @@
+"""XLNet: a BERT that is told distances as Transformer-XL is, and was trained on permutations (2019)."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Block, Embed, Head, Model, Segment, depth
+from tfm.parts.act.gelu import Gelu
+from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.init.normal import Normal
+from tfm.parts.mask.base import Mask
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.layer import LayerNorm
+from tfm.parts.relative.xl import XL
+from tfm.parts.wiring.post import Post
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, name_of
+
+PAPER = 'XLNet: Generalized Autoregressive Pretraining for Language Understanding, arXiv:1906.08237'
+
+
+def xlnet(depth: int, d: int, heads: int) -> Model:
+  """The content stream, of texts without segments: post-norm, erf GELU, distances by sinusoids, no embedding norm.
+
+  *Differs*: no query stream (its permutations and its vector for what is to be guessed) and no term for segments.
+  """
+  attention = Attention(heads, head_dim=d // heads, relative=XL(), mask=Mask(), dropout=0.1)
+  return _model(32_000, d, depth, attention, Mlp(4 * d, Gelu()), LayerNorm(1e-12), 0.1)
+
+
+def _model(vocab: int, d: int, layers: int, mixer: Attention, ffn: Mlp, norm: LayerNorm, dropout: float) -> Model:
+  block = Block(mixer, ffn, norm, Post(), dropout=dropout)
+  return Model(
+    vocab, d, (Segment((block,), layers),), norm=norm, embed=Embed(dropout=dropout), head=Head(bias=True),
+    init=Normal(depth_scaled=False),
+  )  # fmt: skip
+
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
+  c.only(untie_r=True, attn_type='bi', bi_data=False, clamp_len=-1, same_length=False)
+  c.skip('mem_len', 'reuse_len', 'use_mems_eval', 'use_mems_train', 'start_n_top', 'end_n_top')
+  c.skip('summary_type', 'summary_use_proj', 'summary_activation', 'summary_last_dropout')
+  d, heads, dropout = c['d_model'], c['n_head'], c.get('dropout', 0.1)
+  size = c.get('d_head', d // heads)
+  mixer = Attention(heads, head_dim=size, relative=XL(), mask=Mask(), dropout=dropout)
+  ffn = Mlp(c['d_inner'], c.act('ff_activation', 'gelu'), dropout=dropout)
+  norm = LayerNorm(c.get('layer_norm_eps', 1e-12))
+  spec = _model(c['vocab_size'], d, c['n_layer'], mixer, ffn, norm, dropout)
+  return dataclasses.replace(spec, head=Head(c.get('tie_word_embeddings', True), bias=True))
+
+
+def write(m: Any) -> dict[str, Any]:
+  """The published fields of a spec."""
+  block = m.segments[0].pattern[0]
+  return {
+    'vocab_size': m.vocab, 'd_model': m.d_model, 'n_layer': depth(m), 'n_head': block.mixer.heads,
+    'd_head': block.mixer.size(m.d_model), 'd_inner': block.ffn.d_ff, 'ff_activation': name_of(block.ffn.act),
+    'layer_norm_eps': block.norm.eps, 'dropout': block.dropout,
+  }  # fmt: skip
+
+
+MODELS = {
+  'xlnet-base': Entry(xlnet(12, 768, 12), 116_721_920, '117M', PAPER),
+  'xlnet-large': Entry(xlnet(24, 1024, 16), 360_226_048, '360M', PAPER),
+}
