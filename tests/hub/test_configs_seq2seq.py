@@ -111,7 +111,7 @@ def test_stacks_of_other_widths_than_each_other_are_refused():
 
 def test_transient_global_attention_is_refused_by_name():
   config = {**CONFIGS['longt5-local-base'], 'encoder_attention_type': 'transient-global'}
-  with pytest.raises(errors.UserError, match="encoder_attention_type is 'transient-global'. Known: 'local'"):
+  with pytest.raises(errors.UserError, match=r"encoder_attention_type is 'transient-global'\. Known: 'local'"):
     weights.published(config)
 
 
