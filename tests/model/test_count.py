@@ -10,8 +10,8 @@ from tfm import zoo
 from tfm.model import count, transformer
 from tfm.model.spec import Block, Head, Model, Segment
 from tfm.parts.mask.window import Window
+from tfm.parts.mixer import MLA, Disentangled, Fourier
 from tfm.parts.mixer.attention import Attention
-from tfm.parts.mixer.mla import MLA
 
 
 @pytest.mark.parametrize(
@@ -25,13 +25,31 @@ def test_the_cache_takes_the_published_bytes_a_token(name, bytes_per_token):
 def _matmul_params(spec):
   """Elements of every projection of the tree, the head's table counted where it is used as one."""
   flat = jax.tree_util.tree_flatten_with_path(transformer.param_shapes(spec))[0]
-  kernels = sum(leaf.size for path, leaf in flat if path[-1].key == 'kernel')
+  kernels = sum(leaf.size * _times(spec, path) for path, leaf in flat if path[-1].key == 'kernel')
   kernels -= count.count_params(spec) - count.count_active_params(spec)
-  return kernels + (spec.vocab * spec.d_model if spec.head.tied else 0)
+  return kernels + (spec.vocab * (spec.embed.dim or spec.d_model) if spec.head.tied else 0)
+
+
+def _times(spec, path):
+  """How often a token meets a parameter: once, or as often as the layers are that share it."""
+  name, _, number = path[0].key.partition('_')
+  segment = spec.segments[int(number)] if name == 'segment' else None
+  return segment.repeats if segment is not None and segment.shared else 1
+
+
+def _beside(mixer, d_model):
+  """FLOPs a token that no parameter stands for: the transform of its own numbers, the look at distances."""
+  if isinstance(mixer, Fourier):
+    return 4 * d_model**2
+  if isinstance(mixer, Disentangled):
+    return len(mixer.terms) * 2 * mixer.heads * mixer.size(d_model) * 2 * mixer.distances.span
+  return 0
 
 
 def _width(mixer, d_model):
   """Numbers of all heads that a pair is multiplied with, for scores and again for values."""
+  if isinstance(mixer, Fourier):
+    return d_model
   sizes = (mixer.qk_dim, mixer.v_dim) if isinstance(mixer, MLA) else (mixer.size(d_model),) * 2
   return mixer.heads * sum(sizes) / 2
 
@@ -39,14 +57,15 @@ def _width(mixer, d_model):
 @pytest.mark.parametrize('name', zoo.names())
 def test_flops_are_two_a_matmul_parameter_and_four_heads_a_pair(name):
   spec = dataclasses.replace(zoo.tiny(zoo.get(name)), mtp=None)
-  n, pairs = 10, 0
+  n, pairs, beside = 10, 0, 0
   for stack in (spec, spec.encoder):
     for segment in stack.segments if stack is not None else ():
       for block in segment.pattern:
         width = _width(block.mixer, spec.d_model)
         seen = block.mixer.mask.pairs(n) + (n * n if block.cross is not None else 0)
         pairs += segment.repeats * seen * width
-  assert count.flops_of_document(spec, n, n) == n * 2 * _matmul_params(spec) + 4 * pairs
+        beside += segment.repeats * _beside(block.mixer, spec.d_model)
+  assert count.flops_of_document(spec, n, n) == n * (2 * _matmul_params(spec) + beside) + 4 * pairs
 
 
 @pytest.mark.parametrize(
