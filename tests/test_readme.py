@@ -1,5 +1,7 @@
 """The commands of the README are ones that the command line takes, and its Python runs."""
 
+import dataclasses
+import json
 import pathlib
 import re
 import shlex
@@ -9,12 +11,11 @@ import jax
 import pytest
 
 import tfm
-from tfm import zoo
+from tfm import hub, zoo
 from tfm.cli import catalog, flags, main, refusals, train
 from tfm.data.tokenizer import Byte
-from tfm.model.spec import Block, Model, Segment
-from tfm.parts.ffn import Glu
-from tfm.parts.mixer import Attention
+from tfm.parts.absolute import Learned
+from tfm.zoo import weights
 
 README = pathlib.Path(__file__).parent.parent / 'README.md'
 
@@ -31,7 +32,11 @@ def commands(name: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize('words', commands('train'), ids=' '.join)
-def test_a_training_command_describes_a_run_that_fits(words):
+def test_a_training_command_describes_a_run_that_fits(words, tmp_path, monkeypatch):
+  monkeypatch.chdir(tmp_path)
+  (tmp_path / 'all-MiniLM-L6-v2').mkdir()
+  values, _ = hub.class_of(dataclasses.replace(zoo.get('bert-base'), head=None))
+  (tmp_path / 'all-MiniLM-L6-v2' / 'config.json').write_text(json.dumps(values))
   flags.parse(train.FLAGS, words)
   assert train.CONFIG.resolve().config.steps > 0
 
@@ -42,7 +47,7 @@ def test_a_show_command_shows(words, capsys):
   assert capsys.readouterr().out
 
 
-@pytest.mark.parametrize('name', ['eval', 'generate'])
+@pytest.mark.parametrize('name', ['convert', 'eval', 'generate'])
 def test_a_command_with_a_checkpoint_wants_that_checkpoint(name, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   for words in commands(name):
@@ -54,17 +59,28 @@ def test_the_readme_shows_every_kind_of_command():
   assert all(commands(name) for name in main.COMMANDS)
 
 
-def test_the_python_of_the_readme_runs(monkeypatch, capsys):
-  block = Block(Attention(2), Glu(16))
-  spec = Model(256, 16, (Segment((block,)),))
-  loaded = types.SimpleNamespace(
-    spec=spec, params=tfm.init(spec, jax.random.key(0)), tokenizer=Byte().learn(lambda split: iter(()))
-  )
+def test_the_python_of_the_readme_runs(monkeypatch, capsys, tmp_path):
+  monkeypatch.chdir(tmp_path)
+  spec = dataclasses.replace(zoo.tiny(zoo.get('gpt2')), vocab=256, absolute=Learned(128))
+  tokenizer = Byte().learn(lambda split: iter(()))
+  loaded = types.SimpleNamespace(spec=spec, params=tfm.init(spec, jax.random.key(0)), tokenizer=tokenizer)
   monkeypatch.setattr(tfm, 'load', lambda path: loaded, raising=False)
-  (source,) = blocks('python')
-  exec(compile(source, 'README.md', 'exec'), {})
+  names: dict[str, object] = {}
+  for source in blocks('python'):
+    exec(compile(source, 'README.md', 'exec'), names)
   out = capsys.readouterr().out.splitlines()
   assert out[:2] == ['8030261248', '(1, 9, 256)']
+  assert (tmp_path / 'mine' / 'model.safetensors').exists()
+
+
+def test_the_worked_example_is_in_the_files_it_names():
+  text = README.read_text('utf-8')
+  example = text[text.index('### Add a family') : text.index('### What does not go together')]
+  files = [README.parent / name for name in re.findall(r'\((tfm/[^)]+\.py)\)', example)]
+  held = [path.read_text('utf-8').splitlines() for path in files]
+  lines = [line for block in re.findall(r'```text\n(.*?)```', example, re.DOTALL) for line in block.splitlines()]
+  assert len(lines) > 5
+  assert not [line for line in lines if not any(line in file for file in held)]
 
 
 def parts_table() -> str:
@@ -77,11 +93,8 @@ def parts_table() -> str:
 
 
 def zoo_table() -> str:
-  """What the README says of the models: a line a model."""
-  lines = ['| name | parameters | published as | paper |', '|---|--:|--:|---|']
-  for name, entry in zoo.TABLE.items():
-    lines.append(f'| `{name}` | {entry.params:,} | {entry.published} | {entry.paper} |')
-  return '\n'.join(lines)
+  """What the README says of the families."""
+  return ', '.join(f'`{name}`' for name in sorted(weights.TABLE)) + '.'
 
 
 def refused_table() -> str:
@@ -92,3 +105,22 @@ def refused_table() -> str:
 @pytest.mark.parametrize(('name', 'table'), [('parts', parts_table), ('zoo', zoo_table), ('refused', refused_table)])
 def test_a_table_of_the_readme_is_up_to_date(name, table):
   assert f'<!-- {name} -->\n{table()}\n<!-- end -->' in README.read_text('utf-8')
+
+
+def test_the_page_of_models_has_every_model_and_family():
+  page = (README.parent / 'tfm' / 'zoo' / 'MODELS.md').read_text('utf-8')
+  for name, entry in zoo.TABLE.items():
+    assert f'| `{name}` | {entry.params:,} | {entry.published} |' in page, (
+      'python scripts/model_cards.py writes it anew'
+    )
+  assert not [name for name in weights.TABLE if f'| `{name}` |' not in page]
+
+
+def test_the_page_and_the_notebooks_name_one_repository():
+  (home,) = re.findall(
+    r'^Repository = "https://github.com/(.*)"$', (README.parent / 'pyproject.toml').read_text(), re.M
+  )
+  texts = [README, *sorted((README.parent / 'colabs').glob('*.ipynb'))]
+  pattern = re.compile(r'github(?:\.com)?/([\w-]+/[\w-]+)')
+  named = {name for text in texts for name in pattern.findall(text.read_text('utf-8'))}
+  assert named == {home}

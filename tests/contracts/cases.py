@@ -201,9 +201,9 @@ def variants() -> dict[str, Model]:
     'norm=bare': decoder(Block(attention, glu, LayerNorm(bias=False, scale=False))),
     'ffn=biased-glu': decoder(Block(attention, Glu(48, bias=True))),
     'ffn=limited-glu': decoder(Block(attention, Glu(48, limit=0.5, shift=1.0))),
-    'ffn=moe-gated': decoder(Block(attention, Moe(4, TopK(bias=True), Glu(48), Glu(48), shared_gate=True))),
     'ffn=plain-mlp': decoder(Block(attention, Mlp(48, bias=False))),
-    'ffn=moe-shared': decoder(Block(attention, Moe(4, TopK(1, renormalize=False), Mlp(48), Glu(48)))),
+    'ffn=moe-shared': decoder(Block(attention, Moe(4, TopK(k=1, renormalize=False), Mlp(48), Glu(48)))),
+    'ffn=moe-gated': decoder(Block(attention, Moe(4, TopK(bias=True), Glu(48), Glu(48), shared_gate=True))),
     'ffn=moe-capacity': decoder(Block(attention, Moe(4, capacity=0.5, expert=Glu(48, bias=True)))),
     'ffn=moe-slots': decoder(Block(attention, Moe(4, TopK(k=1, renormalize=False), glu, slots=2))),
     'ffn=moe-after-dense': dataclasses.replace(

@@ -108,7 +108,7 @@ def test_a_second_table_must_be_the_first_where_they_are_tied(folder):
   _rewrite(folder, lambda arrays: arrays.update({'lm_head.weight': arrays['model.embed_tokens.weight'].copy()}))
   tfm.load(folder)
   _rewrite(folder, lambda arrays: arrays.update({'lm_head.weight': arrays['lm_head.weight'] + 1}))
-  with pytest.raises(errors.UserError, match='config.json ties them'):
+  with pytest.raises(errors.UserError, match=r'config\.json ties them'):
     tfm.load(folder)
 
 

@@ -88,9 +88,15 @@ def tokens(*shape: int, vocab: int = 61, seed: int = 0) -> np.ndarray:
   return np.random.default_rng(seed).integers(1, vocab, shape)
 
 
-def assert_same_gradients(ours: Any, theirs: Any) -> None:
-  """Within 1e-3 of each leaf's largest number; 1e-5 of the largest of all where a leaf is zero but for rounding."""
-  most = max(np.abs(g).max() for g in jax.tree.leaves(theirs))
+def assert_same_gradients(ours: Any, theirs: Any) -> float:
+  """Within 1e-3 of each leaf's largest number; 1e-5 of the largest of all where a leaf is zero but for rounding.
+
+  Returns the largest difference, relative to the largest number of its leaf (of those that are not all but zero).
+  """
+  most, found = max(np.abs(g).max() for g in jax.tree.leaves(theirs)), 0.0
   for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
     limit = 1e-3 * np.abs(b).max() + 1e-5 * most
     np.testing.assert_allclose(a, b, atol=limit, rtol=0, err_msg=jax.tree_util.keystr(path))
+    if np.abs(b).max() > 1e-3 * most:
+      found = max(found, float(np.abs(a - b).max() / np.abs(b).max()))
+  return found

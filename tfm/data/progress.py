@@ -23,7 +23,7 @@ class Progress:
     self._done += n
     if self._bar is None and time.monotonic() - self._start > _PATIENCE:
       columns = (TextColumn('{task.description}'), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-      self._bar = Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True))
+      self._bar = Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True, force_jupyter=False))
       self._task = self._bar.add_task(self._what, total=self._total)
       self._bar.start()
     if self._bar is not None:

@@ -1,6 +1,7 @@
 """Published checkpoints in (`load`) and out (`export_hf`). The families are in `tfm.zoo.weights`."""
 
 from tfm.hub.begin import begin as begin
+from tfm.hub.export import class_of as class_of
 from tfm.hub.export import export_hf as export_hf
 from tfm.hub.generation import generation_options as generation_options
 from tfm.hub.load import Loaded as Loaded

@@ -37,7 +37,7 @@ class Metrics:
     _drop_after(self.path, first)
     self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     self._events = Events(workdir / 'tensorboard', first + 1)
-    self._console = Console(soft_wrap=True, highlight=False, markup=False)
+    self._console = Console(soft_wrap=True, highlight=False, markup=False, force_jupyter=False)
     if self._console.is_terminal:
       columns = (BarColumn(), MofNCompleteColumn(), TextColumn('{task.description}'), TimeRemainingColumn())
       self._bar = Progress(*columns, console=self._console)
@@ -96,10 +96,10 @@ class Metrics:
       self.say(f'step {step}/{self._steps}  {text}  {_clock(left)} left')
 
 
-def read(path: Path) -> list[dict[str, Any]]:
+def read(path: str | Path) -> list[dict[str, Any]]:
   """The rows of a metrics file; a last line that is not whole is left out."""
   rows = []
-  for line in path.read_text('utf-8').splitlines() if path.exists() else ():
+  for line in _lines(Path(path)):
     try:
       rows.append(json.loads(line))
     except ValueError:
@@ -119,3 +119,7 @@ def _drop_after(path: Path, step: int) -> None:
 def _clock(seconds: float) -> str:
   minutes, hours = int(seconds // 60), int(seconds // 3600)
   return f'{hours}:{minutes % 60:02}:{int(seconds) % 60:02}' if hours else f'{minutes}:{int(seconds) % 60:02}'
+
+
+def _lines(path: Path) -> list[str]:
+  return path.read_text('utf-8').splitlines() if path.exists() else []

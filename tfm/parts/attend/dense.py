@@ -44,7 +44,7 @@ class DenseAttention(Attend):
 
 
 def probabilities(q_BTNH, k_BSKH, q, k, scores, reduce) -> jax.Array:
-  """p_BNTS, who looks at whom how much: attention to values that say which they are. *Cost*: S / H times attention's."""
+  """p_BNTS, who looks at whom how much: attention to values that say which they are, at S / H times its cost."""
   B, S, K = k_BSKH.shape[:3]
   eye_BSKS = jnp.broadcast_to(jnp.eye(S, dtype=k_BSKH.dtype)[None, :, None], (B, S, K, S))
   return jnp.moveaxis(DenseAttention()(q_BTNH, k_BSKH, eye_BSKS, q, k, scores, reduce), 2, 1)

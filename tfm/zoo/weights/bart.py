@@ -42,5 +42,6 @@ TOPS = {
   'ForQuestionAnswering': Top(lambda c, m: classifying(m, Classifier(2, 'each')), {'classifier/out': 'qa_outputs'}),
 }
 FAMILY = Family(
-  'Bart', bart.read, bart.write_stacks, NAMES, 'model.', 'ForConditionalGeneration', TOPS, TIED, (r'^final_logits_bias$',),
+  'Bart', bart.read, bart.write_stacks, NAMES, 'model.', 'ForConditionalGeneration', TOPS, TIED,
+  (r'^final_logits_bias$',),
 )  # fmt: skip
