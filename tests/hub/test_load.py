@@ -13,11 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import safetensors.numpy
+import tokenizers
 
 import tfm
 from tfm import hub, zoo
 from tfm.cli import main
 from tfm.core import errors
+from tfm.data.tokenizer.file import FileVocabulary
 from tfm.hub.tensors import SAFE
 from tfm.model.transformer import init
 from tfm.parts.relative import ALiBi
@@ -215,3 +217,23 @@ def test_reading_takes_little_more_memory_than_what_is_kept(model, folder, tmp_p
   peak, kept = map(int, out.stdout.split())
   largest = big.vocab * big.d_model * 4
   assert peak - kept < 1.2 * largest, (peak / 1e6, kept / 1e6, largest / 1e6)
+
+
+def test_a_published_folder_goes_on_from_a_prompt(tmp_path, capsys):
+  spec = dataclasses.replace(zoo.tiny(zoo.get('gpt2')), vocab=300)
+  words = tokenizers.ByteLevelBPETokenizer()
+  words.train_from_iterator(['the cat sat on the mat'] * 8, 290, special_tokens=['<|endoftext|>'])
+  vocabulary = FileVocabulary(words._tokenizer).with_specials(['eos'])
+  hub.export_hf(spec, init(spec, jax.random.key(0)), tmp_path / 'gpt2', tokenizer=vocabulary)
+  assert json.loads((tmp_path / 'gpt2' / 'config.json').read_text())['eos_token_id'] == vocabulary.eos
+  command = ['generate', f'--checkpoint={tmp_path / "gpt2"}', '--prompt=the cat', '--max_new_tokens=4', '--json']
+  assert main.run(command) == 0
+  out = json.loads(capsys.readouterr().out)
+  assert out['prompt'] == 'the cat'
+  assert main.run(['generate', f'--checkpoint={tmp_path / "gpt2"}', '--prompt=', '--max_new_tokens=4']) == 2
+  assert 'prompt 0 is empty' in capsys.readouterr().err
+
+
+def test_a_model_without_a_head_or_a_tokenizer_does_not_generate(model, folder, tmp_path, capsys):
+  assert main.run(['generate', f'--checkpoint={folder}', '--prompt=a']) == 2
+  assert 'has no tokenizer' in capsys.readouterr().err

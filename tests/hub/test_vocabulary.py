@@ -10,6 +10,7 @@ import tokenizers
 
 from hub.test_real_weights import package
 from tfm.core import errors
+from tfm.data import tokenizer
 from tfm.hub.vocabulary import find_vocabulary
 
 TEXTS = [
@@ -201,3 +202,30 @@ def test_models_that_sentencepiece_trains_are_read_as_it_reads_them(tmp_path, mo
   assert ours.size == theirs.vocab_size()
   for text in [*TEXTS, 'a<sep>cat ① ﬁne “quotes” 東京 🤖', '  the\u3000cat  ']:
     assert ids(ours, text) == theirs.encode(text)
+
+
+def test_prompts_have_the_tokens_around_them_that_a_family_wants(tmp_path):
+  words = tokenizers.BertWordPieceTokenizer()
+  words.train_from_iterator(CORPUS, 90, show_progress=False)
+  for name, write, around in (
+    ('bert', lambda folder: words.save_model(str(folder)), ('[CLS]', '[SEP]')),
+    ('t5', lambda folder: (folder / 'spiece.model').write_bytes(model(UNIGRAM)), ('', '</s>')),
+    ('llama', lambda folder: (folder / 'tokenizer.model').write_bytes(model(UNIGRAM)), ('<s>', '')),
+  ):
+    folder = tmp_path / name
+    folder.mkdir()
+    write(folder)
+    ours = find_vocabulary(folder)
+    before, after = ([ours.inner.token_to_id(t)] if t else [] for t in around)
+    assert ours.prompt('the cat').tolist() == [*before, *ids(ours, 'the cat'), *after]
+    # What a checkpoint of ours keeps of it asks alike.
+    ours.save(folder / 'kept')
+    assert tokenizer.load(folder / 'kept').prompt('the cat').tolist() == ours.prompt('the cat').tolist()
+
+
+def test_what_was_trained_here_is_asked_as_it_was_trained(tmp_path):
+  words = tokenizers.BertWordPieceTokenizer()
+  words.train_from_iterator(CORPUS, 90, show_progress=False)
+  words.save(str(tmp_path / 'tokenizer.json'))
+  plain = tokenizer.File(str(tmp_path / 'tokenizer.json')).learn(lambda split: iter(()))
+  assert plain.prompt('the cat').tolist() == ids(plain, 'the cat')

@@ -94,11 +94,14 @@ def _type(spec: Any, params: Any, vocabulary: Any, prompts: list[str], typists: 
 
   from tfm.core import config
   from tfm.generate import generate, prepare, stream
+  from tfm.hub import generation_options, is_published
   from tfm.parts.cache import Cache
   from tfm.parts.context import Run
 
   options: dict[str, Any] = {name: FLAGS[name].value for name in _OPTIONS}
-  if spec.encoder is not None:
+  if is_published(CHECKPOINT.value):
+    options |= generation_options(CHECKPOINT.value)
+  elif spec.encoder is not None:
     options['decoder_start'] = vocabulary.pad
   ready = prepare(spec, params, int8=INT8.value)
   run = config.validate(Run(loop='unroll', cache=config.parse(Cache, CACHE.value, '--cache')))
@@ -106,7 +109,7 @@ def _type(spec: Any, params: Any, vocabulary: Any, prompts: list[str], typists: 
   if options['beams'] == 1:
     steps: Iterable[Iterable[int]] = stream(spec, ready, prompts, **options)
   else:
-    ids = [vocabulary.encode(prompt).tolist() for prompt in prompts]
+    ids = [vocabulary.prompt(prompt).tolist() for prompt in prompts]
     steps = itertools.zip_longest(*generate(spec, ready, ids, **options), fillvalue=-1)
   for tokens in steps:
     yield [typist.push(int(token)) for typist, token in zip(typists, tokens, strict=True)]

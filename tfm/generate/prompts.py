@@ -16,7 +16,8 @@ Prompts = Sequence[str] | Sequence[Sequence[int]]
 
 
 class Tokenizer(Protocol):
-  """Text <-> ids. `eos`, if it is there and not None, ends a row; `size`, if it is there, is the number of its ids."""
+  """Text <-> ids. `eos`, if it is there and not None, ends a row; `size`, if it is there, is the number of its ids;
+  `prompt`, if it is there, encodes prompts."""
 
   def encode(self, text: str, /) -> Iterable[int]:
     """The ids of a text."""
@@ -122,7 +123,7 @@ def _encode(i: int, prompt: str | Sequence[int], tokenizer: Tokenizer | None) ->
       raise errors.UserError(
         f'generate: prompt {i} is text, {prompt!r:.60}, but there is no tokenizer. Wanted tokenizer=, or token ids.'
       )
-    prompt = list(tokenizer.encode(prompt))
+    prompt = list(getattr(tokenizer, 'prompt', tokenizer.encode)(prompt))
   if not len(prompt):
     raise errors.UserError(f'generate: prompt {i} is empty. Wanted at least one token to go on from.')
   return [int(t) for t in prompt]

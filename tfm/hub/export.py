@@ -55,7 +55,7 @@ def export_hf(
   folder.parent.mkdir(parents=True, exist_ok=True)
   half = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
   try:
-    _write_json(half / 'config.json', values)
+    _write_json(half / 'config.json', values | _tokens(tokenizer, values))
     fixed = found.family.fixed_of(spec, found.ending)
     _write_weights(half, plan, leaves, fixed, shard_bytes)
     if tokenizer is not None:
@@ -122,6 +122,12 @@ def _leaves(spec: Model, params: Any) -> dict[str, Any]:
       'load(path) gives, not what prepare makes.'
     )
   return leaves
+
+
+def _tokens(tokenizer: Vocabulary | None, values: dict[str, Any]) -> dict[str, int]:
+  """The tokens that a config names, as far as the tokenizer has them and the family has not said them."""
+  named = {} if tokenizer is None else {'eos_token_id': tokenizer.eos, 'pad_token_id': tokenizer.pad}
+  return {name: number for name, number in named.items() if number is not None and name not in values}
 
 
 def _path(path: Any) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import tokenizers
-from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers
+from tokenizers import AddedToken, decoders, models, normalizers, pre_tokenizers, processors
 
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
@@ -30,11 +30,12 @@ def find_vocabulary(folder: Path) -> Vocabulary | None:
         inner = read(path)
         if names != ('tokenizer.json',):
           _add(inner, folder)
+          _frame(inner, folder, names[0])
       except errors.UserError:
         raise
       except Exception as error:
         raise errors.UserError(f'{path}: is not a tokenizer that can be read: {error}.') from error
-      found = FileVocabulary(inner)
+      found = FileVocabulary(inner, framed=True)
       return found.with_specials([n for n in ('eos', 'pad', 'mask') if found.finds(n)])
   return None
 
@@ -110,6 +111,26 @@ def _add(inner: tokenizers.Tokenizer, folder: Path) -> None:
         f'{folder}: the added token {text!r} is said to be {number}, and comes to stand at {inner.token_to_id(text)}. '
         'Wanted ids that follow the model.'
       )
+
+
+def _frame(inner: tokenizers.Tokenizer, folder: Path, name: str) -> None:
+  """Says which special tokens stand around a text, as the classes of transformers for these files do."""
+  kind, config = _json(folder / 'config.json').get('model_type', ''), _config(folder)
+  if name == 'vocab.txt':
+    around = '[CLS]', '[SEP]'
+  elif kind in ('xlm-roberta', 'camembert', 'roberta') or (name == 'vocab.json' and kind in ('bart', 'longformer')):
+    around = '<s>', '</s>'
+  elif name in ('spiece.model', 'source.spm') and kind != 'albert' and kind != 'xlnet':
+    around = '', '</s>'
+  elif name == 'tokenizer.model':
+    around = ('<s>' if config.get('add_bos_token', True) else ''), ('</s>' if config.get('add_eos_token') else '')
+    around = _text(config.get('bos_token', around[0])) if around[0] else '', around[1]
+  else:
+    return
+  tokens = [(text, inner.token_to_id(text)) for text in around if text]
+  if all(number is not None for _, number in tokens):
+    template = ' '.join(part for part in (around[0], '$A', around[1]) if part)
+    inner.post_processor = processors.TemplateProcessing(single=template, special_tokens=tokens)
 
 
 def _config(folder: Path) -> dict[str, Any]:

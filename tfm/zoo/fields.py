@@ -73,6 +73,9 @@ class Fields(Mapping[str, Any]):
   def __iter__(self):
     return iter(self.values_)
 
+  def __contains__(self, name: object) -> bool:
+    return name in self.values_
+
   def __len__(self) -> int:
     return len(self.values_)
 

@@ -70,6 +70,10 @@ class Vocabulary(abc.ABC):
   def encode(self, text: str) -> NDArray[np.int32]:
     return self.encode_batch([text])[0]
 
+  def prompt(self, text: str) -> NDArray[np.int32]:
+    """The ids of a text as a model is asked with it: a published tokenizer may put special tokens around it."""
+    return self.encode(text)
+
   def decode(self, ids: Iterable[int]) -> str:
     """The text of `ids`; specials stand for none, bytes that are no UTF-8 become U+FFFD."""
     table = self._table

@@ -28,17 +28,27 @@ _BEFORE_SPACE = re.compile(r'(?<=\S)(?=[ \t\n\r\f\v])')
 
 
 class FileVocabulary(Vocabulary):
-  """A `tokenizers.Tokenizer`; specials it already has (`</s>`, `[MASK]`, `<extra_id_0>`) are found by their names."""
+  """A `tokenizers.Tokenizer`; specials it already has (`</s>`, `[MASK]`, `<extra_id_0>`) are found by their names.
+
+  `framed` says that prompts get the special tokens around them that its own template has, as a published model was
+  trained to see; text to train on never does.
+  """
 
   kind: ClassVar[str] = 'tokenizers'
 
-  def __init__(self, inner: tokenizers.Tokenizer, specials: dict[str, int] | None = None, base: int | None = None):
+  def __init__(
+    self,
+    inner: tokenizers.Tokenizer,
+    specials: dict[str, int] | None = None,
+    base: int | None = None,
+    framed: bool = False,
+  ):
     inner.no_padding()
     inner.no_truncation()
     # Without this a text that quotes '<|endoftext|>' would end its document.
     inner.encode_special_tokens = True
     super().__init__(inner.get_vocab_size(with_added_tokens=True) if base is None else base, specials)
-    self.inner = inner
+    self.inner, self.framed = inner, framed
     self._layout = json.loads(inner.to_str())
     self._own = {t['id'] for t in self._layout.get('added_tokens', ()) if t['special']}
 
@@ -53,6 +63,9 @@ class FileVocabulary(Vocabulary):
 
   def _encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
     return [np.array(e.ids, np.int32) for e in self.inner.encode_batch_fast(list(texts), add_special_tokens=False)]
+
+  def prompt(self, text: str) -> NDArray[np.int32]:
+    return np.array(self.inner.encode(text, add_special_tokens=self.framed).ids, np.int32)
 
   def token_bytes(self) -> list[bytes] | None:
     if not self._byte_level:
@@ -87,11 +100,12 @@ class FileVocabulary(Vocabulary):
     return name in self._named([name])
 
   def state(self) -> dict[str, Any]:
-    return {'tokenizer.json': self._layout}
+    return {'tokenizer.json': self._layout} | ({'framed': True} if self.framed else {})
 
   @classmethod
   def from_state(cls, state: dict[str, Any]) -> 'FileVocabulary':
-    return cls(tokenizers.Tokenizer.from_str(json.dumps(state['tokenizer.json'])), state['specials'], state['base'])
+    inner = tokenizers.Tokenizer.from_str(json.dumps(state['tokenizer.json']))
+    return cls(inner, state['specials'], state['base'], state.get('framed', False))
 
   def save(self, directory: str | Path) -> None:
     """Also writes a `tokenizer.json` that `tokenizers` and `transformers` read, our specials included."""
