@@ -40,7 +40,7 @@ def trained(monkeypatch):
 
   calls = Calls()
 
-  def train(experiment, workdir, sample):
+  def train(experiment, workdir, sample, begin):
     calls.append((experiment, workdir, sample))
     if calls.error:
       raise calls.error

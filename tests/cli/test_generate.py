@@ -18,7 +18,7 @@ def command(monkeypatch, capsys):
   from tfm.train import checkpoint
 
   spec = Model(256, 16, (Segment((Block(Attention(2), Glu(16)),)),))
-  loaded = (spec, transformer.init(spec, jax.random.key(0)), ByteVocabulary(), None, 7)
+  loaded = checkpoint.Loaded(spec, transformer.init(spec, jax.random.key(0)), ByteVocabulary(), None, 7)
   monkeypatch.setattr(checkpoint, 'load', lambda path: loaded)
   monkeypatch.setattr(main, 'COMMANDS', {'generate': SimpleNamespace(module='tfm.cli.generate')})
 
@@ -81,9 +81,9 @@ def test_a_draft_changes_no_greedy_text(command, draft):
 def test_a_draft_of_another_vocabulary_is_refused(command, monkeypatch):
   from tfm.train import checkpoint
 
-  spec, params, vocabulary, *rest = checkpoint.load('there')
-  found = {'there': vocabulary, 'runs/other': vocabulary.with_specials(['eos'])}
-  monkeypatch.setattr(checkpoint, 'load', lambda path: (spec, params, found[path], *rest))
+  loaded = checkpoint.load('there')
+  found = {'there': loaded.tokenizer, 'runs/other': loaded.tokenizer.with_specials(['eos'])}
+  monkeypatch.setattr(checkpoint, 'load', lambda path: loaded._replace(tokenizer=found[str(path)]))
   status, _, err = command('--prompt=ab', '--draft=runs/other')
   assert status == 2
   assert '--draft: runs/other has another vocabulary than --checkpoint. Want the same tokens.' in err

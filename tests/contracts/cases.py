@@ -251,9 +251,18 @@ def variants() -> dict[str, Model]:
 
 
 def models() -> dict[str, Model]:
-  """Every model of the zoo, shrunk; sizes that shrink to the same model are asked once."""
-  shrunk = {zoo.tiny(zoo.get(name)): name for name in reversed(zoo.names())}
-  return {f'zoo={name}': spec for spec, name in shrunk.items()}
+  """Every model of the zoo, shrunk; those of the same parts in the same places are asked once, by the first of them."""
+  shrunk = {_kinds(zoo.tiny(zoo.get(name))): name for name in reversed(zoo.names())}
+  return {f'zoo={name}': zoo.tiny(zoo.get(name)) for name in shrunk.values()}
+
+
+def _kinds(node):
+  """The parts of a spec in their places, without their numbers: those are asked of the variants."""
+  if isinstance(node, tuple):
+    return tuple(dict.fromkeys(map(_kinds, node)))
+  if dataclasses.is_dataclass(node):
+    return type(node).__name__, tuple(_kinds(getattr(node, f.name)) for f in dataclasses.fields(node))
+  return type(node).__name__ if isinstance(node, int | float) and not isinstance(node, bool) else node
 
 
 #: Fields of attention that change what it does beyond its other parts.

@@ -236,7 +236,7 @@ def in_steps(both: Both) -> np.ndarray:
   ids = both.inputs[name][:1]
   source = {} if spec.encoder is None else {n: both.inputs[n][:1] for n in ('input_ids', 'attention_mask')}
   step = jax.jit(lambda cache, inputs: apply(spec, params, cache=cache, **inputs))
-  first = ids.shape[1] - 4
+  first = 2
   cache = init_cache(spec, 1, ids.shape[1], source=T)
   out, found = step(cache, {name: ids[:, :first], **source}), []
   for at in range(first, ids.shape[1], 2):

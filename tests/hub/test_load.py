@@ -172,12 +172,11 @@ def test_every_model_of_the_zoo_that_is_published_is_said_by_its_family(name):
 
 
 _READ = """
-import resource, sys, threading, time
+import gc, sys, threading, time
 import jax
 import tfm
 
-jax.jit(lambda x: x + 1)(1.0)
-page, peak, stop = resource.getpagesize(), [0], threading.Event()
+peak, stop = [0], threading.Event()
 
 def anonymous():
   with open('/proc/self/status') as f:
@@ -189,7 +188,10 @@ def watch():
     peak[0] = max(peak[0], anonymous())
     time.sleep(0.002)
 
-tfm.load(sys.argv[2])
+# What the compiler takes is not what reading takes.
+m = tfm.load(sys.argv[1])
+del m
+gc.collect()
 start = anonymous()
 threading.Thread(target=watch, daemon=True).start()
 m = tfm.load(sys.argv[1])
@@ -201,17 +203,17 @@ print(peak[0] - start, kept)
 
 
 @pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='wants /proc')
-def test_reading_takes_little_more_memory_than_what_is_kept(model, folder, tmp_path):
-  """A file of 300 MB: beside what is kept, less than 1.2 times its largest tensor."""
+def test_reading_takes_little_more_memory_than_what_is_kept(model, tmp_path):
+  """A file of 200 MB: beside what is kept, less than 1.2 times its largest tensor."""
   big = dataclasses.replace(model[0], d_model=1024, vocab=24_576)
   block = big.segments[0].pattern[0]
   wide = dataclasses.replace(block, ffn=dataclasses.replace(block.ffn, d_ff=4096))
-  big = dataclasses.replace(big, segments=(dataclasses.replace(big.segments[0], pattern=(wide,), repeats=4),))
+  big = dataclasses.replace(big, segments=(dataclasses.replace(big.segments[0], pattern=(wide,), repeats=2),))
   hub.export_hf(big, init(big, jax.random.key(0)), tmp_path / 'big')
   script = tmp_path / 'read.py'
   script.write_text(textwrap.dedent(_READ))
   out = subprocess.run(
-    [sys.executable, script, tmp_path / 'big', folder],
+    [sys.executable, script, tmp_path / 'big'],
     env=os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''}, capture_output=True, text=True, check=True,
   )  # fmt: skip
   peak, kept = map(int, out.stdout.split())

@@ -26,15 +26,18 @@ def _matmul_params(spec):
   """Elements of every projection of the tree, the head's table counted where it is used as one."""
   flat = jax.tree_util.tree_flatten_with_path(transformer.param_shapes(spec))[0]
   kernels = sum(leaf.size * _times(spec, path) for path, leaf in flat if path[-1].key == 'kernel')
-  kernels -= count.count_params(spec) - count.count_active_params(spec)
-  return kernels + (spec.vocab * (spec.embed.dim or spec.d_model) if spec.head.tied else 0)
+  return round(kernels) + (spec.vocab * (spec.embed.dim or spec.d_model) if spec.head.tied else 0)
 
 
 def _times(spec, path):
-  """How often a token meets a parameter: once, or as often as the layers are that share it."""
-  name, _, number = path[0].key.partition('_')
-  segment = spec.segments[int(number)] if name == 'segment' else None
-  return segment.repeats if segment is not None and segment.shared else 1
+  """How often a token meets a parameter: once, as often as the layers are that share it, an expert's share of once."""
+  keys = [part.key for part in path]
+  stack, keys = (spec.encoder, keys[1:]) if keys[0] == 'encoder' else (spec, keys)
+  if not keys[0].startswith('segment_'):
+    return 1
+  segment = stack.segments[int(keys[0].removeprefix('segment_'))]
+  chosen = segment.pattern[int(keys[1].removeprefix('block_'))].ffn.active if 'expert' in keys else 1
+  return chosen * (segment.repeats if segment.shared else 1)
 
 
 def _beside(mixer, d_model):

@@ -77,32 +77,32 @@ def class_of(spec: Model, architecture: str | None = None) -> tuple[dict[str, An
   classes = {f.stem + ending: (name, ending) for name, f in weights.TABLE.items() for ending in f.endings}
   if architecture is not None and architecture not in classes:
     raise errors.UserError(f'export: {errors.unknown("architecture", architecture, classes)}')
-  near: tuple[str, list[str]] | None = None
+  ours, others = computed(spec), {}
   for cls in classes if architecture is None else [architecture]:
-    values, differs = _said(spec, *classes[cls])
-    if values is not None and not differs:
-      return values, weights.published(values)
-    if differs and (near is None or len(differs) < len(near[1])):
-      near = cls, differs
-  told = '' if near is None else f' The nearest, {near[0]}, differs at:\n  ' + '\n  '.join(near[1][:8])
-  what = architecture or 'no published class'
+    if (said := _said(spec, *classes[cls])) is None:
+      continue
+    values, found = said
+    if layered(others.setdefault(cls, computed(found.spec))) == layered(ours):
+      return values, found
+  differs = {cls: config.diff(other, ours) for cls, other in others.items()}
+  near = min(differs, key=lambda cls: len(differs[cls]), default=None)
+  told = '' if near is None else f' The nearest, {near}, differs at:\n  ' + '\n  '.join(differs[near][:8])
+  what = f'{architecture} cannot say' if architecture else 'no published class says'
   raise errors.UserError(
-    f'export: {what} {"cannot say" if architecture else "says"} what this model computes.{told}\n'
+    f'export: {what} what this model computes.{told}\n'
     'Wanted a model of a published family; a checkpoint of ours keeps any model.'
   )
 
 
-def _said(spec: Model, name: str, ending: str) -> tuple[dict[str, Any] | None, list[str]]:
-  """(the fields that a class would write for `spec`, where what it reads back is another model)."""
+def _said(spec: Model, name: str, ending: str) -> tuple[dict[str, Any], Published] | None:
+  """(the fields that a class would write for `spec`, how they are read), or None if it has no words for it."""
   family = weights.TABLE[name]
   try:
     fields = family.write(spec)
     values = {'model_type': name, 'architectures': [family.stem + ending], **_top_fields(spec), **fields}
-    again = weights.published(json.loads(json.dumps(values))).spec
+    return values, weights.published(json.loads(json.dumps(values)))
   except (AttributeError, IndexError, KeyError, StopIteration, TypeError, errors.UserError):
-    return None, []
-  ours, theirs = computed(spec), computed(again)
-  return values, [] if layered(ours) == layered(theirs) else config.diff(theirs, ours)
+    return None
 
 
 def _top_fields(spec: Model) -> dict[str, Any]:

@@ -27,7 +27,8 @@ def fill(
 ) -> Any:
   """The parameters of `spec`, in `dtype` (None: each in the checkpoint's own), split over `mesh` (None: one device).
 
-  *Cost*: beside what stays on the devices of this process, a few chunks of one tensor at a time.
+  *Cost*: beside what stays on the devices of this process, a few chunks of one tensor at a time. Parameters of less
+  than a chunk are put together first.
   """
   shapes, letters = transformer.param_shapes(spec), transformer.param_letters(spec)
   if mesh is None:
@@ -37,20 +38,31 @@ def fill(
     where, _, _ = shard.shardings(mesh, RULES, letters, shapes)
   named = lambda tree: {jax.tree_util.keystr(p, simple=True, separator='/'): x for p, x in _leaves(tree)}
   sharding, shape = named(where), named(shapes)
-  filled: dict[str, jax.Array] = {}
+  filled: dict[str, Any] = {}
   total = sum(math.prod(tensors.shape(t.name)) for t in plan)
   with Progress('reading weights', total * 4) as bar:
     for tensor in plan:
       theirs = tensors[tensor.name]
       for slot, part in zip(tensor.slots, tensor.rule.cut(theirs, tensor.slots), strict=True):
         if slot.path not in filled:
-          whole = shape[slot.path].shape
-          filled[slot.path] = _empty(whole, jnp.dtype(dtype or theirs.dtype), sharding[slot.path])
-        filled[slot.path] = _put(filled[slot.path], part, slot.index)
+          whole, kind = shape[slot.path].shape, jnp.dtype(dtype or theirs.dtype)
+          small = math.prod(whole) * kind.itemsize <= _CHUNK
+          filled[slot.path] = np.empty(whole, kind) if small else _empty(whole, kind, sharding[slot.path])
+        if isinstance(filled[slot.path], np.ndarray):
+          filled[slot.path][slot.index] = part
+        else:
+          filled[slot.path] = _put(filled[slot.path], part, slot.index)
       tensors.forget(tensor.name)
       bar.advance(theirs.size * 4)
-  treedef = jax.tree.structure(shapes)
-  return jax.tree.unflatten(treedef, [filled[name] for name in shape])
+  arrays = [_whole(filled[name], sharding[name]) for name in shape]
+  return jax.tree.unflatten(jax.tree.structure(shapes), arrays)
+
+
+def _whole(array: Any, sharding: Any) -> jax.Array:
+  """A parameter on its devices."""
+  if isinstance(array, jax.Array):
+    return array
+  return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
 
 
 def _leaves(tree: Any) -> Any:

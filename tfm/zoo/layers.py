@@ -22,16 +22,18 @@ def segments(layers: Sequence[Block]) -> tuple[Segment, ...]:
     [(3, 2), (1, 1)]
   """
   n = len(layers)
+  number: dict[Block, int] = {}
+  kinds = tuple(number.setdefault(layer, len(number)) for layer in layers)
   # From each layer on: (blocks to compile, segments, - layers of the first one, how long its pattern is).
   best: list[tuple[int, int, int, int]] = [(0, 0, 0, 0)] * (n + 1)
   for start in reversed(range(n)):
     options = []
     for period in range(1, n - start + 1):
-      repeats, pattern = 1, layers[start : start + period]
+      repeats, pattern = 1, kinds[start : start + period]
       while True:
         end = start + period * repeats
         options.append((period + best[end][0], 1 + best[end][1], start - end, period))
-        if layers[end : end + period] != pattern:
+        if kinds[end : end + period] != pattern:
           break
         repeats += 1
     best[start] = min(options)

@@ -1,0 +1,120 @@
+"""A model of llama2.c's as a published folder: `tfm.load` reads it, and plain `from_pretrained`.
+
+    .venv/bin/python scripts/convert_llama2c.py model.bin tokenizer.bin folder
+
+The file is of the first version: seven integers, then float32 numbers without names. Rotated pairs stand beside each
+other there, and half a head apart in what is written.
+"""
+
+from pathlib import Path
+import struct
+import sys
+from typing import Any
+
+import numpy as np
+from tokenizers import processors
+
+from tfm import hub
+from tfm.core import errors
+from tfm.data.tokenizer.file import FileVocabulary
+from tfm.hub.fill import fill
+from tfm.hub.match import match
+from tfm.hub.sentencepiece import Piece, Pieces, tokenizer_of
+from tfm.hub.tensors import Tensors
+from tfm.zoo import weights
+
+_HEADER = 7
+_BPE, _ORDINARY, _UNKNOWN, _CONTROL, _BYTE = 2, 1, 2, 3, 6
+
+
+def main(model: Path, tokens: Path, folder: Path) -> None:
+  """Writes the folder.
+
+  Raises: UserError for what is no file of llama2.c's.
+  """
+  values, tensors = read(model)
+  published = weights.published(values, str(model))
+  params = fill(published.spec, match(str(model), published, tensors), tensors, None, None)
+  vocabulary = vocabulary_of(tokens, values['vocab_size'])
+  hub.export_hf(published.spec, params, folder, tokenizer=vocabulary, architecture='LlamaForCausalLM')
+
+
+def read(path: Path) -> tuple[dict[str, Any], Tensors]:
+  """(the config that the header says, the tensors by the names that transformers has for them)."""
+  content = path.read_bytes()
+  if len(content) < 4 * _HEADER:
+    raise errors.UserError(f'{path}: ends within its header. Wanted a model.bin of llama2.c, version 0.')
+  d, d_ff, layers, heads, kv_heads, vocab, length = struct.unpack(f'<{_HEADER}i', content[: 4 * _HEADER])
+  tied, vocab, numbers = vocab > 0, abs(vocab), np.frombuffer(content, np.float32, offset=4 * _HEADER)
+  half = d // max(heads, 1) // 2
+  kv = 2 * half * kv_heads
+  # Half a head of cosines and sines a position stand between the norm and the head, and are found anew.
+  shapes = {
+    'embed': (vocab, d), 'mixer_norm': (layers, d), 'q': (layers, d, d), 'k': (layers, kv, d), 'v': (layers, kv, d),
+    'o': (layers, d, d), 'ffn_norm': (layers, d), 'gate': (layers, d_ff, d), 'down': (layers, d, d_ff),
+    'up': (layers, d_ff, d), 'norm': (d,), 'cos': (length, half), 'sin': (length, half),
+    **({} if tied else {'head': (vocab, d)}),
+  }  # fmt: skip
+  if min(d, d_ff, layers, heads, kv_heads, length) < 1 or sum(map(np.prod, shapes.values())) != len(numbers):
+    raise errors.UserError(f'{path}: its header and its size do not fit. Wanted a model.bin of llama2.c, version 0.')
+  ends = np.cumsum([np.prod(shape) for shape in shapes.values()])
+  parts = dict(zip(shapes, np.split(numbers, ends[:-1]), strict=True))
+  found = {name: parts[name].reshape(shape) for name, shape in shapes.items()}
+  values = {
+    'model_type': 'llama', 'vocab_size': vocab, 'hidden_size': d, 'intermediate_size': d_ff, 'rms_norm_eps': 1e-5,
+    'num_hidden_layers': layers, 'num_attention_heads': heads, 'num_key_value_heads': kv_heads,
+    'tie_word_embeddings': tied, 'max_position_embeddings': length,
+  }  # fmt: skip
+  return values, Tensors(_named(found, half))
+
+
+def _named(found: dict[str, np.ndarray], half: int) -> dict[str, np.ndarray]:
+  attention, ffn = ('q', 'k', 'v', 'o'), ('gate', 'up', 'down')
+  found |= {name: _halves(found[name], half) for name in ('q', 'k')}
+  named = {'model.embed_tokens.weight': found['embed'], 'model.norm.weight': found['norm']}
+  for i in range(len(found['q'])):
+    at = f'model.layers.{i}'
+    named |= {f'{at}.self_attn.{n}_proj.weight': found[n][i] for n in attention}
+    named |= {f'{at}.mlp.{n}_proj.weight': found[n][i] for n in ffn}
+    named[f'{at}.input_layernorm.weight'] = found['mixer_norm'][i]
+    named[f'{at}.post_attention_layernorm.weight'] = found['ffn_norm'][i]
+  return named | ({'lm_head.weight': found['head']} if 'head' in found else {})
+
+
+def _halves(rows: np.ndarray, half: int) -> np.ndarray:
+  """Rows of projections to heads, of each head the first of every pair before the second of every pair."""
+  layers, out, d = rows.shape
+  return rows.reshape(layers, -1, half, 2, d).swapaxes(2, 3).reshape(layers, out, d)
+
+
+def vocabulary_of(path: Path, size: int) -> FileVocabulary:
+  """The pieces of a tokenizer.bin, the likeliest merged first; a prompt begins with token 1."""
+  content, at, pieces = path.read_bytes(), 4, []
+  while at < len(content):
+    score, length = struct.unpack_from('<fi', content, at)
+    text = content[at + 8 : at + 8 + length]
+    pieces.append(_piece(len(pieces), text.decode('utf-8', 'replace'), score))
+    at += 8 + length
+  if len(pieces) != size:
+    raise errors.UserError(f'{path}: has {len(pieces)} tokens, and the model {size}. Wanted the file it was made with.')
+  inner = tokenizer_of(Pieces(pieces, _BPE, True, b'', True, False))
+  inner.post_processor = processors.TemplateProcessing(single='<s> $A', special_tokens=[('<s>', 1)])
+  vocabulary = FileVocabulary(inner, framed=True)
+  return vocabulary.with_specials(['eos'])
+
+
+def _piece(number: int, text: str, score: float) -> Piece:
+  names = {0: ('<unk>', _UNKNOWN), 1: ('<s>', _CONTROL), 2: ('</s>', _CONTROL)}
+  if number in names:
+    return Piece(names[number][0], score, names[number][1])
+  kind = _BYTE if text.startswith('<0x') and text.endswith('>') else _ORDINARY
+  return Piece(text.replace(' ', '▁'), score, kind)
+
+
+if __name__ == '__main__':
+  if len(sys.argv) != 4:
+    sys.exit(__doc__)
+  try:
+    main(*map(Path, sys.argv[1:]))
+  except errors.UserError as error:
+    sys.exit(f'convert_llama2c: {error}')
