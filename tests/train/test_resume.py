@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -79,6 +80,18 @@ def test_two_processes_give_the_losses_of_one_and_one_of_them_writes(folder, who
   for mine, its in zip(rows(workdir), rows(whole[0]), strict=True):
     assert mine == pytest.approx(its, abs=1e-5)
   assert same(jax.tree.map(np.shape, checkpoint.load(workdir).params), jax.tree.map(np.shape, whole[1].state['params']))
+
+
+def test_two_processes_that_are_told_to_stop_save_the_same_step(folder):
+  workdir = folder / 'two-stopped'
+  status, said = program(
+    folder, workdir, processes=2, steps=400, save_every=400, eval_every=400, kill=[5, 'SIGTERM'], record__sample='none'
+  )
+  assert status == recover.PREEMPTED, said
+  (step,) = set(re.findall(r'SIGTERM: step (\d+) is saved', said))
+  assert said.count(f'SIGTERM: step {step} is saved') == 2
+  assert checkpoint.load(workdir).step == int(step) >= 5
+  assert [row['step'] for row in rows(workdir)] == list(range(1, int(step) + 1))
 
 
 def test_a_checkpoint_of_eight_devices_goes_on_one_and_back(folder, whole):
