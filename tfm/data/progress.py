@@ -1,5 +1,6 @@
 """A progress bar that shows up only for work that takes long."""
 
+import sys
 import time
 from types import TracebackType
 
@@ -8,6 +9,11 @@ from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColu
 from rich.progress import Progress as Bar
 
 _PATIENCE = 2.0
+
+
+def _console() -> Console:
+  # A notebook asks for colours, and would keep every picture of a bar.
+  return Console(stderr=True, force_jupyter=False, force_terminal=sys.stderr.isatty())
 
 
 class Progress:
@@ -23,7 +29,7 @@ class Progress:
     self._done += n
     if self._bar is None and time.monotonic() - self._start > _PATIENCE:
       columns = (TextColumn('{task.description}'), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-      self._bar = Bar(*columns, TimeRemainingColumn(), console=Console(stderr=True, force_jupyter=False))
+      self._bar = Bar(*columns, TimeRemainingColumn(), console=_console())
       self._task = self._bar.add_task(self._what, total=self._total)
       self._bar.start()
     if self._bar is not None:

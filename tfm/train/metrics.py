@@ -3,6 +3,7 @@
 import json
 import os
 from pathlib import Path
+import sys
 import time
 from typing import Any
 
@@ -37,7 +38,9 @@ class Metrics:
     _drop_after(self.path, first)
     self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     self._events = Events(workdir / 'tensorboard', first + 1)
-    self._console = Console(soft_wrap=True, highlight=False, markup=False, force_jupyter=False)
+    # A notebook asks for colours, and would keep every picture of a bar.
+    self._console = Console(soft_wrap=True, highlight=False, markup=False, force_jupyter=False,
+                            force_terminal=sys.stdout.isatty())  # fmt: skip
     if self._console.is_terminal:
       columns = (BarColumn(), MofNCompleteColumn(), TextColumn('{task.description}'), TimeRemainingColumn())
       self._bar = Progress(*columns, console=self._console)
