@@ -77,7 +77,8 @@ def class_of(spec: Model, architecture: str | None = None) -> tuple[dict[str, An
   classes = {f.stem + ending: (name, ending) for name, f in weights.TABLE.items() for ending in f.endings}
   if architecture is not None and architecture not in classes:
     raise errors.UserError(f'export: {errors.unknown("architecture", architecture, classes)}')
-  ours, others = computed(spec), {}
+  ours = computed(spec)
+  others: dict[str, Model] = {}
   for cls in classes if architecture is None else [architecture]:
     if (said := _said(spec, *classes[cls])) is None:
       continue
