@@ -54,6 +54,15 @@ def test_no_file_is_in_both_splits(data):
   assert len(val) == 4
 
 
+def test_a_class_of_few_files_gives_one_of_them_and_of_one_none(data, tmp_path):
+  for name, n in (('few', 3), ('one', 1)):
+    (tmp_path / 'texts' / name).mkdir()
+    for i in range(n):
+      (tmp_path / 'texts' / name / f'{i}.txt').write_text('some text')
+  held_out = {path.relative_to(tmp_path / 'texts').as_posix() for path, _ in data._files('val')}
+  assert held_out == {'few/2.txt', 'low/09.txt', 'low/19.txt', 'up/09.txt', 'up/19.txt'}
+
+
 def test_an_epoch_has_each_row_once_and_any_step_can_be_asked_for(data):
   corpus = data.open(WINDOW)
   rows = corpus.rows('train')

@@ -21,7 +21,8 @@ class Folders(Data):
   """UTF-8 files that match `pattern` below `root/CLASS`, each a document of that class; a row is a piece of one.
 
   `classes` are the folders that count, in the order of their labels; empty is all of them by name. Held out are those
-  below `val_root/CLASS`, or else every `val_every`-th file of each class in the order of paths.
+  below `val_root/CLASS`, or else every `val_every`-th file of each class in the order of paths, the last of a class of
+  fewer.
   """
 
   root: str = ''
@@ -73,10 +74,13 @@ class Folders(Data):
   def _files(self, split: str) -> list[tuple[Path, int]]:
     if self.val_root:
       return self._below(self.root if split == 'train' else self.val_root)
-    found, held_out = self._below(self.root), self.val_every - 1
-    of_class = [[f for f in found if f[1] == label] for label in range(len(self.names()))]
-    numbered = [(i % self.val_every, f) for files in of_class for i, f in enumerate(files)]
-    return [f for i, f in numbered if (i == held_out) == (split == 'val')]
+    found: list[tuple[Path, int]] = []
+    for label in range(len(self.names())):
+      files = [f for f in self._below(self.root) if f[1] == label]
+      # A class of few files gives one; of a single file it keeps that to train on.
+      every = min(self.val_every, max(len(files), 2))
+      found += [f for i, f in enumerate(files) if (i % every == every - 1) == (split == 'val')]
+    return found
 
   def _below(self, root: str) -> list[tuple[Path, int]]:
     found = []
