@@ -239,3 +239,11 @@ def test_a_published_folder_goes_on_from_a_prompt(tmp_path, capsys):
 def test_a_model_without_a_head_or_a_tokenizer_does_not_generate(model, folder, tmp_path, capsys):
   assert main.run(['generate', f'--checkpoint={folder}', '--prompt=a']) == 2
   assert 'has no tokenizer' in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('field', ['is_decoder', 'add_cross_attention'])
+def test_an_encoder_that_is_made_a_decoder_is_refused_and_one_that_is_not_is_read(field):
+  values, found = hub.class_of(dataclasses.replace(zoo.get('roberta-base')))
+  assert weights.published(values | {field: False}).spec == found.spec
+  with pytest.raises(errors.UserError, match=field):
+    weights.published(values | {field: True})

@@ -21,19 +21,19 @@ from tfm.parts.relative.scaling.yarn import Yarn
 #: Fields that say nothing of what is computed: bookkeeping, tokens, training, and what only generation reads.
 SILENT = frozenset(
   """
-  _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path add_cross_attention architectures
-  attn_implementation auto_map bad_words_ids begin_suppress_tokens bos_token bos_token_id cache_implementation
-  chunk_size_feed_forward classifier_dropout cls_token_id decoder_start_token_id diversity_penalty do_sample dtype
-  early_stopping encoder_no_repeat_ngram_size eos_token eos_token_id eos_token_ids experts_implementation
-  finetuning_task force_bos_token_to_be_generated forced_bos_token_id forced_decoder_ids forced_eos_token_id
-  gradient_checkpointing id2label init_std initializer_factor initializer_range is_decoder is_encoder_decoder
-  keys_to_ignore_at_inference label2id length_penalty mask_token_id max_length max_new_tokens min_length model_type
-  moe_implementation no_repeat_ngram_size num_beam_groups num_beams num_labels num_return_sequences output_attentions
-  output_hidden_states output_past output_router_logits output_scores pad_token pad_token_id prefix pretraining_tp
-  problem_type pruned_heads remove_invalid_values reorder_and_upcast_attn repetition_penalty return_dict
-  return_dict_in_generate router_aux_loss_coef router_jitter_noise sep_token_id suppress_tokens task_specific_params
-  temperature tfm_version tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config
-  transformers_version typical_p unk_token_id use_bfloat16 use_cache use_flash_attn
+  _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path architectures attn_implementation
+  auto_map bad_words_ids begin_suppress_tokens bos_token bos_token_id cache_implementation chunk_size_feed_forward
+  classifier_dropout cls_token_id decoder_start_token_id diversity_penalty do_sample dtype early_stopping
+  encoder_no_repeat_ngram_size eos_token eos_token_id eos_token_ids experts_implementation finetuning_task
+  force_bos_token_to_be_generated forced_bos_token_id forced_decoder_ids forced_eos_token_id gradient_checkpointing
+  id2label init_std initializer_factor initializer_range is_encoder_decoder keys_to_ignore_at_inference label2id
+  length_penalty mask_token_id max_length max_new_tokens min_length model_type moe_implementation no_repeat_ngram_size
+  num_beam_groups num_beams num_labels num_return_sequences output_attentions output_hidden_states output_past
+  output_router_logits output_scores pad_token pad_token_id prefix pretraining_tp problem_type pruned_heads
+  remove_invalid_values reorder_and_upcast_attn repetition_penalty return_dict return_dict_in_generate
+  router_aux_loss_coef router_jitter_noise sep_token_id suppress_tokens task_specific_params temperature tfm_version
+  tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config transformers_version typical_p
+  unk_token_id use_bfloat16 use_cache use_flash_attn
   """.split()  # noqa: SIM905
 )
 

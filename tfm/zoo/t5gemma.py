@@ -60,6 +60,7 @@ def read(c: Fields) -> Model:
     raise errors.UserError(
       f'{reads.where}: hidden_size is {reads["hidden_size"]}, the decoder has {writes["hidden_size"]}. Wanted the same.'
     )
+  writes.skip('is_decoder')
   both: list[Model] = []
   for stack in (reads, writes):
     stack.skip('dropout_rate', 'cross_attention_hidden_size')
