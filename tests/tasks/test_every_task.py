@@ -6,13 +6,26 @@ import numpy as np
 import pytest
 
 from tfm.core.config import from_json, to_json
+from tfm.data import Folders
+from tfm.data.tokenizer import Byte
 from tfm.tasks import TABLE, Task, mean
 
 
 @pytest.fixture(scope='module', params=sorted(TABLE))
-def opened(request, data):
+def opened(request, data, tmp_path_factory):
   task = TABLE[request.param]()
-  return task, task.open(data)
+  return task, task.open(_labelled(tmp_path_factory.mktemp('classes'), data) if list(task.fits_data(data)) else data)
+
+
+def _labelled(folder, data):
+  """Text of three classes, as long and as many rows at a time as `data`."""
+  for label, words in (('a', 'one two '), ('b', 'three four '), ('c', 'five six ')):
+    (folder / 'texts' / label).mkdir(parents=True)
+    for i in range(40):
+      (folder / 'texts' / label / f'{i}.txt').write_text(words * (5 + i))
+  return Folders(
+    root=str(folder / 'texts'), tokenizer=Byte(), length=data.length, batch=data.batch, cache=str(folder / 'cache')
+  )
 
 
 def test_features_are_a_function_of_the_rows(opened):
