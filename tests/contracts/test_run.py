@@ -4,14 +4,15 @@ import jax
 import numpy as np
 import pytest
 
-from contracts import cases, harness
+from contracts import harness
+from tfm import zoo
 from tfm.core import config, errors
 from tfm.model.remat import POLICIES, remat
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.context import Run
 from tfm.parts.mask import Prefix
 
-SPECS = {'decoder': cases.models()['zoo=llama2-70b'], 'encoder-decoder': cases.models()['zoo=t5-v1.1-small']}
+SPECS = {'decoder': zoo.tiny(zoo.get('llama2-70b')), 'encoder-decoder': zoo.tiny(zoo.get('t5-v1.1-small'))}
 
 
 @pytest.mark.parametrize('name', SPECS)

@@ -200,7 +200,7 @@ def test_what_cannot_be_undone_is_refused():
     config.validate(model(Reversible(), block=post))
   assert (
     'segments.0.pattern.0: wiring=post normalises the stream itself, which residual=reversible cannot undo. '
-    'Wanted bare, parallel, pre, sandwich.'
+    'Wanted after, bare, parallel, pre, sandwich.'
   ) in str(e.value)
   with pytest.raises(errors.ConfigError, match='dilation=0, period=1 is no number of blocks'):
     config.validate(model(Dwa(0)))
