@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from contracts import harness
+from contracts import cases, harness
 from tfm import zoo
 from tfm.core import config, errors
 from tfm.model.remat import POLICIES, remat
