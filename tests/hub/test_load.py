@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 from pathlib import Path
+import re
 import subprocess
 import sys
 import textwrap
@@ -80,7 +81,6 @@ def test_weights_in_several_files_are_the_same_model(model, tmp_path):
   _same(tfm.load(tmp_path / 'parts').params, model[1])
 
 
-@pytest.mark.skipif(jax.device_count() < 8, reason='wants 8 devices')
 def test_a_mesh_gets_every_parameter_in_shares(model, folder):
   from tfm.train.mesh import Mesh
   from tfm.train.shard import bytes_per_device, make_mesh
@@ -159,15 +159,18 @@ def test_nothing_half_written_is_left_where_writing_fails(model, tmp_path, monke
   assert not list(tmp_path.iterdir())
 
 
+#: Models that no class of transformers computes: never released, or (FNet) with a pooler that says nothing here.
+UNSAID = re.compile(r'(vaswani|gpt3|palm|gopher|chinchilla|fnet)-.*|deepseek-v3-mtp')
+
+
 @pytest.mark.parametrize('name', zoo.names())
-def test_every_model_of_the_zoo_that_is_published_is_said_by_its_family(name):
+def test_a_model_of_the_zoo_is_said_by_a_family_unless_none_was_released(name):
   spec = zoo.get(name)
-  families = {f.stem for f in weights.TABLE.values()}
-  try:
-    values, found = hub.export.class_of(spec)
-  except errors.UserError:
-    pytest.skip('no family says it')
-  assert found.family.stem in families
+  if UNSAID.fullmatch(name):
+    with pytest.raises(errors.UserError, match='no published class says'):
+      hub.class_of(spec)
+    return
+  values, found = hub.class_of(spec)
   assert weights.published(values).architecture == found.architecture
 
 

@@ -39,8 +39,7 @@ def fill(
   named = lambda tree: {jax.tree_util.keystr(p, simple=True, separator='/'): x for p, x in _leaves(tree)}
   sharding, shape = named(where), named(shapes)
   filled: dict[str, Any] = {}
-  total = sum(math.prod(tensors.shape(t.name)) for t in plan)
-  with Progress('reading weights', total * 4) as bar:
+  with Progress('reading weights', sum(tensors[t.name].nbytes for t in plan)) as bar:
     for tensor in plan:
       theirs = tensors[tensor.name]
       for slot, part in zip(tensor.slots, tensor.rule.cut(theirs, tensor.slots), strict=True):
@@ -53,7 +52,7 @@ def fill(
         else:
           filled[slot.path] = _put(filled[slot.path], part, slot.index)
       tensors.forget(tensor.name)
-      bar.advance(theirs.size * 4)
+      bar.advance(theirs.nbytes)
   arrays = [_whole(filled[name], sharding[name]) for name in shape]
   return jax.tree.unflatten(jax.tree.structure(shapes), arrays)
 

@@ -3,8 +3,9 @@
 import dataclasses
 from typing import Any
 
-from tfm.model.spec import Block, Model
+from tfm.model.spec import Block, Model, Transform
 from tfm.parts.absolute.base import Absolute
+from tfm.parts.act.sigmoid import Swish
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
@@ -20,6 +21,9 @@ PAPER = 'Nomic Embed: Training a Reproducible Long Context Text Embedder, arXiv:
 def nomic_bert(depth: int, d: int, heads: int) -> Model:
   """BERT with rotary positions, SwiGLU and no biases but the norms'."""
   spec = bert.bert(depth, d, heads, 30_528)
+  # The head's activation is the gate's.
+  assert spec.head is not None
+  spec = dataclasses.replace(spec, head=dataclasses.replace(spec.head, transform=Transform(Swish(), spec.norm)))
   return _changed(spec, Attention(heads, relative=RoPE(1000.0), mask=Mask()), Glu(4 * d), 0.0)
 
 
