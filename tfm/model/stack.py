@@ -48,7 +48,7 @@ def init_stack(key: jax.Array, stack: Model | Encoder, dims: Dims, memory: tuple
       params[f'segment_{i}'] = init_one(named_key(key, f'segment_{i}'))
       continue
     keys_L = jax.random.split(named_key(key, f'segment_{i}'), segment.repeats)
-    params[f'segment_{i}'] = stacked(jax.vmap(init_one)(keys_L))
+    params[f'segment_{i}'] = stacked(jax.lax.map(init_one, keys_L))
   for name, module, args in _own(stack, dims, x_BTD, site):
     variables = module.init(named_key(key, name), *args[1:], method=args[0])
     params |= {name: variables['params']} if 'params' in variables else {}
