@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -74,3 +77,9 @@ def test_half_a_launch_is_an_error(monkeypatch):
   monkeypatch.setenv('TFM_PROCESS', '2')
   with pytest.raises(UserError, match=r'^TFM_PROCESS=2: wanted 0 to 1, as TFM_PROCESSES=2.'):
     distributed.start()
+
+
+def test_events_do_not_wait_for_pytorch_where_it_is_installed(tmp_path):
+  (tmp_path / 'torch.py').write_text('touched = 1')
+  code = 'import sys, tfm.train.events; assert "torch" not in sys.modules; import torch; assert torch.touched'
+  subprocess.run([sys.executable, '-c', code], env={**os.environ, 'PYTHONPATH': str(tmp_path)}, check=True)

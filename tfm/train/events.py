@@ -1,12 +1,31 @@
 """TensorBoard events without TensorFlow, written where they arise."""
 
+from collections.abc import Iterator
+import contextlib
 from pathlib import Path
 import socket
+import sys
 import time
 
-from tensorboardX.proto.event_pb2 import Event, SessionLog
-from tensorboardX.record_writer import RecordWriter
-from tensorboardX.summary import scalar
+
+@contextlib.contextmanager
+def _unimported(name: str) -> Iterator[None]:
+  """Within it a module that nobody has imported yet cannot be found."""
+  if name in sys.modules:
+    yield
+    return
+  sys.modules[name] = None  # type: ignore[assignment]
+  try:
+    yield
+  finally:
+    del sys.modules[name]
+
+
+# tensorboardX would import PyTorch wherever it is installed (as in Colab), for 4 s, and for nothing that is used here.
+with _unimported('torch'):
+  from tensorboardX.proto.event_pb2 import Event, SessionLog
+  from tensorboardX.record_writer import RecordWriter
+  from tensorboardX.summary import scalar
 
 
 class Events:
