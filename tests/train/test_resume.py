@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 from tests.train.tiny import experiment
+import tfm
 from tfm.core import config
 from tfm.core.errors import UserError
-from tfm.train import checkpoint, evaluate, loop, recover
+from tfm.train import checkpoint, evaluate, loop, recover, shard
+from tfm.train.mesh import Mesh
 from tfm.train.metrics import read
 
 ONE = jax.devices()[:1]
@@ -154,12 +156,43 @@ def test_a_checkpoint_explains_itself(folder, whole):
     checkpoint.load(folder)
 
 
+def test_a_checkpoint_is_read_onto_a_mesh_in_shares(whole):
+  mesh = shard.make_mesh(Mesh(data=1, fsdp=4, tensor=2))
+  plain, spread = tfm.load(whole[0]), tfm.load(whole[0], dtype='bfloat16', mesh=mesh)
+  assert same(jax.tree.map(lambda a: a.astype('bfloat16'), plain.params), spread.params)
+  assert len(set(shard.bytes_per_device(spread.params))) == 8
+  size = sum(a.nbytes for a in jax.tree.leaves(spread.params))
+  assert max(shard.bytes_per_device(spread.params).values()) < size / 4
+  with pytest.raises(UserError, match=r'^mesh: D \(.*\) of 16 is not divided by'):
+    tfm.load(whole[0], mesh=shard.make_mesh(Mesh(data=1, fsdp=3, tensor=1), jax.devices()[:3]))
+
+
 def test_a_checkpoint_is_evaluated_as_training_did(folder, whole):
   scores = evaluate.evaluate_checkpoint(whole[0])
   assert scores == {'step': 6, **{k: pytest.approx(v, rel=1e-6) for k, v in whole[1].scores.items()}}
   fewer = evaluate.evaluate_checkpoint(whole[0], most=1)
   assert fewer['val_loss_nats'] != scores['val_loss_nats']
-  with pytest.raises(UserError, match=r'was trained with another vocabulary \(256 tokens\) than the data now has'):
+  with pytest.raises(UserError, match=r'reads text with its own tokenizer. Wanted no change of data.tokenizer'):
     evaluate.evaluate_checkpoint(whole[0], change=lambda x: config.override(x, 'data.tokenizer', 'char'))
   with pytest.raises(UserError, match=r'^eval: .* holds another model than the one asked for.'):
     evaluate.evaluate_checkpoint(whole[0], change=lambda x: config.override(x, 'model.d_model', '32'))
+
+
+def test_another_text_is_read_with_the_tokenizer_of_the_checkpoint(folder):
+  start = lambda x: config.override(x, 'data.tokenizer', 'char')
+  workdir = folder / 'char'
+  loop.train(start(experiment(folder, steps=3)), workdir, devices=ONE)
+  same_text, other = folder / 'words.txt', folder / 'other.txt'
+  other.write_text('not to be or be that is whether it ' * 20)
+  named = lambda path: (
+    lambda x: config.override(x, 'data', f'text(files={path}, length=16, batch=8, cache={x.data.cache})')
+  )
+  score = lambda *args: evaluate.evaluate_checkpoint(workdir, *args)['val_loss_nats']
+  # A learnt vocabulary of the other text would have fewer characters and other ids.
+  assert score('val', named(same_text)) == score('val')
+  assert score('val', named(other)) != score('val')
+  (folder / 'two').mkdir()
+  for name in 'ab':
+    (folder / 'two' / name).write_text('not to be ' * 9)
+  with pytest.raises(UserError, match=r'than the data wants \(\d+, eos\)\. Wanted its own text'):
+    score('val', named(folder / 'two'))

@@ -2,8 +2,9 @@
 
   tfm eval --checkpoint=runs/1
   tfm eval --checkpoint=runs/1 --config.data.batch=64 --config.attend=dense --batches=10
+  tfm eval --checkpoint=runs/1 --config.data='text(files=other.txt, val_tail=0)' --split=train    # all of another text
 
---config.PATH=VALUE changes the experiment that the checkpoint was made by; its model stays.
+--config.PATH=VALUE changes the experiment that the checkpoint was made by; its model and tokenizer stay.
 """
 
 import json

@@ -39,7 +39,7 @@ def load(path: str | Path, *, dtype: Any | None = None, mesh: jax.sharding.Mesh 
   where PyTorch is installed) and, if it has a tokenizer, its files. Nothing of it is run.
 
   `dtype` is that of the parameters (None: as they are stored). With `mesh`, a mesh of axes data, fsdp, tensor, every
-  device gets its share of a published folder's weights, and no process reads more of them than its own.
+  device gets its share of the weights, and no process reads more of them than its own.
 
   Raises: UserError if there is no model, if its config says what no spec of ours does, or if its tensors are others.
 
@@ -49,12 +49,7 @@ def load(path: str | Path, *, dtype: Any | None = None, mesh: jax.sharding.Mesh 
   folder = Path(path).expanduser()
   if is_published(folder):
     return _published(folder, dtype, mesh)
-  if mesh is not None:
-    raise errors.UserError(f'{path}: is no published folder, and only those are read onto a mesh. Wanted mesh=None.')
-  found = Loaded(*checkpoint.load(folder))
-  if dtype is None:
-    return found
-  return found._replace(params=jax.tree.map(lambda a: a.astype(dtype), found.params))
+  return Loaded(*checkpoint.load(folder, dtype, mesh))
 
 
 def is_published(path: str | Path) -> bool:

@@ -13,6 +13,7 @@ from tfm.data import tokenizer as tokenizer_lib
 from tfm.data.tokenizer import Vocabulary
 from tfm.model import transformer
 from tfm.model.spec import Model
+from tfm.train import shard
 from tfm.train import step as step_lib
 from tfm.train.experiment import Experiment
 from tfm.train.saver import EXPERIMENT, FOLDER, Checkpoints, unwarned
@@ -102,20 +103,26 @@ def about(folder: Path) -> tuple[Experiment, Vocabulary | None]:
     raise Broken(f'{path}: {error}') from error
 
 
-def load(path: str | Path) -> Loaded:
-  """The model of the last readable checkpoint of a workdir, or of the directory of one checkpoint, on one device.
+def load(path: str | Path, dtype: Any | None = None, mesh: jax.sharding.Mesh | None = None) -> Loaded:
+  """The model of the last readable checkpoint of a workdir, or of the directory of one checkpoint.
 
-  Raises: UserError if there is none.
+  Its parameters are in `dtype` (None: as they are stored), split over `mesh` by the rules of its experiment (None: on
+  one device); each process reads its own share.
+
+  Raises: UserError if there is none, or the mesh does not divide its axes.
   """
   wrong = []
   for folder in _folders(Path(path).expanduser()):
     try:
       x, vocabulary = about(folder)
       step = int(folder.name) if folder.name.isdigit() else 0
-      return Loaded(x.model, _params(folder, x), vocabulary, x, step)
+      return Loaded(x.model, _params(folder, x, dtype, mesh), vocabulary, x, step)
+    except errors.UserError:  # the mesh, not the files
+      raise
     except Exception as error:
       wrong.append(f'{folder.name}: {_short(error)}')
   said = f' Not readable: {"; ".join(wrong)}.' if wrong else ''
+  said = said if Path(path).expanduser().exists() else ' There is no such folder.'
   raise errors.UserError(f'{path}: holds no checkpoint that can be read.{said} Wanted the --workdir of a training run.')
 
 
@@ -128,11 +135,15 @@ def _folders(path: Path) -> list[Path]:
   return sorted((p.resolve() for p in steps), key=lambda p: -int(p.name))
 
 
-def _params(folder: Path, x: Experiment) -> Any:
-  name = 'params' if x.optim.ema is None else 'ema'
-  sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  shapes = step_lib.shapes(x, x.optim.make(x.steps, transformer.param_letters(x.model)))[name]
-  like = {name: jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=sharding), shapes)}
+def _params(folder: Path, x: Experiment, dtype: Any | None, mesh: jax.sharding.Mesh | None) -> Any:
+  name, letters = 'params' if x.optim.ema is None else 'ema', transformer.param_letters(x.model)
+  shapes = step_lib.shapes(x, x.optim.make(x.steps, letters))[name]
+  if mesh is None:
+    one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    where = jax.tree.map(lambda _: one, shapes)
+  else:
+    where, _, _ = shard.shardings(mesh, x.mesh.table(), letters, shapes)
+  like = {name: jax.tree.map(lambda s, w: jax.ShapeDtypeStruct(s.shape, dtype or s.dtype, sharding=w), shapes, where)}
   restore_args = ocp.checkpoint_utils.construct_restore_args(like)
   with unwarned(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
     args = ocp.args.PyTreeRestore(like, restore_args=restore_args, partial_restore=True)

@@ -1,6 +1,7 @@
 """The loss over a whole split, each token once."""
 
 from collections.abc import Callable, Iterator
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 
 from tfm.core import errors
 from tfm.data.corpus import Corpus
+from tfm.data.tokenizer import Bpe
+from tfm.data.tokenizer.given import Given
 from tfm.model import transformer
 from tfm.train import shard
 from tfm.train.experiment import Experiment
@@ -85,6 +88,8 @@ def evaluate_checkpoint(
 ) -> dict[str, Any]:
   """The evaluation of a checkpoint on a split of its experiment's data, once `change` has had a say about that.
 
+  Other text is read with the tokenizer of the checkpoint.
+
   Keys: `step`, `val_loss_nats`, `val_accuracy`, `val_bits_per_byte` (None if bytes are not known).
 
   Raises: UserError if there is no checkpoint, or the text is not to be read with its tokenizer.
@@ -95,12 +100,18 @@ def evaluate_checkpoint(
   x = loaded.experiment if change is None else change(loaded.experiment)
   if x.model != loaded.spec:
     raise errors.UserError(f'eval: {path} holds another model than the one asked for. Wanted no change of model.')
-  corpus = x.task.open(x.data)
-  if loaded.tokenizer is None or not corpus.tokenizer.same(loaded.tokenizer):
-    size = 0 if loaded.tokenizer is None else loaded.tokenizer.size
+  # A source that is named anew, as data=text(files=...), comes with the tokenizer that a source has by itself.
+  if loaded.tokenizer is None or x.data.tokenizer not in (loaded.experiment.data.tokenizer, Bpe()):
+    raise errors.UserError(f'eval: {path} reads text with its own tokenizer. Wanted no change of data.tokenizer.')
+  data, own = x.data, loaded.experiment.data
+  if (data.identity(), data.tokenizer) != (own.identity(), own.tokenizer):
+    data = dataclasses.replace(data, tokenizer=Given(loaded.tokenizer))
+  corpus = x.task.open(data)
+  if not corpus.tokenizer.same(loaded.tokenizer):
     raise errors.UserError(
-      f'eval: {path} was trained with another vocabulary ({size} tokens) than the data now has '
-      f'({corpus.tokenizer.size}). Wanted the text that it was trained on, or a tokenizer of its own file.'
+      f'eval: {path} was trained with another vocabulary ({loaded.tokenizer.size} tokens, specials '
+      f'{", ".join(loaded.tokenizer.specials) or "none"}) than the data wants ({corpus.tokenizer.size}, '
+      f'{", ".join(corpus.tokenizer.specials) or "none"}). Wanted its own text, or one document.'
     )
   sharding = shard.rows(shard.make_mesh(type(x.mesh)(), jax.devices()[:1]), x.mesh.table())
   sums = jax.jit(make_eval(x, corpus.byte_lengths))
