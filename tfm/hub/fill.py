@@ -27,8 +27,8 @@ def fill(
 ) -> Any:
   """The parameters of `spec`, in `dtype` (None: each in the checkpoint's own), split over `mesh` (None: one device).
 
-  *Cost*: beside what stays on the devices of this process, a few chunks of one tensor at a time. Parameters of less
-  than a chunk are put together first.
+  *Cost*: beside what stays on the devices of this process, a few chunks of one tensor at a time; of a quantized one
+  what is dequantized at a time, a matrix (`tfm.hub.quantized`). Parameters of less than a chunk are put together first.
   """
   shapes, letters = transformer.param_shapes(spec), transformer.param_letters(spec)
   if mesh is None:
@@ -39,22 +39,32 @@ def fill(
   named = lambda tree: {jax.tree_util.keystr(p, simple=True, separator='/'): x for p, x in _leaves(tree)}
   sharding, shape = named(where), named(shapes)
   filled: dict[str, Any] = {}
-  with Progress('reading weights', sum(tensors[t.name].nbytes for t in plan)) as bar:
+  with Progress('reading weights', sum(tensors.nbytes(t.name) for t in plan)) as bar:
     for tensor in plan:
-      theirs = tensors[tensor.name]
-      for slot, part in zip(tensor.slots, tensor.rule.cut(theirs, tensor.slots), strict=True):
-        if slot.path not in filled:
-          whole, kind = shape[slot.path].shape, jnp.dtype(dtype or theirs.dtype)
-          small = math.prod(whole) * kind.itemsize <= _CHUNK
-          filled[slot.path] = np.empty(whole, kind) if small else _empty(whole, kind, sharding[slot.path])
-        if isinstance(filled[slot.path], np.ndarray):
-          filled[slot.path][slot.index] = part
-        else:
-          filled[slot.path] = _put(filled[slot.path], part, slot.index)
+      for path in {s.path for s in tensor.slots} - set(filled):
+        whole, kind = shape[path].shape, jnp.dtype(dtype or tensors.dtype(tensor.name))
+        small = math.prod(whole) * kind.itemsize <= _CHUNK
+        filled[path] = np.empty(whole, kind) if small else _empty(whole, kind, sharding[path])
+      first = 0
+      for theirs in tensors.slabs(tensor.name) if tensor.rule.apart else [tensors[tensor.name]]:
+        for slot, part in zip(tensor.slots, tensor.rule.cut(theirs, tensor.slots), strict=True):
+          filled[slot.path] = _filled(filled[slot.path], part, slot.index, first)
+        # Else parts wait for their turn to be put, all of them in memory.
+        jax.block_until_ready([filled[s.path] for s in tensor.slots])
+        first += theirs.shape[0] if theirs.ndim else 0
+        bar.advance(theirs.nbytes)
       tensors.forget(tensor.name)
-      bar.advance(theirs.nbytes)
   arrays = [_whole(filled[name], sharding[name]) for name in shape]
   return jax.tree.unflatten(jax.tree.structure(shapes), arrays)
+
+
+def _filled(buffer: Any, part: np.ndarray, index: tuple[int, ...], first: int) -> Any:
+  """`buffer` with `part` from `first` on, in what is at `index` of its leading axes."""
+  if not isinstance(buffer, np.ndarray):
+    return _put(buffer, part, index, first)
+  rows = (slice(first, first + len(part)),) if part.ndim else ()
+  buffer[(*index, *rows)] = part
+  return buffer
 
 
 def _whole(array: Any, sharding: Any) -> jax.Array:
@@ -72,13 +82,13 @@ def _empty(shape: tuple[int, ...], dtype: Any, sharding: Any) -> jax.Array:
   return jax.jit(lambda: jnp.zeros(shape, dtype), out_shardings=sharding)()
 
 
-def _put(buffer: jax.Array, part: np.ndarray, index: tuple[int, ...]) -> jax.Array:
-  """`buffer` with `part` at `index` of its leading axes; a part of many bytes goes by pieces of its first axis."""
+def _put(buffer: jax.Array, part: np.ndarray, index: tuple[int, ...], first: int = 0) -> jax.Array:
+  """As `_filled`, on devices; a part of many bytes goes by pieces of its first axis."""
   rows = part.shape[0] if part.ndim else 1
   step = max(1, min(rows, _CHUNK * rows // max(1, part.size * buffer.dtype.itemsize)))
   for start in range(0, rows, step):
     piece = part[start : start + step] if part.ndim else part
-    at = (*index, start, *(0,) * (part.ndim - 1)) if part.ndim else index
+    at = (*index, first + start, *(0,) * (part.ndim - 1)) if part.ndim else index
     lead = (1,) * len(index)
     chunk = _placed(buffer.sharding, (*lead, *piece.shape), piece, buffer.dtype)
     buffer = _updated(buffer, chunk, np.asarray(at, np.int32))

@@ -11,6 +11,7 @@ from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
 from tfm.hub.fill import fill
 from tfm.hub.match import match
+from tfm.hub.quantized import dequantized
 from tfm.hub.tensors import Tensors, open_tensors
 from tfm.hub.vocabulary import find_vocabulary
 from tfm.model.spec import Model
@@ -38,8 +39,9 @@ def load(path: str | Path, *, dtype: Any | None = None, mesh: jax.sharding.Mesh 
   A published folder has a `config.json`, weights (`model.safetensors`, in one file or several, or `pytorch_model.bin`
   where PyTorch is installed) and, if it has a tokenizer, its files. Nothing of it is run.
 
-  `dtype` is that of the parameters (None: as they are stored). With `mesh`, a mesh of axes data, fsdp, tensor, every
-  device gets its share of the weights, and no process reads more of them than its own.
+  `dtype` is that of the parameters (None: as they are stored; what is stored as FP8 or MXFP4 is dequantized to the
+  dtype that the config names). With `mesh`, a mesh of axes data, fsdp, tensor, every device gets its share of
+  the weights, and no process reads more of them than its own, but for quantized ones.
 
   Raises: UserError if there is no model, if its config says what no spec of ours does, or if its tensors are others.
 
@@ -58,8 +60,9 @@ def is_published(path: str | Path) -> bool:
 
 
 def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None) -> Loaded:
-  tensors = open_tensors(folder)
-  found = without_pooler(read_config(folder), tensors)
+  values = config_of(folder)
+  tensors = dequantized(open_tensors(folder), values, dtype, str(folder / CONFIG))
+  found = without_pooler(published(values, str(folder / CONFIG)), tensors)
   plan = match(str(folder), found, tensors)
   return Loaded(found.spec, fill(found.spec, plan, tensors, dtype, mesh), find_vocabulary(folder))
 
@@ -69,6 +72,14 @@ def read_config(folder: str | Path) -> Published:
 
   Raises: UserError for an unknown `model_type`, class or field.
   """
+  return published(config_of(folder), str(Path(folder).expanduser() / CONFIG))
+
+
+def config_of(folder: str | Path) -> dict[str, Any]:
+  """The fields of a folder's `config.json`.
+
+  Raises: UserError for a file that holds none.
+  """
   path = Path(folder).expanduser() / CONFIG
   try:
     values = json.loads(path.read_text('utf-8'))
@@ -76,7 +87,7 @@ def read_config(folder: str | Path) -> Published:
       raise ValueError('it holds no fields')
   except (OSError, ValueError) as error:
     raise errors.UserError(f'{path}: is not a config: {error}.') from error
-  return published(values, str(path))
+  return values
 
 
 def without_pooler(found: Published, tensors: Tensors) -> Published:

@@ -2,9 +2,10 @@
 
 from collections.abc import Iterator, Mapping
 import json
+import math
 import mmap
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
@@ -17,36 +18,85 @@ PICKLED, PICKLED_INDEX = 'pytorch_model.bin', 'pytorch_model.bin.index.json'
 
 _DTYPES = {
   'F64': np.float64, 'F32': np.float32, 'F16': np.float16, 'BF16': ml_dtypes.bfloat16,
-  'F8_E4M3': ml_dtypes.float8_e4m3fn, 'F8_E5M2': ml_dtypes.float8_e5m2,
-  'I64': np.int64, 'I32': np.int32, 'I16': np.int16, 'I8': np.int8, 'U8': np.uint8,
-  'BOOL': np.bool_,
+  'F8_E4M3': ml_dtypes.float8_e4m3fn, 'F8_E5M2': ml_dtypes.float8_e5m2, 'F8_E8M0': ml_dtypes.float8_e8m0fnu,
+  'I64': np.int64, 'I32': np.int32, 'I16': np.int16, 'I8': np.int8,
+  'U64': np.uint64, 'U32': np.uint32, 'U16': np.uint16, 'U8': np.uint8, 'BOOL': np.bool_,
 }  # fmt: skip
+
+
+class Entry(Protocol):
+  """A tensor that is read only where it is looked at."""
+
+  @property
+  def shape(self) -> tuple[int, ...]: ...
+
+  @property
+  def dtype(self) -> np.dtype: ...
+
+  def array(self) -> np.ndarray:
+    """All of it."""
+
+  def slabs(self) -> Iterator[np.ndarray]:
+    """All of it in parts of its first axis, each no more than is well held in memory; a view of a file is one."""
+
+  def forget(self) -> None:
+    """Lets go of the pages of the file that hold it."""
 
 
 class Tensors(Mapping[str, np.ndarray]):
   """Name -> array. Arrays of safetensors files are views of the file: reading one reads its bytes, and keeps none."""
 
-  def __init__(self, entries: Mapping[str, Any]):
-    self._entries = dict(entries)
+  def __init__(self, entries: Mapping[str, Entry | np.ndarray]):
+    held = {name: _Held(e) if isinstance(e, np.ndarray) else e for name, e in entries.items()}
+    self.entries: dict[str, Entry] = held
 
   def __getitem__(self, name: str) -> np.ndarray:
-    entry = self._entries[name]
-    return entry.array() if isinstance(entry, _Entry) else entry
+    return self.entries[name].array()
+
+  def __contains__(self, name: object) -> bool:
+    return name in self.entries  # and is not made to tell
 
   def __iter__(self) -> Iterator[str]:
-    return iter(self._entries)
+    return iter(self.entries)
 
   def __len__(self) -> int:
-    return len(self._entries)
+    return len(self.entries)
 
   def shape(self, name: str) -> tuple[int, ...]:
     """The shape of a tensor, of which nothing is read."""
-    return tuple(self._entries[name].shape)
+    return self.entries[name].shape
+
+  def dtype(self, name: str) -> np.dtype:
+    """The dtype of a tensor, of which nothing is read."""
+    return self.entries[name].dtype
+
+  def nbytes(self, name: str) -> int:
+    """The bytes of a tensor, of which nothing is read."""
+    return math.prod(self.shape(name)) * self.dtype(name).itemsize
+
+  def slabs(self, name: str) -> Iterator[np.ndarray]:
+    """A tensor in parts of its first axis: one, or as many as can be made of it one by one (`Entry.slabs`)."""
+    return self.entries[name].slabs()
 
   def forget(self, name: str) -> None:
     """Lets go of the pages of the file that hold a tensor."""
-    if isinstance(entry := self._entries[name], _Entry):
-      entry.forget()
+    self.entries[name].forget()
+
+
+class _Held:
+  """A tensor that is in memory."""
+
+  def __init__(self, array: np.ndarray):
+    self.held, self.shape, self.dtype = array, array.shape, array.dtype
+
+  def array(self) -> np.ndarray:
+    return self.held
+
+  def slabs(self) -> Iterator[np.ndarray]:
+    yield self.held
+
+  def forget(self) -> None:
+    pass
 
 
 class _File:
@@ -95,6 +145,9 @@ class _Entry:
       .view(self.dtype)
       .reshape(self.shape)
     )
+
+  def slabs(self) -> Iterator[np.ndarray]:
+    yield self.array()
 
   def forget(self) -> None:
     page = mmap.PAGESIZE

@@ -18,7 +18,8 @@ from tfm.parts.relative.scaling.llama3 import Llama3
 from tfm.parts.relative.scaling.longrope import LongRoPE
 from tfm.parts.relative.scaling.yarn import Yarn
 
-#: Fields that say nothing of what is computed: bookkeeping, tokens, training, and what only generation reads.
+#: Fields that say nothing of what is computed: bookkeeping, how tensors are stored, tokens, training, and what only
+#: generation reads.
 SILENT = frozenset(
   """
   _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path architectures attn_implementation
@@ -30,10 +31,10 @@ SILENT = frozenset(
   length_penalty mask_token_id max_length max_new_tokens min_length model_type moe_implementation no_repeat_ngram_size
   num_beam_groups num_beams num_labels num_return_sequences output_attentions output_hidden_states output_past
   output_router_logits output_scores pad_token pad_token_id prefix pretraining_tp problem_type pruned_heads
-  remove_invalid_values reorder_and_upcast_attn repetition_penalty return_dict return_dict_in_generate
-  router_aux_loss_coef router_jitter_noise sep_token_id suppress_tokens task_specific_params temperature tfm_version
-  tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config transformers_version typical_p
-  unk_token_id use_bfloat16 use_cache use_flash_attn
+  quantization_config remove_invalid_values reorder_and_upcast_attn repetition_penalty return_dict
+  return_dict_in_generate router_aux_loss_coef router_jitter_noise sep_token_id suppress_tokens task_specific_params
+  temperature tfm_version tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config
+  transformers_version typical_p unk_token_id use_bfloat16 use_cache use_flash_attn
   """.split()  # noqa: SIM905
 )
 

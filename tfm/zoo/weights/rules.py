@@ -47,6 +47,11 @@ class Linear:
 
   name: str
 
+  @property
+  def apart(self) -> bool:
+    """Whether a part of the first axis of theirs is cut into the same part of that of ours, and into nothing else."""
+    return False
+
   def tensor(self, leaf: str) -> str:
     """The name of the tensor that holds our parameter `leaf` of the module."""
     return f'{self.name}.{LEAVES.get(leaf, leaf)}'
@@ -199,6 +204,10 @@ class Stacked(Linear):
   conv: bool = False
   interleaved: bool = False
   flat: bool = False
+
+  @property
+  def apart(self):
+    return not self.flat
 
   def tensor(self, leaf):
     return self.name
