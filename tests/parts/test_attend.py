@@ -15,7 +15,9 @@ from tfm.parts.attend.blockwise import Blockwise
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.attend.pallas.flash import Pallas
-from tfm.parts.mask import Causal, Mask, Segments, Window
+from tfm.parts.attend.pallas.visits import kinds
+from tfm.parts.attend.views import moved, order, worth
+from tfm.parts.mask import Causal, Fixed, Mask, Permutation, Segments, Strided, Window
 from tfm.parts.relative import ALiBi
 from tfm.parts.relative.t5 import bucket
 from tfm.parts.site import Site
@@ -71,7 +73,7 @@ CASES = {
 }
 
 
-def attended(kernel, case, T=21, S=21, packed=True, wide=H):
+def attended(kernel, case, T=21, S=21, packed=True, wide=H, site=site):
   """(y, the gradients by q, k, v, table and sink)."""
   mask = case.get('mask', Mask()) & Segments()
 
@@ -112,6 +114,50 @@ def test_queries_and_keys_may_differ_in_number_and_values_in_width(kernel, T, S)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
 
 
+SPARSE = {'both': Window(9) & Strided(4) & Fixed(5, 2), 'fixed': Fixed(5, 2), 'ahead': Window(2, ahead=True, step=2)}
+
+
+@pytest.mark.parametrize('name', SPARSE)
+def test_masks_in_an_order_of_their_own_say_what_the_dense_kernel_says(name):
+  mask, T = SPARSE[name], 37
+  assert [v.mask for v in worth(mask, T / 4)] == [v.mask for v in mask.views()]
+  case = CASES['all'] | {'mask': mask}
+  got, want = attended(Blockwise(4, 8), case, T, T), attended(DenseAttention(), case, T, T)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
+
+
+def test_orders_hold_for_positions_given_by_hand_and_for_other_keys_than_queries():
+  hand = lambda n: jnp.stack([jnp.arange(n)[::-1] * 2, jnp.arange(n) % 7])
+  by_hand = lambda n, packed: site(n, packed).replace(pos=hand(n))
+  case = {'mask': Strided(4), 'drop': 0.2, 'sink': True}
+  got, want = (attended(kernel, case, 37, 21, site=by_hand) for kernel in (Blockwise(4, 8), DenseAttention()))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
+
+
+@pytest.mark.parametrize(
+  ('mask', 'tiles', 'plain'),
+  [
+    # Of 32 by 32 tiles: the local band is two wide; a column of the stride is a tile.
+    (Strided(32), 63 + 32, 528),
+    # The 4 tiles of summaries are seen by all later tiles, the 28 of others by the two blocks that they belong to.
+    (Fixed(32, 4), 32 + 24 + 16 + 8 + 2 * 28, 528),
+    (Window(32, step=4), 4 * (8 + 7), 32 * 5 - 10),
+    (Permutation(), 528, 1024),
+    (Causal(), 528, 528),
+  ],
+)
+def test_tiles_seen_go_by_the_pairs(mask, tiles, plain):
+  n, size = 1024, 32
+  at = Site(jnp.arange(n)[None], jnp.ones((1, n), jnp.int32))
+
+  def seen(views):
+    sites = ([moved(at, order(by, at)) for by in (view.queries, view.keys)] for view in views)
+    return sum(int((kinds(v.mask, *s, size, size, n) > 0).sum()) for v, s in zip(views, sites, strict=True))
+
+  assert seen(worth(mask, 0)) == plain
+  assert seen(worth(mask, n / size)) == tiles
+
+
 @pytest.mark.parametrize('kernel', KERNELS)
 def test_who_sees_nobody_gets_zeros_and_gives_no_gradient(kernel):
   y, grads = attended(KERNELS[kernel], CASES['causal'])
@@ -131,10 +177,11 @@ def test_scores_of_ten_thousand_stay_finite(kernel):
   assert all(np.isfinite(g).all() for g in pull(y))
 
 
-def test_blockwise_keeps_no_array_of_queries_by_keys():
+@pytest.mark.parametrize('mask', [Causal(), Strided(16)])
+def test_blockwise_keeps_no_array_of_queries_by_keys(mask):
   T = 256
   q, k, v = drawn(T, T)
-  scores = Scores(1.0, Causal() & Segments(), (lambda a, b: ALiBi().bias(N, a, b),))
+  scores = Scores(1.0, mask & Segments(), (lambda a, b: ALiBi().bias(N, a, b),))
   run = lambda *x: Blockwise(32, 32)(*x, site(T), site(T), scores, 'float32').sum()
   sizes = [int(np.prod(v.aval.shape)) for v in _variables(jax.make_jaxpr(jax.grad(run, (0, 1, 2)))(q, k, v).jaxpr)]
   assert max(sizes) < B * N * T * T // 4

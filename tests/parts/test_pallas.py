@@ -62,8 +62,10 @@ MASKS = {
 
 
 @pytest.mark.parametrize('name', MASKS)
-def test_any_mask_is_run_inside_the_kernel(name):
-  same(lambda: Scores(H**-0.5, MASKS[name] & Segments()), at=site(prefix=name == 'prefix'))
+def test_any_mask_is_run_inside_the_kernel_by_its_views_with_dropout_and_sink(name):
+  drop, sink = Dropout.of(jax.random.key(9), B, N, 0.2), jnp.linspace(-1.0, 1.0, N)
+  scores = lambda sink: Scores(H**-0.5, MASKS[name] & Segments(), sink_N=sink, drop=drop)
+  same(scores, at=site(prefix=name == 'prefix'), more=(sink,))
 
 
 BUCKET = lambda q, k: jnp.clip(k.pos[:, None, :] - q.pos[:, :, None], -4, 4) + 4
@@ -92,9 +94,13 @@ def test_biases_of_many_makes_are_run_inside_the_kernel_and_get_their_gradients(
   same(scores, more=(table,), tolerance=0.1 if low else 2e-5)
 
 
+def mask_of(predicate):
+  return type('Given', (masks.Mask,), {'__call__': lambda self, q, k: predicate(q, k)})()
+
+
 def test_a_mask_may_read_an_array():
   far = jnp.asarray([1, 5, 2, 9])
-  mask = lambda q, k: (q.pos - k.pos < far[k.pos % 4]) & (k.pos <= q.pos)
+  mask = mask_of(lambda q, k: (q.pos - k.pos < far[k.pos % 4]) & (k.pos <= q.pos))
   same(lambda: Scores(H**-0.5, mask))
 
 
@@ -106,7 +112,7 @@ def test_heads_of_256_numbers_at_a_ragged_length(dtype, tolerance):
 def test_a_tile_nobody_looks_into_is_neither_read_nor_summed():
   q, k, v = drawn(64)
   k, v = (a.at[:, 16:32].set(jnp.nan) for a in (k, v))
-  mask = lambda q, k: (k.pos <= q.pos) & ((k.pos < 16) | (k.pos >= 32))
+  mask = mask_of(lambda q, k: (k.pos <= q.pos) & ((k.pos < 16) | (k.pos >= 32)))
   y, grads = jax.jit(lambda x: results(KERNEL, lambda: Scores(1.0, mask), x, site(64)))((q, k, v))
   assert np.isfinite(y).all()
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))

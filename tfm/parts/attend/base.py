@@ -7,6 +7,7 @@ import jax
 
 from tfm.core.registry import Part
 from tfm.parts.attend.dropout import Dropout
+from tfm.parts.mask.base import Mask
 from tfm.parts.site import Site
 
 
@@ -27,7 +28,7 @@ class Scores:
   """
 
   scale: float
-  mask: Callable[[Site, Site], jax.Array]
+  mask: Mask
   biases: tuple[Callable[[Site, Site], jax.Array], ...] = ()
   contents: tuple[Callable[[jax.Array, jax.Array, Site, Site], jax.Array], ...] = ()
   cap: float | None = None

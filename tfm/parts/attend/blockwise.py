@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from tfm.parts.attend.base import Attend, Scores, few
 from tfm.parts.attend.dense import dot, products, turned
+from tfm.parts.attend.views import joined, worth
 from tfm.parts.site import Site
 
 Pytree = Any
@@ -20,7 +21,8 @@ class Blockwise(Attend):
   """softmax(q k) v over tiles of `queries` x `keys`, keeping a running largest score and sum for each query.
 
   Tiles in which nobody sees anybody, in any row of the batch, are not computed, neither forward nor backward: causal
-  attention costs half, a window its band, packed documents their squares.
+  attention costs half, a window its band, packed documents their squares. Long rows are put in the orders that the mask
+  knows (`Mask.views`), so that strided, fixed and dilated ones cost about their pairs too; rows of few tiles stay.
 
   *Cost*: 4 N H FLOPs a pair in a tile that is computed, 10 N H backward (scores are found again); B N (T H + queries
   keys) numbers.
@@ -39,6 +41,11 @@ class Blockwise(Attend):
     return None
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
+    views = worth(scores.mask, q_BTNH.shape[1] / self.queries)
+    return joined(self._summed, views, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce)
+
+  def _summed(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
+    """y_BTNH of one view, and lse_BTN."""
     B, T, N, H = q_BTNH.shape
     S, K = k_BSKH.shape[1:3]
     size, width = min(self.queries, -(-T // 8) * 8), min(self.keys, -(-S // 8) * 8)
@@ -57,9 +64,9 @@ class Blockwise(Attend):
       consts,
       None if scores.sink_N is None else scores.sink_N.astype(reduce).reshape(1, K, N // K, 1, 1),
     )
-    y = _flash(problem)(operands, asking, seen, scores.drop)
-    y_BTKGH = jnp.moveaxis(y, (0, 4), (1, 2)).reshape(B, -1, K, N // K, v_BSKH.shape[-1])
-    return y_BTKGH[:, :T].reshape(B, T, N, -1)
+    found = _flash(problem)(operands, asking, seen, scores.drop)
+    y_BTNH, lse_BTNH = (jnp.moveaxis(a, (0, 4), (1, 2)).reshape(B, -1, N, a.shape[-1])[:, :T] for a in found)
+    return y_BTNH, lse_BTNH[..., 0]
 
 
 class _Operands(NamedTuple):
@@ -125,18 +132,18 @@ class _Problem:
 
 
 def _flash(problem: _Problem) -> Callable[..., jax.Array]:
-  """(operands, sites of queries, sites of keys, dropout) -> y, `[tiles, B, K, G, queries, H]`.
+  """(operands, sites of queries, sites of keys, dropout) -> (y `[tiles, B, K, G, queries, H]`, lse `[..., 1]`).
 
   *Why its own VJP*: autodiff of the loop would keep every tile's scores.
   """
 
   @jax.custom_vjp
   def flash(operands, asking, seen, drop):
-    return _forward(problem, operands, asking, seen, drop)[0]
+    return _forward(problem, operands, asking, seen, drop)[:2]
 
   def forward(operands, asking, seen, drop):
     y, lse, visits = _forward(problem, operands, asking, seen, drop)
-    return y, (operands, asking, seen, drop, y, lse, visits)
+    return (y, lse), (operands, asking, seen, drop, y, lse, visits)
 
   def backward(residuals, g):
     operands, asking, seen, drop, *found = residuals
@@ -187,9 +194,9 @@ def _backward(problem: _Problem, x: _Operands, asking, seen, drop, found: Any, g
   y, lse, visits = found
 
   def rows(sums: _Operands, given):
-    i, q, asking_i, order_i, count_i, y_i, lse_i, g_i = given
+    i, q, asking_i, order_i, count_i, y_i, lse_i, (g_i, g_lse) = given
     B, K, G, size, _ = q.shape
-    inner = jnp.sum(g_i.astype(problem.reduce) * y_i.astype(problem.reduce), -1, keepdims=True)
+    inner = jnp.sum(g_i.astype(problem.reduce) * y_i.astype(problem.reduce), -1, keepdims=True) - g_lse
     if x.sink is not None and sums.sink is not None:
       of_sink = jnp.exp(x.sink - lse_i)
       sums = sums._replace(sink=sums.sink - jnp.sum(of_sink * inner, (0, 3), keepdims=True))

@@ -9,12 +9,15 @@ import jax.numpy as jnp
 class Dropout:
   """What a probability is multiplied by: 0 at `rate`, else 1 / (1 - rate), by a hash of (row, head, query, key).
 
-  `first` is the place in the row of the first query asked about.
+  `first` is the place in the row of the first query asked about. Where queries or keys have been put in another order,
+  `query_BT` and `key_BS` are the places they had.
   """
 
   seed_BN: jax.Array
   rate: float = struct.field(pytree_node=False)
   first: int = struct.field(pytree_node=False, default=0)
+  query_BT: jax.Array | None = None
+  key_BS: jax.Array | None = None
 
   @classmethod
   def of(cls, key: jax.Array, B: int, N: int, rate: float) -> 'Dropout':
@@ -23,8 +26,13 @@ class Dropout:
 
   def __call__(self, query_T: jax.Array, key_S: jax.Array) -> jax.Array:
     """float32 `[B, N, T, S]` for the places of queries and keys in their rows."""
-    query_T, key_S = (query_T + self.first).astype(jnp.uint32), key_S.astype(jnp.uint32)
-    return factor(self.seed_BN[..., None, None], query_T[None, None, :, None], key_S[None, None, None], self.rate)
+    query_BT, key_BS = _places(self.query_BT, query_T + self.first), _places(self.key_BS, key_S)
+    return factor(self.seed_BN[..., None, None], query_BT[:, None, :, None], key_BS[:, None, None], self.rate)
+
+
+def _places(moved: jax.Array | None, at: jax.Array) -> jax.Array:
+  """uint32 `[B or 1, at]`; what is asked about beyond the row is padding."""
+  return (at[None] if moved is None else jnp.take(moved, at, axis=1, mode='clip')).astype(jnp.uint32)
 
 
 def factor(seed: jax.Array, query: jax.Array, key: jax.Array, rate: float) -> jax.Array:

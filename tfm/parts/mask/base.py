@@ -1,6 +1,8 @@
 """Who may look at whom: predicates on two tokens' sites, joined by `&`."""
 
+from collections.abc import Callable
 import dataclasses
+import itertools
 import zlib
 
 import jax
@@ -54,8 +56,26 @@ class Mask(Part):
       total += int(np.sum(self(*(Site(jnp.asarray(p), jnp.ones_like(p)) for p in (query, key)))))
     return total
 
+  def views(self) -> tuple['View', ...]:
+    """The mask as the union of masks that share no pair, each in the order that suits it: what kernels go by that skip
+    tiles. A mask that knows no better order than that of the row is one view of itself."""
+    return (View(self),)
+
   def __and__(self, other: 'Mask') -> 'Mask':
     return Both(self, other)
+
+
+@dataclasses.dataclass(frozen=True)
+class View:
+  """A mask, and the orders of a document's queries and keys in which its pairs stand close together.
+
+  An order is a function of sites, int32 `[B, T]`, that tokens are sorted by (None: as they stand in the row). It
+  decides what attention costs, not what it says.
+  """
+
+  mask: Mask
+  queries: Callable[[Site], jax.Array] | None = None
+  keys: Callable[[Site], jax.Array] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,6 +91,12 @@ class Both(Mask):
   def reach(self, i_T, n):
     left, right = self.left.reach(i_T, n), self.right.reach(i_T, n)
     return None if left is None or right is None else (np.maximum(left[0], right[0]), np.minimum(left[1], right[1]))
+
+  def views(self):
+    pairs = itertools.product(self.left.views(), self.right.views())
+    # Of two orders one is kept: the pairs are the same in any.
+    ordered = ((a, b, a if a.keys or a.queries else b) for a, b in pairs)
+    return tuple(View(a.mask & b.mask, by.queries, by.keys) for a, b, by in ordered)
 
   @property
   def causal(self):

@@ -4,9 +4,12 @@ from collections.abc import Iterator
 import dataclasses
 from typing import Literal
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
-from tfm.parts.mask.base import Mask
+from tfm.parts.mask.base import Mask, View
+from tfm.parts.site import Site
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +29,16 @@ class Fixed(Mask):
     local = seen & (q.pos // self.block == k.pos // self.block)
     if self.see == 'local':
       return local
-    summary = seen & (k.pos % self.block >= self.block - self.summary)
+    summary = seen & ~self._plain(k)
     return summary if self.see == 'summary' else local | summary
+
+  def _plain(self, k: Site) -> jax.Array:
+    """Keys that do not stand at the last places of their block."""
+    return k.pos % self.block < self.block - self.summary
+
+  def views(self):
+    # Summaries of all blocks first: the others are then seen by their own block alone.
+    return super().views() if self.see == 'local' else (View(self, keys=lambda k: self._plain(k).astype(jnp.int32)),)
 
   def reach(self, i_T, n):
     return (i_T // self.block * self.block, i_T + 1) if self.see == 'local' else None

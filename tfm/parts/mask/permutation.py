@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfm.parts.mask.base import Mask, scrambled
+from tfm.parts.mask.base import Mask, View, scrambled
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +21,10 @@ class Permutation(Mask):
   def __call__(self, q, k):
     query, key = scrambled(q.pos, self.seed), scrambled(k.pos, self.seed)
     return key <= query if self.itself else key < query
+
+  def views(self):
+    rank = lambda site: scrambled(site.pos, self.seed)
+    return (View(self, rank, rank),)
 
   def reach(self, i_T, n):
     return None

@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 
-from tfm.parts.mask.base import Mask
+from tfm.parts.mask.base import Mask, View
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +24,11 @@ class Window(Mask):
     distance = q.pos - k.pos
     near = distance < self.size * self.step
     near &= -distance < self.size * self.step if self.ahead else distance >= 0
-    return near if self.step == 1 else near & (distance % self.step == 0)
+    return near if self.step == 1 else near & (q.pos % self.step == k.pos % self.step)
+
+  def views(self):
+    column = lambda site: site.pos % self.step
+    return super().views() if self.step == 1 else (View(self, column, column),)
 
   def reach(self, i_T, n):
     return (i_T - self.size + 1, i_T + (self.size if self.ahead else 1)) if self.step == 1 else None

@@ -16,6 +16,8 @@ from tfm.parts.attend.pallas.plan import Operands, Plan
 from tfm.parts.attend.pallas.rules import Rules
 from tfm.parts.attend.pallas.tiled import Tiled, Unfit, tiled
 from tfm.parts.attend.pallas.visits import kinds, listed
+from tfm.parts.attend.views import joined, worth
+from tfm.parts.mask.base import View
 from tfm.parts.site import Site
 
 _LANES = 128
@@ -31,7 +33,7 @@ class Pallas(Attend):
   Mask and biases are run inside, on tiles of `queries` x `keys`; tiles in which nobody sees anybody are neither
   computed nor fetched, and where all is seen nothing is masked. Kv heads are not repeated. `interpret` runs the kernels
   step by step in plain JAX; None does wherever the program is not compiled for a TPU. Over a mesh every device has its
-  rows and heads.
+  rows and heads. Long rows are put in the orders that the mask knows (`Mask.views`), a kernel for each.
 
   *Cost*: 4 N H FLOPs a pair in a tile that is computed, 14 N H backward; B N T (H + 3) numbers; scores never leave the
   chip. A table of biases is looked up entry by entry, those that a tile's distances fall on.
@@ -54,32 +56,42 @@ class Pallas(Attend):
 
   def refuses(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores):
     try:
-      self._functions(q_BTNH, k_BSKH, v_BSKH, q, k, scores)
+      for view in self._views(q_BTNH, scores):
+        self._functions(q_BTNH, k_BSKH, v_BSKH, q, k, dataclasses.replace(scores, mask=view.mask))
     except Unfit as reason:
       return str(reason)
     return None
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
+    return joined(self._summed, self._views(q_BTNH, scores), q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce)
+
+  def _views(self, q_BTNH: jax.Array, scores: Scores) -> tuple[View, ...]:
+    return worth(scores.mask, q_BTNH.shape[1] / self.queries)
+
+  def _summed(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
+    """y_BTNH of one view, and lse_BTN."""
     try:
       mask, bias = self._functions(q_BTNH, k_BSKH, v_BSKH, q, k, scores)
     except Unfit as reason:
       raise errors.UserError(f'attend=pallas: {reason}. Wanted attend=blockwise, which takes any scores.') from None
     T, N, S = q_BTNH.shape[1], q_BTNH.shape[2], k_BSKH.shape[1]
     size, width = self._sizes(T, S)
-    numbers, whole, places = _numbers(mask, bias, scores.sink_N, N)
+    numbers, whole, starts = _numbers(mask, bias, scores.sink_N, N)
     drop = None if scores.drop is None else (scores.drop.rate, scores.drop.first)
     sink, counts = scores.sink_N is not None, (numbers.shape[1], whole.shape[1])
-    rules = Rules(mask, bias, scores.cap, drop, sink, S, places, *counts)
-    seeds = jnp.zeros(q_BTNH.shape[::2], jnp.int32)
+    rules = Rules(mask, bias, scores.cap, drop, sink, S, starts, *counts)
+    seeds, places = jnp.zeros(q_BTNH.shape[::2], jnp.int32), (None, None)
     if scores.drop is not None:
       seeds = jax.lax.bitcast_convert_type(scores.drop.seed_BN, jnp.int32)
+      places = scores.drop.query_BT, scores.drop.key_BS
     scaled = q_BTNH * jnp.asarray(scores.scale, q_BTNH.dtype)
     q, k = _padded(q, size), _padded(k, width)
     tiles = [jnp.moveaxis(_padded(a, n), 1, 2) for a, n in ((scaled, size), (k_BSKH, width), (v_BSKH, width))]
-    x = Operands(tiles[0], tiles[1], tiles[2], _stacked(q), _stacked(k), numbers, whole, seeds)
+    sites = [_stacked(site, place) for site, place in zip((q, k), places, strict=True)]
+    x = Operands(tiles[0], tiles[1], tiles[2], sites[0], sites[1], numbers, whole, seeds)
     run = _flash(Plan(rules, size, width, _dtypes(q), _dtypes(k), self.interpret))
-    y = _over_mesh(run, x, kinds(scores.mask, q, k, size, width, S))
-    return jnp.moveaxis(y, 1, 2)[:, :T]
+    y_BNTH, lse_BN1T = _over_mesh(run, x, kinds(scores.mask, q, k, size, width, S))
+    return jnp.moveaxis(y_BNTH, 1, 2)[:, :T], jnp.moveaxis(lse_BN1T[:, :, 0], 1, 2)[:, :T]
 
   def _sizes(self, T: int, S: int) -> tuple[int, int]:
     """The tiles of this many queries and keys: as even as they can be."""
@@ -124,22 +136,22 @@ class Pallas(Attend):
     return mask, bias
 
 
-def _flash(plan: Plan) -> Callable[[Operands, jax.Array], jax.Array]:
-  """(operands, what is seen in each tile) -> y_BNTH."""
+def _flash(plan: Plan) -> Callable[[Operands, jax.Array], tuple[jax.Array, jax.Array]]:
+  """(operands, what is seen in each tile) -> (y_BNTH, lse_BN1T)."""
 
   from tfm.parts.attend.pallas import kernels  # slow to import, and not needed but here
 
   @jax.custom_vjp
-  def flash(x: Operands, seen: jax.Array) -> jax.Array:
-    return kernels.forward(plan, x, listed(seen))[0]
+  def flash(x: Operands, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
+    return kernels.forward(plan, x, listed(seen))
 
-  def forward(x: Operands, seen: jax.Array) -> tuple[jax.Array, Any]:
+  def forward(x: Operands, seen: jax.Array) -> tuple[Any, Any]:
     y_BNTH, lse = kernels.forward(plan, x, listed(seen))
-    return y_BNTH, (x, seen, y_BNTH, lse)
+    return (y_BNTH, lse), (x, seen, y_BNTH, lse)
 
-  def backward(residuals: Any, g_BNTH: jax.Array) -> tuple[Operands, None]:
-    x, seen, y_BNTH, lse = residuals
-    inner = jnp.sum(g_BNTH.astype(jnp.float32) * y_BNTH.astype(jnp.float32), -1)[:, :, None]
+  def backward(residuals: Any, g: tuple[jax.Array, jax.Array]) -> tuple[Operands, None]:
+    (x, seen, y_BNTH, lse), (g_BNTH, g_lse) = residuals, g
+    inner = jnp.sum(g_BNTH.astype(jnp.float32) * y_BNTH.astype(jnp.float32), -1)[:, :, None] - g_lse
     stats = jnp.concatenate([lse, inner], 2)
     dq_BNTH, d_numbers = kernels.backward_queries(plan, x, listed(seen), g_BNTH, stats)
     dk_BKSH, dv_BKSH = kernels.backward_keys(plan, x, listed(jnp.swapaxes(seen, 1, 2)), g_BNTH, stats)
@@ -154,7 +166,7 @@ def _flash(plan: Plan) -> Callable[[Operands, jax.Array], jax.Array]:
   return flash
 
 
-def _over_mesh(run: Callable[[Operands, jax.Array], jax.Array], x: Operands, seen: jax.Array) -> jax.Array:
+def _over_mesh(run: Callable[[Operands, jax.Array], Any], x: Operands, seen: jax.Array) -> Any:
   """`run(x, seen)`, every device of the mesh its rows and heads: a compiler cannot split a kernel."""
   (rows, heads), K = mesh_axes('BN', x.q_BNTH.shape[:2]), x.k_BKSH.shape[1]
   (kv_heads,) = mesh_axes('K', (K,))
@@ -168,7 +180,7 @@ def _over_mesh(run: Callable[[Operands, jax.Array], jax.Array], x: Operands, see
   if not rows and not heads:
     return run(x, seen)
 
-  def local(x: Operands, seen: jax.Array) -> jax.Array:
+  def local(x: Operands, seen: jax.Array) -> Any:
     if one:
       mine = jax.lax.axis_index(heads) * K // ways
       k_BKSH, v_BKSH = (jax.lax.dynamic_slice_in_dim(a, mine, 1, 1) for a in (x.k_BKSH, x.v_BKSH))
@@ -204,8 +216,13 @@ def _padded(tree: Any, size: int) -> Any:
   return jax.tree.map(lambda a: jnp.pad(a, [(0, 0), (0, -a.shape[1] % size), *[(0, 0)] * (a.ndim - 2)]), tree)
 
 
-def _stacked(site: Site) -> jax.Array:
-  return jnp.stack([a.astype(jnp.int32) for a in jax.tree.leaves(site)], 1)
+def _stacked(site: Site, place_BT: jax.Array | None) -> jax.Array:
+  """The leaves of the site, and the places that its tokens had in the row if they have been moved."""
+  leaves = [a.astype(jnp.int32) for a in jax.tree.leaves(site)]
+  if place_BT is not None:
+    T = place_BT.shape[1]
+    leaves.append(jnp.pad(place_BT, [(0, 0), (0, leaves[0].shape[1] - T)], constant_values=T))
+  return jnp.stack(leaves, 1)
 
 
 def _dtypes(site: Site) -> tuple[Any, ...]:

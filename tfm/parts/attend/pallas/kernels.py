@@ -270,10 +270,9 @@ def _either(turn: _Turn, visit) -> None:
 def _where(plan: Plan, scalars: _Scalars, i, j, q: list[jax.Array], k: list[jax.Array], b, n) -> Where:
   """The tile of queries i and keys j for head n of row b; the leaves of its sites are columns or rows."""
   rules = plan.rules
-  along = lambda leaf: jax.lax.broadcasted_iota(jnp.int32, leaf.shape, leaf.shape.index(max(leaf.shape)))
-  query, key = i * plan.size + along(q[0]), j * plan.width + along(k[0])
+  q, query = _placed(q, plan.q_dtypes, i * plan.size)
+  k, key = _placed(k, plan.k_dtypes, j * plan.width)
   seed = scalars.seeds[0 if rules.drop is None else b * scalars.heads + n]
-  q, k = _typed(q, plan.q_dtypes), _typed(k, plan.k_dtypes)
   return Where(q, k, query, key, scalars.numbers, n * rules.floats, scalars.whole, n * rules.ints, seed)
 
 
@@ -285,8 +284,12 @@ def _columns(column: Any) -> list[jax.Array]:
   return [column[:, f : f + 1] for f in range(column.shape[1])]
 
 
-def _typed(leaves: list[jax.Array], dtypes: tuple[Any, ...]) -> list[jax.Array]:
-  return [x != 0 if dtype == jnp.bool_ else x for x, dtype in zip(leaves, dtypes, strict=True)]
+def _placed(leaves: list[jax.Array], dtypes: tuple[Any, ...], first: jax.Array) -> tuple[list[jax.Array], jax.Array]:
+  """(the leaves of a tile's site, the places of its tokens in the row): told by one more leaf, or from `first` on."""
+  typed = [x != 0 if dtype == jnp.bool_ else x for x, dtype in zip(leaves, dtypes, strict=False)]
+  shape = leaves[0].shape
+  along = lambda: first + jax.lax.broadcasted_iota(jnp.int32, shape, shape.index(max(shape)))
+  return typed, leaves[-1] if len(leaves) > len(dtypes) else along()
 
 
 def _dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:

@@ -10,8 +10,8 @@ from tfm.parts.attend.pallas.rules import Rules
 class Operands(NamedTuple):
   """What the kernels read: heads before tokens, whole tiles of tokens.
 
-  Sites are their leaves in int32, `[B, leaves, T]`; `numbers` `[N, floats]` and `whole` `[N, ints]` are what the rules
-  read, `seeds` `[B, N]` what dropout does.
+  Sites are their leaves in int32, `[B, leaves, T]`, and one more if dropout must know where tokens stood that have been
+  moved; `numbers` `[N, floats]` and `whole` `[N, ints]` are what the rules read, `seeds` `[B, N]` what dropout does.
   """
 
   q_BNTH: jax.Array
