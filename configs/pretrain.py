@@ -4,8 +4,9 @@ tfm train --config=pretrain:gpt2 --workdir=runs/gpt2
 
 The text is the standard library's own source, which every machine has and which is far too little for these models;
 give your own: --config.data=text --config.data.files='corpus/*.txt' --config.data.tokenizer=bpe. The task follows from
-the model: causal LM for a decoder, masked LM for an encoder, span corruption for an encoder-decoder. Weights are
-spread over all devices (fsdp), matmuls are bfloat16. 124M parameters take about 2 GB with AdamW, 8B about 130 GB.
+the model: causal LM for a decoder, masked LM for an encoder, permutation LM for one that can be asked (XLNet), span
+corruption for an encoder-decoder. Weights are spread over all devices (fsdp), matmuls are bfloat16. 124M parameters
+take about 2 GB with AdamW, 8B about 130 GB.
 """
 
 from tfm import zoo
@@ -15,7 +16,7 @@ from tfm.data.tokenizer import Bpe
 from tfm.model.spec import Model, max_positions
 from tfm.optim import AdamW
 from tfm.optim.schedule import Cosine
-from tfm.tasks import CausalLM, MaskedLM, SpanCorruption, Task
+from tfm.tasks import CausalLM, MaskedLM, PermutationLM, SpanCorruption, Task
 from tfm.train import Experiment, Record, Sample
 from tfm.train.mesh import Mesh
 
@@ -41,6 +42,8 @@ def get_config(name: str) -> Experiment:
 def _task(model: Model) -> Task:
   if model.encoder is not None:
     return SpanCorruption()
+  if model.embed.query:
+    return PermutationLM()
   return CausalLM() if model.causal else MaskedLM()
 
 

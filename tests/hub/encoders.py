@@ -15,8 +15,6 @@ _DEBERTA = {
   'norm_rel_ebd': 'layer_norm', 'position_biased_input': False, 'max_relative_positions': -1,
 }  # fmt: skip
 _XLNET = {'vocab_size': V, 'd_model': D, 'n_layer': L, 'n_head': N, 'd_inner': F}
-#: Tensors of XLNet's query stream and segments.
-_UNTOLD = 'r_s_bias|seg_embed|mask_emb'
 
 
 def _heads(name: str, stem: str, fields: dict, *, idle: dict[str, str] | None = None, **case) -> dict[str, Case]:
@@ -86,12 +84,12 @@ CASES = {
   }),
   'deberta-plain': Case('DebertaV2Config', 'DebertaV2ForMaskedLM', SIZES),
   **_heads('deberta', 'DebertaV2', _DEBERTA),
-  'xlnet': Case('XLNetConfig', 'XLNetLMHeadModel', _XLNET, idle=_UNTOLD),
+  'xlnet': Case('XLNetConfig', 'XLNetLMHeadModel', _XLNET),
   'xlnet-sequence': Case(
-    'XLNetConfig', 'XLNetForSequenceClassification', {**_XLNET, 'num_labels': 3}, idle=_UNTOLD, padded=False
+    'XLNetConfig', 'XLNetForSequenceClassification', {**_XLNET, 'num_labels': 3}, padded=False
   ),
-  'xlnet-tokens': Case('XLNetConfig', 'XLNetForTokenClassification', {**_XLNET, 'num_labels': 5}, idle=_UNTOLD),
-  'xlnet-questions': Case('XLNetConfig', 'XLNetForQuestionAnsweringSimple', _XLNET, idle=_UNTOLD),
-  'xlnet-body': Case('XLNetConfig', 'XLNetModel', _XLNET, idle=_UNTOLD),
+  'xlnet-tokens': Case('XLNetConfig', 'XLNetForTokenClassification', {**_XLNET, 'num_labels': 5}),
+  'xlnet-questions': Case('XLNetConfig', 'XLNetForQuestionAnsweringSimple', _XLNET),
+  'xlnet-body': Case('XLNetConfig', 'XLNetModel', _XLNET),
   **{n: c for n, c in _heads('nomic-bert', 'NomicBert', SIZES, merged=True).items() if n[11:13] in ('se', 'to', 'bo')},
 }  # fmt: skip

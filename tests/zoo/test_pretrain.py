@@ -7,7 +7,7 @@ import pytest
 
 from tfm import zoo
 from tfm.core import config, errors
-from tfm.tasks import CausalLM, MaskedLM, SpanCorruption
+from tfm.tasks import CausalLM, MaskedLM, PermutationLM, SpanCorruption
 
 _PATH = pathlib.Path(__file__).parents[2] / 'configs' / 'pretrain.py'
 
@@ -29,6 +29,7 @@ def test_every_model_of_the_zoo_has_a_valid_experiment(get_config, name):
 
 def test_the_task_follows_from_the_topology(get_config):
   tasks = {'gpt2': CausalLM, 'llama3-8b': CausalLM, 'bert-base': MaskedLM, 't5-small': SpanCorruption}
+  tasks['xlnet-base'] = PermutationLM
   assert {name: type(get_config(name).task) for name in tasks} == tasks
 
 

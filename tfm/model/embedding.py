@@ -26,6 +26,9 @@ class Embedding(nn.Module):
     if s.types:
       shape = (s.types, d.d_model)
       self.types_YD = self.param('types', sharded(d.init.weight('types', *shape, d), f'Y{width}'), shape, dtype)
+    if s.query:
+      init = sharded(d.init.weight('types', 1, d.d_model, d), width)
+      self.query_R = self.param('query', init, (d.d_model,), dtype)
     self.norm = s.norm.make(d, width) if s.norm is not None else None
     self.project = Dense('RD', (d.d_model, self.dims.d_model), self.dims, bias=True) if s.dim is not None else None
     self.rows = s.rows.make(d) if s.rows is not None else None
@@ -50,6 +53,13 @@ class Embedding(nn.Module):
       type_BT = jnp.zeros_like(tok_BT) if type_BT is None else type_BT
       x_BTD = x_BTD + jnp.take(self.types_YD, type_BT, axis=0).astype(dtype)
     return x_BTD
+
+  def asked(self, type_BP: jax.Array) -> jax.Array:
+    """x_BPD of tokens that are asked about, whatever they are: the vector `query`, and that of their type."""
+    s, dtype = self.spec.embed, self.dims.run.precision.dtype('compute')
+    query_R = self.query_R.astype(dtype)
+    x_BPD = jnp.broadcast_to(query_R[None, None], (*type_BP.shape, *query_R.shape))
+    return x_BPD + jnp.take(self.types_YD, type_BP, axis=0).astype(dtype) if s.types else x_BPD
 
   def finish(self, x_BTD: jax.Array, train: bool) -> jax.Array:
     """Norm and dropout of the sum of embeddings and positions, and the projection to the model's width."""

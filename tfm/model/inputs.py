@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core import errors
-from tfm.model.spec import Model, max_positions
+from tfm.model import targets
+from tfm.model.spec import Encoder, Model, max_positions, reads_types
 from tfm.parts.site import Site, positions
 
 _SOURCE = ('input_ids', 'attention_mask', 'segment_ids', 'position_ids', 'token_type_ids', 'prefix_mask')
 _DECODER = ('input_ids', 'attention_mask', 'segment_ids', 'position_ids')
-NAMES = (*_SOURCE, 'encoder_outputs', *(f'decoder_{n}' for n in _DECODER))
+_ASKED = ('order_ids', 'target_positions')
+NAMES = (*_SOURCE, *_ASKED, 'encoder_outputs', *(f'decoder_{n}' for n in _DECODER))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +27,8 @@ class Inputs:
   position_ids: jax.Array | None = None
   token_type_ids: jax.Array | None = None
   prefix_mask: jax.Array | None = None
+  order_ids: jax.Array | None = None
+  target_positions: jax.Array | None = None
   outputs: jax.Array | None = None
 
   def shape(self) -> tuple[int, int]:
@@ -43,23 +47,29 @@ def split(spec: Model, inputs: dict[str, Any], cache: Any) -> tuple[Inputs | Non
   both = [n for n in ('', 'decoder_') if f'{n}attention_mask' in given and f'{n}segment_ids' in given]
   if both:
     raise errors.UserError('apply: attention_mask and segment_ids are both given. Wanted one: segment 0 is padding.')
+  for why in targets.unfit(spec, given, cache):
+    raise errors.UserError(f'apply: {why}')
   if spec.encoder is None:
     if odd := sorted(n for n in given if n.startswith(('decoder_', 'encoder_'))):
       raise errors.UserError(
         f'apply: the model has no encoder, so it does not take {", ".join(odd)}. Wanted input_ids.'
       )
-    return None, _checked(spec, spec.max_positions, Inputs(**given), 'input_ids')
+    if cache is not None and 'token_type_ids' in given and reads_types(spec):
+      raise errors.UserError(
+        'apply: a cache keeps no token types, and layers of the model ask for them. '
+        'Wanted whole rows, or no token_type_ids.'
+      )
+    return None, _checked(spec, spec, Inputs(**given), 'input_ids')
   decoder = Inputs(**{n: given.pop(f'decoder_{n}', None) for n in _DECODER}, prefix_mask=given.pop('prefix_mask', None))
-  decoder = _checked(spec, spec.max_positions, decoder, 'decoder_input_ids')
+  decoder = _checked(spec, spec, decoder, 'decoder_input_ids')
   outputs = given.pop('encoder_outputs', None)
   if outputs is None and 'input_ids' not in given and cache is not None:
     return None, decoder
   source = Inputs(**given, outputs=outputs)
-  limit = max_positions(spec.encoder)
-  return source if outputs is not None else _checked(spec.source, limit, source, 'input_ids'), decoder
+  return source if outputs is not None else _checked(spec.source, spec.encoder, source, 'input_ids'), decoder
 
 
-def _checked(spec: Model, limit: int | None, inputs: Inputs, name: str) -> Inputs:
+def _checked(spec: Model, stack: Model | Encoder, inputs: Inputs, name: str) -> Inputs:
   if inputs.input_ids is None:
     raise errors.UserError(f'apply: {name} is missing. Wanted int32 [B, T] token ids.')
   if inputs.input_ids.ndim != 2:
@@ -67,19 +77,21 @@ def _checked(spec: Model, limit: int | None, inputs: Inputs, name: str) -> Input
   B, T = inputs.input_ids.shape
   for field in dataclasses.fields(inputs):
     value = getattr(inputs, field.name)
-    if value is not None and field.name != 'outputs' and value.shape != (B, T):
-      raise errors.UserError(f'apply: {field.name} has shape {value.shape}. Wanted that of {name}, {(B, T)}.')
+    wanted = (B, *value.shape[1:2]) if field.name == 'target_positions' and value is not None else (B, T)
+    if value is not None and field.name != 'outputs' and value.shape != wanted:
+      raise errors.UserError(f'apply: {field.name} has shape {value.shape}. Wanted that of {name}, {wanted}.')
+  limit = max_positions(stack)
   if limit is not None and limit < T:
     raise errors.UserError(
       f'apply: {name} is {T} tokens long, the position table has {limit} rows. Wanted at most {limit}.'
     )
-  if inputs.token_type_ids is not None and not spec.embed.types:
+  if inputs.token_type_ids is not None and not (spec.embed.types or reads_types(stack)):
     raise errors.UserError('apply: token_type_ids are given, but the model has no token types (embed.types=0).')
   return inputs
 
 
-def site(inputs: Inputs, cache: Any) -> Site:
-  """Where each token stands; positions go on where the cache's rows ended."""
+def site(inputs: Inputs, cache: Any, types: bool = False) -> Site:
+  """Where each token stands; positions go on where the cache's rows ended. Layers are told token types if `types`."""
   B, T = inputs.shape()
   if inputs.segment_ids is not None:
     segment_BT, pos_BT = inputs.segment_ids.astype(jnp.int32), positions(inputs.segment_ids)
@@ -96,7 +108,8 @@ def site(inputs: Inputs, cache: Any) -> Site:
   prefix_BT = None if inputs.prefix_mask is None else inputs.prefix_mask != 0
   if prefix_BT is None and cache is not None:
     prefix_BT = jnp.zeros((B, T), bool)
-  return Site(pos_BT, segment_BT, prefix_BT)
+  found = Site(pos_BT, segment_BT, prefix_BT, inputs.token_type_ids if types else None)
+  return found if inputs.order_ids is None else targets.ordered(found, inputs.order_ids)
 
 
 def advance(cache: dict[str, Any], site: Site, layers: Any) -> dict[str, Any]:

@@ -73,6 +73,7 @@ class Embed:
 
   `rows` normalises each row of the table wherever it is used (FixNorm). `types` is the number of token types (BERT 2).
   With `dim` tables, positions and norm are of that width, from where a projection leads to D (ALBERT's factors of E).
+  `query` is one more vector, for tokens that are asked about: what `target_positions` wants (see `tfm.model.targets`).
   """
 
   scale: float = 1.0
@@ -82,6 +83,7 @@ class Embed:
   norm: Norm | None = None
   dropout: float = 0.0
   dim: int | None = None
+  query: bool = False
 
   def check(self) -> Iterator[str]:
     if self.dim is not None and self.dim < 1:
@@ -209,6 +211,11 @@ class Model:
     return all(b.ffn.apart for b in [*blocks(self), *reading])
 
   @property
+  def masked(self) -> bool:
+    """True if tokens learn of each other through masks alone, so that an order told to `apply` hides what it should."""
+    return self.encoder is None and all(b.mixer.masked and b.ffn.apart for b in blocks(self))
+
+  @property
   def reads_prefix(self) -> bool:
     """True if some mask reads the input `prefix_mask`."""
     return any(b.mixer.reads_prefix for b in blocks(self))
@@ -266,6 +273,11 @@ def max_positions(stack: Model | Encoder) -> int | None:
   return min((n for n in told if n is not None), default=None)
 
 
+def reads_types(stack: Model | Encoder) -> bool:
+  """Whether layers of a stack are told the types of tokens."""
+  return any(b.mixer.reads_types for b in blocks(stack))
+
+
 def blocks(stack: Model | Encoder) -> list[Block]:
   """Every block that differs in place, once (repeats not counted)."""
   return [b for s in stack.segments for b in s.pattern]
@@ -281,6 +293,11 @@ def shared_heads(stack: Model | Encoder) -> int:
   return next((getattr(b.mixer, 'heads', 0) for b in blocks(stack)), 0)
 
 
+def shared_head_dim(stack: Model | Encoder, d_model: int) -> int:
+  """How many numbers of a head a shared relative position sees."""
+  return next((n for b in blocks(stack) if (n := b.mixer.told_dim(d_model))), 0)
+
+
 def common(stack: Model | Encoder) -> Any:
   """What the mixers of a stack share, or None."""
   return next((c for b in blocks(stack) if (c := b.mixer.common) is not None), None)
@@ -289,8 +306,6 @@ def common(stack: Model | Encoder) -> Any:
 def _shared_heads(stack: Model | Encoder) -> Iterator[str]:
   if len({c for b in blocks(stack) if (c := b.mixer.common) is not None}) > 1:
     yield 'mixers of one stack would share different things. Wanted the same in all of its layers.'
-  if stack.shared_relative.contextual:
-    yield 'shared_relative asks by what the queries of a layer are. Wanted mixer.relative, a position a layer.'
   heads = sorted({getattr(b.mixer, 'heads', 0) for b in blocks(stack)})
   if stack.shared_relative.biased and len(heads) > 1:
     yield f'shared_relative serves layers of {heads} heads. Wanted the same number everywhere, or a table per layer.'

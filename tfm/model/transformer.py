@@ -12,9 +12,10 @@ from tfm.core import axes
 from tfm.model import inputs as inputs_lib
 from tfm.model import mtp as mtp_lib
 from tfm.model import stack as stack_lib
+from tfm.model import targets
 from tfm.model.classify import Classify, named
 from tfm.model.embedding import Embedding, Unembedding
-from tfm.model.spec import Encoder, Model
+from tfm.model.spec import Encoder, Model, reads_types
 from tfm.model.stack import Params, named_key
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.context import Ctx, Dims, Run
@@ -29,16 +30,19 @@ def init(spec: Model, key: jax.Array, run: Run = RUN) -> Params:
   return nn.unbox(_boxed(spec, key, run))
 
 
-@functools.lru_cache(maxsize=64)
 def param_shapes(spec: Model, run: Run = RUN) -> Params:
   """The parameters as `jax.ShapeDtypeStruct`s; no array is made."""
-  return jax.eval_shape(functools.partial(init, spec, run=run), jax.random.key(0))
+  return nn.unbox(_boxed_shapes(spec, run))
+
+
+def param_letters(spec: Model) -> Params:
+  """The letters of each parameter's axes ('LDNH'), a tree like the parameters'."""
+  return axes.letters_of(_boxed_shapes(spec, RUN))
 
 
 @functools.lru_cache(maxsize=64)
-def param_letters(spec: Model) -> Params:
-  """The letters of each parameter's axes ('LDNH'), a tree like the parameters'."""
-  return axes.letters_of(jax.eval_shape(functools.partial(_boxed, spec, run=RUN), jax.random.key(0)))
+def _boxed_shapes(spec: Model, run: Run) -> Params:
+  return jax.eval_shape(functools.partial(_boxed, spec, run=run), jax.random.key(0))
 
 
 def _boxed(spec: Model, key: jax.Array, run: Run) -> Params:
@@ -84,9 +88,12 @@ def apply(
 
   Inputs (int32 `[B, T]`, names as Hugging Face's): `input_ids`; `attention_mask` (1 = token, 0 = padding) or
   `segment_ids` (0 = padding, 1.. = documents packed in a row, each out of the others' sight); `position_ids` (default:
-  each token's place in its document); `token_type_ids`; `prefix_mask` for a prefix mask that reads it. An
-  encoder-decoder reads these in its encoder, and `decoder_input_ids`, `decoder_attention_mask`, `decoder_segment_ids`,
-  `decoder_position_ids` in its decoder; with `encoder_outputs` (or a cache that has read them) the encoder is not run.
+  each token's place in its document); `token_type_ids`; `prefix_mask` for a prefix mask that reads it; `order_ids`, an
+  order of prediction in which each token sees those up to its own place, and beside it `target_positions` `[B, P]`,
+  places of the row (-1: none) of which is asked what stands there, told those before it in the order (see
+  `tfm.model.targets`). An encoder-decoder reads these in its encoder, and `decoder_input_ids`,
+  `decoder_attention_mask`, `decoder_segment_ids`, `decoder_position_ids` in its decoder; with `encoder_outputs` (or a
+  cache that has read them) the encoder is not run. It has no order.
 
   `key` turns dropout on. `cache` (`tfm.model.cache.init_cache`) holds earlier tokens of the same rows, and comes back
   with these ones added. `logits_to_keep` asks for the logits of the last so many tokens only (0: none). `mtp` asks a
@@ -95,6 +102,7 @@ def apply(
   Returns `logits` `[B, T, V]` in the compute dtype, `last_hidden_state` `[B, T, D]`, `aux` (a scalar to add to the
   loss); with an encoder `encoder_last_hidden_state`; with a cache `cache`; `load`, where parts have seen some, from
   which `tfm.model.balance` makes parameters that no gradient moves.
+  With `target_positions` these are of the targets, `[B, P, ...]`; what layers say has them after the row's tokens.
   Without a head there are no `logits`, unless a classifier's: `[B, labels]`, or `[B, T, labels]` for each token. Beside
   a head those are `class_logits`. `pooler_output` is what came before the labels.
   A model with `mtp` returns `mtp_state`, which `tfm.model.mtp.draft` reads, and where asked `mtp_logits`, one
@@ -117,15 +125,23 @@ def apply(
 
   dims = stack_lib.stack_dims(spec, spec, run)
   embed = functools.partial(_embedding, spec, dims, params)
-  site, slot = inputs_lib.site(target, cache), None if cache is None else cache['slot']
+  slot = None if cache is None else cache['slot']
+  site = inputs_lib.site(target, cache, reads_types(spec))
   x_BTD = embed('lookup', target.input_ids, target.token_type_ids)
+  T, asked_BP, ordered = x_BTD.shape[1], target.target_positions, target.position_ids is None
+  if asked_BP is not None:
+    type_BT = jnp.zeros_like(site.pos) if target.token_type_ids is None else target.token_type_ids
+    type_BP = jnp.take_along_axis(type_BT, jnp.maximum(asked_BP, 0), 1)
+    x_BTD, site = targets.joined((x_BTD, site), (embed('asked', type_BP), targets.asking(site, asked_BP)))
+    ordered = False
   x_BTD = stack_lib.add_positions(spec, dims, params, x_BTD, site)
   x_BTD = embed('finish', x_BTD, key is not None, key=keys[1])
-  ctx = Ctx(site, memory, slot, train=key is not None, ordered=target.position_ids is None)
+  ctx = Ctx(site, memory, slot, train=key is not None, ordered=ordered)
   caches = None if cache is None else cache['layers']
   passed = stack_lib.apply_stack(spec, dims, params, x_BTD, ctx, caches, keys[1], asked)
   x_BTD, aux = passed.x_BTD, aux + passed.aux
   out |= _told(passed.told, x_BTD, '' if spec.encoder is None else 'decoder_')
+  x_BTD = x_BTD if asked_BP is None else x_BTD[:, T:]
   load = passed.load | ({'encoder': load} if load else {})
   if cache is not None:
     out['cache'] = inputs_lib.advance(cache, site, passed.caches)
@@ -176,7 +192,7 @@ def _told(told: dict[str, tuple[jax.Array, ...]], x_BTD: jax.Array, prefix: str)
 def _encode(spec: Model, encoder: Encoder, params: Params, source, run: Run, key, asked=()):
   """(memory, its sites, aux, load, what was asked for) of an encoder-decoder's source."""
   dims = stack_lib.stack_dims(spec.source, encoder, run)
-  site = inputs_lib.site(source, None)
+  site = inputs_lib.site(source, None, reads_types(encoder))
   if source.outputs is not None:
     return source.outputs.astype(run.precision.dtype('compute')), site, jnp.zeros((), jnp.float32), {}, {}
   own = params['encoder']

@@ -10,12 +10,17 @@ class Site:
   """Positions, documents and prefix membership of tokens, each `[B, T]`.
 
   `pos` counts from 0 within a document. `segment` numbers the documents of a row from 1; 0 is padding. `prefix` is true
-  for tokens that everybody in their document may see (`None`: there are none).
+  for tokens that everybody in their document may see (`None`: there are none). `type` is a token's type, where layers
+  are told. Where documents are predicted in an order, `order` is a token's place in it as a key, and `bound` the first
+  place that is out of its sight as a query (`None`: there is no order).
   """
 
   pos: jax.Array
   segment: jax.Array
   prefix: jax.Array | None = None
+  type: jax.Array | None = None
+  order: jax.Array | None = None
+  bound: jax.Array | None = None
 
   def rows(self) -> 'Site':
     """As queries: `[B, T, 1]`."""

@@ -19,18 +19,21 @@ PAPER = 'XLNet: Generalized Autoregressive Pretraining for Language Understandin
 
 
 def xlnet(depth: int, d: int, heads: int) -> Model:
-  """The content stream, of texts without segments: post-norm, erf GELU, distances by sinusoids, no embedding norm.
+  """Post-norm, erf GELU, distances by sinusoids, same or other segment told by `token_type_ids`, no embedding norm.
 
-  *Differs*: no query stream (its permutations and its vector for what is to be guessed) and no term for segments.
+  The content stream is what `apply` gives; with `order_ids` and `target_positions` it is the query stream, which
+  `tasks.PermutationLM` trains. transformers' `perm_mask` of an order is order_ids[j] >= order_ids[i].
+
+  *Differs*: no memory of the rows before (`mems`).
   """
-  attention = Attention(heads, head_dim=d // heads, relative=XL(), mask=Mask(), dropout=0.1)
+  attention = Attention(heads, head_dim=d // heads, relative=XL(types=True), mask=Mask(), dropout=0.1)
   return _model(32_000, d, depth, attention, Mlp(4 * d, Gelu()), LayerNorm(1e-12), 0.1)
 
 
 def _model(vocab: int, d: int, layers: int, mixer: Attention, ffn: Mlp, norm: LayerNorm, dropout: float) -> Model:
   block = Block(mixer, ffn, norm, Post(), dropout=dropout)
   return Model(
-    vocab, d, (Segment((block,), layers),), norm=norm, embed=Embed(dropout=dropout), head=Head(bias=True),
+    vocab, d, (Segment((block,), layers),), norm=norm, embed=Embed(dropout=dropout, query=True), head=Head(bias=True),
     init=Normal(depth_scaled=False),
   )  # fmt: skip
 
@@ -42,7 +45,7 @@ def read(c: Fields) -> Model:
   c.skip('summary_type', 'summary_use_proj', 'summary_activation', 'summary_last_dropout')
   d, heads, dropout = c['d_model'], c['n_head'], c.get('dropout', 0.1)
   size = c.get('d_head', d // heads)
-  mixer = Attention(heads, head_dim=size, relative=XL(), mask=Mask(), dropout=dropout)
+  mixer = Attention(heads, head_dim=size, relative=XL(types=True), mask=Mask(), dropout=dropout)
   ffn = Mlp(c['d_inner'], c.act('ff_activation', 'gelu'), dropout=dropout)
   norm = LayerNorm(c.get('layer_norm_eps', 1e-12))
   spec = _model(c['vocab_size'], d, c['n_layer'], mixer, ffn, norm, dropout)
@@ -60,6 +63,6 @@ def write(m: Any) -> dict[str, Any]:
 
 
 MODELS = {
-  'xlnet-base': Entry(xlnet(12, 768, 12), 116_721_920, '117M', PAPER),
-  'xlnet-large': Entry(xlnet(24, 1024, 16), 360_226_048, '360M', PAPER),
+  'xlnet-base': Entry(xlnet(12, 768, 12), 116_750_336, '117M', PAPER),
+  'xlnet-large': Entry(xlnet(24, 1024, 16), 360_300_800, '360M', PAPER),
 }

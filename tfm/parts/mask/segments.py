@@ -1,4 +1,4 @@
-"""Documents packed in one row do not see each other, and nobody sees padding."""
+"""Documents packed in one row do not see each other, nobody sees padding, and an order that is told is kept."""
 
 import dataclasses
 
@@ -7,7 +7,11 @@ from tfm.parts.mask.base import Mask
 
 @dataclasses.dataclass(frozen=True)
 class Segments(Mask):
-  """Same segment, and not padding (segment 0). Attention adds it to every mask; alone it is full within a document."""
+  """Same segment, and not padding (segment 0). Attention adds it to every mask; alone it is full within a document.
+
+  Where sites tell an order of prediction, also order(key) < bound(query): see `tfm.model.targets`.
+  """
 
   def __call__(self, q, k):
-    return (q.segment == k.segment) & (k.segment > 0)
+    same = (q.segment == k.segment) & (k.segment > 0)
+    return same if q.bound is None else same & (k.order < q.bound)

@@ -61,6 +61,11 @@ class Relative(Hooks, Part):
     return False
 
   @property
+  def reads_types(self) -> bool:
+    """Whether it asks sites for their tokens' types."""
+    return False
+
+  @property
   def score_scale(self) -> float:
     """What scores are to be multiplied by where their scale is not given (see `Yarn`)."""
     return 1.0

@@ -1,4 +1,4 @@
-"""XLNet's checkpoints, the content stream of them: projections as they are used, three axes each."""
+"""XLNet's checkpoints: projections as they are used, three axes each."""
 
 import dataclasses
 
@@ -27,14 +27,25 @@ class ModelFirst(Whole):
     return np.moveaxis(ours[0], -1, 0)
 
 
+@dataclasses.dataclass(frozen=True)
+class OfAll(Whole):
+  """A vector that theirs keep as `[1, 1, D]`."""
+
+  def shape(self, slots):
+    return 1, 1, *slots[0].shape
+
+
 _LOOK, _FEED = 'transformer.layer.*.rel_attn', 'transformer.layer.*.ff'
 NAMES: Names = {
   'embed': 'transformer.word_embedding',
+  'embed/query': OfAll('transformer.mask_emb'),
   **{f'*/mixer/{n}': Whole(f'{_LOOK}.{n}') for n in 'qkv'},
   '*/mixer/o': ModelFirst(f'{_LOOK}.o'),
   '*/mixer/relative/u': Whole(f'{_LOOK}.r_w_bias'),
   '*/mixer/relative/v': Whole(f'{_LOOK}.r_r_bias'),
+  '*/mixer/relative/t': Whole(f'{_LOOK}.r_s_bias'),
   '*/mixer/relative/distance': Whole(f'{_LOOK}.r'),
+  '*/mixer/relative/types': Whole(f'{_LOOK}.seg_embed'),
   '*/mixer_norm': f'{_LOOK}.layer_norm',
   '*/ffn/up': f'{_FEED}.layer_1',
   '*/ffn/down': f'{_FEED}.layer_2',
@@ -59,8 +70,4 @@ TOPS = {
     lambda c, m: classifying(m, Classifier(2, 'each')), {'classifier/out': 'qa_outputs'}
   ),
 }
-# Nothing reads what the query stream and segments are told by.
-FAMILY = Family(
-  'XLNet', xlnet.read, xlnet.write, NAMES, 'transformer.', 'LMHeadModel', TOPS, ('lm_loss.weight',),
-  (r'rel_attn\.(r_s_bias|seg_embed)$', r'(^|\.)mask_emb$'),
-)  # fmt: skip
+FAMILY = Family('XLNet', xlnet.read, xlnet.write, NAMES, 'transformer.', 'LMHeadModel', TOPS, ('lm_loss.weight',))

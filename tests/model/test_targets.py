@@ -1,0 +1,138 @@
+"""Tokens in an order, and targets that are asked what stands at a place: who learns of whom, and what is refused."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tfm import zoo
+from tfm.core import errors
+from tfm.model import transformer
+from tfm.model.cache import init_cache
+from tfm.model.spec import Block, Classifier, Embed, Model, Segment
+from tfm.parts.attend import Blockwise
+from tfm.parts.context import Run
+from tfm.parts.ffn import Glu, Moe
+from tfm.parts.mask import Causal, Mask, Window
+from tfm.parts.mixer import MLA, Attention
+from tfm.parts.mtp import SequentialMTP
+from tfm.parts.relative import XL, RoPE
+
+T = 8
+
+
+def asking(*mixers, **fields):
+  blocks = tuple(Block(mixer, Glu(48)) for mixer in mixers)
+  return Model(64, 32, (Segment(blocks),), **{'embed': Embed(query=True), **fields})
+
+
+FULL = asking(Attention(4, 2, 8, RoPE(), Mask()), Attention(4, 2, 8, XL(), Mask()))
+SPECS = {
+  'rope and xl': FULL,
+  'latent': asking(MLA(4, None, 16, 8, 4, 12, mask=Mask())),
+  'window': asking(Attention(4, 2, 8, RoPE(), Window(3, ahead=True))),
+  'types': zoo.tiny(zoo.get('xlnet-base')),
+}
+_rng = np.random.default_rng(0)
+IDS, ORDER, PLACES = _rng.integers(0, 64, (1, T)), _rng.permutation(T)[None], np.arange(T)[None]
+
+
+def said(spec, params, ids, order, places, run=Run(), **inputs):
+  asked = {'order_ids': order, 'target_positions': places}
+  inputs = {n: jnp.asarray(x, jnp.int32) for n, x in {'input_ids': ids, **asked, **inputs}.items()}
+  ask = jax.jit(lambda p, x: transformer.apply(spec, p, run=run, output_hidden_states=True, **x))
+  out = ask(params, inputs)
+  return np.asarray(out['logits']), np.asarray(out['hidden_states'][-1])
+
+
+def drawn(spec):
+  rng = np.random.default_rng(1)
+  return jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32) * 0.3, transformer.param_shapes(spec))
+
+
+@pytest.fixture(scope='module', params=SPECS)
+def model(request):
+  return SPECS[request.param], drawn(SPECS[request.param])
+
+
+def test_a_target_learns_of_those_before_it_in_the_order_and_a_token_of_itself_too(model):
+  spec, params = model
+  changed = np.tile(IDS, (T + 1, 1))
+  changed[np.arange(T), np.arange(T)] = (changed[np.arange(T), np.arange(T)] + 7) % 64
+  whole = lambda x: np.tile(x, (T + 1, 1))
+  run = Run(attend=Blockwise(8, 8))
+  logits, states = said(spec, params, changed, whole(ORDER), whole(PLACES), run)
+  moved = lambda x: (np.abs(x[:T] - x[T]).max(-1) > 1e-6).T  # [token that looks, token that changed]
+  before = ORDER[0][None] < ORDER[0][:, None]
+  near = np.abs(PLACES[0][None] - PLACES[0][:, None]) < 3 if spec is SPECS['window'] else True
+  np.testing.assert_array_equal(moved(logits), before & near)
+  np.testing.assert_array_equal(moved(states[:, :T]), (before & near) | np.eye(T, dtype=bool))
+
+
+def test_targets_are_the_same_packed_padded_alone_and_in_any_company(model):
+  spec, params = model
+  types = {'token_type_ids': IDS % 2} if spec is SPECS['types'] else {}
+  alone, _ = said(spec, params, IDS, ORDER, PLACES, **types)
+  some, _ = said(spec, params, IDS, ORDER, np.asarray([[5, -1, 2, -1]]), **types)
+  np.testing.assert_allclose(some[0, [0, 2]], alone[0, [5, 2]], atol=1e-5)
+  assert np.isfinite(some).all()
+  beside = lambda x: np.concatenate([x, x[:, :3], 0 * x[:, :2]], 1)
+  segments = np.asarray([[1] * T + [2] * 3 + [0] * 2])
+  packed, _ = said(
+    spec, params, beside(IDS), beside(ORDER), PLACES, segment_ids=segments, **{n: beside(x) for n, x in types.items()}
+  )
+  np.testing.assert_allclose(packed, alone, atol=1e-5)
+
+
+def test_the_order_of_positions_makes_a_causal_model_of_one_that_sees_both_ways():
+  blocks = [dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, mask=Causal())) for b in FULL.segments[0].pattern]
+  causal = dataclasses.replace(FULL, segments=(Segment(tuple(blocks)),))
+
+  @jax.jit
+  def both(params):
+    run = lambda spec, **x: transformer.apply(spec, params, input_ids=jnp.asarray(IDS), **x)['logits']
+    return run(FULL, order_ids=jnp.asarray(PLACES)), run(causal)
+
+  np.testing.assert_allclose(*both(drawn(FULL)), atol=1e-5)
+
+
+_ONE = jnp.zeros((1, T), jnp.int32)
+
+
+@pytest.mark.parametrize(
+  ('spec', 'inputs', 'message'),
+  [
+    (FULL, {'target_positions': _ONE}, 'without order_ids a target would see its own token'),
+    (FULL, {'order_ids': _ONE[:, :3]}, r'order_ids has shape \(1, 3\)\. Wanted that of input_ids, \(1, 8\)'),
+    (FULL, {'order_ids': _ONE, 'target_positions': _ONE[0]}, r'target_positions has shape \(8,\)\. Wanted'),
+    (asking(Attention(4), embed=Embed()), {'order_ids': _ONE, 'target_positions': _ONE}, 'Wanted embed.query=true'),
+    (zoo.tiny(zoo.get('fnet-base')), {'order_ids': _ONE}, 'some layer tells tokens of others whatever a mask says'),
+    (asking(Attention(4), mtp=SequentialMTP()), {'order_ids': _ONE, 'target_positions': _ONE}, 'Wanted mtp=none and'),
+    (
+      asking(Attention(4), classifier=Classifier()),
+      {'order_ids': _ONE, 'target_positions': _ONE},
+      'nor a classifier reads targets',
+    ),
+  ],
+)
+def test_orders_and_targets_that_cannot_be_are_refused(spec, inputs, message):
+  with pytest.raises(errors.UserError, match=message):
+    jax.eval_shape(lambda p: transformer.apply(spec, p, input_ids=_ONE, **inputs), transformer.param_shapes(spec))
+
+
+@pytest.mark.parametrize(
+  ('name', 'message'), [('order_ids', 'keeps no order'), ('token_type_ids', 'keeps no token types')]
+)
+def test_what_a_cache_does_not_keep_is_refused(name, message):
+  spec = SPECS['types']
+  with pytest.raises(errors.UserError, match=message):
+    transformer.apply(spec, {}, cache=init_cache(spec, 1, T), input_ids=_ONE, **{name: _ONE})
+
+
+def test_only_what_reaches_other_tokens_through_masks_keeps_an_order():
+  assert FULL.masked
+  assert not zoo.get('t5-small').masked
+  block = Block(Attention(4), Moe(4, capacity=0.5))
+  assert not Model(64, 32, (Segment((block,)),)).masked

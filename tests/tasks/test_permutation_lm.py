@@ -1,0 +1,92 @@
+import dataclasses
+
+import numpy as np
+
+from tfm import zoo
+from tfm.model.spec import Block, Classifier, Embed, Model, Segment
+from tfm.parts.ffn import Moe
+from tfm.parts.mask import Mask
+from tfm.parts.mixer import Attention
+from tfm.tasks import PermutationLM
+
+
+def _batch(data, task, step=0):
+  corpus = task.open(data)
+  raw = corpus.batch('train', 0, step)
+  return raw, task.features(raw, corpus.tokenizer, corpus.isolate), corpus.tokenizer.is_special[raw['tokens']]
+
+
+def test_the_last_sixth_of_an_order_of_the_row_is_predicted(data):
+  raw, batch, special = _batch(data, PermutationLM())
+  assert batch['labels'].shape == (32, 64 // 6)
+  np.testing.assert_array_equal(np.sort(batch['order_ids'], 1), np.tile(np.arange(64), (32, 1)))
+  for row in range(32):
+    at = batch['target_positions'][row]
+    np.testing.assert_array_equal(at, np.flatnonzero((batch['order_ids'][row] >= 54) & ~special[row]))
+    np.testing.assert_array_equal(batch['labels'][row], raw['tokens'][row, at])
+  assert batch['weights'].all()
+
+
+def test_special_tokens_come_first_and_are_only_read(data):
+  _, batch, special = _batch(data, PermutationLM())
+  assert special.any()
+  for row in range(32):
+    assert sorted(batch['order_ids'][row, special[row]]) == [*range(special[row].sum())]
+
+
+def test_any_place_may_be_predicted_and_every_epoch_draws_anew(data):
+  task = PermutationLM()
+  corpus = task.open(data)
+  asked = [task.features(corpus.batch('train', 0, s), corpus.tokenizer)['target_positions'] for s in range(60)]
+  count = np.bincount(np.concatenate(asked).ravel(), minlength=64)
+  n = 60 * 32
+  assert np.all(np.abs(count - n * 10 / 64) < 5 * (n * 10 / 64) ** 0.5)
+  raw = corpus.batch('train', 0, 0)
+  again = task.features({**raw, 'key': corpus.batch('train', 0, 1000)['key']}, corpus.tokenizer)
+  assert (again['target_positions'] != asked[0]).any()
+
+
+def test_what_is_only_read_may_see_all_that_is_only_read(data):
+  _, strict, _ = _batch(data, PermutationLM())
+  _, batch, _ = _batch(data, PermutationLM(ordered=False))
+  np.testing.assert_array_equal(batch['target_positions'], strict['target_positions'])
+  for row in range(32):
+    at = batch['target_positions'][row]
+    np.testing.assert_array_equal(batch['order_ids'][row, at], strict['order_ids'][row, at] + 1)
+    assert not np.delete(batch['order_ids'][row], at).any()
+
+
+def test_every_isolated_document_has_its_own_order_and_targets(data):
+  raw, batch, special = _batch(dataclasses.replace(data, isolate=True), PermutationLM(one_in=4))
+  short = 0
+  for row in range(32):
+    at = batch['target_positions'][row][batch['weights'][row] > 0]
+    assert (batch['target_positions'][row][batch['weights'][row] == 0] == -1).all()
+    for document in range(1, raw['segments'][row].max() + 1):
+      mine = raw['segments'][row] == document
+      n, ordinary = mine.sum(), (mine & ~special[row]).sum()
+      assert sorted(batch['order_ids'][row, mine]) == [*range(n)]
+      assert mine[at].sum() == min(n // 4, ordinary)
+      short += n < 4
+  assert short or batch['segment_ids'].max() > 1
+
+
+def test_permutation_lm_needs_a_vector_to_ask_by_and_masks_that_hide_its_labels():
+  attention, query = Attention(4, mask=Mask()), Embed(query=True)
+  fits = lambda block, **fields: list(PermutationLM().fits(Model(64, 32, (Segment((block,)),), **fields)))
+  assert not fits(Block(attention), embed=query)
+  assert not fits(Block(Attention(4)), embed=query)
+  assert 'Choose model.embed.query=true' in fits(Block(attention))[0]
+  assert 'would show the model its labels' in fits(Block(attention, Moe(4, capacity=1.0)), embed=query)[0]
+  assert not list(PermutationLM().fits(zoo.get('xlnet-base')))
+  assert 'trains one stack' in next(PermutationLM().fits(zoo.get('t5-small')))
+  beside = dataclasses.replace(zoo.get('xlnet-base'), classifier=Classifier())
+  assert 'Choose model.mtp=none and model.classifier=none' in next(PermutationLM().fits(beside))
+
+
+def test_impossible_shares_and_lengths_are_an_error(data):
+  assert list(PermutationLM(one_in=1).check()) == [
+    'one_in: is 1, and the first of an order is told nothing. Wanted 2 or more.'
+  ]
+  (short,) = PermutationLM().fits_data(dataclasses.replace(data, length=5))
+  assert short == 'data.length: is 5, and one token in 6 is predicted. Wanted 6 or more.'
