@@ -293,11 +293,6 @@ def shared_heads(stack: Model | Encoder) -> int:
   return next((getattr(b.mixer, 'heads', 0) for b in blocks(stack)), 0)
 
 
-def shared_head_dim(stack: Model | Encoder, d_model: int) -> int:
-  """How many numbers of a head a shared relative position sees."""
-  return next((n for b in blocks(stack) if (n := b.mixer.told_dim(d_model))), 0)
-
-
 def common(stack: Model | Encoder) -> Any:
   """What the mixers of a stack share, or None."""
   return next((c for b in blocks(stack) if (c := b.mixer.common) is not None), None)
@@ -306,6 +301,8 @@ def common(stack: Model | Encoder) -> Any:
 def _shared_heads(stack: Model | Encoder) -> Iterator[str]:
   if len({c for b in blocks(stack) if (c := b.mixer.common) is not None}) > 1:
     yield 'mixers of one stack would share different things. Wanted the same in all of its layers.'
+  if stack.shared_relative.contextual:
+    yield 'shared_relative asks by what the queries of a layer are. Wanted mixer.relative, a position a layer.'
   heads = sorted({getattr(b.mixer, 'heads', 0) for b in blocks(stack)})
   if stack.shared_relative.biased and len(heads) > 1:
     yield f'shared_relative serves layers of {heads} heads. Wanted the same number everywhere, or a table per layer.'

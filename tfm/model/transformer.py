@@ -30,19 +30,16 @@ def init(spec: Model, key: jax.Array, run: Run = RUN) -> Params:
   return nn.unbox(_boxed(spec, key, run))
 
 
+@functools.lru_cache(maxsize=64)
 def param_shapes(spec: Model, run: Run = RUN) -> Params:
   """The parameters as `jax.ShapeDtypeStruct`s; no array is made."""
-  return nn.unbox(_boxed_shapes(spec, run))
-
-
-def param_letters(spec: Model) -> Params:
-  """The letters of each parameter's axes ('LDNH'), a tree like the parameters'."""
-  return axes.letters_of(_boxed_shapes(spec, RUN))
+  return jax.eval_shape(functools.partial(init, spec, run=run), jax.random.key(0))
 
 
 @functools.lru_cache(maxsize=64)
-def _boxed_shapes(spec: Model, run: Run) -> Params:
-  return jax.eval_shape(functools.partial(_boxed, spec, run=run), jax.random.key(0))
+def param_letters(spec: Model) -> Params:
+  """The letters of each parameter's axes ('LDNH'), a tree like the parameters'."""
+  return axes.letters_of(jax.eval_shape(functools.partial(_boxed, spec, run=RUN), jax.random.key(0)))
 
 
 def _boxed(spec: Model, key: jax.Array, run: Run) -> Params:
