@@ -96,6 +96,20 @@ def zeros(arrays: Arrays, lead: tuple[int, ...]) -> dict[str, jax.Array]:
   return {name: jnp.zeros((*lead, *a.shape), a.dtype) for name, a in arrays.items()}
 
 
+def by_head(a: jax.Array) -> jax.Array:
+  """`[B, S, K, ...]` as it is kept, `[B, K, S, ...]`, and back; what has no heads stays as it is.
+
+  *Why*: products over the tokens of a head read them where they stand; one head's among the others' would be copied
+  together at every step, at ten times the cost of the products on CPU.
+  """
+  return jnp.swapaxes(a, 1, 2) if a.ndim > 3 else a
+
+
+def seen(arrays: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  """Kept arrays as they are looked at, `[B, S, ...]`, in the dtypes of those of `new`."""
+  return in_dtypes_of({name: by_head(a) for name, a in arrays.items()}, new)
+
+
 def empty_site(lead: tuple[int, int], prefix: bool) -> Site:
   """Sites of padding."""
   # Arrays of their own, so that a store may be donated.
@@ -118,8 +132,15 @@ def numbers(site: Site, count_B: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def put(old: Any, new: Any, slot_BT: jax.Array) -> Any:
-  """Trees of `[B, S, ...]` with new `[B, T, ...]` at each row's slots, in the old dtypes; slots from S on: nowhere."""
-  at = lambda a, b, i: a.at[i].set(b.astype(a.dtype), mode='drop', unique_indices=True)
+  """Trees of what is kept with new `[B, T, ...]` at each row's slots, in the old dtypes; slots from S on: nowhere.
+
+  What is kept is `[B, S, ...]`, or as `by_head` has it.
+  """
+
+  def at(kept, part, slot_T):
+    where, part = (slot_T, part) if kept.ndim < 3 else ((slice(None), slot_T), jnp.swapaxes(part, 0, 1))
+    return kept.at[where].set(part.astype(kept.dtype), mode='drop', unique_indices=True)
+
   return jax.tree.map(lambda a, b: jax.vmap(at)(a, b, slot_BT), old, new)
 
 

@@ -4,24 +4,25 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from tfm.parts.cache.base import Cache, before, empty_site, in_dtypes_of, like, nbytes, numbers, put, zeros
+from tfm.parts.cache.base import Cache, before, by_head, empty_site, like, nbytes, numbers, put, seen, zeros
 
 
 @dataclasses.dataclass(frozen=True)
 class DenseCache(Cache):
-  """Token n of a row in slot n of it, as it is.
+  """Token n of a row in slot n of it, head by head.
 
   *Cost*: the bytes of its arrays for each slot of each row: 2 K H numbers a layer for keys and values.
   """
 
   def init(self, arrays, B, S, lookback, prefix):
-    return {'arrays': zeros(arrays, (B, S)), 'site': empty_site((B, S), prefix)}
+    empty = {name: by_head(a) for name, a in zeros(arrays, (B, S)).items()}
+    return {'arrays': empty, 'site': empty_site((B, S), prefix)}
 
   def write(self, store, new, site, count_B, lookback):
     number_BT, count_B = numbers(site, count_B)
     store = put(store, {'arrays': new, 'site': like(site, store['site'])}, number_BT)
     number_BS = jnp.broadcast_to(jnp.arange(store['site'].pos.shape[1])[None], store['site'].pos.shape)
-    return in_dtypes_of(store['arrays'], new), before(store['site'], number_BS, count_B), store
+    return seen(store['arrays'], new), before(store['site'], number_BS, count_B), store
 
   def bytes(self, arrays, S, lookback):
     return S * nbytes(arrays)

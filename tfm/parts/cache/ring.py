@@ -6,7 +6,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from tfm.parts.cache.base import NOWHERE, Cache, before, empty_site, in_dtypes_of, like, nbytes, numbers, put, zeros
+from tfm.parts.cache.base import NOWHERE, Cache, before, like, nbytes, numbers, put, seen
 from tfm.parts.cache.dense import DenseCache
 
 
@@ -37,7 +37,7 @@ class RingCache(Cache):
   def init(self, arrays, B, S, lookback, prefix):
     if (R := self._slots(S, lookback)) is None:
       return DenseCache().init(arrays, B, S, lookback, prefix)
-    return {'arrays': zeros(arrays, (B, R)), 'site': empty_site((B, R), prefix), 'number': jnp.zeros((B, R), jnp.int32)}
+    return DenseCache().init(arrays, B, R, lookback, prefix) | {'number': jnp.zeros((B, R), jnp.int32)}
 
   def write(self, store, new, site, count_B, lookback):
     if 'number' not in store:
@@ -50,10 +50,10 @@ class RingCache(Cache):
     slot_BT = jnp.where(stays_BT, number_BT % R, NOWHERE + jnp.arange(T, dtype=jnp.int32)[None])
     kept = put(store, chunk, slot_BT)
     if self.margin >= T:
-      return in_dtypes_of(kept['arrays'], new), before(kept['site'], kept['number'], after_B), kept
-    old = in_dtypes_of(store['arrays'], new), before(store['site'], store['number'], count_B)
-    seen = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), old, (new, chunk['site']))
-    return *seen, kept
+      return seen(kept['arrays'], new), before(kept['site'], kept['number'], after_B), kept
+    old = seen(store['arrays'], new), before(store['site'], store['number'], count_B)
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), old, (new, chunk['site']))
+    return *both, kept
 
   @property
   def whole(self):

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.parts.attend.dense import probabilities
+from tfm.parts.cache.base import by_head
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.cross.base import Cross
 from tfm.parts.dense import Dense
@@ -26,7 +27,7 @@ class CrossAttention(Heads, Cross):
     return _CrossAttention(self, dims)
 
   def init_cache(self, d_model, B, S, dtype):
-    shape = (B, S, self.kv_heads or self.heads, self.size(d_model))
+    shape = (B, self.kv_heads or self.heads, S, self.size(d_model))
     empty = jnp.zeros((B, S), jnp.int32)
     return {'k': jnp.zeros(shape, dtype), 'v': jnp.zeros(shape, dtype), 'site': Site(empty, empty)}
 
@@ -56,11 +57,11 @@ class _CrossAttention(nn.Module):
       k_BSKH, v_BSKH = tamed(s, dims, k_BSKH, 'k', 'K'), tamed(s, dims, v_BSKH)
       if cache is not None:
         # The encoder is read once; later calls find its keys and values here.
-        new = {'k': k_BSKH, 'v': v_BSKH, 'site': Site(m_site.pos, m_site.segment)}
+        new = {'k': by_head(k_BSKH), 'v': by_head(v_BSKH), 'site': Site(m_site.pos, m_site.segment)}
         cache = jax.tree.map(lambda old, part: part.astype(old.dtype), cache, new)
     assert ctx.memory is not None or cache is not None, 'a decoder needs an encoder output or a cache that has read one'
     if ctx.memory is None:
-      k_BSKH, v_BSKH, m_site = cache['k'].astype(x_BTD.dtype), cache['v'].astype(x_BTD.dtype), cache['site']
+      (k_BSKH, v_BSKH), m_site = (by_head(cache[name].astype(x_BTD.dtype)) for name in 'kv'), cache['site']
     scores = make_scores(self, s, H, ctx, Segments(), ())
     tell(self, CROSS, lambda: probabilities(q_BTNH, k_BSKH, ctx.site, m_site, scores, 'float32'))
     y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, ctx.site, m_site, scores, self.dims.run.precision.reduce)
