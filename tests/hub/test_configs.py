@@ -192,7 +192,7 @@ CONFIGS = {
     'rope_theta': 10000, 'routed_scaling_factor': 1.0, 'scoring_func': 'softmax', 'seq_aux': True,
     'tie_word_embeddings': False, 'topk_group': 1, 'topk_method': 'greedy', 'v_head_dim': 128, 'vocab_size': 102400,
   },
-  'deepseek-v3': {
+  'deepseek-v3-mtp': {
     'architectures': ['DeepseekV3ForCausalLM'], 'attention_bias': False, 'attention_dropout': 0.0,
     'aux_loss_alpha': 0.001, 'ep_size': 1, 'first_k_dense_replace': 3, 'hidden_act': 'silu', 'hidden_size': 7168,
     'intermediate_size': 18432, 'kv_lora_rank': 512, 'max_position_embeddings': 163840, 'model_type': 'deepseek_v3',

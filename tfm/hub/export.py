@@ -1,6 +1,7 @@
 """A model of ours as a folder that `transformers` opens with plain `from_pretrained`."""
 
 from collections.abc import Iterator
+import dataclasses
 import json
 from pathlib import Path
 import shutil
@@ -50,6 +51,8 @@ def export_hf(
   values, found = class_of(spec, architecture)
   leaves = _leaves(spec, params)
   plan = weights.plan(found.family, spec, found.ending)
+  twins = found.family.twins(spec).items()
+  plan += [dataclasses.replace(t, name=name) for name, path in twins for t in plan if t.slots[0].path == path]
   dtypes = sorted({str(leaf.dtype) for leaf in leaves.values()})
   values |= {'dtype': dtypes[0] if len(dtypes) == 1 else 'float32', 'tfm_version': __version__}
   folder.parent.mkdir(parents=True, exist_ok=True)

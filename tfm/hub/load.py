@@ -17,7 +17,7 @@ from tfm.hub.vocabulary import find_vocabulary
 from tfm.model.spec import Model
 from tfm.train import checkpoint
 from tfm.train.experiment import Experiment
-from tfm.zoo.weights import Published, published
+from tfm.zoo.weights import Published, plan, published
 
 
 class Loaded(NamedTuple):
@@ -62,9 +62,9 @@ def is_published(path: str | Path) -> bool:
 def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None) -> Loaded:
   values = config_of(folder)
   tensors = dequantized(open_tensors(folder), values, dtype, str(folder / CONFIG))
-  found = without_pooler(published(values, str(folder / CONFIG)), tensors)
-  plan = match(str(folder), found, tensors)
-  return Loaded(found.spec, fill(found.spec, plan, tensors, dtype, mesh), find_vocabulary(folder))
+  found = as_stored(published(values, str(folder / CONFIG)), tensors)
+  wanted = match(str(folder), found, tensors)
+  return Loaded(found.spec, fill(found.spec, wanted, tensors, dtype, mesh), find_vocabulary(folder))
 
 
 def read_config(folder: str | Path) -> Published:
@@ -90,9 +90,12 @@ def config_of(folder: str | Path) -> dict[str, Any]:
   return values
 
 
-def without_pooler(found: Published, tensors: Tensors) -> Published:
-  """A body whose checkpoint was written without the pooler that its class may have has none."""
-  top = found.spec.classifier
-  if top is None or top.labels or any('pooler' in name for name in tensors):
-    return found
-  return found._replace(spec=dataclasses.replace(found.spec, classifier=None))
+def as_stored(found: Published, tensors: Tensors) -> Published:
+  """Without what its class may have and this checkpoint was written without: a pooler, layers of later tokens."""
+  top, spec = found.spec.classifier, found.spec
+  if top is not None and not top.labels and not any('pooler' in name for name in tensors):
+    spec = dataclasses.replace(spec, classifier=None)
+  if spec.mtp is not None:
+    ahead = [t.name for t in plan(found.family, spec, found.ending) if t.slots[0].path.startswith('mtp/')]
+    spec = spec if any(name in tensors for name in ahead) else dataclasses.replace(spec, mtp=None)
+  return found._replace(spec=spec)

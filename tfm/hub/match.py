@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import re
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from tfm.hub.tensors import Tensors
 from tfm.zoo.weights import Published, Tensor, plan
 
 _MOST = 12
+_ROWS = 1024
 
 
 def match(where: str, published: Published, tensors: Tensors) -> list[Tensor]:
@@ -27,37 +27,40 @@ def match(where: str, published: Published, tensors: Tensors) -> list[Tensor]:
   names = {t.name for t in wanted}
   missing = sorted(names - set(tensors))
   twice = {name for tied in family.tied for name in (tied, tied.removeprefix(family.prefix))}
-  idle = [re.compile(pattern) for pattern in family.ignored]
+  idle, twins = family.ignored_of(published.spec), family.twins(published.spec)
   fixed = family.fixed_of(published.spec, published.ending)
-  extra = sorted(n for n in set(tensors) - names - twice - set(fixed) if not any(p.search(n) for p in idle))
+  said = names | twice | set(fixed) | set(twins)
+  extra = sorted(n for n in set(tensors) - said if not any(p.search(n) for p in idle))
   shapes = [
     f'{t.name} is {list(tensors.shape(t.name))}, wanted {list(t.shape)}'
     for t in wanted
     if t.name in tensors and tensors.shape(t.name) != t.shape
   ]
-  said = [
+  wrong = [
     *_listed('missing', [f'{t.name} {list(t.shape)}' for t in wanted if t.name in missing]),
     *_listed('not known', [f'{name} {list(tensors.shape(name))}' for name in extra]),
     *_listed('of another shape', shapes),
   ]
-  if said:
+  if wrong:
     raise errors.UserError(
-      f'{where}: the tensors are not those of its config.json, a {published.architecture}.{"".join(said)}'
+      f'{where}: the tensors are not those of its config.json, a {published.architecture}.{"".join(wrong)}'
     )
-  _check_tied(where, twice & set(tensors) - names, wanted, tensors)
+  ties = 'the token table {}, and config.json ties them. Wanted tie_word_embeddings=false for weights of their own.'
+  again = '{}, which it has to be again. Wanted the same numbers, or a file without it.'
+  for name in sorted({*twice, *twins} & set(tensors) - names):
+    table = next((t.name for t in wanted if t.slots[0].path == twins.get(name, 'embed/table')), None)
+    if table is None or not _equal(tensors, name, table):
+      raise errors.UserError(f'{where}: {name} is not {(ties if name in twice else again).format(table)}')
   _check_fixed(where, fixed, tensors)
   return list(wanted)
 
 
-def _check_tied(where: str, twice: set[str], wanted: Sequence[Tensor], tensors: Tensors) -> None:
-  table = next((t.name for t in wanted if t.slots[0].path == 'embed/table'), None)
-  for name in sorted(twice):
-    same = table is not None and tensors.shape(name) == tensors.shape(table)
-    if table is None or not same or not np.array_equal(tensors[name], tensors[table]):
-      raise errors.UserError(
-        f'{where}: {name} is not the token table {table}, and config.json ties them. Wanted tie_word_embeddings=false '
-        'for weights of their own.'
-      )
+def _equal(tensors: Tensors, a: str, b: str) -> bool:
+  """Whether two tables are the same, which is looked at a few rows at a time."""
+  if tensors.shape(a) != tensors.shape(b):
+    return False
+  one, other = tensors[a], tensors[b]
+  return all(np.array_equal(one[i : i + _ROWS], other[i : i + _ROWS]) for i in range(0, len(one), _ROWS))
 
 
 def _check_fixed(where: str, fixed: Mapping[str, np.ndarray], tensors: Tensors) -> None:

@@ -1,5 +1,6 @@
 """DeepSeek-V2 (2024) and V3 (2024): latent attention, fine-grained experts beside shared ones, dense layers first."""
 
+import dataclasses
 from typing import Any
 
 from tfm.model.spec import Block, Head, Model, Segment, depth
@@ -63,16 +64,17 @@ def read_v2(c: Fields) -> Model:
 
 
 def read_v3(c: Fields) -> Model:
-  """The spec of a published config of V3, without the modules that predict further tokens."""
+  """The spec of a published config of V3, with the layers that predict later tokens (`num_nextn_predict_layers`)."""
   c.only(scoring_func='sigmoid', topk_method='noaux_tc')
-  c.skip('num_nextn_predict_layers', 'num_mtp_layers')
   router = Grouped(
     c.get('aux_loss_alpha', 0.0001), 0.0, c.get('num_experts_per_tok', 8), 'sigmoid', c.get('norm_topk_prob', True),
     float(c.get('routed_scaling_factor', 2.5)), c.get('n_group', 8), c.get('topk_group', 4),
   )  # fmt: skip
   moe = _mixture(c, 256, router, 2048, c.get('n_shared_experts', 1))
   layout = 'interleaved' if c.given('rope_interleave', True) else 'halves'
-  return _decoder(c, moe, c.get('first_k_dense_replace', 3), layout)
+  spec = _decoder(c, moe, c.get('first_k_dense_replace', 3), layout)
+  ahead = c.get('num_nextn_predict_layers', c.get('num_mtp_layers', 0))
+  return dataclasses.replace(spec, mtp=SequentialMTP(ahead, spec.norm)) if ahead else spec
 
 
 def _mixture(c: Fields, n: int, router: Router, width: int, shared: int) -> Moe:
@@ -113,7 +115,7 @@ def write_v3(m: Any) -> dict[str, Any]:
   router, layout = _first_moe(m).router, m.segments[0].pattern[0].mixer.relative.layout
   return {
     **_written(m), 'n_group': router.groups, 'topk_group': router.keep, 'norm_topk_prob': router.renormalize,
-    'rope_interleave': layout == 'interleaved', 'num_nextn_predict_layers': 0,
+    'rope_interleave': layout == 'interleaved', 'num_nextn_predict_layers': m.mtp.depth if m.mtp else 0,
   }  # fmt: skip
 
 

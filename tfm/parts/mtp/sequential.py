@@ -18,7 +18,8 @@ class SequentialMTP(MTP):
   """h^k_t = norm_k(layer_k(W_k [norm(E(x_{t+k})); norm(h^{k-1}_t)])), h^0 the model's last hidden state.
 
   Embedding and head are the model's. `hidden_first` joins [h; E] as the paper prints it; the released weights, and
-  the default, have [E; h].
+  the default, have [E; h], with h^0 behind the model's last norm (as transformers' `MtpLayer` and vLLM's
+  `deepseek_mtp.py` read them, which also leaves out the embedding at position 0).
   """
 
   norm: Norm = RMSNorm()

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from tfm.model.spec import depth
 from tfm.zoo import deepseek
 from tfm.zoo.weights import llama
 from tfm.zoo.weights.family import Family, Names
-from tfm.zoo.weights.rules import ByHead, Fused, Whole
+from tfm.zoo.weights.rules import ByHead, Fused, Whole, also
 from tfm.zoo.weights.tops import DECODER
 
 _LAYER = 'model.layers.*'
@@ -30,15 +31,41 @@ LATENT: Names = {
 }
 
 
+#: What enters the layer of a later token, and the norm before the head, which is the model's.
+_AHEAD: Names = {
+  'mtp/join/embed_norm': f'{_LAYER}.enorm',
+  'mtp/join/hidden_norm': f'{_LAYER}.hnorm',
+  'mtp/join/project': f'{_LAYER}.eh_proj',
+  'mtp/norm': f'{_LAYER}.shared_head.norm',
+}
+
+
 def names(m: Any) -> Names:
   """The names of a spec."""
   return STRAIGHT if m.segments[0].pattern[0].mixer.q_rank is None else LATENT
 
 
+def names_ahead(m: Any) -> Names:
+  """The names of a spec with the layers of later tokens, which stand behind the model's own."""
+  return {**names(m), **also(names(m), 'mtp/'), **_AHEAD}
+
+
+def shared(m: Any) -> dict[str, str]:
+  """What the layers of later tokens share with the model, and checkpoints have again in each of them."""
+  head = 'embed/table' if m.head is None or m.head.tied else 'head/head/kernel'
+  again = {'embed_tokens.weight': 'embed/table', 'shared_head.head.weight': head}
+  layers = [f'model.layers.{depth(m) + k}' for k in range(m.mtp.depth if m.mtp else 0)]
+  return {f'{layer}.{theirs}': ours for layer in layers for theirs, ours in again.items()}
+
+
+def idle(m: Any) -> tuple[str, ...]:
+  """Tables of angles; and the layers of later tokens, of which there are a few, where the config has none of them."""
+  behind = '|'.join(str(depth(m) + k) for k in range(8))
+  return r'rotary_emb\.inv_freq$', *(() if m.mtp else (rf'^(model\.)?layers\.({behind})\.',))
+
+
 V2 = Family('DeepseekV2', deepseek.read_v2, deepseek.write_v2, names, tops=DECODER)
 
-#: The layer after the last of the released ones predicts the token after the next.
 V3 = Family(
-  'DeepseekV3', deepseek.read_v3, deepseek.write_v3, names, tops=DECODER,
-  ignored=(r'^model\.layers\.61\.', r'rotary_emb\.inv_freq$'),
+  'DeepseekV3', deepseek.read_v3, deepseek.write_v3, names_ahead, tops=DECODER, ignored=idle, twins=shared,
 )  # fmt: skip

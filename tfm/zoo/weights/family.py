@@ -10,7 +10,7 @@ import numpy as np
 
 from tfm.core import axes, errors
 from tfm.model import transformer
-from tfm.model.spec import Encoder, Model
+from tfm.model.spec import Encoder, Model, depth
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.rules import Linear, Shape, Slot
 from tfm.zoo.weights.rules import Names as Names
@@ -34,14 +34,16 @@ class Family:
 
   `names` maps modules of our tree to modules of theirs: 'embed', '*/mixer/q', 'encoder/*/ffn/up', where `*` is any
   block on our side and the number of the layer on theirs; a second one on theirs is the number of the expert. (Where
-  repeats share their parameters: the numbers of the segment, and of the block in its pattern.) A path of
-  one parameter ('head/bias') goes before that of its module. A row whose modules the spec has not is not used. Where
-  they depend on the spec it is a function of it.
+  repeats share their parameters: the numbers of the segment, and of the block in its pattern.) Depth k of later tokens
+  has 'mtp/*/mixer/q' and 'mtp/norm', `*` the number of the layer k behind the last. A path of one parameter
+  ('head/bias') goes before that of its module. A row whose modules the spec has not is not used. Where they depend on
+  the spec it is a function of it.
 
   `prefix` is what the names of the body begin with in a class with a head, and do not in a checkpoint of the body
   alone. `tied` are their names for a tied table's second use; `ignored` are patterns of tensors that hold nothing
-  learnt, or are left unread by a class that has no use for them. `fixed` are tensors that say what the spec says too
-  (tables of sinusoids): written, and compared where a checkpoint has them.
+  learnt, or are left unread by a class that has no use for them (a function of the spec, where they depend on it).
+  `fixed` are tensors that say what the spec says too (tables of sinusoids), `twins` those that have a parameter a
+  second time (its path): written, and compared where a checkpoint has them.
   """
 
   stem: str
@@ -52,9 +54,10 @@ class Family:
   head: str = 'ForCausalLM'
   tops: Mapping[str, Top] = dataclasses.field(default_factory=dict)
   tied: tuple[str, ...] = ('lm_head.weight',)
-  ignored: tuple[str, ...] = ()
+  ignored: tuple[str, ...] | Callable[[Model], tuple[str, ...]] = ()
   body: str = 'Model'
   fixed: Callable[[Model], Mapping[str, np.ndarray]] = lambda _: {}
+  twins: Callable[[Model], Mapping[str, str]] = lambda _: {}
 
   def names_of(self, spec: Model, ending: str) -> Names:
     """The names of the class with that ending."""
@@ -65,6 +68,10 @@ class Family:
     """`fixed`, under the names they have in the class with that ending."""
     return {name.removeprefix(self.prefix) if ending == self.body else name: a for name, a in self.fixed(spec).items()}
 
+  def ignored_of(self, spec: Model) -> list[re.Pattern[str]]:
+    """`ignored`, to be searched for in names."""
+    return [re.compile(p) for p in (self.ignored(spec) if callable(self.ignored) else self.ignored)]
+
   @property
   def endings(self) -> list[str]:
     """How the names of its classes end, the one with the head first."""
@@ -73,9 +80,10 @@ class Family:
   def spec(self, c: Fields, ending: str) -> Model:
     """The spec of the class with that ending."""
     spec = self.read(c)
-    if ending in self.tops:
-      return self.tops[ending].put(c, spec)
-    return spec if ending == self.head else dataclasses.replace(spec, head=None)
+    if ending == self.head:
+      return spec
+    spec = dataclasses.replace(spec, mtp=None)  # which is said by the head
+    return self.tops[ending].put(c, spec) if ending in self.tops else dataclasses.replace(spec, head=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +110,7 @@ def plan(family: Family, spec: Model, ending: str) -> list[Tensor]:
   for (path, letters), shape in zip(leaves, shapes, strict=True):
     ours = jax.tree_util.keystr(path, simple=True, separator='/')
     leaf = ours.rpartition('/')[2]
-    part = _BLOCK.sub('*', ours)
+    part = _DEPTH.sub('mtp/', _BLOCK.sub('*', ours))
     part = part if part in rules else part.rpartition('/')[0]
     if part not in rules:
       homeless.append(ours)
@@ -122,6 +130,7 @@ def plan(family: Family, spec: Model, ending: str) -> list[Tensor]:
 
 
 _BLOCK = re.compile(r'segment_(\d+)/block_(\d+)')
+_DEPTH = re.compile(r'^mtp/depth_(\d+)/')
 
 
 def _rules(names: Names) -> Iterator[tuple[tuple[str, ...], Linear]]:
@@ -131,14 +140,15 @@ def _rules(names: Names) -> Iterator[tuple[tuple[str, ...], Linear]]:
 
 def _slots(spec: Model, path: str, letters: str, shape: Shape, name: str) -> Iterator[tuple[str, Slot]]:
   """Every tensor's name that holds some of the parameter `path`, with the place in it."""
-  block = _BLOCK.search(path)
+  block, ahead = _BLOCK.search(path), _DEPTH.match(path)
+  later = ahead and depth(spec) + int(ahead[1]) - 1
   if block is None or not letters.startswith('L'):
-    for number in () if block is None else block.groups():
-      name = name.replace('*', number, 1)
+    for number in (later,) if ahead else () if block is None else block.groups():
+      name = name.replace('*', str(number), 1)
     yield name, Slot(path, (), shape, _n_in(path, letters))
     return
   stack = spec.encoder if path.startswith('encoder/') and spec.encoder is not None else spec
-  numbers = layer_numbers(stack, int(block[1]), int(block[2]))
+  numbers = [later] if ahead else layer_numbers(stack, int(block[1]), int(block[2]))
   experts = name.count('*') == 2
   n_in = _n_in(path, letters[1 + experts :])
   for i, number in enumerate(numbers):

@@ -237,6 +237,13 @@ class Stacked(Linear):
     return both.reshape(self.shape(slots)) if self.flat else both
 
 
+def also(names: Names, prefix: str) -> Names:
+  """The same modules of every layer where ours stand under `prefix` (`mtp/`), under the same names."""
+  ours = lambda key: f'{prefix}{key}' if isinstance(key, str) else tuple(f'{prefix}{part}' for part in key)
+  layers = {key: theirs for key, theirs in names.items() if (key if isinstance(key, str) else key[0]).startswith('*/')}
+  return {ours(key): theirs for key, theirs in layers.items()}
+
+
 def renamed(names: Names, old: str, new: str) -> Names:
   """The same modules under names of theirs in which `new` stands for `old`."""
   changed = lambda theirs: theirs.replace(old, new)
