@@ -43,6 +43,9 @@ flags.DEFINE_float('repetition_penalty', 1.0, 'above 1: less of what was said be
 flags.DEFINE_float('frequency_penalty', 0.0, 'taken off for each time it was said.', flag_values=FLAGS)
 flags.DEFINE_float('presence_penalty', 0.0, 'taken off once it was said.', flag_values=FLAGS)
 flags.DEFINE_integer('no_repeat_ngram', None, 'say no so many tokens in a row twice.', flag_values=FLAGS)
+LENGTH = flags.DEFINE_integer(
+  'length', None, 'the longest row, prompt and answer, where positions are stretched by that.', flag_values=FLAGS
+)
 CACHE = flags.DEFINE_string(
   'cache', 'dense', 'how earlier tokens are kept: dense, ring, int8, paged, "int8(of=ring)".', flag_values=FLAGS
 )
@@ -66,7 +69,7 @@ def main() -> None:
   prompts = [*PROMPT.value, *map(_read, PROMPT_FILE.value)]
   if not prompts:
     raise errors.UserError('--prompt: is missing. Want text to go on from, here or in a --prompt_file.')
-  spec, params, vocabulary = _load('checkpoint', CHECKPOINT.value)
+  spec, params, vocabulary = _load('checkpoint', CHECKPOINT.value, LENGTH.value)
   one = len(prompts) == 1 and not JSON.value and FLAGS['beams'].value == 1
   live = STREAM.value if STREAM.value is not None else sys.stdout.isatty() and one
   if live and not one:
@@ -131,11 +134,11 @@ def _draft(vocabulary: Any) -> Any:
   return Smaller(spec, prepare(spec, params))
 
 
-def _load(flag: str, path: str) -> tuple[Any, Any, Any]:
+def _load(flag: str, path: str, length: int | None = None) -> tuple[Any, Any, Any]:
   """The model of a folder, ours or a published one, with the tokenizer that it must have."""
   from tfm.hub import load
 
-  m = load(path)
+  m = load(path, length=length)
   if m.tokenizer is None:
     raise errors.UserError(f'--{flag}: {path} has no tokenizer. Want a folder with one, such as a tokenizer.json.')
   if m.spec.head is None:

@@ -14,6 +14,7 @@ from tfm.hub.match import match
 from tfm.hub.quantized import dequantized
 from tfm.hub.tensors import Tensors, open_tensors
 from tfm.hub.vocabulary import find_vocabulary
+from tfm.model.serving import serving
 from tfm.model.spec import Model
 from tfm.train import checkpoint
 from tfm.train.experiment import Experiment
@@ -33,7 +34,9 @@ class Loaded(NamedTuple):
 CONFIG = 'config.json'
 
 
-def load(path: str | Path, *, dtype: Any | None = None, mesh: jax.sharding.Mesh | None = None) -> Loaded:
+def load(
+  path: str | Path, *, dtype: Any | None = None, mesh: jax.sharding.Mesh | None = None, length: int | None = None
+) -> Loaded:
   """The model, parameters and tokenizer of a training run's workdir, or of a published folder.
 
   A published folder has a `config.json`, weights (`model.safetensors`, in one file or several, or `pytorch_model.bin`
@@ -43,15 +46,18 @@ def load(path: str | Path, *, dtype: Any | None = None, mesh: jax.sharding.Mesh 
   dtype that the config names). With `mesh`, a mesh of axes data, fsdp, tensor, every device gets its share of
   the weights, and no process reads more of them than its own, but for quantized ones.
 
-  Raises: UserError if there is no model, if its config says what no spec of ours does, or if its tensors are others.
+  `length` is the longest row that the model is to be told, where its positions depend on that (`tfm.model.serving`):
+  Phi-3 for 128k tokens has other angles for rows of up to 4096. None: as long as the published model's.
+
+  Raises: UserError if there is no model, if its config says what no spec of ours does, or if its tensors are others;
+  if `length` changes nothing.
 
   Example:
     m = tfm.load('all-MiniLM-L6-v2'); tfm.apply(m.spec, m.params, input_ids=ids)['last_hidden_state']
   """
   folder = Path(path).expanduser()
-  if is_published(folder):
-    return _published(folder, dtype, mesh)
-  return Loaded(*checkpoint.load(folder, dtype, mesh))
+  found = _published(folder, dtype, mesh) if is_published(folder) else Loaded(*checkpoint.load(folder, dtype, mesh))
+  return found if length is None else found._replace(spec=serving(found.spec, length))
 
 
 def is_published(path: str | Path) -> bool:

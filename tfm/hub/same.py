@@ -1,4 +1,4 @@
-"""When two specs compute the same: sizes that follow from others written out, what only training reads left out."""
+"""When two specs compute the same: sizes that follow from others written out, what runs choose left out."""
 
 import dataclasses
 from typing import Any
@@ -7,8 +7,8 @@ from tfm.model.spec import Encoder, Model, Segment
 from tfm.parts.heads import Heads
 from tfm.parts.init.base import Init
 
-#: Fields that change nothing but training, and what stands in their place.
-_TRAINING = {'dropout': 0.0, 'drop_path': 0.0, 'balance': 0.0, 'z': 0.0, 'rate': None}
+#: Fields that change nothing but training, or how long the rows are that are told, and what stands in their place.
+_CHOSEN = {'dropout': 0.0, 'drop_path': 0.0, 'balance': 0.0, 'z': 0.0, 'rate': None, 'served': None}
 
 
 def computed(spec: Model) -> Model:
@@ -39,8 +39,12 @@ def _plain(node: Any, d_model: int) -> Any:
     return tuple(_plain(n, d_model) for n in node)
   if not dataclasses.is_dataclass(node) or isinstance(node, type):
     return node
+  if isinstance(node, Encoder):
+    d_model = node.d_model or d_model
+  if isinstance(node, Encoder):
+    d_model = node.d_model or d_model
   fields = {f.name: _plain(getattr(node, f.name), d_model) for f in dataclasses.fields(node) if f.init}
-  fields |= {name: value for name, value in _TRAINING.items() if name in fields}
+  fields |= {name: value for name, value in _CHOSEN.items() if name in fields}
   if isinstance(node, Heads):
     _, fields['kv_heads'], fields['head_dim'] = node.sizes(d_model)
     fields['scale'] = fields['scale'] or fields['head_dim'] ** -0.5

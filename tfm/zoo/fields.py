@@ -123,8 +123,17 @@ class Fields(Mapping[str, Any]):
     """The activation that a field names."""
     return self.choice(name, ACTS, default)
 
-  def rope(self, base: float = 1e4, layout: Any = 'halves', kind: str | None = None, fraction: float = 1.0) -> RoPE:
+  def rope(
+    self,
+    base: float = 1e4,
+    layout: Any = 'halves',
+    kind: str | None = None,
+    fraction: float = 1.0,
+    older: Mapping[str, str] | None = None,
+  ) -> RoPE:
     """The rotary position of `rope_parameters` (of its entry `kind`), or of the older `rope_theta` and `rope_scaling`.
+
+    `older` are names that a family once had for scalings.
 
     Raises: UserError for an unknown scaling.
     """
@@ -135,6 +144,7 @@ class Fields(Mapping[str, Any]):
     base = given.get('rope_theta', self.get('rope_theta', base))
     fraction = given.get('partial_rotary_factor', self.get('partial_rotary_factor', fraction))
     name = given.get('rope_type', given.get('type', 'default'))
+    name = (older or {}).get(name, name)
     known = {'default': lambda _: Scaling(), **{n: make for n, (_, make) in _SCALINGS.items()}}
     if name not in known:
       raise errors.UserError(f'{self.where}: rope_parameters: {errors.unknown("rope_type", name, known)}')

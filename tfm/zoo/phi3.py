@@ -30,7 +30,8 @@ def phi3(
 def read(c: Fields) -> Model:
   """The spec of a published config."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
-  attention = llama.attention(c, mask=seen(c.given('sliding_window')))
+  rope = c.rope(older={'su': 'longrope', 'yarn': 'longrope'})
+  attention = llama.attention(c, relative=rope, mask=seen(c.given('sliding_window')))
   block = Block(attention, llama.glu(c), norm, dropout=c.get('resid_pdrop', 0.0))
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=Embed(dropout=c.get('embd_pdrop', 0.0)))
 

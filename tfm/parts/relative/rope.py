@@ -44,7 +44,7 @@ class RoPE(Relative):
 
   @property
   def max_positions(self):
-    return self.max_len
+    return min((n for n in (self.max_len, self.scaling.max_positions) if n is not None), default=None)
 
   def fits(self, head_dim):
     d = self.rotated(head_dim)

@@ -20,6 +20,15 @@ class Scaling(Part):
     """What the scores are to be multiplied by, beside the factor for cos and sin."""
     return 1.0
 
+  @property
+  def max_positions(self) -> int | None:
+    """The longest row that it is made for, where longer ones are stretched otherwise; None for any."""
+    return None
+
+  def serving(self, length: int) -> 'Scaling':
+    """The same for rows of up to `length` tokens, where that is a choice; otherwise itself."""
+    return self
+
 
 def wavelengths(frequency_h: np.ndarray) -> np.ndarray:
   """Positions a full turn takes."""

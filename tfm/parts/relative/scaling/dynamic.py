@@ -18,6 +18,9 @@ class Dynamic(Scaling):
   original: int = 4096
   length: int = 8192
 
+  def serving(self, length):
+    return dataclasses.replace(self, length=length)
+
   def scale(self, frequency_h, base):
     d = 2 * len(frequency_h)
     if self.length <= self.original or d <= 2:

@@ -11,9 +11,14 @@ from tfm.parts.relative.scaling.base import Scaling
 
 @dataclasses.dataclass(frozen=True)
 class LongRoPE(Scaling):
-  """frequency / long (or / short while `length` <= `original`), cos and sin times sqrt(1 + ln(factor) / ln(original)).
+  """frequency / long, or / short for rows of up to `original`; cos and sin times sqrt(1 + ln(factor) / ln(original)).
 
-  *Differs*: `length`, the length to be served, is a field, for the reason given in `Dynamic`.
+  `length` is the longest row of the published model, `served` the longest that is to be told (None: `length`). It
+  chooses the factors; if they are the short ones, rows longer than `original` are refused.
+
+  *Differs*: elsewhere the longest row of each call chooses, so that a row's numbers depend on its neighbours, and
+  tokens cached before a row outgrew `original` stay turned by other angles than one full pass has. Here every row,
+  padded, packed or decoded, is what the one choice makes it: that of theirs for rows on the same side of `original`.
   """
 
   short: tuple[float, ...] = ()
@@ -22,13 +27,21 @@ class LongRoPE(Scaling):
   length: int = 131_072
   factor: float | None = None
   attention: float | None = None
+  served: int | None = None
 
   def check(self) -> Iterator[str]:
     if len(self.short) != len(self.long):
       yield f'short has {len(self.short)} factors and long {len(self.long)}. Wanted one a rotated pair in both.'
 
+  @property
+  def max_positions(self):
+    return self.original if (self.served or self.length) <= self.original else None
+
+  def serving(self, length):
+    return dataclasses.replace(self, served=length)
+
   def scale(self, frequency_h, base):
-    pairs = self.long if self.length > self.original else self.short
+    pairs = self.short if self.max_positions else self.long
     pairs_h = np.asarray(pairs or np.ones(len(frequency_h)), np.float64)
     factor = self.factor or self.length / self.original
     attention = self.attention
