@@ -5,6 +5,9 @@ from tfm.parts.mixer.attention import Attention
 from tfm.parts.mixer.base import Mixer as Mixer
 from tfm.parts.mixer.disentangled import Disentangled
 from tfm.parts.mixer.fourier import Fourier
+from tfm.parts.mixer.hierarchical import Hierarchical
 from tfm.parts.mixer.mla import MLA
 
-TABLE = Table('mixer', attention=Attention, disentangled=Disentangled, fourier=Fourier, mla=MLA)
+TABLE = Table(
+  'mixer', attention=Attention, disentangled=Disentangled, fourier=Fourier, hierarchical=Hierarchical, mla=MLA
+)

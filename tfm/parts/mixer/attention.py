@@ -19,6 +19,7 @@ from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.base import Cache
 from tfm.parts.relative.base import Relative
+from tfm.parts.site import Site
 from tfm.parts.tell import ATTENTIONS, tell
 
 
@@ -42,6 +43,11 @@ class Attention(Heads, Looking):
   def cached(self, d_model):
     _, K, H = self.sizes(d_model)
     return {'k': (K, H), 'v': (K, H)}
+
+  @property
+  def sight(self) -> Mask:
+    """Who sees whom of the queries and keys that meet."""
+    return self.mask & Segments()
 
   def flops(self, d_model, pairs):
     N, K, H = self.sizes(d_model)
@@ -69,16 +75,20 @@ class _Attention(nn.Module):
 
     new = {'k': k_BSKH, 'v': v_BSKH}
     kept, k_site, cache = self.dims.run.cache.extend(cache, new, ctx.site, ctx.slot, s.lookback)
-    k_BSKH, v_BSKH = kept['k'], kept['v']
+    k_BSKH, v_BSKH, k_site = self.seen(kept['k'], kept['v'], k_site)
     biases = [ctx.shared_bias] if ctx.shared_bias is not None else []
     if s.relative.biased:
       biases.append(lambda q, k: relative.bias(N, q, k))
     contents = (relative.content,) if s.relative.contextual else ()
     contents += self.contents(project_q, project_k, dims, ctx)
-    scores = make_scores(self, s, H, ctx, s.mask & Segments(), tuple(biases), contents)
+    scores = make_scores(self, s, H, ctx, s.sight, tuple(biases), contents)
     tell(self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, ctx.site, k_site, scores, 'float32'))
     y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, ctx.site, k_site, scores, self.dims.run.precision.reduce)
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
+
+  def seen(self, k_BSKH: jax.Array, v_BSKH: jax.Array, site: Site) -> tuple[jax.Array, jax.Array, Site]:
+    """The keys and values that queries meet and where they stand, given those of all tokens that are kept."""
+    return k_BSKH, v_BSKH, site
 
   def contents(self, project_q: Dense, project_k: Dense, dims: Dims, ctx: Ctx) -> tuple:
     """More that is added to q k, as `Hooks.content` is; for kinds of attention that look at more than tokens."""

@@ -1,0 +1,127 @@
+"""Hierarchical attention: one's own block token by token, earlier ones as summaries."""
+
+from collections.abc import Iterator
+import dataclasses
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from tfm.parts.mask.base import Mask
+from tfm.parts.mask.segments import Segments
+from tfm.parts.mixer.attention import Attention, _Attention
+from tfm.parts.site import Site
+
+
+@dataclasses.dataclass(frozen=True)
+class Hierarchical(Attention):
+  """Attention to the tokens of one's own block of `block`, as the mask says, and to the mean key and value of each
+  earlier block of the document: n b + n^2 / 2 b pairs at most, O(n sqrt n) for b near sqrt n.
+
+  A document that is one block has attention itself. A summary stands where the last token of its block does; means are
+  of rotated keys, and of blocks of which every position is there.
+
+  *Cost*: 4 N H FLOPs a pair; summaries are found anew of all that a cache keeps.
+  In `attentions` they follow the tokens.
+  """
+
+  block: int = dataclasses.field(default=128, kw_only=True)
+
+  def check(self) -> Iterator[str]:
+    yield from super().check()
+    if self.block < 1:
+      yield f'block={self.block} is no block. Wanted at least 1 token.'
+
+  def make(self, dims):
+    return _Hierarchical(self, dims)
+
+  def pairs(self, length):
+    earlier = int((np.arange(length) // self.block).sum())
+    return ((self.mask & _Own(self.block)).pairs(length) + earlier) / length
+
+  def flops(self, d_model, pairs):
+    _, K, H = self.sizes(d_model)
+    return super().flops(d_model, pairs) + 2 * K * H
+
+  @property
+  def sight(self):
+    return _Sight(self.mask, self.block)
+
+  @property
+  def lookback(self):
+    return None
+
+  @property
+  def masked(self):
+    return False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Own(Mask):
+  """Keys of one's own block."""
+
+  block: int
+
+  def __call__(self, q, k):
+    return q.pos // self.block == k.pos // self.block
+
+  def reach(self, i_T, n):
+    first = i_T // self.block * self.block
+    return first, first + self.block
+
+
+@struct.dataclass
+class _Summarised(Site):
+  """Sites of tokens and of summaries, and which they are."""
+
+  summary: jax.Array | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sight(Mask):
+  """Of tokens those of one's own block that `mask` shows, of summaries those of earlier blocks."""
+
+  mask: Mask
+  block: int
+
+  def __call__(self, q, k):
+    own = (self.mask & _Own(self.block))(q, k)
+    earlier = k.pos // self.block < q.pos // self.block
+    return Segments()(q, k) & ((~k.summary & own) | (k.summary & earlier))
+
+
+class _Hierarchical(_Attention):
+  spec: Hierarchical
+
+  def seen(self, k_BSKH: jax.Array, v_BSKH: jax.Array, site: Site) -> tuple[jax.Array, jax.Array, Site]:
+    b = self.spec.block
+    source_BMb, whole_BM = _blocks(site, b)
+    of = lambda a, index_BM: jax.vmap(lambda row, index: row[index])(a, index_BM)
+    mean = lambda a: of(a, source_BMb).astype(jnp.float32).mean(2).astype(a.dtype)
+    last = jax.tree.map(lambda a: of(a, source_BMb[..., -1]), site)
+    last = dataclasses.replace(last, segment=jnp.where(whole_BM, last.segment, 0))
+    both = lambda tokens, summaries: jnp.concatenate([tokens, summaries], 1)
+    summary = both(jnp.zeros_like(site.pos, bool), jnp.ones_like(last.pos, bool))
+    return (
+      both(k_BSKH, mean(k_BSKH)),
+      both(v_BSKH, mean(v_BSKH)),
+      _Summarised(**vars(jax.tree.map(both, site, last)), summary=summary),
+    )
+
+
+def _blocks(site: Site, b: int) -> tuple[jax.Array, jax.Array]:
+  """Where the tokens of each whole block stand in the row, int32 `[B, S // b, b]`, and which of these blocks there are.
+
+  Tokens may stand in any order, as in a cache.
+  """
+  S = site.pos.shape[1]
+  at_BS = jnp.broadcast_to(jnp.arange(S, dtype=jnp.int32), site.pos.shape)
+  segment_BS, pos_BS, source_BS = jax.lax.sort((site.segment, site.pos, at_BS), dimension=1, num_keys=2)
+  follows = lambda a, by: jnp.pad(a[:, 1:] == a[:, :-1] + by, [(0, 0), (1, 0)])
+  run_BS = at_BS - jax.lax.cummax(jnp.where(follows(segment_BS, 0) & follows(pos_BS, 1), 0, at_BS), axis=1)
+  ends_BS = (segment_BS > 0) & (pos_BS % b == b - 1) & (run_BS >= b - 1)
+  end_BM = jnp.argsort(~ends_BS, axis=1, stable=True)[:, : S // b]
+  whole_BM = jnp.take_along_axis(ends_BS, end_BM, 1)
+  member = jnp.maximum(end_BM[..., None] - jnp.arange(b)[None, None, ::-1], 0)
+  return jax.vmap(lambda row, index: row[index])(source_BS, member), whole_BM
