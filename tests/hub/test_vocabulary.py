@@ -96,12 +96,43 @@ def test_pairs_are_merged_best_score_first(tmp_path):
   assert ids(find_vocabulary(tmp_path), 'bca') == [4, 2, 5]
 
 
-def test_xlm_r_and_mbart_put_their_specials_first(tmp_path):
+@pytest.mark.parametrize(
+  ('kind', 'cat', 'specials'),
+  [
+    ('xlm-roberta', [4, 5, 6, 7, 3], {'eos': 2, 'pad': 1, 'mask': 12}),
+    ('mbart', [4, 5, 6, 7, 3], {'eos': 2, 'pad': 1}),
+    ('camembert', [7, 8, 9, 10, 3], {'eos': 6, 'pad': 1, 'mask': 15}),
+  ],
+)
+def test_models_of_fairseq_put_their_specials_first(tmp_path, kind, cat, specials):
+  """`<mask>` is one above the pieces of XLM-R, 250,001 of 250,000, and four above those of CamemBERT, 32,004."""
   (tmp_path / 'sentencepiece.bpe.model').write_bytes(model(UNIGRAM))
-  (tmp_path / 'config.json').write_text(json.dumps({'model_type': 'xlm-roberta'}))
+  (tmp_path / 'config.json').write_text(json.dumps({'model_type': kind}))
   ours = find_vocabulary(tmp_path)
-  assert ids(ours, 'the cat x') == [4, 5, 6, 7, 3]
-  assert ours.specials == {'eos': 2, 'pad': 1}
+  assert ids(ours, 'the cat x') == cat
+  assert ours.specials == specials
+  assert ours.decode([*cat[:3], specials['pad']]) == 'the cat'
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize('kind', ['camembert', 'xlm-roberta'])
+def test_models_of_fairseq_are_those_of_transformers(tmp_path, kind):
+  import transformers
+  from transformers.convert_slow_tokenizer import CamembertConverter, XLMRobertaConverter
+
+  (tmp_path / 'sentencepiece.bpe.model').write_bytes(model(UNIGRAM))
+  (tmp_path / 'config.json').write_text(json.dumps({'model_type': kind}))
+  ours = find_vocabulary(tmp_path)
+  cls, converter = {
+    'camembert': (transformers.CamembertTokenizer, CamembertConverter),
+    'xlm-roberta': (transformers.XLMRobertaTokenizer, XLMRobertaConverter),
+  }[kind]
+  theirs = cls(**converter.convert_from_spm(vocab=[(text, float(score)) for text, score, _ in UNIGRAM]))
+  for text in ('the cat', 'tac cat the', 'cat xyz the'):
+    assert ours.inner.encode(text).ids == theirs(text)['input_ids'], text
+  for token in theirs.get_vocab():
+    assert ours.inner.token_to_id(token) == theirs.convert_tokens_to_ids(token), token
+  assert ours.size == len(theirs)
 
 
 def test_marian_and_m2m_100_number_pieces_in_a_file_of_its_own(tmp_path):
@@ -202,6 +233,13 @@ def test_models_that_sentencepiece_trains_are_read_as_it_reads_them(tmp_path, mo
   assert ours.size == theirs.vocab_size()
   for text in [*TEXTS, 'a<sep>cat ① ﬁne “quotes” 東京 🤖', '  the\u3000cat  ']:
     assert ids(ours, text) == theirs.encode(text)
+  # CamemBERT's classes: every number four more, but for the unknown.
+  path.rename(tmp_path / 'sentencepiece.bpe.model')
+  (tmp_path / 'config.json').write_text(json.dumps({'model_type': 'camembert'}))
+  ours = find_vocabulary(tmp_path)
+  for text in TEXTS:
+    assert ids(ours, text) == [i + 4 if i else 3 for i in theirs.encode(text)]
+  assert ours.specials['mask'] == theirs.vocab_size() + 4
 
 
 def test_prompts_have_the_tokens_around_them_that_a_family_wants(tmp_path):

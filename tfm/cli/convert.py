@@ -35,8 +35,10 @@ def main() -> None:
   m = hub.load(INPUT.value, dtype=DTYPE.value)
   size = f'{count_params(m.spec):,} parameters'
   if to == 'tfm':
-    hub.save(m.spec, m.params, OUTPUT.value, tokenizer=m.tokenizer)
+    hub.save(m.spec, m.params, OUTPUT.value, tokenizer=m.tokenizer, tokens=m.tokens)
     print(f'{OUTPUT.value}: a checkpoint of ours, {size}. tfm.load({OUTPUT.value!r}) reads it.')
     return
-  name = hub.export_hf(m.spec, m.params, OUTPUT.value, tokenizer=m.tokenizer, architecture=ARCHITECTURE.value)
+  name = hub.export_hf(
+    m.spec, m.params, OUTPUT.value, tokenizer=m.tokenizer, tokens=m.tokens, architecture=ARCHITECTURE.value
+  )
   print(f'{OUTPUT.value}: a {name}, {size}. transformers.{name}.from_pretrained({OUTPUT.value!r}) reads it.')

@@ -18,6 +18,7 @@ from tfm.data.tokenizer import Vocabulary
 from tfm.hub.same import computed, layered
 from tfm.hub.save import check_new
 from tfm.hub.tensors import INDEX, SAFE
+from tfm.hub.tokens import Tokens, said, write_tokens
 from tfm.model.adapted import merge_adapters
 from tfm.model.spec import Model
 from tfm.model.transformer import param_shapes
@@ -35,13 +36,16 @@ def export_hf(
   path: str | Path,
   *,
   tokenizer: Vocabulary | None = None,
+  tokens: Tokens | None = None,
   architecture: str | None = None,
   shard_bytes: int = SHARD,
 ) -> str:
   """Writes `config.json`, the weights as safetensors and, if given, the tokenizer to the new folder `path`.
 
   The class is found by what the spec computes, or is `architecture` ('LlamaForCausalLM'); its name is returned.
-  Parameters keep their dtypes; an adapter is merged into the weights it adds to. The folder is whole, or not there.
+  `tokens`, of what `load` gives, are the special tokens that its files named, which these name too; else they are the
+  tokenizer's. Parameters keep their dtypes; an adapter is merged into the weights it adds to. The folder is whole, or
+  not there.
 
   Raises: UserError if no published family computes what `spec` says, naming the nearest and what differs; if the
   parameters are not those of `spec`; if `path` is there already.
@@ -58,7 +62,9 @@ def export_hf(
   folder.parent.mkdir(parents=True, exist_ok=True)
   half = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
   try:
+    values |= said(tokens or {}, values)
     _write_json(half / 'config.json', values | _tokens(tokenizer, values))
+    write_tokens(half, tokens or {})
     fixed = found.family.fixed_of(spec, found.ending)
     _write_weights(half, plan, leaves, fixed, shard_bytes)
     if tokenizer is not None:
@@ -83,9 +89,9 @@ def class_of(spec: Model, architecture: str | None = None) -> tuple[dict[str, An
   ours = computed(spec)
   others: dict[str, Model] = {}
   for cls in classes if architecture is None else [architecture]:
-    if (said := _said(spec, *classes[cls])) is None:
+    if (fields := _said(spec, *classes[cls])) is None:
       continue
-    values, found = said
+    values, found = fields
     if layered(others.setdefault(cls, computed(found.spec))) == layered(ours):
       return values, found
   differs = {cls: config.diff(other, ours) for cls, other in others.items()}

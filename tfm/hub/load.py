@@ -13,6 +13,7 @@ from tfm.hub.fill import fill
 from tfm.hub.match import match
 from tfm.hub.quantized import dequantized
 from tfm.hub.tensors import Tensors, open_tensors
+from tfm.hub.tokens import CONFIG, Tokens, read_tokens
 from tfm.hub.vocabulary import find_vocabulary
 from tfm.model.serving import serving
 from tfm.model.spec import Model
@@ -22,16 +23,17 @@ from tfm.zoo.weights import Published, plan, published
 
 
 class Loaded(NamedTuple):
-  """A model, its parameters and, if it has one, its tokenizer; the experiment and step of one that was trained here."""
+  """A model, its parameters and, if it has one, its tokenizer; the experiment and step of one that was trained here.
+
+  `tokens` are the special tokens that a published folder's files name (`tfm.hub.tokens`), for `export_hf` and `save`.
+  """
 
   spec: Model
   params: Any
   tokenizer: Vocabulary | None
   experiment: Experiment | None = None
   step: int = 0
-
-
-CONFIG = 'config.json'
+  tokens: Tokens | None = None
 
 
 def load(
@@ -57,6 +59,7 @@ def load(
   """
   folder = Path(path).expanduser()
   found = _published(folder, dtype, mesh) if is_published(folder) else Loaded(*checkpoint.load(folder, dtype, mesh))
+  found = found._replace(tokens=read_tokens(folder) or None)
   return found if length is None else found._replace(spec=serving(found.spec, length))
 
 

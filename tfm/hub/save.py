@@ -1,5 +1,6 @@
 """A model as a checkpoint of ours that is not of a run: parameters and vocabulary, nothing to go on with."""
 
+import json
 from pathlib import Path
 import shutil
 import tempfile
@@ -11,12 +12,15 @@ import orbax.checkpoint as ocp
 from tfm.core import errors
 from tfm.core.precision import Precision
 from tfm.data.tokenizer import Vocabulary
+from tfm.hub.tokens import KEPT, Tokens
 from tfm.model.spec import Model
 from tfm.train.experiment import Experiment
 from tfm.train.saver import unwarned, write_about
 
 
-def save(spec: Model, params: Any, path: str | Path, *, tokenizer: Vocabulary | None = None) -> None:
+def save(
+  spec: Model, params: Any, path: str | Path, *, tokenizer: Vocabulary | None = None, tokens: Tokens | None = None
+) -> None:
   """Writes the new folder `path`, whole or not at all; `load(path)` gives the same back.
 
   Raises: UserError if `path` is there already.
@@ -28,6 +32,8 @@ def save(spec: Model, params: Any, path: str | Path, *, tokenizer: Vocabulary | 
     dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(params)})
     experiment = Experiment(model=spec, precision=Precision(param=dtypes[0] if len(dtypes) == 1 else 'float32'))
     write_about(half / 'about', experiment, tokenizer)
+    if tokens:
+      (half / 'about' / KEPT).write_text(json.dumps(tokens, indent=1), 'utf-8')
     with unwarned(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as writer:
       writer.save(half / 'state', args=ocp.args.PyTreeSave({'params': params}))
     half.chmod(0o755)

@@ -68,11 +68,11 @@ def _word_pieces(path: Path) -> tokenizers.Tokenizer:
 
 
 def _pieces(path: Path) -> tokenizers.Tokenizer:
-  """SentencePiece's, with ids as they stand, or as fairseq has them (XLM-R, mBART)."""
+  """SentencePiece's, with ids as they stand, or as fairseq has them (XLM-R, mBART, CamemBERT)."""
   found = read_pieces(path)
   kind = _json(path.parent / 'config.json').get('model_type')
-  if kind in ('xlm-roberta', 'mbart', 'xlm-roberta-xl'):
-    return tokenizer_of(found, _fairseq(found))
+  if kind in _FAIRSEQ:
+    return _fairseq(found, kind)
   if path.name == 'sentencepiece.bpe.model' and (path.parent / 'vocab.json').is_file():
     return tokenizer_of(found, _json(path.parent / 'vocab.json'))
   inner = tokenizer_of(found)
@@ -82,11 +82,24 @@ def _pieces(path: Path) -> tokenizers.Tokenizer:
   return inner
 
 
-def _fairseq(found: Pieces) -> dict[str, int]:
-  """Four specials first, then all but the model's own three, in their order."""
-  first = ['<s>', '<pad>', '</s>', '<unk>']
-  rest = [p.text for p in found.pieces[3:]]
-  return {text: i for i, text in enumerate(first + rest)}
+#: The specials that stand first, and how many of the model's own pieces then are left out.
+_XLM_R = ('<s>', '<pad>', '</s>', '<unk>'), 3
+_FAIRSEQ = {
+  'xlm-roberta': _XLM_R, 'xlm-roberta-xl': _XLM_R, 'mbart': _XLM_R,
+  # Its dictionary had four specials, and then the model's own again: <s> and </s> are those, 5 and 6.
+  'camembert': (('<s>NOTUSED', '<pad>', '</s>NOTUSED', '<unk>', '<unk>NOTUSED'), 1),
+}  # fmt: skip
+
+
+def _fairseq(found: Pieces, kind: str) -> tokenizers.Tokenizer:
+  """Some specials first, then the model's pieces in their order, and the mask behind them."""
+  first, left_out = _FAIRSEQ[kind]
+  rest = [p.text for p in found.pieces[left_out:]]
+  inner = tokenizer_of(found, {text: i for i, text in enumerate([*first, *rest])})
+  inner.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in first])
+  if kind != 'mbart':  # which has its languages between
+    inner.add_special_tokens([AddedToken('<mask>', lstrip=True, normalized=False, special=True)])
+  return inner
 
 
 def _marian(path: Path) -> tokenizers.Tokenizer:
