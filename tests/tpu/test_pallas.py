@@ -16,6 +16,7 @@ from tfm.parts import mask as masks
 from tfm.parts.attend.base import Scores
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.attend.pallas.flash import Pallas
+from tfm.parts.attend.views import worth
 from tfm.parts.context import Run
 from tfm.parts.mask import Causal, Mask, Segments, Window
 from tfm.parts.relative import ALiBi, T5Bias
@@ -61,6 +62,9 @@ CASES = {
   'lambda': Case(masks.Lambda()),
   'permutation': Case(masks.Permutation()),
   'strided': Case(masks.Strided()),
+  'strided_by_views': Case(masks.Strided(), T=4096, drop=0.1, sink=True),
+  'dilated': Case(Window(128, step=4)),
+  'fixed': Case(masks.Fixed(), biases='t5'),
 }
 
 
@@ -110,7 +114,9 @@ def lowered(case, chips, mesh=None, rules=(), kernel=Pallas()):
 
 @pytest.mark.parametrize('name', CASES)
 def test_the_kernels_compile_for_a_tpu(name, chips):
-  assert lowered(CASES[name], chips).compile().as_text().count('custom_call_target="tpu_custom_call"') == 3
+  case = CASES[name]
+  views = len(worth(case.mask, case.T / Pallas().queries))
+  assert lowered(case, chips).compile().as_text().count('custom_call_target="tpu_custom_call"') == 3 * views
 
 
 def test_the_program_decides_not_the_machine_at_hand(chips):
