@@ -12,8 +12,9 @@ import tempfile
 # jax reads these when it is first imported.
 _FLAGS = ['--xla_force_host_platform_device_count=8']
 if importlib.metadata.version('jaxlib').startswith('0.10.'):
-  # Compiles in half the time; XLA ends the process over a flag that it does not know.
-  _FLAGS.append('--xla_cpu_use_fusion_emitters=false')
+  # Compiles in half the time, and with one module a program in a fifth less; XLA ends the process over a flag that it
+  # does not know.
+  _FLAGS += ['--xla_cpu_use_fusion_emitters=false', '--xla_cpu_parallel_codegen_split_count=1']
 _GIVEN = os.environ.get('XLA_FLAGS', '')
 os.environ['XLA_FLAGS'] = ' '.join([_GIVEN, *(f for f in _FLAGS if f.split('=')[0] not in _GIVEN)]).strip()
 os.environ['JAX_PLATFORMS'] = 'cpu'

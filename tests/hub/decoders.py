@@ -24,14 +24,14 @@ _COHERE2 = {**SIZES, 'num_hidden_layers': 5, 'num_key_value_heads': K, 'sliding_
 
 CASES = {
   'gpt2': Case('GPT2Config', 'GPT2LMHeadModel', _GPT2),
-  'gpt2-classifier': Case('GPT2Config', 'GPT2ForSequenceClassification', {**_GPT2, 'num_labels': 3, 'pad_token_id': 0}),
+  'gpt2-classifier': Case('GPT2Config', 'GPT2ForSequenceClassification', {**_GPT2, **_LABELS}, whole=True),
   'llama': Case('LlamaConfig', 'LlamaForCausalLM', {**SIZES, 'num_key_value_heads': K, 'rope_parameters': _LLAMA3}),
   'llama-tied': Case('LlamaConfig', 'LlamaForCausalLM', {
     **SIZES, 'num_key_value_heads': 1, 'tie_word_embeddings': True, 'attention_bias': True, 'mlp_bias': True,
     'head_dim': 16,
   }),
   'llama-body': Case('LlamaConfig', 'LlamaModel', {**SIZES, 'intermediate_size': F}),
-  'gpt2-tokens': Case('GPT2Config', 'GPT2ForTokenClassification', {**_GPT2, **_LABELS}),
+  'gpt2-tokens': Case('GPT2Config', 'GPT2ForTokenClassification', {**_GPT2, **_LABELS}, whole=True),
   'gpt': Case('OpenAIGPTConfig', 'OpenAIGPTLMHeadModel', _GPT2),
   'gpt-classifier': Case('OpenAIGPTConfig', 'OpenAIGPTForSequenceClassification', {**_GPT2, **_LABELS, 'afn': 'relu'}),
   'gpt-neo': Case('GPTNeoConfig', 'GPTNeoForCausalLM', _NEO),
@@ -51,6 +51,12 @@ CASES = {
   'opt': Case('OPTConfig', 'OPTForCausalLM', _OPT),
   'opt-post': Case('OPTConfig', 'OPTForCausalLM', {
     **_OPT, 'do_layer_norm_before': False, 'enable_bias': False, 'tie_word_embeddings': False,
+  }, whole=True),
+  'opt-narrow': Case('OPTConfig', 'OPTForCausalLM', {
+    **_OPT, 'do_layer_norm_before': False, 'word_embed_proj_dim': 20,
+  }, whole=True),
+  'opt-narrow-classifier': Case('OPTConfig', 'OPTForSequenceClassification', {
+    **_OPT, **_LABELS, 'word_embed_proj_dim': 20,
   }),
   'opt-body': Case('OPTConfig', 'OPTModel', _OPT),
   'bloom': Case('BloomConfig', 'BloomForCausalLM', _BLOOM),

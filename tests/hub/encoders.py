@@ -17,53 +17,51 @@ _DEBERTA = {
 _XLNET = {'vocab_size': V, 'd_model': D, 'n_layer': L, 'n_head': N, 'd_inner': F}
 
 
-def _heads(name: str, stem: str, fields: dict, *, idle: dict[str, str] | None = None, **case) -> dict[str, Case]:
-  """A family's classifiers and its body; some have idle tensors."""
-  config, idle = f'{stem}Config', idle or {}
-  tops = {
+def _heads(name: str, stem: str, fields: dict, *tops: str, idle: str | None = None, **case) -> dict[str, Case]:
+  """Classes of a family, where they are not those of a family that has a case of them already."""
+  endings = {
     'sequence': ('ForSequenceClassification', {'num_labels': 3}),
     'tokens': ('ForTokenClassification', {'num_labels': 5}),
     'questions': ('ForQuestionAnswering', {}),
     'choices': ('ForMultipleChoice', {}),
     'body': ('Model', {}),
   }
+  made = {n: endings[n] for n in tops}
   return {
-    f'{name}-{n}': Case(config, stem + end, {**fields, **more}, idle=idle.get(n), **case)
-    for n, (end, more) in tops.items()
+    f'{name}-{n}': Case(f'{stem}Config', stem + end, {**fields, **more}, idle=idle, **case)
+    for n, (end, more) in made.items()
   }
 
 
 CASES = {
   'bert': Case('BertConfig', 'BertForMaskedLM', SIZES),
-  'bert-pretraining': Case('BertConfig', 'BertForPreTraining', SIZES),
+  'bert-pretraining': Case('BertConfig', 'BertForPreTraining', SIZES, whole=True),
   'bert-next': Case('BertConfig', 'BertForNextSentencePrediction', SIZES),
-  **_heads('bert', 'Bert', SIZES),
+  **_heads('bert', 'Bert', SIZES, 'sequence', 'tokens', 'questions', 'choices', 'body'),
   'roberta': Case('RobertaConfig', 'RobertaForMaskedLM', {**SIZES, 'hidden_act': 'relu'}, first=2),
   'roberta-no-pad': Case('RobertaConfig', 'RobertaForMaskedLM', {**SIZES, 'pad_token_id': 0}, first=1),
-  **_heads('roberta', 'Roberta', {**SIZES, 'type_vocab_size': 1}, first=2),
+  **_heads('roberta', 'Roberta', {**SIZES, 'type_vocab_size': 1}, 'sequence', 'choices', first=2),
   'camembert': Case('CamembertConfig', 'CamembertForMaskedLM', SIZES, first=2),
   'xlm-roberta': Case('XLMRobertaConfig', 'XLMRobertaForMaskedLM', SIZES, first=2),
-  'xlm-roberta-sequence': Case('XLMRobertaConfig', 'XLMRobertaForSequenceClassification', SIZES, first=2),
   'distilbert': Case('DistilBertConfig', 'DistilBertForMaskedLM', _DISTIL),
-  **_heads('distilbert', 'DistilBert', _DISTIL),
+  **_heads('distilbert', 'DistilBert', _DISTIL, 'sequence', 'tokens', 'questions', 'body'),
   'electra': Case('ElectraConfig', 'ElectraForMaskedLM', {**SIZES, 'embedding_size': 24, 'hidden_act': 'relu'}),
   'electra-wide': Case('ElectraConfig', 'ElectraForMaskedLM', {**SIZES, 'embedding_size': D}),
   'electra-found': Case('ElectraConfig', 'ElectraForPreTraining', {**SIZES, 'embedding_size': 24}),
-  **_heads('electra', 'Electra', {**SIZES, 'embedding_size': 24}),
+  **_heads('electra', 'Electra', {**SIZES, 'embedding_size': 24}, 'sequence', 'choices'),
   'albert': Case('AlbertConfig', 'AlbertForMaskedLM', _ALBERT),
   'albert-groups': Case('AlbertConfig', 'AlbertForMaskedLM', {
     **_ALBERT, 'num_hidden_layers': 5, 'num_hidden_groups': 2, 'inner_group_num': 2, 'embedding_size': D,
-  }),
+  }, whole=True),
   'albert-pretraining': Case('AlbertConfig', 'AlbertForPreTraining', _ALBERT),
-  **_heads('albert', 'Albert', _ALBERT),
+  **_heads('albert', 'Albert', _ALBERT, 'sequence', 'tokens', 'questions', 'body'),
   'mpnet': Case('MPNetConfig', 'MPNetForMaskedLM', SIZES, first=2),
-  **_heads('mpnet', 'MPNet', SIZES, first=2),
+  **_heads('mpnet', 'MPNet', SIZES, 'body', first=2),
   'roformer': Case('RoFormerConfig', 'RoFormerForMaskedLM', {**SIZES, 'embedding_size': 24}, kept='embed_positions'),
-  **{n: c for n, c in _heads('roformer', 'RoFormer', SIZES, kept='embed_positions').items() if not c.choosing},
+  **_heads('roformer', 'RoFormer', SIZES, 'sequence', kept='embed_positions'),
   'fnet': Case('FNetConfig', 'FNetForMaskedLM', _FNET, padded=False),
-  'fnet-pretraining': Case('FNetConfig', 'FNetForPreTraining', _FNET, padded=False),
   # Poolers stand there for every class.
-  **_heads('fnet', 'FNet', _FNET, padded=False, idle={'tokens': 'pooler', 'questions': 'pooler'}),
+  **_heads('fnet', 'FNet', _FNET, 'tokens', padded=False, idle='pooler'),
   'modernbert': Case('ModernBertConfig', 'ModernBertForMaskedLM', _MODERN),
   'modernbert-biased': Case('ModernBertConfig', 'ModernBertForMaskedLM', {
     **_MODERN, 'attention_bias': True, 'mlp_bias': True, 'norm_bias': True, 'classifier_bias': True,
@@ -71,8 +69,8 @@ CASES = {
   }),
   'modernbert-mean': Case('ModernBertConfig', 'ModernBertForSequenceClassification', {
     **_MODERN, 'classifier_pooling': 'mean', 'num_labels': 3,
-  }),
-  **_heads('modernbert', 'ModernBert', _MODERN),
+  }, whole=True),
+  **_heads('modernbert', 'ModernBert', _MODERN, 'sequence', 'tokens'),
   'nomic-bert': Case('NomicBertConfig', 'NomicBertForMaskedLM', SIZES, merged=True),
   'deberta': Case('DebertaV2Config', 'DebertaV2ForMaskedLM', _DEBERTA),
   'deberta-far': Case('DebertaV2Config', 'DebertaV2ForMaskedLM', {
@@ -83,7 +81,7 @@ CASES = {
     **_DEBERTA, 'position_buckets': -1, 'max_relative_positions': 5, 'share_att_key': False,
   }),
   'deberta-plain': Case('DebertaV2Config', 'DebertaV2ForMaskedLM', SIZES),
-  **_heads('deberta', 'DebertaV2', _DEBERTA),
+  **_heads('deberta', 'DebertaV2', _DEBERTA, 'sequence', 'questions'),
   'xlnet': Case('XLNetConfig', 'XLNetLMHeadModel', _XLNET),
   'xlnet-sequence': Case(
     'XLNetConfig', 'XLNetForSequenceClassification', {**_XLNET, 'num_labels': 3}, padded=False
@@ -91,5 +89,5 @@ CASES = {
   'xlnet-tokens': Case('XLNetConfig', 'XLNetForTokenClassification', {**_XLNET, 'num_labels': 5}),
   'xlnet-questions': Case('XLNetConfig', 'XLNetForQuestionAnsweringSimple', _XLNET),
   'xlnet-body': Case('XLNetConfig', 'XLNetModel', _XLNET),
-  **{n: c for n, c in _heads('nomic-bert', 'NomicBert', SIZES, merged=True).items() if n[11:13] in ('se', 'to', 'bo')},
+  **_heads('nomic-bert', 'NomicBert', SIZES, 'sequence', 'body', merged=True),
 }  # fmt: skip

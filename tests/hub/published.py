@@ -1,7 +1,9 @@
 """A published family at toy size: made by transformers, read by us, and all that both must agree on."""
 
+from collections.abc import Collection
 import copy
 import dataclasses
+import functools
 import inspect
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,8 @@ from tfm.model.transformer import apply
 
 V, D, L, N, K, F, T = 61, 32, 2, 4, 2, 48, 12
 EOS = 2
+#: What enters each layer and what leaves the last, by the names of the outputs.
+HIDDEN = ('hidden_states', 'encoder_hidden_states', 'decoder_hidden_states')
 
 #: The sizes that most configs call by these names.
 SIZES = {
@@ -39,7 +43,8 @@ class Case:
   have gradients. Without `left` no row is padded to the left: theirs count positions from there;
   without `padded` none at all. Tensors whose names match `idle` are of theirs, and ours has none;
   `first` is the position of a row's first token as theirs count. `merged` are theirs
-  that have several tensors of a checkpoint as one parameter (experts).
+  that have several tensors of a checkpoint as one parameter (experts). Of `whole` cases, beside the first of each
+  family, gradients and a cache in steps are compared too.
   """
 
   config: str
@@ -47,7 +52,6 @@ class Case:
   fields: dict[str, Any]
   std: float = 0.1
   atol: float = 2e-5
-  gradients: bool = True
   attend: str = 'eager'
   kept: str | None = None
   buffers: tuple[str, ...] = ()
@@ -56,6 +60,7 @@ class Case:
   idle: str | None = None
   first: int = 0
   merged: bool = False
+  whole: bool = False
 
   @property
   def choosing(self) -> bool:
@@ -78,6 +83,11 @@ class Both:
   def causal(self) -> bool:
     return self.ours.spec.causal and self.ours.spec.head is not None and self.ours.spec.apart
 
+  @functools.cached_property
+  def said(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """`their_outputs`, found once."""
+    return their_outputs(self)
+
 
 def build(case: Case, folder: Path) -> Both:
   """The case, its weights drawn anew and written by `save_pretrained`, read by `hub.load`."""
@@ -97,6 +107,8 @@ def build(case: Case, folder: Path) -> Both:
       theirs.get_buffer(name).normal_().requires_grad_()
   theirs.save_pretrained(folder)
   ours = hub.load(folder)
+  # As numpy's: one by one, jax would compile a program for each slice of a layer.
+  ours = ours._replace(params=jax.tree.map(np.asarray, ours.params))
   inputs, real = _inputs(ours.spec, case)
   return Both(case, folder, theirs, ours, inputs, real)
 
@@ -140,7 +152,7 @@ def their_inputs(both: Both) -> dict[str, Any]:
 
 
 def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-  """(their logits and last hidden state, the gradient of each of their tensors)."""
+  """(their logits and hidden states, 'hidden_states/0' and on; the gradient of each of their tensors, where asked)."""
   import torch
 
   known = inspect.signature(both.theirs.forward).parameters
@@ -152,11 +164,17 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
   both.theirs.zero_grad()
   for name in both.case.buffers:
     both.theirs.get_buffer(name).grad = None
-  out = both.theirs(**inputs, output_hidden_states=True)
-  hidden = out.decoder_hidden_states if 'decoder_hidden_states' in out else out.hidden_states
+  with torch.set_grad_enabled(both.case.whole):
+    out = both.theirs(**inputs, output_hidden_states=True)
+  stacks = {n: out[n] for n in HIDDEN if n in out}
+  hidden = stacks.get('decoder_hidden_states', stacks.get('hidden_states'))
+  layers = {f'{n}/{i}': x for n, stack in stacks.items() for i, x in enumerate(stack)}
   found = {'last_hidden_state': hidden[-1], **_logits(out)}
   if found.get('logits', hidden[-1]).shape == both.real.shape:  # one number a token
     found['logits'] = found['logits'][..., None]
+  outputs = {n: v.detach().numpy() for n, v in {**found, **layers}.items()}
+  if not both.case.whole:
+    return outputs, {}
   total = sum(
     (torch.tensor(_weight(n, v.shape, both.real)) * v).sum() for n, v in found.items() if n != 'last_hidden_state'
   )
@@ -166,7 +184,7 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
   buffers = ((n, both.theirs.get_buffer(n)) for n in both.case.buffers)
   leaves = [*both.theirs.named_parameters(remove_duplicate=False), *buffers]
   grads = {n: p.grad.numpy() for n, p in leaves if p.grad is not None}
-  return {n: v.detach().numpy() for n, v in found.items()}, _as_written(both, grads) if both.case.merged else grads
+  return outputs, _as_written(both, grads) if both.case.merged else grads
 
 
 def _as_written(both: Both, grads: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -197,23 +215,21 @@ def _weight(name: str, shape: Any, real: np.ndarray) -> np.ndarray:
   return weight * real[:, :, None] if weight.ndim == 3 and weight.shape[:2] == real.shape else weight
 
 
-def our_outputs(both: Both, names: tuple[str, ...]) -> tuple[dict[str, np.ndarray], Any]:
-  """(our outputs of these names, the gradient of our parameters)."""
-  scored = [n for n in names if n != 'last_hidden_state'] or ['last_hidden_state']
-  spec, inputs = both.ours.spec, {n: jnp.asarray(v) for n, v in both.inputs.items()}
+def our_outputs(both: Both, names: Collection[str]) -> tuple[dict[str, np.ndarray], Any]:
+  """(our outputs and hidden states of these names, the gradient of our parameters or None): one program."""
+  plain = [n for n in names if '/' not in n]
+  scored = [n for n in plain if n != 'last_hidden_state'] or ['last_hidden_state']
+  spec = both.ours.spec
 
-  @jax.jit
-  def run(params):
-    def total(params):
-      out = apply(spec, params, **inputs)
-      keys = {n: ('x' if n == 'last_hidden_state' else n) for n in scored}
-      return sum(jnp.sum(_weight(keys[n], out[n].shape, both.real) * out[n]) for n in scored), {
-        n: out[n] for n in names
-      }
+  def total(params, inputs):
+    out = apply(spec, params, output_hidden_states=True, **inputs)
+    keys = {n: ('x' if n == 'last_hidden_state' else n) for n in scored}
+    layers = {f'{n}/{i}': x for n in HIDDEN if n in out for i, x in enumerate(out[n])}
+    found = {n: out[n] for n in plain} | layers
+    return sum(jnp.sum(_weight(keys[n], out[n].shape, both.real) * out[n]) for n in scored), found
 
-    return jax.grad(total, has_aux=True)(params)
-
-  grads, out = run(both.ours.params)
+  run = jax.grad(total, has_aux=True) if both.case.whole else lambda *args: (None, total(*args)[1])
+  grads, out = jax.jit(run)(both.ours.params, both.inputs)
   return jax.tree.map(np.asarray, out), grads
 
 
@@ -231,16 +247,23 @@ def _planned(both: Both) -> dict[str, Any]:
 
 
 def in_steps(both: Both) -> np.ndarray:
-  """Our logits of the first row's tokens read through a cache: most of them at once, the others two at a time."""
-  spec, params = both.ours.spec, both.ours.params
+  """Our logits of the first row's tokens read through a cache, two at a time: one program, or two with a source."""
+  spec, inputs = both.ours.spec, both.inputs
   name = 'decoder_input_ids' if spec.encoder is not None else 'input_ids'
-  ids = both.inputs[name][:1]
-  source = {} if spec.encoder is None else {n: both.inputs[n][:1] for n in ('input_ids', 'attention_mask')}
-  step = jax.jit(lambda cache, inputs: apply(spec, params, cache=cache, **inputs))
-  first = 2
-  cache = init_cache(spec, 1, ids.shape[1], source=T)
-  out, found = step(cache, {name: ids[:, :first], **source}), []
-  for at in range(first, ids.shape[1], 2):
-    found.append(out['logits'])
-    out = step(out['cache'], {name: ids[:, at : at + 2]})
-  return np.concatenate([np.asarray(x) for x in [*found, out['logits']]], 1)
+  ids = inputs[name][:1]
+  ids = np.stack([ids[:, at : at + 2] for at in range(0, ids.shape[1] // 2 * 2, 2)])
+  source = {} if spec.encoder is None else {n: inputs[n][:1] for n in ('input_ids', 'attention_mask')}
+
+  @jax.jit
+  def run(params, ids, source):
+    def step(cache, ids):
+      out = apply(spec, params, cache=cache, **{name: ids})
+      return out['cache'], out['logits']
+
+    cache, first = init_cache(spec, 1, 2 * len(ids), source=T), []
+    if source:
+      out = apply(spec, params, cache=cache, **source, **{name: ids[0]})
+      cache, first, ids = out['cache'], [out['logits']], ids[1:]
+    return [*first, *jax.lax.scan(step, cache, ids)[1]]
+
+  return np.concatenate(run(both.ours.params, ids, source), 1)

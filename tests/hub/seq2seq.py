@@ -41,6 +41,10 @@ CASES = {
     **_SWITCH, 'expert_capacity': 2, 'num_sparse_encoder_layers': 2,
   }, left=False),
   't5gemma': Case('T5GemmaConfig', 'T5GemmaForConditionalGeneration', _T5GEMMA),
+  't5gemma-wide': Case('T5GemmaConfig', 'T5GemmaForConditionalGeneration', {
+    **_T5GEMMA, 'encoder': {**_GEMMA, 'hidden_size': 40},
+    'decoder': {**_GEMMA, 'num_hidden_layers': 2, 'cross_attention_hidden_size': 40},
+  }, whole=True),
   'bart': Case('BartConfig', 'BartForConditionalGeneration', _BART, **_BIAS),
   'bart-scaled': Case('BartConfig', 'BartForConditionalGeneration', {
     **_BART, 'scale_embedding': True, 'activation_function': 'relu',

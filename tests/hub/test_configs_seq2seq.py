@@ -1,5 +1,7 @@
 """Configs of encoder-decoders as they were published, older names and all, say the models of the zoo."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ import safetensors.numpy
 import tfm
 from tfm import hub, zoo
 from tfm.core import errors
+from tfm.core.config import validate
 from tfm.hub.same import computed, layered
 from tfm.hub.tensors import SAFE
 from tfm.model.transformer import init
@@ -103,10 +106,11 @@ def test_a_published_config_says_the_model_of_the_zoo(name):
   assert layered(computed(found.spec)) == layered(computed(zoo.get(name)))
 
 
-def test_stacks_of_other_widths_than_each_other_are_refused():
-  stacks = {'encoder': {'hidden_size': 32}, 'decoder': {'hidden_size': 48}}
-  with pytest.raises(errors.UserError, match=r'config\.json: encoder: hidden_size is 32, the decoder has 48'):
-    weights.published({'model_type': 't5gemma', **stacks})
+def test_a_reader_of_another_width_than_the_one_who_writes_has_a_token_table_of_its_own():
+  wide = zoo.tiny(zoo.get('t5gemma-9b-2b'))
+  shared = dataclasses.replace(wide, encoder=dataclasses.replace(wide.encoder, vocab=None, d_model=40))
+  with pytest.raises(errors.UserError, match=r"encoder: the encoder has a d_model of its own, and the decoder's token"):
+    validate(shared)
 
 
 def test_transient_global_attention_is_refused_by_name():

@@ -59,6 +59,12 @@ CONFIGS = {
     'dropout': 0.1, 'ffn_dim': 8192, 'hidden_size': 2048, 'layerdrop': 0.0, 'max_position_embeddings': 2048,
     'num_attention_heads': 32, 'num_hidden_layers': 24, 'vocab_size': 50_272, 'word_embed_proj_dim': 2048,
   },
+  'opt-350m': {
+    'model_type': 'opt', 'architectures': ['OPTForCausalLM'], '_remove_final_layer_norm': False,
+    'activation_dropout': 0.0, 'activation_function': 'relu', 'attention_dropout': 0.0, 'do_layer_norm_before': False,
+    'dropout': 0.1, 'ffn_dim': 4096, 'hidden_size': 1024, 'layerdrop': 0.0, 'max_position_embeddings': 2048,
+    'num_attention_heads': 16, 'num_hidden_layers': 24, 'vocab_size': 50_272, 'word_embed_proj_dim': 512,
+  },
   'bloom-560m': {
     'model_type': 'bloom', 'architectures': ['BloomForCausalLM'], 'apply_residual_connection_post_layernorm': False,
     'attention_dropout': 0.0, 'attention_softmax_in_fp32': True, 'bias_dropout_fusion': True, 'hidden_dropout': 0.0,
@@ -143,7 +149,7 @@ def test_the_config_of_a_repository_says_what_the_entry_of_the_zoo_is(name):
   [
     ('gpt-neo-1.3b', {'num_layers': 23}, 'attention_types has 24 layers. Wanted num_layers=23'),
     ('gpt-neo-1.3b', {'attention_types': [[['far'], 24]]}, "attention_types: unknown value 'far'"),
-    ('opt-1.3b', {'word_embed_proj_dim': 512}, 'word_embed_proj_dim is 512. Known: 2048'),
+    ('opt-1.3b', {'_remove_final_layer_norm': True}, '_remove_final_layer_norm is True. Known: False'),
     ('falcon-40b', {'parallel_attn': False}, 'parallel_attn is False. Known: True'),
     ('falcon-40b', {'num_ln_in_parallel_attn': 3}, 'num_ln_in_parallel_attn is 3. Known: 1'),
     ('mpt-7b', {'attn_config': {'qk_ln': True}}, 'attn_config: qk_ln is True. Known: False'),

@@ -8,7 +8,8 @@ import pytest
 
 from tfm import zoo
 from tfm.model import count, transformer
-from tfm.model.spec import Block, Head, Model, Segment
+from tfm.model.spec import Block, Classifier, Head, Model, Segment
+from tfm.parts.act import Tanh
 from tfm.parts.mask.window import Window
 from tfm.parts.mixer import MLA, Disentangled, Fourier
 from tfm.parts.mixer.attention import Attention
@@ -69,6 +70,15 @@ def test_flops_are_two_a_matmul_parameter_and_four_heads_a_pair(name):
         pairs += segment.repeats * seen * width
         beside += segment.repeats * _beside(block.mixer, spec.d_model)
   assert count.flops_of_document(spec, n, n) == n * (2 * _matmul_params(spec) + beside) + 4 * pairs
+
+
+@pytest.mark.parametrize(('pick', 'times'), [('each', 10), ('mean', 1)])
+def test_a_classifier_costs_two_flops_a_parameter_for_each_thing_it_labels(pick, times):
+  body = dataclasses.replace(zoo.tiny(zoo.get('bert-base')), head=None)
+  spec = dataclasses.replace(body, classifier=Classifier(3, pick, hidden=Tanh()))
+  more = count.flops_of_document(spec, 10) - count.flops_of_document(body, 10)
+  assert more == times * 2 * (32 * 32 + 32 * 3)
+  assert sum(row.repeats * row.flops for row in count.table(spec, 10)) == count.flops_per_token(spec, 10)
 
 
 @pytest.mark.parametrize(

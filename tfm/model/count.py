@@ -58,8 +58,8 @@ def flops_per_token(spec: Model, length: int) -> float:
   """Forward FLOPs a token of a document of `length`: 2 a matmul parameter, 4 N H a visible pair.
 
   Pairs are those the masks allow, on average over the document: (length + 1) / 2 for a causal one. Looking up
-  embeddings, norms, activations and softmax count nothing. Training takes three times as much, and as much of
-  `mtp_flops`.
+  embeddings, norms, activations and softmax count nothing; a classifier of rows counts once a document. Training takes
+  three times as much, and as much of `mtp_flops`.
 
   For an encoder-decoder the sum of one decoder token and one encoder token, in documents of `length` each; other
   lengths go by `flops_of_document`.
@@ -76,10 +76,11 @@ def flops_of_document(spec: Model, length: int, source: int = 0) -> float:
     + sum(n * _block_flops(spec, b, length, source) for n, b in _blocks(spec))
   )
   if spec.encoder is not None and source:
-    total += source * sum(n * _block_flops(spec, b, source, 0) for n, b in _blocks(spec.encoder))
-    total += source * (_residual_flops(spec, spec.encoder) + _embed_flops(spec))
-    total += source * sum(n * b.cross.memory_flops(spec.d_model) for n, b in _blocks(spec) if b.cross is not None)
-  return total
+    reader = spec.source
+    total += source * sum(n * _block_flops(reader, b, source, 0) for n, b in _blocks(spec.encoder))
+    total += source * (_residual_flops(reader, spec.encoder) + _embed_flops(reader))
+    total += source * sum(n * _memory_flops(spec, b) for n, b in _blocks(spec))
+  return total + _classifier_flops(spec, length)
 
 
 def mtp_flops(spec: Model, length: int, source: int = 0) -> float:
@@ -104,16 +105,18 @@ def cache_bytes_per_token(spec: Model, dtype: Any = jnp.bfloat16, kind: Cache = 
 def table(spec: Model, length: int = 1024) -> list[Row]:
   """The model line by line: parameters times repeats add up to `count_params`, FLOPs to `flops_per_token`."""
   params = transformer.param_shapes(spec)
-  rows = [Row('embed', 1, {}, _size(params['embed']), _embed_flops(spec) * (1 if spec.encoder is None else 2))]
+  rows = [Row('embed', 1, {}, _size(params['embed']), _embed_flops(spec))]
   if spec.encoder is not None:
-    if 'embed' in params['encoder']:
-      rows.append(Row('encoder.embed', 1, {}, _size(params['encoder']['embed']), 0.0))
-    rows += _stack_rows(spec, spec.encoder, params['encoder'], length, 0, 'encoder.')
+    rows.append(Row('encoder.embed', 1, {}, _size(params['encoder'].get('embed', {})), _embed_flops(spec.source)))
+    rows += _stack_rows(spec.source, spec.encoder, params['encoder'], length, 0, 'encoder.')
   rows += _stack_rows(spec, spec, params, length, length if spec.encoder is not None else 0, '')
   if spec.mtp is not None:
     rows.append(Row('mtp', 1, {'mtp': _name(spec.mtp)}, _size(params['mtp']), 0.0))
   rows.append(Row('head', 1, {}, _size(params.get('head', {})), _head_flops(spec)))
-  return [*rows, *([Row('classifier', 1, {}, _size(params['classifier']), 0.0)] if spec.classifier else [])]
+  if spec.classifier is not None:
+    flops = _classifier_flops(spec, length) / length
+    rows.append(Row('classifier', 1, {}, _size(params['classifier']), flops))
+  return rows
 
 
 def _stack_rows(spec: Model, stack: Model | Encoder, params: Any, length: int, source: int, at: str) -> Iterator[Row]:
@@ -126,8 +129,7 @@ def _stack_rows(spec: Model, stack: Model | Encoder, params: Any, length: int, s
     for j, block in enumerate(segment.pattern):
       own = params[f'segment_{i}'][f'block_{j}']
       flops = _block_flops(spec, block, length, source)
-      if block.cross is not None:
-        flops += block.cross.memory_flops(spec.d_model)
+      flops += _memory_flops(spec, block)
       # A line's parameters times its repeats add up, so repeats that share theirs are one line.
       n = 1 if segment.shared else segment.repeats
       flops *= segment.repeats // n
@@ -156,19 +158,31 @@ def _block_flops(spec: Model, block: Block, length: int, source: int) -> float:
   return flops if block.cross is None else flops + block.cross.flops(D, source)
 
 
+def _memory_flops(spec: Model, block: Block) -> float:
+  return 0.0 if block.cross is None else block.cross.memory_flops(spec.d_model, spec.source.d_model)
+
+
 def _residual_flops(spec: Model, stack: Model | Encoder) -> float:
   return stack.residual.flops(spec.d_model, depth(stack))
 
 
 def _embed_flops(spec: Model) -> float:
-  return 0.0 if spec.embed.dim is None else 2 * spec.embed.dim * spec.d_model
+  return 0.0 if spec.embed.dim is None else 2 * (1 + spec.embed.back) * spec.embed.dim * spec.d_model
+
+
+def _classifier_flops(spec: Model, length: int) -> float:
+  """Those of a document of `length`: its labels are of the document, or of each token."""
+  if (top := spec.classifier) is None:
+    return 0.0
+  D, times = spec.d_out, length if top.pick == 'each' else 1
+  return times * 2 * D * (top.labels + (0 if top.hidden is None else D))
 
 
 def _head_flops(spec: Model) -> float:
   if spec.head is None:
     return 0.0
   if spec.head.transform is None:
-    return 2 * spec.d_model * spec.vocab
+    return 2 * spec.d_out * spec.vocab
   width = spec.embed.dim or spec.d_model
   return 2 * spec.d_model * width + 2 * width * spec.vocab
 

@@ -13,7 +13,10 @@ from tfm.parts.stored import Stored
 
 
 class Embedding(nn.Module):
-  """Tokens to vectors: `lookup`, then the absolute position is added, then `finish`, which may make them wider."""
+  """Tokens to vectors: `lookup`, then the absolute position is added, then `finish`, which may make them wider.
+
+  With `embed.back` it is `lookup` that does, and `leave` makes what leaves the stack as narrow as the table.
+  """
 
   spec: Model
   dims: Dims
@@ -21,8 +24,10 @@ class Embedding(nn.Module):
   def setup(self):
     s, d = self.spec.embed, self.dims.foot
     dtype, width = d.run.precision.dtype('param'), 'D' if s.dim is None else 'R'
-    shape = (self.spec.vocab, d.d_model)
+    R = s.dim or d.d_model
+    shape = (self.spec.vocab, R)
     self.table_VD = weight(self, 'table', sharded(d.init.weight('embed', *shape, d), f'V{width}'), shape, dtype)
+    width = 'D' if s.back else width
     if s.types:
       shape = (s.types, d.d_model)
       self.types_YD = self.param('types', sharded(d.init.weight('types', *shape, d), f'Y{width}'), shape, dtype)
@@ -30,11 +35,13 @@ class Embedding(nn.Module):
       init = sharded(d.init.weight('types', 1, d.d_model, d), width)
       self.query_R = self.param('query', init, (d.d_model,), dtype)
     self.norm = s.norm.make(d, width) if s.norm is not None else None
-    self.project = Dense('RD', (d.d_model, self.dims.d_model), self.dims, bias=True) if s.dim is not None else None
-    self.rows = s.rows.make(d) if s.rows is not None else None
+    D = self.dims.d_model
+    self.project = Dense('RD', (R, D), self.dims, bias=not s.back) if s.dim is not None else None
+    self.back = Dense('DR', (D, R), self.dims) if s.back else None
+    self.rows = s.rows.make(d.replace(d_model=R)) if s.rows is not None else None
 
   def __call__(self, tok_BT: jax.Array) -> jax.Array:
-    return self.finish(self.lookup(tok_BT, jnp.zeros_like(tok_BT)), False)
+    return self.leave(self.finish(self.lookup(tok_BT, jnp.zeros_like(tok_BT)), False))
 
   def lookup(self, tok_BT: jax.Array, type_BT: jax.Array | None) -> jax.Array:
     """x_BTD in the compute dtype."""
@@ -49,6 +56,8 @@ class Embedding(nn.Module):
       x_BTD = self.rows(x_BTD)
     if s.scale != 1 or s.power:
       x_BTD = x_BTD * jnp.asarray(s.scale * self.dims.d_model**s.power, dtype)
+    if s.back and self.project is not None:
+      x_BTD = self.project(x_BTD)
     if s.types:
       type_BT = jnp.zeros_like(tok_BT) if type_BT is None else type_BT
       x_BTD = x_BTD + jnp.take(self.types_YD, type_BT, axis=0).astype(dtype)
@@ -65,7 +74,11 @@ class Embedding(nn.Module):
     """Norm and dropout of the sum of embeddings and positions, and the projection to the model's width."""
     x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
     x_BTD = drop(x_BTD, self.spec.embed.dropout, train, self)
-    return constrained(x_BTD if self.project is None else self.project(x_BTD), 'BTD')
+    return constrained(x_BTD if self.project is None or self.spec.embed.back else self.project(x_BTD), 'BTD')
+
+  def leave(self, x_BTD: jax.Array) -> jax.Array:
+    """What has left the stack, in the width of the token table if it is to go back to it."""
+    return x_BTD if self.back is None else self.back(x_BTD)
 
   def words(self) -> jax.Array | Stored:
     """The table as the head uses it, in the compute dtype."""
@@ -95,7 +108,7 @@ class Unembedding(nn.Module):
     assert s is not None
     dtype = d.run.precision.dtype('param')
     if s.transform is not None:
-      width, R = 'D' if self.spec.embed.dim is None else 'R', d.foot.d_model
+      width, R = 'D' if self.spec.embed.dim is None else 'R', self.spec.embed.dim or d.d_model
       x_BTD = Dense(f'D{width}', (d.d_model, R), d, bias=s.transform.bias, name='transform')(x_BTD)
       x_BTD = s.transform.norm.make(d, width).copy(name='norm')(s.transform.act(x_BTD))
     factor = s.scale * d.d_model**s.power

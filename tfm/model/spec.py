@@ -73,6 +73,8 @@ class Embed:
 
   `rows` normalises each row of the table wherever it is used (FixNorm). `types` is the number of token types (BERT 2).
   With `dim` tables, positions and norm are of that width, from where a projection leads to D (ALBERT's factors of E).
+  With `back` only the token table is: its rows are projected at once, and what leaves the stack is projected back to
+  that width, both without biases (OPT 350M).
   `query` is one more vector, for tokens that are asked about: what `target_positions` wants (see `tfm.model.targets`).
   """
 
@@ -83,9 +85,12 @@ class Embed:
   norm: Norm | None = None
   dropout: float = 0.0
   dim: int | None = None
+  back: bool = False
   query: bool = False
 
   def check(self) -> Iterator[str]:
+    if self.back and self.dim is None:
+      yield 'back leads to the width of the table, and it has none of its own. Wanted dim=..., or back=false.'
     if self.dim is not None and self.dim < 1:
       yield f'dim={self.dim} is no width. Wanted at least 1, or none for that of the model.'
 
@@ -138,7 +143,7 @@ class Classifier:
 
 @dataclasses.dataclass(frozen=True)
 class Encoder:
-  """The stack that reads the source of an encoder-decoder. It shares the decoder's width.
+  """The stack that reads the source of an encoder-decoder. It shares the decoder's width unless it has a `d_model`.
 
   It shares the decoder's token table too unless `vocab`, the number of its own tokens, is given, and all else of the
   decoder's `embed` unless it has one of its own (BART, whose stacks normalise their embeddings apart).
@@ -151,9 +156,14 @@ class Encoder:
   residual: Residual = Residual()
   vocab: int | None = None
   embed: Embed | None = None
+  d_model: int | None = None
 
   def check(self) -> Iterator[str]:
     yield from _shared_heads(self)
+    if self.d_model is not None and self.d_model < 1:
+      yield f'd_model={self.d_model} is no width. Wanted at least 1, or none for that of the decoder.'
+    if self.d_model is not None and self.vocab is None:
+      yield "the encoder has a d_model of its own, and the decoder's token table. Wanted vocab=..., or d_model=none."
     if self.vocab is not None and self.vocab < 1:
       yield f'vocab={self.vocab} is no size. Wanted at least 1, or none for the table of the decoder.'
     if any(b.cross is not None for b in blocks(self)):
@@ -192,7 +202,13 @@ class Model:
     own = self.encoder
     if own is None:
       return self
-    return dataclasses.replace(self, vocab=own.vocab or self.vocab, embed=own.embed or self.embed)
+    width = own.d_model or self.d_model
+    return dataclasses.replace(self, vocab=own.vocab or self.vocab, embed=own.embed or self.embed, d_model=width)
+
+  @property
+  def d_out(self) -> int:
+    """The width of `last_hidden_state`."""
+    return self.embed.dim or self.d_model if self.embed.back else self.d_model
 
   @property
   def causal(self) -> bool:
@@ -230,7 +246,11 @@ class Model:
       yield f'vocab={self.vocab}, d_model={self.d_model} is no size. Wanted at least 1 of each.'
     yield from _shared_heads(self)
     bare = self.head is not None and self.head.tied and self.head.transform is None
-    if bare and self.embed.dim not in (None, self.d_model):
+    if self.embed.back and (self.encoder is not None or self.mtp is not None):
+      yield 'embed.back is for a single stack, without encoder and mtp. Wanted embed.back=false, or neither of them.'
+    if self.embed.back and self.head is not None and self.head.transform is not None:
+      yield 'embed.back leads to the width of the table, and so does head.transform. Wanted one of them.'
+    if bare and not self.embed.back and self.embed.dim not in (None, self.d_model):
       yield (
         f'the head is tied to a table of width embed.dim={self.embed.dim}, and states have d_model={self.d_model}. '
         'Wanted head.transform, which leads there, or head.tied=false.'
@@ -257,13 +277,14 @@ class Model:
     for where, stack in (('', self), ('encoder.', self.encoder)):
       if stack is None:
         continue
+      width = self.d_model if stack is self else self.source.d_model
       for i, segment in enumerate(stack.segments):
         for j, block in enumerate(segment.pattern):
           at = f'{where}segments.{i}.pattern.{j}'
           yield from (f'{at}: {m}' for m in stack.residual.fits(block.wiring))
-          yield from (f'{at}.mixer: {m}' for m in block.mixer.fits(self.d_model))
+          yield from (f'{at}.mixer: {m}' for m in block.mixer.fits(width))
           if block.cross is not None:
-            yield from (f'{at}.cross: {m}' for m in block.cross.fits(self.d_model))
+            yield from (f'{at}.cross: {m}' for m in block.cross.fits(width))
 
 
 def max_positions(stack: Model | Encoder) -> int | None:

@@ -23,7 +23,7 @@ Params = dict[str, Any]
 def stack_dims(spec: Model, stack: Model | Encoder, run: Run) -> Dims:
   """What the parts of a stack are told while they are built."""
   causal = all(b.mixer.causal for b in blocks(stack))
-  width = spec.embed.dim or spec.d_model
+  width = spec.d_model if spec.embed.back else spec.embed.dim or spec.d_model
   return Dims(
     spec.d_model, depth(stack), spec.init, run, heads=shared_heads(stack), causal=causal, d_embed=width,
     adapter=spec.adapter,

@@ -30,16 +30,19 @@ def init(spec: Model, key: jax.Array, run: Run = RUN) -> Params:
   return nn.unbox(_boxed(spec, key, run))
 
 
-@functools.lru_cache(maxsize=64)
 def param_shapes(spec: Model, run: Run = RUN) -> Params:
   """The parameters as `jax.ShapeDtypeStruct`s; no array is made."""
-  return jax.eval_shape(functools.partial(init, spec, run=run), jax.random.key(0))
+  return nn.unbox(_boxed_shapes(spec, run))
+
+
+def param_letters(spec: Model) -> Params:
+  """The letters of each parameter's axes ('LDNH'), a tree like the parameters'."""
+  return axes.letters_of(_boxed_shapes(spec, RUN))
 
 
 @functools.lru_cache(maxsize=64)
-def param_letters(spec: Model) -> Params:
-  """The letters of each parameter's axes ('LDNH'), a tree like the parameters'."""
-  return axes.letters_of(jax.eval_shape(functools.partial(_boxed, spec, run=RUN), jax.random.key(0)))
+def _boxed_shapes(spec: Model, run: Run) -> Params:
+  return jax.eval_shape(functools.partial(_boxed, spec, run=run), jax.random.key(0))
 
 
 def _boxed(spec: Model, key: jax.Array, run: Run) -> Params:
@@ -47,16 +50,17 @@ def _boxed(spec: Model, key: jax.Array, run: Run) -> Params:
   run = dataclasses.replace(run, attend=DenseAttention())
   dims = stack_lib.stack_dims(spec, spec, run)
   tok_BT = jnp.zeros((1, 1), jnp.int32)
-  x_BTD = jnp.zeros((1, 1, spec.d_model), run.precision.dtype('compute'))
-  table_VR = jnp.zeros((spec.vocab, dims.foot.d_model), x_BTD.dtype)
-  memory = (x_BTD, Site(tok_BT, tok_BT + 1)) if spec.encoder is not None else None
+  x_BTD = jnp.zeros((1, 1, spec.d_out), run.precision.dtype('compute'))
+  table_VR = jnp.zeros((spec.vocab, spec.embed.dim or spec.d_model), x_BTD.dtype)
+  m_BSD = jnp.zeros((1, 1, spec.source.d_model), x_BTD.dtype)
+  memory = (m_BSD, Site(tok_BT, tok_BT + 1)) if spec.encoder is not None else None
   params = {'embed': Embedding(spec, dims).init(named_key(key, 'embed'), tok_BT)['params']}
   params |= stack_lib.init_stack(key, spec, dims, memory)
   if spec.head is not None:
     head = Unembedding(spec, dims).init(named_key(key, 'head'), x_BTD, table_VR)
     params |= {'head': head['params']} if 'params' in head else {}
   if spec.classifier is not None:
-    classify = Classify(spec.classifier, dims)
+    classify = Classify(spec.classifier, dims.replace(d_model=spec.d_out))
     params['classifier'] = classify.init(named_key(key, 'classifier'), x_BTD, tok_BT + 1)['params']
   if spec.encoder is not None:
     encoder_dims = stack_lib.stack_dims(spec.source, spec.encoder, run)
@@ -136,7 +140,7 @@ def apply(
   ctx = Ctx(site, memory, slot, train=key is not None, ordered=ordered)
   caches = None if cache is None else cache['layers']
   passed = stack_lib.apply_stack(spec, dims, params, x_BTD, ctx, caches, keys[1], asked)
-  x_BTD, aux = passed.x_BTD, aux + passed.aux
+  x_BTD, aux = embed('leave', passed.x_BTD) if spec.embed.back else passed.x_BTD, aux + passed.aux
   out |= _told(passed.told, x_BTD, '' if spec.encoder is None else 'decoder_')
   x_BTD = x_BTD if asked_BP is None else x_BTD[:, T:]
   load = passed.load | ({'encoder': load} if load else {})
@@ -151,7 +155,7 @@ def apply(
   out |= {'last_hidden_state': x_BTD, 'aux': aux} | ({'load': load} if load else {})
   if spec.classifier is not None:
     rngs = {} if keys[1] is None else {'dropout': named_key(keys[1], 'classifier')}
-    classify = Classify(spec.classifier, dims)
+    classify = Classify(spec.classifier, dims.replace(d_model=spec.d_out))
     found = classify.apply({'params': params['classifier']}, x_BTD, site.segment, key is not None, rngs=rngs)
     out |= named(found, spec.head is None)
   if spec.head is not None and logits_to_keep != 0:

@@ -1,5 +1,6 @@
 """OPT (2022)."""
 
+import dataclasses
 from typing import Any
 
 from tfm.model.spec import Block, Embed, Head, Model, Segment, depth
@@ -27,13 +28,19 @@ def opt(depth: int, d: int, heads: int) -> Model:
   return Model(50_272, d, (Segment((block,), depth),), Learned(2048, 2), norm, init=Normal(depth_scaled=False))
 
 
-def read(c: Fields) -> Model:
-  """The spec of a published config.
+def opt_350m() -> Model:
+  """The one of them that is post-norm, with a token table of half the width."""
+  spec = opt(24, 1024, 16)
+  (block,) = spec.segments[0].pattern
+  segment = Segment((dataclasses.replace(block, wiring=Post()),), 24)
+  return dataclasses.replace(spec, segments=(segment,), embed=Embed(dim=512, back=True))
 
-  *Differs*: of the 350M model, whose token table is narrower than its layers, there is none.
-  """
+
+def read(c: Fields) -> Model:
+  """The spec of a published config."""
   d, bias, norm = c['hidden_size'], c.get('enable_bias', True), LayerNorm(1e-5)
-  c.only(word_embed_proj_dim=d, layer_norm_elementwise_affine=True, layerdrop=0.0, _remove_final_layer_norm=False)
+  width = c.get('word_embed_proj_dim', d)
+  c.only(layer_norm_elementwise_affine=True, layerdrop=0.0, _remove_final_layer_norm=False)
   c.skip('activation_dropout')
   attention = Attention(
     c['num_attention_heads'], bias='qkvo' if bias else '', dropout=c.get('attention_dropout', 0.0)
@@ -42,8 +49,9 @@ def read(c: Fields) -> Model:
   wiring, dropout = WIRING[c.get('do_layer_norm_before', True)], c.get('dropout', 0.1)
   return Model(
     c['vocab_size'], d, (Segment((Block(attention, ffn, norm, wiring, dropout=dropout),), c['num_hidden_layers']),),
-    Learned(c.get('max_position_embeddings', 2048), 2), norm, embed=Embed(),
-    head=Head(c.get('tie_word_embeddings', True)), init=Normal(depth_scaled=False),
+    Learned(c.get('max_position_embeddings', 2048), 2), norm,
+    embed=Embed() if width == d else Embed(dim=width, back=True), head=Head(c.get('tie_word_embeddings', True)),
+    init=Normal(depth_scaled=False),
   )  # fmt: skip
 
 
@@ -51,7 +59,7 @@ def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   block = m.segments[0].pattern[0]
   return {
-    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'word_embed_proj_dim': m.d_model, 'num_hidden_layers': depth(m),
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'word_embed_proj_dim': m.d_out, 'num_hidden_layers': depth(m),
     'num_attention_heads': block.mixer.heads, 'ffn_dim': block.ffn.d_ff, 'max_position_embeddings': m.max_positions,
     'activation_function': name_of(block.ffn.act), 'do_layer_norm_before': block.wiring == WIRING[True],
     'enable_bias': block.ffn.bias, 'dropout': block.dropout, 'attention_dropout': block.mixer.dropout,
@@ -60,6 +68,7 @@ def write(m: Any) -> dict[str, Any]:
 
 MODELS = {
   'opt-125m': Entry(opt(12, 768, 12), 125_239_296, '125M', PAPER),
+  'opt-350m': Entry(opt_350m(), 331_196_416, '350M', PAPER),
   'opt-1.3b': Entry(opt(24, 2048, 32), 1_315_758_080, '1.3B', PAPER),
   'opt-6.7b': Entry(opt(32, 4096, 32), 6_658_473_984, '6.7B', PAPER),
   'opt-66b': Entry(opt(64, 9216, 72), 65_719_701_504, '66B', PAPER),

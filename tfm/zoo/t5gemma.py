@@ -25,7 +25,8 @@ def joined(reads: Model, writes: Model, dropout: float = 0.0, looking: float = 0
   """
   reading = [_free(b, dropout, looking) for b in layers_of(reads)]
   writing = [_crossed(b, dropout, looking) for b in layers_of(writes)]
-  encoder = Encoder(segments(reading), norm=reads.norm, vocab=reads.vocab)
+  width = None if reads.d_model == writes.d_model else reads.d_model
+  encoder = Encoder(segments(reading), norm=reads.norm, vocab=reads.vocab, d_model=width)
   embed = dataclasses.replace(writes.embed, dropout=dropout)
   return dataclasses.replace(writes, segments=segments(writing), embed=embed, encoder=encoder)
 
@@ -53,13 +54,9 @@ def _crossed(b: Block, dropout: float, looking: float) -> Block:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config, whose stacks have configs of their own, as wide as each other."""
+  """The spec of a published config, whose stacks have configs of their own."""
   c.skip('vocab_size', 'classifier_dropout_rate')
   reads, writes = (Fields(c[name], f'{c.where}: {name}') for name in ('encoder', 'decoder'))
-  if reads['hidden_size'] != writes['hidden_size']:
-    raise errors.UserError(
-      f'{reads.where}: hidden_size is {reads["hidden_size"]}, the decoder has {writes["hidden_size"]}. Wanted the same.'
-    )
   writes.skip('is_decoder')
   both: list[Model] = []
   for stack in (reads, writes):
@@ -75,10 +72,11 @@ def read(c: Fields) -> Model:
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   alone = [dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, mask=_causal(b))) for b in layers_of(m.encoder)]
-  reads = dataclasses.replace(m, vocab=m.encoder.vocab, segments=segments(alone), encoder=None)
+  reads = dataclasses.replace(m.source, segments=segments(alone), encoder=None)
   writer = m.segments[0].pattern[0]
+  writes = {**gemma2.write(m), 'cross_attention_hidden_size': reads.d_model}
   return {
-    'encoder': gemma2.write(reads), 'decoder': gemma2.write(m), 'vocab_size': m.vocab, 'is_encoder_decoder': True,
+    'encoder': gemma2.write(reads), 'decoder': writes, 'vocab_size': m.vocab, 'is_encoder_decoder': True,
     'dropout_rate': writer.dropout, 'attention_dropout': writer.mixer.dropout,
     'tie_word_embeddings': m.head is None or m.head.tied,
   }  # fmt: skip
@@ -90,4 +88,8 @@ def _causal(b: Any) -> Mask:
 
 
 _2B = gemma2.gemma2(26, 2304, 8, 4, 9216)
-MODELS = {'t5gemma-2b-2b': Entry(joined(_2B, _2B), 5_596_853_760, '5.6B', PAPER)}
+_9B = gemma2.gemma2(42, 3584, 16, 8, 14_336)
+MODELS = {
+  't5gemma-2b-2b': Entry(joined(_2B, _2B), 5_596_853_760, '5.6B', PAPER),
+  't5gemma-9b-2b': Entry(joined(_9B, _2B), 12_292_375_296, '12.3B', PAPER),
+}

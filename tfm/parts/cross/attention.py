@@ -34,8 +34,8 @@ class CrossAttention(Heads, Cross):
   def flops(self, d_model, pairs):
     return 4 * (d_model + pairs) * self.heads * self.size(d_model)
 
-  def memory_flops(self, d_model):
-    return 4 * d_model * (self.kv_heads or self.heads) * self.size(d_model)
+  def memory_flops(self, d_model, d_memory):
+    return 4 * d_memory * (self.kv_heads or self.heads) * self.size(d_model)
 
 
 class _CrossAttention(nn.Module):
@@ -52,8 +52,9 @@ class _CrossAttention(nn.Module):
 
     if ctx.memory is not None:
       m_BSD, m_site = ctx.memory
-      k_BSKH = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='k')(m_BSD)
-      v_BSKH = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='v')(m_BSD)
+      d_memory = m_BSD.shape[-1]
+      k_BSKH = Dense('DKH', (d_memory, K, H), dims, bias='k' in s.bias, name='k')(m_BSD)
+      v_BSKH = Dense('DKH', (d_memory, K, H), dims, bias='v' in s.bias, name='v')(m_BSD)
       k_BSKH, v_BSKH = tamed(s, dims, k_BSKH, 'k', 'K'), tamed(s, dims, v_BSKH)
       if cache is not None:
         # The encoder is read once; later calls find its keys and values here.

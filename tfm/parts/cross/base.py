@@ -28,8 +28,8 @@ class Cross(Part):
     """Multiplications and additions a decoder token takes when it looks at `pairs` encoder tokens."""
     raise AssertionError(f'{type(self).__name__} must count its FLOPs')
 
-  def memory_flops(self, d_model: int) -> float:
-    """What it takes to prepare an encoder token for being looked at."""
+  def memory_flops(self, d_model: int, d_memory: int) -> float:
+    """What it takes to prepare an encoder token, which is `d_memory` wide, for being looked at."""
     raise AssertionError(f'{type(self).__name__} must count its FLOPs')
 
   def init_cache(self, d_model: int, B: int, S: int, dtype: jnp.dtype) -> Any:

@@ -6,6 +6,8 @@ from tfm.zoo.weights.tops import GPT
 
 NAMES: Names = {
   'embed': 'model.decoder.embed_tokens',
+  'embed/project': 'model.decoder.project_in',
+  'embed/back': 'model.decoder.project_out',
   'absolute': 'model.decoder.embed_positions',
   '*/mixer/q': 'model.decoder.layers.*.self_attn.q_proj',
   '*/mixer/k': 'model.decoder.layers.*.self_attn.k_proj',

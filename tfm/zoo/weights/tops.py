@@ -28,7 +28,7 @@ def reading(spec: Model) -> Model:
   e = spec.encoder
   assert e is not None
   return Model(
-    spec.source.vocab, spec.d_model, e.segments, e.absolute, e.norm, e.shared_relative, spec.source.embed,
+    spec.source.vocab, spec.source.d_model, e.segments, e.absolute, e.norm, e.shared_relative, spec.source.embed,
     head=None, init=spec.init, residual=e.residual,
   )  # fmt: skip
 
