@@ -14,11 +14,12 @@ from generate.models import MODELS, decoder, weights
 from tfm.core.errors import UserError
 from tfm.core.precision import Precision
 from tfm.generate import decode, prepare, prompt_cache
-from tfm.generate.drafts import Lookup
+from tfm.generate.drafts import Later, Lookup, Smaller
 from tfm.model import count, transformer
 from tfm.parts.cache import TABLE, DenseCache, Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
 from tfm.parts.mixer import Attention
+from tfm.parts.mtp import SequentialMTP
 
 NEW = 6
 PROMPT = [5, 9, 2, 7, 1, 1, 30, 22, 8, 4, 17]
@@ -74,6 +75,23 @@ def test_a_prompt_from_a_file_is_gone_on_with_as_without(tmp_path, kind, name):
   assert say(spec, weights(spec), others, run=run, prompt_cache=file) == say(spec, weights(spec), others, run=run)
   assert file.read_bytes() == written
   assert [p.name for p in tmp_path.iterdir()] == ['prompt']
+
+
+DRAFTS = {
+  'beams': {'beams': 3},
+  'lookup': {'draft': Lookup()},
+  'smaller': {'draft': Smaller(MODELS['alibi_mqa'], weights(MODELS['alibi_mqa']))},
+}
+
+
+@pytest.mark.parametrize('options', DRAFTS.values(), ids=DRAFTS)
+def test_beams_and_drafts_go_on_from_a_file_too(tmp_path, options):
+  others = [PROMPT[:4] + [44, 3], PROMPT + [12, 12, 13], [8, 8]]
+  here = functools.partial(say, SPEC, weights(SPEC), run=Run(), **options)
+  plain = here([PROMPT]), here(others)
+  file = tmp_path / 'prompt'
+  assert (here([PROMPT], prompt_cache=file), here(others, prompt_cache=file)) == plain
+  assert here(others, prefill_chunk=4) == plain[1]
 
 
 def test_only_what_is_new_of_a_prompt_is_read(tmp_path):
@@ -170,9 +188,6 @@ def test_a_prefix_lm_takes_the_whole_prompt_or_nothing(tmp_path):
     ('encdec', {'decoder_start': 0, 'prefill_chunk': 4}, 'a prompt whose tokens see later ones is read at once'),
     ('prefix', {'prefill_chunk': 4}, 'prefill_chunk=4: a prompt whose tokens see later ones is read at once'),
     ('rope_gqa', {'prefill_chunk': 0}, 'prefill_chunk=0 reads nothing. Wanted at least 1, or None'),
-    ('rope_gqa', {'beams': 2, 'prompt_cache': 'x'}, 'prompt_cache=x is not for beams=2'),
-    ('rope_gqa', {'beams': 2, 'prefill_chunk': 4}, 'prefill_chunk=4 is not for beams=2'),
-    ('rope_gqa', {'draft': Lookup(), 'prompt_cache': 'x'}, 'a draft reads the whole prompt. Wanted draft=None, or no'),
     (
       'rope_gqa',
       {'run': Run(cache=RingCache()), 'prompt_cache': 'x'},
@@ -183,6 +198,12 @@ def test_a_prefix_lm_takes_the_whole_prompt_or_nothing(tmp_path):
 def test_what_has_no_meaning_is_refused(name, options, message):
   with pytest.raises(UserError, match=message):
     say(MODELS[name], weights(MODELS[name]), [PROMPT], **({'run': Run()} | options))
+
+
+def test_a_draft_of_the_models_own_heads_needs_the_prompt_itself():
+  spec = dataclasses.replace(SPEC, mtp=SequentialMTP())
+  with pytest.raises(UserError, match='what the model thinks of each token of the prompt, which no file has'):
+    say(spec, weights(spec), [PROMPT], run=Run(), draft=Later(), prompt_cache='x')
 
 
 def test_a_file_says_what_it_is_of(kept):

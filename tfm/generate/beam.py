@@ -8,6 +8,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from tfm.generate.chunks import read
 from tfm.generate.penalties import NOTHING
 from tfm.generate.rules import Rules, priced
 from tfm.model.cache import init_cache, rows
@@ -44,20 +45,35 @@ class Beams:
   n: jax.Array
 
 
-@functools.partial(jax.jit, static_argnames=('spec', 'beams', 'run', 'slots', 'room'))
-def search(
-  spec: Model, params: Any, inputs: dict[str, Any], rules: Rules, aims: Aims, *, beams: int, run: Run, slots: int,
-  room: int,
-) -> jax.Array:  # fmt: skip
-  """The best continuation of each prompt, `[B, room]`, `NOTHING` after its end."""
-  name, K = 'input_ids' if spec.encoder is None else 'decoder_input_ids', beams
+@struct.dataclass
+class Begun:
+  """Beams of one token, the beam that each goes on from `[B, K]`, and what is cached of the prompts, a row each."""
+
+  beams: Beams
+  from_BK: jax.Array
+  cache: Any
+
+
+@functools.partial(jax.jit, static_argnames=('spec', 'beams', 'run', 'slots', 'room', 'chunk'))
+def begin(
+  spec: Model, params: Any, inputs: dict[str, Any], rules: Rules, aims: Aims, cache: Any = None, *, beams: int,
+  run: Run, slots: int, room: int, chunk: int | None = None,
+) -> Begun:  # fmt: skip
+  """One pass over each prompt (or `chunk` tokens at a time); a `cache` that is given holds what stands before."""
   B, source = inputs['input_ids'].shape
-  cache = init_cache(spec, B, slots, run.precision.dtype('compute'), source, run.cache)
-  out = apply(spec, params, run=run, cache=cache, logits_to_keep=1, **inputs)
-  # One pass over each prompt; from here on it has K rows of its own.
-  each = jnp.repeat(jnp.arange(B), K)
-  rules = dataclasses.replace(rules, prompt_BS=rules.prompt_BS[each])
-  state, from_BK = _extend(_start(B, K, room), out['logits'][:, -1][each], rules, aims)
+  if cache is None:
+    cache = init_cache(spec, B, slots, run.precision.dtype('compute'), source, run.cache)
+  out = read(spec, params, cache, inputs, run=run, chunk=chunk)
+  each, rules = _each(B, beams, rules)
+  return Begun(*_extend(_start(B, beams, room), out['logits'][:, -1][each], rules, aims), out['cache'])
+
+
+@functools.partial(jax.jit, static_argnames=('spec', 'run'))
+def search(spec: Model, params: Any, begun: Begun, rules: Rules, aims: Aims, *, run: Run) -> jax.Array:
+  """The best continuation of each prompt, `[B, room]`, `NOTHING` after its end."""
+  name = 'input_ids' if spec.encoder is None else 'decoder_input_ids'
+  B, K = begun.from_BK.shape
+  each, rules = _each(B, K, rules)
 
   def one(carry):
     state, cache, from_BK = carry
@@ -70,8 +86,15 @@ def search(
     return state, out['cache'], from_BK
 
   going = lambda carry: ~jnp.all(carry[0].over_B)
-  state, *_ = jax.lax.while_loop(going, one, (state, rows(out['cache'], run.cache, each), from_BK))
+  # From here on a prompt has K rows of its own.
+  state, *_ = jax.lax.while_loop(going, one, (begun.beams, rows(begun.cache, run.cache, each), begun.from_BK))
   return state.best_BKT[:, 0]
+
+
+def _each(B: int, K: int, rules: Rules) -> tuple[jax.Array, Rules]:
+  """(the prompt of each of the B K rows, the rules for these)."""
+  each = jnp.repeat(jnp.arange(B), K)
+  return each, dataclasses.replace(rules, prompt_BS=rules.prompt_BS[each])
 
 
 def _start(B: int, K: int, room: int) -> Beams:

@@ -131,20 +131,10 @@ def _chunks(
     )
   params, rules = _ready(spec, params, batch, options, key, run)
   guess = Draft() if draft is None else draft
-  if options.prefill_chunk is not None and (spec.reads_prefix or spec.encoder is not None):
-    raise errors.UserError(
-      f'generate: prefill_chunk={options.prefill_chunk}: a prompt whose tokens see later ones is read at once. '
-      'Wanted None.'
-    )
-  begin, path = prompt_cache.Start(batch.inputs, None), options.prompt_cache
-  if path is not None:
-    if draft is not None:
-      raise errors.UserError('generate: prompt_cache: a draft reads the whole prompt. Wanted draft=None, or no file.')
-    begin = prompt_cache.start(path, spec, params, batch, run)
+  begin = _begin(spec, params, batch, options, run, guess)
   sizes: dict[str, Any] = {'slots': batch.slots, 'room': batch.room, 'chunk': options.prefill_chunk}
-  state = step.prefill(spec, params, begin.inputs, rules, guess, begin.cache, run=run, **sizes)
-  if path is not None:
-    prompt_cache.finish(path, spec, params, batch, run, state.cache)
+  state = step.prefill(spec, params, begin.inputs, rules, guess, begin.cache, batch.inputs, run=run, **sizes)
+  _keep(spec, params, batch, options, run, state.cache)
   seen = 0
   while True:
     # Read before the next call: it takes the state's memory over.
@@ -172,8 +162,37 @@ def _searched(
   params, rules = _ready(spec, params, batch, options, key, run)
   eager, patient = options.early_stopping is True, options.early_stopping == 'never'
   aims = beam.Aims(jnp.float32(options.length_penalty), jnp.asarray(eager), jnp.asarray(patient))
-  sizes: dict[str, Any] = {'beams': options.beams, 'slots': batch.slots, 'room': batch.room}
-  return np.asarray(beam.search(spec, params, batch.inputs, rules, aims, run=run, **sizes))
+  begin = _begin(spec, params, batch, options, run, Draft())
+  sizes: dict[str, Any] = {'slots': batch.slots, 'room': batch.room, 'chunk': options.prefill_chunk}
+  inputs, cache, beams = begin.inputs, begin.cache, options.beams
+  begun = beam.begin(spec, params, inputs, rules, aims, cache, beams=beams, run=run, **sizes)
+  _keep(spec, params, batch, options, run, begun.cache)
+  return np.asarray(beam.search(spec, params, begun, rules, aims, run=run))
+
+
+def _begin(
+  spec: Model, params: Any, batch: Batch, options: Options, run: Run, draft: Draft
+) -> prompt_cache.Start:  # fmt: skip
+  """What is left to read of the prompts, and a cache of the rest, if there is a file of it."""
+  if options.prefill_chunk is not None and (spec.reads_prefix or spec.encoder is not None):
+    raise errors.UserError(
+      f'generate: prefill_chunk={options.prefill_chunk}: a prompt whose tokens see later ones is read at once. '
+      'Wanted None.'
+    )
+  if options.prompt_cache is None:
+    return prompt_cache.Start(batch.inputs, None)
+  if draft.listens:
+    raise errors.UserError(
+      'generate: prompt_cache: the draft goes on from what the model thinks of each token of the prompt, which no file '
+      'has. Wanted another draft, or no file.'
+    )
+  return prompt_cache.start(options.prompt_cache, spec, params, batch, run)
+
+
+def _keep(spec: Model, params: Any, batch: Batch, options: Options, run: Run, cache: Any) -> None:
+  """Writes the cache of the first prompt, if a file is asked for and is not there."""
+  if options.prompt_cache is not None:
+    prompt_cache.finish(options.prompt_cache, spec, params, batch, run, cache)
 
 
 def _ready(

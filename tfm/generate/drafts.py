@@ -34,6 +34,9 @@ class Said:
 class Draft:
   """Proposes tokens; this one, none. What it remembers from round to round is a pytree of arrays, its `memory`."""
 
+  #: Whether it wants what the model says of every token of the prompts.
+  listens = False
+
   def fits(self, spec: Model) -> Iterator[str]:
     """Yields a sentence for each reason why it cannot draft for the model."""
     yield from ()
@@ -45,7 +48,7 @@ class Draft:
   def begin(
     self, spec: Model, params: Any, run: Run, slots: int, inputs: dict[str, jax.Array], out: dict[str, Any]
   ) -> Any:
-    """The memory after the prompts: `inputs` are what `apply` was given, `out` what it said of them (or their end).
+    """The memory after the prompts `inputs`; `out` is what `apply` said of them (or of their end).
 
     `spec` and `params`, here and below, are the model drafted for.
     """
@@ -143,6 +146,8 @@ class Smaller(Draft):
 @struct.dataclass
 class Later(Draft):
   """What the model's own heads for later tokens say (`Model.mtp`): as many tokens as there are depths, or fewer."""
+
+  listens = True
 
   def fits(self, spec):
     if spec.mtp is None:

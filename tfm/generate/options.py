@@ -57,9 +57,6 @@ class Options(Sampling, Penalties):
     yield from self._beams()
     if self.prefill_chunk is not None and self.prefill_chunk < 1:
       yield f'prefill_chunk={self.prefill_chunk} reads nothing. Wanted at least 1, or None for the whole prompt.'
-    for name in ('prefill_chunk', 'prompt_cache'):
-      if self.beams > 1 and getattr(self, name) is not None:
-        yield f'{name}={getattr(self, name)} is not for beams={self.beams}. Wanted None, or beams=1.'
     for text in several(self.stop):
       if not isinstance(text, str):
         yield f'stop={text!r} is no text to end a row before. Wanted a string or several; ids that end a row are eos.'

@@ -37,12 +37,12 @@ class State:
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'room', 'chunk'))
 def prefill(
-  spec: Model, params: Any, inputs: dict[str, Any], rules: Rules, draft: Draft, cache: Any = None, *, run: Run,
-  slots: int, room: int, chunk: int | None = None,
+  spec: Model, params: Any, inputs: dict[str, Any], rules: Rules, draft: Draft, cache: Any, whole: dict[str, Any], *,
+  run: Run, slots: int, room: int, chunk: int | None = None,
 ) -> State:  # fmt: skip
   """The state after one pass over the prompts (or `chunk` tokens at a time), with the first new token of each row.
 
-  A `cache` that is given holds what stands before `inputs`.
+  A `cache` that is given holds what stands before `inputs`; `whole` are the inputs with it, for a draft of its own.
   """
   B, source = inputs['input_ids'].shape
   if cache is None:
@@ -56,7 +56,7 @@ def prefill(
     done_B=jnp.zeros(B, bool),
     passes=jnp.int32(0),
     cache=out['cache'],
-    memory=draft.begin(spec, params, run, slots, inputs, out),
+    memory=draft.begin(spec, params, run, slots, whole, out),
   )
   return _choose(empty, out['logits'][:, -1], rules)
 
