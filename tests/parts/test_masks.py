@@ -30,7 +30,7 @@ MASKS = {
   'window-3-step-2': Window(3, step=2),
   'window-2-ahead-step-3': Window(2, ahead=True, step=3),
   'prefix-3': Prefix(3),
-  **{f'strided-4-{part}': Strided(4, part) for part in ('union', 'local', 'stride')},
+  **{f'strided-4-{part}': Strided(4, part) for part in ('union', 'local', 'stride', 'beyond')},
   **{f'fixed-4-2-{part}': Fixed(4, 2, part) for part in ('union', 'local', 'summary')},
   'lambda-2-3': Lambda(2, 3),
   'bigbird-1': BigBird(1, 2, 9),
@@ -41,6 +41,7 @@ MASKS = {
   'blocks&causal': Blocks(('101', '110', '011'), 4) & Causal(),
   'causal&window&segments': Causal() & Window(5) & Segments(),
   'prefix&window': Prefix(4) & Window(3),
+  'strided&strided': Strided(4) & Strided(2),
 }
 
 
@@ -60,6 +61,22 @@ def test_pairs_are_counted_as_the_predicate_allows_them(name, n):
 @pytest.mark.parametrize('name', MASKS)
 def test_a_mask_that_says_it_is_causal_shows_no_later_token(name):
   assert MASKS[name].causal == (not np.triu(allowed(MASKS[name], 11), 1).any() and not MASKS[name].reads_prefix)
+
+
+@pytest.mark.parametrize('name', MASKS)
+def test_views_are_the_mask_in_parts_that_share_no_pair(name):
+  parts = [allowed(view.mask, 11).astype(int) for view in MASKS[name].views()]
+  np.testing.assert_array_equal(sum(parts), allowed(MASKS[name], 11))
+
+
+def test_a_mask_joined_with_another_keeps_the_order_that_either_knows():
+  (alone,) = Window(3, step=2).views()
+  site = Site(jnp.arange(7)[None], jnp.ones((1, 7), jnp.int32))
+  for joined in (Causal() & Window(3, step=2), Window(3, step=2) & Segments()):
+    (view,) = joined.views()
+    for order, want in ((view.queries, alone.queries), (view.keys, alone.keys)):
+      np.testing.assert_array_equal(order(site), want(site))
+      np.testing.assert_array_equal(order(site), [[0, 1, 0, 1, 0, 1, 0]])
 
 
 def test_pair_counts_follow_the_formulas():

@@ -25,7 +25,7 @@ class Blockwise(Attend):
   knows (`Mask.views`), so that strided, fixed and dilated ones cost about their pairs too; rows of few tiles stay.
 
   *Cost*: 4 N H FLOPs a pair in a tile that is computed, 10 N H backward (scores are found again); B N (T H + queries
-  keys) numbers.
+  keys) numbers, T H of them for each view of the mask.
   """
 
   queries: int = 256
