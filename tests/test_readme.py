@@ -5,7 +5,6 @@ import json
 import pathlib
 import re
 import shlex
-import types
 
 import jax
 import pytest
@@ -63,7 +62,7 @@ def test_the_python_of_the_readme_runs(monkeypatch, capsys, tmp_path):
   monkeypatch.chdir(tmp_path)
   spec = dataclasses.replace(zoo.tiny(zoo.get('gpt2')), vocab=256, absolute=Learned(128))
   tokenizer = Byte().learn(lambda split: iter(()))
-  loaded = types.SimpleNamespace(spec=spec, params=tfm.init(spec, jax.random.key(0)), tokenizer=tokenizer)
+  loaded = hub.Loaded(spec, tfm.init(spec, jax.random.key(0)), tokenizer)
   monkeypatch.setattr(tfm, 'load', lambda path: loaded, raising=False)
   names: dict[str, object] = {}
   for source in blocks('python'):

@@ -1,6 +1,7 @@
 """Checkpoints in fewer bits: read as what other code makes of them, a matrix at a time, or refused by name."""
 
 import dataclasses
+import gc
 import json
 import tracemalloc
 
@@ -125,7 +126,7 @@ def test_experts_are_read_onto_a_mesh_and_go_out_as_plain_numbers(packed, tmp_pa
 
 
 def test_no_more_than_an_expert_is_dequantized_at_a_time(tmp_path, monkeypatch):
-  """Beside what is kept: less than three of 16 experts, far from 1.2 times the largest tensor."""
+  """Beside what is kept: less than four of 16 experts, far from 1.2 times the largest tensor."""
   spec = dataclasses.replace(model('gpt-oss-20b', d_ff=256), d_model=256)
   block = spec.segments[0].pattern[0]
   one = dataclasses.replace(block, ffn=dataclasses.replace(block.ffn, experts=16))
@@ -135,13 +136,14 @@ def test_no_more_than_an_expert_is_dequantized_at_a_time(tmp_path, monkeypatch):
   monkeypatch.setattr(fill, '_CHUNK', 1 << 16)
   monkeypatch.setattr('tfm.hub.quantized._CHUNK', 1 << 13)
   hub.load(folder, dtype='float32')  # what compiling takes is not what reading takes
+  gc.collect()
   tracemalloc.start()
   m = hub.load(folder, dtype='float32')
   _, peak = tracemalloc.get_traced_memory()
   tracemalloc.stop()
   largest = max(a.nbytes for a in jax.tree.leaves(m.params)) * 2  # theirs has gates and ways up in one
   expert = largest // 16
-  assert expert < peak < 3 * expert, (peak, expert)
+  assert expert < peak < 4 * expert, (peak, expert)
 
 
 FP8 = {'quant_method': 'fp8', 'fmt': 'e4m3', 'activation_scheme': 'dynamic', 'weight_block_size': [16, 24]}

@@ -47,15 +47,21 @@ def fill(
         filled[path] = np.empty(whole, kind) if small else _empty(whole, kind, sharding[path])
       first = 0
       for theirs in tensors.slabs(tensor.name) if tensor.rule.apart else [tensors[tensor.name]]:
-        for slot, part in zip(tensor.slots, tensor.rule.cut(theirs, tensor.slots), strict=True):
-          filled[slot.path] = _filled(filled[slot.path], part, slot.index, first)
-        # Else parts wait for their turn to be put, all of them in memory.
-        jax.block_until_ready([filled[s.path] for s in tensor.slots])
+        _take(filled, tensor, theirs, first)
         first += theirs.shape[0] if theirs.ndim else 0
         bar.advance(theirs.nbytes)
+        del theirs  # before the next one is made
       tensors.forget(tensor.name)
   arrays = [_whole(filled[name], sharding[name]) for name in shape]
   return jax.tree.unflatten(jax.tree.structure(shapes), arrays)
+
+
+def _take(filled: dict[str, Any], tensor: Tensor, theirs: np.ndarray, first: int) -> None:
+  """Puts `theirs`, a tensor from `first` on, into what is filled with it."""
+  for slot, part in zip(tensor.slots, tensor.rule.cut(theirs, tensor.slots), strict=True):
+    filled[slot.path] = _filled(filled[slot.path], part, slot.index, first)
+  # Else parts wait for their turn to be put, all of them in memory.
+  jax.block_until_ready([filled[s.path] for s in tensor.slots])
 
 
 def _filled(buffer: Any, part: np.ndarray, index: tuple[int, ...], first: int) -> Any:

@@ -78,6 +78,7 @@ class _Mxfp4:
         numbers *= scales[e, rows].astype(np.float32)[..., None]
         out[rows] = numbers.reshape(-1, D)
       yield out.T[None]
+      del out
 
   def forget(self) -> None:
     self.blocks.forget()
