@@ -200,6 +200,9 @@ CONFIGS = {
     'norm_topk_prob': True, 'num_attention_heads': 128, 'num_experts_per_tok': 8, 'num_hidden_layers': 61,
     'num_key_value_heads': 128, 'num_nextn_predict_layers': 1, 'pretraining_tp': 1, 'q_lora_rank': 1536,
     'qk_nope_head_dim': 128, 'qk_rope_head_dim': 64, 'rms_norm_eps': 1e-06,
+    'quantization_config': {
+      'activation_scheme': 'dynamic', 'fmt': 'e4m3', 'quant_method': 'fp8', 'weight_block_size': [128, 128],
+    },
     'rope_scaling': {
       'beta_fast': 32, 'beta_slow': 1, 'factor': 40, 'mscale': 1.0, 'mscale_all_dim': 1.0,
       'original_max_position_embeddings': 4096, 'type': 'yarn',
@@ -213,6 +216,7 @@ CONFIGS = {
     'intermediate_size': 2880, 'layer_types': [_LOCAL, _ALL] * 12, 'max_position_embeddings': 131072,
     'model_type': 'gpt_oss', 'num_attention_heads': 64, 'num_experts_per_tok': 4, 'num_hidden_layers': 24,
     'num_key_value_heads': 8, 'num_local_experts': 32, 'output_router_logits': False, 'pad_token_id': 199999,
+    'quantization_config': {'modules_to_not_convert': ['model.layers.*.self_attn'], 'quant_method': 'mxfp4'},
     'rms_norm_eps': 1e-05,
     'rope_scaling': {
       'beta_fast': 32.0, 'beta_slow': 1.0, 'factor': 32.0, 'original_max_position_embeddings': 4096,

@@ -1,4 +1,7 @@
-"""GPT-OSS's checkpoints, not quantized: all experts of a layer in one tensor, their gates and ways up in turns."""
+"""GPT-OSS's checkpoints: all experts of a layer in one tensor, their gates and ways up in turns.
+
+As published they are quantized (MXFP4), which `tfm.hub.quantized` undoes on the way.
+"""
 
 from tfm.zoo import gpt_oss
 from tfm.zoo.weights import llama
