@@ -56,9 +56,9 @@ def _serve(pipe: Connection, make: Callable[..., Callable[[], Any]], args: tuple
     pipe.send(f'{type(error).__name__}: {error}')
 
 
-def alternate(rivals: dict[str, Callable[[], Any]], rounds: int = 5, warm: int = 1) -> dict[str, list[float]]:
+def alternate(rivals: dict[Any, Callable[[], Any]], rounds: int = 5, warm: int = 1) -> dict[Any, list[float]]:
   """Seconds of each of `rounds` calls of every rival, taken in turns so that all feel the same disturbances."""
-  seconds: dict[str, list[float]] = {name: [] for name in rivals}
+  seconds: dict[Any, list[float]] = {name: [] for name in rivals}
   for i in range(warm + rounds):
     for name, call in rivals.items():
       start = time.perf_counter()

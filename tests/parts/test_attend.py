@@ -182,7 +182,7 @@ def test_blockwise_keeps_no_array_of_queries_by_keys(mask):
   T = 256
   q, k, v = drawn(T, T)
   scores = Scores(1.0, mask & Segments(), (lambda a, b: ALiBi().bias(N, a, b),))
-  run = lambda *x: Blockwise(32, 32)(*x, site(T), site(T), scores, 'float32').sum()
+  run = lambda *x: Blockwise(16, 32)(*x, site(T), site(T), scores, 'float32').sum()
   sizes = [int(np.prod(v.aval.shape)) for v in _variables(jax.make_jaxpr(jax.grad(run, (0, 1, 2)))(q, k, v).jaxpr)]
   assert max(sizes) < B * N * T * T // 4
 

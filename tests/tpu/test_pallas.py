@@ -62,9 +62,9 @@ CASES = {
   'lambda': Case(masks.Lambda()),
   'permutation': Case(masks.Permutation()),
   'strided': Case(masks.Strided()),
-  'strided_by_views': Case(masks.Strided(), T=4096, drop=0.1, sink=True),
-  'dilated': Case(Window(128, step=4)),
-  'fixed': Case(masks.Fixed(), biases='t5'),
+  'strided_by_views': Case(masks.Strided(), T=8192, drop=0.1, sink=True),
+  'dilated': Case(Window(128, step=4), T=4096),
+  'fixed': Case(masks.Fixed(), T=4096),
 }
 
 

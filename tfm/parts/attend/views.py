@@ -15,10 +15,11 @@ from tfm.parts.site import Site
 def worth(mask: Mask, tiles: float) -> tuple[View, ...]:
   """The views of the mask if a row has tiles enough to gain by them, else the mask as one, as tokens stand.
 
-  As they stand about half of the tiles of a row are seen; in a view a tile of queries sees its own and one beside it.
+  As they stand about half of the tiles of a row are seen; in a view a tile of queries sees its own and one or two
+  beside it, and moving and joining cost as much again.
   """
   views = mask.views()
-  return views if tiles > 2 * len(views) else (View(mask),)
+  return views if tiles > 4 * len(views) else (View(mask),)
 
 
 def joined(
