@@ -223,7 +223,9 @@ def variants() -> dict[str, Model]:
     'head=transform': decoder(head=Head(bias=True, transform=Transform())),
     'embed=all': decoder(embed=Embed(2.0, 0.5, types=2, norm=LayerNorm())),
     'embed=narrow': decoder(
-      absolute=Learned(64), embed=Embed(types=2, norm=LayerNorm(), dim=16), head=Head(bias=True, transform=Transform())
+      absolute=Learned(64),
+      embed=Embed(types=2, norm=LayerNorm(), dim=16, query=True),
+      head=Head(bias=True, transform=Transform()),
     ),
     'embed=narrow-untied': decoder(embed=Embed(dim=16), head=Head(tied=False)),
     'embed=fixnorm': decoder(Block(attention, glu, ScaleNorm()), norm=ScaleNorm(), embed=Embed(rows=FixNorm())),

@@ -11,13 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm.model import cache, transformer
-from tfm.model.spec import Model
+from tfm.model.spec import Model, reads_types
 from tfm.parts.context import Run
 from tfm.parts.site import Site
 
 T, LONG, SHORT, CHANGED, PROMPT = 12, 8, 4, 7, 7
 _rng = np.random.default_rng(0)
 _DOCUMENT, _OTHER, _SOURCE = (_rng.integers(1, 64, T) for _ in range(3))
+_PLACES = np.arange(T, dtype=np.int32)
+_ORDER = 5 * _PLACES % T
 
 
 def _padded(tokens, segments):
@@ -48,7 +50,12 @@ def batch(spec: Model) -> dict[str, jax.Array]:
     prefix = (np.arange(T)[None] >= starts[:, None]) & (np.arange(T)[None] < starts[:, None] + 3)
     prefix[4, SHORT : SHORT + 3] = True
     inputs['prefix_mask'] = jnp.asarray(prefix, jnp.int32)
-  return inputs
+  return inputs | _types(spec, ids)
+
+
+def _types(spec: Model, ids: jax.Array) -> dict[str, jax.Array]:
+  """Types, where layers are told them: a token has the same one wherever it stands."""
+  return {'token_type_ids': ids % 2} if reads_types(spec) else {}
 
 
 @functools.lru_cache(maxsize=4)
@@ -75,7 +82,11 @@ def rows(spec: Model, run: Run = Run()) -> np.ndarray:
 def _gradient(spec: Model, run: Run, p, inputs, target):
   def loss(p):
     out = transformer.apply(spec, p, run=run, mtp=True, **inputs)
-    return sum(jnp.sum(target * x) for x in (out['logits'], *out.get('mtp_logits', ()))) / 100, out['logits']
+    said = [out['logits'], *out.get('mtp_logits', ())]
+    if spec.embed.query:
+      asked = {'order_ids': jnp.broadcast_to(_ORDER, (6, T)), 'target_positions': jnp.broadcast_to(_PLACES, (6, T))}
+      said.append(transformer.apply(spec, p, run=run, **inputs, **asked)['logits'])
+    return sum(jnp.sum(target * x) for x in said) / 100, out['logits']
 
   (_, logits), grads = jax.value_and_grad(loss, has_aux=True)(p)
   return logits, grads
@@ -110,6 +121,7 @@ def alone(spec: Model) -> np.ndarray:
     inputs['input_ids'] = jnp.asarray(_SOURCE[None, :LONG], jnp.int32)
   if spec.reads_prefix:
     inputs['prefix_mask'] = (jnp.arange(LONG) < 3).astype(jnp.int32)[None]
+  inputs |= _types(spec, ids)
   return np.asarray(jax.jit(lambda p, b: transformer.apply(spec, p, **b)['logits'])(params(spec), inputs))[0]
 
 
@@ -150,6 +162,7 @@ def sight(spec: Model) -> np.ndarray:
   for segment in spec.segments:
     for block in segment.pattern * segment.repeats:
       seen = np.asarray(block.mixer.mask(site.rows(), site.columns()))[0]
+      seen = seen | (getattr(block.mixer, 'pool', T + 1) <= T)  # by blocks, of which every token is in one
       reach = (seen.astype(int) @ reach.astype(int) > 0) | reach
   return reach
 

@@ -35,6 +35,9 @@ CASES = {
   'umt5': Case('UMT5Config', 'UMT5ForConditionalGeneration', {**_T5, 'num_decoder_layers': 3}),
   'umt5-encoder': Case('UMT5Config', 'UMT5EncoderModel', _T5),
   'longt5': Case('LongT5Config', 'LongT5ForConditionalGeneration', {**_T5, 'local_radius': 2}),
+  'longt5-global': Case('LongT5Config', 'LongT5ForConditionalGeneration', {
+    **_T5, 'local_radius': 2, 'global_block_size': 4, 'encoder_attention_type': 'transient-global',
+  }, left=False, whole=True),
   'longt5-encoder': Case('LongT5Config', 'LongT5EncoderModel', {**_T5, 'local_radius': 20}),
   'switch': Case('SwitchTransformersConfig', 'SwitchTransformersForConditionalGeneration', _SWITCH),
   'switch-full': Case('SwitchTransformersConfig', 'SwitchTransformersForConditionalGeneration', {

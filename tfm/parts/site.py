@@ -12,7 +12,8 @@ class Site:
   `pos` counts from 0 within a document. `segment` numbers the documents of a row from 1; 0 is padding. `prefix` is true
   for tokens that everybody in their document may see (`None`: there are none). `type` is a token's type, where layers
   are told. Where documents are predicted in an order, `order` is a token's place in it as a key, and `bound` the first
-  place that is out of its sight as a query (`None`: there is no order).
+  place that is out of its sight as a query (`None`: there is no order). `block` is the number, in its document, of the
+  block that a query belongs to or a key stands for (-1: it is a token), in layers that have some.
   """
 
   pos: jax.Array
@@ -21,6 +22,7 @@ class Site:
   type: jax.Array | None = None
   order: jax.Array | None = None
   bound: jax.Array | None = None
+  block: jax.Array | None = None
 
   def rows(self) -> 'Site':
     """As queries: `[B, T, 1]`."""

@@ -1,10 +1,15 @@
-"""LongT5 with local attention (2021)."""
+"""LongT5, with local attention and with blocks of the whole text beside it (2021)."""
 
+from collections.abc import Callable
 import dataclasses
 from typing import Any
 
 from tfm.model.spec import Head, Model
+from tfm.parts.mask.base import Mask
 from tfm.parts.mask.window import Window
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.mixer.transient import Transient
+from tfm.parts.relative.t5 import T5Bias
 from tfm.zoo import t5
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
@@ -18,31 +23,57 @@ def longt5(layers: int, d: int, heads: int, d_ff: int, radius: int = 127) -> Mod
   return local(t5.t5_v1_1(layers, d, heads, d_ff), radius)
 
 
+def tglobal(layers: int, d: int, heads: int, d_ff: int, radius: int = 127, pool: int = 16) -> Model:
+  """T5 v1.1 whose encoder sees `radius` tokens each way, and the sums of all blocks of `pool`."""
+  return transient(t5.t5_v1_1(layers, d, heads, d_ff), radius, pool)
+
+
 def local(m: Model, radius: int) -> Model:
   """`m` with an encoder that sees no farther."""
+  return _reading(m, lambda look, mask: dataclasses.replace(look, mask=mask), radius)
+
+
+def transient(m: Model, radius: int, pool: int) -> Model:
+  """`m` with an encoder that sees no farther but for the blocks, whose distances its second table tells."""
+  m = _reading(m, lambda look, mask: Transient(**{**vars(look), 'mask': mask}, pool=pool, norm=m.norm), radius)
+  assert m.encoder is not None
+  relative = m.encoder.shared_relative
+  assert isinstance(relative, T5Bias)
+  encoder = dataclasses.replace(m.encoder, shared_relative=dataclasses.replace(relative, blocks=True))
+  return dataclasses.replace(m, encoder=encoder)
+
+
+def _reading(m: Model, mixer: Callable[[Attention, Mask], Attention], radius: int) -> Model:
   assert m.encoder is not None
   mask = Window(radius + 1, ahead=True)
-  near = lambda b: dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, mask=mask))
-  encoder = dataclasses.replace(m.encoder, segments=segments([near(b) for b in layers_of(m.encoder)]))
-  return dataclasses.replace(m, encoder=encoder)
+  blocks = [dataclasses.replace(b, mixer=mixer(b.mixer, mask)) for b in layers_of(m.encoder)]
+  return dataclasses.replace(m, encoder=dataclasses.replace(m.encoder, segments=segments(blocks)))
 
 
 def read(c: Fields) -> Model:
   """The spec of a published config; what is untied is not scaled."""
-  c.only(encoder_attention_type='local')
-  c.skip('global_block_size')
+  radius, pool = c.get('local_radius', 127), c.get('global_block_size', 16)
+  kinds = {'local': lambda m: local(m, radius), 'transient-global': lambda m: transient(m, radius, pool)}
+  put = c.choice('encoder_attention_type', kinds, 'local')
   tied = c.get('tie_word_embeddings', True)
   head = Head(tied, power=-0.5 if c.get('scale_decoder_outputs', tied) else 0.0)
-  return local(t5.read_stacks(c, head), c.get('local_radius', 127))
+  return put(t5.read_stacks(c, head))
 
 
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   reader = (m.encoder or m).segments[0].pattern[0]
-  return {**t5.write(m), 'local_radius': reader.mixer.mask.size - 1, 'encoder_attention_type': 'local'}
+  pool = getattr(reader.mixer, 'pool', None)
+  kind = {'encoder_attention_type': 'local'} if pool is None else {
+    'encoder_attention_type': 'transient-global', 'global_block_size': pool,
+  }  # fmt: skip
+  return {**t5.write(m), 'local_radius': reader.mixer.mask.size - 1, **kind}
 
 
 MODELS = {
   'longt5-local-base': Entry(longt5(12, 768, 12, 2048), 247_577_856, '248M', PAPER),
   'longt5-local-large': Entry(longt5(24, 1024, 16, 2816), 783_150_080, '783M', PAPER),
+  'longt5-tglobal-base': Entry(tglobal(12, 768, 12, 2048), 247_587_456, '248M', PAPER),
+  'longt5-tglobal-large': Entry(tglobal(24, 1024, 16, 2816), 783_175_168, '783M', PAPER),
+  'longt5-tglobal-xl': Entry(tglobal(24, 2048, 32, 5120), 2_849_807_360, '3B', PAPER),
 }

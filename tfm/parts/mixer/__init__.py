@@ -7,7 +7,14 @@ from tfm.parts.mixer.disentangled import Disentangled
 from tfm.parts.mixer.fourier import Fourier
 from tfm.parts.mixer.hierarchical import Hierarchical
 from tfm.parts.mixer.mla import MLA
+from tfm.parts.mixer.transient import Transient
 
 TABLE = Table(
-  'mixer', attention=Attention, disentangled=Disentangled, fourier=Fourier, hierarchical=Hierarchical, mla=MLA
+  'mixer',
+  attention=Attention,
+  disentangled=Disentangled,
+  fourier=Fourier,
+  hierarchical=Hierarchical,
+  mla=MLA,
+  transient=Transient,
 )

@@ -18,12 +18,14 @@ class T5Bias(Relative):
   in the last.
 
   Under a causal mask every bucket looks back; otherwise (or by `bidirectional`) each direction has half of them.
-  As `mixer.relative` a table per layer; as `model.shared_relative` one table for the stack, as in T5.
+  As `mixer.relative` a table per layer; as `model.shared_relative` one table for the stack, as in T5. With `blocks` a
+  second one tells of keys that stand for blocks, by distance in blocks (LongT5; see `mixer.transient`).
   """
 
   buckets: int = 32
   far: int = 128
   bidirectional: bool | None = None
+  blocks: bool = False
 
   def check(self) -> Iterator[str]:
     if self.buckets < 4 or self.buckets % 4:
@@ -47,12 +49,19 @@ class _T5Bias(Hooks, nn.Module):
     s, d = self.spec, self.dims
     init = sharded(d.init.weight('relative', s.buckets, d.heads, d), 'UN')
     self.table_UN = self.param('table', init, (s.buckets, d.heads), d.run.precision.dtype('param'))
+    if s.blocks:
+      self.blocks_UN = self.param('blocks', init, (s.buckets, d.heads), d.run.precision.dtype('param'))
 
   def bias(self, n_heads, q, k):
     s = self.spec
     both = not self.dims.causal if s.bidirectional is None else s.bidirectional
     gap_BTS = k.pos[:, None, :] - q.pos[:, :, None]
-    return jnp.moveaxis(self.table_UN[bucket(gap_BTS, s.buckets, s.far, both)], -1, 1)
+    bias_BNTS = jnp.moveaxis(self.table_UN[bucket(gap_BTS, s.buckets, s.far, both)], -1, 1)
+    if not s.blocks or k.block is None:
+      return bias_BNTS
+    gap_BTS = k.block[:, None, :] - q.block[:, :, None]
+    of_blocks_BNTS = jnp.moveaxis(self.blocks_UN[bucket(gap_BTS, s.buckets, s.far, both)], -1, 1)
+    return jnp.where((k.block >= 0)[:, None, None], of_blocks_BNTS, bias_BNTS)
 
 
 def bucket(gap: jax.Array, buckets: int = 32, far: int = 128, bidirectional: bool = True) -> jax.Array:

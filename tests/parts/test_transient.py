@@ -1,0 +1,91 @@
+"""Local attention beside the sums of blocks: which blocks there are, whoever shares the row, and what is refused."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tfm.core import config, errors
+from tfm.model.cache import init_cache
+from tfm.model.spec import Block, Model, Segment
+from tfm.model.transformer import apply, param_shapes
+from tfm.parts.attend import Blockwise, DenseAttention
+from tfm.parts.context import Run
+from tfm.parts.ffn import Glu
+from tfm.parts.mask import Window
+from tfm.parts.mixer import Transient
+from tfm.parts.mixer.transient import _blocks
+from tfm.parts.relative import RoPE, T5Bias
+
+N = 11
+
+
+def model(relative):
+  mixer = Transient(4, 2, 8, relative=relative, mask=Window(2, ahead=True), pool=4)
+  return Model(64, 32, (Segment((Block(mixer, Glu(48)),), 2),))
+
+
+SPECS = {'t5': model(T5Bias(8, 16, blocks=True)), 'rope': model(RoPE())}
+
+
+@pytest.fixture(scope='module', params=SPECS)
+def said(request):
+  spec, rng = SPECS[request.param], np.random.default_rng(0)
+  params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32) * 0.3, param_shapes(spec))
+
+  @jax.jit
+  def run(ids, segments):
+    kernels = DenseAttention(), Blockwise(8, 8)
+    return [apply(spec, params, run=Run(attend=k), input_ids=ids, segment_ids=segments)['logits'] for k in kernels]
+
+  return lambda ids, segments: [np.asarray(x) for x in run(jnp.asarray([ids]), jnp.asarray([segments]))]
+
+
+def test_what_is_left_over_belongs_to_the_last_block_and_short_documents_have_none():
+  segments = [0, 0, *[1] * 6, *[2] * 3, *[3] * 8, 0]
+  block, slot, ends = (np.asarray(x[0]) for x in _blocks(jnp.asarray([segments]), 4))
+  assert block.tolist() == [-1, -1, *[0] * 6, *[-1] * 3, 0, 0, 0, 0, 1, 1, 1, 1, -1]
+  assert slot[2:8].tolist() == [0] * 6
+  assert slot[11:19].tolist() == [1] * 4 + [2] * 4
+  assert np.flatnonzero(ends).tolist() == [5, 14, 18]
+
+
+def test_padded_equals_packed_equals_alone_by_any_kernel(said):
+  rng = np.random.default_rng(1)
+  text, other = rng.integers(1, 64, N).tolist(), rng.integers(1, 64, 6).tolist()
+  alone, tiled = (x[0, :N] for x in said(text + [0] * 6, [1] * N + [0] * 6))
+  np.testing.assert_allclose(tiled, alone, atol=1e-5)
+  for ids, segments, at in (
+    ([0] * 6 + text, [0] * 6 + [1] * N, 6),
+    (other + text, [1] * 6 + [2] * N, 6),
+    (text + other, [1] * N + [2] * 6, 0),
+  ):
+    for logits in said(ids, segments):
+      np.testing.assert_allclose(logits[0, at : at + N], alone, atol=1e-5)
+
+
+def test_a_token_learns_of_far_ones_through_whole_blocks_alone(said):
+  ids = np.random.default_rng(2).integers(1, 63, 17)
+  changed = ids.copy()
+  changed[0] += 1
+
+  def moved(n):
+    segments = [1] * n + [0] * (17 - n)
+    (before, _), (after, _) = said(ids.tolist(), segments), said(changed.tolist(), segments)
+    return (np.abs(after - before)[0, :n].max(-1) > 1e-6).tolist()
+
+  assert all(moved(17))
+  assert all(moved(4))
+  # Three tokens fill no block, and two layers of a window of one token each way reach as far as they do.
+  assert moved(3) == [True] * 3
+
+
+def test_a_cache_and_a_block_of_nothing_are_refused():
+  spec, ids = SPECS['rope'], jnp.ones((1, 8), jnp.int32)
+  with pytest.raises(errors.UserError, match='transient: a block tells of all of its tokens at once'):
+    jax.eval_shape(lambda p: apply(spec, p, input_ids=ids, cache=init_cache(spec, 1, 8)), param_shapes(spec))
+  with pytest.raises(errors.ConfigError, match='pool=0 is no block'):
+    config.validate(Transient(pool=0))
+  assert not spec.causal
+  assert spec.ahead
+  assert not spec.masked
