@@ -9,10 +9,14 @@ import numpy as np
 import pytest
 
 from tfm.core import config, errors
+from tfm.model import transformer
+from tfm.model.spec import Block, Model, Segment
 from tfm.parts.absolute import LSPE, Sinusoidal
 from tfm.parts.context import Dims, Run
+from tfm.parts.ffn import Glu
 from tfm.parts.init import TABLE as INITS
-from tfm.parts.relative import TUPE, XL, RoPE, Shaw, Toeplitz
+from tfm.parts.mixer import Attention, Fourier
+from tfm.parts.relative import TUPE, XL, ALiBi, RoPE, Shaw, Toeplitz
 from tfm.parts.site import Site
 
 N, H, D, T = 2, 4, 8, 9
@@ -132,3 +136,28 @@ def test_learned_waves_without_their_feed_forward_are_the_papers_and_their_frequ
 def test_fields_that_make_no_sense_are_refused(piece, sentence):
   with pytest.raises(errors.ConfigError, match=sentence):
     config.validate(piece)
+
+
+@pytest.mark.parametrize('relative', [XL(), RoPE()])
+def test_a_position_that_the_stack_shares_is_each_layers_own_with_the_same_numbers(relative):
+  ids = jnp.asarray([[5, 6, 7, 8]])
+  stack = lambda **fields: (Segment((Block(Attention(2, head_dim=4, **fields), Glu(8)),), 2),)
+  own, shared = Model(16, 8, stack(relative=relative)), Model(16, 8, stack(), shared_relative=relative)
+  config.validate(shared)
+  params = jax.tree.map(lambda a: a + 0.1, transformer.init(shared, jax.random.key(0)))
+  given = params.pop('shared_relative', None)
+  copied = jax.tree.map(jnp.copy, params)
+  if given is not None:
+    copied['segment_0']['block_0']['mixer']['relative'] = jax.tree.map(lambda a: jnp.stack([a, a]), given)
+    params['shared_relative'] = given
+  logits = (transformer.apply(s, p, input_ids=ids)['logits'] for s, p in ((own, copied), (shared, params)))
+  np.testing.assert_array_equal(*logits)
+
+
+def test_what_a_stack_cannot_share_is_refused():
+  block = lambda mixer: Block(mixer, Glu(8))
+  sizes = (Segment((block(Attention(2, head_dim=4)), block(Attention(2, head_dim=8)))),)
+  with pytest.raises(errors.ConfigError, match=r'its vectors serve heads of \[4, 8\] numbers'):
+    config.validate(Model(16, 8, sizes, shared_relative=Shaw()))
+  with pytest.raises(errors.ConfigError, match='shared_relative: no layer asks it, for none looks at tokens'):
+    config.validate(Model(16, 8, (Segment((block(Fourier()),)),), shared_relative=ALiBi()))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from tfm.core import config, errors
+from tfm.core.precision import Precision
 from tfm.model import count, transformer
 from tfm.model.spec import Block, Encoder, Model, Segment
 from tfm.parts.context import Dims, Run
@@ -152,6 +153,9 @@ def encdec():
   return Model(32, 8, (Segment((BLOCK, writer), 2),), encoder=read, **shared)
 
 
+DOUBLE = Precision('float64', 'float64', 'float64')
+
+
 @pytest.mark.parametrize(('jitted', 'loop'), [('outside', 'unroll'), ('inside', 'scan')])
 def test_the_gradient_of_what_is_undone_is_the_plain_one_dropout_and_all(monkeypatch, jitted, loop):
   spec = encdec()
@@ -159,12 +163,15 @@ def test_the_gradient_of_what_is_undone_is_the_plain_one_dropout_and_all(monkeyp
   inputs = {'input_ids': IDS, 'decoder_input_ids': IDS[:, ::-1]}
 
   def gradient():
-    of = lambda p: loss(spec, p, Run(loop=loop), key, **inputs)
+    of = lambda p: loss(spec, p, Run(precision=DOUBLE, loop=loop), key, **inputs)
     return (jax.jit(jax.value_and_grad(of)) if jitted == 'outside' else jax.value_and_grad(jax.jit(of)))(params)
 
-  own = gradient()
-  monkeypatch.setattr(Reversible, 'undone', False)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4), own, gradient())
+  # In float32 both are 1e-4 from each other, each as far from this.
+  with jax.enable_x64(True):
+    params = jax.tree.map(lambda a: a.astype(jnp.float64), params)
+    own = gradient()
+    monkeypatch.setattr(Reversible, 'undone', False)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11, rtol=1e-11), own, gradient())
 
 
 def test_undoing_many_layers_loses_little(monkeypatch):

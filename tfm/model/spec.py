@@ -278,6 +278,7 @@ class Model:
       if stack is None:
         continue
       width = self.d_model if stack is self else self.source.d_model
+      yield from (f'{where}shared_relative: {m}' for m in _shared_fits(stack, width))
       for i, segment in enumerate(stack.segments):
         for j, block in enumerate(segment.pattern):
           at = f'{where}segments.{i}.pattern.{j}'
@@ -296,7 +297,7 @@ def max_positions(stack: Model | Encoder) -> int | None:
 
 def reads_types(stack: Model | Encoder) -> bool:
   """Whether layers of a stack are told the types of tokens."""
-  return any(b.mixer.reads_types for b in blocks(stack))
+  return stack.shared_relative.reads_types or any(b.mixer.reads_types for b in blocks(stack))
 
 
 def blocks(stack: Model | Encoder) -> list[Block]:
@@ -314,6 +315,11 @@ def shared_heads(stack: Model | Encoder) -> int:
   return next((getattr(b.mixer, 'heads', 0) for b in blocks(stack)), 0)
 
 
+def shared_head_dim(stack: Model | Encoder, d_model: int) -> int:
+  """How many numbers of a head a shared relative position sees."""
+  return next((n for b in blocks(stack) if (n := b.mixer.told_dim(d_model))), 0)
+
+
 def common(stack: Model | Encoder) -> Any:
   """What the mixers of a stack share, or None."""
   return next((c for b in blocks(stack) if (c := b.mixer.common) is not None), None)
@@ -322,8 +328,19 @@ def common(stack: Model | Encoder) -> Any:
 def _shared_heads(stack: Model | Encoder) -> Iterator[str]:
   if len({c for b in blocks(stack) if (c := b.mixer.common) is not None}) > 1:
     yield 'mixers of one stack would share different things. Wanted the same in all of its layers.'
-  if stack.shared_relative.contextual:
-    yield 'shared_relative asks by what the queries of a layer are. Wanted mixer.relative, a position a layer.'
   heads = sorted({getattr(b.mixer, 'heads', 0) for b in blocks(stack)})
-  if stack.shared_relative.biased and len(heads) > 1:
+  if (stack.shared_relative.biased or stack.shared_relative.contextual) and len(heads) > 1:
     yield f'shared_relative serves layers of {heads} heads. Wanted the same number everywhere, or a table per layer.'
+
+
+def _shared_fits(stack: Model | Encoder, d_model: int) -> Iterator[str]:
+  """A sentence for each reason why the layers of a stack cannot ask what they share."""
+  shared = stack.shared_relative
+  if shared == Relative():
+    return
+  sizes = sorted({n for b in blocks(stack) if (n := b.mixer.told_dim(d_model))})
+  if not sizes:
+    yield 'no layer asks it, for none looks at tokens. Wanted shared_relative=none.'
+  if shared.contextual and len(sizes) > 1:
+    yield f'its vectors serve heads of {sizes} numbers. Wanted the same everywhere, or mixer.relative, one a layer.'
+  yield from (m for n in sizes for m in shared.fits(n))

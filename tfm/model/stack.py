@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 import dataclasses
+import functools
 from typing import Any, NamedTuple
 import zlib
 
@@ -12,9 +13,10 @@ import jax.numpy as jnp
 from tfm.core.axes import stacked
 from tfm.model.block import Unit
 from tfm.model.remat import remat
-from tfm.model.spec import Encoder, Model, blocks, common, depth, shared_heads
+from tfm.model.spec import Encoder, Model, blocks, common, depth, shared_head_dim, shared_heads
 from tfm.model.undo import scan_undone
 from tfm.parts.context import Ctx, Dims, Run
+from tfm.parts.relative.base import Hooks, Relative
 from tfm.parts.site import Site
 
 Params = dict[str, Any]
@@ -25,7 +27,8 @@ def stack_dims(spec: Model, stack: Model | Encoder, run: Run) -> Dims:
   causal = all(b.mixer.causal for b in blocks(stack))
   width = spec.d_model if spec.embed.back else spec.embed.dim or spec.d_model
   return Dims(
-    spec.d_model, depth(stack), spec.init, run, heads=shared_heads(stack), causal=causal, d_embed=width,
+    spec.d_model, depth(stack), spec.init, run, heads=shared_heads(stack),
+    head_dim=shared_head_dim(stack, spec.d_model), causal=causal, d_embed=width,
     adapter=spec.adapter,
   )  # fmt: skip
 
@@ -60,7 +63,9 @@ def _own(stack, dims, x_BTD, site):
   relative, residual = stack.shared_relative.make(dims), stack.residual.make(dims)
   absolute, foot_BTR = stack.absolute.make(dims.foot), jnp.zeros((1, 1, dims.foot.d_model), x_BTD.dtype)
   if isinstance(relative, nn.Module):
-    yield 'shared_relative', relative, ('bias', dims.heads, site, site)
+    head_BTNH = jnp.zeros((1, 1, dims.heads, dims.head_dim), x_BTD.dtype)
+    by_content, by_place = ('content', head_BTNH, head_BTNH, site, site), ('bias', dims.heads, site, site)
+    yield 'shared_relative', relative, by_content if stack.shared_relative.contextual else by_place
   if (shared := common(stack)) is not None:
     yield 'common', shared.make(dims), (None,)
   if isinstance(absolute, nn.Module):
@@ -111,6 +116,25 @@ def _in_order(said: Params, pattern: int, repeats: int) -> tuple[jax.Array, ...]
   return tuple(leaf[i] for i in range(repeats) for leaves in blocks for leaf in leaves)
 
 
+class Owned(Hooks):
+  """A relative position with the parameters that the stack keeps for it."""
+
+  def __init__(self, piece: Any, params: Params):
+    self.ask = functools.partial(call, piece, params, 'shared_relative')
+
+  def rotate(self, x_BTNH, pos_BT):
+    return self.ask(x_BTNH, pos_BT, method='rotate')
+
+  def queries(self, q_BTNH, pos_BT):
+    return self.ask(q_BTNH, pos_BT, method='queries')
+
+  def bias(self, n_heads, q, k):
+    return self.ask(n_heads, q, k, method='bias')
+
+  def content(self, q_BTNH, k_BSKH, q, k):
+    return self.ask(q_BTNH, k_BSKH, q, k, method='content')
+
+
 class Passed(NamedTuple):
   """What comes out of a stack: x_BTD, `trunk_BTD` (what entered its last segment), the caches, and a loss to add.
 
@@ -131,10 +155,9 @@ def apply_stack(
   asked: tuple[str, ...] = (),
 ) -> Passed:  # fmt: skip
   """x_BTD through all segments and the final norm. `key` turns dropout on; `asked` are words of `parts/tell.py`."""
-  if stack.shared_relative.biased:
-    relative = stack.shared_relative.make(dims)
-    bias = lambda q, k: call(relative, params, 'shared_relative', dims.heads, q, k, method='bias')
-    ctx = dataclasses.replace(ctx, shared_bias=bias)
+  if stack.shared_relative != Relative():
+    owned = Owned(stack.shared_relative.make(dims), params)
+    ctx = dataclasses.replace(ctx, shared=(stack.shared_relative, owned))
   if (shared := common(stack)) is not None:
     ctx = dataclasses.replace(ctx, common=call(shared.make(dims), params, 'common'))
   residual = call(stack.residual.make(dims), params, 'residual')

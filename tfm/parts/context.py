@@ -1,6 +1,6 @@
 """What a part is told: `Run` and `Dims` while it is built, `Ctx` while it runs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 import dataclasses
 from typing import Any
 
@@ -73,18 +73,18 @@ class Ctx:
   """The side inputs of every layer of a stack, in one object.
 
   `site` is where the tokens of `x_BTD` stand. `memory` is an encoder's output and its sites. `slot` is how many tokens
-  the cache holds of each row, `[B]`: the place that the next one takes. `shared_bias` is the bias of a relative
-  position owned by the whole stack: `(q_site, k_site) -> bias_BNTS`. `residual` joins the blocks of the stack, with its
-  parameters (None: plain), `common` what the stack's mixers share (see `Mixer.common`), and `layer` is the number of
-  the block, from 0. `train` turns dropout on. `ordered` says that the tokens of a document stand in the order of their
-  positions. `sizes_E`, told to a feed-forward that stands for
-  E experts, is how many of the rows, in order, are each expert's.
+  the cache holds of each row, `[B]`: the place that the next one takes. `shared` is a relative position owned by the
+  whole stack: as it is chosen, and as it is asked, with its parameters. `residual` joins the blocks of the stack, with
+  its parameters (None: plain), `common` what the stack's mixers share (see `Mixer.common`), and `layer` is the number
+  of the block, from 0. `train` turns dropout on. `ordered` says that the tokens of a document stand in the order of
+  their positions. `sizes_E`, told to a feed-forward that stands for E experts, is how many of the rows, in order, are
+  each expert's.
   """
 
   site: Site
   memory: tuple[jax.Array, Site] | None = None
   slot: jax.Array | None = None
-  shared_bias: Callable[[Site, Site], jax.Array | None] | None = struct.field(pytree_node=False, default=None)
+  shared: tuple[Any, Any] | None = struct.field(pytree_node=False, default=None)
   residual: Any = struct.field(pytree_node=False, default=None)
   common: Any = None
   layer: jax.Array | None = None

@@ -1,10 +1,12 @@
 """What mixers have in common whose tokens look at each other: a mask, and a relative position."""
 
-from typing import Any
+import functools
+from typing import Any, NamedTuple
 
 from flax import linen as nn
+import jax
 
-from tfm.parts.context import Dims
+from tfm.parts.context import Ctx, Dims
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.base import Mixer
 from tfm.parts.relative.base import Relative
@@ -44,7 +46,39 @@ class Looking(Mixer):
     return self.mask.lookback
 
 
-def make_relative(spec: Looking, dims: Dims) -> Any:
-  """The relative position of a mixer's module; its parameters, if it has any, stand under that name."""
+class Told(NamedTuple):
+  """All that tells a layer how far apart tokens stand: its own relative position, then the one that its stack shares.
+
+  Each as it is chosen, and as it has been made.
+  """
+
+  pieces: tuple[tuple[Relative, Any], ...]
+
+  def rotate(self, x_BTNH: jax.Array, pos_BT: jax.Array) -> jax.Array:
+    """Keys, turned by every piece."""
+    return functools.reduce(lambda x, piece: piece[1].rotate(x, pos_BT), self.pieces, x_BTNH)
+
+  def queries(self, q_BTNH: jax.Array, pos_BT: jax.Array) -> jax.Array:
+    """Queries, turned by every piece."""
+    return functools.reduce(lambda q, piece: piece[1].queries(q, pos_BT), self.pieces, q_BTNH)
+
+  def biases(self, n_heads: int) -> tuple:
+    """What `Scores.biases` wants."""
+    return tuple(functools.partial(piece.bias, n_heads) for spec, piece in self.pieces[::-1] if spec.biased)
+
+  @property
+  def contents(self) -> tuple:
+    """What `Scores.contents` wants."""
+    return tuple(piece.content for spec, piece in self.pieces if spec.contextual)
+
+  @property
+  def score_scale(self) -> float:
+    """What scores are to be multiplied by where their scale is not given."""
+    return functools.reduce(lambda scale, piece: scale * piece[0].score_scale, self.pieces, 1.0)
+
+
+def told(spec: Looking, dims: Dims, ctx: Ctx) -> Told:
+  """What tells a mixer's module of distances; its own parameters, if it has any, stand under the name `relative`."""
   relative = spec.relative.make(dims)
-  return relative.copy(name='relative') if isinstance(relative, nn.Module) else relative
+  own = relative.copy(name='relative') if isinstance(relative, nn.Module) else relative
+  return Told(((spec.relative, own), *([] if ctx.shared is None else [ctx.shared])))

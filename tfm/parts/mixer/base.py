@@ -51,6 +51,10 @@ class Mixer(Part):
     """Yields a sentence for each reason why the mixer cannot stand in a model of this width."""
     yield from ()
 
+  def told_dim(self, d_model: int) -> int:
+    """How many numbers of a head a relative position sees; 0 where none is asked."""
+    return 0
+
   @property
   def common(self) -> Any:
     """What the layers of a stack share beside the stream: a spec whose `make(dims)` is a module `() -> array`, or None.

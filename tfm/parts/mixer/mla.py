@@ -11,7 +11,7 @@ from tfm.core.axes import sharded
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.contract import contract
 from tfm.parts.dense import Dense, weight
-from tfm.parts.looking import Looking, make_relative
+from tfm.parts.looking import Looking, Told, told
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
@@ -78,6 +78,9 @@ class MLA(Looking):
     """How many numbers of a token are cached."""
     return self.kv_rank + self.rope_dim
 
+  def told_dim(self, d_model):
+    return self.rope_dim
+
   def make(self, dims):
     return _MLA(self, dims)
 
@@ -113,7 +116,7 @@ class _MLA(nn.Module):
     s, D, N = self.spec, self.dims.d_model, self.spec.heads
     dims = self.dims.replace(heads=N, head_dim=s.qk_dim, causal=s.mask.causal)
     # All that a relative position sees of a head is the part that has one.
-    relative = make_relative(s, dims.replace(head_dim=s.rope_dim))
+    relative = told(s, dims.replace(head_dim=s.rope_dim), ctx)
     q_BTNH = self._queries(dims, x_BTD, relative, ctx.site.pos)
     new = {'k': self._latents(dims, x_BTD, relative, ctx.site.pos)}
     kept, k_site, cache = dims.run.cache.extend(cache, new, ctx.site, ctx.slot, s.lookback)
@@ -127,16 +130,13 @@ class _MLA(nn.Module):
       y_BTNH = up_v.lift(y_BTNH[..., : s.kv_rank])
     return Dense('NHD', (N, s.v_dim, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
 
-  def _scores(self, ctx, relative, plain):
+  def _scores(self, ctx, relative: Told, plain):
     """How scores are formed of queries and keys whose first `plain` numbers have no position."""
     s = self.spec
-    biases = [ctx.shared_bias] if ctx.shared_bias is not None else []
-    if s.relative.biased:
-      biases.append(lambda q, k: relative.bias(s.heads, q, k))
-    content = lambda q, k, *sites: relative.content(q[..., plain:], k[..., plain:], *sites)
-    contents = (content,) if s.relative.contextual else ()
-    scores = make_scores(self, s, s.qk_dim, ctx, s.mask & Segments(), tuple(biases), contents)
-    return scores if s.scale is not None else dataclasses.replace(scores, scale=scores.scale * s.relative.score_scale)
+    of_turned = lambda f: lambda q, k, *sites: f(q[..., plain:], k[..., plain:], *sites)
+    contents = tuple(map(of_turned, relative.contents))
+    scores = make_scores(self, s, s.qk_dim, ctx, s.mask & Segments(), relative.biases(s.heads), contents)
+    return scores if s.scale is not None else dataclasses.replace(scores, scale=scores.scale * relative.score_scale)
 
   def _queries(self, dims, x_BTD, relative, pos_BT):
     """[q_n, rotated q_r] of every head."""

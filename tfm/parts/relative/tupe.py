@@ -17,7 +17,7 @@ class TUPE(Relative):
 
   With `reset`, the second term from and to position 0 (a [CLS]) is a learned scalar a head for each direction. Words
   and positions share the softmax evenly: q and k are each divided by 2^(1/4), whatever the mixer's scale. As
-  `model.shared_relative` one U serves all layers as in the paper, and the mixers are to be given scale=1/sqrt(2 H).
+  `model.shared_relative` one U serves all layers, as in the paper.
   """
 
   length: int = 512
