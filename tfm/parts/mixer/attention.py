@@ -70,20 +70,25 @@ class _Attention(nn.Module):
 
     project_q = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='q')
     project_k = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='k')
-    q_BTNH, k_BSKH = project_q(x_BTD), project_k(x_BTD)
-    v_BSKH = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='v')(x_BTD)
-    q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'q'), ctx.site.pos)
-    k_BSKH = relative.rotate(tamed(s, dims, k_BSKH, 'k', 'K'), ctx.site.pos)
+    source, q_site, site = self.sources(x_BTD, ctx)
+    q_BTNH, k_BSKH = project_q(x_BTD), project_k(source)
+    v_BSKH = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='v')(source)
+    q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'q'), q_site.pos)
+    k_BSKH = relative.rotate(tamed(s, dims, k_BSKH, 'k', 'K'), site.pos)
     v_BSKH = tamed(s, dims, v_BSKH)
 
     new = {'k': k_BSKH, 'v': v_BSKH}
-    kept, k_site, cache = self.dims.run.cache.extend(cache, new, ctx.site, ctx.slot, s.lookback)
+    kept, k_site, cache = self.dims.run.cache.extend(cache, new, site, ctx.slot, s.lookback)
     k_BSKH, v_BSKH, k_site = self.seen(kept['k'], kept['v'], k_site)
     contents = relative.contents + self.contents(project_q, project_k, dims, ctx)
     scores = make_scores(self, s, H, ctx, s.sight, relative.biases(N), contents)
-    tell(self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, ctx.site, k_site, scores, 'float32'))
-    y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, ctx.site, k_site, scores, self.dims.run.precision.reduce)
+    tell(self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, q_site, k_site, scores, 'float32'))
+    y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, q_site, k_site, scores, self.dims.run.precision.reduce)
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
+
+  def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, Site, Site]:
+    """(what keys and values are made of, where queries stand, where those stand)."""
+    return x_BTD, ctx.site, ctx.site
 
   def seen(self, k_BSKH: jax.Array, v_BSKH: jax.Array, site: Site) -> tuple[jax.Array, jax.Array, Site]:
     """The keys and values that queries meet and where they stand, given those of all tokens that are kept."""
