@@ -143,8 +143,8 @@ class Fields(Mapping[str, Any]):
     given = {**(self.get('rope_scaling') or {}), **given}
     base = given.get('rope_theta', self.get('rope_theta', base))
     fraction = given.get('partial_rotary_factor', self.get('partial_rotary_factor', fraction))
-    said: str = given.get('rope_type', given.get('type', 'default'))
-    name = (older or {}).get(said, said)
+    name: Any = given.get('rope_type', given.get('type', 'default'))
+    name = (older or {}).get(name, name)
     known = {'default': lambda _: Scaling(), **{n: make for n, (_, make) in _SCALINGS.items()}}
     if name not in known:
       raise errors.UserError(f'{self.where}: rope_parameters: {errors.unknown("rope_type", name, known)}')
