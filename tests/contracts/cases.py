@@ -253,18 +253,32 @@ def variants() -> dict[str, Model]:
 
 
 def models() -> dict[str, Model]:
-  """Every model of the zoo, shrunk; those of the same parts in the same places are asked once, by the first of them."""
-  shrunk = {_kinds(zoo.tiny(zoo.get(name))): name for name in reversed(zoo.names())}
-  return {f'zoo={name}': zoo.tiny(zoo.get(name)) for name in shrunk.values()}
+  """The models of the zoo, shrunk, in which some field of a part says what it says in no other model that is asked.
+
+  What the others are made of is asked anyway, and all pairs of parts are; the numbers of families are in tests/hub.
+  """
+  others = [*rows().values(), *variants().values(), *(spec for spec, _ in pairs().values())]
+  met: set = set().union(*map(_said, others))
+  found = {}
+  for name in zoo.names():
+    spec = zoo.tiny(zoo.get(name))
+    if (own := set(_said(spec))) - met:
+      found[f'zoo={name}'] = spec
+      met |= own
+  return found
 
 
-def _kinds(node):
-  """The parts of a spec in their places, without their numbers: those are asked of the variants."""
+def _said(node):
+  """(part, field, what stands there) of all parts of a spec; of numbers only that there is one."""
   if isinstance(node, tuple):
-    return tuple(dict.fromkeys(map(_kinds, node)))
-  if dataclasses.is_dataclass(node):
-    return type(node).__name__, tuple(_kinds(getattr(node, f.name)) for f in dataclasses.fields(node))
-  return type(node).__name__ if isinstance(node, int | float) and not isinstance(node, bool) else node
+    for n in node:
+      yield from _said(n)
+  elif dataclasses.is_dataclass(node):
+    for f in dataclasses.fields(node):
+      value = getattr(node, f.name)
+      number = isinstance(value, int | float | tuple) and not isinstance(value, bool)
+      yield type(node).__name__, f.name, type(value).__name__ if number or dataclasses.is_dataclass(value) else value
+      yield from _said(value)
 
 
 #: Fields of attention that change what it does beyond its other parts.
