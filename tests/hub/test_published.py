@@ -91,6 +91,26 @@ def test_every_family_has_a_case():
   assert made == set(weights.TABLE)
 
 
+def test_encoders_without_a_case_of_their_own_have_the_tensors_of_theirs():
+  import torch
+  import transformers
+
+  made = {case.model for case in CASES.values()}
+  asked = 0
+  for case in {c.config: c for c in reversed(encoders.CASES.values()) if not c.merged}.values():
+    family = weights.TABLE[_type_of(case)]
+    for name in (family.stem + ending for ending in family.endings):
+      if name in made or not hasattr(transformers, name):
+        continue
+      with torch.device('meta'):
+        theirs = getattr(transformers, name)(getattr(transformers, case.config)(**case.fields))
+      found = weights.published({**theirs.config.to_dict(), 'architectures': [name]})
+      shapes, asked = {n: tuple(p.shape) for n, p in theirs.state_dict().items()}, asked + 1
+      for tensor in weights.plan(found.family, found.spec, found.ending):
+        assert shapes.get(tensor.name) == tensor.shape, (name, tensor.name)
+  assert asked
+
+
 def _type_of(case):
   import transformers
 
