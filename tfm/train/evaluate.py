@@ -12,8 +12,8 @@ import numpy as np
 
 from tfm.core import errors
 from tfm.data.corpus import Corpus
+from tfm.data.given import Given
 from tfm.data.tokenizer import Bpe
-from tfm.data.tokenizer.given import Given
 from tfm.model import transformer
 from tfm.train import shard
 from tfm.train.experiment import Experiment
