@@ -3,7 +3,7 @@
 tfm train --config=classify --workdir=runs/classify        # from scratch, minutes on two CPU cores
 tfm train --config=classify:DIR --workdir=runs/classify    # from a published encoder, such as MiniLM's folder
 
-From scratch 52% of the held-out pieces of Python 3.11 are named rightly (chance: 10%) once the loss has stopped falling:
+From scratch 52% of the held-out pieces of Python 3.11 are named rightly (chance: 10%), and the loss no longer falls:
 so little text is soon known by heart, which is what a published encoder is for.
 """
 
