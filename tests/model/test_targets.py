@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfm import zoo
-from tfm.core import errors
+from tfm.core import config, errors
 from tfm.model import transformer
 from tfm.model.cache import init_cache
 from tfm.model.spec import Block, Classifier, Embed, Model, Segment
@@ -136,3 +136,9 @@ def test_only_what_reaches_other_tokens_through_masks_keeps_an_order():
   assert not zoo.get('t5-small').masked
   block = Block(Attention(4), Moe(4, capacity=0.5))
   assert not Model(64, 32, (Segment((block,)),)).masked
+
+
+def test_a_decoder_beside_an_encoder_is_told_no_types():
+  spec = config.override(zoo.tiny(zoo.get('t5-small')), 'segments.0.pattern.0.mixer.relative', 'xl(types=true)')
+  with pytest.raises(errors.ConfigError, match='layers of the decoder ask the types of tokens, and only the encoder'):
+    config.validate(spec)

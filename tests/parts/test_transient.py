@@ -13,7 +13,7 @@ from tfm.parts.attend import Blockwise, DenseAttention
 from tfm.parts.context import Run
 from tfm.parts.ffn import Glu
 from tfm.parts.mask import Window
-from tfm.parts.mixer import Transient
+from tfm.parts.mixer import Attention, Transient
 from tfm.parts.mixer.transient import _blocks
 from tfm.parts.relative import RoPE, T5Bias
 
@@ -89,3 +89,12 @@ def test_a_cache_and_a_block_of_nothing_are_refused():
   assert not spec.causal
   assert spec.ahead
   assert not spec.masked
+
+
+def test_what_tells_of_blocks_wants_layers_that_have_some():
+  plain = Block(Attention(4), Glu(48))
+  shared = Model(64, 32, (Segment((plain,), 2),), shared_relative=T5Bias(8, 16, blocks=True))
+  own = Model(64, 32, (Segment((Block(Attention(4, relative=T5Bias(8, 16, blocks=True)), Glu(48)),), 2),))
+  for spec, where in (shared, 'shared_relative'), (own, 'segments.0.pattern.0.mixer.relative'):
+    with pytest.raises(errors.ConfigError, match=f'{where}: blocks=true tells of keys that stand for blocks, and no'):
+      config.validate(spec)

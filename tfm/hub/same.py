@@ -43,8 +43,6 @@ def _plain(node: Any, d_model: int) -> Any:
     d_model = node.d_model or d_model
   if isinstance(node, Encoder):
     d_model = node.d_model or d_model
-  if isinstance(node, Encoder):
-    d_model = node.d_model or d_model
   fields = {f.name: _plain(getattr(node, f.name), d_model) for f in dataclasses.fields(node) if f.init}
   fields |= {name: value for name, value in _CHOSEN.items() if name in fields}
   if isinstance(node, Heads):

@@ -265,6 +265,8 @@ class Model:
       yield 'encoder is given, but no block has a cross mixer to read it. Wanted segments..cross=attention.'
     if self.encoder is None and True in crosses:
       yield 'a block has a cross mixer, but there is no encoder to read. Wanted cross=none, or an encoder.'
+    if self.encoder is not None and reads_types(self):
+      yield 'layers of the decoder ask the types of tokens, and only the encoder is told. Wanted relative.types=false.'
     if self.mtp is not None and self.head is None:
       yield 'mtp predicts tokens, and there is no head to say them. Wanted a head, or mtp=none.'
     if self.mtp is not None and not (self.causal or self.reads_prefix):
@@ -284,6 +286,8 @@ class Model:
           at = f'{where}segments.{i}.pattern.{j}'
           yield from (f'{at}: {m}' for m in stack.residual.fits(block.wiring))
           yield from (f'{at}.mixer: {m}' for m in block.mixer.fits(width))
+          if getattr(block.mixer, 'relative', Relative()).of_blocks and not block.mixer.of_blocks:
+            yield f'{at}.mixer.relative: {_UNBLOCKED}'
           if block.cross is not None:
             yield from (f'{at}.cross: {m}' for m in block.cross.fits(width))
 
@@ -333,6 +337,9 @@ def _shared_heads(stack: Model | Encoder) -> Iterator[str]:
     yield f'shared_relative serves layers of {heads} heads. Wanted the same number everywhere, or a table per layer.'
 
 
+_UNBLOCKED = 'blocks=true tells of keys that stand for blocks, and no layer has any. Wanted transient, or blocks=false.'
+
+
 def _shared_fits(stack: Model | Encoder, d_model: int) -> Iterator[str]:
   """A sentence for each reason why the layers of a stack cannot ask what they share."""
   shared = stack.shared_relative
@@ -341,6 +348,8 @@ def _shared_fits(stack: Model | Encoder, d_model: int) -> Iterator[str]:
   sizes = sorted({n for b in blocks(stack) if (n := b.mixer.told_dim(d_model))})
   if not sizes:
     yield 'no layer asks it, for none looks at tokens. Wanted shared_relative=none.'
+  if shared.of_blocks and not any(b.mixer.of_blocks for b in blocks(stack)):
+    yield _UNBLOCKED
   if shared.contextual and len(sizes) > 1:
     yield f'its vectors serve heads of {sizes} numbers. Wanted the same everywhere, or mixer.relative, one a layer.'
   yield from (m for n in sizes for m in shared.fits(n))

@@ -89,6 +89,11 @@ class Mixer(Part):
     return False
 
   @property
+  def of_blocks(self) -> bool:
+    """True if it has keys that stand for numbered blocks of tokens."""
+    return False
+
+  @property
   def masked(self) -> bool:
     """True if a token learns of no other but those that its mask and `Segments` let it see."""
     return False

@@ -63,6 +63,10 @@ class Transient(Attention):
     return None
 
   @property
+  def of_blocks(self):
+    return True
+
+  @property
   def masked(self):
     return False
 

@@ -66,6 +66,11 @@ class Relative(Hooks, Part):
     return False
 
   @property
+  def of_blocks(self) -> bool:
+    """Whether it tells of keys that stand for blocks of tokens."""
+    return False
+
+  @property
   def score_scale(self) -> float:
     """What scores are to be multiplied by where their scale is not given (see `Yarn`)."""
     return 1.0

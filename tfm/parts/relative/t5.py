@@ -37,6 +37,10 @@ class T5Bias(Relative):
   def biased(self):
     return True
 
+  @property
+  def of_blocks(self):
+    return self.blocks
+
   def make(self, dims):
     return _T5Bias(self, dims)
 
