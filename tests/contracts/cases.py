@@ -4,40 +4,39 @@ import dataclasses
 import importlib
 import itertools
 import pathlib
+from typing import NamedTuple
 
+from contracts.covering import covering
 from tfm import zoo
 from tfm.core.registry import Table
+from tfm.model.remat import POLICIES
 from tfm.model.spec import Block, Embed, Encoder, Head, Model, Segment, Transform
 import tfm.parts
-from tfm.parts.absolute import Learned, Sinusoidal
-from tfm.parts.attend import Blockwise, Staircase
-from tfm.parts.cache import Int8Cache, PagedCache, RingCache
+from tfm.parts.absolute import Sinusoidal
+from tfm.parts.adapter import LoRA
+from tfm.parts.attend import Blockwise, DenseAttention, Staircase
+from tfm.parts.cache import DenseCache, Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
 from tfm.parts.ffn import Glu, Mlp, Moe
-from tfm.parts.gain import LayerScale, ReZero
-from tfm.parts.mask import (
-  BigBird,
-  Blocks,
-  Causal,
-  Fixed,
-  Lambda,
-  Mask,
-  Permutation,
-  Prefix,
-  Segments,
-  Strided,
-  Window,
-)
+from tfm.parts.mask import BigBird, Blocks, Causal, Fixed, Lambda, Mask, Permutation, Prefix, Segments, Strided, Window
 from tfm.parts.mixer import MLA, Attention, Disentangled
 from tfm.parts.mixer.disentangled import Distances
 from tfm.parts.mtp import ParallelMTP, SequentialMTP
-from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm, ScaleNorm
-from tfm.parts.relative import XL, ALiBi, RoPE, T5Bias
+from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm
+from tfm.parts.relative import ALiBi, RoPE, T5Bias
 from tfm.parts.relative.scaling import LongRoPE, Yarn
-from tfm.parts.residual import Dlcl, Dwa, Reversible
+from tfm.parts.residual import Dlcl, Dwa
 from tfm.parts.router import Grouped, TopK
-from tfm.parts.wiring import Bare, Parallel, Post
+from tfm.parts.wiring import Parallel
+
+
+class Case(NamedTuple):
+  """A model, the run's kernel and cache that it is asked with, and the remat policy if it is asked of one."""
+
+  spec: Model
+  run: Run
+  remat: str | None = None
 
 
 def tables() -> dict[str, Table]:
@@ -52,12 +51,6 @@ def decoder(block: Block | None = None, **fields) -> Model:
   return Model(64, 32, (Segment((block or Block(Attention(4, 2, 8), Glu(48)),), 2),), **fields)
 
 
-def two_segments(**fields) -> Model:
-  """The decoder, its last layer in a segment of its own."""
-  one = Segment((Block(Attention(4, 2, 8), Glu(48)),), 1)
-  return dataclasses.replace(decoder(**fields), segments=(one, one))
-
-
 def mixing(**fields) -> Model:
   """A decoder whose attention has these fields."""
   return decoder(Block(dataclasses.replace(Attention(4, 2, 8), **fields), Glu(48)))
@@ -68,196 +61,241 @@ def disentangled(**fields) -> Model:
   return decoder(Block(dataclasses.replace(Disentangled(4, 2, 8), **fields), Glu(48)))
 
 
-def latent(**fields) -> Model:
-  """A decoder whose attention is latent, with these fields."""
-  return decoder(Block(dataclasses.replace(MLA(4, None, 16, 8, 4, 12), **fields), Glu(48)))
+def _rows(kind: str, *without: str) -> dict[str, list]:
+  """Every row of a kind at its defaults; first, and so most often, the one that adds least."""
+  plain = {'none', 'plain', 'pre', 'rms', 'relu', 'causal', 'dense'}
+  names = sorted((name for name in tables()[kind] if name not in without), key=lambda name: name not in plain)
+  return {name: [tables()[kind][name]()] for name in names}
 
 
-def deep(**fields) -> Model:
-  """Five causal blocks in two segments, one of them a pattern of two."""
-  block = Block(Attention(4, 2, 8), Glu(48))
-  return dataclasses.replace(decoder(**fields), segments=(Segment((block, block), 2), Segment((block,), 1)))
-
-
-def sharing(ffn=None, **fields) -> Model:
-  """Two groups of layers, a pattern of two that is repeated as it is, and a layer of its own."""
-  block = Block(Attention(4, 2, 8), ffn or Glu(48))
-  groups = Segment((block, block), 3, shared=True), Segment((block,), 2, shared=True), Segment((block,), 1)
-  return dataclasses.replace(decoder(**fields), segments=groups)
-
-
-def encoder(relative=None, mask=None, **fields) -> Model:
-  """Two layers that see both ways."""
-  attention = Attention(4, mask=mask or Mask(), **({} if relative is None else {'relative': relative}))
-  return decoder(Block(attention, Glu(48)), **fields)
-
-
-def encdec(cross=None, writer=None, reader=None, table=None, source=None, **fields) -> Model:
-  """Two layers that read (with their own `table` and embedding, if given), two that write."""
-  reader = reader or Block(Attention(4, mask=Mask()), Glu(48))
-  writer = writer or Block(Attention(4), Glu(48))
-  writer = dataclasses.replace(writer, cross=cross or CrossAttention(4))
-  return decoder(writer, encoder=Encoder((Segment((reader,), 2),), vocab=table, embed=source), **fields)
-
-
-def _placed(kind: str, part) -> Model:
-  """A small model in which the part stands."""
-  block = Block(Attention(4, 2, 8), Glu(48))
-  in_block = lambda **f: decoder(dataclasses.replace(block, **f))
-  places = {
-    'absolute': lambda: decoder(absolute=part),
-    'adapter': lambda: decoder(adapter=part),
-    'act': lambda: in_block(ffn=Glu(48, part)),
-    'cross': lambda: encdec(part),
-    'ffn': lambda: in_block(ffn=part),
-    'gain': lambda: in_block(gain=part),
-    'mask': lambda: mixing(mask=part),
-    'mixer': lambda: in_block(mixer=part),
-    'mtp': lambda: two_segments(mtp=part),
-    'norm': lambda: dataclasses.replace(in_block(norm=part), norm=part),
-    'relative': lambda: mixing(relative=part),
-    'relative/scaling': lambda: mixing(relative=RoPE(scaling=part)),
-    'residual': lambda: decoder(residual=part),
-    'router': lambda: in_block(ffn=Moe(8, part, Glu(48))),
-    'wiring': lambda: in_block(wiring=part),
+def _levels() -> dict[str, dict[str, list]]:
+  """Factor -> level -> what it may be: takes turns wherever the level stands, its fields after the row's defaults."""
+  feeds = {'glu': [Glu(48), Glu(48, bias=True), Glu(48, limit=0.5, shift=1.0)], 'mlp': [Mlp(48), Mlp(48, bias=False)]}
+  feeds |= {f'moe-{name}': [Moe(8, row(), Glu(48))] for name, row in tables()['router'].items()}
+  feeds |= {name: [row()] for name, row in tables()['ffn'].items() if name not in (*feeds, 'moe')}
+  feeds['moe-top_k'] += [
+    Moe(4, TopK(k=1, renormalize=False), Mlp(48), Glu(48)),
+    Moe(4, TopK(bias=True), Glu(48), Glu(48), shared_gate=True),
+  ]
+  grouped = Grouped(0, 0, 2, 'softmax', False, 16.0, group_score='max', rate=None)
+  feeds['moe-grouped'] += [Moe(8, grouped, Glu(48))]
+  relative = _rows('relative')
+  relative['rope'] += [RoPE(layout='interleaved'), RoPE(fraction=0.5)]
+  relative['alibi'] += [ALiBi(4.0, 0.3)]
+  scaling = _rows('relative/scaling')
+  scaling['yarn'] += [Yarn(4.0, 8, mscale=0.7, mscale_all=0.7)]
+  # Every mask is joined with `segments`, by `both`.
+  mask = _rows('mask', 'both', 'segments')
+  mask['window'] = [Window(3), Window(2, ahead=True), Window(2, step=3)]
+  mask['strided'] += [Strided(4)]
+  mask['fixed'] += [Fixed(4, 1)]
+  mask['lambda'] += [Lambda(2, 3)]
+  mask['bigbird'] += [BigBird(1, 2, 12)]
+  mask['blocks'] += [Blocks(('100', '110', '011'), 4)]
+  norm = _rows('norm')
+  norm['rms'] += [RMSNorm(one_plus=True, scale_first=True)]
+  norm['layer'] += [LayerNorm(bias=False), LayerNorm(one_plus=True), LayerNorm(bias=False, scale=False)]
+  absolute, wiring, residual, mtp = (_rows(kind) for kind in ('absolute', 'wiring', 'residual', 'mtp'))
+  absolute['sinusoidal'] += [Sinusoidal('halves'), Sinusoidal('t2t')]
+  wiring['parallel'] += [Parallel(norms_per_branch=True)]
+  residual['dwa'] += [Dwa(2, 2)]
+  residual['dlcl'] += [Dlcl(RMSNorm())]
+  cache = _rows('cache')
+  cache['ring'] += [RingCache(2)]
+  cache['paged'] += [PagedCache(4)]
+  cache['int8'] += [Int8Cache(RingCache())]
+  mixer = _rows('mixer') | {'attention': [Attention(4, None, 8)]}
+  mixer['disentangled'] = [
+    Disentangled(4, None, 8),
+    Disentangled(4, None, 8, distances=Distances(4, 10, LayerNorm()), terms=('p2c',), own=True),
+    Disentangled(4, None, 8, distances=Distances(3), bias='qv', own=True),
+  ]
+  mixer['mla'] = [MLA(4, rank, 16, 8, 4, 12) for rank in (None, 24)]
+  stack = {'repeated': [(False, (2,))], 'shared': [(True, (2,))], 'segments': [(False, (1, 1))]}
+  return {
+    'mixer': mixer,
+    'topology': {'decoder': [_causal], 'encoder': [None], 'encdec': [{}, {'vocab': 80, 'embed': Embed()}]},
+    'ffn': feeds,
+    'residual': residual,
+    'mtp': {'none': [None], **mtp},
+    'stack': stack,
+    'wiring': wiring,
+    'relative': relative,
+    'scaling': scaling,
+    'mask': mask,
+    'act': _rows('act'),
+    'norm': norm,
+    'gain': _rows('gain'),
+    'absolute': absolute,
+    'shared': _rows('relative'),
+    'kv_heads': {'all': [None], 'one': [1], 'two': [2]},
+    'options': _OPTIONS,
+    'adapter': {'none': _rows('adapter')['none'], 'lora': [LoRA(4), LoRA(2, stable=True, targets=('k', 'o', 'up'))]},
+    'embed': _EMBED,
+    'head': _HEAD,
+    'cache': cache,
+    'attend': {
+      'dense': [DenseAttention()],
+      'blockwise': [Blockwise(4, 8)],
+      'staircase': [Staircase()],
+    },
   }
-  assert kind in places, f'tests/contracts/cases.py has no place for parts of tfm/parts/{kind}: add one'
-  return places[kind]()
 
 
-def runs() -> dict[str, Run]:
-  """A run for every attention kernel."""
-  return {f'attend={name}': Run(attend=row()) for name, row in tables()['attend'].items()}
+_norms = [row() for row in tables()['norm'].values()]
+
+#: Fields of attention that change what it does beyond its other parts.
+_OPTIONS: dict[str, list] = {
+  'plain': [{}, {'scale': 1.0}],
+  'cap': [{'cap': 2.0}],
+  'sink': [{'sink': True}],
+  'bias': [{'bias': 'qvo'}],
+  'clip': [{'clip': 0.1}],
+  'qk_norm': [
+    {'qk_norm': n, 'qk_norm_over': over} for n, over in zip(_norms, itertools.cycle(('head', 'all', 'each')))
+  ],
+}
+_EMBED: dict[str, list] = {
+  'plain': [Embed()],
+  'all': [Embed(2.0, 0.5, types=2, norm=LayerNorm())],
+  'narrow': [Embed(dim=16), Embed(types=2, norm=LayerNorm(), dim=16)],
+  'rows': [Embed(rows=FixNorm())],
+}
+_HEAD: dict[str, list] = {
+  'tied': [Head()],
+  'untied': [Head(tied=False, bias=True)],
+  'capped': [Head(cap=5.0, scale=0.5, power=-0.5)],
+  'transform': [Head(bias=True, transform=Transform())],
+}
+
+#: Factors that are nothing to a mixer without attention.
+_OF_ATTENTION = ('scaling', 'relative', 'mask', 'shared', 'kv_heads', 'options', 'attend', 'cache')
+
+#: Levels that do not stand in one model: without meaning (refused), or without a place for the second.
+_APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
+  **{('relative', name): {'scaling': ()} for name in tables()['relative'] if name != 'rope'},
+  ('mixer', 'fourier'): dict.fromkeys(_OF_ATTENTION, ())
+  | {'mtp': ('sequential', 'parallel'), 'adapter': ('lora',)},
+  ('mixer', 'transient'): {'mtp': ('sequential', 'parallel'), 'cache': ()},
+  ('mixer', 'mla'): {'kv_heads': (), 'options': ('qk_norm', 'clip')},
+  ('topology', 'encoder'): {'cache': (), 'mtp': ('sequential', 'parallel'), 'attend': ('staircase',)},
+  ('ffn', 'moe-expert_choice'): {'cache': (), 'mtp': ('sequential', 'parallel')},
+  ('residual', 'reversible'): {'wiring': ('post',)},
+  ('mtp', 'parallel'): {'stack': ('repeated', 'shared')},
+  ('embed', 'narrow'): {'head': ('tied', 'capped')},
+}  # fmt: skip
 
 
-def cached() -> dict[str, Run]:
-  """A run for every way to keep a cache; a prompt that a ring writes at once, and one that it does not."""
-  kinds = {f'cache={name}': row() for name, row in tables()['cache'].items()}
-  kinds |= {
-    'cache=ring-of-2': RingCache(2),
-    'cache=paged-by-4': PagedCache(4),
-    'cache=int8-ring': Int8Cache(RingCache()),
-  }
-  return {name: Run(cache=kind) for name, kind in kinds.items()}
+#: A scaling is a few other numbers in a rotation: it is asked with what handles rotated queries and keys.
+_OF_SCALING = ('relative', 'mixer', 'topology', 'cache', 'attend', 'mtp')
 
 
-#: Kinds that are no structure of a model: kernels and caches are a run's, how weights start is seen in tests/parts.
-_ELSEWHERE = ('attend', 'cache', 'init')
+def _asked(a: str, b: str) -> bool:
+  """Whether every level of factor a is to meet every one of b."""
+  return 'scaling' not in (a, b) or {a, b} & set(_OF_SCALING) != set()
 
 
-def rows() -> dict[str, Model]:
-  """A model for every row of every table, the part at its defaults, shrunk."""
-  found = {f'{kind}={n}': _placed(kind, t[n]()) for kind, t in tables().items() for n in t if kind not in _ELSEWHERE}
-  return {name: zoo.tiny(spec) for name, spec in found.items()}
+def _apart(a: tuple[str, str], b: tuple[str, str]) -> bool:
+  """Whether two levels are to be kept apart; () is every level of a factor."""
+  not_with = _APART.get(a, {}).get(b[0])
+  return not_with is not None and (not not_with or b[1] in not_with)
+
+
+def pairs() -> dict[str, 'Case']:
+  """A few models, each with a run, in which every two rows of two kinds of part meet, and each meets each topology.
+
+  Some, in which every level stands once, are asked of a remat policy besides.
+  """
+  levels = _levels()
+  turn = {(factor, level): itertools.cycle(each) for factor, of in levels.items() for level, each in of.items()}
+  chosen_rows = covering({factor: list(of) for factor, of in levels.items()}, _apart, _asked)
+  policies = dict(zip(_each_level(chosen_rows), itertools.cycle(name for name in POLICIES if name != 'none')))
+  found = {}
+  for i, row in enumerate(chosen_rows):
+    row = {factor: level for factor, level in row.items() if level is not None}
+    chosen = {factor: next(turn[factor, level]) for factor, level in row.items()}
+    run = Run(attend=chosen.get('attend', DenseAttention()), cache=chosen.get('cache', DenseCache()))
+    found[','.join(row.values())] = Case(zoo.tiny(_assembled(chosen)), run, policies.get(i))
+  return found
+
+
+def _each_level(rows: list[dict]) -> list[int]:
+  """Few of the rows, by number, in which every level stands."""
+  sets, found = [set(row.items()) for row in rows], []
+  left = set().union(*sets)
+  while left:
+    found.append(max(range(len(sets)), key=lambda i: len(sets[i] & left)))
+    left -= sets[found[-1]]
+  return found
+
+
+def _causal(mask: Mask) -> Mask:
+  """The mask of a decoder."""
+  return mask if mask.causal or mask.reads_prefix else mask & Causal()
+
+
+def _assembled(chosen: dict) -> Model:
+  """The model of these parts."""
+  if 'scaling' in chosen:
+    chosen = chosen | {'relative': dataclasses.replace(chosen['relative'], scaling=chosen['scaling'])}
+  mixer, ffn, kv_heads = chosen['mixer'], chosen['ffn'], chosen.get('kv_heads')
+  options = chosen.get('options', {})
+  fields = {f.name for f in dataclasses.fields(mixer)}
+  own = options | {'bias': 'qco'} if 'bias' in options and isinstance(mixer, MLA) else options
+  own = own | {name: chosen[name] for name in ('relative', 'kv_heads') if name in chosen}
+  act = chosen['act']
+  inner = {'act': act} if hasattr(ffn, 'act') else {'expert': dataclasses.replace(ffn.expert, act=act)}
+
+  def block(mask: Mask | None, **more) -> Block:
+    told = own if mask is None else own | {'mask': mask}
+    here = dataclasses.replace(mixer, **{n: v for n, v in told.items() if n in fields})
+    return Block(here, dataclasses.replace(ffn, **inner), chosen['norm'], chosen['wiring'], gain=chosen['gain'], **more)
+
+  mask, topology = chosen.get('mask'), chosen['topology']
+  shared, repeats = chosen['stack']
+  stack = lambda block, repeats: tuple(Segment((block,), n, shared) for n in repeats)
+  common = {name: chosen[name] for name in ('absolute', 'norm', 'residual')}
+  common |= {'shared_relative': chosen['shared']} if 'shared' in chosen else {}
+  whole = common | {name: chosen[name] for name in ('embed', 'head', 'mtp', 'adapter')}
+  if topology is None:
+    return Model(64, 32, stack(block(mask), repeats), **whole)
+  seen = None if mask is None else _causal(mask)
+  if topology is _causal:
+    return Model(64, 32, stack(block(seen), repeats), **whole)
+  reading = Encoder(stack(block(mask), (2,)), **common, **topology)
+  cross = CrossAttention(4, kv_heads, 8, **options)
+  return Model(64, 32, stack(block(seen, cross=cross), repeats), encoder=reading, **whole)
 
 
 def variants() -> dict[str, Model]:
-  """Fields that change the structure of a part, and ways to join parts."""
+  """Fields that no table has a row for and that go with some parts only, and ways to join parts."""
   glu, attention = Glu(48), Attention(4, 2, 8)
   local = Block(Attention(4, 1, 8, RoPE(), Window(3)), glu)
-  two_stacks = {'shared_relative': T5Bias(), 'absolute': Sinusoidal('t2t')}
   return {
-    'absolute=halves': decoder(absolute=Sinusoidal('halves')),
-    'relative=interleaved': mixing(relative=RoPE(layout='interleaved')),
-    'relative=partial': mixing(relative=RoPE(fraction=0.25)),
-    'relative=alibi-scaled': mixing(relative=ALiBi(4.0, 0.3)),
     'relative=longrope-factors': mixing(relative=RoPE(scaling=LongRoPE((1.0,) * 4, (1.0, 1.5, 2.0, 4.0), 8, 32))),
-    'relative=shared': decoder(shared_relative=T5Bias()),
-    'relative=shared-and-own': dataclasses.replace(mixing(relative=RoPE()), shared_relative=ALiBi()),
+    'relative=rope-far': mixing(relative=RoPE(far=4)),
     'mask=both': mixing(mask=Window(3) & Causal() & Segments()),
     'mask=prefix-of-3': mixing(mask=Prefix(3)),
-    'mask=window-both-ways': mixing(mask=Window(2, ahead=True)),
-    'mask=window-dilated': mixing(mask=Window(2, step=3)),
-    'mask=strided-4': mixing(mask=Strided(4)),
-    'mask=fixed-4': mixing(mask=Fixed(4, 1)),
-    'mask=lambda-2-3': mixing(mask=Lambda(2, 3)),
-    'mask=bigbird-12': mixing(mask=BigBird(1, 2, 12)),
     'mask=permutation-others': mixing(mask=Permutation(itself=False), sink=True),
-    'mask=blocks-4': mixing(mask=Blocks(('100', '110', '011'), 4) & Causal()),
-    'mixer=mha': mixing(kv_heads=None),
-    'mixer=mqa': mixing(kv_heads=1),
     'mixer=one-head': mixing(heads=1, kv_heads=None, head_dim=32),
-    'mixer=wide-heads': mixing(head_dim=12),
-    'mixer=qkv-bias': mixing(bias='qkv', relative=RoPE()),
-    'mixer=all-biases': mixing(bias='qkvo', relative=RoPE()),
-    'mixer=disentangled-far': disentangled(distances=Distances(4, 10, LayerNorm()), terms=('p2c',), own=True),
-    'mixer=disentangled-all': disentangled(distances=Distances(3), bias='qv', own=True),
-    'mixer=cap': mixing(cap=2.0),
-    'mixer=clip': mixing(clip=0.1, relative=RoPE()),
-    'mixer=qk-over-all': mixing(qk_norm=RMSNorm(), qk_norm_over='all', relative=RoPE()),
-    'mixer=sink': mixing(sink=True),
-    'mixer=unscaled': mixing(scale=1.0),
-    'mixer=qk-each-head': mixing(qk_norm=LayerNorm(), qk_norm_over='each', relative=RoPE()),
-    'mixer=mla-of-latent-queries': latent(q_rank=24, bias='qco', sink=True),
-    'mixer=mla-t5': latent(relative=T5Bias(8, 16)),
-    'mixer=mla-xl': latent(relative=XL()),
-    'mixer=mla-prefix': latent(relative=RoPE(scaling=Yarn(4.0, 8, mscale=0.7, mscale_all=0.7)), mask=Prefix()),
-    'mtp=chain-of-2': decoder(mtp=SequentialMTP(2, hidden_first=True), shared_relative=T5Bias()),
-    'mtp=two-heads': two_segments(mtp=ParallelMTP(2), head=Head(tied=False)),
-    **{f'mixer=qk-{n}': mixing(qk_norm=row(), relative=RoPE()) for n, row in tables()['norm'].items()},
-    'norm=one-plus': decoder(Block(attention, glu, RMSNorm(one_plus=True, scale_first=True))),
-    'norm=no-bias': decoder(Block(attention, glu, LayerNorm(bias=False))),
-    'norm=layer-one-plus': decoder(Block(attention, glu, LayerNorm(one_plus=True))),
-    'norm=bare': decoder(Block(attention, glu, LayerNorm(bias=False, scale=False))),
-    'ffn=biased-glu': decoder(Block(attention, Glu(48, bias=True))),
-    'ffn=limited-glu': decoder(Block(attention, Glu(48, limit=0.5, shift=1.0))),
-    'ffn=plain-mlp': decoder(Block(attention, Mlp(48, bias=False))),
-    'ffn=moe-shared': decoder(Block(attention, Moe(4, TopK(k=1, renormalize=False), Mlp(48), Glu(48)))),
-    'ffn=moe-gated': decoder(Block(attention, Moe(4, TopK(bias=True), Glu(48), Glu(48), shared_gate=True))),
+    'mixer=wide-heads': mixing(head_dim=12, bias='qkvo', relative=RoPE()),
     'ffn=moe-capacity': decoder(Block(attention, Moe(4, capacity=0.5, expert=Glu(48, bias=True)))),
     'ffn=moe-slots': decoder(Block(attention, Moe(4, TopK(k=1, renormalize=False), glu, slots=2))),
-    'ffn=moe-after-dense': dataclasses.replace(
-      decoder(), segments=(Segment((Block(attention, glu),), 1), Segment((Block(attention, Moe(4, expert=glu)),), 2))
+    'mtp=chain-of-2': decoder(mtp=SequentialMTP(2, hidden_first=True), shared_relative=T5Bias()),
+    'mtp=two-heads': dataclasses.replace(
+      decoder(mtp=ParallelMTP(2), head=Head(tied=False)), segments=(Segment((Block(attention, glu),)),) * 2
     ),
-    'router=groups-of-softmax': decoder(
-      Block(attention, Moe(8, Grouped(0, 0, 2, 'softmax', False, 16.0, group_score='max', rate=None), glu))
-    ),
-    'wiring=parallel-two-norms': decoder(Block(attention, glu, wiring=Parallel(norms_per_branch=True))),
-    'wiring=rezero': decoder(Block(attention, glu, wiring=Bare(), gain=ReZero())),
-    'residual=dilated': deep(residual=Dwa(2, 2)),
-    'residual=two-segments': deep(residual=Dlcl(RMSNorm())),
-    'residual=reversible-patterns': deep(residual=Reversible(), shared_relative=T5Bias()),
-    'residual=reversible-parallel': decoder(Block(attention, glu, wiring=Parallel()), residual=Reversible()),
-    'head=untied': decoder(head=Head(tied=False, bias=True)),
-    'head=capped': decoder(head=Head(cap=5.0, scale=0.5, power=-0.5)),
-    'head=transform': decoder(head=Head(bias=True, transform=Transform())),
-    'embed=all': decoder(embed=Embed(2.0, 0.5, types=2, norm=LayerNorm())),
-    'embed=narrow': decoder(
-      absolute=Learned(64),
-      embed=Embed(types=2, norm=LayerNorm(), dim=16, query=True),
-      head=Head(bias=True, transform=Transform()),
-    ),
-    'embed=narrow-untied': decoder(embed=Embed(dim=16), head=Head(tied=False)),
-    'embed=fixnorm': decoder(Block(attention, glu, ScaleNorm()), norm=ScaleNorm(), embed=Embed(rows=FixNorm())),
     'pattern=local-global': dataclasses.replace(
       decoder(), segments=(Segment((local, Block(attention, glu)), 2), Segment((Block(attention, Mlp(48)),), 1))
     ),
-    'segment=shared': sharing(),
-    'segment=shared-reversible': sharing(residual=Reversible()),
-    'segment=shared-moe': sharing(ffn=Moe(4, expert=glu)),
-    'encoder=rope': encoder(RoPE()),
-    'encoder=alibi': encoder(ALiBi()),
-    'encoder=t5': encoder(T5Bias()),
-    'encoder=post': encoder(absolute=Sinusoidal(), norm=LayerNorm()),
-    'encdec=grouped': encdec(CrossAttention(4, 2, 12)),
-    'encdec=options': encdec(CrossAttention(4, 1, 8, bias='qvo', qk_norm=RMSNorm(), cap=3.0, sink=True, scale=0.5)),
-    'encdec=parallel': encdec(writer=Block(Attention(4), glu, wiring=Parallel())),
-    'encdec=post': encdec(writer=Block(Attention(4), glu, wiring=Post())),
-    'encdec=reversible': dataclasses.replace(
-      encdec(writer=Block(Attention(4), glu, gain=LayerScale())), residual=Reversible()
-    ),
-    'encdec=shared': encdec(**two_stacks),
-    'encdec=two-tables': encdec(table=80, embed=Embed(types=2)),
-    'encdec=own-norms': encdec(embed=Embed(norm=LayerNorm()), source=Embed(power=0.5, norm=LayerNorm())),
   }
 
 
-def models() -> dict[str, Model]:
-  """The models of the zoo, shrunk, in which some field of a part says what it says in no other model that is asked.
+def models(others: list[Model]) -> dict[str, Model]:
+  """The models of the zoo, shrunk, in which some field of a part says what it says nowhere else.
 
-  What the others are made of is asked anyway, and all pairs of parts are; the numbers of families are in tests/hub.
+  What every other one is made of has been asked, and all pairs of parts; the numbers of families are in tests/hub.
   """
-  others = [*rows().values(), *variants().values(), *(spec for spec, _ in pairs().values())]
   met: set = set().union(*map(_said, others))
   found = {}
   for name in zoo.names():
@@ -281,73 +319,8 @@ def _said(node):
       yield from _said(value)
 
 
-#: Fields of attention that change what it does beyond its other parts.
-_OPTIONS = {
-  'plain': {},
-  'cap': {'cap': 2.0},
-  'sink': {'sink': True},
-  'qk_norm': {'qk_norm': RMSNorm()},
-  'bias': {'bias': 'qkvo'},
-}
-
-#: Kernels with tiles smaller than a row; `pallas` is run step by step, too slowly to be asked here (tests/parts).
-_KERNELS = {'blockwise': Blockwise(4, 8), 'staircase': Staircase()}
-
-
-def pairs() -> dict[str, tuple[Model, Run]]:
-  """A few models, each with a run, in which every two rows of two kinds of part meet, and each meets each topology."""
-  t = tables()
-  kinds = ('absolute', 'relative', 'mask', 'act', 'norm', 'ffn', 'wiring')
-  levels: dict[str, list] = {kind: list(t[kind]) for kind in kinds}
-  levels |= {'topology': ['decoder', 'encoder', 'encdec'], 'kv_heads': [None, 1, 2], 'options': list(_OPTIONS)}
-  levels |= {'attend': list(_KERNELS), 'cache': [name for name in t['cache'] if name != 'int8']}
-  return {
-    ','.join(f'{v}' for v in row.values()): (
-      zoo.tiny(_assembled(t, row)), Run(attend=_KERNELS[row['attend']], cache=t['cache'][row['cache']]())
-    )
-    for row in covering(levels)
-  }  # fmt: skip
-
-
-def _assembled(t: dict[str, Table], row: dict) -> Model:
-  norm, act = t['norm'][row['norm']](), t['act'][row['act']]()
-  ffn = t['ffn'][row['ffn']]()
-  ffn = dataclasses.replace(ffn, **({'act': act} if hasattr(ffn, 'act') else {'expert': Glu(48, act)}))
-  relative, options = t['relative'][row['relative']](), _OPTIONS[row['options']]
-  make = lambda mask: Block(
-    Attention(4, row['kv_heads'], 8, relative=relative, mask=mask, **options), ffn, norm, t['wiring'][row['wiring']]()
-  )
-  mask, absolute = t['mask'][row['mask']](), t['absolute'][row['absolute']]()
-  if row['topology'] == 'decoder':
-    return decoder(make(mask & Causal()), absolute=absolute, norm=norm)
-  if row['topology'] == 'encoder':
-    return decoder(make(mask), absolute=absolute, norm=norm)
-  writer = dataclasses.replace(make(mask & Causal()), cross=CrossAttention(4, row['kv_heads'], **options))
-  reading = Encoder((Segment((make(mask),), 2),), absolute, norm)
-  return decoder(writer, absolute=absolute, norm=norm, encoder=reading)
-
-
-def covering(levels: dict[str, list]) -> list[dict]:
-  """Rows, chosen greedily, in which every two values of every two factors meet."""
-  names = list(levels)
-  left = {
-    (a, i, b, j)
-    for a, b in itertools.combinations(range(len(names)), 2)
-    for i in range(len(levels[names[a]]))
-    for j in range(len(levels[names[b]]))
-  }
-  found = []
-  while left:
-    a, i, b, j = min(left)
-    row = {a: i, b: j}
-    for c in range(len(names)):
-      if c not in row:
-        gains = [sum(_key(c, v, d, w) in left for d, w in row.items()) for v in range(len(levels[names[c]]))]
-        row[c] = gains.index(max(gains))
-    left -= {_key(c, row[c], d, row[d]) for c, d in itertools.combinations(row, 2)}
-    found.append({names[c]: levels[names[c]][row[c]] for c in range(len(names))})
-  return found
-
-
-def _key(c: int, v: int, d: int, w: int) -> tuple[int, int, int, int]:
-  return (c, v, d, w) if c < d else (d, w, c, v)
+def all_cases() -> dict[str, Case]:
+  """Every model that is asked."""
+  found = pairs() | {name: Case(spec, Run(attend=DenseAttention())) for name, spec in variants().items()}
+  rest = models([case.spec for case in found.values()])
+  return found | {name: Case(spec, Run(attend=DenseAttention())) for name, spec in rest.items()}

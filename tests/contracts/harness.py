@@ -1,10 +1,13 @@
-"""The few programs that a case is asked: all its rows at once, alone and step by step, and its gradient.
+"""The one program that a case is asked: its rows, alone, step by step, by two kernels, with all gradients.
 
 T = 12. The rows of the one batch: 0 a document of 12; 1 the same with token 7 changed; 2 and 3 its first 8 tokens
-padded left and right; 4 another document of 4 packed before those 8; 5 that other document padded right.
+padded left and right; 4 another document of 4 packed before those 8; 5 that other document padded right. An
+encoder-decoder's source is one text of 8 tokens for rows 0 to 4, wherever it stands, and another for row 5.
 """
 
+import dataclasses
 import functools
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +15,8 @@ import numpy as np
 
 from tfm.model import cache, transformer
 from tfm.model.spec import Model, reads_types
+from tfm.parts.attend import DenseAttention
+from tfm.parts.attend.base import Attend
 from tfm.parts.context import Run
 from tfm.parts.site import Site
 
@@ -22,7 +27,34 @@ _PLACES = np.arange(T, dtype=np.int32)
 _ORDER = 5 * _PLACES % T
 
 
-def _padded(tokens, segments):
+@dataclasses.dataclass(frozen=True)
+class Halves(Attend):
+  """Each kernel attends to its share of the batch: one program compares kernels, forward and backward."""
+
+  kernels: tuple[Attend, ...] = ()
+
+  def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
+    n = len(q_BTNH) // len(self.kernels)
+    given = q_BTNH, k_BSKH, v_BSKH, q, k
+    shares = (jax.tree.map(lambda a, i=i: a[i * n : (i + 1) * n], given) for i in range(len(self.kernels)))
+    return jnp.concatenate([f(*share, scores, reduce) for f, share in zip(self.kernels, shares, strict=True)])
+
+
+class Answers(NamedTuple):
+  """What the program says: `rows` and `tiled` logits [6, 12, V] by the dense and by the run's kernel, their gradients,
+  those of a remat `policy` if asked, and `beside`: what `alone` or `stepped` says, or `unrolled` where neither has a
+  meaning. `steered` are the paths of the parameters that no gradient moves, those whose load the model tells."""
+
+  rows: np.ndarray
+  tiled: np.ndarray
+  grads: Any
+  tiled_grads: Any
+  kept_grads: Any
+  beside: np.ndarray
+  steered: set[str]
+
+
+def _padded(tokens):
   """[6, 12] of tokens and of segment ids."""
   changed = tokens.copy()
   changed[CHANGED] = (changed[CHANGED] + 7) % 64
@@ -31,34 +63,37 @@ def _padded(tokens, segments):
   ids = [tokens, changed, [*zeros[:gap], *first], [*first, *zeros[:gap]], [*other, *first], [*other, *zeros[:LONG]]]
   one, two = [1] * LONG, [2] * LONG
   seg = [[1] * T, [1] * T, [0] * gap + one, one + [0] * gap, [1] * SHORT + two, [1] * SHORT + [0] * LONG]
-  return jnp.asarray(ids, jnp.int32), jnp.asarray(seg, jnp.int32)
+  return np.asarray(ids, np.int32), np.asarray(seg, np.int32)
 
 
-def batch(spec: Model) -> dict[str, jax.Array]:
+def batch(spec: Model) -> dict[str, np.ndarray]:
   """The six rows as inputs. A prefix mask covers the first 3 tokens of each document."""
-  ids, segments = _padded(_DOCUMENT, True)
+  ids, segments = _padded(_DOCUMENT)
   if spec.encoder is None:
     inputs = {'input_ids': ids, 'segment_ids': segments}
   else:
-    # The changed token is the decoder's, so both sources are the same.
-    source, source_segments = _padded(_SOURCE, True)
-    source = source.at[1].set(source[0])
-    inputs = {'input_ids': source, 'segment_ids': source_segments}
-    inputs |= {'decoder_input_ids': ids, 'decoder_segment_ids': segments}
+    source, places = _padded(_SOURCE)
+    source[:2], places[:2] = source[3], places[3]
+    inputs = {'input_ids': source, 'segment_ids': places, 'decoder_input_ids': ids, 'decoder_segment_ids': segments}
   if spec.reads_prefix:
     starts = np.asarray([0, 0, T - LONG, 0, 0, 0])
     prefix = (np.arange(T)[None] >= starts[:, None]) & (np.arange(T)[None] < starts[:, None] + 3)
     prefix[4, SHORT : SHORT + 3] = True
-    inputs['prefix_mask'] = jnp.asarray(prefix, jnp.int32)
+    inputs['prefix_mask'] = prefix.astype(np.int32)
   return inputs | _types(spec, ids)
 
 
-def _types(spec: Model, ids: jax.Array) -> dict[str, jax.Array]:
+def _types(spec: Model, ids: np.ndarray) -> dict[str, np.ndarray]:
   """Types, where layers are told them: a token has the same one wherever it stands."""
   return {'token_type_ids': ids % 2} if reads_types(spec) else {}
 
 
-@functools.lru_cache(maxsize=4)
+def real(spec: Model) -> np.ndarray:
+  """[6, 12] bool: where the (decoder) tokens of the batch are, not padding."""
+  return batch(spec)['segment_ids' if spec.encoder is None else 'decoder_segment_ids'] > 0
+
+
+@functools.lru_cache(maxsize=1)
 def params(spec: Model):
   """Random parameters, none at an idle start such as a sink of 0: projections keep lengths, scales are near 1."""
   rng = np.random.default_rng(1)
@@ -66,104 +101,106 @@ def params(spec: Model):
   def leaf(path, shape):
     name = path[-1].key
     noise = rng.standard_normal(shape.shape).astype(np.float32)
-    return jnp.asarray(1 + 0.1 * noise if name == 'scale' else 0.2 * noise)
+    return 1 + 0.1 * noise if name == 'scale' else np.asarray(0.2 * noise, np.float32)
 
   return jax.tree_util.tree_map_with_path(leaf, transformer.param_shapes(spec))
 
 
-@functools.lru_cache(maxsize=4)
-def rows(spec: Model, run: Run = Run()) -> np.ndarray:
-  """Logits [6, 12, V] of the batch, scanned."""
-  logits = jax.jit(lambda p, b: transformer.apply(spec, p, run=run, **b)['logits'])(params(spec), batch(spec))
-  return np.asarray(logits)
+@functools.lru_cache(maxsize=1)
+def answers(spec: Model, run: Run, policy: str | None = None) -> Answers:
+  """Everything that the case is asked, of one compiled program."""
+  inputs, shape = batch(spec), (6, T, spec.vocab)
+  target = np.random.default_rng(2).standard_normal(shape).astype(np.float32) * real(spec)[..., None] / 100
+  steered: set[str] = set()
 
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _gradient(spec: Model, run: Run, p, inputs, target):
-  def loss(p):
+  def passed(p, inputs, run):
     out = transformer.apply(spec, p, run=run, mtp=True, **inputs)
-    said = [out['logits'], *out.get('mtp_logits', ())]
-    if spec.embed.query:
-      asked = {'order_ids': jnp.broadcast_to(_ORDER, (6, T)), 'target_positions': jnp.broadcast_to(_PLACES, (6, T))}
-      said.append(transformer.apply(spec, p, run=run, **inputs, **asked)['logits'])
-    return sum(jnp.sum(target * x) for x in said) / 100, out['logits']
+    paths = jax.tree_util.tree_leaves_with_path(out.get('load', {}))
+    steered.update(jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in paths)
+    said = (out['logits'], *out.get('mtp_logits', ()))
+    if not spec.embed.query:
+      return said
+    asked = {'order_ids': _ORDER, 'target_positions': _PLACES}
+    asked = {name: jnp.broadcast_to(x, out['logits'].shape[:2]) for name, x in asked.items()}
+    return (*said, transformer.apply(spec, p, run=run, **inputs, **asked)['logits'])
 
-  (_, logits), grads = jax.value_and_grad(loss, has_aux=True)(p)
-  return logits, grads
-
-
-def gradient(spec: Model, run: Run):
-  """(logits, gradients) of a random projection of the logits of all real tokens, those of later tokens among them."""
-  inputs = batch(spec)
-  target = np.random.default_rng(2).standard_normal((6, T, spec.vocab)).astype(np.float32)
-  segments = inputs['segment_ids' if spec.encoder is None else 'decoder_segment_ids']
-  return _gradient(spec, run, params(spec), inputs, target * np.asarray(segments > 0)[..., None])
-
-
-@functools.lru_cache(maxsize=4)
-def steered(spec: Model) -> set[str]:
-  """The paths of the parameters that no gradient moves: those whose load the model tells."""
-  told = jax.eval_shape(lambda p: transformer.apply(spec, p, mtp=True, **batch(spec)).get('load', {}), params(spec))
-  paths = jax.tree_util.tree_leaves_with_path(told)
-  return {jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in paths}
-
-
-def alone(spec: Model) -> np.ndarray:
-  """Logits [8, V] of the document's first 8 tokens in a row of their own, with neither mask nor segments.
-
-  Where a single stack sees nothing that comes after the prompt, they are the first 8 of the batch's row 0.
-  """
-  if decodable(spec) and spec.encoder is None:
-    return rows(spec)[0, :LONG]
-  ids = jnp.asarray(_DOCUMENT[None, :LONG], jnp.int32)
-  inputs = {'input_ids': ids} if spec.encoder is None else {'decoder_input_ids': ids}
-  if spec.encoder is not None:
-    inputs['input_ids'] = jnp.asarray(_SOURCE[None, :LONG], jnp.int32)
-  if spec.reads_prefix:
-    inputs['prefix_mask'] = (jnp.arange(LONG) < 3).astype(jnp.int32)[None]
-  inputs |= _types(spec, ids)
-  return np.asarray(jax.jit(lambda p, b: transformer.apply(spec, p, **b)['logits'])(params(spec), inputs))[0]
-
-
-def stepped(spec: Model, run: Run = Run()) -> np.ndarray | None:
-  """Logits [6, 12, V] of the batch, a prompt of 7 tokens and then one at a time; None where nobody may decode.
-
-  Rows 0, 1 and 2 only are what a decoder meets: no document begins after the prompt, none is padded on the right.
-  """
-  if not decodable(spec):
-    return None
-  own = '' if spec.encoder is None else 'decoder_'
-  inputs = batch(spec)
-  source = {} if spec.encoder is None else {n: inputs[n] for n in ('input_ids', 'segment_ids')}
-  mine = {n: x for n, x in inputs.items() if n not in source}
-  first = {n: x[:, :PROMPT] for n, x in mine.items()}
+  def gradient(p, inputs, run, *targets):
+    y, pull = jax.vjp(lambda p: passed(p, inputs, run), p)
+    (grads,) = jax.lax.map(pull, tuple(jnp.stack(targets) for _ in y))  # the backward pass is compiled once
+    return y[0], [jax.tree.map(lambda g, i=i: g[i], grads) for i in range(len(targets))]
 
   @jax.jit
-  def program(p):
-    empty = cache.init_cache(spec, 6, T, source=T, kind=run.cache)
-    out = transformer.apply(spec, p, run=run, cache=empty, **first, **source)
+  def program(p, inputs, target):
+    dense = DenseAttention()
+    kernels, tiled, tiled_grads = (dense, run.attend), None, None
+    if run.attend == dense:
+      rows, (grads,) = gradient(p, inputs, Run(attend=dense), target)
+    elif spec.apart:
+      twice, none = jax.tree.map(lambda a: jnp.concatenate([a, a]), inputs), jnp.zeros_like(target)
+      targets = jnp.concatenate([target, none]), jnp.concatenate([none, target])
+      y, (grads, tiled_grads) = gradient(p, twice, Run(attend=Halves(kernels)), *targets)
+      rows, tiled = y[:6], y[6:]
+    else:
+      # What a token becomes depends on all others of the batch.
+      (rows, (grads,)), (tiled, (tiled_grads,)) = (gradient(p, inputs, Run(attend=k), target) for k in kernels)
+    kept = None
+    if policy is not None:
+      y, (kept,) = gradient(p, inputs, Run(attend=dense, remat=policy), target)
+      tiled = y if tiled is None else tiled
+    return rows, tiled, grads, tiled_grads, kept, _beside(spec, run, p, inputs)
 
-    def step(kept, token_B):
-      out = transformer.apply(spec, p, run=run, cache=kept, **{f'{own}input_ids': token_B[:, None]})
-      return out['cache'], out['logits'][:, 0]
-
-    _, rest = jax.lax.scan(step, out['cache'], mine[f'{own}input_ids'][:, PROMPT:].T)
-    return jnp.concatenate([out['logits'], rest.swapaxes(0, 1)], 1)
-
-  return np.asarray(program(params(spec)))
+  return Answers(*jax.device_get(program(params(spec), inputs, target)), steered)
 
 
-@functools.lru_cache(maxsize=64)
+def _beside(spec: Model, run: Run, p, inputs) -> jax.Array:
+  if not spec.apart:
+    return transformer.apply(spec, p, run=Run(loop='unroll'), **inputs)['logits']
+  return _stepped(spec, run, p, inputs) if decodable(spec) else _alone(spec, p)
+
+
+def _alone(spec: Model, p) -> jax.Array:
+  """Logits [8, V] of the document's first 8 tokens in a row of their own, with neither mask nor segments, unrolled."""
+  ids = _DOCUMENT[None, :LONG]
+  inputs = {'input_ids': ids} if spec.encoder is None else {'decoder_input_ids': ids, 'input_ids': _SOURCE[None, :LONG]}
+  if spec.reads_prefix:
+    inputs['prefix_mask'] = (np.arange(LONG) < 3).astype(np.int32)[None]
+  inputs |= _types(spec, ids)
+  return transformer.apply(spec, p, run=Run(loop='unroll'), **inputs)['logits'][0]
+
+
+def _stepped(spec: Model, run: Run, p, inputs) -> jax.Array:
+  """Logits [2, 12, V] of rows 0 and 2, a prompt of 7 tokens, unrolled, and then one at a time.
+
+  They are what a decoder meets: no document begins after the prompt, none is padded on the right. A source is alone.
+  """
+  own = '' if spec.encoder is None else 'decoder_'
+  source = {} if spec.encoder is None else {'input_ids': jnp.asarray(_SOURCE[None, :LONG]).repeat(2, 0)}
+  mine = {n: x[jnp.asarray([0, 2])] for n, x in inputs.items() if n.startswith(own) or n == 'prefix_mask'}
+  empty = cache.init_cache(spec, 2, T, source=LONG, kind=run.cache)
+  first = {n: x[:, :PROMPT] for n, x in mine.items()}
+  prompt = dataclasses.replace(run, loop='unroll')
+  out = transformer.apply(spec, p, run=prompt, cache=empty, **first, **source)
+
+  def step(kept, token_B):
+    out = transformer.apply(spec, p, run=run, cache=kept, **{f'{own}input_ids': token_B[:, None]})
+    return out['cache'], out['logits'][:, 0]
+
+  _, rest = jax.lax.scan(step, out['cache'], mine[f'{own}input_ids'][:, PROMPT:].T)
+  return jnp.concatenate([out['logits'], rest.swapaxes(0, 1)], 1)
+
+
+@functools.lru_cache(maxsize=4)
 def sight(spec: Model) -> np.ndarray:
   """[12, 12] bool: whether the output at i may know of the (decoder) token at j, through all layers."""
-  pos = jnp.arange(T, dtype=jnp.int32)[None]
-  site = Site(pos, jnp.ones_like(pos), pos < 3)
+  pos = np.arange(T, dtype=np.int32)[None]
+  site = Site(pos, np.ones_like(pos), pos < 3)
   reach = np.eye(T, dtype=bool)
-  for segment in spec.segments:
-    for block in segment.pattern * segment.repeats:
-      seen = np.asarray(block.mixer.mask(site.rows(), site.columns()))[0]
-      seen = seen | (getattr(block.mixer, 'pool', T + 1) <= T)  # by blocks, of which every token is in one
-      reach = (seen.astype(int) @ reach.astype(int) > 0) | reach
+  with jax.ensure_compile_time_eval():
+    for segment in spec.segments:
+      for block in segment.pattern * segment.repeats:
+        seen = np.asarray(block.mixer.mask(site.rows(), site.columns()))[0]
+        seen = seen | (getattr(block.mixer, 'pool', T + 1) <= T)  # by blocks, of which every token is in one
+        reach = (seen.astype(int) @ reach.astype(int) > 0) | reach
   return reach
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from tfm.core import config, errors
 from tfm.model.spec import Block, Segment
-from tfm.parts.attend import Blockwise, DenseAttention
+from tfm.parts.attend import Blockwise
 from tfm.parts.context import Run
 from tfm.parts.mask import Mask
 from tfm.parts.mixer import Disentangled
@@ -38,8 +38,8 @@ def test_logarithmic_buckets_are_exact_for_half_of_the_span_and_grow_beyond():
 
 def test_tiles_give_the_numbers_of_the_whole():
   spec = cases.decoder(Block(Disentangled(4, 2, 8, mask=Mask(), distances=Distances(4, 10))))
-  dense = harness.rows(spec, Run(attend=DenseAttention()))
-  np.testing.assert_allclose(harness.rows(spec, Run(attend=Blockwise(4, 8))), dense, atol=1e-5)
+  said = harness.answers(spec, Run(attend=Blockwise(4, 8)))
+  np.testing.assert_allclose(said.tiled, said.rows, atol=1e-5)
 
 
 @pytest.mark.parametrize(
