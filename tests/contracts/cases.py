@@ -171,16 +171,24 @@ _HEAD: dict[str, list] = {
 #: Factors that are nothing to a mixer without attention.
 _OF_ATTENTION = ('scaling', 'relative', 'mask', 'shared', 'kv_heads', 'options', 'attend', 'cache')
 
+
+def _not_with(mixer) -> dict[str, tuple[str, ...]]:
+  """What does not go with a mixer that looks at nobody, or at later tokens whatever its mask."""
+  looks = any(f.name == 'relative' for f in dataclasses.fields(mixer))
+  apart: dict[str, tuple[str, ...]] = {} if looks else dict.fromkeys(_OF_ATTENTION, ()) | {'adapter': ('lora',)}
+  return apart if mixer.causal else apart | {'mtp': ('sequential', 'parallel'), 'cache': ()}
+
+
 #: Levels that do not stand in one model: without meaning (refused), or without a place for the second.
 _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   **{('relative', name): {'scaling': ()} for name in tables()['relative'] if name != 'rope'},
-  ('mixer', 'fourier'): dict.fromkeys(_OF_ATTENTION, ())
-  | {'mtp': ('sequential', 'parallel'), 'adapter': ('lora',)},
-  ('mixer', 'transient'): {'mtp': ('sequential', 'parallel'), 'cache': ()},
+  **{('mixer', name): _not_with(row()) for name, row in tables()['mixer'].items() if name != 'mla'},
   ('mixer', 'mla'): {'kv_heads': (), 'options': ('qk_norm', 'clip')},
   ('topology', 'encoder'): {'cache': (), 'mtp': ('sequential', 'parallel'), 'attend': ('staircase',)},
   ('ffn', 'moe-expert_choice'): {'cache': (), 'mtp': ('sequential', 'parallel')},
   ('residual', 'reversible'): {'wiring': ('post',)},
+  # What a norm of lengths takes back: one number that all of a branch is multiplied by learns nothing under it.
+  ('gain', 'rezero'): {'wiring': ('after', 'sandwich')},
   ('mtp', 'parallel'): {'stack': ('repeated', 'shared')},
   ('embed', 'narrow'): {'head': ('tied', 'capped')},
 }  # fmt: skip

@@ -41,7 +41,8 @@ def init(spec: Model, key: jax.Array, dims: Dims, memory: tuple[jax.Array, Site]
     own_key = named_key(key, f'depth_{k}')
     own = stack_lib.init_stack(own_key, one_layer(spec), dims, memory)
     if spec.mtp.chained:
-      own['join'] = spec.mtp.make(dims).init(named_key(own_key, 'join'), x_BTD, x_BTD)['params']
+      e_BTR = jnp.zeros((1, 1, dims.foot.d_model), x_BTD.dtype)
+      own['join'] = spec.mtp.make(dims).init(named_key(own_key, 'join'), x_BTD, e_BTR)['params']
     else:
       own.pop('norm', None)  # the model's own serves
     params[f'depth_{k}'] = own

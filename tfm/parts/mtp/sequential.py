@@ -42,8 +42,8 @@ class _Join(nn.Module):
 
   @nn.compact
   def __call__(self, h_BTD: jax.Array, e_BTD: jax.Array) -> jax.Array:
-    s, D = self.spec, self.dims.d_model
+    s, D, R = self.spec, self.dims.d_model, e_BTD.shape[-1]  # a token table may be narrower than the model
     h_BTD = s.norm.make(self.dims).copy(name='hidden_norm')(h_BTD)
-    e_BTD = s.norm.make(self.dims).copy(name='embed_norm')(e_BTD)
+    e_BTD = s.norm.make(self.dims.foot, 'D' if R == D else 'R').copy(name='embed_norm')(e_BTD)
     both = jnp.concatenate([h_BTD, e_BTD] if s.hidden_first else [e_BTD, h_BTD], -1)
-    return Dense('DD', (2 * D, D), self.dims, name='project')(both)
+    return Dense('DD', (D + R, D), self.dims, name='project')(both)
