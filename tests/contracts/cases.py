@@ -195,7 +195,7 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
 
 
 #: A scaling is a few other numbers in a rotation: it is asked with what handles rotated queries and keys.
-_OF_SCALING = ('relative', 'mixer', 'topology', 'cache', 'attend', 'mtp')
+_OF_SCALING = ('relative', 'mixer', 'topology', 'cache', 'attend')
 
 
 def _asked(a: str, b: str) -> bool:
