@@ -81,6 +81,9 @@ CASES = {
     **_DEBERTA, 'position_buckets': -1, 'max_relative_positions': 5, 'share_att_key': False,
   }),
   'deberta-plain': Case('DebertaV2Config', 'DebertaV2ForMaskedLM', SIZES),
+  'deberta-conv': Case('DebertaV2Config', 'DebertaV2ForMaskedLM', {
+    **_DEBERTA, 'conv_kernel_size': 5, 'conv_groups': 2, 'conv_act': 'gelu',
+  }, whole=True),
   **_heads('deberta', 'DebertaV2', _DEBERTA, 'sequence', 'questions'),
   'xlnet': Case('XLNetConfig', 'XLNetLMHeadModel', _XLNET),
   'xlnet-sequence': Case(

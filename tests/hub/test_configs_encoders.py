@@ -64,6 +64,13 @@ CONFIGS = {
     'num_hidden_layers': 22, 'pad_token_id': 50283, 'position_embedding_type': 'absolute', 'sep_token_id': 50282,
     'tie_word_embeddings': True, 'torch_dtype': 'float32', 'vocab_size': 50368,
   },
+  'deberta-v2-xlarge': {
+    **_BERT, 'attention_head_size': 64, 'conv_act': 'gelu', 'conv_kernel_size': 3, 'hidden_size': 1536,
+    'intermediate_size': 6144, 'layer_norm_eps': 1e-07, 'max_position_embeddings': 512, 'max_relative_positions': -1,
+    'model_type': 'deberta-v2', 'norm_rel_ebd': 'layer_norm', 'num_attention_heads': 24, 'num_hidden_layers': 24,
+    'pos_att_type': 'p2c|c2p', 'position_biased_input': False, 'position_buckets': 256, 'relative_attention': True,
+    'share_att_key': True, 'type_vocab_size': 0, 'vocab_size': 128100,
+  },
   'deberta-v3-base': {
     **_BERT, 'layer_norm_eps': 1e-07, 'max_position_embeddings': 512, 'max_relative_positions': -1,
     'model_type': 'deberta-v2', 'norm_rel_ebd': 'layer_norm', 'pad_token_id': 0, 'pooler_dropout': 0,

@@ -55,7 +55,7 @@ class _Block(nn.Module):
     s, dims = self.spec, self.dims
     x_BTD = constrained(x_BTD, 'BTD')
     tell(self, HIDDEN, lambda: x_BTD)
-    kept: dict[str, Any] = {}
+    entered_BTD, kept = x_BTD, dict[str, Any]()
     aux: list[Any] = []
 
     def branch_out(y_BTD, name):
@@ -76,6 +76,9 @@ class _Block(nn.Module):
     if (cross := s.cross) is not None:
       branches['cross'] = lambda x: mix(x, 'cross', cross)
     branches['ffn'] = feed
+    if (aside := s.aside) is not None:
+      alone = aside.make(dims).copy(name='aside')
+      branches['aside'] = lambda _: alone(entered_BTD, ctx, None if cache is None else {})[0]
     norm = lambda name: s.norm.make(dims).copy(name=name)
     x_BTD, carry = ctx.residual.join(s.wiring, x_BTD, carry, branches, norm)
     return constrained(x_BTD, 'BTD'), carry, None if cache is None else kept, sum(aux)

@@ -140,7 +140,7 @@ def _stack_rows(spec: Model, stack: Model | Encoder, params: Any, length: int, s
 
 
 def _pieces(block: Block) -> dict[str, str]:
-  kinds = ('mixer', 'cross', 'ffn', 'norm', 'wiring')
+  kinds = ('mixer', 'cross', 'ffn', 'aside', 'norm', 'wiring')
   return {kind: _name(piece) for kind in kinds if (piece := getattr(block, kind)) is not None}
 
 
@@ -154,7 +154,7 @@ def _blocks(stack: Model | Encoder) -> list[tuple[int, Block]]:
 
 def _block_flops(spec: Model, block: Block, length: int, source: int) -> float:
   D = spec.d_model
-  flops = block.mixer.flops(D, block.mixer.pairs(length)) + block.ffn.flops(D)
+  flops = sum(m.flops(D, m.pairs(length)) for m in block.mixers) + block.ffn.flops(D)
   return flops if block.cross is None else flops + block.cross.flops(D, source)
 
 

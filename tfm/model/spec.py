@@ -32,7 +32,8 @@ class Block:
 
   A branch is multiplied by its `gain`, and in training has `dropout`, before it joins the residual stream. `drop_path`
   is the chance, in training, that a row goes past a branch of the last block, in proportion less in earlier ones
-  (stochastic depth, arXiv:1603.09382).
+  (stochastic depth, arXiv:1603.09382). `aside` is a mixer without a cache that reads what enters the block and joins
+  as its last branch, as it is (DeBERTa v2's convolution, arXiv:2006.03654).
   """
 
   mixer: Mixer = Attention()
@@ -43,11 +44,19 @@ class Block:
   dropout: float = 0.0
   gain: Gain = Gain()
   drop_path: float = 0.0
+  aside: Mixer | None = None
+
+  @property
+  def mixers(self) -> tuple[Mixer, ...]:
+    """Those of its branches through which the tokens of a stack exchange what they know."""
+    return (self.mixer,) if self.aside is None else (self.mixer, self.aside)
 
   def check(self) -> Iterator[str]:
     for name in ('dropout', 'drop_path'):
       if not 0 <= (share := getattr(self, name)) < 1:
         yield f'{name}={share} is not a share. Wanted at least 0 and less than 1.'
+    if self.aside is not None and self.wiring.final_norm:
+      yield 'aside is joined and normed behind the other branches. Wanted wiring=post, or aside=none.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,12 +222,13 @@ class Model:
   @property
   def causal(self) -> bool:
     """True if no decoder token can learn of a later one."""
-    return all(b.mixer.causal and b.ffn.causal for b in blocks(self))
+    return all(all(m.causal for m in b.mixers) and b.ffn.causal for b in blocks(self))
 
   @property
   def ahead(self) -> bool:
     """True if some layer tells a (decoder) token of later ones that are in no prefix."""
-    return any(not (b.mixer.causal or b.mixer.reads_prefix) or not b.ffn.causal for b in blocks(self))
+    ahead = lambda b: any(not (m.causal or m.reads_prefix) for m in b.mixers) or not b.ffn.causal
+    return any(ahead(b) for b in blocks(self))
 
   @property
   def apart(self) -> bool:
@@ -229,7 +239,7 @@ class Model:
   @property
   def masked(self) -> bool:
     """True if tokens learn of each other through masks alone, so that an order told to `apply` hides what it should."""
-    return self.encoder is None and all(b.mixer.masked and b.ffn.apart for b in blocks(self))
+    return self.encoder is None and all(all(m.masked for m in b.mixers) and b.ffn.apart for b in blocks(self))
 
   @property
   def reads_prefix(self) -> bool:
@@ -286,6 +296,10 @@ class Model:
           at = f'{where}segments.{i}.pattern.{j}'
           yield from (f'{at}: {m}' for m in stack.residual.fits(block.wiring))
           yield from (f'{at}.mixer: {m}' for m in block.mixer.fits(width))
+          if block.aside is not None:
+            yield from (f'{at}.aside: {m}' for m in block.aside.fits(width))
+            if block.aside.cached(width):
+              yield f'{at}.aside: would cache what it reads, and nobody keeps it. Wanted conv or fourier.'
           if getattr(block.mixer, 'relative', Relative()).of_blocks and not block.mixer.of_blocks:
             yield f'{at}.mixer.relative: {_UNBLOCKED}'
           if block.cross is not None:

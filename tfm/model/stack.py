@@ -24,7 +24,7 @@ Params = dict[str, Any]
 
 def stack_dims(spec: Model, stack: Model | Encoder, run: Run) -> Dims:
   """What the parts of a stack are told while they are built."""
-  causal = all(b.mixer.causal for b in blocks(stack))
+  causal = all(m.causal for b in blocks(stack) for m in b.mixers)
   width = spec.d_model if spec.embed.back else spec.embed.dim or spec.d_model
   return Dims(
     spec.d_model, depth(stack), spec.init, run, heads=shared_heads(stack),

@@ -1,18 +1,21 @@
 """DeBERTa v2 and v3: BERT whose words ask for distances and are asked for by them (2020, 2021)."""
 
 import dataclasses
-from typing import Any
+from typing import Any, cast
 
-from tfm.model.spec import Block, Model
+from tfm.model.spec import Block, Model, Segment, depth
 from tfm.parts.absolute.base import Absolute
+from tfm.parts.act.gelu import Gelu
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
+from tfm.parts.mixer.conv import Conv
 from tfm.parts.mixer.disentangled import Disentangled, Distances
 from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo import bert
 from tfm.zoo.entry import Entry
-from tfm.zoo.fields import Fields
+from tfm.zoo.fields import Fields, name_of
 
+_V2 = 'DeBERTa: Decoding-enhanced BERT with Disentangled Attention, arXiv:2006.03654'
 PAPER = 'DeBERTaV3: Improving DeBERTa using ELECTRA-Style Pre-Training, arXiv:2111.09543'
 _TERMS = ('c2p', 'p2c')
 
@@ -27,6 +30,18 @@ def deberta_v3(depth: int, d: int, heads: int) -> Model:
   return _looking(dataclasses.replace(spec, absolute=Absolute()), mixer)
 
 
+def deberta_v2(depth: int, d: int, heads: int) -> Model:
+  """As v3, and a convolution over three tokens beside the first layer (DeBERTa v2's largest ones)."""
+  return _beside(deberta_v3(depth, d, heads), Conv(3, act=Gelu(), dropout=0.1))
+
+
+def _beside(spec: Model, conv: Conv) -> Model:
+  """The first layer with a convolution of what enters it; it is a segment of its own."""
+  (block,) = spec.segments[0].pattern
+  first, rest = Segment((dataclasses.replace(block, aside=conv),)), depth(spec) - 1
+  return dataclasses.replace(spec, segments=(first, Segment((block,), rest)) if rest else (first,))
+
+
 def _looking(spec: Model, mixer: Attention) -> Model:
   (block,) = spec.segments[0].pattern
   segment = dataclasses.replace(spec.segments[0], pattern=(dataclasses.replace(block, mixer=mixer),))
@@ -35,8 +50,8 @@ def _looking(spec: Model, mixer: Attention) -> Model:
 
 def read(c: Fields) -> Model:
   """The spec of a published config, of a masked language model."""
-  c.only(legacy=True, conv_kernel_size=0, embedding_size=c['hidden_size'], pooler_hidden_size=c['hidden_size'])
-  c.skip('pooler_hidden_act', 'pooler_dropout', 'cls_dropout', 'conv_act', 'z_steps')
+  c.only(legacy=True, embedding_size=c['hidden_size'], pooler_hidden_size=c['hidden_size'])
+  c.skip('pooler_hidden_act', 'pooler_dropout', 'cls_dropout', 'z_steps')
   spec = bert.read(c, eps=1e-7, types=0)
   given = c.get('pos_att_type', [])
   given = [x.strip() for x in given.lower().split('|')] if isinstance(given, str) else given
@@ -56,6 +71,11 @@ def read(c: Fields) -> Model:
   else:
     c.skip('max_relative_positions', 'position_buckets', 'norm_rel_ebd', 'share_att_key')
   spec = _looking(spec, mixer)
+  if size := c.get('conv_kernel_size', 0):
+    conv = Conv(size, c.get('conv_groups', 1), c.act('conv_act', 'tanh'), c.get('hidden_dropout_prob', 0.1))
+    spec = _beside(spec, conv)
+  else:
+    c.skip('conv_act', 'conv_groups')
   return spec if c.get('position_biased_input', True) else dataclasses.replace(spec, absolute=Absolute())
 
 
@@ -67,6 +87,8 @@ def write(m: Any) -> dict[str, Any]:
     **bert.write(m), 'max_position_embeddings': m.max_positions or 512,
     'position_biased_input': m.max_positions is not None, 'relative_attention': mixer.common is not None,
   }  # fmt: skip
+  if (conv := cast(Conv | None, block.aside)) is not None:
+    fields |= {'conv_kernel_size': conv.size, 'conv_groups': conv.groups, 'conv_act': name_of(conv.act)}
   if mixer.common is None:
     return fields
   told = mixer.distances
@@ -78,6 +100,8 @@ def write(m: Any) -> dict[str, Any]:
 
 
 MODELS = {
+  'deberta-v2-xlarge': Entry(deberta_v2(24, 1536, 24), 887_085_156, '900M', _V2),
+  'deberta-v2-xxlarge': Entry(deberta_v2(48, 1536, 24), 1_567_041_636, '1.5B', _V2),
   'deberta-v3-small': Entry(deberta_v3(6, 768, 12), 142_024_548, '142M', PAPER),
   'deberta-v3-base': Entry(deberta_v3(12, 768, 12), 184_551_780, '184M', PAPER),
   'deberta-v3-large': Entry(deberta_v3(24, 1024, 16), 435_191_908, '435M', PAPER),

@@ -14,7 +14,8 @@ RESIDUAL = ('o', 'down')
 class Init(Part):
   """Chooses an initializer by what a weight is for.
 
-  Roles: `embed`, `types`, `positions`, `head`, `transform`, `relative`, `q`, `k`, `v`, `o`, `up`, `gate`, `down`.
+  Roles: `embed`, `types`, `positions`, `head`, `transform`, `relative`, `q`, `k`, `v`, `o`, `up`, `gate`, `down`,
+  `conv`.
   Biases start at 0 and norm scales at their identity everywhere.
   """
 

@@ -5,7 +5,7 @@ from tfm.zoo import deberta_v2
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights import bert
 from tfm.zoo.weights.family import Family, Names, Top
-from tfm.zoo.weights.rules import renamed
+from tfm.zoo.weights.rules import Taps, renamed
 from tfm.zoo.weights.tops import classifying, n_labels
 
 _LOOK = 'deberta.encoder.layer.*.attention.self'
@@ -18,6 +18,8 @@ NAMES: Names = {
   '*/mixer/distance_k': f'{_LOOK}.pos_key_proj',
   'common': 'deberta.encoder.rel_embeddings',
   'common/norm': 'deberta.encoder.LayerNorm',
+  '*/aside': Taps('deberta.encoder.conv.conv'),
+  '*/aside_norm': 'deberta.encoder.conv.LayerNorm',
   'classifier/hidden': 'pooler.dense',
 }
 

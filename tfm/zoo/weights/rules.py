@@ -94,6 +94,21 @@ class Conv(Linear):
 
 
 @dataclasses.dataclass(frozen=True)
+class Taps(Linear):
+  """A convolution over tokens: theirs is `[out, in, tap]`, ours has its outputs last."""
+
+  def shape(self, slots):
+    (slot,) = slots
+    return (slot.shape[-1], *slot.shape[:-1]) if slot.n_in else super().shape(slots)
+
+  def cut(self, theirs, slots):
+    return [np.moveaxis(theirs, 0, -1)]
+
+  def join(self, ours, slots):
+    return np.moveaxis(ours[0], -1, 0)
+
+
+@dataclasses.dataclass(frozen=True)
 class Whole(Linear):
   """A tensor of that full name, in our shape or, where they differ, in `dims`."""
 

@@ -1,0 +1,110 @@
+"""The convolution is the sum it says, of each document by itself; beside a block it reads what enters it."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tfm.core import config, errors
+from tfm.generate.prompts import can_go_on
+from tfm.model import cache, count, transformer
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.context import Ctx, Dims, Run
+from tfm.parts.ffn import Glu
+from tfm.parts.init import Normal
+from tfm.parts.mask import Mask
+from tfm.parts.mixer import Attention, Conv
+from tfm.parts.site import Site, positions
+from tfm.parts.wiring import Post
+
+D = 6
+SEGMENT_BT = np.asarray([[0, 1, 1, 1, 2, 3, 3, 0], [1, 1, 1, 1, 1, 1, 1, 1]], np.int32)
+BLOCK = Block(Attention(2, head_dim=4, mask=Mask()), Glu(12), wiring=Post(), aside=Conv())
+MODEL = Model(32, 8, (Segment((BLOCK,)), Segment((dataclasses.replace(BLOCK, aside=None),), 2)))
+
+
+def _mixed(conv, params, x_BTD, train=False):
+  site = Site(positions(jnp.asarray(SEGMENT_BT)), jnp.asarray(SEGMENT_BT))
+  module = conv.make(Dims(D, 1, Normal(), Run()))
+  return np.asarray(module.apply(params, x_BTD, Ctx(site, train=train), rngs={'dropout': jax.random.key(0)})[0])
+
+
+def _params(conv):
+  rng = np.random.default_rng(0)
+  shapes = {'kernel': (D // conv.groups, conv.size, D), 'bias': (D,)}
+  return {'params': {name: jnp.asarray(rng.standard_normal(shape), jnp.float32) for name, shape in shapes.items()}}
+
+
+@pytest.mark.parametrize(('size', 'groups'), [(3, 1), (5, 2), (1, 3)])
+def test_it_is_the_sum_over_the_tokens_around_that_are_of_the_same_document(size, groups):
+  conv = Conv(size, groups)
+  params, width = _params(conv), D // groups
+  x_BTD = np.random.default_rng(1).standard_normal((2, 8, D)).astype(np.float32)
+  kernel, bias = np.asarray(params['params']['kernel']), np.asarray(params['params']['bias'])
+  wanted = np.tile(bias, (2, 8, 1))
+  for b, t, p, o in np.ndindex(2, 8, size, D):
+    s, first = t + p - size // 2, o // width * width
+    if 0 <= s < 8 and SEGMENT_BT[b, s] == SEGMENT_BT[b, t] > 0:
+      wanted[b, t, o] += x_BTD[b, s, first : first + width] @ kernel[:, p, o]
+  np.testing.assert_allclose(_mixed(conv, params, x_BTD), np.tanh(wanted), atol=1e-5)
+
+
+def test_dropout_stands_before_the_activation_and_in_training_only():
+  conv, x_BTD = Conv(dropout=0.5), jnp.ones((2, 8, D))
+  params = _params(conv)
+  whole = _mixed(conv, params, x_BTD)
+  np.testing.assert_array_equal(whole, _mixed(Conv(), params, x_BTD, train=True))
+  dropped = _mixed(conv, params, x_BTD, train=True)
+  kept = dropped != 0
+  assert 0.3 < kept.mean() < 0.7
+  np.testing.assert_allclose(dropped[kept], np.tanh(2 * np.arctanh(whole[kept].astype(np.float64))), atol=1e-4)
+
+
+def test_beside_a_block_it_reads_what_enters_it_and_joins_behind_the_feed_forward():
+  config.validate(MODEL)
+  params = transformer.init(MODEL, jax.random.key(0))
+  assert set(params['segment_0']['block_0']) - set(params['segment_1']['block_0']) == {'aside', 'aside_norm'}
+  out = transformer.apply(MODEL, params, input_ids=jnp.asarray([[3, 4, 5]]), output_hidden_states=True)
+  entered, after = out['hidden_states'][:2]
+  plain = dataclasses.replace(MODEL, segments=(dataclasses.replace(MODEL.segments[1], repeats=1),))
+  rest = {name: p for name, p in params.items() if not name.startswith('segment_')}
+  beneath = transformer.apply(plain, rest | params, input_ids=jnp.asarray([[3, 4, 5]]))['last_hidden_state']
+  own = jax.tree.map(lambda a: a[0], params['segment_0']['block_0']['aside'])
+  site = Site(jnp.arange(3)[None], jnp.ones((1, 3), jnp.int32))
+  aside = Conv().make(Dims(8, 1, Normal(), Run())).apply({'params': own}, entered, Ctx(site))[0]
+  x = np.asarray(beneath + aside)
+  np.testing.assert_allclose(after, x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6), atol=1e-5)
+
+
+def test_its_flops_are_two_a_parameter_and_the_table_says_where_it_stands():
+  bare = dataclasses.replace(MODEL, segments=(Segment((dataclasses.replace(BLOCK, aside=None),)), MODEL.segments[1]))
+  assert count.flops_per_token(MODEL, 5) - count.flops_per_token(bare, 5) == 2 * 3 * 8 * 8
+  assert count.count_params(MODEL) - count.count_params(bare) == 3 * 8 * 8 + 8 + 8
+  assert [row.parts.get('aside') for row in count.table(MODEL, 5) if 'mixer' in row.parts] == ['conv', None]
+
+
+def test_nobody_writes_with_it_and_it_keeps_no_cache():
+  causal = dataclasses.replace(BLOCK, mixer=Attention(2, head_dim=4))
+  spec = dataclasses.replace(MODEL, segments=(Segment((causal,)),))
+  assert not spec.causal
+  assert spec.ahead
+  assert not spec.masked
+  assert list(can_go_on(spec))
+  params, kept = transformer.init(spec, jax.random.key(0)), cache.init_cache(spec, 1, 4)
+  with pytest.raises(errors.UserError, match=r'conv: reads later tokens too, and keeps no cache\. Wanted an encoder'):
+    transformer.apply(spec, params, input_ids=jnp.ones((1, 2), jnp.int32), cache=kept)
+
+
+@pytest.mark.parametrize(('fields', 'message'), [
+  ({'aside': Conv(4)}, r'size=4 has no middle\. Wanted an odd number of tokens'),
+  ({'aside': Conv(groups=0)}, r'groups=0 is no number of parts\. Wanted at least 1'),
+  ({'aside': Conv(groups=3)}, r'aside: groups=3 does not divide the 8 numbers of a token'),
+  ({'aside': Conv(dropout=1.0)}, r'dropout=1\.0 is not a share'),
+  ({'aside': Attention(2, head_dim=4)}, r'aside: would cache what it reads, and nobody keeps it\. Wanted conv or four'),
+  ({'aside': Conv(), 'wiring': Block().wiring}, r'aside is joined and normed behind .* Wanted wiring=post'),
+])  # fmt: skip
+def test_what_cannot_be_is_refused(fields, message):
+  with pytest.raises(errors.ConfigError, match=message):
+    config.validate(dataclasses.replace(MODEL, segments=(Segment((dataclasses.replace(BLOCK, **fields),)),)))

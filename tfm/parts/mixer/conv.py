@@ -1,0 +1,94 @@
+"""A convolution over the tokens around (arXiv:1705.03122; DeBERTa v2, arXiv:2006.03654)."""
+
+from collections.abc import Iterator
+import dataclasses
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from tfm.core import errors
+from tfm.core.axes import sharded, trailing
+from tfm.parts.act.base import Act
+from tfm.parts.act.tanh import Tanh
+from tfm.parts.context import Ctx, Dims
+from tfm.parts.mask.window import Window
+from tfm.parts.mixer.base import Cache, Mixer
+
+
+@dataclasses.dataclass(frozen=True)
+class Conv(Mixer):
+  """act(sum_p x_{t+p} W_p + b) over the `size` tokens around t, p from -(size - 1) / 2 on; dropout before `act`.
+
+  What is in no such place (another document, padding, the ends of a row) counts as 0. With `groups` the numbers of a
+  token are cut into so many parts, and each part reads its own only. Tokens are next to each other as they stand in
+  the row, whatever their positions.
+
+  *Cost*: 2 `size` D^2 / `groups` FLOPs a token, and `size` times the stream in memory. Nothing is cached.
+  """
+
+  size: int = 3
+  groups: int = 1
+  act: Act = Tanh()
+  dropout: float = 0.0
+
+  def make(self, dims):
+    return _Conv(self, dims)
+
+  def cached(self, d_model):
+    return {}
+
+  def flops(self, d_model, pairs):
+    return 2 * self.size * d_model**2 // self.groups
+
+  def pairs(self, length):
+    return self.mask.pairs(length) / length
+
+  @property
+  def mask(self) -> Window:
+    """Who sees whom, as a mask would say it."""
+    return Window(self.size // 2 + 1, ahead=True)
+
+  @property
+  def causal(self):
+    return self.size == 1
+
+  def fits(self, d_model):
+    if self.groups > 0 and d_model % self.groups:
+      yield f'groups={self.groups} does not divide the {d_model} numbers of a token.'
+
+  def check(self) -> Iterator[str]:
+    if self.size < 1 or self.size % 2 == 0:
+      yield f'size={self.size} has no middle. Wanted an odd number of tokens.'
+    if self.groups < 1:
+      yield f'groups={self.groups} is no number of parts. Wanted at least 1.'
+    if not 0 <= self.dropout < 1:
+      yield f'dropout={self.dropout} is not a share. Wanted at least 0 and less than 1.'
+
+
+class _Conv(nn.Module):
+  spec: Conv
+  dims: Dims
+
+  @nn.compact
+  def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
+    if cache is not None:
+      raise errors.UserError('conv: reads later tokens too, and keeps no cache. Wanted an encoder without a cache.')
+    s, (B, T, D) = self.spec, x_BTD.shape
+    parts, dtype = (s.groups, D // s.groups), self.dims.run.precision.dtype('param')
+    init = self.dims.init.weight('conv', s.size * parts[1], D, self.dims)
+    kernel = self.param('kernel', sharded(init, 'DPD'), (parts[1], s.size, D), dtype).astype(x_BTD.dtype)
+    bias_D = self.param('bias', sharded(nn.initializers.zeros, 'D'), (D,), dtype).astype(x_BTD.dtype)
+    around_BTPD = _around(x_BTD, ctx.site.segment, s.size)
+    reads, writes = around_BTPD.reshape(B, T, s.size, *parts), kernel.reshape(parts[1], s.size, *parts)
+    y_BTD = jnp.einsum('btpgi,ipgo->btgo', reads, writes).reshape(B, T, D) + trailing(bias_D, 3)
+    return s.act(nn.Dropout(s.dropout, deterministic=not ctx.train)(y_BTD)), None
+
+
+def _around(x_BTD: jax.Array, segment_BT: jax.Array, size: int) -> jax.Array:
+  """x_BTPD: the `size` tokens around each, 0 where none of its document stands."""
+  half, T = size // 2, x_BTD.shape[1]
+  padded_BSD = jnp.pad(x_BTD, ((0, 0), (half, half), (0, 0)))
+  padded_BS = jnp.pad(segment_BT, ((0, 0), (half, half)))
+  same = lambda p: (padded_BS[:, p : p + T] == segment_BT) & (segment_BT > 0)
+  return jnp.stack([jnp.where(same(p)[..., None], padded_BSD[:, p : p + T], 0) for p in range(size)], 2)
