@@ -30,7 +30,7 @@ def said(case):
 @pytest.fixture(scope='module')
 def close(spec, said):
   # Squares and gates that no norm tames make much of a rounding, in proportion to what there is.
-  return {'atol': 1e-5 * max(1, float(np.abs(said.rows).max())), 'rtol': 1e-5}
+  return {'atol': 2e-5 * max(1, float(np.abs(said.rows).max())), 'rtol': 1e-5}
 
 
 def test_a_config_is_valid_and_survives_json(spec):
@@ -102,7 +102,8 @@ def test_gradients_are_the_same_by_every_kernel_and_whatever_is_kept(said):
   for what, others in (('by kernel', said.tiled_grads), ('by remat', said.kept_grads)):
     for (name, g), (_, other) in zip(_named(said.grads), _named(others), strict=False):
       # What is nothing but rounding, as a bias of keys without positions, is so beside the others.
-      atol = 1e-4 * np.abs(g).max() + 1e-6 * most
+      # Streams that are undone, with neither norms nor smooth routes, come nearest to it.
+      atol = 5e-4 * np.abs(g).max() + 1e-6 * most
       np.testing.assert_allclose(other, g, atol=atol, rtol=1e-4, err_msg=f'{name} {what}')
 
 
