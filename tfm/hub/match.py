@@ -21,7 +21,7 @@ def match(where: str, published: Published, tensors: Tensors) -> list[Tensor]:
   family = published.family
   wanted = plan(family, published.spec, published.ending)
   # A body alone has no prefix before its names; some checkpoints say otherwise than their class.
-  theirs = {name.removeprefix(family.prefix): name for name in tensors}
+  theirs = {family.bare(name): name for name in tensors}
   found = [theirs.get(t.name.removeprefix(family.prefix), t.name) for t in wanted]
   wanted = [dataclasses.replace(t, name=name) for t, name in zip(wanted, found, strict=True)]
   names = {t.name for t in wanted}

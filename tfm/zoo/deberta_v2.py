@@ -50,8 +50,8 @@ def _looking(spec: Model, mixer: Attention) -> Model:
 
 def read(c: Fields) -> Model:
   """The spec of a published config, of a masked language model."""
-  c.only(legacy=True, embedding_size=c['hidden_size'], pooler_hidden_size=c['hidden_size'])
-  c.skip('pooler_hidden_act', 'pooler_dropout', 'cls_dropout', 'z_steps')
+  c.only(embedding_size=c['hidden_size'], pooler_hidden_size=c['hidden_size'])
+  c.skip('pooler_hidden_act', 'pooler_dropout', 'cls_dropout', 'z_steps', 'legacy')
   spec = bert.read(c, eps=1e-7, types=0)
   given = c.get('pos_att_type', [])
   given = [x.strip() for x in given.lower().split('|')] if isinstance(given, str) else given
@@ -71,7 +71,7 @@ def read(c: Fields) -> Model:
   else:
     c.skip('max_relative_positions', 'position_buckets', 'norm_rel_ebd', 'share_att_key')
   spec = _looking(spec, mixer)
-  if size := c.get('conv_kernel_size', 0):
+  if (size := c.get('conv_kernel_size', 0)) > 0:
     conv = Conv(size, c.get('conv_groups', 1), c.act('conv_act', 'tanh'), c.get('hidden_dropout_prob', 0.1))
     spec = _beside(spec, conv)
   else:

@@ -34,7 +34,14 @@ TOPS = {
   'ForMultipleChoice': Top(lambda c, m: _row(c, m, 1)),
   **{name: bert.CLASSES[name] for name in ('ForTokenClassification', 'ForQuestionAnswering')},
 }
+#: The head with `legacy` false, and with it: the same numbers under two names. What is written is legacy.
+_LEGACY = {
+  'lm_predictions.lm_head.dense': 'cls.predictions.transform.dense',
+  'lm_predictions.lm_head.LayerNorm': 'cls.predictions.transform.LayerNorm',
+  'lm_predictions.lm_head': 'cls.predictions',
+}
 FAMILY = Family(
   'DebertaV2', deberta_v2.read, deberta_v2.write, NAMES, 'deberta.', 'ForMaskedLM', TOPS,
-  ('cls.predictions.decoder.weight',), (r'position_ids$', r'^cls\.predictions\.decoder\.bias$'),
+  ('cls.predictions.decoder.weight',),
+  (r'position_ids$', r'^cls\.predictions\.decoder\.bias$', r'^mask_predictions\.'), aliases=_LEGACY,
 )  # fmt: skip

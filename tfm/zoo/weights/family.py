@@ -43,7 +43,8 @@ class Family:
   alone. `tied` are their names for a tied table's second use; `ignored` are patterns of tensors that hold nothing
   learnt, or are left unread by a class that has no use for them (a function of the spec, where they depend on it).
   `fixed` are tensors that say what the spec says too (tables of sinusoids), `twins` those that have a parameter a
-  second time (its path): written, and compared where a checkpoint has them.
+  second time (its path): written, and compared where a checkpoint has them. `aliases` are what some checkpoints call a
+  module, and what it is called in `names`.
   """
 
   stem: str
@@ -58,6 +59,14 @@ class Family:
   body: str = 'Model'
   fixed: Callable[[Model], Mapping[str, np.ndarray]] = lambda _: {}
   twins: Callable[[Model], Mapping[str, str]] = lambda _: {}
+  aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+  def bare(self, tensor: str) -> str:
+    """The name of a tensor of a checkpoint, without aliases and the prefix of the body."""
+    for alias, module in self.aliases.items():
+      if tensor.startswith(f'{alias}.'):
+        tensor = module + tensor.removeprefix(alias)
+    return tensor.removeprefix(self.prefix)
 
   def names_of(self, spec: Model, ending: str) -> Names:
     """The names of the class with that ending."""
