@@ -11,7 +11,7 @@ from tfm.model import count, transformer
 from tfm.model.spec import Block, Classifier, Head, Model, Segment
 from tfm.parts.act import Tanh
 from tfm.parts.mask.window import Window
-from tfm.parts.mixer import MLA, Disentangled, Fourier
+from tfm.parts.mixer import MLA, Disentangled, Fourier, Transient
 from tfm.parts.mixer.attention import Attention
 
 
@@ -47,6 +47,8 @@ def _beside(mixer, d_model):
     return 4 * d_model**2
   if isinstance(mixer, Disentangled):
     return len(mixer.terms) * 2 * mixer.heads * mixer.size(d_model) * 2 * mixer.distances.span
+  if isinstance(mixer, Transient):  # keys and values of a block for every `pool` tokens
+    return 4 * d_model * mixer.heads * mixer.size(d_model) / mixer.pool
   return 0
 
 
@@ -67,6 +69,7 @@ def test_flops_are_two_a_matmul_parameter_and_four_heads_a_pair(name):
       for block in segment.pattern:
         width = _width(block.mixer, spec.d_model)
         seen = block.mixer.mask.pairs(n) + (n * n if block.cross is not None else 0)
+        seen += n * (n // block.mixer.pool) if isinstance(block.mixer, Transient) else 0
         pairs += segment.repeats * seen * width
         beside += segment.repeats * _beside(block.mixer, spec.d_model)
   assert count.flops_of_document(spec, n, n) == n * (2 * _matmul_params(spec) + beside) + 4 * pairs
