@@ -187,8 +187,6 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   ('topology', 'encoder'): {'cache': (), 'mtp': ('sequential', 'parallel'), 'attend': ('staircase',)},
   ('ffn', 'moe-expert_choice'): {'cache': (), 'mtp': ('sequential', 'parallel')},
   ('residual', 'reversible'): {'wiring': ('post',)},
-  # What a norm of lengths takes back: one number that all of a branch is multiplied by learns nothing under it.
-  ('gain', 'rezero'): {'wiring': ('after', 'sandwich')},
   ('mtp', 'parallel'): {'stack': ('repeated', 'shared')},
   ('embed', 'narrow'): {'head': ('tied', 'capped')},
 }  # fmt: skip

@@ -13,11 +13,11 @@ from tfm.model.block import Drop
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.ffn import Glu
-from tfm.parts.gain import LayerScale, ReZero
+from tfm.parts.gain import Fixed, LayerScale, ReZero
 from tfm.parts.init import Normal
 from tfm.parts.mixer import Attention
 from tfm.parts.site import Site
-from tfm.parts.wiring import Bare
+from tfm.parts.wiring import After, Bare, Sandwich
 
 BLOCK = Block(Attention(2, head_dim=4), Glu(12))
 IDS = jnp.asarray(np.random.default_rng(0).integers(1, 32, (2, 6)))
@@ -55,6 +55,17 @@ def test_a_gain_of_one_changes_nothing_and_a_gain_is_a_factor_of_its_branch():
     kernel = scaled['segment_0']['block_0'][name][last]['kernel']
     scaled['segment_0']['block_0'][name][last]['kernel'] = 0.5 * kernel
   np.testing.assert_allclose(hidden(spec, half), hidden(plain, scaled), atol=1e-6)
+
+
+@pytest.mark.parametrize(('wiring', 'last'), [(After(), 'norm'), (Sandwich(), 'post_norm')], ids=['after', 'sandwich'])
+def test_a_gain_multiplies_what_is_added_and_no_norm_takes_it_back(wiring, last):
+  plain = model(wiring=wiring)
+  params = transformer.init(plain, jax.random.key(0))
+  loud = hidden(model(wiring=wiring, gain=Fixed(0.5)), params)
+  for branch in ('mixer', 'ffn'):
+    scale = params['segment_0']['block_0'][f'{branch}_{last}']['scale']
+    params['segment_0']['block_0'][f'{branch}_{last}']['scale'] = 0.5 * scale
+  np.testing.assert_allclose(loud, hidden(plain, params), atol=1e-6)
 
 
 @pytest.mark.parametrize(('gain', 'each'), [(LayerScale(), 8), (ReZero(), 1)])

@@ -13,6 +13,7 @@ from tfm.model.spec import Block
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.residual.base import Residual
 from tfm.parts.tell import HIDDEN, tell
+from tfm.parts.wiring.base import Branches
 
 
 class Unit(nn.Module):
@@ -58,23 +59,24 @@ class _Block(nn.Module):
     entered_BTD, kept = x_BTD, dict[str, Any]()
     aux: list[Any] = []
 
-    def branch_out(y_BTD, name):
+    def branch_out(y_BTD, name, then):
+      y_BTD = y_BTD if then is None else then(y_BTD)
       gain = s.gain.make(dims)
       y_BTD = (gain.copy(name=f'{name}_gain') if isinstance(gain, nn.Module) else gain)(y_BTD)
       return Drop(s, dims, name=f'{name}_drop')(y_BTD, ctx)
 
-    def mix(x_BTD, name, part):
+    def mix(x_BTD, then, name, part):
       y_BTD, kept[name] = part.make(dims).copy(name=name)(x_BTD, ctx, None if cache is None else cache[name])
-      return branch_out(y_BTD, name)
+      return branch_out(y_BTD, name, then)
 
-    def feed(x_BTD):
+    def feed(x_BTD, then=None):
       y_BTD, a = s.ffn.make(dims).copy(name='ffn')(x_BTD, ctx)
       aux.append(a)
-      return branch_out(y_BTD, 'ffn')
+      return branch_out(y_BTD, 'ffn', then)
 
-    branches = {'mixer': lambda x: mix(x, 'mixer', s.mixer)}
+    branches: Branches = {'mixer': lambda x, then=None: mix(x, then, 'mixer', s.mixer)}
     if (cross := s.cross) is not None:
-      branches['cross'] = lambda x: mix(x, 'cross', cross)
+      branches['cross'] = lambda x, then=None: mix(x, then, 'cross', cross)
     branches['ffn'] = feed
     if (aside := s.aside) is not None:
       alone = aside.make(dims).copy(name='aside')

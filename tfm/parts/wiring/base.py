@@ -8,8 +8,9 @@ import jax
 
 from tfm.core.registry import Part
 
-#: A block's branches by name, in order: each maps x_BTD to what is added to the residual stream.
-Branches = dict[str, Callable[[jax.Array], jax.Array]]
+#: A block's branches by name, in order: each maps x_BTD to what is added to the residual stream; a second argument is
+#: what comes behind the branch itself, before its gain and dropout.
+Branches = dict[str, Callable[..., jax.Array]]
 Step = Callable[[jax.Array], jax.Array]
 
 
