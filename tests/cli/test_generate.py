@@ -19,7 +19,7 @@ def command(monkeypatch, capsys):
 
   spec = Model(256, 16, (Segment((Block(Attention(2), Glu(16)),)),))
   loaded = checkpoint.Loaded(spec, transformer.init(spec, jax.random.key(0)), ByteVocabulary(), None, 7)
-  monkeypatch.setattr(checkpoint, 'load', lambda path: loaded)
+  monkeypatch.setattr(checkpoint, 'load', lambda path, *_: loaded)
   monkeypatch.setattr(main, 'COMMANDS', {'generate': SimpleNamespace(module='tfm.cli.generate')})
 
   def run(*words):
@@ -83,7 +83,7 @@ def test_a_draft_of_another_vocabulary_is_refused(command, monkeypatch):
 
   loaded = checkpoint.load('there')
   found = {'there': loaded.tokenizer, 'runs/other': loaded.tokenizer.with_specials(['eos'])}
-  monkeypatch.setattr(checkpoint, 'load', lambda path: loaded._replace(tokenizer=found[str(path)]))
+  monkeypatch.setattr(checkpoint, 'load', lambda path, *_: loaded._replace(tokenizer=found[str(path)]))
   status, _, err = command('--prompt=ab', '--draft=runs/other')
   assert status == 2
   assert '--draft: runs/other has another vocabulary than --checkpoint. Want the same tokens.' in err
