@@ -189,6 +189,8 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   ('residual', 'reversible'): {'wiring': ('post',)},
   ('mtp', 'parallel'): {'stack': ('repeated', 'shared')},
   ('embed', 'narrow'): {'head': ('tied', 'capped')},
+  # Sums over all tokens and channels grow by their number in every layer where nobody norms them: gates are shut.
+  ('wiring', 'bare'): {'mixer': ('fourier',)},
 }  # fmt: skip
 
 

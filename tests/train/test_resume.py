@@ -191,8 +191,8 @@ def test_another_text_is_read_with_the_tokenizer_of_the_checkpoint(folder):
   # A learnt vocabulary of the other text would have fewer characters and other ids.
   assert score('val', named(same_text)) == score('val')
   assert score('val', named(other)) != score('val')
-  (folder / 'two').mkdir()
+  (folder / 'pair').mkdir()
   for name in 'ab':
-    (folder / 'two' / name).write_text('not to be ' * 9)
+    (folder / 'pair' / name).write_text('not to be ' * 9)
   with pytest.raises(UserError, match=r'than the data wants \(\d+, eos\)\. Wanted its own text'):
-    score('val', named(folder / 'two'))
+    score('val', named(folder / 'pair'))
