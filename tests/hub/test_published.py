@@ -33,7 +33,7 @@ def reached(case: str, **found: object) -> None:
       file.write(json.dumps({'case': case, **found}) + '\n')
 
 
-def test_outputs_hidden_states_and_gradients_are_the_same(both, request):
+def test_outputs_hidden_states_and_where_whole_gradients_and_a_cache_are_the_same(both, request):
   theirs, their_grads = both.said
   ours, grads = published.our_outputs(both, tuple(theirs))
   assert sorted(ours) == sorted(theirs)
@@ -47,15 +47,11 @@ def test_outputs_hidden_states_and_gradients_are_the_same(both, request):
     outputs = max(outputs, float(np.abs(mine - yours).max() / size))
   if both.case.whole:
     gradients = copying.assert_same_gradients(grads, published.as_ours(both, their_grads))
+  if both.case.whole and both.causal:
+    first = theirs['logits'][:1]
+    limit, stepped = both.case.atol * max(1.0, np.abs(first).max()), published.in_steps(both)
+    np.testing.assert_allclose(stepped, first[:, : stepped.shape[1]], atol=limit, rtol=0, err_msg='in steps')
   reached(request.node.callspec.id, model_type=_type_of(both.case), outputs=outputs, gradients=gradients)
-
-
-def test_a_cache_gives_the_numbers_of_the_full_pass(both):
-  if not both.case.whole or not both.causal:
-    pytest.skip('tells of later tokens, or another case of its family does this')
-  theirs = both.said[0]['logits'][:1]
-  limit, ours = both.case.atol * max(1.0, np.abs(theirs).max()), published.in_steps(both)
-  np.testing.assert_allclose(ours, theirs[:, : ours.shape[1]], atol=limit, rtol=0)
 
 
 def test_what_is_exported_is_what_was_imported(both, tmp_path):

@@ -191,6 +191,9 @@ def test_another_text_is_read_with_the_tokenizer_of_the_checkpoint(folder):
   # A learnt vocabulary of the other text would have fewer characters and other ids.
   assert score('val', named(same_text)) == score('val')
   assert score('val', named(other)) != score('val')
+  (gone := same_text.rename(folder / 'elsewhere.txt')).touch()
+  assert np.isfinite(score('val', named(other))), 'what it was trained on need not be there'
+  gone.rename(same_text)
   (folder / 'pair').mkdir()
   for name in 'ab':
     (folder / 'pair' / name).write_text('not to be ' * 9)

@@ -170,9 +170,7 @@ def _searched(
   return np.asarray(beam.search(spec, params, begun, rules, aims, run=run))
 
 
-def _begin(
-  spec: Model, params: Any, batch: Batch, options: Options, run: Run, draft: Draft
-) -> prompt_cache.Start:  # fmt: skip
+def _begin(spec: Model, params: Any, batch: Batch, options: Options, run: Run, draft: Draft) -> prompt_cache.Start:
   """What is left to read of the prompts, and a cache of the rest, if there is a file of it."""
   if options.prefill_chunk is not None and (spec.reads_prefix or spec.encoder is not None):
     raise errors.UserError(

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import NamedSharding, PartitionSpec, SingleDeviceSharding
+from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 
 from tfm.data.progress import Progress
@@ -31,11 +31,7 @@ def fill(
   what is dequantized at a time, a matrix (`tfm.hub.quantized`). Parameters of less than a chunk are put together first.
   """
   shapes, letters = transformer.param_shapes(spec), transformer.param_letters(spec)
-  if mesh is None:
-    one = SingleDeviceSharding(jax.local_devices()[0])
-    where = jax.tree.map(lambda _: one, shapes)
-  else:
-    where, _, _ = shard.shardings(mesh, RULES, letters, shapes)
+  where = shard.placed(mesh, RULES, letters, shapes)
   named = lambda tree: {jax.tree_util.keystr(p, simple=True, separator='/'): x for p, x in _leaves(tree)}
   sharding, shape = named(where), named(shapes)
   filled: dict[str, Any] = {}

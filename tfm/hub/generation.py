@@ -1,11 +1,10 @@
 """How a published folder wants its model to generate, as options of `tfm.generate`."""
 
-import json
 import math
 from pathlib import Path
 from typing import Any
 
-from tfm.core import errors
+from tfm.hub.tokens import CONFIG, GENERATION, fields_of
 
 #: Theirs -> ours, where the value is the same.
 _SAME = {'eos_token_id': 'eos', 'forced_bos_token_id': 'forced_first', 'forced_eos_token_id': 'forced_last'}
@@ -22,7 +21,9 @@ def generation_options(path: str | Path) -> dict[str, Any]:
     tfm.generate(m.spec, m.params, texts, tokenizer=m.tokenizer, temperature=0, **generation_options(folder))
   """
   folder = Path(path).expanduser()
-  given = {**_fields(folder / 'config.json'), **_fields(folder / 'generation_config.json')}
+  given: dict[str, Any] = {}
+  for path in (folder / CONFIG, folder / GENERATION):
+    given |= {n: v for n, v in fields_of(path).items() if v is not None} if path.is_file() else {}
   options = {ours: given[theirs] for theirs, ours in _SAME.items() if given.get(theirs) is not None}
   if isinstance(last := options.get('forced_last'), list):
     options['forced_last'] = last[0]
@@ -32,12 +33,3 @@ def generation_options(path: str | Path) -> dict[str, Any]:
   if forbidden := sorted({*(given.get('suppress_tokens') or []), *(word[0] for word in words)}):
     options['logit_bias'] = dict.fromkeys(forbidden, -math.inf)
   return options
-
-
-def _fields(path: Path) -> dict[str, Any]:
-  if not path.is_file():
-    return {}
-  try:
-    return {name: value for name, value in json.loads(path.read_text('utf-8')).items() if value is not None}
-  except (ValueError, AttributeError) as error:
-    raise errors.UserError(f'{path}: is no config: {error}.') from error

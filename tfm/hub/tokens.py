@@ -26,8 +26,8 @@ def read_tokens(folder: Path) -> dict[str, dict[str, Any]]:
   Raises: UserError for files that are no JSON.
   """
   if (kept := folder / 'about' / KEPT).is_file():
-    return _fields(kept)
-  files = {name: _fields(folder / name) for name in (CONFIG, GENERATION) if (folder / name).is_file()}
+    return fields_of(kept)
+  files = {name: fields_of(folder / name) for name in (CONFIG, GENERATION) if (folder / name).is_file()}
   return {name: {f: given[f] for f in _FIELDS if f in given} for name, given in files.items()}
 
 
@@ -43,7 +43,11 @@ def write_tokens(folder: Path, tokens: Tokens) -> None:
     (folder / GENERATION).write_text(json.dumps(given, indent=2, sort_keys=True) + '\n', 'utf-8')
 
 
-def _fields(path: Path) -> dict[str, Any]:
+def fields_of(path: Path) -> dict[str, Any]:
+  """What a JSON file of named values holds.
+
+  Raises: UserError for one that holds none.
+  """
   try:
     found = json.loads(path.read_text('utf-8'))
     if isinstance(found, dict):

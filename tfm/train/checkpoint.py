@@ -138,11 +138,7 @@ def _folders(path: Path) -> list[Path]:
 def _params(folder: Path, x: Experiment, dtype: Any | None, mesh: jax.sharding.Mesh | None) -> Any:
   name, letters = 'params' if x.optim.ema is None else 'ema', transformer.param_letters(x.model)
   shapes = step_lib.shapes(x, x.optim.make(x.steps, letters))[name]
-  if mesh is None:
-    one = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-    where = jax.tree.map(lambda _: one, shapes)
-  else:
-    where, _, _ = shard.shardings(mesh, x.mesh.table(), letters, shapes)
+  where = shard.placed(mesh, x.mesh.table(), letters, shapes)
   like = {name: jax.tree.map(lambda s, w: jax.ShapeDtypeStruct(s.shape, dtype or s.dtype, sharding=w), shapes, where)}
   restore_args = ocp.checkpoint_utils.construct_restore_args(like)
   with unwarned(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:

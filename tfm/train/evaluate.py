@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm.core import errors
+from tfm.data.base import Data
 from tfm.data.corpus import Corpus
 from tfm.data.given import Given
 from tfm.data.tokenizer import Bpe
@@ -100,13 +101,16 @@ def evaluate_checkpoint(
   x = loaded.experiment if change is None else change(loaded.experiment)
   if x.model != loaded.spec:
     raise errors.UserError(f'eval: {path} holds another model than the one asked for. Wanted no change of model.')
-  # A source that is named anew, as data=text(files=...), comes with the tokenizer that a source has by itself.
-  if loaded.tokenizer is None or x.data.tokenizer not in (loaded.experiment.data.tokenizer, Bpe()):
-    raise errors.UserError(f'eval: {path} reads text with its own tokenizer. Wanted no change of data.tokenizer.')
+  if loaded.tokenizer is None:
+    raise errors.UserError(f'eval: {path} has no tokenizer to read text with. Wanted a checkpoint with one.')
   data, own = x.data, loaded.experiment.data
-  if (data.identity(), data.tokenizer) != (own.identity(), own.tokenizer):
-    data = dataclasses.replace(data, tokenizer=Given(loaded.tokenizer))
-  corpus = x.task.open(data)
+  # A source that is named anew, as data=text(files=...), comes with the tokenizer that a source has by itself.
+  if data.tokenizer not in (own.tokenizer, Bpe()):
+    raise errors.UserError(f'eval: {path} reads text with its own tokenizer. Wanted no change of data.tokenizer.')
+  # Only of the text it was trained on are there tokens already; and that may have changed since, or be gone.
+  corpus = x.task.open(data) if _source(data) == _source(own) else None
+  if corpus is None or not corpus.tokenizer.same(loaded.tokenizer):
+    corpus = x.task.open(dataclasses.replace(data, tokenizer=Given(loaded.tokenizer)))
   if not corpus.tokenizer.same(loaded.tokenizer):
     raise errors.UserError(
       f'eval: {path} was trained with another vocabulary ({loaded.tokenizer.size} tokens, specials '
@@ -116,3 +120,8 @@ def evaluate_checkpoint(
   sharding = shard.rows(shard.make_mesh(type(x.mesh)(), jax.devices()[:1]), x.mesh.table())
   sums = jax.jit(make_eval(x, corpus.byte_lengths))
   return {'step': loaded.step, **evaluate(sums, loaded.params, batches(x, corpus, sharding, split, most))}
+
+
+def _source(data: Data) -> Data:
+  """Which text it is and how it is cut into tokens, whatever the rows and batches made of them."""
+  return dataclasses.replace(data, length=1, batch=1, isolate=False, cache='')

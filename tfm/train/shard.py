@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from flax import linen as nn
 import jax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, SingleDeviceSharding
 import numpy as np
 
 from tfm.core import axes, errors
@@ -72,11 +72,22 @@ def shardings(
       spec.pop()
     return NamedSharding(mesh, PartitionSpec(*spec))
 
-  placed = jax.tree.map(place, letters, shapes)
+  found = jax.tree.map(place, letters, shapes)
   if wrong:
     listed = '. '.join(wrong[k] for k in sorted(wrong))
     raise errors.UserError(f'mesh: {listed}. Wanted sizes that divide, or mesh.rules that keep the axis whole.')
-  return placed, kept, list(notes)
+  return found, kept, list(notes)
+
+
+def placed(mesh: jax.sharding.Mesh | None, rules: Rules, letters: Any, shapes: Any) -> Any:
+  """The sharding of every array of a tree: by the rules over `mesh`, or (None) all on one device of this process.
+
+  Raises: UserError as `shardings`.
+  """
+  if mesh is None:
+    one = SingleDeviceSharding(jax.local_devices()[0])
+    return jax.tree.map(lambda _: one, shapes)
+  return shardings(mesh, rules, letters, shapes)[0]
 
 
 def within(mesh: jax.sharding.Mesh, rules: Rules, fn: Callable[..., T]) -> Callable[..., T]:

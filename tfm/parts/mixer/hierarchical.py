@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 import dataclasses
 
-from flax import struct
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,13 +70,6 @@ class _Own(Mask):
     return first, first + self.block
 
 
-@struct.dataclass
-class _Summarised(Site):
-  """Sites of tokens and of summaries, and which they are."""
-
-  summary: jax.Array | None = None
-
-
 @dataclasses.dataclass(frozen=True)
 class _Sight(Mask):
   """Of tokens those of one's own block that `mask` shows, of summaries those of earlier blocks."""
@@ -88,7 +80,7 @@ class _Sight(Mask):
   def __call__(self, q, k):
     own = (self.mask & _Own(self.block))(q, k)
     earlier = k.pos // self.block < q.pos // self.block
-    return Segments()(q, k) & ((~k.summary & own) | (k.summary & earlier))
+    return Segments()(q, k) & jnp.where(k.block < 0, own, earlier)
 
 
 class _Hierarchical(_Attention):
@@ -102,12 +94,9 @@ class _Hierarchical(_Attention):
     last = jax.tree.map(lambda a: of(a, source_BMb[..., -1]), site)
     last = dataclasses.replace(last, segment=jnp.where(whole_BM, last.segment, 0))
     both = lambda tokens, summaries: jnp.concatenate([tokens, summaries], 1)
-    summary = both(jnp.zeros_like(site.pos, bool), jnp.ones_like(last.pos, bool))
-    return (
-      both(k_BSKH, mean(k_BSKH)),
-      both(v_BSKH, mean(v_BSKH)),
-      _Summarised(**vars(jax.tree.map(both, site, last)), summary=summary),
-    )
+    block = both(jnp.full_like(site.pos, -1), last.pos // b)
+    k_site = dataclasses.replace(jax.tree.map(both, site, last), block=block)
+    return both(k_BSKH, mean(k_BSKH)), both(v_BSKH, mean(v_BSKH)), k_site
 
 
 def _blocks(site: Site, b: int) -> tuple[jax.Array, jax.Array]:
