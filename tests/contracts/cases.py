@@ -20,7 +20,7 @@ from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
 from tfm.parts.ffn import Glu, Mlp, Moe
 from tfm.parts.mask import BigBird, Blocks, Causal, Fixed, Lambda, Mask, Permutation, Prefix, Segments, Strided, Window
-from tfm.parts.mixer import MLA, Attention, Disentangled
+from tfm.parts.mixer import MLA, Attention, Disentangled, Hierarchical, Transient
 from tfm.parts.mixer.disentangled import Distances
 from tfm.parts.mtp import ParallelMTP, SequentialMTP
 from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm
@@ -110,6 +110,8 @@ def _levels() -> dict[str, dict[str, list]]:
     Disentangled(4, None, 8, distances=Distances(4, 10, LayerNorm()), terms=('p2c',), own=True),
     Disentangled(4, None, 8, distances=Distances(3), bias='qv', own=True),
   ]
+  mixer['hierarchical'] = [Hierarchical(4, None, 8, block=4)]
+  mixer['transient'] = [Transient(4, None, 8, pool=4)]
   mixer['mla'] = [MLA(4, rank, 16, 8, 4, 12) for rank in (None, 24)]
   stack = {'repeated': [(False, (2,))], 'shared': [(True, (2,))], 'segments': [(False, (1, 1))]}
   return {

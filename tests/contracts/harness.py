@@ -18,6 +18,7 @@ from tfm.model.spec import Model, reads_types
 from tfm.parts.attend import DenseAttention
 from tfm.parts.attend.base import Attend
 from tfm.parts.context import Run
+from tfm.parts.mixer import Hierarchical
 from tfm.parts.site import Site
 
 T, LONG, SHORT, CHANGED, PROMPT = 12, 8, 4, 7, 7
@@ -199,6 +200,9 @@ def sight(spec: Model) -> np.ndarray:
     for segment in spec.segments:
       for block in segment.pattern * segment.repeats:
         seen = np.asarray(block.mixer.mask(site.rows(), site.columns()))[0]
+        if isinstance(block.mixer, Hierarchical):
+          number = pos[0] // block.mixer.block
+          seen = (seen & (number[:, None] == number)) | (number < number[:, None])
         seen = seen | (getattr(block.mixer, 'pool', T + 1) <= T)  # by blocks, of which every token is in one
         reach = (seen.astype(int) @ reach.astype(int) > 0) | reach
   return reach
