@@ -26,6 +26,7 @@ from tfm.parts.absolute import Learned
 from tfm.parts.ffn import Mlp
 from tfm.parts.mixer import Attention
 from tfm.parts.norm import LayerNorm
+from tfm.train import memory
 from tfm.train import step as step_lib
 from tfm.train.experiment import Experiment
 
@@ -41,7 +42,8 @@ SIZES = {'gpt2': (lambda: config.override(zoo.get('gpt2'), '..dropout', '0'), 4,
 
 
 def ours(spec: Model, tokens: np.ndarray, loop: str) -> Any:
-  """A call that makes one step of ours."""
+  """A call that makes one step of ours, in a process that keeps what it frees, as `tfm train` does."""
+  memory.keep_freed()
   x = Experiment(spec, optim=AdamW(lr=1e-4, schedule=Constant(), clip=None, decay=0.01, b2=0.999), loop=loop)
   tx = x.optim.make(1000, transformer.param_letters(spec))
   state = [jax.jit(step_lib.make_init(x, tx))(jax.random.key(0))]

@@ -13,7 +13,7 @@ from tfm.data import prefetch
 from tfm.data.tokenizer import Vocabulary
 from tfm.model import transformer
 from tfm.model.spec import Model
-from tfm.train import checkpoint, distributed, evaluate, recover, shard
+from tfm.train import checkpoint, distributed, evaluate, memory, recover, shard
 from tfm.train import step as step_lib
 from tfm.train.experiment import Experiment, Sample
 from tfm.train.metrics import Metrics
@@ -53,6 +53,7 @@ def train(
   Raises: UserError for what cannot be run; recover.Stopped, with an exit status, for NaN, a full disk and SIGTERM.
   """
   # Build: from specs to functions.
+  memory.keep_freed()
   distributed.start()
   config.validate(x)
   workdir = workdir_of(workdir)

@@ -1,0 +1,37 @@
+"""A step's memory is asked of the kernel once."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+_STEPS = """
+import resource, sys
+import jax, jax.numpy as jnp
+from tfm.train import memory
+
+if sys.argv[1] == 'keep':
+  assert memory.keep_freed()
+# A product reads its operands from memory: 64 MB of temporaries.
+step = jax.jit(lambda x: jnp.sin(x[:, None] + x[None]) @ x[:, None])
+x = jnp.arange(4096, dtype=jnp.float32)
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+fresh = []
+for _ in range(21):
+  before = faults()
+  step(x).block_until_ready()
+  fresh.append((faults() - before) * resource.getpagesize())
+# The heap grows over the first few steps, until each block finds a place.
+print(sorted(fresh)[len(fresh) // 2])
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='tells glibc only')
+def test_freed_memory_is_not_asked_for_again():
+  fresh = {}
+  for how in ('plain', 'keep'):
+    run = subprocess.run([sys.executable, '-c', _STEPS, how], capture_output=True, text=True, check=True)
+    fresh[how] = int(run.stdout)
+  assert fresh['plain'] > 50e6, 'the program has no temporaries: this test asks nothing'
+  assert fresh['keep'] < 1e6
