@@ -30,6 +30,6 @@ def keep_freed() -> bool:
 
 def _only_cpu() -> bool:
   """Whether JAX will choose a CPU, without having it choose: that starts the threads."""
-  if chosen := jax.config.jax_platforms:
+  if chosen := jax.config.values['jax_platforms']:
     return chosen == 'cpu'
   return not metadata.entry_points(group='jax_plugins') and util.find_spec('libtpu') is None

@@ -128,9 +128,10 @@ def tiled(fn: Callable[[Site, Site], jax.Array], q: Site, k: Site, heads: int, o
   sites = flat.jaxpr.invars[len(closed.consts) :]
   outer = [*flat.jaxpr.constvars, *flat.jaxpr.invars[: len(closed.consts)]]
   known = {v: jnp.asarray(c) for v, c in zip(outer, [*flat.consts, *closed.consts], strict=True)}
+  eqns: Sequence[Any] = flat.jaxpr.eqns  # What jax says of them differs between versions.
   steps: list[Any] = []
   waiting = set(sites)
-  for eqn in flat.jaxpr.eqns:
+  for eqn in eqns:
     given = [_read(known, a) for a in eqn.invars if isinstance(a, core.Literal) or a in known]
     here = len(given) == len(eqn.invars) and not any(
       a in waiting for a in eqn.invars if not isinstance(a, core.Literal)
