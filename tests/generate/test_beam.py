@@ -24,15 +24,22 @@ PROMPTS = [[5, 9, 2], [7, 1, 1, 30, 22, 8, 4], [60]]
 generate = functools.partial(decode.generate, temperature=0, run=Run())
 
 
-def every_text(prompt, length_penalty):
-  """All texts of up to NEW tokens after the prompt that end with END or at NEW, by what they count, best first."""
+@functools.cache
+def logp_of_all(prompt):
+  """log p of each token of every NEW tokens after the prompt, told those before it, `[V ** NEW, NEW, V]`."""
+  texts = list(itertools.product(range(V), repeat=NEW))
+  ids = jnp.asarray([[*prompt, *t] for t in texts], jnp.int32)
+  said = jax.jit(lambda ids: transformer.apply(TOY, weights(TOY), input_ids=ids)['logits'])(ids)
+  logp = np.asarray(jax.nn.log_softmax(said, axis=-1), np.float64)[:, len(prompt) - 1 :]
+  return dict(zip(texts, logp, strict=True))
+
+
+def every_text(prompt, length_penalty, ends=lambda text: END in text):
+  """All texts of up to NEW tokens after the prompt that end as soon as they may or at NEW, best first."""
   texts = [t for n in range(1, NEW + 1) for t in itertools.product(range(V), repeat=n)]
-  texts = [t for t in texts if END not in t[:-1] and (t[-1] == END or len(t) == NEW)]
-  padded = [[*prompt, *t, *[0] * (NEW - len(t))] for t in texts]
-  logits = transformer.apply(TOY, weights(TOY), input_ids=jnp.asarray(padded, jnp.int32))['logits']
-  logp = np.asarray(jax.nn.log_softmax(logits, axis=-1), np.float64)
-  at = len(prompt) - 1
-  total = [sum(logp[i, at + j, token] for j, token in enumerate(t)) for i, t in enumerate(texts)]
+  texts = [t for t in texts if not ends(t[:-1]) and (ends(t) or len(t) == NEW)]
+  logp = logp_of_all(tuple(prompt))
+  total = [sum(logp[(*t, *[0] * (NEW - len(t)))][j, token] for j, token in enumerate(t)) for t in texts]
   order = np.argsort([-p / len(t) ** length_penalty for p, t in zip(total, texts, strict=True)])
   return [list(texts[i]) for i in order]
 
@@ -43,6 +50,44 @@ def test_as_many_beams_as_there_are_prefixes_find_the_best_text(length_penalty):
   options = {'length_penalty': length_penalty, 'early_stopping': 'never', 'eos': END, 'max_new_tokens': NEW}
   found = generate(TOY, weights(TOY), prompts, beams=V**2, **options)
   assert found == [every_text(p, length_penalty)[0] for p in prompts]
+
+
+class Letters:
+  """One to three letters an id, of every five ids the same."""
+
+  pieces = ('a', 'b', 'ba', 'cab', 'd')
+
+  def encode(self, text):
+    return [self.pieces.index(letter) for letter in text]
+
+  def decode(self, ids):
+    return ''.join(self.pieces[i % len(self.pieces)] for i in ids)
+
+
+@pytest.mark.parametrize('length_penalty', [-2.0, 1.0])
+@pytest.mark.parametrize('stop', ['bc', ('ab', 'da'), ('a', 'b', 'd')])
+def test_a_beam_ends_where_its_text_holds_a_stop_text(stop, length_penalty):
+  prompts = [[1, 4], [3], [0, 0, 2]]
+  options = {'length_penalty': length_penalty, 'early_stopping': 'never', 'max_new_tokens': NEW, 'stop': stop}
+  found = generate(TOY, weights(TOY), prompts, beams=V**2, tokenizer=Letters(), **options)
+  stops = (stop,) if isinstance(stop, str) else stop
+  ends = lambda ids: any(text in Letters().decode(ids) for text in stops)
+  assert found == [every_text(p, length_penalty, ends)[0] for p in prompts]
+
+
+def test_a_text_of_beams_is_cut_before_its_stop_and_one_never_said_changes_nothing():
+  spec = MODELS['encdec_t5']
+  rows = say(spec)
+  assert say(spec, tokenizer=Letters(), stop='xyz') == rows
+  ids = say(spec, tokenizer=Letters(), stop=('cabb', 'dd'))
+  assert ids != rows
+  ended = [Letters().decode(row) for row in ids]
+  assert any(('cabb' in text) or ('dd' in text) for text in ended)
+  prompts = [[0, 1], [4], [1, 1, 0]]
+  texts = say(spec, [Letters().decode(p) for p in prompts], tokenizer=Letters(), stop=('cabb', 'dd'))
+  rows = say(spec, prompts, tokenizer=Letters(), stop=('cabb', 'dd'))
+  whole = map(Letters().decode, rows)
+  assert texts == [min(text.partition('cabb')[0], text.partition('dd')[0], key=len) for text in whole]
 
 
 def say(spec, prompts=PROMPTS, run=Run(), **options):
@@ -93,7 +138,10 @@ def test_fewer_continuations_than_beams_are_no_trouble():
   [
     ({'beams': 0}, 'beams=0 searches nothing. Wanted at least 1'),
     ({'beams': 2, 'temperature': 1.0}, 'beams=2 seek the likeliest text, temperature=1.0 draws. Wanted temperature=0'),
-    ({'beams': 2, 'stop': 'a'}, "beams=2 end with a token, not with a text such as stop='a'. Wanted eos, or beams=1"),
+    (
+      {'beams': 2, 'stop': 'a'},
+      "stop='a' is text, but there is no tokenizer. Wanted tokenizer=, or eos= for token ids",
+    ),
     ({'beams': 2, 'draft': Lookup()}, 'beams=2 have no use for a draft. Wanted draft=None, or beams=1'),
     ({'length_penalty': np.nan}, 'length_penalty=nan is no power. Wanted a number: 0 for the sum, 1 for the mean'),
     ({'early_stopping': 'often'}, "early_stopping='often' is not one of True, False, 'never'"),

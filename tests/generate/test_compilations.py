@@ -9,6 +9,15 @@ from tfm.parts.context import Run
 
 SPEC = MODELS['alibi_mqa']
 SMALL = Smaller(SPEC, weights(SPEC))
+
+
+class Digits:
+  """The last digit of each id."""
+
+  def decode(self, ids):
+    return ''.join(str(i % 10) for i in ids)
+
+
 WAYS = {
   'greedy': ({'temperature': 0}, {'temperature': 0, 'eos': 7, 'min_new_tokens': 3, 'logit_bias': {5: 2.0}}),
   'drawn': (
@@ -24,6 +33,10 @@ WAYS = {
   'beams': (
     {'beams': 3, 'temperature': 0},
     {'beams': 3, 'temperature': 0, 'length_penalty': -1.0, 'early_stopping': 'never', 'eos': (3, 4)},
+  ),
+  'beams to a text': (
+    {'beams': 3, 'temperature': 0, 'tokenizer': Digits(), 'stop': ['12', '3']},
+    {'beams': 3, 'temperature': 0, 'tokenizer': Digits(), 'stop': ['4', '2'], 'length_penalty': -1.0},
   ),
 }
 

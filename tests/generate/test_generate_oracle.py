@@ -185,3 +185,43 @@ def test_the_best_beam_is_theirs(case):
   # Where nothing ends, all beams are of one length.
   free = theirs(model, spec, num_beams=3)
   assert ours(spec, params, beams=3) == free != theirs(model, spec)
+
+
+PIECES = [a + b for a in 'abcdef' for b in ('', 'a', 'ba', 'cc', 'd', 'dab', 'e', 'fh', 'gh', 'i')]
+
+
+class Pieces:
+  """One to four letters an id; 60 is none."""
+
+  def decode(self, ids):
+    return ''.join([*PIECES, ''][i] for i in ids)
+
+
+def pieces():
+  """The same as a tokenizer of theirs."""
+  import tokenizers
+  import transformers
+
+  vocab = {piece: i for i, piece in enumerate([*PIECES, '<x>'])}
+  own = tokenizers.Tokenizer(tokenizers.models.WordLevel(vocab, unk_token='<x>'))
+  own.pre_tokenizer = tokenizers.pre_tokenizers.Split('', 'isolated')
+  own.decoder = tokenizers.decoders.Fuse()
+  return transformers.PreTrainedTokenizerFast(tokenizer_object=own, unk_token='<x>')
+
+
+def test_beams_end_with_their_stop_texts_as_theirs_do(case):
+  model, spec, params = case
+  tokenizer, ended = pieces(), False
+  for beams, length_penalty in ((3, 1.0), (2, -1.0)):
+    free = ours(spec, params, beams=beams, length_penalty=length_penalty)
+    # From within a token to within another one, of a row's text that is likely.
+    stops = [Pieces().decode(free[0])[4:7], Pieces().decode(free[1])[6:8]]
+    options = {'length_penalty': length_penalty, 'early_stopping': False}
+    found = ours(spec, params, beams=beams, stop=stops, tokenizer=Pieces(), **options)
+    # Theirs pads rows that end early with an id that may be said too, so each row stands alone.
+    for prompt, row in zip(PROMPTS, found, strict=True):
+      texts = {'stop_strings': stops, 'tokenizer': tokenizer, 'num_beams': beams}
+      expected = theirs(model, spec, [prompt], **texts, **options)[0]
+      assert row == expected
+      ended |= len(row) < NEW
+  assert ended

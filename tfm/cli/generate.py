@@ -113,7 +113,7 @@ def _type(spec: Any, params: Any, vocabulary: Any, prompts: list[str], typists: 
     steps: Iterable[Iterable[int]] = stream(spec, ready, prompts, **options)
   else:
     ids = [vocabulary.prompt(prompt).tolist() for prompt in prompts]
-    steps = itertools.zip_longest(*generate(spec, ready, ids, **options), fillvalue=-1)
+    steps = itertools.zip_longest(*generate(spec, ready, ids, stop=STOP.value, **options), fillvalue=-1)
   for tokens in steps:
     yield [typist.push(int(token)) for typist, token in zip(typists, tokens, strict=True)]
     if all(typist.done for typist in typists):

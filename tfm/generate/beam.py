@@ -47,54 +47,79 @@ class Beams:
 
 @struct.dataclass
 class Begun:
-  """Beams of one token, the beam that each goes on from `[B, K]`, and what is cached of the prompts, a row each."""
+  """The logits after each prompt `[B, V]`, and what is cached of the prompts, a row each."""
 
-  beams: Beams
-  from_BK: jax.Array
+  logits_BV: jax.Array
   cache: Any
 
 
-@functools.partial(jax.jit, static_argnames=('spec', 'beams', 'run', 'slots', 'room', 'chunk'))
+@struct.dataclass
+class Turn:
+  """Beams, log p of each with each next token `[B, K, V]`, whether that ends it, and the cache, a row a beam."""
+
+  beams: Beams
+  total_BKV: jax.Array
+  ends_BKV: jax.Array
+  cache: Any
+
+
+@struct.dataclass
+class Best:
+  """Some next tokens of a prompt's beams, best first, `[B, J]`: log p, the beam, the token."""
+
+  logp_BJ: jax.Array
+  from_BJ: jax.Array
+  token_BJ: jax.Array
+
+
+@functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'chunk'))
 def begin(
-  spec: Model, params: Any, inputs: dict[str, Any], rules: Rules, aims: Aims, cache: Any = None, *, beams: int,
-  run: Run, slots: int, room: int, chunk: int | None = None,
-) -> Begun:  # fmt: skip
+  spec: Model, params: Any, inputs: dict[str, Any], cache: Any = None, *, run: Run, slots: int, chunk: int | None = None
+) -> Begun:
   """One pass over each prompt (or `chunk` tokens at a time); a `cache` that is given holds what stands before."""
   B, source = inputs['input_ids'].shape
   if cache is None:
     cache = init_cache(spec, B, slots, run.precision.dtype('compute'), source, run.cache)
   out = read(spec, params, cache, inputs, run=run, chunk=chunk)
-  each, rules = _each(B, beams, rules)
-  return Begun(*_extend(_start(B, beams, room), out['logits'][:, -1][each], rules, aims), out['cache'])
+  return Begun(out['logits'][:, -1], out['cache'])
 
 
-@functools.partial(jax.jit, static_argnames=('spec', 'run'))
-def search(spec: Model, params: Any, begun: Begun, rules: Rules, aims: Aims, *, run: Run) -> jax.Array:
+@functools.partial(jax.jit, static_argnames=('spec', 'beams', 'room', 'run'))
+def search(
+  spec: Model, params: Any, begun: Begun, rules: Rules, aims: Aims, *, beams: int, room: int, run: Run
+) -> jax.Array:
   """The best continuation of each prompt, `[B, room]`, `NOTHING` after its end."""
-  name = 'input_ids' if spec.encoder is None else 'decoder_input_ids'
-  B, K = begun.from_BK.shape
-  each, rules = _each(B, K, rules)
 
   def one(carry):
     state, cache, from_BK = carry
-    # Only what a mixer keeps differs between the beams of a prompt; what was read of an encoder is the same.
-    cache = rows(cache, run.cache, (K * jnp.arange(B)[:, None] + from_BK).reshape(B * K), cross=False)
-    last_BK = jax.lax.dynamic_index_in_dim(state.open_BKT, state.n - 1, 2, keepdims=False)
-    fed: dict[str, Any] = {name: last_BK.reshape(B * K, 1)}
-    out = apply(spec, params, run=run, cache=cache, logits_to_keep=1, **fed)
-    state, from_BK = _extend(state, out['logits'][:, -1], rules, aims)
-    return state, out['cache'], from_BK
+    turn = proceed(spec, params, state, from_BK, cache, rules, run=run)
+    state, from_BK = extend(turn, rules, aims)
+    return state, turn.cache, from_BK
 
+  turn = opened(begun, rules, beams=beams, room=room, run=run)
+  state, from_BK = extend(turn, rules, aims)
   going = lambda carry: ~jnp.all(carry[0].over_B)
-  # From here on a prompt has K rows of its own.
-  state, *_ = jax.lax.while_loop(going, one, (begun.beams, rows(begun.cache, run.cache, each), begun.from_BK))
+  state, *_ = jax.lax.while_loop(going, one, (state, turn.cache, from_BK))
   return state.best_BKT[:, 0]
 
 
-def _each(B: int, K: int, rules: Rules) -> tuple[jax.Array, Rules]:
-  """(the prompt of each of the B K rows, the rules for these)."""
-  each = jnp.repeat(jnp.arange(B), K)
-  return each, dataclasses.replace(rules, prompt_BS=rules.prompt_BS[each])
+def opened(begun: Begun, rules: Rules, *, beams: int, room: int, run: Run) -> Turn:
+  """The turn after the prompts: from here on each has `beams` rows of its own."""
+  each = jnp.repeat(jnp.arange(len(begun.logits_BV)), beams)
+  state = _start(len(begun.logits_BV), beams, room)
+  return _turn(state, begun.logits_BV[each], rows(begun.cache, run.cache, each), rules)
+
+
+def proceed(spec: Model, params: Any, state: Beams, from_BK: jax.Array, cache: Any, rules: Rules, *, run: Run) -> Turn:
+  """The next turn: one pass over the last token of each open beam, which goes on from row `from_BK` of its prompt's."""
+  name = 'input_ids' if spec.encoder is None else 'decoder_input_ids'
+  B, K = from_BK.shape
+  # Only what a mixer keeps differs between the beams of a prompt; what was read of an encoder is the same.
+  cache = rows(cache, run.cache, (K * jnp.arange(B)[:, None] + from_BK).reshape(B * K), cross=False)
+  last_BK = jax.lax.dynamic_index_in_dim(state.open_BKT, state.n - 1, 2, keepdims=False)
+  fed: dict[str, Any] = {name: last_BK.reshape(B * K, 1)}
+  out = apply(spec, params, run=run, cache=cache, logits_to_keep=1, **fed)
+  return _turn(state, out['logits'][:, -1], out['cache'], rules)
 
 
 def _start(B: int, K: int, room: int) -> Beams:
@@ -105,53 +130,58 @@ def _start(B: int, K: int, room: int) -> Beams:
   return Beams(nothing_BKT, logp_BK, nothing_BKT, worth_BK, jnp.zeros(B, bool), jnp.int32(0))
 
 
-def _extend(state: Beams, logits: jax.Array, rules: Rules, aims: Aims) -> tuple[Beams, jax.Array]:
-  """(the beams with one more token, the beam that each open one goes on from), given logits `[B K, V]`."""
+def _turn(state: Beams, logits: jax.Array, cache: Any, rules: Rules) -> Turn:
+  """The turn of logits `[B K, V]`."""
   B, K, room = state.open_BKT.shape
   n = state.n
+  rules = dataclasses.replace(rules, prompt_BS=jnp.repeat(rules.prompt_BS, K, axis=0))
   logp = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
   logp = priced(rules, logp, state.open_BKT.reshape(B * K, room), jnp.broadcast_to(n, (B * K,)))
   total_BKV = state.logp_BK[..., None] + logp.reshape(B, K, -1)
-  stop_V = rules.stop_V | (n + 1 >= rules.maximum)
+  ends_BKV = jnp.broadcast_to((rules.stop_V | (n + 1 >= rules.maximum))[None, None], total_BKV.shape)
+  return Turn(state, total_BKV, ends_BKV, cache)
 
+
+def extend(turn: Turn, rules: Rules, aims: Aims) -> tuple[Beams, jax.Array]:
+  """(the beams with one more token, the beam that each open one goes on from)."""
+  state, K, n = turn.beams, turn.total_BKV.shape[1], turn.beams.n
   # A beam ends where one of the K best of all, open or not, is a token that ends it.
-  best = _best(total_BKV, K)
-  worth_BK = jnp.where(stop_V[best.token_BK] & ~state.over_B[:, None], best.logp_BK, -jnp.inf)
+  best = _best(turn.total_BKV, K)
+  ends_BK = jax.vmap(lambda ends_KV, k, v: ends_KV[k, v])(turn.ends_BKV, best.from_BJ, best.token_BJ)
+  worth_BK = jnp.where(ends_BK & ~state.over_B[:, None], best.logp_BJ, -jnp.inf)
   worth_BK /= (n + 1).astype(jnp.float32) ** aims.length_penalty
   both_BJ = jnp.concatenate([state.worth_BK, worth_BK], axis=1)
   worth_BK, kept_BK = jax.lax.top_k(both_BJ, K)
   ends_BKT = _with(state.open_BKT, best, n)
   best_BKT = _take(jnp.concatenate([state.best_BKT, ends_BKT], axis=1), kept_BK)
 
-  more = _best(jnp.where(stop_V[None, None], -jnp.inf, total_BKV), K)
+  more = likeliest(turn, K)
   longest = jnp.where(aims.patient & (aims.length_penalty > 0), rules.maximum, n + 1)
-  hope_B = more.logp_BK[:, 0] / longest.astype(jnp.float32) ** aims.length_penalty
+  hope_B = more.logp_BJ[:, 0] / longest.astype(jnp.float32) ** aims.length_penalty
   full_B = jnp.all(worth_BK > -jnp.inf, axis=1)
   over_B = (full_B & (aims.eager | (hope_B <= worth_BK[:, -1]))) | (n + 1 >= rules.maximum)
   # Without an open beam there is nothing to go on with.
-  over_B |= state.over_B | (more.logp_BK[:, 0] == -jnp.inf)
-  state = Beams(_with(state.open_BKT, more, n), more.logp_BK, best_BKT, worth_BK, over_B, n + 1)
-  return state, more.from_BK
+  over_B |= state.over_B | (more.logp_BJ[:, 0] == -jnp.inf)
+  state = Beams(_with(state.open_BKT, more, n), more.logp_BJ, best_BKT, worth_BK, over_B, n + 1)
+  return state, more.from_BJ
 
 
-@struct.dataclass
-class _Best:
-  logp_BK: jax.Array
-  from_BK: jax.Array
-  token_BK: jax.Array
+def likeliest(turn: Turn, J: int) -> Best:
+  """The J best next tokens of those that end no beam; -inf where there are fewer."""
+  return _best(jnp.where(turn.ends_BKV, -jnp.inf, turn.total_BKV), J)
 
 
-def _best(total_BKV: jax.Array, K: int) -> _Best:
-  """The K best of all beams' next tokens, best first."""
+def _best(total_BKV: jax.Array, J: int) -> Best:
+  """The J best of all beams' next tokens, best first."""
   B, _, V = total_BKV.shape
-  logp_BK, index_BK = jax.lax.top_k(total_BKV.reshape(B, -1), K)
-  return _Best(logp_BK, index_BK // V, index_BK % V)
+  logp_BJ, index_BJ = jax.lax.top_k(total_BKV.reshape(B, -1), J)
+  return Best(logp_BJ, index_BJ // V, index_BJ % V)
 
 
-def _with(tokens_BKT: jax.Array, best: _Best, n: jax.Array) -> jax.Array:
+def _with(tokens_BKT: jax.Array, best: Best, n: jax.Array) -> jax.Array:
   """The beams that `best` goes on from, with its tokens at place n."""
-  tokens_BKT = _take(tokens_BKT, best.from_BK)
-  return jax.lax.dynamic_update_index_in_dim(tokens_BKT, best.token_BK.astype(jnp.int32), n, 2)
+  tokens_BKT = _take(tokens_BKT, best.from_BJ)
+  return jax.lax.dynamic_update_index_in_dim(tokens_BKT, best.token_BJ.astype(jnp.int32), n, 2)
 
 
 def _take(x_BJT: jax.Array, index_BK: jax.Array) -> jax.Array:

@@ -1,6 +1,6 @@
 """Text (or token ids) that goes on from prompts: all at once with `generate`, token by token with `stream`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core import errors
-from tfm.generate import beam, prompt_cache, speculate, step
+from tfm.generate import beam, endings, prompt_cache, speculate, step
 from tfm.generate import options as options_lib
 from tfm.generate import prompts as prompts_lib
 from tfm.generate import rules as rules_lib
@@ -70,7 +70,8 @@ def generate(
   stops = options_lib.several(chosen.stop)
   watch = _Watch(tokenizer, stops, batch)
   if chosen.beams > 1:
-    rows = _searched(spec, params, batch, chosen, key, run, draft)
+    holds = endings.held(tokenizer, stops) if stops and tokenizer else None
+    rows = _searched(spec, params, batch, chosen, key, run, draft, holds)
   else:
     chunk = LOOK if stops else chosen.max_new_tokens
     rows = np.concatenate([*_chunks(spec, params, batch, chosen, key, run, draft, watch, chunk)], axis=1)
@@ -154,20 +155,29 @@ def _chunks(
 
 
 def _searched(
-  spec: Model, params: Any, batch: Batch, options: Options, key: jax.Array | None, run: Run, draft: Draft | None
+  spec: Model,
+  params: Any,
+  batch: Batch,
+  options: Options,
+  key: jax.Array | None,
+  run: Run,
+  draft: Draft | None,
+  holds: Callable[[list[int]], bool] | None,
 ) -> NDArray[np.int32]:
-  """The best beam of each prompt, `[B, room]`."""
+  """The best beam of each prompt, `[B, room]`; `holds` says which new tokens are as many as a beam may have."""
   if draft is not None:
     raise errors.UserError(f'generate: beams={options.beams} have no use for a draft. Wanted draft=None, or beams=1.')
   params, rules = _ready(spec, params, batch, options, key, run)
   eager, patient = options.early_stopping is True, options.early_stopping == 'never'
   aims = beam.Aims(jnp.float32(options.length_penalty), jnp.asarray(eager), jnp.asarray(patient))
   begin = _begin(spec, params, batch, options, run, Draft())
-  sizes: dict[str, Any] = {'slots': batch.slots, 'room': batch.room, 'chunk': options.prefill_chunk}
-  inputs, cache, beams = begin.inputs, begin.cache, options.beams
-  begun = beam.begin(spec, params, inputs, rules, aims, cache, beams=beams, run=run, **sizes)
+  chunk = options.prefill_chunk
+  begun = beam.begin(spec, params, begin.inputs, begin.cache, run=run, slots=batch.slots, chunk=chunk)
   _keep(spec, params, batch, options, run, begun.cache)
-  return np.asarray(beam.search(spec, params, begun, rules, aims, run=run))
+  sizes: dict[str, Any] = {'beams': options.beams, 'room': batch.room}
+  if holds is not None:
+    return endings.search(spec, params, begun, rules, aims, holds, run=run, **sizes)
+  return np.asarray(beam.search(spec, params, begun, rules, aims, run=run, **sizes))
 
 
 def _begin(spec: Model, params: Any, batch: Batch, options: Options, run: Run, draft: Draft) -> prompt_cache.Start:

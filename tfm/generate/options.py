@@ -72,8 +72,6 @@ class Options(Sampling, Penalties):
       yield f'length_penalty={self.length_penalty} is no power. Wanted a number: 0 for the sum, 1 for the mean.'
     if self.beams > 1 and self.temperature:
       yield f'beams={self.beams} seek the likeliest text, temperature={self.temperature} draws. Wanted temperature=0.'
-    if self.beams > 1 and self.stop:
-      yield f'beams={self.beams} end with a token, not with a text such as stop={self.stop!r}. Wanted eos, or beams=1.'
 
 
 def parse(given: dict[str, Any]) -> Options:
