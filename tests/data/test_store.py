@@ -3,6 +3,7 @@ import multiprocessing
 from pathlib import Path
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from tfm.data import store as store_lib
 from tfm.data.store import default_cache, open_store, write_store
 from tfm.data.tokenizer.byte import ByteVocabulary
 
-TEXTS = {'train': ['abc', '', 'de'], 'val': ['f']}
+TEXTS = {'train': [['a', 'bc'], [''], [], ['de']], 'val': [['f']]}
 
 
 def _write(folder, separated=True):
@@ -45,7 +46,7 @@ def test_a_large_vocabulary_is_stored_in_four_bytes(tmp_path):
 
 
 def test_an_empty_split_is_left_out(tmp_path):
-  write = lambda folder: write_store(folder, ByteVocabulary(), lambda s: ['x'] if s == 'train' else [], False)
+  write = lambda folder: write_store(folder, ByteVocabulary(), lambda s: [['x']] if s == 'train' else [], False)
   assert list(open_store(tmp_path, {}, write).splits) == ['train']
 
 
@@ -111,7 +112,7 @@ from tfm.data.store import open_store, write_store
 from tfm.data.tokenizer.byte import ByteVocabulary
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-open_store(Path({str(tmp_path)!r}), {{}}, lambda f: write_store(f, ByteVocabulary(), lambda s: ['x' * 9999], False))
+open_store(Path({str(tmp_path)!r}), {{}}, lambda f: write_store(f, ByteVocabulary(), lambda s: [['x' * 9999]], False))
 """
   done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=False)
   assert 'no space for the token store' in done.stderr
@@ -132,3 +133,25 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
   assert default_cache() == tmp_path / 'tfm'
   monkeypatch.delenv('XDG_CACHE_HOME')
   assert default_cache() == Path.home() / '.cache' / 'tfm'
+
+
+def test_a_writer_killed_in_the_middle_leaves_what_the_next_one_clears_away(tmp_path):
+  program = f"""
+import itertools
+from pathlib import Path
+from tfm.data.store import open_store, write_store
+from tfm.data.tokenizer.byte import ByteVocabulary
+endless = lambda split: [itertools.repeat('x' * 100_000)]
+open_store(Path({str(tmp_path)!r}), {{}}, lambda folder: write_store(folder, ByteVocabulary(), endless, False))
+"""
+  writer = subprocess.Popen([sys.executable, '-c', program])
+  try:
+    while not any(file.stat().st_size for file in tmp_path.glob('.*/train.bin')):
+      assert writer.poll() is None
+      time.sleep(0.02)
+  finally:
+    writer.kill()
+    writer.wait()
+  assert not list(tmp_path.glob('[!.]*/'))
+  assert len(open_store(tmp_path, {}, _write).splits['train'].tokens) == 8
+  assert len([p for p in tmp_path.iterdir() if p.is_dir()]) == 1

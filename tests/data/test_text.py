@@ -1,10 +1,17 @@
 import dataclasses
+import os
+from pathlib import Path
+import subprocess
+import sys
 
+import hypothesis
+from hypothesis import strategies as st
 import pytest
 
 from tfm.core.config import validate
 from tfm.core.errors import ConfigError, UserError
 from tfm.data import Text
+from tfm.data import text as text_lib
 
 
 def _docs(data, split):
@@ -86,7 +93,7 @@ def test_a_changed_file_is_tokenised_again_and_an_unchanged_one_is_not(tmp_path,
   data = Text(files=str(file), cache=str(tmp_path / 'c'), tokenizer=Text.from_text('text').tokenizer)
   first = data.open(4)
   reads = []
-  monkeypatch.setattr(Text, 'documents', lambda self, split: reads.append(split) or iter(['four ' * 99]))
+  monkeypatch.setattr(Text, 'streams', lambda self, split: reads.append(split) or iter([['four ' * 99]]))
   assert data.open(4).fingerprint == first.fingerprint
   assert not reads
   file.write_text('four five six ' * 30)
@@ -98,6 +105,78 @@ def test_a_task_may_change_without_tokenising_again(tmp_path, monkeypatch):
   (tmp_path / 'x').write_text('one two three ' * 20)
   data = Text(files=f'{tmp_path}/x', cache=str(tmp_path / 'c'))
   plain = data.open(4)
-  monkeypatch.setattr(Text, 'documents', None)
+  monkeypatch.setattr(Text, 'streams', None)
   masked = dataclasses.replace(data, length=8).open(8, 0, ('mask',))
   assert masked.vocab == plain.vocab + 1 == masked.tokenizer.mask + 1
+
+
+@hypothesis.given(
+  st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=4), st.floats(0, 0.99), st.integers(1, 30)
+)
+@hypothesis.settings(max_examples=100, deadline=None)
+def test_reading_block_by_block_gives_what_the_whole_gives(tmp_path_factory, texts, tail, block):
+  folder = tmp_path_factory.mktemp('texts')
+  for i, text in enumerate(texts):
+    (folder / str(i)).write_bytes(text.encode())
+  cut = int(sum(map(len, texts)) * (1 - tail))
+  starts = [sum(map(len, texts[:i])) for i in range(len(texts))]
+  train = [text[: max(0, cut - start)] for text, start in zip(texts, starts, strict=True)]
+  val = [text[max(0, cut - start) :] for text, start in zip(texts, starts, strict=True)]
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(text_lib, '_BLOCK', block)
+    data = Text(files=str(folder), val_tail=tail)
+    assert _docs(data, 'train') == [part for part in train if part]
+    assert _docs(data, 'val') == [part for part in val if part]
+    assert all(len(part.encode()) <= block + 3 for stream in data.streams('train') for part in stream)
+
+
+@pytest.mark.parametrize(
+  ('content', 'said'),
+  [
+    (b'ab\xc3\xa9' * 5 + b'\xff.', r'byte 20 is 0xff \(invalid start byte\)'),
+    (b'abc\xc3(', r'byte 3 is 0xc3 \(invalid continuation byte\)'),
+    (b'abcdefg\xe6\x97', r'byte 7 is 0xe6 \(unexpected end of data\)'),
+  ],
+)
+def test_what_is_not_utf8_is_named_in_any_block(tmp_path, monkeypatch, content, said):
+  monkeypatch.setattr(text_lib, '_BLOCK', 4)
+  (tmp_path / 'x').write_bytes(content)
+  for tail in (0.0, 0.5):
+    with pytest.raises(UserError, match=rf'data.files: .*x is not UTF-8: {said}'):
+      _docs(Text(files=f'{tmp_path}/x', val_tail=tail), 'train')
+
+
+def test_a_file_is_counted_once_and_anew_when_it_changes(tmp_path, monkeypatch):
+  (tmp_path / 'x').write_text('a' * 50)
+  data = Text(files=f'{tmp_path}/x', val_tail=0.5)
+  assert _docs(data, 'train') == ['a' * 25]
+  monkeypatch.setattr(text_lib, 'Progress', None)
+  assert _docs(data, 'val') == ['a' * 25]
+  monkeypatch.undo()
+  (tmp_path / 'x').write_text('b' * 60)
+  assert _docs(data, 'val') == ['b' * 30]
+
+
+MEASURE = """
+import resource
+from tfm.data import Text
+from tfm.data.tokenizer import Byte
+for name in ('small', 'large'):
+  corpus = Text(files=name, val_tail=0.5, tokenizer=Byte(), cache='cache').open(64)
+  size = sum(split.text_bytes for split in corpus.store.splits.values())
+  print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, size)
+"""
+
+
+def test_a_file_takes_no_more_memory_for_being_large(tmp_path):
+  for name, million in (('small', 8), ('large', 60)):
+    with open(tmp_path / name, 'wb') as file:
+      for _ in range(million):
+        file.write('a line of text, and é in it.\n'.encode() * 32_768)
+  env = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])}
+  done = subprocess.run(
+    [sys.executable, '-c', MEASURE], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+  )
+  (small, _), (large, size) = (map(int, line.split()) for line in done.stdout.splitlines())
+  assert size == 60 * 30 * 32_768
+  assert large - small < 16, done.stdout

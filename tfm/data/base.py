@@ -1,6 +1,6 @@
 """What a source of text is, and how it becomes a corpus."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,10 @@ class Data(Part):
     """The documents of 'train' or 'val', in an order that never changes."""
     raise NotImplementedError
 
+  def streams(self, split: str) -> Iterator[Iterable[str]]:
+    """The documents of a split, each in parts of its text, in order; for sources whose documents can be very large."""
+    return ([text] for text in self.documents(split))
+
   def identity(self) -> dict[str, Any]:
     """JSON that changes whenever `documents` would."""
     raise NotImplementedError
@@ -45,12 +49,13 @@ class Data(Part):
   def open(self, window: int, overlap: int = 0, specials: Sequence[str] = ()) -> Corpus:
     """The corpus in rows of `window` tokens, its vocabulary with the `specials` a task asked for.
 
-    *Cost:* reads and tokenises all of the text the first time; later it maps files into memory.
+    *Cost:* reads and tokenises all of the text the first time; later it maps files into memory. The memory this takes
+    does not grow with the size of a document.
     """
 
     def write(folder: Path) -> None:
-      vocabulary = self.tokenizer.learn(self.documents)
-      write_store(folder, vocabulary, self.documents, self.separated(), self.total_bytes())
+      vocabulary = self.tokenizer.learn(self.streams, self.total_bytes())
+      write_store(folder, vocabulary, self.streams, self.separated(), self.total_bytes())
 
     identity = {'source': self.identity(), 'tokenizer': self.tokenizer.identity(), 'separated': self.separated()}
     store = open_store(Path(self.cache).expanduser() if self.cache else default_cache(), identity, write)

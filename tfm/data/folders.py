@@ -32,6 +32,9 @@ class Folders(Data):
   val_every: int = 10
 
   def documents(self, split: str) -> Iterator[str]:
+    return map(''.join, self.streams(split))
+
+  def streams(self, split: str) -> Iterator[Iterator[str]]:
     return (read(path) for path, _ in self._files(split))
 
   def labels(self, split: str) -> NDArray[np.int32]:

@@ -14,8 +14,8 @@ class Given(Tokenizer):
 
   vocabulary: Vocabulary
 
-  def learn(self, documents: Documents) -> Vocabulary:
-    del documents
+  def learn(self, documents: Documents, total: int | None = None) -> Vocabulary:
+    del documents, total
     return self.vocabulary
 
   def identity(self) -> dict[str, Any]:

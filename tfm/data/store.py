@@ -1,5 +1,6 @@
 """Text tokenised once: a folder of memory-mapped token files that appears whole or not at all."""
 
+import array
 from collections.abc import Callable, Iterable, Iterator
 import contextlib
 import dataclasses
@@ -17,13 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core.errors import UserError
-from tfm.data import tokenizer
+from tfm.data import cut, tokenizer
 from tfm.data.progress import Progress
 
 SPLITS = ('train', 'val')
 _META = 'meta.json'
 _FORMAT = 1
+# Characters that are encoded at once, and of a piece of them: several pieces, as processors take them in turns.
 _BATCH = 1 << 22
+_PIECE = 1 << 17
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -80,12 +83,12 @@ def open_store(cache: Path, identity: dict[str, Any], write: Callable[[Path], No
 def write_store(
   folder: Path,
   vocabulary: tokenizer.Vocabulary,
-  documents: Callable[[str], Iterable[str]],
+  documents: tokenizer.Documents,
   separated: bool,
   total: int | None = None,
 ) -> None:
   """Writes the tokens of every split to `folder`; `separated` puts an end-of-text token before, between and after
-  documents. `total` (bytes of text, if known) is for the time that is left."""
+  documents, which come in parts of their text. `total` (bytes of text, if known) is for the time that is left."""
   if separated:
     vocabulary = vocabulary.with_specials(('eos',))
   dtype = np.dtype('<u2' if vocabulary.size <= 1 << 16 else '<u4')
@@ -101,7 +104,7 @@ def write_store(
 
 def _write_split(folder, name, vocabulary, documents, separated, dtype, digest, progress) -> dict[str, int] | None:
   eos = np.array([vocabulary.eos] if separated else [], dtype)
-  starts: list[int] = []
+  starts = array.array('q')
   text_bytes, at = 0, 0
 
   def put(file: IO[bytes], ids: NDArray[Any]) -> int:
@@ -111,14 +114,16 @@ def _write_split(folder, name, vocabulary, documents, separated, dtype, digest, 
     return len(ids)
 
   with open(folder / f'{name}.bin', 'wb') as file:
-    for texts in _batches(documents):
-      for text, ids in zip(texts, vocabulary.encode_batch(texts), strict=True):
-        if not starts:
+    for batch in _batches(documents, vocabulary.cut):
+      for (text, begins), ids in zip(batch, _encoded(vocabulary, batch), strict=True):
+        if begins:
           at += put(file, eos)
-        starts.append(at)
-        at += put(file, ids) + put(file, eos)
+          starts.append(at)
+        at += put(file, ids)
         text_bytes += (size := len(text.encode('utf-8', 'surrogatepass')))
         progress.advance(size)
+    if starts:
+      at += put(file, eos)
   if not starts:
     (folder / f'{name}.bin').unlink()
     return None
@@ -126,15 +131,26 @@ def _write_split(folder, name, vocabulary, documents, separated, dtype, digest, 
   return {'tokens': at, 'documents': len(starts), 'bytes': text_bytes}
 
 
-def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
+def _batches(documents: Iterable[Iterable[str]], may_cut: Callable[[str], int]) -> Iterator[list[tuple[str, bool]]]:
+  """Pieces of text, and whether each begins a document."""
   batch, size = [], 0
-  for text in filter(None, documents):
-    batch.append(text)
-    if (size := size + len(text)) >= _BATCH:
-      yield batch
-      batch, size = [], 0
+  for document in documents:
+    begins = True
+    for text in cut.pieces(document, may_cut, _PIECE):
+      batch.append((text, begins))
+      begins = False
+      if (size := size + len(text)) >= _BATCH:
+        yield batch
+        batch, size = [], 0
   if batch:
     yield batch
+
+
+def _encoded(vocabulary: tokenizer.Vocabulary, batch: list[tuple[str, bool]]) -> Iterator[NDArray[np.int32]]:
+  first, onward = (iter(v.encode_batch([text for text, begins in batch if begins == kind])) for v, kind in (
+    (vocabulary, True), (vocabulary.onward, False)
+  ))  # fmt: skip
+  return (next(first if begins else onward) for _, begins in batch)
 
 
 def _complete(path: Path) -> bool:

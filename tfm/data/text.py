@@ -1,7 +1,10 @@
 """Text files."""
 
+import bisect
+import codecs
 from collections.abc import Iterator
 import dataclasses
+import functools
 import glob
 import os
 from pathlib import Path
@@ -9,13 +12,17 @@ from typing import Any
 
 from tfm.core.errors import UserError
 from tfm.data.base import Data
+from tfm.data.progress import Progress
+
+_BLOCK = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class Text(Data):
   """UTF-8 files, each a document: `files` is a path, a glob, a folder (all files below it), or several with commas.
 
-  Held out are `val_files`, or else the last `val_tail` of the characters of all the text, in nanoGPT's way.
+  Held out are `val_files`, or else the last `val_tail` of the characters of all the text, in nanoGPT's way. A file may
+  be larger than the memory: it is read block by block.
   """
 
   files: str = ''
@@ -23,17 +30,24 @@ class Text(Data):
   val_tail: float = 0.1
 
   def documents(self, split: str) -> Iterator[str]:
+    return map(''.join, self.streams(split))
+
+  def streams(self, split: str) -> Iterator[Iterator[str]]:
     if self.val_files:
       yield from map(read, self._paths('files' if split == 'train' else 'val_files'))
       return
     paths = self._paths('files')
-    # One file is read once: its own length says where to cut.
-    texts = [read(paths[0])] if len(paths) == 1 else None
-    cut = int(sum(map(len, texts or map(read, paths))) * (1 - self.val_tail))
-    for text in texts or map(read, paths):
-      if part := text[: max(0, cut)] if split == 'train' else text[max(0, cut) :]:
-        yield part
-      cut -= len(text)
+    if not self.val_tail:
+      yield from map(read, paths if split == 'train' else [])
+      return
+    stamps = tuple((str(path), *stamp(path)) for path in paths)
+    cut, byte = _tail(stamps, self.val_tail)
+    for i, path in enumerate(paths):
+      start, stop = (0, byte) if split == 'train' else (byte, path.stat().st_size)
+      if i == cut and start < stop:
+        yield read(path, start, stop)
+      elif i != cut and (i < cut) == (split == 'train'):
+        yield read(path)
 
   def identity(self) -> dict[str, Any]:
     fields = ['files', 'val_files'] if self.val_files else ['files']
@@ -58,24 +72,32 @@ class Text(Data):
     return [path for item in getattr(self, name).split(',') if item.strip() for path in _expand(name, item.strip())]
 
 
-def read(path: Path) -> str:
-  """The text of a UTF-8 file, its line ends as they are.
+def read(path: Path, start: int = 0, stop: int | None = None) -> Iterator[str]:
+  """The text of a UTF-8 file from byte `start` to before `stop` (the end), in parts, its line ends as they are.
 
   *Raises:* `UserError` that names the file, and the offset of the first byte that is not UTF-8.
   """
+  decoder = codecs.getincrementaldecoder('utf-8')()
+  at, block = start, b'?'
   try:
-    content = path.read_bytes()
+    with open(path, 'rb') as file:
+      file.seek(start)
+      while block:
+        block = file.read(_BLOCK if stop is None else min(_BLOCK, stop - at))
+        held = decoder.getstate()[0]
+        if text := decoder.decode(block, final=not block):
+          yield text
+        at += len(block)
   except OSError as error:
     raise UserError(f'data.files: cannot read {path}: {error.strerror}.') from error
-  if not content:
-    raise UserError(f'data.files: {path} is empty. Text was wanted.')
-  try:
-    return content.decode('utf-8')
   except UnicodeDecodeError as error:
+    where = at - len(held) + error.start
     raise UserError(
-      f'data.files: {path} is not UTF-8: byte {error.start} is 0x{content[error.start]:02x} ({error.reason}). '
+      f'data.files: {path} is not UTF-8: byte {where} is 0x{error.object[error.start]:02x} ({error.reason}). '
       'Convert it first, for example with iconv -t UTF-8.'
     ) from error
+  if at == 0:
+    raise UserError(f'data.files: {path} is empty. Text was wanted.')
 
 
 def stamp(path: Path) -> list[Any]:
@@ -85,6 +107,28 @@ def stamp(path: Path) -> list[Any]:
   except OSError as error:
     raise UserError(f'data.files: cannot read {path}: {error.strerror}.') from error
   return [str(path.resolve()), stat.st_size, stat.st_mtime_ns]
+
+
+@functools.lru_cache(maxsize=8)
+def _tail(stamps: tuple[tuple[Any, ...], ...], fraction: float) -> tuple[int, int]:
+  """The number of the file, and the byte in it, where the last `fraction` of all characters begins.
+
+  The files are known by their path and `stamp`, so that none is counted twice and a changed one is counted anew.
+  """
+  files = [Path(path) for path, *_ in stamps]
+  marks: list[tuple[int, int, int]] = []
+  total = 0
+  with Progress('reading', sum(size for _, _, size, _ in stamps)) as progress:
+    for number, file in enumerate(files):
+      byte = 0
+      for text in read(file):
+        marks.append((total, number, byte))
+        total += len(text)
+        byte += (size := len(text.encode()))
+        progress.advance(size)
+  cut = int(total * (1 - fraction))
+  before, number, byte = marks[bisect.bisect_right(marks, cut, key=lambda mark: mark[0]) - 1]
+  return number, byte + len(next(read(files[number], byte))[: cut - before].encode())
 
 
 def _expand(name: str, item: str) -> list[Path]:

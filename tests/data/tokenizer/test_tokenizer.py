@@ -13,7 +13,7 @@ TEXT = "def f(self, x):\n    return self.x + 'naïve café' * 42  # 日本語\n\
 
 
 def _documents(split):
-  return [TEXT, TEXT[:100]] if split == 'train' else [TEXT[:50]]
+  return [[TEXT], [TEXT[:100]]] if split == 'train' else [[TEXT[:50]]]
 
 
 @pytest.fixture(scope='module')
@@ -133,16 +133,16 @@ def test_encoding_word_by_word_is_encoding_the_text(bpe, text):
 
 
 def test_characters_that_only_validation_has_become_the_unknown_one():
-  vocabulary = Char().learn(lambda split: ['abc'] if split == 'train' else ['abé'])
+  vocabulary = Char().learn(lambda split: [['abc']] if split == 'train' else [['abé']])
   assert vocabulary.size == 4
   assert vocabulary.encode('éa').tolist() == [3, 0]
   assert vocabulary.decode([3, 0]) == '�a'
 
 
 def test_an_unknown_character_without_an_unknown_token_is_an_error():
-  vocabulary = Char().learn(lambda split: ['abc'])
+  vocabulary = Char().learn(lambda split: [['abc']])
   assert vocabulary.size == 3
-  with pytest.raises(UserError, match=r"character 'é' \(number 1 of the text\) is none of the 3 characters"):
+  with pytest.raises(UserError, match=r"character 'é' \(in 'aé'\) is none of the 3 characters"):
     vocabulary.encode('aé')
 
 

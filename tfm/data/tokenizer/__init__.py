@@ -5,13 +5,25 @@ from pathlib import Path
 
 from tfm.core.errors import UserError
 from tfm.core.registry import Table
-from tfm.data.tokenizer.base import FILE, StreamDecoder, Tokenizer, Vocabulary
+from tfm.data.tokenizer.base import FILE, Documents, StreamDecoder, Tokenizer, Vocabulary
 from tfm.data.tokenizer.bpe import Bpe
 from tfm.data.tokenizer.byte import Byte, ByteVocabulary
 from tfm.data.tokenizer.char import Char, CharVocabulary
 from tfm.data.tokenizer.file import File, FileVocabulary
 
-__all__ = ['FILE', 'TABLE', 'Bpe', 'Byte', 'Char', 'File', 'StreamDecoder', 'Tokenizer', 'Vocabulary', 'load']
+__all__ = [
+  'FILE',
+  'TABLE',
+  'Bpe',
+  'Byte',
+  'Char',
+  'Documents',
+  'File',
+  'StreamDecoder',
+  'Tokenizer',
+  'Vocabulary',
+  'load',
+]
 
 TABLE = Table('tokenizer', byte=Byte, char=Char, bpe=Bpe, file=File)
 _KINDS: dict[str, type[Vocabulary]] = {v.kind: v for v in (ByteVocabulary, CharVocabulary, FileVocabulary)}

@@ -17,15 +17,19 @@ from tfm.core.errors import UserError
 from tfm.core.registry import Part
 
 FILE = 'vocabulary.json'
-Documents = Callable[[str], Iterable[str]]
+#: The documents of a split, each in parts of its text that are cut anywhere.
+Documents = Callable[[str], Iterable[Iterable[str]]]
 
 
 @dataclasses.dataclass(frozen=True)
 class Tokenizer(Part):
   """The recipe of a vocabulary."""
 
-  def learn(self, documents: Documents) -> 'Vocabulary':
-    """The vocabulary of `documents('train')`; `documents('val')` may only say whether an unknown token is needed."""
+  def learn(self, documents: Documents, total: int | None = None) -> 'Vocabulary':
+    """The vocabulary of `documents('train')`; `documents('val')` may only say whether an unknown token is needed.
+
+    `total` (bytes of text, if known) is for the time that is left.
+    """
     raise NotImplementedError
 
   def identity(self) -> dict[str, Any]:
@@ -62,6 +66,19 @@ class Vocabulary(abc.ABC):
   @abc.abstractmethod
   def from_state(cls, state: dict[str, Any]) -> 'Vocabulary':
     """The vocabulary that `state` describes."""
+
+  def cut(self, text: str) -> int:
+    """The last place where `text` may be cut in two that are encoded apart, whatever follows; 0 if it knows none.
+
+    The second is encoded by `onward`; the ids of both together are those of the whole.
+    """
+    del text
+    return 0
+
+  @property
+  def onward(self) -> 'Vocabulary':
+    """What encodes text that goes on from a `cut`."""
+    return self
 
   @property
   def size(self) -> int:

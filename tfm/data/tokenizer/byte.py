@@ -21,6 +21,9 @@ class ByteVocabulary(Vocabulary):
   def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
     return [np.frombuffer(text.encode('utf-8', 'surrogatepass'), np.uint8).astype(np.int32) for text in texts]
 
+  def cut(self, text: str) -> int:
+    return len(text)
+
   def token_bytes(self) -> list[bytes]:
     return [bytes([i]) for i in range(256)]
 
@@ -36,6 +39,6 @@ class ByteVocabulary(Vocabulary):
 class Byte(Tokenizer):
   """256 tokens, nothing to learn."""
 
-  def learn(self, documents: Documents) -> ByteVocabulary:
-    del documents
+  def learn(self, documents: Documents, total: int | None = None) -> ByteVocabulary:
+    del documents, total
     return ByteVocabulary()

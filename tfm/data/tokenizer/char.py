@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 import dataclasses
+import itertools
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core.errors import UserError
+from tfm.data.progress import Progress
 from tfm.data.tokenizer.base import Documents, Tokenizer, Vocabulary
 
 UNKNOWN = '�'
@@ -34,11 +36,14 @@ class CharVocabulary(Vocabulary):
       if not self.unknown:
         at = int(bad.argmax())
         raise UserError(
-          f'tokenizer: character {text[at]!r} (number {at} of the text) is none of the {len(self.characters)} '
-          'characters of the training text. Leave it out, or train with tokenizer=byte or bpe.'
+          f'tokenizer: character {text[at]!r} (in {text[max(0, at - 10) : at + 10]!r}) is none of the '
+          f'{len(self.characters)} characters of the training text. Leave it out, or train with tokenizer=byte or bpe.'
         )
       ids = np.where(bad, len(self.characters), ids).astype(np.int32)
     return ids
+
+  def cut(self, text: str) -> int:
+    return len(text)
 
   def token_bytes(self) -> list[bytes]:
     return [c.encode('utf-8', 'surrogatepass') for c in self.characters + UNKNOWN * self.unknown]
@@ -55,9 +60,13 @@ class CharVocabulary(Vocabulary):
 class Char(Tokenizer):
   """The characters of the training text; an unknown-character token only if the validation text needs one."""
 
-  def learn(self, documents: Documents) -> CharVocabulary:
-    known: set[str] = set().union(*map(set, documents('train')))
-    unknown = any(not known.issuperset(text) for text in documents('val'))
+  def learn(self, documents: Documents, total: int | None = None) -> CharVocabulary:
+    known: set[str] = set()
+    with Progress('reading for the vocabulary', total) as progress:
+      for part in itertools.chain.from_iterable(documents('train')):
+        known.update(part)
+        progress.advance(len(part.encode('utf-8', 'surrogatepass')))
+    unknown = any(not known.issuperset(part) for part in itertools.chain.from_iterable(documents('val')))
     return CharVocabulary(''.join(sorted(known)), unknown)
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 import copy
 import dataclasses
+import functools
 import hashlib
 import json
 from pathlib import Path
@@ -16,6 +17,7 @@ import tokenizers
 from tfm.core.errors import UserError
 from tfm.data.tokenizer.base import Documents, Tokenizer, Vocabulary
 
+_SPACE = '▁'
 #: What published tokenizers call our specials; the first name is the one we give to a new one.
 NAMES = {
   'eos': ('<|endoftext|>', '</s>', '<|end_of_text|>', '<eos>', '[SEP]'),
@@ -25,6 +27,16 @@ NAMES = {
 }
 # GPT-2's pre-tokenizer never joins a space to what stands before it, so text may be cut here without changing a token.
 _BEFORE_SPACE = re.compile(r'(?<=\S)(?=[ \t\n\r\f\v])')
+_LAST_SPACE = re.compile(r'.*\S(?=[ \t\n\r\f\v])', re.DOTALL)
+# Where other tokenizers may let themselves be cut: they are asked, with so many characters on either side.
+_MAYBE = re.compile(r'(?<=\S)(?=[ \n])|(?<=\n)(?=\S)')
+_ASIDE = 1000
+_TRIES = 32
+# Pre-tokenizers that look no further than that; others could part words by a count from the start of the text.
+_NEARSIGHTED = {
+  'BertPreTokenizer', 'ByteLevel', 'CharDelimiterSplit', 'Digits', 'Metaspace', 'Punctuation', 'Sequence', 'Split',
+  'UnicodeScripts', 'Whitespace', 'WhitespaceSplit',
+}  # fmt: skip
 
 
 class FileVocabulary(Vocabulary):
@@ -60,6 +72,54 @@ class FileVocabulary(Vocabulary):
     words = [[index.setdefault(w, len(index)) for w in _BEFORE_SPACE.split(text)] for text in texts]
     encoded = self._encode(list(index))
     return [np.concatenate([encoded[i] for i in row]) for row in words]
+
+  def cut(self, text: str) -> int:
+    if self._splits_at_spaces:
+      return before_space(text)
+    if not self._local:
+      return 0
+    last = max(0, len(text) - _ASIDE)
+    start = max(0, last - 100 * _ASIDE)
+    places = [start + match.end() for match in _MAYBE.finditer(text[start:last])]
+    return next((at for at in places[::-1][:_TRIES] if self._parts(text, at)), 0)
+
+  @functools.cached_property
+  def onward(self) -> 'FileVocabulary':
+    """The same, which puts no space before the text: there it would stand for one that the text has not."""
+    steps = self._layout.get('normalizer') or {}
+    found = steps.get('normalizers', [steps])
+    if not any(step.get('type') == 'Prepend' for step in found):
+      return self
+    left = {'type': 'Sequence', 'normalizers': [step for step in found if step['type'] != 'Prepend']}
+    inner = tokenizers.Tokenizer.from_str(json.dumps({**self._layout, 'normalizer': left}))
+    return FileVocabulary(inner, self.specials, self.base, self.framed)
+
+  def _parts(self, text: str, at: int) -> bool:
+    """Whether what stands near the place `at` is encoded the same in two as in one."""
+    before, after = text[max(0, at - _ASIDE) : at], text[at : at + _ASIDE]
+    ids = lambda coder, part: coder.encode(part, add_special_tokens=False).ids
+    onward = self.onward.inner
+    # What stands before is the middle of the text, too.
+    if ids(onward, before + after) != ids(onward, before) + ids(onward, after):
+      return False
+    whole, first, second = (_words(onward, part) for part in (before + after, before, after))
+    starts = second[:1] and second[0].startswith(_SPACE) and first[-1:] and not first[-1].endswith(_SPACE)
+    return whole == first + second or bool(starts and self._joins_no_spaces)
+
+  @functools.cached_property
+  def _local(self) -> bool:
+    """Whether its pre-tokenizers decide by what stands near."""
+    before = self._layout.get('pre_tokenizer')
+    steps = (before.get('pretokenizers') or [before]) if before else []
+    return all(step['type'] in _NEARSIGHTED for step in steps)
+
+  @functools.cached_property
+  def _joins_no_spaces(self) -> bool:
+    """Whether no token goes on over the start of a word, as where merges were learnt within words only."""
+    model = self._layout['model']
+    known = model.get('vocab') or {}
+    within = re.compile(f'[^{_SPACE}]{_SPACE}')
+    return model['type'] == 'BPE' and _SPACE in known and not any(map(within.search, known))
 
   def _encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
     return [np.array(e.ids, np.int32) for e in self.inner.encode_batch_fast(list(texts), add_special_tokens=False)]
@@ -141,8 +201,8 @@ class File(Tokenizer):
 
   path: str = ''
 
-  def learn(self, documents: Documents) -> FileVocabulary:
-    del documents
+  def learn(self, documents: Documents, total: int | None = None) -> FileVocabulary:
+    del documents, total
     self._content()
     try:
       inner = tokenizers.Tokenizer.from_file(self.path)
@@ -164,6 +224,18 @@ class File(Tokenizer):
   def check(self):
     if not self.path:
       yield 'path: is empty. The path of a tokenizer.json was wanted.'
+
+
+def before_space(text: str) -> int:
+  """The last place of `text` before white space that follows something else; 0 if there is none."""
+  found = _LAST_SPACE.match(text)
+  return found.end() if found else 0
+
+
+def _words(inner: tokenizers.Tokenizer, text: str) -> list[str]:
+  """What the model is asked to encode, a word at a time."""
+  text = inner.normalizer.normalize_str(text) if inner.normalizer else text
+  return [word for word, _ in inner.pre_tokenizer.pre_tokenize_str(text)] if inner.pre_tokenizer else [text]
 
 
 def _written(name: str) -> tuple[str, ...]:
