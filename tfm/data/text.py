@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import dataclasses
 import functools
 import glob
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -128,7 +129,9 @@ def _tail(stamps: tuple[tuple[Any, ...], ...], fraction: float) -> tuple[int, in
         progress.advance(size)
   cut = int(total * (1 - fraction))
   before, number, byte = marks[bisect.bisect_right(marks, cut, key=lambda mark: mark[0]) - 1]
-  return number, byte + len(next(read(files[number], byte))[: cut - before].encode())
+  # Blocks that begin here end elsewhere than those that were counted, by up to a character.
+  text = ''.join(itertools.islice(read(files[number], byte), 2))
+  return number, byte + len(text[: cut - before].encode())
 
 
 def _expand(name: str, item: str) -> list[Path]:
