@@ -9,7 +9,7 @@ import pytest
 
 from tfm.core import config
 from tfm.model.transformer import apply, init
-from tfm.parts.attend import Auto
+from tfm.parts.attend import Auto, cudnn
 from tfm.parts.attend.auto import CANDIDATES, recorded
 from tfm.parts.attend.base import Scores, few
 from tfm.parts.context import Run
@@ -76,6 +76,38 @@ def test_a_tpu_is_offered_its_own_kernel_and_what_that_refuses_goes_by_tiles_or_
   asked = choose(dataclasses.replace(plain, contents=(lambda q, k, a, b: jnp.zeros((1, 4, 2048, 2048)),)))
   assert 'contents' in asked.refused['pallas']
   assert names([asked]) == ['dense']
+
+
+def asked_on(platform, dtype=jnp.bfloat16, B=1, T=2048, **changes):
+  x = jax.ShapeDtypeStruct((B, T, 4, 64), dtype)
+  site = Site(*[jax.ShapeDtypeStruct((B, T), jnp.int32)] * 2)
+  scores = dataclasses.replace(Scores(1.0, Causal() & Segments(), ordered=True), **changes)
+  return Auto().choose(platform, x, x, x, site, site, scores)
+
+
+def test_a_gpu_is_offered_cudnn_and_what_that_refuses_goes_as_before(monkeypatch):
+  monkeypatch.setattr(cudnn, 'lacking', lambda: None)
+  assert names([asked_on('gpu')]) == ['cudnn']
+  assert asked_on('gpu').refused == {'pallas': 'its kernels are for TPUs, and interpreted on a gpu'}
+  precise = asked_on('gpu', jnp.float32)
+  assert names([precise, asked_on('gpu', cap=2.0), asked_on('gpu', cap=2.0, B=16)]) == ['staircase'] * 2 + ['blockwise']
+  assert 'float32 is neither bfloat16 nor float16' in precise.refused['cudnn']
+  long = asked_on('gpu', T=1 << 15)
+  assert names([long]) == ['blockwise']
+  assert long.refused['cudnn'] == 'a mask of 1,073,741,824 numbers is too much to keep.'
+
+
+def test_a_gpu_that_cudnn_is_not_for_goes_without(monkeypatch):
+  monkeypatch.setattr(cudnn, 'lacking', lambda: 'its kernels are for GPUs of NVIDIA, and this is another')
+  assert names([asked_on('gpu')]) == ['staircase']
+
+
+def test_no_vendor_is_asked_on_a_tpu_before_our_own():
+  assert names([asked_on('tpu')]) == ['pallas']
+  assert asked_on('tpu').refused == {}
+  odd = asked_on('tpu', contents=(lambda q, k, a, b: jnp.zeros((1, 4, 2048, 2048)),))
+  assert odd.refused['cudnn'] == 'its kernels are for GPUs, and this is a tpu.'
+  assert 'splash' not in odd.refused
 
 
 def test_the_last_candidate_refuses_nothing():

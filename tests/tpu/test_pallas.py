@@ -91,6 +91,7 @@ def lowered(case, chips, mesh=None, rules=(), kernel=Pallas()):
       cap=case.cap,
       sink_N=sink if case.sink else None,
       drop=Dropout.of(key, case.B, case.N, case.drop) if case.drop else None,
+      ordered=case.mask.causal and case.S is None,
     )
     y = kernel(q, k, v, asking, seen, scores, 'float32').astype(jnp.float32)
     return jnp.sum(y * y)

@@ -3,10 +3,19 @@
 from tfm.core.registry import Table
 from tfm.parts.attend.auto import Auto
 from tfm.parts.attend.blockwise import Blockwise
+from tfm.parts.attend.cudnn import Cudnn
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.attend.pallas.flash import Pallas
+from tfm.parts.attend.splash import Splash
 from tfm.parts.attend.staircase import Staircase
 
 TABLE = Table(
-  'attention kernel', auto=Auto, blockwise=Blockwise, dense=DenseAttention, pallas=Pallas, staircase=Staircase
+  'attention kernel',
+  auto=Auto,
+  blockwise=Blockwise,
+  cudnn=Cudnn,
+  dense=DenseAttention,
+  pallas=Pallas,
+  splash=Splash,
+  staircase=Staircase,
 )

@@ -16,6 +16,7 @@ from tfm.parts.attend.pallas.plan import Operands, Plan
 from tfm.parts.attend.pallas.rules import Rules
 from tfm.parts.attend.pallas.tiled import Tiled, Unfit, tiled
 from tfm.parts.attend.pallas.visits import kinds, listed
+from tfm.parts.attend.split import split, ways
 from tfm.parts.attend.views import joined, worth
 from tfm.parts.mask.base import View
 from tfm.parts.site import Site
@@ -126,7 +127,7 @@ class Pallas(Attend):
     except Unfit as reason:
       raise Unfit(f'{said} {reason}') from None
     B, T, S = q_BTNH.shape[0], q_BTNH.shape[1], k_BSKH.shape[1]
-    devices = math.prod(_ways(names) for names in mesh_axes('BN', (B, N)))
+    devices = math.prod(ways(names) for names in mesh_axes('BN', (B, N)))
     read = [*mask.arrays, *(bias.arrays if bias else [])]
     numbers = -(-T // size) * -(-S // width) + (B * N + N * sum(a.shape[1] for a in read)) // devices
     if numbers > _SCALARS:
@@ -168,33 +169,18 @@ def _flash(plan: Plan) -> Callable[[Operands, jax.Array], tuple[jax.Array, jax.A
 
 def _over_mesh(run: Callable[[Operands, jax.Array], Any], x: Operands, seen: jax.Array) -> Any:
   """`run(x, seen)`, every device of the mesh its rows and heads: a compiler cannot split a kernel."""
-  (rows, heads), K = mesh_axes('BN', x.q_BNTH.shape[:2]), x.k_BKSH.shape[1]
-  (kv_heads,) = mesh_axes('K', (K,))
-  ways = _ways(heads)
-  # Fewer kv heads than devices are on all of them, and each picks the one that its query heads read.
-  one = heads != kv_heads
-  if one and ways % K:
-    heads, kv_heads, one = (), (), False
-  elif one:
-    kv_heads = ()
+  (B, N), K = x.q_BNTH.shape[:2], x.k_BKSH.shape[1]
+  over = split(B, N, K)
+  rows, heads, kv_heads = over[:3]
   if not rows and not heads:
     return run(x, seen)
 
   def local(x: Operands, seen: jax.Array) -> Any:
-    if one:
-      mine = jax.lax.axis_index(heads) * K // ways
-      k_BKSH, v_BKSH = (jax.lax.dynamic_slice_in_dim(a, mine, 1, 1) for a in (x.k_BKSH, x.v_BKSH))
-      x = x._replace(k_BKSH=k_BKSH, v_BKSH=v_BKSH)
-    return run(x, seen)
+    return run(x._replace(k_BKSH=over.own(x.k_BKSH), v_BKSH=over.own(x.v_BKSH)), seen)
 
   asked, told, by_row, by_head = jax.P(rows, heads), jax.P(rows, kv_heads), jax.P(rows), jax.P(heads)
   specs: Any = (asked, told, told, by_row, by_row, by_head, by_head, asked)
   return jax.shard_map(local, in_specs=(Operands(*specs), by_row), out_specs=asked, check_vma=False)(x, seen)
-
-
-def _ways(names: tuple[str, ...]) -> int:
-  """Over how many devices these axes of the mesh split."""
-  return math.prod(jax.sharding.get_abstract_mesh().shape[n] for n in names)
 
 
 def _numbers(mask: Tiled, bias: Tiled | None, sink_N: jax.Array | None, N: int) -> tuple[jax.Array, jax.Array, Any]:

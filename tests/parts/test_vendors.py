@@ -1,0 +1,207 @@
+"""Kernels of others: what they are told is what the dense one says, values and gradients, or they refuse it."""
+
+import types
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.parts.test_attend import attended, drawn
+from tfm.core import config, errors
+from tfm.model import transformer
+from tfm.parts import mask as masks
+from tfm.parts.attend import TABLE, cudnn
+from tfm.parts.attend.base import Attend, Scores
+from tfm.parts.attend.cudnn import Cudnn
+from tfm.parts.attend.dense import DenseAttention
+from tfm.parts.attend.dropout import Dropout
+from tfm.parts.attend.splash import Splash
+from tfm.parts.context import Run
+from tfm.parts.mask import Causal, Mask, Segments, Window
+from tfm.parts.site import Site, positions
+from tfm.zoo import get, tiny
+
+B, N, K, H, T = 2, 4, 2, 8, 20
+SPLASH = Splash(128, 128, interpret=True)
+CAUSAL = Causal() & Segments()
+
+
+class Told(Attend):
+  """`cudnn`, by JAX's other implementation of the function that it calls."""
+
+  def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
+    return cudnn.attended(q_BTNH, k_BSKH, v_BSKH, q, k, scores, 'xla')
+
+
+def site(n, packed=True):
+  """Two documents with padding before, between and after them; and one with padding in its midst."""
+  at = np.arange(n)
+  segment = np.stack([np.where(at < n // 2, 1, 2) * (at > 1) * (at != n // 2) * (at < n - 3), at % 5 != 3])
+  whole = np.maximum(np.cumsum(segment[1]) - 1, 0)
+  pos = positions(jnp.asarray(segment)).at[1].set(whole)
+  return Site(pos, jnp.asarray(segment, jnp.int32))
+
+
+WINDOW = {'mask': Causal() & Window(9)}
+ASKED = {
+  'splash causal': (SPLASH, {'mask': Causal()}, 21, 21, 8),
+  'splash full, fewer queries than keys, narrow values': (SPLASH, {}, 17, 33, 5),
+  'splash window over tiles, cap, sink': (
+    Splash(256, 128, interpret=True), WINDOW | {'cap': 2.0, 'sink': True}, 150, 150, 8),
+  'cudnn causal': (Told(), {'mask': Causal()}, T, T, 8),
+  'cudnn full, fewer queries than keys': (Told(), {}, 16, 34, 8),
+  'cudnn window': (Told(), WINDOW, 34, 34, 8),
+  'cudnn strided': (Told(), {'mask': masks.Strided(5)}, 34, 34, 8),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', ASKED)
+def test_a_vendor_is_told_what_the_dense_kernel_says(name):
+  kernel, case, T, S, wide = ASKED[name]
+  got, want = (attended(k, case, T, S, wide=wide, site=site) for k in (kernel, DenseAttention()))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
+  unseen = np.asarray(site(T).segment) == 0
+  for a in (got[0], got[1][0]):
+    assert not np.any(np.asarray(a)[unseen])
+
+
+def test_splash_without_segments_has_everybody_see_everybody():
+  x, at = drawn(5, 5), site(5)
+  run = lambda kernel: jax.jit(lambda *x: kernel(*x, at, at, Scores(1e4, Mask()), 'float32'))(*x)
+  y, want = (run(kernel) for kernel in (SPLASH, DenseAttention()))
+  assert np.isfinite(y).all()
+  np.testing.assert_allclose(y, want, atol=1e-5)
+
+
+def test_over_a_mesh_every_device_has_its_rows_and_heads():
+  mesh = jax.sharding.Mesh(
+    np.array(jax.devices()).reshape(2, 4), ('data', 'tensor'), axis_types=(jax.sharding.AxisType.Auto,) * 2
+  )
+  rules = [('B', ('data',)), ('N', ('tensor',)), ('K', ())]
+  at = site(T)
+  draw = lambda i, heads: jax.random.normal(jax.random.key(i), (B, T, heads, H))
+
+  def program(kernel, *x):
+    return kernel(*x[:3], at, at, Scores(0.3, CAUSAL, sink_N=x[3], ordered=True), 'float32')
+
+  def split(*x):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules(rules):
+      return program(SPLASH, *x)
+
+  x = draw(0, N), draw(1, K), draw(2, K), jnp.linspace(-1.0, 1.0, N)
+  got = jax.jit(split)(*jax.device_put(x, jax.NamedSharding(mesh, jax.P())))
+  np.testing.assert_allclose(got, program(DenseAttention(), *x), atol=1e-5)
+
+
+def test_a_model_is_asked_with_splash_by_name_and_a_cache_is_refused():
+  spec = tiny(get('llama2-70b'))
+  run = config.override(Run(), 'attend', 'splash')
+  params = transformer.init(spec, jax.random.key(0))
+  ids = jnp.arange(12).reshape(2, 6)
+  logits = lambda run: jax.jit(lambda p: transformer.apply(spec, p, run=run, input_ids=ids)['logits'])(params)
+  np.testing.assert_allclose(logits(run), logits(Run(attend=DenseAttention())), atol=1e-5)
+  by_hand = lambda p: transformer.apply(spec, p, run=run, input_ids=ids, position_ids=ids)
+  with pytest.raises(errors.UserError, match=r'attend=splash: it counts places .* Wanted attend=blockwise'):
+    jax.eval_shape(by_hand, params)
+
+
+BIAS = lambda q, k: jnp.zeros((1, N, T, T))
+CONTENT = lambda q_BTNH, k_BSKH, q, k: jnp.zeros((B, N, T, T))
+PREFIX = site(T).replace(prefix=jnp.zeros((B, T), bool))
+ORDER = site(T).replace(order=jnp.zeros((B, T), jnp.int32), bound=jnp.ones((B, T), jnp.int32))
+FAR = jnp.asarray([1, 5, 2, 9])
+
+
+def mask_of(predicate):
+  return type('Given', (Mask,), {'__call__': lambda self, q, k: predicate(q, k)})()
+
+
+ORDERED = {'ordered': True}
+NO_SPLASH = {
+  'biases are not': (Scores(1.0, CAUSAL, (BIAS,), **ORDERED), {}),
+  'scores by content': (Scores(1.0, CAUSAL, (), (CONTENT,), **ORDERED), {}),
+  'it has no dropout': (Scores(1.0, CAUSAL, drop=Dropout.of(jax.random.key(0), B, N, 0.1), **ORDERED), {}),
+  'float16 is neither float32 nor bfloat16': (Scores(1.0, CAUSAL, **ORDERED), {'dtype': jnp.float16}),
+  'the mask reads prefix': (Scores(1.0, masks.Prefix() & Segments(), **ORDERED), {'at': PREFIX}),
+  'the mask reads bound and order': (Scores(1.0, CAUSAL, **ORDERED), {'at': ORDER}),
+  'the mask reads an array': (Scores(1.0, mask_of(lambda q, k: q.pos - k.pos < FAR[k.pos % 4]), **ORDERED), {}),
+  'it counts places of the row': (Scores(1.0, CAUSAL), {}),
+  'the mask is no band': (Scores(1.0, masks.Strided(3) & Segments(), **ORDERED), {}),
+  # A mask that says one thing and does another.
+  'the mask is no band of distances': (Scores(1.0, mask_of(lambda q, k: k.pos < q.pos), **ORDERED), {}),
+  'the mask is no band of distances within segments': (Scores(1.0, mask_of(lambda q, k: q.segment > k.segment)), {}),
+}  # fmt: skip
+HALF = {'dtype': jnp.bfloat16}
+NO_CUDNN = {
+  'biases would be arrays': (Scores(1.0, CAUSAL, (BIAS,)), HALF),
+  'scores by content': (Scores(1.0, CAUSAL, (), (CONTENT,)), HALF),
+  'it has no cap': (Scores(1.0, CAUSAL, cap=2.0), HALF),
+  'it has no sink': (Scores(1.0, CAUSAL, sink_N=jnp.zeros(N)), HALF),
+  'has of it has no dropout': (Scores(1.0, CAUSAL, drop=Dropout.of(jax.random.key(0), B, N, 0.1)), HALF),
+  'float32 is neither bfloat16 nor float16': (Scores(1.0, CAUSAL), {}),
+  'values of 5 numbers are not as wide as keys of 8': (Scores(1.0, CAUSAL), HALF | {'wide': 5}),
+  'heads of 136 numbers are not a multiple of 8 up to 128': (Scores(1.0, CAUSAL), HALF | {'H': 136, 'wide': 136}),
+  'heads of 12 numbers are not a multiple of 8': (Scores(1.0, CAUSAL), HALF | {'H': 12, 'wide': 12}),
+  'of 19 queries and 19 keys one number is odd': (Scores(1.0, CAUSAL), HALF | {'T': 19}),
+  'its kernels are for GPUs, and this is a cpu': (Scores(1.0, CAUSAL), HALF),
+}
+ALL_REFUSED = [('splash', *x) for x in NO_SPLASH.items()] + [('cudnn', *x) for x in NO_CUDNN.items()]
+
+
+@pytest.mark.parametrize(('row', 'why', 'asked'), ALL_REFUSED, ids=[f'{row}: {why}' for row, why, _ in ALL_REFUSED])
+def test_what_a_vendor_has_no_word_for_is_refused_with_the_reason(row, why, asked):
+  scores, given = asked
+  n, H_ = given.get('T', T), given.get('H', H)
+  like = lambda heads, wide: jax.ShapeDtypeStruct((B, n, heads, wide), given.get('dtype', jnp.float32))
+  at = given.get('at', site(n))
+  x = like(N, H_), like(K, H_), like(K, given.get('wide', H)), at, at, scores
+  assert why in TABLE[row]().refuses(*x)
+  with pytest.raises(errors.UserError, match=rf'attend={row}: .*{why}.*\. Wanted attend=blockwise, which takes any'):
+    TABLE[row]()(*x, 'float32')
+
+
+def test_tiles_that_splash_cannot_have_are_refused():
+  with pytest.raises(errors.ConfigError, match=r'queries=512, keys=64 cannot be tiles of splash. Wanted multiples of'):
+    config.validate(Splash(keys=64))
+
+
+@pytest.mark.parametrize(
+  ('version', 'capability', 'why'),
+  [
+    ('PJRT C API\ncuda 12090', '8.0', None),
+    ('PJRT C API\ncuda 12090', '7.5', 'compute capability 8.0 and later, and that of A chip is less'),
+    ('PJRT C API\nrocm 60300', '9.4', 'GPUs of NVIDIA, and this is A chip'),
+  ],
+)  # fmt: skip
+def test_cudnn_asks_what_gpu_it_is(version, capability, why, monkeypatch):
+  client = types.SimpleNamespace(platform_version=version)
+  chip = types.SimpleNamespace(client=client, compute_capability=capability, device_kind='A chip')
+  monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+  monkeypatch.setattr(jax, 'local_devices', lambda: [chip])
+  assert cudnn.lacking() == (why and f'its kernels are for {why}')
+
+
+def test_cudnn_lowers_for_cuda_with_its_kv_heads_as_they_are_and_half_of_a_causal_mask_left_out(monkeypatch):
+  # What a machine with CUDA would say.
+  monkeypatch.setattr('jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version', lambda: 9_10_00)
+  monkeypatch.setattr(cudnn, 'lacking', lambda: None)
+  like = lambda heads: jax.ShapeDtypeStruct((B, T, heads, 64), jnp.bfloat16)
+  at = jax.eval_shape(lambda: site(T))
+
+  def loss(q, k, v, at):
+    scores = Scores(0.3, Window(4) & CAUSAL, ordered=True)
+    return jnp.square(Cudnn()(q, k, v, at, at, scores, 'float32')).astype(jnp.float32).sum()
+
+  names = '__cudnn$fmhaScaleBiasSoftmax', '__cudnn$fmhaScaleBiasSoftmaxBackward'
+  unchecked = [jax.export.DisabledSafetyCheck.custom_call(name) for name in names]
+  program = jax.export.export(jax.jit(jax.grad(loss, range(3))), platforms=['cuda'], disabled_checks=unchecked)
+  text = program(like(N), like(K), like(K), at).mlir_module()
+  calls = [line for line in text.splitlines() if '@__cudnn' in line]
+  assert [name in line for name, line in zip(names, calls, strict=True)] == [True, True]
+  for line in calls:
+    assert r'\22mask_type\22: \22CAUSAL\22' in line
+    assert r'\22sliding_window_length\22: 0' in line
+    assert f'tensor<{B}x{T}x{K}x64xbf16>, tensor<{B}x{T}x{K}x64xbf16>' in line
+    assert f'tensor<{B}x1x{T}x{T}xbf16>' in line
