@@ -14,7 +14,7 @@ from generate.models import MODELS, decoder, weights
 from tfm.core.errors import UserError
 from tfm.core.precision import Precision
 from tfm.generate import decode, prepare, prompt_cache
-from tfm.generate.drafts import Later, Lookup, Smaller
+from tfm.generate.drafts import Draft, Later, Lookup, Smaller
 from tfm.model import count, transformer
 from tfm.parts.cache import TABLE, DenseCache, Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
@@ -97,9 +97,7 @@ def test_beams_and_drafts_go_on_from_a_file_too(tmp_path, options):
 def test_only_what_is_new_of_a_prompt_is_read(tmp_path):
   file, run = tmp_path / 'prompt', Run()
   say(SPEC, weights(SPEC), [PROMPT * 4], run=run, prompt_cache=file)
-  batch = decode.prompts_lib.batch(SPEC, [PROMPT * 4 + [3]], None, decode.options_lib.parse({'max_new_tokens': NEW}))
-  start = prompt_cache.start(file, SPEC, weights(SPEC), batch, run)
-  assert batch.inputs['input_ids'].shape == (1, 48)
+  start = started(SPEC, [PROMPT * 4 + [3]], file, run)
   assert start.inputs['input_ids'].shape == (1, 16)
   assert start.inputs['attention_mask'].sum() == 1
   assert start.cache['slot'].tolist() == [44]
@@ -184,15 +182,9 @@ def test_a_prefix_lm_takes_the_whole_prompt_or_nothing(tmp_path):
 @pytest.mark.parametrize(
   ('name', 'options', 'message'),
   [
-    ('encdec', {'decoder_start': 0, 'prompt_cache': 'x'}, 'the model reads prompts in its encoder'),
     ('encdec', {'decoder_start': 0, 'prefill_chunk': 4}, 'a prompt whose tokens see later ones is read at once'),
     ('prefix', {'prefill_chunk': 4}, 'prefill_chunk=4: a prompt whose tokens see later ones is read at once'),
     ('rope_gqa', {'prefill_chunk': 0}, 'prefill_chunk=0 reads nothing. Wanted at least 1, or None'),
-    (
-      'rope_gqa',
-      {'run': Run(cache=RingCache()), 'prompt_cache': 'x'},
-      'cache=ring forgets tokens, .* Wanted dense',
-    ),
   ],
 )
 def test_what_has_no_meaning_is_refused(name, options, message):
@@ -200,10 +192,87 @@ def test_what_has_no_meaning_is_refused(name, options, message):
     say(MODELS[name], weights(MODELS[name]), [PROMPT], **({'run': Run()} | options))
 
 
-def test_a_draft_of_the_models_own_heads_needs_the_prompt_itself():
-  spec = dataclasses.replace(SPEC, mtp=SequentialMTP())
-  with pytest.raises(UserError, match='what the model thinks of each token of the prompt, which no file has'):
-    say(spec, weights(spec), [PROMPT], run=Run(), draft=Later(), prompt_cache='x')
+@pytest.mark.parametrize('kind', [RingCache(2), Int8Cache(RingCache(2))], ids=str)
+def test_a_ring_goes_on_from_a_file_as_far_as_it_can_be_cut_back(tmp_path, kind):
+  spec, run, file = MODELS['window'], Run(cache=kind), tmp_path / 'prompt'
+  here = functools.partial(say, spec, weights(spec), run=run)
+  plain = here([PROMPT])
+  assert [here([PROMPT], prompt_cache=file) for _ in range(2)] == [plain] * 2
+  with safe_open(file, 'numpy') as kept:
+    assert kept.get_slice('segments.0.pattern.0.k').get_shape()[:2] == [2, 5]
+  # The second has all but two tokens of the file, the third has too few and is read whole.
+  others = [PROMPT + [12, 12, 13], PROMPT[:9] + [44, 3], PROMPT[:8] + [44, 3], [8, 8]]
+  held = lambda prompts: started(spec, prompts, file, run).cache['slot'].tolist()
+  assert here(others, prompt_cache=file) == here(others)
+  assert held(others) == [11, 9, 0, 0]
+  message = (
+    r'tokens differ: the prompt has 8 of the 11 tokens of the file, but .*ring.* has forgotten what stood before the '
+    r'last 2. Wanted a prompt that goes on from all of them, another file, or a cache that keeps every token'
+  )
+  with pytest.raises(UserError, match=message):
+    here(others[2:], prompt_cache=file)
+
+
+def test_a_ring_that_has_not_gone_round_is_as_good_as_a_slot_for_every_token(tmp_path):
+  spec, run, file = MODELS['window'], Run(cache=RingCache()), tmp_path / 'prompt'
+  others = [PROMPT[:4] + [44, 3], PROMPT + [12, 12, 13], [8, 8]]
+  say(spec, weights(spec), [PROMPT], run=run, prompt_cache=file)
+  assert say(spec, weights(spec), others, run=run, prompt_cache=file) == say(spec, weights(spec), others, run=run)
+  assert started(spec, others, file, run).cache['slot'].tolist() == [4, 11, 0]
+
+
+@pytest.mark.parametrize('options', [{}, {'beams': 3}], ids=['greedy', 'beams'])
+def test_an_encoder_need_not_read_again_what_a_file_has(tmp_path, options):
+  spec, file = MODELS['encdec'], tmp_path / 'prompt'
+  here = functools.partial(say, spec, weights(spec), run=Run(), decoder_start=(0, 3), **options)
+  plain = here([PROMPT, PROMPT])
+  assert here([PROMPT, PROMPT], prompt_cache=file) == plain
+  assert here([PROMPT, PROMPT], prompt_cache=file) == plain
+  # What is left of the inputs has nothing for an encoder.
+  start = started(spec, [PROMPT, PROMPT], file, Run(), decoder_start=(0, 3))
+  assert [*start.inputs] == ['decoder_input_ids']
+  with safe_open(file, 'numpy') as kept:
+    assert kept.get_slice('segments.0.pattern.0.cross.k').get_shape() == [2, 4, len(PROMPT), 8]
+  with pytest.raises(
+    UserError, match=r'tokens differ: the file is \[5, 9, .*, the prompt is \[5, 9, 2\]. Wanted the same'
+  ):
+    here([PROMPT, PROMPT[:3]], prompt_cache=file)
+
+
+@pytest.fixture(scope='module')
+def later():
+  spec = dataclasses.replace(MODELS['window'], mtp=SequentialMTP(depth=2))
+  return spec, weights(spec)
+
+
+def test_a_draft_of_the_models_own_heads_goes_on_from_the_file_with_the_same_guesses(later, tmp_path):
+  (spec, params), run, file = later, Run(cache=RingCache(3)), tmp_path / 'prompt'
+
+  def drawn(prompts, **options):
+    """Drawn tokens: what is drawn depends on each guess that was made."""
+    options |= {'max_new_tokens': NEW, 'draft': Later(), 'key': jax.random.key(3)}
+    return decode.generate(spec, params, prompts, run=run, **options)
+
+  others = [PROMPT + [12, 12, 13], PROMPT[:10] + [4, 4], [8, 8]]
+  plain = drawn([PROMPT]), drawn(others)
+  assert drawn(others, prefill_chunk=4) == plain[1]
+  assert drawn([PROMPT], prompt_cache=file) == plain[0]
+  assert drawn([PROMPT], prompt_cache=file) == plain[0]
+  assert drawn(others, prompt_cache=file) == plain[1]
+
+
+def test_a_file_without_what_a_draft_goes_on_from_is_refused(later, tmp_path):
+  (spec, params), file = later, tmp_path / 'prompt'
+  say(spec, params, [PROMPT], run=Run(), prompt_cache=file)
+  with pytest.raises(UserError, match=r"drafts differ: the file has nothing of the model's own heads for later tokens"):
+    say(spec, params, [PROMPT], run=Run(), draft=Later(), prompt_cache=file)
+
+
+def started(spec, prompts, file, run, **options):
+  """What is left to read of the prompts, and the cache of the others."""
+  options = decode.options_lib.parse({'max_new_tokens': NEW} | options)
+  batch = decode.prompts_lib.batch(spec, prompts, None, options)
+  return prompt_cache.start(file, spec, weights(spec), batch, run, Draft())
 
 
 def test_a_file_says_what_it_is_of(kept):

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from tfm.generate.chunks import read
 from tfm.generate.penalties import NOTHING
+from tfm.generate.prompt_cache import Start
 from tfm.generate.rules import Rules, priced
 from tfm.model.cache import init_cache, rows
 from tfm.model.spec import Model
@@ -73,12 +74,11 @@ class Best:
 
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'chunk'))
-def begin(
-  spec: Model, params: Any, inputs: dict[str, Any], cache: Any = None, *, run: Run, slots: int, chunk: int | None = None
-) -> Begun:
-  """One pass over each prompt (or `chunk` tokens at a time); a `cache` that is given holds what stands before."""
-  B, source = inputs['input_ids'].shape
+def begin(spec: Model, params: Any, start: Start, *, run: Run, slots: int, chunk: int | None = None) -> Begun:
+  """One pass over each prompt (or `chunk` tokens at a time)."""
+  inputs, cache = start.inputs, start.cache
   if cache is None:
+    B, source = inputs['input_ids'].shape
     cache = init_cache(spec, B, slots, run.precision.dtype('compute'), source, run.cache)
   out = read(spec, params, cache, inputs, run=run, chunk=chunk)
   return Begun(out['logits'][:, -1], out['cache'])

@@ -18,8 +18,7 @@ def read(
   *Cost*: the FLOPs of one pass; of activations and scores what `chunk` tokens take, and B T D numbers if the hidden
   states are used.
   """
-  T = inputs['input_ids'].shape[1]
-  if chunk is None or chunk >= T:
+  if chunk is None or chunk >= (T := inputs['input_ids'].shape[1]):
     return apply(spec, params, run=run, cache=cache, logits_to_keep=1, **inputs)
   # More padding before the prompts is not cached and changes nothing.
   pad = -T % chunk
@@ -27,14 +26,13 @@ def read(
   first, rest = (jax.tree.map(lambda a, part=part: cut(jnp.asarray(a))[part], inputs) for part in (0, slice(1, None)))
   out = apply(spec, params, run=run, cache=cache, logits_to_keep=1, **first)
 
+  # A model with heads for later tokens has two kinds.
+  hidden = lambda out: {name: out[name] for name in ('last_hidden_state', 'mtp_state') if name in out}
+
   def one(carry, piece):
     out = apply(spec, params, run=run, cache=carry[0], logits_to_keep=1, **piece)
-    return (out['cache'], out['logits']), out['last_hidden_state']
+    return (out['cache'], out['logits']), hidden(out)
 
-  (cache, logits), hidden = jax.lax.scan(one, (out['cache'], out['logits']), rest)
-  hidden = jnp.concatenate([out['last_hidden_state'][None], hidden]).swapaxes(0, 1)
-  return out | {
-    'cache': cache,
-    'logits': logits,
-    'last_hidden_state': hidden.reshape(len(hidden), T + pad, -1)[:, pad:],
-  }
+  (cache, logits), after = jax.lax.scan(one, (out['cache'], out['logits']), rest)
+  join = lambda a, b: jnp.concatenate([a[None], b]).swapaxes(0, 1).reshape(len(a), T + pad, -1)[:, pad:]
+  return out | {'cache': cache, 'logits': logits} | jax.tree.map(join, hidden(out), after)

@@ -134,8 +134,9 @@ def _chunks(
   guess = Draft() if draft is None else draft
   begin = _begin(spec, params, batch, options, run, guess)
   sizes: dict[str, Any] = {'slots': batch.slots, 'room': batch.room, 'chunk': options.prefill_chunk}
-  state = step.prefill(spec, params, begin.inputs, rules, guess, begin.cache, batch.inputs, run=run, **sizes)
-  _keep(spec, params, batch, options, run, state.cache)
+  state = step.prefill(spec, params, begin, rules, guess, batch.inputs, run=run, **sizes)
+  if options.prompt_cache is not None:
+    prompt_cache.finish(options.prompt_cache, spec, params, batch, run, state.cache, guess, state.memory)
   seen = 0
   while True:
     # Read before the next call: it takes the state's memory over.
@@ -172,8 +173,9 @@ def _searched(
   aims = beam.Aims(jnp.float32(options.length_penalty), jnp.asarray(eager), jnp.asarray(patient))
   begin = _begin(spec, params, batch, options, run, Draft())
   chunk = options.prefill_chunk
-  begun = beam.begin(spec, params, begin.inputs, begin.cache, run=run, slots=batch.slots, chunk=chunk)
-  _keep(spec, params, batch, options, run, begun.cache)
+  begun = beam.begin(spec, params, begin, run=run, slots=batch.slots, chunk=chunk)
+  if options.prompt_cache is not None:
+    prompt_cache.finish(options.prompt_cache, spec, params, batch, run, begun.cache, Draft(), ())
   sizes: dict[str, Any] = {'beams': options.beams, 'room': batch.room}
   if holds is not None:
     return endings.search(spec, params, begun, rules, aims, holds, run=run, **sizes)
@@ -188,19 +190,8 @@ def _begin(spec: Model, params: Any, batch: Batch, options: Options, run: Run, d
       'Wanted None.'
     )
   if options.prompt_cache is None:
-    return prompt_cache.Start(batch.inputs, None)
-  if draft.listens:
-    raise errors.UserError(
-      'generate: prompt_cache: the draft goes on from what the model thinks of each token of the prompt, which no file '
-      'has. Wanted another draft, or no file.'
-    )
-  return prompt_cache.start(options.prompt_cache, spec, params, batch, run)
-
-
-def _keep(spec: Model, params: Any, batch: Batch, options: Options, run: Run, cache: Any) -> None:
-  """Writes the cache of the first prompt, if a file is asked for and is not there."""
-  if options.prompt_cache is not None:
-    prompt_cache.finish(options.prompt_cache, spec, params, batch, run, cache)
+    return prompt_cache.Start(batch.inputs)
+  return prompt_cache.start(options.prompt_cache, spec, params, batch, run, draft)
 
 
 def _ready(

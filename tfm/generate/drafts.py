@@ -5,6 +5,7 @@ not (`flax.struct.field(pytree_node=False)`).
 """
 
 from collections.abc import Iterator
+import dataclasses
 from typing import Any
 
 from flax import struct
@@ -34,9 +35,6 @@ class Said:
 class Draft:
   """Proposes tokens; this one, none. What it remembers from round to round is a pytree of arrays, its `memory`."""
 
-  #: Whether it wants what the model says of every token of the prompts.
-  listens = False
-
   def fits(self, spec: Model) -> Iterator[str]:
     """Yields a sentence for each reason why it cannot draft for the model."""
     yield from ()
@@ -46,13 +44,33 @@ class Draft:
     return tokens
 
   def begin(
-    self, spec: Model, params: Any, run: Run, slots: int, inputs: dict[str, jax.Array], out: dict[str, Any]
+    self,
+    spec: Model,
+    params: Any,
+    run: Run,
+    slots: int,
+    inputs: dict[str, jax.Array],
+    out: dict[str, Any],
+    cache: Any = None,
   ) -> Any:
     """The memory after the prompts `inputs`; `out` is what `apply` said of them (or of their end).
 
-    `spec` and `params`, here and below, are the model drafted for.
+    `cache`, of a draft that has a `stack`, holds what stands before `inputs`. `spec` and `params`, here and below, are
+    the model drafted for.
     """
     return ()
+
+  def stack(self, spec: Model) -> Model | None:
+    """The layers whose cache belongs into a prompt's file beside the model's, in the segments of a spec; None: none."""
+    return None
+
+  def cache(self, memory: Any) -> Any:
+    """The cache of these layers."""
+    raise AssertionError(f'{type(self).__name__} keeps no cache with the prompt')
+
+  def behind(self, spec: Model) -> int:
+    """How many of the last tokens that a file and a prompt have in common must be read again for it."""
+    return 0
 
   def propose(
     self, spec: Model, params: Any, run: Run, rules: Rules, said: Said, memory: Any, keys_GB: jax.Array
@@ -117,7 +135,7 @@ class Smaller(Draft):
       )
       yield f'{which}. Wanted both or neither.'
 
-  def begin(self, spec, params, run, slots, inputs, out):
+  def begin(self, spec, params, run, slots, inputs, out, cache=None):
     B, source = inputs['input_ids'].shape
     slots = min(slots, self.spec.max_positions or slots)
     cache = init_cache(self.spec, B, slots, run.precision.dtype('compute'), source, run.cache)
@@ -147,8 +165,6 @@ class Smaller(Draft):
 class Later(Draft):
   """What the model's own heads for later tokens say (`Model.mtp`): as many tokens as there are depths, or fewer."""
 
-  listens = True
-
   def fits(self, spec):
     if spec.mtp is None:
       yield 'the model predicts the next token only. Wanted one with mtp, or another draft.'
@@ -158,13 +174,24 @@ class Later(Draft):
   def ahead(self, spec, tokens):
     return min(tokens, spec.mtp.depth)
 
-  def begin(self, spec, params, run, slots, inputs, out):
+  def stack(self, spec):
+    return dataclasses.replace(spec, segments=mtp.one_layer(spec).segments * spec.mtp.depth)
+
+  def cache(self, memory):
+    return memory['cache']
+
+  def behind(self, spec):
+    # Depth k of a place has been told the k tokens after it.
+    return spec.mtp.depth
+
+  def begin(self, spec, params, run, slots, inputs, out, cache=None):
     state_BTD = out['mtp_state']
     B, T, D = state_BTD.shape
     ids_BT, mask_BT = (jnp.asarray(inputs[n])[:, -T:] for n in ('input_ids', 'attention_mask'))
     # The token after the last one is not chosen yet: that place waits for the first proposal.
     mask_BT = mask_BT.at[:, -1].set(0)
-    cache = mtp.init_cache(spec, B, slots, state_BTD.dtype, run.cache)
+    if cache is None:
+      cache = mtp.init_cache(spec, B, slots, state_BTD.dtype, run.cache)
     cache = mtp.draft(spec, params, cache, state_BTD, mtp.shifted(ids_BT), mask_BT, run=run)['cache']
     places = spec.mtp.depth + 1
     last_BTD = jnp.zeros((B, places, D), state_BTD.dtype).at[:, 0].set(state_BTD[:, -1])

@@ -26,7 +26,8 @@ class Options(Sampling, Penalties):
   one would count more than the worst of them if it ended now; 'never', if it ended at its longest.
 
   `prefill_chunk` reads prompts so many tokens at a time, in memory that does not grow with them. `prompt_cache` names a
-  file that keeps what is cached of the first prompt, or has kept it: then only what is new of a prompt is read.
+  file that keeps what is cached of the first prompt, or has kept it: then only what is new of a prompt is read (an
+  encoder reads it all or nothing, and a ring goes on from no prompt that leaves the file's before its margin).
   """
 
   max_new_tokens: int = 64

@@ -1,171 +1,131 @@
 """The cache of a prompt in a file: the next run that begins alike reads only what is new."""
 
-from collections.abc import Iterator, Mapping
-import dataclasses
-import functools
-import hashlib
-import json
-import os
+from collections.abc import Sequence
 from pathlib import Path
-import tempfile
 from typing import Any
 
-import jax
-import jax.numpy as jnp
+from flax import struct
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save_file
 
 from tfm.core import config, errors
+from tfm.generate import held, prompt_file
 from tfm.generate import prompts as prompts_lib
+from tfm.generate.drafts import Draft
 from tfm.generate.penalties import NOTHING
 from tfm.generate.prompts import Batch
-from tfm.model.cache import init_cache
 from tfm.model.spec import Model
 from tfm.parts.context import Run
-from tfm.parts.site import Site
 
-#: What a file must have in common with the run that reads it, and what each is called.
-_SAME = {'weights': 'weights', 'dtype': 'dtype', 'cache': 'cache kind'}
-_TOKENS, _POSITIONS, _DIGEST = 'tokens', 'positions', 'digest'
-
-Arrays = dict[str, NDArray[Any]]
+_DRAFT = 'draft.'
 
 
-@dataclasses.dataclass(frozen=True)
+@struct.dataclass
 class Start:
-  """What a prefill begins with: the inputs that are left to read, and a cache of the others (None: all are left)."""
+  """What a prefill begins with: the inputs that are left to read, caches of the others for the model and for its draft.
+
+  Without a cache (None) all inputs are left; a draft that keeps none of its own with the prompt's has None.
+  """
 
   inputs: dict[str, Any]
-  cache: Any
+  cache: Any = None
+  draft: Any = None
 
 
-def start(path: str | Path, spec: Model, params: Any, batch: Batch, run: Run) -> Start:
+def start(path: str | Path, spec: Model, params: Any, batch: Batch, run: Run, draft: Draft) -> Start:
   """The prompts of `batch` without what `path` holds of each, if there is such a file.
 
-  A causal model takes from it as many tokens as the file and a prompt have in common; what a prefix LM says of a token
-  depends on the whole prompt, so its prompts must be the file's. The last token is always read: it gives the logits.
+  A causal model takes from it as many tokens as the file and a prompt have in common, as far as a ring can be cut back
+  to them. What a prefix LM or an encoder says of a token depends on the whole prompt, so their prompts must be the
+  file's. The last token of a decoder is always read: it gives the logits.
 
   Raises: UserError for a file of something else, saying what differs, or one that is broken.
   """
-  _allowed(spec, run)
   if not Path(path).exists():
-    return Start(batch.inputs, None)
-  tokens, arrays = load(path, spec, params, run)
-  rows = [[int(t) for t in row if t != NOTHING] for row in batch.prompt]
-  common = [_common(tokens.tolist(), row) for row in rows]
-  alike = all(row == tokens.tolist() for row in rows) if spec.reads_prefix else any(common)
-  if not alike:
-    part = 'is' if spec.reads_prefix else 'begins with'
-    raise errors.UserError(
-      f'prompt_cache: {path}: tokens differ: the file {part} {_short(tokens.tolist())}, the prompt {part} '
-      f'{_short(rows[0])}. Wanted the same, or another file.'
-    )
-  held_B = np.asarray([min(n, len(row) - 1) for n, row in zip(common, rows, strict=True)], np.int32)
+    return Start(batch.inputs)
+  tokens, arrays = prompt_file.load(path, spec, params, run)
+  rows = _rows(spec, batch)
+  if spec.encoder is not None:
+    _all_alike(path, tokens.tolist(), rows)
+    B, source = batch.inputs['input_ids'].shape
+    cache = held.filled_source(spec, run, B, batch.slots, source, arrays)
+    return Start({'decoder_input_ids': batch.inputs['decoder_input_ids']}, cache)
+  if spec.reads_prefix:
+    _all_alike(path, tokens.tolist(), rows)
+  held_B = _held(path, spec, run, draft, tokens.tolist(), arrays, rows)
   left = [row[n:] for n, row in zip(held_B, rows, strict=True)]
   width = min(prompts_lib.bucket(max(map(len, left))), batch.inputs['input_ids'].shape[1])
   names = ('input_ids', 'attention_mask', *(['prefix_mask'] if spec.reads_prefix else []))
   ids, mask = prompts_lib.padded(left, width, left=True)
-  wide = prompts_lib.bucket(len(tokens))
-  arrays = {n: np.pad(a, [(0, 0), (0, wide - len(tokens))] + [(0, 0)] * (a.ndim - 2)) for n, a in arrays.items()}
-  cache = _filled(spec, run, batch.slots, arrays, held_B)
-  return Start(dict(zip(names, (ids, mask, mask), strict=False)), cache)
+  own = {name.removeprefix(_DRAFT): a for name, a in arrays.items() if name.startswith(_DRAFT)}
+  cache, kept = held.filled(spec, run, batch.slots, arrays, len(tokens), held_B), None
+  if (stack := draft.stack(spec)) is not None:
+    if not own:
+      raise errors.UserError(
+        f"prompt_cache: {path}: drafts differ: the file has nothing of the model's own heads for later tokens, from "
+        'which this draft goes on. Wanted a file that was made with it, or another draft.'
+      )
+    # They have not been told the token after the last one.
+    kept = held.filled(stack, run, batch.slots, own, len(tokens) - 1, held_B)
+  return Start(dict(zip(names, (ids, mask, mask), strict=False)), cache, kept)
 
 
-def finish(path: str | Path, spec: Model, params: Any, batch: Batch, run: Run, cache: Any) -> None:
-  """Keeps the first prompt's cache, right after it was read, unless there is a file."""
-  if not Path(path).exists():
-    save(path, spec, params, run, batch.prompt[0][batch.prompt[0] != NOTHING], cache)
-
-
-def save(path: str | Path, spec: Model, params: Any, run: Run, tokens: NDArray[np.int32], cache: Any) -> None:
-  """Writes the first row's tokens and what is cached of them, all of it or nothing.
-
-  The file has 8 bytes a token (id and position), `tfm.model.count.cache_bytes_per_token`, and a header.
-  """
-  _allowed(spec, run)
-  n = len(tokens)
-  arrays = {name: np.ascontiguousarray(np.asarray(a)[:, :n]) for name, a in _read(spec, run, cache).items()}
-  plain = {name: _bits(a) for name, a in arrays.items()}
-  plain |= {_TOKENS: tokens.astype(np.int32), _POSITIONS: np.arange(n, dtype=np.int32)}
-  about = _about(spec, params, run) | {_DIGEST: _digest(plain)}
-  path = Path(path)
-  with tempfile.TemporaryDirectory(dir=path.parent or '.', prefix=f'.{path.name}.') as folder:
-    part = Path(folder) / path.name
-    save_file(plain, part, about)
-    os.replace(part, path)
-
-
-def load(path: str | Path, spec: Model, params: Any, run: Run) -> tuple[NDArray[np.int32], Arrays]:
-  """(tokens, what is cached of them) of a file that was written for this model and this run, `[layers, tokens, ...]`.
-
-  Raises: UserError.
-  """
-  try:
-    with safe_open(path, 'numpy') as file:
-      about, plain = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-  except (SafetensorError, OSError) as e:
-    raise errors.UserError(
-      f'prompt_cache: {path}: cannot be read ({e}). Wanted it removed: it is then made anew.'
-    ) from e
-  mine = _about(spec, params, run)
-  if missing := sorted({*mine, _DIGEST} - {*about}):
-    raise errors.UserError(
-      f'prompt_cache: {path}: is no prompt cache, it lacks {", ".join(missing)}. Wanted another file.'
-    )
-  if about[_DIGEST] != _digest(plain):
-    raise errors.UserError(f'prompt_cache: {path}: its contents are damaged. Wanted it removed: it is then made anew.')
-  if wrong := list(_differences(about, mine, spec)):
-    raise errors.UserError(f'prompt_cache: {path}: {"; ".join(wrong)}. Wanted the same, or another file.')
-  tokens = plain.pop(_TOKENS)
-  del plain[_POSITIONS]
-  kinds = jax.tree.map(lambda a: a.dtype, _shapes(spec, run))
-  return tokens, {name: a.view(kinds[name]) for name, a in plain.items()}
-
-
-def _differences(theirs: dict[str, str], mine: dict[str, str], spec: Model) -> Iterator[str]:
-  if theirs['spec'] != mine['spec']:
-    lines = config.diff(config.from_json(Model, json.loads(theirs['spec'])), spec)
-    yield f'spec differs ({", ".join(lines)})'
-  for name, word in _SAME.items():
-    if theirs[name] != mine[name]:
-      shown = '' if name == 'weights' else f' (the file: {theirs[name]}, this run: {mine[name]})'
-      yield f'{word} differ{"" if name == "weights" else "s"}{shown}'
-
-
-def _about(spec: Model, params: Any, run: Run) -> dict[str, str]:
-  return {
-    'weights': _digest({jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(params)}),
-    'spec': json.dumps(config.to_json(spec), sort_keys=True),
-    'dtype': str(jnp.dtype(run.precision.dtype('compute'))),
-    'cache': config.text_of(run.cache),
-  }
-
-
-def _allowed(spec: Model, run: Run) -> None:
+def finish(
+  path: str | Path, spec: Model, params: Any, batch: Batch, run: Run, cache: Any, draft: Draft, memory: Any
+) -> None:
+  """Keeps the first prompt's caches, right after it was read, unless there is a file."""
+  if Path(path).exists():
+    return
+  tokens = np.asarray(_rows(spec, batch)[0], np.int32)
   if spec.encoder is not None:
-    raise errors.UserError('prompt_cache: the model reads prompts in its encoder. Wanted a model without one, or None.')
-  if not run.cache.whole:
+    arrays = held.taken_of_source(spec, cache, len(tokens))
+  else:
+    arrays = held.taken(spec, run, cache)
+  if (stack := draft.stack(spec)) is not None:
+    arrays |= {f'{_DRAFT}{name}': a for name, a in held.taken(stack, run, draft.cache(memory)).items()}
+  prompt_file.save(path, spec, params, run, tokens, arrays)
+
+
+def _rows(spec: Model, batch: Batch) -> list[list[int]]:
+  """The prompts: what an encoder reads, or what stands before the new tokens."""
+  if spec.encoder is None:
+    return [[int(t) for t in row if t != NOTHING] for row in batch.prompt]
+  pairs = zip(batch.inputs['input_ids'], batch.inputs['attention_mask'], strict=True)
+  return [row[mask > 0].tolist() for row, mask in pairs]
+
+
+def _all_alike(path: str | Path, tokens: list[int], rows: Sequence[list[int]]) -> None:
+  other = next((row for row in rows if row != tokens), None)
+  if other is not None:
     raise errors.UserError(
-      f'prompt_cache: cache={config.text_of(run.cache)} forgets tokens, which a prompt that goes on otherwise would '
-      'miss. Wanted dense, int8 or paged.'
+      f'prompt_cache: {path}: tokens differ: the file is {_short(tokens)}, the prompt is {_short(other)}. '
+      'Wanted the same, or another file.'
     )
 
 
-def _digest(arrays: Any) -> str:
-  """A hash of names, dtypes, shapes and bytes."""
-  total = hashlib.sha256()
-  for name in sorted(arrays):
-    a = np.asarray(arrays[name])
-    total.update(f'{name} {a.dtype} {a.shape} '.encode())
-    total.update(np.ascontiguousarray(a).reshape(-1).view(np.uint8).data)
-  return total.hexdigest()
-
-
-def _bits(a: NDArray[Any]) -> NDArray[Any]:
-  """`a` as a dtype that files know: bfloat16 as its bits."""
-  return a.view(np.uint16) if a.dtype == jnp.bfloat16 else a
+def _held(
+  path: str | Path, spec: Model, run: Run, draft: Draft, tokens: list[int], arrays: held.Arrays, rows: list[list[int]]
+) -> NDArray[np.int32]:
+  """How many tokens of each row come from the file."""
+  n, back = len(tokens), run.cache.back
+  common = [_common(tokens, row) for row in rows]
+  if not any(common):
+    raise errors.UserError(
+      f'prompt_cache: {path}: tokens differ: the file begins with {_short(tokens)}, the prompt begins with '
+      f'{_short(rows[0])}. Wanted the same, or another file.'
+    )
+  # What a draft was told of the tokens after a place is not known to be so near the end of what is common.
+  count = [max(min(c - draft.behind(spec), len(row) - 1), 0) for c, row in zip(common, rows, strict=True)]
+  whole = back is None or all(a.shape[1] >= n for name, a in arrays.items() if not name.startswith(_DRAFT))
+  # A ring that has gone round has overwritten what the tokens before its margin look at.
+  served = [c if whole or c >= n - (back or 0) else 0 for c in count]
+  if any(count) and not any(served):
+    raise errors.UserError(
+      f'prompt_cache: {path}: tokens differ: the prompt has {max(common)} of the {n} tokens of the file, but '
+      f'cache={config.text_of(run.cache)} has forgotten what stood before the last {back}. Wanted a prompt that goes '
+      'on from all of them, another file, or a cache that keeps every token (dense, int8 or paged).'
+    )
+  return np.asarray(served, np.int32)
 
 
 def _common(a: list[int], b: list[int]) -> int:
@@ -174,61 +134,3 @@ def _common(a: list[int], b: list[int]) -> int:
 
 def _short(tokens: list[int]) -> str:
   return str(tokens if len(tokens) <= 8 else [*tokens[:8], '...']).replace("'", '')
-
-
-def _stores(cache: Any) -> Iterator[tuple[str, Any]]:
-  """(name, the layers' stores stacked) of each block of each segment."""
-  for i, segment in enumerate(cache['layers']):
-    stacked = jax.tree.map(lambda *a: jnp.stack(a), *segment) if isinstance(segment, tuple) else segment
-    for j, block in enumerate(stacked):
-      yield f'segments.{i}.pattern.{j}', block['mixer']
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _read(spec: Model, run: Run, cache: Any) -> dict[str, jax.Array]:
-  """What the cache holds of its first row, in the dtypes that it holds it in: `[L, S, ...]`."""
-  kind = run.cache.raw
-  found: dict[str, jax.Array] = {}
-  empty = jnp.zeros((len(cache['slot']), 0), jnp.int32)
-  site = Site(empty, empty, empty.astype(bool))
-  for (at, store), shapes in zip(_stores(cache), _kept(spec, run), strict=True):
-    new = {n: jnp.zeros((*empty.shape, *a.shape), a.dtype) for n, a in shapes.items()}
-    look = jax.vmap(lambda store, new=new: kind.write(store, new, site, cache['slot'], None)[0])
-    found |= {f'{at}.{n}': a[:, 0] for n, a in look(store).items()}
-  return found
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _filled(spec: Model, run: Run, slots: int, arrays: dict[str, Any], held_B: jax.Array) -> Any:
-  """A cache of rows that hold the first `held_B` of the tokens of `arrays`."""
-  kind, B, wide = run.cache.raw, len(held_B), next(iter(arrays.values())).shape[1]
-  cache = init_cache(spec, B, slots, run.precision.dtype('compute'), kind=run.cache)
-  pos_BT = jnp.broadcast_to(jnp.arange(wide, dtype=jnp.int32), (B, wide))
-  real_BT = pos_BT < held_B[:, None]
-  site = Site(pos_BT, real_BT.astype(jnp.int32), real_BT)
-
-  def fill(store, own):
-    new = {n: jnp.broadcast_to(a[None], (B, *a.shape)) for n, a in own.items()}
-    return kind.write(store, new, site, cache['slot'], None)[2]
-
-  layers = []
-  for i, segment in enumerate(cache['layers']):
-    kept = []
-    for j, block in enumerate(segment):
-      start = f'segments.{i}.pattern.{j}.'
-      own = {n.removeprefix(start): jnp.asarray(a) for n, a in arrays.items() if n.startswith(start)}
-      kept.append({'mixer': jax.vmap(fill)(block['mixer'], own)})
-    layers.append(kept)
-  return cache | {'slot': held_B, 'next': held_B, 'layers': layers}
-
-
-def _kept(spec: Model, run: Run) -> list[Mapping[str, Any]]:
-  """The arrays that are really kept of a token, for each block of each segment."""
-  dtype = run.precision.dtype('compute')
-  plain = lambda block: {n: jax.ShapeDtypeStruct(s, dtype) for n, s in block.mixer.cached(spec.d_model).items()}
-  return [run.cache.stored(plain(block)) for segment in spec.segments for block in segment.pattern]
-
-
-def _shapes(spec: Model, run: Run) -> dict[str, jax.ShapeDtypeStruct]:
-  names = [f'segments.{i}.pattern.{j}' for i, s in enumerate(spec.segments) for j in range(len(s.pattern))]
-  return {f'{at}.{n}': a for at, kept in zip(names, _kept(spec, run), strict=True) for n, a in kept.items()}

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from tfm.generate.chunks import read
 from tfm.generate.drafts import Draft
 from tfm.generate.penalties import NOTHING
+from tfm.generate.prompt_cache import Start
 from tfm.generate.rules import Rules, choose
 from tfm.model.cache import init_cache
 from tfm.model.spec import Model
@@ -37,15 +38,16 @@ class State:
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'room', 'chunk'))
 def prefill(
-  spec: Model, params: Any, inputs: dict[str, Any], rules: Rules, draft: Draft, cache: Any, whole: dict[str, Any], *,
+  spec: Model, params: Any, begin: Start, rules: Rules, draft: Draft, whole: dict[str, Any], *,
   run: Run, slots: int, room: int, chunk: int | None = None,
 ) -> State:  # fmt: skip
   """The state after one pass over the prompts (or `chunk` tokens at a time), with the first new token of each row.
 
-  A `cache` that is given holds what stands before `inputs`; `whole` are the inputs with it, for a draft of its own.
+  `whole` are the inputs with what stands before those of `begin`, for a draft that reads them by itself.
   """
-  B, source = inputs['input_ids'].shape
+  inputs, cache, B = begin.inputs, begin.cache, len(rules.keys_B)
   if cache is None:
+    source = inputs['input_ids'].shape[1]
     cache = init_cache(spec, B, slots, run.precision.dtype('compute'), source, run.cache)
   out = read(spec, params, cache, inputs, run=run, chunk=chunk)
   zeros_B = jnp.zeros(B, jnp.int32)
@@ -56,7 +58,7 @@ def prefill(
     done_B=jnp.zeros(B, bool),
     passes=jnp.int32(0),
     cache=out['cache'],
-    memory=draft.begin(spec, params, run, slots, whole, out),
+    memory=draft.begin(spec, params, run, slots, whole if begin.draft is None else inputs, out, begin.draft),
   )
   return _choose(empty, out['logits'][:, -1], rules)
 

@@ -58,11 +58,6 @@ class Cache(Part):
     return jax.tree.map(lambda a: a[index_B], store)
 
   @property
-  def whole(self) -> bool:
-    """Whether every token of a row is kept."""
-    return True
-
-  @property
   def back(self) -> int | None:
     """How many tokens a row may be cut back by; None: all of them."""
     return None

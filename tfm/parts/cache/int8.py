@@ -46,10 +46,6 @@ class Int8Cache(Cache):
     return False
 
   @property
-  def whole(self):
-    return self.of.whole
-
-  @property
   def back(self):
     return self.of.back
 

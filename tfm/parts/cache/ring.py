@@ -55,9 +55,5 @@ class RingCache(Cache):
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), old, (new, chunk['site']))
     return *both, kept
 
-  @property
-  def whole(self):
-    return False
-
   def bytes(self, arrays, S, lookback):
     return (self._slots(S, lookback) or S) * nbytes(arrays)
