@@ -68,6 +68,13 @@ def test_the_cache_is_priced_as_it_is_kept(model, capsys):
   assert "--cache: unknown cache 'rign'. Did you mean 'ring'" in capsys.readouterr().err
 
 
+def test_an_encoder_has_no_cache_to_price(model, capsys):
+  out = show(capsys, f'--config={model}', '--config.model..mask=full')
+  assert [line.split(maxsplit=2)[2].strip() for line in out.splitlines() if 'cache bytes' in line] == [
+    'none: the model does not go on token by token'
+  ]
+
+
 def test_a_config_that_is_a_model_is_shown_too(model, capsys):
   out = show(capsys, f'--config={model}:model')
   assert 'documents of 1024' in out

@@ -5,6 +5,7 @@ from typing import Any
 
 from tfm.cli.sheets import Sheet
 from tfm.core import config
+from tfm.generate.prompts import can_go_on
 from tfm.model import count
 from tfm.model.spec import Model
 from tfm.parts.cache.base import Cache
@@ -18,13 +19,18 @@ def sheets(spec: Model, length: int | None, dtype: str, cache: Cache = DenseCach
   """The costs of a model for documents of `length` tokens and a cache of `dtype`, and its layers."""
   length = length or min(LENGTH, spec.max_positions or LENGTH)
   forward, kept = count.flops_per_token(spec, length), f'{dtype}, {config.text_of(cache)}'
-  costs = (
+  costs: tuple[tuple[str, str], ...] = (
     ('parameters', f'{count.count_params(spec):,}'),
     (f'FLOPs per token, forward, documents of {length}', _short(forward)),
     (f'FLOPs per token, training, documents of {length}', _short(3 * (forward + count.mtp_flops(spec, length)))),
-    (f'cache bytes per token, {kept}', f'{count.cache_bytes_per_token(spec, dtype, cache):,}'),
-    (f'cache bytes of {length} tokens, {kept}', f'{count.cache_bytes(spec, length, dtype, cache):,}'),
   )
+  if any(can_go_on(spec)):
+    costs += (('cache bytes', 'none: the model does not go on token by token'),)
+  else:
+    costs += (
+      (f'cache bytes per token, {kept}', f'{count.cache_bytes_per_token(spec, dtype, cache):,}'),
+      (f'cache bytes of {length} tokens, {kept}', f'{count.cache_bytes(spec, length, dtype, cache):,}'),
+    )
   rows = count.table(spec, length)
   kinds = list(dict.fromkeys(kind for row in rows for kind in row.parts))
   lines = tuple(

@@ -6,9 +6,10 @@ import functools
 import itertools
 import math
 import re
+from typing import Any
 
 from tfm.cli.sheets import Sheet
-from tfm.core import config, errors
+from tfm.core import config, errors, nodes
 from tfm.model.spec import Block, Encoder, Model, Segment
 from tfm.parts.cross import CrossAttention
 from tfm.parts.mask import Mask
@@ -83,16 +84,21 @@ def _with(spec: Model, *rows: tuple[str, str]) -> Model | None:
   try:
     if any(place == 'router' for place, _ in rows):
       spec = config.override(spec, '..ffn', 'moe')
-    for place, name in sorted(rows, key=lambda row: list(PLACES).index(row[0])):
-      spec = config.override(spec, PLACES[place], name)
+    # Pairs have a row in common with many others: it is put in its place once.
+    return functools.reduce(_put, sorted(rows, key=lambda row: list(PLACES).index(row[0])), spec)
   except errors.ConfigError:
     return None
-  return spec
+
+
+@functools.lru_cache(maxsize=256)
+def _put(spec: Model, row: tuple[str, str]) -> Model:
+  return config.override(spec, PLACES[row[0]], row[1])
 
 
 def _sentences(spec: Model | None) -> set[str]:
   """Why a model is refused, without the places of parts and the numbers of this one."""
-  if spec is None:
+  # Most of the pieces of one model are those of the last one, too: each is checked once.
+  if spec is None or not any(_faulty(node) for node in (spec, *_nodes(spec))):
     return set()
   try:
     config.validate(spec)
@@ -100,6 +106,23 @@ def _sentences(spec: Model | None) -> set[str]:
     lines = (line.strip() for line in str(error).splitlines())
     return {re.sub(r'^[a-z0-9_.]+(?:\[\d+\])*: ', '', line) for line in lines if ': ' in line}
   return set()
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _faulty(piece: Any) -> bool:
+  """Whether the `check` of a piece has something to say; its types are right, as `config.override` set them."""
+  return any(True for _ in getattr(piece, 'check', tuple)())
+
+
+@functools.lru_cache(maxsize=1 << 14)
+def _nodes(piece: Any) -> frozenset[Any]:
+  """The pieces inside of one, at any depth."""
+  inside = [child.value for child in nodes.children(piece, Any, '')]
+  return frozenset(value for value in inside if nodes.is_node(value)).union(*map(_nodes, filter(_holds, inside)))
+
+
+def _holds(value: Any) -> bool:
+  return nodes.is_node(value) or isinstance(value, tuple)
 
 
 def _training() -> Iterator[tuple[Rows, str, str]]:
@@ -129,17 +152,30 @@ def _kernels() -> Iterator[tuple[Rows, str, str]]:
   from tfm.model import transformer
   from tfm.parts.attend import TABLE
   from tfm.parts.attend.base import Attend
+  from tfm.parts.attend.dense import DenseAttention
   from tfm.parts.context import Run
+
+  kernels = {name: row() for name, row in TABLE.items() if row.refuses is not Attend.refuses}
+  found: dict[str, str] = {}
+
+  class Asking(DenseAttention):
+    """Tracing a model is what takes time: all the kernels are asked in one trace, by what they say when called."""
+
+    def __call__(self, *args):
+      for name in kernels.keys() - found.keys():
+        if kernels[name].refuses(*args[:-1]) is not None:
+          try:
+            kernels[name](*args)
+          except errors.UserError as error:
+            found[name] = str(error).partition(': ')[2]
+      return super().__call__(*args)
 
   tokens = jax.ShapeDtypeStruct((1, 8), jnp.int32)
   one_layer = dataclasses.replace(_decoder(), segments=_decoder().segments[:1])
-  kernels = {name: row for name, row in TABLE.items() if row.refuses is not Attend.refuses}
   for place, name in _rows():
     if place not in ('relative', 'mask', 'mixer') or (spec := _with(one_layer, (place, name))) is None:
       continue
-    for kernel, row in kernels.items():
-      call = lambda p, x, spec=spec, row=row: transformer.apply(spec, p, run=Run(attend=row()), input_ids=x)
-      try:
-        jax.eval_shape(call, transformer.param_shapes(spec), tokens)
-      except errors.UserError as error:
-        yield ((place, name),), f'attend={kernel}', str(error).partition(': ')[2]
+    found.clear()
+    call = lambda p, x, spec=spec: transformer.apply(spec, p, run=Run(attend=Asking()), input_ids=x)
+    jax.eval_shape(call, transformer.param_shapes(spec), tokens)
+    yield from ((((place, name),), f'attend={kernel}', found[kernel]) for kernel in kernels if kernel in found)
