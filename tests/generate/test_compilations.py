@@ -5,6 +5,7 @@ import pytest
 
 from generate.models import MODELS, weights
 from tfm.generate import Lookup, Smaller, generate
+from tfm.parts.cache import PagedCache
 from tfm.parts.context import Run
 
 SPEC = MODELS['alibi_mqa']
@@ -34,6 +35,10 @@ WAYS = {
     {'beams': 3, 'temperature': 0},
     {'beams': 3, 'temperature': 0, 'length_penalty': -1.0, 'early_stopping': 'never', 'eos': (3, 4)},
   ),
+  'shared blocks': (
+    {'beams': 3, 'temperature': 0, 'run': Run(cache=PagedCache(4))},
+    {'beams': 3, 'temperature': 0, 'run': Run(cache=PagedCache(4)), 'eos': (3, 4)},
+  ),
   'beams to a text': (
     {'beams': 3, 'temperature': 0, 'tokenizer': Digits(), 'stop': ['12', '3']},
     {'beams': 3, 'temperature': 0, 'tokenizer': Digits(), 'stop': ['4', '2'], 'length_penalty': -1.0},
@@ -58,7 +63,9 @@ def compiled():
 @pytest.mark.parametrize('way', WAYS)
 def test_nothing_is_compiled_again_while_lengths_stay_in_their_buckets(compiled, way):
   first, other = WAYS[way]
-  say = lambda prompts, new, options: generate(SPEC, weights(SPEC), prompts, max_new_tokens=new, run=Run(), **options)
+  say = lambda prompts, new, options: generate(
+    SPEC, weights(SPEC), prompts, max_new_tokens=new, **({'run': Run()} | options)
+  )
   say([[1] * 3, [2] * 5], 9, first)
   before = len(compiled)
   for length, new, options in ((2, 9, first), (7, 11, other), (16, 16, other)):

@@ -8,11 +8,12 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from tfm.generate.chunks import read
 from tfm.generate.penalties import NOTHING
 from tfm.generate.prompt_cache import Start
 from tfm.generate.rules import Rules, priced
-from tfm.model.cache import init_cache, rows
+from tfm.generate.sharing import Fan
+from tfm.generate.step import first_pass
+from tfm.model.cache import fanned, rows
 from tfm.model.spec import Model
 from tfm.model.transformer import apply
 from tfm.parts.context import Run
@@ -48,7 +49,7 @@ class Beams:
 
 @struct.dataclass
 class Begun:
-  """The logits after each prompt `[B, V]`, and what is cached of the prompts, a row each."""
+  """The logits after each prompt that differs, and what is cached of them, a row each."""
 
   logits_BV: jax.Array
   cache: Any
@@ -74,20 +75,20 @@ class Best:
 
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'chunk'))
-def begin(spec: Model, params: Any, start: Start, *, run: Run, slots: int, chunk: int | None = None) -> Begun:
+def begin(
+  spec: Model, params: Any, start: Start, rules: Rules, fan: Fan | None = None, *,
+  run: Run, slots: int, chunk: int | None = None,
+) -> Begun:  # fmt: skip
   """One pass over each prompt (or `chunk` tokens at a time)."""
-  inputs, cache = start.inputs, start.cache
-  if cache is None:
-    B, source = inputs['input_ids'].shape
-    cache = init_cache(spec, B, slots, run.precision.dtype('compute'), source, run.cache)
-  out = read(spec, params, cache, inputs, run=run, chunk=chunk)
+  out = first_pass(spec, params, start, rules, fan, run=run, slots=slots, chunk=chunk)
   return Begun(out['logits'][:, -1], out['cache'])
 
 
 @functools.partial(jax.jit, static_argnames=('spec', 'beams', 'room', 'run'))
 def search(
-  spec: Model, params: Any, begun: Begun, rules: Rules, aims: Aims, *, beams: int, room: int, run: Run
-) -> jax.Array:
+  spec: Model, params: Any, begun: Begun, rules: Rules, aims: Aims, fan: Fan | None = None, *,
+  beams: int, room: int, run: Run,
+) -> jax.Array:  # fmt: skip
   """The best continuation of each prompt, `[B, room]`, `NOTHING` after its end."""
 
   def one(carry):
@@ -96,17 +97,19 @@ def search(
     state, from_BK = extend(turn, rules, aims)
     return state, turn.cache, from_BK
 
-  turn = opened(begun, rules, beams=beams, room=room, run=run)
+  turn = opened(begun, rules, fan, beams=beams, room=room, run=run)
   state, from_BK = extend(turn, rules, aims)
   going = lambda carry: ~jnp.all(carry[0].over_B)
   state, *_ = jax.lax.while_loop(going, one, (state, turn.cache, from_BK))
   return state.best_BKT[:, 0]
 
 
-def opened(begun: Begun, rules: Rules, *, beams: int, room: int, run: Run) -> Turn:
+def opened(begun: Begun, rules: Rules, fan: Fan | None = None, *, beams: int, room: int, run: Run) -> Turn:
   """The turn after the prompts: from here on each has `beams` rows of its own."""
-  each = jnp.repeat(jnp.arange(len(begun.logits_BV)), beams)
-  state = _start(len(begun.logits_BV), beams, room)
+  state = _start(len(rules.keys_B), beams, room)
+  if fan is not None:
+    return _turn(state, begun.logits_BV[fan.each], fanned(begun.cache, fan.each, fan.origin, fan.table), rules)
+  each = jnp.repeat(jnp.arange(len(rules.keys_B)), beams)
   return _turn(state, begun.logits_BV[each], rows(begun.cache, run.cache, each), rules)
 
 

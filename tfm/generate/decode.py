@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core import errors
-from tfm.generate import beam, endings, prompt_cache, speculate, step
+from tfm.generate import beam, endings, prompt_cache, sharing, speculate, step
 from tfm.generate import options as options_lib
 from tfm.generate import prompts as prompts_lib
 from tfm.generate import rules as rules_lib
@@ -132,9 +132,10 @@ def _chunks(
     )
   params, rules = _ready(spec, params, batch, options, key, run)
   guess = Draft() if draft is None else draft
-  begin = _begin(spec, params, batch, options, run, guess)
+  plan = sharing.plan(run.cache, batch, 1, options.max_new_tokens)
+  begin, fan = _begin(spec, params, batch, options, run, guess, plan), None if plan is None else plan.fan
   sizes: dict[str, Any] = {'slots': batch.slots, 'room': batch.room, 'chunk': options.prefill_chunk}
-  state = step.prefill(spec, params, begin, rules, guess, batch.inputs, run=run, **sizes)
+  state = step.prefill(spec, params, begin, rules, guess, batch.inputs, fan, run=run, **sizes)
   if options.prompt_cache is not None:
     prompt_cache.finish(options.prompt_cache, spec, params, batch, run, state.cache, guess, state.memory)
   seen = 0
@@ -171,27 +172,33 @@ def _searched(
   params, rules = _ready(spec, params, batch, options, key, run)
   eager, patient = options.early_stopping is True, options.early_stopping == 'never'
   aims = beam.Aims(jnp.float32(options.length_penalty), jnp.asarray(eager), jnp.asarray(patient))
-  begin = _begin(spec, params, batch, options, run, Draft())
+  plan = sharing.plan(run.cache, batch, options.beams, options.max_new_tokens)
+  begin, fan = _begin(spec, params, batch, options, run, Draft(), plan), None if plan is None else plan.fan
   chunk = options.prefill_chunk
-  begun = beam.begin(spec, params, begin, run=run, slots=batch.slots, chunk=chunk)
+  begun = beam.begin(spec, params, begin, rules, fan, run=run, slots=batch.slots, chunk=chunk)
   if options.prompt_cache is not None:
     prompt_cache.finish(options.prompt_cache, spec, params, batch, run, begun.cache, Draft(), ())
   sizes: dict[str, Any] = {'beams': options.beams, 'room': batch.room}
   if holds is not None:
-    return endings.search(spec, params, begun, rules, aims, holds, run=run, **sizes)
-  return np.asarray(beam.search(spec, params, begun, rules, aims, run=run, **sizes))
+    return endings.search(spec, params, begun, rules, aims, holds, fan, run=run, **sizes)
+  return np.asarray(beam.search(spec, params, begun, rules, aims, fan, run=run, **sizes))
 
 
-def _begin(spec: Model, params: Any, batch: Batch, options: Options, run: Run, draft: Draft) -> prompt_cache.Start:
+def _begin(
+  spec: Model, params: Any, batch: Batch, options: Options, run: Run, draft: Draft, plan: sharing.Plan | None
+) -> prompt_cache.Start:
   """What is left to read of the prompts, and a cache of the rest, if there is a file of it."""
   if options.prefill_chunk is not None and (spec.reads_prefix or spec.encoder is not None):
     raise errors.UserError(
       f'generate: prefill_chunk={options.prefill_chunk}: a prompt whose tokens see later ones is read at once. '
       'Wanted None.'
     )
+  # Prompts that are the same are read once where their rows can share what is cached of them.
+  batch = batch if plan is None else plan.batch
   if options.prompt_cache is None:
     return prompt_cache.Start(batch.inputs)
-  return prompt_cache.start(options.prompt_cache, spec, params, batch, run, draft)
+  slots = batch.slots if plan is None else batch.prompt.shape[1]
+  return prompt_cache.start(options.prompt_cache, spec, params, batch, run, draft, slots)
 
 
 def _ready(

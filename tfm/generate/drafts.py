@@ -138,7 +138,7 @@ class Smaller(Draft):
   def begin(self, spec, params, run, slots, inputs, out, cache=None):
     B, source = inputs['input_ids'].shape
     slots = min(slots, self.spec.max_positions or slots)
-    cache = init_cache(self.spec, B, slots, run.precision.dtype('compute'), source, run.cache)
+    cache = init_cache(self.spec, B, slots, run.precision.dtype('compute'), source, run.cache.roomy)
     return apply(self.spec, self.params, run=run, cache=cache, logits_to_keep=0, **inputs)['cache']
 
   def propose(self, spec, params, run, rules, said, memory, keys_GB):
@@ -191,7 +191,7 @@ class Later(Draft):
     # The token after the last one is not chosen yet: that place waits for the first proposal.
     mask_BT = mask_BT.at[:, -1].set(0)
     if cache is None:
-      cache = mtp.init_cache(spec, B, slots, state_BTD.dtype, run.cache)
+      cache = mtp.init_cache(spec, B, slots, state_BTD.dtype, run.cache.roomy)
     cache = mtp.draft(spec, params, cache, state_BTD, mtp.shifted(ids_BT), mask_BT, run=run)['cache']
     places = spec.mtp.depth + 1
     last_BTD = jnp.zeros((B, places, D), state_BTD.dtype).at[:, 0].set(state_BTD[:, -1])

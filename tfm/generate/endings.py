@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tfm.generate import beam
 from tfm.generate.prompts import Tokenizer
 from tfm.generate.rules import Rules
+from tfm.generate.sharing import Fan
 from tfm.model.spec import Model
 from tfm.parts.context import Run
 
@@ -37,6 +38,7 @@ def search(
   rules: Rules,
   aims: beam.Aims,
   holds: Callable[[list[int]], bool],
+  fan: Fan | None = None,
   *,
   beams: int,
   room: int,
@@ -46,7 +48,7 @@ def search(
 
   *Cost*: a call a pass, which reads the texts of 2 K beams a prompt from their beginnings.
   """
-  turn = _opened(begun, rules, beams=beams, room=room, run=run)
+  turn = _opened(begun, rules, fan, beams=beams, room=room, run=run)
   while True:
     turn = _ended(turn, holds)
     state, from_BK = _extend(turn, rules, aims)

@@ -58,7 +58,7 @@ def taken_of_source(spec: Model, cache: Any, tokens: int) -> Arrays:
 def filled_source(spec: Model, run: Run, B: int, slots: int, source: int, arrays: Arrays) -> dict[str, Any]:
   """A cache of B rows without tokens that have all read the source of which `arrays` were taken."""
   dtype = run.precision.dtype('compute')
-  cache = init_cache(spec, B, slots, dtype, source, run.cache)
+  cache = init_cache(spec, B, slots, dtype, source, run.cache.roomy)
   for i, segment in enumerate(spec.segments):
     for j, block in enumerate(segment.pattern):
       leaves = []
@@ -127,7 +127,7 @@ def _looked(stack: Model, run: Run, cache: Any) -> dict[str, Any]:
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
 def _filled(stack: Model, run: Run, slots: int, parts: dict[str, Any], held_B: jax.Array) -> dict[str, Any]:
   kind, B = run.cache.raw, len(held_B)
-  cache = init_cache(stack, B, slots, run.precision.dtype('compute'), kind=run.cache)
+  cache = init_cache(stack, B, slots, run.precision.dtype('compute'), kind=run.cache.roomy)
   for (at, _), (i, j) in zip(_blocks(stack), _places(stack), strict=True):
     if at not in parts:
       continue

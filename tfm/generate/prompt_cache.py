@@ -32,8 +32,12 @@ class Start:
   draft: Any = None
 
 
-def start(path: str | Path, spec: Model, params: Any, batch: Batch, run: Run, draft: Draft) -> Start:
+def start(
+  path: str | Path, spec: Model, params: Any, batch: Batch, run: Run, draft: Draft, slots: int | None = None
+) -> Start:
   """The prompts of `batch` without what `path` holds of each, if there is such a file.
+
+  The cache has `slots`, or those of the batch.
 
   A causal model takes from it as many tokens as the file and a prompt have in common, as far as a ring can be cut back
   to them. What a prefix LM or an encoder says of a token depends on the whole prompt, so their prompts must be the
@@ -44,11 +48,12 @@ def start(path: str | Path, spec: Model, params: Any, batch: Batch, run: Run, dr
   if not Path(path).exists():
     return Start(batch.inputs)
   tokens, arrays = prompt_file.load(path, spec, params, run)
+  slots = slots or batch.slots
   rows = _rows(spec, batch)
   if spec.encoder is not None:
     _all_alike(path, tokens.tolist(), rows)
     B, source = batch.inputs['input_ids'].shape
-    cache = held.filled_source(spec, run, B, batch.slots, source, arrays)
+    cache = held.filled_source(spec, run, B, slots, source, arrays)
     return Start({'decoder_input_ids': batch.inputs['decoder_input_ids']}, cache)
   if spec.reads_prefix:
     _all_alike(path, tokens.tolist(), rows)
@@ -58,7 +63,7 @@ def start(path: str | Path, spec: Model, params: Any, batch: Batch, run: Run, dr
   names = ('input_ids', 'attention_mask', *(['prefix_mask'] if spec.reads_prefix else []))
   ids, mask = prompts_lib.padded(left, width, left=True)
   own = {name.removeprefix(_DRAFT): a for name, a in arrays.items() if name.startswith(_DRAFT)}
-  cache, kept = held.filled(spec, run, batch.slots, arrays, len(tokens), held_B), None
+  cache, kept = held.filled(spec, run, slots, arrays, len(tokens), held_B), None
   if (stack := draft.stack(spec)) is not None:
     if not own:
       raise errors.UserError(

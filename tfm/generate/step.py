@@ -13,7 +13,8 @@ from tfm.generate.drafts import Draft
 from tfm.generate.penalties import NOTHING
 from tfm.generate.prompt_cache import Start
 from tfm.generate.rules import Rules, choose
-from tfm.model.cache import init_cache
+from tfm.generate.sharing import Fan
+from tfm.model.cache import fanned, init_cache, rows
 from tfm.model.spec import Model
 from tfm.model.transformer import apply
 from tfm.parts.context import Run
@@ -38,18 +39,21 @@ class State:
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'room', 'chunk'))
 def prefill(
-  spec: Model, params: Any, begin: Start, rules: Rules, draft: Draft, whole: dict[str, Any], *,
+  spec: Model, params: Any, begin: Start, rules: Rules, draft: Draft, whole: dict[str, Any], fan: Fan | None = None, *,
   run: Run, slots: int, room: int, chunk: int | None = None,
 ) -> State:  # fmt: skip
   """The state after one pass over the prompts (or `chunk` tokens at a time), with the first new token of each row.
 
-  `whole` are the inputs with what stands before those of `begin`, for a draft that reads them by itself.
+  `whole` are the inputs with what stands before those of `begin`, for a draft that reads them by itself. With `fan`
+  those of `begin` are the prompts that differ, of which the rows are made.
   """
-  inputs, cache, B = begin.inputs, begin.cache, len(rules.keys_B)
-  if cache is None:
-    source = inputs['input_ids'].shape[1]
-    cache = init_cache(spec, B, slots, run.precision.dtype('compute'), source, run.cache)
-  out = read(spec, params, cache, inputs, run=run, chunk=chunk)
+  inputs, kept, B = begin.inputs, begin.draft, len(rules.keys_B)
+  out = first_pass(spec, params, begin, rules, fan, run=run, slots=slots, chunk=chunk)
+  if fan is not None:
+    out |= {name: out[name][fan.each] for name in ('logits', 'mtp_state') if name in out}
+    out['cache'] = fanned(out['cache'], fan.each, fan.origin, fan.table)
+    inputs = jax.tree.map(lambda a: jnp.asarray(a)[fan.each], inputs)
+    kept = None if kept is None else rows(kept, run.cache.roomy, fan.each)
   zeros_B = jnp.zeros(B, jnp.int32)
   empty = State(
     tokens_BT=jnp.full((B, room), NOTHING, jnp.int32),
@@ -58,9 +62,22 @@ def prefill(
     done_B=jnp.zeros(B, bool),
     passes=jnp.int32(0),
     cache=out['cache'],
-    memory=draft.begin(spec, params, run, slots, whole if begin.draft is None else inputs, out, begin.draft),
+    memory=draft.begin(spec, params, run, slots, whole if kept is None else inputs, out, kept),
   )
   return _choose(empty, out['logits'][:, -1], rules)
+
+
+def first_pass(
+  spec: Model, params: Any, begin: Start, rules: Rules, fan: Fan | None, *, run: Run, slots: int, chunk: int | None
+) -> dict[str, Any]:
+  """What the model says of the prompts that `begin` has, with their last token's logits and a cache, a row each."""
+  inputs, cache = begin.inputs, begin.cache
+  if cache is None:
+    U, source = inputs['input_ids'].shape
+    # Rows that are fanned out of these get blocks for their new tokens then.
+    slots = slots if fan is None else rules.prompt_BS.shape[1]
+    cache = init_cache(spec, U, slots, run.precision.dtype('compute'), source, run.cache.roomy)
+  return read(spec, params, cache, inputs, run=run, chunk=chunk)
 
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run'), donate_argnames='state')

@@ -1,5 +1,6 @@
 """Caches for decoding: one of each mixer's own, stacked over a segment's repeats; and cutting them back."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,6 +10,7 @@ from tfm.core import errors
 from tfm.model.spec import Model
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
+from tfm.parts.cache.paged import spread
 
 
 def init_cache(
@@ -54,12 +56,23 @@ def rewind(cache: dict[str, Any], slot_B: jax.Array) -> dict[str, Any]:
 def rows(cache: dict[str, Any], kind: Cache, index_B: jax.Array, cross: bool = True) -> dict[str, Any]:
   """A cache whose row i is row `index_B[i]` of this one: copies for several samples, or beams in a new order.
 
-  Without `cross`, what was read of an encoder stays where it is: rows then change places with rows of the same source.
+  Without `cross`, what was read of an encoder stays where it is: rows then change places with rows of the same source,
+  which may share what they hold.
   """
+  move = kind.rows if cross else kind.follow
+  return _moved(cache, index_B, lambda store: move(store, index_B), cross)
+
+
+def fanned(cache: dict[str, Any], index_B: jax.Array, origin: jax.Array, table: jax.Array) -> dict[str, Any]:
+  """`rows` of a cache in blocks which share them: of a pool with copies of blocks `origin`, row i has `table[i]`."""
+  return _moved(cache, index_B, lambda store: spread(store, origin, table), cross=True)
+
+
+def _moved(cache: dict[str, Any], index_B: jax.Array, move: Callable[[Any], Any], cross: bool) -> dict[str, Any]:
   gather = lambda tree: jax.tree.map(lambda a: a[index_B], tree)
 
   def one(layer):
-    kept = [{'mixer': kind.rows(block['mixer'], index_B)} for block in layer]
+    kept = [{'mixer': move(block['mixer'])} for block in layer]
     for new, block in zip(kept, layer, strict=True):
       if 'cross' in block:
         new['cross'] = gather(block['cross']) if cross else block['cross']

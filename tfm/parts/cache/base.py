@@ -57,6 +57,25 @@ class Cache(Part):
     """A store whose row i is row `index_B[i]` of this one, to be written to apart: any number of rows, any of them."""
     return jax.tree.map(lambda a: a[index_B], store)
 
+  def follow(self, store: Store, index_B: jax.Array) -> Store:
+    """`rows`, of as many: those that share what they hold change places with each other only, and go on sharing."""
+    return self.rows(store, index_B)
+
+  @property
+  def block(self) -> int | None:
+    """How many tokens there are to a block that rows may share; None: they share nothing."""
+    return None
+
+  @property
+  def blocks(self) -> int | None:
+    """How many blocks all rows may take; None: as many as they can fill."""
+    return None
+
+  @property
+  def roomy(self) -> 'Cache':
+    """The same with as many blocks as rows can fill."""
+    return self
+
   @property
   def back(self) -> int | None:
     """How many tokens a row may be cut back by; None: all of them."""

@@ -41,6 +41,21 @@ class Int8Cache(Cache):
   def rows(self, store, index_B):
     return self.of.rows(store, index_B)
 
+  def follow(self, store, index_B):
+    return self.of.follow(store, index_B)
+
+  @property
+  def block(self):
+    return self.of.block
+
+  @property
+  def blocks(self):
+    return self.of.blocks
+
+  @property
+  def roomy(self):
+    return dataclasses.replace(self, of=self.of.roomy)
+
   @property
   def exact(self):
     return False

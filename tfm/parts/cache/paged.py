@@ -29,8 +29,9 @@ class PagedCache(Cache):
   """Token n of a row in place n % `block` of block `table[row, n // block]`.
 
   A row has its own blocks to begin with; `tfm.generate.blocks.Blocks` hands them out as rows grow and shares them among
-  rows that begin alike, and `laid` brings a cache its tables. `blocks` is the size of the pool, None as many as all
-  rows can fill.
+  rows that begin alike, and `laid` or `spread` bring a cache its tables. `blocks` is the size of the pool, None as many
+  as all rows can fill. `tfm.generate` shares the blocks of a prompt among its samples or beams, and has so many once
+  the prompts are read.
 
   *Cost*: what is looked at is gathered, a copy of all rows a step.
   """
@@ -68,11 +69,21 @@ class PagedCache(Cache):
     return in_dtypes_of(seen, new), before(site, number_BS, count_B), store.replace(arrays=arrays, site=sites)
 
   def rows(self, store, index_B):
-    # Every row gets a copy of its blocks: what may be shared, `tfm.generate.blocks` knows.
+    # Every row gets a copy of its blocks: what may be shared, `tfm.generate.sharing` knows.
     B, n = len(index_B), store.table.shape[1]
     copied = lambda a: jnp.take(a, store.table[index_B].reshape(B * n), axis=0, mode='clip')
     arrays, site = jax.tree.map(copied, (store.arrays, store.site))
     return Pages(arrays, site, jnp.arange(B * n, dtype=jnp.int32).reshape(B, n))
+
+  def follow(self, store, index_B):
+    # What rows share stays what it is: each of them writes there what stands there.
+    move = lambda a: a.at[store.table].set(jnp.take(a, store.table[index_B], axis=0, mode='clip'), mode='drop')
+    arrays, site = jax.tree.map(move, (store.arrays, store.site))
+    return store.replace(arrays=arrays, site=site)
+
+  @property
+  def roomy(self):
+    return dataclasses.replace(self, blocks=None)
 
   def bytes(self, arrays, S, lookback):
     return -(-S // self.block) * self.block * nbytes(arrays)
@@ -82,6 +93,12 @@ def _rows(pool: jax.Array, table: jax.Array) -> jax.Array:
   """`[B, S, ...]`: each row's blocks one after another. Those that are none give anything."""
   B, n = table.shape
   return jnp.take(pool, table, axis=0, mode='clip').reshape(B, n * pool.shape[1], *pool.shape[2:])
+
+
+def spread(store: Pages, origin: jax.Array, table: jax.Array) -> Pages:
+  """Rows with this table over another pool, whose block i is a copy of block `origin[i]`."""
+  arrays, site = jax.tree.map(lambda a: jnp.take(a, origin, axis=0, mode='clip'), (store.arrays, store.site))
+  return Pages(arrays, site, table.astype(jnp.int32))
 
 
 def laid(tree: Any, table: jax.Array, source: jax.Array, target: jax.Array) -> Any:
