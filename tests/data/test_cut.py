@@ -162,7 +162,7 @@ def test_text_held_whole_is_told_once(caplog, monkeypatch):
     pieces = list(cut.pieces(('x' * 100_000 for _ in range(60)), lambda text: 0, 1 << 17))
   assert [len(piece) for piece in pieces] == [6_000_000]
   assert [record.getMessage() for record in caplog.records] == [
-    'data: 1 million characters on end in which this tokenizer may not be interrupted: they are held in memory until '
+    'data: 3 million characters on end in which this tokenizer may not be interrupted: they are held in memory until '
     'it may. Text with spaces or line ends was wanted, or data.tokenizer=byte or char.'
   ]
 

@@ -152,23 +152,23 @@ def _kernels() -> Iterator[tuple[Rows, str, str]]:
   from tfm.model import transformer
   from tfm.parts.attend import TABLE
   from tfm.parts.attend.base import Attend
-  from tfm.parts.attend.dense import DenseAttention
   from tfm.parts.context import Run
 
   kernels = {name: row() for name, row in TABLE.items() if row.refuses is not Attend.refuses}
   found: dict[str, str] = {}
 
-  class Asking(DenseAttention):
+  class Asking(Attend):
     """Tracing a model is what takes time: all the kernels are asked in one trace, by what they say when called."""
 
-    def __call__(self, *args):
+    def __call__(self, q_BTNH, k_BSKH, v_BSKH, *others):
+      args = (q_BTNH, k_BSKH, v_BSKH, *others)
       for name in kernels.keys() - found.keys():
         if kernels[name].refuses(*args[:-1]) is not None:
           try:
             kernels[name](*args)
           except errors.UserError as error:
             found[name] = str(error).partition(': ')[2]
-      return super().__call__(*args)
+      return jnp.zeros((*q_BTNH.shape[:-1], v_BSKH.shape[-1]), q_BTNH.dtype)
 
   tokens = jax.ShapeDtypeStruct((1, 8), jnp.int32)
   one_layer = dataclasses.replace(_decoder(), segments=_decoder().segments[:1])

@@ -13,7 +13,7 @@ def pieces(parts: Iterable[str], cut: Callable[[str], int], size: int) -> Iterat
   tells of one that grows large.
   """
   held: list[str] = []
-  length, goal = 0, size
+  length, goal, told = 0, size, False
   for part in _sliced(parts, size):
     held.append(part)
     length += len(part)
@@ -24,13 +24,14 @@ def pieces(parts: Iterable[str], cut: Callable[[str], int], size: int) -> Iterat
       yield text[:at]
       text, goal = text[at:], size
     else:
-      # Twice as much before the next look: looking must not cost the square of the text.
-      if length < _MUCH <= 2 * length:
+      if length >= _MUCH and not told:
+        told = True
         logging.getLogger(__name__).warning(
           'data: %d million characters on end in which this tokenizer may not be interrupted: they are held in memory '
           'until it may. Text with spaces or line ends was wanted, or data.tokenizer=byte or char.',
           length // 10**6,
         )
+      # Twice as much before the next look: looking must not cost the square of the text.
       goal = 2 * length
     held, length = [text], len(text)
   if text := ''.join(held):

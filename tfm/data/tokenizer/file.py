@@ -34,7 +34,7 @@ _ASIDE = 1000
 _TRIES = 32
 # Pre-tokenizers that look no further than that; others could part words by a count from the start of the text.
 _NEARSIGHTED = {
-  'BertPreTokenizer', 'ByteLevel', 'CharDelimiterSplit', 'Digits', 'Metaspace', 'Punctuation', 'Sequence', 'Split',
+  'BertPreTokenizer', 'ByteLevel', 'CharDelimiterSplit', 'Digits', 'Metaspace', 'Punctuation', 'Split',
   'UnicodeScripts', 'Whitespace', 'WhitespaceSplit',
 }  # fmt: skip
 
