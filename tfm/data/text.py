@@ -44,7 +44,7 @@ class Text(Data):
     stamps = tuple((str(path), *stamp(path)) for path in paths)
     cut, byte = _tail(stamps, self.val_tail)
     for i, path in enumerate(paths):
-      start, stop = (0, byte) if split == 'train' else (byte, path.stat().st_size)
+      start, stop = (0, byte) if split == 'train' else (byte, stamps[i][2])
       if i == cut and start < stop:
         yield read(path, start, stop)
       elif i != cut and (i < cut) == (split == 'train'):
