@@ -8,7 +8,6 @@ encoder-decoder's source is one text of 8 tokens for rows 0 to 4, wherever it st
 import dataclasses
 import functools
 from typing import Any, NamedTuple
-from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +15,6 @@ import numpy as np
 
 from tfm.model import cache, transformer
 from tfm.model.spec import Model, reads_types
-from tfm.parts import grouped
 from tfm.parts.attend import DenseAttention
 from tfm.parts.attend.base import Attend
 from tfm.parts.context import Run
@@ -133,17 +131,19 @@ def answers(spec: Model, run: Run, policy: str | None = None) -> Answers:
     return y[0], [jax.tree.map(lambda g, i=i: g[i], grads) for i in range(len(targets))]
 
   @jax.jit
-  @mock.patch.object(grouped, '_PIECES', grouped._PIECES[-1:])  # a loop for each length, which tests/parts asks
   def program(p, inputs, target):
     dense = DenseAttention()
     kernels, tiled, tiled_grads = (dense, run.attend), None, None
     if run.attend == dense:
       rows, (grads,) = gradient(p, inputs, Run(attend=dense), target)
-    else:  # experts too are chosen, or choose, within a row
+    elif spec.apart:
       twice, none = jax.tree.map(lambda a: jnp.concatenate([a, a]), inputs), jnp.zeros_like(target)
       targets = jnp.concatenate([target, none]), jnp.concatenate([none, target])
       y, (grads, tiled_grads) = gradient(p, twice, Run(attend=Halves(kernels)), *targets)
       rows, tiled = y[:6], y[6:]
+    else:
+      # What a token becomes depends on all others of the batch.
+      (rows, (grads,)), (tiled, (tiled_grads,)) = (gradient(p, inputs, Run(attend=k), target) for k in kernels)
     kept = None
     if policy is not None:
       y, (kept,) = gradient(p, inputs, Run(attend=dense, remat=policy), target)

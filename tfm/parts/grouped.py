@@ -104,8 +104,7 @@ def _through(R: int, start: jax.Array, end: jax.Array, piece: Callable[..., jax.
 
   state = start.astype(jnp.int32), y
   for n in _PIECES[:-1]:
-    # Each length is a loop to compile, of little use where an expert's share is less than one piece.
-    state = pieces(n, n, state) if 4 * n <= R else state
+    state = pieces(n, n, state) if n <= R else state
   return pieces(_PIECES[-1], 1, state)[1]
 
 
