@@ -37,7 +37,7 @@ def filled(
 ) -> dict[str, Any]:
   """A cache of rows that hold the first `held_B` of the `tokens` of which `arrays` were taken."""
   parts: dict[str, Any] = {}
-  for at, _ in _blocks(stack):
+  for _, at, _ in _blocks(stack):
     own = {name.removeprefix(f'{at}.'): a for name, a in arrays.items() if name.startswith(f'{at}.')}
     if own:
       n = next(iter(own.values())).shape[1]
@@ -48,8 +48,10 @@ def filled(
 def taken_of_source(spec: Model, cache: Any, tokens: int) -> Arrays:
   """What the cache holds of the encoder's first row of so many tokens: `segments.0.pattern.0.cross.k` and so on."""
   found: Arrays = {}
-  for (at, block), (_, kept) in zip(_blocks(spec), _stores(cache), strict=True):
-    for (name, axis), a in zip(_leaves(spec, block), jax.tree.leaves(kept.get('cross', ())), strict=True):
+  stores = _stores(cache)
+  for (i, j), at, block in _blocks(spec):
+    kept = stores[i][j].get('cross', ())
+    for (name, axis), a in zip(_leaves(spec, block), jax.tree.leaves(kept), strict=True):
       row = np.take(np.asarray(a[:, 0]), np.arange(tokens), axis)
       found[f'{at}.cross.{name}'] = np.ascontiguousarray(row)
   return found
@@ -59,31 +61,28 @@ def filled_source(spec: Model, run: Run, B: int, slots: int, source: int, arrays
   """A cache of B rows without tokens that have all read the source of which `arrays` were taken."""
   dtype = run.precision.dtype('compute')
   cache = init_cache(spec, B, slots, dtype, source, run.cache.roomy)
-  for i, segment in enumerate(spec.segments):
-    for j, block in enumerate(segment.pattern):
-      leaves = []
-      for name, axis in _leaves(spec, block):
-        a = jnp.asarray(_padded(arrays[f'segments.{i}.pattern.{j}.cross.{name}'], axis, source))
-        leaves.append(jnp.broadcast_to(a[:, None], (len(a), B, *a.shape[1:])))
-      if leaves:
-        kept = cache['layers'][i][j]
-        kept['cross'] = jax.tree.unflatten(jax.tree.structure(kept['cross']), leaves)
+  for (i, j), at, block in _blocks(spec):
+    leaves = []
+    for name, axis in _leaves(spec, block):
+      a = jnp.asarray(_padded(arrays[f'{at}.cross.{name}'], axis, source))
+      leaves.append(jnp.broadcast_to(a[:, None], (len(a), B, *a.shape[1:])))
+    if leaves:
+      kept = cache['layers'][i][j]
+      kept['cross'] = jax.tree.unflatten(jax.tree.structure(kept['cross']), leaves)
   return cache
 
 
-def _blocks(stack: Model) -> Iterator[tuple[str, Block]]:
-  """(name, block) of each block of each segment."""
+def _blocks(stack: Model) -> Iterator[tuple[tuple[int, int], str, Block]]:
+  """((segment, place in its pattern), name, block) of each block of each segment."""
   for i, segment in enumerate(stack.segments):
     for j, block in enumerate(segment.pattern):
-      yield f'segments.{i}.pattern.{j}', block
+      yield (i, j), f'segments.{i}.pattern.{j}', block
 
 
-def _stores(cache: Any) -> Iterator[tuple[str, Any]]:
-  """(name, what its layers keep, stacked) of each block of each segment."""
-  for i, segment in enumerate(cache['layers']):
-    stacked = jax.tree.map(lambda *a: jnp.stack(a), *segment) if isinstance(segment, tuple) else segment
-    for j, block in enumerate(stacked):
-      yield f'segments.{i}.pattern.{j}', block
+def _stores(cache: Any) -> list[Any]:
+  """What the layers of each block of each segment keep, stacked."""
+  stack = lambda segment: jax.tree.map(lambda *a: jnp.stack(a), *segment) if isinstance(segment, tuple) else segment
+  return [stack(segment) for segment in cache['layers']]
 
 
 def _padded(a: NDArray[Any], axis: int, size: int) -> NDArray[Any]:
@@ -114,11 +113,12 @@ def _looked(stack: Model, run: Run, cache: Any) -> dict[str, Any]:
   kind, found = run.cache.raw, {}
   empty = jnp.zeros((len(cache['slot']), 0), jnp.int32)
   site = Site(empty, empty, empty.astype(bool))
-  for (at, block), (_, kept) in zip(_blocks(stack), _stores(cache), strict=True):
+  stores = _stores(cache)
+  for (i, j), at, block in _blocks(stack):
     new = {n: jnp.zeros((*empty.shape, *a.shape), a.dtype) for n, a in _kept(stack, run, block).items()}
     if new:
       look = jax.vmap(lambda store, new=new: kind.write(store, new, site, cache['slot'], None)[:2])
-      arrays, seen = look(kept['mixer'])
+      arrays, seen = look(stores[i][j]['mixer'])
       # Sites are those of the tokens, the same in all layers.
       found[at] = {n: a[:, 0] for n, a in arrays.items()}, seen.pos[0, 0], seen.segment[0, 0] > 0
   return found
@@ -128,7 +128,7 @@ def _looked(stack: Model, run: Run, cache: Any) -> dict[str, Any]:
 def _filled(stack: Model, run: Run, slots: int, parts: dict[str, Any], held_B: jax.Array) -> dict[str, Any]:
   kind, B = run.cache.raw, len(held_B)
   cache = init_cache(stack, B, slots, run.precision.dtype('compute'), kind=run.cache.roomy)
-  for (at, _), (i, j) in zip(_blocks(stack), _places(stack), strict=True):
+  for (i, j), at, _ in _blocks(stack):
     if at not in parts:
       continue
     arrays, first = parts[at]
@@ -144,8 +144,3 @@ def _filled(stack: Model, run: Run, slots: int, parts: dict[str, Any], held_B: j
     kept = cache['layers'][i][j]
     kept['mixer'] = jax.vmap(fill)(kept['mixer'], arrays)
   return cache | {'slot': held_B, 'next': held_B}
-
-
-def _places(stack: Model) -> Iterator[tuple[int, int]]:
-  for i, segment in enumerate(stack.segments):
-    yield from ((i, j) for j in range(len(segment.pattern)))
