@@ -31,7 +31,7 @@ def logits(spec, params, ids):
 def widened(params):
   """The float parameters that int8 ones stand for, kernels as outputs by inputs."""
   is_int8 = lambda x: isinstance(x, Int8)
-  wide = lambda w: w.q.reshape(-1, w.q.shape[-1])[: len(w.scale)] * w.scale[:, None] if is_int8(w) else w
+  wide = lambda w: w.q * w.scale[:, None] if is_int8(w) else w
   return jax.tree.map(wide, params, is_leaf=is_int8)
 
 
@@ -55,9 +55,9 @@ def test_an_int8_weight_is_within_half_a_step_and_multiplies_as_what_it_stands_f
   wide_oi = np.asarray(widened(q))
   assert q.q.dtype == jnp.int8
   assert np.all(np.abs(wide_oi - w_oi) <= np.asarray(q.scale)[:, None] * 0.5001)
-  x = np.random.default_rng(2).normal(size=(2, 3, *shape[:n_in])).astype(np.float32)
+  x = np.random.default_rng(2).normal(size=(5, 7, *shape[:n_in])).astype(np.float32)
   y = jax.jit(lambda x, q: q.contract(x, n_in))(x, q)
-  expected = (x.reshape(6, -1) @ wide_oi.T).reshape(2, 3, *out)
+  expected = (x.reshape(35, -1) @ wide_oi.T).reshape(5, 7, *out)
   np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -66,6 +66,26 @@ def test_rows_of_an_int8_table_are_those_it_stands_for():
   q = quantize(table.T, 1)
   index = jnp.asarray([[0, 699], [350, 3]])
   np.testing.assert_allclose(q.rows(index, jnp.float32), widened(q)[index], rtol=1e-6)
+
+
+@pytest.mark.parametrize('rows', [1, 32, 33])
+def test_few_rows_are_rounded_to_two_bytes_a_number_and_many_are_not(rows):
+  w = np.random.default_rng(1).normal(size=(300, 40)).astype(np.float32)
+  x = np.random.default_rng(2).normal(size=(rows, 300)).astype(np.float32)
+  x[0, 7] = 50.0  # one that stands out takes its row's precision, not that of the others
+  q = quantize(jnp.asarray(w), 1)
+  wide_io = np.asarray(widened(q)).T.astype(np.float64)
+  error = np.abs(jax.jit(lambda x, q: q.contract(x))(x, q) - x @ wide_io)
+  half_a_step = np.abs(x).max(1, keepdims=True) / 16256 / 2 if rows <= 32 else np.zeros((rows, 1))
+  assert (error <= half_a_step * np.abs(wide_io).sum(0) + 1e-5 * np.abs(x).max(1, keepdims=True)).all()
+  assert not rows <= 32 or error.max() > 1e-4
+
+
+def test_what_is_no_number_stays_none():
+  q = quantize(jnp.ones((4, 3)), 1)
+  y = q.contract(jnp.asarray([[1.0, jnp.nan, 1, 1], [1, 1, jnp.inf, 1], [1, 1, 1, 1]]))
+  assert not np.isfinite(y[:2]).any()
+  np.testing.assert_allclose(y[2], 4, rtol=1e-4)
 
 
 def test_an_output_of_zeros_stays_zero():
@@ -101,7 +121,8 @@ def test_int8_latents_are_asked_by_the_weights_that_int8_keys_are_made_of():
       found, cache = [*found, out['logits']], out['cache']
     return jnp.concatenate(found, 1)
 
-  np.testing.assert_allclose(stepped(ready), logits(spec, ready, ids_BT), rtol=1e-4, atol=1e-4)
+  # Keys are never made where latents are asked, so activations are not rounded alike.
+  np.testing.assert_allclose(stepped(ready), logits(spec, ready, ids_BT), rtol=1e-3, atol=1e-3)
   assert float(jnp.corrcoef(logits(spec, weights(spec), IDS).ravel(), logits(spec, ready, IDS).ravel())[0, 1]) > 0.99
   assert len(generate(spec, ready, [[1, 2, 3]], max_new_tokens=4)[0]) == 4
 

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from tfm.core import errors
 from tfm.core.axes import n_inputs
 from tfm.model.mtp import one_layer
-from tfm.model.spec import Encoder, Model
+from tfm.model.spec import Encoder, Model, Segment
 from tfm.model.stack import unstack
 from tfm.model.transformer import param_letters
 from tfm.parts.int8 import quantize
-from tfm.parts.stored import Rows
+from tfm.parts.stored import Joined, Rows
 
 Params = dict[str, Any]
 _unstack = jax.jit(unstack)
@@ -50,7 +50,7 @@ def prepared(params: Params) -> bool:
 def _unstacked(stack: Model | Encoder, params: Params) -> Params:
   laid = dict(params)
   for i, segment in enumerate(stack.segments):
-    own = params[f'segment_{i}']
+    own = _joined(segment, params[f'segment_{i}'])
     laid[f'segment_{i}'] = (own,) * segment.repeats if segment.shared else _unstack(own)
   if isinstance(stack, Encoder):
     return laid
@@ -59,6 +59,26 @@ def _unstacked(stack: Model | Encoder, params: Params) -> Params:
   if stack.mtp is not None:
     laid['mtp'] = {name: _unstacked(one_layer(stack), own) for name, own in params['mtp'].items()}
   return laid
+
+
+def _joined(segment: Segment, params: Params) -> Params:
+  """The layers of a segment, in which projections of one input are laid out as one."""
+  laid = dict(params)
+  for j, block in enumerate(segment.pattern):
+    name = f'block_{j}'
+    for part, groups in (('mixer', block.mixer.joined), ('ffn', block.ffn.joined)):
+      for group in groups:
+        laid[name] = laid[name] | {part: _as_one(laid[name][part], group, segment.shared)}
+  return laid
+
+
+def _as_one(params: Params, names: tuple[str, ...], shared: bool) -> Params:
+  kernels = [params[name]['kernel'] for name in names]
+  join = type(kernels[0]).joined
+  whole = jax.jit(join if shared else jax.vmap(join))(kernels)
+  rest = {name: {n: p for n, p in params[name].items() if n != 'kernel'} for name in names}
+  rest[names[0]]['kernel'] = Joined(whole, tuple(kernel.out for kernel in kernels))
+  return params | rest
 
 
 def _laid(spec: Model, path: Any, w: jax.Array, letters: str, int8: bool) -> Any:

@@ -12,7 +12,7 @@ from tfm.core.axes import sharded, trailing
 from tfm.parts.context import Dims
 from tfm.parts.contract import contract, matrix
 from tfm.parts.grouped import grouped_product
-from tfm.parts.stored import Stored
+from tfm.parts.stored import Joined, Stored
 
 
 class Dense(nn.Module):
@@ -21,6 +21,8 @@ class Dense(nn.Module):
   `letters` names W's axes ('DNH' with n_in=1; 'NHD' with n_in=2). The weight keeps the run's parameter dtype and is
   cast to x's. `role` (by default the module's name) tells the init what the weight is for, and the model's adapter
   whether to add to it.
+
+  Given `product`, which is x W, only what comes after it is done.
 
   Given `sizes_E` it is a projection of each of E experts, on a leading axis E of W and b, and the rows of x are each
   expert's in turn.
@@ -34,20 +36,25 @@ class Dense(nn.Module):
   role: str | None = None
 
   @nn.compact
-  def __call__(self, x: jax.Array, sizes_E: jax.Array | None = None) -> jax.Array:
+  def __call__(self, x: jax.Array, sizes_E: jax.Array | None = None, product: jax.Array | None = None) -> jax.Array:
     if sizes_E is not None:
       return self._of_experts(x, sizes_E)
     dtype = self.dims.run.precision.dtype('param')
-    n_in, n_out = math.prod(self.shape[: self.n_in]), math.prod(self.shape[self.n_in :])
-    init = self.dims.init.weight(self.role or self.name or '', n_in, n_out, self.dims)
-    kernel = weight(self, 'kernel', sharded(init, self.letters), self.shape, dtype)
-    y = kernel.contract(x, self.n_in) if isinstance(kernel, Stored) else contract(x, kernel.astype(x.dtype), self.n_in)
+    y = self._product(x, dtype) if product is None else product
     if (adapter := self.dims.adapter).wraps(self.role or self.name or ''):
       y = y + adapter.make(self.letters, self.shape, self.n_in, self.dims)(x)
     if self.bias:
       zeros = sharded(nn.initializers.zeros, self.letters[self.n_in :])
       y = y + trailing(self.param('bias', zeros, self.shape[self.n_in :], dtype).astype(x.dtype), y.ndim)
     return y
+
+  def _product(self, x: jax.Array, dtype: Any) -> jax.Array:
+    n_in, n_out = math.prod(self.shape[: self.n_in]), math.prod(self.shape[self.n_in :])
+    init = self.dims.init.weight(self.role or self.name or '', n_in, n_out, self.dims)
+    kernel = weight(self, 'kernel', sharded(init, self.letters), self.shape, dtype)
+    if isinstance(kernel, Stored):
+      return kernel.contract(x, self.n_in)
+    return contract(x, kernel.astype(x.dtype), self.n_in)
 
   def _of_experts(self, x: jax.Array, sizes_E: jax.Array) -> jax.Array:
     dtype, E = self.dims.run.precision.dtype('param'), len(sizes_E)
@@ -63,6 +70,15 @@ class Dense(nn.Module):
       # As a product its gradient is one too, and no scatter.
       y_ro = y_ro + grouped_product(jnp.ones_like(x_ri[:, :1]), bias.astype(x.dtype)[:, None], sizes_E)
     return y_ro.reshape(*x.shape[:-1], n_out)
+
+
+def together(x: jax.Array, *projections: Dense, sizes_E: jax.Array | None = None) -> list[jax.Array]:
+  """What each makes of x, by one product where `tfm.generate.prepare` has joined their weights."""
+  first = projections[0]
+  kernel = first.get_variable('params', 'kernel') if first.has_variable('params', 'kernel') else None
+  if not isinstance(kernel, Joined):
+    return [project(x, sizes_E) for project in projections]
+  return [project(x, product=y) for project, y in zip(projections, kernel.products(x), strict=True)]
 
 
 def _each(init: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,7 +1,9 @@
 """Weights laid out for decoding, in place of the arrays that training keeps: rows are outputs."""
 
+from collections.abc import Sequence
+import itertools
 import math
-from typing import Self
+from typing import Any, Self
 
 from flax import struct
 import jax
@@ -23,6 +25,31 @@ class Stored:
     """W itself in `dtype`, its output axes before its inputs."""
     raise AssertionError(f'{type(self).__name__} must give itself back')
 
+  @classmethod
+  def joined(cls, weights: Sequence[Any]) -> 'Stored':
+    """One weight with the outputs of all of these, which are of this class, after one another."""
+    raise AssertionError(f'{cls.__name__} must join')
+
+
+@struct.dataclass
+class Joined:
+  """The weights of several projections of one input as one: their outputs after one another, those of each `outs`.
+
+  It stands where the first one's weight would; the others have none.
+
+  *Why*: small products take as long to start as to compute, and on accelerators one is one kernel.
+  """
+
+  whole: Stored
+  outs: tuple[tuple[int, ...], ...] = struct.field(pytree_node=False)
+
+  def products(self, x: jax.Array) -> list[jax.Array]:
+    """x W of each, over the last axis of x."""
+    y = self.whole.contract(x)
+    ends = list(itertools.accumulate(map(math.prod, self.outs)))
+    parts = jnp.split(y, ends[:-1], axis=-1)
+    return [part.reshape(*x.shape[:-1], *out) for part, out in zip(parts, self.outs, strict=True)]
+
 
 @struct.dataclass
 class Rows(Stored):
@@ -39,6 +66,11 @@ class Rows(Stored):
     """w, its first `n_in` axes the inputs."""
     out = w.shape[n_in:]
     return cls(w.reshape(-1, math.prod(out)).T, out)
+
+  @classmethod
+  def joined(cls, weights: Sequence[Self]) -> Self:
+    w_oi = jnp.concatenate([w.w_oi for w in weights])
+    return cls(w_oi, (len(w_oi),))
 
   def contract(self, x: jax.Array, n_in: int = 1) -> jax.Array:
     lead = x.shape[: x.ndim - n_in]

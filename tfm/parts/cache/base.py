@@ -55,7 +55,7 @@ class Cache(Part):
 
   def rows(self, store: Store, index_B: jax.Array) -> Store:
     """A store whose row i is row `index_B[i]` of this one, to be written to apart: any number of rows, any of them."""
-    return jax.tree.map(lambda a: a[index_B], store)
+    raise AssertionError(f'{type(self).__name__} must give rows')
 
   def follow(self, store: Store, index_B: jax.Array) -> Store:
     """`rows`, of as many: those that share what they hold change places with each other only, and go on sharing."""
@@ -111,17 +111,28 @@ def zeros(arrays: Arrays, lead: tuple[int, ...]) -> dict[str, jax.Array]:
 
 
 def by_head(a: jax.Array) -> jax.Array:
-  """`[B, S, K, ...]` as it is kept, `[B, K, S, ...]`, and back; what has no heads stays as it is.
+  """`[B, S, K, ...]` as it is kept, `[B K, S, ...]`; what has no heads stays as it is.
 
   *Why*: products over the tokens of a head read them where they stand; one head's among the others' would be copied
-  together at every step, at ten times the cost of the products on CPU.
+  together at every step, at ten times the cost of the products on CPU. With an axis for B, of which there often is one,
+  XLA's CPU compiler keeps two versions of each store and copies them four times a step.
   """
-  return jnp.swapaxes(a, 1, 2) if a.ndim > 3 else a
+  if a.ndim < 4:
+    return a
+  B, S, K, *rest = a.shape
+  return jnp.swapaxes(a, 1, 2).reshape(B * K, S, *rest)
 
 
 def seen(arrays: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, jax.Array]:
   """Kept arrays as they are looked at, `[B, S, ...]`, in the dtypes of those of `new`."""
-  return in_dtypes_of({name: by_head(a) for name, a in arrays.items()}, new)
+
+  def looked_at(kept: jax.Array, part: jax.Array) -> jax.Array:
+    if part.ndim < 4:
+      return kept
+    B, _, K, *_ = part.shape
+    return jnp.swapaxes(kept.reshape(B, K, *kept.shape[1:]), 1, 2)
+
+  return in_dtypes_of({name: looked_at(a, new[name]) for name, a in arrays.items()}, new)
 
 
 def empty_site(lead: tuple[int, int], prefix: bool) -> Site:
@@ -146,16 +157,23 @@ def numbers(site: Site, count_B: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def put(old: Any, new: Any, slot_BT: jax.Array) -> Any:
-  """Trees of what is kept with new `[B, T, ...]` at each row's slots, in the old dtypes; slots from S on: nowhere.
+  """Trees of what is kept, as `by_head` has it, with new `[B, T, ...]` at each row's slots, in the old dtypes.
 
-  What is kept is `[B, S, ...]`, or as `by_head` has it.
+  Slots from S on are nowhere.
   """
 
-  def at(kept, part, slot_T):
-    where, part = (slot_T, part) if kept.ndim < 3 else ((slice(None), slot_T), jnp.swapaxes(part, 0, 1))
-    return kept.at[where].set(part.astype(kept.dtype), mode='drop', unique_indices=True)
+  def all_rows(kept, part):
+    slots = jnp.repeat(slot_BT, len(kept) // len(slot_BT), axis=0)
+    at = lambda a, b, slot_T: a.at[slot_T].set(b, mode='drop', unique_indices=True)
+    return jax.vmap(at)(kept, by_head(part.astype(kept.dtype)), slots)
 
-  return jax.tree.map(lambda a, b: jax.vmap(at)(a, b, slot_BT), old, new)
+  return jax.tree.map(all_rows, old, new)
+
+
+def of_rows(store: Any, index_B: jax.Array) -> Any:
+  """A store of arrays as `by_head` has them, of these rows of it."""
+  B = len(store['site'].pos)
+  return jax.tree.map(lambda a: a.reshape(B, -1, *a.shape[1:])[index_B].reshape(-1, *a.shape[1:]), store)
 
 
 def before(site: Site, number_BS: jax.Array, count_B: jax.Array) -> Site:

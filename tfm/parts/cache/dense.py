@@ -4,7 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from tfm.parts.cache.base import Cache, before, by_head, empty_site, like, nbytes, numbers, put, seen, zeros
+from tfm.parts.cache.base import Cache, before, by_head, empty_site, like, nbytes, numbers, of_rows, put, seen, zeros
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +23,9 @@ class DenseCache(Cache):
     store = put(store, {'arrays': new, 'site': like(site, store['site'])}, number_BT)
     number_BS = jnp.broadcast_to(jnp.arange(store['site'].pos.shape[1])[None], store['site'].pos.shape)
     return seen(store['arrays'], new), before(store['site'], number_BS, count_B), store
+
+  def rows(self, store, index_B):
+    return of_rows(store, index_B)
 
   def bytes(self, arrays, S, lookback):
     return S * nbytes(arrays)

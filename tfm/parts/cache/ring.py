@@ -6,7 +6,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from tfm.parts.cache.base import NOWHERE, Cache, before, like, nbytes, numbers, put, seen
+from tfm.parts.cache.base import NOWHERE, Cache, before, like, nbytes, numbers, of_rows, put, seen
 from tfm.parts.cache.dense import DenseCache
 
 
@@ -54,6 +54,9 @@ class RingCache(Cache):
     old = seen(store['arrays'], new), before(store['site'], store['number'], count_B)
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), old, (new, chunk['site']))
     return *both, kept
+
+  def rows(self, store, index_B):
+    return of_rows(store, index_B)
 
   def bytes(self, arrays, S, lookback):
     return (self._slots(S, lookback) or S) * nbytes(arrays)

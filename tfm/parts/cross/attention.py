@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 
 from tfm.parts.attend.dense import probabilities
-from tfm.parts.cache.base import by_head
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.cross.base import Cross
 from tfm.parts.dense import Dense
@@ -58,11 +57,13 @@ class _CrossAttention(nn.Module):
       k_BSKH, v_BSKH = tamed(s, dims, k_BSKH, 'k', 'K'), tamed(s, dims, v_BSKH)
       if cache is not None:
         # The encoder is read once; later calls find its keys and values here.
-        new = {'k': by_head(k_BSKH), 'v': by_head(v_BSKH), 'site': Site(m_site.pos, m_site.segment)}
+        k_BKSH, v_BKSH = jnp.swapaxes(k_BSKH, 1, 2), jnp.swapaxes(v_BSKH, 1, 2)
+        new = {'k': k_BKSH, 'v': v_BKSH, 'site': Site(m_site.pos, m_site.segment)}
         cache = jax.tree.map(lambda old, part: part.astype(old.dtype), cache, new)
     assert ctx.memory is not None or cache is not None, 'a decoder needs an encoder output or a cache that has read one'
     if ctx.memory is None:
-      (k_BSKH, v_BSKH), m_site = (by_head(cache[name].astype(x_BTD.dtype)) for name in 'kv'), cache['site']
+      kept = (cache[name].astype(x_BTD.dtype) for name in 'kv')
+      (k_BSKH, v_BSKH), m_site = (jnp.swapaxes(a, 1, 2) for a in kept), cache['site']
     scores = make_scores(self, s, H, ctx, Segments(), ())
     tell(self, CROSS, lambda: probabilities(q_BTNH, k_BSKH, ctx.site, m_site, scores, 'float32'))
     y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, ctx.site, m_site, scores, self.dims.run.precision.reduce)

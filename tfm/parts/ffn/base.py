@@ -2,7 +2,7 @@
 
 import dataclasses
 from fractions import Fraction
-from typing import Any
+from typing import Any, ClassVar
 
 from tfm.core.registry import Part
 
@@ -13,6 +13,9 @@ class FFN(Part):
 
   #: Whether it can stand for E experts at once: rows in turn as `ctx.sizes_E` says, parameters with a leading axis E.
   stackable = False
+
+  #: As `Mixer.joined`.
+  joined: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
   @property
   def causal(self) -> bool:

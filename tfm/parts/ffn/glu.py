@@ -9,7 +9,7 @@ import jax
 from tfm.parts.act.base import Act
 from tfm.parts.act.sigmoid import Swish
 from tfm.parts.context import Ctx, Dims
-from tfm.parts.dense import Dense
+from tfm.parts.dense import Dense, together
 from tfm.parts.ffn.base import FFN
 
 
@@ -28,6 +28,7 @@ class Glu(FFN):
   shift: float = 0.0
 
   stackable = True
+  joined = (('gate', 'up'),)
 
   def check(self) -> Iterator[str]:
     if self.limit is not None and self.limit <= 0:
@@ -47,8 +48,8 @@ class _Glu(nn.Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, float]:
     s, D = self.spec, self.dims.d_model
-    gate_BTF = Dense('DF', (D, s.d_ff), self.dims, bias=s.bias, name='gate')(x_BTD, ctx.sizes_E)
-    up_BTF = Dense('DF', (D, s.d_ff), self.dims, bias=s.bias, name='up')(x_BTD, ctx.sizes_E)
+    project = [Dense('DF', (D, s.d_ff), self.dims, bias=s.bias, name=name) for name in ('gate', 'up')]
+    gate_BTF, up_BTF = together(x_BTD, *project, sizes_E=ctx.sizes_E)
     if s.limit is not None:
       gate_BTF, up_BTF = gate_BTF.clip(max=s.limit), up_BTF.clip(-s.limit, s.limit)
     h_BTF = s.act(gate_BTF) * (up_BTF + s.shift if s.shift else up_BTF)

@@ -1,6 +1,7 @@
 """Multi-head attention with any number of key heads (MHA, GQA, MQA), any mask and any relative position."""
 
 import dataclasses
+from typing import ClassVar
 
 from flax import linen as nn
 import jax
@@ -11,7 +12,7 @@ from tfm.parts.attend.base import Scores
 from tfm.parts.attend.dense import probabilities
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.context import Ctx, Dims
-from tfm.parts.dense import Dense
+from tfm.parts.dense import Dense, together
 from tfm.parts.heads import Heads, tamed
 from tfm.parts.looking import Looking, told
 from tfm.parts.mask.base import Mask
@@ -32,6 +33,8 @@ class Attention(Heads, Looking):
 
   relative: Relative = Relative()
   mask: Mask = Causal()
+
+  joined: ClassVar[tuple[tuple[str, ...], ...]] = (('q', 'k', 'v'),)
 
   def fits(self, d_model):
     yield from super().fits(d_model)
@@ -70,9 +73,12 @@ class _Attention(nn.Module):
 
     project_q = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='q')
     project_k = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='k')
+    project_v = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='v')
     source, q_site, site = self.sources(x_BTD, ctx)
-    q_BTNH, k_BSKH = project_q(x_BTD), project_k(source)
-    v_BSKH = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='v')(source)
+    if source is x_BTD:
+      q_BTNH, k_BSKH, v_BSKH = together(x_BTD, project_q, project_k, project_v)
+    else:
+      q_BTNH, k_BSKH, v_BSKH = project_q(x_BTD), project_k(source), project_v(source)
     q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'q'), q_site.pos)
     k_BSKH = relative.rotate(tamed(s, dims, k_BSKH, 'k', 'K'), site.pos)
     v_BSKH = tamed(s, dims, v_BSKH)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -19,6 +19,9 @@ class Mixer(Part):
 
   `heads` of every mixer in a stack that shares a relative position must agree.
   """
+
+  #: Names of projections that only `parts.dense.together` asks, all of one input: their weights may be laid out as one.
+  joined: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
   def make(self, dims: Any) -> Any:
     """The module."""

@@ -76,6 +76,8 @@ class Disentangled(Attention):
   terms: tuple[str, ...] = dataclasses.field(default=('c2p', 'p2c'), kw_only=True)
   own: bool = dataclasses.field(default=False, kw_only=True)
 
+  joined = ()  # the projections of words are asked of distances too
+
   def check(self) -> Iterator[str]:
     yield from super().check()
     if not self.terms or set(self.terms) - {'c2p', 'p2c'}:

@@ -35,6 +35,8 @@ class Transient(Attention):
   pool: int = 16
   norm: Norm = RMSNorm()
 
+  joined = ()  # keys and values are made of blocks too
+
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.pool < 1:
