@@ -13,6 +13,9 @@ from tfm.parts.stored import Stored, against
 #: Rows of x up to which, on a CPU, x is made bytes; with more of them the weight is widened.
 _FEW = 32
 
+#: How many outputs of a weight are widened at a time.
+_PIECE = 1024
+
 
 @struct.dataclass
 class Int8(Stored):
@@ -33,7 +36,7 @@ class Int8(Stored):
   def contract(self, x: jax.Array, n_in: int = 1) -> jax.Array:
     lead = x.shape[: x.ndim - n_in]
     x_ri = x.reshape(math.prod(lead), -1)
-    on_cpu = _by_halves if len(x_ri) <= _FEW else _at_once
+    on_cpu = _by_halves if len(x_ri) <= _FEW else _in_pieces
     y_ro = jax.lax.platform_dependent(x_ri, self.q, cpu=on_cpu, default=_at_once)
     return (y_ro * self.scale.astype(x.dtype)[None]).reshape(*lead, *self.out)
 
@@ -66,6 +69,20 @@ def _by_halves(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:
   y = jax.lax.dot_general(halves, q_oi, (((1,), (1,)), ((), ())), preferred_element_type=jnp.int32)
   high_ro, low_ro = jnp.split(y.astype(jnp.float32), 2)
   return ((128 * high_ro + low_ro) * scale_r1).astype(x_ri.dtype)
+
+
+def _in_pieces(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:
+  """As `_at_once`, some outputs at a time: XLA's CPU compiler would widen all weights of a program before it begins."""
+  O = len(q_oi)
+  pieces = max(2, -(-O // _PIECE))
+  n = -(-O // pieces)
+
+  def one(i: jax.Array, y_ro: jax.Array) -> jax.Array:
+    start = jnp.minimum(i * n, O - n)  # the last piece may say again what the one before said
+    part_rn = _at_once(x_ri, jax.lax.dynamic_slice_in_dim(q_oi, start, n))
+    return jax.lax.dynamic_update_slice_in_dim(y_ro, part_rn, start, 1)
+
+  return jax.lax.fori_loop(0, pieces, one, jnp.zeros((len(x_ri), O), x_ri.dtype))
 
 
 def _at_once(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:
