@@ -19,6 +19,7 @@ from tfm.parts.cache.paged import laid
 from tfm.parts.context import Run
 from tfm.parts.mask import Causal, Prefix, Segments, Strided, Window
 from tfm.parts.mixer import Attention
+from tfm.parts.site import Site
 
 IDS = np.random.default_rng(0).integers(1, 61, (2, 12)).astype(np.int32)
 
@@ -137,6 +138,38 @@ def test_forks_of_a_row_share_its_blocks_and_go_their_own_ways():
     theirs, dense = apply(spec, Run(), params, dense, IDS[:, t : t + 1])
     np.testing.assert_array_equal(ours, theirs)
   assert blocks.free == 6 - 5  # of 3 blocks a row the first is shared
+
+
+@pytest.mark.parametrize('prompt', [1, 5, 9])
+def test_rows_that_follow_each_other_share_full_blocks_and_copy_none_but_their_last(prompt):
+  B, block, pool, rng = 4, 3, 24, np.random.default_rng(prompt)
+  kind = PagedCache(block, pool)
+  shapes = {'k': jax.ShapeDtypeStruct((2, 5), jnp.float32), 'c': jax.ShapeDtypeStruct((7,), jnp.float32)}
+  # The prompt's full blocks belong to all, the others to one row each; the last places of the rows are in none.
+  table, own = rng.permutation(pool)[: B * 6].reshape(B, 6), prompt // block
+  table[:, :own], table[:, 5] = table[0, :own], pool
+
+  @jax.jit
+  def write(store, new, n):
+    B, T = new['k'].shape[:2]
+    site = Site(jnp.broadcast_to(n + jnp.arange(T), (B, T)), jnp.ones((B, T), int))
+    return kind.write(store, new, site, jnp.full(B, n), None)
+
+  follow = jax.jit(lambda store, index_B, n: kind.follow(store, index_B, jnp.full(B, n)))
+  made = lambda B, T: {name: rng.standard_normal((B, T, *a.shape), np.float32) for name, a in shapes.items()}
+  rows, copies = made(1, prompt), np.stack([np.repeat(table[0, own], B), table[:, own]])
+  store = laid(kind.init(shapes, 1, 6 * block, None, False), table[:1], *np.zeros((2, 0), int))
+  store = laid(write(store, rows, 0)[2], jnp.asarray(table), *copies)
+  rows = {name: np.repeat(a, B, axis=0) for name, a in rows.items()}
+  for n in range(prompt, 15):
+    index_B, new, before = rng.integers(0, B, B), made(B, 1), np.asarray(store.arrays['k'])
+    store = follow(store, index_B, n)
+    assert (before != store.arrays['k']).any(axis=(1, 2, 3)).sum() <= B
+    rows = {name: np.concatenate([a[index_B], new[name]], 1) for name, a in rows.items()}
+    seen, site, store = write(store, new, n)
+    np.testing.assert_array_equal(site.segment > 0, np.broadcast_to(np.arange(18) <= n, (B, 18)))
+    for name, a in rows.items():
+      np.testing.assert_array_equal(seen[name][:, : n + 1], a)
 
 
 def test_a_cache_is_named_in_text_with_its_fields():

@@ -132,7 +132,7 @@ def _chunks(
     )
   params, rules = _ready(spec, params, batch, options, key, run)
   guess = Draft() if draft is None else draft
-  plan = sharing.plan(run.cache, batch, 1, options.max_new_tokens)
+  plan = sharing.plan(spec, run.cache, batch, 1, options.max_new_tokens)
   begin, fan = _begin(spec, params, batch, options, run, guess, plan), None if plan is None else plan.fan
   sizes: dict[str, Any] = {'slots': batch.slots, 'room': batch.room, 'chunk': options.prefill_chunk}
   state = step.prefill(spec, params, begin, rules, guess, batch.inputs, fan, run=run, **sizes)
@@ -172,7 +172,7 @@ def _searched(
   params, rules = _ready(spec, params, batch, options, key, run)
   eager, patient = options.early_stopping is True, options.early_stopping == 'never'
   aims = beam.Aims(jnp.float32(options.length_penalty), jnp.asarray(eager), jnp.asarray(patient))
-  plan = sharing.plan(run.cache, batch, options.beams, options.max_new_tokens)
+  plan = sharing.plan(spec, run.cache, batch, options.beams, options.max_new_tokens)
   begin, fan = _begin(spec, params, batch, options, run, Draft(), plan), None if plan is None else plan.fan
   chunk = options.prefill_chunk
   begun = beam.begin(spec, params, begin, rules, fan, run=run, slots=batch.slots, chunk=chunk)

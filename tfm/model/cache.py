@@ -59,8 +59,10 @@ def rows(cache: dict[str, Any], kind: Cache, index_B: jax.Array, cross: bool = T
   Without `cross`, what was read of an encoder stays where it is: rows then change places with rows of the same source,
   which may share what they hold.
   """
-  move = kind.rows if cross else kind.follow
-  return _moved(cache, index_B, lambda store: move(store, index_B), cross)
+  if cross:
+    return _moved(cache, index_B, lambda store: kind.rows(store, index_B), cross)
+  count_B = cache['slot'][index_B]
+  return _moved(cache, index_B, lambda store: kind.follow(store, index_B, count_B), cross)
 
 
 def fanned(cache: dict[str, Any], index_B: jax.Array, origin: jax.Array, table: jax.Array) -> dict[str, Any]:

@@ -57,8 +57,11 @@ class Cache(Part):
     """A store whose row i is row `index_B[i]` of this one, to be written to apart: any number of rows, any of them."""
     raise AssertionError(f'{type(self).__name__} must give rows')
 
-  def follow(self, store: Store, index_B: jax.Array) -> Store:
-    """`rows`, of as many: those that share what they hold change places with each other only, and go on sharing."""
+  def follow(self, store: Store, index_B: jax.Array, count_B: jax.Array) -> Store:
+    """`rows`, of as many, each of which goes on from one that holds as many tokens as itself, `count_B`.
+
+    They may share what they hold from then on, so none is cut back to fewer tokens.
+    """
     return self.rows(store, index_B)
 
   @property

@@ -41,8 +41,8 @@ class Int8Cache(Cache):
   def rows(self, store, index_B):
     return self.of.rows(store, index_B)
 
-  def follow(self, store, index_B):
-    return self.of.follow(store, index_B)
+  def follow(self, store, index_B, count_B):
+    return self.of.follow(store, index_B, count_B)
 
   @property
   def block(self):

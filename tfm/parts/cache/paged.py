@@ -8,13 +8,13 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from tfm.parts.cache.base import Cache, before, empty_site, in_dtypes_of, like, nbytes, numbers, zeros
+from tfm.parts.cache.base import Cache, before, by_head, empty_site, in_dtypes_of, like, nbytes, numbers, zeros
 from tfm.parts.site import Site
 
 
 @struct.dataclass
 class Pages:
-  """A pool of blocks `[blocks, block, ...]`, and for each row the blocks of its tokens in order, `[B, row blocks]`.
+  """A pool of blocks `[blocks, block, ...]`, heads first, and for each row the blocks of its tokens, `[B, row blocks]`.
 
   An entry of the table that is no block (`blocks` or more) holds nothing and is not written to.
   """
@@ -30,10 +30,10 @@ class PagedCache(Cache):
 
   A row has its own blocks to begin with; `tfm.generate.blocks.Blocks` hands them out as rows grow and shares them among
   rows that begin alike, and `laid` or `spread` bring a cache its tables. `blocks` is the size of the pool, None as many
-  as all rows can fill. `tfm.generate` shares the blocks of a prompt among its samples or beams, and has so many once
-  the prompts are read.
+  as all rows can fill. In `tfm.generate` rows share the full blocks of what their prompts begin with, and beams those
+  of new tokens too; it has so many blocks once the prompts are read.
 
-  *Cost*: what is looked at is gathered, a copy of all rows a step.
+  *Cost*: what is looked at is gathered, a copy of all rows a step. Beams in a new order copy one block a row.
   """
 
   block: int = 16
@@ -47,21 +47,21 @@ class PagedCache(Cache):
     n = -(-S // self.block)
     pool = self.blocks or B * n
     table = jnp.minimum(jnp.arange(B * n, dtype=jnp.int32), pool).reshape(B, n)
-    return Pages(zeros(arrays, (pool, self.block)), empty_site((pool, self.block), prefix), table)
+    empty = {name: by_head(a) for name, a in zeros(arrays, (pool, self.block)).items()}
+    return Pages(empty, empty_site((pool, self.block), prefix), table)
 
   def write(self, store, new, site, count_B, lookback):
     B, T = site.pos.shape
     number_BT, count_B = numbers(site, count_B)
     pool, block = store.site.pos.shape
-    find = lambda table, i: jnp.take(table, i // block, mode='fill', fill_value=pool)
-    at_BT = jax.vmap(find)(store.table, number_BT)
+    at_BT = _entries(store.table, number_BT // block, pool)
     # Places that are nowhere are distinct all the same.
-    beyond_BT = pool * block + jnp.arange(B * T, dtype=jnp.int32).reshape(B, T)
-    flat_BT = jnp.where(at_BT < pool, at_BT * block + number_BT % block, beyond_BT)
+    beyond_BT = pool + jnp.arange(B * T, dtype=jnp.int32).reshape(B, T)
+    at_BT, in_BT = jnp.where(at_BT < pool, at_BT, beyond_BT), number_BT % block
 
     def put(old, part):
-      flat = old.reshape(pool * block, *old.shape[2:])
-      return flat.at[flat_BT].set(part.astype(old.dtype), mode='drop', unique_indices=True).reshape(old.shape)
+      where = (at_BT, in_BT) if old.ndim < 4 else (at_BT, slice(None), in_BT)
+      return old.at[where].set(part.astype(old.dtype), mode='drop', unique_indices=True)
 
     arrays, sites = jax.tree.map(put, (store.arrays, store.site), (new, like(site, store.site)))
     seen, site = jax.tree.map(lambda a: _rows(a, store.table), (arrays, sites))
@@ -75,11 +75,15 @@ class PagedCache(Cache):
     arrays, site = jax.tree.map(copied, (store.arrays, store.site))
     return Pages(arrays, site, jnp.arange(B * n, dtype=jnp.int32).reshape(B, n))
 
-  def follow(self, store, index_B):
-    # What rows share stays what it is: each of them writes there what stands there.
-    move = lambda a: a.at[store.table].set(jnp.take(a, store.table[index_B], axis=0, mode='clip'), mode='drop')
-    arrays, site = jax.tree.map(move, (store.arrays, store.site))
-    return store.replace(arrays=arrays, site=site)
+  def follow(self, store, index_B, count_B):
+    # Nobody writes to a full block, so others may read it. The blocks of the next token and of later ones stay each
+    # row's own: as there is one for every row in each column of the table, none need be looked for or given back.
+    own, theirs, next_B = store.table, store.table[index_B], count_B // self.block
+    target_B, source_B = (_entries(table, next_B, len(store.site.pos)) for table in (own, theirs))
+    copy = lambda a: a.at[target_B].set(jnp.take(a, source_B, axis=0, mode='clip'), mode='drop')
+    arrays, site = jax.tree.map(copy, (store.arrays, store.site))
+    full_Bn = jnp.arange(own.shape[1])[None] < next_B[:, None]
+    return Pages(arrays, site, jnp.where(full_Bn, theirs, own))
 
   @property
   def roomy(self):
@@ -89,10 +93,21 @@ class PagedCache(Cache):
     return -(-S // self.block) * self.block * nbytes(arrays)
 
 
+def _entries(table: jax.Array, column: jax.Array, none: int) -> jax.Array:
+  """What stands in columns `[B, ...]` of the table, each of its row; `none` where there is no such column."""
+  return jax.vmap(lambda row, i: jnp.take(row, i, mode='fill', fill_value=none))(table, column)
+
+
 def _rows(pool: jax.Array, table: jax.Array) -> jax.Array:
   """`[B, S, ...]`: each row's blocks one after another. Those that are none give anything."""
   B, n = table.shape
-  return jnp.take(pool, table, axis=0, mode='clip').reshape(B, n * pool.shape[1], *pool.shape[2:])
+  if pool.ndim < 4:
+    return jnp.take(pool, table, axis=0, mode='clip').reshape(B, n * pool.shape[1], *pool.shape[2:])
+  K, block, *own = pool.shape[1:]
+  # A block's heads are looked up each by itself, so that they come to stand where products read them.
+  index_BKn = table[:, None] * K + jnp.arange(K, dtype=jnp.int32)[None, :, None]
+  found = jnp.take(pool.reshape(-1, block, *own), index_BKn, axis=0, mode='clip')
+  return by_head(found.reshape(B, K, n * block, *own))
 
 
 def spread(store: Pages, origin: jax.Array, table: jax.Array) -> Pages:
