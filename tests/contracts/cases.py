@@ -1,6 +1,7 @@
 """Every case that the contracts are asked of, drawn from the tables: a new row is picked up unasked."""
 
 import dataclasses
+import functools
 import importlib
 import itertools
 import pathlib
@@ -211,6 +212,7 @@ def _apart(a: tuple[str, str], b: tuple[str, str]) -> bool:
   return not_with is not None and (not not_with or b[1] in not_with)
 
 
+@functools.cache
 def pairs() -> dict[str, 'Case']:
   """A few models, each with a run, in which every two rows of two kinds of part meet, and each meets each topology.
 
