@@ -8,7 +8,7 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from tfm.parts.cache.base import Cache, before, by_head, empty_site, in_dtypes_of, like, nbytes, numbers, zeros
+from tfm.parts.cache.base import Cache, before, empty_site, in_dtypes_of, like, nbytes, numbers, zeros
 from tfm.parts.site import Site
 
 
@@ -47,7 +47,7 @@ class PagedCache(Cache):
     n = -(-S // self.block)
     pool = self.blocks or B * n
     table = jnp.minimum(jnp.arange(B * n, dtype=jnp.int32), pool).reshape(B, n)
-    empty = {name: by_head(a) for name, a in zeros(arrays, (pool, self.block)).items()}
+    empty = {name: _heads_first(a) for name, a in zeros(arrays, (pool, self.block)).items()}
     return Pages(empty, empty_site((pool, self.block), prefix), table)
 
   def write(self, store, new, site, count_B, lookback):
@@ -93,6 +93,11 @@ class PagedCache(Cache):
     return -(-S // self.block) * self.block * nbytes(arrays)
 
 
+def _heads_first(a: jax.Array) -> jax.Array:
+  """Numbers of tokens, `[..., block, K, H]`, as `[..., K, block, H]`, and back; what has no heads stays as it is."""
+  return jnp.swapaxes(a, 1, 2) if a.ndim > 3 else a
+
+
 def _entries(table: jax.Array, column: jax.Array, none: int) -> jax.Array:
   """What stands in columns `[B, ...]` of the table, each of its row; `none` where there is no such column."""
   return jax.vmap(lambda row, i: jnp.take(row, i, mode='fill', fill_value=none))(table, column)
@@ -107,7 +112,7 @@ def _rows(pool: jax.Array, table: jax.Array) -> jax.Array:
   # A block's heads are looked up each by itself, so that they come to stand where products read them.
   index_BKn = table[:, None] * K + jnp.arange(K, dtype=jnp.int32)[None, :, None]
   found = jnp.take(pool.reshape(-1, block, *own), index_BKn, axis=0, mode='clip')
-  return by_head(found.reshape(B, K, n * block, *own))
+  return _heads_first(found.reshape(B, K, n * block, *own))
 
 
 def spread(store: Pages, origin: jax.Array, table: jax.Array) -> Pages:
