@@ -10,10 +10,12 @@ import pytest
 from tfm.core import config
 from tfm.model.transformer import apply, init
 from tfm.parts.attend import Auto, cudnn
+from tfm.parts.attend.added import Added
 from tfm.parts.attend.auto import CANDIDATES, recorded
 from tfm.parts.attend.base import Scores, few
 from tfm.parts.context import Run
 from tfm.parts.mask import Causal, Segments
+from tfm.parts.relative.toeplitz import distance
 from tfm.parts.site import Site
 from tfm.zoo import get, tiny
 
@@ -108,6 +110,15 @@ def test_no_vendor_is_asked_on_a_tpu_before_our_own():
   odd = asked_on('tpu', contents=(lambda q, k, a, b: jnp.zeros((1, 4, 2048, 2048)),))
   assert odd.refused['cudnn'] == 'its kernels are for GPUs, and this is a tpu.'
   assert 'splash' not in odd.refused
+
+
+def test_what_is_added_to_values_goes_by_tiles_or_dense_whatever_the_platform(monkeypatch):
+  monkeypatch.setattr(cudnn, 'lacking', lambda: None)
+  added = (Added(lambda q, k: distance(q, k, 2), jnp.zeros((5, 64))),)
+  for platform, kernel in (('tpu', 'pallas'), ('gpu', 'cudnn')):
+    short, long = (asked_on(platform, B=B, added=added) for B in (1, 16))
+    assert names([short, long]) == ['staircase', 'blockwise']
+    assert short.refused[kernel].startswith('vectors that are added to values (`added`) are not among what')
 
 
 def test_the_last_candidate_refuses_nothing():

@@ -9,6 +9,7 @@ import pytest
 from tests.parts.test_attend import t5
 from tfm.core import config, errors
 from tfm.parts import mask as masks
+from tfm.parts.attend.added import Added
 from tfm.parts.attend.base import Scores
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.attend.dropout import Dropout
@@ -16,6 +17,7 @@ from tfm.parts.attend.pallas import visits
 from tfm.parts.attend.pallas.flash import Pallas
 from tfm.parts.mask import Causal, Segments, Window
 from tfm.parts.relative import ALiBi
+from tfm.parts.relative.toeplitz import distance
 from tfm.parts.site import Site
 
 B, N, K, H, T = 2, 4, 2, 8, 37
@@ -172,10 +174,12 @@ def test_over_a_mesh_every_device_has_its_rows_and_heads(tensor, kv):
 
 
 CONTENT = lambda q_BTNH, k_BSKH, q, k: jnp.zeros((B, N, T, T))
+ADDED = Added(lambda q, k: distance(q, k, 2), jnp.zeros((5, H)))
 REFUSALS = {
   'heads of 300 numbers are wider than 256': lambda: (drawn(H=300), Scores(1.0, Causal())),
   'float16 is neither float32 nor bfloat16': lambda: (drawn(dtype=jnp.float16), Scores(1.0, Causal())),
   'scores by content and distance': lambda: (drawn(), Scores(1.0, Causal(), contents=(CONTENT,))),
+  'vectors that are added to values': lambda: (drawn(), Scores(1.0, Causal(), added=(ADDED,))),
   'the bias looks up a table of 300 entries': lambda: (drawn(), biased(lambda q, k: t5(jnp.ones((300, N)))(q, k))),
   'the bias uses dot_general': lambda: (drawn(), biased(outer)),
   'the bias uses cumsum': lambda: (drawn(), biased(lambda q, k: jnp.cumsum(t5(jnp.ones((32, N)))(q, k), -1))),

@@ -20,7 +20,7 @@ from tfm.parts.relative import TUPE, XL, ALiBi, RoPE, Shaw, Toeplitz
 from tfm.parts.site import Site
 
 N, H, D, T = 2, 4, 8, 9
-DIMS = Dims(D, 1, INITS['normal'](), Run(), heads=N, head_dim=H)
+DIMS = Dims(D, 1, INITS['normal'](), Run(), heads=N, head_dim=H, value_dim=H)
 POS = jnp.asarray([[0, 1, 2, 3, 4, 0, 1, 2, 7]])
 SITE = Site(POS, jnp.ones_like(POS))
 Q, K = (jax.random.normal(jax.random.key(i), (1, T, N, H)) for i in (1, 2))
@@ -138,7 +138,7 @@ def test_fields_that_make_no_sense_are_refused(piece, sentence):
     config.validate(piece)
 
 
-@pytest.mark.parametrize('relative', [XL(), RoPE()])
+@pytest.mark.parametrize('relative', [XL(), RoPE(), Shaw(2)])
 def test_a_position_that_the_stack_shares_is_each_layers_own_with_the_same_numbers(relative):
   ids = jnp.asarray([[5, 6, 7, 8]])
   stack = lambda **fields: (Segment((Block(Attention(2, head_dim=4, **fields), Glu(8)),), 2),)

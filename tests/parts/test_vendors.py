@@ -13,6 +13,7 @@ from tfm.core import config, errors
 from tfm.model import transformer
 from tfm.parts import mask as masks
 from tfm.parts.attend import TABLE, cudnn
+from tfm.parts.attend.added import Added
 from tfm.parts.attend.base import Attend, Scores
 from tfm.parts.attend.cudnn import Cudnn
 from tfm.parts.attend.dense import DenseAttention
@@ -20,6 +21,7 @@ from tfm.parts.attend.dropout import Dropout
 from tfm.parts.attend.splash import Splash
 from tfm.parts.context import Run
 from tfm.parts.mask import Causal, Mask, Segments, Window
+from tfm.parts.relative.toeplitz import distance
 from tfm.parts.site import Site, positions
 from tfm.zoo import get, tiny
 
@@ -109,6 +111,7 @@ def test_a_model_is_asked_with_splash_by_name_and_a_cache_is_refused():
 
 BIAS = lambda q, k: jnp.zeros((1, N, T, T))
 CONTENT = lambda q_BTNH, k_BSKH, q, k: jnp.zeros((B, N, T, T))
+ADDED = (Added(lambda q, k: distance(q, k, 2), jnp.zeros((5, H))),)
 PREFIX = site(T).replace(prefix=jnp.zeros((B, T), bool))
 ORDER = site(T).replace(order=jnp.zeros((B, T), jnp.int32), bound=jnp.ones((B, T), jnp.int32))
 FAR = jnp.asarray([1, 5, 2, 9])
@@ -122,6 +125,7 @@ ORDERED = {'ordered': True}
 NO_SPLASH = {
   'biases are not': (Scores(1.0, CAUSAL, (BIAS,), **ORDERED), {}),
   'scores by content': (Scores(1.0, CAUSAL, (), (CONTENT,), **ORDERED), {}),
+  'vectors that are added to values': (Scores(1.0, CAUSAL, added=ADDED, **ORDERED), {}),
   'it has no dropout': (Scores(1.0, CAUSAL, drop=Dropout.of(jax.random.key(0), B, N, 0.1), **ORDERED), {}),
   'float16 is neither float32 nor bfloat16': (Scores(1.0, CAUSAL, **ORDERED), {'dtype': jnp.float16}),
   'the mask reads prefix': (Scores(1.0, masks.Prefix() & Segments(), **ORDERED), {'at': PREFIX}),
@@ -137,6 +141,7 @@ HALF = {'dtype': jnp.bfloat16}
 NO_CUDNN = {
   'biases would be arrays': (Scores(1.0, CAUSAL, (BIAS,)), HALF),
   'scores by content': (Scores(1.0, CAUSAL, (), (CONTENT,)), HALF),
+  'vectors that are added to values': (Scores(1.0, CAUSAL, added=ADDED), HALF),
   'it has no cap': (Scores(1.0, CAUSAL, cap=2.0), HALF),
   'it has no sink': (Scores(1.0, CAUSAL, sink_N=jnp.zeros(N)), HALF),
   'has of it has no dropout': (Scores(1.0, CAUSAL, drop=Dropout.of(jax.random.key(0), B, N, 0.1)), HALF),

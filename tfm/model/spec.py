@@ -338,6 +338,11 @@ def shared_head_dim(stack: Model | Encoder, d_model: int) -> int:
   return next((n for b in blocks(stack) if (n := b.mixer.told_dim(d_model))), 0)
 
 
+def shared_value_dim(stack: Model | Encoder, d_model: int) -> int:
+  """How many numbers the values have that a shared relative position adds to."""
+  return next((n for b in blocks(stack) if (n := b.mixer.value_dim(d_model))), 0)
+
+
 def common(stack: Model | Encoder) -> Any:
   """What the mixers of a stack share, or None."""
   return next((c for b in blocks(stack) if (c := b.mixer.common) is not None), None)
@@ -366,4 +371,7 @@ def _shared_fits(stack: Model | Encoder, d_model: int) -> Iterator[str]:
     yield _UNBLOCKED
   if shared.contextual and len(sizes) > 1:
     yield f'its vectors serve heads of {sizes} numbers. Wanted the same everywhere, or mixer.relative, one a layer.'
+  values = sorted({n for b in blocks(stack) if (n := b.mixer.value_dim(d_model))})
+  if shared.valued and len(values) > 1:
+    yield f'it adds to values of {values} numbers. Wanted the same everywhere, or mixer.relative, one a layer.'
   yield from (m for n in sizes for m in shared.fits(n))

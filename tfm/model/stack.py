@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from tfm.core.axes import stacked
 from tfm.model.block import Unit
 from tfm.model.remat import remat
-from tfm.model.spec import Encoder, Model, blocks, common, depth, shared_head_dim, shared_heads
+from tfm.model.spec import Encoder, Model, blocks, common, depth, shared_head_dim, shared_heads, shared_value_dim
 from tfm.model.undo import scan_undone
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.relative.base import Hooks, Relative
@@ -28,8 +28,8 @@ def stack_dims(spec: Model, stack: Model | Encoder, run: Run) -> Dims:
   width = spec.d_model if spec.embed.back else spec.embed.dim or spec.d_model
   return Dims(
     spec.d_model, depth(stack), spec.init, run, heads=shared_heads(stack),
-    head_dim=shared_head_dim(stack, spec.d_model), causal=causal, d_embed=width,
-    adapter=spec.adapter,
+    head_dim=shared_head_dim(stack, spec.d_model), value_dim=shared_value_dim(stack, spec.d_model), causal=causal,
+    d_embed=width, adapter=spec.adapter,
   )  # fmt: skip
 
 
@@ -133,6 +133,9 @@ class Owned(Hooks):
 
   def content(self, q_BTNH, k_BSKH, q, k):
     return self.ask(q_BTNH, k_BSKH, q, k, method='content')
+
+  def added(self):
+    return self.ask(method='added')
 
 
 class Passed(NamedTuple):

@@ -43,8 +43,9 @@ class Run:
 class Dims:
   """The surroundings of a part while it is built: sizes it does not own, how weights start, and the run.
 
-  `depth` counts the blocks of the stack. An attention layer fills in `heads`, `head_dim` and `causal` for the parts
-  inside it, a mixture of experts fills in `experts`. `d_embed` is the width of the token table.
+  `depth` counts the blocks of the stack. An attention layer fills in `heads`, `head_dim`, `value_dim` (the numbers of a
+  head's value) and `causal` for the parts inside it, a mixture of experts fills in `experts`. `d_embed` is the width of
+  the token table.
   `adapter` is added to projections.
   """
 
@@ -54,6 +55,7 @@ class Dims:
   run: Run
   heads: int = 0
   head_dim: int = 0
+  value_dim: int = 0
   causal: bool = True
   experts: int = 0
   d_embed: int = 0

@@ -72,6 +72,11 @@ class Told(NamedTuple):
     return tuple(piece.content for spec, piece in self.pieces if spec.contextual)
 
   @property
+  def added(self) -> tuple:
+    """What `Scores.added` wants."""
+    return tuple(piece.added() for spec, piece in self.pieces if spec.valued)
+
+  @property
   def score_scale(self) -> float:
     """What scores are to be multiplied by where their scale is not given."""
     return functools.reduce(lambda scale, piece: scale * piece[0].score_scale, self.pieces, 1.0)

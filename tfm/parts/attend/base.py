@@ -6,6 +6,7 @@ import dataclasses
 import jax
 
 from tfm.core.registry import Part
+from tfm.parts.attend.added import Added
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.mask.base import Mask
 from tfm.parts.site import Site
@@ -22,7 +23,8 @@ class Scores:
 
   `mask(q, k)` is where looking is allowed, on sites that broadcast; `biases` are added to the scaled and capped scores,
   on `[B, T]` and `[B, S]` sites, each `-> [B or 1, N, T, S]`; `contents`, which are given
-  queries and keys too, are added to q k before the scale. `cap` squashes to cap tanh(s / cap). `sink_N` is one more
+  queries and keys too, are added to q k before the scale. `added` to values: the vectors of the pairs in which they are
+  read. `cap` squashes to cap tanh(s / cap). `sink_N` is one more
   logit a head that takes its share of the softmax and gives nothing. `drop` thins the probabilities. `ordered` promises
   that nobody sees a key that stands behind it in the row.
   """
@@ -35,6 +37,7 @@ class Scores:
   sink_N: jax.Array | None = None
   drop: Dropout | None = None
   ordered: bool = False
+  added: tuple[Added, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

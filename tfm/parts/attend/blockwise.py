@@ -63,6 +63,7 @@ class Blockwise(Attend):
       jnp.moveaxis(_tiles(v_BSKH, width), 2, 3),
       consts,
       None if scores.sink_N is None else scores.sink_N.astype(reduce).reshape(1, K, N // K, 1, 1),
+      tuple(added.table_UH for added in scores.added),
     )
     found = _flash(problem)(operands, asking, seen, scores.drop)
     y_BTNH, lse_BTNH = (jnp.moveaxis(a, (0, 4), (1, 2)).reshape(B, -1, N, a.shape[-1])[:, :T] for a in found)
@@ -70,13 +71,17 @@ class Blockwise(Attend):
 
 
 class _Operands(NamedTuple):
-  """What has gradients: q `[tiles, B, K, G, queries, H]`, k and v `[tiles, B, K, keys, H]`, and what the scores own."""
+  """What has gradients: q `[tiles, B, K, G, queries, H]`, k and v `[tiles, B, K, keys, H]`, and what the scores own.
+
+  `tables` are those of `Scores.added`.
+  """
 
   q: jax.Array
   k: jax.Array
   v: jax.Array
   consts: tuple[list[jax.Array], list[jax.Array]]
   sink: jax.Array | None
+  tables: tuple[jax.Array, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +122,15 @@ class _Problem:
       return None
     size, width = shape[-2:]
     return drop(i * size + jnp.arange(size), j * width + jnp.arange(width)).reshape(shape).astype(self.reduce)
+
+  def added(self, p: jax.Array, tables: tuple[jax.Array, ...], asking: Site, seen: Site, dtype: Any) -> jax.Array:
+    """What a tile's p, `[B, K, G, queries, keys]`, reads of what is added to values: `[B, K, G, queries, H]`, or 0."""
+    B, K, G, size, width = p.shape
+    p_BNTS, more = p.reshape(B, K * G, size, width), jnp.zeros((), self.reduce)
+    for added, table_UH in zip(self.scores.added, tables, strict=True):
+      added = dataclasses.replace(added, table_UH=table_UH)
+      more = more + added.read(p_BNTS, asking, seen, dtype).reshape(B, K, G, size, -1)
+    return more
 
   def visits(self, asking: Site, seen: Site) -> tuple[jax.Array, jax.Array]:
     """For each tile of queries, the tiles of keys with those first of which something is seen, and their number."""
@@ -177,8 +191,10 @@ def _forward(problem: _Problem, x: _Operands, asking: Site, seen: Site, drop) ->
       e, shrink = jnp.exp(s - highest), jnp.exp(top - highest)
       total = total * shrink + e.sum(-1, keepdims=True)
       kept = problem.kept(drop, i, j, e.shape)
-      e = (e if kept is None else e * kept).astype(x.v.dtype).reshape(B, K, G * size, -1)
-      return highest, total, y * shrink + dot(e, x.v[j], 3, 2, problem.reduce).reshape(y.shape)
+      e = e if kept is None else e * kept
+      more = problem.added(e, x.tables, asking_i, seen_j, x.v.dtype)
+      e = e.astype(x.v.dtype).reshape(B, K, G * size, -1)
+      return highest, total, y * shrink + dot(e, x.v[j], 3, 2, problem.reduce).reshape(y.shape) + more
 
     y = jnp.zeros((B, K, G, size, x.v.shape[-1]), problem.reduce)
     top, total, y = jax.lax.fori_loop(0, count_i, visit, (top, total, y))
@@ -203,7 +219,7 @@ def _backward(problem: _Problem, x: _Operands, asking, seen, drop, found: Any, g
     g_BKMH = g_i.reshape(B, K, G * size, -1)
 
     def visit(n, state):
-      dq, dk, dv, d_consts = state
+      dq, dk, dv, d_consts, d_tables = state
       j = order_i[n]
       seen_j = jax.tree.map(lambda a: a[j], seen)
       scores = lambda q, k, consts: problem.found(q, k, consts, asking_i, seen_j)
@@ -212,15 +228,20 @@ def _backward(problem: _Problem, x: _Operands, asking, seen, drop, found: Any, g
       p = jnp.where(ok, jnp.exp(s - lse_i), 0)
       dp = dot(g_BKMH, x.v[j], 3, 3, problem.reduce).reshape(p.shape)
       kept = problem.kept(drop, i, j, p.shape)
-      given_p, dp = (p, dp) if kept is None else (p * kept, dp * kept)
+      given_p = p if kept is None else p * kept
+      if x.tables:
+        read = lambda p, tables: problem.added(p, tables, asking_i, seen_j, x.v.dtype)
+        more, d_tables_j = jax.vjp(read, given_p, x.tables)[1](g_i.astype(problem.reduce))
+        dp, d_tables = dp + more, _plus(d_tables, d_tables_j)
+      dp = dp if kept is None else dp * kept
       dv = dv.at[j].add(turned(g_BKMH, given_p.astype(g_BKMH.dtype).reshape(B, K, G * size, -1)).astype(dv.dtype))
       dq_j, dk_j, d_consts_j = pull(p * (dp - inner))
       dk = dk.at[j].add(dk_j.astype(dk.dtype))
-      return dq + dq_j.astype(dq.dtype), dk, dv, _plus(d_consts, d_consts_j)
+      return dq + dq_j.astype(dq.dtype), dk, dv, _plus(d_consts, d_consts_j), d_tables
 
-    start = (jnp.zeros(q.shape, problem.reduce), sums.k, sums.v, sums.consts)
-    dq, dk, dv, d_consts = jax.lax.fori_loop(0, count_i, visit, start)
-    return sums._replace(k=dk, v=dv, consts=d_consts), dq.astype(q.dtype)
+    start = (jnp.zeros(q.shape, problem.reduce), sums.k, sums.v, sums.consts, sums.tables)
+    dq, dk, dv, d_consts, d_tables = jax.lax.fori_loop(0, count_i, visit, start)
+    return sums._replace(k=dk, v=dv, consts=d_consts, tables=d_tables), dq.astype(q.dtype)
 
   start = jax.tree.map(lambda a: jnp.zeros(a.shape, problem.reduce), x._replace(q=jnp.zeros(())))
   sums, dq = jax.lax.scan(rows, start, (jnp.arange(len(x.q)), x.q, asking, *visits, y, lse, g))

@@ -40,6 +40,8 @@ class Cudnn(Attend):
       return 'biases would be arrays of heads by queries by keys, rounded to the numbers of the queries'
     if scores.contents:
       return 'scores by content and distance (`contents`) are not among what cuDNN computes'
+    if scores.added:
+      return 'vectors that are added to values (`added`) are not among what cuDNN computes'
     if scores.cap is not None:
       return 'it has no cap on scores'
     if scores.sink_N is not None:

@@ -34,18 +34,25 @@ class DenseAttention(Attend):
       s_BKGTS = s_BKGTS + bias_BNTS.reshape(bias_BNTS.shape[0], K, N // K, T, S)
     ok_B11TS = scores.mask(q.rows(), k.columns())[:, None, None]
     sink = None if scores.sink_N is None else scores.sink_N.astype(reduce).reshape(1, K, N // K, 1, 1)
-    if scores.drop is None:
+    if scores.drop is None and not scores.added:
       y_BKGTH = mixed(s_BKGTS, v_BKSH, ok_B11TS, sink)
     else:
-      kept_BNTS = scores.drop(jnp.arange(T), jnp.arange(S))
-      p_BKGTS = softmax(s_BKGTS, ok_B11TS, sink) * kept_BNTS.reshape(s_BKGTS.shape).astype(reduce)
+      p_BKGTS = softmax(s_BKGTS, ok_B11TS, sink)
+      if scores.drop is not None:
+        kept_BNTS = scores.drop(jnp.arange(T), jnp.arange(S))
+        p_BKGTS = p_BKGTS * kept_BNTS.reshape(s_BKGTS.shape).astype(reduce)
       y_BKGTH = jnp.einsum('BKGTS,BKSH->BKGTH', p_BKGTS.astype(v_BKSH.dtype), v_BKSH)
+      for added in scores.added:
+        more_BNTH = added.read(p_BKGTS.reshape(B, N, T, S), q, k, v_BKSH.dtype)
+        y_BKGTH = y_BKGTH + more_BNTH.reshape(y_BKGTH.shape).astype(y_BKGTH.dtype)
     return jnp.moveaxis(y_BKGTH, 3, 1).reshape(B, T, N, v_BSKH.shape[-1])
 
 
 def probabilities(q_BTNH, k_BSKH, q, k, scores, reduce) -> jax.Array:
   """p_BNTS, who looks at whom how much: attention to values that say which they are, at S / H times its cost."""
   B, S, K = k_BSKH.shape[:3]
+  # What values are told besides is no part of who looks at whom.
+  scores = dataclasses.replace(scores, added=())
   eye_BSKS = jnp.broadcast_to(jnp.eye(S, dtype=k_BSKH.dtype)[None, :, None], (B, S, K, S))
   return jnp.moveaxis(DenseAttention()(q_BTNH, k_BSKH, eye_BSKS, q, k, scores, reduce), 2, 1)
 

@@ -61,6 +61,8 @@ class Splash(Attend):
       return 'biases are not among what the kernel adds'
     if scores.contents:
       return 'scores by content and distance (`contents`) are not among what the kernel computes'
+    if scores.added:
+      return 'vectors that are added to values (`added`) are not among what the kernel computes'
     if scores.drop is not None:
       return 'the kernel keeps every probability: it has no dropout'
     if q_BTNH.dtype not in (jnp.float32, jnp.bfloat16):

@@ -58,6 +58,10 @@ class Mixer(Part):
     """How many numbers of a head a relative position sees; 0 where none is asked."""
     return 0
 
+  def value_dim(self, d_model: int) -> int:
+    """How many numbers a value of a head has, to which a relative position may add; 0 where none is asked."""
+    return self.told_dim(d_model)
+
   @property
   def common(self) -> Any:
     """What the layers of a stack share beside the stream: a spec whose `make(dims)` is a module `() -> array`, or None.

@@ -81,6 +81,9 @@ class MLA(Looking):
   def told_dim(self, d_model):
     return self.rope_dim
 
+  def value_dim(self, d_model):
+    return self.v_dim
+
   def make(self, dims):
     return _MLA(self, dims)
 
@@ -116,7 +119,7 @@ class _MLA(nn.Module):
     s, D, N = self.spec, self.dims.d_model, self.spec.heads
     dims = self.dims.replace(heads=N, head_dim=s.qk_dim, causal=s.mask.causal)
     # All that a relative position sees of a head is the part that has one.
-    relative = told(s, dims.replace(head_dim=s.rope_dim), ctx)
+    relative = told(s, dims.replace(head_dim=s.rope_dim, value_dim=s.v_dim), ctx)
     q_BTNH = self._queries(dims, x_BTD, relative, ctx.site.pos)
     new = {'k': self._latents(dims, x_BTD, relative, ctx.site.pos)}
     kept, k_site, cache = dims.run.cache.extend(cache, new, ctx.site, ctx.slot, s.lookback)
@@ -125,9 +128,14 @@ class _MLA(nn.Module):
     absorb = cache is not None and s.absorbs(x_BTD.shape[1], kept['k'].shape[1])
     q, k, v = (self._absorbed if absorb else self._expanded)(q_BTNH, kept['k'], up_k, up_v)
     scores = self._scores(ctx, relative, s.kv_rank if absorb else s.nope_dim)
+    if absorb and scores.added:
+      # What is added to values is no latent: it is read beside them.
+      v = jnp.pad(v, [(0, 0)] * 3 + [(0, s.v_dim)])
+      scores = dataclasses.replace(scores, added=tuple(a.behind(s.latent_dim) for a in scores.added))
     y_BTNH = dims.run.attend(q, k, v, ctx.site, k_site, scores, dims.run.precision.reduce)
     if absorb:
-      y_BTNH = up_v.lift(y_BTNH[..., : s.kv_rank])
+      beside, y_BTNH = y_BTNH[..., s.latent_dim :], up_v.lift(y_BTNH[..., : s.kv_rank])
+      y_BTNH = y_BTNH + beside if scores.added else y_BTNH
     return Dense('NHD', (N, s.v_dim, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
 
   def _scores(self, ctx, relative: Told, plain):
@@ -135,7 +143,8 @@ class _MLA(nn.Module):
     s = self.spec
     of_turned = lambda f: lambda q, k, *sites: f(q[..., plain:], k[..., plain:], *sites)
     contents = tuple(map(of_turned, relative.contents))
-    scores = make_scores(self, s, s.qk_dim, ctx, s.mask & Segments(), relative.biases(s.heads), contents)
+    sight, biases = s.mask & Segments(), relative.biases(s.heads)
+    scores = make_scores(self, s, s.qk_dim, ctx, sight, biases, contents, relative.added)
     return scores if s.scale is not None else dataclasses.replace(scores, scale=scores.scale * relative.score_scale)
 
   def _queries(self, dims, x_BTD, relative, pos_BT):

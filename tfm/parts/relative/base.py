@@ -7,6 +7,7 @@ from typing import Any
 import jax
 
 from tfm.core.registry import Part
+from tfm.parts.attend.added import Added
 from tfm.parts.site import Site
 
 
@@ -29,12 +30,17 @@ class Hooks:
     """What is added to q k before it is scaled, `[B, N, T, S]`: by distance and what (turned) queries and keys are."""
     return None
 
+  def added(self) -> Added | None:
+    """What is added to values by how far away they are read."""
+    return None
+
 
 @dataclasses.dataclass(frozen=True)
 class Relative(Hooks, Part):
   """Nothing: attention knows of order only what its mask tells (NoPE).
 
-  A piece overrides some of `Hooks`: `rotate`, `bias` (and then `biased`), `content` (and then `contextual`).
+  A piece overrides some of `Hooks`: `rotate`, `bias` (and then `biased`), `content` (and then `contextual`),
+  `added` (and then `valued`).
   """
 
   def make(self, dims: Any) -> Any:
@@ -58,6 +64,11 @@ class Relative(Hooks, Part):
   @property
   def contextual(self) -> bool:
     """Whether `content` returns anything."""
+    return False
+
+  @property
+  def valued(self) -> bool:
+    """Whether `added` returns anything."""
     return False
 
   @property

@@ -1,12 +1,15 @@
-"""Distances that queries ask for by content (Shaw et al., arXiv:1803.02155)."""
+"""Distances that queries ask for by content, and read with the values (Shaw et al., arXiv:1803.02155)."""
 
 from collections.abc import Iterator
 import dataclasses
+import functools
 
 from flax import linen as nn
+import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import sharded
+from tfm.parts.attend.added import Added
 from tfm.parts.context import Dims
 from tfm.parts.relative.base import Hooks, Relative
 from tfm.parts.relative.toeplitz import check_far, distance
@@ -14,14 +17,17 @@ from tfm.parts.relative.toeplitz import check_far, distance
 
 @dataclasses.dataclass(frozen=True)
 class Shaw(Relative):
-  """q_i . (k_j + a[clip(j - i, -far, far)]), the table of 2 far + 1 vectors shared by the heads.
+  """q_i . (k_j + a[clip(j - i, -far, far)]), the table of 2 far + 1 vectors shared by the heads; and with `values` a
+  second one, b: y_i = sum_j p_ij (v_j + b[clip(j - i, -far, far)]).
 
-  *Cost*: 2 N H (2 far + 1) FLOPs a query, and a look-up a pair.
+  The paper has both, and found the second to make no difference.
 
-  *Differs*: the paper's second table, added to the values, is left out; it found that one to make no difference.
+  *Cost*: 2 N H (2 far + 1) FLOPs a query and a look-up a pair and head; with `values` as many FLOPs again, and an
+  addition a pair and head.
   """
 
   far: int = 16
+  values: bool = True
 
   def check(self) -> Iterator[str]:
     yield from check_far(self.far)
@@ -29,6 +35,10 @@ class Shaw(Relative):
   @property
   def contextual(self):
     return True
+
+  @property
+  def valued(self):
+    return self.values
 
   def make(self, dims):
     return _Shaw(self, dims)
@@ -39,10 +49,19 @@ class _Shaw(Hooks, nn.Module):
   dims: Dims
 
   def setup(self):
-    shape = (2 * self.spec.far + 1, self.dims.head_dim)
-    init = sharded(self.dims.init.weight('relative', *shape, self.dims), 'UH')
-    self.table_UH = self.param('table', init, shape, self.dims.run.precision.dtype('param'))
+    d = self.dims
+    self.table_UH = self._table('table', d.head_dim)
+    if self.spec.values:
+      self.values_UH = self._table('values', d.value_dim)
 
   def content(self, q_BTNH, k_BSKH, q, k):
     asked_BNTU = jnp.einsum('BTNH,UH->BNTU', q_BTNH, self.table_UH.astype(q_BTNH.dtype))
     return jnp.take_along_axis(asked_BNTU, distance(q, k, self.spec.far)[:, None], axis=-1)
+
+  def added(self):
+    return Added(functools.partial(distance, far=self.spec.far), self.values_UH) if self.spec.values else None
+
+  def _table(self, name: str, size: int) -> jax.Array:
+    d, shape = self.dims, (2 * self.spec.far + 1, size)
+    init = sharded(d.init.weight('relative', *shape, d), 'UH')
+    return self.param(name, init, shape, d.run.precision.dtype('param'))

@@ -115,6 +115,8 @@ class Pallas(Attend):
       raise Unfit(f'{q_BTNH.dtype} is neither float32 nor bfloat16, the numbers that TPUs multiply')
     if scores.contents:
       raise Unfit('scores by content and distance (`contents`) are not among what the kernel computes')
+    if scores.added:
+      raise Unfit('vectors that are added to values (`added`) are not among what the kernel computes')
     size, width = self._sizes(q_BTNH.shape[1], k_BSKH.shape[1])
     tile = lambda site, n: jax.tree.map(lambda a: jax.ShapeDtypeStruct((a.shape[0], n), a.dtype), site)
     sites = tile(q, size), tile(k, width)
