@@ -76,8 +76,8 @@ def test_mixing_by_scores_has_the_gradient_of_softmax_and_product(with_sink):
   def plain(s, v, sink):
     return jnp.einsum('BKGTS,BKSH->BKGTH', softmax(s, ok, sink if with_sink else None), v)
 
-  same_gradients(lambda s, v, sink: mixed(s, v, ok, sink if with_sink else None), plain, s, v, sink)
-  assert not np.asarray(mixed(s, v, ok, None))[0, :, :, 0].any()
+  same_gradients(lambda s, v, sink: mixed(s, v, ok, sink if with_sink else None, [], []), plain, s, v, sink)
+  assert not np.asarray(mixed(s, v, ok, None, [], []))[0, :, :, 0].any()
 
 
 def test_scores_have_the_gradient_of_a_product():

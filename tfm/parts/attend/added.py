@@ -1,6 +1,6 @@
 """What is added to values by the distance over which they are read."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import dataclasses
 from typing import Any
 
@@ -23,14 +23,23 @@ class Added:
   rows: Callable[[Site, Site], jax.Array]
   table_UH: jax.Array
 
-  def read(self, p_BNTS: jax.Array, q: Site, k: Site, dtype: Any) -> jax.Array:
-    """sum_j p_ij table[rows_ij] in the dtype of p, `[B, N, T, H]`, multiplied as numbers of `dtype`."""
-    p_BNTU = summed(p_BNTS, self.rows(q, k), len(self.table_UH)).astype(dtype)
-    return jnp.einsum('BNTU,UH->BNTH', p_BNTU, self.table_UH.astype(dtype), preferred_element_type=p_BNTS.dtype)
-
   def behind(self, n: int) -> 'Added':
     """The same for values with n numbers before those that it is added to."""
     return dataclasses.replace(self, table_UH=jnp.pad(self.table_UH, [(0, 0), (n, 0)]))
+
+
+def read(p_BKGTS: jax.Array, rows: Sequence[jax.Array], tables: Sequence[jax.Array], dtype: Any) -> jax.Array:
+  """sum_j p_ij table[rows_ij] of all tables, in the dtype of p, `[B, K, G, T, H]`; 0 if there are none.
+
+  `rows` are `[B or 1, T, S]`; sums of p and tables are multiplied as numbers of `dtype`.
+  """
+  B, K, G, T, S = p_BKGTS.shape
+  more = jnp.zeros((), p_BKGTS.dtype)
+  for rows_BTS, table_UH in zip(rows, tables, strict=True):
+    p_BNTU = summed(p_BKGTS.reshape(B, K * G, T, S), rows_BTS, len(table_UH)).astype(dtype)
+    y_BNTH = jnp.einsum('BNTU,UH->BNTH', p_BNTU, table_UH.astype(dtype), preferred_element_type=p_BKGTS.dtype)
+    more = more + y_BNTH.reshape(B, K, G, T, -1)
+  return more
 
 
 def summed(p_BNTS: jax.Array, rows_BTS: jax.Array, U: int) -> jax.Array:

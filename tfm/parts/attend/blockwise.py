@@ -8,6 +8,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 import jax.numpy as jnp
 
+from tfm.parts.attend.added import read
 from tfm.parts.attend.base import Attend, Scores, few
 from tfm.parts.attend.dense import dot, products, turned
 from tfm.parts.attend.views import joined, worth
@@ -123,14 +124,9 @@ class _Problem:
     size, width = shape[-2:]
     return drop(i * size + jnp.arange(size), j * width + jnp.arange(width)).reshape(shape).astype(self.reduce)
 
-  def added(self, p: jax.Array, tables: tuple[jax.Array, ...], asking: Site, seen: Site, dtype: Any) -> jax.Array:
-    """What a tile's p, `[B, K, G, queries, keys]`, reads of what is added to values: `[B, K, G, queries, H]`, or 0."""
-    B, K, G, size, width = p.shape
-    p_BNTS, more = p.reshape(B, K * G, size, width), jnp.zeros((), self.reduce)
-    for added, table_UH in zip(self.scores.added, tables, strict=True):
-      added = dataclasses.replace(added, table_UH=table_UH)
-      more = more + added.read(p_BNTS, asking, seen, dtype).reshape(B, K, G, size, -1)
-    return more
+  def rows(self, asking: Site, seen: Site) -> list[jax.Array]:
+    """The rows of each table of what is added to values, `[B or 1, queries, keys]`."""
+    return [added.rows(asking, seen) for added in self.scores.added]
 
   def visits(self, asking: Site, seen: Site) -> tuple[jax.Array, jax.Array]:
     """For each tile of queries, the tiles of keys with those first of which something is seen, and their number."""
@@ -192,7 +188,7 @@ def _forward(problem: _Problem, x: _Operands, asking: Site, seen: Site, drop) ->
       total = total * shrink + e.sum(-1, keepdims=True)
       kept = problem.kept(drop, i, j, e.shape)
       e = e if kept is None else e * kept
-      more = problem.added(e, x.tables, asking_i, seen_j, x.v.dtype)
+      more = read(e, problem.rows(asking_i, seen_j), x.tables, x.v.dtype)
       e = e.astype(x.v.dtype).reshape(B, K, G * size, -1)
       return highest, total, y * shrink + dot(e, x.v[j], 3, 2, problem.reduce).reshape(y.shape) + more
 
@@ -230,8 +226,9 @@ def _backward(problem: _Problem, x: _Operands, asking, seen, drop, found: Any, g
       kept = problem.kept(drop, i, j, p.shape)
       given_p = p if kept is None else p * kept
       if x.tables:
-        read = lambda p, tables: problem.added(p, tables, asking_i, seen_j, x.v.dtype)
-        more, d_tables_j = jax.vjp(read, given_p, x.tables)[1](g_i.astype(problem.reduce))
+        rows = problem.rows(asking_i, seen_j)
+        _, back = jax.vjp(lambda p, tables: read(p, rows, tables, x.v.dtype), given_p, x.tables)
+        more, d_tables_j = back(g_i.astype(problem.reduce))
         dp, d_tables = dp + more, _plus(d_tables, d_tables_j)
       dp = dp if kept is None else dp * kept
       dv = dv.at[j].add(turned(g_BKMH, given_p.astype(g_BKMH.dtype).reshape(B, K, G * size, -1)).astype(dv.dtype))

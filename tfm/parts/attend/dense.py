@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tfm.parts.attend.added import read
 from tfm.parts.attend.base import Attend
 
 
@@ -34,17 +35,14 @@ class DenseAttention(Attend):
       s_BKGTS = s_BKGTS + bias_BNTS.reshape(bias_BNTS.shape[0], K, N // K, T, S)
     ok_B11TS = scores.mask(q.rows(), k.columns())[:, None, None]
     sink = None if scores.sink_N is None else scores.sink_N.astype(reduce).reshape(1, K, N // K, 1, 1)
-    if scores.drop is None and not scores.added:
-      y_BKGTH = mixed(s_BKGTS, v_BKSH, ok_B11TS, sink)
+    rows, tables = [added.rows(q, k) for added in scores.added], [added.table_UH for added in scores.added]
+    if scores.drop is None:
+      y_BKGTH = mixed(s_BKGTS, v_BKSH, ok_B11TS, sink, rows, tables)
     else:
-      p_BKGTS = softmax(s_BKGTS, ok_B11TS, sink)
-      if scores.drop is not None:
-        kept_BNTS = scores.drop(jnp.arange(T), jnp.arange(S))
-        p_BKGTS = p_BKGTS * kept_BNTS.reshape(s_BKGTS.shape).astype(reduce)
+      kept_BNTS = scores.drop(jnp.arange(T), jnp.arange(S))
+      p_BKGTS = softmax(s_BKGTS, ok_B11TS, sink) * kept_BNTS.reshape(s_BKGTS.shape).astype(reduce)
       y_BKGTH = jnp.einsum('BKGTS,BKSH->BKGTH', p_BKGTS.astype(v_BKSH.dtype), v_BKSH)
-      for added in scores.added:
-        more_BNTH = added.read(p_BKGTS.reshape(B, N, T, S), q, k, v_BKSH.dtype)
-        y_BKGTH = y_BKGTH + more_BNTH.reshape(y_BKGTH.shape).astype(y_BKGTH.dtype)
+      y_BKGTH = y_BKGTH + read(p_BKGTS, rows, tables, v_BKSH.dtype).astype(v_BKSH.dtype)
     return jnp.moveaxis(y_BKGTH, 3, 1).reshape(B, T, N, v_BSKH.shape[-1])
 
 
@@ -98,27 +96,30 @@ def _exponentials(s, ok, sink):
 
 
 @jax.custom_vjp
-def mixed(s_BKGTS: jax.Array, v_BKSH: jax.Array, ok: jax.Array, sink: jax.Array | None) -> jax.Array:
-  """softmax(s) v, as `softmax` has it: y_BKGTH.
+def mixed(
+  s_BKGTS: jax.Array, v_BKSH: jax.Array, ok: jax.Array, sink: jax.Array | None,
+  rows: list[jax.Array], tables: list[jax.Array],
+) -> jax.Array:  # fmt: skip
+  """softmax(s) v, as `softmax` has it, and what it reads of `rows` of `tables`: y_BKGTH.
 
   *Why its own VJP*: what belongs to a row is divided, multiplied and summed where it is as small as y; of the size of
   the scores only their exponentials are kept. sum p dp is sum y dy (arXiv:2205.14135).
   """
-  return _mix(s_BKGTS, v_BKSH, ok, sink)[0]
+  return _mix(s_BKGTS, v_BKSH, ok, sink, rows, tables)[0]
 
 
-def _mix(s_BKGTS, v_BKSH, ok, sink):
+def _mix(s_BKGTS, v_BKSH, ok, sink, rows, tables):
   B, K, G, T, S = s_BKGTS.shape
   e, total, of_sink = _exponentials(s_BKGTS, ok, sink)
   e_BKMS = e.astype(v_BKSH.dtype).reshape(B, K, G * T, S)
   share = jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), 0)
-  y_BKGTH = dot(e_BKMS, v_BKSH, 3, 2, s_BKGTS.dtype).reshape(B, K, G, T, -1) * share
-  y_BKGTH = y_BKGTH.astype(v_BKSH.dtype)
-  return y_BKGTH, (e_BKMS, share, y_BKGTH, v_BKSH, of_sink, sink)
+  y_BKGTH = dot(e_BKMS, v_BKSH, 3, 2, s_BKGTS.dtype).reshape(B, K, G, T, -1)
+  y_BKGTH = ((y_BKGTH + read(e, rows, tables, v_BKSH.dtype)) * share).astype(v_BKSH.dtype)
+  return y_BKGTH, (e_BKMS, share, y_BKGTH, v_BKSH, of_sink, sink, rows, tables)
 
 
 def _mix_backward(residuals, g_BKGTH):
-  e_BKMS, share, y_BKGTH, v_BKSH, of_sink, sink = residuals
+  e_BKMS, share, y_BKGTH, v_BKSH, of_sink, sink, rows, tables = residuals
   B, K, G, T, H = g_BKGTH.shape
   dtype = share.dtype
   inner = jnp.sum(g_BKGTH.astype(dtype) * y_BKGTH.astype(dtype), -1, keepdims=True)
@@ -126,10 +127,16 @@ def _mix_backward(residuals, g_BKGTH):
   if sink is not None:
     d_sink = jnp.sum(-of_sink * share * inner, (0, 3), keepdims=True).astype(sink.dtype)
   dp_BKMS = dot(g_BKGTH.reshape(B, K, G * T, H), v_BKSH, 3, 3, dtype)
-  p_BKGTS = e_BKMS.astype(dtype).reshape(B, K, G, T, -1) * share
-  ds_BKGTS = p_BKGTS * (dp_BKMS.reshape(p_BKGTS.shape) - inner)
-  g_BKMH = (g_BKGTH.astype(dtype) * share).astype(v_BKSH.dtype).reshape(B, K, G * T, H)
-  return ds_BKGTS, turned(g_BKMH, e_BKMS), None, d_sink
+  e_BKGTS = e_BKMS.astype(dtype).reshape(B, K, G, T, -1)
+  ds_BKGTS = e_BKGTS * share * (dp_BKMS.reshape(e_BKGTS.shape) - inner)
+  g_BKGTH = g_BKGTH.astype(dtype) * share
+  d_tables = tables
+  if tables:
+    _, back = jax.vjp(lambda e, tables: read(e, rows, tables, v_BKSH.dtype), e_BKGTS, tables)
+    de_BKGTS, d_tables = back(g_BKGTH)
+    ds_BKGTS = ds_BKGTS + e_BKGTS * de_BKGTS
+  dv_BKSH = turned(g_BKGTH.astype(v_BKSH.dtype).reshape(B, K, G * T, H), e_BKMS)
+  return ds_BKGTS, dv_BKSH, None, d_sink, None, d_tables
 
 
 mixed.defvjp(_mix, _mix_backward)
