@@ -25,7 +25,7 @@ from tfm.parts.mixer import MLA, Attention, Disentangled, Hierarchical, Transien
 from tfm.parts.mixer.disentangled import Distances
 from tfm.parts.mtp import ParallelMTP, SequentialMTP
 from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm
-from tfm.parts.relative import ALiBi, RoPE, T5Bias
+from tfm.parts.relative import ALiBi, RoPE, Shaw, T5Bias
 from tfm.parts.relative.scaling import LongRoPE, Yarn
 from tfm.parts.residual import Dlcl, Dwa
 from tfm.parts.router import Grouped, TopK
@@ -83,6 +83,7 @@ def _levels() -> dict[str, dict[str, list]]:
   relative = _rows('relative')
   relative['rope'] += [RoPE(layout='interleaved'), RoPE(fraction=0.5)]
   relative['alibi'] += [ALiBi(4.0, 0.3)]
+  relative['shaw'] += [Shaw(values=True)]
   scaling = _rows('relative/scaling')
   scaling['yarn'] += [Yarn(4.0, 8, mscale=0.7, mscale_all=0.7)]
   # Every mask is joined with `segments`, by `both`.

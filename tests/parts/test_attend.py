@@ -21,6 +21,7 @@ from tfm.parts.mask import Causal, Fixed, Mask, Permutation, Segments, Strided, 
 from tfm.parts.relative import ALiBi
 from tfm.parts.relative.t5 import bucket
 from tfm.parts.site import Site
+from tfm.parts.term import Asked
 
 SMALL = {'blockwise': Blockwise(8, 16), 'pallas': Pallas(8, 16, interpret=True)}
 # What vendors' kernels have no word for is most of this: see test_vendors.py.
@@ -54,7 +55,7 @@ def asked(table_UN):
 
   def content(q_BTNH, k_BSKH, q, k):
     asked_BNTU = jnp.einsum('BTNH,UN->BNTU', q_BTNH, table_UN)
-    return jnp.take_along_axis(asked_BNTU, bucket(k.pos[:, None, :] - q.pos[:, :, None])[:, None], axis=-1)
+    return (Asked(asked_BNTU, lambda q, k: bucket(k.pos - q.pos)),)
 
   return content
 

@@ -18,6 +18,7 @@ from tfm.parts.init import TABLE as INITS
 from tfm.parts.mixer import Attention, Fourier
 from tfm.parts.relative import TUPE, XL, ALiBi, RoPE, Shaw, Toeplitz
 from tfm.parts.site import Site
+from tfm.parts.term import totals
 
 N, H, D, T = 2, 4, 8, 9
 DIMS = Dims(D, 1, INITS['normal'](), Run(), heads=N, head_dim=H, value_dim=H)
@@ -37,6 +38,13 @@ def made(spec, method, *args):
   return params, jax.jit(lambda p, *a: module.apply({'params': p}, *a, method=method))(params, *args)
 
 
+def told(spec, *given):
+  """(its parameters drawn afresh, what its content adds)."""
+  params, _ = made(spec, 'content', *given)
+  module = spec.make(DIMS)
+  return params, jax.jit(totals(lambda *a: module.apply({'params': params}, *a, method='content')))(*given)
+
+
 def gap(i, j, far):
   return int(np.clip(int(POS[0, j]) - int(POS[0, i]), -far, far)) + far
 
@@ -51,13 +59,13 @@ def test_a_toeplitz_bias_is_its_tables_row_for_the_distance():
 
 
 def test_shaw_is_the_product_with_the_distances_vector():
-  params, more = made(Shaw(2), 'content', Q, K, SITE, SITE)
+  params, more = told(Shaw(2), Q, K, SITE, SITE)
   want = [[[Q[0, i, n] @ params['table'][gap(i, j, 2)] for j in range(T)] for i in range(T)] for n in range(N)]
   np.testing.assert_allclose(more[0], want, atol=1e-5)
 
 
 def test_xl_is_the_product_with_the_projected_wave_of_the_distance():
-  params, more = made(XL(), 'content', Q, K, SITE, SITE)
+  params, more = told(XL(), Q, K, SITE, SITE)
   w = 1e4 ** (-np.arange(D // 2) / (D // 2))
   v = Q + (params['v'] - params['u'])[None, None]
   want = np.zeros((N, T, T))
@@ -87,9 +95,11 @@ def test_tupe_is_the_product_of_projected_positions_but_for_the_first():
 
 def _tupe(spec):
   module = spec.make(DIMS)
-  params = nn.unbox(module.init(jax.random.key(0), N, SITE, SITE, method='bias')['params'])
+  params = nn.unbox(module.init(jax.random.key(0), SITE, SITE, method='product')['params'])
   params = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape), params)
-  return params, module.apply({'params': params}, N, SITE, SITE, method='bias')
+  given = lambda *a, method: module.apply({'params': params}, *a, method=method)
+  added = given(SITE, SITE, method='product').total(SITE, SITE)
+  return params, added + given(N, SITE, SITE, method='bias') if spec.biased else added
 
 
 def test_words_and_positions_share_a_tupe_softmax_evenly():
@@ -104,7 +114,7 @@ def test_rope_with_a_farthest_distance_caps_it():
   q, k = Q[:, :4], K[:, :4]
   spec = RoPE(far=4)
   rotated = spec.rotate(q, pos), spec.rotate(k, pos)
-  scores = jnp.einsum('BTNH,BSNH->BNTS', *rotated) + spec.content(*rotated, site, site)
+  scores = jnp.einsum('BTNH,BSNH->BNTS', *rotated) + totals(spec.content)(*rotated, site, site)
   for i in range(4):
     for j in range(4):
       distance = jnp.minimum(pos[:, i] - pos[:, j], 4)[:, None]

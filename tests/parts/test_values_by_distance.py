@@ -200,14 +200,14 @@ def _variables(jaxpr):
 IDS = np.random.default_rng(0).integers(1, 61, (2, 14)).astype(np.int32)
 LEFT = np.stack([np.ones(14, np.int32), np.arange(14) > 2]).astype(np.int32)
 CACHES = {'dense': DenseCache(), 'ring': RingCache(2), 'paged': PagedCache(4), 'int8': Int8Cache()}
-MLA_ = MLA(4, None, 16, 8, 4, 12, Shaw(FAR))
+MLA_ = MLA(4, None, 16, 8, 4, 12, Shaw(FAR, values=True))
 MIXERS = {
-  'grouped': decoder(Attention(4, 2, 8, Shaw(FAR), sink=True)),
-  'window': decoder(Attention(4, 2, 8, Shaw(FAR), Window(6))),
-  'hierarchical': decoder(Hierarchical(4, 2, 8, Shaw(FAR), block=4)),
+  'grouped': decoder(Attention(4, 2, 8, Shaw(FAR, values=True), sink=True)),
+  'window': decoder(Attention(4, 2, 8, Shaw(FAR, values=True), Window(6))),
+  'hierarchical': decoder(Hierarchical(4, 2, 8, Shaw(FAR, values=True), block=4)),
   'latent': decoder(MLA_),
-  "shared, and a layer's own": decoder(Attention(4, 2, 8, Shaw(2)), shared_relative=Shaw(FAR)),
-  'latents that share': decoder(dataclasses.replace(MLA_, relative=RoPE()), shared_relative=Shaw(FAR)),
+  "shared, and a layer's own": decoder(Attention(4, 2, 8, Shaw(2, values=True)), shared_relative=Shaw(FAR, values=True)),
+  'latents that share': decoder(dataclasses.replace(MLA_, relative=RoPE()), shared_relative=Shaw(FAR, values=True)),
 }
 
 
@@ -250,7 +250,7 @@ def said(spec, params, **inputs):
 
 
 def test_keys_farther_than_far_are_all_as_far_as_that():
-  spec = decoder(Attention(4, relative=Shaw(FAR)))
+  spec = decoder(Attention(4, relative=Shaw(FAR, values=True)))
   params = weights(spec)
   at = lambda *pos: said(spec, params, input_ids=IDS[:1, :4], position_ids=np.asarray([pos]))[0, -1]
   np.testing.assert_allclose(at(0, 1, 2, 50), at(0, 1, 2, 5), atol=1e-5)
@@ -258,8 +258,8 @@ def test_keys_farther_than_far_are_all_as_far_as_that():
 
 
 def test_values_tell_of_order_where_nothing_else_does_and_a_table_of_zeros_is_none():
-  mixer = Attention(4, mask=Mask(), relative=Shaw(FAR))
-  spec, plain = decoder(mixer), decoder(dataclasses.replace(mixer, relative=Shaw(FAR, values=False)))
+  mixer = Attention(4, mask=Mask(), relative=Shaw(FAR, values=True))
+  spec, plain = decoder(mixer), decoder(dataclasses.replace(mixer, relative=Shaw(FAR)))
   params = weights(spec)
 
   def without(*names):
@@ -279,9 +279,9 @@ def test_values_tell_of_order_where_nothing_else_does_and_a_table_of_zeros_is_no
   assert np.abs(last(without('table'), IDS) - last(without('table'), swapped)).max() > 1e-2
 
 
-@pytest.mark.parametrize('mixer', [Attention(4, 2, 8, Shaw(FAR)), MLA_])
+@pytest.mark.parametrize('mixer', [Attention(4, 2, 8, Shaw(FAR, values=True)), MLA_])
 def test_the_second_table_is_as_wide_as_values_and_counted(mixer):
-  plain = dataclasses.replace(mixer, relative=Shaw(FAR, values=False))
+  plain = dataclasses.replace(mixer, relative=Shaw(FAR))
   more = count.count_params(decoder(mixer)) - count.count_params(decoder(plain))
   assert more == 2 * (2 * FAR + 1) * {8: 8, 4: 12}[mixer.told_dim(32)]
   params = transformer.init(decoder(mixer), jax.random.key(0))
@@ -289,7 +289,7 @@ def test_the_second_table_is_as_wide_as_values_and_counted(mixer):
 
 
 def test_attentions_tell_of_probabilities_and_not_of_what_values_are_told():
-  spec = decoder(Attention(4, 2, 8, Shaw(FAR)))
+  spec = decoder(Attention(4, 2, 8, Shaw(FAR, values=True)))
   params = weights(spec)
   out = jax.jit(lambda p: transformer.apply(spec, p, input_ids=IDS, output_attentions=True))(params)
   for p_BNTS in out['attentions']:
@@ -303,5 +303,5 @@ def test_a_stack_shares_it_where_values_are_of_one_width_and_is_refused_elsewher
   with pytest.raises(
     errors.ConfigError, match=r'shared_relative: it adds to values of \[4, 6\] numbers. Wanted the same'
   ):
-    config.validate(model(Shaw()))
-  config.validate(model(Shaw(values=False)))
+    config.validate(model(Shaw(values=True)))
+  config.validate(model(Shaw()))

@@ -352,7 +352,8 @@ def _shared_heads(stack: Model | Encoder) -> Iterator[str]:
   if len({c for b in blocks(stack) if (c := b.mixer.common) is not None}) > 1:
     yield 'mixers of one stack would share different things. Wanted the same in all of its layers.'
   heads = sorted({getattr(b.mixer, 'heads', 0) for b in blocks(stack)})
-  if (stack.shared_relative.biased or stack.shared_relative.contextual) and len(heads) > 1:
+  shared = stack.shared_relative
+  if (shared.biased or shared.placed or shared.contextual) and len(heads) > 1:
     yield f'shared_relative serves layers of {heads} heads. Wanted the same number everywhere, or a table per layer.'
 
 

@@ -64,8 +64,9 @@ def _own(stack, dims, x_BTD, site):
   absolute, foot_BTR = stack.absolute.make(dims.foot), jnp.zeros((1, 1, dims.foot.d_model), x_BTD.dtype)
   if isinstance(relative, nn.Module):
     head_BTNH = jnp.zeros((1, 1, dims.heads, dims.head_dim), x_BTD.dtype)
-    by_content, by_place = ('content', head_BTNH, head_BTNH, site, site), ('bias', dims.heads, site, site)
-    yield 'shared_relative', relative, by_content if stack.shared_relative.contextual else by_place
+    ways = {'contextual': ('content', head_BTNH, head_BTNH, site, site), 'placed': ('product', site, site)}
+    asked = next((way for name, way in ways.items() if getattr(stack.shared_relative, name)), None)
+    yield 'shared_relative', relative, asked or ('bias', dims.heads, site, site)
   if (shared := common(stack)) is not None:
     yield 'common', shared.make(dims), (None,)
   if isinstance(absolute, nn.Module):

@@ -67,6 +67,11 @@ class Told(NamedTuple):
     return tuple(functools.partial(piece.bias, n_heads) for spec, piece in self.pieces[::-1] if spec.biased)
 
   @property
+  def products(self) -> tuple:
+    """What `Scores.products` wants."""
+    return tuple(piece.product for spec, piece in self.pieces if spec.placed)
+
+  @property
   def contents(self) -> tuple:
     """What `Scores.contents` wants."""
     return tuple(piece.content for spec, piece in self.pieces if spec.contextual)

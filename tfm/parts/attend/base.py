@@ -10,6 +10,7 @@ from tfm.parts.attend.added import Added
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.mask.base import Mask
 from tfm.parts.site import Site
+from tfm.parts.term import Product, Term, totals
 
 
 def few(platform: str, B: int, N: int, T: int, S: int) -> bool:
@@ -22,7 +23,7 @@ class Scores:
   """How scores are formed: everything between q k and the softmax, as functions a kernel may call on tiles.
 
   `mask(q, k)` is where looking is allowed, on sites that broadcast; `biases` are added to the scaled and capped scores,
-  on `[B, T]` and `[B, S]` sites, each `-> [B or 1, N, T, S]`; `contents`, which are given
+  on `[B, T]` and `[B, S]` sites, each `-> [B or 1, N, T, S]`, and so are `products`; `contents`, which are given
   queries and keys too, are added to q k before the scale. `added` to values: the vectors of the pairs in which they are
   read. `cap` squashes to cap tanh(s / cap). `sink_N` is one more
   logit a head that takes its share of the softmax and gives nothing. `drop` thins the probabilities. `ordered` promises
@@ -32,12 +33,18 @@ class Scores:
   scale: float
   mask: Mask
   biases: tuple[Callable[[Site, Site], jax.Array], ...] = ()
-  contents: tuple[Callable[[jax.Array, jax.Array, Site, Site], jax.Array], ...] = ()
+  contents: tuple[Callable[[jax.Array, jax.Array, Site, Site], tuple[Term, ...]], ...] = ()
   cap: float | None = None
   sink_N: jax.Array | None = None
   drop: Dropout | None = None
   ordered: bool = False
   added: tuple[Added, ...] = ()
+  products: tuple[Callable[[Site, Site], Product], ...] = ()
+
+  @property
+  def offsets(self) -> tuple[Callable[[Site, Site], jax.Array], ...]:
+    """All that is added to the scaled and capped scores, as `biases` are."""
+    return self.biases + tuple(totals(lambda q, k, f=f: (f(q, k),)) for f in self.products)
 
 
 @dataclasses.dataclass(frozen=True)

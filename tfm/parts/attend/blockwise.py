@@ -13,6 +13,7 @@ from tfm.parts.attend.base import Attend, Scores, few
 from tfm.parts.attend.dense import dot, products, turned
 from tfm.parts.attend.views import joined, worth
 from tfm.parts.site import Site
+from tfm.parts.term import totals
 
 Pytree = Any
 
@@ -52,9 +53,9 @@ class Blockwise(Attend):
     size, width = min(self.queries, -(-T // 8) * 8), min(self.keys, -(-S // 8) * 8)
     asking, seen = _tiles(q, size), _tiles(k, width)
     tile = (jax.tree.map(lambda a: a[0], asking), jax.tree.map(lambda a: a[0], seen))
-    of_bias, bias = _lifted(scores.biases, *tile)
+    of_bias, bias = _lifted(scores.offsets, *tile)
     heads = jnp.zeros((B, size, N, H), q_BTNH.dtype), jnp.zeros((B, width, K, H), k_BSKH.dtype)
-    of_content, content = _lifted(scores.contents, *heads, *tile)
+    of_content, content = _lifted(tuple(map(totals, scores.contents)), *heads, *tile)
     consts = (of_bias, of_content)
     problem = _Problem(scores, bias, content, S, K, jnp.dtype(reduce))
     q_BTKGH = q_BTNH.reshape(B, T, K, N // K, H)

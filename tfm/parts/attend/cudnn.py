@@ -36,7 +36,7 @@ class Cudnn(Attend):
 
   def refuses(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores):
     T, H, S = q_BTNH.shape[1], q_BTNH.shape[-1], k_BSKH.shape[1]
-    if scores.biases:
+    if scores.offsets:
       return 'biases would be arrays of heads by queries by keys, rounded to the numbers of the queries'
     if scores.contents:
       return 'scores by content and distance (`contents`) are not among what cuDNN computes'

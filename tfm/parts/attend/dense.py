@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from tfm.parts.attend.added import read
 from tfm.parts.attend.base import Attend
+from tfm.parts.term import totals
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,10 +28,10 @@ class DenseAttention(Attend):
     s_BKMS = products(q_BKGTH.reshape(B, K, -1, H), k_BKSH, reduce)
     s_BKGTS = s_BKMS.reshape(B, K, N // K, T, S)
     for content in scores.contents:
-      s_BKGTS = s_BKGTS + scores.scale * content(q_BTNH, k_BSKH, q, k).astype(reduce).reshape(s_BKGTS.shape)
+      s_BKGTS = s_BKGTS + scores.scale * totals(content)(q_BTNH, k_BSKH, q, k).astype(reduce).reshape(s_BKGTS.shape)
     if scores.cap is not None:
       s_BKGTS = scores.cap * jnp.tanh(s_BKGTS / scores.cap)
-    for bias in scores.biases:
+    for bias in scores.offsets:
       bias_BNTS = bias(q, k).astype(reduce)
       s_BKGTS = s_BKGTS + bias_BNTS.reshape(bias_BNTS.shape[0], K, N // K, T, S)
     ok_B11TS = scores.mask(q.rows(), k.columns())[:, None, None]

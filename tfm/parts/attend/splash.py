@@ -57,7 +57,7 @@ class Splash(Attend):
       yield f'queries={self.queries}, keys={self.keys} cannot be tiles of splash. Wanted multiples of {_LANES}.'
 
   def refuses(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores):
-    if scores.biases:
+    if scores.offsets:
       return 'biases are not among what the kernel adds'
     if scores.contents:
       return 'scores by content and distance (`contents`) are not among what the kernel computes'

@@ -87,7 +87,8 @@ class _Attention(nn.Module):
     kept, k_site, cache = self.dims.run.cache.extend(cache, new, site, ctx.slot, s.lookback)
     k_BSKH, v_BSKH, k_site = self.seen(kept['k'], kept['v'], k_site)
     contents = relative.contents + self.contents(project_q, project_k, dims, ctx)
-    scores = make_scores(self, s, H, ctx, s.sight, relative.biases(N), contents, relative.added)
+    more = contents, relative.products, relative.added
+    scores = make_scores(self, s, H, ctx, s.sight, relative.biases(N), *more)
     tell(self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, q_site, k_site, scores, 'float32'))
     y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, q_site, k_site, scores, self.dims.run.precision.reduce)
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
@@ -106,7 +107,15 @@ class _Attention(nn.Module):
 
 
 def make_scores(
-  module: nn.Module, s, H: int, ctx: Ctx, mask: Mask, biases: tuple, contents: tuple = (), added: tuple = ()
+  module: nn.Module,
+  s,
+  H: int,
+  ctx: Ctx,
+  mask: Mask,
+  biases: tuple,
+  contents: tuple = (),
+  products: tuple = (),
+  added: tuple = (),
 ) -> Scores:
   """How the attention module `module` of spec `s` forms its scores; its sink and its dropout belong to the module."""
   sink_N = None
@@ -116,4 +125,5 @@ def make_scores(
   if ctx.train and s.dropout:
     drop = Dropout.of(module.make_rng('dropout'), ctx.site.pos.shape[0], s.heads, s.dropout)
   ordered = ctx.ordered and mask.causal and ctx.slot is None
-  return Scores(s.scale or H**-0.5, mask, biases, contents, s.cap, sink_N, drop, ordered, added)
+  more = {'products': products, 'added': added}
+  return Scores(s.scale or H**-0.5, mask, biases, contents, s.cap, sink_N, drop, ordered, **more)

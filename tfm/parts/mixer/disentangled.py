@@ -1,6 +1,6 @@
 """Disentangled attention: words ask for words, for distances, and are asked for by distances (DeBERTa)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
 
 from flax import linen as nn
@@ -13,6 +13,7 @@ from tfm.parts.dense import Dense
 from tfm.parts.mixer.attention import Attention, _Attention
 from tfm.parts.norm.base import Norm
 from tfm.parts.site import Site
+from tfm.parts.term import Asked, Given, Term
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Distances:
     return _Distances(self, dims)
 
   def rows(self, q: Site, k: Site) -> jax.Array:
-    """The row of the table for query i and key j, int32 `[B, T, S]`."""
-    gap_BTS = q.pos[:, :, None] - k.pos[:, None, :]
+    """The row of the table for query i and key j of sites that broadcast, int32."""
+    gap_BTS = q.pos - k.pos
     if self.far is not None:
       near = self.span // 2
       size_BTS = jnp.abs(gap_BTS)
@@ -105,28 +106,27 @@ class _Disentangled(_Attention):
       project_q = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='distance_q')
       project_k = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='distance_k')
     t_UD = jnp.zeros((2 * s.distances.span, D)) if ctx.common is None else ctx.common
-    found = []
+    found: list[Callable[..., tuple[Term, ...]]] = []
     if 'c2p' in s.terms:
       k_UKH = project_k(t_UD[None])[0]
-      found.append(lambda q, k, q_site, k_site: _asked(q, k_UKH, s.distances.rows(q_site, k_site)))
+      found.append(lambda q, k, q_site, k_site: (_asked(q, k_UKH, s.distances.rows),))
     if 'p2c' in s.terms:
       q_UNH = project_q(t_UD[None])[0]
-      found.append(lambda q, k, q_site, k_site: _told(k, q_UNH, s.distances.rows(q_site, k_site)))
+      found.append(lambda q, k, q_site, k_site: (_told(k, q_UNH, s.distances.rows),))
     return tuple(found)
 
 
-def _asked(q_BTNH: jax.Array, k_UKH: jax.Array, rows_BTS: jax.Array) -> jax.Array:
-  """[B, N, T, S]: each query with the vector of its distance to each key."""
+def _asked(q_BTNH: jax.Array, k_UKH: jax.Array, rows: Callable[[Site, Site], jax.Array]) -> Asked:
+  """Each query with the vector of its distance to each key."""
   B, T, N, H = q_BTNH.shape
   K = k_UKH.shape[1]
   of_BKGTU = jnp.einsum('BTKGH,UKH->BKGTU', q_BTNH.reshape(B, T, K, N // K, H), k_UKH.astype(q_BTNH.dtype))
-  return jnp.take_along_axis(of_BKGTU.reshape(B, N, T, -1), rows_BTS[:, None], -1)
+  return Asked(of_BKGTU.reshape(B, N, T, -1), rows)
 
 
-def _told(k_BSKH: jax.Array, q_UNH: jax.Array, rows_BTS: jax.Array) -> jax.Array:
-  """[B, N, T, S]: each key with the vector of each query's distance to it."""
+def _told(k_BSKH: jax.Array, q_UNH: jax.Array, rows: Callable[[Site, Site], jax.Array]) -> Given:
+  """Each key with the vector of each query's distance to it."""
   B, S, K, H = k_BSKH.shape
   U, N, _ = q_UNH.shape
   of_BKGSU = jnp.einsum('BSKH,UKGH->BKGSU', k_BSKH, q_UNH.reshape(U, K, N // K, H).astype(k_BSKH.dtype))
-  of_BNST = jnp.take_along_axis(of_BKGSU.reshape(B, N, S, U), rows_BTS.swapaxes(1, 2)[:, None], -1)
-  return of_BNST.swapaxes(2, 3)
+  return Given(of_BKGSU.reshape(B, N, S, U), rows)

@@ -143,8 +143,8 @@ class _MLA(nn.Module):
     s = self.spec
     of_turned = lambda f: lambda q, k, *sites: f(q[..., plain:], k[..., plain:], *sites)
     contents = tuple(map(of_turned, relative.contents))
-    sight, biases = s.mask & Segments(), relative.biases(s.heads)
-    scores = make_scores(self, s, s.qk_dim, ctx, sight, biases, contents, relative.added)
+    added = relative.biases(s.heads), contents, relative.products, relative.added
+    scores = make_scores(self, s, s.qk_dim, ctx, s.mask & Segments(), *added)
     return scores if s.scale is not None else dataclasses.replace(scores, scale=scores.scale * relative.score_scale)
 
   def _queries(self, dims, x_BTD, relative, pos_BT):

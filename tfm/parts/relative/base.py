@@ -9,6 +9,7 @@ import jax
 from tfm.core.registry import Part
 from tfm.parts.attend.added import Added
 from tfm.parts.site import Site
+from tfm.parts.term import Product, Term
 
 
 class Hooks:
@@ -26,21 +27,25 @@ class Hooks:
     """What is added to the scaled scores, `[B or 1, N, T, S]`, of sites `[B, T]` and `[B, S]`."""
     return None
 
-  def content(self, q_BTNH: jax.Array, k_BSKH: jax.Array, q: Site, k: Site) -> jax.Array | None:
-    """What is added to q k before it is scaled, `[B, N, T, S]`: by distance and what (turned) queries and keys are."""
+  def product(self, q: Site, k: Site) -> Product | None:
+    """What is added to the scaled scores beside `bias`: by what two positions are to each other."""
     return None
 
   def added(self) -> Added | None:
     """What is added to values by how far away they are read."""
     return None
 
+  def content(self, q_BTNH: jax.Array, k_BSKH: jax.Array, q: Site, k: Site) -> tuple[Term, ...]:
+    """What is added to q k before it is scaled: by distance and what (turned) queries and keys are."""
+    return ()
+
 
 @dataclasses.dataclass(frozen=True)
 class Relative(Hooks, Part):
   """Nothing: attention knows of order only what its mask tells (NoPE).
 
-  A piece overrides some of `Hooks`: `rotate`, `bias` (and then `biased`), `content` (and then `contextual`),
-  `added` (and then `valued`).
+  A piece overrides some of `Hooks`: `rotate`, `bias` (and then `biased`), `product` (and then `placed`), `content` (and
+  then `contextual`), `added` (and then `valued`).
   """
 
   def make(self, dims: Any) -> Any:
@@ -54,6 +59,11 @@ class Relative(Hooks, Part):
   @property
   def biased(self) -> bool:
     """Whether `bias` returns anything."""
+    return False
+
+  @property
+  def placed(self) -> bool:
+    """Whether `product` returns anything."""
     return False
 
   @property

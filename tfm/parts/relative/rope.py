@@ -10,6 +10,7 @@ import numpy as np
 
 from tfm.parts.relative.base import Relative
 from tfm.parts.relative.scaling.base import Scaling
+from tfm.parts.term import Product
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,15 +76,11 @@ class RoPE(Relative):
 
   def content(self, q_BTNH, k_BSKH, q, k):
     assert self.far is not None
-    B, T, N, H = q_BTNH.shape
-    K = k_BSKH.shape[2]
+    far = self.far
     # Turned back by its own place a key stands at 0; the query, turned forth again, at `far`.
-    far_BTKGH = self.rotate(q_BTNH, self.far - q.pos).reshape(B, T, K, N // K, H)
-    bare_BSKH = self.rotate(k_BSKH, -k.pos)
-    met = lambda a_BTKGH, b_BSKH: jnp.einsum('BTKGH,BSKH->BKGTS', a_BTKGH, b_BSKH).reshape(B, N, T, -1)
-    beyond_BTS = q.pos[:, :, None] - k.pos[:, None, :] > self.far
-    more_BNTS = met(far_BTKGH, bare_BSKH) - met(q_BTNH.reshape(far_BTKGH.shape), k_BSKH)
-    return jnp.where(beyond_BTS[:, None], more_BNTS, 0)
+    a_BTNX = jnp.concatenate([self.rotate(q_BTNH, far - q.pos), -q_BTNH], -1)
+    b_BSKX = jnp.concatenate([self.rotate(k_BSKH, -k.pos), k_BSKH], -1)
+    return (Product(jnp.moveaxis(a_BTNX, 1, 2), jnp.moveaxis(b_BSKX, 1, 2), lambda q, k: q.pos - k.pos > far),)
 
   def angles(self, d: int, pos_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
     """cos and sin of every position, `[B, T, d / 2]` in float32."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 import dataclasses
-import functools
 
 from flax import linen as nn
 import jax
@@ -13,6 +12,7 @@ from tfm.parts.attend.added import Added
 from tfm.parts.context import Dims
 from tfm.parts.relative.base import Hooks, Relative
 from tfm.parts.relative.toeplitz import check_far, distance
+from tfm.parts.term import Asked
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Shaw(Relative):
   """
 
   far: int = 16
-  values: bool = True
+  values: bool = False
 
   def check(self) -> Iterator[str]:
     yield from check_far(self.far)
@@ -56,10 +56,12 @@ class _Shaw(Hooks, nn.Module):
 
   def content(self, q_BTNH, k_BSKH, q, k):
     asked_BNTU = jnp.einsum('BTNH,UH->BNTU', q_BTNH, self.table_UH.astype(q_BTNH.dtype))
-    return jnp.take_along_axis(asked_BNTU, distance(q, k, self.spec.far)[:, None], axis=-1)
+    return (Asked(asked_BNTU, lambda q, k: distance(q, k, self.spec.far)),)
 
   def added(self):
-    return Added(functools.partial(distance, far=self.spec.far), self.values_UH) if self.spec.values else None
+    if self.spec.values:
+      return Added(lambda q, k: distance(q.rows(), k.columns(), self.spec.far), self.values_UH)
+    return None
 
   def _table(self, name: str, size: int) -> jax.Array:
     d, shape = self.dims, (2 * self.spec.far + 1, size)

@@ -40,12 +40,12 @@ class _Toeplitz(Hooks, nn.Module):
     self.table_UN = self.param('table', init, shape, self.dims.run.precision.dtype('param'))
 
   def bias(self, n_heads, q, k):
-    return jnp.moveaxis(self.table_UN[distance(q, k, self.spec.far)], -1, 1)
+    return jnp.moveaxis(self.table_UN[distance(q.rows(), k.columns(), self.spec.far)], -1, 1)
 
 
 def distance(q: Site, k: Site, far: int) -> jax.Array:
-  """clip(j - i, -far, far) + far, int32 `[B, T, S]`: the row of a table of 2 far + 1 distances."""
-  return jnp.clip(k.pos[:, None, :] - q.pos[:, :, None], -far, far) + far
+  """clip(j - i, -far, far) + far of sites that broadcast, int32: the row of a table of 2 far + 1 distances."""
+  return jnp.clip(k.pos - q.pos, -far, far) + far
 
 
 def check_far(far: int) -> Iterator[str]:

@@ -4,11 +4,14 @@ from collections.abc import Iterator
 import dataclasses
 
 from flax import linen as nn
+import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import sharded
 from tfm.parts.context import Dims
 from tfm.parts.relative.base import Hooks, Relative
+from tfm.parts.site import Site
+from tfm.parts.term import Product
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +32,10 @@ class TUPE(Relative):
 
   @property
   def biased(self):
+    return self.reset
+
+  @property
+  def placed(self):
     return True
 
   @property
@@ -60,10 +67,14 @@ class _TUPE(Hooks, nn.Module):
   def rotate(self, x_BTNH, pos_BT):
     return x_BTNH * jnp.asarray(2**-0.25, x_BTNH.dtype)
 
+  def product(self, q, k):
+    def found(x_PNH: jax.Array, site: Site) -> jax.Array:
+      x_BNTH = jnp.moveaxis(x_PNH[site.pos], 2, 1)
+      return jnp.where((site.pos > 0)[:, None, :, None], x_BNTH, 0) if self.spec.reset else x_BNTH
+
+    return Product(found(self.q_PNH, q), found(self.k_PNH, k))
+
   def bias(self, n_heads, q, k):
-    bias_BNTS = jnp.einsum('BTNH,BSNH->BNTS', self.q_PNH[q.pos], self.k_PNH[k.pos])
-    if self.spec.reset:
-      each = lambda x_N: x_N[None, :, None, None]
-      bias_BNTS = jnp.where((k.pos == 0)[:, None, None, :], each(self.to_N), bias_BNTS)
-      bias_BNTS = jnp.where((q.pos == 0)[:, None, :, None], each(self.from_N), bias_BNTS)
-    return bias_BNTS
+    each = lambda x_N: x_N[None, :, None, None]
+    to_BNTS = jnp.where((k.pos == 0)[:, None, None, :], each(self.to_N), 0)
+    return jnp.where((q.pos == 0)[:, None, :, None], each(self.from_N), to_BNTS)

@@ -11,6 +11,8 @@ import numpy as np
 from tfm.core.axes import sharded
 from tfm.parts.context import Dims
 from tfm.parts.relative.base import Hooks, Relative
+from tfm.parts.site import Site
+from tfm.parts.term import Asked, Product
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,15 +72,14 @@ class _XL(Hooks, nn.Module):
     asked_BNTD = jnp.einsum('BTNH,DNH->BNTD', asking_BTNH, self.w_DNH.astype(q_BTNH.dtype)).astype(jnp.float32)
     of_sin, of_cos = jnp.split(asked_BNTD, 2, -1)
     sin_q, cos_q = (wave[:, None] for wave in self._waves(q.pos))
-    sin_k, cos_k = self._waves(k.pos)
+    sin_k, cos_k = (wave[:, None] for wave in self._waves(k.pos))
     # a sin(i - j) + b cos(i - j) = (a sin i + b cos i) cos j + (b sin i - a cos i) sin j
     rows = jnp.concatenate([of_sin * sin_q + of_cos * cos_q, of_cos * sin_q - of_sin * cos_q], -1)
-    found_BNTS = jnp.einsum('BNTD,BSD->BNTS', rows, jnp.concatenate([cos_k, sin_k], -1))
+    of_distance = Product(rows, jnp.concatenate([cos_k, sin_k], -1))
     if not self.spec.types or q.type is None:
-      return found_BNTS
+      return (of_distance,)
     of_type_BNTY = jnp.einsum('BTNH,YNH->BNTY', self._biased(q_BTNH, self.t_NH), self.e_YNH.astype(q_BTNH.dtype))
-    same_B1TS = (q.type[:, :, None] == k.type[:, None])[:, None]
-    return found_BNTS + jnp.where(same_B1TS, of_type_BNTY[..., :1], of_type_BNTY[..., 1:]).astype(jnp.float32)
+    return of_distance, Asked(of_type_BNTY.astype(jnp.float32), _differ)
 
   def _biased(self, q_BTNH: jax.Array, bias_NH: jax.Array) -> jax.Array:
     """Queries with this bias in place of the one that `queries` has added."""
@@ -88,3 +89,8 @@ class _XL(Hooks, nn.Module):
     w_h = jnp.asarray(self.spec.base ** (-np.arange(self.half) / self.half), jnp.float32)
     angle_BTh = pos_BT[..., None].astype(jnp.float32) * w_h[None, None]
     return jnp.sin(angle_BTh), jnp.cos(angle_BTh)
+
+
+def _differ(q: Site, k: Site) -> jax.Array:
+  """0 for tokens of the same type, 1 for others."""
+  return jnp.asarray(q.type != k.type).astype(jnp.int32)
