@@ -19,6 +19,7 @@ from tfm.parts.mask import Causal, Segments, Window
 from tfm.parts.relative import ALiBi
 from tfm.parts.relative.toeplitz import distance
 from tfm.parts.site import Site
+from tfm.parts.term import Asked, Product
 
 B, N, K, H, T = 2, 4, 2, 8, 37
 KERNEL = Pallas(8, 16, interpret=True)
@@ -173,20 +174,34 @@ def test_over_a_mesh_every_device_has_its_rows_and_heads(tensor, kv):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=1e-5), got, want)
 
 
-CONTENT = lambda q_BTNH, k_BSKH, q, k: jnp.zeros((B, N, T, T))
-ADDED = Added(lambda q, k: distance(q, k, 2), jnp.zeros((5, H)))
+ADDED = Added(lambda q, k: distance(q.rows(), k.columns(), 2), jnp.zeros((5, H)))
+
+
+def met(X):
+  """Queries and keys that meet in X more numbers."""
+  return lambda q, k: Product(jnp.zeros((B, N, T, X)), jnp.zeros((B, 1, T, X)))
+
+
 REFUSALS = {
   'heads of 300 numbers are wider than 256': lambda: (drawn(H=300), Scores(1.0, Causal())),
-  'float16 is neither float32 nor bfloat16': lambda: (drawn(dtype=jnp.float16), Scores(1.0, Causal())),
-  'scores by content and distance': lambda: (drawn(), Scores(1.0, Causal(), contents=(CONTENT,))),
   'vectors that are added to values': lambda: (drawn(), Scores(1.0, Causal(), added=(ADDED,))),
-  'the bias looks up a table of 300 entries': lambda: (drawn(), biased(lambda q, k: t5(jnp.ones((300, N)))(q, k))),
+  'float16 is neither float32 nor bfloat16': lambda: (drawn(dtype=jnp.float16), Scores(1.0, Causal())),
+  'terms have 16,384 bytes of a token for a head, and a chip holds 8,192 beside a tile': lambda: (
+    drawn(), Scores(1.0, Causal(), products=(met(2048),))),
+  'the bias looks up a table of 5,000 entries, and a chip holds the sums of 4,096': lambda: (
+    drawn(), biased(t5(jnp.ones((5000, N))))),
+  'what is looked up uses cumsum': lambda: (
+    drawn(), Scores(1.0, Causal(), contents=(lambda q_BTNH, k, *_: (Asked(jnp.moveaxis(q_BTNH, 1, 2), counted),),))),
   'the bias uses dot_general': lambda: (drawn(), biased(outer)),
   'the bias uses cumsum': lambda: (drawn(), biased(lambda q, k: jnp.cumsum(t5(jnp.ones((32, N)))(q, k), -1))),
   r'the bias reads an array of shape \(2, 4, 1, 1\)': lambda: (
     drawn(), biased(lambda q, k: jnp.arange(8.0).reshape(B, N, 1, 1) * t5(jnp.ones((32, N)))(q, k))),
   r'the bias gives an array of axes \[B, N, S, T\]': lambda: (drawn(), biased(lambda q, k: outer_gap(k, q))),
 }  # fmt: skip
+
+
+def counted(q, k):
+  return jnp.cumsum(k.pos - q.pos, -1) % H
 
 
 def biased(bias):

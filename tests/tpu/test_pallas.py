@@ -11,15 +11,17 @@ import pytest
 
 from tests.contracts.cases import mixing
 from tests.parts.test_attend import t5
+from tests.parts.test_pallas_relatives import attended, started
 from tfm.model import transformer
 from tfm.parts import mask as masks
 from tfm.parts.attend.base import Scores
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.attend.pallas.flash import Pallas
 from tfm.parts.attend.views import worth
-from tfm.parts.context import Run
+from tfm.parts.context import Dims, Run
+from tfm.parts.init import TABLE as INITS
 from tfm.parts.mask import Causal, Mask, Segments, Window
-from tfm.parts.relative import ALiBi, T5Bias
+from tfm.parts.relative import TUPE, XL, ALiBi, RoPE, Shaw, T5Bias, Toeplitz
 from tfm.parts.site import Site
 
 pytestmark = pytest.mark.tpu
@@ -153,3 +155,49 @@ def test_a_model_of_scanned_blocks_compiles_with_it(chips):
   loss = lambda p, ids: transformer.apply(spec, p, run=run, input_ids=ids)['logits'].var()
   text = jax.jit(jax.grad(loss)).lower(params, on_chip((2, 256), jnp.int32)).compile().as_text()
   assert 'tpu_custom_call' in text
+
+
+#: A relative position, and what of `told` is other than its defaults.
+RELATIVES = {
+  'alibi': (ALiBi(), {}),
+  'shaw': (Shaw(), {}),
+  'shaw_far': (Shaw(1000), {'cap': 30.0}),
+  'xl': (XL(), {'D': 256}),
+  'xl_wide': (XL(types=True), {'D': 1024}),
+  'xl_in_float32': (XL(), {'D': 1024, 'dtype': 'float32', 'cap': 30.0}),
+  'tupe': (TUPE(2048), {'cap': 30.0}),
+  'tupe_of_all': (TUPE(2048, reset=False), {'H': 128}),
+  'toeplitz': (Toeplitz(), {}),
+  'toeplitz_512': (Toeplitz(512), {'cap': 30.0}),
+  'toeplitz_1000': (Toeplitz(1000), {'dtype': 'float32'}),
+  'rope_far': (RoPE(far=512), {}),
+  't5_blocks': (T5Bias(), {'drop': 0.1}),
+}
+
+
+def told(spec, chips, D=512, H=64, N=8, K=2, B=2, T=2048, dtype='bfloat16', cap=None, drop=0.0):
+  """Value and gradients of causal attention that is told of places by `spec`, for a chip."""
+  like = functools.partial(jax.ShapeDtypeStruct, sharding=jax.sharding.SingleDeviceSharding(chips[0]))
+  dims = Dims(D, 1, INITS['normal'](), Run(), heads=N, head_dim=H)
+  params = jax.eval_shape(functools.partial(started, spec, dims), jax.random.key(0))
+
+  def loss(qkv, params, at, key):
+    drops = Dropout.of(key, B, N, drop) if drop else None
+    fields = {'mask': Causal() & Segments(), 'cap': cap, 'drop': drops, 'ordered': True}
+    y = attended(Pallas(), dims, (spec,), (params,), qkv, at, at, **fields).astype(jnp.float32)
+    return jnp.sum(y * y)
+
+  ints = like((B, T), jnp.int32)
+  return jax.jit(jax.value_and_grad(loss, (0, 1))).lower(
+    [like((B, T, n, H), dtype) for n in (N, K, K)],
+    jax.tree.map(lambda x: like(x.shape, x.dtype), params),
+    Site(ints, ints, type=ints),
+    like((), jax.eval_shape(lambda: jax.random.key(0)).dtype),
+  )
+
+
+@pytest.mark.parametrize('name', RELATIVES)
+def test_every_relative_position_compiles_for_a_tpu(name, chips):
+  spec, sizes = RELATIVES[name]
+  text = told(spec, chips, **sizes).compile().as_text()
+  assert text.count('custom_call_target="tpu_custom_call"') == 3

@@ -1,6 +1,7 @@
 """What is added to scores beside q k, told so that any kernel can find it tile by tile: products and look-ups."""
 
 from collections.abc import Callable
+import dataclasses
 
 from flax import struct
 import jax
@@ -8,54 +9,68 @@ import jax.numpy as jnp
 
 from tfm.parts.site import Site
 
+#: Of sites that broadcast.
+Between = Callable[[Site, Site], jax.Array]
+
 
 @struct.dataclass
 class Product:
-  """a_i . b_j, query head n with head n // (N / M) of b, M one, the kv heads or all; 0 where `where`, if given, is not.
+  """a_i . b_j where `between` is true, if it is given; query head n meets head n // (N / M) of b.
 
-  `where(q, k)` is of sites that broadcast.
+  M is one, the number of kv heads or N. `constant` says that b is the same whatever is learned: nobody finds its
+  gradient.
   """
 
   a_BNTX: jax.Array
   b_BMSX: jax.Array
-  where: Callable[[Site, Site], jax.Array] | None = struct.field(pytree_node=False, default=None)
+  between: Between | None = struct.field(pytree_node=False, default=None)
+  constant: bool = struct.field(pytree_node=False, default=False)
 
   def total(self, q: Site, k: Site) -> jax.Array:
     """[B, N, T, S]."""
     B, N, T, X = self.a_BNTX.shape
     M = self.b_BMSX.shape[1]
     a_BMGTX = self.a_BNTX.reshape(B, M, N // M, T, X)
-    found_BNTS = jnp.einsum('BMGTX,BMSX->BMGTS', a_BMGTX, self.b_BMSX).reshape(B, N, T, -1)
-    return found_BNTS if self.where is None else jnp.where(self.where(q.rows(), k.columns())[:, None], found_BNTS, 0)
+    b_BMSX = jax.lax.stop_gradient(self.b_BMSX) if self.constant else self.b_BMSX
+    found_BNTS = jnp.einsum('BMGTX,BMSX->BMGTS', a_BMGTX, b_BMSX).reshape(B, N, T, -1)
+    return (
+      found_BNTS if self.between is None else jnp.where(self.between(q.rows(), k.columns())[:, None], found_BNTS, 0)
+    )
 
 
 @struct.dataclass
 class Asked:
-  """a_i[row(i, j)], a query's own numbers; `row(q, k)` is of sites that broadcast."""
+  """a_i[between(i, j)], a query's own numbers."""
 
-  a_BNTU: jax.Array
-  row: Callable[[Site, Site], jax.Array] = struct.field(pytree_node=False)
+  a_BNTX: jax.Array
+  between: Between = struct.field(pytree_node=False)
 
   def total(self, q: Site, k: Site) -> jax.Array:
     """[B, N, T, S]."""
-    return jnp.take_along_axis(self.a_BNTU, self.row(q.rows(), k.columns())[:, None], axis=-1)
+    return jnp.take_along_axis(self.a_BNTX, self.between(q.rows(), k.columns())[:, None], axis=-1)
 
 
 @struct.dataclass
 class Given:
-  """b_j[row(i, j)], a key's own numbers for each query head; `row(q, k)` is of sites that broadcast."""
+  """b_j[between(i, j)], a key's own numbers for each query head."""
 
-  b_BNSU: jax.Array
-  row: Callable[[Site, Site], jax.Array] = struct.field(pytree_node=False)
+  b_BMSX: jax.Array
+  between: Between = struct.field(pytree_node=False)
 
   def total(self, q: Site, k: Site) -> jax.Array:
     """[B, N, T, S]."""
-    rows_BTS = self.row(q.rows(), k.columns())
-    found_BNST = jnp.take_along_axis(self.b_BNSU, rows_BTS.swapaxes(1, 2)[:, None], axis=-1)
+    rows_BTS = self.between(q.rows(), k.columns())
+    found_BNST = jnp.take_along_axis(self.b_BMSX, rows_BTS.swapaxes(1, 2)[:, None], axis=-1)
     return found_BNST.swapaxes(2, 3)
 
 
 Term = Product | Asked | Given
+
+
+def scaled(term: Term, scale: float) -> Term:
+  """`scale` times the term."""
+  name = 'b_BMSX' if isinstance(term, Given) else 'a_BNTX'
+  return dataclasses.replace(term, **{name: getattr(term, name) * scale})
 
 
 def totals(function: Callable[..., tuple[Term, ...]]) -> Callable[..., jax.Array]:

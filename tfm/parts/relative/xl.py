@@ -75,7 +75,7 @@ class _XL(Hooks, nn.Module):
     sin_k, cos_k = (wave[:, None] for wave in self._waves(k.pos))
     # a sin(i - j) + b cos(i - j) = (a sin i + b cos i) cos j + (b sin i - a cos i) sin j
     rows = jnp.concatenate([of_sin * sin_q + of_cos * cos_q, of_cos * sin_q - of_sin * cos_q], -1)
-    of_distance = Product(rows, jnp.concatenate([cos_k, sin_k], -1))
+    of_distance = Product(rows, jnp.concatenate([cos_k, sin_k], -1), constant=True)
     if not self.spec.types or q.type is None:
       return (of_distance,)
     of_type_BNTY = jnp.einsum('BTNH,YNH->BNTY', self._biased(q_BTNH, self.t_NH), self.e_YNH.astype(q_BTNH.dtype))

@@ -1,10 +1,10 @@
 """Attention tile by tile on a TPU: scores, mask, biases and dropout live and die in its vector memory."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 import dataclasses
 import functools
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,16 +13,19 @@ from tfm.core import errors
 from tfm.core.axes import mesh_axes
 from tfm.parts.attend.base import Attend, Scores
 from tfm.parts.attend.pallas.plan import Operands, Plan
-from tfm.parts.attend.pallas.rules import Rules
+from tfm.parts.attend.pallas.rules import Added, Rules
 from tfm.parts.attend.pallas.tiled import Tiled, Unfit, tiled
 from tfm.parts.attend.pallas.visits import kinds, listed
 from tfm.parts.attend.split import split, ways
 from tfm.parts.attend.views import joined, worth
 from tfm.parts.mask.base import View
 from tfm.parts.site import Site
+from tfm.parts.term import Term, scaled
 
 _LANES = 128
 _WIDEST = 256
+#: Of bytes that terms have of a tile's tokens: with more tiles are smaller, and twice as many a tile of 128 may have.
+_BESIDE = 2**19
 #: Of the 2^18 numbers that a TPU's scalar memory holds.
 _SCALARS = 3 * 2**16
 
@@ -37,9 +40,12 @@ class Pallas(Attend):
   rows and heads. Long rows are put in the orders that the mask knows (`Mask.views`), a kernel for each.
 
   *Cost*: 4 N H FLOPs a pair in a tile that is computed, 14 N H backward; B N T (H + 3) numbers; scores never leave the
-  chip. A table of biases is looked up entry by entry, those that a tile's distances fall on.
+  chip. Of a term (`parts/term.py`) its X numbers of every query or key and head are kept; as a product it costs 2 N X
+  FLOPs a pair, 8 N X backward, and with keys for every head their gradients are B N S H numbers. Tables are looked up
+  128 entries at a time and their gradients summed entry by entry, those that a tile's distances fall on: a look-up's
+  backward pass is many times its forward one, but for biases among neighbours, whose diagonals are summed first.
 
-  *Differs*: the softmax is float32 whatever the precision's `reduce`.
+  *Differs*: the softmax is float32 whatever the precision's `reduce`; numbers of terms are as exact as queries.
   """
 
   queries: int = 512
@@ -57,8 +63,10 @@ class Pallas(Attend):
 
   def refuses(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores):
     try:
+      inside, outside = jax.eval_shape(functools.partial(_terms, scores), q_BTNH, k_BSKH, q, k)
       for view in self._views(q_BTNH, scores):
-        self._functions(q_BTNH, k_BSKH, v_BSKH, q, k, dataclasses.replace(scores, mask=view.mask))
+        own = dataclasses.replace(scores, mask=view.mask)
+        self._functions(q_BTNH, k_BSKH, v_BSKH, q, k, own, inside + outside)
     except Unfit as reason:
       return str(reason)
     return None
@@ -71,40 +79,47 @@ class Pallas(Attend):
 
   def _summed(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
     """y_BTNH of one view, and lse_BTN."""
+    inside, outside = _terms(scores, q_BTNH, k_BSKH, q, k)
+    terms = inside + outside
     try:
-      mask, bias = self._functions(q_BTNH, k_BSKH, v_BSKH, q, k, scores)
+      mask, bias, of_terms = self._functions(q_BTNH, k_BSKH, v_BSKH, q, k, scores, terms)
     except Unfit as reason:
       raise errors.UserError(f'attend=pallas: {reason}. Wanted attend=blockwise, which takes any scores.') from None
     T, N, S = q_BTNH.shape[1], q_BTNH.shape[2], k_BSKH.shape[1]
-    size, width = self._sizes(T, S)
-    numbers, whole, starts = _numbers(mask, bias, scores.sink_N, N)
+    size, width = self._sizes(T, S, _beside(terms, q_BTNH.dtype))
+    numbers, whole, tables, places = _numbers((bias, mask, *of_terms), scores.sink_N, N)
     drop = None if scores.drop is None else (scores.drop.rate, scores.drop.first)
     sink, counts = scores.sink_N is not None, (numbers.shape[1], whole.shape[1])
-    rules = Rules(mask, bias, scores.cap, drop, sink, S, starts, *counts)
+    laid, n = _laid(terms, of_terms, q_BTNH.dtype, size, width), len(inside)
+    rules = Rules(mask, bias, laid.added[:n], laid.added[n:], scores.cap, drop, sink, S, places, *counts)
     seeds, places = jnp.zeros(q_BTNH.shape[::2], jnp.int32), (None, None)
     if scores.drop is not None:
       seeds = jax.lax.bitcast_convert_type(scores.drop.seed_BN, jnp.int32)
       places = scores.drop.query_BT, scores.drop.key_BS
-    scaled = q_BTNH * jnp.asarray(scores.scale, q_BTNH.dtype)
+    q_scaled = q_BTNH * jnp.asarray(scores.scale, q_BTNH.dtype)
     q, k = _padded(q, size), _padded(k, width)
-    tiles = [jnp.moveaxis(_padded(a, n), 1, 2) for a, n in ((scaled, size), (k_BSKH, width), (v_BSKH, width))]
+    tiles = [jnp.moveaxis(_padded(a, n), 1, 2) for a, n in ((q_scaled, size), (k_BSKH, width), (v_BSKH, width))]
     sites = [_stacked(site, place) for site, place in zip((q, k), places, strict=True)]
-    x = Operands(tiles[0], tiles[1], tiles[2], sites[0], sites[1], numbers, whole, seeds)
-    run = _flash(Plan(rules, size, width, _dtypes(q), _dtypes(k), self.interpret))
+    x = Operands(tiles[0], tiles[1], tiles[2], sites[0], sites[1], numbers, whole, seeds, tables, laid.asked, laid.told)
+    run = _flash(Plan(rules, size, width, _dtypes(q), _dtypes(k), self.interpret, laid.constant))
     y_BNTH, lse_BN1T = _over_mesh(run, x, kinds(scores.mask, q, k, size, width, S))
     return jnp.moveaxis(y_BNTH, 1, 2)[:, :T], jnp.moveaxis(lse_BN1T[:, :, 0], 1, 2)[:, :T]
 
-  def _sizes(self, T: int, S: int) -> tuple[int, int]:
-    """The tiles of this many queries and keys: as even as they can be."""
+  def _sizes(self, T: int, S: int, wide: int) -> tuple[int, int]:
+    """The tiles of this many queries and keys: as even as they can be, smaller where terms have much of a token."""
 
     def fitted(n: int, most: int) -> int:
       unit = min(most, _LANES)
+      while most > unit and most * wide > _BESIDE:
+        most = max(most // 2 // unit * unit, unit)
       return -(-n // (-(-n // most) * unit)) * unit
 
     return fitted(T, self.queries), fitted(S, self.keys)
 
-  def _functions(self, q_BTNH, k_BSKH, v_BSKH, q: Site, k: Site, scores: Scores) -> tuple[Tiled, Tiled | None]:
-    """Mask and bias, to be run on tiles.
+  def _functions(
+    self, q_BTNH, k_BSKH, v_BSKH, q: Site, k: Site, scores: Scores, terms: Sequence[Term]
+  ) -> tuple[Tiled, Tiled | None, list[Tiled | None]]:
+    """Mask, bias and the functions of the terms, to be run on tiles.
 
     Raises: Unfit.
     """
@@ -113,30 +128,34 @@ class Pallas(Attend):
       raise Unfit(f'heads of {H} numbers are wider than {_WIDEST}')
     if q_BTNH.dtype not in (jnp.float32, jnp.bfloat16):
       raise Unfit(f'{q_BTNH.dtype} is neither float32 nor bfloat16, the numbers that TPUs multiply')
-    if scores.contents:
-      raise Unfit('scores by content and distance (`contents`) are not among what the kernel computes')
     if scores.added:
       raise Unfit('vectors that are added to values (`added`) are not among what the kernel computes')
-    size, width = self._sizes(q_BTNH.shape[1], k_BSKH.shape[1])
+    wide = _beside(terms, q_BTNH.dtype)
+    if wide * _LANES > 2 * _BESIDE:
+      most = 2 * _BESIDE // _LANES
+      raise Unfit(f'terms have {wide:,} bytes of a token for a head, and a chip holds {most:,} beside a tile')
+    size, width = self._sizes(q_BTNH.shape[1], k_BSKH.shape[1], wide)
     tile = lambda site, n: jax.tree.map(lambda a: jax.ShapeDtypeStruct((a.shape[0], n), a.dtype), site)
     sites = tile(q, size), tile(k, width)
     said = 'the mask'
     try:
-      mask = tiled(lambda q, k: scores.mask(q.rows(), k.columns()), *sites, N, 'BTS')
+      mask = tiled(_of_rows(scores.mask), *sites, N, 'BTS')
       said = 'the bias'
       total = lambda q, k: functools.reduce(jnp.add, [bias(q, k) for bias in scores.biases])
       bias = tiled(total, *sites, N, 'BNTS') if scores.biases else None
+      said = 'what is looked up'
+      of_terms = [t.between and tiled(_of_rows(t.between), *sites, N, 'BTS') for t in terms]
     except Unfit as reason:
       raise Unfit(f'{said} {reason}') from None
     B, T, S = q_BTNH.shape[0], q_BTNH.shape[1], k_BSKH.shape[1]
     devices = math.prod(ways(names) for names in mesh_axes('BN', (B, N)))
-    read = [*mask.arrays, *(bias.arrays if bias else [])]
-    numbers = -(-T // size) * -(-S // width) + (B * N + N * sum(a.shape[1] for a in read)) // devices
+    single = sum(f.tables.count(False) for f in (mask, bias, *of_terms) if f)
+    numbers = -(-T // size) * -(-S // width) + (B * N + N * single) // devices
     if numbers > _SCALARS:
       raise Unfit(
         f'{numbers:,} tiles and numbers of heads are more than the {_SCALARS:,} that fit; larger tiles are fewer'
       )
-    return mask, bias
+    return mask, bias, of_terms
 
 
 def _flash(plan: Plan) -> Callable[[Operands, jax.Array], tuple[jax.Array, jax.Array]]:
@@ -156,17 +175,28 @@ def _flash(plan: Plan) -> Callable[[Operands, jax.Array], tuple[jax.Array, jax.A
     (x, seen, y_BNTH, lse), (g_BNTH, g_lse) = residuals, g
     inner = jnp.sum(g_BNTH.astype(jnp.float32) * y_BNTH.astype(jnp.float32), -1)[:, :, None] - g_lse
     stats = jnp.concatenate([lse, inner], 2)
-    dq_BNTH, d_numbers = kernels.backward_queries(plan, x, listed(seen), g_BNTH, stats)
-    dk_BKSH, dv_BKSH = kernels.backward_keys(plan, x, listed(jnp.swapaxes(seen, 1, 2)), g_BNTH, stats)
-    d_numbers = d_numbers.sum((0, 2))
+    dq_BNTH, d_numbers, *more = kernels.backward_queries(plan, x, listed(seen), g_BNTH, stats)
+    of_told = [i for i in range(len(x.told)) if i not in plan.constant]
+    of_keys = kernels.backward_keys(plan, x, listed(jnp.swapaxes(seen, 1, 2)), g_BNTH, stats)
+    d_numbers, learned = d_numbers.sum((0, 2)), plan.rules.learned(x.tables)
+    of_tables = dict(zip(learned, (d.sum(0) for d in more[: len(learned)]), strict=True))
+    dk_BKSH, dv_BKSH, *d_told = map(_of_heads, of_keys, [x.k_BKSH, x.v_BKSH, *(x.told[i] for i in of_told)])
+    told = dict(zip(of_told, d_told, strict=True))
     if plan.rules.sink:
       share = jnp.exp(x.numbers[None, :, :1] - lse[:, :, 0])
       d_numbers = d_numbers.at[:, 0].set(-(share * inner[:, :, 0]).sum((0, 2)))
-    none = x._replace(q_site=None, k_site=None, whole=None, seeds=None)
+    none = x._replace(q_site=None, k_site=None, whole=None, seeds=None, asked=tuple(more[len(learned) :]))
+    none = none._replace(tables=tuple(of_tables.get(i) for i in range(len(x.tables))))
+    none = none._replace(told=tuple(told.get(i) for i in range(len(x.told))))
     return none._replace(q_BNTH=dq_BNTH, k_BKSH=dk_BKSH, v_BKSH=dv_BKSH, numbers=d_numbers), None
 
   flash.defvjp(forward, backward)
   return flash
+
+
+def _of_heads(d: jax.Array, x: jax.Array) -> jax.Array:
+  """The gradient of x, given that of as many heads as have one of their own."""
+  return d.reshape(*x.shape[:2], -1, *x.shape[2:]).sum(2).astype(x.dtype)
 
 
 def _over_mesh(run: Callable[[Operands, jax.Array], Any], x: Operands, seen: jax.Array) -> Any:
@@ -177,26 +207,93 @@ def _over_mesh(run: Callable[[Operands, jax.Array], Any], x: Operands, seen: jax
   if not rows and not heads:
     return run(x, seen)
 
+  # What terms have of keys is that of all heads, of each query head, or of each kv head.
+  by_kv = [a.shape[1] not in (1, N) for a in x.told]
+
   def local(x: Operands, seen: jax.Array) -> Any:
-    return run(x._replace(k_BKSH=over.own(x.k_BKSH), v_BKSH=over.own(x.v_BKSH)), seen)
+    of_terms = tuple(over.own(a) if own else a for a, own in zip(x.told, by_kv, strict=True))
+    return run(x._replace(k_BKSH=over.own(x.k_BKSH), v_BKSH=over.own(x.v_BKSH), told=of_terms), seen)
 
   asked, told, by_row, by_head = jax.P(rows, heads), jax.P(rows, kv_heads), jax.P(rows), jax.P(heads)
-  specs: Any = (asked, told, told, by_row, by_row, by_head, by_head, asked)
+  of_terms = tuple(told if own else by_row if a.shape[1] == 1 else asked for a, own in zip(x.told, by_kv, strict=True))
+  specs: Any = (asked, told, told, by_row, by_row, by_head, by_head, asked, by_head, asked, of_terms)
   return jax.shard_map(local, in_specs=(Operands(*specs), by_row), out_specs=asked, check_vma=False)(x, seen)
 
 
-def _numbers(mask: Tiled, bias: Tiled | None, sink_N: jax.Array | None, N: int) -> tuple[jax.Array, jax.Array, Any]:
-  """(the floats of every head, a sink first; its integers; where those of each array begin)."""
+def _numbers(functions: Sequence[Tiled | None], sink_N: jax.Array | None, N: int) -> tuple[Any, ...]:
+  """(the floats of every head, a sink first; its integers; tables; for each function, where each of its arrays is)."""
   floats = [] if sink_N is None else [sink_N.astype(jnp.float32)[:, None]]
   ints: list[jax.Array] = []
+  tables: list[jax.Array] = []
   places = []
-  for array in [*(bias.arrays if bias else []), *mask.arrays]:
-    is_float = array.dtype == jnp.float32
-    kind = floats if is_float else ints
-    places.append((is_float, sum(a.shape[1] for a in kind)))
-    kind.append(jnp.broadcast_to(array, (N, array.shape[1])))
+  for function in functions:
+    own = []
+    for array, table in zip(function.arrays, function.tables, strict=True) if function else ():
+      name = 'table' if table else 'float' if array.dtype == jnp.float32 else 'int'
+      kind = {'table': tables, 'float': floats, 'int': ints}[name]
+      own.append((name, len(kind)))
+      array = jnp.broadcast_to(array, (N, array.shape[1]))
+      kind.append(_chunks(array) if table else array)
+    places.append(tuple(own))
   floats, ints = floats or [jnp.zeros((N, 1))], ints or [jnp.zeros((N, 1), jnp.int32)]
-  return jnp.concatenate(floats, 1), jnp.concatenate(ints, 1), tuple(places)
+  return jnp.concatenate(floats, 1), jnp.concatenate(ints, 1), tuple(tables), tuple(places)
+
+
+def _chunks(array: jax.Array) -> jax.Array:
+  """Tables `[N, U]` in chunks of 128."""
+  return jnp.pad(array, [(0, 0), (0, -array.shape[1] % _LANES)]).reshape(array.shape[0], -1, _LANES)
+
+
+def _terms(scores: Scores, q_BTNH: jax.Array, k_BSKH: jax.Array, q: Site, k: Site) -> tuple[Any, Any]:
+  """The terms that are added before the cap, scaled, and those after it."""
+  inside = [scaled(term, scores.scale) for content in scores.contents for term in content(q_BTNH, k_BSKH, q, k)]
+  return inside, [product(q, k) for product in scores.products]
+
+
+def _of_rows(function: Callable[[Site, Site], jax.Array]) -> Callable[[Site, Site], jax.Array]:
+  """A function of sites that broadcast as one of sites `[B, T]` and `[B, S]`."""
+  return lambda q, k: function(q.rows(), k.columns())
+
+
+def _of_tokens(term: Term) -> tuple[jax.Array | None, jax.Array | None]:
+  """What a term has of queries `[B, N, T, X]` and of keys `[B, M, S, X]`."""
+  return getattr(term, 'a_BNTX', None), getattr(term, 'b_BMSX', None)
+
+
+def _beside(terms: Sequence[Term], dtype: Any) -> int:
+  """Bytes that terms have of a query and a key for a head."""
+  each = [x.shape[-1] for term in terms for x in _of_tokens(term) if x is not None]
+  return sum(-(-X // _LANES) * _LANES for X in each) * jnp.dtype(dtype).itemsize
+
+
+class _Laid(NamedTuple):
+  """What terms have of queries and keys, which of the latter is constant, and the terms as kernels know them."""
+
+  asked: tuple[jax.Array, ...]
+  told: tuple[jax.Array, ...]
+  constant: frozenset[int]
+  added: tuple[Added, ...]
+
+
+def _laid(terms: Sequence[Term], functions: Sequence[Tiled | None], dtype: Any, size: int, width: int) -> _Laid:
+  """In whole tiles, their numbers as exact as those of queries are."""
+  asked: list[jax.Array] = []
+  told: list[jax.Array] = []
+  constant, added = set(), []
+
+  def put(x: jax.Array | None, among: list[jax.Array], tokens: int) -> int | None:
+    if x is None:
+      return None
+    T, X = x.shape[2:]
+    among.append(jnp.pad(x.astype(dtype), [(0, 0), (0, 0), (0, -T % tokens), (0, -X % _LANES)]))
+    return len(among) - 1
+
+  for i, (term, function) in enumerate(zip(terms, functions, strict=True)):
+    of_queries, of_keys = _of_tokens(term)
+    added.append(Added(put(of_queries, asked, size), put(of_keys, told, width), function, i + 2))
+    if getattr(term, 'constant', False):
+      constant.add(len(told) - 1)
+  return _Laid(tuple(asked), tuple(told), frozenset(constant), tuple(added))
 
 
 def _padded(tree: Any, size: int) -> Any:

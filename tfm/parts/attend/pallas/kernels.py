@@ -1,5 +1,6 @@
 """The kernels: forward, the gradient of the queries, the gradients of keys and values (arXiv:2307.08691)."""
 
+from collections.abc import Sequence
 import functools
 from typing import Any, NamedTuple
 
@@ -8,12 +9,12 @@ from jax.experimental import pallas as pl
 from jax.experimental.pallas import tpu as pltpu
 import jax.numpy as jnp
 
+from tfm.parts.attend.pallas.lookup import LANES, dot
 from tfm.parts.attend.pallas.plan import Operands, Plan
 from tfm.parts.attend.pallas.rules import Where
 from tfm.parts.attend.pallas.visits import Visits, decoded
 
 _LOW = float(jnp.finfo(jnp.float32).min)
-_LANES = 128
 
 
 def forward(plan: Plan, x: Operands, visits: Visits) -> tuple[jax.Array, jax.Array]:
@@ -22,13 +23,13 @@ def forward(plan: Plan, x: Operands, visits: Visits) -> tuple[jax.Array, jax.Arr
   Hv, size, at = x.v_BKSH.shape[-1], plan.size, _blocks(plan, x, visits)
   return _call(
     plan, _forward, (B, N, visits.most), x, visits,
-    [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (x.q_site, at.q_site), (x.k_site, at.k_site)],
+    at, [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (x.q_site, at.q_site), (x.k_site, at.k_site)],
     [(_shape((B, N, T, Hv), x.v_BKSH.dtype), at.q(Hv)), (_shape((B, N, 1, T)), at.row(1))],
     [_shape((size, 1)), _shape((size, 1)), _shape((size, Hv)), _shape((size, x.q_site.shape[1]), jnp.int32)],
   )  # fmt: skip
 
 
-def _forward(plan, scalars, q, k, v, q_site, k_site, y, lse, top, total, mixed, q_column):
+def _forward(plan, scalars, terms, q, k, v, q_site, k_site, y, lse, top, total, mixed, q_column):
   rules, (b, n, t) = plan.rules, _ids(3)
   turn = _turn(scalars, b, t)
 
@@ -42,8 +43,8 @@ def _forward(plan, scalars, q, k, v, q_site, k_site, y, lse, top, total, mixed, 
     q_column[...] = q_site[0].T
 
   def visit(masked: bool):
-    at = _where(plan, scalars, turn.row, turn.column, _columns(q_column), _rows(k_site), b, n)
-    s, _ = rules.found(_dot(q[0, 0], k[0, 0], 1, 1), at)
+    at = _where(plan, scalars, terms, turn, q_column, k_site, b, n)
+    s, _ = rules.found(dot(q[0, 0], k[0, 0], 1, 1), at)
     if masked:
       s = jnp.where(rules.allowed(at, s.shape), s, _LOW)
     highest = jnp.maximum(top[...], s.max(1, keepdims=True))
@@ -52,7 +53,7 @@ def _forward(plan, scalars, q, k, v, q_site, k_site, y, lse, top, total, mixed, 
     total[...] = total[...] * shrink + e.sum(1, keepdims=True)
     kept = rules.kept(at)
     e = (e if kept is None else e * kept).astype(v.dtype)
-    mixed[...] = mixed[...] * shrink + _dot(e, v[0, 0], 1, 0)
+    mixed[...] = mixed[...] * shrink + dot(e, v[0, 0], 1, 0)
 
   _either(turn, visit)
 
@@ -60,91 +61,125 @@ def _forward(plan, scalars, q, k, v, q_site, k_site, y, lse, top, total, mixed, 
   def _():
     sure = jnp.where(total[...] > 0, total[...], 1.0)
     y[0, 0] = (mixed[...] / sure).astype(y.dtype)
-    lse[0, 0] = jnp.broadcast_to(top[...] + jnp.log(sure), (plan.size, _LANES)).T[:1]
+    lse[0, 0] = jnp.broadcast_to(top[...] + jnp.log(sure), (plan.size, LANES)).T[:1]
 
 
 def backward_queries(plan: Plan, x: Operands, visits: Visits, g_BNTH: jax.Array, stats: jax.Array) -> list[jax.Array]:
-  """[dq, the gradient of the numbers `[B, N, 1, floats]`]; `stats` `[B, N, 2, T]` are lse and sum g y."""
+  """[dq, the gradient of the numbers `[B, N, 1, floats]`, of the tables `[B, N, chunks, 128]`, of what is `asked`].
+
+  `stats` `[B, N, 2, T]` are lse and sum g y.
+  """
   B, N, T, H = x.q_BNTH.shape
   Hv, size, floats, at = x.v_BKSH.shape[-1], plan.size, plan.rules.floats, _blocks(plan, x, visits)
-  a_head = pl.BlockSpec((1, 1, 1, floats), lambda b, n, t, *_: (b, n, 0, 0))
+  a_head = lambda *shape: pl.BlockSpec((1, 1, *shape), lambda b, n, t, *_: (b, n, 0, 0))
+  learned = [x.tables[i].shape[1:] for i in plan.rules.learned(x.tables)]
   return _call(
     plan, _backward_queries, (B, N, visits.most), x, visits,
-    [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (g_BNTH, at.q(Hv)), (stats, at.row(2)),
+    at, [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (g_BNTH, at.q(Hv)), (stats, at.row(2)),
      (x.q_site, at.q_site), (x.k_site, at.k_site)],
-    [(_shape((B, N, T, H), x.q_BNTH.dtype), at.q(H)), (_shape((B, N, 1, floats)), a_head)],
-    [_shape((size, H)), _shape((size, 2)), _shape((size, x.q_site.shape[1]), jnp.int32)],
+    [(_shape((B, N, T, H), x.q_BNTH.dtype), at.q(H)), (_shape((B, N, 1, floats)), a_head(1, floats)),
+     *((_shape((B, N, *shape)), a_head(*shape)) for shape in learned),
+     *((_shape(a.shape, a.dtype), at.q(a.shape[-1])) for a in x.asked)],
+    [_shape((size, H)), _shape((size, 2)), _shape((size, x.q_site.shape[1]), jnp.int32),
+     *(_shape((1, chunks * LANES, LANES)) for chunks, _ in learned),
+     *(_sums(plan, 'q', i, size, a.shape[-1]) for i, a in enumerate(x.asked))],
   )  # fmt: skip
 
 
-def _backward_queries(plan, scalars, q, k, v, g, stats, q_site, k_site, dq, d_numbers, sums, stat, q_column):
+def _backward_queries(plan, scalars, terms, q, k, v, g, stats, q_site, k_site, dq, d_numbers, *rest):
   rules, (b, n, t) = plan.rules, _ids(3)
-  turn = _turn(scalars, b, t)
+  turn, learned = _turn(scalars, b, t), rules.learned(terms.tables)
+  outs, (sums, stat, q_column, *kept_sums) = _split(rest, len(learned) + len(terms.asked))
+  of_tables, of_asked = _split(kept_sums, len(learned))
+  d_tables, d_asked = _split(outs, len(learned))
 
   @pl.when(t == 0)
   def _():
-    d_numbers[...] = jnp.zeros(d_numbers.shape, jnp.float32)
+    for ref in (d_numbers, *of_tables):
+      ref[...] = jnp.zeros(ref.shape, jnp.float32)
 
   @pl.when(turn.first)
   def _():
-    sums[...] = jnp.zeros(sums.shape, jnp.float32)
+    for ref in (sums, *of_asked):
+      ref[...] = jnp.zeros(ref.shape, jnp.float32)
     stat[...] = stats[0, 0].T
     q_column[...] = q_site[0].T
 
   def visit(masked: bool):
-    at = _where(plan, scalars, turn.row, turn.column, _columns(q_column), _rows(k_site), b, n)
-    s, capped = rules.found(_dot(q[0, 0], k[0, 0], 1, 1), at)
+    at = _where(plan, scalars, terms, turn, q_column, k_site, b, n)
+    s, capped = rules.found(dot(q[0, 0], k[0, 0], 1, 1), at)
     p = jnp.exp(s - stat[:, :1])
     if masked:
       p = jnp.where(rules.allowed(at, s.shape), p, 0.0)
-    dp, kept = _dot(g[0, 0], v[0, 0], 1, 1), rules.kept(at)
+    dp, kept = dot(g[0, 0], v[0, 0], 1, 1), rules.kept(at)
     ds = p * ((dp if kept is None else dp * kept) - stat[:, 1:])
     if rules.bias is not None:
-      d_numbers[0, 0] += rules.numbers_of(ds, at)
-    sums[...] += _dot(rules.uncapped(ds, capped).astype(k.dtype), k[0, 0], 1, 0)
+      d_numbers[0, 0] += rules.numbers_of(ds, at, dict(zip(learned, of_tables, strict=True)))
+    inner = rules.uncapped(ds, capped)
+    rules.shares(ds, inner, at, dict(enumerate(of_asked)))
+    sums[...] += dot(inner.astype(k.dtype), k[0, 0], 1, 0)
 
   _either(turn, visit)
 
   @pl.when(turn.last)
   def _():
     dq[0, 0] = sums[...].astype(dq.dtype)
+    for d, of in zip(d_asked, of_asked, strict=True):
+      _found(d, of)
+
+  @pl.when(t == pl.num_programs(2) - 1)
+  def _():
+    for d, of in zip(d_tables, of_tables, strict=True):
+      for c in range(d.shape[2]):
+        d[0, 0, c : c + 1] = of[0, c * LANES : (c + 1) * LANES].T.sum(0, keepdims=True)
 
 
 def backward_keys(plan: Plan, x: Operands, visits: Visits, g_BNTH: jax.Array, stats: jax.Array) -> list[jax.Array]:
-  """[dk, dv]; `visits` go by tiles of keys, and within one by tiles of queries, for all query heads of a kv head."""
-  (B, K, S, H), G = x.k_BKSH.shape, x.q_BNTH.shape[1] // x.k_BKSH.shape[1]
-  Hv, width, at = x.v_BKSH.shape[-1], plan.width, _blocks(plan, x, visits, G)
+  """[dk, dv, the gradients of what is `told`], each of as many heads as have gradients of their own.
+
+  `visits` go by tiles of keys, and within one by tiles of queries, for all query heads of such a head.
+  """
+  learned = [i for i in range(len(x.told)) if i not in plan.constant]
+  (B, _, S, H), heads = x.k_BKSH.shape, x.heads(learned)
+  Hv, width, at = x.v_BKSH.shape[-1], plan.width, _blocks(plan, x, visits, heads)
+  dtype = lambda a: a.dtype if a.shape[1] == heads else jnp.float32
   return _call(
-    plan, _backward_keys, (B, K, visits.most, G), x, visits,
-    [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (g_BNTH, at.q(Hv)), (stats, at.row(2)),
+    plan, _backward_keys, (B, heads, visits.most, x.q_BNTH.shape[1] // heads), x, visits,
+    at, [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (g_BNTH, at.q(Hv)), (stats, at.row(2)),
      (x.q_site, at.q_site), (x.k_site, at.k_site)],
-    [(_shape((B, K, S, H), x.k_BKSH.dtype), at.k(H)), (_shape((B, K, S, Hv), x.v_BKSH.dtype), at.k(Hv))],
-    [_shape((width, H)), _shape((width, Hv)), _shape((width, x.k_site.shape[1]), jnp.int32)],
+    [(_shape((B, heads, S, a.shape[-1]), dtype(a)), at.own(a.shape[-1]))
+     for a in (x.k_BKSH, x.v_BKSH, *(x.told[i] for i in learned))],
+    [_shape((width, H)), _shape((width, Hv)), _shape((width, x.k_site.shape[1]), jnp.int32),
+     *(_sums(plan, 'k', i, width, x.told[i].shape[-1]) for i in learned)],
   )  # fmt: skip
 
 
-def _backward_keys(plan, scalars, q, k, v, g, stats, q_site, k_site, dk, dv, sums_k, sums_v, k_column):
-  rules, (b, kv, t, i), G = plan.rules, _ids(4), pl.num_programs(3)
+def _backward_keys(plan, scalars, terms, q, k, v, g, stats, q_site, k_site, dk, dv, *rest):
+  rules, (b, head, t, i), G = plan.rules, _ids(4), pl.num_programs(3)
+  learned = [i for i in range(len(terms.told)) if i not in plan.constant]
+  d_told, (sums_k, sums_v, k_column, *of_told) = _split(rest, len(learned))
   turn = _turn(scalars, b, t)
 
   @pl.when(turn.first & (i == 0))
   def _():
-    sums_k[...] = jnp.zeros(sums_k.shape, jnp.float32)
-    sums_v[...] = jnp.zeros(sums_v.shape, jnp.float32)
+    for ref in (sums_k, sums_v, *of_told):
+      ref[...] = jnp.zeros(ref.shape, jnp.float32)
     k_column[...] = k_site[0].T
 
   def visit(masked: bool):
     # All tiles lie keys by queries here: what belongs to a query is a row.
-    at = _where(plan, scalars, turn.column, turn.row, _rows(q_site), _columns(k_column), b, kv * G + i)
-    s, capped = rules.found(_dot(k[0, 0], q[0, 0], 1, 1), at)
+    at = _where(plan, scalars, terms, turn, q_site, k_column, b, head * G + i, 'k')
+    s, capped = rules.found(dot(k[0, 0], q[0, 0], 1, 1), at)
     p = jnp.exp(s - stats[0, 0, :1])
     if masked:
       p = jnp.where(rules.allowed(at, s.shape), p, 0.0)
-    dp, kept = _dot(v[0, 0], g[0, 0], 1, 1), rules.kept(at)
+    dp, kept = dot(v[0, 0], g[0, 0], 1, 1), rules.kept(at)
     given_p, dp = (p, dp) if kept is None else (p * kept, dp * kept)
-    sums_v[...] += _dot(given_p.astype(g.dtype), g[0, 0], 1, 0)
-    ds = rules.uncapped(p * (dp - stats[0, 0, 1:]), capped)
-    sums_k[...] += _dot(ds.astype(q.dtype), q[0, 0], 1, 0)
+    sums_v[...] += dot(given_p.astype(g.dtype), g[0, 0], 1, 0)
+    ds = p * (dp - stats[0, 0, 1:])
+    inner = rules.uncapped(ds, capped)
+    rules.shares(ds, inner, at, dict(zip(learned, of_told, strict=True)))
+    sums_k[...] += dot(inner.astype(q.dtype), q[0, 0], 1, 0)
 
   _either(turn, visit)
 
@@ -152,6 +187,8 @@ def _backward_keys(plan, scalars, q, k, v, g, stats, q_site, k_site, dk, dv, sum
   def _():
     dk[0, 0] = sums_k[...].astype(dk.dtype)
     dv[0, 0] = sums_v[...].astype(dv.dtype)
+    for d, of in zip(d_told, of_told, strict=True):
+      _found(d, of)
 
 
 class _Scalars(NamedTuple):
@@ -171,6 +208,14 @@ class _Scalars(NamedTuple):
     return decoded(self.visits[(0 if self.rows == 1 else b * self.length) + t])
 
 
+class _Terms(NamedTuple):
+  """What the programs have for functions and terms: see `Operands`."""
+
+  tables: Sequence[Any]
+  asked: Sequence[Any]
+  told: Sequence[Any]
+
+
 class _Turn(NamedTuple):
   """One visit: the row and column of tiles, what is seen, and whether it is the row's first and last."""
 
@@ -182,47 +227,67 @@ class _Turn(NamedTuple):
 
 
 class _Blocks(NamedTuple):
-  """Which block of an array a program reads, given its last axis or axes: of queries, keys, and rows of queries."""
+  """Which block of an array a program reads, given its last axis or axes.
+
+  Of queries, keys, rows of queries, keys of the head whose gradient it finds, keys of any number of heads, tables.
+  """
 
   q: Any
   k: Any
   row: Any
+  own: Any
+  told: Any
+  table: Any
   q_site: pl.BlockSpec
   k_site: pl.BlockSpec
 
 
-def _blocks(plan: Plan, x: Operands, visits: Visits, G: int | None = None) -> _Blocks:
-  """The blocks of programs (b, n, visit), or with G of (b, kv head, visit, query head of it) that go by keys."""
-  (rows, length), share = visits.code.shape, x.q_BNTH.shape[1] // x.k_BKSH.shape[1]
+def _blocks(plan: Plan, x: Operands, visits: Visits, heads: int | None = None) -> _Blocks:
+  """The blocks of programs (b, n, visit), or with `heads` of (b, head, visit, query head of it) that go by keys."""
+  (rows, length), N = visits.code.shape, x.q_BNTH.shape[1]
+  G = N // heads if heads else None
 
   def spec(shape, find):
     def index(b, head, t, *rest):
       g, *scalars = rest if G else (0, *rest)
       row, column, _ = _Scalars(rows, length, 0, *scalars).visit(b, t)
-      n, kv = (head * G + g, head) if G else (head, jax.lax.div(head, jnp.int32(share)))
-      return find(b, n, kv, *((column, row) if G else (row, column)))
+      return find(b, head * G + g if G else head, head, *((column, row) if G else (row, column)))
 
     return pl.BlockSpec(shape, index)
 
+  def of_keys(H: int, M: int) -> pl.BlockSpec:
+    return spec((1, 1, plan.width, H), lambda b, n, own, i, j: (b, jax.lax.div(n, jnp.int32(N // M)), j, 0))
+
   q_leaves, k_leaves = x.q_site.shape[1], x.k_site.shape[1]
   return _Blocks(
-    lambda H: spec((1, 1, plan.size, H), lambda b, n, kv, i, j: (b, n, i, 0)),
-    lambda H: spec((1, 1, plan.width, H), lambda b, n, kv, i, j: (b, kv, j, 0)),
-    lambda m: spec((1, 1, m, plan.size), lambda b, n, kv, i, j: (b, n, 0, i)),
-    spec((1, q_leaves, plan.size), lambda b, n, kv, i, j: (b, 0, i)),
-    spec((1, k_leaves, plan.width), lambda b, n, kv, i, j: (b, 0, j)),
+    lambda H: spec((1, 1, plan.size, H), lambda b, n, own, i, j: (b, n, i, 0)),
+    lambda H: of_keys(H, x.k_BKSH.shape[1]),
+    lambda m: spec((1, 1, m, plan.size), lambda b, n, own, i, j: (b, n, 0, i)),
+    lambda H: spec((1, 1, plan.width, H), lambda b, n, own, i, j: (b, own, j, 0)),
+    of_keys,
+    lambda chunks: spec((1, chunks, LANES), lambda b, n, own, i, j: (n, 0, 0)),
+    spec((1, q_leaves, plan.size), lambda b, n, own, i, j: (b, 0, i)),
+    spec((1, k_leaves, plan.width), lambda b, n, own, i, j: (b, 0, j)),
   )
 
 
-def _call(plan: Plan, kernel, grid, x: Operands, visits: Visits, inputs, outputs, scratch) -> Any:
+def _call(plan: Plan, kernel, grid, x: Operands, visits: Visits, at: _Blocks, inputs, outputs, scratch) -> Any:
   """The results of `kernel`: on a TPU compiled, elsewhere interpreted.
 
   Inputs and outputs are pairs of an array and its block.
   """
   (rows, length), heads = visits.code.shape, x.q_BNTH.shape[1]
 
+  inputs += [(a, at.table(a.shape[1])) for a in x.tables]
+  inputs += [(a, at.q(a.shape[-1])) for a in x.asked] + [(a, at.told(a.shape[-1], a.shape[1])) for a in x.told]
+  extra = len(x.tables) + len(x.asked) + len(x.told)
+
   def body(visits_ref, numbers, whole, seeds, *refs):
-    kernel(plan, _Scalars(rows, length, heads, visits_ref, numbers, whole, seeds), *refs)
+    given, rest = _split(refs, len(inputs))
+    given, of_terms = _split(given, len(given) - extra)
+    tables, of_terms = _split(of_terms, len(x.tables))
+    terms = _Terms(tables, *_split(of_terms, len(x.asked)))
+    kernel(plan, _Scalars(rows, length, heads, visits_ref, numbers, whole, seeds), terms, *given, *rest)
 
   def run(interpret: bool, most, *args):
     spec = pltpu.PrefetchScalarGridSpec(
@@ -267,17 +332,31 @@ def _either(turn: _Turn, visit) -> None:
     pl.when(turn.kind == kind)(functools.partial(visit, kind == 1))
 
 
-def _where(plan: Plan, scalars: _Scalars, i, j, q: list[jax.Array], k: list[jax.Array], b, n) -> Where:
-  """The tile of queries i and keys j for head n of row b; the leaves of its sites are columns or rows."""
+def _where(plan: Plan, scalars: _Scalars, terms: _Terms, turn: _Turn, q, k, b, n, own: str = 'q') -> Where:
+  """The tile for head n of row b; q and k are its sites, that of the kernel's `own` in columns, the other's in rows."""
   rules = plan.rules
-  q, query = _placed(q, plan.q_dtypes, i * plan.size)
-  k, key = _placed(k, plan.k_dtypes, j * plan.width)
+  i, j = (turn.row, turn.column) if own == 'q' else (turn.column, turn.row)
+  as_they_lie = (_columns(q), _rows(k[0])) if own == 'q' else (_rows(q[0]), _columns(k))
+  (q_leaves, query), (k_leaves, key) = _sites(plan, *as_they_lie, i, j)
+
+  def turned() -> tuple[list[jax.Array], list[jax.Array]]:
+    other_way = (_rows(q[...].T), _columns(k[0].T)) if own == 'q' else (_columns(q[0].T), _rows(k[...].T))
+    (q_leaves, _), (k_leaves, _) = _sites(plan, *other_way, i, j)
+    return q_leaves, k_leaves
+
   seed = scalars.seeds[0 if rules.drop is None else b * scalars.heads + n]
-  return Where(q, k, query, key, scalars.numbers, n * rules.floats, scalars.whole, n * rules.ints, seed)
+  return Where(
+    q_leaves, k_leaves, turned, query, key, scalars.numbers, n * rules.floats, scalars.whole, n * rules.ints, seed, own,
+    *terms,
+  )  # fmt: skip
+
+
+def _sites(plan: Plan, q: list[jax.Array], k: list[jax.Array], i, j) -> tuple[Any, Any]:
+  return _placed(q, plan.q_dtypes, i * plan.size), _placed(k, plan.k_dtypes, j * plan.width)
 
 
 def _rows(site: Any) -> list[jax.Array]:
-  return [site[0, f : f + 1] for f in range(site.shape[1])]
+  return [site[f : f + 1] for f in range(site.shape[0])]
 
 
 def _columns(column: Any) -> list[jax.Array]:
@@ -292,5 +371,19 @@ def _placed(leaves: list[jax.Array], dtypes: tuple[Any, ...], first: jax.Array) 
   return typed, leaves[-1] if len(leaves) > len(dtypes) else along()
 
 
-def _dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
-  return jax.lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())), preferred_element_type=jnp.float32)
+def _sums(plan: Plan, own: str, i: int, tokens: int, wide: int) -> jax.ShapeDtypeStruct:
+  """Where the gradient of what a term has of `own` tokens is summed: of look-ups entry by entry."""
+  return _shape((tokens, wide) if plan.rules.multiplied(own, i) else (-(-tokens // LANES), wide, min(tokens, LANES)))
+
+
+def _found(d, sums) -> None:
+  """Writes such sums as the gradient `[1, 1, tokens, wide]`."""
+  if len(sums.shape) == 2:
+    d[0, 0] = sums[...].astype(d.dtype)
+    return
+  for i in range(sums.shape[0]):
+    d[0, 0, i * LANES : i * LANES + sums.shape[2]] = sums[i].T.astype(d.dtype)
+
+
+def _split(refs: Sequence[Any], n: int) -> tuple[Sequence[Any], Sequence[Any]]:
+  return refs[:n], refs[n:]

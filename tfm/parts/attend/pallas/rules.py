@@ -8,17 +8,23 @@ import jax
 import jax.numpy as jnp
 
 from tfm.parts.attend.dropout import factor
+from tfm.parts.attend.pallas import lookup
 from tfm.parts.attend.pallas.tiled import Tiled, spread
+
+Leaves = Sequence[jax.Array]
 
 
 class Where(NamedTuple):
   """A tile's place: the leaves of its queries' and keys' sites, their places in the row, and where numbers are read.
 
-  Of queries and keys one lies along columns and the other along rows.
+  Of queries and keys one lies along columns and the other along rows, `own` that which the kernel goes through row by
+  row; `turned()` are the leaves of both the other way round. `asked` and `told` are what terms have of queries and of
+  keys, `tables` what functions look up.
   """
 
-  q: Sequence[jax.Array]
-  k: Sequence[jax.Array]
+  q: Leaves
+  k: Leaves
+  turned: Callable[[], tuple[Leaves, Leaves]]
   query: jax.Array
   key: jax.Array
   numbers: Any
@@ -26,38 +32,74 @@ class Where(NamedTuple):
   whole: Any
   first_whole: jax.Array
   seed: jax.Array
+  own: str
+  tables: Sequence[Any]
+  asked: Sequence[Any]
+  told: Sequence[Any]
+
+
+class Added(NamedTuple):
+  """A term of the scores: a product of `asked[a]` and `told[b]`, or a look-up in one of them.
+
+  `function`, which is number `number` of those that read arrays, says where the product counts or what is looked up.
+  """
+
+  a: int | None
+  b: int | None
+  function: Tiled | None
+  number: int
+
+  @property
+  def product(self) -> bool:
+    return self.a is not None and self.b is not None
+
+  def of(self, own: str) -> int | None:
+    """Which of the arrays of queries ('q') or keys ('k') it has."""
+    return self.a if own == 'q' else self.b
+
+  def numbers(self, at: Where, own: str) -> Any:
+    """That array's block."""
+    i = self.of(own)
+    assert i is not None
+    return (at.asked if own == 'q' else at.told)[i]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Rules:
-  """Mask, biases, cap and dropout as functions of a tile.
+  """Mask, biases, terms, cap and dropout as functions of a tile.
 
-  `places` says for each array of `bias` and then of `mask` whether its numbers are floats and where in a head's numbers
-  of that kind they begin; there are `floats` and `ints` of them a head. Keys from `S` on are padding.
+  `inside` are the terms that are added before the cap, `outside` those after it. Functions are numbered: the bias 0,
+  the mask 1, those of terms from 2 on. `places` says of each function, for each of its arrays, whether it is a table
+  or among floats or integers, and which of the tables or where in a head's numbers of that kind it is; there are
+  `floats` and `ints` of them a head. Keys from `S` on are padding.
   """
 
   mask: Tiled
   bias: Tiled | None
+  inside: tuple[Added, ...]
+  outside: tuple[Added, ...]
   cap: float | None
   drop: tuple[float, int] | None
   sink: bool
   S: int
-  places: tuple[tuple[bool, int], ...]
+  places: tuple[tuple[tuple[str, int], ...], ...]
   floats: int
   ints: int
 
   def found(self, product: jax.Array, at: Where) -> tuple[jax.Array, jax.Array]:
     """(the scores of a tile of products, what is left of them by the cap)."""
-    capped = product if self.cap is None else self.cap * jnp.tanh(product / self.cap)
-    if self.bias is None:
-      return capped, capped
-    bias = self.bias(at.q, at.k, *self._reading(at, 0))
-    return capped + spread(bias.astype(jnp.float32), capped.shape), capped
+    for term in self.inside:
+      product = product + self._term(term, at, product.shape)
+    s = capped = product if self.cap is None else self.cap * jnp.tanh(product / self.cap)
+    if self.bias is not None:
+      s = s + spread(self._run(0, self.bias, at, at.q, at.k).astype(jnp.float32), s.shape)
+    for term in self.outside:
+      s = s + self._term(term, at, s.shape)
+    return s, capped
 
   def allowed(self, at: Where, shape: tuple[int, ...]) -> jax.Array:
     """Where looking is allowed."""
-    start = 0 if self.bias is None else len(self.bias.arrays)
-    ok = spread(self.mask(at.q, at.k, *self._reading(at, start)), shape)
+    ok = spread(self._run(1, self.mask, at, at.q, at.k), shape)
     return ok & spread(at.key < self.S, shape)
 
   def kept(self, at: Where) -> jax.Array | None:
@@ -72,18 +114,23 @@ class Rules:
     """The gradient of the products, given that of the scores."""
     return ds if self.cap is None else ds * (1 - jnp.square(capped / self.cap))
 
-  def numbers_of(self, ds: jax.Array, at: Where) -> jax.Array:
-    """The gradient of the bias's numbers, `[1, floats]`, given that of a tile of scores."""
+  def learned(self, tables: Sequence[jax.Array]) -> list[int]:
+    """Which of the tables have gradients: those of floats in the bias."""
+    places = () if self.bias is None else self.places[0]
+    return [i for kind, i in places if kind == 'table' and tables[i].dtype == jnp.float32]
+
+  def numbers_of(self, ds: jax.Array, at: Where, sums: dict[int, Any]) -> jax.Array:
+    """The gradient of the bias's numbers, `[1, floats]`, given that of a tile of scores; its tables' goes to `sums`."""
     assert self.bias is not None
     bias, looked_up = self.bias, []
-    scalar, lookup = self._reading(at, 0)
+    scalar, look_up = self._reading(0, at)
 
     def recorded(i: int, index: jax.Array) -> jax.Array:
-      looked_up.append((i, index, lookup(i, index)))
+      looked_up.append((i, index, look_up(i, index)))
       return looked_up[-1][2]
 
     bias(at.q, at.k, scalar, recorded)
-    single = sorted({i for i in self._singles() if self.places[i][0]})
+    single = [i for i, (kind, _) in enumerate(self.places[0]) if kind == 'float']
 
     def again(scalars: list[jax.Array], tables: list[jax.Array]) -> jax.Array:
       given, tiles = dict(zip(single, scalars, strict=True)), iter(tables)
@@ -95,44 +142,56 @@ class Rules:
     lane = jax.lax.broadcasted_iota(jnp.int32, (1, self.floats), 1)
     row = jnp.zeros((1, self.floats), jnp.float32)
     for i, d in zip(single, d_scalars, strict=True):
-      row = jnp.where(lane == self.places[i][1], row + d, row)
+      row = jnp.where(lane == self.places[0][i][1], row + d, row)
     for (i, index, _), d_tile in zip(looked_up, d_tables, strict=True):
-      if self.places[i][0]:
-        row = _counted(row, lane - self.places[i][1], index, d_tile)
+      if (table := self.places[0][i][1]) in sums:
+        lookup.count(sums[table], index, d_tile)
     return row
 
-  def _singles(self) -> list[int]:
-    """The arrays of the bias that are one number a head."""
-    assert self.bias is not None
-    return [i for (_, axis), i in self.bias.leaves.items() if axis is None]
+  def shares(self, ds: jax.Array, inner: jax.Array, at: Where, sums: dict[int, Any]) -> None:
+    """Adds to `sums` the gradients of what terms have of the kernel's own, given those of scores and of products."""
+    for term in self.inside + self.outside:
+      i = term.of(at.own)
+      if i is None or i not in sums:
+        continue
+      d = inner if term in self.inside else ds
+      if term.product:
+        other = term.numbers(at, 'k' if at.own == 'q' else 'q')
+        d = d if term.function is None else jnp.where(self._between(term, at, d.shape), d, 0.0)
+        sums[i][...] += lookup.dot(d.astype(other.dtype), other[0, 0], 1, 0)
+      else:
+        lookup.count_each(sums[i], self._between(term, at, d.shape[::-1], *at.turned()), d.T)
 
-  def _reading(self, at: Where, start: int) -> tuple[Callable[..., jax.Array], Callable[..., jax.Array]]:
-    """The functions by which the mask or the bias, whose arrays begin at `start`, reads numbers of the head."""
+  def multiplied(self, own: str, i: int) -> bool:
+    """Whether what terms have of queries or of keys, number i of it, is a factor and not looked up."""
+    return next(t.product for t in self.inside + self.outside if t.of(own) == i)
 
-    def place(i: int) -> tuple[Any, Any]:
-      floats, offset = self.places[start + i]
-      return (at.numbers, at.first_number + offset) if floats else (at.whole, at.first_whole + offset)
+  def _term(self, term: Added, at: Where, shape: tuple[int, ...]) -> jax.Array:
+    """A tile of what the term adds."""
+    own, other = at.own, 'k' if at.own == 'q' else 'q'
+    if term.product:
+      found = lookup.dot(term.numbers(at, own)[0, 0], term.numbers(at, other)[0, 0], 1, 1)
+      return found if term.function is None else jnp.where(self._between(term, at, shape), found, 0.0)
+    if term.of(own) is not None:
+      return lookup.each(term.numbers(at, own), self._between(term, at, shape))
+    return lookup.each(term.numbers(at, other), self._between(term, at, shape[::-1], *at.turned())).T
+
+  def _between(
+    self, term: Added, at: Where, shape: tuple[int, ...], q: Leaves | None = None, k: Leaves | None = None
+  ) -> jax.Array:
+    """What the term's function says, of the sites as they lie or of these."""
+    return spread(self._run(term.number, term.function, at, at.q if q is None else q, at.k if k is None else k), shape)
+
+  def _run(self, number: int, function: Tiled | None, at: Where, q: Leaves, k: Leaves) -> jax.Array:
+    assert function is not None
+    return function(q, k, *self._reading(number, at))
+
+  def _reading(self, number: int, at: Where) -> tuple[Callable[..., jax.Array], Callable[..., jax.Array]]:
+    """The functions by which function `number` reads the head's numbers."""
+    places = self.places[number]
 
     def scalar(i: int) -> jax.Array:
-      ref, first = place(i)
-      return ref[first]
+      kind, offset = places[i]
+      return at.numbers[at.first_number + offset] if kind == 'float' else at.whole[at.first_whole + offset]
 
-    def lookup(i: int, index: jax.Array) -> jax.Array:
-      ref, first = place(i)
-      # Of a long table a tile needs the few entries that its distances fall on.
-      pick = lambda u, x: jnp.where(index == u, ref[first + u], x)
-      return jax.lax.fori_loop(*_range(index), pick, jnp.zeros(index.shape, ref.dtype))
-
-    return scalar, lookup
-
-
-def _range(index: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """The smallest of a tile's numbers and the one after the largest; vectors of float32 are what can be reduced."""
-  x = index.astype(jnp.float32)
-  return x.min().astype(jnp.int32), x.max().astype(jnp.int32) + 1
-
-
-def _counted(row: jax.Array, lane: jax.Array, index: jax.Array, d: jax.Array) -> jax.Array:
-  """`row`, with the sum of d where `index` is u added to lane u."""
-  one = lambda u, row: jnp.where(lane == u, row + jnp.sum(jnp.where(index == u, d, 0.0)), row)
-  return jax.lax.fori_loop(*_range(index), one, row)
+    return scalar, lambda i, index: lookup.shared(at.tables[places[i][1]], index)

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 
 from tfm.parts.site import Site
 
-#: The longest table that is looked up entry by entry, as kernels do.
-LONGEST = 256
+#: The longest table that is looked up: the sums of its gradient, 128 an entry, are kept on the chip.
+LONGEST = 4096
 
 # What does to a tile's numbers what it does to all, and can be said to a TPU's vector unit.
 _ELEMENTWISE = frozenset([
@@ -38,7 +38,8 @@ class Tile(NamedTuple):
 class Tiled(NamedTuple):
   """A function of sites to be run on tiles, in float32 and int32.
 
-  `arrays` are the numbers that it has from elsewhere, `[N or 1, U]` each, found once outside of the kernel.
+  `arrays` are the numbers that it has from elsewhere, found once outside of the kernel: `[N or 1, 1]`, or tables
+  `[N or 1, U]`.
   """
 
   steps: tuple[Any, ...]
@@ -87,6 +88,11 @@ class Tiled(NamedTuple):
       raise Unfit(f'gives an array of axes {_spelt(axes)} instead of {_spelt(tuple(self.out))}')
     return x
 
+  @property
+  def tables(self) -> list[bool]:
+    """Which of `arrays` are looked up."""
+    return [axis is not None for _, axis in self.leaves]
+
   def _leaf(self, var: Any, axis: int | None) -> int:
     """The place in `arrays` of the numbers of `var`: one a head, or as many as its `axis` is long."""
     if (var, axis) not in self.leaves:
@@ -95,7 +101,7 @@ class Tiled(NamedTuple):
       if math.prod(shape) not in (U, U * self.heads):
         raise Unfit(f'reads an array of shape {shape}, which is more than some numbers a head')
       if U > LONGEST:
-        raise Unfit(f'looks up a table of {U} entries, and entry by entry at most {LONGEST} pay')
+        raise Unfit(f'looks up a table of {U:,} entries, and a chip holds the sums of {LONGEST:,}')
       self.leaves[var, axis] = len(self.leaves)
     return self.leaves[var, axis]
 

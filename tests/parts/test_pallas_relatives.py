@@ -1,0 +1,167 @@
+"""The kernel for TPUs, interpreted, serves every relative position as the dense one does, forward and backward."""
+
+import functools
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tfm.parts.attend.base import Scores
+from tfm.parts.attend.dense import DenseAttention
+from tfm.parts.attend.dropout import Dropout
+from tfm.parts.attend.pallas.flash import Pallas
+from tfm.parts.context import Dims, Run
+from tfm.parts.init import TABLE as INITS
+from tfm.parts.mask import TABLE as MASKS
+from tfm.parts.mask import Causal, Segments, Strided, Window
+from tfm.parts.mixer.disentangled import Distances
+from tfm.parts.relative import TABLE, TUPE, XL, RoPE, Shaw, Toeplitz
+from tfm.parts.site import Site
+from tfm.parts.term import Asked, Given
+
+B, N, K, H, T = 2, 4, 2, 8, 37
+DIMS = Dims(12, 1, INITS['normal'](), Run(), heads=N, head_dim=H, causal=False)
+KERNEL = Pallas(8, 16, interpret=True)
+
+
+def site(n=T, spread=1):
+  """Two documents and padding on the right in row 0, padding on the left in row 1."""
+  pos, segment = np.tile(np.arange(n), (B, 1)) * spread, np.ones((B, n), int)
+  pos[0, 20:] -= 20 * spread
+  segment[0, 20:] = 2
+  segment[0, -2:] = 0
+  segment[1, :3] = 0
+  pos[1] = np.maximum(pos[1] - 3 * spread, 0)
+  return Site(jnp.asarray(pos), jnp.asarray(segment), type=jnp.asarray(pos % 2))
+
+
+def started(spec, dims, key):
+  """The parameters of a relative position."""
+  module, one = spec.make(dims), jnp.zeros((1, 1), jnp.int32)
+  if not isinstance(module, nn.Module):
+    return {}
+  at, x = Site(one, one), jnp.zeros((1, 1, dims.heads, dims.head_dim))
+  by_place = ('product', at, at) if spec.placed else ('bias', dims.heads, at, at)
+  method, *given = ('content', x, x, at, at) if spec.contextual else by_place
+  return nn.unbox(module.init(key, *given, method=method))['params']
+
+
+def attended(kernel, dims, specs, params, qkv, q_site, k_site, **fields):
+  """y of queries and keys that are told of their places by every one of `specs`."""
+  q, k, v = qkv
+  made = [(spec, spec.make(dims), p) for spec, p in zip(specs, params, strict=True)]
+  made = [(spec, m.bind({'params': p}) if isinstance(m, nn.Module) else m) for spec, m, p in made]
+  for _, m in made:
+    q, k = m.queries(q, q_site.pos), m.rotate(k, k_site.pos)
+  having = lambda name: [m for spec, m in made if getattr(spec, name)]
+  scores = Scores(
+    dims.head_dim**-0.5,
+    biases=tuple(functools.partial(m.bias, dims.heads) for m in having('biased')),
+    contents=tuple(m.content for m in having('contextual')),
+    products=tuple(m.product for m in having('placed')),
+    **fields,
+  )
+  return kernel(q, k, v, q_site, k_site, scores, 'float32')
+
+
+def results(kernel, specs, fields, at, qkv, params, sink):
+  """(y, the gradients of q, k, v, parameters and sink)."""
+
+  def loss(qkv, params, sink):
+    y = attended(kernel, DIMS, specs, params, qkv, at, at, sink_N=sink, **{'mask': Segments(), **fields})
+    return (y * jnp.cos(jnp.arange(y.size).reshape(y.shape))).sum(), y
+
+  grads, y = jax.grad(loss, (0, 1, 2), has_aux=True)(qkv, params, sink)
+  return y, grads
+
+
+def drawn(kv=K, dtype=jnp.float32):
+  return [jax.random.normal(jax.random.key(i), (B, T, n, H)).astype(dtype) for i, n in enumerate((N, kv, kv))]
+
+
+def both(specs, fields=None, at=None, kv=K, dtype=jnp.float32, sink=None, kernel=KERNEL):
+  """(results of the kernel, results of the dense one)."""
+  at, fields = at or site(), fields or {}
+  params = [started(spec, DIMS, jax.random.key(0)) for spec in specs]
+  params = jax.tree.map(lambda x: 0.5 * jax.random.normal(jax.random.key(x.size), x.shape), params)
+  run = lambda kernel: jax.jit(lambda *x: results(kernel, specs, fields, at, *x))(drawn(kv, dtype), params, sink)
+  return run(kernel), run(DenseAttention())
+
+
+def same(*args, tolerance=3e-5, **more):
+  close = functools.partial(np.testing.assert_allclose, atol=tolerance, rtol=tolerance)
+  jax.tree.map(close, *both(*args, **more))
+
+
+#: Every row of the table, and some at other than their defaults.
+RELATIVES = {name: row() for name, row in TABLE.items()} | {
+  'shaw-3': Shaw(3),
+  'xl-types': XL(types=True),
+  'tupe-of-all': TUPE(reset=False),
+  'toeplitz-512': Toeplitz(512),
+  'toeplitz-1000': Toeplitz(1000),
+  'rope-far': RoPE(far=4),
+}
+#: Every row of the masks', in turn.
+SIGHTS = [row() & Segments() for name, row in MASKS.items() if name not in ('both', 'prefix', 'segments')]
+
+
+@pytest.mark.parametrize('name', RELATIVES)
+def test_every_relative_position_is_served_under_one_mask_or_another(name):
+  turn = list(RELATIVES).index(name)
+  cap = {'cap': 2.0} if turn % 2 else {}
+  same([RELATIVES[name]], {'mask': SIGHTS[turn % len(SIGHTS)], **cap}, kv=(1, 2, 4)[turn % 3])
+
+
+ALL = [Shaw(3), XL(types=True), TUPE(512), Toeplitz(300), RoPE(far=9)]
+
+
+@pytest.mark.parametrize('mask', [Window(9) & Causal(), Strided(4)])
+def test_all_of_them_together_with_cap_sink_and_dropout_at_places_far_apart_and_by_views(mask):
+  drop = Dropout.of(jax.random.key(9), B, N, 0.2)
+  fields = {'mask': mask & Segments(), 'cap': 5.0, 'drop': drop}
+  same(ALL, fields, at=site(spread=5), sink=jnp.linspace(-1.0, 1.0, N), kernel=Pallas(4, 16, interpret=True))
+
+
+def test_in_low_precision_it_is_as_near_as_low_precision_is():
+  got, want = both([TUPE(64), Shaw(3)], {'mask': Causal() & Segments()}, dtype=jnp.bfloat16)
+  near = lambda a, b: np.testing.assert_allclose(a.astype(float), b.astype(float), atol=0.1, rtol=0.1)
+  jax.tree.map(near, got, want)
+
+
+def test_look_ups_of_queries_and_of_keys_by_shared_distances():
+  """As disentangled attention has them."""
+  rows = Distances(6).rows
+  qkv, at = drawn(), site()
+  e_UNH = jax.random.normal(jax.random.key(5), (12, N, H))
+
+  def loss(kernel, qkv, e_UNH):
+    asked = lambda q, k, *_: (Asked(jnp.einsum('BTNH,UNH->BNTU', q, e_UNH), rows),)
+    given = lambda q, k, *_: (
+      Given(jnp.einsum('BSKH,UKGH->BKGSU', k, e_UNH.reshape(12, K, -1, H)).reshape(B, N, T, 12), rows),
+    )
+    y = kernel(*qkv, at, at, Scores(H**-0.5, Causal() & Segments(), contents=(asked, given)), 'float32')
+    return (y * jnp.cos(jnp.arange(y.size).reshape(y.shape))).sum()
+
+  got, want = (jax.jit(jax.grad(functools.partial(loss, k), (0, 1)))(qkv, e_UNH) for k in (KERNEL, DenseAttention()))
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=3e-5), got, want)
+
+
+@pytest.mark.parametrize('kv', [2, 1])
+def test_over_a_mesh_every_device_has_what_its_heads_ask_and_are_told(kv):
+  mesh = jax.make_mesh((2, 4), ('data', 'tensor'), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+  rules = [('B', ('data',)), ('N', ('tensor',)), ('K', ())]
+  specs, fields = [XL(), TUPE(64), RoPE(far=4), Toeplitz(30)], {'mask': Causal() & Segments()}
+  params = [started(spec, DIMS, jax.random.key(0)) for spec in specs]
+  params = jax.tree.map(lambda x: 0.5 * jax.random.normal(jax.random.key(x.size), x.shape), params)
+
+  def split(*x):
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules(rules):
+      return results(KERNEL, specs, fields, *x)
+
+  x = (site(), drawn(kv), params, None)
+  got = jax.jit(split)(*jax.device_put(x, jax.NamedSharding(mesh, jax.P())))
+  want = jax.jit(lambda *x: results(DenseAttention(), specs, fields, *x))(*x)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=3e-5), got, want)
