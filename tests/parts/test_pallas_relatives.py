@@ -8,14 +8,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.contracts.cases import decoder
+from tfm.model import transformer
+from tfm.model.spec import Block
 from tfm.parts.attend.base import Scores
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.attend.pallas.flash import Pallas
 from tfm.parts.context import Dims, Run
+from tfm.parts.ffn import Glu
 from tfm.parts.init import TABLE as INITS
 from tfm.parts.mask import TABLE as MASKS
 from tfm.parts.mask import Causal, Segments, Strided, Window
+from tfm.parts.mixer import Attention
 from tfm.parts.mixer.disentangled import Distances
 from tfm.parts.relative import TABLE, TUPE, XL, RoPE, Shaw, Toeplitz
 from tfm.parts.site import Site
@@ -165,3 +170,17 @@ def test_over_a_mesh_every_device_has_what_its_heads_ask_and_are_told(kv):
   got = jax.jit(split)(*jax.device_put(x, jax.NamedSharding(mesh, jax.P())))
   want = jax.jit(lambda *x: results(DenseAttention(), specs, fields, *x))(*x)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=3e-5), got, want)
+
+
+def test_a_model_of_them_says_what_it_says_with_the_dense_kernel():
+  spec = decoder(Block(Attention(4, 2, 8, XL()), Glu(48)), shared_relative=TUPE(64))
+  params = nn.unbox(jax.jit(functools.partial(transformer.init, spec))(jax.random.key(0)))
+  ids = jax.random.randint(jax.random.key(1), (2, 20), 0, 64)
+
+  @functools.partial(jax.jit, static_argnums=1)
+  def gradients(params, kernel):
+    loss = lambda p: transformer.apply(spec, p, run=Run(attend=kernel), input_ids=ids)['logits'].var()
+    return jax.value_and_grad(loss)(params)
+
+  got, want = gradients(params, KERNEL), gradients(params, DenseAttention())
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), got, want)

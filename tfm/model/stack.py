@@ -132,6 +132,9 @@ class Owned(Hooks):
   def bias(self, n_heads, q, k):
     return self.ask(n_heads, q, k, method='bias')
 
+  def product(self, q, k):
+    return self.ask(q, k, method='product')
+
   def content(self, q_BTNH, k_BSKH, q, k):
     return self.ask(q_BTNH, k_BSKH, q, k, method='content')
 
