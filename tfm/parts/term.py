@@ -15,24 +15,24 @@ Between = Callable[[Site, Site], jax.Array]
 
 @struct.dataclass
 class Product:
-  """a_i . b_j where `between` is true, if it is given; query head n meets head n // (N / M) of b.
+  """a_i . b_j where `between` is true, if it is given; query head n meets head n // (N / K) of b.
 
-  M is one, the number of kv heads or N. `constant` says that b is the same whatever is learned: nobody finds its
+  K is one, the number of kv heads or N. `constant` says that b is the same whatever is learned: nobody finds its
   gradient.
   """
 
   a_BNTX: jax.Array
-  b_BMSX: jax.Array
+  b_BKSX: jax.Array
   between: Between | None = struct.field(pytree_node=False, default=None)
   constant: bool = struct.field(pytree_node=False, default=False)
 
   def total(self, q: Site, k: Site) -> jax.Array:
     """[B, N, T, S]."""
     B, N, T, X = self.a_BNTX.shape
-    M = self.b_BMSX.shape[1]
-    a_BMGTX = self.a_BNTX.reshape(B, M, N // M, T, X)
-    b_BMSX = jax.lax.stop_gradient(self.b_BMSX) if self.constant else self.b_BMSX
-    found_BNTS = jnp.einsum('BMGTX,BMSX->BMGTS', a_BMGTX, b_BMSX).reshape(B, N, T, -1)
+    K = self.b_BKSX.shape[1]
+    a_BKGTX = self.a_BNTX.reshape(B, K, N // K, T, X)
+    b_BKSX = jax.lax.stop_gradient(self.b_BKSX) if self.constant else self.b_BKSX
+    found_BNTS = jnp.einsum('BKGTX,BKSX->BKGTS', a_BKGTX, b_BKSX).reshape(B, N, T, -1)
     return (
       found_BNTS if self.between is None else jnp.where(self.between(q.rows(), k.columns())[:, None], found_BNTS, 0)
     )
@@ -54,13 +54,13 @@ class Asked:
 class Given:
   """b_j[between(i, j)], a key's own numbers for each query head."""
 
-  b_BMSX: jax.Array
+  b_BKSX: jax.Array
   between: Between = struct.field(pytree_node=False)
 
   def total(self, q: Site, k: Site) -> jax.Array:
     """[B, N, T, S]."""
     rows_BTS = self.between(q.rows(), k.columns())
-    found_BNST = jnp.take_along_axis(self.b_BMSX, rows_BTS.swapaxes(1, 2)[:, None], axis=-1)
+    found_BNST = jnp.take_along_axis(self.b_BKSX, rows_BTS.swapaxes(1, 2)[:, None], axis=-1)
     return found_BNST.swapaxes(2, 3)
 
 
@@ -69,7 +69,7 @@ Term = Product | Asked | Given
 
 def scaled(term: Term, scale: float) -> Term:
   """`scale` times the term."""
-  name = 'b_BMSX' if isinstance(term, Given) else 'a_BNTX'
+  name = 'b_BKSX' if isinstance(term, Given) else 'a_BNTX'
   return dataclasses.replace(term, **{name: getattr(term, name) * scale})
 
 

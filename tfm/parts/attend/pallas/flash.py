@@ -256,8 +256,8 @@ def _of_rows(function: Callable[[Site, Site], jax.Array]) -> Callable[[Site, Sit
 
 
 def _of_tokens(term: Term) -> tuple[jax.Array | None, jax.Array | None]:
-  """What a term has of queries `[B, N, T, X]` and of keys `[B, M, S, X]`."""
-  return getattr(term, 'a_BNTX', None), getattr(term, 'b_BMSX', None)
+  """What a term has of queries `[B, N, T, X]` and of keys `[B, K, S, X]`."""
+  return getattr(term, 'a_BNTX', None), getattr(term, 'b_BKSX', None)
 
 
 def _beside(terms: Sequence[Term], dtype: Any) -> int:
