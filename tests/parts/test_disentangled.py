@@ -19,7 +19,7 @@ from tfm.parts.site import Site
 
 def _rows(distances, n):
   site = Site(jnp.arange(n)[None], jnp.ones((1, n), jnp.int32))
-  return np.asarray(distances.rows(site, site))[0]
+  return np.asarray(distances.rows(site.rows(), site.columns()))[0]
 
 
 def test_near_distances_have_a_vector_each_and_far_ones_share_the_last():
