@@ -17,6 +17,7 @@ from tfm.parts.context import Run
 from tfm.parts.mask import Causal, Segments
 from tfm.parts.relative.toeplitz import distance
 from tfm.parts.site import Site
+from tfm.parts.term import Product
 from tfm.zoo import get, tiny
 
 SPEC = tiny(get('gpt2'))
@@ -69,14 +70,18 @@ def test_what_is_chosen_gives_the_numbers_of_the_dense_kernel():
   np.testing.assert_allclose(logits(Run(attend=Auto())), logits(Run()), atol=1e-5)
 
 
+#: Queries and keys that meet in more numbers than a chip holds beside a tile.
+WIDE = lambda q, k: Product(*[jnp.zeros((1, 4, 2048, 4096))] * 2)
+
+
 def test_a_tpu_is_offered_its_own_kernel_and_what_that_refuses_goes_by_tiles_or_dense():
   x = jax.ShapeDtypeStruct((1, 2048, 4, 64), jnp.bfloat16)
   site = Site(*[jax.ShapeDtypeStruct((1, 2048), jnp.int32)] * 2)
   choose = lambda scores: Auto().choose('tpu', x, x, x, site, site, scores)
   plain = Scores(1.0, Causal() & Segments())
   assert names([choose(plain)]) == ['pallas']
-  asked = choose(dataclasses.replace(plain, contents=(lambda q, k, a, b: jnp.zeros((1, 4, 2048, 2048)),)))
-  assert 'contents' in asked.refused['pallas']
+  asked = choose(dataclasses.replace(plain, products=(WIDE,)))
+  assert asked.refused['pallas'].startswith('terms have')
   assert names([asked]) == ['dense']
 
 
@@ -107,14 +112,14 @@ def test_a_gpu_that_cudnn_is_not_for_goes_without(monkeypatch):
 def test_no_vendor_is_asked_on_a_tpu_before_our_own():
   assert names([asked_on('tpu')]) == ['pallas']
   assert asked_on('tpu').refused == {}
-  odd = asked_on('tpu', contents=(lambda q, k, a, b: jnp.zeros((1, 4, 2048, 2048)),))
+  odd = asked_on('tpu', products=(WIDE,))
   assert odd.refused['cudnn'] == 'its kernels are for GPUs, and this is a tpu.'
   assert 'splash' not in odd.refused
 
 
 def test_what_is_added_to_values_goes_by_tiles_or_dense_whatever_the_platform(monkeypatch):
   monkeypatch.setattr(cudnn, 'lacking', lambda: None)
-  added = (Added(lambda q, k: distance(q, k, 2), jnp.zeros((5, 64))),)
+  added = (Added(lambda q, k: distance(q.rows(), k.columns(), 2), jnp.zeros((5, 64))),)
   for platform, kernel in (('tpu', 'pallas'), ('gpu', 'cudnn')):
     short, long = (asked_on(platform, B=B, added=added) for B in (1, 16))
     assert names([short, long]) == ['staircase', 'blockwise']

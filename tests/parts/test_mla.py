@@ -116,7 +116,7 @@ def test_the_cache_holds_the_latent_and_the_shared_key_and_nothing_else():
 def test_the_cached_latent_is_normed_and_its_shared_key_rotated():
   params, x_BTD = started(SMALL)
   _, cache = SMALL.make(DIMS).apply({'params': params}, x_BTD, ctx(EMPTY), SMALL.init_cache(D, 2, T, 'float32'))
-  c_BTR, k_BTH = jnp.split(cache['arrays']['k'][:, 0], [16], -1)
+  c_BTR, k_BTH = jnp.split(cache['arrays']['k'], [16], -1)
   np.testing.assert_allclose(jnp.mean(c_BTR**2, -1), np.mean(np.square(params['c_norm']['scale'])), rtol=0.3)
   raw_BTH = x_BTD @ params['k_rope']['kernel']
   turned = SMALL.relative.rotate(raw_BTH[:, :, None], ctx().site.pos)[:, :, 0]

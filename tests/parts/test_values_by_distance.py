@@ -31,7 +31,7 @@ from tfm.parts.relative.toeplitz import distance
 
 B, N, K, H = 2, 4, 2, 8
 FAR = 3
-BY_DISTANCE = lambda q, k: distance(q, k, FAR)
+BY_DISTANCE = lambda q, k: distance(q.rows(), k.columns(), FAR)
 BY_PARITY = lambda q, k: (q.pos[:, :, None] + k.pos[:, None]) % 2
 
 
@@ -206,7 +206,9 @@ MIXERS = {
   'window': decoder(Attention(4, 2, 8, Shaw(FAR, values=True), Window(6))),
   'hierarchical': decoder(Hierarchical(4, 2, 8, Shaw(FAR, values=True), block=4)),
   'latent': decoder(MLA_),
-  "shared, and a layer's own": decoder(Attention(4, 2, 8, Shaw(2, values=True)), shared_relative=Shaw(FAR, values=True)),
+  "shared, and a layer's own": decoder(
+    Attention(4, 2, 8, Shaw(2, values=True)), shared_relative=Shaw(FAR, values=True)
+  ),
   'latents that share': decoder(dataclasses.replace(MLA_, relative=RoPE()), shared_relative=Shaw(FAR, values=True)),
 }
 

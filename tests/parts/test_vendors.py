@@ -111,7 +111,7 @@ def test_a_model_is_asked_with_splash_by_name_and_a_cache_is_refused():
 
 BIAS = lambda q, k: jnp.zeros((1, N, T, T))
 CONTENT = lambda q_BTNH, k_BSKH, q, k: jnp.zeros((B, N, T, T))
-ADDED = (Added(lambda q, k: distance(q, k, 2), jnp.zeros((5, H))),)
+ADDED = (Added(lambda q, k: distance(q.rows(), k.columns(), 2), jnp.zeros((5, H))),)
 PREFIX = site(T).replace(prefix=jnp.zeros((B, T), bool))
 ORDER = site(T).replace(order=jnp.zeros((B, T), jnp.int32), bound=jnp.ones((B, T), jnp.int32))
 FAR = jnp.asarray([1, 5, 2, 9])
