@@ -15,7 +15,7 @@ from tfm.model.spec import Block, Embed, Encoder, Head, Model, Segment, Transfor
 import tfm.parts
 from tfm.parts.absolute import Sinusoidal
 from tfm.parts.adapter import LoRA
-from tfm.parts.attend import Blockwise, DenseAttention, Staircase
+from tfm.parts.attend import Blockwise, DenseAttention, Pallas, Staircase
 from tfm.parts.cache import DenseCache, Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
@@ -83,7 +83,7 @@ def _levels() -> dict[str, dict[str, list]]:
   relative = _rows('relative')
   relative['rope'] += [RoPE(layout='interleaved'), RoPE(fraction=0.5)]
   relative['alibi'] += [ALiBi(4.0, 0.3)]
-  relative['shaw'] += [Shaw(values=True)]
+  relative['shaw-values'] = [Shaw(values=True)]
   scaling = _rows('relative/scaling')
   scaling['yarn'] += [Yarn(4.0, 8, mscale=0.7, mscale_all=0.7)]
   # Every mask is joined with `segments`, by `both`.
@@ -142,6 +142,7 @@ def _levels() -> dict[str, dict[str, list]]:
       'dense': [DenseAttention()],
       'blockwise': [Blockwise(4, 8)],
       'staircase': [Staircase()],
+      'pallas': [Pallas(8, 8, interpret=True)],
     },
   }
 
@@ -187,6 +188,7 @@ def _not_with(mixer) -> dict[str, tuple[str, ...]]:
 _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   **{('relative', name): {'scaling': ()} for name in tables()['relative'] if name != 'rope'},
   **{('mixer', name): _not_with(row()) for name, row in tables()['mixer'].items() if name != 'mla'},
+  ('relative', 'shaw-values'): {'scaling': (), 'attend': ('pallas',)},
   ('mixer', 'mla'): {'kv_heads': (), 'options': ('qk_norm', 'clip')},
   ('topology', 'encoder'): {'cache': (), 'mtp': ('sequential', 'parallel'), 'attend': ('staircase',)},
   ('ffn', 'moe-expert_choice'): {'cache': (), 'mtp': ('sequential', 'parallel')},
@@ -198,13 +200,21 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-#: A scaling is a few other numbers in a rotation: it is asked with what handles rotated queries and keys.
-_OF_SCALING = ('relative', 'mixer', 'topology', 'cache', 'attend')
+#: What is asked with a few others only: factor or level -> the factors that it is to meet. A scaling is other numbers
+#: in a rotation; interpreted, a kernel for TPUs is slow to compile.
+_MEETS = {
+  'scaling': ('relative', 'mixer', 'topology', 'cache', 'attend'),
+  'pallas': ('relative', 'shared', 'mask', 'mixer', 'kv_heads', 'options', 'topology'),
+}
 
 
-def _asked(a: str, b: str) -> bool:
-  """Whether every level of factor a is to meet every one of b."""
-  return 'scaling' not in (a, b) or {a, b} & set(_OF_SCALING) != set()
+def _asked(a: tuple[str, str], b: tuple[str, str]) -> bool:
+  """Whether level a is to meet level b."""
+  for one, other in ((a, b), (b, a)):
+    for name in one:
+      if name in _MEETS and other[0] not in _MEETS[name]:
+        return False
+  return True
 
 
 def _apart(a: tuple[str, str], b: tuple[str, str]) -> bool:

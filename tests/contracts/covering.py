@@ -10,11 +10,11 @@ Level = tuple[str, Any]
 def covering(
   levels: dict[str, list],
   apart: Callable[[Level, Level], bool] = lambda a, b: False,
-  asked: Callable[[str, str], bool] = lambda a, b: True,
+  asked: Callable[[Level, Level], bool] = lambda a, b: True,
 ) -> list[dict]:
   """Rows, chosen greedily, in which every two levels of two factors meet unless they are to be kept `apart`.
 
-  Two factors that are not `asked` about may meet or not.
+  Two levels that are not `asked` about may meet or not.
 
   A factor of which nothing goes with the rest of a row is None in it: a model without attention has no mask.
   """
@@ -23,7 +23,7 @@ def covering(
   never = {(a, b) for a, b in itertools.permutations(at, 2) if a[0] != b[0] and (apart(at[a], at[b]))}
   never |= {(b, a) for a, b in never}
   order = {name: i for i, name in enumerate(names)}
-  two = ((a, b) for a, b in itertools.combinations(at, 2) if a[0] != b[0] and asked(a[0], b[0]))
+  two = ((a, b) for a, b in itertools.combinations(at, 2) if a[0] != b[0] and asked(at[a], at[b]))
   left = {pair for pair in two if pair not in never}
   todo = sorted(left, key=lambda pair: (order[pair[0][0]], pair[0][1], order[pair[1][0]], pair[1][1]))
   found = []

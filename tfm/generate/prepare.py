@@ -21,9 +21,9 @@ _unstack = jax.jit(unstack)
 def prepare(spec: Model, params: Params, *, int8: bool = False) -> Params:
   """The parameters with a tree a layer instead of a stack, for `generate`, `stream` and `apply`.
 
-  A compiled step then reads each weight where it stands, its inputs innermost, and writes each cache in place. With
-  `int8` the projections and the token table have one byte a number and one scale an output, which is not quite the same
-  model.
+  A compiled step then reads each weight where it stands, its inputs innermost and those of one input as one, and writes
+  each cache in place. With `int8` the projections and the token table have one byte a number and one scale an output,
+  which is not quite the same model; on a CPU few rows of activations then have two bytes a number.
 
   *Cost*: a copy of the parameters (with `int8`, a quarter of one); drop the originals if memory is short.
 
