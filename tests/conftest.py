@@ -1,6 +1,7 @@
 """What every test stands on: eight simulated devices, strict ranks, and programs compiled once a machine."""
 
 from collections.abc import Iterator
+import gc
 import getpass
 import importlib.metadata
 import importlib.util
@@ -40,6 +41,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
   for item in items:
     if item.get_closest_marker('oracle'):
       item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_collection_finish() -> None:
+  # Tracing makes many objects and leaves few behind: looking for those took a twentieth of a contract's CPU time.
+  gc.freeze()
+  gc.set_threshold(50_000)
 
 
 @pytest.fixture(scope='module', autouse=True)
