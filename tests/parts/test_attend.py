@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from parts.jaxprs import variables
 from tfm.core import config, errors
 from tfm.parts.attend import TABLE
 from tfm.parts.attend.base import Scores
@@ -182,16 +183,8 @@ def test_blockwise_keeps_no_array_of_queries_by_keys(mask):
   q, k, v = drawn(T, T)
   scores = Scores(1.0, mask & Segments(), (lambda a, b: ALiBi().bias(N, a, b),))
   run = lambda *x: Blockwise(16, 32)(*x, site(T), site(T), scores, 'float32').sum()
-  sizes = [int(np.prod(v.aval.shape)) for v in _variables(jax.make_jaxpr(jax.grad(run, (0, 1, 2)))(q, k, v).jaxpr)]
+  sizes = [int(np.prod(v.aval.shape)) for v in variables(jax.make_jaxpr(jax.grad(run, (0, 1, 2)))(q, k, v).jaxpr)]
   assert max(sizes) < B * N * T * T // 4
-
-
-def _variables(jaxpr):
-  for eqn in jaxpr.eqns:
-    yield from eqn.outvars
-    for inner in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, 'jaxpr')):
-      if hasattr(inner, 'jaxpr'):
-        yield from _variables(inner.jaxpr)
 
 
 def test_tiles_in_which_nobody_sees_anybody_are_not_computed():

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from parts.jaxprs import variables
 from tests.parts.test_attend import asked, drawn, site, t5
 from tfm.core import config, errors
 from tfm.model import cache as cache_lib
@@ -182,17 +183,9 @@ def test_no_array_is_of_queries_by_keys_by_numbers_of_a_value(kernel):
     ).sum()
 
   found = jax.make_jaxpr(jax.grad(loss, range(4)))(q, k, v, table)
-  sizes = [int(np.prod(x.aval.shape)) for x in _variables(found.jaxpr)]
+  sizes = [int(np.prod(x.aval.shape)) for x in variables(found.jaxpr)]
   most = n * n if kernel == DenseAttention() else n * n // 2
   assert max(sizes) <= most, max(sizes)
-
-
-def _variables(jaxpr):
-  for eqn in jaxpr.eqns:
-    yield from eqn.outvars
-    for inner in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, 'jaxpr')):
-      if hasattr(inner, 'jaxpr'):
-        yield from _variables(inner.jaxpr)
 
 
 # Whole models.

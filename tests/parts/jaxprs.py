@@ -1,0 +1,15 @@
+"""What a program makes on its way."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+
+def variables(jaxpr: Any) -> Iterator[Any]:
+  """Every variable that a jaxpr, or one inside of it, assigns."""
+  for eqn in jaxpr.eqns:
+    yield from eqn.outvars
+    for inner in jax.tree.leaves(list(eqn.params.values()), is_leaf=lambda x: hasattr(x, 'jaxpr')):
+      if hasattr(inner, 'jaxpr'):
+        yield from variables(inner.jaxpr)
