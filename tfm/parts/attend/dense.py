@@ -87,10 +87,10 @@ products.defvjp(lambda q, k, dtype: (products(q, k, dtype), (q, k)), _products_b
 
 def _exponentials(s, ok, sink):
   """(exp(s - m) where ok, else 0; the sum of these and of the sink's; exp(sink - m)), m the largest of a row."""
-  low = jnp.finfo(s.dtype).min
-  s = jnp.where(ok, s, low)
-  # A row that sees nobody has no largest: against half of the lowest all its exponentials are 0.
-  top = jnp.maximum(jnp.max(s, -1, keepdims=True), low / 2 if sink is None else sink)
+  # A sum, which XLA's CPU compiler computes as it multiplies; a choice it writes and reads again.
+  s = s + jnp.where(ok, 0, -jnp.inf).astype(s.dtype)
+  # A row that sees nobody has no largest: against any number all its exponentials are 0.
+  top = jnp.maximum(jnp.max(s, -1, keepdims=True), jnp.finfo(s.dtype).min if sink is None else sink)
   e = jnp.exp(s - top)
   of_sink = 0 if sink is None else jnp.exp(sink - top)
   return e, jnp.sum(e, -1, keepdims=True) + of_sink, of_sink
@@ -123,21 +123,23 @@ def _mix_backward(residuals, g_BKGTH):
   e_BKMS, share, y_BKGTH, v_BKSH, of_sink, sink, rows, tables = residuals
   B, K, G, T, H = g_BKGTH.shape
   dtype = share.dtype
-  inner = jnp.sum(g_BKGTH.astype(dtype) * y_BKGTH.astype(dtype), -1, keepdims=True)
+  g_BKGTH = g_BKGTH.astype(dtype)
+  # `share` goes to what is as small as y: of the size of the scores a difference and a product are left.
+  inner = jnp.sum(g_BKGTH * y_BKGTH.astype(dtype), -1, keepdims=True) * share
+  g_BKGTH = g_BKGTH * share
+  g_BKMH = g_BKGTH.astype(v_BKSH.dtype).reshape(B, K, G * T, H)
   d_sink = None
   if sink is not None:
-    d_sink = jnp.sum(-of_sink * share * inner, (0, 3), keepdims=True).astype(sink.dtype)
-  dp_BKMS = dot(g_BKGTH.reshape(B, K, G * T, H), v_BKSH, 3, 3, dtype)
+    d_sink = jnp.sum(-of_sink * inner, (0, 3), keepdims=True).astype(sink.dtype)
+  dp_BKMS = dot(g_BKMH, v_BKSH, 3, 3, dtype)
   e_BKGTS = e_BKMS.astype(dtype).reshape(B, K, G, T, -1)
-  ds_BKGTS = e_BKGTS * share * (dp_BKMS.reshape(e_BKGTS.shape) - inner)
-  g_BKGTH = g_BKGTH.astype(dtype) * share
+  ds_BKGTS = e_BKGTS * (dp_BKMS.reshape(e_BKGTS.shape) - inner)
   d_tables = tables
   if tables:
     _, back = jax.vjp(lambda e, tables: read(e, rows, tables, v_BKSH.dtype), e_BKGTS, tables)
     de_BKGTS, d_tables = back(g_BKGTH)
     ds_BKGTS = ds_BKGTS + e_BKGTS * de_BKGTS
-  dv_BKSH = turned(g_BKGTH.astype(v_BKSH.dtype).reshape(B, K, G * T, H), e_BKMS)
-  return ds_BKGTS, dv_BKSH, None, d_sink, None, d_tables
+  return ds_BKGTS, turned(g_BKMH, e_BKMS), None, d_sink, None, d_tables
 
 
 mixed.defvjp(_mix, _mix_backward)
