@@ -41,14 +41,13 @@ class Staircase(Attend):
     dense, T = DenseAttention(), q_BTNH.shape[1]
     if self.refuses(q_BTNH, k_BSKH, v_BSKH, q, k, scores) is not None:
       return dense(q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce)
-    # In pieces: the gradient of what is put together is cut apart, that of a slice would be padded to the whole.
-    q_pieces, k_pieces, v_pieces = (jnp.split(a, self.steps, axis=1) for a in (q_BTNH, k_BSKH, v_BSKH))
+    length = T // self.steps
+    part = lambda tree, start, stop: jax.tree.map(lambda a: a[:, start:stop], tree)
 
-    def run(n: int) -> jax.Array:
-      start, stop = n * T // self.steps, (n + 1) * T // self.steps
-      asking, seen = jax.tree.map(lambda a: a[:, start:stop], q), jax.tree.map(lambda a: a[:, :stop], k)
-      k_seen, v_seen = (jnp.concatenate(pieces[: n + 1], axis=1) for pieces in (k_pieces, v_pieces))
-      drop = None if scores.drop is None else dataclasses.replace(scores.drop, first=start)
-      return dense(q_pieces[n], k_seen, v_seen, asking, seen, dataclasses.replace(scores, drop=drop), reduce)
+    def run(stop: int) -> jax.Array:
+      asking_BTNH, asking = part((q_BTNH, q), stop - length, stop)
+      seen_k, seen_v, seen = part((k_BSKH, v_BSKH, k), 0, stop)
+      drop = None if scores.drop is None else dataclasses.replace(scores.drop, first=stop - length)
+      return dense(asking_BTNH, seen_k, seen_v, asking, seen, dataclasses.replace(scores, drop=drop), reduce)
 
-    return jnp.concatenate([run(n) for n in range(self.steps)], axis=1)
+    return jnp.concatenate([run(stop) for stop in range(length, T + 1, length)], axis=1)
