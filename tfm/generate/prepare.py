@@ -1,5 +1,6 @@
 """Parameters laid out for decoding, where the time goes into reading them."""
 
+import functools
 from typing import Any
 
 import jax
@@ -15,7 +16,6 @@ from tfm.parts.int8 import quantize
 from tfm.parts.stored import Joined, Rows
 
 Params = dict[str, Any]
-_unstack = jax.jit(unstack)
 
 
 def prepare(spec: Model, params: Params, *, int8: bool = False) -> Params:
@@ -38,8 +38,7 @@ def prepare(spec: Model, params: Params, *, int8: bool = False) -> Params:
       'prepare: the parameters are not those of the model. Wanted what init(spec, key) or load(path) gives; '
       'parameters that are prepared already need it no more.'
     )
-  laid = jax.tree.map_with_path(lambda path, w, axes: _laid(spec, path, w, axes, int8), params, letters)
-  return _unstacked(spec, laid)
+  return _laid(spec, spec, params, letters, int8)
 
 
 def prepared(params: Params) -> bool:
@@ -47,18 +46,38 @@ def prepared(params: Params) -> bool:
   return isinstance(params.get('segment_0'), tuple)
 
 
-def _unstacked(stack: Model | Encoder, params: Params) -> Params:
-  laid = dict(params)
-  for i, segment in enumerate(stack.segments):
-    own = _joined(segment, params[f'segment_{i}'])
-    laid[f'segment_{i}'] = (own,) * segment.repeats if segment.shared else _unstack(own)
-  if isinstance(stack, Encoder):
-    return laid
-  if stack.encoder is not None:
-    laid['encoder'] = _unstacked(stack.encoder, params['encoder'])
-  if stack.mtp is not None:
-    laid['mtp'] = {name: _unstacked(one_layer(stack), own) for name, own in params['mtp'].items()}
+def _laid(spec: Model, stack: Model | Encoder, params: Params, letters: Params, int8: bool) -> Params:
+  segments = {f'segment_{i}': segment for i, segment in enumerate(stack.segments)}
+  small = int8 and spec.embed.rows is None and (spec.source if isinstance(stack, Encoder) else spec).embed.rows is None
+  laid: Params = {}
+  for name, own in params.items():
+    if name in segments:
+      layers = _layers(own, segments[name], tuple(jax.tree.leaves(letters[name])), int8)
+      laid[name] = layers * segments[name].repeats if segments[name].shared else layers
+    elif name == 'encoder':
+      assert spec.encoder is not None
+      laid[name] = _laid(spec, spec.encoder, own, letters[name], int8)
+    elif name == 'mtp':
+      laid[name] = {depth: _laid(spec, one_layer(spec), p, letters[name][depth], int8) for depth, p in own.items()}
+    else:
+      laid[name] = jax.tree.map_with_path(functools.partial(_beside, name, small, int8), own, letters[name])
   return laid
+
+
+def _beside(name: str, small: bool, int8: bool, path: Any, w: jax.Array, letters: str) -> Any:
+  """A parameter of no layer: the embedding's and the head's."""
+  if name == 'embed' and path[-1].key == 'table' and len(path) == 1:
+    return _table(w) if small else w
+  return _kernel(w, letters, int8) if _is_kernel(path, letters) else w
+
+
+# Programs of their own, by what is static: the next call of `prepare` for the model compiles none.
+@functools.partial(jax.jit, static_argnames=('segment', 'letters', 'int8'))
+def _layers(params: Params, segment: Segment, letters: tuple[str, ...], int8: bool) -> tuple[Params, ...]:
+  axes = jax.tree.unflatten(jax.tree.structure(params), letters)
+  lay = lambda path, w, axes: _lay(w, axes, int8) if _is_kernel(path, axes) else w
+  own = _joined(segment, jax.tree.map_with_path(lay, params, axes))
+  return (own,) if segment.shared else unstack(own)
 
 
 def _joined(segment: Segment, params: Params) -> Params:
@@ -75,24 +94,21 @@ def _joined(segment: Segment, params: Params) -> Params:
 def _as_one(params: Params, names: tuple[str, ...], shared: bool) -> Params:
   kernels = [params[name]['kernel'] for name in names]
   join = type(kernels[0]).joined
-  whole = jax.jit(join if shared else jax.vmap(join))(kernels)
+  whole = (join if shared else jax.vmap(join))(kernels)
   rest = {name: {n: p for n, p in params[name].items() if n != 'kernel'} for name in names}
   rest[names[0]]['kernel'] = Joined(whole, tuple(kernel.out for kernel in kernels))
   return params | rest
 
 
-def _laid(spec: Model, path: Any, w: jax.Array, letters: str, int8: bool) -> Any:
-  names = [p.key for p in path]
-  if names[-2:] == ['embed', 'table']:
-    reader = spec.source if names[0] == 'encoder' else spec
-    return _table(w) if int8 and spec.embed.rows is None and reader.embed.rows is None else w
+def _is_kernel(path: Any, letters: str) -> bool:
   # Of experts only those that are chosen are read, one after the other, where they stand.
-  if names[-1] != 'kernel' or 'E' in letters:
-    return w
-  axes, stacked = letters.removeprefix('L'), letters.startswith('L')
-  lay = lambda w: (quantize if int8 else Rows.of)(w, n_inputs(axes))
-  return jax.jit(jax.vmap(lay) if stacked else lay)(w)
+  return path[-1].key == 'kernel' and 'E' not in letters
 
 
-def _table(w_VD: jax.Array) -> Any:
-  return jax.jit(lambda w: quantize(jnp.swapaxes(w, 0, 1), 1))(w_VD)
+def _lay(w: jax.Array, letters: str, int8: bool) -> Any:
+  lay = lambda w: (quantize if int8 else Rows.of)(w, n_inputs(letters.removeprefix('L')))
+  return (jax.vmap(lay) if letters.startswith('L') else lay)(w)
+
+
+_kernel = jax.jit(_lay, static_argnames=('letters', 'int8'))
+_table = jax.jit(lambda w_VD: quantize(jnp.swapaxes(w_VD, 0, 1), 1))
