@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import constrained, sharded, trailing
+from tfm.core.module import Module
 from tfm.model.spec import Model
 from tfm.parts.context import Dims
 from tfm.parts.contract import against_rows
@@ -12,7 +13,7 @@ from tfm.parts.dense import Dense, weight
 from tfm.parts.stored import Stored
 
 
-class Embedding(nn.Module):
+class Embedding(Module):
   """Tokens to vectors: `lookup`, then the absolute position is added, then `finish`, which may make them wider.
 
   With `embed.back` it is `lookup` that does, and `leave` makes what leaves the stack as narrow as the table.
@@ -96,7 +97,7 @@ def drop(x_BTD: jax.Array, rate: float, train: bool, module: nn.Module) -> jax.A
   return jnp.where(keep, x_BTD / (1 - rate), 0)
 
 
-class Unembedding(nn.Module):
+class Unembedding(Module):
   """Vectors to logits. `table_VD` is the token table where the head is tied to it."""
 
   spec: Model

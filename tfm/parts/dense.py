@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import sharded, trailing
+from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.contract import contract, matrix
 from tfm.parts.grouped import grouped_product
 from tfm.parts.stored import Joined, Stored
 
 
-class Dense(nn.Module):
+class Dense(Module):
   """y = x W + b, contracting the last `n_in` axes of x with the first `n_in` of W.
 
   `letters` names W's axes ('DNH' with n_in=1; 'NHD' with n_in=2). The weight keeps the run's parameter dtype and is

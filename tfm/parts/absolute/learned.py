@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import sharded
+from tfm.core.module import Module
 from tfm.parts.absolute.base import Absolute
 from tfm.parts.context import Dims
 
@@ -29,7 +30,7 @@ class Learned(Absolute):
     return _Learned(self, dims)
 
 
-class _Learned(nn.Module):
+class _Learned(Module):
   spec: Learned
   dims: Dims
 

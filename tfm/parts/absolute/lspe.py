@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm.core.axes import sharded
+from tfm.core.module import Module
 from tfm.parts.absolute.base import Absolute
 from tfm.parts.act.base import Act
 from tfm.parts.act.gelu import GeluTanh
@@ -30,7 +31,7 @@ class LSPE(Absolute):
     return _LSPE(self, dims)
 
 
-class _LSPE(nn.Module):
+class _LSPE(Module):
   spec: LSPE
   dims: Dims
 

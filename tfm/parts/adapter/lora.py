@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import sharded
+from tfm.core.module import Module
 from tfm.parts.adapter.base import Adapter
 from tfm.parts.contract import contract
 
@@ -52,7 +53,7 @@ class LoRA(Adapter):
     return (kernel.astype(jnp.float32) + added).astype(kernel.dtype)
 
 
-class _LoRA(nn.Module):
+class _LoRA(Module):
   spec: LoRA
   letters: str
   shape: tuple[int, ...]

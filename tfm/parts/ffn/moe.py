@@ -12,6 +12,7 @@ from jax import lax
 import jax.numpy as jnp
 
 from tfm.core.axes import letters_of, mesh_axes
+from tfm.core.module import Module
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense
 from tfm.parts.ffn.base import FFN
@@ -88,7 +89,7 @@ class Moe(FFN):
         yield f'{name}: is {getattr(self, name)}, and the router fills its experts evenly. Wanted none.'
 
 
-class _Moe(nn.Module):
+class _Moe(Module):
   spec: Moe
   dims: Dims
 

@@ -6,6 +6,7 @@ from flax import linen as nn
 import jax
 
 from tfm.core.axes import sharded, trailing
+from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.gain.base import Gain
 
@@ -20,7 +21,7 @@ class LayerScale(Gain):
     return _LayerScale(self, dims)
 
 
-class _LayerScale(nn.Module):
+class _LayerScale(Module):
   spec: LayerScale
   dims: Dims
 

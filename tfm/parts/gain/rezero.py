@@ -6,6 +6,7 @@ from flax import linen as nn
 import jax
 
 from tfm.core.axes import sharded
+from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.gain.base import Gain
 
@@ -22,7 +23,7 @@ class ReZero(Gain):
     return _ReZero(dims)
 
 
-class _ReZero(nn.Module):
+class _ReZero(Module):
   dims: Dims
 
   @nn.compact

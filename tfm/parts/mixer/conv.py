@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from tfm.core import errors
 from tfm.core.axes import sharded, trailing
+from tfm.core.module import Module
 from tfm.parts.act.base import Act
 from tfm.parts.act.tanh import Tanh
 from tfm.parts.context import Ctx, Dims
@@ -66,7 +67,7 @@ class Conv(Mixer):
       yield f'dropout={self.dropout} is not a share. Wanted at least 0 and less than 1.'
 
 
-class _Conv(nn.Module):
+class _Conv(Module):
   spec: Conv
   dims: Dims
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import sharded
+from tfm.core.module import Module
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense
 from tfm.parts.mixer.attention import Attention, _Attention
@@ -51,7 +52,7 @@ class Distances:
     return jnp.clip(gap_BTS + self.span, 0, 2 * self.span - 1)
 
 
-class _Distances(nn.Module):
+class _Distances(Module):
   spec: Distances
   dims: Dims
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import sharded
+from tfm.core.module import Module
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.contract import contract
 from tfm.parts.dense import Dense, weight
@@ -181,7 +182,7 @@ class _MLA(nn.Module):
     return jnp.concatenate([up_k.absorb(plain), turned], -1), latent_BSKd, latent_BSKd
 
 
-class _Up(nn.Module):
+class _Up(Module):
   """W of every head, from latents to what a head reads of them; its one parameter also serves in latent space."""
 
   rank: int

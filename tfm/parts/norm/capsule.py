@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import sharded, trailing
+from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.norm.base import Norm
 
@@ -25,7 +26,7 @@ class CapsuleNorm(Norm):
     return _CapsuleNorm(self, dims, letters)
 
 
-class _CapsuleNorm(nn.Module):
+class _CapsuleNorm(Module):
   spec: CapsuleNorm
   dims: Dims
   letters: str

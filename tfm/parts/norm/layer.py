@@ -6,6 +6,7 @@ from flax import linen as nn
 import jax
 
 from tfm.core.axes import sharded, trailing
+from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.norm.base import Norm, standardized
 
@@ -26,7 +27,7 @@ class LayerNorm(Norm):
     return _LayerNorm(self, dims, letters)
 
 
-class _LayerNorm(nn.Module):
+class _LayerNorm(Module):
   spec: LayerNorm
   dims: Dims
   letters: str

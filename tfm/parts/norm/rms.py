@@ -6,6 +6,7 @@ from flax import linen as nn
 import jax
 
 from tfm.core.axes import sharded, trailing
+from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.norm.base import Norm, standardized
 
@@ -26,7 +27,7 @@ class RMSNorm(Norm):
     return _RMSNorm(self, dims, letters)
 
 
-class _RMSNorm(nn.Module):
+class _RMSNorm(Module):
   spec: RMSNorm
   dims: Dims
   letters: str

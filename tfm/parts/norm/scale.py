@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import sharded
+from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.norm.base import Norm
 
@@ -21,7 +22,7 @@ class ScaleNorm(Norm):
     return _ScaleNorm(self, dims)
 
 
-class _ScaleNorm(nn.Module):
+class _ScaleNorm(Module):
   spec: ScaleNorm
   dims: Dims
 

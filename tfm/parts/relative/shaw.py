@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 import dataclasses
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import sharded
+from tfm.core.module import Module
 from tfm.parts.attend.added import Added
 from tfm.parts.context import Dims
 from tfm.parts.relative.base import Hooks, Relative
@@ -44,7 +44,7 @@ class Shaw(Relative):
     return _Shaw(self, dims)
 
 
-class _Shaw(Hooks, nn.Module):
+class _Shaw(Hooks, Module):
   spec: Shaw
   dims: Dims
 

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 import dataclasses
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import sharded
+from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.relative.base import Hooks, Relative
 
@@ -45,7 +45,7 @@ class T5Bias(Relative):
     return _T5Bias(self, dims)
 
 
-class _T5Bias(Hooks, nn.Module):
+class _T5Bias(Hooks, Module):
   spec: T5Bias
   dims: Dims
 

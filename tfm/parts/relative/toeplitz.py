@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 import dataclasses
 
-from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import sharded
+from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.relative.base import Hooks, Relative
 from tfm.parts.site import Site
@@ -30,7 +30,7 @@ class Toeplitz(Relative):
     return _Toeplitz(self, dims)
 
 
-class _Toeplitz(Hooks, nn.Module):
+class _Toeplitz(Hooks, Module):
   spec: Toeplitz
   dims: Dims
 

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import sharded
+from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.relative.base import Hooks, Relative
 from tfm.parts.site import Site
@@ -46,7 +47,7 @@ class TUPE(Relative):
     return _TUPE(self, dims)
 
 
-class _TUPE(Hooks, nn.Module):
+class _TUPE(Hooks, Module):
   spec: TUPE
   dims: Dims
 

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm.core.axes import sharded
+from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.relative.base import Hooks, Relative
 from tfm.parts.site import Site
@@ -45,7 +46,7 @@ class XL(Relative):
     return _XL(self, dims)
 
 
-class _XL(Hooks, nn.Module):
+class _XL(Hooks, Module):
   spec: XL
   dims: Dims
 

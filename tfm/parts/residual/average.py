@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm.core.axes import sharded, stacked
+from tfm.core.module import Module
 from tfm.parts.context import Dims
 
 
@@ -25,7 +26,7 @@ class Sum(NamedTuple):
 Pure = tuple[Callable[..., Any], Callable[..., Any]]
 
 
-class Average(nn.Module):
+class Average(Module):
   """y_t = sum_j a_tj norm_j(x_j); where t is no target, y_t = x_t. Its parameters are the a, then the norms'."""
 
   sums: tuple[Sum, ...]
