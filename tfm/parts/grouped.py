@@ -59,6 +59,7 @@ def _by_pieces_back(g_ro: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> ja
 def _products(x_ri: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array, axis: int) -> jax.Array:
   """Each run of x against its own matrix, whose axis `axis` is summed over."""
   (R, _), (E, *shape), ends_E = x_ri.shape, w_Eio.shape, jnp.cumsum(sizes_E)
+  lengths = _lengths(R, E)
   x_ri = jnp.pad(x_ri, ((0, _PIECES[-1]), (0, 0)))
 
   def run(e: jax.Array, y_ro: jax.Array) -> jax.Array:
@@ -70,14 +71,14 @@ def _products(x_ri: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array, axis: int) 
       part_no = part_no if own_n1 is None else jnp.where(own_n1, part_no, 0)
       return jax.lax.dynamic_update_slice_in_dim(y_ro, part_no, at, 0)
 
-    return _through(R, ends_E[e] - sizes_E[e], ends_E[e], piece, y_ro)
+    return _through(lengths, ends_E[e] - sizes_E[e], ends_E[e], piece, y_ro)
 
   one = lambda e, y_ro: jax.lax.cond(sizes_E[e] > 0, run, lambda _, y_ro: y_ro, e, y_ro)
   return jax.lax.fori_loop(0, E, one, jnp.zeros((len(x_ri), shape[1 - axis]), x_ri.dtype))[:R]
 
 
 def _weights_by_pieces(x_ri: jax.Array, g_ro: jax.Array, sizes_E: jax.Array) -> jax.Array:
-  R, ends_E = len(x_ri), jnp.cumsum(sizes_E)
+  lengths, ends_E = _lengths(len(x_ri), len(sizes_E)), jnp.cumsum(sizes_E)
   x_ri, g_ro = (jnp.pad(a, ((0, _PIECES[-1]), (0, 0))) for a in (x_ri, g_ro))
 
   def piece(w_io: jax.Array, at: jax.Array, n: int, own_n1: jax.Array | None) -> jax.Array:
@@ -86,12 +87,19 @@ def _weights_by_pieces(x_ri: jax.Array, g_ro: jax.Array, sizes_E: jax.Array) -> 
 
   def one(_: None, run: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
     end, size = run
-    return None, _through(R, end - size, end, piece, jnp.zeros((x_ri.shape[1], g_ro.shape[1]), _sums(x_ri)))
+    return None, _through(lengths, end - size, end, piece, jnp.zeros((x_ri.shape[1], g_ro.shape[1]), _sums(x_ri)))
 
   return jax.lax.scan(one, None, (ends_E, sizes_E))[1]
 
 
-def _through(R: int, start: jax.Array, end: jax.Array, piece: Callable[..., jax.Array], y: jax.Array) -> jax.Array:
+def _lengths(R: int, E: int) -> tuple[int, ...]:
+  """How many rows at a time, of R rows of E experts. Each is a loop to compile: long ones pay if several fill."""
+  return tuple(n for n in _PIECES[:-1] if n * min(E, 4) <= R) + _PIECES[-1:]
+
+
+def _through(
+  lengths: tuple[int, ...], start: jax.Array, end: jax.Array, piece: Callable[..., jax.Array], y: jax.Array
+) -> jax.Array:
   """y after `piece(y, at, n, own)` for each piece of the rows from `start` to `end`; `own` marks those before `end`."""
 
   def pieces(n: int, least: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -103,9 +111,9 @@ def _through(R: int, start: jax.Array, end: jax.Array, piece: Callable[..., jax.
     return jax.lax.while_loop(lambda state: state[0] + least <= end, one, state)
 
   state = start.astype(jnp.int32), y
-  for n in _PIECES[:-1]:
-    state = pieces(n, n, state) if n <= R else state
-  return pieces(_PIECES[-1], 1, state)[1]
+  for n in lengths[:-1]:
+    state = pieces(n, n, state)
+  return pieces(lengths[-1], 1, state)[1]
 
 
 def _rows(x: jax.Array, at: jax.Array, n: int) -> jax.Array:
