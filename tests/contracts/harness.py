@@ -136,14 +136,11 @@ def answers(spec: Model, run: Run, policy: str | None = None) -> Answers:
     kernels, tiled, tiled_grads = (dense, run.attend), None, None
     if run.attend == dense:
       rows, (grads,) = gradient(p, inputs, Run(attend=dense), target)
-    elif spec.apart:
+    else:  # where experts choose they do within a row: none minds that the batch is there twice
       twice, none = jax.tree.map(lambda a: jnp.concatenate([a, a]), inputs), jnp.zeros_like(target)
       targets = jnp.concatenate([target, none]), jnp.concatenate([none, target])
       y, (grads, tiled_grads) = gradient(p, twice, Run(attend=Halves(kernels)), *targets)
       rows, tiled = y[:6], y[6:]
-    else:
-      # What a token becomes depends on all others of the batch.
-      (rows, (grads,)), (tiled, (tiled_grads,)) = (gradient(p, inputs, Run(attend=k), target) for k in kernels)
     kept = None
     if policy is not None:
       y, (kept,) = gradient(p, inputs, Run(attend=dense, remat=policy), target)
