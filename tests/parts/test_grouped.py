@@ -11,7 +11,7 @@ RNG = np.random.default_rng(0)
 SIZES = {
   'uneven': (40, [3, 0, 25, 7, 0]),
   'more rows than runs': (700, [650, 0, 1]),
-  'pieces of all lengths': (2100, [1213, 0, 1, 700]),
+  'pieces of all lengths': (4200, [1213, 0, 1, 2700]),
   'nothing': (9, [0, 0]),
   'one run': (130, [130]),
   'few rows': (3, [0, 1, 0, 2]),

@@ -93,8 +93,8 @@ def _weights_by_pieces(x_ri: jax.Array, g_ro: jax.Array, sizes_E: jax.Array) -> 
 
 
 def _lengths(R: int, E: int) -> tuple[int, ...]:
-  """How many rows at a time, of R rows of E experts. Each is a loop to compile: long ones pay if several fill."""
-  return tuple(n for n in _PIECES[:-1] if n * min(E, 4) <= R) + _PIECES[-1:]
+  """How many rows at a time, of R rows of E experts. Each is a loop to compile: long ones pay if many would be full."""
+  return tuple(n for n in _PIECES[:-1] if 2 * n * min(E, 4) <= R) + _PIECES[-1:]
 
 
 def _through(
