@@ -24,9 +24,9 @@ def get_config() -> Experiment:
     model=Model(vocab=4104, d_model=128, segments=(Segment((block,), 4),)),
     data=Stdlib(tokenizer=Bpe(4096), length=256, batch=8),
     optim=Muon(lr=0.02, adam_lr=5e-3, schedule=WSD(warmup=20, fraction=0.5, shape='linear'), decay=0.0),
-    steps=640,
-    save_every=160,
-    eval_every=160,
+    steps=800,
+    save_every=200,
+    eval_every=200,
     loop='unroll',
-    record=Record(eval_batches=20, sample=Sample(prompt='def ', tokens=96)),
+    record=Record(eval_batches=20, sample=Sample(prompt='\n    def', tokens=96)),
   )

@@ -8,4 +8,4 @@ workdir=${WORKDIR:-runs/quickstart}
 .venv/bin/tfm train --config=configs/quickstart.py --workdir="$workdir" "$@"
 .venv/bin/python scripts/compare_compressors.py --workdir="$workdir"
 echo
-.venv/bin/tfm generate --checkpoint="$workdir" --prompt='def ' --max_new_tokens=128 --temperature=0.7
+.venv/bin/tfm generate --checkpoint="$workdir" --prompt=$'\n    def' --max_new_tokens=128 --temperature=0.7
