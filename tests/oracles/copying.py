@@ -72,6 +72,8 @@ def randomized(model: Any, std: float = 0.2) -> Any:
   """The module in eval mode with every parameter drawn anew, so that no norm is at its identity."""
   import torch
 
+  # Of models this small threads of theirs would spend more time in waiting for one another than in work.
+  torch.set_num_threads(1)
   generator = torch.Generator().manual_seed(0)
   with torch.no_grad():
     for p in model.parameters():
