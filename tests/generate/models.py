@@ -3,13 +3,16 @@
 import functools
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 
 from tfm.model.spec import Block, Embed, Encoder, Head, Model, Segment
-from tfm.model.transformer import init
+from tfm.model.transformer import param_shapes
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.absolute.sinusoidal import Sinusoidal
 from tfm.parts.cross.attention import CrossAttention
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.init.base import RESIDUAL
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.prefix import Prefix
 from tfm.parts.mask.window import Window
@@ -50,7 +53,19 @@ MODELS = {
 
 
 @functools.cache
-def weights(spec):
-  """Weights eight times larger than a model begins with, so that logits differ and depend on every token seen."""
-  params = jax.jit(init, static_argnums=0)(spec, jax.random.key(2))
-  return jax.tree.map(lambda a: 8 * a if a.ndim > 1 else a, params)
+def weights(spec, seed=2):
+  """Weights eight times larger than a model begins with, so that logits differ and depend on every token seen.
+
+  numpy draws them: for each model it would take longer to compile how it begins than to decode with it.
+  """
+  rng = np.random.default_rng(seed)
+
+  def drawn(path, a):
+    name, of = path[-1].key, path[-2].key
+    large = 8 if a.ndim > 1 else 1
+    if name in ('scale', 'bias'):
+      return jnp.full(a.shape, large if name == 'scale' else 0.0, a.dtype)
+    std = 0.02 * (0.5 if of in RESIDUAL else 1)
+    return jnp.asarray(large * std * rng.standard_normal(a.shape), a.dtype)
+
+  return jax.tree.map_with_path(drawn, param_shapes(spec))

@@ -27,12 +27,18 @@ PROMPTS = [[5, 9, 2], [7, 1, 1, 30, 22, 8, 4], [60]]
 NEW = 20
 
 
+@functools.cache
 def near(spec, by=0.02):
   """The model itself with its weights moved a little: it agrees with it often, not always."""
-  params, treedef = jax.tree.flatten(weights(spec))
+  return Smaller(spec, _moved(weights(spec), by))
+
+
+@jax.jit
+def _moved(tree, by):
+  params, treedef = jax.tree.flatten(tree)
   keys = jax.random.split(jax.random.key(5), len(params))
   moved = [a + by * jnp.std(a) * jax.random.normal(k, a.shape) for a, k in zip(params, keys, strict=True)]
-  return Smaller(spec, jax.tree.unflatten(treedef, moved))
+  return jax.tree.unflatten(treedef, moved)
 
 
 def say(spec, prompts=PROMPTS, new=NEW, **options):
@@ -168,12 +174,12 @@ def test_heads_draft_what_the_model_looked_ahead_to(monkeypatch):
   monkeypatch.setattr(Later, 'propose', watched)
   rows = np.asarray(generate(spec, weights(spec), [[5, 9, 2]], max_new_tokens=12, temperature=0, draft=Later()))
   jax.effects_barrier()
-  whole = jnp.asarray(np.concatenate([[[5, 9, 2]], rows], axis=1), jnp.int32)
-  ahead = transformer.apply(spec, weights(spec), input_ids=whole, mtp=True)['mtp_logits']
+  whole = np.concatenate([[[5, 9, 2]], rows], axis=1).astype(np.int32)
+  ahead = jax.jit(lambda p: transformer.apply(spec, p, input_ids=whole, mtp=True)['mtp_logits'])(weights(spec))
   assert drafted
   for guess, n in drafted:
     # The last token read stands at place 3 + n - 2; its depth k says the token k + 1 places on.
-    assert guess[0].tolist() == [int(jnp.argmax(logits[0, 1 + n[0]])) for logits in ahead]
+    assert guess[0].tolist() == [int(np.argmax(logits[0, 1 + n[0]])) for logits in map(np.asarray, ahead)]
 
 
 def test_a_ring_takes_as_many_guesses_as_it_can_be_cut_back_by():
@@ -197,9 +203,14 @@ def exact_pairs(spec, filters):
   from tfm.generate.sampling import Sampling, warp
 
   knobs = Sampling(**filters).knobs()
-  rows = jnp.asarray([[1, 2, t] for t in range(6)], jnp.int32)
-  logits = transformer.apply(spec, weights(spec), input_ids=rows)['logits']
-  first, second = (np.asarray(jax.nn.softmax(warp(logits[:, i], knobs), axis=-1), np.float64) for i in (1, 2))
+  rows = np.asarray([[1, 2, t] for t in range(6)], np.int32)
+
+  @jax.jit
+  def asked(params):
+    logits = transformer.apply(spec, params, input_ids=rows)['logits']
+    return [jax.nn.softmax(warp(logits[:, i], knobs), axis=-1) for i in (1, 2)]
+
+  first, second = (np.asarray(p, np.float64) for p in asked(weights(spec)))
   return first[0][:, None] * second
 
 
@@ -207,8 +218,13 @@ def exact_pairs(spec, filters):
 def test_the_first_two_tokens_are_distributed_as_without_a_draft(draft):
   spec = TOY_HEADS if draft == 'heads' else TOY
   n, expected = 6000, exact_pairs(spec, KNOBS)
-  other = jax.tree.map(lambda a: 8 * a if a.ndim > 1 else a, transformer.init(TOY, jax.random.key(9)))
-  draft = {'near': near(TOY, 0.3), 'other': Smaller(TOY, other), 'lookup': Lookup(), 'heads': Later()}[draft]
+  drafts = {
+    'near': lambda: near(TOY, 0.3),
+    'other': lambda: Smaller(TOY, weights(TOY, seed=9)),
+    'lookup': Lookup,
+    'heads': Later,
+  }
+  draft = drafts[draft]()
   # Three tokens: the second may be a draft's or come in its place, and is no end.
   rows = generate(spec, weights(spec), [[1, 2]] * n, max_new_tokens=3, draft=draft, draft_tokens=2, **KNOBS)
   counts = np.zeros((6, 6))
