@@ -4,11 +4,12 @@ import subprocess
 import sys
 from types import SimpleNamespace
 
+import jax
 import pytest
 
 from tests.train.tiny import experiment
 from tfm.core.errors import UserError
-from tfm.train import distributed, metrics, report
+from tfm.train import distributed, evaluate, metrics, report, shard
 from tfm.train.peaks import peak
 from tfm.train.speed import Speed
 
@@ -32,6 +33,26 @@ def test_lines_after_the_restored_step_and_half_lines_are_dropped(tmp_path):
   lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
   assert [(json.loads(line)['step'], json.loads(line)['loss_nats']) for line in lines] == [(1, 2.0), (2, 2.0), (3, 1.0)]
   assert len(list((tmp_path / 'tensorboard').iterdir())) == 2
+
+
+def test_whoever_watches_learns_how_much_is_left_to_score(tmp_path, monkeypatch, capsys):
+  monkeypatch.setattr(metrics, '_PATIENCE', 0.0)
+  run = metrics.Metrics(tmp_path, 0, 10)
+  assert list(run.counted(iter('abc'), 3)) == ['a', 'b', 'c']
+  run.close()
+  assert [line.split('  ')[0] for line in capsys.readouterr().out.splitlines()] == [f'scoring {n}/3' for n in (1, 2, 3)]
+
+
+@pytest.mark.parametrize('most', [None, 1, 2, 3, 5, 1000])
+def test_as_many_batches_are_scored_as_are_counted(tmp_path, most):
+  x = experiment(tmp_path)
+  corpus = x.task.open(x.data)
+  where = shard.rows(shard.make_mesh(x.mesh, jax.devices()[:1]), x.mesh.table())
+  n, every = evaluate.count(x, corpus, most=most)
+  found = list(evaluate.batches(x, corpus, where, most=most))
+  assert len(found) == n == min(most or 1000, corpus.eval_steps('val', x.data.batch))
+  second = [raw['tokens'] for raw in corpus.eval_batches('val', x.data.batch)][every : every + 1]
+  assert n == 1 or (found[1]['input_ids'] == second[0][:, :-1]).all()
 
 
 def test_the_curve_needs_a_step(tmp_path):

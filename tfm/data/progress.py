@@ -5,7 +5,15 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+  BarColumn,
+  DownloadColumn,
+  MofNCompleteColumn,
+  ProgressColumn,
+  TextColumn,
+  TimeElapsedColumn,
+  TimeRemainingColumn,
+)
 from rich.progress import Progress as Bar
 
 _PATIENCE = 2.0
@@ -17,18 +25,19 @@ def _console() -> Console:
 
 
 class Progress:
-  """Counts bytes; after two seconds a bar with the time that is left stands on stderr."""
+  """Counts bytes, or anything else; after two seconds a bar with the time that is left stands on stderr."""
 
-  def __init__(self, what: str, total: int | None):
+  def __init__(self, what: str, total: int | None, *, of_bytes: bool = True):
     self._what, self._total, self._done = what, total, 0
+    self._count: ProgressColumn = DownloadColumn() if of_bytes else MofNCompleteColumn()
     self._start = time.monotonic()
     self._bar: Bar | None = None
 
   def advance(self, n: int) -> None:
-    """Counts `n` more bytes."""
+    """Counts `n` more."""
     self._done += n
     if self._bar is None and time.monotonic() - self._start > _PATIENCE:
-      columns = (TextColumn('{task.description}'), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+      columns = (TextColumn('{task.description}'), BarColumn(), self._count, TimeElapsedColumn())
       self._bar = Bar(*columns, TimeRemainingColumn(), console=_console())
       self._task = self._bar.add_task(self._what, total=self._total)
       self._bar.start()

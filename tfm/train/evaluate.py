@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 import dataclasses
+import itertools
 import math
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from tfm.core import errors
 from tfm.data.base import Data
 from tfm.data.corpus import Corpus
 from tfm.data.given import Given
+from tfm.data.progress import Progress
 from tfm.data.tokenizer import Bpe
 from tfm.model import transformer
 from tfm.train import shard
@@ -74,11 +76,16 @@ def batches(
   """The rows of `split` once, in order, on the devices; or `most` batches, spread evenly over them."""
   batch = x.data.batch
   mine = shard.my_rows(sharding, batch)
-  every = 1 if most is None else max(1, corpus.eval_steps(split, batch) // most)
-  for i, raw in enumerate(corpus.eval_batches(split, batch, mine, every)):
-    if most is not None and i >= most:
-      break
+  n, every = count(x, corpus, split, most)
+  for raw in itertools.islice(corpus.eval_batches(split, batch, mine, every), n):
     yield shard.put(x.task.features(raw, corpus.tokenizer, x.data.isolate), sharding, batch, mine)
+
+
+def count(x: Experiment, corpus: Corpus, split: str = 'val', most: int | None = None) -> tuple[int, int]:
+  """(how many batches of `split` are scored, every how manieth of all)."""
+  n = corpus.eval_steps(split, x.data.batch)
+  every = 1 if most is None else max(1, n // most)
+  return min(-(-n // every), n if most is None else most), every
 
 
 def evaluate_checkpoint(
@@ -119,7 +126,14 @@ def evaluate_checkpoint(
     )
   sharding = shard.rows(shard.make_mesh(type(x.mesh)(), jax.devices()[:1]), x.mesh.table())
   sums = jax.jit(make_eval(x, corpus.byte_lengths))
-  return {'step': loaded.step, **evaluate(sums, loaded.params, batches(x, corpus, sharding, split, most))}
+  with Progress('scoring', count(x, corpus, split, most)[0], of_bytes=False) as progress:
+
+    def counted(batch: Batch) -> Batch:
+      progress.advance(1)
+      return batch
+
+    found = evaluate(sums, loaded.params, map(counted, batches(x, corpus, sharding, split, most)))
+  return {'step': loaded.step, **found}
 
 
 def _source(data: Data) -> Data:

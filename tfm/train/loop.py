@@ -112,7 +112,8 @@ def train(
         return {}
       params = step_lib.averaged(state)
       most = None if step == x.steps else x.record.eval_batches
-      found = evaluate.evaluate(eval_fn, params, evaluate.batches(x, corpus, rows, most=most))
+      scored = metrics.counted(evaluate.batches(x, corpus, rows, most=most), evaluate.count(x, corpus, most=most)[0])
+      found = evaluate.evaluate(eval_fn, params, scored)
       metrics.eval(step, found)
       if sample is not None and x.record.sample is not None and _writes(x.model):
         metrics.sample(step, sample(x.model, params, corpus.tokenizer, x.record.sample))

@@ -1,11 +1,12 @@
 """What a run says while it runs: JSON lines, TensorBoard events, and a line or a bar for whoever watches."""
 
+from collections.abc import Iterator
 import json
 import os
 from pathlib import Path
 import sys
 import time
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 from rich.console import Console
@@ -18,6 +19,10 @@ FILE = 'metrics.jsonl'
 SAMPLES = 'samples.txt'
 #: Seconds between lines where there is no terminal for a bar.
 _PATIENCE = 10.0
+#: Seconds that need no bar.
+_SHORT = 2.0
+
+T = TypeVar('T')
 
 
 class Metrics:
@@ -64,6 +69,26 @@ class Metrics:
     if self._writes:
       with open(self.path.parent / SAMPLES, 'a', encoding='utf-8') as file:
         file.write(f'--- step {step}\n{text}\n')
+
+  def counted(self, batches: Iterator[T], total: int) -> Iterator[T]:
+    """The batches of a split, and how many are left to score for whoever watches."""
+    start = last = time.monotonic()
+    task: TaskID | None = None
+    for n, batch in enumerate(batches, 1):
+      yield batch
+      if not self._writes:
+        continue
+      now = time.monotonic()
+      if self._bar is not None:
+        if task is None and now - start > _SHORT:
+          task = self._bar.add_task('scoring', total=total)
+        if task is not None:
+          self._bar.update(task, completed=n)
+      elif now - last > _PATIENCE:
+        last = now
+        self.say(f'scoring {n}/{total}  {_clock((now - start) / n * (total - n))} left')
+    if self._bar is not None and task is not None:
+      self._bar.remove_task(task)
 
   def draw(self) -> None:
     """Draws the curve so far."""
