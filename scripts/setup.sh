@@ -21,6 +21,7 @@ fi
 stamp="$TFM_VENV/.installed-$(cat pyproject.toml <(echo "${EXTRAS:-}") | cksum | tr -d ' ')"
 if [ ! -e "$stamp" ]; then
   echo "setup: installing tfm${EXTRAS:+[$EXTRAS]} into $TFM_VENV (a minute or two the first time)"
-  "$TFM_VENV/bin/python" -m pip install --quiet --disable-pip-version-check -e ".${EXTRAS:+[$EXTRAS]}"
+  # Python compiles a module when it is first imported; compiling all of them takes as long as the rest.
+  "$TFM_VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -e ".${EXTRAS:+[$EXTRAS]}"
   touch "$stamp"
 fi

@@ -21,9 +21,13 @@ fi
 bin=.venv/bin
 $bin/ruff check .
 $bin/ruff format --check .
-$bin/mypy
+$bin/mypy &  # beside the tests, which it would keep waiting on one core
+types=$!
 if [ "$EXTRAS" = test ]; then
   echo 'test: the oracle group (parity with PyTorch and transformers) is left out: it needs hundreds of MB more.'
   echo '      bash scripts/test.sh --oracles installs them and runs it.'
 fi
-exec $bin/python -m pytest -n "${TFM_TEST_WORKERS:-2}" --dist worksteal "$@"
+status=0
+$bin/python -m pytest -n "${TFM_TEST_WORKERS:-2}" --dist worksteal "$@" || status=$?
+wait "$types" || { echo 'test: the types are wrong: mypy says above where.' >&2; status=1; }
+exit "$status"
