@@ -1,8 +1,10 @@
 """A progress bar that shows up only for work that takes long."""
 
+from collections.abc import Iterable, Iterator
 import sys
 import time
 from types import TracebackType
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -17,6 +19,8 @@ from rich.progress import (
 from rich.progress import Progress as Bar
 
 _PATIENCE = 2.0
+
+T = TypeVar('T')
 
 
 def _console() -> Console:
@@ -43,6 +47,12 @@ class Progress:
       self._bar.start()
     if self._bar is not None:
       self._bar.update(self._task, completed=self._done)
+
+  def over(self, items: Iterable[T]) -> Iterator[T]:
+    """The items; each is counted once the next is asked for."""
+    for item in items:
+      yield item
+      self.advance(1)
 
   def __enter__(self) -> 'Progress':
     return self

@@ -127,12 +127,7 @@ def evaluate_checkpoint(
   sharding = shard.rows(shard.make_mesh(type(x.mesh)(), jax.devices()[:1]), x.mesh.table())
   sums = jax.jit(make_eval(x, corpus.byte_lengths))
   with Progress('scoring', count(x, corpus, split, most)[0], of_bytes=False) as progress:
-
-    def counted(batch: Batch) -> Batch:
-      progress.advance(1)
-      return batch
-
-    found = evaluate(sums, loaded.params, map(counted, batches(x, corpus, sharding, split, most)))
+    found = evaluate(sums, loaded.params, progress.over(batches(x, corpus, sharding, split, most)))
   return {'step': loaded.step, **found}
 
 

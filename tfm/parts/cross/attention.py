@@ -7,6 +7,7 @@ from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
+from tfm.core.module import Module
 from tfm.parts.attend.dense import probabilities
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.cross.base import Cross
@@ -37,7 +38,7 @@ class CrossAttention(Heads, Cross):
     return 4 * d_memory * (self.kv_heads or self.heads) * self.size(d_model)
 
 
-class _CrossAttention(nn.Module):
+class _CrossAttention(Module):
   spec: CrossAttention
   dims: Dims
 

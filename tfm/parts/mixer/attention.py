@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import sharded
+from tfm.core.module import Module
 from tfm.parts.attend.base import Scores
 from tfm.parts.attend.dense import probabilities
 from tfm.parts.attend.dropout import Dropout
@@ -60,7 +61,7 @@ class Attention(Heads, Looking):
     return 2 * d_model * H * (2 * N + 2 * K) + 4 * pairs * N * H
 
 
-class _Attention(nn.Module):
+class _Attention(Module):
   spec: Attention
   dims: Dims
 

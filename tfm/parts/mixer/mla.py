@@ -111,7 +111,7 @@ class MLA(Looking):
     return T * up + T * S * 2 * self.latent_dim < S * up + T * S * (self.qk_dim + self.v_dim)
 
 
-class _MLA(nn.Module):
+class _MLA(Module):
   spec: MLA
   dims: Dims
 
