@@ -4,6 +4,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 TFM_VENV=${TFM_VENV:-.venv}
+# Else every process compiles all it imports: of jax and PyTorch half a minute, in tests some hundred times.
+unset PYTHONDONTWRITEBYTECODE
 
 PYTHON=${PYTHON:-python3}
 if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then

@@ -141,7 +141,7 @@ def _levels() -> dict[str, dict[str, list]]:
     'attend': {
       'dense': [DenseAttention()],
       'blockwise': [Blockwise(4, 8)],
-      'staircase': [Staircase()],
+      'staircase': [Staircase(3), Staircase(2)],
       'pallas': [Pallas(8, 8, interpret=True)],
     },
   }

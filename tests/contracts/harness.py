@@ -42,15 +42,15 @@ class Halves(Attend):
 
 
 class Answers(NamedTuple):
-  """What the program says: `rows` and `tiled` logits [6, 12, V] by the dense and by the run's kernel, their gradients,
-  those of a remat `policy` if asked, and `beside`: what `alone` or `stepped` says, or `unrolled` where neither has a
-  meaning. `steered` are the paths of the parameters that no gradient moves, those whose load the model tells."""
+  """What the program says: `rows` and `tiled` logits [6, 12, V], those of the dense kernel and those of the run's kernel
+  and of a remat `policy`, both at once where both are asked; their gradients; and `beside`: what `alone` or `stepped`
+  says, or `unrolled` where neither has a meaning. `steered` are the paths of the parameters that no gradient moves,
+  those whose load the model tells."""
 
   rows: np.ndarray
-  tiled: np.ndarray
+  tiled: np.ndarray | None
   grads: Any
   tiled_grads: Any
-  kept_grads: Any
   beside: np.ndarray
   steered: set[str]
 
@@ -132,20 +132,18 @@ def answers(spec: Model, run: Run, policy: str | None = None) -> Answers:
 
   @jax.jit
   def program(p, inputs, target):
-    dense = DenseAttention()
-    kernels, tiled, tiled_grads = (dense, run.attend), None, None
-    if run.attend == dense:
-      rows, (grads,) = gradient(p, inputs, Run(attend=dense), target)
-    else:  # where experts choose they do within a row: none minds that the batch is there twice
+    dense, tiled, tiled_grads = DenseAttention(), None, None
+    if policy is None and run.attend != dense:
+      # Where experts choose they do within a row: none minds that the batch is there twice.
       twice, none = jax.tree.map(lambda a: jnp.concatenate([a, a]), inputs), jnp.zeros_like(target)
       targets = jnp.concatenate([target, none]), jnp.concatenate([none, target])
-      y, (grads, tiled_grads) = gradient(p, twice, Run(attend=Halves(kernels)), *targets)
+      y, (grads, tiled_grads) = gradient(p, twice, Run(attend=Halves((dense, run.attend))), *targets)
       rows, tiled = y[:6], y[6:]
-    kept = None
+    else:
+      rows, (grads,) = gradient(p, inputs, Run(attend=dense), target)
     if policy is not None:
-      y, (kept,) = gradient(p, inputs, Run(attend=dense, remat=policy), target)
-      tiled = y if tiled is None else tiled
-    return rows, tiled, grads, tiled_grads, kept, _beside(spec, run, p, inputs)
+      tiled, (tiled_grads,) = gradient(p, inputs, Run(attend=run.attend, remat=policy), target)
+    return rows, tiled, grads, tiled_grads, _beside(spec, run, p, inputs)
 
   return Answers(*jax.device_get(program(params(spec), inputs, target)), steered)
 
