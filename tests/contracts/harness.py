@@ -42,10 +42,12 @@ class Halves(Attend):
 
 
 class Answers(NamedTuple):
-  """What the program says: `rows` and `tiled` logits [6, 12, V], those of the dense kernel and those of the run's kernel
-  and of a remat `policy`, both at once where both are asked; their gradients; and `beside`: what `alone` or `stepped`
-  says, or `unrolled` where neither has a meaning. `steered` are the paths of the parameters that no gradient moves,
-  those whose load the model tells."""
+  """What the program says.
+
+  `rows` and `tiled` are logits [6, 12, V]: by the dense kernel, and by the run's kernel, under a remat policy if one is
+  asked; `grads` and `tiled_grads` their gradients. `beside` is what `alone` or `stepped` says, or `unrolled` where
+  neither has a meaning. `steered` are the paths of the parameters that no gradient moves, those whose load is told.
+  """
 
   rows: np.ndarray
   tiled: np.ndarray | None

@@ -20,7 +20,7 @@ from tfm.parts.site import Site
 from tfm.parts.term import Product
 from tfm.zoo import get, tiny
 
-SPEC = tiny(get('gpt2'))
+SPEC = config.override(tiny(get('gpt2')), 'absolute', 'none')
 ENCDEC = tiny(get('t5-small'))
 
 
@@ -36,23 +36,28 @@ def names(found):
   return [c.kernel.table().name_of(c.kernel) for c in found]
 
 
-def test_short_causal_rows_take_the_stairs_and_rows_that_do_not_divide_are_dense():
-  assert names(choices(SPEC)) == ['staircase']
-  (odd,) = choices(SPEC, T=15)
-  assert names([odd]) == ['dense']
-  assert odd.refused['staircase'] == '15 tokens cannot be cut into 4 runs.'
-  assert 'few enough' in odd.refused['blockwise']
+def test_causal_rows_take_the_stairs_unless_they_do_not_divide_or_are_too_short_for_it():
+  assert names(choices(SPEC, T=128)) == ['staircase']
+  whys = {
+    130: '130 tokens cannot be cut into 4 runs.',
+    124: 'runs of 31 queries save less than they cost; from 32 on they pay.',
+  }
+  for T, why in whys.items():
+    (found,) = choices(SPEC, T=T)
+    assert names([found]) == ['dense']
+    assert found.refused['staircase'] == why
+    assert 'few enough' in found.refused['blockwise']
 
 
 def test_an_encoder_decoder_is_asked_in_each_of_its_places():
-  found = choices(ENCDEC, decoder_input_ids=jnp.ones((2, 8), jnp.int32))
-  assert [c.shape[2:] for c in found] == [(16, 16), (8, 8), (8, 16)]
+  found = choices(ENCDEC, decoder_input_ids=jnp.ones((2, 128), jnp.int32))
+  assert [c.shape[2:] for c in found] == [(16, 16), (128, 128), (128, 16)]
   assert names(found) == ['dense', 'staircase', 'dense']
 
 
 @pytest.mark.parametrize('causal', [True, False])
 def test_many_scores_go_tile_by_tile(causal):
-  spec = config.override(config.override(SPEC, 'absolute', 'none'), '..mask', 'causal' if causal else 'full')
+  spec = config.override(SPEC, '..mask', 'causal' if causal else 'full')
   assert names(choices(spec, T=1024)) == ['blockwise']
 
 
@@ -65,7 +70,7 @@ def test_how_many_are_few_goes_by_the_row_on_a_cpu_and_by_memory_elsewhere():
 
 def test_what_is_chosen_gives_the_numbers_of_the_dense_kernel():
   params = init(SPEC, jax.random.key(0))
-  tokens = jax.random.randint(jax.random.key(1), (2, 16), 0, SPEC.vocab)
+  tokens = jax.random.randint(jax.random.key(1), (2, 128), 0, SPEC.vocab)
   logits = lambda run: jax.jit(lambda p: apply(SPEC, p, run=run, input_ids=tokens)['logits'])(params)
   np.testing.assert_allclose(logits(Run(attend=Auto())), logits(Run()), atol=1e-5)
 

@@ -9,6 +9,9 @@ import jax.numpy as jnp
 from tfm.parts.attend.base import Attend, few
 from tfm.parts.attend.dense import DenseAttention
 
+#: Queries a run from which on it pays: of 16 it takes as long as dense on a CPU, and twice as long to compile.
+SHORTEST = 32
+
 
 @dataclasses.dataclass(frozen=True)
 class Staircase(Attend):
@@ -35,6 +38,8 @@ class Staircase(Attend):
   def loses(self, platform, B, N, T, S):
     if not few(platform, B, N, T, S):
       return f'{B * N * T * S:,} scores are too many to keep.'
+    if T // self.steps < SHORTEST:
+      return f'runs of {T // self.steps} queries save less than they cost; from {SHORTEST} on they pay.'
     return None
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
