@@ -24,7 +24,7 @@ os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 _CACHE = pathlib.Path(tempfile.gettempdir()) / f'tfm-test-cache-{getpass.getuser()}'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', os.environ.get('TFM_TEST_CACHE', str(_CACHE)))
-os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.2')
+os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '1.0')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '0')
 os.environ['TOKENIZERS_PARALLELISM'] = 'false'
 

@@ -195,6 +195,11 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   ('residual', 'reversible'): {'wiring': ('post',)},
   ('mtp', 'parallel'): {'stack': ('repeated', 'shared')},
   ('embed', 'narrow'): {'head': ('tied', 'capped')},
+  # Compiled to be interpreted it takes long enough without what takes long and it is not asked with (_MEETS).
+  ('attend', 'pallas'): {
+    'ffn': tuple(f'moe-{name}' for name in tables()['router']), 'stack': ('segments',),
+    'mtp': ('sequential', 'parallel'), 'residual': ('dwa', 'dlcl', 'reversible'), 'adapter': ('lora',),
+  },
   # Sums over all tokens and channels grow by their number in every layer where nobody norms them: gates are shut.
   ('wiring', 'bare'): {'mixer': ('fourier',)},
 }  # fmt: skip

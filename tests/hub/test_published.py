@@ -77,7 +77,8 @@ def test_what_is_exported_is_what_was_imported(both, tmp_path):
   with torch.no_grad():
     inputs = published.their_inputs(both)
     first, second = (model.eval()(**inputs)[0].numpy() for model in (both.theirs, again))
-  np.testing.assert_allclose(second, first, atol=both.case.atol if fixed else 0, rtol=0)
+  # The tensors are the same to the bit; not all products of PyTorch are, of arrays that stand elsewhere in memory.
+  np.testing.assert_allclose(second, first, atol=both.case.atol if fixed else 1e-6 * np.abs(first).max(), rtol=0)
 
 
 def test_every_family_has_a_case():
