@@ -15,11 +15,11 @@ from tfm.parts.attend.dropout import Dropout
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense, together
 from tfm.parts.heads import Heads, tamed
-from tfm.parts.looking import Looking, told
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.base import Cache
+from tfm.parts.mixer.looking import Looking, told
 from tfm.parts.relative.base import Relative
 from tfm.parts.site import Site
 from tfm.parts.tell import ATTENTIONS, tell

@@ -12,12 +12,12 @@ from tfm.core.module import Module
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.contract import contract
 from tfm.parts.dense import Dense, weight
-from tfm.parts.looking import Looking, Told, told
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.attention import make_scores
 from tfm.parts.mixer.base import Cache
+from tfm.parts.mixer.looking import Looking, Told, told
 from tfm.parts.norm.base import Norm
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.base import Relative
