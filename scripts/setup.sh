@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 TFM_VENV=${TFM_VENV:-.venv}
-# Else every process compiles all it imports: of jax and PyTorch half a minute, in tests some hundred times.
+# Else every process compiles all it imports, some ten seconds of jax and PyTorch: in tests, over and over.
 unset PYTHONDONTWRITEBYTECODE
 
 PYTHON=${PYTHON:-python3}
