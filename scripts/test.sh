@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Lint, types and every test, in .venv.   bash scripts/test.sh [--oracles | --tpu] [pytest arguments]
+# Lint, types and the tests, in .venv.   bash scripts/test.sh [--oracles | --all | --tpu] [pytest arguments]
 # --oracles also installs PyTorch and transformers (hundreds of MB) and runs the parity tests against them.
+# --all also asks what is long and close to what others ask: the large group, as every night.
 # --tpu only compiles kernels for TPUs, which needs no TPU but libtpu (hundreds of MB, in .venv-tpu).
 EXTRAS=test
 if [ "${1:-}" = --tpu ]; then
@@ -11,9 +12,9 @@ if [ "${1:-}" = --tpu ]; then
   # What is asked is what a real run would compile.
   JAX_DISABLE_MOST_OPTIMIZATIONS=0 exec "$TFM_VENV/bin/python" -m pytest tests/tpu "$@"
 fi
-if [ "${1:-}" = --oracles ]; then
+if [ "${1:-}" = --oracles ] || [ "${1:-}" = --all ]; then
   EXTRAS=test,oracles
-  export TFM_ORACLES=1
+  if [ "$1" = --all ]; then export TFM_ALL=1; fi
   shift
 fi
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"

@@ -28,12 +28,14 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '1.0')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '0')
 os.environ['TOKENIZERS_PARALLELISM'] = 'false'
 
+import large  # noqa: E402
 import pytest  # noqa: E402
 
 _ORACLES = ('torch', 'transformers')
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+  large.mark(items)
   missing = [name for name in _ORACLES if importlib.util.find_spec(name) is None]
   if not missing:
     return

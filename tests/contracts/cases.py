@@ -1,11 +1,14 @@
 """Every case that the contracts are asked of, drawn from the tables: a new row is picked up unasked."""
 
+from collections.abc import Callable
 import dataclasses
 import functools
 import importlib
 import itertools
 import pathlib
 from typing import NamedTuple
+
+import large
 
 from contracts.covering import covering
 from tfm import zoo
@@ -33,11 +36,12 @@ from tfm.parts.wiring import Parallel
 
 
 class Case(NamedTuple):
-  """A model, the run's kernel and cache that it is asked with, and the remat policy if it is asked of one."""
+  """A model, the run's kernel and cache, a remat policy if it is asked of one, and whether gradients are asked."""
 
   spec: Model
   run: Run
   remat: str | None = None
+  backward: bool = True
 
 
 def tables() -> dict[str, Table]:
@@ -222,6 +226,20 @@ def _asked(a: tuple[str, str], b: tuple[str, str]) -> bool:
   return True
 
 
+#: What takes longer to compile, and makes all that stands with it take longer: the logarithm of how many times.
+_DEAR = {
+  **{('ffn', f'moe-{name}'): 0.6 for name in tables()['router']},
+  ('topology', 'encdec'): 0.7, ('stack', 'segments'): 0.4, ('wiring', 'sandwich'): 0.3,
+  ('attend', 'pallas'): 0.9, ('attend', 'blockwise'): 0.4, ('attend', 'staircase'): 0.3,
+  ('mixer', 'mla'): 0.3, ('mixer', 'hierarchical'): 0.3, ('mtp', 'sequential'): 0.3, ('mtp', 'parallel'): 0.3,
+}  # fmt: skip
+
+
+def _backward(a: tuple[str, str], b: tuple[str, str]) -> bool:
+  """Whether level a has a backward pass of its own that level b takes part in: autodiff joins all other pairs."""
+  return a == ('residual', 'reversible') or (a[0] == 'attend' and a[1] != 'dense' and b[0] in _MEETS['pallas'])
+
+
 def _apart(a: tuple[str, str], b: tuple[str, str]) -> bool:
   """Whether two levels are to be kept apart; () is every level of a factor."""
   not_with = _APART.get(a, {}).get(b[0])
@@ -232,25 +250,30 @@ def _apart(a: tuple[str, str], b: tuple[str, str]) -> bool:
 def pairs() -> dict[str, 'Case']:
   """A few models, each with a run, in which every two rows of two kinds of part meet, and each meets each topology.
 
-  Some, in which every level stands once, are asked of a remat policy besides.
+  Some, in which every level stands once, are asked of a remat policy besides. Gradients are asked of these and of all
+  pairs of which `_backward` says so, in the large group of every one.
   """
   levels = _levels()
   turn = {(factor, level): itertools.cycle(each) for factor, of in levels.items() for level, each in of.items()}
-  chosen_rows = covering({factor: list(of) for factor, of in levels.items()}, _apart, _asked)
-  policies = dict(zip(_each_level(chosen_rows), itertools.cycle(name for name in POLICIES if name != 'none')))
+  chosen_rows = covering(
+    {factor: list(of) for factor, of in levels.items()}, _apart, _asked, lambda a: _DEAR.get(a, 0.0)
+  )
+  policies = dict(zip(_few(chosen_rows), itertools.cycle(name for name in POLICIES if name != 'none')))
+  backward = {*policies, *(range(len(chosen_rows)) if large.ALL else _few(chosen_rows, _backward))}
   found = {}
   for i, row in enumerate(chosen_rows):
     row = {factor: level for factor, level in row.items() if level is not None}
     chosen = {factor: next(turn[factor, level]) for factor, level in row.items()}
     run = Run(attend=chosen.get('attend', DenseAttention()), cache=chosen.get('cache', DenseCache()))
-    found[','.join(row.values())] = Case(zoo.tiny(_assembled(chosen)), run, policies.get(i))
+    found[','.join(row.values())] = Case(zoo.tiny(_assembled(chosen)), run, policies.get(i), i in backward)
   return found
 
 
-def _each_level(rows: list[dict]) -> list[int]:
-  """Few of the rows, by number, in which every level stands."""
-  sets, found = [set(row.items()) for row in rows], []
-  left = set().union(*sets)
+def _few(rows: list[dict], meeting: Callable[..., bool] = lambda a, b: False) -> list[int]:
+  """Few of the rows, by number, in which every level stands and every two that are to be `meeting` meet."""
+  levels = [[level for level in row.items() if level[1] is not None] for row in rows]
+  sets = [{*of, *(pair for pair in itertools.permutations(of, 2) if meeting(*pair))} for of in levels]
+  left, found = set().union(*sets), []
   while left:
     found.append(max(range(len(sets)), key=lambda i: len(sets[i] & left)))
     left -= sets[found[-1]]

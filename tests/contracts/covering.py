@@ -11,10 +11,12 @@ def covering(
   levels: dict[str, list],
   apart: Callable[[Level, Level], bool] = lambda a, b: False,
   asked: Callable[[Level, Level], bool] = lambda a, b: True,
+  dear: Callable[[Level], float] = lambda a: 0.0,
 ) -> list[dict]:
   """Rows, chosen greedily, in which every two levels of two factors meet unless they are to be kept `apart`.
 
-  Two levels that are not `asked` about may meet or not.
+  Two levels that are not `asked` about may meet or not. What is `dear` makes what it stands with dearer too: it is
+  taken for three new pairs more than another level, times how dear it is, and the more where others stand already.
 
   A factor of which nothing goes with the rest of a row is None in it: a model without attention has no mask.
   """
@@ -36,8 +38,10 @@ def covering(
         continue
       free = [i for i in range(len(levels[name])) if all(((name, i), other) not in never for other in row.items())]
       if free:
+        more = 1 + sum(dear(at[other]) for other in row.items())
         news = [sum(_pair((name, i), other, order) in left for other in row.items()) for i in free]
-        row[name] = free[news.index(max(news))]
+        worth = [new - 3 * more * dear(at[name, i]) for new, i in zip(news, free, strict=True)]
+        row[name] = free[worth.index(max(worth))]
     left -= {_pair(a, b, order) for a, b in itertools.combinations(row.items(), 2)}
     found.append({name: levels[name][row[name]] if name in row else None for name in names})
   return found

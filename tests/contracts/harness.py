@@ -45,8 +45,9 @@ class Answers(NamedTuple):
   """What the program says.
 
   `rows` and `tiled` are logits [6, 12, V]: by the dense kernel, and by the run's kernel, under a remat policy if one is
-  asked; `grads` and `tiled_grads` their gradients. `beside` is what `alone` or `stepped` says, or `unrolled` where
-  neither has a meaning. `steered` are the paths of the parameters that no gradient moves, those whose load is told.
+  asked; `grads` and `tiled_grads` their gradients, if they are asked. `beside` is what `alone` or `stepped` says, or
+  `unrolled` where neither has a meaning. `steered` are the paths of the parameters that no gradient moves, those whose
+  load is told.
   """
 
   rows: np.ndarray
@@ -110,7 +111,7 @@ def params(spec: Model):
 
 
 @functools.lru_cache(maxsize=1)
-def answers(spec: Model, run: Run, policy: str | None = None) -> Answers:
+def answers(spec: Model, run: Run, policy: str | None = None, backward: bool = True) -> Answers:
   """Everything that the case is asked, of one compiled program."""
   inputs, shape = batch(spec), (6, T, spec.vocab)
   target = np.random.default_rng(2).standard_normal(shape).astype(np.float32) * real(spec)[..., None] / 100
@@ -128,6 +129,8 @@ def answers(spec: Model, run: Run, policy: str | None = None) -> Answers:
     return (*said, transformer.apply(spec, p, run=run, **inputs, **asked)['logits'])
 
   def gradient(p, inputs, run, *targets):
+    if not backward:
+      return passed(p, inputs, run)[0], [None for _ in targets]
     y, pull = jax.vjp(lambda p: passed(p, inputs, run), p)
     (grads,) = jax.lax.map(pull, tuple(jnp.stack(targets) for _ in y))  # the backward pass is compiled once
     return y[0], [jax.tree.map(lambda g, i=i: g[i], grads) for i in range(len(targets))]

@@ -27,6 +27,16 @@ def test_what_is_to_be_kept_apart_never_meets_and_all_else_does():
   assert met(rows, 'a', 'c') == set(itertools.product(LEVELS['a'], LEVELS['c']))
 
 
+def test_what_is_dear_stands_alone_where_it_can():
+  dear = {('a', 3), ('b', 'y'), ('c', 0)}
+  rows = covering(LEVELS, dear=lambda level: float(level in dear))
+  for a, b in itertools.combinations(LEVELS, 2):
+    assert met(rows, a, b) == set(itertools.product(LEVELS[a], LEVELS[b]))
+  together = lambda rows: sum(len(dear & set(row.items())) == 3 for row in rows)
+  assert together(rows) == 0
+  assert together(covering(LEVELS)) > 0
+
+
 def test_every_row_of_every_table_of_a_model_stands_in_some_pair():
   said = set().union(*(cases._said(case.spec) for case in cases.pairs().values()))
   parts = {kind for _, _, kind in said}

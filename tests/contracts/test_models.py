@@ -24,7 +24,14 @@ def spec(case):
 
 @pytest.fixture(scope='module')
 def said(case):
-  return harness.answers(case.spec, case.run, case.remat)
+  return harness.answers(case.spec, case.run, case.remat, case.backward)
+
+
+@pytest.fixture(scope='module')
+def grads(case, said):
+  if not case.backward:
+    pytest.skip('large group, as autodiff joins these parts: bash scripts/test.sh --all asks it too')
+  return said.grads
 
 
 @pytest.fixture(scope='module')
@@ -87,8 +94,8 @@ def test_every_kernel_and_remat_policy_gives_the_same_numbers(said, spec, close)
     np.testing.assert_allclose(said.tiled[real], said.rows[real], **close)
 
 
-def test_every_parameter_of_every_layer_gets_a_finite_gradient_that_is_not_zero(spec, said):
-  for name, g in _named(said.grads):
+def test_every_parameter_of_every_layer_gets_a_finite_gradient_that_is_not_zero(spec, said, grads):
+  for name, g in _named(grads):
     assert np.isfinite(g).all(), name
     if name in said.steered:
       assert not g.any(), name
@@ -97,11 +104,11 @@ def test_every_parameter_of_every_layer_gets_a_finite_gradient_that_is_not_zero(
     assert (layers > 0).all(), name
 
 
-def test_gradients_are_the_same_by_every_kernel_and_whatever_is_kept(said):
-  most = max(np.abs(g).max() for _, g in _named(said.grads))
+def test_gradients_are_the_same_by_every_kernel_and_whatever_is_kept(said, grads):
+  most = max(np.abs(g).max() for _, g in _named(grads))
   if said.tiled_grads is None:
     return
-  for (name, g), (_, other) in zip(_named(said.grads), _named(said.tiled_grads), strict=True):
+  for (name, g), (_, other) in zip(_named(grads), _named(said.tiled_grads), strict=True):
     # What is nothing but rounding, as a bias of keys without positions, is so beside the others.
     # Streams that are undone, with neither norms nor smooth routes, come nearest to it.
     atol = 5e-4 * np.abs(g).max() + 1e-6 * most
