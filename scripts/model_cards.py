@@ -1,7 +1,7 @@
 """Writes tfm/zoo/MODELS.md: every model of the zoo with what it costs, every family with how near its numbers come.
 
-    python scripts/model_cards.py                 # a few minutes; no array is made
-    TFM_REACHED=tfm/zoo/weights/reached.jsonl python -m pytest tests/hub/test_published.py   # measures the families
+    python scripts/model_cards.py  # a few minutes; no array is made
+    TFM_ALL=1 TFM_REACHED=tfm/zoo/weights/reached.jsonl python -m pytest tests/hub/test_published.py  # families
 
 Differences are of outputs, relative to the largest of theirs where that is above 1, and of gradients, relative to the
 largest of each parameter; both as the tests of the families have them, with random weights at toy size in float32.

@@ -18,7 +18,7 @@ CASES = {
     'test_tiles_that_are_smaller_than_most_models_are_asked_with_give_the_same_numbers': 'encoder-decoder',
   },
   'tests/generate/test_compilations.py': {
-    'test_nothing_is_compiled_again_while_lengths_stay_in_their_buckets': 'drawn|penalised|lookup|beams',
+    'test_nothing_is_compiled_again_while_lengths_stay_in_their_buckets': 'drawn|penalised|lookup|beams|small draft',
   },
   'tests/generate/test_decode.py': {
     'test_a_batch_of_different_lengths_says_what_full_passes_over_each_prompt_say': (
@@ -42,6 +42,14 @@ CASES = {
     'test_heads_for_later_tokens_change_no_greedy_row': 'parallel-unroll|sequential-scan',
     'test_the_first_two_tokens_are_distributed_as_without_a_draft': 'other|lookup',
   },
+  'tests/hub/test_published.py': dict.fromkeys(
+    (
+      'test_outputs_hidden_states_and_where_whole_gradients_and_a_cache_are_the_same',
+      'test_what_is_exported_is_what_was_imported',
+    ),
+    # Other heads on bodies that have cases of their own, beside those of three families.
+    '(?!bert|gpt2|t5)[a-z0-9._-]+-(classifier|sequence|tokens|questions|choices|body|tied|encoder)',
+  ),
   'tests/model/test_cache.py': {
     'test_rows_cut_back_to_lengths_of_their_own_go_on_as_if_they_had_never_gone_further': (
       '(True-rope_gqa|False-window)-.*'
@@ -62,7 +70,7 @@ CASES = {
   },
   'tests/parts/test_pallas.py': {
     'test_any_mask_is_run_inside_the_kernel_by_its_views_with_dropout_and_sink': (
-      'bigbird|dilated|fixed|lambda|permutation'
+      'bigbird|dilated|fixed|lambda|permutation|prefix'
     ),
     'test_biases_of_many_makes_are_run_inside_the_kernel_and_get_their_gradients': (
       'of_all_heads|squared_and_sloped|of_keys_alone'
@@ -72,7 +80,7 @@ CASES = {
   'tests/parts/test_pallas_relatives.py': {
     'test_all_of_them_together_with_cap_sink_and_dropout_at_places_far_apart_and_by_views': 'mask1',
     'test_every_relative_position_is_served_under_one_mask_or_another': (
-      'none|rope|shaw|toeplitz|tupe|xl|toeplitz-512|rope-far'
+      'none|rope|shaw|t5|toeplitz|tupe|xl|toeplitz-512|rope-far'
     ),
     'test_over_a_mesh_every_device_has_what_its_heads_ask_and_are_told': '1',
   },

@@ -245,6 +245,7 @@ def later():
   return spec, weights(spec)
 
 
+@pytest.mark.large
 def test_a_draft_of_the_models_own_heads_goes_on_from_the_file_with_the_same_guesses(later, tmp_path):
   (spec, params), run, file = later, Run(cache=RingCache(3)), tmp_path / 'prompt'
 

@@ -43,8 +43,8 @@ class Case:
   have gradients. Without `left` no row is padded to the left: theirs count positions from there;
   without `padded` none at all. Tensors whose names match `idle` are of theirs, and ours has none;
   `first` is the position of a row's first token as theirs count. `merged` are theirs
-  that have several tensors of a checkpoint as one parameter (experts). Of `whole` cases, beside the first of each
-  family, gradients and a cache in steps are compared too.
+  that have several tensors of a checkpoint as one parameter (experts). Of `whole` cases, beside those that
+  test_published names, gradients and a cache in steps are compared too.
   """
 
   config: str

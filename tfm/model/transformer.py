@@ -40,7 +40,7 @@ def param_letters(spec: Model) -> Params:
   return axes.letters_of(_boxed_shapes(spec, RUN))
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=512)  # more than the zoo has: a tree of shapes is small, tracing it is not
 def _boxed_shapes(spec: Model, run: Run) -> Params:
   return jax.eval_shape(functools.partial(_boxed, spec, run=run), jax.random.key(0))
 
