@@ -106,6 +106,7 @@ def test_int8_logits_are_close_and_the_layers_weigh_a_quarter():
   assert len(generate(spec, ready, [[1, 2, 3]], max_new_tokens=4)[0]) == 4
 
 
+@pytest.mark.large
 def test_int8_latents_are_asked_by_the_weights_that_int8_keys_are_made_of():
   # Weights with which no activation stands so near the middle of two steps that it is rounded to both.
   spec, plain = MODELS['mla'], weights(MODELS['mla'], seed=3)

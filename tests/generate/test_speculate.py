@@ -111,6 +111,7 @@ def test_ends_penalties_and_streams_are_the_same_too(draft):
   assert [[t for t in row if t >= 0] for row in rows] == plain
 
 
+@pytest.mark.large
 def test_a_drawn_row_does_not_depend_on_its_fellows():
   spec, draft = MODELS['rope_gqa'], near(MODELS['rope_gqa'])
   drawn = {'max_new_tokens': 9, 'temperature': 1.3, 'top_p': 0.9, 'draft': draft}

@@ -4,6 +4,7 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import large
 import pytest
 
 from tfm import zoo
@@ -60,7 +61,7 @@ def _width(mixer, d_model):
   return mixer.heads * sum(sizes) / 2
 
 
-@pytest.mark.parametrize('name', zoo.names())
+@pytest.mark.parametrize('name', large.sizes())
 def test_flops_are_two_a_matmul_parameter_and_four_heads_a_pair(name):
   spec = dataclasses.replace(zoo.tiny(zoo.get(name)), mtp=None)
   n, pairs, beside = 10, 0, 0

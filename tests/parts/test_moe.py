@@ -243,6 +243,7 @@ def test_a_model_whose_experts_look_around_does_not_generate_and_one_that_looks_
       generate(spec, transformer.param_shapes(spec), [[1, 2]], max_new_tokens=2)
 
 
+@pytest.mark.large
 def test_generating_reads_experts_where_they_stand():
   spec = Model(32, D, (Segment((Block(Attention(2)),), 1), Segment((Block(Attention(2), Moe(4, expert=Glu(24))),), 2)))
   params = transformer.init(spec, jax.random.key(0))

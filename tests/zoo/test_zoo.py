@@ -1,5 +1,6 @@
 """The zoo's numbers are the papers'."""
 
+import large
 import pytest
 
 from tfm import zoo
@@ -46,7 +47,7 @@ def _shape(node):
   return node is None if fields is None else (type(node), *(_shape(getattr(node, f)) for f in fields))
 
 
-@pytest.mark.parametrize('name', zoo.names())
+@pytest.mark.parametrize('name', large.sizes())
 def test_a_tiny_model_has_the_same_parts_and_is_small(name):
   spec, small = zoo.get(name), zoo.tiny(zoo.get(name))
   assert isinstance(config.validate(small), Model)

@@ -55,6 +55,8 @@ class Dense(Module):
     kernel = weight(self, 'kernel', sharded(init, self.letters), self.shape, dtype)
     if isinstance(kernel, Stored):
       return kernel.contract(x, self.n_in)
+    if self.is_initializing():  # nobody asks what it makes of x
+      return jnp.zeros((*x.shape[: x.ndim - self.n_in], *self.shape[self.n_in :]), x.dtype)
     return contract(x, kernel.astype(x.dtype), self.n_in)
 
   def _of_experts(self, x: jax.Array, sizes_E: jax.Array) -> jax.Array:
