@@ -53,15 +53,14 @@ CASES = {
   'tests/generate/test_prepare.py': {'test_a_layer_at_a_time_says_what_the_stack_says': 'shared|rope_gqa'},
   'tests/generate/test_prompt_cache.py': {
     'test_a_ring_goes_on_from_a_file_as_far_as_it_can_be_cut_back': 'Int8.*',
-    'test_beams_and_drafts_go_on_from_a_file_too': 'smaller',
+    'test_beams_and_drafts_go_on_from_a_file_too': 'smaller|lookup',
     'test_a_prompt_from_a_file_is_gone_on_with_as_without': r'rope_gqa-(Paged|Dense).*|window-(Int8|Dense).*',
     'test_a_prompt_in_chunks_is_gone_on_with_as_one_read_at_once': r'(1|16)-(?!Ring|Dense).*|1-(Dense|Ring).*',
   },
   'tests/generate/test_speculate.py': {
-    'test_greedy_rows_are_what_they_are_without_a_draft': 'prefix|t5_shared',
-    'test_guesses_beyond_the_last_position_harm_nothing': 'paged',
+    'test_greedy_rows_are_what_they_are_without_a_draft': 'prefix|t5_shared|encdec',
     'test_heads_for_later_tokens_change_no_greedy_row': 'parallel-unroll|sequential-.*',
-    'test_the_first_two_tokens_are_distributed_as_without_a_draft': 'other|lookup',
+    'test_the_first_two_tokens_are_distributed_as_without_a_draft': 'other|lookup|heads',
   },
   'tests/hub/test_published.py': dict.fromkeys(
     (
@@ -73,14 +72,14 @@ CASES = {
   ),
   'tests/model/test_cache.py': {
     'test_rows_cut_back_to_lengths_of_their_own_go_on_as_if_they_had_never_gone_further': (
-      '(True-rope_gqa|False-window)-.*'
+      '(True-rope_gqa|False-window)-.*|False-.*-(ring|paged|int8-ring).*'
     ),
   },
   'tests/model/test_mtp.py': {
     'test_a_few_steps_lower_the_loss_of_every_depth': 'parallel|latent',
     'test_a_rejected_draft_is_cut_back_as_the_models_own_cache_is': 'parallel|latent',
     'test_packed_documents_say_what_they_say_alone': 'latent',
-    'test_the_base_model_is_the_same_to_the_bit': 'parallel',
+    'test_the_base_model_is_the_same_to_the_bit': 'parallel|latent',
   },
   'tests/parts/test_attend.py': {
     'test_kernels_agree_with_the_dense_one': '(?!all|most)[a-z0-9]+-pallas|(cap|sink|alibi)-(blockwise|staircase)',
@@ -109,7 +108,6 @@ CASES = {
   },
   'tests/parts/test_residuals.py': {
     'test_depth_weighted_averages_start_as_the_plain_stack_bit_for_bit': 'residual[12]',
-    'test_the_gradient_of_what_is_undone_is_the_plain_one_dropout_and_all': 'outside-unroll',
   },
   'tests/parts/test_values_by_distance.py': {
     'test_a_kernel_reads_what_a_vector_gathered_for_every_pair_gives': (
@@ -119,12 +117,16 @@ CASES = {
       "(shared, and a layer's own|latents that share|window)-dense|latent-int8|grouped-(int8|ring|paged)"
     ),
   },
+  'tests/parts/test_vendors.py': {'test_a_vendor_is_told_what_the_dense_kernel_says': 'splash (window|full).*'},
   'tests/test_colabs.py': {'test_a_notebook_runs': '03_swap_variants|04_finetune_and_export'},
   'tests/train/test_experts.py': {
     'test_a_step_moves_each_bias_by_its_rate_against_the_load_of_the_whole_batch_and_by_nothing_else': '1',
-    'test_every_mesh_gives_the_numbers_of_one_device_and_splits_the_experts': r'\((8, 1, 1|1, 2, 4|2, 2, 2)\)-.*',
+    'test_every_mesh_gives_the_numbers_of_one_device_and_splits_the_experts': r'(?!\(4, 1, 2\)).*',
   },
-  'tests/train/test_finetune.py': {'test_merged_adapters_compute_the_same': 'adapter0'},
+  'tests/train/test_shard.py': {
+    'test_every_mesh_gives_the_losses_of_one_device_and_splits_the_state': r'\(8, 1, 1\)-.*',
+  },
+  'tests/train/test_finetune.py': {'test_merged_adapters_compute_the_same': 'adapter1'},
 }
 
 

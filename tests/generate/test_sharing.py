@@ -135,6 +135,7 @@ def test_beams_share_the_blocks_of_their_prompt():
   assert plan.blocks == 2 + 9 * 2
 
 
+@pytest.mark.large
 def test_drafts_and_prompt_files_do_not_mind(tmp_path, passes):
   draft = Smaller(MODELS['alibi_mqa'], weights(MODELS['alibi_mqa']))
   prompts = [PROMPT] * 3 + [[*PROMPT, 4, 4], [8, 8]]

@@ -122,6 +122,7 @@ def test_a_drawn_row_does_not_depend_on_its_fellows():
 
 
 @pytest.mark.parametrize('cache', [DenseCache(), PagedCache(block=20)], ids=['dense', 'paged'])
+@pytest.mark.large
 def test_guesses_beyond_the_last_position_harm_nothing(cache):
   spec, run = MODELS['learned'], Run(cache=cache)
   prompts = [[3] * 39, [4]]
@@ -240,6 +241,7 @@ def test_the_first_two_tokens_are_distributed_as_without_a_draft(draft):
   assert chi2 < freedom + 4 * np.sqrt(2 * freedom), (chi2, freedom)
 
 
+@pytest.mark.large
 def test_a_stop_text_ends_the_same_rows(passes):
   class Digits:
     def encode(self, text):

@@ -172,6 +172,7 @@ def test_over_a_mesh_every_device_has_what_its_heads_ask_and_are_told(kv):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=3e-5), got, want)
 
 
+@pytest.mark.large
 def test_a_model_of_them_says_what_it_says_with_the_dense_kernel():
   spec = decoder(Block(Attention(4, 2, 8, XL()), Glu(48)), shared_relative=TUPE(64))
   params = nn.unbox(jax.jit(functools.partial(transformer.init, spec))(jax.random.key(0)))

@@ -157,6 +157,7 @@ DOUBLE = Precision('float64', 'float64', 'float64')
 
 
 @pytest.mark.parametrize(('jitted', 'loop'), [('outside', 'unroll'), ('inside', 'scan')])
+@pytest.mark.large
 def test_the_gradient_of_what_is_undone_is_the_plain_one_dropout_and_all(monkeypatch, jitted, loop):
   spec = encdec()
   params, key = transformer.init(dataclasses.replace(spec, init=Normal(0.3)), jax.random.key(0)), jax.random.key(1)

@@ -28,6 +28,7 @@ print(sorted(fresh)[len(fresh) // 2])
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='only glibc is told to keep what is freed')
+@pytest.mark.large
 def test_freed_memory_is_not_asked_for_again():
   fresh = {}
   for how in ('plain', 'keep'):
