@@ -229,6 +229,7 @@ print(peak[0] - start, kept)
 
 
 @pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='wants /proc')
+@pytest.mark.large
 def test_reading_takes_little_more_memory_than_what_is_kept(model, tmp_path):
   """A file of 200 MB: beside what is kept, less than 1.2 times its largest tensor."""
   big = dataclasses.replace(model[0], d_model=1024, vocab=24_576)
