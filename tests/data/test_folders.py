@@ -104,7 +104,6 @@ def _experiment(data, labels=2, **fields):
   )  # fmt: skip
 
 
-@pytest.mark.large
 def test_a_classifier_learns_what_is_easy_to_tell(data, tmp_path):
   scores = loop.train(_experiment(data), tmp_path / 'run').scores
   assert scores['val_accuracy'] == 1

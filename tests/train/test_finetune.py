@@ -67,7 +67,6 @@ def test_only_what_is_named_is_trained_and_has_a_state(tmp_path, base):
   assert moments == moved
 
 
-@pytest.mark.large
 def test_frozen_parameters_make_no_difference_to_the_others_gradient(tmp_path, base):
   folder, *_ = base
   some = _trained(tmp_path, folder, 'some', steps=1, optim__only='norm/*', optim__clip='none')
