@@ -23,7 +23,7 @@ fi
 stamp="$TFM_VENV/.installed-$(cat pyproject.toml <(echo "${EXTRAS:-}") | cksum | tr -d ' ')"
 if [ ! -e "$stamp" ]; then
   echo "setup: installing tfm${EXTRAS:+[$EXTRAS]} into $TFM_VENV (a minute or two the first time)"
-  # The pip that comes with older Pythons takes a minute of CPU time to look through the index; a new one is 2 MB.
+  # The pip that comes with older Pythons looks through the index for half a minute longer; a new one is 2 MB.
   "$TFM_VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --upgrade pip
   # Python compiles a module when it is first imported; compiling all of them takes as long as the rest.
   "$TFM_VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -e ".${EXTRAS:+[$EXTRAS]}"
