@@ -20,14 +20,10 @@ SHORTER = {
     'steps=120': 'steps=6', 'eval_every=120': 'eval_every=6', 'save_every=120': 'save_every=6',
     'eval_batches=16': 'eval_batches=1',
     "'asyncio', 'email', 'http', 'json', 'logging', 'unittest')": "'json',)",
-    **dict.fromkeys((
-      "  'ALiBi': {'model..relative': 'alibi'},\n", "  'one key head': {'model..mixer.kv_heads': '1'},\n",
-      "  'parallel': {'model..wiring': 'parallel'},\n", "  'post-norm': {'model..wiring': 'post'},\n",
-    ), ''),
   },
   '04_finetune_and_export': {
     'steps=80': 'steps=4', 'eval_every=40': 'eval_every=4', 'save_every=80': 'save_every=4',
-    'batch=16': 'batch=4', 'eval_batches=20': 'eval_batches=1', "eval_steps('val', 16) // 20": "eval_steps('val', 16)",
+    'eval_batches=20': 'eval_batches=1', "eval_steps('val', 16) // 20": "eval_steps('val', 16)",
     "'asyncio', 'email', 'http', 'json', 'logging', 'unittest', 'xml')": "'dbm', 'json')",
   },
 }  # fmt: skip
