@@ -23,7 +23,7 @@ from tfm.parts.attend import TABLE
 from tfm.parts.attend.base import Scores
 from tfm.parts.mask import TABLE as MASKS
 from tfm.parts.mask import Causal, Mask, Segments, Window
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 HEADS, HEAD_DIM = 12, 64
 
@@ -41,10 +41,10 @@ def drawn(T: int) -> list[np.ndarray]:
 
 def program(kernel: str, mask: str, T: int) -> Any:
   """The compiled gradient of a sum over y by q, k and v."""
-  site = Site(jnp.arange(T)[None], jnp.ones((1, T), jnp.int32))
+  info = TokenInfo(jnp.arange(T)[None], jnp.ones((1, T), jnp.int32))
   scores = Scores(HEAD_DIM**-0.5, mask_of(mask) & Segments(), ordered=mask_of(mask).causal)
   attend = TABLE[kernel]()
-  loss = lambda q, k, v: jnp.square(attend(q, k, v, site, site, scores, 'float32')).sum()
+  loss = lambda q, k, v: jnp.square(attend(q, k, v, info, info, scores, 'float32')).sum()
   return jax.jit(jax.grad(loss, (0, 1, 2))).lower(*drawn(T)).compile()
 
 
@@ -60,7 +60,7 @@ def theirs(mask: str, T: int) -> Callable[[], Any]:
   x = [torch.tensor(a.swapaxes(1, 2).copy(), requires_grad=True) for a in drawn(T)]
   pos = np.arange(T)
   seen = np.asarray(
-    mask_of(mask)(*(Site(jnp.asarray(p), jnp.ones_like(p)) for p in (pos[None, :, None], pos[None, None])))
+    mask_of(mask)(*(TokenInfo(jnp.asarray(p), jnp.ones_like(p)) for p in (pos[None, :, None], pos[None, None])))
   )
   given = {'is_causal': True} if mask == 'causal' else {'attn_mask': torch.tensor(seen)}
 

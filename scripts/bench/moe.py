@@ -22,7 +22,7 @@ from tfm.parts import grouped, init
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.ffn import FFN, Glu, Moe
 from tfm.parts.router import TopK
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 
 def step(ffn: FFN, rows: int, d_model: int, ragged: bool = False) -> Callable[[], Any]:
@@ -32,7 +32,7 @@ def step(ffn: FFN, rows: int, d_model: int, ragged: bool = False) -> Callable[[]
     grouped._weights_by_pieces = grouped._weights_at_once
   module = ffn.make(Dims(d_model, 1, init.FanIn(), Run()))
   ones_BT = jnp.ones((1, rows), jnp.int32)
-  ctx = Ctx(Site(ones_BT, ones_BT))
+  ctx = Ctx(TokenInfo(ones_BT, ones_BT))
   rng = np.random.default_rng(0)
   x_BTD, g_BTD = (jnp.asarray(rng.normal(size=(1, rows, d_model)), jnp.float32) for _ in range(2))
   params = jax.jit(module.init)(jax.random.key(0), x_BTD, ctx)

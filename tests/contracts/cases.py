@@ -282,7 +282,7 @@ def _few(rows: list[dict], meeting: Callable[..., bool] = lambda a, b: False) ->
 
 def _causal(mask: Mask) -> Mask:
   """The mask of a decoder."""
-  return mask if mask.causal or mask.reads_prefix else mask & Causal()
+  return mask if mask.causal or 'prefix' in mask.reads else mask & Causal()
 
 
 def _assembled(chosen: dict) -> Model:

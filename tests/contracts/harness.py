@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm.model import cache, transformer
-from tfm.model.spec import Model, reads_types
+from tfm.model.spec import Model, reads
 from tfm.parts.attend import DenseAttention
 from tfm.parts.attend.base import Attend
 from tfm.parts.context import Run
 from tfm.parts.mixer import Hierarchical
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 T, LONG, SHORT, CHANGED, PROMPT = 12, 8, 4, 7, 7
 _rng = np.random.default_rng(0)
@@ -89,7 +89,7 @@ def batch(spec: Model) -> dict[str, np.ndarray]:
 
 def _types(spec: Model, ids: np.ndarray) -> dict[str, np.ndarray]:
   """Types, where layers are told them: a token has the same one wherever it stands."""
-  return {'token_type_ids': ids % 2} if reads_types(spec) else {}
+  return {'token_type_ids': ids % 2} if 'type' in reads(spec) else {}
 
 
 def real(spec: Model) -> np.ndarray:
@@ -194,12 +194,12 @@ def _stepped(spec: Model, run: Run, p, inputs) -> jax.Array:
 def sight(spec: Model) -> np.ndarray:
   """[12, 12] bool: whether the output at i may know of the (decoder) token at j, through all layers."""
   pos = np.arange(T, dtype=np.int32)[None]
-  site = Site(pos, np.ones_like(pos), pos < 3)
+  info = TokenInfo(pos, np.ones_like(pos), {'prefix': pos < 3})
   reach = np.eye(T, dtype=bool)
   with jax.ensure_compile_time_eval():
     for segment in spec.segments:
       for block in segment.pattern * segment.repeats:
-        seen = np.asarray(block.mixer.mask(site.rows(), site.columns()))[0]
+        seen = np.asarray(block.mixer.mask(info.rows(), info.columns()))[0]
         if isinstance(block.mixer, Hierarchical):
           number = pos[0] // block.mixer.block
           seen = (seen & (number[:, None] == number)) | (number < number[:, None])

@@ -23,8 +23,8 @@ from tfm.parts.attend.views import moved, order, worth
 from tfm.parts.mask import Causal, Fixed, Mask, Permutation, Segments, Strided, Window
 from tfm.parts.relative import ALiBi
 from tfm.parts.relative.t5 import bucket
-from tfm.parts.site import Site
 from tfm.parts.term import Asked
+from tfm.parts.tokeninfo import TokenInfo
 
 SMALL = {'blockwise': Blockwise(8, 16), 'pallas': Pallas(8, 16, interpret=True), 'staircase': Staircase(3)}
 # What vendors' kernels have no word for is most of this: see test_vendors.py. `auto` is one of the others.
@@ -37,7 +37,7 @@ def drawn(T, S, dtype=jnp.float32, seed=0, wide=H):
   return draw(0, B, T, N, H), draw(1, B, S, K, H), draw(2, B, S, K, wide)
 
 
-def site(n, packed=True):
+def info(n, packed=True):
   """Two documents and padding on the right in row 0, padding on the left in row 1."""
   pos, segment = np.tile(np.arange(n), (B, 1)), np.ones((B, n), int)
   if packed:
@@ -46,11 +46,11 @@ def site(n, packed=True):
     segment[0, cut:] = 2
     segment[0, -2:] = 0
     segment[1, :3] = 0
-  return Site(jnp.asarray(pos), jnp.asarray(segment))
+  return TokenInfo(jnp.asarray(pos), jnp.asarray(segment))
 
 
 def t5(table_UN):
-  return lambda q, k: jnp.moveaxis(table_UN[bucket(k.pos[:, None, :] - q.pos[:, :, None])], -1, 1)
+  return lambda q, k: jnp.moveaxis(table_UN[bucket(k.positions[:, None, :] - q.positions[:, :, None])], -1, 1)
 
 
 def asked(table_UN):
@@ -58,7 +58,7 @@ def asked(table_UN):
 
   def content(q_BTNH, k_BSKH, q, k):
     asked_BNTU = jnp.einsum('BTNH,UN->BNTU', q_BTNH, table_UN)
-    return (Asked(asked_BNTU, lambda q, k: bucket(k.pos - q.pos)),)
+    return (Asked(asked_BNTU, lambda q, k: bucket(k.positions - q.positions)),)
 
   return content
 
@@ -78,7 +78,7 @@ CASES = {
 }
 
 
-def attended(kernel, case, T=21, S=21, packed=True, wide=H, site=site):
+def attended(kernel, case, T=21, S=21, packed=True, wide=H, info=info):
   """(y, the gradients by q, k, v, table and sink)."""
   mask = case.get('mask', Mask()) & Segments()
 
@@ -91,7 +91,7 @@ def attended(kernel, case, T=21, S=21, packed=True, wide=H, site=site):
       drop = Dropout.of(jax.random.key(9), B, N, case['drop']) if 'drop' in case else None
       sink_N, ordered = sink_N if 'sink' in case else None, T == S and 'mask' in case
       scores = Scores(H**-0.5, mask, tuple(biases), contents, case.get('cap'), sink_N, drop, ordered)
-      y = kernel(q, k, v, site(T, packed), site(S, packed), scores, 'float32')
+      y = kernel(q, k, v, info(T, packed), info(S, packed), scores, 'float32')
       return (y * jnp.cos(jnp.arange(y.size).reshape(y.shape))).sum(), y
 
     grads, y = jax.grad(loss, range(5), has_aux=True)(q, k, v, table_UN, sink_N)
@@ -135,9 +135,9 @@ def test_masks_in_an_order_of_their_own_say_what_the_dense_kernel_says(name):
 
 def test_orders_hold_for_positions_given_by_hand_and_for_other_keys_than_queries():
   hand = lambda n: jnp.stack([jnp.arange(n)[::-1] * 2, jnp.arange(n) % 7])
-  by_hand = lambda n, packed: site(n, packed).replace(pos=hand(n))
+  by_hand = lambda n, packed: info(n, packed).replace(positions=hand(n))
   case = {'mask': Strided(4), 'drop': 0.2, 'sink': True}
-  got, want = (attended(kernel, case, 37, 21, site=by_hand) for kernel in (Blockwise(4, 8), DenseAttention()))
+  got, want = (attended(kernel, case, 37, 21, info=by_hand) for kernel in (Blockwise(4, 8), DenseAttention()))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
 
 
@@ -155,11 +155,11 @@ def test_orders_hold_for_positions_given_by_hand_and_for_other_keys_than_queries
 )
 def test_tiles_seen_go_by_the_pairs(mask, tiles, plain):
   n, size = 1024, 32
-  at = Site(jnp.arange(n)[None], jnp.ones((1, n), jnp.int32))
+  at = TokenInfo(jnp.arange(n)[None], jnp.ones((1, n), jnp.int32))
 
   def seen(views):
-    sites = ([moved(at, order(by, at)) for by in (view.queries, view.keys)] for view in views)
-    return sum(int((kinds(v.mask, *s, size, size, n) > 0).sum()) for v, s in zip(views, sites, strict=True))
+    infos = ([moved(at, order(by, at)) for by in (view.queries, view.keys)] for view in views)
+    return sum(int((kinds(v.mask, *s, size, size, n) > 0).sum()) for v, s in zip(views, infos, strict=True))
 
   assert seen(worth(mask, 0)) == plain
   assert seen(worth(mask, n / size)) == tiles
@@ -182,7 +182,7 @@ def test_scores_of_ten_thousand_stay_finite(kernel):
 
   @jax.jit
   def program(*qkv):
-    y, pull = jax.vjp(lambda *x: kernel(*x, site(20), site(20), scores, 'float32'), *qkv)
+    y, pull = jax.vjp(lambda *x: kernel(*x, info(20), info(20), scores, 'float32'), *qkv)
     return y, pull(y)
 
   assert all(np.isfinite(a).all() for a in jax.tree.leaves(program(q, k, v)))
@@ -193,7 +193,7 @@ def test_blockwise_keeps_no_array_of_queries_by_keys(mask):
   T = 256
   q, k, v = drawn(T, T)
   scores = Scores(1.0, mask & Segments(), (lambda a, b: ALiBi().bias(N, a, b),))
-  run = lambda *x: Blockwise(16, 32)(*x, site(T), site(T), scores, 'float32').sum()
+  run = lambda *x: Blockwise(16, 32)(*x, info(T), info(T), scores, 'float32').sum()
   sizes = [int(np.prod(v.aval.shape)) for v in variables(jax.make_jaxpr(jax.grad(run, (0, 1, 2)))(q, k, v).jaxpr)]
   assert max(sizes) < B * N * T * T // 4
 
@@ -203,7 +203,7 @@ def test_tiles_in_which_nobody_sees_anybody_are_not_computed():
   q, k, v = drawn(T, T)
   broken = v.at[:, 16:32].set(jnp.nan)
   scores = Scores(1.0, Causal() & Window(8) & Segments())
-  y = Blockwise(16, 16)(q, k, broken, site(T, False), site(T, False), scores, 'float32')
+  y = Blockwise(16, 16)(q, k, broken, info(T, False), info(T, False), scores, 'float32')
   assert np.isfinite(y[:, :16]).all()
   assert np.isfinite(y[:, 48:]).all()
 

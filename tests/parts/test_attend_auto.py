@@ -16,8 +16,8 @@ from tfm.parts.attend.base import Scores, few
 from tfm.parts.context import Run
 from tfm.parts.mask import Causal, Segments
 from tfm.parts.relative.toeplitz import distance
-from tfm.parts.site import Site
 from tfm.parts.term import Product
+from tfm.parts.tokeninfo import TokenInfo
 from tfm.zoo import get, tiny
 
 SPEC = config.override(tiny(get('gpt2')), 'absolute', 'none')
@@ -81,8 +81,8 @@ WIDE = lambda q, k: Product(*[jnp.zeros((1, 4, 2048, 4096))] * 2)
 
 def test_a_tpu_is_offered_its_own_kernel_and_what_that_refuses_goes_by_tiles_or_dense():
   x = jax.ShapeDtypeStruct((1, 2048, 4, 64), jnp.bfloat16)
-  site = Site(*[jax.ShapeDtypeStruct((1, 2048), jnp.int32)] * 2)
-  choose = lambda scores: Auto().choose('tpu', x, x, x, site, site, scores)
+  info = TokenInfo(*[jax.ShapeDtypeStruct((1, 2048), jnp.int32)] * 2)
+  choose = lambda scores: Auto().choose('tpu', x, x, x, info, info, scores)
   plain = Scores(1.0, Causal() & Segments())
   assert names([choose(plain)]) == ['pallas']
   asked = choose(dataclasses.replace(plain, products=(WIDE,)))
@@ -92,9 +92,9 @@ def test_a_tpu_is_offered_its_own_kernel_and_what_that_refuses_goes_by_tiles_or_
 
 def asked_on(platform, dtype=jnp.bfloat16, B=1, T=2048, **changes):
   x = jax.ShapeDtypeStruct((B, T, 4, 64), dtype)
-  site = Site(*[jax.ShapeDtypeStruct((B, T), jnp.int32)] * 2)
+  info = TokenInfo(*[jax.ShapeDtypeStruct((B, T), jnp.int32)] * 2)
   scores = dataclasses.replace(Scores(1.0, Causal() & Segments(), ordered=True), **changes)
-  return Auto().choose(platform, x, x, x, site, site, scores)
+  return Auto().choose(platform, x, x, x, info, info, scores)
 
 
 def test_a_gpu_is_offered_cudnn_and_what_that_refuses_goes_as_before(monkeypatch):

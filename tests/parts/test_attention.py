@@ -16,7 +16,7 @@ from tfm.parts.mask import Mask
 from tfm.parts.mixer import Attention
 from tfm.parts.norm import LayerNorm
 from tfm.parts.relative import RoPE
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 D, T = 32, 6
 DIMS = Dims(D, 2, Normal(0.2), Run())
@@ -29,7 +29,7 @@ def x_BTD():
 
 def ctx(segment=None):
   pos = jnp.broadcast_to(jnp.arange(T), (2, T))
-  return Ctx(Site(pos, jnp.ones_like(pos) if segment is None else jnp.asarray(segment)))
+  return Ctx(TokenInfo(pos, jnp.ones_like(pos) if segment is None else jnp.asarray(segment)))
 
 
 @pytest.fixture(scope='module')

@@ -16,7 +16,7 @@ from tfm.parts.ffn import Glu
 from tfm.parts.gain import Fixed, LayerScale, ReZero
 from tfm.parts.init import Normal
 from tfm.parts.mixer import Attention
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 from tfm.parts.wiring import After, Bare, Sandwich
 
 BLOCK = Block(Attention(2, head_dim=4), Glu(12))
@@ -75,7 +75,7 @@ def test_every_branch_has_a_gain_of_its_own(gain, each):
 
 def dropped(layer, rate=0.6, depth=3, rows=2000):
   one = jnp.ones((rows, 1), jnp.int32)
-  ctx = Ctx(Site(one, one), layer=jnp.int32(layer), train=True)
+  ctx = Ctx(TokenInfo(one, one), layer=jnp.int32(layer), train=True)
   module = Drop(Block(drop_path=rate), Dims(4, depth, Normal(), Run()))
   return np.asarray(module.apply({}, jnp.ones((rows, 1, 4)), ctx, rngs={'dropout': jax.random.key(0)}))
 

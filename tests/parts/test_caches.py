@@ -19,7 +19,7 @@ from tfm.parts.cache.paged import laid
 from tfm.parts.context import Run
 from tfm.parts.mask import Causal, Prefix, Segments, Strided, Window
 from tfm.parts.mixer import Attention
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 IDS = np.random.default_rng(0).integers(1, 61, (2, 12)).astype(np.int32)
 
@@ -31,7 +31,7 @@ def apply(spec, run, params, cache, ids):
 
 
 def held(cache):
-  """Bytes of the cached arrays, without their sites and what else finds them."""
+  """Bytes of the cached arrays, without their infos and what else finds them."""
   leaves = jax.tree_util.tree_leaves_with_path(cache['layers'])
   return sum(a.nbytes for path, a in leaves if 'arrays' in jax.tree_util.keystr(path))
 
@@ -152,13 +152,13 @@ def test_rows_that_follow_each_other_share_full_blocks_and_copy_none_but_their_l
   @jax.jit
   def write(store, new, n):
     B, T = new['k'].shape[:2]
-    site = Site(jnp.broadcast_to(n + jnp.arange(T), (B, T)), jnp.ones((B, T), int))
-    return kind.write(store, new, site, jnp.full(B, n), None)
+    info = TokenInfo(jnp.broadcast_to(n + jnp.arange(T), (B, T)), jnp.ones((B, T), int))
+    return kind.write(store, new, info, jnp.full(B, n), None)
 
   follow = jax.jit(lambda store, index_B, n: kind.follow(store, index_B, jnp.full(B, n)))
   made = lambda B, T: {name: rng.standard_normal((B, T, *a.shape), np.float32) for name, a in shapes.items()}
   rows, copies = made(1, prompt), np.stack([np.repeat(table[0, own], B), table[:, own]])
-  store = laid(kind.init(shapes, 1, 6 * block, None, False), table[:1], *np.zeros((2, 0), int))
+  store = laid(kind.init(shapes, 1, 6 * block, None, frozenset()), table[:1], *np.zeros((2, 0), int))
   store = laid(write(store, rows, 0)[2], jnp.asarray(table), *copies)
   rows = {name: np.repeat(a, B, axis=0) for name, a in rows.items()}
   for n in range(prompt, 15):
@@ -166,8 +166,8 @@ def test_rows_that_follow_each_other_share_full_blocks_and_copy_none_but_their_l
     store = follow(store, index_B, n)
     assert (before != store.arrays['k']).any(axis=(1, 2, 3)).sum() <= B
     rows = {name: np.concatenate([a[index_B], new[name]], 1) for name, a in rows.items()}
-    seen, site, store = write(store, new, n)
-    np.testing.assert_array_equal(site.segment > 0, np.broadcast_to(np.arange(18) <= n, (B, 18)))
+    seen, info, store = write(store, new, n)
+    np.testing.assert_array_equal(info.segment_ids > 0, np.broadcast_to(np.arange(18) <= n, (B, 18)))
     for name, a in rows.items():
       np.testing.assert_array_equal(seen[name][:, : n + 1], a)
 

@@ -16,7 +16,7 @@ from tfm.parts.ffn import Glu
 from tfm.parts.init import Normal
 from tfm.parts.mask import Mask
 from tfm.parts.mixer import Attention, Conv
-from tfm.parts.site import Site, positions
+from tfm.parts.tokeninfo import TokenInfo, positions
 from tfm.parts.wiring import Post
 
 D = 6
@@ -26,9 +26,9 @@ MODEL = Model(32, 8, (Segment((BLOCK,)), Segment((dataclasses.replace(BLOCK, asi
 
 
 def _mixed(conv, params, x_BTD, train=False):
-  site = Site(positions(jnp.asarray(SEGMENT_BT)), jnp.asarray(SEGMENT_BT))
+  info = TokenInfo(positions(jnp.asarray(SEGMENT_BT)), jnp.asarray(SEGMENT_BT))
   module = conv.make(Dims(D, 1, Normal(), Run()))
-  return np.asarray(module.apply(params, x_BTD, Ctx(site, train=train), rngs={'dropout': jax.random.key(0)})[0])
+  return np.asarray(module.apply(params, x_BTD, Ctx(info, train=train), rngs={'dropout': jax.random.key(0)})[0])
 
 
 def _params(conv):
@@ -73,8 +73,8 @@ def test_beside_a_block_it_reads_what_enters_it_and_joins_behind_the_feed_forwar
   rest = {name: p for name, p in params.items() if not name.startswith('segment_')}
   beneath = transformer.apply(plain, rest | params, input_ids=jnp.asarray([[3, 4, 5]]))['last_hidden_state']
   own = jax.tree.map(lambda a: a[0], params['segment_0']['block_0']['aside'])
-  site = Site(jnp.arange(3)[None], jnp.ones((1, 3), jnp.int32))
-  aside = Conv().make(Dims(8, 1, Normal(), Run())).apply({'params': own}, entered, Ctx(site))[0]
+  info = TokenInfo(jnp.arange(3)[None], jnp.ones((1, 3), jnp.int32))
+  aside = Conv().make(Dims(8, 1, Normal(), Run())).apply({'params': own}, entered, Ctx(info))[0]
   x = np.asarray(beneath + aside)
   np.testing.assert_allclose(after, x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6), atol=1e-5)
 

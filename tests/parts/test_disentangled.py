@@ -14,12 +14,12 @@ from tfm.parts.context import Run
 from tfm.parts.mask import Mask
 from tfm.parts.mixer import Disentangled
 from tfm.parts.mixer.disentangled import Distances
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 
 def _rows(distances, n):
-  site = Site(jnp.arange(n)[None], jnp.ones((1, n), jnp.int32))
-  return np.asarray(distances.rows(site.rows(), site.columns()))[0]
+  info = TokenInfo(jnp.arange(n)[None], jnp.ones((1, n), jnp.int32))
+  return np.asarray(distances.rows(info.rows(), info.columns()))[0]
 
 
 def test_near_distances_have_a_vector_each_and_far_ones_share_the_last():

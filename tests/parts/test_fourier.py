@@ -11,16 +11,16 @@ from tfm.model.transformer import apply, init
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.fourier import Fourier
-from tfm.parts.site import Site, positions
+from tfm.parts.tokeninfo import TokenInfo, positions
 from tfm.parts.wiring.pre import Pre
 
 D = 10
 
 
 def _mixed(x_BTD, segment_BT):
-  site = Site(positions(segment_BT), segment_BT)
+  info = TokenInfo(positions(segment_BT), segment_BT)
   module = Fourier().make(Dims(D, 1, Normal(), Run()))
-  return np.asarray(module.apply({}, x_BTD, Ctx(site))[0])
+  return np.asarray(module.apply({}, x_BTD, Ctx(info))[0])
 
 
 def _transform(x_TD):
@@ -42,9 +42,9 @@ def test_documents_of_a_row_are_transformed_apart_and_padding_is_none():
 
 
 def test_it_keeps_no_cache():
-  site = Site(jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), jnp.int32))
+  info = TokenInfo(jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), jnp.int32))
   with pytest.raises(errors.UserError, match='fourier: mixes all tokens of a document at once, and keeps no cache'):
-    Fourier().make(Dims(D, 1, Normal(), Run())).apply({}, jnp.zeros((1, 1, D)), Ctx(site), {})
+    Fourier().make(Dims(D, 1, Normal(), Run())).apply({}, jnp.zeros((1, 1, D)), Ctx(info), {})
 
 
 def test_a_branch_that_is_bare_has_no_norm():

@@ -20,7 +20,7 @@ from tfm.parts.init import Normal
 from tfm.parts.mask import Fixed, Mask
 from tfm.parts.mixer import Attention, Hierarchical
 from tfm.parts.relative import RoPE
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 D = 16
 
@@ -33,15 +33,15 @@ def made(spec, run=Run()):
 def test_pairs_are_those_of_the_block_and_one_for_each_earlier_one(n, b, own, earlier):
   assert Hierarchical(block=b).pairs(n) * n == own + earlier
   assert Fixed(b, 1, 'local').pairs(n) == own
-  site = Site(jnp.arange(n)[None], jnp.ones((1, n), jnp.int32))
+  info = TokenInfo(jnp.arange(n)[None], jnp.ones((1, n), jnp.int32))
   spec = Hierarchical(1, block=b)
-  keys = jax.jit(made(spec).seen)(*[jnp.zeros((1, n, 1, 1))] * 2, site)[2]
-  assert jax.jit(spec.sight)(site.rows(), keys.columns()).sum() == own + earlier
+  keys = jax.jit(made(spec).seen)(*[jnp.zeros((1, n, 1, 1))] * 2, info)[2]
+  assert jax.jit(spec.sight)(info.rows(), keys.columns()).sum() == own + earlier
 
 
 def test_a_document_that_is_one_block_has_attention_itself():
   x_BTD = jax.random.normal(jax.random.key(0), (2, 9, D))
-  ctx = Ctx(Site(jnp.tile(jnp.arange(9), (2, 1)), jnp.ones((2, 9), jnp.int32)))
+  ctx = Ctx(TokenInfo(jnp.tile(jnp.arange(9), (2, 1)), jnp.ones((2, 9), jnp.int32)))
   plain, whole = made(Attention(4, 2, mask=Mask())), made(Hierarchical(4, 2, mask=Mask(), block=9))
   params = jax.jit(plain.init)(jax.random.key(1), x_BTD, ctx)
   y, want = (jax.jit(module.apply)(params, x_BTD, ctx)[0] for module in (whole, plain))
@@ -55,9 +55,9 @@ def test_earlier_blocks_are_seen_as_the_means_of_their_keys_and_values_whatever_
   q, k, v = rng.standard_normal((3, 1, S, 1, 4)).astype(np.float32)
   order = rng.permutation(S)
   spec = Hierarchical(1, 1, 4, block=b)
-  site = lambda at: Site(jnp.asarray(pos[at])[None], jnp.asarray(segment[at])[None])
-  *keys, k_site = jax.jit(made(spec).seen)(*(jnp.asarray(a[:, order]) for a in (k, v)), site(order))
-  y = DenseAttention()(jnp.asarray(q), *keys, site(np.arange(S)), k_site, Scores(0.5, spec.sight), 'float32')
+  info = lambda at: TokenInfo(jnp.asarray(pos[at])[None], jnp.asarray(segment[at])[None])
+  *keys, k_info = jax.jit(made(spec).seen)(*(jnp.asarray(a[:, order]) for a in (k, v)), info(order))
+  y = DenseAttention()(jnp.asarray(q), *keys, info(np.arange(S)), k_info, Scores(0.5, spec.sight), 'float32')
 
   def by_hand(t):
     of = lambda i: (segment == segment[t]) & (pos // b == i)

@@ -21,7 +21,7 @@ from tfm.parts.mask import (
   Window,
 )
 from tfm.parts.mask.base import scrambled
-from tfm.parts.site import Site, positions
+from tfm.parts.tokeninfo import TokenInfo, positions
 
 MASKS = {
   **{name: row() for name, row in TABLE.items()},
@@ -48,8 +48,8 @@ MASKS = {
 def allowed(mask, n, prefix=None):
   """[n, n] bool: rows are queries."""
   pos = jnp.arange(n)[None]
-  site = Site(pos, jnp.ones_like(pos), prefix)
-  return np.asarray(mask(site.rows(), site.columns()))[0]
+  info = TokenInfo(pos, jnp.ones_like(pos)).with_extras(prefix=prefix)
+  return np.asarray(mask(info.rows(), info.columns()))[0]
 
 
 @pytest.mark.parametrize('n', [1, 4, 11])
@@ -60,7 +60,7 @@ def test_pairs_are_counted_as_the_predicate_allows_them(name, n):
 
 @pytest.mark.parametrize('name', MASKS)
 def test_a_mask_that_says_it_is_causal_shows_no_later_token(name):
-  assert MASKS[name].causal == (not np.triu(allowed(MASKS[name], 11), 1).any() and not MASKS[name].reads_prefix)
+  assert MASKS[name].causal == (not np.triu(allowed(MASKS[name], 11), 1).any() and 'prefix' not in MASKS[name].reads)
 
 
 @pytest.mark.parametrize('name', MASKS)
@@ -71,12 +71,12 @@ def test_views_are_the_mask_in_parts_that_share_no_pair(name):
 
 def test_a_mask_joined_with_another_keeps_the_order_that_either_knows():
   (alone,) = Window(3, step=2).views()
-  site = Site(jnp.arange(7)[None], jnp.ones((1, 7), jnp.int32))
+  info = TokenInfo(jnp.arange(7)[None], jnp.ones((1, 7), jnp.int32))
   for joined in (Causal() & Window(3, step=2), Window(3, step=2) & Segments()):
     (view,) = joined.views()
     for order, want in ((view.queries, alone.queries), (view.keys, alone.keys)):
-      np.testing.assert_array_equal(order(site), want(site))
-      np.testing.assert_array_equal(order(site), [[0, 1, 0, 1, 0, 1, 0]])
+      np.testing.assert_array_equal(order(info), want(info))
+      np.testing.assert_array_equal(order(info), [[0, 1, 0, 1, 0, 1, 0]])
 
 
 def test_pair_counts_follow_the_formulas():
@@ -204,7 +204,7 @@ def test_tokens_after_the_last_block_belong_to_it():
 def test_a_mask_with_gaps_is_counted_by_its_predicate():
   class EveryOther(Mask):
     def __call__(self, q, k):
-      return (k.pos <= q.pos) & ((q.pos - k.pos) % 2 == 0)
+      return (k.positions <= q.positions) & ((q.positions - k.positions) % 2 == 0)
 
     def reach(self, i_T, n):
       return None
@@ -235,11 +235,11 @@ def test_a_window_no_shorter_than_the_row_is_causal():
 
 def test_documents_do_not_see_each_other_nor_padding():
   segment = jnp.asarray([[0, 1, 1, 2, 2, 2]])
-  site = Site(positions(segment), segment)
-  seen = np.asarray(Segments()(site.rows(), site.columns()))[0]
+  info = TokenInfo(positions(segment), segment)
+  seen = np.asarray(Segments()(info.rows(), info.columns()))[0]
   assert seen.sum() == 2 * 2 + 3 * 3
   assert not seen[:, 0].any()
-  np.testing.assert_array_equal(site.pos, [[0, 0, 1, 0, 1, 2]])
+  np.testing.assert_array_equal(info.positions, [[0, 0, 1, 0, 1, 2]])
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from tfm.parts.mixer import MLA, Attention
 from tfm.parts.norm import LayerNorm
 from tfm.parts.relative import XL, ALiBi, Relative, RoPE, T5Bias
 from tfm.parts.relative.scaling import Yarn
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 D, T, N = 32, 6, 4
 DIMS = Dims(D, 2, Normal(0.2), Run())
@@ -31,7 +31,7 @@ V3 = MLA(128, 1536, 512, 128, 64, 128)
 
 def ctx(slot=None):
   pos = jnp.broadcast_to(jnp.arange(T), (2, T))
-  return Ctx(Site(pos, jnp.ones_like(pos)), slot=slot)
+  return Ctx(TokenInfo(pos, jnp.ones_like(pos)), slot=slot)
 
 
 def started(spec):
@@ -119,7 +119,7 @@ def test_the_cached_latent_is_normed_and_its_shared_key_rotated():
   c_BTR, k_BTH = jnp.split(cache['arrays']['k'], [16], -1)
   np.testing.assert_allclose(jnp.mean(c_BTR**2, -1), np.mean(np.square(params['c_norm']['scale'])), rtol=0.3)
   raw_BTH = x_BTD @ params['k_rope']['kernel']
-  turned = SMALL.relative.rotate(raw_BTH[:, :, None], ctx().site.pos)[:, :, 0]
+  turned = SMALL.relative.rotate(raw_BTH[:, :, None], ctx().info.positions)[:, :, 0]
   np.testing.assert_allclose(k_BTH, turned, rtol=1e-5, atol=1e-6)
   assert np.abs(k_BTH - raw_BTH)[:, 1:].max() > 1e-2
 

@@ -18,7 +18,7 @@ from tfm.parts.ffn.moe import within
 from tfm.parts.mixer import Attention
 from tfm.parts.router import ExpertChoice, Grouped, TopK
 from tfm.parts.router.base import Route
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 from tfm.tasks import CausalLM
 
 D, E, B, T = 16, 8, 2, 10
@@ -29,7 +29,7 @@ X = jnp.asarray(RNG.normal(size=(B, T, D)), jnp.float32)
 
 def ctx(segment_BT=None):
   pos_BT = jnp.broadcast_to(jnp.arange(T), (B, T))
-  return Ctx(Site(pos_BT, jnp.ones((B, T), jnp.int32) if segment_BT is None else segment_BT))
+  return Ctx(TokenInfo(pos_BT, jnp.ones((B, T), jnp.int32) if segment_BT is None else segment_BT))
 
 
 def start(part, seed=0):

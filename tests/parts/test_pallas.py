@@ -18,8 +18,8 @@ from tfm.parts.attend.pallas.flash import Pallas
 from tfm.parts.mask import Causal, Segments, Window
 from tfm.parts.relative import ALiBi
 from tfm.parts.relative.toeplitz import distance
-from tfm.parts.site import Site
 from tfm.parts.term import Asked, Product
+from tfm.parts.tokeninfo import TokenInfo
 
 B, N, K, H, T = 2, 4, 2, 8, 37
 KERNEL = Pallas(8, 16, interpret=True)
@@ -29,10 +29,10 @@ def drawn(T=T, H=H, K=K, dtype=jnp.float32):
   return [jax.random.normal(jax.random.key(i), (B, T, n, H)).astype(dtype) for i, n in enumerate((N, K, K))]
 
 
-def site(n=T, prefix=False):
+def info(n=T, prefix=False):
   pos = jnp.broadcast_to(jnp.arange(n), (B, n))
   segment = jnp.ones((B, n), jnp.int32).at[1, -3:].set(0)
-  return Site(pos, segment, (pos % 3 == 0) & (pos < 8) if prefix else None)
+  return TokenInfo(pos, segment, {'prefix': (pos % 3 == 0) & (pos < 8)} if prefix else {})
 
 
 def results(kernel, scores, qkv, at, *more):
@@ -47,7 +47,7 @@ def results(kernel, scores, qkv, at, *more):
 
 
 def same(scores, qkv=None, at=None, more=(), kernel=KERNEL, tolerance=2e-5):
-  qkv, at = qkv or drawn(), at or site()
+  qkv, at = qkv or drawn(), at or info()
   got, want = (jax.jit(lambda *x, k=k: results(k, scores, *x))(qkv, at, *more) for k in (kernel, DenseAttention()))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance), got, want)
 
@@ -68,10 +68,10 @@ MASKS = {
 def test_any_mask_is_run_inside_the_kernel_by_its_views_with_dropout_and_sink(name):
   drop, sink = Dropout.of(jax.random.key(9), B, N, 0.2), jnp.linspace(-1.0, 1.0, N)
   scores = lambda sink: Scores(H**-0.5, MASKS[name] & Segments(), sink_N=sink, drop=drop)
-  same(scores, at=site(prefix=name == 'prefix'), more=(sink,), kernel=Pallas(4, 16, interpret=True))
+  same(scores, at=info(prefix=name == 'prefix'), more=(sink,), kernel=Pallas(4, 16, interpret=True))
 
 
-BUCKET = lambda q, k: jnp.clip(k.pos[:, None, :] - q.pos[:, :, None], -4, 4) + 4
+BUCKET = lambda q, k: jnp.clip(k.positions[:, None, :] - q.positions[:, :, None], -4, 4) + 4
 # Functions of a table [9, N].
 BIASES = {
   'heads_first': lambda table, q, k: jnp.moveaxis(jnp.moveaxis(table, 0, 1)[:, BUCKET(q, k)], 0, 1),
@@ -80,10 +80,10 @@ BIASES = {
     jnp.moveaxis(jnp.tanh(table)[BUCKET(q, k)] ** 2, -1, 1) * table[3][None, :, None, None]
   ),
   'of_keys_alone': lambda table, q, k: (
-    jnp.sin(k.pos[:, None] + 0.0 * q.pos[:, :, None])[:, None] * table[0][None, :, None, None]
+    jnp.sin(k.positions[:, None] + 0.0 * q.positions[:, :, None])[:, None] * table[0][None, :, None, None]
   ),
   'of_segments': lambda table, q, k: jnp.where(
-    (q.segment[:, :, None] == k.segment[:, None])[:, None], table[1][None, :, None, None], 0.5
+    (q.segment_ids[:, :, None] == k.segment_ids[:, None])[:, None], table[1][None, :, None, None], 0.5
   ),
   'low_precision': lambda table, q, k: jnp.moveaxis(table.astype(jnp.bfloat16)[BUCKET(q, k)], -1, 1) * 1.0,
 }
@@ -103,7 +103,7 @@ def mask_of(predicate):
 
 def test_a_mask_may_read_an_array():
   far = jnp.asarray([1, 5, 2, 9])
-  mask = mask_of(lambda q, k: (q.pos - k.pos < far[k.pos % 4]) & (k.pos <= q.pos))
+  mask = mask_of(lambda q, k: (q.positions - k.positions < far[k.positions % 4]) & (k.positions <= q.positions))
   same(lambda: Scores(H**-0.5, mask))
 
 
@@ -115,15 +115,15 @@ def test_heads_of_256_numbers_at_a_ragged_length(dtype, tolerance):
 def test_a_tile_nobody_looks_into_is_neither_read_nor_summed():
   q, k, v = drawn(64)
   k, v = (a.at[:, 16:32].set(jnp.nan) for a in (k, v))
-  mask = mask_of(lambda q, k: (k.pos <= q.pos) & ((k.pos < 16) | (k.pos >= 32)))
-  y, grads = jax.jit(lambda x: results(KERNEL, lambda: Scores(1.0, mask), x, site(64)))((q, k, v))
+  mask = mask_of(lambda q, k: (k.positions <= q.positions) & ((k.positions < 16) | (k.positions >= 32)))
+  y, grads = jax.jit(lambda x: results(KERNEL, lambda: Scores(1.0, mask), x, info(64)))((q, k, v))
   assert np.isfinite(y).all()
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
 
 
 @pytest.mark.parametrize(('mask', 'tiles', 'whole'), [(Causal(), 36, 28), (Causal() & Window(8), 15, 0)])
 def test_the_grid_goes_through_the_tiles_in_sight(mask, tiles, whole):
-  at = Site(*(jnp.broadcast_to(a, (1, 64)) for a in (jnp.arange(64), jnp.ones(64, jnp.int32))))
+  at = TokenInfo(*(jnp.broadcast_to(a, (1, 64)) for a in (jnp.arange(64), jnp.ones(64, jnp.int32))))
   found = visits.listed(visits.kinds(mask & Segments(), at, at, 8, 8, 64))
   row, column, kind = (np.asarray(a)[0, : int(found.most)] for a in visits.decoded(found.code))
   assert found.most == tiles == len({*zip(row.tolist(), column.tolist(), strict=True)})
@@ -168,7 +168,7 @@ def test_over_a_mesh_every_device_has_its_rows_and_heads(tensor, kv):
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules(rules):
       return results(KERNEL, scores, *x)
 
-  x = (drawn(K=kv), site(), table, sink)
+  x = (drawn(K=kv), info(), table, sink)
   on_mesh = jax.device_put(x, jax.NamedSharding(mesh, jax.P()))
   got, want = jax.jit(split)(*on_mesh), jax.jit(lambda *x: results(DenseAttention(), scores, *x))(*x)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=1e-5), got, want)
@@ -201,7 +201,7 @@ REFUSALS = {
 
 
 def counted(q, k):
-  return jnp.cumsum(k.pos - q.pos, -1) % H
+  return jnp.cumsum(k.positions - q.positions, -1) % H
 
 
 def biased(bias):
@@ -209,17 +209,19 @@ def biased(bias):
 
 
 def outer(q, k):
-  return (q.pos.astype(jnp.float32)[..., None] @ k.pos.astype(jnp.float32)[:, None])[:, None] * jnp.ones((1, N, 1, 1))
+  return (q.positions.astype(jnp.float32)[..., None] @ k.positions.astype(jnp.float32)[:, None])[:, None] * jnp.ones(
+    (1, N, 1, 1)
+  )
 
 
 def outer_gap(q, k):
-  return (q.pos[:, None, :, None] - k.pos[:, None, None, :]) * jnp.arange(1.0, N + 1)[None, :, None, None]
+  return (q.positions[:, None, :, None] - k.positions[:, None, None, :]) * jnp.arange(1.0, N + 1)[None, :, None, None]
 
 
 def test_more_tiles_than_a_tpu_can_count_are_refused():
   n = 1 << 18
   like = lambda *shape, dtype=jnp.float32: jax.ShapeDtypeStruct(shape, dtype)
-  at = Site(like(1, n, dtype=jnp.int32), like(1, n, dtype=jnp.int32))
+  at = TokenInfo(like(1, n, dtype=jnp.int32), like(1, n, dtype=jnp.int32))
   asked = lambda size: Pallas(size, size).refuses(
     like(1, n, 1, 8), *[like(1, n, 1, 8)] * 2, at, at, Scores(1.0, Causal())
   )
@@ -230,13 +232,13 @@ def test_more_tiles_than_a_tpu_can_count_are_refused():
 @pytest.mark.parametrize('why', REFUSALS)
 def test_what_no_kernel_can_do_is_refused_with_the_reason(why):
   qkv, scores = REFUSALS[why]()
-  assert KERNEL.refuses(*qkv, site(), site(), scores)
+  assert KERNEL.refuses(*qkv, info(), info(), scores)
   with pytest.raises(errors.UserError, match=f'attend=pallas: {why}.*Wanted attend=blockwise'):
-    KERNEL(*qkv, site(), site(), scores, 'float32')
+    KERNEL(*qkv, info(), info(), scores, 'float32')
 
 
 def test_what_can_be_done_is_not_refused_and_tpus_are_where_it_pays():
-  assert KERNEL.refuses(*drawn(), site(), site(), biased(outer_gap)) is None
+  assert KERNEL.refuses(*drawn(), info(), info(), biased(outer_gap)) is None
   assert KERNEL.loses('tpu', B, N, T, T) is None
   assert KERNEL.loses('cpu', B, N, T, T) == 'its kernels are for TPUs, and interpreted on a cpu'
 

@@ -23,15 +23,15 @@ from tfm.parts.mask import Causal, Segments, Strided, Window
 from tfm.parts.mixer import Attention
 from tfm.parts.mixer.disentangled import Distances
 from tfm.parts.relative import TABLE, TUPE, XL, RoPE, Shaw, Toeplitz
-from tfm.parts.site import Site
 from tfm.parts.term import Asked, Given
+from tfm.parts.tokeninfo import TokenInfo
 
 B, N, K, H, T = 2, 4, 2, 8, 37
 DIMS = Dims(12, 1, INITS['normal'](), Run(), heads=N, head_dim=H, causal=False)
 KERNEL = Pallas(8, 16, interpret=True)
 
 
-def site(n=T, spread=1):
+def info(n=T, spread=1):
   """Two documents and padding on the right in row 0, padding on the left in row 1."""
   pos, segment = np.tile(np.arange(n), (B, 1)) * spread, np.ones((B, n), int)
   pos[0, 20:] -= 20 * spread
@@ -39,7 +39,7 @@ def site(n=T, spread=1):
   segment[0, -2:] = 0
   segment[1, :3] = 0
   pos[1] = np.maximum(pos[1] - 3 * spread, 0)
-  return Site(jnp.asarray(pos), jnp.asarray(segment), type=jnp.asarray(pos % 2))
+  return TokenInfo(jnp.asarray(pos), jnp.asarray(segment), {'type': jnp.asarray(pos % 2)})
 
 
 def started(spec, dims, key):
@@ -47,19 +47,19 @@ def started(spec, dims, key):
   module, one = spec.make(dims), jnp.zeros((1, 1), jnp.int32)
   if not isinstance(module, nn.Module):
     return {}
-  at, x = Site(one, one), jnp.zeros((1, 1, dims.heads, dims.head_dim))
+  at, x = TokenInfo(one, one), jnp.zeros((1, 1, dims.heads, dims.head_dim))
   by_place = ('product', at, at) if spec.placed else ('bias', dims.heads, at, at)
   method, *given = ('content', x, x, at, at) if spec.contextual else by_place
   return nn.unbox(module.init(key, *given, method=method))['params']
 
 
-def attended(kernel, dims, specs, params, qkv, q_site, k_site, **fields):
+def attended(kernel, dims, specs, params, qkv, q_info, k_info, **fields):
   """y of queries and keys that are told of their places by every one of `specs`."""
   q, k, v = qkv
   made = [(spec, spec.make(dims), p) for spec, p in zip(specs, params, strict=True)]
   made = [(spec, m.bind({'params': p}) if isinstance(m, nn.Module) else m) for spec, m, p in made]
   for _, m in made:
-    q, k = m.queries(q, q_site.pos), m.rotate(k, k_site.pos)
+    q, k = m.queries(q, q_info.positions), m.rotate(k, k_info.positions)
   having = lambda name: [m for spec, m in made if getattr(spec, name)]
   scores = Scores(
     dims.head_dim**-0.5,
@@ -68,7 +68,7 @@ def attended(kernel, dims, specs, params, qkv, q_site, k_site, **fields):
     products=tuple(m.product for m in having('placed')),
     **fields,
   )
-  return kernel(q, k, v, q_site, k_site, scores, 'float32')
+  return kernel(q, k, v, q_info, k_info, scores, 'float32')
 
 
 def results(kernel, specs, fields, at, qkv, params, sink):
@@ -88,7 +88,7 @@ def drawn(kv=K, dtype=jnp.float32):
 
 def both(specs, fields=None, at=None, kv=K, dtype=jnp.float32, sink=None, kernel=KERNEL):
   """(results of the kernel, results of the dense one)."""
-  at, fields = at or site(), fields or {}
+  at, fields = at or info(), fields or {}
   params = [started(spec, DIMS, jax.random.key(0)) for spec in specs]
   params = jax.tree.map(lambda x: 0.5 * jax.random.normal(jax.random.key(x.size), x.shape), params)
   run = lambda kernel: jax.jit(lambda *x: results(kernel, specs, fields, at, *x))(drawn(kv, dtype), params, sink)
@@ -127,7 +127,7 @@ ALL = [Shaw(3), XL(types=True), TUPE(512), Toeplitz(300), RoPE(far=9)]
 def test_all_of_them_together_with_cap_sink_and_dropout_at_places_far_apart_and_by_views(mask):
   drop = Dropout.of(jax.random.key(9), B, N, 0.2)
   fields = {'mask': mask & Segments(), 'cap': 5.0, 'drop': drop}
-  same(ALL, fields, at=site(spread=5), sink=jnp.linspace(-1.0, 1.0, N), kernel=Pallas(4, 16, interpret=True))
+  same(ALL, fields, at=info(spread=5), sink=jnp.linspace(-1.0, 1.0, N), kernel=Pallas(4, 16, interpret=True))
 
 
 def test_in_low_precision_it_is_as_near_as_low_precision_is():
@@ -139,7 +139,7 @@ def test_in_low_precision_it_is_as_near_as_low_precision_is():
 def test_look_ups_of_queries_and_of_keys_by_shared_distances():
   """As disentangled attention has them."""
   rows = Distances(6).rows
-  qkv, at = drawn(), site()
+  qkv, at = drawn(), info()
   e_UNH = jax.random.normal(jax.random.key(5), (12, N, H))
 
   def loss(kernel, qkv, e_UNH):
@@ -166,7 +166,7 @@ def test_over_a_mesh_every_device_has_what_its_heads_ask_and_are_told(kv):
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules(rules):
       return results(KERNEL, specs, fields, *x)
 
-  x = (site(), drawn(kv), params, None)
+  x = (info(), drawn(kv), params, None)
   got = jax.jit(split)(*jax.device_put(x, jax.NamedSharding(mesh, jax.P())))
   want = jax.jit(lambda *x: results(DenseAttention(), specs, fields, *x))(*x)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=3e-5), got, want)

@@ -14,7 +14,7 @@ from tfm.parts import act, init, norm
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.contract import contract
 from tfm.parts.ffn import Glu, Mlp
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 D = 32
 DIMS = Dims(D, 2, init.Normal(), Run())
@@ -126,10 +126,10 @@ def test_the_two_gelus_are_near_and_swish_has_a_slope():
 
 
 def _ffn(piece, x_BTD):
-  site = Site(jnp.zeros(x_BTD.shape[:2], jnp.int32), jnp.ones(x_BTD.shape[:2], jnp.int32))
+  info = TokenInfo(jnp.zeros(x_BTD.shape[:2], jnp.int32), jnp.ones(x_BTD.shape[:2], jnp.int32))
   module = piece.make(DIMS)
-  params = nn.unbox(module.init(jax.random.key(0), x_BTD, Ctx(site))['params'])
-  return jax.tree.map(np.asarray, params), np.asarray(module.apply({'params': params}, x_BTD, Ctx(site))[0])
+  params = nn.unbox(module.init(jax.random.key(0), x_BTD, Ctx(info))['params'])
+  return jax.tree.map(np.asarray, params), np.asarray(module.apply({'params': params}, x_BTD, Ctx(info))[0])
 
 
 def test_an_mlp_is_a_sum_of_values_weighted_by_keys(x):

@@ -9,7 +9,7 @@ from tfm.parts.absolute import Learned, Sinusoidal
 from tfm.parts.relative import ALiBi, T5Bias
 from tfm.parts.relative.alibi import slopes
 from tfm.parts.relative.t5 import bucket
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 
 def waves(piece, positions, D=16):
@@ -63,18 +63,18 @@ def test_slopes_of_a_power_of_two_halve_and_others_are_filled_in_between():
 
 def test_alibi_falls_with_the_distance_on_both_sides():
   pos = jnp.arange(5)[None]
-  site = Site(pos, jnp.ones_like(pos))
-  bias = np.asarray(ALiBi().bias(8, site, site))[0]
+  info = TokenInfo(pos, jnp.ones_like(pos))
+  bias = np.asarray(ALiBi().bias(8, info, info))[0]
   np.testing.assert_allclose(bias[0, 3], [-1.5, -1, -0.5, 0, -0.5])
   np.testing.assert_array_equal(bias, bias.transpose(0, 2, 1))
-  np.testing.assert_allclose(np.asarray(ALiBi(scale=0.25).bias(8, site, site))[0], bias / 4)
+  np.testing.assert_allclose(np.asarray(ALiBi(scale=0.25).bias(8, info, info))[0], bias / 4)
 
 
 def test_alibi_as_a_ramp_over_keys_gives_the_same_softmax():
   pos = jnp.arange(6)[None]
-  site = Site(pos, jnp.ones_like(pos))
+  info = TokenInfo(pos, jnp.ones_like(pos))
   scores = np.random.default_rng(0).standard_normal((6, 6))
-  ours = scores + np.asarray(ALiBi().bias(8, site, site))[0, 2]
+  ours = scores + np.asarray(ALiBi().bias(8, info, info))[0, 2]
   ramp = scores + slopes(8)[2] * np.arange(6)
   for i in range(6):
     a, b = np.exp(ours[i, : i + 1]), np.exp(ramp[i, : i + 1])

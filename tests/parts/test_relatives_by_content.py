@@ -17,13 +17,13 @@ from tfm.parts.ffn import Glu
 from tfm.parts.init import TABLE as INITS
 from tfm.parts.mixer import Attention, Fourier
 from tfm.parts.relative import TUPE, XL, ALiBi, RoPE, Shaw, Toeplitz
-from tfm.parts.site import Site
 from tfm.parts.term import totals
+from tfm.parts.tokeninfo import TokenInfo
 
 N, H, D, T = 2, 4, 8, 9
 DIMS = Dims(D, 1, INITS['normal'](), Run(), heads=N, head_dim=H, value_dim=H)
 POS = jnp.asarray([[0, 1, 2, 3, 4, 0, 1, 2, 7]])
-SITE = Site(POS, jnp.ones_like(POS))
+INFO = TokenInfo(POS, jnp.ones_like(POS))
 Q, K = (jax.random.normal(jax.random.key(i), (1, T, N, H)) for i in (1, 2))
 
 
@@ -51,21 +51,21 @@ def gap(i, j, far):
 
 def test_a_toeplitz_bias_is_its_tables_row_for_the_distance():
   module = Toeplitz(3).make(DIMS)
-  params = nn.unbox(module.init(jax.random.key(0), N, SITE, SITE, method='bias')['params'])
-  bias = module.apply({'params': params}, N, SITE, SITE, method='bias')
+  params = nn.unbox(module.init(jax.random.key(0), N, INFO, INFO, method='bias')['params'])
+  bias = module.apply({'params': params}, N, INFO, INFO, method='bias')
   table = np.asarray(params['table'])
   want = [[[table[gap(i, j, 3), n] for j in range(T)] for i in range(T)] for n in range(N)]
   np.testing.assert_array_equal(bias[0], want)
 
 
 def test_shaw_is_the_product_with_the_distances_vector():
-  params, more = told(Shaw(2), Q, K, SITE, SITE)
+  params, more = told(Shaw(2), Q, K, INFO, INFO)
   want = [[[Q[0, i, n] @ params['table'][gap(i, j, 2)] for j in range(T)] for i in range(T)] for n in range(N)]
   np.testing.assert_allclose(more[0], want, atol=1e-5)
 
 
 def test_xl_is_the_product_with_the_projected_wave_of_the_distance():
-  params, more = told(XL(), Q, K, SITE, SITE)
+  params, more = told(XL(), Q, K, INFO, INFO)
   w = 1e4 ** (-np.arange(D // 2) / (D // 2))
   v = Q + (params['v'] - params['u'])[None, None]
   want = np.zeros((N, T, T))
@@ -95,11 +95,11 @@ def test_tupe_is_the_product_of_projected_positions_but_for_the_first():
 
 def _tupe(spec):
   module = spec.make(DIMS)
-  params = nn.unbox(module.init(jax.random.key(0), SITE, SITE, method='product')['params'])
+  params = nn.unbox(module.init(jax.random.key(0), INFO, INFO, method='product')['params'])
   params = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape), params)
   given = lambda *a, method: module.apply({'params': params}, *a, method=method)
-  added = given(SITE, SITE, method='product').total(SITE, SITE)
-  return params, added + given(N, SITE, SITE, method='bias') if spec.biased else added
+  added = given(INFO, INFO, method='product').total(INFO, INFO)
+  return params, added + given(N, INFO, INFO, method='bias') if spec.biased else added
 
 
 def test_words_and_positions_share_a_tupe_softmax_evenly():
@@ -110,11 +110,11 @@ def test_words_and_positions_share_a_tupe_softmax_evenly():
 
 def test_rope_with_a_farthest_distance_caps_it():
   pos = jnp.asarray([[0, 1, 5, 30]])
-  site = Site(pos, jnp.ones_like(pos))
+  info = TokenInfo(pos, jnp.ones_like(pos))
   q, k = Q[:, :4], K[:, :4]
   spec = RoPE(far=4)
   rotated = spec.rotate(q, pos), spec.rotate(k, pos)
-  scores = jnp.einsum('BTNH,BSNH->BNTS', *rotated) + totals(spec.content)(*rotated, site, site)
+  scores = jnp.einsum('BTNH,BSNH->BNTS', *rotated) + totals(spec.content)(*rotated, info, info)
   for i in range(4):
     for j in range(4):
       distance = jnp.minimum(pos[:, i] - pos[:, j], 4)[:, None]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from parts.jaxprs import variables
-from tests.parts.test_attend import asked, drawn, site, t5
+from tests.parts.test_attend import asked, drawn, info, t5
 from tfm.core import config, errors
 from tfm.model import cache as cache_lib
 from tfm.model import count, transformer
@@ -33,7 +33,7 @@ from tfm.parts.relative.toeplitz import distance
 B, N, K, H = 2, 4, 2, 8
 FAR = 3
 BY_DISTANCE = lambda q, k: distance(q.rows(), k.columns(), FAR)
-BY_PARITY = lambda q, k: (q.pos[:, :, None] + k.pos[:, None]) % 2
+BY_PARITY = lambda q, k: (q.positions[:, :, None] + k.positions[:, None]) % 2
 
 
 def naive(xp, q, k, v, added, content_UN, bias_UN, sink_N, kept, ok_BTS, rows, buckets, case):
@@ -79,10 +79,13 @@ def told(case, wide=H, T=T, S=T):
   normal = lambda i, *shape: jax.random.normal(jax.random.key(i), shape)
   arrays = q, k, v, (normal(7, 2 * FAR + 1, wide), normal(8, 2, wide)), normal(5, 32, N), normal(6, 32, N)
   arrays = *arrays, jnp.linspace(-1.0, 1.0, N)
-  asking, seen = site(T), site(S)
+  asking, seen = info(T), info(S)
   ok = np.asarray((case.get('mask', Mask()) & Segments())(asking.rows(), seen.columns()))
-  gap = np.asarray(seen.pos)[:, None] - np.asarray(asking.pos)[:, :, None]
-  rows = np.clip(gap, -FAR, FAR) + FAR, (np.asarray(seen.pos)[:, None] + np.asarray(asking.pos)[:, :, None]) % 2
+  gap = np.asarray(seen.positions)[:, None] - np.asarray(asking.positions)[:, :, None]
+  rows = (
+    np.clip(gap, -FAR, FAR) + FAR,
+    (np.asarray(seen.positions)[:, None] + np.asarray(asking.positions)[:, :, None]) % 2,
+  )
   buckets = np.asarray(bucket(gap))
   kept = np.asarray(dropout(case)(jnp.arange(T), jnp.arange(S))) if 'drop' in case else np.ones(())
   return arrays, (kept, ok, rows, buckets, case), (asking, seen)
@@ -125,12 +128,12 @@ def wanted(name):
 
 @pytest.mark.parametrize(('name', 'kernel'), ASKED)
 def test_a_kernel_reads_what_a_vector_gathered_for_every_pair_gives(name, kernel):
-  arrays, _, sites = told(CASES[name])
+  arrays, _, infos = told(CASES[name])
   y, grads = wanted(name)
   assert all(np.abs(table).max() > 0.1 for table in grads[3])
 
   def loss(*x):
-    y = ours(KERNELS[kernel], CASES[name], *sites)(*x)
+    y = ours(KERNELS[kernel], CASES[name], *infos)(*x)
     return weighed(y), y
 
   got, got_y = jax.jit(jax.grad(loss, range(7), has_aux=True))(*arrays)
@@ -141,17 +144,17 @@ def test_a_kernel_reads_what_a_vector_gathered_for_every_pair_gives(name, kernel
 @pytest.mark.parametrize('kernel', ['dense', 'blockwise'])
 @pytest.mark.parametrize(('T', 'S'), [(1, 40), (40, 7)])
 def test_queries_and_keys_may_differ_in_number_and_values_in_width(kernel, T, S):
-  arrays, rest, sites = told({}, 5, T, S)
+  arrays, rest, infos = told({}, 5, T, S)
   want = naive(np, *jax.tree.map(np.asarray, arrays), *rest)
-  np.testing.assert_allclose(jax.jit(ours(KERNELS[kernel], {}, *sites))(*arrays), want, atol=2e-5, rtol=1e-5)
+  np.testing.assert_allclose(jax.jit(ours(KERNELS[kernel], {}, *infos))(*arrays), want, atol=2e-5, rtol=1e-5)
 
 
 @pytest.mark.parametrize('kernel', ['dense', 'blockwise'])
 def test_in_half_precision_it_is_near_and_has_gradients_of_its_own_dtypes(kernel):
   case = CASES['causal']
-  arrays, rest, sites = told(case)
+  arrays, rest, infos = told(case)
   half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), arrays[:3])
-  run = ours(KERNELS[kernel], case, *sites)
+  run = ours(KERNELS[kernel], case, *infos)
   y = jax.jit(run)(*half, *arrays[3:])
   assert y.dtype == jnp.bfloat16
   np.testing.assert_allclose(y.astype(jnp.float32), naive(np, *map(_plain, arrays), *rest), atol=0.05)
@@ -174,7 +177,7 @@ def test_masks_of_several_views_are_asked_in_them():
 def test_no_array_is_of_queries_by_keys_by_numbers_of_a_value(kernel):
   n, wide = 128, 64
   q, k, v = (jnp.zeros((1, n, 1, wide)) for _ in range(3))
-  at = jax.tree.map(lambda a: a[1:], site(n))
+  at = jax.tree.map(lambda a: a[1:], info(n))
   table = jnp.zeros((2 * FAR + 1, wide))
 
   def loss(q, k, v, table):

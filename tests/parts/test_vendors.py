@@ -22,7 +22,7 @@ from tfm.parts.attend.splash import Splash
 from tfm.parts.context import Run
 from tfm.parts.mask import Causal, Mask, Segments, Window
 from tfm.parts.relative.toeplitz import distance
-from tfm.parts.site import Site, positions
+from tfm.parts.tokeninfo import TokenInfo, positions
 from tfm.zoo import get, tiny
 
 B, N, K, H, T = 2, 4, 2, 8, 20
@@ -37,13 +37,13 @@ class Told(Attend):
     return cudnn.attended(q_BTNH, k_BSKH, v_BSKH, q, k, scores, 'xla')
 
 
-def site(n, packed=True):
+def info(n, packed=True):
   """Two documents with padding before, between and after them; and one with padding in its midst."""
   at = np.arange(n)
   segment = np.stack([np.where(at < n // 2, 1, 2) * (at > 1) * (at != n // 2) * (at < n - 3), at % 5 != 3])
   whole = np.maximum(np.cumsum(segment[1]) - 1, 0)
   pos = positions(jnp.asarray(segment)).at[1].set(whole)
-  return Site(pos, jnp.asarray(segment, jnp.int32))
+  return TokenInfo(pos, jnp.asarray(segment, jnp.int32))
 
 
 WINDOW = {'mask': Causal() & Window(9)}
@@ -62,15 +62,15 @@ ASKED = {
 @pytest.mark.parametrize('name', ASKED)
 def test_a_vendor_is_told_what_the_dense_kernel_says(name):
   kernel, case, T, S, wide = ASKED[name]
-  got, want = (attended(k, case, T, S, wide=wide, site=site) for k in (kernel, DenseAttention()))
+  got, want = (attended(k, case, T, S, wide=wide, info=info) for k in (kernel, DenseAttention()))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
-  unseen = np.asarray(site(T).segment) == 0
+  unseen = np.asarray(info(T).segment_ids) == 0
   for a in (got[0], got[1][0]):
     assert not np.any(np.asarray(a)[unseen])
 
 
 def test_splash_without_segments_has_everybody_see_everybody():
-  x, at = drawn(5, 5), site(5)
+  x, at = drawn(5, 5), info(5)
   run = lambda kernel: jax.jit(lambda *x: kernel(*x, at, at, Scores(1e4, Mask()), 'float32'))(*x)
   y, want = (run(kernel) for kernel in (SPLASH, DenseAttention()))
   assert np.isfinite(y).all()
@@ -82,7 +82,7 @@ def test_over_a_mesh_every_device_has_its_rows_and_heads():
     np.array(jax.devices()).reshape(2, 4), ('data', 'tensor'), axis_types=(jax.sharding.AxisType.Auto,) * 2
   )
   rules = [('B', ('data',)), ('N', ('tensor',)), ('K', ())]
-  at = site(T)
+  at = info(T)
   draw = lambda i, heads: jax.random.normal(jax.random.key(i), (B, T, heads, H))
 
   def program(kernel, *x):
@@ -112,8 +112,8 @@ def test_a_model_is_asked_with_splash_by_name_and_a_cache_is_refused():
 BIAS = lambda q, k: jnp.zeros((1, N, T, T))
 CONTENT = lambda q_BTNH, k_BSKH, q, k: jnp.zeros((B, N, T, T))
 ADDED = (Added(lambda q, k: distance(q.rows(), k.columns(), 2), jnp.zeros((5, H))),)
-PREFIX = site(T).replace(prefix=jnp.zeros((B, T), bool))
-ORDER = site(T).replace(order=jnp.zeros((B, T), jnp.int32), bound=jnp.ones((B, T), jnp.int32))
+PREFIX = info(T).with_extras(prefix=jnp.zeros((B, T), bool))
+ORDER = info(T).with_extras(order=jnp.zeros((B, T), jnp.int32), bound=jnp.ones((B, T), jnp.int32))
 FAR = jnp.asarray([1, 5, 2, 9])
 
 
@@ -122,6 +122,8 @@ def mask_of(predicate):
 
 
 ORDERED = {'ordered': True}
+near_by_array = lambda q, k: q.positions - k.positions < FAR[k.positions % 4]
+later_segment = lambda q, k: q.segment_ids > k.segment_ids
 NO_SPLASH = {
   'biases are not': (Scores(1.0, CAUSAL, (BIAS,), **ORDERED), {}),
   'scores by content': (Scores(1.0, CAUSAL, (), (CONTENT,), **ORDERED), {}),
@@ -130,12 +132,12 @@ NO_SPLASH = {
   'float16 is neither float32 nor bfloat16': (Scores(1.0, CAUSAL, **ORDERED), {'dtype': jnp.float16}),
   'the mask reads prefix': (Scores(1.0, masks.Prefix() & Segments(), **ORDERED), {'at': PREFIX}),
   'the mask reads bound and order': (Scores(1.0, CAUSAL, **ORDERED), {'at': ORDER}),
-  'the mask reads an array': (Scores(1.0, mask_of(lambda q, k: q.pos - k.pos < FAR[k.pos % 4]), **ORDERED), {}),
+  'the mask reads an array': (Scores(1.0, mask_of(near_by_array), **ORDERED), {}),
   'it counts places of the row': (Scores(1.0, CAUSAL), {}),
   'the mask is no band': (Scores(1.0, masks.Strided(3) & Segments(), **ORDERED), {}),
   # A mask that says one thing and does another.
-  'the mask is no band of distances': (Scores(1.0, mask_of(lambda q, k: k.pos < q.pos), **ORDERED), {}),
-  'the mask is no band of distances within segments': (Scores(1.0, mask_of(lambda q, k: q.segment > k.segment)), {}),
+  'the mask is no band of distances': (Scores(1.0, mask_of(lambda q, k: k.positions < q.positions), **ORDERED), {}),
+  'the mask is no band of distances within segments': (Scores(1.0, mask_of(later_segment)), {}),
 }  # fmt: skip
 HALF = {'dtype': jnp.bfloat16}
 NO_CUDNN = {
@@ -160,7 +162,7 @@ def test_what_a_vendor_has_no_word_for_is_refused_with_the_reason(row, why, aske
   scores, given = asked
   n, H_ = given.get('T', T), given.get('H', H)
   like = lambda heads, wide: jax.ShapeDtypeStruct((B, n, heads, wide), given.get('dtype', jnp.float32))
-  at = given.get('at', site(n))
+  at = given.get('at', info(n))
   x = like(N, H_), like(K, H_), like(K, given.get('wide', H)), at, at, scores
   assert why in TABLE[row]().refuses(*x)
   with pytest.raises(errors.UserError, match=rf'attend={row}: .*{why}.*\. Wanted attend=blockwise, which takes any'):
@@ -193,7 +195,7 @@ def test_cudnn_lowers_for_cuda_with_its_kv_heads_as_they_are_and_half_of_a_causa
   monkeypatch.setattr('jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version', lambda: 9_10_00)
   monkeypatch.setattr(cudnn, 'lacking', lambda: None)
   like = lambda heads: jax.ShapeDtypeStruct((B, T, heads, 64), jnp.bfloat16)
-  at = jax.eval_shape(lambda: site(T))
+  at = jax.eval_shape(lambda: info(T))
 
   def loss(q, k, v, at):
     scores = Scores(0.3, Window(4) & CAUSAL, ordered=True)

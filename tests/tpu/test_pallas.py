@@ -22,7 +22,7 @@ from tfm.parts.context import Dims, Run
 from tfm.parts.init import TABLE as INITS
 from tfm.parts.mask import Causal, Mask, Segments, Window
 from tfm.parts.relative import TUPE, XL, ALiBi, RoPE, Shaw, T5Bias, Toeplitz
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 pytestmark = pytest.mark.tpu
 
@@ -79,9 +79,9 @@ def lowered(case, chips, mesh=None, rules=(), kernel=Pallas()):
     where = jax.NamedSharding(mesh, jax.P(*(names.get(letter) for letter in letters)))
     return jax.ShapeDtypeStruct(shape, dtype, sharding=where)
 
-  def site(n):
+  def info(n):
     ints = like('BT', case.B, n, dtype='int32')
-    return Site(ints, ints, like('BT', case.B, n, dtype=bool) if case.mask.reads_prefix else None)
+    return TokenInfo(ints, ints, {'prefix': like('BT', case.B, n, dtype=bool)} if 'prefix' in case.mask.reads else {})
 
   def loss(q, k, v, table, sink, asking, seen, key):
     biases = [t5(table)] if 't5' in case.biases else []
@@ -109,8 +109,8 @@ def lowered(case, chips, mesh=None, rules=(), kernel=Pallas()):
     like('BSKH', case.B, S, case.K, case.Hv),
     like('UN', 32, case.N, dtype='float32'),
     like('N', case.N, dtype='float32'),
-    site(case.T),
-    site(S),
+    info(case.T),
+    info(S),
     like('', dtype=jax.eval_shape(lambda: jax.random.key(0)).dtype),
   )
 
@@ -191,7 +191,7 @@ def told(spec, chips, D=512, H=64, N=8, K=2, B=2, T=2048, dtype='bfloat16', cap=
   return jax.jit(jax.value_and_grad(loss, (0, 1))).lower(
     [like((B, T, n, H), dtype) for n in (N, K, K)],
     jax.tree.map(lambda x: like(x.shape, x.dtype), params),
-    Site(ints, ints, type=ints),
+    TokenInfo(ints, ints, {'type': ints}),
     like((), jax.eval_shape(lambda: jax.random.key(0)).dtype),
   )
 

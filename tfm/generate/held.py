@@ -13,7 +13,7 @@ from tfm.generate.prompts import bucket
 from tfm.model.cache import init_cache
 from tfm.model.spec import Block, Model
 from tfm.parts.context import Run
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -112,15 +112,15 @@ def _looked(stack: Model, run: Run, cache: Any) -> dict[str, Any]:
   """(arrays `[L, S, ...]`, positions, whether there is a token) of the first row in each block's stores."""
   kind, found = run.cache.raw, {}
   empty = jnp.zeros((len(cache['slot']), 0), jnp.int32)
-  site = Site(empty, empty, empty.astype(bool))
+  info = TokenInfo(empty, empty, {'prefix': empty.astype(bool)})
   stores = _stores(cache)
   for (i, j), at, block in _blocks(stack):
     new = {n: jnp.zeros((*empty.shape, *a.shape), a.dtype) for n, a in _kept(stack, run, block).items()}
     if new:
-      look = jax.vmap(lambda store, new=new: kind.write(store, new, site, cache['slot'], None)[:2])
+      look = jax.vmap(lambda store, new=new: kind.write(store, new, info, cache['slot'], None)[:2])
       arrays, seen = look(stores[i][j]['mixer'])
       # Sites are those of the tokens, the same in all layers.
-      found[at] = {n: a[:, 0] for n, a in arrays.items()}, seen.pos[0, 0], seen.segment[0, 0] > 0
+      found[at] = {n: a[:, 0] for n, a in arrays.items()}, seen.positions[0, 0], seen.segment_ids[0, 0] > 0
   return found
 
 
@@ -135,11 +135,11 @@ def _filled(stack: Model, run: Run, slots: int, parts: dict[str, Any], held_B: j
     wide = next(iter(arrays.values())).shape[1]
     pos_BT = jnp.broadcast_to(first + jnp.arange(wide, dtype=jnp.int32), (B, wide))
     real_BT = pos_BT < held_B[:, None]
-    site, first_B = Site(pos_BT, real_BT.astype(jnp.int32), real_BT), jnp.broadcast_to(first, (B,))
+    info, first_B = TokenInfo(pos_BT, real_BT.astype(jnp.int32), {'prefix': real_BT}), jnp.broadcast_to(first, (B,))
 
-    def fill(store, own, site=site, first_B=first_B):
+    def fill(store, own, info=info, first_B=first_B):
       new = {n: jnp.broadcast_to(a[None], (B, *a.shape)) for n, a in own.items()}
-      return kind.write(store, new, site, first_B, None)[2]
+      return kind.write(store, new, info, first_B, None)[2]
 
     kept = cache['layers'][i][j]
     kept['mixer'] = jax.vmap(fill)(kept['mixer'], arrays)

@@ -97,7 +97,7 @@ def padded(rows: list[list[int]], width: int, left: bool) -> tuple[NDArray[np.in
 
 def can_go_on(spec: Model) -> Iterator[str]:
   """Sentences why a model cannot say a token at a time what it says of a whole row; none if it can."""
-  if any(not (m.causal or m.reads_prefix) for block in blocks(spec) for m in block.mixers):
+  if any(not (m.causal or 'prefix' in m.reads) for block in blocks(spec) for m in block.mixers):
     yield (
       'the model has layers whose tokens see later ones, which are not there yet. '
       'Wanted mask=causal, or mask=prefix without a length.'

@@ -1,4 +1,4 @@
-"""From named inputs to token sites: padding, packed documents, positions, and where a cache goes on."""
+"""From named inputs to token infos: padding, packed documents, positions, and where a cache goes on."""
 
 import dataclasses
 from typing import Any
@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from tfm.core import errors
 from tfm.model import targets
-from tfm.model.spec import Encoder, Model, max_positions, reads_types
-from tfm.parts.site import Site, positions
+from tfm.model.spec import Encoder, Model, max_positions, reads
+from tfm.parts.tokeninfo import TokenInfo, positions
 
 _SOURCE = ('input_ids', 'attention_mask', 'segment_ids', 'position_ids', 'token_type_ids', 'prefix_mask')
 _DECODER = ('input_ids', 'attention_mask', 'segment_ids', 'position_ids')
@@ -54,7 +54,7 @@ def split(spec: Model, inputs: dict[str, Any], cache: Any) -> tuple[Inputs | Non
       raise errors.UserError(
         f'apply: the model has no encoder, so it does not take {", ".join(odd)}. Wanted input_ids.'
       )
-    if cache is not None and 'token_type_ids' in given and reads_types(spec):
+    if cache is not None and 'token_type_ids' in given and 'type' in reads(spec):
       raise errors.UserError(
         'apply: a cache keeps no token types, and layers of the model ask for them. '
         'Wanted whole rows, or no token_type_ids.'
@@ -85,12 +85,12 @@ def _checked(spec: Model, stack: Model | Encoder, inputs: Inputs, name: str) -> 
     raise errors.UserError(
       f'apply: {name} is {T} tokens long, the position table has {limit} rows. Wanted at most {limit}.'
     )
-  if inputs.token_type_ids is not None and not (spec.embed.types or reads_types(stack)):
+  if inputs.token_type_ids is not None and not (spec.embed.types or 'type' in reads(stack)):
     raise errors.UserError('apply: token_type_ids are given, but the model has no token types (embed.types=0).')
   return inputs
 
 
-def site(inputs: Inputs, cache: Any, types: bool = False) -> Site:
+def info(inputs: Inputs, cache: Any, types: bool = False) -> TokenInfo:
   """Where each token stands; positions go on where the cache's rows ended. Layers are told token types if `types`."""
   B, T = inputs.shape()
   if inputs.segment_ids is not None:
@@ -108,13 +108,13 @@ def site(inputs: Inputs, cache: Any, types: bool = False) -> Site:
   prefix_BT = None if inputs.prefix_mask is None else inputs.prefix_mask != 0
   if prefix_BT is None and cache is not None:
     prefix_BT = jnp.zeros((B, T), bool)
-  found = Site(pos_BT, segment_BT, prefix_BT, inputs.token_type_ids if types else None)
+  found = TokenInfo(pos_BT, segment_BT).with_extras(prefix=prefix_BT, type=inputs.token_type_ids if types else None)
   return found if inputs.order_ids is None else targets.ordered(found, inputs.order_ids)
 
 
-def advance(cache: dict[str, Any], site: Site, layers: Any) -> dict[str, Any]:
-  """The cache once the tokens at `site` are in it."""
-  real_BT = site.segment > 0
-  last_B = jnp.max(jnp.where(real_BT, site.pos + 1, 0), axis=1)
+def advance(cache: dict[str, Any], info: TokenInfo, layers: Any) -> dict[str, Any]:
+  """The cache once the tokens at `info` are in it."""
+  real_BT = info.segment_ids > 0
+  last_B = jnp.max(jnp.where(real_BT, info.positions + 1, 0), axis=1)
   slot_B = cache['slot'] + jnp.sum(real_BT, axis=1, dtype=jnp.int32)
   return cache | {'slot': slot_B, 'next': jnp.maximum(cache['next'], last_B), 'layers': layers}

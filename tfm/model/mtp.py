@@ -20,7 +20,7 @@ from tfm.model.stack import Params, named_key
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
 from tfm.parts.context import Ctx, Dims, Run
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 
 class Ahead(NamedTuple):
@@ -32,7 +32,7 @@ class Ahead(NamedTuple):
   load: Params
 
 
-def init(spec: Model, key: jax.Array, dims: Dims, memory: tuple[jax.Array, Site] | None) -> Params:
+def init(spec: Model, key: jax.Array, dims: Dims, memory: tuple[jax.Array, TokenInfo] | None) -> Params:
   """Boxed parameters of every depth."""
   assert spec.mtp is not None
   x_BTD = jnp.zeros((1, 1, spec.d_model), dims.run.precision.dtype('compute'))
@@ -122,10 +122,10 @@ def draft(
   mtp = _mtp(spec)
   B, T = next_BT.shape
   dims = stack_lib.stack_dims(spec, spec, run)
-  site = inputs_lib.site(inputs_lib.Inputs(input_ids=next_BT, attention_mask=mask_BT), cache)
-  ctx = Ctx(site, slot=cache['slot'], ordered=True)
+  info = inputs_lib.info(inputs_lib.Inputs(input_ids=next_BT, attention_mask=mask_BT), cache)
+  ctx = Ctx(info, slot=cache['slot'], ordered=True)
   place_BT = jnp.broadcast_to(jnp.arange(T)[None], (B, T))
-  last_B1 = jnp.max(jnp.where(site.segment > 0, place_BT, 0), 1)[:, None]
+  last_B1 = jnp.max(jnp.where(info.segment_ids > 0, place_BT, 0), 1)[:, None]
   ids_BT, h_BTD, last_B1D = next_BT, state_BTD, state_BTD[:, -1:]
   tokens: list[jax.Array] = []
   logits: list[jax.Array] = []
@@ -138,7 +138,7 @@ def draft(
     tokens, logits, kept = [*tokens, tok_B], [*logits, logits_BV], [*kept, out.caches[0]]
     ids_BT = jnp.where(place_BT == last_B1, tok_B[:, None], shifted(ids_BT))
     h_BTD = out.x_BTD if mtp.chained else state_BTD
-  cache = inputs_lib.advance(cache, site, kept)
+  cache = inputs_lib.advance(cache, info, kept)
   return {'tokens': jnp.stack(tokens, 1), 'logits': jnp.stack(logits, 1), 'state': last_B1D, 'cache': cache}
 
 

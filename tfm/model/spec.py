@@ -227,7 +227,7 @@ class Model:
   @property
   def ahead(self) -> bool:
     """True if some layer tells a (decoder) token of later ones that are in no prefix."""
-    ahead = lambda b: any(not (m.causal or m.reads_prefix) for m in b.mixers) or not b.ffn.causal
+    ahead = lambda b: any(not (m.causal or 'prefix' in m.reads) for m in b.mixers) or not b.ffn.causal
     return any(ahead(b) for b in blocks(self))
 
   @property
@@ -244,7 +244,7 @@ class Model:
   @property
   def reads_prefix(self) -> bool:
     """True if some mask reads the input `prefix_mask`."""
-    return any(b.mixer.reads_prefix for b in blocks(self))
+    return 'prefix' in reads(self)
 
   @property
   def max_positions(self) -> int | None:
@@ -275,7 +275,7 @@ class Model:
       yield 'encoder is given, but no block has a cross mixer to read it. Wanted segments..cross=attention.'
     if self.encoder is None and True in crosses:
       yield 'a block has a cross mixer, but there is no encoder to read. Wanted cross=none, or an encoder.'
-    if self.encoder is not None and reads_types(self):
+    if self.encoder is not None and 'type' in reads(self):
       yield 'layers of the decoder ask the types of tokens, and only the encoder is told. Wanted relative.types=false.'
     if self.mtp is not None and self.head is None:
       yield 'mtp predicts tokens, and there is no head to say them. Wanted a head, or mtp=none.'
@@ -300,7 +300,7 @@ class Model:
             yield from (f'{at}.aside: {m}' for m in block.aside.fits(width))
             if block.aside.cached(width):
               yield f'{at}.aside: would cache what it reads, and nobody keeps it. Wanted conv or fourier.'
-          if getattr(block.mixer, 'relative', Relative()).of_blocks and not block.mixer.of_blocks:
+          if 'block' in block.mixer.reads - block.mixer.provides:
             yield f'{at}.mixer.relative: {_UNBLOCKED}'
           if block.cross is not None:
             yield from (f'{at}.cross: {m}' for m in block.cross.fits(width))
@@ -313,9 +313,9 @@ def max_positions(stack: Model | Encoder) -> int | None:
   return min((n for n in told if n is not None), default=None)
 
 
-def reads_types(stack: Model | Encoder) -> bool:
-  """Whether layers of a stack are told the types of tokens."""
-  return stack.shared_relative.reads_types or any(b.mixer.reads_types for b in blocks(stack))
+def reads(stack: Model | Encoder) -> frozenset[str]:
+  """The extras of `TokenInfo` that the layers of a stack use."""
+  return frozenset().union(stack.shared_relative.reads, *(b.mixer.reads for b in blocks(stack)))
 
 
 def blocks(stack: Model | Encoder) -> list[Block]:
@@ -368,7 +368,7 @@ def _shared_fits(stack: Model | Encoder, d_model: int) -> Iterator[str]:
   sizes = sorted({n for b in blocks(stack) if (n := b.mixer.told_dim(d_model))})
   if not sizes:
     yield 'no layer asks it, for none looks at tokens. Wanted shared_relative=none.'
-  if shared.of_blocks and not any(b.mixer.of_blocks for b in blocks(stack)):
+  if 'block' in shared.reads and not any('block' in b.mixer.provides for b in blocks(stack)):
     yield _UNBLOCKED
   if shared.contextual and len(sizes) > 1:
     yield f'its vectors serve heads of {sizes} numbers. Wanted the same everywhere, or mixer.relative, one a layer.'

@@ -17,7 +17,7 @@ from tfm.model.spec import Encoder, Model, blocks, common, depth, shared_head_di
 from tfm.model.undo import scan_undone
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.relative.base import Hooks, Relative
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 Params = dict[str, Any]
 
@@ -38,11 +38,13 @@ def named_key(key: jax.Array, name: str) -> jax.Array:
   return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def init_stack(key: jax.Array, stack: Model | Encoder, dims: Dims, memory: tuple[jax.Array, Site] | None) -> Params:
+def init_stack(
+  key: jax.Array, stack: Model | Encoder, dims: Dims, memory: tuple[jax.Array, TokenInfo] | None
+) -> Params:
   """Boxed parameters of the stack's segments, positions, shared relative position and final norm."""
   one = jnp.zeros((1, 1), jnp.int32)
-  site, x_BTD = Site(one, one + 1), jnp.zeros((1, 1, dims.d_model), dims.run.precision.dtype('compute'))
-  ctx = Ctx(site, memory)
+  info, x_BTD = TokenInfo(one, one + 1), jnp.zeros((1, 1, dims.d_model), dims.run.precision.dtype('compute'))
+  ctx = Ctx(info, memory)
   params: Params = {}
   for i, segment in enumerate(stack.segments):
     unit = Unit(segment.pattern, dims)
@@ -52,25 +54,25 @@ def init_stack(key: jax.Array, stack: Model | Encoder, dims: Dims, memory: tuple
       continue
     keys_L = jax.random.split(named_key(key, f'segment_{i}'), segment.repeats)
     params[f'segment_{i}'] = stacked(jax.lax.map(init_one, keys_L))
-  for name, module, args in _own(stack, dims, x_BTD, site):
+  for name, module, args in _own(stack, dims, x_BTD, info):
     variables = module.init(named_key(key, name), *args[1:], method=args[0])
     params |= {name: variables['params']} if 'params' in variables else {}
   return params
 
 
-def _own(stack, dims, x_BTD, site):
+def _own(stack, dims, x_BTD, info):
   """The modules a stack owns beside its segments: name, module, and (method, *arguments) to start its parameters."""
   relative, residual = stack.shared_relative.make(dims), stack.residual.make(dims)
   absolute, foot_BTR = stack.absolute.make(dims.foot), jnp.zeros((1, 1, dims.foot.d_model), x_BTD.dtype)
   if isinstance(relative, nn.Module):
     head_BTNH = jnp.zeros((1, 1, dims.heads, dims.head_dim), x_BTD.dtype)
-    ways = {'contextual': ('content', head_BTNH, head_BTNH, site, site), 'placed': ('product', site, site)}
+    ways = {'contextual': ('content', head_BTNH, head_BTNH, info, info), 'placed': ('product', info, info)}
     asked = next((way for name, way in ways.items() if getattr(stack.shared_relative, name)), None)
-    yield 'shared_relative', relative, asked or ('bias', dims.heads, site, site)
+    yield 'shared_relative', relative, asked or ('bias', dims.heads, info, info)
   if (shared := common(stack)) is not None:
     yield 'common', shared.make(dims), (None,)
   if isinstance(absolute, nn.Module):
-    yield 'absolute', absolute, (None, foot_BTR, site.pos)
+    yield 'absolute', absolute, (None, foot_BTR, info.positions)
   if isinstance(residual, nn.Module):
     yield 'residual', residual, (None,)
   if ends_with_norm(stack):
@@ -89,9 +91,9 @@ def call(piece: Any, params: Params, name: str, *args: Any, method: str | None =
   return getattr(piece, method or '__call__')(*args)
 
 
-def add_positions(stack: Model | Encoder, dims: Dims, params: Params, x_BTD: jax.Array, site: Site) -> jax.Array:
+def add_positions(stack: Model | Encoder, dims: Dims, params: Params, x_BTD: jax.Array, info: TokenInfo) -> jax.Array:
   """The foot of a stack: embeddings with absolute positions added."""
-  return call(stack.absolute.make(dims.foot), params, 'absolute', x_BTD, site.pos)
+  return call(stack.absolute.make(dims.foot), params, 'absolute', x_BTD, info.positions)
 
 
 def unstack(tree_L: Any) -> tuple[Any, ...]:

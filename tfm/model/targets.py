@@ -9,14 +9,13 @@ streams are one longer row, and no layer, mask, position or kernel knows of them
 """
 
 from collections.abc import Iterator
-import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from tfm.model.spec import Model
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 #: Out of the sight of everybody.
 _NEVER = jnp.iinfo(jnp.int32).max
@@ -42,18 +41,19 @@ def unfit(spec: Model, names: dict[str, Any], cache: Any) -> Iterator[str]:
     yield 'target_positions: neither mtp nor a classifier reads targets. Wanted mtp=none and classifier=none.'
 
 
-def ordered(site: Site, order_BT: jax.Array) -> Site:
-  """The sites of tokens that are predicted in this order, int32; equal ones see each other."""
+def ordered(info: TokenInfo, order_BT: jax.Array) -> TokenInfo:
+  """The infos of tokens that are predicted in this order, int32; equal ones see each other."""
   order_BT = order_BT.astype(jnp.int32)
-  return dataclasses.replace(site, order=order_BT, bound=order_BT + 1)
+  return info.with_extras(order=order_BT, bound=order_BT + 1)
 
 
-def asking(site: Site, place_BP: jax.Array) -> Site:
-  """The sites of targets at these places of the rows, -1 for none, given those of the (ordered) tokens."""
+def asking(info: TokenInfo, place_BP: jax.Array) -> TokenInfo:
+  """The infos of targets at these places of the rows, -1 for none, given those of the (ordered) tokens."""
   at_BP = jnp.maximum(place_BP, 0)
-  own = jax.tree.map(lambda a: jnp.take_along_axis(a, at_BP, 1), site)
-  never = jnp.full_like(own.order, _NEVER)
-  return dataclasses.replace(own, segment=jnp.where(place_BP < 0, 0, own.segment), order=never, bound=own.order)
+  own = jax.tree.map(lambda a: jnp.take_along_axis(a, at_BP, 1), info)
+  order_BP = own.extras['order']
+  own = own.with_extras(order=jnp.full_like(order_BP, _NEVER), bound=order_BP)
+  return own.replace(segment_ids=jnp.where(place_BP < 0, 0, own.segment_ids))
 
 
 def joined(tokens: Any, targets: Any) -> Any:

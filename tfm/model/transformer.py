@@ -15,12 +15,12 @@ from tfm.model import stack as stack_lib
 from tfm.model import targets
 from tfm.model.classify import Classify, named
 from tfm.model.embedding import Embedding, Unembedding
-from tfm.model.spec import Encoder, Model, reads_types
+from tfm.model.spec import Encoder, Model, reads
 from tfm.model.stack import Params, named_key
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.context import Ctx, Dims, Run
-from tfm.parts.site import Site
 from tfm.parts.tell import ATTENTIONS, CROSS, HIDDEN
+from tfm.parts.tokeninfo import TokenInfo
 
 RUN = Run()
 
@@ -53,7 +53,7 @@ def _boxed(spec: Model, key: jax.Array, run: Run) -> Params:
   x_BTD = jnp.zeros((1, 1, spec.d_out), run.precision.dtype('compute'))
   table_VR = jnp.zeros((spec.vocab, spec.embed.dim or spec.d_model), x_BTD.dtype)
   m_BSD = jnp.zeros((1, 1, spec.source.d_model), x_BTD.dtype)
-  memory = (m_BSD, Site(tok_BT, tok_BT + 1)) if spec.encoder is not None else None
+  memory = (m_BSD, TokenInfo(tok_BT, tok_BT + 1)) if spec.encoder is not None else None
   params = {'embed': Embedding(spec, dims).init(named_key(key, 'embed'), tok_BT)['params']}
   params |= stack_lib.init_stack(key, spec, dims, memory)
   if spec.head is not None:
@@ -120,24 +120,24 @@ def apply(
   keys = (None, None) if key is None else (jax.random.fold_in(key, 0), jax.random.fold_in(key, 1))
   asked = (HIDDEN,) * output_hidden_states + (ATTENTIONS, CROSS) * output_attentions
   if spec.encoder is not None and source is not None:
-    m_BSD, m_site, aux, load, told = _encode(spec, spec.encoder, params, source, run, keys[0], asked)
-    memory, out['encoder_last_hidden_state'] = (m_BSD, m_site), m_BSD
+    m_BSD, m_info, aux, load, told = _encode(spec, spec.encoder, params, source, run, keys[0], asked)
+    memory, out['encoder_last_hidden_state'] = (m_BSD, m_info), m_BSD
     out |= _told(told, m_BSD, 'encoder_')
 
   dims = stack_lib.stack_dims(spec, spec, run)
   embed = functools.partial(_embedding, spec, dims, params)
   slot = None if cache is None else cache['slot']
-  site = inputs_lib.site(target, cache, reads_types(spec))
+  info = inputs_lib.info(target, cache, 'type' in reads(spec))
   x_BTD = embed('lookup', target.input_ids, target.token_type_ids)
   T, asked_BP, ordered = x_BTD.shape[1], target.target_positions, target.position_ids is None
   if asked_BP is not None:
-    type_BT = jnp.zeros_like(site.pos) if target.token_type_ids is None else target.token_type_ids
+    type_BT = jnp.zeros_like(info.positions) if target.token_type_ids is None else target.token_type_ids
     type_BP = jnp.take_along_axis(type_BT, jnp.maximum(asked_BP, 0), 1)
-    x_BTD, site = targets.joined((x_BTD, site), (embed('asked', type_BP), targets.asking(site, asked_BP)))
+    x_BTD, info = targets.joined((x_BTD, info), (embed('asked', type_BP), targets.asking(info, asked_BP)))
     ordered = False
-  x_BTD = stack_lib.add_positions(spec, dims, params, x_BTD, site)
+  x_BTD = stack_lib.add_positions(spec, dims, params, x_BTD, info)
   x_BTD = embed('finish', x_BTD, key is not None, key=keys[1])
-  ctx = Ctx(site, memory, slot, train=key is not None, ordered=ordered)
+  ctx = Ctx(info, memory, slot, train=key is not None, ordered=ordered)
   caches = None if cache is None else cache['layers']
   passed = stack_lib.apply_stack(spec, dims, params, x_BTD, ctx, caches, keys[1], asked)
   x_BTD, aux = embed('leave', passed.x_BTD) if spec.embed.back else passed.x_BTD, aux + passed.aux
@@ -145,7 +145,7 @@ def apply(
   x_BTD = x_BTD if asked_BP is None else x_BTD[:, T:]
   load = passed.load | ({'encoder': load} if load else {})
   if cache is not None:
-    out['cache'] = inputs_lib.advance(cache, site, passed.caches)
+    out['cache'] = inputs_lib.advance(cache, info, passed.caches)
   if spec.mtp is not None:
     out['mtp_state'] = x_BTD if spec.mtp.chained else passed.trunk_BTD
     if mtp and cache is None and target.input_ids is not None:
@@ -156,7 +156,7 @@ def apply(
   if spec.classifier is not None:
     rngs = {} if keys[1] is None else {'dropout': named_key(keys[1], 'classifier')}
     classify = Classify(spec.classifier, dims.replace(d_model=spec.d_out))
-    found = classify.apply({'params': params['classifier']}, x_BTD, site.segment, key is not None, rngs=rngs)
+    found = classify.apply({'params': params['classifier']}, x_BTD, info.segment_ids, key is not None, rngs=rngs)
     out |= named(found, spec.head is None)
   if spec.head is not None and logits_to_keep != 0:
     kept_BTD = x_BTD if logits_to_keep is None else x_BTD[:, -logits_to_keep:]
@@ -191,16 +191,16 @@ def _told(told: dict[str, tuple[jax.Array, ...]], x_BTD: jax.Array, prefix: str)
 
 
 def _encode(spec: Model, encoder: Encoder, params: Params, source, run: Run, key, asked=()):
-  """(memory, its sites, aux, load, what was asked for) of an encoder-decoder's source."""
+  """(memory, its infos, aux, load, what was asked for) of an encoder-decoder's source."""
   dims = stack_lib.stack_dims(spec.source, encoder, run)
-  site = inputs_lib.site(source, None, reads_types(encoder))
+  info = inputs_lib.info(source, None, 'type' in reads(encoder))
   if source.outputs is not None:
-    return source.outputs.astype(run.precision.dtype('compute')), site, jnp.zeros((), jnp.float32), {}, {}
+    return source.outputs.astype(run.precision.dtype('compute')), info, jnp.zeros((), jnp.float32), {}, {}
   own = params['encoder']
   embed = functools.partial(_embedding, spec.source, dims, {'embed': _source_embedding(encoder, params)})
   x_BTD = embed('lookup', source.input_ids, source.token_type_ids)
-  x_BTD = stack_lib.add_positions(encoder, dims, own, x_BTD, site)
+  x_BTD = stack_lib.add_positions(encoder, dims, own, x_BTD, info)
   x_BTD = embed('finish', x_BTD, key is not None, key=key)
-  ctx = Ctx(site, train=key is not None, ordered=source.position_ids is None)
+  ctx = Ctx(info, train=key is not None, ordered=source.position_ids is None)
   passed = stack_lib.apply_stack(encoder, dims, own, x_BTD, ctx, None, key, asked)
-  return passed.x_BTD, site, passed.aux, passed.load, passed.told
+  return passed.x_BTD, info, passed.aux, passed.load, passed.told

@@ -14,7 +14,7 @@ from tfm.parts.attend.base import Attend
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
 from tfm.parts.init.base import Init
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 LOOPS = ('scan', 'unroll')
 
@@ -74,7 +74,7 @@ class Dims:
 class Ctx:
   """The side inputs of every layer of a stack, in one object.
 
-  `site` is where the tokens of `x_BTD` stand. `memory` is an encoder's output and its sites. `slot` is how many tokens
+  `info` is where the tokens of `x_BTD` stand. `memory` is an encoder's output and its infos. `slot` is how many tokens
   the cache holds of each row, `[B]`: the place that the next one takes. `shared` is a relative position owned by the
   whole stack: as it is chosen, and as it is asked, with its parameters. `residual` joins the blocks of the stack, with
   its parameters (None: plain), `common` what the stack's mixers share (see `Mixer.common`), and `layer` is the number
@@ -83,8 +83,8 @@ class Ctx:
   each expert's.
   """
 
-  site: Site
-  memory: tuple[jax.Array, Site] | None = None
+  info: TokenInfo
+  memory: tuple[jax.Array, TokenInfo] | None = None
   slot: jax.Array | None = None
   shared: tuple[Any, Any] | None = struct.field(pytree_node=False, default=None)
   residual: Any = struct.field(pytree_node=False, default=None)

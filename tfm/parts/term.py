@@ -7,10 +7,10 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
-#: Of sites that broadcast.
-Between = Callable[[Site, Site], jax.Array]
+#: Of infos that broadcast.
+Between = Callable[[TokenInfo, TokenInfo], jax.Array]
 
 
 @struct.dataclass
@@ -26,7 +26,7 @@ class Product:
   between: Between | None = struct.field(pytree_node=False, default=None)
   constant: bool = struct.field(pytree_node=False, default=False)
 
-  def total(self, q: Site, k: Site) -> jax.Array:
+  def total(self, q: TokenInfo, k: TokenInfo) -> jax.Array:
     """[B, N, T, S]."""
     B, N, T, X = self.a_BNTX.shape
     K = self.b_BKSX.shape[1]
@@ -45,7 +45,7 @@ class Asked:
   a_BNTX: jax.Array
   between: Between = struct.field(pytree_node=False)
 
-  def total(self, q: Site, k: Site) -> jax.Array:
+  def total(self, q: TokenInfo, k: TokenInfo) -> jax.Array:
     """[B, N, T, S]."""
     return jnp.take_along_axis(self.a_BNTX, self.between(q.rows(), k.columns())[:, None], axis=-1)
 
@@ -57,7 +57,7 @@ class Given:
   b_BKSX: jax.Array
   between: Between = struct.field(pytree_node=False)
 
-  def total(self, q: Site, k: Site) -> jax.Array:
+  def total(self, q: TokenInfo, k: TokenInfo) -> jax.Array:
     """[B, N, T, S]."""
     rows_BTS = self.between(q.rows(), k.columns())
     found_BNST = jnp.take_along_axis(self.b_BKSX, rows_BTS.swapaxes(1, 2)[:, None], axis=-1)
@@ -74,7 +74,7 @@ def scaled(term: Term, scale: float) -> Term:
 
 
 def totals(function: Callable[..., tuple[Term, ...]]) -> Callable[..., jax.Array]:
-  """The sum `[B, N, T, S]` of the terms that `function` tells of; the last two of what it is given are the sites."""
+  """The sum `[B, N, T, S]` of the terms that `function` tells of; the last two of what it is given are the infos."""
 
   def total(*given) -> jax.Array:
     first, *rest = (term.total(*given[-2:]) for term in function(*given))

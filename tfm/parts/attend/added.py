@@ -7,20 +7,20 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 
 @dataclasses.dataclass(frozen=True)
 class Added:
-  """The vector `table_UH[rows(q, k)]` of each pair of sites, the same for all heads: y_i = sum_j p_ij (v_j + it).
+  """The vector `table_UH[rows(q, k)]` of each pair of infos, the same for all heads: y_i = sum_j p_ij (v_j + it).
 
-  `rows` gives int32 `[B or 1, T, S]` of sites `[B, T]` and `[B, S]`; of parameters it must know nothing. What is as
+  `rows` gives int32 `[B or 1, T, S]` of infos `[B, T]` and `[B, S]`; of parameters it must know nothing. What is as
   wide as the values are is summed by row first, so no array is of queries by keys by H.
 
   *Cost*: an addition a pair and head, 2 U H FLOPs a query and head.
   """
 
-  rows: Callable[[Site, Site], jax.Array]
+  rows: Callable[[TokenInfo, TokenInfo], jax.Array]
   table_UH: jax.Array
 
   def behind(self, n: int) -> 'Added':

@@ -13,7 +13,7 @@ from tfm.parts.attend.cudnn import Cudnn
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.attend.pallas.flash import Pallas
 from tfm.parts.attend.staircase import Staircase
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 #: The kernels to try, the fastest first; the last refuses nothing. `splash` has not been timed against `pallas`, which
 #: takes all that it does: whoever wants it names it.
@@ -40,7 +40,14 @@ class Auto(Attend):
     return choice.kernel(q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce)
 
   def choose(
-    self, platform: str, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, q: Site, k: Site, scores: Scores
+    self,
+    platform: str,
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    q: TokenInfo,
+    k: TokenInfo,
+    scores: Scores,
   ) -> Choice:
     """The first candidate that does not refuse, and the sentences of those that do."""
     B, T, N, _ = q_BTNH.shape

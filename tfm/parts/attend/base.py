@@ -9,8 +9,8 @@ from tfm.core.registry import Part
 from tfm.parts.attend.added import Added
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.mask.base import Mask
-from tfm.parts.site import Site
 from tfm.parts.term import Product, Term, totals
+from tfm.parts.tokeninfo import TokenInfo
 
 
 def few(platform: str, B: int, N: int, T: int, S: int) -> bool:
@@ -22,8 +22,8 @@ def few(platform: str, B: int, N: int, T: int, S: int) -> bool:
 class Scores:
   """How scores are formed: everything between q k and the softmax, as functions a kernel may call on tiles.
 
-  `mask(q, k)` is where looking is allowed, on sites that broadcast; `biases` are added to the scaled and capped scores,
-  on `[B, T]` and `[B, S]` sites, each `-> [B or 1, N, T, S]`, and so are `products`; `contents`, which are given
+  `mask(q, k)` is where looking is allowed, on infos that broadcast; `biases` are added to the scaled and capped scores,
+  on `[B, T]` and `[B, S]` infos, each `-> [B or 1, N, T, S]`, and so are `products`; `contents`, which are given
   queries and keys too, are added to q k before the scale. `added` to values: the vectors of the pairs in which they are
   read. `cap` squashes to cap tanh(s / cap). `sink_N` is one more
   logit a head that takes its share of the softmax and gives nothing. `drop` thins the probabilities. `ordered` promises
@@ -32,17 +32,17 @@ class Scores:
 
   scale: float
   mask: Mask
-  biases: tuple[Callable[[Site, Site], jax.Array], ...] = ()
-  contents: tuple[Callable[[jax.Array, jax.Array, Site, Site], tuple[Term, ...]], ...] = ()
+  biases: tuple[Callable[[TokenInfo, TokenInfo], jax.Array], ...] = ()
+  contents: tuple[Callable[[jax.Array, jax.Array, TokenInfo, TokenInfo], tuple[Term, ...]], ...] = ()
   cap: float | None = None
   sink_N: jax.Array | None = None
   drop: Dropout | None = None
   ordered: bool = False
   added: tuple[Added, ...] = ()
-  products: tuple[Callable[[Site, Site], Product], ...] = ()
+  products: tuple[Callable[[TokenInfo, TokenInfo], Product], ...] = ()
 
   @property
-  def offsets(self) -> tuple[Callable[[Site, Site], jax.Array], ...]:
+  def offsets(self) -> tuple[Callable[[TokenInfo, TokenInfo], jax.Array], ...]:
     """All that is added to the scaled and capped scores, as `biases` are."""
     return self.biases + tuple(totals(lambda q, k, f=f: (f(q, k),)) for f in self.products)
 
@@ -52,13 +52,20 @@ class Attend(Part):
   """A kernel. A query that may look at nobody gets zeros."""
 
   def __call__(
-    self, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, q: Site, k: Site, scores: Scores, reduce: str
+    self,
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    q: TokenInfo,
+    k: TokenInfo,
+    scores: Scores,
+    reduce: str,
   ) -> jax.Array:
     """y_BTNH; query head n reads kv head n // (N / K); the softmax is computed in dtype `reduce`."""
     raise AssertionError(f'{type(self).__name__} must attend')
 
   def refuses(
-    self, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, q: Site, k: Site, scores: Scores
+    self, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, q: TokenInfo, k: TokenInfo, scores: Scores
   ) -> str | None:
     """A sentence why the kernel cannot serve this; None if it can."""
     return None

@@ -12,8 +12,8 @@ from tfm.parts.attend.added import read
 from tfm.parts.attend.base import Attend, Scores, few
 from tfm.parts.attend.dense import dot, products, turned
 from tfm.parts.attend.views import joined, worth
-from tfm.parts.site import Site
 from tfm.parts.term import totals
+from tfm.parts.tokeninfo import TokenInfo
 
 Pytree = Any
 
@@ -97,7 +97,7 @@ class _Problem:
   K: int
   reduce: Any
 
-  def found(self, q, k, consts, asking: Site, seen: Site) -> jax.Array:
+  def found(self, q, k, consts, asking: TokenInfo, seen: TokenInfo) -> jax.Array:
     """The scores of a tile, `[B, K, G, queries, keys]`."""
     B, K, G, size, H = q.shape
     scaled = (q * jnp.asarray(self.scores.scale, q.dtype)).reshape(B, K, G * size, H)
@@ -113,9 +113,9 @@ class _Problem:
       s = s + bias_BNTS.reshape(bias_BNTS.shape[0], K, G, size, -1)
     return s
 
-  def allowed(self, asking: Site, seen: Site, column: jax.Array) -> jax.Array:
+  def allowed(self, asking: TokenInfo, seen: TokenInfo, column: jax.Array) -> jax.Array:
     """Where looking is allowed, `[B, queries, keys]`; keys from `column` on, those after the last are padding."""
-    real = (column + jnp.arange(seen.pos.shape[1]) < self.S)[None, None]
+    real = (column + jnp.arange(seen.positions.shape[1]) < self.S)[None, None]
     return self.scores.mask(asking.rows(), seen.columns()) & real
 
   def kept(self, drop, i, j, shape) -> jax.Array | None:
@@ -125,16 +125,16 @@ class _Problem:
     size, width = shape[-2:]
     return drop(i * size + jnp.arange(size), j * width + jnp.arange(width)).reshape(shape).astype(self.reduce)
 
-  def rows(self, asking: Site, seen: Site) -> list[jax.Array]:
+  def rows(self, asking: TokenInfo, seen: TokenInfo) -> list[jax.Array]:
     """The rows of each table of what is added to values, `[B or 1, queries, keys]`."""
     return [added.rows(asking, seen) for added in self.scores.added]
 
-  def visits(self, asking: Site, seen: Site) -> tuple[jax.Array, jax.Array]:
+  def visits(self, asking: TokenInfo, seen: TokenInfo) -> tuple[jax.Array, jax.Array]:
     """For each tile of queries, the tiles of keys with those first of which something is seen, and their number."""
-    tiles, _, width = seen.pos.shape
+    tiles, _, width = seen.positions.shape
     whole = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1).reshape(a.shape[1], -1), seen)
 
-    def sees(asking_i: Site) -> jax.Array:
+    def sees(asking_i: TokenInfo) -> jax.Array:
       ok = self.allowed(asking_i, whole, jnp.int32(0))
       return ok.reshape(*ok.shape[:2], tiles, width).any((0, 1, 3))
 
@@ -143,7 +143,7 @@ class _Problem:
 
 
 def _flash(problem: _Problem) -> Callable[..., jax.Array]:
-  """(operands, sites of queries, sites of keys, dropout) -> (y `[tiles, B, K, G, queries, H]`, lse `[..., 1]`).
+  """(operands, infos of queries, infos of keys, dropout) -> (y `[tiles, B, K, G, queries, H]`, lse `[..., 1]`).
 
   *Why its own VJP*: autodiff of the loop would keep every tile's scores.
   """
@@ -164,7 +164,9 @@ def _flash(problem: _Problem) -> Callable[..., jax.Array]:
   return flash
 
 
-def _forward(problem: _Problem, x: _Operands, asking: Site, seen: Site, drop) -> tuple[jax.Array, jax.Array, Any]:
+def _forward(
+  problem: _Problem, x: _Operands, asking: TokenInfo, seen: TokenInfo, drop
+) -> tuple[jax.Array, jax.Array, Any]:
   """(y, the logarithm of each query's sum of exponentials, the visits)."""
   order, count = visits = problem.visits(asking, seen)
   low = jnp.finfo(problem.reduce).min

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from tfm.core import errors
 from tfm.parts.attend.base import Attend, Scores
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 #: How many bytes of the mask, as the numbers that cuDNN reads, are worth its speed: half a gigabyte.
 _MASK = 1 << 29
@@ -75,8 +75,8 @@ def attended(
   q_BTNH: jax.Array,
   k_BSKH: jax.Array,
   v_BSKH: jax.Array,
-  q: Site,
-  k: Site,
+  q: TokenInfo,
+  k: TokenInfo,
   scores: Scores,
   implementation: Literal['cudnn', 'xla'],
 ) -> jax.Array:

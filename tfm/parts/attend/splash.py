@@ -14,7 +14,7 @@ from tfm.parts.attend.base import Attend
 from tfm.parts.attend.split import split
 from tfm.parts.attend.views import moved, order
 from tfm.parts.mask.base import Mask
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 _LANES = 128
 #: A sink so deep that it takes nothing, unless it is all that a query has: beside it the kernel's own masked scores
@@ -68,13 +68,13 @@ class Splash(Attend):
     if q_BTNH.dtype not in (jnp.float32, jnp.bfloat16):
       return f'{q_BTNH.dtype} is neither float32 nor bfloat16, the numbers that TPUs multiply'
     read = _read(scores.mask, q, k)
-    if odd := sorted(read - {'pos', 'segment'}):
+    if odd := sorted(read - {'positions', 'segment_ids'}):
       return f'the mask reads {" and ".join(odd)}, and the kernel is told of nothing but segments and distances'
     T, S = q_BTNH.shape[1], k_BSKH.shape[1]
-    band = _band(scores.mask, T) if 'pos' in read else _ALL
-    if band is None or not _said(scores.mask, q, k, band, 'segment' in read, T):
+    band = _band(scores.mask, T) if 'positions' in read else _ALL
+    if band is None or not _said(scores.mask, q, k, band, 'segment_ids' in read, T):
       return 'the mask is no band of distances within segments, and the kernel is told of no other'
-    if 'pos' in read and (T != S or not scores.ordered):
+    if 'positions' in read and (T != S or not scores.ordered):
       return (
         'it counts places of the row, so a mask that goes by positions must be causal, over tokens that stand in the '
         'order of theirs, without a cache'
@@ -85,15 +85,15 @@ class Splash(Attend):
     if (why := self.refuses(q_BTNH, k_BSKH, v_BSKH, q, k, scores)) is not None:
       raise errors.UserError(f'attend=splash: {why}. Wanted attend=blockwise, which takes any scores.')
     T, S, read = q_BTNH.shape[1], k_BSKH.shape[1], _read(scores.mask, q, k)
-    band = _band(scores.mask, T) if 'pos' in read else _ALL
+    band = _band(scores.mask, T) if 'positions' in read else _ALL
     assert band is not None
     # Padding between tokens takes places and no positions: over it a window would not reach as far as it should.
-    asking, seen = (order(lambda site: site.pos, site) if band[0] is not None else None for site in (q, k))
+    asking, seen = (order(lambda info: info.positions, info) if band[0] is not None else None for info in (q, k))
     (q_BTNH, q), (k_BSKH, v_BSKH, k) = moved((q_BTNH, q), asking), moved((k_BSKH, v_BSKH, k), seen)
     rows, size = _tiled(T, self.queries)
     # The kernel wants every query of a band to have a key, the padding's too.
-    columns, width = _tiled(max(S, rows) if 'pos' in read else S, self.keys)
-    ids = _ids(q, _NO_QUERY, rows, 'segment' in read), _ids(k, _NO_KEY, columns, 'segment' in read)
+    columns, width = _tiled(max(S, rows) if 'positions' in read else S, self.keys)
+    ids = _ids(q, _NO_QUERY, rows, 'segment_ids' in read), _ids(k, _NO_KEY, columns, 'segment_ids' in read)
     padded = lambda a, n: jnp.moveaxis(jnp.pad(a, [(0, 0), (0, n - a.shape[1]), (0, 0), (0, 0)]), 1, 2)
     scaled = q_BTNH * jnp.asarray(scores.scale, q_BTNH.dtype)
     x = padded(scaled, rows), padded(k_BSKH, columns), padded(v_BSKH, columns)
@@ -154,16 +154,18 @@ class _Plan:
     return jax.vmap(row)(q_BNTH, k_BKSH, v_BKSH, asking_BT, seen_BS)
 
 
-def _read(mask: Mask, q: Site, k: Site) -> set[str]:
-  """What the mask makes its answer of: the fields of sites, and 'an array' of its own."""
-  like = lambda site: jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, 2), a.dtype), site)
+def _read(mask: Mask, q: TokenInfo, k: TokenInfo) -> set[str]:
+  """What the mask makes its answer of: the fields of infos, and 'an array' of its own."""
+  like = lambda info: jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, 2), a.dtype), info)
   given = like(q), like(k)
   closed = jax.make_jaxpr(lambda q, k: mask(q.rows(), k.columns()))(*given)
   live = {v for v in closed.jaxpr.outvars if not isinstance(v, core.Literal)}
   for eqn in reversed(closed.jaxpr.eqns):
     if live & set(eqn.outvars):
       live |= {v for v in eqn.invars if not isinstance(v, core.Literal)}
-  fields = [path[-1].name for path, _ in jax.tree_util.tree_leaves_with_path(given)]
+  fields = [
+    str(getattr(path[-1], 'name', None) or path[-1].key) for path, _ in jax.tree_util.tree_leaves_with_path(given)
+  ]
   read = {name for name, var in zip(fields, closed.jaxpr.invars, strict=True) if var in live}
   return read | {'an array' for var in closed.jaxpr.constvars if var in live}
 
@@ -180,14 +182,16 @@ def _band(mask: Mask, n: int) -> tuple[int | None, int | None] | None:
   return back if back < n - 1 else None, ahead if ahead < n - 1 else None
 
 
-def _said(mask: Mask, q: Site, k: Site, band: tuple[int | None, int | None], apart: bool, n: int) -> bool:
+def _said(mask: Mask, q: TokenInfo, k: TokenInfo, band: tuple[int | None, int | None], apart: bool, n: int) -> bool:
   """Whether the mask says of the ends of the band, in padding and in two segments, what the kernel would be told."""
   back, ahead = (n if far is None else far for far in band)
   at = np.unique(np.clip([0, 1, back, back + 1, ahead, ahead + 1, n - 1], 0, n - 1))
   pos, segment = (a.reshape(1, -1) for a in np.meshgrid(at, [0, 1, 2]))
   with jax.ensure_compile_time_eval():
-    zeros = lambda site: jax.tree.map(lambda a: jnp.zeros(pos.shape, a.dtype), site)
-    asking, seen = (zeros(site).replace(pos=jnp.asarray(pos), segment=jnp.asarray(segment)) for site in (q, k))
+    zeros = lambda info: jax.tree.map(lambda a: jnp.zeros(pos.shape, a.dtype), info)
+    asking, seen = (
+      zeros(info).replace(positions=jnp.asarray(pos), segment_ids=jnp.asarray(segment)) for info in (q, k)
+    )
     said = np.asarray(mask(asking.rows(), seen.columns()))
   distance, same = pos[:, :, None] - pos[:, None], segment[:, :, None] == segment[:, None]
   wanted = (distance <= back) & (-distance <= ahead)
@@ -201,7 +205,7 @@ def _tiled(n: int, most: int) -> tuple[int, int]:
   return count * size, size
 
 
-def _ids(site: Site, padding: int, n: int, apart: bool) -> jax.Array:
-  """The segments of n tokens, those of the site and padding; all the same where the mask does not tell them apart."""
-  segment = jnp.where(site.segment > 0, site.segment, padding) if apart else jnp.zeros_like(site.segment)
+def _ids(info: TokenInfo, padding: int, n: int, apart: bool) -> jax.Array:
+  """The segments of n tokens, those of the info and padding; all the same where the mask does not tell them apart."""
+  segment = jnp.where(info.segment_ids > 0, info.segment_ids, padding) if apart else jnp.zeros_like(info.segment_ids)
   return jnp.pad(segment.astype(jnp.int32), [(0, 0), (0, n - segment.shape[1])], constant_values=padding)

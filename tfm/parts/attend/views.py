@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from tfm.parts.attend.base import Scores
 from tfm.parts.mask.base import Mask, View
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 
 def worth(mask: Mask, tiles: float) -> tuple[View, ...]:
@@ -28,8 +28,8 @@ def joined(
   q_BTNH: jax.Array,
   k_BSKH: jax.Array,
   v_BSKH: jax.Array,
-  q: Site,
-  k: Site,
+  q: TokenInfo,
+  k: TokenInfo,
   scores: Scores,
   reduce: str,
 ) -> jax.Array:
@@ -45,8 +45,8 @@ def joined(
     if scores.drop is not None:
       query_BT, key_BS = (o and o.source_BT for o in (asking, seen))
       own = dataclasses.replace(own, drop=dataclasses.replace(scores.drop, query_BT=query_BT, key_BS=key_BS))
-    (q_v, q_site), (k_v, v_v, k_site) = moved((q_BTNH, q), asking), moved((k_BSKH, v_BSKH, k), seen)
-    y, lse = moved(kernel(q_v, k_v, v_v, q_site, k_site, own, reduce), asking and asking.back)
+    (q_v, q_info), (k_v, v_v, k_info) = moved((q_BTNH, q), asking), moved((k_BSKH, v_BSKH, k), seen)
+    y, lse = moved(kernel(q_v, k_v, v_v, q_info, k_info, own, reduce), asking and asking.back)
     ys.append(y)
     logs.append(lse)
   if len(views) == 1:
@@ -67,14 +67,14 @@ class Order(NamedTuple):
     return Order(self.target_BT, self.source_BT)
 
 
-def order(by: Callable[[Site], jax.Array] | None, site: Site) -> Order | None:
+def order(by: Callable[[TokenInfo], jax.Array] | None, info: TokenInfo) -> Order | None:
   """Documents one after another, the tokens of each sorted; where `by` is the same, as they stand."""
   if by is None:
     return None
   # Sites are often constants, and XLA would sort them, slowly, while it compiles.
-  site = jax.lax.optimization_barrier(site)
-  at_BT = jnp.broadcast_to(jnp.arange(site.pos.shape[1], dtype=jnp.int32), site.pos.shape)
-  source_BT = jax.lax.sort((site.segment, by(site), at_BT), dimension=1, num_keys=2)[2]
+  info = jax.lax.optimization_barrier(info)
+  at_BT = jnp.broadcast_to(jnp.arange(info.positions.shape[1], dtype=jnp.int32), info.positions.shape)
+  source_BT = jax.lax.sort((info.segment_ids, by(info), at_BT), dimension=1, num_keys=2)[2]
   return Order(source_BT, jax.lax.sort((source_BT, at_BT), dimension=1)[1])
 
 

@@ -9,11 +9,14 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core.registry import Part
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 #: What a layer caches of each token: name -> an array without its first two axes, B and T.
 Arrays = Mapping[str, Any]
 Store = Any
+
+#: Extras of tokens that a cache can store, and their dtypes; other extras describe whole rows only.
+KEPT_EXTRAS = {'prefix': jnp.bool_}
 
 #: A place beyond the last of any cache: what is written there is dropped.
 NOWHERE = 1 << 30
@@ -28,16 +31,16 @@ class Cache(Part):
   from the count on are out of sight, and the next ones take their places.
   """
 
-  def init(self, arrays: Arrays, B: int, S: int, lookback: int | None, prefix: bool) -> Store:
+  def init(self, arrays: Arrays, B: int, S: int, lookback: int | None, extras: frozenset[str]) -> Store:
     """An empty store for B rows of S tokens of a layer that sees no token more than `lookback` positions back.
 
-    `arrays` are `jax.ShapeDtypeStruct`s; with `prefix` it is remembered who belongs to one.
+    `arrays` are `jax.ShapeDtypeStruct`s. Of the tokens' extras those of `KEPT_EXTRAS` in `extras` are stored too.
     """
     raise AssertionError(f'{type(self).__name__} must make a store')
 
   def write(
-    self, store: Store, new: dict[str, jax.Array], site: Site, count_B: jax.Array, lookback: int | None
-  ) -> tuple[dict[str, jax.Array], Site, Store]:
+    self, store: Store, new: dict[str, jax.Array], info: TokenInfo, count_B: jax.Array, lookback: int | None
+  ) -> tuple[dict[str, jax.Array], TokenInfo, Store]:
     """(all that these tokens may look at, where it stands, the store with them), rows having held `count_B` before.
 
     Arrays come back in the dtype in which they are given, `[B, S, ...]` for some S.
@@ -45,13 +48,18 @@ class Cache(Part):
     raise AssertionError(f'{type(self).__name__} must write')
 
   def extend(
-    self, store: Store, new: dict[str, jax.Array], site: Site, count_B: jax.Array | None, lookback: int | None = None
-  ) -> tuple[dict[str, jax.Array], Site, Store]:
+    self,
+    store: Store,
+    new: dict[str, jax.Array],
+    info: TokenInfo,
+    count_B: jax.Array | None,
+    lookback: int | None = None,
+  ) -> tuple[dict[str, jax.Array], TokenInfo, Store]:
     """`write`, or just what is given where no store is kept (None)."""
     if store is None:
-      return new, site, None
+      return new, info, None
     assert count_B is not None
-    return self.write(store, new, site, count_B, lookback)
+    return self.write(store, new, info, count_B, lookback)
 
   def rows(self, store: Store, index_B: jax.Array) -> Store:
     """A store whose row i is row `index_B[i]` of this one, to be written to apart: any number of rows, any of them."""
@@ -99,7 +107,7 @@ class Cache(Part):
     return True
 
   def bytes(self, arrays: Arrays, S: int, lookback: int | None) -> int:
-    """Bytes of the arrays of one row of S tokens, without their sites."""
+    """Bytes of the arrays of one row of S tokens, without their infos."""
     raise AssertionError(f'{type(self).__name__} must count its bytes')
 
 
@@ -138,20 +146,21 @@ def seen(arrays: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, j
   return in_dtypes_of({name: looked_at(a, new[name]) for name, a in arrays.items()}, new)
 
 
-def empty_site(lead: tuple[int, int], prefix: bool) -> Site:
-  """Sites of padding."""
+def empty_info(lead: tuple[int, int], extras: frozenset[str]) -> TokenInfo:
+  """Return the token info of padding, with the extras among `extras` that a cache stores."""
   # Arrays of their own, so that a store may be donated.
-  return Site(jnp.zeros(lead, jnp.int32), jnp.zeros(lead, jnp.int32), jnp.zeros(lead, bool) if prefix else None)
+  stored = {name: jnp.zeros(lead, dtype) for name, dtype in KEPT_EXTRAS.items() if name in extras}
+  return TokenInfo(jnp.zeros(lead, jnp.int32), jnp.zeros(lead, jnp.int32), stored)
 
 
-def like(site: Site, kept: Site) -> Site:
-  """As much of `site` as `kept` has."""
-  return Site(site.pos, site.segment, None if kept.prefix is None else site.prefix)
+def like(info: TokenInfo, kept: TokenInfo) -> TokenInfo:
+  """Return `info` with the extras that `kept` has."""
+  return info.only(tuple(kept.extras))
 
 
-def numbers(site: Site, count_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+def numbers(info: TokenInfo, count_B: jax.Array) -> tuple[jax.Array, jax.Array]:
   """(the number that each token takes in its row, `NOWHERE` or more for padding; how many tokens rows then hold)."""
-  real_BT = site.segment > 0
+  real_BT = info.segment_ids > 0
   T = real_BT.shape[1]
   number_BT = count_B[:, None] + jnp.cumsum(real_BT, axis=1, dtype=jnp.int32) - 1
   # Distinct, so that a scatter need not ask which of two comes last.
@@ -175,13 +184,13 @@ def put(old: Any, new: Any, slot_BT: jax.Array) -> Any:
 
 def of_rows(store: Any, index_B: jax.Array) -> Any:
   """A store of arrays as `by_head` has them, of these rows of it."""
-  B = len(store['site'].pos)
+  B = len(store['info'].positions)
   return jax.tree.map(lambda a: a.reshape(B, -1, *a.shape[1:])[index_B].reshape(-1, *a.shape[1:]), store)
 
 
-def before(site: Site, number_BS: jax.Array, count_B: jax.Array) -> Site:
-  """`site` with the tokens numbered `count_B` and later out of sight."""
-  return dataclasses.replace(site, segment=jnp.where(number_BS < count_B[:, None], site.segment, 0))
+def before(info: TokenInfo, number_BS: jax.Array, count_B: jax.Array) -> TokenInfo:
+  """`info` with the tokens numbered `count_B` and later out of sight."""
+  return dataclasses.replace(info, segment_ids=jnp.where(number_BS < count_B[:, None], info.segment_ids, 0))
 
 
 def in_dtypes_of(arrays: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, jax.Array]:

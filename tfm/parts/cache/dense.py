@@ -4,7 +4,7 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from tfm.parts.cache.base import Cache, before, by_head, empty_site, like, nbytes, numbers, of_rows, put, seen, zeros
+from tfm.parts.cache.base import Cache, before, by_head, empty_info, like, nbytes, numbers, of_rows, put, seen, zeros
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,15 +14,15 @@ class DenseCache(Cache):
   *Cost*: the bytes of its arrays for each slot of each row: 2 K H numbers a layer for keys and values.
   """
 
-  def init(self, arrays, B, S, lookback, prefix):
+  def init(self, arrays, B, S, lookback, extras):
     empty = {name: by_head(a) for name, a in zeros(arrays, (B, S)).items()}
-    return {'arrays': empty, 'site': empty_site((B, S), prefix)}
+    return {'arrays': empty, 'info': empty_info((B, S), extras)}
 
-  def write(self, store, new, site, count_B, lookback):
-    number_BT, count_B = numbers(site, count_B)
-    store = put(store, {'arrays': new, 'site': like(site, store['site'])}, number_BT)
-    number_BS = jnp.broadcast_to(jnp.arange(store['site'].pos.shape[1])[None], store['site'].pos.shape)
-    return seen(store['arrays'], new), before(store['site'], number_BS, count_B), store
+  def write(self, store, new, info, count_B, lookback):
+    number_BT, count_B = numbers(info, count_B)
+    store = put(store, {'arrays': new, 'info': like(info, store['info'])}, number_BT)
+    number_BS = jnp.broadcast_to(jnp.arange(store['info'].positions.shape[1])[None], store['info'].positions.shape)
+    return seen(store['arrays'], new), before(store['info'], number_BS, count_B), store
 
   def rows(self, store, index_B):
     return of_rows(store, index_B)

@@ -28,15 +28,15 @@ class Int8Cache(Cache):
     if not self.of.exact:
       yield 'of: rounds what is rounded already. Wanted a cache that keeps its arrays as they are.'
 
-  def init(self, arrays, B, S, lookback, prefix):
-    return self.of.init(self._halves(arrays), B, S, lookback, prefix)
+  def init(self, arrays, B, S, lookback, extras):
+    return self.of.init(self._halves(arrays), B, S, lookback, extras)
 
-  def write(self, store, new, site, count_B, lookback):
+  def write(self, store, new, info, count_B, lookback):
     small = {}
     for name, x in new.items():
       small[name], small[name + _SCALE] = quantize(x)
-    seen, site, store = self.of.write(store, small, site, count_B, lookback)
-    return {name: _wide(seen[name], seen[name + _SCALE], x.dtype) for name, x in new.items()}, site, store
+    seen, info, store = self.of.write(store, small, info, count_B, lookback)
+    return {name: _wide(seen[name], seen[name + _SCALE], x.dtype) for name, x in new.items()}, info, store
 
   def rows(self, store, index_B):
     return self.of.rows(store, index_B)

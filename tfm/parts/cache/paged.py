@@ -8,8 +8,8 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
-from tfm.parts.cache.base import Cache, before, empty_site, in_dtypes_of, like, nbytes, numbers, zeros
-from tfm.parts.site import Site
+from tfm.parts.cache.base import Cache, before, empty_info, in_dtypes_of, like, nbytes, numbers, zeros
+from tfm.parts.tokeninfo import TokenInfo
 
 
 @struct.dataclass
@@ -20,7 +20,7 @@ class Pages:
   """
 
   arrays: dict[str, jax.Array]
-  site: Site
+  info: TokenInfo
   table: jax.Array
 
 
@@ -43,17 +43,17 @@ class PagedCache(Cache):
     if self.block < 1 or (self.blocks is not None and self.blocks < 1):
       yield f'block={self.block}, blocks={self.blocks} is no size. Wanted at least 1 of each, or no blocks.'
 
-  def init(self, arrays, B, S, lookback, prefix):
+  def init(self, arrays, B, S, lookback, extras):
     n = -(-S // self.block)
     pool = self.blocks or B * n
     table = jnp.minimum(jnp.arange(B * n, dtype=jnp.int32), pool).reshape(B, n)
     empty = {name: _heads_first(a) for name, a in zeros(arrays, (pool, self.block)).items()}
-    return Pages(empty, empty_site((pool, self.block), prefix), table)
+    return Pages(empty, empty_info((pool, self.block), extras), table)
 
-  def write(self, store, new, site, count_B, lookback):
-    B, T = site.pos.shape
-    number_BT, count_B = numbers(site, count_B)
-    pool, block = store.site.pos.shape
+  def write(self, store, new, info, count_B, lookback):
+    B, T = info.positions.shape
+    number_BT, count_B = numbers(info, count_B)
+    pool, block = store.info.positions.shape
     at_BT = _entries(store.table, number_BT // block, pool)
     # Places that are nowhere are distinct all the same.
     beyond_BT = pool + jnp.arange(B * T, dtype=jnp.int32).reshape(B, T)
@@ -63,27 +63,27 @@ class PagedCache(Cache):
       where = (at_BT, in_BT) if old.ndim < 4 else (at_BT, slice(None), in_BT)
       return old.at[where].set(part.astype(old.dtype), mode='drop', unique_indices=True)
 
-    arrays, sites = jax.tree.map(put, (store.arrays, store.site), (new, like(site, store.site)))
-    seen, site = jax.tree.map(lambda a: _rows(a, store.table), (arrays, sites))
-    number_BS = jnp.broadcast_to(jnp.arange(site.pos.shape[1])[None], site.pos.shape)
-    return in_dtypes_of(seen, new), before(site, number_BS, count_B), store.replace(arrays=arrays, site=sites)
+    arrays, infos = jax.tree.map(put, (store.arrays, store.info), (new, like(info, store.info)))
+    seen, info = jax.tree.map(lambda a: _rows(a, store.table), (arrays, infos))
+    number_BS = jnp.broadcast_to(jnp.arange(info.positions.shape[1])[None], info.positions.shape)
+    return in_dtypes_of(seen, new), before(info, number_BS, count_B), store.replace(arrays=arrays, info=infos)
 
   def rows(self, store, index_B):
     # Every row gets a copy of its blocks: what may be shared, `tfm.generate.sharing` knows.
     B, n = len(index_B), store.table.shape[1]
     copied = lambda a: jnp.take(a, store.table[index_B].reshape(B * n), axis=0, mode='clip')
-    arrays, site = jax.tree.map(copied, (store.arrays, store.site))
-    return Pages(arrays, site, jnp.arange(B * n, dtype=jnp.int32).reshape(B, n))
+    arrays, info = jax.tree.map(copied, (store.arrays, store.info))
+    return Pages(arrays, info, jnp.arange(B * n, dtype=jnp.int32).reshape(B, n))
 
   def follow(self, store, index_B, count_B):
     # Nobody writes to a full block, so others may read it. The blocks of the next token and of later ones stay each
     # row's own: as there is one for every row in each column of the table, none need be looked for or given back.
     own, theirs, next_B = store.table, store.table[index_B], count_B // self.block
-    target_B, source_B = (_entries(table, next_B, len(store.site.pos)) for table in (own, theirs))
+    target_B, source_B = (_entries(table, next_B, len(store.info.positions)) for table in (own, theirs))
     copy = lambda a: a.at[target_B].set(jnp.take(a, source_B, axis=0, mode='clip'), mode='drop')
-    arrays, site = jax.tree.map(copy, (store.arrays, store.site))
+    arrays, info = jax.tree.map(copy, (store.arrays, store.info))
     full_Bn = jnp.arange(own.shape[1])[None] < next_B[:, None]
-    return Pages(arrays, site, jnp.where(full_Bn, theirs, own))
+    return Pages(arrays, info, jnp.where(full_Bn, theirs, own))
 
   @property
   def roomy(self):
@@ -117,8 +117,8 @@ def _rows(pool: jax.Array, table: jax.Array) -> jax.Array:
 
 def spread(store: Pages, origin: jax.Array, table: jax.Array) -> Pages:
   """Rows with this table over another pool, whose block i is a copy of block `origin[i]`."""
-  arrays, site = jax.tree.map(lambda a: jnp.take(a, origin, axis=0, mode='clip'), (store.arrays, store.site))
-  return Pages(arrays, site, table.astype(jnp.int32))
+  arrays, info = jax.tree.map(lambda a: jnp.take(a, origin, axis=0, mode='clip'), (store.arrays, store.info))
+  return Pages(arrays, info, table.astype(jnp.int32))
 
 
 def laid(tree: Any, table: jax.Array, source: jax.Array, target: jax.Array) -> Any:
@@ -131,8 +131,8 @@ def laid(tree: Any, table: jax.Array, source: jax.Array, target: jax.Array) -> A
     copy = lambda a: a.at[target].set(a[source], mode='drop')
     if pages.table.ndim == 3:
       copy = jax.vmap(copy)
-    arrays, site = jax.tree.map(copy, (pages.arrays, pages.site))
-    return Pages(arrays, site, jnp.broadcast_to(table.astype(jnp.int32), (*pages.table.shape[:-2], *table.shape)))
+    arrays, info = jax.tree.map(copy, (pages.arrays, pages.info))
+    return Pages(arrays, info, jnp.broadcast_to(table.astype(jnp.int32), (*pages.table.shape[:-2], *table.shape)))
 
   is_pages = lambda x: isinstance(x, Pages)
   return jax.tree.map(lambda x: one(x) if is_pages(x) else x, tree, is_leaf=is_pages)

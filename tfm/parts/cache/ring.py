@@ -34,25 +34,25 @@ class RingCache(Cache):
     """R, or None where a slot for every token is no more."""
     return None if lookback is None or lookback + self.margin >= S else lookback + self.margin
 
-  def init(self, arrays, B, S, lookback, prefix):
+  def init(self, arrays, B, S, lookback, extras):
     if (R := self._slots(S, lookback)) is None:
-      return DenseCache().init(arrays, B, S, lookback, prefix)
-    return DenseCache().init(arrays, B, R, lookback, prefix) | {'number': jnp.zeros((B, R), jnp.int32)}
+      return DenseCache().init(arrays, B, S, lookback, extras)
+    return DenseCache().init(arrays, B, R, lookback, extras) | {'number': jnp.zeros((B, R), jnp.int32)}
 
-  def write(self, store, new, site, count_B, lookback):
+  def write(self, store, new, info, count_B, lookback):
     if 'number' not in store:
-      return DenseCache().write(store, new, site, count_B, lookback)
-    R, T = store['site'].pos.shape[1], site.pos.shape[1]
-    number_BT, after_B = numbers(site, count_B)
-    chunk = {'arrays': new, 'site': like(site, store['site']), 'number': number_BT}
+      return DenseCache().write(store, new, info, count_B, lookback)
+    R, T = store['info'].positions.shape[1], info.positions.shape[1]
+    number_BT, after_B = numbers(info, count_B)
+    chunk = {'arrays': new, 'info': like(info, store['info']), 'number': number_BT}
     # Of a long chunk the last R stay: a slot is written once.
     stays_BT = (number_BT < NOWHERE) & (number_BT >= after_B[:, None] - R)
     slot_BT = jnp.where(stays_BT, number_BT % R, NOWHERE + jnp.arange(T, dtype=jnp.int32)[None])
     kept = put(store, chunk, slot_BT)
     if self.margin >= T:
-      return seen(kept['arrays'], new), before(kept['site'], kept['number'], after_B), kept
-    old = seen(store['arrays'], new), before(store['site'], store['number'], count_B)
-    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), old, (new, chunk['site']))
+      return seen(kept['arrays'], new), before(kept['info'], kept['number'], after_B), kept
+    old = seen(store['arrays'], new), before(store['info'], store['number'], count_B)
+    both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), old, (new, chunk['info']))
     return *both, kept
 
   def rows(self, store, index_B):

@@ -15,8 +15,8 @@ from tfm.parts.dense import Dense
 from tfm.parts.heads import Heads, tamed
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.attention import make_scores
-from tfm.parts.site import Site
 from tfm.parts.tell import CROSS, tell
+from tfm.parts.tokeninfo import TokenInfo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class CrossAttention(Heads, Cross):
   def init_cache(self, d_model, B, S, dtype):
     shape = (B, self.kv_heads or self.heads, S, self.size(d_model))
     empty = jnp.zeros((B, S), jnp.int32)
-    return {'k': jnp.zeros(shape, dtype), 'v': jnp.zeros(shape, dtype), 'site': Site(empty, empty)}
+    return {'k': jnp.zeros(shape, dtype), 'v': jnp.zeros(shape, dtype), 'info': TokenInfo(empty, empty)}
 
   def flops(self, d_model, pairs):
     return 4 * (d_model + pairs) * self.heads * self.size(d_model)
@@ -51,7 +51,7 @@ class _CrossAttention(Module):
     q_BTNH = tamed(s, dims, q_BTNH, 'q')
 
     if ctx.memory is not None:
-      m_BSD, m_site = ctx.memory
+      m_BSD, m_info = ctx.memory
       d_memory = m_BSD.shape[-1]
       k_BSKH = Dense('DKH', (d_memory, K, H), dims, bias='k' in s.bias, name='k')(m_BSD)
       v_BSKH = Dense('DKH', (d_memory, K, H), dims, bias='v' in s.bias, name='v')(m_BSD)
@@ -59,13 +59,13 @@ class _CrossAttention(Module):
       if cache is not None:
         # The encoder is read once; later calls find its keys and values here.
         k_BKSH, v_BKSH = jnp.swapaxes(k_BSKH, 1, 2), jnp.swapaxes(v_BSKH, 1, 2)
-        new = {'k': k_BKSH, 'v': v_BKSH, 'site': Site(m_site.pos, m_site.segment)}
+        new = {'k': k_BKSH, 'v': v_BKSH, 'info': TokenInfo(m_info.positions, m_info.segment_ids)}
         cache = jax.tree.map(lambda old, part: part.astype(old.dtype), cache, new)
     assert ctx.memory is not None or cache is not None, 'a decoder needs an encoder output or a cache that has read one'
     if ctx.memory is None:
       kept = (cache[name].astype(x_BTD.dtype) for name in 'kv')
-      (k_BSKH, v_BSKH), m_site = (jnp.swapaxes(a, 1, 2) for a in kept), cache['site']
+      (k_BSKH, v_BSKH), m_info = (jnp.swapaxes(a, 1, 2) for a in kept), cache['info']
     scores = make_scores(self, s, H, ctx, Segments(), ())
-    tell(self, CROSS, lambda: probabilities(q_BTNH, k_BSKH, ctx.site, m_site, scores, 'float32'))
-    y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, ctx.site, m_site, scores, self.dims.run.precision.reduce)
+    tell(self, CROSS, lambda: probabilities(q_BTNH, k_BSKH, ctx.info, m_info, scores, 'float32'))
+    y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, ctx.info, m_info, scores, self.dims.run.precision.reduce)
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache

@@ -19,7 +19,7 @@ from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.router.base import Route, Router
 from tfm.parts.router.top_k import TopK
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 Params = Any
 
@@ -95,7 +95,7 @@ class _Moe(Module):
 
   @nn.compact
   def __call__(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, jax.Array]:
-    s, E, real_BT = self.spec, self.spec.experts, ctx.site.segment > 0
+    s, E, real_BT = self.spec, self.spec.experts, ctx.info.segment_ids > 0
     route = s.router.make(self.dims.replace(experts=E)).copy(name='router')(x_BTD, real_BT)
     if s.capacity is not None:
       k = s.active * E
@@ -127,7 +127,7 @@ class _Moe(Module):
 
 def _ctx(sizes_E: jax.Array, rows: int, ctx: Ctx) -> Ctx:
   zeros_BT = jnp.zeros((1, rows), jnp.int32)
-  return Ctx(Site(zeros_BT, zeros_BT + 1), train=ctx.train, sizes_E=sizes_E)
+  return Ctx(TokenInfo(zeros_BT, zeros_BT + 1), train=ctx.train, sizes_E=sizes_E)
 
 
 def within(route: Route, E: int, capacity: int) -> Route:

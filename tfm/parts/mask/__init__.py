@@ -28,4 +28,4 @@ TABLE = Table(
   strided=Strided,
   window=Window,
 )
-"""Who may look at whom: predicates on two tokens' sites, joined by `&`."""
+"""Who may look at whom: predicates on two tokens' infos, joined by `&`."""

@@ -1,4 +1,4 @@
-"""Who may look at whom: predicates on two tokens' sites, joined by `&`."""
+"""Who may look at whom: predicates on two tokens' infos, joined by `&`."""
 
 from collections.abc import Callable
 import dataclasses
@@ -10,20 +10,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm.core.registry import Part
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 
 @dataclasses.dataclass(frozen=True)
 class Mask(Part):
   """Everybody sees everybody: the full mask.
 
-  A mask is called with sites that broadcast against each other (queries `[B, T, 1]`, keys `[B, 1, S]`, or a kernel's
+  A mask is called with infos that broadcast against each other (queries `[B, T, 1]`, keys `[B, 1, S]`, or a kernel's
   tiles of them) and returns where looking is allowed. Padding and other documents are out of sight whatever the mask:
   attention joins every mask with `Segments`.
   """
 
-  def __call__(self, q: Site, k: Site) -> jax.Array:
-    return jnp.ones(jnp.broadcast_shapes(q.pos.shape, k.pos.shape), bool)
+  def __call__(self, q: TokenInfo, k: TokenInfo) -> jax.Array:
+    return jnp.ones(jnp.broadcast_shapes(q.positions.shape, k.positions.shape), bool)
 
   @property
   def causal(self) -> bool:
@@ -31,9 +31,9 @@ class Mask(Part):
     return False
 
   @property
-  def reads_prefix(self) -> bool:
-    """True if the mask needs the sites' `prefix`."""
-    return False
+  def reads(self) -> frozenset[str]:
+    """The extras of `TokenInfo` that the mask uses."""
+    return frozenset()
 
   @property
   def lookback(self) -> int | None:
@@ -53,7 +53,7 @@ class Mask(Part):
     total = 0
     for start in range(0, n, 1024):
       query = key[:, :, start : start + 1024].swapaxes(1, 2)
-      total += int(np.sum(self(*(Site(jnp.asarray(p), jnp.ones_like(p)) for p in (query, key)))))
+      total += int(np.sum(self(*(TokenInfo(jnp.asarray(p), jnp.ones_like(p)) for p in (query, key)))))
     return total
 
   def views(self) -> tuple['View', ...]:
@@ -69,13 +69,13 @@ class Mask(Part):
 class View:
   """A mask, and the orders of a document's queries and keys in which its pairs stand close together.
 
-  An order is a function of sites, int32 `[B, T]`, that tokens are sorted by (None: as they stand in the row). It
+  An order is a function of infos, int32 `[B, T]`, that tokens are sorted by (None: as they stand in the row). It
   decides what attention costs, not what it says.
   """
 
   mask: Mask
-  queries: Callable[[Site], jax.Array] | None = None
-  keys: Callable[[Site], jax.Array] | None = None
+  queries: Callable[[TokenInfo], jax.Array] | None = None
+  keys: Callable[[TokenInfo], jax.Array] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,8 +103,8 @@ class Both(Mask):
     return self.left.causal or self.right.causal
 
   @property
-  def reads_prefix(self):
-    return self.left.reads_prefix or self.right.reads_prefix
+  def reads(self):
+    return self.left.reads | self.right.reads
 
   @property
   def lookback(self):
@@ -135,5 +135,5 @@ def pairs_by_block(mask: Mask, n: int, block: int) -> int:
   """`mask.pairs(n)` of a mask that is one value on every pair of blocks."""
   first = np.arange(0, n, block)
   size = np.minimum(first + block, n) - first
-  site = Site(jnp.asarray(first[None]), jnp.ones((1, len(first)), jnp.int32))
-  return int(size @ np.asarray(mask(site.rows(), site.columns()))[0].astype(int) @ size)
+  info = TokenInfo(jnp.asarray(first[None]), jnp.ones((1, len(first)), jnp.int32))
+  return int(size @ np.asarray(mask(info.rows(), info.columns()))[0].astype(int) @ size)

@@ -35,7 +35,7 @@ class BigBird(Mask):
 
   def __call__(self, q, k):
     last = self.blocks - 1
-    row, column = (jnp.minimum(site.pos // self.block, last) for site in (q, k))
+    row, column = (jnp.minimum(info.positions // self.block, last) for info in (q, k))
     ok = (row == 0) | (row == last) | (column == 0) | (column == last) | (jnp.abs(row - column) <= 1)
     for drawn in self._drawn(row):
       ok |= column == drawn

@@ -27,7 +27,7 @@ class Blocks(Mask):
 
   def __call__(self, q, k):
     last = len(self.rows) - 1
-    row, column = (jnp.minimum(site.pos // self.block, last) for site in (q, k))
+    row, column = (jnp.minimum(info.positions // self.block, last) for info in (q, k))
     ok = jnp.zeros(jnp.broadcast_shapes(row.shape, column.shape), bool)
     for start in range(0, len(self.rows), _BITS):
       word = jnp.zeros_like(row)

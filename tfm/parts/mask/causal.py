@@ -12,7 +12,7 @@ class Causal(Mask):
   """Key position <= query position: n (n + 1) / 2 pairs."""
 
   def __call__(self, q, k):
-    return k.pos <= q.pos
+    return k.positions <= q.positions
 
   def reach(self, i_T, n):
     return np.zeros_like(i_T), i_T + 1

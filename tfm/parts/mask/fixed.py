@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm.parts.mask.base import Mask, View
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,16 +25,16 @@ class Fixed(Mask):
   see: Literal['union', 'local', 'summary'] = 'union'
 
   def __call__(self, q, k):
-    seen = k.pos <= q.pos
-    local = seen & (q.pos // self.block == k.pos // self.block)
+    seen = k.positions <= q.positions
+    local = seen & (q.positions // self.block == k.positions // self.block)
     if self.see == 'local':
       return local
     summary = seen & ~self._plain(k)
     return summary if self.see == 'summary' else local | summary
 
-  def _plain(self, k: Site) -> jax.Array:
+  def _plain(self, k: TokenInfo) -> jax.Array:
     """Keys that do not stand at the last places of their block."""
-    return k.pos % self.block < self.block - self.summary
+    return k.positions % self.block < self.block - self.summary
 
   def views(self):
     # Summaries of all blocks first: the others are then seen by their own block alone.

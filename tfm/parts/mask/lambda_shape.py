@@ -20,7 +20,7 @@ class Lambda(Mask):
   size: int = 128
 
   def __call__(self, q, k):
-    return (k.pos <= q.pos) & ((k.pos < self.sinks) | (q.pos - k.pos < self.size))
+    return (k.positions <= q.positions) & ((k.positions < self.sinks) | (q.positions - k.positions < self.size))
 
   def reach(self, i_T, n):
     return None if n > self.sinks + self.size else (np.zeros_like(i_T), i_T + 1)

@@ -19,11 +19,11 @@ class Permutation(Mask):
   itself: bool = True
 
   def __call__(self, q, k):
-    query, key = scrambled(q.pos, self.seed), scrambled(k.pos, self.seed)
+    query, key = scrambled(q.positions, self.seed), scrambled(k.positions, self.seed)
     return key <= query if self.itself else key < query
 
   def views(self):
-    rank = lambda site: scrambled(site.pos, self.seed)
+    rank = lambda info: scrambled(info.positions, self.seed)
     return (View(self, rank, rank),)
 
   def reach(self, i_T, n):

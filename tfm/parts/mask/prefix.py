@@ -19,17 +19,17 @@ class Prefix(Mask):
   length: int | None = None
 
   def __call__(self, q, k):
-    causal = k.pos <= q.pos
+    causal = k.positions <= q.positions
     if self.length is not None:
-      return causal | (k.pos < self.length)
-    return causal if k.prefix is None else causal | k.prefix
+      return causal | (k.positions < self.length)
+    return causal if (prefix := k.get('prefix')) is None else causal | prefix
 
   def reach(self, i_T, n):
     return np.zeros_like(i_T), np.maximum(i_T + 1, self.length or 0)
 
   @property
-  def reads_prefix(self):
-    return self.length is None
+  def reads(self):
+    return frozenset({'prefix'}) if self.length is None else frozenset()
 
   def check(self) -> Iterator[str]:
     if self.length is not None and self.length < 0:

@@ -9,9 +9,9 @@ from tfm.parts.mask.base import Mask
 class Segments(Mask):
   """Same segment, and not padding (segment 0). Attention adds it to every mask; alone it is full within a document.
 
-  Where sites tell an order of prediction, also order(key) < bound(query): see `tfm.model.targets`.
+  Where infos tell an order of prediction, also order(key) < bound(query): see `tfm.model.targets`.
   """
 
   def __call__(self, q, k):
-    same = (q.segment == k.segment) & (k.segment > 0)
-    return same if q.bound is None else same & (k.order < q.bound)
+    same = (q.segment_ids == k.segment_ids) & (k.segment_ids > 0)
+    return same if (bound := q.get('bound')) is None else same & (k.extras['order'] < bound)

@@ -23,12 +23,12 @@ class Strided(Mask):
   see: Literal['union', 'local', 'stride', 'beyond'] = 'union'
 
   def __call__(self, q, k):
-    distance, seen = q.pos - k.pos, k.pos <= q.pos
+    distance, seen = q.positions - k.positions, k.positions <= q.positions
     local = seen & (distance < self.stride)
     if self.see == 'local':
       return local
     # Rather than the distance's remainder: two numbers a token instead of one a pair.
-    far = seen & (q.pos % self.stride == k.pos % self.stride)
+    far = seen & (q.positions % self.stride == k.positions % self.stride)
     if self.see == 'beyond':
       return far & (distance >= self.stride)
     return far if self.see == 'stride' else local | far
@@ -38,7 +38,7 @@ class Strided(Mask):
       return super().views()
     if self.see == 'union':
       return tuple(v for see in ('local', 'beyond') for v in dataclasses.replace(self, see=see).views())
-    column = lambda site: site.pos % self.stride
+    column = lambda info: info.positions % self.stride
     return (View(self, column, column),)
 
   def reach(self, i_T, n):

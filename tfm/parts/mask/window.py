@@ -21,13 +21,13 @@ class Window(Mask):
   step: int = 1
 
   def __call__(self, q, k):
-    distance = q.pos - k.pos
+    distance = q.positions - k.positions
     near = distance < self.size * self.step
     near &= -distance < self.size * self.step if self.ahead else distance >= 0
-    return near if self.step == 1 else near & (q.pos % self.step == k.pos % self.step)
+    return near if self.step == 1 else near & (q.positions % self.step == k.positions % self.step)
 
   def views(self):
-    column = lambda site: site.pos % self.step
+    column = lambda info: info.positions % self.step
     return super().views() if self.step == 1 else (View(self, column, column),)
 
   def reach(self, i_T, n):

@@ -21,8 +21,8 @@ from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.base import Cache
 from tfm.parts.mixer.looking import Looking, told
 from tfm.parts.relative.base import Relative
-from tfm.parts.site import Site
 from tfm.parts.tell import ATTENTIONS, tell
+from tfm.parts.tokeninfo import TokenInfo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,32 +75,32 @@ class _Attention(Module):
     project_q = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='q')
     project_k = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='k')
     project_v = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='v')
-    source, q_site, site = self.sources(x_BTD, ctx)
+    source, q_info, info = self.sources(x_BTD, ctx)
     if source is x_BTD:
       q_BTNH, k_BSKH, v_BSKH = together(x_BTD, project_q, project_k, project_v)
     else:
       q_BTNH, k_BSKH, v_BSKH = project_q(x_BTD), project_k(source), project_v(source)
-    q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'q'), q_site.pos)
-    k_BSKH = relative.rotate(tamed(s, dims, k_BSKH, 'k', 'K'), site.pos)
+    q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'q'), q_info.positions)
+    k_BSKH = relative.rotate(tamed(s, dims, k_BSKH, 'k', 'K'), info.positions)
     v_BSKH = tamed(s, dims, v_BSKH)
 
     new = {'k': k_BSKH, 'v': v_BSKH}
-    kept, k_site, cache = self.dims.run.cache.extend(cache, new, site, ctx.slot, s.lookback)
-    k_BSKH, v_BSKH, k_site = self.seen(kept['k'], kept['v'], k_site)
+    kept, k_info, cache = self.dims.run.cache.extend(cache, new, info, ctx.slot, s.lookback)
+    k_BSKH, v_BSKH, k_info = self.seen(kept['k'], kept['v'], k_info)
     contents = relative.contents + self.contents(project_q, project_k, dims, ctx)
     more = contents, relative.products, relative.added
     scores = make_scores(self, s, H, ctx, s.sight, relative.biases(N), *more)
-    tell(self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, q_site, k_site, scores, 'float32'))
-    y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, q_site, k_site, scores, self.dims.run.precision.reduce)
+    tell(self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, q_info, k_info, scores, 'float32'))
+    y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, q_info, k_info, scores, self.dims.run.precision.reduce)
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
 
-  def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, Site, Site]:
+  def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:
     """(what keys and values are made of, where queries stand, where those stand)."""
-    return x_BTD, ctx.site, ctx.site
+    return x_BTD, ctx.info, ctx.info
 
-  def seen(self, k_BSKH: jax.Array, v_BSKH: jax.Array, site: Site) -> tuple[jax.Array, jax.Array, Site]:
+  def seen(self, k_BSKH: jax.Array, v_BSKH: jax.Array, info: TokenInfo) -> tuple[jax.Array, jax.Array, TokenInfo]:
     """The keys and values that queries meet and where they stand, given those of all tokens that are kept."""
-    return k_BSKH, v_BSKH, site
+    return k_BSKH, v_BSKH, info
 
   def contents(self, project_q: Dense, project_k: Dense, dims: Dims, ctx: Ctx) -> tuple:
     """More that is added to q k, as `Hooks.content` is; for kinds of attention that look at more than tokens."""
@@ -124,7 +124,7 @@ def make_scores(
     sink_N = module.param('sink', sharded(nn.initializers.zeros, 'N'), (s.heads,), jnp.float32)
   drop = None
   if ctx.train and s.dropout:
-    drop = Dropout.of(module.make_rng('dropout'), ctx.site.pos.shape[0], s.heads, s.dropout)
+    drop = Dropout.of(module.make_rng('dropout'), ctx.info.positions.shape[0], s.heads, s.dropout)
   ordered = ctx.ordered and mask.causal and ctx.slot is None
   more = {'products': products, 'added': added}
   return Scores(s.scale or H**-0.5, mask, biases, contents, s.cap, sink_N, drop, ordered, **more)

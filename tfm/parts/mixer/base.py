@@ -33,7 +33,7 @@ class Mixer(Part):
 
   def init_cache(self, d_model: int, B: int, S: int, dtype: Any, kind: CacheKind = DenseCache()) -> Cache:
     """An empty cache for B rows of S tokens."""
-    return kind.init(self._cached(d_model, dtype), B, S, self.lookback, self.reads_prefix)
+    return kind.init(self._cached(d_model, dtype), B, S, self.lookback, self.reads)
 
   def cache_bytes(self, d_model: int, S: int, dtype: Any, kind: CacheKind = DenseCache()) -> int:
     """Bytes that a row of S tokens takes in this layer's cache."""
@@ -86,21 +86,16 @@ class Mixer(Part):
     return None
 
   @property
-  def reads_prefix(self) -> bool:
-    """True if the mask needs the input `prefix_mask`."""
-    return False
+  def reads(self) -> frozenset[str]:
+    """The extras of `TokenInfo` that it uses, such as 'prefix' or 'type'."""
+    return frozenset()
 
   @property
-  def reads_types(self) -> bool:
-    """True if it asks sites for their tokens' types."""
-    return False
-
-  @property
-  def of_blocks(self) -> bool:
-    """True if it has keys that stand for numbered blocks of tokens."""
-    return False
+  def provides(self) -> frozenset[str]:
+    """The extras of `TokenInfo` that it adds for its own mask and relative position."""
+    return frozenset()
 
   @property
   def masked(self) -> bool:
-    """True if a token learns of no other but those that its mask and `Segments` let it see."""
+    """True if the attention mask alone decides which tokens a token depends on."""
     return False

@@ -80,7 +80,7 @@ class _Conv(Module):
     init = self.dims.init.weight('conv', s.size * parts[1], D, self.dims)
     kernel = self.param('kernel', sharded(init, 'DPD'), (parts[1], s.size, D), dtype).astype(x_BTD.dtype)
     bias_D = self.param('bias', sharded(nn.initializers.zeros, 'D'), (D,), dtype).astype(x_BTD.dtype)
-    around_BTPD = _around(x_BTD, ctx.site.segment, s.size)
+    around_BTPD = _around(x_BTD, ctx.info.segment_ids, s.size)
     reads, writes = around_BTPD.reshape(B, T, s.size, *parts), kernel.reshape(parts[1], s.size, *parts)
     y_BTD = jnp.einsum('btpgi,ipgo->btgo', reads, writes).reshape(B, T, D) + trailing(bias_D, 3)
     return s.act(nn.Dropout(s.dropout, deterministic=not ctx.train)(y_BTD)), None

@@ -13,8 +13,8 @@ from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense
 from tfm.parts.mixer.attention import Attention, _Attention
 from tfm.parts.norm.base import Norm
-from tfm.parts.site import Site
 from tfm.parts.term import Asked, Given, Term
+from tfm.parts.tokeninfo import TokenInfo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Distances:
     """The module that returns the vectors."""
     return _Distances(self, dims)
 
-  def rows(self, q: Site, k: Site) -> jax.Array:
-    """The row of the table for query i and key j of sites that broadcast, int32."""
-    gap_BTS = q.pos - k.pos
+  def rows(self, q: TokenInfo, k: TokenInfo) -> jax.Array:
+    """The row of the table for query i and key j of infos that broadcast, int32."""
+    gap_BTS = q.positions - k.positions
     if self.far is not None:
       near = self.span // 2
       size_BTS = jnp.abs(gap_BTS)
@@ -110,14 +110,14 @@ class _Disentangled(_Attention):
     found: list[Callable[..., tuple[Term, ...]]] = []
     if 'c2p' in s.terms:
       k_UKH = project_k(t_UD[None])[0]
-      found.append(lambda q, k, q_site, k_site: (_asked(q, k_UKH, s.distances.rows),))
+      found.append(lambda q, k, q_info, k_info: (_asked(q, k_UKH, s.distances.rows),))
     if 'p2c' in s.terms:
       q_UNH = project_q(t_UD[None])[0]
-      found.append(lambda q, k, q_site, k_site: (_told(k, q_UNH, s.distances.rows),))
+      found.append(lambda q, k, q_info, k_info: (_told(k, q_UNH, s.distances.rows),))
     return tuple(found)
 
 
-def _asked(q_BTNH: jax.Array, k_UKH: jax.Array, rows: Callable[[Site, Site], jax.Array]) -> Asked:
+def _asked(q_BTNH: jax.Array, k_UKH: jax.Array, rows: Callable[[TokenInfo, TokenInfo], jax.Array]) -> Asked:
   """Each query with the vector of its distance to each key."""
   B, T, N, H = q_BTNH.shape
   K = k_UKH.shape[1]
@@ -125,7 +125,7 @@ def _asked(q_BTNH: jax.Array, k_UKH: jax.Array, rows: Callable[[Site, Site], jax
   return Asked(of_BKGTU.reshape(B, N, T, -1), rows)
 
 
-def _told(k_BSKH: jax.Array, q_UNH: jax.Array, rows: Callable[[Site, Site], jax.Array]) -> Given:
+def _told(k_BSKH: jax.Array, q_UNH: jax.Array, rows: Callable[[TokenInfo, TokenInfo], jax.Array]) -> Given:
   """Each key with the vector of each query's distance to it."""
   B, S, K, H = k_BSKH.shape
   U, N, _ = q_UNH.shape

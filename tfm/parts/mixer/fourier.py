@@ -55,7 +55,7 @@ class _Fourier(nn.Module):
       raise errors.UserError(
         'fourier: mixes all tokens of a document at once, and keeps no cache. Wanted an encoder without a cache.'
       )
-    pos_BT, segment_BT = ctx.site.pos, ctx.site.segment
+    pos_BT, segment_BT = ctx.info.positions, ctx.info.segment_ids
     same_BTS = (segment_BT[:, :, None] == segment_BT[:, None, :]) & (segment_BT > 0)[:, :, None]
     n_BT1 = jnp.maximum(jnp.sum(same_BTS, -1, keepdims=True), 1)
     # Whole turns are left out as integers, where they cost no precision.

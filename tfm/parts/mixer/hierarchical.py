@@ -10,7 +10,7 @@ import numpy as np
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.attention import Attention, _Attention
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ class _Own(Mask):
   block: int
 
   def __call__(self, q, k):
-    return q.pos // self.block == k.pos // self.block
+    return q.positions // self.block == k.positions // self.block
 
   def reach(self, i_T, n):
     first = i_T // self.block * self.block
@@ -79,34 +79,34 @@ class _Sight(Mask):
 
   def __call__(self, q, k):
     own = (self.mask & _Own(self.block))(q, k)
-    earlier = k.pos // self.block < q.pos // self.block
-    return Segments()(q, k) & jnp.where(k.block < 0, own, earlier)
+    earlier = k.positions // self.block < q.positions // self.block
+    return Segments()(q, k) & jnp.where(k.extras['block'] < 0, own, earlier)
 
 
 class _Hierarchical(_Attention):
   spec: Hierarchical
 
-  def seen(self, k_BSKH: jax.Array, v_BSKH: jax.Array, site: Site) -> tuple[jax.Array, jax.Array, Site]:
+  def seen(self, k_BSKH: jax.Array, v_BSKH: jax.Array, info: TokenInfo) -> tuple[jax.Array, jax.Array, TokenInfo]:
     b = self.spec.block
-    source_BMb, whole_BM = _blocks(site, b)
+    source_BMb, whole_BM = _blocks(info, b)
     of = lambda a, index_BM: jax.vmap(lambda row, index: row[index])(a, index_BM)
     mean = lambda a: of(a, source_BMb).astype(jnp.float32).mean(2).astype(a.dtype)
-    last = jax.tree.map(lambda a: of(a, source_BMb[..., -1]), site)
-    last = dataclasses.replace(last, segment=jnp.where(whole_BM, last.segment, 0))
+    last = jax.tree.map(lambda a: of(a, source_BMb[..., -1]), info)
+    last = dataclasses.replace(last, segment_ids=jnp.where(whole_BM, last.segment_ids, 0))
     both = lambda tokens, summaries: jnp.concatenate([tokens, summaries], 1)
-    block = both(jnp.full_like(site.pos, -1), last.pos // b)
-    k_site = dataclasses.replace(jax.tree.map(both, site, last), block=block)
-    return both(k_BSKH, mean(k_BSKH)), both(v_BSKH, mean(v_BSKH)), k_site
+    block = both(jnp.full_like(info.positions, -1), last.positions // b)
+    k_info = jax.tree.map(both, info, last).with_extras(block=block)
+    return both(k_BSKH, mean(k_BSKH)), both(v_BSKH, mean(v_BSKH)), k_info
 
 
-def _blocks(site: Site, b: int) -> tuple[jax.Array, jax.Array]:
+def _blocks(info: TokenInfo, b: int) -> tuple[jax.Array, jax.Array]:
   """Where the tokens of each whole block stand in the row, int32 `[B, S // b, b]`, and which of these blocks there are.
 
   Tokens may stand in any order, as in a cache.
   """
-  S = site.pos.shape[1]
-  at_BS = jnp.broadcast_to(jnp.arange(S, dtype=jnp.int32), site.pos.shape)
-  segment_BS, pos_BS, source_BS = jax.lax.sort((site.segment, site.pos, at_BS), dimension=1, num_keys=2)
+  S = info.positions.shape[1]
+  at_BS = jnp.broadcast_to(jnp.arange(S, dtype=jnp.int32), info.positions.shape)
+  segment_BS, pos_BS, source_BS = jax.lax.sort((info.segment_ids, info.positions, at_BS), dimension=1, num_keys=2)
   follows = lambda a, by: jnp.pad(a[:, 1:] == a[:, :-1] + by, [(0, 0), (1, 0)])
   run_BS = at_BS - jax.lax.cummax(jnp.where(follows(segment_BS, 0) & follows(pos_BS, 1), 0, at_BS), axis=1)
   ends_BS = (segment_BS > 0) & (pos_BS % b == b - 1) & (run_BS >= b - 1)

@@ -30,12 +30,8 @@ class Looking(Mixer):
     return self.mask.causal
 
   @property
-  def reads_prefix(self):
-    return self.mask.reads_prefix
-
-  @property
-  def reads_types(self):
-    return self.relative.reads_types
+  def reads(self):
+    return self.mask.reads | self.relative.reads
 
   @property
   def masked(self):

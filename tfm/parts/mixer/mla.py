@@ -121,9 +121,9 @@ class _MLA(Module):
     dims = self.dims.replace(heads=N, head_dim=s.qk_dim, causal=s.mask.causal)
     # All that a relative position sees of a head is the part that has one.
     relative = told(s, dims.replace(head_dim=s.rope_dim, value_dim=s.v_dim), ctx)
-    q_BTNH = self._queries(dims, x_BTD, relative, ctx.site.pos)
-    new = {'k': self._latents(dims, x_BTD, relative, ctx.site.pos)}
-    kept, k_site, cache = dims.run.cache.extend(cache, new, ctx.site, ctx.slot, s.lookback)
+    q_BTNH = self._queries(dims, x_BTD, relative, ctx.info.positions)
+    new = {'k': self._latents(dims, x_BTD, relative, ctx.info.positions)}
+    kept, k_info, cache = dims.run.cache.extend(cache, new, ctx.info, ctx.slot, s.lookback)
     up_k = _Up(s.kv_rank, N, s.nope_dim, dims, name='k')
     up_v = _Up(s.kv_rank, N, s.v_dim, dims, name='v')
     absorb = cache is not None and s.absorbs(x_BTD.shape[1], kept['k'].shape[1])
@@ -133,7 +133,7 @@ class _MLA(Module):
       # What is added to values is no latent: it is read beside them.
       v = jnp.pad(v, [(0, 0)] * 3 + [(0, s.v_dim)])
       scores = dataclasses.replace(scores, added=tuple(a.behind(s.latent_dim) for a in scores.added))
-    y_BTNH = dims.run.attend(q, k, v, ctx.site, k_site, scores, dims.run.precision.reduce)
+    y_BTNH = dims.run.attend(q, k, v, ctx.info, k_info, scores, dims.run.precision.reduce)
     if absorb:
       beside, y_BTNH = y_BTNH[..., s.latent_dim :], up_v.lift(y_BTNH[..., : s.kv_rank])
       y_BTNH = y_BTNH + beside if scores.added else y_BTNH
@@ -142,7 +142,7 @@ class _MLA(Module):
   def _scores(self, ctx, relative: Told, plain):
     """How scores are formed of queries and keys whose first `plain` numbers have no position."""
     s = self.spec
-    of_turned = lambda f: lambda q, k, *sites: f(q[..., plain:], k[..., plain:], *sites)
+    of_turned = lambda f: lambda q, k, *infos: f(q[..., plain:], k[..., plain:], *infos)
     contents = tuple(map(of_turned, relative.contents))
     added = relative.biases(s.heads), contents, relative.products, relative.added
     scores = make_scores(self, s, s.qk_dim, ctx, s.mask & Segments(), *added)

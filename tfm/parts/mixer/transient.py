@@ -14,7 +14,7 @@ from tfm.parts.mask.window import Window
 from tfm.parts.mixer.attention import Attention, _Attention
 from tfm.parts.norm.base import Norm
 from tfm.parts.norm.rms import RMSNorm
-from tfm.parts.site import Site, positions
+from tfm.parts.tokeninfo import TokenInfo, positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,8 +65,8 @@ class Transient(Attention):
     return None
 
   @property
-  def of_blocks(self):
-    return True
+  def provides(self):
+    return frozenset({'block'})
 
   @property
   def masked(self):
@@ -80,30 +80,30 @@ class _Sight(Mask):
   mask: Mask
 
   def __call__(self, q, k):
-    return Segments()(q, k) & (self.mask(q, k) | (k.block >= 0))
+    return Segments()(q, k) & (self.mask(q, k) | (k.extras['block'] >= 0))
 
 
 class _Transient(_Attention):
   spec: Transient
 
-  def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, Site, Site]:
+  def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:
     if ctx.slot is not None:
       raise errors.UserError(
         'transient: a block tells of all of its tokens at once, and no cache is kept. '
         'Wanted an encoder, without a cache.'
       )
-    s, site = self.spec, ctx.site
+    s, info = self.spec, ctx.info
     M = x_BTD.shape[1] // s.pool
-    block_BT, slot_BT, ends_BT = _blocks(site.segment, s.pool)
+    block_BT, slot_BT, ends_BT = _blocks(info.segment_ids, s.pool)
     # Beyond the last slot is nowhere.
     put = lambda a, at_BT: jax.vmap(lambda a, at: jnp.zeros((M + 1, *a.shape[1:]), a.dtype).at[at].add(a)[:M])(a, at_BT)
     sums_BMD = put(x_BTD.astype(jnp.float32), jnp.where(block_BT < 0, M, slot_BT)).astype(x_BTD.dtype)
-    last = jax.tree.map(lambda a: put(a.astype(jnp.int32), jnp.where(ends_BT, slot_BT, M)).astype(a.dtype), site)
+    last = jax.tree.map(lambda a: put(a.astype(jnp.int32), jnp.where(ends_BT, slot_BT, M)).astype(a.dtype), info)
     number_BM = put(block_BT, jnp.where(ends_BT, slot_BT, M))
     both = lambda tokens, blocks: jnp.concatenate([tokens, blocks], 1)
-    k_site = dataclasses.replace(jax.tree.map(both, site, last), block=both(jnp.full_like(block_BT, -1), number_BM))
+    k_info = jax.tree.map(both, info, last).with_extras(block=both(jnp.full_like(block_BT, -1), number_BM))
     blocks_BMD = s.norm.make(self.dims).copy(name='norm')(sums_BMD)
-    return both(x_BTD, blocks_BMD), dataclasses.replace(site, block=block_BT), k_site
+    return both(x_BTD, blocks_BMD), info.with_extras(block=block_BT), k_info
 
 
 def _blocks(segment_BT: jax.Array, pool: int) -> tuple[jax.Array, jax.Array, jax.Array]:

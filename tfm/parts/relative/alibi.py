@@ -30,7 +30,7 @@ class ALiBi(Relative):
 
   def bias(self, n_heads, q, k):
     slope_N = jnp.asarray(slopes(n_heads, self.max_bias), jnp.float32) * self.scale
-    gap_BTS = jnp.abs(q.pos[:, :, None] - k.pos[:, None, :]).astype(jnp.float32)
+    gap_BTS = jnp.abs(q.positions[:, :, None] - k.positions[:, None, :]).astype(jnp.float32)
     return -slope_N[None, :, None, None] * gap_BTS[:, None]
 
 

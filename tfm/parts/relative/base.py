@@ -8,8 +8,8 @@ import jax
 
 from tfm.core.registry import Part
 from tfm.parts.attend.added import Added
-from tfm.parts.site import Site
 from tfm.parts.term import Product, Term
+from tfm.parts.tokeninfo import TokenInfo
 
 
 class Hooks:
@@ -23,11 +23,11 @@ class Hooks:
     """Queries, turned; for what does not turn keys alike."""
     return self.rotate(q_BTNH, pos_BT)
 
-  def bias(self, n_heads: int, q: Site, k: Site) -> jax.Array | None:
-    """What is added to the scaled scores, `[B or 1, N, T, S]`, of sites `[B, T]` and `[B, S]`."""
+  def bias(self, n_heads: int, q: TokenInfo, k: TokenInfo) -> jax.Array | None:
+    """What is added to the scaled scores, `[B or 1, N, T, S]`, of infos `[B, T]` and `[B, S]`."""
     return None
 
-  def product(self, q: Site, k: Site) -> Product | None:
+  def product(self, q: TokenInfo, k: TokenInfo) -> Product | None:
     """What is added to the scaled scores beside `bias`: by what two positions are to each other."""
     return None
 
@@ -35,7 +35,7 @@ class Hooks:
     """What is added to values by how far away they are read."""
     return None
 
-  def content(self, q_BTNH: jax.Array, k_BSKH: jax.Array, q: Site, k: Site) -> tuple[Term, ...]:
+  def content(self, q_BTNH: jax.Array, k_BSKH: jax.Array, q: TokenInfo, k: TokenInfo) -> tuple[Term, ...]:
     """What is added to q k before it is scaled: by distance and what (turned) queries and keys are."""
     return ()
 
@@ -82,14 +82,9 @@ class Relative(Hooks, Part):
     return False
 
   @property
-  def reads_types(self) -> bool:
-    """Whether it asks sites for their tokens' types."""
-    return False
-
-  @property
-  def of_blocks(self) -> bool:
-    """Whether it tells of keys that stand for blocks of tokens."""
-    return False
+  def reads(self) -> frozenset[str]:
+    """The extras of `TokenInfo` that it uses."""
+    return frozenset()
 
   @property
   def score_scale(self) -> float:

@@ -78,9 +78,11 @@ class RoPE(Relative):
     assert self.far is not None
     far = self.far
     # Turned back by its own place a key stands at 0; the query, turned forth again, at `far`.
-    a_BTNX = jnp.concatenate([self.rotate(q_BTNH, far - q.pos), -q_BTNH], -1)
-    b_BSKX = jnp.concatenate([self.rotate(k_BSKH, -k.pos), k_BSKH], -1)
-    return (Product(jnp.moveaxis(a_BTNX, 1, 2), jnp.moveaxis(b_BSKX, 1, 2), lambda q, k: q.pos - k.pos > far),)
+    a_BTNX = jnp.concatenate([self.rotate(q_BTNH, far - q.positions), -q_BTNH], -1)
+    b_BSKX = jnp.concatenate([self.rotate(k_BSKH, -k.positions), k_BSKH], -1)
+    return (
+      Product(jnp.moveaxis(a_BTNX, 1, 2), jnp.moveaxis(b_BSKX, 1, 2), lambda q, k: q.positions - k.positions > far),
+    )
 
   def angles(self, d: int, pos_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
     """cos and sin of every position, `[B, T, d / 2]` in float32."""

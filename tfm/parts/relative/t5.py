@@ -38,8 +38,8 @@ class T5Bias(Relative):
     return True
 
   @property
-  def of_blocks(self):
-    return self.blocks
+  def reads(self):
+    return frozenset({'block'}) if self.blocks else frozenset()
 
   def make(self, dims):
     return _T5Bias(self, dims)
@@ -59,13 +59,13 @@ class _T5Bias(Hooks, Module):
   def bias(self, n_heads, q, k):
     s = self.spec
     both = not self.dims.causal if s.bidirectional is None else s.bidirectional
-    gap_BTS = k.pos[:, None, :] - q.pos[:, :, None]
+    gap_BTS = k.positions[:, None, :] - q.positions[:, :, None]
     bias_BNTS = jnp.moveaxis(self.table_UN[bucket(gap_BTS, s.buckets, s.far, both)], -1, 1)
-    if not s.blocks or k.block is None:
+    if not s.blocks or k.get('block') is None:
       return bias_BNTS
-    gap_BTS = k.block[:, None, :] - q.block[:, :, None]
+    gap_BTS = k.extras['block'][:, None, :] - q.extras['block'][:, :, None]
     of_blocks_BNTS = jnp.moveaxis(self.blocks_UN[bucket(gap_BTS, s.buckets, s.far, both)], -1, 1)
-    return jnp.where((k.block >= 0)[:, None, None], of_blocks_BNTS, bias_BNTS)
+    return jnp.where((k.extras['block'] >= 0)[:, None, None], of_blocks_BNTS, bias_BNTS)
 
 
 def bucket(gap: jax.Array, buckets: int = 32, far: int = 128, bidirectional: bool = True) -> jax.Array:

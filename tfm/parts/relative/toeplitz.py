@@ -10,7 +10,7 @@ from tfm.core.axes import sharded
 from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.relative.base import Hooks, Relative
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,9 +43,9 @@ class _Toeplitz(Hooks, Module):
     return jnp.moveaxis(self.table_UN[distance(q.rows(), k.columns(), self.spec.far)], -1, 1)
 
 
-def distance(q: Site, k: Site, far: int) -> jax.Array:
-  """clip(j - i, -far, far) + far of sites that broadcast, int32: the row of a table of 2 far + 1 distances."""
-  return jnp.clip(k.pos - q.pos, -far, far) + far
+def distance(q: TokenInfo, k: TokenInfo, far: int) -> jax.Array:
+  """clip(j - i, -far, far) + far of infos that broadcast, int32: the row of a table of 2 far + 1 distances."""
+  return jnp.clip(k.positions - q.positions, -far, far) + far
 
 
 def check_far(far: int) -> Iterator[str]:

@@ -11,8 +11,8 @@ from tfm.core.axes import sharded
 from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.relative.base import Hooks, Relative
-from tfm.parts.site import Site
 from tfm.parts.term import Product
+from tfm.parts.tokeninfo import TokenInfo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,13 +69,13 @@ class _TUPE(Hooks, Module):
     return x_BTNH * jnp.asarray(2**-0.25, x_BTNH.dtype)
 
   def product(self, q, k):
-    def found(x_PNH: jax.Array, site: Site) -> jax.Array:
-      x_BNTH = jnp.moveaxis(x_PNH[site.pos], 2, 1)
-      return jnp.where((site.pos > 0)[:, None, :, None], x_BNTH, 0) if self.spec.reset else x_BNTH
+    def found(x_PNH: jax.Array, info: TokenInfo) -> jax.Array:
+      x_BNTH = jnp.moveaxis(x_PNH[info.positions], 2, 1)
+      return jnp.where((info.positions > 0)[:, None, :, None], x_BNTH, 0) if self.spec.reset else x_BNTH
 
     return Product(found(self.q_PNH, q), found(self.k_PNH, k))
 
   def bias(self, n_heads, q, k):
     each = lambda x_N: x_N[None, :, None, None]
-    to_BNTS = jnp.where((k.pos == 0)[:, None, None, :], each(self.to_N), 0)
-    return jnp.where((q.pos == 0)[:, None, :, None], each(self.from_N), to_BNTS)
+    to_BNTS = jnp.where((k.positions == 0)[:, None, None, :], each(self.to_N), 0)
+    return jnp.where((q.positions == 0)[:, None, :, None], each(self.from_N), to_BNTS)

@@ -12,8 +12,8 @@ from tfm.core.axes import sharded
 from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.relative.base import Hooks, Relative
-from tfm.parts.site import Site
 from tfm.parts.term import Asked, Product
+from tfm.parts.tokeninfo import TokenInfo
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +39,8 @@ class XL(Relative):
     return True
 
   @property
-  def reads_types(self):
-    return self.types
+  def reads(self):
+    return frozenset({'type'}) if self.types else frozenset()
 
   def make(self, dims):
     return _XL(self, dims)
@@ -72,12 +72,12 @@ class _XL(Hooks, Module):
     asking_BTNH = self._biased(q_BTNH, self.v_NH)
     asked_BNTD = jnp.einsum('BTNH,DNH->BNTD', asking_BTNH, self.w_DNH.astype(q_BTNH.dtype)).astype(jnp.float32)
     of_sin, of_cos = jnp.split(asked_BNTD, 2, -1)
-    sin_q, cos_q = (wave[:, None] for wave in self._waves(q.pos))
-    sin_k, cos_k = (wave[:, None] for wave in self._waves(k.pos))
+    sin_q, cos_q = (wave[:, None] for wave in self._waves(q.positions))
+    sin_k, cos_k = (wave[:, None] for wave in self._waves(k.positions))
     # a sin(i - j) + b cos(i - j) = (a sin i + b cos i) cos j + (b sin i - a cos i) sin j
     rows = jnp.concatenate([of_sin * sin_q + of_cos * cos_q, of_cos * sin_q - of_sin * cos_q], -1)
     of_distance = Product(rows, jnp.concatenate([cos_k, sin_k], -1), constant=True)
-    if not self.spec.types or q.type is None:
+    if not self.spec.types or q.get('type') is None:
       return (of_distance,)
     of_type_BNTY = jnp.einsum('BTNH,YNH->BNTY', self._biased(q_BTNH, self.t_NH), self.e_YNH.astype(q_BTNH.dtype))
     return of_distance, Asked(of_type_BNTY.astype(jnp.float32), _differ)
@@ -92,6 +92,6 @@ class _XL(Hooks, Module):
     return jnp.sin(angle_BTh), jnp.cos(angle_BTh)
 
 
-def _differ(q: Site, k: Site) -> jax.Array:
+def _differ(q: TokenInfo, k: TokenInfo) -> jax.Array:
   """0 for tokens of the same type, 1 for others."""
-  return jnp.asarray(q.type != k.type).astype(jnp.int32)
+  return jnp.asarray(q.extras['type'] != k.extras['type']).astype(jnp.int32)

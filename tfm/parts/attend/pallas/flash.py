@@ -19,8 +19,8 @@ from tfm.parts.attend.pallas.visits import kinds, listed
 from tfm.parts.attend.split import split, ways
 from tfm.parts.attend.views import joined, worth
 from tfm.parts.mask.base import View
-from tfm.parts.site import Site
 from tfm.parts.term import Term, scaled
+from tfm.parts.tokeninfo import TokenInfo
 
 _LANES = 128
 _WIDEST = 256
@@ -99,8 +99,8 @@ class Pallas(Attend):
     q_scaled = q_BTNH * jnp.asarray(scores.scale, q_BTNH.dtype)
     q, k = _padded(q, size), _padded(k, width)
     tiles = [jnp.moveaxis(_padded(a, n), 1, 2) for a, n in ((q_scaled, size), (k_BSKH, width), (v_BSKH, width))]
-    sites = [_stacked(site, place) for site, place in zip((q, k), places, strict=True)]
-    x = Operands(tiles[0], tiles[1], tiles[2], sites[0], sites[1], numbers, whole, seeds, tables, laid.asked, laid.told)
+    infos = [_stacked(info, place) for info, place in zip((q, k), places, strict=True)]
+    x = Operands(tiles[0], tiles[1], tiles[2], infos[0], infos[1], numbers, whole, seeds, tables, laid.asked, laid.told)
     run = _flash(Plan(rules, size, width, _dtypes(q), _dtypes(k), self.interpret, laid.constant))
     y_BNTH, lse_BN1T = _over_mesh(run, x, kinds(scores.mask, q, k, size, width, S))
     return jnp.moveaxis(y_BNTH, 1, 2)[:, :T], jnp.moveaxis(lse_BN1T[:, :, 0], 1, 2)[:, :T]
@@ -117,7 +117,7 @@ class Pallas(Attend):
     return fitted(T, self.queries), fitted(S, self.keys)
 
   def _functions(
-    self, q_BTNH, k_BSKH, v_BSKH, q: Site, k: Site, scores: Scores, terms: Sequence[Term]
+    self, q_BTNH, k_BSKH, v_BSKH, q: TokenInfo, k: TokenInfo, scores: Scores, terms: Sequence[Term]
   ) -> tuple[Tiled, Tiled | None, list[Tiled | None]]:
     """Mask, bias and the functions of the terms, to be run on tiles.
 
@@ -135,16 +135,16 @@ class Pallas(Attend):
       most = 2 * _BESIDE // _LANES
       raise Unfit(f'terms have {wide:,} bytes of a token for a head, and a chip holds {most:,} beside a tile')
     size, width = self._sizes(q_BTNH.shape[1], k_BSKH.shape[1], wide)
-    tile = lambda site, n: jax.tree.map(lambda a: jax.ShapeDtypeStruct((a.shape[0], n), a.dtype), site)
-    sites = tile(q, size), tile(k, width)
+    tile = lambda info, n: jax.tree.map(lambda a: jax.ShapeDtypeStruct((a.shape[0], n), a.dtype), info)
+    infos = tile(q, size), tile(k, width)
     said = 'the mask'
     try:
-      mask = tiled(_of_rows(scores.mask), *sites, N, 'BTS')
+      mask = tiled(_of_rows(scores.mask), *infos, N, 'BTS')
       said = 'the bias'
       total = lambda q, k: functools.reduce(jnp.add, [bias(q, k) for bias in scores.biases])
-      bias = tiled(total, *sites, N, 'BNTS') if scores.biases else None
+      bias = tiled(total, *infos, N, 'BNTS') if scores.biases else None
       said = 'what is looked up'
-      of_terms = [t.between and tiled(_of_rows(t.between), *sites, N, 'BTS') for t in terms]
+      of_terms = [t.between and tiled(_of_rows(t.between), *infos, N, 'BTS') for t in terms]
     except Unfit as reason:
       raise Unfit(f'{said} {reason}') from None
     B, T, S = q_BTNH.shape[0], q_BTNH.shape[1], k_BSKH.shape[1]
@@ -185,7 +185,7 @@ def _flash(plan: Plan) -> Callable[[Operands, jax.Array], tuple[jax.Array, jax.A
     if plan.rules.sink:
       share = jnp.exp(x.numbers[None, :, :1] - lse[:, :, 0])
       d_numbers = d_numbers.at[:, 0].set(-(share * inner[:, :, 0]).sum((0, 2)))
-    none = x._replace(q_site=None, k_site=None, whole=None, seeds=None, asked=tuple(more[len(learned) :]))
+    none = x._replace(q_info=None, k_info=None, whole=None, seeds=None, asked=tuple(more[len(learned) :]))
     none = none._replace(tables=tuple(of_tables.get(i) for i in range(len(x.tables))))
     none = none._replace(told=tuple(told.get(i) for i in range(len(x.told))))
     return none._replace(q_BNTH=dq_BNTH, k_BKSH=dk_BKSH, v_BKSH=dv_BKSH, numbers=d_numbers), None
@@ -244,14 +244,14 @@ def _chunks(array: jax.Array) -> jax.Array:
   return jnp.pad(array, [(0, 0), (0, -array.shape[1] % _LANES)]).reshape(array.shape[0], -1, _LANES)
 
 
-def _terms(scores: Scores, q_BTNH: jax.Array, k_BSKH: jax.Array, q: Site, k: Site) -> tuple[Any, Any]:
+def _terms(scores: Scores, q_BTNH: jax.Array, k_BSKH: jax.Array, q: TokenInfo, k: TokenInfo) -> tuple[Any, Any]:
   """The terms that are added before the cap, scaled, and those after it."""
   inside = [scaled(term, scores.scale) for content in scores.contents for term in content(q_BTNH, k_BSKH, q, k)]
   return inside, [product(q, k) for product in scores.products]
 
 
-def _of_rows(function: Callable[[Site, Site], jax.Array]) -> Callable[[Site, Site], jax.Array]:
-  """A function of sites that broadcast as one of sites `[B, T]` and `[B, S]`."""
+def _of_rows(function: Callable[[TokenInfo, TokenInfo], jax.Array]) -> Callable[[TokenInfo, TokenInfo], jax.Array]:
+  """A function of infos that broadcast as one of infos `[B, T]` and `[B, S]`."""
   return lambda q, k: function(q.rows(), k.columns())
 
 
@@ -301,14 +301,14 @@ def _padded(tree: Any, size: int) -> Any:
   return jax.tree.map(lambda a: jnp.pad(a, [(0, 0), (0, -a.shape[1] % size), *[(0, 0)] * (a.ndim - 2)]), tree)
 
 
-def _stacked(site: Site, place_BT: jax.Array | None) -> jax.Array:
-  """The leaves of the site, and the places that its tokens had in the row if they have been moved."""
-  leaves = [a.astype(jnp.int32) for a in jax.tree.leaves(site)]
+def _stacked(info: TokenInfo, place_BT: jax.Array | None) -> jax.Array:
+  """The leaves of the info, and the places that its tokens had in the row if they have been moved."""
+  leaves = [a.astype(jnp.int32) for a in jax.tree.leaves(info)]
   if place_BT is not None:
     T = place_BT.shape[1]
     leaves.append(jnp.pad(place_BT, [(0, 0), (0, leaves[0].shape[1] - T)], constant_values=T))
   return jnp.stack(leaves, 1)
 
 
-def _dtypes(site: Site) -> tuple[Any, ...]:
-  return tuple(a.dtype for a in jax.tree.leaves(site))
+def _dtypes(info: TokenInfo) -> tuple[Any, ...]:
+  return tuple(a.dtype for a in jax.tree.leaves(info))

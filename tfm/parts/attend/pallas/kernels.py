@@ -23,13 +23,13 @@ def forward(plan: Plan, x: Operands, visits: Visits) -> tuple[jax.Array, jax.Arr
   Hv, size, at = x.v_BKSH.shape[-1], plan.size, _blocks(plan, x, visits)
   return _call(
     plan, _forward, (B, N, visits.most), x, visits,
-    at, [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (x.q_site, at.q_site), (x.k_site, at.k_site)],
+    at, [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (x.q_info, at.q_info), (x.k_info, at.k_info)],
     [(_shape((B, N, T, Hv), x.v_BKSH.dtype), at.q(Hv)), (_shape((B, N, 1, T)), at.row(1))],
-    [_shape((size, 1)), _shape((size, 1)), _shape((size, Hv)), _shape((size, x.q_site.shape[1]), jnp.int32)],
+    [_shape((size, 1)), _shape((size, 1)), _shape((size, Hv)), _shape((size, x.q_info.shape[1]), jnp.int32)],
   )  # fmt: skip
 
 
-def _forward(plan, scalars, terms, q, k, v, q_site, k_site, y, lse, top, total, mixed, q_column):
+def _forward(plan, scalars, terms, q, k, v, q_info, k_info, y, lse, top, total, mixed, q_column):
   rules, (b, n, t) = plan.rules, _ids(3)
   turn = _turn(scalars, b, t)
 
@@ -40,10 +40,10 @@ def _forward(plan, scalars, terms, q, k, v, q_site, k_site, y, lse, top, total, 
     top[...] = jnp.full(top.shape, start, jnp.float32)
     total[...] = jnp.full(total.shape, 1.0 if rules.sink else 0.0, jnp.float32)
     mixed[...] = jnp.zeros(mixed.shape, jnp.float32)
-    q_column[...] = q_site[0].T
+    q_column[...] = q_info[0].T
 
   def visit(masked: bool):
-    at = _where(plan, scalars, terms, turn, q_column, k_site, b, n)
+    at = _where(plan, scalars, terms, turn, q_column, k_info, b, n)
     s, _ = rules.found(dot(q[0, 0], k[0, 0], 1, 1), at)
     if masked:
       s = jnp.where(rules.allowed(at, s.shape), s, _LOW)
@@ -76,17 +76,17 @@ def backward_queries(plan: Plan, x: Operands, visits: Visits, g_BNTH: jax.Array,
   return _call(
     plan, _backward_queries, (B, N, visits.most), x, visits,
     at, [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (g_BNTH, at.q(Hv)), (stats, at.row(2)),
-     (x.q_site, at.q_site), (x.k_site, at.k_site)],
+     (x.q_info, at.q_info), (x.k_info, at.k_info)],
     [(_shape((B, N, T, H), x.q_BNTH.dtype), at.q(H)), (_shape((B, N, 1, floats)), a_head(1, floats)),
      *((_shape((B, N, *shape)), a_head(*shape)) for shape in learned),
      *((_shape(a.shape, a.dtype), at.q(a.shape[-1])) for a in x.asked)],
-    [_shape((size, H)), _shape((size, 2)), _shape((size, x.q_site.shape[1]), jnp.int32),
+    [_shape((size, H)), _shape((size, 2)), _shape((size, x.q_info.shape[1]), jnp.int32),
      *(_shape((1, chunks * LANES, LANES)) for chunks, _ in learned),
      *(_sums(plan, 'q', i, size, a.shape[-1]) for i, a in enumerate(x.asked))],
   )  # fmt: skip
 
 
-def _backward_queries(plan, scalars, terms, q, k, v, g, stats, q_site, k_site, dq, d_numbers, *rest):
+def _backward_queries(plan, scalars, terms, q, k, v, g, stats, q_info, k_info, dq, d_numbers, *rest):
   rules, (b, n, t) = plan.rules, _ids(3)
   turn, learned = _turn(scalars, b, t), rules.learned(terms.tables)
   outs, (sums, stat, q_column, *kept_sums) = _split(rest, len(learned) + len(terms.asked))
@@ -103,10 +103,10 @@ def _backward_queries(plan, scalars, terms, q, k, v, g, stats, q_site, k_site, d
     for ref in (sums, *of_asked):
       ref[...] = jnp.zeros(ref.shape, jnp.float32)
     stat[...] = stats[0, 0].T
-    q_column[...] = q_site[0].T
+    q_column[...] = q_info[0].T
 
   def visit(masked: bool):
-    at = _where(plan, scalars, terms, turn, q_column, k_site, b, n)
+    at = _where(plan, scalars, terms, turn, q_column, k_info, b, n)
     s, capped = rules.found(dot(q[0, 0], k[0, 0], 1, 1), at)
     p = jnp.exp(s - stat[:, :1])
     if masked:
@@ -146,15 +146,15 @@ def backward_keys(plan: Plan, x: Operands, visits: Visits, g_BNTH: jax.Array, st
   return _call(
     plan, _backward_keys, (B, heads, visits.most, x.q_BNTH.shape[1] // heads), x, visits,
     at, [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (g_BNTH, at.q(Hv)), (stats, at.row(2)),
-     (x.q_site, at.q_site), (x.k_site, at.k_site)],
+     (x.q_info, at.q_info), (x.k_info, at.k_info)],
     [(_shape((B, heads, S, a.shape[-1]), dtype(a)), at.own(a.shape[-1]))
      for a in (x.k_BKSH, x.v_BKSH, *(x.told[i] for i in learned))],
-    [_shape((width, H)), _shape((width, Hv)), _shape((width, x.k_site.shape[1]), jnp.int32),
+    [_shape((width, H)), _shape((width, Hv)), _shape((width, x.k_info.shape[1]), jnp.int32),
      *(_sums(plan, 'k', i, width, x.told[i].shape[-1]) for i in learned)],
   )  # fmt: skip
 
 
-def _backward_keys(plan, scalars, terms, q, k, v, g, stats, q_site, k_site, dk, dv, *rest):
+def _backward_keys(plan, scalars, terms, q, k, v, g, stats, q_info, k_info, dk, dv, *rest):
   rules, (b, head, t, i), G = plan.rules, _ids(4), pl.num_programs(3)
   learned = [i for i in range(len(terms.told)) if i not in plan.constant]
   d_told, (sums_k, sums_v, k_column, *of_told) = _split(rest, len(learned))
@@ -164,11 +164,11 @@ def _backward_keys(plan, scalars, terms, q, k, v, g, stats, q_site, k_site, dk, 
   def _():
     for ref in (sums_k, sums_v, *of_told):
       ref[...] = jnp.zeros(ref.shape, jnp.float32)
-    k_column[...] = k_site[0].T
+    k_column[...] = k_info[0].T
 
   def visit(masked: bool):
     # All tiles lie keys by queries here: what belongs to a query is a row.
-    at = _where(plan, scalars, terms, turn, q_site, k_column, b, head * G + i, 'k')
+    at = _where(plan, scalars, terms, turn, q_info, k_column, b, head * G + i, 'k')
     s, capped = rules.found(dot(k[0, 0], q[0, 0], 1, 1), at)
     p = jnp.exp(s - stats[0, 0, :1])
     if masked:
@@ -238,8 +238,8 @@ class _Blocks(NamedTuple):
   own: Any
   told: Any
   table: Any
-  q_site: pl.BlockSpec
-  k_site: pl.BlockSpec
+  q_info: pl.BlockSpec
+  k_info: pl.BlockSpec
 
 
 def _blocks(plan: Plan, x: Operands, visits: Visits, heads: int | None = None) -> _Blocks:
@@ -258,7 +258,7 @@ def _blocks(plan: Plan, x: Operands, visits: Visits, heads: int | None = None) -
   def of_keys(H: int, M: int) -> pl.BlockSpec:
     return spec((1, 1, plan.width, H), lambda b, n, own, i, j: (b, jax.lax.div(n, jnp.int32(N // M)), j, 0))
 
-  q_leaves, k_leaves = x.q_site.shape[1], x.k_site.shape[1]
+  q_leaves, k_leaves = x.q_info.shape[1], x.k_info.shape[1]
   return _Blocks(
     lambda H: spec((1, 1, plan.size, H), lambda b, n, own, i, j: (b, n, i, 0)),
     lambda H: of_keys(H, x.k_BKSH.shape[1]),
@@ -333,15 +333,15 @@ def _either(turn: _Turn, visit) -> None:
 
 
 def _where(plan: Plan, scalars: _Scalars, terms: _Terms, turn: _Turn, q, k, b, n, own: str = 'q') -> Where:
-  """The tile for head n of row b; q and k are its sites, that of the kernel's `own` in columns, the other's in rows."""
+  """The tile for head n of row b; q and k are its infos, that of the kernel's `own` in columns, the other's in rows."""
   rules = plan.rules
   i, j = (turn.row, turn.column) if own == 'q' else (turn.column, turn.row)
   as_they_lie = (_columns(q), _rows(k[0])) if own == 'q' else (_rows(q[0]), _columns(k))
-  (q_leaves, query), (k_leaves, key) = _sites(plan, *as_they_lie, i, j)
+  (q_leaves, query), (k_leaves, key) = _infos(plan, *as_they_lie, i, j)
 
   def turned() -> tuple[list[jax.Array], list[jax.Array]]:
     other_way = (_rows(q[...].T), _columns(k[0].T)) if own == 'q' else (_columns(q[0].T), _rows(k[...].T))
-    (q_leaves, _), (k_leaves, _) = _sites(plan, *other_way, i, j)
+    (q_leaves, _), (k_leaves, _) = _infos(plan, *other_way, i, j)
     return q_leaves, k_leaves
 
   seed = scalars.seeds[0 if rules.drop is None else b * scalars.heads + n]
@@ -351,12 +351,12 @@ def _where(plan: Plan, scalars: _Scalars, terms: _Terms, turn: _Turn, q, k, b, n
   )  # fmt: skip
 
 
-def _sites(plan: Plan, q: list[jax.Array], k: list[jax.Array], i, j) -> tuple[Any, Any]:
+def _infos(plan: Plan, q: list[jax.Array], k: list[jax.Array], i, j) -> tuple[Any, Any]:
   return _placed(q, plan.q_dtypes, i * plan.size), _placed(k, plan.k_dtypes, j * plan.width)
 
 
-def _rows(site: Any) -> list[jax.Array]:
-  return [site[f : f + 1] for f in range(site.shape[0])]
+def _rows(info: Any) -> list[jax.Array]:
+  return [info[f : f + 1] for f in range(info.shape[0])]
 
 
 def _columns(column: Any) -> list[jax.Array]:
@@ -364,7 +364,7 @@ def _columns(column: Any) -> list[jax.Array]:
 
 
 def _placed(leaves: list[jax.Array], dtypes: tuple[Any, ...], first: jax.Array) -> tuple[list[jax.Array], jax.Array]:
-  """(the leaves of a tile's site, the places of its tokens in the row): told by one more leaf, or from `first` on."""
+  """(the leaves of a tile's info, the places of its tokens in the row): told by one more leaf, or from `first` on."""
   typed = [x != 0 if dtype == jnp.bool_ else x for x, dtype in zip(leaves, dtypes, strict=False)]
   shape = leaves[0].shape
   along = lambda: first + jax.lax.broadcasted_iota(jnp.int32, shape, shape.index(max(shape)))

@@ -20,8 +20,8 @@ class Operands(NamedTuple):
   q_BNTH: jax.Array
   k_BKSH: jax.Array
   v_BKSH: jax.Array
-  q_site: jax.Array
-  k_site: jax.Array
+  q_info: jax.Array
+  k_info: jax.Array
   numbers: jax.Array
   whole: jax.Array
   seeds: jax.Array
@@ -35,7 +35,7 @@ class Operands(NamedTuple):
 
 
 class Plan(NamedTuple):
-  """How the kernels go about it: the rules, the tiles' sizes, the dtypes of the sites' leaves, whether interpreted.
+  """How the kernels go about it: the rules, the tiles' sizes, the dtypes of the infos' leaves, whether interpreted.
 
   `constant` says which of what terms have of keys has no gradient.
   """

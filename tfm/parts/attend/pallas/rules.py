@@ -15,7 +15,7 @@ Leaves = Sequence[jax.Array]
 
 
 class Where(NamedTuple):
-  """A tile's place: the leaves of its queries' and keys' sites, their places in the row, and where numbers are read.
+  """A tile's place: the leaves of its queries' and keys' infos, their places in the row, and where numbers are read.
 
   Of queries and keys one lies along columns and the other along rows, `own` that which the kernel goes through row by
   row; `turned()` are the leaves of both the other way round. `asked` and `told` are what terms have of queries and of
@@ -179,7 +179,7 @@ class Rules:
   def _between(
     self, term: Added, at: Where, shape: tuple[int, ...], q: Leaves | None = None, k: Leaves | None = None
   ) -> jax.Array:
-    """What the term's function says, of the sites as they lie or of these."""
+    """What the term's function says, of the infos as they lie or of these."""
     return spread(self._run(term.number, term.function, at, at.q if q is None else q, at.k if k is None else k), shape)
 
   def _run(self, number: int, function: Tiled | None, at: Where, q: Leaves, k: Leaves) -> jax.Array:

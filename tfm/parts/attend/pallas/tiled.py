@@ -1,4 +1,4 @@
-"""Functions of sites as a kernel runs them: on a tile, for one head, in two dimensions, their arrays as scalars."""
+"""Functions of infos as a kernel runs them: on a tile, for one head, in two dimensions, their arrays as scalars."""
 
 from collections.abc import Callable, Sequence
 import contextlib
@@ -9,7 +9,7 @@ import jax
 from jax.extend import core
 import jax.numpy as jnp
 
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 #: The longest table that is looked up: the sums of its gradient, 128 an entry, are kept on the chip.
 LONGEST = 4096
@@ -36,14 +36,14 @@ class Tile(NamedTuple):
 
 
 class Tiled(NamedTuple):
-  """A function of sites to be run on tiles, in float32 and int32.
+  """A function of infos to be run on tiles, in float32 and int32.
 
   `arrays` are the numbers that it has from elsewhere, found once outside of the kernel: `[N or 1, 1]`, or tables
   `[N or 1, U]`.
   """
 
   steps: tuple[Any, ...]
-  sites: tuple[Any, ...]
+  infos: tuple[Any, ...]
   result: Any
   out: str
   heads: int
@@ -59,12 +59,12 @@ class Tiled(NamedTuple):
     scalar: Callable[[int], jax.Array],
     lookup: Callable[[int, jax.Array], jax.Array],
   ) -> jax.Array:
-    """The tile for the leaves of two sites, queries and keys along different axes of it.
+    """The tile for the leaves of two infos, queries and keys along different axes of it.
 
     `scalar(i)` is the head's number in arrays[i], `lookup(i, index)` a tile of its numbers there.
     """
     leaves = [Tile(x, ('B', 'T')) for x in q] + [Tile(x, ('B', 'S')) for x in k]
-    env = dict(zip(self.sites, leaves, strict=True))
+    env = dict(zip(self.infos, leaves, strict=True))
 
     def value(atom: Any) -> Tile:
       if isinstance(atom, core.Literal):
@@ -123,20 +123,20 @@ class Tiled(NamedTuple):
     return Tile(_typed(found, self.known[table].dtype), out)
 
 
-def tiled(fn: Callable[[Site, Site], jax.Array], q: Site, k: Site, heads: int, out: str) -> Tiled:
-  """`fn` of sites like q `[B, T]` and k `[B, S]`, with results of axes `out` ('BTS', 'BNTS'), to be run on tiles.
+def tiled(fn: Callable[[TokenInfo, TokenInfo], jax.Array], q: TokenInfo, k: TokenInfo, heads: int, out: str) -> Tiled:
+  """`fn` of infos like q `[B, T]` and k `[B, S]`, with results of axes `out` ('BTS', 'BNTS'), to be run on tiles.
 
   Raises: Unfit if it cannot be.
   """
   leaves = jax.tree.leaves((q, k))
   closed = jax.make_jaxpr(fn)(q, k)
   flat = jax.make_jaxpr(lambda consts, *x: _inlined(closed.jaxpr, consts, x))(closed.consts, *leaves)
-  sites = flat.jaxpr.invars[len(closed.consts) :]
+  infos = flat.jaxpr.invars[len(closed.consts) :]
   outer = [*flat.jaxpr.constvars, *flat.jaxpr.invars[: len(closed.consts)]]
   known = {v: jnp.asarray(c) for v, c in zip(outer, [*flat.consts, *closed.consts], strict=True)}
   eqns: Sequence[Any] = flat.jaxpr.eqns  # What jax says of them differs between versions.
   steps: list[Any] = []
-  waiting = set(sites)
+  waiting = set(infos)
   for eqn in eqns:
     given = [_read(known, a) for a in eqn.invars if isinstance(a, core.Literal) or a in known]
     here = len(given) == len(eqn.invars) and not any(
@@ -152,11 +152,11 @@ def tiled(fn: Callable[[Site, Site], jax.Array], q: Site, k: Site, heads: int, o
       steps.append(eqn)
       waiting.update(eqn.outvars)
   steps = _needed(steps, flat.jaxpr.outvars[0], known)
-  made = Tiled(tuple(steps), tuple(sites), flat.jaxpr.outvars[0], out, heads, [], {}, known)
+  made = Tiled(tuple(steps), tuple(infos), flat.jaxpr.outvars[0], out, heads, [], {}, known)
   dtype = lambda i: handed(known[list(made.leaves)[i][0]].dtype)
   scalar, lookup = lambda i: jnp.zeros((), dtype(i)), lambda i, x: jnp.zeros(x.shape, dtype(i))
   row, column = jax.ShapeDtypeStruct((1, 3), jnp.int32), jax.ShapeDtypeStruct((2, 1), jnp.int32)
-  like = lambda site, x: [jax.ShapeDtypeStruct(x.shape, narrow(a.dtype)) for a in jax.tree.leaves(site)]
+  like = lambda info, x: [jax.ShapeDtypeStruct(x.shape, narrow(a.dtype)) for a in jax.tree.leaves(info)]
   jax.eval_shape(lambda q, k: made(q, k, scalar, lookup), like(q, column), like(k, row))
   made.arrays.extend(_by_head(known[var], axis) for var, axis in made.leaves)
   return made

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from tfm.parts.site import Site
+from tfm.parts.tokeninfo import TokenInfo
 
 #: How many visits are told apart by row of the batch; more are shared by its rows. They live in scalar memory.
 APART = 2**14
@@ -24,15 +24,17 @@ class Visits(NamedTuple):
   most: jax.Array
 
 
-def kinds(mask: Callable[[Site, Site], jax.Array], q: Site, k: Site, size: int, width: int, S: int) -> jax.Array:
+def kinds(
+  mask: Callable[[TokenInfo, TokenInfo], jax.Array], q: TokenInfo, k: TokenInfo, size: int, width: int, S: int
+) -> jax.Array:
   """int32 `[B, tiles of queries, tiles of keys]`: 0 where nobody sees anybody, 2 where everybody sees all, else 1.
 
   Keys from S on are padding.
   """
-  B, columns = k.pos.shape[0], k.pos.shape[1] // width
-  real = (jnp.arange(k.pos.shape[1]) < S)[None, None]
+  B, columns = k.positions.shape[0], k.positions.shape[1] // width
+  real = (jnp.arange(k.positions.shape[1]) < S)[None, None]
 
-  def kind(q_i: Site) -> jax.Array:
+  def kind(q_i: TokenInfo) -> jax.Array:
     ok = mask(q_i.rows(), k.columns()) & real
     ok = jnp.broadcast_to(ok, (B, size, columns * width)).reshape(B, size, columns, width)
     return ok.any((1, 3)).astype(jnp.int32) + ok.all((1, 3)).astype(jnp.int32)

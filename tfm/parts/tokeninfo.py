@@ -1,0 +1,59 @@
+"""Positions, segment ids and named extras of the tokens of a sequence."""
+
+from collections.abc import Mapping
+import dataclasses
+
+from flax import struct
+import jax
+import jax.numpy as jnp
+
+
+@struct.dataclass
+class TokenInfo:
+  """What attention masks and relative positions can read of each token.
+
+  Attributes:
+    positions: int32 `[B, T]`, counted from 0 within a document.
+    segment_ids: int32 `[B, T]`, the documents packed in a row, counted from 1; 0 is padding.
+    extras: further arrays `[B, T, ...]` by name. Parts declare those that they need in `reads`.
+
+  Extras in use:
+    prefix: bool, tokens that every token of their document may attend to.
+    type: int32, the token type (BERT's `token_type_ids`).
+    order, bound: int32, a token's place in the order of prediction, and the first place that is hidden from it as a
+      query (XLNet).
+    block: int32, the block of a query, or the block that a key summarises (-1: the key is a token).
+    grid: int32 `[B, T, 2]`, row and column of an image patch.
+  """
+
+  positions: jax.Array
+  segment_ids: jax.Array
+  extras: Mapping[str, jax.Array] = struct.field(default_factory=dict)
+
+  def get(self, name: str) -> jax.Array | None:
+    """Return the extra `name`, or None if there is none."""
+    return self.extras.get(name)
+
+  def with_extras(self, **extras: jax.Array | None) -> 'TokenInfo':
+    """Return a copy with these extras added or replaced; those that are None are left out."""
+    return dataclasses.replace(self, extras={**self.extras, **{n: a for n, a in extras.items() if a is not None}})
+
+  def only(self, names: frozenset[str] | tuple[str, ...]) -> 'TokenInfo':
+    """Return a copy with no extras but these."""
+    return dataclasses.replace(self, extras={n: a for n, a in self.extras.items() if n in names})
+
+  def rows(self) -> 'TokenInfo':
+    """Return the arrays of queries, `[B, T, 1, ...]`, which broadcast against `columns`."""
+    return jax.tree.map(lambda a: a[:, :, None], self)
+
+  def columns(self) -> 'TokenInfo':
+    """Return the arrays of keys, `[B, 1, S, ...]`, which broadcast against `rows`."""
+    return jax.tree.map(lambda a: a[:, None, :], self)
+
+
+def positions(segment_BT: jax.Array) -> jax.Array:
+  """Return the position of each token in its document, int32 `[B, T]`; a document is a run of one segment id."""
+  B, T = segment_BT.shape
+  index_BT = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (B, T))
+  starts_BT = jnp.concatenate([jnp.ones((B, 1), bool), segment_BT[:, 1:] != segment_BT[:, :-1]], axis=1)
+  return index_BT - jax.lax.cummax(jnp.where(starts_BT, index_BT, 0), axis=1)
