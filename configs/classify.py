@@ -13,11 +13,13 @@ import sysconfig
 from tfm import hub
 from tfm.data import Folders
 from tfm.data.tokenizer import Bpe, File
-from tfm.model.spec import Block, Classifier, Model, Segment
+from tfm.model.spec import Block, Model, Segment
 from tfm.optim import AdamW
 from tfm.optim.schedule import Cosine
 from tfm.parts.act import Gelu, Tanh
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Mlp
+from tfm.parts.head import classify
 from tfm.parts.mask import Mask
 from tfm.parts.mixer import Attention
 from tfm.parts.norm import LayerNorm
@@ -49,9 +51,9 @@ def get_config(folder: str = '') -> Experiment:
 
 
 def _model(folder: str) -> Model:
-  classifier = Classifier(len(CLASSES), 'first', Tanh(), dropout=0.1)
+  classifier = classify.Classify(len(CLASSES), 'first', Tanh(), dropout=0.1)
   if folder:
-    return dataclasses.replace(hub.read_config(folder).spec, head=None, classifier=classifier)
+    return hub.read_config(folder).spec.with_heads(lm=None, classify=classifier)
   norm = LayerNorm(1e-6)
   block = Block(Attention(4, mask=Mask(), relative=RoPE()), Mlp(512, Gelu()), norm, dropout=0.1)
-  return Model(4104, 128, (Segment((block,), 3),), norm=norm, head=None, classifier=classifier)
+  return Model(Tokens(4104), 128, (Segment((block,), 3),), heads={'classify': classifier}, norm=norm)

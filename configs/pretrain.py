@@ -13,7 +13,7 @@ from tfm import zoo
 from tfm.core.precision import Precision
 from tfm.data.stdlib import Stdlib
 from tfm.data.tokenizer import Bpe
-from tfm.model.spec import Model, max_positions
+from tfm.model.spec import Model
 from tfm.optim import AdamW
 from tfm.optim.schedule import Cosine
 from tfm.tasks import CausalLM, MaskedLM, PermutationLM, SpanCorruption, Task
@@ -49,5 +49,5 @@ def _task(model: Model) -> Task:
 
 def _length(model: Model) -> int:
   if model.encoder is not None:
-    return min(512, model.max_positions or 512, max_positions(model.encoder) or 512)
+    return min(512, model.max_positions or 512, model.encoder.max_positions or 512)
   return min(model.max_positions or 2048, 2048)

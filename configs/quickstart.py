@@ -9,6 +9,7 @@ from tfm.model.spec import Block, Model, Segment
 from tfm.optim import Muon
 from tfm.optim.schedule import WSD
 from tfm.parts.act import SquaredRelu
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Mlp
 from tfm.parts.mixer import Attention
 from tfm.parts.norm import RMSNorm
@@ -21,7 +22,7 @@ def get_config() -> Experiment:
   attention = Attention(heads=2, relative=RoPE(), qk_norm=RMSNorm())
   block = Block(attention, Mlp(512, SquaredRelu(), bias=False), RMSNorm())
   return Experiment(
-    model=Model(vocab=4104, d_model=128, segments=(Segment((block,), 4),)),
+    model=Model(embed=Tokens(4104), d_model=128, segments=(Segment((block,), 4),)),
     data=Stdlib(tokenizer=Bpe(4096), length=256, batch=8),
     optim=Muon(lr=0.02, adam_lr=5e-3, schedule=WSD(warmup=20, fraction=0.5, shape='linear'), decay=0.0),
     steps=800,

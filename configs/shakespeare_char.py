@@ -14,6 +14,7 @@ from tfm.optim import AdamW
 from tfm.optim.schedule import Cosine
 from tfm.parts.absolute import Learned
 from tfm.parts.act import Gelu
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Mlp
 from tfm.parts.mixer import Attention
 from tfm.parts.norm import LayerNorm
@@ -25,7 +26,7 @@ def get_config() -> Experiment:
   norm = LayerNorm(bias=False)
   block = Block(Attention(heads=4), Mlp(512, Gelu(), bias=False), norm)
   return Experiment(
-    model=Model(vocab=65, d_model=128, segments=(Segment((block,), 4),), absolute=Learned(64), norm=norm),
+    model=Model(embed=Tokens(65), d_model=128, segments=(Segment((block,), 4),), absolute=Learned(64), norm=norm),
     data=Text(tokenizer=Char(), length=64, batch=12),
     optim=AdamW(lr=2e-3, schedule=Cosine(warmup=100, floor=0.05), b1=0.9, b2=0.99, decay=0.1, clip=1.0),
     steps=2000,

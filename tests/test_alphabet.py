@@ -13,7 +13,9 @@ from tfm.model import spec as s
 from tfm.model import transformer
 from tfm.parts.act.gelu import GeluTanh
 from tfm.parts.cross.attention import CrossAttention
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.mixer.mla import MLA
@@ -63,21 +65,22 @@ def watch(run):
 
 def decoder(**attention):
   block = s.Block(Attention(4, 2, 12, **attention), Mlp(40, GeluTanh()), LayerNorm())
-  return s.Model(64, 32, (s.Segment((block,), 3),))
+  return s.Model(Tokens(64), 32, (s.Segment((block,), 3),))
 
 
 ENCDEC = s.Model(
-  64,
+  Tokens(64, types=2),
   32,
   (s.Segment((s.Block(Attention(4), cross=CrossAttention(4)),), 2),),
   shared_relative=T5Bias(),
-  encoder=s.Encoder((s.Segment((s.Block(Attention(4, mask=Mask())),), 2),), shared_relative=T5Bias()),
-  head=s.Head(bias=True),
-  embed=s.Embed(types=2),
+  towers={
+    'encoder': s.Tower(segments=(s.Segment((s.Block(Attention(4, mask=Mask())),), 2),), shared_relative=T5Bias())
+  },
+  heads={'lm': Lm(bias=True)},
 )
 
 
-LATENT = s.Model(64, 32, (s.Segment((s.Block(MLA(4, 20, 16, 8, 4, 12)),), 2),), mtp=SequentialMTP())
+LATENT = s.Model(Tokens(64), 32, (s.Segment((s.Block(MLA(4, 20, 16, 8, 4, 12)),), 2),), mtp=SequentialMTP())
 
 
 @pytest.mark.parametrize(

@@ -34,7 +34,7 @@ def commands(name: str) -> list[list[str]]:
 def test_a_training_command_describes_a_run_that_fits(words, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'all-MiniLM-L6-v2').mkdir()
-  values, _ = hub.class_of(dataclasses.replace(zoo.get('bert-base'), head=None))
+  values, _ = hub.class_of(zoo.get('bert-base').with_heads(lm=None))
   (tmp_path / 'all-MiniLM-L6-v2' / 'config.json').write_text(json.dumps(values))
   flags.parse(train.FLAGS, words)
   assert train.CONFIG.resolve().config.steps > 0
@@ -60,7 +60,11 @@ def test_the_readme_shows_every_kind_of_command():
 
 def test_the_python_of_the_readme_runs(monkeypatch, capsys, tmp_path):
   monkeypatch.chdir(tmp_path)
-  spec = dataclasses.replace(zoo.tiny(zoo.get('gpt2')), vocab=256, absolute=Learned(128))
+  spec = dataclasses.replace(
+    zoo.tiny(zoo.get('gpt2')),
+    embed=dataclasses.replace(zoo.tiny(zoo.get('gpt2')).embed, vocab=256),
+    absolute=Learned(128),
+  )
   tokenizer = Byte().learn(lambda split: iter(()))
   loaded = hub.Loaded(spec, tfm.init(spec, jax.random.key(0)), tokenizer)
   monkeypatch.setattr(tfm, 'load', lambda path: loaded, raising=False)

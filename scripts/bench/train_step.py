@@ -23,6 +23,7 @@ from tfm.model.spec import Block, Model, Segment
 from tfm.optim import AdamW
 from tfm.optim.schedule import Constant
 from tfm.parts.absolute import Learned
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Mlp
 from tfm.parts.mixer import Attention
 from tfm.parts.norm import LayerNorm
@@ -34,7 +35,7 @@ from tfm.train.experiment import Experiment
 def small() -> Model:
   """GPT-2's block at 2M parameters."""
   block = Block(Attention(5, bias='qkvo'), Mlp(640), LayerNorm())
-  return Model(2048, 160, (Segment((block,), 6),), Learned(256), LayerNorm())
+  return Model(Tokens(2048), 160, (Segment((block,), 6),), Learned(256), LayerNorm())
 
 
 #: name -> (spec, batch, length)

@@ -8,6 +8,7 @@ from tfm.cli import main
 from tfm.data.tokenizer import ByteVocabulary
 from tfm.model import transformer
 from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.mixer.attention import Attention
 
@@ -17,7 +18,7 @@ def command(monkeypatch, capsys):
   """Runs `tfm generate --checkpoint=there ...` with an untrained model: (status, out, err)."""
   from tfm.train import checkpoint
 
-  spec = Model(256, 16, (Segment((Block(Attention(2), Glu(16)),)),))
+  spec = Model(Tokens(256), 16, (Segment((Block(Attention(2), Glu(16)),)),))
   loaded = checkpoint.Loaded(spec, transformer.init(spec, jax.random.key(0)), ByteVocabulary(), None, 7)
   monkeypatch.setattr(checkpoint, 'load', lambda path, *_: loaded)
   monkeypatch.setattr(main, 'COMMANDS', {'generate': SimpleNamespace(module='tfm.cli.generate')})

@@ -6,6 +6,7 @@ from tfm.data.tokenizer import Byte
 from tfm.model import transformer
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.absolute import Learned
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.mixer.attention import Attention
 from tfm.train.experiment import Sample
@@ -36,7 +37,7 @@ def test_a_run_that_stopped_early_ends_with_its_own_status(file, trained, capsys
 
 def test_a_sample_stays_within_the_positions_and_the_words_there_are():
   vocabulary = Byte().learn(lambda split: iter(()))
-  model = Model(512, 16, (Segment((Block(Attention(2), Glu(16)),)),), Learned(8))
+  model = Model(Tokens(512), 16, (Segment((Block(Attention(2), Glu(16)),)),), Learned(8))
   text = train.write(model, transformer.init(model, jax.random.key(0)), vocabulary, Sample('ab', 100, 5.0))
   assert text.startswith('ab')
   assert len(text) <= 8

@@ -14,7 +14,7 @@ from contracts.covering import covering
 from tfm import zoo
 from tfm.core.registry import Table
 from tfm.model.remat import POLICIES
-from tfm.model.spec import Block, Embed, Encoder, Head, Model, Segment, Transform
+from tfm.model.spec import Block, Model, Segment, Tower
 import tfm.parts
 from tfm.parts.absolute import Sinusoidal
 from tfm.parts.adapter import LoRA
@@ -22,7 +22,9 @@ from tfm.parts.attend import Blockwise, DenseAttention, Pallas, Staircase
 from tfm.parts.cache import DenseCache, Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu, Mlp, Moe
+from tfm.parts.head.lm import Lm, Transform
 from tfm.parts.mask import BigBird, Blocks, Causal, Fixed, Lambda, Mask, Permutation, Prefix, Segments, Strided, Window
 from tfm.parts.mixer import MLA, Attention, Disentangled, Hierarchical, Transient
 from tfm.parts.mixer.disentangled import Distances
@@ -53,7 +55,7 @@ def tables() -> dict[str, Table]:
 
 def decoder(block: Block | None = None, **fields) -> Model:
   """Two causal layers of 4 heads, 2 of them with keys."""
-  return Model(64, 32, (Segment((block or Block(Attention(4, 2, 8), Glu(48)),), 2),), **fields)
+  return Model(Tokens(64), 32, (Segment((block or Block(Attention(4, 2, 8), Glu(48)),), 2),), **fields)
 
 
 def mixing(**fields) -> Model:
@@ -122,7 +124,7 @@ def _levels() -> dict[str, dict[str, list]]:
   stack = {'repeated': [(False, (2,))], 'shared': [(True, (2,))], 'segments': [(False, (1, 1))]}
   return {
     'mixer': mixer,
-    'topology': {'decoder': [_causal], 'encoder': [None], 'encdec': [{}, {'vocab': 80, 'embed': Embed()}]},
+    'topology': {'decoder': [_causal], 'encoder': [None], 'encdec': [{}, {'embed': Tokens(80)}]},
     'ffn': feeds,
     'residual': residual,
     'mtp': {'none': [None], **mtp},
@@ -165,16 +167,16 @@ _OPTIONS: dict[str, list] = {
   ],
 }
 _EMBED: dict[str, list] = {
-  'plain': [Embed()],
-  'all': [Embed(2.0, 0.5, types=2, norm=LayerNorm())],
-  'narrow': [Embed(dim=16), Embed(types=2, norm=LayerNorm(), dim=16)],
-  'rows': [Embed(rows=FixNorm())],
+  'plain': [Tokens(64)],
+  'all': [Tokens(64, 2.0, 0.5, types=2, norm=LayerNorm())],
+  'narrow': [Tokens(64, dim=16), Tokens(64, types=2, norm=LayerNorm(), dim=16)],
+  'rows': [Tokens(64, rows=FixNorm())],
 }
 _HEAD: dict[str, list] = {
-  'tied': [Head()],
-  'untied': [Head(tied=False, bias=True)],
-  'capped': [Head(cap=5.0, scale=0.5, power=-0.5)],
-  'transform': [Head(bias=True, transform=Transform())],
+  'tied': [Lm()],
+  'untied': [Lm(tied=False, bias=True)],
+  'capped': [Lm(cap=5.0, scale=0.5, power=-0.5)],
+  'transform': [Lm(bias=True, transform=Transform())],
 }
 
 #: Factors that are nothing to a mixer without attention.
@@ -307,15 +309,15 @@ def _assembled(chosen: dict) -> Model:
   stack = lambda block, repeats: tuple(Segment((block,), n, shared) for n in repeats)
   common = {name: chosen[name] for name in ('absolute', 'norm', 'residual')}
   common |= {'shared_relative': chosen['shared']} if 'shared' in chosen else {}
-  whole = common | {name: chosen[name] for name in ('embed', 'head', 'mtp', 'adapter')}
+  whole = common | {name: chosen[name] for name in ('embed', 'mtp', 'adapter')} | {'heads': {'lm': chosen['head']}}
   if topology is None:
-    return Model(64, 32, stack(block(mask), repeats), **whole)
+    return Model(d_model=32, segments=stack(block(mask), repeats), **whole)
   seen = None if mask is None else _causal(mask)
   if topology is _causal:
-    return Model(64, 32, stack(block(seen), repeats), **whole)
-  reading = Encoder(stack(block(mask), (2,)), **common, **topology)
+    return Model(d_model=32, segments=stack(block(seen), repeats), **whole)
+  reading = Tower(segments=stack(block(mask), (2,)), **common, **topology)
   cross = CrossAttention(4, kv_heads, 8, **options)
-  return Model(64, 32, stack(block(seen, cross=cross), repeats), encoder=reading, **whole)
+  return Model(d_model=32, segments=stack(block(seen, cross=cross), repeats), towers={'encoder': reading}, **whole)
 
 
 def variants() -> dict[str, Model]:
@@ -334,7 +336,7 @@ def variants() -> dict[str, Model]:
     'ffn=moe-slots': decoder(Block(attention, Moe(4, TopK(k=1, renormalize=False), glu, slots=2))),
     'mtp=chain-of-2': decoder(mtp=SequentialMTP(2, hidden_first=True), shared_relative=T5Bias()),
     'mtp=two-heads': dataclasses.replace(
-      decoder(mtp=ParallelMTP(2), head=Head(tied=False)), segments=(Segment((Block(attention, glu),)),) * 2
+      decoder(mtp=ParallelMTP(2), head=Lm(tied=False)), segments=(Segment((Block(attention, glu),)),) * 2
     ),
     'pattern=local-global': dataclasses.replace(
       decoder(), segments=(Segment((local, Block(attention, glu)), 2), Segment((Block(attention, Mlp(48)),), 1))

@@ -6,7 +6,10 @@ import pytest
 from tfm.core import config, errors
 from tfm.data import Folders
 from tfm.data.tokenizer import Byte
-from tfm.model.spec import Block, Classifier, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
+from tfm.parts.head import classify
+from tfm.parts.head.lm import Lm
 from tfm.parts.mask import Mask
 from tfm.parts.mixer import Attention
 from tfm.tasks import CausalLM, Classify
@@ -95,8 +98,8 @@ def test_what_is_not_there_is_named(data, field, value, said):
 
 def _experiment(data, labels=2, **fields):
   block = Block(Attention(2, mask=Mask()))
-  classifier = Classifier(labels, 'mean')
-  model = Model(260, 16, (Segment((block,), 1),), head=None, classifier=classifier)
+  classifier = classify.Classify(labels, 'mean')
+  model = Model(Tokens(260), 16, (Segment((block,), 1),), heads={'classify': classifier})
   record = Record(sample=None)
   return Experiment(
     model=model, data=config.override(data, 'batch', '8'), task=Classify(), steps=40, save_every=40, eval_every=40,
@@ -135,6 +138,6 @@ def test_labels_of_another_number_than_the_classes_are_refused(data, tmp_path):
 def test_tasks_ask_for_the_head_they_train(data):
   x = _experiment(data)
   assert any('trains a head that says tokens' in m for m in CausalLM().fits(x.model))
-  headed = Model(260, 16, head=Head())
+  headed = Model(Tokens(260), 16, heads={'lm': Lm()})
   assert [m for m in Classify().fits(headed) if 'has none' in m]
   assert [m for m in Classify().fits(headed) if 'model.head=none' in m]

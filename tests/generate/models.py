@@ -6,12 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tfm.model.spec import Block, Embed, Encoder, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment, Tower
 from tfm.model.transformer import param_shapes
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.absolute.sinusoidal import Sinusoidal
 from tfm.parts.cross.attention import CrossAttention
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.base import RESIDUAL
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.prefix import Prefix
@@ -27,13 +29,21 @@ VOCAB = 61
 
 def decoder(mixer, **fields):
   """Two layers, 32 wide, over `mixer`."""
-  return Model(VOCAB, 32, (Segment((Block(mixer, Mlp(48)),), 2),), head=Head(tied=False), **fields)
+  return Model(Tokens(VOCAB), 32, (Segment((Block(mixer, Mlp(48)),), 2),), heads={'lm': Lm(tied=False)}, **fields)
 
 
 def _encdec(mixer=Attention(4), absolute=Learned(48), **fields):
-  encoder = Encoder((Segment((Block(Attention(4, mask=Mask()), Mlp(48)),), 2),), absolute, **fields)
+  encoder = Tower(segments=(Segment((Block(Attention(4, mask=Mask()), Mlp(48)),), 2),), absolute=absolute, **fields)
   block = Block(mixer, Mlp(48), cross=CrossAttention(4))
-  return Model(VOCAB, 32, (Segment((block,), 2),), absolute, head=Head(tied=False), encoder=encoder, **fields)
+  return Model(
+    Tokens(VOCAB),
+    32,
+    (Segment((block,), 2),),
+    absolute,
+    heads={'lm': Lm(tied=False)},
+    towers={'encoder': encoder},
+    **fields,
+  )
 
 
 MODELS = {
@@ -42,11 +52,11 @@ MODELS = {
   't5': decoder(Attention(4, relative=T5Bias(8, 16))),
   't5_shared': decoder(Attention(4), shared_relative=T5Bias(8, 16)),
   'learned': decoder(Attention(4, bias='qkvo'), absolute=Learned(48)),
-  'sinusoidal': decoder(Attention(4, cap=5.0, sink=True), absolute=Sinusoidal(), embed=Embed(scale=2.0)),
+  'sinusoidal': decoder(Attention(4, cap=5.0, sink=True), absolute=Sinusoidal(), embed=Tokens(scale=2.0)),
   'window': decoder(Attention(4, relative=RoPE(base=100.0), mask=Window(4))),
   'prefix': decoder(Attention(4, mask=Prefix()), absolute=Learned(48)),
   'mla': decoder(MLA(4, 24, 16, 8, 4, 12, RoPE(base=100.0, layout='interleaved'))),
-  'shared': Model(VOCAB, 32, (Segment((Block(Attention(4), Mlp(48)),), 3, shared=True),), Learned(48)),
+  'shared': Model(Tokens(VOCAB), 32, (Segment((Block(Attention(4), Mlp(48)),), 3, shared=True),), Learned(48)),
   'encdec': _encdec(),
   'encdec_t5': _encdec(absolute=Sinusoidal(), shared_relative=T5Bias(8, 16)),
 }

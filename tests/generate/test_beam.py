@@ -12,14 +12,16 @@ from generate.models import MODELS, weights
 from tfm.core.errors import UserError
 from tfm.generate import Lookup, decode
 from tfm.model import transformer
-from tfm.model.spec import Block, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
 from tfm.parts.cache import TABLE, PagedCache
 from tfm.parts.context import Run
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.mixer.attention import Attention
 
 V, NEW, END = 5, 3, 2
-TOY = Model(V, 8, (Segment((Block(Attention(2), Mlp(8)),)),), head=Head(tied=False))
+TOY = Model(Tokens(V), 8, (Segment((Block(Attention(2), Mlp(8)),)),), heads={'lm': Lm(tied=False)})
 PROMPTS = [[5, 9, 2], [7, 1, 1, 30, 22, 8, 4], [60]]
 generate = functools.partial(decode.generate, temperature=0, run=Run())
 

@@ -13,8 +13,8 @@ from tfm.core.errors import UserError
 from tfm.generate import generate, prepare
 from tfm.model import mtp, transformer
 from tfm.model.cache import init_cache
-from tfm.model.spec import Head
 from tfm.parts.context import Run
+from tfm.parts.head.lm import Lm
 from tfm.parts.int8 import Int8, quantize
 from tfm.parts.mtp import SequentialMTP
 
@@ -94,7 +94,7 @@ def test_an_output_of_zeros_stays_zero():
 
 
 def test_int8_logits_are_close_and_the_layers_weigh_a_quarter():
-  spec = dataclasses.replace(MODELS['learned'], head=Head(tied=True))
+  spec = MODELS['learned'].with_heads(lm=Lm(tied=True))
   ready = prepare(spec, weights(spec), int8=True)
   exact, rough = logits(spec, weights(spec), IDS), logits(spec, ready, IDS)
   assert float(jnp.corrcoef(exact.ravel(), rough.ravel())[0, 1]) > 0.99

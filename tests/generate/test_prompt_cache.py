@@ -128,7 +128,7 @@ def kept(tmp_path_factory):
 
 
 OTHER = jax.tree.map(lambda a: a + 1e-3, weights(SPEC))
-SMALLER = dataclasses.replace(SPEC, head=dataclasses.replace(SPEC.head, scale=0.5))
+SMALLER = SPEC.with_heads(lm=dataclasses.replace(SPEC.lm, scale=0.5))
 
 
 @pytest.mark.parametrize(

@@ -12,11 +12,13 @@ from generate.models import MODELS, VOCAB, weights
 from tfm.core.errors import UserError
 from tfm.generate import Later, Lookup, Smaller, decode, speculate
 from tfm.model import transformer
-from tfm.model.spec import Block, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.cache import DenseCache, PagedCache, RingCache
 from tfm.parts.context import Run
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.mtp import ParallelMTP, SequentialMTP
 from tfm.parts.relative.rope import RoPE
@@ -139,8 +141,8 @@ def test_guesses_beyond_the_last_position_harm_nothing(cache):
 
 LAYER = Segment((Block(Attention(2, relative=RoPE()), Mlp(24)),))
 HEADS = {
-  'parallel': Model(VOCAB, 16, (LAYER, LAYER), head=Head(tied=False), mtp=ParallelMTP(3)),
-  'sequential': Model(VOCAB, 16, (LAYER, LAYER), head=Head(tied=False), mtp=SequentialMTP(2)),
+  'parallel': Model(Tokens(VOCAB), 16, (LAYER, LAYER), heads={'lm': Lm(tied=False)}, mtp=ParallelMTP(3)),
+  'sequential': Model(Tokens(VOCAB), 16, (LAYER, LAYER), heads={'lm': Lm(tied=False)}, mtp=SequentialMTP(2)),
 }
 
 
@@ -195,8 +197,8 @@ def test_a_ring_takes_as_many_guesses_as_it_can_be_cut_back_by():
 
 
 SMALL = Segment((Block(Attention(2), Mlp(8)),))
-TOY = Model(6, 8, (SMALL,), head=Head(tied=False))
-TOY_HEADS = Model(6, 8, (SMALL, SMALL), head=Head(tied=False), mtp=ParallelMTP(2))
+TOY = Model(Tokens(6), 8, (SMALL,), heads={'lm': Lm(tied=False)})
+TOY_HEADS = Model(Tokens(6), 8, (SMALL, SMALL), heads={'lm': Lm(tied=False)}, mtp=ParallelMTP(2))
 KNOBS = {'temperature': 1.4, 'top_k': 5, 'top_p': 0.95}
 
 

@@ -81,7 +81,7 @@ class Both:
 
   @property
   def causal(self) -> bool:
-    return self.ours.spec.causal and self.ours.spec.head is not None and self.ours.spec.apart
+    return self.ours.spec.causal and self.ours.spec.lm is not None and self.ours.spec.apart
 
   @functools.cached_property
   def said(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

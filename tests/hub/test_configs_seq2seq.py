@@ -110,7 +110,15 @@ def test_a_published_config_says_the_model_of_the_zoo(name):
 
 def test_a_reader_of_another_width_than_the_one_who_writes_has_a_token_table_of_its_own():
   wide = zoo.tiny(zoo.get('t5gemma-9b-2b'))
-  shared = dataclasses.replace(wide, encoder=dataclasses.replace(wide.encoder, vocab=None, d_model=40))
+  shared = dataclasses.replace(
+    wide,
+    towers={
+      **wide.towers,
+      'encoder': dataclasses.replace(
+        wide.encoder, embed=dataclasses.replace(wide.encoder.embed, vocab=None), d_model=40
+      ),
+    },
+  )
   with pytest.raises(errors.UserError, match=r"encoder: the encoder has a d_model of its own, and the decoder's token"):
     validate(shared)
 

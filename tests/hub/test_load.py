@@ -232,7 +232,7 @@ print(peak[0] - start, kept)
 @pytest.mark.large
 def test_reading_takes_little_more_memory_than_what_is_kept(model, tmp_path):
   """A file of 200 MB: beside what is kept, less than 1.2 times its largest tensor."""
-  big = dataclasses.replace(model[0], d_model=1024, vocab=24_576)
+  big = dataclasses.replace(model[0], embed=dataclasses.replace(model[0].embed, vocab=24_576), d_model=1024)
   block = big.segments[0].pattern[0]
   wide = dataclasses.replace(block, ffn=dataclasses.replace(block.ffn, d_ff=4096))
   big = dataclasses.replace(big, segments=(dataclasses.replace(big.segments[0], pattern=(wide,), repeats=2),))
@@ -250,7 +250,9 @@ def test_reading_takes_little_more_memory_than_what_is_kept(model, tmp_path):
 
 
 def test_a_published_folder_goes_on_from_a_prompt(tmp_path, capsys):
-  spec = dataclasses.replace(zoo.tiny(zoo.get('gpt2')), vocab=300)
+  spec = dataclasses.replace(
+    zoo.tiny(zoo.get('gpt2')), embed=dataclasses.replace(zoo.tiny(zoo.get('gpt2')).embed, vocab=300)
+  )
   words = tokenizers.ByteLevelBPETokenizer()
   words.train_from_iterator(['the cat sat on the mat'] * 8, 290, special_tokens=['<|endoftext|>'])
   vocabulary = FileVocabulary(words._tokenizer).with_specials(['eos'])

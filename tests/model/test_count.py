@@ -9,8 +9,11 @@ import pytest
 
 from tfm import zoo
 from tfm.model import count, transformer
-from tfm.model.spec import Block, Classifier, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
 from tfm.parts.act import Tanh
+from tfm.parts.embed.tokens import Tokens
+from tfm.parts.head.classify import Classify
+from tfm.parts.head.lm import Lm
 from tfm.parts.mask.window import Window
 from tfm.parts.mixer import MLA, Disentangled, Fourier, Transient
 from tfm.parts.mixer.attention import Attention
@@ -28,7 +31,7 @@ def _matmul_params(spec):
   """Elements of every projection of the tree, the head's table counted where it is used as one."""
   flat = jax.tree_util.tree_flatten_with_path(transformer.param_shapes(spec))[0]
   kernels = sum(leaf.size * _times(spec, path) for path, leaf in flat if path[-1].key == 'kernel')
-  return round(kernels) + (spec.vocab * (spec.embed.dim or spec.d_model) if spec.head.tied else 0)
+  return round(kernels) + (spec.vocab * (spec.embed.dim or spec.d_model) if spec.lm.tied else 0)
 
 
 def _times(spec, path):
@@ -78,8 +81,8 @@ def test_flops_are_two_a_matmul_parameter_and_four_heads_a_pair(name):
 
 @pytest.mark.parametrize(('pick', 'times'), [('each', 10), ('mean', 1)])
 def test_a_classifier_costs_two_flops_a_parameter_for_each_thing_it_labels(pick, times):
-  body = dataclasses.replace(zoo.tiny(zoo.get('bert-base')), head=None)
-  spec = dataclasses.replace(body, classifier=Classifier(3, pick, hidden=Tanh()))
+  body = zoo.tiny(zoo.get('bert-base')).with_heads(lm=None)
+  spec = body.with_heads(classify=Classify(3, pick, hidden=Tanh()))
   more = count.flops_of_document(spec, 10) - count.flops_of_document(body, 10)
   assert more == times * 2 * (32 * 32 + 32 * 3)
   assert sum(row.repeats * row.flops for row in count.table(spec, 10)) == count.flops_per_token(spec, 10)
@@ -111,7 +114,7 @@ def test_gpt2_takes_the_flops_of_the_book():
 
 
 def test_a_window_bounds_the_flops_of_long_documents():
-  spec = Model(64, 32, (Segment((Block(Attention(4, mask=Window(8))),), 2),))
+  spec = Model(Tokens(64), 32, (Segment((Block(Attention(4, mask=Window(8))),), 2),))
   short, long = count.flops_per_token(spec, 64), count.flops_per_token(spec, 4096)
   assert short < long < short * 1.02
 
@@ -133,7 +136,7 @@ def test_the_lines_of_the_table_add_up(name):
 
 def test_untying_the_head_adds_one_table():
   spec = zoo.get('gpt2')
-  untied = dataclasses.replace(spec, head=Head(tied=False))
+  untied = spec.with_heads(lm=Lm(tied=False))
   assert count.count_params(untied) - count.count_params(spec) == spec.vocab * spec.d_model
 
 

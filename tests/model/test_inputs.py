@@ -11,8 +11,9 @@ from tfm import zoo
 from tfm.core import config, errors
 from tfm.model import transformer
 from tfm.model.cache import init_cache
-from tfm.model.spec import Block, Embed, Encoder, Model, Segment
+from tfm.model.spec import Block, Model, Segment, Tower
 from tfm.parts.cross import CrossAttention
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.mask import Mask
 from tfm.parts.mixer import Attention
 from tfm.parts.relative import T5Bias
@@ -32,17 +33,17 @@ IDS = jnp.ones((2, 5), jnp.int32)
     ),
     (GPT2, {'input_ids': IDS, 'decoder_input_ids': IDS}, 'no encoder, so it does not take decoder_input_ids'),
     (GPT2, {'attention_mask': IDS}, 'input_ids is missing'),
-    (GPT2, {'input_ids': IDS[0]}, r'input_ids has shape \(5,\)\. Wanted \[B, T\]'),
+    (GPT2, {'input_ids': IDS[0]}, r'input_ids has shape \(5,\)\. Expected \[B, T\]'),
     (
       GPT2,
       {'input_ids': IDS, 'position_ids': IDS[:, :3]},
-      r'position_ids has shape \(2, 3\)\. Wanted that of',
+      r'position_ids has shape \(2, 3\)\. Expected \(2, 5\), as input_ids',
     ),
-    (GPT2, {'input_ids': jnp.ones((1, 65), jnp.int32)}, '65 tokens long, the position table has 64 rows'),
+    (GPT2, {'input_ids': jnp.ones((1, 65), jnp.int32)}, 'input_ids has 65 tokens, the position table 64 rows'),
     (GPT2, {'input_ids': IDS, 'token_type_ids': IDS}, 'the model has no token types'),
     (T5, {'input_ids': IDS}, 'decoder_input_ids is missing'),
     (T5, {'decoder_input_ids': IDS}, 'input_ids is missing'),
-    (BERT, {'input_ids': jnp.ones((1, 65), jnp.int32)}, 'Wanted at most 64'),
+    (BERT, {'input_ids': jnp.ones((1, 65), jnp.int32)}, 'Expected at most 64'),
   ],
 )
 def test_inputs_that_do_not_fit_are_refused(spec, inputs, message):
@@ -62,18 +63,27 @@ _WRITER = (Segment((Block(Attention(4), cross=CrossAttention(4)),), 1),)
 @pytest.mark.parametrize(
   ('spec', 'message'),
   [
-    (Model(0, 32), 'vocab=0, d_model=32 is no size'),
-    (Model(64, 32, (Segment((), 1),)), 'repeats=1 of 0 blocks is no layer'),
-    (Model(64, 32, (Segment((Block(Attention(4), dropout=1.0),), 1),)), r'dropout=1\.0 is not a share'),
-    (Model(64, 32, (Segment((Block(Attention(4)),), 1),), encoder=Encoder((_READER,))), 'no block has a cross mixer'),
-    (Model(64, 32, (Segment((Block(Attention(4), cross=CrossAttention(4)),), 1),)), 'there is no encoder to read'),
-    (Model(64, 32, _WRITER, encoder=Encoder((_READER,), vocab=0)), 'vocab=0 is no size. Wanted at least 1, or none'),
+    (Model(Tokens(0), 32), 'embed: vocab=0 is not a size'),
+    (Model(Tokens(64), 32, (Segment((), 1),)), 'repeats=1 of 0 blocks make no layer'),
+    (Model(Tokens(64), 32, (Segment((Block(Attention(4), dropout=1.0),), 1),)), r'dropout=1\.0 is not a share'),
     (
-      Model(64, 32, _WRITER, encoder=Encoder((_READER,), embed=Embed(dim=8))),
-      r'encoder\.embed\.dim=8 is no width of the shared table, whose embed\.dim is None',
+      Model(Tokens(64), 32, (Segment((Block(Attention(4)),), 1),), towers={'encoder': Tower(segments=(_READER,))}),
+      'no block has cross-attention to it',
     ),
     (
-      Model(64, 32, (Segment((Block(Attention(4)), Block(Attention(2))), 1),), shared_relative=T5Bias()),
+      Model(Tokens(64), 32, (Segment((Block(Attention(4), cross=CrossAttention(4)),), 1),)),
+      'there is no tower encoder to read',
+    ),
+    (
+      Model(Tokens(64), 32, _WRITER, towers={'encoder': Tower(embed=Tokens(0), segments=(_READER,))}),
+      r'towers\.encoder\.embed: vocab=0 is not a size',
+    ),
+    (
+      Model(Tokens(64), 32, _WRITER, towers={'encoder': Tower(embed=Tokens(None, dim=8), segments=(_READER,))}),
+      r'towers\.encoder\.embed: dim=8 is not the width of the shared table, whose embed\.dim is None',
+    ),
+    (
+      Model(Tokens(64), 32, (Segment((Block(Attention(4)), Block(Attention(2))), 1),), shared_relative=T5Bias()),
       r'shared_relative serves layers of \[2, 4\] heads',
     ),
   ],

@@ -10,9 +10,11 @@ import pytest
 from tfm.core import config, errors
 from tfm.model import balance, count, mtp, transformer
 from tfm.model import cache as cache_lib
-from tfm.model.spec import Block, Embed, Encoder, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment, Tower
 from tfm.parts.cross import CrossAttention
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu, Moe
+from tfm.parts.head.lm import Lm
 from tfm.parts.mask import Mask
 from tfm.parts.mixer import MLA, Attention
 from tfm.parts.mtp import ParallelMTP, SequentialMTP
@@ -22,7 +24,7 @@ from tfm.tasks import CausalLM, mean
 
 V, D, T = 61, 32, 10
 BLOCK = Block(Attention(4, 2, 8, RoPE()), Glu(48))
-BASE = Model(V, D, (Segment((BLOCK,), 1), Segment((BLOCK,), 1)), embed=Embed(power=0.5), head=Head(tied=False))
+BASE = Model(Tokens(V, power=0.5), D, (Segment((BLOCK,), 1), Segment((BLOCK,), 1)), heads={'lm': Lm(tied=False)})
 KINDS = {
   'parallel': dataclasses.replace(BASE, mtp=ParallelMTP(2)),
   'sequential': dataclasses.replace(BASE, mtp=SequentialMTP(2)),
@@ -134,7 +136,7 @@ def test_a_rejected_draft_is_cut_back_as_the_models_own_cache_is(model):
 
 def test_experts_of_a_later_depth_are_balanced_by_their_own_load():
   experts = Block(Attention(4), Moe(4, Grouped(groups=2, keep=1, k=1, renormalize=False, rate=0.1), Glu(16)))
-  spec = Model(V, D, (Segment((experts,), 1),), mtp=SequentialMTP())
+  spec = Model(Tokens(V), D, (Segment((experts,), 1),), mtp=SequentialMTP())
   params = start(spec, jax.random.key(0))
   load = jax.jit(lambda p: transformer.apply(spec, p, input_ids=IDS, mtp=True)['load'])(params)
   moved = balance.updated(spec, params, load)
@@ -226,8 +228,10 @@ def test_a_few_steps_lower_the_loss_of_every_depth(model):
 
 def test_the_decoder_of_an_encoder_decoder_may_look_ahead_and_has_no_draft():
   writer = Block(Attention(4), Glu(48), cross=CrossAttention(4))
-  encoder = Encoder((Segment((Block(Attention(4, mask=Mask()), Glu(48)),), 1),))
-  spec = config.validate(Model(V, D, (Segment((writer,), 1),), encoder=encoder, mtp=SequentialMTP()))
+  encoder = Tower(segments=(Segment((Block(Attention(4, mask=Mask()), Glu(48)),), 1),))
+  spec = config.validate(
+    Model(Tokens(V), D, (Segment((writer,), 1),), mtp=SequentialMTP(), towers={'encoder': encoder})
+  )
   params = start(spec, jax.random.key(0))
   out = jax.jit(lambda p: transformer.apply(spec, p, input_ids=IDS, decoder_input_ids=IDS, mtp=True))(params)
   assert out['mtp_logits'][0].shape == (2, T, V)
@@ -247,7 +251,7 @@ def test_a_model_without_later_tokens_has_no_draft():
     ({'mtp': ParallelMTP(), 'segments': (Segment((BLOCK,), 2),)}, 'mtp shares what enters the last segment, and the'),
     (
       {'mtp': SequentialMTP(), 'segments': (Segment((Block(Attention(4, mask=Mask())),), 1),)},
-      'mtp predicts later tokens, and a mask or router tells of them. Wanted mask=causal, or mtp=none',
+      'mtp predicts later tokens, and a mask or router shows them. Expected mask=causal, or mtp=none',
     ),
   ],
 )

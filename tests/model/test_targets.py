@@ -11,10 +11,12 @@ from tfm import zoo
 from tfm.core import config, errors
 from tfm.model import transformer
 from tfm.model.cache import init_cache
-from tfm.model.spec import Block, Classifier, Embed, Model, Segment
+from tfm.model.spec import Block, Model, Segment
 from tfm.parts.attend import Blockwise
 from tfm.parts.context import Run
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu, Moe
+from tfm.parts.head.classify import Classify
 from tfm.parts.mask import Causal, Mask, Window
 from tfm.parts.mixer import MLA, Attention
 from tfm.parts.mtp import SequentialMTP
@@ -25,7 +27,7 @@ T = 8
 
 def asking(*mixers, **fields):
   blocks = tuple(Block(mixer, Glu(48)) for mixer in mixers)
-  return Model(64, 32, (Segment(blocks),), **{'embed': Embed(query=True), **fields})
+  return Model(Tokens(64), 32, (Segment(blocks),), **{'embed': Tokens(query=True), **fields})
 
 
 FULL = asking(Attention(4, 2, 8, RoPE(), Mask()), Attention(4, 2, 8, XL(), Mask()))
@@ -107,11 +109,11 @@ _ONE = jnp.zeros((1, T), jnp.int32)
     (FULL, {'target_positions': _ONE}, 'without order_ids a target would see its own token'),
     (FULL, {'order_ids': _ONE[:, :3]}, r'order_ids has shape \(1, 3\)\. Wanted that of input_ids, \(1, 8\)'),
     (FULL, {'order_ids': _ONE, 'target_positions': _ONE[0]}, r'target_positions has shape \(8,\)\. Wanted'),
-    (asking(Attention(4), embed=Embed()), {'order_ids': _ONE, 'target_positions': _ONE}, 'Wanted embed.query=true'),
+    (asking(Attention(4), embed=Tokens()), {'order_ids': _ONE, 'target_positions': _ONE}, 'Wanted embed.query=true'),
     (zoo.tiny(zoo.get('fnet-base')), {'order_ids': _ONE}, 'some layer tells tokens of others whatever a mask says'),
     (asking(Attention(4), mtp=SequentialMTP()), {'order_ids': _ONE, 'target_positions': _ONE}, 'Wanted mtp=none and'),
     (
-      asking(Attention(4), classifier=Classifier()),
+      asking(Attention(4), classifier=Classify()),
       {'order_ids': _ONE, 'target_positions': _ONE},
       'nor a classifier reads targets',
     ),
@@ -135,7 +137,7 @@ def test_only_what_reaches_other_tokens_through_masks_keeps_an_order():
   assert FULL.masked
   assert not zoo.get('t5-small').masked
   block = Block(Attention(4), Moe(4, capacity=0.5))
-  assert not Model(64, 32, (Segment((block,)),)).masked
+  assert not Model(Tokens(64), 32, (Segment((block,)),)).masked
 
 
 def test_a_decoder_beside_an_encoder_is_told_no_types():

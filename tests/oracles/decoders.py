@@ -5,9 +5,11 @@ import dataclasses
 from typing import Any
 
 from oracles.copying import Flat, Theirs, stacked
-from tfm.model.spec import Block, Embed, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
 from tfm.parts.act import GeluTanh
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu, Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.mask import Causal, Window
 from tfm.parts.mixer import Attention
 from tfm.parts.norm import LayerNorm, RMSNorm
@@ -78,8 +80,8 @@ def _gemma2() -> Case:
   attention = Attention(N, K, H, RoPE(1e4), cap=50.0, scale=24**-0.5)
   block = Block(attention, Glu(F, GeluTanh()), norm, Sandwich())
   local = dataclasses.replace(block, mixer=dataclasses.replace(attention, mask=Causal() & Window(4)))
-  head = Head(cap=30.0)
-  spec = Model(V, D, (Segment((local, block), 2),), norm=norm, embed=Embed(power=0.5), head=head)
+  head = Lm(cap=30.0)
+  spec = Model(Tokens(V, power=0.5), D, (Segment((local, block), 2),), heads={'lm': head}, norm=norm)
   fields = {
     **_SIZES, 'num_hidden_layers': 4, 'num_key_value_heads': K, 'head_dim': H, 'query_pre_attn_scalar': 24,
     'sliding_window': 4, 'attn_logit_softcapping': 50.0, 'final_logit_softcapping': 30.0, 'rope_parameters': _PLAIN,
@@ -102,7 +104,7 @@ def _bloom() -> Case:
 
   norm = LayerNorm(1e-5)
   block = Block(Attention(N, relative=ALiBi(), bias='qkvo'), Mlp(4 * D, GeluTanh()), norm)
-  spec = Model(V, D, (Segment((block,), L),), norm=norm, embed=Embed(norm=norm))
+  spec = Model(Tokens(V, norm=norm), D, (Segment((block,), L),), norm=norm)
   fields = {'vocab_size': V, 'hidden_size': D, 'n_layer': L, 'n_head': N}
   return Case('Bloom', 'BloomForCausalLM', fields, spec, flat)
 

@@ -11,7 +11,9 @@ from tfm.zoo import bert
 
 pytestmark = pytest.mark.oracle
 L, D, N, V, P = 2, 32, 4, 61, 16
-SPEC = dataclasses.replace(bert.bert(L, D, N), vocab=V, absolute=Learned(P))
+SPEC = dataclasses.replace(
+  bert.bert(L, D, N), embed=dataclasses.replace(bert.bert(L, D, N).embed, vocab=V), absolute=Learned(P)
+)
 
 
 def flat_of(t: copying.Theirs) -> copying.Flat:

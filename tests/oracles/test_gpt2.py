@@ -14,7 +14,9 @@ from tfm.zoo import gpt2
 
 pytestmark = pytest.mark.oracle
 L, D, N, V, P = 2, 32, 4, 61, 16
-SPEC = dataclasses.replace(gpt2.gpt2(L, D, N), vocab=V, absolute=Learned(P))
+SPEC = dataclasses.replace(
+  gpt2.gpt2(L, D, N), embed=dataclasses.replace(gpt2.gpt2(L, D, N).embed, vocab=V), absolute=Learned(P)
+)
 
 
 def flat_of(theirs: copying.Theirs) -> copying.Flat:

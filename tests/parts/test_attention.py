@@ -11,6 +11,7 @@ from tfm.model.spec import Block, Model, Segment
 from tfm.parts.attend.dense import softmax
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.cross import CrossAttention
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.init import Normal
 from tfm.parts.mask import Mask
 from tfm.parts.mixer import Attention
@@ -143,4 +144,4 @@ def test_heads_that_do_not_go_together_are_refused(cls, fields, message):
 def test_a_model_refuses_heads_that_do_not_divide_it_with_the_path():
   block = Block(Attention(5), norm=LayerNorm())
   with pytest.raises(errors.ConfigError, match=r'pattern\.0\.mixer: heads=5 does not divide d_model=32'):
-    config.validate(Model(64, 32, (Segment((block,), 1),)))
+    config.validate(Model(Tokens(64), 32, (Segment((block,), 1),)))

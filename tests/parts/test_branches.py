@@ -12,6 +12,7 @@ from tfm.model import count, transformer
 from tfm.model.block import Drop
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.context import Ctx, Dims, Run
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu
 from tfm.parts.gain import Fixed, LayerScale, ReZero
 from tfm.parts.init import Normal
@@ -24,7 +25,7 @@ IDS = jnp.asarray(np.random.default_rng(0).integers(1, 32, (2, 6)))
 
 
 def model(depth=3, **fields):
-  return Model(32, 8, (Segment((dataclasses.replace(BLOCK, **fields),), depth),))
+  return Model(Tokens(32), 8, (Segment((dataclasses.replace(BLOCK, **fields),), depth),))
 
 
 def hidden(spec, params, **options):

@@ -12,6 +12,7 @@ from tfm.generate.prompts import can_go_on
 from tfm.model import cache, count, transformer
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.context import Ctx, Dims, Run
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu
 from tfm.parts.init import Normal
 from tfm.parts.mask import Mask
@@ -22,7 +23,7 @@ from tfm.parts.wiring import Post
 D = 6
 SEGMENT_BT = np.asarray([[0, 1, 1, 1, 2, 3, 3, 0], [1, 1, 1, 1, 1, 1, 1, 1]], np.int32)
 BLOCK = Block(Attention(2, head_dim=4, mask=Mask()), Glu(12), wiring=Post(), aside=Conv())
-MODEL = Model(32, 8, (Segment((BLOCK,)), Segment((dataclasses.replace(BLOCK, aside=None),), 2)))
+MODEL = Model(Tokens(32), 8, (Segment((BLOCK,)), Segment((dataclasses.replace(BLOCK, aside=None),), 2)))
 
 
 def _mixed(conv, params, x_BTD, train=False):

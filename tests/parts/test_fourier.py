@@ -9,6 +9,7 @@ from tfm.core import config, errors
 from tfm.model.spec import Block, Model, Segment
 from tfm.model.transformer import apply, init
 from tfm.parts.context import Ctx, Dims, Run
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.fourier import Fourier
 from tfm.parts.tokeninfo import TokenInfo, positions
@@ -48,7 +49,7 @@ def test_it_keeps_no_cache():
 
 
 def test_a_branch_that_is_bare_has_no_norm():
-  spec = Model(16, 8, (Segment((Block(wiring=Pre(('mixer',))),)),))
+  spec = Model(Tokens(16), 8, (Segment((Block(wiring=Pre(('mixer',))),)),))
   params = init(spec, jax.random.key(0))
   assert set(params['segment_0']['block_0']) == {'mixer', 'ffn', 'ffn_norm'}
   assert np.isfinite(apply(spec, params, input_ids=jnp.ones((1, 3), jnp.int32))['logits']).all()

@@ -14,6 +14,7 @@ from tfm.model import count, transformer
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.attend import Blockwise
 from tfm.parts.context import Ctx, Dims, Run
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.init import Normal
 from tfm.parts.mask import Causal, Window
 from tfm.parts.mixer import MLA, Attention
@@ -109,7 +110,7 @@ def test_it_is_plain_attention_over_keys_and_values_of_rank_kv_rank():
 def test_the_cache_holds_the_latent_and_the_shared_key_and_nothing_else():
   assert SMALL.cached(D) == {'k': (1, 16 + 4)}
   assert V3.cache_bytes(7168, 1, jnp.bfloat16) == 2 * 576
-  deepseek_v3 = Model(129_280, 7168, (Segment((Block(V3),), 61),))
+  deepseek_v3 = Model(Tokens(129_280), 7168, (Segment((Block(V3),), 61),))
   assert count.cache_bytes_per_token(deepseek_v3, jnp.bfloat16) == 70_272
 
 
@@ -133,7 +134,7 @@ def test_a_step_is_absorbed_and_a_long_prompt_is_not():
 
 
 def test_a_prompt_by_either_form_and_then_steps_equal_the_full_pass():
-  spec = Model(61, D, (Segment((Block(SMALL),), 2),))
+  spec = Model(Tokens(61), D, (Segment((Block(SMALL),), 2),))
   params = jax.tree.map(lambda a: 8 * a if a.ndim > 2 else a, transformer.init(spec, jax.random.key(0)))
   ids = jax.random.randint(jax.random.key(1), (1, 16), 0, 61)
   assert SMALL.absorbs(1, 16)
@@ -195,4 +196,4 @@ def test_sizes_that_are_none_are_refused(fields, message):
 
 def test_a_model_refuses_rotated_numbers_that_do_not_pair():
   with pytest.raises(errors.ConfigError, match=r'pattern\.0\.mixer: relative: 3 of 3 numbers of a head cannot be rot'):
-    config.validate(Model(64, 32, (Segment((Block(dataclasses.replace(SMALL, rope_dim=3)),), 1),)))
+    config.validate(Model(Tokens(64), 32, (Segment((Block(dataclasses.replace(SMALL, rope_dim=3)),), 1),)))

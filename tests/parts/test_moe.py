@@ -13,6 +13,7 @@ from tfm.model import transformer
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts import init
 from tfm.parts.context import Ctx, Dims, Run
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu, Mlp, Moe
 from tfm.parts.ffn.moe import within
 from tfm.parts.mixer import Attention
@@ -232,7 +233,7 @@ def test_a_wrong_mixture_is_refused_by_field():
 
 
 def test_a_model_whose_experts_look_around_does_not_generate_and_one_that_looks_ahead_does_not_train_left_to_right():
-  model = lambda moe: Model(32, D, (Segment((Block(Attention(2), moe),), 1),))
+  model = lambda moe: Model(Tokens(32), D, (Segment((Block(Attention(2), moe),), 1),))
   full, ahead = model(Moe(4, capacity=1.0)), model(Moe(4, ExpertChoice()))
   assert full.causal
   assert not ahead.causal
@@ -245,7 +246,9 @@ def test_a_model_whose_experts_look_around_does_not_generate_and_one_that_looks_
 
 @pytest.mark.large
 def test_generating_reads_experts_where_they_stand():
-  spec = Model(32, D, (Segment((Block(Attention(2)),), 1), Segment((Block(Attention(2), Moe(4, expert=Glu(24))),), 2)))
+  spec = Model(
+    Tokens(32), D, (Segment((Block(Attention(2)),), 1), Segment((Block(Attention(2), Moe(4, expert=Glu(24))),), 2))
+  )
   params = transformer.init(spec, jax.random.key(0))
   prompts, options = [[1, 2, 3], [4]], {'max_new_tokens': 4, 'temperature': 0}
   by_layer = generate(spec, params, prompts, **options)

@@ -13,6 +13,7 @@ from tfm.model import transformer
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.absolute import LSPE, Sinusoidal
 from tfm.parts.context import Dims, Run
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu
 from tfm.parts.init import TABLE as INITS
 from tfm.parts.mixer import Attention, Fourier
@@ -152,7 +153,7 @@ def test_fields_that_make_no_sense_are_refused(piece, sentence):
 def test_a_position_that_the_stack_shares_is_each_layers_own_with_the_same_numbers(relative):
   ids = jnp.asarray([[5, 6, 7, 8]])
   stack = lambda **fields: (Segment((Block(Attention(2, head_dim=4, **fields), Glu(8)),), 2),)
-  own, shared = Model(16, 8, stack(relative=relative)), Model(16, 8, stack(), shared_relative=relative)
+  own, shared = Model(Tokens(16), 8, stack(relative=relative)), Model(Tokens(16), 8, stack(), shared_relative=relative)
   config.validate(shared)
   params = jax.tree.map(lambda a: a + 0.1, transformer.init(shared, jax.random.key(0)))
   given = params.pop('shared_relative', None)
@@ -168,6 +169,6 @@ def test_what_a_stack_cannot_share_is_refused():
   block = lambda mixer: Block(mixer, Glu(8))
   sizes = (Segment((block(Attention(2, head_dim=4)), block(Attention(2, head_dim=8)))),)
   with pytest.raises(errors.ConfigError, match=r'its vectors serve heads of \[4, 8\] numbers'):
-    config.validate(Model(16, 8, sizes, shared_relative=Shaw()))
+    config.validate(Model(Tokens(16), 8, sizes, shared_relative=Shaw()))
   with pytest.raises(errors.ConfigError, match='shared_relative: no layer asks it, for none looks at tokens'):
-    config.validate(Model(16, 8, (Segment((block(Fourier()),)),), shared_relative=ALiBi()))
+    config.validate(Model(Tokens(16), 8, (Segment((block(Fourier()),)),), shared_relative=ALiBi()))

@@ -12,9 +12,10 @@ import pytest
 from tfm.core import config, errors
 from tfm.core.precision import Precision
 from tfm.model import count, transformer
-from tfm.model.spec import Block, Encoder, Model, Segment
+from tfm.model.spec import Block, Model, Segment, Tower
 from tfm.parts.context import Dims, Run
 from tfm.parts.cross import CrossAttention
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu
 from tfm.parts.init import Normal
 from tfm.parts.mask import Mask
@@ -29,7 +30,7 @@ IDS = jnp.asarray(np.random.default_rng(0).integers(1, 32, (2, 6)))
 
 
 def model(residual=Residual(), depth=3, block=BLOCK, **fields):
-  return Model(32, 8, (Segment((block,), depth),), residual=residual, **fields)
+  return Model(Tokens(32), 8, (Segment((block,), depth),), residual=residual, **fields)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -149,8 +150,8 @@ def encdec():
   writer = Block(Attention(2, head_dim=4, dropout=0.1), Glu(12), cross=CrossAttention(2, head_dim=4), **loud)
   reader = Block(Attention(2, head_dim=4, mask=Mask()), Glu(12), wiring=Parallel(), **loud)
   shared = {'shared_relative': T5Bias(), 'residual': Reversible()}
-  read = Encoder((Segment((reader,), 2),), **shared)
-  return Model(32, 8, (Segment((BLOCK, writer), 2),), encoder=read, **shared)
+  read = Tower(segments=(Segment((reader,), 2),), **shared)
+  return Model(Tokens(32), 8, (Segment((BLOCK, writer), 2),), towers={'encoder': read}, **shared)
 
 
 DOUBLE = Precision('float64', 'float64', 'float64')

@@ -11,6 +11,7 @@ from tfm.model.spec import Block, Model, Segment
 from tfm.model.transformer import apply, param_shapes
 from tfm.parts.attend import Blockwise, DenseAttention
 from tfm.parts.context import Run
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu
 from tfm.parts.mask import Window
 from tfm.parts.mixer import Attention, Transient
@@ -22,7 +23,7 @@ N = 11
 
 def model(relative):
   mixer = Transient(4, 2, 8, relative=relative, mask=Window(2, ahead=True), pool=4)
-  return Model(64, 32, (Segment((Block(mixer, Glu(48)),), 2),))
+  return Model(Tokens(64), 32, (Segment((Block(mixer, Glu(48)),), 2),))
 
 
 SPECS = {'t5': model(T5Bias(8, 16, blocks=True)), 'rope': model(RoPE())}
@@ -93,8 +94,8 @@ def test_a_cache_and_a_block_of_nothing_are_refused():
 
 def test_what_tells_of_blocks_wants_layers_that_have_some():
   plain = Block(Attention(4), Glu(48))
-  shared = Model(64, 32, (Segment((plain,), 2),), shared_relative=T5Bias(8, 16, blocks=True))
-  own = Model(64, 32, (Segment((Block(Attention(4, relative=T5Bias(8, 16, blocks=True)), Glu(48)),), 2),))
+  shared = Model(Tokens(64), 32, (Segment((plain,), 2),), shared_relative=T5Bias(8, 16, blocks=True))
+  own = Model(Tokens(64), 32, (Segment((Block(Attention(4, relative=T5Bias(8, 16, blocks=True)), Glu(48)),), 2),))
   for spec, where in (shared, 'shared_relative'), (own, 'segments.0.pattern.0.mixer.relative'):
     with pytest.raises(errors.ConfigError, match=f'{where}: blocks=true tells of keys that stand for blocks, and no'):
       config.validate(spec)

@@ -23,6 +23,7 @@ from tfm.parts.attend.dropout import Dropout
 from tfm.parts.attend.views import worth
 from tfm.parts.cache import DenseCache, Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu
 from tfm.parts.mask import Causal, Fixed, Mask, Segments, Strided, Window
 from tfm.parts.mixer import MLA, Attention, Hierarchical
@@ -297,7 +298,7 @@ def test_attentions_tell_of_probabilities_and_not_of_what_values_are_told():
 def test_a_stack_shares_it_where_values_are_of_one_width_and_is_refused_elsewhere():
   block = lambda mixer: Block(mixer, Glu(8))
   blocks = block(Attention(2, head_dim=4)), block(MLA(2, None, 8, 4, 4, 6))
-  model = lambda relative: Model(16, 8, (Segment(blocks),), shared_relative=relative)
+  model = lambda relative: Model(Tokens(16), 8, (Segment(blocks),), shared_relative=relative)
   with pytest.raises(
     errors.ConfigError, match=r'shared_relative: it adds to values of \[4, 6\] numbers. Wanted the same'
   ):

@@ -21,5 +21,5 @@ def data(tmp_path_factory):
 def model():
   """What a task may ask of a model: a plain decoder, unless told otherwise."""
   return lambda **said: types.SimpleNamespace(
-    **{'encoder': None, 'head': object(), 'causal': True, 'reads_prefix': False, 'ahead': False, **said}
+    **{'encoder': None, 'lm': object(), 'causal': True, 'reads_prefix': False, 'ahead': False, **said}
   )

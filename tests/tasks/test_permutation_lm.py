@@ -3,8 +3,10 @@ import dataclasses
 import numpy as np
 
 from tfm import zoo
-from tfm.model.spec import Block, Classifier, Embed, Model, Segment
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Moe
+from tfm.parts.head.classify import Classify
 from tfm.parts.mask import Mask
 from tfm.parts.mixer import Attention
 from tfm.tasks import PermutationLM
@@ -72,15 +74,15 @@ def test_every_isolated_document_has_its_own_order_and_targets(data):
 
 
 def test_permutation_lm_needs_a_vector_to_ask_by_and_masks_that_hide_its_labels():
-  attention, query = Attention(4, mask=Mask()), Embed(query=True)
-  fits = lambda block, **fields: list(PermutationLM().fits(Model(64, 32, (Segment((block,)),), **fields)))
+  attention, query = Attention(4, mask=Mask()), Tokens(query=True)
+  fits = lambda block, **fields: list(PermutationLM().fits(Model(Tokens(64), 32, (Segment((block,)),), **fields)))
   assert not fits(Block(attention), embed=query)
   assert not fits(Block(Attention(4)), embed=query)
   assert 'Choose model.embed.query=true' in fits(Block(attention))[0]
   assert 'would show the model its labels' in fits(Block(attention, Moe(4, capacity=1.0)), embed=query)[0]
   assert not list(PermutationLM().fits(zoo.get('xlnet-base')))
   assert 'trains one stack' in next(PermutationLM().fits(zoo.get('t5-small')))
-  beside = dataclasses.replace(zoo.get('xlnet-base'), classifier=Classifier())
+  beside = zoo.get('xlnet-base').with_heads(classify=Classify())
   assert 'Choose model.mtp=none and model.classifier=none' in next(PermutationLM().fits(beside))
 
 

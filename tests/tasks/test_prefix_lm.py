@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu, Moe
 from tfm.parts.mask import Causal, Mask, Prefix
 from tfm.parts.mixer import Attention
@@ -72,7 +73,7 @@ def test_prefix_lm_needs_a_mask_that_hides_its_labels(model):
 
 def test_what_tells_of_later_tokens_beside_a_prefix_is_known_of_a_model():
   attention = lambda mask: Block(Attention(2, mask=mask), Glu(8))
-  spec = lambda *blocks: Model(8, 8, (Segment(blocks),))
+  spec = lambda *blocks: Model(Tokens(8), 8, (Segment(blocks),))
   assert not spec(attention(Causal()), attention(Prefix())).ahead
   assert spec(attention(Prefix()), attention(Mask())).ahead
   assert spec(Block(Attention(2, mask=Prefix()), Moe(2, ExpertChoice()))).ahead

@@ -13,6 +13,7 @@ from tfm.data.text import Text
 from tfm.data.tokenizer import Byte
 from tfm.model.spec import Block, Model, Segment
 from tfm.optim import AdamW
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu
 from tfm.parts.mixer import Attention
 from tfm.train import Experiment, Record
@@ -30,7 +31,7 @@ def experiment(folder: Path, **changes) -> Experiment:
     text.with_suffix('.new').replace(text)
   block = Block(Attention(heads=4, kv_heads=2), Glu(d_ff=32), dropout=0.1)
   x = Experiment(
-    model=Model(vocab=256, d_model=16, segments=(Segment((block,), 2),)),
+    model=Model(embed=Tokens(256), d_model=16, segments=(Segment((block,), 2),)),
     data=Text(tokenizer=Byte(), files=str(text), length=16, batch=8, cache=str(folder / 'cache')),
     optim=AdamW(lr=1e-2),
     steps=6,

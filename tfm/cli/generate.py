@@ -141,7 +141,7 @@ def _load(flag: str, path: str, length: int | None = None) -> tuple[Any, Any, An
   m = load(path, length=length)
   if m.tokenizer is None:
     raise errors.UserError(f'--{flag}: {path} has no tokenizer. Want a folder with one, such as a tokenizer.json.')
-  if m.spec.head is None:
+  if m.spec.lm is None:
     raise errors.UserError(f'--{flag}: {path} has no head that says tokens. Want a language model.')
   return m.spec, m.params, m.tokenizer
 

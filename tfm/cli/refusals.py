@@ -1,6 +1,6 @@
 """Which parts do not go together, and why: asked of every two rows of two tables, not written down."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import dataclasses
 import functools
 import itertools
@@ -10,8 +10,9 @@ from typing import Any
 
 from tfm.cli.sheets import Sheet
 from tfm.core import config, errors, nodes
-from tfm.model.spec import Block, Encoder, Model, Segment
+from tfm.model.spec import Block, Model, Segment, Tower
 from tfm.parts.cross import CrossAttention
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.mask import Mask
 from tfm.parts.mixer import Attention
 
@@ -61,12 +62,12 @@ def _said(found: list[Rows]) -> str:
 
 
 def _decoder() -> Model:
-  return Model(64, 32, (Segment((Block(Attention(4)),)), Segment((Block(Attention(4)),))))
+  return Model(Tokens(64), 32, (Segment((Block(Attention(4)),)), Segment((Block(Attention(4)),))))
 
 
 def _encoder_decoder() -> Model:
   reader, writer = Block(Attention(4, mask=Mask())), Block(Attention(4), cross=CrossAttention(4))
-  return Model(64, 32, (Segment((writer,)),), encoder=Encoder((Segment((reader,)),)))
+  return Model(Tokens(64), 32, (Segment((writer,)),), towers={'encoder': Tower(segments=(Segment((reader,)),))})
 
 
 def _rows() -> Iterator[tuple[str, str]]:
@@ -122,7 +123,7 @@ def _nodes(piece: Any) -> frozenset[Any]:
 
 
 def _holds(value: Any) -> bool:
-  return nodes.is_node(value) or isinstance(value, tuple)
+  return nodes.is_node(value) or isinstance(value, (tuple, Mapping))
 
 
 def _training() -> Iterator[tuple[Rows, str, str]]:

@@ -6,6 +6,7 @@ import re
 from typing import Any
 
 from tfm.core import errors, nodes
+from tfm.core.frozen import FrozenMap
 from tfm.core.text import name_of, parse, text_of
 
 DEEP = '..'
@@ -53,8 +54,9 @@ class _Writer:
   def into(self, old: Any, want: Any, todo: tuple[str, ...], at: str) -> Any:
     """`old`, which is declared as `want` and stands at `at`, with the setting written at `todo` below it."""
     if not todo:
+      value = self._parsed(old, want, at)
       self.places.append(at)
-      return parse(want, self.text, at)
+      return value
     head, rest = todo[0], todo[1:]
     if head == DEEP:
       return self._anywhere(old, want, rest, at)
@@ -67,7 +69,18 @@ class _Writer:
       child = nodes.Child(name, None, nodes.entry(want), nodes.join(at, name))
     if child is None:
       raise _Misfit(_nothing_there(old, inside, todo, at))
-    return self._replace(old, {child.name: self.into(child.value, child.want, rest, child.path)}, at)
+    # None removes the entry of a map of parts.
+    want = child.want | None if isinstance(old, FrozenMap) and not rest else child.want
+    return self._replace(old, {child.name: self.into(child.value, want, rest, child.path)}, at)
+
+  def _parsed(self, old: Any, want: Any, at: str) -> Any:
+    try:
+      return parse(want, self.text, at)
+    except errors.ConfigError as e:
+      # `..heads=4` is for the heads of attention layers, not for the map of a model's heads.
+      if isinstance(old, FrozenMap):
+        raise _Misfit(str(e)) from None
+      raise
 
   def _all(self, old: Any, inside: list[nodes.Child], rest: tuple[str, ...], at: str) -> Any:
     misfits, changed = [], {}

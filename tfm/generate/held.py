@@ -102,6 +102,8 @@ def _leaves(spec: Model, block: Block) -> list[tuple[str, int]]:
 
 def _kept(stack: Model, run: Run, block: Block) -> Mapping[str, Any]:
   """The arrays that are really kept of a token."""
+  if block.mixer is None:
+    return {}
   dtype = run.precision.dtype('compute')
   plain = {n: jax.ShapeDtypeStruct(shape, dtype) for n, shape in block.mixer.cached(stack.d_model).items()}
   return run.cache.stored(plain)

@@ -8,9 +8,9 @@ import jax.numpy as jnp
 
 from tfm.core import errors
 from tfm.core.axes import n_inputs
+from tfm.model.loops.layers import unstack
 from tfm.model.mtp import one_layer
-from tfm.model.spec import Encoder, Model, Segment
-from tfm.model.stack import unstack
+from tfm.model.spec import Model, Segment, Tower
 from tfm.model.transformer import param_letters
 from tfm.parts.int8 import quantize
 from tfm.parts.stored import Joined, Rows
@@ -46,17 +46,16 @@ def prepared(params: Params) -> bool:
   return isinstance(params.get('segment_0'), tuple)
 
 
-def _laid(spec: Model, stack: Model | Encoder, params: Params, letters: Params, int8: bool) -> Params:
+def _laid(spec: Model, stack: Tower, params: Params, letters: Params, int8: bool) -> Params:
   segments = {f'segment_{i}': segment for i, segment in enumerate(stack.segments)}
-  small = int8 and spec.embed.rows is None and (spec.source if isinstance(stack, Encoder) else spec).embed.rows is None
+  small = int8 and all(getattr(t.embed, 'rows', None) is None for t in (spec, stack))
   laid: Params = {}
   for name, own in params.items():
     if name in segments:
       layers = _layers(own, segments[name], tuple(jax.tree.leaves(letters[name])), int8)
       laid[name] = layers * segments[name].repeats if segments[name].shared else layers
-    elif name == 'encoder':
-      assert spec.encoder is not None
-      laid[name] = _laid(spec, spec.encoder, own, letters[name], int8)
+    elif name in spec.towers and stack is spec:
+      laid[name] = _laid(spec, spec.tower(name), own, letters[name], int8)
     elif name == 'mtp':
       laid[name] = {depth: _laid(spec, one_layer(spec), p, letters[name][depth], int8) for depth, p in own.items()}
     else:
@@ -85,8 +84,8 @@ def _joined(segment: Segment, params: Params) -> Params:
   laid = dict(params)
   for j, block in enumerate(segment.pattern):
     name = f'block_{j}'
-    for part, groups in (('mixer', block.mixer.joined), ('ffn', block.ffn.joined)):
-      for group in groups:
+    for part in ('mixer', 'ffn'):
+      for group in getattr(getattr(block, part), 'joined', ()):
         laid[name] = laid[name] | {part: _as_one(laid[name][part], group, segment.shared)}
   return laid
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tfm.core import errors
 from tfm.generate.options import Options, several
 from tfm.generate.penalties import NOTHING
-from tfm.model.spec import Model, blocks, max_positions
+from tfm.model.spec import MAIN, Model, Tower, blocks
 
 Prompts = Sequence[str] | Sequence[Sequence[int]]
 
@@ -58,14 +58,14 @@ def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: O
     raise errors.UserError(f'generate: {why}')
   rows = [_encode(i, p, tokenizer) for i, p in enumerate(_listed(prompts))]
   for i, row in enumerate(rows):
-    _within(spec.source, row, f'prompt {i}')
+    _within(spec.tower('encoder' if spec.encoder is not None else MAIN), row, f'prompt {i}')
   eos = several(getattr(tokenizer, 'eos', None) if options.eos is None else options.eos)
   for what in ('logit_bias', 'allowed', 'forced_first', 'forced_last'):
     _within(spec, several(getattr(options, what)), what)
   _within(spec, eos, 'eos')
   words = min(spec.vocab, getattr(tokenizer, 'size', spec.vocab))
   if spec.encoder is not None:
-    source, names = _source(max_positions(spec.encoder), rows), ('input_ids', 'attention_mask')
+    source, names = _source(spec.encoder.max_positions, rows), ('input_ids', 'attention_mask')
     start = _start(spec, options)
     prompt = np.array([start] * len(rows), np.int32)
     length = _fits(spec, len(start), 0, options)
@@ -129,7 +129,7 @@ def _encode(i: int, prompt: str | Sequence[int], tokenizer: Tokenizer | None) ->
   return [int(t) for t in prompt]
 
 
-def _within(spec: Model, row: Sequence[int], what: str) -> None:
+def _within(spec: Tower, row: Sequence[int], what: str) -> None:
   for token in row:
     if not 0 <= token < spec.vocab:
       raise errors.UserError(

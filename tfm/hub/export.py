@@ -116,7 +116,7 @@ def _said(spec: Model, name: str, ending: str) -> tuple[dict[str, Any], Publishe
 
 
 def _top_fields(spec: Model) -> dict[str, Any]:
-  fields: dict[str, Any] = {} if spec.head is None else {'tie_word_embeddings': spec.head.tied}
+  fields: dict[str, Any] = {} if spec.lm is None else {'tie_word_embeddings': spec.lm.tied}
   if spec.classifier is not None and spec.classifier.labels:
     fields['id2label'] = {str(i): f'LABEL_{i}' for i in range(spec.classifier.labels)}
     fields['classifier_dropout'] = spec.classifier.dropout

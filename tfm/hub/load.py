@@ -103,7 +103,7 @@ def as_stored(found: Published, tensors: Tensors) -> Published:
   """Without what its class may have and this checkpoint was written without: a pooler, layers of later tokens."""
   top, spec = found.spec.classifier, found.spec
   if top is not None and not top.labels and not any('pooler' in name for name in tensors):
-    spec = dataclasses.replace(spec, classifier=None)
+    spec = spec.with_heads(classify=None)
   if spec.mtp is not None:
     ahead = [t.name for t in plan(found.family, spec, found.ending) if t.slots[0].path.startswith('mtp/')]
     spec = spec if any(name in tensors for name in ahead) else dataclasses.replace(spec, mtp=None)

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any
 
-from tfm.model.spec import Encoder, Model, Segment
+from tfm.core.frozen import FrozenMap
+from tfm.model.spec import Model, Segment, Tower
 from tfm.parts.heads import Heads
 from tfm.parts.init.base import Init
 
@@ -18,19 +19,19 @@ def computed(spec: Model) -> Model:
 
 def layered(spec: Model) -> Model:
   """`spec` with every layer written out, however they are parted into segments."""
-  encoder = spec.encoder and _layered(spec.encoder)
-  return dataclasses.replace(_layered(spec), encoder=encoder)
+  towers = {name: _layered(tower) for name, tower in spec.towers.items()}
+  return dataclasses.replace(_layered(spec), towers=towers)
 
 
 def _layered(stack: Any) -> Any:
-  assert isinstance(stack, Model | Encoder)
   found: list[Segment] = []
   for s in stack.segments:
     if s.shared:
       found.append(s)
       continue
-    before = found.pop().pattern if found and not found[-1].shared else ()
-    found.append(Segment(before + s.pattern * s.repeats))
+    joins = found and not found[-1].shared and s.resample is None and found[-1].unit == s.unit
+    before = found.pop() if joins else dataclasses.replace(s, pattern=(), repeats=1)
+    found.append(dataclasses.replace(before, pattern=before.pattern + s.pattern * s.repeats, repeats=1))
   return dataclasses.replace(stack, segments=tuple(found))
 
 
@@ -39,9 +40,9 @@ def _plain(node: Any, d_model: int) -> Any:
     return tuple(_plain(n, d_model) for n in node)
   if not dataclasses.is_dataclass(node) or isinstance(node, type):
     return node
-  if isinstance(node, Encoder):
-    d_model = node.d_model or d_model
-  if isinstance(node, Encoder):
+  if isinstance(node, FrozenMap):
+    return FrozenMap({name: _plain(value, d_model) for name, value in node.items()})
+  if isinstance(node, Tower):
     d_model = node.d_model or d_model
   fields = {f.name: _plain(getattr(node, f.name), d_model) for f in dataclasses.fields(node) if f.init}
   fields |= {name: value for name, value in _CHOSEN.items() if name in fields}

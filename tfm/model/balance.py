@@ -3,21 +3,22 @@
 from typing import Any
 
 from tfm.model import mtp
-from tfm.model.spec import Encoder, Model
+from tfm.model.spec import Model, Tower
 from tfm.model.stack import Params
 
 
 def updated(spec: Model, params: Params, load: Params) -> Params:
   """The parameters after a step, by the `load` that `apply` returned, summed over the tokens of the step."""
   out = _stack(spec, params, load)
-  if spec.encoder is not None and 'encoder' in load:
-    out['encoder'] = _stack(spec.encoder, params['encoder'], load['encoder'])
+  for name, tower in spec.towers.items():
+    if name in load:
+      out[name] = _stack(tower, params[name], load[name])
   if 'mtp' in load:
     out['mtp'] = {name: _stack(mtp.one_layer(spec), own, load['mtp'][name]) for name, own in params['mtp'].items()}
   return out
 
 
-def _stack(stack: Model | Encoder, params: Params, load: Params) -> Params:
+def _stack(stack: Tower, params: Params, load: Params) -> Params:
   out = dict(params)
   for i, segment in enumerate(stack.segments):
     at = f'segment_{i}'
@@ -25,6 +26,7 @@ def _stack(stack: Model | Encoder, params: Params, load: Params) -> Params:
     for j, block in enumerate(segment.pattern):
       if seen := load.get(at, {}).get(name := f'block_{j}'):
         own = params[at][name]
+        assert block.ffn is not None
         changed[name] = own | {'ffn': block.ffn.updated(own['ffn'], seen['ffn'])}
     out[at] = params[at] | changed
   return out

@@ -24,17 +24,20 @@ def init_cache(
 
   *Raises*: UserError if a learned position table has fewer rows than `slots`.
   """
+  if any(segment.resample is not None for segment in spec.segments):
+    raise errors.UserError('cache: a segment of the model changes the length of the sequence. Expected resample=none.')
   limit = spec.max_positions
   if limit is not None and slots > limit:
     raise errors.UserError(f'cache: {slots} slots exceed the {limit} rows of the position table.')
-  D = spec.d_model
   layers = []
+  width = spec.d_model
   for segment in spec.segments:
+    width = segment.d_model or width
     pattern = []
     for block in segment.pattern:
-      one = {'mixer': block.mixer.init_cache(D, batch, slots, dtype, kind)}
+      one = {} if block.mixer is None else {'mixer': block.mixer.init_cache(width, batch, slots, dtype, kind)}
       if block.cross is not None:
-        one['cross'] = block.cross.init_cache(D, batch, source, dtype)
+        one['cross'] = block.cross.init_cache(width, batch, source, dtype)
       pattern.append(one)
     repeat = lambda a, n=segment.repeats: jnp.repeat(a[None], n, axis=0)
     layers.append(jax.tree.map(repeat, pattern))
@@ -74,7 +77,7 @@ def _moved(cache: dict[str, Any], index_B: jax.Array, move: Callable[[Any], Any]
   gather = lambda tree: jax.tree.map(lambda a: a[index_B], tree)
 
   def one(layer):
-    kept = [{'mixer': move(block['mixer'])} for block in layer]
+    kept = [{'mixer': move(block['mixer'])} if 'mixer' in block else {} for block in layer]
     for new, block in zip(kept, layer, strict=True):
       if 'cross' in block:
         new['cross'] = gather(block['cross']) if cross else block['cross']

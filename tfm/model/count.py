@@ -1,6 +1,6 @@
 """What a model costs, from its spec alone: parameters, FLOPs a token, cache bytes a token. No array is made."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import dataclasses
 import math
 from typing import Any
@@ -8,8 +8,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from tfm.model import inputs as inputs_lib
+from tfm.model import stack as stack_lib
 from tfm.model import transformer
-from tfm.model.spec import Block, Encoder, Model, blocks, depth
+from tfm.model.spec import Block, Model, Tower, blocks, depth, last_width, placed
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
 
@@ -29,24 +31,26 @@ class Row:
 
 
 def count_params(spec: Model) -> int:
-  """How many parameters the model has; a tied table counts once."""
+  """Return the number of parameters; a tied table counts once."""
   return _size(transformer.param_shapes(spec))
 
 
 def count_active_params(spec: Model) -> int:
-  """How many parameters a token meets: all but the experts that its router does not choose, and `mtp`."""
-  idle = _idle(spec, transformer.param_shapes(spec), transformer.param_letters(spec))
-  if spec.encoder is not None:
-    params, letters = (tree(spec)['encoder'] for tree in (transformer.param_shapes, transformer.param_letters))
-    idle += _idle(spec.encoder, params, letters)
-  return count_params(spec) - idle - _size(transformer.param_shapes(spec).get('mtp', {}))
+  """Return the number of parameters used for a token: all but experts that are not chosen, and `mtp`."""
+  params, letters = transformer.param_shapes(spec), transformer.param_letters(spec)
+  idle = _idle(spec, params, letters)
+  for name, tower in spec.towers.items():
+    idle += _idle(tower, params[name], letters[name])
+  return count_params(spec) - idle - _size(params.get('mtp', {}))
 
 
-def _idle(stack: Model | Encoder, params: Any, letters: Any) -> int:
+def _idle(tower: Tower, params: Any, letters: Any) -> int:
   """Parameters of a layer's experts (their letters begin LE, or E if layers share them) times the share not chosen."""
   idle = 0
-  for i, segment in enumerate(stack.segments):
+  for i, segment in enumerate(tower.segments):
     for j, block in enumerate(segment.pattern):
+      if block.ffn is None:
+        continue
       shapes, names = (jax.tree.leaves(tree[f'segment_{i}'][f'block_{j}']['ffn']) for tree in (params, letters))
       own = [(x.size, n.removeprefix('L')) for x, n in zip(shapes, names, strict=True)]
       of_experts = sum(size for size, n in own if n.startswith('E') and n != 'E')
@@ -55,88 +59,148 @@ def _idle(stack: Model | Encoder, params: Any, letters: Any) -> int:
 
 
 def flops_per_token(spec: Model, length: int) -> float:
-  """Forward FLOPs a token of a document of `length`: 2 a matmul parameter, 4 N H a visible pair.
+  """Return the forward FLOPs per token of a document of `length`: 2 per matmul parameter, 4 N H per attended pair.
 
-  Pairs are those the masks allow, on average over the document: (length + 1) / 2 for a causal one. Looking up
-  embeddings, norms, activations and softmax count nothing; a classifier of rows counts once a document. Training takes
-  three times as much, and as much of `mtp_flops`.
+  Pairs are those that the masks allow, on average over the document: (length + 1) / 2 for a causal one. Embedding
+  lookups, norms, activations and softmax count nothing; a classifier of sequences counts once per document. Training
+  takes three times as much, and as much of `mtp_flops`.
 
-  For an encoder-decoder the sum of one decoder token and one encoder token, in documents of `length` each; other
-  lengths go by `flops_of_document`.
+  For an encoder-decoder it is the sum of one decoder token and one encoder token, in documents of `length` each; other
+  lengths are counted by `flops_of_document`. Of images, whose length is fixed, it is the FLOPs per patch or token.
   """
-  return flops_of_document(spec, length, length) / length
+  return flops_of_document(spec, length, length) / spec.embed.tokens(length)
 
 
 def flops_of_document(spec: Model, length: int, source: int = 0) -> float:
-  """Forward FLOPs of `length` tokens of a decoder (or a single stack) that reads `source` tokens of an encoder."""
-  total = length * (
-    _head_flops(spec)
-    + _embed_flops(spec)
-    + _residual_flops(spec, spec)
-    + sum(n * _block_flops(spec, b, length, source) for n, b in _blocks(spec))
-  )
-  if spec.encoder is not None and source:
-    reader = spec.source
-    total += source * sum(n * _block_flops(reader, b, source, 0) for n, b in _blocks(spec.encoder))
-    total += source * (_residual_flops(reader, spec.encoder) + _embed_flops(reader))
-    total += source * sum(n * _memory_flops(spec, b) for n, b in _blocks(spec))
-  return total + _classifier_flops(spec, length)
+  """Return the forward FLOPs for inputs of `length` tokens, and `source` tokens of an encoder (0: none are read)."""
+  total = 0.0
+  for name in inputs_lib.order(spec):
+    if name == 'encoder' and not source:
+      continue
+    tower = spec.tower(name)
+    n = _tokens(tower, source if name == 'encoder' else length)
+    widths = {other: _width(spec.tower(other)) for other in spec.towers}
+    lengths = {o: _last_length(spec.tower(o), source if o == 'encoder' else length) for o in spec.towers}
+    total += n * _embed_flops(tower) + _layer_flops(tower, n, lengths, widths)
+    total += _heads_flops(spec, tower, int(_last_length(tower, source if name == 'encoder' else length)))
+  return total
+
+
+def _tokens(tower: Tower, length: int) -> float:
+  assert tower.embed is not None
+  return tower.embed.tokens(length)
+
+
+def _last_length(tower: Tower, length: int) -> float:
+  """Return the length of a tower's output."""
+  n = _tokens(tower, length)
+  for segment in tower.segments:
+    n = n if segment.resample is None else segment.resample.length(n)
+  return n
+
+
+def _width(tower: Tower) -> int:
+  assert tower.embed is not None
+  return tower.embed.d_out or last_width(tower)
+
+
+def _layer_flops(tower: Tower, n: float, lengths: Mapping[str, float], widths: Mapping[str, int]) -> float:
+  """Return the FLOPs of all layers for `n` tokens; `lengths` and `widths` are those of the other towers' outputs."""
+  total, width = 0.0, tower.d_model or 0
+  for segment in tower.segments:
+    if segment.resample is not None:
+      new = segment.d_model or width
+      total, n, width = total + n * segment.resample.flops(width, new), segment.resample.length(n), new
+    for block in segment.pattern:
+      total += n * segment.repeats * _block_flops(block, width, n, lengths)
+      if block.cross is not None and lengths[block.cross.tower]:
+        read = block.cross.memory_flops(width, widths[block.cross.tower])
+        total += lengths[block.cross.tower] * segment.repeats * read
+  return total + n * tower.residual.flops(width, depth(tower))
+
+
+def _block_flops(block: Block, width: int, length: float, lengths: Mapping[str, float]) -> float:
+  """Return the FLOPs per token of a block."""
+  flops = sum(m.flops(width, m.pairs(int(length))) for m in block.mixers)
+  flops += 0.0 if block.ffn is None else block.ffn.flops(width)
+  return flops if block.cross is None else flops + block.cross.flops(width, lengths[block.cross.tower])
+
+
+def _heads_flops(spec: Model, tower: Tower, length: int) -> float:
+  dims = stack_lib.tower_dims(spec, tower, transformer.RUN).replace(d_model=_width(tower))
+  return sum(head.flops(dims, length) for head in tower.heads.values())
 
 
 def mtp_flops(spec: Model, length: int, source: int = 0) -> float:
-  """Forward FLOPs a token of a document of `length` that training takes for `spec.mtp`, and nobody else; 0 without."""
+  """Return the forward FLOPs per token that training takes for `spec.mtp`, and nothing else; 0 without."""
   if spec.mtp is None:
     return 0.0
-  one = _block_flops(spec, blocks(spec)[-1], length, source)
-  return spec.mtp.depth * (one + spec.mtp.flops(spec.d_model) + _head_flops(spec))
+  one = _block_flops(blocks(spec)[-1], spec.d_model, length, {'encoder': source})
+  dims = stack_lib.tower_dims(spec, spec, transformer.RUN)
+  return spec.mtp.depth * (one + spec.mtp.flops(spec.d_model) + spec.lm.flops(dims, 1))
 
 
 def cache_bytes(spec: Model, length: int, dtype: Any = jnp.bfloat16, kind: Cache = DenseCache()) -> int:
-  """Bytes of what is cached for a row of `length` tokens, keys and values mostly. An encoder's are not among them."""
-  return sum(n * b.mixer.cache_bytes(spec.d_model, length, dtype, kind) for n, b in _blocks(spec))
+  """Return the bytes cached for a row of `length` tokens, mostly keys and values; those of an encoder are left out."""
+  return sum(s.repeats * m.cache_bytes(d, length, dtype, kind) for _, s, b, d in placed(spec) if (m := b.mixer))
 
 
 def cache_bytes_per_token(spec: Model, dtype: Any = jnp.bfloat16, kind: Cache = DenseCache()) -> int:
-  """Bytes by which the cache of a long row grows with a token: layers that forget as much as they learn add none."""
+  """Return the bytes by which the cache of a long row grows per token; a window or fixed state adds none."""
   far = 1 << 30
   return cache_bytes(spec, far + 1, dtype, kind) - cache_bytes(spec, far, dtype, kind)
 
 
 def table(spec: Model, length: int = 1024) -> list[Row]:
-  """The model line by line: parameters times repeats add up to `count_params`, FLOPs to `flops_per_token`."""
+  """Return the model line by line; parameters times repeats add up to `count_params`, FLOPs to `flops_per_token`."""
   params = transformer.param_shapes(spec)
-  rows = [Row('embed', 1, {}, _size(params['embed']), _embed_flops(spec))]
-  if spec.encoder is not None:
-    rows.append(Row('encoder.embed', 1, {}, _size(params['encoder'].get('embed', {})), _embed_flops(spec.source)))
-    rows += _stack_rows(spec.source, spec.encoder, params['encoder'], length, 0, 'encoder.')
-  rows += _stack_rows(spec, spec, params, length, length if spec.encoder is not None else 0, '')
+  rows = []
+  for name in ('', *(n for n in inputs_lib.order(spec) if n)):
+    own, at = (params[name], f'towers.{name}.') if name else (params, '')
+    embed = _tokens(spec.tower(name), length) / spec.embed.tokens(length) * _embed_flops(spec.tower(name))
+    rows.append(Row(f'{at}embed', 1, {}, _size(own.get('embed', {})), embed))
+    if name:
+      rows += _tower_rows(spec, name, own, length, at)
+  rows += _tower_rows(spec, '', params, length, '')
   if spec.mtp is not None:
     rows.append(Row('mtp', 1, {'mtp': _name(spec.mtp)}, _size(params['mtp']), 0.0))
-  rows.append(Row('head', 1, {}, _size(params.get('head', {})), _head_flops(spec)))
-  if spec.classifier is not None:
-    flops = _classifier_flops(spec, length) / length
-    rows.append(Row('classifier', 1, {}, _size(params['classifier']), flops))
   return rows
 
 
-def _stack_rows(spec: Model, stack: Model | Encoder, params: Any, length: int, source: int, at: str) -> Iterator[Row]:
-  for name in ('absolute', 'shared_relative'):
-    piece = getattr(stack, name)
-    yield Row(f'{at}{name}', 1, {name: _name(piece)}, _size(params.get(name, {})), 0.0)
+def _tower_rows(spec: Model, name: str, params: Any, length: int, at: str) -> Iterator[Row]:
+  tower, whole = spec.tower(name), spec.embed.tokens(length)
+  lengths = {other: _last_length(spec.tower(other), length) for other in spec.towers}
+  widths = {other: _width(spec.tower(other)) for other in spec.towers}
+  for piece in ('absolute', 'shared_relative'):
+    part = getattr(tower, piece)
+    yield Row(f'{at}{piece}', 1, {piece: _name(part)}, _size(params.get(piece, {})), 0.0)
   if 'common' in params:
     yield Row(f'{at}common', 1, {}, _size(params['common']), 0.0)
-  for i, segment in enumerate(stack.segments):
+  n, width = _tokens(tower, length), tower.d_model or 0
+  for i, segment in enumerate(tower.segments):
+    if segment.resample is not None:
+      new = segment.d_model or width
+      flops = n * segment.resample.flops(width, new) / whole
+      own = _size(params.get(f'segment_{i}_resample', {}))
+      yield Row(f'{at}segments.{i}.resample', 1, {'resample': _name(segment.resample)}, own, flops)
+      n, width = segment.resample.length(n), new
     for j, block in enumerate(segment.pattern):
       own = params[f'segment_{i}'][f'block_{j}']
-      flops = _block_flops(spec, block, length, source)
-      flops += _memory_flops(spec, block)
+      flops = n * _block_flops(block, width, n, lengths)
+      if block.cross is not None:
+        flops += lengths[block.cross.tower] * block.cross.memory_flops(width, widths[block.cross.tower])
       # A line's parameters times its repeats add up, so repeats that share theirs are one line.
-      n = 1 if segment.shared else segment.repeats
-      flops *= segment.repeats // n
-      yield Row(f'{at}segments.{i}.pattern.{j}', n, _pieces(block), _size(own) // n, flops)
-  flops = _residual_flops(spec, stack)
-  yield Row(f'{at}residual', 1, {'residual': _name(stack.residual)}, _size(params.get('residual', {})), flops)
-  yield Row(f'{at}norm', 1, {'norm': _name(stack.norm)}, _size(params.get('norm', {})), 0.0)
+      times = 1 if segment.shared else segment.repeats
+      flops *= segment.repeats // times / whole
+      yield Row(f'{at}segments.{i}.pattern.{j}', times, _pieces(block), _size(own) // times, flops)
+  flops = n * tower.residual.flops(width, depth(tower)) / whole
+  yield Row(f'{at}residual', 1, {'residual': _name(tower.residual)}, _size(params.get('residual', {})), flops)
+  norm = {} if tower.norm is None else {'norm': _name(tower.norm)}
+  yield Row(f'{at}norm', 1, norm, _size(params.get('norm', {})), 0.0)
+  dims = stack_lib.tower_dims(spec, tower, transformer.RUN).replace(d_model=_width(tower))
+  for head_name, head in tower.heads.items():
+    own = _size(params.get(transformer.head_params(head_name), {}))
+    yield Row(f'{at}heads.{head_name}', 1, {'head': _name(head)}, own, head.flops(dims, int(n)) / whole)
 
 
 def _pieces(block: Block) -> dict[str, str]:
@@ -148,43 +212,9 @@ def _name(piece: Any) -> str:
   return piece.table().name_of(piece)
 
 
-def _blocks(stack: Model | Encoder) -> list[tuple[int, Block]]:
-  return [(segment.repeats, block) for segment in stack.segments for block in segment.pattern]
-
-
-def _block_flops(spec: Model, block: Block, length: int, source: int) -> float:
-  D = spec.d_model
-  flops = sum(m.flops(D, m.pairs(length)) for m in block.mixers) + block.ffn.flops(D)
-  return flops if block.cross is None else flops + block.cross.flops(D, source)
-
-
-def _memory_flops(spec: Model, block: Block) -> float:
-  return 0.0 if block.cross is None else block.cross.memory_flops(spec.d_model, spec.source.d_model)
-
-
-def _residual_flops(spec: Model, stack: Model | Encoder) -> float:
-  return stack.residual.flops(spec.d_model, depth(stack))
-
-
-def _embed_flops(spec: Model) -> float:
-  return 0.0 if spec.embed.dim is None else 2 * (1 + spec.embed.back) * spec.embed.dim * spec.d_model
-
-
-def _classifier_flops(spec: Model, length: int) -> float:
-  """Those of a document of `length`: its labels are of the document, or of each token."""
-  if (top := spec.classifier) is None:
-    return 0.0
-  D, times = spec.d_out, length if top.pick == 'each' else 1
-  return times * 2 * D * (top.labels + (0 if top.hidden is None else D))
-
-
-def _head_flops(spec: Model) -> float:
-  if spec.head is None:
-    return 0.0
-  if spec.head.transform is None:
-    return 2 * spec.d_out * spec.vocab
-  width = spec.embed.dim or spec.d_model
-  return 2 * spec.d_model * width + 2 * width * spec.vocab
+def _embed_flops(tower: Tower) -> float:
+  assert tower.embed is not None
+  return tower.embed.flops(tower.d_model or 0)
 
 
 def _size(tree: Any) -> int:

@@ -1,119 +1,164 @@
-"""From named inputs to token infos: padding, packed documents, positions, and where a cache goes on."""
+"""From the keyword arguments of `apply` to the inputs of each tower, with one error for what does not fit."""
 
+from collections.abc import Iterator, Mapping
 import dataclasses
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from tfm.core import errors
-from tfm.model import targets
-from tfm.model.spec import Encoder, Model, max_positions, reads
-from tfm.parts.tokeninfo import TokenInfo, positions
+from tfm.model.spec import MAIN, Model, Tower, reads
+from tfm.parts.tokeninfo import TokenInfo
 
-_SOURCE = ('input_ids', 'attention_mask', 'segment_ids', 'position_ids', 'token_type_ids', 'prefix_mask')
-_DECODER = ('input_ids', 'attention_mask', 'segment_ids', 'position_ids')
-_ASKED = ('order_ids', 'target_positions')
-NAMES = (*_SOURCE, *_ASKED, 'encoder_outputs', *(f'decoder_{n}' for n in _DECODER))
+#: Inputs that an encoder-decoder takes under their plain names although its decoder reads them.
+_PLAIN = ('prefix_mask',)
 
 
 @dataclasses.dataclass(frozen=True)
-class Inputs:
-  """The inputs of one stack; absent ones are None. `outputs` are an encoder's, computed before."""
+class Given:
+  """The inputs of one tower: arrays by the names of its `embed`, or its outputs `[B, S, D]`, computed before."""
 
-  input_ids: jax.Array | None = None
-  attention_mask: jax.Array | None = None
-  segment_ids: jax.Array | None = None
-  position_ids: jax.Array | None = None
-  token_type_ids: jax.Array | None = None
-  prefix_mask: jax.Array | None = None
-  order_ids: jax.Array | None = None
-  target_positions: jax.Array | None = None
+  arrays: Mapping[str, jax.Array]
   outputs: jax.Array | None = None
 
-  def shape(self) -> tuple[int, int]:
-    """(B, T)."""
-    array = self.input_ids if self.outputs is None else self.outputs
-    assert array is not None
-    return array.shape[0], array.shape[1]
+
+def order(model: Model) -> tuple[str, ...]:
+  """Return the names of the towers, each after those that it reads; the model's own (`MAIN`) is the last."""
+  found: dict[str, None] = {}
+
+  def visit(name: str) -> None:
+    for other in sorted(model.tower(name).reads_towers):
+      if other not in found:
+        visit(other)
+    found.setdefault(name)
+
+  for name in model.towers:
+    visit(name)
+  visit(MAIN)
+  return tuple(found)
 
 
-def split(spec: Model, inputs: dict[str, Any], cache: Any) -> tuple[Inputs | None, Inputs]:
-  """(the encoder's inputs or None, the decoder's), checked by name and shape."""
+def input_name(model: Model, tower: str, name: str) -> str:
+  """Return the name under which `apply` takes the input `name` of a tower.
+
+  It is the plain name, with two exceptions as in Hugging Face's models: the decoder of an encoder-decoder takes
+  `decoder_input_ids` and so on, and another tower that reads an input of the same name as the model's own takes it
+  with the name of the tower before it (`query_input_ids`).
+  """
+  return names(model)[tower][name]
+
+
+@functools.lru_cache(maxsize=512)
+def names(model: Model) -> Mapping[str, Mapping[str, str]]:
+  """Return for each tower a mapping from the names of its `embed` to those of `apply`."""
+
+  def inputs_of(tower: Tower) -> tuple[str, ...]:
+    assert tower.embed is not None
+    return (*tower.embed.needs, *tower.embed.takes)
+
+  two = model.encoder is not None
+  own = {n: f'decoder_{n}' if two and n not in _PLAIN else n for n in inputs_of(model)}
+  found: dict[str, dict[str, str]] = {}
+  for tower in model.towers:
+    found[tower] = {n: f'{tower}_{n}' if n in own.values() else n for n in inputs_of(model.tower(tower))}
+  return {**found, MAIN: own}
+
+
+def needed(model: Model) -> Iterator[tuple[str, str]]:
+  """Yield (tower, name) of every input that `apply` must be given."""
+  for tower in order(model):
+    embed = model.tower(tower).embed
+    assert embed is not None
+    yield from ((tower, input_name(model, tower, name)) for name in embed.needs)
+
+
+def split(model: Model, inputs: Mapping[str, Any], cache: Any, only: str | None = None) -> dict[str, Given]:
+  """Return the inputs of every tower that is to run, in order, checked by name and shape.
+
+  A tower beside the model's own does not run if a cache is given and none of its inputs. With `only`, the other
+  towers that it does not read do not run either.
+  """
   given = {name: value for name, value in inputs.items() if value is not None}
+  known = names(model)
+  outputs = {f'{tower}_outputs': tower for tower in model.towers}
+  _check_names(model, given, (*(n for own in known.values() for n in own.values()), *outputs))
+  found: dict[str, Given] = {}
+  for tower in order(model):
+    if only is not None and tower != only and tower not in _read_by(model, only):
+      continue
+    arrays = {bare: given[name] for bare, name in known[tower].items() if name in given}
+    computed = given.get(f'{tower}_outputs') if tower else None
+    embed = model.tower(tower).embed
+    assert embed is not None
+    if computed is None and tower and cache is not None and not any(n in arrays for n in embed.needs):
+      continue
+    if computed is None:
+      _check(model, tower, arrays, cache)
+    found[tower] = Given(arrays, computed)
+  return found
+
+
+def _read_by(model: Model, tower: str) -> frozenset[str]:
+  """Return the names of all towers that a tower reads, directly or through others."""
+  direct = model.tower(tower).reads_towers
+  return direct.union(*(_read_by(model, other) for other in direct))
+
+
+def _check_names(model: Model, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
   for name in given:
-    if name not in NAMES:
-      raise errors.UserError(f'apply: {errors.unknown("input", name, NAMES)}')
-  both = [n for n in ('', 'decoder_') if f'{n}attention_mask' in given and f'{n}segment_ids' in given]
-  if both:
-    raise errors.UserError('apply: attention_mask and segment_ids are both given. Wanted one: segment 0 is padding.')
-  for why in targets.unfit(spec, given, cache):
+    if name not in known:
+      if model.encoder is None and name.startswith(('decoder_', 'encoder_')):
+        raise errors.UserError(f'apply: the model has no encoder, so it does not take {name}. {_expected(model)}')
+      raise errors.UserError(f'apply: {errors.unknown("input", name, tuple(dict.fromkeys(known)))}')
+
+
+def _expected(model: Model) -> str:
+  return f'Expected {", ".join(name for _, name in needed(model))}.'
+
+
+def _check(model: Model, name: str, arrays: Mapping[str, jax.Array], cache: Any) -> None:
+  """Raise UserError for inputs of a tower that are missing or of the wrong shape, or that a cache rules out."""
+  tower, name_of = model.tower(name), names(model)[name]
+  embed = tower.embed
+  assert embed is not None
+  if missing := [name_of[n] for n in embed.needs if n not in arrays]:
+    raise errors.UserError(f'apply: {missing[0]} is missing. {_expected(model)}')
+  embed.check_inputs(arrays, name_of.__getitem__, tower.max_positions)
+  for why in _unfit(model, tower, arrays, cache):
     raise errors.UserError(f'apply: {why}')
-  if spec.encoder is None:
-    if odd := sorted(n for n in given if n.startswith(('decoder_', 'encoder_'))):
-      raise errors.UserError(
-        f'apply: the model has no encoder, so it does not take {", ".join(odd)}. Wanted input_ids.'
-      )
-    if cache is not None and 'token_type_ids' in given and 'type' in reads(spec):
-      raise errors.UserError(
-        'apply: a cache keeps no token types, and layers of the model ask for them. '
-        'Wanted whole rows, or no token_type_ids.'
-      )
-    return None, _checked(spec, spec, Inputs(**given), 'input_ids')
-  decoder = Inputs(**{n: given.pop(f'decoder_{n}', None) for n in _DECODER}, prefix_mask=given.pop('prefix_mask', None))
-  decoder = _checked(spec, spec, decoder, 'decoder_input_ids')
-  outputs = given.pop('encoder_outputs', None)
-  if outputs is None and 'input_ids' not in given and cache is not None:
-    return None, decoder
-  source = Inputs(**given, outputs=outputs)
-  return source if outputs is not None else _checked(spec.source, spec.encoder, source, 'input_ids'), decoder
 
 
-def _checked(spec: Model, stack: Model | Encoder, inputs: Inputs, name: str) -> Inputs:
-  if inputs.input_ids is None:
-    raise errors.UserError(f'apply: {name} is missing. Wanted int32 [B, T] token ids.')
-  if inputs.input_ids.ndim != 2:
-    raise errors.UserError(f'apply: {name} has shape {inputs.input_ids.shape}. Wanted [B, T].')
-  B, T = inputs.input_ids.shape
-  for field in dataclasses.fields(inputs):
-    value = getattr(inputs, field.name)
-    wanted = (B, *value.shape[1:2]) if field.name == 'target_positions' and value is not None else (B, T)
-    if value is not None and field.name != 'outputs' and value.shape != wanted:
-      raise errors.UserError(f'apply: {field.name} has shape {value.shape}. Wanted that of {name}, {wanted}.')
-  limit = max_positions(stack)
-  if limit is not None and limit < T:
-    raise errors.UserError(
-      f'apply: {name} is {T} tokens long, the position table has {limit} rows. Wanted at most {limit}.'
+def _unfit(model: Model, tower: Tower, arrays: Mapping[str, jax.Array], cache: Any) -> Iterator[str]:
+  """Yield a sentence for each input that the model, or a cache, cannot use."""
+  types = getattr(tower.embed, 'types', 0) or 'type' in reads(tower)
+  if 'token_type_ids' in arrays and not types:
+    yield 'token_type_ids are given, but the model has no token types (embed.types=0).'
+  if cache is not None and 'token_type_ids' in arrays and 'type' in reads(tower):
+    yield (
+      'a cache keeps no token types, and layers of the model need them. Expected whole rows, or no token_type_ids.'
     )
-  if inputs.token_type_ids is not None and not (spec.embed.types or 'type' in reads(stack)):
-    raise errors.UserError('apply: token_type_ids are given, but the model has no token types (embed.types=0).')
-  return inputs
-
-
-def info(inputs: Inputs, cache: Any, types: bool = False) -> TokenInfo:
-  """Where each token stands; positions go on where the cache's rows ended. Layers are told token types if `types`."""
-  B, T = inputs.shape()
-  if inputs.segment_ids is not None:
-    segment_BT, pos_BT = inputs.segment_ids.astype(jnp.int32), positions(inputs.segment_ids)
-  elif inputs.attention_mask is not None:
-    segment_BT = (inputs.attention_mask != 0).astype(jnp.int32)
-    pos_BT = jnp.maximum(jnp.cumsum(segment_BT, axis=1) - 1, 0)
-  else:
-    segment_BT = jnp.ones((B, T), jnp.int32)
-    pos_BT = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (B, T))
+  targets = 'target_positions' in arrays
+  if not targets and 'order_ids' not in arrays:
+    return
+  if not model.masked:
+    yield (
+      'order_ids: some layer lets tokens depend on others whatever the mask (a mixer without masks, a router that '
+      'weighs tokens, an encoder). Expected a single tower of attention layers.'
+    )
   if cache is not None:
-    pos_BT = pos_BT + cache['next'][:, None]
-  if inputs.position_ids is not None:
-    pos_BT = inputs.position_ids.astype(jnp.int32)
-  prefix_BT = None if inputs.prefix_mask is None else inputs.prefix_mask != 0
-  if prefix_BT is None and cache is not None:
-    prefix_BT = jnp.zeros((B, T), bool)
-  found = TokenInfo(pos_BT, segment_BT).with_extras(prefix=prefix_BT, type=inputs.token_type_ids if types else None)
-  return found if inputs.order_ids is None else targets.ordered(found, inputs.order_ids)
+    yield 'order_ids: a cache keeps no order. Expected whole rows, without a cache.'
+  if targets and 'order_ids' not in arrays:
+    yield 'target_positions: without order_ids a target would attend to its own token. Expected both.'
+  if targets and not getattr(tower.embed, 'query', False):
+    yield 'target_positions: the model has no vector for targets. Expected embed.query=true.'
+  if targets and (model.mtp is not None or model.classifier is not None):
+    yield 'target_positions: neither mtp nor a classifier supports targets. Expected mtp=none and no head classify.'
 
 
 def advance(cache: dict[str, Any], info: TokenInfo, layers: Any) -> dict[str, Any]:
-  """The cache once the tokens at `info` are in it."""
+  """Return the cache after the tokens of `info` have been written to it."""
   real_BT = info.segment_ids > 0
   last_B = jnp.max(jnp.where(real_BT, info.positions + 1, 0), axis=1)
   slot_B = cache['slot'] + jnp.sum(real_BT, axis=1, dtype=jnp.int32)

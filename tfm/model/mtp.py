@@ -14,13 +14,14 @@ from tfm.core import errors
 from tfm.model import cache as cache_lib
 from tfm.model import inputs as inputs_lib
 from tfm.model import stack as stack_lib
-from tfm.model.embedding import Embedding, Unembedding
-from tfm.model.spec import Encoder, Model, Segment, blocks
+from tfm.model.spec import Model, Segment, Tower, blocks
+from tfm.model.spec import reads as spec_reads
 from tfm.model.stack import Params, named_key
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
 from tfm.parts.context import Ctx, Dims, Run
-from tfm.parts.tokeninfo import TokenInfo
+from tfm.parts.embed.base import Outputs, whole
+from tfm.parts.head.base import HeadContext
 
 
 class Ahead(NamedTuple):
@@ -32,14 +33,14 @@ class Ahead(NamedTuple):
   load: Params
 
 
-def init(spec: Model, key: jax.Array, dims: Dims, memory: tuple[jax.Array, TokenInfo] | None) -> Params:
+def init(spec: Model, key: jax.Array, dims: Dims, outputs: Outputs) -> Params:
   """Boxed parameters of every depth."""
   assert spec.mtp is not None
   x_BTD = jnp.zeros((1, 1, spec.d_model), dims.run.precision.dtype('compute'))
   params: Params = {}
   for k in range(1, spec.mtp.depth + 1):
     own_key = named_key(key, f'depth_{k}')
-    own = stack_lib.init_stack(own_key, one_layer(spec), dims, memory)
+    own = stack_lib.init_stack(own_key, one_layer(spec), dims, outputs)
     if spec.mtp.chained:
       e_BTR = jnp.zeros((1, 1, dims.foot.d_model), x_BTD.dtype)
       own['join'] = spec.mtp.make(dims).init(named_key(own_key, 'join'), x_BTD, e_BTR)['params']
@@ -121,8 +122,12 @@ def draft(
   """
   mtp = _mtp(spec)
   B, T = next_BT.shape
-  dims = stack_lib.stack_dims(spec, spec, run)
-  info = inputs_lib.info(inputs_lib.Inputs(input_ids=next_BT, attention_mask=mask_BT), cache)
+  dims = stack_lib.tower_dims(spec, spec, run)
+  mask = {} if mask_BT is None else {'attention_mask': mask_BT}
+  info = spec.embed.info(mask, (B, T))
+  info = info.at(info.positions + cache['next'][:, None])
+  if 'prefix' in spec_reads(spec):
+    info = info.with_extras(prefix=jnp.zeros(next_BT.shape, bool))
   ctx = Ctx(info, slot=cache['slot'], ordered=True)
   place_BT = jnp.broadcast_to(jnp.arange(T)[None], (B, T))
   last_B1 = jnp.max(jnp.where(info.segment_ids > 0, place_BT, 0), 1)[:, None]
@@ -144,28 +149,28 @@ def draft(
 
 def unembed(spec: Model, dims: Dims, params: Params, x_BTD: jax.Array) -> jax.Array:
   """The model's head: logits_BTV."""
-  assert spec.head is not None
-  table_VD = None
-  if spec.head.tied:
-    table_VD = Embedding(spec, dims).apply({'params': params['embed']}, method='words')
-  logits_BTV: Any = Unembedding(spec, dims).apply({'params': params.get('head', {})}, x_BTD, table_VD)
-  return logits_BTV
+  assert spec.lm is not None
+  table_VD = spec.embed.make(dims).apply({'params': params['embed']}, method='words') if spec.lm.tied else None
+  context = HeadContext(whole(*x_BTD.shape[:2]), {}, {}, table_VD)
+  logits: Any = spec.lm.make(dims).apply({'params': params.get('head', {})}, x_BTD, context)
+  return logits[spec.lm.name or 'logits']
 
 
 def _deeper(spec, dims, params, k, h_BTD, ids_BT, ctx, caches, key) -> stack_lib.Passed:
   """What depth k makes of h_BTD, and of the tokens `ids_BT` if it is told them."""
   own = params['mtp'][f'depth_{k}']
   if spec.mtp.chained:
-    e_BTD = Embedding(spec, dims).apply({'params': params['embed']}, ids_BT, None, method='lookup')
+    e_BTD = spec.embed.make(dims).apply({'params': params['embed']}, ids_BT, None, method='lookup')
     h_BTD = stack_lib.call(spec.mtp.make(dims), own, 'join', h_BTD, e_BTD)
   elif 'norm' in params:
     own = own | {'norm': params['norm']}
   return stack_lib.apply_stack(one_layer(spec), dims, own, h_BTD, ctx, caches, key)
 
 
-def one_layer(spec: Model) -> Encoder:
-  """The one layer of a depth, as the stack that it is."""
-  return Encoder((Segment((blocks(spec)[-1],), 1),), norm=spec.norm, shared_relative=spec.shared_relative)
+def one_layer(spec: Model) -> Tower:
+  """Return the one layer of a depth, as a tower."""
+  segment = Segment((blocks(spec)[-1],), 1)
+  return Tower(spec.embed, spec.d_model, (segment,), norm=spec.norm, shared_relative=spec.shared_relative)
 
 
 def _mtp(spec: Model) -> Any:

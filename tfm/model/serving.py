@@ -1,5 +1,6 @@
 """Models whose positions are stretched for rows of one length, for rows of another."""
 
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
@@ -30,6 +31,8 @@ def _serving(node: Any, length: int) -> Any:
     return node.serving(length)
   if isinstance(node, tuple):
     return tuple(_serving(n, length) for n in node)
+  if isinstance(node, Mapping):
+    return {name: _serving(n, length) for name, n in node.items()}
   if not dataclasses.is_dataclass(node) or isinstance(node, type):
     return node
   return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""A stack of segments as pure functions over parameter trees: scanned or unrolled, from the same parameters."""
+"""The layers of a tower as pure functions over parameter trees: scanned or unrolled, from the same parameters."""
 
 from collections.abc import Callable
 import dataclasses
@@ -11,116 +11,121 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import stacked
-from tfm.model.block import Unit
-from tfm.model.remat import remat
-from tfm.model.spec import Encoder, Model, blocks, common, depth, shared_head_dim, shared_heads, shared_value_dim
-from tfm.model.undo import scan_undone
+from tfm.model.loops.base import Layers, Loop
+from tfm.model.loops.layers import layers as layer_by_layer
+from tfm.model.loops.reversible import reversible
+from tfm.model.loops.scan import scan, unroll
+from tfm.model.spec import Model, Segment, Tower, blocks, common, depth, shared_head_dim, shared_heads, shared_value_dim
 from tfm.parts.context import Ctx, Dims, Run
+from tfm.parts.embed.base import Outputs
 from tfm.parts.relative.base import Hooks, Relative
 from tfm.parts.tokeninfo import TokenInfo
 
 Params = dict[str, Any]
 
+LOOPS: dict[str, Loop] = {'scan': scan, 'unroll': unroll}
 
-def stack_dims(spec: Model, stack: Model | Encoder, run: Run) -> Dims:
-  """What the parts of a stack are told while they are built."""
-  causal = all(m.causal for b in blocks(stack) for m in b.mixers)
-  width = spec.d_model if spec.embed.back else spec.embed.dim or spec.d_model
+
+def tower_dims(model: Model, tower: Tower, run: Run) -> Dims:
+  """Return the sizes that the parts of a tower are made with; `tower` is complete (`Model.tower`)."""
+  assert tower.embed is not None
+  width = tower.d_model or 0
+  causal = all(m.causal for b in blocks(tower) for m in b.mixers)
   return Dims(
-    spec.d_model, depth(stack), spec.init, run, heads=shared_heads(stack),
-    head_dim=shared_head_dim(stack, spec.d_model), value_dim=shared_value_dim(stack, spec.d_model), causal=causal,
-    d_embed=width, adapter=spec.adapter,
+    width, depth(tower), model.init, run, heads=shared_heads(tower), head_dim=shared_head_dim(tower),
+    value_dim=shared_value_dim(tower), causal=causal, d_embed=tower.embed.width or width,
+    d_table=getattr(tower.embed, 'dim', None) or 0, vocab=tower.vocab, adapter=model.adapter,
   )  # fmt: skip
 
 
 def named_key(key: jax.Array, name: str) -> jax.Array:
-  """The key of a named piece: independent of which other pieces there are."""
+  """Return the key of a named part, which does not depend on the other parts there are."""
   return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def init_stack(
-  key: jax.Array, stack: Model | Encoder, dims: Dims, memory: tuple[jax.Array, TokenInfo] | None
-) -> Params:
-  """Boxed parameters of the stack's segments, positions, shared relative position and final norm."""
+def init_stack(key: jax.Array, tower: Tower, dims: Dims, outputs: Outputs) -> Params:
+  """Return boxed parameters of the tower's segments, positions, shared relative position and final norm."""
   one = jnp.zeros((1, 1), jnp.int32)
-  info, x_BTD = TokenInfo(one, one + 1), jnp.zeros((1, 1, dims.d_model), dims.run.precision.dtype('compute'))
-  ctx = Ctx(info, memory)
+  info, dtype = TokenInfo(one, one + 1), dims.run.precision.dtype('compute')
   params: Params = {}
-  for i, segment in enumerate(stack.segments):
-    unit = Unit(segment.pattern, dims)
-    init_one = lambda k, unit=unit: unit.init(k, x_BTD, (), ctx, None)['params']
+  width = dims.d_model
+  for i, segment in enumerate(tower.segments):
+    if segment.resample is not None:
+      name = f'segment_{i}_resample'
+      params[name] = _init_resample(named_key(key, name), segment, dims, width)
+    width = segment.d_model or width
+    x_BTD, ctx = jnp.zeros((1, 1, width), dtype), Ctx(info, outputs)
+    unit = segment.unit.make(segment.pattern, dims.replace(d_model=width))
+    init_one = lambda k, unit=unit, x=x_BTD, ctx=ctx: unit.init(k, x, (), ctx, None)['params']
     if segment.shared:
       params[f'segment_{i}'] = init_one(named_key(key, f'segment_{i}'))
       continue
     keys_L = jax.random.split(named_key(key, f'segment_{i}'), segment.repeats)
     params[f'segment_{i}'] = stacked(jax.lax.map(init_one, keys_L))
-  for name, module, args in _own(stack, dims, x_BTD, info):
+  for name, module, args in _own(tower, dims, info, width):
     variables = module.init(named_key(key, name), *args[1:], method=args[0])
     params |= {name: variables['params']} if 'params' in variables else {}
   return params
 
 
-def _own(stack, dims, x_BTD, info):
-  """The modules a stack owns beside its segments: name, module, and (method, *arguments) to start its parameters."""
-  relative, residual = stack.shared_relative.make(dims), stack.residual.make(dims)
-  absolute, foot_BTR = stack.absolute.make(dims.foot), jnp.zeros((1, 1, dims.foot.d_model), x_BTD.dtype)
+def _init_resample(key: jax.Array, segment: Segment, dims: Dims, width: int) -> Params:
+  assert segment.resample is not None
+  side = 1 << 4  # divisible by every usual factor
+  x_BTD = jnp.zeros((1, side * side, width), dims.run.precision.dtype('compute'))
+  ones = jnp.ones((1, side * side), jnp.int32)
+  module = segment.resample.make(dims.replace(d_model=segment.d_model or width), width)
+  return module.init(key, x_BTD, TokenInfo(ones, ones), (side, side))['params']
+
+
+def _own(tower: Tower, dims: Dims, info: TokenInfo, last_width: int):
+  """Yield the modules of a tower beside its segments: name, module, and (method, *arguments) to start parameters."""
+  dtype = dims.run.precision.dtype('compute')
+  relative, residual = tower.shared_relative.make(dims), tower.residual.make(dims)
+  absolute, foot_BTR = tower.absolute.make(dims.foot), jnp.zeros((1, 1, dims.foot.d_model), dtype)
   if isinstance(relative, nn.Module):
-    head_BTNH = jnp.zeros((1, 1, dims.heads, dims.head_dim), x_BTD.dtype)
+    head_BTNH = jnp.zeros((1, 1, dims.heads, dims.head_dim), dtype)
     ways = {'contextual': ('content', head_BTNH, head_BTNH, info, info), 'placed': ('product', info, info)}
-    asked = next((way for name, way in ways.items() if getattr(stack.shared_relative, name)), None)
-    yield 'shared_relative', relative, asked or ('bias', dims.heads, info, info)
-  if (shared := common(stack)) is not None:
+    used = next((way for name, way in ways.items() if getattr(tower.shared_relative, name)), None)
+    yield 'shared_relative', relative, used or ('bias', dims.heads, info, info)
+  if (shared := common(tower)) is not None:
     yield 'common', shared.make(dims), (None,)
   if isinstance(absolute, nn.Module):
     yield 'absolute', absolute, (None, foot_BTR, info.positions)
   if isinstance(residual, nn.Module):
     yield 'residual', residual, (None,)
-  if ends_with_norm(stack):
-    yield 'norm', stack.norm.make(dims), (None, x_BTD)
+  if ends_with_norm(tower):
+    assert tower.norm is not None
+    x_BTD = jnp.zeros((1, 1, last_width), dtype)
+    yield 'norm', tower.norm.make(dims.replace(d_model=last_width)), (None, x_BTD)
 
 
-def ends_with_norm(stack: Model | Encoder) -> bool:
-  """Whether the last block leaves the residual stream unnormalised."""
-  return stack.segments[-1].pattern[-1].wiring.final_norm
+def ends_with_norm(tower: Tower) -> bool:
+  """Return whether a final norm follows the layers (or the embeddings, if there are no layers)."""
+  if tower.norm is None:
+    return False
+  return not tower.segments or tower.segments[-1].pattern[-1].wiring.final_norm
 
 
 def call(piece: Any, params: Params, name: str, *args: Any, method: str | None = None) -> Any:
-  """Calls a piece: with its parameters if it is a module, else as it is."""
+  """Call a part: with its parameters if it is a module, else as it is."""
   if isinstance(piece, nn.Module):
     return piece.apply({'params': params.get(name, {})}, *args, method=method)
   return getattr(piece, method or '__call__')(*args)
 
 
-def add_positions(stack: Model | Encoder, dims: Dims, params: Params, x_BTD: jax.Array, info: TokenInfo) -> jax.Array:
-  """The foot of a stack: embeddings with absolute positions added."""
-  return call(stack.absolute.make(dims.foot), params, 'absolute', x_BTD, info.positions)
+def add_positions(tower: Tower, dims: Dims, params: Params, x_BTD: jax.Array, info: TokenInfo) -> jax.Array:
+  """Return the embeddings with absolute positions added."""
+  return call(tower.absolute.make(dims.foot), params, 'absolute', x_BTD, info.positions)
 
 
-def unstack(tree_L: Any) -> tuple[Any, ...]:
-  """The layers of a tree whose arrays have them on their leading axis, one tree each."""
-  length = len(jax.tree.leaves(tree_L)[0])
-  return tuple(jax.tree.map(lambda a, i=i: a[i], tree_L) for i in range(length))
-
-
-def _one_by_one(body: Callable[..., Any], carry: Any, layers: tuple[Any, ...]) -> tuple[Any, tuple[Any, Any]]:
-  """The scan of parameters laid out a layer at a time (`tfm.generate.prepare`); the caches come back that way too."""
-  each = [x if isinstance(x, tuple) else (None,) * len(layers[0]) if x is None else unstack(x) for x in layers]
-  kept, loads = [], []
-  for layer in zip(*each, strict=True):
-    carry, (cache, load) = body(carry, layer)
-    kept.append(cache)
-    loads.append(load)
-  return carry, (tuple(kept), jax.tree.map(lambda *x: jnp.stack(x), *loads))
-
-
-def _in_order(said: Params, pattern: int, repeats: int) -> tuple[jax.Array, ...]:
-  """What the blocks of a segment have said, stacked over repeats, one after the other as they stand."""
-  blocks = [jax.tree.leaves(said.get(f'block_{j}', {})) for j in range(pattern)]
+def _in_order(captured: Params, pattern: int, repeats: int) -> tuple[jax.Array, ...]:
+  """Return what the blocks of a segment have captured, stacked over repeats, in the order of the layers."""
+  blocks = [jax.tree.leaves(captured.get(f'block_{j}', {})) for j in range(pattern)]
   return tuple(leaf[i] for i in range(repeats) for leaves in blocks for leaf in leaves)
 
 
 class Owned(Hooks):
-  """A relative position with the parameters that the stack keeps for it."""
+  """A relative position with the parameters that the tower keeps for it."""
 
   def __init__(self, piece: Any, params: Params):
     self.ask = functools.partial(call, piece, params, 'shared_relative')
@@ -145,74 +150,105 @@ class Owned(Hooks):
 
 
 class Passed(NamedTuple):
-  """What comes out of a stack: x_BTD, `trunk_BTD` (what entered its last segment), the caches, and a loss to add.
+  """The result of the layers of a tower.
 
-  `load` is a tree of what parts have sown into the collection of that name, at the paths of parameters of the stack.
-  `told` is what was asked for, a layer each.
+  Attributes:
+    x_BTD: the last hidden state.
+    trunk_BTD: what entered the last segment.
+    info, grid: those of `x_BTD`, which differ from those of the input if a segment resampled.
+    caches: the caches by segment, or None.
+    aux: a scalar to add to the loss.
+    load: what parts have sown into the collection 'load', at the paths of the tower's parameters.
+    captured: activations by name, one per layer.
   """
 
   x_BTD: jax.Array
   trunk_BTD: jax.Array
+  info: TokenInfo
+  grid: tuple[int, int] | None
   caches: Any
   aux: jax.Array
   load: Params
-  told: dict[str, tuple[jax.Array, ...]]
+  captured: dict[str, tuple[jax.Array, ...]]
 
 
 def apply_stack(
-  stack: Model | Encoder, dims: Dims, params: Params, x_BTD: jax.Array, ctx: Ctx, caches: Any, key: jax.Array | None,
-  asked: tuple[str, ...] = (),
+  tower: Tower, dims: Dims, params: Params, x_BTD: jax.Array, ctx: Ctx, caches: Any, key: jax.Array | None,
+  capture: tuple[str, ...] = (),
 ) -> Passed:  # fmt: skip
-  """x_BTD through all segments and the final norm. `key` turns dropout on; `asked` are words of `parts/tell.py`."""
-  if stack.shared_relative != Relative():
-    owned = Owned(stack.shared_relative.make(dims), params)
-    ctx = dataclasses.replace(ctx, shared=(stack.shared_relative, owned))
-  if (shared := common(stack)) is not None:
-    ctx = dataclasses.replace(ctx, common=call(shared.make(dims), params, 'common'))
-  residual = call(stack.residual.make(dims), params, 'residual')
-  ctx = dataclasses.replace(ctx, residual=residual)
-  x_BTD, beside = residual.start(x_BTD)
-  kept, aux, first = [], jnp.zeros((), jnp.float32), 0
-  loads: Params = {}
-  told: dict[str, tuple[jax.Array, ...]] = dict.fromkeys(asked, ())
-  trunk_BTD = x_BTD
-  for i, segment in enumerate(stack.segments):
-    unit, trunk_BTD = Unit(segment.pattern, dims), residual.end(x_BTD, beside)
-    number_L = first + len(segment.pattern) * jnp.arange(segment.repeats, dtype=jnp.int32)
-    first += len(segment.pattern) * segment.repeats
+  """Run all segments and the final norm. `key` turns dropout on; `capture` are names of `tfm/parts/tell.py`."""
+  ctx = _with_shared(tower, dims, params, ctx)
+  x_BTD, beside = ctx.residual.start(x_BTD)
+  carry = (x_BTD, beside, jnp.zeros((), jnp.float32))
+  kept, loads, first, trunk_BTD = [], dict[str, Any](), 0, x_BTD
+  captured: dict[str, tuple[jax.Array, ...]] = dict.fromkeys(capture, ())
+  for i, segment in enumerate(tower.segments):
+    if segment.resample is not None:
+      carry, dims, ctx = _resampled(segment, dims, params, f'segment_{i}_resample', carry, ctx)
+    trunk_BTD = ctx.residual.end(*carry[:2])
     keys_L = None if key is None else jax.random.split(named_key(key, f'segment_{i}'), segment.repeats)
-
-    own, once = params[f'segment_{i}'], None
-    if segment.shared and not isinstance(own, tuple):
-      own, once = None, own
-      if stack.residual.undone:  # its backward pass asks each repeat for the gradient of its own
-        own, once = jax.tree.map(lambda a, n=segment.repeats: jnp.broadcast_to(a[None], (n, *a.shape)), once), None
-
-    def body(carry, layer, unit=unit, once=once):
-      x_BTD, beside, aux = carry
-      p, cache, k, number = layer
-      p = p if once is None else once
-      own, rngs = dataclasses.replace(ctx, layer=number), {} if k is None else {'dropout': k}
-      out, sown = unit.apply({'params': p}, x_BTD, beside, own, cache, rngs=rngs, mutable=['load', *asked])
-      x_BTD, beside, cache, a = out
-      return (x_BTD, beside, aux + a), (cache, sown)
-
-    layers = (own, None if caches is None else caches[i], keys_L, number_L)
-    unroll = segment.repeats if dims.run.loop == 'unroll' else 1
-    if isinstance(layers[0], tuple):
-      (x_BTD, beside, aux), (cache, sown) = _one_by_one(body, (x_BTD, beside, aux), layers)
-    elif stack.residual.undone and caches is None:
-      (x_BTD, beside, aux), (cache, sown) = scan_undone(body, unit, ctx, (x_BTD, beside, aux), layers, unroll)
-    else:
-      (x_BTD, beside, aux), (cache, sown) = jax.lax.scan(
-        remat(body, dims.run.remat), (x_BTD, beside, aux), layers, length=segment.repeats, unroll=unroll
-      )
+    cache = None if caches is None else caches[i]
+    carry, (cache, sown) = _segment(
+      tower, segment, dims, params[f'segment_{i}'], ctx, carry, cache, keys_L, first, capture
+    )
+    first += len(segment.pattern) * segment.repeats
     kept.append(cache)
-    told = {what: told[what] + _in_order(sown.get(what, {}), len(segment.pattern), segment.repeats) for what in asked}
+    for what in capture:
+      captured[what] += _in_order(sown.get(what, {}), len(segment.pattern), segment.repeats)
     load = sown.get('load', {})
     load = jax.tree.map(lambda x: jnp.sum(x, 0), load) if segment.shared else load
     loads |= {f'segment_{i}': load} if load else {}
-  x_BTD = residual.end(x_BTD, beside)
-  if ends_with_norm(stack):
-    x_BTD = call(stack.norm.make(dims), params, 'norm', x_BTD)
-  return Passed(x_BTD, trunk_BTD, None if caches is None else kept, aux, loads, told)
+  x_BTD = ctx.residual.end(*carry[:2])
+  if ends_with_norm(tower):
+    assert tower.norm is not None
+    x_BTD = call(tower.norm.make(dims), params, 'norm', x_BTD)
+  return Passed(x_BTD, trunk_BTD, ctx.info, ctx.grid, None if caches is None else kept, carry[2], loads, captured)
+
+
+def _with_shared(tower: Tower, dims: Dims, params: Params, ctx: Ctx) -> Ctx:
+  """Return the context with what all layers of the tower share: relative position, common module, residual kind."""
+  if tower.shared_relative != Relative():
+    owned = Owned(tower.shared_relative.make(dims), params)
+    ctx = dataclasses.replace(ctx, shared=(tower.shared_relative, owned))
+  if (shared := common(tower)) is not None:
+    ctx = dataclasses.replace(ctx, common=call(shared.make(dims), params, 'common'))
+  return dataclasses.replace(ctx, residual=call(tower.residual.make(dims), params, 'residual'))
+
+
+def _resampled(segment: Segment, dims: Dims, params: Params, name: str, carry: Any, ctx: Ctx) -> tuple[Any, Dims, Ctx]:
+  """Return the carry, sizes and context on entry to a segment that changes the length of the sequence."""
+  assert segment.resample is not None
+  new = dims.replace(d_model=segment.d_model or dims.d_model)
+  module = segment.resample.make(new, dims.d_model)
+  x_BTD, info, grid = call(module, params, name, ctx.residual.end(*carry[:2]), ctx.info, ctx.grid)
+  x_BTD, beside = ctx.residual.start(x_BTD)
+  return (x_BTD, beside, carry[2]), new, dataclasses.replace(ctx, info=info, grid=grid)
+
+
+def _segment(
+  tower: Tower, segment: Segment, dims: Dims, params: Any, ctx: Ctx, carry: Any, caches: Any, keys_L: Any, first: int,
+  capture: tuple[str, ...],
+) -> tuple[Any, tuple[Any, Params]]:  # fmt: skip
+  """Run the repeats of a segment; `first` is the index of its first layer in the tower."""
+  unit, own, once = segment.unit.make(segment.pattern, dims), params, None
+  if segment.shared and not isinstance(own, tuple):
+    own, once = None, own
+    if tower.residual.reversible:  # its backward pass needs the gradient of each repeat by itself
+      own, once = jax.tree.map(lambda a: jnp.broadcast_to(a[None], (segment.repeats, *a.shape)), once), None
+
+  def body(carry, layer):
+    x_BTD, beside, aux = carry
+    p, cache, k, number = layer
+    p = p if once is None else once
+    mine, rngs = dataclasses.replace(ctx, layer=number), {} if k is None else {'dropout': k}
+    out, sown = unit.apply({'params': p}, x_BTD, beside, mine, cache, rngs=rngs, mutable=['load', *capture])
+    x_BTD, beside, cache, a = out
+    return (x_BTD, beside, aux + a), (cache, sown)
+
+  number_L = first + len(segment.pattern) * jnp.arange(segment.repeats, dtype=jnp.int32)
+  loop: Callable[..., Any] = LOOPS[dims.run.loop]
+  if isinstance(own, tuple):
+    loop = layer_by_layer
+  elif tower.residual.reversible and caches is None:
+    loop = reversible
+  return loop(body, unit, ctx, carry, Layers(own, caches, keys_L, number_L))

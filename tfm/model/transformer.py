@@ -2,42 +2,48 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, NamedTuple
 
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
 
-from tfm.core import axes
+from tfm.core import axes, errors
 from tfm.model import inputs as inputs_lib
 from tfm.model import mtp as mtp_lib
 from tfm.model import stack as stack_lib
-from tfm.model import targets
-from tfm.model.classify import Classify, named
-from tfm.model.embedding import Embedding, Unembedding
-from tfm.model.spec import Encoder, Model, reads
+from tfm.model.spec import MAIN, Model, Tower, last_width, reads
 from tfm.model.stack import Params, named_key
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.context import Ctx, Dims, Run
+from tfm.parts.embed.base import Embedded, Outputs, whole
+from tfm.parts.embed.targets import EXTRAS as ORDER
+from tfm.parts.head.base import HeadContext
 from tfm.parts.tell import ATTENTIONS, CROSS, HIDDEN
-from tfm.parts.tokeninfo import TokenInfo
 
 RUN = Run()
+#: Heads whose parameters have names of their own; those of others are under `NAME_head`.
+_HEAD_PARAMS = {'lm': 'head', 'classify': 'classifier'}
 
 
 def init(spec: Model, key: jax.Array, run: Run = RUN) -> Params:
-  """Fresh parameters: nested dicts of arrays, the repeats of a segment stacked on a leading axis."""
+  """Return fresh parameters: nested dicts of arrays, the repeats of a segment stacked on a leading axis."""
   return nn.unbox(_boxed(spec, key, run))
 
 
 def param_shapes(spec: Model, run: Run = RUN) -> Params:
-  """The parameters as `jax.ShapeDtypeStruct`s; no array is made."""
+  """Return the parameters as `jax.ShapeDtypeStruct`s; no array is made."""
   return nn.unbox(_boxed_shapes(spec, run))
 
 
 def param_letters(spec: Model) -> Params:
-  """The letters of each parameter's axes ('LDNH'), a tree like the parameters'."""
+  """Return the letters of each parameter's axes ('LDNH'), a tree like the parameters'."""
   return axes.letters_of(_boxed_shapes(spec, RUN))
+
+
+def head_params(name: str) -> str:
+  """Return the name under which a tower's parameters have those of the head `name`."""
+  return _HEAD_PARAMS.get(name, f'{name}_head')
 
 
 @functools.lru_cache(maxsize=512)  # more than the zoo has: a tree of shapes is small, tracing it is not
@@ -46,30 +52,59 @@ def _boxed_shapes(spec: Model, run: Run) -> Params:
 
 
 def _boxed(spec: Model, key: jax.Array, run: Run) -> Params:
-  # A kernel that traces a bias by itself must not be where the bias's parameters begin.
+  # A kernel that traces a bias by itself must not be where the bias's parameters are created.
   run = dataclasses.replace(run, attend=DenseAttention())
-  dims = stack_lib.stack_dims(spec, spec, run)
-  tok_BT = jnp.zeros((1, 1), jnp.int32)
-  x_BTD = jnp.zeros((1, 1, spec.d_out), run.precision.dtype('compute'))
-  table_VR = jnp.zeros((spec.vocab, spec.embed.dim or spec.d_model), x_BTD.dtype)
-  m_BSD = jnp.zeros((1, 1, spec.source.d_model), x_BTD.dtype)
-  memory = (m_BSD, TokenInfo(tok_BT, tok_BT + 1)) if spec.encoder is not None else None
-  params = {'embed': Embedding(spec, dims).init(named_key(key, 'embed'), tok_BT)['params']}
-  params |= stack_lib.init_stack(key, spec, dims, memory)
-  if spec.head is not None:
-    head = Unembedding(spec, dims).init(named_key(key, 'head'), x_BTD, table_VR)
-    params |= {'head': head['params']} if 'params' in head else {}
-  if spec.classifier is not None:
-    classify = Classify(spec.classifier, dims.replace(d_model=spec.d_out))
-    params['classifier'] = classify.init(named_key(key, 'classifier'), x_BTD, tok_BT + 1)['params']
-  if spec.encoder is not None:
-    encoder_dims = stack_lib.stack_dims(spec.source, spec.encoder, run)
-    params['encoder'] = stack_lib.init_stack(named_key(key, 'encoder'), spec.encoder, encoder_dims, None)
-    if own := _own_embedding(spec, spec.encoder, named_key(key, 'source'), encoder_dims, tok_BT):
-      params['encoder']['embed'] = own
+  outputs: dict[str, Any] = {}
+  params: Params = {}
+  for name in inputs_lib.order(spec):
+    tower, own_key = spec.tower(name), named_key(key, name) if name else key
+    own = _boxed_tower(spec, tower, own_key, run, outputs)
+    embed_key = named_key(key, 'source') if name == 'encoder' else named_key(own_key, 'embed')
+    if embed := _boxed_embed(spec, name, embed_key, run, outputs):
+      own['embed'] = embed
+    width = _d_out(tower)
+    outputs[name] = jnp.zeros((1, 1, width), run.precision.dtype('compute')), whole(1, 1)
+    if name:
+      params[name] = own
+    else:
+      params |= own
   if spec.mtp is not None:
-    params['mtp'] = mtp_lib.init(spec, named_key(key, 'mtp'), dims, memory)
+    params['mtp'] = mtp_lib.init(spec, named_key(key, 'mtp'), stack_lib.tower_dims(spec, spec, run), outputs)
   return params
+
+
+def _boxed_tower(spec: Model, tower: Tower, key: jax.Array, run: Run, outputs: Outputs) -> Params:
+  dims = stack_lib.tower_dims(spec, tower, run)
+  params = stack_lib.init_stack(key, tower, dims, outputs)
+  x_BTD = jnp.zeros((1, 1, _d_out(tower)), run.precision.dtype('compute'))
+  table_VR = jnp.zeros((dims.vocab, dims.d_table or dims.d_model), x_BTD.dtype)
+  for name, head in tower.heads.items():
+    context = HeadContext(whole(1, 1), _zeros(tower, 1), head.examples(x_BTD.dtype), table_VR, (1, 1))
+    module = head.make(dims.replace(d_model=_d_out(tower)))
+    started = module.init(named_key(key, head_params(name)), x_BTD, context)
+    params |= {head_params(name): started['params']} if 'params' in started else {}
+  return params
+
+
+def _boxed_embed(spec: Model, name: str, key: jax.Array, run: Run, outputs: Outputs) -> Params:
+  """Return the parameters of a tower's input layer that it does not share with the model's."""
+  own, tower = (spec if not name else spec.towers[name]).embed, spec.tower(name)
+  if own is None:
+    return {}
+  assert tower.embed is not None
+  module = tower.embed.make(stack_lib.tower_dims(spec, tower, run))
+  params = module.init(key, _zeros(tower, 1), outputs).get('params', {})
+  return {part: p for part, p in params.items() if part != 'table'} if own.shares else params
+
+
+def _zeros(tower: Tower, length: int) -> dict[str, jax.Array]:
+  assert tower.embed is not None
+  return {name: jnp.zeros(s.shape, s.dtype) for name, s in tower.embed.shapes(1, length).items()}
+
+
+def _d_out(tower: Tower) -> int:
+  assert tower.embed is not None
+  return tower.embed.d_out or last_width(tower)
 
 
 def apply(
@@ -83,124 +118,163 @@ def apply(
   mtp: bool = False,
   output_hidden_states: bool = False,
   output_attentions: bool = False,
+  tower: str | None = None,
   **inputs: jax.Array | None,
 ) -> dict[str, Any]:
-  """What the model says of its inputs. Pure, and jit-able with `spec`, `run` and `logits_to_keep` static.
+  """Return the outputs of the model by name. Pure, and jit-able with all but params, key, cache and inputs static.
 
-  Inputs (int32 `[B, T]`, names as Hugging Face's): `input_ids`; `attention_mask` (1 = token, 0 = padding) or
-  `segment_ids` (0 = padding, 1.. = documents packed in a row, each out of the others' sight); `position_ids` (default:
-  each token's place in its document); `token_type_ids`; `prefix_mask` for a prefix mask that reads it; `order_ids`, an
-  order of prediction in which each token sees those up to its own place, and beside it `target_positions` `[B, P]`,
-  places of the row (-1: none) of which is asked what stands there, told those before it in the order (see
-  `tfm.model.targets`). An encoder-decoder reads these in its encoder, and `decoder_input_ids`,
-  `decoder_attention_mask`, `decoder_segment_ids`, `decoder_position_ids` in its decoder; with `encoder_outputs` (or a
-  cache that has read them) the encoder is not run. It has no order.
+  Args:
+    spec: the model.
+    params: its parameters.
+    run: kernels, precision and loops, which do not change the numbers beyond rounding.
+    key: turns dropout on.
+    cache: earlier tokens of the same rows (`tfm.model.cache.init_cache`); it is returned with these added.
+    logits_to_keep: compute logits of the last n tokens only (0: none).
+    mtp: compute logits of later tokens too, for a model with `mtp` and without a cache.
+    output_hidden_states: return `hidden_states`, the input of each layer and the output of the last.
+    output_attentions: return `attentions`, the weights `[B, N, T, S]` of each attention layer.
+    tower: run only this tower and those that it reads.
+    **inputs: what the input layers of the towers read, under Hugging Face's names: of text `input_ids`,
+      `attention_mask`, `segment_ids`, `position_ids`, `token_type_ids`, `prefix_mask` (see `tfm.parts.embed.tokens`),
+      of images `pixel_values` and so on. The decoder of an encoder-decoder takes `decoder_input_ids` ...; instead of
+      its inputs a tower can be given its outputs, as `encoder_outputs`.
 
-  `key` turns dropout on. `cache` (`tfm.model.cache.init_cache`) holds earlier tokens of the same rows, and comes back
-  with these ones added. `logits_to_keep` asks for the logits of the last so many tokens only (0: none). `mtp` asks a
-  model that has some for those of later tokens too, without a cache.
+  Returns:
+    `last_hidden_state` `[B, T, D]`; the outputs of the heads, such as `logits` `[B, T, V]`; `aux`, a scalar to add to
+    the loss; `cache`, if one was given; `load`, expert loads from which `tfm.model.balance` updates parameters that no
+    gradient moves; with mtp `mtp_state` and `mtp_logits`, one `[B, T, V]` per depth. Outputs of a tower other than the
+    model's own begin with its name (`encoder_last_hidden_state`), unless its head has a `name`. Captured activations
+    of an encoder-decoder's own tower begin with `decoder_`.
 
-  Returns `logits` `[B, T, V]` in the compute dtype, `last_hidden_state` `[B, T, D]`, `aux` (a scalar to add to the
-  loss); with an encoder `encoder_last_hidden_state`; with a cache `cache`; `load`, where parts have seen some, from
-  which `tfm.model.balance` makes parameters that no gradient moves.
-  With `target_positions` these are of the targets, `[B, P, ...]`; what layers say has them after the row's tokens.
-  Without a head there are no `logits`, unless a classifier's: `[B, labels]`, or `[B, T, labels]` for each token. Beside
-  a head those are `class_logits`. `pooler_output` is what came before the labels.
-  A model with `mtp` returns `mtp_state`, which `tfm.model.mtp.draft` reads, and where asked `mtp_logits`, one
-  `[B, T, V]` a depth, of x_{t+2} and on.
-  `output_hidden_states` asks for `hidden_states`, what enters each layer and what leaves the last; `output_attentions`
-  for `attentions`, the weights `[B, N, T, S]` of each layer that has some. With an encoder they are named
-  `encoder_...`, `decoder_...` and `cross_attentions`. For looking at, not for training.
-
-  Raises: UserError for an unknown or missing input, or rows longer than a learned table.
+  Raises:
+    UserError: for an unknown, missing or badly shaped input.
   """
-  source, target = inputs_lib.split(spec, inputs, cache)
+  capture = (HIDDEN,) * output_hidden_states + (ATTENTIONS, CROSS) * output_attentions
+  outputs: dict[str, Any] = {}
   out: dict[str, Any] = {}
-  memory, aux, load = None, jnp.zeros((), jnp.float32), {}
-  keys = (None, None) if key is None else (jax.random.fold_in(key, 0), jax.random.fold_in(key, 1))
-  asked = (HIDDEN,) * output_hidden_states + (ATTENTIONS, CROSS) * output_attentions
-  if spec.encoder is not None and source is not None:
-    m_BSD, m_info, aux, load, told = _encode(spec, spec.encoder, params, source, run, keys[0], asked)
-    memory, out['encoder_last_hidden_state'] = (m_BSD, m_info), m_BSD
-    out |= _told(told, m_BSD, 'encoder_')
-
-  dims = stack_lib.stack_dims(spec, spec, run)
-  embed = functools.partial(_embedding, spec, dims, params)
-  slot = None if cache is None else cache['slot']
-  info = inputs_lib.info(target, cache, 'type' in reads(spec))
-  x_BTD = embed('lookup', target.input_ids, target.token_type_ids)
-  T, asked_BP, ordered = x_BTD.shape[1], target.target_positions, target.position_ids is None
-  if asked_BP is not None:
-    type_BT = jnp.zeros_like(info.positions) if target.token_type_ids is None else target.token_type_ids
-    type_BP = jnp.take_along_axis(type_BT, jnp.maximum(asked_BP, 0), 1)
-    x_BTD, info = targets.joined((x_BTD, info), (embed('asked', type_BP), targets.asking(info, asked_BP)))
-    ordered = False
-  x_BTD = stack_lib.add_positions(spec, dims, params, x_BTD, info)
-  x_BTD = embed('finish', x_BTD, key is not None, key=keys[1])
-  ctx = Ctx(info, memory, slot, train=key is not None, ordered=ordered)
-  caches = None if cache is None else cache['layers']
-  passed = stack_lib.apply_stack(spec, dims, params, x_BTD, ctx, caches, keys[1], asked)
-  x_BTD, aux = embed('leave', passed.x_BTD) if spec.embed.back else passed.x_BTD, aux + passed.aux
-  out |= _told(passed.told, x_BTD, '' if spec.encoder is None else 'decoder_')
-  x_BTD = x_BTD if asked_BP is None else x_BTD[:, T:]
-  load = passed.load | ({'encoder': load} if load else {})
-  if cache is not None:
-    out['cache'] = inputs_lib.advance(cache, info, passed.caches)
-  if spec.mtp is not None:
-    out['mtp_state'] = x_BTD if spec.mtp.chained else passed.trunk_BTD
-    if mtp and cache is None and target.input_ids is not None:
-      ahead = mtp_lib.look_ahead(spec, dims, params, out['mtp_state'], target.input_ids, ctx, keys[1])
-      out['mtp_logits'] = tuple(mtp_lib.unembed(spec, dims, params, h_BTD) for h_BTD in ahead.hidden)
-      aux, load = aux + ahead.aux, load | ahead.load
-  out |= {'last_hidden_state': x_BTD, 'aux': aux} | ({'load': load} if load else {})
-  if spec.classifier is not None:
-    rngs = {} if keys[1] is None else {'dropout': named_key(keys[1], 'classifier')}
-    classify = Classify(spec.classifier, dims.replace(d_model=spec.d_out))
-    found = classify.apply({'params': params['classifier']}, x_BTD, info.segment_ids, key is not None, rngs=rngs)
-    out |= named(found, spec.head is None)
-  if spec.head is not None and logits_to_keep != 0:
-    kept_BTD = x_BTD if logits_to_keep is None else x_BTD[:, -logits_to_keep:]
-    out['logits'] = mtp_lib.unembed(spec, dims, params, kept_BTD)
-  return out
+  aux, load = jnp.zeros((), jnp.float32), dict[str, Any]()
+  given = inputs_lib.split(spec, inputs, cache, tower)
+  for name, own in given.items():
+    own_params = params[name] if name else params
+    state = _Run(spec, name, spec.tower(name), own_params, params, run, _tower_key(key, name), capture)
+    if own.outputs is not None:
+      outputs[name] = state.computed(own)
+      out[f'{name}_last_hidden_state'] = outputs[name][0]
+      continue
+    started, passed, x_BTD = state.layers(own, outputs, None if name else cache)
+    aux += passed.aux
+    load |= ({name: passed.load} if name else passed.load) if passed.load else {}
+    out |= state.captured(passed, x_BTD)
+    if not name and cache is not None:
+      out['cache'] = inputs_lib.advance(cache, started.info, passed.caches)
+    if started.outputs is not None:
+      x_BTD = x_BTD[:, -started.outputs :]
+    if not name and spec.mtp is not None:
+      found, more, later = state.mtp(x_BTD, passed, own, outputs, started, mtp and cache is None)
+      out, aux, load = out | found, aux + more, load | later
+    outputs[name] = x_BTD, passed.info
+    out[f'{name}_last_hidden_state' if name else 'last_hidden_state'] = x_BTD
+    out = state.heads(out, x_BTD, passed, started, own, logits_to_keep)
+  return out | {'aux': aux} | ({'load': load} if load else {})
 
 
-def _own_embedding(spec: Model, encoder: Encoder, key: jax.Array, dims: Dims, tok_BT: jax.Array) -> Params:
-  """What an encoder does not share of the decoder's embedding."""
-  if encoder.vocab is None and encoder.embed is None:
-    return {}
-  params = Embedding(spec.source, dims).init(key, tok_BT)['params']
-  return {name: p for name, p in params.items() if name != 'table' or encoder.vocab is not None}
+def _tower_key(key: jax.Array | None, name: str) -> jax.Array | None:
+  if key is None:
+    return None
+  fixed = {'encoder': 0, MAIN: 1}
+  return jax.random.fold_in(key, fixed[name]) if name in fixed else named_key(key, name)
 
 
-def _embedding(spec, dims, params, method, *args, key=None):
-  rngs = {} if key is None else {'dropout': named_key(key, 'embed')}
-  return Embedding(spec, dims).apply({'params': params['embed']}, *args, method=method, rngs=rngs)
+class _Run(NamedTuple):
+  """One tower in one call of `apply`: its spec and parameters, and the steps of the call."""
 
+  model: Model
+  name: str
+  tower: Tower
+  params: Params
+  all_params: Params
+  run: Run
+  key: jax.Array | None
+  capture: tuple[str, ...]
 
-def _source_embedding(encoder: Encoder, params: Params) -> Params:
-  """The parameters that embed an encoder's source."""
-  if encoder.vocab is None and encoder.embed is None:
-    return params['embed']
-  return {'table': params['embed']['table'], **params['encoder'].get('embed', {})}
+  @property
+  def dims(self) -> Dims:
+    return stack_lib.tower_dims(self.model, self.tower, self.run)
 
+  def embed(self, method: str, *args: Any, dropout: bool = False) -> Any:
+    """Call a method of the input layer."""
+    own = (self.model.towers[self.name] if self.name else self.model).embed
+    params = self.params.get('embed', {}) if own is not None else self.all_params['embed']
+    if own is not None and own.shares:
+      params = {'table': self.all_params['embed']['table'], **params}
+    assert self.tower.embed is not None
+    rngs = {'dropout': named_key(self.key, 'embed')} if dropout and self.key is not None else {}
+    return self.tower.embed.make(self.dims).apply({'params': params}, *args, method=method, rngs=rngs)
 
-def _told(told: dict[str, tuple[jax.Array, ...]], x_BTD: jax.Array, prefix: str) -> dict[str, tuple[jax.Array, ...]]:
-  """What the layers of a stack have said, by its name; the hidden states end with what leaves the stack."""
-  whole = {what: (*said, x_BTD) if what == HIDDEN else said for what, said in told.items()}
-  return {what if what == CROSS else prefix + what: said for what, said in whole.items() if said}
+  def computed(self, own: inputs_lib.Given) -> tuple[jax.Array, Any]:
+    """Return outputs that were computed before, and their token info."""
+    assert own.outputs is not None
+    assert self.tower.embed is not None
+    x_BTD = own.outputs.astype(self.run.precision.dtype('compute'))
+    return x_BTD, self.tower.embed.info(own.arrays, (x_BTD.shape[0], x_BTD.shape[1]))
 
+  def layers(
+    self, own: inputs_lib.Given, outputs: Outputs, cache: Params | None
+  ) -> tuple[Embedded, stack_lib.Passed, jax.Array]:
+    """Return the embedded inputs, the result of the layers, and the last hidden state."""
+    next_B, slot = (None, None) if cache is None else (cache['next'], cache['slot'])
+    start: Embedded = self.embed('start', own.arrays, outputs, next_B, dropout=True)
+    dims, train = self.dims, self.key is not None
+    x_BTD = stack_lib.add_positions(self.tower, dims, self.params, start.x_BTD, start.info)
+    x_BTD = self.embed('finish', x_BTD, train, dropout=True)
+    info = start.info.only(reads(self.tower) | {*ORDER})
+    ctx = Ctx(info, outputs, slot, train=train, ordered=start.ordered, cond_BD=start.cond_BD, grid=start.grid)
+    caches = None if cache is None else cache['layers']
+    passed = stack_lib.apply_stack(self.tower, dims, self.params, x_BTD, ctx, caches, self.key, self.capture)
+    return start, passed, self.embed('leave', passed.x_BTD)
 
-def _encode(spec: Model, encoder: Encoder, params: Params, source, run: Run, key, asked=()):
-  """(memory, its infos, aux, load, what was asked for) of an encoder-decoder's source."""
-  dims = stack_lib.stack_dims(spec.source, encoder, run)
-  info = inputs_lib.info(source, None, 'type' in reads(encoder))
-  if source.outputs is not None:
-    return source.outputs.astype(run.precision.dtype('compute')), info, jnp.zeros((), jnp.float32), {}, {}
-  own = params['encoder']
-  embed = functools.partial(_embedding, spec.source, dims, {'embed': _source_embedding(encoder, params)})
-  x_BTD = embed('lookup', source.input_ids, source.token_type_ids)
-  x_BTD = stack_lib.add_positions(encoder, dims, own, x_BTD, info)
-  x_BTD = embed('finish', x_BTD, key is not None, key=key)
-  ctx = Ctx(info, train=key is not None, ordered=source.position_ids is None)
-  passed = stack_lib.apply_stack(encoder, dims, own, x_BTD, ctx, None, key, asked)
-  return passed.x_BTD, info, passed.aux, passed.load, passed.told
+  def captured(self, passed: stack_lib.Passed, x_BTD: jax.Array) -> dict[str, tuple[jax.Array, ...]]:
+    """Return the captured activations by name; the hidden states end with the last hidden state."""
+    prefix = f'{self.name}_' if self.name else 'decoder_' if self.model.encoder is not None else ''
+    whole = {what: (*found, x_BTD) if what == HIDDEN else found for what, found in passed.captured.items()}
+    return {what if what == CROSS else prefix + what: found for what, found in whole.items() if found}
+
+  def mtp(
+    self, x_BTD: jax.Array, passed: stack_lib.Passed, own: inputs_lib.Given, outputs: Outputs, start: Embedded,
+    ahead: bool,
+  ) -> tuple[dict[str, Any], jax.Array, Params]:  # fmt: skip
+    """Return what the layers of later tokens read, their logits if `ahead`, an auxiliary loss and expert loads."""
+    assert self.model.mtp is not None
+    out: dict[str, Any] = {'mtp_state': x_BTD if self.model.mtp.chained else passed.trunk_BTD}
+    if not ahead:
+      return out, jnp.zeros((), jnp.float32), {}
+    info = start.info.only(reads(self.tower) | {*ORDER})
+    ctx = Ctx(info, outputs, train=self.key is not None, ordered=start.ordered)
+    ids_BT = own.arrays['input_ids']
+    found = mtp_lib.look_ahead(self.model, self.dims, self.params, out['mtp_state'], ids_BT, ctx, self.key)
+    unembed = functools.partial(mtp_lib.unembed, self.model, self.dims, self.params)
+    return out | {'mtp_logits': tuple(unembed(h_BTD) for h_BTD in found.hidden)}, found.aux, found.load
+
+  def heads(
+    self, out: dict[str, Any], x_BTD: jax.Array, passed: stack_lib.Passed, start: Embedded, own: inputs_lib.Given,
+    logits_to_keep: int | None,
+  ) -> dict[str, Any]:  # fmt: skip
+    """Return `out` with the outputs of the heads added."""
+    resampled = any(s.resample is not None for s in self.tower.segments)
+    info, grid = (passed.info, passed.grid) if resampled else (start.info, start.grid)
+    dims = self.dims.replace(d_model=x_BTD.shape[-1])
+    for name, head in self.tower.heads.items():
+      if head.decodes and logits_to_keep == 0:
+        continue
+      kept_BTD = x_BTD[:, -logits_to_keep:] if head.decodes and logits_to_keep else x_BTD
+      table = self.embed('words') if head.tied else None
+      alone = not any(h.decodes for h in self.tower.heads.values())
+      context = HeadContext(info, own.arrays, out, table, grid, alone, self.key is not None)
+      rngs = {} if self.key is None else {'dropout': named_key(self.key, head_params(name))}
+      params = {'params': self.params.get(head_params(name), {})}
+      found = head.make(dims).apply(params, kept_BTD, context, rngs=rngs)
+      found = {key if head.name or not self.name else f'{self.name}_{key}': value for key, value in found.items()}
+      if twice := sorted(set(found) & set(out)):
+        raise errors.UserError(f'apply: head {name!r} returns {twice[0]!r}, as another one does. Expected heads..name.')
+      out = out | found
+    return out

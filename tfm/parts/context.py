@@ -1,6 +1,6 @@
 """What a part is told: `Run` and `Dims` while it is built, `Ctx` while it runs."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 import dataclasses
 from typing import Any
 
@@ -43,10 +43,10 @@ class Run:
 class Dims:
   """The surroundings of a part while it is built: sizes it does not own, how weights start, and the run.
 
-  `depth` counts the blocks of the stack. An attention layer fills in `heads`, `head_dim`, `value_dim` (the numbers of a
+  `depth` counts the blocks of the tower. An attention layer fills in `heads`, `head_dim`, `value_dim` (the size of a
   head's value) and `causal` for the parts inside it, a mixture of experts fills in `experts`. `d_embed` is the width of
-  the token table.
-  `adapter` is added to projections.
+  embeddings before they are projected to `d_model` (0: the same), `d_table` that of the token table (0: the same),
+  `vocab` its number of rows. `adapter` is added to projections.
   """
 
   d_model: int
@@ -59,6 +59,8 @@ class Dims:
   causal: bool = True
   experts: int = 0
   d_embed: int = 0
+  d_table: int = 0
+  vocab: int = 0
   adapter: Adapter = Adapter()
 
   def replace(self, **changes) -> 'Dims':
@@ -74,8 +76,9 @@ class Dims:
 class Ctx:
   """The side inputs of every layer of a stack, in one object.
 
-  `info` is where the tokens of `x_BTD` stand. `memory` is an encoder's output and its infos. `slot` is how many tokens
-  the cache holds of each row, `[B]`: the place that the next one takes. `shared` is a relative position owned by the
+  `info` describes the tokens of `x_BTD`, `towers` has the outputs of other towers and their token info by name. `slot`
+  is the number of tokens that the cache holds of each row, `[B]`. `cond_BD` conditions norms and gains, `grid` is the
+  number of rows and columns of image patches. `shared` is a relative position owned by the
   whole stack: as it is chosen, and as it is asked, with its parameters. `residual` joins the blocks of the stack, with
   its parameters (None: plain), `common` what the stack's mixers share (see `Mixer.common`), and `layer` is the number
   of the block, from 0. `train` turns dropout on. `ordered` says that the tokens of a document stand in the order of
@@ -84,7 +87,7 @@ class Ctx:
   """
 
   info: TokenInfo
-  memory: tuple[jax.Array, TokenInfo] | None = None
+  towers: Mapping[str, tuple[jax.Array, TokenInfo]] = struct.field(default_factory=dict)
   slot: jax.Array | None = None
   shared: tuple[Any, Any] | None = struct.field(pytree_node=False, default=None)
   residual: Any = struct.field(pytree_node=False, default=None)
@@ -93,3 +96,5 @@ class Ctx:
   train: bool = struct.field(pytree_node=False, default=False)
   ordered: bool = struct.field(pytree_node=False, default=False)
   sizes_E: jax.Array | None = None
+  cond_BD: jax.Array | None = None
+  grid: tuple[int, int] | None = struct.field(pytree_node=False, default=None)

@@ -30,6 +30,10 @@ class TokenInfo:
   segment_ids: jax.Array
   extras: Mapping[str, jax.Array] = struct.field(default_factory=dict)
 
+  def at(self, positions_BT: jax.Array) -> 'TokenInfo':
+    """Return a copy with these positions."""
+    return dataclasses.replace(self, positions=positions_BT)
+
   def get(self, name: str) -> jax.Array | None:
     """Return the extra `name`, or None if there is none."""
     return self.extras.get(name)

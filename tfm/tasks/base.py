@@ -137,7 +137,7 @@ def documents(raw: RawBatch, isolate: bool) -> Features:
 
 def with_head(task: str, model: Any) -> Iterator[str]:
   """Says so if `model` has no head that says tokens."""
-  if model.head is None:
+  if model.lm is None:
     yield f'task: {task} trains a head that says tokens, and the model has none. Choose a model.head, or task=classify.'
 
 

@@ -47,7 +47,7 @@ class Classify(Task):
         'task: classify trains a classifier of whole rows, and the model has none. '
         'Choose model.classifier, with its labels and what it picks.'
       )
-    if model.head is not None or model.encoder is not None:
+    if model.lm is not None or model.encoder is not None:
       yield 'task: classify trains one stack without a head of tokens. Choose model.head=none and no encoder.'
 
   def fits_data(self, data: Data) -> Iterator[str]:

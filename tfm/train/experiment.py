@@ -7,7 +7,7 @@ from tfm.core.precision import Precision
 from tfm.data.base import Data
 from tfm.data.stdlib import Stdlib
 from tfm.model.remat import POLICIES
-from tfm.model.spec import Model, max_positions
+from tfm.model.spec import Model
 from tfm.optim import AdamW, Optim
 from tfm.parts.attend.auto import Auto
 from tfm.parts.attend.base import Attend
@@ -100,7 +100,7 @@ class Experiment:
     yield from self._batch()
 
   def _lengths(self) -> Iterator[str]:
-    encoder = () if self.model.encoder is None else (max_positions(self.model.encoder),)
+    encoder = () if self.model.encoder is None else (self.model.encoder.max_positions,)
     lengths = self.task.lengths(self.data.length)
     for length, limit in zip(lengths, (*encoder, self.model.max_positions), strict=False):
       if limit is not None and length > limit:

@@ -157,5 +157,5 @@ def train(
 
 def _writes(model: Model) -> bool:
   """Whether the model can go on with a text, here: one process holds all of its parameters."""
-  says = model.head is not None and model.encoder is None and (model.causal or model.reads_prefix)
+  says = model.lm is not None and model.encoder is None and (model.causal or model.reads_prefix)
   return says and model.apart and jax.process_count() == 1

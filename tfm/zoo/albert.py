@@ -3,9 +3,10 @@
 import dataclasses
 from typing import Any
 
-from tfm.model.spec import Head, Model, Segment, Transform, depth
+from tfm.model.spec import Model, Segment, depth
 from tfm.parts.act.base import Act
 from tfm.parts.act.gelu import GeluTanh
+from tfm.parts.head.lm import Lm, Transform
 from tfm.zoo import bert
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
@@ -18,14 +19,14 @@ def albert(depth: int, d: int, heads: int) -> Model:
   return shared(bert.bert(depth, d, heads, 30_000), [depth], 1, 128, GeluTanh())
 
 
-def shared(spec: Model, repeats: list[int], inner: int, width: int, act: Act) -> Model:
+def shared(spec: Any, repeats: list[int], inner: int, width: int, act: Act) -> Model:
   """A BERT as groups of `inner` layers, each repeated so many times, over embeddings of `width`."""
   (block,) = spec.segments[0].pattern
-  block = dataclasses.replace(block, ffn=dataclasses.replace(block.ffn, act=act))  # type: ignore[call-arg]
+  block = dataclasses.replace(block, ffn=dataclasses.replace(block.ffn, act=act))
   groups = tuple(Segment((block,) * inner, n, shared=True) for n in repeats)
-  head = Head(bias=True, transform=Transform(act, spec.norm))
+  head = Lm(bias=True, transform=Transform(act, spec.norm))
   embed = dataclasses.replace(spec.embed, dim=width)
-  return dataclasses.replace(spec, segments=groups, embed=embed, head=head)
+  return dataclasses.replace(spec, embed=embed, segments=groups, heads={**spec.heads, 'lm': head})
 
 
 def read(c: Fields) -> Model:

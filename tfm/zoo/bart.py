@@ -3,13 +3,15 @@
 import dataclasses
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Encoder, Head, Model, Segment, depth
+from tfm.model.spec import Block, Model, Segment, Tower, depth
 from tfm.parts.absolute.base import Absolute
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.base import Act
 from tfm.parts.act.gelu import Gelu
 from tfm.parts.cross.attention import CrossAttention
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
@@ -29,7 +31,7 @@ def bart(layers: int, d: int, heads: int) -> Model:
   *Differs*: theirs holds that bias as a buffer, which training leaves alone and a count of parameters leaves out.
   """
   blocks = reader_and_writer(heads, 4 * d, Gelu(), Post())
-  return stacks(50_265, d, blocks, (layers, layers), Learned(1024, 2), Embed(norm=NORM, dropout=0.1))
+  return stacks(50_265, d, blocks, (layers, layers), Learned(1024, 2), Tokens(norm=NORM, dropout=0.1))
 
 
 def reader_and_writer(
@@ -43,17 +45,23 @@ def reader_and_writer(
 
 
 def stacks(
-  vocab: int, d: int, blocks: tuple[Block, Block], depths: tuple[int, int], absolute: Absolute, embed: Embed,
-  head: Head = Head(bias=True), source: int | None = None,
+  vocab: int, d: int, blocks: tuple[Block, Block], depths: tuple[int, int], absolute: Absolute, embed: Tokens,
+  head: Lm = Lm(bias=True), source: int | None = None,
 ) -> Model:  # fmt: skip
   """Encoder and decoder of these blocks; an `embed` with a norm is each stack's own, as is a table of `source` rows."""
   reader, writer = blocks
-  own = embed if embed.norm is not None else None
-  encoder = Encoder((Segment((reader,), depths[0]),), absolute, NORM, vocab=source, embed=own)
+  own = dataclasses.replace(embed, vocab=source) if embed.norm is not None or source is not None else None
+  encoder = Tower(own, segments=(Segment((reader,), depths[0]),), absolute=absolute, norm=NORM)
   return Model(
-    vocab, d, (Segment((writer,), depths[1]),), absolute, NORM,
-    embed=embed, head=head, init=Normal(depth_scaled=False), encoder=encoder,
-  )  # fmt: skip
+    dataclasses.replace(embed, vocab=vocab),
+    d,
+    (Segment((writer,), depths[1]),),
+    absolute,
+    NORM,
+    heads={'lm': head},
+    init=Normal(depth_scaled=False),
+    towers={'encoder': encoder},
+  )
 
 
 def read_stacks(
@@ -70,7 +78,7 @@ def read_stacks(
   drops = dropout, c.get('attention_dropout', 0.0), c.get('activation_dropout', 0.0)
   reader, _ = reader_and_writer(c['encoder_attention_heads'], c['encoder_ffn_dim'], kind, wiring, *drops)
   _, writer = reader_and_writer(c['decoder_attention_heads'], c['decoder_ffn_dim'], kind, wiring, *drops)
-  embed = Embed(power=0.5 if c.get('scale_embedding', scaled) else 0.0, norm=norm, dropout=dropout)
+  embed = Tokens(power=0.5 if c.get('scale_embedding', scaled) else 0.0, norm=norm, dropout=dropout)
   depths, vocab = (c['encoder_layers'], c['decoder_layers']), fields.pop('vocab', None) or c['vocab_size']
   return stacks(vocab, c['d_model'], (reader, writer), depths, absolute, embed, **fields)
 

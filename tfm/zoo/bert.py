@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Head, Model, Segment, Transform, depth
+from tfm.model.spec import Block, Model, Segment, depth
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import Gelu
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm, Transform
 from tfm.parts.init.normal import Normal
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
@@ -26,10 +28,14 @@ def bert(depth: int, d: int, heads: int, vocab: int = 30_522, types: int = 2, ep
   attention = Attention(heads, mask=Mask(), bias='qkvo', dropout=0.1)
   block = Block(attention, Mlp(4 * d, Gelu()), norm, Post(), dropout=0.1)
   return Model(
-    vocab, d, (Segment((block,), depth),), Learned(512), norm,
-    embed=Embed(types=types, norm=norm, dropout=0.1), head=Head(bias=True, transform=Transform(Gelu(), norm)),
+    Tokens(vocab, types=types, norm=norm, dropout=0.1),
+    d,
+    (Segment((block,), depth),),
+    Learned(512),
+    norm,
+    heads={'lm': Lm(bias=True, transform=Transform(Gelu(), norm))},
     init=Normal(depth_scaled=False, truncated=True),
-  )  # fmt: skip
+  )
 
 
 def read(c: Fields, act: str = 'gelu', drop: float = 0.1, eps: float = 1e-12, types: int = 2) -> Model:
@@ -43,11 +49,14 @@ def read(c: Fields, act: str = 'gelu', drop: float = 0.1, eps: float = 1e-12, ty
   attention = Attention(heads, mask=Mask(), bias='qkvo', dropout=dropped)
   block = Block(attention, Mlp(c['intermediate_size'], kind), norm, Post(), dropout=dropout)
   return Model(
-    c['vocab_size'], c['hidden_size'], (Segment((block,), c['num_hidden_layers']),),
-    Learned(c['max_position_embeddings']), norm,
-    embed=Embed(types=c.get('type_vocab_size', types), norm=norm, dropout=dropout),
-    head=Head(bias=True, transform=Transform(kind, norm)), init=Normal(depth_scaled=False, truncated=True),
-  )  # fmt: skip
+    Tokens(c['vocab_size'], types=c.get('type_vocab_size', types), norm=norm, dropout=dropout),
+    c['hidden_size'],
+    (Segment((block,), c['num_hidden_layers']),),
+    Learned(c['max_position_embeddings']),
+    norm,
+    heads={'lm': Lm(bias=True, transform=Transform(kind, norm))},
+    init=Normal(depth_scaled=False, truncated=True),
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

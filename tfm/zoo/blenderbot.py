@@ -1,8 +1,9 @@
 """Blenderbot (2020)."""
 
-from tfm.model.spec import Embed, Model
+from tfm.model.spec import Model
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import Gelu
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.wiring.pre import Pre
 from tfm.zoo.bart import read_stacks, reader_and_writer, stacks
 from tfm.zoo.entry import Entry
@@ -14,7 +15,7 @@ PAPER = 'Recipes for building an open-domain chatbot, arXiv:2004.13637'
 def blenderbot(depths: tuple[int, int], d: int) -> Model:
   """A shallow encoder and a deep decoder of BART's blocks, norms before the branches and at the end of each stack."""
   blocks = reader_and_writer(32, 4 * d, Gelu(), Pre())
-  return stacks(8008, d, blocks, depths, Learned(128), Embed(power=0.5, dropout=0.1))
+  return stacks(8008, d, blocks, depths, Learned(128), Tokens(power=0.5, dropout=0.1))
 
 
 def read(c: Fields) -> Model:

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Head, Model, Segment, depth
+from tfm.model.spec import Block, Model, Segment, depth
 from tfm.parts.act.gelu import GeluTanh
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
@@ -23,8 +25,8 @@ def bloom(
   norm, attention = LayerNorm(eps), Attention(heads, relative=ALiBi(), bias='qkvo', dropout=attention_dropout)
   block = Block(attention, Mlp(4 * d, GeluTanh()), norm, dropout=dropout)
   return Model(
-    vocab, d, (Segment((block,), depth),), norm=norm, embed=Embed(norm=norm), head=Head(tied), init=Normal()
-  )  # fmt: skip
+    Tokens(vocab, norm=norm), d, (Segment((block,), depth),), heads={'lm': Lm(tied)}, norm=norm, init=Normal()
+  )
 
 
 def read(c: Fields) -> Model:

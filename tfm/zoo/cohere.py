@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.base import Norm
@@ -30,7 +32,12 @@ def cohere(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, base: float
   attention = Attention(heads, kv_heads, d // heads, rope, qk_norm=qk_norm, qk_norm_over='each' if each else 'head')
   block = Block(attention, Glu(d_ff), norm, Parallel())
   return Model(
-    256_000, d, (Segment((block,), depth),), norm=norm, head=Head(scale=scale), init=Normal(depth_scaled=False)
+    Tokens(256_000),
+    d,
+    (Segment((block,), depth),),
+    heads={'lm': Lm(scale=scale)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
   )
 
 
@@ -48,7 +55,7 @@ def read(c: Fields) -> Model:
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   a = m.segments[0].pattern[0].mixer
-  scale = 0.0625 if m.head is None else m.head.scale
+  scale = 0.0625 if m.lm is None else m.lm.scale
   return {**sizes(m), 'attention_bias': bool(a.bias), 'use_qk_norm': a.qk_norm is not None, 'logit_scale': scale}
 
 

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model
+from tfm.model.spec import Block, Model
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
@@ -29,7 +31,7 @@ def cohere2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
 
   local, far = block(RoPE(5e4, 'interleaved'), seen(4096)), block(Relative(), seen(None))
   layers = segments([local, local, local, far] * (depth // 4))
-  return Model(256_000, d, layers, norm=norm, head=Head(scale=0.25), init=Normal(depth_scaled=False))
+  return Model(Tokens(256_000), d, layers, heads={'lm': Lm(scale=0.25)}, norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:
@@ -52,7 +54,7 @@ def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   return {
     **sizes(m), 'attention_bias': bool(m.segments[0].pattern[0].mixer.bias), 'layer_types': types_of(m),
-    'sliding_window': window_of(m), 'logit_scale': 0.0625 if m.head is None else m.head.scale,
+    'sliding_window': window_of(m), 'logit_scale': 0.0625 if m.lm is None else m.lm.scale,
   }  # fmt: skip
 
 

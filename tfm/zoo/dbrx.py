@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Head, Model, Segment, depth
+from tfm.model.spec import Block, Model, Segment, depth
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
@@ -22,7 +24,7 @@ def dbrx(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
   """Pre-norm, rotary positions, grouped keys, SwiGLU experts with weights that sum to 1."""
   attention = Attention(heads, kv_heads, d // heads, RoPE(5e5), clip=8.0)
   segment = Segment((Block(attention, Moe(16, TopK(k=4), Glu(d_ff)), NORM),), depth)
-  return Model(100_352, d, (segment,), norm=NORM, head=Head(tied=False), init=Normal(depth_scaled=False))
+  return Model(Tokens(100_352), d, (segment,), heads={'lm': Lm(tied=False)}, norm=NORM, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:
@@ -45,9 +47,13 @@ def read(c: Fields) -> Model:
   moe = Moe(f.get('moe_num_experts', 4), router, Glu(f.get('ffn_hidden_size', 3584), act))
   block = Block(attention, moe, NORM, dropout=c.get('resid_pdrop', 0.0))
   return Model(
-    c['vocab_size'], d, segments([block] * c['n_layers']), norm=NORM, head=Head(tied=False),
-    embed=Embed(dropout=c.get('emb_pdrop', 0.0)), init=Normal(depth_scaled=False),
-  )  # fmt: skip
+    Tokens(c['vocab_size'], dropout=c.get('emb_pdrop', 0.0)),
+    d,
+    segments([block] * c['n_layers']),
+    heads={'lm': Lm(tied=False)},
+    norm=NORM,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -3,9 +3,11 @@
 import dataclasses
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment, depth
+from tfm.model.spec import Block, Model, Segment, depth
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.mla import MLA
 from tfm.parts.mtp.base import MTP
@@ -41,7 +43,9 @@ def deepseek(
     Segment((Block(attention, Glu(d_ff), norm),), dense),
     Segment((Block(attention, experts, norm),), depth - dense),
   )
-  return Model(vocab, d, segments, norm=norm, head=Head(tied=False), init=Normal(0.006, depth_scaled=False), mtp=mtp)
+  return Model(
+    Tokens(vocab), d, segments, heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(0.006, depth_scaled=False), mtp=mtp
+  )
 
 
 def read_v2(c: Fields) -> Model:
@@ -72,7 +76,7 @@ def read_v3(c: Fields) -> Model:
   )  # fmt: skip
   moe = _mixture(c, 256, router, 2048, c.get('n_shared_experts', 1))
   layout = 'interleaved' if c.given('rope_interleave', True) else 'halves'
-  spec = _decoder(c, moe, c.get('first_k_dense_replace', 3), layout)
+  spec: Any = _decoder(c, moe, c.get('first_k_dense_replace', 3), layout)
   ahead = c.get('num_nextn_predict_layers', c.get('num_mtp_layers', 0))
   return dataclasses.replace(spec, mtp=SequentialMTP(ahead, spec.norm)) if ahead else spec
 
@@ -135,7 +139,7 @@ def _written(m: Any) -> dict[str, Any]:
     'intermediate_size': dense[0].d_ff if dense else moe.expert.d_ff, 'first_k_dense_replace': len(dense),
     'n_routed_experts': moe.experts, 'num_experts_per_tok': moe.router.k, 'moe_intermediate_size': moe.expert.d_ff,
     'n_shared_experts': moe.shared.d_ff // moe.expert.d_ff, 'routed_scaling_factor': moe.router.scale,
-    'tie_word_embeddings': m.head is None or m.head.tied,
+    'tie_word_embeddings': m.lm is None or m.lm.tied,
   }  # fmt: skip
 
 

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any
 
-from tfm.model.spec import Embed, Model
+from tfm.model.spec import Model
+from tfm.parts.embed.tokens import Tokens
 from tfm.zoo import bert
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
@@ -33,8 +34,8 @@ def read(c: Fields) -> Model:
   c.only(tie_word_embeddings=True)
   c.skip('tie_weights_')
   values = {theirs: c.get(ours, _DEFAULTS[ours]) for ours, theirs in _NAMES.items()}
-  spec = bert.read(Fields({**values, 'layer_norm_eps': 1e-12}, c.where))
-  return dataclasses.replace(spec, embed=Embed(norm=spec.norm, dropout=spec.embed.dropout))
+  spec: Any = bert.read(Fields({**values, 'layer_norm_eps': 1e-12}, c.where))
+  return dataclasses.replace(spec, embed=Tokens(spec.vocab, norm=spec.norm, dropout=spec.embed.dropout))
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -17,10 +17,10 @@ def electra(depth: int, d: int, heads: int, width: int) -> Model:
   return narrow(bert.bert(depth, d, heads), width)
 
 
-def narrow(spec: Model, width: int) -> Model:
+def narrow(spec: Any, width: int) -> Model:
   """A BERT with embeddings of `width`, projected where the model is wider, and the erf GELU in its head."""
   embed = dataclasses.replace(spec.embed, dim=None if width == spec.d_model else width)
-  return dataclasses.replace(spec, embed=embed, head=gelu_head(spec.norm))
+  return dataclasses.replace(spec, embed=embed, heads={**spec.heads, 'lm': gelu_head(spec.norm)})
 
 
 def read(c: Fields) -> Model:

@@ -3,6 +3,7 @@
 from typing import Any
 
 from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
@@ -20,7 +21,7 @@ def ernie4_5(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
   norm = RMSNorm(1e-5)
   attention = Attention(heads, kv_heads, 128, RoPE(5e5, 'interleaved'))
   segment = Segment((Block(attention, Glu(d_ff), norm),), depth)
-  return Model(103_424, d, (segment,), norm=norm, init=Normal(depth_scaled=False))
+  return Model(Tokens(103_424), d, (segment,), norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:

@@ -1,11 +1,12 @@
 """EXAONE 4 (2025): norms after the branches, normalised queries and keys, positions only where there is a window."""
 
 from collections.abc import Sequence
-import dataclasses
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model
+from tfm.model.spec import Block, Model
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
@@ -29,8 +30,8 @@ def exaone4(depth: int, d: int, heads: int, d_ff: int, head_dim: int, window: in
   far = Attention(heads, 8, head_dim, qk_norm=norm)
   mixers = [near if window is None or (i + 1) % 4 else far for i in range(depth)]
   layers = [Block(mixer, Glu(d_ff), norm, After()) for mixer in mixers]
-  m = Model(102_400, d, segments(layers), norm=norm, init=Normal(depth_scaled=False))
-  return m if tied else dataclasses.replace(m, head=Head(tied=False))
+  m = Model(Tokens(102_400), d, segments(layers), norm=norm, init=Normal(depth_scaled=False))
+  return m if tied else m.with_heads(lm=Lm(tied=False))
 
 
 def read(c: Fields) -> Model:

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment, depth
+from tfm.model.spec import Block, Model, Segment, depth
 from tfm.parts.act.gelu import Gelu
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
@@ -27,7 +29,7 @@ def falcon(depth: int, d: int, heads: int, kv_heads: int, wiring: Wiring, vocab:
   """Branches side by side, rotary positions, grouped keys, erf GELU, no biases but in norms, tied."""
   norm, attention = LayerNorm(1e-5), Attention(heads, kv_heads, relative=RoPE())
   block = Block(attention, Mlp(4 * d, Gelu(), bias=False), norm, wiring)
-  return Model(vocab, d, (Segment((block,), depth),), norm=norm, init=Normal(depth_scaled=False))
+  return Model(Tokens(vocab), d, (Segment((block,), depth),), norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:
@@ -63,9 +65,13 @@ def read(c: Fields) -> Model:
   )
   ffn = Mlp(c.get('ffn_hidden_size', 4 * d), c.act('activation', 'gelu'), bias)
   return Model(
-    c['vocab_size'], d, (Segment((Block(attention, ffn, norm, wiring, dropout=dropout),), c['num_hidden_layers']),),
-    norm=norm, head=Head(c.get('tie_word_embeddings', True)), init=Normal(depth_scaled=False),
-  )  # fmt: skip
+    Tokens(c['vocab_size']),
+    d,
+    (Segment((Block(attention, ffn, norm, wiring, dropout=dropout),), c['num_hidden_layers']),),
+    heads={'lm': Lm(c.get('tie_word_embeddings', True))},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -3,11 +3,14 @@
 import dataclasses
 from typing import Any
 
-from tfm.model.spec import Block, Classifier, Embed, Head, Model, Segment, Transform, depth
+from tfm.model.spec import Block, Model, Segment, depth
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import GeluTanh
 from tfm.parts.act.tanh import Tanh
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.classify import Classify
+from tfm.parts.head.lm import Lm, Transform
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.fourier import Fourier
 from tfm.parts.norm.layer import LayerNorm
@@ -23,10 +26,14 @@ def fnet(depth: int, d: int) -> Model:
   norm, init = LayerNorm(1e-12), Normal(depth_scaled=False, truncated=True)
   block = Block(Fourier(), Mlp(4 * d, GeluTanh()), norm, Post(), dropout=0.1)
   return Model(
-    32_000, d, (Segment((block,), depth),), Learned(512), norm,
-    embed=Embed(types=4, norm=norm, dropout=0.1, dim=d), head=Head(bias=True, transform=Transform(GeluTanh(), norm)),
+    Tokens(32_000, types=4, norm=norm, dropout=0.1, dim=d),
+    d,
+    (Segment((block,), depth),),
+    Learned(512),
+    norm,
+    heads={'lm': Lm(bias=True, transform=Transform(GeluTanh(), norm))},
     init=init,
-  )  # fmt: skip
+  )
 
 
 def read(c: Fields) -> Model:
@@ -37,12 +44,15 @@ def read(c: Fields) -> Model:
   act, norm = c.act('hidden_act', 'gelu_new'), LayerNorm(c.get('layer_norm_eps', 1e-12))
   dropout = c.get('hidden_dropout_prob', 0.1)
   block = Block(Fourier(), Mlp(c['intermediate_size'], act), norm, Post(), dropout=dropout)
-  embed = Embed(types=c.get('type_vocab_size', 4), norm=norm, dropout=dropout, dim=spec.d_model)
+  embed = Tokens(types=c.get('type_vocab_size', 4), norm=norm, dropout=dropout, dim=spec.d_model)
   return dataclasses.replace(
-    spec, vocab=c['vocab_size'], segments=(Segment((block,), depth(spec)),), norm=norm, embed=embed,
-    absolute=Learned(c['max_position_embeddings']), head=Head(bias=True, transform=Transform(act, norm)),
-    classifier=Classifier(0, hidden=Tanh()),
-  )  # fmt: skip
+    spec,
+    embed=dataclasses.replace(embed, vocab=c['vocab_size']),
+    segments=(Segment((block,), depth(spec)),),
+    norm=norm,
+    absolute=Learned(c['max_position_embeddings']),
+    heads={**spec.heads, 'lm': Lm(bias=True, transform=Transform(act, norm)), 'classify': Classify(0, hidden=Tanh())},
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

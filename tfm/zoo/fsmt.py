@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from tfm.model.spec import Head, Model
+from tfm.model.spec import Model
 from tfm.parts.absolute.sinusoidal import Sinusoidal
+from tfm.parts.head.lm import Lm
 from tfm.parts.wiring.post import Post
 from tfm.zoo.bart import read_stacks, write_stacks
 from tfm.zoo.fields import Fields
@@ -19,7 +20,7 @@ def read(c: Fields) -> Model:
     c.only(src_vocab_size=target)
   offset = c.get('pad_token_id', 1) + 1
   positions = Sinusoidal('t2t', offset=offset, max_len=c.get('max_position_embeddings', 1024))
-  fields = {'vocab': target, 'source': None if tied else source, 'head': Head(tied=tied)}
+  fields = {'vocab': target, 'source': None if tied else source, 'head': Lm(tied=tied)}
   return read_stacks(c, positions, Post(), act='relu', scaled=True, **fields)
 
 

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Model, Segment
+from tfm.model.spec import Block, Model, Segment
 from tfm.parts.act.gelu import GeluTanh
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
@@ -21,7 +22,7 @@ def gemma(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
   norm = scaled(1e-6)
   block = Block(Attention(heads, kv_heads, 256, RoPE(1e4)), Glu(d_ff, GeluTanh()), norm)
   segment = Segment((block,), depth)
-  return Model(256_000, d, (segment,), norm=norm, embed=Embed(power=0.5), init=Normal(depth_scaled=False))
+  return Model(Tokens(256_000, power=0.5), d, (segment,), norm=norm, init=Normal(depth_scaled=False))
 
 
 def scaled(eps: float) -> RMSNorm:
@@ -38,7 +39,7 @@ def read(c: Fields) -> Model:
   norm = scaled(c.get('rms_norm_eps', 1e-6))
   ffn = Glu(c['intermediate_size'], act)
   layers = [Block(llama.attention(c, 16, 256), ffn, norm)] * c['num_hidden_layers']
-  return llama.decoder(c, layers, norm, True, Embed(power=0.5))
+  return llama.decoder(c, layers, norm, True, Tokens(power=0.5))
 
 
 def write(m: Any) -> dict[str, Any]:

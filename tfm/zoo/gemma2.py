@@ -3,9 +3,11 @@
 import dataclasses
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
 from tfm.parts.act.gelu import GeluTanh
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.relative.rope import RoPE
@@ -26,9 +28,13 @@ def gemma2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, head_dim: i
   block = Block(attention, Glu(d_ff, GeluTanh()), norm, Sandwich())
   local = dataclasses.replace(block, mixer=dataclasses.replace(attention, mask=seen(4096)))
   return Model(
-    256_000, d, (Segment((local, block), depth // 2),), norm=norm, embed=Embed(power=0.5), head=Head(cap=30.0),
+    Tokens(256_000, power=0.5),
+    d,
+    (Segment((local, block), depth // 2),),
+    heads={'lm': Lm(cap=30.0)},
+    norm=norm,
     init=Normal(depth_scaled=False),
-  )  # fmt: skip
+  )
 
 
 def read(c: Fields) -> Model:
@@ -43,7 +49,7 @@ def read(c: Fields) -> Model:
   looks = masks(c, types, c.given('sliding_window', 4096))
   cap = c.given('final_logit_softcapping', 30.0)
   layers = [Block(attention(mask), ffn, norm, Sandwich()) for mask in looks]
-  return llama.decoder(c, layers, norm, True, Embed(power=0.5), cap=cap)
+  return llama.decoder(c, layers, norm, True, Tokens(power=0.5), cap=cap)
 
 
 _ACT = 'gelu_pytorch_tanh'
@@ -55,7 +61,7 @@ def write(m: Any) -> dict[str, Any]:
   sizes = {name: value for name, value in llama.sizes(m).items() if name != 'hidden_act'}
   return {
     **sizes, 'hidden_activation': name_of(block.ffn.act, _ACT), 'attention_bias': bool(block.mixer.bias),
-    'attn_logit_softcapping': block.mixer.cap, 'final_logit_softcapping': m.head and m.head.cap,
+    'attn_logit_softcapping': block.mixer.cap, 'final_logit_softcapping': m.lm and m.lm.cap,
     'query_pre_attn_scalar': round((block.mixer.scale or block.mixer.size(m.d_model) ** -0.5) ** -2),
     'sliding_window': window_of(m), 'layer_types': types_of(m),
   }  # fmt: skip

@@ -3,8 +3,9 @@
 import dataclasses
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Model
+from tfm.model.spec import Block, Model
 from tfm.parts.act.gelu import GeluTanh
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.init.normal import Normal
 from tfm.parts.mask.base import Mask
@@ -31,7 +32,7 @@ def gemma3(
   far = Attention(heads, kv_heads, 256, RoPE(1e6, scaling=scaling), qk_norm=norm, scale=256**-0.5)
   near = dataclasses.replace(far, relative=RoPE(1e4), mask=seen(window))
   layers = [Block(near if (i + 1) % 6 else far, Glu(d_ff, GeluTanh()), norm, Sandwich()) for i in range(depth)]
-  return Model(vocab, d, segments(layers), norm=norm, embed=Embed(power=0.5), init=Normal(depth_scaled=False))
+  return Model(Tokens(vocab, power=0.5), d, segments(layers), norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:
@@ -51,7 +52,7 @@ def read(c: Fields) -> Model:
   }  # fmt: skip
   attention = lambda mask, kind: llama.attention(c, 4, 256, mask=mask, relative=ropes[kind], **options)
   layers = [Block(attention(*each), ffn, norm, Sandwich()) for each in zip(looks, types, strict=True)]
-  return llama.decoder(c, layers, norm, True, Embed(power=0.5), cap=c.given('final_logit_softcapping'))
+  return llama.decoder(c, layers, norm, True, Tokens(power=0.5), cap=c.given('final_logit_softcapping'))
 
 
 _ACT = 'gelu_pytorch_tanh'

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
@@ -21,7 +23,7 @@ def glm4(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, bias: bool) -
   norm, rope = RMSNorm(1e-5), RoPE(1e4, 'interleaved', 0.5)
   attention = Attention(heads, kv_heads, 128, rope, bias='qkv' if bias else '')
   segment = Segment((Block(attention, Glu(d_ff), norm, Sandwich()),), depth)
-  return Model(151_552, d, (segment,), norm=norm, head=Head(tied=False), init=Normal(depth_scaled=False))
+  return Model(Tokens(151_552), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:

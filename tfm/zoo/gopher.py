@@ -2,6 +2,7 @@
 
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.act.gelu import GeluTanh
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
@@ -16,7 +17,7 @@ def gopher(depth: int, d: int, heads: int, head_dim: int = 128) -> Model:
   """Pre-norm by root mean square, Transformer-XL's relative positions, a GELU of 4d, no biases, tied, 32,000 tokens."""
   norm = RMSNorm()
   block = Block(Attention(heads, None, head_dim, XL()), Mlp(4 * d, GeluTanh(), bias=False), norm)
-  return Model(32_000, d, (Segment((block,), depth),), norm=norm)
+  return Model(Tokens(32_000), d, (Segment((block,), depth),), norm=norm)
 
 
 MODELS = {

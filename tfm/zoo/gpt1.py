@@ -2,12 +2,14 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Head, Model, Segment, depth
+from tfm.model.spec import Block, Model, Segment, depth
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import GeluTanh
 from tfm.parts.act.relu import Relu
 from tfm.parts.act.sigmoid import Swish
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
@@ -27,9 +29,8 @@ def gpt1(depth: int, d: int, heads: int) -> Model:
   norm = LayerNorm(1e-5)
   block = Block(Attention(heads, bias='qkvo', dropout=0.1), Mlp(4 * d, GeluTanh()), norm, Post(), dropout=0.1)
   return Model(
-    40_478, d, (Segment((block,), depth),), Learned(512), norm, embed=Embed(dropout=0.1),
-    init=Normal(depth_scaled=False),
-  )  # fmt: skip
+    Tokens(40_478, dropout=0.1), d, (Segment((block,), depth),), Learned(512), norm, init=Normal(depth_scaled=False)
+  )
 
 
 def read(c: Fields) -> Model:
@@ -39,10 +40,14 @@ def read(c: Fields) -> Model:
   attention = Attention(c['n_head'], bias='qkvo', dropout=c.get('attn_pdrop', 0.1))
   block = Block(attention, Mlp(4 * d, c.choice('afn', ACTS, 'gelu')), norm, Post(), dropout=c.get('resid_pdrop', 0.1))
   return Model(
-    c['vocab_size'], d, (Segment((block,), c['n_layer']),), Learned(c.get('n_positions', 512)), norm,
-    embed=Embed(dropout=c.get('embd_pdrop', 0.1)), head=Head(c.get('tie_word_embeddings', True)),
+    Tokens(c['vocab_size'], dropout=c.get('embd_pdrop', 0.1)),
+    d,
+    (Segment((block,), c['n_layer']),),
+    Learned(c.get('n_positions', 512)),
+    norm,
+    heads={'lm': Lm(c.get('tie_word_embeddings', True))},
     init=Normal(depth_scaled=False),
-  )  # fmt: skip
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Head, Model, Segment, depth
+from tfm.model.spec import Block, Model, Segment, depth
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import GeluTanh
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo.entry import Entry
@@ -25,7 +27,7 @@ def gpt2(depth: int, d: int, heads: int, kv_heads: int | None = None, vocab: int
   norm = LayerNorm(1e-5)
   attention = Attention(heads, kv_heads, bias='qkvo', dropout=0.1)
   block = Block(attention, Mlp(4 * d, GeluTanh()), norm, dropout=0.1)
-  return Model(vocab, d, (Segment((block,), depth),), Learned(length), norm, embed=Embed(dropout=0.1))
+  return Model(Tokens(vocab, dropout=0.1), d, (Segment((block,), depth),), Learned(length), norm)
 
 
 def read(c: Fields, kv_heads: int | None = None) -> Model:
@@ -38,9 +40,13 @@ def read(c: Fields, kv_heads: int | None = None) -> Model:
   ffn = Mlp(c.get('n_inner', 4 * d), c.act('activation_function', 'gelu_new'))
   block = Block(attention, ffn, norm, dropout=c.get('resid_pdrop', 0.1))
   return Model(
-    c['vocab_size'], d, (Segment((block,), c['n_layer']),), Learned(c.get('n_positions', 1024)), norm,
-    embed=Embed(dropout=c.get('embd_pdrop', 0.1)), head=Head(tied=c.get('tie_word_embeddings', True)),
-  )  # fmt: skip
+    Tokens(c['vocab_size'], dropout=c.get('embd_pdrop', 0.1)),
+    d,
+    (Segment((block,), c['n_layer']),),
+    Learned(c.get('n_positions', 1024)),
+    norm,
+    heads={'lm': Lm(tied=c.get('tie_word_embeddings', True))},
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import dataclasses
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import GeluTanh
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.window import Window
@@ -23,7 +24,7 @@ def gpt3(depth: int, d: int, heads: int, head_dim: int, band: int = 256) -> Mode
   norm, everything = LayerNorm(1e-5), Attention(heads, None, head_dim, bias='qkvo')
   near = dataclasses.replace(everything, mask=Causal() & Window(band))
   pattern = tuple(Block(mixer, Mlp(4 * d, GeluTanh()), norm) for mixer in (everything, near))
-  return Model(50_257, d, (Segment(pattern, depth // 2),), Learned(2048), norm)
+  return Model(Tokens(50_257), d, (Segment(pattern, depth // 2),), Learned(2048), norm)
 
 
 #: The paper prints 24 heads for XL, which come to 1.5B; 16 come to the 1.3B it prints beside them.

@@ -4,10 +4,12 @@ import dataclasses
 from typing import Any
 
 from tfm.core import errors
-from tfm.model.spec import Block, Embed, Head, Model, depth
+from tfm.model.spec import Block, Model, depth
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import GeluTanh
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
@@ -23,7 +25,7 @@ def gpt_neo(depth: int, d: int, heads: int, window: int = 256) -> Model:
   """GPT-2's block, every other layer with a window; scores are not divided, and only the last projection has a bias."""
   norm, mixer = LayerNorm(1e-5), Attention(heads, bias='o', scale=1.0)
   blocks = [Block(dataclasses.replace(mixer, mask=seen(w)), Mlp(4 * d, GeluTanh()), norm) for w in (None, window)]
-  return Model(50_257, d, segments(blocks * (depth // 2)), Learned(2048), norm, init=Normal(depth_scaled=False))
+  return Model(Tokens(50_257), d, segments(blocks * (depth // 2)), Learned(2048), norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:
@@ -41,10 +43,14 @@ def read(c: Fields) -> Model:
     raise errors.UserError(f'{c.where}: attention_types has {len(types)} layers. Wanted num_layers={c["num_layers"]}.')
   blocks = [dataclasses.replace(block, mixer=dataclasses.replace(mixer, mask=masks[t])) for t in types]
   return Model(
-    c['vocab_size'], d, segments(blocks), Learned(c.get('max_position_embeddings', 2048)), norm,
-    embed=Embed(dropout=c.get('embed_dropout', 0.0)), head=Head(c.get('tie_word_embeddings', True)),
+    Tokens(c['vocab_size'], dropout=c.get('embed_dropout', 0.0)),
+    d,
+    segments(blocks),
+    Learned(c.get('max_position_embeddings', 2048)),
+    norm,
+    heads={'lm': Lm(c.get('tie_word_embeddings', True))},
     init=Normal(depth_scaled=False),
-  )  # fmt: skip
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

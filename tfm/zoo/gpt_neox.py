@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Head, Model, Segment, depth
+from tfm.model.spec import Block, Model, Segment, depth
 from tfm.parts.act.base import Act
 from tfm.parts.act.gelu import Gelu, GeluTanh
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
@@ -27,8 +29,10 @@ def gpt_neox(depth: int, d: int, heads: int, vocab: int, act: Act = Gelu()) -> M
   norm = LayerNorm(1e-5)
   attention = Attention(heads, relative=RoPE(fraction=0.25), bias='qkvo')
   block = Block(attention, Mlp(4 * d, act), norm, WIRING[True])
-  head = Head(tied=False)
-  return Model(vocab, d, (Segment((block,), depth),), norm=norm, head=head, init=Normal(depth_scaled=False))
+  head = Lm(tied=False)
+  return Model(
+    Tokens(vocab), d, (Segment((block,), depth),), heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False)
+  )
 
 
 def read(c: Fields) -> Model:
@@ -42,10 +46,13 @@ def read(c: Fields) -> Model:
   )  # fmt: skip
   ffn, wiring = Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu')), WIRING[c.get('use_parallel_residual', True)]
   return Model(
-    c['vocab_size'], d, (Segment((Block(attention, ffn, norm, wiring, dropout=dropout),), c['num_hidden_layers']),),
-    norm=norm, embed=Embed(dropout=dropout), head=Head(c.get('tie_word_embeddings', False)),
+    Tokens(c['vocab_size'], dropout=dropout),
+    d,
+    (Segment((Block(attention, ffn, norm, wiring, dropout=dropout),), c['num_hidden_layers']),),
+    heads={'lm': Lm(c.get('tie_word_embeddings', False))},
+    norm=norm,
     init=Normal(depth_scaled=False),
-  )  # fmt: skip
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -3,10 +3,12 @@
 import dataclasses
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
 from tfm.parts.act.sigmoid import Swish
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
@@ -29,7 +31,9 @@ def gpt_oss(depth: int, experts: int) -> Model:
   near = dataclasses.replace(far, mask=seen(128))
   moe = Moe(experts, TopK(k=4, bias=True), Glu(2880, Swish(1.702), True, limit=7.0, shift=1.0))
   segment = Segment((Block(near, moe, norm), Block(far, moe, norm)), depth // 2)
-  return Model(201_088, 2880, (segment,), norm=norm, head=Head(tied=False), init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(201_088), 2880, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False)
+  )
 
 
 def read(c: Fields) -> Model:

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Head, Model, Segment, depth
+from tfm.model.spec import Block, Model, Segment, depth
 from tfm.parts.act.gelu import GeluTanh
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
@@ -22,8 +24,10 @@ def gptj(depth: int, d: int, heads: int, rotary: int, vocab: int = 50_400) -> Mo
   """Both branches side by side behind one norm, part of a head rotated, biases in the feed-forward and the head."""
   norm, rope = LayerNorm(1e-5), RoPE(layout='interleaved', fraction=rotary * heads / d)
   block = Block(Attention(heads, relative=rope), Mlp(4 * d, GeluTanh()), norm, Parallel())
-  head = Head(tied=False, bias=True)
-  return Model(vocab, d, (Segment((block,), depth),), norm=norm, head=head, init=Normal(depth_scaled=False))
+  head = Lm(tied=False, bias=True)
+  return Model(
+    Tokens(vocab), d, (Segment((block,), depth),), heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False)
+  )
 
 
 def read(c: Fields) -> Model:
@@ -36,9 +40,13 @@ def read(c: Fields) -> Model:
   ffn = Mlp(c.get('n_inner', 4 * d), c.act('activation_function', 'gelu_new'))
   block = Block(attention, ffn, norm, Parallel(), dropout=c.get('resid_pdrop', 0.0))
   return Model(
-    c['vocab_size'], d, (Segment((block,), c['n_layer']),), norm=norm, init=Normal(depth_scaled=False),
-    embed=Embed(dropout=c.get('embd_pdrop', 0.0)), head=Head(c.get('tie_word_embeddings', False), bias=True),
-  )  # fmt: skip
+    Tokens(c['vocab_size'], dropout=c.get('embd_pdrop', 0.0)),
+    d,
+    (Segment((block,), c['n_layer']),),
+    heads={'lm': Lm(c.get('tie_word_embeddings', False), bias=True)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

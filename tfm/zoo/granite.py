@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.gain.base import Gain
 from tfm.parts.gain.fixed import Fixed
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
@@ -22,9 +24,13 @@ def granite(depth: int, d: int, heads: int, d_ff: int, scale: float, logits: flo
   norm = RMSNorm(1e-5)
   block = Block(Attention(heads, 8, d // heads, RoPE(base), scale=scale), Glu(d_ff), norm, gain=Fixed(0.22))
   return Model(
-    vocab, d, (Segment((block,), depth),), norm=norm, embed=Embed(12.0), head=Head(scale=1 / logits),
+    Tokens(vocab, 12.0),
+    d,
+    (Segment((block,), depth),),
+    heads={'lm': Lm(scale=1 / logits)},
+    norm=norm,
     init=Normal(depth_scaled=False),
-  )  # fmt: skip
+  )
 
 
 def read(c: Fields) -> Model:
@@ -32,7 +38,7 @@ def read(c: Fields) -> Model:
   norm, by = RMSNorm(c.get('rms_norm_eps', 1e-6)), c.get('residual_multiplier', 1.0)
   attention = llama.attention(c, scale=float(c.get('attention_multiplier', 1.0)))
   block = Block(attention, llama.glu(c), norm, gain=Gain() if by == 1 else Fixed(float(by)))
-  embed, scale = Embed(float(c.get('embedding_multiplier', 1.0))), 1 / c.get('logits_scaling', 1.0)
+  embed, scale = Tokens(scale=float(c.get('embedding_multiplier', 1.0))), 1 / c.get('logits_scaling', 1.0)
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=embed, scale=scale)
 
 
@@ -43,7 +49,7 @@ def write(m: Any) -> dict[str, Any]:
     **llama.write(m), 'embedding_multiplier': m.embed.scale, 'residual_multiplier': getattr(block.gain, 'factor', 1.0),
     'attention_multiplier': block.mixer.scale or block.mixer.size(m.d_model) ** -0.5,
     # Without the rounding 1 / (1 / 49) is no 49.
-    'logits_scaling': 1.0 if m.head is None else round(1 / m.head.scale, 9),
+    'logits_scaling': 1.0 if m.lm is None else round(1 / m.lm.scale, 9),
   }  # fmt: skip
 
 

@@ -1,10 +1,13 @@
 """Llama 2, 3, 3.1 and 3.2 (2023, 2024). Next: `model/spec.py`, which says what a model is made of."""
 
 from collections.abc import Sequence
+import dataclasses
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Head, Model, Segment, depth
+from tfm.model.spec import Block, Model, Segment, depth
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.base import Norm
@@ -26,7 +29,14 @@ def llama(
   """Pre-norm by root mean square, rotary positions, SwiGLU, grouped keys, no biases."""
   norm = RMSNorm(1e-5)
   block = Block(Attention(heads, kv_heads, d // heads, rope), Glu(d_ff), norm)
-  return Model(vocab, d, (Segment((block,), depth),), norm=norm, head=Head(tied=tied), init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(vocab),
+    d,
+    (Segment((block,), depth),),
+    heads={'lm': Lm(tied=tied)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -56,14 +66,18 @@ def glu(c: Fields, **changes: Any) -> Glu:
 
 
 def decoder(
-  c: Fields, layers: Sequence[Block], norm: Norm, tied: bool = False, embed: Embed | None = None, **head: Any
+  c: Fields, layers: Sequence[Block], norm: Norm, tied: bool = False, embed: Tokens | None = None, **head: Any
 ) -> Model:
   """A decoder of these layers with the other sizes of such a config; `head` are fields of the head."""
-  top = Head(tied=c.get('tie_word_embeddings', tied), **head)
+  top = Lm(tied=c.get('tie_word_embeddings', tied), **head)
   return Model(
-    c['vocab_size'], c['hidden_size'], segments(layers), norm=norm, embed=embed or Embed(), head=top,
+    dataclasses.replace(embed or Tokens(), vocab=c['vocab_size']),
+    c['hidden_size'],
+    segments(layers),
+    heads={'lm': top},
+    norm=norm,
     init=Normal(depth_scaled=False),
-  )  # fmt: skip
+  )
 
 
 def write(m: Any) -> dict[str, Any]:
@@ -83,7 +97,7 @@ def sizes(m: Any, eps: str | None = 'rms_norm_eps') -> dict[str, Any]:
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
     'num_attention_heads': heads, 'num_key_value_heads': kv_heads, 'head_dim': head_dim,
     'rope_parameters': rope_parameters(rope), 'max_position_embeddings': getattr(rope.scaling, 'length', 131_072),
-    'attention_dropout': a.dropout, 'tie_word_embeddings': m.head is None or m.head.tied,
+    'attention_dropout': a.dropout, 'tie_word_embeddings': m.lm is None or m.lm.tied,
     **({eps: m.norm.eps} if eps else {}),
     **({'intermediate_size': dense[0].d_ff, 'hidden_act': name_of(dense[0].act)} if dense else {}),
   }  # fmt: skip

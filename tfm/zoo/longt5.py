@@ -4,7 +4,8 @@ from collections.abc import Callable
 import dataclasses
 from typing import Any
 
-from tfm.model.spec import Head, Model
+from tfm.model.spec import Model
+from tfm.parts.head.lm import Lm
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.window import Window
 from tfm.parts.mixer.attention import Attention
@@ -33,21 +34,21 @@ def local(m: Model, radius: int) -> Model:
   return _reading(m, lambda look, mask: dataclasses.replace(look, mask=mask), radius)
 
 
-def transient(m: Model, radius: int, pool: int) -> Model:
+def transient(m: Any, radius: int, pool: int) -> Model:
   """`m` with an encoder that sees no farther but for the blocks, whose distances its second table tells."""
   m = _reading(m, lambda look, mask: Transient(**{**vars(look), 'mask': mask}, pool=pool, norm=m.norm), radius)
   assert m.encoder is not None
   relative = m.encoder.shared_relative
   assert isinstance(relative, T5Bias)
   encoder = dataclasses.replace(m.encoder, shared_relative=dataclasses.replace(relative, blocks=True))
-  return dataclasses.replace(m, encoder=encoder)
+  return m.with_towers(encoder=encoder)
 
 
 def _reading(m: Model, mixer: Callable[[Attention, Mask], Attention], radius: int) -> Model:
   assert m.encoder is not None
   mask = Window(radius + 1, ahead=True)
   blocks = [dataclasses.replace(b, mixer=mixer(b.mixer, mask)) for b in layers_of(m.encoder)]
-  return dataclasses.replace(m, encoder=dataclasses.replace(m.encoder, segments=segments(blocks)))
+  return m.with_towers(encoder=dataclasses.replace(m.encoder, segments=segments(blocks)))
 
 
 def read(c: Fields) -> Model:
@@ -56,7 +57,7 @@ def read(c: Fields) -> Model:
   kinds = {'local': lambda m: local(m, radius), 'transient-global': lambda m: transient(m, radius, pool)}
   put = c.choice('encoder_attention_type', kinds, 'local')
   tied = c.get('tie_word_embeddings', True)
-  head = Head(tied, power=-0.5 if c.get('scale_decoder_outputs', tied) else 0.0)
+  head = Lm(tied, power=-0.5 if c.get('scale_decoder_outputs', tied) else 0.0)
   return put(t5.read_stacks(c, head))
 
 

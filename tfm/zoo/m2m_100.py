@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from tfm.model.spec import Embed, Head, Model
+from tfm.model.spec import Model
 from tfm.parts.absolute.sinusoidal import Sinusoidal
 from tfm.parts.act.relu import Relu
+from tfm.parts.embed.tokens import Tokens
+from tfm.parts.head.lm import Lm
 from tfm.parts.wiring.pre import Pre
 from tfm.zoo.bart import read_stacks, reader_and_writer, stacks, write_stacks
 from tfm.zoo.entry import Entry
@@ -17,15 +19,15 @@ PAPER_NLLB = 'No Language Left Behind: Scaling Human-Centered Machine Translatio
 def m2m_100(vocab: int, layers: int, d: int, d_ff: int) -> Model:
   """BART's blocks with norms before the branches and at the end of each stack, tensor2tensor's sinusoids, ReLU."""
   blocks = reader_and_writer(16, d_ff, Relu(), Pre(), looking=0.1)
-  embed = Embed(power=0.5, dropout=0.1)
-  return stacks(vocab, d, blocks, (layers, layers), Sinusoidal('t2t', offset=2), embed, Head())
+  embed = Tokens(power=0.5, dropout=0.1)
+  return stacks(vocab, d, blocks, (layers, layers), Sinusoidal('t2t', offset=2), embed, Lm())
 
 
 def read(c: Fields) -> Model:
   """The spec of a published config. The first token stands one after the position of the padding token's number."""
   c.only(tie_word_embeddings=True)
   positions = Sinusoidal('t2t', offset=c.get('pad_token_id', 1) + 1)
-  return read_stacks(c, positions, Pre(), act='relu', scaled=True, head=Head())
+  return read_stacks(c, positions, Pre(), act='relu', scaled=True, head=Lm())
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from tfm.model.spec import Embed, Head, Model
+from tfm.model.spec import Model
 from tfm.parts.absolute.sinusoidal import Sinusoidal
 from tfm.parts.act.sigmoid import Swish
+from tfm.parts.embed.tokens import Tokens
+from tfm.parts.head.lm import Lm
 from tfm.parts.wiring.post import Post
 from tfm.zoo.bart import read_stacks, reader_and_writer, stacks, write_stacks
 from tfm.zoo.entry import Entry
@@ -17,7 +19,7 @@ def marian(vocab: int) -> Model:
   """The original encoder-decoder with Swish, sinusoids in halves and a bias on the logits."""
   blocks = reader_and_writer(8, 2048, Swish(), Post())
   positions = Sinusoidal('halves', max_len=512)
-  return stacks(vocab, 512, blocks, (6, 6), positions, Embed(power=0.5, dropout=0.1))
+  return stacks(vocab, 512, blocks, (6, 6), positions, Tokens(power=0.5, dropout=0.1))
 
 
 def read(c: Fields) -> Model:
@@ -29,7 +31,7 @@ def read(c: Fields) -> Model:
     c.only(tie_word_embeddings=True, decoder_vocab_size=source)
   positions = Sinusoidal('halves', max_len=c.get('max_position_embeddings', 1024))
   own = {} if one else {'vocab': target, 'source': source}
-  return read_stacks(c, positions, Post(), head=Head(tied=tied, bias=True), **own)
+  return read_stacks(c, positions, Post(), head=Lm(tied=tied, bias=True), **own)
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """mBART and mBART-50 (2020)."""
 
-from tfm.model.spec import Embed, Model
+from tfm.model.spec import Model
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import Gelu
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.wiring.pre import Pre
 from tfm.zoo.bart import NORM, read_stacks, reader_and_writer, stacks
 from tfm.zoo.entry import Entry
@@ -15,7 +16,7 @@ PAPER_50 = 'Multilingual Translation with Extensible Multilingual Pretraining an
 def mbart(vocab: int) -> Model:
   """Large BART with its norms before the branches and at the end of each stack; embeddings times sqrt(D)."""
   blocks = reader_and_writer(16, 4096, Gelu(), Pre())
-  return stacks(vocab, 1024, blocks, (12, 12), Learned(1024, 2), Embed(power=0.5, norm=NORM, dropout=0.1))
+  return stacks(vocab, 1024, blocks, (12, 12), Learned(1024, 2), Tokens(power=0.5, norm=NORM, dropout=0.1))
 
 
 def read(c: Fields) -> Model:

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
@@ -24,7 +26,7 @@ def mistral(
   """Pre-norm by root mean square, rotary positions, SwiGLU, 8 heads of keys, no biases."""
   norm = RMSNorm(1e-5)
   segment = Segment((Block(Attention(heads, 8, head_dim, RoPE(base), seen(window)), Glu(d_ff), norm),), depth)
-  return Model(vocab, d, (segment,), norm=norm, head=Head(tied=False), init=Normal(depth_scaled=False))
+  return Model(Tokens(vocab), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
@@ -26,7 +28,14 @@ def mixtral(
   norm = RMSNorm(1e-5)
   ffn = Moe(experts, TopK(k=k), Glu(d_ff))
   block = Block(Attention(heads, kv_heads, d // heads, RoPE(1e6)), ffn, norm)
-  return Model(vocab, d, (Segment((block,), depth),), norm=norm, head=Head(tied=False), init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(vocab),
+    d,
+    (Segment((block,), depth),),
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:

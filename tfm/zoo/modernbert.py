@@ -1,10 +1,13 @@
 """ModernBERT: an encoder of local and global layers, rotary, gated, without biases (2024)."""
 
+import dataclasses
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Head, Model, Transform, depth
+from tfm.model.spec import Block, Model, depth
 from tfm.parts.act.gelu import Gelu
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.lm import Lm, Transform
 from tfm.parts.init.normal import Normal
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.window import Window
@@ -29,13 +32,15 @@ def modernbert(depth: int, d: int, heads: int, d_ff: int) -> Model:
   looks = {kind: Attention(heads, relative=rope, mask=mask) for kind, (rope, mask) in kinds.items()}
   types = [LOCAL if i % 3 else GLOBAL for i in range(depth)]
   layers = [Block(looks[t], Glu(d_ff, Gelu()), norm) for t in types]
-  return _model(50_368, d, layers, norm, Embed(norm=norm), Head(bias=True, transform=Transform(Gelu(), norm, False)))
+  return _model(50_368, d, layers, norm, Tokens(norm=norm), Lm(bias=True, transform=Transform(Gelu(), norm, False)))
 
 
-def _model(vocab: int, d: int, layers: list[Block], norm: LayerNorm, embed: Embed, head: Head) -> Model:
+def _model(vocab: int, d: int, layers: list[Block], norm: LayerNorm, embed: Tokens, head: Lm) -> Model:
   first = Block(layers[0].mixer, layers[0].ffn, norm, Pre(('mixer',)))
   init = Normal(truncated=True)
-  return Model(vocab, d, segments([first, *layers[1:]]), norm=norm, embed=embed, head=head, init=init)
+  return Model(
+    dataclasses.replace(embed, vocab=vocab), d, segments([first, *layers[1:]]), heads={'lm': head}, norm=norm, init=init
+  )
 
 
 def read(c: Fields) -> Model:
@@ -58,8 +63,8 @@ def read(c: Fields) -> Model:
   top = Transform(c.act('classifier_activation', 'gelu'), norm, c.get('classifier_bias', False))
   return _model(
     c['vocab_size'], c['hidden_size'], [Block(looks[t], ffn, norm) for t in types], norm,
-    Embed(norm=norm, dropout=c.get('embedding_dropout', 0.0)),
-    Head(c.get('tie_word_embeddings', True), c.get('decoder_bias', True), transform=top),
+    Tokens(norm=norm, dropout=c.get('embedding_dropout', 0.0)),
+    Lm(c.get('tie_word_embeddings', True), c.get('decoder_bias', True), transform=top),
   )  # fmt: skip
 
 
@@ -68,10 +73,10 @@ def write(m: Any) -> dict[str, Any]:
   block, types = m.segments[0].pattern[0], types_of(m)
   ropes = {t: rope_parameters(b.mixer.relative) for t, b in zip(types, layers_of(m), strict=True)}
   top_fields: dict[str, Any] = {}
-  if m.head is not None:
-    top = m.head.transform
+  if m.lm is not None:
+    top = m.lm.transform
     top_fields = {
-      'classifier_activation': name_of(top.act), 'classifier_bias': top.bias, 'decoder_bias': m.head.bias,
+      'classifier_activation': name_of(top.act), 'classifier_bias': top.bias, 'decoder_bias': m.lm.bias,
     }  # fmt: skip
   if m.classifier is not None and m.classifier.hidden is not None:
     top_fields = {

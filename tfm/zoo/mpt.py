@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment, depth
+from tfm.model.spec import Block, Model, Segment, depth
 from tfm.parts.act.gelu import Gelu
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
@@ -20,7 +22,7 @@ def mpt(depth: int, d: int, heads: int, vocab: int = 50_432) -> Model:
   """Pre-norm, linear biases in the scores, erf GELU, no bias anywhere, tied."""
   norm = LayerNorm(1e-5, bias=False)
   block = Block(Attention(heads, relative=ALiBi()), Mlp(4 * d, Gelu(), bias=False), norm)
-  return Model(vocab, d, (Segment((block,), depth),), norm=norm, init=Normal(depth_scaled=False))
+  return Model(Tokens(vocab), d, (Segment((block,), depth),), norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:
@@ -42,9 +44,13 @@ def read(c: Fields) -> Model:
   )  # fmt: skip
   block = Block(attention, Mlp(4 * d, Gelu(), bias=False), norm, dropout=float(dropout))
   return Model(
-    c['vocab_size'], d, (Segment((block,), c['n_layers']),), norm=norm, head=Head(c.get('tie_word_embeddings', True)),
+    Tokens(c['vocab_size']),
+    d,
+    (Segment((block,), c['n_layers']),),
+    heads={'lm': Lm(c.get('tie_word_embeddings', True))},
+    norm=norm,
     init=Normal(depth_scaled=False),
-  )  # fmt: skip
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

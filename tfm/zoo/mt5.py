@@ -1,8 +1,10 @@
 """mT5, five sizes (2020)."""
 
 import dataclasses
+from typing import Any
 
-from tfm.model.spec import Head, Model
+from tfm.model.spec import Model
+from tfm.parts.head.lm import Lm
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 from tfm.zoo.t5 import read_stacks, t5_v1_1
@@ -12,12 +14,13 @@ PAPER = 'mT5: A massively multilingual pre-trained text-to-text transformer, arX
 
 def mt5(layers: int, d: int, heads: int, d_ff: int) -> Model:
   """T5 v1.1 with a vocabulary of a hundred languages."""
-  return dataclasses.replace(t5_v1_1(layers, d, heads, d_ff), vocab=250_112)
+  m: Any = t5_v1_1(layers, d, heads, d_ff)
+  return dataclasses.replace(m, embed=dataclasses.replace(m.embed, vocab=250_112))
 
 
 def read(c: Fields) -> Model:
   """The spec of a published config. Logits are not scaled, whether the head is tied (by transformers 5) or not."""
-  return read_stacks(c, Head(tied=c.get('tie_word_embeddings', True)), 'gated-gelu')
+  return read_stacks(c, Lm(tied=c.get('tie_word_embeddings', True)), 'gated-gelu')
 
 
 MODELS = {

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
 from tfm.parts.act.relu import SquaredRelu
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
@@ -23,7 +25,9 @@ def nemotron(depth: int, d: int, heads: int) -> Model:
   norm = LayerNorm(1e-5, one_plus=True)
   attention = Attention(heads, 8, d // heads, RoPE(fraction=0.5))
   block = Block(attention, Mlp(4 * d, SquaredRelu(), bias=False), norm)
-  return Model(256_000, d, (Segment((block,), depth),), norm=norm, head=Head(False), init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(256_000), d, (Segment((block,), depth),), heads={'lm': Lm(False)}, norm=norm, init=Normal(depth_scaled=False)
+  )
 
 
 def read(c: Fields) -> Model:

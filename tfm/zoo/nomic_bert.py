@@ -3,10 +3,11 @@
 import dataclasses
 from typing import Any
 
-from tfm.model.spec import Block, Model, Transform
+from tfm.model.spec import Block, Model
 from tfm.parts.absolute.base import Absolute
 from tfm.parts.act.sigmoid import Swish
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.lm import Transform
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.relative.rope import RoPE
@@ -20,14 +21,14 @@ PAPER = 'Nomic Embed: Training a Reproducible Long Context Text Embedder, arXiv:
 
 def nomic_bert(depth: int, d: int, heads: int) -> Model:
   """BERT with rotary positions, SwiGLU and no biases but the norms'."""
-  spec = bert.bert(depth, d, heads, 30_528)
+  spec: Any = bert.bert(depth, d, heads, 30_528)
   # The head's activation is the gate's.
-  assert spec.head is not None
-  spec = dataclasses.replace(spec, head=dataclasses.replace(spec.head, transform=Transform(Swish(), spec.norm)))
+  assert spec.lm is not None
+  spec = spec.with_heads(lm=dataclasses.replace(spec.lm, transform=Transform(Swish(), spec.norm)))
   return _changed(spec, Attention(heads, relative=RoPE(1000.0), mask=Mask()), Glu(4 * d), 0.0)
 
 
-def _changed(spec: Model, mixer: Attention, ffn: Glu, dropout: float) -> Model:
+def _changed(spec: Any, mixer: Attention, ffn: Glu, dropout: float) -> Model:
   block = Block(mixer, ffn, spec.norm, Post(), dropout=dropout)
   segment = dataclasses.replace(spec.segments[0], pattern=(block,))
   embed = dataclasses.replace(spec.embed, dropout=dropout)
@@ -36,7 +37,8 @@ def _changed(spec: Model, mixer: Attention, ffn: Glu, dropout: float) -> Model:
 
 def read(c: Fields) -> Model:
   """The spec of a published config, of a masked language model."""
-  spec, heads = bert.read(c, 'silu', 0.0), c['num_attention_heads']
+  heads = c['num_attention_heads']
+  spec: Any = bert.read(c, 'silu', 0.0)
   size, drop = c.get('head_dim', spec.d_model // heads), c.get('attention_probs_dropout_prob', 0.0)
   mixer = Attention(heads, head_dim=size, relative=c.rope(1000.0), mask=Mask(), dropout=drop)
   return _changed(spec, mixer, Glu(c['intermediate_size'], c.act('hidden_act', 'silu')), spec.embed.dropout)

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
@@ -19,7 +21,7 @@ NORM = LayerNorm(1e-5, bias=False, scale=False)
 def olmo(depth: int, d: int, heads: int, d_ff: int, tied: bool = False) -> Model:
   """Pre-norm without parameters, rotary positions, SwiGLU, no biases."""
   segment = Segment((Block(Attention(heads, heads, d // heads, RoPE(1e4)), Glu(d_ff), NORM),), depth)
-  return Model(50_304, d, (segment,), norm=NORM, head=Head(tied=tied), init=Normal(depth_scaled=False))
+  return Model(Tokens(50_304), d, (segment,), heads={'lm': Lm(tied=tied)}, norm=NORM, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
@@ -21,7 +23,7 @@ def olmo2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
   norm = RMSNorm(1e-6, scale_first=True)
   attention = Attention(heads, kv_heads, d // heads, RoPE(5e5), qk_norm=norm, qk_norm_over='all')
   segment = Segment((Block(attention, Glu(d_ff), norm, After()),), depth)
-  return Model(100_352, d, (segment,), norm=norm, head=Head(tied=False), init=Normal(depth_scaled=False))
+  return Model(Tokens(100_352), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:

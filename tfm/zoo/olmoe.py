@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
@@ -24,7 +26,7 @@ def olmoe(depth: int, d: int, heads: int, d_ff: int, experts: int, k: int) -> Mo
   attention = Attention(heads, heads, d // heads, RoPE(1e4), qk_norm=norm, qk_norm_over='all')
   moe = Moe(experts, TopK(0.01, 0.001, k, renormalize=False), Glu(d_ff))
   segment = Segment((Block(attention, moe, norm),), depth)
-  return Model(50_304, d, (segment,), norm=norm, head=Head(tied=False), init=Normal(depth_scaled=False))
+  return Model(Tokens(50_304), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:

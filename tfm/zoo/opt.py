@@ -3,10 +3,12 @@
 import dataclasses
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Head, Model, Segment, depth
+from tfm.model.spec import Block, Model, Segment, depth
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.relu import Relu
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
@@ -25,7 +27,7 @@ def opt(depth: int, d: int, heads: int) -> Model:
   """Pre-norm, ReLU, biases everywhere, tied, learned positions of which the first two are never used."""
   norm = LayerNorm(1e-5)
   block = Block(Attention(heads, bias='qkvo'), Mlp(4 * d, Relu()), norm, dropout=0.1)
-  return Model(50_272, d, (Segment((block,), depth),), Learned(2048, 2), norm, init=Normal(depth_scaled=False))
+  return Model(Tokens(50_272), d, (Segment((block,), depth),), Learned(2048, 2), norm, init=Normal(depth_scaled=False))
 
 
 def opt_350m() -> Model:
@@ -33,7 +35,7 @@ def opt_350m() -> Model:
   spec = opt(24, 1024, 16)
   (block,) = spec.segments[0].pattern
   segment = Segment((dataclasses.replace(block, wiring=Post()),), 24)
-  return dataclasses.replace(spec, segments=(segment,), embed=Embed(dim=512, back=True))
+  return dataclasses.replace(spec, embed=Tokens(spec.vocab, dim=512, back=True), segments=(segment,))
 
 
 def read(c: Fields) -> Model:
@@ -48,11 +50,14 @@ def read(c: Fields) -> Model:
   ffn = Mlp(c['ffn_dim'], c.act('activation_function', 'relu'), bias)
   wiring, dropout = WIRING[c.get('do_layer_norm_before', True)], c.get('dropout', 0.1)
   return Model(
-    c['vocab_size'], d, (Segment((Block(attention, ffn, norm, wiring, dropout=dropout),), c['num_hidden_layers']),),
-    Learned(c.get('max_position_embeddings', 2048), 2), norm,
-    embed=Embed() if width == d else Embed(dim=width, back=True), head=Head(c.get('tie_word_embeddings', True)),
+    dataclasses.replace(Tokens() if width == d else Tokens(dim=width, back=True), vocab=c['vocab_size']),
+    d,
+    (Segment((Block(attention, ffn, norm, wiring, dropout=dropout),), c['num_hidden_layers']),),
+    Learned(c.get('max_position_embeddings', 2048), 2),
+    norm,
+    heads={'lm': Lm(c.get('tie_word_embeddings', True))},
     init=Normal(depth_scaled=False),
-  )  # fmt: skip
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -1,7 +1,9 @@
 """PaLM, three sizes (2022)."""
 
-from tfm.model.spec import Block, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
@@ -17,7 +19,12 @@ def palm(depth: int, d: int, heads: int) -> Model:
   norm = LayerNorm(bias=False)
   block = Block(Attention(heads, 1, 256, RoPE(layout='interleaved')), Glu(4 * d), norm, Parallel())
   return Model(
-    256_000, d, (Segment((block,), depth),), norm=norm, head=Head(power=-0.5), init=Normal(depth_scaled=False)
+    Tokens(256_000),
+    d,
+    (Segment((block,), depth),),
+    heads={'lm': Lm(power=-0.5)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
   )
 
 

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
 from tfm.parts.act.gelu import GeluTanh
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
@@ -22,8 +24,10 @@ def phi(depth: int, d: int, heads: int, rotary: int = 32) -> Model:
   """Both branches side by side behind one norm, part of a head rotated, tanh GELU, biases everywhere, not tied."""
   norm, rope = LayerNorm(1e-5), RoPE(fraction=rotary * heads / d)
   block = Block(Attention(heads, relative=rope, bias='qkvo'), Mlp(4 * d, GeluTanh()), norm, Parallel())
-  head = Head(tied=False, bias=True)
-  return Model(51_200, d, (Segment((block,), depth),), norm=norm, head=head, init=Normal(depth_scaled=False))
+  head = Lm(tied=False, bias=True)
+  return Model(
+    Tokens(51_200), d, (Segment((block,), depth),), heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False)
+  )
 
 
 def read(c: Fields) -> Model:
@@ -33,7 +37,7 @@ def read(c: Fields) -> Model:
   attention = llama.attention(c, relative=c.rope(fraction=0.5), bias='qkvo', qk_norm=qk_norm)
   ffn = Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu_new'))
   block = Block(attention, ffn, norm, Parallel(), dropout=c.get('resid_pdrop', 0.0))
-  embed = Embed(dropout=c.get('embd_pdrop', 0.0))
+  embed = Tokens(dropout=c.get('embd_pdrop', 0.0))
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=embed, bias=True)
 
 

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
@@ -24,7 +26,7 @@ def phi3(
   norm = RMSNorm(1e-5)
   attention = Attention(heads, kv_heads, d // heads, RoPE(base), seen(window))
   segment = Segment((Block(attention, Glu(d_ff), norm),), depth)
-  return Model(vocab, d, (segment,), norm=norm, head=Head(tied=False), init=Normal(depth_scaled=False))
+  return Model(Tokens(vocab), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:
@@ -33,7 +35,7 @@ def read(c: Fields) -> Model:
   rope = c.rope(older={'su': 'longrope', 'yarn': 'longrope'})
   attention = llama.attention(c, relative=rope, mask=seen(c.given('sliding_window')))
   block = Block(attention, llama.glu(c), norm, dropout=c.get('resid_pdrop', 0.0))
-  return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=Embed(dropout=c.get('embd_pdrop', 0.0)))
+  return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=Tokens(dropout=c.get('embd_pdrop', 0.0)))
 
 
 def write(m: Any) -> dict[str, Any]:

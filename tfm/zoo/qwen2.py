@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
@@ -22,7 +24,14 @@ def qwen2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int =
   """Pre-norm by root mean square, rotary positions, SwiGLU, grouped keys, biases where heads are made."""
   norm = RMSNorm(1e-6)
   block = Block(Attention(heads, kv_heads, d // heads, RoPE(1e6), bias='qkv'), Glu(d_ff), norm)
-  return Model(vocab, d, (Segment((block,), depth),), norm=norm, head=Head(tied=tied), init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(vocab),
+    d,
+    (Segment((block,), depth),),
+    heads={'lm': Lm(tied=tied)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:

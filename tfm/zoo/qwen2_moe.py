@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
@@ -25,7 +27,7 @@ def qwen2_moe(depth: int, d: int, heads: int, kv_heads: int, experts: int, k: in
   norm = RMSNorm(1e-6)
   moe = Moe(experts, TopK(k=k, renormalize=False), Glu(d_ff), Glu(shared), shared_gate=True)
   segment = Segment((Block(Attention(heads, kv_heads, d // heads, RoPE(1e6), bias='qkv'), moe, norm),), depth)
-  return Model(151_936, d, (segment,), norm=norm, head=Head(tied=False), init=Normal(depth_scaled=False))
+  return Model(Tokens(151_936), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:

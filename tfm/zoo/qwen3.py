@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
@@ -20,7 +22,7 @@ def qwen3(depth: int, d: int, heads: int, d_ff: int, tied: bool = False) -> Mode
   norm = RMSNorm(1e-6)
   block = Block(Attention(heads, 8, 128, RoPE(1e6), qk_norm=norm), Glu(d_ff), norm)
   segment = Segment((block,), depth)
-  return Model(151_936, d, (segment,), norm=norm, head=Head(tied=tied), init=Normal(depth_scaled=False))
+  return Model(Tokens(151_936), d, (segment,), heads={'lm': Lm(tied=tied)}, norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:

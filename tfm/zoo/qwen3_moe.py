@@ -3,10 +3,12 @@
 import dataclasses
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
@@ -25,7 +27,7 @@ def qwen3_moe(depth: int, d: int, heads: int, d_ff: int, head_dim: int = 128, ex
   norm = RMSNorm(1e-6)
   attention = Attention(heads, 4, head_dim, RoPE(1e6), qk_norm=norm)
   segment = Segment((Block(attention, Moe(experts, TopK(k=k), Glu(d_ff)), norm),), depth)
-  return Model(151_936, d, (segment,), norm=norm, head=Head(tied=False), init=Normal(depth_scaled=False))
+  return Model(Tokens(151_936), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:

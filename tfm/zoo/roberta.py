@@ -4,9 +4,10 @@ import dataclasses
 from typing import Any
 
 from tfm.core import errors
-from tfm.model.spec import Head, Model, Transform
+from tfm.model.spec import Model
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import Gelu
+from tfm.parts.head.lm import Lm, Transform
 from tfm.parts.norm.base import Norm
 from tfm.zoo import bert
 from tfm.zoo.entry import Entry
@@ -22,14 +23,14 @@ def roberta(depth: int, d: int, heads: int, vocab: int = 50_265) -> Model:
   return behind_padding(bert.bert(depth, d, heads, vocab, types=1, eps=1e-5), 512, 1)
 
 
-def behind_padding(spec: Model, length: int, pad: int) -> Model:
+def behind_padding(spec: Any, length: int, pad: int) -> Model:
   """A BERT of `length` positions that begin behind that of the padding token, with its head's own GELU."""
-  return dataclasses.replace(spec, absolute=Learned(length, pad + 1), head=gelu_head(spec.norm))
+  return dataclasses.replace(spec, absolute=Learned(length, pad + 1), heads={**spec.heads, 'lm': gelu_head(spec.norm)})
 
 
-def gelu_head(norm: Norm) -> Head:
+def gelu_head(norm: Norm) -> Lm:
   """The masked-LM head whose activation is erf GELU, whatever the layers' is."""
-  return Head(bias=True, transform=Transform(Gelu(), norm))
+  return Lm(bias=True, transform=Transform(Gelu(), norm))
 
 
 def read(c: Fields) -> Model:

@@ -18,10 +18,10 @@ def roformer(depth: int, d: int, heads: int) -> Model:
   return rotated(bert.bert(depth, d, heads, 50_000), 1536, d)
 
 
-def rotated(spec: Model, length: int, width: int) -> Model:
+def rotated(spec: Any, length: int, width: int) -> Model:
   """A BERT of rotary positions, at most `length` of them, with embeddings of `width`."""
   (block,) = spec.segments[0].pattern
-  mixer = dataclasses.replace(block.mixer, relative=RoPE(layout='interleaved', max_len=length))  # type: ignore[call-arg]
+  mixer = dataclasses.replace(block.mixer, relative=RoPE(layout='interleaved', max_len=length))
   segment = dataclasses.replace(spec.segments[0], pattern=(dataclasses.replace(block, mixer=mixer),))
   embed = dataclasses.replace(spec.embed, dim=None if width == spec.d_model else width)
   return dataclasses.replace(spec, segments=(segment,), absolute=Absolute(), embed=embed)

@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
@@ -24,7 +25,7 @@ def smollm3(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
   block = Block(Attention(heads, kv_heads, d // heads, RoPE(5e6)), Glu(d_ff), norm)
   bare = dataclasses.replace(block, mixer=Attention(heads, kv_heads, d // heads))
   segment = Segment((block, block, block, bare), depth // 4)
-  return Model(128_256, d, (segment,), norm=norm, init=Normal(depth_scaled=False))
+  return Model(Tokens(128_256), d, (segment,), norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:

@@ -2,8 +2,10 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Head, Model, Segment
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
@@ -30,7 +32,9 @@ def stablelm(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: in
   # Those with a norm in every head, 12B alone, have the branches side by side too.
   wiring = WIRING[attention.get('qk_norm') is not None]
   block = Block(Attention(heads, kv_heads, d // heads, RoPE(fraction=0.25), **attention), Glu(d_ff), norm, wiring)
-  return Model(vocab, d, (Segment((block,), depth),), norm=norm, head=Head(False), init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(vocab), d, (Segment((block,), depth),), heads={'lm': Lm(False)}, norm=norm, init=Normal(depth_scaled=False)
+  )
 
 
 def read(c: Fields) -> Model:
@@ -43,7 +47,7 @@ def read(c: Fields) -> Model:
   attention = llama.attention(c, 32, relative=c.rope(fraction=0.25), bias=bias, **qk_norm)
   wiring, dropout = WIRING[c.get('use_parallel_residual', False)], c.get('hidden_dropout', 0.0)
   block = Block(attention, llama.glu(c, bias=False), norm, wiring, dropout=dropout)
-  return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=Embed())
+  return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=Tokens())
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Model, Segment
+from tfm.model.spec import Block, Model, Segment
 from tfm.parts.act.gelu import GeluTanh
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
@@ -22,7 +23,7 @@ def starcoder2(depth: int, d: int, heads: int, kv_heads: int, base: float) -> Mo
   norm = LayerNorm(1e-5)
   attention = Attention(heads, kv_heads, d // heads, RoPE(base), seen(4096), bias='qkvo')
   segment = Segment((Block(attention, Mlp(4 * d, GeluTanh()), norm),), depth)
-  return Model(49_152, d, (segment,), norm=norm, init=Normal(depth_scaled=False))
+  return Model(Tokens(49_152), d, (segment,), norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:
@@ -34,7 +35,7 @@ def read(c: Fields) -> Model:
   attention = llama.attention(c, 2, mask=seen(c.given('sliding_window')), bias='qkvo' if bias else '')
   ffn = Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu_pytorch_tanh'), bias)
   block = Block(attention, ffn, norm, dropout=c.get('residual_dropout', 0.0))
-  embed = Embed(dropout=c.get('embedding_dropout', 0.0))
+  embed = Tokens(dropout=c.get('embedding_dropout', 0.0))
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, True, embed)
 
 

@@ -3,10 +3,11 @@
 import dataclasses
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model, Segment, depth
+from tfm.model.spec import Block, Model, Segment, depth
 from tfm.parts.act.relu import Relu
 from tfm.parts.ffn.mlp import Mlp
 from tfm.parts.ffn.moe import Moe
+from tfm.parts.head.lm import Lm
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.t5 import T5Bias
 from tfm.parts.router.top_k import TopK
@@ -21,14 +22,14 @@ PAPER = 'Switch Transformers: Scaling to Trillion Parameter Models with Simple a
 def switch(layers: int, d: int, heads: int, d_ff: int, sparse: int, experts: int) -> Model:
   """T5's stacks, `sparse` layers of each with experts that take 64 tokens of a row and leave the others as they are."""
   ffn = Mlp(d_ff, Relu(), bias=False, dropout=0.1)
-  m = t5.stacks(32_128, (layers, layers), d, heads, 64, ffn, Head(power=-0.5), T5Bias(), RMSNorm(1e-6), 0.1)
+  m = t5.stacks(32_128, (layers, layers), d, heads, 64, ffn, Lm(power=-0.5), T5Bias(), RMSNorm(1e-6), 0.1)
   return with_experts(m, Moe(experts, TopK(k=1, renormalize=False), ffn, slots=64), sparse, sparse)
 
 
 def with_experts(m: Model, moe: Moe, reading: int, writing: int) -> Model:
   """`m` with experts in so many layers of its encoder and of its decoder."""
   assert m.encoder is not None
-  return dataclasses.replace(_sparse(m, moe, writing), encoder=_sparse(m.encoder, moe, reading))
+  return _sparse(m, moe, writing).with_towers(encoder=_sparse(m.encoder, moe, reading))
 
 
 def _sparse(stack: Any, moe: Moe, n: int) -> Any:
@@ -49,7 +50,7 @@ def read(c: Fields) -> Model:
   c.skip('router_ignore_padding_tokens', 'add_router_probs', 'encoder_sparse_step', 'decoder_sparse_step')
   c.skip('batch_prioritized_routing', 'num_selected_experts', 'router_type', 'second_expert_policy')
   tied = c.get('tie_word_embeddings', True)
-  m = t5.read_stacks(c, Head(tied, power=-0.5 if tied else 0.0))
+  m = t5.read_stacks(c, Lm(tied, power=-0.5 if tied else 0.0))
   balance, z = c.get('router_aux_loss_coef', 0.001), c.get('router_z_loss_coef', 0.001)
   router = TopK(k=1, renormalize=False, balance=balance, z=z)
   expert = Mlp(c['d_ff'], c.act('dense_act_fn', 'relu'), bias=False, dropout=c.get('dropout_rate', 0.1))

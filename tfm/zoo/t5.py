@@ -2,14 +2,16 @@
 
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Encoder, Head, Model, Segment, depth
+from tfm.model.spec import Block, Model, Segment, Tower, depth
 from tfm.parts.act.gelu import GeluTanh
 from tfm.parts.act.relu import Relu
 from tfm.parts.act.sigmoid import Swish
 from tfm.parts.cross.attention import CrossAttention
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.t5 import T5Init
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
@@ -28,17 +30,17 @@ def t5(layers: int, d: int, heads: int, d_kv: int, d_ff: int) -> Model:
   *Differs*: the output of a stack's last norm is not dropped out.
   """
   ffn = Mlp(d_ff, Relu(), bias=False, dropout=0.1)
-  return stacks(32_128, (layers, layers), d, heads, d_kv, ffn, Head(power=-0.5), T5Bias(), RMSNorm(1e-6), 0.1)
+  return stacks(32_128, (layers, layers), d, heads, d_kv, ffn, Lm(power=-0.5), T5Bias(), RMSNorm(1e-6), 0.1)
 
 
 def t5_v1_1(layers: int, d: int, heads: int, d_ff: int) -> Model:
   """T5 with gated GELU and an untied head, pre-trained without dropout."""
   ffn = Glu(d_ff, GeluTanh())
-  return stacks(32_128, (layers, layers), d, heads, 64, ffn, Head(tied=False), T5Bias(), RMSNorm(1e-6), 0.0)
+  return stacks(32_128, (layers, layers), d, heads, 64, ffn, Lm(tied=False), T5Bias(), RMSNorm(1e-6), 0.0)
 
 
 def stacks(
-  vocab: int, depths: tuple[int, int], d: int, heads: int, d_kv: int, ffn: FFN, head: Head, relative: T5Bias,
+  vocab: int, depths: tuple[int, int], d: int, heads: int, d_kv: int, ffn: FFN, head: Lm, relative: T5Bias,
   norm: RMSNorm, dropout: float,
 ) -> Model:  # fmt: skip
   """An encoder and a decoder, `depths` layers each."""
@@ -46,11 +48,17 @@ def stacks(
   look = Attention(heads, head_dim=d_kv, mask=Mask(), scale=1.0, dropout=dropout)
   reader = Block(look, ffn, norm, dropout=dropout)
   writer = Block(Attention(heads, head_dim=d_kv, scale=1.0, dropout=dropout), ffn, norm, cross=cross, dropout=dropout)
-  encoder = Encoder((Segment((reader,), depths[0]),), norm=norm, shared_relative=relative)
+  encoder = Tower(segments=(Segment((reader,), depths[0]),), norm=norm, shared_relative=relative)
   return Model(
-    vocab, d, (Segment((writer,), depths[1]),), norm=norm, shared_relative=relative,
-    embed=Embed(dropout=dropout), head=head, init=T5Init(), encoder=encoder,
-  )  # fmt: skip
+    Tokens(vocab, dropout=dropout),
+    d,
+    (Segment((writer,), depths[1]),),
+    heads={'lm': head},
+    norm=norm,
+    shared_relative=relative,
+    init=T5Init(),
+    towers={'encoder': encoder},
+  )
 
 
 #: `feed_forward_proj` -> whether it is gated, and by what.
@@ -60,10 +68,10 @@ _FEEDS = {'relu': (False, Relu()), 'gated-gelu': (True, GeluTanh()), 'gated-silu
 def read(c: Fields) -> Model:
   """The spec of a published config; what is untied is not scaled, and what is tied (by transformers 5) may not be."""
   tied = c.get('tie_word_embeddings', True)
-  return read_stacks(c, Head(tied, power=-0.5 if c.get('scale_decoder_outputs', tied) else 0.0))
+  return read_stacks(c, Lm(tied, power=-0.5 if c.get('scale_decoder_outputs', tied) else 0.0))
 
 
-def read_stacks(c: Fields, head: Head, feed: str = 'relu') -> Model:
+def read_stacks(c: Fields, head: Lm, feed: str = 'relu') -> Model:
   """The spec of a config with T5's fields; `feed` is the feed-forward where it names none."""
   c.skip('n_positions', 'dense_act_fn', 'is_gated_act', 'classifier_dropout', 'output_past')
   dropout, d_ff, layers = c.get('dropout_rate', 0.1), c['d_ff'], c['num_layers']
@@ -76,12 +84,12 @@ def read_stacks(c: Fields, head: Head, feed: str = 'relu') -> Model:
 
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
-  return {**write_stacks(m), 'scale_decoder_outputs': m.head is None or m.head.power == -0.5}
+  return {**write_stacks(m), 'scale_decoder_outputs': m.lm is None or m.lm.power == -0.5}
 
 
 def write_stacks(m: Any) -> dict[str, Any]:
   """The published fields of what `read_stacks` reads; of an encoder alone, as if it had a decoder as deep."""
-  block, relative, tied = m.segments[0].pattern[0], m.shared_relative, m.head is None or m.head.tied
+  block, relative, tied = m.segments[0].pattern[0], m.shared_relative, m.lm is None or m.lm.tied
   said = isinstance(block.ffn, Glu), block.ffn.act
   feed = next(name for name, gated_act in _FEEDS.items() if gated_act == said)
   return {

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from tfm.core import errors
-from tfm.model.spec import Block, Encoder, Model
+from tfm.model.spec import Block, Model, Tower
 from tfm.parts.cross.attention import CrossAttention
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.mask.base import Mask
@@ -18,7 +18,7 @@ from tfm.zoo.layers import layers_of, seen, segments
 PAPER = 'Encoder-Decoder Gemma: Improving the Quality-Efficiency Trade-Off via Adaptation, arXiv:2504.06225'
 
 
-def joined(reads: Model, writes: Model, dropout: float = 0.0, looking: float = 0.0) -> Model:
+def joined(reads: Any, writes: Any, dropout: float = 0.0, looking: float = 0.0) -> Model:
   """`reads` without its head and with both sides in sight; `writes` with a cross attention like its own in each layer.
 
   A window of w tokens is of w on either side in the encoder. Each has a token table.
@@ -26,9 +26,10 @@ def joined(reads: Model, writes: Model, dropout: float = 0.0, looking: float = 0
   reading = [_free(b, dropout, looking) for b in layers_of(reads)]
   writing = [_crossed(b, dropout, looking) for b in layers_of(writes)]
   width = None if reads.d_model == writes.d_model else reads.d_model
-  encoder = Encoder(segments(reading), norm=reads.norm, vocab=reads.vocab, d_model=width)
   embed = dataclasses.replace(writes.embed, dropout=dropout)
-  return dataclasses.replace(writes, segments=segments(writing), embed=embed, encoder=encoder)
+  own = dataclasses.replace(embed, vocab=reads.vocab)
+  encoder = Tower(own, width, segments(reading), norm=reads.norm)
+  return dataclasses.replace(writes, embed=embed, segments=segments(writing), towers={'encoder': encoder})
 
 
 def _parts(b: Block) -> tuple[Attention, Glu]:
@@ -65,20 +66,21 @@ def read(c: Fields) -> Model:
     if odd := stack.unread():
       raise errors.UserError(f'{stack.where}: {", ".join(odd)}: not known, and may change what is computed.')
   m = joined(both[0], both[1], c.get('dropout_rate', 0.0), c.get('attention_dropout', 0.0))
-  assert m.head is not None
-  return dataclasses.replace(m, head=dataclasses.replace(m.head, tied=c.get('tie_word_embeddings', True)))
+  assert m.lm is not None
+  return m.with_heads(lm=dataclasses.replace(m.lm, tied=c.get('tie_word_embeddings', True)))
 
 
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   alone = [dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, mask=_causal(b))) for b in layers_of(m.encoder)]
-  reads = dataclasses.replace(m.source, segments=segments(alone), encoder=None)
+  source = m.tower('encoder')
+  reads = dataclasses.replace(m, embed=source.embed, d_model=source.d_model, segments=segments(alone), towers={})
   writer = m.segments[0].pattern[0]
   writes = {**gemma2.write(m), 'cross_attention_hidden_size': reads.d_model}
   return {
     'encoder': gemma2.write(reads), 'decoder': writes, 'vocab_size': m.vocab, 'is_encoder_decoder': True,
     'dropout_rate': writer.dropout, 'attention_dropout': writer.mixer.dropout,
-    'tie_word_embeddings': m.head is None or m.head.tied,
+    'tie_word_embeddings': m.lm is None or m.lm.tied,
   }  # fmt: skip
 
 

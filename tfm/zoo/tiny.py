@@ -1,5 +1,6 @@
 """Any model at toy size, for tests and for trying things out."""
 
+from collections.abc import Mapping
 import dataclasses
 from typing import Any
 
@@ -21,6 +22,8 @@ def tiny(spec: Model) -> Model:
 def _shrunk(node: Any) -> Any:
   if isinstance(node, tuple):
     return tuple(_shrunk(n) for n in node)
+  if isinstance(node, Mapping):
+    return {name: _shrunk(n) for name, n in node.items()}
   if not dataclasses.is_dataclass(node) or isinstance(node, type):
     return node
   fields = {f.name: getattr(node, f.name) for f in dataclasses.fields(node) if f.init}
@@ -30,7 +33,7 @@ def _shrunk(node: Any) -> Any:
 def _value(name: str, value: Any, fields: dict[str, Any]) -> Any:
   if name in _SIZES and isinstance(value, int):
     return min(value, _SIZES[name])
-  if name == 'heads':
+  if name == 'heads' and isinstance(value, int):
     return min(value, _HEADS)
   if name == 'kv_heads' and value is not None:
     # All, one, or some heads: which of them is the structure.

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any
 
-from tfm.model.spec import Block, Head, Model
+from tfm.model.spec import Block, Model
+from tfm.parts.head.lm import Lm
 from tfm.parts.relative.base import Relative
 from tfm.zoo import t5
 from tfm.zoo.entry import Entry
@@ -16,13 +17,14 @@ PAPER = 'UniMax: Fairer and more Effective Language Sampling for Large-Scale Mul
 
 def umt5(layers: int, d: int, heads: int, d_ff: int) -> Model:
   """mT5 of 256,384 tokens whose layers have a bucket table each."""
-  return dataclasses.replace(each_its_own(mt5(layers, d, heads, d_ff)), vocab=256_384)
+  m: Any = each_its_own(mt5(layers, d, heads, d_ff))
+  return dataclasses.replace(m, embed=dataclasses.replace(m.embed, vocab=256_384))
 
 
 def each_its_own(m: Model) -> Model:
   """`m` with the relative position that a stack's layers share given to each of them."""
   assert m.encoder is not None
-  return dataclasses.replace(_own(m), encoder=_own(m.encoder))
+  return _own(m).with_towers(encoder=_own(m.encoder))
 
 
 def _own(stack: Any) -> Any:
@@ -35,7 +37,7 @@ def read(c: Fields) -> Model:
   """The spec of a published config; what is untied is not scaled."""
   c.skip('scalable_attention')
   tied = c.get('tie_word_embeddings', True)
-  return each_its_own(t5.read_stacks(c, Head(tied, power=-0.5 if tied else 0.0), 'gated-gelu'))
+  return each_its_own(t5.read_stacks(c, Lm(tied, power=-0.5 if tied else 0.0), 'gated-gelu'))
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """The original encoder-decoder transformer (2017)."""
 
-from tfm.model.spec import Block, Embed, Encoder, Model, Segment
+from tfm.model.spec import Block, Model, Segment, Tower
 from tfm.parts.absolute.sinusoidal import Sinusoidal
 from tfm.parts.act.relu import Relu
 from tfm.parts.cross.attention import CrossAttention
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
 from tfm.parts.init.xavier import Xavier
 from tfm.parts.mask.base import Mask
@@ -24,11 +25,16 @@ def vaswani(d: int, heads: int, dropout: float) -> Model:
   reader = Block(Attention(heads, mask=Mask(), bias='qkvo'), ffn, norm, Post(), dropout=dropout)
   cross = CrossAttention(heads, bias='qkvo')
   writer = Block(Attention(heads, bias='qkvo'), ffn, norm, Post(), cross, dropout)
-  encoder = Encoder((Segment((reader,), 6),), Sinusoidal(), norm)
+  encoder = Tower(segments=(Segment((reader,), 6),), absolute=Sinusoidal(), norm=norm)
   return Model(
-    37_000, d, (Segment((writer,), 6),), Sinusoidal(), norm,
-    embed=Embed(power=0.5, dropout=dropout), init=Xavier(), encoder=encoder,
-  )  # fmt: skip
+    Tokens(37_000, power=0.5, dropout=dropout),
+    d,
+    (Segment((writer,), 6),),
+    Sinusoidal(),
+    norm,
+    init=Xavier(),
+    towers={'encoder': encoder},
+  )
 
 
 MODELS = {

@@ -1,11 +1,12 @@
 """XLNet: a BERT that is told distances as Transformer-XL is, and was trained on permutations (2019)."""
 
-import dataclasses
 from typing import Any
 
-from tfm.model.spec import Block, Embed, Head, Model, Segment, depth
+from tfm.model.spec import Block, Model, Segment, depth
 from tfm.parts.act.gelu import Gelu
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
@@ -33,9 +34,13 @@ def xlnet(depth: int, d: int, heads: int) -> Model:
 def _model(vocab: int, d: int, layers: int, mixer: Attention, ffn: Mlp, norm: LayerNorm, dropout: float) -> Model:
   block = Block(mixer, ffn, norm, Post(), dropout=dropout)
   return Model(
-    vocab, d, (Segment((block,), layers),), norm=norm, embed=Embed(dropout=dropout, query=True), head=Head(bias=True),
+    Tokens(vocab, dropout=dropout, query=True),
+    d,
+    (Segment((block,), layers),),
+    heads={'lm': Lm(bias=True)},
+    norm=norm,
     init=Normal(depth_scaled=False),
-  )  # fmt: skip
+  )
 
 
 def read(c: Fields) -> Model:
@@ -49,7 +54,7 @@ def read(c: Fields) -> Model:
   ffn = Mlp(c['d_inner'], c.act('ff_activation', 'gelu'), dropout=dropout)
   norm = LayerNorm(c.get('layer_norm_eps', 1e-12))
   spec = _model(c['vocab_size'], d, c['n_layer'], mixer, ffn, norm, dropout)
-  return dataclasses.replace(spec, head=Head(c.get('tie_word_embeddings', True), bias=True))
+  return spec.with_heads(lm=Lm(c.get('tie_word_embeddings', True), bias=True))
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -21,7 +21,10 @@ from tfm.parts.tokeninfo import TokenInfo
 
 @dataclasses.dataclass(frozen=True)
 class CrossAttention(Heads, Cross):
-  """softmax(q k scale) v Wo with q from the decoder, k and v from the encoder; its fields are those of `Heads`."""
+  """softmax(q k scale) v Wo with queries from this tower, keys and values from the output of another.
+
+  Its fields are those of `Heads`, and `tower`, the name of the other one.
+  """
 
   def make(self, dims):
     return _CrossAttention(self, dims)
@@ -50,8 +53,9 @@ class _CrossAttention(Module):
     q_BTNH = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='q')(x_BTD)
     q_BTNH = tamed(s, dims, q_BTNH, 'q')
 
-    if ctx.memory is not None:
-      m_BSD, m_info = ctx.memory
+    source = ctx.towers.get(s.tower)
+    if source is not None:
+      m_BSD, m_info = source
       d_memory = m_BSD.shape[-1]
       k_BSKH = Dense('DKH', (d_memory, K, H), dims, bias='k' in s.bias, name='k')(m_BSD)
       v_BSKH = Dense('DKH', (d_memory, K, H), dims, bias='v' in s.bias, name='v')(m_BSD)
@@ -61,8 +65,8 @@ class _CrossAttention(Module):
         k_BKSH, v_BKSH = jnp.swapaxes(k_BSKH, 1, 2), jnp.swapaxes(v_BSKH, 1, 2)
         new = {'k': k_BKSH, 'v': v_BKSH, 'info': TokenInfo(m_info.positions, m_info.segment_ids)}
         cache = jax.tree.map(lambda old, part: part.astype(old.dtype), cache, new)
-    assert ctx.memory is not None or cache is not None, 'a decoder needs an encoder output or a cache that has read one'
-    if ctx.memory is None:
+    assert source is not None or cache is not None, f'cross-attention needs the output of {s.tower}, or a cache of it'
+    if source is None:
       kept = (cache[name].astype(x_BTD.dtype) for name in 'kv')
       (k_BSKH, v_BSKH), m_info = (jnp.swapaxes(a, 1, 2) for a in kept), cache['info']
     scores = make_scores(self, s, H, ctx, Segments(), ())

@@ -1,4 +1,4 @@
-"""How loud a branch is."""
+"""How the output of a branch becomes an update of the residual stream."""
 
 import dataclasses
 from typing import Any
@@ -10,10 +10,15 @@ from tfm.core.registry import Part
 
 @dataclasses.dataclass(frozen=True)
 class Gain(Part):
-  """f(x): the branch as it is. `make(dims)` returns a fresh module `y_BTD -> y_BTD`, or the piece itself."""
+  """The output of the branch, unchanged.
+
+  `make(dims)` returns a module `(y_BTD, x_BTD, ctx) -> update_BTD`, or the part itself: `y_BTD` is the output of the
+  branch, `x_BTD` the residual stream that the update is added to. A gate that returns a new stream h is the update
+  h - x.
+  """
 
   def make(self, dims: Any) -> Any:
     return self
 
-  def __call__(self, y_BTD: jax.Array) -> jax.Array:
+  def __call__(self, y_BTD: jax.Array, x_BTD: jax.Array, ctx: Any) -> jax.Array:
     return y_BTD

@@ -11,5 +11,5 @@ class Fixed(Gain):
 
   factor: float = 0.25
 
-  def __call__(self, y_BTD):
+  def __call__(self, y_BTD, x_BTD, ctx):
     return y_BTD * self.factor

@@ -7,7 +7,7 @@ import jax
 
 from tfm.core.axes import sharded, trailing
 from tfm.core.module import Module
-from tfm.parts.context import Dims
+from tfm.parts.context import Ctx, Dims
 from tfm.parts.gain.base import Gain
 
 
@@ -26,7 +26,7 @@ class _LayerScale(Module):
   dims: Dims
 
   @nn.compact
-  def __call__(self, y_BTD: jax.Array) -> jax.Array:
+  def __call__(self, y_BTD: jax.Array, x_BTD: jax.Array, ctx: Ctx) -> jax.Array:
     start, dtype = sharded(nn.initializers.constant(self.spec.start), 'D'), self.dims.run.precision.dtype('param')
     scale_D = self.param('scale', start, (self.dims.d_model,), dtype)
     return y_BTD * trailing(scale_D.astype(y_BTD.dtype), 3)

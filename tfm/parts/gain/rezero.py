@@ -7,7 +7,7 @@ import jax
 
 from tfm.core.axes import sharded
 from tfm.core.module import Module
-from tfm.parts.context import Dims
+from tfm.parts.context import Ctx, Dims
 from tfm.parts.gain.base import Gain
 
 
@@ -27,6 +27,6 @@ class _ReZero(Module):
   dims: Dims
 
   @nn.compact
-  def __call__(self, y_BTD: jax.Array) -> jax.Array:
+  def __call__(self, y_BTD: jax.Array, x_BTD: jax.Array, ctx: Ctx) -> jax.Array:
     start = sharded(nn.initializers.zeros, '')
     return y_BTD * self.param('scale', start, (), self.dims.run.precision.dtype('param')).astype(y_BTD.dtype)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,10 @@ from tfm.core.registry import Part
 
 @dataclasses.dataclass(frozen=True)
 class Norm(Part):
-  """`make(dims)` returns a fresh module `x_BTD -> x_BTD`."""
+  """`make(dims)` returns a module `x_BTD -> x_BTD`; `(x_BTD, cond_BD) -> x_BTD` for kinds that are `conditioned`."""
+
+  #: Whether it takes a vector per example (a timestep or class embedding) beside the activations.
+  conditioned: ClassVar[bool] = False
 
   def make(self, dims: Any, letters: str = 'D') -> Any:
     """A module that normalises the last axis, whose parameters lie along `letters` ('H' in a head, 'NH' one each)."""

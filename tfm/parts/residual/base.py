@@ -44,7 +44,7 @@ class Residual(Part):
     return x_BTD
 
   @property
-  def undone(self) -> bool:
+  def reversible(self) -> bool:
     """Whether a block's input follows from its output, so that training need keep neither."""
     return False
 

@@ -22,7 +22,7 @@ class Reversible(Residual):
     return lambda: _Streams(dims.run.precision.reduce, dims.run.precision.compute)
 
   @property
-  def undone(self):
+  def reversible(self):
     return True
 
   def fits(self, wiring):

@@ -10,4 +10,4 @@ class After(Wiring):
   """x + norm(f(x)) for every branch f (arXiv:2111.09883, 2501.00656)."""
 
   def steps(self, branches, norm):
-    return [lambda x, name=name, f=f: f(x, norm(f'{name}_norm')) for name, f in branches.items()]
+    return [lambda x, name=name, f=f: f(x, norm(f'{name}_norm'), x) for name, f in branches.items()]

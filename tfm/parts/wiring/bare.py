@@ -10,4 +10,4 @@ class Bare(Wiring):
   """x + f(x) for every branch f; the block's `norm` is not used. A gain that starts small keeps it from growing."""
 
   def steps(self, branches, norm):
-    return list(branches.values())
+    return [lambda x, f=f: f(x, None, x) for f in branches.values()]

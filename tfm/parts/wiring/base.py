@@ -8,8 +8,8 @@ import jax
 
 from tfm.core.registry import Part
 
-#: A block's branches by name, in order: each maps x_BTD to what is added to the residual stream; a second argument is
-#: what comes behind the branch itself, before its gain and dropout.
+#: The branches of a block by name, in order. A branch is called with its input, a function applied to its output before
+#: gain and dropout (None: nothing), and the residual stream; it returns the update of the stream.
 Branches = dict[str, Callable[..., jax.Array]]
 Step = Callable[[jax.Array], jax.Array]
 

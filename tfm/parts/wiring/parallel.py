@@ -14,8 +14,8 @@ class Parallel(Wiring):
   def steps(self, branches, norm):
     def together(x_BTD):
       if self.norms_per_branch:
-        return sum(f(norm(f'{name}_norm')(x_BTD)) for name, f in branches.items())
+        return sum(f(norm(f'{name}_norm')(x_BTD), None, x_BTD) for name, f in branches.items())
       h_BTD = norm('norm')(x_BTD)
-      return sum(f(h_BTD) for f in branches.values())
+      return sum(f(h_BTD, None, x_BTD) for f in branches.values())
 
     return [together]

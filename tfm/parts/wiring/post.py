@@ -11,7 +11,7 @@ class Post(Wiring):
 
   def __call__(self, x_BTD, branches, norm):
     for name, f in branches.items():
-      x_BTD = norm(f'{name}_norm')(x_BTD + f(x_BTD))
+      x_BTD = norm(f'{name}_norm')(x_BTD + f(x_BTD, None, x_BTD))
     return x_BTD
 
   @property

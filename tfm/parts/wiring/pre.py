@@ -18,4 +18,4 @@ class Pre(Wiring):
 
   def steps(self, branches, norm):
     read = lambda x, name: x if name in self.bare else norm(f'{name}_norm')(x)
-    return [lambda x, name=name, f=f: f(read(x, name)) for name, f in branches.items()]
+    return [lambda x, name=name, f=f: f(read(x, name), None, x) for name, f in branches.items()]

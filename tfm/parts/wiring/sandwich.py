@@ -10,5 +10,5 @@ class Sandwich(Wiring):
   """x + norm(f(norm(x))) for every branch f."""
 
   def steps(self, branches, norm):
-    step = lambda x, name, f: f(norm(f'{name}_norm')(x), norm(f'{name}_post_norm'))
+    step = lambda x, name, f: f(norm(f'{name}_norm')(x), norm(f'{name}_post_norm'), x)
     return [lambda x, name=name, f=f: step(x, name, f) for name, f in branches.items()]

@@ -1,9 +1,8 @@
 """ALBERT's checkpoints, with all of its heads: groups of layers, and the layers of a group, by their numbers."""
 
-import dataclasses
-
-from tfm.model.spec import Classifier, Model
+from tfm.model.spec import Model
 from tfm.parts.act.tanh import Tanh
+from tfm.parts.head.classify import Classify
 from tfm.zoo import albert
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
@@ -33,22 +32,23 @@ NAMES: Names = {
 }
 
 
-def _pooled(c: Fields, labels: int) -> Classifier:
-  return Classifier(labels, hidden=Tanh(), dropout=c.get('classifier_dropout_prob', 0.1))
+def _pooled(c: Fields, labels: int) -> Classify:
+  return Classify(labels, hidden=Tanh(), dropout=c.get('classifier_dropout_prob', 0.1))
 
 
 def _each(c: Fields, m: Model) -> Model:
-  return classifying(m, Classifier(n_labels(c), 'each', dropout=c.get('classifier_dropout_prob', 0.1)))
+  return classifying(m, Classify(n_labels(c), 'each', dropout=c.get('classifier_dropout_prob', 0.1)))
 
 
 TOPS = {
   'ForPreTraining': Top(
-    lambda c, m: dataclasses.replace(m, classifier=_pooled(c, 2)), {'classifier/out': 'sop_classifier.classifier'}
+    lambda c, m: m.with_heads(classify=_pooled(c, 2)),
+    {'classifier/out': 'sop_classifier.classifier'},
   ),
   'ForSequenceClassification': Top(lambda c, m: classifying(m, _pooled(c, n_labels(c)))),
   'ForMultipleChoice': Top(lambda c, m: classifying(m, _pooled(c, 1))),
   'ForTokenClassification': Top(_each),
-  'ForQuestionAnswering': Top(lambda c, m: classifying(m, Classifier(2, 'each')), {'classifier/out': 'qa_outputs'}),
+  'ForQuestionAnswering': Top(lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}),
   'Model': Top(lambda c, m: classifying(m, _pooled(c, 0))),
 }
 FAMILY = Family(

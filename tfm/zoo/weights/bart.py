@@ -1,7 +1,7 @@
 """BART's checkpoints, with its heads, and the names that its relatives share."""
 
-from tfm.model.spec import Classifier
 from tfm.parts.act.tanh import Tanh
+from tfm.parts.head.classify import Classify
 from tfm.zoo import bart
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Row, Whole
@@ -34,12 +34,12 @@ TIED = ('lm_head.weight', 'model.encoder.embed_tokens.weight', 'model.decoder.em
 def _last(c, spec):
   """*Differs*: the decoder's last token tells; theirs takes the one under the last `eos` of the source."""
   dropout = c.get('classifier_dropout', c.get('classif_dropout', 0.0))
-  return classifying(spec, Classifier(n_labels(c), 'last', hidden=Tanh(), dropout=dropout))
+  return classifying(spec, Classify(n_labels(c), 'last', hidden=Tanh(), dropout=dropout))
 
 
 TOPS = {
   'ForSequenceClassification': Top(_last),
-  'ForQuestionAnswering': Top(lambda c, m: classifying(m, Classifier(2, 'each')), {'classifier/out': 'qa_outputs'}),
+  'ForQuestionAnswering': Top(lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}),
 }
 FAMILY = Family(
   'Bart', bart.read, bart.write_stacks, NAMES, 'model.', 'ForConditionalGeneration', TOPS, TIED,

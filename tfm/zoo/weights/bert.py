@@ -1,9 +1,8 @@
 """BERT's checkpoints, with all of its heads."""
 
-import dataclasses
-
-from tfm.model.spec import Classifier, Model
+from tfm.model.spec import Model
 from tfm.parts.act.tanh import Tanh
+from tfm.parts.head.classify import Classify
 from tfm.zoo import bert
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
@@ -32,16 +31,16 @@ NAMES: Names = {
 }
 
 
-def _pooled(c: Fields, spec: Model, labels: int) -> Classifier:
-  return Classifier(labels, hidden=Tanh(), dropout=dropped(c, spec))
+def _pooled(c: Fields, spec: Model, labels: int) -> Classify:
+  return Classify(labels, hidden=Tanh(), dropout=dropped(c, spec))
 
 
-def _next(c: Fields, spec: Model) -> Classifier:
-  return Classifier(2, hidden=Tanh())
+def _next(c: Fields, spec: Model) -> Classify:
+  return Classify(2, hidden=Tanh())
 
 
 def _tokens(c: Fields, spec: Model) -> Model:
-  return classifying(spec, Classifier(n_labels(c), 'each', dropout=dropped(c, spec)))
+  return classifying(spec, Classify(n_labels(c), 'each', dropout=dropped(c, spec)))
 
 
 _NEXT: Names = {'classifier/out': 'cls.seq_relationship'}
@@ -50,13 +49,13 @@ CLASSES = {
   'ForSequenceClassification': Top(lambda c, m: classifying(m, _pooled(c, m, n_labels(c)))),
   'ForMultipleChoice': Top(lambda c, m: classifying(m, _pooled(c, m, 1))),
   'ForTokenClassification': Top(_tokens),
-  'ForQuestionAnswering': Top(lambda c, m: classifying(m, Classifier(2, 'each')), {'classifier/out': 'qa_outputs'}),
+  'ForQuestionAnswering': Top(lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}),
   'Model': Top(lambda c, m: classifying(m, _pooled(c, m, 0))),
 }
 TOPS = {
   **CLASSES,
   'ForNextSentencePrediction': Top(lambda c, m: classifying(m, _next(c, m)), _NEXT),
-  'ForPreTraining': Top(lambda c, m: dataclasses.replace(m, classifier=_next(c, m)), _NEXT),
+  'ForPreTraining': Top(lambda c, m: m.with_heads(classify=_next(c, m)), _NEXT),
 }
 IGNORED = (
   r'position_ids$', r'^cls\.predictions\.decoder\.bias$', r'pooler\.dense\.', r'^cls\.seq_relationship\.',

@@ -1,6 +1,9 @@
 """DeBERTa v2's checkpoints, with all of its heads."""
 
-from tfm.model.spec import Classifier, Model
+from typing import Any
+
+from tfm.model.spec import Model
+from tfm.parts.head.classify import Classify
 from tfm.zoo import deberta_v2
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights import bert
@@ -24,9 +27,9 @@ NAMES: Names = {
 }
 
 
-def _row(c: Fields, m: Model, labels: int) -> Model:
+def _row(c: Fields, m: Any, labels: int) -> Model:
   act, dropout = c.act('pooler_hidden_act', 'gelu'), c.get('cls_dropout', m.embed.dropout)
-  return classifying(m, Classifier(labels, hidden=act, dropout=dropout))
+  return classifying(m, Classify(labels, hidden=act, dropout=dropout))
 
 
 TOPS = {

@@ -52,7 +52,7 @@ def names_ahead(m: Any) -> Names:
 
 def shared(m: Any) -> dict[str, str]:
   """What the layers of later tokens share with the model, and checkpoints have again in each of them."""
-  head = 'embed/table' if m.head is None or m.head.tied else 'head/head/kernel'
+  head = 'embed/table' if m.lm is None or m.lm.tied else 'head/head/kernel'
   again = {'embed_tokens.weight': 'embed/table', 'shared_head.head.weight': head}
   layers = [f'model.layers.{depth(m) + k}' for k in range(m.mtp.depth if m.mtp else 0)]
   return {f'{layer}.{theirs}': ours for layer in layers for theirs, ours in again.items()}

@@ -1,7 +1,10 @@
 """DistilBERT's checkpoints, with all of its heads."""
 
-from tfm.model.spec import Classifier, Model
+from typing import Any
+
+from tfm.model.spec import Model
 from tfm.parts.act.relu import Relu
+from tfm.parts.head.classify import Classify
 from tfm.zoo import distilbert
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
@@ -30,17 +33,22 @@ NAMES: Names = {
 
 
 def _row(c: Fields, m: Model, labels: int) -> Model:
-  return classifying(m, Classifier(labels, hidden=Relu(), dropout=c.get('seq_classif_dropout', 0.2)))
+  return classifying(m, Classify(labels, hidden=Relu(), dropout=c.get('seq_classif_dropout', 0.2)))
 
 
 def _each(m: Model, labels: int, dropout: float) -> Model:
-  return classifying(m, Classifier(labels, 'each', dropout=dropout))
+  return classifying(m, Classify(labels, 'each', dropout=dropout))
+
+
+def _embed_dropout(m: Any) -> float:
+  found: float = m.embed.dropout
+  return found
 
 
 TOPS = {
   'ForSequenceClassification': Top(lambda c, m: _row(c, m, n_labels(c))),
   'ForMultipleChoice': Top(lambda c, m: _row(c, m, 1)),
-  'ForTokenClassification': Top(lambda c, m: _each(m, n_labels(c), m.embed.dropout)),
+  'ForTokenClassification': Top(lambda c, m: _each(m, n_labels(c), _embed_dropout(m))),
   'ForQuestionAnswering': Top(
     lambda c, m: _each(m, 2, c.get('qa_dropout', 0.1)), {'classifier/out': 'qa_outputs'}
   ),

@@ -1,7 +1,10 @@
 """ELECTRA's checkpoints, generators and discriminators, with all of their heads."""
 
-from tfm.model.spec import Classifier, Model
+from typing import Any
+
+from tfm.model.spec import Model
 from tfm.parts.act.gelu import Gelu
+from tfm.parts.head.classify import Classify
 from tfm.zoo import electra
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights import bert
@@ -18,18 +21,18 @@ NAMES: Names = {
 }
 
 
-def _found(c: Fields, m: Model) -> Model:
-  return classifying(m, Classifier(1, 'each', hidden=m.segments[0].pattern[0].ffn.act))  # type: ignore[attr-defined]
+def _found(c: Fields, m: Any) -> Model:
+  return classifying(m, Classify(1, 'each', hidden=m.segments[0].pattern[0].ffn.act))
 
 
 def _row(c: Fields, m: Model) -> Model:
-  return classifying(m, Classifier(n_labels(c), hidden=Gelu(), dropout=dropped(c, m)))
+  return classifying(m, Classify(n_labels(c), hidden=Gelu(), dropout=dropped(c, m)))
 
 
 def _choice(c: Fields, m: Model) -> Model:
   c.only(summary_type='first', summary_use_proj=True)
   dropout = c.get('summary_last_dropout', 0.1)
-  return classifying(m, Classifier(1, hidden=c.act('summary_activation', 'gelu'), dropout=dropout))
+  return classifying(m, Classify(1, hidden=c.act('summary_activation', 'gelu'), dropout=dropout))
 
 
 _FOUND = 'discriminator_predictions.dense'

@@ -10,7 +10,7 @@ import numpy as np
 
 from tfm.core import axes, errors
 from tfm.model import transformer
-from tfm.model.spec import Encoder, Model, depth
+from tfm.model.spec import Model, Tower, depth
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.rules import Linear, Shape, Slot
 from tfm.zoo.weights.rules import Names as Names
@@ -92,7 +92,7 @@ class Family:
     if ending == self.head:
       return spec
     spec = dataclasses.replace(spec, mtp=None)  # which is said by the head
-    return self.tops[ending].put(c, spec) if ending in self.tops else dataclasses.replace(spec, head=None)
+    return self.tops[ending].put(c, spec) if ending in self.tops else spec.with_heads(lm=None)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,7 +156,8 @@ def _slots(spec: Model, path: str, letters: str, shape: Shape, name: str) -> Ite
       name = name.replace('*', str(number), 1)
     yield name, Slot(path, (), shape, _n_in(path, letters))
     return
-  stack = spec.encoder if path.startswith('encoder/') and spec.encoder is not None else spec
+  name_of_tower = path.partition('/')[0]
+  stack = spec.towers.get(name_of_tower) or spec
   numbers = [later] if ahead else layer_numbers(stack, int(block[1]), int(block[2]))
   experts = name.count('*') == 2
   n_in = _n_in(path, letters[1 + experts :])
@@ -171,7 +172,7 @@ def _n_in(path: str, letters: str) -> int:
   return axes.n_inputs(letters.removeprefix('E')) if path.endswith('/kernel') else 0
 
 
-def layer_numbers(stack: Model | Encoder, segment: int, block: int) -> range:
+def layer_numbers(stack: Tower, segment: int, block: int) -> range:
   """The numbers, in the stack, of the layers that are repeats of a block of a segment's pattern."""
   first = sum(len(s.pattern) * s.repeats for s in stack.segments[:segment]) + block
   one = stack.segments[segment]

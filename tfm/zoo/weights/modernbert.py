@@ -2,7 +2,8 @@
 
 from typing import Any, Literal
 
-from tfm.model.spec import Classifier, Model
+from tfm.model.spec import Model
+from tfm.parts.head.classify import Classify
 from tfm.zoo import modernbert
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
@@ -31,9 +32,9 @@ NAMES: Names = {
 
 
 def _on(c: Fields, m: Model, labels: int, pick: Literal['first', 'mean', 'each']) -> Model:
-  top: Any = m.head and m.head.transform
+  top: Any = m.lm and m.lm.transform
   dropout = c.get('classifier_dropout', 0.0)
-  found = Classifier(labels, pick, top.act, dropout=dropout, hidden_bias=top.bias, norm=top.norm)
+  found = Classify(labels, pick, top.act, dropout=dropout, hidden_bias=top.bias, norm=top.norm)
   return classifying(m, found)
 
 

@@ -1,7 +1,7 @@
 """RoBERTa's checkpoints, and those of its family, with all of their heads."""
 
-from tfm.model.spec import Classifier
 from tfm.parts.act.tanh import Tanh
+from tfm.parts.head.classify import Classify
 from tfm.zoo import roberta
 from tfm.zoo.weights import bert
 from tfm.zoo.weights.family import Family, Names, Top
@@ -18,7 +18,7 @@ NAMES: Names = {**renamed(bert.NAMES, 'bert.', 'roberta.'), **HEAD}
 
 #: A classifier that has the pooler's numbers under names of its own.
 SEQUENCE = Top(
-  lambda c, m: classifying(m, Classifier(n_labels(c), hidden=Tanh(), dropout=dropped(c, m))),
+  lambda c, m: classifying(m, Classify(n_labels(c), hidden=Tanh(), dropout=dropped(c, m))),
   {'classifier/hidden': 'classifier.dense', 'classifier/out': 'classifier.out_proj'},
 )
 TOPS = {**bert.CLASSES, 'ForSequenceClassification': SEQUENCE}

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from tfm.model.spec import Classifier, Model
+from tfm.model.spec import Model
+from tfm.parts.head.classify import Classify
 from tfm.zoo import roformer
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights import bert
@@ -15,9 +16,9 @@ from tfm.zoo.weights.tops import classifying, dropped, n_labels
 NAMES: Names = {**renamed(bert.NAMES, 'bert.', 'roformer.'), 'embed/project': 'roformer.embeddings_project'}
 
 
-def _row(c: Fields, m: Model) -> Model:
-  act = m.segments[0].pattern[0].ffn.act  # type: ignore[attr-defined]
-  return classifying(m, Classifier(n_labels(c), hidden=act, dropout=dropped(c, m)))
+def _row(c: Fields, m: Any) -> Model:
+  act = m.segments[0].pattern[0].ffn.act
+  return classifying(m, Classify(n_labels(c), hidden=act, dropout=dropped(c, m)))
 
 
 TOPS = {

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from tfm.model.spec import Classifier, Model
+from tfm.model.spec import Model
 from tfm.parts.act.tanh import Tanh
 from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.classify import Classify
 from tfm.zoo import t5
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
@@ -53,19 +54,19 @@ def _stem(m: Any) -> str:
 
 def _last(c: Fields, m: Model) -> Model:
   """*Differs*: the decoder's last token tells; theirs takes the one under the last `eos` of the source."""
-  classifier = Classifier(n_labels(c), 'last', hidden=Tanh(), dropout=c.get('classifier_dropout', 0.0))
+  classifier = Classify(n_labels(c), 'last', hidden=Tanh(), dropout=c.get('classifier_dropout', 0.0))
   return classifying(m, classifier)
 
 
 def _each(c: Fields, m: Model) -> Model:
-  return classifying(reading(m), Classifier(n_labels(c), 'each', dropout=c.get('classifier_dropout', 0.0)))
+  return classifying(reading(m), Classify(n_labels(c), 'each', dropout=c.get('classifier_dropout', 0.0)))
 
 
 TOPS = {
   'EncoderModel': Top(lambda c, m: reading(m)),
   'ForSequenceClassification': Top(_last),
   'ForTokenClassification': Top(_each, {'classifier/out': 'classifier'}),
-  'ForQuestionAnswering': Top(lambda c, m: classifying(m, Classifier(2, 'each')), {'classifier/out': 'qa_outputs'}),
+  'ForQuestionAnswering': Top(lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}),
 }
 TIED = (
   'lm_head.weight',

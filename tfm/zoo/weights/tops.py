@@ -1,8 +1,10 @@
 """What classes have on top of a body that many families share."""
 
 import dataclasses
+from typing import Any
 
-from tfm.model.spec import Classifier, Model
+from tfm.model.spec import Model
+from tfm.parts.head.classify import Classify
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Top
 
@@ -12,12 +14,12 @@ def n_labels(c: Fields) -> int:
   return len(c.get('id2label') or {}) or c.get('num_labels', 2)
 
 
-def classifying(spec: Model, classifier: Classifier) -> Model:
+def classifying(spec: Model, classifier: Classify) -> Model:
   """`spec` with a classifier where its head was."""
-  return dataclasses.replace(spec, head=None, classifier=classifier)
+  return spec.with_heads(lm=None, classify=classifier)
 
 
-def dropped(c: Fields, spec: Model) -> float:
+def dropped(c: Fields, spec: Any) -> float:
   """The dropout before an encoder's labels."""
   found: float = c.get('classifier_dropout', spec.embed.dropout)
   return found
@@ -25,25 +27,22 @@ def dropped(c: Fields, spec: Model) -> float:
 
 def reading(spec: Model) -> Model:
   """The encoder of an encoder-decoder, alone."""
-  e = spec.encoder
-  assert e is not None
-  return Model(
-    spec.source.vocab, spec.source.d_model, e.segments, e.absolute, e.norm, e.shared_relative, spec.source.embed,
-    head=None, init=spec.init, residual=e.residual,
-  )  # fmt: skip
+  source = spec.tower('encoder')
+  fields = {f.name: getattr(source, f.name) for f in dataclasses.fields(source)}
+  return Model(**fields, init=spec.init)
 
 
 def _on_last(c: Fields, spec: Model) -> Model:
-  return classifying(spec, Classifier(n_labels(c), 'last', bias=False))
+  return classifying(spec, Classify(n_labels(c), 'last', bias=False))
 
 
 def _on_each(c: Fields, spec: Model) -> Model:
   dropout = c.get('classifier_dropout', c.get('hidden_dropout', 0.1))
-  return classifying(spec, Classifier(n_labels(c), 'each', dropout=dropout))
+  return classifying(spec, Classify(n_labels(c), 'each', dropout=dropout))
 
 
 def _spans(c: Fields, spec: Model) -> Model:
-  return classifying(spec, Classifier(2, 'each'))
+  return classifying(spec, Classify(2, 'each'))
 
 
 #: The classifiers of decoders, of the last token (no bias) and of each; both stand under the name `score`.

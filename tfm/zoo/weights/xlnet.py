@@ -4,7 +4,8 @@ import dataclasses
 
 import numpy as np
 
-from tfm.model.spec import Classifier, Model
+from tfm.model.spec import Model
+from tfm.parts.head.classify import Classify
 from tfm.zoo import xlnet
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
@@ -60,14 +61,12 @@ NAMES: Names = {
 def _row(c: Fields, m: Model) -> Model:
   c.only(summary_type='last', summary_use_proj=True)
   act, dropout = c.act('summary_activation', 'tanh'), c.get('summary_last_dropout', 0.1)
-  return classifying(m, Classifier(n_labels(c), 'last', act, dropout=dropout))
+  return classifying(m, Classify(n_labels(c), 'last', act, dropout=dropout))
 
 
 TOPS = {
   'ForSequenceClassification': Top(_row, {'classifier/out': 'logits_proj'}),
-  'ForTokenClassification': Top(lambda c, m: classifying(m, Classifier(n_labels(c), 'each'))),
-  'ForQuestionAnsweringSimple': Top(
-    lambda c, m: classifying(m, Classifier(2, 'each')), {'classifier/out': 'qa_outputs'}
-  ),
+  'ForTokenClassification': Top(lambda c, m: classifying(m, Classify(n_labels(c), 'each'))),
+  'ForQuestionAnsweringSimple': Top(lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}),
 }
 FAMILY = Family('XLNet', xlnet.read, xlnet.write, NAMES, 'transformer.', 'LMHeadModel', TOPS, ('lm_loss.weight',))

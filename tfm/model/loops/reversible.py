@@ -1,4 +1,4 @@
-"""The scan of blocks that can be undone: its backward pass finds their inputs again from their outputs."""
+"""A scan whose backward pass recomputes the inputs of reversible blocks from their outputs (arXiv:1707.04585)."""
 
 from collections.abc import Callable, Iterator
 import dataclasses
@@ -8,7 +8,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 import jax.numpy as jnp
 
-from tfm.model.block import Unit
+from tfm.model.loops.base import Body, Carry, Layers
 from tfm.parts.context import Ctx
 
 
@@ -25,11 +25,11 @@ class _Step:
     return x_BTD, carry
 
 
-def _nothing(x):
-  return x
+def _nothing(*args):
+  return args[0]
 
 
-def _steps(unit: Unit, ctx: Ctx) -> Iterator[Callable[..., tuple[jax.Array, jax.Array]]]:
+def _steps(unit: Any, ctx: Ctx) -> Iterator[Callable[..., tuple[jax.Array, jax.Array]]]:
   """The steps of the unit's blocks, in order, each `(params, key, number, x_BTD) -> (y_BTD, aux)`."""
   compute = unit.dims.run.precision.dtype('compute')
 
@@ -40,24 +40,23 @@ def _steps(unit: Unit, ctx: Ctx) -> Iterator[Callable[..., tuple[jax.Array, jax.
     return y_BTD.astype(x_BTD.dtype), jnp.asarray(aux, jnp.float32)
 
   for i, block in enumerate(unit.pattern):
-    names = ['mixer', *(['cross'] if block.cross is not None else []), 'ffn']
+    names = [name for name in ('mixer', 'cross', 'ffn', 'aside') if getattr(block, name) is not None]
     for j in range(len(block.wiring.steps(dict.fromkeys(names, _nothing), _nothing))):
       yield lambda *args, i=i, j=j: step(i, j, *args)
 
 
-def scan_undone(
-  body: Callable[..., Any], unit: Unit, ctx: Ctx, carry: Any, layers: tuple[Any, ...], unroll: int
-) -> tuple[Any, Any]:
-  """`lax.scan(body, carry, layers)` of a reversible unit, whose gradient needs only the streams it ends with.
+def reversible(body: Body, unit: Any, ctx: Ctx, carry: Carry, layers: Layers) -> tuple[Carry, Any]:
+  """Run the repeats as a scan whose gradient needs only the streams that it ends with.
 
-  What it returns beside the carry (loads) has no gradient.
+  The outputs beside the carry (captured activations, expert loads) have no gradient.
 
-  *Cost*: forward twice and backward once, in the memory of one block. Dropout is repeated from its keys.
+  Cost: forward twice and backward once, in the memory of one block. Dropout is repeated from its keys.
   """
-  params_L, _, keys_L, number_L = layers
+  params_L, _, keys_L, number_L = each = tuple(layers)
+  unroll = len(number_L) if unit.dims.run.loop == 'unroll' else 1
   run = lambda carry, layers: jax.lax.scan(body, carry, layers, unroll=unroll)
   first = jax.tree.map(lambda a: a[0], (params_L, keys_L, number_L))
-  forward, *seen = _hoisted(run, carry, layers)
+  forward, *seen = _hoisted(run, carry, each)
   steps, smooth, fixed = zip(*(_hoisted(s, *first, carry[0]) for s in _steps(unit, ctx)), strict=True)
 
   @jax.custom_vjp
@@ -78,7 +77,7 @@ def scan_undone(
     return (dx_BTD, dother_BTD, daux), (dparams_L, None, None, None), None, dsmooth, None
 
   undone.defvjp(keep, back)
-  return undone(carry, layers, seen, smooth, fixed)
+  return undone(carry, each, seen, smooth, fixed)
 
 
 def _hoisted(f: Callable[..., Any], *examples: Any) -> tuple[Callable[..., Any], list[Any], list[Any]]:

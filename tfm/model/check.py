@@ -1,0 +1,184 @@
+"""What does not fit together in a model, as sentences that begin with the path of the field."""
+
+from collections.abc import Iterator
+from typing import Any, cast
+
+from tfm.model.spec import MAIN, Model, Tower, blocks, placed, reads
+from tfm.parts.relative.base import Relative
+
+_NO_BLOCKS = (
+  'blocks=true is about keys that summarise blocks, and no layer has any. Expected mixer=transient, or blocks=false.'
+)
+#: Names of parameters beside those of towers and heads.
+_RESERVED = ('embed', 'absolute', 'shared_relative', 'common', 'residual', 'norm', 'mtp', 'head', 'classifier')
+
+
+def violations(model: Model) -> Iterator[str]:
+  """Yield a sentence for each reason why the parts of `model` do not go together."""
+  yield from _names(model)
+  if broken := list(_links(model)):
+    yield from broken
+    return
+  if model.embed.shares:
+    yield 'embed.vocab is none, and there is no other table to share. Expected the number of token ids.'
+    return
+  for name in (MAIN, *model.towers):
+    at = f'towers.{name}.' if name else ''
+    yield from _tower(model.tower(name), at)
+  yield from _encoder_decoder(model)
+  yield from _mtp(model)
+
+
+def _names(model: Model) -> Iterator[str]:
+  for name in model.towers:
+    if not name.isidentifier() or name in _RESERVED or name.startswith('segment_') or name.endswith('_head'):
+      yield f'towers.{name}: is no name for a tower. Expected a word such as encoder, vision or audio.'
+  for at, tower in (('', model), *((f'towers.{n}.', t) for n, t in model.towers.items())):
+    for name in tower.heads:
+      if not name.isidentifier():
+        yield f'{at}heads.{name}: is no name for a head. Expected a word such as lm or classify.'
+
+
+def _links(model: Model) -> Iterator[str]:
+  """Towers that are read but missing, and towers that read each other in a circle."""
+  for name in (MAIN, *model.towers):
+    at = f'towers.{name}: ' if name else ''
+    for other in sorted(model.tower(name).reads_towers - set(model.towers)):
+      known = ', '.join(model.towers) or 'none'
+      if other == 'encoder' and not name:
+        yield 'a block has cross-attention, but there is no tower encoder to read. Expected cross=none, or an encoder.'
+      else:
+        yield f'{at}reads tower {other!r}, which does not exist. Known towers: {known}.'
+  if not any(True for _ in _circle(model)):
+    return
+  yield f'towers: {" -> ".join(_circle(model))} read each other in a circle. Expected an order in which each can run.'
+
+
+def _circle(model: Model) -> list[str]:
+  """Return the names of towers along a circle of reads, empty if there is none."""
+  done: set[str] = set()
+
+  def visit(name: str, path: list[str]) -> list[str]:
+    if name in path:
+      return [*path[path.index(name) :], name]
+    if name in done or name not in model.towers:
+      return []
+    done.add(name)
+    return next((c for o in sorted(model.tower(name).reads_towers) if (c := visit(o, [*path, name]))), [])
+
+  return next((c for name in model.towers if (c := visit(name, []))), [])
+
+
+def _tower(tower: Tower, at: str) -> Iterator[str]:
+  """Yield what is wrong within one tower, whose paths begin with `at`."""
+  width = tower.d_model or 0
+  embed = tower.embed
+  assert embed is not None
+  if width < 1:
+    yield f'{at}d_model={width} is not a width. Expected at least 1.'
+    return
+  yield from (f'{at}embed: {m}' for m in embed.fits(width))
+  yield from (f'{at}{m}' for m in _same_heads(tower))
+  yield from (f'{at}shared_relative: {m}' for m in _shared_relative(tower))
+  yield from _reads(tower, at)
+  for name, head in tower.heads.items():
+    yield from (f'{at}heads.{name}: {m}' for m in head.fits(tower))
+  before = width
+  for i, segment in enumerate(tower.segments):
+    if segment.resample is not None:
+      yield from (f'{at}segments.{i}.resample: {m}' for m in segment.resample.fits(before))
+    before = segment.d_model or before
+  for where, _, block, d in placed(tower):
+    path = f'{at}{where}'
+    yield from (f'{path}: {m}' for m in tower.residual.fits(block.wiring))
+    for name in ('mixer', 'aside', 'cross'):
+      if (part := getattr(block, name)) is not None:
+        yield from (f'{path}.{name}: {m}' for m in part.fits(d))
+    if block.aside is not None and block.aside.cached(d):
+      yield f'{path}.aside: needs a cache, and an extra branch has none. Expected conv or fourier.'
+
+
+def _reads(tower: Tower, at: str) -> Iterator[str]:
+  """Extras of tokens that layers need and nothing provides."""
+  assert tower.embed is not None
+  given = tower.embed.provides
+  for where, _, block, _ in placed(tower):
+    for mixer in block.mixers:
+      for extra in sorted(mixer.reads - mixer.provides - given):
+        kind = f'mask={_name(mixer, "mask")}' if extra == 'prefix' else f'relative={_name(mixer, "relative")}'
+        why = _NO_BLOCKS if extra == 'block' else f'{kind} needs {extra!r} of each token, and no input provides it.'
+        yield f'{at}{where}.mixer{".relative" if extra == "block" else ""}: {why}'
+
+
+def _name(mixer: object, field: str) -> str:
+  part = getattr(mixer, field, None)
+  return 'none' if part is None else part.table().name_of(part)
+
+
+def _same_heads(tower: Tower) -> Iterator[str]:
+  if len({c for b in blocks(tower) for m in b.mixers if (c := m.common) is not None}) > 1:
+    yield 'mixers of one tower would share different modules. Expected the same in all of its layers.'
+  heads = sorted({getattr(b.mixer, 'heads', 0) for b in blocks(tower)})
+  shared = tower.shared_relative
+  if (shared.biased or shared.placed or shared.contextual) and len(heads) > 1:
+    yield f'shared_relative serves layers of {heads} heads. Expected the same number everywhere, or a table per layer.'
+
+
+def _shared_relative(tower: Tower) -> Iterator[str]:
+  """Reasons why the layers of a tower cannot use its shared relative position."""
+  shared = tower.shared_relative
+  if shared == Relative():
+    return
+  sizes = sorted({n for *_, b, d in placed(tower) for m in b.mixers if (n := m.told_dim(d))})
+  if not sizes:
+    yield 'is set, but no mixer uses attention. Expected shared_relative=none.'
+  provided = frozenset().union(*(m.provides for b in blocks(tower) for m in b.mixers))
+  assert tower.embed is not None
+  for extra in sorted(shared.reads - provided - tower.embed.provides):
+    yield _NO_BLOCKS if extra == 'block' else f'needs {extra!r} of each token, and no input provides it.'
+  if shared.contextual and len(sizes) > 1:
+    yield f'its vectors serve heads of sizes {sizes}. Expected one size everywhere, or mixer.relative, one per layer.'
+  values = sorted({n for *_, b, d in placed(tower) for m in b.mixers if (n := m.value_dim(d))})
+  if shared.valued and len(values) > 1:
+    yield f'it adds to values of sizes {values}. Expected one size everywhere, or mixer.relative, one per layer.'
+  yield from (m for n in sizes for m in shared.fits(n))
+
+
+def _encoder_decoder(model: Model) -> Iterator[str]:
+  encoder, own = model.encoder, cast(Any, model.embed)
+  if encoder is None:
+    return
+  if not any('encoder' in t.reads_towers for t in (model, *model.towers.values())):
+    yield 'there is a tower encoder, but no block has cross-attention to it. Expected segments..cross=attention.'
+  if 'type' in reads(model):
+    yield 'layers of the decoder use token types, and only the encoder is given any. Expected relative.types=false.'
+  if getattr(model.embed, 'back', False):
+    yield 'embed.back needs a single tower without mtp. Expected embed.back=false, or neither encoder nor mtp.'
+  if encoder.d_model not in (None, model.d_model) and (encoder.embed is None or encoder.embed.shares):
+    yield (
+      "towers.encoder: has a d_model of its own, and the decoder's token table. "
+      'Expected embed.vocab=..., or d_model=none.'
+    )
+  elif encoder.embed is not None and encoder.embed.shares and encoder.embed.dim != own.dim:
+    yield (
+      f'towers.encoder.embed: dim={encoder.embed.dim} is not the width of the shared table, whose embed.dim is '
+      f'{own.dim}. Expected the same, or embed.vocab for a table of its own.'
+    )
+
+
+def _mtp(model: Model) -> Iterator[str]:
+  if model.mtp is None:
+    return
+  if getattr(model.embed, 'back', False) and model.encoder is None:
+    yield 'embed.back needs a single tower without mtp. Expected embed.back=false, or neither encoder nor mtp.'
+  if model.lm is None:
+    yield 'mtp predicts tokens, and there is no head for them. Expected heads.lm=lm, or mtp=none.'
+  if not (model.causal or model.reads_prefix):
+    yield 'mtp predicts later tokens, and a mask or router shows them. Expected mask=causal, or mtp=none.'
+  if not model.mtp.chained and len(model.segments) < 2:
+    yield (
+      'mtp shares what enters the last segment, and the model has one segment: nothing would be shared. '
+      'Expected the layers of the next token in a segment of their own, usually one layer.'
+    )
+  if blocks(model) and blocks(model)[-1].mixer is None:
+    yield 'mtp repeats the last layer, which has no mixer. Expected a mixer, or mtp=none.'

@@ -1,0 +1,26 @@
+"""Repeats whose parameters are separate trees."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from tfm.model.loops.base import Body, Carry, Layers
+from tfm.parts.context import Ctx
+
+
+def layers(body: Body, unit: Any, ctx: Ctx, carry: Carry, layers: Layers) -> tuple[Carry, Any]:
+  """Run repeats whose parameters `tfm.generate.prepare` has laid out one by one; their caches return the same way."""
+  each = [x if isinstance(x, tuple) else (None,) * len(layers.params) if x is None else unstack(x) for x in layers]
+  kept, captured = [], []
+  for layer in zip(*each, strict=True):
+    carry, (cache, sown) = body(carry, layer)
+    kept.append(cache)
+    captured.append(sown)
+  return carry, (tuple(kept), jax.tree.map(lambda *x: jnp.stack(x), *captured))
+
+
+def unstack(tree_L: Any) -> tuple[Any, ...]:
+  """Return one tree per layer of a tree whose arrays have the layers on their leading axis."""
+  length = len(jax.tree.leaves(tree_L)[0])
+  return tuple(jax.tree.map(lambda a, i=i: a[i], tree_L) for i in range(length))

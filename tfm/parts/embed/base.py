@@ -1,0 +1,141 @@
+"""How the inputs of a tower become a sequence of vectors."""
+
+from collections.abc import Callable, Iterator, Mapping
+import dataclasses
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from tfm.core import errors
+from tfm.core.registry import Part
+from tfm.parts.tokeninfo import TokenInfo
+
+#: The arrays a tower was given, by their names in `Embed.needs` and `Embed.takes`.
+Inputs = Mapping[str, jax.Array]
+#: The outputs of towers: name -> (vectors `[B, S, D]`, their token info).
+Outputs = Mapping[str, tuple[jax.Array, TokenInfo]]
+
+
+class Embedded(NamedTuple):
+  """A sequence before absolute positions are added.
+
+  Attributes:
+    x_BTD: the vectors, `[B, T, D]`.
+    info: their positions, segment ids and extras.
+    ordered: whether the tokens of a document stand in the order of their positions.
+    outputs: if not None, only the last `outputs` tokens are returned by the model.
+    cond_BD: a vector per example that norms and gates may be conditioned on.
+    grid: rows and columns of image patches, if the sequence has them.
+  """
+
+  x_BTD: jax.Array
+  info: TokenInfo
+  ordered: bool = True
+  outputs: int | None = None
+  cond_BD: jax.Array | None = None
+  grid: tuple[int, int] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Embed(Part):
+  """The input layer of a tower.
+
+  `make(dims)` returns a module with the methods
+
+  - `start(inputs, outputs, next_B) -> Embedded`: `inputs` has the arrays by name, `outputs` those of the towers in
+    `towers`, `next_B` the next position of each cached row (None: no cache);
+  - `finish(x_BTD, train) -> x_BTD`: what follows the absolute positions (norm, dropout, projection);
+  - `leave(x_BTD) -> x_BTD`: a projection of the last hidden state (most return it unchanged);
+  - `words() -> table_VD`: the token table for a tied head (only `tokens`).
+  """
+
+  #: Inputs that must be given, under Hugging Face's names.
+  needs: ClassVar[tuple[str, ...]] = ()
+  #: Inputs that may be given.
+  takes: ClassVar[tuple[str, ...]] = ()
+  #: Extras of `TokenInfo` that it can provide.
+  provides: ClassVar[frozenset[str]] = frozenset()
+
+  def make(self, dims: Any) -> Any:
+    """Return the module."""
+    raise AssertionError(f'{type(self).__name__} must make a module')
+
+  def shapes(self, batch: int, length: int) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return shapes of the needed inputs for `batch` examples of about `length` tokens."""
+    raise AssertionError(f'{type(self).__name__} must give the shapes of its inputs')
+
+  def tokens(self, length: int) -> int:
+    """Return the length of the sequence that inputs of `shapes(batch, length)` become."""
+    return length
+
+  def check_inputs(self, given: Inputs, name_of: Callable[[str], str], limit: int | None) -> None:
+    """Raise UserError for inputs of the wrong shape; `limit` is the number of positions of the tower (None: any).
+
+    `name_of` returns the name under which an input was passed to `apply`.
+    """
+    raise AssertionError(f'{type(self).__name__} must check its inputs')
+
+  def info(self, inputs: Inputs, shape: tuple[int, int]) -> TokenInfo:
+    """Return the token info of outputs `[B, T]` that were computed before, such as `encoder_outputs`."""
+    del inputs
+    return whole(*shape)
+
+  @property
+  def towers(self) -> tuple[str, ...]:
+    """The towers whose outputs it reads."""
+    return ()
+
+  @property
+  def width(self) -> int | None:
+    """The width of the vectors before `finish`, if it is not that of the tower."""
+    return None
+
+  @property
+  def d_out(self) -> int | None:
+    """The width of the last hidden state, if `leave` changes that of the tower."""
+    return None
+
+  @property
+  def shares(self) -> bool:
+    """Whether it uses the token table of the model's own tower."""
+    return False
+
+  def resolved(self, of: 'Embed') -> 'Embed':
+    """Return the input layer with the sizes that it shares with that of the model filled in."""
+    del of
+    return self
+
+  @property
+  def vocab(self) -> int:
+    """The number of token ids, 0 if it has no token table."""
+    return 0
+
+  def flops(self, d_model: int) -> float:
+    """Return the forward FLOPs per token of the sequence."""
+    return 0.0
+
+  def fits(self, d_model: int) -> Iterator[str]:
+    """Yield a sentence for each reason why it cannot feed a tower of this width."""
+    yield from ()
+
+
+def whole(batch: int, length: int) -> TokenInfo:
+  """Return the info of sequences without padding: positions 0, 1, ... in one document."""
+  positions_BT = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), (batch, length))
+  return TokenInfo(positions_BT, jnp.ones((batch, length), jnp.int32))
+
+
+def check_shape(name: str, value: jax.Array, letters: str, sizes: Mapping[str, int] = {}) -> None:
+  """Raise UserError unless `value` has an axis for each of `letters`, of the sizes given.
+
+  Example:
+    >>> check_shape('pixel_values', jnp.zeros((2, 1, 8, 8)), 'BCHW', {'C': 3})
+    Traceback (most recent call last):
+    ...
+    tfm.core.errors.UserError: apply: pixel_values has shape (2, 1, 8, 8). Expected [B, C=3, H, W].
+  """
+  bad = value.ndim != len(letters)
+  if bad or any(sizes.get(letter, size) != size for letter, size in zip(letters, value.shape, strict=True)):
+    axes = ', '.join(f'{letter}={sizes[letter]}' if letter in sizes else letter for letter in letters)
+    raise errors.UserError(f'apply: {name} has shape {value.shape}. Expected [{axes}].')

@@ -1,0 +1,214 @@
+"""Token ids to vectors, and the table that a tied head shares."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from tfm.core import errors
+from tfm.core.axes import constrained, sharded
+from tfm.core.module import Module
+from tfm.parts.context import Dims
+from tfm.parts.dense import Dense, weight
+from tfm.parts.dropout import drop
+from tfm.parts.embed import targets
+from tfm.parts.embed.base import Embed, Embedded, whole
+from tfm.parts.norm.base import Norm
+from tfm.parts.stored import Stored
+from tfm.parts.tokeninfo import TokenInfo, positions
+
+
+@dataclasses.dataclass(frozen=True)
+class Tokens(Embed):
+  """E[token] * scale * D^power + E_type[type], then norm and dropout after positions are added.
+
+  Inputs, int32 `[B, T]`: `input_ids`; `attention_mask` (1: token, 0: padding) or `segment_ids` (0: padding, 1 and on:
+  documents packed in a row); `position_ids` (default: the place in the document); `token_type_ids`; `prefix_mask`;
+  `order_ids` and `target_positions` `[B, P]` (see `tfm.parts.embed.targets`).
+
+  Attributes:
+    vocab: number of token ids. None shares the table of the model's own tokens (an encoder's `embed`).
+    scale, power: factors of the embeddings.
+    types: number of token types (BERT: 2).
+    rows: a norm applied to each row of the table wherever it is used (FixNorm).
+    norm, dropout: applied to the sum of embeddings and positions.
+    dim: width of the table, if it is not d_model; a projection follows (ALBERT's factorised embedding).
+    back: with `dim`, project to d_model before positions are added, and back to `dim` after the last layer, both
+      without biases (OPT-350M).
+    query: add a learned vector for the inputs `target_positions` (XLNet).
+  """
+
+  needs: ClassVar = ('input_ids',)
+  takes: ClassVar = (
+    'attention_mask',
+    'segment_ids',
+    'position_ids',
+    'token_type_ids',
+    'prefix_mask',
+    *targets.NAMES,
+  )
+  provides: ClassVar = frozenset({'prefix', 'type', *targets.EXTRAS})
+
+  vocab: int | None = 32_000  # type: ignore[assignment]
+  scale: float = 1.0
+  power: float = 0.0
+  types: int = 0
+  rows: Norm | None = None
+  norm: Norm | None = None
+  dropout: float = 0.0
+  dim: int | None = None
+  back: bool = False
+  query: bool = False
+
+  def make(self, dims):
+    return _Tokens(self, dims)
+
+  def shapes(self, batch, length):
+    return {'input_ids': jax.ShapeDtypeStruct((batch, length), jnp.int32)}
+
+  @property
+  def width(self):
+    return None if self.back else self.dim
+
+  @property
+  def d_out(self):
+    return self.dim if self.back else None
+
+  @property
+  def shares(self):
+    return self.vocab is None
+
+  def resolved(self, of):
+    return dataclasses.replace(self, vocab=of.vocab) if self.vocab is None else self
+
+  def flops(self, d_model):
+    return 0.0 if self.dim is None else 2 * (1 + self.back) * self.dim * d_model
+
+  def check(self) -> Iterator[str]:
+    if self.vocab is not None and self.vocab < 1:
+      yield f'vocab={self.vocab} is not a size. Expected at least 1, or none to share the table of the model.'
+    if self.back and self.dim is None:
+      yield 'back projects to the width of the table, which is that of the model. Expected dim=..., or back=false.'
+    if self.dim is not None and self.dim < 1:
+      yield f'dim={self.dim} is not a width. Expected at least 1, or none for the width of the model.'
+
+  def check_inputs(self, given, name_of, limit):
+    ids, name = given['input_ids'], name_of('input_ids')
+    if ids.ndim != 2:
+      raise errors.UserError(f'apply: {name} has shape {ids.shape}. Expected [B, T].')
+    B, T = ids.shape
+    for other, value in given.items():
+      wanted = (B, *value.shape[1:2]) if other == 'target_positions' else (B, T)
+      if value.shape != wanted:
+        raise errors.UserError(
+          f'apply: {name_of(other)} has shape {value.shape}. Expected {wanted}, as {name} is {ids.shape}.'
+        )
+    if {'attention_mask', 'segment_ids'} <= set(given):
+      raise errors.UserError(
+        f'apply: {name_of("attention_mask")} and {name_of("segment_ids")} are both given. '
+        'Expected one: segment 0 is padding.'
+      )
+    if limit is not None and limit < T:
+      raise errors.UserError(
+        f'apply: {name} has {T} tokens, the position table {limit} rows. Expected at most {limit} tokens.'
+      )
+
+  def info(self, inputs, shape):
+    if 'segment_ids' in inputs:
+      segment_BT = inputs['segment_ids'].astype(jnp.int32)
+      pos_BT = positions(inputs['segment_ids'])
+    elif 'attention_mask' in inputs:
+      segment_BT = (inputs['attention_mask'] != 0).astype(jnp.int32)
+      pos_BT = jnp.maximum(jnp.cumsum(segment_BT, axis=1) - 1, 0)
+    else:
+      return whole(*shape)
+    return TokenInfo(pos_BT, segment_BT)
+
+
+class _Tokens(Module):
+  spec: Tokens
+  dims: Dims
+
+  def setup(self):
+    s, d = self.spec, self.dims.foot
+    dtype, width = d.run.precision.dtype('param'), 'D' if s.dim is None else 'R'
+    R = s.dim or d.d_model
+    assert s.vocab is not None
+    shape = (s.vocab, R)
+    self.table_VD = weight(self, 'table', sharded(d.init.weight('embed', *shape, d), f'V{width}'), shape, dtype)
+    width = 'D' if s.back else width
+    if s.types:
+      shape = (s.types, d.d_model)
+      self.types_YD = self.param('types', sharded(d.init.weight('types', *shape, d), f'Y{width}'), shape, dtype)
+    if s.query:
+      init = sharded(d.init.weight('types', 1, d.d_model, d), width)
+      self.query_R = self.param('query', init, (d.d_model,), dtype)
+    self.norm = s.norm.make(d, width) if s.norm is not None else None
+    D = self.dims.d_model
+    self.project = Dense('RD', (R, D), self.dims, bias=not s.back) if s.dim is not None else None
+    self.back = Dense('DR', (D, R), self.dims) if s.back else None
+    self.rows = s.rows.make(d.replace(d_model=R)) if s.rows is not None else None
+
+  def __call__(self, inputs, outputs):
+    return self.leave(self.finish(self.start(inputs, outputs, None).x_BTD, False))
+
+  def start(self, inputs, outputs, next_B) -> Embedded:
+    """Return the embeddings of the tokens, before positions are added."""
+    ids_BT, type_BT = inputs['input_ids'], inputs.get('token_type_ids')
+    info = self.spec.info(inputs, (ids_BT.shape[0], ids_BT.shape[1]))
+    if next_B is not None:
+      info = info.at(info.positions + next_B[:, None])
+    if 'position_ids' in inputs:
+      info = info.at(inputs['position_ids'].astype(jnp.int32))
+    prefix_BT = inputs['prefix_mask'] != 0 if 'prefix_mask' in inputs else None
+    if prefix_BT is None and next_B is not None:
+      prefix_BT = jnp.zeros(ids_BT.shape, bool)
+    info = info.with_extras(prefix=prefix_BT, type=type_BT)
+    start = Embedded(self.lookup(ids_BT, type_BT), info, ordered='position_ids' not in inputs)
+    return targets.add(start, inputs, self.queries)
+
+  def lookup(self, tok_BT: jax.Array, type_BT: jax.Array | None) -> jax.Array:
+    """Return the embeddings x_BTD in the compute dtype."""
+    s, dtype = self.spec, self.dims.run.precision.dtype('compute')
+    table_VD = self.table_VD
+    if isinstance(table_VD, Stored):
+      x_BTD = table_VD.rows(tok_BT, dtype)
+    else:
+      # Looked up whole rows at a time: split along D, every device would need every token's row.
+      x_BTD = jnp.take(constrained(table_VD, 'V-'), tok_BT, axis=0).astype(dtype)
+    if self.rows is not None:
+      x_BTD = self.rows(x_BTD)
+    if s.scale != 1 or s.power:
+      x_BTD = x_BTD * jnp.asarray(s.scale * self.dims.d_model**s.power, dtype)
+    if s.back and self.project is not None:
+      x_BTD = self.project(x_BTD)
+    if s.types:
+      type_BT = jnp.zeros_like(tok_BT) if type_BT is None else type_BT
+      x_BTD = x_BTD + jnp.take(self.types_YD, type_BT, axis=0).astype(dtype)
+    return x_BTD
+
+  def queries(self, type_BP: jax.Array) -> jax.Array:
+    """Return the vectors x_BPD of targets: `query`, plus that of their type."""
+    s, dtype = self.spec, self.dims.run.precision.dtype('compute')
+    query_R = self.query_R.astype(dtype)
+    x_BPD = jnp.broadcast_to(query_R[None, None], (*type_BP.shape, *query_R.shape))
+    return x_BPD + jnp.take(self.types_YD, type_BP, axis=0).astype(dtype) if s.types else x_BPD
+
+  def finish(self, x_BTD: jax.Array, train: bool) -> jax.Array:
+    """Apply norm and dropout to the sum of embeddings and positions, and project it to d_model."""
+    x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
+    x_BTD = drop(x_BTD, self.spec.dropout, train, self)
+    return constrained(x_BTD if self.project is None or self.spec.back else self.project(x_BTD), 'BTD')
+
+  def leave(self, x_BTD: jax.Array) -> jax.Array:
+    """Project the last hidden state to the width of the table, if `back`."""
+    return x_BTD if self.back is None else self.back(x_BTD)
+
+  def words(self) -> jax.Array | Stored:
+    """Return the table as a tied head uses it, in the compute dtype."""
+    if isinstance(self.table_VD, Stored):
+      return self.table_VD
+    table_VD = self.table_VD.astype(self.dims.run.precision.dtype('compute'))
+    return table_VD if self.rows is None else self.rows(table_VD)

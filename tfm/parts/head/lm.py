@@ -1,0 +1,102 @@
+"""Logits over the vocabulary, one set for each token."""
+
+import dataclasses
+from typing import ClassVar
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from tfm.core.axes import sharded, trailing
+from tfm.core.module import Module
+from tfm.parts.act.base import Act
+from tfm.parts.act.gelu import Gelu
+from tfm.parts.context import Dims
+from tfm.parts.contract import against_rows
+from tfm.parts.dense import Dense
+from tfm.parts.head.base import Head, HeadContext
+from tfm.parts.norm.base import Norm
+from tfm.parts.norm.layer import LayerNorm
+from tfm.parts.stored import Stored
+
+
+@dataclasses.dataclass(frozen=True)
+class Transform:
+  """norm(act(x W + b)) before the head (BERT's masked-LM head), as wide as the token table."""
+
+  act: Act = Gelu()
+  norm: Norm = LayerNorm(1e-12)
+  bias: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Lm(Head):
+  """`logits` `[B, T, V]` = cap(scale D^power (x U + b)), U the token table if `tied`.
+
+  Attributes:
+    tied: use the token table of the tower; else a weight of its own.
+    bias: add b.
+    scale, power: factors of the logits.
+    cap: bound c of the logits, c tanh(logits / c) (Gemma 2).
+    transform: a layer before the projection.
+  """
+
+  decodes: ClassVar[bool] = True
+
+  tied: bool = True
+  bias: bool = False
+  scale: float = 1.0
+  power: float = 0.0
+  cap: float | None = None
+  transform: Transform | None = None
+
+  def make(self, dims):
+    return _Lm(self, dims)
+
+  def returns(self, alone):
+    del alone
+    return (self.name or 'logits',)
+
+  def flops(self, dims, length):
+    D, R, V = dims.d_model, dims.d_table or dims.d_model, dims.vocab
+    return length * (2 * D * V if self.transform is None else 2 * D * R + 2 * R * V)
+
+  def fits(self, tower):
+    e = tower.embed
+    if not tower.vocab:
+      yield 'lm returns logits over a vocabulary, and the tower reads no tokens. Expected embed=tokens.'
+      return
+    if e.d_out is not None and self.transform is not None:
+      yield 'embed.back projects to the width of the table, and so does lm.transform. Expected one of them.'
+    table = e.dim or tower.d_model
+    if self.tied and self.transform is None and e.d_out is None and table != tower.d_model:
+      yield (
+        f'lm is tied to a table of width embed.dim={e.dim}, and hidden states have d_model={tower.d_model}. '
+        'Expected lm.transform, which projects to that width, or lm.tied=false.'
+      )
+
+
+class _Lm(Module):
+  spec: Lm
+  dims: Dims
+
+  @nn.compact
+  def __call__(self, x_BTD: jax.Array, context: HeadContext) -> dict[str, jax.Array]:
+    s, d, V = self.spec, self.dims, self.dims.vocab
+    dtype = d.run.precision.dtype('param')
+    if s.transform is not None:
+      R, width = d.d_table or d.d_model, 'R' if d.d_table else 'D'
+      x_BTD = Dense(f'D{width}', (d.d_model, R), d, bias=s.transform.bias, name='transform')(x_BTD)
+      x_BTD = s.transform.norm.make(d, width).copy(name='norm')(s.transform.act(x_BTD))
+    factor = s.scale * d.d_model**s.power
+    if factor != 1:
+      x_BTD = x_BTD * jnp.asarray(factor, x_BTD.dtype)
+    if s.tied:
+      table_VD = context.table
+      logits_BTV = table_VD.contract(x_BTD) if isinstance(table_VD, Stored) else against_rows(x_BTD, table_VD)
+    else:
+      logits_BTV = Dense('DV', (x_BTD.shape[-1], V), d, name='head', role='head')(x_BTD)
+    if s.bias:
+      bias_V = self.param('bias', sharded(nn.initializers.zeros, 'V'), (V,), dtype)
+      logits_BTV = logits_BTV + trailing((factor * bias_V).astype(x_BTD.dtype), 3)
+    return {s.name or 'logits': logits_BTV if s.cap is None else s.cap * jnp.tanh(logits_BTV / s.cap)}

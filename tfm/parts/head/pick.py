@@ -1,0 +1,52 @@
+"""Pooling: one vector per sequence from the hidden states of its tokens."""
+
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+
+from tfm.core import errors
+from tfm.parts.head.base import HeadContext
+
+#: first, last: the first or last token that is not padding. second: the one after the first (DeiT's distillation
+#: token). end: the last position, padding or not (SigLIP). mean: over all tokens that are not padding. patches: the
+#: mean over image patches, without class and register tokens. first_patches: `first` and `patches` concatenated.
+#: largest: the token with the largest id (CLIP, whose end token is its last id). each: every token by itself.
+Pick = Literal['first', 'second', 'last', 'end', 'mean', 'patches', 'first_patches', 'largest', 'each']
+
+
+def width(pick: Pick, d: int) -> int:
+  """Return the width of a picked vector of hidden states of width `d`."""
+  return 2 * d if pick == 'first_patches' else d
+
+
+def picked(x_BTD: jax.Array, context: HeadContext, pick: Pick) -> jax.Array:
+  """Return the vectors that `pick` names: `[B, D]`, or `[B, T, D]` for 'each'. Padding is never used, but by 'end'."""
+  real_BT = context.info.segment_ids > 0
+  if pick == 'each':
+    return x_BTD
+  if pick == 'end':
+    return x_BTD[:, -1]
+  if pick == 'mean':
+    return _mean(x_BTD, real_BT)
+  if pick in ('patches', 'first_patches'):
+    grid_BT2 = context.info.get('grid')
+    if grid_BT2 is None:
+      raise errors.UserError(f'head: pick={pick} needs image patches, and the tower has none. Expected pick=mean.')
+    mean_BD = _mean(x_BTD, real_BT & (grid_BT2[..., 0] >= 0))
+    if pick == 'patches':
+      return mean_BD
+    return jnp.concatenate([picked(x_BTD, context, 'first'), mean_BD], -1)
+  T = real_BT.shape[1]
+  if pick == 'largest':
+    place_B = jnp.argmax(context.inputs['input_ids'], 1)
+  elif pick == 'last':
+    place_B = T - 1 - jnp.argmax(real_BT[:, ::-1], 1)
+  else:
+    place_B = jnp.argmax(real_BT, 1) + (pick == 'second')
+  return jnp.take_along_axis(x_BTD, place_B[:, None, None], 1)[:, 0]
+
+
+def _mean(x_BTD: jax.Array, kept_BT: jax.Array) -> jax.Array:
+  share_BT = kept_BT / jnp.maximum(jnp.sum(kept_BT, 1, keepdims=True), 1)
+  return jnp.einsum('BT,BTD->BD', share_BT.astype(x_BTD.dtype), x_BTD)

@@ -1,0 +1,80 @@
+"""Neighbouring image patches merged into one (Swin, arXiv:2103.14030)."""
+
+import dataclasses
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from tfm.core import errors
+from tfm.parts.context import Dims
+from tfm.parts.dense import Dense
+from tfm.parts.embed.base import whole
+from tfm.parts.norm.base import Norm
+from tfm.parts.norm.layer import LayerNorm
+from tfm.parts.resample.base import Resample
+from tfm.parts.tokeninfo import TokenInfo
+
+
+@dataclasses.dataclass(frozen=True)
+class Merge(Resample):
+  """norm([x_00, x_10, x_01, x_11]) W: each square of `size` x `size` patches becomes one, in Swin's order of columns.
+
+  Attributes:
+    size: patches per side of a square. The grid must be divisible by it.
+    norm: applied to the concatenated patches before the projection.
+  """
+
+  size: int = 2
+  norm: Norm | None = LayerNorm(1e-5)
+
+  def make(self, dims, width):
+    return _Merge(self, dims, width)
+
+  @property
+  def grid(self):
+    return True
+
+  def length(self, length):
+    return length / self.size**2
+
+  def flops(self, width, d_model):
+    return 2 * width * d_model
+
+  def check(self):
+    if self.size < 2:
+      yield f'size={self.size} merges nothing. Expected at least 2.'
+
+
+class _Merge(nn.Module):
+  spec: Merge
+  dims: Dims
+  width: int
+
+  @nn.compact
+  def __call__(self, x_BTD: jax.Array, info: TokenInfo, grid: tuple[int, int] | None):
+    n = self.spec.size
+    if grid is None or grid[0] * grid[1] != x_BTD.shape[1]:
+      raise errors.UserError(
+        f'resample=merge: needs a grid of image patches, and the sequence has {x_BTD.shape[1]} tokens of grid {grid}. '
+        'Expected embed=patches without class and register tokens.'
+      )
+    (h, w), (B, _, D) = grid, x_BTD.shape
+    if h % n or w % n:
+      raise errors.UserError(f'resample=merge: a grid of {h} x {w} patches is not divisible by size={n}.')
+    squares = x_BTD.reshape(B, h // n, n, w // n, n, D)
+    x_BTM = jnp.transpose(squares, (0, 1, 3, 4, 2, 5)).reshape(B, h // n * (w // n), n * n * D)
+    if self.spec.norm is not None:
+      x_BTM = self.spec.norm.make(self.dims.replace(d_model=n * n * D), 'R').copy(name='norm')(x_BTM)
+    y_BTD = Dense('RD', (n * n * D, self.dims.d_model), self.dims, name='project')(x_BTM)
+    new = whole(B, y_BTD.shape[1])
+    return y_BTD, with_grid(new, (h // n, w // n)), (h // n, w // n)
+
+
+def with_grid(info: TokenInfo, grid: tuple[int, int], lead: int = 0) -> TokenInfo:
+  """Return `info` with the extra 'grid': rows and columns of patches, -1 for the first `lead` special tokens."""
+  h, w = grid
+  rows, columns = jnp.meshgrid(jnp.arange(h, dtype=jnp.int32), jnp.arange(w, dtype=jnp.int32), indexing='ij')
+  at_T2 = jnp.stack([rows.reshape(-1), columns.reshape(-1)], -1)
+  at_T2 = jnp.concatenate([jnp.full((lead, 2), -1, jnp.int32), at_T2])
+  return info.with_extras(grid=jnp.broadcast_to(at_T2[None], (info.positions.shape[0], *at_T2.shape)))

@@ -1,0 +1,61 @@
+"""A strided convolution over the sequence, which makes it shorter."""
+
+import dataclasses
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from tfm.parts.context import Dims
+from tfm.parts.dense import Dense
+from tfm.parts.resample.base import Resample
+from tfm.parts.tokeninfo import TokenInfo, positions
+
+
+@dataclasses.dataclass(frozen=True)
+class Stride(Resample):
+  """Each `size` neighbouring tokens become one: [x_1, ..., x_size] W + b.
+
+  A group that ends in padding or in another document counts as a token of the document that it begins with; its other
+  tokens are replaced by zeros. A sequence whose length is not divisible by `size` is padded at its end.
+
+  Attributes:
+    size: tokens per group.
+    bias: whether the projection has b.
+  """
+
+  size: int = 2
+  bias: bool = True
+
+  def make(self, dims, width):
+    return _Stride(self, dims, width)
+
+  def length(self, length):
+    return length / self.size
+
+  def flops(self, width, d_model):
+    return 2 * width * d_model
+
+  def check(self):
+    if self.size < 2:
+      yield f'size={self.size} shortens nothing. Expected at least 2.'
+
+
+class _Stride(nn.Module):
+  spec: Stride
+  dims: Dims
+  width: int
+
+  @nn.compact
+  def __call__(self, x_BTD: jax.Array, info: TokenInfo, grid: tuple[int, int] | None):
+    n, (B, T, D) = self.spec.size, x_BTD.shape
+    more = -T % n
+    x_BTD = jnp.pad(x_BTD, ((0, 0), (0, more), (0, 0)))
+    segment_BTn = jnp.pad(info.segment_ids, ((0, 0), (0, more))).reshape(B, -1, n)
+    kept_BTn = (segment_BTn == segment_BTn[:, :, :1]) & (segment_BTn > 0)
+    x_BTnD = jnp.where(kept_BTn[..., None], x_BTD.reshape(B, -1, n, D), 0)
+    y_BTD = Dense('RD', (n * D, self.dims.d_model), self.dims, bias=self.spec.bias, name='project')(
+      x_BTnD.reshape(B, -1, n * D)
+    )
+    segment_BT = segment_BTn[:, :, 0]
+    return y_BTD, TokenInfo(positions(segment_BT), segment_BT), None

@@ -1,0 +1,19 @@
+"""What one repeat of a segment computes."""
+
+import dataclasses
+from typing import Any
+
+from tfm.core.registry import Part
+
+
+@dataclasses.dataclass(frozen=True)
+class Unit(Part):
+  """`make(pattern, dims)` returns a module `(x_BTD, carry, ctx, caches) -> (x_BTD, carry, caches, aux)`.
+
+  `pattern` is the segment's tuple of blocks. `carry` travels beside the residual stream, as the residual kind of the
+  tower defines; `ctx.layer` is the index of the first block; `caches` has one entry per block, or is None.
+  """
+
+  def make(self, pattern: Any, dims: Any) -> Any:
+    """Return the module."""
+    raise AssertionError(f'{type(self).__name__} must make a module')
