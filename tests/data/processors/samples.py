@@ -1,4 +1,4 @@
-"""The test image and the test sound whose processed numbers are known."""
+"""The test image and the test sound, of known processed numbers."""
 
 import numpy as np
 from PIL import Image

@@ -176,8 +176,12 @@ def test_import_needs_neither_pillow_nor_scipy():
       r'preprocessor_config.json: ViTImageProcessor.do_thumbnail: this option is not supported',
     ),
     (
+      {'preprocessor_config': {'image_processor_type': 'ConvNextImageProcessor'}},
+      r"unknown processor 'ConvNextImageProcessor'. Expected a name in tfm.data.processors.TABLE.$",
+    ),
+    (
       {'processor_config': {'image_processor': {}, 'feature_extractor': {}}},
-      r'processor_config.json: has image_processor and feature_extractor. Expected one of them',
+      r'processor_config.json: has image_processor and feature_extractor. Expected only one',
     ),
     ({'preprocessor_config': [1]}, r'preprocessor_config.json: holds list. Expected an object'),
   ],

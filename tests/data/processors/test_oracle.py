@@ -165,7 +165,7 @@ def test_whisper_batch_and_mask_match(lengths):
   )
   ours = processors.WhisperFeatures()(audio=clips, sampling_rate=_RATE, return_attention_mask=True)
   np.testing.assert_array_equal(ours['attention_mask'], theirs['attention_mask'])
-  # The class takes PyTorch's single-precision path wherever PyTorch is installed.
+  # With PyTorch installed, the class computes in single precision.
   np.testing.assert_allclose(ours['input_features'], theirs['input_features'], rtol=0, atol=2e-4)
 
 

@@ -1,4 +1,4 @@
-"""Image and audio processors: pure functions whose config is Hugging Face's `preprocessor_config.json`."""
+"""Image and audio processors: pure functions configured by Hugging Face's `preprocessor_config.json`."""
 
 from collections.abc import Mapping
 import json
@@ -10,12 +10,25 @@ from tfm.core.registry import Table
 from tfm.data.processors.audio import AudioProcessor, Wav2Vec2Features, WhisperFeatures, resample
 from tfm.data.processors.filterbank import ASTFeatures, ParakeetFeatures, Speech2TextFeatures
 from tfm.data.processors.images import ImageProcessor, image_name
-from tfm.data.processors.processor import Processor, canonical, near
+from tfm.data.processors.processor import CLASS_CUTOFF, Processor, canonical, near
+from tfm.data.processors.qwen2vl import Qwen2VLProcessor
 
 __all__ = [
-  'TABLE', 'ASTFeatures', 'AudioProcessor', 'ImageProcessor', 'ParakeetFeatures', 'Processor', 'Speech2TextFeatures',
-  'Wav2Vec2Features', 'WhisperFeatures', 'from_config', 'load', 'resample', 'save',
-]  # fmt: skip
+  'TABLE',
+  'ASTFeatures',
+  'AudioProcessor',
+  'ImageProcessor',
+  'ParakeetFeatures',
+  'Processor',
+  'Qwen2VLProcessor',
+  'Speech2TextFeatures',
+  'Wav2Vec2Features',
+  'WhisperFeatures',
+  'from_config',
+  'load',
+  'resample',
+  'save',
+]
 
 #: Hugging Face's class names. `XFeatureExtractor`, `XImageProcessorFast` and `...Pil` mean an image row too.
 TABLE = Table(
@@ -27,6 +40,7 @@ TABLE = Table(
   DeiTImageProcessor=ImageProcessor,
   LlavaImageProcessor=ImageProcessor,
   PerceiverImageProcessor=ImageProcessor,
+  Qwen2VLImageProcessor=Qwen2VLProcessor,
   SegformerImageProcessor=ImageProcessor,
   SiglipImageProcessor=ImageProcessor,
   ViTImageProcessor=ImageProcessor,
@@ -43,7 +57,8 @@ MODEL_TYPES = {
   'blip-2': 'BlipImageProcessor', 'clip': 'CLIPImageProcessor', 'data2vec-audio': 'Wav2Vec2FeatureExtractor',
   'deit': 'DeiTImageProcessor', 'dinov2': 'BitImageProcessor', 'hubert': 'Wav2Vec2FeatureExtractor',
   'llava': 'LlavaImageProcessor', 'paligemma': 'SiglipImageProcessor', 'parakeet_ctc': 'ParakeetFeatureExtractor',
-  'perceiver': 'PerceiverImageProcessor', 'segformer': 'SegformerImageProcessor', 'siglip': 'SiglipImageProcessor',
+  'perceiver': 'PerceiverImageProcessor', 'qwen2_vl': 'Qwen2VLImageProcessor',
+  'qwen2_5_vl': 'Qwen2VLImageProcessor', 'segformer': 'SegformerImageProcessor', 'siglip': 'SiglipImageProcessor',
   'speech_to_text': 'Speech2TextFeatureExtractor', 'swin': 'ViTImageProcessor', 'vit': 'ViTImageProcessor',
   'vit_mae': 'ViTImageProcessor', 'wav2vec2': 'Wav2Vec2FeatureExtractor', 'wavlm': 'Wav2Vec2FeatureExtractor',
   'wav2vec2-conformer': 'Wav2Vec2FeatureExtractor', 'whisper': 'WhisperFeatureExtractor',
@@ -79,7 +94,8 @@ def from_config(config: Mapping[str, Any], model_type: str | None = None) -> Pro
   row = canonical(name) if canonical(name) in TABLE else image_name(name)
   if row not in TABLE:
     raise errors.ConfigError(
-      f'{_FILE}: unknown processor {name!r}. Expected a name in tfm.data.processors.TABLE.{near(row, TABLE)}'
+      f'{_FILE}: unknown processor {name!r}. Expected a name in tfm.data.processors.TABLE.'
+      f'{near(row, TABLE, CLASS_CUTOFF)}'
     )
   return TABLE[row].from_config(config)
 
@@ -99,7 +115,7 @@ def load(folder: str | Path) -> Processor | None:
   outer = _json(folder / _NESTING_FILE) or {}
   nested = [key for key in _NESTED if key in outer]
   if len(nested) > 1:
-    raise errors.ConfigError(f'{folder / _NESTING_FILE}: has {" and ".join(nested)}. Expected one of them.')
+    raise errors.ConfigError(f'{folder / _NESTING_FILE}: has {" and ".join(nested)}. Expected only one.')
   file = _NESTING_FILE if nested else _FILE
   config = outer[nested[0]] if nested else _json(folder / file)
   if config is None:

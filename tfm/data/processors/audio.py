@@ -17,10 +17,10 @@ class AudioProcessor(Processor):
   """The base of the audio processors.
 
   Attributes:
-    sampling_rate: The sampling rate in Hz that the model was trained on.
+    sampling_rate: The model's sampling rate in Hz.
     padding_value: The sample (or feature) at the end of shorter clips.
     padding_side: `right`; no other is supported.
-    return_attention_mask: Whether to return `attention_mask`, int32, 1 at what is not padding.
+    return_attention_mask: Whether to return `attention_mask`, int32, 0 at padding.
   """
 
   sampling_rate: int = 16_000
@@ -72,7 +72,7 @@ class AudioProcessor(Processor):
     return [_clip(clip, f'audio[{i}]' if many else 'audio', shortest) for i, clip in enumerate(batch)]
 
   def stack(self, rows: Sequence[np.ndarray], length: int, mask: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Pad arrays to `length` along their first axis, and return them with their attention mask, if wanted."""
+    """Pad arrays to `length` along their first axis, and return them with their attention mask if `mask`."""
     out = np.full((len(rows), length, *rows[0].shape[1:]), self.padding_value, np.float32)
     for padded, row in zip(out, rows, strict=True):
       padded[: len(row)] = row

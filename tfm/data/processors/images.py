@@ -9,16 +9,16 @@ import numpy as np
 from tfm.core import errors
 from tfm.data.processors import pixels
 from tfm.data.processors.pixels import Size
-from tfm.data.processors.processor import Processor, canonical, near, typed
+from tfm.data.processors.processor import CLASS_CUTOFF, Processor, canonical, near, typed
 
-_CLIP = {'image_mean': (0.48145466, 0.4578275, 0.40821073), 'image_std': (0.26862954, 0.26130258, 0.27577711)}
+CLIP_COLORS = {'image_mean': (0.48145466, 0.4578275, 0.40821073), 'image_std': (0.26862954, 0.26130258, 0.27577711)}
 _IMAGENET = {'image_mean': (0.485, 0.456, 0.406), 'image_std': (0.229, 0.224, 0.225)}
 _BILINEAR, _BICUBIC = 2, 3
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ImageProcessor(Processor):
-  """Resize, crop, rescale and normalise images. The field defaults are those of ViT.
+  """Resize, crop, rescale and normalise images. The fields have ViT's defaults.
 
   Attributes:
     do_resize: Whether to resize to `size`.
@@ -63,8 +63,11 @@ class ImageProcessor(Processor):
       raise errors.ConfigError(f'{self.name}.resample: {self.resample!r} is no Pillow filter. Expected 0..5.')
     if self.crop_size.height is None:
       raise errors.ConfigError(f'{self.name}.crop_size: {self.crop_size.to_config()}. Expected height and width.')
-    if self.do_pad and _pad not in _row(self.name).steps:
+    steps = self.row(self.name).steps
+    if self.do_pad and _pad not in steps:
       raise errors.ConfigError(f'{self.name}.do_pad: only LlavaImageProcessor pads. Expected false.')
+    if self.do_center_crop and not {_crop, _crop_share} & set(steps):
+      raise errors.ConfigError(f'{self.name}.do_center_crop: this processor does not crop. Expected false.')
     if not np.all(np.asarray(self.image_std) > 0):
       raise errors.ConfigError(f'{self.name}.image_std: {self.image_std}. Expected positive numbers.')
     if np.size(self.image_mean) != np.size(self.image_std) and np.ndim(self.image_mean) + np.ndim(self.image_std) > 1:
@@ -84,7 +87,7 @@ class ImageProcessor(Processor):
       ConfigError: The type is unknown, a value is wrong, or an option is not supported and may change the output.
     """
     name = image_name(config.get('image_processor_type') or config.get('feature_extractor_type') or '')
-    row = _row(name)
+    row = cls.row(name)
     square = config.get('default_to_square')
     read = dict(row.options) | cls.read(name, config)
     for key, value in read.items():
@@ -110,16 +113,36 @@ class ImageProcessor(Processor):
     Raises:
       UserError: An image cannot be decoded or has other channels than the config, or the sizes differ at the end.
     """
-    batch = images if isinstance(images, (list, tuple)) or getattr(images, 'ndim', 0) == 4 else [images]
-    if len(batch) == 0:
-      raise errors.UserError('images: the batch is empty. Expected at least one image.')
-    done = [self._one(image, f'images[{i}]') for i, image in enumerate(batch)]
+    done = self.each(images)
     if len(shapes := {image.shape for image in done}) > 1:
       raise errors.UserError(
         f'images: the processed shapes differ: {", ".join(map(str, sorted(shapes)))}. Expected equal ones: '
         'set do_center_crop, or a size with height and width.'
       )
     return {'pixel_values': np.stack(done)}
+
+  @classmethod
+  def row(cls, name: str) -> 'Row':
+    """Return the row of a class name."""
+    rows = cls.rows()
+    if name not in rows:
+      raise errors.ConfigError(
+        f'image_processor_type: unknown image processor {name!r}. Expected a key of '
+        f'tfm.data.processors.TABLE.{near(name, rows, CLASS_CUTOFF)}'
+      )
+    return rows[name]
+
+  @classmethod
+  def rows(cls) -> 'Mapping[str, Row]':
+    """Return the rows that this class reads, by Hugging Face's class name."""
+    return ROWS
+
+  def each(self, images: Any) -> list[np.ndarray]:
+    """Return every image of a batch as float32 (channels, height, width)."""
+    batch = images if isinstance(images, (list, tuple)) or getattr(images, 'ndim', 0) == 4 else [images]
+    if len(batch) == 0:
+      raise errors.UserError('images: the batch is empty. Expected at least one image.')
+    return [self._one(image, f'images[{i}]') for i, image in enumerate(batch)]
 
   def _one(self, image: Any, where: str) -> np.ndarray:
     """Return one image as float32 (channels, height, width)."""
@@ -136,7 +159,7 @@ class ImageProcessor(Processor):
         f'{where}: pixels are in [0, 1], and do_rescale would multiply them by {self.rescale_factor:.6g}. '
         'Expected 0..255, or a processor with do_rescale=False.'
       )
-    for step in _row(self.name).steps:
+    for step in self.row(self.name).steps:
       image = step(self, image, where)
     if self.do_rescale:
       image = image.astype(np.float64) * self.rescale_factor
@@ -172,8 +195,8 @@ def _pad(self: ImageProcessor, image: np.ndarray, where: str) -> np.ndarray:
   return pixels.pad_to_square(image, tuple(int(c * 255) for c in color)) if self.do_pad else image
 
 
-class _Row(NamedTuple):
-  """What distinguishes one of Hugging Face's classes: its defaults, its steps, and how it reads `size: 224`."""
+class Row(NamedTuple):
+  """One of Hugging Face's classes: its defaults, whether `size: 224` is a square, and its steps."""
 
   options: Mapping[str, Any]
   square: bool = True
@@ -182,17 +205,17 @@ class _Row(NamedTuple):
 
 _SHORT_SIDE = {'size': {'shortest_edge': 224}, 'resample': _BICUBIC, 'do_center_crop': True, 'do_convert_rgb': True}
 
-ROWS: dict[str, _Row] = {
-  'ViTImageProcessor': _Row({}),
-  'DeiTImageProcessor': _Row({'size': 256, 'resample': _BICUBIC, 'do_center_crop': True}),
-  'BeitImageProcessor': _Row({'resample': _BICUBIC}),
-  'SegformerImageProcessor': _Row({'size': 512, **_IMAGENET}),
-  'SiglipImageProcessor': _Row({'resample': _BICUBIC, 'do_convert_rgb': True}, square=False),
-  'BlipImageProcessor': _Row({'size': 384, 'resample': _BICUBIC, 'do_convert_rgb': True, **_CLIP}),
-  'CLIPImageProcessor': _Row({**_SHORT_SIDE, **_CLIP}, square=False),
-  'BitImageProcessor': _Row({**_SHORT_SIDE, **_CLIP}, square=False),
-  'LlavaImageProcessor': _Row({**_SHORT_SIDE, **_CLIP}, square=False, steps=(_pad, _resize, _crop)),
-  'PerceiverImageProcessor': _Row(
+ROWS: dict[str, Row] = {
+  'ViTImageProcessor': Row({}),
+  'DeiTImageProcessor': Row({'size': 256, 'resample': _BICUBIC, 'do_center_crop': True}),
+  'BeitImageProcessor': Row({'resample': _BICUBIC}),
+  'SegformerImageProcessor': Row({'size': 512, **_IMAGENET}),
+  'SiglipImageProcessor': Row({'resample': _BICUBIC, 'do_convert_rgb': True}, square=False),
+  'BlipImageProcessor': Row({'size': 384, 'resample': _BICUBIC, 'do_convert_rgb': True, **CLIP_COLORS}),
+  'CLIPImageProcessor': Row({**_SHORT_SIDE, **CLIP_COLORS}, square=False),
+  'BitImageProcessor': Row({**_SHORT_SIDE, **CLIP_COLORS}, square=False),
+  'LlavaImageProcessor': Row({**_SHORT_SIDE, **CLIP_COLORS}, square=False, steps=(_pad, _resize, _crop)),
+  'PerceiverImageProcessor': Row(
     {'resample': _BICUBIC, 'do_center_crop': True, 'crop_size': 256, **_IMAGENET}, steps=(_crop_share, _resize)
   ),
 }
@@ -201,12 +224,3 @@ ROWS: dict[str, _Row] = {
 def image_name(name: str) -> str:
   """Return the row of `ROWS` that a class name means: `CLIPFeatureExtractor` is `CLIPImageProcessor`."""
   return canonical(name).replace('FeatureExtractor', 'ImageProcessor')
-
-
-def _row(name: str) -> _Row:
-  if name not in ROWS:
-    raise errors.ConfigError(
-      f'image_processor_type: unknown image processor {name!r}. Expected a key of '
-      f'tfm.data.processors.images.ROWS.{near(name, ROWS)}'
-    )
-  return ROWS[name]

@@ -207,7 +207,7 @@ def _channels_last(image: np.ndarray, where: str) -> np.ndarray:
 
 
 def _checked(image: np.ndarray, where: str) -> np.ndarray:
-  """Return pixels as uint8 if they are whole numbers in 0..255, as they are if they are floats in [0, 1]."""
+  """Return whole numbers in 0..255 as uint8, and floats in [0, 1] unchanged."""
   if image.dtype == np.uint8:
     return np.ascontiguousarray(image)
   if image.dtype.kind not in 'iuf':

@@ -1,6 +1,6 @@
 """The base of every processor: a frozen value that is read from and written to Hugging Face's JSON."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 import dataclasses
 import difflib
 import re
@@ -15,11 +15,16 @@ HARMLESS = frozenset({
   'default_to_square', 'do_reduce_labels', 'reduce_labels', 'nb_max_frames', 'n_samples', 'mel_filters',
 })  # fmt: skip
 
-#: Options of other processors that change numbers, beside every `do_...`.
+#: Options of other processors that change numbers. Every `do_...` does too.
 _CHANGES_NUMBERS = frozenset({
-  'crop_pct', 'size_divisor', 'size_divisibility', 'pad_size', 'pad_to_multiple_of', 'offset', 'use_square_size',
-  'image_grid_pinpoints', 'patch_size', 'max_patches', 'clusters', 'ensure_multiple_of', 'keep_aspect_ratio',
+  'crop_pct', 'min_pixels', 'max_pixels', 'size_divisor', 'size_divisibility', 'pad_size', 'pad_to_multiple_of',
+  'offset', 'use_square_size', 'image_grid_pinpoints', 'patch_size', 'max_patches', 'clusters', 'ensure_multiple_of',
+  'keep_aspect_ratio',
 })  # fmt: skip
+
+
+#: How close an unknown class name must be for a hint: the common suffix alone is close to 0.8.
+CLASS_CUTOFF = 0.9
 
 
 def canonical(name: str) -> str:
@@ -27,7 +32,7 @@ def canonical(name: str) -> str:
   return re.sub(r'(?<=or)(Fast|Pil)$', '', name)
 
 
-def near(name: str, known: Any, cutoff: float = 0.6) -> str:
+def near(name: str, known: Iterable[str], cutoff: float) -> str:
   """Return ` Did you mean 'x'?` for the names in `known` closest to `name`, or an empty string."""
   matches = difflib.get_close_matches(name, sorted(known), n=3, cutoff=cutoff)
   return f' Did you mean {" or ".join(map(repr, matches))}?' if matches else ''
@@ -60,7 +65,7 @@ class Processor:
     raise NotImplementedError
 
   def to_config(self) -> dict[str, Any]:
-    """Return the config: the one that was read, with the fields that have changed since."""
+    """Return the config: `source` with the fields that differ from it, or else all fields."""
     values = {f: _plain(getattr(self, f)) for f in self.options()}
     if not self.source:
       return {self.type_key: self.name} | values
