@@ -110,6 +110,17 @@ def test_center_crop_pads_small_images_with_zeros():
   np.testing.assert_array_equal(cropped, expected)
 
 
+def test_llava_pads_to_a_square_of_the_mean_color():
+  processor = _processor('Llava', do_pad=True, do_resize=False, crop_size={'height': 30, 'width': 30})
+  image = np.full((10, 30, 3), 255, np.uint8)
+  padded = processor(images=image)['pixel_values'][0]
+  white = _processor('Llava')(images=np.full((9, 9, 3), 255, np.uint8))['pixel_values'][0, :, 0, 0]
+  np.testing.assert_array_equal(padded[:, 10:20], np.broadcast_to(white[:, None, None], (3, 10, 30)))
+  # The colour is the mean, truncated to 8 bits.
+  assert np.abs(padded[:, :10]).max() < 1 / 255 / 0.26
+  assert np.abs(padded[:, 20:]).max() < 1 / 255 / 0.26
+
+
 @pytest.mark.parametrize(
   ('shape', 'expected'), [((300, 400), (224, 298)), ((400, 300), (298, 224)), ((7, 7), (224, 224))]
 )

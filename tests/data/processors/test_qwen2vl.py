@@ -30,6 +30,17 @@ def test_patches_match_published_numbers():
   assert (wide.flat[0], wide.flat[-1], wide.mean(), wide.std()) == pytest.approx(numbers, abs=1e-6)
 
 
+def test_patches_of_a_square_follow_each_other():
+  y, x = np.mgrid[:4, :6].repeat(14, axis=1).repeat(14, axis=2)
+  image = np.stack([y, x, 0 * x], axis=-1).astype(np.uint8)
+  processor = Qwen2VLProcessor(do_resize=False, do_rescale=False, do_normalize=False)
+  patches = processor(images=image)['pixel_values'].reshape(24, 3, 2, 14, 14)
+  places = patches[:, :2, 0, 0, 0].astype(int).tolist()
+  assert places[:6] == [[0, 0], [0, 1], [1, 0], [1, 1], [0, 2], [0, 3]]
+  assert places[12] == [2, 0]
+  np.testing.assert_array_equal(patches[:, 0], np.broadcast_to(patches[:, 0, :1, :1, :1], (24, 2, 14, 14)))
+
+
 def test_batch_is_concatenated():
   pictures = [samples.image(), samples.shapes()['portrait']]
   together = _default()(images=pictures)

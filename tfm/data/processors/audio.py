@@ -119,7 +119,8 @@ class WhisperFeatures(AudioProcessor):
     waves, _ = self.stack(clips, max(length, *map(len, clips)), mask=False)
     features = np.stack([self._log_mel(wave) for wave in waves])
     out = {'input_features': features}
-    if self.return_attention_mask if return_attention_mask is None else return_attention_mask:
+    masked = self.return_attention_mask if return_attention_mask is None else return_attention_mask
+    if masked:
       frames = -(-np.array([len(clip) for clip in clips]) // self.hop_length)
       out['attention_mask'] = _mask(frames, features.shape[2])
     return out

@@ -50,9 +50,8 @@ class ASTFeatures(AudioProcessor):
     Returns:
       `input_values`, float32 (batch, frames, mels).
     """
-    out = np.zeros(
-      (len(clips := self.clips(audio, sampling_rate, 400)), self.max_length, self.num_mel_bins), np.float32
-    )
+    clips = self.clips(audio, sampling_rate, 400)
+    out = np.zeros((len(clips), self.max_length, self.num_mel_bins), np.float32)
     for features, clip in zip(out, clips, strict=True):
       rows = mel.kaldi_log_mel(clip, mel.hann(400), self.num_mel_bins, self.sampling_rate)[: self.max_length]
       features[: len(rows)] = rows
