@@ -1,0 +1,157 @@
+"""Image and audio processors: pure functions configured by Hugging Face's `preprocessor_config.json`."""
+
+from collections.abc import Mapping
+import json
+from pathlib import Path
+from typing import Any
+
+from tfm.core import errors
+from tfm.core.registry import Table
+from tfm.data.processors.audio import AudioProcessor, Wav2Vec2Features, WhisperFeatures, resample
+from tfm.data.processors.filterbank import ASTFeatures, ParakeetFeatures, Speech2TextFeatures
+from tfm.data.processors.images import ImageProcessor, image_name
+from tfm.data.processors.processor import CLASS_CUTOFF, Processor, canonical, near
+from tfm.data.processors.qwen2vl import Qwen2VLProcessor
+
+__all__ = [
+  'TABLE',
+  'ASTFeatures',
+  'AudioProcessor',
+  'ImageProcessor',
+  'ParakeetFeatures',
+  'Processor',
+  'Qwen2VLProcessor',
+  'Speech2TextFeatures',
+  'Wav2Vec2Features',
+  'WhisperFeatures',
+  'from_config',
+  'load',
+  'resample',
+  'save',
+]
+
+#: Hugging Face's class names. `XFeatureExtractor`, `XImageProcessorFast` and `...Pil` mean an image row too.
+TABLE = Table(
+  'processor',
+  BeitImageProcessor=ImageProcessor,
+  BitImageProcessor=ImageProcessor,
+  BlipImageProcessor=ImageProcessor,
+  CLIPImageProcessor=ImageProcessor,
+  DeiTImageProcessor=ImageProcessor,
+  LlavaImageProcessor=ImageProcessor,
+  PerceiverImageProcessor=ImageProcessor,
+  Qwen2VLImageProcessor=Qwen2VLProcessor,
+  SegformerImageProcessor=ImageProcessor,
+  SiglipImageProcessor=ImageProcessor,
+  ViTImageProcessor=ImageProcessor,
+  ASTFeatureExtractor=ASTFeatures,
+  ParakeetFeatureExtractor=ParakeetFeatures,
+  Speech2TextFeatureExtractor=Speech2TextFeatures,
+  Wav2Vec2FeatureExtractor=Wav2Vec2Features,
+  WhisperFeatureExtractor=WhisperFeatures,
+)
+
+#: The class of a config that names none, as older files do, by the `model_type` in config.json.
+MODEL_TYPES = {
+  'audio-spectrogram-transformer': 'ASTFeatureExtractor', 'beit': 'BeitImageProcessor', 'blip': 'BlipImageProcessor',
+  'blip-2': 'BlipImageProcessor', 'clip': 'CLIPImageProcessor', 'data2vec-audio': 'Wav2Vec2FeatureExtractor',
+  'deit': 'DeiTImageProcessor', 'dinov2': 'BitImageProcessor', 'hubert': 'Wav2Vec2FeatureExtractor',
+  'llava': 'LlavaImageProcessor', 'paligemma': 'SiglipImageProcessor', 'parakeet_ctc': 'ParakeetFeatureExtractor',
+  'perceiver': 'PerceiverImageProcessor', 'qwen2_vl': 'Qwen2VLImageProcessor',
+  'qwen2_5_vl': 'Qwen2VLImageProcessor', 'segformer': 'SegformerImageProcessor', 'siglip': 'SiglipImageProcessor',
+  'speech_to_text': 'Speech2TextFeatureExtractor', 'swin': 'ViTImageProcessor', 'vit': 'ViTImageProcessor',
+  'vit_mae': 'ViTImageProcessor', 'wav2vec2': 'Wav2Vec2FeatureExtractor', 'wavlm': 'Wav2Vec2FeatureExtractor',
+  'wav2vec2-conformer': 'Wav2Vec2FeatureExtractor', 'whisper': 'WhisperFeatureExtractor',
+}  # fmt: skip
+
+_FILE, _NESTING_FILE = 'preprocessor_config.json', 'processor_config.json'
+_NESTED = ('image_processor', 'feature_extractor')
+
+
+def from_config(config: Mapping[str, Any], model_type: str | None = None) -> Processor:
+  """Return the processor of a config.
+
+  Args:
+    config: The object in `preprocessor_config.json`.
+    model_type: The `model_type` in the model's config.json, for older configs that name no class.
+
+  Returns:
+    An image processor, called as `processor(images=...)`, or an audio processor, called as
+    `processor(audio=..., sampling_rate=...)`.
+
+  Raises:
+    ConfigError: The class is missing or unknown, or the class refuses the config.
+  """
+  name = config.get('image_processor_type') or config.get('feature_extractor_type')
+  if name is None and model_type in MODEL_TYPES:
+    name = MODEL_TYPES[model_type]
+    config = {TABLE[name].type_key: name} | dict(config)
+  if not name:
+    raise errors.ConfigError(
+      f'{_FILE}: names no class, and model_type is {model_type!r}. Expected image_processor_type or '
+      'feature_extractor_type.'
+    )
+  row = canonical(name) if canonical(name) in TABLE else image_name(name)
+  if row not in TABLE:
+    raise errors.ConfigError(
+      f'{_FILE}: unknown processor {name!r}. Expected a name in tfm.data.processors.TABLE.'
+      f'{near(row, TABLE, CLASS_CUTOFF)}'
+    )
+  return TABLE[row].from_config(config)
+
+
+def load(folder: str | Path) -> Processor | None:
+  """Return the processor of a published folder, or None if the folder has none.
+
+  Args:
+    folder: A folder with `preprocessor_config.json`, or with `processor_config.json` that nests the same object.
+      The nested object comes first, as in transformers.
+
+  Raises:
+    ConfigError: The config cannot be read, or names a processor that tfm lacks.
+  """
+  folder = Path(folder).expanduser()
+  model_type = (_json(folder / 'config.json') or {}).get('model_type')
+  outer = _json(folder / _NESTING_FILE) or {}
+  nested = [key for key in _NESTED if key in outer]
+  if len(nested) > 1:
+    raise errors.ConfigError(f'{folder / _NESTING_FILE}: has {" and ".join(nested)}. Expected only one.')
+  file = _NESTING_FILE if nested else _FILE
+  config = outer[nested[0]] if nested else _json(folder / file)
+  if config is None:
+    return None
+  try:
+    return from_config(config, model_type)
+  except errors.ConfigError as e:
+    raise errors.ConfigError(f'{folder / file}: {str(e).removeprefix(f"{_FILE}: ")}') from None
+
+
+def save(processor: Processor, folder: str | Path) -> None:
+  """Write a processor's config into a folder, where `load` and transformers find it.
+
+  Args:
+    processor: The processor.
+    folder: An existing folder. If its `processor_config.json` nests a config, that is replaced; otherwise
+      `preprocessor_config.json` is written.
+  """
+  folder = Path(folder).expanduser()
+  outer = _json(folder / _NESTING_FILE) or {}
+  key = _NESTED[0] if isinstance(processor, ImageProcessor) else _NESTED[1]
+  if key in outer:
+    path, values = folder / _NESTING_FILE, outer | {key: processor.to_config()}
+  else:
+    path, values = folder / _FILE, processor.to_config()
+  path.write_text(json.dumps(values, indent=2, sort_keys=True) + '\n', 'utf-8')
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+  """Return the object in a file, or None if there is no file."""
+  if not path.is_file():
+    return None
+  try:
+    values = json.loads(path.read_text('utf-8'))
+  except ValueError as e:
+    raise errors.ConfigError(f'{path}: is no JSON ({e}). Expected an object.') from None
+  if not isinstance(values, dict):
+    raise errors.ConfigError(f'{path}: holds {type(values).__name__}. Expected an object.')
+  return values
