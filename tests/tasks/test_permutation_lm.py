@@ -74,8 +74,8 @@ def test_every_isolated_document_has_its_own_order_and_targets(data):
 
 
 def test_permutation_lm_needs_a_vector_to_ask_by_and_masks_that_hide_its_labels():
-  attention, query = Attention(4, mask=Mask()), Tokens(query=True)
-  fits = lambda block, **fields: list(PermutationLM().fits(Model(Tokens(64), 32, (Segment((block,)),), **fields)))
+  attention, query = Attention(4, mask=Mask()), Tokens(64, query=True)
+  fits = lambda block, embed=Tokens(64): list(PermutationLM().fits(Model(embed, 32, (Segment((block,)),))))
   assert not fits(Block(attention), embed=query)
   assert not fits(Block(Attention(4)), embed=query)
   assert 'Choose model.embed.query=true' in fits(Block(attention))[0]

@@ -59,8 +59,8 @@ def test_a_full_disk_is_found_at_the_root_of_an_error():
 
 
 def test_a_vocabulary_smaller_than_the_tokenizer_is_an_error(tmp_path):
-  with pytest.raises(UserError, match=r'^model.vocab: 200 rows for a tokenizer of 256 tokens. Wanted at least 256.'):
-    loop.train(experiment(tmp_path, model__vocab=200), tmp_path / 'w', devices=ONE)
+  with pytest.raises(UserError, match=r'^model.embed.vocab: 200 rows for a tokenizer of 256 tokens'):
+    loop.train(experiment(tmp_path, model__embed__vocab=200), tmp_path / 'w', devices=ONE)
 
 
 def test_a_workdir_in_the_cloud_is_an_error(tmp_path):

@@ -92,7 +92,8 @@ class Task(Part):
   def suits(self, model: Any, corpus: Corpus) -> Iterator[str]:
     """Yields a sentence for everything about `model` that only an open corpus can tell to be wrong."""
     if corpus.vocab > model.vocab:
-      yield f'model.vocab: {model.vocab} rows for a tokenizer of {corpus.vocab} tokens. Wanted at least {corpus.vocab}.'
+      n = corpus.vocab
+      yield f'model.embed.vocab: {model.vocab} rows for a tokenizer of {n} tokens. Wanted at least {n}.'
 
   def fits_data(self, data: Data) -> Iterator[str]:
     """Yields a sentence for everything about `data` that keeps this task from reading it."""
