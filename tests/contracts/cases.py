@@ -1,6 +1,6 @@
 """Every case that the contracts are asked of, drawn from the tables: a new row is picked up unasked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 import importlib
@@ -336,7 +336,7 @@ def variants() -> dict[str, Model]:
     'ffn=moe-slots': decoder(Block(attention, Moe(4, TopK(k=1, renormalize=False), glu, slots=2))),
     'mtp=chain-of-2': decoder(mtp=SequentialMTP(2, hidden_first=True), shared_relative=T5Bias()),
     'mtp=two-heads': dataclasses.replace(
-      decoder(mtp=ParallelMTP(2), head=Lm(tied=False)), segments=(Segment((Block(attention, glu),)),) * 2
+      decoder(mtp=ParallelMTP(2), heads={'lm': Lm(tied=False)}), segments=(Segment((Block(attention, glu),)),) * 2
     ),
     'pattern=local-global': dataclasses.replace(
       decoder(), segments=(Segment((local, Block(attention, glu)), 2), Segment((Block(attention, Mlp(48)),), 1))
@@ -364,11 +364,17 @@ def _said(node):
   if isinstance(node, tuple):
     for n in node:
       yield from _said(n)
+  elif isinstance(node, Mapping):
+    yield from _said(tuple(node.values()))
   elif dataclasses.is_dataclass(node):
     for f in dataclasses.fields(node):
       value = getattr(node, f.name)
       number = isinstance(value, int | float | tuple) and not isinstance(value, bool)
-      yield type(node).__name__, f.name, type(value).__name__ if number or dataclasses.is_dataclass(value) else value
+      yield (
+        type(node).__name__,
+        f.name,
+        type(value).__name__ if number or dataclasses.is_dataclass(value) or isinstance(value, Mapping) else value,
+      )
       yield from _said(value)
 
 
