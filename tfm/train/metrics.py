@@ -1,4 +1,4 @@
-"""What a run says while it runs: JSON lines, TensorBoard events, and a line or a bar for whoever watches."""
+"""The output of a run: JSON lines, TensorBoard events, and a progress bar or lines on the console."""
 
 from collections.abc import Iterator
 import json
@@ -9,9 +9,11 @@ import time
 from typing import Any, TypeVar
 
 import jax
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from tfm.tasks import Shown
 from tfm.train import report
 from tfm.train.events import Events
 
@@ -26,18 +28,27 @@ T = TypeVar('T')
 
 
 class Metrics:
-  """The metrics of a run, written by the first process only; `first` is the number of updates it starts with.
+  """The metrics of a run, written by the first process only.
 
-  Lines of later steps are from a run that got further than its last checkpoint: they are dropped, and come again.
+  Lines after step `first` are from a run that got further than its last checkpoint. They are removed, because these
+  steps run again.
+
+  Args:
+    workdir: The folder of the files.
+    first: The number of updates before this run.
+    steps: The number of updates at its end.
+    shown: The metric on the progress bar and the curve.
   """
 
-  def __init__(self, workdir: Path, first: int, steps: int):
+  def __init__(self, workdir: Path, first: int, steps: int, shown: Shown):
+    self._shown = shown
     self._writes = jax.process_index() == 0
     self._steps, self._last, self._start, self._first = steps, time.monotonic(), time.monotonic(), first
     self._bar: Progress | None = None
     self.path = workdir / FILE
-    scores = [row for row in read(self.path) if 'val_loss_nats' in row and row['step'] <= first]
-    self.last_scores = {k: v for k, v in scores[-1].items() if k != 'step'} if scores else {}
+    found = ({k: v for k, v in row.items() if k != 'step'} for row in read(self.path) if row['step'] <= first)
+    scores = [row for row in found if row and all(name.startswith('val_') for name in row)]
+    self.last_scores = scores[-1] if scores else {}
     if not self._writes:
       return
     _drop_after(self.path, first)
@@ -53,13 +64,14 @@ class Metrics:
       self._bar.start()
 
   def train(self, step: int, row: dict[str, float | None]) -> None:
-    """A line of training metrics; a line to read every few seconds."""
+    """Write a line of training metrics, and show the main one every few seconds."""
     self._write({'step': step, **row})
-    speed = '' if row['tokens_per_s'] is None else f'  {row["tokens_per_s"]:,.0f} tokens/s'
-    self._show(step, f'loss {row["loss_nats"]:.4f}{speed}')
+    speeds = ((name.removesuffix('_per_s'), v) for name, v in row.items() if name.endswith('_per_s'))
+    speed = ''.join(f'  {value:,.0f} {unit}/s' for unit, value in speeds if value is not None)
+    self._show(step, f'{self._shown.label.partition(" (")[0]} {row[self._shown.name]:.4f}{speed}')
 
   def eval(self, step: int, row: dict[str, float | None]) -> None:
-    """A line of validation metrics, always shown."""
+    """Write and show a line of validation metrics."""
     self._write({'step': step, **row})
     self.say(f'step {step}/{self._steps}  ' + '  '.join(f'{k} {v:.4f}' for k, v in row.items() if v is not None))
 
@@ -91,9 +103,14 @@ class Metrics:
       self._bar.remove_task(task)
 
   def draw(self) -> None:
-    """Draws the curve so far."""
+    """Draw the curve so far."""
     if self._writes:
-      report.draw(self.path.parent, read(self.path))
+      report.draw(self.path.parent, read(self.path), self._shown)
+
+  def pictures(self, found: list[tuple[NDArray, str]]) -> None:
+    """Draw validation images with the predictions of the model."""
+    if self._writes:
+      report.draw_grid(self.path.parent, found)
 
   def say(self, text: str) -> None:
     """A sentence for whoever watches."""
