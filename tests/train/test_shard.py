@@ -123,9 +123,7 @@ def test_axes_that_do_not_divide_are_listed_together():
 def test_a_mesh_that_does_not_match_the_devices_is_an_error():
   with pytest.raises(UserError, match=r'^mesh: data=3 needs 3 devices, and there are 8. Expected sizes whose product'):
     Mesh(3).sizes(8)
-  with pytest.raises(
-    UserError, match=r'^mesh: fsdp=3 needs a multiple of 3 devices, and there are 8. Expected a div'
-  ):
+  with pytest.raises(UserError, match=r'^mesh: fsdp=3 needs a multiple of 3 devices, and there are 8. Expected a div'):
     Mesh(fsdp=3).sizes(8)
   assert list(Mesh(fsdp=2).sizes(8).values()) == [4, 2, 1, 1, 1, 1]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from tfm.core import errors
 from tfm.data.base import Data
@@ -29,9 +29,9 @@ Ratios = dict[str, Ratio]
 EvalFn = Callable[[Any, Batch], Ratios]
 
 
-def measured(eval_fn: EvalFn, task: Task, dataset: Dataset) -> EvalFn:
-  """Return `eval_fn` that also returns the ratios that need the dataset (`Task.measures`)."""
-  measures = jax.jit(lambda batch: task.measures(batch, dataset))
+def measured(eval_fn: EvalFn, task: Task, dataset: Dataset, whole: NamedSharding) -> EvalFn:
+  """Return `eval_fn` that also returns the ratios of `Task.measures`, with the sharding `whole`."""
+  measures = jax.jit(lambda batch: task.measures(batch, dataset), out_shardings=whole)
   return lambda params, batch: {**eval_fn(params, batch), **measures(batch)}
 
 
@@ -126,9 +126,10 @@ def evaluate_checkpoint(
   else:
     dataset = data.open(x.task)
   layout, rows, eval_fn = build_eval(x, jax.devices()[:1])
+  whole = NamedSharding(rows.mesh, PartitionSpec())
   with Progress('scoring', count(x, dataset, split, most)[0], of_bytes=False) as progress:
     scored = progress.over(batches(x, dataset, layout, rows, split, most))
-    found = evaluate(x.task, measured(eval_fn, x.task, dataset), loaded.params, scored)
+    found = evaluate(x.task, measured(eval_fn, x.task, dataset, whole), loaded.params, scored)
   return {'step': loaded.step, **found}
 
 

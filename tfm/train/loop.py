@@ -125,7 +125,7 @@ class _Loop:
 
   def __post_init__(self) -> None:
     self.mine = shard.my_rows(self.built.rows, self.x.data.batch)
-    self.eval_fn = evaluate.measured(self.built.eval, self.x.task, self.dataset)
+    self.eval_fn = evaluate.measured(self.built.eval, self.x.task, self.dataset, shard.whole(self.built.mesh))
     self.speed = Speed(self.x, list(self.built.mesh.devices.flat))
     self.pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
 
