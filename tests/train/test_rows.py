@@ -24,7 +24,7 @@ ONE = jax.devices()[:1]
 
 @pytest.fixture
 def x(monkeypatch, tmp_path):
-  """Two classes of rows of tokens, told apart by their first token."""
+  """Two classes of rows of tokens, distinguished by their first token."""
   monkeypatch.setitem(data_lib.TABLE._entries, 'rows', Source)
   ids = np.random.default_rng(0).integers(0, 16, (60, 8)).astype(np.int32)
   labels = (ids[:, 0] >= 8).astype(np.int32)

@@ -160,7 +160,7 @@ def test_a_config_that_does_not_fit_together_is_told_at_once(tmp_path):
   with pytest.raises(ConfigError) as e:
     config.validate(x)
   text = str(e.value)
-  assert 'steps: is 0. Wanted 1 or more.' in text
+  assert 'steps: is 0. Expected 1 or more.' in text
   assert "remat: is 'some'. Known: none, full, dots, dots_batch." in text
   assert 'data.length: rows of 2000 tokens are longer than the 1024 rows of the position table.' in text
   assert 'data.batch: 8 rows are not divided by mesh.data=3 = 3. Expected a multiple of it, such as 6 or 9.' in text

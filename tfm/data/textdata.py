@@ -51,7 +51,7 @@ class TextData(Data):
     return self.corpus(task.window(self.length), task.overlap, task.specials(self.length))
 
   def specs(self) -> dict[str, ArraySpec]:
-    # The task adds special tokens or shifts labels, so only the task knows the length of its rows.
+    # A task may add special tokens or shift labels: the length of its raw rows is `task.window(length)`.
     row = ArraySpec((self.batch, self.length), np.int32, 'BT')
     return {'tokens': row, 'segments': row, 'positions': row}
 

@@ -1,4 +1,4 @@
-"""Features of datasets whose raw batches already hold model inputs and labels, such as images with their classes."""
+"""Features of datasets that yield model inputs and labels directly, such as images with their classes."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from tfm.tasks.base import Features
 
 
 def array_features(raw: Raw) -> Features:
-  """Return inputs and labels as they are, and float32 weights [B], 1 unless the dataset gives them."""
+  """Return inputs and labels unchanged, and float32 weights [B], which default to 1."""
   weights = raw.get('weights', np.ones(len(raw['sample'])))
   arrays = {name: value for name, value in raw.items() if name not in ROW_ARRAYS}
   return arrays | {'weights': weights.astype(np.float32)}
@@ -23,7 +23,7 @@ def array_specs(data: Data) -> dict[str, ArraySpec]:
 
 
 def has_arrays(task: str, data: Data, *names: str) -> Iterator[str]:
-  """Yield a sentence if `data` is text or lacks one of the arrays `names`."""
+  """Yield a sentence if `data` is text or lacks any of the arrays `names`."""
   if isinstance(data, TextData):
     yield f'task: {task} cannot use text rows. Expected a source of arrays, such as images or audio.'
     return

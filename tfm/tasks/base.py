@@ -34,7 +34,7 @@ class Shown(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Task(Part):
-  """What a model is trained to do. The task owns the forward pass, so it may run the model several times a step."""
+  """A training objective. The task owns the forward pass, so it may run the model several times a step."""
 
   #: Feature arrays that are not inputs of the model.
   targets: ClassVar[tuple[str, ...]] = ('labels', 'weights')

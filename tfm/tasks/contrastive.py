@@ -15,7 +15,7 @@ from tfm.tasks.base import Batch, Features, Forward, Ratio, Shown, Task, weighte
 
 @dataclasses.dataclass(frozen=True)
 class Contrastive(Task):
-  """Contrastive loss of `logits_per_image` [B, B], whose diagonal are the pairs that belong together.
+  """Contrastive loss of `logits_per_image` [B, B], with the matching pairs on the diagonal.
 
   Each row of a batch is one pair. The model outputs the scaled similarities (with SigLIP's bias).
 

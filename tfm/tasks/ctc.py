@@ -1,4 +1,4 @@
-"""Transcribe a sequence of frames whose alignment is unknown: connectionist temporal classification."""
+"""Connectionist temporal classification: transcribe frames without a known alignment."""
 
 from collections.abc import Iterator
 import dataclasses

@@ -1,4 +1,4 @@
-"""What the tasks of language models share: cross-entropy of tokens, and rows of text."""
+"""The base of language-model tasks: cross-entropy of tokens, and rows of text."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -80,7 +80,7 @@ class TextTask(Task):
     ahead, unbroken_BT = out.get('mtp_logits', ()), weights_BT > 0
     for logits_BTV in ahead:
       labels_BT, later_BT = _shifted(labels_BT), _shifted(weights_BT)
-      # A weight of 0 in between is the end of a document, whose tokens say nothing about the next document.
+      # A weight of 0 in between is the end of a document, and depth k must not cross it.
       unbroken_BT = unbroken_BT & (later_BT > 0)
       found = weighted_sum(self._entropy(logits_BTV, labels_BT).loss, jnp.where(unbroken_BT, later_BT, 0.0))
       loss += self.mtp / len(ahead) * found

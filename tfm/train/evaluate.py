@@ -22,7 +22,7 @@ from tfm.train.build import BatchLayout, build_eval
 from tfm.train.experiment import Experiment
 from tfm.train.step import Batch
 
-#: Batches whose sums may be under way on the devices at once.
+#: Batches that may run on the devices before the sums of the oldest are read.
 _AHEAD = 4
 
 Ratios = dict[str, Ratio]
@@ -119,7 +119,7 @@ def evaluate_checkpoint(
   loaded = checkpoint.load(path)
   x = loaded.experiment if change is None else change(loaded.experiment)
   if x.model != loaded.spec:
-    raise errors.UserError(f'eval: {path} holds another model than the one asked for. Expected no change of model.')
+    raise errors.UserError(f'eval: {path} holds another model. Expected no change of model.')
   data = x.data
   if isinstance(data, TextData):
     dataset: Dataset = _open_text(path, x, data, loaded.experiment.data, loaded.tokenizer)
@@ -141,7 +141,7 @@ def _open_text(path: str | Path, x: Experiment, data: TextData, own: Data, vocab
   """
   if vocabulary is None:
     raise errors.UserError(f'eval: {path} has no tokenizer to read text with. Expected a checkpoint with one.')
-  # A source that is named anew, such as data=text(files=...), has the default tokenizer.
+  # A new source, such as data=text(files=...), has the default tokenizer.
   if data.tokenizer not in (getattr(own, 'tokenizer', None), Bpe()):
     raise errors.UserError(f'eval: {path} reads text with its own tokenizer. Expected no change of data.tokenizer.')
   # Only the text of the training run is already tokenised, and it may have changed since, or be gone.

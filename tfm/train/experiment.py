@@ -1,4 +1,4 @@
-"""What a training run is: one frozen value. Next: `train/loop.py`."""
+"""A training run as one frozen value. Next: `train/loop.py`."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -27,9 +27,9 @@ class Sample:
 
   def check(self) -> Iterator[str]:
     if self.tokens < 1:
-      yield f'tokens: {self.tokens} is no text. Wanted 1 or more, or sample=none.'
+      yield f'tokens: is {self.tokens}. Expected 1 or more, or sample=none.'
     if self.temperature < 0:
-      yield f'temperature: {self.temperature} is below 0, which is greedy. Wanted 0 or more.'
+      yield f'temperature: is {self.temperature}. Expected 0 (greedy) or more.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Record:
   def check(self) -> Iterator[str]:
     for name in ('log_every', 'eval_batches', 'keep'):
       if (value := getattr(self, name)) is not None and value < 1:
-        yield f'{name}: is {value}. Wanted 1 or more.'
+        yield f'{name}: is {value}. Expected 1 or more.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +83,9 @@ class Experiment:
   def check(self) -> Iterator[str]:
     for name in ('steps', 'save_every', 'eval_every'):
       if (value := getattr(self, name)) < 1:
-        yield f'{name}: is {value}. Wanted 1 or more.'
+        yield f'{name}: is {value}. Expected 1 or more.'
     if not 0 <= self.seed < 2**63:
-      yield f'seed: is {self.seed}. Wanted 0 to 2**63 - 1.'
+      yield f'seed: is {self.seed}. Expected 0 to 2**63 - 1.'
     if self.remat not in POLICIES:
       yield f'remat: is {self.remat!r}. Known: {", ".join(POLICIES)}.'
     if self.loop not in LOOPS:

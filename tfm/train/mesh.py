@@ -23,7 +23,7 @@ RULES: dict[str, tuple[str, ...]] = {
 }
 
 #: Axes that stay whole where their size does not divide, with a note: kv heads may be fewer than the tensor axis, and
-#: vocabularies are what they are (50257).
+#: vocabularies have odd sizes (50257).
 MAY_STAY_WHOLE = frozenset('KV')
 
 
@@ -48,7 +48,7 @@ class Mesh:
 
   @property
   def shape(self) -> dict[str, int]:
-    """The size of each axis as it was given."""
+    """The size of each axis, -1 for the axis that takes the remaining devices."""
     return {name: getattr(self, name) for name in NAMES}
 
   def sizes(self, devices: int) -> dict[str, int]:
@@ -61,7 +61,7 @@ class Mesh:
     if math.prod(found.values()) != devices:
       free = next((name for name, n in self.shape.items() if n == -1), None)
       said = ' x '.join(f'{name}={n}' for name, n in self.shape.items() if n > 1) or 'all sizes 1'
-      needed, wanted = f'{fixed} devices', f'sizes whose product is {devices}; data=-1 takes what the others leave'
+      needed, wanted = f'{fixed} devices', f'sizes whose product is {devices}; data=-1 takes the remaining devices'
       if free:
         needed, wanted = f'a multiple of {fixed} devices', f'a divisor of {devices}'
       raise errors.UserError(f'mesh: {said} needs {needed}, and there are {devices}. Expected {wanted}.')
@@ -69,7 +69,7 @@ class Mesh:
 
   def table(self) -> dict[str, tuple[str, ...]]:
     """Return the mesh axes of each letter: `RULES` with the changes of this mesh."""
-    # Experts over an axis of their own leave the tensor axis to the products inside each expert.
+    # With a separate expert axis, the tensor axis splits the products inside each expert.
     expert = {'B': (*RULES['B'], 'expert'), 'E': ('expert',)} if self.expert != 1 else {}
     own = {letter: tuple(filter(None, names.split('+'))) for letter, _, names in map(_parts, self.rules)}
     return RULES | expert | own

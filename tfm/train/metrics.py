@@ -54,7 +54,7 @@ class Metrics:
     _drop_after(self.path, first)
     self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     self._events = Events(workdir / 'tensorboard', first + 1)
-    # A notebook asks for colours, and would keep every picture of a bar.
+    # A notebook would keep every frame of a bar.
     self._console = Console(soft_wrap=True, highlight=False, markup=False, force_jupyter=False,
                             force_terminal=sys.stdout.isatty())  # fmt: skip
     if self._console.is_terminal:
@@ -76,14 +76,14 @@ class Metrics:
     self.say(f'step {step}/{self._steps}  ' + '  '.join(f'{k} {v:.4f}' for k, v in row.items() if v is not None))
 
   def sample(self, step: int, text: str) -> None:
-    """Text that the model wrote: shown, and added to `samples.txt`."""
+    """Show text that the model generated, and append it to `samples.txt`."""
     self.say(f'step {step} writes:\n{text}\n')
     if self._writes:
       with open(self.path.parent / SAMPLES, 'a', encoding='utf-8') as file:
         file.write(f'--- step {step}\n{text}\n')
 
   def counted(self, batches: Iterator[T], total: int) -> Iterator[T]:
-    """The batches of a split, and how many are left to score for whoever watches."""
+    """Yield the batches of a split, and show how many are left."""
     start = last = time.monotonic()
     task: TaskID | None = None
     for n, batch in enumerate(batches, 1):
@@ -103,7 +103,7 @@ class Metrics:
       self._bar.remove_task(task)
 
   def draw(self) -> None:
-    """Draw the curve so far."""
+    """Draw the training curve."""
     if self._writes:
       report.draw(self.path.parent, read(self.path), self._shown)
 
@@ -113,7 +113,7 @@ class Metrics:
       report.draw_grid(self.path.parent, found)
 
   def say(self, text: str) -> None:
-    """A sentence for whoever watches."""
+    """Print a sentence."""
     if self._writes:
       self._console.print(text)
 
