@@ -158,17 +158,20 @@ def test_targets_stand_k_plus_1_places_on_and_the_last_k_have_none():
   out = with_logits(row, 2)
   right = {name: jax.tree.map(lambda x: x[:, :T], x) for name, x in out.items()}
   task = CausalLM(mtp=0.5)
-  loss, weight, sums = task.loss(right, batch)
-  assert weight == T
+  key = jax.random.key(0)
+  ratios = task.loss(lambda **inputs: right, batch, key)
+  loss = ratios['loss'].sum
+  assert ratios['loss'].weight == T
   assert loss == pytest.approx(0, abs=1e-5)
   # A place whose depth is wrong costs 50 nats times mtp / depths, and none where there is no target.
   for k, last in ((1, T - 2), (2, T - 3)):
     for t, cost in ((0, 12.5), (last, 12.5), (last + 1, 0.0)):
       wrong = list(right['mtp_logits'])
       wrong[k - 1] = wrong[k - 1].at[:, t].set(50 * jax.nn.one_hot(jnp.asarray([60]), V))
-      found = task.loss(right | {'mtp_logits': tuple(wrong)}, batch)
-      assert found[0] == pytest.approx(cost, abs=1e-4), (k, t)
-      assert found[2] == sums
+      out = right | {'mtp_logits': tuple(wrong)}
+      found = task.loss(lambda out=out, **inputs: out, batch, key)
+      assert found['loss'].sum == pytest.approx(cost, abs=1e-4), (k, t)
+      assert found | {'loss': None} == ratios | {'loss': None}
 
 
 def test_no_target_is_of_another_document():
@@ -179,9 +182,15 @@ def test_no_target_is_of_another_document():
   for k in (0, 1):
     ahead = [jnp.zeros((1, T, V)).at[:, :, 0].set(100.0)] * 2
     costs = jax.grad(
-      lambda x, k=k, ahead=ahead: CausalLM(mtp=2.0).loss(
-        {'logits': ahead[0], 'mtp_logits': (*ahead[:k], x, *ahead[k + 1 :])}, batch
-      )[0]
+      lambda x, k=k, ahead=ahead: (
+        CausalLM(mtp=2.0)
+        .loss(
+          lambda **inputs: {'logits': ahead[0], 'mtp_logits': (*ahead[:k], x, *ahead[k + 1 :])},
+          batch,
+          jax.random.key(0),
+        )['loss']
+        .sum
+      )
     )
     counted.append((np.abs(costs(jnp.zeros((1, T, V)))).max(-1)[0] > 0).astype(int).tolist())
   assert counted == [[1, 1, 0, 0, 1, 1, 1, 1, 0, 0], [1, 0, 0, 0, 1, 1, 1, 0, 0, 0]]
@@ -204,15 +213,17 @@ def test_packed_documents_say_what_they_say_alone(model):
 def test_a_few_steps_lower_the_loss_of_every_depth(model):
   spec = model[0]
   task = CausalLM(mtp=float(spec.mtp.depth))
-  batch = {'labels': jnp.roll(IDS, -1, 1), 'weights': jnp.ones((2, T)).at[:, -1].set(0)}
+  batch, key = {'labels': jnp.roll(IDS, -1, 1), 'weights': jnp.ones((2, T)).at[:, -1].set(0)}, jax.random.key(0)
 
   def loss(p):
     out = transformer.apply(spec, p, input_ids=IDS, mtp=True)
     alone = [
-      mean(*task.loss({'logits': x[:, :-k]}, {n: b[:, k:] for n, b in batch.items()})[:2])
+      mean(
+        *task.loss(lambda x=x, k=k, **_: {'logits': x[:, :-k]}, {n: b[:, k:] for n, b in batch.items()}, key)['loss']
+      )
       for k, x in enumerate(out['mtp_logits'], 1)
     ]
-    return mean(*task.loss(out, batch)[:2]), jnp.stack(alone)
+    return mean(*task.loss(lambda **inputs: out, batch, key)['loss']), jnp.stack(alone)
 
   @jax.jit
   def step(p):
@@ -261,4 +272,4 @@ def test_what_cannot_look_ahead_is_refused(fields, message):
 
 
 def test_a_weight_below_zero_is_refused():
-  assert list(CausalLM(mtp=-1.0).check()) == ['mtp: is -1.0. A weight of 0 or more was wanted.']
+  assert list(CausalLM(mtp=-1.0).check()) == ['mtp: is -1.0. Expected 0 or more.']

@@ -13,9 +13,9 @@ from tfm.tasks import PermutationLM
 
 
 def _batch(data, task, step=0):
-  corpus = task.open(data)
+  corpus = data.open(task)
   raw = corpus.batch('train', 0, step)
-  return raw, task.features(raw, corpus.tokenizer, corpus.isolate), corpus.tokenizer.is_special[raw['tokens']]
+  return raw, task.features(raw, corpus), corpus.vocabulary.is_special[raw['tokens']]
 
 
 def test_the_last_sixth_of_an_order_of_the_row_is_predicted(data):
@@ -38,13 +38,13 @@ def test_special_tokens_come_first_and_are_only_read(data):
 
 def test_any_place_may_be_predicted_and_every_epoch_draws_anew(data):
   task = PermutationLM()
-  corpus = task.open(data)
-  asked = [task.features(corpus.batch('train', 0, s), corpus.tokenizer)['target_positions'] for s in range(60)]
+  corpus = data.open(task)
+  asked = [task.features(corpus.batch('train', 0, s), corpus)['target_positions'] for s in range(60)]
   count = np.bincount(np.concatenate(asked).ravel(), minlength=64)
   n = 60 * 32
   assert np.all(np.abs(count - n * 10 / 64) < 5 * (n * 10 / 64) ** 0.5)
   raw = corpus.batch('train', 0, 0)
-  again = task.features({**raw, 'key': corpus.batch('train', 0, 1000)['key']}, corpus.tokenizer)
+  again = task.features({**raw, 'key': corpus.batch('train', 0, 1000)['key']}, corpus)
   assert (again['target_positions'] != asked[0]).any()
 
 

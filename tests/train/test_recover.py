@@ -16,9 +16,10 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_batch(tmp_path, monk
 
   was = CausalLM.loss
 
-  def spoilt(self, out, batch):
-    nats, weight, sums = was(self, out, batch)
-    return nats * jnp.where(jnp.sum(batch['input_ids']) > 0, jnp.nan, 1), weight, sums
+  def spoilt(self, forward, batch, key):
+    ratios = was(self, forward, batch, key)
+    spoil = jnp.where(jnp.sum(batch['input_ids']) > 0, jnp.nan, 1)
+    return ratios | {'loss': ratios['loss']._replace(sum=ratios['loss'].sum * spoil)}
 
   monkeypatch.setattr(CausalLM, 'loss', spoilt)
   with pytest.raises(
