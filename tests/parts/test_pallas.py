@@ -233,7 +233,7 @@ def test_more_tiles_than_a_tpu_can_count_are_refused():
 def test_what_no_kernel_can_do_is_refused_with_the_reason(why):
   qkv, scores = REFUSALS[why]()
   assert KERNEL.refuses(*qkv, info(), info(), scores)
-  with pytest.raises(errors.UserError, match=f'attend=pallas: {why}.*Wanted attend=blockwise'):
+  with pytest.raises(errors.UserError, match=f'attend=pallas: {why}.*Expected attend=blockwise'):
     KERNEL(*qkv, info(), info(), scores, 'float32')
 
 
