@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.parts.test_attend import attended, drawn
+from tests.parts.attending import attended, drawn
 from tfm.core import config, errors
 from tfm.model import transformer
 from tfm.parts import mask as masks
@@ -60,6 +60,7 @@ ASKED = {
 
 
 @pytest.mark.parametrize('name', ASKED)
+@pytest.mark.large(when=lambda name: name.startswith(('splash window', 'splash full')))
 def test_a_vendor_is_told_what_the_dense_kernel_says(name):
   kernel, case, T, S, wide = ASKED[name]
   got, want = (attended(k, case, T, S, wide=wide, info=info) for k in (kernel, DenseAttention()))
@@ -149,10 +150,14 @@ NO_CUDNN = {
   'of 19 queries and 19 keys one number is odd': (Scores(1.0, CAUSAL), HALF | {'T': 19}),
   'its kernels are for GPUs, and this is a cpu': (Scores(1.0, CAUSAL), HALF),
 }
-ALL_REFUSED = [('splash', *x) for x in NO_SPLASH.items()] + [('cudnn', *x) for x in NO_CUDNN.items()]
+ALL_REFUSED = [
+  pytest.param(kernel, why, asked, id=f'kernel={kernel}-why={why}')
+  for kernel, refused in (('splash', NO_SPLASH), ('cudnn', NO_CUDNN))
+  for why, asked in refused.items()
+]
 
 
-@pytest.mark.parametrize(('row', 'why', 'asked'), ALL_REFUSED, ids=[f'{row}: {why}' for row, why, _ in ALL_REFUSED])
+@pytest.mark.parametrize(('row', 'why', 'asked'), ALL_REFUSED)
 def test_what_a_vendor_has_no_word_for_is_refused_with_the_reason(row, why, asked):
   scores, given = asked
   n, H_ = given.get('T', T), given.get('H', H)
