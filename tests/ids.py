@@ -9,7 +9,7 @@ from typing import Any
 def case_id(name: str, value: Any) -> str:
   """Return `name=value`, the part of a case's id for one argument.
 
-  A value whose text is long, or differs from run to run, is given as the name of its type; pytest numbers those.
+  A value with a long text, or one that differs from run to run, appears as the name of its type; pytest adds numbers.
   """
   return f'{name}={_text(value)}'
 

@@ -6,7 +6,7 @@ arrays: a learned table, an encoder output, positions. Two places need those arr
 - A `jax.custom_vjp` returns gradients of its arguments only. An array that it closes over gets no gradient, or JAX
   raises an error. `convert` makes such arrays arguments.
 - A Pallas kernel reads only the blocks that it is given and cannot close over arrays. `flatten` returns the function
-  as a list of steps, and its arrays beside them.
+  as a list of steps, together with its arrays.
 
 `jax.closure_convert` converts only the arrays that an outer gradient differentiates. Here every array becomes
 explicit, whatever the caller differentiates.

@@ -59,20 +59,22 @@ Not supported: reductions, matrix products, sorting, loops, tables that depend o
 
 The grid is (batch entry, head, visit); `backward_keys` adds the query heads of a key/value head. A
 visit is a tile of scores. Tiles that are masked out are not on the list, so they are neither
-fetched nor computed. On tiles of kind 2 the mask is not evaluated. A row of tiles starts its sums
-at its first visit and writes its result at its last.
+fetched nor computed; only a row of tiles without any other gets one visit, to write its zeros. On
+tiles of kind 2 the mask is not evaluated. A row of tiles starts its sums at its first visit and
+writes its result at its last.
 
 `forward` returns the output and the log-sum-exp of each query. The backward kernels compute the
-scores of each tile again from those. `backward_queries` goes along rows of tiles and sums the
-gradients of queries, of bias numbers and of tables; `backward_keys` goes along columns and sums
-those of keys and values. In `backward_keys` all tiles are transposed, keys by queries. The gradient
-of a bias comes from `jax.vjp` of its steps inside the kernel (`Rules.numbers_of`): the interpreter
-produces ordinary JAX operations, so autodiff applies. Only lookups have gradients written by hand
-(`lookup.count`).
+scores of each tile again from these. `backward_queries` goes along rows of tiles and sums the
+gradients of queries, of bias numbers and of tables. `backward_keys` goes along columns and sums the
+gradients of keys and values; all its tiles are transposed, keys by queries.
 
-Terms (`parts/term.py`) are the other way to add to scores: products a_i . b_j and lookups a_i[f(i,
-j)] or b_j[f(i, j)], where `a` and `b` are arrays per token that the kernel fetches beside queries
-and keys, and f is a `Tiled`.
+The gradient of a bias comes from `jax.vjp` of its steps inside the kernel (`Rules.numbers_of`): the
+interpreter produces ordinary JAX operations, so autodiff applies. The gradients of lookups
+(`lookup.count`) and of terms (`Rules.shares`) are written by hand.
+
+Terms (`parts/term.py`) are the other way to add to scores: a product of two vectors, one per query
+and one per key, or a lookup in a query's or a key's own vector at an index that a `Tiled` computes.
+The kernel fetches these vectors together with the queries and keys.
 
 # Where to start
 
