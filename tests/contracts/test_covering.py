@@ -2,8 +2,8 @@
 
 import itertools
 
-from contracts import cases
-from contracts.covering import covering
+from tests.contracts import cases
+from tests.contracts.covering import covering
 
 LEVELS = {'a': [1, 2, 3], 'b': ['x', 'y'], 'c': [3, 0, 1, 2], 'd': [True, False]}
 

@@ -46,6 +46,7 @@ def model(request):
   return spec, params, out
 
 
+@pytest.mark.large(when=lambda model: model in ('parallel', 'latent'))
 def test_the_base_model_is_the_same_to_the_bit(model):
   spec, params, out = model
   base = dataclasses.replace(spec, mtp=None)
@@ -123,6 +124,7 @@ def test_padding_before_or_behind_a_row_changes_no_draft(model):
     np.testing.assert_array_equal(found['cache']['slot'], [4, 4])
 
 
+@pytest.mark.large(when=lambda model: model in ('parallel', 'latent'))
 def test_a_rejected_draft_is_cut_back_as_the_models_own_cache_is(model):
   spec, params, out = model
   draft = jax.jit(lambda p, c, s, n: mtp.draft(spec, p, c, s, n))
@@ -196,6 +198,7 @@ def test_no_target_is_of_another_document():
   assert counted == [[1, 1, 0, 0, 1, 1, 1, 1, 0, 0], [1, 0, 0, 0, 1, 1, 1, 0, 0, 0]]
 
 
+@pytest.mark.large(when=lambda model: model in ('latent',))
 def test_packed_documents_say_what_they_say_alone(model):
   """As far as their own tokens go: depth k tells nothing of the last k places of a document."""
   spec, params, _ = model
@@ -210,6 +213,7 @@ def test_packed_documents_say_what_they_say_alone(model):
     np.testing.assert_allclose(both[:, : 4 - k], alone[1][k - 1][:, : 4 - k], atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.large(when=lambda model: model in ('parallel', 'latent'))
 def test_a_few_steps_lower_the_loss_of_every_depth(model):
   spec = model[0]
   task = CausalLM(mtp=float(spec.mtp.depth))

@@ -45,6 +45,7 @@ def single(x):
 @pytest.mark.parametrize(
   ('mesh', 'least'), [((8, 1, 1), 1), ((1, 8, 1), 7.5), ((2, 2, 2), 3.5), ((2, 1, 4), 3)], ids=str
 )
+@pytest.mark.large(when=lambda mesh: mesh == (8, 1, 1))
 def test_every_mesh_gives_the_losses_of_one_device_and_splits_the_state(x, single, mesh, least):
   losses, state, compiled, _ = steps(x, Mesh(*mesh), jax.devices())
   np.testing.assert_allclose(losses, single[0], atol=1e-5)
