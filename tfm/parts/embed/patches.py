@@ -45,6 +45,7 @@ class Patches(Embed):
 
   needs: ClassVar = ('pixel_values',)
   takes: ClassVar = ('bool_masked_pos',)
+  ends_with_norm: ClassVar = False
 
   size: int | tuple[int, ...] = 16
   image: int | tuple[int, ...] = 224
