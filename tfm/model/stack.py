@@ -155,6 +155,7 @@ class Passed(NamedTuple):
   Attributes:
     x_BTD: the last hidden state.
     trunk_BTD: what entered the last segment.
+    last_BTD: the output of the last layer, before the final norm.
     info, grid: those of `x_BTD`, which differ from those of the input if a segment resampled.
     caches: the caches by segment, or None.
     aux: a scalar to add to the loss.
@@ -164,6 +165,7 @@ class Passed(NamedTuple):
 
   x_BTD: jax.Array
   trunk_BTD: jax.Array
+  last_BTD: jax.Array
   info: TokenInfo
   grid: tuple[int, int] | None
   caches: Any
@@ -198,11 +200,12 @@ def apply_stack(
     load = sown.get('load', {})
     load = jax.tree.map(lambda x: jnp.sum(x, 0), load) if segment.shared else load
     loads |= {f'segment_{i}': load} if load else {}
-  x_BTD = ctx.residual.end(*carry[:2])
+  x_BTD = last_BTD = ctx.residual.end(*carry[:2])
   if ends_with_norm(tower):
     assert tower.norm is not None
     x_BTD = call(tower.norm.make(dims), params, 'norm', x_BTD)
-  return Passed(x_BTD, trunk_BTD, ctx.info, ctx.grid, None if caches is None else kept, carry[2], loads, captured)
+  caches = None if caches is None else kept
+  return Passed(x_BTD, trunk_BTD, last_BTD, ctx.info, ctx.grid, caches, carry[2], loads, captured)
 
 
 def _with_shared(tower: Tower, dims: Dims, params: Params, ctx: Ctx) -> Ctx:

@@ -234,9 +234,11 @@ class _Run(NamedTuple):
     return start, passed, self.embed('leave', passed.x_BTD)
 
   def captured(self, passed: stack_lib.Passed, x_BTD: jax.Array) -> dict[str, tuple[jax.Array, ...]]:
-    """Return the captured activations by name; the hidden states end with the last hidden state."""
+    """Return the captured activations by name; the hidden states end with the output of the last layer."""
     prefix = f'{self.name}_' if self.name else 'decoder_' if self.model.encoder is not None else ''
-    whole = {what: (*found, x_BTD) if what == HIDDEN else found for what, found in passed.captured.items()}
+    assert self.tower.embed is not None
+    last = x_BTD if self.tower.embed.ends_with_norm else passed.last_BTD
+    whole = {what: (*found, last) if what == HIDDEN else found for what, found in passed.captured.items()}
     return {what if what == CROSS else prefix + what: found for what, found in whole.items() if found}
 
   def mtp(
