@@ -2,18 +2,21 @@
 
 from tfm.core.registry import Table
 from tfm.data.ahead import prefetch
+from tfm.data.arrays import Arrays
+from tfm.data.augment import Augment
 from tfm.data.base import Data
 from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.dataset import ArraySpec, Dataset
 from tfm.data.folders import Folders
+from tfm.data.images import Images
 from tfm.data.stdlib import Stdlib
 from tfm.data.text import Text
 from tfm.data.textdata import TextData
 from tfm.data.tfds import Tfds
 
 __all__ = [
-  'TABLE', 'ArraySpec', 'Corpus', 'Data', 'Dataset', 'Folders', 'RawBatch', 'Stdlib', 'Text', 'TextData', 'Tfds',
-  'prefetch',
+  'TABLE', 'ArraySpec', 'Arrays', 'Augment', 'Corpus', 'Data', 'Dataset', 'Folders', 'Images', 'RawBatch', 'Stdlib',
+  'Text', 'TextData', 'Tfds', 'prefetch',
 ]  # fmt: skip
 
-TABLE = Table('data', folders=Folders, text=Text, stdlib=Stdlib, tfds=Tfds)
+TABLE = Table('data', arrays=Arrays, folders=Folders, images=Images, text=Text, stdlib=Stdlib, tfds=Tfds)

@@ -49,3 +49,29 @@ def permute(index: NDArray[np.int64], n: int, key: int) -> NDArray[np.int64]:
   while (outside := out >= U64(n)).any():
     out[outside] = network(out[outside])
   return out.astype(np.int64)
+
+
+def shuffled(sample: NDArray[np.int64], n: int, seed: int, split: str) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+  """Return the examples of an endless sequence of epochs, each its own permutation of `n` examples.
+
+  Args:
+    sample: Numbers in the sequence, [b].
+    n: The number of examples of an epoch.
+    seed: The seed of the run.
+    split: Name of the split.
+
+  Returns:
+    The number of the example below `n`, int64 [b], and the key of its epoch, uint64 [b].
+  """
+  index, keys = np.empty_like(sample), np.empty(sample.shape, U64)
+  for epoch in np.unique(sample // n).tolist():
+    mine = sample // n == epoch
+    key = int(mix(seed, word(f'epochs of {split}'), epoch)[0])
+    index[mine] = permute(sample[mine] % n, n, key)
+    keys[mine] = key
+  return index, keys
+
+
+def row_keys(sample: NDArray[np.int64], seed: int, split: str) -> NDArray[np.uint64]:
+  """Return the seed of the randomness of each row, uint64 [b]."""
+  return mix(seed, word(f'rows of {split}'), sample)

@@ -71,13 +71,9 @@ class Corpus:
         f'{len(self.store.splits[split].tokens)}. Give more text or a smaller length.'
       )
     sample = np.arange(self.batch_size, dtype=np.int64)[rows or slice(None)] + step * self.batch_size
-    index, phase = np.empty_like(sample), np.empty_like(sample)
-    for epoch in np.unique(sample // n).tolist():
-      mine = sample // n == epoch
-      key = int(chance.mix(seed, chance.word(f'epochs of {split}'), epoch)[0])
-      index[mine] = chance.permute(sample[mine] % n, n, key)
-      phase[mine] = key % layout.phases if epoch else 0
-    return self._raw(layout, index, phase, sample, chance.mix(seed, chance.word(f'rows of {split}'), sample))
+    index, epoch_keys = chance.shuffled(sample, n, seed, split)
+    phase = np.where(sample < n, 0, epoch_keys % np.uint64(layout.phases)).astype(np.int64)
+    return self._raw(layout, index, phase, sample, chance.row_keys(sample, seed, split))
 
   def eval_steps(self, split: str, batch: int) -> int:
     """Batches that `eval_batches` yields."""

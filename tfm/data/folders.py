@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core.errors import UserError, unknown
+from tfm.data.classfolders import ClassFolders
 from tfm.data.corpus import Corpus
 from tfm.data.dataset import ArraySpec
 from tfm.data.layout import Layout, Pieces
@@ -43,18 +44,12 @@ class Folders(TextData):
     return np.array([label for _, label in self._files(split)], np.int32)
 
   def names(self) -> list[str]:
-    """The classes, in the order of their labels.
+    """Return the classes, in the order of their labels.
 
-    Raises: UserError if there is no such folder.
+    Raises:
+      UserError: if there is no such folder.
     """
-    root = Path(self.root).expanduser()
-    found = sorted(p.name for p in root.glob('*') if p.is_dir() and not p.name.startswith(('.', '__')))
-    for name in self.classes:
-      if name not in found:
-        raise UserError(f'data.classes: {unknown("folder", name, found)} They stand in {root}.')
-    if not found:
-      raise UserError(f'data.root: {root} has no folders. Wanted one a class.')
-    return list(self.classes) or found
+    return self._folders().names()
 
   def identity(self) -> dict[str, Any]:
     files = {split: [[*stamp(path), label] for path, label in self._files(split)] for split in ('train', 'val')}
@@ -78,27 +73,13 @@ class Folders(TextData):
     if self.val_every < 2:
       yield f'val_every: is {self.val_every}. At least 2 was wanted, or nothing is left to train on.'
 
-  def _files(self, split: str) -> list[tuple[Path, int]]:
-    if self.val_root:
-      return self._below(self.root if split == 'train' else self.val_root)
-    found: list[tuple[Path, int]] = []
-    for label in range(len(self.names())):
-      files = [f for f in self._below(self.root) if f[1] == label]
-      # A class of few files gives one; of a single file it keeps that to train on.
-      every = min(self.val_every, max(len(files), 2))
-      found += [f for i, f in enumerate(files) if (i % every == every - 1) == (split == 'val')]
-    return found
+  def _folders(self) -> ClassFolders:
+    # An empty file says nothing of its class.
+    with_text = lambda path: path.stat().st_size > 0
+    return ClassFolders(self.root, self.classes, self.pattern, self.val_root, self.val_every, with_text)
 
-  def _below(self, root: str) -> list[tuple[Path, int]]:
-    found = []
-    for label, name in enumerate(self.names()):
-      folder = Path(root).expanduser() / name
-      # An empty file says nothing of its class.
-      paths = sorted(p for p in folder.glob(self.pattern) if p.is_file() and p.stat().st_size)
-      if not paths:
-        raise UserError(f'data.pattern: no file of {folder} matches {self.pattern!r}.')
-      found += [(path, label) for path in paths]
-    return found
+  def _files(self, split: str) -> list[tuple[Path, int]]:
+    return self._folders().files(split)
 
 
 class LabelledCorpus(Corpus):

@@ -1,0 +1,110 @@
+"""Random changes of training images, each a pure function of the key of its row."""
+
+from collections.abc import Iterator
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import special
+
+from tfm.data import chance
+from tfm.data.distort import OPERATIONS
+
+Keys = NDArray[np.uint64]
+Pixels = NDArray[np.float32]
+
+
+@dataclasses.dataclass(frozen=True)
+class Augment:
+  """Random crops, flips, distortions and mixtures of training images. The defaults change nothing.
+
+  Args:
+    pad: Black pixels added on each side before a random crop of the old size.
+    flip: Whether half of the images are mirrored left to right.
+    distort: Random distortions of each image (RandAugment, arXiv:1909.13719); two are usual.
+    strength: The largest distortion, from 0 to 1 of its range. RandAugment's magnitude m of 30 is m / 30.
+    mixup: The a of Beta(a, a), the share of a second image that is blended in (arXiv:1710.09412). 0 blends none.
+    cutmix: The same for a pasted rectangle (arXiv:1905.04899). With both, each image has one of them at random.
+
+  With mixup or cutmix, labels are probabilities [B, classes].
+  """
+
+  pad: int = 0
+  flip: bool = False
+  distort: int = 0
+  strength: float = 0.3
+  mixup: float = 0.0
+  cutmix: float = 0.0
+
+  @property
+  def mixes(self) -> bool:
+    """Whether images of different examples are mixed."""
+    return self.mixup > 0 or self.cutmix > 0
+
+  @property
+  def changes(self) -> bool:
+    """Whether pixels get new values, and not only new places."""
+    return self.distort > 0
+
+  def move(self, pixels: NDArray, key_B: Keys) -> NDArray:
+    """Return images [B, C, H, W] of any dtype, cropped and flipped."""
+    if self.pad:
+      pixels = crop(pixels, self.pad, key_B)
+    if self.flip:
+      mirrored = chance.uniform(key_B, 'flip', 1)[:, 0] < 0.5
+      pixels = np.where(mirrored[:, None, None, None], pixels[..., ::-1], pixels)
+    return pixels
+
+  def change(self, pixels: Pixels, key_B: Keys) -> Pixels:
+    """Return images [B, C, H, W] of values from 0 to 1, distorted."""
+    kinds = (chance.uniform(key_B, 'distortion', self.distort) * len(OPERATIONS)).astype(int)
+    amounts = self.strength * (2 * chance.uniform(key_B, 'amount', self.distort) - 1)
+    operations = list(OPERATIONS.values())
+    out = np.empty_like(pixels)
+    for row, image in enumerate(pixels):
+      for kind, amount in zip(kinds[row], amounts[row], strict=True):
+        image = operations[kind](image, float(amount))
+      out[row] = image
+    return out
+
+  def mix(self, own: Pixels, other: Pixels, target: Pixels, other_target: Pixels, key_B: Keys) -> tuple[Pixels, Pixels]:
+    """Return images [B, C, H, W] mixed with others, and the labels [B, classes] mixed by the same shares."""
+    both = self.mixup > 0 and self.cutmix > 0
+    pastes_B = chance.uniform(key_B, 'cutmix', 1)[:, 0] < (0.5 if both else float(self.cutmix > 0))
+    a_B = np.where(pastes_B, self.cutmix, self.mixup)
+    share_B = special.betaincinv(a_B, a_B, chance.uniform(key_B, 'share', 1)[:, 0])
+    box_BHW = boxes(share_B, own.shape[2:], key_B)
+    share_B = np.where(pastes_B, box_BHW.mean((1, 2)), share_B).astype(np.float32)
+    blend_BHW = np.where(pastes_B[:, None, None], box_BHW, share_B[:, None, None]).astype(np.float32)[:, None]
+    pixels = own * (1 - blend_BHW) + other * blend_BHW
+    return pixels, target * (1 - share_B)[:, None] + other_target * share_B[:, None]
+
+  def check(self) -> Iterator[str]:
+    for name in ('pad', 'distort', 'mixup', 'cutmix'):
+      if (value := getattr(self, name)) < 0:
+        yield f'{name}: is {value}. Expected 0 or more.'
+    if not 0 < self.strength <= 1:
+      yield f'strength: is {self.strength}. Expected more than 0, at most 1; distort=0 distorts nothing.'
+
+
+def crop(pixels: NDArray, pad: int, key_B: Keys) -> NDArray:
+  """Return images [B, C, H, W] shifted by up to `pad` pixels each way, with zeros where nothing was."""
+  H, W = pixels.shape[2:]
+  places = (chance.uniform(key_B, 'crop', 2) * (2 * pad + 1)).astype(int)
+  padded = np.pad(pixels, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
+  out = np.empty_like(pixels)
+  for row, (top, left) in enumerate(places):
+    out[row] = padded[row, :, top : top + H, left : left + W]
+  return out
+
+
+def boxes(share_B: NDArray, shape: tuple[int, ...], key_B: Keys) -> NDArray[np.bool_]:
+  """Return rectangles [B, H, W] of about `share_B` of the area, around random centres and cut off at the edges."""
+  centres = chance.uniform(key_B, 'box', 2)
+  inside = []
+  for axis, size in enumerate(shape):
+    centre, half = centres[:, axis] * size, np.sqrt(share_B) * size / 2
+    first, last = (np.clip(np.rint(x), 0, size)[:, None] for x in (centre - half, centre + half))
+    at = np.arange(size)[None]
+    inside.append((at >= first) & (at < last))
+  return inside[0][:, :, None] & inside[1][:, None, :]

@@ -1,0 +1,203 @@
+"""Image files sorted into folders: the folder is the label."""
+
+from collections.abc import Iterator
+import dataclasses
+import hashlib
+import json
+import logging
+import os
+from pathlib import Path
+import tempfile
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tfm.core.errors import UserError
+from tfm.data import processors
+from tfm.data.augment import Augment
+from tfm.data.base import Data
+from tfm.data.classfolders import ClassFolders
+from tfm.data.dataset import ArraySpec
+from tfm.data.decoder import Decoder
+from tfm.data.labelled import LabelledImages, Normalise, Split, check_normalise, image_specs
+from tfm.data.processors import ImageProcessor
+from tfm.data.processors.pixels import Size
+from tfm.data.progress import Progress
+from tfm.data.store import default_cache
+from tfm.data.text import stamp
+
+_BICUBIC = 3
+#: Broken images that a message names.
+_NAMED = 5
+
+
+class Scan(NamedTuple):
+  """The hash of each image that can be decoded, and the reason for each that cannot, by path."""
+
+  digests: dict[str, str]
+  broken: dict[str, str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Images(Data):
+  """Image files that match `pattern` below `root/CLASS`; files that Pillow does not read by their names are ignored.
+
+  All files are decoded once when the data is first opened, to find the broken ones. Images are turned upright,
+  transparent pixels are put over white, and colours become grey where `shape` has one channel.
+
+  Args:
+    root: The folder of the classes.
+    classes: The folders that count, in the order of their labels. Empty: all of them by name.
+    pattern: A glob below each class.
+    val_root: A folder of the same classes for validation.
+    val_every: Without it, every n-th file of each class is for validation, the last of a class of fewer.
+    shape: Channels, height and width of an image.
+    fit: 'crop' resizes the short side and crops the middle, 'stretch' resizes both sides.
+    mean: Subtracted from each channel of values from 0 to 1. Empty: 0.5.
+    std: Divides each channel afterwards. Empty: 0.5.
+    processor: A published folder whose `preprocessor_config.json` resizes, crops and normalises instead.
+    augment: Random changes of training images.
+    broken: 'refuse' stops at images that cannot be decoded, 'skip' leaves them out with a warning.
+    threads: Images that are decoded at the same time.
+    in_memory: Whether decoded images are kept, a byte a pixel and channel.
+  """
+
+  root: str = ''
+  classes: tuple[str, ...] = ()
+  pattern: str = '**/*'
+  val_root: str = ''
+  val_every: int = 10
+  shape: tuple[int, ...] = (3, 224, 224)
+  fit: Literal['crop', 'stretch'] = 'crop'
+  mean: tuple[float, ...] = ()
+  std: tuple[float, ...] = ()
+  processor: str = ''
+  augment: Augment = Augment()
+  broken: Literal['refuse', 'skip'] = 'refuse'
+  threads: int = 4
+  in_memory: bool = False
+
+  def open(self, task: Any) -> LabelledImages:
+    del task
+    folders = ClassFolders(self.root, self.classes, self.pattern, self.val_root, self.val_every, _is_image)
+    names = folders.names()
+    files = {split: folders.files(split) for split in ('train', 'val')}
+    processor = self._processor()
+    paths = [path for split in files.values() for path, _ in split]
+    decoder = Decoder(paths, processor, self.shape, self.threads, self.in_memory)
+    scan = self._scan(paths, decoder, processor)
+    if scan.broken:
+      self._report(scan)
+    number = {path: i for i, path in enumerate(map(str, paths))}
+    splits: dict[str, Split] = {}
+    for split, listed in files.items():
+      whole = [(number[str(path)], label) for path, label in listed if str(path) not in scan.broken]
+      if split == 'train' and (empty := set(range(len(names))) - {label for _, label in whole}):
+        folder = Path(self.root).expanduser() / names[min(empty)]
+        raise UserError(f'data.root: {folder} has no image that can be decoded. Expected at least one.')
+      if whole:
+        splits[split] = _split(decoder, *map(np.array, zip(*whole, strict=True)))
+    digests = [[scan.digests[str(p)], label] for s in files.values() for p, label in s if str(p) not in scan.broken]
+    sizes = {name: len(part.labels) for name, part in splits.items()}
+    digest = hashlib.sha256(json.dumps([names, sizes, digests]).encode()).hexdigest()
+    normalise = _normalise(processor, self.shape[0])
+    return LabelledImages(splits, names, normalise, self.augment, self.batch, lambda: digest)
+
+  def specs(self) -> dict[str, ArraySpec]:
+    return image_specs(self.batch, self.shape, self.augment, len(self.classes))
+
+  def check(self) -> Iterator[str]:
+    yield from super().check()
+    if not self.root:
+      yield 'root: is empty. Expected a folder with a folder of images for each class.'
+    for name, least in (('val_every', 2), ('threads', 1)):
+      if getattr(self, name) < least:
+        yield f'{name}: is {getattr(self, name)}. Expected {least} or more.'
+    if len(self.shape) != 3 or min(self.shape) < 1 or self.shape[0] not in (1, 3):
+      yield f'shape: is {self.shape}. Expected channels (1 or 3), height and width, such as 3,224,224.'
+    else:
+      yield from check_normalise(self.mean or (0.5,), self.std or (0.5,), self.shape[0])
+    if self.processor and (self.mean or self.std or self.fit != 'crop'):
+      yield 'processor: is given beside mean, std or fit, which it replaces. Expected one of them.'
+    if self.augment.mixes and not self.classes:
+      yield 'classes: is empty, and augment mixes labels. Expected the names of the classes.'
+
+  def _processor(self) -> ImageProcessor:
+    """Return the processor of one image, to pixels that are normalised."""
+    if self.processor:
+      found = processors.load(self.processor)
+      if not isinstance(found, ImageProcessor):
+        held = 'no processor' if found is None else type(found).__name__
+        raise UserError(f'data.processor: {self.processor} has {held}. Expected preprocessor_config.json of images.')
+      return found
+    _, H, W = self.shape
+    size = Size(height=H, width=W)
+    crops = self.fit == 'crop'
+    return ImageProcessor(
+      size=Size(shortest_edge=max(H, W)) if crops else size,
+      resample=_BICUBIC,
+      do_center_crop=crops,
+      crop_size=size,
+      image_mean=self.mean or (0.5,),
+      image_std=self.std or (0.5,),
+    )
+
+  def _scan(self, paths: list[Path], decoder: Decoder, processor: ImageProcessor) -> Scan:
+    """Return what decoding every file finds, from the cache if no file has changed."""
+    said = [processor.to_config(), self.shape, [stamp(path) for path in paths]]
+    key = hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()[:24]
+    cache = Path(self.cache).expanduser() if self.cache else default_cache()
+    file = cache / f'images-{key}.json'
+    if file.exists():
+      return Scan(**json.loads(file.read_text('utf-8')))
+    with Progress('decoding', len(paths), of_bytes=False) as progress:
+      results = list(progress.over(decoder.results()))
+    scan = Scan({}, {})
+    for path, (digest, reason) in zip(paths, results, strict=True):
+      if reason:
+        scan.broken[str(path)] = reason
+      else:
+        scan.digests[str(path)] = digest
+    _write(file, json.dumps(scan._asdict()))
+    return scan
+
+  def _report(self, scan: Scan) -> None:
+    """Warn of broken images, or raise UserError if they are not skipped."""
+    n, total = len(scan.broken), len(scan.broken) + len(scan.digests)
+    reasons = list(scan.broken.values())
+    named = '\n'.join(f'  {reason}' for reason in reasons[:_NAMED] + ['...'] * (n > _NAMED))
+    said = f'data.root: {n} of {total} images cannot be decoded'
+    if self.broken == 'refuse':
+      raise UserError(f'{said}. Expected whole files, or data.broken=skip.\n{named}')
+    logging.getLogger(__name__).warning('%s and are skipped:\n%s', said, named)
+
+
+def _split(decoder: Decoder, files: NDArray[np.int64], labels: NDArray[np.int64]) -> Split:
+  return Split(lambda index: decoder(files[index]), labels.astype(np.int32))
+
+
+def _normalise(processor: ImageProcessor, channels: int) -> Normalise:
+  mean, std = (np.atleast_1d(x) for x in (processor.image_mean, processor.image_std))
+  if not processor.do_normalize:
+    mean, std = np.zeros(1), np.ones(1)
+  for name, value in (('image_mean', mean), ('image_std', std)):
+    if len(value) not in (1, channels):
+      raise UserError(f'data.processor: {name} has {len(value)} numbers. Expected data.shape of {len(value)} channels.')
+  spread = lambda x: tuple(np.broadcast_to(x, channels).tolist())
+  return Normalise(processor.rescale_factor if processor.do_rescale else 1.0, spread(mean), spread(std))
+
+
+def _is_image(path: Path) -> bool:
+  from PIL import Image
+
+  return not path.name.startswith('.') and path.suffix.lower() in Image.registered_extensions()
+
+
+def _write(file: Path, text: str) -> None:
+  """Write a file as a whole: a reader never opens half of one."""
+  file.parent.mkdir(parents=True, exist_ok=True)
+  handle, name = tempfile.mkstemp(dir=file.parent, prefix='.')
+  with os.fdopen(handle, 'w', encoding='utf-8') as new:
+    new.write(text)
+  Path(name).replace(file)
