@@ -131,7 +131,7 @@ def test_a_row_is_framed_by_special_tokens_and_padded(data):
 
 
 def test_labels_of_another_number_than_the_classes_are_refused(data, tmp_path):
-  with pytest.raises(errors.UserError, match=r'model\.classifier\.labels: 3 for data of 2 classes: low, up'):
+  with pytest.raises(errors.UserError, match=r'model\.heads\.classify\.labels: 3 for data of 2 classes: low, up'):
     loop.train(_experiment(data, labels=3), tmp_path / 'run')
 
 

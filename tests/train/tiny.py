@@ -1,5 +1,6 @@
 """The smallest experiment there is, also as a program: `python -m tests.train.tiny WORKDIR [JSON of fields]`."""
 
+from collections.abc import Callable
 import dataclasses
 import json
 import os
@@ -44,7 +45,7 @@ def experiment(folder: Path, **changes) -> Experiment:
   return dataclasses.replace(x)
 
 
-def main() -> int:
+def main(experiment: Callable[..., Experiment] = experiment) -> int:
   from tfm.train import loop, recover
 
   folder, workdir, fields = Path(sys.argv[1]), Path(sys.argv[2]), json.loads(sys.argv[3])

@@ -119,7 +119,10 @@ class Arrays(Data):
       if there:
         found[field] = str(there[0])
       elif not field.startswith('val') or 'val_images' in found:
-        raise UserError(f'data.folder: {folder} has no {names[1]}. Expected the file, with or without .gz.')
+        raise UserError(
+          f'data.folder: {folder} has no {names[1]}. Expected the files of MNIST or Fashion-MNIST. For example, '
+          '`apt-get install dataset-fashion-mnist` puts those into /usr/share/datasets/fashion-mnist.'
+        )
     return found
 
   def _load(self, files: dict[str, str], images: str, labels: str) -> Loaded:

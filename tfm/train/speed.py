@@ -15,7 +15,7 @@ class Speed:
   """Tokens or examples per second between two readings, without the first step, which includes compilation.
 
   MFU is the analytic FLOPs of the model, three times those of its forward pass in training, over the peak of all
-  `devices`. It is None for unknown devices, and for rows that are not text.
+  `devices`. It is None for unknown devices, and for inputs whose FLOPs are unknown.
   """
 
   def __init__(self, x: Experiment, devices: list[jax.Device]):
@@ -56,10 +56,20 @@ class Speed:
 
 
 def flops_per_step(x: Experiment) -> float | None:
-  """Return the analytic FLOPs of a training step over all devices, or None for rows that are not text."""
+  """Return the analytic FLOPs of a training step over all devices, or None if they are unknown.
+
+  They are known for text, and for images of the size that the model is for.
+  """
   lengths = x.task.sequence_lengths(x.data)
   if not lengths:
-    return None
+    return 3 * x.data.batch * count.flops_of_document(x.model, 0) if _of_model_size(x) else None
   *encoder, decoder = lengths
   ahead = decoder * count.mtp_flops(x.model, decoder, sum(encoder))
   return 3 * x.data.batch * (count.flops_of_document(x.model, decoder, sum(encoder)) + ahead)
+
+
+def _of_model_size(x: Experiment) -> bool:
+  """Return whether the data has the inputs of a model of one tower, in the sizes that its sequence length is for."""
+  features, inputs = x.task.shapes(x.model, x.data), x.model.embed.shapes(x.data.batch, 1)
+  fits = all(name in features and features[name].shape == array.shape for name, array in inputs.items())
+  return fits and not x.model.towers
