@@ -154,7 +154,7 @@ def _encoder_decoder(model: Model) -> Iterator[str]:
     yield 'layers of the decoder use token types, and only the encoder is given any. Expected relative.types=false.'
   if getattr(model.embed, 'back', False):
     yield 'embed.back needs a single tower without mtp. Expected embed.back=false, or neither encoder nor mtp.'
-  if encoder.d_model not in (None, model.d_model) and (encoder.embed is None or encoder.embed.shares):
+  if encoder.d_model not in (None, model.d_model) and encoder.shares:
     yield (
       "towers.encoder: has a d_model of its own, and the decoder's token table. "
       'Expected embed.vocab=..., or d_model=none.'
