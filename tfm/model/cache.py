@@ -1,16 +1,17 @@
-"""Caches for decoding: one of each mixer's own, stacked over a segment's repeats; and cutting them back."""
+"""Caches for decoding: what each mixer keeps, stacked over a segment's repeats; and cutting them back."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 
 from tfm.core import errors
-from tfm.model.spec import Model
+from tfm.model.spec import Model, blocks
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
 from tfm.parts.cache.paged import spread
+from tfm.parts.state import cut_back
 
 
 def init_cache(
@@ -41,16 +42,72 @@ def init_cache(
   return {'slot': jnp.zeros((batch,), jnp.int32), 'next': jnp.zeros((batch,), jnp.int32), 'layers': layers}
 
 
-def rewind(cache: dict[str, Any], slot_B: jax.Array) -> dict[str, Any]:
-  """The cache when its rows held `slot_B` tokens, int32 `[B]`: each row forgets its last so many on its own.
+def keeps(spec: Model, per: Literal['token', 'row']) -> bool:
+  """Return whether some layer keeps entries of tokens, or a state of whole rows."""
+  slots = (slot for block in blocks(spec) for slot in block.mixer.state(spec.d_model).values())
+  return any(slot.per == per for slot in slots)
 
-  Nothing is copied: tokens from `slot_B` on are out of sight, and the next ones take their places. For rows whose
-  last tokens stood at consecutive positions, which is what `apply` gives them. Speculative decoding: feed the draft,
-  then `rewind(cache, before['slot'] + accepted_B)`.
 
-  A ring can be cut back by at most its `margin` of tokens; the caller keeps to it.
+def with_history(cache: dict[str, Any]) -> dict[str, Any]:
+  """Return a cache that the next `apply` gives back with the row states after each of its tokens, for `rewind`.
+
+  *Cost*: T + 1 row states for a call with T tokens. Nothing for a model without row states.
   """
-  return cache | {'slot': slot_B, 'next': cache['next'] - (cache['slot'] - slot_B)}
+
+  def one(block):
+    asked = {'history': {}} if block['mixer']['rows'] else {}
+    return block | {'mixer': block['mixer'] | asked}
+
+  return cache | {'layers': _by_block(cache, one)}
+
+
+def row_states(cache: dict[str, Any]) -> list[Any]:
+  """Return the row states of all layers: the leaves are `[L, B, ...]`, or `[B, ...]` for unstacked layers."""
+  return _by_block(cache, lambda block: block['mixer']['rows'])
+
+
+def rewind(cache: dict[str, Any], slot_B: jax.Array, states: list[Any] | None = None) -> dict[str, Any]:
+  """Return the cache as it was when its rows held `slot_B` tokens, int32 `[B]`, each row cut back on its own.
+
+  Entries of tokens are not copied: those from `slot_B` on are masked out, and the next tokens take their places. Row
+  states are selected from those after each token, so the tokens to drop must be of the last call, made with
+  `with_history(cache)`. The tokens that are dropped must stand at consecutive positions, as `apply` numbers them. A
+  ring can be cut back by at most its `margin` of tokens; the caller keeps to it.
+
+  Args:
+    cache: the cache to cut back.
+    slot_B: the number of tokens that each row keeps.
+    states: of tokens fed one a call, `row_states` before the first and after each, stacked on a leading axis. Default:
+      the history of the last call.
+
+  Raises:
+    UserError: if the model has row states, and neither a history nor `states` is given.
+  """
+  back_B = cache['slot'] - slot_B
+  if states is not None:
+    layers = _states_at(cache, states, back_B)
+  else:
+    known = lambda mixer: not mixer['rows'] or bool(mixer.get('history'))
+    if not all(jax.tree.leaves(_by_block(cache, lambda block: known(block['mixer'])))):
+      raise errors.UserError(
+        'rewind: a row state is not kept for earlier tokens. Expected a cache that was passed to apply as '
+        'with_history(cache).'
+      )
+    layers = _by_layer(cache, lambda block: block | {'mixer': cut_back(block['mixer'], back_B)})
+  return cache | {'slot': slot_B, 'next': cache['next'] - back_B, 'layers': layers}
+
+
+def _states_at(cache: dict[str, Any], states: list[Any], back_B: jax.Array) -> list[Any]:
+  """The layers with the row states that were the last but `back_B`."""
+
+  def segment(layers, states):
+    batch = 1 if isinstance(layers, tuple) else 2
+    at = lambda a: jax.vmap(lambda a, back: a[len(a) - 1 - back], (batch, 0), batch - 1)(a, back_B)
+    put = lambda layer, rows: [b | {'mixer': b['mixer'] | {'rows': r}} for b, r in zip(layer, rows, strict=True)]
+    chosen = jax.tree.map(at, states)
+    return tuple(map(put, layers, chosen)) if isinstance(layers, tuple) else put(layers, chosen)
+
+  return list(map(segment, cache['layers'], states))
 
 
 def rows(cache: dict[str, Any], kind: Cache, index_B: jax.Array, cross: bool = True) -> dict[str, Any]:
@@ -73,13 +130,24 @@ def fanned(cache: dict[str, Any], index_B: jax.Array, origin: jax.Array, table: 
 def _moved(cache: dict[str, Any], index_B: jax.Array, move: Callable[[Any], Any], cross: bool) -> dict[str, Any]:
   gather = lambda tree: jax.tree.map(lambda a: a[index_B], tree)
 
-  def one(layer):
-    kept = [{'mixer': move(block['mixer'])} for block in layer]
-    for new, block in zip(kept, layer, strict=True):
-      if 'cross' in block:
-        new['cross'] = gather(block['cross']) if cross else block['cross']
-    return kept
+  def one(block):
+    tokens, states = block['mixer']['tokens'], gather(block['mixer']['rows'])
+    new = {'mixer': {'tokens': None if tokens is None else move(tokens), 'rows': states}}
+    if 'cross' in block:
+      new['cross'] = gather(block['cross']) if cross else block['cross']
+    return new
 
-  # A segment's layers are stacked, or laid out one by one.
-  layers = [tuple(map(one, s)) if isinstance(s, tuple) else jax.vmap(one)(s) for s in cache['layers']]
-  return {**gather({'slot': cache['slot'], 'next': cache['next']}), 'layers': layers}
+  return {**gather({'slot': cache['slot'], 'next': cache['next']}), 'layers': _by_layer(cache, one)}
+
+
+def _by_block(cache: dict[str, Any], one: Callable[[dict[str, Any]], Any]) -> list[Any]:
+  """What `one` makes of each block's cache as it stands, its layers stacked, or laid out one by one in a tuple."""
+  layer = lambda blocks: [one(block) for block in blocks]
+  return [tuple(map(layer, s)) if isinstance(s, tuple) else layer(s) for s in cache['layers']]
+
+
+def _by_layer(cache: dict[str, Any], one: Callable[[dict[str, Any]], Any]) -> list[Any]:
+  """What `one` makes of each block's cache in each layer."""
+  layer = lambda blocks: [one(block) for block in blocks]
+  mapped = lambda s: jax.vmap(layer)(s) if jax.tree.leaves(s) else s
+  return [tuple(map(layer, s)) if isinstance(s, tuple) else mapped(s) for s in cache['layers']]

@@ -92,8 +92,16 @@ def mtp_flops(spec: Model, length: int, source: int = 0) -> float:
 
 
 def cache_bytes(spec: Model, length: int, dtype: Any = jnp.bfloat16, kind: Cache = DenseCache()) -> int:
-  """Bytes of what is cached for a row of `length` tokens, keys and values mostly. An encoder's are not among them."""
+  """Bytes of what is cached for a row of `length` tokens: keys and values, and row states, which do not grow.
+
+  What is cached of an encoder is not among them.
+  """
   return sum(n * b.mixer.cache_bytes(spec.d_model, length, dtype, kind) for n, b in _blocks(spec))
+
+
+def state_bytes(spec: Model, dtype: Any = jnp.bfloat16) -> int:
+  """Bytes of the row states of all layers, the same for rows of any length: a part of `cache_bytes`."""
+  return sum(n * b.mixer.state_bytes(spec.d_model, dtype) for n, b in _blocks(spec))
 
 
 def cache_bytes_per_token(spec: Model, dtype: Any = jnp.bfloat16, kind: Cache = DenseCache()) -> int:

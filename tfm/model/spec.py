@@ -298,7 +298,7 @@ class Model:
           yield from (f'{at}.mixer: {m}' for m in block.mixer.fits(width))
           if block.aside is not None:
             yield from (f'{at}.aside: {m}' for m in block.aside.fits(width))
-            if block.aside.cached(width):
+            if block.aside.state(width):
               yield f'{at}.aside: would cache what it reads, and nobody keeps it. Wanted conv or fourier.'
           if 'block' in block.mixer.reads - block.mixer.provides:
             yield f'{at}.mixer.relative: {_UNBLOCKED}'

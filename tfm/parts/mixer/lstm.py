@@ -1,0 +1,133 @@
+"""Long short-term memory: one state a row that every token updates."""
+
+from collections.abc import Callable, Iterator
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+
+from tfm.core.axes import sharded, trailing
+from tfm.core.module import Module
+from tfm.parts.context import Ctx, Dims
+from tfm.parts.contract import contract
+from tfm.parts.dense import Dense, weight
+from tfm.parts.mask.causal import Causal
+from tfm.parts.mixer.base import Cache, Mixer
+from tfm.parts.state import SEGMENT, Slot, documents, row_state, with_state
+from tfm.parts.stored import Stored
+
+
+@dataclasses.dataclass(frozen=True)
+class LSTM(Mixer):
+  """c_t = s(f) c_{t-1} + s(i) tanh(g), h_t = s(o) tanh(c_t), [i f g o] = x_t W_x + h_{t-1} W_h + b, with s the sigmoid.
+
+  It runs forward over each document (Hochreiter & Schmidhuber, 1997; forget gate: Gers et al., 2000). The gates stand
+  in PyTorch's order, and b is the sum of PyTorch's two biases. The products x_t W_x of all tokens are one matmul. A
+  layer keeps h and c of each row, in float32.
+
+  *Cost*: 16 D F FLOPs a token for F cells, with `project` 2 D F more; D + F + 1 numbers of state a row.
+
+  Attributes:
+    size: F, the number of cells; None is d_model.
+    project: whether h_t is (s(o) tanh(c_t)) W_o, D numbers of F cells (arXiv:1402.1128). Required where F is not D.
+    bias: whether there is a b.
+    forget_bias: where the forget gates' bias starts; the others start at 0.
+  """
+
+  size: int | None = None
+  project: bool = False
+  _: dataclasses.KW_ONLY
+  bias: bool = True
+  forget_bias: float = 1.0
+
+  mask: ClassVar[Causal] = Causal()
+
+  def check(self) -> Iterator[str]:
+    if self.size is not None and self.size < 1:
+      yield f'size={self.size} is not a number of cells. Expected at least 1, or none for d_model.'
+
+  def fits(self, d_model):
+    if not self.project and self.cells(d_model) != d_model:
+      yield f'size={self.size} differs from d_model={d_model}. Expected project=true, or size=none.'
+
+  def cells(self, d_model: int) -> int:
+    """Return F."""
+    return self.size or d_model
+
+  def make(self, dims):
+    return _LSTM(self, dims)
+
+  def state(self, d_model):
+    return {
+      'h': Slot((d_model,), 'float32', 'row'),
+      'c': Slot((self.cells(d_model),), 'float32', 'row'),
+      SEGMENT: Slot((), 'int32', 'row'),
+    }
+
+  def flops(self, d_model, pairs):
+    return (16 + 2 * self.project) * d_model * self.cells(d_model)
+
+  def pairs(self, length):
+    return 1.0
+
+
+class _LSTM(Module):
+  spec: LSTM
+  dims: Dims
+
+  @nn.compact
+  def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
+    s, (B, _, D), precision = self.spec, x_BTD.shape, self.dims.run.precision
+    F, dtype, reduce = s.cells(D), x_BTD.dtype, precision.dtype('reduce')
+    x_BTGF = Dense('DGF', (D, 4, F), self.dims, name='x')(x_BTD)
+    if s.bias:
+      bias_GF = self.param('bias', sharded(_start(s.forget_bias), 'GF'), (4, F), precision.dtype('param'))
+      x_BTGF = x_BTGF + trailing(bias_GF.astype(dtype), 4)
+    recur = _Product('DGF', (D, 4, F), self.dims, name='h')(dtype)
+    project = _Product('FD', (F, D), self.dims, name='o')(dtype) if s.project else lambda h_BF: h_BF
+
+    rows = row_state(s.state(D), cache, B)
+    docs = documents(ctx.info.segment_ids, rows[SEGMENT])
+
+    def step(state, token):
+      x_BGF, starts_B1, real_B1 = token
+      h_BD, c_BF = (jnp.where(starts_B1, 0, a) for a in state)
+      i, f, g, o = jnp.moveaxis((x_BGF + recur(h_BD)).astype(reduce), 1, 0)
+      c_BF = jax.nn.sigmoid(f) * c_BF + jax.nn.sigmoid(i) * jnp.tanh(g)
+      h_BD = project((jax.nn.sigmoid(o) * jnp.tanh(c_BF)).astype(dtype))
+      state = tuple(jnp.where(real_B1, new, old) for new, old in zip((h_BD, c_BF), state, strict=True))
+      return state, state if asked else state[:1]
+
+    asked = cache is not None and 'history' in cache
+    by_time = lambda a: a.swapaxes(0, 1)
+    tokens = by_time(x_BTGF), by_time(docs.starts)[..., None], by_time(docs.real)[..., None]
+    (h_BD, c_BF), said = jax.lax.scan(step, (rows['h'].astype(dtype), rows['c'].astype(reduce)), tokens)
+    each = lambda: {'h': by_time(said[0]), 'c': by_time(said[1]), SEGMENT: docs.segment}
+    cache = with_state(cache, {'h': h_BD, 'c': c_BF, SEGMENT: docs.segment[:, -1]}, each, docs.real)
+    return by_time(said[0]), cache
+
+
+class _Product(Module):
+  """A weight that is applied at every token: the module returns the function x -> x W, for use inside a scan."""
+
+  letters: str
+  shape: tuple[int, ...]
+  dims: Dims
+
+  @nn.compact
+  def __call__(self, dtype: Any) -> Callable[[jax.Array], jax.Array]:
+    n_in, n_out = self.shape[0], math.prod(self.shape[1:])
+    init = sharded(self.dims.init.weight(self.name or '', n_in, n_out, self.dims), self.letters)
+    kernel = weight(self, 'kernel', init, self.shape, self.dims.run.precision.dtype('param'))
+    if isinstance(kernel, Stored):
+      return kernel.contract
+    kernel = kernel.astype(dtype)
+    return lambda x: contract(x, kernel)
+
+
+def _start(forget_bias: float) -> Callable[..., jax.Array]:
+  """The initializer of the bias `[4, F]`."""
+  return lambda key, shape, dtype: jnp.zeros(shape, dtype).at[1].set(forget_bias)
