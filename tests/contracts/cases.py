@@ -212,8 +212,8 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-#: What is asked with a few others only: factor, level or (factor, level) -> the factors that it is to meet. A scaling is
-#: other numbers in a rotation; interpreted, a kernel for TPUs is slow to compile. Recurrent mixers meet what handles
+#: What is asked with a few others only: factor, level or (factor, level) -> the factors that it is to meet. A scaling
+#: is other numbers in a rotation; interpreted, a kernel for TPUs is slow to compile. Recurrent mixers meet what handles
 #: their state.
 _RECURRENT = ('topology', 'ffn', 'residual', 'mtp', 'stack', 'wiring', 'cache', 'adapter')
 _MEETS: dict[str | tuple[str, str], tuple[str, ...]] = {

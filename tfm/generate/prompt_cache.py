@@ -117,13 +117,13 @@ def _has_rows(spec: Model) -> bool:
 def _check_rows(path: str | Path, spec: Model, draft: Draft) -> None:
   if spec.reads_prefix:
     raise errors.UserError(
-      f'prompt_cache: {path}: the model has a prefix mask and row states, so the states before the last token depend on '
-      'that token. Expected prompt_cache=None.'
+      f'prompt_cache: {path}: the model has a prefix mask and row states, so the states before the last token depend '
+      'on that token. Expected prompt_cache=None.'
     )
   if draft.stack(spec) is not None:
     raise errors.UserError(
-      f"prompt_cache: {path}: row states continue only after all tokens of a file, and the draft's own layers read some "
-      'of them again. Expected another draft, or prompt_cache=None.'
+      f"prompt_cache: {path}: row states continue only after all tokens of a file, and the draft's own layers read "
+      'some of them again. Expected another draft, or prompt_cache=None.'
     )
 
 
@@ -195,8 +195,8 @@ def _held_whole(path: str | Path, tokens: list[int], common: list[int], rows: li
   served = [n if c == n and len(row) > n else 0 for c, row in zip(common, rows, strict=True)]
   if not any(served):
     raise errors.UserError(
-      f'prompt_cache: {path}: tokens differ: the prompt has {max(common)} of the {n} tokens of the file, but a row state '
-      'is only kept for the last of them. Expected a prompt that continues all of them, or another file.'
+      f'prompt_cache: {path}: tokens differ: the prompt has {max(common)} of the {n} tokens of the file, but row '
+      'states are only kept for the last of them. Expected a prompt that continues all of them, or another file.'
     )
   return np.asarray(served, np.int32)
 

@@ -55,7 +55,7 @@ def with_history(cache: dict[str, Any]) -> dict[str, Any]:
   """
 
   def one(block):
-    asked = {'history': {}} if block['mixer']['rows'] else {}
+    asked: dict[str, Any] = {'history': {}} if block['mixer']['rows'] else {}
     return block | {'mixer': block['mixer'] | asked}
 
   return cache | {'layers': _by_block(cache, one)}
