@@ -1,4 +1,4 @@
-"""Models with row states decode as their full pass: padded, searched, drafted, in chunks and from files."""
+"""Every way of decoding a model with row states gives the tokens of full passes."""
 
 import dataclasses
 import functools
@@ -62,7 +62,7 @@ def expected(spec, prompts):
 
 
 @pytest.mark.parametrize('name', MODELS)
-def test_batches_and_prepared_weights_decode_as_full_passes(name):
+def test_batches_and_prepared_weights_give_full_pass_tokens(name):
   spec = MODELS[name]
   found = expected(spec, PROMPTS)
   assert len({token for row in found for token in row}) > 4
@@ -71,18 +71,18 @@ def test_batches_and_prepared_weights_decode_as_full_passes(name):
 
 
 @pytest.mark.parametrize('kind', [RingCache(), PagedCache(4)], ids=str)
-def test_exact_cache_kinds_serve_layers_with_row_states(kind):
+def test_cache_kinds_keep_the_greedy_tokens(kind):
   spec, prompts = MODELS['hybrid'], [PROMPT, PROMPT, PROMPT[:5]]
   assert say(spec, weights(spec), prompts, run=Run(cache=kind)) == expected(spec, prompts)
 
 
 @pytest.mark.parametrize('name', ['linear', 'hybrid'])
-def test_prompts_read_in_chunks_decode_alike(name):
+def test_chunked_prefill_keeps_the_greedy_tokens(name):
   spec, prompts = MODELS[name], [PROMPT, [3]]
   assert say(spec, weights(spec), prompts, prefill_chunk=4) == expected(spec, prompts)
 
 
-def test_no_prompt_shares_blocks_where_no_layer_caches_tokens():
+def test_blocks_are_not_shared_without_token_entries():
   batch = decode.prompts_lib.batch(MODELS['lstm'], [PROMPT] * 3, None, decode.options_lib.parse({}))
   assert sharing.plan(MODELS['lstm'], PagedCache(4), batch, 1, NEW) is None
   assert sharing.plan(MODELS['hybrid'], PagedCache(4), batch, 1, NEW) is not None
@@ -102,7 +102,7 @@ def searched(spec, prompt, K):
 
 
 @pytest.mark.parametrize('name', ['hybrid', pytest.param('linear', marks=pytest.mark.large)])
-def test_beams_carry_the_states_of_their_rows(name):
+def test_beams_carry_their_row_states(name):
   spec = MODELS[name]
   found = say(spec, weights(spec), PROMPTS, beams=3)
   assert found == [searched(spec, prompt, 3) for prompt in PROMPTS]
@@ -117,20 +117,20 @@ def near(spec):
 
 
 @pytest.mark.parametrize('name', MODELS)
-def test_drafts_with_row_states_change_no_greedy_row(name):
+def test_drafts_keep_the_greedy_tokens(name):
   spec = MODELS[name]
   plain = expected(spec, PROMPTS)
   assert say(spec, weights(spec), PROMPTS, draft=near(spec)) == plain
   assert say(spec, weights(spec), PROMPTS, draft=Lookup(), draft_tokens=2) == plain
 
 
-def test_drafts_may_differ_from_the_model_in_what_they_keep():
+def test_draft_and_model_may_keep_different_state():
   for spec, draft in ((MODELS['lstm'], PLAIN['alibi_mqa']), (PLAIN['alibi_mqa'], MODELS['lstm'])):
     plain = say(spec, weights(spec), PROMPTS)
     assert say(spec, weights(spec), PROMPTS, draft=Smaller(draft, weights(draft))) == plain
 
 
-def test_a_perfect_draft_with_row_states_is_always_accepted(monkeypatch):
+def test_perfect_draft_is_always_accepted(monkeypatch):
   from tfm.generate import speculate
 
   spec, passes, original = MODELS['hybrid'], [], speculate.go_on
@@ -140,7 +140,7 @@ def test_a_perfect_draft_with_row_states_is_always_accepted(monkeypatch):
   assert int(passes[-1].passes) == -(-(NEW - 1) // 3)
 
 
-def test_heads_for_later_tokens_with_row_states_change_no_greedy_row():
+def test_mtp_drafts_keep_the_greedy_tokens():
   spec = dataclasses.replace(MODELS['lstm'], mtp=SequentialMTP(2))
   plain = say(spec, weights(spec), PROMPTS)
   assert say(spec, weights(spec), PROMPTS, draft=Later()) == plain
@@ -148,7 +148,7 @@ def test_heads_for_later_tokens_with_row_states_change_no_greedy_row():
 
 @pytest.mark.parametrize('left', [True, False])
 @pytest.mark.parametrize('name', MODELS)
-def test_rows_cut_back_to_their_own_lengths_continue_exactly(name, left):
+def test_rewound_rows_continue_exactly(name, left):
   spec = MODELS[name]
   ids = np.random.default_rng(0).integers(1, 61, (3, 9)).astype(np.int32)
   real = np.asarray([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1], [0, 0, 0, 0, 1]], np.int32)
@@ -167,7 +167,7 @@ def test_rows_cut_back_to_their_own_lengths_continue_exactly(name, left):
     np.testing.assert_allclose(found[i], whole(weights(spec), row[None])[0, -2:], rtol=1e-4, atol=1e-4)
 
 
-def test_rewind_without_states_to_go_back_to_is_refused():
+def test_rewind_without_history_is_an_error():
   cache = init_cache(MODELS['lstm'], 1, 4)
   for broken in (cache, with_history(cache)):
     with pytest.raises(
@@ -191,7 +191,7 @@ def test_rewind_without_states_to_go_back_to_is_refused():
 def test_prompts_continue_from_a_file(tmp_path, name, kind):
   spec, file = MODELS[name], tmp_path / 'prompt'
   here = functools.partial(say, spec, weights(spec), run=Run(cache=kind))
-  # Of the file the third row has a part and the fourth nothing: both are read whole.
+  # The third row shares part of the file and the fourth row nothing: both are read whole.
   others = [PROMPT, [*PROMPT[:-1], 44, 3], PROMPT[:4], [8, 8]]
   plain = here([PROMPT]), here(others)
   assert [here([PROMPT], prompt_cache=file, prefill_chunk=4) for _ in range(2)] == [plain[0]] * 2
@@ -204,12 +204,12 @@ def test_prompts_continue_from_a_file(tmp_path, name, kind):
 
 
 def started(spec, prompts, file, run):
-  """What is left to read of the prompts, and the cache of the others."""
+  """The remaining inputs of the prompts and the cache from the file."""
   batch = decode.prompts_lib.batch(spec, prompts, None, decode.options_lib.parse({'max_new_tokens': NEW}))
   return prompt_cache.start(file, spec, weights(spec), batch, run, Draft())
 
 
-def test_a_file_names_the_row_states_and_a_single_token_leaves_none(tmp_path):
+def test_file_holds_the_states_before_the_last_token(tmp_path):
   spec, file = MODELS['hybrid'], tmp_path / 'prompt'
   assert say(spec, weights(spec), [[3]], prompt_cache=file) == expected(spec, [[3]])
   assert not file.exists()
@@ -221,7 +221,7 @@ def test_a_file_names_the_row_states_and_a_single_token_leaves_none(tmp_path):
     assert kept.get_slice('row.segments.1.pattern.0.sum').get_shape() == [2, 2, 16, 16]
 
 
-def test_files_that_cannot_serve_row_states_are_refused(tmp_path):
+def test_unsupported_prompt_files_are_an_error(tmp_path):
   block = MODELS['lstm'].segments[0].pattern[0]
   prefix = dataclasses.replace(MODELS['lstm'], segments=(Segment((block, _block(Attention(4, mask=Prefix())))),))
   later = dataclasses.replace(MODELS['lstm'], mtp=SequentialMTP(2))
@@ -231,7 +231,7 @@ def test_files_that_cannot_serve_row_states_are_refused(tmp_path):
     say(later, weights(later), [PROMPT], draft=Later(), prompt_cache=tmp_path / 'prompt')
 
 
-def test_a_recurrent_decoder_of_an_encoder_decodes_and_reads_files(tmp_path):
+def test_recurrent_decoder_with_an_encoder(tmp_path):
   base = PLAIN['encdec']
   block = dataclasses.replace(_block(LSTM()), cross=CrossAttention(4))
   spec = dataclasses.replace(base, segments=(Segment((block,), 2),))
@@ -248,7 +248,7 @@ def test_a_recurrent_decoder_of_an_encoder_decodes_and_reads_files(tmp_path):
   assert here(beams=3) == here(beams=3, prompt_cache=file)
 
 
-def test_row_states_have_the_bytes_that_are_counted():
+def test_counted_bytes_equal_allocated_bytes():
   spec = MODELS['hybrid']
   for kind in (DenseCache(), Int8Cache(), PagedCache(4), RingCache()):
     cache = jax.eval_shape(lambda kind=kind: init_cache(spec, 3, 40, jnp.bfloat16, kind=kind))

@@ -1,4 +1,4 @@
-"""A model applied in chunks is the model applied at once, and so are its gradients unless they are cut."""
+"""Chunked evaluation and its gradient equal a pass over whole rows; detached gradients stop at chunk borders."""
 
 import dataclasses
 import functools
@@ -79,7 +79,7 @@ def test_attached_chunks_give_the_gradient_of_whole_rows(name):
   assert max(float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (cut, whole)), strict=True)) > 1e-3
 
 
-def test_detached_gradient_is_that_of_each_chunk_by_itself():
+def test_detached_gradient_treats_the_cache_as_constant():
   spec, params = RECURRENT, weights(RECURRENT)
   states = jax.jit(lambda p: chunked(spec, p, DenseCache(), 7, input_ids=IDS[:, :7])['cache'])(params)
 
@@ -100,7 +100,7 @@ def test_ring_memory_does_not_grow_with_the_row():
   assert sizes[0] == sizes[1]
 
 
-def test_each_chunk_gets_a_key_of_its_own():
+def test_each_chunk_gets_its_own_key():
   seen = []
 
   def apply_fn(cache, input_ids, key):
@@ -127,9 +127,9 @@ def test_positions_restart_with_documents_and_continue_over_chunks():
   [
     ({'input_ids': IDS}, 0, {}, r'chunk=0 is not a number of tokens\. Expected at least 1'),
     ({'input_ids': IDS, 'attention_mask': IDS[:, 1:]}, 4, {}, r'inputs differ in shape \(.*\)\. Expected \[B, T\]'),
-    ({'input_ids': IDS}, 4, {'pooled': jnp.zeros((3, 32))}, r'output pooled has shape \(3, 32\), which is not of tok'),
+    ({'input_ids': IDS}, 4, {'pooled': jnp.zeros((3, 32))}, r'output pooled has shape \(3, 32\), without a time axis'),
   ],
 )
-def test_mistakes_name_what_is_expected(inputs, chunk, out, message):
+def test_invalid_arguments_are_errors(inputs, chunk, out, message):
   with pytest.raises(UserError, match=message):
     scan_chunks(lambda cache, **_: {'cache': cache, **out}, inputs, chunk, {'next': jnp.zeros(3, int)})

@@ -1,4 +1,4 @@
-"""Linear attention is the quadratic sum that it is short for, in chunks, step by step, and in documents of a row."""
+"""Linear attention equals the quadratic sum over earlier tokens, in chunks, in steps and in packed documents."""
 
 import functools
 
@@ -25,7 +25,7 @@ DIMS = Dims(D, 1, Normal(), Run())
 _rng = np.random.default_rng(0)
 X_BTD = _rng.standard_normal((B, T, D)).astype(np.float32)
 WHOLE = np.ones((B, T), np.int32)
-# Documents that end within chunks of 64 tokens and at their borders, padding on both sides and between documents.
+# Documents end within chunks of 64 tokens and at their borders; padding is on both sides and between documents.
 PACKED = np.asarray(
   [[1] * 30 + [2] * 34 + [3] * 86, [0] * 70 + [1] * 70 + [0] * 10, [1] * 5 + [0] * 60 + [2] * 84 + [3]], np.int32
 )
@@ -50,7 +50,7 @@ def mixed(spec, p, x_BTD, segment_BT, cache=None):
 
 
 def quadratic(spec, p, x_BTD, segment_BT):
-  """The sum over all earlier tokens of the document for each token, in float64 where numpy is given."""
+  """The attention of each token to every earlier token of its document, by the definition."""
   feature = lambda a: np.where(a > 0, a + 1, np.exp(np.minimum(a, 0)))
   of = lambda name: (
     np.einsum('btd,dnh->btnh', x_BTD, np.asarray(p[name]['kernel'], np.float64)) + np.asarray(p[name].get('bias', 0))
@@ -71,7 +71,7 @@ def test_chunks_equal_the_quadratic_sum_at_any_length(length):
   np.testing.assert_allclose(found, quadratic(SPEC, params(), x_BTD, segments), rtol=1e-4, atol=1e-5)
 
 
-def test_documents_of_a_row_do_not_meet():
+def test_packed_documents_are_independent():
   found = jax.jit(lambda p, x: mixed(SPEC, p, x, PACKED)[0])(params(), X_BTD)
   wanted, real = quadratic(SPEC, params(), X_BTD, PACKED), PACKED > 0
   np.testing.assert_allclose(np.asarray(found)[real], wanted[real], rtol=1e-4, atol=1e-5)
@@ -79,7 +79,7 @@ def test_documents_of_a_row_do_not_meet():
 
 
 @pytest.mark.parametrize('cuts', [[70], [1, 2, 3, 69, 71, 149], [64, 128]])
-def test_the_state_carries_a_row_over_any_cuts(cuts):
+def test_state_continues_a_row_after_any_cut(cuts):
   whole, real = quadratic(SPEC, params(), X_BTD, PACKED), PACKED > 0
   cache, found = SPEC.init_cache(D, B, T, 'bfloat16'), []
   for x_BTD, segments in zip(np.split(X_BTD, cuts, 1), np.split(PACKED, cuts, 1), strict=True):
@@ -109,14 +109,14 @@ def test_gradients_equal_those_of_one_large_chunk(monkeypatch):
   jax.tree.map(close, chunked, grad())
 
 
-def test_whole_rows_make_no_array_of_queries_by_keys():
+def test_long_rows_make_no_quadratic_array():
   program = jax.make_jaxpr(lambda p, x: mixed(SPEC, p, x, np.ones((1, 1024), np.int32))[0])
   text = str(program(params(), jax.ShapeDtypeStruct((1, 1024, D), jnp.float32)))
   assert '1024,1024' not in text
   assert '64,64' in text
 
 
-def test_its_state_and_costs_do_not_grow_with_the_row():
+def test_state_and_flops_are_constant_in_length():
   spec = Model(32, D, (Segment((Block(SPEC, Mlp(8)),), 2),))
   assert count.state_bytes(spec) == 2 * 4 * (N * H * H + N * H + 1)
   assert SPEC.flops(D, SPEC.pairs(10)) == SPEC.flops(D, SPEC.pairs(10_000)) == 8 * D * N * H + 4 * N * H * H
@@ -134,6 +134,6 @@ def test_its_state_and_costs_do_not_grow_with_the_row():
     (LinearAttention(2, eps=-1.0), r'eps=-1\.0 is negative\. Expected at least 0'),
   ],
 )
-def test_fields_out_of_range_are_refused(mixer, message):
+def test_fields_out_of_range_are_errors(mixer, message):
   with pytest.raises(errors.ConfigError, match=message):
     config.validate(Model(32, D, (Segment((Block(mixer, Mlp(8)),)),)))

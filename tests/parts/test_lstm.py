@@ -1,4 +1,4 @@
-"""The LSTM is torch's, over each document of a row by itself, at once or token by token."""
+"""The LSTM equals torch.nn.LSTM and the plain recurrence over each packed document."""
 
 import functools
 
@@ -46,7 +46,7 @@ def mixed(spec, p, x_BTD, segment_BT, cache=None):
 
 
 def stepped(p, x_BTD, segment_BT):
-  """Every row token by token, as the formulas say, in float64."""
+  """The recurrence token by token in float64."""
   p = jax.tree.map(lambda a: np.asarray(a, np.float64), p)
   sigmoid = lambda a: 1 / (1 + np.exp(-a))
   W, U, y = p['x']['kernel'], p['h']['kernel'], np.zeros(x_BTD.shape)
@@ -66,7 +66,7 @@ def stepped(p, x_BTD, segment_BT):
 
 
 @pytest.mark.parametrize('name', SPECS)
-def test_it_is_the_recurrence_over_each_document(name):
+def test_equals_the_recurrence_over_each_document(name):
   spec, real = SPECS[name], PACKED > 0
   for segments, mask in ((WHOLE, WHOLE > 0), (PACKED, real)):
     found = jax.jit(lambda p, x, s=segments: mixed(spec, p, x, s)[0])(params(spec), X_BTD)
@@ -77,7 +77,7 @@ def test_it_is_the_recurrence_over_each_document(name):
 @pytest.mark.oracle
 @pytest.mark.filterwarnings('ignore:LSTM with projections is not supported with oneDNN')
 @pytest.mark.parametrize('name', SPECS)
-def test_outputs_states_and_gradients_are_those_of_torch(name):
+def test_equals_torch_with_states_and_gradients(name):
   import torch
 
   spec = SPECS[name]
@@ -114,7 +114,7 @@ def test_outputs_states_and_gradients_are_those_of_torch(name):
 
 
 @pytest.mark.parametrize('name', SPECS)
-def test_the_state_carries_a_row_over_any_cuts(name):
+def test_state_continues_a_row_after_any_cut(name):
   spec, real = SPECS[name], PACKED > 0
   whole, cuts = stepped(params(spec), X_BTD, PACKED), [1, 2, 4, 9, 13]
   cache, found = spec.init_cache(D, B, T, 'bfloat16'), []
@@ -124,7 +124,7 @@ def test_the_state_carries_a_row_over_any_cuts(name):
   np.testing.assert_allclose(np.concatenate(found, 1)[real], whole[real], rtol=1e-4, atol=1e-5)
 
 
-def test_bfloat16_token_by_token_is_the_whole_row_to_the_bit():
+def test_bfloat16_steps_equal_the_whole_row_bitwise():
   spec = SPECS['projected']
   x_BTD = jnp.asarray(X_BTD, jnp.bfloat16)
   run = jax.jit(lambda p, x, c: mixed(spec, p, x, np.ones(x.shape[:2], np.int32), c))
@@ -148,13 +148,13 @@ def test_history_is_the_state_after_each_token():
     cache = run(params(spec), X_BTD[:, 3 + t : 4 + t], cache, PACKED[:, 3 + t : 4 + t])
 
 
-def test_forget_gates_start_open_and_the_others_at_zero():
+def test_forget_bias_sets_the_initial_forget_gate():
   bias_GF = LSTM(forget_bias=2.0).make(DIMS).init(jax.random.key(0), jnp.asarray(X_BTD), Ctx(info(WHOLE)))
   bias_GF = nn.unbox(bias_GF)['params']['bias']
   np.testing.assert_array_equal(bias_GF, np.repeat([[0], [2], [0], [0]], D, 1))
 
 
-def test_sizes_are_those_of_the_published_recurrent_layers():
+def test_parameter_count_matches_sutskever_2014():
   # Sutskever et al. (2014): 8 layers of 1,000 cells have 64 million weights.
   spec = Model(8, 1000, (Segment((Block(LSTM(bias=False), Mlp(8)),), 8),))
   params = transformer.param_shapes(spec)['segment_0']['block_0']['mixer']
@@ -172,6 +172,6 @@ def test_sizes_are_those_of_the_published_recurrent_layers():
     (LSTM(9), r'size=9 differs from d_model=6\. Expected project=true, or size=none'),
   ],
 )
-def test_fields_out_of_range_are_refused(mixer, message):
+def test_fields_out_of_range_are_errors(mixer, message):
   with pytest.raises(errors.ConfigError, match=message):
     config.validate(Model(32, D, (Segment((Block(mixer, Mlp(8)),)),)))

@@ -17,15 +17,15 @@ from tfm.parts.tokeninfo import TokenInfo
 
 Arrays = dict[str, NDArray[Any]]
 
-#: What the names of row states begin with.
+#: The prefix of the names of row states.
 ROW = 'row.'
 
 
 def taken(stack: Model, run: Run, cache: Any) -> Arrays:
   """What the cache holds of its first row, in the dtypes that it holds it in: `segments.0.pattern.0.k` and so on.
 
-  `[L, tokens, ...]`: the last so many of the row's tokens as the layer has not forgotten, in their order. The row
-  states are beside them, `[L, ...]`: `row.segments.0.pattern.0.c` and so on.
+  `[L, tokens, ...]`: the last so many of the row's tokens as the layer has not forgotten, in their order. Row states
+  are `[L, ...]`: `row.segments.0.pattern.0.c` and so on.
   """
   found: Arrays = {}
   stores = _stores(cache)
@@ -45,7 +45,7 @@ def filled(
 ) -> dict[str, Any]:
   """A cache of rows that hold the first `held_B` of the `tokens` of which `arrays` were taken.
 
-  Where there are row states `held_B` is 0 or `tokens`: they are those after all of the tokens.
+  With row states, each `held_B` is 0 or `tokens`.
   """
   parts: dict[str, Any] = {}
   states: dict[str, Any] = {}
@@ -165,7 +165,7 @@ def _filled(
 
 
 def _after(states: dict[str, jax.Array], held_B: jax.Array) -> dict[str, jax.Array]:
-  """Row states `[L, B, ...]` of rows that hold all tokens of a file or none, given those of the file, `[L, ...]`."""
+  """Row states `[L, B, ...]`: the states of the file, `[L, ...]`, in rows that hold its tokens, else zeros."""
 
   def of_rows(a):
     read_B = (held_B > 0).reshape(1, -1, *[1] * (a.ndim - 1))

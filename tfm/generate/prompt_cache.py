@@ -53,11 +53,11 @@ def start(
   to them. What a prefix LM or an encoder says of a token depends on the whole prompt, so their prompts must be the
   file's. The last token of a decoder is always read: it gives the logits.
 
-  Row states cannot be cut back: with those, a file holds all tokens but the last of the first prompt, is written here,
-  before the prompts are read, and serves prompts that continue all of its tokens.
+  A row state continues only from the last token of the file. So a model with row states writes the file here, of the
+  first prompt without its last token; the prompt itself and every prompt that continues those tokens can use it.
 
-  Raises: UserError for a file of something else, saying what differs, or one that is broken; for row states of a prefix
-    LM, or beside a draft with layers of its own.
+  Raises: UserError for a file of something else, saying what differs, or one that is broken; for a prefix LM with row
+    states, and for row states with a draft that keeps its cache in the file.
   """
   if _has_rows(spec):
     _check_rows(path, spec, draft)
@@ -96,7 +96,7 @@ def start(
 def finish(
   path: str | Path, spec: Model, params: Any, batch: Batch, run: Run, cache: Any, draft: Draft, memory: Any
 ) -> None:
-  """Keeps the first prompt's caches, right after it was read, unless there is a file, or `start` writes it."""
+  """Keeps the first prompt's caches, right after it was read, unless there is a file or `start` writes one."""
   if Path(path).exists() or _has_rows(spec):
     return
   tokens = np.asarray(_rows(spec, batch)[0], np.int32)
@@ -110,7 +110,7 @@ def finish(
 
 
 def _has_rows(spec: Model) -> bool:
-  """Whether a file of a prompt of the model holds row states; an encoder's source has none."""
+  """Whether prompt files of the model hold row states. Files of an encoder-decoder hold its source only."""
   return spec.encoder is None and keeps(spec, 'row')
 
 
@@ -128,7 +128,7 @@ def _check_rows(path: str | Path, spec: Model, draft: Draft) -> None:
 
 
 def _save_without_last(path: str | Path, spec: Model, params: Any, batch: Batch, run: Run, chunk: int | None) -> None:
-  """Writes what is cached of the first prompt without its last token; a prompt of one token leaves nothing to write."""
+  """Write a file of the first prompt without its last token. A prompt of one token writes no file."""
   tokens = _rows(spec, batch)[0][:-1]
   if not tokens:
     return
@@ -190,7 +190,7 @@ def _held(
 
 
 def _held_whole(path: str | Path, tokens: list[int], common: list[int], rows: list[list[int]]) -> NDArray[np.int32]:
-  """`_held` of a file with row states: all of its tokens, or none."""
+  """`_held` for a file with row states: all of its tokens, or none."""
   n = len(tokens)
   served = [n if c == n and len(row) > n else 0 for c, row in zip(common, rows, strict=True)]
   if not any(served):

@@ -1,4 +1,4 @@
-"""Caches for decoding: what each mixer keeps, stacked over a segment's repeats; and cutting them back."""
+"""Caches for decoding: the state of each mixer, stacked over a segment's repeats."""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -43,15 +43,15 @@ def init_cache(
 
 
 def keeps(spec: Model, per: Literal['token', 'row']) -> bool:
-  """Return whether some layer keeps entries of tokens, or a state of whole rows."""
+  """Return whether some layer has state of this kind."""
   slots = (slot for block in blocks(spec) for slot in block.mixer.state(spec.d_model).values())
   return any(slot.per == per for slot in slots)
 
 
 def with_history(cache: dict[str, Any]) -> dict[str, Any]:
-  """Return a cache that the next `apply` gives back with the row states after each of its tokens, for `rewind`.
+  """Return a cache for which the next `apply` also records the row states after each token, so that it can be rewound.
 
-  *Cost*: T + 1 row states for a call with T tokens. Nothing for a model without row states.
+  *Cost*: T + 1 row states in a call with T tokens. Models without row states record nothing.
   """
 
   def one(block):
@@ -67,18 +67,18 @@ def row_states(cache: dict[str, Any]) -> list[Any]:
 
 
 def rewind(cache: dict[str, Any], slot_B: jax.Array, states: list[Any] | None = None) -> dict[str, Any]:
-  """Return the cache as it was when its rows held `slot_B` tokens, int32 `[B]`, each row cut back on its own.
+  """Return the cache with only the first `slot_B` tokens of each row.
 
-  Entries of tokens are not copied: those from `slot_B` on are masked out, and the next tokens take their places. Row
-  states are selected from those after each token, so the tokens to drop must be of the last call, made with
-  `with_history(cache)`. The tokens that are dropped must stand at consecutive positions, as `apply` numbers them. A
-  ring can be cut back by at most its `margin` of tokens; the caller keeps to it.
+  Token entries are not copied: entries from `slot_B` on are masked out, and the next tokens overwrite them. Row states
+  are selected from the history of the last call, so all dropped tokens must belong to that call. Dropped tokens must
+  have consecutive positions, the default of `apply`. A ring can be rewound by at most its `margin` of tokens; this is
+  not checked.
 
   Args:
-    cache: the cache to cut back.
-    slot_B: the number of tokens that each row keeps.
-    states: of tokens fed one a call, `row_states` before the first and after each, stacked on a leading axis. Default:
-      the history of the last call.
+    cache: the cache after a call with `with_history(cache)`; without row states, after any call.
+    slot_B: int32 `[B]`, the number of tokens that each row keeps.
+    states: for tokens fed in calls of one token, `row_states` before the first call and after each, stacked on a
+      leading axis. Default: the history in `cache`.
 
   Raises:
     UserError: if the model has row states, and neither a history nor `states` is given.
@@ -98,7 +98,7 @@ def rewind(cache: dict[str, Any], slot_B: jax.Array, states: list[Any] | None = 
 
 
 def _states_at(cache: dict[str, Any], states: list[Any], back_B: jax.Array) -> list[Any]:
-  """The layers with the row states that were the last but `back_B`."""
+  """The layers with the row states before the last `back_B` tokens."""
 
   def segment(layers, states):
     batch = 1 if isinstance(layers, tuple) else 2
@@ -141,13 +141,13 @@ def _moved(cache: dict[str, Any], index_B: jax.Array, move: Callable[[Any], Any]
 
 
 def _by_block(cache: dict[str, Any], one: Callable[[dict[str, Any]], Any]) -> list[Any]:
-  """What `one` makes of each block's cache as it stands, its layers stacked, or laid out one by one in a tuple."""
+  """`one` of each block's cache, with arrays of all its layers, or in a tuple with an element per layer."""
   layer = lambda blocks: [one(block) for block in blocks]
   return [tuple(map(layer, s)) if isinstance(s, tuple) else layer(s) for s in cache['layers']]
 
 
 def _by_layer(cache: dict[str, Any], one: Callable[[dict[str, Any]], Any]) -> list[Any]:
-  """What `one` makes of each block's cache in each layer."""
+  """`one` of each block's cache, applied to each layer separately."""
   layer = lambda blocks: [one(block) for block in blocks]
   mapped = lambda s: jax.vmap(layer)(s) if jax.tree.leaves(s) else s
   return [tuple(map(layer, s)) if isinstance(s, tuple) else mapped(s) for s in cache['layers']]

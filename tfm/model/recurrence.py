@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from tfm.core import errors
 from tfm.parts.tokeninfo import positions
 
-#: Outputs of `apply` that are no arrays of tokens: those averaged over tokens, and those summed.
+#: Outputs of `apply` without a time axis: averaged over tokens, and summed.
 _MEAN, _SUM = ('aux',), ('load',)
 
 
@@ -21,29 +21,27 @@ def scan_chunks(
   detach: bool = True,
   key: jax.Array | None = None,
 ) -> dict[str, Any]:
-  """Apply a model to `chunk` tokens at a time, each chunk after what the cache keeps of those before it.
+  """Apply a model to `chunk` tokens at a time and carry its cache from chunk to chunk.
 
-  Row states (LSTM, linear attention) carry everything from chunk to chunk. Attention reads the tokens that the cache
-  holds: all of them in a `dense` cache, or, with a window mask, those in a `ring` cache of bounded size (the memory of
-  Transformer-XL, arXiv:1901.02860). The backward pass keeps one chunk's activations if `apply_fn` is rematerialised
-  (`jax.checkpoint`).
+  Layers with a row state (LSTM, linear attention) continue from it. Attention reads the cached tokens: every earlier
+  token in a `dense` cache, or the last few in a `ring` cache of bounded size under a window mask (the memory of
+  Transformer-XL, arXiv:1901.02860). With `jax.checkpoint(apply_fn)` the backward pass stores one chunk's activations.
 
   Args:
     apply_fn: `(cache=, **inputs) -> outputs`, such as `functools.partial(apply, spec, params, run=run)`. The outputs
-      need a `cache` and are otherwise `aux`, `load` and arrays of the chunk's tokens, `[B, chunk, ...]`.
-    inputs: arrays `[B, T]` by the names of `apply`; None is left out. The last chunk has what is left of T.
-    chunk: the number of tokens of a chunk.
-    cache: what the rows hold already, of `init_cache`; a dense one needs slots for all T tokens.
-    detach: whether gradients stop at the borders of chunks (truncated back-propagation through time). False gives the
-      gradient of one pass over the whole rows.
-    key: passed on as `key`, another one for each chunk, which turns dropout on.
+      include `cache`; all others but `aux` and `load` are arrays `[B, chunk, ...]`.
+    inputs: arrays `[B, T]` by the input names of `apply`. None is left out.
+    chunk: the number of tokens per chunk; the last chunk may be shorter.
+    cache: a cache from `init_cache` or from an earlier call. A dense cache needs T free slots.
+    detach: whether gradients stop at chunk borders (truncated back-propagation through time). With False the gradient
+      equals the gradient of one pass over T tokens.
+    key: a random key for dropout. Each chunk gets its own, as the argument `key`.
 
   Returns:
-    The outputs for all T tokens, `[B, T, ...]`, the `cache` after them, the mean of `aux` over tokens, the sum of
-    `load`.
+    The outputs for all T tokens, `[B, T, ...]`, the final `cache`, the mean of `aux` over tokens and the sum of `load`.
 
   Raises:
-    UserError: for a chunk below 1, inputs that are not all `[B, T]`, or outputs that are not of tokens.
+    UserError: for a chunk below 1, inputs that are not all `[B, T]`, or outputs without a time axis.
   """
   given = {name: jnp.asarray(a) for name, a in inputs.items() if a is not None}
   shapes = {name: a.shape[:2] for name, a in given.items()}
@@ -75,7 +73,7 @@ def scan_chunks(
 
 
 def _with_positions(inputs: dict[str, jax.Array], cache: dict[str, Any]) -> dict[str, jax.Array]:
-  """The inputs with the positions of packed documents, which start anew within rows and not with each chunk."""
+  """The inputs with the positions of packed documents, which restart at documents and not at chunks."""
   for own in ('', 'decoder_'):
     segment_BT = inputs.get(f'{own}segment_ids')
     if segment_BT is not None and f'{own}position_ids' not in inputs:
@@ -90,13 +88,12 @@ def _check_outputs(out: dict[str, Any], shape: tuple[int, ...]) -> None:
     wrong = [a.shape for a in jax.tree.leaves(value) if a.shape[:2] != shape[:2]]
     if wrong and name not in (*_MEAN, *_SUM):
       raise errors.UserError(
-        f'scan_chunks: output {name} has shape {wrong[0]}, which is not of tokens. Expected {shape[:2]} and more axes; '
-        'return it from apply_fn by tokens, or leave it out.'
+        f'scan_chunks: output {name} has shape {wrong[0]}, without a time axis. Expected {shape[:2]} and more axes.'
       )
 
 
 def _over_chunks(name: str, value: Any) -> Any:
-  """An output of all chunks, given those of each on a leading axis."""
+  """One output over all tokens, from the outputs of the chunks stacked on a leading axis."""
   if name in _MEAN:
     return jnp.mean(value, axis=0)
   if name in _SUM:
@@ -105,7 +102,7 @@ def _over_chunks(name: str, value: Any) -> Any:
 
 
 def _joined(found: list[tuple[dict[str, Any], int]], T: int) -> dict[str, Any]:
-  """The outputs of all tokens, given those of one or two parts of the rows and their lengths."""
+  """The outputs for T tokens, from the outputs for one or two parts of the rows and the lengths of the parts."""
   outputs, lengths = zip(*found, strict=True)
   joined: dict[str, Any] = {}
   for name in outputs[0]:

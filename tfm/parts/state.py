@@ -1,4 +1,4 @@
-"""What a layer keeps while decoding: entries of tokens in a cache's store, and plain arrays of rows beside them.
+"""The state of a layer while decoding: cached entries per token, and plain arrays per row.
 
 The cache of a layer is `{'tokens': store or None, 'rows': {name: [B, ...]}}`. With the key `history` (see
 `tfm.model.cache.with_history`) a call also returns the row state after each of its tokens, so that it can be cut back.
@@ -19,9 +19,9 @@ class Slot(NamedTuple):
 
   Attributes:
     shape: the shape without the axes of batch and time.
-    dtype: None is the dtype of the cache.
-    per: 'token' for an entry of each token, which the cache kind stores; 'row' for one array `[B, *shape]`, which
-      each call replaces.
+    dtype: its dtype, or None for the dtype of the cache.
+    per: 'token' for an entry per token, which the cache kind stores; 'row' for one array `[B, *shape]`, which each
+      call replaces.
   """
 
   shape: tuple[int, ...]
@@ -34,9 +34,9 @@ class Documents(NamedTuple):
 
   Attributes:
     real: bool, False for padding.
-    starts: bool, the first token of a document that the state so far is not part of.
-    number: int32, the documents that have started in this call up to each token; 0 continues the state.
-    segment: int32, the segment id of the last real token up to each place.
+    starts: bool, True for the first token of a document, unless the document continues from an earlier call.
+    number: int32, the number of documents that have started in this call. Tokens with 0 continue the earlier state.
+    segment: int32, the segment id of the last real token up to this one.
   """
 
   real: jax.Array
@@ -46,7 +46,7 @@ class Documents(NamedTuple):
 
 
 def documents(segment_BT: jax.Array, last_B: jax.Array) -> Documents:
-  """Return where documents start in rows whose last token so far had segment id `last_B` (0: there is none)."""
+  """Return where documents start, given the segment id of each row's last token before this call (0: none)."""
   real_BT, T = segment_BT > 0, segment_BT.shape[1]
   place_BT = jnp.where(real_BT, jnp.arange(1, T + 1, dtype=jnp.int32)[None], 0)
   latest_BT = jax.lax.cummax(place_BT, axis=1)
@@ -58,7 +58,7 @@ def documents(segment_BT: jax.Array, last_B: jax.Array) -> Documents:
 
 
 def row_state(slots: dict[str, Slot], cache: Any, B: int) -> dict[str, jax.Array]:
-  """Return the row entries of a layer's cache, or those of rows without tokens if there is no cache."""
+  """Return the row entries of a layer's cache, or zeros if there is no cache."""
   if cache is not None:
     return cache['rows']
   return {name: jnp.zeros((B, *slot.shape), slot.dtype) for name, slot in slots.items() if slot.per == 'row'}
@@ -86,7 +86,7 @@ def with_state(
 
 
 def cut_back(cache: Any, back_B: jax.Array) -> Any:
-  """Return a layer's cache without its `history`, its row state that before the last `back_B` real tokens."""
+  """Return a layer's cache with the row state before the last `back_B` real tokens, and without `history`."""
   if 'history' not in cache:
     return cache
   history = cache['history']

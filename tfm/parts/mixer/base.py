@@ -12,7 +12,7 @@ from tfm.parts.cache.base import nbytes, zeros
 from tfm.parts.cache.dense import DenseCache
 from tfm.parts.state import Slot
 
-Cache = Any  # What one layer keeps: see `tfm.parts.state`.
+Cache = Any  # The cache of one layer: see `tfm.parts.state`.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Mixer(Part):
     raise AssertionError(f'{type(self).__name__} must make a module')
 
   def state(self, d_model: int) -> dict[str, Slot]:
-    """Return what a layer keeps while decoding, by name: entries of tokens, and arrays of rows."""
+    """Return the state of a layer while decoding, by name: entries per token and arrays per row."""
     raise AssertionError(f'{type(self).__name__} must name its state')
 
   def init_cache(self, d_model: int, B: int, S: int, dtype: Any, kind: CacheKind = DenseCache()) -> Cache:
@@ -48,7 +48,7 @@ class Mixer(Part):
     return nbytes(self.arrays(d_model, dtype, 'row'))
 
   def arrays(self, d_model: int, dtype: Any, per: Literal['token', 'row']) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return the entries of one sort, without the axes of batch and time, for a cache of `dtype`."""
+    """Return the state of one kind for a cache of `dtype`, without the axes of batch and time."""
     slots = {name: slot for name, slot in self.state(d_model).items() if slot.per == per}
     return {name: jax.ShapeDtypeStruct(slot.shape, slot.dtype or dtype) for name, slot in slots.items()}
 

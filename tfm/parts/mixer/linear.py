@@ -17,7 +17,7 @@ from tfm.parts.mask.causal import Causal
 from tfm.parts.mixer.base import Cache, Mixer
 from tfm.parts.state import SEGMENT, Documents, Slot, documents, row_state, with_state
 
-#: The tokens whose scores are computed at once; between chunks only the sums are carried.
+#: Tokens per chunk. Scores are computed within a chunk; the sums carry everything before it.
 CHUNK = 64
 
 
@@ -25,8 +25,8 @@ CHUNK = 64
 class LinearAttention(Mixer):
   """y_t = f(q_t) S_t / (f(q_t) z_t + eps), S_t = S_{t-1} + f(k_t) v_t^T, z_t = z_{t-1} + f(k_t) (arXiv:2006.16236).
 
-  A layer keeps S and z of each row, in float32, whatever the row's length. Whole rows are computed in chunks: the
-  scores of a chunk's tokens as a matrix, earlier tokens through S and z.
+  The row state is S and z in float32, of constant size. Long inputs are computed in chunks: a matrix of scores within
+  each chunk, and S and z for all tokens before it.
 
   *Cost*: 8 D N H + 4 N H^2 FLOPs a token; N H (H + 1) + 1 numbers of state a row.
 
@@ -86,7 +86,7 @@ class LinearAttention(Mixer):
 
 
 class _Sums(NamedTuple):
-  """S and z of each row, and the number of the document that they are of."""
+  """S and z of each row, and the number of the document that they sum over."""
 
   sum_BNRH: jax.Array
   norm_BNR: jax.Array

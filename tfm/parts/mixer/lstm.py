@@ -24,17 +24,17 @@ from tfm.parts.stored import Stored
 class LSTM(Mixer):
   """c_t = s(f) c_{t-1} + s(i) tanh(g), h_t = s(o) tanh(c_t), [i f g o] = x_t W_x + h_{t-1} W_h + b, with s the sigmoid.
 
-  It runs forward over each document (Hochreiter & Schmidhuber, 1997; forget gate: Gers et al., 2000). The gates stand
-  in PyTorch's order, and b is the sum of PyTorch's two biases. The products x_t W_x of all tokens are one matmul. A
-  layer keeps h and c of each row, in float32.
+  It runs forward over each document (Hochreiter & Schmidhuber, 1997; forget gate: Gers et al., 2000). The gates are in
+  PyTorch's order, and b is the sum of PyTorch's two biases. One matmul computes x_t W_x for all tokens. The row state
+  is h and c in float32.
 
   *Cost*: 16 D F FLOPs a token for F cells, with `project` 2 D F more; D + F + 1 numbers of state a row.
 
   Attributes:
     size: F, the number of cells; None is d_model.
-    project: whether h_t is (s(o) tanh(c_t)) W_o, D numbers of F cells (arXiv:1402.1128). Required where F is not D.
-    bias: whether there is a b.
-    forget_bias: where the forget gates' bias starts; the others start at 0.
+    project: h_t is (s(o) tanh(c_t)) W_o, from F cells to D numbers (arXiv:1402.1128). Required if F differs from D.
+    bias: add b.
+    forget_bias: the initial bias of the forget gates; the other gates start at 0.
   """
 
   size: int | None = None
@@ -111,7 +111,7 @@ class _LSTM(Module):
 
 
 class _Product(Module):
-  """A weight that is applied at every token: the module returns the function x -> x W, for use inside a scan."""
+  """The function x -> x W. The module is called outside the scan that uses the function."""
 
   letters: str
   shape: tuple[int, ...]
