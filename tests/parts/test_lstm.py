@@ -15,6 +15,7 @@ from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.ffn import Mlp
 from tfm.parts.init import Normal
 from tfm.parts.mixer import LSTM
+from tfm.parts.mixer import lstm as lstm_lib
 from tfm.parts.tokeninfo import TokenInfo, positions
 
 D, B, T = 6, 3, 14
@@ -146,6 +147,23 @@ def test_history_is_the_state_after_each_token():
     for name, a in cache['rows'].items():
       np.testing.assert_allclose(after['history']['rows'][name][:, t], a, rtol=1e-5, atol=1e-6)
     cache = run(params(spec), X_BTD[:, 3 + t : 4 + t], cache, PACKED[:, 3 + t : 4 + t])
+
+
+@pytest.mark.parametrize('name', SPECS)
+def test_kernel_gradients_equal_those_of_autodiff(name, monkeypatch):
+  spec = SPECS[name]
+  cache = mixed(spec, params(spec), X_BTD[:, :2], PACKED[:, :2], spec.init_cache(D, B, T, 'float32'))[1]
+
+  def loss(p, x_BTD, rows):
+    y_BTD, after = mixed(spec, p, x_BTD, PACKED[:, 2:], cache | {'rows': cache['rows'] | rows})
+    return jnp.sum(y_BTD**2) + jnp.sum(after['rows']['c'] * 3)
+
+  rows = {name: a for name, a in cache['rows'].items() if a.dtype == jnp.float32}
+  grad = lambda: jax.jit(jax.grad(loss, (0, 1, 2)))(params(spec), X_BTD[:, 2:], rows)
+  by_matmul = grad()
+  monkeypatch.setattr(lstm_lib, '_recurrence', lstm_lib._states)
+  close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
+  jax.tree.map(close, by_matmul, grad())
 
 
 def test_forget_bias_sets_the_initial_forget_gate():

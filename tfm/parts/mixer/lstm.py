@@ -86,46 +86,103 @@ class _LSTM(Module):
     if s.bias:
       bias_GF = self.param('bias', sharded(_start(s.forget_bias), 'GF'), (4, F), precision.dtype('param'))
       x_BTGF = x_BTGF + trailing(bias_GF.astype(dtype), 4)
-    recur = _Product('DGF', (D, 4, F), self.dims, name='h')(dtype)
-    project = _Product('FD', (F, D), self.dims, name='o')(dtype) if s.project else lambda h_BF: h_BF
+    kernels = {'h': _Kernel('DGF', (D, 4, F), self.dims, name='h')(dtype)}
+    if s.project:
+      kernels['o'] = _Kernel('FD', (F, D), self.dims, name='o')(dtype)
 
     rows = row_state(s.state(D), cache, B)
     docs = documents(ctx.info.segment_ids, rows[SEGMENT])
-
-    def step(state, token):
-      x_BGF, starts_B1, real_B1 = token
-      h_BD, c_BF = (jnp.where(starts_B1, 0, a) for a in state)
-      i, f, g, o = jnp.moveaxis((x_BGF + recur(h_BD)).astype(reduce), 1, 0)
-      c_BF = jax.nn.sigmoid(f) * c_BF + jax.nn.sigmoid(i) * jnp.tanh(g)
-      h_BD = project((jax.nn.sigmoid(o) * jnp.tanh(c_BF)).astype(dtype))
-      state = tuple(jnp.where(real_B1, new, old) for new, old in zip((h_BD, c_BF), state, strict=True))
-      return state, state if asked else state[:1]
-
-    asked = cache is not None and 'history' in cache
     by_time = lambda a: a.swapaxes(0, 1)
-    tokens = by_time(x_BTGF), by_time(docs.starts)[..., None], by_time(docs.real)[..., None]
-    (h_BD, c_BF), said = jax.lax.scan(step, (rows['h'].astype(dtype), rows['c'].astype(reduce)), tokens)
-    each = lambda: {'h': by_time(said[0]), 'c': by_time(said[1]), SEGMENT: docs.segment}
-    cache = with_state(cache, {'h': h_BD, 'c': c_BF, SEGMENT: docs.segment[:, -1]}, each, docs.real)
-    return by_time(said[0]), cache
+    marks = by_time(docs.starts)[..., None], by_time(docs.real)[..., None]
+    stored = any(isinstance(kernel, Stored) for kernel in kernels.values())
+    run = _states if stored else _recurrence
+    h, c = run(kernels, by_time(x_BTGF), (rows['h'].astype(dtype), rows['c'].astype(reduce)), marks)
+    each = lambda: {'h': by_time(h), 'c': by_time(c), SEGMENT: docs.segment}
+    cache = with_state(cache, {'h': h[-1], 'c': c[-1], SEGMENT: docs.segment[:, -1]}, each, docs.real)
+    return by_time(h), cache
 
 
-class _Product(Module):
-  """The function x -> x W. The module is called outside the scan that uses the function."""
+#: The state is h `[B, D]` and c `[B, F]`, or both after each token, with time first.
+_Pair = tuple[jax.Array, jax.Array]
+
+
+def _scan(kernels: dict[str, Any], x: jax.Array, tap: jax.Array | None, state: _Pair, marks: _Pair) -> Any:
+  """Return h and c after each token, and the outputs of the cells before the projection, all with time first.
+
+  Args:
+    kernels: W_h as 'h', and W_o as 'o' if h is projected.
+    x: x_t W_x + b, `[T, B, 4, F]`.
+    tap: added to the projected outputs, `[T, B, D]`; its gradient is the gradient of the projection's output.
+    state: h and c before the first token.
+    marks: where documents start, and which tokens are real, `[T, B, 1]`.
+  """
+
+  def product(name, a):
+    kernel = kernels[name]
+    return kernel.contract(a) if isinstance(kernel, Stored) else contract(a, kernel)
+
+  def step(state, token):
+    x_BGF, tap_BD, starts_B1, real_B1 = token
+    h_BD, c_BF = (jnp.where(starts_B1, 0, a) for a in state)
+    i, f, g, o = jnp.moveaxis((x_BGF + product('h', h_BD)).astype(c_BF.dtype), 1, 0)
+    c_BF = jax.nn.sigmoid(f) * c_BF + jax.nn.sigmoid(i) * jnp.tanh(g)
+    m_BF = (jax.nn.sigmoid(o) * jnp.tanh(c_BF)).astype(x_BGF.dtype)
+    h_BD = product('o', m_BF) if 'o' in kernels else m_BF
+    h_BD = h_BD if tap_BD is None else h_BD + tap_BD
+    state = tuple(jnp.where(real_B1, new, old) for new, old in zip((h_BD, c_BF), state, strict=True))
+    return state, (state, m_BF)
+
+  _, (states, m) = jax.lax.scan(step, state, (x, tap, *marks))
+  return states, m
+
+
+def _states(kernels: dict[str, Any], x: jax.Array, state: _Pair, marks: _Pair) -> _Pair:
+  """Return h and c after each token."""
+  return _scan(kernels, x, None, state, marks)[0]
+
+
+@jax.custom_vjp
+def _recurrence(kernels: dict[str, jax.Array], x: jax.Array, state: _Pair, marks: _Pair) -> _Pair:
+  """`_states`, with the gradient of each kernel as one matmul over all tokens.
+
+  *Why*: autodiff adds to the whole gradient of each kernel at every token.
+  """
+  return _states(kernels, x, state, marks)
+
+
+def _forward(kernels, x, state, marks):
+  tap = jnp.zeros((*x.shape[:2], state[0].shape[-1]), x.dtype) if 'o' in kernels else None
+  # The kernels are constants here. Each product is added to `x` or `tap`, so their gradients are the product's.
+  states, pull, m = jax.vjp(lambda x, tap, state: _scan(kernels, x, tap, state, marks), x, tap, state, has_aux=True)
+  before = jnp.concatenate([state[0][None], states[0][:-1]])
+  return states, (pull, jnp.where(marks[0], 0, before), m if 'o' in kernels else None)
+
+
+def _backward(kept, given):
+  pull, before, m = kept
+  dx, dtap, dstate = pull(given)
+  dkernels = {'h': jnp.einsum('TBD,TBGF->DGF', before, dx)}
+  if m is not None:
+    dkernels['o'] = jnp.einsum('TBF,TBD->FD', m, dtap)
+  return dkernels, dx, dstate, None
+
+
+_recurrence.defvjp(_forward, _backward)
+
+
+class _Kernel(Module):
+  """A weight in the dtype of activations, or as `tfm.generate.prepare` stores it."""
 
   letters: str
   shape: tuple[int, ...]
   dims: Dims
 
   @nn.compact
-  def __call__(self, dtype: Any) -> Callable[[jax.Array], jax.Array]:
+  def __call__(self, dtype: Any) -> Any:
     n_in, n_out = self.shape[0], math.prod(self.shape[1:])
     init = sharded(self.dims.init.weight(self.name or '', n_in, n_out, self.dims), self.letters)
     kernel = weight(self, 'kernel', init, self.shape, self.dims.run.precision.dtype('param'))
-    if isinstance(kernel, Stored):
-      return kernel.contract
-    kernel = kernel.astype(dtype)
-    return lambda x: contract(x, kernel)
+    return kernel if isinstance(kernel, Stored) else kernel.astype(dtype)
 
 
 def _start(forget_bias: float) -> Callable[..., jax.Array]:
