@@ -19,7 +19,7 @@ from tfm.model.spec import Model, Segment, Tower, blocks, common, depth, shared_
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.embed.base import Outputs
 from tfm.parts.relative.base import Hooks, Relative
-from tfm.parts.tokeninfo import TokenInfo
+from tfm.parts.tokeninfo import TokenInfo, with_grid
 
 Params = dict[str, Any]
 
@@ -46,7 +46,7 @@ def named_key(key: jax.Array, name: str) -> jax.Array:
 def init_stack(key: jax.Array, tower: Tower, dims: Dims, outputs: Outputs) -> Params:
   """Return boxed parameters of the tower's segments, positions, shared relative position and final norm."""
   one = jnp.zeros((1, 1), jnp.int32)
-  info, dtype = TokenInfo(one, one + 1), dims.run.precision.dtype('compute')
+  info, dtype = with_grid(TokenInfo(one, one + 1), (1, 1)), dims.run.precision.dtype('compute')
   params: Params = {}
   width = dims.d_model
   for i, segment in enumerate(tower.segments):
