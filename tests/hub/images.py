@@ -6,12 +6,12 @@ _VIT = {
   'hidden_size': D, 'num_hidden_layers': L, 'num_attention_heads': N, 'intermediate_size': F, 'image_size': 24,
   'patch_size': 8, 'num_labels': 5,
 }  # fmt: skip
+_ODD = {**_VIT, 'qkv_bias': False, 'num_channels': 1, 'patch_size': [8, 4]}
 _DINO = {n: x for n, x in _VIT.items() if n != 'intermediate_size'} | {'mlp_ratio': 2}
-
 
 CASES = {
   'vit': Case('ViTConfig', 'ViTForImageClassification', _VIT, merged=True),
-  'vit-body': Case('ViTConfig', 'ViTModel', {**_VIT, 'qkv_bias': False, 'num_channels': 1, 'patch_size': [8, 4]}, merged=True, whole=True),
+  'vit-body': Case('ViTConfig', 'ViTModel', _ODD, merged=True, whole=True),
   'vit-resized': Case('ViTConfig', 'ViTForImageClassification', _VIT, merged=True, image=(32, 16)),
   'deit': Case('DeiTConfig', 'DeiTForImageClassificationWithTeacher', _VIT, merged=True),
   'deit-plain': Case('DeiTConfig', 'DeiTForImageClassification', _VIT, merged=True),

@@ -130,6 +130,9 @@ class Owned(Hooks):
   def __init__(self, piece: Any, params: Params):
     self.ask = functools.partial(call, piece, params, 'shared_relative')
 
+  def places(self, info):
+    return self.ask(info, method='places')
+
   def rotate(self, x_BTNH, pos_BT):
     return self.ask(x_BTNH, pos_BT, method='rotate')
 

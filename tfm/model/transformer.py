@@ -80,7 +80,9 @@ def _boxed_tower(spec: Model, tower: Tower, key: jax.Array, run: Run, outputs: O
   x_BTD = jnp.zeros((1, 1, _d_out(tower)), run.precision.dtype('compute'))
   table_VR = jnp.zeros((dims.vocab, dims.d_table or dims.d_model), x_BTD.dtype)
   for name, head in tower.heads.items():
-    context = HeadContext(with_grid(whole(1, 1), (1, 1)), _zeros(tower, 1), head.examples(x_BTD.dtype), table_VR, (1, 1))
+    context = HeadContext(
+      with_grid(whole(1, 1), (1, 1)), _zeros(tower, 1), head.examples(x_BTD.dtype), table_VR, (1, 1)
+    )
     module = head.make(dims.replace(d_model=_d_out(tower)))
     started = module.init(named_key(key, head_params(name)), x_BTD, context)
     params |= {head_params(name): started['params']} if 'params' in started else {}
