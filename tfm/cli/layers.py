@@ -17,7 +17,7 @@ LENGTH = 1024
 
 def sheets(spec: Model, length: int | None, dtype: str, cache: Cache = DenseCache()) -> list[Sheet]:
   """The costs of a model for documents of `length` tokens and a cache of `dtype`, and its layers."""
-  length = length or min(LENGTH, spec.max_positions or LENGTH)
+  length = spec.embed.tokens(length or min(LENGTH, spec.max_positions or LENGTH))
   forward, kept = count.flops_per_token(spec, length), f'{dtype}, {config.text_of(cache)}'
   costs: tuple[tuple[str, str], ...] = (
     ('parameters', f'{count.count_params(spec):,}'),
@@ -51,16 +51,14 @@ def sheets(spec: Model, length: int | None, dtype: str, cache: Cache = DenseCach
 def kernels(experiment: Any) -> Iterator[Sheet]:
   """The attention kernels that an experiment's step takes here, and why not others; nothing if it names its own."""
   import jax
-  import jax.numpy as jnp
 
+  from tfm.model import inputs as inputs_lib
   from tfm.model import transformer
   from tfm.parts.attend.auto import recorded
 
   spec, run = experiment.model, experiment.run()
-  rows = lambda length: jnp.zeros((experiment.data.batch, length), jnp.int32)
-  lengths = experiment.task.lengths(experiment.data.length)
-  names = ('input_ids',) if spec.encoder is None else ('input_ids', 'decoder_input_ids')
-  inputs = {name: rows(length) for name, length in zip(names, lengths, strict=True)}
+  source, length = (None, *experiment.task.lengths(experiment.data.length))[-2:]
+  inputs = inputs_lib.shapes(spec, experiment.data.batch, length, source)
   shapes = transformer.param_shapes(spec)
   with recorded() as choices:
     jax.eval_shape(lambda p, x: transformer.apply(spec, p, run=run, **x), shapes, inputs)

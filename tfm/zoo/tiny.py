@@ -34,7 +34,7 @@ def _value(name: str, value: Any, fields: dict[str, Any]) -> Any:
   if name in _SIZES and isinstance(value, int):
     return min(value, _SIZES[name])
   if name == 'heads' and isinstance(value, int):
-    return min(value, _HEADS)
+    return 1 << (min(value, _HEADS).bit_length() - 1)  # which divides the width
   if name == 'kv_heads' and value is not None:
     # All, one, or some heads: which of them is the structure.
     return {fields['heads']: min(value, _HEADS), 1: 1}.get(value, 2)
