@@ -74,6 +74,24 @@ def needed(model: Model) -> Iterator[tuple[str, str]]:
     yield from ((tower, input_name(model, tower, name)) for name in embed.needs)
 
 
+def shapes(model: Model, batch: int, length: int, source: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+  """Return the shapes of the inputs that `apply` must be given, by name.
+
+  Args:
+    model: the model.
+    batch: number of examples.
+    length: their length in tokens, for inputs whose length is not fixed.
+    source: the length for a tower 'encoder'; None: the same.
+  """
+  found = {}
+  for tower in order(model):
+    embed = model.tower(tower).embed
+    assert embed is not None
+    own = length if source is None or tower != 'encoder' else source
+    found |= {input_name(model, tower, name): shape for name, shape in embed.shapes(batch, own).items()}
+  return found
+
+
 def split(model: Model, inputs: Mapping[str, Any], cache: Any, only: str | None = None) -> dict[str, Given]:
   """Return the inputs of every tower that is to run, in order, checked by name and shape.
 

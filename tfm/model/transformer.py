@@ -20,6 +20,7 @@ from tfm.parts.embed.base import Embedded, Outputs, whole
 from tfm.parts.embed.targets import EXTRAS as ORDER
 from tfm.parts.head.base import HeadContext
 from tfm.parts.tell import ATTENTIONS, CROSS, HIDDEN
+from tfm.parts.tokeninfo import with_grid
 
 RUN = Run()
 #: Heads whose parameters have names of their own; those of others are under `NAME_head`.
@@ -79,7 +80,9 @@ def _boxed_tower(spec: Model, tower: Tower, key: jax.Array, run: Run, outputs: O
   x_BTD = jnp.zeros((1, 1, _d_out(tower)), run.precision.dtype('compute'))
   table_VR = jnp.zeros((dims.vocab, dims.d_table or dims.d_model), x_BTD.dtype)
   for name, head in tower.heads.items():
-    context = HeadContext(whole(1, 1), _zeros(tower, 1), head.examples(x_BTD.dtype), table_VR, (1, 1))
+    context = HeadContext(
+      with_grid(whole(1, 1), (1, 1)), _zeros(tower, 1), head.examples(x_BTD.dtype), table_VR, (1, 1)
+    )
     module = head.make(dims.replace(d_model=_d_out(tower)))
     started = module.init(named_key(key, head_params(name)), x_BTD, context)
     params |= {head_params(name): started['params']} if 'params' in started else {}
@@ -234,9 +237,11 @@ class _Run(NamedTuple):
     return start, passed, self.embed('leave', passed.x_BTD)
 
   def captured(self, passed: stack_lib.Passed, x_BTD: jax.Array) -> dict[str, tuple[jax.Array, ...]]:
-    """Return the captured activations by name; the hidden states end with the last hidden state."""
+    """Return the captured activations by name; the hidden states end with the output of the last layer."""
     prefix = f'{self.name}_' if self.name else 'decoder_' if self.model.encoder is not None else ''
-    whole = {what: (*found, x_BTD) if what == HIDDEN else found for what, found in passed.captured.items()}
+    assert self.tower.embed is not None
+    last = x_BTD if self.tower.embed.ends_with_norm else passed.last_BTD
+    whole = {what: (*found, last) if what == HIDDEN else found for what, found in passed.captured.items()}
     return {what if what == CROSS else prefix + what: found for what, found in whole.items() if found}
 
   def mtp(

@@ -2,6 +2,7 @@
 
 from tfm.core.registry import Table
 from tfm.parts.embed.base import Embed as Embed
+from tfm.parts.embed.patches import Patches
 from tfm.parts.embed.tokens import Tokens
 
-TABLE = Table('input layer', tokens=Tokens)
+TABLE = Table('input layer', patches=Patches, tokens=Tokens)
