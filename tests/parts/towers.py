@@ -12,6 +12,7 @@ from tfm.core import config
 from tfm.model import transformer
 from tfm.model.spec import Block, Model, Segment, Tower
 from tfm.parts.embed import Embed, Features
+from tfm.parts.ffn import Glu
 from tfm.parts.head import Regress
 from tfm.parts.mask import Causal, Mask
 from tfm.parts.mixer import Attention
@@ -23,7 +24,7 @@ close = functools.partial(np.testing.assert_allclose, atol=2e-5, rtol=1e-4)
 
 def block(mask: Mask = Mask(), **fields: Any) -> Block:
   """Return a block of 4 heads, bidirectional by default."""
-  return dataclasses.replace(Block(Attention(4, None, 8, mask=mask), norm=LayerNorm()), **fields)
+  return dataclasses.replace(Block(Attention(4, None, 8, mask=mask), Glu(48), LayerNorm()), **fields)
 
 
 def model(embed: Embed, *pattern: Block, norm: Norm | None = LayerNorm(), **fields: Any) -> Model:

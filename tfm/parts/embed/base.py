@@ -68,15 +68,18 @@ class Embed(Part):
     raise AssertionError(f'{type(self).__name__} must give the shapes of its inputs')
 
   def example(self, key: jax.Array, batch: int, length: int) -> dict[str, jax.Array]:
-    """Return needed inputs of `shapes(batch, length)` that are valid: normal floats, and ones for integers.
+    """Return valid inputs of `shapes(batch, length)`, drawn with `key`: normal floats, and integers 0 or 1.
 
     The towers that it reads have half as many tokens as `length`.
     """
+
+    def draw(key: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
+      if jnp.issubdtype(like.dtype, jnp.floating):
+        return jax.random.normal(key, like.shape, like.dtype)
+      return jax.random.bernoulli(key, shape=like.shape).astype(like.dtype)
+
     shapes = self.shapes(batch, length)
-    keys = dict(zip(shapes, jax.random.split(key, max(len(shapes), 1)), strict=False))
-    floats = lambda s: jnp.issubdtype(s.dtype, jnp.floating)
-    draw = lambda k, s: jax.random.normal(k, s.shape, s.dtype) if floats(s) else jnp.ones(s.shape, s.dtype)
-    return {name: draw(keys[name], s) for name, s in shapes.items()}
+    return {name: draw(jax.random.fold_in(key, i), like) for i, (name, like) in enumerate(shapes.items())}
 
   def tokens(self, length: int) -> int:
     """Return the length of the sequence that inputs of `shapes(batch, length)` become."""
