@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.parts.towers import apply, block, close, linear, model, normal, normalised, params
+from tfm.core import config
 from tfm.model import transformer
 from tfm.model.cache import init_cache
 from tfm.model.spec import Model
@@ -148,3 +149,18 @@ def test_a_gru_gate_with_a_large_bias_leaves_the_stream():
   p = transformer.init(spec, jax.random.key(0))
   first, *_, last = transformer.apply(spec, p, states=normal(B, T, 5), output_hidden_states=True)['hidden_states'][:-1]
   close(last, first)
+
+
+def test_flags_assemble_a_conditioned_model():
+  spec = model(Features('latents', 5, grid=(2, 3)))
+  flags = {
+    'embed': 'conditioned(of=features(input=latents, size=5, grid=(2, 3)), classes=4)', '..norm': 'adaptive',
+    '..gain': 'gate', 'heads.regress': 'none', 'heads.image': 'unpatchify(size=2, channels=3)',
+  }  # fmt: skip
+  for path, text in flags.items():
+    spec = config.override(spec, path, text)
+  config.validate(spec)
+  assert spec.embed == Conditioned(Features('latents', 5, grid=(2, 3)), classes=4)
+  assert spec.segments[0].pattern[0].gain == Gate()
+  out = apply(spec, params(spec), {'latents': normal(B, T, 5)} | CONDITION)
+  assert out['predictions'].shape == (B, 3, 4, 6)
