@@ -25,7 +25,7 @@ from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu, Mlp, Moe
 from tfm.parts.head.lm import Lm, Transform
 from tfm.parts.mask import BigBird, Blocks, Causal, Fixed, Lambda, Mask, Permutation, Prefix, Segments, Strided, Window
-from tfm.parts.mixer import MLA, Attention, Disentangled, Hierarchical, Transient
+from tfm.parts.mixer import LSTM, MLA, Attention, Disentangled, Hierarchical, LinearAttention, Transient
 from tfm.parts.mixer.disentangled import Distances
 from tfm.parts.mtp import ParallelMTP, SequentialMTP
 from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm
@@ -125,6 +125,8 @@ def _levels() -> dict[str, dict[str, list]]:
   ]
   mixer['hierarchical'] = [Hierarchical(4, None, 8, block=4)]
   mixer['transient'] = [Transient(4, None, 8, pool=4)]
+  mixer['linear'] = [LinearAttention(4), LinearAttention(4, 6, bias='qvo')]
+  mixer['lstm'] = [LSTM(), LSTM(24, project=True, bias=False)]
   mixer['mla'] = [MLA(4, rank, 16, 8, 4, 12) for rank in (None, 24)]
   stack = {'repeated': [(False, (2,))], 'shared': [(True, (2,))], 'segments': [(False, (1, 1))]}
   return {
@@ -185,13 +187,14 @@ _HEAD: dict[str, list] = {
 }
 
 #: Factors that are nothing to a mixer without attention.
-_OF_ATTENTION = ('scaling', 'relative', 'mask', 'shared', 'kv_heads', 'options', 'attend', 'cache')
+_OF_ATTENTION = ('scaling', 'relative', 'mask', 'shared', 'kv_heads', 'options', 'attend')
 
 
 def _not_with(mixer) -> dict[str, tuple[str, ...]]:
   """What does not go with a mixer that looks at nobody, or at later tokens whatever its mask."""
   looks = any(f.name == 'relative' for f in dataclasses.fields(mixer))
-  apart: dict[str, tuple[str, ...]] = {} if looks else dict.fromkeys(_OF_ATTENTION, ()) | {'adapter': ('lora',)}
+  apart: dict[str, tuple[str, ...]] = {} if looks else dict.fromkeys(_OF_ATTENTION, ())
+  apart |= {} if mixer.joined or looks else {'adapter': ('lora',)}
   return apart if mixer.causal else apart | {'mtp': ('sequential', 'parallel'), 'cache': ()}
 
 
@@ -216,9 +219,13 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-#: What is asked with a few others only: factor or level -> the factors that it is to meet. A scaling is other numbers
-#: in a rotation; interpreted, a kernel for TPUs is slow to compile.
-_MEETS = {
+#: What is asked with a few others only: factor, level or (factor, level) -> the factors that it is to meet. A scaling
+#: is other numbers in a rotation; interpreted, a kernel for TPUs is slow to compile. Recurrent mixers meet what handles
+#: their state.
+_RECURRENT = ('topology', 'ffn', 'residual', 'mtp', 'stack', 'wiring', 'cache', 'adapter')
+_MEETS: dict[str | tuple[str, str], tuple[str, ...]] = {
+  ('mixer', 'linear'): _RECURRENT,
+  ('mixer', 'lstm'): _RECURRENT,
   'scaling': ('relative', 'mixer', 'topology', 'cache', 'attend'),
   'pallas': ('relative', 'shared', 'mask', 'mixer', 'kv_heads', 'options', 'topology'),
 }
@@ -227,7 +234,7 @@ _MEETS = {
 def _asked(a: tuple[str, str], b: tuple[str, str]) -> bool:
   """Whether level a is to meet level b."""
   for one, other in ((a, b), (b, a)):
-    for name in one:
+    for name in (*one, one):
       if name in _MEETS and other[0] not in _MEETS[name]:
         return False
   return True

@@ -113,7 +113,7 @@ def test_cached_decoding_with_blocks_without_mixers_matches_the_full_pass(kind):
 
 def test_a_block_without_a_mixer_keeps_nothing():
   cache = init_cache(MIXED, B, T)
-  assert [sorted(block) for block in cache['layers'][0]] == [['mixer'], [], ['mixer'], []]
+  assert [len(jax.tree.leaves(block)) > 0 for block in cache['layers'][0]] == [True, False, True, False]
   attention = 2 * D * 4  # keys and values in float32
   assert count.cache_bytes_per_token(MIXED, jnp.float32) == 2 * 2 * attention
   swapped = rows(rewind(cache, cache['slot']), DenseCache(), jnp.asarray([1, 0]))

@@ -31,6 +31,8 @@ def sheets(spec: Model, length: int | None, dtype: str, cache: Cache = DenseCach
       (f'cache bytes per token, {kept}', f'{count.cache_bytes_per_token(spec, dtype, cache):,}'),
       (f'cache bytes of {length} tokens, {kept}', f'{count.cache_bytes(spec, length, dtype, cache):,}'),
     )
+    if state := count.state_bytes(spec, dtype):
+      costs += (('row state bytes, of any number of tokens', f'{state:,}'),)
   rows = count.table(spec, length)
   kinds = list(dict.fromkeys(kind for row in rows for kind in row.parts))
   lines = tuple(

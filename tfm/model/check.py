@@ -103,7 +103,7 @@ def _tower(tower: Tower, at: str) -> Iterator[str]:
     for name in ('mixer', 'aside', 'cross'):
       if (part := getattr(block, name)) is not None:
         yield from (f'{path}.{name}: {m}' for m in part.fits(d))
-    if block.aside is not None and block.aside.cached(d):
+    if block.aside is not None and block.aside.state(d):
       yield f'{path}.aside: needs a cache, and an extra branch has none. Expected conv or fourier.'
 
 
@@ -160,7 +160,7 @@ def _kind(part: Any) -> str:
 def _same_heads(tower: Tower) -> Iterator[str]:
   if len({c for b in blocks(tower) for m in b.mixers if (c := m.common) is not None}) > 1:
     yield 'mixers of one tower would share different modules. Expected the same in all of its layers.'
-  heads = sorted({getattr(b.mixer, 'heads', 0) for b in blocks(tower) if b.mixer is not None})
+  heads = sorted({getattr(m, 'heads', 0) for *_, b, d in placed(tower) for m in b.mixers if m.told_dim(d)})
   shared = tower.shared_relative
   if (shared.biased or shared.placed or shared.contextual) and len(heads) > 1:
     yield f'shared_relative serves layers of {heads} heads. Expected the same number everywhere, or a table per layer.'
@@ -196,7 +196,7 @@ def _encoder_decoder(model: Model) -> Iterator[str]:
     yield 'layers of the decoder use token types, and only the encoder is given any. Expected relative.types=false.'
   if getattr(model.embed.token_embed, 'back', False):
     yield 'embed.back needs a single tower without mtp. Expected embed.back=false, or neither encoder nor mtp.'
-  if encoder.d_model not in (None, model.d_model) and (encoder.embed is None or encoder.embed.shares):
+  if encoder.d_model not in (None, model.d_model) and encoder.shares:
     yield (
       "towers.encoder: has a d_model of its own, and the decoder's token table. "
       'Expected embed.vocab=..., or d_model=none.'

@@ -148,8 +148,16 @@ def mtp_flops(spec: Model, length: int, source: int = 0) -> float:
 
 
 def cache_bytes(spec: Model, length: int, dtype: Any = jnp.bfloat16, kind: Cache = DenseCache()) -> int:
-  """Return the bytes cached for a row of `length` tokens, mostly keys and values; those of an encoder are left out."""
+  """Return the bytes cached for a row of `length` tokens: keys, values, and row states, which do not grow.
+
+  What is cached of other towers is left out.
+  """
   return sum(s.repeats * m.cache_bytes(d, length, dtype, kind) for _, s, b, d in placed(spec) if (m := b.mixer))
+
+
+def state_bytes(spec: Model, dtype: Any = jnp.bfloat16) -> int:
+  """Return the bytes of the row states of all layers, the same for rows of any length: a part of `cache_bytes`."""
+  return sum(s.repeats * m.state_bytes(d, dtype) for _, s, b, d in placed(spec) if (m := b.mixer))
 
 
 def cache_bytes_per_token(spec: Model, dtype: Any = jnp.bfloat16, kind: Cache = DenseCache()) -> int:

@@ -141,6 +141,11 @@ class Tower:
     return 0 if self.embed is None else self.embed.vocab or 0
 
   @property
+  def shares(self) -> bool:
+    """Whether it uses the token table of the model's own tower."""
+    return self.embed is None or self.embed.shares
+
+  @property
   def lm(self) -> Any:
     """The head with logits over the vocabulary, or None."""
     return self.heads.get('lm')
