@@ -70,10 +70,16 @@ def disentangled(**fields) -> Model:
   return decoder(Block(dataclasses.replace(Disentangled(4, 2, 8), **fields), Glu(48)))
 
 
+def is_conditioned(row: type) -> bool:
+  """Whether a part needs a condition of the input layer; test_inputs_and_heads.py covers these."""
+  return getattr(row, 'conditioned', False)
+
+
 def _rows(kind: str, *without: str) -> dict[str, list]:
   """Every row of a kind at its defaults; first, and so most often, the one that adds least."""
   plain = {'none', 'plain', 'pre', 'rms', 'relu', 'causal', 'dense'}
-  names = sorted((name for name in tables()[kind] if name not in without), key=lambda name: name not in plain)
+  known = [name for name, row in tables()[kind].items() if name not in without and not is_conditioned(row)]
+  names = sorted(known, key=lambda name: name not in plain)
   return {name: [tables()[kind][name]()] for name in names}
 
 
@@ -161,7 +167,7 @@ def _levels() -> dict[str, dict[str, list]]:
   }
 
 
-_norms = [row() for row in tables()['norm'].values()]
+_norms = [row() for row in tables()['norm'].values() if not is_conditioned(row)]
 
 #: Fields of attention that change what it does beyond its other parts.
 _OPTIONS: dict[str, list] = {
