@@ -9,7 +9,6 @@ import pytest
 
 from tfm.core import config, errors
 from tfm.model import count, transformer
-from tfm.model.block import Drop
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.embed.tokens import Tokens
@@ -18,6 +17,7 @@ from tfm.parts.gain import Fixed, LayerScale, ReZero
 from tfm.parts.init import Normal
 from tfm.parts.mixer import Attention
 from tfm.parts.tokeninfo import TokenInfo
+from tfm.parts.unit.blocks import Drop
 from tfm.parts.wiring import After, Bare, Sandwich
 
 BLOCK = Block(Attention(2, head_dim=4), Glu(12))

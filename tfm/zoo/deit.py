@@ -13,10 +13,9 @@ from tfm.zoo.fields import Fields
 PAPER = 'Training data-efficient image transformers & distillation through attention, arXiv:2012.12877'
 
 
-def deit(d: int, heads: int, image: int = 224, labels: int = 1000) -> Model:
+def deit(d: int, heads: int, labels: int = 1000) -> Model:
   """Return ViT with a second special token; class and distillation token have a classifier each."""
-  m = vit.vit(12, d, heads, image=image)
-  return with_teacher(dataclasses.replace(m, embed=dataclasses.replace(m.embed, distillation_token=True)), labels)
+  return with_teacher(vit.vit(12, d, heads, distilled=True), labels)
 
 
 def with_teacher(m: Model, labels: int) -> Model:

@@ -20,12 +20,15 @@ STEPS = 'How to train your ViT?, arXiv:2106.10270'
 INIT = Normal(depth_scaled=False, truncated=True)
 
 
-def vit(depth: int, d: int, heads: int, patch: int = 16, image: int = 224, labels: int = 1000) -> Model:
-  """Return an encoder of patches: pre-norm, erf GELU, learned positions, a class token that is classified."""
+def vit(depth: int, d: int, heads: int, patch: int = 16, labels: int = 1000, distilled: bool = False) -> Model:
+  """Return an encoder of patches: pre-norm, erf GELU, learned positions, a class token that is classified.
+
+  If `distilled`, there is a distillation token too (DeiT).
+  """
   norm = LayerNorm(1e-12)
   block = Block(Attention(heads, mask=Mask(), bias='qkvo'), Mlp(4 * d, Gelu()), norm)
   return Model(
-    Patches(patch, image),
+    Patches(patch, 224, distillation_token=distilled),
     d,
     (Segment((block,), depth),),
     Absolute(),
