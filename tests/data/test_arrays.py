@@ -203,7 +203,7 @@ def test_distortions_need_pixels_from_zero_to_one(tmp_path):
   ('fields', 'error'),
   [
     ({}, 'images: is empty. Expected an IDX'),
-    ({'folder': 'x', 'images': 'y'}, 'folder: is given beside images'),
+    ({'folder': 'x', 'images': 'y'}, 'folder: is given together with images'),
     ({'folder': 'x', 'val_images': 'y'}, 'belong together'),
     ({'folder': 'x', 'shape': (28, 28)}, r'shape: is \(28, 28\)'),
     ({'folder': 'x', 'mean': (0.1, 0.2), 'std': (1.0,)}, 'mean: has 2 numbers for 1 channels'),

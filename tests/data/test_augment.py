@@ -64,7 +64,7 @@ def test_evaluation_is_not_augmented(data, name):
       np.testing.assert_array_equal(a['labels'], b['labels'])
 
 
-def test_an_epoch_augments_each_image_anew(data):
+def test_epochs_augment_the_same_image_differently(data):
   dataset = dataclasses.replace(data, augment=Augment(pad=2), batch=36).open(None)
   first, second = (dataset.batch('train', 0, epoch) for epoch in (0, 1))
   plain = data.open(None)
@@ -157,6 +157,13 @@ def test_rotation_matches_scipy():
   other = ndimage.rotate(smooth[0], 15, reshape=False, order=1)
   error = min(np.abs(found - e)[3:-3, 3:-3].max() for e in (expected, other))
   assert error < 1e-3
+
+
+def test_sharpness_matches_scipy():
+  kernel = np.array([[1, 1, 1], [1, 5, 1], [1, 1, 1]]) / 13
+  smooth = ndimage.convolve(IMAGE[1].astype(float), kernel, mode='nearest')
+  expected = np.clip(smooth + 1.45 * (IMAGE[1] - smooth), 0, 1)
+  np.testing.assert_allclose(distort.sharpness(IMAGE, 0.5)[1], expected, atol=1e-6)
 
 
 def test_translation_moves_by_a_share_of_the_side():

@@ -50,7 +50,7 @@ def test_folders_are_the_labels_and_every_nth_file_is_held_out(data):
 
 
 @pytest.mark.parametrize('fit', ['crop', 'stretch'])
-def test_pixels_are_those_of_the_image_processor(data, folder, fit):
+def test_pixels_match_the_image_processor(data, folder, fit):
   mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
   dataset = dataclasses.replace(data, fit=fit, mean=mean, std=std, augment=Augment(flip=True)).open(None)
   pixels, _ = rows(dataset, 'val')
@@ -170,7 +170,7 @@ def test_a_file_that_is_gone_stops_training_with_its_path(data, folder):
   [
     ({}, 'root: is empty'),
     ({'root': 'x', 'shape': (4, 8, 8)}, r'shape: is \(4, 8, 8\)'),
-    ({'root': 'x', 'processor': 'y', 'mean': (0.5,)}, 'processor: is given beside mean'),
+    ({'root': 'x', 'processor': 'y', 'mean': (0.5,)}, 'processor: is given together with mean'),
     ({'root': 'x', 'std': (0.5, 0.5)}, 'std: has 2 numbers for 3 channels'),
     ({'root': 'x', 'threads': 0}, 'threads: is 0'),
     ({'root': 'x', 'augment': Augment(cutmix=1.0)}, 'classes: is empty'),

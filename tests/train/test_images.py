@@ -122,7 +122,7 @@ def test_images_of_another_size_are_refused(folder):
     loop.train(x, folder / 'refused', devices=ONE)
 
 
-def test_flops_of_images_are_known(folder):
+def test_flops_of_images_are_counted(folder):
   x = experiment(folder)
   assert flops_per_step(x) == 3 * 8 * count.flops_of_document(x.model, 0) > 0
   assert flops_per_step(config.override(x, 'model.embed.image', '16')) is None

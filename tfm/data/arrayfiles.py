@@ -1,4 +1,4 @@
-"""Arrays in files: IDX (MNIST's format, plain or gzipped), `.npy` and `.npz`, told apart by their first bytes."""
+"""Arrays in files: IDX (MNIST's format, plain or gzipped), `.npy` and `.npz`. The first bytes decide the format."""
 
 import gzip
 import math
@@ -49,7 +49,7 @@ def read_array(path: str, where: str) -> NDArray:
 
 
 def _member(path: str) -> tuple[str, str]:
-  """Return the file and the name of the array that 'FILE.npz:NAME' stands for."""
+  """Return the file and the array name of 'FILE.npz:NAME'."""
   name, colon, member = path.rpartition(':')
   return (name, member) if colon and name.endswith('.npz') else (path, '')
 
@@ -65,7 +65,7 @@ def _npz(file: Path, member: str, where: str) -> NDArray:
 
 
 def _idx(file: Path, content: bytes | None, where: str) -> NDArray:
-  """Return the array of an IDX file whose unzipped content is given, or mapped from a plain file."""
+  """Return the array of an IDX file: from its unzipped content, or mapped from a plain file."""
   head = content
   if head is None:
     with open(file, 'rb') as opened:

@@ -21,7 +21,7 @@ _USUAL = {
   'images': 'train-images', 'labels': 'train-labels', 'val_images': 't10k-images', 'val_labels': 't10k-labels',
 }  # fmt: skip
 _ENDINGS = ('-idx{}-ubyte', '-idx{}-ubyte.gz', '.idx{}-ubyte', '.idx{}-ubyte.gz')
-#: Images that are checked, measured or hashed at once.
+#: Images in each block that is checked, measured or hashed.
 _BLOCK = 4096
 
 
@@ -90,7 +90,7 @@ class Arrays(Data):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.folder and (named := [name for name in _USUAL if getattr(self, name)]):
-      yield f'folder: is given beside {", ".join(named)}. Expected a folder, or files.'
+      yield f'folder: is given together with {", ".join(named)}. Expected a folder, or files.'
     if not self.folder:
       for name in ('images', 'labels'):
         if not getattr(self, name):
@@ -109,7 +109,7 @@ class Arrays(Data):
       yield 'classes: is empty, and augment mixes labels. Expected the names of the classes.'
 
   def _files(self) -> dict[str, str]:
-    """Return the path of each field of `_USUAL`; those of validation may be missing."""
+    """Return the path of each field of `_USUAL`. Validation files may be missing."""
     if not self.folder:
       return {name: getattr(self, name) for name in _USUAL}
     folder, found = Path(self.folder).expanduser(), {}

@@ -5,7 +5,6 @@ import dataclasses
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
 
 from tfm.data import chance
 from tfm.data.distort import OPERATIONS
@@ -21,7 +20,7 @@ class Augment:
   Args:
     pad: Black pixels added on each side before a random crop of the old size.
     flip: Whether half of the images are mirrored left to right.
-    distort: Random distortions of each image (RandAugment, arXiv:1909.13719); two are usual.
+    distort: Number of random distortions of each image, usually 2 (RandAugment, arXiv:1909.13719).
     strength: The largest distortion, from 0 to 1 of its range. RandAugment's magnitude m of 30 is m / 30.
     mixup: The a of Beta(a, a), the share of a second image that is blended in (arXiv:1710.09412). 0 blends none.
     cutmix: The same for a pasted rectangle (arXiv:1905.04899). With both, each image has one of them at random.
@@ -69,6 +68,8 @@ class Augment:
 
   def mix(self, own: Pixels, other: Pixels, target: Pixels, other_target: Pixels, key_B: Keys) -> tuple[Pixels, Pixels]:
     """Return images [B, C, H, W] mixed with others, and the labels [B, classes] mixed by the same shares."""
+    from scipy import special  # here, as it takes long to import
+
     both = self.mixup > 0 and self.cutmix > 0
     pastes_B = chance.uniform(key_B, 'cutmix', 1)[:, 0] < (0.5 if both else float(self.cutmix > 0))
     a_B = np.where(pastes_B, self.cutmix, self.mixup)

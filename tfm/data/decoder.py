@@ -21,7 +21,7 @@ class Decoder:
 
   Args:
     paths: The files.
-    processor: Resizes and crops; what it does to values is left out.
+    processor: Resizes and crops. Its rescaling and normalisation are left out.
     shape: Channels, height and width of every image.
     threads: Images that are decoded at the same time. Pillow decodes without Python's lock.
     in_memory: Whether decoded images are kept.

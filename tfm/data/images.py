@@ -41,10 +41,10 @@ class Scan(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Images(Data):
-  """Image files that match `pattern` below `root/CLASS`; files that Pillow does not read by their names are ignored.
+  """Image files that match `pattern` below `root/CLASS`. Files without a suffix of an image format are ignored.
 
-  All files are decoded once when the data is first opened, to find the broken ones. Images are turned upright,
-  transparent pixels are put over white, and colours become grey where `shape` has one channel.
+  The first run decodes every file to find broken ones. Images are turned upright, transparent pixels are put over
+  white, and colours become grey if `shape` has one channel.
 
   Args:
     root: The folder of the classes.
@@ -119,7 +119,7 @@ class Images(Data):
     else:
       yield from check_normalise(self.mean or (0.5,), self.std or (0.5,), self.shape[0])
     if self.processor and (self.mean or self.std or self.fit != 'crop'):
-      yield 'processor: is given beside mean, std or fit, which it replaces. Expected one of them.'
+      yield 'processor: is given together with mean, std or fit, which it replaces. Expected only one.'
     if self.augment.mixes and not self.classes:
       yield 'classes: is empty, and augment mixes labels. Expected the names of the classes.'
 

@@ -56,9 +56,9 @@ class Speed:
 
 
 def flops_per_step(x: Experiment) -> float | None:
-  """Return the analytic FLOPs of a training step over all devices, or None if they are unknown.
+  """Return the analytic FLOPs of a training step over all devices, or None if unknown.
 
-  They are known for text, and for images of the size that the model is for.
+  Text has them, and so have images of the size in the model's config.
   """
   lengths = x.task.sequence_lengths(x.data)
   if not lengths:
@@ -69,7 +69,7 @@ def flops_per_step(x: Experiment) -> float | None:
 
 
 def _of_model_size(x: Experiment) -> bool:
-  """Return whether the data has the inputs of a model of one tower, in the sizes that its sequence length is for."""
+  """Return whether a model of one tower has inputs of exactly the shapes of the data."""
   features, inputs = x.task.shapes(x.model, x.data), x.model.embed.shapes(x.data.batch, 1)
   fits = all(name in features and features[name].shape == array.shape for name, array in inputs.items())
   return fits and not x.model.towers
