@@ -76,8 +76,9 @@ class Augment:
     share_B = special.betaincinv(a_B, a_B, chance.uniform(key_B, 'share', 1)[:, 0])
     box_BHW = boxes(share_B, own.shape[2:], key_B)
     share_B = np.where(pastes_B, box_BHW.mean((1, 2)), share_B).astype(np.float32)
-    blend_BHW = np.where(pastes_B[:, None, None], box_BHW, share_B[:, None, None]).astype(np.float32)[:, None]
-    pixels = own * (1 - blend_BHW) + other * blend_BHW
+    blend_BHW = np.where(pastes_B[:, None, None], box_BHW, share_B[:, None, None]).astype(np.float32)
+    blend_BCHW = blend_BHW[:, None]
+    pixels = own * (1 - blend_BCHW) + other * blend_BCHW
     return pixels, target * (1 - share_B)[:, None] + other_target * share_B[:, None]
 
   def check(self) -> Iterator[str]:

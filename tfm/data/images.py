@@ -89,18 +89,17 @@ class Images(Data):
     scan = self._scan(paths, decoder, processor)
     if scan.broken:
       self._report(scan)
-    number = {path: i for i, path in enumerate(map(str, paths))}
     splits: dict[str, Split] = {}
+    first = 0
     for split, listed in files.items():
-      whole = [(number[str(path)], label) for path, label in listed if str(path) not in scan.broken]
-      if split == 'train' and (empty := set(range(len(names))) - {label for _, label in whole}):
-        folder = Path(self.root).expanduser() / names[min(empty)]
-        raise UserError(f'data.root: {folder} has no image that can be decoded. Expected at least one.')
-      if whole:
-        splits[split] = _split(decoder, *map(np.array, zip(*whole, strict=True)))
-    digests = [[scan.digests[str(p)], label] for s in files.values() for p, label in s if str(p) not in scan.broken]
-    sizes = {name: len(part.labels) for name, part in splits.items()}
-    digest = hashlib.sha256(json.dumps([names, sizes, digests]).encode()).hexdigest()
+      whole = np.array([str(path) in scan.digests for path, _ in listed], bool)
+      labels = np.array([label for _, label in listed], np.int32)[whole]
+      if split == 'train':
+        self._check_classes(labels, names)
+      if len(labels):
+        splits[split] = _split(decoder, first + np.flatnonzero(whole), labels)
+      first += len(listed)
+    digest = _digest(names, files, scan)
     normalise = _normalise(processor, self.shape[0])
     return LabelledImages(splits, names, normalise, self.augment, self.batch, lambda: digest)
 
@@ -122,6 +121,13 @@ class Images(Data):
       yield 'processor: is given together with mean, std or fit, which it replaces. Expected only one.'
     if self.augment.mixes and not self.classes:
       yield 'classes: is empty, and augment mixes labels. Expected the names of the classes.'
+
+  def _check_classes(self, labels: NDArray[np.int32], names: list[str]) -> None:
+    """Raise UserError if a class has no label."""
+    for label, name in enumerate(names):
+      if label not in labels:
+        folder = Path(self.root).expanduser() / name
+        raise UserError(f'data.root: {folder} has no image that can be decoded. Expected at least one.')
 
   def _processor(self) -> ImageProcessor:
     """Return the processor of one image, to pixels that are normalised."""
@@ -173,8 +179,17 @@ class Images(Data):
     logging.getLogger(__name__).warning('%s and are skipped:\n%s', said, named)
 
 
-def _split(decoder: Decoder, files: NDArray[np.int64], labels: NDArray[np.int64]) -> Split:
-  return Split(lambda index: decoder(files[index]), labels.astype(np.int32))
+def _split(decoder: Decoder, files: NDArray[np.int64], labels: NDArray[np.int32]) -> Split:
+  return Split(lambda index: decoder(files[index]), labels)
+
+
+def _digest(names: list[str], files: dict[str, list[tuple[Path, int]]], scan: Scan) -> str:
+  """Return a hash of every image, label and name."""
+  digest = hashlib.sha256(json.dumps(names).encode())
+  for split, listed in files.items():
+    examples = [(scan.digests.get(str(path)), label) for path, label in listed]
+    digest.update(json.dumps([split, examples]).encode())
+  return digest.hexdigest()
 
 
 def _normalise(processor: ImageProcessor, channels: int) -> Normalise:
