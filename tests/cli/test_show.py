@@ -10,6 +10,7 @@ MODEL = """
 import dataclasses
 from tfm.core.precision import Precision
 from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.mixer.attention import Attention
 
@@ -24,7 +25,7 @@ class Experiment:
   precision: Precision = Precision()
 
 def get_config(kind='experiment'):
-  model = Model(64, 16, (Segment((Block(Attention(2), Glu(32)),), 3),))
+  model = Model(Tokens(64), 16, (Segment((Block(Attention(2), Glu(32)),), 3),))
   return Experiment(model) if kind == 'experiment' else model
 """
 
@@ -47,7 +48,7 @@ def lines(out):
 
 def test_a_config_is_shown_with_where_each_value_came_from_and_what_its_model_costs(model, capsys):
   out = show(capsys, f'--config={model}', '--config.model..relative=alibi', '--config.precision.compute=bfloat16')
-  assert ['model.vocab', '64', 'file'] in [[w.strip() for w in line] for line in lines(out)]
+  assert ['model.embed.vocab', '64', 'file'] in [[w.strip() for w in line] for line in lines(out)]
   assert 'flag --config.model..relative=alibi' in out
   assert 'default, chosen by flag --config.model..relative=alibi' in out
   assert 'documents of 48' in out
@@ -73,6 +74,40 @@ def test_an_encoder_has_no_cache_to_price(model, capsys):
   assert [line.split(maxsplit=2)[2].strip() for line in out.splitlines() if 'cache bytes' in line] == [
     'none: the model does not go on token by token'
   ]
+
+
+IMAGES = """
+import dataclasses
+from tfm import zoo
+from tfm.parts.context import Run
+from tfm.tasks import Classify
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  length: int = 16
+  batch: int = 2
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  model: object
+  data: Data = Data()
+  task: Classify = Classify()
+
+  def run(self):
+    return Run()
+
+def get_config():
+  return Experiment(zoo.tiny(zoo.get('vit-base-16')))
+"""
+
+
+def test_a_model_of_images_is_shown_with_its_kernels(tmp_path, capsys):
+  path = tmp_path / 'images.py'
+  path.write_text(IMAGES)
+  out = show(capsys, f'--config={path}', '--config.model..relative=axial')
+  assert 'documents of 17' in out
+  assert '2 x 4 x 17 x 17' in out
+  assert 'patches' in out
 
 
 def test_a_config_that_is_a_model_is_shown_too(model, capsys):
