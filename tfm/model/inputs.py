@@ -83,7 +83,7 @@ def shapes(model: Model, batch: int, length: int, source: int | None = None) -> 
     length: their length in tokens, for inputs whose length is not fixed.
     source: the length for a tower 'encoder'; None: the same.
   """
-  found = {}
+  found: dict[str, jax.ShapeDtypeStruct] = {}
   for tower in order(model):
     embed = model.tower(tower).embed
     assert embed is not None
