@@ -9,6 +9,7 @@ from tfm.model.spec import Model
 MODEL = """
 import dataclasses
 from tfm.core.precision import Precision
+from tfm.parts.embed.tokens import Tokens
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu

@@ -1,6 +1,6 @@
 """Every case that the contracts are asked of, drawn from the tables: a new row is picked up unasked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 import importlib
@@ -8,9 +8,8 @@ import itertools
 import pathlib
 from typing import NamedTuple
 
-import large
-
-from contracts.covering import covering
+from tests import groups
+from tests.contracts.covering import covering
 from tfm import zoo
 from tfm.core.registry import Table
 from tfm.model.remat import POLICIES
@@ -28,7 +27,7 @@ from tfm.parts.ffn import Glu, Mlp, Moe
 from tfm.parts.head.classify import Classify
 from tfm.parts.head.lm import Lm, Transform
 from tfm.parts.mask import BigBird, Blocks, Causal, Fixed, Lambda, Mask, Permutation, Prefix, Segments, Strided, Window
-from tfm.parts.mixer import MLA, Attention, Disentangled, Hierarchical, Transient
+from tfm.parts.mixer import LSTM, MLA, Attention, Disentangled, Hierarchical, LinearAttention, Transient
 from tfm.parts.mixer.disentangled import Distances
 from tfm.parts.mtp import ParallelMTP, SequentialMTP
 from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm
@@ -71,10 +70,16 @@ def disentangled(**fields) -> Model:
   return decoder(Block(dataclasses.replace(Disentangled(4, 2, 8), **fields), Glu(48)))
 
 
+def is_conditioned(row: type) -> bool:
+  """Whether a part needs a condition of the input layer; test_inputs_and_heads.py covers these."""
+  return getattr(row, 'conditioned', False)
+
+
 def _rows(kind: str, *without: str) -> dict[str, list]:
   """Every row of a kind at its defaults; first, and so most often, the one that adds least."""
   plain = {'none', 'plain', 'pre', 'rms', 'relu', 'causal', 'dense'}
-  names = sorted((name for name in tables()[kind] if name not in without), key=lambda name: name not in plain)
+  known = [name for name, row in tables()[kind].items() if name not in without and not is_conditioned(row)]
+  names = sorted(known, key=lambda name: name not in plain)
   return {name: [tables()[kind][name]()] for name in names}
 
 
@@ -127,6 +132,8 @@ def _levels() -> dict[str, dict[str, list]]:
   ]
   mixer['hierarchical'] = [Hierarchical(4, None, 8, block=4)]
   mixer['transient'] = [Transient(4, None, 8, pool=4)]
+  mixer['linear'] = [LinearAttention(4), LinearAttention(4, 6, bias='qvo')]
+  mixer['lstm'] = [LSTM(), LSTM(24, project=True, bias=False)]
   mixer['mla'] = [MLA(4, rank, 16, 8, 4, 12) for rank in (None, 24)]
   stack = {'repeated': [(False, (2,))], 'shared': [(True, (2,))], 'segments': [(False, (1, 1))]}
   return {
@@ -160,7 +167,7 @@ def _levels() -> dict[str, dict[str, list]]:
   }
 
 
-_norms = [row() for row in tables()['norm'].values()]
+_norms = [row() for row in tables()['norm'].values() if not is_conditioned(row)]
 
 #: Fields of attention that change what it does beyond its other parts.
 _OPTIONS: dict[str, list] = {
@@ -187,13 +194,14 @@ _HEAD: dict[str, list] = {
 }
 
 #: Factors that are nothing to a mixer without attention.
-_OF_ATTENTION = ('scaling', 'relative', 'mask', 'shared', 'kv_heads', 'options', 'attend', 'cache')
+_OF_ATTENTION = ('scaling', 'relative', 'mask', 'shared', 'kv_heads', 'options', 'attend')
 
 
 def _not_with(mixer) -> dict[str, tuple[str, ...]]:
   """What does not go with a mixer that looks at nobody, or at later tokens whatever its mask."""
   looks = any(f.name == 'relative' for f in dataclasses.fields(mixer))
-  apart: dict[str, tuple[str, ...]] = {} if looks else dict.fromkeys(_OF_ATTENTION, ()) | {'adapter': ('lora',)}
+  apart: dict[str, tuple[str, ...]] = {} if looks else dict.fromkeys(_OF_ATTENTION, ())
+  apart |= {} if mixer.joined or looks else {'adapter': ('lora',)}
   return apart if mixer.causal else apart | {'mtp': ('sequential', 'parallel'), 'cache': ()}
 
 
@@ -218,9 +226,13 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-#: What is asked with a few others only: factor or level -> the factors that it is to meet. A scaling is other numbers
-#: in a rotation; interpreted, a kernel for TPUs is slow to compile.
-_MEETS = {
+#: What is asked with a few others only: factor, level or (factor, level) -> the factors that it is to meet. A scaling
+#: is other numbers in a rotation; interpreted, a kernel for TPUs is slow to compile. Recurrent mixers meet what handles
+#: their state.
+_RECURRENT = ('topology', 'ffn', 'residual', 'mtp', 'stack', 'wiring', 'cache', 'adapter')
+_MEETS: dict[str | tuple[str, str], tuple[str, ...]] = {
+  ('mixer', 'linear'): _RECURRENT,
+  ('mixer', 'lstm'): _RECURRENT,
   'scaling': ('relative', 'mixer', 'topology', 'cache', 'attend'),
   'pallas': ('relative', 'shared', 'mask', 'mixer', 'kv_heads', 'options', 'topology'),
 }
@@ -229,7 +241,7 @@ _MEETS = {
 def _asked(a: tuple[str, str], b: tuple[str, str]) -> bool:
   """Whether level a is to meet level b."""
   for one, other in ((a, b), (b, a)):
-    for name in one:
+    for name in (*one, one):
       if name in _MEETS and other[0] not in _MEETS[name]:
         return False
   return True
@@ -259,6 +271,8 @@ def _apart(a: tuple[str, str], b: tuple[str, str]) -> bool:
 def pairs() -> dict[str, 'Case']:
   """A few models, each with a run, in which every two rows of two kinds of part meet, and each meets each topology.
 
+  A name lists the levels that are not the first of their factor.
+
   Some, in which every level stands once, are asked of a remat policy besides. Gradients are asked of these and of all
   pairs of which `_backward` says so, in the large group of every one.
   """
@@ -268,13 +282,15 @@ def pairs() -> dict[str, 'Case']:
     {factor: list(of) for factor, of in levels.items()}, _apart, _asked, lambda a: _DEAR.get(a, 0.0)
   )
   policies = dict(zip(_few(chosen_rows), itertools.cycle(name for name in POLICIES if name != 'none')))
-  backward = {*policies, *(range(len(chosen_rows)) if large.ALL else _few(chosen_rows, _backward))}
+  backward = {*policies, *(range(len(chosen_rows)) if groups.ALL else _few(chosen_rows, _backward))}
   found = {}
   for i, row in enumerate(chosen_rows):
     row = {factor: level for factor, level in row.items() if level is not None}
     chosen = {factor: next(turn[factor, level]) for factor, level in row.items()}
     run = Run(attend=chosen.get('attend', DenseAttention()), cache=chosen.get('cache', DenseCache()))
-    found[','.join(row.values())] = Case(zoo.tiny(_assembled(chosen)), run, policies.get(i), i in backward)
+    named = ','.join(f'{factor}={level}' for factor, level in row.items() if level != next(iter(levels[factor])))
+    found[named or 'parts=plain'] = Case(zoo.tiny(_assembled(chosen)), run, policies.get(i), i in backward)
+  assert len(found) == len(chosen_rows), 'two rows have one name'
   return found
 
 
@@ -343,7 +359,7 @@ def variants() -> dict[str, Model]:
     'ffn=moe-slots': decoder(Block(attention, Moe(4, TopK(k=1, renormalize=False), glu, slots=2))),
     'mtp=chain-of-2': decoder(mtp=SequentialMTP(2, hidden_first=True), shared_relative=T5Bias()),
     'mtp=two-heads': dataclasses.replace(
-      decoder(mtp=ParallelMTP(2), head=Lm(tied=False)), segments=(Segment((Block(attention, glu),)),) * 2
+      decoder(mtp=ParallelMTP(2), heads={'lm': Lm(tied=False)}), segments=(Segment((Block(attention, glu),)),) * 2
     ),
     'pattern=local-global': dataclasses.replace(
       decoder(), segments=(Segment((local, Block(attention, glu)), 2), Segment((Block(attention, Mlp(48)),), 1))
@@ -398,11 +414,17 @@ def _said(node):
   if isinstance(node, tuple):
     for n in node:
       yield from _said(n)
+  elif isinstance(node, Mapping):
+    yield from _said(tuple(node.values()))
   elif dataclasses.is_dataclass(node):
     for f in dataclasses.fields(node):
       value = getattr(node, f.name)
       number = isinstance(value, int | float | tuple) and not isinstance(value, bool)
-      yield type(node).__name__, f.name, type(value).__name__ if number or dataclasses.is_dataclass(value) else value
+      yield (
+        type(node).__name__,
+        f.name,
+        type(value).__name__ if number or dataclasses.is_dataclass(value) or isinstance(value, Mapping) else value,
+      )
       yield from _said(value)
 
 

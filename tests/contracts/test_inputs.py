@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from contracts import cases
+from tests.contracts import cases
 from tfm.core import config
 from tfm.model import inputs, transformer
 from tfm.model.spec import MAIN, Model

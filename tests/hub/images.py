@@ -1,6 +1,6 @@
 """Models of images of transformers at toy size, with their heads."""
 
-from hub.published import Case, D, F, L, N
+from tests.hub.published import Case, D, F, L, N
 
 _VIT = {
   'hidden_size': D, 'num_hidden_layers': L, 'num_attention_heads': N, 'intermediate_size': F, 'image_size': 24,

@@ -31,6 +31,8 @@ def sheets(spec: Model, length: int | None, dtype: str, cache: Cache = DenseCach
       (f'cache bytes per token, {kept}', f'{count.cache_bytes_per_token(spec, dtype, cache):,}'),
       (f'cache bytes of {length} tokens, {kept}', f'{count.cache_bytes(spec, length, dtype, cache):,}'),
     )
+    if state := count.state_bytes(spec, dtype):
+      costs += (('row state bytes, of any number of tokens', f'{state:,}'),)
   rows = count.table(spec, length)
   kinds = list(dict.fromkeys(kind for row in rows for kind in row.parts))
   lines = tuple(
@@ -52,13 +54,11 @@ def kernels(experiment: Any) -> Iterator[Sheet]:
   """The attention kernels that an experiment's step takes here, and why not others; nothing if it names its own."""
   import jax
 
-  from tfm.model import inputs as inputs_lib
   from tfm.model import transformer
   from tfm.parts.attend.auto import recorded
 
   spec, run = experiment.model, experiment.run()
-  source, length = (None, *experiment.task.lengths(experiment.data.length))[-2:]
-  inputs = inputs_lib.shapes(spec, experiment.data.batch, length, source)
+  inputs = experiment.task.inputs(experiment.task.shapes(spec, experiment.data))
   shapes = transformer.param_shapes(spec)
   with recorded() as choices:
     jax.eval_shape(lambda p, x: transformer.apply(spec, p, run=run, **x), shapes, inputs)

@@ -198,7 +198,8 @@ def _begin(
   if options.prompt_cache is None:
     return prompt_cache.Start(batch.inputs)
   slots = batch.slots if plan is None else batch.prompt.shape[1]
-  return prompt_cache.start(options.prompt_cache, spec, params, batch, run, draft, slots)
+  chunk = options.prefill_chunk
+  return prompt_cache.start(options.prompt_cache, spec, params, batch, run, draft, slots, chunk)
 
 
 def _ready(

@@ -12,13 +12,14 @@ from tfm.core import axes, errors
 from tfm.model import inputs as inputs_lib
 from tfm.model import mtp as mtp_lib
 from tfm.model import stack as stack_lib
-from tfm.model.spec import MAIN, Model, Tower, last_width, reads
+from tfm.model.spec import MAIN, Model, Tower, last_width, reads, resampled
 from tfm.model.stack import Params, named_key
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.embed.base import Embedded, Outputs, whole
 from tfm.parts.embed.targets import EXTRAS as ORDER
 from tfm.parts.head.base import HeadContext
+from tfm.parts.head.pick import of_stream
 from tfm.parts.tell import ATTENTIONS, CROSS, HIDDEN
 from tfm.parts.tokeninfo import with_grid
 
@@ -265,16 +266,20 @@ class _Run(NamedTuple):
     logits_to_keep: int | None,
   ) -> dict[str, Any]:  # fmt: skip
     """Return `out` with the outputs of the heads added."""
-    resampled = any(s.resample is not None for s in self.tower.segments)
-    info, grid = (passed.info, passed.grid) if resampled else (start.info, start.grid)
+    info, grid = (passed.info, passed.grid) if resampled(self.tower) else (start.info, start.grid)
     dims = self.dims.replace(d_model=x_BTD.shape[-1])
+    assert self.tower.embed is not None
+    streams = self.tower.embed.streams
     for name, head in self.tower.heads.items():
       if head.decodes and logits_to_keep == 0:
         continue
-      kept_BTD = x_BTD[:, -logits_to_keep:] if head.decodes and logits_to_keep else x_BTD
+      kept_BTD, own_info = x_BTD, info
+      if head.stream is not None:
+        kept_BTD, own_info = of_stream(x_BTD, info, streams.index(head.stream), len(streams))
+      kept_BTD = kept_BTD[:, -logits_to_keep:] if head.decodes and logits_to_keep else kept_BTD
       table = self.embed('words') if head.tied else None
       alone = not any(h.decodes for h in self.tower.heads.values())
-      context = HeadContext(info, own.arrays, out, table, grid, alone, self.key is not None)
+      context = HeadContext(own_info, own.arrays, out, table, grid, alone, self.key is not None)
       rngs = {} if self.key is None else {'dropout': named_key(self.key, head_params(name))}
       params = {'params': self.params.get(head_params(name), {})}
       found = head.make(dims).apply(params, kept_BTD, context, rngs=rngs)

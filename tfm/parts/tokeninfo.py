@@ -25,6 +25,7 @@ class TokenInfo:
     block: int32, the block of a query, or the block that a key summarises (-1: the key is a token).
     grid: int32 `[B, T, 2]`, row and column of an image patch (-1: not a patch).
     time: int32, the place of a video's patch in time (-1: not a patch).
+    stream: int32, the index of the stream that a token of `embed=interleave` belongs to.
   """
 
   positions: jax.Array

@@ -21,6 +21,7 @@ from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.base import Cache
 from tfm.parts.mixer.looking import Looking, told
 from tfm.parts.relative.base import Relative
+from tfm.parts.state import Slot
 from tfm.parts.tell import ATTENTIONS, tell
 from tfm.parts.tokeninfo import TokenInfo
 
@@ -47,9 +48,9 @@ class Attention(Heads, Looking):
   def make(self, dims):
     return _Attention(self, dims)
 
-  def cached(self, d_model):
+  def state(self, d_model):
     _, K, H = self.sizes(d_model)
-    return {'k': (K, H), 'v': (K, H)}
+    return {'k': Slot((K, H)), 'v': Slot((K, H))}
 
   @property
   def sight(self) -> Mask:

@@ -22,6 +22,7 @@ from tfm.parts.norm.base import Norm
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.base import Relative
 from tfm.parts.relative.rope import RoPE
+from tfm.parts.state import Slot
 from tfm.parts.stored import Stored
 
 
@@ -88,8 +89,8 @@ class MLA(Looking):
   def make(self, dims):
     return _MLA(self, dims)
 
-  def cached(self, d_model):
-    return {'k': (1, self.latent_dim)}
+  def state(self, d_model):
+    return {'k': Slot((1, self.latent_dim))}
 
   def flops(self, d_model, pairs):
     return self._projections(d_model) + 2 * pairs * self.heads * (self.qk_dim + self.v_dim)
