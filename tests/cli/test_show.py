@@ -80,13 +80,17 @@ def test_an_encoder_has_no_cache_to_price(model, capsys):
 IMAGES = """
 import dataclasses
 from tfm import zoo
+from tfm.data.dataset import ArraySpec
 from tfm.parts.context import Run
 from tfm.tasks import Classify
 
 @dataclasses.dataclass(frozen=True)
 class Data:
-  length: int = 16
   batch: int = 2
+
+  def specs(self):
+    pixels = ArraySpec((self.batch, 3, 16, 16), 'float32', 'BCHW')
+    return {'pixel_values': pixels, 'labels': ArraySpec((self.batch,), 'int32', 'B')}
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
