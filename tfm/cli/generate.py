@@ -137,12 +137,13 @@ def _draft(vocabulary: Any) -> Any:
 def _load(flag: str, path: str, length: int | None = None) -> tuple[Any, Any, Any]:
   """The model of a folder, ours or a published one, with the tokenizer that it must have."""
   from tfm.hub import load
+  from tfm.model.outputs import no_language_model
 
   m = load(path, length=length)
+  if m.spec.lm is None:
+    raise errors.UserError(f'--{flag}: {path} {no_language_model(m.spec)}')
   if m.tokenizer is None:
     raise errors.UserError(f'--{flag}: {path} has no tokenizer. Want a folder with one, such as a tokenizer.json.')
-  if m.spec.lm is None:
-    raise errors.UserError(f'--{flag}: {path} has no head that says tokens. Want a language model.')
   return m.spec, m.params, m.tokenizer
 
 

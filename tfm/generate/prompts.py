@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tfm.core import errors
 from tfm.generate.options import Options, several
 from tfm.generate.penalties import NOTHING
+from tfm.model.outputs import no_language_model
 from tfm.model.spec import MAIN, Model, Tower, blocks
 
 Prompts = Sequence[str] | Sequence[Sequence[int]]
@@ -96,7 +97,9 @@ def padded(rows: list[list[int]], width: int, left: bool) -> tuple[NDArray[np.in
 
 
 def can_go_on(spec: Model) -> Iterator[str]:
-  """Sentences why a model cannot say a token at a time what it says of a whole row; none if it can."""
+  """Yield a sentence for each reason why a model cannot compute a token at a time what it does of a whole row."""
+  if spec.lm is None:
+    yield f'the model {no_language_model(spec)}'
   if any(not (m.causal or 'prefix' in m.reads) for block in blocks(spec) for m in block.mixers):
     yield (
       'the model has layers whose tokens see later ones, which are not there yet. '

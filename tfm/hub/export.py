@@ -146,7 +146,7 @@ def _path(path: Any) -> str:
 
 def _joined(tensor: Tensor, leaves: dict[str, Any]) -> np.ndarray:
   ours = [np.asarray(jax.device_get(leaves[s.path][s.index])) for s in tensor.slots]
-  return np.ascontiguousarray(tensor.rule.join(ours, tensor.slots))
+  return np.asarray(tensor.rule.join(ours, tensor.slots), order='C')  # ascontiguousarray makes scalars vectors
 
 
 def _write_weights(

@@ -8,6 +8,7 @@ from tfm.zoo import (
   bert,
   blenderbot,
   bloom,
+  clip,
   cohere,
   cohere2,
   dbrx,
@@ -62,6 +63,7 @@ from tfm.zoo import (
   qwen3_moe,
   roberta,
   roformer,
+  siglip,
   smollm3,
   stablelm,
   starcoder2,
@@ -147,6 +149,8 @@ TABLE = Table(
   **vit.MODELS,
   **deit.MODELS,
   **dinov2.MODELS,
+  **clip.MODELS,
+  **siglip.MODELS,
 )
 
 
