@@ -32,9 +32,9 @@ def read_tokens(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def said(tokens: Tokens, values: Mapping[str, Any]) -> dict[str, Any]:
-  """The fields that `tokens` adds to a config of these values: all that those do not say."""
+  """Return the fields of `tokens` for a config of these values; a number replaces the family's, null does not."""
   given = tokens.get(CONFIG, {})
-  return {name: value for name, value in given.items() if values.get(name) is None}
+  return {name: value for name, value in given.items() if value is not None or values.get(name) is None}
 
 
 def write_tokens(folder: Path, tokens: Tokens) -> None:

@@ -68,6 +68,7 @@ from tfm.zoo import (
   t5gemma,
   umt5,
   vaswani,
+  whisper,
   xlnet,
 )
 from tfm.zoo.entry import Entry as Entry
@@ -100,6 +101,7 @@ TABLE = Table(
   **longt5.MODELS,
   **umt5.MODELS,
   **mt5.MODELS,
+  **whisper.MODELS,
   **llama.MODELS,
   **mixtral.MODELS,
   **deepseek.MODELS,

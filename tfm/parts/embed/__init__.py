@@ -2,6 +2,7 @@
 
 from tfm.core.registry import Table
 from tfm.parts.embed.base import Embed as Embed
+from tfm.parts.embed.frames import Frames, Waveform
 from tfm.parts.embed.tokens import Tokens
 
-TABLE = Table('input layer', tokens=Tokens)
+TABLE = Table('input layer', frames=Frames, tokens=Tokens, waveform=Waveform)

@@ -70,6 +70,7 @@ from tfm.zoo.weights import (
   t5,
   t5gemma,
   umt5,
+  whisper,
   xlnet,
 )
 from tfm.zoo.weights.family import Family as Family
@@ -152,6 +153,8 @@ TABLE = Table(
     'marian': marian.FAMILY,
     'm2m_100': m2m_100.FAMILY,
     'fsmt': fsmt.FAMILY,
+    # Speech.
+    'whisper': whisper.FAMILY,
   },
 )
 
