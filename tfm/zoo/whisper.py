@@ -7,7 +7,8 @@ from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.base import Act
 from tfm.parts.act.gelu import Gelu
 from tfm.parts.cross.attention import CrossAttention
-from tfm.parts.embed.frames import Conv, Frames
+from tfm.parts.embed.convolutions import Conv
+from tfm.parts.embed.frames import Frames
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.mlp import Mlp
 from tfm.parts.init.normal import Normal

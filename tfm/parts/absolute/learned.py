@@ -18,8 +18,8 @@ from tfm.parts.context import Dims
 class Learned(Absolute):
   """x + table[pos + offset]; `offset` rows are never used (RoBERTa 2, OPT 2).
 
-  `start` is what the table starts as: 'noise', or sinusoids in a layout of `Sinusoidal` (Whisper's encoder stores such a
-  table as a parameter, and trains none of it; here it is trained unless the run freezes it).
+  `start` is what the table starts as: 'noise', or sinusoids in a layout of `Sinusoidal` (Whisper's encoder, whose
+  published code stores the table and does not train it; here it is a parameter like any other).
 
   *Raises*: `tfm.apply` refuses rows longer than the table; a position beyond it is NaN, never clamped.
   """
