@@ -7,7 +7,7 @@ from typing import Any
 
 from tfm.core import errors
 
-#: file -> field -> number, numbers or null, as they stand there.
+#: file -> field -> number, numbers (by name, of languages and tasks) or null, as they stand there.
 Tokens = Mapping[str, Mapping[str, Any]]
 
 CONFIG, GENERATION = 'config.json', 'generation_config.json'
@@ -16,7 +16,8 @@ KEPT = 'tokens.json'
 
 _FIELDS = (
   'bos_token_id', 'eos_token_id', 'pad_token_id', 'unk_token_id', 'sep_token_id', 'cls_token_id', 'mask_token_id',
-  'decoder_start_token_id', 'forced_bos_token_id', 'forced_eos_token_id',
+  'decoder_start_token_id', 'forced_bos_token_id', 'forced_eos_token_id', 'forced_decoder_ids', 'suppress_tokens',
+  'begin_suppress_tokens', 'no_timestamps_token_id', 'is_multilingual', 'lang_to_id', 'task_to_id',
 )  # fmt: skip
 
 

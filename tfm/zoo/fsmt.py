@@ -30,5 +30,5 @@ def write(m: Any) -> dict[str, Any]:
   target = fields.pop('vocab_size')
   return {
     **fields, 'src_vocab_size': m.encoder.vocab or target, 'tgt_vocab_size': target, 'langs': ['en', 'de'],
-    'pad_token_id': m.absolute.offset - 1, 'tie_word_embeddings': m.encoder.vocab is None,
+    'pad_token_id': m.absolute.offset - 1, 'tie_word_embeddings': not m.encoder.vocab,
   }  # fmt: skip
