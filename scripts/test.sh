@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Lint, types and the tests, in .venv.   bash scripts/test.sh [--oracles | --all | --tpu] [pytest arguments]
 # --oracles also installs PyTorch and transformers (hundreds of MB) and runs the parity tests against them.
-# --all also asks what is long and close to what others ask: the large group, as every night.
+# --all also runs the large group, slow cases that add little to others, as every night.
 # --tpu only compiles kernels for TPUs, which needs no TPU but libtpu (hundreds of MB, in .venv-tpu).
 EXTRAS=test
 if [ "${1:-}" = --tpu ]; then

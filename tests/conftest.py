@@ -28,14 +28,20 @@ os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '1.0')
 os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES', '0')
 os.environ['TOKENIZERS_PARALLELISM'] = 'false'
 
-import large  # noqa: E402
 import pytest  # noqa: E402
+
+from tests import groups  # noqa: E402
+from tests.ids import case_id  # noqa: E402
 
 _ORACLES = ('torch', 'transformers')
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-  large.mark(items)
+  if not groups.ALL:
+    left_out = pytest.mark.skip(reason='the large group: bash scripts/test.sh --all runs it too')
+    for item in items:
+      if groups.is_large(item):
+        item.add_marker(left_out)
   missing = [name for name in _ORACLES if importlib.util.find_spec(name) is None]
   if not missing:
     return
@@ -43,6 +49,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
   for item in items:
     if item.get_closest_marker('oracle'):
       item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str:
+  return case_id(argname, val)
 
 
 def pytest_collection_finish() -> None:

@@ -4,8 +4,9 @@ import os
 import pathlib
 import re
 
-from hub.test_real_weights import package
 import pytest
+
+from tests.hub.packages import package
 
 COLABS = sorted((pathlib.Path(__file__).parents[1] / 'colabs').glob('*.ipynb'))
 #: What a notebook says, and what it says here: fewer steps, and less text to score.
@@ -54,6 +55,7 @@ def test_a_notebook_is_committed_with_its_outputs_and_pictures(path):
 @pytest.mark.oracle
 @pytest.mark.slow
 @pytest.mark.parametrize('path', COLABS, ids=lambda path: path.stem)
+@pytest.mark.large(when=lambda path: path.stem in ('03_swap_variants', '04_finetune_and_export'))
 def test_a_notebook_runs(path, tmp_path):
   from nbclient import NotebookClient
 

@@ -20,6 +20,7 @@ import numpy as np
 
 from tfm.parts import grouped, init
 from tfm.parts.context import Ctx, Dims, Run
+from tfm.parts.cpu import grouped as cpu
 from tfm.parts.ffn import FFN, Glu, Moe
 from tfm.parts.router import TopK
 from tfm.parts.tokeninfo import TokenInfo
@@ -28,8 +29,8 @@ from tfm.parts.tokeninfo import TokenInfo
 def step(ffn: FFN, rows: int, d_model: int, ragged: bool = False) -> Callable[[], Any]:
   """A call that makes one step of `ffn` over `rows` tokens."""
   if ragged:
-    grouped._by_pieces, grouped._by_pieces_back = grouped._at_once, grouped._at_once_back
-    grouped._weights_by_pieces = grouped._weights_at_once
+    cpu.product, cpu.input_gradient = grouped._at_once, grouped._at_once_back
+    cpu.weight_gradient = grouped._weights_at_once
   module = ffn.make(Dims(d_model, 1, init.FanIn(), Run()))
   ones_BT = jnp.ones((1, rows), jnp.int32)
   ctx = Ctx(TokenInfo(ones_BT, ones_BT))

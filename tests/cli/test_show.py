@@ -9,6 +9,7 @@ from tfm.model.spec import Model
 MODEL = """
 import dataclasses
 from tfm.core.precision import Precision
+from tfm.parts.embed.tokens import Tokens
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.mixer.attention import Attention
@@ -24,7 +25,7 @@ class Experiment:
   precision: Precision = Precision()
 
 def get_config(kind='experiment'):
-  model = Model(64, 16, (Segment((Block(Attention(2), Glu(32)),), 3),))
+  model = Model(Tokens(64), 16, (Segment((Block(Attention(2), Glu(32)),), 3),))
   return Experiment(model) if kind == 'experiment' else model
 """
 
@@ -47,7 +48,7 @@ def lines(out):
 
 def test_a_config_is_shown_with_where_each_value_came_from_and_what_its_model_costs(model, capsys):
   out = show(capsys, f'--config={model}', '--config.model..relative=alibi', '--config.precision.compute=bfloat16')
-  assert ['model.vocab', '64', 'file'] in [[w.strip() for w in line] for line in lines(out)]
+  assert ['model.embed.vocab', '64', 'file'] in [[w.strip() for w in line] for line in lines(out)]
   assert 'flag --config.model..relative=alibi' in out
   assert 'default, chosen by flag --config.model..relative=alibi' in out
   assert 'documents of 48' in out

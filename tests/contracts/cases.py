@@ -1,6 +1,6 @@
 """Every case that the contracts are asked of, drawn from the tables: a new row is picked up unasked."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import dataclasses
 import functools
 import importlib
@@ -8,9 +8,8 @@ import itertools
 import pathlib
 from typing import NamedTuple
 
-import large
-
-from contracts.covering import covering
+from tests import groups
+from tests.contracts.covering import covering
 from tfm import zoo
 from tfm.core.registry import Table
 from tfm.model.remat import POLICIES
@@ -252,6 +251,8 @@ def _apart(a: tuple[str, str], b: tuple[str, str]) -> bool:
 def pairs() -> dict[str, 'Case']:
   """A few models, each with a run, in which every two rows of two kinds of part meet, and each meets each topology.
 
+  A name lists the levels that are not the first of their factor.
+
   Some, in which every level stands once, are asked of a remat policy besides. Gradients are asked of these and of all
   pairs of which `_backward` says so, in the large group of every one.
   """
@@ -261,13 +262,15 @@ def pairs() -> dict[str, 'Case']:
     {factor: list(of) for factor, of in levels.items()}, _apart, _asked, lambda a: _DEAR.get(a, 0.0)
   )
   policies = dict(zip(_few(chosen_rows), itertools.cycle(name for name in POLICIES if name != 'none')))
-  backward = {*policies, *(range(len(chosen_rows)) if large.ALL else _few(chosen_rows, _backward))}
+  backward = {*policies, *(range(len(chosen_rows)) if groups.ALL else _few(chosen_rows, _backward))}
   found = {}
   for i, row in enumerate(chosen_rows):
     row = {factor: level for factor, level in row.items() if level is not None}
     chosen = {factor: next(turn[factor, level]) for factor, level in row.items()}
     run = Run(attend=chosen.get('attend', DenseAttention()), cache=chosen.get('cache', DenseCache()))
-    found[','.join(row.values())] = Case(zoo.tiny(_assembled(chosen)), run, policies.get(i), i in backward)
+    named = ','.join(f'{factor}={level}' for factor, level in row.items() if level != next(iter(levels[factor])))
+    found[named or 'parts=plain'] = Case(zoo.tiny(_assembled(chosen)), run, policies.get(i), i in backward)
+  assert len(found) == len(chosen_rows), 'two rows have one name'
   return found
 
 
@@ -336,7 +339,7 @@ def variants() -> dict[str, Model]:
     'ffn=moe-slots': decoder(Block(attention, Moe(4, TopK(k=1, renormalize=False), glu, slots=2))),
     'mtp=chain-of-2': decoder(mtp=SequentialMTP(2, hidden_first=True), shared_relative=T5Bias()),
     'mtp=two-heads': dataclasses.replace(
-      decoder(mtp=ParallelMTP(2), head=Lm(tied=False)), segments=(Segment((Block(attention, glu),)),) * 2
+      decoder(mtp=ParallelMTP(2), heads={'lm': Lm(tied=False)}), segments=(Segment((Block(attention, glu),)),) * 2
     ),
     'pattern=local-global': dataclasses.replace(
       decoder(), segments=(Segment((local, Block(attention, glu)), 2), Segment((Block(attention, Mlp(48)),), 1))
@@ -364,11 +367,17 @@ def _said(node):
   if isinstance(node, tuple):
     for n in node:
       yield from _said(n)
+  elif isinstance(node, Mapping):
+    yield from _said(tuple(node.values()))
   elif dataclasses.is_dataclass(node):
     for f in dataclasses.fields(node):
       value = getattr(node, f.name)
       number = isinstance(value, int | float | tuple) and not isinstance(value, bool)
-      yield type(node).__name__, f.name, type(value).__name__ if number or dataclasses.is_dataclass(value) else value
+      yield (
+        type(node).__name__,
+        f.name,
+        type(value).__name__ if number or dataclasses.is_dataclass(value) or isinstance(value, Mapping) else value,
+      )
       yield from _said(value)
 
 

@@ -6,10 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from contracts import cases, harness
+from tests.contracts import cases, harness
 from tfm.core import config
 
 CASES = cases.all_cases()
+#: The numbers of published models are also compared in tests/hub.
+large_if_published = pytest.mark.large(when=lambda case: case.startswith('zoo='))
 
 
 @pytest.fixture(scope='module', params=CASES, ids=str)
@@ -30,7 +32,7 @@ def said(case):
 @pytest.fixture(scope='module')
 def grads(case, said):
   if not case.backward:
-    pytest.skip('large group, as autodiff joins these parts: bash scripts/test.sh --all asks it too')
+    pytest.skip('the large group, as autodiff joins these parts: bash scripts/test.sh --all runs it too')
   return said.grads
 
 
@@ -45,6 +47,7 @@ def test_a_config_is_valid_and_survives_json(spec):
   assert config.from_json(type(spec), config.to_json(spec)) == spec
 
 
+@large_if_published
 def test_tokens_reach_exactly_where_the_masks_say(spec, said):
   assert np.isfinite(said.rows).all(), 'finite even where rows are padded'
   rows, j = said.rows, harness.CHANGED
@@ -58,6 +61,7 @@ def test_tokens_reach_exactly_where_the_masks_say(spec, said):
     assert (moved[sight[:, j]] > least).all(), 'a token is not seen where the masks allow it'
 
 
+@large_if_published
 def test_padded_equals_packed_equals_alone(spec, said, close):
   if not spec.apart:
     return
@@ -71,6 +75,7 @@ def test_padded_equals_packed_equals_alone(spec, said, close):
     np.testing.assert_allclose(rows[5, :short], rows[4, :short], **close, err_msg='packed first')
 
 
+@large_if_published
 def test_a_prompt_and_then_a_token_at_a_time_equals_the_whole_row(case, spec, said, close):
   if not harness.decodable(spec):
     return
@@ -83,18 +88,21 @@ def test_a_prompt_and_then_a_token_at_a_time_equals_the_whole_row(case, spec, sa
   np.testing.assert_allclose(*behind_padding, **close, err_msg='behind padding')
 
 
+@large_if_published
 def test_unrolled_equals_scanned(spec, said, close):
   if not spec.apart:  # the others are unrolled where they are alone, or read their prompt
     real = harness.real(spec)
     np.testing.assert_allclose(said.beside[real], said.rows[real], **close)
 
 
+@large_if_published
 def test_every_kernel_and_remat_policy_gives_the_same_numbers(said, spec, close):
   if said.tiled is not None:
     real = harness.real(spec)
     np.testing.assert_allclose(said.tiled[real], said.rows[real], **close)
 
 
+@large_if_published
 def test_every_parameter_of_every_layer_gets_a_finite_gradient_that_is_not_zero(spec, said, grads):
   for name, g in _named(grads):
     assert np.isfinite(g).all(), name
@@ -105,6 +113,7 @@ def test_every_parameter_of_every_layer_gets_a_finite_gradient_that_is_not_zero(
     assert (layers > 0).all(), name
 
 
+@large_if_published
 def test_gradients_are_the_same_by_every_kernel_and_whatever_is_kept(said, grads):
   most = max(np.abs(g).max() for _, g in _named(grads))
   if said.tiled_grads is None:

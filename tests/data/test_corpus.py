@@ -8,7 +8,7 @@ from tfm.core.errors import UserError
 
 @pytest.fixture(scope='module', params=[False, True], ids=['stream', 'isolated'])
 def corpus(request, data):
-  return dataclasses.replace(data, isolate=request.param).open(17, overlap=1)
+  return dataclasses.replace(data, isolate=request.param).corpus(17, overlap=1)
 
 
 def _same(a, b):
@@ -16,7 +16,7 @@ def _same(a, b):
 
 
 def test_a_batch_is_a_function_of_seed_and_step(corpus, data):
-  again = dataclasses.replace(data, isolate=corpus.isolate).open(17, overlap=1)
+  again = dataclasses.replace(data, isolate=corpus.isolate).corpus(17, overlap=1)
   for step in (0, 5, 10_000):
     assert _same(corpus.batch('train', 1, step), again.batch('train', 1, step))
   assert not _same(corpus.batch('train', 1, 0), corpus.batch('train', 1, 1))
@@ -52,7 +52,7 @@ def test_an_epoch_visits_every_row_once_and_epochs_differ(corpus):
 def test_one_batch_may_hold_several_epochs_of_a_tiny_text(data, tmp_path):
   (tmp_path / 'a.txt').write_text('abcdefghij' * 3)
   tiny = dataclasses.replace(data, files=str(tmp_path / 'a.txt'), cache=str(tmp_path))
-  corpus = tiny.open(9, overlap=1)
+  corpus = tiny.corpus(9, overlap=1)
   assert corpus.rows('train') < corpus.batch_size
   assert corpus.batch('train', 0, 0)['segments'].all()
 
@@ -96,7 +96,7 @@ def test_bytes_are_counted_where_labels_have_weight(corpus):
 
 def test_rows_longer_than_the_text_are_an_error(data):
   with pytest.raises(UserError, match=r'data.length: a row needs 1000001 tokens, and the train split has only'):
-    data.open(1_000_001, overlap=1).batch('train', 0, 0)
+    data.corpus(1_000_001, overlap=1).batch('train', 0, 0)
 
 
 def test_an_unknown_split_is_an_error(corpus):
@@ -105,7 +105,7 @@ def test_an_unknown_split_is_an_error(corpus):
 
 
 def test_isolated_documents_fill_rows_well(data):
-  corpus = dataclasses.replace(data, isolate=True).open(257, overlap=1)
+  corpus = dataclasses.replace(data, isolate=True).corpus(257, overlap=1)
   filled = [corpus.batch('train', 0, s)['segments'] > 0 for s in range(corpus.rows('train') // 8)]
   assert np.mean(filled) > 0.95
 

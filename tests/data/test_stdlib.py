@@ -15,11 +15,11 @@ def test_every_twentieth_file_is_held_out(tmp_path):
   data = Stdlib(tokenizer=Byte(), cache=str(tmp_path))
   train, val = (list(data.documents(split)) for split in ('train', 'val'))
   assert len(val) == (len(train) + len(val)) // 20
-  corpus = data.open(65, overlap=1)
+  corpus = data.corpus(65, overlap=1)
   assert corpus.vocab == 257
   assert corpus.store.splits['val'].text_bytes == sum(len(t.encode()) for t in val)
   kept = corpus.store.splits['val']
-  assert corpus.tokenizer.decode(kept.tokens[kept.starts[0] : kept.starts[1]]) == val[0]
+  assert corpus.vocabulary.decode(kept.tokens[kept.starts[0] : kept.starts[1]]) == val[0]
 
 
 def test_holding_everything_out_is_an_error():

@@ -62,13 +62,13 @@ def test_line_ends_are_kept(tmp_path):
 def test_text_that_is_not_utf8_is_an_error_that_names_the_byte(tmp_path):
   (tmp_path / 'x').write_bytes(b'caf\xe9 noir')
   with pytest.raises(UserError, match=r'x is not UTF-8: byte 3 is 0xe9 \(invalid continuation byte\)'):
-    Text(files=f'{tmp_path}/x').open(4)
+    Text(files=f'{tmp_path}/x').corpus(4)
 
 
 def test_an_empty_file_is_an_error(tmp_path):
   (tmp_path / 'x').touch()
   with pytest.raises(UserError, match=r'data.files: .*x is empty'):
-    Text(files=f'{tmp_path}/x', cache=str(tmp_path / 'c')).open(4)
+    Text(files=f'{tmp_path}/x', cache=str(tmp_path / 'c')).corpus(4)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_an_empty_file_is_an_error(tmp_path):
 )
 def test_missing_files_are_an_error(files, message):
   with pytest.raises(UserError, match=message):
-    Text(files=files).open(4)
+    Text(files=files).corpus(4)
 
 
 def test_all_faults_of_the_fields_are_told_together():
@@ -91,23 +91,23 @@ def test_a_changed_file_is_tokenised_again_and_an_unchanged_one_is_not(tmp_path,
   file = tmp_path / 'x'
   file.write_text('one two three ' * 20)
   data = Text(files=str(file), cache=str(tmp_path / 'c'), tokenizer=Text.from_text('text').tokenizer)
-  first = data.open(4)
+  first = data.corpus(4)
   reads = []
   monkeypatch.setattr(Text, 'streams', lambda self, split: reads.append(split) or iter([['four ' * 99]]))
-  assert data.open(4).fingerprint == first.fingerprint
+  assert data.corpus(4).fingerprint == first.fingerprint
   assert not reads
   file.write_text('four five six ' * 30)
-  assert data.open(4).fingerprint != first.fingerprint
+  assert data.corpus(4).fingerprint != first.fingerprint
   assert reads
 
 
 def test_a_task_may_change_without_tokenising_again(tmp_path, monkeypatch):
   (tmp_path / 'x').write_text('one two three ' * 20)
   data = Text(files=f'{tmp_path}/x', cache=str(tmp_path / 'c'))
-  plain = data.open(4)
+  plain = data.corpus(4)
   monkeypatch.setattr(Text, 'streams', None)
-  masked = dataclasses.replace(data, length=8).open(8, 0, ('mask',))
-  assert masked.vocab == plain.vocab + 1 == masked.tokenizer.mask + 1
+  masked = dataclasses.replace(data, length=8).corpus(8, 0, ('mask',))
+  assert masked.vocab == plain.vocab + 1 == masked.vocabulary.mask + 1
 
 
 @hypothesis.given(
@@ -162,7 +162,7 @@ import resource
 from tfm.data import Text
 from tfm.data.tokenizer import Byte
 for name in ('small', 'large'):
-  corpus = Text(files=name, val_tail=0.5, tokenizer=Byte(), cache='cache').open(64)
+  corpus = Text(files=name, val_tail=0.5, tokenizer=Byte(), cache='cache').corpus(64)
   size = sum(split.text_bytes for split in corpus.store.splits.values())
   print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10, size)
 """

@@ -37,9 +37,9 @@ def prepared(tmp_path_factory):
 def test_a_tfds_dataset_becomes_a_corpus_without_tensorflow(prepared):
   out = _run(
     """
-corpus = spec.open(16, overlap=1)
+corpus = spec.corpus(16, overlap=1)
 assert sorted(spec.documents('val')) == [f'line {i} é\\n' for i in range(20, 25)]
-text = corpus.tokenizer.decode(corpus.store.splits['train'].tokens)
+text = corpus.vocabulary.decode(corpus.store.splits['train'].tokens)
 assert sorted(text.splitlines()) == sorted(f'line {i} é' for i in range(20))
 assert corpus.batch('train', 0, 0)['tokens'].shape == (4, 16)
 assert 'tensorflow' not in sys.modules
@@ -56,7 +56,7 @@ def test_what_does_not_exist_is_told(prepared):
 for change in ({'name': 'tiny_line'}, {'val_split': 'dev'}, {'feature': 'words'}, {'feature': 'number'}):
   try:
     list(dataclasses.replace(spec, **change).documents('val'))
-  except data.base.UserError as error:
+  except data.textdata.UserError as error:
     print(error)
 """,
     prepared,
@@ -80,7 +80,7 @@ def test_a_dataset_in_another_format_is_told_with_the_command_that_prepares_it(p
   program = """
 try:
   list(spec.documents('val'))
-except data.base.UserError as error:
+except data.textdata.UserError as error:
   print(error)
 """
   out = _run(program, tmp_path, imported)
@@ -93,8 +93,8 @@ def test_a_missing_package_is_told_with_the_command_that_installs_it(tmp_path):
     """
 sys.modules['array_record'] = None
 try:
-  spec.open(16)
-except data.base.UserError as error:
+  spec.corpus(16)
+except data.textdata.UserError as error:
   print(error)
 """,
     tmp_path,

@@ -29,7 +29,9 @@ VOCAB = 61
 
 def decoder(mixer, **fields):
   """Two layers, 32 wide, over `mixer`."""
-  return Model(Tokens(VOCAB), 32, (Segment((Block(mixer, Mlp(48)),), 2),), heads={'lm': Lm(tied=False)}, **fields)
+  segments = (Segment((Block(mixer, Mlp(48)),), 2),)
+  heads = {'lm': Lm(tied=False)}
+  return Model(**{'embed': Tokens(VOCAB), 'd_model': 32, 'segments': segments, 'heads': heads, **fields})
 
 
 def _encdec(mixer=Attention(4), absolute=Learned(48), **fields):
@@ -52,7 +54,7 @@ MODELS = {
   't5': decoder(Attention(4, relative=T5Bias(8, 16))),
   't5_shared': decoder(Attention(4), shared_relative=T5Bias(8, 16)),
   'learned': decoder(Attention(4, bias='qkvo'), absolute=Learned(48)),
-  'sinusoidal': decoder(Attention(4, cap=5.0, sink=True), absolute=Sinusoidal(), embed=Tokens(scale=2.0)),
+  'sinusoidal': decoder(Attention(4, cap=5.0, sink=True), absolute=Sinusoidal(), embed=Tokens(VOCAB, scale=2.0)),
   'window': decoder(Attention(4, relative=RoPE(base=100.0), mask=Window(4))),
   'prefix': decoder(Attention(4, mask=Prefix()), absolute=Learned(48)),
   'mla': decoder(MLA(4, 24, 16, 8, 4, 12, RoPE(base=100.0, layout='interleaved'))),

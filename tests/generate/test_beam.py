@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from generate.models import MODELS, weights
+from tests.generate.models import MODELS, weights
 from tfm.core.errors import UserError
 from tfm.generate import Lookup, decode
 from tfm.model import transformer
@@ -105,6 +105,7 @@ def found(request):
   return spec, say(spec)
 
 
+@pytest.mark.large(when=lambda found: found == 'window')
 def test_a_prompt_is_searched_as_if_alone(found):
   spec, rows = found
   assert [say(spec, [p])[0] for p in PROMPTS] == rows
@@ -112,6 +113,7 @@ def test_a_prompt_is_searched_as_if_alone(found):
 
 
 @pytest.mark.parametrize('cache', sorted(set(TABLE) - {'dense', 'int8'}))
+@pytest.mark.large(when=lambda found: found == 'window')
 def test_every_cache_follows_its_beams(found, cache):
   spec, rows = found
   # Beams begin new blocks on their way.

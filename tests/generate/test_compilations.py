@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from generate.models import MODELS, weights
+from tests.generate.models import MODELS, weights
 from tfm.generate import Lookup, Smaller, generate
 from tfm.parts.cache import PagedCache
 from tfm.parts.context import Run
@@ -61,6 +61,7 @@ def compiled():
 
 
 @pytest.mark.parametrize('way', WAYS)
+@pytest.mark.large(when=lambda way: way in ('drawn', 'penalised', 'lookup', 'beams', 'small draft'))
 def test_nothing_is_compiled_again_while_lengths_stay_in_their_buckets(compiled, way):
   first, other = WAYS[way]
   say = lambda prompts, new, options: generate(

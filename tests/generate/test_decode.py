@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from generate.models import MODELS, VOCAB, weights
+from tests.generate.models import MODELS, VOCAB, weights
 from tfm.generate import decode
 from tfm.generate.prompts import bucket
 from tfm.model import transformer
@@ -55,6 +55,7 @@ def drawn():
 
 
 @pytest.mark.parametrize('name', MODELS)
+@pytest.mark.large(when=lambda name: name in ('alibi_mqa', 't5', 'sinusoidal', 'learned', 'encdec', 'prefix', 'shared'))
 def test_a_batch_of_different_lengths_says_what_full_passes_over_each_prompt_say(name):
   spec = MODELS[name]
   said = generate(spec, weights(spec), PROMPTS, max_new_tokens=NEW, temperature=0, **start(spec))

@@ -6,9 +6,9 @@ import math
 import pathlib
 import tempfile
 
-from oracles import copying, decoders, test_gpt2
 import pytest
 
+from tests.oracles import copying, decoders, small_gpt2
 from tfm import hub
 from tfm.generate import generate, prepare
 from tfm.generate.prompts import padded
@@ -34,8 +34,8 @@ def gpt2():
     vocab_size=61, n_embd=32, n_layer=2, n_head=4, n_positions=16, attn_implementation='eager'
   )
   model = copying.randomized(transformers.GPT2LMHeadModel(fields))
-  flat = test_gpt2.flat_of(copying.Theirs(model.state_dict()))
-  return model, test_gpt2.SPEC, copying.tree(test_gpt2.SPEC, flat)
+  flat = small_gpt2.flat_of(copying.Theirs(model.state_dict()))
+  return model, small_gpt2.SPEC, copying.tree(small_gpt2.SPEC, flat)
 
 
 def read(model, **changes):
@@ -145,6 +145,7 @@ def ours(spec, params, prompts=PROMPTS, **options):
   return generate(spec, params, prompts, max_new_tokens=NEW, temperature=0, **start, **options)
 
 
+@pytest.mark.large(when=lambda case: case in ('bloom', 'gpt2', 'marian'))
 def test_greedy_rows_of_different_lengths_are_theirs(case):
   model, spec, params = case
   expected = theirs(model, spec)
@@ -152,6 +153,7 @@ def test_greedy_rows_of_different_lengths_are_theirs(case):
   assert ours(spec, params) == expected
 
 
+@pytest.mark.large(when=lambda case: case in ('bloom', 'gpt2', 'marian'))
 def test_greedy_rows_end_where_theirs_do_and_obey_the_same_penalties(case):
   model, spec, params = case
   free = theirs(model, spec)
@@ -165,6 +167,7 @@ def test_greedy_rows_end_where_theirs_do_and_obey_the_same_penalties(case):
   assert ours(spec, params, eos=eos, no_repeat_ngram=2, **both) == alone
 
 
+@pytest.mark.large(when=lambda case: case in ('bloom', 'gpt2', 'marian'))
 def test_forced_tokens_and_forbidden_ones_are_theirs(case):
   model, spec, params = case
   if spec.encoder is None:
@@ -176,6 +179,7 @@ def test_forced_tokens_and_forbidden_ones_are_theirs(case):
   assert ours(spec, params, eos=9, **options) == expected
 
 
+@pytest.mark.large(when=lambda case: case in ('bloom', 'gpt2', 'marian', 'llama', 'bart'))
 def test_the_best_beam_is_theirs(case):
   model, spec, params = case
   eos = theirs(model, spec)[0][3:5]
@@ -209,6 +213,7 @@ def pieces():
   return transformers.PreTrainedTokenizerFast(tokenizer_object=own, unk_token='<x>')
 
 
+@pytest.mark.large(when=lambda case: case in ('bloom', 'gpt2', 'marian', 'llama', 'bart'))
 def test_beams_end_with_their_stop_texts_as_theirs_do(case):
   model, spec, params = case
   tokenizer, ended = pieces(), False

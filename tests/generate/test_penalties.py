@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from generate.models import MODELS, VOCAB, weights
+from tests.generate.models import MODELS, VOCAB, weights
 from tfm.core.errors import UserError
 from tfm.generate import generate
 from tfm.generate.penalties import NOTHING, Penalties, penalized

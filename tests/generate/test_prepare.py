@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from generate.models import MODELS, VOCAB, weights
+from tests.generate.models import MODELS, VOCAB, weights
 from tfm.core.errors import UserError
 from tfm.generate import generate, prepare
 from tfm.model import mtp, transformer
@@ -36,6 +36,7 @@ def widened(params):
 
 
 @pytest.mark.parametrize('name', ['rope_gqa', 'mla', 'shared', 'encdec'])
+@pytest.mark.large(when=lambda name: name in ('shared', 'rope_gqa'))
 def test_a_layer_at_a_time_says_what_the_stack_says(name):
   spec = MODELS[name]
   ready = prepare(spec, weights(spec))

@@ -10,7 +10,7 @@ import pytest
 from safetensors import safe_open
 from safetensors.numpy import save_file
 
-from generate.models import MODELS, decoder, weights
+from tests.generate.models import MODELS, decoder, weights
 from tfm.core.errors import UserError
 from tfm.core.precision import Precision
 from tfm.generate import decode, prepare, prompt_cache
@@ -30,6 +30,9 @@ UNROLLED = Run(loop='unroll')
 
 @pytest.mark.parametrize('kind', [row() for row in TABLE.values()], ids=str)
 @pytest.mark.parametrize('chunk', [1, 5, 16])
+@pytest.mark.large(
+  when=lambda kind, chunk: chunk == 1 or (chunk == 16 and not isinstance(kind, RingCache | DenseCache))
+)
 def test_a_prompt_in_chunks_is_gone_on_with_as_one_read_at_once(kind, chunk):
   prompts, run = [PROMPT * 2, PROMPT[:3], [60]], Run(cache=kind)
   plain = say(SPEC, weights(SPEC), prompts, run=run)
@@ -63,6 +66,9 @@ def test_chunks_bound_the_memory_of_reading():
 
 @pytest.mark.parametrize('kind', [DenseCache(), Int8Cache(), PagedCache(4)], ids=str)
 @pytest.mark.parametrize('name', ['rope_gqa', 'window'])
+@pytest.mark.large(
+  when=lambda kind, name: isinstance(kind, Int8Cache) == (name == 'window') or isinstance(kind, DenseCache)
+)
 def test_a_prompt_from_a_file_is_gone_on_with_as_without(tmp_path, kind, name):
   spec, run, file = MODELS[name], Run(cache=kind), tmp_path / 'prompt'
   plain = say(spec, weights(spec), [PROMPT], run=run)
@@ -85,6 +91,7 @@ DRAFTS = {
 
 
 @pytest.mark.parametrize('options', DRAFTS.values(), ids=DRAFTS)
+@pytest.mark.large(when=lambda options: options in (DRAFTS['smaller'], DRAFTS['lookup']))
 def test_beams_and_drafts_go_on_from_a_file_too(tmp_path, options):
   others = [PROMPT[:4] + [44, 3], PROMPT + [12, 12, 13], [8, 8]]
   here = functools.partial(say, SPEC, weights(SPEC), run=Run(), **options)
@@ -193,6 +200,7 @@ def test_what_has_no_meaning_is_refused(name, options, message):
 
 
 @pytest.mark.parametrize('kind', [RingCache(2), Int8Cache(RingCache(2))], ids=str)
+@pytest.mark.large(when=lambda kind: isinstance(kind, Int8Cache))
 def test_a_ring_goes_on_from_a_file_as_far_as_it_can_be_cut_back(tmp_path, kind):
   spec, run, file = MODELS['window'], Run(cache=kind), tmp_path / 'prompt'
   here = functools.partial(say, spec, weights(spec), run=run)

@@ -5,7 +5,7 @@ import re
 import jax
 import pytest
 
-from generate.models import MODELS, decoder
+from tests.generate.models import MODELS, decoder
 from tfm.core.errors import UserError
 from tfm.generate import generate, stream
 from tfm.parts.mask.base import Mask

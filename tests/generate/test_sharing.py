@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from generate.models import MODELS, weights
+from tests.generate.models import MODELS, weights
 from tfm.core.errors import UserError
 from tfm.generate import Smaller, decode, sharing, step
 from tfm.parts.cache import DenseCache, Int8Cache, PagedCache

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from generate.models import MODELS, VOCAB, weights
+from tests.generate.models import MODELS, VOCAB, weights
 from tfm.core.errors import UserError
 from tfm.generate import Later, Lookup, Smaller, decode, speculate
 from tfm.model import transformer
@@ -64,6 +64,7 @@ def passes(monkeypatch):
 
 
 @pytest.mark.parametrize('name', ['rope_gqa', 't5_shared', 'prefix', 'encdec'])
+@pytest.mark.large(when=lambda name: name != 'rope_gqa')
 def test_greedy_rows_are_what_they_are_without_a_draft(name, passes):
   spec = MODELS[name]
   plain = say(spec)
@@ -99,6 +100,7 @@ def test_lookup_finds_the_longest_match_then_the_latest_and_goes_round():
 
 
 @pytest.mark.parametrize('draft', ['near', 'lookup'])
+@pytest.mark.large(when=lambda draft: draft == 'near')
 def test_ends_penalties_and_streams_are_the_same_too(draft):
   spec = MODELS['rope_gqa']
   draft = near(spec) if draft == 'near' else Lookup()
@@ -148,6 +150,7 @@ HEADS = {
 
 @pytest.mark.parametrize('run', [Run(), Run(loop='unroll')], ids=['scan', 'unroll'])
 @pytest.mark.parametrize('name', HEADS)
+@pytest.mark.large(when=lambda name, run: (name, run.loop) != ('parallel', 'scan'))
 def test_heads_for_later_tokens_change_no_greedy_row(name, run):
   spec = HEADS[name]
   say = functools.partial(decode.generate, spec, weights(spec), PROMPTS, max_new_tokens=NEW, temperature=0, run=run)
@@ -219,6 +222,7 @@ def exact_pairs(spec, filters):
 
 
 @pytest.mark.parametrize('draft', ['near', 'other', 'lookup', 'heads'])
+@pytest.mark.large(when=lambda draft: draft != 'near')
 def test_the_first_two_tokens_are_distributed_as_without_a_draft(draft):
   spec = TOY_HEADS if draft == 'heads' else TOY
   n, expected = 6000, exact_pairs(spec, KNOBS)

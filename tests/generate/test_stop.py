@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from generate.models import MODELS, weights
+from tests.generate.models import MODELS, weights
 from tfm.generate import Typist, decode
 from tfm.parts.context import Run
 

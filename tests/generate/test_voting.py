@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from generate.models import MODELS, weights
+from tests.generate.models import MODELS, weights
 from tfm.core.errors import UserError
 from tfm.generate import generate
 from tfm.generate.voting import after, few_shot, majority, vote

@@ -1,6 +1,6 @@
 """Decoders of transformers at toy size."""
 
-from hub.published import SIZES, Case, D, F, K, L, N, V
+from tests.hub.published import SIZES, Case, D, F, K, L, N, V
 
 _LLAMA3 = {
   'rope_type': 'llama3', 'rope_theta': 1e4, 'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0,

@@ -1,6 +1,6 @@
 """Llama's kin and mixtures, of transformers at toy size."""
 
-from hub.published import SIZES, Case, D, F, K, N, V
+from tests.hub.published import SIZES, Case, D, F, K, N, V
 
 _GQA = {**SIZES, 'num_key_value_heads': K, 'pad_token_id': 0}
 _DEEP = {**_GQA, 'num_hidden_layers': 4, 'head_dim': 8, 'sliding_window': 4}

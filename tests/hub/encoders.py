@@ -1,6 +1,6 @@
 """Encoders of transformers at toy size, with their heads."""
 
-from hub.published import SIZES, Case, D, F, L, N, V
+from tests.hub.published import SIZES, Case, D, F, L, N, V
 
 _DISTIL = {'vocab_size': V, 'dim': D, 'n_layers': L, 'n_heads': N, 'hidden_dim': F, 'max_position_embeddings': 64}
 

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from oracles import copying
 
+from tests.oracles import copying
 from tfm import hub
 from tfm.hub.fill import fill
 from tfm.hub.load import read_config

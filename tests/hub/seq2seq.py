@@ -1,6 +1,6 @@
 """Encoder-decoders of transformers at toy size."""
 
-from hub.published import Case, D, F, K, L, N, V
+from tests.hub.published import Case, D, F, K, L, N, V
 
 _T5 = {'vocab_size': V, 'd_model': D, 'd_kv': 6, 'd_ff': F, 'num_layers': L, 'num_heads': N, 'dropout_rate': 0.0}
 _SWITCH = {

@@ -1,6 +1,6 @@
 """Models of speech of transformers at toy size."""
 
-from hub.published import Case, D, F, L, N, T, V
+from tests.hub.published import Case, D, F, L, N, T, V
 
 _WHISPER = {
   'vocab_size': V, 'num_mel_bins': 10, 'd_model': D, 'encoder_layers': L, 'decoder_layers': 3,

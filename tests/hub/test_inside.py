@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from hub import decoders, encoders, published, seq2seq
+from tests.hub import decoders, encoders, published, seq2seq
 from tfm.model.transformer import apply
 
 pytestmark = pytest.mark.oracle

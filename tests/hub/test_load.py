@@ -11,12 +11,12 @@ import textwrap
 
 import jax
 import jax.numpy as jnp
-import large
 import numpy as np
 import pytest
 import safetensors.numpy
 import tokenizers
 
+from tests.zoo.sizes import sizes
 import tfm
 from tfm import hub, zoo
 from tfm.cli import main
@@ -186,7 +186,7 @@ def test_nothing_half_written_is_left_where_writing_fails(model, tmp_path, monke
 UNSAID = re.compile(r'(vaswani|gpt3|palm|gopher|chinchilla|fnet)-.*')
 
 
-@pytest.mark.parametrize('name', large.sizes())
+@pytest.mark.parametrize('name', sizes())
 def test_a_model_of_the_zoo_is_said_by_a_family_unless_none_was_released(name):
   spec = zoo.get(name)
   if UNSAID.fullmatch(name):

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from hub import decoders_llama, published
+from tests.hub import decoders_llama, published
 import tfm
 from tfm import hub, zoo
 from tfm.cli import main

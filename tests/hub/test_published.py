@@ -5,12 +5,12 @@ import json
 import os
 import re
 
-import large
 import numpy as np
-from oracles import copying
 import pytest
 
-from hub import decoders, decoders_llama, encoders, published, seq2seq, speech
+from tests import groups
+from tests.hub import decoders, decoders_llama, encoders, published, seq2seq, speech
+from tests.oracles import copying
 from tfm import hub
 from tfm.hub.tensors import open_tensors
 from tfm.zoo import weights
@@ -25,11 +25,16 @@ WHOLE = (
 )  # fmt: skip
 
 
+#: Other heads on bodies that have cases of their own. Those of three families always run.
+OTHER_HEAD = r'(?!bert|gpt2|t5)[a-z0-9._-]+-(classifier|sequence|tokens|questions|choices|body|tied|encoder)'
+large_if_other_head = pytest.mark.large(when=lambda both: re.fullmatch(OTHER_HEAD, both))
+
+
 @pytest.fixture(scope='module', params=CASES)
 def both(request, tmp_path_factory):
   case = CASES[request.param]
   first = next(name for name, other in CASES.items() if other.config == case.config)
-  whole = case.whole or request.param in WHOLE or (large.ALL and request.param == first)
+  whole = case.whole or request.param in WHOLE or (groups.ALL and request.param == first)
   case = dataclasses.replace(case, whole=whole)
   return published.build(case, tmp_path_factory.mktemp('published') / 'theirs')
 
@@ -41,6 +46,7 @@ def reached(case: str, **found: object) -> None:
       file.write(json.dumps({'case': case, **found}) + '\n')
 
 
+@large_if_other_head
 def test_outputs_hidden_states_and_where_whole_gradients_and_a_cache_are_the_same(both, request):
   theirs, their_grads = both.said
   ours, grads = published.our_outputs(both, tuple(theirs))
@@ -60,9 +66,10 @@ def test_outputs_hidden_states_and_where_whole_gradients_and_a_cache_are_the_sam
     first = theirs['logits'][:1]
     limit, stepped = both.case.atol * max(1.0, np.abs(first).max()), published.in_steps(both)
     np.testing.assert_allclose(stepped, first[:, : stepped.shape[1]], atol=limit, rtol=0, err_msg='in steps')
-  reached(request.node.callspec.id, model_type=_type_of(both.case), outputs=outputs, gradients=gradients)
+  reached(request.node.callspec.params['both'], model_type=_type_of(both.case), outputs=outputs, gradients=gradients)
 
 
+@large_if_other_head
 def test_what_is_exported_is_what_was_imported(both, tmp_path):
   import torch
   import transformers

@@ -1,42 +1,21 @@
 """Weights that were trained, as packages of a registry carry them, give the numbers that were read with other code."""
 
-import getpass
 import importlib.util
-import os
 import pathlib
 import re
-import subprocess
-import sys
-import tempfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.hub.packages import package
 import tfm
 from tfm.core import errors
 from tfm.hub import Loaded
 from tfm.model.transformer import apply
 
 pytestmark = pytest.mark.oracle
-_CACHE = pathlib.Path(tempfile.gettempdir()) / f'tfm-real-weights-{getpass.getuser()}'
-CACHE = pathlib.Path(os.environ.get('TFM_REAL_WEIGHTS', _CACHE))
-
-
-def package(name: str, version: str) -> pathlib.Path:
-  """The folder into which pip has put a package without what it depends on; nothing of it is run."""
-  target = CACHE / sys.implementation.cache_tag / f'{name}-{version}'  # some have a library for one Python only
-  if not (target / '.whole').exists():
-    command = [sys.executable, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps']
-    command += ['--no-compile', '--only-binary=:all:', '--upgrade', '--target', str(target), f'{name}=={version}']
-    try:
-      subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
-    except (OSError, subprocess.SubprocessError) as error:
-      said = (getattr(error, 'stderr', None) or str(error)).strip().splitlines()
-      pytest.skip(f'{name}=={version} cannot be had here: {said[-1] if said else error}')
-    (target / '.whole').touch()
-  return target
 
 
 def masked(m: Loaded, ids: np.ndarray, mask: int) -> int:

@@ -3,10 +3,10 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from oracles import copying
 import pytest
 
-from hub import encoders, published
+from tests.hub import encoders, published
+from tests.oracles import copying
 from tfm.model.transformer import apply
 from tfm.parts.attend import Blockwise, DenseAttention
 from tfm.parts.context import Run

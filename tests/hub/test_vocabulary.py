@@ -8,7 +8,7 @@ import sys
 import pytest
 import tokenizers
 
-from hub.test_real_weights import package
+from tests.hub.packages import package
 from tfm.core import errors
 from tfm.data import tokenizer
 from tfm.hub.vocabulary import find_vocabulary

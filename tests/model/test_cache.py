@@ -2,12 +2,12 @@
 
 import functools
 
-from generate.models import MODELS, weights
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.generate.models import MODELS, weights
 from tfm.model import transformer
 from tfm.model.cache import init_cache, rewind
 from tfm.parts.cache import TABLE, Int8Cache, PagedCache, RingCache
@@ -62,6 +62,11 @@ def runs():
 @pytest.mark.parametrize('kind', runs())
 @pytest.mark.parametrize('name', ['rope_gqa', 'window'])
 @pytest.mark.parametrize('left', [True, False])
+@pytest.mark.large(
+  when=lambda kind, name, left: (
+    left == (name == 'rope_gqa') or (not left and kind.startswith(('ring', 'paged', 'int8-ring')))
+  )
+)
 def test_rows_cut_back_to_lengths_of_their_own_go_on_as_if_they_had_never_gone_further(kind, name, left):
   spec, run = MODELS[name], runs()[kind]
   _, cache = started(spec, run, left)

@@ -4,9 +4,9 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
-import large
 import pytest
 
+from tests.zoo.sizes import sizes
 from tfm import zoo
 from tfm.model import count, transformer
 from tfm.model.spec import Block, Model, Segment
@@ -64,7 +64,7 @@ def _width(mixer, d_model):
   return mixer.heads * sum(sizes) / 2
 
 
-@pytest.mark.parametrize('name', large.sizes())
+@pytest.mark.parametrize('name', sizes())
 def test_flops_are_two_a_matmul_parameter_and_four_heads_a_pair(name):
   spec = dataclasses.replace(zoo.tiny(zoo.get(name)), mtp=None)
   n, pairs, beside = 10, 0, 0

@@ -46,6 +46,7 @@ def model(request):
   return spec, params, out
 
 
+@pytest.mark.large(when=lambda model: model in ('parallel', 'latent'))
 def test_the_base_model_is_the_same_to_the_bit(model):
   spec, params, out = model
   base = dataclasses.replace(spec, mtp=None)
@@ -123,6 +124,7 @@ def test_padding_before_or_behind_a_row_changes_no_draft(model):
     np.testing.assert_array_equal(found['cache']['slot'], [4, 4])
 
 
+@pytest.mark.large(when=lambda model: model in ('parallel', 'latent'))
 def test_a_rejected_draft_is_cut_back_as_the_models_own_cache_is(model):
   spec, params, out = model
   draft = jax.jit(lambda p, c, s, n: mtp.draft(spec, p, c, s, n))
@@ -158,17 +160,20 @@ def test_targets_stand_k_plus_1_places_on_and_the_last_k_have_none():
   out = with_logits(row, 2)
   right = {name: jax.tree.map(lambda x: x[:, :T], x) for name, x in out.items()}
   task = CausalLM(mtp=0.5)
-  loss, weight, sums = task.loss(right, batch)
-  assert weight == T
+  key = jax.random.key(0)
+  ratios = task.loss(lambda **inputs: right, batch, key)
+  loss = ratios['loss'].sum
+  assert ratios['loss'].weight == T
   assert loss == pytest.approx(0, abs=1e-5)
   # A place whose depth is wrong costs 50 nats times mtp / depths, and none where there is no target.
   for k, last in ((1, T - 2), (2, T - 3)):
     for t, cost in ((0, 12.5), (last, 12.5), (last + 1, 0.0)):
       wrong = list(right['mtp_logits'])
       wrong[k - 1] = wrong[k - 1].at[:, t].set(50 * jax.nn.one_hot(jnp.asarray([60]), V))
-      found = task.loss(right | {'mtp_logits': tuple(wrong)}, batch)
-      assert found[0] == pytest.approx(cost, abs=1e-4), (k, t)
-      assert found[2] == sums
+      out = right | {'mtp_logits': tuple(wrong)}
+      found = task.loss(lambda out=out, **inputs: out, batch, key)
+      assert found['loss'].sum == pytest.approx(cost, abs=1e-4), (k, t)
+      assert found | {'loss': None} == ratios | {'loss': None}
 
 
 def test_no_target_is_of_another_document():
@@ -179,14 +184,21 @@ def test_no_target_is_of_another_document():
   for k in (0, 1):
     ahead = [jnp.zeros((1, T, V)).at[:, :, 0].set(100.0)] * 2
     costs = jax.grad(
-      lambda x, k=k, ahead=ahead: CausalLM(mtp=2.0).loss(
-        {'logits': ahead[0], 'mtp_logits': (*ahead[:k], x, *ahead[k + 1 :])}, batch
-      )[0]
+      lambda x, k=k, ahead=ahead: (
+        CausalLM(mtp=2.0)
+        .loss(
+          lambda **inputs: {'logits': ahead[0], 'mtp_logits': (*ahead[:k], x, *ahead[k + 1 :])},
+          batch,
+          jax.random.key(0),
+        )['loss']
+        .sum
+      )
     )
     counted.append((np.abs(costs(jnp.zeros((1, T, V)))).max(-1)[0] > 0).astype(int).tolist())
   assert counted == [[1, 1, 0, 0, 1, 1, 1, 1, 0, 0], [1, 0, 0, 0, 1, 1, 1, 0, 0, 0]]
 
 
+@pytest.mark.large(when=lambda model: model in ('latent',))
 def test_packed_documents_say_what_they_say_alone(model):
   """As far as their own tokens go: depth k tells nothing of the last k places of a document."""
   spec, params, _ = model
@@ -201,18 +213,21 @@ def test_packed_documents_say_what_they_say_alone(model):
     np.testing.assert_allclose(both[:, : 4 - k], alone[1][k - 1][:, : 4 - k], atol=2e-5, rtol=1e-4)
 
 
+@pytest.mark.large(when=lambda model: model in ('parallel', 'latent'))
 def test_a_few_steps_lower_the_loss_of_every_depth(model):
   spec = model[0]
   task = CausalLM(mtp=float(spec.mtp.depth))
-  batch = {'labels': jnp.roll(IDS, -1, 1), 'weights': jnp.ones((2, T)).at[:, -1].set(0)}
+  batch, key = {'labels': jnp.roll(IDS, -1, 1), 'weights': jnp.ones((2, T)).at[:, -1].set(0)}, jax.random.key(0)
 
   def loss(p):
     out = transformer.apply(spec, p, input_ids=IDS, mtp=True)
     alone = [
-      mean(*task.loss({'logits': x[:, :-k]}, {n: b[:, k:] for n, b in batch.items()})[:2])
+      mean(
+        *task.loss(lambda x=x, k=k, **_: {'logits': x[:, :-k]}, {n: b[:, k:] for n, b in batch.items()}, key)['loss']
+      )
       for k, x in enumerate(out['mtp_logits'], 1)
     ]
-    return mean(*task.loss(out, batch)[:2]), jnp.stack(alone)
+    return mean(*task.loss(lambda **inputs: out, batch, key)['loss']), jnp.stack(alone)
 
   @jax.jit
   def step(p):
@@ -261,4 +276,4 @@ def test_what_cannot_look_ahead_is_refused(fields, message):
 
 
 def test_a_weight_below_zero_is_refused():
-  assert list(CausalLM(mtp=-1.0).check()) == ['mtp: is -1.0. A weight of 0 or more was wanted.']
+  assert list(CausalLM(mtp=-1.0).check()) == ['mtp: is -1.0. Expected 0 or more.']

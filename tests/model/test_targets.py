@@ -27,7 +27,7 @@ T = 8
 
 def asking(*mixers, **fields):
   blocks = tuple(Block(mixer, Glu(48)) for mixer in mixers)
-  return Model(Tokens(64), 32, (Segment(blocks),), **{'embed': Tokens(query=True), **fields})
+  return Model(**{'embed': Tokens(64, query=True), 'd_model': 32, 'segments': (Segment(blocks),), **fields})
 
 
 FULL = asking(Attention(4, 2, 8, RoPE(), Mask()), Attention(4, 2, 8, XL(), Mask()))
@@ -106,16 +106,20 @@ _ONE = jnp.zeros((1, T), jnp.int32)
 @pytest.mark.parametrize(
   ('spec', 'inputs', 'message'),
   [
-    (FULL, {'target_positions': _ONE}, 'without order_ids a target would see its own token'),
-    (FULL, {'order_ids': _ONE[:, :3]}, r'order_ids has shape \(1, 3\)\. Wanted that of input_ids, \(1, 8\)'),
-    (FULL, {'order_ids': _ONE, 'target_positions': _ONE[0]}, r'target_positions has shape \(8,\)\. Wanted'),
-    (asking(Attention(4), embed=Tokens()), {'order_ids': _ONE, 'target_positions': _ONE}, 'Wanted embed.query=true'),
-    (zoo.tiny(zoo.get('fnet-base')), {'order_ids': _ONE}, 'some layer tells tokens of others whatever a mask says'),
-    (asking(Attention(4), mtp=SequentialMTP()), {'order_ids': _ONE, 'target_positions': _ONE}, 'Wanted mtp=none and'),
+    (FULL, {'target_positions': _ONE}, 'without order_ids a target would attend to its own token'),
+    (FULL, {'order_ids': _ONE[:, :3]}, r'order_ids has shape \(1, 3\)\. Expected \(1, 8\), as input_ids'),
+    (FULL, {'order_ids': _ONE, 'target_positions': _ONE[0]}, r'target_positions has shape \(8,\)\. Expected'),
     (
-      asking(Attention(4), classifier=Classify()),
+      asking(Attention(4), embed=Tokens(64)),
       {'order_ids': _ONE, 'target_positions': _ONE},
-      'nor a classifier reads targets',
+      'Expected embed.query=true',
+    ),
+    (zoo.tiny(zoo.get('fnet-base')), {'order_ids': _ONE}, 'some layer lets tokens depend on others whatever the mask'),
+    (asking(Attention(4), mtp=SequentialMTP()), {'order_ids': _ONE, 'target_positions': _ONE}, 'Expected mtp=none and'),
+    (
+      asking(Attention(4)).with_heads(classify=Classify()),
+      {'order_ids': _ONE, 'target_positions': _ONE},
+      'nor a classifier supports targets',
     ),
   ],
 )
@@ -142,5 +146,5 @@ def test_only_what_reaches_other_tokens_through_masks_keeps_an_order():
 
 def test_a_decoder_beside_an_encoder_is_told_no_types():
   spec = config.override(zoo.tiny(zoo.get('t5-small')), 'segments.0.pattern.0.mixer.relative', 'xl(types=true)')
-  with pytest.raises(errors.ConfigError, match='layers of the decoder ask the types of tokens, and only the encoder'):
+  with pytest.raises(errors.ConfigError, match='layers of the decoder use token types, and only the encoder'):
     config.validate(spec)

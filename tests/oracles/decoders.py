@@ -4,7 +4,7 @@ from collections.abc import Callable
 import dataclasses
 from typing import Any
 
-from oracles.copying import Flat, Theirs, stacked
+from tests.oracles.copying import Flat, Theirs, stacked
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.act import GeluTanh
 from tfm.parts.embed.tokens import Tokens

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from oracles import copying
+from tests.oracles import copying
 from tfm.parts.absolute import Learned
 from tfm.zoo import bert
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from oracles import copying
-from oracles.copying import Flat, Theirs, stacked
+from tests.oracles import copying
+from tests.oracles.copying import Flat, Theirs, stacked
 from tfm.model import mtp, transformer
 from tfm.parts.ffn import Glu, Moe
 from tfm.parts.mixer import MLA

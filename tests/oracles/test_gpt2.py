@@ -1,47 +1,15 @@
 """GPT-2's logits and gradients are those of transformers."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from oracles import copying
+from tests.oracles import copying
+from tests.oracles.small_gpt2 import SPEC, D, L, N, P, V, flat_of
 from tfm.model import transformer
-from tfm.parts.absolute import Learned
-from tfm.zoo import gpt2
 
 pytestmark = pytest.mark.oracle
-L, D, N, V, P = 2, 32, 4, 61, 16
-SPEC = dataclasses.replace(
-  gpt2.gpt2(L, D, N), embed=dataclasses.replace(gpt2.gpt2(L, D, N).embed, vocab=V), absolute=Learned(P)
-)
-
-
-def flat_of(theirs: copying.Theirs) -> copying.Flat:
-  def conv(ours, name):
-    # Conv1D stores [in, out].
-    return {f'{ours}/kernel': theirs[f'{name}.weight'], f'{ours}/bias': theirs[f'{name}.bias']}
-
-  def block(i):
-    at, found = f'transformer.h.{i}', {}
-    for leaf, value in conv('x', f'{at}.attn.c_attn').items():
-      parts = np.split(value, 3, -1)
-      heads = [p.reshape(*p.shape[:-1], N, D // N) for p in parts]
-      found |= {f'mixer/{n}/{leaf[2:]}': h for n, h in zip('qkv', heads, strict=True)}
-    out = conv('mixer/o', f'{at}.attn.c_proj')
-    out['mixer/o/kernel'] = out['mixer/o/kernel'].reshape(N, D // N, D)
-    ffn = conv('ffn/up', f'{at}.mlp.c_fc') | conv('ffn/down', f'{at}.mlp.c_proj')
-    norms = theirs.norm('mixer_norm', f'{at}.ln_1') | theirs.norm('ffn_norm', f'{at}.ln_2')
-    return found | out | ffn | norms
-
-  return {
-    'embed/table': theirs['transformer.wte.weight'],
-    'absolute/table': theirs['transformer.wpe.weight'],
-    **copying.stacked('segment_0/block_0', range(L), block),
-    **theirs.norm('norm', 'transformer.ln_f'),
-  }
 
 
 @pytest.fixture(scope='module')

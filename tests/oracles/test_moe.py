@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from oracles import copying
+from tests.oracles import copying
 from tfm import hub
 from tfm.core import config as config_lib
 from tfm.model import transformer

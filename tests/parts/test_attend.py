@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from parts.jaxprs import variables
+from tests.parts.attending import B, N, attended, drawn, info
+from tests.parts.jaxprs import variables
 from tfm.core import config, errors
 from tfm.parts.attend import TABLE
 from tfm.parts.attend.base import Scores
@@ -20,47 +21,13 @@ from tfm.parts.attend.pallas.flash import Pallas
 from tfm.parts.attend.pallas.visits import kinds
 from tfm.parts.attend.staircase import Staircase
 from tfm.parts.attend.views import moved, order, worth
-from tfm.parts.mask import Causal, Fixed, Mask, Permutation, Segments, Strided, Window
+from tfm.parts.mask import Causal, Fixed, Permutation, Segments, Strided, Window
 from tfm.parts.relative import ALiBi
-from tfm.parts.relative.t5 import bucket
-from tfm.parts.term import Asked
 from tfm.parts.tokeninfo import TokenInfo
 
 SMALL = {'blockwise': Blockwise(8, 16), 'pallas': Pallas(8, 16, interpret=True), 'staircase': Staircase(3)}
 # What vendors' kernels have no word for is most of this: see test_vendors.py. `auto` is one of the others.
 KERNELS = {n: SMALL.get(n, row()) for n, row in TABLE.items() if n not in ('auto', 'cudnn', 'dense', 'splash')}
-B, N, K, H = 2, 4, 2, 8
-
-
-def drawn(T, S, dtype=jnp.float32, seed=0, wide=H):
-  draw = lambda i, *shape: jax.random.normal(jax.random.key(seed + i), shape).astype(dtype)
-  return draw(0, B, T, N, H), draw(1, B, S, K, H), draw(2, B, S, K, wide)
-
-
-def info(n, packed=True):
-  """Two documents and padding on the right in row 0, padding on the left in row 1."""
-  pos, segment = np.tile(np.arange(n), (B, 1)), np.ones((B, n), int)
-  if packed:
-    cut = n // 3
-    pos[0, cut:] -= cut
-    segment[0, cut:] = 2
-    segment[0, -2:] = 0
-    segment[1, :3] = 0
-  return TokenInfo(jnp.asarray(pos), jnp.asarray(segment))
-
-
-def t5(table_UN):
-  return lambda q, k: jnp.moveaxis(table_UN[bucket(k.positions[:, None, :] - q.positions[:, :, None])], -1, 1)
-
-
-def asked(table_UN):
-  """Queries ask for a distance by content, of a table of 32."""
-
-  def content(q_BTNH, k_BSKH, q, k):
-    asked_BNTU = jnp.einsum('BTNH,UN->BNTU', q_BTNH, table_UN)
-    return (Asked(asked_BNTU, lambda q, k: bucket(k.positions - q.positions)),)
-
-  return content
 
 
 CASES = {
@@ -78,29 +45,6 @@ CASES = {
 }
 
 
-def attended(kernel, case, T=21, S=21, packed=True, wide=H, info=info):
-  """(y, the gradients by q, k, v, table and sink)."""
-  mask = case.get('mask', Mask()) & Segments()
-
-  @jax.jit
-  def program(q, k, v, table_UN, sink_N):
-    def loss(q, k, v, table_UN, sink_N):
-      biases = [t5(table_UN)] if 't5' in case else []
-      biases += [lambda a, b: ALiBi().bias(N, a, b)] if 'alibi' in case else []
-      contents = (asked(table_UN),) if 'content' in case else ()
-      drop = Dropout.of(jax.random.key(9), B, N, case['drop']) if 'drop' in case else None
-      sink_N, ordered = sink_N if 'sink' in case else None, T == S and 'mask' in case
-      scores = Scores(H**-0.5, mask, tuple(biases), contents, case.get('cap'), sink_N, drop, ordered)
-      y = kernel(q, k, v, info(T, packed), info(S, packed), scores, 'float32')
-      return (y * jnp.cos(jnp.arange(y.size).reshape(y.shape))).sum(), y
-
-    grads, y = jax.grad(loss, range(5), has_aux=True)(q, k, v, table_UN, sink_N)
-    return y, grads
-
-  table_UN, sink_N = jax.random.normal(jax.random.key(5), (32, N)), jnp.linspace(-1.0, 1.0, N)
-  return program(*drawn(T, S, wide=wide), table_UN, sink_N)
-
-
 @functools.cache
 def densely(name, *args, **options):
   """What the dense kernel says of a case: compiled once for all that are compared with it."""
@@ -108,6 +52,9 @@ def densely(name, *args, **options):
 
 
 @pytest.mark.parametrize(('name', 'kernel'), [*itertools.product(CASES, KERNELS)])
+@pytest.mark.large(
+  when=lambda name, kernel: (kernel == 'pallas' and name not in ('all', 'most')) or name in ('cap', 'sink', 'alibi')
+)
 def test_kernels_agree_with_the_dense_one(name, kernel):
   got, want = attended(KERNELS[kernel], CASES[name]), densely(name)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
@@ -115,6 +62,7 @@ def test_kernels_agree_with_the_dense_one(name, kernel):
 
 @pytest.mark.parametrize(('T', 'S'), [(1, 40), (40, 7), (17, 33)])
 @pytest.mark.parametrize('kernel', KERNELS)
+@pytest.mark.large(when=lambda kernel, T: kernel == 'pallas' and T != 17)
 def test_queries_and_keys_may_differ_in_number_and_values_in_width(kernel, T, S):
   got = attended(KERNELS[kernel], CASES['full'], T, S, packed=False, wide=5)
   want = densely('full', T, S, packed=False, wide=5)
@@ -125,6 +73,7 @@ SPARSE = {'both': Window(9) & Strided(4) & Fixed(5, 2), 'fixed': Fixed(5, 2), 'a
 
 
 @pytest.mark.parametrize('name', SPARSE)
+@pytest.mark.large(when=lambda name: name == 'both')
 def test_masks_in_an_order_of_their_own_say_what_the_dense_kernel_says(name):
   mask, T = SPARSE[name], 37
   assert [v.mask for v in worth(mask, T / 4)] == [v.mask for v in mask.views()]

@@ -9,7 +9,6 @@ import pytest
 
 from tfm.core import config, errors
 from tfm.model import count, transformer
-from tfm.model.block import Drop
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.embed.tokens import Tokens
@@ -18,6 +17,7 @@ from tfm.parts.gain import Fixed, LayerScale, ReZero
 from tfm.parts.init import Normal
 from tfm.parts.mixer import Attention
 from tfm.parts.tokeninfo import TokenInfo
+from tfm.parts.unit.blocks import Drop
 from tfm.parts.wiring import After, Bare, Sandwich
 
 BLOCK = Block(Attention(2, head_dim=4), Glu(12))
@@ -58,7 +58,7 @@ def test_a_gain_of_one_changes_nothing_and_a_gain_is_a_factor_of_its_branch():
   np.testing.assert_allclose(hidden(spec, half), hidden(plain, scaled), atol=1e-6)
 
 
-@pytest.mark.parametrize(('wiring', 'last'), [(After(), 'norm'), (Sandwich(), 'post_norm')], ids=['after', 'sandwich'])
+@pytest.mark.parametrize(('wiring', 'last'), [(After(), 'norm'), (Sandwich(), 'post_norm')])
 def test_a_gain_multiplies_what_is_added_and_no_norm_takes_it_back(wiring, last):
   plain = model(wiring=wiring)
   params = transformer.init(plain, jax.random.key(0))

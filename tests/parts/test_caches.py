@@ -2,12 +2,12 @@
 
 import functools
 
-from generate.models import MODELS, decoder, weights
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.generate.models import MODELS, decoder, weights
 from tfm import zoo
 from tfm.core import config, errors
 from tfm.generate.blocks import Blocks

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from contracts import cases, harness
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.contracts import cases, harness
 from tfm.core import config, errors
 from tfm.model.spec import Block, Segment
 from tfm.parts.attend import Blockwise

@@ -20,7 +20,7 @@ from tfm.parts.mask import (
   Strided,
   Window,
 )
-from tfm.parts.mask.base import scrambled
+from tfm.parts.mask.base import Band, scrambled
 from tfm.parts.tokeninfo import TokenInfo, positions
 
 MASKS = {
@@ -67,6 +67,35 @@ def test_a_mask_that_says_it_is_causal_shows_no_later_token(name):
 def test_views_are_the_mask_in_parts_that_share_no_pair(name):
   parts = [allowed(view.mask, 11).astype(int) for view in MASKS[name].views()]
   np.testing.assert_array_equal(sum(parts), allowed(MASKS[name], 11))
+
+
+def in_band(band, q, k):
+  """[B, T, S] bool: the pairs that the band allows."""
+  distance = q.positions[:, :, None] - k.positions[:, None]
+  ok = (band.back is None or distance <= band.back) & (band.ahead is None or -distance <= band.ahead)
+  same = (q.segment_ids[:, :, None] == k.segment_ids[:, None]) & (k.segment_ids > 0)[:, None]
+  return ok & same if band.same_segment else ok | np.zeros(distance.shape, bool)
+
+
+@pytest.mark.parametrize('name', [name for name, mask in MASKS.items() if mask.band is not None])
+def test_band_allows_what_the_mask_allows(name):
+  rng = np.random.default_rng(0)
+  # Positions up to a few more than the widest band of a table row, which is 128.
+  q, k = (TokenInfo(*(rng.integers(0, n, (50, T)) for n in (140, 3))) for T in (19, 23))
+  expected = np.broadcast_to(np.asarray(MASKS[name](q.rows(), k.columns())), (50, 19, 23))
+  np.testing.assert_array_equal(in_band(MASKS[name].band, q, k), expected)
+
+
+def test_masks_that_are_bands_declare_them():
+  assert Mask().band == Band()
+  assert Causal().band == Band(None, 0)
+  assert Window(4).band == Strided(4, 'local').band == Band(3, 0)
+  assert Window(4, ahead=True).band == Band(3, 3)
+  assert Segments().band == Band(same_segment=True)
+  assert (Causal() & Window(5) & Segments()).band == Band(4, 0, True)
+  assert (Window(4) & Window(2, ahead=True)).band == Band(1, 0)
+  for mask in (Window(3, step=2), Prefix(3), Strided(4) & Causal(), Causal() & Prefix(3), Fixed(4, 2), BigBird()):
+    assert mask.band is None, mask
 
 
 def test_a_mask_joined_with_another_keeps_the_order_that_either_knows():

@@ -1,6 +1,7 @@
 """Latent attention: absorbed equals expanded equals plain attention over the keys it stands for; and its costs."""
 
 import dataclasses
+import itertools
 
 from flax import linen as nn
 import jax
@@ -64,11 +65,16 @@ FIELDS = {
 }
 
 
-@pytest.mark.parametrize('attend', [DIMS.run.attend, Blockwise(4, 4)], ids=['dense', 'blockwise'])
+ATTEND = {'dense': DIMS.run.attend, 'blockwise': Blockwise(4, 4)}
+KEPT = {('rope-far', 'dense'), ('xl', 'blockwise'), *itertools.product(('plain', 'cap-sink-window'), ATTEND)}
+
+
+@pytest.mark.parametrize('attend', ATTEND)
 @pytest.mark.parametrize('name', FIELDS)
+@pytest.mark.large(when=lambda name, attend: (name, attend) not in KEPT)
 def test_absorbed_equals_expanded_equals_no_cache(name, attend):
   spec = dataclasses.replace(SMALL, **FIELDS[name])
-  dims = DIMS.replace(run=Run(attend=attend))
+  dims = DIMS.replace(run=Run(attend=ATTEND[attend]))
   params, x_BTD = started(spec)
   told = lambda absorbed: Told(**{f.name: getattr(spec, f.name) for f in dataclasses.fields(MLA)}, absorbed=absorbed)
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.parts.test_attend import t5
+from tests.parts.attending import t5
 from tfm.core import config, errors
 from tfm.parts import mask as masks
 from tfm.parts.attend.added import Added
@@ -65,6 +65,7 @@ MASKS = {
 
 
 @pytest.mark.parametrize('name', MASKS)
+@pytest.mark.large(when=lambda name: name not in ('blocks', 'strided'))
 def test_any_mask_is_run_inside_the_kernel_by_its_views_with_dropout_and_sink(name):
   drop, sink = Dropout.of(jax.random.key(9), B, N, 0.2), jnp.linspace(-1.0, 1.0, N)
   scores = lambda sink: Scores(H**-0.5, MASKS[name] & Segments(), sink_N=sink, drop=drop)
@@ -90,6 +91,7 @@ BIASES = {
 
 
 @pytest.mark.parametrize('name', BIASES)
+@pytest.mark.large(when=lambda name: name in ('of_all_heads', 'squared_and_sloped', 'of_keys_alone'))
 def test_biases_of_many_makes_are_run_inside_the_kernel_and_get_their_gradients(name):
   table = jax.random.normal(jax.random.key(4), (9, N))
   low = name == 'low_precision'
@@ -152,6 +154,7 @@ def test_rows_of_a_large_batch_share_their_visits(monkeypatch):
 
 
 @pytest.mark.parametrize(('tensor', 'kv'), [(2, 2), (4, 2), (4, 1), (1, 2)])
+@pytest.mark.large(when=lambda tensor, kv: (tensor, kv) in ((4, 2), (1, 2)))
 def test_over_a_mesh_every_device_has_its_rows_and_heads(tensor, kv):
   devices = np.array(jax.devices()[: 2 * tensor]).reshape(2, tensor)
   mesh = jax.sharding.Mesh(devices, ('data', 'tensor'), axis_types=(jax.sharding.AxisType.Auto,) * 2)
@@ -233,7 +236,7 @@ def test_more_tiles_than_a_tpu_can_count_are_refused():
 def test_what_no_kernel_can_do_is_refused_with_the_reason(why):
   qkv, scores = REFUSALS[why]()
   assert KERNEL.refuses(*qkv, info(), info(), scores)
-  with pytest.raises(errors.UserError, match=f'attend=pallas: {why}.*Wanted attend=blockwise'):
+  with pytest.raises(errors.UserError, match=f'attend=pallas: {why}.*Expected attend=blockwise'):
     KERNEL(*qkv, info(), info(), scores, 'float32')
 
 

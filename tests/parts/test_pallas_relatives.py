@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.contracts.cases import decoder
+from tests.parts.relatives import attended, started
 from tfm.model import transformer
 from tfm.model.spec import Block
 from tfm.parts.attend.base import Scores
@@ -40,35 +41,6 @@ def info(n=T, spread=1):
   segment[1, :3] = 0
   pos[1] = np.maximum(pos[1] - 3 * spread, 0)
   return TokenInfo(jnp.asarray(pos), jnp.asarray(segment), {'type': jnp.asarray(pos % 2)})
-
-
-def started(spec, dims, key):
-  """The parameters of a relative position."""
-  module, one = spec.make(dims), jnp.zeros((1, 1), jnp.int32)
-  if not isinstance(module, nn.Module):
-    return {}
-  at, x = TokenInfo(one, one), jnp.zeros((1, 1, dims.heads, dims.head_dim))
-  by_place = ('product', at, at) if spec.placed else ('bias', dims.heads, at, at)
-  method, *given = ('content', x, x, at, at) if spec.contextual else by_place
-  return nn.unbox(module.init(key, *given, method=method))['params']
-
-
-def attended(kernel, dims, specs, params, qkv, q_info, k_info, **fields):
-  """y of queries and keys that are told of their places by every one of `specs`."""
-  q, k, v = qkv
-  made = [(spec, spec.make(dims), p) for spec, p in zip(specs, params, strict=True)]
-  made = [(spec, m.bind({'params': p}) if isinstance(m, nn.Module) else m) for spec, m, p in made]
-  for _, m in made:
-    q, k = m.queries(q, q_info.positions), m.rotate(k, k_info.positions)
-  having = lambda name: [m for spec, m in made if getattr(spec, name)]
-  scores = Scores(
-    dims.head_dim**-0.5,
-    biases=tuple(functools.partial(m.bias, dims.heads) for m in having('biased')),
-    contents=tuple(m.content for m in having('contextual')),
-    products=tuple(m.product for m in having('placed')),
-    **fields,
-  )
-  return kernel(q, k, v, q_info, k_info, scores, 'float32')
 
 
 def results(kernel, specs, fields, at, qkv, params, sink):
@@ -114,6 +86,7 @@ SIGHTS = [row() & Segments() for name, row in MASKS.items() if name not in ('bot
 
 
 @pytest.mark.parametrize('name', RELATIVES)
+@pytest.mark.large(when=lambda name: name not in ('alibi', 'toeplitz-1000', 'shaw-3'))
 def test_every_relative_position_is_served_under_one_mask_or_another(name):
   turn = list(RELATIVES).index(name)
   cap = {'cap': 2.0} if turn % 2 else {}
@@ -124,6 +97,7 @@ ALL = [Shaw(3), XL(types=True), TUPE(512), Toeplitz(300), RoPE(far=9)]
 
 
 @pytest.mark.parametrize('mask', [Window(9) & Causal(), Strided(4)])
+@pytest.mark.large(when=lambda mask: mask == Strided(4))
 def test_all_of_them_together_with_cap_sink_and_dropout_at_places_far_apart_and_by_views(mask):
   drop = Dropout.of(jax.random.key(9), B, N, 0.2)
   fields = {'mask': mask & Segments(), 'cap': 5.0, 'drop': drop}
@@ -155,6 +129,7 @@ def test_look_ups_of_queries_and_of_keys_by_shared_distances():
 
 
 @pytest.mark.parametrize('kv', [2, 1])
+@pytest.mark.large(when=lambda kv: kv == 1)
 def test_over_a_mesh_every_device_has_what_its_heads_ask_and_are_told(kv):
   mesh = jax.make_mesh((2, 4), ('data', 'tensor'), axis_types=(jax.sharding.AxisType.Auto,) * 2)
   rules = [('B', ('data',)), ('N', ('tensor',)), ('K', ())]

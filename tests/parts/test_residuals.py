@@ -45,6 +45,7 @@ def loss(spec, params, run=Run(), key=None, **inputs):
 
 
 @pytest.mark.parametrize('residual', [Dwa(), Dwa(2, 1), Dwa(2, 3)])
+@pytest.mark.large(when=lambda residual: residual != Dwa())
 def test_depth_weighted_averages_start_as_the_plain_stack_bit_for_bit(residual):
   key = jax.random.key(0)
   plain, spec = model(depth=5), model(residual, depth=5)

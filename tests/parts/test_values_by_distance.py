@@ -4,14 +4,14 @@ import dataclasses
 import functools
 import itertools
 
-from generate.models import decoder, weights
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from parts.jaxprs import variables
-from tests.parts.test_attend import asked, drawn, info, t5
+from tests.generate.models import decoder, weights
+from tests.parts.attending import asked, drawn, info, t5
+from tests.parts.jaxprs import variables
 from tfm.core import config, errors
 from tfm.model import cache as cache_lib
 from tfm.model import count, transformer
@@ -128,6 +128,9 @@ def wanted(name):
 
 
 @pytest.mark.parametrize(('name', 'kernel'), ASKED)
+@pytest.mark.large(
+  when=lambda name, kernel: name in ('full', 'sink', 'dropout') or (kernel == 'dense' and name in OF_VIEWS)
+)
 def test_a_kernel_reads_what_a_vector_gathered_for_every_pair_gives(name, kernel):
   arrays, _, infos = told(CASES[name])
   y, grads = wanted(name)
@@ -212,9 +215,11 @@ MIXERS = {
 
 DECODED = [(name, 'dense') for name in MIXERS] + [('grouped', cache) for cache in CACHES if cache != 'dense']
 DECODED += [('window', 'ring'), ('latent', 'int8'), ('latent', 'paged')]
+KEPT = ('grouped', 'dense'), ('hierarchical', 'dense'), ('latent', 'dense'), ('latent', 'paged'), ('window', 'ring')
 
 
 @pytest.mark.parametrize(('name', 'cache'), DECODED)
+@pytest.mark.large(when=lambda name, cache: (name, cache) not in KEPT)
 def test_a_prompt_and_then_a_token_at_a_time_say_what_the_whole_row_says(name, cache):
   spec, run = MIXERS[name], Run(cache=CACHES[cache])
 

@@ -8,9 +8,9 @@ from tfm.tasks import CausalLM
 
 def test_labels_are_the_next_tokens_shifted_once(data):
   task = CausalLM()
-  corpus = task.open(data)
+  corpus = data.open(task)
   raw = corpus.batch('train', 0, 0)
-  batch = task.features(raw, corpus.tokenizer)
+  batch = task.features(raw, corpus)
   np.testing.assert_array_equal(batch['labels'][:, :-1], batch['input_ids'][:, 1:])
   np.testing.assert_array_equal(batch['input_ids'], raw['tokens'][:, :64])
   assert batch['weights'].all()
@@ -19,9 +19,9 @@ def test_labels_are_the_next_tokens_shifted_once(data):
 
 def test_no_label_crosses_a_document_when_isolated(data):
   task = CausalLM()
-  corpus = task.open(dataclasses.replace(data, isolate=True))
+  corpus = dataclasses.replace(data, isolate=True).open(task)
   raw = corpus.batch('train', 0, 0)
-  batch = task.features(raw, corpus.tokenizer, corpus.isolate)
+  batch = task.features(raw, corpus)
   assert raw['segments'].max() > 1
   following = raw['segments'][:, 1:]
   np.testing.assert_array_equal(batch['weights'] > 0, (batch['segment_ids'] == following) & (following > 0))
@@ -29,25 +29,25 @@ def test_no_label_crosses_a_document_when_isolated(data):
 
 def test_an_isolated_document_is_all_predicted_from_the_end_before_it_to_its_own(data):
   task = CausalLM()
-  corpus = task.open(dataclasses.replace(data, isolate=True, length=511))
-  batch = task.features(corpus.batch('train', 0, 0), corpus.tokenizer, corpus.isolate)
+  corpus = dataclasses.replace(data, isolate=True, length=511).open(task)
+  batch = task.features(corpus.batch('train', 0, 0), corpus)
   starts = (batch['position_ids'] == 0) & (batch['segment_ids'] > 0)
   assert starts.sum() > 1
-  assert (batch['input_ids'][starts] == corpus.tokenizer.eos).all()
-  ends = (batch['labels'] == corpus.tokenizer.eos) & (batch['weights'] > 0)
+  assert (batch['input_ids'][starts] == corpus.vocabulary.eos).all()
+  ends = (batch['labels'] == corpus.vocabulary.eos) & (batch['weights'] > 0)
   assert ends.sum() == starts.sum()
 
 
 def test_an_evaluation_predicts_every_token_but_the_first(data):
   task = CausalLM()
-  corpus = task.open(data)
-  predicted = sum(task.features(raw, corpus.tokenizer)['weights'].sum() for raw in corpus.eval_batches('val', 8))
+  corpus = data.open(task)
+  predicted = sum(task.features(raw, corpus)['weights'].sum() for raw in corpus.eval_batches('val', 8))
   assert predicted == len(corpus.store.splits['val'].tokens) - 1
 
 
 def test_a_single_file_of_characters_has_no_special_tokens(tmp_path, data):
   (tmp_path / 'a.txt').write_text('abc' * 100)
-  corpus = CausalLM().open(dataclasses.replace(data, files=str(tmp_path / 'a.txt'), cache=str(tmp_path)))
+  corpus = dataclasses.replace(data, files=str(tmp_path / 'a.txt'), cache=str(tmp_path)).open(CausalLM())
   assert corpus.vocab == 3
 
 
@@ -63,6 +63,6 @@ def test_causal_lm_needs_one_stack_that_does_not_see_its_labels(model):
 @pytest.mark.parametrize('isolate', [False, True])
 def test_documents_are_told_only_when_they_are_kept_apart(data, isolate):
   task = CausalLM()
-  corpus = task.open(dataclasses.replace(data, isolate=isolate))
-  batch = task.features(corpus.batch('train', 0, 0), corpus.tokenizer, corpus.isolate)
+  corpus = dataclasses.replace(data, isolate=isolate).open(task)
+  batch = task.features(corpus.batch('train', 0, 0), corpus)
   assert ('segment_ids' in batch) == ('position_ids' in batch) == isolate

@@ -1,4 +1,6 @@
-"""What holds for every row of the table of tasks."""
+"""What holds for every task that reads text."""
+
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -8,13 +10,17 @@ import pytest
 from tfm.core.config import from_json, to_json
 from tfm.data import Folders
 from tfm.data.tokenizer import Byte
-from tfm.tasks import TABLE, Task, mean
+from tfm.tasks import TABLE, Classify, Task, TextTask, mean
+
+TEXT = sorted(name for name, cls in TABLE.items() if issubclass(cls, (TextTask, Classify)))
 
 
-@pytest.fixture(scope='module', params=sorted(TABLE))
+@pytest.fixture(scope='module', params=TEXT)
 def opened(request, data, tmp_path_factory):
   task = TABLE[request.param]()
-  return task, task.open(_labelled(tmp_path_factory.mktemp('classes'), data) if list(task.fits_data(data)) else data)
+  if list(task.fits_data(data)):
+    data = _labelled(tmp_path_factory.mktemp('classes'), data)
+  return task, data.open(task), data
 
 
 def _labelled(folder, data):
@@ -29,33 +35,33 @@ def _labelled(folder, data):
 
 
 def test_features_are_a_function_of_the_rows(opened):
-  task, corpus = opened
-  a = task.features(corpus.batch('train', 0, 1), corpus.tokenizer)
-  b = task.features(corpus.batch('train', 0, 1), corpus.tokenizer)
-  other = task.features(corpus.batch('train', 0, 2), corpus.tokenizer)
+  task, corpus, _ = opened
+  a = task.features(corpus.batch('train', 0, 1), corpus)
+  b = task.features(corpus.batch('train', 0, 1), corpus)
+  other = task.features(corpus.batch('train', 0, 2), corpus)
   assert all(np.array_equal(a[k], b[k]) for k in a)
   assert not np.array_equal(a['labels'], other['labels'])
 
 
 def test_a_host_makes_its_rows_as_any_other_would(opened):
-  task, corpus = opened
-  whole = task.features(corpus.batch('train', 0, 1), corpus.tokenizer)
-  part = task.features(corpus.batch('train', 0, 1, slice(8, 16)), corpus.tokenizer)
+  task, corpus, _ = opened
+  whole = task.features(corpus.batch('train', 0, 1), corpus)
+  part = task.features(corpus.batch('train', 0, 1, slice(8, 16)), corpus)
   for name, value in whole.items():
     np.testing.assert_array_equal(value[8:16], part[name])
 
 
 def test_evaluation_has_the_keys_shapes_and_types_of_training(opened):
-  task, corpus = opened
+  task, corpus, _ = opened
   describe = lambda batch: {k: (v.shape, v.dtype) for k, v in batch.items()}
-  train = describe(task.features(corpus.batch('train', 0, 0), corpus.tokenizer))
+  train = describe(task.features(corpus.batch('train', 0, 0), corpus))
   for raw in corpus.eval_batches('val', 32):
-    assert describe(task.features(raw, corpus.tokenizer)) == train
+    assert describe(task.features(raw, corpus)) == train
 
 
 def test_rows_have_the_lengths_the_task_says(opened):
-  task, corpus = opened
-  batch = task.features(corpus.batch('train', 0, 0), corpus.tokenizer)
+  task, corpus, _ = opened
+  batch = task.features(corpus.batch('train', 0, 0), corpus)
   names = ('input_ids', 'decoder_input_ids')
   assert tuple(batch[n].shape[1] for n in names if n in batch) == task.lengths(64)
   assert batch['input_ids'].shape == (32, 64)
@@ -65,32 +71,46 @@ def test_rows_have_the_lengths_the_task_says(opened):
 
 
 def test_ids_are_inside_the_vocabulary(opened):
-  task, corpus = opened
-  batch = task.features(corpus.batch('train', 0, 0), corpus.tokenizer)
+  task, corpus, _ = opened
+  batch = task.features(corpus.batch('train', 0, 0), corpus)
   assert max(batch['input_ids'].max(), batch['labels'].max()) < corpus.vocab
 
 
 def test_rows_of_padding_have_no_weight(opened):
-  task, corpus = opened
+  task, corpus, _ = opened
   *_, last = corpus.eval_batches('val', 64)
   empty = ~last['segments'].any(1)
   assert empty.any()
-  assert not task.features(last, corpus.tokenizer)['weights'][empty].any()
+  assert not task.features(last, corpus)['weights'][empty].any()
 
 
 def test_micro_batches_add_up_to_the_batch(opened):
-  task, corpus = opened
-  batch = jax.tree.map(jnp.asarray, task.features(corpus.batch('train', 0, 0), corpus.tokenizer))
+  task, corpus, _ = opened
+  batch = jax.tree.map(jnp.asarray, task.features(corpus.batch('train', 0, 0), corpus))
   logits = jax.random.normal(jax.random.key(0), (*batch['labels'].shape, corpus.vocab))
-  loss = jax.jit(lambda logits, batch: task.loss({'logits': logits}, batch))
+  loss = jax.jit(lambda logits, batch: task.loss(lambda **inputs: {'logits': logits}, batch, jax.random.key(0)))
   whole = loss(logits, batch)
   halves = [loss(logits[s], jax.tree.map(lambda x, s=s: x[s], batch)) for s in (slice(0, 16), slice(16, 32))]
   jax.tree.map(lambda w, a, b: np.testing.assert_allclose(w, a + b, rtol=1e-5), whole, *halves)
-  assert whole[1] == batch['weights'].sum()
+  assert whole['loss'].weight == batch['weights'].sum()
+
+
+@pytest.mark.parametrize('isolate', [False, True])
+def test_specs_describe_the_features_without_data(opened, isolate):
+  task, _, data = opened
+  data = dataclasses.replace(data, isolate=isolate)
+  if list(task.fits_data(data)):
+    pytest.skip('the task does not isolate documents')
+  corpus = data.open(task)
+  batch = task.features(corpus.batch('train', 0, 0), corpus)
+  closed = dataclasses.replace(data, cache='nowhere', **dict.fromkeys({'files', 'root'} & vars(data).keys(), 'nowhere'))
+  shapes, letters = task.shapes(None, closed), task.letters(None, closed)
+  assert {n: (a.shape, a.dtype) for n, a in batch.items()} == {n: (s.shape, s.dtype) for n, s in shapes.items()}
+  assert {n: a.ndim for n, a in batch.items()} == {n: len(axes) for n, axes in letters.items()}
 
 
 def test_a_config_of_it_comes_back_from_json(opened):
-  task, _ = opened
+  task = opened[0]
   assert from_json(Task, to_json(task)) == task
 
 
@@ -99,8 +119,7 @@ def test_the_mean_of_nothing_is_zero_and_so_is_its_gradient():
   batch = {'labels': jnp.zeros((1, 2), jnp.int32), 'weights': jnp.zeros((1, 2))}
 
   def loss(logits):
-    total, weight, _ = task.loss({'logits': logits}, batch)
-    return mean(total, weight)
+    return mean(*task.loss(lambda **inputs: {'logits': logits}, batch, None)['loss'])
 
   value, grad = jax.value_and_grad(loss)(jnp.ones((1, 2, 3)))
   assert value == 0
@@ -110,12 +129,12 @@ def test_the_mean_of_nothing_is_zero_and_so_is_its_gradient():
 def test_logits_that_are_not_finite_where_nothing_is_weighted_do_no_harm():
   batch = {'labels': jnp.zeros((1, 2), jnp.int32), 'weights': jnp.array([[1.0, 0.0]])}
   logits = jnp.zeros((1, 2, 3)).at[0, 1].set(jnp.inf)
-  total, weight, _ = TABLE['causal_lm']().loss({'logits': logits}, batch)
-  assert mean(total, weight) == pytest.approx(np.log(3))
+  ratio = TABLE['causal_lm']().loss(lambda **inputs: {'logits': logits}, batch, None)['loss']
+  assert mean(*ratio) == pytest.approx(np.log(3))
 
 
 def test_impossible_smoothing_is_an_error():
   assert list(TABLE['causal_lm'](label_smoothing=1.0, z_loss=-1.0).check()) == [
-    'label_smoothing: is 1.0. A number from 0 to below 1 was wanted.',
-    'z_loss: is -1.0. 0 or more was wanted.',
+    'label_smoothing: is 1.0. Expected 0 or more, below 1.',
+    'z_loss: is -1.0. Expected 0 or more.',
   ]

@@ -8,13 +8,13 @@ from tfm.tasks import MaskedLM
 
 @pytest.fixture(scope='module')
 def corpus(data):
-  return MaskedLM().open(data)
+  return data.open(MaskedLM())
 
 
 @pytest.fixture(scope='module')
 def batches(corpus):
   task = MaskedLM()
-  made = [task.features(corpus.batch('train', 0, step), corpus.tokenizer) for step in range(60)]
+  made = [task.features(corpus.batch('train', 0, step), corpus) for step in range(60)]
   return {k: np.concatenate([b[k] for b in made]) for k in made[0]}
 
 
@@ -23,24 +23,24 @@ def _within_four_errors(hits, n, rate):
 
 
 def test_fifteen_of_a_hundred_are_chosen(corpus, batches):
-  ordinary = ~corpus.tokenizer.is_special[batches['labels']]
+  ordinary = ~corpus.vocabulary.is_special[batches['labels']]
   assert _within_four_errors(batches['weights'].sum(), ordinary.sum(), 0.15)
 
 
 def test_of_the_chosen_most_are_masked_some_random_some_kept(corpus, batches):
   chosen = batches['weights'] > 0
   inputs, labels = batches['input_ids'][chosen], batches['labels'][chosen]
-  n, V = chosen.sum(), corpus.tokenizer.base
-  assert _within_four_errors((inputs == corpus.tokenizer.mask).sum(), n, 0.8)
+  n, V = chosen.sum(), corpus.vocabulary.base
+  assert _within_four_errors((inputs == corpus.vocabulary.mask).sum(), n, 0.8)
   assert _within_four_errors((inputs == labels).sum(), n, 0.1 + 0.1 / V)
-  assert _within_four_errors(((inputs != labels) & (inputs != corpus.tokenizer.mask)).sum(), n, 0.1 * (V - 1) / V)
+  assert _within_four_errors(((inputs != labels) & (inputs != corpus.vocabulary.mask)).sum(), n, 0.1 * (V - 1) / V)
 
 
 def test_specials_are_neither_chosen_nor_drawn(corpus, batches):
-  special = corpus.tokenizer.is_special
+  special = corpus.vocabulary.is_special
   assert special[batches['labels']].any()
   assert not batches['weights'][special[batches['labels']]].any()
-  drawn = batches['input_ids'][(batches['weights'] > 0) & (batches['input_ids'] != corpus.tokenizer.mask)]
+  drawn = batches['input_ids'][(batches['weights'] > 0) & (batches['input_ids'] != corpus.vocabulary.mask)]
   assert not special[drawn].any()
 
 
@@ -53,14 +53,14 @@ def test_masks_are_drawn_anew_each_epoch(corpus):
   task = MaskedLM()
   raw = corpus.batch('train', 0, 0)
   again = {**raw, 'key': corpus.batch('train', 0, 1000)['key']}
-  a, b = (task.features(r, corpus.tokenizer)['weights'] for r in (raw, again))
+  a, b = (task.features(r, corpus)['weights'] for r in (raw, again))
   assert (a != b).any()
 
 
 def test_isolated_documents_have_their_own_positions(data):
   task = MaskedLM()
-  corpus = task.open(dataclasses.replace(data, isolate=True))
-  batch = task.features(corpus.batch('train', 0, 0), corpus.tokenizer, corpus.isolate)
+  corpus = dataclasses.replace(data, isolate=True).open(task)
+  batch = task.features(corpus.batch('train', 0, 0), corpus)
   assert {'segment_ids', 'position_ids'} <= set(batch)
 
 

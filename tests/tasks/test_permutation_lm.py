@@ -13,9 +13,9 @@ from tfm.tasks import PermutationLM
 
 
 def _batch(data, task, step=0):
-  corpus = task.open(data)
+  corpus = data.open(task)
   raw = corpus.batch('train', 0, step)
-  return raw, task.features(raw, corpus.tokenizer, corpus.isolate), corpus.tokenizer.is_special[raw['tokens']]
+  return raw, task.features(raw, corpus), corpus.vocabulary.is_special[raw['tokens']]
 
 
 def test_the_last_sixth_of_an_order_of_the_row_is_predicted(data):
@@ -38,13 +38,13 @@ def test_special_tokens_come_first_and_are_only_read(data):
 
 def test_any_place_may_be_predicted_and_every_epoch_draws_anew(data):
   task = PermutationLM()
-  corpus = task.open(data)
-  asked = [task.features(corpus.batch('train', 0, s), corpus.tokenizer)['target_positions'] for s in range(60)]
+  corpus = data.open(task)
+  asked = [task.features(corpus.batch('train', 0, s), corpus)['target_positions'] for s in range(60)]
   count = np.bincount(np.concatenate(asked).ravel(), minlength=64)
   n = 60 * 32
   assert np.all(np.abs(count - n * 10 / 64) < 5 * (n * 10 / 64) ** 0.5)
   raw = corpus.batch('train', 0, 0)
-  again = task.features({**raw, 'key': corpus.batch('train', 0, 1000)['key']}, corpus.tokenizer)
+  again = task.features({**raw, 'key': corpus.batch('train', 0, 1000)['key']}, corpus)
   assert (again['target_positions'] != asked[0]).any()
 
 
@@ -74,8 +74,8 @@ def test_every_isolated_document_has_its_own_order_and_targets(data):
 
 
 def test_permutation_lm_needs_a_vector_to_ask_by_and_masks_that_hide_its_labels():
-  attention, query = Attention(4, mask=Mask()), Tokens(query=True)
-  fits = lambda block, **fields: list(PermutationLM().fits(Model(Tokens(64), 32, (Segment((block,)),), **fields)))
+  attention, query = Attention(4, mask=Mask()), Tokens(64, query=True)
+  fits = lambda block, embed=Tokens(64): list(PermutationLM().fits(Model(embed, 32, (Segment((block,)),))))
   assert not fits(Block(attention), embed=query)
   assert not fits(Block(Attention(4)), embed=query)
   assert 'Choose model.embed.query=true' in fits(Block(attention))[0]

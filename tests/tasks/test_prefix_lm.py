@@ -13,9 +13,9 @@ from tfm.tasks import PrefixLM
 
 
 def _batch(data, task, step=0):
-  corpus = task.open(data)
+  corpus = data.open(task)
   raw = corpus.batch('train', 0, step)
-  return raw, task.features(raw, corpus.tokenizer, corpus.isolate)
+  return raw, task.features(raw, corpus)
 
 
 def test_only_what_follows_the_prefix_is_predicted(data):

@@ -53,33 +53,33 @@ def _restored(inputs, labels, vocabulary):
 def test_putting_the_spans_back_restores_the_text(tmp_path, data, rate, span):
   (tmp_path / 'a.txt').write_text('the text of a single file that is long enough ' * 99)
   task = SpanCorruption(rate=rate, span=span)
-  corpus = task.open(dataclasses.replace(data, files=str(tmp_path / 'a.txt'), cache=str(tmp_path)))
+  corpus = dataclasses.replace(data, files=str(tmp_path / 'a.txt'), cache=str(tmp_path)).open(task)
   for raw in [corpus.batch('train', 0, 0), *corpus.eval_batches('val', 32)]:
-    batch = task.features(raw, corpus.tokenizer)
+    batch = task.features(raw, corpus)
     for row, (tokens, segments) in enumerate(zip(raw['tokens'], raw['segments'], strict=True)):
       inputs = batch['input_ids'][row][batch['segment_ids'][row] > 0]
       labels = batch['labels'][row][batch['weights'][row] > 0]
       if segments.any():
-        assert inputs[-1] == labels[-1] == corpus.tokenizer.eos
-        assert _restored(inputs[:-1], labels, corpus.tokenizer) == tokens[segments > 0].tolist()
+        assert inputs[-1] == labels[-1] == corpus.vocabulary.eos
+        assert _restored(inputs[:-1], labels, corpus.vocabulary) == tokens[segments > 0].tolist()
       else:
         assert not len(inputs)
 
 
 def test_a_row_begins_with_text_and_sentinels_come_from_the_end_downwards(data):
   task = SpanCorruption()
-  corpus = task.open(data)
-  batch = task.features(corpus.batch('train', 0, 0), corpus.tokenizer)
-  assert (batch['input_ids'][:, 0] < corpus.tokenizer.base + 1).all()
+  corpus = data.open(task)
+  batch = task.features(corpus.batch('train', 0, 0), corpus)
+  assert (batch['input_ids'][:, 0] < corpus.vocabulary.base + 1).all()
   assert (batch['labels'][:, 0] == corpus.vocab - 1).all()
-  assert corpus.tokenizer.sentinels.tolist() == [corpus.vocab - 1 - i for i in range(len(corpus.tokenizer.sentinels))]
+  assert corpus.vocabulary.sentinels.tolist() == [corpus.vocab - 1 - i for i in range(len(corpus.vocabulary.sentinels))]
 
 
 def test_the_decoder_reads_its_labels_shifted_right_from_padding(data):
   task = SpanCorruption()
-  corpus = task.open(data)
-  batch = task.features(corpus.batch('train', 0, 0), corpus.tokenizer)
-  assert (batch['decoder_input_ids'][:, 0] == corpus.tokenizer.pad).all()
+  corpus = data.open(task)
+  batch = task.features(corpus.batch('train', 0, 0), corpus)
+  assert (batch['decoder_input_ids'][:, 0] == corpus.vocabulary.pad).all()
   np.testing.assert_array_equal(batch['decoder_input_ids'][:, 1:], batch['labels'][:, :-1])
   assert batch['weights'].all()
 

@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from tests.tpu.test_pallas import Case, lowered
+from tests.tpu.cases import Case, lowered
 from tfm.parts.attend.splash import Splash
 from tfm.parts.mask import Mask, Window
 

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.train import tiny
 from tfm import hub
 from tfm.cli.train import begin
 from tfm.core import errors
@@ -14,7 +15,6 @@ from tfm.model.adapted import merge_adapters
 from tfm.model.transformer import apply, init
 from tfm.parts.adapter import LoRA
 from tfm.train import loop
-from train import tiny
 
 
 def _experiment(tmp_path, **changes):
@@ -109,6 +109,7 @@ def test_lora_starts_as_the_base_and_trains_alone(tmp_path, base):
 
 
 @pytest.mark.parametrize('adapter', [LoRA(2), LoRA(3, stable=True, targets=('q', 'k', 'v', 'o', 'gate', 'up', 'down'))])
+@pytest.mark.large(when=lambda adapter: adapter != LoRA(2))
 def test_merged_adapters_compute_the_same(tmp_path, base, adapter):
   _, spec, params = base
   spec = dataclasses.replace(spec, adapter=adapter)

@@ -5,11 +5,14 @@ import sys
 from types import SimpleNamespace
 
 import jax
+import numpy as np
 import pytest
 
 from tests.train.tiny import experiment
 from tfm.core.errors import UserError
-from tfm.train import distributed, evaluate, metrics, report, shard
+from tfm.tasks import CausalLM, Regress
+from tfm.train import distributed, evaluate, metrics, report
+from tfm.train.build import build_eval
 from tfm.train.peaks import peak
 from tfm.train.speed import Speed
 
@@ -19,14 +22,14 @@ def row(**values):
 
 
 def test_lines_after_the_restored_step_and_half_lines_are_dropped(tmp_path):
-  first = metrics.Metrics(tmp_path, 0, 10)
+  first = metrics.Metrics(tmp_path, 0, 10, CausalLM.shown)
   for step in (1, 2, 3):
     first.train(step, row())
   first.eval(3, {'val_loss_nats': 1.5, 'val_bits_per_byte': None})
   first.close()
   with open(tmp_path / 'metrics.jsonl', 'a') as file:
     file.write('{"step": 4, "loss')
-  again = metrics.Metrics(tmp_path, 2, 10)
+  again = metrics.Metrics(tmp_path, 2, 10, CausalLM.shown)
   assert again.last_scores == {}
   again.train(3, row(loss_nats=1.0))
   again.close()
@@ -37,7 +40,7 @@ def test_lines_after_the_restored_step_and_half_lines_are_dropped(tmp_path):
 
 def test_whoever_watches_learns_how_much_is_left_to_score(tmp_path, monkeypatch, capsys):
   monkeypatch.setattr(metrics, '_PATIENCE', 0.0)
-  run = metrics.Metrics(tmp_path, 0, 10)
+  run = metrics.Metrics(tmp_path, 0, 10, CausalLM.shown)
   assert list(run.counted(iter('abc'), 3)) == ['a', 'b', 'c']
   run.close()
   assert [line.split('  ')[0] for line in capsys.readouterr().out.splitlines()] == [f'scoring {n}/3' for n in (1, 2, 3)]
@@ -46,18 +49,27 @@ def test_whoever_watches_learns_how_much_is_left_to_score(tmp_path, monkeypatch,
 @pytest.mark.parametrize('most', [None, 1, 2, 3, 5, 1000])
 def test_as_many_batches_are_scored_as_are_counted(tmp_path, most):
   x = experiment(tmp_path)
-  corpus = x.task.open(x.data)
-  where = shard.rows(shard.make_mesh(x.mesh, jax.devices()[:1]), x.mesh.table())
+  corpus = x.data.open(x.task)
+  layout, rows, _ = build_eval(x, jax.devices()[:1])
   n, every = evaluate.count(x, corpus, most=most)
-  found = list(evaluate.batches(x, corpus, where, most=most))
+  found = list(evaluate.batches(x, corpus, layout, rows, most=most))
   assert len(found) == n == min(most or 1000, corpus.eval_steps('val', x.data.batch))
   second = [raw['tokens'] for raw in corpus.eval_batches('val', x.data.batch)][every : every + 1]
   assert n == 1 or (found[1]['input_ids'] == second[0][:, :-1]).all()
 
 
 def test_the_curve_needs_a_step(tmp_path):
-  assert report.draw(tmp_path, []) is None
-  assert report.draw(tmp_path, [{'step': 1, **row()}, {'step': 1, 'val_loss_nats': 1.0}]) == tmp_path / 'curve.png'
+  assert report.draw(tmp_path, [], CausalLM.shown) is None
+  rows = [{'step': 1, **row()}, {'step': 1, 'val_loss_nats': 1.0}]
+  assert report.draw(tmp_path, rows, CausalLM.shown) == tmp_path / 'curve.png'
+  assert report.draw(tmp_path, rows, Regress.shown) is None
+
+
+def test_predictions_are_drawn_as_a_grid(tmp_path):
+  assert report.draw_grid(tmp_path, []) is None
+  path = report.draw_grid(tmp_path, [(np.zeros((8, 8, 3)), 'a'), (np.ones((8, 8, 3)), 'b (is c)')])
+  assert path == tmp_path / 'predictions.png'
+  assert path.read_bytes().startswith(b'\x89PNG')
 
 
 def device(kind, platform='gpu'):

@@ -16,9 +16,10 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_batch(tmp_path, monk
 
   was = CausalLM.loss
 
-  def spoilt(self, out, batch):
-    nats, weight, sums = was(self, out, batch)
-    return nats * jnp.where(jnp.sum(batch['input_ids']) > 0, jnp.nan, 1), weight, sums
+  def spoilt(self, forward, batch, key):
+    ratios = was(self, forward, batch, key)
+    spoil = jnp.where(jnp.sum(batch['input_ids']) > 0, jnp.nan, 1)
+    return ratios | {'loss': ratios['loss']._replace(sum=ratios['loss'].sum * spoil)}
 
   monkeypatch.setattr(CausalLM, 'loss', spoilt)
   with pytest.raises(
@@ -59,8 +60,8 @@ def test_a_full_disk_is_found_at_the_root_of_an_error():
 
 
 def test_a_vocabulary_smaller_than_the_tokenizer_is_an_error(tmp_path):
-  with pytest.raises(UserError, match=r'^model.vocab: 200 rows for a tokenizer of 256 tokens. Wanted at least 256.'):
-    loop.train(experiment(tmp_path, model__vocab=200), tmp_path / 'w', devices=ONE)
+  with pytest.raises(UserError, match=r'^model.embed.vocab: 200 rows for a tokenizer of 256 tokens'):
+    loop.train(experiment(tmp_path, model__embed__vocab=200), tmp_path / 'w', devices=ONE)
 
 
 def test_a_workdir_in_the_cloud_is_an_error(tmp_path):

@@ -69,7 +69,7 @@ def test_killed_then_terminated_then_resumed_is_bit_identical(folder, whole):
   assert program(folder, workdir, kill=[5, 'SIGKILL'])[0] == -9
   status, said = program(folder, workdir, kill=[5, 'SIGTERM'])
   assert status == recover.PREEMPTED == 75, said
-  assert 'SIGTERM: step 5 is saved. The same command goes on from there.' in said
+  assert 'SIGTERM: step 5 is saved. The same command continues from there.' in said
   trained = loop.train(experiment(folder), workdir, devices=ONE)
   assert same(trained.state, whole[1].state)
   assert rows(workdir) == rows(whole[0])
@@ -172,9 +172,9 @@ def test_a_checkpoint_is_evaluated_as_training_did(folder, whole):
   assert scores == {'step': 6, **{k: pytest.approx(v, rel=1e-6) for k, v in whole[1].scores.items()}}
   fewer = evaluate.evaluate_checkpoint(whole[0], most=1)
   assert fewer['val_loss_nats'] != scores['val_loss_nats']
-  with pytest.raises(UserError, match=r'reads text with its own tokenizer. Wanted no change of data.tokenizer'):
+  with pytest.raises(UserError, match=r'reads text with its own tokenizer. Expected no change of data.tokenizer'):
     evaluate.evaluate_checkpoint(whole[0], change=lambda x: config.override(x, 'data.tokenizer', 'char'))
-  with pytest.raises(UserError, match=r'^eval: .* holds another model than the one asked for.'):
+  with pytest.raises(UserError, match=r'^eval: .* holds another model.'):
     evaluate.evaluate_checkpoint(whole[0], change=lambda x: config.override(x, 'model.d_model', '32'))
 
 
@@ -197,5 +197,5 @@ def test_another_text_is_read_with_the_tokenizer_of_the_checkpoint(folder):
   (folder / 'pair').mkdir()
   for name in 'ab':
     (folder / 'pair' / name).write_text('not to be ' * 9)
-  with pytest.raises(UserError, match=r'than the data wants \(\d+, eos\)\. Wanted its own text'):
+  with pytest.raises(UserError, match=r'than the data wants \(\d+, eos\)\. Expected its own text'):
     score('val', named(folder / 'pair'))

@@ -8,34 +8,26 @@ import pytest
 from tests.train.tiny import experiment
 from tfm.core import config
 from tfm.core.errors import ConfigError, UserError
-from tfm.model import transformer
 from tfm.train import shard
 from tfm.train import step as step_lib
+from tfm.train.build import build
 from tfm.train.mesh import RULES, Mesh
 
 
 def steps(x, mesh, devices, n=2):
-  """Losses of `n` steps, the state, and how often the step was compiled."""
-  tx = x.optim.make(x.steps, transformer.param_letters(x.model))
-  grid, rules = shard.make_mesh(mesh, devices), mesh.table()
-  where, rules, notes = shard.shardings(grid, rules, step_lib.letters(x, tx), step_lib.shapes(x, tx))
-  rows = shard.rows(grid, rules)
-  state = jax.jit(step_lib.make_init(x, tx), out_shardings=where)(step_lib.init_key(0))
-  fn = jax.jit(
-    shard.within(grid, rules, step_lib.make_step(x, tx)),
-    donate_argnums=0,
-    in_shardings=(where, rows),
-    out_shardings=(where, None),
-  )
+  """Return the losses of `n` steps, the state, the number of compilations, and the notes of the shardings."""
+  built = build(dataclasses.replace(x, mesh=mesh), devices)
+  state = built.init(step_lib.init_key(0))
   tok = np.random.default_rng(0).integers(0, 256, (8, 17)).astype(np.int32)
   weights = (np.arange(8 * 16).reshape(8, 16) % 5 > 0).astype(np.float32)
-  batch = shard.put({'input_ids': tok[:, :-1], 'labels': tok[:, 1:], 'weights': weights}, rows, 8, slice(0, 8))
+  features = {'input_ids': tok[:, :-1], 'labels': tok[:, 1:], 'weights': weights}
+  batch = shard.put(features, built.batch.where, 8, slice(0, 8))
   losses = []
   with jax.transfer_guard('disallow'):
     for _ in range(n):
-      state, metrics = fn(state, batch)
+      state, metrics = built.step(state, batch)
       losses.append(metrics['loss'])
-  return [float(v) for v in losses], state, fn._cache_size(), notes
+  return [float(v) for v in losses], state, built.step._cache_size(), built.notes
 
 
 @pytest.fixture(scope='module')
@@ -53,6 +45,7 @@ def single(x):
 @pytest.mark.parametrize(
   ('mesh', 'least'), [((8, 1, 1), 1), ((1, 8, 1), 7.5), ((2, 2, 2), 3.5), ((2, 1, 4), 3)], ids=str
 )
+@pytest.mark.large(when=lambda mesh: mesh == (8, 1, 1))
 def test_every_mesh_gives_the_losses_of_one_device_and_splits_the_state(x, single, mesh, least):
   losses, state, compiled, _ = steps(x, Mesh(*mesh), jax.devices())
   np.testing.assert_allclose(losses, single[0], atol=1e-5)
@@ -60,16 +53,25 @@ def test_every_mesh_gives_the_losses_of_one_device_and_splits_the_state(x, singl
   assert max(shard.bytes_per_device(state).values()) <= single[1] / least
 
 
+def test_batches_are_sharded_by_any_letter(x, single):
+  mesh = Mesh(data=2, sequence=4, rules=('T:sequence',))
+  built = build(dataclasses.replace(x, mesh=mesh), jax.devices())
+  assert built.batch.where['input_ids'].spec == jax.P(('data',), ('sequence',))
+  np.testing.assert_allclose(steps(x, mesh, jax.devices())[0], single[0], atol=1e-5)
+
+
+def test_a_step_is_lowered_without_data(x):
+  absent = dataclasses.replace(x.data, files='nowhere/*.txt', cache='nowhere')
+  built = build(dataclasses.replace(x, data=absent, mesh=Mesh(2, 2, 2)), jax.devices())
+  lowered = built.step.lower(built.shapes, built.batch.shapes)
+  assert '@main' in lowered.as_text()
+  assert lowered.out_info[0]['step'].shape == ()
+
+
 def compiled_flops(x, mesh, devices):
   """FLOPs of a step on each device."""
-  tx = x.optim.make(x.steps, transformer.param_letters(x.model))
-  grid, rules = shard.make_mesh(mesh, devices), mesh.table()
-  shapes = step_lib.shapes(x, tx)
-  where, rules, _ = shard.shardings(grid, rules, step_lib.letters(x, tx), shapes)
-  rows = shard.rows(grid, rules)
-  batch = {k: jax.ShapeDtypeStruct((8, 16), d) for k, d in [('input_ids', 'i4'), ('labels', 'i4'), ('weights', 'f4')]}
-  fn = jax.jit(shard.within(grid, rules, step_lib.make_step(x, tx)), in_shardings=(where, rows))
-  return fn.lower(shapes, batch).compile().cost_analysis()['flops']
+  built = build(dataclasses.replace(x, mesh=mesh), devices)
+  return built.step.lower(built.shapes, built.batch.shapes).compile().cost_analysis()['flops']
 
 
 # With data=8 every device updates all of the parameters, which is a part of so small a step.
@@ -120,18 +122,26 @@ def test_axes_that_do_not_divide_are_listed_together():
 
 
 def test_a_mesh_that_does_not_match_the_devices_is_an_error():
-  with pytest.raises(UserError, match=r'^mesh: data=3, fsdp=1, tensor=1 is for 3 devices, and there are 8. Wanted'):
+  with pytest.raises(UserError, match=r'^mesh: data=3 needs 3 devices, and there are 8. Expected sizes whose product'):
     Mesh(3).sizes(8)
-  with pytest.raises(UserError, match=r'is for 3 times a whole number of devices, and there are 8. Wanted a divis'):
+  with pytest.raises(UserError, match=r'^mesh: fsdp=3 needs a multiple of 3 devices, and there are 8. Expected a div'):
     Mesh(fsdp=3).sizes(8)
-  assert Mesh(fsdp=2).sizes(8) == (4, 2, 1)
+  assert list(Mesh(fsdp=2).sizes(8).values()) == [4, 2, 1, 1, 1, 1]
+
+
+def test_an_axis_that_no_rule_uses_is_an_error():
+  assert list(Mesh(sequence=2, stage=-1, data=1).check()) == [
+    'sequence: is 2, but no rule shards an axis over sequence. Expected 1, or a rule in mesh.rules.',
+    'stage: is -1, but no rule shards an axis over stage. Expected 1, or a rule in mesh.rules.',
+  ]
+  assert not list(Mesh(sequence=2, expert=2, rules=('T:sequence',)).check())
 
 
 def test_a_batch_the_devices_cannot_share_is_an_error():
   grid = shard.make_mesh(Mesh(), jax.devices())
   with pytest.raises(
     UserError,
-    match=r'^data.batch: 12 rows are not divided by the 8 devices .* Wanted a multiple of 8, such as 8 or 16.',
+    match=r'^data.batch: 12 rows are not divided by the 8 devices .* Expected a multiple of 8, such as 8 or 16.',
   ):
     shard.check_batch(grid, RULES, 12, 1)
 
@@ -140,9 +150,9 @@ def test_a_run_can_change_the_rules():
   where, _, _ = placed({'w': 'EFD'}, {'w': (4, 8, 4)}, Mesh(1, 2, 4, rules=('E:tensor', 'D:')))
   assert where['w'].spec == jax.P(('tensor',))
   assert list(Mesh(rules=('E:tenor', 'e:data', 'V')).check()) == [
-    "rules: unknown mesh axis 'tenor'. Did you mean 'tensor'? Known: data, fsdp, tensor.",
-    "rules: 'e:data' is no rule. Wanted LETTER:AXES, as E:tensor or B:data+fsdp or V: (whole).",
-    "rules: 'V' is no rule. Wanted LETTER:AXES, as E:tensor or B:data+fsdp or V: (whole).",
+    "rules: unknown mesh axis 'tenor'. Did you mean 'tensor'? Known: data, expert, fsdp, sequence, stage, tensor.",
+    "rules: 'e:data' is not a rule. Expected LETTER:AXES, such as E:tensor, B:data+fsdp or V: (whole).",
+    "rules: 'V' is not a rule. Expected LETTER:AXES, such as E:tensor, B:data+fsdp or V: (whole).",
   ]
 
 
@@ -151,7 +161,7 @@ def test_a_config_that_does_not_fit_together_is_told_at_once(tmp_path):
   with pytest.raises(ConfigError) as e:
     config.validate(x)
   text = str(e.value)
-  assert 'steps: is 0. Wanted 1 or more.' in text
+  assert 'steps: is 0. Expected 1 or more.' in text
   assert "remat: is 'some'. Known: none, full, dots, dots_batch." in text
   assert 'data.length: rows of 2000 tokens are longer than the 1024 rows of the position table.' in text
-  assert 'data.batch: 8 rows are not divided by mesh.data=3 = 3. Wanted a multiple of it, such as 6 or 9.' in text
+  assert 'data.batch: 8 rows are not divided by mesh.data=3 = 3. Expected a multiple of it, such as 6 or 9.' in text

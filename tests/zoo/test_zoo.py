@@ -1,8 +1,8 @@
 """The zoo's numbers are the papers'."""
 
-import large
 import pytest
 
+from tests.zoo.sizes import sizes
 from tfm import zoo
 from tfm.core import config, errors
 from tfm.model import count
@@ -47,7 +47,7 @@ def _shape(node):
   return node is None if fields is None else (type(node), *(_shape(getattr(node, f)) for f in fields))
 
 
-@pytest.mark.parametrize('name', large.sizes())
+@pytest.mark.parametrize('name', sizes())
 def test_a_tiny_model_has_the_same_parts_and_is_small(name):
   spec, small = zoo.get(name), zoo.tiny(zoo.get(name))
   assert isinstance(config.validate(small), Model)

@@ -1,10 +1,10 @@
-"""Scores a checkpoint on held-out text: loss a token, accuracy, and bits per byte where bytes are known.
+"""Evaluates a checkpoint on held-out data, with the metrics of its task.
 
   tfm eval --checkpoint=runs/1
   tfm eval --checkpoint=runs/1 --config.data.batch=64 --config.attend=dense --batches=10
   tfm eval --checkpoint=runs/1 --config.data='text(files=other.txt, val_tail=0)' --split=train    # all of another text
 
---config.PATH=VALUE changes the experiment that the checkpoint was made by; its model and tokenizer stay.
+--config.PATH=VALUE changes the experiment of the checkpoint. Its model and tokenizer cannot change.
 """
 
 import json
@@ -18,18 +18,18 @@ FLAGS = command.new()
 CHECKPOINT = flags.DEFINE_string(
   'checkpoint', None, 'the --workdir of a training run, or one checkpoint of it.', required=True, flag_values=FLAGS
 )
-SPLIT = flags.DEFINE_string('split', 'val', 'which part of the text: val or train.', flag_values=FLAGS)
+SPLIT = flags.DEFINE_string('split', 'val', 'the split: val or train.', flag_values=FLAGS)
 BATCHES = flags.DEFINE_integer(
-  'batches', None, 'score only so many batches, spread over the text.', lower_bound=1, flag_values=FLAGS
+  'batches', None, 'evaluate only this many batches, spread over the split.', lower_bound=1, flag_values=FLAGS
 )
 JSON = flags.DEFINE_bool('json', False, 'print one JSON object.', flag_values=FLAGS)
 CONFIG = command.define_config(FLAGS)
 
 
 def main() -> None:
-  """Prints the scores."""
+  """Print the metrics."""
   if CONFIG.file:
-    raise errors.UserError('--config: a checkpoint has its config in it. Want --config.PATH=VALUE for changes.')
+    raise errors.UserError('--config: a checkpoint has its config in it. Expected --config.PATH=VALUE for changes.')
   from tfm.train.evaluate import evaluate_checkpoint
 
   change = lambda experiment: CONFIG.resolve(experiment).config

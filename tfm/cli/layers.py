@@ -51,16 +51,12 @@ def sheets(spec: Model, length: int | None, dtype: str, cache: Cache = DenseCach
 def kernels(experiment: Any) -> Iterator[Sheet]:
   """The attention kernels that an experiment's step takes here, and why not others; nothing if it names its own."""
   import jax
-  import jax.numpy as jnp
 
   from tfm.model import transformer
   from tfm.parts.attend.auto import recorded
 
   spec, run = experiment.model, experiment.run()
-  rows = lambda length: jnp.zeros((experiment.data.batch, length), jnp.int32)
-  lengths = experiment.task.lengths(experiment.data.length)
-  names = ('input_ids',) if spec.encoder is None else ('input_ids', 'decoder_input_ids')
-  inputs = {name: rows(length) for name, length in zip(names, lengths, strict=True)}
+  inputs = experiment.task.inputs(experiment.task.shapes(spec, experiment.data))
   shapes = transformer.param_shapes(spec)
   with recorded() as choices:
     jax.eval_shape(lambda p, x: transformer.apply(spec, p, run=run, **x), shapes, inputs)

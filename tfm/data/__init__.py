@@ -1,14 +1,19 @@
-"""Batches as a pure function of (seed, step): every source of text, and what a corpus is made of."""
+"""Batches as a pure function of (seed, step): every data source, and the datasets they open."""
 
 from tfm.core.registry import Table
 from tfm.data.ahead import prefetch
 from tfm.data.base import Data
 from tfm.data.corpus import Corpus, RawBatch
+from tfm.data.dataset import ArraySpec, Dataset
 from tfm.data.folders import Folders
 from tfm.data.stdlib import Stdlib
 from tfm.data.text import Text
+from tfm.data.textdata import TextData
 from tfm.data.tfds import Tfds
 
-__all__ = ['TABLE', 'Corpus', 'Data', 'Folders', 'RawBatch', 'Stdlib', 'Text', 'Tfds', 'prefetch']
+__all__ = [
+  'TABLE', 'ArraySpec', 'Corpus', 'Data', 'Dataset', 'Folders', 'RawBatch', 'Stdlib', 'Text', 'TextData', 'Tfds',
+  'prefetch',
+]  # fmt: skip
 
 TABLE = Table('data', folders=Folders, text=Text, stdlib=Stdlib, tfds=Tfds)

@@ -8,12 +8,13 @@ from numpy.typing import NDArray
 
 from tfm.core.errors import UserError, unknown
 from tfm.data import chance
+from tfm.data.dataset import Raw
 from tfm.data.layout import Layout, Packed, Stream
 from tfm.data.store import Store
 from tfm.data.tokenizer import Vocabulary
 
 #: 'tokens', 'segments', 'positions': int32 [b, window]; 'sample': int64 [b]; 'key': uint64 [b], a row's own randomness.
-RawBatch = dict[str, NDArray]
+RawBatch = Raw
 
 
 class Corpus:
@@ -26,17 +27,22 @@ class Corpus:
     self, store: Store, vocabulary: Vocabulary, window: int, overlap: int = 0, *, batch: int = 1, isolate: bool = False
   ):
     assert 0 <= overlap < window
-    self.store, self.tokenizer = store, vocabulary
+    self.store, self.vocabulary = store, vocabulary
     self.window, self.overlap, self.batch_size, self.isolate = window, overlap, batch, isolate
 
   @property
   def vocab(self) -> int:
     """Ids are below it; a model needs at least as many rows of embeddings."""
-    return self.tokenizer.size
+    return self.vocabulary.size
 
   @property
   def splits(self) -> tuple[str, ...]:
     return tuple(self.store.splits)
+
+  @property
+  def names(self) -> list[str]:
+    """Class names: none, as the rows have no labels."""
+    return []
 
   @property
   def fingerprint(self) -> str:
@@ -46,7 +52,7 @@ class Corpus:
   @functools.cached_property
   def byte_lengths(self) -> NDArray[np.int32] | None:
     """int32 [vocab]: bytes of text that an id stands for; None if that is not knowable an id at a time."""
-    return self.tokenizer.byte_lengths
+    return self.vocabulary.byte_lengths
 
   def bytes_of(self, labels: NDArray, weights: NDArray) -> int | None:
     """Bytes of text that the labels of non-zero weight stand for."""

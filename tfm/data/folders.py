@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core.errors import UserError, unknown
-from tfm.data.base import Data
 from tfm.data.corpus import Corpus
+from tfm.data.dataset import ArraySpec
 from tfm.data.layout import Layout, Pieces
 from tfm.data.text import read, stamp
+from tfm.data.textdata import TextData
 
 
 @dataclasses.dataclass(frozen=True)
-class Folders(Data):
+class Folders(TextData):
   """UTF-8 files that match `pattern` below `root/CLASS`, each a document of that class; a row is a piece of one.
 
   `classes` are the folders that count, in the order of their labels; empty is all of them by name. Held out are those
@@ -62,8 +63,11 @@ class Folders(Data):
   def total_bytes(self) -> int:
     return sum(path.stat().st_size for split in ('train', 'val') for path, _ in self._files(split))
 
-  def open(self, window: int, overlap: int = 0, specials: Sequence[str] = ()) -> 'LabelledCorpus':
-    plain = super().open(window, overlap, specials)
+  def specs(self) -> dict[str, ArraySpec]:
+    return super().specs() | {'labels': ArraySpec((self.batch,), np.int32, 'B')}
+
+  def corpus(self, window: int, overlap: int = 0, specials: Sequence[str] = ()) -> 'LabelledCorpus':
+    plain = super().corpus(window, overlap, specials)
     labels = {split: self.labels(split) for split in plain.splits}
     return LabelledCorpus(plain, labels, self.names())
 
@@ -101,8 +105,12 @@ class LabelledCorpus(Corpus):
   """A corpus whose rows are pieces of one document each, and raw batches have its `labels`, int32 [b], of `names`."""
 
   def __init__(self, plain: Corpus, labels: dict[str, NDArray[np.int32]], names: list[str]):
-    super().__init__(plain.store, plain.tokenizer, plain.window, 0, batch=plain.batch_size)
-    self.labels, self.names = labels, names
+    super().__init__(plain.store, plain.vocabulary, plain.window, 0, batch=plain.batch_size)
+    self.labels, self._names = labels, names
+
+  @property
+  def names(self) -> list[str]:
+    return self._names
 
   @property
   def byte_lengths(self):

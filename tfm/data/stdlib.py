@@ -11,14 +11,14 @@ import sysconfig
 import tokenize
 from typing import Any
 
-from tfm.data.base import Data
 from tfm.data.text import stamp
+from tfm.data.textdata import TextData
 
 _LEFT_OUT = frozenset({'test', 'tests', 'idle_test', 'site-packages', 'dist-packages', '__pycache__'})
 
 
 @dataclasses.dataclass(frozen=True)
-class Stdlib(Data):
+class Stdlib(TextData):
   """About 12 MB of Python: every `.py` of the standard library without its tests, each a document.
 
   Every `val_every`-th file in the order of their paths is held out. Files that are not in the encoding they declare

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from tfm.core.errors import UserError
-from tfm.data.base import Data
 from tfm.data.progress import Progress
+from tfm.data.textdata import TextData
 
 _BLOCK = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Text(Data):
+class Text(TextData):
   """UTF-8 files, each a document: `files` is a path, a glob, a folder (all files below it), or several with commas.
 
   Held out are `val_files`, or else the last `val_tail` of the characters of all the text, in nanoGPT's way. A file may

@@ -5,13 +5,13 @@ import dataclasses
 from typing import Any
 
 from tfm.core.errors import UserError
-from tfm.data.base import Data
+from tfm.data.textdata import TextData
 
 _BATCH = 1024
 
 
 @dataclasses.dataclass(frozen=True)
-class Tfds(Data):
+class Tfds(TextData):
   """The dataset `name` (`lm1b`, `wiki40b/en`, ...): its `feature`, of `split` to train on and of `val_split` held out.
 
   Splits are written as in TFDS (`train[:95%]`). Data must be prepared as ArrayRecord, or be downloadable as such.

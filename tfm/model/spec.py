@@ -208,6 +208,16 @@ class Model(Tower):
     return self.embed.d_out or last_width(self)
 
   @property
+  def returns(self) -> frozenset[str]:
+    """The names of the outputs of all heads."""
+    found: set[str] = set()
+    for name, tower in ((MAIN, self), *self.towers.items()):
+      alone = not any(head.decodes for head in tower.heads.values())
+      for head in tower.heads.values():
+        found |= {n if head.name or not name else f'{name}_{n}' for n in head.returns(alone)}
+    return frozenset(found)
+
+  @property
   def causal(self) -> bool:
     """True if no output depends on a later token of the model's own tower."""
     return all(b.causal for b in blocks(self))

@@ -88,3 +88,8 @@ def against(x_ri: jax.Array, w_oi: jax.Array) -> jax.Array:
   if x_ri.shape[0] == 1:
     return (w_oi @ x_ri[0])[None]
   return jax.lax.dot_general(x_ri, w_oi, (((1,), (1,)), ((), ())))
+
+
+def sum_dtype(x: jax.Array) -> jnp.dtype:
+  """Return the dtype in which products of x are summed: at least float32."""
+  return jnp.promote_types(x.dtype, jnp.float32)

@@ -1,24 +1,35 @@
-"""What a model is trained to do with text: every task."""
+"""What a model is trained to do: every task."""
 
 from tfm.core.registry import Table
-from tfm.tasks.base import Features, Task, mean
+from tfm.tasks.base import Features, Forward, Ratio, Shown, Task, mean
 from tfm.tasks.causal_lm import CausalLM
 from tfm.tasks.classify import Classify
+from tfm.tasks.contrastive import Contrastive
+from tfm.tasks.ctc import Ctc
 from tfm.tasks.masked_lm import MaskedLM
 from tfm.tasks.permutation_lm import PermutationLM
 from tfm.tasks.prefix_lm import PrefixLM
+from tfm.tasks.regress import Regress
 from tfm.tasks.span_corruption import SpanCorruption
+from tfm.tasks.text import TextTask
 
 __all__ = [
   'TABLE',
   'CausalLM',
   'Classify',
+  'Contrastive',
+  'Ctc',
   'Features',
+  'Forward',
   'MaskedLM',
   'PermutationLM',
   'PrefixLM',
+  'Ratio',
+  'Regress',
+  'Shown',
   'SpanCorruption',
   'Task',
+  'TextTask',
   'mean',
 ]
 
@@ -26,8 +37,11 @@ TABLE = Table(
   'task',
   causal_lm=CausalLM,
   classify=Classify,
+  contrastive=Contrastive,
+  ctc=Ctc,
   masked_lm=MaskedLM,
   permutation_lm=PermutationLM,
   prefix_lm=PrefixLM,
+  regress=Regress,
   span_corruption=SpanCorruption,
 )

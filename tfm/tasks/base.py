@@ -1,148 +1,128 @@
-"""What a task is: raw rows of tokens to inputs, labels and weights, and from logits to a loss."""
+"""The contract of a training task: features of a batch, its losses and metrics."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core.registry import Part
 from tfm.data.base import Data
-from tfm.data.corpus import Corpus, RawBatch
-from tfm.data.tokenizer import Vocabulary
-from tfm.tasks.xent import cross_entropy
+from tfm.data.dataset import ArraySpec, Dataset, Raw
 
 Features = dict[str, NDArray[Any]]
+Batch = dict[str, jax.Array]
+Outputs = dict[str, Any]
+Forward = Callable[..., Outputs]
+
+
+class Ratio(NamedTuple):
+  """A metric as two scalars: its value is sum / weight. Ratios of micro-batches and hosts add up exactly."""
+
+  sum: jax.Array
+  weight: jax.Array
+
+
+class Shown(NamedTuple):
+  """The metric on the progress bar and the training curve, and its label with the unit."""
+
+  name: str
+  label: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Task(Part):
-  """Cross-entropy of `labels`, weighted by `weights`; how the two are made of text is each task's own.
+  """A training objective. The task owns the forward pass, so it may run the model several times a step."""
 
-  `label_smoothing` is spread over the whole vocabulary with `smooth_gold` (PyTorch), else over the V - 1 wrong ones
-  (tensor2tensor); `z_loss` * log^2 Z keeps logits from drifting (PaLM: 1e-4). `mtp` weighs the mean loss of the depths
-  of a model that predicts later tokens too: .3, later .1, in DeepSeek-V3; their number, for a sum, in arXiv:2404.19737.
-  """
+  #: Feature arrays that are not inputs of the model.
+  targets: ClassVar[tuple[str, ...]] = ('labels', 'weights')
 
-  label_smoothing: float = 0.0
-  smooth_gold: bool = True
-  z_loss: float = 0.0
-  mtp: float = 0.3
+  #: The metric of the progress bar and the curve. `logged` are further metrics in each line of training metrics.
+  shown: ClassVar[Shown] = Shown('loss', 'loss')
+  logged: ClassVar[tuple[str, ...]] = ()
 
-  #: Tokens that one raw row shares with the next: 1 where the last one is only predicted.
-  overlap = 0
+  #: False if the loss of a row depends on the other rows of its batch. Such a loss cannot be accumulated.
+  sums_over_rows: ClassVar[bool] = True
 
-  def window(self, length: int) -> int:
-    """Raw tokens that make a model row of `length`."""
-    return length
+  #: `picture(dataset, raw, outputs)` returns (image [H, W, 3] from 0 to 1, caption) pairs of an evaluation batch.
+  picture: ClassVar[Callable[..., list[tuple[NDArray, str]]] | None] = None
 
-  def lengths(self, length: int) -> tuple[int, ...]:
-    """Tokens of a row of every stack: (decoder or encoder,) or (encoder, decoder)."""
-    return (length,)
+  def features(self, raw: Raw, dataset: Dataset) -> Features:
+    """Return the model inputs and targets of a raw batch.
 
-  def specials(self, length: int) -> tuple[str, ...]:
-    """The special tokens its rows are written with; see `data.tokenizer.Vocabulary`."""
-    del length
+    A pure function on the host: randomness comes from `raw['key']`. Every batch of a dataset has the same names,
+    shapes and dtypes. `weights` is 0 for rows that only fill up a batch.
+    """
+    raise NotImplementedError
+
+  def loss(self, forward: Forward, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
+    """Return the metrics of a batch; 'loss' is required and minimised.
+
+    Args:
+      forward: `forward(**inputs)` returns the outputs of `tfm.apply`. It may be called any number of times. The
+        auxiliary losses of all calls are added to 'loss', times its weight.
+      batch: The features on the devices.
+      key: Randomness of the task itself. None in evaluation, where a task may return further metrics.
+    """
+    raise NotImplementedError
+
+  def measures(self, batch: Batch, dataset: Dataset) -> dict[str, Ratio]:
+    """Return ratios of an evaluation batch that need the dataset and not the model. None by default."""
+    del batch, dataset
+    return {}
+
+  def score(self, sums: dict[str, tuple[float, float]]) -> dict[str, float | None]:
+    """Return the metrics of an evaluation from the (sum, weight) of each ratio over all batches."""
+    return {name: total / weight if weight else None for name, (total, weight) in sums.items()}
+
+  def inputs(self, batch: dict[str, Any]) -> dict[str, Any]:
+    """Return the arrays of a batch that are inputs of the model."""
+    return {name: value for name, value in batch.items() if name not in self.targets}
+
+  def specs(self, model: Any, data: Data) -> dict[str, ArraySpec]:
+    """Return shape, dtype and axis letters of every feature array. Opens no data."""
+    raise NotImplementedError
+
+  def shapes(self, model: Any, data: Data) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the features as `jax.ShapeDtypeStruct`s. Opens no data."""
+    return {n: jax.ShapeDtypeStruct(spec.shape, spec.dtype) for n, spec in self.specs(model, data).items()}
+
+  def letters(self, model: Any, data: Data) -> dict[str, str]:
+    """Return the axis letters of every feature array, such as 'BT' or 'BCHW'."""
+    return {name: spec.letters for name, spec in self.specs(model, data).items()}
+
+  def sequence_lengths(self, data: Data) -> tuple[int, ...]:
+    """Return the tokens of a row in each stack: (decoder,) or (encoder, decoder). Empty if rows are not text."""
+    del data
     return ()
 
-  def open(self, data: Data) -> Corpus:
-    """The corpus of `data` in the rows and with the specials of this task."""
-    return data.open(self.window(data.length), self.overlap, self.specials(data.length))
-
-  def features(self, raw: RawBatch, vocabulary: Vocabulary, isolate: bool = False) -> Features:
-    """Model inputs by their names, and `labels` int32 and `weights` float32 [B, T] for the logits at the same place.
-
-    A pure function: what is random comes from `raw['key']`. The same keys and shapes for every batch of a corpus;
-    with `isolate` (`Corpus.isolate`) they say which document a token is of.
-    """
-    raise NotImplementedError
-
-  def loss(self, out: dict[str, jax.Array], batch: dict[str, jax.Array]) -> tuple[jax.Array, jax.Array, dict]:
-    """Sums over the batch: the loss in nats, the weights, and {'nll': plain nats, 'correct': weight of right tops}.
-
-    Sums, so that micro-batches and hosts add up exactly; `mean` divides. The losses of later tokens join the first sum
-    only, and are divided by as many tokens, though the last k of a document have none at depth k.
-    """
-    labels_BT, weights_BT = batch['labels'], batch['weights'].astype(jnp.float32)
-    ce = self._entropy(out['logits'], labels_BT)
-    loss, sums = (
-      _total(ce.loss, weights_BT),
-      {'nll': _total(ce.nll, weights_BT), 'correct': _total(ce.correct, weights_BT)},
-    )
-    ahead, unbroken_BT = out.get('mtp_logits', ()), weights_BT > 0
-    for logits_BTV in ahead:
-      labels_BT, later_BT = _shifted(labels_BT), _shifted(weights_BT)
-      # A weight of 0 on the way is the end of a document, where its tokens tell nothing of the next one's.
-      unbroken_BT = unbroken_BT & (later_BT > 0)
-      found = _total(self._entropy(logits_BTV, labels_BT).loss, jnp.where(unbroken_BT, later_BT, 0.0))
-      loss += self.mtp / len(ahead) * found
-      weights_BT = later_BT
-    return loss, jnp.sum(batch['weights'].astype(jnp.float32)), sums
-
-  def _entropy(self, logits_BTV, labels_BT):
-    return cross_entropy(logits_BTV, labels_BT, self.label_smoothing, self.smooth_gold, self.z_loss)
+  def per_step(self, data: Data) -> tuple[str, int]:
+    """Return the unit of speed and its number in a step over all devices, such as ('tokens', 4096)."""
+    lengths = self.sequence_lengths(data)
+    return ('tokens', data.batch * sum(lengths)) if lengths else ('examples', data.batch)
 
   def fits(self, model: Any) -> Iterator[str]:
-    """Yields a sentence for everything about `model` that keeps this task from training it."""
+    """Yield a sentence for each reason that `model` cannot be trained on this task."""
     raise NotImplementedError
 
-  def suits(self, model: Any, corpus: Corpus) -> Iterator[str]:
-    """Yields a sentence for everything about `model` that only an open corpus can tell to be wrong."""
-    if corpus.vocab > model.vocab:
-      yield f'model.vocab: {model.vocab} rows for a tokenizer of {corpus.vocab} tokens. Wanted at least {corpus.vocab}.'
-
   def fits_data(self, data: Data) -> Iterator[str]:
-    """Yields a sentence for everything about `data` that keeps this task from reading it."""
+    """Yield a sentence for each reason that this task cannot use `data`."""
     del data
     yield from ()
 
-  def check(self) -> Iterator[str]:
-    if not 0 <= self.label_smoothing < 1:
-      yield f'label_smoothing: is {self.label_smoothing}. A number from 0 to below 1 was wanted.'
-    if self.z_loss < 0:
-      yield f'z_loss: is {self.z_loss}. 0 or more was wanted.'
-    if self.mtp < 0:
-      yield f'mtp: is {self.mtp}. A weight of 0 or more was wanted.'
+  def suits(self, model: Any, dataset: Dataset) -> Iterator[str]:
+    """Yield a sentence for each error in `model` that only an open dataset can show."""
+    del model, dataset
+    yield from ()
 
 
-def _total(x_BT: jax.Array, weights_BT: jax.Array) -> jax.Array:
-  return jnp.sum(jnp.where(weights_BT > 0, x_BT * weights_BT, 0.0))
-
-
-def _shifted(x_BT: jax.Array) -> jax.Array:
-  """Each row's numbers one place earlier, and 0 at the end."""
-  return jnp.concatenate([x_BT[:, 1:], jnp.zeros_like(x_BT[:, :1])], 1)
+def weighted_sum(x: jax.Array, weights: jax.Array) -> jax.Array:
+  """Return sum(x * weights), where entries of weight 0 are ignored even if they are not finite."""
+  return jnp.sum(jnp.where(weights > 0, x * weights, 0.0))
 
 
 def mean(total: jax.Array, weight: jax.Array) -> jax.Array:
-  """total / weight, and 0 where nothing has weight."""
+  """Return total / weight, and 0 where the weight is 0."""
   return jnp.where(weight > 0, total / jnp.where(weight > 0, weight, 1.0), 0.0)
-
-
-def next_token(raw: RawBatch, isolate: bool) -> Features:
-  """Inputs, labels one to the right, weight 1 where label and input are of one document; documents if `isolate`d."""
-  tokens, segments = raw['tokens'], raw['segments']
-  same = (segments[:, 1:] == segments[:, :-1]) & (segments[:, 1:] > 0)
-  out = {'input_ids': tokens[:, :-1], 'labels': tokens[:, 1:], 'weights': same.astype(np.float32)}
-  return out | documents({k: raw[k][:, :-1] for k in ('segments', 'positions')}, isolate)
-
-
-def documents(raw: RawBatch, isolate: bool) -> Features:
-  """The inputs that keep the documents of a row apart; none where rows are not packed."""
-  return {'segment_ids': raw['segments'], 'position_ids': raw['positions']} if isolate else {}
-
-
-def with_head(task: str, model: Any) -> Iterator[str]:
-  """Says so if `model` has no head that says tokens."""
-  if model.lm is None:
-    yield f'task: {task} trains a head that says tokens, and the model has none. Choose a model.head, or task=classify.'
-
-
-def one_stack(task: str, model: Any) -> Iterator[str]:
-  """Says so if `model` has no head, or an encoder and a decoder."""
-  yield from with_head(task, model)
-  if model.encoder is not None:
-    yield f'task: {task} trains one stack, and the model has an encoder and a decoder. Choose task=span_corruption.'

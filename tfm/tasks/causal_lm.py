@@ -5,12 +5,12 @@ import dataclasses
 from typing import Any
 
 from tfm.data.corpus import RawBatch
-from tfm.data.tokenizer import Vocabulary
-from tfm.tasks.base import Features, Task, next_token, one_stack
+from tfm.tasks.base import Features
+from tfm.tasks.text import TextTask, next_token, one_stack
 
 
 @dataclasses.dataclass(frozen=True)
-class CausalLM(Task):
+class CausalLM(TextTask):
   """-log p(x_{t+1} | x_1..x_t). Labels are shifted here and nowhere else."""
 
   overlap = 1
@@ -18,9 +18,8 @@ class CausalLM(Task):
   def window(self, length: int) -> int:
     return length + 1
 
-  def features(self, raw: RawBatch, vocabulary: Vocabulary, isolate: bool = False) -> Features:
-    del vocabulary
-    return next_token(raw, isolate)
+  def features(self, raw: RawBatch, dataset: Any) -> Features:
+    return next_token(raw, dataset.isolate)
 
   def fits(self, model: Any) -> Iterator[str]:
     yield from one_stack('causal_lm', model)

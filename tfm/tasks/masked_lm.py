@@ -8,12 +8,13 @@ import numpy as np
 
 from tfm.data import chance
 from tfm.data.corpus import RawBatch
-from tfm.data.tokenizer import Vocabulary
-from tfm.tasks.base import Features, Task, documents, one_stack
+from tfm.data.dataset import ArraySpec
+from tfm.tasks.base import Features
+from tfm.tasks.text import TextTask, document_specs, documents, one_stack, text_specs
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskedLM(Task):
+class MaskedLM(TextTask):
   """-log p(x_t | the rest) of a share `rate` of the ordinary tokens, each chosen by itself.
 
   Of the chosen, `masked` become the mask token, `random` any ordinary token, the others stay. No next-sentence loss.
@@ -27,7 +28,8 @@ class MaskedLM(Task):
     del length
     return ('mask',)
 
-  def features(self, raw: RawBatch, vocabulary: Vocabulary, isolate: bool = False) -> Features:
+  def features(self, raw: RawBatch, dataset: Any) -> Features:
+    vocabulary = dataset.vocabulary
     tokens, key, n = raw['tokens'], raw['key'], raw['tokens'].shape[1]
     special = vocabulary.is_special
     chosen = (chance.uniform(key, 'chosen', n) < self.rate) & (raw['segments'] > 0) & ~special[tokens]
@@ -38,7 +40,11 @@ class MaskedLM(Task):
     inputs = np.where(chosen & (fate >= self.masked) & (fate < self.masked + self.random), drawn, inputs)
     out = {'input_ids': inputs, 'labels': tokens, 'weights': chosen.astype(np.float32)}
     # Every token sees the padding of a short last row, so rows say where it is even if they are not packed.
-    return out | {'segment_ids': raw['segments']} | documents(raw, isolate)
+    return out | {'segment_ids': raw['segments']} | documents(raw, dataset.isolate)
+
+  def specs(self, model: Any, data: Any) -> dict[str, ArraySpec]:
+    specs = text_specs(data.batch, data.length, 'input_ids', 'labels', 'segment_ids')
+    return specs | document_specs(data)
 
   def fits(self, model: Any) -> Iterator[str]:
     yield from one_stack('masked_lm', model)

@@ -9,12 +9,14 @@ import numpy as np
 from tfm.data import chance
 from tfm.data.base import Data
 from tfm.data.corpus import RawBatch
-from tfm.data.tokenizer import Vocabulary
-from tfm.tasks.base import Features, Task, documents, one_stack
+from tfm.data.dataset import ArraySpec
+from tfm.data.textdata import TextData
+from tfm.tasks.base import Features
+from tfm.tasks.text import TextTask, document_specs, documents, one_stack, text_specs
 
 
 @dataclasses.dataclass(frozen=True)
-class PermutationLM(Task):
+class PermutationLM(TextTask):
   """-log p(x_{z_t} | x_{z_<t}) of the last n / `one_in` tokens (the paper's K) of an order z of a document of n.
 
   Every row draws the order of its documents anew each epoch. Special tokens come first, and so are only read; a
@@ -27,10 +29,10 @@ class PermutationLM(Task):
   one_in: int = 6
   ordered: bool = True
 
-  def features(self, raw: RawBatch, vocabulary: Vocabulary, isolate: bool = False) -> Features:
+  def features(self, raw: RawBatch, dataset: Any) -> Features:
     tokens, segments = raw['tokens'], raw['segments']
     n = tokens.shape[1]
-    special = vocabulary.is_special[tokens]
+    special = dataset.vocabulary.is_special[tokens]
     drawn = chance.uniform(raw['key'], 'order', n) - special
     place, size = _places(segments, drawn)
     chosen = (place >= size - size // self.one_in) & (segments > 0) & ~special
@@ -45,11 +47,16 @@ class PermutationLM(Task):
       'weights': there.astype(np.float32),
     }
     # Every token sees the padding of a short last row, so rows say where it is even if they are not packed.
-    return out | {'segment_ids': segments} | documents(raw, isolate)
+    return out | {'segment_ids': segments} | documents(raw, dataset.isolate)
+
+  def specs(self, model: Any, data: Any) -> dict[str, ArraySpec]:
+    inputs = text_specs(data.batch, data.length, 'input_ids', 'order_ids', 'segment_ids')
+    asked = text_specs(data.batch, data.length // self.one_in, 'target_positions', 'labels', letter='P')
+    return inputs | asked | document_specs(data)
 
   def fits(self, model: Any) -> Iterator[str]:
     yield from one_stack('permutation_lm', model)
-    if not model.embed.query:
+    if not getattr(model.embed, 'query', False):
       yield (
         'task: permutation_lm asks what stands at a place by a vector that the model has not. '
         'Choose model.embed.query=true.'
@@ -60,10 +67,11 @@ class PermutationLM(Task):
         'whatever their order. Choose mixer=attention and router=top_k without a capacity.'
       )
     if model.mtp is not None or model.classifier is not None:
-      yield 'task: permutation_lm asks one head of tokens. Choose model.mtp=none and model.classifier=none.'
+      yield 'task: permutation_lm asks one head of tokens. Expected model.mtp=none and no head classify.'
 
   def fits_data(self, data: Data) -> Iterator[str]:
-    if data.length < self.one_in:
+    yield from super().fits_data(data)
+    if isinstance(data, TextData) and data.length < self.one_in:
       yield f'data.length: is {data.length}, and one token in {self.one_in} is predicted. Wanted {self.one_in} or more.'
 
   def check(self) -> Iterator[str]:

@@ -8,12 +8,13 @@ import numpy as np
 
 from tfm.data import chance
 from tfm.data.corpus import RawBatch
-from tfm.data.tokenizer import Vocabulary
-from tfm.tasks.base import Features, Task, next_token, one_stack
+from tfm.data.dataset import ArraySpec
+from tfm.tasks.base import Features
+from tfm.tasks.text import TextTask, next_token, next_token_specs, one_stack
 
 
 @dataclasses.dataclass(frozen=True)
-class PrefixLM(Task):
+class PrefixLM(TextTask):
   """-log p(x_{t+1} | x_1..x_t) after the prefix: a share of the document drawn from [`min_prefix`, `max_prefix`].
 
   A prefix has at least one token and leaves at least one to predict. The objective and the mask are independent:
@@ -29,15 +30,18 @@ class PrefixLM(Task):
   def window(self, length: int) -> int:
     return length + 1
 
-  def features(self, raw: RawBatch, vocabulary: Vocabulary, isolate: bool = False) -> Features:
-    del vocabulary
-    out = next_token(raw, isolate)
+  def features(self, raw: RawBatch, dataset: Any) -> Features:
+    out = next_token(raw, dataset.isolate)
     ends_BT = self._prefix_lengths(raw['segments'], raw['key'])[:, :-1]
     position = raw['positions'][:, :-1]
     out['prefix_mask'] = ((position < ends_BT) & (raw['segments'][:, :-1] > 0)).astype(np.int32)
     if not self.loss_on_prefix:
       out['weights'] = out['weights'] * (position >= ends_BT - 1)
     return out
+
+  def specs(self, model: Any, data: Any) -> dict[str, ArraySpec]:
+    specs = next_token_specs(data)
+    return specs | {'prefix_mask': specs['input_ids']}
 
   def _prefix_lengths(self, segments, key):
     """int64 [b, window]: how long the prefix of each token's document is."""

@@ -10,12 +10,15 @@ from numpy.typing import NDArray
 from tfm.data import chance
 from tfm.data.base import Data
 from tfm.data.corpus import RawBatch
+from tfm.data.dataset import ArraySpec
+from tfm.data.textdata import TextData
 from tfm.data.tokenizer import Vocabulary
-from tfm.tasks.base import Features, Task, with_head
+from tfm.tasks.base import Features
+from tfm.tasks.text import TextTask, text_specs, with_head
 
 
 @dataclasses.dataclass(frozen=True)
-class SpanCorruption(Task):
+class SpanCorruption(TextTask):
   """-log p(the spans | the text with a sentinel for each): a share `rate` of the text, in spans of mean length `span`.
 
   The encoder reads exactly `length` tokens, made of `window(length)` raw ones; targets are sentinel, span, sentinel,
@@ -51,8 +54,8 @@ class SpanCorruption(Task):
     spans = self.counts(self.window(length))[1]
     return ('eos', 'pad', *(f'sentinel_{i}' for i in range(spans)))
 
-  def features(self, raw: RawBatch, vocabulary: Vocabulary, isolate: bool = False) -> Features:
-    del isolate
+  def features(self, raw: RawBatch, dataset: Any) -> Features:
+    vocabulary = dataset.vocabulary
     tokens, size = raw['tokens'], (raw['segments'] > 0).sum(1)
     shape = self.encoded(tokens.shape[1])
     inputs, targets = (np.full((len(tokens), n), vocabulary.special('pad'), np.int32) for n in shape)
@@ -73,6 +76,11 @@ class SpanCorruption(Task):
       'labels': targets,
       'weights': predicted.astype(np.float32),
     }
+
+  def specs(self, model: Any, data: Any) -> dict[str, ArraySpec]:
+    encoder, decoder = self.lengths(data.length)
+    source = text_specs(data.batch, encoder, 'input_ids', 'segment_ids')
+    return source | text_specs(data.batch, decoder, 'decoder_input_ids', 'decoder_segment_ids', 'labels')
 
   def _corrupt(self, tokens: NDArray, key: NDArray, vocabulary: Vocabulary) -> tuple[NDArray, NDArray]:
     """Inputs and targets of rows of one length, end of text included."""
@@ -101,6 +109,9 @@ class SpanCorruption(Task):
       yield 'task: span_corruption would show the decoder its labels: choose mask=causal for the decoder.'
 
   def fits_data(self, data: Data) -> Iterator[str]:
+    yield from super().fits_data(data)
+    if not isinstance(data, TextData):
+      return
     if data.isolate:
       yield 'data.isolate: span_corruption takes spans out of whole rows and cannot keep documents apart. Set it False.'
     if data.length < 4:

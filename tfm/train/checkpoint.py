@@ -35,7 +35,7 @@ class Broken(Exception):
 
 
 def resume(
-  checkpoints: Checkpoints, x: Experiment, like: State, vocabulary: Vocabulary, say: Callable[[str], None]
+  checkpoints: Checkpoints, x: Experiment, like: State, vocabulary: Vocabulary | None, say: Callable[[str], None]
 ) -> State | None:
   """The state of the last checkpoint that can be read, laid out as `like`; None if there is none.
 
@@ -63,7 +63,12 @@ def resume(
 
 
 def compare(
-  folder: Path, stored: Experiment, x: Experiment, old: Vocabulary | None, new: Vocabulary, say: Callable[[str], None]
+  folder: Path,
+  stored: Experiment,
+  x: Experiment,
+  old: Vocabulary | None,
+  new: Vocabulary | None,
+  say: Callable[[str], None],
 ) -> None:
   """Says how `x` differs from the stored experiment.
 
@@ -75,11 +80,10 @@ def compare(
     raise errors.UserError(
       f'{folder}: is of another model than this experiment:\n{listed}\nWanted the same, or another --workdir.'
     )
-  if old is None or not old.same(new):
-    was = 'none' if old is None else f'{old.kind}, {old.size} tokens'
+  if not _same(old, new):
     raise errors.UserError(
-      f'{folder}: was trained with another vocabulary ({was}) than the data now has '
-      f'({new.kind}, {new.size} tokens).\n{listed}\nWanted the same text and tokenizer, or another --workdir.'
+      f'{folder}: was trained with another vocabulary ({_named(old)}) than the data now has ({_named(new)}).\n'
+      f'{listed}\nExpected the same text and tokenizer, or another --workdir.'
     )
   if lines and _state_of(stored) != _state_of(x):
     raise errors.UserError(
@@ -87,6 +91,14 @@ def compare(
     )
   if lines:
     say(f'the experiment has changed since {folder}:\n{listed}')
+
+
+def _same(old: Vocabulary | None, new: Vocabulary | None) -> bool:
+  return old is new if old is None or new is None else old.same(new)
+
+
+def _named(vocabulary: Vocabulary | None) -> str:
+  return 'none' if vocabulary is None else f'{vocabulary.kind}, {vocabulary.size} tokens'
 
 
 def about(folder: Path) -> tuple[Experiment, Vocabulary | None]:

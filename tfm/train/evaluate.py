@@ -1,89 +1,93 @@
-"""The loss over a whole split, each token once."""
+"""The metrics of a whole split, each example once."""
 
 from collections.abc import Callable, Iterator
 import dataclasses
 import itertools
-import math
 from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 
 from tfm.core import errors
 from tfm.data.base import Data
-from tfm.data.corpus import Corpus
+from tfm.data.dataset import Dataset
 from tfm.data.given import Given
 from tfm.data.progress import Progress
-from tfm.data.tokenizer import Bpe
-from tfm.model import transformer
+from tfm.data.textdata import TextData
+from tfm.data.tokenizer import Bpe, Vocabulary
+from tfm.tasks import Ratio, Task
 from tfm.train import shard
+from tfm.train.build import BatchLayout, build_eval
 from tfm.train.experiment import Experiment
-from tfm.train.step import Batch, inputs_of
+from tfm.train.step import Batch
 
-#: Batches whose sums may be under way on the devices at once.
+#: Batches that may run on the devices before the sums of the oldest are read.
 _AHEAD = 4
 
-Sums = dict[str, jax.Array]
+Ratios = dict[str, Ratio]
+EvalFn = Callable[[Any, Batch], Ratios]
 
 
-def make_eval(x: Experiment, byte_lengths: np.ndarray | None) -> Callable[[Any, Batch], Sums]:
-  """`(params, batch) -> sums` of `weight`, `nll` (nats) and `correct`, and of the `bytes` of the labels if known."""
-  lengths = None if byte_lengths is None else np.asarray(byte_lengths, np.int32)
-
-  def sums(params: Any, batch: Batch) -> Sums:
-    out = transformer.apply(x.model, params, run=x.run(), **inputs_of(batch))
-    _, weight, found = x.task.loss(out, batch)
-    total = {'weight': weight, 'nll': found['nll'], 'correct': found['correct']}
-    if lengths is not None:
-      bytes_BT = jnp.take(jnp.asarray(lengths), batch['labels'], axis=0)
-      total['bytes'] = jnp.sum(jnp.where(batch['weights'] > 0, bytes_BT, 0))
-    return total
-
-  return sums
+def measured(eval_fn: EvalFn, task: Task, dataset: Dataset, whole: NamedSharding) -> EvalFn:
+  """Return `eval_fn` that also returns the ratios of `Task.measures`, with the sharding `whole`."""
+  measures = jax.jit(lambda batch: task.measures(batch, dataset), out_shardings=whole)
+  return lambda params, batch: {**eval_fn(params, batch), **measures(batch)}
 
 
-def evaluate(sums: Callable[[Any, Batch], Sums], params: Any, batches: Iterator[Batch]) -> dict[str, float | None]:
-  """`val_loss_nats` and `val_accuracy` a predicted token, and `val_bits_per_byte` of the text predicted, or None."""
-  total: dict[str, float] = {}
-  under_way: list[Sums] = []
+def evaluate(task: Task, eval_fn: EvalFn, params: Any, batches: Iterator[Batch]) -> dict[str, float | None]:
+  """Return the metrics of `task` over all batches, each named `val_...`.
 
-  def add(found: Sums) -> None:
-    for name, value in jax.device_get(found).items():
-      total[name] = total.get(name, 0.0) + float(value)
+  Raises:
+    UserError: if no example has weight.
+  """
+  total: dict[str, tuple[float, float]] = {}
+  under_way: list[Ratios] = []
+
+  def add(found: Ratios) -> None:
+    for name, ratio in jax.device_get(found).items():
+      before = total.get(name, (0.0, 0.0))
+      total[name] = before[0] + float(ratio.sum), before[1] + float(ratio.weight)
 
   for batch in batches:
-    under_way.append(sums(params, batch))
+    under_way.append(eval_fn(params, batch))
     if len(under_way) > _AHEAD:
       add(under_way.pop(0))
   for found in under_way:
     add(found)
-  weight = total.get('weight', 0.0)
-  if not weight:
-    raise errors.UserError('eval: nothing in the split is predicted. Wanted at least one row with two tokens.')
-  size = total.get('bytes', 0.0)
-  return {
-    'val_loss_nats': total['nll'] / weight,
-    'val_accuracy': total['correct'] / weight,
-    'val_bits_per_byte': total['nll'] / math.log(2) / size if size else None,
-  }
+  if not total or not total['loss'][1]:
+    raise errors.UserError('eval: the split has no labels. Expected at least one example, or a row of two tokens.')
+  return {f'val_{name}': value for name, value in task.score(total).items()}
 
 
 def batches(
-  x: Experiment, corpus: Corpus, sharding: jax.sharding.NamedSharding, split: str = 'val', most: int | None = None
+  x: Experiment,
+  dataset: Dataset,
+  layout: BatchLayout,
+  rows: NamedSharding,
+  split: str = 'val',
+  most: int | None = None,
 ) -> Iterator[Batch]:
-  """The rows of `split` once, in order, on the devices; or `most` batches, spread evenly over them."""
+  """Yield the batches of a split on the devices.
+
+  Args:
+    x: The experiment.
+    dataset: The open data of `x`.
+    layout: The layout of the features, from `build`.
+    rows: The sharding of rows, from `build`.
+    split: Name of the split.
+    most: Yield only this many batches, spread evenly over the split. All by default.
+  """
   batch = x.data.batch
-  mine = shard.my_rows(sharding, batch)
-  n, every = count(x, corpus, split, most)
-  for raw in itertools.islice(corpus.eval_batches(split, batch, mine, every), n):
-    yield shard.put(x.task.features(raw, corpus.tokenizer, x.data.isolate), sharding, batch, mine)
+  mine = shard.my_rows(rows, batch)
+  n, every = count(x, dataset, split, most)
+  for raw in itertools.islice(dataset.eval_batches(split, batch, mine, every), n):
+    yield shard.put(x.task.features(raw, dataset), layout.where, batch, mine)
 
 
-def count(x: Experiment, corpus: Corpus, split: str = 'val', most: int | None = None) -> tuple[int, int]:
-  """(how many batches of `split` are scored, every how manieth of all)."""
-  n = corpus.eval_steps(split, x.data.batch)
+def count(x: Experiment, dataset: Dataset, split: str = 'val', most: int | None = None) -> tuple[int, int]:
+  """Return the number of batches of `split` that are evaluated, and the stride between them."""
+  n = dataset.eval_steps(split, x.data.batch)
   every = 1 if most is None else max(1, n // most)
   return min(-(-n // every), n if most is None else most), every
 
@@ -94,43 +98,65 @@ def evaluate_checkpoint(
   change: Callable[[Experiment], Experiment] = lambda x: x,
   most: int | None = None,
 ) -> dict[str, Any]:
-  """The evaluation of a checkpoint on a split of its experiment's data, once `change` has had a say about that.
+  """Evaluate a checkpoint on a split of its data.
 
   Other text is read with the tokenizer of the checkpoint.
 
-  Keys: `step`, `val_loss_nats`, `val_accuracy`, `val_bits_per_byte` (None if bytes are not known).
+  Args:
+    path: The workdir of a run, or one checkpoint of it.
+    split: Name of the split.
+    change: Returns the experiment to evaluate with, such as one of other data.
+    most: Evaluate only this many batches, spread over the split.
 
-  Raises: UserError if there is no checkpoint, or the text is not to be read with its tokenizer.
+  Returns:
+    `step`, and the metrics of the task named `val_...`; None where a metric is unknown.
+
+  Raises:
+    UserError: if there is no checkpoint, or its model or tokenizer would change.
   """
   from tfm.train import checkpoint  # here, as Orbax takes long to import and training has its own way to it
 
   loaded = checkpoint.load(path)
   x = loaded.experiment if change is None else change(loaded.experiment)
   if x.model != loaded.spec:
-    raise errors.UserError(f'eval: {path} holds another model than the one asked for. Wanted no change of model.')
-  if loaded.tokenizer is None:
-    raise errors.UserError(f'eval: {path} has no tokenizer to read text with. Wanted a checkpoint with one.')
-  data, own = x.data, loaded.experiment.data
-  # A source that is named anew, as data=text(files=...), comes with the tokenizer that a source has by itself.
-  if data.tokenizer not in (own.tokenizer, Bpe()):
-    raise errors.UserError(f'eval: {path} reads text with its own tokenizer. Wanted no change of data.tokenizer.')
-  # Only of the text it was trained on are there tokens already; and that may have changed since, or be gone.
-  corpus = x.task.open(data) if _source(data) == _source(own) else None
-  if corpus is None or not corpus.tokenizer.same(loaded.tokenizer):
-    corpus = x.task.open(dataclasses.replace(data, tokenizer=Given(loaded.tokenizer)))
-  if not corpus.tokenizer.same(loaded.tokenizer):
-    raise errors.UserError(
-      f'eval: {path} was trained with another vocabulary ({loaded.tokenizer.size} tokens, specials '
-      f'{", ".join(loaded.tokenizer.specials) or "none"}) than the data wants ({corpus.tokenizer.size}, '
-      f'{", ".join(corpus.tokenizer.specials) or "none"}). Wanted its own text, or one document.'
-    )
-  sharding = shard.rows(shard.make_mesh(type(x.mesh)(), jax.devices()[:1]), x.mesh.table())
-  sums = jax.jit(make_eval(x, corpus.byte_lengths))
-  with Progress('scoring', count(x, corpus, split, most)[0], of_bytes=False) as progress:
-    found = evaluate(sums, loaded.params, progress.over(batches(x, corpus, sharding, split, most)))
+    raise errors.UserError(f'eval: {path} holds another model. Expected no change of model.')
+  data = x.data
+  if isinstance(data, TextData):
+    dataset: Dataset = _open_text(path, x, data, loaded.experiment.data, loaded.tokenizer)
+  else:
+    dataset = data.open(x.task)
+  layout, rows, eval_fn = build_eval(x, jax.devices()[:1])
+  whole = NamedSharding(rows.mesh, PartitionSpec())
+  with Progress('scoring', count(x, dataset, split, most)[0], of_bytes=False) as progress:
+    scored = progress.over(batches(x, dataset, layout, rows, split, most))
+    found = evaluate(x.task, measured(eval_fn, x.task, dataset, whole), loaded.params, scored)
   return {'step': loaded.step, **found}
 
 
-def _source(data: Data) -> Data:
-  """Which text it is and how it is cut into tokens, whatever the rows and batches made of them."""
+def _open_text(path: str | Path, x: Experiment, data: TextData, own: Data, vocabulary: Vocabulary | None) -> Dataset:
+  """Open text with the vocabulary of a checkpoint.
+
+  Raises:
+    UserError: if there is none, or the text needs another vocabulary.
+  """
+  if vocabulary is None:
+    raise errors.UserError(f'eval: {path} has no tokenizer to read text with. Expected a checkpoint with one.')
+  # A new source, such as data=text(files=...), has the default tokenizer.
+  if data.tokenizer not in (getattr(own, 'tokenizer', None), Bpe()):
+    raise errors.UserError(f'eval: {path} reads text with its own tokenizer. Expected no change of data.tokenizer.')
+  # Only the text of the training run is already tokenised, and it may have changed since, or be gone.
+  corpus = data.open(x.task) if isinstance(own, TextData) and _source(data) == _source(own) else None
+  if corpus is None or not corpus.vocabulary.same(vocabulary):
+    corpus = dataclasses.replace(data, tokenizer=Given(vocabulary)).open(x.task)
+  if not corpus.vocabulary.same(vocabulary):
+    raise errors.UserError(
+      f'eval: {path} was trained with another vocabulary ({vocabulary.size} tokens, specials '
+      f'{", ".join(vocabulary.specials) or "none"}) than the data wants ({corpus.vocabulary.size}, '
+      f'{", ".join(corpus.vocabulary.specials) or "none"}). Expected its own text, or one document.'
+    )
+  return corpus
+
+
+def _source(data: TextData) -> TextData:
+  """Return the text and its tokenizer, whatever the size of rows and batches."""
   return dataclasses.replace(data, length=1, batch=1, isolate=False, cache='')

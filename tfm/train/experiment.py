@@ -1,7 +1,8 @@
-"""What a training run is: one frozen value. Next: `train/loop.py`."""
+"""A training run as one frozen value. Next: `train/loop.py`."""
 
 from collections.abc import Iterator
 import dataclasses
+import math
 
 from tfm.core.precision import Precision
 from tfm.data.base import Data
@@ -18,7 +19,7 @@ from tfm.train.mesh import Mesh
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-  """The text that a language model writes at each eval, so that one can read what it has learnt."""
+  """The text that a language model generates at each evaluation."""
 
   prompt: str = '\n'
   tokens: int = 128
@@ -26,17 +27,17 @@ class Sample:
 
   def check(self) -> Iterator[str]:
     if self.tokens < 1:
-      yield f'tokens: {self.tokens} is no text. Wanted 1 or more, or sample=none.'
+      yield f'tokens: is {self.tokens}. Expected 1 or more, or sample=none.'
     if self.temperature < 0:
-      yield f'temperature: {self.temperature} is below 0, which is greedy. Wanted 0 or more.'
+      yield f'temperature: is {self.temperature}. Expected 0 (greedy) or more.'
 
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-  """What is written down on the way: metrics every `log_every` steps, `keep` checkpoints, a `sample` at each eval.
+  """Metrics every `log_every` steps, the number of checkpoints to `keep`, and a text `sample` at each evaluation.
 
-  The last eval covers the whole validation split; those before it too, or `eval_batches` batches
-  spread over it.
+  The last evaluation covers the whole validation split. Those before it do too, or only `eval_batches` batches spread
+  over it.
   """
 
   log_every: int = 10
@@ -47,16 +48,16 @@ class Record:
   def check(self) -> Iterator[str]:
     for name in ('log_every', 'eval_batches', 'keep'):
       if (value := getattr(self, name)) is not None and value < 1:
-        yield f'{name}: is {value}. Wanted 1 or more.'
+        yield f'{name}: is {value}. Expected 1 or more.'
 
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
-  """A model, text, a task and an optimizer, for `steps` updates; the same value gives the same run.
+  """A model, data, a task and an optimizer, for `steps` updates. The same value gives the same run.
 
-  A checkpoint is saved every `save_every` steps and at the end, an eval made every `eval_every` steps and at the end.
-  `mesh`, `precision`, `remat`, `loop` and `attend` say how it is computed and, beyond rounding, not what. Training
-  starts from the parameters of the model in the folder `init_from`, a published one or one of ours, as far as they fit.
+  A checkpoint is saved every `save_every` steps and at the end; an evaluation runs every `eval_every` steps and at the
+  end. `mesh`, `precision`, `remat`, `loop` and `attend` change how the run is computed, and its results only by
+  rounding. Training starts from the matching parameters of the model in the folder `init_from`, published or tfm's.
   """
 
   model: Model = Model()
@@ -76,49 +77,49 @@ class Experiment:
   init_from: str = ''
 
   def run(self) -> Run:
-    """The static choices that the model is told."""
+    """Return the static arguments of the model."""
     return Run(self.precision, self.loop, self.remat, self.attend)
-
-  @property
-  def tokens(self) -> int:
-    """Tokens of a step, over all devices and both stacks."""
-    return self.data.batch * sum(self.task.lengths(self.data.length))
 
   def check(self) -> Iterator[str]:
     for name in ('steps', 'save_every', 'eval_every'):
       if (value := getattr(self, name)) < 1:
-        yield f'{name}: is {value}. Wanted 1 or more.'
+        yield f'{name}: is {value}. Expected 1 or more.'
     if not 0 <= self.seed < 2**63:
-      yield f'seed: is {self.seed}. Wanted 0 to 2**63 - 1.'
+      yield f'seed: is {self.seed}. Expected 0 to 2**63 - 1.'
     if self.remat not in POLICIES:
       yield f'remat: is {self.remat!r}. Known: {", ".join(POLICIES)}.'
     if self.loop not in LOOPS:
       yield f'loop: is {self.loop!r}. Known: {", ".join(LOOPS)}.'
     yield from self.task.fits(self.model)
-    yield from self.task.fits_data(self.data)
-    yield from self._lengths()
+    unusable = list(self.task.fits_data(self.data))
+    yield from unusable
+    if not unusable:
+      yield from self._lengths()
     yield from self._batch()
 
   def _lengths(self) -> Iterator[str]:
     encoder = () if self.model.encoder is None else (self.model.encoder.max_positions,)
-    lengths = self.task.lengths(self.data.length)
+    lengths = self.task.sequence_lengths(self.data)
     for length, limit in zip(lengths, (*encoder, self.model.max_positions), strict=False):
       if limit is not None and length > limit:
         yield (
           f'data.length: rows of {length} tokens are longer than the {limit} rows of the position table. '
-          f'Wanted at most {limit}, or another position encoding.'
+          f'Expected at most {limit}, or another position encoding.'
         )
 
   def _batch(self) -> Iterator[str]:
     batch, pieces = self.data.batch, self.optim.accumulate
-    split = {name: size for name, size in (('data', self.mesh.data), ('fsdp', self.mesh.fsdp)) if size > 1}
-    ways = 1
-    for size in (*split.values(), pieces):
-      ways *= size
+    if pieces > 1 and not self.task.sums_over_rows:
+      yield (
+        f'optim.accumulate: is {pieces}, and the loss of a row depends on its whole batch '
+        f'({self.task.table().name_of(self.task)}). Expected 1.'
+      )
+    split = {name: size for name, size in self.mesh.shape.items() if size > 1 and name in self.mesh.table()['B']}
+    ways = math.prod(split.values()) * pieces
     if batch > 0 and ways > 0 and batch % ways:
       said = [f'mesh.{name}={size}' for name, size in split.items()] + [f'optim.accumulate={pieces}'] * (pieces > 1)
       near = sorted({max(1, batch // ways) * ways, -(-batch // ways) * ways})
       yield (
         f'data.batch: {batch} rows are not divided by {" x ".join(said)} = {ways}. '
-        f'Wanted a multiple of it, such as {" or ".join(map(str, near))}.'
+        f'Expected a multiple of it, such as {" or ".join(map(str, near))}.'
       )

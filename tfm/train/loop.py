@@ -1,20 +1,23 @@
-"""The training page: build, place, resume or start, go, close. Next: `configs/shakespeare_char.py`."""
+"""Training: build, open the data, restore or start, step, close. Next: `configs/shakespeare_char.py`."""
 
 import collections
 from collections.abc import Callable, Generator, Sequence
 import contextlib
+import dataclasses
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import jax
+import numpy as np
 
 from tfm.core import config, errors
-from tfm.data import prefetch
+from tfm.data import TextData, prefetch
+from tfm.data.dataset import Dataset
 from tfm.data.tokenizer import Vocabulary
-from tfm.model import transformer
 from tfm.model.spec import Model
 from tfm.train import checkpoint, distributed, evaluate, memory, recover, shard
 from tfm.train import step as step_lib
+from tfm.train.build import Built, build
 from tfm.train.experiment import Experiment, Sample
 from tfm.train.metrics import Metrics
 from tfm.train.saver import Checkpoints, workdir_of
@@ -33,7 +36,7 @@ _IN_FLIGHT = 2
 
 
 class Trained(NamedTuple):
-  """The end of a run: its state, and the last evaluation (empty if there is no validation text)."""
+  """The end of a run: its state, and the last evaluation (empty without a validation split)."""
 
   state: State
   scores: dict[str, float | None]
@@ -46,116 +49,160 @@ def train(
   devices: Sequence[jax.Device] | None = None,
   begin: Begin | None = None,
 ) -> Trained:
-  """Trains `x` for `x.steps` updates in all, going on from the last checkpoint of `workdir`.
+  """Train `x` for `x.steps` updates in total, from the last checkpoint of `workdir` if there is one.
 
   A run that is killed and started again ends with the same bits as one that was not.
 
-  Raises: UserError for what cannot be run; recover.Stopped, with an exit status, for NaN, a full disk and SIGTERM.
+  Args:
+    x: The experiment.
+    workdir: The folder of checkpoints and metrics. It is made if needed.
+    sample: Writes the text sample of an evaluation. No text by default.
+    devices: The devices of the mesh, all by default.
+    begin: Reads the parameters of `x.init_from`.
+
+  Returns:
+    The final state, and the metrics of the last evaluation.
+
+  Raises:
+    UserError: for an experiment that cannot run.
+    recover.Stopped: with an exit status, for a loss that is not finite, a full disk, and SIGTERM.
   """
-  # Build: from specs to functions.
   memory.keep_freed()
   distributed.start()
   config.validate(x)
   workdir = workdir_of(workdir)
-  corpus = x.task.open(x.data)
-  if wrong := list(x.task.suits(x.model, corpus)):
+  dataset = x.data.open(x.task)
+  if wrong := list(x.task.suits(x.model, dataset)):
     raise errors.UserError('\n'.join(wrong))
-  tx = x.optim.make(x.steps, transformer.param_letters(x.model))
-
-  # Place: from letters to devices. No device ever holds more than its share of the state.
-  mesh, rules = shard.make_mesh(x.mesh, devices), x.mesh.table()
-  shard.check_batch(mesh, rules, x.data.batch, x.optim.accumulate)
-  shapes = step_lib.shapes(x, tx)
-  where, rules, notes = shard.shardings(mesh, rules, step_lib.letters(x, tx), shapes)
-  rows, whole = shard.rows(mesh, rules), shard.whole(mesh)
-  mine = shard.my_rows(rows, x.data.batch)
-  init = jax.jit(step_lib.make_init(x, tx), out_shardings=where)
-  step_fn = jax.jit(
-    shard.within(mesh, rules, step_lib.make_step(x, tx)),
-    donate_argnums=0,
-    in_shardings=(where, rows),
-    out_shardings=(where, whole),
-  )
-  sums = shard.within(mesh, rules, evaluate.make_eval(x, corpus.byte_lengths))
-  eval_fn = jax.jit(sums, out_shardings=whole)
+  built = build(x, devices)
 
   with contextlib.ExitStack() as closing:
     closing.enter_context(recover.full_disks_told(workdir))
-    # Resume, or start.
     checkpoints = Checkpoints(workdir, x.record.keep)
     closing.callback(checkpoints.close)
-    like = jax.tree.map(lambda s, w: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=w), shapes, where)
-    said: list[str] = []
-    found = checkpoint.resume(checkpoints, x, like, corpus.tokenizer, said.append)
-    if found is not None:
-      state = found
-    elif x.init_from:
-      assert begin is not None, 'init_from wants a caller that knows how to read models'
-      start = jax.jit(step_lib.make_begin(x, tx), out_shardings=where, donate_argnums=0)
-      state = start(begin(x, where['params'], said.append))
-    else:
-      state = init(step_lib.init_key(x.seed))
+    notes = [*built.notes]
+    state = _restore_or_start(x, built, checkpoints, dataset, begin, notes.append)
     first = int(state['step'])
-    metrics = closing.enter_context(contextlib.closing(Metrics(workdir, first, x.steps)))
-    for line in [*notes, *said]:
+    metrics = closing.enter_context(contextlib.closing(Metrics(workdir, first, x.steps, x.task.shown)))
+    for line in notes:
       metrics.say(line)
     if first >= x.steps:
       metrics.say(f'{workdir}: is trained for {first} steps already, and steps={x.steps}.')
-
-    # Go. The metrics of a step are read while later ones run.
-    def batch_of(step: int) -> step_lib.Batch:
-      raw = corpus.batch('train', x.seed, step, mine)
-      return shard.put(x.task.features(raw, corpus.tokenizer, x.data.isolate), rows, x.data.batch, mine)
-
-    def look(step: int) -> dict[str, float | None]:
-      if 'val' not in corpus.splits:
-        return {}
-      params = step_lib.averaged(state)
-      most = None if step == x.steps else x.record.eval_batches
-      scored = metrics.counted(evaluate.batches(x, corpus, rows, most=most), evaluate.count(x, corpus, most=most)[0])
-      found = evaluate.evaluate(eval_fn, params, scored)
-      metrics.eval(step, found)
-      if sample is not None and x.record.sample is not None and _writes(x.model):
-        metrics.sample(step, sample(x.model, params, corpus.tokenizer, x.record.sample))
-      return found
-
-    def read(left: int) -> None:
-      while len(pending) > left:
-        at, values = pending.popleft()
-        row = jax.device_get(values)
-        recover.check_finite(at, row, corpus, x.seed)
-        if at % x.record.log_every == 0 or at == x.steps:
-          metrics.train(at, {**{k: float(row[k]) for k in ('loss_nats', 'grad_norm', 'lr')}, **speed.read(at)})
-        speed.started(at)
-
-    pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
-    speed, scores = Speed(x, list(mesh.devices.flat)), metrics.last_scores
-    stopping = closing.enter_context(recover.Preemption())
-    batches = closing.enter_context(contextlib.closing(cast(Generator, prefetch(batch_of, first, x.steps))))
-    for step, batch in enumerate(batches, first + 1):
-      state, values = step_fn(state, batch)
-      pending.append((step, values))
-      read(_IN_FLIGHT)
-      stop, last = stopping.at(step), step == x.steps
-      evals, saves = last or step % x.eval_every == 0, last or stop or step % x.save_every == 0
-      if evals or saves:
-        read(0)
-        with speed.paused():
-          scores = look(step) if evals else scores
-          if saves:
-            recover.check_savable(step, state)
-            checkpoints.save(step, state, x, corpus.tokenizer)
-          metrics.draw()
-      if stop and not last:
-        checkpoints.wait()
-        raise recover.Stopped(recover.PREEMPTED, f'SIGTERM: step {step} is saved. The same command goes on from there.')
-
-    # Close: all is on disk when this returns.
+    trained = _Loop(x, built, dataset, checkpoints, metrics, sample).run(state)
+    # Everything is on disk when this returns.
     checkpoints.wait()
-  return Trained(state, scores)
+  return trained
+
+
+def _restore_or_start(
+  x: Experiment,
+  built: Built,
+  checkpoints: Checkpoints,
+  dataset: Dataset,
+  begin: Begin | None,
+  say: Callable[[str], None],
+) -> State:
+  """Return the state of the last checkpoint, of `init_from`, or of fresh parameters."""
+  found = checkpoint.resume(checkpoints, x, built.like(), dataset.vocabulary, say)
+  if found is not None:
+    return found
+  if x.init_from:
+    assert begin is not None, 'init_from needs a caller that can read models'
+    return built.start(begin(x, built.where['params'], say))
+  return built.init(step_lib.init_key(x.seed))
+
+
+@dataclasses.dataclass
+class _Loop:
+  """The steps of a run, with evaluations and checkpoints. Metrics of a step are read while later steps run."""
+
+  x: Experiment
+  built: Built
+  dataset: Dataset
+  checkpoints: Checkpoints
+  metrics: Metrics
+  sample: Sampler | None
+
+  def __post_init__(self) -> None:
+    self.mine = shard.my_rows(self.built.rows, self.x.data.batch)
+    self.eval_fn = evaluate.measured(self.built.eval, self.x.task, self.dataset, shard.whole(self.built.mesh))
+    self.speed = Speed(self.x, list(self.built.mesh.devices.flat))
+    self.pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
+
+  def run(self, state: State) -> Trained:
+    """Run the remaining steps. Raises recover.Stopped after SIGTERM, when the state is saved."""
+    x, scores, first = self.x, self.metrics.last_scores, int(state['step'])
+    with contextlib.ExitStack() as closing:
+      stopping = closing.enter_context(recover.Preemption())
+      batches = cast(Generator, prefetch(self.batch, first, x.steps))
+      closing.enter_context(contextlib.closing(batches))
+      for step, batch in enumerate(batches, first + 1):
+        state, values = self.built.step(state, batch)
+        self.pending.append((step, values))
+        self.read(_IN_FLIGHT)
+        stop, last = stopping.at(step), step == x.steps
+        evals, saves = last or step % x.eval_every == 0, last or stop or step % x.save_every == 0
+        if evals or saves:
+          self.read(0)
+          with self.speed.paused():
+            scores = self.evaluate(step, state) if evals else scores
+            if saves:
+              recover.check_savable(step, state)
+              self.checkpoints.save(step, state, x, self.dataset.vocabulary)
+            self.metrics.draw()
+        if stop and not last:
+          self.checkpoints.wait()
+          said = f'SIGTERM: step {step} is saved. The same command continues from there.'
+          raise recover.Stopped(recover.PREEMPTED, said)
+    return Trained(state, scores)
+
+  def batch(self, step: int) -> step_lib.Batch:
+    """Return the batch of a step on the devices."""
+    raw = self.dataset.batch('train', self.x.seed, step, self.mine)
+    features = self.x.task.features(raw, self.dataset)
+    return shard.put(features, self.built.batch.where, self.x.data.batch, self.mine)
+
+  def read(self, left: int) -> None:
+    """Read and write the metrics of all steps under way but the last `left`."""
+    task, record = self.x.task, self.x.record
+    while len(self.pending) > left:
+      at, values = self.pending.popleft()
+      row = jax.device_get(values)
+      recover.check_finite(at, row, self.dataset, self.x.seed)
+      if at % record.log_every == 0 or at == self.x.steps:
+        names = dict.fromkeys((task.shown.name, *task.logged, 'grad_norm', 'lr'))
+        self.metrics.train(at, {**{k: float(row[k]) for k in names}, **self.speed.read(at)})
+      self.speed.started(at)
+
+  def evaluate(self, step: int, state: State) -> dict[str, float | None]:
+    """Return the metrics of the validation split, and write a sample or pictures."""
+    x, dataset = self.x, self.dataset
+    if 'val' not in dataset.splits:
+      return {}
+    params = step_lib.averaged(state)
+    most = None if step == x.steps else x.record.eval_batches
+    batches = evaluate.batches(x, dataset, self.built.batch, self.built.rows, most=most)
+    scored = self.metrics.counted(batches, evaluate.count(x, dataset, most=most)[0])
+    found = evaluate.evaluate(x.task, self.eval_fn, params, scored)
+    self.metrics.eval(step, found)
+    vocabulary = dataset.vocabulary
+    if self.sample is not None and x.record.sample is not None and vocabulary is not None and _writes(x.model):
+      self.metrics.sample(step, self.sample(x.model, params, vocabulary, x.record.sample))
+    self.draw_pictures(params)
+    return found
+
+  def draw_pictures(self, params: Any) -> None:
+    """Draw images of the first validation batch, if the task has any. One process must hold the whole batch."""
+    task, data = self.x.task, self.x.data
+    if task.picture is None or isinstance(data, TextData) or jax.process_count() > 1:
+      return
+    raw = next(self.dataset.eval_batches('val', data.batch))
+    batch = shard.put(task.features(raw, self.dataset), self.built.batch.where, data.batch, self.mine)
+    outputs = jax.tree.map(np.asarray, self.built.outputs(params, batch))
+    self.metrics.pictures(task.picture(self.dataset, raw, outputs))
 
 
 def _writes(model: Model) -> bool:
-  """Whether the model can go on with a text, here: one process holds all of its parameters."""
+  """Return whether the model can continue a text here: one process holds all of its parameters."""
   says = model.lm is not None and model.encoder is None and (model.causal or model.reads_prefix)
   return says and model.apart and jax.process_count() == 1

@@ -7,8 +7,9 @@ import math
 from tfm.core import errors
 from tfm.core.axes import AXES
 
-#: Mesh axes: whole copies of the model; copies whose parameters are split; parts of each matrix multiplication.
-NAMES = ('data', 'fsdp', 'tensor')
+#: Mesh axes: copies of the model (`data`), copies whose parameters are split (`fsdp`), parts of each matrix
+#: multiplication (`tensor`), of the positions of a sequence, of the experts, and stages of layers.
+NAMES = ('data', 'fsdp', 'tensor', 'sequence', 'expert', 'stage')
 
 #: Which mesh axes split an axis of an array; a letter that is not here stays whole.
 RULES: dict[str, tuple[str, ...]] = {
@@ -22,60 +23,79 @@ RULES: dict[str, tuple[str, ...]] = {
 }
 
 #: Axes that stay whole where their size does not divide, with a note: kv heads may be fewer than the tensor axis, and
-#: vocabularies are what they are (50257).
+#: vocabularies have odd sizes (50257).
 MAY_STAY_WHOLE = frozenset('KV')
 
 
 @dataclasses.dataclass(frozen=True)
 class Mesh:
-  """How many ways the batch (`data`), the parameters (`fsdp`) and the matrix products (`tensor`) are split.
+  """The size of each mesh axis, and changes to the sharding rules.
 
-  At most one size is -1: what the other two leave of the devices. `rules` are changes to the table of letters, such as
-  'E:fsdp' (experts over the fsdp axis) or 'V:' (the vocabulary whole).
+  `data` splits the batch, `fsdp` the batch and the parameters, `tensor` the matrix products, `expert` the batch and
+  the experts. No default rule uses `sequence` and `stage`: give one in `rules`, such as 'T:sequence'.
+
+  At most one size is -1, which takes the devices that the other axes leave. A rule such as 'E:fsdp' (experts over the
+  fsdp axis) or 'V:' (the vocabulary whole) replaces the default rule of its letter.
   """
 
   data: int = -1
   fsdp: int = 1
   tensor: int = 1
+  sequence: int = 1
+  expert: int = 1
+  stage: int = 1
   rules: tuple[str, ...] = ()
 
   @property
-  def shape(self) -> tuple[int, int, int]:
-    return self.data, self.fsdp, self.tensor
+  def shape(self) -> dict[str, int]:
+    """The size of each axis, -1 for the axis that takes the remaining devices."""
+    return {name: getattr(self, name) for name in NAMES}
 
-  def sizes(self, devices: int) -> tuple[int, int, int]:
-    """The sizes of the axes over so many devices.
+  def sizes(self, devices: int) -> dict[str, int]:
+    """Return the size of each axis over `devices` devices.
 
-    Raises: UserError if they are not a factorisation of it.
+    Raises: UserError if their product is not the number of devices.
     """
-    fixed = math.prod(n for n in self.shape if n > 0)
-    shape = tuple(devices // fixed if n == -1 else n for n in self.shape)
-    if math.prod(shape) != devices:
-      rest = ' times a whole number of' if -1 in self.shape else ''
-      wanted = f'a divisor of {devices}' if -1 in self.shape else f'sizes whose product is {devices}'
-      raise errors.UserError(
-        f'mesh: data={self.data}, fsdp={self.fsdp}, tensor={self.tensor} is for {fixed}{rest} devices, and there are '
-        f'{devices}. Wanted {wanted}; data=-1 takes what the others leave.'
-      )
-    return shape  # type: ignore[return-value]
+    fixed = math.prod(n for n in self.shape.values() if n > 0)
+    found = {name: devices // fixed if n == -1 else n for name, n in self.shape.items()}
+    if math.prod(found.values()) != devices:
+      free = next((name for name, n in self.shape.items() if n == -1), None)
+      said = ' x '.join(f'{name}={n}' for name, n in self.shape.items() if n > 1) or 'all sizes 1'
+      needed, wanted = f'{fixed} devices', f'sizes whose product is {devices}; data=-1 takes the remaining devices'
+      if free:
+        needed, wanted = f'a multiple of {fixed} devices', f'a divisor of {devices}'
+      raise errors.UserError(f'mesh: {said} needs {needed}, and there are {devices}. Expected {wanted}.')
+    return found
 
   def table(self) -> dict[str, tuple[str, ...]]:
-    """`RULES` with this mesh's changes."""
-    return RULES | {letter: tuple(filter(None, names.split('+'))) for letter, _, names in map(_parts, self.rules)}
+    """Return the mesh axes of each letter: `RULES` with the changes of this mesh."""
+    # With a separate expert axis, the tensor axis splits the products inside each expert.
+    expert = {'B': (*RULES['B'], 'expert'), 'E': ('expert',)} if self.expert != 1 else {}
+    own = {letter: tuple(filter(None, names.split('+'))) for letter, _, names in map(_parts, self.rules)}
+    return RULES | expert | own
 
   def check(self) -> Iterator[str]:
-    for name, size in zip(NAMES, self.shape, strict=True):
+    for name, size in self.shape.items():
       if size < 1 and size != -1:
-        yield f'{name}: {size} is no number of devices. Wanted 1 or more, or -1 for what the other axes leave.'
-    if sum(n == -1 for n in self.shape) > 1:
-      yield f'data={self.data}, fsdp={self.fsdp}, tensor={self.tensor}: only one size may be -1.'
+        yield f'{name}: is {size}. Expected 1 or more, or -1 for the devices that the other axes leave.'
+    if len(free := [f'{name}=-1' for name, size in self.shape.items() if size == -1]) > 1:
+      yield f'{", ".join(free)}: only one size may be -1.'
+    yield from self._unused()
     for rule in self.rules:
       letter, colon, names = _parts(rule)
       if letter not in AXES or not colon:
-        yield f'rules: {rule!r} is no rule. Wanted LETTER:AXES, as E:tensor or B:data+fsdp or V: (whole).'
+        yield f'rules: {rule!r} is not a rule. Expected LETTER:AXES, such as E:tensor, B:data+fsdp or V: (whole).'
       for name in filter(None, names.split('+')):
         if name not in NAMES:
           yield f'rules: {errors.unknown("mesh axis", name, NAMES)}'
+
+  def _unused(self) -> Iterator[str]:
+    """Yield a sentence for each axis that splits nothing."""
+    used = {name for names in self.table().values() for name in names}
+    for name, size in self.shape.items():
+      # data=-1 is the default, and may come out as 1.
+      if size != 1 and name not in used and (name, size) != ('data', -1):
+        yield f'{name}: is {size}, but no rule shards an axis over {name}. Expected 1, or a rule in mesh.rules.'
 
 
 def _parts(rule: str) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""What a run says while it runs: JSON lines, TensorBoard events, and a line or a bar for whoever watches."""
+"""The output of a run: JSON lines, TensorBoard events, and a progress bar or lines on the console."""
 
 from collections.abc import Iterator
 import json
@@ -9,9 +9,11 @@ import time
 from typing import Any, TypeVar
 
 import jax
+from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from tfm.tasks import Shown
 from tfm.train import report
 from tfm.train.events import Events
 
@@ -26,24 +28,33 @@ T = TypeVar('T')
 
 
 class Metrics:
-  """The metrics of a run, written by the first process only; `first` is the number of updates it starts with.
+  """The metrics of a run, written by the first process only.
 
-  Lines of later steps are from a run that got further than its last checkpoint: they are dropped, and come again.
+  Lines after step `first` are from a run that got further than its last checkpoint. They are removed, because these
+  steps run again.
+
+  Args:
+    workdir: The folder of the files.
+    first: The number of updates before this run.
+    steps: The number of updates at its end.
+    shown: The metric on the progress bar and the curve.
   """
 
-  def __init__(self, workdir: Path, first: int, steps: int):
+  def __init__(self, workdir: Path, first: int, steps: int, shown: Shown):
+    self._shown = shown
     self._writes = jax.process_index() == 0
     self._steps, self._last, self._start, self._first = steps, time.monotonic(), time.monotonic(), first
     self._bar: Progress | None = None
     self.path = workdir / FILE
-    scores = [row for row in read(self.path) if 'val_loss_nats' in row and row['step'] <= first]
-    self.last_scores = {k: v for k, v in scores[-1].items() if k != 'step'} if scores else {}
+    found = ({k: v for k, v in row.items() if k != 'step'} for row in read(self.path) if row['step'] <= first)
+    scores = [row for row in found if row and all(name.startswith('val_') for name in row)]
+    self.last_scores = scores[-1] if scores else {}
     if not self._writes:
       return
     _drop_after(self.path, first)
     self._file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     self._events = Events(workdir / 'tensorboard', first + 1)
-    # A notebook asks for colours, and would keep every picture of a bar.
+    # A notebook would keep every frame of a bar.
     self._console = Console(soft_wrap=True, highlight=False, markup=False, force_jupyter=False,
                             force_terminal=sys.stdout.isatty())  # fmt: skip
     if self._console.is_terminal:
@@ -53,25 +64,26 @@ class Metrics:
       self._bar.start()
 
   def train(self, step: int, row: dict[str, float | None]) -> None:
-    """A line of training metrics; a line to read every few seconds."""
+    """Write a line of training metrics, and show the main one every few seconds."""
     self._write({'step': step, **row})
-    speed = '' if row['tokens_per_s'] is None else f'  {row["tokens_per_s"]:,.0f} tokens/s'
-    self._show(step, f'loss {row["loss_nats"]:.4f}{speed}')
+    speeds = ((name.removesuffix('_per_s'), v) for name, v in row.items() if name.endswith('_per_s'))
+    speed = ''.join(f'  {value:,.0f} {unit}/s' for unit, value in speeds if value is not None)
+    self._show(step, f'{self._shown.label.partition(" (")[0]} {row[self._shown.name]:.4f}{speed}')
 
   def eval(self, step: int, row: dict[str, float | None]) -> None:
-    """A line of validation metrics, always shown."""
+    """Write and show a line of validation metrics."""
     self._write({'step': step, **row})
     self.say(f'step {step}/{self._steps}  ' + '  '.join(f'{k} {v:.4f}' for k, v in row.items() if v is not None))
 
   def sample(self, step: int, text: str) -> None:
-    """Text that the model wrote: shown, and added to `samples.txt`."""
+    """Show text that the model generated, and append it to `samples.txt`."""
     self.say(f'step {step} writes:\n{text}\n')
     if self._writes:
       with open(self.path.parent / SAMPLES, 'a', encoding='utf-8') as file:
         file.write(f'--- step {step}\n{text}\n')
 
   def counted(self, batches: Iterator[T], total: int) -> Iterator[T]:
-    """The batches of a split, and how many are left to score for whoever watches."""
+    """Yield the batches of a split, and show how many are left."""
     start = last = time.monotonic()
     task: TaskID | None = None
     for n, batch in enumerate(batches, 1):
@@ -91,12 +103,17 @@ class Metrics:
       self._bar.remove_task(task)
 
   def draw(self) -> None:
-    """Draws the curve so far."""
+    """Draw the training curve."""
     if self._writes:
-      report.draw(self.path.parent, read(self.path))
+      report.draw(self.path.parent, read(self.path), self._shown)
+
+  def pictures(self, found: list[tuple[NDArray, str]]) -> None:
+    """Draw validation images with the predictions of the model."""
+    if self._writes:
+      report.draw_grid(self.path.parent, found)
 
   def say(self, text: str) -> None:
-    """A sentence for whoever watches."""
+    """Print a sentence."""
     if self._writes:
       self._console.print(text)
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tfm.data.corpus import Corpus
+from tfm.data.dataset import Dataset
 
 #: Exit status: the loss is not finite.
 DIVERGED = 1
@@ -33,11 +33,11 @@ class Stopped(Exception):
     self.status = status
 
 
-def check_finite(step: int, metrics: dict[str, Any], corpus: Corpus, seed: int) -> None:
+def check_finite(step: int, metrics: dict[str, Any], dataset: Dataset, seed: int) -> None:
   """Raises: Stopped, if the loss or the gradient of `step` (counted from 1) is not finite, naming the batch."""
   bad = {k: float(metrics[k]) for k in ('loss', 'grad_norm') if not np.isfinite(metrics[k])}
   if bad:
-    samples = corpus.batch('train', seed, step - 1)['sample'].tolist()
+    samples = dataset.batch('train', seed, step - 1)['sample'].tolist()
     first = f'{samples[0]}..{samples[-1]}' if len(samples) > 1 else f'{samples[0]}'
     raise Stopped(
       DIVERGED,

@@ -1,19 +1,35 @@
-"""The curve of a run as a picture."""
+"""Pictures of a run: its training curve, and a grid of images with predictions."""
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from tfm.tasks import Shown
+
 FILE = 'curve.png'
+GRID = 'predictions.png'
+#: Columns of the grid, and the size of each image in inches.
+_COLUMNS, _INCHES = 4, 1.8
 
 
-def draw(workdir: Path, rows: list[dict[str, Any]]) -> Path | None:
-  """Draws the losses of the metric `rows` into `workdir/curve.png`; None if there is nothing to draw yet."""
+def draw(workdir: Path, rows: list[dict[str, Any]], shown: Shown) -> Path | None:
+  """Draw the curve of one metric into `workdir/curve.png`.
+
+  Args:
+    workdir: The folder of the picture.
+    rows: The rows of the metrics file.
+    shown: The metric; validation has it as `val_NAME`.
+
+  Returns:
+    The path of the picture, or None if there is nothing to draw yet.
+  """
   # Not pyplot: that would choose a backend for the whole process.
   from matplotlib.backends.backend_agg import FigureCanvasAgg
   from matplotlib.figure import Figure
 
-  train = [(r['step'], r['loss_nats']) for r in rows if r.get('loss_nats') is not None]
-  val = [(r['step'], r['val_loss_nats']) for r in rows if r.get('val_loss_nats') is not None]
+  train, val = _points(rows, shown.name), _points(rows, f'val_{shown.name}')
   if not train:
     return None
   figure = Figure(figsize=(8, 4.5), dpi=120, layout='constrained')
@@ -26,12 +42,48 @@ def draw(workdir: Path, rows: list[dict[str, Any]]) -> Path | None:
     steps, losses = zip(*val, strict=True)
     axes.plot(steps, losses, color='#e6550d', linewidth=1.6, marker='o', markersize=3, label='validation')
     axes.annotate(f'{losses[-1]:.3f}', (steps[-1], losses[-1]), xytext=(4, 4), textcoords='offset points')
-  axes.set(xlabel='step', ylabel='loss (nats a token)')
+  axes.set(xlabel='step', ylabel=shown.label)
   axes.grid(alpha=0.3)
   axes.legend(frameon=False)
-  new = workdir / f'.{FILE}'
+  return _saved(figure, workdir / FILE)
+
+
+def draw_grid(workdir: Path, pictures: list[tuple[NDArray, str]]) -> Path | None:
+  """Draw images with captions into `workdir/predictions.png`.
+
+  Args:
+    workdir: The folder of the picture.
+    pictures: (image [H, W, 3] with values from 0 to 1, caption) pairs.
+
+  Returns:
+    The path of the picture, or None without images.
+  """
+  from matplotlib.backends.backend_agg import FigureCanvasAgg
+  from matplotlib.figure import Figure
+
+  if not pictures:
+    return None
+  columns = min(_COLUMNS, len(pictures))
+  lines = -(-len(pictures) // columns)
+  figure = Figure(figsize=(columns * _INCHES, lines * (_INCHES + 0.3)), dpi=120, layout='constrained')
+  FigureCanvasAgg(figure)
+  for place, (image, caption) in enumerate(pictures, 1):
+    axes = figure.add_subplot(lines, columns, place)
+    axes.imshow(np.clip(image, 0, 1), interpolation='nearest')
+    axes.set_title(caption, fontsize=7, wrap=True)
+    axes.set_axis_off()
+  return _saved(figure, workdir / GRID)
+
+
+def _points(rows: list[dict[str, Any]], name: str) -> list[tuple[int, float]]:
+  return [(row['step'], row[name]) for row in rows if row.get(name) is not None]
+
+
+def _saved(figure: Any, path: Path) -> Path:
+  """Write a picture as a whole: a reader never opens half of one."""
+  new = path.with_name(f'.{path.name}')
   figure.savefig(new, format='png')
-  return new.replace(workdir / FILE)
+  return new.replace(path)
 
 
 def _smooth(values: tuple[float, ...], share: float = 0.05) -> list[float]:

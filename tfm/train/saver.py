@@ -1,7 +1,7 @@
 """Checkpoints of a run: saved while training goes on, whole or not there at all. Reading them: `checkpoint.py`.
 
 `workdir/checkpoints/STEP/` holds `state/` (Orbax, each array in its pieces) and `about/`: the resolved experiment as
-JSON, and the vocabulary, so that a checkpoint explains itself without the text it was trained on.
+JSON, and the vocabulary of text, so that a checkpoint explains itself without the text it was trained on.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ class _AboutHandler(ocp.CheckpointHandler):
 @dataclasses.dataclass
 class _AboutSave(ocp.args.CheckpointArgs):
   experiment: Experiment
-  vocabulary: Vocabulary
+  vocabulary: Vocabulary | None
 
 
 def write_about(path: Path, experiment: Experiment, vocabulary: Vocabulary | None) -> None:
@@ -70,7 +70,7 @@ class Checkpoints:
     """The complete ones, ascending."""
     return sorted(self._manager.all_steps())
 
-  def save(self, step: int, state: State, experiment: Experiment, vocabulary: Vocabulary) -> None:
+  def save(self, step: int, state: State, experiment: Experiment, vocabulary: Vocabulary | None) -> None:
     """Starts to save; returns when the state is copied and may be donated.
 
     Raises: what an earlier save has failed with.

@@ -17,17 +17,18 @@ Rules = Mapping[str, tuple[str, ...]]
 
 
 def make_mesh(mesh: Mesh, devices: Sequence[jax.Device] | None = None) -> jax.sharding.Mesh:
-  """The grid of `devices` (all of them, unless given) with axes data, fsdp, tensor.
+  """Return the grid of `devices` (all of them, unless given) with the axes of `mesh`.
 
   Raises: UserError if the sizes are no factorisation of the number of devices.
   """
   devices = jax.devices() if devices is None else devices
   # Without Auto axes, jax asks every einsum of the model for the sharding of its result.
-  return jax.make_mesh(mesh.sizes(len(devices)), NAMES, axis_types=(AxisType.Auto,) * len(NAMES), devices=devices)
+  sizes = tuple(mesh.sizes(len(devices)).values())
+  return jax.make_mesh(sizes, NAMES, axis_types=(AxisType.Auto,) * len(NAMES), devices=devices)
 
 
 def rows(mesh: jax.sharding.Mesh, rules: Rules) -> NamedSharding:
-  """How the batch is split: its first axis, over the axes of letter B."""
+  """Return how the rows of a batch are split: over the mesh axes of letter B."""
   return NamedSharding(mesh, PartitionSpec(rules.get('B', ())))
 
 
@@ -59,7 +60,7 @@ def shardings(
       ways = math.prod(mesh.shape[n] for n in names)
       if size % ways:
         by = ' x '.join(f'{n}={mesh.shape[n]}' for n in names)
-        said = f'{axis} ({axes.AXES[axis]}) of {size} is not divided by {by}'
+        said = f'{axis} ({axes.AXES.get(axis, "data")}) of {size} is not divided by {by}'
         if axis in MAY_STAY_WHOLE:
           notes[f'{said}: it stays whole on every device.'] = None
           kept.pop(axis, None)
@@ -75,7 +76,7 @@ def shardings(
   found = jax.tree.map(place, letters, shapes)
   if wrong:
     listed = '. '.join(wrong[k] for k in sorted(wrong))
-    raise errors.UserError(f'mesh: {listed}. Wanted sizes that divide, or mesh.rules that keep the axis whole.')
+    raise errors.UserError(f'mesh: {listed}. Expected sizes that divide, or mesh.rules that keep the axis whole.')
   return found, kept, list(notes)
 
 
@@ -105,7 +106,10 @@ def within(mesh: jax.sharding.Mesh, rules: Rules, fn: Callable[..., T]) -> Calla
 
 
 def check_batch(mesh: jax.sharding.Mesh, rules: Rules, batch: int, accumulate: int) -> None:
-  """Raises: UserError if the devices and the micro-batches do not share the rows of a batch evenly."""
+  """Check that devices and micro-batches divide the rows of a batch.
+
+  Raises: UserError if they do not.
+  """
   names = rules.get('B', ())
   devices = math.prod(mesh.shape[n] for n in names)
   if batch % (ways := devices * accumulate):
@@ -113,7 +117,7 @@ def check_batch(mesh: jax.sharding.Mesh, rules: Rules, batch: int, accumulate: i
     near = sorted({max(1, batch // ways) * ways, -(-batch // ways) * ways})
     raise errors.UserError(
       f'data.batch: {batch} rows are not divided by the {devices} devices of mesh axes {" x ".join(names)}{pieces}. '
-      f'Wanted a multiple of {ways}, such as {" or ".join(map(str, near))}.'
+      f'Expected a multiple of {ways}, such as {" or ".join(map(str, near))}.'
     )
 
 
@@ -124,20 +128,29 @@ def my_rows(sharding: NamedSharding, batch: int) -> slice:
   return slice(min(b[0] for b in bounds), max(b[1] for b in bounds))
 
 
-def put(features: Mapping[str, np.ndarray], sharding: NamedSharding, batch: int, mine: slice) -> dict[str, jax.Array]:
-  """The features of this process' rows as global arrays of `batch` rows."""
-  if jax.process_count() == 1:
-    return jax.device_put(dict(features), sharding)
+def put(
+  features: Mapping[str, np.ndarray], where: Mapping[str, NamedSharding], batch: int, mine: slice
+) -> dict[str, jax.Array]:
+  """Return the features of a batch as global arrays.
 
-  def array(value: np.ndarray) -> jax.Array:
+  Args:
+    features: The arrays of the rows `mine`, whole on every other axis.
+    where: The sharding of each array.
+    batch: Rows of the global batch.
+    mine: The rows of this process, from `my_rows`.
+  """
+  if jax.process_count() == 1:
+    return jax.device_put(dict(features), {name: where[name] for name in features})
+
+  def array(name: str, value: np.ndarray) -> jax.Array:
     def piece(index: tuple[slice, ...] | None) -> np.ndarray:
       assert index is not None
       start, stop, _ = index[0].indices(batch)
-      return value[start - mine.start : stop - mine.start]
+      return value[(slice(start - mine.start, stop - mine.start), *index[1:])]
 
-    return jax.make_array_from_callback((batch, *value.shape[1:]), sharding, piece)
+    return jax.make_array_from_callback((batch, *value.shape[1:]), where[name], piece)
 
-  return {name: array(value) for name, value in features.items()}
+  return {name: array(name, value) for name, value in features.items()}
 
 
 def bytes_per_device(tree: Any) -> dict[jax.Device, int]:

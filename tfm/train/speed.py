@@ -12,28 +12,34 @@ from tfm.train.peaks import peak
 
 
 class Speed:
-  """Tokens a second between two readings; the first step, which is compiled before it runs, is left out.
+  """Tokens or examples per second between two readings, without the first step, which includes compilation.
 
-  MFU is analytic FLOPs of the model, three times those of its forward pass in training, over the peak of all `devices`.
+  MFU is the analytic FLOPs of the model, three times those of its forward pass in training, over the peak of all
+  `devices`. It is None for unknown devices, and for rows that are not text.
   """
 
   def __init__(self, x: Experiment, devices: list[jax.Device]):
-    *encoder, decoder = x.task.lengths(x.data.length)
-    ahead = decoder * count.mtp_flops(x.model, decoder, sum(encoder))
-    self._flops = 3 * x.data.batch * (count.flops_of_document(x.model, decoder, sum(encoder)) + ahead)
+    self._flops = flops_per_step(x)
     peaks = [peak(d) for d in devices]
     self._peak = sum(p for p in peaks if p is not None) if None not in peaks else None
-    self._tokens = x.tokens
+    self._unit, self._amount = x.task.per_step(x.data)
     self._since: tuple[int, float] | None = None
 
   def read(self, step: int, now: float | None = None) -> dict[str, float | None]:
-    """`tokens_per_s` and `mfu` since the last reading, None where nothing is known yet; call it when `step` is done."""
+    """Return `tokens_per_s` (or `examples_per_s`) and `mfu` since the last reading, None if unknown.
+
+    Args:
+      step: The step that has just finished.
+      now: The time in seconds, `time.perf_counter()` by default.
+    """
+    name = f'{self._unit}_per_s'
     now = time.perf_counter() if now is None else now
     before, self._since = self._since, (step, now)
     if before is None or step <= before[0]:
-      return {'tokens_per_s': None, 'mfu': None}
+      return {name: None, 'mfu': None}
     rate = (step - before[0]) / (now - before[1])
-    return {'tokens_per_s': rate * self._tokens, 'mfu': rate * self._flops / self._peak if self._peak else None}
+    mfu = rate * self._flops / self._peak if self._flops and self._peak else None
+    return {name: rate * self._amount, 'mfu': mfu}
 
   def started(self, step: int) -> None:
     """Starts to measure with the end of the first step read."""
@@ -47,3 +53,13 @@ class Speed:
     yield
     if self._since is not None:
       self._since = (self._since[0], self._since[1] + time.perf_counter() - start)
+
+
+def flops_per_step(x: Experiment) -> float | None:
+  """Return the analytic FLOPs of a training step over all devices, or None for rows that are not text."""
+  lengths = x.task.sequence_lengths(x.data)
+  if not lengths:
+    return None
+  *encoder, decoder = lengths
+  ahead = decoder * count.mtp_flops(x.model, decoder, sum(encoder))
+  return 3 * x.data.batch * (count.flops_of_document(x.model, decoder, sum(encoder)) + ahead)

@@ -13,14 +13,13 @@ from tfm.optim import ema
 from tfm.optim.accumulate import accumulate
 from tfm.optim.letters import state_letters
 from tfm.optim.subset import merged
+from tfm.tasks import Ratio
 from tfm.train.experiment import Experiment
+from tfm.train.forward import Forward
 
 #: `step` (updates made), `params`, `opt`, and `ema` if the optimizer keeps an average.
 State = dict[str, Any]
 Batch = dict[str, jax.Array]
-
-#: What a batch holds besides the inputs of the model.
-_SCORED = ('labels', 'weights')
 
 
 def make_init(x: Experiment, tx: optax.GradientTransformation) -> Callable[[jax.Array], State]:
@@ -54,53 +53,73 @@ def letters(x: Experiment, tx: optax.GradientTransformation) -> State:
   return out if x.optim.ema is None else out | {'ema': params}
 
 
-def inputs_of(batch: Batch) -> dict[str, Any]:
-  """What of a batch the model reads."""
-  return {name: value for name, value in batch.items() if name not in _SCORED}
-
-
 def make_step(x: Experiment, tx: optax.GradientTransformation) -> Callable[[State, Batch], tuple[State, dict]]:
-  """`(state, batch) -> (state, metrics)`: p - tx(grad sum_i w_i nats_i / sum_i w_i).
+  """Return `(state, batch) -> (state, metrics)`, one update of the parameters.
 
-  Losses and gradients are summed over rows, micro-batches and devices, and divided once by the sum of the weights: how
-  the batch is cut makes no difference. A model's own `aux` loss is a mean, so it joins a micro-batch times its weights.
-  Dropout draws with a key of (seed, step). What no gradient moves is moved last, by the load of the whole step.
+  The sums and weights of the task's ratios, and the gradients of the sum of 'loss', are added over rows, micro-batches
+  and devices, and divided once by the weight of 'loss'. So the loss does not depend on how a batch is divided, up to
+  rounding. Auxiliary losses of the model are means: they are added per micro-batch, times the weight of 'loss'.
+  Dropout draws with a key of (seed, step). Parameters without a gradient are updated last, from the expert load of
+  the whole step.
 
-  The metrics are float32 scalars: `loss` (what is minimised), `loss_nats` (plain -log p a label), `accuracy`,
-  `grad_norm` (before clipping), `lr`.
+  The metrics are float32 scalars: `loss` (the minimised loss with auxiliary losses), the other ratios of the task,
+  `grad_norm` (before clipping) and `lr`.
   """
-  run, rate = x.run(), x.optim.schedule_fn(x.steps)
-
-  def loss(frozen: Any, trained: Any, batch: Batch, key: jax.Array | None) -> tuple[jax.Array, dict]:
-    params = merged(trained, frozen)
-    out = transformer.apply(x.model, params, run=run, key=key, mtp=True, **inputs_of(batch))
-    nats, weight, sums = x.task.loss(out, batch)
-    total = nats + out['aux'].astype(jnp.float32) * weight
-    return total, {'weight': weight, 'load': out.get('load', {}), **sums}
+  rate = x.optim.schedule_fn(x.steps)
+  totals = _make_totals(x)
 
   def step(state: State, batch: Batch) -> tuple[State, dict]:
     key = jax.random.fold_in(dropout_key(x.seed), state['step'])
     trained, frozen = x.optim.trained(state['params']), x.optim.frozen(state['params'])
-    gradient = jax.value_and_grad(functools.partial(loss, frozen), has_aux=True)
-    (total, sums), grads = accumulate(gradient, x.optim.accumulate)(trained, batch, key)
-    share = jnp.where(sums['weight'] > 0, 1 / jnp.where(sums['weight'] > 0, sums['weight'], 1), 0)
+    gradient = jax.value_and_grad(functools.partial(totals, frozen), has_aux=True)
+    (total, (ratios, load)), grads = accumulate(gradient, x.optim.accumulate)(trained, batch, key)
+    share = _inverse(ratios['loss'].weight)
     grads = jax.tree.map(lambda g: g * share.astype(g.dtype), grads)
     updates, opt = tx.update(grads, state['opt'], trained)
     params = merged(optax.apply_updates(trained, updates), frozen)
-    params = balance.updated(x.model, params, sums['load'])
+    params = balance.updated(x.model, params, load)
     new = {'step': state['step'] + 1, 'params': params, 'opt': opt}
     if x.optim.ema is not None:
       new['ema'] = ema.update(state['ema'], params, state['step'], x.optim.ema)
-    metrics = {
+    metrics = {name: r.sum * _inverse(r.weight) for name, r in ratios.items()} | {
       'loss': total * share,
-      'loss_nats': sums['nll'] * share,
-      'accuracy': sums['correct'] * share,
       'grad_norm': optax.tree.norm(jax.tree.map(lambda g: g.astype(jnp.float32), grads)),
       'lr': rate(state['step']),
     }
     return new, metrics
 
   return step
+
+
+def _make_totals(x: Experiment) -> Callable[..., tuple[jax.Array, tuple[dict[str, Ratio], Any]]]:
+  """Return `(frozen, trained, batch, key) -> (sum of the minimised loss, (ratios of the task, expert load))`."""
+
+  def totals(frozen: Any, trained: Any, batch: Batch, key: jax.Array | None):
+    forward = Forward(x.model, merged(trained, frozen), x.run(), key)
+    ratios = x.task.loss(forward, batch, forward.task_key)
+    loss = ratios['loss']
+    return loss.sum + forward.aux * loss.weight, (ratios, forward.expert_load)
+
+  return totals
+
+
+def make_eval(x: Experiment) -> Callable[[Any, Batch], dict[str, Ratio]]:
+  """Return `(params, batch) -> ratios` of the task, without dropout."""
+
+  def ratios(params: Any, batch: Batch) -> dict[str, Ratio]:
+    return x.task.loss(Forward(x.model, params, x.run()), batch, None)
+
+  return ratios
+
+
+def make_outputs(x: Experiment) -> Callable[[Any, Batch], dict[str, Any]]:
+  """Return `(params, batch) -> outputs` of the model."""
+  return lambda params, batch: Forward(x.model, params, x.run())(**x.task.inputs(batch))
+
+
+def _inverse(weight: jax.Array) -> jax.Array:
+  """Return 1 / weight, or 0 where the weight is 0."""
+  return jnp.where(weight > 0, 1 / jnp.where(weight > 0, weight, 1), 0)
 
 
 def init_key(seed: int) -> jax.Array:

@@ -5,9 +5,9 @@ import dataclasses
 from typing import Any
 
 import jax
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 import jax.numpy as jnp
 
+from tfm.core.closures import convert
 from tfm.model.loops.base import Body, Carry, Layers
 from tfm.parts.context import Ctx
 
@@ -56,8 +56,8 @@ def reversible(body: Body, unit: Any, ctx: Ctx, carry: Carry, layers: Layers) ->
   unroll = len(number_L) if unit.dims.run.loop == 'unroll' else 1
   run = lambda carry, layers: jax.lax.scan(body, carry, layers, unroll=unroll)
   first = jax.tree.map(lambda a: a[0], (params_L, keys_L, number_L))
-  forward, *seen = _hoisted(run, carry, each)
-  steps, smooth, fixed = zip(*(_hoisted(s, *first, carry[0]) for s in _steps(unit, ctx)), strict=True)
+  forward, *seen = convert(run, carry, each)
+  steps, smooth, fixed = zip(*(convert(s, *first, carry[0]) for s in _steps(unit, ctx)), strict=True)
 
   @jax.custom_vjp
   def undone(carry, layers, seen, smooth, fixed):
@@ -78,25 +78,6 @@ def reversible(body: Body, unit: Any, ctx: Ctx, carry: Carry, layers: Layers) ->
 
   undone.defvjp(keep, back)
   return undone(carry, each, seen, smooth, fixed)
-
-
-def _hoisted(f: Callable[..., Any], *examples: Any) -> tuple[Callable[..., Any], list[Any], list[Any]]:
-  """(pure, smooth, fixed): f(*args) is pure(smooth, fixed, *args), for arguments like the examples.
-
-  What f closes over is now an argument, as a custom VJP wants it: `smooth` has gradients (an encoder's output, a shared
-  bias), `fixed` has none (positions). `jax.closure_convert` would leave the latter closed over.
-  """
-  program, shapes = jax.make_jaxpr(f, return_shape=True)(*examples)
-  is_smooth = [jnp.issubdtype(jnp.asarray(c).dtype, jnp.inexact) for c in program.consts]
-
-  def pure(smooth, fixed, *args):
-    smooth, fixed = iter(smooth), iter(fixed)
-    consts = [next(smooth if s else fixed) for s in is_smooth]
-    out = jaxpr_as_fun(ClosedJaxpr(program.jaxpr, consts))(*jax.tree.leaves(args))
-    return jax.tree.unflatten(jax.tree.structure(shapes), out)
-
-  of = lambda kind: [c for c, s in zip(program.consts, is_smooth, strict=True) if s is kind]
-  return pure, of(True), of(False)
 
 
 def _undo(steps, smooth, fixed, daux, state, layer):

@@ -5,9 +5,9 @@ import dataclasses
 from typing import Any, NamedTuple
 
 import jax
-from jax.extend.core import ClosedJaxpr, jaxpr_as_fun
 import jax.numpy as jnp
 
+from tfm.core.closures import convert
 from tfm.parts.attend.added import read
 from tfm.parts.attend.base import Attend, Scores, few
 from tfm.parts.attend.dense import dot, products, turned
@@ -264,18 +264,11 @@ def _tiles(tree: Pytree, size: int) -> Pytree:
 
 
 def _lifted(functions: tuple[Callable[..., jax.Array], ...], *tile: Any) -> tuple[list[jax.Array], Any]:
-  """(the arrays that the functions have from elsewhere, their sum as a function of those and of what a tile has).
+  """Return (the smooth arrays that the functions close over, their sum as a function of those arrays and of a tile).
 
-  A function with its own VJP must be given all that it finds gradients of.
+  The VJP of `_flash` gives gradients of its arguments only, so these arrays have to be arguments.
   """
   if not functions:
     return [], None
-  jaxpr = jax.make_jaxpr(lambda *tile: sum(function(*tile) for function in functions))(*tile)
-  learned = [jnp.issubdtype(jnp.result_type(c), jnp.floating) for c in jaxpr.consts]
-
-  def total(consts: list[jax.Array], *tile: Any) -> jax.Array:
-    given = iter(consts)
-    all_consts = [next(given) if float_ else c for c, float_ in zip(jaxpr.consts, learned, strict=True)]
-    return jaxpr_as_fun(ClosedJaxpr(jaxpr.jaxpr, all_consts))(*jax.tree.leaves(tile))[0]
-
-  return [jnp.asarray(c) for c, float_ in zip(jaxpr.consts, learned, strict=True) if float_], total
+  pure, smooth, fixed = convert(lambda *tile: sum(function(*tile) for function in functions), *tile)
+  return smooth, lambda smooth, *tile: pure(smooth, fixed, *tile)

@@ -67,7 +67,7 @@ class Cudnn(Attend):
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
     if (why := self.refuses(q_BTNH, k_BSKH, v_BSKH, q, k, scores)) is not None:
-      raise errors.UserError(f'attend=cudnn: {why}. Wanted attend=blockwise, which takes any scores.')
+      raise errors.UserError(f'attend=cudnn: {why}. Expected attend=blockwise, which takes any scores.')
     return attended(q_BTNH, k_BSKH, v_BSKH, q, k, scores, 'cudnn')
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 import dataclasses
 import itertools
+from typing import NamedTuple
 import zlib
 
 import jax
@@ -11,6 +12,20 @@ import numpy as np
 
 from tfm.core.registry import Part
 from tfm.parts.tokeninfo import TokenInfo
+
+
+class Band(NamedTuple):
+  """A mask that depends on the distance of two tokens, and on whether they share a segment, and on nothing else.
+
+  Attributes:
+    back: how many positions before its own a query may attend to; None: any number.
+    ahead: how many positions after its own a query may attend to; None: any number.
+    same_segment: whether both tokens must be of one segment, which is not padding (segment 0).
+  """
+
+  back: int | None = None
+  ahead: int | None = None
+  same_segment: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +54,15 @@ class Mask(Part):
   def lookback(self) -> int | None:
     """How many positions back a query sees at most; None: to the beginning."""
     return None
+
+  @property
+  def band(self) -> Band | None:
+    """The mask as a band of distances, for kernels that take no other; None if it is none.
+
+    The order of prediction that `Segments` reads from the infos is not part of it.
+    """
+    # A mask that overrides only `__call__` is not the full one.
+    return Band() if type(self) is Mask else None
 
   def reach(self, i_T: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray] | None:
     """The first key that each query `i_T` of a document of n tokens sees and the one after the last, or None if what
@@ -92,6 +116,14 @@ class Both(Mask):
     left, right = self.left.reach(i_T, n), self.right.reach(i_T, n)
     return None if left is None or right is None else (np.maximum(left[0], right[0]), np.minimum(left[1], right[1]))
 
+  @property
+  def band(self):
+    left, right = self.left.band, self.right.band
+    if left is None or right is None:
+      return None
+    back, ahead = _least(left.back, right.back), _least(left.ahead, right.ahead)
+    return Band(back, ahead, left.same_segment or right.same_segment)
+
   def views(self):
     pairs = itertools.product(self.left.views(), self.right.views())
     # Of two orders one is kept: the pairs are the same in any.
@@ -108,7 +140,12 @@ class Both(Mask):
 
   @property
   def lookback(self):
-    return min((far for far in (self.left.lookback, self.right.lookback) if far is not None), default=None)
+    return _least(self.left.lookback, self.right.lookback)
+
+
+def _least(*distances: int | None) -> int | None:
+  """The least of these distances; None is no limit."""
+  return min((d for d in distances if d is not None), default=None)
 
 
 def scrambled(x: jax.Array, seed: int) -> jax.Array:

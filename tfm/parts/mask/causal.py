@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tfm.parts.mask.base import Mask
+from tfm.parts.mask.base import Band, Mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,6 +16,10 @@ class Causal(Mask):
 
   def reach(self, i_T, n):
     return np.zeros_like(i_T), i_T + 1
+
+  @property
+  def band(self):
+    return Band(None, 0)
 
   @property
   def causal(self):

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from tfm.parts.mask.base import Mask
+from tfm.parts.mask.base import Band, Mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,3 +15,7 @@ class Segments(Mask):
   def __call__(self, q, k):
     same = (q.segment_ids == k.segment_ids) & (k.segment_ids > 0)
     return same if (bound := q.get('bound')) is None else same & (k.extras['order'] < bound)
+
+  @property
+  def band(self):
+    return Band(same_segment=True)

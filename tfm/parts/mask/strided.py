@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from tfm.parts.mask.base import Mask, View
+from tfm.parts.mask.base import Band, Mask, View
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +48,10 @@ class Strided(Mask):
     i = np.arange(n)
     local, far = int(np.minimum(i + 1, self.stride).sum()), int((i // self.stride + 1).sum())
     return {'local': local, 'stride': far, 'beyond': far - n, 'union': local + far - n}[self.see]
+
+  @property
+  def band(self):
+    return Band(self.stride - 1, 0) if self.see == 'local' else None
 
   @property
   def causal(self):

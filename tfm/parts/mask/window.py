@@ -5,7 +5,7 @@ import dataclasses
 
 import numpy as np
 
-from tfm.parts.mask.base import Mask, View
+from tfm.parts.mask.base import Band, Mask, View
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,6 +37,10 @@ class Window(Mask):
     i = np.arange(n)
     behind = np.minimum(i // self.step, self.size - 1)  # and, from the end, as many ahead
     return int(n + behind.sum() * (2 if self.ahead else 1))
+
+  @property
+  def band(self):
+    return Band(self.size - 1, self.size - 1 if self.ahead else 0) if self.step == 1 else None
 
   @property
   def causal(self):

@@ -84,7 +84,7 @@ class Pallas(Attend):
     try:
       mask, bias, of_terms = self._functions(q_BTNH, k_BSKH, v_BSKH, q, k, scores, terms)
     except Unfit as reason:
-      raise errors.UserError(f'attend=pallas: {reason}. Wanted attend=blockwise, which takes any scores.') from None
+      raise errors.UserError(f'attend=pallas: {reason}. Expected attend=blockwise, which takes any scores.') from None
     T, N, S = q_BTNH.shape[1], q_BTNH.shape[2], k_BSKH.shape[1]
     size, width = self._sizes(T, S, _beside(terms, q_BTNH.dtype))
     numbers, whole, tables, places = _numbers((bias, mask, *of_terms), scores.sink_N, N)

@@ -9,6 +9,7 @@ import jax
 from jax.extend import core
 import jax.numpy as jnp
 
+from tfm.core.closures import bind, flatten, read
 from tfm.parts.tokeninfo import TokenInfo
 
 #: The longest table that is looked up: the sums of its gradient, 128 an entry, are kept on the chip.
@@ -21,7 +22,6 @@ _ELEMENTWISE = frozenset([
   'rsqrt', 'select_n', 'shift_left', 'shift_right_arithmetic', 'shift_right_logical', 'sign', 'sin', 'sqrt',
   'square', 'stop_gradient', 'sub', 'tanh', 'xor',
 ])  # fmt: skip
-_CALLS = frozenset(['jit', 'pjit', 'closed_call', 'custom_jvp_call'])
 
 
 class Unfit(Exception):
@@ -128,17 +128,11 @@ def tiled(fn: Callable[[TokenInfo, TokenInfo], jax.Array], q: TokenInfo, k: Toke
 
   Raises: Unfit if it cannot be.
   """
-  leaves = jax.tree.leaves((q, k))
-  closed = jax.make_jaxpr(fn)(q, k)
-  flat = jax.make_jaxpr(lambda consts, *x: _inlined(closed.jaxpr, consts, x))(closed.consts, *leaves)
-  infos = flat.jaxpr.invars[len(closed.consts) :]
-  outer = [*flat.jaxpr.constvars, *flat.jaxpr.invars[: len(closed.consts)]]
-  known = {v: jnp.asarray(c) for v, c in zip(outer, [*flat.consts, *closed.consts], strict=True)}
-  eqns: Sequence[Any] = flat.jaxpr.eqns  # What jax says of them differs between versions.
+  eqns, infos, (result,), known = flatten(fn, q, k)
   steps: list[Any] = []
   waiting = set(infos)
   for eqn in eqns:
-    given = [_read(known, a) for a in eqn.invars if isinstance(a, core.Literal) or a in known]
+    given = [read(known, a) for a in eqn.invars if isinstance(a, core.Literal) or a in known]
     here = len(given) == len(eqn.invars) and not any(
       a in waiting for a in eqn.invars if not isinstance(a, core.Literal)
     )
@@ -147,12 +141,12 @@ def tiled(fn: Callable[[TokenInfo, TokenInfo], jax.Array], q: TokenInfo, k: Toke
     if here:
       constant = not any(isinstance(x, jax.core.Tracer) for x in given)
       with jax.ensure_compile_time_eval() if constant else contextlib.nullcontext():
-        known.update(zip(eqn.outvars, _bound(eqn, given), strict=True))
+        known.update(zip(eqn.outvars, bind(eqn, given), strict=True))
     if not here or grows:
       steps.append(eqn)
       waiting.update(eqn.outvars)
-  steps = _needed(steps, flat.jaxpr.outvars[0], known)
-  made = Tiled(tuple(steps), tuple(infos), flat.jaxpr.outvars[0], out, heads, [], {}, known)
+  steps = _needed(steps, result, known)
+  made = Tiled(tuple(steps), tuple(infos), result, out, heads, [], {}, known)
   dtype = lambda i: handed(known[list(made.leaves)[i][0]].dtype)
   scalar, lookup = lambda i: jnp.zeros((), dtype(i)), lambda i, x: jnp.zeros(x.shape, dtype(i))
   row, column = jax.ShapeDtypeStruct((1, 3), jnp.int32), jax.ShapeDtypeStruct((2, 1), jnp.int32)
@@ -248,28 +242,6 @@ def _merged(tiles: Sequence[Tile]) -> tuple[str | None, ...]:
       raise Unfit(f'has the axes {" and ".join(sorted(names))} meet in one')
     out.append(names.pop() if names else None)
   return tuple(out)
-
-
-def _inlined(jaxpr: Any, consts: Sequence[Any], args: Sequence[Any]) -> list[Any]:
-  """What the jaxpr says, without calls of others."""
-  env = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*consts, *args], strict=True))
-  for eqn in jaxpr.eqns:
-    given, inner = [_read(env, a) for a in eqn.invars], eqn.params.get('jaxpr', eqn.params.get('call_jaxpr'))
-    if eqn.primitive.name in _CALLS:
-      outs = _inlined(inner.jaxpr, inner.consts, given)
-    else:
-      outs = _bound(eqn, given)
-    env.update(zip(eqn.outvars, outs, strict=True))
-  return [_read(env, a) for a in jaxpr.outvars]
-
-
-def _bound(eqn: Any, args: Sequence[Any]) -> list[Any]:
-  out = eqn.primitive.bind(*args, **eqn.params)
-  return out if eqn.primitive.multiple_results else [out]
-
-
-def _read(env: dict[Any, Any], atom: Any) -> Any:
-  return atom.val if isinstance(atom, core.Literal) else env[atom]
 
 
 def _spelt(axes: tuple[str | None, ...]) -> str:
