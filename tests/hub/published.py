@@ -132,8 +132,8 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
     inputs['token_type_ids'] = types.astype(np.int32) * np.ones((3, 1), np.int32)
   if spec.encoder is None:
     return inputs, mask > 0
-  if 'input_features' in spec.encoder.embed.needs:
-    shape = spec.encoder.embed.shapes(3, T)['input_features'].shape
+  if 'input_features' in spec.tower('encoder').embed.needs:
+    shape = spec.tower('encoder').embed.shapes(3, T)['input_features'].shape
     features = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     decoder = copying.tokens(3, 7, seed=1, vocab=V).astype(np.int32)
     return {'input_features': features, 'decoder_input_ids': decoder}, np.ones((3, 7), bool)

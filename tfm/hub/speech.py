@@ -38,6 +38,12 @@ def decoder_prompt(given: Mapping[str, Any], language: str | None = None, task: 
   return ids if silent is None or silent in ids else [*ids, silent]
 
 
+def multilingual(given: Mapping[str, Any]) -> bool:
+  """Return whether a model must be given a language: it knows several, and its file forces none."""
+  forced = [token for _, token in given.get('forced_decoder_ids') or []]
+  return bool(given.get('lang_to_id')) and (not forced or None in forced)
+
+
 def detect_language(m: Any, features: Any, **options: Any) -> list[str]:
   """Return the most probable language of each recording, as a code such as 'en'.
 
