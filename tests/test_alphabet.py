@@ -18,6 +18,8 @@ from tfm.parts.ffn.mlp import Mlp
 from tfm.parts.head.lm import Lm
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
+from tfm.parts.mixer.linear import LinearAttention
+from tfm.parts.mixer.lstm import LSTM
 from tfm.parts.mixer.mla import MLA
 from tfm.parts.mtp.sequential import SequentialMTP
 from tfm.parts.norm.layer import LayerNorm
@@ -80,13 +82,17 @@ ENCDEC = s.Model(
 )
 
 
+RECURRENT = s.Model(Tokens(64), 32, (s.Segment((s.Block(LSTM(40, project=True)), s.Block(LinearAttention(4, 12)))),))
 LATENT = s.Model(Tokens(64), 32, (s.Segment((s.Block(MLA(4, 20, 16, 8, 4, 12)),), 2),), mtp=SequentialMTP())
 
 
 @pytest.mark.parametrize(
   'spec',
-  [LATENT, decoder(relative=RoPE(), sink=True), decoder(relative=ALiBi(), cap=5.0), decoder(relative=T5Bias()), ENCDEC],
-)
+  [
+    LATENT, RECURRENT, decoder(relative=RoPE(), sink=True), decoder(relative=ALiBi(), cap=5.0),
+    decoder(relative=T5Bias()), ENCDEC,
+  ],
+)  # fmt: skip
 def test_every_suffixed_name_has_the_axes_it_says(spec):
   inputs = {'input_ids': TOK_BT} | ({'decoder_input_ids': TOK_BT[:, :5]} if spec.encoder else {})
 

@@ -5,6 +5,7 @@ import pytest
 from tfm import zoo
 from tfm.cli import layers
 from tfm.model import count
+from tfm.parts.mixer import LSTM
 
 
 def test_costs_are_those_that_count_says():
@@ -13,6 +14,17 @@ def test_costs_are_those_that_count_says():
   assert costs['parameters'] == '124,439,808'
   assert costs['cache bytes per token, float32, dense'] == f'{count.cache_bytes_per_token(spec, "float32"):,}'
   assert costs['FLOPs per token, forward, documents of 128'] == f'{count.flops_per_token(spec, 128) / 1e6:.4g} M'
+
+
+def test_row_states_are_shown_beside_the_cache():
+  spec = zoo.get('gpt2')
+  assert not [what for what, _ in layers.sheets(spec, 128, 'float32')[0].rows if 'row state' in what]
+  block = dataclasses.replace(spec.segments[0].pattern[0], mixer=LSTM())
+  spec = dataclasses.replace(spec, segments=(dataclasses.replace(spec.segments[0], pattern=(block,)),))
+  costs = dict(layers.sheets(spec, 128, 'bfloat16')[0].rows)
+  assert costs['row state bytes, of any number of tokens'] == f'{12 * 4 * (2 * 768 + 1):,}'
+  assert costs['cache bytes of 128 tokens, bfloat16, dense'] == costs['row state bytes, of any number of tokens']
+  assert costs['cache bytes per token, bfloat16, dense'] == '0'
 
 
 def test_the_parameters_of_the_lines_add_up():

@@ -21,16 +21,19 @@ from tfm.parts.attend import Blockwise, DenseAttention, Pallas, Staircase
 from tfm.parts.cache import DenseCache, Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
+from tfm.parts.embed.patches import Patches
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu, Mlp, Moe
+from tfm.parts.head.classify import Classify
 from tfm.parts.head.lm import Lm, Transform
 from tfm.parts.mask import BigBird, Blocks, Causal, Fixed, Lambda, Mask, Permutation, Prefix, Segments, Strided, Window
-from tfm.parts.mixer import MLA, Attention, Disentangled, Hierarchical, Transient
+from tfm.parts.mixer import LSTM, MLA, Attention, Disentangled, Hierarchical, LinearAttention, Transient
 from tfm.parts.mixer.disentangled import Distances
 from tfm.parts.mtp import ParallelMTP, SequentialMTP
 from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm
-from tfm.parts.relative import ALiBi, RoPE, Shaw, T5Bias
+from tfm.parts.relative import ALiBi, Axial, RoPE, Shaw, T5Bias
 from tfm.parts.relative.scaling import LongRoPE, Yarn
+from tfm.parts.resample.merge import Merge
 from tfm.parts.residual import Dlcl, Dwa
 from tfm.parts.router import Grouped, TopK
 from tfm.parts.wiring import Parallel
@@ -67,11 +70,21 @@ def disentangled(**fields) -> Model:
   return decoder(Block(dataclasses.replace(Disentangled(4, 2, 8), **fields), Glu(48)))
 
 
+def is_conditioned(row: type) -> bool:
+  """Whether a part needs a condition of the input layer; test_inputs_and_heads.py covers these."""
+  return getattr(row, 'conditioned', False)
+
+
 def _rows(kind: str, *without: str) -> dict[str, list]:
   """Every row of a kind at its defaults; first, and so most often, the one that adds least."""
   plain = {'none', 'plain', 'pre', 'rms', 'relu', 'causal', 'dense'}
-  names = sorted((name for name in tables()[kind] if name not in without), key=lambda name: name not in plain)
+  known = [name for name, row in tables()[kind].items() if name not in without and not is_conditioned(row)]
+  names = sorted(known, key=lambda name: name not in plain)
   return {name: [tables()[kind][name]()] for name in names}
+
+
+#: Relative positions that need rows and columns of patches, which text has not; `others` has models with them.
+_OF_IMAGES = ('axial',)
 
 
 def _levels() -> dict[str, dict[str, list]]:
@@ -85,7 +98,7 @@ def _levels() -> dict[str, dict[str, list]]:
   ]
   grouped = Grouped(0, 0, 2, 'softmax', False, 16.0, group_score='max', rate=None)
   feeds['moe-grouped'] += [Moe(8, grouped, Glu(48))]
-  relative = _rows('relative')
+  relative = _rows('relative', *_OF_IMAGES)
   relative['rope'] += [RoPE(layout='interleaved'), RoPE(fraction=0.5)]
   relative['alibi'] += [ALiBi(4.0, 0.3)]
   relative['shaw-values'] = [Shaw(values=True)]
@@ -119,6 +132,8 @@ def _levels() -> dict[str, dict[str, list]]:
   ]
   mixer['hierarchical'] = [Hierarchical(4, None, 8, block=4)]
   mixer['transient'] = [Transient(4, None, 8, pool=4)]
+  mixer['linear'] = [LinearAttention(4), LinearAttention(4, 6, bias='qvo')]
+  mixer['lstm'] = [LSTM(), LSTM(24, project=True, bias=False)]
   mixer['mla'] = [MLA(4, rank, 16, 8, 4, 12) for rank in (None, 24)]
   stack = {'repeated': [(False, (2,))], 'shared': [(True, (2,))], 'segments': [(False, (1, 1))]}
   return {
@@ -136,7 +151,7 @@ def _levels() -> dict[str, dict[str, list]]:
     'norm': norm,
     'gain': _rows('gain'),
     'absolute': absolute,
-    'shared': _rows('relative'),
+    'shared': _rows('relative', *_OF_IMAGES),
     'kv_heads': {'all': [None], 'one': [1], 'two': [2]},
     'options': _OPTIONS,
     'adapter': {'none': _rows('adapter')['none'], 'lora': [LoRA(4), LoRA(2, stable=True, targets=('k', 'o', 'up'))]},
@@ -152,7 +167,7 @@ def _levels() -> dict[str, dict[str, list]]:
   }
 
 
-_norms = [row() for row in tables()['norm'].values()]
+_norms = [row() for row in tables()['norm'].values() if not is_conditioned(row)]
 
 #: Fields of attention that change what it does beyond its other parts.
 _OPTIONS: dict[str, list] = {
@@ -179,19 +194,20 @@ _HEAD: dict[str, list] = {
 }
 
 #: Factors that are nothing to a mixer without attention.
-_OF_ATTENTION = ('scaling', 'relative', 'mask', 'shared', 'kv_heads', 'options', 'attend', 'cache')
+_OF_ATTENTION = ('scaling', 'relative', 'mask', 'shared', 'kv_heads', 'options', 'attend')
 
 
 def _not_with(mixer) -> dict[str, tuple[str, ...]]:
   """What does not go with a mixer that looks at nobody, or at later tokens whatever its mask."""
   looks = any(f.name == 'relative' for f in dataclasses.fields(mixer))
-  apart: dict[str, tuple[str, ...]] = {} if looks else dict.fromkeys(_OF_ATTENTION, ()) | {'adapter': ('lora',)}
+  apart: dict[str, tuple[str, ...]] = {} if looks else dict.fromkeys(_OF_ATTENTION, ())
+  apart |= {} if mixer.joined or looks else {'adapter': ('lora',)}
   return apart if mixer.causal else apart | {'mtp': ('sequential', 'parallel'), 'cache': ()}
 
 
 #: Levels that do not stand in one model: without meaning (refused), or without a place for the second.
 _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
-  **{('relative', name): {'scaling': ()} for name in tables()['relative'] if name != 'rope'},
+  **{('relative', name): {'scaling': ()} for name in tables()['relative'] if name not in ('rope', *_OF_IMAGES)},
   **{('mixer', name): _not_with(row()) for name, row in tables()['mixer'].items() if name != 'mla'},
   ('relative', 'shaw-values'): {'scaling': (), 'attend': ('pallas',)},
   ('mixer', 'mla'): {'kv_heads': (), 'options': ('qk_norm', 'clip')},
@@ -210,9 +226,13 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 
 
-#: What is asked with a few others only: factor or level -> the factors that it is to meet. A scaling is other numbers
-#: in a rotation; interpreted, a kernel for TPUs is slow to compile.
-_MEETS = {
+#: What is asked with a few others only: factor, level or (factor, level) -> the factors that it is to meet. A scaling
+#: is other numbers in a rotation; interpreted, a kernel for TPUs is slow to compile. Recurrent mixers meet what handles
+#: their state.
+_RECURRENT = ('topology', 'ffn', 'residual', 'mtp', 'stack', 'wiring', 'cache', 'adapter')
+_MEETS: dict[str | tuple[str, str], tuple[str, ...]] = {
+  ('mixer', 'linear'): _RECURRENT,
+  ('mixer', 'lstm'): _RECURRENT,
   'scaling': ('relative', 'mixer', 'topology', 'cache', 'attend'),
   'pallas': ('relative', 'shared', 'mask', 'mixer', 'kv_heads', 'options', 'topology'),
 }
@@ -221,7 +241,7 @@ _MEETS = {
 def _asked(a: tuple[str, str], b: tuple[str, str]) -> bool:
   """Whether level a is to meet level b."""
   for one, other in ((a, b), (b, a)):
-    for name in one:
+    for name in (*one, one):
       if name in _MEETS and other[0] not in _MEETS[name]:
         return False
   return True
@@ -356,10 +376,37 @@ def models(others: list[Model]) -> dict[str, Model]:
   found = {}
   for name in zoo.names():
     spec = zoo.tiny(zoo.get(name))
+    if not _of_text(spec):
+      continue
     if (own := set(_said(spec))) - met:
       found[f'zoo={name}'] = spec
       met |= own
   return found
+
+
+def others() -> dict[str, Model]:
+  """Models that read something other than text: those of the zoo, of each size one, and parts for them alone."""
+  found: dict[Model, str] = {}
+  for name in zoo.names():
+    spec = zoo.tiny(zoo.get(name))
+    if not _of_text(spec):
+      found.setdefault(spec, f'zoo={name}')
+  image = zoo.tiny(zoo.get('vit-base-16'))
+  bare = dataclasses.replace(image, embed=dataclasses.replace(image.embed, class_token=False, positions='none'))
+  attention = Attention(4, mask=Mask())
+  merged = (Segment((Block(attention, Mlp(48)),)), Segment((Block(attention, Mlp(48)),), resample=Merge(), d_model=48))
+  mean = {'classify': Classify(5, 'mean')}
+  return {name: spec for spec, name in found.items()} | {
+    'relative=axial': dataclasses.replace(bare, shared_relative=Axial(), heads=mean),
+    'resample=merge': dataclasses.replace(bare, segments=merged, heads=mean),
+    'positions=sincos': dataclasses.replace(image, embed=dataclasses.replace(image.embed, positions='sincos')),
+    'size=2x4x4': dataclasses.replace(image, embed=Patches((2, 4, 4), (4, 8, 16), norm=LayerNorm())),
+  }
+
+
+def _of_text(spec: Model) -> bool:
+  """Whether all towers read tokens."""
+  return all(spec.tower(name).vocab for name in ('', *spec.towers))
 
 
 def _said(node):

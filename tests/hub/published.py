@@ -43,7 +43,8 @@ class Case:
   have gradients. Without `left` no row is padded to the left: theirs count positions from there;
   without `padded` none at all. Tensors whose names match `idle` are of theirs, and ours has none;
   `first` is the position of a row's first token as theirs count. `merged` are theirs
-  that have several tensors of a checkpoint as one parameter (experts). Of `whole` cases, beside those that
+  that have several tensors of a checkpoint as one parameter (experts). `image` is the size of images in place of the
+  config's. Of `whole` cases, beside those that
   test_published names, gradients and a cache in steps are compared too.
   """
 
@@ -61,6 +62,7 @@ class Case:
   first: int = 0
   merged: bool = False
   whole: bool = False
+  image: tuple[int, int] | None = None
 
   @property
   def choosing(self) -> bool:
@@ -116,6 +118,8 @@ def build(case: Case, folder: Path) -> Both:
 
 def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
   """Three rows: one whole, one padded to the right, one mostly to the left; and where the scored tokens are."""
+  if not spec.vocab:
+    return _arrays(spec, case), np.ones((3, spec.embed.tokens(T)), bool)
   mask = np.ones((3, T), np.int32)
   if case.padded:
     mask[1, 9:] = 0
@@ -148,13 +152,22 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
   return inputs, np.ones((3, 7), bool)
 
 
+def _arrays(spec: Any, case: Case) -> dict[str, np.ndarray]:
+  """Three rows of random images (or what else the model reads that is no text)."""
+  rng = np.random.default_rng(0)
+  embed = spec.embed if case.image is None else dataclasses.replace(spec.embed, image=case.image)
+  return {n: rng.standard_normal(x.shape).astype(np.float32) for n, x in embed.shapes(3, T).items()}
+
+
 def their_inputs(both: Both) -> dict[str, Any]:
   """The inputs that they know as their tensors; of one that chooses, each row is the one choice of a question."""
   import torch
 
   known = inspect.signature(both.theirs.forward).parameters
-  kind = lambda v: torch.long if v.dtype.kind == 'i' else torch.float32
+  kind = lambda x: torch.long if x.dtype.kind == 'i' else torch.float32
   tensors = {n: torch.tensor(v, dtype=kind(v)) for n, v in both.inputs.items() if n in known}
+  if both.case.image is not None and 'interpolate_pos_encoding' in known:
+    tensors['interpolate_pos_encoding'] = True
   return {n: x[:, None] if both.case.choosing else x for n, x in tensors.items()}
 
 
@@ -165,7 +178,7 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
   known = inspect.signature(both.theirs.forward).parameters
   inputs = their_inputs(both)
   choosing = both.case.choosing and not both.case.first  # DistilBERT's takes positions, and does not fold them
-  if 'position_ids' in known and both.ours.spec.encoder is None and not choosing:
+  if 'position_ids' in known and both.ours.spec.vocab and both.ours.spec.encoder is None and not choosing:
     places = torch.tensor(both.inputs['attention_mask'], dtype=torch.long).reshape(inputs['input_ids'].shape)
     inputs['position_ids'] = (places.cumsum(-1) - 1).clamp(min=0) + both.case.first
   both.theirs.zero_grad()
@@ -176,7 +189,8 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
   stacks = {n: out[n] for n in HIDDEN if n in out}
   hidden = stacks.get('decoder_hidden_states', stacks.get('hidden_states'))
   layers = {f'{n}/{i}': x for n, stack in stacks.items() for i, x in enumerate(stack)}
-  found = {'last_hidden_state': hidden[-1], **_logits(out)}
+  last = hidden[-1] if both.ours.spec.embed.ends_with_norm else out.get('last_hidden_state')
+  found = ({} if last is None else {'last_hidden_state': last}) | _logits(out)
   if found.get('logits', hidden[-1]).shape == both.real.shape:  # one number a token
     found['logits'] = found['logits'][..., None]
   outputs = {n: v.detach().numpy() for n, v in {**found, **layers}.items()}
@@ -214,6 +228,7 @@ def _logits(out: Any) -> dict[str, Any]:
     return {'logits': torch.stack([out.start_logits, out.end_logits], -1)}
   names = {'logits': 'logits', 'prediction_logits': 'logits', 'seq_relationship_logits': 'class_logits'}
   names |= {'pooler_output': 'pooler_output', 'sop_logits': 'class_logits'}
+  names |= {n: n for n in ('cls_logits', 'distillation_logits')}
   return {ours: out[theirs] for theirs, ours in names.items() if theirs in out and out[theirs] is not None}
 
 

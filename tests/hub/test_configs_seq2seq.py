@@ -119,7 +119,7 @@ def test_a_reader_of_another_width_than_the_one_who_writes_has_a_token_table_of_
       ),
     },
   )
-  with pytest.raises(errors.UserError, match=r"encoder: the encoder has a d_model of its own, and the decoder's token"):
+  with pytest.raises(errors.UserError, match=r"encoder: has a d_model of its own, and the decoder's token"):
     validate(shared)
 
 

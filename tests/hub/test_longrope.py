@@ -36,7 +36,7 @@ def test_short_rows_and_long_ones_have_the_angles_that_transformers_gives_them(b
     assert jax.tree.all(jax.tree.map(np.array_equal, m.params, both.ours.params))
     return
   # Told to be short, it takes no longer ones; and the published config says both.
-  with pytest.raises(errors.UserError, match=r'input_ids is 12 tokens long.*Wanted at most 8'):
+  with pytest.raises(errors.UserError, match=r'input_ids has 12 tokens.*Expected at most 8'):
     apply(m.spec, m.params, input_ids=both.inputs['input_ids'])
   values, found = hub.class_of(m.spec)
   assert values['max_position_embeddings'] == 64

@@ -22,6 +22,7 @@ from tfm.parts.mixer import MLA, Attention
 from tfm.parts.norm import LayerNorm
 from tfm.parts.relative import XL, ALiBi, Relative, RoPE, T5Bias
 from tfm.parts.relative.scaling import Yarn
+from tfm.parts.state import Slot
 from tfm.parts.tokeninfo import TokenInfo
 
 D, T, N = 32, 6, 4
@@ -114,7 +115,7 @@ def test_it_is_plain_attention_over_keys_and_values_of_rank_kv_rank():
 
 
 def test_the_cache_holds_the_latent_and_the_shared_key_and_nothing_else():
-  assert SMALL.cached(D) == {'k': (1, 16 + 4)}
+  assert SMALL.state(D) == {'k': Slot((1, 16 + 4))}
   assert V3.cache_bytes(7168, 1, jnp.bfloat16) == 2 * 576
   deepseek_v3 = Model(Tokens(129_280), 7168, (Segment((Block(V3),), 61),))
   assert count.cache_bytes_per_token(deepseek_v3, jnp.bfloat16) == 70_272
@@ -123,7 +124,7 @@ def test_the_cache_holds_the_latent_and_the_shared_key_and_nothing_else():
 def test_the_cached_latent_is_normed_and_its_shared_key_rotated():
   params, x_BTD = started(SMALL)
   _, cache = SMALL.make(DIMS).apply({'params': params}, x_BTD, ctx(EMPTY), SMALL.init_cache(D, 2, T, 'float32'))
-  c_BTR, k_BTH = jnp.split(cache['arrays']['k'], [16], -1)
+  c_BTR, k_BTH = jnp.split(cache['tokens']['arrays']['k'], [16], -1)
   np.testing.assert_allclose(jnp.mean(c_BTR**2, -1), np.mean(np.square(params['c_norm']['scale'])), rtol=0.3)
   raw_BTH = x_BTD @ params['k_rope']['kernel']
   turned = SMALL.relative.rotate(raw_BTH[:, :, None], ctx().info.positions)[:, :, 0]

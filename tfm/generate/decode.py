@@ -214,7 +214,8 @@ def _begin(
       f'{", ".join(n for n in batch.inputs if n != "decoder_input_ids")}. Expected None.'
     )
   slots = batch.slots if plan is None else batch.prompt.shape[1]
-  return prompt_cache.start(options.prompt_cache, spec, params, batch, run, draft, slots)
+  chunk = options.prefill_chunk
+  return prompt_cache.start(options.prompt_cache, spec, params, batch, run, draft, slots, chunk)
 
 
 def _ready(

@@ -16,7 +16,7 @@ from tfm.generate.penalties import NOTHING
 from tfm.generate.rules import Rules, priced
 from tfm.generate.sampling import warp
 from tfm.model import mtp
-from tfm.model.cache import init_cache, rewind
+from tfm.model.cache import init_cache, rewind, row_states
 from tfm.model.spec import Model
 from tfm.model.transformer import apply, source_length
 from tfm.parts.context import Run
@@ -148,17 +148,18 @@ class Smaller(Draft):
       cache, tokens_BT, n_B, last_B = carry
       out = apply(self.spec, self.params, run=run, cache=cache, logits_to_keep=1, **{name: last_B[:, None]})
       next_B, q_BV, tokens_BT = _draw(rules, out['logits'][:, -1], tokens_BT, n_B, keys_B)
-      return (out['cache'], tokens_BT, n_B + 1, next_B), (next_B, q_BV)
+      return (out['cache'], tokens_BT, n_B + 1, next_B), (next_B, q_BV, row_states(out['cache']))
 
     # One step more than tokens: the last draft must be in the cache too, in case that it stays.
     keys_TB = jnp.concatenate([keys_GB, keys_GB[-1:]])
     start = (memory, said.tokens_BT, said.n_B, said.last_B)
-    (cache, *_), (next_TB, q_TBV) = jax.lax.scan(one, start, keys_TB)
+    (cache, *_), (next_TB, q_TBV, after) = jax.lax.scan(one, start, keys_TB)
+    states = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), row_states(memory), after)
     q_BGV = None if q_TBV is None else jnp.swapaxes(q_TBV[:-1], 0, 1)
-    return next_TB[:-1].T, q_BGV, {'before': memory, 'after': cache}
+    return next_TB[:-1].T, q_BGV, {'before': memory, 'after': cache, 'states': states}
 
   def keep(self, memory, out, kept_B):
-    return rewind(memory['after'], memory['before']['slot'] + kept_B)
+    return rewind(memory['after'], memory['before']['slot'] + kept_B, memory['states'])
 
 
 @struct.dataclass

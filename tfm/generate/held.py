@@ -17,13 +17,21 @@ from tfm.parts.tokeninfo import TokenInfo
 
 Arrays = dict[str, NDArray[Any]]
 
+#: The prefix of the names of row states.
+ROW = 'row.'
+
 
 def taken(stack: Model, run: Run, cache: Any) -> Arrays:
   """What the cache holds of its first row, in the dtypes that it holds it in: `segments.0.pattern.0.k` and so on.
 
-  `[L, tokens, ...]`: the last so many of the row's tokens as the layer has not forgotten, in their order.
+  `[L, tokens, ...]`: the last so many of the row's tokens as the layer has not forgotten, in their order. Row states
+  are `[L, ...]`: `row.segments.0.pattern.0.c` and so on.
   """
   found: Arrays = {}
+  stores = _stores(cache)
+  for (i, j), at, _ in _blocks(stack):
+    rows = stores[i][j]['mixer']['rows']
+    found |= {f'{ROW}{at}.{name}': np.asarray(a[:, 0]) for name, a in rows.items()}
   for at, (arrays, pos_S, real_S) in jax.device_get(_looked(stack, run, cache)).items():
     # A ring has them in any order.
     kept = np.flatnonzero(real_S)
@@ -35,14 +43,21 @@ def taken(stack: Model, run: Run, cache: Any) -> Arrays:
 def filled(
   stack: Model, run: Run, slots: int, arrays: Arrays, tokens: int, held_B: NDArray[np.int32]
 ) -> dict[str, Any]:
-  """A cache of rows that hold the first `held_B` of the `tokens` of which `arrays` were taken."""
+  """A cache of rows that hold the first `held_B` of the `tokens` of which `arrays` were taken.
+
+  With row states, each `held_B` is 0 or `tokens`.
+  """
   parts: dict[str, Any] = {}
+  states: dict[str, Any] = {}
   for _, at, _ in _blocks(stack):
     own = {name.removeprefix(f'{at}.'): a for name, a in arrays.items() if name.startswith(f'{at}.')}
     if own:
       n = next(iter(own.values())).shape[1]
       parts[at] = {name: _padded(a, 1, bucket(n)) for name, a in own.items()}, np.int32(tokens - n)
-  return _filled(stack, run, slots, parts, held_B)
+    first = f'{ROW}{at}.'
+    if rows := {name.removeprefix(first): a for name, a in arrays.items() if name.startswith(first)}:
+      states[at] = rows
+  return _filled(stack, run, slots, parts, states, held_B)
 
 
 def taken_of_source(spec: Model, cache: Any, tokens: int) -> Arrays:
@@ -105,8 +120,7 @@ def _kept(stack: Model, run: Run, block: Block) -> Mapping[str, Any]:
   if block.mixer is None:
     return {}
   dtype = run.precision.dtype('compute')
-  plain = {n: jax.ShapeDtypeStruct(shape, dtype) for n, shape in block.mixer.cached(stack.d_model).items()}
-  return run.cache.stored(plain)
+  return run.cache.stored(block.mixer.arrays(stack.d_model, dtype, 'token'))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -120,17 +134,22 @@ def _looked(stack: Model, run: Run, cache: Any) -> dict[str, Any]:
     new = {n: jnp.zeros((*empty.shape, *a.shape), a.dtype) for n, a in _kept(stack, run, block).items()}
     if new:
       look = jax.vmap(lambda store, new=new: kind.write(store, new, info, cache['slot'], None)[:2])
-      arrays, seen = look(stores[i][j]['mixer'])
+      arrays, seen = look(stores[i][j]['mixer']['tokens'])
       # Sites are those of the tokens, the same in all layers.
       found[at] = {n: a[:, 0] for n, a in arrays.items()}, seen.positions[0, 0], seen.segment_ids[0, 0] > 0
   return found
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _filled(stack: Model, run: Run, slots: int, parts: dict[str, Any], held_B: jax.Array) -> dict[str, Any]:
+def _filled(
+  stack: Model, run: Run, slots: int, parts: dict[str, Any], states: dict[str, Any], held_B: jax.Array
+) -> dict[str, Any]:
   kind, B = run.cache.raw, len(held_B)
   cache = init_cache(stack, B, slots, run.precision.dtype('compute'), kind=run.cache.roomy)
   for (i, j), at, _ in _blocks(stack):
+    kept = cache['layers'][i][j]
+    if at in states:
+      kept['mixer'] = kept['mixer'] | {'rows': _after(states[at], held_B)}
     if at not in parts:
       continue
     arrays, first = parts[at]
@@ -143,6 +162,15 @@ def _filled(stack: Model, run: Run, slots: int, parts: dict[str, Any], held_B: j
       new = {n: jnp.broadcast_to(a[None], (B, *a.shape)) for n, a in own.items()}
       return kind.write(store, new, info, first_B, None)[2]
 
-    kept = cache['layers'][i][j]
-    kept['mixer'] = jax.vmap(fill)(kept['mixer'], arrays)
+    kept['mixer'] = kept['mixer'] | {'tokens': jax.vmap(fill)(kept['mixer']['tokens'], arrays)}
   return cache | {'slot': held_B, 'next': held_B}
+
+
+def _after(states: dict[str, jax.Array], held_B: jax.Array) -> dict[str, jax.Array]:
+  """Row states `[L, B, ...]`: the states of the file, `[L, ...]`, in rows that hold its tokens, else zeros."""
+
+  def of_rows(a):
+    read_B = (held_B > 0).reshape(1, -1, *[1] * (a.ndim - 1))
+    return jnp.where(read_B, a[:, None], jnp.zeros((), a.dtype))
+
+  return {name: of_rows(a) for name, a in states.items()}

@@ -1,19 +1,22 @@
 """The cache of a prompt in a file: the next run that begins alike reads only what is new."""
 
 from collections.abc import Sequence
+import functools
 from pathlib import Path
 from typing import Any
 
 from flax import struct
+import jax
 import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core import config, errors
-from tfm.generate import held, prompt_file
+from tfm.generate import chunks, held, prompt_file
 from tfm.generate import prompts as prompts_lib
 from tfm.generate.drafts import Draft
 from tfm.generate.penalties import NOTHING
 from tfm.generate.prompts import Batch
+from tfm.model.cache import init_cache, keeps
 from tfm.model.spec import Model
 from tfm.parts.context import Run
 
@@ -33,18 +36,33 @@ class Start:
 
 
 def start(
-  path: str | Path, spec: Model, params: Any, batch: Batch, run: Run, draft: Draft, slots: int | None = None
+  path: str | Path,
+  spec: Model,
+  params: Any,
+  batch: Batch,
+  run: Run,
+  draft: Draft,
+  slots: int | None = None,
+  chunk: int | None = None,
 ) -> Start:
   """The prompts of `batch` without what `path` holds of each, if there is such a file.
 
-  The cache has `slots`, or those of the batch.
+  The cache has `slots`, or those of the batch; `chunk` is how many tokens are read at a time (None: all).
 
   A causal model takes from it as many tokens as the file and a prompt have in common, as far as a ring can be cut back
   to them. What a prefix LM or an encoder says of a token depends on the whole prompt, so their prompts must be the
   file's. The last token of a decoder is always read: it gives the logits.
 
-  Raises: UserError for a file of something else, saying what differs, or one that is broken.
+  A row state continues only from the last token of the file. So a model with row states writes the file here, of the
+  first prompt without its last token; the prompt itself and every prompt that continues those tokens can use it.
+
+  Raises: UserError for a file of something else, saying what differs, or one that is broken; for a prefix LM with row
+    states, and for row states with a draft that keeps its cache in the file.
   """
+  if _has_rows(spec):
+    _check_rows(path, spec, draft)
+    if not Path(path).exists():
+      _save_without_last(path, spec, params, batch, run, chunk)
   if not Path(path).exists():
     return Start(batch.inputs)
   tokens, arrays = prompt_file.load(path, spec, params, run)
@@ -78,8 +96,8 @@ def start(
 def finish(
   path: str | Path, spec: Model, params: Any, batch: Batch, run: Run, cache: Any, draft: Draft, memory: Any
 ) -> None:
-  """Keeps the first prompt's caches, right after it was read, unless there is a file."""
-  if Path(path).exists():
+  """Keeps the first prompt's caches, right after it was read, unless there is a file or `start` writes one."""
+  if Path(path).exists() or _has_rows(spec):
     return
   tokens = np.asarray(_rows(spec, batch)[0], np.int32)
   if spec.encoder is not None:
@@ -89,6 +107,42 @@ def finish(
   if (stack := draft.stack(spec)) is not None:
     arrays |= {f'{_DRAFT}{name}': a for name, a in held.taken(stack, run, draft.cache(memory)).items()}
   prompt_file.save(path, spec, params, run, tokens, arrays)
+
+
+def _has_rows(spec: Model) -> bool:
+  """Whether prompt files of the model hold row states. Files of an encoder-decoder hold its source only."""
+  return spec.encoder is None and keeps(spec, 'row')
+
+
+def _check_rows(path: str | Path, spec: Model, draft: Draft) -> None:
+  if spec.reads_prefix:
+    raise errors.UserError(
+      f'prompt_cache: {path}: the model has a prefix mask and row states, so the states before the last token depend '
+      'on that token. Expected prompt_cache=None.'
+    )
+  if draft.stack(spec) is not None:
+    raise errors.UserError(
+      f"prompt_cache: {path}: row states continue only after all tokens of a file, and the draft's own layers read "
+      'some of them again. Expected another draft, or prompt_cache=None.'
+    )
+
+
+def _save_without_last(path: str | Path, spec: Model, params: Any, batch: Batch, run: Run, chunk: int | None) -> None:
+  """Write a file of the first prompt without its last token. A prompt of one token writes no file."""
+  tokens = _rows(spec, batch)[0][:-1]
+  if not tokens:
+    return
+  width = prompts_lib.bucket(len(tokens))
+  width = width if spec.max_positions is None else min(width, spec.max_positions)
+  ids, mask = prompts_lib.padded([tokens], width, left=True)
+  cache = _read(spec, params, {'input_ids': ids, 'attention_mask': mask}, run=run, slots=width, chunk=chunk)
+  prompt_file.save(path, spec, params, run, np.asarray(tokens, np.int32), held.taken(spec, run, cache))
+
+
+@functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'chunk'))
+def _read(spec: Model, params: Any, inputs: dict[str, Any], *, run: Run, slots: int, chunk: int | None) -> Any:
+  cache = init_cache(spec, 1, slots, run.precision.dtype('compute'), kind=run.cache.roomy)
+  return chunks.read(spec, params, cache, inputs, run=run, chunk=chunk)['cache']
 
 
 def _rows(spec: Model, batch: Batch) -> list[list[int]]:
@@ -121,6 +175,8 @@ def _held(
     )
   # What a draft was told of the tokens after a place is not known to be so near the end of what is common.
   count = [max(min(c - draft.behind(spec), len(row) - 1), 0) for c, row in zip(common, rows, strict=True)]
+  if _has_rows(spec):
+    return _held_whole(path, tokens, common, rows)
   whole = back is None or all(a.shape[1] >= n for name, a in arrays.items() if not name.startswith(_DRAFT))
   # A ring that has gone round has overwritten what the tokens before its margin look at.
   served = [c if whole or c >= n - (back or 0) else 0 for c in count]
@@ -129,6 +185,18 @@ def _held(
       f'prompt_cache: {path}: tokens differ: the prompt has {max(common)} of the {n} tokens of the file, but '
       f'cache={config.text_of(run.cache)} has forgotten what stood before the last {back}. Wanted a prompt that goes '
       'on from all of them, another file, or a cache that keeps every token (dense, int8 or paged).'
+    )
+  return np.asarray(served, np.int32)
+
+
+def _held_whole(path: str | Path, tokens: list[int], common: list[int], rows: list[list[int]]) -> NDArray[np.int32]:
+  """`_held` for a file with row states: all of its tokens, or none."""
+  n = len(tokens)
+  served = [n if c == n and len(row) > n else 0 for c, row in zip(common, rows, strict=True)]
+  if not any(served):
+    raise errors.UserError(
+      f'prompt_cache: {path}: tokens differ: the prompt has {max(common)} of the {n} tokens of the file, but row '
+      'states are only kept for the last of them. Expected a prompt that continues all of them, or another file.'
     )
   return np.asarray(served, np.int32)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from tfm.core import config, errors
 from tfm.generate.blocks import Blocks
 from tfm.generate.prompts import Batch
+from tfm.model.cache import keeps
 from tfm.model.spec import Model
 from tfm.parts.cache.base import Cache
 
@@ -55,7 +56,7 @@ def plan(spec: Model, kind: Cache, batch: Batch, beams: int, new: int) -> Plan |
 
   *Raises*: UserError if the cache says too few blocks.
   """
-  if kind.block is None:
+  if kind.block is None or not keeps(spec, 'token'):
     return None
   block, known = kind.block, dict[tuple[bytes, ...], int]()
   rows = zip(*(map(np.ndarray.tobytes, a) for a in (*batch.inputs.values(), batch.prompt)), strict=True)

@@ -12,7 +12,7 @@ from tfm.generate.penalties import NOTHING
 from tfm.generate.rules import Rules, priced
 from tfm.generate.sampling import warp
 from tfm.generate.step import State
-from tfm.model.cache import rewind
+from tfm.model.cache import rewind, with_history
 from tfm.model.spec import Model
 from tfm.model.transformer import apply
 from tfm.parts.context import Run
@@ -43,7 +43,7 @@ def _round(spec: Model, params: Any, state: State, rules: Rules, draft: Draft, G
     f'{own}input_ids': jnp.concatenate([state.last_B[:, None], drafted_BG], axis=1),
     f'{own}attention_mask': (place_T[None] < wanted_B[:, None]).astype(jnp.int32),
   }
-  out = apply(spec, params, run=run, cache=state.cache, **fed)
+  out = apply(spec, params, run=run, cache=with_history(state.cache), **fed)
   logits_BTV = _priced_ahead(rules, out['logits'], _put(state.tokens_BT, state.n_B, drafted_BG), state.n_B)
   if rules.knobs:
     p_BTV = jax.nn.softmax(jax.vmap(lambda x_BV: warp(x_BV, rules.knobs), 1, 1)(logits_BTV), axis=-1)

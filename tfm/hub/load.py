@@ -114,7 +114,8 @@ def config_of(folder: str | Path) -> dict[str, Any]:
 def as_stored(found: Published, tensors: Tensors) -> Published:
   """Without what its class may have and this checkpoint was written without: a pooler, layers of later tokens."""
   top, spec = found.spec.classifier, found.spec
-  if top is not None and not top.labels and not any('pooler' in name for name in tensors):
+  learned = top is not None and not top.labels and top.hidden is not None
+  if learned and not any('pooler' in name for name in tensors):
     spec = spec.with_heads(classify=None)
   if spec.mtp is not None:
     ahead = [t.name for t in plan(found.family, spec, found.ending) if t.slots[0].path.startswith('mtp/')]

@@ -39,10 +39,10 @@ def _layered(stack: Any) -> Any:
 def _plain(node: Any, d_model: int) -> Any:
   if isinstance(node, tuple):
     return tuple(_plain(n, d_model) for n in node)
-  if not dataclasses.is_dataclass(node) or isinstance(node, type):
-    return node
   if isinstance(node, FrozenMap):
     return FrozenMap({name: _plain(value, d_model) for name, value in node.items()})
+  if not dataclasses.is_dataclass(node) or isinstance(node, type):
+    return node
   if isinstance(node, Tower):
     d_model = node.d_model or d_model
   fields = {f.name: _plain(getattr(node, f.name), d_model) for f in dataclasses.fields(node) if f.init}

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, cast
 
-from tfm.model.spec import MAIN, Model, Tower, blocks, placed, reads
+from tfm.core import nodes
+from tfm.model.spec import MAIN, Model, Tower, blocks, placed, reads, resampled
 from tfm.parts.relative.base import Relative
 
 _NO_BLOCKS = (
@@ -25,6 +26,9 @@ def violations(model: Model) -> Iterator[str]:
   for name in (MAIN, *model.towers):
     at = f'towers.{name}.' if name else ''
     yield from _tower(model.tower(name), at)
+    own = model.towers[name].embed if name else None
+    if own is not None and own.shares and model.embed.token_embed is not model.embed:
+      yield f'{at}embed: shares a token table, and embed={_kind(model.embed)} has none to share. Expected embed.vocab.'
   yield from _encoder_decoder(model)
   yield from _mtp(model)
 
@@ -45,7 +49,7 @@ def _links(model: Model) -> Iterator[str]:
     at = f'towers.{name}: ' if name else ''
     for other in sorted(model.tower(name).reads_towers - set(model.towers)):
       known = ', '.join(model.towers) or 'none'
-      if other == 'encoder' and not name:
+      if other == 'encoder' and not name and other not in model.embed.towers:
         yield 'a block has cross-attention, but there is no tower encoder to read. Expected cross=none, or an encoder.'
       else:
         yield f'{at}reads tower {other!r}, which does not exist. Known towers: {known}.'
@@ -83,10 +87,15 @@ def _tower(tower: Tower, at: str) -> Iterator[str]:
   yield from _reads(tower, at)
   for name, head in tower.heads.items():
     yield from (f'{at}heads.{name}: {m}' for m in head.fits(tower))
+    if head.stream is not None:
+      yield from (f'{at}heads.{name}: {m}' for m in _stream(tower, head.stream))
+  yield from (f'{at}{m}' for m in _conditions(tower))
   before = width
   for i, segment in enumerate(tower.segments):
     if segment.resample is not None:
       yield from (f'{at}segments.{i}.resample: {m}' for m in segment.resample.fits(before))
+      if segment.resample.grid and 'grid' not in embed.provides:
+        yield f'{at}segments.{i}.resample: needs a grid of image patches, and embed={_kind(embed)} gives none.'
     before = segment.d_model or before
   for where, _, block, d in placed(tower):
     path = f'{at}{where}'
@@ -94,8 +103,37 @@ def _tower(tower: Tower, at: str) -> Iterator[str]:
     for name in ('mixer', 'aside', 'cross'):
       if (part := getattr(block, name)) is not None:
         yield from (f'{path}.{name}: {m}' for m in part.fits(d))
-    if block.aside is not None and block.aside.cached(d):
+    if block.aside is not None and block.aside.state(d):
       yield f'{path}.aside: needs a cache, and an extra branch has none. Expected conv or fourier.'
+
+
+def _stream(tower: Tower, name: str) -> Iterator[str]:
+  """Reasons why a head cannot pick the stream of a name."""
+  assert tower.embed is not None
+  known = tower.embed.streams
+  if name not in known:
+    listed = f'one of {", ".join(known)}' if known else 'stream=none, or embed=interleave'
+    yield f'stream={name!r} is no stream of embed={_kind(tower.embed)}. Expected {listed}.'
+  elif resampled(tower):
+    yield f'stream={name!r}: a segment changes the length, so streams do not take turns. Expected stream=none.'
+
+
+def _conditions(tower: Tower) -> Iterator[str]:
+  """Norms and gains that need a condition where there is none."""
+  assert tower.embed is not None
+  given = {'norm', *(f'{where}.{kind}' for where, *_ in placed(tower) for kind in ('norm', 'gain'))}
+  wanted = [c for c in nodes.walk(tower) if getattr(c.value, 'conditioned', False) and not c.path.startswith('towers.')]
+  if tower.embed.conditions and not wanted:
+    yield 'embed: gives a condition, and no norm or gain needs one. Expected norm=adaptive or gain=gate.'
+  for child in wanted:
+    kind = f'{child.name}={_kind(child.value)}'
+    if child.path not in given:
+      yield f'{child.path}: {kind} needs a condition, and here it is given none. Expected one without, such as layer.'
+    elif not tower.embed.conditions:
+      yield (
+        f'{child.path}: {kind} needs a condition, and embed={_kind(tower.embed)} gives none. '
+        'Expected embed=conditioned, or a norm and gain without a condition.'
+      )
 
 
 def _reads(tower: Tower, at: str) -> Iterator[str]:
@@ -112,13 +150,17 @@ def _reads(tower: Tower, at: str) -> Iterator[str]:
 
 def _name(mixer: object, field: str) -> str:
   part = getattr(mixer, field, None)
-  return 'none' if part is None else part.table().name_of(part)
+  return 'none' if part is None else _kind(part)
+
+
+def _kind(part: Any) -> str:
+  return part.table().name_of(part)
 
 
 def _same_heads(tower: Tower) -> Iterator[str]:
   if len({c for b in blocks(tower) for m in b.mixers if (c := m.common) is not None}) > 1:
     yield 'mixers of one tower would share different modules. Expected the same in all of its layers.'
-  heads = sorted({getattr(b.mixer, 'heads', 0) for b in blocks(tower)})
+  heads = sorted({getattr(m, 'heads', 0) for *_, b, d in placed(tower) for m in b.mixers if m.told_dim(d)})
   shared = tower.shared_relative
   if (shared.biased or shared.placed or shared.contextual) and len(heads) > 1:
     yield f'shared_relative serves layers of {heads} heads. Expected the same number everywhere, or a table per layer.'
@@ -145,16 +187,16 @@ def _shared_relative(tower: Tower) -> Iterator[str]:
 
 
 def _encoder_decoder(model: Model) -> Iterator[str]:
-  encoder, own = model.encoder, cast(Any, model.embed)
+  encoder, own = model.encoder, cast(Any, model.embed.token_embed)
   if encoder is None:
     return
   if not any('encoder' in t.reads_towers for t in (model, *model.towers.values())):
     yield 'there is a tower encoder, but no block has cross-attention to it. Expected segments..cross=attention.'
   if 'type' in reads(model):
     yield 'layers of the decoder use token types, and only the encoder is given any. Expected relative.types=false.'
-  if getattr(model.embed, 'back', False):
+  if getattr(model.embed.token_embed, 'back', False):
     yield 'embed.back needs a single tower without mtp. Expected embed.back=false, or neither encoder nor mtp.'
-  if encoder.d_model not in (None, model.d_model) and (encoder.embed is None or encoder.embed.shares):
+  if encoder.d_model not in (None, model.d_model) and encoder.shares:
     yield (
       "towers.encoder: has a d_model of its own, and the decoder's token table. "
       'Expected embed.vocab=..., or d_model=none.'
@@ -169,7 +211,10 @@ def _encoder_decoder(model: Model) -> Iterator[str]:
 def _mtp(model: Model) -> Iterator[str]:
   if model.mtp is None:
     return
-  if getattr(model.embed, 'back', False) and model.encoder is None:
+  if model.embed.token_embed is not model.embed:
+    yield f'mtp reads token embeddings, and embed={_kind(model.embed)}. Expected embed=tokens, or mtp=none.'
+    return
+  if getattr(model.embed.token_embed, 'back', False) and model.encoder is None:
     yield 'embed.back needs a single tower without mtp. Expected embed.back=false, or neither encoder nor mtp.'
   if model.lm is None:
     yield 'mtp predicts tokens, and there is no head for them. Expected heads.lm=lm, or mtp=none.'

@@ -62,8 +62,8 @@ def flops_per_token(spec: Model, length: int) -> float:
   """Return the forward FLOPs per token of a document of `length`: 2 per matmul parameter, 4 N H per attended pair.
 
   Pairs are those that the masks allow, on average over the document: (length + 1) / 2 for a causal one. Embedding
-  lookups, norms, activations and softmax count nothing; a classifier of sequences counts once per document. Training
-  takes three times as much, and as much of `mtp_flops`.
+  lookups, norms, activations, softmax and what is computed once per example from a condition count nothing; a
+  classifier of sequences counts once per document. Training takes three times as much, and as much of `mtp_flops`.
 
   For an encoder-decoder it is the sum of one decoder token and one encoder token, in documents of `length` each; other
   lengths are counted by `flops_of_document`. Of images, whose length is fixed, it is the FLOPs per patch or token.
@@ -81,7 +81,7 @@ def flops_of_document(spec: Model, length: int, source: int = 0) -> float:
     n = _tokens(tower, source if name == 'encoder' else length)
     widths = {other: _width(spec.tower(other)) for other in spec.towers}
     lengths = {o: _last_length(spec.tower(o), source if o == 'encoder' else length) for o in spec.towers}
-    total += n * _embed_flops(tower) + _layer_flops(tower, n, lengths, widths)
+    total += _embed_flops(tower, n, lengths, widths) + _layer_flops(tower, n, lengths, widths)
     total += _heads_flops(spec, tower, int(_last_length(tower, source if name == 'encoder' else length)))
   return total
 
@@ -123,12 +123,19 @@ def _block_flops(block: Block, width: int, length: float, lengths: Mapping[str, 
   """Return the FLOPs per token of a block."""
   flops = sum(m.flops(width, m.pairs(int(length))) for m in block.mixers)
   flops += 0.0 if block.ffn is None else block.ffn.flops(width)
+  flops += sum(part is not None for part in (block.mixer, block.cross, block.ffn)) * block.gain.flops(width)
   return flops if block.cross is None else flops + block.cross.flops(width, lengths[block.cross.tower])
 
 
 def _heads_flops(spec: Model, tower: Tower, length: int) -> float:
   dims = stack_lib.tower_dims(spec, tower, transformer.RUN).replace(d_model=_width(tower))
-  return sum(head.flops(dims, length) for head in tower.heads.values())
+  return sum(head.flops(dims, _head_length(tower, head, length)) for head in tower.heads.values())
+
+
+def _head_length(tower: Tower, head: Any, length: int) -> int:
+  """Return the number of tokens that a head is given, of `length`."""
+  assert tower.embed is not None
+  return length if head.stream is None else length // len(tower.embed.streams)
 
 
 def mtp_flops(spec: Model, length: int, source: int = 0) -> float:
@@ -141,8 +148,16 @@ def mtp_flops(spec: Model, length: int, source: int = 0) -> float:
 
 
 def cache_bytes(spec: Model, length: int, dtype: Any = jnp.bfloat16, kind: Cache = DenseCache()) -> int:
-  """Return the bytes cached for a row of `length` tokens, mostly keys and values; those of an encoder are left out."""
+  """Return the bytes cached for a row of `length` tokens: keys, values, and row states, which do not grow.
+
+  What is cached of other towers is left out.
+  """
   return sum(s.repeats * m.cache_bytes(d, length, dtype, kind) for _, s, b, d in placed(spec) if (m := b.mixer))
+
+
+def state_bytes(spec: Model, dtype: Any = jnp.bfloat16) -> int:
+  """Return the bytes of the row states of all layers, the same for rows of any length: a part of `cache_bytes`."""
+  return sum(s.repeats * m.state_bytes(d, dtype) for _, s, b, d in placed(spec) if (m := b.mixer))
 
 
 def cache_bytes_per_token(spec: Model, dtype: Any = jnp.bfloat16, kind: Cache = DenseCache()) -> int:
@@ -155,9 +170,12 @@ def table(spec: Model, length: int = 1024) -> list[Row]:
   """Return the model line by line; parameters times repeats add up to `count_params`, FLOPs to `flops_per_token`."""
   params = transformer.param_shapes(spec)
   rows = []
+  lengths = {other: _last_length(spec.tower(other), length) for other in spec.towers}
+  widths = {other: _width(spec.tower(other)) for other in spec.towers}
   for name in ('', *(n for n in inputs_lib.order(spec) if n)):
     own, at = (params[name], f'towers.{name}.') if name else (params, '')
-    embed = _tokens(spec.tower(name), length) / spec.embed.tokens(length) * _embed_flops(spec.tower(name))
+    tower = spec.tower(name)
+    embed = _embed_flops(tower, _tokens(tower, length), lengths, widths) / spec.embed.tokens(length)
     rows.append(Row(f'{at}embed', 1, {}, _size(own.get('embed', {})), embed))
     if name:
       rows += _tower_rows(spec, name, own, length, at)
@@ -200,7 +218,8 @@ def _tower_rows(spec: Model, name: str, params: Any, length: int, at: str) -> It
   dims = stack_lib.tower_dims(spec, tower, transformer.RUN).replace(d_model=_width(tower))
   for head_name, head in tower.heads.items():
     own = _size(params.get(transformer.head_params(head_name), {}))
-    yield Row(f'{at}heads.{head_name}', 1, {'head': _name(head)}, own, head.flops(dims, int(n)) / whole)
+    flops = head.flops(dims, _head_length(tower, head, int(n))) / whole
+    yield Row(f'{at}heads.{head_name}', 1, {'head': _name(head)}, own, flops)
 
 
 def _pieces(block: Block) -> dict[str, str]:
@@ -212,9 +231,11 @@ def _name(piece: Any) -> str:
   return piece.table().name_of(piece)
 
 
-def _embed_flops(tower: Tower) -> float:
+def _embed_flops(tower: Tower, n: float, lengths: Mapping[str, float], widths: Mapping[str, int]) -> float:
+  """Return the FLOPs of the input layer for `n` tokens; `lengths` and `widths` are those of the towers it reads."""
   assert tower.embed is not None
-  return tower.embed.flops(tower.d_model or 0)
+  embed, d = tower.embed, tower.d_model or 0
+  return n * embed.flops(d) + sum(lengths[t] * embed.read_flops(d, widths[t]) for t in embed.towers)
 
 
 def _size(tree: Any) -> int:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core import errors
-from tfm.model.spec import MAIN, Model, Tower, reads
+from tfm.model.spec import MAIN, Model, Tower, blocks, reads
 from tfm.parts.tokeninfo import TokenInfo
 
 #: Inputs that an encoder-decoder takes under their plain names although its decoder reads them.
@@ -74,11 +74,29 @@ def needed(model: Model) -> Iterator[tuple[str, str]]:
     yield from ((tower, input_name(model, tower, name)) for name in embed.needs)
 
 
+def shapes(model: Model, batch: int, length: int, source: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+  """Return the shapes of the inputs that `apply` must be given, by name.
+
+  Args:
+    model: the model.
+    batch: number of examples.
+    length: their length in tokens, for inputs whose length is not fixed.
+    source: the length for a tower 'encoder'; None: the same.
+  """
+  found: dict[str, jax.ShapeDtypeStruct] = {}
+  for tower in order(model):
+    embed = model.tower(tower).embed
+    assert embed is not None
+    own = length if source is None or tower != 'encoder' else source
+    found |= {input_name(model, tower, name): shape for name, shape in embed.shapes(batch, own).items()}
+  return found
+
+
 def split(model: Model, inputs: Mapping[str, Any], cache: Any, only: str | None = None) -> dict[str, Given]:
   """Return the inputs of every tower that is to run, in order, checked by name and shape.
 
-  A tower beside the model's own does not run if a cache is given and none of its inputs. With `only`, the other
-  towers that it does not read do not run either.
+  A tower beside the model's own does not run if none of its inputs are given, but a cache is, or no tower needs it
+  (`Embed.optional`). With `only`, the other towers that it does not read do not run either.
   """
   given = {name: value for name, value in inputs.items() if value is not None}
   known = names(model)
@@ -92,12 +110,37 @@ def split(model: Model, inputs: Mapping[str, Any], cache: Any, only: str | None 
     computed = given.get(f'{tower}_outputs') if tower else None
     embed = model.tower(tower).embed
     assert embed is not None
-    if computed is None and tower and cache is not None and not any(n in arrays for n in embed.needs):
+    may_lack = tower and (cache is not None or tower in optional(model))
+    if computed is None and may_lack and not _is_given(model, tower, arrays, found):
       continue
     if computed is None:
       _check(model, tower, arrays, cache)
     found[tower] = Given(arrays, computed)
   return found
+
+
+def _is_given(model: Model, tower: str, arrays: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
+  """Return whether a tower has some of the inputs it needs, or needs none and the towers it reads have run."""
+  embed = model.tower(tower).embed
+  assert embed is not None
+  read = model.tower(tower).reads_towers
+  return any(n in arrays for n in embed.needs) or (not embed.needs and bool(read) and read <= set(found))
+
+
+@functools.lru_cache(maxsize=512)
+def optional(model: Model) -> frozenset[str]:
+  """Return the names of the towers whose inputs `apply` need not be given: all towers that read them do without."""
+  found: set[str] = set()
+  for name in reversed(order(model)[:-1]):
+    readers = [n for n in order(model) if name in model.tower(n).reads_towers]
+    if readers and all(n in found or _does_without(model.tower(n), name) for n in readers):
+      found.add(name)
+  return frozenset(found)
+
+
+def _does_without(reader: Tower, name: str) -> bool:
+  crosses = {b.cross.tower for b in blocks(reader) if b.cross is not None}
+  return name not in crosses and reader.embed is not None and reader.embed.optional
 
 
 def _read_by(model: Model, tower: str) -> frozenset[str]:
@@ -132,7 +175,8 @@ def _check(model: Model, name: str, arrays: Mapping[str, jax.Array], cache: Any)
 
 def _unfit(model: Model, tower: Tower, arrays: Mapping[str, jax.Array], cache: Any) -> Iterator[str]:
   """Yield a sentence for each input that the model, or a cache, cannot use."""
-  types = getattr(tower.embed, 'types', 0) or 'type' in reads(tower)
+  tokens = None if tower.embed is None else tower.embed.token_embed
+  types = getattr(tokens, 'types', 0) or 'type' in reads(tower)
   if 'token_type_ids' in arrays and not types:
     yield 'token_type_ids are given, but the model has no token types (embed.types=0).'
   if cache is not None and 'token_type_ids' in arrays and 'type' in reads(tower):
@@ -151,7 +195,7 @@ def _unfit(model: Model, tower: Tower, arrays: Mapping[str, jax.Array], cache: A
     yield 'order_ids: a cache keeps no order. Expected whole rows, without a cache.'
   if targets and 'order_ids' not in arrays:
     yield 'target_positions: without order_ids a target would attend to its own token. Expected both.'
-  if targets and not getattr(tower.embed, 'query', False):
+  if targets and not getattr(tokens, 'query', False):
     yield 'target_positions: the model has no vector for targets. Expected embed.query=true.'
   if targets and (model.mtp is not None or model.classifier is not None):
     yield 'target_positions: neither mtp nor a classifier supports targets. Expected mtp=none and no head classify.'

@@ -141,6 +141,11 @@ class Tower:
     return 0 if self.embed is None else self.embed.vocab or 0
 
   @property
+  def shares(self) -> bool:
+    """Whether it uses the token table of the model's own tower."""
+    return self.embed is None or self.embed.shares
+
+  @property
   def lm(self) -> Any:
     """The head with logits over the vocabulary, or None."""
     return self.heads.get('lm')
@@ -220,13 +225,14 @@ class Model(Tower):
   @property
   def causal(self) -> bool:
     """True if no output depends on a later token of the model's own tower."""
-    return all(b.causal for b in blocks(self))
+    return not resampled(self) and all(b.causal for b in blocks(self))
 
   @property
   def ahead(self) -> bool:
     """True if an output may depend on later tokens that are in no prefix."""
     later = lambda m: not (m.causal or 'prefix' in m.reads)
-    return any(any(map(later, b.mixers)) or not (b.ffn is None or b.ffn.causal) for b in blocks(self))
+    shown = lambda b: any(map(later, b.mixers)) or not (b.ffn is None or b.ffn.causal)
+    return resampled(self) or any(map(shown, blocks(self)))
 
   @property
   def apart(self) -> bool:
@@ -271,6 +277,11 @@ def reads(tower: Tower) -> frozenset[str]:
 def blocks(tower: Tower) -> list[Block]:
   """Return every distinct block of a tower, once (repeats are not counted)."""
   return [b for s in tower.segments for b in s.pattern]
+
+
+def resampled(tower: Tower) -> bool:
+  """Return whether some segment changes the length of the sequence."""
+  return any(segment.resample is not None for segment in tower.segments)
 
 
 def placed(tower: Tower) -> list[tuple[str, Segment, Block, int]]:

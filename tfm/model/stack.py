@@ -19,7 +19,7 @@ from tfm.model.spec import Model, Segment, Tower, blocks, common, depth, shared_
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.embed.base import Outputs
 from tfm.parts.relative.base import Hooks, Relative
-from tfm.parts.tokeninfo import TokenInfo
+from tfm.parts.tokeninfo import TokenInfo, with_grid
 
 Params = dict[str, Any]
 
@@ -34,7 +34,7 @@ def tower_dims(model: Model, tower: Tower, run: Run) -> Dims:
   return Dims(
     width, depth(tower), model.init, run, heads=shared_heads(tower), head_dim=shared_head_dim(tower),
     value_dim=shared_value_dim(tower), causal=causal, d_embed=tower.embed.width or width,
-    d_table=getattr(tower.embed, 'dim', None) or 0, vocab=tower.vocab, adapter=model.adapter,
+    d_table=getattr(tower.embed.token_embed, 'dim', None) or 0, vocab=tower.vocab, adapter=model.adapter,
   )  # fmt: skip
 
 
@@ -46,15 +46,16 @@ def named_key(key: jax.Array, name: str) -> jax.Array:
 def init_stack(key: jax.Array, tower: Tower, dims: Dims, outputs: Outputs) -> Params:
   """Return boxed parameters of the tower's segments, positions, shared relative position and final norm."""
   one = jnp.zeros((1, 1), jnp.int32)
-  info, dtype = TokenInfo(one, one + 1), dims.run.precision.dtype('compute')
+  info, dtype = with_grid(TokenInfo(one, one + 1), (1, 1)), dims.run.precision.dtype('compute')
   params: Params = {}
   width = dims.d_model
+  cond_BD = jnp.zeros((1, width), dtype) if tower.embed is not None and tower.embed.conditions else None
   for i, segment in enumerate(tower.segments):
     if segment.resample is not None:
       name = f'segment_{i}_resample'
       params[name] = _init_resample(named_key(key, name), segment, dims, width)
     width = segment.d_model or width
-    x_BTD, ctx = jnp.zeros((1, 1, width), dtype), Ctx(info, outputs)
+    x_BTD, ctx = jnp.zeros((1, 1, width), dtype), Ctx(info, outputs, cond_BD=cond_BD)
     unit = segment.unit.make(segment.pattern, dims.replace(d_model=width))
     init_one = lambda k, unit=unit, x=x_BTD, ctx=ctx: unit.init(k, x, (), ctx, None)['params']
     if segment.shared:
@@ -62,7 +63,7 @@ def init_stack(key: jax.Array, tower: Tower, dims: Dims, outputs: Outputs) -> Pa
       continue
     keys_L = jax.random.split(named_key(key, f'segment_{i}'), segment.repeats)
     params[f'segment_{i}'] = stacked(jax.lax.map(init_one, keys_L))
-  for name, module, args in _own(tower, dims, info, width):
+  for name, module, args in _own(tower, dims, info, width, cond_BD):
     variables = module.init(named_key(key, name), *args[1:], method=args[0])
     params |= {name: variables['params']} if 'params' in variables else {}
   return params
@@ -77,7 +78,7 @@ def _init_resample(key: jax.Array, segment: Segment, dims: Dims, width: int) -> 
   return module.init(key, x_BTD, TokenInfo(ones, ones), (side, side))['params']
 
 
-def _own(tower: Tower, dims: Dims, info: TokenInfo, last_width: int):
+def _own(tower: Tower, dims: Dims, info: TokenInfo, last_width: int, cond_BD: jax.Array | None):
   """Yield the modules of a tower beside its segments: name, module, and (method, *arguments) to start parameters."""
   dtype = dims.run.precision.dtype('compute')
   relative, residual = tower.shared_relative.make(dims), tower.residual.make(dims)
@@ -96,7 +97,8 @@ def _own(tower: Tower, dims: Dims, info: TokenInfo, last_width: int):
   if ends_with_norm(tower):
     assert tower.norm is not None
     x_BTD = jnp.zeros((1, 1, last_width), dtype)
-    yield 'norm', tower.norm.make(dims.replace(d_model=last_width)), (None, x_BTD)
+    given = (x_BTD, cond_BD) if tower.norm.conditioned else (x_BTD,)
+    yield 'norm', tower.norm.make(dims.replace(d_model=last_width)), (None, *given)
 
 
 def ends_with_norm(tower: Tower) -> bool:
@@ -130,6 +132,9 @@ class Owned(Hooks):
   def __init__(self, piece: Any, params: Params):
     self.ask = functools.partial(call, piece, params, 'shared_relative')
 
+  def places(self, info):
+    return self.ask(info, method='places')
+
   def rotate(self, x_BTNH, pos_BT):
     return self.ask(x_BTNH, pos_BT, method='rotate')
 
@@ -155,6 +160,7 @@ class Passed(NamedTuple):
   Attributes:
     x_BTD: the last hidden state.
     trunk_BTD: what entered the last segment.
+    last_BTD: the output of the last layer, before the final norm.
     info, grid: those of `x_BTD`, which differ from those of the input if a segment resampled.
     caches: the caches by segment, or None.
     aux: a scalar to add to the loss.
@@ -164,6 +170,7 @@ class Passed(NamedTuple):
 
   x_BTD: jax.Array
   trunk_BTD: jax.Array
+  last_BTD: jax.Array
   info: TokenInfo
   grid: tuple[int, int] | None
   caches: Any
@@ -198,11 +205,13 @@ def apply_stack(
     load = sown.get('load', {})
     load = jax.tree.map(lambda x: jnp.sum(x, 0), load) if segment.shared else load
     loads |= {f'segment_{i}': load} if load else {}
-  x_BTD = ctx.residual.end(*carry[:2])
+  x_BTD = last_BTD = ctx.residual.end(*carry[:2])
   if ends_with_norm(tower):
     assert tower.norm is not None
-    x_BTD = call(tower.norm.make(dims), params, 'norm', x_BTD)
-  return Passed(x_BTD, trunk_BTD, ctx.info, ctx.grid, None if caches is None else kept, carry[2], loads, captured)
+    given = (x_BTD, ctx.cond_BD) if tower.norm.conditioned else (x_BTD,)
+    x_BTD = call(tower.norm.make(dims), params, 'norm', *given)
+  caches = None if caches is None else kept
+  return Passed(x_BTD, trunk_BTD, last_BTD, ctx.info, ctx.grid, caches, carry[2], loads, captured)
 
 
 def _with_shared(tower: Tower, dims: Dims, params: Params, ctx: Ctx) -> Ctx:

@@ -13,14 +13,16 @@ from tfm.core import axes, errors
 from tfm.model import inputs as inputs_lib
 from tfm.model import mtp as mtp_lib
 from tfm.model import stack as stack_lib
-from tfm.model.spec import MAIN, Model, Tower, last_width, reads
+from tfm.model.spec import MAIN, Model, Tower, last_width, reads, resampled
 from tfm.model.stack import Params, named_key
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.embed.base import Embedded, Outputs, whole
 from tfm.parts.embed.targets import EXTRAS as ORDER
 from tfm.parts.head.base import HeadContext
+from tfm.parts.head.pick import of_stream
 from tfm.parts.tell import ATTENTIONS, CROSS, HIDDEN
+from tfm.parts.tokeninfo import with_grid
 
 RUN = Run()
 #: Heads whose parameters have names of their own; those of others are under `NAME_head`.
@@ -80,7 +82,9 @@ def _boxed_tower(spec: Model, tower: Tower, key: jax.Array, run: Run, outputs: O
   x_BTD = jnp.zeros((1, 1, _d_out(tower)), run.precision.dtype('compute'))
   table_VR = jnp.zeros((dims.vocab, dims.d_table or dims.d_model), x_BTD.dtype)
   for name, head in tower.heads.items():
-    context = HeadContext(whole(1, 1), _zeros(tower, 1), head.examples(x_BTD.dtype), table_VR, (1, 1))
+    context = HeadContext(
+      with_grid(whole(1, 1), (1, 1)), _zeros(tower, 1), head.examples(x_BTD.dtype), table_VR, (1, 1)
+    )
     module = head.make(dims.replace(d_model=_d_out(tower)))
     started = module.init(named_key(key, head_params(name)), x_BTD, context)
     params |= {head_params(name): started['params']} if 'params' in started else {}
@@ -245,9 +249,11 @@ class _Run(NamedTuple):
     return start, passed, self.embed('leave', passed.x_BTD)
 
   def captured(self, passed: stack_lib.Passed, x_BTD: jax.Array) -> dict[str, tuple[jax.Array, ...]]:
-    """Return the captured activations by name; the hidden states end with the last hidden state."""
+    """Return the captured activations by name; the hidden states end with the output of the last layer."""
     prefix = f'{self.name}_' if self.name else 'decoder_' if self.model.encoder is not None else ''
-    whole = {what: (*found, x_BTD) if what == HIDDEN else found for what, found in passed.captured.items()}
+    assert self.tower.embed is not None
+    last = x_BTD if self.tower.embed.ends_with_norm else passed.last_BTD
+    whole = {what: (*found, last) if what == HIDDEN else found for what, found in passed.captured.items()}
     return {what if what == CROSS else prefix + what: found for what, found in whole.items() if found}
 
   def mtp(
@@ -271,16 +277,20 @@ class _Run(NamedTuple):
     logits_to_keep: int | None,
   ) -> dict[str, Any]:  # fmt: skip
     """Return `out` with the outputs of the heads added."""
-    resampled = any(s.resample is not None for s in self.tower.segments)
-    info, grid = (passed.info, passed.grid) if resampled else (start.info, start.grid)
+    info, grid = (passed.info, passed.grid) if resampled(self.tower) else (start.info, start.grid)
     dims = self.dims.replace(d_model=x_BTD.shape[-1])
+    assert self.tower.embed is not None
+    streams = self.tower.embed.streams
     for name, head in self.tower.heads.items():
       if head.decodes and logits_to_keep == 0:
         continue
-      kept_BTD = x_BTD[:, -logits_to_keep:] if head.decodes and logits_to_keep else x_BTD
+      kept_BTD, own_info = x_BTD, info
+      if head.stream is not None:
+        kept_BTD, own_info = of_stream(x_BTD, info, streams.index(head.stream), len(streams))
+      kept_BTD = kept_BTD[:, -logits_to_keep:] if head.decodes and logits_to_keep else kept_BTD
       table = self.embed('words') if head.tied else None
       alone = not any(h.decodes for h in self.tower.heads.values())
-      context = HeadContext(info, own.arrays, out, table, grid, alone, self.key is not None)
+      context = HeadContext(own_info, own.arrays, out, table, grid, alone, self.key is not None)
       rngs = {} if self.key is None else {'dropout': named_key(self.key, head_params(name))}
       params = {'params': self.params.get(head_params(name), {})}
       found = head.make(dims).apply(params, kept_BTD, context, rngs=rngs)

@@ -23,7 +23,9 @@ class TokenInfo:
     order, bound: int32, a token's place in the order of prediction, and the first place that is hidden from it as a
       query (XLNet).
     block: int32, the block of a query, or the block that a key summarises (-1: the key is a token).
-    grid: int32 `[B, T, 2]`, row and column of an image patch.
+    grid: int32 `[B, T, 2]`, row and column of an image patch (-1: not a patch).
+    time: int32, the place of a video's patch in time (-1: not a patch).
+    stream: int32, the index of the stream that a token of `embed=interleave` belongs to.
   """
 
   positions: jax.Array
@@ -61,3 +63,15 @@ def positions(segment_BT: jax.Array) -> jax.Array:
   index_BT = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (B, T))
   starts_BT = jnp.concatenate([jnp.ones((B, 1), bool), segment_BT[:, 1:] != segment_BT[:, :-1]], axis=1)
   return index_BT - jax.lax.cummax(jnp.where(starts_BT, index_BT, 0), axis=1)
+
+
+def with_grid(info: TokenInfo, grid: tuple[int, int], lead: int = 0, frames: int = 1) -> TokenInfo:
+  """Return `info` with the extra 'grid': rows and columns of patches, -1 for the first `lead` special tokens.
+
+  The patches of a video are those of each of its `frames` in turn.
+  """
+  h, w = grid
+  rows, columns = jnp.meshgrid(jnp.arange(h, dtype=jnp.int32), jnp.arange(w, dtype=jnp.int32), indexing='ij')
+  at_T2 = jnp.tile(jnp.stack([rows.reshape(-1), columns.reshape(-1)], -1), (frames, 1))
+  at_T2 = jnp.concatenate([jnp.full((lead, 2), -1, jnp.int32), at_T2])
+  return info.with_extras(grid=jnp.broadcast_to(at_T2[None], (info.positions.shape[0], *at_T2.shape)))

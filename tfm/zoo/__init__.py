@@ -13,6 +13,8 @@ from tfm.zoo import (
   dbrx,
   deberta_v2,
   deepseek,
+  deit,
+  dinov2,
   distilbert,
   electra,
   ernie4_5,
@@ -68,6 +70,7 @@ from tfm.zoo import (
   t5gemma,
   umt5,
   vaswani,
+  vit,
   whisper,
   xlnet,
 )
@@ -143,6 +146,9 @@ TABLE = Table(
   **nemotron.MODELS,
   **deberta_v2.MODELS,
   **xlnet.MODELS,
+  **vit.MODELS,
+  **deit.MODELS,
+  **dinov2.MODELS,
 )
 
 

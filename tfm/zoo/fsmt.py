@@ -29,6 +29,6 @@ def write(m: Any) -> dict[str, Any]:
   fields = write_stacks(m)
   target = fields.pop('vocab_size')
   return {
-    **fields, 'src_vocab_size': m.encoder.vocab or target, 'tgt_vocab_size': target, 'langs': ['en', 'de'],
-    'pad_token_id': m.absolute.offset - 1, 'tie_word_embeddings': not m.encoder.vocab,
+    **fields, 'src_vocab_size': m.tower('encoder').vocab, 'tgt_vocab_size': target, 'langs': ['en', 'de'],
+    'pad_token_id': m.absolute.offset - 1, 'tie_word_embeddings': m.encoder.shares,
   }  # fmt: skip

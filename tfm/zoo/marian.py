@@ -36,7 +36,7 @@ def read(c: Fields) -> Model:
 
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec; the padding, with which a text begins, is the last of its tokens."""
-  one, source = not m.encoder.vocab, m.encoder.vocab or m.vocab
+  one, source = m.encoder.shares, m.tower('encoder').vocab
   last = min(source, m.vocab) - 1
   tables = {'vocab_size': source, 'decoder_vocab_size': m.vocab, 'share_encoder_decoder_embeddings': one}
   return {**write_stacks(m), **tables, 'pad_token_id': last, 'decoder_start_token_id': last}

@@ -49,17 +49,18 @@ class Cache(Part):
 
   def extend(
     self,
-    store: Store,
+    cache: Any,
     new: dict[str, jax.Array],
     info: TokenInfo,
     count_B: jax.Array | None,
     lookback: int | None = None,
-  ) -> tuple[dict[str, jax.Array], TokenInfo, Store]:
-    """`write`, or just what is given where no store is kept (None)."""
-    if store is None:
+  ) -> tuple[dict[str, jax.Array], TokenInfo, Any]:
+    """`write` to the store of a layer's cache, which comes back with it; without a cache (None), what is given."""
+    if cache is None:
       return new, info, None
     assert count_B is not None
-    return self.write(store, new, info, count_B, lookback)
+    seen, info, store = self.write(cache['tokens'], new, info, count_B, lookback)
+    return seen, info, cache | {'tokens': store}
 
   def rows(self, store: Store, index_B: jax.Array) -> Store:
     """A store whose row i is row `index_B[i]` of this one, to be written to apart: any number of rows, any of them."""

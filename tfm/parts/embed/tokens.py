@@ -14,10 +14,9 @@ from tfm.parts.context import Dims
 from tfm.parts.dense import Dense, weight
 from tfm.parts.dropout import drop
 from tfm.parts.embed import targets
-from tfm.parts.embed.base import Embed, Embedded, whole
+from tfm.parts.embed.base import Embed, Embedded, sequence_info
 from tfm.parts.norm.base import Norm
 from tfm.parts.stored import Stored
-from tfm.parts.tokeninfo import TokenInfo, positions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +79,10 @@ class Tokens(Embed):
   def shares(self):
     return self.vocab is None
 
+  @property
+  def token_embed(self):
+    return self
+
   def resolved(self, of):
     return dataclasses.replace(self, vocab=of.vocab) if self.vocab is None else self
 
@@ -116,15 +119,7 @@ class Tokens(Embed):
       )
 
   def info(self, inputs, shape):
-    if 'segment_ids' in inputs:
-      segment_BT = inputs['segment_ids'].astype(jnp.int32)
-      pos_BT = positions(inputs['segment_ids'])
-    elif 'attention_mask' in inputs:
-      segment_BT = (inputs['attention_mask'] != 0).astype(jnp.int32)
-      pos_BT = jnp.maximum(jnp.cumsum(segment_BT, axis=1) - 1, 0)
-    else:
-      return whole(*shape)
-    return TokenInfo(pos_BT, segment_BT)
+    return sequence_info({n: inputs[n] for n in ('attention_mask', 'segment_ids') if n in inputs}, shape)
 
 
 class _Tokens(Module):

@@ -1,7 +1,7 @@
 """How the output of a branch becomes an update of the residual stream."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 
@@ -17,8 +17,15 @@ class Gain(Part):
   h - x.
   """
 
+  #: Whether it uses `ctx.cond_BD`, a vector per example that the input layer gives.
+  conditioned: ClassVar[bool] = False
+
   def make(self, dims: Any) -> Any:
     return self
 
   def __call__(self, y_BTD: jax.Array, x_BTD: jax.Array, ctx: Any) -> jax.Array:
     return y_BTD
+
+  def flops(self, d_model: int) -> float:
+    """Return the forward FLOPs per token of one branch."""
+    return 0.0

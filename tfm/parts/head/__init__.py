@@ -1,8 +1,22 @@
 """Every head; a new one is a new file and a new row."""
 
 from tfm.core.registry import Table
+from tfm.parts.head.average import Average
 from tfm.parts.head.base import Head as Head
 from tfm.parts.head.classify import Classify
+from tfm.parts.head.codes import CodeLogits
+from tfm.parts.head.ctc import Ctc
 from tfm.parts.head.lm import Lm
+from tfm.parts.head.regress import Regress
+from tfm.parts.head.unpatchify import Unpatchify
 
-TABLE = Table('head', classify=Classify, lm=Lm)
+TABLE = Table(
+  'head',
+  average=Average,
+  classify=Classify,
+  codes=CodeLogits,
+  ctc=Ctc,
+  lm=Lm,
+  regress=Regress,
+  unpatchify=Unpatchify,
+)

@@ -38,9 +38,11 @@ class Head(Part):
 
   Attributes:
     name: the name of the output, if it is not the usual one of its kind.
+    stream: the head is given the tokens of this stream only, of `embed=interleave`. None: all tokens.
   """
 
   name: str = dataclasses.field(default='', kw_only=True)
+  stream: str | None = dataclasses.field(default=None, kw_only=True)
 
   #: Whether the output is a distribution over the next token, one for each token of the sequence.
   decodes: ClassVar[bool] = False

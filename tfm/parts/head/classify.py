@@ -50,6 +50,10 @@ class Classify(Head):
     D, times = width(self.pick, dims.d_model), length if self.pick == 'each' else 1
     return times * 2 * D * (self.labels + (0 if self.hidden is None else D))
 
+  def fits(self, tower):
+    if self.pick in ('patches', 'first_patches') and 'grid' not in tower.embed.provides:
+      yield f'pick={self.pick} needs image patches, and the tower reads none. Expected pick=mean or embed=patches.'
+
   def check(self) -> Iterator[str]:
     if self.labels < 0 or (not self.labels and self.hidden is None and self.norm is None and self.pick == 'each'):
       yield f'labels={self.labels} and hidden={self.hidden} return nothing new. Expected labels, or an activation.'

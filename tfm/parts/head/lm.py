@@ -62,8 +62,7 @@ class Lm(Head):
     return length * (2 * D * V if self.transform is None else 2 * D * R + 2 * R * V)
 
   def fits(self, tower):
-    e = tower.embed
-    if not tower.vocab:
+    if (e := tower.embed.token_embed) is None:
       yield 'lm returns logits over a vocabulary, and the tower reads no tokens. Expected embed=tokens.'
       return
     if e.d_out is not None and self.transform is not None:

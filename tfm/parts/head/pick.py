@@ -7,6 +7,7 @@ import jax.numpy as jnp
 
 from tfm.core import errors
 from tfm.parts.head.base import HeadContext
+from tfm.parts.tokeninfo import TokenInfo
 
 #: first, last: the first or last token that is not padding. second: the one after the first (DeiT's distillation
 #: token). end: the last position, padding or not (SigLIP). mean: over all tokens that are not padding. patches: the
@@ -45,6 +46,11 @@ def picked(x_BTD: jax.Array, context: HeadContext, pick: Pick) -> jax.Array:
   else:
     place_B = jnp.argmax(real_BT, 1) + (pick == 'second')
   return jnp.take_along_axis(x_BTD, place_B[:, None, None], 1)[:, 0]
+
+
+def of_stream(x_BTD: jax.Array, info: TokenInfo, index: int, count: int) -> tuple[jax.Array, TokenInfo]:
+  """Return the vectors and the info of stream `index`, of `count` streams whose tokens take turns."""
+  return jax.tree.map(lambda a: a[:, index::count], (x_BTD, info))
 
 
 def _mean(x_BTD: jax.Array, kept_BT: jax.Array) -> jax.Array:

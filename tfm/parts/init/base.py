@@ -15,7 +15,7 @@ class Init(Part):
   """Chooses an initializer by what a weight is for.
 
   Roles: `embed`, `types`, `positions`, `head`, `transform`, `relative`, `q`, `k`, `v`, `o`, `up`, `gate`, `down`,
-  `conv`.
+  `conv`; `x` and `h` for the input and the recurrent weight of a recurrent cell.
   Biases start at 0 and norm scales at their identity everywhere.
   """
 

@@ -7,6 +7,8 @@ from tfm.parts.mixer.conv import Conv
 from tfm.parts.mixer.disentangled import Disentangled
 from tfm.parts.mixer.fourier import Fourier
 from tfm.parts.mixer.hierarchical import Hierarchical
+from tfm.parts.mixer.linear import LinearAttention
+from tfm.parts.mixer.lstm import LSTM
 from tfm.parts.mixer.mla import MLA
 from tfm.parts.mixer.transient import Transient
 
@@ -17,6 +19,8 @@ TABLE = Table(
   disentangled=Disentangled,
   fourier=Fourier,
   hierarchical=Hierarchical,
+  linear=LinearAttention,
+  lstm=LSTM,
   mla=MLA,
   transient=Transient,
 )

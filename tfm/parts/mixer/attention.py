@@ -21,6 +21,7 @@ from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.base import Cache
 from tfm.parts.mixer.looking import Looking, told
 from tfm.parts.relative.base import Relative
+from tfm.parts.state import Slot
 from tfm.parts.tell import ATTENTIONS, tell
 from tfm.parts.tokeninfo import TokenInfo
 
@@ -47,9 +48,9 @@ class Attention(Heads, Looking):
   def make(self, dims):
     return _Attention(self, dims)
 
-  def cached(self, d_model):
+  def state(self, d_model):
     _, K, H = self.sizes(d_model)
-    return {'k': (K, H), 'v': (K, H)}
+    return {'k': Slot((K, H)), 'v': Slot((K, H))}
 
   @property
   def sight(self) -> Mask:
@@ -80,8 +81,8 @@ class _Attention(Module):
       q_BTNH, k_BSKH, v_BSKH = together(x_BTD, project_q, project_k, project_v)
     else:
       q_BTNH, k_BSKH, v_BSKH = project_q(x_BTD), project_k(source), project_v(source)
-    q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'q'), q_info.positions)
-    k_BSKH = relative.rotate(tamed(s, dims, k_BSKH, 'k', 'K'), info.positions)
+    q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'q'), q_info)
+    k_BSKH = relative.rotate(tamed(s, dims, k_BSKH, 'k', 'K'), info)
     v_BSKH = tamed(s, dims, v_BSKH)
 
     new = {'k': k_BSKH, 'v': v_BSKH}

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import jax
 
 from tfm.core.registry import Part
 from tfm.parts.cache.base import Cache as CacheKind
+from tfm.parts.cache.base import nbytes, zeros
 from tfm.parts.cache.dense import DenseCache
+from tfm.parts.state import Slot
 
-Cache = Any  # A mixer's own pytree of arrays.
+Cache = Any  # The cache of one layer: see `tfm.parts.state`.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,20 +29,28 @@ class Mixer(Part):
     """The module."""
     raise AssertionError(f'{type(self).__name__} must make a module')
 
-  def cached(self, d_model: int) -> dict[str, tuple[int, ...]]:
-    """The arrays that it caches of each token: name -> shape without the axes B and T."""
-    raise AssertionError(f'{type(self).__name__} must say what it caches')
+  def state(self, d_model: int) -> dict[str, Slot]:
+    """Return the state of a layer while decoding, by name: entries per token and arrays per row."""
+    raise AssertionError(f'{type(self).__name__} must name its state')
 
   def init_cache(self, d_model: int, B: int, S: int, dtype: Any, kind: CacheKind = DenseCache()) -> Cache:
-    """An empty cache for B rows of S tokens."""
-    return kind.init(self._cached(d_model, dtype), B, S, self.lookback, self.reads)
+    """Return an empty cache for B rows of S tokens: `{'tokens': store or None, 'rows': {name: [B, ...]}}`."""
+    tokens, rows = (self.arrays(d_model, dtype, per) for per in ('token', 'row'))
+    store = kind.init(tokens, B, S, self.lookback, self.reads) if tokens else None
+    return {'tokens': store, 'rows': zeros(rows, (B,))}
 
   def cache_bytes(self, d_model: int, S: int, dtype: Any, kind: CacheKind = DenseCache()) -> int:
-    """Bytes that a row of S tokens takes in this layer's cache."""
-    return kind.bytes(self._cached(d_model, dtype), S, self.lookback)
+    """Return the bytes that a row of S tokens takes in this layer's cache, its row state among them."""
+    return kind.bytes(self.arrays(d_model, dtype, 'token'), S, self.lookback) + self.state_bytes(d_model, dtype)
 
-  def _cached(self, d_model: int, dtype: Any) -> dict[str, jax.ShapeDtypeStruct]:
-    return {name: jax.ShapeDtypeStruct(shape, dtype) for name, shape in self.cached(d_model).items()}
+  def state_bytes(self, d_model: int, dtype: Any) -> int:
+    """Return the bytes of a row's state, whatever its length."""
+    return nbytes(self.arrays(d_model, dtype, 'row'))
+
+  def arrays(self, d_model: int, dtype: Any, per: Literal['token', 'row']) -> dict[str, jax.ShapeDtypeStruct]:
+    """Return the state of one kind for a cache of `dtype`, without the axes of batch and time."""
+    slots = {name: slot for name, slot in self.state(d_model).items() if slot.per == per}
+    return {name: jax.ShapeDtypeStruct(slot.shape, slot.dtype or dtype) for name, slot in slots.items()}
 
   def flops(self, d_model: int, pairs: float) -> float:
     """Multiplications and additions a token takes when it looks at `pairs` tokens on average."""

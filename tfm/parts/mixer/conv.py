@@ -36,7 +36,7 @@ class Conv(Mixer):
   def make(self, dims):
     return _Conv(self, dims)
 
-  def cached(self, d_model):
+  def state(self, d_model):
     return {}
 
   def flops(self, d_model, pairs):

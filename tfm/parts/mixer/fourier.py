@@ -32,7 +32,7 @@ class Fourier(Mixer):
   def make(self, dims):
     return _Fourier(dims.run.precision)
 
-  def cached(self, d_model):
+  def state(self, d_model):
     return {}
 
   def flops(self, d_model, pairs):

@@ -1,6 +1,7 @@
 """Every norm; a new one is a new file and a new row."""
 
 from tfm.core.registry import Table
+from tfm.parts.norm.adaptive import AdaptiveNorm
 from tfm.parts.norm.base import Norm as Norm
 from tfm.parts.norm.capsule import CapsuleNorm
 from tfm.parts.norm.fix import FixNorm
@@ -8,4 +9,12 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.norm.scale import ScaleNorm
 
-TABLE = Table('norm', capsule=CapsuleNorm, fixnorm=FixNorm, layer=LayerNorm, rms=RMSNorm, scale=ScaleNorm)
+TABLE = Table(
+  'norm',
+  adaptive=AdaptiveNorm,
+  capsule=CapsuleNorm,
+  fixnorm=FixNorm,
+  layer=LayerNorm,
+  rms=RMSNorm,
+  scale=ScaleNorm,
+)

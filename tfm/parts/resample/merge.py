@@ -13,7 +13,7 @@ from tfm.parts.embed.base import whole
 from tfm.parts.norm.base import Norm
 from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.resample.base import Resample
-from tfm.parts.tokeninfo import TokenInfo
+from tfm.parts.tokeninfo import TokenInfo, with_grid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,12 +69,3 @@ class _Merge(nn.Module):
     y_BTD = Dense('RD', (n * n * D, self.dims.d_model), self.dims, name='project')(x_BTM)
     new = whole(B, y_BTD.shape[1])
     return y_BTD, with_grid(new, (h // n, w // n)), (h // n, w // n)
-
-
-def with_grid(info: TokenInfo, grid: tuple[int, int], lead: int = 0) -> TokenInfo:
-  """Return `info` with the extra 'grid': rows and columns of patches, -1 for the first `lead` special tokens."""
-  h, w = grid
-  rows, columns = jnp.meshgrid(jnp.arange(h, dtype=jnp.int32), jnp.arange(w, dtype=jnp.int32), indexing='ij')
-  at_T2 = jnp.stack([rows.reshape(-1), columns.reshape(-1)], -1)
-  at_T2 = jnp.concatenate([jnp.full((lead, 2), -1, jnp.int32), at_T2])
-  return info.with_extras(grid=jnp.broadcast_to(at_T2[None], (info.positions.shape[0], *at_T2.shape)))

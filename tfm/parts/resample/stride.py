@@ -16,8 +16,8 @@ from tfm.parts.tokeninfo import TokenInfo, positions
 class Stride(Resample):
   """Each `size` neighbouring tokens become one: [x_1, ..., x_size] W + b.
 
-  A group that ends in padding or in another document counts as a token of the document that it begins with; its other
-  tokens are replaced by zeros. A sequence whose length is not divisible by `size` is padded at its end.
+  A group belongs to the document of its first token that is not padding; tokens of other documents and padding are
+  replaced by zeros in it. A sequence whose length is not divisible by `size` is padded at its end.
 
   Attributes:
     size: tokens per group.
@@ -52,10 +52,12 @@ class _Stride(nn.Module):
     more = -T % n
     x_BTD = jnp.pad(x_BTD, ((0, 0), (0, more), (0, 0)))
     segment_BTn = jnp.pad(info.segment_ids, ((0, 0), (0, more))).reshape(B, -1, n)
-    kept_BTn = (segment_BTn == segment_BTn[:, :, :1]) & (segment_BTn > 0)
+    first_BT1 = jnp.argmax(segment_BTn > 0, axis=2, keepdims=True)
+    segment_BT1 = jnp.take_along_axis(segment_BTn, first_BT1, axis=2)
+    kept_BTn = (segment_BTn == segment_BT1) & (segment_BTn > 0)
     x_BTnD = jnp.where(kept_BTn[..., None], x_BTD.reshape(B, -1, n, D), 0)
     y_BTD = Dense('RD', (n * D, self.dims.d_model), self.dims, bias=self.spec.bias, name='project')(
       x_BTnD.reshape(B, -1, n * D)
     )
-    segment_BT = segment_BTn[:, :, 0]
+    segment_BT = segment_BT1[:, :, 0]
     return y_BTD, TokenInfo(positions(segment_BT), segment_BT), None

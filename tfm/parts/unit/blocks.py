@@ -60,7 +60,7 @@ class _Block(nn.Module):
   ) -> tuple[jax.Array, Any, Any, Any]:
     x_BTD = constrained(x_BTD, 'BTD')
     tell(self, HIDDEN, lambda: x_BTD)
-    kept = dict[str, Any]()
+    kept = dict[str, Any](cache or {})
     aux: list[Any] = []
     branches = self._branches(x_BTD, ctx, cache, kept, aux)
     x_BTD, carry = ctx.residual.join(self.spec.wiring, x_BTD, carry, branches, self._norm(ctx))

@@ -18,6 +18,8 @@ from tfm.zoo.weights import (
   dbrx,
   deberta_v2,
   deepseek,
+  deit,
+  dinov2,
   distilbert,
   electra,
   ernie4_5,
@@ -70,6 +72,7 @@ from tfm.zoo.weights import (
   t5,
   t5gemma,
   umt5,
+  vit,
   whisper,
   xlnet,
 )
@@ -153,6 +156,11 @@ TABLE = Table(
     'marian': marian.FAMILY,
     'm2m_100': m2m_100.FAMILY,
     'fsmt': fsmt.FAMILY,
+    # Images.
+    'vit': vit.FAMILY,
+    'deit': deit.FAMILY,
+    'dinov2': dinov2.FAMILY,
+    'dinov2_with_registers': dinov2.REGISTERS,
     # Speech.
     'whisper': whisper.FAMILY,
   },

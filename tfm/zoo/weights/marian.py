@@ -20,7 +20,7 @@ TABLES: Names = {
 
 def names(m: Any) -> Names:
   """BART's names; where the tables differ there is none that is shared."""
-  return NAMES if not m.encoder.vocab else {**NAMES, **TABLES}
+  return NAMES if m.encoder.shares else {**NAMES, **TABLES}
 
 
 def sinusoids(m: Any) -> dict[str, np.ndarray]:

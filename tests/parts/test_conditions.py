@@ -1,0 +1,166 @@
+"""Conditions on timesteps and classes, and the norms and gates that use them."""
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.parts.towers import apply, block, close, linear, model, normal, normalised, params
+from tfm.core import config
+from tfm.model import transformer
+from tfm.model.cache import init_cache
+from tfm.model.spec import Model
+from tfm.parts.act import Act
+from tfm.parts.context import Dims, Run
+from tfm.parts.embed import Conditioned, Features, Tokens
+from tfm.parts.gain import Gate, Gru
+from tfm.parts.head import Lm
+from tfm.parts.init import Normal
+from tfm.parts.mask import Causal
+from tfm.parts.norm import AdaptiveNorm
+from tfm.parts.residual import Reversible
+
+B, T = 2, 6
+
+
+def dit(of=Features('latents', 5), **fields) -> Model:
+  """Return a model whose blocks are conditioned on a timestep and a class."""
+  own = {'waves': 8, 'classes': 4} | {n: fields.pop(n) for n in ('class_dropout', 'pooled') if n in fields}
+  return model(Conditioned(of, **own), block(norm=AdaptiveNorm(), gain=Gate()), norm=AdaptiveNorm(), **fields)
+
+
+CONDITION = {'timestep': jnp.asarray([3.0, 700.0]), 'class_labels': jnp.asarray([0, 3])}
+
+
+def test_blocks_are_the_identity_at_first():
+  spec = dit()
+  p = transformer.init(spec, jax.random.key(0))
+  out = transformer.apply(spec, p, latents=normal(B, T, 5), output_hidden_states=True, **CONDITION)
+  first, *others, _ = out['hidden_states']
+  for x in others:
+    np.testing.assert_array_equal(x, first)
+
+
+@pytest.mark.parametrize('name', ['timestep', 'class_labels', 'pooled_projections'])
+def test_every_condition_changes_its_own_example_only(name):
+  spec = dit(pooled=7)
+  p, given = params(spec), {'latents': normal(B, T, 5), 'pooled_projections': normal(B, 7)} | CONDITION
+  before = apply(spec, p, given)['predictions']
+  after = apply(spec, p, given | {name: given[name].at[1].add(-1)})['predictions']
+  np.testing.assert_array_equal(after[0], before[0])
+  assert np.abs(after[1] - before[1]).min(-1).max() > 1e-4
+
+
+def test_an_adaptive_norm_scales_and_shifts_by_its_condition():
+  spec = dit(segments=())
+  p, given = params(spec), {'latents': normal(B, T, 5)} | CONDITION
+  own, norm = p['embed'], p['norm']
+  angle = np.asarray(CONDITION['timestep'])[:, None] * 10_000 ** (-np.arange(4) / 4)
+  wave = np.concatenate([np.cos(angle), np.sin(angle)], -1)
+  c = linear(jax.nn.silu(linear(wave, own['time_in'])), own['time_out'])
+  c = jax.nn.silu(c + np.asarray(own['classes'])[CONDITION['class_labels']])
+  scale, shift = (linear(c, norm[name]['project'])[:, None] for name in ('scale', 'shift'))
+  x = normalised(linear(given['latents'], own['of']['project']), 1e-6)
+  found = transformer.apply(spec, p, **given)['last_hidden_state']
+  np.testing.assert_allclose(found, x * (1 + scale) + shift, atol=1e-4, rtol=1e-3)
+
+
+def test_dropped_labels_are_the_extra_class():
+  spec = dit(class_dropout=0.5)
+  p, x = params(spec), normal(B, T, 5)
+  assert p['embed']['classes'].shape == (5, 32)
+  run = lambda labels, **more: transformer.apply(
+    spec, p, latents=x, timestep=CONDITION['timestep'], class_labels=labels, **more
+  )['predictions']
+  kept, dropped = run(CONDITION['class_labels']), run(jnp.asarray([4, 4]))
+  seen = set()
+  for seed in range(8):
+    found = run(CONDITION['class_labels'], key=jax.random.key(seed))
+    for row in range(B):
+      is_kept = bool(np.allclose(found[row], kept[row], atol=1e-5))
+      assert is_kept or np.allclose(found[row], dropped[row], atol=1e-5)
+      seen.add(is_kept)
+  assert seen == {True, False}
+
+
+def test_a_conditioned_language_model_decodes_from_a_cache():
+  embed = Conditioned(Tokens(61), waves=8)
+  spec = model(embed, block(Causal(), norm=AdaptiveNorm(), gain=Gate()), heads={'lm': Lm()})
+  p, ids, time = (
+    params(spec),
+    jnp.asarray(np.random.default_rng(0).integers(0, 61, (B, T))),
+    {'timestep': CONDITION['timestep']},
+  )
+  whole = apply(spec, p, {'input_ids': ids} | time)['logits']
+  out = apply(spec, p, {'input_ids': ids[:, :4]} | time, init_cache(spec, B, 8))
+  close(out['logits'], whole[:, :4])
+  close(apply(spec, p, {'input_ids': ids[:, 4:]} | time, out['cache'])['logits'], whole[:, 4:])
+
+
+def test_a_condition_goes_through_reversible_blocks():
+  spec = dit(residual=Reversible())
+  given = {'latents': normal(B, T, 5)} | CONDITION
+  p = params(spec)
+
+  @jax.jit
+  def loss(p):
+    return jnp.mean(apply(spec, p, given)['predictions'] ** 2)
+
+  rewound = jax.jit(jax.grad(loss))(p)['embed']
+  numeric = lambda up, down: (loss(up) - loss(down)) / 2e-2
+  bumped = lambda by: p | {'embed': p['embed'] | {'classes': p['embed']['classes'].at[3, 0].add(by)}}
+  close(rewound['classes'][3, 0], numeric(bumped(1e-2), bumped(-1e-2)), rtol=1e-2)
+  assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(rewound))
+
+
+def test_a_gate_of_a_gru_is_the_papers_formula():
+  """g(x, y) = (1 - z) x + z h, with r, z and h as in arXiv:1910.06764, equations 7 to 9."""
+  gate = Gru(act=Act())
+  dims = Dims(8, 2, Normal(), Run())
+  x, y = normal(B, T, 8), normal(B, T, 8, seed=1)
+  module = gate.make(dims)
+  own = nn.unbox(module.init(jax.random.key(0), y, x, None))['params']
+  own = {
+    name: jax.tree.map(lambda a, i=i: a + normal(*a.shape, seed=i), part) for i, (name, part) in enumerate(own.items())
+  }
+  w = {name: np.asarray(layer['kernel']) for name, layer in own.items() if name != 'bias'}
+  s = lambda a: 1 / (1 + np.exp(-a))
+  x, y = np.asarray(x), np.asarray(y)
+  r = s(y @ w['reset_y'] + x @ w['reset_x'])
+  z = s(y @ w['update_y'] + x @ w['update_x'] - np.asarray(own['bias']))
+  h = np.tanh(y @ w['new_y'] + (r * x) @ w['new_x'])
+  close(x + module.apply({'params': own}, jnp.asarray(y), jnp.asarray(x), None), (1 - z) * x + z * h)
+
+
+def test_a_gru_gate_has_the_published_size_and_starts_near_the_identity():
+  module = Gru().make(Dims(256, 12, Normal(), Run()))
+  x, y = normal(1, 4, 256), normal(1, 4, 256, seed=1)
+  own = nn.unbox(module.init(jax.random.key(0), y, x, None))['params']
+  assert sum(a.size for a in jax.tree.leaves(own)) == 393_472
+  assert (np.asarray(own['bias']) == 2).all()
+  zero = jax.tree.map(jnp.zeros_like, own) | {'bias': own['bias']}
+  # z = s(-2) = .119 and h = 0, so that 88 % of the stream stay.
+  close(module.apply({'params': zero}, y, x, None), -0.1192029 * x)
+
+
+def test_a_gru_gate_with_a_large_bias_leaves_the_stream():
+  spec = model(Features('states', 5), block(gain=Gru(30.0)))
+  p = transformer.init(spec, jax.random.key(0))
+  first, *_, last = transformer.apply(spec, p, states=normal(B, T, 5), output_hidden_states=True)['hidden_states'][:-1]
+  close(last, first)
+
+
+def test_flags_assemble_a_conditioned_model():
+  spec = model(Features('latents', 5, grid=(2, 3)))
+  flags = {
+    'embed': 'conditioned(of=features(input=latents, size=5, grid=(2, 3)), classes=4)', '..norm': 'adaptive',
+    '..gain': 'gate', 'heads.regress': 'none', 'heads.image': 'unpatchify(size=2, channels=3)',
+  }  # fmt: skip
+  for path, text in flags.items():
+    spec = config.override(spec, path, text)
+  config.validate(spec)
+  assert spec.embed == Conditioned(Features('latents', 5, grid=(2, 3)), classes=4)
+  assert spec.segments[0].pattern[0].gain == Gate()
+  out = apply(spec, params(spec), {'latents': normal(B, T, 5)} | CONDITION)
+  assert out['predictions'].shape == (B, 3, 4, 6)

@@ -1,0 +1,118 @@
+"""Heads of values, labels of frames, codes and images against their formulas."""
+
+import functools
+
+from flax import linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from tests.parts.towers import apply, causal, close, linear, model, normal, params
+from tfm.core import errors
+from tfm.model import transformer
+from tfm.model.count import flops_of_document
+from tfm.parts.act import Tanh
+from tfm.parts.context import Dims, Run
+from tfm.parts.embed import Codes, Features, Tokens
+from tfm.parts.embed.base import whole
+from tfm.parts.head import CodeLogits, Ctc, Lm, Regress, Unpatchify
+from tfm.parts.head.base import HeadContext
+from tfm.parts.init import Normal
+
+B, T, D = 2, 6, 8
+DIMS = Dims(D, 2, Normal(), Run())
+
+
+def run(head, x, **context):
+  """Return the outputs of a head with random parameters, and the parameters."""
+  given = HeadContext(whole(*x.shape[:2]), {}, {}, **context)
+  module = head.make(DIMS)
+  own = nn.unbox(module.init(jax.random.key(0), x, given))['params']
+  own = jax.tree.map(lambda a: a + normal(*a.shape), own)
+  return module.apply({'params': own}, x, given), own
+
+
+@pytest.mark.parametrize('pick', ['each', 'last', 'mean'], ids=lambda p: f'pick={p}')
+def test_values_are_a_projection_of_the_picked_states(pick):
+  x = normal(B, T, D)
+  out, own = run(Regress(3, pick, Tanh()), x)
+  picked = {'each': x, 'last': x[:, -1], 'mean': x.mean(1)}[pick]
+  close(out['predictions'], np.tanh(linear(picked, own['out'])))
+
+
+def test_an_output_has_the_name_of_its_head():
+  out, _ = run(Regress(3, name='action_preds'), normal(B, T, D))
+  assert list(out) == ['action_preds'] == list(Regress(3, name='action_preds').returns(True))
+
+
+def test_ctc_scores_each_frame():
+  x = normal(B, T, D)
+  out, own = run(Ctc(7), x)
+  close(out['logits'], linear(x, own['out']))
+  assert list(run(Ctc(7), x, alone=False)[0]) == ['ctc_logits'] == list(Ctc(7).returns(False))
+
+
+def test_codes_get_logits_of_each_codebook():
+  spec = causal(Codes(3, 11), heads={'codes': CodeLogits(3, 10)})
+  p, ids = params(spec), jnp.asarray(np.random.default_rng(0).integers(0, 11, (B, T, 3)))
+  out = apply(spec, p, {'input_ids': ids})
+  kernel = np.asarray(p['codes_head']['out']['kernel'])
+  assert out['logits'].shape == (B, T, 3, 10)
+  close(out['logits'], np.einsum('btd,dkv->btkv', out['last_hidden_state'], kernel))
+
+
+def test_patches_are_put_in_their_places():
+  """A head that copies: pixel (i, j) of patch (r, c) is at row r p + i and column c p + j."""
+  h, w, p, C = 2, 3, 2, 2
+  image = normal(B, C, h * p, w * p)
+  patches = image.reshape(B, C, h, p, w, p).transpose(0, 2, 4, 3, 5, 1).reshape(B, h * w, p * p * C)
+  head = Unpatchify(p, C)
+  for lead in (0, 1):
+    x = jnp.concatenate([normal(B, lead, D), patches], 1)
+    given = HeadContext(whole(*x.shape[:2]), {}, {}, grid=(h, w))
+    own = {'out': {'kernel': jnp.eye(D), 'bias': jnp.zeros(D)}}
+    close(head.make(DIMS).apply({'params': own}, x, given)['predictions'], image)
+
+
+def test_a_zero_init_starts_at_zero():
+  spec = model(Features('latents', 5, grid=(2, 3)), heads={'image': Unpatchify(zero_init=True)})
+  out = apply(spec, transformer.init(spec, jax.random.key(0)), {'latents': normal(B, T, 5)})
+  assert out['predictions'].shape == (B, 3, 4, 6)
+  assert not out['predictions'].any()
+
+
+def test_patches_without_a_grid_are_refused():
+  with pytest.raises(errors.UserError, match='head=unpatchify: needs a grid of image patches'):
+    run(Unpatchify(), normal(B, T, D))
+
+
+def test_two_heads_of_one_output_name_need_names():
+  spec = model(Tokens(61), heads={'a': Regress(1), 'b': Regress(2)})
+  with pytest.raises(errors.UserError, match="head 'b' returns 'predictions', as another one does"):
+    jax.eval_shape(
+      lambda p: transformer.apply(spec, p, input_ids=jnp.ones((B, T), int)), transformer.param_shapes(spec)
+    )
+
+
+@pytest.mark.parametrize(
+  ('head', 'expected'),
+  [
+    (Regress(3), 10 * 2 * 32 * 3),
+    (Regress(3, 'last'), 2 * 32 * 3),
+    (Ctc(7), 10 * 2 * 32 * 7),
+    (CodeLogits(3, 11), 10 * 2 * 32 * 33),
+  ],
+  ids=['head=regress', 'head=regress-last', 'head=ctc', 'head=codes'],
+)
+def test_a_head_counts_its_flops(head, expected):
+  count = functools.partial(flops_of_document, length=10)
+  plain = model(Features(size=5), heads={})
+  assert count(plain.with_heads(own=head)) - count(plain) == expected
+
+
+def test_logits_to_keep_leaves_other_heads_whole():
+  spec = causal(Tokens(61), heads={'lm': Lm(), 'values': Regress(2)})
+  run = lambda n: transformer.apply(spec, params(spec), logits_to_keep=n, input_ids=jnp.ones((B, T), jnp.int32))
+  assert run(1)['logits'].shape == (B, 1, 61)
+  assert run(1)['predictions'].shape == (B, T, 2)

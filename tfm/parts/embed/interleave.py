@@ -1,0 +1,183 @@
+"""Several sequences in turn, such as returns, states and actions (Decision Transformer, arXiv:2106.01345)."""
+
+from collections.abc import Iterator
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from tfm.core import errors
+from tfm.core.axes import constrained
+from tfm.core.module import Module
+from tfm.parts.context import Dims
+from tfm.parts.dropout import drop
+from tfm.parts.embed.base import Embed, Embedded, check_shape, sequence_info
+from tfm.parts.embed.features import Features, time_table
+from tfm.parts.norm.base import Norm
+from tfm.parts.norm.layer import LayerNorm
+
+#: Names of parameters beside those of the streams.
+_RESERVED = ('norm', 'timesteps', 'spec', 'dims', 'parent', 'name', 'scope')
+
+
+@dataclasses.dataclass(frozen=True)
+class Stream:
+  """One of the sequences that take turns.
+
+  Attributes:
+    name: its name, by which a head picks it (`head.stream`); also that of its parameters.
+    embed: its input layer, which must make a token of each step.
+  """
+
+  name: str
+  embed: Embed
+
+
+@dataclasses.dataclass(frozen=True)
+class Interleave(Embed):
+  """[a_1, b_1, c_1, a_2, b_2, c_2, ...] + E_time[timestep of the step], then norm and dropout.
+
+  Inputs: those that the streams need, all of T steps; `timesteps`, int32 `[B, T]`, if there is a table of them;
+  optionally `attention_mask`, int32 `[B, T]` (0: a step of padding). The sequence has T tokens of each stream, and
+  positions count them all. The extra 'stream' has the index of each token's stream.
+
+  A cached call reads whole steps. To act, give the action to come as zeros, and at the next step go back by one step
+  (`tfm.model.cache.rewind`) and give the action that was taken.
+
+  Attributes:
+    parts: the streams, in the order in which they take turns.
+    timesteps: rows of the table of time steps, which all streams share; 0 for none.
+    norm, dropout: applied to the sum of embeddings, time steps and positions.
+  """
+
+  parts: tuple[Stream, ...] = (
+    Stream('returns', Features('returns_to_go', 1)),
+    Stream('states', Features('states', 17)),
+    Stream('actions', Features('actions', 6)),
+  )
+  timesteps: int = 4096
+  norm: Norm | None = LayerNorm()
+  dropout: float = 0.0
+
+  def make(self, dims):
+    return _Interleave(self, dims)
+
+  @property
+  def needs(self):  # type: ignore[override]
+    own = ('timesteps',) if self.timesteps else ()
+    return (*dict.fromkeys(name for part in self.parts for name in part.embed.needs), *own)
+
+  @property
+  def takes(self):  # type: ignore[override]
+    return ('attention_mask',)
+
+  @property
+  def provides(self):  # type: ignore[override]
+    return frozenset({'stream'})
+
+  @property
+  def streams(self):
+    return tuple(part.name for part in self.parts)
+
+  @property
+  def towers(self):
+    return tuple(tower for part in self.parts for tower in part.embed.towers)
+
+  def shapes(self, batch, length):
+    steps = length // len(self.parts)
+    shapes = {name: s for part in self.parts for name, s in part.embed.shapes(batch, steps).items()}
+    return shapes | ({'timesteps': jax.ShapeDtypeStruct((batch, steps), jnp.int32)} if self.timesteps else {})
+
+  def tokens(self, length):
+    return length // len(self.parts) * len(self.parts)
+
+  def flops(self, d_model):
+    return sum(part.embed.flops(d_model) for part in self.parts) / len(self.parts)
+
+  def check(self) -> Iterator[str]:
+    if not self.parts:
+      yield 'parts is empty. Expected at least one stream.'
+    if self.timesteps < 0:
+      yield f'timesteps={self.timesteps} is not a number of rows. Expected at least 0.'
+    for i, part in enumerate(self.parts):
+      if not part.name.isidentifier() or part.name in _RESERVED or self.streams.count(part.name) > 1:
+        yield f'parts.{i}.name: {part.name!r} is taken or no name. Expected a word of its own, such as states.'
+      if part.embed.shares or part.embed.d_out is not None or part.embed.width is not None:
+        yield f'parts.{i}.embed: shares a table, or has a width of its own. Expected vectors of the width of the tower.'
+    names = [name for part in self.parts for name in part.embed.needs]
+    if twice := sorted({n for n in names if names.count(n) > 1}):
+      yield f'parts: two streams read {twice[0]!r}. Expected an input for each stream.'
+
+  def fits(self, d_model):
+    for i, part in enumerate(self.parts):
+      yield from (f'parts.{i}.embed: {message}' for message in part.embed.fits(d_model))
+
+  def check_inputs(self, given, name_of, limit):
+    steps: dict[str, tuple[int, int]] = {}
+    for part in self.parts:
+      own = {name: given[name] for name in part.embed.needs}
+      part.embed.check_inputs(own, name_of, None)
+      steps |= {name: (own[name].shape[0], own[name].shape[1]) for name in part.embed.needs}
+    first, shape = next(iter(steps.items()))
+    for name, other in steps.items():
+      if other != shape:
+        raise errors.UserError(
+          f'apply: {name_of(name)} has {other[1]} steps of {other[0]} examples, and {name_of(first)} has {shape[1]} of '
+          f'{shape[0]}. Expected as many steps in each of {", ".join(map(name_of, steps))}.'
+        )
+    for name in ('timesteps', 'attention_mask'):
+      if name in given:
+        check_shape(name_of(name), given[name], 'BT', {'B': shape[0], 'T': shape[1]})
+    if limit is not None and limit < (T := shape[1] * len(self.parts)):
+      raise errors.UserError(
+        f'apply: {shape[1]} steps of {len(self.parts)} streams make {T} tokens, the position table has {limit} rows. '
+        f'Expected at most {limit // len(self.parts)} steps.'
+      )
+
+  def info(self, inputs, shape):
+    own = {}
+    if 'attention_mask' in inputs:
+      own['attention_mask'] = jnp.repeat(inputs['attention_mask'], len(self.parts), axis=1)
+    info = sequence_info(own, shape)
+    stream_T = jnp.arange(shape[1], dtype=jnp.int32) % len(self.parts)
+    return info.with_extras(stream=jnp.broadcast_to(stream_T[None], shape))
+
+
+class _Interleave(Module):
+  spec: Interleave
+  dims: Dims
+
+  def setup(self):
+    s, d = self.spec, self.dims
+    for part in s.parts:  # as attributes, so that the parameters have the names of the streams
+      setattr(self, part.name, part.embed.make(d))
+    self.times_PD = time_table(self, s.timesteps) if s.timesteps else None
+    self.norm = s.norm.make(d) if s.norm is not None else None
+
+  def __call__(self, inputs, outputs):
+    return self.finish(self.start(inputs, outputs, None).x_BTD, False)
+
+  def start(self, inputs, outputs, next_B) -> Embedded:
+    """Return the embeddings of the streams in turn, with those of their time steps added."""
+    s, dtype, train = self.spec, self.dims.run.precision.dtype('compute'), self.has_rng('dropout')
+    each = []
+    for part in s.parts:
+      module = getattr(self, part.name)
+      own = {name: inputs[name] for name in part.embed.needs}
+      each.append(module.finish(module.start(own, outputs, None).x_BTD, train))
+    if self.times_PD is not None:
+      time_BTD = jnp.take(self.times_PD, inputs['timesteps'], axis=0).astype(dtype)
+      each = [x_BTD + time_BTD for x_BTD in each]
+    B, T, D = each[0].shape
+    x_BTD = jnp.stack(each, 2).reshape(B, T * len(each), D)
+    info = s.info(inputs, (B, T * len(each)))
+    return Embedded(x_BTD, info if next_B is None else info.at(info.positions + next_B[:, None]))
+
+  def finish(self, x_BTD: jax.Array, train: bool) -> jax.Array:
+    """Apply norm and dropout."""
+    x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
+    return constrained(drop(x_BTD, self.spec.dropout, train, self), 'BTD')
+
+  def leave(self, x_BTD: jax.Array) -> jax.Array:
+    """Return the last hidden state unchanged."""
+    return x_BTD

@@ -1,0 +1,37 @@
+"""Vectors per example that shift, scale or gate the activations of its tokens (adaLN-Zero, arXiv:2212.09748)."""
+
+import dataclasses
+
+from flax import linen as nn
+import jax
+
+from tfm.core.module import Module
+from tfm.parts.act.base import Act
+from tfm.parts.context import Dims
+from tfm.parts.dense import Dense
+from tfm.parts.init.base import Init
+
+
+@dataclasses.dataclass(frozen=True)
+class _Zero(Init):
+  """Every weight starts at 0."""
+
+  def weight(self, role, n_in, n_out, dims):
+    return nn.initializers.zeros
+
+
+#: For projections that start at 0 whatever the init of the model.
+ZERO = _Zero()
+
+
+class Modulation(Module):
+  """act(c) W + b for a condition c, `[B, 1, D]`. W and b start at 0."""
+
+  act: Act
+  dims: Dims
+
+  @nn.compact
+  def __call__(self, cond_BD: jax.Array) -> jax.Array:
+    dims = self.dims.replace(init=ZERO)
+    layer = Dense('DD', (cond_BD.shape[-1], dims.d_model), dims, bias=True, name='project')
+    return layer(self.act(cond_BD))[:, None]

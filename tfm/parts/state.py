@@ -1,0 +1,98 @@
+"""The state of a layer while decoding: cached entries per token, and plain arrays per row.
+
+The cache of a layer is `{'tokens': store or None, 'rows': {name: [B, ...]}}`. With the key `history` (see
+`tfm.model.cache.with_history`) a call also returns the row state after each of its tokens, so that it can be cut back.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+#: The row entry that holds the segment id of the last token of each row, 0 before the first.
+SEGMENT = 'segment'
+
+
+class Slot(NamedTuple):
+  """One array that a layer keeps.
+
+  Attributes:
+    shape: the shape without the axes of batch and time.
+    dtype: its dtype, or None for the dtype of the cache.
+    per: 'token' for an entry per token, which the cache kind stores; 'row' for one array `[B, *shape]`, which each
+      call replaces.
+  """
+
+  shape: tuple[int, ...]
+  dtype: Any = None
+  per: Literal['token', 'row'] = 'token'
+
+
+class Documents(NamedTuple):
+  """The documents of a call's tokens, all `[B, T]`.
+
+  Attributes:
+    real: bool, False for padding.
+    starts: bool, True for the first token of a document, unless the document continues from an earlier call.
+    number: int32, the number of documents that have started in this call. Tokens with 0 continue the earlier state.
+    segment: int32, the segment id of the last real token up to this one.
+  """
+
+  real: jax.Array
+  starts: jax.Array
+  number: jax.Array
+  segment: jax.Array
+
+
+def documents(segment_BT: jax.Array, last_B: jax.Array) -> Documents:
+  """Return where documents start, given the segment id of each row's last token before this call (0: none)."""
+  real_BT, T = segment_BT > 0, segment_BT.shape[1]
+  place_BT = jnp.where(real_BT, jnp.arange(1, T + 1, dtype=jnp.int32)[None], 0)
+  latest_BT = jax.lax.cummax(place_BT, axis=1)
+  with_last = jnp.concatenate([last_B[:, None], segment_BT.astype(jnp.int32)], axis=1)
+  filled_BT = jnp.take_along_axis(with_last, latest_BT, axis=1)
+  before_BT = jnp.concatenate([last_B[:, None], filled_BT[:, :-1]], axis=1)
+  starts_BT = real_BT & (filled_BT != before_BT)
+  return Documents(real_BT, starts_BT, jnp.cumsum(starts_BT, axis=1, dtype=jnp.int32), filled_BT)
+
+
+def row_state(slots: dict[str, Slot], cache: Any, B: int) -> dict[str, jax.Array]:
+  """Return the row entries of a layer's cache, or zeros if there is no cache."""
+  if cache is not None:
+    return cache['rows']
+  return {name: jnp.zeros((B, *slot.shape), slot.dtype) for name, slot in slots.items() if slot.per == 'row'}
+
+
+def with_state(
+  cache: Any, rows: dict[str, jax.Array], each: Callable[[], dict[str, jax.Array]], real_BT: jax.Array
+) -> Any:
+  """Return a layer's cache with new row entries; None stays None.
+
+  Args:
+    cache: the layer's cache before the call, or None.
+    rows: the entries after the call, `[B, ...]`.
+    each: returns the entries after each token, `[B, T, ...]`; called only if the cache has the key `history`.
+    real_BT: False for padding.
+  """
+  if cache is None:
+    return None
+  old = cache['rows']
+  new = cache | {'rows': {name: a.astype(old[name].dtype) for name, a in rows.items()}}
+  if 'history' not in cache:
+    return new
+  joined = lambda name, a: jnp.concatenate([old[name][:, None], a.astype(old[name].dtype)], axis=1)
+  return new | {'history': {'real': real_BT, 'rows': {name: joined(name, a) for name, a in each().items()}}}
+
+
+def cut_back(cache: Any, back_B: jax.Array) -> Any:
+  """Return a layer's cache with the row state before the last `back_B` real tokens, and without `history`."""
+  if 'history' not in cache:
+    return cache
+  history = cache['history']
+  count_BT = jnp.cumsum(history['real'], axis=1, dtype=jnp.int32)
+  kept_B1 = jnp.maximum(count_BT[:, -1] - back_B, 0)[:, None]
+  # Entry 0 is the state before the call, entry t + 1 that after the token at t.
+  index_B = jnp.where(kept_B1[:, 0] > 0, jnp.sum(count_BT < kept_B1, axis=1) + 1, 0)
+  rows = {name: jax.vmap(lambda a, i: a[i])(a, index_B) for name, a in history['rows'].items()}
+  return {'tokens': cache['tokens'], 'rows': rows}
