@@ -34,11 +34,10 @@ def main() -> None:
     raise errors.UserError('--architecture: is a class of transformers, and a checkpoint of ours is to be written.')
   m = hub.load(INPUT.value, dtype=DTYPE.value)
   size = f'{count_params(m.spec):,} parameters'
+  kept = {'tokenizer': m.tokenizer, 'tokens': m.tokens, 'processor_files': m.processor_files}
   if to == 'tfm':
-    hub.save(m.spec, m.params, OUTPUT.value, tokenizer=m.tokenizer, tokens=m.tokens)
+    hub.save(m.spec, m.params, OUTPUT.value, **kept)
     print(f'{OUTPUT.value}: a checkpoint of ours, {size}. tfm.load({OUTPUT.value!r}) reads it.')
     return
-  name = hub.export_hf(
-    m.spec, m.params, OUTPUT.value, tokenizer=m.tokenizer, tokens=m.tokens, architecture=ARCHITECTURE.value
-  )
+  name = hub.export_hf(m.spec, m.params, OUTPUT.value, architecture=ARCHITECTURE.value, **kept)
   print(f'{OUTPUT.value}: a {name}, {size}. transformers.{name}.from_pretrained({OUTPUT.value!r}) reads it.')

@@ -1,5 +1,6 @@
 """The model as pure functions: `init(spec, key)` and `apply(spec, params, **inputs)`. Next: `train/loop.py`."""
 
+from collections.abc import Mapping
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -185,6 +186,16 @@ def apply(
     info, grid = (passed.info, passed.grid) if resampled(state.tower) else (started.info, started.grid)
     out = state.heads(out, x_BTD, info, grid, own, logits_to_keep)
   return out | {'aux': aux} | ({'load': load} if load else {})
+
+
+def source_length(spec: Model, params: Params, inputs: Mapping[str, jax.Array]) -> int:
+  """Return the length of the encoder's output for these inputs of `apply`, 0 for a model without an encoder."""
+  if spec.encoder is None:
+    return 0
+  if spec.tower('encoder').vocab and all(s.resample is None for s in spec.encoder.segments):
+    return inputs['input_ids'].shape[1]
+  run = lambda params, inputs: apply(spec, params, tower='encoder', **inputs)['encoder_last_hidden_state']
+  return jax.eval_shape(run, params, dict(inputs)).shape[1]
 
 
 def _tower_key(key: jax.Array | None, name: str) -> jax.Array | None:

@@ -73,6 +73,7 @@ from tfm.zoo import (
   umt5,
   vaswani,
   vit,
+  whisper,
   xlnet,
 )
 from tfm.zoo.entry import Entry as Entry
@@ -105,6 +106,7 @@ TABLE = Table(
   **longt5.MODELS,
   **umt5.MODELS,
   **mt5.MODELS,
+  **whisper.MODELS,
   **llama.MODELS,
   **mixtral.MODELS,
   **deepseek.MODELS,

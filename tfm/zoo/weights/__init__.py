@@ -75,6 +75,7 @@ from tfm.zoo.weights import (
   t5gemma,
   umt5,
   vit,
+  whisper,
   xlnet,
 )
 from tfm.zoo.weights.family import Family as Family
@@ -169,6 +170,8 @@ TABLE = Table(
     'siglip': siglip.FAMILY,
     'siglip_text_model': siglip.TEXT_MODEL,
     'siglip_vision_model': siglip.IMAGE_MODEL,
+    # Speech.
+    'whisper': whisper.FAMILY,
   },
 )
 
