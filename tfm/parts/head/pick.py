@@ -66,7 +66,7 @@ def picked(x_BTD: jax.Array, context: HeadContext, pick: Pick) -> jax.Array:
 
 
 def of_stream(x_BTD: jax.Array, info: TokenInfo, index: int, count: int) -> tuple[jax.Array, TokenInfo]:
-  """Return the vectors and the info of stream `index`, of `count` streams whose tokens take turns."""
+  """Return the vectors and the info of stream `index`, of `count` streams that take turns."""
   return jax.tree.map(lambda a: a[:, index::count], (x_BTD, info))
 
 
