@@ -156,7 +156,10 @@ def _arrays(spec: Any, case: Case) -> dict[str, np.ndarray]:
   """Three rows of random images (or what else the model reads that is no text)."""
   rng = np.random.default_rng(0)
   embed = spec.embed if case.image is None else dataclasses.replace(spec.embed, image=case.image)
-  return {n: rng.standard_normal(x.shape).astype(np.float32) for n, x in embed.shapes(3, T).items()}
+  inputs = {n: rng.standard_normal(x.shape).astype(np.float32) for n, x in embed.shapes(3, T).items()}
+  if getattr(embed, 'mask_token', False) and case.model.endswith('Model'):
+    inputs['bool_masked_pos'] = rng.random((3, embed.tokens(T) - embed.lead)) < 0.4
+  return inputs
 
 
 def their_inputs(both: Both) -> dict[str, Any]:
@@ -164,8 +167,8 @@ def their_inputs(both: Both) -> dict[str, Any]:
   import torch
 
   known = inspect.signature(both.theirs.forward).parameters
-  kind = lambda x: torch.long if x.dtype.kind == 'i' else torch.float32
-  tensors = {n: torch.tensor(v, dtype=kind(v)) for n, v in both.inputs.items() if n in known}
+  kinds = {'i': torch.long, 'f': torch.float32, 'b': torch.bool}
+  tensors = {n: torch.tensor(v, dtype=kinds[v.dtype.kind]) for n, v in both.inputs.items() if n in known}
   if both.case.image is not None and 'interpolate_pos_encoding' in known:
     tensors['interpolate_pos_encoding'] = True
   return {n: x[:, None] if both.case.choosing else x for n, x in tensors.items()}
