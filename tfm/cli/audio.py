@@ -44,7 +44,7 @@ def transcripts(
   Raises:
     UserError: the model reads no audio, or a file cannot be read.
   """
-  processor = m.processor
+  processor: Any = m.processor
   if not isinstance(processor, AudioProcessor):
     raise errors.UserError(f'--audio: {folder} configures no audio processor. Expected a model of speech.')
   clips = [_windows(path, processor) for path in paths]

@@ -86,7 +86,7 @@ def generate(
     chunk = LOOK if stops else chosen.max_new_tokens
     rows = np.concatenate([*_chunks(spec, params, batch, chosen, key, run, draft, watch, chunk)], axis=1)
   ids = [[int(t) for t in row if t != NOTHING] for row in rows]
-  texts = tokenizer is not None if prompts_lib.are_arrays(spec, prompts) else isinstance(prompts[0], str)
+  texts = tokenizer is not None if prompts_lib.are_arrays(spec, prompts) else isinstance(next(iter(prompts)), str)
   if not texts:
     return ids
   assert tokenizer is not None
