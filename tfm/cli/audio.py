@@ -53,7 +53,7 @@ def transcripts(
     for path, windows in zip(paths, clips, strict=True):
       found, texts = language, list[str]()
       for window in windows:
-        features = processor(audio=window, sampling_rate=processor.sampling_rate)
+        features = m.processor(audio=window, sampling_rate=processor.sampling_rate)
         if detects and found is None:
           (found,) = detect_language(m, features, run=options['run'])
         given = {**generation_options(folder, language=found, task=task), **options}
