@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 import dataclasses
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -35,8 +35,8 @@ class Conv:
   channels: int | None = None
   pad: int = 0
 
-  def windows(self, frames: int) -> int:
-    """Return the number of windows in `frames` frames; also of an array of numbers."""
+  def windows(self, frames: Any) -> Any:
+    """Return the number of windows in `frames` frames, an int or an array of them."""
     return (frames + 2 * self.pad - self.size) // self.stride + 1
 
   def frames(self, windows: int) -> int:
