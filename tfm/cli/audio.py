@@ -47,13 +47,14 @@ def transcripts(
   processor: Any = m.processor
   if not isinstance(processor, AudioProcessor):
     raise errors.UserError(f'--audio: {folder} configures no audio processor. Expected a model of speech.')
+  read: Any = processor  # its call has other keywords in each class
   clips = [_windows(path, processor) for path in paths]
   detects = language is None and multilingual((m.tokens or {}).get(GENERATION, {}))
   with Progress('transcribing', sum(map(len, clips)), of_bytes=False) as bar:
     for path, windows in zip(paths, clips, strict=True):
       found, texts = language, list[str]()
       for window in windows:
-        features = m.processor(audio=window, sampling_rate=processor.sampling_rate)
+        features = read(audio=window, sampling_rate=processor.sampling_rate)
         if detects and found is None:
           (found,) = detect_language(m, features, run=options['run'])
         given = {**generation_options(folder, language=found, task=task), **options}

@@ -86,8 +86,7 @@ def generate(
     chunk = LOOK if stops else chosen.max_new_tokens
     rows = np.concatenate([*_chunks(spec, params, batch, chosen, key, run, draft, watch, chunk)], axis=1)
   ids = [[int(t) for t in row if t != NOTHING] for row in rows]
-  texts = tokenizer is not None if prompts_lib.are_arrays(spec, prompts) else isinstance(next(iter(prompts)), str)
-  if not texts:
+  if not _wants_text(spec, prompts, tokenizer):
     return ids
   assert tokenizer is not None
   return [_text(tokenizer, [t for t in row if t not in batch.eos], stops) for row in ids]
@@ -225,6 +224,11 @@ def _ready(
   keys_B = _row_keys(jax.random.key(0) if key is None else key, len(batch.prompt))
   rules = rules_lib.make(batch, spec.vocab, options, keys_B)
   return prepare(spec, params) if run.loop == 'unroll' and not prepared(params) else params, rules
+
+
+def _wants_text(spec: Model, prompts: Any, tokenizer: Tokenizer | None) -> bool:
+  """Return whether the result is text: of prompts that are, and of arrays where there is a tokenizer."""
+  return tokenizer is not None if prompts_lib.are_arrays(spec, prompts) else isinstance(prompts[0], str)
 
 
 class _Watch:

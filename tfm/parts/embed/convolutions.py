@@ -36,7 +36,7 @@ class Conv:
   pad: int = 0
 
   def windows(self, frames: Any) -> Any:
-    """Return the number of windows in `frames` frames; also of an array of numbers."""
+    """Return the number of windows in `frames` frames, an int or an array of them."""
     return (frames + 2 * self.pad - self.size) // self.stride + 1
 
   def frames(self, windows: int) -> int:
