@@ -2,6 +2,7 @@
 
     python scripts/bench/train_step.py --model=gpt2             # 124M parameters, batch 4 x 256
     python scripts/bench/train_step.py --model=small            # 2M parameters, batch 16 x 256
+    python scripts/bench/train_step.py --model=vit              # ViT-S/16, batch 16 of 224 x 224 pixels
     python scripts/bench/train_step.py --model=gpt2 --rivals=scan,unroll   # without PyTorch
 
 Wants the extra `bench` (PyTorch and transformers).
@@ -27,6 +28,7 @@ from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Mlp
 from tfm.parts.mixer import Attention
 from tfm.parts.norm import LayerNorm
+from tfm.tasks import CausalLM, Classify
 from tfm.train import memory
 from tfm.train import step as step_lib
 from tfm.train.experiment import Experiment
@@ -39,29 +41,65 @@ def small() -> Model:
 
 
 #: name -> (spec, batch, length)
-SIZES = {'gpt2': (lambda: config.override(zoo.get('gpt2'), '..dropout', '0'), 4, 256), 'small': (small, 16, 256)}
+SIZES = {
+  'gpt2': (lambda: config.override(zoo.get('gpt2'), '..dropout', '0'), 4, 256),
+  'small': (small, 16, 256),
+  'vit': (lambda: zoo.get('vit-small-16'), 16, 197),
+}
 
 
-def ours(spec: Model, tokens: np.ndarray, loop: str) -> Any:
+def batch_of(spec: Model, rows: int, length: int) -> dict[str, np.ndarray]:
+  """Return random inputs, labels and weights: next tokens of text, or classes of images."""
+  rng = np.random.default_rng(0)
+  if spec.vocab:
+    tokens = rng.integers(0, spec.vocab, (rows, length + 1), dtype=np.int32)
+    return {'input_ids': tokens[:, :-1], 'labels': tokens[:, 1:], 'weights': np.ones((rows, length), np.float32)}
+  shape = spec.embed.shapes(rows, length)['pixel_values'].shape
+  labels = rng.integers(0, spec.classifier.labels, rows, dtype=np.int32)
+  pixels = rng.standard_normal(shape, dtype=np.float32)
+  return {'pixel_values': pixels, 'labels': labels, 'weights': np.ones(rows, np.float32)}
+
+
+def ours(spec: Model, batch: dict[str, np.ndarray], loop: str) -> Any:
   """A call that makes one step of ours, in a process that keeps what it frees, as `tfm train` does."""
   memory.keep_freed()
-  x = Experiment(spec, optim=AdamW(lr=1e-4, schedule=Constant(), clip=None, decay=0.01, b2=0.999), loop=loop)
+  optim = AdamW(lr=1e-4, schedule=Constant(), clip=None, decay=0.01, b2=0.999)
+  x = Experiment(spec, task=CausalLM() if spec.vocab else Classify(), optim=optim, loop=loop)
   tx = x.optim.make(1000, transformer.param_letters(spec))
   state = [jax.jit(step_lib.make_init(x, tx))(jax.random.key(0))]
   step = jax.jit(step_lib.make_step(x, tx), donate_argnums=0)
-  weights = np.ones(tokens[:, 1:].shape, np.float32)
-  batch = jax.device_put({'input_ids': tokens[:, :-1], 'labels': tokens[:, 1:], 'weights': weights})
+  given = jax.device_put(batch)
 
   def call() -> float:
-    state[0], metrics = step(state[0], batch)
+    state[0], metrics = step(state[0], given)
     return float(metrics['loss_nats'])
 
   return call
 
 
-def theirs(spec: Model, tokens: np.ndarray) -> Any:
+def theirs(spec: Model, batch: dict[str, np.ndarray]) -> Any:
   """A call that makes one step of `transformers` on PyTorch eager."""
   import torch
+
+  model = (_gpt2 if spec.vocab else _vit)(spec).train()
+  assert sum(p.numel() for p in model.parameters()) == count_params(spec)
+  optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01)
+  name = 'input_ids' if spec.vocab else 'pixel_values'
+  inputs, labels = torch.tensor(batch[name]), torch.tensor(batch['labels']).long()
+  inputs = inputs.long() if spec.vocab else inputs
+
+  def call() -> float:
+    optimizer.zero_grad()
+    logits = model(inputs).logits
+    loss = torch.nn.functional.cross_entropy(logits.view(-1, logits.shape[-1]), labels.reshape(-1))
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+  return call
+
+
+def _gpt2(spec: Model) -> Any:
   from transformers import GPT2Config, GPT2LMHeadModel
 
   block = spec.segments[0].pattern[0]
@@ -69,20 +107,17 @@ def theirs(spec: Model, tokens: np.ndarray) -> Any:
     vocab_size=spec.vocab, n_positions=spec.max_positions, n_embd=spec.d_model, n_layer=spec.segments[0].repeats,
     n_head=block.mixer.heads, n_inner=block.ffn.d_ff, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0,
   )  # fmt: skip
-  model = GPT2LMHeadModel(config).train()
-  assert sum(p.numel() for p in model.parameters()) == count_params(spec)
-  optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0.01)
-  inputs, labels = torch.tensor(tokens[:, :-1]).long(), torch.tensor(tokens[:, 1:]).long()
+  return GPT2LMHeadModel(config)
 
-  def call() -> float:
-    optimizer.zero_grad()
-    logits = model(inputs).logits
-    loss = torch.nn.functional.cross_entropy(logits.view(-1, spec.vocab), labels.reshape(-1))
-    loss.backward()
-    optimizer.step()
-    return loss.item()
 
-  return call
+def _vit(spec: Model) -> Any:
+  from transformers import ViTConfig, ViTForImageClassification
+
+  from tfm import hub
+
+  fields, _ = hub.class_of(spec)
+  known = {name: value for name, value in fields.items() if name not in ('model_type', 'architectures')}
+  return ViTForImageClassification(ViTConfig(**known))
 
 
 def main() -> None:
@@ -94,9 +129,9 @@ def main() -> None:
   args = parser.parse_args()
   make, batch, length = SIZES[args.model]
   spec = make()
-  tokens = np.random.default_rng(0).integers(0, spec.vocab, (batch, length + 1), dtype=np.int32)
+  given = batch_of(spec, batch, length)
   rivals = {
-    n: harness.Apart(theirs, spec, tokens) if n == 'torch' else harness.Apart(ours, spec, tokens, n)
+    n: harness.Apart(theirs, spec, given) if n == 'torch' else harness.Apart(ours, spec, given, n)
     for n in args.rivals.split(',')
   }
   peak = harness.matmul_gflops()

@@ -21,16 +21,19 @@ from tfm.parts.attend import Blockwise, DenseAttention, Pallas, Staircase
 from tfm.parts.cache import DenseCache, Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
+from tfm.parts.embed.patches import Patches
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu, Mlp, Moe
+from tfm.parts.head.classify import Classify
 from tfm.parts.head.lm import Lm, Transform
 from tfm.parts.mask import BigBird, Blocks, Causal, Fixed, Lambda, Mask, Permutation, Prefix, Segments, Strided, Window
 from tfm.parts.mixer import LSTM, MLA, Attention, Disentangled, Hierarchical, LinearAttention, Transient
 from tfm.parts.mixer.disentangled import Distances
 from tfm.parts.mtp import ParallelMTP, SequentialMTP
 from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm
-from tfm.parts.relative import ALiBi, RoPE, Shaw, T5Bias
+from tfm.parts.relative import ALiBi, Axial, RoPE, Shaw, T5Bias
 from tfm.parts.relative.scaling import LongRoPE, Yarn
+from tfm.parts.resample.merge import Merge
 from tfm.parts.residual import Dlcl, Dwa
 from tfm.parts.router import Grouped, TopK
 from tfm.parts.wiring import Parallel
@@ -80,6 +83,10 @@ def _rows(kind: str, *without: str) -> dict[str, list]:
   return {name: [tables()[kind][name]()] for name in names}
 
 
+#: Relative positions that need rows and columns of patches, which text has not; `others` has models with them.
+_OF_IMAGES = ('axial',)
+
+
 def _levels() -> dict[str, dict[str, list]]:
   """Factor -> level -> what it may be: takes turns wherever the level stands, its fields after the row's defaults."""
   feeds = {'glu': [Glu(48), Glu(48, bias=True), Glu(48, limit=0.5, shift=1.0)], 'mlp': [Mlp(48), Mlp(48, bias=False)]}
@@ -91,7 +98,7 @@ def _levels() -> dict[str, dict[str, list]]:
   ]
   grouped = Grouped(0, 0, 2, 'softmax', False, 16.0, group_score='max', rate=None)
   feeds['moe-grouped'] += [Moe(8, grouped, Glu(48))]
-  relative = _rows('relative')
+  relative = _rows('relative', *_OF_IMAGES)
   relative['rope'] += [RoPE(layout='interleaved'), RoPE(fraction=0.5)]
   relative['alibi'] += [ALiBi(4.0, 0.3)]
   relative['shaw-values'] = [Shaw(values=True)]
@@ -144,7 +151,7 @@ def _levels() -> dict[str, dict[str, list]]:
     'norm': norm,
     'gain': _rows('gain'),
     'absolute': absolute,
-    'shared': _rows('relative'),
+    'shared': _rows('relative', *_OF_IMAGES),
     'kv_heads': {'all': [None], 'one': [1], 'two': [2]},
     'options': _OPTIONS,
     'adapter': {'none': _rows('adapter')['none'], 'lora': [LoRA(4), LoRA(2, stable=True, targets=('k', 'o', 'up'))]},
@@ -200,7 +207,7 @@ def _not_with(mixer) -> dict[str, tuple[str, ...]]:
 
 #: Levels that do not stand in one model: without meaning (refused), or without a place for the second.
 _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
-  **{('relative', name): {'scaling': ()} for name in tables()['relative'] if name != 'rope'},
+  **{('relative', name): {'scaling': ()} for name in tables()['relative'] if name not in ('rope', *_OF_IMAGES)},
   **{('mixer', name): _not_with(row()) for name, row in tables()['mixer'].items() if name != 'mla'},
   ('relative', 'shaw-values'): {'scaling': (), 'attend': ('pallas',)},
   ('mixer', 'mla'): {'kv_heads': (), 'options': ('qk_norm', 'clip')},
@@ -369,10 +376,37 @@ def models(others: list[Model]) -> dict[str, Model]:
   found = {}
   for name in zoo.names():
     spec = zoo.tiny(zoo.get(name))
+    if not _of_text(spec):
+      continue
     if (own := set(_said(spec))) - met:
       found[f'zoo={name}'] = spec
       met |= own
   return found
+
+
+def others() -> dict[str, Model]:
+  """Models that read something other than text: those of the zoo, of each size one, and parts for them alone."""
+  found: dict[Model, str] = {}
+  for name in zoo.names():
+    spec = zoo.tiny(zoo.get(name))
+    if not _of_text(spec):
+      found.setdefault(spec, f'zoo={name}')
+  image = zoo.tiny(zoo.get('vit-base-16'))
+  bare = dataclasses.replace(image, embed=dataclasses.replace(image.embed, class_token=False, positions='none'))
+  attention = Attention(4, mask=Mask())
+  merged = (Segment((Block(attention, Mlp(48)),)), Segment((Block(attention, Mlp(48)),), resample=Merge(), d_model=48))
+  mean = {'classify': Classify(5, 'mean')}
+  return {name: spec for spec, name in found.items()} | {
+    'relative=axial': dataclasses.replace(bare, shared_relative=Axial(), heads=mean),
+    'resample=merge': dataclasses.replace(bare, segments=merged, heads=mean),
+    'positions=sincos': dataclasses.replace(image, embed=dataclasses.replace(image.embed, positions='sincos')),
+    'size=2x4x4': dataclasses.replace(image, embed=Patches((2, 4, 4), (4, 8, 16), norm=LayerNorm())),
+  }
+
+
+def _of_text(spec: Model) -> bool:
+  """Whether all towers read tokens."""
+  return all(spec.tower(name).vocab for name in ('', *spec.towers))
 
 
 def _said(node):

@@ -3,14 +3,14 @@
 import dataclasses
 import functools
 
-from generate.models import MODELS as PLAIN
-from generate.models import decoder, weights
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from safetensors import safe_open
 
+from tests.generate.models import MODELS as PLAIN
+from tests.generate.models import decoder, weights
 from tfm.core.errors import UserError
 from tfm.generate import Later, Lookup, Smaller, decode, prepare, prompt_cache, sharing
 from tfm.generate.drafts import Draft

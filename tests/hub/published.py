@@ -43,7 +43,8 @@ class Case:
   have gradients. Without `left` no row is padded to the left: theirs count positions from there;
   without `padded` none at all. Tensors whose names match `idle` are of theirs, and ours has none;
   `first` is the position of a row's first token as theirs count. `merged` are theirs
-  that have several tensors of a checkpoint as one parameter (experts). Of `whole` cases, beside those that
+  that have several tensors of a checkpoint as one parameter (experts). `image` is the size of images in place of the
+  config's. Of `whole` cases, beside those that
   test_published names, gradients and a cache in steps are compared too.
   """
 
@@ -61,6 +62,7 @@ class Case:
   first: int = 0
   merged: bool = False
   whole: bool = False
+  image: tuple[int, int] | None = None
 
   @property
   def choosing(self) -> bool:
@@ -105,6 +107,7 @@ def build(case: Case, folder: Path) -> Both:
       p.copy_(kept.get(name, p))
     for name in case.buffers:
       theirs.get_buffer(name).normal_().requires_grad_()
+  theirs.requires_grad_()  # also of a table that the class does not train
   theirs.save_pretrained(folder)
   ours = hub.load(folder)
   # As numpy's: one by one, jax would compile a program for each slice of a layer.
@@ -115,6 +118,8 @@ def build(case: Case, folder: Path) -> Both:
 
 def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
   """Three rows: one whole, one padded to the right, one mostly to the left; and where the scored tokens are."""
+  if not spec.vocab:
+    return _arrays(spec, case), np.ones((3, spec.embed.tokens(T)), bool)
   mask = np.ones((3, T), np.int32)
   if case.padded:
     mask[1, 9:] = 0
@@ -131,6 +136,11 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
     inputs['token_type_ids'] = types.astype(np.int32) * np.ones((3, 1), np.int32)
   if spec.encoder is None:
     return inputs, mask > 0
+  if 'input_features' in spec.tower('encoder').embed.needs:
+    shape = spec.tower('encoder').embed.shapes(3, T)['input_features'].shape
+    features = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    decoder = copying.tokens(3, 7, seed=1, vocab=V).astype(np.int32)
+    return {'input_features': features, 'decoder_input_ids': decoder}, np.ones((3, 7), bool)
   if spec.classifier is not None and spec.classifier.pick == 'last':
     # Theirs look under the source's last EOS; ours at the last token of what they make of the source.
     inputs['input_ids'] = np.where(ids == EOS, EOS + 1, ids)
@@ -142,12 +152,25 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
   return inputs, np.ones((3, 7), bool)
 
 
+def _arrays(spec: Any, case: Case) -> dict[str, np.ndarray]:
+  """Three rows of random images (or what else the model reads that is no text)."""
+  rng = np.random.default_rng(0)
+  embed = spec.embed if case.image is None else dataclasses.replace(spec.embed, image=case.image)
+  inputs = {n: rng.standard_normal(x.shape).astype(np.float32) for n, x in embed.shapes(3, T).items()}
+  if getattr(embed, 'mask_token', False) and case.model.endswith('Model'):
+    inputs['bool_masked_pos'] = rng.random((3, embed.tokens(T) - embed.lead)) < 0.4
+  return inputs
+
+
 def their_inputs(both: Both) -> dict[str, Any]:
   """The inputs that they know as their tensors; of one that chooses, each row is the one choice of a question."""
   import torch
 
   known = inspect.signature(both.theirs.forward).parameters
-  tensors = {n: torch.tensor(v, dtype=torch.long) for n, v in both.inputs.items() if n in known}
+  kinds = {'i': torch.long, 'f': torch.float32, 'b': torch.bool}
+  tensors = {n: torch.tensor(v, dtype=kinds[v.dtype.kind]) for n, v in both.inputs.items() if n in known}
+  if both.case.image is not None and 'interpolate_pos_encoding' in known:
+    tensors['interpolate_pos_encoding'] = True
   return {n: x[:, None] if both.case.choosing else x for n, x in tensors.items()}
 
 
@@ -158,7 +181,7 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
   known = inspect.signature(both.theirs.forward).parameters
   inputs = their_inputs(both)
   choosing = both.case.choosing and not both.case.first  # DistilBERT's takes positions, and does not fold them
-  if 'position_ids' in known and both.ours.spec.encoder is None and not choosing:
+  if 'position_ids' in known and both.ours.spec.vocab and both.ours.spec.encoder is None and not choosing:
     places = torch.tensor(both.inputs['attention_mask'], dtype=torch.long).reshape(inputs['input_ids'].shape)
     inputs['position_ids'] = (places.cumsum(-1) - 1).clamp(min=0) + both.case.first
   both.theirs.zero_grad()
@@ -169,7 +192,8 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
   stacks = {n: out[n] for n in HIDDEN if n in out}
   hidden = stacks.get('decoder_hidden_states', stacks.get('hidden_states'))
   layers = {f'{n}/{i}': x for n, stack in stacks.items() for i, x in enumerate(stack)}
-  found = {'last_hidden_state': hidden[-1], **_logits(out)}
+  last = hidden[-1] if both.ours.spec.embed.ends_with_norm else out.get('last_hidden_state')
+  found = ({} if last is None else {'last_hidden_state': last}) | _logits(out)
   if found.get('logits', hidden[-1]).shape == both.real.shape:  # one number a token
     found['logits'] = found['logits'][..., None]
   outputs = {n: v.detach().numpy() for n, v in {**found, **layers}.items()}
@@ -207,6 +231,7 @@ def _logits(out: Any) -> dict[str, Any]:
     return {'logits': torch.stack([out.start_logits, out.end_logits], -1)}
   names = {'logits': 'logits', 'prediction_logits': 'logits', 'seq_relationship_logits': 'class_logits'}
   names |= {'pooler_output': 'pooler_output', 'sop_logits': 'class_logits'}
+  names |= {n: n for n in ('cls_logits', 'distillation_logits')}
   return {ours: out[theirs] for theirs, ours in names.items() if theirs in out and out[theirs] is not None}
 
 
@@ -252,7 +277,7 @@ def in_steps(both: Both) -> np.ndarray:
   name = 'decoder_input_ids' if spec.encoder is not None else 'input_ids'
   ids = inputs[name][:1]
   ids = np.stack([ids[:, at : at + 2] for at in range(0, ids.shape[1] // 2 * 2, 2)])
-  source = {} if spec.encoder is None else {n: inputs[n][:1] for n in ('input_ids', 'attention_mask')}
+  source = {} if spec.encoder is None else {n: a[:1] for n, a in inputs.items() if not n.startswith('decoder_')}
 
   @jax.jit
   def run(params, ids, source):

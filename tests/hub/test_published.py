@@ -9,19 +9,21 @@ import numpy as np
 import pytest
 
 from tests import groups
-from tests.hub import decoders, decoders_llama, encoders, published, seq2seq
+from tests.hub import decoders, decoders_llama, encoders, images, published, seq2seq, speech
 from tests.oracles import copying
 from tfm import hub
 from tfm.hub.tensors import open_tensors
 from tfm.zoo import weights
 
 pytestmark = pytest.mark.oracle
-CASES = {**decoders.CASES, **decoders_llama.CASES, **encoders.CASES, **seq2seq.CASES}
+CASES = {
+  **decoders.CASES, **decoders_llama.CASES, **encoders.CASES, **seq2seq.CASES, **images.CASES, **speech.CASES,
+}  # fmt: skip
 #: Families made of parts that those before them have not: every run asks for their gradients and steps, and the large
 #: group for those of the first case of every family.
 WHOLE = (
   'gpt2', 'gptj', 'bloom', 'falcon-7b', 'llama', 'cohere2', 'mixtral', 'gemma3', 'olmo2', 'deepseek-v2', 'gpt-oss',
-  'bert', 'modernbert', 'deberta', 'xlnet', 'fnet', 't5', 'switch', 'bart',
+  'bert', 'modernbert', 'deberta', 'xlnet', 'fnet', 't5', 'switch', 'bart', 'vit', 'deit', 'dinov2', 'dinov2-registers',
 )  # fmt: skip
 
 
@@ -51,7 +53,8 @@ def test_outputs_hidden_states_and_where_whole_gradients_and_a_cache_are_the_sam
   theirs, their_grads = both.said
   ours, grads = published.our_outputs(both, tuple(theirs))
   assert sorted(ours) == sorted(theirs)
-  source, outputs, gradients = both.inputs['attention_mask'] > 0, 0.0, None
+  # Features have no mask: every frame counts.
+  source, outputs, gradients = both.inputs.get('attention_mask', np.ones((3, published.T))) > 0, 0.0, None
   for name, value in theirs.items():
     mine, yours, real = ours[name], value, source if name.startswith('encoder') else both.real
     if mine.shape[:2] == real.shape and mine.ndim == 3:

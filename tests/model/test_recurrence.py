@@ -3,12 +3,12 @@
 import dataclasses
 import functools
 
-from generate.models import decoder, weights
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.generate.models import decoder, weights
 from tfm.core.errors import UserError
 from tfm.model import transformer
 from tfm.model.cache import init_cache

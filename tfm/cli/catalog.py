@@ -41,9 +41,10 @@ def zoo() -> Sheet:
 
   rows = []
   for name, entry in TABLE.items():
-    stacks = [entry.spec] if entry.spec.encoder is None else [entry.spec.encoder, entry.spec]
-    layers = ' + '.join(str(spec.depth(stack)) for stack in stacks)
-    rows.append((name, f'{entry.params:,}', layers, str(entry.spec.d_model), f'{entry.spec.vocab:,}', entry.paper))
+    model = entry.spec
+    layers = ' + '.join(str(spec.depth(tower)) for tower in (*model.towers.values(), model))
+    vocab = f'{model.vocab:,}' if model.vocab else 'none'
+    rows.append((name, f'{entry.params:,}', layers, str(model.d_model), vocab, entry.paper))
   return Sheet('models', ('name', 'parameters', 'layers', 'width', 'vocabulary', 'paper'), tuple(rows))
 
 

@@ -17,7 +17,7 @@ LENGTH = 1024
 
 def sheets(spec: Model, length: int | None, dtype: str, cache: Cache = DenseCache()) -> list[Sheet]:
   """The costs of a model for documents of `length` tokens and a cache of `dtype`, and its layers."""
-  length = length or min(LENGTH, spec.max_positions or LENGTH)
+  length = spec.embed.tokens(length or min(LENGTH, spec.max_positions or LENGTH))
   forward, kept = count.flops_per_token(spec, length), f'{dtype}, {config.text_of(cache)}'
   costs: tuple[tuple[str, str], ...] = (
     ('parameters', f'{count.count_params(spec):,}'),

@@ -11,8 +11,8 @@ import jax
 AXES = {
     'B': 'batch', 'T': 'query time', 'S': 'key time', 'D': 'model', 'N': 'query heads', 'K': 'kv heads',
     'G': 'queries a kv head, or gates', 'M': 'query rows of a kv head', 'H': 'head dim', 'F': 'ffn',
-    'E': 'experts', 'C': 'choices of experts', 'V': 'vocab', 'L': 'layers', 'R': 'latent', 'P': 'positions',
-    'Y': 'token types', 'U': 'buckets',
+    'E': 'experts', 'C': 'channels, or choices of experts', 'V': 'vocab', 'L': 'layers', 'R': 'latent',
+    'P': 'positions, or sides of patches', 'Y': 'token types', 'U': 'buckets',
 }  # fmt: skip
 
 

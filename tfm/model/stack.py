@@ -19,7 +19,7 @@ from tfm.model.spec import Model, Segment, Tower, blocks, common, depth, shared_
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.embed.base import Outputs
 from tfm.parts.relative.base import Hooks, Relative
-from tfm.parts.tokeninfo import TokenInfo
+from tfm.parts.tokeninfo import TokenInfo, with_grid
 
 Params = dict[str, Any]
 
@@ -46,7 +46,7 @@ def named_key(key: jax.Array, name: str) -> jax.Array:
 def init_stack(key: jax.Array, tower: Tower, dims: Dims, outputs: Outputs) -> Params:
   """Return boxed parameters of the tower's segments, positions, shared relative position and final norm."""
   one = jnp.zeros((1, 1), jnp.int32)
-  info, dtype = TokenInfo(one, one + 1), dims.run.precision.dtype('compute')
+  info, dtype = with_grid(TokenInfo(one, one + 1), (1, 1)), dims.run.precision.dtype('compute')
   params: Params = {}
   width = dims.d_model
   cond_BD = jnp.zeros((1, width), dtype) if tower.embed is not None and tower.embed.conditions else None
@@ -132,6 +132,9 @@ class Owned(Hooks):
   def __init__(self, piece: Any, params: Params):
     self.ask = functools.partial(call, piece, params, 'shared_relative')
 
+  def places(self, info):
+    return self.ask(info, method='places')
+
   def rotate(self, x_BTNH, pos_BT):
     return self.ask(x_BTNH, pos_BT, method='rotate')
 
@@ -157,6 +160,7 @@ class Passed(NamedTuple):
   Attributes:
     x_BTD: the last hidden state.
     trunk_BTD: what entered the last segment.
+    last_BTD: the output of the last layer, before the final norm.
     info, grid: those of `x_BTD`, which differ from those of the input if a segment resampled.
     caches: the caches by segment, or None.
     aux: a scalar to add to the loss.
@@ -166,6 +170,7 @@ class Passed(NamedTuple):
 
   x_BTD: jax.Array
   trunk_BTD: jax.Array
+  last_BTD: jax.Array
   info: TokenInfo
   grid: tuple[int, int] | None
   caches: Any
@@ -200,12 +205,13 @@ def apply_stack(
     load = sown.get('load', {})
     load = jax.tree.map(lambda x: jnp.sum(x, 0), load) if segment.shared else load
     loads |= {f'segment_{i}': load} if load else {}
-  x_BTD = ctx.residual.end(*carry[:2])
+  x_BTD = last_BTD = ctx.residual.end(*carry[:2])
   if ends_with_norm(tower):
     assert tower.norm is not None
     given = (x_BTD, ctx.cond_BD) if tower.norm.conditioned else (x_BTD,)
     x_BTD = call(tower.norm.make(dims), params, 'norm', *given)
-  return Passed(x_BTD, trunk_BTD, ctx.info, ctx.grid, None if caches is None else kept, carry[2], loads, captured)
+  caches = None if caches is None else kept
+  return Passed(x_BTD, trunk_BTD, last_BTD, ctx.info, ctx.grid, caches, carry[2], loads, captured)
 
 
 def _with_shared(tower: Tower, dims: Dims, params: Params, ctx: Ctx) -> Ctx:

@@ -8,11 +8,14 @@ from tfm.zoo import (
   bert,
   blenderbot,
   bloom,
+  clip,
   cohere,
   cohere2,
   dbrx,
   deberta_v2,
   deepseek,
+  deit,
+  dinov2,
   distilbert,
   electra,
   ernie4_5,
@@ -60,6 +63,7 @@ from tfm.zoo import (
   qwen3_moe,
   roberta,
   roformer,
+  siglip,
   smollm3,
   stablelm,
   starcoder2,
@@ -68,6 +72,8 @@ from tfm.zoo import (
   t5gemma,
   umt5,
   vaswani,
+  vit,
+  whisper,
   xlnet,
 )
 from tfm.zoo.entry import Entry as Entry
@@ -100,6 +106,7 @@ TABLE = Table(
   **longt5.MODELS,
   **umt5.MODELS,
   **mt5.MODELS,
+  **whisper.MODELS,
   **llama.MODELS,
   **mixtral.MODELS,
   **deepseek.MODELS,
@@ -141,6 +148,11 @@ TABLE = Table(
   **nemotron.MODELS,
   **deberta_v2.MODELS,
   **xlnet.MODELS,
+  **vit.MODELS,
+  **deit.MODELS,
+  **dinov2.MODELS,
+  **clip.MODELS,
+  **siglip.MODELS,
 )
 
 

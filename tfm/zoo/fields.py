@@ -90,6 +90,11 @@ class Fields(Mapping[str, Any]):
     self._read.add(name)
     return self.values_.get(name, default)
 
+  @property
+  def labels(self) -> int:
+    """The number of labels of its classifier."""
+    return len(self.get('id2label') or {}) or self.get('num_labels', 2)
+
   def part(self, name: str) -> 'Fields':
     """The fields of a config within this one; those of it that are left unread are so here."""
     if name not in self._parts:

@@ -7,7 +7,7 @@ from typing import Any
 from tfm.model.spec import Model
 
 _SIZES = {
-  'vocab': 64, 'd_model': 32, 'repeats': 2, 'd_ff': 48, 'max_len': 64, 'size': 4, 'dim': 16, 'pool': 4,
+  'vocab': 64, 'd_model': 32, 'repeats': 2, 'd_ff': 48, 'max_len': 64, 'size': 4, 'dim': 16, 'pool': 4, 'image': 16,
   'placeholder': 63, 'count': 8, 'waves': 8, 'classes': 4, 'timesteps': 16, 'labels': 8, 'codes': 16,
   'experts': 8, 'k': 2, 'groups': 4, 'keep': 2,
   'q_rank': 24, 'kv_rank': 16, 'nope_dim': 8, 'rope_dim': 4, 'v_dim': 12,
@@ -35,7 +35,7 @@ def _value(name: str, value: Any, fields: dict[str, Any]) -> Any:
   if name in _SIZES and isinstance(value, int):
     return min(value, _SIZES[name])
   if name == 'heads' and isinstance(value, int):
-    return min(value, _HEADS)
+    return 1 << (min(value, _HEADS).bit_length() - 1)  # which divides the width
   if name == 'kv_heads' and value is not None:
     # All, one, or some heads: which of them is the structure.
     return {fields['heads']: min(value, _HEADS), 1: 1}.get(value, 2)

@@ -56,6 +56,9 @@ class Embed(Part):
   needs: ClassVar[tuple[str, ...]] = ()
   #: Inputs that may be given.
   takes: ClassVar[tuple[str, ...]] = ()
+  #: Whether the last of `hidden_states` is the last hidden state, as in Hugging Face's text models. In those of images
+  #: it is the output of the last layer before the final norm.
+  ends_with_norm: ClassVar[bool] = True
   #: Extras of `TokenInfo` that it can provide.
   provides: ClassVar[frozenset[str]] = frozenset()
 

@@ -10,6 +10,7 @@ from tfm.parts.act.base import Act
 from tfm.parts.context import Dims
 from tfm.parts.dense import Dense
 from tfm.parts.dropout import drop
+from tfm.parts.head import pick as pick_lib
 from tfm.parts.head.base import Head, HeadContext
 from tfm.parts.head.pick import Pick, picked, width
 from tfm.parts.norm.base import Norm
@@ -49,6 +50,9 @@ class Classify(Head):
   def flops(self, dims, length):
     D, times = width(self.pick, dims.d_model), length if self.pick == 'each' else 1
     return times * 2 * D * (self.labels + (0 if self.hidden is None else D))
+
+  def fits(self, tower):
+    yield from pick_lib.fits(self.pick, tower)
 
   def check(self) -> Iterator[str]:
     if self.labels < 0 or (not self.labels and self.hidden is None and self.norm is None and self.pick == 'each'):

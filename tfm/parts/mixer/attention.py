@@ -81,8 +81,8 @@ class _Attention(Module):
       q_BTNH, k_BSKH, v_BSKH = together(x_BTD, project_q, project_k, project_v)
     else:
       q_BTNH, k_BSKH, v_BSKH = project_q(x_BTD), project_k(source), project_v(source)
-    q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'q'), q_info.positions)
-    k_BSKH = relative.rotate(tamed(s, dims, k_BSKH, 'k', 'K'), info.positions)
+    q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'q'), q_info)
+    k_BSKH = relative.rotate(tamed(s, dims, k_BSKH, 'k', 'K'), info)
     v_BSKH = tamed(s, dims, v_BSKH)
 
     new = {'k': k_BSKH, 'v': v_BSKH}

@@ -10,6 +10,7 @@ from tfm.parts.context import Ctx, Dims
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.base import Mixer
 from tfm.parts.relative.base import Relative
+from tfm.parts.tokeninfo import TokenInfo
 
 
 class Looking(Mixer):
@@ -50,13 +51,17 @@ class Told(NamedTuple):
 
   pieces: tuple[tuple[Relative, Any], ...]
 
-  def rotate(self, x_BTNH: jax.Array, pos_BT: jax.Array) -> jax.Array:
-    """Keys, turned by every piece."""
-    return functools.reduce(lambda x, piece: piece[1].rotate(x, pos_BT), self.pieces, x_BTNH)
+  def rotate(self, x_BTNH: jax.Array, info: TokenInfo) -> jax.Array:
+    """Return keys rotated by every relative position."""
+    for _, piece in self.pieces:
+      x_BTNH = piece.rotate(x_BTNH, piece.places(info))
+    return x_BTNH
 
-  def queries(self, q_BTNH: jax.Array, pos_BT: jax.Array) -> jax.Array:
-    """Queries, turned by every piece."""
-    return functools.reduce(lambda q, piece: piece[1].queries(q, pos_BT), self.pieces, q_BTNH)
+  def queries(self, q_BTNH: jax.Array, info: TokenInfo) -> jax.Array:
+    """Return queries rotated by every relative position."""
+    for _, piece in self.pieces:
+      q_BTNH = piece.queries(q_BTNH, piece.places(info))
+    return q_BTNH
 
   def biases(self, n_heads: int) -> tuple:
     """What `Scores.biases` wants."""

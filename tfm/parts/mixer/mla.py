@@ -122,8 +122,8 @@ class _MLA(Module):
     dims = self.dims.replace(heads=N, head_dim=s.qk_dim, causal=s.mask.causal)
     # All that a relative position sees of a head is the part that has one.
     relative = told(s, dims.replace(head_dim=s.rope_dim, value_dim=s.v_dim), ctx)
-    q_BTNH = self._queries(dims, x_BTD, relative, ctx.info.positions)
-    new = {'k': self._latents(dims, x_BTD, relative, ctx.info.positions)}
+    q_BTNH = self._queries(dims, x_BTD, relative, ctx.info)
+    new = {'k': self._latents(dims, x_BTD, relative, ctx.info)}
     kept, k_info, cache = dims.run.cache.extend(cache, new, ctx.info, ctx.slot, s.lookback)
     up_k = _Up(s.kv_rank, N, s.nope_dim, dims, name='k')
     up_v = _Up(s.kv_rank, N, s.v_dim, dims, name='v')
@@ -149,7 +149,7 @@ class _MLA(Module):
     scores = make_scores(self, s, s.qk_dim, ctx, s.mask & Segments(), *added)
     return scores if s.scale is not None else dataclasses.replace(scores, scale=scores.scale * relative.score_scale)
 
-  def _queries(self, dims, x_BTD, relative, pos_BT):
+  def _queries(self, dims, x_BTD, relative, info):
     """[q_n, rotated q_r] of every head."""
     s, bias, D = self.spec, 'q' in self.spec.bias, dims.d_model
     if s.q_rank is None:
@@ -159,15 +159,15 @@ class _MLA(Module):
       q_BTR = s.norm.make(dims, 'R').copy(name='q_norm')(q_BTR)
       q_BTNH = Dense('RNH', (s.q_rank, s.heads, s.qk_dim), dims, name='q')(q_BTR)
     plain, turned = jnp.split(q_BTNH, [s.nope_dim], -1)
-    return jnp.concatenate([plain, relative.queries(turned, pos_BT)], -1)
+    return jnp.concatenate([plain, relative.queries(turned, info)], -1)
 
-  def _latents(self, dims, x_BTD, relative, pos_BT):
+  def _latents(self, dims, x_BTD, relative, info):
     """[c, rotated k_r] of every token, as the one key head of all heads."""
     s, bias, D = self.spec, 'c' in self.spec.bias, dims.d_model
     c_BTR = Dense('DR', (D, s.kv_rank), dims, bias=bias, name='c')(x_BTD)
     c_BTR = s.norm.make(dims, 'R').copy(name='c_norm')(c_BTR)
     k_BTKH = Dense('DH', (D, s.rope_dim), dims, bias=bias, name='k_rope')(x_BTD)[:, :, None]
-    return jnp.concatenate([c_BTR[:, :, None], relative.rotate(k_BTKH, pos_BT)], -1)
+    return jnp.concatenate([c_BTR[:, :, None], relative.rotate(k_BTKH, info)], -1)
 
   def _expanded(self, q_BTNH, latent_BSKd, up_k, up_v):
     """Queries, keys and values of every head."""

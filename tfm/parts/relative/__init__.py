@@ -2,6 +2,7 @@
 
 from tfm.core.registry import Table
 from tfm.parts.relative.alibi import ALiBi
+from tfm.parts.relative.axial import Axial
 from tfm.parts.relative.base import Relative
 from tfm.parts.relative.rope import RoPE
 from tfm.parts.relative.shaw import Shaw
@@ -13,6 +14,7 @@ from tfm.parts.relative.xl import XL
 TABLE = Table(
   'relative position',
   alibi=ALiBi,
+  axial=Axial,
   none=Relative,
   rope=RoPE,
   shaw=Shaw,

@@ -15,6 +15,10 @@ from tfm.parts.tokeninfo import TokenInfo
 class Hooks:
   """What attention asks of a relative position, or of its module if it owns parameters; nothing has an effect."""
 
+  def places(self, info: TokenInfo) -> jax.Array:
+    """Return the places of tokens as `rotate` takes them: their positions, if not something else of `info`."""
+    return info.positions
+
   def rotate(self, x_BTNH: jax.Array, pos_BT: jax.Array) -> jax.Array:
     """Queries or keys, turned by their positions."""
     return x_BTNH

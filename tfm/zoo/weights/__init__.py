@@ -13,11 +13,14 @@ from tfm.zoo.weights import (
   bert,
   blenderbot,
   bloom,
+  clip,
   codegen,
   cohere,
   dbrx,
   deberta_v2,
   deepseek,
+  deit,
+  dinov2,
   distilbert,
   electra,
   ernie4_5,
@@ -63,6 +66,7 @@ from tfm.zoo.weights import (
   qwen3_moe,
   roberta,
   roformer,
+  siglip,
   smollm3,
   stablelm,
   starcoder2,
@@ -70,6 +74,8 @@ from tfm.zoo.weights import (
   t5,
   t5gemma,
   umt5,
+  vit,
+  whisper,
   xlnet,
 )
 from tfm.zoo.weights.family import Family as Family
@@ -152,6 +158,20 @@ TABLE = Table(
     'marian': marian.FAMILY,
     'm2m_100': m2m_100.FAMILY,
     'fsmt': fsmt.FAMILY,
+    # Images.
+    'vit': vit.FAMILY,
+    'deit': deit.FAMILY,
+    'dinov2': dinov2.FAMILY,
+    'dinov2_with_registers': dinov2.REGISTERS,
+    # Text and images.
+    'clip': clip.FAMILY,
+    'clip_text_model': clip.TEXT_MODEL,
+    'clip_vision_model': clip.IMAGE_MODEL,
+    'siglip': siglip.FAMILY,
+    'siglip_text_model': siglip.TEXT_MODEL,
+    'siglip_vision_model': siglip.IMAGE_MODEL,
+    # Speech.
+    'whisper': whisper.FAMILY,
   },
 )
 

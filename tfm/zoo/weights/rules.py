@@ -95,7 +95,7 @@ class Conv(Linear):
 
 @dataclasses.dataclass(frozen=True)
 class Taps(Linear):
-  """A convolution over tokens: theirs is `[out, in, tap]`, ours has its outputs last."""
+  """A convolution over tokens or pixels: theirs is `[out, in, ...]`, ours has its outputs last."""
 
   def shape(self, slots):
     (slot,) = slots
@@ -129,10 +129,12 @@ class Whole(Linear):
 
 @dataclasses.dataclass(frozen=True)
 class Row(Whole):
-  """A tensor of that full name that theirs keep as the one row of a matrix (BART's bias of the logits)."""
+  """A tensor of that full name with `ones` leading axes of size 1 (BART's bias of the logits, ViT's class token)."""
+
+  ones: int = 1
 
   def shape(self, slots):
-    return 1, *slots[0].shape
+    return *(1,) * self.ones, *slots[0].shape
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,6 +175,14 @@ class Fused(Linear):
   @staticmethod
   def _ours(rows: np.ndarray, slot: Slot) -> np.ndarray:
     return (rows.T if slot.n_in else rows).reshape(slot.shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class InProj(Fused):
+  """q, k and v fused under PyTorch's names in `nn.MultiheadAttention`: `in_proj_weight`, `in_proj_bias`."""
+
+  def tensor(self, leaf):
+    return f'{self.name}_{LEAVES[leaf]}'
 
 
 @dataclasses.dataclass(frozen=True)

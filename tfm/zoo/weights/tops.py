@@ -11,7 +11,7 @@ from tfm.zoo.weights.family import Top
 
 def n_labels(c: Fields) -> int:
   """How many labels a config's classifier has."""
-  return len(c.get('id2label') or {}) or c.get('num_labels', 2)
+  return c.labels
 
 
 def classifying(spec: Model, classifier: Classify) -> Model:

@@ -1,0 +1,47 @@
+"""Vision transformers with a distillation token (DeiT, 2020)."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Model
+from tfm.parts.head.average import Average
+from tfm.parts.head.classify import Classify
+from tfm.zoo import vit
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+
+PAPER = 'Training data-efficient image transformers & distillation through attention, arXiv:2012.12877'
+
+
+def deit(d: int, heads: int, labels: int = 1000) -> Model:
+  """Return ViT with a second special token; class and distillation token have a classifier each."""
+  return with_teacher(vit.vit(12, d, heads, distilled=True), labels)
+
+
+def with_teacher(m: Model, labels: int) -> Model:
+  """Return `m` with a classifier of each special token; `logits` is the mean of the two."""
+  heads = {
+    'cls': Classify(labels, 'first', name='cls_logits'),
+    'distillation': Classify(labels, 'second', name='distillation_logits'),
+    'average': Average(),
+  }
+  return dataclasses.replace(m, heads=heads)
+
+
+def read(c: Fields) -> Model:
+  """Return the spec of a published config."""
+  return with_teacher(vit.read(c, distilled=True), c.labels)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """Return the published fields of a spec."""
+  head = m.heads.get('cls')
+  labels = {} if head is None else {'id2label': {str(i): f'LABEL_{i}' for i in range(head.labels)}}
+  return {**vit.write(m), **labels}
+
+
+MODELS = {
+  'deit-tiny': Entry(deit(192, 3), 5_910_800, '6M', PAPER),
+  'deit-small': Entry(deit(384, 6), 22_436_432, '22M', PAPER),
+  'deit-base': Entry(deit(768, 12), 87_338_192, '87M', PAPER),
+}
