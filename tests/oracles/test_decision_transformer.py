@@ -60,7 +60,7 @@ def model():
 
 def _flat(tensors):
   """Return tfm's parameters of transformers' tensors, or of their gradients."""
-  named = {name.replace('encoder.', 'transformer.', 1): t for name, t in tensors.items()}
+  named = {name.replace('encoder.', 'transformer.', 1): t for name, t in tensors.items() if t is not None}
   theirs = copying.Theirs({'transformer.wte.weight': named['transformer.wpe.weight'], **named})
   flat = {name: x for name, x in flat_of(theirs).items() if not name.startswith(('embed/', 'absolute/'))}
   for stream, name in (('returns', 'return'), ('states', 'state'), ('actions', 'action')):
