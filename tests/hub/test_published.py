@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 
 from tests import groups
+<<<<<<< HEAD
 from tests.hub import decoders, decoders_llama, encoders, images, published, seq2seq, speech
+=======
+from tests.hub import decoders, decoders_llama, encoders, images, published, seq2seq, towers
+>>>>>>> 7535bf8 (Count the cases of CLIP and SigLIP as cases of their families)
 from tests.oracles import copying
 from tfm import hub
 from tfm.hub.tensors import open_tensors
@@ -100,9 +104,7 @@ def test_what_is_exported_is_what_was_imported(both, tmp_path):
 
 
 def test_every_family_has_a_case():
-  made = set()
-  for case in CASES.values():
-    made.add(_type_of(case))
+  made = {_type_of(case) for case in (*CASES.values(), *towers.CASES.values())}
   assert made == set(weights.TABLE)
 
 
