@@ -9,11 +9,7 @@ import numpy as np
 import pytest
 
 from tests import groups
-<<<<<<< HEAD
-from tests.hub import decoders, decoders_llama, encoders, images, published, seq2seq, speech
-=======
-from tests.hub import decoders, decoders_llama, encoders, images, published, seq2seq, towers
->>>>>>> 7535bf8 (Count the cases of CLIP and SigLIP as cases of their families)
+from tests.hub import decoders, decoders_llama, encoders, images, published, seq2seq, speech, towers
 from tests.oracles import copying
 from tfm import hub
 from tfm.hub.tensors import open_tensors
