@@ -107,6 +107,7 @@ def build(case: Case, folder: Path) -> Both:
       p.copy_(kept.get(name, p))
     for name in case.buffers:
       theirs.get_buffer(name).normal_().requires_grad_()
+  theirs.requires_grad_()  # also of a table that the class does not train
   theirs.save_pretrained(folder)
   ours = hub.load(folder)
   # As numpy's: one by one, jax would compile a program for each slice of a layer.
@@ -135,6 +136,11 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
     inputs['token_type_ids'] = types.astype(np.int32) * np.ones((3, 1), np.int32)
   if spec.encoder is None:
     return inputs, mask > 0
+  if 'input_features' in spec.tower('encoder').embed.needs:
+    shape = spec.tower('encoder').embed.shapes(3, T)['input_features'].shape
+    features = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    decoder = copying.tokens(3, 7, seed=1, vocab=V).astype(np.int32)
+    return {'input_features': features, 'decoder_input_ids': decoder}, np.ones((3, 7), bool)
   if spec.classifier is not None and spec.classifier.pick == 'last':
     # Theirs look under the source's last EOS; ours at the last token of what they make of the source.
     inputs['input_ids'] = np.where(ids == EOS, EOS + 1, ids)
@@ -271,7 +277,7 @@ def in_steps(both: Both) -> np.ndarray:
   name = 'decoder_input_ids' if spec.encoder is not None else 'input_ids'
   ids = inputs[name][:1]
   ids = np.stack([ids[:, at : at + 2] for at in range(0, ids.shape[1] // 2 * 2, 2)])
-  source = {} if spec.encoder is None else {n: inputs[n][:1] for n in ('input_ids', 'attention_mask')}
+  source = {} if spec.encoder is None else {n: a[:1] for n, a in inputs.items() if not n.startswith('decoder_')}
 
   @jax.jit
   def run(params, ids, source):

@@ -1,6 +1,7 @@
 """Closed forms against the tree and against published numbers."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,8 @@ def _times(spec, path):
   """How often a token meets a parameter: once, as often as the layers are that share it, an expert's share of once."""
   keys = [part.key for part in path]
   stack, keys = (spec.encoder, keys[1:]) if keys[0] == 'encoder' else (spec, keys)
+  if keys[0] == 'embed' and keys[1].startswith('conv_'):  # at the rate that later strides have left
+    return math.prod(conv.stride for conv in stack.embed.convs[int(keys[1].removeprefix('conv_')) + 1 :])
   if not keys[0].startswith('segment_'):
     return 1
   segment = stack.segments[int(keys[0].removeprefix('segment_'))]
