@@ -22,8 +22,8 @@ from tfm.generate import Smaller, generate
 from tfm.model.transformer import apply, init
 
 NEW = 12
-#: Of the small model below: end, start, languages, tasks, no timestamps.
-END, START, ENGLISH, GERMAN, TRANSLATE, TRANSCRIBE, SILENT = 60, 61, 62, 63, 64, 65, 66
+#: Of the small model below: end, start, languages, tasks, no timestamps (the last id: those after it are timestamps).
+END, START, ENGLISH, GERMAN, TRANSLATE, TRANSCRIBE, SILENT = 60, 61, 62, 63, 64, 65, 79
 SETTINGS = {
   'is_multilingual': True, 'lang_to_id': {'<|en|>': ENGLISH, '<|de|>': GERMAN},
   'task_to_id': {'translate': TRANSLATE, 'transcribe': TRANSCRIBE}, 'no_timestamps_token_id': SILENT,
@@ -51,6 +51,7 @@ def theirs(tmp_path_factory):
   with torch.no_grad():
     for p in model.parameters():
       p.add_(0.3 * torch.randn_like(p))
+    model.model.decoder.embed_positions.weight *= 5  # or it would repeat itself
   for name, value in SETTINGS.items():
     setattr(model.generation_config, name, value)
   folder = tmp_path_factory.mktemp('whisper') / 'small'
@@ -196,9 +197,9 @@ def test_dict_is_refused_without_an_encoder():
   [
     ({'forced_decoder_ids': [[1, 9]], 'no_timestamps_token_id': 9}, {}, [5, 9]),
     ({'no_timestamps_token_id': 9}, {}, [5, 9]),
-    ({**SETTINGS, 'forced_decoder_ids': [[1, None], [2, TRANSCRIBE]]}, {'language': 'en'}, [5, 62, 65, 66]),
-    ({**SETTINGS, 'forced_decoder_ids': [[1, ENGLISH], [2, TRANSLATE]]}, {}, [5, 62, 64, 66]),
-    (SETTINGS, {'language': '<|de|>', 'task': 'translate'}, [5, 63, 64, 66]),
+    ({**SETTINGS, 'forced_decoder_ids': [[1, None], [2, TRANSCRIBE]]}, {'language': 'en'}, [5, 62, 65, SILENT]),
+    ({**SETTINGS, 'forced_decoder_ids': [[1, ENGLISH], [2, TRANSLATE]]}, {}, [5, 62, 64, SILENT]),
+    (SETTINGS, {'language': '<|de|>', 'task': 'translate'}, [5, 63, 64, SILENT]),
   ],
 )
 def test_decoder_begins_with_language_and_task(tmp_path, fields, given, ids):
