@@ -18,7 +18,7 @@ import tfm.data.processors
 from tfm.data.processors import WhisperFeatures
 import tfm.data.recordings
 from tfm.data.tokenizer.file import FileVocabulary
-from tfm.generate import Smaller, generate
+from tfm.generate import Smaller, detect_language, generate
 from tfm.model.transformer import apply, init
 
 NEW = 12
@@ -128,7 +128,9 @@ def test_detected_language_equals_transformers(theirs):
   names = {ENGLISH: 'en', GERMAN: 'de'}
   for x in (X, 4 * X, -X):
     ids = model.detect_language(input_features=torch.tensor(x)).tolist()
-    assert hub.detect_language(m, {'input_features': x}) == [names[token] for token in ids]
+    assert detect_language(m.spec, m.params, {'input_features': x}, hub.languages(SETTINGS), START) == [
+      names[token] for token in ids
+    ]
 
 
 def test_dict_array_and_draft_give_the_same_tokens(small):
@@ -269,7 +271,8 @@ def test_recordings_are_transcribed_on_the_command_line(folder, tmp_path, capsys
   m = tfm.load(folder)
   clip, rate = tfm.data.recordings.read_audio(tmp_path / 'a.wav')
   features = m.processor(audio=tfm.data.processors.resample(clip, rate, 16000), sampling_rate=16000)
-  (language,) = hub.detect_language(m, features)
+  fields = m.tokens['generation_config.json']
+  (language,) = detect_language(m.spec, m.params, features, hub.languages(fields), fields['decoder_start_token_id'])
   options = hub.generation_options(folder, language=language)
   (text,) = generate(m.spec, m.params, features, tokenizer=m.tokenizer, temperature=0, max_new_tokens=4, **options)
   assert first == {'audio': str(tmp_path / 'a.wav'), 'text': text.strip(), 'language': language}
