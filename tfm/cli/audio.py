@@ -11,8 +11,8 @@ from tfm.core import errors
 from tfm.data.processors import AudioProcessor, resample
 from tfm.data.progress import Progress
 from tfm.data.recordings import read_audio
-from tfm.generate import generate
-from tfm.hub import Loaded, detect_language, generation_options
+from tfm.generate import detect_language, generate
+from tfm.hub import Loaded, generation_options, languages
 from tfm.hub.speech import multilingual
 from tfm.hub.tokens import GENERATION
 
@@ -49,14 +49,16 @@ def transcripts(
     raise errors.UserError(f'--audio: {folder} configures no audio processor. Expected a model of speech.')
   read: Any = processor  # its call has other keywords in each class
   clips = [_windows(path, processor) for path in paths]
-  detects = language is None and multilingual((m.tokens or {}).get(GENERATION, {}))
+  fields = (m.tokens or {}).get(GENERATION, {})
+  detects = language is None and multilingual(fields)
   with Progress('transcribing', sum(map(len, clips)), of_bytes=False) as bar:
     for path, windows in zip(paths, clips, strict=True):
       found, texts = language, list[str]()
       for window in windows:
         features = read(audio=window, sampling_rate=processor.sampling_rate)
         if detects and found is None:
-          (found,) = detect_language(m, features, run=options['run'])
+          start = fields['decoder_start_token_id']
+          (found,) = detect_language(m.spec, m.params, features, languages(fields), start, run=options['run'])
         given = {**generation_options(folder, language=found, task=task), **options}
         texts += generate(m.spec, m.params, features, **given)
         bar.advance(1)

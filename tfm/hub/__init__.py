@@ -11,4 +11,4 @@ from tfm.hub.load import read_config as read_config
 from tfm.hub.processor import ProcessorFiles as ProcessorFiles
 from tfm.hub.save import check_new as check_new
 from tfm.hub.save import save as save
-from tfm.hub.speech import detect_language as detect_language
+from tfm.hub.speech import languages as languages

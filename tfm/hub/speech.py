@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from tfm.core import errors
-from tfm.generate import generate
-from tfm.hub.tokens import GENERATION
 
 _TASK = 'transcribe'
 
@@ -21,18 +19,18 @@ def decoder_prompt(given: Mapping[str, Any], language: str | None = None, task: 
   Raises:
     UserError: an unknown language or task, one for a model that knows none, or none for a multilingual model.
   """
-  languages, tasks = given.get('lang_to_id') or {}, given.get('task_to_id') or {}
+  known, tasks = languages(given), given.get('task_to_id') or {}
   forced = [token for _, token in sorted(given.get('forced_decoder_ids') or [])]
   ids = [given['decoder_start_token_id']]
   if language is None and task is None and forced and None not in forced:
     ids += forced
-  elif languages and language is None:
+  elif known and language is None:
     raise errors.UserError(
-      f'generation_options: language is None, and the model knows {len(languages)}. Expected language=..., such as '
-      f'{", ".join(map(_code, [*languages][:4]))}; tfm.hub.detect_language finds it.'
+      f'generation_options: language is None, and the model knows {len(known)}. Expected language=..., such as '
+      f'{", ".join([*known][:4])}; tfm.generate.detect_language finds it.'
     )
   else:
-    ids += [_id_of('language', language, languages)] if language is not None or languages else []
+    ids += [_id_of('language', language, known)] if language is not None or known else []
     ids += [_id_of('task', task or _TASK, tasks)] if task is not None or tasks else []
   silent = given.get('no_timestamps_token_id')
   return ids if silent is None or silent in ids else [*ids, silent]
@@ -44,27 +42,9 @@ def multilingual(given: Mapping[str, Any]) -> bool:
   return bool(given.get('lang_to_id')) and (not forced or None in forced)
 
 
-def detect_language(m: Any, features: Any, **options: Any) -> list[str]:
-  """Return the most probable language of each recording, as a code such as 'en'.
-
-  Args:
-    m: a multilingual model, as `tfm.load` returns it.
-    features: what its processor returns, `tfm.generate`'s prompts.
-    **options: of `tfm.generate`, such as `run`.
-
-  Raises:
-    UserError: the folder of the model named no languages.
-  """
-  fields = (m.tokens or {}).get(GENERATION, {})
-  languages = {token: _code(name) for name, token in (fields.get('lang_to_id') or {}).items()}
-  if not languages:
-    raise errors.UserError(
-      f'detect_language: {GENERATION} of the model names no languages (lang_to_id). Expected a multilingual model.'
-    )
-  start = fields['decoder_start_token_id']
-  settings = options | {'temperature': 0, 'max_new_tokens': 1, 'allowed': sorted(languages), 'decoder_start': start}
-  rows = generate(m.spec, m.params, features, eos=(), **settings)
-  return [languages[row[0]] for row in rows]
+def languages(given: Mapping[str, Any]) -> dict[str, int]:
+  """Return the token ids of a model's languages by their codes, such as 'en'; none if it is not multilingual."""
+  return {_code(name): token for name, token in (given.get('lang_to_id') or {}).items()}
 
 
 def _code(name: str) -> str:
