@@ -176,8 +176,8 @@ def test_unrolled_equals_scanned(spec):
 
 
 def test_examples_do_not_depend_on_each_other(spec):
-  inputs = _inputs(spec)
-  run = jax.jit(lambda x: transformer.apply(spec, _params(spec), **x)['predictions'])
+  inputs, params = _inputs(spec), _params(spec)  # outside jit, as they are cached
+  run = jax.jit(lambda x: transformer.apply(spec, params, **x)['predictions'])
   whole_batch, few = run(inputs), run({name: x[:2] for name, x in inputs.items()})
   np.testing.assert_allclose(few, whole_batch[:2], atol=1e-5, rtol=1e-4)
 

@@ -67,7 +67,12 @@ def _width(mixer, d_model):
   return mixer.heads * sum(sizes) / 2
 
 
-@pytest.mark.parametrize('name', sizes())
+@pytest.mark.parametrize(('name', 'macs'), [('vit-base-16', 17.58e9), ('deit-tiny', 1.26e9)])
+def test_images_take_twice_the_published_multiply_adds(name, macs):
+  assert count.flops_of_document(zoo.get(name), 1) == pytest.approx(2 * macs, rel=2e-3)
+
+
+@pytest.mark.parametrize('name', [p for p in sizes() if zoo.get(getattr(p, 'values', (p,))[0]).lm is not None])
 def test_flops_are_two_a_matmul_parameter_and_four_heads_a_pair(name):
   spec = dataclasses.replace(zoo.tiny(zoo.get(name)), mtp=None)
   n, pairs, beside = 10, 0, 0
