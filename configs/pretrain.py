@@ -1,4 +1,4 @@
-"""Any model of the zoo from scratch, by its name.
+"""Any language model of the zoo from scratch, by its name.
 
 tfm train --config=pretrain:gpt2 --workdir=runs/gpt2
 
@@ -10,6 +10,7 @@ take about 2 GB with AdamW, 8B about 130 GB.
 """
 
 from tfm import zoo
+from tfm.core.errors import ConfigError
 from tfm.core.precision import Precision
 from tfm.data.stdlib import Stdlib
 from tfm.data.tokenizer import Bpe
@@ -24,6 +25,8 @@ from tfm.train.mesh import Mesh
 def get_config(name: str) -> Experiment:
   """One pass of AdamW over 100,000 batches of 256 rows, cosine to a tenth after 2000 steps of warm-up."""
   model = zoo.get(name)
+  if not _reads_text(model):
+    raise ConfigError(f'pretrain:{name}: the model reads more than text. Expected a language model.')
   return Experiment(
     model=model,
     data=Stdlib(tokenizer=Bpe(16_384), length=_length(model), batch=256),
@@ -37,6 +40,10 @@ def get_config(name: str) -> Experiment:
     remat='full',
     record=Record(eval_batches=16, sample=Sample() if model.causal and model.encoder is None else None),
   )
+
+
+def _reads_text(model: Model) -> bool:
+  return all(model.tower(tower).vocab for tower in ('', *model.towers))
 
 
 def _task(model: Model) -> Task:

@@ -49,3 +49,4 @@ def test_every_model_of_the_zoo_is_listed_with_its_size():
   assert set(got) == set(zoo.names())
   assert got['gpt2'][:5] == ('gpt2', '124,439,808', '12', '768', '50,257')
   assert got['vaswani-base'][2] == '6 + 6'
+  assert got['vit-base-16'][:5] == ('vit-base-16', '86,567,656', '12', '768', 'none')

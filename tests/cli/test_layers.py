@@ -49,3 +49,12 @@ def test_a_layer_is_shown_with_its_pieces_and_how_often_it_comes():
   assert [line['times'] for line in blocks.values()] == ['3', '12']
   assert blocks['segments.0.pattern.0']['ffn'] == 'mlp'
   assert blocks['segments.0.pattern.0']['parameters each'] == '7,087,872'
+
+
+def test_costs_of_images_are_of_the_tokens_that_they_become():
+  spec = zoo.get('vit-base-16')
+  costs = dict(layers.sheets(spec, None, 'bfloat16')[0].rows)
+  assert costs['parameters'] == '86,567,656'
+  assert costs['FLOPs per token, forward, documents of 197'] == f'{count.flops_per_token(spec, 197) / 1e6:.4g} M'
+  # 17.6 GFLOPs (multiply-adds counted twice: 35) an image, as the papers say.
+  assert 34.5e9 < count.flops_of_document(spec, 197) < 35.5e9

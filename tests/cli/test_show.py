@@ -11,6 +11,7 @@ import dataclasses
 from tfm.core.precision import Precision
 from tfm.parts.embed.tokens import Tokens
 from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.mixer.attention import Attention
 
@@ -74,6 +75,44 @@ def test_an_encoder_has_no_cache_to_price(model, capsys):
   assert [line.split(maxsplit=2)[2].strip() for line in out.splitlines() if 'cache bytes' in line] == [
     'none: the model does not go on token by token'
   ]
+
+
+IMAGES = """
+import dataclasses
+from tfm import zoo
+from tfm.data.dataset import ArraySpec
+from tfm.parts.context import Run
+from tfm.tasks import Classify
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+  batch: int = 2
+
+  def specs(self):
+    pixels = ArraySpec((self.batch, 3, 16, 16), 'float32', 'BCHW')
+    return {'pixel_values': pixels, 'labels': ArraySpec((self.batch,), 'int32', 'B')}
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+  model: object
+  data: Data = Data()
+  task: Classify = Classify()
+
+  def run(self):
+    return Run()
+
+def get_config():
+  return Experiment(zoo.tiny(zoo.get('vit-base-16')))
+"""
+
+
+def test_a_model_of_images_is_shown_with_its_kernels(tmp_path, capsys):
+  path = tmp_path / 'images.py'
+  path.write_text(IMAGES)
+  out = show(capsys, f'--config={path}', '--config.model..relative=axial')
+  assert 'documents of 17' in out
+  assert '2 x 4 x 17 x 17' in out
+  assert 'patches' in out
 
 
 def test_a_config_that_is_a_model_is_shown_too(model, capsys):

@@ -84,7 +84,7 @@ def _rows(kind: str, *without: str) -> dict[str, list]:
 
 
 #: Relative positions that need rows and columns of patches, which text has not; `others` has models with them.
-_OF_IMAGES = ('axial',)
+OF_IMAGES = ('axial',)
 
 
 def _levels() -> dict[str, dict[str, list]]:
@@ -98,7 +98,7 @@ def _levels() -> dict[str, dict[str, list]]:
   ]
   grouped = Grouped(0, 0, 2, 'softmax', False, 16.0, group_score='max', rate=None)
   feeds['moe-grouped'] += [Moe(8, grouped, Glu(48))]
-  relative = _rows('relative', *_OF_IMAGES)
+  relative = _rows('relative', *OF_IMAGES)
   relative['rope'] += [RoPE(layout='interleaved'), RoPE(fraction=0.5)]
   relative['alibi'] += [ALiBi(4.0, 0.3)]
   relative['shaw-values'] = [Shaw(values=True)]
@@ -151,7 +151,7 @@ def _levels() -> dict[str, dict[str, list]]:
     'norm': norm,
     'gain': _rows('gain'),
     'absolute': absolute,
-    'shared': _rows('relative', *_OF_IMAGES),
+    'shared': _rows('relative', *OF_IMAGES),
     'kv_heads': {'all': [None], 'one': [1], 'two': [2]},
     'options': _OPTIONS,
     'adapter': {'none': _rows('adapter')['none'], 'lora': [LoRA(4), LoRA(2, stable=True, targets=('k', 'o', 'up'))]},
@@ -207,7 +207,7 @@ def _not_with(mixer) -> dict[str, tuple[str, ...]]:
 
 #: Levels that do not stand in one model: without meaning (refused), or without a place for the second.
 _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
-  **{('relative', name): {'scaling': ()} for name in tables()['relative'] if name not in ('rope', *_OF_IMAGES)},
+  **{('relative', name): {'scaling': ()} for name in tables()['relative'] if name not in ('rope', *OF_IMAGES)},
   **{('mixer', name): _not_with(row()) for name, row in tables()['mixer'].items() if name != 'mla'},
   ('relative', 'shaw-values'): {'scaling': (), 'attend': ('pallas',)},
   ('mixer', 'mla'): {'kv_heads': (), 'options': ('qk_norm', 'clip')},

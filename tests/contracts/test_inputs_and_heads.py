@@ -1,4 +1,4 @@
-"""What every input layer, head, unit, resampling and conditioned part keeps; new rows of their tables join in."""
+"""Contracts of every input layer, head, unit, resampling and conditioned part; new rows of the tables are included."""
 
 import functools
 
@@ -119,7 +119,7 @@ def _named(tree):
 
 
 def _same(grads, expected):
-  """Assert equality to rounding, beside the largest number of an array and of all."""
+  """Assert equality relative to the largest number of each array and of all."""
   most = max(np.abs(g).max() for g in jax.tree.leaves(expected))
   for (name, g), (_, other) in zip(_named(expected), _named(grads), strict=True):
     np.testing.assert_allclose(other, g, atol=1e-5 * np.abs(g).max() + 1e-6 * most, rtol=1e-3, err_msg=name)
@@ -130,7 +130,7 @@ def test_a_config_is_valid_and_survives_json(spec):
   assert config.from_json(Model, config.to_json(spec)) == spec
 
 
-def test_shapes_are_those_of_the_example(spec):
+def test_examples_have_the_declared_shapes(spec):
   for name in ('', *spec.towers):
     embed = spec.tower(name).embed
     example = embed.example(jax.random.key(0), B, T)
@@ -140,7 +140,7 @@ def test_shapes_are_those_of_the_example(spec):
     assert set(example) == set(embed.needs)
 
 
-def test_a_sequence_has_the_length_that_is_told(spec):
+def test_a_sequence_has_the_declared_length(spec):
   out = jax.eval_shape(lambda p, x: transformer.apply(spec, p, **x), transformer.param_shapes(spec), _inputs(spec))
   length = spec.embed.tokens(T)
   for segment in spec.segments:
@@ -176,8 +176,8 @@ def test_unrolled_equals_scanned(spec):
 
 
 def test_examples_do_not_depend_on_each_other(spec):
-  inputs = _inputs(spec)
-  run = jax.jit(lambda x: transformer.apply(spec, _params(spec), **x)['predictions'])
+  inputs, params = _inputs(spec), _params(spec)  # outside jit, as they are cached
+  run = jax.jit(lambda x: transformer.apply(spec, params, **x)['predictions'])
   whole_batch, few = run(inputs), run({name: x[:2] for name, x in inputs.items()})
   np.testing.assert_allclose(few, whole_batch[:2], atol=1e-5, rtol=1e-4)
 
@@ -225,7 +225,7 @@ def test_a_head_survives_json(head):
   assert not list(head.check())
 
 
-def test_a_head_returns_what_it_names(head):
+def test_a_head_returns_the_named_outputs(head):
   module, x_BTD, context = _head_call(head)
   variables = module.init(jax.random.key(0), x_BTD, context)
   for alone in (True, False):
@@ -234,7 +234,7 @@ def test_a_head_returns_what_it_names(head):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(out))
 
 
-def test_a_head_reads_only_what_it_names(head):
+def test_examples_of_a_head_are_its_reads(head):
   assert set(head.examples(jnp.float32)) == set(head.reads)
 
 
@@ -258,7 +258,7 @@ def test_every_parameter_of_a_head_gets_a_gradient(head):
   assert np.abs(dx_BTD).max() > 0 or head.reads
 
 
-def test_a_head_starts_alike_from_the_same_key(head):
+def test_init_of_a_head_is_deterministic(head):
   module, x_BTD, context = _head_call(head)
   one, same = (nn.unbox(module.init(jax.random.key(0), x_BTD, context)) for _ in range(2))
   jax.tree.map(np.testing.assert_array_equal, one, same)

@@ -107,6 +107,7 @@ def build(case: Case, folder: Path) -> Both:
       p.copy_(kept.get(name, p))
     for name in case.buffers:
       theirs.get_buffer(name).normal_().requires_grad_()
+  theirs.requires_grad_()  # also of a table that the class does not train
   theirs.save_pretrained(folder)
   ours = hub.load(folder)
   # As numpy's: one by one, jax would compile a program for each slice of a layer.
@@ -135,6 +136,11 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
     inputs['token_type_ids'] = types.astype(np.int32) * np.ones((3, 1), np.int32)
   if spec.encoder is None:
     return inputs, mask > 0
+  if 'input_features' in spec.tower('encoder').embed.needs:
+    shape = spec.tower('encoder').embed.shapes(3, T)['input_features'].shape
+    features = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    decoder = copying.tokens(3, 7, seed=1, vocab=V).astype(np.int32)
+    return {'input_features': features, 'decoder_input_ids': decoder}, np.ones((3, 7), bool)
   if spec.classifier is not None and spec.classifier.pick == 'last':
     # Theirs look under the source's last EOS; ours at the last token of what they make of the source.
     inputs['input_ids'] = np.where(ids == EOS, EOS + 1, ids)
@@ -150,7 +156,10 @@ def _arrays(spec: Any, case: Case) -> dict[str, np.ndarray]:
   """Three rows of random images (or what else the model reads that is no text)."""
   rng = np.random.default_rng(0)
   embed = spec.embed if case.image is None else dataclasses.replace(spec.embed, image=case.image)
-  return {n: rng.standard_normal(x.shape).astype(np.float32) for n, x in embed.shapes(3, T).items()}
+  inputs = {n: rng.standard_normal(x.shape).astype(np.float32) for n, x in embed.shapes(3, T).items()}
+  if getattr(embed, 'mask_token', False) and case.model.endswith('Model'):
+    inputs['bool_masked_pos'] = rng.random((3, embed.tokens(T) - embed.lead)) < 0.4
+  return inputs
 
 
 def their_inputs(both: Both) -> dict[str, Any]:
@@ -158,8 +167,8 @@ def their_inputs(both: Both) -> dict[str, Any]:
   import torch
 
   known = inspect.signature(both.theirs.forward).parameters
-  kind = lambda x: torch.long if x.dtype.kind == 'i' else torch.float32
-  tensors = {n: torch.tensor(v, dtype=kind(v)) for n, v in both.inputs.items() if n in known}
+  kinds = {'i': torch.long, 'f': torch.float32, 'b': torch.bool}
+  tensors = {n: torch.tensor(v, dtype=kinds[v.dtype.kind]) for n, v in both.inputs.items() if n in known}
   if both.case.image is not None and 'interpolate_pos_encoding' in known:
     tensors['interpolate_pos_encoding'] = True
   return {n: x[:, None] if both.case.choosing else x for n, x in tensors.items()}
@@ -268,7 +277,7 @@ def in_steps(both: Both) -> np.ndarray:
   name = 'decoder_input_ids' if spec.encoder is not None else 'input_ids'
   ids = inputs[name][:1]
   ids = np.stack([ids[:, at : at + 2] for at in range(0, ids.shape[1] // 2 * 2, 2)])
-  source = {} if spec.encoder is None else {n: inputs[n][:1] for n in ('input_ids', 'attention_mask')}
+  source = {} if spec.encoder is None else {n: a[:1] for n, a in inputs.items() if not n.startswith('decoder_')}
 
   @jax.jit
   def run(params, ids, source):

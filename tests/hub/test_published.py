@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 
 from tests import groups
-from tests.hub import decoders, decoders_llama, encoders, images, published, seq2seq
+from tests.hub import decoders, decoders_llama, encoders, images, published, seq2seq, speech, towers
 from tests.oracles import copying
 from tfm import hub
 from tfm.hub.tensors import open_tensors
 from tfm.zoo import weights
 
 pytestmark = pytest.mark.oracle
-CASES = {**decoders.CASES, **decoders_llama.CASES, **encoders.CASES, **seq2seq.CASES, **images.CASES}
+CASES = {
+  **decoders.CASES, **decoders_llama.CASES, **encoders.CASES, **seq2seq.CASES, **images.CASES, **speech.CASES,
+}  # fmt: skip
 #: Families made of parts that those before them have not: every run asks for their gradients and steps, and the large
 #: group for those of the first case of every family.
 WHOLE = (
@@ -51,7 +53,8 @@ def test_outputs_hidden_states_and_where_whole_gradients_and_a_cache_are_the_sam
   theirs, their_grads = both.said
   ours, grads = published.our_outputs(both, tuple(theirs))
   assert sorted(ours) == sorted(theirs)
-  source, outputs, gradients = both.inputs.get('attention_mask', both.real) > 0, 0.0, None
+  # Features have no mask: every frame counts.
+  source, outputs, gradients = both.inputs.get('attention_mask', np.ones((3, published.T))) > 0, 0.0, None
   for name, value in theirs.items():
     mine, yours, real = ours[name], value, source if name.startswith('encoder') else both.real
     if mine.shape[:2] == real.shape and mine.ndim == 3:
@@ -97,9 +100,7 @@ def test_what_is_exported_is_what_was_imported(both, tmp_path):
 
 
 def test_every_family_has_a_case():
-  made = set()
-  for case in CASES.values():
-    made.add(_type_of(case))
+  made = {_type_of(case) for case in (*CASES.values(), *towers.CASES.values())}
   assert made == set(weights.TABLE)
 
 

@@ -39,7 +39,7 @@ VECTORS = {'vectors': normal(B, 5, 5)}
 
 
 def decoder(*pattern: Block, **fields) -> Model:
-  """Return a language model of these blocks, beside a tower of vectors if one is read."""
+  """Return a language model of these blocks, with a tower of vectors if one is read."""
   read = {'inputs': source()} if any(b.cross is not None for b in pattern) else {}
   return model(Tokens(61), *pattern, heads={'lm': Lm()}, towers=read, **fields)
 
@@ -67,7 +67,7 @@ def test_a_block_without_a_part_has_neither_its_parameters_nor_its_flops(part):
 @pytest.mark.parametrize('part', ['mixer', 'ffn', 'cross'])
 @pytest.mark.parametrize('wiring', WIRINGS)
 def test_a_block_is_its_remaining_branches(part, wiring):
-  """A part that is missing is a part whose output projection is zero."""
+  """Compare a missing part with an output projection of zeros."""
   own = dataclasses.replace(WHOLE, wiring=WIRINGS[wiring]())
   whole, lacking = decoder(own), decoder(dataclasses.replace(own, **{part: None}))
   lacking = lacking.with_towers(**whole.towers)
@@ -146,7 +146,7 @@ def test_reversible_blocks_may_lack_a_part(part):
   loss = lambda p: jnp.mean(transformer.apply(spec, p, **given)['logits'] ** 2)
   value, grads = jax.jit(jax.value_and_grad(loss))(p)
   assert np.isfinite(value)
-  # The same sums, differentiated by autodiff: a loop of one repeat at a time, whose parameters are separate trees.
+  # The same sums, differentiated by autodiff: a loop of one repeat at a time, with separate parameter trees.
   apart = {n: _apart(v) if n.startswith('segment_') else v for n, v in p.items()}
   for name, expected in jax.jit(jax.grad(loss))(apart).items():
     found = _apart(grads[name]) if name.startswith('segment_') else grads[name]

@@ -1,6 +1,7 @@
 """Closed forms against the tree and against published numbers."""
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -38,6 +39,8 @@ def _times(spec, path):
   """How often a token meets a parameter: once, as often as the layers are that share it, an expert's share of once."""
   keys = [part.key for part in path]
   stack, keys = (spec.encoder, keys[1:]) if keys[0] == 'encoder' else (spec, keys)
+  if keys[0] == 'embed' and keys[1].startswith('conv_'):  # at the rate that later strides have left
+    return math.prod(conv.stride for conv in stack.embed.convs[int(keys[1].removeprefix('conv_')) + 1 :])
   if not keys[0].startswith('segment_'):
     return 1
   segment = stack.segments[int(keys[0].removeprefix('segment_'))]
@@ -64,7 +67,12 @@ def _width(mixer, d_model):
   return mixer.heads * sum(sizes) / 2
 
 
-@pytest.mark.parametrize('name', sizes())
+@pytest.mark.parametrize(('name', 'macs'), [('vit-base-16', 17.58e9), ('deit-tiny', 1.26e9)])
+def test_images_take_twice_the_published_multiply_adds(name, macs):
+  assert count.flops_of_document(zoo.get(name), 1) == pytest.approx(2 * macs, rel=2e-3)
+
+
+@pytest.mark.parametrize('name', [p for p in sizes() if zoo.get(getattr(p, 'values', (p,))[0]).lm is not None])
 def test_flops_are_two_a_matmul_parameter_and_four_heads_a_pair(name):
   spec = dataclasses.replace(zoo.tiny(zoo.get(name)), mtp=None)
   n, pairs, beside = 10, 0, 0

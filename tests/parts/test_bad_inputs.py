@@ -1,4 +1,4 @@
-"""What models say of missing, unknown and badly shaped inputs of each input layer, and of parts that do not fit it."""
+"""Errors for missing, unknown and badly shaped inputs of each input layer, and for parts that do not fit it."""
 
 import jax
 import jax.numpy as jnp
@@ -87,7 +87,7 @@ def without(inputs, name):
         'features-grid',
         IMAGE,
         {'latents': floats(B, 5, 5)},
-        'latents has 5 vectors. Expected 6, those of a grid of 2 x 3',
+        'latents has 5 vectors. Expected 6, for a grid of 2 x 3',
       ),
       ('codes-missing', CODES, {}, r'input_ids is missing\. Expected input_ids'),
       ('codes-flat', CODES, {'input_ids': IDS}, r'input_ids has shape \(2, 6\)\. Expected \[B, T, U=3\]'),
@@ -168,7 +168,7 @@ def bare(embed, *pattern, **fields) -> Model:
       (
         'same-name',
         bare(Interleave((Stream('a', Features('x')), Stream('a', Features('y'))))),
-        "'a' is taken or no name",
+        "'a' is no name, or used twice",
       ),
       ('books', bare(Codes(0)), 'embed: books=0 of codes=2049 make no table'),
       ('nothing', bare(Conditioned(waves=0)), 'waves, classes and pooled are all 0'),

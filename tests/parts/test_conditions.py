@@ -25,7 +25,7 @@ B, T = 2, 6
 
 
 def dit(of=Features('latents', 5), **fields) -> Model:
-  """Return a model whose blocks are conditioned on a timestep and a class."""
+  """Return a model with blocks conditioned on a timestep and a class."""
   own = {'waves': 8, 'classes': 4} | {n: fields.pop(n) for n in ('class_dropout', 'pooled') if n in fields}
   return model(Conditioned(of, **own), block(norm=AdaptiveNorm(), gain=Gate()), norm=AdaptiveNorm(), **fields)
 

@@ -27,8 +27,14 @@ def x():
 
 def run(piece, x, dims=DIMS):
   module = piece.make(dims)
-  variables = module.init(jax.random.key(0), jnp.asarray(x))
-  return np.asarray(module.apply(variables, jnp.asarray(x)), np.float32)
+  given = (jnp.asarray(x), *condition(piece))
+  variables = module.init(jax.random.key(0), *given)
+  return np.asarray(module.apply(variables, *given), np.float32)
+
+
+def condition(piece):
+  """Return the condition that a norm needs, of one example."""
+  return (jnp.ones((1, D)),) if getattr(piece, 'conditioned', False) else ()
 
 
 def test_layer_norm_forgets_shift_and_size(x):
@@ -82,10 +88,10 @@ def test_capsule_norm_squashes_lengths_below_one_and_keeps_directions(x):
 
 @pytest.mark.parametrize('name', norm.TABLE)
 def test_a_norm_of_zeros_is_finite_with_a_finite_gradient(name):
-  module = norm.TABLE[name]().make(DIMS)
-  zeros = jnp.zeros((1, 1, D))
-  params = module.init(jax.random.key(0), zeros)
-  y, g = jax.value_and_grad(lambda x: module.apply(params, x).sum())(zeros)
+  piece, zeros = norm.TABLE[name](), jnp.zeros((1, 1, D))
+  module, more = piece.make(DIMS), condition(piece)
+  params = module.init(jax.random.key(0), zeros, *more)
+  y, g = jax.value_and_grad(lambda x: module.apply(params, x, *more).sum())(zeros)
   assert np.isfinite(y)
   assert np.isfinite(g).all()
 

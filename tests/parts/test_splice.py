@@ -29,7 +29,7 @@ def llava(act=True, lead=0, **fields) -> Model:
 
 
 def prompt(*places: int, length: int = T) -> jax.Array:
-  """Return ids `[B, length]` whose first row has placeholders at these places; the others follow two places later."""
+  """Return ids `[B, length]` with placeholders at these places of row 0, and two places later in row 1."""
   ids = np.random.default_rng(0).integers(0, WORDS, (B, length))
   for row in range(B):
     ids[row, [p + 2 * row for p in places]] = PLACE
@@ -37,7 +37,7 @@ def prompt(*places: int, length: int = T) -> jax.Array:
 
 
 @pytest.mark.parametrize('act', [True, False], ids=lambda a: f'layers={1 + a}')
-def test_projected_vectors_stand_at_placeholders(act):
+def test_projected_vectors_replace_placeholders(act):
   spec = llava(act)
   p, ids, x = params(spec), prompt(1, 2, 3), normal(B, 3, 5)
   found = embedded(spec, p, {'input_ids': ids, 'pixel_values': x})

@@ -61,7 +61,7 @@ def apply(spec: Model, p: Any, inputs: dict[str, jax.Array], cache: Any = None) 
 
 
 def embedded(spec: Model, p: Any, inputs: dict[str, jax.Array]) -> np.ndarray:
-  """Return what the first layer reads."""
+  """Return the input of the first layer."""
   return np.asarray(transformer.apply(spec, p, output_hidden_states=True, **inputs)['hidden_states'][0])
 
 

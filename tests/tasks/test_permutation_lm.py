@@ -83,7 +83,7 @@ def test_permutation_lm_needs_a_vector_to_ask_by_and_masks_that_hide_its_labels(
   assert not list(PermutationLM().fits(zoo.get('xlnet-base')))
   assert 'trains one stack' in next(PermutationLM().fits(zoo.get('t5-small')))
   beside = zoo.get('xlnet-base').with_heads(classify=Classify())
-  assert 'Choose model.mtp=none and model.classifier=none' in next(PermutationLM().fits(beside))
+  assert 'Expected model.mtp=none and no head classify' in next(PermutationLM().fits(beside))
 
 
 def test_impossible_shares_and_lengths_are_an_error(data):

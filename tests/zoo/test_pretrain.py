@@ -20,8 +20,17 @@ def get_config():
   return module.get_config
 
 
+def _reads_text(name):
+  spec = zoo.get(name)
+  return all(spec.tower(tower).vocab for tower in ('', *spec.towers))
+
+
 @pytest.mark.parametrize('name', zoo.names())
 def test_every_model_of_the_zoo_has_a_valid_experiment(get_config, name):
+  if not _reads_text(name):
+    with pytest.raises(errors.ConfigError, match='reads more than text'):
+      get_config(name)
+    return
   experiment = config.validate(get_config(name))
   assert experiment.model == zoo.get(name)
   assert not list(experiment.task.fits(experiment.model))

@@ -5,6 +5,8 @@ tfm convert --input=runs/1 --output=published/1
 tfm convert --input=runs/1 --output=published/1 --architecture=MistralForCausalLM --dtype=bfloat16
 """
 
+from typing import Any
+
 from absl import flags
 
 from tfm.cli import flags as command
@@ -34,11 +36,10 @@ def main() -> None:
     raise errors.UserError('--architecture: is a class of transformers, and a checkpoint of ours is to be written.')
   m = hub.load(INPUT.value, dtype=DTYPE.value)
   size = f'{count_params(m.spec):,} parameters'
+  kept: dict[str, Any] = {'tokenizer': m.tokenizer, 'tokens': m.tokens, 'processor_files': m.processor_files}
   if to == 'tfm':
-    hub.save(m.spec, m.params, OUTPUT.value, tokenizer=m.tokenizer, tokens=m.tokens)
+    hub.save(m.spec, m.params, OUTPUT.value, **kept)
     print(f'{OUTPUT.value}: a checkpoint of ours, {size}. tfm.load({OUTPUT.value!r}) reads it.')
     return
-  name = hub.export_hf(
-    m.spec, m.params, OUTPUT.value, tokenizer=m.tokenizer, tokens=m.tokens, architecture=ARCHITECTURE.value
-  )
+  name = hub.export_hf(m.spec, m.params, OUTPUT.value, architecture=ARCHITECTURE.value, **kept)
   print(f'{OUTPUT.value}: a {name}, {size}. transformers.{name}.from_pretrained({OUTPUT.value!r}) reads it.')

@@ -1,8 +1,9 @@
-"""Goes on from prompts with the model of a checkpoint, and prints them with what comes after.
+"""Continue prompts with the model of a checkpoint, or transcribe recordings, and print the text.
 
 tfm generate --checkpoint=runs/1 --prompt='def ' --max_new_tokens=64 --temperature=0.8
 tfm generate --checkpoint=runs/1 --prompt_file=a.txt --prompt_file=b.txt --stop='class ' --json
 tfm generate --checkpoint=runs/1 --prompt='def ' --temperature=0 --draft=runs/small --draft_tokens=4
+tfm generate --checkpoint=whisper-tiny.en --audio=a.wav --audio=b.wav
 """
 
 from collections.abc import Iterable, Iterator
@@ -26,6 +27,15 @@ CHECKPOINT = flags.DEFINE_string(
 )
 PROMPT = flags.DEFINE_multi_string('prompt', [], 'text to go on from; may be given again.', flag_values=FLAGS)
 PROMPT_FILE = flags.DEFINE_multi_string('prompt_file', [], 'a file of it; may be given again.', flag_values=FLAGS)
+AUDIO = flags.DEFINE_multi_string(
+  'audio', [], 'a recording to transcribe (wave, or what soundfile reads); may be given again.', flag_values=FLAGS
+)
+LANGUAGE = flags.DEFINE_string(
+  'language', None, 'of the recordings, such as en; a multilingual model detects it by default.', flag_values=FLAGS
+)
+TASK = flags.DEFINE_string(
+  'task', None, 'of a multilingual model of speech: transcribe, or translate to English.', flag_values=FLAGS
+)
 STOP = flags.DEFINE_multi_string('stop', [], 'text before which a row ends; may be given again.', flag_values=FLAGS)
 SEED = flags.DEFINE_integer('seed', 0, 'the same seed gives the same text.', flag_values=FLAGS)
 INT8 = flags.DEFINE_bool('int8', False, 'weights of one byte: faster, not quite the same.', flag_values=FLAGS)
@@ -33,9 +43,13 @@ STREAM = flags.DEFINE_bool(
   'stream', None, 'print text as it comes; the default for one prompt on a terminal.', flag_values=FLAGS
 )
 JSON = flags.DEFINE_bool('json', False, 'print a JSON object a prompt: prompt and text.', flag_values=FLAGS)
-flags.DEFINE_integer('max_new_tokens', 64, 'how many tokens to add.', flag_values=FLAGS)
+flags.DEFINE_integer(
+  'max_new_tokens', 64, 'how many tokens to add; with --audio up to the end of the positions.', flag_values=FLAGS
+)
 flags.DEFINE_integer('min_new_tokens', 0, 'how many tokens to add before the text may end.', flag_values=FLAGS)
-flags.DEFINE_float('temperature', 1.0, '0: the likeliest token; above 1: bolder.', flag_values=FLAGS)
+flags.DEFINE_float(
+  'temperature', 1.0, '0: the likeliest token, the default with --audio; above 1: bolder.', flag_values=FLAGS
+)
 flags.DEFINE_integer('top_k', None, 'draw from the so many likeliest tokens.', flag_values=FLAGS)
 flags.DEFINE_float('top_p', None, 'draw from the likeliest tokens of this probability together.', flag_values=FLAGS)
 flags.DEFINE_float('min_p', None, 'draw from tokens at least so likely, of the likeliest.', flag_values=FLAGS)
@@ -67,9 +81,12 @@ _OPTIONS = (
 def main() -> None:
   """Prints the texts."""
   prompts = [*PROMPT.value, *map(_read, PROMPT_FILE.value)]
+  if AUDIO.value:
+    _transcribe(bool(prompts))
+    return
   if not prompts:
     raise errors.UserError('--prompt: is missing. Want text to go on from, here or in a --prompt_file.')
-  spec, params, vocabulary = _load('checkpoint', CHECKPOINT.value, LENGTH.value)
+  spec, params, vocabulary = _load('checkpoint', CHECKPOINT.value, LENGTH.value)[:3]
   one = len(prompts) == 1 and not JSON.value and FLAGS['beams'].value == 1
   live = STREAM.value if STREAM.value is not None else sys.stdout.isatty() and one
   if live and not one:
@@ -91,24 +108,48 @@ def main() -> None:
     print(json.dumps(record, ensure_ascii=False) if JSON.value else before + typist.text)
 
 
-def _type(spec: Any, params: Any, vocabulary: Any, prompts: list[str], typists: list['Typist']) -> Iterator[list[str]]:
-  """What each typist adds at each step."""
+def _transcribe(prompted: bool) -> None:
+  """Print the text of each recording."""
+  from tfm.cli.audio import transcripts
+  from tfm.generate import prepare
+
+  if prompted or STREAM.value:
+    other = '--prompt' if prompted else '--stream'
+    raise errors.UserError(f'--audio: does not go with {other}. Expected one of them.')
+  m = _load('checkpoint', CHECKPOINT.value, LENGTH.value)
+  options = _options(m.tokenizer) | {'stop': STOP.value}
+  if not FLAGS['temperature'].present:
+    options['temperature'] = 0.0
+  if not FLAGS['max_new_tokens'].present and m.spec.max_positions is not None:
+    options['max_new_tokens'] = m.spec.max_positions - 4  # start, language, task, no timestamps
+  m = m._replace(params=prepare(m.spec, m.params, int8=INT8.value))
+  for found in transcripts(m, CHECKPOINT.value, AUDIO.value, LANGUAGE.value, TASK.value, options):
+    record = {'audio': found.path, 'text': found.text, 'language': found.language}
+    print(json.dumps(record, ensure_ascii=False) if JSON.value else found.text, flush=True)
+
+
+def _options(vocabulary: Any) -> dict[str, Any]:
+  """Return the options of `tfm.generate` that the flags name."""
   import jax
 
   from tfm.core import config
-  from tfm.generate import generate, prepare, stream
-  from tfm.hub import generation_options, is_published
   from tfm.parts.cache import Cache
   from tfm.parts.context import Run
 
-  options: dict[str, Any] = {name: FLAGS[name].value for name in _OPTIONS}
-  if is_published(CHECKPOINT.value):
-    options |= generation_options(CHECKPOINT.value)
-  elif spec.encoder is not None:
-    options['decoder_start'] = vocabulary.pad
-  ready = prepare(spec, params, int8=INT8.value)
   run = config.validate(Run(loop='unroll', cache=config.parse(Cache, CACHE.value, '--cache')))
-  options |= {'key': jax.random.key(SEED.value), 'run': run, 'draft': _draft(vocabulary), 'tokenizer': vocabulary}
+  own = {'key': jax.random.key(SEED.value), 'run': run, 'draft': _draft(vocabulary), 'tokenizer': vocabulary}
+  return {name: FLAGS[name].value for name in _OPTIONS} | own
+
+
+def _type(spec: Any, params: Any, vocabulary: Any, prompts: list[str], typists: list['Typist']) -> Iterator[list[str]]:
+  """What each typist adds at each step."""
+  from tfm.generate import generate, prepare, stream
+  from tfm.hub import generation_options
+
+  options = _options(vocabulary) | generation_options(CHECKPOINT.value)
+  if spec.encoder is not None:
+    options.setdefault('decoder_start', vocabulary.pad)
+  ready = prepare(spec, params, int8=INT8.value)
   if options['beams'] == 1:
     steps: Iterable[Iterable[int]] = stream(spec, ready, prompts, **options)
   else:
@@ -128,22 +169,23 @@ def _draft(vocabulary: Any) -> Any:
   known = {'ngram': Lookup, 'mtp': Later}
   if DRAFT.value is None or DRAFT.value in known:
     return DRAFT.value and known[DRAFT.value]()
-  spec, params, other = _load('draft', DRAFT.value)
+  spec, params, other = _load('draft', DRAFT.value)[:3]
   if not other.same(vocabulary):
     raise errors.UserError(f'--draft: {DRAFT.value} has another vocabulary than --checkpoint. Want the same tokens.')
   return Smaller(spec, prepare(spec, params))
 
 
-def _load(flag: str, path: str, length: int | None = None) -> tuple[Any, Any, Any]:
+def _load(flag: str, path: str, length: int | None = None) -> Any:
   """The model of a folder, ours or a published one, with the tokenizer that it must have."""
   from tfm.hub import load
+  from tfm.model.outputs import no_language_model
 
   m = load(path, length=length)
+  if m.spec.lm is None:
+    raise errors.UserError(f'--{flag}: {path} {no_language_model(m.spec)}')
   if m.tokenizer is None:
     raise errors.UserError(f'--{flag}: {path} has no tokenizer. Want a folder with one, such as a tokenizer.json.')
-  if m.spec.lm is None:
-    raise errors.UserError(f'--{flag}: {path} has no head that says tokens. Want a language model.')
-  return m.spec, m.params, m.tokenizer
+  return m
 
 
 def _read(name: str) -> str:

@@ -176,6 +176,8 @@ def _kernels() -> Iterator[tuple[Rows, str, str]]:
   for place, name in _rows():
     if place not in ('relative', 'mask', 'mixer') or (spec := _with(one_layer, (place, name))) is None:
       continue
+    if _sentences(spec):
+      continue
     found.clear()
     call = lambda p, x, spec=spec: transformer.apply(spec, p, run=Run(attend=Asking()), input_ids=x)
     jax.eval_shape(call, transformer.param_shapes(spec), tokens)

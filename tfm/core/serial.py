@@ -25,6 +25,8 @@ def to_json(cfg: Any) -> Any:
 def from_json(cls: type, stored: Any) -> Any:
   """The config of class `cls` that `to_json` wrote as `stored`. A field stored nowhere has its default.
 
+  A class whose stored fields have changed has a static method `upgrade`, from those of an earlier version to its own.
+
   Raises: ConfigError, for unknown parts and fields, wrong types, and missing fields without a default.
   """
   return _read(stored, cls, '')
@@ -85,6 +87,8 @@ def _read_dict(stored: dict[str, Any], want: Any, path: str) -> Any:
       raise wrong(path or 'config', want, stored)
     return value
   cls, here = _class_of(stored, classes, path), path or 'config'
+  if (upgrade := getattr(cls, 'upgrade', None)) is not None:
+    stored = upgrade(stored)
   hints, tags = nodes.hints(cls), (_PART, _KIND, _CLASS)
   values = {k: v for k, v in stored.items() if k not in tags or k in hints}
   for name in values:

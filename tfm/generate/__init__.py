@@ -10,6 +10,7 @@ from tfm.generate.drafts import Draft as Draft
 from tfm.generate.drafts import Later as Later
 from tfm.generate.drafts import Lookup as Lookup
 from tfm.generate.drafts import Smaller as Smaller
+from tfm.generate.language import detect_language as detect_language
 from tfm.generate.options import Options as Options
 from tfm.generate.prepare import prepare as prepare
 from tfm.generate.sampling import Sampling as Sampling

@@ -42,9 +42,13 @@ def generate(
 ) -> Any:
   """What the model says after each prompt: a list of strings if the prompts are strings, else of lists of token ids.
 
+  An encoder of audio or images reads arrays: `prompts` is then a dict of its inputs, as the model's processor returns,
+  or the array itself. With a tokenizer the result is strings.
+
   Prompts (of any lengths: each row is what it would be alone) go before the new tokens of a decoder, are in mutual view
   in a prefix LM, and feed the encoder of an encoder-decoder. `options` are the fields of `Options`:
-  `max_new_tokens=64`, `min_new_tokens=0`, `eos`, `stop`, `decoder_start`, `forced_first`, `forced_last`;
+  `max_new_tokens=64`, `min_new_tokens=0`, `eos`, `stop`, `decoder_start`, `forced_first`, `forced_last`,
+  `forbidden_first`;
   `temperature=1.0` (0: the likeliest token),
   `top_k`, `top_p`, `min_p`; `repetition_penalty`, `frequency_penalty`, `presence_penalty`, `no_repeat_ngram`,
   `logit_bias`, `allowed`; `beams`, `length_penalty`, `early_stopping`; `prefill_chunk`, `prompt_cache`.
@@ -63,7 +67,13 @@ def generate(
   *Raises*: UserError for an unknown option or a value out of range, an empty prompt, a token outside the vocabulary,
   text without a tokenizer, more tokens than a learned position table has rows, or a model that looks ahead.
 
-  *Example*: `tfm.generate(spec, params, ['def '], tokenizer=tokenizer, max_new_tokens=64, temperature=0.8)`
+  *Example*: `tfm.generate(spec, params, ['def '], tokenizer=tokenizer, max_new_tokens=64, temperature=0.8)`, and
+  speech to text:
+
+      m = tfm.load('whisper-tiny.en')
+      features = m.processor(audio=samples, sampling_rate=16000)
+      options = tfm.hub.generation_options('whisper-tiny.en')
+      tfm.generate(m.spec, m.params, features, tokenizer=m.tokenizer, temperature=0, max_new_tokens=224, **options)
   """
   chosen = options_lib.parse(options)
   batch = prompts_lib.batch(spec, prompts, tokenizer, chosen)
@@ -76,7 +86,7 @@ def generate(
     chunk = LOOK if stops else chosen.max_new_tokens
     rows = np.concatenate([*_chunks(spec, params, batch, chosen, key, run, draft, watch, chunk)], axis=1)
   ids = [[int(t) for t in row if t != NOTHING] for row in rows]
-  if not isinstance(prompts[0], str):
+  if not _wants_text(spec, prompts, tokenizer):
     return ids
   assert tokenizer is not None
   return [_text(tokenizer, [t for t in row if t not in batch.eos], stops) for row in ids]
@@ -197,6 +207,11 @@ def _begin(
   batch = batch if plan is None else plan.batch
   if options.prompt_cache is None:
     return prompt_cache.Start(batch.inputs)
+  if 'input_ids' not in batch.inputs:
+    raise errors.UserError(
+      f'generate: prompt_cache={options.prompt_cache} keeps prompts of tokens, and the encoder reads '
+      f'{", ".join(n for n in batch.inputs if n != "decoder_input_ids")}. Expected None.'
+    )
   slots = batch.slots if plan is None else batch.prompt.shape[1]
   chunk = options.prefill_chunk
   return prompt_cache.start(options.prompt_cache, spec, params, batch, run, draft, slots, chunk)
@@ -209,6 +224,11 @@ def _ready(
   keys_B = _row_keys(jax.random.key(0) if key is None else key, len(batch.prompt))
   rules = rules_lib.make(batch, spec.vocab, options, keys_B)
   return prepare(spec, params) if run.loop == 'unroll' and not prepared(params) else params, rules
+
+
+def _wants_text(spec: Model, prompts: Any, tokenizer: Tokenizer | None) -> bool:
+  """Return whether the result is text: of prompts that are, and of arrays where there is a tokenizer."""
+  return tokenizer is not None if prompts_lib.are_arrays(spec, prompts) else isinstance(prompts[0], str)
 
 
 class _Watch:

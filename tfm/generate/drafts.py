@@ -18,7 +18,7 @@ from tfm.generate.sampling import warp
 from tfm.model import mtp
 from tfm.model.cache import init_cache, rewind, row_states
 from tfm.model.spec import Model
-from tfm.model.transformer import apply
+from tfm.model.transformer import apply, source_length
 from tfm.parts.context import Run
 
 
@@ -136,7 +136,7 @@ class Smaller(Draft):
       yield f'{which}. Wanted both or neither.'
 
   def begin(self, spec, params, run, slots, inputs, out, cache=None):
-    B, source = inputs['input_ids'].shape
+    B, source = len(next(iter(inputs.values()))), source_length(self.spec, self.params, inputs)
     slots = min(slots, self.spec.max_positions or slots)
     cache = init_cache(self.spec, B, slots, run.precision.dtype('compute'), source, run.cache.roomy)
     return apply(self.spec, self.params, run=run, cache=cache, logits_to_keep=0, **inputs)['cache']

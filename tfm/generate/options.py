@@ -18,7 +18,7 @@ class Options(Sampling, Penalties):
   not before `min_new_tokens`. It ends too with the token that completes a text of `stop` (one or several), wherever in
   its tokens that text begins. `decoder_start` is what the decoder of an encoder-decoder begins with. `forced_first` is
   every row's first new token (the language to translate to), `forced_last` the last one of rows that have gone on for
-  `max_new_tokens`.
+  `max_new_tokens`. `forbidden_first` are ids that are not chosen as the first new token.
   `draft_tokens` are guessed before each pass of the model, where there is a draft.
 
   `beams` > 1 searches for the text whose log p / length ** `length_penalty` is highest (above 0: longer texts), among
@@ -37,6 +37,7 @@ class Options(Sampling, Penalties):
   decoder_start: int | Sequence[int] | None = None
   forced_first: int | None = None
   forced_last: int | None = None
+  forbidden_first: Sequence[int] = ()
   draft_tokens: int = 4
   beams: int = 1
   length_penalty: float = 1.0

@@ -67,9 +67,10 @@ def load(path: str | Path, spec: Model, params: Any, run: Run) -> tuple[NDArray[
 
 
 def _differences(theirs: dict[str, str], mine: dict[str, str], spec: Model) -> Iterator[str]:
-  if theirs['spec'] != mine['spec']:
-    lines = config.diff(config.from_json(Model, json.loads(theirs['spec'])), spec)
-    yield f'spec differs ({", ".join(lines)})'
+  # Not as text: earlier versions stored other fields.
+  stored = config.from_json(Model, json.loads(theirs['spec']))
+  if stored != spec:
+    yield f'spec differs ({", ".join(config.diff(stored, spec))})'
   for name, word in _SAME.items():
     if theirs[name] != mine[name]:
       shown = '' if name == 'weights' else f' (the file: {theirs[name]}, this run: {mine[name]})'

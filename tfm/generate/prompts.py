@@ -1,8 +1,8 @@
 """Prompts of any lengths as one padded batch whose shape is one of few."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,12 @@ from numpy.typing import NDArray
 from tfm.core import errors
 from tfm.generate.options import Options, several
 from tfm.generate.penalties import NOTHING
+from tfm.model import inputs as inputs_lib
+from tfm.model.outputs import no_language_model
 from tfm.model.spec import MAIN, Model, Tower, blocks
 
-Prompts = Sequence[str] | Sequence[Sequence[int]]
+#: Texts, token ids, or arrays that an encoder reads, by the names of its inputs (a bare array: its only needed input).
+Prompts = Sequence[str] | Sequence[Sequence[int]] | Mapping[str, Any] | NDArray[Any]
 
 
 class Tokenizer(Protocol):
@@ -36,7 +39,7 @@ class Batch:
   how many of the vocabulary there are.
   """
 
-  inputs: dict[str, NDArray[np.int32]]
+  inputs: dict[str, NDArray[Any]]
   slots: int
   room: int
   prompt: NDArray[np.int32]
@@ -56,20 +59,21 @@ def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: O
   """The prompts as the model's inputs, in buckets. Raises UserError for what cannot be gone on with."""
   for why in can_go_on(spec):
     raise errors.UserError(f'generate: {why}')
-  rows = [_encode(i, p, tokenizer) for i, p in enumerate(_listed(prompts))]
+  arrays = _arrays(spec, prompts)
+  rows = [] if arrays else [_encode(i, p, tokenizer) for i, p in enumerate(_listed(prompts))]
   for i, row in enumerate(rows):
     _within(spec.tower('encoder' if spec.encoder is not None else MAIN), row, f'prompt {i}')
   eos = several(getattr(tokenizer, 'eos', None) if options.eos is None else options.eos)
-  for what in ('logit_bias', 'allowed', 'forced_first', 'forced_last'):
+  for what in ('logit_bias', 'allowed', 'forced_first', 'forced_last', 'forbidden_first'):
     _within(spec, several(getattr(options, what)), what)
   _within(spec, eos, 'eos')
   words = min(spec.vocab, getattr(tokenizer, 'size', spec.vocab))
   if spec.encoder is not None:
-    source, names = _source(spec.encoder.max_positions, rows), ('input_ids', 'attention_mask')
+    source = arrays or _source(spec.encoder.max_positions, rows)
     start = _start(spec, options)
-    prompt = np.array([start] * len(rows), np.int32)
+    prompt = np.array([start] * len(next(iter(source.values()))), np.int32)
     length = _fits(spec, len(start), 0, options)
-    inputs = dict(zip(names, source, strict=True)) | {'decoder_input_ids': prompt}
+    inputs = source | {'decoder_input_ids': prompt}
     return Batch(inputs, *length, prompt, eos, words)
   if options.decoder_start is not None:
     raise errors.UserError(
@@ -86,6 +90,11 @@ def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: O
   return Batch(inputs, slots, room, np.where(mask_BT == 1, tokens_BT, NOTHING), eos, words)
 
 
+def are_arrays(spec: Model, prompts: Prompts) -> bool:
+  """Return whether prompts are inputs of an encoder by name, or of one that reads no tokens."""
+  return isinstance(prompts, Mapping) or (spec.encoder is not None and not spec.tower('encoder').vocab)
+
+
 def padded(rows: list[list[int]], width: int, left: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
   """(tokens, mask), int32 `[B, width]`: each row at the left or right end, the mask 1 where there is one."""
   tokens_BT, mask_BT = np.zeros((2, len(rows), width), np.int32)
@@ -96,7 +105,9 @@ def padded(rows: list[list[int]], width: int, left: bool) -> tuple[NDArray[np.in
 
 
 def can_go_on(spec: Model) -> Iterator[str]:
-  """Sentences why a model cannot say a token at a time what it says of a whole row; none if it can."""
+  """Yield a sentence for each reason why a model cannot compute a token at a time what it does of a whole row."""
+  if spec.lm is None:
+    yield f'the model {no_language_model(spec)}'
   if any(not (m.causal or 'prefix' in m.reads) for block in blocks(spec) for m in block.mixers):
     yield (
       'the model has layers whose tokens see later ones, which are not there yet. '
@@ -109,7 +120,28 @@ def can_go_on(spec: Model) -> Iterator[str]:
     )
 
 
-def _listed(prompts: Prompts) -> list[str | Sequence[int]]:
+def _arrays(spec: Model, prompts: Prompts) -> dict[str, NDArray[Any]]:
+  """Return the inputs of an encoder that are given as arrays, with a row per prompt; none if the prompts are tokens."""
+  if not are_arrays(spec, prompts):
+    return {}
+  if not isinstance(prompts, Mapping):
+    needed = [name for tower, name in inputs_lib.needed(spec) if tower == 'encoder']
+    if isinstance(prompts, (str, list, tuple)) or len(needed) != 1:
+      raise errors.UserError(
+        f'generate: prompts is {prompts!r:.60}, and the encoder reads {", ".join(needed)}. '
+        "Expected a dict of arrays, such as the model's processor returns."
+      )
+    prompts = {needed[0]: prompts}
+  if spec.encoder is None:
+    raise errors.UserError('generate: prompts is a dict, and the model has no encoder. Expected texts or token ids.')
+  found = {name: np.asarray(value) for name, value in prompts.items() if value is not None}
+  sizes = {name: value.shape[0] if value.ndim else 0 for name, value in found.items()}
+  if len(set(sizes.values())) != 1 or 0 in sizes.values():
+    raise errors.UserError(f'generate: prompts has rows {sizes}. Expected arrays with the same number of rows.')
+  return found
+
+
+def _listed(prompts: Any) -> list[str | Sequence[int]]:
   if isinstance(prompts, str) or (len(prompts) and isinstance(prompts[0], (int, np.integer))):
     raise errors.UserError(f'generate: prompts is a single prompt, {prompts!r:.60}. Wanted a list of them.')
   if not len(prompts):
@@ -161,11 +193,12 @@ def _fits(spec: Model, length: int, i: int, options: Options) -> tuple[int, int]
   return slots if limit is None else min(slots, limit), bucket(new)
 
 
-def _source(limit: int | None, rows: list[list[int]]) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+def _source(limit: int | None, rows: list[list[int]]) -> dict[str, NDArray[Any]]:
   for i, row in enumerate(rows):
     if limit is not None and len(row) > limit:
       raise errors.UserError(
         f"generate: prompt {i} has {len(row)} tokens, but the encoder's position table has {limit} rows."
       )
   width = bucket(max(map(len, rows)))
-  return padded(rows, width if limit is None else min(width, limit), left=False)
+  tokens_BT, mask_BT = padded(rows, width if limit is None else min(width, limit), left=False)
+  return {'input_ids': tokens_BT, 'attention_mask': mask_BT}

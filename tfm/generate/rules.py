@@ -18,7 +18,8 @@ class Rules:
 
   `prompt_BS` are the tokens before the new ones, `NOTHING` where there is padding. `bias_V` is added to logits (-inf:
   never chosen), `stop_V` marks the tokens that end a row, but are not chosen before step `minimum`;
-  it ends after `maximum` tokens in any case. `first` and `last` are the only tokens there at either end (-1: any).
+  it ends after `maximum` tokens in any case. `first` and `last` are the only tokens there at either end (-1: any),
+  `begin_V` marks tokens that are not chosen first.
   """
 
   keys_B: jax.Array
@@ -31,6 +32,7 @@ class Rules:
   maximum: jax.Array
   first: jax.Array
   last: jax.Array
+  begin_V: jax.Array
 
 
 def make(batch: Batch, V: int, options: Options, keys_B: jax.Array) -> Rules:
@@ -48,6 +50,9 @@ def make(batch: Batch, V: int, options: Options, keys_B: jax.Array) -> Rules:
     raise errors.UserError(
       f'generate: every token left to choose ends a row, but min_new_tokens={options.min_new_tokens}. Wanted 0.'
     )
+  begin_V = np.isin(np.arange(V), list(options.forbidden_first))
+  if options.forced_first is None and not (left & ~begin_V).any():
+    raise errors.UserError('generate: forbidden_first leaves no first token to choose. Expected at least one.')
   return Rules(
     keys_B=keys_B,
     knobs=options.knobs(),
@@ -59,6 +64,7 @@ def make(batch: Batch, V: int, options: Options, keys_B: jax.Array) -> Rules:
     maximum=jnp.int32(options.max_new_tokens),
     first=jnp.int32(-1 if options.forced_first is None else options.forced_first),
     last=jnp.int32(-1 if options.forced_last is None else options.forced_last),
+    begin_V=jnp.asarray(begin_V),
   )
 
 
@@ -71,7 +77,8 @@ def priced(rules: Rules, logits_BV: jax.Array, tokens_BT: jax.Array, n_B: jax.Ar
     new_BS = jnp.broadcast_to((jnp.arange(said_BS.shape[1]) >= S)[None], said_BS.shape)
     logits_BV = penalized(logits_BV, said_BS, new_BS, S + n_B, rules.prices)
   early_B1 = (n_B < rules.minimum)[:, None]
-  logits_BV = jnp.where(early_B1 & rules.stop_V[None], -jnp.inf, logits_BV)
+  barred_BV = (early_B1 & rules.stop_V[None]) | ((n_B == 0)[:, None] & rules.begin_V[None])
+  logits_BV = jnp.where(barred_BV, -jnp.inf, logits_BV)
   for token, here_B in ((rules.first, n_B == 0), (rules.last, n_B == rules.maximum - 1)):
     others_V = jnp.arange(logits_BV.shape[1]) != token
     forced_BV = jnp.where(others_V[None], -jnp.inf, 0.0)

@@ -16,7 +16,7 @@ from tfm.generate.rules import Rules, choose
 from tfm.generate.sharing import Fan
 from tfm.model.cache import fanned, init_cache, rows
 from tfm.model.spec import Model
-from tfm.model.transformer import apply
+from tfm.model.transformer import apply, source_length
 from tfm.parts.context import Run
 
 
@@ -73,7 +73,8 @@ def first_pass(
   """What the model says of the prompts that `begin` has, with their last token's logits and a cache, a row each."""
   inputs, cache = begin.inputs, begin.cache
   if cache is None:
-    U, source = inputs['input_ids'].shape
+    U = len(next(iter(inputs.values())))
+    source = source_length(spec, params, inputs)
     # Rows that are fanned out of these get blocks for their new tokens then.
     slots = slots if fan is None else rules.prompt_BS.shape[1]
     cache = init_cache(spec, U, slots, run.precision.dtype('compute'), source, run.cache.roomy)

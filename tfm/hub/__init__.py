@@ -8,5 +8,7 @@ from tfm.hub.load import Loaded as Loaded
 from tfm.hub.load import is_published as is_published
 from tfm.hub.load import load as load
 from tfm.hub.load import read_config as read_config
+from tfm.hub.processor import ProcessorFiles as ProcessorFiles
 from tfm.hub.save import check_new as check_new
 from tfm.hub.save import save as save
+from tfm.hub.speech import languages as languages

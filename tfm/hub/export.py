@@ -15,6 +15,7 @@ import safetensors.numpy
 from tfm.core import config, errors
 from tfm.data.progress import Progress
 from tfm.data.tokenizer import Vocabulary
+from tfm.hub.processor import ProcessorFiles
 from tfm.hub.same import computed, layered
 from tfm.hub.save import check_new
 from tfm.hub.tensors import INDEX, SAFE
@@ -37,6 +38,7 @@ def export_hf(
   *,
   tokenizer: Vocabulary | None = None,
   tokens: Tokens | None = None,
+  processor_files: ProcessorFiles | None = None,
   architecture: str | None = None,
   shard_bytes: int = SHARD,
 ) -> str:
@@ -44,8 +46,8 @@ def export_hf(
 
   The class is found by what the spec computes, or is `architecture` ('LlamaForCausalLM'); its name is returned.
   `tokens`, of what `load` gives, are the special tokens that its files named, which these name too; else they are the
-  tokenizer's. Parameters keep their dtypes; an adapter is merged into the weights it adds to. The folder is whole, or
-  not there.
+  tokenizer's. `processor_files`, of what `load` gives, are written as they are. Parameters keep their dtypes; an
+  adapter is merged into the weights it adds to. The folder is whole, or not there.
 
   Raises: UserError if no published family computes what `spec` says, naming the nearest and what differs; if the
   parameters are not those of `spec`; if `path` is there already.
@@ -65,6 +67,8 @@ def export_hf(
     values |= said(tokens or {}, values)
     _write_json(half / 'config.json', values | _tokens(tokenizer, values))
     write_tokens(half, tokens or {})
+    if processor_files is not None:
+      processor_files.write(half)
     fixed = found.family.fixed_of(spec, found.ending)
     _write_weights(half, plan, leaves, fixed, shard_bytes)
     if tokenizer is not None:
@@ -146,7 +150,7 @@ def _path(path: Any) -> str:
 
 def _joined(tensor: Tensor, leaves: dict[str, Any]) -> np.ndarray:
   ours = [np.asarray(jax.device_get(leaves[s.path][s.index])) for s in tensor.slots]
-  return np.ascontiguousarray(tensor.rule.join(ours, tensor.slots))
+  return np.asarray(tensor.rule.join(ours, tensor.slots), order='C')  # ascontiguousarray makes scalars vectors
 
 
 def _write_weights(

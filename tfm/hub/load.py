@@ -11,6 +11,7 @@ from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
 from tfm.hub.fill import fill
 from tfm.hub.match import match
+from tfm.hub.processor import ProcessorFiles
 from tfm.hub.quantized import dequantized
 from tfm.hub.tensors import Tensors, open_tensors
 from tfm.hub.tokens import CONFIG, Tokens, read_tokens
@@ -25,7 +26,8 @@ from tfm.zoo.weights import Published, plan, published
 class Loaded(NamedTuple):
   """A model, its parameters and, if it has one, its tokenizer; the experiment and step of one that was trained here.
 
-  `tokens` are the special tokens that a published folder's files name (`tfm.hub.tokens`), for `export_hf` and `save`.
+  `tokens` are the special tokens that a published folder's files name (`tfm.hub.tokens`), for `export_hf` and `save`,
+  as are `processor_files`, which configure `processor`.
   """
 
   spec: Model
@@ -34,6 +36,16 @@ class Loaded(NamedTuple):
   experiment: Experiment | None = None
   step: int = 0
   tokens: Tokens | None = None
+  processor_files: ProcessorFiles | None = None
+
+  @property
+  def processor(self) -> Any:
+    """The processor of images or audio (`tfm.data.processors`), None if the folder configures none.
+
+    Raises:
+      ConfigError: the folder names a class that tfm lacks.
+    """
+    return None if self.processor_files is None else self.processor_files.processor()
 
 
 def load(
@@ -59,7 +71,7 @@ def load(
   """
   folder = Path(path).expanduser()
   found = _published(folder, dtype, mesh) if is_published(folder) else Loaded(*checkpoint.load(folder, dtype, mesh))
-  found = found._replace(tokens=read_tokens(folder) or None)
+  found = found._replace(tokens=read_tokens(folder) or None, processor_files=ProcessorFiles.read(folder))
   return found if length is None else found._replace(spec=serving(found.spec, length))
 
 

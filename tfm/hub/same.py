@@ -8,8 +8,9 @@ from tfm.model.spec import Model, Segment, Tower
 from tfm.parts.heads import Heads
 from tfm.parts.init.base import Init
 
-#: Fields that change nothing but training, or how long the rows are that are told, and what stands in their place.
-_CHOSEN = {'dropout': 0.0, 'drop_path': 0.0, 'balance': 0.0, 'z': 0.0, 'rate': None, 'served': None}
+#: Fields that change only training, how a table starts, or how long the rows are that are told, and what stands in
+#: their place.
+_CHOSEN = {'dropout': 0.0, 'drop_path': 0.0, 'balance': 0.0, 'z': 0.0, 'rate': None, 'served': None, 'start': 'noise'}
 
 
 def computed(spec: Model) -> Model:

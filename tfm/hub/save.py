@@ -12,6 +12,7 @@ import orbax.checkpoint as ocp
 from tfm.core import errors
 from tfm.core.precision import Precision
 from tfm.data.tokenizer import Vocabulary
+from tfm.hub.processor import ProcessorFiles
 from tfm.hub.tokens import KEPT, Tokens
 from tfm.model.spec import Model
 from tfm.train.experiment import Experiment
@@ -19,7 +20,13 @@ from tfm.train.saver import unwarned, write_about
 
 
 def save(
-  spec: Model, params: Any, path: str | Path, *, tokenizer: Vocabulary | None = None, tokens: Tokens | None = None
+  spec: Model,
+  params: Any,
+  path: str | Path,
+  *,
+  tokenizer: Vocabulary | None = None,
+  tokens: Tokens | None = None,
+  processor_files: ProcessorFiles | None = None,
 ) -> None:
   """Writes the new folder `path`, whole or not at all; `load(path)` gives the same back.
 
@@ -34,6 +41,8 @@ def save(
     write_about(half / 'about', experiment, tokenizer)
     if tokens:
       (half / 'about' / KEPT).write_text(json.dumps(tokens, indent=1), 'utf-8')
+    if processor_files is not None:
+      processor_files.keep(half / 'about')
     with unwarned(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as writer:
       writer.save(half / 'state', args=ocp.args.PyTreeSave({'params': params}))
     half.chmod(0o755)

@@ -7,7 +7,7 @@ from typing import Any
 
 from tfm.core import errors
 
-#: file -> field -> number, numbers or null, as they stand there.
+#: file -> field -> number, numbers (by name, of languages and tasks) or null, as they stand there.
 Tokens = Mapping[str, Mapping[str, Any]]
 
 CONFIG, GENERATION = 'config.json', 'generation_config.json'
@@ -16,7 +16,8 @@ KEPT = 'tokens.json'
 
 _FIELDS = (
   'bos_token_id', 'eos_token_id', 'pad_token_id', 'unk_token_id', 'sep_token_id', 'cls_token_id', 'mask_token_id',
-  'decoder_start_token_id', 'forced_bos_token_id', 'forced_eos_token_id',
+  'decoder_start_token_id', 'forced_bos_token_id', 'forced_eos_token_id', 'forced_decoder_ids', 'suppress_tokens',
+  'begin_suppress_tokens', 'no_timestamps_token_id', 'is_multilingual', 'lang_to_id', 'task_to_id',
 )  # fmt: skip
 
 
@@ -32,9 +33,9 @@ def read_tokens(folder: Path) -> dict[str, dict[str, Any]]:
 
 
 def said(tokens: Tokens, values: Mapping[str, Any]) -> dict[str, Any]:
-  """The fields that `tokens` adds to a config of these values: all that those do not say."""
+  """Return the fields of `tokens` for a config of these values; a number replaces the family's, null does not."""
   given = tokens.get(CONFIG, {})
-  return {name: value for name, value in given.items() if values.get(name) is None}
+  return {name: value for name, value in given.items() if value is not None or values.get(name) is None}
 
 
 def write_tokens(folder: Path, tokens: Tokens) -> None:

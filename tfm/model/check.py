@@ -3,8 +3,9 @@
 from collections.abc import Iterator
 from typing import Any, cast
 
-from tfm.core import nodes
-from tfm.model.spec import MAIN, Model, Tower, blocks, placed, reads, resampled
+from tfm.core import errors, nodes
+from tfm.model import outputs as outputs_lib
+from tfm.model.spec import MAIN, Model, Tower, blocks, last_width, placed, reads, resampled
 from tfm.parts.relative.base import Relative
 
 _NO_BLOCKS = (
@@ -17,7 +18,7 @@ _RESERVED = ('embed', 'absolute', 'shared_relative', 'common', 'residual', 'norm
 def violations(model: Model) -> Iterator[str]:
   """Yield a sentence for each reason why the parts of `model` do not go together."""
   yield from _names(model)
-  if broken := list(_links(model)):
+  if broken := [*_links(model), *_outputs(model)]:
     yield from broken
     return
   if model.embed.shares:
@@ -53,9 +54,54 @@ def _links(model: Model) -> Iterator[str]:
         yield 'a block has cross-attention, but there is no tower encoder to read. Expected cross=none, or an encoder.'
       else:
         yield f'{at}reads tower {other!r}, which does not exist. Known towers: {known}.'
-  if not any(True for _ in _circle(model)):
-    return
-  yield f'towers: {" -> ".join(_circle(model))} read each other in a circle. Expected an order in which each can run.'
+  if circle := _circle(model):
+    yield f'towers: {" -> ".join(circle)} read each other in a circle. Expected an order in which each can run.'
+
+
+def _outputs(model: Model) -> Iterator[str]:
+  """Outputs that two heads return, and outputs that a head reads and none returns before it runs."""
+  taken: dict[str, str] = {'last_hidden_state': 'the model', 'aux': 'the model', 'load': 'the model'}
+  taken |= {f'{name}_last_hidden_state': f'towers.{name}' for name in model.towers}
+  for output, source in outputs_lib.listed(model):
+    if output in taken:
+      yield f'{source.path}: returns {output!r}, as {taken[output]} does. Expected another {source.path}.name.'
+    taken.setdefault(output, source.path)
+  found = outputs_lib.sources(model)
+  for name in (MAIN, *model.towers):
+    for head, part in model.tower(name).heads.items():
+      path = outputs_lib.Source(name, head).path
+      for output in part.reads:
+        if output not in found:
+          yield f'{path}: reads an output that no head returns: {errors.unknown("output", output, found)}'
+        elif name and not found[output].tower:
+          yield f'{path}: reads {output!r} of the own tower of the model, which runs last. Expected heads.{head}.'
+      yield from (f'{path}: {m}' for m in _widths(model, part.reads))
+    yield from _circle_of_heads(model, name)
+
+
+def _widths(model: Model, reads: tuple[str, ...]) -> Iterator[str]:
+  """A sentence if the vectors that a head compares are of different widths."""
+  found = outputs_lib.sources(model)
+  widths: dict[str, int] = {}
+  for output in (name for name in reads if name in found):
+    tower = model.tower(found[output].tower)
+    d_out = tower.embed.d_out if tower.embed is not None else None
+    if (width := tower.heads[found[output].head].vector(d_out or last_width(tower))) is not None:
+      widths[output] = width
+  if len(set(widths.values())) > 1:
+    said = ' and '.join(f'{name} of width {width}' for name, width in widths.items())
+    yield f'reads {said}. Expected the same width, such as by their dim.'
+
+
+def _circle_of_heads(model: Model, tower: str) -> Iterator[str]:
+  done: set[str] = set()
+  returned = outputs_lib.sources(model)
+  for name in outputs_lib.head_order(model, tower):
+    own = {returned[o] for o in model.tower(tower).heads[name].reads if o in returned}
+    for source in sorted(own):
+      if source.tower == tower and source.head not in done:
+        yield f'{outputs_lib.Source(tower, name).path}: reads {source.path}, which reads it. Expected no circle.'
+    done.add(name)
 
 
 def _circle(model: Model) -> list[str]:
@@ -68,7 +114,7 @@ def _circle(model: Model) -> list[str]:
     if name in done or name not in model.towers:
       return []
     done.add(name)
-    return next((c for o in sorted(model.tower(name).reads_towers) if (c := visit(o, [*path, name]))), [])
+    return next((c for o in sorted(outputs_lib.before(model, name)) if (c := visit(o, [*path, name]))), [])
 
   return next((c for name in model.towers if (c := visit(name, []))), [])
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core import errors
+from tfm.model import outputs as outputs_lib
 from tfm.model.spec import MAIN, Model, Tower, blocks, reads
 from tfm.parts.tokeninfo import TokenInfo
 
@@ -25,11 +26,11 @@ class Given:
 
 
 def order(model: Model) -> tuple[str, ...]:
-  """Return the names of the towers, each after those that it reads; the model's own (`MAIN`) is the last."""
+  """Return the names of the towers, each after those that it or a head of it reads; the model's own is the last."""
   found: dict[str, None] = {}
 
   def visit(name: str) -> None:
-    for other in sorted(model.tower(name).reads_towers):
+    for other in sorted(outputs_lib.before(model, name)):
       if other not in found:
         visit(other)
     found.setdefault(name)
@@ -102,10 +103,9 @@ def split(model: Model, inputs: Mapping[str, Any], cache: Any, only: str | None 
   known = names(model)
   outputs = {f'{tower}_outputs': tower for tower in model.towers}
   _check_names(model, given, (*(n for own in known.values() for n in own.values()), *outputs))
+  running = order(model) if only is None else _needed_by(model, only, given)
   found: dict[str, Given] = {}
-  for tower in order(model):
-    if only is not None and tower != only and tower not in _read_by(model, only):
-      continue
+  for tower in running:
     arrays = {bare: given[name] for bare, name in known[tower].items() if name in given}
     computed = given.get(f'{tower}_outputs') if tower else None
     embed = model.tower(tower).embed
@@ -141,6 +141,20 @@ def optional(model: Model) -> frozenset[str]:
 def _does_without(reader: Tower, name: str) -> bool:
   crosses = {b.cross.tower for b in blocks(reader) if b.cross is not None}
   return name not in crosses and reader.embed is not None and reader.embed.optional
+
+
+def _needed_by(model: Model, only: str, given: Mapping[str, Any]) -> tuple[str, ...]:
+  """Return the towers that run for the outputs of one, in order; inputs that none of them takes are an error."""
+  if only not in (MAIN, *model.towers):
+    known = (f'{MAIN!r} (its own)', *model.towers)
+    raise errors.UserError(f'apply: tower: {errors.unknown("tower", only, known)}')
+  running = tuple(t for t in order(model) if t == only or t in _read_by(model, only))
+  taken = {*(n for t in running for n in names(model)[t].values()), *(f'{t}_outputs' for t in running)}
+  if idle := [name for name in given if name not in taken]:
+    raise errors.UserError(
+      f'apply: {idle[0]} is given, and tower={only!r} does not read it. Expected it without, or no tower.'
+    )
+  return running
 
 
 def _read_by(model: Model, tower: str) -> frozenset[str]:

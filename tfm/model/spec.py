@@ -215,12 +215,9 @@ class Model(Tower):
   @property
   def returns(self) -> frozenset[str]:
     """The names of the outputs of all heads."""
-    found: set[str] = set()
-    for name, tower in ((MAIN, self), *self.towers.items()):
-      alone = not any(head.decodes for head in tower.heads.values())
-      for head in tower.heads.values():
-        found |= {n if head.name or not name else f'{name}_{n}' for n in head.returns(alone)}
-    return frozenset(found)
+    from tfm.model import outputs  # here, as it looks at whole models
+
+    return frozenset(outputs.sources(self))
 
   @property
   def causal(self) -> bool:

@@ -1,5 +1,6 @@
 """The model as pure functions: `init(spec, key)` and `apply(spec, params, **inputs)`. Next: `train/loop.py`."""
 
+from collections.abc import Mapping
 import dataclasses
 import functools
 from typing import Any, NamedTuple
@@ -11,6 +12,7 @@ import jax.numpy as jnp
 from tfm.core import axes, errors
 from tfm.model import inputs as inputs_lib
 from tfm.model import mtp as mtp_lib
+from tfm.model import outputs as outputs_lib
 from tfm.model import stack as stack_lib
 from tfm.model.spec import MAIN, Model, Tower, last_width, reads, resampled
 from tfm.model.stack import Params, named_key
@@ -21,7 +23,7 @@ from tfm.parts.embed.targets import EXTRAS as ORDER
 from tfm.parts.head.base import HeadContext
 from tfm.parts.head.pick import of_stream
 from tfm.parts.tell import ATTENTIONS, CROSS, HIDDEN
-from tfm.parts.tokeninfo import with_grid
+from tfm.parts.tokeninfo import TokenInfo, with_grid
 
 RUN = Run()
 #: Heads whose parameters have names of their own; those of others are under `NAME_head`.
@@ -137,7 +139,8 @@ def apply(
     mtp: compute logits of later tokens too, for a model with `mtp` and without a cache.
     output_hidden_states: return `hidden_states`, the input of each layer and the output of the last.
     output_attentions: return `attentions`, the weights `[B, N, T, S]` of each attention layer.
-    tower: run only this tower and those that it reads.
+    tower: run only this tower ('' is the model's own) and those that it reads. Heads that read outputs of others are
+      left out.
     **inputs: what the input layers of the towers read, under Hugging Face's names: of text `input_ids`,
       `attention_mask`, `segment_ids`, `position_ids`, `token_type_ids`, `prefix_mask` (see `tfm.parts.embed.tokens`),
       of images `pixel_values` and so on. The decoder of an encoder-decoder takes `decoder_input_ids` ...; instead of
@@ -160,10 +163,12 @@ def apply(
   given = inputs_lib.split(spec, inputs, cache, tower)
   for name, own in given.items():
     own_params = params[name] if name else params
-    state = _Run(spec, name, spec.tower(name), own_params, params, run, _tower_key(key, name), capture)
+    own_key = _tower_key(key, name)
+    state = _Run(spec, name, spec.tower(name), own_params, params, run, own_key, capture, tower is None)
     if own.outputs is not None:
-      outputs[name] = state.computed(own)
-      out[f'{name}_last_hidden_state'] = outputs[name][0]
+      outputs[name] = x_BTD, info = state.computed(own)
+      out[f'{name}_last_hidden_state'] = x_BTD
+      out = state.heads(out, x_BTD, info, None, own, logits_to_keep)
       continue
     started, passed, x_BTD = state.layers(own, outputs, None if name else cache)
     aux += passed.aux
@@ -178,8 +183,19 @@ def apply(
       out, aux, load = out | found, aux + more, load | later
     outputs[name] = x_BTD, passed.info
     out[f'{name}_last_hidden_state' if name else 'last_hidden_state'] = x_BTD
-    out = state.heads(out, x_BTD, passed, started, own, logits_to_keep)
+    info, grid = (passed.info, passed.grid) if resampled(state.tower) else (started.info, started.grid)
+    out = state.heads(out, x_BTD, info, grid, own, logits_to_keep)
   return out | {'aux': aux} | ({'load': load} if load else {})
+
+
+def source_length(spec: Model, params: Params, inputs: Mapping[str, jax.Array]) -> int:
+  """Return the length of the encoder's output for these inputs of `apply`, 0 for a model without an encoder."""
+  if spec.encoder is None:
+    return 0
+  if spec.tower('encoder').vocab and all(s.resample is None for s in spec.encoder.segments):
+    return inputs['input_ids'].shape[1]
+  run = lambda params, inputs: apply(spec, params, tower='encoder', **inputs)['encoder_last_hidden_state']
+  return jax.eval_shape(run, params, dict(inputs)).shape[1]
 
 
 def _tower_key(key: jax.Array | None, name: str) -> jax.Array | None:
@@ -200,6 +216,7 @@ class _Run(NamedTuple):
   run: Run
   key: jax.Array | None
   capture: tuple[str, ...]
+  all_towers: bool
 
   @property
   def dims(self) -> Dims:
@@ -262,29 +279,46 @@ class _Run(NamedTuple):
     return out | {'mtp_logits': tuple(unembed(h_BTD) for h_BTD in found.hidden)}, found.aux, found.load
 
   def heads(
-    self, out: dict[str, Any], x_BTD: jax.Array, passed: stack_lib.Passed, start: Embedded, own: inputs_lib.Given,
-    logits_to_keep: int | None,
+    self, out: dict[str, Any], x_BTD: jax.Array, info: TokenInfo, grid: tuple[int, int] | None,
+    own: inputs_lib.Given, logits_to_keep: int | None,
   ) -> dict[str, Any]:  # fmt: skip
     """Return `out` with the outputs of the heads added."""
-    info, grid = (passed.info, passed.grid) if resampled(self.tower) else (start.info, start.grid)
-    dims = self.dims.replace(d_model=x_BTD.shape[-1])
     assert self.tower.embed is not None
     streams = self.tower.embed.streams
-    for name, head in self.tower.heads.items():
-      if head.decodes and logits_to_keep == 0:
+    for name in outputs_lib.head_order(self.model, self.name):
+      head = self.tower.heads[name]
+      if (head.decodes and logits_to_keep == 0) or not self._computable(name, out):
         continue
       kept_BTD, own_info = x_BTD, info
       if head.stream is not None:
         kept_BTD, own_info = of_stream(x_BTD, info, streams.index(head.stream), len(streams))
       kept_BTD = kept_BTD[:, -logits_to_keep:] if head.decodes and logits_to_keep else kept_BTD
-      table = self.embed('words') if head.tied else None
-      alone = not any(h.decodes for h in self.tower.heads.values())
-      context = HeadContext(own_info, own.arrays, out, table, grid, alone, self.key is not None)
-      rngs = {} if self.key is None else {'dropout': named_key(self.key, head_params(name))}
-      params = {'params': self.params.get(head_params(name), {})}
-      found = head.make(dims).apply(params, kept_BTD, context, rngs=rngs)
-      found = {key if head.name or not self.name else f'{self.name}_{key}': value for key, value in found.items()}
+      found = self._head(name, kept_BTD, own_info, grid, own, out)
       if twice := sorted(set(found) & set(out)):
-        raise errors.UserError(f'apply: head {name!r} returns {twice[0]!r}, as another one does. Expected heads..name.')
+        raise errors.UserError(f'apply: head {name!r} returns {twice[0]!r}, as another does. Expected another name.')
       out = out | found
     return out
+
+  def _computable(self, name: str, out: dict[str, Any]) -> bool:
+    """Return whether the outputs that a head reads are there; without them all towers are expected to have run."""
+    missing = [read for read in self.tower.heads[name].reads if read not in out]
+    if missing and self.all_towers:
+      raise errors.UserError(
+        f'apply: head {name!r} reads {missing[0]!r}, which was not computed. Expected the inputs of all towers, or '
+        f'tower={self.name!r} for the outputs of one.'
+      )
+    return not missing
+
+  def _head(
+    self, name: str, x_BTD: jax.Array, info: TokenInfo, grid: tuple[int, int] | None, own: inputs_lib.Given,
+    out: dict[str, Any],
+  ) -> dict[str, Any]:  # fmt: skip
+    """Return the outputs of one head, by the names that `apply` returns."""
+    head, dims = self.tower.heads[name], self.dims.replace(d_model=x_BTD.shape[-1])
+    table = self.embed('words') if head.tied else None
+    alone = outputs_lib.alone(self.tower)
+    context = HeadContext(info, own.arrays, out, table, grid, alone, self.key is not None)
+    rngs = {} if self.key is None else {'dropout': named_key(self.key, head_params(name))}
+    params = {'params': self.params.get(head_params(name), {})}
+    found = head.make(dims).apply(params, x_BTD, context, rngs=rngs)
+    return {outputs_lib.name_of(self.name, head, output): value for output, value in found.items()}

@@ -16,6 +16,7 @@ from tfm.data.given import Given
 from tfm.data.progress import Progress
 from tfm.data.textdata import TextData
 from tfm.data.tokenizer import Bpe, Vocabulary
+from tfm.model.outputs import no_language_model
 from tfm.tasks import Ratio, Task
 from tfm.train import shard
 from tfm.train.build import BatchLayout, build_eval
@@ -117,6 +118,8 @@ def evaluate_checkpoint(
   from tfm.train import checkpoint  # here, as Orbax takes long to import and training has its own way to it
 
   loaded = checkpoint.load(path)
+  if loaded.spec.lm is None and any(True for _ in loaded.experiment.task.fits(loaded.spec)):
+    raise errors.UserError(f'eval: {path} {no_language_model(loaded.spec)}')
   x = loaded.experiment if change is None else change(loaded.experiment)
   if x.model != loaded.spec:
     raise errors.UserError(f'eval: {path} holds another model. Expected no change of model.')

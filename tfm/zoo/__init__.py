@@ -8,6 +8,7 @@ from tfm.zoo import (
   bert,
   blenderbot,
   bloom,
+  clip,
   cohere,
   cohere2,
   dbrx,
@@ -62,6 +63,7 @@ from tfm.zoo import (
   qwen3_moe,
   roberta,
   roformer,
+  siglip,
   smollm3,
   stablelm,
   starcoder2,
@@ -71,6 +73,7 @@ from tfm.zoo import (
   umt5,
   vaswani,
   vit,
+  whisper,
   xlnet,
 )
 from tfm.zoo.entry import Entry as Entry
@@ -103,6 +106,7 @@ TABLE = Table(
   **longt5.MODELS,
   **umt5.MODELS,
   **mt5.MODELS,
+  **whisper.MODELS,
   **llama.MODELS,
   **mixtral.MODELS,
   **deepseek.MODELS,
@@ -147,6 +151,8 @@ TABLE = Table(
   **vit.MODELS,
   **deit.MODELS,
   **dinov2.MODELS,
+  **clip.MODELS,
+  **siglip.MODELS,
 )
 
 

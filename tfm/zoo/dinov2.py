@@ -63,6 +63,7 @@ def read(c: Fields, registers: int = 0) -> Model:
   block = Block(attention, ffn, norm, gain=LayerScale(c.get('layerscale_value', 1.0)))
   embed = vit.patches(c, 16 if registers else 14, dropout=dropout, mask_token=True)
   if registers:
+    c.only(interpolate_antialias=True, interpolate_offset=0.0)
     embed = dataclasses.replace(embed, registers=c.get('num_register_tokens', registers), resize='antialiased')
   else:
     embed = dataclasses.replace(embed, mask_token=c.get('use_mask_token', True))

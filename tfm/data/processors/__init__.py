@@ -14,6 +14,8 @@ from tfm.data.processors.processor import CLASS_CUTOFF, Processor, canonical, ne
 from tfm.data.processors.qwen2vl import Qwen2VLProcessor
 
 __all__ = [
+  'FILE',
+  'FILES',
   'TABLE',
   'ASTFeatures',
   'AudioProcessor',
@@ -25,6 +27,7 @@ __all__ = [
   'Wav2Vec2Features',
   'WhisperFeatures',
   'from_config',
+  'from_files',
   'load',
   'resample',
   'save',
@@ -64,7 +67,9 @@ MODEL_TYPES = {
   'wav2vec2-conformer': 'Wav2Vec2FeatureExtractor', 'whisper': 'WhisperFeatureExtractor',
 }  # fmt: skip
 
-_FILE, _NESTING_FILE = 'preprocessor_config.json', 'processor_config.json'
+FILE, _NESTING_FILE = 'preprocessor_config.json', 'processor_config.json'
+#: The files of a published folder that configure its processor.
+FILES = (FILE, _NESTING_FILE)
 _NESTED = ('image_processor', 'feature_extractor')
 
 
@@ -88,13 +93,13 @@ def from_config(config: Mapping[str, Any], model_type: str | None = None) -> Pro
     config = {TABLE[name].type_key: name} | dict(config)
   if not name:
     raise errors.ConfigError(
-      f'{_FILE}: names no class, and model_type is {model_type!r}. Expected image_processor_type or '
+      f'{FILE}: names no class, and model_type is {model_type!r}. Expected image_processor_type or '
       'feature_extractor_type.'
     )
   row = canonical(name) if canonical(name) in TABLE else image_name(name)
   if row not in TABLE:
     raise errors.ConfigError(
-      f'{_FILE}: unknown processor {name!r}. Expected a name in tfm.data.processors.TABLE.'
+      f'{FILE}: unknown processor {name!r}. Expected a name in tfm.data.processors.TABLE.'
       f'{near(row, TABLE, CLASS_CUTOFF)}'
     )
   return TABLE[row].from_config(config)
@@ -112,18 +117,37 @@ def load(folder: str | Path) -> Processor | None:
   """
   folder = Path(folder).expanduser()
   model_type = (_json(folder / 'config.json') or {}).get('model_type')
-  outer = _json(folder / _NESTING_FILE) or {}
+  files = {name: (folder / name).read_bytes() for name in FILES if (folder / name).is_file()}
+  return from_files(files, model_type, folder)
+
+
+def from_files(
+  files: Mapping[str, bytes], model_type: str | None = None, folder: Path | None = None
+) -> Processor | None:
+  """Return the processor that the contents of `FILES` configure, or None if there are none.
+
+  Args:
+    files: Contents by name.
+    model_type: The `model_type` in the model's config.json.
+    folder: The folder that errors name.
+
+  Raises:
+    ConfigError: As from `load`.
+  """
+  where = lambda name: name if folder is None else str(folder / name)
+  parsed = {name: _parsed(where(name), content) for name, content in files.items()}
+  outer = parsed.get(_NESTING_FILE, {})
   nested = [key for key in _NESTED if key in outer]
   if len(nested) > 1:
-    raise errors.ConfigError(f'{folder / _NESTING_FILE}: has {" and ".join(nested)}. Expected only one.')
-  file = _NESTING_FILE if nested else _FILE
-  config = outer[nested[0]] if nested else _json(folder / file)
+    raise errors.ConfigError(f'{where(_NESTING_FILE)}: has {" and ".join(nested)}. Expected only one.')
+  file = _NESTING_FILE if nested else FILE
+  config = outer[nested[0]] if nested else parsed.get(FILE)
   if config is None:
     return None
   try:
     return from_config(config, model_type)
   except errors.ConfigError as e:
-    raise errors.ConfigError(f'{folder / file}: {str(e).removeprefix(f"{_FILE}: ")}') from None
+    raise errors.ConfigError(f'{where(file)}: {str(e).removeprefix(f"{FILE}: ")}') from None
 
 
 def save(processor: Processor, folder: str | Path) -> None:
@@ -140,18 +164,21 @@ def save(processor: Processor, folder: str | Path) -> None:
   if key in outer:
     path, values = folder / _NESTING_FILE, outer | {key: processor.to_config()}
   else:
-    path, values = folder / _FILE, processor.to_config()
+    path, values = folder / FILE, processor.to_config()
   path.write_text(json.dumps(values, indent=2, sort_keys=True) + '\n', 'utf-8')
 
 
 def _json(path: Path) -> dict[str, Any] | None:
   """Return the object in a file, or None if there is no file."""
-  if not path.is_file():
-    return None
+  return _parsed(str(path), path.read_bytes()) if path.is_file() else None
+
+
+def _parsed(where: str, content: bytes) -> dict[str, Any]:
+  """Return the object in the contents of a file."""
   try:
-    values = json.loads(path.read_text('utf-8'))
+    values = json.loads(content.decode('utf-8'))
   except ValueError as e:
-    raise errors.ConfigError(f'{path}: is no JSON ({e}). Expected an object.') from None
+    raise errors.ConfigError(f'{where}: is no JSON ({e}). Expected an object.') from None
   if not isinstance(values, dict):
-    raise errors.ConfigError(f'{path}: holds {type(values).__name__}. Expected an object.')
+    raise errors.ConfigError(f'{where}: holds {type(values).__name__}. Expected an object.')
   return values

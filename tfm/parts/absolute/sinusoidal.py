@@ -4,10 +4,13 @@ from collections.abc import Iterator
 import dataclasses
 from typing import Literal
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from tfm.parts.absolute.base import Absolute
+
+Layout = Literal['interleaved', 'halves', 't2t']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +22,7 @@ class Sinusoidal(Absolute):
   to be told, None any: longer ones are refused, as by a table.
   """
 
-  layout: Literal['interleaved', 'halves', 't2t'] = 'interleaved'
+  layout: Layout = 'interleaved'
   base: float = 10_000.0
   offset: int = 0
   max_len: int | None = None
@@ -33,14 +36,18 @@ class Sinusoidal(Absolute):
       yield f'base={self.base} does not make wavelengths longer. Wanted more than 1, usually 10000.'
 
   def __call__(self, x_BTD, pos_BT):
-    D = x_BTD.shape[-1]
-    half = D // 2
-    steps = max(half - 1, 1) if self.layout == 't2t' else D / 2
-    w_h = jnp.asarray(self.base ** (-np.arange(half) / steps), jnp.float32)
-    angle_BTh = (pos_BT + self.offset)[..., None].astype(jnp.float32) * w_h[None, None]
-    sin, cos = jnp.sin(angle_BTh), jnp.cos(angle_BTh)
-    if self.layout == 'interleaved':
-      wave_BTD = jnp.stack([sin, cos], -1).reshape(*pos_BT.shape, 2 * half)
-    else:
-      wave_BTD = jnp.concatenate([sin, cos], -1)
-    return x_BTD + jnp.pad(wave_BTD, ((0, 0), (0, 0), (0, D - 2 * half))).astype(x_BTD.dtype)
+    return x_BTD + waves(pos_BT + self.offset, x_BTD.shape[-1], self.layout, self.base).astype(x_BTD.dtype)
+
+
+def waves(pos_BT: jax.Array, D: int, layout: Layout, base: float = 10_000.0) -> jax.Array:
+  """Return sines and cosines of positions, float32 `[B, T, D]`, with the layouts of `Sinusoidal`."""
+  half = D // 2
+  steps = max(half - 1, 1) if layout == 't2t' else D / 2
+  w_h = jnp.asarray(base ** (-np.arange(half) / steps), jnp.float32)
+  angle_BTh = pos_BT[..., None].astype(jnp.float32) * w_h[None, None]
+  sin, cos = jnp.sin(angle_BTh), jnp.cos(angle_BTh)
+  if layout == 'interleaved':
+    wave_BTD = jnp.stack([sin, cos], -1).reshape(*pos_BT.shape, 2 * half)
+  else:
+    wave_BTD = jnp.concatenate([sin, cos], -1)
+  return jnp.pad(wave_BTD, ((0, 0), (0, 0), (0, D - 2 * half)))

@@ -73,7 +73,7 @@ class Embed(Part):
   def example(self, key: jax.Array, batch: int, length: int) -> dict[str, jax.Array]:
     """Return valid inputs of `shapes(batch, length)`, drawn with `key`: normal floats, and integers 0 or 1.
 
-    The towers that it reads have half as many tokens as `length`.
+    The towers that it reads are expected to have `length // 2` tokens.
     """
 
     def draw(key: jax.Array, like: jax.ShapeDtypeStruct) -> jax.Array:
@@ -112,7 +112,7 @@ class Embed(Part):
 
   @property
   def streams(self) -> tuple[str, ...]:
-    """Names of the streams whose tokens take turns in the sequence."""
+    """Names of the streams that take turns in the sequence."""
     return ()
 
   @property
@@ -122,7 +122,7 @@ class Embed(Part):
 
   @property
   def token_embed(self) -> Any:
-    """The input layer whose token table a tied head uses: itself, or one inside it. None: there is no table."""
+    """The input layer with the token table for a tied head: itself, or one inside it. None: there is no table."""
     return None
 
   @property
@@ -155,7 +155,7 @@ class Embed(Part):
     return 0.0
 
   def read_flops(self, d_model: int, width: int) -> float:
-    """Return the forward FLOPs per token of the towers that it reads, whose outputs are `width` wide."""
+    """Return the forward FLOPs per token of a tower that it reads, with outputs of this width."""
     return 0.0
 
   def fits(self, d_model: int) -> Iterator[str]:
@@ -192,7 +192,7 @@ def check_sequence(
   """Raise UserError for masks and ids that are not `[B, T]` like the input `first`, or for too many tokens.
 
   Args:
-    given: the inputs; those of the names of `SEQUENCE` are checked.
+    given: the inputs; the names in `SEQUENCE` are checked.
     name_of: returns the name under which an input was passed to `apply`.
     first: the input whose tokens they describe.
     shape: its B and T.

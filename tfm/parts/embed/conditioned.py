@@ -24,7 +24,7 @@ class Conditioned(Embed):
   The vector is the sum of W2 act(W1 waves(scale * timestep)), E[class label], and V2 act(V1 pooled). Blocks use it by
   `norm=adaptive` and `gain=gate`.
 
-  Inputs: those of `of`, and as far as they have a part in the sum `timestep`, `[B]`, int or float; `class_labels`,
+  Inputs: the inputs of `of`, and for each term of the sum its own: `timestep`, `[B]`, int or float; `class_labels`,
   int32 `[B]`; `pooled_projections`, float `[B, pooled]`.
 
   Attributes:
@@ -124,11 +124,11 @@ class Conditioned(Embed):
         'Expected at least 0, and an even number of waves.'
       )
     if not (self.waves or self.classes or self.pooled):
-      yield 'waves, classes and pooled are all 0, so there is no condition. Expected at least one of them.'
+      yield 'waves, classes and pooled are all 0, so there is no condition. Expected a positive one.'
     if not 0 <= self.class_dropout < 1 or (self.class_dropout and not self.classes):
       yield f'class_dropout={self.class_dropout} of classes={self.classes}. Expected a share below 1, and classes.'
     if self.of.shares:
-      yield 'of.vocab=none shares a table that stands nowhere else. Expected the number of token ids.'
+      yield 'of.vocab=none shares a table, and there is none. Expected the number of token ids.'
     if self.of.conditions:
       yield 'of: is conditioned itself. Expected one condition with all inputs.'
 

@@ -90,7 +90,7 @@ class Features(Embed):
     if self.grid is not None and shape[1] != self.tokens(0):
       rows, columns = self.grid
       raise errors.UserError(
-        f'apply: {name} has {shape[1]} vectors. Expected {rows * columns}, those of a grid of {rows} x {columns}.'
+        f'apply: {name} has {shape[1]} vectors. Expected {rows * columns}, for a grid of {rows} x {columns}.'
       )
 
   def info(self, inputs, shape):

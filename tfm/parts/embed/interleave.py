@@ -16,7 +16,7 @@ from tfm.parts.embed.features import Features, time_table
 from tfm.parts.norm.base import Norm
 from tfm.parts.norm.layer import LayerNorm
 
-#: Names of parameters beside those of the streams.
+#: Names that a stream cannot have.
 _RESERVED = ('norm', 'timesteps', 'spec', 'dims', 'parent', 'name', 'scope')
 
 
@@ -37,7 +37,7 @@ class Stream:
 class Interleave(Embed):
   """[a_1, b_1, c_1, a_2, b_2, c_2, ...] + E_time[timestep of the step], then norm and dropout.
 
-  Inputs: those that the streams need, all of T steps; `timesteps`, int32 `[B, T]`, if there is a table of them;
+  Inputs: all that the streams need, each with T steps; `timesteps`, int32 `[B, T]`, if there is a table of them;
   optionally `attention_mask`, int32 `[B, T]` (0: a step of padding). The sequence has T tokens of each stream, and
   positions count them all. The extra 'stream' has the index of each token's stream.
 
@@ -101,9 +101,9 @@ class Interleave(Embed):
       yield f'timesteps={self.timesteps} is not a number of rows. Expected at least 0.'
     for i, part in enumerate(self.parts):
       if not part.name.isidentifier() or part.name in _RESERVED or self.streams.count(part.name) > 1:
-        yield f'parts.{i}.name: {part.name!r} is taken or no name. Expected a word of its own, such as states.'
+        yield f'parts.{i}.name: {part.name!r} is no name, or used twice. Expected a word for each, such as states.'
       if part.embed.shares or part.embed.d_out is not None or part.embed.width is not None:
-        yield f'parts.{i}.embed: shares a table, or has a width of its own. Expected vectors of the width of the tower.'
+        yield f'parts.{i}.embed: shares a table, or has another width. Expected vectors of the width of the tower.'
     names = [name for part in self.parts for name in part.embed.needs]
     if twice := sorted({n for n in names if names.count(n) > 1}):
       yield f'parts: two streams read {twice[0]!r}. Expected an input for each stream.'
@@ -158,7 +158,7 @@ class _Interleave(Module):
     return self.finish(self.start(inputs, outputs, None).x_BTD, False)
 
   def start(self, inputs, outputs, next_B) -> Embedded:
-    """Return the embeddings of the streams in turn, with those of their time steps added."""
+    """Return the embeddings of the streams in turn, with time steps added."""
     s, dtype, train = self.spec, self.dims.run.precision.dtype('compute'), self.has_rng('dropout')
     each = []
     for part in s.parts:

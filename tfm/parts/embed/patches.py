@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tfm.core import errors
 from tfm.core.axes import constrained, sharded
@@ -146,7 +147,7 @@ class Patches(Embed):
           f'apply: {name_of("bool_masked_pos")} is given, but the model has no mask token (embed.mask_token=false).'
         )
       check_shape(name_of('bool_masked_pos'), masked, 'BP', {'B': pixels.shape[0], 'P': math.prod(new)})
-    if not isinstance(pixels, jax.core.Tracer) and not bool(jnp.all(jnp.isfinite(pixels))):
+    if not isinstance(pixels, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(pixels))):
       raise errors.UserError(f'apply: {name} has values that are NaN or infinite. Expected finite pixels.')
 
   def info(self, inputs, shape):

@@ -22,9 +22,9 @@ from tfm.parts.embed.tokens import Tokens
 class Splice(Embed):
   """Token embeddings, in which the i-th placeholder of the batch is the i-th vector of the tower, projected.
 
-  Inputs: those of `text`. The tower gives vectors `[I, S, R]` of I images, in the order in which their placeholders
-  stand, row by row; a row can have any number of images. The placeholders of a batch must be as many as the vectors.
-  If they are not, `apply` raises an error where it can count them; under `jax.jit` all embeddings become NaN.
+  Inputs: the inputs of `text`. The tower gives vectors `[I, S, R]` of I images, in the order of their placeholders, row
+  by row; a row can have any number of images. The numbers of placeholders and of vectors in a batch must be equal. If
+  they are not, `apply` raises an error where it can count them; under `jax.jit` all embeddings become NaN.
 
   Without the inputs of the tower all tokens are text. So the tokens after a cached prompt need no image; a prompt that
   is read in chunks needs the images with the one chunk that has their placeholders.
@@ -95,7 +95,7 @@ class Splice(Embed):
     if self.placeholder < 0 or self.lead < 0:
       yield f'placeholder={self.placeholder}, lead={self.lead}: a token id and a number of tokens. Expected at least 0.'
     if self.text.vocab is None:
-      yield 'text.vocab=none shares a table that stands nowhere else. Expected the number of token ids.'
+      yield 'text.vocab=none shares a table, and there is none. Expected the number of token ids.'
 
   def check_inputs(self, given, name_of, limit):
     self.text.check_inputs(given, name_of, limit)

@@ -7,7 +7,10 @@ from tfm.parts.head.classify import Classify
 from tfm.parts.head.codes import CodeLogits
 from tfm.parts.head.ctc import Ctc
 from tfm.parts.head.lm import Lm
+from tfm.parts.head.probe import Probe
+from tfm.parts.head.project import Project
 from tfm.parts.head.regress import Regress
+from tfm.parts.head.similarity import Similarity
 from tfm.parts.head.unpatchify import Unpatchify
 
 TABLE = Table(
@@ -17,6 +20,9 @@ TABLE = Table(
   codes=CodeLogits,
   ctc=Ctc,
   lm=Lm,
+  probe=Probe,
+  project=Project,
   regress=Regress,
+  similarity=Similarity,
   unpatchify=Unpatchify,
 )

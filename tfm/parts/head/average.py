@@ -40,16 +40,6 @@ class Average(Head):
     if not self.of:
       yield 'of=() averages nothing. Expected names of outputs of earlier heads.'
 
-  def fits(self, tower):
-    earlier = []
-    for head in tower.heads.values():
-      if head == self:
-        break
-      earlier += head.returns(True)
-    for name in self.of:
-      if name not in earlier:
-        yield f'averages {name!r}, which no earlier head returns. Known: {", ".join(earlier) or "none"}.'
-
 
 class _Average(nn.Module):
   spec: Average

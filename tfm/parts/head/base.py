@@ -70,6 +70,11 @@ class Head(Part):
     del dtype
     return {}
 
+  def vector(self, d_model: int) -> int | None:
+    """Return the width of its output if that is one vector per sequence, else None."""
+    del d_model
+    return None
+
   def flops(self, dims: Any, length: int) -> float:
     """Return the forward FLOPs for one sequence of `length` tokens."""
     raise AssertionError(f'{type(self).__name__} must count its FLOPs')

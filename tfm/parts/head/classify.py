@@ -10,6 +10,7 @@ from tfm.parts.act.base import Act
 from tfm.parts.context import Dims
 from tfm.parts.dense import Dense
 from tfm.parts.dropout import drop
+from tfm.parts.head import pick as pick_lib
 from tfm.parts.head.base import Head, HeadContext
 from tfm.parts.head.pick import Pick, picked, width
 from tfm.parts.norm.base import Norm
@@ -51,8 +52,7 @@ class Classify(Head):
     return times * 2 * D * (self.labels + (0 if self.hidden is None else D))
 
   def fits(self, tower):
-    if self.pick in ('patches', 'first_patches') and 'grid' not in tower.embed.provides:
-      yield f'pick={self.pick} needs image patches, and the tower reads none. Expected pick=mean or embed=patches.'
+    yield from pick_lib.fits(self.pick, tower)
 
   def check(self) -> Iterator[str]:
     if self.labels < 0 or (not self.labels and self.hidden is None and self.norm is None and self.pick == 'each'):

@@ -13,7 +13,7 @@ from tfm.parts.head.base import Head, HeadContext
 
 @dataclasses.dataclass(frozen=True)
 class CodeLogits(Head):
-  """`logits` `[B, T, books, codes]`: h W_k + b_k for each codebook k (`code_logits` beside a language-model head).
+  """`logits` `[B, T, books, codes]`: h W_k + b_k for each codebook k (`code_logits` if there is a language-model head).
 
   *Differs*: MusicGen's logits in transformers are `[B * books, T, codes]`.
 

@@ -14,7 +14,7 @@ from tfm.parts.head.base import Head, HeadContext
 
 @dataclasses.dataclass(frozen=True)
 class Ctc(Head):
-  """h W + b for each frame: `logits` `[B, T, labels]` (`ctc_logits` beside a language-model head).
+  """h W + b for each frame: `logits` `[B, T, labels]` (`ctc_logits` if there is a language-model head).
 
   Attributes:
     labels: number of labels, with the blank.

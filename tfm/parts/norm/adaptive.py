@@ -1,4 +1,4 @@
-"""Layer normalisation whose scale and shift follow from a condition (adaLN, arXiv:2212.09748)."""
+"""Layer normalisation with scale and shift computed from a condition (adaLN, arXiv:2212.09748)."""
 
 import dataclasses
 from typing import ClassVar

@@ -13,6 +13,7 @@ from tfm.zoo.weights import (
   bert,
   blenderbot,
   bloom,
+  clip,
   codegen,
   cohere,
   dbrx,
@@ -65,6 +66,7 @@ from tfm.zoo.weights import (
   qwen3_moe,
   roberta,
   roformer,
+  siglip,
   smollm3,
   stablelm,
   starcoder2,
@@ -73,6 +75,7 @@ from tfm.zoo.weights import (
   t5gemma,
   umt5,
   vit,
+  whisper,
   xlnet,
 )
 from tfm.zoo.weights.family import Family as Family
@@ -160,6 +163,15 @@ TABLE = Table(
     'deit': deit.FAMILY,
     'dinov2': dinov2.FAMILY,
     'dinov2_with_registers': dinov2.REGISTERS,
+    # Text and images.
+    'clip': clip.FAMILY,
+    'clip_text_model': clip.TEXT_MODEL,
+    'clip_vision_model': clip.IMAGE_MODEL,
+    'siglip': siglip.FAMILY,
+    'siglip_text_model': siglip.TEXT_MODEL,
+    'siglip_vision_model': siglip.IMAGE_MODEL,
+    # Speech.
+    'whisper': whisper.FAMILY,
   },
 )
 

@@ -84,7 +84,7 @@ class Family:
   @property
   def endings(self) -> list[str]:
     """How the names of its classes end, the one with the head first."""
-    return [self.head, *self.tops, *([self.body] if self.body not in self.tops else [])]
+    return list(dict.fromkeys((self.head, *self.tops, self.body)))
 
   def spec(self, c: Fields, ending: str) -> Model:
     """The spec of the class with that ending."""

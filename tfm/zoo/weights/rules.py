@@ -178,6 +178,14 @@ class Fused(Linear):
 
 
 @dataclasses.dataclass(frozen=True)
+class InProj(Fused):
+  """q, k and v fused under PyTorch's names in `nn.MultiheadAttention`: `in_proj_weight`, `in_proj_bias`."""
+
+  def tensor(self, leaf):
+    return f'{self.name}_{LEAVES[leaf]}'
+
+
+@dataclasses.dataclass(frozen=True)
 class FusedHeads(Fused):
   """q, k, v fused a key head at a time: its query heads, its key, its value (GPT-NeoX, BLOOM, Falcon)."""
 

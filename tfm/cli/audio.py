@@ -1,0 +1,76 @@
+"""Recordings to text, for `tfm generate --audio`."""
+
+from collections.abc import Iterator, Mapping, Sequence
+import itertools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfm.core import errors
+from tfm.data.processors import AudioProcessor, resample
+from tfm.data.progress import Progress
+from tfm.data.recordings import read_audio
+from tfm.generate import detect_language, generate
+from tfm.hub import Loaded, generation_options, languages
+from tfm.hub.speech import multilingual
+from tfm.hub.tokens import GENERATION
+
+
+class Transcript(NamedTuple):
+  """The text of a recording, and its language (None: the model has one only, or it was not detected)."""
+
+  path: str
+  text: str
+  language: str | None
+
+
+def transcripts(
+  m: Loaded, folder: str, paths: Sequence[str], language: str | None, task: str | None, options: Mapping[str, Any]
+) -> Iterator[Transcript]:
+  """Yield the text of each recording.
+
+  A recording longer than the processor's window (30 seconds for Whisper) is cut into windows that are read one by one,
+  so a word on a cut may be lost.
+
+  Args:
+    m: the model, its parameters prepared for decoding.
+    folder: where it was loaded from.
+    paths: the recordings. Another sampling rate than the model's is converted.
+    language, task: see `tfm.hub.speech.decoder_prompt`. Without a language a multilingual model detects it in the first
+      window.
+    options: of `tfm.generate`.
+
+  Raises:
+    UserError: the model reads no audio, or a file cannot be read.
+  """
+  processor: Any = m.processor
+  if not isinstance(processor, AudioProcessor):
+    raise errors.UserError(f'--audio: {folder} configures no audio processor. Expected a model of speech.')
+  read: Any = processor  # its call has other keywords in each class
+  clips = [_windows(path, processor) for path in paths]
+  fields = (m.tokens or {}).get(GENERATION, {})
+  detects = language is None and multilingual(fields)
+  with Progress('transcribing', sum(map(len, clips)), of_bytes=False) as bar:
+    for path, windows in zip(paths, clips, strict=True):
+      found, texts = language, list[str]()
+      for window in windows:
+        features = read(audio=window, sampling_rate=processor.sampling_rate)
+        if detects and found is None:
+          start = fields['decoder_start_token_id']
+          (found,) = detect_language(m.spec, m.params, features, languages(fields), start, run=options['run'])
+        given = {**generation_options(folder, language=found, task=task), **options}
+        texts += generate(m.spec, m.params, features, **given)
+        bar.advance(1)
+      yield Transcript(path, ' '.join(text.strip() for text in texts), found)
+
+
+def _windows(path: str, processor: AudioProcessor) -> list[np.ndarray]:
+  """Return a recording at the model's sampling rate, cut to the windows that the processor takes."""
+  clip, rate = read_audio(Path(path))
+  clip = clip if rate == processor.sampling_rate else resample(clip, rate, processor.sampling_rate)
+  seconds = getattr(processor, 'chunk_length', None)
+  if seconds is None:
+    return [clip]
+  size = seconds * processor.sampling_rate
+  return [clip[a:b] for a, b in itertools.pairwise([*range(0, len(clip), size), len(clip)])]

@@ -1,0 +1,213 @@
+"""CLIP (2021): a text tower and an image tower, and the cosines of their vectors."""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any
+
+from tfm.core import errors
+from tfm.model.spec import Block, Model, Segment, Tower, depth
+from tfm.parts.absolute.learned import Learned
+from tfm.parts.act.base import Act
+from tfm.parts.act.gelu import QuickGelu
+from tfm.parts.embed.patches import Patches
+from tfm.parts.embed.tokens import Tokens
+from tfm.parts.ffn.mlp import Mlp
+from tfm.parts.head.pick import Pick
+from tfm.parts.head.project import Project
+from tfm.parts.head.similarity import Similarity
+from tfm.parts.init.normal import Normal
+from tfm.parts.mask.base import Mask
+from tfm.parts.mask.causal import Causal
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.layer import LayerNorm
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, name_of
+
+PAPER = 'Learning Transferable Visual Models From Natural Language Supervision, arXiv:2103.00020'
+#: The end token that configs name for "the largest id", as all did at first.
+_LARGEST = 2
+
+
+def layers(
+  depth: int, heads: int, d_ff: int, act: Act, eps: float, mask: Mask = Mask(), dropout: float = 0.0
+) -> tuple[Segment, ...]:
+  """Return pre-norm layers with biases, which towers of both kinds are made of."""
+  attention = Attention(heads, mask=mask, bias='qkvo', dropout=dropout)
+  return (Segment((Block(attention, Mlp(d_ff, act), LayerNorm(eps)),), depth),)
+
+
+def clip(
+  dim: int, text: tuple[int, int, int], image: tuple[int, int, int], size: int, side: int = 224, vocab: int = 49_408
+) -> Model:
+  """Return a CLIP of a text and an image tower, each given as (depth, width, heads).
+
+  Args:
+    dim: width of the vectors that are compared.
+    text: sizes of the text tower: causal, 77 learned positions, read at the end token.
+    image: sizes of the image tower: a class token, a norm before the first layer, read at the class token.
+    size: side of a patch in pixels.
+    side: side of an image in pixels.
+    vocab: number of token ids; the end token is the last.
+  """
+  act, eps = QuickGelu(), 1e-5
+  patches = Patches(size, side, bias=False, norm=LayerNorm(eps))
+  tower = Tower(patches, image[1], layers(image[0], image[2], 4 * image[1], act, eps), norm=None)
+  words = layers(text[0], text[2], 4 * text[1], act, eps, Causal())
+  model = Model(Tokens(vocab), text[1], words, Learned(77), LayerNorm(eps), init=Normal(), heads={})
+  return joined(model, tower, dim, 'largest', eps)
+
+
+def joined(text: Model, image: Tower, dim: int, pick: Pick, eps: float, scale: float = 2.6592) -> Model:
+  """Return a text and an image tower without heads as one model that compares them."""
+  heads = {'image': Project(dim, norm=LayerNorm(eps), name='image_embeds')}
+  text = text.with_heads(text=Project(dim, pick, name='text_embeds'), similarity=Similarity(scale=scale))
+  return text.with_towers(vision=dataclasses.replace(image, heads=heads))
+
+
+def sub(c: Fields, name: str) -> Fields:
+  """Return the fields of the config of a tower; an older `text_config_dict` replaces `text_config` altogether."""
+  older = f'{name}_dict'
+  if not c.get(older):
+    return c.part(name)
+  c.skip(name)
+  return c.part(older)
+
+
+def texts(
+  c: Fields, sizes: Mapping[str, int], act: str = 'quick_gelu', eps: float = 1e-5, mask: Mask = Causal()
+) -> Model:
+  """Return the text tower of a config, without heads; `sizes`, `act` and `eps` are defaults of the family."""
+  c.skip('tie_word_embeddings', 'projection_dim')
+  c.only(dropout=0.0)
+  kind, eps, size = c.act('hidden_act', act), c.get('layer_norm_eps', eps), _sizes(c, sizes)
+  words = layers(*size[1:], kind, eps, mask, c.get('attention_dropout', 0.0))
+  absolute = Learned(c.get('max_position_embeddings', sizes['max_position_embeddings']))
+  tokens = Tokens(c.get('vocab_size', sizes['vocab_size']))
+  return Model(tokens, size[0], words, absolute, LayerNorm(eps), heads={}, init=Normal())
+
+
+def images(
+  c: Fields, sizes: Mapping[str, int], act: str = 'quick_gelu', eps: float = 1e-5, plain: bool = False
+) -> Tower:
+  """Return the image tower of a config, without heads.
+
+  Args:
+    c: the fields of the config.
+    sizes, act, eps: defaults of the family.
+    plain: no class token and no norm before the first layer, but a bias of the patches and a norm after the last
+      (SigLIP).
+  """
+  c.skip('tie_word_embeddings', 'projection_dim')
+  c.only(dropout=0.0)
+  kind, norm, size = c.act('hidden_act', act), LayerNorm(c.get('layer_norm_eps', eps)), _sizes(c, sizes)
+  patch, side = c.get('patch_size', sizes['patch_size']), c.get('image_size', 224)
+  if not isinstance(patch, int) or not isinstance(side, int):
+    raise errors.UserError(f'{c.where}: patch_size={patch}, image_size={side}. Expected squares, one number each.')
+  channels = c.get('num_channels', 3)
+  patches = Patches(patch, side, channels, bias=plain, class_token=not plain, norm=None if plain else norm)
+  blocks = layers(*size[1:], kind, norm.eps, dropout=c.get('attention_dropout', 0.0))
+  return Tower(patches, size[0], blocks, norm=norm if plain else None)
+
+
+def _sizes(c: Fields, sizes: Mapping[str, int]) -> tuple[int, int, int, int]:
+  """Return (width, depth, heads, d_ff) of a tower."""
+  names = ('hidden_size', 'num_hidden_layers', 'num_attention_heads', 'intermediate_size')
+  width, depth, heads, d_ff = (c.get(name, sizes[name]) for name in names)
+  return width, depth, heads, d_ff
+
+
+#: Sizes that configs of CLIP leave out.
+TEXT = {
+  'hidden_size': 512, 'num_hidden_layers': 12, 'num_attention_heads': 8, 'intermediate_size': 2048,
+  'max_position_embeddings': 77, 'vocab_size': 49_408,
+}  # fmt: skip
+IMAGE = {
+  'hidden_size': 768, 'num_hidden_layers': 12, 'num_attention_heads': 12, 'intermediate_size': 3072, 'patch_size': 32,
+}  # fmt: skip
+
+
+def pick_of(c: Fields) -> Pick:
+  """Return where a config's text tower is read."""
+  end = c.get('eos_token_id', 49_407)
+  if not isinstance(end, int):
+    raise errors.UserError(f'{c.where}: eos_token_id is {end!r}. Expected one number: the token that is pooled.')
+  return 'largest' if end == _LARGEST else end
+
+
+def read(c: Fields) -> Model:
+  """Return the spec of a published config, whose towers have configs of their own."""
+  text, image = sub(c, 'text_config'), sub(c, 'vision_config')
+  scale, eps = c.get('logit_scale_init_value', 2.6592), image.get('layer_norm_eps', 1e-5)
+  towers = texts(text, TEXT), images(image, IMAGE)
+  return joined(*towers, c.get('projection_dim', 512), pick_of(text), eps, scale)
+
+
+def read_text(c: Fields) -> Model:
+  """Return the spec of a config of the text tower alone, with its projection."""
+  project = Project(c.get('projection_dim', 512), pick_of(c), unit=False, name='text_embeds')
+  return texts(c, TEXT).with_heads(text=project)
+
+
+def read_image(c: Fields) -> Model:
+  """Return the spec of a config of the image tower alone, with its projection."""
+  norm = LayerNorm(c.get('layer_norm_eps', 1e-5))
+  project = Project(c.get('projection_dim', 512), norm=norm, unit=False, name='image_embeds')
+  return alone(images(c, IMAGE)).with_heads(image=project)
+
+
+def alone(tower: Any) -> Model:
+  """Return a tower as a model of its own."""
+  return Model(tower.embed, tower.d_model, tower.segments, norm=tower.norm, init=Normal(), heads=tower.heads)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """Return the published fields of a spec."""
+  project = m.heads['text']
+  return {
+    'projection_dim': project.dim, 'logit_scale_init_value': m.heads['similarity'].scale,
+    'text_config': {**write_text(m), 'model_type': 'clip_text_model'},
+    'vision_config': {**write_image(m.tower('vision')), 'model_type': 'clip_vision_model'},
+  }  # fmt: skip
+
+
+def write_text(m: Any) -> dict[str, Any]:
+  """Return the published fields of a text tower."""
+  head = m.heads.get('text') or m.heads['classify']
+  fields = text_fields(m) | {'eos_token_id': _LARGEST if head.pick == 'largest' else head.pick}
+  return fields | ({'projection_dim': head.dim} if isinstance(head, Project) else {})
+
+
+def write_image(m: Any) -> dict[str, Any]:
+  """Return the published fields of an image tower."""
+  head = m.heads.get('image') or m.heads['classify']
+  return image_fields(m) | ({'projection_dim': head.dim} if isinstance(head, Project) else {})
+
+
+def text_fields(m: Any) -> dict[str, Any]:
+  """Return the fields of a text tower that do not depend on its head."""
+  return _fields(m) | {'vocab_size': m.vocab, 'max_position_embeddings': m.max_positions}
+
+
+def image_fields(m: Any) -> dict[str, Any]:
+  """Return the fields of an image tower that do not depend on its head."""
+  embed = m.embed
+  return _fields(m) | {'patch_size': embed.size, 'image_size': embed.image, 'num_channels': embed.channels}
+
+
+def _fields(m: Any) -> dict[str, Any]:
+  block = m.segments[0].pattern[0]
+  return {
+    'hidden_size': m.d_model, 'num_hidden_layers': depth(m), 'num_attention_heads': block.mixer.heads,
+    'intermediate_size': block.ffn.d_ff, 'hidden_act': name_of(block.ffn.act, 'gelu_pytorch_tanh'),
+    'layer_norm_eps': block.norm.eps, 'attention_dropout': block.mixer.dropout,
+  }  # fmt: skip
+
+
+_B = 12, 768, 12
+_L = 24, 1024, 16
+MODELS = {
+  'clip-vit-base-patch32': Entry(clip(512, (12, 512, 8), _B, 32), 151_277_313, '151M', PAPER),
+  'clip-vit-base-patch16': Entry(clip(512, (12, 512, 8), _B, 16), 149_620_737, '150M', PAPER),
+  'clip-vit-large-patch14': Entry(clip(768, (12, 768, 12), _L, 14), 427_616_513, '428M', PAPER),
+  'clip-vit-large-patch14-336': Entry(clip(768, (12, 768, 12), _L, 14, 336), 427_944_193, '428M', PAPER),
+}
