@@ -5,6 +5,8 @@ import copy
 import dataclasses
 import functools
 import inspect
+import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -292,3 +294,16 @@ def in_steps(both: Both) -> np.ndarray:
     return [*first, *jax.lax.scan(step, cache, ids)[1]]
 
   return np.concatenate(run(both.ours.params, ids, source), 1)
+
+
+def reached(case: str, **found: object) -> None:
+  """Add the measured differences of a case to the file TFM_REACHED, which `scripts/model_cards.py` reads."""
+  if path := os.environ.get('TFM_REACHED'):
+    with open(path, 'a', encoding='utf-8') as file:
+      file.write(json.dumps({'case': case, **found}) + '\n')
+
+
+def type_of(case):
+  import transformers
+
+  return getattr(transformers, case.config).model_type

@@ -1,8 +1,6 @@
 """Every family: published weights give the same numbers here, and go back as they came."""
 
 import dataclasses
-import json
-import os
 import re
 
 import numpy as np
@@ -41,13 +39,6 @@ def both(request, tmp_path_factory):
   return published.build(case, tmp_path_factory.mktemp('published') / 'theirs')
 
 
-def reached(case: str, **found: object) -> None:
-  """Adds what a case comes to as a line of the file TFM_REACHED, which `scripts/model_cards.py` reads."""
-  if path := os.environ.get('TFM_REACHED'):
-    with open(path, 'a', encoding='utf-8') as file:
-      file.write(json.dumps({'case': case, **found}) + '\n')
-
-
 @large_if_other_head
 def test_outputs_hidden_states_and_where_whole_gradients_and_a_cache_are_the_same(both, request):
   theirs, their_grads = both.said
@@ -68,7 +59,9 @@ def test_outputs_hidden_states_and_where_whole_gradients_and_a_cache_are_the_sam
     first = theirs['logits'][:1]
     limit, stepped = both.case.atol * max(1.0, np.abs(first).max()), published.in_steps(both)
     np.testing.assert_allclose(stepped, first[:, : stepped.shape[1]], atol=limit, rtol=0, err_msg='in steps')
-  reached(request.node.callspec.params['both'], model_type=_type_of(both.case), outputs=outputs, gradients=gradients)
+  published.reached(
+    request.node.callspec.params['both'], model_type=published.type_of(both.case), outputs=outputs, gradients=gradients
+  )
 
 
 @large_if_other_head
@@ -79,7 +72,7 @@ def test_what_is_exported_is_what_was_imported(both, tmp_path):
   name = hub.export_hf(both.ours.spec, both.ours.params, tmp_path / 'back', architecture=both.case.model)
   assert name == both.case.model
   old, new = open_tensors(both.folder), open_tensors(tmp_path / 'back')
-  family = weights.TABLE[_type_of(both.case)]
+  family = weights.TABLE[published.type_of(both.case)]
   fixed = family.fixed_of(both.ours.spec, name.removeprefix(family.stem))  # which some classes of theirs do not save
   idle = lambda tensor: both.case.idle is not None and re.search(both.case.idle, tensor)
   assert sorted({*new, *fixed}) == sorted(n for n in {*old, *fixed} if not idle(n))
@@ -100,7 +93,7 @@ def test_what_is_exported_is_what_was_imported(both, tmp_path):
 
 
 def test_every_family_has_a_case():
-  made = {_type_of(case) for case in (*CASES.values(), *towers.CASES.values())}
+  made = {published.type_of(case) for case in (*CASES.values(), *towers.CASES.values())}
   assert made == set(weights.TABLE)
 
 
@@ -111,7 +104,7 @@ def test_encoders_without_a_case_of_their_own_have_the_tensors_of_theirs():
   made = {case.model for case in CASES.values()}
   asked = 0
   for case in {c.config: c for c in reversed(encoders.CASES.values()) if not c.merged}.values():
-    family = weights.TABLE[_type_of(case)]
+    family = weights.TABLE[published.type_of(case)]
     for name in (family.stem + ending for ending in family.endings):
       if name in made or not hasattr(transformers, name):
         continue
@@ -122,9 +115,3 @@ def test_encoders_without_a_case_of_their_own_have_the_tensors_of_theirs():
       for tensor in weights.plan(found.family, found.spec, found.ending):
         assert shapes.get(tensor.name) == tensor.shape, (name, tensor.name)
   assert asked
-
-
-def _type_of(case):
-  import transformers
-
-  return getattr(transformers, case.config).model_type

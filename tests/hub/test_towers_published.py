@@ -29,14 +29,18 @@ def clip(tmp_path_factory):
   return towers.build(towers.CASES['clip'], tmp_path_factory.mktemp('clip') / 'theirs')
 
 
-def test_outputs_and_gradients_match(both):
+def test_outputs_and_gradients_match(both, request):
   theirs, their_grads = towers.their_outputs(both)
   ours, grads = towers.our_outputs(both)
   named = lambda found: sorted(n for n in towers.NAMES if n in found)
   assert named(ours) == named(theirs)
+  outputs = 0.0
   for name, value in theirs.items():
     np.testing.assert_allclose(ours[name], value, atol=1e-4 * np.abs(value).max(), rtol=0, err_msg=name)
-  copying.assert_same_gradients(grads, published.as_ours(both, their_grads))
+    outputs = max(outputs, float(np.abs(ours[name] - value).max() / max(1.0, np.abs(value).max())))
+  gradients = copying.assert_same_gradients(grads, published.as_ours(both, their_grads))
+  case = request.node.callspec.params['both']
+  published.reached(case, model_type=published.type_of(both.case), outputs=outputs, gradients=gradients)
 
 
 def test_export_returns_the_file(both, tmp_path):
