@@ -175,7 +175,7 @@ _OPTIONS: dict[str, list] = {
   'cap': [{'cap': 2.0}],
   'sink': [{'sink': True}],
   'bias': [{'bias': 'qvo'}],
-  'clip': [{'clip': 0.1}],
+  'clip': [{'clip': 0.5}],
   'qk_norm': [
     {'qk_norm': n, 'qk_norm_over': over} for n, over in zip(_norms, itertools.cycle(('head', 'all', 'each')))
   ],

@@ -142,7 +142,7 @@ SMALLER = SPEC.with_heads(lm=dataclasses.replace(SPEC.lm, scale=0.5))
   ('spec', 'params', 'prompt', 'run', 'message'),
   [
     (SPEC, OTHER, PROMPT, Run(), 'weights differ. Wanted the same, or another file.'),
-    (SMALLER, weights(SPEC), PROMPT, Run(), r'spec differs \(head.scale: 1.0 -> 0.5\). Wanted'),
+    (SMALLER, weights(SPEC), PROMPT, Run(), r'spec differs \(heads.lm.scale: 1.0 -> 0.5\). Wanted'),
     (SPEC, weights(SPEC), [7, 7], Run(), r'tokens differ: the file begins with \[5, 9, 2, 7, 1, 1, 30, 22, ...\]'),
     (
       SPEC, weights(SPEC), PROMPT, Run(Precision(compute='bfloat16')),

@@ -104,8 +104,8 @@ def test_nobody_writes_with_it_and_it_keeps_no_cache():
   ({'aside': Conv(groups=0)}, r'groups=0 is no number of parts\. Wanted at least 1'),
   ({'aside': Conv(groups=3)}, r'aside: groups=3 does not divide the 8 numbers of a token'),
   ({'aside': Conv(dropout=1.0)}, r'dropout=1\.0 is not a share'),
-  ({'aside': Attention(2, head_dim=4)}, r'aside: would cache what it reads, and nobody keeps it\. Wanted conv or four'),
-  ({'aside': Conv(), 'wiring': Block().wiring}, r'aside is joined and normed behind .* Wanted wiring=post'),
+  ({'aside': Attention(2, head_dim=4)}, r'aside: needs a cache, and an extra branch has none\. Expected conv or four'),
+  ({'aside': Conv(), 'wiring': Block().wiring}, r'aside is added and normalised after .* Expected wiring=post'),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(fields, message):
   with pytest.raises(errors.ConfigError, match=message):

@@ -44,7 +44,7 @@ def features(embed, frames, batch=2):
   return np.random.default_rng(2).standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize('conv', [Conv(3, 1, pad=1), Conv(3, 2, pad=1), Conv(5, 2, pad=2), Conv(4, 3)], ids=str)
+@pytest.mark.parametrize('conv', [Conv(3, 1, pad=1), Conv(3, 2, pad=1), Conv(5, 2, pad=2), Conv(4, 3)])
 def test_convolution_is_the_sum_over_its_window(conv):
   embed = Frames((conv,), bins=6)
   params, x = started(embed), features(embed, 11)
@@ -58,7 +58,7 @@ def test_convolution_is_the_sum_over_its_window(conv):
   np.testing.assert_allclose(vectors(embed, params, input_features=x), expected, atol=2e-5)
 
 
-@pytest.mark.parametrize('embed', [Frames(), SMALL, Waveform()], ids=['frames', 'small', 'wav2vec2'])
+@pytest.mark.parametrize('embed', [Frames(), SMALL, Waveform()], ids=['embed=frames', 'embed=small', 'embed=wav2vec2'])
 @pytest.mark.parametrize('length', [1, 2, 7])
 def test_shapes_are_those_of_so_many_vectors(embed, length):
   frames = embed.frames(length)
@@ -70,7 +70,7 @@ def test_thirty_seconds_become_1500_vectors():
   assert zoo.get('whisper-tiny').encoder.embed.frames(1500) == 3000
 
 
-@pytest.mark.parametrize('embed', [Frames(bins=4), SMALL], ids=['frames', 'waveform'])
+@pytest.mark.parametrize('embed', [Frames(bins=4), SMALL], ids=['embed=frames', 'embed=waveform'])
 def test_mask_has_the_length_of_each_row(embed):
   total = 83
   mask = (np.arange(total)[None] < np.arange(total + 1)[:, None]).astype(np.int32)

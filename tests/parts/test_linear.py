@@ -13,6 +13,7 @@ from tfm.model import count
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.act import Relu
 from tfm.parts.context import Ctx, Dims, Run
+from tfm.parts.embed import Tokens
 from tfm.parts.ffn import Mlp
 from tfm.parts.init import Normal
 from tfm.parts.mixer import LinearAttention
@@ -117,10 +118,10 @@ def test_long_rows_make_no_quadratic_array():
 
 
 def test_state_and_flops_are_constant_in_length():
-  spec = Model(32, D, (Segment((Block(SPEC, Mlp(8)),), 2),))
+  spec = Model(Tokens(32), D, (Segment((Block(SPEC, Mlp(8)),), 2),))
   assert count.state_bytes(spec) == 2 * 4 * (N * H * H + N * H + 1)
   assert SPEC.flops(D, SPEC.pairs(10)) == SPEC.flops(D, SPEC.pairs(10_000)) == 8 * D * N * H + 4 * N * H * H
-  wide = config.validate(Model(32, D, (Segment((Block(LinearAttention(2, feature=Relu()), Mlp(8)),), 2),)))
+  wide = config.validate(Model(Tokens(32), D, (Segment((Block(LinearAttention(2, feature=Relu()), Mlp(8)),), 2),)))
   assert count.state_bytes(wide) == 2 * 4 * (2 * 6 * 7 + 1)
 
 
@@ -136,4 +137,4 @@ def test_state_and_flops_are_constant_in_length():
 )
 def test_fields_out_of_range_are_errors(mixer, message):
   with pytest.raises(errors.ConfigError, match=message):
-    config.validate(Model(32, D, (Segment((Block(mixer, Mlp(8)),)),)))
+    config.validate(Model(Tokens(32), D, (Segment((Block(mixer, Mlp(8)),)),)))

@@ -12,6 +12,7 @@ from tfm.core import config, errors
 from tfm.model import count, transformer
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.context import Ctx, Dims, Run
+from tfm.parts.embed import Tokens
 from tfm.parts.ffn import Mlp
 from tfm.parts.init import Normal
 from tfm.parts.mixer import LSTM
@@ -174,13 +175,15 @@ def test_forget_bias_sets_the_initial_forget_gate():
 
 def test_parameter_count_matches_sutskever_2014():
   # Sutskever et al. (2014): 8 layers of 1,000 cells have 64 million weights.
-  spec = Model(8, 1000, (Segment((Block(LSTM(bias=False), Mlp(8)),), 8),))
+  spec = Model(Tokens(8), 1000, (Segment((Block(LSTM(bias=False), Mlp(8)),), 8),))
   params = transformer.param_shapes(spec)['segment_0']['block_0']['mixer']
   assert sum(a.size for a in jax.tree.leaves(params)) == 64_000_000
   letters = transformer.param_letters(spec)['segment_0']['block_0']['mixer']
   assert letters == {'x': {'kernel': 'LDGF'}, 'h': {'kernel': 'LDGF'}}
   assert LSTM(9, project=True).flops(D, 1) == 2 * (2 * 4 * D * 9 + 9 * D)
-  assert count.state_bytes(Model(8, D, (Segment((Block(SPECS['projected'], Mlp(8)),), 2),))) == 2 * 4 * (D + 9 + 1)
+  assert count.state_bytes(Model(Tokens(8), D, (Segment((Block(SPECS['projected'], Mlp(8)),), 2),))) == 2 * 4 * (
+    D + 9 + 1
+  )
 
 
 @pytest.mark.parametrize(
@@ -192,4 +195,4 @@ def test_parameter_count_matches_sutskever_2014():
 )
 def test_fields_out_of_range_are_errors(mixer, message):
   with pytest.raises(errors.ConfigError, match=message):
-    config.validate(Model(32, D, (Segment((Block(mixer, Mlp(8)),)),)))
+    config.validate(Model(Tokens(32), D, (Segment((Block(mixer, Mlp(8)),)),)))

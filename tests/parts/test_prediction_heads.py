@@ -88,11 +88,8 @@ def test_patches_without_a_grid_are_refused():
 
 
 def test_two_heads_of_one_output_name_need_names():
-  spec = model(Tokens(61), heads={'a': Regress(1), 'b': Regress(2)})
-  with pytest.raises(errors.UserError, match="head 'b' returns 'predictions', as another one does"):
-    jax.eval_shape(
-      lambda p: transformer.apply(spec, p, input_ids=jnp.ones((B, T), int)), transformer.param_shapes(spec)
-    )
+  with pytest.raises(errors.ConfigError, match=r"heads\.b: returns 'predictions', as heads\.a does"):
+    model(Tokens(61), heads={'a': Regress(1), 'b': Regress(2)})
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def through(residual, params, blocks, x_BTD):
   return read
 
 
-BLOCKS = [lambda x, i=i: jnp.cos((i + 1) * x) for i in range(5)]
+BLOCKS = [lambda x, *_, i=i: jnp.cos((i + 1) * x) for i in range(5)]
 
 
 @pytest.mark.parametrize(('dilation', 'period'), [(1, 1), (2, 1), (1, 2), (2, 3)])
@@ -130,7 +130,7 @@ def test_the_gradient_of_averages_keeps_what_each_block_wrote_once():
 
 
 def toy(x_BTD, other_BTD):
-  f, g = jnp.cos, jnp.sin
+  f, g = (lambda x, *_, wave=wave: wave(x) for wave in (jnp.cos, jnp.sin))
   way = Reversible().make(Dims(8, 1, Normal(), Run()))()
   return way.join(Pre(), x_BTD, other_BTD, {'mixer': f, 'ffn': g}, lambda name: lambda x: x)
 
@@ -173,7 +173,7 @@ def test_the_gradient_of_what_is_undone_is_the_plain_one_dropout_and_all(monkeyp
   with jax.enable_x64(True):
     params = jax.tree.map(lambda a: a.astype(jnp.float64), params)
     own = gradient()
-    monkeypatch.setattr(Reversible, 'undone', False)
+    monkeypatch.setattr(Reversible, 'reversible', False)
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11, rtol=1e-11), own, gradient())
 
 
@@ -181,7 +181,7 @@ def test_undoing_many_layers_loses_little(monkeypatch):
   spec = model(Reversible(), 64, init=Normal(0.3))
   params = transformer.init(spec, jax.random.key(0))
   own = jax.jit(jax.grad(functools.partial(loss, spec)))(params)
-  monkeypatch.setattr(Reversible, 'undone', False)
+  monkeypatch.setattr(Reversible, 'reversible', False)
   plain = jax.jit(jax.grad(functools.partial(loss, spec)))(params)
   for a, b in zip(jax.tree.leaves(own), jax.tree.leaves(plain), strict=True):
     assert np.linalg.norm(a - b) < 1e-4 * np.linalg.norm(b)
@@ -200,7 +200,7 @@ def test_the_memory_of_what_is_undone_does_not_grow_with_depth(monkeypatch):
   params = 4 * (count.count_params(deep) - count.count_params(shallow))
   stream = 4 * 4 * 64 * 8
   assert kept(deep) - kept(shallow) < 2 * params + stream
-  monkeypatch.setattr(Reversible, 'undone', False)
+  monkeypatch.setattr(Reversible, 'reversible', False)
   assert kept(deep) - kept(shallow) > 20 * stream
 
 

@@ -97,5 +97,5 @@ def test_what_tells_of_blocks_wants_layers_that_have_some():
   shared = Model(Tokens(64), 32, (Segment((plain,), 2),), shared_relative=T5Bias(8, 16, blocks=True))
   own = Model(Tokens(64), 32, (Segment((Block(Attention(4, relative=T5Bias(8, 16, blocks=True)), Glu(48)),), 2),))
   for spec, where in (shared, 'shared_relative'), (own, 'segments.0.pattern.0.mixer.relative'):
-    with pytest.raises(errors.ConfigError, match=f'{where}: blocks=true tells of keys that stand for blocks, and no'):
+    with pytest.raises(errors.ConfigError, match=f'{where}: blocks=true is about keys that summarise blocks, and no'):
       config.validate(spec)

@@ -305,7 +305,7 @@ def test_a_stack_shares_it_where_values_are_of_one_width_and_is_refused_elsewher
   blocks = block(Attention(2, head_dim=4)), block(MLA(2, None, 8, 4, 4, 6))
   model = lambda relative: Model(Tokens(16), 8, (Segment(blocks),), shared_relative=relative)
   with pytest.raises(
-    errors.ConfigError, match=r'shared_relative: it adds to values of \[4, 6\] numbers. Wanted the same'
+    errors.ConfigError, match=r'shared_relative: it adds to values of sizes \[4, 6\]. Expected one size'
   ):
     config.validate(model(Shaw(values=True)))
   config.validate(model(Shaw()))

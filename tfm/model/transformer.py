@@ -195,8 +195,8 @@ def source_length(spec: Model, params: Params, inputs: Mapping[str, jax.Array]) 
   if spec.tower('encoder').vocab and all(s.resample is None for s in spec.encoder.segments):
     return inputs['input_ids'].shape[1]
   run = lambda params, inputs: apply(spec, params, tower='encoder', **inputs)['encoder_last_hidden_state']
-  taken = inputs_lib.names(spec)['encoder'].values()
-  return jax.eval_shape(run, params, {name: x for name, x in inputs.items() if name in taken}).shape[1]
+  others = inputs_lib.names(spec)[MAIN].values()
+  return jax.eval_shape(run, params, {name: x for name, x in inputs.items() if name not in others}).shape[1]
 
 
 def _tower_key(key: jax.Array | None, name: str) -> jax.Array | None:
