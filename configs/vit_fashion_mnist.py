@@ -5,7 +5,7 @@ tfm train --config=vit_fashion_mnist --config.data.folder=DIR --workdir=runs/fas
 DIR has the four files of the data set, train-images-idx3-ubyte.gz and so on. On Debian and Ubuntu,
 `apt-get install dataset-fashion-mnist` puts them into /usr/share/datasets/fashion-mnist, the default.
 
-val_accuracy is that of the 10,000 test images: 0.884 with seed 0 and 0.887 with seed 1, in about 6 minutes of CPU time.
+val_accuracy is that of the 10,000 test images: 0.884 with seed 0 and 0.887 with seed 1, in 3 min 56 s on two cores.
 Logistic regression on the pixels reaches 0.840.
 """
 
