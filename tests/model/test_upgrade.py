@@ -13,7 +13,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 
-from tfm import zoo
+from tfm import tasks, zoo
 from tfm.core import config, errors
 from tfm.generate import prompt_file
 from tfm.model import transformer
@@ -22,6 +22,7 @@ from tfm.parts.act.tanh import Tanh
 from tfm.parts.context import Run
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.head.classify import Classify
+from tfm.tasks.base import Task
 
 STORED = json.loads((pathlib.Path(__file__).parents[1] / 'golden' / 'specs_before_towers.json').read_text())
 
@@ -91,3 +92,10 @@ def test_prompt_file_of_an_earlier_version_is_read(tmp_path):
   _with_spec(path, {**STORED['gpt2'], 'd_model': 16})
   with pytest.raises(errors.UserError, match=r'spec differs \(d_model'):
     prompt_file.load(path, spec, params, run)
+
+
+def test_stored_task_loses_fields_that_changed_nothing():
+  stored = {'part': 'classify', 'label_smoothing': 0.1, 'smooth_gold': True, 'z_loss': 0.0, 'mtp': 0.3, 'framed': True}
+  assert config.from_json(Task, stored) == tasks.Classify(label_smoothing=0.1)
+  with pytest.raises(errors.ConfigError, match='z_loss'):
+    config.from_json(Task, {**stored, 'z_loss': 1e-4})

@@ -37,6 +37,12 @@ class Classify(Task):
   logged = ('accuracy',)
   overlap = 0
 
+  @staticmethod
+  def upgrade(stored: dict[str, Any]) -> dict[str, Any]:
+    """Return the stored fields without those that earlier versions had, where they changed nothing."""
+    idle = {'smooth_gold': True, 'z_loss': 0.0, 'mtp': stored.get('mtp')}
+    return {name: value for name, value in stored.items() if name not in idle or value != idle[name]}
+
   def window(self, length: int) -> int:
     """Return the number of raw tokens that make a model row of `length`."""
     return length - 2 * self.framed
