@@ -155,7 +155,7 @@ def test_fewer_continuations_than_beams_are_no_trouble():
     ({'early_stopping': 'often'}, "early_stopping='often' is not one of True, False, 'never'"),
   ],
 )
-def test_a_mistake_says_what_was_wanted(options, message):
+def test_mistakes_name_the_expected_value(options, message):
   with pytest.raises(UserError, match=message):
     generate(TOY, {}, [[1]], **options)
 

@@ -112,6 +112,6 @@ def test_penalties_are_taken_step_by_step():
     ({'stop': 'END'}, "stop='END' is text, but there is no tokenizer. Wanted tokenizer=, or eos= for token ids"),
   ],
 )
-def test_a_mistake_says_what_was_wanted(options, message):
+def test_mistakes_name_the_expected_value(options, message):
   with pytest.raises(UserError, match=message):
     generate(SPEC, {}, [[1]], **options)

@@ -1,4 +1,4 @@
-"""What cannot be gone on with is said in one message."""
+"""Prompts that cannot be continued raise one error that names them."""
 
 import re
 
@@ -52,7 +52,7 @@ PLAIN, TABLE, BOTH = MODELS['rope_gqa'], MODELS['learned'], MODELS['encdec']
     ),
   ],
 )
-def test_a_mistake_says_what_was_wanted(prompts, options, message):
+def test_mistakes_name_the_expected_value(prompts, options, message):
   with pytest.raises(UserError, match=re.escape(message)):
     generate(PLAIN, {}, prompts, **options)
 

@@ -273,6 +273,6 @@ def test_a_stop_text_ends_the_same_rows(passes):
     (Smaller(TOY, {}), {}, f'draft: it has a vocabulary of 6, the model one of {VOCAB}. Wanted the same tokens'),
   ],
 )
-def test_a_mistake_says_what_was_wanted(draft, options, message):
+def test_mistakes_name_the_expected_value(draft, options, message):
   with pytest.raises(UserError, match=message):
     generate(MODELS['rope_gqa'], {}, [[1]], draft=draft, **options)

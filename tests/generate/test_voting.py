@@ -69,6 +69,6 @@ def test_a_vote_is_the_majority_of_the_samples_of_its_own_prompt():
     ({'n': 3, 'temperature': 0}, 'vote: n=3 samples at temperature=0 are all the same. Wanted more, or n=1'),
   ],
 )
-def test_a_mistake_says_what_was_wanted(options, message):
+def test_mistakes_name_the_expected_value(options, message):
   with pytest.raises(UserError, match=message):
     vote(SPEC, {}, ['a'], parse=str, tokenizer=TOK, **options)

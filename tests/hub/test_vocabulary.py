@@ -256,7 +256,7 @@ def test_prompts_have_the_tokens_around_them_that_a_family_wants(tmp_path):
     ours = find_vocabulary(folder)
     before, after = ([ours.inner.token_to_id(t)] if t else [] for t in around)
     assert ours.prompt('the cat').tolist() == [*before, *ids(ours, 'the cat'), *after]
-    # What a checkpoint of ours keeps of it asks alike.
+    # The tokenizer stored in a checkpoint gives the same ids.
     ours.save(folder / 'kept')
     assert tokenizer.load(folder / 'kept').prompt('the cat').tolist() == ours.prompt('the cat').tolist()
 

@@ -61,7 +61,7 @@ ASKED = {
 
 @pytest.mark.parametrize('name', ASKED)
 @pytest.mark.large(when=lambda name: name.startswith(('splash window', 'splash full')))
-def test_a_vendor_is_told_what_the_dense_kernel_says(name):
+def test_vendor_kernels_match_the_dense_kernel(name):
   kernel, case, T, S, wide = ASKED[name]
   got, want = (attended(k, case, T, S, wide=wide, info=info) for k in (kernel, DenseAttention()))
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
