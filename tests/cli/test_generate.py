@@ -1,4 +1,5 @@
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import jax
@@ -19,7 +20,7 @@ def command(monkeypatch, capsys):
   from tfm.train import checkpoint
 
   spec = Model(Tokens(256), 16, (Segment((Block(Attention(2), Glu(16)),)),))
-  loaded = checkpoint.Loaded(spec, transformer.init(spec, jax.random.key(0)), ByteVocabulary(), None, 7)
+  loaded = checkpoint.Loaded(spec, transformer.init(spec, jax.random.key(0)), ByteVocabulary(), None, 7, Path('there'))
   monkeypatch.setattr(checkpoint, 'load', lambda path, *_: loaded)
   monkeypatch.setattr(main, 'COMMANDS', {'generate': SimpleNamespace(module='tfm.cli.generate')})
 
@@ -87,7 +88,7 @@ def test_a_draft_of_another_vocabulary_is_refused(command, monkeypatch):
   monkeypatch.setattr(checkpoint, 'load', lambda path, *_: loaded._replace(tokenizer=found[str(path)]))
   status, _, err = command('--prompt=ab', '--draft=runs/other')
   assert status == 2
-  assert '--draft: runs/other has another vocabulary than --checkpoint. Want the same tokens.' in err
+  assert '--draft: runs/other has another vocabulary than --checkpoint. Expected the same.' in err
 
 
 def test_beams_print_the_likeliest_text(command):
@@ -106,17 +107,20 @@ def test_beams_print_the_likeliest_text(command):
   ('words', 'message'),
   [
     (('--prompt=a', '--cache=rign'), "--cache: unknown cache 'rign'. Did you mean 'ring'"),
-    ((), '--prompt: is missing. Want text to go on from, here or in a --prompt_file.'),
+    ((), '--prompt: is missing. Expected text to continue, here or in a --prompt_file.'),
     (('--prompt=a', '--top_p=2'), 'tfm generate: generate: top_p=2.0 is not a share of the probability.'),
     (('--prompt=a', '--no_repeat_ngram=0'), 'no_repeat_ngram=0 is no number of tokens.'),
     (('--prompt=',), 'generate: prompt 0 is empty. Wanted at least one token to go on from.'),
     (('--prompt_file=/nowhere.txt',), '/nowhere.txt: No such file or directory'),
     (('--prompt=a', '--draft=mtp'), 'generate: draft: the model predicts the next token only.'),
-    (('--prompt=a', '--beams=2'), 'beams=2 seek the likeliest text, temperature=1.0 draws. Wanted temperature=0.'),
-    (('--prompt=a', '--beams=2', '--stream'), '--stream: prints one text as it comes. Want one prompt, and neither'),
+    (
+      ('--prompt=a', '--beams=2', '--temperature=1'),
+      'beams=2 seek the likeliest text, temperature=1.0 draws. Wanted temperature=0.',
+    ),
+    (('--prompt=a', '--beams=2', '--stream'), '--stream: prints one text while it grows. Expected one prompt'),
     (
       ('--prompt=a', '--json', '--stream'),
-      '--stream: prints one text as it comes. Want one prompt, and neither --json nor',
+      '--stream: prints one text while it grows. Expected one prompt, no --json',
     ),
   ],
 )

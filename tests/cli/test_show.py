@@ -158,8 +158,8 @@ def test_the_zoo_and_the_parts_are_listed_without_a_config(capsys):
 @pytest.mark.parametrize(
   ('words', 'message'),
   [
-    (['--zoo', '--parts'], 'tfm show: --zoo and --parts: are two answers. Want one of them.'),
-    (['--json', '--markdown'], 'tfm show: --json and --markdown: are two answers. Want one of them.'),
+    (['--zoo', '--parts'], 'tfm show: --zoo and --parts: are two answers. Expected one of them.'),
+    (['--json', '--markdown'], 'tfm show: --json and --markdown: are two answers. Expected one of them.'),
     ([], 'tfm show: --config: is missing. Want --config=FILE[:ARG]'),
   ],
 )

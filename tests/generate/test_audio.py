@@ -243,11 +243,10 @@ def folder(tmp_path):
       'task_to_id': {'transcribe': 284}, 'no_timestamps_token_id': 285, 'begin_suppress_tokens': [0],
     },
   }  # fmt: skip
-  hub.export_hf(
-    spec, init(spec, jax.random.key(0)), tmp_path / 'whisper', tokens=tokens,
-    tokenizer=FileVocabulary(words._tokenizer).with_specials(['eos']),
-    processor_files=hub.ProcessorFiles.of(WhisperFeatures(chunk_length=1)),
-  )  # fmt: skip
+  files = hub.FolderFiles.of_processor(WhisperFeatures(chunk_length=1))
+  files = files.with_files({name: json.dumps(fields).encode() for name, fields in tokens.items()})
+  vocabulary = FileVocabulary(words._tokenizer).with_specials(['eos'])
+  hub.export_hf(spec, init(spec, jax.random.key(0)), tmp_path / 'whisper', tokenizer=vocabulary, files=files)
   return tmp_path / 'whisper'
 
 
@@ -271,7 +270,7 @@ def test_recordings_are_transcribed_on_the_command_line(folder, tmp_path, capsys
   m = tfm.load(folder)
   clip, rate = tfm.data.recordings.read_audio(tmp_path / 'a.wav')
   features = m.processor(audio=tfm.data.processors.resample(clip, rate, 16000), sampling_rate=16000)
-  fields = m.tokens['generation_config.json']
+  fields = m.files.json('generation_config.json')
   (language,) = detect_language(m.spec, m.params, features, hub.languages(fields), fields['decoder_start_token_id'])
   options = hub.generation_options(folder, language=language)
   (text,) = generate(m.spec, m.params, features, tokenizer=m.tokenizer, temperature=0, max_new_tokens=4, **options)

@@ -26,7 +26,7 @@ def test_the_file_of_generation_goes_before_the_config(tmp_path):
     'logit_bias': {2: -math.inf, 7: -math.inf},
   }  # fmt: skip
   (tmp_path / 'generation_config.json').write_text('[')
-  with pytest.raises(errors.UserError, match=r'generation_config\.json: is no config'):
+  with pytest.raises(errors.UserError, match=r'generation_config\.json: is not JSON'):
     hub.generation_options(tmp_path)
 
 

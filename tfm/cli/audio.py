@@ -11,10 +11,10 @@ from tfm.core import errors
 from tfm.data.processors import AudioProcessor, resample
 from tfm.data.progress import Progress
 from tfm.data.recordings import read_audio
-from tfm.generate import detect_language, generate
-from tfm.hub import Loaded, generation_options, languages
+from tfm.generate import detect_language
+from tfm.hub import Loaded, languages
+from tfm.hub.files import GENERATION
 from tfm.hub.speech import multilingual
-from tfm.hub.tokens import GENERATION
 
 
 class Transcript(NamedTuple):
@@ -49,7 +49,7 @@ def transcripts(
     raise errors.UserError(f'--audio: {folder} configures no audio processor. Expected a model of speech.')
   read: Any = processor  # its call has other keywords in each class
   clips = [_windows(path, processor) for path in paths]
-  fields = (m.tokens or {}).get(GENERATION, {})
+  fields = m.files.json(GENERATION)
   detects = language is None and multilingual(fields)
   with Progress('transcribing', sum(map(len, clips)), of_bytes=False) as bar:
     for path, windows in zip(paths, clips, strict=True):
@@ -59,8 +59,7 @@ def transcripts(
         if detects and found is None:
           start = fields['decoder_start_token_id']
           (found,) = detect_language(m.spec, m.params, features, languages(fields), start, run=options['run'])
-        given = {**generation_options(folder, language=found, task=task), **options}
-        texts += generate(m.spec, m.params, features, **given)
+        texts += m.generate(features, language=found, task=task, **options)
         bar.advance(1)
       yield Transcript(path, ' '.join(text.strip() for text in texts), found)
 

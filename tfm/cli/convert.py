@@ -1,11 +1,11 @@
-"""Writes a published checkpoint as one of ours, or one of ours as `transformers` opens it.
+"""Write a published model as a checkpoint of tfm, or a checkpoint of tfm as a folder for Hugging Face transformers.
 
 tfm convert --input=all-MiniLM-L6-v2 --output=minilm
 tfm convert --input=runs/1 --output=published/1
 tfm convert --input=runs/1 --output=published/1 --architecture=MistralForCausalLM --dtype=bfloat16
-"""
 
-from typing import Any
+Tokenizer, chat template, generation settings and model card are kept byte for byte.
+"""
 
 from absl import flags
 
@@ -24,22 +24,22 @@ ARCHITECTURE = flags.DEFINE_string(
 
 
 def main() -> None:
-  """Reads, writes, and says what there is now."""
+  """Read a model, write it, and print what was written."""
   from tfm import hub
   from tfm.core import errors
+  from tfm.core.newfolder import check_new
   from tfm.model.count import count_params
 
-  hub.check_new(OUTPUT.value)
+  check_new(OUTPUT.value)
   published = hub.is_published(INPUT.value)
   to = TO.value or ('tfm' if published else 'hf')
   if to == 'tfm' and ARCHITECTURE.value:
-    raise errors.UserError('--architecture: is a class of transformers, and a checkpoint of ours is to be written.')
+    raise errors.UserError('--architecture: names a class of transformers. Expected --to=hf with it.')
   m = hub.load(INPUT.value, dtype=DTYPE.value)
   size = f'{count_params(m.spec):,} parameters'
-  kept: dict[str, Any] = {'tokenizer': m.tokenizer, 'tokens': m.tokens, 'processor_files': m.processor_files}
   if to == 'tfm':
-    hub.save(m.spec, m.params, OUTPUT.value, **kept)
-    print(f'{OUTPUT.value}: a checkpoint of ours, {size}. tfm.load({OUTPUT.value!r}) reads it.')
+    hub.save(m.spec, m.params, OUTPUT.value, tokenizer=m.tokenizer, files=m.files)
+    print(f'{OUTPUT.value}: a checkpoint of tfm, {size}. tfm.load({OUTPUT.value!r}) reads it.')
     return
-  name = hub.export_hf(m.spec, m.params, OUTPUT.value, architecture=ARCHITECTURE.value, **kept)
+  name = m.export_hf(OUTPUT.value, architecture=ARCHITECTURE.value)
   print(f'{OUTPUT.value}: a {name}, {size}. transformers.{name}.from_pretrained({OUTPUT.value!r}) reads it.')

@@ -1,8 +1,8 @@
-"""Evaluates a checkpoint on held-out data, with the metrics of its task.
+"""Score a model on held-out data, with the metrics of its task.
 
   tfm eval --checkpoint=runs/1
   tfm eval --checkpoint=runs/1 --config.data.batch=64 --config.attend=dense --batches=10
-  tfm eval --checkpoint=runs/1 --config.data='text(files=other.txt, val_tail=0)' --split=train    # all of another text
+  tfm eval --checkpoint=Llama-3.2-1B --config.data='text(files=a.txt, val_tail=0)' --split=train    # a published folder
 
 --config.PATH=VALUE changes the experiment of the checkpoint. Its model and tokenizer cannot change.
 """
@@ -16,8 +16,9 @@ from tfm.core import errors
 
 FLAGS = command.new()
 CHECKPOINT = flags.DEFINE_string(
-  'checkpoint', None, 'the --workdir of a training run, or one checkpoint of it.', required=True, flag_values=FLAGS
-)
+  'checkpoint', None, 'the --workdir of a training run, one checkpoint of it, or a published folder.', required=True,
+  flag_values=FLAGS,
+)  # fmt: skip
 SPLIT = flags.DEFINE_string('split', 'val', 'the split: val or train.', flag_values=FLAGS)
 BATCHES = flags.DEFINE_integer(
   'batches', None, 'evaluate only this many batches, spread over the split.', lower_bound=1, flag_values=FLAGS
@@ -30,10 +31,11 @@ def main() -> None:
   """Print the metrics."""
   if CONFIG.file:
     raise errors.UserError('--config: a checkpoint has its config in it. Expected --config.PATH=VALUE for changes.')
+  from tfm.hub import load
   from tfm.train.evaluate import evaluate_checkpoint
 
   change = lambda experiment: CONFIG.resolve(experiment).config
-  scores = evaluate_checkpoint(CHECKPOINT.value, SPLIT.value, change, BATCHES.value)
+  scores = evaluate_checkpoint(CHECKPOINT.value, SPLIT.value, change, BATCHES.value, load)
   if JSON.value:
     print(json.dumps(scores))
     return

@@ -1,12 +1,16 @@
-"""Continue prompts with the model of a checkpoint, or transcribe recordings, and print the text.
+"""Continue prompts, hold a conversation, or transcribe recordings, and print the text.
 
 tfm generate --checkpoint=runs/1 --prompt='def ' --max_new_tokens=64 --temperature=0.8
 tfm generate --checkpoint=runs/1 --prompt_file=a.txt --prompt_file=b.txt --stop='class ' --json
+tfm generate --checkpoint=Qwen2.5-0.5B-Instruct --chat --prompt='What is the capital of France?'
+tfm generate --checkpoint=Qwen2.5-0.5B-Instruct --chat                                  # a conversation
 tfm generate --checkpoint=runs/1 --prompt='def ' --temperature=0 --draft=runs/small --draft_tokens=4
 tfm generate --checkpoint=whisper-tiny.en --audio=a.wav --audio=b.wav
+
+A published folder's own settings (end tokens, sampling, beams) are the defaults; flags replace them.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 import itertools
 import json
 from pathlib import Path
@@ -20,6 +24,7 @@ from tfm.core import errors
 
 if TYPE_CHECKING:
   from tfm.generate.typist import Typist
+  from tfm.hub import Loaded
 
 FLAGS = command.new()
 CHECKPOINT = flags.DEFINE_string(
@@ -36,6 +41,22 @@ LANGUAGE = flags.DEFINE_string(
 TASK = flags.DEFINE_string(
   'task', None, 'of a multilingual model of speech: transcribe, or translate to English.', flag_values=FLAGS
 )
+CHAT = flags.DEFINE_bool(
+  'chat', False, 'treat each prompt as a message to a chat model; without a prompt, hold a conversation.',
+  flag_values=FLAGS,
+)  # fmt: skip
+SYSTEM = flags.DEFINE_string('system', None, '--chat: the system message.', flag_values=FLAGS)
+TOOLS = flags.DEFINE_string(
+  'tools', None, '--chat: a JSON file with a list of the functions that the model may call.', flag_values=FLAGS
+)
+VARIABLES = flags.DEFINE_string(
+  'template_variables', None, '--chat: a JSON object of further variables of the chat template, such as '
+  '{"enable_thinking": false}.', flag_values=FLAGS,
+)  # fmt: skip
+IGNORE = flags.DEFINE_multi_string(
+  'ignore_settings', [], 'a setting of the folder that tfm does not support, to be left out; may be given again.',
+  flag_values=FLAGS,
+)  # fmt: skip
 STOP = flags.DEFINE_multi_string('stop', [], 'text before which a row ends; may be given again.', flag_values=FLAGS)
 SEED = flags.DEFINE_integer('seed', 0, 'the same seed gives the same text.', flag_values=FLAGS)
 INT8 = flags.DEFINE_bool('int8', False, 'weights of one byte: faster, not quite the same.', flag_values=FLAGS)
@@ -79,25 +100,39 @@ _OPTIONS = (
 
 
 def main() -> None:
-  """Prints the texts."""
+  """Print the texts."""
   prompts = [*PROMPT.value, *map(_read, PROMPT_FILE.value)]
   if AUDIO.value:
     _transcribe(bool(prompts))
     return
+  if CHAT.value:
+    from tfm.cli.chat import converse
+
+    m = _load('checkpoint', CHECKPOINT.value, LENGTH.value)
+    converse(m.prepared(int8=INT8.value), prompts, _chat_fields(), reply, JSON.value)
+    return
+  for flag in (SYSTEM, TOOLS, VARIABLES):
+    if flag.value is not None:
+      raise errors.UserError(f'--{flag.name}: is given without --chat. Expected both.')
   if not prompts:
-    raise errors.UserError('--prompt: is missing. Want text to go on from, here or in a --prompt_file.')
-  spec, params, vocabulary = _load('checkpoint', CHECKPOINT.value, LENGTH.value)[:3]
-  one = len(prompts) == 1 and not JSON.value and FLAGS['beams'].value == 1
+    raise errors.UserError('--prompt: is missing. Expected text to continue, here or in a --prompt_file.')
+  m = _load('checkpoint', CHECKPOINT.value, LENGTH.value)
+  from tfm.generate.options import several
+  from tfm.generate.typist import Typist
+  from tfm.hub.generation import combine
+
+  given = combine(m.settings(ignore=IGNORE.value), _explicit(m.tokenizer))
+  one = len(prompts) == 1 and not JSON.value and given.get('beams', 1) == 1
   live = STREAM.value if STREAM.value is not None else sys.stdout.isatty() and one
   if live and not one:
-    raise errors.UserError('--stream: prints one text as it comes. Want one prompt, and neither --json nor --beams.')
-  from tfm.generate.typist import Typist
-
-  typists = [Typist(vocabulary, STOP.value) for _ in prompts]
-  shown = ['' if spec.encoder is not None else prompt for prompt in prompts]
+    raise errors.UserError('--stream: prints one text while it grows. Expected one prompt, no --json and no beams.')
+  stops = STOP.value or several(given.pop('stop', ()))
+  typists = [Typist(m.tokenizer, stops) for _ in prompts]
+  shown = ['' if m.spec.encoder is not None else prompt for prompt in prompts]
   if live:
     print(shown[0], end='', flush=True)
-  for texts in _type(spec, params, vocabulary, prompts, typists):
+  m = m.prepared(int8=INT8.value)
+  for texts in _type(m, prompts, typists, given, stops):
     if live:
       print(texts[0], end='', flush=True)
   if live:
@@ -108,28 +143,57 @@ def main() -> None:
     print(json.dumps(record, ensure_ascii=False) if JSON.value else before + typist.text)
 
 
+def reply(m: Any, ids: Sequence[int]) -> Iterator[str]:
+  """Yield the text of a reply to a conversation, piece by piece."""
+  from tfm.generate.options import several
+  from tfm.generate.typist import Typist
+  from tfm.hub.generation import combine
+
+  given = combine(m.settings(ignore=IGNORE.value), m.chat_options(_explicit(m.tokenizer)))
+  stops = STOP.value or several(given.pop('stop', ()))
+  for (text,) in _type(m, [list(ids)], [Typist(m.tokenizer, stops)], given, stops):
+    yield text
+
+
+def _chat_fields() -> dict[str, Any]:
+  """Return the arguments of `Loaded.chat_prompt` that the flags give, and the system message."""
+  tools = None if TOOLS.value is None else _json('tools', _read(TOOLS.value), list)
+  variables = None if VARIABLES.value is None else _json('template_variables', VARIABLES.value, dict)
+  return {'system': SYSTEM.value, 'tools': tools, 'variables': variables}
+
+
+def _json(flag: str, text: str, kind: type) -> Any:
+  expected = 'a JSON list' if kind is list else 'a JSON object'
+  try:
+    found = json.loads(text)
+  except ValueError as error:
+    raise errors.UserError(f'--{flag}: is not JSON ({error}). Expected {expected}.') from None
+  if not isinstance(found, kind):
+    raise errors.UserError(f'--{flag}: is {text:.60}. Expected {expected}.')
+  return found
+
+
 def _transcribe(prompted: bool) -> None:
   """Print the text of each recording."""
   from tfm.cli.audio import transcripts
-  from tfm.generate import prepare
 
-  if prompted or STREAM.value:
-    other = '--prompt' if prompted else '--stream'
+  if prompted or STREAM.value or CHAT.value:
+    other = '--prompt' if prompted else '--stream' if STREAM.value else '--chat'
     raise errors.UserError(f'--audio: does not go with {other}. Expected one of them.')
   m = _load('checkpoint', CHECKPOINT.value, LENGTH.value)
-  options = _options(m.tokenizer) | {'stop': STOP.value}
-  if not FLAGS['temperature'].present:
+  options = _explicit(m.tokenizer) | {'stop': STOP.value, 'ignore': IGNORE.value}
+  if 'temperature' not in options and not m.files:
     options['temperature'] = 0.0
-  if not FLAGS['max_new_tokens'].present and m.spec.max_positions is not None:
+  if 'max_new_tokens' not in options and m.spec.max_positions is not None:
     options['max_new_tokens'] = m.spec.max_positions - 4  # start, language, task, no timestamps
-  m = m._replace(params=prepare(m.spec, m.params, int8=INT8.value))
+  m = m.prepared(int8=INT8.value)
   for found in transcripts(m, CHECKPOINT.value, AUDIO.value, LANGUAGE.value, TASK.value, options):
     record = {'audio': found.path, 'text': found.text, 'language': found.language}
     print(json.dumps(record, ensure_ascii=False) if JSON.value else found.text, flush=True)
 
 
-def _options(vocabulary: Any) -> dict[str, Any]:
-  """Return the options of `tfm.generate` that the flags name."""
+def _explicit(vocabulary: Any) -> dict[str, Any]:
+  """Return the options of `tfm.generate` that flags set, beside those that every command has."""
   import jax
 
   from tfm.core import config
@@ -137,24 +201,24 @@ def _options(vocabulary: Any) -> dict[str, Any]:
   from tfm.parts.context import Run
 
   run = config.validate(Run(loop='unroll', cache=config.parse(Cache, CACHE.value, '--cache')))
-  own = {'key': jax.random.key(SEED.value), 'run': run, 'draft': _draft(vocabulary), 'tokenizer': vocabulary}
-  return {name: FLAGS[name].value for name in _OPTIONS} | own
+  given = {name: FLAGS[name].value for name in _OPTIONS if FLAGS[name].present}
+  draft = {} if DRAFT.value is None else {'draft': _draft(vocabulary)}
+  return {'key': jax.random.key(SEED.value), 'run': run, **draft, **given}
 
 
-def _type(spec: Any, params: Any, vocabulary: Any, prompts: list[str], typists: list['Typist']) -> Iterator[list[str]]:
-  """What each typist adds at each step."""
-  from tfm.generate import generate, prepare, stream
-  from tfm.hub import generation_options
+def _type(
+  m: 'Loaded', prompts: list[Any], typists: list['Typist'], options: dict[str, Any], stops: Sequence[str]
+) -> Iterator[list[str]]:
+  """Yield the new text of each row at each step."""
+  from tfm.generate import generate, stream
 
-  options = _options(vocabulary) | generation_options(CHECKPOINT.value)
-  if spec.encoder is not None:
-    options.setdefault('decoder_start', vocabulary.pad)
-  ready = prepare(spec, params, int8=INT8.value)
-  if options['beams'] == 1:
-    steps: Iterable[Iterable[int]] = stream(spec, ready, prompts, **options)
+  options = {'tokenizer': m.tokenizer, **options}
+  if options.get('beams', 1) == 1:
+    steps: Iterable[Iterable[int]] = stream(m.spec, m.params, prompts, **options)
   else:
-    ids = [vocabulary.prompt(prompt).tolist() for prompt in prompts]
-    steps = itertools.zip_longest(*generate(spec, ready, ids, stop=STOP.value, **options), fillvalue=-1)
+    assert m.tokenizer is not None  # _load asks for one
+    ids = [m.tokenizer.prompt(p).tolist() if isinstance(p, str) else p for p in prompts]
+    steps = itertools.zip_longest(*generate(m.spec, m.params, ids, stop=stops, **options), fillvalue=-1)
   for tokens in steps:
     yield [typist.push(int(token)) for typist, token in zip(typists, tokens, strict=True)]
     if all(typist.done for typist in typists):
@@ -163,20 +227,20 @@ def _type(spec: Any, params: Any, vocabulary: Any, prompts: list[str], typists: 
 
 
 def _draft(vocabulary: Any) -> Any:
-  """Who guesses, or None."""
+  """Return what guesses tokens for a model of this vocabulary."""
   from tfm.generate import Later, Lookup, Smaller, prepare
 
   known = {'ngram': Lookup, 'mtp': Later}
-  if DRAFT.value is None or DRAFT.value in known:
-    return DRAFT.value and known[DRAFT.value]()
-  spec, params, other = _load('draft', DRAFT.value)[:3]
-  if not other.same(vocabulary):
-    raise errors.UserError(f'--draft: {DRAFT.value} has another vocabulary than --checkpoint. Want the same tokens.')
-  return Smaller(spec, prepare(spec, params))
+  if DRAFT.value in known:
+    return known[DRAFT.value]()
+  m = _load('draft', str(DRAFT.value))
+  if not m.tokenizer.same(vocabulary):
+    raise errors.UserError(f'--draft: {DRAFT.value} has another vocabulary than --checkpoint. Expected the same.')
+  return Smaller(m.spec, prepare(m.spec, m.params))
 
 
 def _load(flag: str, path: str, length: int | None = None) -> Any:
-  """The model of a folder, ours or a published one, with the tokenizer that it must have."""
+  """Return the language model of a checkpoint or published folder, which must have a tokenizer."""
   from tfm.hub import load
   from tfm.model.outputs import no_language_model
 
@@ -184,7 +248,7 @@ def _load(flag: str, path: str, length: int | None = None) -> Any:
   if m.spec.lm is None:
     raise errors.UserError(f'--{flag}: {path} {no_language_model(m.spec)}')
   if m.tokenizer is None:
-    raise errors.UserError(f'--{flag}: {path} has no tokenizer. Want a folder with one, such as a tokenizer.json.')
+    raise errors.UserError(f'--{flag}: {path} has no tokenizer. Expected a folder with one, such as a tokenizer.json.')
   return m
 
 

@@ -1,8 +1,9 @@
-"""Shows a config as it will run, and where each value came from; what its model is made of, and what it costs.
+"""Show a config as it will run, and where each value came from; a model, its parts and its cost.
 
 tfm show --config=shakespeare_char --config.model..relative=alibi
 tfm show --config=shakespeare_char --why=model..heads
 tfm show --config=pretrain:gpt2 --diff=pretrain:llama3-8b
+tfm show --checkpoint=Llama-3.2-1B-Instruct
 tfm show --zoo
 tfm show --parts --markdown
 tfm show --refused
@@ -19,6 +20,9 @@ from tfm.core import config, errors
 
 FLAGS = command.new()
 CONFIG = command.define_config(FLAGS)
+CHECKPOINT = flags.DEFINE_string(
+  'checkpoint', None, 'The model of a training run or a published folder. Its weights are not read.', flag_values=FLAGS
+)
 DIFF = command.define_config(FLAGS, 'diff')
 WHY = flags.DEFINE_string('why', None, 'Only the values at this path, which may have .. and *.', flag_values=FLAGS)
 CACHE = flags.DEFINE_string('cache', 'dense', 'How tokens are kept while decoding.', flag_values=FLAGS)
@@ -30,20 +34,31 @@ MARKDOWN = flags.DEFINE_bool('markdown', False, 'Tables as Markdown.', flag_valu
 
 
 def main() -> None:
-  """Prints what was asked for."""
-  answers = {'why': WHY.value, 'diff': DIFF.file or DIFF.settings, 'json': JSON.value, 'zoo': ZOO.value,
-             'parts': PARTS.value, 'refused': REFUSED.value}  # fmt: skip
+  """Print the sheets that the flags ask for."""
+  answers = {
+    'checkpoint': CHECKPOINT.value, 'why': WHY.value, 'diff': DIFF.file or DIFF.settings, 'json': JSON.value,
+    'zoo': ZOO.value, 'parts': PARTS.value, 'refused': REFUSED.value,
+  }  # fmt: skip
   asked = [name for name, value in answers.items() if value]
   plain = [name for name in asked if name in ('diff', 'json')]
   if len(asked) > 1 or (plain and MARKDOWN.value):
-    raise errors.UserError(f'--{asked[0]} and --{[*asked, "markdown"][1]}: are two answers. Want one of them.')
+    raise errors.UserError(f'--{asked[0]} and --{[*asked, "markdown"][1]}: are two answers. Expected one of them.')
   from tfm.cli import catalog, refusals, sheets
+  from tfm.parts.cache import Cache
 
   tables = {'zoo': lambda: [catalog.zoo()], 'parts': catalog.parts, 'refused': lambda: [refusals.sheet()]}
   for name in asked:
     if name in tables:
       sheets.show(tables[name](), MARKDOWN.value)
       return
+  if CHECKPOINT.value:
+    from tfm.cli import folder
+
+    if CONFIG.file or CONFIG.settings:
+      raise errors.UserError('--checkpoint and --config: are two answers. Expected one of them.')
+    kind = config.parse(Cache, CACHE.value, '--cache')
+    sheets.show(folder.sheets(CHECKPOINT.value, kind), MARKDOWN.value)
+    return
   resolved = CONFIG.resolve()
   if JSON.value:
     print(json.dumps(config.to_json(resolved.config), indent=2))

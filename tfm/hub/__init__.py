@@ -3,12 +3,12 @@
 from tfm.hub.begin import begin as begin
 from tfm.hub.export import class_of as class_of
 from tfm.hub.export import export_hf as export_hf
+from tfm.hub.files import FolderFiles as FolderFiles
 from tfm.hub.generation import generation_options as generation_options
-from tfm.hub.load import Loaded as Loaded
+from tfm.hub.load import describe as describe
 from tfm.hub.load import is_published as is_published
 from tfm.hub.load import load as load
 from tfm.hub.load import read_config as read_config
-from tfm.hub.processor import ProcessorFiles as ProcessorFiles
-from tfm.hub.save import check_new as check_new
+from tfm.hub.loaded import Loaded as Loaded
 from tfm.hub.save import save as save
 from tfm.hub.speech import languages as languages

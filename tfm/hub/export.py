@@ -4,8 +4,6 @@ from collections.abc import Iterator
 import dataclasses
 import json
 from pathlib import Path
-import shutil
-import tempfile
 from typing import Any
 
 import jax
@@ -13,13 +11,13 @@ import numpy as np
 import safetensors.numpy
 
 from tfm.core import config, errors
+from tfm.core.newfolder import check_new, new_folder
 from tfm.data.progress import Progress
 from tfm.data.tokenizer import Vocabulary
-from tfm.hub.processor import ProcessorFiles
+from tfm.hub.beside import carried, original_of, with_dtype, write_files
+from tfm.hub.files import CONFIG, FolderFiles
 from tfm.hub.same import computed, layered
-from tfm.hub.save import check_new
 from tfm.hub.tensors import INDEX, SAFE
-from tfm.hub.tokens import Tokens, said, write_tokens
 from tfm.model.adapted import merge_adapters
 from tfm.model.spec import Model
 from tfm.model.transformer import param_shapes
@@ -37,48 +35,49 @@ def export_hf(
   path: str | Path,
   *,
   tokenizer: Vocabulary | None = None,
-  tokens: Tokens | None = None,
-  processor_files: ProcessorFiles | None = None,
+  files: FolderFiles | None = None,
   architecture: str | None = None,
   shard_bytes: int = SHARD,
 ) -> str:
-  """Writes `config.json`, the weights as safetensors and, if given, the tokenizer to the new folder `path`.
+  """Write the new folder `path` for Hugging Face transformers: config, safetensors weights and what stands beside them.
 
-  The class is found by what the spec computes, or is `architecture` ('LlamaForCausalLM'); its name is returned.
-  `tokens`, of what `load` gives, are the special tokens that its files named, which these name too; else they are the
-  tokenizer's. `processor_files`, of what `load` gives, are written as they are. Parameters keep their dtypes; an
-  adapter is merged into the weights it adds to. The folder is whole, or not there.
+  The folder appears whole or not at all. Parameters keep their dtypes; an adapter is merged into the weights.
 
-  Raises: UserError if no published family computes what `spec` says, naming the nearest and what differs; if the
-  parameters are not those of `spec`; if `path` is there already.
+  Args:
+    spec: The architecture.
+    params: The parameters, as `tfm.init` or `tfm.load` returns them.
+    path: The folder.
+    tokenizer: The tokenizer. By default that of `files`.
+    files: The files beside the weights (`Loaded.files`). They are written byte for byte, except where the model, its
+      dtype or its tokenizer is another.
+    architecture: The class of transformers, such as 'LlamaForCausalLM'. By default that of `files`, else the first
+      that computes what `spec` says.
+    shard_bytes: The largest file of weights.
+
+  Returns:
+    The name of the class.
+
+  Raises:
+    UserError: no published family computes what `spec` says (the message names the nearest, and what differs); the
+      parameters do not fit `spec`; `path` is there already.
   """
-  folder = check_new(path)
+  check_new(path)
   spec, params = merge_adapters(spec, params)
-  values, found = class_of(spec, architecture)
+  files = FolderFiles({}) if files is None else files
+  values, found = original_of(spec, files, architecture) or class_of(spec, architecture)
   leaves = _leaves(spec, params)
   plan = weights.plan(found.family, spec, found.ending)
   twins = found.family.twins(spec).items()
   plan += [dataclasses.replace(t, name=name) for name, path in twins for t in plan if t.slots[0].path == path]
-  dtypes = sorted({str(leaf.dtype) for leaf in leaves.values()})
-  values |= {'dtype': dtypes[0] if len(dtypes) == 1 else 'float32', 'tfm_version': __version__}
-  folder.parent.mkdir(parents=True, exist_ok=True)
-  half = Path(tempfile.mkdtemp(prefix=f'.{folder.name}-', dir=folder.parent))
-  try:
-    values |= said(tokens or {}, values)
-    _write_json(half / 'config.json', values | _tokens(tokenizer, values))
-    write_tokens(half, tokens or {})
-    if processor_files is not None:
-      processor_files.write(half)
+  with new_folder(path) as half:
+    write_files(half, files, tokenizer)
+    values = with_dtype(values, {str(leaf.dtype) for leaf in leaves.values()})
+    if values != files.json(CONFIG):
+      own = None if tokenizer is None or (half / 'tokenizer_config.json').exists() else tokenizer
+      values = carried(values | _tokens(own, values), files.json(CONFIG)) | {'tfm_version': __version__}
+      _write_json(half / CONFIG, values)
     fixed = found.family.fixed_of(spec, found.ending)
     _write_weights(half, plan, leaves, fixed, shard_bytes)
-    if tokenizer is not None:
-      tokenizer.save(half)
-      (half / 'vocabulary.json').unlink()
-    half.chmod(0o755)
-    half.rename(folder)
-  except BaseException:
-    shutil.rmtree(half, ignore_errors=True)
-    raise
   return found.architecture
 
 

@@ -1,39 +1,65 @@
 """How a published folder wants its model to generate, as options of `tfm.generate`."""
 
+from collections.abc import Iterator, Mapping, Sequence
 import math
 from pathlib import Path
 from typing import Any
 
+from tfm.core import errors
+from tfm.data.tokenizer import Vocabulary
+from tfm.generate.options import several
+from tfm.hub.files import CONFIG, GENERATION, FolderFiles
 from tfm.hub.speech import decoder_prompt
-from tfm.hub.tokens import CONFIG, GENERATION, KEPT, fields_of, read_tokens
+from tfm.model.spec import Model
 
 #: Fields of models whose decoder begins with several tokens.
 _SPEECH = ('forced_decoder_ids', 'no_timestamps_token_id', 'lang_to_id')
-#: Hugging Face's name -> that of `Options`, where the value is the same.
-_SAME = {'eos_token_id': 'eos', 'forced_bos_token_id': 'forced_first', 'forced_eos_token_id': 'forced_last'}
+#: Hugging Face's name of special tokens -> that of `Options`, where the value is the same.
+_TOKENS = {'eos_token_id': 'eos', 'forced_bos_token_id': 'forced_first', 'forced_eos_token_id': 'forced_last'}
+#: The same for fields of any decoding, and for those of sampling alone.
+_ANY = {
+  'repetition_penalty': 'repetition_penalty', 'no_repeat_ngram_size': 'no_repeat_ngram', 'stop_strings': 'stop',
+  'max_new_tokens': 'max_new_tokens', 'min_new_tokens': 'min_new_tokens', 'num_beams': 'beams',
+}  # fmt: skip
+_SAMPLING = {'temperature': 'temperature', 'top_k': 'top_k', 'top_p': 'top_p', 'min_p': 'min_p'}
+_BEAMS = {'length_penalty': 'length_penalty', 'early_stopping': 'early_stopping'}
+#: The top_k of transformers where a file that asks for sampling names none.
+_TOP_K = 50
+#: Fields that change the text and that tfm does not support, with the values that switch them off.
+_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+  'typical_p': (1, 1.0), 'epsilon_cutoff': (0, 0.0), 'eta_cutoff': (0, 0.0), 'top_h': (), 'penalty_alpha': (0, 0.0),
+  'encoder_repetition_penalty': (1, 1.0), 'encoder_no_repeat_ngram_size': (0,), 'diversity_penalty': (0, 0.0),
+  'num_beam_groups': (0, 1), 'exponential_decay_length_penalty': (), 'sequence_bias': ({}, []),
+  'guidance_scale': (1, 1.0), 'watermarking_config': (), 'dola_layers': (), 'token_healing': (False,),
+}  # fmt: skip
 
 
 def generation_options(path: str | Path, *, language: str | None = None, task: str | None = None) -> dict[str, Any]:
   """Return the options of `tfm.generate` for special tokens that a folder's files name.
 
-  How tokens are drawn, how many, and forbidden words of several tokens are left to the caller.
+  `Loaded.settings` adds how tokens are sampled.
 
   Args:
-    path: a published folder, or a checkpoint that was converted from one. `generation_config.json` goes before
-      `config.json`.
-    language, task: of a multilingual speech model, such as 'en' and 'translate' (see `tfm.hub.speech`).
+    path: A published folder, or a checkpoint that was converted from one.
+    language: The language of a multilingual speech model, such as 'en' (see `tfm.hub.speech`).
+    task: The task of such a model, such as 'translate'.
 
   Raises:
-    UserError: a file is no JSON; a language is needed, unknown, or given to another model.
+    UserError: a file is not JSON; a language is needed, unknown, or given to another model.
 
   Example:
     tfm.generate(m.spec, m.params, texts, tokenizer=m.tokenizer, temperature=0, **generation_options(folder))
   """
-  folder = Path(path).expanduser()
-  given: dict[str, Any] = {}
-  for fields in _files(folder):
-    given |= {n: v for n, v in fields.items() if v is not None}
-  options = {ours: given[theirs] for theirs, ours in _SAME.items() if given.get(theirs) is not None}
+  return token_options(FolderFiles.read(Path(path).expanduser()), language=language, task=task)
+
+
+def token_options(files: FolderFiles, *, language: str | None = None, task: str | None = None) -> dict[str, Any]:
+  """Return the options for special tokens; fields of `generation_config.json` replace those of `config.json`.
+
+  Args and Raises: see `generation_options`.
+  """
+  given = _fields(files)
+  options = {ours: given[theirs] for theirs, ours in _TOKENS.items() if given.get(theirs) is not None}
   if isinstance(last := options.get('forced_last'), list):
     options['forced_last'] = last[0]
   if given.get('is_encoder_decoder') or given.get('decoder_start_token_id') is not None:
@@ -48,9 +74,121 @@ def generation_options(path: str | Path, *, language: str | None = None, task: s
   return options
 
 
-def _files(folder: Path) -> list[dict[str, Any]]:
-  """Return the fields of config.json and generation_config.json, or what a checkpoint kept of them."""
-  if (folder / 'about' / KEPT).is_file():
-    kept = read_tokens(folder)
-    return [kept[name] for name in (CONFIG, GENERATION) if name in kept]
-  return [fields_of(folder / name) for name in (CONFIG, GENERATION) if (folder / name).is_file()]
+def decoding_options(files: FolderFiles, ignore: Sequence[str] = ()) -> dict[str, Any]:
+  """Return the options for how tokens are chosen, as transformers chooses them with the same files.
+
+  Without `do_sample: true` the most probable token is chosen, or beams are searched. Where a file asks for sampling
+  and names no top_k it is 50. `max_length` counts for an encoder-decoder only: 64 new tokens are the default else.
+
+  Args:
+    files: The files beside the weights. `config.json` counts where `generation_config.json` is missing.
+    ignore: Names of unsupported settings to go on without.
+
+  Raises:
+    UserError: the files ask for what tfm does not support.
+  """
+  where = GENERATION if GENERATION in files else CONFIG
+  given = {name: value for name, value in files.json(where).items() if value is not None}
+  if wrong := [f'{name}={value!r}' for name, value in _unsupported(given) if name not in ignore]:
+    names = ', '.join(repr(name.partition('=')[0]) for name in wrong)
+    raise errors.UserError(
+      f'{where}: {", ".join(wrong)}: not supported by tfm, and changes the text. Expected ignore=({names},) to '
+      'generate without, or tfm.generate(m.spec, m.params, ...) with options of your own.'
+    )
+  options = {ours: given[theirs] for theirs, ours in _ANY.items() if given.get(theirs)}
+  if options.get('beams', 1) > 1:
+    options |= {ours: given[theirs] for theirs, ours in _BEAMS.items() if theirs in given}
+  if not given.get('do_sample'):
+    return options | {'temperature': 0.0}
+  if options.get('beams', 1) > 1:
+    if 'do_sample' not in ignore:
+      raise errors.UserError(
+        f'{where}: do_sample=True with num_beams={options["beams"]}: tfm does not sample beams. '
+        "Expected ignore=('do_sample',) to search beams without sampling, or beams=1."
+      )
+    return options | {'temperature': 0.0}
+  found = {'top_k': _TOP_K} | {ours: given[theirs] for theirs, ours in _SAMPLING.items() if theirs in given}
+  if not found['top_k']:
+    del found['top_k']
+  return options | found
+
+
+def settings_of(
+  files: FolderFiles,
+  spec: Model,
+  tokenizer: Vocabulary | None,
+  *,
+  language: str | None = None,
+  task: str | None = None,
+  ignore: Sequence[str] = (),
+) -> dict[str, Any]:
+  """Return all options of `tfm.generate` that a folder's files ask for.
+
+  A model without such files, such as one that tfm trained, has the defaults of `tfm.generate`.
+
+  Args:
+    files: The files beside the weights.
+    spec: The model, whose encoder or position table decides how lengths are counted.
+    tokenizer: Its end token is used where no file names one, its padding where a decoder has no other start.
+    language: See `generation_options`.
+    task: See `generation_options`.
+    ignore: See `decoding_options`.
+
+  Raises:
+    UserError: see `generation_options` and `decoding_options`.
+  """
+  published = CONFIG in files or GENERATION in files
+  options = token_options(files, language=language, task=task)
+  options |= decoding_options(files, ignore) if published else {}
+  if spec.encoder is None:
+    options.pop('decoder_start', None)
+    return options
+  if options.get('decoder_start') is None and tokenizer is not None and tokenizer.pad is not None:
+    options['decoder_start'] = tokenizer.pad
+  lengths = files.json(GENERATION if GENERATION in files else CONFIG)
+  start = len(several(options.get('decoder_start')))
+  for theirs, ours in (('max_length', 'max_new_tokens'), ('min_length', 'min_new_tokens')):
+    if lengths.get(theirs) and ours not in options and lengths[theirs] > start:
+      options[ours] = lengths[theirs] - start
+  return options
+
+
+def combine(settings: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+  """Return `settings` replaced by explicit `options`; a setting that an option rules out is dropped.
+
+  Args:
+    settings: The options that a folder asks for.
+    options: The options of the caller: `beams` switch sampling off; a temperature, a draft or a limit such as `top_p`
+      switch the folder's beams off, and `top_p` and its kin greedy decoding.
+  """
+  found = {**settings, **options}
+  draws = [name for name in ('top_k', 'top_p', 'min_p') if options.get(name) is not None]
+  if options.get('beams', 1) > 1:
+    found = {name: value for name, value in found.items() if name not in _SAMPLING.values() or name in options}
+    found.setdefault('temperature', 0.0)
+  elif options.get('temperature') or options.get('draft') is not None or draws:
+    found['beams'] = 1
+    if draws and 'temperature' not in options:
+      found['temperature'] = settings.get('temperature') or 1.0
+  if 'min_new_tokens' not in options and 'max_new_tokens' in options and 'min_new_tokens' in found:
+    found['min_new_tokens'] = min(found['min_new_tokens'], options['max_new_tokens'])
+  return found
+
+
+def _fields(files: FolderFiles) -> dict[str, Any]:
+  """Return the fields of config.json and, before them, generation_config.json, without nulls."""
+  found: dict[str, Any] = {}
+  for name in (CONFIG, GENERATION):
+    fields = files.json(name)
+    if isinstance(text := fields.get('text_config'), dict):  # a multimodal model
+      found |= {n: v for n, v in text.items() if v is not None and n in _TOKENS}
+    found |= {n: v for n, v in fields.items() if v is not None}
+  return found
+
+
+def _unsupported(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+  for name, off in _UNSUPPORTED.items():
+    if name in given and given[name] not in off:
+      yield name, given[name]
+  if words := [word for word in given.get('bad_words_ids') or [] if len(word) > 1]:
+    yield 'bad_words_ids', words

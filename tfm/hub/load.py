@@ -1,78 +1,77 @@
 """A model from a folder: a checkpoint of ours, or one as Hugging Face publishes them."""
 
 import dataclasses
-import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 
-from tfm.core import errors
-from tfm.data.tokenizer import Vocabulary
+from tfm.hub.files import CONFIG, GENERATION, FolderFiles, fields_of
 from tfm.hub.fill import fill
+from tfm.hub.loaded import Loaded
 from tfm.hub.match import match
-from tfm.hub.processor import ProcessorFiles
 from tfm.hub.quantized import dequantized
 from tfm.hub.tensors import Tensors, open_tensors
-from tfm.hub.tokens import CONFIG, Tokens, read_tokens
 from tfm.hub.vocabulary import find_vocabulary
 from tfm.model.serving import serving
-from tfm.model.spec import Model
 from tfm.train import checkpoint
-from tfm.train.experiment import Experiment
 from tfm.zoo.weights import Published, plan, published
-
-
-class Loaded(NamedTuple):
-  """A model, its parameters and, if it has one, its tokenizer; the experiment and step of one that was trained here.
-
-  `tokens` are the special tokens that a published folder's files name (`tfm.hub.tokens`), for `export_hf` and `save`,
-  as are `processor_files`, which configure `processor`.
-  """
-
-  spec: Model
-  params: Any
-  tokenizer: Vocabulary | None
-  experiment: Experiment | None = None
-  step: int = 0
-  tokens: Tokens | None = None
-  processor_files: ProcessorFiles | None = None
-
-  @property
-  def processor(self) -> Any:
-    """The processor of images or audio (`tfm.data.processors`), None if the folder configures none.
-
-    Raises:
-      ConfigError: the folder names a class that tfm lacks.
-    """
-    return None if self.processor_files is None else self.processor_files.processor()
 
 
 def load(
   path: str | Path, *, dtype: Any | None = None, mesh: jax.sharding.Mesh | None = None, length: int | None = None
 ) -> Loaded:
-  """The model, parameters and tokenizer of a training run's workdir, or of a published folder.
+  """Load a model with its parameters, tokenizer and settings.
 
-  A published folder has a `config.json`, weights (`model.safetensors`, in one file or several, or `pytorch_model.bin`
-  where PyTorch is installed) and, if it has a tokenizer, its files. Nothing of it is run.
+  Args:
+    path: A published folder, or the workdir of a training run or one checkpoint of it. A published folder has a
+      `config.json`, weights (`model.safetensors`, in one file or several, or `pytorch_model.bin` where PyTorch is
+      installed) and, if it has a tokenizer, its files. Code in it is never run.
+    dtype: The dtype of the parameters. By default as they are stored; weights that are stored as FP8 or MXFP4 are
+      dequantized to the dtype that the config names.
+    mesh: A mesh of axes data, fsdp and tensor. Every device gets its share of the weights, and no process reads more
+      of them than its own, except of quantized ones.
+    length: The longest sequence, for models whose positions depend on it (`tfm.model.serving`): Phi-3 for 128k tokens
+      has other angles for sequences of up to 4096. By default as long as published.
 
-  `dtype` is that of the parameters (None: as they are stored; what is stored as FP8 or MXFP4 is dequantized to the
-  dtype that the config names). With `mesh`, a mesh of axes data, fsdp, tensor, every device gets its share of
-  the weights, and no process reads more of them than its own, but for quantized ones.
+  Returns:
+    The model. It generates and chats with the folder's own settings (`tfm.hub.loaded.Loaded`).
 
-  `length` is the longest row that the model is to be told, where its positions depend on that (`tfm.model.serving`):
-  Phi-3 for 128k tokens has other angles for rows of up to 4096. None: as long as the published model's.
-
-  Raises: UserError if there is no model, if its config says what no spec of ours does, or if its tensors are others;
-  if `length` changes nothing.
+  Raises:
+    UserError: there is no model; its config asks for what tfm does not compute; its tensors do not fit the config;
+      `length` changes nothing.
 
   Example:
-    m = tfm.load('all-MiniLM-L6-v2'); tfm.apply(m.spec, m.params, input_ids=ids)['last_hidden_state']
+    m = tfm.load('all-MiniLM-L6-v2'); m.apply(input_ids=ids)['last_hidden_state']
   """
   folder = Path(path).expanduser()
-  found = _published(folder, dtype, mesh) if is_published(folder) else Loaded(*checkpoint.load(folder, dtype, mesh))
-  found = found._replace(tokens=read_tokens(folder) or None, processor_files=ProcessorFiles.read(folder))
+  if is_published(folder):
+    found = _published(folder, dtype, mesh)
+  else:
+    *own, folder = checkpoint.load(folder, dtype, mesh)
+    found = Loaded(*own)
+  found = found._replace(files=FolderFiles.read(folder))
+  found.files.json(GENERATION)  # or a damaged file would be found only when text is generated
   return found if length is None else found._replace(spec=serving(found.spec, length))
+
+
+def describe(path: str | Path) -> Loaded:
+  """Return what `load` does, without reading the weights: `params` is None.
+
+  Args:
+    path: A published folder, or the workdir of a training run or one checkpoint of it.
+
+  Raises:
+    UserError: see `load`; tensors are not compared with the config.
+  """
+  folder = Path(path).expanduser()
+  if is_published(folder):
+    found = as_stored(read_config(folder), open_tensors(folder))
+    return Loaded(found.spec, None, find_vocabulary(folder), files=FolderFiles.read(folder))
+  folder = checkpoint.find(folder)
+  experiment, vocabulary = checkpoint.about(folder)
+  step = int(folder.name) if folder.name.isdigit() else 0
+  return Loaded(experiment.model, None, vocabulary, experiment, step, FolderFiles.read(folder))
 
 
 def is_published(path: str | Path) -> bool:
@@ -97,18 +96,12 @@ def read_config(folder: str | Path) -> Published:
 
 
 def config_of(folder: str | Path) -> dict[str, Any]:
-  """The fields of a folder's `config.json`.
+  """Return the fields of a folder's `config.json`.
 
-  Raises: UserError for a file that holds none.
+  Raises:
+    UserError: it is missing, or not a JSON object.
   """
-  path = Path(folder).expanduser() / CONFIG
-  try:
-    values = json.loads(path.read_text('utf-8'))
-    if not isinstance(values, dict):
-      raise ValueError('it holds no fields')
-  except (OSError, ValueError) as error:
-    raise errors.UserError(f'{path}: is not a config: {error}.') from error
-  return values
+  return fields_of(Path(folder).expanduser() / CONFIG)
 
 
 def as_stored(found: Published, tensors: Tensors) -> Published:

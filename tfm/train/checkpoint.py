@@ -1,6 +1,6 @@
 """From files back to a state, a model, a sentence about what is wrong."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 import json
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,13 +21,14 @@ from tfm.train.step import State
 
 
 class Loaded(NamedTuple):
-  """A trained model; `params` are the moving average where the run kept one."""
+  """A trained model; `params` are the moving average where the run kept one, `folder` is the checkpoint's own."""
 
   spec: Model
   params: Any
   tokenizer: Vocabulary | None
   experiment: Experiment
   step: int
+  folder: Path
 
 
 class Broken(Exception):
@@ -128,14 +129,37 @@ def load(path: str | Path, dtype: Any | None = None, mesh: jax.sharding.Mesh | N
     try:
       x, vocabulary = about(folder)
       step = int(folder.name) if folder.name.isdigit() else 0
-      return Loaded(x.model, _params(folder, x, dtype, mesh), vocabulary, x, step)
+      return Loaded(x.model, _params(folder, x, dtype, mesh), vocabulary, x, step, folder)
     except errors.UserError:  # the mesh, not the files
       raise
     except Exception as error:
       wrong.append(f'{folder.name}: {_short(error)}')
+  raise _nothing(path, wrong)
+
+
+def find(path: str | Path) -> Path:
+  """Return the folder of the last checkpoint of a workdir whose experiment and tokenizer can be read.
+
+  Raises:
+    UserError: there is none.
+  """
+  wrong = []
+  for folder in _folders(Path(path).expanduser()):
+    try:
+      about(folder)
+      return folder
+    except Broken as error:
+      wrong.append(f'{folder.name}: {_short(error)}')
+  raise _nothing(path, wrong)
+
+
+def _nothing(path: str | Path, wrong: Sequence[str]) -> errors.UserError:
+  """Return the error for a path without a checkpoint; `wrong` says why some could not be read."""
   said = f' Not readable: {"; ".join(wrong)}.' if wrong else ''
   said = said if Path(path).expanduser().exists() else ' There is no such folder.'
-  raise errors.UserError(f'{path}: holds no checkpoint that can be read.{said} Wanted the --workdir of a training run.')
+  return errors.UserError(
+    f'{path}: holds no checkpoint that can be read.{said} Expected the --workdir of a training run.'
+  )
 
 
 def _folders(path: Path) -> list[Path]:

@@ -10,6 +10,7 @@ import jax
 from jax.sharding import NamedSharding, PartitionSpec
 
 from tfm.core import errors
+from tfm.core.precision import Precision
 from tfm.data.base import Data
 from tfm.data.dataset import Dataset
 from tfm.data.given import Given
@@ -17,7 +18,7 @@ from tfm.data.progress import Progress
 from tfm.data.textdata import TextData
 from tfm.data.tokenizer import Bpe, Vocabulary
 from tfm.model.outputs import no_language_model
-from tfm.tasks import Ratio, Task
+from tfm.tasks import CausalLM, Classify, MaskedLM, PermutationLM, PrefixLM, Ratio, SpanCorruption, Task
 from tfm.train import shard
 from tfm.train.build import BatchLayout, build_eval
 from tfm.train.experiment import Experiment
@@ -98,34 +99,42 @@ def evaluate_checkpoint(
   split: str = 'val',
   change: Callable[[Experiment], Experiment] = lambda x: x,
   most: int | None = None,
+  load: Callable[[str | Path], Any] | None = None,
 ) -> dict[str, Any]:
-  """Evaluate a checkpoint on a split of its data.
+  """Evaluate a model on a split of data.
 
-  Other text is read with the tokenizer of the checkpoint.
+  Text is read with the tokenizer of the model.
 
   Args:
-    path: The workdir of a run, or one checkpoint of it.
+    path: The workdir of a run, or one checkpoint of it; with `tfm.load` as `load` a published folder too.
     split: Name of the split.
-    change: Returns the experiment to evaluate with, such as one of other data.
+    change: Returns the experiment to evaluate with, such as one of other data. A published model has no data.
     most: Evaluate only this many batches, spread over the split.
+    load: Reads the model (`spec`, `params`, `tokenizer`, `experiment`, `step`). By default checkpoints of tfm only.
 
   Returns:
     `step`, and the metrics of the task named `val_...`; None where a metric is unknown.
 
   Raises:
-    UserError: if there is no checkpoint, or its model or tokenizer would change.
+    UserError: if there is no checkpoint, no data is given, or its model or tokenizer would change.
   """
   from tfm.train import checkpoint  # here, as Orbax takes long to import and training has its own way to it
 
-  loaded = checkpoint.load(path)
-  if loaded.spec.lm is None and any(True for _ in loaded.experiment.task.fits(loaded.spec)):
+  loaded = (load or checkpoint.load)(path)
+  own = loaded.experiment or _experiment_of(loaded)
+  x = own if change is None else change(own)
+  if loaded.spec.lm is None and any(True for _ in x.task.fits(loaded.spec)):
     raise errors.UserError(f'eval: {path} {no_language_model(loaded.spec)}')
-  x = loaded.experiment if change is None else change(loaded.experiment)
+  if loaded.experiment is None and x.data == own.data:
+    raise errors.UserError(
+      f'eval: {path} is a published model, which names no data. Expected data, such as '
+      "--config.data='text(files=a.txt, val_tail=0)' --split=train."
+    )
   if x.model != loaded.spec:
     raise errors.UserError(f'eval: {path} holds another model. Expected no change of model.')
   data = x.data
   if isinstance(data, TextData):
-    dataset: Dataset = _open_text(path, x, data, loaded.experiment.data, loaded.tokenizer)
+    dataset: Dataset = _open_text(path, x, data, own.data if loaded.experiment else None, loaded.tokenizer)
   else:
     dataset = data.open(x.task)
   layout, rows, eval_fn = build_eval(x, jax.devices()[:1])
@@ -136,7 +145,18 @@ def evaluate_checkpoint(
   return {'step': loaded.step, **found}
 
 
-def _open_text(path: str | Path, x: Experiment, data: TextData, own: Data, vocabulary: Vocabulary | None) -> Dataset:
+def _experiment_of(loaded: Any) -> Experiment:
+  """Return an experiment for a model that no run of tfm trained: the first task that it can do."""
+  tasks: tuple[Task, ...] = (CausalLM(), MaskedLM(), PrefixLM(), SpanCorruption(), PermutationLM(), Classify())
+  task = next((task for task in tasks if not any(True for _ in task.fits(loaded.spec))), CausalLM())
+  dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(loaded.params)}
+  precision = Precision(param=dtypes.pop() if len(dtypes) == 1 else 'float32')
+  return Experiment(model=loaded.spec, task=task, precision=precision)
+
+
+def _open_text(
+  path: str | Path, x: Experiment, data: TextData, own: Data | None, vocabulary: Vocabulary | None
+) -> Dataset:
   """Open text with the vocabulary of a checkpoint.
 
   Raises:

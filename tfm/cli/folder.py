@@ -1,0 +1,54 @@
+"""A model in a folder as sheets: what it is, how it generates, its parts and its cost."""
+
+from collections.abc import Iterator
+
+from tfm.cli import layers
+from tfm.cli.sheets import Sheet
+from tfm.core import errors
+from tfm.hub import Loaded, describe
+from tfm.hub.files import CONFIG
+from tfm.parts.cache import Cache
+
+
+def sheets(path: str, cache: Cache) -> list[Sheet]:
+  """Return the sheets of a published folder or a checkpoint. Its weights are not read.
+
+  Args:
+    path: The folder.
+    cache: How tokens are kept while decoding, for the memory that it needs.
+
+  Raises:
+    UserError: there is no model.
+  """
+  m = describe(path)
+  data, precision = getattr(m.experiment, 'data', None), getattr(m.experiment, 'precision', None)
+  values = m.files.json(CONFIG)
+  own = getattr(precision, 'compute', 'bfloat16')
+  dtype = str(values.get('dtype') or values.get('torch_dtype') or own)
+  about = Sheet('folder', ('what', 'value'), tuple(_about(path, m)))
+  costs = layers.sheets(m.spec, getattr(data, 'length', None), dtype, cache)
+  return [about, *_settings(m), *costs]
+
+
+def _about(path: str, m: Loaded) -> Iterator[tuple[str, str]]:
+  values = m.files.json(CONFIG)
+  yield 'path', path
+  if 'model_type' in values:
+    yield 'model_type', str(values['model_type'])
+    yield 'class', ', '.join(values.get('architectures') or ['not named'])
+  if m.experiment is not None:
+    yield 'training step', str(m.step)
+  yield 'tokenizer', 'none' if m.tokenizer is None else f'{m.tokenizer.kind}, {m.tokenizer.size:,} tokens'
+  yield 'chat template', 'none' if m.chat_template is None else 'yes'
+  yield 'files', ', '.join(m.files) or 'none'
+
+
+def _settings(m: Loaded) -> Iterator[Sheet]:
+  """Yield how the folder wants text to be generated; nothing for a model that generates none."""
+  if m.spec.lm is None:
+    return
+  try:
+    rows = tuple((name, f'{value!r:.80}') for name, value in m.settings().items())
+  except errors.UserError as error:
+    rows = (('not supported', str(error)),)
+  yield Sheet('generation settings', ('option', 'value'), rows)

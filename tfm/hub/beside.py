@@ -1,0 +1,98 @@
+"""What an exported folder takes over from the folder that its model came from."""
+
+from collections.abc import Iterator, Mapping
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+from tfm.core import errors
+from tfm.data.tokenizer import Vocabulary
+from tfm.hub.files import CONFIG, FolderFiles
+from tfm.hub.same import computed, layered
+from tfm.hub.vocabulary import find_vocabulary
+from tfm.model.spec import Model
+from tfm.zoo.fields import SILENT
+from tfm.zoo.weights import Published, published
+
+#: Fields of a config that describe the stored weights or the program that wrote it, and not the model.
+_STORED = {
+  'dtype', 'torch_dtype', 'quantization_config', 'transformers_version', 'tfm_version', 'architectures', 'model_type',
+  '_name_or_path', '_commit_hash', 'auto_map',
+}  # fmt: skip
+
+
+def original_of(spec: Model, files: FolderFiles, architecture: str | None) -> tuple[dict[str, Any], Published] | None:
+  """Return the original config and its reading, if it still describes `spec` as `architecture` (None: its own class).
+
+  Args:
+    spec: The model to export.
+    files: The files of the folder that it came from.
+    architecture: The class of transformers that is asked for.
+  """
+  values = files.json(CONFIG)
+  try:
+    found = published(values)
+  except errors.UserError:
+    return None
+  if architecture not in (None, found.architecture):
+    return None
+  wanted = layered(computed(spec))
+  for other in _stored_specs(found.spec):
+    if layered(computed(other)) == wanted:
+      return values, found._replace(spec=other)
+  return None
+
+
+def _stored_specs(spec: Model) -> Iterator[Model]:
+  """Yield the specs of checkpoints of a config: all of it, or without an optional pooler or later-token layers."""
+  yield spec
+  if spec.mtp is not None:
+    yield dataclasses.replace(spec, mtp=None)
+  if spec.classifier is not None and not spec.classifier.labels:
+    yield spec.with_heads(classify=None)
+
+
+def with_dtype(values: Mapping[str, Any], dtypes: set[str]) -> dict[str, Any]:
+  """Return the fields of a config for parameters of these dtypes, which are not quantized."""
+  found = {name: value for name, value in values.items() if name != 'quantization_config'}
+  name = 'torch_dtype' if 'torch_dtype' in found and 'dtype' not in found else 'dtype'
+  dtype = dtypes.pop() if len(dtypes) == 1 else 'float32'
+  if found.get(name) != dtype:
+    found[name] = dtype
+  return found
+
+
+def carried(values: Mapping[str, Any], original: Mapping[str, Any]) -> dict[str, Any]:
+  """Return the fields of a new config with those of the original that say nothing of what is computed.
+
+  They are special tokens, label names, the type of the problem, lengths and bookkeeping. Label names are kept if there
+  are as many labels, the context length if positions need no table of it.
+  """
+  found = dict(values)
+  labels = original.get('id2label') or {}
+  same_labels = bool(labels) and len(labels) == len(values.get('id2label') or {})
+  for name, value in original.items():
+    if name not in SILENT or name in _STORED or (value is None and values.get(name) is not None):
+      continue
+    if name in ('id2label', 'label2id', 'num_labels') and not same_labels:
+      continue
+    found[name] = value
+  context = original.get('max_position_embeddings')
+  if context and original.get('model_type') == values.get('model_type') and 'rope_parameters' in values:
+    found['max_position_embeddings'] = context
+  return found
+
+
+def write_files(folder: Path, files: FolderFiles, tokenizer: Vocabulary | None) -> None:
+  """Write the files beside the weights, with `tokenizer` in place of theirs if it is another."""
+  files.write(folder)
+  if tokenizer is None:
+    return
+  before = find_vocabulary(folder)
+  if before is not None and before.same(tokenizer):
+    return
+  others = files.without_tokenizer()
+  for name in set(files) - set(others):
+    (folder / name).unlink()
+  tokenizer.save(folder)
+  (folder / 'vocabulary.json').unlink()

@@ -1,0 +1,158 @@
+"""The files beside the weights of a published folder, kept byte for byte: tokenizer, chat template, settings, texts."""
+
+from collections.abc import Iterator, Mapping
+import fnmatch
+import json
+from pathlib import Path
+from typing import Any, Self
+
+from tfm.core import errors
+from tfm.data import processors
+
+CONFIG, GENERATION = 'config.json', 'generation_config.json'
+#: The folder of these files in a checkpoint of tfm, within `about`.
+KEPT = 'published'
+#: The files of tokenizers.
+TOKENIZER = (
+  'tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json', 'vocab.json', 'vocab.txt',
+  'vocab-src.json', 'vocab-tgt.json', 'vocab.tgt', 'merges.txt', 'bpe.codes', 'dict.txt', 'entity_vocab.json',
+  'emoji.json', 'normalizer.json', 'prophetnet.tokenizer', 'sentencepiece.bpe.vocab', 'tokenizer.tekken', 'tekken.json',
+  'word_shape.json', 'word_pronunciation.json', '*.model', '*.spm', '*.tiktoken', '*.codes',
+)  # fmt: skip
+#: The others: configs, chat templates, what sentence-transformers reads, and texts for people.
+_OTHERS = (
+  CONFIG, GENERATION, *processors.FILES, 'chat_template.jinja', 'chat_template.json',
+  'additional_chat_templates/*.jinja', 'modules.json', 'sentence_bert_config.json',
+  'config_sentence_transformers.json', '[0-9]_*/config.json',
+  'README*', 'LICENSE*', 'LICENCE*', 'NOTICE*', 'USE_POLICY*', 'CITATION*', '*.bib',
+)  # fmt: skip
+
+
+class FolderFiles(Mapping[str, bytes]):
+  """The contents of files by their name in the folder, such as 'additional_chat_templates/rag.jinja'.
+
+  Attributes:
+    folder: Where they were read, for messages.
+
+  Example:
+    >>> files = FolderFiles({'config.json': b'{"model_type": "llama"}'})
+    >>> files.json('config.json'), files.json('generation_config.json'), files
+    ({'model_type': 'llama'}, {}, FolderFiles(config.json))
+  """
+
+  def __init__(self, files: Mapping[str, bytes], folder: str | Path = ''):
+    self._files, self.folder = dict(files), Path(folder)
+
+  def __getitem__(self, name: str) -> bytes:
+    return self._files[name]
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._files)
+
+  def __len__(self) -> int:
+    return len(self._files)
+
+  def __repr__(self) -> str:
+    return f'FolderFiles({", ".join(self._files)})'
+
+  @classmethod
+  def read(cls, folder: Path) -> Self:
+    """Return the files of a published folder, or those that a checkpoint of tfm keeps; none if it has none."""
+    about = folder / 'about'
+    if (about / KEPT).is_dir():
+      return cls(_contents(about / KEPT, ('**',)), about / KEPT)
+    if about.is_dir():
+      return cls(_of_older_checkpoint(about), about)
+    return cls(_contents(folder, (*TOKENIZER, *_OTHERS)), folder)
+
+  @classmethod
+  def of_processor(cls, processor: processors.Processor) -> Self:
+    """Return the file of a processor that was made in Python."""
+    text = json.dumps(processor.to_config(), indent=2, sort_keys=True) + '\n'
+    return cls({processors.FILE: text.encode()})
+
+  def json(self, name: str) -> dict[str, Any]:
+    """Return the fields of a JSON file; none if the file is missing.
+
+    Raises:
+      UserError: the file is not a JSON object.
+    """
+    return parse_fields(self[name], str(self.folder / name)) if name in self else {}
+
+  def processor(self) -> Any:
+    """Return the processor of images or audio, None if no file configures one.
+
+    Raises:
+      ConfigError: the files name a class that tfm lacks, or an option that it does not support.
+    """
+    files = {name: self[name] for name in processors.FILES if name in self}
+    return processors.from_files(files, self.json(CONFIG).get('model_type')) if files else None
+
+  def with_files(self, files: Mapping[str, bytes]) -> Self:
+    """Return these files with others added or replaced."""
+    return type(self)({**self._files, **files}, self.folder)
+
+  def without_tokenizer(self) -> Self:
+    """Return the files that do not belong to a tokenizer."""
+    kept = (name for name in self if not any(fnmatch.fnmatchcase(name, pattern) for pattern in TOKENIZER))
+    return type(self)({name: self[name] for name in kept}, self.folder)
+
+  def write(self, folder: Path) -> None:
+    """Write the files into a folder."""
+    for name, content in self.items():
+      (folder / name).parent.mkdir(parents=True, exist_ok=True)
+      (folder / name).write_bytes(content)
+
+  def keep(self, about: Path) -> None:
+    """Write the files into the folder `about` of a checkpoint, where `read` finds them."""
+    if self:
+      self.write(about / KEPT)
+
+
+def fields_of(path: Path) -> dict[str, Any]:
+  """Return the fields of a JSON file.
+
+  Raises:
+    UserError: the file cannot be read, or is not a JSON object.
+  """
+  try:
+    content = path.read_bytes()
+  except OSError as error:
+    raise errors.UserError(f'{path}: cannot be read: {error.strerror}. Expected a JSON object.') from error
+  return parse_fields(content, str(path))
+
+
+def parse_fields(content: bytes, where: str) -> dict[str, Any]:
+  """Return the fields of a JSON object in the file `where`.
+
+  Raises:
+    UserError: it is something else.
+  """
+  try:
+    found = json.loads(content.decode('utf-8-sig'))
+  except ValueError as error:
+    raise errors.UserError(f'{where}: is not JSON ({error}). Expected a JSON object.') from error
+  if not isinstance(found, dict):
+    raise errors.UserError(f'{where}: holds a {type(found).__name__}. Expected a JSON object.')
+  return found
+
+
+def _contents(folder: Path, patterns: tuple[str, ...]) -> dict[str, bytes]:
+  paths = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+  paths |= {path for path in folder.rglob('*') if path.is_file()} if patterns == ('**',) else set()
+  return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(paths)}
+
+
+def _of_older_checkpoint(about: Path) -> dict[str, bytes]:
+  """Return what checkpoints of earlier versions kept: fields of special tokens, and processor files."""
+  found: dict[str, bytes] = {}
+  if (tokens := about / 'tokens.json').is_file():
+    found |= {name: json.dumps(fields).encode() for name, fields in fields_of(tokens).items()}
+  if (kept := about / 'processor.json').is_file():
+    fields = fields_of(kept)
+    if not isinstance(fields.get('files'), dict):
+      raise errors.UserError(f'{kept}: is damaged. Expected the file that tfm.hub.save wrote.')
+    found |= {name: text.encode('utf-8', 'surrogateescape') for name, text in fields['files'].items()}
+    if fields.get('model_type') and CONFIG not in found:
+      found[CONFIG] = json.dumps({'model_type': fields['model_type']}).encode()
+  return found
