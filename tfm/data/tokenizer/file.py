@@ -236,7 +236,10 @@ class FileVocabulary(Vocabulary):
     given = state.get('decoding')
     decoding = None if given is None else Decoding(**{**given, 'prompt': tuple(given['prompt'])})
     rest = state.get('framed', False), decoding, state.get('split_specials', False)
-    return cls(inner, state['specials'], state['base'], *rest)
+    found = cls(inner, state['specials'], state['base'], *rest)
+    # The library rounds scores as it reads them.
+    found._layout = state['tokenizer.json']
+    return found
 
   def save(self, directory: str | Path) -> None:
     """Also writes a `tokenizer.json` that `tokenizers` and `transformers` read, our specials included."""

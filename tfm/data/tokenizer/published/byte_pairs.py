@@ -114,7 +114,9 @@ _LUKE = {
 RECIPES = {
   'GPT2Tokenizer': Recipe(_gpt2, tokens=_GPT2, **_FILES),
   'CodeGenTokenizer': Recipe(_codegen, tokens=_GPT2, **_FILES),
-  'GPTNeoXTokenizer': Recipe(_gpt_neox, tokens=_GPT2 | {'pad_token': '<|padding|>'}, finish=Draft.frame_by_flags, **_FILES),
+  'GPTNeoXTokenizer': Recipe(
+    _gpt_neox, tokens=_GPT2 | {'pad_token': '<|padding|>'}, finish=Draft.frame_by_flags, **_FILES
+  ),
   'RobertaTokenizer': Recipe(_gpt2, tokens=_BART, finish=_roberta_frame, **_FILES),
   'LukeTokenizer': Recipe(
     _gpt2, tokens=_BART | _LUKE, prepare=_luke_tokens, finish=_roberta_frame, decoding={'clean_pairs': True}, **_FILES

@@ -139,6 +139,12 @@ class SlowVocabulary(Vocabulary):
     files = {name: base64.b64encode(content).decode() for name, content in self.files.items()}
     return {'class': self.name, 'framed': self.framed, 'files': files}
 
+  def save(self, directory: str | Path) -> None:
+    """Also write the files of the tokenizer, which `transformers` reads."""
+    super().save(directory)
+    for name, content in self.files.items():
+      (Path(directory) / name).write_bytes(content)
+
   @classmethod
   def from_state(cls, state: dict[str, Any]) -> 'SlowVocabulary':
     with tempfile.TemporaryDirectory() as name:
