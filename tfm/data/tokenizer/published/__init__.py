@@ -18,7 +18,7 @@ from tfm.data.tokenizer.file import NAMES, FileVocabulary
 from tfm.data.tokenizer.published import byte_pairs, sentence_pairs, unigram, whisper, word_pieces
 from tfm.data.tokenizer.published.assemble import assemble
 from tfm.data.tokenizer.published.choose import BACKEND, choose
-from tfm.data.tokenizer.published.folder import CONFIG, MODEL, WHOLE, read_json
+from tfm.data.tokenizer.published.folder import CONFIG, MODEL, WHOLE, read_fields, read_json
 from tfm.data.tokenizer.published.mistral import mend_pattern
 from tfm.data.tokenizer.published.recipe import Draft, Recipe
 from tfm.data.tokenizer.published.refused import REFUSED, RefusedVocabulary
@@ -67,6 +67,16 @@ def read_tokenizer(folder: Path, framed: bool = True) -> Vocabulary | None:
     return None
   mend_pattern(draft, model)
   return _vocabulary(draft, recipe, model, framed)
+
+
+def special_texts(folder: Path) -> dict[str, str]:
+  """Return the texts of a folder's special tokens by name, such as 'bos_token', those of its class included."""
+  name = choose(folder, read_json(folder / CONFIG), read_json(folder / MODEL))
+  row = SPLITTERS.get(name) or RECIPES.get(name) or RECIPES[BACKEND]
+  fields = {**row.tokens, **read_fields(folder)}
+  named = {n: v for n, v in fields.items() if n.endswith('_token') and isinstance(v, (str, tokenizers.AddedToken))}
+  named |= fields.get('model_specific_special_tokens') or {}
+  return {name: str(value) for name, value in named.items()}
 
 
 def read_file(path: Path) -> FileVocabulary:
