@@ -12,7 +12,8 @@ class Typist:
   Args:
     tokenizer: Decodes the ids.
     stops: Texts that end the row.
-    prompt_ids: The ids before the new ones. The text continues theirs: the space before its first word is kept.
+    prompt_ids: The ids before the new ones. The text continues theirs: the space before its first word is kept. None:
+      ids that are not known; `()`: the text begins with the new ones.
 
   Example:
     >>> from tfm.data.tokenizer.byte import ByteVocabulary
@@ -21,7 +22,7 @@ class Typist:
     (['a', 'n', ' ', '', 'En', '', '', '', ''], 'an En', True)
   """
 
-  def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = (), prompt_ids: Iterable[int] = ()):
+  def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = (), prompt_ids: Iterable[int] | None = None):
     self.text = ''
     self.done = False
     self._stream = StreamDecoder(tokenizer, prompt_ids)

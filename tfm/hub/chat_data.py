@@ -14,9 +14,11 @@ def plain(value: Any) -> Any:
   """
   if value is None or type(value) in (str, int, float, bool):
     return value
-  for kind, as_base in ((str, str.__str__), (int, int.__int__), (float, float.__float__)):
-    if isinstance(value, kind):
-      return as_base(value)
+  # Of a subclass only its value: the class may have methods of its own.
+  if isinstance(value, str):
+    return str.__str__(value)
+  if isinstance(value, (int, float)):
+    return int.__int__(value) if isinstance(value, int) else float.__float__(value)
   if isinstance(value, Mapping):
     return {plain(key): plain(item) for key, item in value.items()}
   if isinstance(value, (list, tuple)):

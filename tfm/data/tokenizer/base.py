@@ -190,7 +190,7 @@ class StreamDecoder:
 
   Args:
     vocabulary: A vocabulary, or anything else that can `decode` ids.
-    context: The ids before, such as those of a prompt.
+    context: The ids before, such as those of a prompt; None if they are not known, but there are some.
 
   Example:
     >>> from tfm.data.tokenizer.byte import ByteVocabulary
@@ -199,12 +199,15 @@ class StreamDecoder:
     ['', 'é', '!', '']
   """
 
-  def __init__(self, vocabulary: Any, context: Iterable[int] = ()):
+  def __init__(self, vocabulary: Any, context: Iterable[int] | None = ()):
     self._vocabulary = vocabulary
     self._table = vocabulary._table if isinstance(vocabulary, Vocabulary) else None
     self._utf8 = codecs.getincrementaldecoder('utf-8')('replace')
     self._unsettled = getattr(getattr(vocabulary, 'decoding', None), 'unsettled', lambda text: 0)
     # All ids that the next piece of text may depend on, how many of them are shown, and their text.
+    if context is None:
+      # Any word will do.
+      context = vocabulary.encode('a') if isinstance(vocabulary, Vocabulary) and self._table is None else ()
     self._ids, self._shown = self._begin([int(i) for i in context])
     self._done = len(self._ids)
 

@@ -112,6 +112,11 @@ def _vocabulary(draft: Draft, recipe: Recipe, model: Mapping[str, Any], framed: 
   split = bool(fields.get('split_special_tokens'))
   found = FileVocabulary(draft.inner, framed=framed, decoding=decoding, split_specials=split)
   found.specials = special_ids(found, {name: draft.text(f'{name}_token') for name in _OURS}, model)
+  if recipe.whole and 'bos' not in found.specials:
+    # No file names the begin token, but the frame of tokenizer.json has it.
+    frame = draft.inner.encode('').ids
+    begins = frame[:1] if frame and frame[0] not in found.specials.values() else []
+    found.specials |= dict.fromkeys(['bos'], begins[0]) if begins else {}
   return found
 
 

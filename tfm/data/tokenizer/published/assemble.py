@@ -52,7 +52,8 @@ def _take_apart(draft: Draft, recipe: Recipe) -> Any:
   else:
     draft.vocab = vocab
   if recipe.model == 'BPE' and 'merges' in model:
-    draft.merges = [tuple(m.split(' ')) if isinstance(m, str) else tuple(m) for m in model['merges']]
+    halves = [merge.split(' ') if isinstance(merge, str) else merge for merge in model['merges']]
+    draft.merges = [(first, second) for first, second in halves]
   draft.charsmap = _charsmap(layout.get('normalizer'))
   if (padding := layout.get('padding')) is not None:
     draft.fields.setdefault('pad_token', padding['pad_token'])

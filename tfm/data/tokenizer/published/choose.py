@@ -111,6 +111,8 @@ _ALIASES = {
   'DPRContextEncoderTokenizer': 'BertTokenizer', 'DPRQuestionEncoderTokenizer': 'BertTokenizer',
   'DPRReaderTokenizer': 'BertTokenizer', 'RetriBertTokenizer': 'BertTokenizer', 'Phi3Tokenizer': 'LlamaTokenizer',
 }  # fmt: skip
+# Classes of SentencePiece models, which cannot read a tokenizer.json of bytes: transformers fails on its texts.
+_SENTENCES = {'CodeLlamaTokenizer', 'GemmaTokenizer', 'Siglip2Tokenizer'}
 _GENERIC = {BACKEND, 'PreTrainedTokenizer', 'PreTrainedTokenizerFast', 'PythonBackend'}
 
 
@@ -125,7 +127,8 @@ def choose(folder: Path, config: Mapping[str, Any], model: Mapping[str, Any]) ->
   kind = model.get('model_type') or ''
   given = config.get('tokenizer_class') or model.get('tokenizer_class')
   if given is None:
-    return _OF_MODEL.get(kind, BACKEND) if kind else _by_files(folder)
+    name = _OF_MODEL.get(kind, BACKEND) if kind else _by_files(folder)
+    return BACKEND if name in _SENTENCES and _byte_level(folder) else name
   name = _plain(given)
   ours = _OF_MODEL.get(kind)
   wrong = kind in _WRONG_CLASS

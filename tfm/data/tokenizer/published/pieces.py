@@ -33,7 +33,8 @@ def read_pieces(path: Path) -> Pieces:
   from sentencepiece import sentencepiece_model_pb2
 
   try:
-    proto = sentencepiece_model_pb2.ModelProto.FromString(path.read_bytes())
+    protos: Any = sentencepiece_model_pb2
+    proto = protos.ModelProto.FromString(path.read_bytes())
   except DecodeError as error:
     raise errors.UserError(f'{path}: is not a SentencePiece model: {error}.') from error
   kind = proto.trainer_spec.model_type

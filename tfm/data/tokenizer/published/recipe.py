@@ -1,6 +1,6 @@
 """The recipe of a class of tokenizers: how its parts are built, and which special tokens it has."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class Draft:
     unknown = self.text('unk_token')
     return self.inner.token_to_id(unknown) if found is None and unknown is not None else found
 
-  def frame(self, before: list[str | None], after: list[str | None]) -> None:
+  def frame(self, before: Sequence[str | None], after: Sequence[str | None]) -> None:
     """Put special tokens around texts."""
     tokens = {str(t): self.number(t) for t in [*before, *after]}
     single = [*(f'{t}:0' for t in before), '$A:0', *(f'{t}:0' for t in after)]

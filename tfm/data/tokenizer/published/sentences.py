@@ -26,7 +26,8 @@ def load_model(path: Path, dummy_prefix: bool = True) -> Any:
   if not dummy_prefix:
     from sentencepiece import sentencepiece_model_pb2
 
-    proto = sentencepiece_model_pb2.ModelProto.FromString(processor.serialized_model_proto())
+    protos: Any = sentencepiece_model_pb2
+    proto = protos.ModelProto.FromString(processor.serialized_model_proto())
     proto.normalizer_spec.add_dummy_prefix = False
     processor.LoadFromSerializedProto(proto.SerializeToString())
   return processor
@@ -35,7 +36,7 @@ def load_model(path: Path, dummy_prefix: bool = True) -> Any:
 class Sentence(Splitter):
   """The ids of the model's pieces themselves."""
 
-  files = ('spiece.model',)
+  files: ClassVar[tuple[str, ...]] = ('spiece.model',)
   pieces = True
   tokens: ClassVar[Mapping[str, Any]] = {
     'bos_token': '<s>', 'eos_token': '</s>', 'unk_token': '<unk>', 'pad_token': '<pad>', 'sep_token': '<::::>',
@@ -75,7 +76,8 @@ class Sentence(Splitter):
 
   def runs(self, tokens: Sequence[str], special: frozenset[str], before: str = '', after: str = '') -> str:
     """Return the text of tokens, the special ones as they are; `before` the first of several, `after` each."""
-    text, run, was = '', [], False
+    text, was = '', False
+    run: list[str] = []
     for token in tokens:
       if token in special:
         text += ('' if was else before) + self.model.decode(run) + token + after
@@ -260,7 +262,8 @@ class Marian(Sentence):
     return self.texts[number] if number in self.texts else self.joined.IdToPiece(number) or self.unknown
 
   def join(self, tokens: Sequence[str], special: frozenset[str]) -> str:
-    text, run = '', []
+    text = ''
+    run: list[str] = []
     for token in tokens:
       if token in special:
         text, run = text + self.joined.decode_pieces(run) + token + ' ', []

@@ -22,15 +22,14 @@ def _build(draft: Draft) -> tokenizers.Tokenizer:
 def _frame(draft: Draft) -> None:
   """Put the start, the language, the task and the mark of no time stamps before a text, the end behind it."""
   fields = draft.fields
-  start = draft.number('<|startoftranscript|>')
-  before = [draft.inner.id_to_token(start)]
+  before = ['<|startoftranscript|>']
   if (language := fields.get('language')) is not None:
-    before.append(draft.inner.id_to_token(start + 1 + list(WHISPER).index(_code(draft, language))))
+    before.append(f'<|{_code(draft, language)}|>')
   if (task := fields.get('task')) is not None:
     before.append('<|transcribe|>' if task == 'transcribe' else '<|translate|>')
   if not fields.get('predict_timestamps'):
     before.append('<|notimestamps|>')
-  draft.frame([draft.inner.id_to_token(draft.number(text)) for text in before], [draft.text('eos_token')])
+  draft.frame(before, [draft.text('eos_token')])
 
 
 def _code(draft: Draft, language: str) -> str:

@@ -43,8 +43,8 @@ def _frame(draft: Draft) -> None:
 
 def _herbert_frame(draft: Draft) -> None:
   # The ids are fixed, whatever the vocabulary.
-  ends = (draft.text('sep_token'), 2), (draft.text('cls_token'), 0)
-  draft.inner.post_processor = processors.BertProcessing(*ends)
+  sep, cls = str(draft.text('sep_token')), str(draft.text('cls_token'))
+  draft.inner.post_processor = processors.BertProcessing((sep, 2), (cls, 0))
 
 
 _LOWER = {'do_lower_case': True, 'tokenize_chinese_chars': True}
