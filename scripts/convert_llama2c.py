@@ -12,19 +12,21 @@ import sys
 from typing import Any
 
 import numpy as np
-from tokenizers import processors
+import tokenizers
+from tokenizers import AddedToken, decoders, models, normalizers, processors
 
 from tfm import hub
 from tfm.core import errors
 from tfm.data.tokenizer.file import FileVocabulary
+from tfm.data.tokenizer.published.pieces import merges_of
 from tfm.hub.fill import fill
 from tfm.hub.match import match
-from tfm.hub.sentencepiece import Piece, Pieces, tokenizer_of
 from tfm.hub.tensors import Tensors
 from tfm.zoo import weights
 
 _HEADER = 7
-_BPE, _ORDINARY, _UNKNOWN, _CONTROL, _BYTE = 2, 1, 2, 3, 6
+#: What the first tokens are, whatever the file calls them.
+_OWN = ('<unk>', '<s>', '</s>')
 
 
 def main(model: Path, tokens: Path, folder: Path) -> None:
@@ -88,27 +90,34 @@ def _halves(rows: np.ndarray, half: int) -> np.ndarray:
 
 
 def vocabulary_of(path: Path, size: int) -> FileVocabulary:
-  """The pieces of a tokenizer.bin, the likeliest merged first; a prompt begins with token 1."""
-  content, at, pieces = path.read_bytes(), 4, []
+  """Return the pieces of a tokenizer.bin, the likeliest merged first; a prompt begins with token 1."""
+  content, at, scored = path.read_bytes(), 4, []
   while at < len(content):
     score, length = struct.unpack_from('<fi', content, at)
-    text = content[at + 8 : at + 8 + length]
-    pieces.append(_piece(len(pieces), text.decode('utf-8', 'replace'), score))
+    text = content[at + 8 : at + 8 + length].decode('utf-8', 'replace')
+    scored.append((_OWN[len(scored)] if len(scored) < len(_OWN) else text.replace(' ', '▁'), score))
     at += 8 + length
-  if len(pieces) != size:
-    raise errors.UserError(f'{path}: has {len(pieces)} tokens, and the model {size}. Wanted the file it was made with.')
-  inner = tokenizer_of(Pieces(pieces, _BPE, True, b'', True, False))
+  if len(scored) != size:
+    raise errors.UserError(
+      f'{path}: has {len(scored)} tokens, and the model {size}. Expected the file it was made with.'
+    )
+  vocab = {text: i for i, (text, _) in enumerate(scored)}
+  rank = lambda text: (-scored[vocab[text]][1], vocab[text])
+  likeliest = sorted((text for text in vocab if not _plain(text)), key=rank)
+  merges = merges_of({text: i for i, text in enumerate(likeliest)})
+  inner = tokenizers.Tokenizer(models.BPE(vocab, merges, unk_token='<unk>', fuse_unk=True, byte_fallback=True))
+  inner.normalizer = normalizers.Sequence([normalizers.Prepend('▁'), normalizers.Replace(' ', '▁')])
+  steps = [decoders.Replace('▁', ' '), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(' ', 1, 0)]
+  inner.decoder = decoders.Sequence(steps)
+  inner.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in _OWN])
   inner.post_processor = processors.TemplateProcessing(single='<s> $A', special_tokens=[('<s>', 1)])
   vocabulary = FileVocabulary(inner, framed=True)
   return vocabulary.with_specials(['eos'])
 
 
-def _piece(number: int, text: str, score: float) -> Piece:
-  names = {0: ('<unk>', _UNKNOWN), 1: ('<s>', _CONTROL), 2: ('</s>', _CONTROL)}
-  if number in names:
-    return Piece(names[number][0], score, names[number][1])
-  kind = _BYTE if text.startswith('<0x') and text.endswith('>') else _ORDINARY
-  return Piece(text.replace(' ', '▁'), score, kind)
+def _plain(text: str) -> bool:
+  """Return whether a token is none that pairs are merged into: a special token or a byte."""
+  return text in _OWN or (text.startswith('<0x') and text.endswith('>'))
 
 
 if __name__ == '__main__':

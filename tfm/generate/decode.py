@@ -78,7 +78,8 @@ def generate(
   chosen = options_lib.parse(options)
   batch = prompts_lib.batch(spec, prompts, tokenizer, chosen)
   stops = options_lib.several(chosen.stop)
-  watch = _Watch(tokenizer, stops, batch)
+  before = _before(spec, prompts, batch)
+  watch = _Watch(tokenizer, stops, batch, before)
   if chosen.beams > 1:
     holds = endings.held(tokenizer, stops) if stops and tokenizer else None
     rows = _searched(spec, params, batch, chosen, key, run, draft, holds)
@@ -89,7 +90,8 @@ def generate(
   if not _wants_text(spec, prompts, tokenizer):
     return ids
   assert tokenizer is not None
-  return [_text(tokenizer, [t for t in row if t not in batch.eos], stops) for row in ids]
+  words = [[t for t in row if t not in batch.eos] for row in ids]
+  return [_text(tokenizer, row, stops, prompt) for row, prompt in zip(words, before, strict=True)]
 
 
 def stream(
@@ -115,7 +117,7 @@ def stream(
   if chosen.beams > 1:
     raise errors.UserError(f'generate: beams={chosen.beams} are chosen at the end, no stream. Wanted beams=1.')
   batch = prompts_lib.batch(spec, prompts, tokenizer, chosen)
-  watch = _Watch(tokenizer, options_lib.several(chosen.stop), batch)
+  watch = _Watch(tokenizer, options_lib.several(chosen.stop), batch, _before(spec, prompts, batch))
   chunks = _chunks(spec, params, batch, chosen, key, run, draft, watch, chunk)
   return (tokens_B for tokens_BT in chunks for tokens_B in tokens_BT.T)
 
@@ -234,14 +236,14 @@ def _wants_text(spec: Model, prompts: Any, tokenizer: Tokenizer | None) -> bool:
 class _Watch:
   """Ends rows with the token that completes a text of `stops`."""
 
-  def __init__(self, tokenizer: Tokenizer | None, stops: Sequence[str], batch: Batch):
+  def __init__(self, tokenizer: Tokenizer | None, stops: Sequence[str], batch: Batch, before: list[list[int]]):
     if stops and tokenizer is None:
       raise errors.UserError(
         f'generate: stop={stops[0]!r} is text, but there is no tokenizer. Wanted tokenizer=, or eos= for token ids.'
       )
     self.done_B = np.zeros(len(batch.prompt), bool)
     self._eos = batch.eos
-    self._typists = [Typist(tokenizer, stops) for _ in batch.prompt] if stops and tokenizer else []
+    self._typists = [Typist(tokenizer, stops, ids) for ids in before] if stops and tokenizer else []
 
   def __call__(self, tokens_BT: NDArray[np.int32]) -> NDArray[np.int32]:
     """The tokens up to the last row's end, `NOTHING` after each row's."""
@@ -256,10 +258,18 @@ class _Watch:
     return tokens_BT[:, (tokens_BT != NOTHING).any(axis=0)]
 
 
-def _text(tokenizer: Tokenizer, row: list[int], stops: Sequence[str]) -> str:
-  if not stops:
+def _before(spec: Model, prompts: Any, batch: Batch) -> list[list[int]]:
+  """Return the ids that the text of each row continues: none for a decoder that an encoder's input feeds."""
+  if spec.encoder is not None or prompts_lib.are_arrays(spec, prompts):
+    return [[] for _ in batch.prompt]
+  return [[int(t) for t in row if t != NOTHING] for row in batch.prompt]
+
+
+def _text(tokenizer: Tokenizer, row: list[int], stops: Sequence[str], before: list[int]) -> str:
+  """Return the text of new tokens, as they continue the tokens before."""
+  if not stops and not before:
     return tokenizer.decode(row)
-  typist = Typist(tokenizer, stops)
+  typist = Typist(tokenizer, stops, before)
   return ''.join([*map(typist.push, row), typist.flush()])
 
 

@@ -1,13 +1,19 @@
-"""A row's tokens as text that can be shown: whole characters, and nothing of a stop text."""
+"""New tokens of a row as text that can be shown: whole characters, and nothing of a stop text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from tfm.data.tokenizer.base import StreamDecoder
 from tfm.generate.prompts import Tokenizer
 
 
 class Typist:
-  """Types ids as they come, up to the first of `stops` (left out), an end of text or a token below 0.
+  """The text of ids as they come, up to the first of `stops` (left out), an end of text or a token below 0.
+
+  Args:
+    tokenizer: Decodes the ids.
+    stops: Texts that end the row.
+    prompt_ids: The ids before the new ones. The text continues theirs: the space before its first word is kept. None:
+      ids that are not known; `()`: the text begins with the new ones.
 
   Example:
     >>> from tfm.data.tokenizer.byte import ByteVocabulary
@@ -16,21 +22,21 @@ class Typist:
     (['a', 'n', ' ', '', 'En', '', '', '', ''], 'an En', True)
   """
 
-  def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = ()):
+  def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = (), prompt_ids: Iterable[int] | None = None):
     self.text = ''
     self.done = False
-    self._stream = StreamDecoder(tokenizer)
+    self._stream = StreamDecoder(tokenizer, prompt_ids)
     self._stops = [stop for stop in stops if stop]
     self._held = ''
 
   def push(self, token: int) -> str:
-    """The text that may be shown now that `token` is here."""
+    """Return the text that may be shown now that `token` is here."""
     if self.done or token < 0:
       return ''
     return self._type(self._stream.push(token))
 
   def flush(self) -> str:
-    """What was held back, at the end."""
+    """Return what was held back, at the end."""
     if self.done:
       return ''
     text = self._type(self._stream.flush())

@@ -171,7 +171,9 @@ def test_a_file_that_is_no_tokenizer_is_an_error(tmp_path):
     File(str(tmp_path / 'x.json')).learn(_documents)
   with pytest.raises(UserError, match=r"data.tokenizer.path: cannot read 'gone': No such file"):
     File('gone').learn(_documents)
-  assert list(File().check()) == ['path: is empty. The path of a tokenizer.json was wanted.']
+  assert list(File().check()) == [
+    'path: is empty. Expected the path of a tokenizer.json, or of a folder that holds one.'
+  ]
 
 
 def test_a_vocabulary_that_is_missing_or_broken_is_an_error(tmp_path):

@@ -9,7 +9,10 @@ from tfm.data.tokenizer.base import FILE, Documents, StreamDecoder, Tokenizer, V
 from tfm.data.tokenizer.bpe import Bpe
 from tfm.data.tokenizer.byte import Byte, ByteVocabulary
 from tfm.data.tokenizer.char import Char, CharVocabulary
-from tfm.data.tokenizer.file import File, FileVocabulary
+from tfm.data.tokenizer.file import FileVocabulary
+from tfm.data.tokenizer.folder import File
+from tfm.data.tokenizer.published.refused import RefusedVocabulary
+from tfm.data.tokenizer.published.slow import SlowVocabulary
 
 __all__ = [
   'FILE',
@@ -26,7 +29,9 @@ __all__ = [
 ]
 
 TABLE = Table('tokenizer', byte=Byte, char=Char, bpe=Bpe, file=File)
-_KINDS: dict[str, type[Vocabulary]] = {v.kind: v for v in (ByteVocabulary, CharVocabulary, FileVocabulary)}
+_KINDS: dict[str, type[Vocabulary]] = {
+  v.kind: v for v in (ByteVocabulary, CharVocabulary, FileVocabulary, SlowVocabulary, RefusedVocabulary)
+}
 
 
 def load(directory: str | Path) -> Vocabulary:

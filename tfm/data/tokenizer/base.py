@@ -87,8 +87,14 @@ class Vocabulary(abc.ABC):
   def encode(self, text: str) -> NDArray[np.int32]:
     return self.encode_batch([text])[0]
 
-  def prompt(self, text: str) -> NDArray[np.int32]:
-    """The ids of a text as a model is asked with it: a published tokenizer may put special tokens around it."""
+  def prompt(self, text: str, framed: bool = True) -> NDArray[np.int32]:
+    """Return the ids of a text that a model is asked.
+
+    Args:
+      text: The text. Special tokens of a published tokenizer that it spells are those tokens.
+      framed: Put the special tokens around it that a published tokenizer puts there.
+    """
+    del framed
     return self.encode(text)
 
   def decode(self, ids: Iterable[int]) -> str:
@@ -104,6 +110,10 @@ class Vocabulary(abc.ABC):
   def same(self, other: 'Vocabulary') -> bool:
     """Whether both say the same of every text and id."""
     return (self.kind, self.specials, self.state()) == (other.kind, other.specials, other.state())
+
+  @property
+  def bos(self) -> int | None:
+    return self.specials.get('bos')
 
   @property
   def eos(self) -> int | None:
@@ -175,7 +185,12 @@ class Vocabulary(abc.ABC):
 class StreamDecoder:
   """Text as ids arrive: half a character is held back until the rest of it is here.
 
-  Anything that can `decode` ids will do for a vocabulary.
+  The pieces together are the text of the context and the ids less that of the context alone: a space between the last
+  word of a prompt and the first new one is kept.
+
+  Args:
+    vocabulary: A vocabulary, or anything else that can `decode` ids.
+    context: The ids before, such as those of a prompt; None if they are not known, but there are some.
 
   Example:
     >>> from tfm.data.tokenizer.byte import ByteVocabulary
@@ -184,33 +199,70 @@ class StreamDecoder:
     ['', 'é', '!', '']
   """
 
-  def __init__(self, vocabulary: Any):
+  def __init__(self, vocabulary: Any, context: Iterable[int] | None = ()):
     self._vocabulary = vocabulary
     self._table = vocabulary._table if isinstance(vocabulary, Vocabulary) else None
     self._utf8 = codecs.getincrementaldecoder('utf-8')('replace')
-    self._ids: list[int] = []
-    self._start = 0
+    self._unsettled = getattr(getattr(vocabulary, 'decoding', None), 'unsettled', lambda text: 0)
+    # All ids that the next piece of text may depend on, how many of them are shown, and their text.
+    if context is None:
+      # Any word will do.
+      context = vocabulary.encode('a') if isinstance(vocabulary, Vocabulary) and self._table is None else ()
+    self._ids, self._shown = self._begin([int(i) for i in context])
+    self._done = len(self._ids)
 
   def push(self, token: int) -> str:
-    """The text that became certain with `token`."""
+    """Return the text that became certain with `token`."""
     if self._table is not None:
-      return self._utf8.decode(b''.join(self._table[i] for i in self._vocabulary._checked([token])))
+      return self._utf8.decode(self._bytes(token))
     return self._grow([int(token)], final=False)
 
   def flush(self) -> str:
-    """What is left at the end; an unfinished character becomes U+FFFD."""
+    """Return what is left at the end; an unfinished character becomes U+FFFD."""
     return self._utf8.decode(b'', final=True) if self._table is not None else self._grow([], final=True)
+
+  def _bytes(self, token: int) -> bytes:
+    assert self._table is not None
+    known = getattr(self._vocabulary, 'decoding', None) is None or token < len(self._table)
+    return b''.join(self._table[i] for i in self._vocabulary._checked([token])) if known else b''
+
+  def _begin(self, context: list[int]) -> tuple[list[int], str]:
+    """Return the ids before the stream that its first text depends on, and their text."""
+    if self._table is not None:
+      for token in context[-_CONTEXT[0] :]:
+        self._utf8.decode(self._bytes(token))
+      return [], ''
+    for length in _CONTEXT:
+      ids = context[-length:]
+      text = self._vocabulary.decode(ids)
+      # A context that is cut within a character, or has no text, tells nothing of what follows.
+      if text.strip() and '\ufffd' not in text:
+        return ids, text
+    return context, self._vocabulary.decode(context)
 
   def _grow(self, tokens: list[int], final: bool) -> str:
     # Spaces of word-piece vocabularies depend on the token before: decode with the last piece as context.
-    before = self._vocabulary.decode(self._ids[: self._start])
     self._ids += tokens
     text = self._vocabulary.decode(self._ids)
-    if text.endswith('�') and not final:
+    if not final:
+      if text.endswith('\ufffd'):
+        return ''
+      text = text[: len(text) - self._unsettled(text)]
+    new = text[len(self._shown) :]
+    if not new:
       return ''
-    self._ids = self._ids[self._start :]
-    self._start = len(self._ids)
-    return text[len(before) :]
+    last = self._ids[self._done :]
+    piece = self._vocabulary.decode(last)
+    if piece.strip() and text.endswith(piece):
+      self._ids, self._shown = last, piece
+    else:
+      self._shown = text
+    self._done = len(self._ids)
+    return new
+
+
+#: How many ids before a stream are tried as its context.
+_CONTEXT = (16, 64, 256)
 
 
 def _sentinel(name: str) -> bool:

@@ -1,21 +1,22 @@
-"""Any `tokenizer.json` of Hugging Face `tokenizers`, and the vocabulary class that wraps one."""
+"""The vocabulary that a `tokenizers.Tokenizer` gives, such as one of a `tokenizer.json`."""
 
 from collections.abc import Iterable, Sequence
 import copy
 import dataclasses
 import functools
-import hashlib
 import json
 from pathlib import Path
 import re
+import threading
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 import tokenizers
 
-from tfm.core.errors import UserError
-from tfm.data.tokenizer.base import Documents, Tokenizer, Vocabulary
+from tfm.data.tokenizer.base import Vocabulary
+from tfm.data.tokenizer.decoding import Decoding
+from tfm.data.tokenizer.literal import literal
 
 _SPACE = '▁'
 #: What published tokenizers call our specials; the first name is the one we give to a new one.
@@ -39,11 +40,24 @@ _NEARSIGHTED = {
 }  # fmt: skip
 
 
+# Whether special tokens are looked for in a text is a setting of the tokenizer, which threads share.
+_LOCK = threading.Lock()
+
+
 class FileVocabulary(Vocabulary):
   """A `tokenizers.Tokenizer`; specials it already has (`</s>`, `[MASK]`, `<extra_id_0>`) are found by their names.
 
-  `framed` says that prompts get the special tokens around them that its own template has, as a published model was
-  trained to see; text to train on never does.
+  `encode` takes text to train on: without a frame, and a special token that it spells is ordinary text. `prompt` takes
+  what a model is asked: a special token that it spells is that token, and with `framed` the tokenizer's own template
+  puts special tokens around it, as a published model was trained with.
+
+  Args:
+    inner: The tokenizer.
+    specials: The ids of special tokens by our names for them.
+    base: The number of ids of the tokenizer; ids above it are specials of ours.
+    framed: Prompts get the special tokens around them that the tokenizer's template has.
+    decoding: What is done to decoded text of a published tokenizer; None for one learnt here.
+    split_specials: Special tokens that a prompt spells are ordinary text too (`split_special_tokens`).
   """
 
   kind: ClassVar[str] = 'tokenizers'
@@ -54,13 +68,15 @@ class FileVocabulary(Vocabulary):
     specials: dict[str, int] | None = None,
     base: int | None = None,
     framed: bool = False,
+    decoding: Decoding | None = None,
+    split_specials: bool = False,
   ):
     inner.no_padding()
     inner.no_truncation()
-    # Without this a text that quotes '<|endoftext|>' would end its document.
     inner.encode_special_tokens = True
     super().__init__(inner.get_vocab_size(with_added_tokens=True) if base is None else base, specials)
     self.inner, self.framed = inner, framed
+    self.decoding, self.split_specials = decoding, split_specials
     self._layout = json.loads(inner.to_str())
     self._own = {t['id'] for t in self._layout.get('added_tokens', ()) if t['special']}
 
@@ -86,13 +102,18 @@ class FileVocabulary(Vocabulary):
   @functools.cached_property
   def onward(self) -> 'FileVocabulary':
     """The same, which puts no space before the text: there it would stand for one that the text has not."""
-    steps = self._layout.get('normalizer') or {}
-    found = steps.get('normalizers', [steps])
-    if not any(step.get('type') == 'Prepend' for step in found):
+    normalizer, words = self._layout.get('normalizer') or {}, self._layout.get('pre_tokenizer') or {}
+    steps = normalizer.get('normalizers', [normalizer])
+    changed = {}
+    if any(step.get('type') == 'Prepend' for step in steps):
+      left = [step for step in steps if step['type'] != 'Prepend']
+      changed['normalizer'] = {'type': 'Sequence', 'normalizers': left}
+    if words.get('type') == 'Metaspace' and words.get('prepend_scheme') == 'first':
+      changed['pre_tokenizer'] = {**words, 'prepend_scheme': 'never'}
+    if not changed:
       return self
-    left = {'type': 'Sequence', 'normalizers': [step for step in found if step['type'] != 'Prepend']}
-    inner = tokenizers.Tokenizer.from_str(json.dumps({**self._layout, 'normalizer': left}))
-    return FileVocabulary(inner, self.specials, self.base, self.framed)
+    inner = tokenizers.Tokenizer.from_str(json.dumps({**self._layout, **changed}))
+    return FileVocabulary(inner, self.specials, self.base, self.framed, self.decoding, self.split_specials)
 
   def _parts(self, text: str, at: int) -> bool:
     """Whether what stands near the place `at` is encoded the same in two as in one."""
@@ -122,22 +143,62 @@ class FileVocabulary(Vocabulary):
     return model['type'] == 'BPE' and _SPACE in known and not any(map(within.search, known))
 
   def _encode(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-    return [np.array(e.ids, np.int32) for e in self.inner.encode_batch_fast(list(texts), add_special_tokens=False)]
+    with _LOCK:
+      self.inner.encode_special_tokens = True
+      found = self.inner.encode_batch_fast(list(texts), add_special_tokens=False)
+    rows = [np.array(e.ids, np.int32) for e in found]
+    for i, row in enumerate(rows):
+      if self._ends[row].any():
+        rows[i] = np.array(self._literal.encode(texts[i], add_special_tokens=False).ids, np.int32)
+    return rows
 
-  def prompt(self, text: str) -> NDArray[np.int32]:
-    return np.array(self.inner.encode(text, add_special_tokens=self.framed).ids, np.int32)
+  @functools.cached_property
+  def _ends(self) -> NDArray[np.bool_]:
+    """Return which ids are special tokens that text must not encode to."""
+    table = np.zeros(max([self.base - 1, *self._own]) + 1, np.bool_)
+    table[list(self._own)] = True
+    model = self._layout['model']
+    unknown = model.get('unk_id')
+    if model['type'] != 'Unigram' and model.get('unk_token'):
+      unknown = self.inner.token_to_id(model['unk_token'])
+    if unknown is not None:
+      table[unknown] = False
+    return table
+
+  @functools.cached_property
+  def _literal(self) -> tokenizers.Tokenizer:
+    return literal(self._layout)
+
+  def prompt(self, text: str, framed: bool = True) -> NDArray[np.int32]:
+    """Return the ids of a text that a model is asked.
+
+    Args:
+      text: The text. Special tokens that it spells are those tokens.
+      framed: Put the special tokens around it that a published tokenizer has; without it the ids are those of a text
+        that has them already, such as a rendered chat.
+    """
+    with _LOCK:
+      self.inner.encode_special_tokens = self.split_specials
+      found = self.inner.encode(text, add_special_tokens=framed and self.framed)
+      self.inner.encode_special_tokens = True
+    return np.array(found.ids, np.int32)
 
   def token_bytes(self) -> list[bytes] | None:
     if not self._byte_level:
       return None
     table = [b''] * self.base
     for piece, i in self.inner.get_vocab(with_added_tokens=True).items():
-      if i < self.base and i not in self._own:
+      if i < self.base and i not in self._own and (self.decoding is None or self.decoding.text(piece)):
         known = all(c in _BYTE_OF for c in piece)
         table[i] = bytes(_BYTE_OF[c] for c in piece) if known else piece.encode()
     return table
 
   def decode(self, ids: Iterable[int]) -> str:
+    if self.decoding is not None:
+      known = self.decoding.tokens([int(i) for i in ids])
+      # Tables of models are often padded: such ids are no text.
+      text = self.inner.decode([i for i in known if i < self.base], skip_special_tokens=True)
+      return self.decoding.text(text)
     if self._byte_level:
       return super().decode(ids)
     return self.inner.decode([i for i in self._checked(ids) if i < self.base], skip_special_tokens=True)
@@ -150,22 +211,35 @@ class FileVocabulary(Vocabulary):
 
   def with_specials(self, names: Sequence[str]) -> 'FileVocabulary':
     found = copy.copy(self)
-    found.specials = {**self._named(names), **self.specials}
+    found.specials = {**self.named(names), **self.specials}
     out = super(FileVocabulary, found).with_specials(names)
     assert isinstance(out, FileVocabulary)
     return out
 
   def finds(self, name: str) -> bool:
     """Whether the tokenizer has a token of its own for the special `name`."""
-    return name in self._named([name])
+    return name in self.named([name])
 
   def state(self) -> dict[str, Any]:
-    return {'tokenizer.json': self._layout} | ({'framed': True} if self.framed else {})
+    state: dict[str, Any] = {'tokenizer.json': self._layout}
+    if self.framed:
+      state['framed'] = True
+    if self.decoding is not None:
+      state['decoding'] = {**dataclasses.asdict(self.decoding), 'prompt': list(self.decoding.prompt)}
+    if self.split_specials:
+      state['split_specials'] = True
+    return state
 
   @classmethod
   def from_state(cls, state: dict[str, Any]) -> 'FileVocabulary':
     inner = tokenizers.Tokenizer.from_str(json.dumps(state['tokenizer.json']))
-    return cls(inner, state['specials'], state['base'], state.get('framed', False))
+    given = state.get('decoding')
+    decoding = None if given is None else Decoding(**{**given, 'prompt': tuple(given['prompt'])})
+    rest = state.get('framed', False), decoding, state.get('split_specials', False)
+    found = cls(inner, state['specials'], state['base'], *rest)
+    # The library rounds scores as it reads them.
+    found._layout = state['tokenizer.json']
+    return found
 
   def save(self, directory: str | Path) -> None:
     """Also writes a `tokenizer.json` that `tokenizers` and `transformers` read, our specials included."""
@@ -177,7 +251,8 @@ class FileVocabulary(Vocabulary):
         assert whole.token_to_id(_written(name)[0]) == i
     whole.save(str(Path(directory) / 'tokenizer.json'))
 
-  def _named(self, names: Sequence[str]) -> dict[str, int]:
+  def named(self, names: Sequence[str]) -> dict[str, int]:
+    """Return the ids of the specials `names` that the tokenizer has under a usual spelling."""
     ids = ((n, self.inner.token_to_id(text)) for n in names for text in reversed(_written(n)))
     return {name: i for name, i in ids if i is not None}
 
@@ -193,37 +268,6 @@ class FileVocabulary(Vocabulary):
     prefixed = '"add_prefix_space": true' in json.dumps(self._layout.get('pre_tokenizer'))
     decoder = (self._layout.get('decoder') or {}).get('type')
     return decoder == 'ByteLevel' and not prefixed and not self._layout.get('normalizer')
-
-
-@dataclasses.dataclass(frozen=True)
-class File(Tokenizer):
-  """The tokenizer that stands in the file `path`, a `tokenizer.json`."""
-
-  path: str = ''
-
-  def learn(self, documents: Documents, total: int | None = None) -> FileVocabulary:
-    del documents, total
-    self._content()
-    try:
-      inner = tokenizers.Tokenizer.from_file(self.path)
-    except Exception as error:
-      raise UserError(f'data.tokenizer.path: {self.path} is not a tokenizer.json: {error}.') from error
-    return FileVocabulary(inner)
-
-  def identity(self) -> dict[str, Any]:
-    return {'tokenizer': 'file', 'content': hashlib.sha256(self._content()).hexdigest()}
-
-  def _content(self) -> bytes:
-    try:
-      return Path(self.path).expanduser().read_bytes()
-    except OSError as error:
-      raise UserError(
-        f'data.tokenizer.path: cannot read {self.path!r}: {error.strerror}. A tokenizer.json was wanted.'
-      ) from error
-
-  def check(self):
-    if not self.path:
-      yield 'path: is empty. The path of a tokenizer.json was wanted.'
 
 
 def before_space(text: str) -> int:
@@ -250,3 +294,5 @@ def _byte_alphabet() -> dict[str, int]:
 
 
 _BYTE_OF = _byte_alphabet()
+#: The character that stands for each byte.
+BYTE_ALPHABET = {byte: character for character, byte in _BYTE_OF.items()}

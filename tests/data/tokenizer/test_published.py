@@ -1,0 +1,240 @@
+"""A published folder's tokenizer gives the ids and the text that `transformers` gives."""
+
+import functools
+import json
+import pathlib
+import shutil
+import tempfile
+import warnings
+
+import hypothesis
+from hypothesis import strategies as st
+import numpy as np
+import pytest
+
+from tests.data.tokenizer.folders import SLOW, WHOLE, write
+from tests.data.tokenizer.strings import STRINGS
+from tfm.core.errors import UserError
+from tfm.data import tokenizer as tokenizer_lib
+from tfm.data.tokenizer import File
+from tfm.data.tokenizer.published import RECIPES, read_tokenizer
+from tfm.data.tokenizer.published.refused import REFUSED
+from tfm.data.tokenizer.published.slow import SPLITTERS
+
+#: A few of each kind of model; the others differ from them in settings.
+_FEW = ('bert', 'ctrl', 'gpt2', 'llama', 'marian', 'mbart', 'roberta', 't5')
+#: Folders that share the class of another, and differ in names.
+_LIKE_OTHERS = (
+  'bart', 'distilbert', 'electra', 'layoutlm', 'led', 'longformer', 'mt5', 'phi3', 'qwen3', 'squeezebert', 'stablelm',
+)  # fmt: skip
+_NAMES = ('bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask')
+
+
+@pytest.fixture(scope='module')
+def made(tmp_path_factory):
+  """Return the folder of a name, made once."""
+
+  @functools.cache
+  def make(name):
+    folder = tmp_path_factory.mktemp(name)
+    (SLOW | WHOLE)[name](folder)
+    return folder
+
+  return make
+
+
+def theirs(folder):
+  import transformers
+
+  with warnings.catch_warnings():
+    warnings.simplefilter('ignore')
+    return transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
+
+
+def assert_equal(folder):
+  """Both ways: ids with and without the frame, special tokens, and text."""
+  expected, ours = theirs(folder), read_tokenizer(folder)
+  for text in STRINGS:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      framed, bare = expected(text)['input_ids'], expected(text, add_special_tokens=False)['input_ids']
+    assert ours.prompt(text).tolist() == framed, text
+    assert ours.prompt(text, framed=False).tolist() == bare, text
+    assert ours.decode(framed) == expected.decode(framed, skip_special_tokens=True), text
+  numbers = {name: getattr(expected, f'{name}_token_id') for name in _NAMES}
+  assert {n: i for n, i in numbers.items() if i is not None}.items() <= ours.specials.items()
+  assert ours.size >= len(expected)
+  return expected
+
+
+@pytest.mark.oracle
+@pytest.mark.large(when=lambda name: name in _LIKE_OTHERS)
+@pytest.mark.parametrize('name', sorted(SLOW))
+def test_older_files_match_transformers(made, name, tmp_path):
+  expected = assert_equal(made(name))
+  if expected.is_fast:
+    with warnings.catch_warnings():
+      warnings.simplefilter('ignore')
+      expected.save_pretrained(str(tmp_path))
+    shutil.copy(made(name) / 'config.json', tmp_path)
+    assert (tmp_path / 'tokenizer.json').is_file()
+    assert_equal(tmp_path)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize('name', sorted(WHOLE))
+def test_whole_files_match_transformers(made, name):
+  assert_equal(made(name))
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize('name', ['gpt2', 'llama', 'qwen2', 'roberta_prefixed'])
+def test_any_text_matches_transformers(made, name):
+  expected, ours = theirs(made(name)), read_tokenizer(made(name))
+
+  @hypothesis.given(st.text(max_size=40))
+  @hypothesis.settings(max_examples=150, deadline=None, database=None)
+  def match(text):
+    ids = expected(text)['input_ids']
+    assert ours.prompt(text).tolist() == ids
+    assert ours.decode(ids) == expected.decode(ids, skip_special_tokens=True)
+
+  match()
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize('name', ['gpt2', 'llama', 'bert', 't5', 'marian'])
+def test_padding_of_the_table_has_no_text(made, name):
+  expected, ours = theirs(made(name)), read_tokenizer(made(name))
+  ids = expected('the cat')['input_ids']
+  assert ours.decode([*ids, ours.size + 3]) == expected.decode(ids, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize('name', _FEW)
+def test_a_saved_vocabulary_gives_the_same_ids(made, name, tmp_path):
+  ours = read_tokenizer(made(name))
+  ours.save(tmp_path)
+  again = tokenizer_lib.load(tmp_path)
+  assert again.same(ours)
+  assert again.specials == ours.specials
+  for text in STRINGS[::7]:
+    ids = ours.prompt(text)
+    assert again.prompt(text).tolist() == ids.tolist()
+    assert again.decode(ids) == ours.decode(ids)
+    assert again.encode(text).tolist() == ours.encode(text).tolist()
+
+
+@pytest.mark.parametrize('name', [*_FEW, 'clip', 'whisper', 'xlm_roberta', 'nllb', 'llama3', 'esm', 'plbart'])
+def test_text_that_spells_special_tokens_is_text(made, name):
+  ours = read_tokenizer(made(name))
+  unknown = ours.specials.get('unk')
+  for text in STRINGS:
+    ids = ours.encode(text)
+    ids = ids[ids != unknown] if unknown is not None else ids
+    assert not ours.is_special[ids].any(), text
+
+
+@pytest.mark.parametrize(
+  ('name', 'before', 'after'),
+  [
+    ('bert', ['cls'], ['sep']),
+    ('gpt2', [], []),
+    ('llama', ['bos'], []),
+    ('mbart', [], ['eos', 'en_XX']),
+    ('opt', ['bos'], []),
+    ('roberta', ['cls'], ['sep']),
+    ('t5', [], ['eos']),
+    ('xlm_roberta', ['bos'], ['eos']),
+    ('xlnet', [], ['sep', 'cls']),
+  ],
+)
+def test_prompts_have_the_frame_of_their_family(made, name, before, after):
+  ours = read_tokenizer(made(name))
+  number = lambda text: ours.specials.get(text, ours.inner.token_to_id(text))
+  bare = ours.prompt('the cat', framed=False).tolist()
+  assert ours.prompt('the cat').tolist() == [*map(number, before), *bare, *map(number, after)]
+  assert bare == ours.encode('the cat').tolist()
+  assert ours.decode(ours.prompt('the cat')) == 'the cat'
+
+
+def test_pegasus_ids_begin_behind_its_reserved_tokens(made):
+  ours = read_tokenizer(made('pegasus'))
+  assert ours.inner.id_to_token(2) == '<mask_1>'
+  assert ours.inner.id_to_token(4) == '<unk_2>'
+  assert ours.encode('the cat').min() >= 105
+
+
+def test_a_folder_names_its_own_special_tokens(made):
+  ours = read_tokenizer(made('llama3'))
+  assert ours.eos == ours.inner.token_to_id('<|eot_id|>')
+  assert ours.bos == ours.inner.token_to_id('<|begin_of_text|>')
+
+
+def test_ids_of_the_model_name_what_the_tokenizer_does_not(made, tmp_path):
+  shutil.copy(made('llama3') / 'tokenizer.json', tmp_path)
+  number = read_tokenizer(made('llama3')).inner.token_to_id('<|end_of_text|>')
+  (tmp_path / 'config.json').write_text(json.dumps({'model_type': 'llama', 'eos_token_id': number}))
+  assert read_tokenizer(tmp_path).eos == number
+  assert File(str(tmp_path / 'tokenizer.json')).learn(lambda split: iter(())).eos == number
+
+
+@pytest.mark.parametrize('name', ['llama', 'ctrl'])
+def test_a_folder_is_a_tokenizer_to_train_with(made, name):
+  spec = File(str(made(name)))
+  ours = spec.learn(lambda split: iter(()))
+  assert ours.encode('the cat').tolist() == read_tokenizer(made(name)).encode('the cat').tolist()
+  assert ours.prompt('the cat').tolist() == ours.encode('the cat').tolist()
+  assert spec.identity() == File(str(made(name))).identity()
+
+
+def test_a_tokenizer_that_is_not_reproduced_is_refused_when_used(tmp_path):
+  write(tmp_path, {'tokenizer_class': 'BioGptTokenizer'}, 'biogpt', vocab__json={'a': 0}, merges__txt='#v\n')
+  ours = read_tokenizer(tmp_path)
+  with pytest.raises(UserError, match=r'is a BioGptTokenizer, which needs the rules of Moses \(sacremoses\), and tfm'):
+    ours.prompt('a')
+  with pytest.raises(UserError, match='Expected token ids instead of text'):
+    ours.decode([0])
+  ours.save(tmp_path / 'kept')
+  with pytest.raises(UserError, match='is a BioGptTokenizer'):
+    tokenizer_lib.load(tmp_path / 'kept').encode('a')
+
+
+def test_tekken_files_are_refused_by_name(tmp_path):
+  write(tmp_path, None, 'mistral', tekken__json={})
+  with pytest.raises(UserError, match=r'tekken\.json: is a tokenizer of mistral-common, which tfm does not read'):
+    read_tokenizer(tmp_path)
+
+
+def test_an_unknown_language_is_refused(tmp_path):
+  SLOW['m2m_100'](tmp_path)
+  path = tmp_path / 'tokenizer_config.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | {'src_lang': 'eng'}))
+  with pytest.raises(UserError, match=r"src_lang: unknown language 'eng'\. Did you mean 'en'"):
+    read_tokenizer(tmp_path)
+
+
+def test_a_folder_without_a_tokenizer_has_none(tmp_path):
+  write(tmp_path, None, 'llama')
+  assert read_tokenizer(tmp_path) is None
+  with pytest.raises(UserError, match='has no files of a tokenizer'):
+    File(str(tmp_path)).learn(lambda split: iter(()))
+
+
+def test_classes_are_read_one_way():
+  assert not set(RECIPES) & set(SPLITTERS) | set(RECIPES) & set(REFUSED) | set(SPLITTERS) & set(REFUSED)
+
+
+def test_files_of_tiktoken_are_read():
+  import base64
+
+  ranks = [bytes([i]) for i in range(256)] + [b'th', b'the', b' c', b' cat', b'at', b'<|']
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    lines = [f'{base64.b64encode(token).decode()} {i}' for i, token in enumerate(ranks)]
+    write(
+      folder, {'eos_token': '<|end|>', 'extra_special_tokens': ['<|end|>']}, 'llama', tokenizer__model='\n'.join(lines)
+    )
+    ours = read_tokenizer(folder)
+  assert ours.prompt('the cat<|end|>').tolist() == [257, 259, 262]
+  assert ours.decode(np.array([257, 259, 262])) == 'the cat'
+  assert ours.eos == 262

@@ -1,0 +1,138 @@
+"""Tokenizers of published folders: text gets the ids that `AutoTokenizer` of transformers 5.23.0 gives it.
+
+The class that a folder names, or its model type, decides how its files are read (`choose`): a `Recipe` builds a
+`tokenizers.Tokenizer`, and a `Splitter` (`published.splitters`) stands for a class that `transformers` wrote in Python.
+"""
+
+from collections.abc import Mapping
+import json
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+
+from tfm.core import errors
+from tfm.data.tokenizer.base import Vocabulary
+from tfm.data.tokenizer.decoding import Decoding
+from tfm.data.tokenizer.file import NAMES, FileVocabulary
+from tfm.data.tokenizer.published import byte_pairs, sentence_pairs, unigram, whisper, word_pieces
+from tfm.data.tokenizer.published.assemble import assemble
+from tfm.data.tokenizer.published.choose import BACKEND, choose
+from tfm.data.tokenizer.published.folder import CONFIG, MODEL, WHOLE, read_fields, read_json
+from tfm.data.tokenizer.published.mistral import mend_pattern
+from tfm.data.tokenizer.published.recipe import Draft, Recipe
+from tfm.data.tokenizer.published.refused import REFUSED, RefusedVocabulary
+from tfm.data.tokenizer.published.slow import SPLITTERS, read_slow
+
+#: class -> how its tokenizer is built.
+RECIPES: dict[str, Recipe] = {
+  BACKEND: Recipe(lambda draft: draft.inner, vocab='tokenizer.model', whole=True),
+  **byte_pairs.RECIPES,
+  **sentence_pairs.RECIPES,
+  **unigram.RECIPES,
+  **whisper.RECIPES,
+  **word_pieces.RECIPES,
+}
+_OURS = ('bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask')
+
+
+def read_tokenizer(folder: Path, framed: bool = True) -> Vocabulary | None:
+  """Read the tokenizer of a published folder.
+
+  Args:
+    folder: The folder.
+    framed: Prompts get the special tokens around them that the folder's tokenizer puts there.
+
+  Returns:
+    The vocabulary; None if the folder has no files of a tokenizer. A tokenizer that tfm cannot reproduce is one whose
+    every use raises UserError, so that the model itself can be loaded.
+
+  Raises:
+    UserError: the files cannot be read.
+  """
+  config, model = read_json(folder / CONFIG), read_json(folder / MODEL)
+  name = choose(folder, config, model)
+  if name in REFUSED:
+    return RefusedVocabulary(name, str(folder)) if _has_files(folder) else None
+  if name in SPLITTERS:
+    return read_slow(folder, name, framed)
+  recipe = RECIPES.get(name, RECIPES[BACKEND])
+  try:
+    draft = assemble(folder, recipe)
+  except errors.UserError:
+    raise
+  except Exception as error:
+    raise errors.UserError(f'{folder}: its tokenizer cannot be read: {error}.') from error
+  if draft is None:
+    return None
+  mend_pattern(draft, model)
+  return _vocabulary(draft, recipe, model, framed)
+
+
+def special_texts(folder: Path) -> dict[str, str]:
+  """Return the texts of a folder's special tokens by name, such as 'bos_token', those of its class included."""
+  name = choose(folder, read_json(folder / CONFIG), read_json(folder / MODEL))
+  row = SPLITTERS.get(name) or RECIPES.get(name) or RECIPES[BACKEND]
+  fields = {**row.tokens, **read_fields(folder)}
+  named = {n: v for n, v in fields.items() if n.endswith('_token') and isinstance(v, (str, tokenizers.AddedToken))}
+  named |= fields.get('model_specific_special_tokens') or {}
+  return {name: str(value) for name, value in named.items()}
+
+
+def read_file(path: Path) -> FileVocabulary:
+  """Read a `tokenizer.json`, and the special tokens that the files beside it name.
+
+  Raises:
+    UserError: the file is no tokenizer.
+  """
+  beside = path.name == WHOLE and any((path.parent / name).is_file() for name in (CONFIG, MODEL))
+  found = read_tokenizer(path.parent, framed=False) if beside else None
+  if isinstance(found, FileVocabulary):
+    return found
+  try:
+    inner = tokenizers.Tokenizer.from_file(str(path))
+  except Exception as error:
+    raise errors.UserError(f'data.tokenizer.path: {path} is not a tokenizer.json: {error}.') from error
+  return FileVocabulary(inner)
+
+
+def _has_files(folder: Path) -> bool:
+  return any(p.suffix in ('.txt', '.model') or 'vocab' in p.name or p.name == WHOLE for p in folder.iterdir())
+
+
+def _vocabulary(draft: Draft, recipe: Recipe, model: Mapping[str, Any], framed: bool) -> FileVocabulary:
+  fields, kind = draft.fields, json.loads(draft.inner.model.__getstate__())['type']
+  options = dict(recipe.decoding)
+  clean_pairs = options.pop('clean_pairs', False)
+  clean_pairs = fields.get('clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output', clean_pairs)
+  clean = bool(fields.get('clean_up_tokenization_spaces')) and (kind != 'BPE' or clean_pairs)
+  if options.get('times'):
+    options['prompt'] = tuple(draft.number(text) for text in ('<|startofprev|>', '<|startoftranscript|>'))
+  decoding = Decoding(clean=clean, **options)
+  split = bool(fields.get('split_special_tokens'))
+  found = FileVocabulary(draft.inner, framed=framed, decoding=decoding, split_specials=split)
+  found.specials = special_ids(found, {name: draft.text(f'{name}_token') for name in _OURS}, model)
+  if recipe.whole and 'bos' not in found.specials:
+    # No file names the begin token, but the frame of tokenizer.json has it.
+    frame = draft.inner.encode('').ids
+    begins = frame[:1] if frame and frame[0] not in found.specials.values() else []
+    found.specials |= dict.fromkeys(['bos'], begins[0]) if begins else {}
+  return found
+
+
+def special_ids(found: FileVocabulary, named: Mapping[str, str | None], model: Mapping[str, Any]) -> dict[str, int]:
+  """Return the ids of the special tokens that a folder names.
+
+  The tokenizer's own names count first, then the ids of `config.json`, then the usual spellings.
+  """
+  ids: dict[str, int] = {}
+  for name in _OURS:
+    text = named.get(name)
+    number = None if text is None else found.inner.token_to_id(text)
+    given = model.get(f'{name}_token_id')
+    if number is None and isinstance(given, int) and 0 <= given < found.base:
+      number = given
+    if number is not None:
+      ids[name] = number
+  usual = [name for name in ('eos', 'pad', 'mask') if name not in ids and name in NAMES]
+  return ids | found.named(usual)

@@ -1,0 +1,152 @@
+"""A `tokenizers.Tokenizer` from the files of a folder and the recipe of its class."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import AddedToken, models
+
+from tfm.core import errors
+from tfm.data.tokenizer.published import spm_whole, tiktoken
+from tfm.data.tokenizer.published.folder import WHOLE, read_fields, read_json
+from tfm.data.tokenizer.published.pieces import merges_of, read_merges, read_pieces
+from tfm.data.tokenizer.published.recipe import Draft, Recipe, collect_tokens, complete
+
+
+def assemble(folder: Path, recipe: Recipe) -> Draft | None:
+  """Build the tokenizer of a folder; None if its files are not there.
+
+  Raises:
+    UserError: the files cannot be read, or contradict each other.
+  """
+  draft = Draft(folder, read_fields(folder))
+  post = None
+  if (folder / WHOLE).is_file():
+    if recipe.whole:
+      draft.inner = tokenizers.Tokenizer.from_file(str(folder / WHOLE))
+    else:
+      post = _take_apart(draft, recipe)
+  elif not _take_files(draft, recipe):
+    return None
+  complete(draft, recipe)
+  if draft.vocab is not None:
+    draft.inner = recipe.build(draft)
+  if post is not None:
+    draft.inner.post_processor = post
+  _add_tokens(draft)
+  if recipe.finish is not None:
+    recipe.finish(draft)
+  return draft
+
+
+def _take_apart(draft: Draft, recipe: Recipe) -> Any:
+  """Take vocabulary, merges and text normalisation from `tokenizer.json`; return its frame."""
+  layout = read_json(draft.folder / WHOLE)
+  model = layout['model']
+  vocab = model['vocab']
+  if isinstance(vocab, list):
+    scored = [(text, score) for text, score in vocab]
+    draft.vocab = scored if recipe.model in (None, 'Unigram') else {text: i for i, (text, _) in enumerate(scored)}
+  else:
+    draft.vocab = vocab
+  if recipe.model == 'BPE' and 'merges' in model:
+    halves = [merge.split(' ') if isinstance(merge, str) else merge for merge in model['merges']]
+    draft.merges = [(first, second) for first, second in halves]
+  draft.charsmap = _charsmap(layout.get('normalizer'))
+  if (padding := layout.get('padding')) is not None:
+    draft.fields.setdefault('pad_token', padding['pad_token'])
+  if layout.get('post_processor') is None:
+    return None
+  empty = {'version': '1.0', 'model': {'type': 'WordLevel', 'vocab': {'a': 0}, 'unk_token': 'a'}}
+  shell = tokenizers.Tokenizer.from_str(json.dumps({**empty, 'post_processor': layout['post_processor']}))
+  return shell.post_processor
+
+
+def _charsmap(layout: Any) -> bytes | None:
+  """Return the character map of a SentencePiece normaliser."""
+  steps = layout['normalizers'] if layout and layout['type'] == 'Sequence' else [layout] if layout else []
+  found = [step for step in steps if step['type'] == 'Precompiled' and 'precompiled_charsmap' in step]
+  if not found:
+    return None
+  return base64.b64decode(found[0]['precompiled_charsmap'])
+
+
+def _take_files(draft: Draft, recipe: Recipe) -> bool:
+  """Take vocabulary and merges from the files of before `tokenizer.json`; return whether they are there."""
+  folder = draft.folder
+  if (folder / 'tekken.json').is_file() and not (folder / 'tokenizer.model').is_file():
+    raise errors.UserError(
+      f'{folder / "tekken.json"}: is a tokenizer of mistral-common, which tfm does not read. Expected tokenizer.json: '
+      'download the one that stands beside it, or save it with transformers.'
+    )
+  # Every class takes these two, before its own.
+  names = ['tokenizer.model', 'tiktoken.model', recipe.vocab]
+  path = next((folder / name for name in names if name and (folder / name).is_file()), None)
+  if path is None:
+    return False
+  if path.suffix == '.model':
+    _take_model(draft, recipe, path)
+  elif path.suffix == '.txt':
+    draft.vocab = models.WordPiece.read_file(str(path))
+  elif recipe.merges is None or not (folder / recipe.merges).is_file():
+    return False
+  else:
+    draft.vocab, draft.merges = read_merges(path, folder / recipe.merges)
+  return True
+
+
+def _take_model(draft: Draft, recipe: Recipe, path: Path) -> None:
+  """Take vocabulary and merges from a SentencePiece model, or from a file of `tiktoken`."""
+  if tiktoken.is_tiktoken(path):
+    draft.inner = tiktoken.read(path, draft.fields)
+    return
+  found = read_pieces(path)
+  kind = recipe.model or ('Unigram' if found.kind == 1 else 'BPE')
+  if kind == 'BPE':
+    draft.vocab = {text: i for i, (text, _) in enumerate(found.scored)}
+    draft.merges = merges_of(draft.vocab)
+  else:
+    draft.vocab = found.scored
+    draft.fields['unk_id'] = found.unk_id
+  draft.fields['additional_special_tokens'] = list(found.added)
+  draft.charsmap = found.charsmap
+  if recipe.arrange is not None:
+    draft.vocab = recipe.arrange(draft, draft.vocab)
+  if recipe.whole:
+    draft.inner = spm_whole.build(draft, found)
+    draft.vocab = None
+
+
+def _add_tokens(draft: Draft) -> None:
+  """Add the tokens that the folder and the class name, in the order that gives them their ids."""
+  collect_tokens(draft)
+  fields, inner = draft.fields, draft.inner
+  explicit = 'add_bos_token' in fields or 'add_eos_token' in fields
+  draft.framed = not explicit and inner.post_processor is not None
+  added = [value for _, value in sorted(fields['added_tokens_decoder'].items())]
+  present = [t.content for t in inner.get_added_tokens_decoder().values()] + [str(t) for t in added]
+  for value in [*draft.named.values(), *draft.extra]:
+    if value is not None and str(value) not in present and value not in added:
+      added.append(value)
+  named = {str(value) for value in draft.named.values() if value}
+  for i, value in enumerate(added):
+    if isinstance(value, str):
+      added[i] = AddedToken(value, special=True)
+    elif str(value) in named and not value.special:
+      value.special = True
+  if added:
+    inner.add_tokens(added)
+  _check_numbers(draft)
+  if not draft.framed:
+    draft.frame_by_flags()
+
+
+def _check_numbers(draft: Draft) -> None:
+  for number, value in draft.fields['added_tokens_decoder'].items():
+    if (found := draft.inner.token_to_id(str(value))) != number:
+      raise errors.UserError(
+        f'{draft.folder}: the added token {str(value)!r} has id {number} by its files, and comes to stand at {found}. '
+        'Expected ids that follow those of the vocabulary without a gap.'
+      )

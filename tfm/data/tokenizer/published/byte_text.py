@@ -1,0 +1,51 @@
+"""ByT5: a token a byte of UTF-8."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken
+
+from tfm.data.tokenizer.published.splitter import Splitter, end
+
+_OFFSET = 3
+
+
+class ByT5(Splitter):
+  """Three special tokens, the bytes, and the sentinels."""
+
+  tokens = {'eos_token': '</s>', 'unk_token': '<unk>', 'pad_token': '<pad>'}
+
+  def __init__(self, folder: Path, fields: dict[str, Any]):
+    count = fields.get('extra_ids', 125)
+    if count > 0 and fields.get('additional_special_tokens') is None:
+      fields['additional_special_tokens'] = [f'<extra_id_{i}>' for i in range(count)]
+    super().__init__(folder, fields)
+    values = [fields[name] for name in ('pad_token', 'eos_token', 'unk_token')]
+    own = [AddedToken(v, lstrip=True, rstrip=True) if isinstance(v, str) else v for v in values]
+    self.first = dict(enumerate(own))
+
+  def added(self) -> dict[int, AddedToken]:
+    return self.first
+
+  def vocab(self) -> dict[str, int]:
+    return {chr(i): i + _OFFSET for i in range(256)}
+
+  def split(self, text: str) -> list[str]:
+    return [chr(byte) for byte in text.encode('utf-8')]
+
+  def number(self, token: str) -> int:
+    return ord(token) + _OFFSET
+
+  def token(self, number: int) -> str:
+    return chr(number - _OFFSET) if number < 256 + _OFFSET else ''
+
+  def join(self, tokens: Sequence[str], special: frozenset[str]) -> str:
+    parts = (bytes([ord(t)]) if len(t) == 1 and ord(t) < 256 else t.encode() for t in tokens)
+    return b''.join(parts).decode('utf-8', 'ignore')
+
+  def frame(self, ids: list[int], named: Mapping[str, int]) -> list[int]:
+    return end(ids, named)
+
+
+SPLITTERS: dict[str, type[Splitter]] = {'ByT5Tokenizer': ByT5}

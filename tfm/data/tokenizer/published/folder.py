@@ -1,0 +1,121 @@
+"""What the files of a published folder say of its tokenizer."""
+
+from collections.abc import Iterator, Mapping
+import json
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken
+
+from tfm.core import errors
+
+#: The special tokens that every tokenizer may name.
+NAMED = ('bos_token', 'eos_token', 'unk_token', 'sep_token', 'pad_token', 'cls_token', 'mask_token')
+CONFIG, MODEL, WHOLE = 'tokenizer_config.json', 'config.json', 'tokenizer.json'
+
+
+def read_json(path: Path) -> dict[str, Any]:
+  """Return what a JSON file holds; nothing if there is no file.
+
+  Raises:
+    UserError: the file holds no JSON object.
+  """
+  if not path.is_file():
+    return {}
+  try:
+    found = json.loads(path.read_text('utf-8'))
+  except (OSError, ValueError) as error:
+    raise errors.UserError(f'{path}: cannot be read: {error}.') from error
+  if not isinstance(found, dict):
+    raise errors.UserError(f'{path}: is no JSON object ({type(found).__name__}). Expected one.')
+  return found
+
+
+def token(value: Any) -> str | AddedToken | None:
+  """Return a special token as a folder writes it: its text, or its text and flags."""
+  if isinstance(value, Mapping):
+    flags = ('lstrip', 'normalized', 'rstrip', 'single_word', 'special')
+    return AddedToken(value['content'], **{name: value[name] for name in flags if name in value})
+  return value
+
+
+def read_fields(folder: Path) -> dict[str, Any]:
+  """Return the settings of a folder's tokenizer, special and added tokens among them.
+
+  `added_tokens_decoder` holds the added tokens by id, from `tokenizer_config.json`; a folder without that has them in
+  `special_tokens_map.json`, `added_tokens.json` and `tokenizer.json`.
+  """
+  fields = read_json(folder / CONFIG)
+  fields.pop('tokenizer_class', None)
+  fields.pop('chat_template', None)
+  if (folder / WHOLE).is_file():
+    # The template of tokenizer.json says it.
+    fields.pop('add_bos_token', None)
+    fields.pop('add_eos_token', None)
+  _merge_extras(fields)
+  given = fields.pop('added_tokens_decoder', None)
+  if given is not None:
+    added = {int(number): token(value) for number, value in given.items()}
+  else:
+    _read_map(fields, folder)
+    added = dict(_older(fields, folder))
+  for name in NAMED:
+    if name in fields:
+      fields[name] = token(fields[name])
+  by_text = {str(value): value for value in added.values()}
+  for name in NAMED:
+    if fields.get(name) is not None:
+      fields[name] = by_text.get(str(fields[name]), fields[name])
+  fields['added_tokens_decoder'] = added
+  return fields
+
+
+def _merge_extras(fields: dict[str, Any]) -> None:
+  """Move special tokens with names of their own, and those without any, to one field each."""
+  if not fields.get('extra_special_tokens') and 'additional_special_tokens' in fields:
+    fields['extra_special_tokens'] = fields.pop('additional_special_tokens')
+  own = {
+    name: fields.pop(name)
+    for name in list(fields)
+    if name.endswith('_token') and name not in NAMED and _is_token(fields[name])
+  }
+  if isinstance(fields.get('extra_special_tokens'), Mapping):
+    own |= fields.pop('extra_special_tokens')
+  if own:
+    fields['model_specific_special_tokens'] = {name: token(value) for name, value in own.items()}
+  for name in ('extra_special_tokens', 'additional_special_tokens'):
+    if isinstance(fields.get(name), list):
+      fields[name] = [token(value) for value in fields[name]]
+
+
+def _is_token(value: Any) -> bool:
+  return isinstance(value, str) or (isinstance(value, Mapping) and value.get('__type') == 'AddedToken')
+
+
+def _read_map(fields: dict[str, Any], folder: Path) -> None:
+  """Take the special tokens of `special_tokens_map.json`."""
+  for name, value in read_json(folder / 'special_tokens_map.json').items():
+    if name == 'extra_special_tokens' and isinstance(value, list):
+      known = list(fields.get(name) or [])
+      texts = {str(t) for t in known}
+      fields[name] = known + [token(_special(t)) for t in value if str(token(t)) not in texts]
+    elif isinstance(value, list):
+      fields[name] = [token(t) for t in value]
+    else:
+      fields[name] = token(_special(value))
+
+
+def _special(value: Any) -> Any:
+  return {**value, 'special': True} if isinstance(value, Mapping) else value
+
+
+def _older(fields: Mapping[str, Any], folder: Path) -> Iterator[tuple[int, AddedToken]]:
+  """(id, token) of `added_tokens.json`, then of `tokenizer.json`."""
+  special = {str(fields[name]) for name in NAMED if fields.get(name)}
+  special |= {str(text) for text in fields.get('extra_special_tokens') or []}
+  for text, number in read_json(folder / 'added_tokens.json').items():
+    yield int(number), AddedToken(text, normalized=text not in special, special=text in special)
+  for entry in read_json(folder / WHOLE).get('added_tokens', ()):
+    found = token(entry)
+    assert isinstance(found, AddedToken)
+    yield entry['id'], found

@@ -1,0 +1,76 @@
+"""SentencePiece models (arXiv:1808.06226): what their files hold, as the `tokenizers` library takes it."""
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tokenizers import AddedToken, models
+
+from tfm.core import errors
+
+_CONTROL, _USER = 3, 4
+UNIGRAM, BPE = 1, 2
+
+
+class Pieces(NamedTuple):
+  """A SentencePiece model: the pieces and their scores by id, the kind of model, and the tokens it adds."""
+
+  scored: list[tuple[str, float]]
+  kind: int
+  unk_id: int
+  charsmap: bytes | None
+  added: list[AddedToken]
+  proto: Any
+
+
+def read_pieces(path: Path) -> Pieces:
+  """Read a SentencePiece model.
+
+  Raises:
+    UserError: the file is none, or a model of words or characters.
+  """
+  from google.protobuf.message import DecodeError
+  from sentencepiece import sentencepiece_model_pb2
+
+  try:
+    protos: Any = sentencepiece_model_pb2
+    proto = protos.ModelProto.FromString(path.read_bytes())
+  except DecodeError as error:
+    raise errors.UserError(f'{path}: is not a SentencePiece model: {error}.') from error
+  kind = proto.trainer_spec.model_type
+  if kind not in (UNIGRAM, BPE):
+    raise errors.UserError(f'{path}: model_type is {kind}. Expected {UNIGRAM} (unigram) or {BPE} (byte pairs).')
+  return pieces_of(proto)
+
+
+def pieces_of(proto: Any) -> Pieces:
+  """Return what a parsed SentencePiece model holds."""
+  scored = [(piece.piece, piece.score) for piece in proto.pieces]
+  added = [
+    AddedToken(piece.piece, normalized=False, special=piece.type == _CONTROL)
+    for piece in proto.pieces
+    if piece.type in (_CONTROL, _USER)
+  ]
+  charsmap = proto.normalizer_spec.precompiled_charsmap or None
+  return Pieces(scored, proto.trainer_spec.model_type, proto.trainer_spec.unk_id, charsmap, added, proto)
+
+
+def merges_of(vocab: Mapping[str, int], left_out: Collection[str] = ()) -> list[tuple[str, str]]:
+  """Return the merges of byte pairs that make the tokens of a vocabulary, those of smaller ids first."""
+  merges = []
+  for text, rank in vocab.items():
+    if text in left_out:
+      continue
+    halves = ((text[:at], text[at:]) for at in range(1, len(text)))
+    for first, second in halves:
+      known = first in vocab and second in vocab
+      if known and first not in left_out and second not in left_out:
+        # Of several merges into one token the one with the shorter first half is tried first.
+        merges.append((rank, len(first), len(second), first, second))
+  merges.sort(key=lambda merge: merge[:3])
+  return [(first, second) for *_, first, second in merges]
+
+
+def read_merges(vocab: Path, merges: Path) -> tuple[dict[str, int], list[tuple[str, str]]]:
+  """Read `vocab.json` and `merges.txt`."""
+  return models.BPE.read_file(str(vocab), str(merges))

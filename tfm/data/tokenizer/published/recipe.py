@@ -1,0 +1,123 @@
+"""The recipe of a class of tokenizers: how its parts are built, and which special tokens it has."""
+
+from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import tokenizers
+from tokenizers import AddedToken, processors
+
+from tfm.data.tokenizer.published.folder import NAMED
+
+
+@dataclasses.dataclass
+class Draft:
+  """A tokenizer that is being built.
+
+  `fields` are the settings of its folder, completed by the defaults of its class; `vocab` is {text: id}, or (text,
+  score) by id for a unigram model. `framed` says that its frame comes from its class or from `tokenizer.json`, and not
+  from `add_bos_token` and `add_eos_token`.
+  """
+
+  folder: Path
+  fields: dict[str, Any]
+  vocab: Any = None
+  merges: list[tuple[str, str]] | None = None
+  charsmap: bytes | None = None
+  inner: tokenizers.Tokenizer = dataclasses.field(default_factory=lambda: tokenizers.Tokenizer(tokenizers.models.BPE()))
+  named: dict[str, str | AddedToken | None] = dataclasses.field(default_factory=dict)
+  extra: list[str | AddedToken] = dataclasses.field(default_factory=list)
+  framed: bool = True
+
+  def text(self, name: str) -> str | None:
+    """Return the text of the special token `name`, such as 'eos_token'."""
+    value = self.named.get(name, self.fields.get(name)) if self.named else self.fields.get(name)
+    return None if value is None else str(value)
+
+  def number(self, text: str | None) -> int | None:
+    """Return the id of a token, that of the unknown token for one that is not there."""
+    found = None if text is None else self.inner.token_to_id(text)
+    unknown = self.text('unk_token')
+    return self.inner.token_to_id(unknown) if found is None and unknown is not None else found
+
+  def frame(self, before: Sequence[str | None], after: Sequence[str | None]) -> None:
+    """Put special tokens around texts."""
+    tokens = {str(t): self.number(t) for t in [*before, *after]}
+    single = [*(f'{t}:0' for t in before), '$A:0', *(f'{t}:0' for t in after)]
+    pairs = [(text, number) for text, number in tokens.items() if number is not None]
+    self.inner.post_processor = processors.TemplateProcessing(single=single, special_tokens=pairs)
+
+  def frame_by_flags(self) -> None:
+    """Frame texts by `add_bos_token` and `add_eos_token`."""
+    bos, eos = self.text('bos_token'), self.text('eos_token')
+    before = [bos] if self.fields.get('add_bos_token') and bos is not None else []
+    self.frame(before, [eos] if self.fields.get('add_eos_token') and eos is not None else [])
+
+  def make_special(self) -> None:
+    """Make every token with a name special, whatever the folder says of it."""
+    values = [value for value in [*self.named.values(), *self.extra] if value is not None]
+    added = [AddedToken(v, special=True, normalized=False) if isinstance(v, str) else v for v in values]
+    self.inner.add_special_tokens(added)
+    if not self.framed:
+      self.frame_by_flags()
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """How a class of tokenizers is built.
+
+  Attributes:
+    build: Returns the tokenizer without added tokens.
+    model: The kind of its model: 'BPE', 'Unigram', 'WordPiece', or None for that of the file.
+    vocab: The name of its vocabulary file, if it has one.
+    merges: The name of its file of merges.
+    tokens: Its special tokens where the folder names none.
+    flags: Flags of special tokens that are given as text alone.
+    defaults: Its settings where the folder has none.
+    arrange: Reorders the pieces of a SentencePiece model.
+    prepare: Completes the special tokens.
+    finish: Sets the frame after all tokens are there.
+    whole: Takes `tokenizer.json` as it is.
+    decoding: How decoded text is treated (`tfm.data.tokenizer.file.Decoding`).
+  """
+
+  build: Callable[[Draft], tokenizers.Tokenizer]
+  model: str | None = None
+  vocab: str | None = None
+  merges: str | None = None
+  tokens: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  flags: Mapping[str, Mapping[str, bool]] = dataclasses.field(default_factory=dict)
+  defaults: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+  arrange: Callable[[Draft, Any], Any] | None = None
+  prepare: Callable[[Draft], None] | None = None
+  finish: Callable[[Draft], None] | None = None
+  whole: bool = False
+  decoding: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def complete(draft: Draft, recipe: Recipe) -> None:
+  """Give the draft the settings and special tokens of its class."""
+  for name, value in {**recipe.tokens, **recipe.defaults}.items():
+    draft.fields.setdefault(name, value)
+  for name, flags in recipe.flags.items():
+    if isinstance(draft.fields.get(name), str):
+      draft.fields[name] = AddedToken(draft.fields[name], **flags)
+  if recipe.prepare is not None:
+    recipe.prepare(draft)
+
+
+def collect_tokens(draft: Draft) -> None:
+  """Sort the special tokens into those with names and the others."""
+  fields = draft.fields
+  if 'additional_special_tokens' in fields and 'extra_special_tokens' not in fields:
+    fields['extra_special_tokens'] = fields['additional_special_tokens']
+  draft.named = {name: fields.get(name) for name in NAMED}
+  extra = fields.get('extra_special_tokens') or []
+  own = {name: v for name, v in fields.items() if name.endswith('_token') and name not in NAMED and _token(v)}
+  draft.named |= own | (fields.get('model_specific_special_tokens') or {})
+  draft.extra = list(extra)
+
+
+def _token(value: Any) -> bool:
+  return isinstance(value, (str, AddedToken))

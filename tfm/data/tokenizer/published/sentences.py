@@ -1,0 +1,285 @@
+"""Classes over a SentencePiece model: Marian, M2M-100, PLBART, GPT-SW3, SigLIP, BERT Generation."""
+
+from collections.abc import Mapping, Sequence
+import json
+from pathlib import Path
+import re
+import string
+from typing import Any, ClassVar
+import unicodedata
+
+from tokenizers import AddedToken
+
+from tfm.core import errors
+from tfm.data.tokenizer.published.languages import M2M100, WMT21
+from tfm.data.tokenizer.published.splitter import Splitter, end
+
+_SPACE = '▁'
+
+
+def load_model(path: Path, dummy_prefix: bool = True) -> Any:
+  """Return the processor of a SentencePiece model, with its space before a text or without."""
+  import sentencepiece
+
+  processor = sentencepiece.SentencePieceProcessor()
+  processor.Load(str(path))
+  if not dummy_prefix:
+    from sentencepiece import sentencepiece_model_pb2
+
+    protos: Any = sentencepiece_model_pb2
+    proto = protos.ModelProto.FromString(processor.serialized_model_proto())
+    proto.normalizer_spec.add_dummy_prefix = False
+    processor.LoadFromSerializedProto(proto.SerializeToString())
+  return processor
+
+
+class Sentence(Splitter):
+  """The ids of the model's pieces themselves."""
+
+  files: ClassVar[tuple[str, ...]] = ('spiece.model',)
+  pieces = True
+  tokens: ClassVar[Mapping[str, Any]] = {
+    'bos_token': '<s>', 'eos_token': '</s>', 'unk_token': '<unk>', 'pad_token': '<pad>', 'sep_token': '<::::>',
+  }  # fmt: skip
+
+  def __init__(self, folder: Path, fields: dict[str, Any]):
+    super().__init__(folder, fields)
+    self.legacy = fields.get('legacy', True)
+    self.model = load_model(folder / self.files[0], self.legacy)
+
+  def vocab(self) -> dict[str, int]:
+    return {self.model.IdToPiece(i): i for i in range(self.model.get_piece_size())}
+
+  def first_new(self) -> int:
+    return self.model.get_piece_size()
+
+  def split(self, text: str) -> list[str]:
+    if self.legacy or not text.startswith((_SPACE, ' ')):
+      return self.model.encode(text, out_type=str)
+    return self.behind_unknown(text)
+
+  def behind_unknown(self, text: str) -> list[str]:
+    """Return the pieces of a text that does not begin: its first space stays."""
+    tokens = self.model.encode(self.unknown + text, out_type=str)
+    before = len(self.model.encode(self.unknown))
+    return tokens[before:] if len(tokens) >= before else tokens
+
+  def number(self, token: str) -> int:
+    return self.model.piece_to_id(token)
+
+  def token(self, number: int) -> str:
+    return self.model.IdToPiece(number)
+
+  def join(self, tokens: Sequence[str], special: frozenset[str]) -> str:
+    del special
+    return ''.join(tokens).replace(_SPACE, ' ').strip()
+
+  def runs(self, tokens: Sequence[str], special: frozenset[str], before: str = '', after: str = '') -> str:
+    """Return the text of tokens, the special ones as they are; `before` the first of several, `after` each."""
+    text, was = '', False
+    run: list[str] = []
+    for token in tokens:
+      if token in special:
+        text += ('' if was else before) + self.model.decode(run) + token + after
+        run, was = [], True
+      else:
+        run.append(token)
+        was = False
+    return text + self.model.decode(run)
+
+
+class GptSw3(Sentence):
+  """GPT-SW3: white space is a space, and characters that print nothing are left out."""
+
+  tokens = {'unk_token': '<unk>', 'eos_token': '<|endoftext|>'}
+  _spaces = re.compile('[\u2002\u2003\u2005\u2008\u2009\u200a\u202f\u3000\ufffc]')
+  _hidden = re.compile('[\x00-\x08\x0b-\x1f\x7f-\x9f\xa0\xad\u200b]')
+
+  def __init__(self, folder: Path, fields: dict[str, Any]):
+    shared = 'gpt-sw3-7b' in str(folder)
+    fields.setdefault('pad_token', None)
+    fields.setdefault('bos_token', None)
+    if fields['pad_token'] is None:
+      fields['pad_token'] = fields['unk_token'] if shared else '<pad>'
+    if fields['bos_token'] is None:
+      fields['bos_token'] = fields['eos_token'] if shared else '<s>'
+    super().__init__(folder, fields)
+
+  def split(self, text: str) -> list[str]:
+    text = self._spaces.sub(' ', self._hidden.sub('', text))
+    return self.model.encode(unicodedata.normalize('NFC', text), out_type=str)
+
+  def join(self, tokens: Sequence[str], special: frozenset[str]) -> str:
+    return self.runs(tokens, special, before=' ')
+
+
+class Siglip(Sentence):
+  """SigLIP: small letters, no punctuation, single spaces."""
+
+  tokens = {'eos_token': '</s>', 'unk_token': '<unk>', 'pad_token': '</s>'}
+
+  def prepare(self, text: str) -> str:
+    return _SPACE + text.replace(_SPACE, ' ')
+
+  def split(self, text: str) -> list[str]:
+    if self.fields.get('do_lower_case', True):
+      text = text.lower()
+    text = text.translate(str.maketrans('', '', string.punctuation))
+    return self.behind_unknown(re.sub(r'\s+', ' ', text).strip())
+
+  def tidy(self, tokens: list[str], special: frozenset[str]) -> list[str]:
+    return tokens[1:] if len(tokens) > 1 and tokens[0] == _SPACE and tokens[1] in special else tokens
+
+  def join(self, tokens: Sequence[str], special: frozenset[str]) -> str:
+    return self.runs(tokens, special, before=' ').strip()
+
+  def frame(self, ids: list[int], named: Mapping[str, int]) -> list[int]:
+    return end(ids, named)
+
+
+class PlBart(Sentence):
+  """PLBART: fairseq's four special tokens first, then the pieces, then the programming languages."""
+
+  files = ('sentencepiece.bpe.model',)
+  tokens = {
+    'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'cls_token': '<s>', 'unk_token': '<unk>',
+    'pad_token': '<pad>', 'mask_token': '<mask>', 'clean_up_tokenization_spaces': True,
+  }  # fmt: skip
+  _base = ('java', 'python', 'en_XX')
+  _more = ('javascript', 'php', 'ruby', 'go')
+
+  def __init__(self, folder: Path, fields: dict[str, Any]):
+    fields.setdefault('language_codes', 'base')
+    base = fields['language_codes'] == 'base'
+    languages = [f'__{code}__' for code in (self._base if base else (*self._base, *self._more))]
+    known = fields.get('additional_special_tokens') or []
+    fields['additional_special_tokens'] = [*languages, *(t for t in known if str(t) not in languages)]
+    super().__init__(folder, fields)
+    size = self.model.get_piece_size()
+    self.own = {'<s>': 0, '<pad>': 1, '</s>': 2, '<unk>': 3}
+    self.own |= {code: size + 1 + i for i, code in enumerate(languages)}
+    if base:
+      self.own['<mask>'] = size + 1 + len(languages)
+    self.texts = {number: text for text, number in self.own.items()}
+    language = fields.get('src_lang') or (None if base else '__en_XX__')
+    self.language = f'__{language}__' if language in (*self._base, *self._more) else language
+
+  def size(self) -> int:
+    return max([self.model.get_piece_size(), *self.texts]) + 1
+
+  def number(self, token: str) -> int:
+    if token in self.own:
+      return self.own[token]
+    found = self.model.piece_to_id(token)
+    return found + 1 if found else self.own['<unk>']
+
+  def token(self, number: int) -> str:
+    return self.texts[number] if number in self.texts else self.model.IdToPiece(number - 1)
+
+  def mend(self, added: dict[int, AddedToken]) -> None:
+    for number in [n for n, token in added.items() if token.content in self.own or token.content == '<mask>']:
+      del added[number]
+
+  def frame(self, ids: list[int], named: Mapping[str, int]) -> list[int]:
+    after = [] if self.language is None else [self.own[self.language]]
+    return [*ids, named['eos_token'], *after]
+
+
+class M2M100Splitter(Sentence):
+  """M2M-100: `vocab.json` numbers the pieces, and the languages follow."""
+
+  files = ('sentencepiece.bpe.model', 'vocab.json')
+  pieces = False
+  tokens = {
+    'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'pad_token': '<pad>', 'unk_token': '<unk>',
+  }  # fmt: skip
+
+  def __init__(self, folder: Path, fields: dict[str, Any]):
+    super().__init__(folder, fields)
+    self.numbers = json.loads((folder / 'vocab.json').read_text('utf-8'))
+    codes = {'m2m100': M2M100, 'wmt21': WMT21}[fields.get('language_codes', 'm2m100')]
+    self.languages = {f'__{code}__': len(self.numbers) + i for i, code in enumerate(codes)}
+    self.texts = {number: text for text, number in {**self.numbers, **self.languages}.items()}
+    self.language = f'__{fields.get("src_lang") or "en"}__'
+    if self.language not in self.languages:
+      raise errors.UserError(f'{folder}: src_lang: {errors.unknown("language", fields["src_lang"], codes)}')
+
+  def vocab(self) -> dict[str, int]:
+    return self.numbers
+
+  def size(self) -> int:
+    return len(self.numbers) + len(self.languages)
+
+  def split(self, text: str) -> list[str]:
+    return self.model.encode(text, out_type=str)
+
+  def number(self, token: str) -> int:
+    unknown = self.numbers[self.unknown]
+    return self.languages[token] if token in self.languages else self.numbers.get(token, unknown)
+
+  def token(self, number: int) -> str:
+    return self.texts.get(number, self.unknown)
+
+  def join(self, tokens: Sequence[str], special: frozenset[str]) -> str:
+    return self.runs(tokens, special).strip()
+
+  def frame(self, ids: list[int], named: Mapping[str, int]) -> list[int]:
+    return [self.languages[self.language], *ids, named['eos_token']]
+
+
+class Marian(Sentence):
+  """Marian: the source's model splits, `vocab.json` numbers; `>>code<<` before a text is a language."""
+
+  files = ('source.spm', 'target.spm', 'vocab.json')
+  optional = ('target_vocab.json',)
+  pieces = False
+  tokens = {'unk_token': '<unk>', 'eos_token': '</s>', 'pad_token': '<pad>'}
+
+  def __init__(self, folder: Path, fields: dict[str, Any]):
+    super().__init__(folder, fields)
+    self.numbers = json.loads((folder / 'vocab.json').read_text('utf-8'))
+    decoded = self.numbers
+    if fields.get('separate_vocabs'):
+      decoded = json.loads((folder / 'target_vocab.json').read_text('utf-8'))
+      self.joined = load_model(folder / 'target.spm')
+    else:
+      self.joined = self.model
+    self.texts = {number: text for text, number in decoded.items()}
+
+  def vocab(self) -> dict[str, int]:
+    return self.numbers
+
+  def split(self, text: str) -> list[str]:
+    language = re.match('>>.*?<<', text, re.DOTALL)
+    if language is None:
+      return self.model.encode(text, out_type=str)
+    return [language.group(), *self.model.encode(text[language.end() :], out_type=str)]
+
+  def number(self, token: str) -> int:
+    return self.numbers.get(token, self.numbers[self.unknown])
+
+  def token(self, number: int) -> str:
+    return self.texts[number] if number in self.texts else self.joined.IdToPiece(number) or self.unknown
+
+  def join(self, tokens: Sequence[str], special: frozenset[str]) -> str:
+    text = ''
+    run: list[str] = []
+    for token in tokens:
+      if token in special:
+        text, run = text + self.joined.decode_pieces(run) + token + ' ', []
+      else:
+        run.append(token)
+    return (text + self.joined.decode_pieces(run)).replace(_SPACE, ' ').strip()
+
+  def frame(self, ids: list[int], named: Mapping[str, int]) -> list[int]:
+    return [*ids, named['eos_token']]
+
+
+SPLITTERS: dict[str, type[Splitter]] = {
+  'BertGenerationTokenizer': Sentence,
+  'GPTSw3Tokenizer': GptSw3,
+  'SiglipTokenizer': Siglip,
+  'PLBartTokenizer': PlBart,
+  'M2M100Tokenizer': M2M100Splitter,
+  'MarianTokenizer': Marian,
+}

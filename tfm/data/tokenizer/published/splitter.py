@@ -1,0 +1,87 @@
+"""What the tokenizers share that `transformers` wrote in Python: words to tokens, tokens to text."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from tokenizers import AddedToken
+
+
+class Splitter:
+  """A class of tokenizers written in Python.
+
+  Attributes:
+    files: The names of the files it needs.
+    optional: The names of files it may have.
+    tokens: Its special tokens where the folder names none.
+    unknown: The special token for text it lacks.
+    pieces: A token that is added and is a piece of the model has the piece's id.
+  """
+
+  files: ClassVar[tuple[str, ...]] = ()
+  optional: ClassVar[tuple[str, ...]] = ()
+  tokens: ClassVar[Mapping[str, Any]] = {}
+  pieces: ClassVar[bool] = False
+
+  def __init__(self, folder: Path, fields: dict[str, Any]):
+    self.fields = fields
+    self.unknown = str(fields['unk_token'])
+
+  def vocab(self) -> dict[str, int]:
+    """Return the ids of the tokens it has by itself."""
+    raise NotImplementedError
+
+  def size(self) -> int:
+    """Return the number of ids it has by itself."""
+    return max(self.vocab().values()) + 1
+
+  def first_new(self) -> int:
+    """Return the id of the first token that is added."""
+    return len(self.vocab())
+
+  def prepare(self, text: str) -> str:
+    """Return a text as special tokens are looked for in it."""
+    return text
+
+  def split(self, text: str) -> list[str]:
+    """Return the tokens of a text without special tokens."""
+    raise NotImplementedError
+
+  def tidy(self, tokens: list[str], special: frozenset[str]) -> list[str]:
+    """Return the tokens of a whole text, given which are special."""
+    del special
+    return tokens
+
+  def number(self, token: str) -> int:
+    """Return the id of a token."""
+    raise NotImplementedError
+
+  def token(self, number: int) -> str:
+    """Return the token of an id."""
+    raise NotImplementedError
+
+  def join(self, tokens: Sequence[str], special: frozenset[str]) -> str:
+    """Return the text of tokens, given which are special."""
+    raise NotImplementedError
+
+  def frame(self, ids: list[int], named: Mapping[str, int]) -> list[int]:
+    """Return ids with the special tokens around them, given the ids of special tokens by name."""
+    del named
+    return ids
+
+  def added(self) -> dict[int, AddedToken]:
+    """Return tokens that it adds by itself, by id."""
+    return {}
+
+  def whole(self) -> Sequence[str]:
+    """Return ordinary tokens that are found wherever a text has them."""
+    return ()
+
+  def mend(self, added: dict[int, AddedToken]) -> None:
+    """Drop tokens that were added under wrong ids."""
+
+
+def end(ids: list[int], named: Mapping[str, int]) -> list[int]:
+  """Return ids that end with the end of text, once."""
+  eos = named['eos_token']
+  return ids if ids and ids[-1] == eos else [*ids, eos]

@@ -1,0 +1,130 @@
+"""Classes that split at white space: CTRL and Blenderbot Small by byte pairs, ESM by residues."""
+
+from collections.abc import Mapping, Sequence
+import functools
+import itertools
+import json
+from pathlib import Path
+import re
+from typing import Any
+
+from tfm.data.tokenizer.published.splitter import Splitter
+
+
+class MarkedPairs(Splitter):
+  """Byte pairs of words, where `@@` marks a token that the next continues."""
+
+  files = ('vocab.json', 'merges.txt')
+
+  def __init__(self, folder: Path, fields: dict[str, Any]):
+    super().__init__(folder, fields)
+    self.numbers = json.loads((folder / 'vocab.json').read_text('utf-8'))
+    lines = (folder / 'merges.txt').read_text('utf-8').split('\n')[1:-1]
+    self.ranks = {tuple(line.split()): rank for rank, line in enumerate(lines)}
+    self.texts = {number: text for text, number in self.numbers.items()}
+
+  def vocab(self) -> dict[str, int]:
+    return self.numbers
+
+  def split(self, text: str) -> list[str]:
+    return [token for word in re.findall(r'\S+\n?', text) for token in self.tokens_of(word)]
+
+  def tokens_of(self, word: str) -> Sequence[str]:
+    """Return the tokens of a run of text without spaces."""
+    return self.pairs(word)
+
+  @functools.lru_cache(maxsize=1 << 16)
+  def pairs(self, word: str) -> tuple[str, ...]:
+    """Return the tokens of a word."""
+    parts = [*word[:-1], word[-1] + '</w>']
+    if len(parts) == 1:
+      return tuple(word.split(' '))
+    while len(parts) > 1:
+      best = min(itertools.pairwise(parts), key=lambda pair: self.ranks.get(pair, len(self.ranks)))
+      if best not in self.ranks:
+        break
+      parts = _merged(parts, best)
+    return tuple('@@ '.join(parts)[: -len('</w>')].split(' '))
+
+  def number(self, token: str) -> int:
+    return self.numbers.get(token, self.numbers[self.unknown])
+
+  def token(self, number: int) -> str:
+    return self.texts.get(number, self.unknown)
+
+  def join(self, tokens: Sequence[str], special: frozenset[str]) -> str:
+    del special
+    return ' '.join(tokens).replace('@@ ', '').strip()
+
+
+class Ctrl(MarkedPairs):
+  """CTRL."""
+
+  tokens = {'unk_token': '<unk>'}
+
+
+class BlenderbotSmall(MarkedPairs):
+  """Blenderbot Small: small letters, punctuation apart, new lines as a token."""
+
+  tokens = {'bos_token': '__start__', 'eos_token': '__end__', 'unk_token': '__unk__', 'pad_token': '__null__'}
+
+  def tokens_of(self, word: str) -> Sequence[str]:
+    word = re.sub('([.,!?()])', r' \1', word)
+    word = re.sub(r'\s{2,}', ' ', re.sub("(')", r' \1 ', word)).replace('\n', ' __newln__')
+    return ' '.join(' '.join(self.pairs(part.lower())) for part in word.split(' ') if part).split(' ')
+
+  def number(self, token: str) -> int:
+    return super().number(token.lower())
+
+
+class Esm(Splitter):
+  """ESM: a line of `vocab.txt` a token, each found wherever it stands."""
+
+  files = ('vocab.txt',)
+  tokens = {
+    'unk_token': '<unk>', 'cls_token': '<cls>', 'pad_token': '<pad>', 'mask_token': '<mask>', 'eos_token': '<eos>',
+  }  # fmt: skip
+
+  def __init__(self, folder: Path, fields: dict[str, Any]):
+    super().__init__(folder, fields)
+    lines = (folder / 'vocab.txt').read_text('utf-8').splitlines()
+    self.texts = [line.strip() for line in lines]
+    self.numbers = {text: i for i, text in enumerate(self.texts)}
+
+  def vocab(self) -> dict[str, int]:
+    return self.numbers
+
+  def whole(self) -> Sequence[str]:
+    return self.texts
+
+  def split(self, text: str) -> list[str]:
+    return text.split()
+
+  def number(self, token: str) -> int:
+    return self.numbers.get(token, self.numbers[self.unknown])
+
+  def token(self, number: int) -> str:
+    return self.texts[number] if number < len(self.texts) else self.unknown
+
+  def join(self, tokens: Sequence[str], special: frozenset[str]) -> str:
+    del special
+    return ' '.join(tokens)
+
+  def frame(self, ids: list[int], named: Mapping[str, int]) -> list[int]:
+    return [named['cls_token'], *ids, *([named['eos_token']] if 'eos_token' in named else [])]
+
+
+def _merged(parts: list[str], pair: tuple[str, str]) -> list[str]:
+  found, at = [], 0
+  while at < len(parts):
+    both = at + 1 < len(parts) and (parts[at], parts[at + 1]) == pair
+    found.append(parts[at] + parts[at + 1] if both else parts[at])
+    at += 2 if both else 1
+  return found
+
+
+SPLITTERS: dict[str, type[Splitter]] = {
+  'CTRLTokenizer': Ctrl,
+  'BlenderbotSmallTokenizer': BlenderbotSmall,
+  'EsmTokenizer': Esm,
+}
