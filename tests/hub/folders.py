@@ -9,7 +9,10 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 from tfm import hub, zoo
 from tfm.model.transformer import init
 
-CHAT = '{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}'
+CHAT = (
+  '{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}'
+  '{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}'
+)
 
 
 def byte_level(words=('the cat sat on the mat',), specials=('<|endoftext|>', '<|im_start|>', '<|im_end|>'), vocab=290):

@@ -127,8 +127,10 @@ def main() -> None:
   if live and not one:
     raise errors.UserError('--stream: prints one text while it grows. Expected one prompt, no --json and no beams.')
   stops = STOP.value or several(given.pop('stop', ()))
-  typists = [Typist(m.tokenizer, stops) for _ in prompts]
-  shown = ['' if m.spec.encoder is not None else prompt for prompt in prompts]
+  continues = m.spec.encoder is None
+  before = [m.tokenizer.prompt(prompt).tolist() if continues else [] for prompt in prompts]
+  typists = [Typist(m.tokenizer, stops, ids) for ids in before]
+  shown = [prompt if continues else '' for prompt in prompts]
   if live:
     print(shown[0], end='', flush=True)
   m = m.prepared(int8=INT8.value)
@@ -138,9 +140,9 @@ def main() -> None:
   if live:
     print()
     return
-  for prompt, before, typist in zip(prompts, shown, typists, strict=True):
+  for prompt, start, typist in zip(prompts, shown, typists, strict=True):
     record = {'prompt': prompt, 'text': typist.text}
-    print(json.dumps(record, ensure_ascii=False) if JSON.value else before + typist.text)
+    print(json.dumps(record, ensure_ascii=False) if JSON.value else start + typist.text)
 
 
 def reply(m: Any, ids: Sequence[int]) -> Iterator[str]:
@@ -151,7 +153,7 @@ def reply(m: Any, ids: Sequence[int]) -> Iterator[str]:
 
   given = combine(m.settings(ignore=IGNORE.value), m.chat_options(_explicit(m.tokenizer)))
   stops = STOP.value or several(given.pop('stop', ()))
-  for (text,) in _type(m, [list(ids)], [Typist(m.tokenizer, stops)], given, stops):
+  for (text,) in _type(m, [list(ids)], [Typist(m.tokenizer, stops, ())], given, stops):
     yield text
 
 

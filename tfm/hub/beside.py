@@ -7,7 +7,7 @@ from typing import Any
 
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
-from tfm.hub.files import CONFIG, FolderFiles
+from tfm.hub.files import CONFIG, TOKENIZER, FolderFiles
 from tfm.hub.same import computed, layered
 from tfm.hub.vocabulary import find_vocabulary
 from tfm.model.spec import Model
@@ -91,7 +91,7 @@ def write_files(folder: Path, files: FolderFiles, tokenizer: Vocabulary | None) 
   before = find_vocabulary(folder)
   if before is not None and before.same(tokenizer):
     return
-  others = files.without_tokenizer()
+  others = files.without(TOKENIZER)
   for name in set(files) - set(others):
     (folder / name).unlink()
   tokenizer.save(folder)

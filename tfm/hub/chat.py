@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 import functools
 from pathlib import Path
+import tempfile
 from typing import Any
 
 from tfm.core.errors import UserError
@@ -11,6 +12,7 @@ from tfm.data.tokenizer.published import special_texts
 from tfm.data.tokenizer.published.folder import CONFIG, read_json
 from tfm.hub.chat_data import plain, with_reasoning
 from tfm.hub.chat_environment import compiled
+from tfm.hub.files import CHAT, FolderFiles
 from tfm.hub.tool_schema import schema_of
 
 Message = Mapping[str, Any]
@@ -49,6 +51,18 @@ class ChatTemplate:
       _of_files(path) or _of_config(read_json(path / CONFIG)) or _of_config(read_json(path / 'chat_template.json'))
     )
     return cls(found, special_texts(path), str(path)) if found else None
+
+  @classmethod
+  def of_files(cls, files: FolderFiles) -> 'ChatTemplate | None':
+    """Return the chat templates of a loaded model's files; None if it has none.
+
+    Raises:
+      UserError: a file cannot be read.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+      files.only(CHAT).write(Path(folder))
+      found = cls.read(folder)
+    return found and dataclasses.replace(found, where=str(files.folder))
 
   def render(
     self,

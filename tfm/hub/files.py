@@ -1,6 +1,6 @@
 """The files beside the weights of a published folder, kept byte for byte: tokenizer, chat template, settings, texts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 import fnmatch
 import json
 from pathlib import Path
@@ -19,10 +19,14 @@ TOKENIZER = (
   'emoji.json', 'normalizer.json', 'prophetnet.tokenizer', 'sentencepiece.bpe.vocab', 'tokenizer.tekken', 'tekken.json',
   'word_shape.json', 'word_pronunciation.json', '*.model', '*.spm', '*.tiktoken', '*.codes',
 )  # fmt: skip
+#: Those that chat templates stand in, and the special tokens that they write.
+CHAT = (
+  'chat_template.jinja', 'chat_template.json', 'additional_chat_templates/*.jinja', 'tokenizer_config.json',
+  'special_tokens_map.json', 'config.json',
+)  # fmt: skip
 #: The others: configs, chat templates, what sentence-transformers reads, and texts for people.
 _OTHERS = (
-  CONFIG, GENERATION, *processors.FILES, 'chat_template.jinja', 'chat_template.json',
-  'additional_chat_templates/*.jinja', 'modules.json', 'sentence_bert_config.json',
+  CONFIG, GENERATION, *processors.FILES, *CHAT, 'modules.json', 'sentence_bert_config.json',
   'config_sentence_transformers.json', '[0-9]_*/config.json',
   'README*', 'LICENSE*', 'LICENCE*', 'NOTICE*', 'USE_POLICY*', 'CITATION*', '*.bib',
 )  # fmt: skip
@@ -92,10 +96,13 @@ class FolderFiles(Mapping[str, bytes]):
     """Return these files with others added or replaced."""
     return type(self)({**self._files, **files}, self.folder)
 
-  def without_tokenizer(self) -> Self:
-    """Return the files that do not belong to a tokenizer."""
-    kept = (name for name in self if not any(fnmatch.fnmatchcase(name, pattern) for pattern in TOKENIZER))
-    return type(self)({name: self[name] for name in kept}, self.folder)
+  def only(self, patterns: Sequence[str]) -> Self:
+    """Return the files whose names match one of the patterns, such as '*.jinja'."""
+    return type(self)({name: self[name] for name in self if _matches(name, patterns)}, self.folder)
+
+  def without(self, patterns: Sequence[str]) -> Self:
+    """Return the files whose names match none of the patterns."""
+    return type(self)({name: self[name] for name in self if not _matches(name, patterns)}, self.folder)
 
   def write(self, folder: Path) -> None:
     """Write the files into a folder."""
@@ -135,6 +142,10 @@ def parse_fields(content: bytes, where: str) -> dict[str, Any]:
   if not isinstance(found, dict):
     raise errors.UserError(f'{where}: holds a {type(found).__name__}. Expected a JSON object.')
   return found
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+  return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def _contents(folder: Path, patterns: tuple[str, ...]) -> dict[str, bytes]:

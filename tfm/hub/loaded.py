@@ -138,13 +138,13 @@ class Loaded(NamedTuple):
     Raises:
       UserError: there is no tokenizer or template, or the template refuses the messages.
     """
-    template = self.chat_template
-    if template is None or self.tokenizer is None:
-      missing = 'tokenizer' if self.tokenizer is None else 'chat template'
-      raise errors.UserError(
-        f'chat: the model has no {missing}. Expected a folder of a chat model, with chat_template.jinja or a '
-        'chat_template in tokenizer_config.json; generate() continues plain text.'
-      )
+    from tfm.hub.chat import no_template
+
+    template, where = self.chat_template, f'chat: {self.files.folder}'
+    if self.tokenizer is None:
+      raise errors.UserError(f'{where}: has no tokenizer. Expected the files of one, such as a tokenizer.json.')
+    if template is None:
+      raise no_template(where)
     text = template.render(
       messages,
       tools=tools,
