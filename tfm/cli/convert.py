@@ -21,6 +21,7 @@ TO = flags.DEFINE_enum('to', None, ['hf', 'tfm'], 'what to write; by default wha
 ARCHITECTURE = flags.DEFINE_string(
   'architecture', None, 'the class of transformers to write for, where several fit.', flag_values=FLAGS
 )
+IGNORED = command.define_ignored(FLAGS)
 
 
 def main() -> None:
@@ -34,7 +35,7 @@ def main() -> None:
   to = TO.value or ('tfm' if published else 'hf')
   if to == 'tfm' and ARCHITECTURE.value:
     raise errors.UserError('--architecture: is a class of transformers, and a checkpoint of ours is to be written.')
-  m = hub.load(INPUT.value, dtype=DTYPE.value)
+  m = hub.load(INPUT.value, dtype=DTYPE.value, ignore=IGNORED.value)
   size = f'{count_params(m.spec):,} parameters'
   kept: dict[str, Any] = {'tokenizer': m.tokenizer, 'tokens': m.tokens, 'processor_files': m.processor_files}
   if to == 'tfm':

@@ -1,14 +1,17 @@
 """A model from a folder: a checkpoint of ours, or one as Hugging Face publishes them."""
 
+from collections.abc import Collection
 import dataclasses
 import json
 from pathlib import Path
+import sys
 from typing import Any, NamedTuple
 
 import jax
 
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
+from tfm.hub.consistency import notes
 from tfm.hub.fill import fill
 from tfm.hub.match import match
 from tfm.hub.processor import ProcessorFiles
@@ -49,7 +52,12 @@ class Loaded(NamedTuple):
 
 
 def load(
-  path: str | Path, *, dtype: Any | None = None, mesh: jax.sharding.Mesh | None = None, length: int | None = None
+  path: str | Path,
+  *,
+  dtype: Any | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+  length: int | None = None,
+  ignore: Collection[str] = (),
 ) -> Loaded:
   """The model, parameters and tokenizer of a training run's workdir, or of a published folder.
 
@@ -63,6 +71,9 @@ def load(
   `length` is the longest row that the model is to be told, where its positions depend on that (`tfm.model.serving`):
   Phi-3 for 128k tokens has other angles for rows of up to 4096. None: as long as the published model's.
 
+  `ignore` are names of fields of a published `config.json` to leave out, which no family knows; a line on stderr names
+  each.
+
   Raises: UserError if there is no model, if its config says what no spec of ours does, or if its tensors are others;
   if `length` changes nothing.
 
@@ -70,7 +81,13 @@ def load(
     m = tfm.load('all-MiniLM-L6-v2'); tfm.apply(m.spec, m.params, input_ids=ids)['last_hidden_state']
   """
   folder = Path(path).expanduser()
-  found = _published(folder, dtype, mesh) if is_published(folder) else Loaded(*checkpoint.load(folder, dtype, mesh))
+  theirs = is_published(folder)
+  if ignore and not theirs:
+    raise errors.UserError(
+      f'{folder}: has no config.json, and ignore names fields of one ({", ".join(ignore)}). '
+      'Expected a published folder.'
+    )
+  found = _published(folder, dtype, mesh, ignore) if theirs else Loaded(*checkpoint.load(folder, dtype, mesh))
   found = found._replace(tokens=read_tokens(folder) or None, processor_files=ProcessorFiles.read(folder))
   return found if length is None else found._replace(spec=serving(found.spec, length))
 
@@ -80,20 +97,23 @@ def is_published(path: str | Path) -> bool:
   return (Path(path).expanduser() / CONFIG).is_file()
 
 
-def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None) -> Loaded:
+def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None, ignore: Collection[str]) -> Loaded:
   values = config_of(folder)
   tensors = dequantized(open_tensors(folder), values, dtype, str(folder / CONFIG))
-  found = as_stored(published(values, str(folder / CONFIG)), tensors)
+  found = as_stored(published(values, str(folder / CONFIG), ignore), tensors)
   wanted = match(str(folder), found, tensors)
-  return Loaded(found.spec, fill(found.spec, wanted, tensors, dtype, mesh), find_vocabulary(folder))
+  tokenizer = find_vocabulary(folder)
+  for note in notes(values, found, tokenizer):
+    print(f'{folder}: {note}', file=sys.stderr)
+  return Loaded(found.spec, fill(found.spec, wanted, tensors, dtype, mesh), tokenizer)
 
 
-def read_config(folder: str | Path) -> Published:
-  """What a folder's `config.json` says.
+def read_config(folder: str | Path, ignore: Collection[str] = ()) -> Published:
+  """Return the model of a folder's `config.json`, read without the unknown fields `ignore`.
 
   Raises: UserError for an unknown `model_type`, class or field.
   """
-  return published(config_of(folder), str(Path(folder).expanduser() / CONFIG))
+  return published(config_of(folder), str(Path(folder).expanduser() / CONFIG), ignore)
 
 
 def config_of(folder: str | Path) -> dict[str, Any]:

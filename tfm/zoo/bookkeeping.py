@@ -70,7 +70,7 @@ DEFAULTS: dict[str, tuple[Any, ...]] = {
   'tensor_parallel_degree': (1,), 'partial_rotary_factor': (1,), 'rotary_pct': (1,),
   'embedding_multiplier': (1,), 'logits_scaling': (1,), 'residual_multiplier': (1,), 'logit_scale': (1,),
   'embedding_fraction': (1,), 'router_scaling_factor': (1,), 'layer_norm_elementwise_affine': (True,),
-  'is_causal': (True,), 'causal': (True,), 'return_dict': (True,), 'ep_size': (1,),
+  'is_causal': (True,), 'causal': (True,), 'full_attn_mod': (1,), 'interpolate_factor': (1,), 'ep_size': (1,),
   'residual_scale': (1,), 'num_nextn_predict_layers': (0,), 'num_experts': (0,), 'num_local_experts': (0,),
 }  # fmt: skip
 #: Fields that `transformers` reads in any model, whose being off is no default.

@@ -214,6 +214,8 @@ def published(values: Mapping[str, Any], where: str = 'config.json', ignore: Col
     raise errors.UserError(f'{where}: {errors.unknown("class", ending, family.endings)} of {family.stem}.')
   spec = family.spec(c, ending)
   unread = c.unread()
+  if absent := sorted(set(ignore) - {*values, *unread, *c.read_names()}):
+    raise errors.UserError(f'{where}: {errors.unknown("field", absent[0], values)} Expected a field of it to ignore.')
   if read := sorted(set(ignore) & c.read_names()):
     raise errors.UserError(
       f'{where}: {read[0]}: cannot be ignored, since a {family.stem} is computed with it. Expected only fields that '
