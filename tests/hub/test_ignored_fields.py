@@ -10,6 +10,7 @@ import tfm
 from tfm import hub, zoo
 from tfm.cli import main
 from tfm.core import errors
+from tfm.hub.consistency import notes
 from tfm.hub.load import read_config
 from tfm.model.transformer import init
 from tfm.zoo import bookkeeping
@@ -105,3 +106,26 @@ def test_convert_takes_fields_to_ignore(folder, tmp_path, capsys):
   assert jax.tree.all(jax.tree.map(np.array_equal, ours.params, tfm.load(folder, ignore=('surprise',)).params))
   with pytest.raises(errors.UserError, match=r'has no config\.json, and ignore names fields of one'):
     tfm.load(tmp_path / 'ours', ignore=('surprise',))
+
+
+class _Words:
+  size = 70
+
+
+@pytest.mark.parametrize(
+  ('fields', 'tokenizer', 'said'),
+  [
+    ({}, None, []),
+    ({}, _Words(), ['the tokenizer has 70 tokens, and vocab_size of config.json is 64']),
+    ({'vocab_size': 70}, _Words(), []),
+    ({'eos_token_id': [3, 64], 'pad_token_id': -1}, None, ['eos_token_id of config.json is 64']),
+    ({'decoder_start_token_id': -1}, None, ['decoder_start_token_id of config.json is -1']),
+    ({'num_labels': 3, 'id2label': {'0': 'a', '1': 'b'}}, None, ['num_labels of config.json is 3, and id2label has 2']),
+    ({'num_labels': 2, 'id2label': {'0': 'a', '1': 'b'}}, None, []),
+  ],
+)  # fmt: skip
+def test_files_that_contradict_each_other_are_named(fields, tokenizer, said):
+  values = {**LLAMA, 'vocab_size': 64, **fields}
+  found = list(notes(values, published(values), tokenizer))
+  assert len(found) == len(said)
+  assert all(line.startswith(start) for line, start in zip(found, said, strict=True))

@@ -62,7 +62,7 @@ def _near(c: Fields) -> RoPE:
   """The rotary position of layers with a window: never that of older configs' `rope_theta` and `rope_scaling`."""
   if LOCAL in c.get('rope_parameters', {}):
     return c.rope(kind=LOCAL, partial=False, fields=('rope_local_base_freq', 'partial_rotary_factor'))
-  return RoPE(float(c.get('rope_local_base_freq', 1e4)))
+  return RoPE(float(c.given('rope_local_base_freq', 1e4) or c['rope_local_base_freq']))  # null is refused
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -53,7 +53,7 @@ def attention(c: Fields, kv_heads: int | None = None, head_dim: int | None = Non
   d, heads = c['hidden_size'], c['num_attention_heads']
   rope = changes.pop('relative') if 'relative' in changes else c.rope(partial=False)
   fields = {'bias': 'qkvo' if c.get('attention_bias') else '', 'dropout': c.get('attention_dropout', 0.0), **changes}
-  kv_heads = c.get('num_key_value_heads', kv_heads or heads)
+  kv_heads = c.given('num_key_value_heads', kv_heads) or heads
   return Attention(heads, kv_heads, c.get('head_dim', head_dim or d // heads), rope, **fields)
 
 

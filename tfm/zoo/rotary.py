@@ -264,7 +264,7 @@ def _check_keys(e: _Entry, name: str) -> None:
 def _either(e: _Entry, key: str, older: str, flat: bool) -> Any:
   """Return a value of the entry, or the one of the config's own field, None for neither; `flat`: they must agree."""
   own, outside = e.values.get(key), e.c.get(older)
-  if own is None and outside is None and (older) in e.c and key == 'rope_theta':
+  if own is None and outside is None and older in e.c and older != 'partial_rotary_factor':
     raise errors.UserError(f'{e.c.where}: {older} is null. Expected a number, or no such field.')
   if flat and own is not None and outside is not None and own != outside:
     raise errors.UserError(
