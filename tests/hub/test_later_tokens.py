@@ -122,5 +122,5 @@ def test_a_layer_that_is_not_whole_or_shares_other_numbers_is_refused(folder, tm
   for name, first in (('shared_head.head', 'lm_head'), ('embed_tokens', r'model\.embed_tokens')):
     own = lambda a, name=name: a.update({f'model.layers.{N}.{name}.weight': a[f'model.layers.{N}.{name}.weight'] + 1})
     new = changed(folder, tmp_path / name, own)
-    with pytest.raises(errors.UserError, match=rf'{name}\.weight is not {first}\.weight, which it has to be again'):
+    with pytest.raises(errors.UserError, match=rf'{name}\.weight is not {first}\.weight, which it has to equal'):
       tfm.load(new)

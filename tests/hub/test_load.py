@@ -104,7 +104,7 @@ def test_tensors_that_do_not_fit_are_all_listed(folder):
   said = str(error.value)
   assert 'missing (1):\n    model.norm.weight [32]' in said
   assert 'not known (1):\n    model.layers.0.self_attn.surprise [3]' in said
-  assert 'model.layers.1.mlp.up_proj.weight is [5, 7], wanted [48, 32]' in said
+  assert 'model.layers.1.mlp.up_proj.weight is [5, 7], expected [48, 32]' in said
 
 
 def test_a_second_table_must_be_the_first_where_they_are_tied(folder):

@@ -21,6 +21,7 @@ TO = flags.DEFINE_enum('to', None, ['hf', 'tfm'], 'what to write; by default wha
 ARCHITECTURE = flags.DEFINE_string(
   'architecture', None, 'the class of transformers to write for, where several fit.', flag_values=FLAGS
 )
+IGNORED = command.define_ignored(FLAGS)
 
 
 def main() -> None:
@@ -35,7 +36,7 @@ def main() -> None:
   to = TO.value or ('tfm' if published else 'hf')
   if to == 'tfm' and ARCHITECTURE.value:
     raise errors.UserError('--architecture: names a class of transformers. Expected --to=hf with it.')
-  m = hub.load(INPUT.value, dtype=DTYPE.value)
+  m = hub.load(INPUT.value, dtype=DTYPE.value, ignore=IGNORED.value)
   size = f'{count_params(m.spec):,} parameters'
   if to == 'tfm':
     hub.save(m.spec, m.params, OUTPUT.value, tokenizer=m.tokenizer, files=m.files)

@@ -63,6 +63,12 @@ def define_config(values: flags.FlagValues, name: str = 'config') -> Config:
   return Config(values, name)
 
 
+def define_ignored(values: flags.FlagValues) -> flags.FlagHolder[list[str]]:
+  """Define `--ignore_fields=NAME,NAME`, the `ignore` of `tfm.load`."""
+  text = 'unknown fields of a published config.json to leave out, which change nothing that is computed.'
+  return flags.DEFINE_list('ignore_fields', [], text, flag_values=values)
+
+
 def parse(values: flags.FlagValues, words: Sequence[str]) -> None:
   """Sets `values` from the words after the command, and nothing else: what was set before is forgotten.
 

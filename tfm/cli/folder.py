@@ -1,6 +1,6 @@
 """A model in a folder as sheets: what it is, how it generates, its parts and its cost."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from tfm.cli import layers
 from tfm.cli.sheets import Sheet
@@ -10,17 +10,18 @@ from tfm.hub.files import CONFIG
 from tfm.parts.cache import Cache
 
 
-def sheets(path: str, cache: Cache) -> list[Sheet]:
+def sheets(path: str, cache: Cache, ignore: Sequence[str] = ()) -> list[Sheet]:
   """Return the sheets of a published folder or a checkpoint. Its weights are not read.
 
   Args:
     path: The folder.
     cache: How tokens are kept while decoding, for the memory that it needs.
+    ignore: Unknown fields of its config to leave out.
 
   Raises:
     UserError: there is no model.
   """
-  m = describe(path)
+  m = describe(path, ignore)
   data, precision = getattr(m.experiment, 'data', None), getattr(m.experiment, 'precision', None)
   values = m.files.json(CONFIG)
   own = getattr(precision, 'compute', 'bfloat16')

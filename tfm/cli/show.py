@@ -23,6 +23,7 @@ CONFIG = command.define_config(FLAGS)
 CHECKPOINT = flags.DEFINE_string(
   'checkpoint', None, 'The model of a training run or a published folder. Its weights are not read.', flag_values=FLAGS
 )
+IGNORED = command.define_ignored(FLAGS)
 DIFF = command.define_config(FLAGS, 'diff')
 WHY = flags.DEFINE_string('why', None, 'Only the values at this path, which may have .. and *.', flag_values=FLAGS)
 CACHE = flags.DEFINE_string('cache', 'dense', 'How tokens are kept while decoding.', flag_values=FLAGS)
@@ -57,7 +58,7 @@ def main() -> None:
     if CONFIG.file or CONFIG.settings:
       raise errors.UserError('--checkpoint and --config: are two answers. Expected one of them.')
     kind = config.parse(Cache, CACHE.value, '--cache')
-    sheets.show(folder.sheets(CHECKPOINT.value, kind), MARKDOWN.value)
+    sheets.show(folder.sheets(CHECKPOINT.value, kind, IGNORED.value), MARKDOWN.value)
     return
   resolved = CONFIG.resolve()
   if JSON.value:

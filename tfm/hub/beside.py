@@ -11,7 +11,7 @@ from tfm.hub.files import CONFIG, TOKENIZER, FolderFiles
 from tfm.hub.same import computed, layered
 from tfm.hub.vocabulary import find_vocabulary
 from tfm.model.spec import Model
-from tfm.zoo.fields import SILENT
+from tfm.zoo.bookkeeping import SILENT
 from tfm.zoo.weights import Published, published
 
 #: Fields of a config that describe the stored weights or the program that wrote it, and not the model.
@@ -31,7 +31,7 @@ def original_of(spec: Model, files: FolderFiles, architecture: str | None) -> tu
   """
   values = files.json(CONFIG)
   try:
-    found = published(values)
+    found = published(values, ignore=None)
   except errors.UserError:
     return None
   if architecture not in (None, found.architecture):

@@ -1,11 +1,15 @@
 """A model from a folder: a checkpoint of ours, or one as Hugging Face publishes them."""
 
+from collections.abc import Collection
 import dataclasses
 from pathlib import Path
+import sys
 from typing import Any
 
 import jax
 
+from tfm.core import errors
+from tfm.hub.consistency import notes
 from tfm.hub.files import CONFIG, GENERATION, FolderFiles, fields_of
 from tfm.hub.fill import fill
 from tfm.hub.loaded import Loaded
@@ -19,7 +23,12 @@ from tfm.zoo.weights import Published, plan, published
 
 
 def load(
-  path: str | Path, *, dtype: Any | None = None, mesh: jax.sharding.Mesh | None = None, length: int | None = None
+  path: str | Path,
+  *,
+  dtype: Any | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+  length: int | None = None,
+  ignore: Collection[str] = (),
 ) -> Loaded:
   """Load a model with its parameters, tokenizer and settings.
 
@@ -33,6 +42,8 @@ def load(
       of them than its own, except of quantized ones.
     length: The longest sequence, for models whose positions depend on it (`tfm.model.serving`): Phi-3 for 128k tokens
       has other angles for sequences of up to 4096. By default as long as published.
+    ignore: Names of fields of a published `config.json` to leave out, which no family knows. A line on stderr names
+      each.
 
   Returns:
     The model. It generates and chats with the folder's own settings (`tfm.hub.loaded.Loaded`).
@@ -46,7 +57,10 @@ def load(
   """
   folder = Path(path).expanduser()
   if is_published(folder):
-    found = _published(folder, dtype, mesh)
+    found = _published(folder, dtype, mesh, ignore)
+  elif ignore:
+    names = ', '.join(ignore)
+    raise errors.UserError(f'{folder}: ignore={names}: there is no config.json. Expected a published folder with it.')
   else:
     *own, folder = checkpoint.load(folder, dtype, mesh)
     found = Loaded(*own)
@@ -55,18 +69,19 @@ def load(
   return found if length is None else found._replace(spec=serving(found.spec, length))
 
 
-def describe(path: str | Path) -> Loaded:
+def describe(path: str | Path, ignore: Collection[str] = ()) -> Loaded:
   """Return what `load` does, without reading the weights: `params` is None.
 
   Args:
     path: A published folder, or the workdir of a training run or one checkpoint of it.
+    ignore: See `load`.
 
   Raises:
     UserError: see `load`; tensors are not compared with the config.
   """
   folder = Path(path).expanduser()
   if is_published(folder):
-    found = as_stored(read_config(folder), open_tensors(folder))
+    found = as_stored(read_config(folder, ignore), open_tensors(folder))
     return Loaded(found.spec, None, find_vocabulary(folder), files=FolderFiles.read(folder))
   folder = checkpoint.find(folder)
   experiment, vocabulary = checkpoint.about(folder)
@@ -79,20 +94,24 @@ def is_published(path: str | Path) -> bool:
   return (Path(path).expanduser() / CONFIG).is_file()
 
 
-def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None) -> Loaded:
+def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None, ignore: Collection[str]) -> Loaded:
   values = config_of(folder)
   tensors = dequantized(open_tensors(folder), values, dtype, str(folder / CONFIG))
-  found = as_stored(published(values, str(folder / CONFIG)), tensors)
+  found = as_stored(published(values, str(folder / CONFIG), ignore), tensors)
   wanted = match(str(folder), found, tensors)
-  return Loaded(found.spec, fill(found.spec, wanted, tensors, dtype, mesh), find_vocabulary(folder))
+  tokenizer = find_vocabulary(folder)
+  for note in notes(values, found, tokenizer):
+    print(f'{folder}: {note}', file=sys.stderr)
+  return Loaded(found.spec, fill(found.spec, wanted, tensors, dtype, mesh), tokenizer)
 
 
-def read_config(folder: str | Path) -> Published:
-  """What a folder's `config.json` says.
+def read_config(folder: str | Path, ignore: Collection[str] = ()) -> Published:
+  """Return the model that a folder's `config.json` describes, read without the unknown fields `ignore`.
 
-  Raises: UserError for an unknown `model_type`, class or field.
+  Raises:
+    UserError: its `model_type`, class or a field is unknown.
   """
-  return published(config_of(folder), str(Path(folder).expanduser() / CONFIG))
+  return published(config_of(folder), str(Path(folder).expanduser() / CONFIG), ignore)
 
 
 def config_of(folder: str | Path) -> dict[str, Any]:

@@ -1,75 +1,146 @@
-"""Whether the tensors of a checkpoint are those that a family's plan wants, and the sentence that lists what is not."""
+"""Whether the tensors of a checkpoint are those of a family's plan, and the error that lists what does not fit."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import re
 
+import jax.numpy as jnp
 import numpy as np
 
 from tfm.core import errors
+from tfm.hub.names import Names, is_buffer, key, unwrapped
 from tfm.hub.tensors import Tensors
 from tfm.zoo.weights import Published, Tensor, plan
 
 _MOST = 12
 _ROWS = 1024
+_TABLE = 'embed/table'
+_FLOATS = ('float16', 'bfloat16', 'float32', 'float64')
 
 
 def match(where: str, published: Published, tensors: Tensors) -> list[Tensor]:
-  """The tensors that hold the parameters of a published model, under the names that the checkpoint has for them.
+  """Return the tensors that hold the parameters of a published model, under their names in the checkpoint.
 
-  Raises: UserError that lists every tensor that is missing, that nothing knows, or that has another shape.
+  Other spellings of a name are read too (`tfm.hub.names`), and a tied table under the name of its second use.
+
+  Args:
+    where: the folder, for errors.
+    published: the model that `config.json` describes.
+    tensors: the tensors of the checkpoint.
+
+  Raises:
+    UserError: lists every tensor that is missing, unknown, of another shape or of a dtype that holds no weights; or
+      names one that has to equal another and does not.
   """
-  family = published.family
-  wanted = plan(family, published.spec, published.ending)
-  # A body alone has no prefix before its names; some checkpoints say otherwise than their class.
-  theirs = {family.bare(name): name for name in tensors}
-  found = [theirs.get(t.name.removeprefix(family.prefix), t.name) for t in wanted]
-  wanted = [dataclasses.replace(t, name=name) for t, name in zip(wanted, found, strict=True)]
-  names = {t.name for t in wanted}
-  missing = sorted(names - set(tensors))
-  twice = {name for tied in family.tied for name in (tied, tied.removeprefix(family.prefix))}
-  idle, twins = family.ignored_of(published.spec), family.twins(published.spec)
-  fixed = family.fixed_of(published.spec, published.ending)
-  said = names | twice | set(fixed) | set(twins)
-  extra = sorted(n for n in set(tensors) - said if not any(p.search(n) for p in idle))
-  shapes = [
-    f'{t.name} is {list(tensors.shape(t.name))}, wanted {list(t.shape)}'
-    for t in wanted
-    if t.name in tensors and tensors.shape(t.name) != t.shape
-  ]
-  wrong = [
-    *_listed('missing', [f'{t.name} {list(t.shape)}' for t in wanted if t.name in missing]),
-    *_listed('not known', [f'{name} {list(tensors.shape(name))}' for name in extra]),
-    *_listed('of another shape', shapes),
-  ]
-  if wrong:
-    raise errors.UserError(
-      f'{where}: the tensors are not those of its config.json, a {published.architecture}.{"".join(wrong)}'
-    )
-  ties = 'the token table {}, and config.json ties them. Wanted tie_word_embeddings=false for weights of their own.'
-  again = '{}, which it has to be again. Wanted the same numbers, or a file without it.'
-  for name in sorted({*twice, *twins} & set(tensors) - names):
-    table = next((t.name for t in wanted if t.slots[0].path == twins.get(name, 'embed/table')), None)
-    if table is None or not _equal(tensors, name, table):
-      raise errors.UserError(f'{where}: {name} is not {(ties if name in twice else again).format(table)}')
-  _check_fixed(where, fixed, tensors)
-  return list(wanted)
+  found = _Match(where, published, tensors)
+  found.check_tensors()
+  found.check_copies()
+  return found.wanted
+
+
+class _Match:
+  """The tensors of a plan beside those of a checkpoint."""
+
+  def __init__(self, where: str, published: Published, tensors: Tensors):
+    self.where, self.published, self.tensors = where, published, tensors
+    family = self.family = published.family
+    self.names = Names(family, tensors)
+    planned = plan(family, published.spec, published.ending)
+    own = {key(family, t.name) for t in planned}
+    tied = [name for name in family.tied if key(family, name) not in own]
+    #: The names of a tied table's second use, in the checkpoint.
+    self.tied = list(dict.fromkeys(n for name in tied for n in self.names.spellings(name)))
+    self.wanted = [dataclasses.replace(t, name=self._name(t)) for t in planned]
+    self.used = {t.name for t in self.wanted}
+    self.tied = [name for name in self.tied if name not in self.used]
+    twins = family.twins(published.spec)
+    self.twins = {n: path for twin, path in twins.items() for n in self.names.spellings(twin) if n not in self.used}
+    fixed = family.fixed_of(published.spec, published.ending)
+    self.fixed = {name: array for own, array in fixed.items() for name in self.names.spellings(own)}
+    #: Further spellings of a tensor, and the name under which it is read.
+    self.copies = {
+      name: t.name for t in self.wanted for name in self.names.spellings(t.name)
+      if name not in {*self.used, *self.tied, *self.twins}
+    }  # fmt: skip
+
+  def _name(self, tensor: Tensor) -> str:
+    """Return the name of a planned tensor in the checkpoint, its own if it is missing."""
+    copies = self.tied if tensor.slots[0].path == _TABLE else []
+    return next(iter([*self.names.spellings(tensor.name), *copies]), tensor.name)
+
+  def check_tensors(self) -> None:
+    """Raise a UserError that lists all tensors that do not fit the plan."""
+    missing = [t for t in self.wanted if t.name not in self.tensors]
+    extra = sorted(n for n in self.tensors if not self._known(n))
+    shape = self.tensors.shape
+    held = [t for t in self.wanted if t.name in self.tensors]
+    shapes = [f'{t.name} is {list(shape(t.name))}, expected {list(t.shape)}' for t in held if shape(t.name) != t.shape]
+    wrong = [
+      *_listed('missing', [f'{t.name} {list(t.shape)}' for t in sorted(missing, key=lambda t: t.name)]),
+      *_listed('not known', [f'{name} {list(shape(name))}' for name in extra]),
+      *_listed('of another shape', shapes),
+      *self._more_layers(extra),
+    ]
+    if wrong:
+      raise errors.UserError(
+        f'{self.where}: the tensors are not those of its config.json, a {self.published.architecture}.{"".join(wrong)}'
+      )
+    if whole := [f'{t.name} is {d}' for t in held if (d := jnp.dtype(self.tensors.dtype(t.name)).name) not in _FLOATS]:
+      raise errors.UserError(
+        f'{self.where}: weights are stored as numbers that need a scale, and config.json has no quantization_config '
+        f'for them. Expected {", ".join(_FLOATS)}.{"".join(_listed("of another dtype", whole))}'
+      )
+
+  def _known(self, name: str) -> bool:
+    """Return whether a tensor of the checkpoint is read, compared, or holds nothing that the model computes with."""
+    if name in self.used or name in self.copies or name in self.tied or name in self.twins or name in self.fixed:
+      return True
+    if is_buffer(name, self.tensors.shape(name)):
+      return True
+    ways = {name, unwrapped(self.family, name), key(self.family, name)}
+    return any(p.search(way) for p in self.family.ignored_of(self.published.spec) for way in ways)
+
+  def _more_layers(self, extra: Sequence[str]) -> list[str]:
+    """Return a sentence if unknown tensors are those of further layers or experts."""
+    star = lambda name: re.sub(r'\b\d+\b', '*', key(self.family, name))
+    kinds = {star(t.name) for t in self.wanted}
+    if not any('*' in star(name) and star(name) in kinds for name in extra):
+      return []
+    return ['\n  The files hold more layers or experts than config.json has. Expected the same number.']
+
+  def check_copies(self) -> None:
+    """Raise a UserError for a tensor that has to equal another and does not."""
+    ties = 'the token table {}, and config.json ties them. Expected tie_word_embeddings=false for separate weights.'
+    again = '{}, which it has to equal. Expected the same numbers, or a file without it.'
+    own = {t.slots[0].path: t.name for t in reversed(self.wanted)}
+    pairs = {
+      **{name: (own.get(_TABLE), ties) for name in self.tied},
+      **{name: (own.get(path), again) for name, path in self.twins.items()},
+      **{name: (other, again) for name, other in self.copies.items()},
+    }
+    for name, (other, text) in sorted(pairs.items()):
+      if other is None or not _equal(self.tensors, name, other):
+        raise errors.UserError(f'{self.where}: {name} is not {text.format(other)}')
+    _check_fixed(self.where, self.fixed, self.tensors)
 
 
 def _equal(tensors: Tensors, a: str, b: str) -> bool:
-  """Whether two tables are the same, which is looked at a few rows at a time."""
+  """Return whether two tensors are equal, compared a few rows at a time."""
   if tensors.shape(a) != tensors.shape(b):
     return False
   one, other = tensors[a], tensors[b]
+  if not one.ndim:
+    return bool(one == other)
   return all(np.array_equal(one[i : i + _ROWS], other[i : i + _ROWS]) for i in range(0, len(one), _ROWS))
 
 
 def _check_fixed(where: str, fixed: Mapping[str, np.ndarray], tensors: Tensors) -> None:
-  for name in sorted(set(fixed) & set(tensors)):
-    held, said = tensors[name], fixed[name]
-    if held.shape != said.shape or not np.allclose(held.astype(np.float32), said, atol=1e-2):
+  for name, expected in sorted(fixed.items()):
+    held = tensors[name]
+    if held.shape != expected.shape or not np.allclose(held.astype(np.float32), expected, atol=1e-2):
       raise errors.UserError(
-        f'{where}: {name} {list(held.shape)} is not the fixed table {list(said.shape)} that config.json says. '
-        'Wanted that, or none.'
+        f'{where}: {name} {list(held.shape)} is not the fixed table {list(expected.shape)} of config.json. '
+        'Expected that table, or none.'
       )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tfm.core import errors
 from tfm.model import outputs as outputs_lib
@@ -99,7 +100,7 @@ def split(model: Model, inputs: Mapping[str, Any], cache: Any, only: str | None 
   A tower beside the model's own does not run if none of its inputs are given, but a cache is, or no tower needs it
   (`Embed.optional`). With `only`, the other towers that it does not read do not run either.
   """
-  given = {name: value for name, value in inputs.items() if value is not None}
+  given = {name: _array(name, value) for name, value in inputs.items() if value is not None}
   known = names(model)
   outputs = {f'{tower}_outputs': tower for tower in model.towers}
   _check_names(model, given, (*(n for own in known.values() for n in own.values()), *outputs))
@@ -117,6 +118,15 @@ def split(model: Model, inputs: Mapping[str, Any], cache: Any, only: str | None 
       _check(model, tower, arrays, cache)
     found[tower] = Given(arrays, computed)
   return found
+
+
+def _array(name: str, value: Any) -> Any:
+  if not isinstance(value, list | tuple):
+    return value
+  try:
+    return np.asarray(value)
+  except ValueError:
+    raise errors.UserError(f'apply: {name} holds rows of several lengths. Expected [B, T], padded.') from None
 
 
 def _is_given(model: Model, tower: str, arrays: Mapping[str, Any], found: Mapping[str, Any]) -> bool:

@@ -43,11 +43,10 @@ def cohere(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, base: float
 
 def read(c: Fields) -> Model:
   """The spec of a published config."""
-  c.only(pretraining_tp=1)
   c.skip('model_max_length')
   norm = LayerNorm(c.get('layer_norm_eps', 1e-5), bias=False)
   qk_norm: dict[str, Any] = {'qk_norm': norm, 'qk_norm_over': 'each'} if c.get('use_qk_norm') else {}
-  attention = llama.attention(c, relative=c.rope(5e5, 'interleaved'), **qk_norm)
+  attention = llama.attention(c, relative=c.rope(5e5, 'interleaved', partial=False), **qk_norm)
   block = Block(attention, llama.glu(c, bias=False), norm, Parallel())
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, True, scale=c.get('logit_scale', 0.0625))
 

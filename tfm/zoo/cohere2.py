@@ -40,7 +40,11 @@ def read(c: Fields) -> Model:
   c.only(rotary_pct=1.0, use_gated_activation=True, use_parallel_block=True, position_embedding_type='rope_gptj')
   c.only(use_qk_norm=False, order_of_interleaved_layers='local_attn_first')
   c.skip('layer_switch', 'use_embedding_sharing', 'use_parallel_embedding')
-  norm, rope, ffn = LayerNorm(c.get('layer_norm_eps', 1e-5), bias=False), c.rope(layout='interleaved'), llama.glu(c)
+  norm, rope, ffn = (
+    LayerNorm(c.get('layer_norm_eps', 1e-5), bias=False),
+    c.rope(layout='interleaved', partial=False),
+    llama.glu(c),
+  )
   every = c.get('sliding_window_pattern', c.get('_sliding_window_pattern', 4))
   types = [LOCAL if (i + 1) % every else GLOBAL for i in range(c['num_hidden_layers'])]
   layers = [

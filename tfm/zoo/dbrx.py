@@ -34,7 +34,7 @@ def read(c: Fields) -> Model:
   d, heads = c['d_model'], c['n_heads']
   a, f = c.part('attn_config'), c.part('ffn_config')
   # transformers 5 reads only the first, and writes it as well as what older files have.
-  rope = c.rope(a.get('rope_theta', 1e4))
+  rope = c.rope(a.get('rope_theta', 1e4), partial=False)
   clip, dropout = a.get('clip_qkv'), a.get('attn_pdrop', 0.0)
   attention = Attention(heads, a.get('kv_n_heads', 1), d // heads, rope, clip=clip, dropout=dropout)
   f.skip('moe_jitter_eps', 'hidden_size')

@@ -90,14 +90,14 @@ def _mixture(c: Fields, n: int, router: Router, width: int, shared: int) -> Moe:
 
 def _decoder(c: Fields, moe: Moe, dense: int, layout: str) -> Model:
   heads, rank = c['num_attention_heads'], c.given('q_lora_rank', 1536)
-  c.only(num_key_value_heads=heads, moe_layer_freq=1, pretraining_tp=1)
+  c.only(num_key_value_heads=heads, moe_layer_freq=1)
   # They follow from others, or only training reads them.
   c.skip('head_dim', 'qk_head_dim', 'ep_size', 'seq_aux')
   # Inside attention theirs have an epsilon of their own, and no bias for queries straight from x.
   bias = '' if not c.get('attention_bias') else 'co' if rank is None else 'qco'
   attention = MLA(
     heads, rank, c.get('kv_lora_rank', 512), c.get('qk_nope_head_dim', 128), c.get('qk_rope_head_dim', 64),
-    c.get('v_head_dim', 128), c.rope(layout=layout), norm=RMSNorm(1e-6), bias=bias,
+    c.get('v_head_dim', 128), c.rope(layout=layout, partial=False), norm=RMSNorm(1e-6), bias=bias,
     dropout=c.get('attention_dropout', 0.0),
   )  # fmt: skip
   norm = RMSNorm(c.get('rms_norm_eps', 1e-6))

@@ -27,7 +27,9 @@ def ernie4_5(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
 def read(c: Fields) -> Model:
   """The spec of a published config."""
   norm, bias = RMSNorm(c.get('rms_norm_eps', 1e-5)), c.get('use_bias', False)
-  attention = llama.attention(c, 2, 128, relative=c.rope(5e5, 'interleaved'), bias='qkvo' if bias else '')
+  attention = llama.attention(
+    c, 2, 128, relative=c.rope(5e5, 'interleaved', partial=False), bias='qkvo' if bias else ''
+  )
   return llama.decoder(c, [Block(attention, llama.glu(c, bias=bias), norm)] * c['num_hidden_layers'], norm, True)
 
 

@@ -39,7 +39,7 @@ def read(c: Fields) -> Model:
   norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-5)), llama.glu(c)
   window = c.given('sliding_window', 4096)
   looks = masks(c, _types(c, window), window)
-  rope = c.rope()
+  rope = c.rope(partial=False)
   # Where some layers have a window, those without one have no positions.
   turned = lambda mask: rope if window is None or mask.lookback is not None else Relative()
   attention = lambda mask: llama.attention(c, 32, qk_norm=norm, mask=mask, relative=turned(mask))

@@ -57,7 +57,7 @@ def read(c: Fields) -> Model:
     if c.get('num_ln_in_parallel_attn', 1) != 1:
       c.only(num_ln_in_parallel_attn=1)
     c.skip('num_kv_heads')
-  rope = c.rope()
+  rope = c.rope(partial=False)
   relative: Relative = ALiBi(scale=(d // heads) ** -0.5) if alibi else rope
   norm, dropout = LayerNorm(c.get('layer_norm_epsilon', 1e-5)), c.get('hidden_dropout', 0.0)
   attention = Attention(

@@ -1,7 +1,6 @@
-"""The fields of a published `config.json`, read so that none is left unread; and what several families write alike."""
+"""The fields of a published `config.json`, read so that none is left unread, and the names of activations."""
 
 from collections.abc import Mapping
-import dataclasses
 from typing import Any
 
 from tfm.core import errors
@@ -11,32 +10,9 @@ from tfm.parts.act.relu import Relu, SquaredRelu
 from tfm.parts.act.sigmoid import Swish
 from tfm.parts.act.tanh import Tanh
 from tfm.parts.relative.rope import RoPE
-from tfm.parts.relative.scaling.base import Scaling
-from tfm.parts.relative.scaling.dynamic import Dynamic
-from tfm.parts.relative.scaling.linear import Linear
-from tfm.parts.relative.scaling.llama3 import Llama3
-from tfm.parts.relative.scaling.longrope import LongRoPE
-from tfm.parts.relative.scaling.yarn import Yarn
-
-#: Fields that say nothing of what is computed: bookkeeping, how tensors are stored, tokens, training, and what only
-#: generation reads.
-SILENT = frozenset(
-  """
-  _attn_implementation _attn_implementation_autoset _commit_hash _name_or_path architectures attn_implementation
-  auto_map bad_words_ids begin_suppress_tokens bos_token bos_token_id cache_implementation chunk_size_feed_forward
-  classifier_dropout cls_token_id decoder_start_token_id diversity_penalty do_sample dtype early_stopping
-  encoder_no_repeat_ngram_size eos_token eos_token_id eos_token_ids experts_implementation finetuning_task
-  force_bos_token_to_be_generated forced_bos_token_id forced_decoder_ids forced_eos_token_id gradient_checkpointing
-  id2label init_std initializer_factor initializer_range is_encoder_decoder keys_to_ignore_at_inference label2id
-  length_penalty mask_token_id max_length max_new_tokens min_length model_type moe_implementation no_repeat_ngram_size
-  num_beam_groups num_beams num_labels num_return_sequences output_attentions output_hidden_states output_past
-  output_router_logits output_scores pad_token pad_token_id prefix pretraining_tp problem_type pruned_heads
-  quantization_config remove_invalid_values reorder_and_upcast_attn repetition_penalty return_dict
-  return_dict_in_generate router_aux_loss_coef router_jitter_noise sep_token_id suppress_tokens task_specific_params
-  temperature tfm_version tokenizer_class top_k top_p torch_dtype torchscript transformers.js_config
-  transformers_version typical_p unk_token_id use_bfloat16 use_cache use_flash_attn
-  """.split()  # noqa: SIM905
-)
+from tfm.zoo import bookkeeping
+from tfm.zoo.rotary import read_rope
+from tfm.zoo.rotary import rope_parameters as rope_parameters
 
 ACTS: dict[str, Act] = {
   'gelu': Gelu(), 'gelu_new': GeluTanh(), 'gelu_pytorch_tanh': GeluTanh(), 'gelu_fast': GeluTanh(), 'relu': Relu(),
@@ -45,14 +21,14 @@ ACTS: dict[str, Act] = {
 
 
 class Fields(Mapping[str, Any]):
-  """The fields of a config; `unread` tells which of them nobody has asked for.
+  """The fields of a config, which remember those that were read.
 
   Example:
     >>> c = Fields({'hidden_size': 8, 'hidden_act': 'silu', 'surprise': 3})
     >>> c['hidden_size'], c.get('eps', 1e-5), c.act('hidden_act')
     (8, 1e-05, Swish(beta=1.0))
     >>> c.unread()
-    ['surprise=3']
+    {'surprise': 3}
   """
 
   def __init__(self, values: Mapping[str, Any], where: str = 'config.json'):
@@ -129,40 +105,28 @@ class Fields(Mapping[str, Any]):
     return self.choice(name, ACTS, default)
 
   def rope(
-    self,
-    base: float = 1e4,
-    layout: Any = 'halves',
-    kind: str | None = None,
-    fraction: float = 1.0,
-    older: Mapping[str, str] | None = None,
+    self, base: float = 1e4, layout: Any = 'halves', kind: str | None = None, fraction: float = 1.0, **options: Any
   ) -> RoPE:
-    """The rotary position of `rope_parameters` (of its entry `kind`), or of the older `rope_theta` and `rope_scaling`.
+    """Return the rotary position of the config (`tfm.zoo.rotary.read_rope`, which has the other `options`).
 
-    `older` are names that a family once had for scalings.
-
-    Raises: UserError for an unknown scaling.
+    Raises:
+      UserError: for a scaling that tfm lacks, and for keys that are unknown, missing or contradictory.
     """
-    given = dict(self.get('rope_parameters', {}))
-    if kind is not None and kind in given:
-      given = dict(given[kind])
-    given = {**(self.get('rope_scaling') or {}), **given}
-    base = given.get('rope_theta', self.get('rope_theta', base))
-    fraction = given.get('partial_rotary_factor', self.get('partial_rotary_factor', fraction))
-    name: Any = given.get('rope_type', given.get('type', 'default'))
-    name = (older or {}).get(name, name)
-    known = {'default': lambda _: Scaling(), **{n: make for n, (_, make) in _SCALINGS.items()}}
-    if name not in known:
-      raise errors.UserError(f'{self.where}: rope_parameters: {errors.unknown("rope_type", name, known)}')
-    length = self.get('max_position_embeddings', 0)
-    original = self.get('original_max_position_embeddings', length)
-    scaling = known[name]({'original_max_position_embeddings': original, **given, 'length': length})
-    return RoPE(float(base), layout, float(fraction), scaling)
+    return read_rope(self, base, layout, kind, fraction, **options)
 
-  def unread(self) -> list[str]:
-    """Fields that nobody asked for and that may change what is computed: neither silent, nor null, nor false."""
-    known = self._read | SILENT
-    own = [f'{n}={v!r}' for n, v in self.values_.items() if n not in known and v is not None and v is not False]
-    return sorted([*own, *(f'{part}.{said}' for part, c in self._parts.items() for said in c.unread())])
+  def unread(self) -> dict[str, Any]:
+    """Return the fields that no family has read and that may change what is computed, by name and in order.
+
+    Fields of a config within this one have its name before theirs: 'text_config.surprise'.
+    """
+    left = {n: v for n, v in self.values_.items() if n not in self._read and not bookkeeping.is_neutral(n, v)}
+    within = {f'{part}.{n}': v for part, c in self._parts.items() for n, v in c.unread().items()}
+    return dict(sorted({**left, **within}.items()))
+
+  def read_names(self) -> set[str]:
+    """Return the names of the fields that the family reads, those of configs within this one as in `unread`."""
+    within = {f'{part}.{n}' for part, c in self._parts.items() for n in c.read_names()}
+    return {*self._read, *within}
 
 
 def name_of(act: Act, usual: str = 'gelu_new') -> str:
@@ -174,47 +138,3 @@ def name_of(act: Act, usual: str = 'gelu_new') -> str:
     if known == act:
       return name
   raise errors.UserError(f'export: no published config has a name for the activation {act}. Known: {", ".join(ACTS)}.')
-
-
-def rope_parameters(rope: RoPE) -> dict[str, Any]:
-  """`rope_parameters` as configs write them.
-
-  Raises: UserError for a rotary position they cannot say.
-  """
-  base: dict[str, Any] = {'rope_theta': rope.base}
-  if rope.fraction != 1:
-    base['partial_rotary_factor'] = rope.fraction
-  for name, (cls, _) in _SCALINGS.items():
-    if type(rope.scaling) is cls:
-      return {'rope_type': name, **base, **_said(rope.scaling)}
-  return {'rope_type': 'default', **base}
-
-
-#: Ours -> theirs, of every field of a scaling that configs have a name for.
-_NAMES = {
-  'factor': 'factor', 'low': 'low_freq_factor', 'high': 'high_freq_factor', 'fast': 'beta_fast', 'slow': 'beta_slow',
-  'original': 'original_max_position_embeddings', 'attention': 'attention_factor', 'mscale': 'mscale',
-  'mscale_all': 'mscale_all_dim', 'short': 'short_factor', 'long': 'long_factor', 'truncate': 'truncate',
-}  # fmt: skip
-
-
-def _said(scaling: Scaling) -> dict[str, Any]:
-  values = {f.name: getattr(scaling, f.name) for f in dataclasses.fields(scaling)}
-  plain = lambda v: list(v) if isinstance(v, tuple) else v
-  return {_NAMES[n]: plain(v) for n, v in values.items() if n in _NAMES and v is not None}
-
-
-def _reader(cls: type[Scaling]) -> Any:
-  def read(given: Mapping[str, Any]) -> Scaling:
-    names = {f.name for f in dataclasses.fields(cls)}
-    found = {ours: given[theirs] for ours, theirs in _NAMES.items() if ours in names and given.get(theirs) is not None}
-    found |= {'length': given['length']} if 'length' in names else {}
-    return cls(**{n: tuple(v) if isinstance(v, list) else v for n, v in found.items()})
-
-  return cls, read
-
-
-_SCALINGS = {
-  'linear': _reader(Linear), 'dynamic': _reader(Dynamic), 'llama3': _reader(Llama3), 'longrope': _reader(LongRoPE),
-  'yarn': _reader(Yarn),
-}  # fmt: skip

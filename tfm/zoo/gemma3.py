@@ -46,7 +46,7 @@ def read(c: Fields) -> Model:
   if c.get('use_bidirectional_attention', False):
     # As many to either side as make up the window.
     looks = [Window(window // 2 + 1, ahead=True) if t == LOCAL else Mask() for t in types]
-  ropes = {GLOBAL: c.rope(1e6, kind=GLOBAL), LOCAL: _near(c)}
+  ropes = {GLOBAL: c.rope(1e6, kind=GLOBAL, partial=False), LOCAL: _near(c)}
   options = {
     'cap': c.given('attn_logit_softcapping'), 'scale': c.get('query_pre_attn_scalar', 256) ** -0.5, 'qk_norm': norm,
   }  # fmt: skip
@@ -60,8 +60,9 @@ _ACT = 'gelu_pytorch_tanh'
 
 def _near(c: Fields) -> RoPE:
   """The rotary position of layers with a window: never that of older configs' `rope_theta` and `rope_scaling`."""
-  base = c.get('rope_local_base_freq', 1e4)
-  return c.rope(base, kind=LOCAL) if LOCAL in c.get('rope_parameters', {}) else RoPE(float(base))
+  if LOCAL in c.get('rope_parameters', {}):
+    return c.rope(kind=LOCAL, partial=False, fields=('rope_local_base_freq', 'partial_rotary_factor'))
+  return RoPE(float(c.given('rope_local_base_freq', 1e4) or c['rope_local_base_freq']))  # null is refused
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -39,7 +39,7 @@ def read(c: Fields) -> Model:
   """The spec of a published config."""
   c.skip('attention_probs_dropout_prob', 'hidden_dropout_prob')  # BERT's names, that nothing asks for
   d, norm, dropout = c['hidden_size'], LayerNorm(c.get('layer_norm_eps', 1e-5)), c.get('hidden_dropout', 0.0)
-  rope = c.rope(c.get('rotary_emb_base', 1e4), fraction=c.get('rotary_pct', 0.25))
+  rope = c.rope(fraction=0.25, fields=('rotary_emb_base', 'rotary_pct'))
   attention = Attention(
     c['num_attention_heads'], relative=rope, bias='qkvo' if c.get('attention_bias', True) else '',
     dropout=c.get('attention_dropout', 0.0),

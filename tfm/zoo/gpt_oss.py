@@ -46,8 +46,10 @@ def read(c: Fields) -> Model:
   router = TopK(c.get('router_aux_loss_coef', 0.001), 0.0, c.get('num_experts_per_tok', 4), bias=True)
   expert = Glu(c['intermediate_size'], act, True, limit=limit, shift=1.0)
   moe = Moe(c.get('num_local_experts', c.get('num_experts', 128)), router, expert)
-  said = c.get('rope_parameters') or c.get('rope_scaling')
-  fields = {'relative': c.rope(1.5e5) if said else ROPE, 'bias': 'qkvo' if c.get('attention_bias', True) else ''}
+  rope = c.rope(1.5e5, partial=False)
+  if not (c.get('rope_parameters') or c.get('rope_scaling')):
+    rope = dataclasses.replace(ROPE, base=rope.base)
+  fields = {'relative': rope, 'bias': 'qkvo' if c.get('attention_bias', True) else ''}
   attention = lambda mask: llama.attention(c, 8, 64, mask=mask, sink=True, **fields)
   looks = masks(c, [GLOBAL if i % 2 else LOCAL for i in range(n)], c.given('sliding_window', 128))
   return llama.decoder(c, [Block(attention(mask), moe, norm) for mask in looks], norm)

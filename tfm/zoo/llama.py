@@ -41,7 +41,6 @@ def llama(
 
 def read(c: Fields) -> Model:
   """The spec of a published config."""
-  c.only(pretraining_tp=1)
   norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
   return decoder(c, [Block(attention(c), glu(c), norm)] * c['num_hidden_layers'], norm)
 
@@ -52,9 +51,9 @@ def attention(c: Fields, kv_heads: int | None = None, head_dim: int | None = Non
   `changes` are fields that a family has otherwise.
   """
   d, heads = c['hidden_size'], c['num_attention_heads']
-  rope = changes.pop('relative') if 'relative' in changes else c.rope()
+  rope = changes.pop('relative') if 'relative' in changes else c.rope(partial=False)
   fields = {'bias': 'qkvo' if c.get('attention_bias') else '', 'dropout': c.get('attention_dropout', 0.0), **changes}
-  kv_heads = c.get('num_key_value_heads', kv_heads or heads)
+  kv_heads = c.given('num_key_value_heads', kv_heads) or heads
   return Attention(heads, kv_heads, c.get('head_dim', head_dim or d // heads), rope, **fields)
 
 

@@ -41,7 +41,7 @@ def mixtral(
 def read(c: Fields) -> Model:
   """The spec of a published config."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
-  attention = llama.attention(c, 8, mask=seen(c.get('sliding_window')), relative=c.rope(1e6))
+  attention = llama.attention(c, 8, mask=seen(c.get('sliding_window')), relative=c.rope(1e6, partial=False))
   router = TopK(c.get('router_aux_loss_coef', 0.001), 0.0, c.get('num_experts_per_tok', 2))
   n = c.get('num_local_experts', c.get('num_experts', 8))
   return llama.decoder(c, [Block(attention, Moe(n, router, llama.glu(c)), norm)] * c['num_hidden_layers'], norm)

@@ -50,7 +50,10 @@ def read(c: Fields) -> Model:
   c.skip('sparse_prediction', 'sparse_pred_ignore_index', 'classifier_pooling')
   norm, drop = LayerNorm(c.get('norm_eps', 1e-5), c.get('norm_bias', False)), c.get('attention_dropout', 0.0)
   every, layers = c.get('global_attn_every_n_layers', 3), c['num_hidden_layers']
-  ropes = c.rope(c.get('global_rope_theta', 160_000.0), kind=GLOBAL), c.rope(c.get('local_rope_theta', 1e4), kind=LOCAL)
+  ropes = (
+    c.rope(160_000.0, kind=GLOBAL, partial=False, fields=('global_rope_theta', 'partial_rotary_factor')),
+    c.rope(kind=LOCAL, partial=False, fields=('local_rope_theta', 'partial_rotary_factor')),
+  )
   masks = Mask(), Window(c.get('local_attention', 128) // 2 + 1, ahead=True)
   bias = 'qkvo' if c.get('attention_bias', False) else ''
   looks = dict(zip((GLOBAL, LOCAL), (

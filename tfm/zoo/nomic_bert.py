@@ -40,7 +40,7 @@ def read(c: Fields) -> Model:
   heads = c['num_attention_heads']
   spec: Any = bert.read(c, 'silu', 0.0)
   size, drop = c.get('head_dim', spec.d_model // heads), c.get('attention_probs_dropout_prob', 0.0)
-  mixer = Attention(heads, head_dim=size, relative=c.rope(1000.0), mask=Mask(), dropout=drop)
+  mixer = Attention(heads, head_dim=size, relative=c.rope(1000.0, partial=False), mask=Mask(), dropout=drop)
   return _changed(spec, mixer, Glu(c['intermediate_size'], c.act('hidden_act', 'silu')), spec.embed.dropout)
 
 

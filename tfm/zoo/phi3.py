@@ -32,7 +32,7 @@ def phi3(
 def read(c: Fields) -> Model:
   """The spec of a published config."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
-  rope = c.rope(older={'su': 'longrope', 'yarn': 'longrope'})
+  rope = c.rope(older={'su': 'longrope', 'yarn': 'longrope'}, original=4096)
   attention = llama.attention(c, relative=rope, mask=seen(c.given('sliding_window')))
   block = Block(attention, llama.glu(c), norm, dropout=c.get('resid_pdrop', 0.0))
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=Tokens(dropout=c.get('embd_pdrop', 0.0)))

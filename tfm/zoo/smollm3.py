@@ -36,7 +36,7 @@ def read(c: Fields) -> Model:
   window = c.get('sliding_window') if c.get('use_sliding_window') else None
   c.skip('sliding_window', 'max_window_layers')
   looks = masks(c, [GLOBAL if window is None or here else LOCAL for here in turned], window)
-  rope = c.rope(2e6)
+  rope = c.rope(2e6, partial=False)
   relatives = [rope if here else Relative() for here in turned]
   pairs = zip(looks, relatives, strict=True)
   layers = [Block(llama.attention(c, 4, mask=mask, relative=relative), ffn, norm) for mask, relative in pairs]

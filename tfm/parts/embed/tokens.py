@@ -13,7 +13,7 @@ from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.dense import Dense, weight
 from tfm.parts.dropout import drop
-from tfm.parts.embed import targets
+from tfm.parts.embed import ids_in_range, targets
 from tfm.parts.embed.base import Embed, Embedded, sequence_info
 from tfm.parts.norm.base import Norm
 from tfm.parts.stored import Stored
@@ -25,7 +25,8 @@ class Tokens(Embed):
 
   Inputs, int32 `[B, T]`: `input_ids`; `attention_mask` (1: token, 0: padding) or `segment_ids` (0: padding, 1 and on:
   documents packed in a row); `position_ids` (default: the place in the document); `token_type_ids`; `prefix_mask`;
-  `order_ids` and `target_positions` `[B, P]` (see `tfm.parts.embed.targets`).
+  `order_ids` and `target_positions` `[B, P]` (see `tfm.parts.embed.targets`). Padding holds ids of the vocabulary too:
+  ids outside of it are an error, masked out or not (`tfm.parts.embed.ids_in_range`).
 
   Attributes:
     vocab: number of token ids. None shares the table of the model's own tokens (an encoder's `embed`).
@@ -113,6 +114,11 @@ class Tokens(Embed):
         f'apply: {name_of("attention_mask")} and {name_of("segment_ids")} are both given. '
         'Expected one: segment 0 is padding.'
       )
+    ids_in_range.check(name, ids, self.vocab, 'token ids')
+    if 'token_type_ids' in given and self.types:
+      ids_in_range.check(name_of('token_type_ids'), given['token_type_ids'], self.types, 'token types')
+    if limit is not None and 'position_ids' in given:
+      ids_in_range.check(name_of('position_ids'), given['position_ids'], limit, 'positions')
     if limit is not None and limit < T:
       raise errors.UserError(
         f'apply: {name} has {T} tokens, the position table {limit} rows. Expected at most {limit} tokens.'

@@ -51,6 +51,7 @@ class RoPE(Relative):
     d = self.rotated(head_dim)
     if d < 2 or d % 2:
       yield f'{d} of {head_dim} numbers of a head cannot be rotated in pairs. Wanted an even number of at least 2.'
+    yield from (f'scaling: {m}' for m in self.scaling.fits(d // 2))
 
   @property
   def score_scale(self):

@@ -1,6 +1,7 @@
 """Every family whose checkpoints are read and written, by its `model_type`; a new one is a new file and a new row."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+import difflib
 from typing import Any, NamedTuple
 
 from tfm.core import config, errors
@@ -177,22 +178,29 @@ TABLE = Table(
 
 
 class Published(NamedTuple):
-  """What a config says: the family, how the name of its class ends, the spec."""
+  """The model of a config: its family, the ending of its class's name, its spec; and the ignored fields."""
 
   family: Family
   ending: str
   spec: Model
+  ignored: tuple[str, ...] = ()
 
   @property
   def architecture(self) -> str:
     return self.family.stem + self.ending
 
 
-def published(values: Mapping[str, Any], where: str = 'config.json') -> Published:
-  """What a published config says.
+def published(values: Mapping[str, Any], where: str = 'config.json', ignore: Collection[str] | None = ()) -> Published:
+  """Return the model of a published config.
 
-  Raises: UserError for an unknown `model_type` or class, and for fields that may change what is computed and that the
-  family does not read.
+  Args:
+    values: the fields of the config.
+    where: the name of the file for errors.
+    ignore: names of unknown fields to leave out; None leaves out all of them, for a config that was read before.
+
+  Raises:
+    UserError: for an unknown `model_type` or class; for a field that the family does not read, unless its value
+      changes nothing (`tfm.zoo.bookkeeping`) or it is ignored; for an ignored field that the family reads.
   """
   c = Fields(values, where)
   kind = c.get('model_type')
@@ -205,9 +213,29 @@ def published(values: Mapping[str, Any], where: str = 'config.json') -> Publishe
   if ending not in family.endings:
     raise errors.UserError(f'{where}: {errors.unknown("class", ending, family.endings)} of {family.stem}.')
   spec = family.spec(c, ending)
-  if unread := ', '.join(c.unread()):
+  unread = c.unread()
+  if ignore is None:
+    return Published(family, ending, config.validate(spec), tuple(unread))
+  if absent := sorted(set(ignore) - {*values, *unread, *c.read_names()}):
+    raise errors.UserError(f'{where}: {errors.unknown("field", absent[0], values)} Expected a field of it to ignore.')
+  if read := sorted(set(ignore) & c.read_names()):
     raise errors.UserError(
-      f'{where}: {unread}: not known of model_type {kind!r}, and may change what is computed. Wanted the fields of '
-      f'a {family.stem}; what is known to change nothing can be deleted from the file.'
+      f'{where}: {read[0]}: cannot be ignored, since a {family.stem} is computed with it. Expected only fields that '
+      'are not known.'
     )
-  return Published(family, ending, config.validate(spec))
+  if left := {name: value for name, value in unread.items() if name not in ignore}:
+    raise errors.UserError(f'{where}: {_unknown(kind, left, c)}')
+  return Published(family, ending, config.validate(spec), tuple(name for name in unread if name in ignore))
+
+
+def _unknown(kind: str, left: Mapping[str, Any], c: Fields) -> str:
+  """Return the sentences about fields that no family reads, with the near names of those that this one reads."""
+  given = ', '.join(f'{name}={value!r}' for name, value in left.items())
+  near = [n for name in left for n in difflib.get_close_matches(name, sorted(c.read_names() - set(left)), 1, 0.7)]
+  hint = f' Did you mean {" and ".join(dict.fromkeys(near))}?' if near else ''
+  names = tuple(left)
+  return (
+    f'{given}: not known of model_type {kind!r}, and may change what is computed. Expected fields of a '
+    f'{TABLE[kind].stem}.{hint} Where they change nothing, tfm.load(path, ignore={names!r}) or '
+    f'--ignore_fields={",".join(names)} reads the folder without them.'
+  )

@@ -61,13 +61,6 @@ class Family:
   twins: Callable[[Model], Mapping[str, str]] = lambda _: {}
   aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
-  def bare(self, tensor: str) -> str:
-    """The name of a tensor of a checkpoint, without aliases and the prefix of the body."""
-    for alias, module in self.aliases.items():
-      if tensor.startswith(f'{alias}.'):
-        tensor = module + tensor.removeprefix(alias)
-    return tensor.removeprefix(self.prefix)
-
   def names_of(self, spec: Model, ending: str) -> Names:
     """The names of the class with that ending."""
     names = self.names(spec) if callable(self.names) else self.names

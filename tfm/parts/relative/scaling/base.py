@@ -1,5 +1,6 @@
 """How RoPE's frequencies are stretched for contexts longer than those trained on."""
 
+from collections.abc import Iterator
 import dataclasses
 
 import numpy as np
@@ -14,6 +15,10 @@ class Scaling(Part):
   def scale(self, frequency_h: np.ndarray, base: float) -> tuple[np.ndarray, float]:
     """New frequencies (radians a position, float64 `[d / 2]`) and a factor for cos and sin."""
     return frequency_h, 1.0
+
+  def fits(self, pairs: int) -> Iterator[str]:
+    """Yield a sentence for each field that does not fit a head with that many rotated pairs."""
+    return iter(())
 
   @property
   def score_scale(self) -> float:

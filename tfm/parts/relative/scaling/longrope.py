@@ -33,6 +33,10 @@ class LongRoPE(Scaling):
     if len(self.short) != len(self.long):
       yield f'short has {len(self.short)} factors and long {len(self.long)}. Wanted one a rotated pair in both.'
 
+  def fits(self, pairs):
+    if self.long and len(self.long) != pairs:
+      yield f'long has {len(self.long)} factors. Expected {pairs}, one per rotated pair of a head.'
+
   @property
   def max_positions(self):
     return self.original if (self.served or self.length) <= self.original else None

@@ -37,7 +37,8 @@ class Yarn(Scaling):
     if self.truncate:
       low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, d - 1)
-    ramp_h = np.clip((np.arange(h) - low) / max(high - low, 0.001), 0, 1)
+    # Of a short `original` the ends may be in the other order, and the ramp falls, as released.
+    ramp_h = np.clip((np.arange(h) - low) / ((high - low) or 0.001), 0, 1)
     return frequency_h * (1 - ramp_h) + frequency_h / self.factor * ramp_h, self._attention()
 
   @property

@@ -1,0 +1,168 @@
+"""Configs of popular repositories, written from published facts: they read, with the published number of parameters.
+
+`tests/hub/configs/*.jsonl` has one repository per line: its name, the number of parameters where it is known, and the
+fields of its `config.json` with the odd ones that programs leave in it.
+"""
+
+import contextlib
+import dataclasses
+import json
+import pathlib
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import pytest
+
+from tfm.core import errors
+from tfm.hub.names import key
+from tfm.hub.same import computed, layered
+from tfm.model.count import count_params
+from tfm.zoo import weights
+
+_ROWS = [
+  json.loads(line)
+  for path in sorted((pathlib.Path(__file__).parent / 'configs').glob('*.jsonl'))
+  for line in path.read_text('utf-8').splitlines()
+]
+CORPUS = {row['repository']: row for row in _ROWS}
+#: Repositories whose counts or plans take seconds.
+_BIG = {'deepseek-ai/DeepSeek-V3', 'Qwen/Qwen3-30B-A3B', 'deepseek-ai/DeepSeek-V2-Lite', 'allenai/OLMoE-1B-7B-0924'}
+#: Families whose head transformers ties at first, and unties for a file that has one.
+_TIED_AT_FIRST = ('t5', 'mt5', 'umt5', 'longt5', 'switch_transformers')
+#: Fields that decide shapes or numbers; one of them is spelt wrong at a time.
+_COMPUTED = (
+  'hidden_size', 'n_embd', 'd_model', 'dim', 'num_hidden_layers', 'n_layer', 'n_layers', 'num_layers', 'd_ff',
+  'intermediate_size', 'num_attention_heads', 'n_head', 'num_heads', 'num_key_value_heads', 'head_dim',
+  'rms_norm_eps', 'layer_norm_eps', 'layer_norm_epsilon', 'hidden_act', 'activation_function', 'rope_theta',
+  'rope_scaling', 'sliding_window',
+  'tie_word_embeddings', 'attention_bias', 'partial_rotary_factor', 'rotary_pct', 'rotary_dim', 'num_experts_per_tok',
+  'num_local_experts', 'num_experts', 'query_pre_attn_scalar', 'attn_logit_softcapping', 'final_logit_softcapping',
+  'logit_scale', 'embedding_multiplier', 'residual_multiplier', 'logits_scaling', 'routed_scaling_factor',
+  'feed_forward_proj', 'scale_embedding', 'position_buckets', 'kv_lora_rank', 'norm_topk_prob', 'vocab_size',
+)  # fmt: skip
+
+
+def test_repositories_of_the_corpus_are_named_once():
+  assert len(CORPUS) == len(_ROWS) >= 60
+
+
+@pytest.mark.parametrize('repository', CORPUS)
+def test_count_of_a_repository_is_the_published_one(repository):
+  row = CORPUS[repository]
+  found = weights.published(row['config'], repository)
+  ours = count_params(found.spec)
+  if row['parameters'] is not None:
+    # BART's kin count the bias of the logits, a buffer, here and not there.
+    assert ours - _logits_bias(found) == row['parameters']
+
+
+def _logits_bias(found):
+  buffer = [t for t in weights.plan(found.family, found.spec, found.ending) if t.name == 'final_logits_bias']
+  return sum(t.shape[-1] for t in buffer)
+
+
+@pytest.mark.large(when=lambda repository: repository in _BIG)
+@pytest.mark.parametrize('repository', CORPUS)
+def test_spellings_of_two_tensors_never_meet(repository):
+  found = weights.published(CORPUS[repository]['config'], repository)
+  planned = [t.name for t in weights.plan(found.family, found.spec, found.ending)]
+  assert len({key(found.family, name) for name in planned}) == len(planned)
+
+
+def _made(config):
+  """The config of transformers, None if it refuses the fields."""
+  import transformers
+
+  values = {name: value for name, value in config.items() if name != 'quantization_config'}
+  try:
+    return transformers.AutoConfig.for_model(values.pop('model_type'), **values)
+  except Exception:  # whatever transformers raises for a broken config
+    return None
+
+
+def _their_count(config):
+  """The parameters of the class in transformers, made without memory, with the buffers that tfm calls parameters."""
+  import torch
+  import transformers
+
+  name = config['architectures'][0].replace('MPTFor', 'MptFor')
+  with torch.device('meta'):
+    model = getattr(transformers, name)(_made(config))
+  model.tie_weights()
+  buffers = [b for n, b in model.named_buffers() if n.endswith(('final_logits_bias', 'e_score_correction_bias'))]
+  return sum(x.numel() for x in [*model.parameters(), *buffers])
+
+
+def _our_count(config):
+  """The parameters in tfm, without layers of later tokens, with fixed tables, and a head of T5's kin as first made."""
+  found = weights.published(config)
+  spec = dataclasses.replace(found.spec, mtp=None)
+  if config['model_type'] in _TIED_AT_FIRST:
+    spec = spec.with_heads(lm=dataclasses.replace(spec.lm, tied=True))
+  return count_params(spec) + sum(table.size for table in found.family.fixed_of(spec, found.ending).values())
+
+
+@pytest.mark.oracle
+@pytest.mark.large(when=lambda repository: repository in _BIG)
+@pytest.mark.parametrize('repository', CORPUS)
+def test_count_of_a_repository_equals_transformers(repository):
+  config = CORPUS[repository]['config']
+  assert _our_count(config) == _their_count(config)
+
+
+def _same_as_transformers(config):
+  """Whether tfm reads a config; if so, as it reads the one that transformers makes of it, with every default."""
+  try:
+    ours = weights.published(config).spec
+  except errors.UserError:
+    return False
+  made = _made(config)
+  assert made is not None, 'tfm reads a config that transformers refuses'
+  values = json.loads(made.to_json_string(use_diff=False))
+  own = {'architectures': config['architectures'], 'model_type': config['model_type']}
+  if config['model_type'] in _TIED_AT_FIRST:
+    own['tie_word_embeddings'] = config.get('tie_word_embeddings', True)
+  theirs = weights.published(values | own).spec
+  assert layered(computed(ours)) == layered(computed(theirs))
+  return True
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize('repository', CORPUS)
+def test_a_config_is_read_as_transformers_completes_it(repository):
+  assert _same_as_transformers(CORPUS[repository]['config'])
+
+
+#: A repository and a field of its config that decides what is computed.
+PAIRS = [(name, field) for name, row in CORPUS.items() for field in _COMPUTED if field in row['config']]
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize('repository', CORPUS)
+def test_a_missing_field_is_refused_or_has_its_default(repository):
+  for _, field in (pair for pair in PAIRS if pair[0] == repository):
+    config = dict(CORPUS[repository]['config'])
+    del config[field]
+    _same_as_transformers(config)
+
+
+def _misspelt(field, at):
+  at %= len(field) - 1
+  swapped = field[:at] + field[at + 1] + field[at] + field[at + 2 :]
+  return swapped if swapped != field else f'{field}s'
+
+
+@settings(max_examples=200, deadline=None, derandomize=True)
+@given(st.sampled_from(PAIRS), st.integers(0, 30))
+def test_a_misspelt_field_is_refused_unless_neutral(pair, at):
+  name, field = pair
+  config = dict(CORPUS[name]['config'])
+  value, wrong = config.pop(field), _misspelt(field, at)
+  misspelt = {**config, wrong: value}
+  if value in (None, False):
+    with contextlib.suppress(errors.UserError):  # for a field that must be given
+      assert weights.published(misspelt).spec == weights.published(config).spec
+    return
+  with pytest.raises(errors.UserError) as error:
+    weights.published(misspelt)
+  assert wrong in str(error.value) or field in str(error.value)
