@@ -13,6 +13,7 @@ from tfm.hub.fill import fill
 from tfm.hub.match import match
 from tfm.hub.processor import ProcessorFiles
 from tfm.hub.quantized import dequantized
+from tfm.hub.recognise import check_published, is_checkpoint, refuse, resolve
 from tfm.hub.tensors import Tensors, open_tensors
 from tfm.hub.tokens import CONFIG, Tokens, read_tokens
 from tfm.hub.vocabulary import find_vocabulary
@@ -69,8 +70,13 @@ def load(
   Example:
     m = tfm.load('all-MiniLM-L6-v2'); tfm.apply(m.spec, m.params, input_ids=ids)['last_hidden_state']
   """
-  folder = Path(path).expanduser()
-  found = _published(folder, dtype, mesh) if is_published(folder) else Loaded(*checkpoint.load(folder, dtype, mesh))
+  folder = resolve(path)
+  if is_published(folder):
+    found = _published(folder, dtype, mesh)
+  else:
+    if not is_checkpoint(folder):
+      refuse(folder)
+    found = Loaded(*checkpoint.load(folder, dtype, mesh))
   found = found._replace(tokens=read_tokens(folder) or None, processor_files=ProcessorFiles.read(folder))
   return found if length is None else found._replace(spec=serving(found.spec, length))
 
@@ -81,6 +87,7 @@ def is_published(path: str | Path) -> bool:
 
 
 def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None) -> Loaded:
+  check_published(folder)
   values = config_of(folder)
   tensors = dequantized(open_tensors(folder), values, dtype, str(folder / CONFIG))
   found = as_stored(published(values, str(folder / CONFIG)), tensors)

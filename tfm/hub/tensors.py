@@ -12,6 +12,7 @@ import numpy as np
 import safetensors
 
 from tfm.core import errors
+from tfm.hub.recognise import check_whole, no_weights
 
 SAFE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 PICKLED, PICKLED_INDEX = 'pytorch_model.bin', 'pytorch_model.bin.index.json'
@@ -107,6 +108,7 @@ class _File:
 
   def __init__(self, path: Path):
     self.path = path
+    check_whole(path)
     try:
       # The library's own reader checks lengths, offsets, dtypes and holes of the header against the file.
       with safetensors.safe_open(path, framework='np') as f:
@@ -117,13 +119,13 @@ class _File:
         self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
       raise errors.UserError(
-        f'{path}: cannot be read: {error.strerror or error}. Wanted a safetensors file.'
+        f'{path}: cannot be read: {error.strerror or error}. Expected a safetensors file.'
       ) from error
     except Exception as error:
       size = path.stat().st_size
       raise errors.UserError(
-        f'{path}: is not a whole safetensors file: {error} ({size} bytes). Wanted the file as it was published; '
-        'one that was cut short on its way can be fetched again.'
+        f'{path}: is not a whole safetensors file: {error} ({size} bytes). Expected the file as it was published; '
+        'download it again if it was cut short.'
       ) from error
     self.start = 8 + length
 
@@ -171,7 +173,7 @@ def open_tensors(folder: Path) -> Tensors:
     return Tensors({k: v for name in names for k, v in pickled(_inside(folder, name)).items()})
   if (folder / PICKLED).is_file():
     return Tensors(pickled(folder / PICKLED))
-  raise errors.UserError(f'{folder}: holds no weights. Wanted {SAFE}, {INDEX} with its files, or {PICKLED}.')
+  raise errors.UserError(f'{folder}: {no_weights(folder)}')
 
 
 def pickled(path: Path) -> dict[str, np.ndarray]:
@@ -179,12 +181,13 @@ def pickled(path: Path) -> dict[str, np.ndarray]:
 
   Raises: UserError without torch, or for a file that holds more than tensors.
   """
+  check_whole(path)
   try:
     import torch
   except ImportError:
     raise errors.UserError(
-      f'{path}: is a pickle, which only PyTorch reads safely, and PyTorch is not installed. Wanted safetensors: where '
-      'PyTorch is, safetensors.torch.save_file(torch.load(path, weights_only=True), new) makes them.'
+      f'{path}: is a pickle, which only PyTorch reads safely, and PyTorch is not installed. Expected safetensors: '
+      'where PyTorch is, safetensors.torch.save_file(torch.load(path, weights_only=True), new) makes them.'
     ) from None
   try:
     found = torch.load(path, map_location='cpu', weights_only=True)
@@ -217,7 +220,7 @@ def _weight_map(folder: Path, index: str) -> dict[str, str]:
       return found
     raise ValueError('weight_map is not a table of file names')
   except (OSError, ValueError, KeyError, TypeError) as error:
-    raise errors.UserError(f'{folder / index}: is not an index of files: {error}. Wanted a weight_map.') from error
+    raise errors.UserError(f'{folder / index}: is not an index of files: {error}. Expected a weight_map.') from error
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -226,7 +229,7 @@ def _inside(folder: Path, name: str) -> Path:
   # A folder of links into a cache is fine; a name that leaves the folder is not.
   if Path(name).is_absolute() or '..' in Path(name).parts:
     raise errors.UserError(
-      f'{folder}: the index names {name!r}, a file outside of the folder. Wanted files of its own.'
+      f'{folder}: the index names {name!r}, a file outside of the folder. Expected files of its own.'
     )
   if not path.is_file():
     raise errors.UserError(f'{path}: is missing, and the index names it.')
