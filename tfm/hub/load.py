@@ -10,6 +10,7 @@ import jax
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
 from tfm.hub.fill import fill
+from tfm.hub.gguf import Gguf, find_file
 from tfm.hub.match import match
 from tfm.hub.processor import ProcessorFiles
 from tfm.hub.quantized import dequantized
@@ -71,6 +72,9 @@ def load(
     m = tfm.load('all-MiniLM-L6-v2'); tfm.apply(m.spec, m.params, input_ids=ids)['last_hidden_state']
   """
   folder = resolve(path)
+  if (file := find_file(folder)) is not None:
+    found = _gguf(file, dtype, mesh)
+    return found if length is None else found._replace(spec=serving(found.spec, length))
   if is_published(folder):
     found = _published(folder, dtype, mesh)
   else:
@@ -93,6 +97,14 @@ def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None) 
   found = as_stored(published(values, str(folder / CONFIG)), tensors)
   wanted = match(str(folder), found, tensors)
   return Loaded(found.spec, fill(found.spec, wanted, tensors, dtype, mesh), find_vocabulary(folder))
+
+
+def _gguf(path: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None) -> Loaded:
+  file = Gguf(path)
+  found, tensors = published(file.config, str(path)), file.tensors(dtype)
+  params = fill(found.spec, match(str(path), found, tensors), tensors, dtype, mesh)
+  tokens = {CONFIG: {n: v for n, v in file.config.items() if n.endswith('_token_id')}}
+  return Loaded(found.spec, params, file.vocabulary, tokens=tokens)
 
 
 def read_config(folder: str | Path) -> Published:

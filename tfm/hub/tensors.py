@@ -152,11 +152,15 @@ class _Entry:
     yield self.array()
 
   def forget(self) -> None:
-    page = mmap.PAGESIZE
-    begin = -(-self.begin // page) * page
-    size = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
-    if (length := (self.begin + size) // page * page - begin) > 0:
-      self.file.map.madvise(mmap.MADV_DONTNEED, begin, length)
+    drop_pages(self.file.map, self.begin, math.prod(self.shape) * self.dtype.itemsize)
+
+
+def drop_pages(content: mmap.mmap, begin: int, size: int) -> None:
+  """Free the memory of the whole pages of a mapped file within `size` bytes from `begin`."""
+  page = mmap.PAGESIZE
+  first = -(-begin // page) * page
+  if (length := (begin + size) // page * page - first) > 0:
+    content.madvise(mmap.MADV_DONTNEED, first, length)
 
 
 def open_tensors(folder: Path) -> Tensors:
