@@ -12,6 +12,7 @@ from tfm.data.tokenizer import Vocabulary
 from tfm.hub.fill import fill
 from tfm.hub.gguf import Gguf, find_file
 from tfm.hub.match import match
+from tfm.hub.peft import Peft
 from tfm.hub.processor import ProcessorFiles
 from tfm.hub.quantized import dequantized
 from tfm.hub.recognise import check_published, is_checkpoint, refuse, resolve
@@ -51,7 +52,12 @@ class Loaded(NamedTuple):
 
 
 def load(
-  path: str | Path, *, dtype: Any | None = None, mesh: jax.sharding.Mesh | None = None, length: int | None = None
+  path: str | Path,
+  *,
+  dtype: Any | None = None,
+  mesh: jax.sharding.Mesh | None = None,
+  length: int | None = None,
+  adapter: str | Path | None = None,
 ) -> Loaded:
   """The model, parameters and tokenizer of a training run's workdir, or of a published folder.
 
@@ -68,18 +74,25 @@ def load(
   Raises: UserError if there is no model, if its config says what no spec of ours does, or if its tensors are others;
   if `length` changes nothing.
 
+  `adapter` is the folder of a PEFT LoRA adapter that was trained on this model: it becomes the adapter of the spec,
+  to be trained on or merged (`tfm.model.adapted.merge_adapters`). A `.gguf` file, or a folder with one, loads, too.
+
   Example:
     m = tfm.load('all-MiniLM-L6-v2'); tfm.apply(m.spec, m.params, input_ids=ids)['last_hidden_state']
   """
   folder = resolve(path)
   if (file := find_file(folder)) is not None:
-    found = _gguf(file, dtype, mesh)
+    found = _gguf(file, dtype, mesh, adapter)
     return found if length is None else found._replace(spec=serving(found.spec, length))
   if is_published(folder):
-    found = _published(folder, dtype, mesh)
+    found = _published(folder, dtype, mesh, adapter)
   else:
     if not is_checkpoint(folder):
       refuse(folder)
+    if adapter is not None:
+      raise errors.UserError(
+        f'{folder}: adapter={str(adapter)!r} goes onto a published folder. Expected one; tfm.export_hf writes it.'
+      )
     found = Loaded(*checkpoint.load(folder, dtype, mesh))
   found = found._replace(tokens=read_tokens(folder) or None, processor_files=ProcessorFiles.read(folder))
   return found if length is None else found._replace(spec=serving(found.spec, length))
@@ -90,21 +103,37 @@ def is_published(path: str | Path) -> bool:
   return (Path(path).expanduser() / CONFIG).is_file()
 
 
-def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None) -> Loaded:
+def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None, adapter: str | Path | None) -> Loaded:
   check_published(folder)
   values = config_of(folder)
   tensors = dequantized(open_tensors(folder), values, dtype, str(folder / CONFIG))
-  found = as_stored(published(values, str(folder / CONFIG)), tensors)
-  wanted = match(str(folder), found, tensors)
-  return Loaded(found.spec, fill(found.spec, wanted, tensors, dtype, mesh), find_vocabulary(folder))
+  spec, params = _filled(folder, values, tensors, dtype, mesh, adapter)
+  return Loaded(spec, params, find_vocabulary(folder))
 
 
-def _gguf(path: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None) -> Loaded:
+def _gguf(path: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None, adapter: str | Path | None) -> Loaded:
   file = Gguf(path)
-  found, tensors = published(file.config, str(path)), file.tensors(dtype)
-  params = fill(found.spec, match(str(path), found, tensors), tensors, dtype, mesh)
+  spec, params = _filled(path, file.config, file.tensors(dtype), dtype, mesh, adapter)
   tokens = {CONFIG: {n: v for n, v in file.config.items() if n.endswith('_token_id')}}
-  return Loaded(found.spec, params, file.vocabulary, tokens=tokens)
+  return Loaded(spec, params, file.vocabulary, tokens=tokens)
+
+
+def _filled(
+  path: Path,
+  values: dict[str, Any],
+  tensors: Tensors,
+  dtype: Any | None,
+  mesh: jax.sharding.Mesh | None,
+  adapter: str | Path | None,
+) -> tuple[Model, Any]:
+  """Return the spec and parameters of a config and its tensors, with a PEFT adapter if there is one."""
+  where = str(path / CONFIG if path.is_dir() else path)
+  peft = None if adapter is None else Peft(adapter)
+  found = published(values if peft is None else peft.config_for(values), where)
+  tensors = tensors if peft is None else peft.overlay(found, tensors)
+  found = as_stored(found, tensors)
+  params = fill(found.spec, match(str(path), found, tensors), tensors, dtype, mesh)
+  return (found.spec, params) if peft is None else peft.add(found, params, dtype, mesh)
 
 
 def read_config(folder: str | Path) -> Published:

@@ -47,7 +47,7 @@ class Entry(Protocol):
 class Tensors(Mapping[str, np.ndarray]):
   """Name -> array. Arrays of safetensors files are views of the file: reading one reads its bytes, and keeps none."""
 
-  def __init__(self, entries: Mapping[str, Entry | np.ndarray]):
+  def __init__(self, entries: Mapping[str, Entry] | Mapping[str, np.ndarray] | Mapping[str, Entry | np.ndarray]):
     held = {name: _Held(e) if isinstance(e, np.ndarray) else e for name, e in entries.items()}
     self.entries: dict[str, Entry] = held
 
@@ -178,6 +178,15 @@ def open_tensors(folder: Path) -> Tensors:
   if (folder / PICKLED).is_file():
     return Tensors(pickled(folder / PICKLED))
   raise errors.UserError(f'{folder}: {no_weights(folder)}')
+
+
+def safetensors_file(path: Path) -> Mapping[str, Entry]:
+  """Return the tensors of one safetensors file.
+
+  Raises:
+    UserError: the file is missing or damaged.
+  """
+  return _File(path).entries()
 
 
 def pickled(path: Path) -> dict[str, np.ndarray]:
