@@ -3,6 +3,7 @@
 from tfm.hub.begin import begin as begin
 from tfm.hub.export import class_of as class_of
 from tfm.hub.export import export_hf as export_hf
+from tfm.hub.export_peft import export_peft as export_peft
 from tfm.hub.files import FolderFiles as FolderFiles
 from tfm.hub.generation import generation_options as generation_options
 from tfm.hub.load import describe as describe

@@ -1,25 +1,39 @@
-"""A model from a folder: a checkpoint of ours, or one as Hugging Face publishes them."""
+"""Load a model from a published folder, a GGUF file or a checkpoint of tfm."""
 
 from collections.abc import Collection
 import dataclasses
 from pathlib import Path
 import sys
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
 from tfm.core import errors
+from tfm.data.tokenizer import Vocabulary
 from tfm.hub.consistency import notes
 from tfm.hub.files import CONFIG, GENERATION, FolderFiles, fields_of
 from tfm.hub.fill import fill
+from tfm.hub.gguf import Gguf, find_file
 from tfm.hub.loaded import Loaded
 from tfm.hub.match import match
+from tfm.hub.peft import Peft
 from tfm.hub.quantized import dequantized
+from tfm.hub.recognise import check_published, is_checkpoint, refuse, resolve
 from tfm.hub.tensors import Tensors, open_tensors
 from tfm.hub.vocabulary import find_vocabulary
 from tfm.model.serving import serving
 from tfm.train import checkpoint
 from tfm.zoo.weights import Published, plan, published
+
+
+class _Source(NamedTuple):
+  """A published model before its weights are read."""
+
+  where: str
+  values: dict[str, Any]
+  tensors: Tensors
+  tokenizer: Vocabulary | None
+  files: FolderFiles
 
 
 def load(
@@ -28,20 +42,23 @@ def load(
   dtype: Any | None = None,
   mesh: jax.sharding.Mesh | None = None,
   length: int | None = None,
+  adapter: str | Path | None = None,
   ignore: Collection[str] = (),
 ) -> Loaded:
   """Load a model with its parameters, tokenizer and settings.
 
   Args:
-    path: A published folder, or the workdir of a training run or one checkpoint of it. A published folder has a
-      `config.json`, weights (`model.safetensors`, in one file or several, or `pytorch_model.bin` where PyTorch is
+    path: A published folder, a GGUF file, or the workdir of a training run or one checkpoint of it. A published folder
+      has a `config.json`, weights (`model.safetensors`, in one file or several, or `pytorch_model.bin` where PyTorch is
       installed) and, if it has a tokenizer, its files. Code in it is never run.
-    dtype: The dtype of the parameters. By default as they are stored; weights that are stored as FP8 or MXFP4 are
-      dequantized to the dtype that the config names.
+    dtype: The dtype of the parameters. By default as they are stored; quantized weights are dequantized to the dtype
+      that the config names.
     mesh: A mesh of axes data, fsdp and tensor. Every device gets its share of the weights, and no process reads more
       of them than its own, except of quantized ones.
     length: The longest sequence, for models whose positions depend on it (`tfm.model.serving`): Phi-3 for 128k tokens
       has other angles for sequences of up to 4096. By default as long as published.
+    adapter: The folder of a PEFT LoRA adapter that was trained on this published model. It becomes the adapter of the
+      spec, to be trained on or merged (`tfm.model.adapted.merge_adapters`).
     ignore: Names of fields of a published `config.json` to leave out, which no family knows. A line on stderr names
       each.
 
@@ -50,23 +67,66 @@ def load(
 
   Raises:
     UserError: there is no model; its config asks for what tfm does not compute; its tensors do not fit the config;
-      `length` changes nothing.
+      `length` changes nothing; `adapter` or `ignore` is given for a checkpoint of tfm.
 
   Example:
     m = tfm.load('all-MiniLM-L6-v2'); m.apply(input_ids=ids)['last_hidden_state']
   """
-  folder = Path(path).expanduser()
-  if is_published(folder):
-    found = _published(folder, dtype, mesh, ignore)
-  elif ignore:
-    names = ', '.join(ignore)
-    raise errors.UserError(f'{folder}: ignore={names}: there is no config.json. Expected a published folder with it.')
+  folder = resolve(path)
+  if (file := find_file(folder)) is not None:
+    found = _filled(_gguf(file, dtype), dtype, mesh, adapter, ignore)
+  elif is_published(folder):
+    found = _filled(_published(folder, dtype), dtype, mesh, adapter, ignore)
   else:
-    *own, folder = checkpoint.load(folder, dtype, mesh)
-    found = Loaded(*own)
-  found = found._replace(files=FolderFiles.read(folder))
+    found = _checkpoint(folder, dtype, mesh, adapter, ignore)
   found.files.json(GENERATION)  # or a damaged file would be found only when text is generated
   return found if length is None else found._replace(spec=serving(found.spec, length))
+
+
+def _published(folder: Path, dtype: Any | None) -> _Source:
+  check_published(folder)
+  values = config_of(folder)
+  tensors = dequantized(open_tensors(folder), values, dtype, str(folder / CONFIG))
+  return _Source(str(folder), values, tensors, find_vocabulary(folder), FolderFiles.read(folder))
+
+
+def _gguf(path: Path, dtype: Any | None) -> _Source:
+  file = Gguf(path)
+  return _Source(str(path), file.config, file.tensors(dtype), file.vocabulary, FolderFiles(file.files, path))
+
+
+def _checkpoint(
+  folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None, adapter: Any, ignore: Collection[str]
+) -> Loaded:
+  if not is_checkpoint(folder):
+    refuse(folder)
+  for name, value in (('adapter', adapter), ('ignore', ignore)):
+    if value:
+      raise errors.UserError(f'{folder}: {name}={value!r}: this is a checkpoint of tfm. Expected a published folder.')
+  m = checkpoint.load(folder, dtype, mesh)
+  return Loaded(m.spec, m.params, m.tokenizer, m.experiment, m.step, FolderFiles.read(m.folder))
+
+
+def _filled(
+  source: _Source,
+  dtype: Any | None,
+  mesh: jax.sharding.Mesh | None,
+  adapter: str | Path | None,
+  ignore: Collection[str],
+) -> Loaded:
+  """Return the model of a source, with a PEFT adapter if there is one."""
+  folder = Path(source.where)
+  where = str(folder / CONFIG if folder.is_dir() else folder)
+  peft = None if adapter is None else Peft(adapter)
+  found = published(source.values if peft is None else peft.config_for(source.values), where, ignore)
+  tensors = source.tensors if peft is None else peft.overlay(found, source.tensors)
+  found = as_stored(found, tensors)
+  wanted = match(source.where, found, tensors)
+  for note in notes(source.values, found, source.tokenizer):
+    print(f'{source.where}: {note}', file=sys.stderr)
+  params = fill(found.spec, wanted, tensors, dtype, mesh)
+  spec, params = (found.spec, params) if peft is None else peft.add(found, params, dtype, mesh)
+  return Loaded(spec, params, source.tokenizer, files=source.files)
 
 
 def describe(path: str | Path, ignore: Collection[str] = ()) -> Loaded:
@@ -79,10 +139,13 @@ def describe(path: str | Path, ignore: Collection[str] = ()) -> Loaded:
   Raises:
     UserError: see `load`; tensors are not compared with the config.
   """
-  folder = Path(path).expanduser()
-  if is_published(folder):
-    found = as_stored(read_config(folder, ignore), open_tensors(folder))
-    return Loaded(found.spec, None, find_vocabulary(folder), files=FolderFiles.read(folder))
+  folder = resolve(path)
+  if (file := find_file(folder)) is not None or is_published(folder):
+    source = _published(folder, None) if file is None else _gguf(file, None)
+    found = as_stored(published(source.values, source.where, ignore), source.tensors)
+    return Loaded(found.spec, None, source.tokenizer, files=source.files)
+  if not is_checkpoint(folder):
+    refuse(folder)
   folder = checkpoint.find(folder)
   experiment, vocabulary = checkpoint.about(folder)
   step = int(folder.name) if folder.name.isdigit() else 0
@@ -92,17 +155,6 @@ def describe(path: str | Path, ignore: Collection[str] = ()) -> Loaded:
 def is_published(path: str | Path) -> bool:
   """Whether the folder is one as Hugging Face publishes them."""
   return (Path(path).expanduser() / CONFIG).is_file()
-
-
-def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None, ignore: Collection[str]) -> Loaded:
-  values = config_of(folder)
-  tensors = dequantized(open_tensors(folder), values, dtype, str(folder / CONFIG))
-  found = as_stored(published(values, str(folder / CONFIG), ignore), tensors)
-  wanted = match(str(folder), found, tensors)
-  tokenizer = find_vocabulary(folder)
-  for note in notes(values, found, tokenizer):
-    print(f'{folder}: {note}', file=sys.stderr)
-  return Loaded(found.spec, fill(found.spec, wanted, tensors, dtype, mesh), tokenizer)
 
 
 def read_config(folder: str | Path, ignore: Collection[str] = ()) -> Published:

@@ -12,6 +12,7 @@ import numpy as np
 import safetensors
 
 from tfm.core import errors
+from tfm.hub.recognise import check_whole, no_weights
 
 SAFE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 PICKLED, PICKLED_INDEX = 'pytorch_model.bin', 'pytorch_model.bin.index.json'
@@ -46,7 +47,7 @@ class Entry(Protocol):
 class Tensors(Mapping[str, np.ndarray]):
   """Name -> array. Arrays of safetensors files are views of the file: reading one reads its bytes, and keeps none."""
 
-  def __init__(self, entries: Mapping[str, Entry | np.ndarray]):
+  def __init__(self, entries: Mapping[str, Entry] | Mapping[str, np.ndarray] | Mapping[str, Entry | np.ndarray]):
     held = {name: _Held(e) if isinstance(e, np.ndarray) else e for name, e in entries.items()}
     self.entries: dict[str, Entry] = held
 
@@ -107,6 +108,7 @@ class _File:
 
   def __init__(self, path: Path):
     self.path = path
+    check_whole(path)
     try:
       # The library's own reader checks lengths, offsets, dtypes and holes of the header against the file.
       with safetensors.safe_open(path, framework='np') as f:
@@ -117,13 +119,13 @@ class _File:
         self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except OSError as error:
       raise errors.UserError(
-        f'{path}: cannot be read: {error.strerror or error}. Wanted a safetensors file.'
+        f'{path}: cannot be read: {error.strerror or error}. Expected a safetensors file.'
       ) from error
     except Exception as error:
       size = path.stat().st_size
       raise errors.UserError(
-        f'{path}: is not a whole safetensors file: {error} ({size} bytes). Wanted the file as it was published; '
-        'one that was cut short on its way can be fetched again.'
+        f'{path}: is not a whole safetensors file: {error} ({size} bytes). Expected the file as it was published; '
+        'download it again if it was cut short.'
       ) from error
     self.start = 8 + length
 
@@ -150,11 +152,15 @@ class _Entry:
     yield self.array()
 
   def forget(self) -> None:
-    page = mmap.PAGESIZE
-    begin = -(-self.begin // page) * page
-    size = int(np.prod(self.shape, dtype=np.int64)) * self.dtype.itemsize
-    if (length := (self.begin + size) // page * page - begin) > 0:
-      self.file.map.madvise(mmap.MADV_DONTNEED, begin, length)
+    drop_pages(self.file.map, self.begin, math.prod(self.shape) * self.dtype.itemsize)
+
+
+def drop_pages(content: mmap.mmap, begin: int, size: int) -> None:
+  """Free the memory of the whole pages of a mapped file within `size` bytes from `begin`."""
+  page = mmap.PAGESIZE
+  first = -(-begin // page) * page
+  if (length := (begin + size) // page * page - first) > 0:
+    content.madvise(mmap.MADV_DONTNEED, first, length)
 
 
 def open_tensors(folder: Path) -> Tensors:
@@ -171,7 +177,16 @@ def open_tensors(folder: Path) -> Tensors:
     return Tensors({k: v for name in names for k, v in pickled(_inside(folder, name)).items()})
   if (folder / PICKLED).is_file():
     return Tensors(pickled(folder / PICKLED))
-  raise errors.UserError(f'{folder}: holds no weights. Wanted {SAFE}, {INDEX} with its files, or {PICKLED}.')
+  raise errors.UserError(f'{folder}: {no_weights(folder)}')
+
+
+def safetensors_file(path: Path) -> Mapping[str, Entry]:
+  """Return the tensors of one safetensors file.
+
+  Raises:
+    UserError: the file is missing or damaged.
+  """
+  return _File(path).entries()
 
 
 def pickled(path: Path) -> dict[str, np.ndarray]:
@@ -179,12 +194,13 @@ def pickled(path: Path) -> dict[str, np.ndarray]:
 
   Raises: UserError without torch, or for a file that holds more than tensors.
   """
+  check_whole(path)
   try:
     import torch
   except ImportError:
     raise errors.UserError(
-      f'{path}: is a pickle, which only PyTorch reads safely, and PyTorch is not installed. Wanted safetensors: where '
-      'PyTorch is, safetensors.torch.save_file(torch.load(path, weights_only=True), new) makes them.'
+      f'{path}: is a pickle, which only PyTorch reads safely, and PyTorch is not installed. Expected safetensors: '
+      'where PyTorch is, safetensors.torch.save_file(torch.load(path, weights_only=True), new) makes them.'
     ) from None
   try:
     found = torch.load(path, map_location='cpu', weights_only=True)
@@ -217,7 +233,7 @@ def _weight_map(folder: Path, index: str) -> dict[str, str]:
       return found
     raise ValueError('weight_map is not a table of file names')
   except (OSError, ValueError, KeyError, TypeError) as error:
-    raise errors.UserError(f'{folder / index}: is not an index of files: {error}. Wanted a weight_map.') from error
+    raise errors.UserError(f'{folder / index}: is not an index of files: {error}. Expected a weight_map.') from error
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -226,7 +242,7 @@ def _inside(folder: Path, name: str) -> Path:
   # A folder of links into a cache is fine; a name that leaves the folder is not.
   if Path(name).is_absolute() or '..' in Path(name).parts:
     raise errors.UserError(
-      f'{folder}: the index names {name!r}, a file outside of the folder. Wanted files of its own.'
+      f'{folder}: the index names {name!r}, a file outside of the folder. Expected files of its own.'
     )
   if not path.is_file():
     raise errors.UserError(f'{path}: is missing, and the index names it.')

@@ -1,0 +1,79 @@
+"""GGUF files for tests: a writer from the format's definition, and models converted as llama.cpp does."""
+
+import struct
+
+import numpy as np
+
+_FORMS = {bool: (7, '?'), int: (4, 'I'), float: (6, 'f')}
+
+
+def _text(text):
+  raw = text.encode()
+  return struct.pack('<Q', len(raw)) + raw
+
+
+def _value(value):
+  if isinstance(value, str):
+    return struct.pack('<I', 8) + _text(value)
+  if not isinstance(value, list):
+    kind, form = _FORMS[type(value)]
+    return struct.pack(f'<I{form}', kind, value)
+  if isinstance(value[0], str):
+    return struct.pack('<IIQ', 9, 8, len(value)) + b''.join(map(_text, value))
+  kind, form = _FORMS[type(value[0])]
+  return struct.pack(f'<IIQ{len(value)}{form}', 9, kind, len(value), *value)
+
+
+def write(path, fields, tensors, version=3):
+  """Write `fields` and `tensors`: name -> (shape with rows first, number of the type, bytes)."""
+  head = struct.pack('<4sIQQ', b'GGUF', version, len(tensors), len(fields))
+  head += b''.join(_text(name) + _value(value) for name, value in fields.items())
+  body = b''
+  for name, (shape, kind, raw) in tensors.items():
+    head += _text(name) + struct.pack(f'<I{len(shape)}QIQ', len(shape), *shape[::-1], kind, len(body))
+    body += raw + b'\0' * (-len(raw) % 32)
+  path.write_bytes(head + b'\0' * (-len(head) % 32) + body)
+  return path
+
+
+def plain(arrays):
+  """Tensors of float32 arrays."""
+  return {name: (a.shape, 0, np.asarray(a, np.float32).tobytes()) for name, a in arrays.items()}
+
+
+def permuted(rows, heads):
+  """Rows of queries or keys as llama.cpp orders them for Llama: the halves of each head in turns."""
+  return rows.reshape(heads, 2, len(rows) // heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+
+
+#: Parts of a layer -> names of transformers.
+LAYER = {
+  'attn_norm': 'input_layernorm', 'attn_q': 'self_attn.q_proj', 'attn_k': 'self_attn.k_proj',
+  'attn_v': 'self_attn.v_proj', 'attn_output': 'self_attn.o_proj', 'attn_q_norm': 'self_attn.q_norm',
+  'attn_k_norm': 'self_attn.k_norm', 'ffn_gate': 'mlp.gate_proj', 'ffn_up': 'mlp.up_proj',
+  'ffn_down': 'mlp.down_proj', 'ffn_norm': 'post_attention_layernorm',
+}  # fmt: skip
+SANDWICH = LAYER | {
+  'post_attention_norm': 'post_attention_layernorm', 'ffn_norm': 'pre_feedforward_layernorm',
+  'post_ffw_norm': 'post_feedforward_layernorm',
+}  # fmt: skip
+
+
+def names_of(architecture, layers):
+  """Name of transformers -> name of llama.cpp, for weights and biases."""
+  layer = SANDWICH if architecture in ('gemma2', 'gemma3') else LAYER
+  stems = {'model.embed_tokens': 'token_embd', 'model.norm': 'output_norm', 'lm_head': 'output'}
+  stems |= {f'model.layers.{i}.{theirs}': f'blk.{i}.{ours}' for i in range(layers) for ours, theirs in layer.items()}
+  return {f'{theirs}.{leaf}': f'{ours}.{leaf}' for theirs, ours in stems.items() for leaf in ('weight', 'bias')}
+
+
+def sizes(architecture, config):
+  """The fields of the header about a config of transformers."""
+  fields = {
+    'context_length': config.max_position_embeddings, 'block_count': config.num_hidden_layers,
+    'embedding_length': config.hidden_size, 'feed_forward_length': config.intermediate_size,
+    'attention.head_count': config.num_attention_heads, 'attention.head_count_kv': config.num_key_value_heads,
+    'attention.layer_norm_rms_epsilon': config.rms_norm_eps, 'attention.key_length': config.head_dim,
+    'attention.value_length': config.head_dim, 'vocab_size': config.vocab_size,
+  }  # fmt: skip
+  return {'general.architecture': architecture} | {f'{architecture}.{n}': v for n, v in fields.items()}

@@ -1,0 +1,271 @@
+"""PEFT LoRA folders onto their base, and LoRAs of tfm as PEFT folders: both compute what the peft package does."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import tfm
+from tfm import hub, zoo
+from tfm.core import errors
+from tfm.hub.peft import CONFIG, SAFE
+from tfm.model.adapted import merge_adapters
+from tfm.model.transformer import param_shapes
+from tfm.parts.adapter.lora import LoRA
+
+RNG = np.random.default_rng(0)
+LLAMA = {
+  'vocab_size': 61, 'hidden_size': 32, 'num_hidden_layers': 2, 'num_attention_heads': 4, 'intermediate_size': 48,
+  'num_key_value_heads': 2, 'max_position_embeddings': 64,
+}  # fmt: skip
+GPT2 = {'vocab_size': 61, 'n_embd': 32, 'n_layer': 2, 'n_head': 4, 'n_positions': 64}
+T5 = {'vocab_size': 61, 'd_model': 32, 'd_kv': 8, 'd_ff': 48, 'num_layers': 2, 'num_heads': 4}
+BERT = {k: v for k, v in LLAMA.items() if k != 'num_key_value_heads'}
+NEOX = BERT | {'rotary_pct': 0.25}
+MIXTRAL = LLAMA | {'num_local_experts': 4, 'num_experts_per_tok': 2}
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+  """A model of transformers and the options of a LoRA; `merged` names modules that tfm folds into the weights."""
+
+  stem: str
+  model: str
+  sizes: dict
+  lora: dict
+  merged: str = ''
+
+
+CASES = {
+  'llama': Case('Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': ['q_proj', 'v_proj']}),
+  'all_linear': Case('Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': 'all-linear', 'lora_alpha': 3}),
+  'regex': Case('Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': r'.*layers\.1\..*(up|down)_proj'}),
+  'layers': Case('Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': ['o_proj'], 'layers_to_transform': [1]}),
+  'patterns': Case(
+    'Llama', 'LlamaForCausalLM', LLAMA,
+    {'target_modules': ['q_proj', 'k_proj', 'gate_proj'], 'rank_pattern': {'k_proj': 3, 'layers.0.self_attn.q_proj': 5},
+     'alpha_pattern': {'gate_proj': 7, r'layers\.1\.self_attn\.q_proj': 1}},
+  ),
+  'rslora': Case(
+    'Llama', 'LlamaForCausalLM', LLAMA,
+    {'target_modules': ['q_proj', 'o_proj'], 'use_rslora': True, 'rank_pattern': {'o_proj': 2}},
+  ),
+  'head': Case('Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': ['q_proj', 'lm_head']}),
+  'embedding': Case(
+    'Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': ['q_proj', 'embed_tokens']}, 'model.embed_tokens'
+  ),
+  'saved': Case(
+    'Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': ['q_proj'], 'modules_to_save': ['lm_head', 'embed_tokens']}
+  ),
+  'bias': Case(
+    'Llama', 'LlamaForCausalLM', LLAMA | {'attention_bias': True, 'mlp_bias': True},
+    {'target_modules': ['q_proj'], 'bias': 'all'},
+  ),
+  'lora_bias_only': Case(
+    'Llama', 'LlamaForCausalLM', LLAMA | {'attention_bias': True}, {'target_modules': ['q_proj'], 'bias': 'lora_only'}
+  ),
+  'experts': Case('Mixtral', 'MixtralForCausalLM', MIXTRAL, {'target_modules': ['q_proj', 'v_proj']}),
+  'gpt2': Case('GPT2', 'GPT2LMHeadModel', GPT2, {'target_modules': ['c_attn', 'c_proj'], 'fan_in_fan_out': True}),
+  'neox': Case('GPTNeoX', 'GPTNeoXForCausalLM', NEOX, {'target_modules': ['query_key_value', 'dense']}),
+  'bert_classifier': Case(
+    'Bert', 'BertForSequenceClassification', BERT | {'num_labels': 3},
+    {'target_modules': ['query', 'dense'], 'task_type': 'SEQ_CLS'},
+  ),
+  't5': Case('T5', 'T5ForConditionalGeneration', T5, {'target_modules': ['q', 'wo'], 'task_type': 'SEQ_2_SEQ_LM'}),
+}  # fmt: skip
+
+
+def _base(case, folder):
+  import torch
+  import transformers
+
+  torch.manual_seed(0)
+  theirs = getattr(transformers, case.model)(getattr(transformers, f'{case.stem}Config')(**case.sizes)).eval()
+  with torch.no_grad():
+    for p in theirs.parameters():
+      p.add_(0.05 * torch.randn_like(p))
+  theirs.save_pretrained(folder / 'base')
+  return theirs
+
+
+def _inputs(case):
+  ids = np.random.default_rng(1).integers(3, 61, (2, 9))
+  return {'input_ids': ids} | ({'decoder_input_ids': ids[:, :5]} if case.stem == 'T5' else {})
+
+
+def _logits(theirs, inputs):
+  import torch
+
+  with torch.no_grad():
+    return theirs(**{n: torch.tensor(a) for n, a in inputs.items()}).logits.numpy()
+
+
+def _ours(m, inputs):
+  out = tfm.apply(m.spec, m.params, **inputs)
+  return np.asarray(out['logits'])
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('case', CASES)
+def test_logits_equal_those_of_peft(tmp_path, case, capsys):
+  import peft
+  import torch
+
+  each = CASES[case]
+  theirs, inputs = _base(each, tmp_path), _inputs(each)
+  plain = _logits(theirs, inputs)
+  model = peft.get_peft_model(theirs, peft.LoraConfig(**{'r': 4, 'lora_alpha': 8, **each.lora}))
+  torch.manual_seed(1)
+  with torch.no_grad():
+    for p in model.parameters():
+      if p.requires_grad:
+        p.copy_(p + 0.1 * torch.randn_like(p))
+  model.eval().save_pretrained(tmp_path / 'adapter')
+  wanted = _logits(model, inputs)
+  assert np.abs(wanted - plain).max() > 1e-2
+  m = tfm.load(tmp_path / 'base', adapter=tmp_path / 'adapter')
+  np.testing.assert_allclose(_ours(m, inputs), wanted, atol=1e-4, rtol=1e-3)
+  said = capsys.readouterr().err
+  assert (f'merged into the weights, as tfm adapts linear layers only: {each.merged}\n' in said) == bool(each.merged)
+  spec, params = merge_adapters(m.spec, m.params)
+  np.testing.assert_allclose(tfm.apply(spec, params, **inputs)['logits'], wanted, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings('ignore')
+@pytest.mark.parametrize('case', ['llama', 'gpt2', 'neox', 'bert_classifier', 't5'])
+@pytest.mark.parametrize('stable', [False, True])
+def test_an_exported_lora_computes_the_same_in_peft(tmp_path, case, stable):
+  import peft
+
+  each = CASES[case]
+  theirs, inputs = _base(each, tmp_path), _inputs(each)
+  m = tfm.load(tmp_path / 'base')
+  targets = ('q', 'v', 'o') if case in ('gpt2', 'neox') else ('q', 'k', 'down')
+  spec = dataclasses.replace(m.spec, adapter=LoRA(3, 5.0, targets, stable))
+  params = _adapted(spec, m.params)
+  assert hub.export_peft(spec, params, tmp_path / 'adapter', base=tmp_path / 'base', architecture=each.model)
+  model = peft.PeftModel.from_pretrained(theirs, tmp_path / 'adapter').eval()
+  wanted = np.asarray(tfm.apply(spec, params, **inputs)['logits'])
+  assert np.abs(_ours(m, inputs) - wanted).max() > 1e-2
+  np.testing.assert_allclose(_logits(model, inputs), wanted, atol=1e-4, rtol=1e-3)
+  again = tfm.load(tmp_path / 'base', adapter=tmp_path / 'adapter')
+  np.testing.assert_allclose(_ours(again, inputs), wanted, atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.oracle
+@pytest.mark.filterwarnings('ignore')
+def test_a_classifier_adapter_brings_its_head(tmp_path):
+  """The base is a language model; the adapter was trained on its class for sequence classification."""
+  import peft
+  import transformers
+
+  case = CASES['llama']
+  _base(case, tmp_path)
+  theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / 'base', num_labels=5)
+  theirs.config.pad_token_id = 0
+  model = peft.get_peft_model(theirs, peft.LoraConfig(task_type='SEQ_CLS', target_modules=['q_proj']))
+  model.eval().save_pretrained(tmp_path / 'adapter')
+  m = tfm.load(tmp_path / 'base', adapter=tmp_path / 'adapter')
+  assert m.spec.classifier.labels == 5
+  np.testing.assert_allclose(_ours(m, _inputs(case)), _logits(model, _inputs(case)), atol=1e-4, rtol=1e-3)
+
+
+def _adapted(spec, params):
+  """`params` with an adapter of random numbers."""
+  shapes = jax.tree_util.tree_leaves_with_path(param_shapes(spec))
+  name = lambda p: jax.tree_util.keystr(p, simple=True, separator='/')
+  held = {name(p): x for p, x in jax.tree_util.tree_leaves_with_path(params)}
+  drawn = [held[name(p)] if name(p) in held else 0.3 * RNG.standard_normal(s.shape, np.float32) for p, s in shapes]
+  return jax.tree.unflatten(jax.tree.structure(param_shapes(spec)), [jnp.asarray(x) for x in drawn])
+
+
+@pytest.fixture(scope='module')
+def lora(tmp_path_factory):
+  """A base, and a LoRA of tfm for it as a PEFT folder."""
+  path = tmp_path_factory.mktemp('lora')
+  spec = zoo.tiny(zoo.get('llama3-8b'))
+  params = jax.tree.map(lambda x: RNG.standard_normal(x.shape, np.float32), param_shapes(spec))
+  hub.export_hf(spec, params, path / 'base')
+  adapted = dataclasses.replace(spec, adapter=LoRA(3, 5.0, ('q', 'down')))
+  m = hub.load(path / 'base')
+  hub.export_peft(adapted, _adapted(adapted, m.params), path / 'adapter', base='base')
+  return path
+
+
+def test_export_and_load_return_the_same_adapter(lora, tmp_path):
+  m = tfm.load(lora / 'base', adapter=lora / 'adapter')
+  assert m.spec.adapter == LoRA(3, 5.0, ('down', 'q'))
+  hub.export_peft(m.spec, m.params, tmp_path / 'again', base='base')
+  for name in (CONFIG, SAFE):
+    assert (tmp_path / 'again' / name).read_bytes() == (lora / 'adapter' / name).read_bytes()
+  config = json.loads((tmp_path / 'again' / CONFIG).read_text())
+  assert config['target_modules'] == ['down_proj', 'q_proj']
+  assert (config['r'], config['lora_alpha'], config['base_model_name_or_path']) == (3, 5.0, 'base')
+
+
+def test_an_adapter_is_loaded_onto_a_mesh(lora):
+  from tfm.train.mesh import Mesh
+  from tfm.train.shard import make_mesh
+
+  m = tfm.load(lora / 'base', adapter=lora / 'adapter', mesh=make_mesh(Mesh(data=1, fsdp=4, tensor=2)))
+  one = tfm.load(lora / 'base', adapter=lora / 'adapter')
+  jax.tree.map(np.testing.assert_array_equal, m.params, one.params)
+  assert all(len(x.devices()) == 8 for x in jax.tree.leaves(m.params))
+
+
+def _changed(lora, path, fields, rename=lambda name: name):
+  path.mkdir()
+  config = json.loads((lora / 'adapter' / CONFIG).read_text()) | fields
+  (path / CONFIG).write_text(json.dumps(config))
+  arrays = safetensors.numpy.load_file(lora / 'adapter' / SAFE)
+  safetensors.numpy.save_file({rename(n): a for n, a in arrays.items() if rename(n)}, path / SAFE)
+  return path
+
+
+@pytest.mark.parametrize(
+  ('fields', 'rename', 'message'),
+  [
+    ({'peft_type': 'IA3'}, str, r"unknown peft_type 'IA3'"),
+    ({'use_dora': True}, str, 'use_dora=True: not read, and may change what is computed'),
+    ({'target_parameters': ['x']}, str, r"target_parameters=\['x'\]"),
+    ({'init_lora_weights': 'pissa'}, str, "init_lora_weights is 'pissa', which changes the base model"),
+    ({}, lambda n: n.replace('q_proj', 'qq'), r'adapts modules that the base model has not: .*qq\. Expected the model'),
+    ({}, lambda n: '' if n.endswith('0.self_attn.q_proj.lora_B.weight') else n, 'lora_A and lora_B do not fit'),
+    ({}, lambda n: n.replace('lora_B.weight', 'lora_magnitude_vector'), r'Expected lora_A and lora_B .*no DoRA'),
+    ({}, lambda n: n.replace('q_proj', 'k_proj'), r'k_proj is \[.*and in the base'),
+  ],
+)
+def test_adapters_that_are_not_read_are_refused(lora, tmp_path, fields, rename, message):
+  with pytest.raises(errors.UserError, match=message):
+    tfm.load(lora / 'base', adapter=_changed(lora, tmp_path / 'odd', fields, rename))
+
+
+def test_folders_that_are_no_adapter_are_refused(lora, tmp_path):
+  with pytest.raises(errors.UserError, match=r'has no adapter_config\.json\. Expected the folder of a PEFT adapter'):
+    tfm.load(lora / 'base', adapter=lora / 'base')
+  (tmp_path / CONFIG).write_text('{"peft_type": "LORA", "r": 8, "lora_alpha": 8}')
+  with pytest.raises(errors.UserError, match=r'has no adapter_model\.safetensors'):
+    tfm.load(lora / 'base', adapter=tmp_path)
+  m = tfm.load(lora / 'base')
+  with pytest.raises(errors.UserError, match='the model has no LoRA'):
+    hub.export_peft(m.spec, m.params, tmp_path / 'new', base='base')
+  tfm.hub.save(m.spec, m.params, tmp_path / 'own')
+  with pytest.raises(errors.UserError, match='goes onto a published folder'):
+    tfm.load(tmp_path / 'own', adapter=lora / 'adapter')
+
+
+def test_zero_padded_factors_stay_zero_in_training(lora, tmp_path):
+  """A rank or layer that an adapter does not have gets no gradient."""
+  drop = lambda n: '' if 'layers.1' in n else n
+  m = tfm.load(lora / 'base', adapter=_changed(lora, tmp_path / 'part', {}, drop))
+  total = lambda params: jnp.sum(tfm.apply(m.spec, params, input_ids=np.arange(6)[None])['logits'] ** 2)
+  own = jax.grad(total)(m.params)['segment_0']['block_0']['mixer']['q']['lora']
+  for half in ('a', 'b'):
+    assert np.any(np.asarray(own[half][0]))
+    assert not np.any(np.asarray(own[half][1]))

@@ -1,0 +1,166 @@
+"""Paths that hold no loadable model: each kind gets a sentence that says what it is and what to do."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+
+import tfm
+from tfm import hub, zoo
+from tfm.core import errors
+from tfm.hub.kinds import KINDS, LFS, NOWHERE, OTHER_WEIGHTS
+from tfm.hub.tensors import SAFE
+from tfm.model.transformer import param_shapes
+
+POINTER = LFS + b'/v1\noid sha256:00\nsize 1\n'
+
+#: kind -> the files of a folder, the path in it that is loaded, and a part of the sentence.
+PLACES = {
+  'part': (['config.json', 'model.safetensors'], 'model.safetensors', r'one file of a published folder\. Expected the'),
+  'state': (['about/experiment.json', 'state/_METADATA'], 'state', r'a part of a tfm checkpoint\. Expected the'),
+  'peft': (
+    ['adapter_config.json', 'adapter_model.safetensors'],
+    '',
+    r'PEFT adapter .*adapter=FOLDER.*BASE being org/b',
+  ),
+  'lfs': (['model.gguf.pointer'], '', 'Git LFS pointers instead of files .*git lfs pull'),
+  'partial': (['.cache/huggingface/download/x.incomplete'], '', 'partial download .*same download command again'),
+  'safetensors': (['model.safetensors'], 'model.safetensors', 'without a config.json beside it'),
+  'pickle': (['model.pt'], 'model.pt', r'is a pickle \(\.pt\).*save_pretrained'),
+  'foreign file': (['model.onnx'], 'model.onnx', r'file of another framework \(\.onnx\)'),
+  'archive': (['model.tar.gz'], 'model.tar.gz', 'is an archive .*unpack it first'),
+  'file': (['notes.txt'], 'notes.txt', 'is a file, and of no kind that tfm reads'),
+  'diffusers': (['model_index.json', 'unet/config.json'], '', 'is a diffusers pipeline'),
+  'sentence-transformers': (['modules.json', '0_Transformer/config.json'], '', 'folder of the transformer inside'),
+  'cache': (['models--a--b/refs/main'], '', 'is a Hugging Face cache.*models--a--b'),
+  'workdir': (['checkpoints/notes.txt'], '', 'saved no checkpoint yet'),
+  'inner': (['checkpoint-5/config.json', 'trainer_state.json'], '', r'Expected one of its folders: checkpoint-5\.'),
+  'saved model': (['saved_model.pb'], '', 'is a TensorFlow SavedModel'),
+  'orbax': (['_CHECKPOINT_METADATA', 'default/_METADATA'], '', 'Orbax checkpoint of another program'),
+  'distributed': (['__0_0.distcp'], '', 'sharded training state of PyTorch'),
+  'safetensors folder': (['model.safetensors'], '', r'holds weights \(model.safetensors\) and no config.json'),
+  'tokenizer': (['tokenizer.json'], '', 'holds a tokenizer .*and no model'),
+  'empty': ([], '', 'is an empty folder'),
+}
+
+#: kind -> the files beside a config.json, and a part of the sentence.
+WITHOUT_WEIGHTS = {
+  'lfs': (['model-Q4.pointer'], 'Git LFS pointers'),
+  'partial': (['model.safetensors.part'], 'is a partial download'),
+  'gguf': (['x-Q4_K_M.gguf'], 'Expected the path of that file: x-Q4_K_M.gguf'),
+  'peft': (['adapter_config.json'], r'holds a PEFT adapter and no model.*BASE being org/b'),
+  'diffusers': (['diffusion_pytorch_model.safetensors'], 'is a diffusers model'),
+  'consolidated': (['consolidated.00.pth', 'params.json'], "in the authors' own layout"),
+  'tensorflow': (['tf_model.h5'], 'TensorFlow weights'),
+  'flax': (['flax_model.msgpack'], 'Flax msgpack weights'),
+  'onnx': (['onnx/model.onnx'], 'ONNX graph'),
+  'openvino': (['openvino_model.xml', 'openvino_model.bin'], 'OpenVINO graph'),
+  'ctranslate2': (['model.bin', 'vocabulary.json'], 'is a CTranslate2 model'),
+  'mlx': (['weights.00.npz'], 'MLX weights'),
+  'rust': (['rust_model.ot'], 'weights for Rust'),
+  'named': (['model.fp16.safetensors'], r'under another name \(model.fp16.safetensors\)'),
+}
+
+
+def _write(folder, names):
+  for name in names:
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes(POINTER if name.endswith('.pointer') else b'x')
+  if 'adapter_config.json' in names:
+    (folder / 'adapter_config.json').write_text(json.dumps({'base_model_name_or_path': 'org/b'}))
+  return folder
+
+
+@pytest.mark.parametrize('kind', PLACES)
+def test_paths_without_a_model_are_named(tmp_path, kind):
+  names, inner, message = PLACES[kind]
+  with pytest.raises(errors.UserError, match=message):
+    tfm.load(_write(tmp_path, names) / inner)
+
+
+@pytest.mark.parametrize('kind', WITHOUT_WEIGHTS)
+def test_folders_without_readable_weights_are_named(tmp_path, kind):
+  names, message = WITHOUT_WEIGHTS[kind]
+  (tmp_path / 'config.json').write_text('{"model_type": "llama"}')
+  with pytest.raises(errors.UserError, match=message):
+    tfm.load(_write(tmp_path, names))
+
+
+def test_every_kind_has_a_case():
+  assert {k.name for k in KINDS if k not in OTHER_WEIGHTS[2:]} == set(PLACES)
+  assert {k.name for k in OTHER_WEIGHTS} == set(WITHOUT_WEIGHTS)
+  assert [k.name for k in NOWHERE] == ['cached', 'hub', 'remote']
+
+
+@pytest.mark.parametrize(
+  ('path', 'message'),
+  [
+    ('meta-llama/Llama-3.2-1B', r'hf download meta-llama/Llama-3.2-1B --local-dir'),
+    ('https://huggingface.co/org/name/tree/main', r"snapshot_download\('org/name'\)"),
+    ('runs/1', 'holds no checkpoint that can be read: there is no such folder. Expected the --workdir'),
+    ('gs://bucket/model', r'is an address \(gs:\)'),
+    ('nowhere', 'There is no such folder'),
+    ('/nowhere/at/all', 'There is no such folder'),
+  ],
+)
+def test_absent_paths_and_hub_ids_are_told_apart(tmp_path, monkeypatch, path, message):
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setenv('HF_HUB_CACHE', str(tmp_path))
+  with pytest.raises(errors.UserError, match=message):
+    tfm.load(path)
+
+
+@pytest.fixture(scope='module')
+def model(tmp_path_factory):
+  path = tmp_path_factory.mktemp('model') / 'model'
+  spec = zoo.tiny(zoo.get('llama3-8b'))
+  hub.export_hf(spec, jax.tree.map(lambda x: np.ones(x.shape, x.dtype), param_shapes(spec)), path)
+  return path
+
+
+@pytest.mark.parametrize('named', [True, False])
+def test_a_cache_folder_loads_its_snapshot(model, tmp_path, monkeypatch, named):
+  cache = tmp_path / 'models--org--name'
+  (cache / 'refs').mkdir(parents=True)
+  (cache / 'snapshots').mkdir()
+  (cache / 'snapshots' / 'abc').symlink_to(model, target_is_directory=True)
+  if named:
+    (cache / 'snapshots' / 'old').mkdir()
+    (cache / 'refs' / 'main').write_text('abc')
+  assert tfm.load(cache).spec == tfm.load(model).spec
+  monkeypatch.setenv('HF_HUB_CACHE', str(tmp_path))
+  with pytest.raises(errors.UserError, match=f'in your cache. Expected that folder: {cache}'):
+    tfm.load('org/name')
+
+
+def test_a_cache_folder_without_main_lists_snapshots(tmp_path):
+  for name in ('a', 'b'):
+    (tmp_path / 'models--org--name' / 'snapshots' / name).mkdir(parents=True)
+  with pytest.raises(errors.UserError, match=r'without one main snapshot\. Snapshots: .*/a, .*/b\.'):
+    tfm.load(tmp_path / 'models--org--name')
+
+
+@pytest.mark.parametrize('name', ['config.json', SAFE, 'tokenizer.json'])
+def test_git_lfs_pointers_are_not_damaged_files(model, tmp_path, name):
+  for path in model.iterdir():
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  (tmp_path / name).write_bytes(POINTER)
+  with pytest.raises(errors.UserError, match=rf'{name}: is a Git LFS pointer, not the file itself'):
+    tfm.load(tmp_path)
+
+
+def test_unused_git_lfs_pointers_are_ignored(model, tmp_path):
+  for path in model.iterdir():
+    (tmp_path / path.name).write_bytes(path.read_bytes())
+  (tmp_path / 'pytorch_model.bin').write_bytes(POINTER)
+  assert tfm.load(tmp_path).spec == tfm.load(model).spec
+
+
+@pytest.mark.parametrize(('field', 'library'), [('_class_name', 'diffusers'), ('architecture', 'timm')])
+def test_configs_of_other_libraries_are_named(tmp_path, field, library):
+  (tmp_path / 'config.json').write_text(json.dumps({field: 'X'}))
+  safetensors.numpy.save_file({'a': np.ones(2)}, tmp_path / SAFE)
+  with pytest.raises(errors.UserError, match=f'is a config of {library}'):
+    tfm.load(tmp_path)

@@ -1,0 +1,191 @@
+"""The config.json that the header of a GGUF file stands for."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfm.core import errors
+from tfm.hub.gguf.reader import Info
+
+#: `general.architecture` -> (model_type, class). llama.cpp calls Mistral's models llama, too.
+ARCHITECTURES = {
+  'llama': ('llama', 'LlamaForCausalLM'),
+  'qwen2': ('qwen2', 'Qwen2ForCausalLM'),
+  'qwen3': ('qwen3', 'Qwen3ForCausalLM'),
+  'gemma': ('gemma', 'GemmaForCausalLM'),
+  'gemma2': ('gemma2', 'Gemma2ForCausalLM'),
+  'gemma3': ('gemma3_text', 'Gemma3ForCausalLM'),
+}
+
+_FIELDS = {
+  'context_length': 'max_position_embeddings',
+  'block_count': 'num_hidden_layers',
+  'embedding_length': 'hidden_size',
+  'feed_forward_length': 'intermediate_size',
+  'attention.head_count': 'num_attention_heads',
+  'attention.layer_norm_rms_epsilon': 'rms_norm_eps',
+  'attn_logit_softcapping': 'attn_logit_softcapping',
+  'final_logit_softcapping': 'final_logit_softcapping',
+  'attention.sliding_window': 'sliding_window',
+}
+_NEEDED = tuple(_FIELDS)[:6]
+
+#: Fields that are read elsewhere in this file, or that only say how the file was made.
+_KNOWN = frozenset((
+  *_FIELDS, 'vocab_size', 'attention.head_count_kv', 'attention.key_length', 'attention.value_length',
+  'attention.key_length_swa', 'attention.value_length_swa', 'rope.dimension_count', 'rope.dimension_count_swa',
+  'rope.freq_base', 'rope.freq_base_swa', 'rope.scaling.type', 'rope.scaling.factor', 'rope.scale_linear',
+  'rope.scaling.original_context_length', 'rope.scaling.finetuned', 'attention.sliding_window_pattern',
+  'tensor_data_layout',
+))  # fmt: skip
+
+#: Layers of the models whose attention is scaled by width / heads (the 27B of Gemma 2 and of Gemma 3), which no
+#: field says: llama.cpp, too, goes by the number of layers.
+_BY_WIDTH = {('gemma2', 46), ('gemma3', 62)}
+
+#: Rotary frequencies of Llama 3.1: https://arxiv.org/abs/2407.21783.
+_LOW, _HIGH, _ORIGINAL = 1.0, 4.0, 8192
+
+
+def config_of(path: Path, fields: Mapping[str, Any], tensors: Mapping[str, Info]) -> dict[str, Any]:
+  """Return the values of the config.json of the model in a GGUF file.
+
+  Raises:
+    UserError: the architecture is not read, a field is missing, or one may change the computation and is unknown.
+  """
+  architecture = fields.get('general.architecture')
+  if architecture not in ARCHITECTURES:
+    raise errors.UserError(f'{path}: general.architecture: {errors.unknown("value", architecture, ARCHITECTURES)}')
+  prefix = f'{architecture}.'
+  given = {n.removeprefix(prefix): v for n, v in fields.items() if n.startswith(prefix)}
+  where = f'{path}: {prefix}'
+  _check(where, given, tensors)
+  model_type, cls = ARCHITECTURES[architecture]
+  if architecture == 'llama' and given.get('attention.sliding_window'):
+    model_type, cls = 'mistral', 'MistralForCausalLM'
+  values = {theirs: given[ours] for ours, theirs in _FIELDS.items() if ours in given}
+  heads, width = values['num_attention_heads'], values['hidden_size']
+  head_dim = given.get('attention.key_length', given.get('rope.dimension_count', width // heads))
+  values |= {
+    'model_type': model_type,
+    'architectures': [cls],
+    'vocab_size': tensors['token_embd.weight'].shape[0],
+    'num_key_value_heads': given.get('attention.head_count_kv', heads),
+    'head_dim': head_dim,
+    'tie_word_embeddings': 'output.weight' not in tensors,
+  }
+  if architecture in ('gemma2', 'gemma3'):
+    by_width = (architecture, values['num_hidden_layers']) in _BY_WIDTH
+    values['query_pre_attn_scalar'] = width // heads if by_width else head_dim
+  _check_heads(where, given, head_dim)
+  values |= _biases(architecture, tensors) | _windows(where, architecture, given, values)
+  rope = _rope(where, given, tensors, head_dim, values['max_position_embeddings'])
+  values['rope_parameters'] = rope if architecture != 'gemma3' else _two_ropes(given, rope)
+  return {n: _plain(v) for n, v in values.items()} | _tokens(fields)
+
+
+def _check(where: str, given: Mapping[str, Any], tensors: Mapping[str, Info]) -> None:
+  if missing := [n for n in _NEEDED if n not in given]:
+    raise errors.UserError(f'{where}{missing[0]}: is missing. Expected the header to have it.')
+  if 'token_embd.weight' not in tensors:
+    raise errors.UserError(f'{where}: has no tensor token_embd.weight. Expected a whole model.')
+  unknown = [f'{n}={v!r}' for n, v in given.items() if n not in _KNOWN and not _silent(v)]
+  if unknown:
+    raise errors.UserError(
+      f'{where}{", ".join(unknown[:8])}: unknown, and may change what is computed. Expected a dense decoder with the '
+      'fields that llama.cpp writes for this architecture.'
+    )
+  lists = [n for n in _NEEDED if isinstance(given[n], np.ndarray)]
+  if lists:
+    raise errors.UserError(f'{where}{lists[0]}: differs from layer to layer. Expected one number.')
+
+
+def _silent(value: Any) -> bool:
+  return isinstance(value, bool | int | float) and not value
+
+
+def _check_heads(where: str, given: Mapping[str, Any], head_dim: int) -> None:
+  """Check that keys, values and rotated dimensions have one size."""
+  names = ('attention.value_length', 'attention.key_length_swa', 'attention.value_length_swa')
+  for name in (*names, 'rope.dimension_count', 'rope.dimension_count_swa'):
+    if given.get(name, head_dim) != head_dim:
+      raise errors.UserError(f'{where}{name}: is {given[name]}. Expected {head_dim}, the size of a head.')
+
+
+def _biases(architecture: str, tensors: Mapping[str, Info]) -> dict[str, Any]:
+  if architecture != 'llama':
+    return {}
+  bias = {'attention_bias': 'blk.0.attn_output.bias' in tensors, 'mlp_bias': 'blk.0.ffn_down.bias' in tensors}
+  return {name: True for name, found in bias.items() if found}
+
+
+def _windows(where: str, architecture: str, given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+  """Return which layers of Gemma 2 and 3 have a window, where the file says so."""
+  pattern = given.get('attention.sliding_window_pattern')
+  if pattern is None:
+    return {}
+  if architecture not in ('gemma2', 'gemma3'):
+    raise errors.UserError(f'{where}attention.sliding_window_pattern: is {pattern}. Expected none.')
+  layers = range(values['num_hidden_layers'])
+  local = [bool((i + 1) % pattern) for i in layers] if isinstance(pattern, int) else [bool(x) for x in pattern]
+  return {'layer_types': ['sliding_attention' if x else 'full_attention' for x in local]}
+
+
+def _rope(
+  where: str, given: Mapping[str, Any], tensors: Mapping[str, Info], head_dim: int, length: int
+) -> dict[str, Any]:
+  base = {'rope_theta': given.get('rope.freq_base', 10_000.0)}
+  kind = given.get('rope.scaling.type', 'linear' if 'rope.scale_linear' in given else 'none')
+  if (info := tensors.get('rope_freqs.weight')) is not None:
+    if kind not in ('none', ''):
+      raise errors.UserError(f'{where}rope.scaling.type: is {kind}, beside rope_freqs.weight. Expected one of them.')
+    raw = np.frombuffer(info.file.map, np.uint8, info.nbytes, info.begin)
+    return base | _factors(raw.view(info.type.dtype or np.float32).astype(np.float64), base, head_dim, length)
+  if kind in ('none', ''):
+    return base | {'rope_type': 'default'}
+  if kind not in ('linear', 'yarn'):
+    raise errors.UserError(f'{where}rope.scaling.type: {errors.unknown("value", kind, ("none", "linear", "yarn"))}')
+  factor = given.get('rope.scaling.factor', given.get('rope.scale_linear'))
+  if factor is None:
+    raise errors.UserError(f'{where}rope.scaling.factor: is missing. Expected a number for rope.scaling.type={kind}.')
+  scaling = {'rope_type': kind, 'factor': factor}
+  original = given.get('rope.scaling.original_context_length')
+  return base | scaling | ({'original_max_position_embeddings': original} if kind == 'yarn' and original else {})
+
+
+def _factors(pairs: np.ndarray, base: Mapping[str, Any], head_dim: int, length: int) -> dict[str, Any]:
+  """Return the scaling whose factors of the rotary frequencies are `pairs`: that of Llama 3.1, or any."""
+  factor = float(pairs.max())
+  wavelength = 2 * np.pi * base['rope_theta'] ** (np.arange(0, head_dim, 2) / head_dim)
+  smooth = np.clip((_ORIGINAL / wavelength - _LOW) / (_HIGH - _LOW), 0, 1)
+  if np.allclose(pairs, 1 / ((1 - smooth) / factor + smooth), rtol=1e-5):
+    return {
+      'rope_type': 'llama3', 'factor': factor, 'low_freq_factor': _LOW, 'high_freq_factor': _HIGH,
+      'original_max_position_embeddings': _ORIGINAL,
+    }  # fmt: skip
+  listed = pairs.tolist()
+  return {
+    'rope_type': 'longrope', 'short_factor': listed, 'long_factor': listed, 'factor': 1.0, 'attention_factor': 1.0,
+    'original_max_position_embeddings': length,
+  }  # fmt: skip
+
+
+def _two_ropes(given: Mapping[str, Any], rope: dict[str, Any]) -> dict[str, Any]:
+  local = {'rope_type': 'default', 'rope_theta': given.get('rope.freq_base_swa', 10_000.0)}
+  return {'full_attention': rope, 'sliding_attention': local}
+
+
+def _tokens(fields: Mapping[str, Any]) -> dict[str, Any]:
+  """Return the ids of the special tokens; a turn and a message of a chat end a text, too."""
+  ids = lambda *names: [_plain(fields[n]) for n in (f'tokenizer.ggml.{m}_token_id' for m in names) if n in fields]
+  ends = list(dict.fromkeys(ids('eos', 'eot', 'eom')))
+  found = {'bos_token_id': ids('bos')[:1], 'pad_token_id': ids('padding')[:1], 'unk_token_id': ids('unknown')[:1]}
+  single = {name: each[0] for name, each in found.items() if each}
+  return single | ({'eos_token_id': ends[0] if len(ends) == 1 else ends} if ends else {})
+
+
+def _plain(value: Any) -> Any:
+  """Return a value without the types of NumPy."""
+  return value.tolist() if isinstance(value, np.ndarray | np.generic) else value

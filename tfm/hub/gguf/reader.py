@@ -1,0 +1,172 @@
+"""The header of a GGUF file (the format of llama.cpp and ggml): named values, and where each tensor is."""
+
+import mmap
+from pathlib import Path
+import re
+import struct
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfm.core import errors
+from tfm.hub.gguf.blocks import NAMES, TYPES, Type
+
+MAGIC = b'GGUF'
+_SCALARS = {0: 'B', 1: 'b', 2: 'H', 3: 'h', 4: 'I', 5: 'i', 6: 'f', 7: '?', 10: 'Q', 11: 'q', 12: 'd'}
+_TEXT, _LIST = 8, 9
+_SPLIT = re.compile(r'-(\d{5})-of-(\d{5})\.gguf$')
+
+
+class Info(NamedTuple):
+  """A tensor of a file: its shape with rows first, its type, its file and the byte where it begins."""
+
+  shape: tuple[int, ...]
+  type: Type
+  file: 'File'
+  begin: int
+
+  @property
+  def nbytes(self) -> int:
+    """The number of bytes in the file."""
+    return int(np.prod(self.shape, dtype=np.int64)) // self.type.numbers * self.type.size
+
+
+class File:
+  """A GGUF file that is mapped into memory.
+
+  Attributes:
+    fields: the values of the header by name; an array of numbers is a NumPy array, an array of texts a list.
+    tensors: name -> `Info`.
+
+  Raises:
+    UserError: the file is damaged, cut short, or of a version, byte order or tensor type that is not read.
+  """
+
+  def __init__(self, path: Path):
+    self.path = path
+    try:
+      with path.open('rb') as file:
+        if file.read(4) != MAGIC:
+          raise errors.UserError(f'{path}: is not a GGUF file. Expected a file that begins with {MAGIC.decode()}.')
+        self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+      self.fields, self.tensors = self._header(_Cursor(self.map))
+    except OSError as error:
+      raise errors.UserError(f'{path}: cannot be read: {error.strerror or error}. Expected a GGUF file.') from error
+    except (struct.error, ValueError, KeyError) as error:
+      if isinstance(error, errors.UserError):
+        raise
+      raise errors.UserError(
+        f'{path}: is not a whole GGUF file: {error} ({len(self.map)} bytes). Expected the file as it was published; '
+        'download it again if it was cut short.'
+      ) from error
+
+  def _header(self, cursor: '_Cursor') -> tuple[dict[str, Any], dict[str, Info]]:
+    version = cursor.scalar('I')
+    if version not in (2, 3):
+      what = 'of the other byte order' if version & 0xFFFF == 0 else f'version {version}'
+      raise errors.UserError(f'{self.path}: is a GGUF file {what}. Expected version 2 or 3, little-endian.')
+    n_tensors, n_fields = cursor.scalar('Q'), cursor.scalar('Q')
+    fields: dict[str, Any] = {}
+    for _ in range(n_fields):
+      name = cursor.text()
+      if name in fields:
+        raise ValueError(f'the field {name} is there twice')
+      fields[name] = cursor.value(cursor.scalar('I'))
+    found = {}
+    for _ in range(n_tensors):
+      name, axes = cursor.text(), cursor.scalar('I')
+      shape = tuple(cursor.scalar('Q') for _ in range(min(axes, 8)))[::-1]
+      kind, begin = cursor.scalar('I'), cursor.scalar('Q')
+      if name in found:
+        raise ValueError(f'the tensor {name} is there twice')
+      found[name] = shape, kind, begin
+    align = fields.get('general.alignment', 32)
+    start = -(-cursor.at // align) * align
+    return fields, {name: self._info(name, start, *each) for name, each in found.items()}
+
+  def _info(self, name: str, start: int, shape: tuple[int, ...], kind: int, begin: int) -> Info:
+    if kind not in TYPES:
+      unknown = errors.unknown('tensor type', NAMES.get(kind, kind), (t.name for t in TYPES.values()))
+      raise errors.UserError(
+        f'{self.path}: {name}: {unknown} Expected a file of one of these types; most repositories have several.'
+      )
+    info = Info(shape, TYPES[kind], self, start + begin)
+    if shape[-1:] and shape[-1] % info.type.numbers:
+      raise ValueError(f'{name} has rows of {shape[-1]} numbers, not of whole blocks of {info.type.numbers}')
+    if info.begin + info.nbytes > len(self.map):
+      raise ValueError(f'{name} ends at byte {info.begin + info.nbytes}')
+    return info
+
+
+class _Cursor:
+  """A place in the bytes of a header."""
+
+  def __init__(self, data: mmap.mmap):
+    self.data, self.at = data, 4
+
+  def scalar(self, form: str) -> Any:
+    (value,) = struct.unpack_from(f'<{form}', self.data, self.at)
+    self.at += struct.calcsize(f'<{form}')
+    # The shortest number that is the same float32: 1e-05 and not 9.999999747378752e-06.
+    return float(str(np.float32(value))) if form == 'f' else value
+
+  def raw(self, size: int) -> bytes:
+    if size > len(self.data) - self.at:
+      raise ValueError('it ends within its header')
+    self.at += size
+    return self.data[self.at - size : self.at]
+
+  def text(self) -> str:
+    return self.raw(self.scalar('Q')).decode('utf-8')
+
+  def value(self, kind: int) -> Any:
+    if kind == _TEXT:
+      return self.text()
+    if kind != _LIST:
+      return self.scalar(_SCALARS[kind])
+    inner, count = self.scalar('I'), self.scalar('Q')
+    if inner in (_TEXT, _LIST):
+      return [self.value(inner) for _ in range(count)]
+    dtype = np.dtype(_SCALARS[inner]).newbyteorder('<')
+    return np.frombuffer(self.raw(count * dtype.itemsize), dtype)
+
+
+def open_files(path: Path) -> tuple[dict[str, Any], dict[str, Info]]:
+  """Return the fields and tensors of a GGUF file, together with the other files where it is one of several.
+
+  Raises:
+    UserError: a file is missing, damaged or not read.
+  """
+  split = _SPLIT.search(path.name)
+  if split is None:
+    file = File(path)
+    return file.fields, file.tensors
+  fields: dict[str, Any] = {}
+  tensors: dict[str, Info] = {}
+  for number in range(1, int(split[2]) + 1):
+    part = path.with_name(f'{path.name[: split.start()]}-{number:05}-of-{split[2]}.gguf')
+    if not part.is_file():
+      raise errors.UserError(f'{part}: is missing. Expected all {int(split[2])} files of the model.')
+    file = File(part)
+    fields, tensors = fields or file.fields, tensors | file.tensors
+  return fields, tensors
+
+
+def find_file(path: Path) -> Path | None:
+  """Return the GGUF file that a path is, or the only one of a folder without a config.json; None if there is none.
+
+  Raises:
+    UserError: a folder has several.
+  """
+  if path.is_file():
+    with path.open('rb') as file:
+      return path if path.suffix == '.gguf' or file.read(4) == MAGIC else None
+  if not path.is_dir() or (path / 'config.json').is_file():
+    return None
+  found = sorted(p for p in path.glob('*.gguf') if not p.name.startswith('mmproj'))
+  whole = [p for p in found if (split := _SPLIT.search(p.name)) is None or int(split[1]) == 1]
+  if len(whole) > 1:
+    raise errors.UserError(
+      f'{path}: holds {len(whole)} GGUF files ({", ".join(p.name for p in whole[:8])}). Expected the path of one.'
+    )
+  return whole[0] if whole else None

@@ -1,0 +1,224 @@
+"""The table of paths that hold no loadable model: how each kind is recognised, and what to do instead."""
+
+from collections.abc import Callable
+import json
+import os
+from pathlib import Path
+import re
+from typing import NamedTuple
+
+LFS = b'version https://git-lfs.github.com/spec'
+CONFIG = 'config.json'
+
+
+class Kind(NamedTuple):
+  """A kind of file or folder that people point at.
+
+  Attributes:
+    name: the kind, for the tests of this table.
+    find: returns the detail that a path of this kind is recognised by, or None for other paths.
+    sentence: what the path is and what to do, with `{found}` for the detail and `{folder}` for the parent folder.
+  """
+
+  name: str
+  find: Callable[[Path], str | None]
+  sentence: str
+
+
+def is_pointer(path: Path) -> bool:
+  """Return whether a file is a Git LFS pointer instead of the content that it stands for."""
+  return path.is_file() and _head(path, len(LFS)) == LFS
+
+
+def _head(path: Path, size: int) -> bytes:
+  try:
+    with path.open('rb') as file:
+      return file.read(size)
+  except OSError:
+    return b''
+
+
+def _holds(*patterns: str) -> Callable[[Path], str | None]:
+  """Return a finder of folders with a file of one of these patterns."""
+
+  def find(path: Path) -> str | None:
+    names = (str(p.relative_to(path)) for pattern in patterns for p in sorted(path.glob(pattern)))
+    return next(names, None) if path.is_dir() else None
+
+  return find
+
+
+def _ends(*endings: str) -> Callable[[Path], str | None]:
+  """Return a finder of files with one of these endings."""
+  return lambda path: path.suffix if path.is_file() and path.name.endswith(endings) else None
+
+
+def _part(path: Path) -> str | None:
+  """Find a file of a folder that has a config."""
+  known = path.name == CONFIG or path.name.endswith(('.safetensors', '.bin', '.index.json', '.pt', '.pth'))
+  return path.name if path.is_file() and known and (path.parent / CONFIG).is_file() else None
+
+
+def _pointer(path: Path) -> str | None:
+  files = [path] if path.is_file() else sorted(p for p in path.glob('*') if p.is_file())
+  return next((p.name for p in files if is_pointer(p)), None)
+
+
+def _peft(path: Path) -> str | None:
+  """Find a PEFT folder, or a file of one; return its base model."""
+  folder = path.parent if path.name.startswith('adapter_') else path
+  if not (folder / 'adapter_config.json').is_file():
+    return None
+  try:
+    base = json.loads((folder / 'adapter_config.json').read_text('utf-8')).get('base_model_name_or_path')
+  except (OSError, ValueError, AttributeError):
+    base = None
+  return str(base or 'the model that it was trained on')
+
+
+def _inner(path: Path) -> str | None:
+  """Find subfolders that load."""
+  if not path.is_dir():
+    return None
+  inner = [p for p in path.iterdir() if p.is_dir() and ((p / CONFIG).is_file() or (p / 'checkpoints').is_dir())]
+  return ', '.join(p.name for p in sorted(inner, key=lambda p: p.stat().st_mtime)[-8:]) or None
+
+
+def _empty(path: Path) -> str | None:
+  return '' if path.is_dir() and not any(path.iterdir()) else None
+
+
+def _workdir(path: Path) -> str | None:
+  """Find a workdir of a run that has saved nothing."""
+  checkpoints = path / 'checkpoints'
+  return '' if checkpoints.is_dir() and not any(p.name.isdigit() for p in checkpoints.iterdir()) else None
+
+
+def _state(path: Path) -> str | None:
+  """Find the arrays of a tfm checkpoint, which are a folder of the checkpoint."""
+  return '' if path.is_dir() and (path.parent / 'about').is_dir() else None
+
+
+def _repository(path: Path) -> str | None:
+  """Find the name of a model of the Hugging Face Hub, as such or as an address of the Hub."""
+  text = re.sub(r'^(https?:/+(www\.)?(huggingface\.co|hf\.co)/|hf:/+(models/)?)', '', path.as_posix())
+  name = re.match(r'^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?=/?$|/(tree|blob|resolve)/)', text)
+  return name[0] if name else None
+
+
+def _cached(path: Path) -> str | None:
+  """Find the name of a model that the Hugging Face cache of this machine has; return its folder there."""
+  if (name := _repository(path)) is None:
+    return None
+  home = Path(os.environ.get('HF_HOME', '~/.cache/huggingface')).expanduser()
+  cache = Path(os.environ.get('HF_HUB_CACHE', home / 'hub')) / f'models--{name.replace("/", "--")}'
+  return str(cache) if (cache / 'snapshots').is_dir() else None
+
+
+def _remote(path: Path) -> str | None:
+  scheme = re.match(r'^([a-z0-9]+):/', str(path))
+  return scheme[1] if scheme else None
+
+
+_ABSENT = 'holds no checkpoint that can be read: there is no such folder.'
+_DOWNLOAD = (
+  'Expected the --workdir of a training run, or a published folder. If {found} is a model of the Hugging Face Hub, '
+  'download it first, as tfm never does: `hf download {found} --local-dir FOLDER`, or in Python '
+  "huggingface_hub.snapshot_download('{found}'), which returns the folder."
+)
+WEIGHTS = 'Expected model.safetensors, or several files and their model.safetensors.index.json, or pytorch_model.bin.'
+_FOREIGN = 'Expected safetensors and config.json, as save_pretrained of transformers writes them.'
+
+#: Kinds of paths that do not exist.
+NOWHERE = (
+  Kind('cached', _cached, f'{_ABSENT} As a Hugging Face Hub id it is in your cache. Expected that folder: {{found}}'),
+  Kind('hub', _repository, f'{_ABSENT} {_DOWNLOAD}'),
+  Kind('remote', _remote, 'is an address ({found}:), and tfm reads local folders. Expected a copy on this machine.'),
+)
+
+#: What a folder with a config.json may hold in place of weights that are read.
+OTHER_WEIGHTS = (
+  Kind('lfs', _pointer, 'holds Git LFS pointers instead of files ({found}). Expected the files: run `git lfs pull`.'),
+  Kind(
+    'partial',
+    _holds('*.incomplete', '.cache/huggingface/download/**/*.incomplete', '*.part', '*.crdownload', '*.aria2'),
+    'is a partial download ({found}). Expected all files: run the same download command again.',
+  ),
+  Kind('gguf', _holds('*.gguf'), 'holds a GGUF file and no safetensors. Expected the path of that file: {found}'),
+  Kind('peft', _peft, 'holds a PEFT adapter and no model. Expected tfm.load(BASE, adapter=...), BASE being {found}.'),
+  Kind('diffusers', _holds('diffusion_pytorch_model*'), 'is a diffusers model ({found}), which tfm does not read.'),
+  Kind('consolidated', _holds('consolidated*.safetensors', 'consolidated*.pth'), (
+    "holds weights in the authors' own layout ({found}). Expected the Hugging Face layout of the same model: "
+    'model.safetensors and config.json.'
+  )),
+  Kind('tensorflow', _holds('tf_model.h5', '*.h5', '*.keras'), f'holds TensorFlow weights ({{found}}). {_FOREIGN}'),
+  Kind('flax', _holds('flax_model*.msgpack', '*.msgpack'), f'holds Flax msgpack weights only ({{found}}). {_FOREIGN}'),
+  Kind('onnx', _holds('*.onnx', 'onnx/*.onnx'), f'holds an ONNX graph only ({{found}}). {_FOREIGN}'),
+  Kind('openvino', _holds('openvino_model*.xml'), f'holds an OpenVINO graph only ({{found}}). {_FOREIGN}'),
+  Kind('ctranslate2', _holds('model.bin'), (
+    'is a CTranslate2 model ({found}), which was converted from a published one. Expected the original folder.'
+  )),
+  Kind('mlx', _holds('weights*.npz'), f'holds MLX weights in the old layout ({{found}}). {_FOREIGN}'),
+  Kind('rust', _holds('rust_model.ot'), f'holds weights for Rust only ({{found}}). {_FOREIGN}'),
+  Kind('named', _holds('*.safetensors', '*model*.bin'), f'holds weights under another name ({{found}}). {WEIGHTS}'),
+)  # fmt: skip
+
+#: Kinds of files and folders without a config.json.
+KINDS = (
+  Kind('part', _part, 'is one file of a published folder. Expected the folder: {folder}'),
+  Kind('state', _state, 'is a part of a tfm checkpoint. Expected the checkpoint: {folder}'),
+  Kind('peft', _peft, (
+    'is a PEFT adapter without its base model. Expected tfm.load(BASE, adapter=FOLDER), BASE being {found}.'
+  )),
+  OTHER_WEIGHTS[0],
+  OTHER_WEIGHTS[1],
+  Kind('safetensors', _ends('.safetensors'), (
+    'is a file of weights without a config.json beside it. Expected a folder with both: config.json says what model '
+    'the tensors are of.'
+  )),
+  Kind('pickle', _ends('.bin', '.pt', '.pth', '.ckpt', '.pkl'), (
+    'is a pickle ({found}) of some program, without a config.json beside it. Expected a published folder; the program '
+    'that wrote the file, or save_pretrained of transformers, makes one.'
+  )),
+  Kind('foreign file', _ends('.h5', '.keras', '.msgpack', '.onnx', '.tflite', '.mlmodel', '.npz', '.pb', '.ot'), (
+    f'is a file of another framework ({{found}}). {_FOREIGN}'
+  )),
+  Kind('archive', _ends('.zip', '.tar', '.gz', '.tgz', '.7z', '.nemo'), (
+    'is an archive ({found}). Expected the folder that is in it: unpack it first.'
+  )),
+  Kind('file', lambda path: '' if path.is_file() else None, (
+    'is a file, and of no kind that tfm reads. Expected a tfm checkpoint, a published folder or a .gguf file.'
+  )),
+  Kind('diffusers', _holds('model_index.json'), (
+    'is a diffusers pipeline ({found}), which tfm does not read. Expected a model of transformers.'
+  )),
+  Kind('sentence-transformers', _holds('modules.json'), (
+    'is a sentence-transformers folder. Expected the folder of the transformer inside, the one with config.json.'
+  )),
+  Kind('cache', _holds('models--*'), (
+    'is a Hugging Face cache. Expected the folder of one model in it, such as {found}.'
+  )),
+  Kind('workdir', _workdir, (
+    'is the workdir of a run that has saved no checkpoint yet. Expected a workdir with one in checkpoints/.'
+  )),
+  Kind('inner', _inner, 'holds no model itself. Expected one of its folders: {found}.'),
+  Kind('saved model', _holds('saved_model.pb', 'saved_model.pbtxt'), (
+    f'is a TensorFlow SavedModel ({{found}}). {_FOREIGN}'
+  )),
+  Kind('orbax', _holds('_METADATA', '_CHECKPOINT_METADATA', 'ocdbt*', '*/_METADATA', '*/manifest.ocdbt', '*.ocdbt'), (
+    'is an Orbax checkpoint of another program ({found}), which does not say what model it is of. Expected a published '
+    'folder, or arrays that you restore with orbax and name yourself.'
+  )),
+  Kind('distributed', _holds('*.distcp', 'zero_to_fp32.py', '*_optim_states.pt', 'latest_checkpointed_iteration.txt'), (
+    'is a sharded training state of PyTorch, DeepSpeed or Megatron ({found}). Expected its weights gathered by the '
+    'program that wrote it, in a published folder.'
+  )),
+  *OTHER_WEIGHTS[2:-1],
+  Kind('safetensors folder', _holds('*.safetensors', 'pytorch_model*.bin', '*.pth', '*.pt', '*.bin', '*.ckpt'), (
+    'holds weights ({found}) and no config.json. Expected both: config.json says what model the tensors are of.'
+  )),
+  Kind('tokenizer', _holds('tokenizer*', 'vocab.*', '*.spm'), (
+    'holds a tokenizer ({found}) and no model. Expected config.json and weights beside it.'
+  )),
+  Kind('empty', _empty, 'is an empty folder and holds no checkpoint. Expected a tfm checkpoint or a published folder.'),
+)  # fmt: skip
