@@ -14,6 +14,7 @@ from tfm.hub.match import match
 from tfm.hub.processor import ProcessorFiles
 from tfm.hub.quantized import dequantized
 from tfm.hub.tensors import Tensors, open_tensors
+from tfm.hub.text_part import text_config, text_part
 from tfm.hub.tokens import CONFIG, Tokens, read_tokens
 from tfm.hub.vocabulary import find_vocabulary
 from tfm.model.serving import serving
@@ -83,6 +84,7 @@ def is_published(path: str | Path) -> bool:
 def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None) -> Loaded:
   values = config_of(folder)
   tensors = dequantized(open_tensors(folder), values, dtype, str(folder / CONFIG))
+  values, tensors = text_part(values, tensors, str(folder / CONFIG))
   found = as_stored(published(values, str(folder / CONFIG)), tensors)
   wanted = match(str(folder), found, tensors)
   return Loaded(found.spec, fill(found.spec, wanted, tensors, dtype, mesh), find_vocabulary(folder))
@@ -93,7 +95,8 @@ def read_config(folder: str | Path) -> Published:
 
   Raises: UserError for an unknown `model_type`, class or field.
   """
-  return published(config_of(folder), str(Path(folder).expanduser() / CONFIG))
+  where = str(Path(folder).expanduser() / CONFIG)
+  return published(text_config(config_of(folder), where), where)
 
 
 def config_of(folder: str | Path) -> dict[str, Any]:
