@@ -19,6 +19,10 @@ def _of(stem: str, fields: dict, ending: str = 'ForCausalLM', **case) -> Case:
   return Case(f'{stem}Config', f'{stem}{ending}', fields, **case)
 
 
+_LATENT = {
+  **SIZES, 'num_hidden_layers': 3, 'num_key_value_heads': N, 'pad_token_id': 0, 'q_lora_rank': 20, 'kv_lora_rank': 16,
+  'qk_nope_head_dim': 8, 'qk_rope_head_dim': 4, 'v_head_dim': 12, 'dim_model_base': 8,
+}  # fmt: skip
 _GPT2 = {'vocab_size': V, 'n_embd': D, 'n_layer': 3, 'n_head': N, 'n_positions': 64}
 
 CASES = {
@@ -50,6 +54,40 @@ CASES = {
   'ministral': _of('Ministral', {**_GQA, 'sliding_window': 4, 'head_dim': 12}),
   'ministral-pattern': _of('Ministral', {
     **_GQA, 'num_hidden_layers': 4, 'sliding_window': 4, 'head_dim': 8, 'layer_types': _PATTERN,
+  }),
+  'ministral3': _of('Ministral3', {
+    **_GQA, 'head_dim': 8, 'rope_parameters': {
+      **_YARN, 'original_max_position_embeddings': 4, 'beta_fast': 32.0, 'beta_slow': 1.0, 'mscale': 1.0,
+      'mscale_all_dim': 1.0, 'llama_4_scaling_beta': 0.5,
+    },
+  }, whole=True),
+  'ministral3-window': _of('Ministral3', {
+    **_GQA, 'head_dim': 12, 'sliding_window': 4, 'tie_word_embeddings': True, 'rope_parameters': {
+      **_YARN, 'llama_4_scaling_beta': 0.1,
+    },
+  }),
+  'apertus': _of('Apertus', {**_GQA, 'attention_bias': True}, whole=True),
+  'apertus-gelu': _of('Apertus', {**_GQA, 'hidden_act': 'gelu', 'rope_parameters': _DEFAULT}),
+  'nanochat': _of('NanoChat', {**_GQA, 'attention_bias': True}, whole=True),
+  'nanochat-uncapped': _of('NanoChat', {
+    **SIZES, 'pad_token_id': 0, 'final_logit_softcapping': None, 'tie_word_embeddings': True,
+  }),
+  'hunyuan': _of('HunYuanDenseV1', {
+    **_GQA, 'head_dim': 8, 'rope_parameters': {'rope_type': 'dynamic', 'rope_theta': 1e4, 'alpha': 50.0, 'factor': 1.0},
+  }, whole=True),
+  'hunyuan-biases': _of('HunYuanDenseV1', {
+    **_GQA, 'head_dim': 8, 'attention_bias': True, 'tie_word_embeddings': True,
+  }),
+  'minicpm3': _of('MiniCPM3', _LATENT, whole=True),
+  'minicpm3-straight': _of('MiniCPM3', {
+    **_LATENT, 'q_lora_rank': None, 'attention_bias': True, 'mlp_bias': True, 'scale_depth': None,
+    'dim_model_base': None, 'tie_word_embeddings': False,
+  }),
+  'minicpm3-longrope': _of('MiniCPM3', {
+    **_LATENT, 'rope_parameters': {
+      'rope_type': 'longrope', 'rope_theta': 1e4, 'short_factor': [1.0, 1.5], 'long_factor': [1.0, 3.0],
+      'original_max_position_embeddings': 64,
+    },
   }),
   'persimmon': _of('Persimmon', SIZES, whole=True),
   'persimmon-no-norms': _of('Persimmon', {

@@ -73,10 +73,12 @@ def text_config(values: Mapping[str, Any], where: str = 'config.json') -> dict[s
     raise errors.UserError(f'{where}: {errors.unknown("class", name, [outer.architecture])}')
   inner: dict[str, Any] = dict(values.get('text_config') or {})
   kind = inner.get('model_type', outer.inner)
-  family = weights.TABLE[kind] if kind in weights.TABLE else None
   around = {n: v for n, v in values.items() if n not in (*outer.own, 'architectures', 'model_type')}
   fields = {**_DEFAULTS.get(kind, {}), **around, **inner, 'model_type': kind}
-  return fields if family is None else {**fields, 'architectures': [family.stem + family.head]}
+  if kind not in weights.TABLE:
+    return fields
+  family: weights.Family = weights.TABLE[kind]
+  return {**fields, 'architectures': [family.stem + family.head]}
 
 
 def text_part(values: Mapping[str, Any], tensors: Tensors, where: str) -> tuple[dict[str, Any], Tensors]:

@@ -89,7 +89,7 @@ def write(m: Any) -> dict[str, Any]:
 def sizes(m: Any, eps: str | None = 'rms_norm_eps') -> dict[str, Any]:
   """Those that almost every family of Llama's kin has; `eps` is what it calls that of its norms."""
   block = m.segments[0].pattern[0]
-  a, dense = block.mixer, [b.ffn for b in layers_of(m) if hasattr(b.ffn, 'd_ff')]
+  a, dense = block.mixer, [b.ffn for b in layers_of(m) if hasattr(b.ffn, 'act')]
   heads, kv_heads, head_dim = a.sizes(m.d_model)
   # A layer without one (NoPE) has no base.
   rope = next(r for b in layers_of(m) if hasattr(r := b.mixer.relative, 'base'))
