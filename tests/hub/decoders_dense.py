@@ -104,3 +104,14 @@ CASES = {
     'rope_parameters': {**_DEFAULT, 'partial_rotary_factor': 0.5},
   }),
 }  # fmt: skip
+
+# Steps through a cache have no token types.
+_DECODER = {**SIZES, 'is_decoder': True, 'type_vocab_size': 1}
+#: Encoders with a causal mask, which stand after the cases of the encoders.
+OF_ENCODERS = {
+  'bert-decoder': _of('Bert', {**_DECODER}, 'LMHeadModel', whole=True),
+  'bert-decoder-body': _of('Bert', {**_DECODER}, 'Model'),
+  'roberta-decoder': _of('Roberta', {**_DECODER}, first=2),
+  'camembert-decoder': _of('Camembert', {**_DECODER, 'hidden_act': 'relu'}, first=2),
+  'xlm-roberta-decoder': _of('XLMRoberta', {**_DECODER}, first=2),
+}

@@ -23,10 +23,14 @@ _YARN = {
 }  # fmt: skip
 _GEMMA = {**_TEXT, 'model_type': 'gemma3_text', 'num_hidden_layers': 7, 'sliding_window': 4}
 _MISTRAL = {**_TEXT, 'model_type': 'mistral', 'sliding_window': None}
+_MINISTRAL = {
+  **_TEXT, 'model_type': 'ministral3', 'rope_parameters': {**_YARN, 'llama_4_scaling_beta': 0.5},
+}  # fmt: skip
 CASES = {
   'gemma3': ('gemma3', {'text_config': _GEMMA, 'mm_tokens_per_image': 1}),
   'mistral3': ('mistral3', {'text_config': _MISTRAL, 'tie_word_embeddings': False}),
   'mistral3-tied-outside': ('mistral3', {'text_config': {**_MISTRAL, 'tie_word_embeddings': False}}),
+  'mistral3-ministral3': ('mistral3', {'text_config': _MINISTRAL, 'tie_word_embeddings': False}),
 }
 
 

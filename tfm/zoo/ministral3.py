@@ -38,8 +38,8 @@ def read(c: Fields) -> Model:
   given = dict(c.get('rope_parameters') or c.get('rope_scaling') or _USUAL)
   rate, every = given.pop('llama_4_scaling_beta', None), given.get('original_max_position_embeddings')
   given.pop('max_position_embeddings', None)
-  rope = Fields({**c.values_, 'rope_parameters': given, 'rope_scaling': None}, c.where).rope(1e6)
-  c.skip('rope_theta', 'rope_scaling', 'max_position_embeddings')
+  rope = c.changed(rope_parameters=given, rope_scaling=None).rope(1e6)
+  c.skip('max_position_embeddings')
   scale = LengthScale(float(rate), every) if rate is not None and every is not None else None
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
   mask = seen(c.given('sliding_window'))
