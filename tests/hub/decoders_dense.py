@@ -23,6 +23,10 @@ _LATENT = {
   **SIZES, 'num_hidden_layers': 3, 'num_key_value_heads': N, 'pad_token_id': 0, 'q_lora_rank': 20, 'kv_lora_rank': 16,
   'qk_nope_head_dim': 8, 'qk_rope_head_dim': 4, 'v_head_dim': 12, 'dim_model_base': 8,
 }  # fmt: skip
+_MODERN = {
+  **SIZES, 'num_hidden_layers': 5, 'local_attention': 8, 'pad_token_id': 0, 'bos_token_id': 1, 'eos_token_id': 2,
+  'cls_token_id': 1, 'sep_token_id': 2,
+}  # fmt: skip
 _GPT2 = {'vocab_size': V, 'n_embd': D, 'n_layer': 3, 'n_head': N, 'n_positions': 64}
 
 CASES = {
@@ -103,6 +107,14 @@ CASES = {
     **_JAPANESE, 'intermediate_multiple_size': 2, 'tie_word_embeddings': False,
     'rope_parameters': {**_DEFAULT, 'partial_rotary_factor': 0.5},
   }),
+  'modernbert-decoder': _of('ModernBertDecoder', _MODERN, whole=True),
+  'modernbert-decoder-options': _of('ModernBertDecoder', {
+    **_MODERN, 'local_attention': 7, 'norm_bias': True, 'attention_bias': True, 'mlp_bias': True,
+    'decoder_bias': False, 'classifier_bias': True, 'tie_word_embeddings': False,
+  }),
+  'modernbert-decoder-classifier': _of('ModernBertDecoder', {
+    **_MODERN, 'num_labels': 3, 'classifier_bias': True,
+  }, 'ForSequenceClassification'),
 }  # fmt: skip
 
 # Steps through a cache have no token types.

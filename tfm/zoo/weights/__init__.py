@@ -59,6 +59,7 @@ from tfm.zoo.weights import (
   mistral,
   mixtral,
   modernbert,
+  modernbert_decoder,
   mpnet,
   mpt,
   mt5,
@@ -139,6 +140,7 @@ TABLE = Table(
     'biogpt': biogpt.FAMILY,
     'ctrl': ctrl.FAMILY,
     'gpt_neox_japanese': gpt_neox_japanese.FAMILY,
+    'modernbert-decoder': modernbert_decoder.FAMILY,
     # Decoders, Llama's kin.
     'llama': llama.FAMILY,
     'mistral': mistral.FAMILY,
