@@ -26,6 +26,7 @@ from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu, Mlp, Moe
 from tfm.parts.head.classify import Classify
 from tfm.parts.head.lm import Lm, Transform
+from tfm.parts.length_scale import LengthScale
 from tfm.parts.mask import BigBird, Blocks, Causal, Fixed, Lambda, Mask, Permutation, Prefix, Segments, Strided, Window
 from tfm.parts.mixer import LSTM, MLA, Attention, Disentangled, Hierarchical, LinearAttention, Transient
 from tfm.parts.mixer.disentangled import Distances
@@ -113,7 +114,7 @@ def _levels() -> dict[str, dict[str, list]]:
   mask['bigbird'] += [BigBird(1, 2, 12)]
   mask['blocks'] += [Blocks(('100', '110', '011'), 4)]
   norm = _rows('norm')
-  norm['rms'] += [RMSNorm(one_plus=True, scale_first=True)]
+  norm['rms'] += [RMSNorm(one_plus=True, scale_first=True), RMSNorm(scale=False)]
   norm['layer'] += [LayerNorm(bias=False), LayerNorm(one_plus=True), LayerNorm(bias=False, scale=False)]
   absolute, wiring, residual, mtp = (_rows(kind) for kind in ('absolute', 'wiring', 'residual', 'mtp'))
   absolute['sinusoidal'] += [Sinusoidal('halves'), Sinusoidal('t2t')]
@@ -320,7 +321,9 @@ def _assembled(chosen: dict) -> Model:
   own = options | {'bias': 'qco'} if 'bias' in options and isinstance(mixer, MLA) else options
   own = own | {name: chosen[name] for name in ('relative', 'kv_heads') if name in chosen}
   act = chosen['act']
-  inner = {'act': act} if hasattr(ffn, 'act') else {'expert': dataclasses.replace(ffn.expert, act=act)}
+  inner = {'act': act} if hasattr(ffn, 'act') else {}
+  if hasattr(ffn, 'expert'):
+    inner = {'expert': dataclasses.replace(ffn.expert, act=act)}
 
   def block(mask: Mask | None, **more) -> Block:
     told = own if mask is None else own | {'mask': mask}
@@ -355,6 +358,8 @@ def variants() -> dict[str, Model]:
     'mask=permutation-others': mixing(mask=Permutation(itself=False), sink=True),
     'mixer=one-head': mixing(heads=1, kv_heads=None, head_dim=32),
     'mixer=wide-heads': mixing(head_dim=12, bias='qkvo', relative=RoPE()),
+    'mixer=rotate-first': mixing(qk_norm=RMSNorm(), rotate_first=True, relative=RoPE()),
+    'mixer=length-scale': mixing(length_scale=LengthScale(0.5, 4), relative=RoPE()),
     'ffn=moe-capacity': decoder(Block(attention, Moe(4, capacity=0.5, expert=Glu(48, bias=True)))),
     'ffn=moe-slots': decoder(Block(attention, Moe(4, TopK(k=1, renormalize=False), glu, slots=2))),
     'mtp=chain-of-2': decoder(mtp=SequentialMTP(2, hidden_first=True), shared_relative=T5Bias()),

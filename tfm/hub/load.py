@@ -20,6 +20,7 @@ from tfm.hub.peft import Peft
 from tfm.hub.quantized import dequantized
 from tfm.hub.recognise import check_published, is_checkpoint, refuse, resolve
 from tfm.hub.tensors import Tensors, open_tensors
+from tfm.hub.text_part import text_config, text_part
 from tfm.hub.vocabulary import find_vocabulary
 from tfm.model.serving import serving
 from tfm.train import checkpoint
@@ -87,6 +88,7 @@ def _published(folder: Path, dtype: Any | None) -> _Source:
   check_published(folder)
   values = config_of(folder)
   tensors = dequantized(open_tensors(folder), values, dtype, str(folder / CONFIG))
+  values, tensors = text_part(values, tensors, str(folder / CONFIG))
   return _Source(str(folder), values, tensors, find_vocabulary(folder), FolderFiles.read(folder))
 
 
@@ -163,7 +165,8 @@ def read_config(folder: str | Path, ignore: Collection[str] = ()) -> Published:
   Raises:
     UserError: its `model_type`, class or a field is unknown.
   """
-  return published(config_of(folder), str(Path(folder).expanduser() / CONFIG), ignore)
+  where = str(Path(folder).expanduser() / CONFIG)
+  return published(text_config(config_of(folder), where), where, ignore)
 
 
 def config_of(folder: str | Path) -> dict[str, Any]:

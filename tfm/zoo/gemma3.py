@@ -25,11 +25,23 @@ PAPER = 'Gemma 3 Technical Report, arXiv:2503.19786'
 
 
 def gemma3(
-  depth: int, d: int, heads: int, kv_heads: int, d_ff: int, window: int, vocab: int, scaling: Scaling
+  depth: int,
+  d: int,
+  heads: int,
+  kv_heads: int,
+  d_ff: int,
+  window: int,
+  vocab: int,
+  scaling: Scaling,
+  head_dim: int = 256,
+  query: int = 256,
 ) -> Model:
-  """A norm before and after each branch, normalised queries and keys, wide heads, tied and scaled embeddings."""
+  """Return blocks with a norm before and after each branch, normalised queries and keys, and a tied, scaled table.
+
+  Scores are multiplied by `query` ** -0.5.
+  """
   norm = scaled(1e-6)
-  far = Attention(heads, kv_heads, 256, RoPE(1e6, scaling=scaling), qk_norm=norm, scale=256**-0.5)
+  far = Attention(heads, kv_heads, head_dim, RoPE(1e6, scaling=scaling), qk_norm=norm, scale=query**-0.5)
   near = dataclasses.replace(far, relative=RoPE(1e4), mask=seen(window))
   layers = [Block(near if (i + 1) % 6 else far, Glu(d_ff, GeluTanh()), norm, Sandwich()) for i in range(depth)]
   return Model(Tokens(vocab, power=0.5), d, segments(layers), norm=norm, init=Normal(depth_scaled=False))
@@ -82,4 +94,8 @@ MODELS = {
   'gemma3-270m': Entry(gemma3(18, 640, 4, 1, 2048, 512, 262_144, Scaling()), 268_098_176, '0.27B', PAPER),
   'gemma3-1b': Entry(gemma3(26, 1152, 4, 1, 6912, 512, 262_144, Scaling()), 999_885_952, '1B', PAPER),
   'gemma3-4b': Entry(gemma3(34, 2560, 8, 4, 10_240, 1024, 262_208, Linear(8.0)), 3_880_263_168, '4B', PAPER),
+  'gemma3-12b': Entry(gemma3(48, 3840, 16, 8, 15_360, 1024, 262_208, Linear(8.0)), 11_766_034_176, '12B', PAPER),
+  'gemma3-27b': Entry(
+    gemma3(62, 5376, 32, 16, 21_504, 1024, 262_208, Linear(8.0), 128, 168), 27_009_346_304, '27B', PAPER
+  ),
 }

@@ -12,8 +12,10 @@ from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
+from tfm.zoo.layers import layers_of, segments
 
 PAPER = 'Language Models are Unsupervised Multitask Learners, OpenAI 2019'
+PAPER_SW3 = 'GPT-SW3: An Autoregressive Language Model for the Nordic Languages, arXiv:2305.12987'
 
 
 #: Fields of a head that makes one vector of a row, of a class that is not read.
@@ -31,32 +33,52 @@ def gpt2(depth: int, d: int, heads: int, kv_heads: int | None = None, vocab: int
 
 
 def read(c: Fields, kv_heads: int | None = None) -> Model:
-  """The spec of a published config, or of one like it with so many key heads."""
+  """Return the spec of a published config, or of one like it with `kv_heads` key heads."""
   d = c['n_embd']
-  c.only(scale_attn_weights=True, scale_attn_by_inverse_layer_idx=False, add_cross_attention=False)
+  c.only(add_cross_attention=False)
   c.skip('n_ctx', *SUMMARY)
-  norm = LayerNorm(c.get('layer_norm_epsilon', 1e-5))
-  attention = Attention(c['n_head'], kv_heads, bias='qkvo', dropout=c.get('attn_pdrop', 0.1))
+  norm, dropout = LayerNorm(c.get('layer_norm_epsilon', 1e-5)), c.get('attn_pdrop', 0.1)
   ffn = Mlp(c.get('n_inner', 4 * d), c.act('activation_function', 'gelu_new'))
-  block = Block(attention, ffn, norm, dropout=c.get('resid_pdrop', 0.1))
+  layers = []
+  for scale in _scales(c):
+    attention = Attention(c['n_head'], kv_heads, bias='qkvo', dropout=dropout, scale=scale)
+    layers.append(Block(attention, ffn, norm, dropout=c.get('resid_pdrop', 0.1)))
   return Model(
     Tokens(c['vocab_size'], dropout=c.get('embd_pdrop', 0.1)),
     d,
-    (Segment((block,), c['n_layer']),),
+    segments(layers),
     Learned(c.get('n_positions', 1024)),
     norm,
     heads={'lm': Lm(tied=c.get('tie_word_embeddings', True))},
   )
 
 
+def _scales(c: Fields) -> list[float | None]:
+  """Return the factor of the scores of every layer; None is the usual one."""
+  usual = (c['n_embd'] // c['n_head']) ** -0.5
+  first = usual if c.get('scale_attn_weights', True) else 1.0
+  by_layer = c.get('scale_attn_by_inverse_layer_idx', False)
+  scales = [first / (i + 1 if by_layer else 1) for i in range(c['n_layer'])]
+  return [None if scale == usual else scale for scale in scales]
+
+
+def _scaling(m: Any) -> dict[str, bool]:
+  """Return the fields that scale the scores, where they are not the usual ones."""
+  scales = [b.mixer.scale for b in layers_of(m)]
+  fields = {
+    'scale_attn_weights': scales[0] is None, 'scale_attn_by_inverse_layer_idx': len({*scales}) > 1,
+  }  # fmt: skip
+  return {} if set(scales) == {None} else fields
+
+
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the published fields of a spec."""
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'n_embd': m.d_model, 'n_layer': depth(m), 'n_head': block.mixer.heads,
     'n_inner': block.ffn.d_ff, 'n_positions': m.max_positions, 'activation_function': name_of(block.ffn.act),
     'layer_norm_epsilon': block.norm.eps, 'attn_pdrop': block.mixer.dropout, 'resid_pdrop': block.dropout,
-    'embd_pdrop': m.embed.dropout,
+    'embd_pdrop': m.embed.dropout, **_scaling(m),
   }  # fmt: skip
 
 
@@ -65,4 +87,7 @@ MODELS = {
   'gpt2-medium': Entry(gpt2(24, 1024, 16), 354_823_168, '345M', PAPER),
   'gpt2-large': Entry(gpt2(36, 1280, 20), 774_030_080, '762M', PAPER),
   'gpt2-xl': Entry(gpt2(48, 1600, 25), 1_557_611_200, '1542M', PAPER),
+  'gpt-sw3-356m': Entry(gpt2(24, 1024, 16, vocab=64_000, length=2048), 369_944_576, '356M', PAPER_SW3),
+  'gpt-sw3-1.3b': Entry(gpt2(24, 2048, 32, vocab=64_000, length=2048), 1_343_868_928, '1.3B', PAPER_SW3),
+  'gpt-sw3-6.7b': Entry(gpt2(32, 4096, 32, vocab=64_000, length=2048), 6_714_695_680, '6.7B', PAPER_SW3),
 }

@@ -17,6 +17,7 @@ def read(c: Fields) -> Model:
   c.skip('attention_softmax_in_fp32', 'scale_attention_softmax_in_fp32', 'inference_runner', 'pad_key_length')
   c.skip('num_key_value_heads', 'max_batch_size', 'max_sequence_length', 'pre_allocate_kv_cache')
   c.skip('runner_max_sequence_length', 'validate_runner_input')
+  c.only(scale_attn_by_inverse_layer_idx=False)
   return gpt2.read(c, 1 if c.get('multi_query', True) else None)
 
 

@@ -88,7 +88,7 @@ def write(m: Any) -> dict[str, Any]:
 def sizes(m: Any, eps: str | None = 'rms_norm_eps') -> dict[str, Any]:
   """Those that almost every family of Llama's kin has; `eps` is what it calls that of its norms."""
   block = m.segments[0].pattern[0]
-  a, dense = block.mixer, [b.ffn for b in layers_of(m) if hasattr(b.ffn, 'd_ff')]
+  a, dense = block.mixer, [b.ffn for b in layers_of(m) if hasattr(b.ffn, 'act')]
   heads, kv_heads, head_dim = a.sizes(m.d_model)
   # A layer without one (NoPE) has no base.
   rope = next(r for b in layers_of(m) if hasattr(r := b.mixer.relative, 'base'))
@@ -116,6 +116,8 @@ MODELS = {
   'llama2-70b': Entry(llama(80, 8192, 64, 8, 28_672, 32_000, _V2), 68_976_648_192, '70B', PAPER_2),
   'llama3-8b': Entry(llama(32, 4096, 32, 8, 14_336, 128_256, _V3), 8_030_261_248, '8B', PAPER_3),
   'llama3-70b': Entry(llama(80, 8192, 64, 8, 28_672, 128_256, _V3), 70_553_706_496, '70B', PAPER_3),
+  'llama3.1-8b': Entry(llama(32, 4096, 32, 8, 14_336, 128_256, _V3_1), 8_030_261_248, '8B', PAPER_3),
+  'llama3.1-70b': Entry(llama(80, 8192, 64, 8, 28_672, 128_256, _V3_1), 70_553_706_496, '70B', PAPER_3),
   'llama3.1-405b': Entry(llama(126, 16_384, 128, 8, 53_248, 128_256, _V3_1), 405_853_388_800, '405B', PAPER_3),
   'llama3.2-1b': Entry(llama(16, 2048, 32, 8, 8192, 128_256, _V3_2, True), 1_235_814_400, '1.23B', PAPER_3_2),
   'llama3.2-3b': Entry(llama(28, 3072, 24, 8, 8192, 128_256, _V3_2, True), 3_212_749_824, '3.21B', PAPER_3_2),

@@ -18,6 +18,8 @@ from tfm.zoo.layers import seen, window_of
 PAPER = 'Mistral 7B, arXiv:2310.06825'
 CARD = 'Mistral-7B-v0.3, model card, Mistral AI 2024'
 POST = 'Mistral NeMo, Mistral AI 2024'
+POST_SMALL = 'Mistral Small 3, Mistral AI 2025'
+POST_SMALL_3_1 = 'Mistral Small 3.1, Mistral AI 2025'
 
 
 def mistral(
@@ -45,4 +47,6 @@ MODELS = {
   'mistral-7b-v0.1': Entry(mistral(32, 4096, 32, 14_336, 32_000, 1e4, 4096), 7_241_732_096, '7.24B', PAPER),
   'mistral-7b-v0.3': Entry(mistral(32, 4096, 32, 14_336, 32_768, 1e6), 7_248_023_552, '7.25B', CARD),
   'mistral-nemo-12b': Entry(mistral(40, 5120, 32, 14_336, 131_072, 1e6), 12_247_782_400, '12.2B', POST),
+  'mistral-small-3-24b': Entry(mistral(40, 5120, 32, 32_768, 131_072, 1e8), 23_572_403_200, '23.6B', POST_SMALL),
+  'mistral-small-3.1-24b': Entry(mistral(40, 5120, 32, 32_768, 131_072, 1e9), 23_572_403_200, '23.6B', POST_SMALL_3_1),
 }

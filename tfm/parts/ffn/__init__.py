@@ -5,5 +5,6 @@ from tfm.parts.ffn.base import FFN as FFN
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.mlp import Mlp
 from tfm.parts.ffn.moe import Moe
+from tfm.parts.ffn.xielu import Xielu
 
-TABLE = Table('feed-forward', glu=Glu, mlp=Mlp, moe=Moe)
+TABLE = Table('feed-forward', glu=Glu, mlp=Mlp, moe=Moe, xielu=Xielu)

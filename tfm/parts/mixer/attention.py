@@ -15,6 +15,7 @@ from tfm.parts.attend.dropout import Dropout
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense, together
 from tfm.parts.heads import Heads, tamed
+from tfm.parts.length_scale import LengthScale
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
@@ -30,11 +31,17 @@ from tfm.parts.tokeninfo import TokenInfo
 class Attention(Heads, Looking):
   """softmax(q k scale + bias, where the mask allows) v Wo; the other fields are those of `Heads`.
 
-  `relative` tells queries and keys how far apart they stand, `mask` says who may look at whom.
+  Attributes:
+    relative: the relative position of queries and keys.
+    mask: the attention mask.
+    rotate_first: rotate queries and keys before they are normalised and clipped, not after (HunYuan).
+    length_scale: a factor of the queries that grows with their position (Ministral 3). None: none.
   """
 
   relative: Relative = Relative()
   mask: Mask = Causal()
+  rotate_first: bool = dataclasses.field(default=False, kw_only=True)
+  length_scale: LengthScale | None = dataclasses.field(default=None, kw_only=True)
 
   joined: ClassVar[tuple[tuple[str, ...], ...]] = (('q', 'k', 'v'),)
 
@@ -81,9 +88,15 @@ class _Attention(Module):
       q_BTNH, k_BSKH, v_BSKH = together(x_BTD, project_q, project_k, project_v)
     else:
       q_BTNH, k_BSKH, v_BSKH = project_q(x_BTD), project_k(source), project_v(source)
-    q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'q'), q_info)
-    k_BSKH = relative.rotate(tamed(s, dims, k_BSKH, 'k', 'K'), info)
+    if s.rotate_first:
+      q_BTNH = tamed(s, dims, relative.queries(q_BTNH, q_info), 'q')
+      k_BSKH = tamed(s, dims, relative.rotate(k_BSKH, info), 'k', 'K')
+    else:
+      q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'q'), q_info)
+      k_BSKH = relative.rotate(tamed(s, dims, k_BSKH, 'k', 'K'), info)
     v_BSKH = tamed(s, dims, v_BSKH)
+    if s.length_scale is not None:
+      q_BTNH = s.length_scale(q_BTNH, q_info.positions)
 
     new = {'k': k_BSKH, 'v': v_BSKH}
     kept, k_info, cache = self.dims.run.cache.extend(cache, new, info, ctx.slot, s.lookback)

@@ -16,12 +16,13 @@ class RMSNorm(Norm):
   """x / sqrt(mean x^2 + eps) * scale.
 
   `one_plus` stores the scale less one (Gemma). `scale_first` multiplies before rounding to the compute dtype (Gemma),
-  otherwise after it (Llama); they differ in 16 bits only.
+  otherwise after it (Llama); they differ in 16 bits only. Without `scale` there is no parameter (nanochat).
   """
 
   eps: float = 1e-6
   one_plus: bool = False
   scale_first: bool = False
+  scale: bool = True
 
   def make(self, dims, letters='D'):
     return _RMSNorm(self, dims, letters)
@@ -35,6 +36,8 @@ class _RMSNorm(Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     s, precision = self.spec, self.dims.run.precision
+    if not s.scale:
+      return standardized(x.astype(precision.dtype('reduce')), s.eps, False).astype(x.dtype)
     start = nn.initializers.zeros if s.one_plus else nn.initializers.ones
     scale_D = self.param('scale', sharded(start, self.letters), x.shape[-len(self.letters) :], precision.dtype('param'))
     f = x.astype(precision.dtype('reduce'))

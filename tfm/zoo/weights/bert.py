@@ -3,7 +3,7 @@
 from tfm.model.spec import Model
 from tfm.parts.act.tanh import Tanh
 from tfm.parts.head.classify import Classify
-from tfm.zoo import bert
+from tfm.zoo import bert, bert_decoder
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole
@@ -57,10 +57,12 @@ TOPS = {
   'ForNextSentencePrediction': Top(lambda c, m: classifying(m, _next(c, m)), _NEXT),
   'ForPreTraining': Top(lambda c, m: m.with_heads(classify=_next(c, m)), _NEXT),
 }
+#: The layers and the head of the masked language model with a causal mask.
+AS_DECODER = Top(lambda c, m: m)
 IGNORED = (
   r'position_ids$', r'^cls\.predictions\.decoder\.bias$', r'pooler\.dense\.', r'^cls\.seq_relationship\.',
 )  # fmt: skip
 FAMILY = Family(
-  'Bert', bert.read, bert.write, NAMES, 'bert.', 'ForMaskedLM', TOPS, ('cls.predictions.decoder.weight',),
-  IGNORED,
+  'Bert', bert_decoder.reader(bert.read), bert_decoder.writer(bert.write), NAMES, 'bert.', 'ForMaskedLM',
+  {**TOPS, 'LMHeadModel': AS_DECODER}, ('cls.predictions.decoder.weight',), IGNORED,
 )  # fmt: skip

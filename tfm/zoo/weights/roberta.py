@@ -2,7 +2,7 @@
 
 from tfm.parts.act.tanh import Tanh
 from tfm.parts.head.classify import Classify
-from tfm.zoo import roberta
+from tfm.zoo import bert_decoder, roberta
 from tfm.zoo.weights import bert
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole, renamed
@@ -21,15 +21,14 @@ SEQUENCE = Top(
   lambda c, m: classifying(m, Classify(n_labels(c), hidden=Tanh(), dropout=dropped(c, m))),
   {'classifier/hidden': 'classifier.dense', 'classifier/out': 'classifier.out_proj'},
 )
-TOPS = {**bert.CLASSES, 'ForSequenceClassification': SEQUENCE}
+TOPS = {**bert.CLASSES, 'ForSequenceClassification': SEQUENCE, 'ForCausalLM': bert.AS_DECODER}
 IGNORED = (r'position_ids$', r'^lm_head\.decoder\.bias$', r'pooler\.dense\.')
 
 
 def family(stem: str) -> Family:
   """A family that differs by its name."""
-  return Family(
-    stem, roberta.read, roberta.write, NAMES, 'roberta.', 'ForMaskedLM', TOPS, ('lm_head.decoder.weight',), IGNORED
-  )
+  read, write = bert_decoder.reader(roberta.read), bert_decoder.writer(roberta.write)
+  return Family(stem, read, write, NAMES, 'roberta.', 'ForMaskedLM', TOPS, ('lm_head.decoder.weight',), IGNORED)
 
 
 FAMILY, CAMEMBERT, XLM = family('Roberta'), family('Camembert'), family('XLMRoberta')

@@ -78,6 +78,19 @@ class Linear:
 
 
 @dataclasses.dataclass(frozen=True)
+class SwappedHalves(Linear):
+  """A projection to heads whose halves are swapped, which reverses the direction of a rotation of halves."""
+
+  def cut(self, theirs, slots):
+    (one,) = super().cut(theirs, slots)
+    return [np.roll(one, one.shape[-1] // 2, -1)]
+
+  def join(self, ours, slots):
+    (one,) = ours
+    return super().join([np.roll(one, one.shape[-1] // 2, -1)], slots)
+
+
+@dataclasses.dataclass(frozen=True)
 class Conv(Linear):
   """A kernel that theirs keep as `[in, out]` too (GPT-2's Conv1D)."""
 

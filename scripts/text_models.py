@@ -1,0 +1,167 @@
+"""Writes tfm/zoo/TEXT_MODELS.md: every text model type of transformers, and whether tfm reads it.
+
+    python scripts/text_models.py  # needs transformers and PyTorch; no weights
+
+The types are those of the mappings for causal, masked and sequence-to-sequence language models. Prints the types with
+a reason below that are read by now, so that the reason can be deleted.
+"""
+
+from collections.abc import Iterator
+import pathlib
+import sys
+from typing import NamedTuple
+
+from tfm.cli.sheets import Sheet
+from tfm.hub.text_part import OUTER
+from tfm.zoo import weights
+
+ROOT = pathlib.Path(__file__).parents[1]
+PAGE = ROOT / 'tfm' / 'zoo' / 'TEXT_MODELS.md'
+
+MAPPINGS = {
+  'causal': 'MODEL_FOR_CAUSAL_LM_MAPPING_NAMES',
+  'masked': 'MODEL_FOR_MASKED_LM_MAPPING_NAMES',
+  'seq2seq': 'MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES',
+}
+
+#: A type whose published configs have another `model_type`.
+WRITTEN_AS = {'gpt-sw3': 'gpt2'}
+
+#: Why types are not read: sentence -> types.
+REASONS = {
+  'A dense model whose parts tfm has; nobody has written the spec.': """
+    bert-generation cohere_compass_text esm esmc ernie eurobert gte hyperclovax internlm3 iquestcoder jais2
+    jina_embeddings_v3 data2vec-text megatron-bert rembert roberta-prelayernorm roc_bert ultrabert vaultgemma
+    xlm-roberta-xl cwm granite_swa youtu deberta blenderbot-small plbart mvp xlm flaubert encoder-decoder luke
+    xmod ibert
+    """,
+  'A mixture of experts; nobody has written the spec.': """
+    afmoe aria_text axk1 cohere2_moe dots1 ernie4_5_moe exaone_moe flex_olmo flint glm4_moe glm4_moe_lite granitemoe
+    granitemoe_swa granitemoeshared hunyuan_v1_moe hy_v3 jetmoe kolibri1 laguna mellum mimo_v2_flash minimax_m2
+    nllb-moe phimoe solar_open llama4 llama4_text longcat_flash
+    """,
+  'Layers with a recurrent state or a short convolution that tfm lacks.': """
+    bailing_hybrid bamba falcon_h1 falcon_mamba granitemoehybrid jamba kimi_linear lfm2 lfm2_moe lfm3 mamba mamba2
+    minimax nemotron_h olmo_hybrid qwen3_5 qwen3_5_moe qwen3_5_moe_text qwen3_5_text qwen3_next qwen4_exp
+    qwen4_exp_text recurrent_gemma rwkv xlstm zamba zamba2
+    """,
+  'Attention that selects or compresses keys by learned scores.': """
+    axk2 beam deepseek_v32 deepseek_v4 dots3_note dots3_note_text glm_moe_dsa hy_v4 minimax_m3_vl_text zaya
+    """,
+  'Attention by blocks, hashing, landmarks or pooling that tfm lacks.': """
+    big_bird bigbird_pegasus funnel led longformer mra nystromformer pegasus_x perceiver reformer yoso
+    """,
+  'Blocks of an idea of its own that tfm has no part for.': """
+    blt convbert cpmant diffllama doge gemma3n gemma3n_text gemma4 gemma4_assistant gemma4_text gemma4_unified
+    gemma4_unified_assistant gemma4_unified_text hrm_text inkling2_text inkling_text mobilebert neomme prophetnet
+    squeezebert t5gemma2
+    """,
+  'Linear layers that round activations and weights in every forward pass.': 'bitnet',
+  'Reads images, sound or pages too; its language model is not taken out.': """
+    audioflamingo3 emu3 fuyu git glmasr got_ocr2 granite_speech granite_speech_plus layoutlm mllama modernvbert
+    moss_transcribe_diarize musicflamingo nemo_speechlm phi4_multimodal qwen2_audio qwen3_asr tapas trocr
+    ultravbert vibevoice_asr voxtral voxtral_realtime
+    """,
+  'Generates sound, or translates speech.': """
+    moshi musicgen musicgen_melody seamless_m4t seamless_m4t_v2
+    """,
+}
+
+#: Why one class of a type is not read whose other classes may be: sentence -> (mapping, types).
+CLASS_REASONS = {
+  'The decoder of an encoder-decoder on its own.': (
+    'causal',
+    """
+    bart blenderbot blenderbot-small bigbird_pegasus marian mbart mvp pegasus plbart prophetnet trocr whisper
+    """,
+  ),
+  'An encoder run as a decoder.': (
+    'causal',
+    """
+    big_bird data2vec-text electra ernie megatron-bert rembert roberta-prelayernorm roc_bert roformer xlm-roberta-xl
+    xmod reformer
+    """,
+  ),
+}
+
+
+class Row(NamedTuple):
+  """A class of a type: where transformers lists it, whether tfm reads it, and why not ('' if nobody has said)."""
+
+  kind: str
+  mapping: str
+  architecture: str
+  read: bool
+  reason: str
+
+
+def reads(kind: str, architecture: str) -> bool:
+  """Return whether tfm reads folders of this `model_type` and class."""
+  if kind in OUTER:
+    return OUTER[kind].architecture == architecture
+  kind = WRITTEN_AS.get(kind, kind)
+  if kind not in weights.TABLE:
+    return False
+  family: weights.Family = weights.TABLE[kind]
+  return architecture in [family.stem + ending for ending in family.endings]
+
+
+def reason(kind: str, mapping: str) -> str:
+  """Return why the class of a mapping is not read, '' if no reason is given."""
+  for sentence, (of, kinds) in CLASS_REASONS.items():
+    if mapping == of and kind in kinds.split():
+      return sentence
+  return next((sentence for sentence, kinds in REASONS.items() if kind in kinds.split()), '')
+
+
+def rows() -> Iterator[Row]:
+  """Yield every class of every text type of transformers, in alphabetical order of the types."""
+  from transformers.models.auto import modeling_auto
+
+  found = {mapping: dict(getattr(modeling_auto, name)) for mapping, name in MAPPINGS.items()}
+  for kind in sorted({kind for classes in found.values() for kind in classes}):
+    for mapping, classes in found.items():
+      names = classes.get(kind, ())
+      for name in (names,) if isinstance(names, str) else names:
+        yield Row(kind, mapping, name, reads(kind, name), reason(kind, mapping))
+
+
+def page() -> str:
+  """Return the text of the page."""
+  import transformers
+
+  all_rows = list(rows())
+  kinds = {row.kind for row in all_rows}
+  known = {row.kind for row in all_rows if row.read}
+  reasons = sorted({row.reason for row in all_rows if not row.read})
+  number = {sentence: str(i) for i, sentence in enumerate(reasons, 1)}
+  read = [(f'`{r.kind}`', f'`{r.architecture}`', r.mapping) for r in all_rows if r.read]
+  left = [
+    (f'`{r.kind}`', f'`{r.architecture}`', r.mapping, f'reason {number[r.reason]}') for r in all_rows if not r.read
+  ]
+  head = f"""# Text models
+
+Written by `python scripts/text_models.py`. These are the model types of transformers {transformers.__version__} with a
+class for causal, masked or sequence-to-sequence language modeling: tfm reads {len(known)} of {len(kinds)} types. Of
+types that read images too, `tfm.load` reads the language model. Other heads of a family are in
+[MODELS.md](MODELS.md).
+"""
+  sheets = (
+    Sheet('Reasons', ('reason', 'why'), tuple((f'reason {number[s]}', s) for s in reasons)),
+    Sheet('Read', ('model_type', 'class', 'mapping'), tuple(read)),
+    Sheet('Not read', ('model_type', 'class', 'mapping', 'reason'), tuple(left)),
+  )
+  return '\n'.join([head, *(sheet.markdown() for sheet in sheets)])
+
+
+def stale() -> list[str]:
+  """Return the types that have a reason although every class of theirs is read."""
+  left = {row.kind for row in rows() if not row.read}
+  named = {kind for kinds in REASONS.values() for kind in kinds.split()}
+  return sorted(named - left)
+
+
+if __name__ == '__main__':
+  PAGE.write_text(page(), 'utf-8')
+  if unneeded := stale():
+    print(f'Delete these from REASONS, as they are read: {", ".join(unneeded)}.', file=sys.stderr)

@@ -1,0 +1,19 @@
+"""Configs of encoders that are decoders."""
+
+import pytest
+
+from tests.hub.published import SIZES
+from tfm.core import errors
+from tfm.zoo import weights
+
+
+def test_masked_lm_with_is_decoder_is_refused():
+  values = {**SIZES, 'model_type': 'bert', 'architectures': ['BertForMaskedLM'], 'is_decoder': True}
+  with pytest.raises(errors.UserError, match=r'is_decoder is true\. Expected is_decoder=false, or a class of decoders'):
+    weights.published(values)
+
+
+def test_cross_attention_of_a_decoder_is_refused():
+  values = {**SIZES, 'model_type': 'bert', 'architectures': ['BertLMHeadModel'], 'is_decoder': True}
+  with pytest.raises(errors.UserError, match='add_cross_attention is True'):
+    weights.published({**values, 'add_cross_attention': True})

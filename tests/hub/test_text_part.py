@@ -1,0 +1,127 @@
+"""The language model inside a folder of text and images computes what the whole computes without an image."""
+
+import json
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tests.hub.published import SIZES, D, K, V
+import tfm
+from tfm.core import errors
+from tfm.hub.tensors import SAFE
+from tfm.hub.text_part import OUTER, text_config
+
+_TEXT = {**SIZES, 'num_key_value_heads': K, 'pad_token_id': 0, 'head_dim': 8}
+_VISION = {
+  'hidden_size': 16, 'intermediate_size': 24, 'num_hidden_layers': 1, 'num_attention_heads': 2, 'image_size': 28,
+  'patch_size': 14,
+}  # fmt: skip
+_YARN = {
+  'rope_type': 'yarn', 'rope_theta': 1e4, 'factor': 4.0, 'original_max_position_embeddings': 4, 'beta_fast': 32.0,
+  'beta_slow': 1.0, 'mscale': 1.0, 'mscale_all_dim': 1.0,
+}  # fmt: skip
+_GEMMA = {**_TEXT, 'model_type': 'gemma3_text', 'num_hidden_layers': 7, 'sliding_window': 4}
+_MISTRAL = {**_TEXT, 'model_type': 'mistral', 'sliding_window': None}
+_MINISTRAL = {
+  **_TEXT, 'model_type': 'ministral3', 'rope_parameters': {**_YARN, 'llama_4_scaling_beta': 0.5},
+}  # fmt: skip
+CASES = {
+  'gemma3': ('gemma3', {'text_config': _GEMMA, 'mm_tokens_per_image': 1}),
+  'mistral3': ('mistral3', {'text_config': _MISTRAL, 'tie_word_embeddings': False}),
+  'mistral3-tied-outside': ('mistral3', {'text_config': {**_MISTRAL, 'tie_word_embeddings': False}}),
+  'mistral3-ministral3': ('mistral3', {'text_config': _MINISTRAL, 'tie_word_embeddings': False}),
+}
+
+
+def _made(case, folder):
+  """Write the folder of a case, with weights drawn anew, and return its model."""
+  import torch
+  import transformers
+
+  from tests.oracles import copying
+
+  kind, fields = CASES[case]
+  vision = {**_VISION, 'model_type': 'siglip_vision_model' if kind == 'gemma3' else 'pixtral', 'head_dim': 8}
+  torch.manual_seed(0)
+  stem = OUTER[kind].architecture.removesuffix('ForConditionalGeneration')
+  config = getattr(transformers, f'{stem}Config')(vision_config=vision, image_token_index=V - 1, **fields)
+  theirs = getattr(transformers, OUTER[kind].architecture)(config)
+  copying.randomized(theirs, 0.1)
+  theirs.save_pretrained(folder)
+  return theirs.eval()
+
+
+def _their_logits(theirs, ids):
+  import torch
+
+  with torch.no_grad():
+    return theirs(input_ids=torch.tensor(ids, dtype=torch.long)).logits.numpy()
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize('case', CASES)
+@pytest.mark.parametrize('older', [False, True])
+def test_language_model_gives_the_logits_of_the_whole(case, older, tmp_path, capsys):
+  theirs = _made(case, tmp_path / 'theirs')
+  tensors = safetensors.numpy.load_file(tmp_path / 'theirs' / SAFE)
+  if older:
+    tensors = {_older(name): value for name, value in tensors.items()}
+  else:
+    tensors = {_newer(name): value for name, value in tensors.items()}
+  safetensors.numpy.save_file(tensors, tmp_path / 'theirs' / SAFE)
+  ids = np.random.default_rng(0).integers(1, V - 1, (2, 12))
+  ours = tfm.load(tmp_path / 'theirs')
+  assert capsys.readouterr().err.count('tensors that read images') == 1
+  logits = tfm.apply(ours.spec, ours.params, input_ids=ids)['logits']
+  expected = _their_logits(theirs, ids)
+  np.testing.assert_allclose(logits, expected, atol=2e-5 * np.abs(expected).max(), rtol=0)
+
+
+def _older(name):
+  """Return the name that folders of 2025 have."""
+  for new, old in {'model.language_model.': 'language_model.model.', 'lm_head.': 'language_model.lm_head.'}.items():
+    if name.startswith(new):
+      return old + name.removeprefix(new)
+  return name.removeprefix('model.') if name.startswith(('model.vision', 'model.multi')) else name
+
+
+def _newer(name):
+  """Return the name that transformers 5 has in memory."""
+  if name.startswith('language_model.lm_head.'):
+    return name.removeprefix('language_model.')
+  if name.startswith('language_model.'):
+    return 'model.' + name.replace('language_model.model.', 'language_model.')
+  return f'model.{name}' if name.startswith(('vision_tower', 'multi_modal')) else name
+
+
+def test_sparse_text_config_has_the_published_defaults():
+  inner = {'hidden_size': 2560, 'intermediate_size': 10_240, 'num_hidden_layers': 34, 'sliding_window': 1024}
+  scaling = {'factor': 8.0, 'rope_type': 'linear'}
+  values = {
+    'architectures': ['Gemma3ForConditionalGeneration'], 'model_type': 'gemma3', 'boi_token_index': 255_999,
+    'eoi_token_index': 256_000, 'eos_token_id': [1, 106], 'image_token_index': 262_144, 'initializer_range': 0.02,
+    'mm_tokens_per_image': 256, 'torch_dtype': 'bfloat16', 'transformers_version': '4.50.0.dev0',
+    'text_config': {**inner, 'model_type': 'gemma3_text', 'rope_scaling': scaling},
+    'vision_config': {'hidden_size': 1152, 'model_type': 'siglip_vision_model'},
+  }  # fmt: skip
+  found = tfm.zoo.weights.published(text_config(values))
+  assert found.architecture == 'Gemma3ForCausalLM'
+  assert found.spec == tfm.zoo.get('gemma3-4b')
+
+
+def test_unknown_field_around_the_language_model_is_refused():
+  values = {'model_type': 'mistral3', 'text_config': {**_MISTRAL}, 'surprise': 3}
+  with pytest.raises(errors.UserError, match='surprise=3'):
+    tfm.zoo.weights.published(text_config(values))
+
+
+def test_class_without_text_is_refused():
+  values = {'model_type': 'gemma3', 'architectures': ['Gemma3ForSequenceClassification'], 'text_config': _GEMMA}
+  with pytest.raises(errors.UserError, match='unknown class'):
+    text_config(values)
+
+
+def test_other_configs_stay_as_they_are(tmp_path):
+  values = {'model_type': 'llama', 'hidden_size': D}
+  assert text_config(json.loads(json.dumps(values))) == values

@@ -1,0 +1,77 @@
+"""MiniCPM3 (2024): latent attention, with multipliers of embeddings, branches and logits."""
+
+import math
+from typing import Any
+
+from tfm.model.spec import Block, Model, Segment, depth
+from tfm.parts.embed.tokens import Tokens
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.gain.fixed import Fixed
+from tfm.parts.head.lm import Lm
+from tfm.parts.init.normal import Normal
+from tfm.parts.mixer.mla import MLA
+from tfm.parts.norm.rms import RMSNorm
+from tfm.parts.relative.rope import RoPE
+from tfm.zoo import llama
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, name_of, rope_parameters
+
+PAPER = 'MiniCPM: Unveiling the Potential of Small Language Models, arXiv:2404.06395'
+
+
+def minicpm3(depth: int, d: int, heads: int, d_ff: int, vocab: int) -> Model:
+  """Return pre-norm blocks with RMSNorm and SwiGLU, tied.
+
+  *Differs*: the published config stretches its rotary positions by a table of factors (LongRoPE), which is not here.
+  """
+  norm = RMSNorm(1e-5)
+  attention = MLA(heads, 768, 256, 64, 32, d // heads, RoPE(1e4))
+  block = Block(attention, Glu(d_ff), norm, gain=Fixed(1.4 / math.sqrt(depth)))
+  head, segment = Lm(scale=256 / d), Segment((block,), depth)
+  return Model(Tokens(vocab, 12.0), d, (segment,), heads={'lm': head}, norm=norm, init=Normal(0.1, depth_scaled=False))
+
+
+def read(c: Fields) -> Model:
+  """Return the spec of a published config."""
+  heads, d, n = c['num_attention_heads'], c['hidden_size'], c['num_hidden_layers']
+  c.only(num_key_value_heads=heads, pretraining_tp=1)
+  c.skip('head_dim', 'qk_head_dim')
+  rank = c.given('q_lora_rank', 768)
+  bias = '' if not c.get('attention_bias') else 'co' if rank is None else 'qco'
+  attention = MLA(
+    heads, rank, c.get('kv_lora_rank', 256), c.get('qk_nope_head_dim', 64), c.get('qk_rope_head_dim', 32),
+    c.get('v_head_dim', d // heads), c.rope(), norm=RMSNorm(1e-6), bias=bias, dropout=c.get('attention_dropout', 0.0),
+  )  # fmt: skip
+  norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
+  by = c.given('scale_depth', 1.4)
+  gain = Fixed(1.0 if by is None else by / math.sqrt(n))
+  base = c.given('dim_model_base', 256)
+  embed, scale = Tokens(scale=float(c.get('scale_emb', 12))), (d if base is None else base) / d
+  block = Block(attention, llama.glu(c), norm, gain=gain)
+  return llama.decoder(c, [block] * n, norm, True, embed, scale=scale)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """Return the published fields of a spec."""
+  block, n = m.segments[0].pattern[0], depth(m)
+  a, scale = block.mixer, 1.0 if m.lm is None else m.lm.scale
+  return {
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': n, 'num_attention_heads': a.heads,
+    'num_key_value_heads': a.heads, 'q_lora_rank': a.q_rank, 'kv_lora_rank': a.kv_rank,
+    'qk_nope_head_dim': a.nope_dim, 'qk_rope_head_dim': a.rope_dim, 'v_head_dim': a.v_dim,
+    'rope_parameters': rope_parameters(a.relative), 'rms_norm_eps': m.norm.eps, 'attention_bias': bool(a.bias),
+    'max_position_embeddings': getattr(a.relative.scaling, 'length', 32_768), 'attention_dropout': a.dropout,
+    'intermediate_size': block.ffn.d_ff, 'hidden_act': name_of(block.ffn.act), 'mlp_bias': block.ffn.bias,
+    'scale_depth': _depth_scale(block.gain.factor, n), 'scale_emb': m.embed.scale,
+    'dim_model_base': round(scale * m.d_model), 'tie_word_embeddings': m.lm is None or m.lm.tied,
+  }  # fmt: skip
+
+
+def _depth_scale(factor: float, n: int) -> float:
+  """Return the shortest number that makes the factor of n layers: 1.4 / sqrt(62) * sqrt(62) is not 1.4."""
+  number = factor * math.sqrt(n)
+  rounded = (round(number, digits) for digits in range(1, 17))
+  return next((x for x in rounded if x / math.sqrt(n) == factor), number)
+
+
+MODELS = {'minicpm3-4b': Entry(minicpm3(62, 2560, 40, 6400, 73_448), 4_073_875_968, '4.07B', PAPER)}

@@ -1,0 +1,55 @@
+"""ModernBERT as a decoder, of the Ettin suite (2025)."""
+
+import dataclasses
+from typing import Any
+
+from tfm.core import errors
+from tfm.model.spec import Model
+from tfm.zoo import modernbert
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+from tfm.zoo.layers import layers_of, seen, segments, window_of
+
+PAPER = 'Seq vs Seq: An Open Suite of Paired Encoders and Decoders, arXiv:2507.11412'
+
+
+def causal(spec: Model, window: int) -> Model:
+  """Return the model with causal masks.
+
+  Args:
+    spec: a ModernBERT.
+    window: number of tokens that its local layers attend to.
+  """
+  layers = []
+  for block in layers_of(spec):
+    far = block.mixer.mask.lookback is None
+    mixer = dataclasses.replace(block.mixer, mask=seen(None if far else window))
+    layers.append(dataclasses.replace(block, mixer=mixer))
+  return dataclasses.replace(spec, segments=segments(layers))
+
+
+def read(c: Fields) -> Model:
+  """Return the spec of a published config."""
+  # The window is half of what ModernBERT's is, as it looks back only.
+  window = c.get('sliding_window', (c.given('local_attention', 128) or 0) // 2)
+  if window < 1:
+    raise errors.UserError(
+      f'{c.where}: sliding_window is {window} (half of local_attention). Expected at least 1 token.'
+    )
+  return causal(modernbert.read(c), window)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """Return the published fields of a spec."""
+  fields = modernbert.write(m)
+  fields.pop('classifier_pooling', None)
+  window = window_of(m)
+  # The config has to name a token for padding, and that of a small vocabulary is another.
+  fields['pad_token_id'] = fields['pad_token_id'] or 0
+  return {**fields, 'local_attention': 128 if window is None else 2 * window}
+
+
+MODELS = {
+  'ettin-decoder-150m': Entry(causal(modernbert.modernbert(22, 768, 12, 1152), 64), 149_655_232, '150M', PAPER),
+  'ettin-decoder-400m': Entry(causal(modernbert.modernbert(28, 1024, 16, 2624), 64), 395_881_664, '400M', PAPER),
+}

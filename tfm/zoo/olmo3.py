@@ -1,0 +1,65 @@
+"""OLMo 3 (2025): OLMo 2's block, three layers with a window to one without."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Block, Model
+from tfm.parts.embed.tokens import Tokens
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.head.lm import Lm
+from tfm.parts.init.normal import Normal
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.rms import RMSNorm
+from tfm.parts.relative.rope import RoPE
+from tfm.parts.relative.scaling.yarn import Yarn
+from tfm.parts.wiring.after import After
+from tfm.zoo import llama, olmo2
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, rope_parameters
+from tfm.zoo.layers import GLOBAL, LOCAL, layers_of, masks, seen, segments, types_of, window_of
+
+PAPER = 'Olmo 3, arXiv:2512.13961'
+_BASE = 5e5
+
+
+def olmo3(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
+  """Return blocks with norms after the branches and normalised queries and keys; YaRN in full layers only."""
+  norm = RMSNorm(1e-6, scale_first=True)
+  yarn = Yarn(8.0, 8192, attention=1.2079441541679836)
+  far = Attention(heads, kv_heads, d // heads, RoPE(_BASE, scaling=yarn), qk_norm=norm, qk_norm_over='all')
+  near = dataclasses.replace(far, relative=RoPE(_BASE), mask=seen(4096))
+  layers = [Block(near if (i + 1) % 4 else far, Glu(d_ff), norm, After()) for i in range(depth)]
+  lm = Lm(tied=False)
+  return Model(Tokens(100_278), d, segments(layers), heads={'lm': lm}, norm=norm, init=Normal(depth_scaled=False))
+
+
+def read(c: Fields) -> Model:
+  """Return the spec of a published config."""
+  norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-5), scale_first=True), llama.glu(c)
+  n = c['num_hidden_layers']
+  types = c.get('layer_types', [LOCAL if (i + 1) % 4 else GLOBAL for i in range(n)])
+  looks = masks(c, types, c.given('sliding_window', 4096))
+  # `rope_scaling` of older configs holds for layers without a window.
+  own = LOCAL in c.get('rope_parameters', {})
+  ropes = {GLOBAL: c.rope(_BASE, kind=GLOBAL), LOCAL: c.rope(_BASE, kind=LOCAL) if own else RoPE(_BASE)}
+  options: dict[str, Any] = {'qk_norm': norm, 'qk_norm_over': 'all'}
+  attention = lambda mask, kind: llama.attention(c, mask=mask, relative=ropes[kind], **options)
+  layers = [Block(attention(*each), ffn, norm, After()) for each in zip(looks, types, strict=True)]
+  return llama.decoder(c, layers, norm)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """Return the published fields of a spec."""
+  types = types_of(m)
+  pairs = zip(types, layers_of(m), strict=True)
+  ropes = {GLOBAL: RoPE(_BASE), LOCAL: RoPE(_BASE)} | {kind: b.mixer.relative for kind, b in pairs}
+  return {
+    **olmo2.write(m), 'rope_parameters': {kind: rope_parameters(rope) for kind, rope in ropes.items()},
+    'sliding_window': window_of(m), 'layer_types': types,
+  }  # fmt: skip
+
+
+MODELS = {
+  'olmo3-7b': Entry(olmo3(32, 4096, 32, 32, 11_008), 7_298_011_136, '7.3B', PAPER),
+  'olmo3-32b': Entry(olmo3(64, 5120, 40, 8, 27_648), 32_233_522_176, '32.2B', PAPER),
+}

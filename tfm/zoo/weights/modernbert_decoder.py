@@ -1,0 +1,35 @@
+"""The checkpoints of ModernBERT as a decoder: ModernBERT's names, with q, k and v apart."""
+
+from typing import Any
+
+from tfm.model.spec import Model
+from tfm.parts.head.classify import Classify
+from tfm.zoo import modernbert_decoder
+from tfm.zoo.fields import Fields
+from tfm.zoo.weights import modernbert
+from tfm.zoo.weights.family import Family, Names, Top
+from tfm.zoo.weights.tops import classifying, n_labels
+
+_LAYER = 'model.layers.*'
+_FUSED = ('*/mixer/q', '*/mixer/k', '*/mixer/v')
+NAMES: Names = {
+  **{ours: theirs for ours, theirs in modernbert.NAMES.items() if ours != _FUSED},
+  '*/mixer/q': f'{_LAYER}.attn.q_proj',
+  '*/mixer/k': f'{_LAYER}.attn.k_proj',
+  '*/mixer/v': f'{_LAYER}.attn.v_proj',
+  'head/transform': 'lm_head.dense',
+  'head/norm': 'lm_head.norm',
+}
+
+
+def _last(c: Fields, m: Model) -> Model:
+  top: Any = m.lm and m.lm.transform
+  dropout, bias = c.get('classifier_dropout', 0.0), top.bias
+  head = Classify(n_labels(c), 'last', top.act, bias=bias, dropout=dropout, hidden_bias=bias, norm=top.norm)
+  return classifying(m, head)
+
+
+FAMILY = Family(
+  'ModernBertDecoder', modernbert_decoder.read, modernbert_decoder.write, NAMES,
+  tops={'ForSequenceClassification': Top(_last)}, tied=('decoder.weight',),
+)  # fmt: skip
