@@ -215,6 +215,9 @@ class FileVocabulary(Vocabulary):
       return super().decode(ids)
     return self.inner.decode([i for i in self._checked(ids) if i < self.base], skip_special_tokens=True)
 
+  def unsettled(self, text: str) -> int:
+    return 0 if self.decoding is None else self.decoding.unsettled(text)
+
   @property
   def is_special(self) -> NDArray[np.bool_]:
     table = super().is_special

@@ -15,6 +15,7 @@ class MarkedPairs(Splitter):
   """Byte pairs of words, where `@@` marks a token that the next continues."""
 
   files = ('vocab.json', 'merges.txt')
+  mark = '@@'
 
   def __init__(self, folder: Path, fields: dict[str, Any]):
     super().__init__(folder, fields)
