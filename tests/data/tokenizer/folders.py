@@ -1,5 +1,6 @@
 """Small published folders: tokenizers trained here, with the files and settings of the repositories of each family."""
 
+import base64
 import json
 
 import tokenizers
@@ -192,6 +193,23 @@ def _japanese(folder):
   write(folder, config, 'gpt_neox_japanese', vocab__txt='\n'.join(words) + '\n', emoji__json=emoji)
 
 
+def _codes(folder, name='PhobertTokenizer'):
+  vocab, merges = word_pairs('<unk>')
+  texts = [t[:-4] if t.endswith('</w>') else t + '@@' for t in vocab if t != '<unk>']
+  lines = [f'{first} {second} 5' for first, second in merges]
+  counted = '\n'.join(f'{t} 7' for t in texts) + '\n'
+  write(folder, {'tokenizer_class': name}, 'roberta', vocab__txt=counted, bpe__codes='\n'.join(lines) + '\n')
+
+
+def _tekken(folder):
+  ranks = [bytes([i]) for i in range(256)] + [b'th', b'the', b' c', b'at', b' cat', b' s', b' sat', b'in']
+  special = [{'rank': i, 'token_str': t, 'is_control': True} for i, t in enumerate(('<unk>', '<s>', '</s>', '[INST]'))]
+  pattern = r'[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+'
+  config = {'pattern': pattern, 'default_vocab_size': len(ranks) + 7, 'default_num_special_tokens': 8}
+  vocab = [{'rank': i, 'token_bytes': base64.b64encode(t).decode(), 'token_str': None} for i, t in enumerate(ranks)]
+  write(folder, None, 'mistral', tekken__json={'config': config, 'vocab': vocab, 'special_tokens': special})
+
+
 def _byt5(folder):
   extra = [f'<extra_id_{i}>' for i in range(125)]
   config = {'tokenizer_class': 'ByT5Tokenizer', 'additional_special_tokens': extra, 'extra_ids': 125}
@@ -264,6 +282,9 @@ SLOW = {
   'bart': _bytes('BartTokenizer', 'bart', _BART),
   'barthez': _spm('BarthezTokenizer', 'mbart', _XLMR),
   'bert': _words('BertTokenizer', 'bert'),
+  'bertweet': lambda folder: _codes(folder, 'BertweetTokenizer'),
+  'phobert': _codes,
+  'tekken': _tekken,
   'bert_added': _added,
   'bert_bare': _words(None, 'bert'),
   'bert_cased': _words('BertTokenizer', 'bert', config={'do_lower_case': False}, lower=False),

@@ -18,8 +18,10 @@ from tfm.core.errors import UserError
 from tfm.data import tokenizer as tokenizer_lib
 from tfm.data.tokenizer import File
 from tfm.data.tokenizer.published import RECIPES, read_tokenizer
+from tfm.data.tokenizer.published.choose import BACKEND, choose, plain_name
 from tfm.data.tokenizer.published.refused import REFUSED
 from tfm.data.tokenizer.published.slow import SPLITTERS
+from tfm.zoo.weights import TABLE
 
 #: A few of each kind of model; the others differ from them in settings.
 _FEW = ('bert', 'ctrl', 'gpt2', 'llama', 'marian', 'mbart', 'roberta', 't5')
@@ -199,10 +201,63 @@ def test_a_tokenizer_that_is_not_reproduced_is_refused_when_used(tmp_path):
     tokenizer_lib.load(tmp_path / 'kept').encode('a')
 
 
-def test_tekken_files_are_refused_by_name(tmp_path):
-  write(tmp_path, None, 'mistral', tekken__json={})
-  with pytest.raises(UserError, match=r'tekken\.json: is a tokenizer of mistral-common, which tfm does not read'):
+def test_tekken_files_without_special_tokens_are_refused(tmp_path):
+  write(tmp_path, None, 'mistral', tekken__json={'config': {}})
+  with pytest.raises(UserError, match=r'tekken\.json: lists no special tokens\. Expected a newer file'):
     read_tokenizer(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('config', 'files', 'message'),
+  [
+    ({'tokenizer_class': 'BertweetTokenizer', 'normalization': True}, ('vocab.txt', 'bpe.codes'), 'rewrites tweets'),
+    (
+      {'tokenizer_class': 'GPTNeoXJapaneseTokenizer', 'do_clean_text': True},
+      ('vocab.txt', 'emoji.json'),
+      'replaces addresses',
+    ),
+  ],
+)
+def test_settings_that_rewrite_text_are_refused(tmp_path, config, files, message):
+  write(tmp_path, config)
+  for name in files:
+    (tmp_path / name).write_text('{}')
+  with pytest.raises(UserError, match=message):
+    read_tokenizer(tmp_path)
+
+
+@pytest.mark.oracle
+def test_every_class_of_transformers_is_known():
+  """A class that is not read as itself is refused by name, and never read as another."""
+  from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
+
+  known = {*RECIPES, *SPLITTERS, *REFUSED}
+  names = {name for name in TOKENIZER_MAPPING_NAMES.values() if name}
+  assert {plain_name(name) for name in names} <= known
+
+
+@pytest.mark.oracle
+def test_model_types_have_the_classes_of_transformers(tmp_path):
+  from transformers.models.auto.tokenization_auto import MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS as WRONG
+  from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
+
+  for kind in [
+    *TABLE,
+    *(kind for kind in TOKENIZER_MAPPING_NAMES if choose(tmp_path, {}, {'model_type': kind}) != BACKEND),
+  ]:
+    name = TOKENIZER_MAPPING_NAMES.get(kind)
+    expected = BACKEND if name in (None, 'MistralCommonBackend') else plain_name(name)
+    assert choose(tmp_path, {}, {'model_type': kind}) == expected, kind
+    named = choose(tmp_path, {'tokenizer_class': 'LlamaTokenizerFast'}, {'model_type': kind})
+    if kind in WRONG and name is not None:
+      assert named == expected
+    else:
+      assert named == (BACKEND if expected == BACKEND and name is not None else 'LlamaTokenizer'), kind
+
+
+def test_an_encoder_decoder_has_the_tokenizer_of_its_encoder(tmp_path):
+  model = {'model_type': 'encoder-decoder', 'encoder': {'model_type': 'bert'}, 'decoder': {'model_type': 'gpt2'}}
+  assert choose(tmp_path, {}, model) == 'BertTokenizer'
 
 
 def test_an_unknown_language_is_refused(tmp_path):

@@ -103,6 +103,11 @@ class Vocabulary(abc.ABC):
     assert table is not None, f'{type(self).__name__} must decode by itself'
     return b''.join(table[i] for i in self._checked(ids)).decode('utf-8', 'replace')
 
+  def unsettled(self, text: str) -> int:
+    """Return how many characters at the end of a decoded text may change when more ids follow."""
+    del text
+    return 0
+
   def special(self, name: str) -> int:
     assert name in self.specials, f'{name!r} was not asked for; specials: {sorted(self.specials)}'
     return self.specials[name]
@@ -203,7 +208,7 @@ class StreamDecoder:
     self._vocabulary = vocabulary
     self._table = vocabulary._table if isinstance(vocabulary, Vocabulary) else None
     self._utf8 = codecs.getincrementaldecoder('utf-8')('replace')
-    self._unsettled = getattr(getattr(vocabulary, 'decoding', None), 'unsettled', lambda text: 0)
+    self._unsettled = vocabulary.unsettled if isinstance(vocabulary, Vocabulary) else lambda text: 0
     # All ids that the next piece of text may depend on, how many of them are shown, and their text.
     if context is None:
       # Any word will do.

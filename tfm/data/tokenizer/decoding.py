@@ -46,10 +46,13 @@ class Decoding:
     """Return how many characters at the end of a text may still change when more follows."""
     if self.suffix:
       return len(text) - len(text.rstrip())
-    if not self.clean:
-      return 0
-    tails = (n for before, _ in _CLEAN for n in range(1, len(before)) if text.endswith(before[:n]))
-    return max(tails, default=0)
+    return uncleaned(text) if self.clean else 0
+
+
+def uncleaned(text: str) -> int:
+  """Return how many characters at the end of a text `clean` may change when more follows."""
+  tails = (n for before, _ in _CLEAN for n in range(1, len(before)) if text.endswith(before[:n]))
+  return max(tails, default=0)
 
 
 def clean(text: str) -> str:

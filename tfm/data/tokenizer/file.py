@@ -77,8 +77,19 @@ class FileVocabulary(Vocabulary):
     super().__init__(inner.get_vocab_size(with_added_tokens=True) if base is None else base, specials)
     self.inner, self.framed = inner, framed
     self.decoding, self.split_specials = decoding, split_specials
-    self._layout = json.loads(inner.to_str())
-    self._own = {t['id'] for t in self._layout.get('added_tokens', ()) if t['special']}
+    added = inner.get_added_tokens_decoder().items()
+    self._own = {number for number, token in added if token.special}
+    self._only_special = len(self._own) == len(added)
+
+  @functools.cached_property
+  def _layout(self) -> dict[str, Any]:
+    """What its `tokenizer.json` holds. Reading it takes seconds for a large vocabulary: few uses need it."""
+    return json.loads(self.inner.to_str())
+
+  def _part(self, name: str) -> dict[str, Any]:
+    """Return the layout of a part other than the model, such as 'pre_tokenizer'."""
+    part = getattr(self.inner, name)
+    return {} if part is None else json.loads(part.__getstate__())
 
   def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
     if not self._splits_at_spaces:
@@ -102,7 +113,7 @@ class FileVocabulary(Vocabulary):
   @functools.cached_property
   def onward(self) -> 'FileVocabulary':
     """The same, which puts no space before the text: there it would stand for one that the text has not."""
-    normalizer, words = self._layout.get('normalizer') or {}, self._layout.get('pre_tokenizer') or {}
+    normalizer, words = self._part('normalizer'), self._part('pre_tokenizer')
     steps = normalizer.get('normalizers', [normalizer])
     changed = {}
     if any(step.get('type') == 'Prepend' for step in steps):
@@ -130,7 +141,7 @@ class FileVocabulary(Vocabulary):
   @functools.cached_property
   def _local(self) -> bool:
     """Whether its pre-tokenizers decide by what stands near."""
-    before = self._layout.get('pre_tokenizer')
+    before = self._part('pre_tokenizer')
     steps = (before.get('pretokenizers') or [before]) if before else []
     return all(step['type'] in _NEARSIGHTED for step in steps)
 
@@ -157,10 +168,11 @@ class FileVocabulary(Vocabulary):
     """Return which ids are special tokens that text must not encode to."""
     table = np.zeros(max([self.base - 1, *self._own]) + 1, np.bool_)
     table[list(self._own)] = True
-    model = self._layout['model']
-    unknown = model.get('unk_id')
-    if model['type'] != 'Unigram' and model.get('unk_token'):
-      unknown = self.inner.token_to_id(model['unk_token'])
+    model: Any = self.inner.model
+    if type(model).__name__ == 'Unigram':
+      unknown = self._layout['model']['unk_id']
+    else:
+      unknown = self.inner.token_to_id(model.unk_token or '')
     if unknown is not None:
       table[unknown] = False
     return table
@@ -202,6 +214,9 @@ class FileVocabulary(Vocabulary):
     if self._byte_level:
       return super().decode(ids)
     return self.inner.decode([i for i in self._checked(ids) if i < self.base], skip_special_tokens=True)
+
+  def unsettled(self, text: str) -> int:
+    return 0 if self.decoding is None else self.decoding.unsettled(text)
 
   @property
   def is_special(self) -> NDArray[np.bool_]:
@@ -256,18 +271,17 @@ class FileVocabulary(Vocabulary):
     ids = ((n, self.inner.token_to_id(text)) for n in names for text in reversed(_written(n)))
     return {name: i for name, i in ids if i is not None}
 
-  @property
+  @functools.cached_property
   def _splits_at_spaces(self) -> bool:
-    before = self._layout.get('pre_tokenizer') or {}
-    special = all(t['special'] for t in self._layout.get('added_tokens', ()))
-    return self._byte_level and special and before.get('type') == 'ByteLevel' and before.get('use_regex', False)
+    before = self._part('pre_tokenizer')
+    whole = before.get('type') == 'ByteLevel' and before.get('use_regex', False)
+    return self._byte_level and self._only_special and whole
 
-  @property
+  @functools.cached_property
   def _byte_level(self) -> bool:
     """Whether a token is a run of bytes of the text itself: nothing is normalised away, no space is put in front."""
-    prefixed = '"add_prefix_space": true' in json.dumps(self._layout.get('pre_tokenizer'))
-    decoder = (self._layout.get('decoder') or {}).get('type')
-    return decoder == 'ByteLevel' and not prefixed and not self._layout.get('normalizer')
+    prefixed = '"add_prefix_space": true' in json.dumps(self._part('pre_tokenizer'))
+    return self._part('decoder').get('type') == 'ByteLevel' and not prefixed and self.inner.normalizer is None
 
 
 def before_space(text: str) -> int:

@@ -5,7 +5,6 @@ The class that a folder names, or its model type, decides how its files are read
 """
 
 from collections.abc import Mapping
-import json
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +100,7 @@ def _has_files(folder: Path) -> bool:
 
 
 def _vocabulary(draft: Draft, recipe: Recipe, model: Mapping[str, Any], framed: bool) -> FileVocabulary:
-  fields, kind = draft.fields, json.loads(draft.inner.model.__getstate__())['type']
+  fields, kind = draft.fields, type(draft.inner.model).__name__
   options = dict(recipe.decoding)
   clean_pairs = options.pop('clean_pairs', False)
   clean_pairs = fields.get('clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output', clean_pairs)

@@ -9,7 +9,7 @@ import tokenizers
 from tokenizers import AddedToken, models
 
 from tfm.core import errors
-from tfm.data.tokenizer.published import spm_whole, tiktoken
+from tfm.data.tokenizer.published import spm_whole, tekken, tiktoken
 from tfm.data.tokenizer.published.folder import WHOLE, read_fields, read_json
 from tfm.data.tokenizer.published.pieces import merges_of, read_merges, read_pieces
 from tfm.data.tokenizer.published.recipe import Draft, Recipe, collect_tokens, complete
@@ -76,17 +76,14 @@ def _charsmap(layout: Any) -> bytes | None:
 def _take_files(draft: Draft, recipe: Recipe) -> bool:
   """Take vocabulary and merges from the files of before `tokenizer.json`; return whether they are there."""
   folder = draft.folder
-  if (folder / 'tekken.json').is_file() and not (folder / 'tokenizer.model').is_file():
-    raise errors.UserError(
-      f'{folder / "tekken.json"}: is a tokenizer of mistral-common, which tfm does not read. Expected tokenizer.json: '
-      'download the one that stands beside it, or save it with transformers.'
-    )
-  # Every class takes these two, before its own.
-  names = ['tokenizer.model', 'tiktoken.model', recipe.vocab]
+  # Every class takes these three, before its own.
+  names = ['tokenizer.model', 'tekken.json', 'tiktoken.model', recipe.vocab]
   path = next((folder / name for name in names if name and (folder / name).is_file()), None)
   if path is None:
     return False
-  if path.suffix == '.model':
+  if path.name == 'tekken.json':
+    draft.inner = tekken.read(path)
+  elif path.suffix == '.model':
     _take_model(draft, recipe, path)
   elif path.suffix == '.txt':
     draft.vocab = models.WordPiece.read_file(str(path))

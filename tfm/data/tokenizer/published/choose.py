@@ -125,11 +125,14 @@ def choose(folder: Path, config: Mapping[str, Any], model: Mapping[str, Any]) ->
     model: What `config.json` holds.
   """
   kind = model.get('model_type') or ''
+  if kind == 'encoder-decoder' and not config.get('tokenizer_class'):
+    model = model.get('encoder') or {}
+    kind = model.get('model_type') or ''
   given = config.get('tokenizer_class') or model.get('tokenizer_class')
   if given is None:
     name = _OF_MODEL.get(kind, BACKEND) if kind else _by_files(folder)
     return BACKEND if name in _SENTENCES and _byte_level(folder) else name
-  name = _plain(given)
+  name = plain_name(given)
   ours = _OF_MODEL.get(kind)
   wrong = kind in _WRONG_CLASS
   if name == 'LlamaTokenizer' and not wrong and _byte_level(folder):
@@ -151,7 +154,8 @@ def _by_files(folder: Path) -> str:
   return 'GPT2Tokenizer' if {'vocab.json', 'merges.txt'} <= names else BACKEND
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+  """Return the one name of a class that has several."""
   if name in _GENERIC:
     return name
   name = name.removesuffix('Fast')

@@ -10,33 +10,27 @@ from tfm.core.errors import UserError
 from tfm.data.tokenizer.base import Vocabulary
 
 _MOSES, _CHINESE = 'the rules of Moses (sacremoses)', 'a Chinese word splitter (jieba)'
+_PAGE = 'words and their boxes on a page'
 #: class -> what it needs that tfm lacks.
 REFUSED = {
   'BertJapaneseTokenizer': 'a Japanese word splitter (MeCab)',
-  'BertweetTokenizer': 'the rules of NLTK for tweets',
-  'BioGptTokenizer': _MOSES,
-  'CanineTokenizer': 'a reader of its own',
-  'CpmAntTokenizer': _CHINESE,
-  'CpmTokenizer': _CHINESE,
-  'FSMTTokenizer': _MOSES,
-  'FlaubertTokenizer': _MOSES,
-  'LayoutLMv2Tokenizer': 'words and their boxes on a page',
-  'LayoutLMv3Tokenizer': 'words and their boxes on a page',
-  'LayoutXLMTokenizer': 'words and their boxes on a page',
-  'MLukeTokenizer': 'a reader of its own',
+  **dict.fromkeys(('BioGptTokenizer', 'FSMTTokenizer', 'FlaubertTokenizer', 'XLMTokenizer'), _MOSES),
+  **dict.fromkeys(('CpmAntTokenizer', 'CpmTokenizer', 'RoFormerTokenizer'), _CHINESE),
+  **dict.fromkeys(('LayoutLMv2Tokenizer', 'LayoutLMv3Tokenizer', 'LayoutXLMTokenizer', 'UdopTokenizer'), _PAGE),
   'MarkupLMTokenizer': 'nodes of a page and their paths',
-  'MyT5Tokenizer': 'a reader of its own',
-  'PerceiverTokenizer': 'a reader of its own',
-  'PhobertTokenizer': 'a Vietnamese word splitter (VnCoreNLP)',
-  'RoCBertTokenizer': 'a reader of its own',
-  'RoFormerTokenizer': _CHINESE,
-  'SeamlessM4TTokenizer': 'a reader of its own',
-  'Speech2TextTokenizer': 'a reader of its own',
-  'SpeechT5Tokenizer': 'a reader of its own',
   'TapasTokenizer': 'the cells of a table',
-  'UdopTokenizer': 'words and their boxes on a page',
-  'XLMTokenizer': _MOSES,
-}
+  # Of other kinds of model, or of few.
+  **dict.fromkeys(
+    (
+      'BartphoTokenizer', 'CanineTokenizer', 'ClvpTokenizer', 'DiaTokenizer', 'EsmcTokenizer',
+      'FastSpeech2ConformerTokenizer', 'LasrTokenizer', 'MLukeTokenizer', 'MgpstrTokenizer', 'MyT5Tokenizer',
+      'NougatTokenizer', 'ParakeetTokenizer', 'PerceiverTokenizer', 'Pop2PianoTokenizer', 'RagTokenizer',
+      'RoCBertTokenizer', 'SeamlessM4TTokenizer', 'Speech2TextTokenizer', 'SpeechT5Tokenizer', 'Tipsv2Tokenizer',
+      'VideoPrismTokenizer', 'VitsTokenizer', 'Wav2Vec2CTCTokenizer', 'Wav2Vec2PhonemeCTCTokenizer',
+    ),
+    'a reader of its own',
+  ),
+}  # fmt: skip
 
 
 class RefusedVocabulary(Vocabulary):

@@ -14,7 +14,7 @@ from tokenizers import AddedToken
 
 from tfm.core import errors
 from tfm.data.tokenizer.base import Vocabulary
-from tfm.data.tokenizer.decoding import clean
+from tfm.data.tokenizer.decoding import clean, uncleaned
 from tfm.data.tokenizer.published import byte_text, japanese, prophetnet, sentences, words
 from tfm.data.tokenizer.published.folder import CONFIG, NAMED, read_fields
 from tfm.data.tokenizer.published.splitter import Splitter
@@ -125,6 +125,10 @@ class SlowVocabulary(Vocabulary):
     tokens = [self._added[i].content if i in self._added else self.splitter.token(i) for i in kept]
     text = self.splitter.join(tokens, frozenset(self._special))
     return clean(text) if self._clean else text
+
+  def unsettled(self, text: str) -> int:
+    marked = len(self.splitter.mark) if self.splitter.mark and text.endswith(self.splitter.mark) else 0
+    return max(marked, uncleaned(text) if self._clean else 0)
 
   def token_bytes(self) -> None:
     return None

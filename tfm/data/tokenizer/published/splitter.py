@@ -15,12 +15,14 @@ class Splitter:
     optional: The names of files it may have.
     tokens: Its special tokens where the folder names none.
     unknown: The special token for text it lacks.
+    mark: What ends a token that the next one continues.
     pieces: A token that is added and is a piece of the model has the piece's id.
   """
 
   files: ClassVar[tuple[str, ...]] = ()
   optional: ClassVar[tuple[str, ...]] = ()
   tokens: ClassVar[Mapping[str, Any]] = {}
+  mark: ClassVar[str] = ''
   pieces: ClassVar[bool] = False
 
   def __init__(self, folder: Path, fields: dict[str, Any]):

@@ -34,8 +34,8 @@ def read(path: Path, fields: Mapping[str, Any]) -> tokenizers.Tokenizer:
     fields: The settings of the folder; special tokens between those it names are reserved.
   """
   ranks = {base64.b64decode(text): int(rank) for text, rank in map(bytes.split, path.read_bytes().splitlines())}
-  vocab = {_printable(token): rank for token, rank in ranks.items()}
-  model = models.BPE(vocab, _merges(ranks), fuse_unk=False, ignore_merges=True)
+  vocab = {printable(token): rank for token, rank in ranks.items()}
+  model = models.BPE(vocab, merges_of_ranks(ranks), fuse_unk=False, ignore_merges=True)
   inner = tokenizers.Tokenizer(model)
   split = pre_tokenizers.Split(tokenizers.Regex(_PATTERN), 'isolated')
   inner.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
@@ -55,15 +55,17 @@ def _specials(size: int, fields: Mapping[str, Any]) -> list[str]:
   return [*found, *(text for text in own if text not in found)]
 
 
-def _merges(ranks: Mapping[bytes, int]) -> list[tuple[str, str]]:
+def merges_of_ranks(ranks: Mapping[bytes, int]) -> list[tuple[str, str]]:
+  """Return the merges that make the tokens of ranks, those of smaller ranks first."""
   found = []
   for token, rank in ranks.items():
     halves = ((token[:at], token[at:]) for at in range(1, len(token)))
     known = [(ranks[a], ranks[b], a, b) for a, b in halves if a in ranks and b in ranks]
     found += [(rank, *pair) for pair in sorted(known)]
   found.sort(key=lambda merge: merge[0])
-  return [(_printable(a), _printable(b)) for *_, a, b in found]
+  return [(printable(a), printable(b)) for *_, a, b in found]
 
 
-def _printable(token: bytes) -> str:
+def printable(token: bytes) -> str:
+  """Return the bytes of a token as the characters that stand for them."""
   return ''.join(BYTE_ALPHABET[byte] for byte in token)

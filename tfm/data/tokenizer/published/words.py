@@ -8,6 +8,7 @@ from pathlib import Path
 import re
 from typing import Any
 
+from tfm.core import errors
 from tfm.data.tokenizer.published.splitter import Splitter
 
 
@@ -15,13 +16,19 @@ class MarkedPairs(Splitter):
   """Byte pairs of words, where `@@` marks a token that the next continues."""
 
   files = ('vocab.json', 'merges.txt')
+  mark = '@@'
 
   def __init__(self, folder: Path, fields: dict[str, Any]):
     super().__init__(folder, fields)
-    self.numbers = json.loads((folder / 'vocab.json').read_text('utf-8'))
-    lines = (folder / 'merges.txt').read_text('utf-8').split('\n')[1:-1]
-    self.ranks = {tuple(line.split()): rank for rank, line in enumerate(lines)}
+    self.numbers, merges = self.read(folder)
+    self.ranks = {merge: rank for rank, merge in enumerate(merges)}
     self.texts = {number: text for text, number in self.numbers.items()}
+
+  def read(self, folder: Path) -> tuple[dict[str, int], list[tuple[str, ...]]]:
+    """Return the ids of tokens, and the merges."""
+    numbers = json.loads((folder / 'vocab.json').read_text('utf-8'))
+    lines = (folder / 'merges.txt').read_text('utf-8').split('\n')[1:-1]
+    return numbers, [tuple(line.split()) for line in lines]
 
   def vocab(self) -> dict[str, int]:
     return self.numbers
@@ -77,6 +84,40 @@ class BlenderbotSmall(MarkedPairs):
     return super().number(token.lower())
 
 
+class PhoBert(MarkedPairs):
+  """PhoBERT: fairseq's dictionary, a word and its count a line, behind four special tokens."""
+
+  files = ('vocab.txt', 'bpe.codes')
+  tokens = {
+    'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'cls_token': '<s>', 'unk_token': '<unk>',
+    'pad_token': '<pad>', 'mask_token': '<mask>',
+  }  # fmt: skip
+
+  def read(self, folder: Path) -> tuple[dict[str, int], list[tuple[str, ...]]]:
+    own = [str(self.fields[f'{name}_token']) for name in ('bos', 'pad', 'eos', 'unk')]
+    words = [line.strip().rpartition(' ')[0] for line in (folder / 'vocab.txt').read_text('utf-8').splitlines()]
+    numbers: dict[str, int] = {}
+    for word in [*own, *words]:
+      numbers[word] = len(numbers)
+    lines = (folder / 'bpe.codes').read_text('utf-8').split('\n')[:-1]
+    return numbers, [tuple(line.split()[:-1]) for line in lines]
+
+  def frame(self, ids: list[int], named: Mapping[str, int]) -> list[int]:
+    return [named['cls_token'], *ids, named['sep_token']]
+
+
+class BerTweet(PhoBert):
+  """BERTweet, for tweets that are normalised already."""
+
+  def __init__(self, folder: Path, fields: dict[str, Any]):
+    super().__init__(folder, fields)
+    if fields.get('normalization'):
+      raise errors.UserError(
+        f'{folder}: normalization=true rewrites tweets by the rules of NLTK, which tfm lacks. Expected false, and text '
+        'that is normalised already.'
+      )
+
+
 class Esm(Splitter):
   """ESM: a line of `vocab.txt` a token, each found wherever it stands."""
 
@@ -127,4 +168,6 @@ SPLITTERS: dict[str, type[Splitter]] = {
   'CTRLTokenizer': Ctrl,
   'BlenderbotSmallTokenizer': BlenderbotSmall,
   'EsmTokenizer': Esm,
+  'PhobertTokenizer': PhoBert,
+  'BertweetTokenizer': BerTweet,
 }
