@@ -3,7 +3,8 @@
   tfm train --config=shakespeare_char --config.data.files=input.txt --workdir=runs/1
   tfm train --config=pretrain:llama3-8b --config.model..relative=alibi --workdir=runs/2
 
-Exit status: 0 trained, 1 the loss is not finite, 74 the disk is full, 75 SIGTERM: saved, the same command goes on.
+Exit status: 0 trained, 1 the loss is not finite, 2 a mistake in the command or a workdir in use, 69 the workdir was
+taken over by another run, 74 the disk is full, 75 SIGTERM: saved, the same command continues.
 """
 
 from collections.abc import Callable

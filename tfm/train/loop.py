@@ -15,7 +15,7 @@ from tfm.data import TextData, prefetch
 from tfm.data.dataset import Dataset
 from tfm.data.tokenizer import Vocabulary
 from tfm.model.spec import Model
-from tfm.train import checkpoint, distributed, evaluate, memory, recover, shard
+from tfm.train import checkpoint, claim, distributed, evaluate, memory, recover, shard
 from tfm.train import step as step_lib
 from tfm.train.build import Built, build
 from tfm.train.experiment import Experiment, Sample
@@ -64,20 +64,22 @@ def train(
     The final state, and the metrics of the last evaluation.
 
   Raises:
-    UserError: for an experiment that cannot run.
-    recover.Stopped: with an exit status, for a loss that is not finite, a full disk, and SIGTERM.
+    UserError: for an experiment that cannot run, or a workdir in use by another run.
+    recover.Stopped: with an exit status, for a loss that is not finite, a full disk, SIGTERM, and a workdir that was
+      taken over.
   """
   memory.keep_freed()
   distributed.start()
   config.validate(x)
   workdir = workdir_of(workdir)
-  dataset = x.data.open(x.task)
-  if wrong := list(x.task.suits(x.model, dataset)):
-    raise errors.UserError('\n'.join(wrong))
-  built = build(x, devices)
 
   with contextlib.ExitStack() as closing:
     closing.enter_context(recover.full_disks_told(workdir))
+    holds = closing.enter_context(claim.claimed(workdir))
+    dataset = x.data.open(x.task)
+    if wrong := list(x.task.suits(x.model, dataset)):
+      raise errors.UserError('\n'.join(wrong))
+    built = build(x, devices)
     checkpoints = Checkpoints(workdir, x.record.keep)
     closing.callback(checkpoints.close)
     notes = [*built.notes]
@@ -88,7 +90,7 @@ def train(
       metrics.say(line)
     if first >= x.steps:
       metrics.say(f'{workdir}: is trained for {first} steps already, and steps={x.steps}.')
-    trained = _Loop(x, built, dataset, checkpoints, metrics, sample).run(state)
+    trained = _Loop(x, built, dataset, checkpoints, metrics, sample, holds).run(state)
     # Everything is on disk when this returns.
     checkpoints.wait()
   return trained
@@ -122,6 +124,7 @@ class _Loop:
   checkpoints: Checkpoints
   metrics: Metrics
   sample: Sampler | None
+  holds: Callable[[], None]
 
   def __post_init__(self) -> None:
     self.mine = shard.my_rows(self.built.rows, self.x.data.batch)
@@ -147,6 +150,7 @@ class _Loop:
           with self.speed.paused():
             scores = self.evaluate(step, state) if evals else scores
             if saves:
+              self.holds()
               recover.check_savable(step, state)
               self.checkpoints.save(step, state, x, self.dataset.vocabulary)
             self.metrics.draw()

@@ -1,0 +1,302 @@
+"""One run per workdir: a lock file that names its holder and that a dead process does not keep.
+
+Two layers, since neither is enough alone. A file lock (`flock`, which Linux maps to byte-range locks on NFS) is freed by
+the kernel, or by the NFS server, when its process ends. Some mounts ignore or refuse such locks between hosts, so the
+file also has a record of its holder with a counter that the holder raises. Other hosts compare counters over their
+own clock and never compare times of different hosts.
+"""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import dataclasses
+import errno
+import fcntl
+import json
+import os
+from pathlib import Path
+import socket
+import threading
+import time
+from typing import Any
+import uuid
+
+import jax
+import numpy as np
+
+from tfm.core import errors
+from tfm.train import recover
+
+FILE = 'run.lock'
+#: Seconds between two beats of a holder.
+BEAT = 5.0
+#: Beats without a change after which a holder on another host counts as dead.
+MISSED = 6
+
+# Short enough for one write; never truncated, so a reader sees an old or a new record.
+_SIZE = 1024
+_MESSAGE = 2048
+_REFUSED = (errno.EWOULDBLOCK, errno.EACCES)
+
+
+@dataclasses.dataclass(frozen=True)
+class Holder:
+  """The process that holds a workdir.
+
+  Attributes:
+    token: Random name of this holding.
+    host, pid: The process.
+    boot, namespace: Boot id of the kernel and its PID namespace. Where both are equal, `pid` can be checked.
+    born: Start of the process in clock ticks since boot, which tells a reused `pid` from the old one.
+    since: Local time of the start, for people.
+    every: Seconds between beats.
+    beat: Number of beats so far.
+  """
+
+  token: str
+  host: str
+  pid: int
+  boot: str
+  namespace: str
+  born: int
+  since: str
+  every: float = BEAT
+  beat: int = 0
+
+  @classmethod
+  def here(cls) -> 'Holder':
+    """Return a record of this process."""
+    pid = os.getpid()
+    boot, namespace = _machine()
+    since = time.strftime('%Y-%m-%d %H:%M:%S %Z')
+    return cls(uuid.uuid4().hex, socket.gethostname(), pid, boot, namespace, _born(pid) or 0, since, BEAT)
+
+  def __str__(self) -> str:
+    return f'process {self.pid} on host {self.host} since {self.since}'
+
+  @property
+  def checkable(self) -> bool:
+    """Whether this process sees the process ids of the holder."""
+    boot, namespace = _machine()
+    return self.boot == boot and self.namespace == namespace and (bool(boot) or self.host == socket.gethostname())
+
+  @property
+  def lives(self) -> bool:
+    """Whether the process of a `checkable` holder still runs."""
+    if not _machine()[0]:
+      return _answers(self.pid)
+    return _born(self.pid) == self.born
+
+
+class Claim:
+  """A workdir held by this process until `release`. Made by `take`.
+
+  Args:
+    path: The lock file.
+    file: Its descriptor, locked where the file system has locks.
+    holder: The record of this process.
+  """
+
+  def __init__(self, path: Path, file: int, holder: Holder):
+    self._path, self._file, self._holder = path, file, holder
+    self._ended = threading.Event()
+    self._thread = threading.Thread(target=self._beats, name='tfm-workdir', daemon=True)
+    _write(file, holder)
+    self._thread.start()
+
+  def check(self) -> None:
+    """Raise recover.Stopped if another run took over the workdir, as after a long suspension of this process."""
+    found = read(self._path)
+    if found is not None and found.token != self._holder.token:
+      raise recover.Stopped(
+        recover.LOST,
+        f'workdir: {self._path.parent} was taken over by {found}, because this process did not answer for '
+        f'{MISSED * self._holder.every:.0f} s. Expected one run; this one stops and saves nothing more.',
+      )
+
+  def release(self) -> None:
+    """Give the workdir back. The file stays, as removing it would let two runs lock two files of one name."""
+    self._ended.set()
+    self._thread.join()
+    found = read(self._path)
+    if found is None or found.token == self._holder.token:
+      with contextlib.suppress(OSError):
+        _put(self._file, b'')
+    _OPEN.discard(self._file)
+    os.close(self._file)
+
+  def _beats(self) -> None:
+    holder = self._holder
+    while not self._ended.wait(holder.every):
+      found = read(self._path)
+      if found is not None and found.token != holder.token:
+        return  # `check` reports it
+      holder = dataclasses.replace(holder, beat=holder.beat + 1)
+      # A full disk or a lost mount: the file lock holds, and the next beat tries again.
+      with contextlib.suppress(OSError):
+        _write(self._file, holder)
+
+
+@contextlib.contextmanager
+def claimed(workdir: Path, say: Callable[[str], None] = print) -> Iterator[Callable[[], None]]:
+  """Hold `workdir` within the context, from process 0 of a run of several processes.
+
+  Args:
+    workdir: The folder of a run.
+    say: Prints a line before a wait.
+
+  Yields:
+    A function that raises recover.Stopped if the workdir was taken over.
+
+  Raises:
+    UserError: another run holds it; in every process of this run.
+  """
+  claim, refused = None, ''
+  if jax.process_index() == 0:
+    try:
+      claim = take(workdir, say)
+    except errors.UserError as error:
+      refused = str(error)
+  if refused := _from_first(refused):
+    raise errors.UserError(refused)
+  try:
+    yield claim.check if claim is not None else lambda: None
+  finally:
+    if claim is not None:
+      claim.release()
+
+
+def take(workdir: Path, say: Callable[[str], None] = print) -> Claim:
+  """Return the claim of a workdir.
+
+  A holder whose process has ended on this host is replaced at once. The record of another host is watched for
+  `MISSED` of its beats, unless the file lock refuses first.
+
+  Args:
+    workdir: The folder of a run.
+    say: Prints a line before a wait.
+
+  Raises:
+    UserError: another run holds it, or the lock file cannot be written.
+  """
+  path = workdir / FILE
+  try:
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+  except OSError as error:
+    raise errors.UserError(f'workdir: cannot write {path}: {error.strerror}.') from error
+  _OPEN.add(file)
+  try:
+    locked = _lock(file)
+    held = read(path)
+    if not locked or (held is not None and _alive(path, held, say)):
+      raise errors.UserError(_refusal(workdir, read(path) or held))
+    return Claim(path, file, Holder.here())
+  except BaseException:
+    _OPEN.discard(file)
+    os.close(file)
+    raise
+
+
+def read(path: Path) -> Holder | None:
+  """Return the holder that a lock file names, or None if it names none.
+
+  The file is opened anew, so that an NFS client asks its server.
+  """
+  try:
+    content = path.read_bytes().rstrip()
+    return Holder(**json.loads(content)) if content else None
+  except (OSError, ValueError, TypeError):
+    return None
+
+
+def _alive(path: Path, held: Holder, say: Callable[[str], None]) -> bool:
+  """Return whether the holder lives, after a wait if only its beats can tell."""
+  if held.checkable:
+    return held.lives
+  patience = MISSED * held.every
+  say(
+    f'workdir: {path} names {held}, which cannot be checked from host {socket.gethostname()}. '
+    f'Waiting up to {patience:.0f} s for a sign of life.'
+  )
+  end = time.monotonic() + patience
+  while (left := end - time.monotonic()) > 0:
+    time.sleep(min(left, held.every / 4))
+    if read(path) != held:
+      return True
+  return False
+
+
+def _refusal(workdir: Path, held: Holder | None) -> str:
+  who = 'another process' if held is None else str(held)
+  return (
+    f'workdir: {workdir} is in use by {who}. Expected one run per workdir. '
+    'Wait until it ends, stop it, or choose another --workdir.'
+  )
+
+
+def _lock(file: int) -> bool:
+  """Return whether no other process has the file lock. A file system without locks refuses nobody."""
+  try:
+    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+  except OSError as error:
+    return error.errno not in _REFUSED
+  return True
+
+
+def _write(file: int, holder: Holder) -> None:
+  _put(file, json.dumps(dataclasses.asdict(holder)).encode())
+
+
+def _put(file: int, content: bytes) -> None:
+  os.pwrite(file, content.ljust(_SIZE - 1) + b'\n', 0)
+  os.fsync(file)
+
+
+def _machine() -> tuple[str, str]:
+  """Return the boot id and the PID namespace of this process, '' where the system has none."""
+  try:
+    return Path('/proc/sys/kernel/random/boot_id').read_text().strip(), os.readlink('/proc/self/ns/pid')
+  except OSError:
+    return '', ''
+
+
+def _born(pid: int) -> int | None:
+  """Return the start time of a process in clock ticks since boot, or None if it has ended."""
+  try:
+    # The name of the program, in parentheses, may contain anything.
+    fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
+  except OSError:
+    return None
+  return None if fields[0] in 'ZX' else int(fields[19])
+
+
+def _answers(pid: int) -> bool:
+  try:
+    os.kill(pid, 0)
+  except ProcessLookupError:
+    return False
+  except PermissionError:
+    return True
+  return True
+
+
+def _from_first(text: str) -> str:
+  """Return the text of process 0 in every process."""
+  if jax.process_count() == 1:
+    return text
+  from jax.experimental import multihost_utils
+
+  content: Any = np.frombuffer(text.encode()[:_MESSAGE].ljust(_MESSAGE), np.uint8)
+  return bytes(np.asarray(multihost_utils.broadcast_one_to_all(content))).decode('utf-8', 'ignore').rstrip()
+
+
+# A forked child shares the lock and could outlive its parent with it.
+_OPEN: set[int] = set()
+
+
+def _close_in_child() -> None:
+  for file in _OPEN:
+    os.close(file)
+  _OPEN.clear()
+
+
+os.register_at_fork(after_in_child=_close_in_child)
