@@ -1,9 +1,9 @@
 """One run per workdir: a lock file that names its holder and that a dead process does not keep.
 
-Two layers, since neither is enough alone. A file lock (`flock`, which Linux maps to byte-range locks on NFS) is freed by
-the kernel, or by the NFS server, when its process ends. Some mounts ignore or refuse such locks between hosts, so the
-file also has a record of its holder with a counter that the holder raises. Other hosts compare counters over their
-own clock and never compare times of different hosts.
+Two layers, since neither is enough alone. A file lock (`flock`, which Linux maps to byte-range locks on NFS) is freed
+by the kernel, or by the NFS server, when its process ends. Some mounts ignore or refuse such locks between hosts, so
+the file also has a record of its holder with a counter that the holder raises. Other hosts watch whether the counter
+changes, on their own clock. Times of different hosts are never compared.
 """
 
 from collections.abc import Callable, Iterator

@@ -155,6 +155,10 @@ class FileVocabulary(Vocabulary):
     assert isinstance(out, FileVocabulary)
     return out
 
+  @property
+  def published(self) -> bool:
+    return self.framed
+
   def finds(self, name: str) -> bool:
     """Whether the tokenizer has a token of its own for the special `name`."""
     return name in self._named([name])
@@ -208,7 +212,10 @@ class File(Tokenizer):
       inner = tokenizers.Tokenizer.from_file(self.path)
     except Exception as error:
       raise UserError(f'data.tokenizer.path: {self.path} is not a tokenizer.json: {error}.') from error
-    return FileVocabulary(inner)
+    return FileVocabulary(inner, framed=True)
+
+  def given(self) -> FileVocabulary:
+    return self.learn(lambda split: ())
 
   def identity(self) -> dict[str, Any]:
     return {'tokenizer': 'file', 'content': hashlib.sha256(self._content()).hexdigest()}
