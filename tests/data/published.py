@@ -19,7 +19,8 @@ def byte_pairs(*specials, begin='', end=''):
 
 def word_pieces():
   """Return a tokenizer in the form of BERT's."""
-  words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *sorted(set(TEXT.split())), *'abcdefghijklmnopqrstuvwxyz']
+  words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *sorted(set(TEXT.split()))]
+  words += [prefix + letter for prefix in ('', '##') for letter in 'abcdefghijklmnopqrstuvwxyz1.']
   inner = Tokenizer(models.WordPiece({word: i for i, word in enumerate(words)}, unk_token='[UNK]'))
   inner.pre_tokenizer, inner.decoder = pre_tokenizers.BertPreTokenizer(), decoders.WordPiece()
   inner.add_special_tokens(words[:5])

@@ -35,7 +35,7 @@ def main() -> int:
   from tfm.train.recover import Stopped
 
   try:
-    train(experiment, WORKDIR.value, sample=write, begin=begin)
+    train(experiment, WORKDIR.value, sample=write, warm_start=warm_start)
   except Stopped as e:
     if FLAGS.debug:
       traceback.print_exception(e)
@@ -44,11 +44,13 @@ def main() -> int:
   return 0
 
 
-def begin(experiment: 'Experiment', where: Any, say: Callable[[str], None]) -> Any:
-  """The parameters that the experiment starts from."""
-  from tfm.hub import begin
+def warm_start(
+  experiment: 'Experiment', vocabulary: 'Vocabulary | None', where: Any, say: Callable[[str], None]
+) -> Any:
+  """Return the parameters that the experiment starts from."""
+  from tfm import hub
 
-  return begin(experiment, where, say)
+  return hub.warm_start(experiment, vocabulary, where, say)
 
 
 def write(model: 'Model', params: Any, vocabulary: 'Vocabulary', sample: 'Sample') -> str:

@@ -1,6 +1,5 @@
 """Published checkpoints in (`load`) and out (`export_hf`). The families are in `tfm.zoo.weights`."""
 
-from tfm.hub.begin import begin as begin
 from tfm.hub.export import class_of as class_of
 from tfm.hub.export import export_hf as export_hf
 from tfm.hub.generation import generation_options as generation_options
@@ -12,3 +11,4 @@ from tfm.hub.processor import ProcessorFiles as ProcessorFiles
 from tfm.hub.save import check_new as check_new
 from tfm.hub.save import save as save
 from tfm.hub.speech import languages as languages
+from tfm.hub.warm_start import warm_start as warm_start

@@ -27,9 +27,9 @@ from tfm.train.step import State
 #: `(model, params, vocabulary, sample) -> text`, given by the caller: training does not know how to generate.
 Sampler = Callable[[Model, Any, Vocabulary, Sample], str]
 
-#: `(experiment, shardings of the parameters, say) -> parameters` of `init_from`, given by the caller: training does not
-#: know of published models.
-Begin = Callable[[Experiment, Any, Callable[[str], None]], Any]
+#: `(experiment, vocabulary of the data, shardings of the parameters, say) -> parameters` of `init_from`, given by the
+#: caller: training does not import the readers of published models.
+WarmStart = Callable[[Experiment, Vocabulary | None, Any, Callable[[str], None]], Any]
 
 #: Steps that may be under way on the devices before the metrics of the oldest are read.
 _IN_FLIGHT = 2
@@ -47,7 +47,7 @@ def train(
   workdir: str | Path,
   sample: Sampler | None = None,
   devices: Sequence[jax.Device] | None = None,
-  begin: Begin | None = None,
+  warm_start: WarmStart | None = None,
 ) -> Trained:
   """Train `x` for `x.steps` updates in total, from the last checkpoint of `workdir` if there is one.
 
@@ -58,7 +58,7 @@ def train(
     workdir: The folder of checkpoints and metrics. It is made if needed.
     sample: Writes the text sample of an evaluation. No text by default.
     devices: The devices of the mesh, all by default.
-    begin: Reads the parameters of `x.init_from`.
+    warm_start: Reads the parameters of `x.init_from`.
 
   Returns:
     The final state, and the metrics of the last evaluation.
@@ -83,7 +83,7 @@ def train(
     checkpoints = Checkpoints(workdir, x.record.keep)
     closing.callback(checkpoints.close)
     notes = [*built.notes]
-    state = _restore_or_start(x, built, checkpoints, dataset, begin, notes.append)
+    state = _restore_or_start(x, built, checkpoints, dataset, warm_start, notes.append)
     first = int(state['step'])
     metrics = closing.enter_context(contextlib.closing(Metrics(workdir, first, x.steps, x.task.shown)))
     for line in notes:
@@ -101,7 +101,7 @@ def _restore_or_start(
   built: Built,
   checkpoints: Checkpoints,
   dataset: Dataset,
-  begin: Begin | None,
+  warm_start: WarmStart | None,
   say: Callable[[str], None],
 ) -> State:
   """Return the state of the last checkpoint, of `init_from`, or of fresh parameters."""
@@ -109,8 +109,8 @@ def _restore_or_start(
   if found is not None:
     return found
   if x.init_from:
-    assert begin is not None, 'init_from needs a caller that can read models'
-    return built.start(begin(x, built.where['params'], say))
+    assert warm_start is not None, 'init_from needs a caller that can read models'
+    return built.start(warm_start(x, dataset.vocabulary, built.where['params'], say))
   return built.init(step_lib.init_key(x.seed))
 
 
