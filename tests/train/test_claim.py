@@ -16,6 +16,7 @@ import pytest
 from tests.train.tiny import experiment
 from tfm.core.errors import UserError
 from tfm.train import claim, loop, recover
+from tfm.train.holder import Holder
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
@@ -45,8 +46,8 @@ def holder(workdir, then=''):
 
 def elsewhere(**fields):
   """Return the record of a process on another host, which beats every 50 ms."""
-  here = claim.Holder.here()
-  return dataclasses.replace(here, token='other', host='far', pid=7, boot='other kernel', every=0.05, **fields)
+  here = Holder.here(0.05)
+  return dataclasses.replace(here, token='other', host='far', pid=7, boot='other kernel', **fields)
 
 
 def written(workdir, record):
@@ -93,7 +94,7 @@ def test_a_forked_child_does_not_keep_the_lock(tmp_path):
 
 
 def test_a_reused_process_id_does_not_count_as_alive(tmp_path):
-  written(tmp_path, dataclasses.replace(claim.Holder.here(), born=1))
+  written(tmp_path, dataclasses.replace(Holder.here(0.05), born=1))
   claim.take(tmp_path, say=pytest.fail).release()
 
 

@@ -13,8 +13,9 @@ from tfm.core import config, errors
 from tfm.data.tokenizer import Byte, Char
 from tfm.hub.token_texts import TokenText, compare, rows_by_text, token_texts
 from tfm.hub.warm_start import vocabulary_axes
+from tfm.model.transformer import init
 from tfm.parts.head import classify
-from tfm.train import loop
+from tfm.train import loop, saver
 
 TABLE, HEAD = 'embed/table', 'head/head/kernel'
 
@@ -130,3 +131,30 @@ def test_special_tokens_are_matched_by_role():
   assert rows[new.eos] == old.eos
   assert rows[new.inner.token_to_id('<|other|>')] == old.inner.token_to_id('<|other|>')
   assert rows[-2:].tolist() == [-1, -1]
+
+
+def test_every_checkpoint_keeps_the_files_of_the_start(tmp_path):
+  x, content = tiny.experiment(tmp_path, init_from='somewhere', save_every=1, record__keep=1), b'\x00 any bytes'
+  started = []
+
+  def start(x, known, where, say):
+    started.append(known)
+    params = jax.jit(lambda key: init(x.model, key), out_shardings=where)(jax.random.key(0))
+    return params, {'published/deep/file': content}
+
+  for steps in (2, 4):
+    loop.train(dataclasses.replace(x, steps=steps), tmp_path / 'run', warm_start=start)
+    about = tmp_path / 'run' / 'checkpoints' / str(steps) / 'about'
+    assert (about / 'published' / 'deep' / 'file').read_bytes() == content
+  assert len(started) == 1
+
+
+def test_files_of_the_start_are_kept_only_where_ids_agree(tmp_path, base):
+  folder, _, _ = base
+  folder = folder / 'checkpoints' / '1'
+  (folder / 'about' / 'tokens.json').write_text('{"config.json": {"eos_token_id": 3}}')
+  run(tmp_path, 'same', init_from=folder)
+  run(tmp_path, 'other', tiny.WORDS.replace('a', 'z'), init_from=folder, init_vocab='remap')
+  kept = lambda name: saver.read_beside(tmp_path / name / 'run' / 'checkpoints' / '1' / 'about')
+  assert b'"eos_token_id": 3' in b''.join(kept('same').values())
+  assert not kept('other')

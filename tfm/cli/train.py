@@ -7,7 +7,7 @@ Exit status: 0 trained, 1 the loss is not finite, 2 a mistake in the command or 
 taken over by another run, 74 the disk is full, 75 SIGTERM: saved, the same command continues.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -46,8 +46,8 @@ def main() -> int:
 
 def warm_start(
   experiment: 'Experiment', vocabulary: 'Vocabulary | None', where: Any, say: Callable[[str], None]
-) -> Any:
-  """Return the parameters that the experiment starts from."""
+) -> tuple[Any, Mapping[str, bytes]]:
+  """Return the parameters that the experiment starts from, and the files that its checkpoints keep."""
   from tfm import hub
 
   return hub.warm_start(experiment, vocabulary, where, say)

@@ -1,6 +1,7 @@
 """Training starts from the parameters of another model: matching ones are kept, the others are drawn anew."""
 
 from collections.abc import Callable, Mapping
+import json
 from typing import Any, NamedTuple
 
 import jax
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
-from tfm.hub.load import is_published, load
+from tfm.hub.load import Loaded, is_published, load
 from tfm.hub.token_texts import Comparison, compare, rows_by_text
+from tfm.hub.tokens import KEPT
 from tfm.model import transformer
 from tfm.model.spec import Model
 from tfm.train.experiment import Experiment
@@ -30,10 +32,18 @@ class _Axis(NamedTuple):
   size: int
 
 
-def warm_start(x: Experiment, vocabulary: Vocabulary | None, where: Any, say: Say) -> Any:
-  """Return parameters of `x.model` with the shardings `where`, from `x.init_from` where path and shape are equal.
+class _Ids(NamedTuple):
+  """Whether token ids mean the same to the model and the data, and the old row of each new one (None: by id)."""
 
-  Rows of token tables follow `x.init_vocab`. `say` gets the numbers of kept, new and dropped parameters.
+  agree: bool = True
+  rows: NDArray[np.int32] | None = None
+
+
+def warm_start(x: Experiment, vocabulary: Vocabulary | None, where: Any, say: Say) -> tuple[Any, dict[str, bytes]]:
+  """Return parameters of `x.model` from `x.init_from` where path and shape are equal, and files for checkpoints.
+
+  Rows of token tables follow `x.init_vocab`. `say` gets the numbers of kept, new and dropped parameters. The files
+  describe special tokens by id, so there are none where ids mean other tokens.
 
   Args:
     x: The experiment.
@@ -46,12 +56,12 @@ def warm_start(x: Experiment, vocabulary: Vocabulary | None, where: Any, say: Sa
   """
   mesh = jax.tree.leaves(where)[0].mesh if is_published(x.init_from) else None
   loaded = load(x.init_from, dtype=x.precision.param, mesh=mesh)
-  rows = _rows(x, loaded.tokenizer, vocabulary, say)
+  ids = _ids(x, loaded.tokenizer, vocabulary, say)
   given = _named(loaded.params)
   wanted, places = _named(transformer.param_shapes(x.model)), _named(where)
   tables = {n: axis for n, axis in vocabulary_axes(x.model).items() if n in given}
   kept = {n: _placed(a, places[n]) for n, a in given.items() if n in wanted and a.shape == wanted[n].shape}
-  kept |= _tables(given, wanted, places, tables, rows)
+  kept |= _tables(given, wanted, places, tables, ids.rows)
   if x.init_vocab == 'new':
     kept = {n: a for n, a in kept.items() if n not in tables}
   if not kept:
@@ -67,7 +77,13 @@ def warm_start(x: Experiment, vocabulary: Vocabulary | None, where: Any, say: Sa
     return {n: made[n] for n in missing}
 
   new = jax.jit(fresh, out_shardings={n: places[n] for n in missing})(init_key(x.seed)) if missing else {}
-  return jax.tree.unflatten(jax.tree.structure(where), [{**kept, **new}[n] for n in places])
+  params = jax.tree.unflatten(jax.tree.structure(where), [{**kept, **new}[n] for n in places])
+  return params, _beside(loaded) if ids.agree else {}
+
+
+def _beside(loaded: Loaded) -> dict[str, bytes]:
+  """Return the files that a checkpoint keeps of the folder of a model."""
+  return {KEPT: json.dumps(loaded.tokens, indent=1).encode()} if loaded.tokens else {}
 
 
 def vocabulary_axes(model: Model) -> dict[str, _Axis]:
@@ -83,38 +99,39 @@ def vocabulary_axes(model: Model) -> dict[str, _Axis]:
   return found
 
 
-def _rows(x: Experiment, old: Vocabulary | None, new: Vocabulary | None, say: Say) -> NDArray[np.int32] | None:
-  """Return the old row of each new token, or None for the row of the same id.
+def _ids(x: Experiment, old: Vocabulary | None, new: Vocabulary | None, say: Say) -> _Ids:
+  """Return how token ids of the data relate to those of the model.
 
   Raises:
     UserError: if ids mean other tokens and `x.init_vocab` is 'same'.
   """
   if new is None or not x.model.vocab:
-    return None
+    return _Ids()
+  where = f'init_from {x.init_from}'
   if old is None:
-    say(f'init_from {x.init_from}: has no tokenizer, so token ids are not compared. Rows keep their ids.')
-    return None
+    say(f'{where}: has no tokenizer, so token ids are not compared. Rows keep their ids.')
+    return _Ids()
   if old.same(new):
-    return None
+    return _Ids()
   texts = compare(old, new)
   if not texts.differ and x.init_vocab in ('same', 'keep'):
     if len(texts.new) > len(texts.old):
       more = ', '.join(f'{i} = {texts.new[i]}' for i in range(len(texts.old), len(texts.new))[:_MOST])
-      say(f'init_from {x.init_from}: all {texts.shared} token ids agree, and the data has new ones ({more}).')
-    return None
+      say(f'{where}: all {texts.shared} token ids agree, and the data has new ones ({more}).')
+    return _Ids()
   if x.init_vocab == 'same':
     raise errors.UserError(_refusal(x, texts))
   if x.init_vocab == 'remap':
     rows = rows_by_text(old, new, texts, x.model.vocab)
-    known = int((rows[: len(texts.new)] >= 0).sum())
+    known, count = int((rows[: len(texts.new)] >= 0).sum()), len(texts.new)
     say(
-      f'init_from {x.init_from}: {known} of {len(texts.new)} tokens of the data are known by their text and take their '
-      'rows. The others start as the mean row.'
+      f'{where}: {known} of {count} tokens of the data are known by their text and take their rows. '
+      'The others start as the mean row.'
     )
-    return rows
+    return _Ids(agree=False, rows=rows)
   what = 'rows keep their ids' if x.init_vocab == 'keep' else 'token tables start anew'
-  say(f'init_from {x.init_from}: {texts.agree} of {texts.shared} shared token ids agree; {what}.')
-  return None
+  say(f'{where}: {texts.agree} of {texts.shared} shared token ids agree; {what}.')
+  return _Ids(agree=False)
 
 
 def _refusal(x: Experiment, texts: Comparison) -> str:

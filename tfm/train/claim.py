@@ -18,13 +18,13 @@ import socket
 import threading
 import time
 from typing import Any
-import uuid
 
 import jax
 import numpy as np
 
 from tfm.core import errors
 from tfm.train import recover
+from tfm.train.holder import Holder, read
 
 FILE = 'run.lock'
 #: Seconds between two beats of a holder.
@@ -36,55 +36,6 @@ MISSED = 6
 _SIZE = 1024
 _MESSAGE = 2048
 _REFUSED = (errno.EWOULDBLOCK, errno.EACCES)
-
-
-@dataclasses.dataclass(frozen=True)
-class Holder:
-  """The process that holds a workdir.
-
-  Attributes:
-    token: Random name of this holding.
-    host, pid: The process.
-    boot, namespace: Boot id of the kernel and its PID namespace. Where both are equal, `pid` can be checked.
-    born: Start of the process in clock ticks since boot, which tells a reused `pid` from the old one.
-    since: Local time of the start, for people.
-    every: Seconds between beats.
-    beat: Number of beats so far.
-  """
-
-  token: str
-  host: str
-  pid: int
-  boot: str
-  namespace: str
-  born: int
-  since: str
-  every: float = BEAT
-  beat: int = 0
-
-  @classmethod
-  def here(cls) -> 'Holder':
-    """Return a record of this process."""
-    pid = os.getpid()
-    boot, namespace = _machine()
-    since = time.strftime('%Y-%m-%d %H:%M:%S %Z')
-    return cls(uuid.uuid4().hex, socket.gethostname(), pid, boot, namespace, _born(pid) or 0, since, BEAT)
-
-  def __str__(self) -> str:
-    return f'process {self.pid} on host {self.host} since {self.since}'
-
-  @property
-  def checkable(self) -> bool:
-    """Whether this process sees the process ids of the holder."""
-    boot, namespace = _machine()
-    return self.boot == boot and self.namespace == namespace and (bool(boot) or self.host == socket.gethostname())
-
-  @property
-  def lives(self) -> bool:
-    """Whether the process of a `checkable` holder still runs."""
-    if not _machine()[0]:
-      return _answers(self.pid)
-    return _born(self.pid) == self.born
 
 
 class Claim:
@@ -189,23 +140,11 @@ def take(workdir: Path, say: Callable[[str], None] = print) -> Claim:
     held = read(path)
     if not locked or (held is not None and _alive(path, held, say)):
       raise errors.UserError(_refusal(workdir, read(path) or held))
-    return Claim(path, file, Holder.here())
+    return Claim(path, file, Holder.here(BEAT))
   except BaseException:
     _OPEN.discard(file)
     os.close(file)
     raise
-
-
-def read(path: Path) -> Holder | None:
-  """Return the holder that a lock file names, or None if it names none.
-
-  The file is opened anew, so that an NFS client asks its server.
-  """
-  try:
-    content = path.read_bytes().rstrip()
-    return Holder(**json.loads(content)) if content else None
-  except (OSError, ValueError, TypeError):
-    return None
 
 
 def _alive(path: Path, held: Holder, say: Callable[[str], None]) -> bool:
@@ -249,34 +188,6 @@ def _write(file: int, holder: Holder) -> None:
 def _put(file: int, content: bytes) -> None:
   os.pwrite(file, content.ljust(_SIZE - 1) + b'\n', 0)
   os.fsync(file)
-
-
-def _machine() -> tuple[str, str]:
-  """Return the boot id and the PID namespace of this process, '' where the system has none."""
-  try:
-    return Path('/proc/sys/kernel/random/boot_id').read_text().strip(), os.readlink('/proc/self/ns/pid')
-  except OSError:
-    return '', ''
-
-
-def _born(pid: int) -> int | None:
-  """Return the start time of a process in clock ticks since boot, or None if it has ended."""
-  try:
-    # The name of the program, in parentheses, may contain anything.
-    fields = Path(f'/proc/{pid}/stat').read_text().rpartition(')')[2].split()
-  except OSError:
-    return None
-  return None if fields[0] in 'ZX' else int(fields[19])
-
-
-def _answers(pid: int) -> bool:
-  try:
-    os.kill(pid, 0)
-  except ProcessLookupError:
-    return False
-  except PermissionError:
-    return True
-  return True
 
 
 def _from_first(text: str) -> str:

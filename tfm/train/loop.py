@@ -1,7 +1,7 @@
 """Training: build, open the data, restore or start, step, close. Next: `configs/shakespeare_char.py`."""
 
 import collections
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 import contextlib
 import dataclasses
 from pathlib import Path
@@ -27,9 +27,9 @@ from tfm.train.step import State
 #: `(model, params, vocabulary, sample) -> text`, given by the caller: training does not know how to generate.
 Sampler = Callable[[Model, Any, Vocabulary, Sample], str]
 
-#: `(experiment, vocabulary of the data, shardings of the parameters, say) -> parameters` of `init_from`, given by the
-#: caller: training does not import the readers of published models.
-WarmStart = Callable[[Experiment, Vocabulary | None, Any, Callable[[str], None]], Any]
+#: `(experiment, vocabulary of the data, shardings of the parameters, say) -> (parameters, files)` of `init_from`, given
+#: by the caller: training does not import the readers of published models. Checkpoints keep the files (see `saver`).
+WarmStart = Callable[[Experiment, Vocabulary | None, Any, Callable[[str], None]], tuple[Any, Mapping[str, bytes]]]
 
 #: Steps that may be under way on the devices before the metrics of the oldest are read.
 _IN_FLIGHT = 2
@@ -81,6 +81,7 @@ def train(
       raise errors.UserError('\n'.join(wrong))
     built = build(x, devices)
     checkpoints = Checkpoints(workdir, x.record.keep)
+    checkpoints.names = dataset.names
     closing.callback(checkpoints.close)
     notes = [*built.notes]
     state = _restore_or_start(x, built, checkpoints, dataset, warm_start, notes.append)
@@ -110,7 +111,8 @@ def _restore_or_start(
     return found
   if x.init_from:
     assert warm_start is not None, 'init_from needs a caller that can read models'
-    return built.start(warm_start(x, dataset.vocabulary, built.where['params'], say))
+    params, checkpoints.beside = warm_start(x, dataset.vocabulary, built.where['params'], say)
+    return built.start(params)
   return built.init(step_lib.init_key(x.seed))
 
 
