@@ -21,7 +21,6 @@ import jax
 import orbax.checkpoint as ocp
 
 from tfm.core import config, errors
-from tfm.data import tokenizer
 from tfm.data.tokenizer import Vocabulary
 from tfm.train.experiment import Experiment
 from tfm.train.step import State
@@ -30,6 +29,8 @@ FOLDER = 'checkpoints'
 BROKEN = 'broken'
 EXPERIMENT = 'experiment.json'
 CLASSES = 'classes.json'
+#: The names of further files, which other files in the folder (Orbax's own) are told from.
+BESIDE = 'beside.json'
 
 
 class _AboutHandler(ocp.CheckpointHandler):
@@ -74,6 +75,8 @@ def write_about(
     vocabulary.save(path)
   if names:
     (path / CLASSES).write_text(json.dumps(list(names), ensure_ascii=False, indent=1), 'utf-8')
+  if beside:
+    (path / BESIDE).write_text(json.dumps(sorted(beside), indent=1), 'utf-8')
   for name, content in beside.items():
     (path / name).parent.mkdir(parents=True, exist_ok=True)
     (path / name).write_bytes(content)
@@ -81,9 +84,9 @@ def write_about(
 
 def read_beside(about: Path) -> dict[str, bytes]:
   """Return the further files of a folder `about` by their names in it."""
-  own = (EXPERIMENT, CLASSES, tokenizer.FILE, 'tokenizer.json')
-  files = {path.relative_to(about).as_posix(): path for path in sorted(about.rglob('*')) if path.is_file()}
-  return {name: path.read_bytes() for name, path in files.items() if name not in own}
+  if not (about / BESIDE).exists():
+    return {}
+  return {name: (about / name).read_bytes() for name in json.loads((about / BESIDE).read_text('utf-8'))}
 
 
 class Checkpoints:
