@@ -1,7 +1,7 @@
 """Which package of the standard library a piece of its source is from: an encoder with a classifier, on real text.
 
 tfm train --config=classify --workdir=runs/classify        # from scratch, minutes on two CPU cores
-tfm train --config=classify:DIR --workdir=runs/classify    # from a published encoder, such as MiniLM's folder
+tfm train --config=classify:DIR --workdir=runs/classify    # from a published model, such as MiniLM's folder
 
 From scratch 52% of the held-out pieces of Python 3.11 are named rightly (chance: 10%), and the loss no longer falls:
 so little text is soon known by heart, which is what a published encoder is for.
@@ -53,7 +53,10 @@ def get_config(folder: str = '') -> Experiment:
 def _model(folder: str) -> Model:
   classifier = classify.Classify(len(CLASSES), 'first', Tanh(), dropout=0.1)
   if folder:
-    return hub.read_config(folder).spec.with_heads(lm=None, classify=classifier)
+    body = hub.read_config(folder).spec
+    # Scores of the last token's hidden state, as published classifiers of decoders have them.
+    decoder = classify.Classify(len(CLASSES), 'last', bias=False)
+    return body.with_heads(lm=None, classify=decoder if body.causal else classifier)
   norm = LayerNorm(1e-6)
   block = Block(Attention(4, mask=Mask(), relative=RoPE()), Mlp(512, Gelu()), norm, dropout=0.1)
   return Model(Tokens(4104), 128, (Segment((block,), 3),), heads={'classify': classifier}, norm=norm)

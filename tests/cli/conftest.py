@@ -40,7 +40,7 @@ def trained(monkeypatch):
 
   calls = Calls()
 
-  def train(experiment, workdir, sample, begin):
+  def train(experiment, workdir, sample, warm_start):
     calls.append((experiment, workdir, sample))
     if calls.error:
       raise calls.error

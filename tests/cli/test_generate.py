@@ -84,11 +84,11 @@ def test_a_draft_of_another_vocabulary_is_refused(command, monkeypatch):
   from tfm.train import checkpoint
 
   loaded = checkpoint.load('there')
-  found = {'there': loaded.tokenizer, 'runs/other': loaded.tokenizer.with_specials(['eos'])}
+  found = {'there': loaded.tokenizer, 'other': loaded.tokenizer.with_specials(['eos'])}
   monkeypatch.setattr(checkpoint, 'load', lambda path, *_: loaded._replace(tokenizer=found[str(path)]))
-  status, _, err = command('--prompt=ab', '--draft=runs/other')
+  status, _, err = command('--prompt=ab', '--draft=other')
   assert status == 2
-  assert '--draft: runs/other has another vocabulary than --checkpoint. Expected the same.' in err
+  assert '--draft: other has another vocabulary than --checkpoint. Expected the same.' in err
 
 
 def test_beams_print_the_likeliest_text(command):

@@ -11,6 +11,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
 from tfm.data import cut
+from tfm.data.framing import Framing
 from tfm.data.store import Store, write_store
 from tfm.data.tokenizer import Bpe, Byte, Char, file
 
@@ -181,7 +182,8 @@ def test_a_document_in_pieces_is_one_document(tmp_path, monkeypatch, vocabulary)
   for name, size in (('whole', 1 << 20), ('cut', 100)):
     monkeypatch.setattr('tfm.data.store._PIECE', size)
     (tmp_path / name).mkdir()
-    write_store(tmp_path / name, vocabulary, documents.__getitem__, separated=True)
+    ended = vocabulary.with_specials(('eos',))
+    write_store(tmp_path / name, ended, documents.__getitem__, Framing(end=(ended.eos,)))
     stores.append(Store.read(tmp_path / name))
   whole, parted = (store.splits['train'] for store in stores)
   assert whole.tokens.tolist() == parted.tokens.tolist()

@@ -13,7 +13,7 @@ from tfm.parts.head.lm import Lm
 from tfm.parts.mask import Mask
 from tfm.parts.mixer import Attention
 from tfm.tasks import CausalLM, Classify
-from tfm.train import Experiment, Record, loop
+from tfm.train import Experiment, Record, checkpoint, loop
 
 WINDOW = 8
 
@@ -110,6 +110,7 @@ def _experiment(data, labels=2, **fields):
 def test_a_classifier_learns_what_is_easy_to_tell(data, tmp_path):
   scores = loop.train(_experiment(data), tmp_path / 'run').scores
   assert scores['val_accuracy'] == 1
+  assert checkpoint.class_names(tmp_path / 'run' / 'checkpoints' / '40') == ('low', 'up')
   assert set(scores) == {'val_loss_nats', 'val_accuracy'}
 
 

@@ -9,8 +9,9 @@ from tfm.data.layout import Packed, Stream, pack, pieces
 from tfm.data.store import Split
 
 
-def _split(lengths):
-  starts = np.cumsum([0, *lengths])
+def _split(lengths, before=0):
+  """Return documents of these lengths, of increasing tokens from 100, after `before` end tokens."""
+  starts = before + np.cumsum([0, *lengths])
   return Split(np.arange(100, 100 + starts[-1], dtype=np.uint16), starts, 0)
 
 
@@ -29,14 +30,21 @@ def test_packing_places_every_piece_once_and_overfills_no_row(lengths, window):
 @hypothesis.given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(2, 20), st.integers(0, 1))
 @hypothesis.settings(max_examples=60, deadline=None)
 def test_packing_keeps_every_token_exactly_once(lengths, window, overlap):
-  packed = Packed(_split(lengths), window, overlap)
+  packed = Packed(_split(lengths, before=overlap), window, overlap)
   rows = packed.rows(np.arange(packed.train_rows), np.zeros(packed.train_rows, np.int64))
-  if overlap:  # a token is kept if it is predicted: not the first of the text, which has nothing before it
+  if overlap:  # a token is kept if it is predicted: not the end token before the first document
     same = (rows.segments[:, 1:] == rows.segments[:, :-1]) & (rows.segments[:, 1:] > 0)
     kept, first = rows.tokens[:, 1:][same], 101
   else:
     kept, first = rows.tokens[rows.segments > 0], 100
-  assert sorted(kept.tolist()) == list(range(first, 100 + sum(lengths)))
+  assert sorted(kept.tolist()) == list(range(first, 100 + overlap + sum(lengths)))
+
+
+def test_packed_documents_with_a_begin_token_start_with_it():
+  packed = Packed(_split([3, 2]), 6, 1)
+  rows = packed.rows(np.array([0]), np.array([0]))
+  assert rows.tokens.tolist() == [[100, 101, 102, 103, 104, 0]]
+  assert rows.segments.tolist() == [[1, 1, 1, 2, 2, 0]]
 
 
 def test_packed_rows_number_documents_from_one_and_restart_positions():

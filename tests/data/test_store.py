@@ -10,6 +10,7 @@ import pytest
 
 from tfm.core.errors import UserError
 from tfm.data import store as store_lib
+from tfm.data.framing import Framing
 from tfm.data.store import default_cache, open_store, write_store
 from tfm.data.tokenizer.byte import ByteVocabulary
 
@@ -17,7 +18,8 @@ TEXTS = {'train': [['a', 'bc'], [''], [], ['de']], 'val': [['f']]}
 
 
 def _write(folder, separated=True):
-  write_store(folder, ByteVocabulary(), TEXTS.__getitem__, separated)
+  vocabulary = ByteVocabulary().with_specials(('eos',)) if separated else ByteVocabulary()
+  write_store(folder, vocabulary, TEXTS.__getitem__, Framing(end=(256,)) if separated else Framing())
 
 
 def test_documents_stand_between_end_of_text_tokens(tmp_path):
@@ -41,12 +43,12 @@ def test_a_large_vocabulary_is_stored_in_four_bytes(tmp_path):
     def size(self):
       return 70_000
 
-  write = lambda folder: write_store(folder, Wide(), TEXTS.__getitem__, separated=False)
+  write = lambda folder: write_store(folder, Wide(), TEXTS.__getitem__, Framing())
   assert open_store(tmp_path, {}, write).splits['train'].tokens.dtype == np.uint32
 
 
 def test_an_empty_split_is_left_out(tmp_path):
-  write = lambda folder: write_store(folder, ByteVocabulary(), lambda s: [['x']] if s == 'train' else [], False)
+  write = lambda folder: write_store(folder, ByteVocabulary(), lambda s: [['x']] if s == 'train' else [], Framing())
   assert list(open_store(tmp_path, {}, write).splits) == ['train']
 
 
@@ -108,11 +110,13 @@ def test_a_real_limit_of_space_is_told_too(tmp_path):
   program = f"""
 import resource, signal
 from pathlib import Path
+from tfm.data.framing import Framing
 from tfm.data.store import open_store, write_store
 from tfm.data.tokenizer.byte import ByteVocabulary
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-open_store(Path({str(tmp_path)!r}), {{}}, lambda f: write_store(f, ByteVocabulary(), lambda s: [['x' * 9999]], False))
+write = lambda folder: write_store(folder, ByteVocabulary(), lambda split: [['x' * 9999]], Framing())
+open_store(Path({str(tmp_path)!r}), {{}}, write)
 """
   done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=False)
   assert 'no space for the token store' in done.stderr
@@ -139,10 +143,11 @@ def test_a_writer_killed_in_the_middle_leaves_what_the_next_one_clears_away(tmp_
   program = f"""
 import itertools
 from pathlib import Path
+from tfm.data.framing import Framing
 from tfm.data.store import open_store, write_store
 from tfm.data.tokenizer.byte import ByteVocabulary
 endless = lambda split: [itertools.repeat('x' * 100_000)]
-open_store(Path({str(tmp_path)!r}), {{}}, lambda folder: write_store(folder, ByteVocabulary(), endless, False))
+open_store(Path({str(tmp_path)!r}), {{}}, lambda folder: write_store(folder, ByteVocabulary(), endless, Framing()))
 """
   writer = subprocess.Popen([sys.executable, '-c', program])
   try:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.train import tiny
 from tfm import hub
-from tfm.cli.train import begin
+from tfm.cli.train import warm_start
 from tfm.core import errors
 from tfm.model.adapted import merge_adapters
 from tfm.model.transformer import apply, init
@@ -32,7 +32,7 @@ def base(tmp_path):
 
 def _trained(tmp_path, base, name='run', **changes):
   x = _experiment(tmp_path, init_from=base, optim__schedule='constant', **changes)
-  return loop.train(x, tmp_path / name, begin=begin).state
+  return loop.train(x, tmp_path / name, warm_start=warm_start).state
 
 
 def _named(tree):
@@ -43,7 +43,7 @@ def _named(tree):
 def test_training_starts_from_the_loaded_parameters(tmp_path, base, capsys):
   folder, _, params = base
   x = _experiment(tmp_path, init_from=folder, steps=1, optim__lr=1e-12)
-  state = loop.train(x, tmp_path / 'run', begin=begin).state
+  state = loop.train(x, tmp_path / 'run', warm_start=warm_start).state
   for name, value in _named(params).items():
     np.testing.assert_allclose(_named(state['params'])[name], value, atol=1e-10, rtol=0, err_msg=name)
   assert f'{len(_named(params))} parameters of the model kept' in capsys.readouterr().out

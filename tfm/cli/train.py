@@ -3,10 +3,11 @@
   tfm train --config=shakespeare_char --config.data.files=input.txt --workdir=runs/1
   tfm train --config=pretrain:llama3-8b --config.model..relative=alibi --workdir=runs/2
 
-Exit status: 0 trained, 1 the loss is not finite, 74 the disk is full, 75 SIGTERM: saved, the same command goes on.
+Exit status: 0 trained, 1 the loss is not finite, 2 a mistake in the command or a workdir in use, 69 the workdir was
+taken over by another run, 74 the disk is full, 75 SIGTERM: saved, the same command continues.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,7 @@ def main() -> int:
   from tfm.train.recover import Stopped
 
   try:
-    train(experiment, WORKDIR.value, sample=write, begin=begin)
+    train(experiment, WORKDIR.value, sample=write, warm_start=warm_start)
   except Stopped as e:
     if FLAGS.debug:
       traceback.print_exception(e)
@@ -43,11 +44,13 @@ def main() -> int:
   return 0
 
 
-def begin(experiment: 'Experiment', where: Any, say: Callable[[str], None]) -> Any:
-  """The parameters that the experiment starts from."""
-  from tfm.hub import begin
+def warm_start(
+  experiment: 'Experiment', vocabulary: 'Vocabulary | None', where: Any, say: Callable[[str], None]
+) -> tuple[Any, Mapping[str, bytes]]:
+  """Return the parameters that the experiment starts from, and the files that its checkpoints keep."""
+  from tfm import hub
 
-  return begin(experiment, where, say)
+  return hub.warm_start(experiment, vocabulary, where, say)
 
 
 def write(model: 'Model', params: Any, vocabulary: 'Vocabulary', sample: 'Sample') -> str:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from tfm.core.errors import UserError, unknown
 from tfm.data import chance
 from tfm.data.dataset import Raw
+from tfm.data.framing import Framing, prompt_frame
 from tfm.data.layout import Layout, Packed, Stream
 from tfm.data.store import Store
 from tfm.data.tokenizer import Vocabulary
@@ -48,6 +49,13 @@ class Corpus:
   def fingerprint(self) -> str:
     """Changes with any token of any split."""
     return self.store.content
+
+  @functools.cached_property
+  def frame(self) -> Framing:
+    """The special tokens around a row: those of a published tokenizer's prompts, else 'cls' and 'eos'."""
+    if self.vocabulary.published:
+      return prompt_frame(self.vocabulary)
+    return Framing((self.vocabulary.special('cls'),), (self.vocabulary.special('eos'),))
 
   @functools.cached_property
   def byte_lengths(self) -> NDArray[np.int32] | None:

@@ -13,9 +13,11 @@ from tfm.core.errors import UserError, unknown
 from tfm.data.classfolders import ClassFolders
 from tfm.data.corpus import Corpus
 from tfm.data.dataset import ArraySpec
+from tfm.data.framing import Framing
 from tfm.data.layout import Layout, Pieces
 from tfm.data.text import read, stamp
 from tfm.data.textdata import TextData
+from tfm.data.tokenizer import Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +40,11 @@ class Folders(TextData):
 
   def streams(self, split: str) -> Iterator[Iterator[str]]:
     return (read(path) for path, _ in self._files(split))
+
+  def framing(self, vocabulary: Vocabulary) -> Framing:
+    """Return no tokens: rows are pieces of documents, which the task frames."""
+    del vocabulary
+    return Framing()
 
   def labels(self, split: str) -> NDArray[np.int32]:
     """The class of each document, int32."""
@@ -70,6 +77,9 @@ class Folders(TextData):
     yield from super().check()
     if not self.root:
       yield 'root: is empty. A folder with a folder for each class was wanted.'
+    for name in ('begin', 'end'):
+      if (value := getattr(self, name)) != 'auto':
+        yield f'{name}: is {value}, and rows are pieces of documents, which the task frames. Expected auto.'
     if self.val_every < 2:
       yield f'val_every: is {self.val_every}. At least 2 was wanted, or nothing is left to train on.'
 

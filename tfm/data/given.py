@@ -18,6 +18,9 @@ class Given(Tokenizer):
     del documents, total
     return self.vocabulary
 
+  def given(self) -> Vocabulary:
+    return self.vocabulary
+
   def identity(self) -> dict[str, Any]:
     said = json.dumps([self.vocabulary.specials, self.vocabulary.state()], sort_keys=True)
     kind, base = self.vocabulary.kind, self.vocabulary.base

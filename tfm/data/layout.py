@@ -76,8 +76,8 @@ class Packed:
   """Rows of whole documents; one longer than a window is cut into pieces that overlap as windows do.
 
   Best fit decreasing (Ding et al. 2024): pieces are placed from the longest to the shortest, each into the row with
-  the least room that holds it. Where an end-of-text token stands before a document and rows overlap, the document
-  begins with it, so its first token is predicted too.
+  the least room that holds it. Where an end token precedes a document and rows overlap, the document begins with it,
+  so its first token is predicted too. A document with a begin token starts with that.
   """
 
   split: Split
@@ -123,7 +123,7 @@ class Packed:
 class Pieces:
   """Every document cut into windows, each a row of its own; the last of each is filled up with padding.
 
-  The end-of-text token that a store puts after documents belongs to none of them.
+  The end token that a store puts around documents belongs to none of them.
   """
 
   split: Split
@@ -136,7 +136,7 @@ class Pieces:
 
   def __post_init__(self) -> None:
     starts = self.split.starts
-    sizes = np.diff(starts) - 1
+    sizes = np.diff(starts) - starts[0]
     count = np.maximum(-(-sizes // self.window), 1)
     start = np.repeat(starts[:-1], count) + _ranges(count) * self.window
     end = np.repeat(starts[:-1] + sizes, count)
@@ -162,8 +162,11 @@ class Pieces:
 
 
 def pieces(starts: Ints, window: int, overlap: int) -> tuple[Ints, Ints]:
-  """Start and length of every piece, in order; one that would predict nothing is left out."""
-  begin, end = np.maximum(starts[:-1] - overlap, 0), starts[1:]
+  """Return start and length of every piece, in order, without those that would predict nothing.
+
+  Tokens before the first document are end tokens, which then precede every document.
+  """
+  begin, end = starts[:-1] - min(overlap, starts[0]), starts[1:]
   stride = window - overlap
   count = np.maximum(-(-(end - begin - overlap) // stride), 0)
   start = np.repeat(begin, count) + _ranges(count) * stride

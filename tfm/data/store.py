@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from tfm.core.errors import UserError
 from tfm.data import cut, tokenizer
+from tfm.data.framing import Framing
 from tfm.data.progress import Progress
 
 SPLITS = ('train', 'val')
@@ -84,26 +85,32 @@ def write_store(
   folder: Path,
   vocabulary: tokenizer.Vocabulary,
   documents: tokenizer.Documents,
-  separated: bool,
+  framing: Framing,
   total: int | None = None,
 ) -> None:
-  """Writes the tokens of every split to `folder`; `separated` puts an end-of-text token before, between and after
-  documents, which come in parts of their text. `total` (bytes of text, if known) is for the time that is left."""
-  if separated:
-    vocabulary = vocabulary.with_specials(('eos',))
+  """Write the vocabulary and the tokens of every split to `folder`.
+
+  Args:
+    folder: An empty folder.
+    vocabulary: Encodes the text.
+    documents: The documents of a split, in parts of their text.
+    framing: Tokens around each document. Without begin tokens, the end tokens also precede the first document, so that
+      every document has something to be predicted from.
+    total: Bytes of text, if known, for the remaining time.
+  """
   dtype = np.dtype('<u2' if vocabulary.size <= 1 << 16 else '<u4')
   vocabulary.save(folder)
   splits, digest = {}, hashlib.sha256()
   with Progress('tokenising', total) as progress:
     for name in SPLITS:
-      if row := _write_split(folder, name, vocabulary, documents(name), separated, dtype, digest, progress):
+      if row := _write_split(folder, name, vocabulary, documents(name), framing, dtype, digest, progress):
         splits[name] = row
   meta = {'splits': splits, 'dtype': dtype.str, 'content': digest.hexdigest()}
   (folder / _META).write_text(json.dumps(meta, indent=1), 'utf-8')
 
 
-def _write_split(folder, name, vocabulary, documents, separated, dtype, digest, progress) -> dict[str, int] | None:
-  eos = np.array([vocabulary.eos] if separated else [], dtype)
+def _write_split(folder, name, vocabulary, documents, framing, dtype, digest, progress) -> dict[str, int] | None:
+  begin, end = (np.array(ids, dtype) for ids in framing)
   starts = array.array('q')
   text_bytes, at = 0, 0
 
@@ -117,13 +124,15 @@ def _write_split(folder, name, vocabulary, documents, separated, dtype, digest, 
     for batch in _batches(documents, vocabulary.cut):
       for (text, begins), ids in zip(batch, _encoded(vocabulary, batch), strict=True):
         if begins:
-          at += put(file, eos)
+          if starts or not begin.size:
+            at += put(file, end)
           starts.append(at)
+          at += put(file, begin)
         at += put(file, ids)
         text_bytes += (size := len(text.encode('utf-8', 'surrogatepass')))
         progress.advance(size)
     if starts:
-      at += put(file, eos)
+      at += put(file, end)
   if not starts:
     (folder / f'{name}.bin').unlink()
     return None

@@ -1,6 +1,5 @@
 """Published checkpoints in (`load`) and out (`export_hf`). The families are in `tfm.zoo.weights`."""
 
-from tfm.hub.begin import begin as begin
 from tfm.hub.export import class_of as class_of
 from tfm.hub.export import export_hf as export_hf
 from tfm.hub.export_peft import export_peft as export_peft
@@ -13,3 +12,4 @@ from tfm.hub.load import read_config as read_config
 from tfm.hub.loaded import Loaded as Loaded
 from tfm.hub.save import save as save
 from tfm.hub.speech import languages as languages
+from tfm.hub.warm_start import warm_start as warm_start

@@ -110,10 +110,9 @@ class FolderFiles(Mapping[str, bytes]):
       (folder / name).parent.mkdir(parents=True, exist_ok=True)
       (folder / name).write_bytes(content)
 
-  def keep(self, about: Path) -> None:
-    """Write the files into the folder `about` of a checkpoint, where `read` finds them."""
-    if self:
-      self.write(about / KEPT)
+  def kept(self) -> dict[str, bytes]:
+    """Return the files by their names in the folder `about` of a checkpoint, where `read` finds them."""
+    return {f'{KEPT}/{name}': content for name, content in self.items()}
 
 
 def fields_of(path: Path) -> dict[str, Any]:

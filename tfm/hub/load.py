@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 import dataclasses
+import json
 from pathlib import Path
 import sys
 from typing import Any, NamedTuple
@@ -106,7 +107,16 @@ def _checkpoint(
     if value:
       raise errors.UserError(f'{folder}: {name}={value!r}: this is a checkpoint of tfm. Expected a published folder.')
   m = checkpoint.load(folder, dtype, mesh)
-  return Loaded(m.spec, m.params, m.tokenizer, m.experiment, m.step, FolderFiles.read(m.folder))
+  return Loaded(m.spec, m.params, m.tokenizer, m.experiment, m.step, _files_of(m.folder))
+
+
+def _files_of(folder: Path) -> FolderFiles:
+  """Return the files that a checkpoint of tfm keeps, with the names of its classes as config.json has them."""
+  files, names = FolderFiles.read(folder), checkpoint.class_names(folder)
+  if not names:
+    return files
+  labels = {'id2label': {str(i): name for i, name in enumerate(names)}, 'label2id': {n: i for i, n in enumerate(names)}}
+  return files.with_files({CONFIG: json.dumps({**files.json(CONFIG), **labels}, indent=2).encode()})
 
 
 def _filled(
@@ -151,7 +161,7 @@ def describe(path: str | Path, ignore: Collection[str] = ()) -> Loaded:
   folder = checkpoint.find(folder)
   experiment, vocabulary = checkpoint.about(folder)
   step = int(folder.name) if folder.name.isdigit() else 0
-  return Loaded(experiment.model, None, vocabulary, experiment, step, FolderFiles.read(folder))
+  return Loaded(experiment.model, None, vocabulary, experiment, step, _files_of(folder))
 
 
 def is_published(path: str | Path) -> bool:

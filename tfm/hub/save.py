@@ -38,8 +38,6 @@ def save(
   with new_folder(path) as half:
     dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(params)})
     experiment = Experiment(model=spec, precision=Precision(param=dtypes[0] if len(dtypes) == 1 else 'float32'))
-    write_about(half / 'about', experiment, tokenizer)
-    if files:
-      files.keep(half / 'about')
+    write_about(half / 'about', experiment, tokenizer, beside=files.kept() if files else {})
     with unwarned(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as writer:
       writer.save(half / 'state', args=ocp.args.PyTreeSave({'params': params}))

@@ -156,6 +156,11 @@ class Tower:
     return self.heads.get('classify')
 
   @property
+  def causal(self) -> bool:
+    """True if no output depends on a later token of the tower itself."""
+    return not resampled(self) and all(b.causal for b in blocks(self))
+
+  @property
   def reads_towers(self) -> frozenset[str]:
     """Names of the towers whose outputs it reads."""
     crosses = {b.cross.tower for b in blocks(self) if b.cross is not None}
@@ -218,11 +223,6 @@ class Model(Tower):
     from tfm.model import outputs  # here, as it looks at whole models
 
     return frozenset(outputs.sources(self))
-
-  @property
-  def causal(self) -> bool:
-    """True if no output depends on a later token of the model's own tower."""
-    return not resampled(self) and all(b.causal for b in blocks(self))
 
   @property
   def ahead(self) -> bool:

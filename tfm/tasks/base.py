@@ -49,6 +49,11 @@ class Task(Part):
   #: `picture(dataset, raw, outputs)` returns (image [H, W, 3] from 0 to 1, caption) pairs of an evaluation batch.
   picture: ClassVar[Callable[..., list[tuple[NDArray, str]]] | None] = None
 
+  @property
+  def frames_rows(self) -> bool:
+    """Whether the task puts the special tokens of a prompt around rows of text."""
+    return False
+
   def features(self, raw: Raw, dataset: Dataset) -> Features:
     """Return the model inputs and targets of a raw batch.
 

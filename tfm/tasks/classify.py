@@ -27,7 +27,8 @@ class Classify(Task):
 
   Args:
     label_smoothing: Probability spread over all classes.
-    framed: A row of text begins with the special token 'cls' and ends with 'eos', as BERT's do ([CLS] ... [SEP]).
+    framed: A row of text has the special tokens that a published tokenizer puts around a prompt ([CLS] ... [SEP] for
+      BERT, only the begin token for Llama). With a learnt tokenizer it begins with 'cls' and ends with 'eos'.
   """
 
   label_smoothing: float = 0.0
@@ -43,8 +44,12 @@ class Classify(Task):
     idle = {'smooth_gold': True, 'z_loss': 0.0, 'mtp': stored.get('mtp')}
     return {name: value for name, value in stored.items() if name not in idle or value != idle[name]}
 
+  @property
+  def frames_rows(self) -> bool:
+    return self.framed
+
   def window(self, length: int) -> int:
-    """Return the number of raw tokens that make a model row of `length`."""
+    """Return the number of raw tokens that make a model row of `length`, for a learnt tokenizer."""
     return length - 2 * self.framed
 
   def lengths(self, length: int) -> tuple[int, ...]:
@@ -65,11 +70,7 @@ class Classify(Task):
     tokens, mask = raw['tokens'], (raw['segments'] > 0).astype(np.int32)
     rows = (mask[:, 0] > 0).astype(np.float32)
     if self.framed:
-      one = np.ones((len(tokens), 1), np.int32)
-      ends = mask.sum(1)
-      tokens = np.concatenate([one * dataset.vocabulary.special('cls'), tokens, one * 0], 1)
-      mask = np.concatenate([one, one, mask], 1)
-      tokens[np.arange(len(tokens)), ends + 1] = dataset.vocabulary.special('eos')
+      tokens, mask = _framed(tokens, mask, *dataset.frame)
     return {'input_ids': tokens * mask, 'attention_mask': mask, 'labels': raw['labels'], 'weights': rows}
 
   def specs(self, model: Any, data: Data) -> dict[str, ArraySpec]:
@@ -145,6 +146,20 @@ def soft_cross_entropy(logits_BV: jax.Array, target_BV: jax.Array, label_smoothi
   correct_B = jnp.argmax(logits_BV, -1) == jnp.argmax(target_BV, -1)
   nll_B = jax.lax.stop_gradient(-jnp.sum(target_BV * log_p_BV, -1))
   return CrossEntropy(-jnp.sum(smooth_BV * log_p_BV, -1), nll_B, correct_B.astype(jnp.float32))
+
+
+def _framed(
+  tokens_BT: NDArray, mask_BT: NDArray, begin: tuple[int, ...], end: tuple[int, ...]
+) -> tuple[NDArray, NDArray]:
+  """Return rows of real tokens with tokens before and after, padded on the right, and their mask."""
+  B, T = len(tokens_BT), tokens_BT.shape[1] + len(begin) + len(end)
+  framed_BT = np.zeros((B, T), np.int32)
+  framed_BT[:, : len(begin)] = begin
+  framed_BT[:, len(begin) : len(begin) + tokens_BT.shape[1]] = tokens_BT
+  after_B = len(begin) + mask_BT.sum(1)
+  for i, token in enumerate(end):
+    framed_BT[np.arange(B), after_B + i] = token
+  return framed_BT, (np.arange(T) < (after_B + len(end))[:, None]).astype(np.int32)
 
 
 def _visible(pixels_CHW: NDArray) -> NDArray:

@@ -16,7 +16,7 @@ from tfm.model.spec import Model
 from tfm.train import shard
 from tfm.train import step as step_lib
 from tfm.train.experiment import Experiment
-from tfm.train.saver import EXPERIMENT, FOLDER, Checkpoints, unwarned
+from tfm.train.saver import CLASSES, EXPERIMENT, FOLDER, Checkpoints, read_beside, unwarned
 from tfm.train.step import State
 
 
@@ -52,6 +52,7 @@ def resume(
       stored, stored_vocabulary = about(folder)
       compare(folder, stored, x, stored_vocabulary, vocabulary, say)
       state = checkpoints.restore(step, like)
+      checkpoints.beside = read_beside(folder / 'about')
     except errors.UserError:
       raise
     except Exception as error:
@@ -112,6 +113,19 @@ def about(folder: Path) -> tuple[Experiment, Vocabulary | None]:
     stored = json.loads((path / EXPERIMENT).read_text('utf-8'))
     vocabulary = tokenizer_lib.load(path) if (path / tokenizer_lib.FILE).exists() else None
     return config.from_json(Experiment, stored), vocabulary
+  except (OSError, ValueError) as error:
+    raise Broken(f'{path}: {error}') from error
+
+
+def class_names(folder: Path) -> tuple[str, ...]:
+  """Return the names of the classes that a checkpoint was trained on, in the order of the labels.
+
+  Raises:
+    Broken: the file is damaged.
+  """
+  path = folder / 'about' / CLASSES
+  try:
+    return tuple(json.loads(path.read_text('utf-8'))) if path.exists() else ()
   except (OSError, ValueError) as error:
     raise Broken(f'{path}: {error}') from error
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import dataclasses
 import math
+from typing import Literal
 
 from tfm.core.precision import Precision
 from tfm.data.base import Data
@@ -58,6 +59,10 @@ class Experiment:
   A checkpoint is saved every `save_every` steps and at the end; an evaluation runs every `eval_every` steps and at the
   end. `mesh`, `precision`, `remat`, `loop` and `attend` change how the run is computed, and its results only by
   rounding. Training starts from the matching parameters of the model in the folder `init_from`, published or tfm's.
+
+  `init_vocab` decides where its token ids mean other tokens than those of the data. 'same' refuses, 'keep' keeps the
+  rows of token tables by id, 'remap' moves them by token text, and 'new' starts the tables and the language-model head
+  anew.
   """
 
   model: Model = Model()
@@ -75,6 +80,7 @@ class Experiment:
   attend: Attend = Auto()
   record: Record = Record()
   init_from: str = ''
+  init_vocab: Literal['same', 'keep', 'remap', 'new'] = 'same'
 
   def run(self) -> Run:
     """Return the static arguments of the model."""
@@ -86,6 +92,8 @@ class Experiment:
         yield f'{name}: is {value}. Expected 1 or more.'
     if not 0 <= self.seed < 2**63:
       yield f'seed: is {self.seed}. Expected 0 to 2**63 - 1.'
+    if self.init_vocab != 'same' and not self.init_from:
+      yield f'init_vocab: is {self.init_vocab}, and there is no model to start from. Expected init_from.'
     if self.remat not in POLICIES:
       yield f'remat: is {self.remat!r}. Known: {", ".join(POLICIES)}.'
     if self.loop not in LOOPS:

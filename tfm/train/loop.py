@@ -1,7 +1,7 @@
 """Training: build, open the data, restore or start, step, close. Next: `configs/shakespeare_char.py`."""
 
 import collections
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 import contextlib
 import dataclasses
 from pathlib import Path
@@ -15,7 +15,7 @@ from tfm.data import TextData, prefetch
 from tfm.data.dataset import Dataset
 from tfm.data.tokenizer import Vocabulary
 from tfm.model.spec import Model
-from tfm.train import checkpoint, distributed, evaluate, memory, recover, shard
+from tfm.train import checkpoint, claim, distributed, evaluate, memory, recover, shard
 from tfm.train import step as step_lib
 from tfm.train.build import Built, build
 from tfm.train.experiment import Experiment, Sample
@@ -27,9 +27,9 @@ from tfm.train.step import State
 #: `(model, params, vocabulary, sample) -> text`, given by the caller: training does not know how to generate.
 Sampler = Callable[[Model, Any, Vocabulary, Sample], str]
 
-#: `(experiment, shardings of the parameters, say) -> parameters` of `init_from`, given by the caller: training does not
-#: know of published models.
-Begin = Callable[[Experiment, Any, Callable[[str], None]], Any]
+#: `(experiment, vocabulary of the data, shardings of the parameters, say) -> (parameters, files)` of `init_from`, given
+#: by the caller: training does not import the readers of published models. Checkpoints keep the files (see `saver`).
+WarmStart = Callable[[Experiment, Vocabulary | None, Any, Callable[[str], None]], tuple[Any, Mapping[str, bytes]]]
 
 #: Steps that may be under way on the devices before the metrics of the oldest are read.
 _IN_FLIGHT = 2
@@ -47,7 +47,7 @@ def train(
   workdir: str | Path,
   sample: Sampler | None = None,
   devices: Sequence[jax.Device] | None = None,
-  begin: Begin | None = None,
+  warm_start: WarmStart | None = None,
 ) -> Trained:
   """Train `x` for `x.steps` updates in total, from the last checkpoint of `workdir` if there is one.
 
@@ -58,37 +58,40 @@ def train(
     workdir: The folder of checkpoints and metrics. It is made if needed.
     sample: Writes the text sample of an evaluation. No text by default.
     devices: The devices of the mesh, all by default.
-    begin: Reads the parameters of `x.init_from`.
+    warm_start: Reads the parameters of `x.init_from`.
 
   Returns:
     The final state, and the metrics of the last evaluation.
 
   Raises:
-    UserError: for an experiment that cannot run.
-    recover.Stopped: with an exit status, for a loss that is not finite, a full disk, and SIGTERM.
+    UserError: for an experiment that cannot run, or a workdir in use by another run.
+    recover.Stopped: with an exit status, for a loss that is not finite, a full disk, SIGTERM, and a workdir that was
+      taken over.
   """
   memory.keep_freed()
   distributed.start()
   config.validate(x)
   workdir = workdir_of(workdir)
-  dataset = x.data.open(x.task)
-  if wrong := list(x.task.suits(x.model, dataset)):
-    raise errors.UserError('\n'.join(wrong))
-  built = build(x, devices)
 
   with contextlib.ExitStack() as closing:
     closing.enter_context(recover.full_disks_told(workdir))
+    holds = closing.enter_context(claim.claimed(workdir))
+    dataset = x.data.open(x.task)
+    if wrong := list(x.task.suits(x.model, dataset)):
+      raise errors.UserError('\n'.join(wrong))
+    built = build(x, devices)
     checkpoints = Checkpoints(workdir, x.record.keep)
+    checkpoints.names = dataset.names
     closing.callback(checkpoints.close)
     notes = [*built.notes]
-    state = _restore_or_start(x, built, checkpoints, dataset, begin, notes.append)
+    state = _restore_or_start(x, built, checkpoints, dataset, warm_start, notes.append)
     first = int(state['step'])
     metrics = closing.enter_context(contextlib.closing(Metrics(workdir, first, x.steps, x.task.shown)))
     for line in notes:
       metrics.say(line)
     if first >= x.steps:
       metrics.say(f'{workdir}: is trained for {first} steps already, and steps={x.steps}.')
-    trained = _Loop(x, built, dataset, checkpoints, metrics, sample).run(state)
+    trained = _Loop(x, built, dataset, checkpoints, metrics, sample, holds).run(state)
     # Everything is on disk when this returns.
     checkpoints.wait()
   return trained
@@ -99,7 +102,7 @@ def _restore_or_start(
   built: Built,
   checkpoints: Checkpoints,
   dataset: Dataset,
-  begin: Begin | None,
+  warm_start: WarmStart | None,
   say: Callable[[str], None],
 ) -> State:
   """Return the state of the last checkpoint, of `init_from`, or of fresh parameters."""
@@ -107,8 +110,9 @@ def _restore_or_start(
   if found is not None:
     return found
   if x.init_from:
-    assert begin is not None, 'init_from needs a caller that can read models'
-    return built.start(begin(x, built.where['params'], say))
+    assert warm_start is not None, 'init_from needs a caller that can read models'
+    params, checkpoints.beside = warm_start(x, dataset.vocabulary, built.where['params'], say)
+    return built.start(params)
   return built.init(step_lib.init_key(x.seed))
 
 
@@ -122,6 +126,7 @@ class _Loop:
   checkpoints: Checkpoints
   metrics: Metrics
   sample: Sampler | None
+  holds: Callable[[], None]
 
   def __post_init__(self) -> None:
     self.mine = shard.my_rows(self.built.rows, self.x.data.batch)
@@ -147,6 +152,7 @@ class _Loop:
           with self.speed.paused():
             scores = self.evaluate(step, state) if evals else scores
             if saves:
+              self.holds()
               recover.check_savable(step, state)
               self.checkpoints.save(step, state, x, self.dataset.vocabulary)
             self.metrics.draw()

@@ -20,6 +20,8 @@ DIVERGED = 1
 DISK_FULL = 74
 #: Exit status: SIGTERM came, the state is saved, the same command goes on (EX_TEMPFAIL of sysexits.h).
 PREEMPTED = 75
+#: Exit status: another run took over the workdir (EX_UNAVAILABLE of sysexits.h).
+LOST = 69
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_TEXTS = ('no space left', 'disk quota exceeded', 'enospc', 'edquot', 'file too large')

@@ -1,10 +1,11 @@
 """Checkpoints of a run: saved while training goes on, whole or not there at all. Reading them: `checkpoint.py`.
 
 `workdir/checkpoints/STEP/` holds `state/` (Orbax, each array in its pieces) and `about/`: the resolved experiment as
-JSON, and the vocabulary of text, so that a checkpoint explains itself without the text it was trained on.
+JSON, the vocabulary of text, the names of classes, and the files of the folder that the run started from. So a
+checkpoint explains itself without the data it was trained on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 import json
@@ -12,6 +13,7 @@ import logging
 from pathlib import Path
 import shutil
 import sys
+from types import MappingProxyType
 from typing import Any
 import warnings
 
@@ -26,6 +28,9 @@ from tfm.train.step import State
 FOLDER = 'checkpoints'
 BROKEN = 'broken'
 EXPERIMENT = 'experiment.json'
+CLASSES = 'classes.json'
+#: The names of further files, which other files in the folder (Orbax's own) are told from.
+BESIDE = 'beside.json'
 
 
 class _AboutHandler(ocp.CheckpointHandler):
@@ -33,7 +38,7 @@ class _AboutHandler(ocp.CheckpointHandler):
 
   def save(self, directory: Any, args: '_AboutSave') -> None:
     if jax.process_index() == 0:
-      write_about(Path(directory), args.experiment, args.vocabulary)
+      write_about(Path(directory), args.experiment, args.vocabulary, args.names, args.beside)
 
   def restore(self, directory: Any, args: Any = None) -> None:
     raise AssertionError('about/ is read as plain files, by checkpoint.py')
@@ -44,22 +49,59 @@ class _AboutHandler(ocp.CheckpointHandler):
 class _AboutSave(ocp.args.CheckpointArgs):
   experiment: Experiment
   vocabulary: Vocabulary | None
+  names: Sequence[str]
+  beside: Mapping[str, bytes]
 
 
-def write_about(path: Path, experiment: Experiment, vocabulary: Vocabulary | None) -> None:
-  """Writes what a checkpoint says of itself."""
+def write_about(
+  path: Path,
+  experiment: Experiment,
+  vocabulary: Vocabulary | None,
+  names: Sequence[str] = (),
+  beside: Mapping[str, bytes] = MappingProxyType({}),
+) -> None:
+  """Write the folder `about` of a checkpoint.
+
+  Args:
+    path: The folder.
+    experiment: The resolved experiment.
+    vocabulary: The vocabulary of text, if there is one.
+    names: The names of the classes, in the order of the labels.
+    beside: Further files by their names in the folder.
+  """
   path.mkdir(parents=True, exist_ok=True)
   (path / EXPERIMENT).write_text(json.dumps(config.to_json(experiment), indent=1), 'utf-8')
   if vocabulary is not None:
     vocabulary.save(path)
+  if names:
+    (path / CLASSES).write_text(json.dumps(list(names), ensure_ascii=False, indent=1), 'utf-8')
+  if beside:
+    (path / BESIDE).write_text(json.dumps(sorted(beside), indent=1), 'utf-8')
+  for name, content in beside.items():
+    (path / name).parent.mkdir(parents=True, exist_ok=True)
+    (path / name).write_bytes(content)
+
+
+def read_beside(about: Path) -> dict[str, bytes]:
+  """Return the further files of a folder `about` by their names in it."""
+  if not (about / BESIDE).exists():
+    return {}
+  return {name: (about / name).read_bytes() for name in json.loads((about / BESIDE).read_text('utf-8'))}
 
 
 class Checkpoints:
-  """The checkpoints of a workdir, the last `keep` of them."""
+  """The checkpoints of a workdir, the last `keep` of them.
+
+  Attributes:
+    names: The names of the classes, which every checkpoint keeps.
+    beside: Files by name, which every checkpoint keeps in its folder `about`.
+  """
 
   def __init__(self, workdir: Path, keep: int):
     _quiet()
     self.path = workdir.absolute() / FOLDER
+    self.names: Sequence[str] = ()
+    self.beside: Mapping[str, bytes] = {}
     self.half_written = [p.name for p in self.path.glob('*.orbax-checkpoint-tmp*')]
     options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, create=True)
     with unwarned():
@@ -77,7 +119,8 @@ class Checkpoints:
     """
     if step in self.steps:
       return
-    args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), about=_AboutSave(experiment, vocabulary))
+    about = _AboutSave(experiment, vocabulary, self.names, self.beside)
+    args = ocp.args.Composite(state=ocp.args.PyTreeSave(state), about=about)
     with unwarned():
       self._manager.save(step, args=args, force=True)
 

@@ -32,6 +32,10 @@ class Tokenizer(Part):
     """
     raise NotImplementedError
 
+  def given(self) -> 'Vocabulary | None':
+    """Return the vocabulary if it does not depend on the text, else None."""
+    return None
+
   def identity(self) -> dict[str, Any]:
     """What the learnt vocabulary depends on besides the text."""
     return {'tokenizer': self.table().name_of(self), **dataclasses.asdict(self)}
@@ -113,8 +117,14 @@ class Vocabulary(abc.ABC):
     return self.specials[name]
 
   def same(self, other: 'Vocabulary') -> bool:
-    """Whether both say the same of every text and id."""
-    return (self.kind, self.specials, self.state()) == (other.kind, other.specials, other.state())
+    """Return whether both have the same ids for every text. Roles of their own tokens may differ."""
+    added = lambda v: {name: i for name, i in v.specials.items() if i >= v.base}
+    return (self.kind, added(self), self.state()) == (other.kind, added(other), other.state())
+
+  @property
+  def published(self) -> bool:
+    """Whether a model was trained with it elsewhere, so that ids added to it mean nothing to that model."""
+    return False
 
   @property
   def bos(self) -> int | None:

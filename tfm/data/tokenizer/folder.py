@@ -24,10 +24,13 @@ class File(Tokenizer):
     del documents, total
     self._content()
     path = Path(self.path).expanduser()
-    found = read_tokenizer(path, framed=False) if path.is_dir() else read_file(path)
+    found = read_tokenizer(path) if path.is_dir() else read_file(path)
     if found is None:
       raise UserError(f'data.tokenizer.path: {self.path} has no files of a tokenizer. Expected a tokenizer.json.')
     return found
+
+  def given(self) -> Vocabulary:
+    return self.learn(lambda split: ())
 
   def identity(self) -> dict[str, Any]:
     return {'tokenizer': 'file', 'content': hashlib.sha256(self._content()).hexdigest()}

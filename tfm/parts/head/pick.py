@@ -18,13 +18,22 @@ from tfm.parts.tokeninfo import TokenInfo
 Pick = Literal['first', 'second', 'last', 'end', 'mean', 'patches', 'first_patches', 'largest', 'each'] | int
 
 
+#: Kinds that take a token from the front of a row.
+_EARLY = ('first', 'second', 'first_patches')
+
+
 def width(pick: Pick, d: int) -> int:
   """Return the width of a picked vector of hidden states of width `d`."""
   return 2 * d if pick == 'first_patches' else d
 
 
 def fits(pick: Pick, tower: Any) -> Iterator[str]:
-  """Yield a sentence if a tower has no patches, or no tokens of the id, that `pick` looks for."""
+  """Yield a sentence if `pick` takes a token that depends on no other, or looks for one that a tower never has."""
+  if pick in _EARLY and tower.causal and _reads_rows(tower):
+    yield (
+      f'pick={pick} takes a token that cannot attend to the rest of the row, as every mixer is causal. '
+      'Expected pick=last, or pick=mean.'
+    )
   if pick in ('patches', 'first_patches') and 'grid' not in tower.embed.provides:
     yield f'pick={pick} needs image patches, and the tower reads none. Expected pick=mean or embed=patches.'
   if (pick == 'largest' or isinstance(pick, int)) and not tower.vocab:
@@ -63,6 +72,12 @@ def picked(x_BTD: jax.Array, context: HeadContext, pick: Pick) -> jax.Array:
   else:
     place_B = jnp.argmax(real_BT, 1) + (pick == 'second')
   return jnp.take_along_axis(x_BTD, place_B[:, None, None], 1)[:, 0]
+
+
+def _reads_rows(tower: Any) -> bool:
+  """Return whether tokens of the tower learn of each other, and of nothing else, through its mixers."""
+  mixes = any(block.mixer is not None for segment in tower.segments for block in segment.pattern)
+  return mixes and not tower.reads_towers
 
 
 def of_stream(x_BTD: jax.Array, info: TokenInfo, index: int, count: int) -> tuple[jax.Array, TokenInfo]:

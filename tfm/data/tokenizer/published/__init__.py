@@ -85,14 +85,14 @@ def read_file(path: Path) -> FileVocabulary:
     UserError: the file is no tokenizer.
   """
   beside = path.name == WHOLE and any((path.parent / name).is_file() for name in (CONFIG, MODEL))
-  found = read_tokenizer(path.parent, framed=False) if beside else None
+  found = read_tokenizer(path.parent) if beside else None
   if isinstance(found, FileVocabulary):
     return found
   try:
     inner = tokenizers.Tokenizer.from_file(str(path))
   except Exception as error:
     raise errors.UserError(f'data.tokenizer.path: {path} is not a tokenizer.json: {error}.') from error
-  return FileVocabulary(inner)
+  return FileVocabulary(inner, framed=True)
 
 
 def _has_files(folder: Path) -> bool:
