@@ -4,11 +4,11 @@ import dataclasses
 import enum
 import json
 from typing import Any, Literal
-import warnings
 
 import numpy as np
 import pytest
 
+from tests.data.tokenizer.compare import theirs
 from tests.data.tokenizer.folders import whole
 from tests.hub.chat_templates import CHATML, GROUNDED, LLAMA_3, QWEN_3, TEMPLATES
 from tfm.core.errors import UserError
@@ -70,14 +70,6 @@ def with_template(base, template, folder=None):
   config = json.loads(path.read_text()) | {'chat_template': template}
   path.write_text(json.dumps(config))
   return folder or base
-
-
-def theirs(folder):
-  import transformers
-
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')
-    return transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
 
 
 @pytest.mark.oracle

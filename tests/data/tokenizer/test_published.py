@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 import numpy as np
 import pytest
 
+from tests.data.tokenizer.compare import assert_equal, theirs
 from tests.data.tokenizer.folders import SLOW, WHOLE, write
 from tests.data.tokenizer.strings import STRINGS
 from tfm.core.errors import UserError
@@ -29,7 +30,6 @@ _FEW = ('bert', 'ctrl', 'gpt2', 'llama', 'marian', 'mbart', 'roberta', 't5')
 _LIKE_OTHERS = (
   'bart', 'distilbert', 'electra', 'layoutlm', 'led', 'longformer', 'mt5', 'phi3', 'qwen3', 'squeezebert', 'stablelm',
 )  # fmt: skip
-_NAMES = ('bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask')
 
 
 @pytest.fixture(scope='module')
@@ -43,30 +43,6 @@ def made(tmp_path_factory):
     return folder
 
   return make
-
-
-def theirs(folder):
-  import transformers
-
-  with warnings.catch_warnings():
-    warnings.simplefilter('ignore')
-    return transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True)
-
-
-def assert_equal(folder):
-  """Both ways: ids with and without the frame, special tokens, and text."""
-  expected, ours = theirs(folder), read_tokenizer(folder)
-  for text in STRINGS:
-    with warnings.catch_warnings():
-      warnings.simplefilter('ignore')
-      framed, bare = expected(text)['input_ids'], expected(text, add_special_tokens=False)['input_ids']
-    assert ours.prompt(text).tolist() == framed, text
-    assert ours.prompt(text, framed=False).tolist() == bare, text
-    assert ours.decode(framed) == expected.decode(framed, skip_special_tokens=True), text
-  numbers = {name: getattr(expected, f'{name}_token_id') for name in _NAMES}
-  assert {n: i for n, i in numbers.items() if i is not None}.items() <= ours.specials.items()
-  assert ours.size >= len(expected)
-  return expected
 
 
 @pytest.mark.oracle
@@ -258,6 +234,44 @@ def test_model_types_have_the_classes_of_transformers(tmp_path):
 def test_an_encoder_decoder_has_the_tokenizer_of_its_encoder(tmp_path):
   model = {'model_type': 'encoder-decoder', 'encoder': {'model_type': 'bert'}, 'decoder': {'model_type': 'gpt2'}}
   assert choose(tmp_path, {}, model) == 'BertTokenizer'
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize(
+  ('name', 'language'),
+  [
+    ('m2m_100', 'fr'),
+    ('mbart', 'fr_XX'),
+    ('mbart50', 'uk_UA'),
+    ('nllb', 'fra_Latn'),
+    ('plbart', 'python'),
+    ('whisper', 'de'),
+  ],
+)
+def test_prompts_of_a_language_match_transformers(made, name, language):
+  setting = 'language' if name == 'whisper' else 'src_lang'
+  expected, ours = theirs(made(name), **{setting: language}), read_tokenizer(made(name), language=language)
+  assert ours.prompt('the cat').tolist() == expected('the cat')['input_ids']
+  assert ours.prompt('the cat').tolist() != read_tokenizer(made(name)).prompt('the cat').tolist()
+
+
+def test_languages_that_a_tokenizer_lacks_are_refused(made):
+  for name, language, message in (
+    ('nllb', 'fr', r"language='fr' is none of its tokenizer\. Expected one such as 'eng_Latn'"),
+    ('m2m_100', 'fra', r"src_lang: unknown language 'fra'\. Did you mean 'fr'"),
+    ('plbart', 'ruby', "src_lang: unknown language 'ruby'"),
+    ('whisper', 'klingon', "language: unknown language 'klingon'"),
+    ('bert', 'en', r"language='en', and its tokenizer \(BertTokenizer\) marks none"),
+  ):
+    with pytest.raises(UserError, match=message):
+      read_tokenizer(made(name), language=language)
+
+
+def test_tokens_are_found_by_their_spelling(made):
+  for name, token in (('nllb', 'fra_Latn'), ('m2m_100', '__fr__'), ('mbart', 'fr_XX'), ('llama', '</s>')):
+    ours = read_tokenizer(made(name))
+    assert 0 <= ours.token_id(token) < ours.size
+    assert ours.token_id('no such token') is None
 
 
 def test_an_unknown_language_is_refused(tmp_path):

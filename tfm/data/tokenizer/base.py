@@ -107,6 +107,11 @@ class Vocabulary(abc.ABC):
     assert table is not None, f'{type(self).__name__} must decode by itself'
     return b''.join(table[i] for i in self._checked(ids)).decode('utf-8', 'replace')
 
+  def token_id(self, text: str) -> int | None:
+    """Return the id of the token that is spelt so, such as that of a language; None if there is none."""
+    del text
+    return None
+
   def unsettled(self, text: str) -> int:
     """Return how many characters at the end of a decoded text may change when more ids follow."""
     del text

@@ -215,6 +215,9 @@ class FileVocabulary(Vocabulary):
       return super().decode(ids)
     return self.inner.decode([i for i in self._checked(ids) if i < self.base], skip_special_tokens=True)
 
+  def token_id(self, text: str) -> int | None:
+    return self.inner.token_to_id(text)
+
   def unsettled(self, text: str) -> int:
     return 0 if self.decoding is None else self.decoding.unsettled(text)
 

@@ -32,38 +32,50 @@ RECIPES: dict[str, Recipe] = {
   **whisper.RECIPES,
   **word_pieces.RECIPES,
 }
+#: What the languages of a class are called.
+_LIKE = {'MBart50Tokenizer': 'en_XX', 'MBartTokenizer': 'en_XX', 'NllbTokenizer': 'eng_Latn'}
 _OURS = ('bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask')
 
 
-def read_tokenizer(folder: Path, framed: bool = True) -> Vocabulary | None:
+def read_tokenizer(folder: Path, framed: bool = True, language: str | None = None) -> Vocabulary | None:
   """Read the tokenizer of a published folder.
 
   Args:
     folder: The folder.
     framed: Prompts get the special tokens around them that the folder's tokenizer puts there.
+    language: The language of prompts, where the tokenizer marks it: 'fra_Latn' of NLLB, 'fr_XX' of mBART, 'fr' of
+      M2M-100 and Whisper. None: the folder's own.
 
   Returns:
     The vocabulary; None if the folder has no files of a tokenizer. A tokenizer that tfm cannot reproduce is one whose
     every use raises UserError, so that the model itself can be loaded.
 
   Raises:
-    UserError: the files cannot be read.
+    UserError: the files cannot be read; a language that the tokenizer lacks.
   """
   config, model = read_json(folder / CONFIG), read_json(folder / MODEL)
   name = choose(folder, config, model)
   if name in REFUSED:
     return RefusedVocabulary(name, str(folder)) if _has_files(folder) else None
-  if name in SPLITTERS:
-    return read_slow(folder, name, framed)
-  recipe = RECIPES.get(name, RECIPES[BACKEND])
+  row = SPLITTERS.get(name) or RECIPES.get(name) or RECIPES[BACKEND]
+  if language is not None and not row.language:
+    raise errors.UserError(f'{folder}: language={language!r}, and its tokenizer ({name}) marks none. Expected None.')
+  settings = {} if language is None else {row.language: language}
+  if not isinstance(row, Recipe):
+    return read_slow(folder, name, framed, settings)
+  recipe = row
   try:
-    draft = assemble(folder, recipe)
+    draft = assemble(folder, recipe, settings)
   except errors.UserError:
     raise
   except Exception as error:
     raise errors.UserError(f'{folder}: its tokenizer cannot be read: {error}.') from error
   if draft is None:
     return None
+  if recipe.language == 'src_lang' and language is not None and draft.inner.token_to_id(language) is None:
+    raise errors.UserError(
+      f'{folder}: language={language!r} is none of its tokenizer. Expected one such as {_LIKE[name]!r}.'
+    )
   mend_pattern(draft, model)
   return _vocabulary(draft, recipe, model, framed)
 

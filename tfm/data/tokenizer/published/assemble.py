@@ -1,6 +1,7 @@
 """A `tokenizers.Tokenizer` from the files of a folder and the recipe of its class."""
 
 import base64
+from collections.abc import Mapping
 import json
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,18 @@ from tfm.data.tokenizer.published.pieces import merges_of, read_merges, read_pie
 from tfm.data.tokenizer.published.recipe import Draft, Recipe, collect_tokens, complete
 
 
-def assemble(folder: Path, recipe: Recipe) -> Draft | None:
+def assemble(folder: Path, recipe: Recipe, settings: Mapping[str, Any]) -> Draft | None:
   """Build the tokenizer of a folder; None if its files are not there.
+
+  Args:
+    folder: The folder.
+    recipe: How its class is built.
+    settings: What counts instead of the folder's own settings.
 
   Raises:
     UserError: the files cannot be read, or contradict each other.
   """
-  draft = Draft(folder, read_fields(folder))
+  draft = Draft(folder, {**read_fields(folder), **settings})
   post = None
   if (folder / WHOLE).is_file():
     if recipe.whole:

@@ -35,7 +35,8 @@ class ByT5(Splitter):
     return [chr(byte) for byte in text.encode('utf-8')]
 
   def number(self, token: str) -> int:
-    return ord(token) + _OFFSET
+    # A token that it lacks, such as the name of one, is unknown.
+    return ord(token) + _OFFSET if len(token) == 1 and ord(token) < 256 else 2
 
   def token(self, number: int) -> str:
     return chr(number - _OFFSET) if number < 256 + _OFFSET else ''

@@ -79,6 +79,7 @@ class Recipe:
     prepare: Completes the special tokens.
     finish: Sets the frame after all tokens are there.
     whole: Takes `tokenizer.json` as it is.
+    language: The setting that says the language of a text, if there is one.
     decoding: How decoded text is treated (`tfm.data.tokenizer.file.Decoding`).
   """
 
@@ -93,6 +94,7 @@ class Recipe:
   prepare: Callable[[Draft], None] | None = None
   finish: Callable[[Draft], None] | None = None
   whole: bool = False
+  language: str = ''
   decoding: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 

@@ -118,7 +118,7 @@ RECIPES = {
   'Siglip2Tokenizer': Recipe(_gemma, 'BPE', tokens=_GEMMA, finish=_siglip2),
   'NllbTokenizer': Recipe(
     _words, 'BPE', 'sentencepiece.bpe.model', tokens=_NLLB, flags=_MASK, arrange=_nllb_order, prepare=_nllb_tokens,
-    finish=_nllb_frame,
+    finish=_nllb_frame, language='src_lang',
   ),
   'ReformerTokenizer': Recipe(
     _words, 'BPE', 'spiece.model', tokens={'eos_token': '</s>', 'unk_token': '<unk>'}, finish=Draft.make_special

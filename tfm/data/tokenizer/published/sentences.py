@@ -141,6 +141,7 @@ class PlBart(Sentence):
   """PLBART: fairseq's four special tokens first, then the pieces, then the programming languages."""
 
   files = ('sentencepiece.bpe.model',)
+  language = 'src_lang'
   tokens = {
     'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'cls_token': '<s>', 'unk_token': '<unk>',
     'pad_token': '<pad>', 'mask_token': '<mask>', 'clean_up_tokenization_spaces': True,
@@ -161,8 +162,10 @@ class PlBart(Sentence):
     if base:
       self.own['<mask>'] = size + 1 + len(languages)
     self.texts = {number: text for text, number in self.own.items()}
-    language = fields.get('src_lang') or (None if base else '__en_XX__')
-    self.language = f'__{language}__' if language in (*self._base, *self._more) else language
+    code = fields.get('src_lang') or (None if base else '__en_XX__')
+    self.code = f'__{code}__' if code in (*self._base, *self._more) else code
+    if self.code is not None and self.code not in languages:
+      raise errors.UserError(f'{folder}: src_lang: {errors.unknown("language", code, languages)}')
 
   def size(self) -> int:
     return max([self.model.get_piece_size(), *self.texts]) + 1
@@ -181,7 +184,7 @@ class PlBart(Sentence):
       del added[number]
 
   def frame(self, ids: list[int], named: Mapping[str, int]) -> list[int]:
-    after = [] if self.language is None else [self.own[self.language]]
+    after = [] if self.code is None else [self.own[self.code]]
     return [*ids, named['eos_token'], *after]
 
 
@@ -189,6 +192,7 @@ class M2M100Splitter(Sentence):
   """M2M-100: `vocab.json` numbers the pieces, and the languages follow."""
 
   files = ('sentencepiece.bpe.model', 'vocab.json')
+  language = 'src_lang'
   pieces = False
   tokens = {
     'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'pad_token': '<pad>', 'unk_token': '<unk>',
@@ -198,24 +202,24 @@ class M2M100Splitter(Sentence):
     super().__init__(folder, fields)
     self.numbers = json.loads((folder / 'vocab.json').read_text('utf-8'))
     codes = {'m2m100': M2M100, 'wmt21': WMT21}[fields.get('language_codes', 'm2m100')]
-    self.languages = {f'__{code}__': len(self.numbers) + i for i, code in enumerate(codes)}
-    self.texts = {number: text for text, number in {**self.numbers, **self.languages}.items()}
-    self.language = f'__{fields.get("src_lang") or "en"}__'
-    if self.language not in self.languages:
+    self.codes = {f'__{code}__': len(self.numbers) + i for i, code in enumerate(codes)}
+    self.texts = {number: text for text, number in {**self.numbers, **self.codes}.items()}
+    self.code = f'__{fields.get("src_lang") or "en"}__'
+    if self.code not in self.codes:
       raise errors.UserError(f'{folder}: src_lang: {errors.unknown("language", fields["src_lang"], codes)}')
 
   def vocab(self) -> dict[str, int]:
     return self.numbers
 
   def size(self) -> int:
-    return len(self.numbers) + len(self.languages)
+    return len(self.numbers) + len(self.codes)
 
   def split(self, text: str) -> list[str]:
     return self.model.encode(text, out_type=str)
 
   def number(self, token: str) -> int:
     unknown = self.numbers[self.unknown]
-    return self.languages[token] if token in self.languages else self.numbers.get(token, unknown)
+    return self.codes[token] if token in self.codes else self.numbers.get(token, unknown)
 
   def token(self, number: int) -> str:
     return self.texts.get(number, self.unknown)
@@ -224,7 +228,7 @@ class M2M100Splitter(Sentence):
     return self.runs(tokens, special).strip()
 
   def frame(self, ids: list[int], named: Mapping[str, int]) -> list[int]:
-    return [self.languages[self.language], *ids, named['eos_token']]
+    return [self.codes[self.code], *ids, named['eos_token']]
 
 
 class Marian(Sentence):

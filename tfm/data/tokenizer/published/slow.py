@@ -1,7 +1,7 @@
 """The vocabulary of a class of tokenizers that `transformers` wrote in Python."""
 
 import base64
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 import functools
 from pathlib import Path
 import re
@@ -37,15 +37,23 @@ class SlowVocabulary(Vocabulary):
     name: The class of the tokenizer.
     folder: The folder of its files, which the vocabulary keeps.
     framed: Prompts get the special tokens around them that the class puts there.
+    settings: What counts instead of the folder's own settings.
     specials: The ids of special tokens by our names for them.
   """
 
   kind: ClassVar[str] = 'slow'
 
-  def __init__(self, name: str, folder: Path, framed: bool = True, specials: dict[str, int] | None = None):
-    self.name, self.framed = name, framed
+  def __init__(
+    self,
+    name: str,
+    folder: Path,
+    framed: bool = True,
+    settings: Mapping[str, Any] | None = None,
+    specials: dict[str, int] | None = None,
+  ):
+    self.name, self.framed, self.settings = name, framed, dict(settings or {})
     self.files = _contents(folder, SPLITTERS[name])
-    fields = read_fields(folder)
+    fields = {**read_fields(folder), **self.settings}
     for key, value in SPLITTERS[name].tokens.items():
       fields.setdefault(key, value)
     self.splitter = SPLITTERS[name](folder, fields)
@@ -126,6 +134,10 @@ class SlowVocabulary(Vocabulary):
     text = self.splitter.join(tokens, frozenset(self._special))
     return clean(text) if self._clean else text
 
+  def token_id(self, text: str) -> int | None:
+    number = self._id(text)
+    return None if number == self._id(self.splitter.unknown) and text != self.splitter.unknown else number
+
   def unsettled(self, text: str) -> int:
     marked = len(self.splitter.mark) if self.splitter.mark and text.endswith(self.splitter.mark) else 0
     return max(marked, uncleaned(text) if self._clean else 0)
@@ -141,7 +153,7 @@ class SlowVocabulary(Vocabulary):
 
   def state(self) -> dict[str, Any]:
     files = {name: base64.b64encode(content).decode() for name, content in self.files.items()}
-    return {'class': self.name, 'framed': self.framed, 'files': files}
+    return {'class': self.name, 'framed': self.framed, 'settings': self.settings, 'files': files}
 
   def save(self, directory: str | Path) -> None:
     """Also write the files of the tokenizer, which `transformers` reads."""
@@ -155,10 +167,10 @@ class SlowVocabulary(Vocabulary):
       folder = Path(name)
       for file, content in state['files'].items():
         (folder / file).write_bytes(base64.b64decode(content))
-      return cls(state['class'], folder, state['framed'], state['specials'])
+      return cls(state['class'], folder, state['framed'], state['settings'], state['specials'])
 
 
-def read_slow(folder: Path, name: str, framed: bool) -> SlowVocabulary | None:
+def read_slow(folder: Path, name: str, framed: bool, settings: Mapping[str, Any]) -> SlowVocabulary | None:
   """Return the vocabulary of a folder; None if its files are not there.
 
   Raises:
@@ -168,7 +180,7 @@ def read_slow(folder: Path, name: str, framed: bool) -> SlowVocabulary | None:
   if not all((folder / file).is_file() for file in needed):
     return None
   try:
-    return SlowVocabulary(name, folder, framed)
+    return SlowVocabulary(name, folder, framed, settings)
   except errors.UserError:
     raise
   except Exception as error:

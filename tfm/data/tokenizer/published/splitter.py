@@ -16,6 +16,7 @@ class Splitter:
     tokens: Its special tokens where the folder names none.
     unknown: The special token for text it lacks.
     mark: What ends a token that the next one continues.
+    language: The setting that says the language of a text, if there is one.
     pieces: A token that is added and is a piece of the model has the piece's id.
   """
 
@@ -23,6 +24,7 @@ class Splitter:
   optional: ClassVar[tuple[str, ...]] = ()
   tokens: ClassVar[Mapping[str, Any]] = {}
   mark: ClassVar[str] = ''
+  language: ClassVar[str] = ''
   pieces: ClassVar[bool] = False
 
   def __init__(self, folder: Path, fields: dict[str, Any]):

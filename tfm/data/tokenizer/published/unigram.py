@@ -286,11 +286,12 @@ RECIPES = {
     defaults={'do_lower_case': False, 'add_prefix_space': True, 'unk_id': 1},
   ),
   'MBartTokenizer': Recipe(
-    _mbart, _U, _FAIRSEQ, tokens=_XLM_R, flags=_MASK, prepare=_mbart_tokens, finish=_language_last,
+    _mbart, _U, _FAIRSEQ, tokens=_XLM_R, flags=_MASK, prepare=_mbart_tokens, finish=_language_last, language='src_lang',
     arrange=lambda draft, vocab: _fairseq(draft, vocab, rest=MBART),
   ),
   'MBart50Tokenizer': Recipe(
     _mbart50, _U, _FAIRSEQ, tokens=_MBART50, flags=_MASK, prepare=_mbart50_tokens, finish=_language_first,
+    language='src_lang',
     arrange=lambda draft, vocab: _fairseq(draft, vocab, 'cls_token', MBART50),
   ),
   'XGLMTokenizer': Recipe(_xglm, _U, tokens=_XGLM, prepare=_xglm_tokens, finish=_eos_first),

@@ -43,6 +43,7 @@ def _code(draft: Draft, language: str) -> str:
 RECIPES = {
   'WhisperTokenizer': Recipe(
     _build, 'BPE', 'vocab.json', 'merges.txt', tokens=dict.fromkeys(_NAMES, _END),
-    flags={name: {'normalized': False, 'special': True} for name in _NAMES}, finish=_frame, decoding={'times': True},
+    flags={name: {'normalized': False, 'special': True} for name in _NAMES}, finish=_frame, language='language',
+    decoding={'times': True},
   ),
 }  # fmt: skip
