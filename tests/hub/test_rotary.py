@@ -143,7 +143,7 @@ def test_angles_with_fields_beside_the_table_equal_transformers(kind):
     ({'type': 'dynamic', 'factor': 2.0, 'original_max_position_embeddings': 9}, {}, r'Expected max_position_embedd'),
     ({'type': 'linear', 'factor': 2.0, 'rope_theta': 5.0}, {'rope_theta': 7.0}, r'rope_theta=7\.0 beside it'),
     ({'type': 'linear', 'factor': 2.0}, {'partial_rotary_factor': 0.5}, r'models of this family rotate whole heads'),
-    ({'type': 'linear', 'factor': 2.0}, {'rope_parameters': {'rope_theta': 5.0}}, r'rope_scaling None\. Expected one'),
+    ({'type': 'linear', 'factor': 2.0}, {'rope_parameters': {'rope_theta': 5.0}}, r'rope_scaling lacks it\. Exp'),
     ({'type': 'longrope', 'short_factor': 1, 'long_factor': [1]}, {}, r'short_factor is 1\. Expected a list'),
     ('linear', {}, r"rope_scaling is 'linear'\. Expected keys with values"),
     (

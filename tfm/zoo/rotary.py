@@ -219,9 +219,10 @@ def _given(c: 'Fields', kind: str | None) -> dict[str, Any]:
   for key, value in new.items():
     other = old.get(key, c.get(key))
     if other != value and not plain(key, value):
+      beside = 'rope_scaling lacks it' if other is None else f'rope_scaling has {other!r}'
       raise errors.UserError(
-        f'{c.where}: rope_parameters has {key}={value!r} and rope_scaling {other!r}. Expected one of the two tables: '
-        'transformers reads rope_scaling alone where both are given.'
+        f'{c.where}: rope_parameters has {key}={value!r}, and {beside}. Expected one of the two tables: transformers '
+        'reads rope_scaling alone where both are given.'
       )
   return dict(old)
 
