@@ -29,7 +29,8 @@ STORAGE = _names("""
   bf16 fp16 fp32 precision device_map model_parallel model_parallel_size flash_attn
   torchscript pretraining_tp use_bfloat16 use_flash_attn use_flash_attention use_flash_attention_2 use_flash_attn_2
   use_sdpa flash_attention use_cache use_cache_kernel use_cache_quantization use_parallel_loss
-  use_memory_efficient_attention unpad_inputs fused_dense fused_mlp fused_bias_fc fused_dropout_add_ln use_xentropy use_fused_rmsnorm
+  use_memory_efficient_attention unpad_inputs fused_dense fused_mlp fused_bias_fc fused_dropout_add_ln use_xentropy
+  use_fused_rmsnorm
   use_fused_swiglu use_fused_rope use_cuda_graph pad_vocab_size_multiple
 """)
 #: Special tokens, labels, the tokenizer, and lengths beside those that a family reads.
