@@ -53,7 +53,7 @@ def test_fields_that_may_change_something_are_refused(name, value):
   assert f'--ignore_fields={name}' in said
 
 
-def test_an_unknown_field_is_told_its_near_name():
+def test_error_of_an_unknown_field_has_its_near_name():
   with pytest.raises(errors.UserError, match=r'Did you mean hidden_act\?'):
     published({**LLAMA, 'hiden_act': 'gelu'})
 
@@ -88,7 +88,7 @@ def folder(tmp_path_factory):
   return path
 
 
-def test_loading_ignores_fields_on_request_and_says_so(folder, capsys):
+def test_loading_ignores_fields_and_prints_them(folder, capsys):
   with pytest.raises(errors.UserError, match='surprise=3'):
     tfm.load(folder)
   spec = tfm.load(folder, ignore=('surprise',)).spec

@@ -110,7 +110,7 @@ def test_further_layers_are_named_as_the_contradiction(exported):
     tfm.load(path)
 
 
-def test_a_head_of_its_own_is_not_read_as_the_table(tmp_path):
+def test_an_untied_head_is_not_read_as_the_table(tmp_path):
   spec = zoo.tiny(zoo.get('llama2-7b'))
   assert not spec.lm.tied
   hub.export_hf(spec, init(spec, jax.random.key(0)), tmp_path / 'untied')

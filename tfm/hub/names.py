@@ -11,7 +11,7 @@ from tfm.zoo.weights import Family
 
 #: Parts that wrappers put into names: DataParallel, torch.compile, FSDP, activation checkpointing.
 _WRAPPERS = frozenset({'module', '_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module'})
-#: Prefixes of the whole model, beside the family's own: of classes with a head, and of the text part of others.
+#: Further prefixes of the whole model: in classes with a head, and in models that contain a text model.
 _PREFIXES = ('model.', 'language_model.', 'base_model.', 'auto_model.', 'transformer.')
 #: What TensorFlow's checkpoints call the parameters of a norm.
 _OLDER = {'gamma': 'weight', 'beta': 'bias'}
@@ -34,7 +34,7 @@ def unwrapped(family: Family, name: str) -> str:
 
 
 def key(family: Family, name: str) -> str:
-  """Return what all spellings of a tensor's name have in common.
+  """Return the part that all spellings of a tensor's name share.
 
   Example:
     >>> from tfm.zoo.weights import TABLE
@@ -49,7 +49,7 @@ def key(family: Family, name: str) -> str:
 
 
 def is_buffer(name: str, shape: Sequence[int]) -> bool:
-  """Return whether a tensor holds no parameter: its name says so, or it is a causal mask `[1, 1, T, T]`."""
+  """Return whether a tensor is a buffer and no parameter: by its name, or as a causal mask `[1, 1, T, T]`."""
   if _BUFFERS.search(name):
     return True
   return name.endswith('.bias') and len(shape) == 4 and tuple(shape[:2]) == (1, 1) and shape[2] == shape[3]
