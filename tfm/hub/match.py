@@ -58,10 +58,8 @@ class _Match:
     fixed = family.fixed_of(published.spec, published.ending)
     self.fixed = {name: array for own, array in fixed.items() for name in self.names.spellings(own)}
     #: Further spellings of a tensor, and the name under which it is read.
-    self.copies = {
-      name: t.name for t in self.wanted for name in self.names.spellings(t.name)
-      if name not in {*self.used, *self.tied, *self.twins}
-    }  # fmt: skip
+    taken = {*self.used, *self.tied, *self.twins}
+    self.copies = {n: t.name for t in self.wanted for n in self.names.spellings(t.name) if n not in taken}
 
   def _name(self, tensor: Tensor) -> str:
     """Return the name of a planned tensor in the checkpoint, its own if it is missing."""
@@ -102,6 +100,8 @@ class _Match:
 
   def _more_layers(self, extra: Sequence[str]) -> list[str]:
     """Return a sentence if unknown tensors belong to further layers or experts."""
+    if not extra:
+      return []
     star = lambda name: re.sub(r'\b\d+\b', '*', key(self.family, name))
     kinds = {star(t.name) for t in self.wanted}
     if not any('*' in star(name) and star(name) in kinds for name in extra):

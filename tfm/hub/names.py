@@ -42,9 +42,9 @@ def key(family: Family, name: str) -> str:
     {'embeddings.LayerNorm.weight'}
   """
   name = unwrapped(family, name)
-  prefixes = (*filter(None, [family.prefix]), *_PREFIXES)
-  while prefix := next((p for p in prefixes if name.startswith(p)), None):
-    name = name.removeprefix(prefix)
+  prefixes = (family.prefix, *_PREFIXES) if family.prefix else _PREFIXES
+  while name.startswith(prefixes):
+    name = name.removeprefix(next(p for p in prefixes if name.startswith(p)))
   return name
 
 
@@ -61,9 +61,13 @@ class Names:
   def __init__(self, family: Family, names: Mapping[str, object]):
     self.family = family
     self._held: dict[str, list[str]] = {}
+    self._found: dict[str, list[str]] = {}
     for name in names:
       self._held.setdefault(key(family, name), []).append(name)
 
   def spellings(self, name: str) -> list[str]:
     """Return the names in the checkpoint that mean the tensor `name`: that name, else the shortest one, first."""
-    return sorted(self._held.get(key(self.family, name), ()), key=lambda n: (n != name, len(n), n))
+    if name not in self._found:
+      held = self._held.get(key(self.family, name), ())
+      self._found[name] = sorted(held, key=lambda n: (n != name, len(n), n))
+    return self._found[name]
