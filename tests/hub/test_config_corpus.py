@@ -1,7 +1,7 @@
-"""Configs of popular repositories, written from published facts: they read, with the published number of parameters.
+"""Configs of popular repositories load, with the published number of parameters.
 
-`tests/hub/configs/*.jsonl` has one repository per line: its name, the number of parameters where it is known, and the
-fields of its `config.json` with the odd ones that programs leave in it.
+`tests/hub/configs/*.jsonl` has one repository per line: its name, its number of parameters (null: not published), and
+the fields of its `config.json`, written from published facts, with the odd ones that programs leave in it.
 """
 
 import contextlib
@@ -25,11 +25,11 @@ _ROWS = [
   for line in path.read_text('utf-8').splitlines()
 ]
 CORPUS = {row['repository']: row for row in _ROWS}
-#: Repositories whose counts or plans take seconds.
+#: Repositories with slow counts or plans.
 _BIG = {'deepseek-ai/DeepSeek-V3', 'Qwen/Qwen3-30B-A3B', 'deepseek-ai/DeepSeek-V2-Lite', 'allenai/OLMoE-1B-7B-0924'}
-#: Families whose head transformers ties at first, and unties for a file that has one.
+#: Families with a head that transformers ties at first, and unties for a file that has one.
 _TIED_AT_FIRST = ('t5', 'mt5', 'umt5', 'longt5', 'switch_transformers')
-#: Fields that decide shapes or numbers; one of them is spelt wrong at a time.
+#: Fields that decide shapes or numbers; tests misspell one at a time.
 _COMPUTED = (
   'hidden_size', 'n_embd', 'd_model', 'dim', 'num_hidden_layers', 'n_layer', 'n_layers', 'num_layers', 'd_ff',
   'intermediate_size', 'num_attention_heads', 'n_head', 'num_heads', 'num_key_value_heads', 'head_dim',
@@ -111,7 +111,7 @@ def test_count_of_a_repository_equals_transformers(repository):
 
 
 def _same_as_transformers(config):
-  """Whether tfm reads a config; if so, as it reads the one that transformers makes of it, with every default."""
+  """Return whether tfm reads a config, after comparing it with the config that transformers completes."""
   try:
     ours = weights.published(config).spec
   except errors.UserError:
@@ -133,7 +133,7 @@ def test_a_config_is_read_as_transformers_completes_it(repository):
   assert _same_as_transformers(CORPUS[repository]['config'])
 
 
-#: A repository and a field of its config that decides what is computed.
+#: (repository, field of its config that decides shapes or numbers).
 PAIRS = [(name, field) for name, row in CORPUS.items() for field in _COMPUTED if field in row['config']]
 
 

@@ -26,7 +26,7 @@ NEUTRAL = {
   'rope_interleaved': False, 'transformers.js_config': {'dtype': 'q4'}, 'transformers_weights': 'x.safetensors',
   'attn_pdrop': 0.0, 'ffn_dropout': 0, 'residual_scale': 1.0, 'is_causal': True, 'quantization_bits': None,
   'pretraining_tp': 2, 'use_fused_rope': True, 'some_hooks': [], 'wandb_run': 'a1', 'mergekit_version': '0.1',
-  'eta_cutoff': 0.1,
+  'eta_cutoff': 0.1, 'layer_types': ['full_attention'], 'max_seq_length': 512, 'save_step': 58, 'language': 'english',
 }  # fmt: skip
 
 
@@ -40,7 +40,8 @@ def test_fields_that_change_nothing_are_read_past(name):
   [
     ('rope_interleaved', True), ('attn_pdrop', 0.1), ('residual_scale', 0.5), ('is_causal', False),
     ('per_layer_config', {'0': {'hidden_size': 3}}), ('num_experts', 4), ('hiden_act', 'gelu'), ('clip_qkv', 8.0),
-    ('embedding_multiplier', 12.0), ('sliding_window', 4096), ('use_bidirectional_attention', True),
+    ('embedding_multiplier', 12.0), ('layer_types', ['sliding_attention']),
+    ('sliding_window', 4096), ('use_bidirectional_attention', True),
   ],
 )  # fmt: skip
 def test_fields_that_may_change_something_are_refused(name, value):
@@ -52,7 +53,7 @@ def test_fields_that_may_change_something_are_refused(name, value):
   assert f'--ignore_fields={name}' in said
 
 
-def test_an_unknown_field_is_told_its_near_name():
+def test_error_of_an_unknown_field_has_its_near_name():
   with pytest.raises(errors.UserError, match=r'Did you mean hidden_act\?'):
     published({**LLAMA, 'hiden_act': 'gelu'})
 
@@ -87,7 +88,7 @@ def folder(tmp_path_factory):
   return path
 
 
-def test_loading_ignores_fields_on_request_and_says_so(folder, capsys):
+def test_loading_ignores_fields_and_prints_them(folder, capsys):
   with pytest.raises(errors.UserError, match='surprise=3'):
     tfm.load(folder)
   spec = tfm.load(folder, ignore=('surprise',)).spec

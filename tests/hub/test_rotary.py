@@ -13,7 +13,7 @@ _SIZES = {
   'hidden_size': 64, 'intermediate_size': 96, 'num_hidden_layers': 1, 'num_attention_heads': 4, 'vocab_size': 128,
   'max_position_embeddings': 256,
 }  # fmt: skip
-#: (model_type, class, further fields) of families with a rotary position of their own kind.
+#: (model_type, class, further fields) of families with different rotary positions.
 FAMILIES = {
   'llama': ('LlamaForCausalLM', {}),
   'phi': ('PhiForCausalLM', {}),
@@ -113,7 +113,7 @@ def _check(config):
 @pytest.mark.oracle
 @pytest.mark.parametrize('kind', _FULL)
 @pytest.mark.parametrize('family', FAMILIES)
-def test_angles_equal_those_of_transformers_or_are_refused(family, kind):
+def test_angles_equal_transformers_or_are_refused(family, kind):
   if family == 'phi3' and kind not in ('default', 'longrope'):
     kind = 'longrope'
   read = [_check(_config(family, _changed(kind, key, value))) for key in _CHANGES for value in _CHANGES[key]]
@@ -123,7 +123,7 @@ def test_angles_equal_those_of_transformers_or_are_refused(family, kind):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('kind', ['default', 'linear', 'yarn', 'llama3'])
-def test_angles_with_fields_beside_the_table_equal_transformers(kind):
+def test_angles_with_top_level_fields_equal_transformers(kind):
   base = {'rope_type': kind, **_FULL[kind]}
   places = [{}, {'rope_theta': 5e5}, {'original_max_position_embeddings': 32}, {'partial_rotary_factor': 0.5}]
   tables = [base, {**base, 'rope_theta': 5e5}, {**base, 'rope_theta': 1e6}]
@@ -141,9 +141,9 @@ def test_angles_with_fields_beside_the_table_equal_transformers(kind):
     ({'type': 'linear', 'factor': None}, {}, r'factor is None\. Expected a number above 0'),
     ({'type': 'linear', 'factor': 2.0, 'beta_fast': 3}, {}, r"beta_fast is 3, which rope_type 'linear' does not read"),
     ({'type': 'dynamic', 'factor': 2.0, 'original_max_position_embeddings': 9}, {}, r'Expected max_position_embedd'),
-    ({'type': 'linear', 'factor': 2.0, 'rope_theta': 5.0}, {'rope_theta': 7.0}, r'rope_theta=7\.0 beside it'),
+    ({'type': 'linear', 'factor': 2.0, 'rope_theta': 5.0}, {'rope_theta': 7.0}, r'rope_theta=7\.0 outside of it'),
     ({'type': 'linear', 'factor': 2.0}, {'partial_rotary_factor': 0.5}, r'models of this family rotate whole heads'),
-    ({'type': 'linear', 'factor': 2.0}, {'rope_parameters': {'rope_theta': 5.0}}, r'rope_scaling None\. Expected one'),
+    ({'type': 'linear', 'factor': 2.0}, {'rope_parameters': {'rope_theta': 5.0}}, r'rope_scaling lacks it\. Exp'),
     ({'type': 'longrope', 'short_factor': 1, 'long_factor': [1]}, {}, r'short_factor is 1\. Expected a list'),
     ('linear', {}, r"rope_scaling is 'linear'\. Expected keys with values"),
     (
@@ -152,7 +152,7 @@ def test_angles_with_fields_beside_the_table_equal_transformers(kind):
     ),
     (
       {'type': 'yarn', 'factor': 2.0, 'original_max_position_embeddings': 64},
-      {'original_max_position_embeddings': 32}, r'is 64, and 32 beside it',
+      {'original_max_position_embeddings': 32}, r'is 64, and 32 outside of it',
     ),
   ],
 )  # fmt: skip
@@ -170,7 +170,7 @@ _GEMMA = {
 @pytest.mark.parametrize(
   ('fields', 'said'),
   [
-    ({'rope_parameters': {'rope_type': 'linear', 'factor': 8.0}}, r'factor stands beside the layer types'),
+    ({'rope_parameters': {'rope_type': 'linear', 'factor': 8.0}}, r'factor is outside of the layer types'),
     (
       {'rope_parameters': {'full_attention': {'rope_type': 'default'}}, 'rope_scaling': {'rope_type': 'default'}},
       r'are both given',
@@ -182,7 +182,7 @@ def test_rotary_tables_per_layer_type_are_never_merged(fields, said):
     weights.published({**_GEMMA, **fields})
 
 
-def test_a_scaling_of_gemma3_is_of_its_global_layers():
+def test_scaling_of_gemma3_applies_to_global_layers():
   spec = weights.published({**_GEMMA, 'rope_scaling': {'rope_type': 'linear', 'factor': 8.0}}).spec
   ropes = {b.mixer.relative for s in spec.segments for b in s.pattern}
   assert sorted((r.base, getattr(r.scaling, 'factor', None)) for r in ropes) == [(1e4, None), (1e6, 8.0)]

@@ -1,5 +1,9 @@
 """Tensors under the names that training wrappers, older programs and other classes give them."""
 
+import json
+import pathlib
+import time
+
 import jax
 import numpy as np
 import pytest
@@ -8,10 +12,12 @@ import safetensors.numpy
 import tfm
 from tfm import hub, zoo
 from tfm.core import errors
-from tfm.hub.tensors import SAFE
+from tfm.hub.match import match
+from tfm.hub.tensors import SAFE, Tensors
 from tfm.model.transformer import init
 from tfm.zoo import weights
 
+CONFIGS = pathlib.Path(__file__).parent / 'configs' / 'gpt_kin.jsonl'
 MODELS = ('bert-base', 'llama3.2-1b', 'gpt2', 't5-small', 'roberta-base', 'opt-125m')
 
 
@@ -110,7 +116,7 @@ def test_further_layers_are_named_as_the_contradiction(exported):
     tfm.load(path)
 
 
-def test_a_head_of_its_own_is_not_read_as_the_table(tmp_path):
+def test_an_untied_head_is_not_read_as_the_table(tmp_path):
   spec = zoo.tiny(zoo.get('llama2-7b'))
   assert not spec.lm.tied
   hub.export_hf(spec, init(spec, jax.random.key(0)), tmp_path / 'untied')
@@ -119,3 +125,23 @@ def test_a_head_of_its_own_is_not_read_as_the_table(tmp_path):
   _write(tmp_path / 'untied', arrays)
   with pytest.raises(errors.UserError, match=r'missing \(1\):\s+model\.embed_tokens\.weight'):
     tfm.load(tmp_path / 'untied')
+
+
+def test_matching_many_tensors_takes_linear_time():
+  """DeepSeek-V3 has 45,000 tensors: names are looked up in tables, and not compared with each other."""
+
+  class Entry:
+    dtype = np.dtype(np.float32)
+
+    def __init__(self, shape):
+      self.shape = shape
+
+  row = next(r for r in map(json.loads, CONFIGS.read_text().splitlines()) if r['repository'].endswith('DeepSeek-V3'))
+  found = weights.published(row['config'] | {'num_hidden_layers': 24, 'num_nextn_predict_layers': 0})
+  planned = weights.plan(found.family, found.spec, found.ending)
+  tensors = Tensors({t.name: Entry(t.shape) for t in planned})
+  start = time.process_time()
+  weights.plan(found.family, found.spec, found.ending)
+  planning = time.process_time() - start
+  assert [t.name for t in match('folder', found, tensors)] == [t.name for t in planned]
+  assert time.process_time() - start < 6 * planning + 2

@@ -1,4 +1,4 @@
-"""Files of a published folder that contradict each other without changing what the model computes."""
+"""Contradictions between the files of a published folder that leave the outputs of the model unchanged."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

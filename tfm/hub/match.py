@@ -1,4 +1,4 @@
-"""Whether the tensors of a checkpoint are those of a family's plan, and the error that lists what does not fit."""
+"""Match the tensors of a checkpoint to the plan of its family; list all that do not fit in one error."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -21,7 +21,7 @@ _FLOATS = ('float16', 'bfloat16', 'float32', 'float64')
 def match(where: str, published: Published, tensors: Tensors) -> list[Tensor]:
   """Return the tensors that hold the parameters of a published model, under their names in the checkpoint.
 
-  Other spellings of a name are read too (`tfm.hub.names`), and a tied table under the name of its second use.
+  A tensor may have another spelling of its name (`tfm.hub.names`); a tied table may have the name of its second use.
 
   Args:
     where: the folder, for errors.
@@ -39,7 +39,7 @@ def match(where: str, published: Published, tensors: Tensors) -> list[Tensor]:
 
 
 class _Match:
-  """The tensors of a plan beside those of a checkpoint."""
+  """The tensors of a plan, and the tensors of a checkpoint that hold them."""
 
   def __init__(self, where: str, published: Published, tensors: Tensors):
     self.where, self.published, self.tensors = where, published, tensors
@@ -58,10 +58,8 @@ class _Match:
     fixed = family.fixed_of(published.spec, published.ending)
     self.fixed = {name: array for own, array in fixed.items() for name in self.names.spellings(own)}
     #: Further spellings of a tensor, and the name under which it is read.
-    self.copies = {
-      name: t.name for t in self.wanted for name in self.names.spellings(t.name)
-      if name not in {*self.used, *self.tied, *self.twins}
-    }  # fmt: skip
+    taken = {*self.used, *self.tied, *self.twins}
+    self.copies = {n: t.name for t in self.wanted for n in self.names.spellings(t.name) if n not in taken}
 
   def _name(self, tensor: Tensor) -> str:
     """Return the name of a planned tensor in the checkpoint, its own if it is missing."""
@@ -83,7 +81,7 @@ class _Match:
     ]
     if wrong:
       raise errors.UserError(
-        f'{self.where}: the tensors are not those of its config.json, a {self.published.architecture}.{"".join(wrong)}'
+        f'{self.where}: the tensors do not fit its config.json, a {self.published.architecture}.{"".join(wrong)}'
       )
     if whole := [f'{t.name} is {d}' for t in held if (d := jnp.dtype(self.tensors.dtype(t.name)).name) not in _FLOATS]:
       raise errors.UserError(
@@ -101,7 +99,9 @@ class _Match:
     return any(p.search(way) for p in self.family.ignored_of(self.published.spec) for way in ways)
 
   def _more_layers(self, extra: Sequence[str]) -> list[str]:
-    """Return a sentence if unknown tensors are those of further layers or experts."""
+    """Return a sentence if unknown tensors belong to further layers or experts."""
+    if not extra:
+      return []
     star = lambda name: re.sub(r'\b\d+\b', '*', key(self.family, name))
     kinds = {star(t.name) for t in self.wanted}
     if not any('*' in star(name) and star(name) in kinds for name in extra):

@@ -11,7 +11,7 @@ from tfm.zoo.weights import Family
 
 #: Parts that wrappers put into names: DataParallel, torch.compile, FSDP, activation checkpointing.
 _WRAPPERS = frozenset({'module', '_orig_mod', '_fsdp_wrapped_module', '_checkpoint_wrapped_module'})
-#: Prefixes of the whole model, beside the family's own: of classes with a head, and of the text part of others.
+#: Further prefixes of the whole model: in classes with a head, and in models that contain a text model.
 _PREFIXES = ('model.', 'language_model.', 'base_model.', 'auto_model.', 'transformer.')
 #: What TensorFlow's checkpoints call the parameters of a norm.
 _OLDER = {'gamma': 'weight', 'beta': 'bias'}
@@ -34,7 +34,7 @@ def unwrapped(family: Family, name: str) -> str:
 
 
 def key(family: Family, name: str) -> str:
-  """Return what all spellings of a tensor's name have in common.
+  """Return the part that all spellings of a tensor's name share.
 
   Example:
     >>> from tfm.zoo.weights import TABLE
@@ -42,14 +42,14 @@ def key(family: Family, name: str) -> str:
     {'embeddings.LayerNorm.weight'}
   """
   name = unwrapped(family, name)
-  prefixes = (*filter(None, [family.prefix]), *_PREFIXES)
-  while prefix := next((p for p in prefixes if name.startswith(p)), None):
-    name = name.removeprefix(prefix)
+  prefixes = (family.prefix, *_PREFIXES) if family.prefix else _PREFIXES
+  while name.startswith(prefixes):
+    name = name.removeprefix(next(p for p in prefixes if name.startswith(p)))
   return name
 
 
 def is_buffer(name: str, shape: Sequence[int]) -> bool:
-  """Return whether a tensor holds no parameter: its name says so, or it is a causal mask `[1, 1, T, T]`."""
+  """Return whether a tensor is a buffer and no parameter: by its name, or as a causal mask `[1, 1, T, T]`."""
   if _BUFFERS.search(name):
     return True
   return name.endswith('.bias') and len(shape) == 4 and tuple(shape[:2]) == (1, 1) and shape[2] == shape[3]
@@ -61,9 +61,13 @@ class Names:
   def __init__(self, family: Family, names: Mapping[str, object]):
     self.family = family
     self._held: dict[str, list[str]] = {}
+    self._found: dict[str, list[str]] = {}
     for name in names:
       self._held.setdefault(key(family, name), []).append(name)
 
   def spellings(self, name: str) -> list[str]:
     """Return the names in the checkpoint that mean the tensor `name`: that name, else the shortest one, first."""
-    return sorted(self._held.get(key(self.family, name), ()), key=lambda n: (n != name, len(n), n))
+    if name not in self._found:
+      held = self._held.get(key(self.family, name), ())
+      self._found[name] = sorted(held, key=lambda n: (n != name, len(n), n))
+    return self._found[name]

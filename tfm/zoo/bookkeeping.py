@@ -1,7 +1,7 @@
-"""Fields of a `config.json` that cannot change what a model computes, by the program that writes them and why.
+"""Fields of a `config.json` that cannot change the outputs of a model, grouped by purpose.
 
-`is_neutral` judges any field: one of these tables, a value that turns a feature off, or a default that changes nothing.
-A family may still read a field of the tables; only fields that it leaves unread are judged.
+`is_neutral` accepts a field of these tables, a value that turns a feature off, and a default that changes nothing.
+A family may still read a field of the tables; the rule applies to fields that it does not read.
 """
 
 import re
@@ -12,9 +12,10 @@ def _names(text: str) -> frozenset[str]:
   return frozenset(text.split())
 
 
-#: What `transformers` and the Hub write about the file, the class, and the form of outputs.
+#: Notes of `transformers` and the Hub about the file, the class, and the form of outputs.
 FILE = _names("""
-  _commit_hash _name_or_path name_or_path architectures auto_map custom_pipelines finetuning_task
+  _class_name _commit_hash _diffusers_version _name_or_path author base_model dataset datasets description language
+  languages model_version tags version name_or_path architectures auto_map custom_pipelines finetuning_task
   keys_to_ignore_at_inference library_name license model_type output_attentions output_hidden_states output_past
   output_router_logits prefix return_dict task_specific_params tfm_version tie_last_hidden_states tokenizer_class
   transformers_version transformers.js_config transformers_weights base_model_tp_plan base_model_pp_plan
@@ -25,14 +26,17 @@ STORAGE = _names("""
   _experts_implementation_internal _flash_attn_2_enabled _flash_attn_2_enabled_internal attn_implementation
   attention_implementation cache_implementation chunk_size_feed_forward compression_config dtype enable_flash_attn
   experts_implementation moe_implementation quantization_config reorder_and_upcast_attn tensor_parallel torch_dtype
+  bf16 fp16 fp32 precision device_map model_parallel model_parallel_size flash_attn
   torchscript pretraining_tp use_bfloat16 use_flash_attn use_flash_attention use_flash_attention_2 use_flash_attn_2
   use_sdpa flash_attention use_cache use_cache_kernel use_cache_quantization use_parallel_loss
-  use_memory_efficient_attention
-  unpad_inputs fused_dense fused_mlp fused_bias_fc fused_dropout_add_ln use_xentropy use_fused_rmsnorm
+  use_memory_efficient_attention unpad_inputs fused_dense fused_mlp fused_bias_fc fused_dropout_add_ln use_xentropy
+  use_fused_rmsnorm
   use_fused_swiglu use_fused_rope use_cuda_graph pad_vocab_size_multiple
 """)
-#: Ids of special tokens, labels, and the tokenizer.
+#: Special tokens, labels, the tokenizer, and lengths that no position table depends on.
 TOKENS = _names("""
+  additional_special_tokens cls_token mask_token sep_token unk_token pad_to_multiple_of context_length max_seq_len
+  max_seq_length seq_len seq_length sequence_length train_seq_len vocab_file
   bos_token bos_token_id cls_token_id decoder_start_token_id eod_token_id eos_token eos_token_id eos_token_ids
   id2label im_end_token_id image_token_id image_token_index label2id label_smoothing lang_ids mask_token_id num_labels
   _num_labels pad_token pad_token_id pad_token_type_id problem_type sep_token_id tokenizer_file tokenizer_name
@@ -43,9 +47,9 @@ TRAINING = _names("""
   activation_checkpointing classifier_dropout gradient_checkpointing init_method_std init_std initializer_factor
   initializer_range embedding_initializer_range initializer initializer_cutoff_factor label_smoothing_factor
   pruned_heads router_aux_loss_coef router_jitter_noise router_z_loss_coef scale_init_by_depth
-  seed tf_legacy_loss use_gradient_checkpointing zloss_coefficient loss_type
+  replacing_rate save_step seed tf_legacy_loss use_gradient_checkpointing zloss_coefficient loss_type
 """)
-#: What only generation reads, and the loader passes on from `generation_config.json`'s forerunners.
+#: Settings of generation.
 GENERATION = _names("""
   assistant_confidence_threshold assistant_lookbehind bad_words_ids begin_suppress_tokens diversity_penalty do_sample
   early_stopping encoder_no_repeat_ngram_size encoder_repetition_penalty epsilon_cutoff eta_cutoff
@@ -55,7 +59,7 @@ GENERATION = _names("""
   num_return_sequences output_scores penalty_alpha remove_invalid_values renormalize_logits repetition_penalty
   return_dict_in_generate suppress_tokens target_lookbehind temperature top_k top_p typical_p user_defined_symbols
 """)
-#: What other programs add for themselves: nanotron, Unsloth, axolotl, mergekit, MLX, DeepSpeed, vLLM, Ollama.
+#: Notes of other programs: nanotron, Unsloth, axolotl, mergekit, MLX, DeepSpeed, vLLM, Ollama.
 PROGRAMS = _names("""
   is_llama_config mergekit_config merge_config nanotron_version axolotl_version axolotl_config quantization
   lora_rank peft_type ds_config deepspeed vllm_version mlx_version ollama_version llama_factory_version
@@ -63,9 +67,9 @@ PROGRAMS = _names("""
 """)
 SILENT = FILE | STORAGE | TOKENS | TRAINING | GENERATION | PROGRAMS
 
-#: Names that programs begin with their own.
+#: Names that begin with the name of a program.
 _PREFIXES = re.compile(r'(unsloth|_unsloth|axolotl|mergekit|nanotron|mlx|wandb|transformers\.js|llama_?factory|trl)_')
-#: Defaults with which a field changes nothing, in models that have the feature and in those that lack it.
+#: Values with which a field changes nothing, whether or not the model has the feature.
 DEFAULTS: dict[str, tuple[Any, ...]] = {
   'tensor_parallel_degree': (1,), 'partial_rotary_factor': (1,), 'rotary_pct': (1,),
   'embedding_multiplier': (1,), 'logits_scaling': (1,), 'residual_multiplier': (1,), 'logit_scale': (1,),
@@ -73,13 +77,13 @@ DEFAULTS: dict[str, tuple[Any, ...]] = {
   'is_causal': (True,), 'causal': (True,), 'full_attn_mod': (1,), 'interpolate_factor': (1,), 'ep_size': (1,),
   'residual_scale': (1,), 'num_nextn_predict_layers': (0,), 'num_experts': (0,), 'num_local_experts': (0,),
 }  # fmt: skip
-#: Fields that `transformers` reads in any model, whose being off is no default.
+#: Fields that `transformers` reads in any model, and that are on by default.
 _ON = ('is_causal',)
 _DROPOUT = re.compile(r'(^|_)(drop(out|path)?|[a-z]*pdrop|droprate)(_|$)')
 
 
 def is_neutral(name: str, value: Any) -> bool:
-  """Return whether a field that no family reads leaves the computation as it is.
+  """Return whether a field that no family reads leaves the computation unchanged.
 
   Example:
     >>> is_neutral('_num_labels', 3), is_neutral('rope_interleaved', False), is_neutral('surprise', 3)
@@ -91,4 +95,6 @@ def is_neutral(name: str, value: Any) -> bool:
     return True
   if _DROPOUT.search(name) and value == 0:
     return True
+  if name == 'layer_types' and isinstance(value, list):
+    return {*value} == {'full_attention'}
   return value in DEFAULTS.get(name, ())

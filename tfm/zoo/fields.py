@@ -1,6 +1,7 @@
-"""The fields of a published `config.json`, read so that none is left unread, and the names of activations."""
+"""The fields of a published `config.json`, and the names of activations and scalings in it."""
 
 from collections.abc import Mapping
+import dataclasses
 from typing import Any
 
 from tfm.core import errors
@@ -10,9 +11,14 @@ from tfm.parts.act.relu import Relu, SquaredRelu
 from tfm.parts.act.sigmoid import Swish
 from tfm.parts.act.tanh import Tanh
 from tfm.parts.relative.rope import RoPE
+from tfm.parts.relative.scaling.base import Scaling
+from tfm.parts.relative.scaling.dynamic import Dynamic
+from tfm.parts.relative.scaling.linear import Linear
+from tfm.parts.relative.scaling.llama3 import Llama3
+from tfm.parts.relative.scaling.longrope import LongRoPE
+from tfm.parts.relative.scaling.yarn import Yarn
 from tfm.zoo import bookkeeping
 from tfm.zoo.rotary import read_rope
-from tfm.zoo.rotary import rope_parameters as rope_parameters
 
 ACTS: dict[str, Act] = {
   'gelu': Gelu(), 'gelu_new': GeluTanh(), 'gelu_pytorch_tanh': GeluTanh(), 'gelu_fast': GeluTanh(), 'relu': Relu(),
@@ -21,7 +27,7 @@ ACTS: dict[str, Act] = {
 
 
 class Fields(Mapping[str, Any]):
-  """The fields of a config, which remember those that were read.
+  """The fields of a config; the names that a family reads are recorded.
 
   Example:
     >>> c = Fields({'hidden_size': 8, 'hidden_act': 'silu', 'surprise': 3})
@@ -72,7 +78,7 @@ class Fields(Mapping[str, Any]):
     return len(self.get('id2label') or {}) or self.get('num_labels', 2)
 
   def part(self, name: str) -> 'Fields':
-    """The fields of a config within this one; those of it that are left unread are so here."""
+    """Return the fields of a nested config. Its unread fields count as unread here."""
     if name not in self._parts:
       self._parts[name] = Fields(self.get(name, {}), f'{self.where}: {name}')
     return self._parts[name]
@@ -84,9 +90,10 @@ class Fields(Mapping[str, Any]):
     return found
 
   def only(self, **values: Any) -> None:
-    """Marks fields read of which this family knows one value each, the default.
+    """Mark fields as read that may have only one value in this family, the default.
 
-    Raises: UserError for another value.
+    Raises:
+      UserError: for another value.
     """
     for name, known in values.items():
       if (value := self.get(name, known)) != known:
@@ -97,9 +104,10 @@ class Fields(Mapping[str, Any]):
     self._read.update(names)
 
   def choice(self, name: str, known: Mapping[str, Any], default: str | None = None) -> Any:
-    """What `known` has for the field's value.
+    """Return the entry of `known` for the field's value.
 
-    Raises: UserError for a value it has not.
+    Raises:
+      UserError: for a value that `known` lacks.
     """
     value = self[name] if default is None else self.get(name, default)
     if value not in known:
@@ -121,26 +129,56 @@ class Fields(Mapping[str, Any]):
     return read_rope(self, base, layout, kind, fraction, **options)
 
   def unread(self) -> dict[str, Any]:
-    """Return the fields that no family has read and that may change what is computed, by name and in order.
+    """Return the unread fields that may change the outputs, by name in alphabetical order.
 
-    Fields of a config within this one have its name before theirs: 'text_config.surprise'.
+    The name of a field of a nested config begins with the name of that config: 'text_config.surprise'.
     """
     left = {n: v for n, v in self.values_.items() if n not in self._read and not bookkeeping.is_neutral(n, v)}
     within = {f'{part}.{n}': v for part, c in self._parts.items() for n, v in c.unread().items()}
     return dict(sorted({**left, **within}.items()))
 
   def read_names(self) -> set[str]:
-    """Return the names of the fields that the family reads, those of configs within this one as in `unread`."""
+    """Return the names of the fields that the family reads, with nested ones as in `unread`."""
     within = {f'{part}.{n}' for part, c in self._parts.items() for n in c.read_names()}
     return {*self._read, *within}
 
 
 def name_of(act: Act, usual: str = 'gelu_new') -> str:
-  """What configs call an activation; of several names the usual one.
+  """Return the name of an activation in configs, `usual` if it has several.
 
-  Raises: UserError if they have no name for it.
+  Raises:
+    UserError: if it has no name.
   """
   for name, known in {usual: ACTS[usual], **ACTS}.items():
     if known == act:
       return name
   raise errors.UserError(f'export: no published config has a name for the activation {act}. Known: {", ".join(ACTS)}.')
+
+
+def rope_parameters(rope: RoPE) -> dict[str, Any]:
+  """Return `rope_parameters` as configs write them."""
+  base: dict[str, Any] = {'rope_theta': rope.base}
+  if rope.fraction != 1:
+    base['partial_rotary_factor'] = rope.fraction
+  for cls, name in _TYPES.items():
+    if type(rope.scaling) is cls:
+      return {'rope_type': name, **base, **_written(rope.scaling)}
+  return {'rope_type': 'default', **base}
+
+
+_TYPES: dict[type[Scaling], str] = {
+  Linear: 'linear', Dynamic: 'dynamic', Llama3: 'llama3', LongRoPE: 'longrope', Yarn: 'yarn',
+}  # fmt: skip
+
+#: Fields of scalings and their keys in a config.
+_NAMES = {
+  'factor': 'factor', 'low': 'low_freq_factor', 'high': 'high_freq_factor', 'fast': 'beta_fast', 'slow': 'beta_slow',
+  'original': 'original_max_position_embeddings', 'attention': 'attention_factor', 'mscale': 'mscale',
+  'mscale_all': 'mscale_all_dim', 'short': 'short_factor', 'long': 'long_factor', 'truncate': 'truncate',
+}  # fmt: skip
+
+
+def _written(scaling: Scaling) -> dict[str, Any]:
+  values = {f.name: getattr(scaling, f.name) for f in dataclasses.fields(scaling)}
+  plain = lambda v: list(v) if isinstance(v, tuple) else v
+  return {_NAMES[n]: plain(v) for n, v in values.items() if n in _NAMES and v is not None}

@@ -1,6 +1,6 @@
 """Rotary positions of a published config: `rope_parameters`, or `rope_theta` and `rope_scaling` of earlier versions.
 
-Every key is read as `transformers` 5.23.0 reads it, or refused with a sentence that says what `transformers` does.
+A key is read exactly as `transformers` 5.23.0 reads it, or it raises an error that describes what `transformers` does.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
 
 #: Keys of every `rope_type`.
 _COMMON = ('rope_theta', 'rope_type', 'type', 'partial_rotary_factor')
-#: Keys that no text model computes with: a note of a fine-tuning, and the axes of image positions, which are equal
-#: for text.
+#: Keys that no text model computes with: a note of fine-tuning, and the axes of image positions, equal for text.
 _NOTES = ('finetuned', 'mrope_section', 'mrope_interleaved')
 _ORIGINAL = 'original_max_position_embeddings'
 #: Values of keys with which a `rope_type` that does not read them computes the same.
@@ -31,7 +30,7 @@ _NEUTRAL: dict[str, Any] = {'factor': 1, 'attention_factor': 1}
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-  """A `rope_type`: its scaling, the keys it needs, the others that it reads, and those that are only a record."""
+  """A `rope_type`: its scaling, required keys, optional keys, and keys that only record how the model was made."""
 
   make: Callable[['_Entry'], Scaling]
   needs: tuple[str, ...] = ()
@@ -45,9 +44,14 @@ class _Kind:
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-  """The keys of one rotary position, the fields of the config beside it, and where it stands for errors.
+  """The keys of one rotary position, and the config that holds it.
 
-  `default_original` is what the family's class has for a missing `original_max_position_embeddings` of the config.
+  Attributes:
+    c: the fields of the config.
+    values: the keys.
+    where: the name of the table for errors.
+    nested: whether the table belongs to one layer type.
+    default_original: the family's default of the config field `original_max_position_embeddings`.
   """
 
   c: 'Fields'
@@ -92,7 +96,7 @@ class _Entry:
       value = self.checked(_ORIGINAL, self.c.given(_ORIGINAL, self.default_original))
       if own not in (None, value):
         raise errors.UserError(
-          f'{self.where}: {_ORIGINAL} is {own!r}, and {value!r} beside it. Expected one number; transformers '
+          f'{self.where}: {_ORIGINAL} is {own!r}, and {value!r} outside of it. Expected one number; transformers '
           'computes with the one outside.'
         )
       return value
@@ -206,10 +210,10 @@ def _given(c: 'Fields', kind: str | None) -> dict[str, Any]:
   new, old = both.values()
   if kind is not None:
     if new and old:
-      raise errors.UserError(f'{c.where}: rope_parameters and rope_scaling are both given. Expected one of them.')
+      raise errors.UserError(f'{c.where}: rope_parameters and rope_scaling are both given. Expected only one.')
     if flat := sorted(key for key, value in new.items() if not isinstance(value, Mapping | None)):
       raise errors.UserError(
-        f'{c.where}: rope_parameters: {flat[0]} stands beside the layer types, where transformers does not read it. '
+        f'{c.where}: rope_parameters: {flat[0]} is outside of the layer types, where transformers ignores it. '
         f'Expected it inside {kind}.'
       )
     return dict(new.get(kind) or old)
@@ -219,9 +223,10 @@ def _given(c: 'Fields', kind: str | None) -> dict[str, Any]:
   for key, value in new.items():
     other = old.get(key, c.get(key))
     if other != value and not plain(key, value):
+      beside = 'rope_scaling lacks it' if other is None else f'rope_scaling has {other!r}'
       raise errors.UserError(
-        f'{c.where}: rope_parameters has {key}={value!r} and rope_scaling {other!r}. Expected one of the two tables: '
-        'transformers reads rope_scaling alone where both are given.'
+        f'{c.where}: rope_parameters has {key}={value!r}, and {beside}. Expected only one table: of two, '
+        'transformers reads rope_scaling alone.'
       )
   return dict(old)
 
@@ -262,42 +267,13 @@ def _check_keys(e: _Entry, name: str) -> None:
 
 
 def _either(e: _Entry, key: str, older: str, flat: bool) -> Any:
-  """Return a value of the entry, or the one of the config's own field, None for neither; `flat`: they must agree."""
+  """Return a value of the table, else of a config field, else None. With `flat`, two values must agree."""
   own, outside = e.values.get(key), e.c.get(older)
   if own is None and outside is None and older in e.c and older != 'partial_rotary_factor':
     raise errors.UserError(f'{e.c.where}: {older} is null. Expected a number, or no such field.')
   if flat and own is not None and outside is not None and own != outside:
     raise errors.UserError(
-      f'{e.where}: {key} is {own!r}, and {older}={outside!r} beside it. Expected one number; transformers '
+      f'{e.where}: {key} is {own!r}, and {older}={outside!r} outside of it. Expected one number; transformers '
       'computes with the one inside.'
     )
   return outside if own is None else own
-
-
-def rope_parameters(rope: RoPE) -> dict[str, Any]:
-  """Return `rope_parameters` as configs write them."""
-  base: dict[str, Any] = {'rope_theta': rope.base}
-  if rope.fraction != 1:
-    base['partial_rotary_factor'] = rope.fraction
-  for cls, name in _TYPES.items():
-    if type(rope.scaling) is cls:
-      return {'rope_type': name, **base, **_written(rope.scaling)}
-  return {'rope_type': 'default', **base}
-
-
-_TYPES: dict[type[Scaling], str] = {
-  Linear: 'linear', Dynamic: 'dynamic', Llama3: 'llama3', LongRoPE: 'longrope', Yarn: 'yarn',
-}  # fmt: skip
-
-#: Fields of scalings and their keys in a config.
-_NAMES = {
-  'factor': 'factor', 'low': 'low_freq_factor', 'high': 'high_freq_factor', 'fast': 'beta_fast', 'slow': 'beta_slow',
-  'original': _ORIGINAL, 'attention': 'attention_factor', 'mscale': 'mscale',
-  'mscale_all': 'mscale_all_dim', 'short': 'short_factor', 'long': 'long_factor', 'truncate': 'truncate',
-}  # fmt: skip
-
-
-def _written(scaling: Scaling) -> dict[str, Any]:
-  values = {f.name: getattr(scaling, f.name) for f in dataclasses.fields(scaling)}
-  plain = lambda v: list(v) if isinstance(v, tuple) else v
-  return {_NAMES[n]: plain(v) for n, v in values.items() if n in _NAMES and v is not None}

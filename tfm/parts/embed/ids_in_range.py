@@ -17,7 +17,7 @@ def check(name: str, ids: Any, size: int | None, kind: str) -> None:
   Only values that the host holds are checked: numpy arrays, and `jax.Array`s in the memory of CPU devices. Traced
   arrays, and arrays of accelerators or of other processes, are not read.
   """
-  if size is None or not _on_host(ids):
+  if size is None or not on_host(ids):
     return
   values = np.asarray(ids)
   if not values.size or (values.min() >= 0 and values.max() < size):
@@ -29,7 +29,8 @@ def check(name: str, ids: Any, size: int | None, kind: str) -> None:
   )
 
 
-def _on_host(ids: Any) -> bool:
+def on_host(ids: Any) -> bool:
+  """Return whether the values of an input can be read without waiting for an accelerator."""
   if isinstance(ids, jax.core.Tracer):
     return False
   if isinstance(ids, jax.Array):

@@ -7,6 +7,7 @@ from typing import ClassVar
 from flax import linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from tfm.core import errors
 from tfm.core.module import Module
@@ -14,6 +15,7 @@ from tfm.parts.act.base import Act
 from tfm.parts.act.gelu import Gelu
 from tfm.parts.context import Dims
 from tfm.parts.dense import Dense
+from tfm.parts.embed import ids_in_range
 from tfm.parts.embed.base import Embed, Embedded
 from tfm.parts.embed.tokens import Tokens
 
@@ -98,7 +100,10 @@ class Splice(Embed):
       yield 'text.vocab=none shares a table, and there is none. Expected the number of token ids.'
 
   def check_inputs(self, given, name_of, limit):
-    self.text.check_inputs(given, name_of, limit)
+    ids = given['input_ids']
+    if ids_in_range.on_host(ids):  # a placeholder may be an id outside of the vocabulary
+      ids = np.where(np.asarray(ids) == self.placeholder, 0, ids)
+    self.text.check_inputs({**given, 'input_ids': ids}, name_of, limit)
 
   def info(self, inputs, shape):
     return self.text.info(inputs, shape)
