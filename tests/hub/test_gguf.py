@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.hub import ggufs
+from tests.hub.ggufs import TINY, tiny_arrays
 import tfm
 from tfm.core import errors
 from tfm.hub.gguf import Gguf
@@ -81,24 +82,8 @@ def test_blocks_equal_those_of_the_gguf_package(name):
   np.testing.assert_array_equal(TYPES[KINDS[name]].dequantize(blocks), gguf.quants.dequantize(blocks, kind))
 
 
-TINY = {
-  'general.architecture': 'llama', 'llama.context_length': 64, 'llama.block_count': 1, 'llama.embedding_length': 32,
-  'llama.feed_forward_length': 64, 'llama.attention.head_count': 4, 'llama.attention.head_count_kv': 2,
-  'llama.attention.layer_norm_rms_epsilon': 1e-5, 'llama.rope.dimension_count': 8,
-}  # fmt: skip
-
-
-def _tiny_arrays():
-  shapes = {
-    'token_embd': (48, 32), 'blk.0.attn_norm': (32,), 'blk.0.attn_q': (32, 32), 'blk.0.attn_k': (16, 32),
-    'blk.0.attn_v': (16, 32), 'blk.0.attn_output': (32, 32), 'blk.0.ffn_norm': (32,), 'blk.0.ffn_gate': (64, 32),
-    'blk.0.ffn_up': (64, 32), 'blk.0.ffn_down': (32, 64), 'output_norm': (32,), 'output': (48, 32),
-  }  # fmt: skip
-  return {f'{name}.weight': RNG.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
-
-
 def test_rows_of_queries_and_keys_are_put_in_order(tmp_path):
-  arrays = _tiny_arrays()
+  arrays = tiny_arrays()
   changed = dict(arrays)
   for part, heads in (('q', 4), ('k', 2)):
     changed[f'blk.0.attn_{part}.weight'] = ggufs.permuted(arrays[f'blk.0.attn_{part}.weight'], heads)
@@ -114,7 +99,7 @@ def test_rows_of_queries_and_keys_are_put_in_order(tmp_path):
 
 
 def test_files_of_one_model_are_read_together(tmp_path):
-  tensors = ggufs.plain(_tiny_arrays())
+  tensors = ggufs.plain(tiny_arrays())
   ggufs.write(tmp_path / 'whole.gguf', TINY, tensors)
   names = sorted(tensors)
   for number, part in enumerate((names[:5], names[5:]), 1):
@@ -149,7 +134,7 @@ def test_files_of_one_model_are_read_together(tmp_path):
 )
 def test_headers_that_are_not_read_are_refused(tmp_path, fields, message):
   given = {n: v for n, v in (TINY | fields).items() if v is not None}
-  path = ggufs.write(tmp_path / 'm.gguf', given, ggufs.plain(_tiny_arrays()))
+  path = ggufs.write(tmp_path / 'm.gguf', given, ggufs.plain(tiny_arrays()))
   if message is None:
     assert tfm.load(path).spec.d_model == 32
     return
@@ -158,21 +143,21 @@ def test_headers_that_are_not_read_are_refused(tmp_path, fields, message):
 
 
 def test_unknown_tensor_types_are_refused_by_name(tmp_path):
-  tensors = ggufs.plain(_tiny_arrays())
+  tensors = ggufs.plain(tiny_arrays())
   tensors['output.weight'] = ((48, 32), 20, b'\0' * 48 * 18)
   with pytest.raises(errors.UserError, match=r"output.weight: unknown tensor type 'IQ4_NL'\. .*Known: BF16, F16, F32"):
     tfm.load(ggufs.write(tmp_path / 'm.gguf', TINY, tensors))
 
 
 def test_unknown_tensors_are_refused_by_name(tmp_path):
-  tensors = ggufs.plain(_tiny_arrays() | {'blk.0.ssm_in.weight': np.ones(3)})
+  tensors = ggufs.plain(tiny_arrays() | {'blk.0.ssm_in.weight': np.ones(3)})
   with pytest.raises(errors.UserError, match=r'not known \(1\):\s+blk.0.ssm_in.weight \[3\]'):
     tfm.load(ggufs.write(tmp_path / 'm.gguf', TINY, tensors))
 
 
 @pytest.mark.parametrize('size', [0, 3, 8, 20, 100, 700, -1])
 def test_files_cut_short_are_refused(tmp_path, size):
-  path = ggufs.write(tmp_path / 'm.gguf', TINY, ggufs.plain(_tiny_arrays()))
+  path = ggufs.write(tmp_path / 'm.gguf', TINY, ggufs.plain(tiny_arrays()))
   path.write_bytes(path.read_bytes()[:size])
   with pytest.raises(errors.UserError, match=r'is not a whole GGUF file|is not a GGUF file'):
     tfm.load(path)
@@ -186,7 +171,7 @@ def test_other_versions_are_refused(tmp_path, version, message):
 
 
 def test_names_and_lengths_that_repeat_or_overrun_are_refused(tmp_path):
-  path = ggufs.write(tmp_path / 'm.gguf', TINY, ggufs.plain(_tiny_arrays()))
+  path = ggufs.write(tmp_path / 'm.gguf', TINY, ggufs.plain(tiny_arrays()))
   whole = path.read_bytes()
   path.write_bytes(whole.replace(b'blk.0.ffn_up.weight', b'blk.0.ffn_up.weigth').replace(b'attn_k', b'attn_q'))
   with pytest.raises(errors.UserError, match=r'the tensor blk.0.attn_q.weight is there twice'):
@@ -199,7 +184,7 @@ def test_names_and_lengths_that_repeat_or_overrun_are_refused(tmp_path):
 def test_one_matrix_is_dequantized_at_a_time(tmp_path, monkeypatch):
   """Beside the parameters, less than two matrices are held in memory."""
   fields = TINY | {'llama.embedding_length': 256, 'llama.feed_forward_length': 2048, 'llama.rope.dimension_count': 64}
-  arrays = {n: np.zeros([{32: 256, 16: 128, 64: 2048}.get(s, s) for s in a.shape]) for n, a in _tiny_arrays().items()}
+  arrays = {n: np.zeros([{32: 256, 16: 128, 64: 2048}.get(s, s) for s in a.shape]) for n, a in tiny_arrays().items()}
   tensors = ggufs.plain({n: a for n, a in arrays.items() if a.ndim == 1})
   for name, array in arrays.items():
     if array.ndim == 2:
@@ -316,7 +301,7 @@ def test_logits_equal_those_of_the_same_weights(tmp_path, model):
 
 def test_factors_of_no_known_scaling_are_kept_exactly(tmp_path):
   factors = np.linspace(1, 5, 4).astype(np.float32)
-  tensors = ggufs.plain(_tiny_arrays() | {'rope_freqs.weight': factors})
+  tensors = ggufs.plain(tiny_arrays() | {'rope_freqs.weight': factors})
   rope = tfm.load(ggufs.write(tmp_path / 'm.gguf', TINY, tensors)).spec.segments[0].pattern[0].mixer.relative
   frequency = 1 / 1e4 ** (np.arange(0, 8, 2) / 8)
   scaled, attention = rope.scaling.scale(frequency, 1e4)
@@ -325,7 +310,7 @@ def test_factors_of_no_known_scaling_are_kept_exactly(tmp_path):
 
 
 def test_float_tensors_keep_their_dtype_and_others_are_bfloat16(tmp_path):
-  tensors = ggufs.plain(_tiny_arrays())
+  tensors = ggufs.plain(tiny_arrays())
   tensors['output.weight'] = ((48, 32), KINDS['Q8_0'], _blocks('Q8_0', 48).tobytes())
   path = ggufs.write(tmp_path / 'm.gguf', TINY, tensors)
   dtypes = lambda m: (m.params['head']['head']['kernel'].dtype, m.params['norm']['scale'].dtype)
@@ -334,6 +319,6 @@ def test_float_tensors_keep_their_dtype_and_others_are_bfloat16(tmp_path):
 
 
 def test_a_gguf_model_goes_out_as_a_published_folder(tmp_path):
-  m = tfm.load(ggufs.write(tmp_path / 'm.gguf', TINY, ggufs.plain(_tiny_arrays())))
+  m = tfm.load(ggufs.write(tmp_path / 'm.gguf', TINY, ggufs.plain(tiny_arrays())))
   tfm.export_hf(m.spec, m.params, tmp_path / 'out')
   jax.tree.map(np.testing.assert_array_equal, tfm.load(tmp_path / 'out').params, m.params)

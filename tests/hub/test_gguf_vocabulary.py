@@ -8,7 +8,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from tests.hub import ggufs
-from tests.hub.test_gguf import TINY, _tiny_arrays
+from tests.hub.ggufs import TINY, tiny_arrays
 import tfm
 from tfm.hub.gguf import Gguf
 
@@ -66,7 +66,7 @@ def _fields(inner, pre, size):
 
 
 def _open(path, fields):
-  return Gguf(ggufs.write(path / 'm.gguf', TINY | fields, ggufs.plain(_tiny_arrays())))
+  return Gguf(ggufs.write(path / 'm.gguf', TINY | fields, ggufs.plain(tiny_arrays())))
 
 
 @pytest.mark.parametrize('pre', WORDS)

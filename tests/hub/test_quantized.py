@@ -134,7 +134,7 @@ def test_no_more_than_an_expert_is_dequantized_at_a_time(tmp_path, monkeypatch):
   hub.export_hf(spec, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), param_shapes(spec)), tmp_path / 'plain')
   folder = rewritten(tmp_path / 'plain', tmp_path / 'packed', MXFP4, _packed)
   monkeypatch.setattr(fill, '_CHUNK', 1 << 16)
-  monkeypatch.setattr('tfm.hub.quantized._CHUNK', 1 << 13)
+  monkeypatch.setattr('tfm.hub.quantized.mxfp4._CHUNK', 1 << 13)
   hub.load(folder, dtype='float32')  # what compiling takes is not what reading takes
   gc.collect()
   tracemalloc.start()
@@ -220,9 +220,11 @@ def _without(arrays, ending):
 @pytest.mark.parametrize(
   ('said', 'change', 'message'),
   [
-    ({'quant_method': 'gptq', 'bits': 4}, None, r"unknown quant_method 'gptq'\. Known: fp8, mxfp4\. Wanted the"),
-    ({'quant_method': 'bitsandbytes'}, None, r'Wanted what transformers writes: .*dequantize\(\)'),
-    ({'quant_method': 'compressed-tensors'}, None, 'run_compressed=False'),
+    (
+      {'quant_method': 'hqq'},
+      None,
+      r"unknown quant_method 'hqq'\. .*Known: awq, .*Expected one of these, or the model",
+    ),
     (FP8 | {'fmt': 'e5m2'}, None, "quantization_config: fmt is 'e5m2'. Known: 'e4m3'"),
     (FP8, lambda a: _without(a, '_scale_inv'), r'is float8 \[.*_scale_inv is missing. .*one a block of 16 x 24'),
     (FP8 | {'weight_block_size': [8, 8]}, None, r'_scale_inv is \[.*one a block of 8 x 8'),

@@ -107,6 +107,7 @@ def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None, 
   check_published(folder)
   values = config_of(folder)
   tensors = dequantized(open_tensors(folder), values, dtype, str(folder / CONFIG))
+  values = {name: value for name, value in values.items() if name != 'quantization'}  # MLX's quantization_config
   spec, params = _filled(folder, values, tensors, dtype, mesh, adapter)
   return Loaded(spec, params, find_vocabulary(folder))
 

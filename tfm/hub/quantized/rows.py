@@ -1,0 +1,123 @@
+"""A weight that is made a few rows at a time, and the bit fields that several formats pack alike."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+import math
+from typing import Any, NoReturn
+
+import numpy as np
+
+from tfm.core import errors
+from tfm.hub.tensors import Entry
+
+#: Numbers that are made at a time.
+_CHUNK = 1 << 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """A matrix `[out, in]` of `dtype`.
+
+  Attributes:
+    shape, dtype: of the matrix.
+    make: rows -> their numbers in float32, each then rounded to `dtype` once.
+    sources: what the numbers are made of.
+  """
+
+  shape: tuple[int, ...]
+  dtype: np.dtype
+  make: Callable[[slice], np.ndarray]
+  sources: Sequence[Entry]
+
+  def array(self) -> np.ndarray:
+    out = np.empty(self.shape, self.dtype)
+    step = max(1, _CHUNK // math.prod(self.shape[1:]))
+    for start in range(0, len(out), step):
+      part = slice(start, min(start + step, len(out)))
+      out[part] = self.make(part)
+    return out
+
+  def slabs(self) -> Iterator[np.ndarray]:
+    yield self.array()
+
+  def forget(self) -> None:
+    for source in self.sources:
+      source.forget()
+
+
+def fields(words: np.ndarray, bits: int) -> np.ndarray:
+  """Return the bit fields of 32-bit words along the last axis, the lowest bits first."""
+  shifts = np.arange(0, 32, bits, dtype=np.uint32)
+  found = (words.view(np.uint32)[..., None] >> shifts) & np.uint32((1 << bits) - 1)
+  return found.reshape(*words.shape[:-1], -1)
+
+
+def group_of(columns: int, groups: int, order: np.ndarray | None) -> np.ndarray:
+  """Return the group of each input: that of `order`, or one group after the other."""
+  return np.arange(columns) // -(-columns // groups) if order is None else order.astype(np.int64)
+
+
+class Parts:
+  """The tensors of a checkpoint that make up one weight each, by the name of the module.
+
+  Args:
+    entries: all tensors by name.
+    endings: how the names of the parts end, the first of which every weight has.
+    where: the config, for errors.
+  """
+
+  def __init__(self, entries: Mapping[str, Entry], endings: Sequence[str], where: str):
+    self.entries, self.endings, self.where = entries, endings, where
+
+  def modules(self) -> Iterator[str]:
+    """Yield the modules that have the first part."""
+    first = self.endings[0]
+    return (name.removesuffix(first) for name in self.entries if name.endswith(first))
+
+  def rest(self, modules: Sequence[str]) -> dict[str, Entry]:
+    """Return the tensors that are no part of these modules."""
+    own = {module + ending for module in modules for ending in self.endings}
+    return {name: entry for name, entry in self.entries.items() if name not in own}
+
+  def get(self, module: str, ending: str) -> Entry | None:
+    """Return a part, or None."""
+    return self.entries.get(module + ending)
+
+  def need(self, module: str, ending: str) -> Entry:
+    """Return a part.
+
+    Raises:
+      UserError: it is missing.
+    """
+    if (found := self.get(module, ending)) is None:
+      raise errors.UserError(
+        f'{self.where}: {module}{ending} is missing. Expected it beside {module}{self.endings[0]}.'
+      )
+    return found
+
+  def check(self, module: str, **shapes: tuple[int, ...]) -> None:
+    """Check the shapes of parts by their endings, in which `_` stands for a leading dot.
+
+    Raises:
+      UserError: one has another shape.
+    """
+    for name, shape in shapes.items():
+      entry = self.need(module, f'.{name}')
+      if entry.shape != shape:
+        self.refuse(f'{module}.{name} is {entry.dtype} {list(entry.shape)}', list(shape))
+
+  def refuse(self, what: str, expected: Any) -> NoReturn:
+    """Raise the error about tensors that do not fit the format."""
+    raise errors.UserError(f'{self.where}: {what}. Expected {expected}.')
+
+
+def only(where: str, said: Mapping[str, Any], **known: tuple[Any, ...]) -> None:
+  """Check that options have one of the values that are read; the first is the default.
+
+  Raises:
+    UserError: one has another value.
+  """
+  for name, values in known.items():
+    if (value := said.get(name, values[0])) not in values:
+      listed = ', '.join(repr(v) for v in values if v is not None)
+      raise errors.UserError(f'{where}: quantization_config: {name} is {value!r}. Known: {listed}.')
