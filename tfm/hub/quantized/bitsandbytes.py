@@ -70,6 +70,7 @@ def _four_bits(found: dict[str, Entry], name: str, dtype: np.dtype, where: str) 
     parts.refuse(
       f'{weight} is {stored} bytes with {math.prod(largest.shape)} sizes', f'{-(-size // 2)} and {-(-size // block)}'
     )
+  blocks, step = math.prod(largest.shape), block if block % 2 == 0 else 2 * block
   for ending in _PARTS:
     found.pop(f'{weight}{ending}', None)
 
@@ -85,12 +86,18 @@ def _four_bits(found: dict[str, Entry], name: str, dtype: np.dtype, where: str) 
   def make(part: slice) -> np.ndarray:
     columns = math.prod(shape[1:])
     first, last = part.start * columns, part.stop * columns
-    numbers = packed.array().reshape(-1).view(np.uint8)[first // 2 : -(-last // 2)]
-    # The high bits of a byte are the first number.
-    codes = np.stack([numbers >> 4, numbers & 15], axis=-1).reshape(-1)[first % 2 : first % 2 + last - first]
-    values = table.array().astype(np.float32)[codes]
-    start = first // block
-    values *= sizes(start, -(-last // block))[np.arange(first, last) // block - start]
-    return values.reshape(-1, *shape[1:])
+    # Whole blocks and bytes around the rows; the high bits of a byte are the first number.
+    start, stop = first // step, -(-last // step)
+    numbers = packed.array().reshape(-1).view(np.uint8)[start * step // 2 : stop * step // 2]
+    values = _pairs(table.array())[numbers].reshape(-1)
+    largest_of = np.repeat(sizes(start * step // block, min(-(-stop * step // block), blocks)), block)
+    values *= largest_of[: len(values)]
+    return values[first - start * step : last - start * step].reshape(-1, *shape[1:])
 
   found[weight] = Rows(shape, dtype, make, [packed, table, largest, *nested.values()])
+
+
+def _pairs(table: np.ndarray) -> np.ndarray:
+  """Return the two numbers of each byte: those of the high bits, then of the low ones."""
+  byte, values = np.arange(256), table.astype(np.float32)
+  return np.stack([values[byte >> 4], values[byte & 15]], axis=-1)

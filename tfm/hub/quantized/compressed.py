@@ -7,7 +7,7 @@ import ml_dtypes
 import numpy as np
 
 from tfm.core import errors
-from tfm.hub.quantized.rows import Parts, Rows, fields
+from tfm.hub.quantized.rows import Groups, Parts, Rows, fields
 from tfm.hub.tensors import Entry, Tensors
 
 _FORMATS = ('int-quantized', 'float-quantized', 'naive-quantized', 'pack-quantized', 'dense', 'mixed-precision')
@@ -85,18 +85,13 @@ def _scaled(parts: Parts, module: str, schemes: Schemes, integers: Rows, zero: E
   if zero is not None and zero.shape != scale.shape:
     parts.refuse(f'{module}.weight_zero_point is {list(zero.shape)}', list(scale.shape))
 
-  def spread(entry: Entry, part: slice) -> np.ndarray:
-    """Return the values of the grid for each number of some rows."""
-    values = entry.array().astype(np.float32).reshape(grid)[np.arange(part.start, part.stop) // height]
-    if grid[1] == 1:
-      return values
-    ordered = None if order is None else order.array()
-    known = ordered is not None and bool(np.all(ordered >= 0))
-    return values[:, ordered if known else np.arange(columns) // width]
-
   def make(part: slice) -> np.ndarray:
-    q = integers.make(part)
-    return (q if zero is None else q - spread(zero, part)) * spread(scale, part)
+    q, row = integers.make(part), np.arange(part.start, part.stop) // height
+    of_groups = Groups(columns, grid[1], None if order is None else order.array(), width)
+    if zero is not None:
+      of_groups.put(np.subtract, q, zero.array().astype(np.float32).reshape(grid)[row])
+    of_groups.put(np.multiply, q, scale.array().astype(np.float32).reshape(grid)[row])
+    return q
 
   own = [e for e in (scale, zero, order) if e is not None]
   return Rows(integers.shape, integers.dtype, make, [*integers.sources, *own])

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tfm.hub.quantized.rows import Parts, Rows, fields, group_of, only
+from tfm.hub.quantized.rows import Groups, Parts, Rows, fields, only
 from tfm.hub.tensors import Entry, Tensors
 
 #: What the first version of the format takes from each zero, in all fields of a word.
@@ -23,7 +23,8 @@ def read_gptq(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where:
   Raises:
     UserError: an option is not read, or the tensors do not fit together.
   """
-  only(where, said, checkpoint_format=('gptq', 'gptq_v2', None), bits=(4, 8, 2), is_marlin_format=(False, None))
+  only(where, said, checkpoint_format=('gptq', 'gptq_v2', None), is_marlin_format=(False, None))
+  only(where, said, bits=(4, 8, 2), pack_dtype=('int32', None), planar=(False, None))
   if 'bits' not in said:
     only(where, {'bits': None}, bits=(4, 8, 2))
   first_version = said.get('checkpoint_format') != 'gptq_v2'
@@ -52,13 +53,15 @@ def _gptq(parts: Parts, module: str, bits: int, size: int, first_version: bool, 
 
   def make(part: slice) -> np.ndarray:
     """Return scale (q - zero) for some outputs."""
-    group = group_of(inputs, groups, None if order is None else order.array())
+    groups_of = Groups(
+      inputs, groups, None if order is None else order.array(), size if order is None and size > 0 else None
+    )
     stored = zeros.array().view(np.uint32)
     if first_version:
       stored = stored + np.uint32(_MINUS_ONE[bits])
-    q = fields(np.ascontiguousarray(words.array()[:, part].T), bits).astype(np.float32)
-    q -= _columns(stored, part, bits)[group].T
-    q *= scales.array()[:, part].astype(np.float32)[group].T
+    q = fields(words.array()[:, part].T, bits).astype(np.float32)
+    groups_of.put(np.subtract, q, _columns(stored, part, bits).T)
+    groups_of.put(np.multiply, q, scales.array()[:, part].T.astype(np.float32))
     return q
 
   sources = [words, zeros, scales, *([] if order is None else [order])]
@@ -66,13 +69,13 @@ def _gptq(parts: Parts, module: str, bits: int, size: int, first_version: bool, 
 
 
 def _columns(packed: np.ndarray, part: slice, bits: int, order: Sequence[int] | None = None) -> np.ndarray:
-  """Return some columns, in float32, of integers that are packed along them; `order` is that of a word's fields."""
+  """Return some columns of integers that are packed along them; `order` is that of a word's fields."""
   n = 32 // bits
   first = part.start // n
   q = fields(packed[:, first : -(-part.stop // n)], bits)
   if order is not None:
     q = q.reshape(len(packed), -1, n)[..., np.argsort(order)].reshape(len(packed), -1)
-  return q[:, part.start - first * n : part.stop - first * n].astype(np.float32)
+  return q[:, part.start - first * n : part.stop - first * n]
 
 
 def read_awq(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str) -> dict[str, Entry]:
@@ -100,9 +103,10 @@ def _awq(parts: Parts, module: str, size: int, dtype: np.dtype) -> Rows:
 
   def make(part: slice) -> np.ndarray:
     """Return scale (q - zero) for some outputs."""
-    group = group_of(inputs, groups, None)
-    q = _columns(words.array(), part, 4, _AWQ_ORDER) - _columns(zeros.array(), part, 4, _AWQ_ORDER)[group]
-    q *= scales.array()[:, part].astype(np.float32)[group]
-    return q.T
+    groups_of = Groups(inputs, groups, None, size if size > 0 else None)
+    q = np.ascontiguousarray(_columns(words.array(), part, 4, _AWQ_ORDER).T).astype(np.float32)
+    groups_of.put(np.subtract, q, _columns(zeros.array(), part, 4, _AWQ_ORDER).T)
+    groups_of.put(np.multiply, q, scales.array()[:, part].T.astype(np.float32))
+    return q
 
   return Rows((outputs, inputs), dtype, make, [words, zeros, scales])

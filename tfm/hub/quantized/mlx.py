@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tfm.hub.quantized.rows import Parts, Rows, fields, group_of, only
+from tfm.hub.quantized.rows import Groups, Parts, Rows, fields, only
 from tfm.hub.tensors import Entry, Tensors
 
 
@@ -37,9 +37,9 @@ def _weight(parts: Parts, module: str, said: Mapping[str, Any], dtype: np.dtype)
   parts.check(module, biases=scales.shape)
 
   def make(part: slice) -> np.ndarray:
-    group = group_of(columns, groups, None)
-    q = fields(words.array()[part], bits).astype(np.float32)
-    q *= scales.array()[part].astype(np.float32)[:, group]
-    return q + least.array()[part].astype(np.float32)[:, group]
+    of_groups, q = Groups(columns, groups), fields(words.array()[part], bits).astype(np.float32)
+    of_groups.put(np.multiply, q, scales.array()[part].astype(np.float32))
+    of_groups.put(np.add, q, least.array()[part].astype(np.float32))
+    return q
 
   return Rows((rows, columns), dtype, make, [words, scales, least])

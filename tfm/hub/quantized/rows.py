@@ -46,15 +46,38 @@ class Rows:
 
 
 def fields(words: np.ndarray, bits: int) -> np.ndarray:
-  """Return the bit fields of 32-bit words along the last axis, the lowest bits first."""
-  shifts = np.arange(0, 32, bits, dtype=np.uint32)
-  found = (words.view(np.uint32)[..., None] >> shifts) & np.uint32((1 << bits) - 1)
-  return found.reshape(*words.shape[:-1], -1)
+  """Return the bit fields of words along the last axis as uint8, the lowest bits first; `bits` divide 8."""
+  parts = np.ascontiguousarray(words).view(np.uint8)
+  if bits == 8:
+    return parts
+  shifts = np.arange(0, 8, bits, dtype=np.uint8)
+  found = (parts[..., None] >> shifts) & np.uint8((1 << bits) - 1)
+  return found.reshape(*parts.shape[:-1], -1)
 
 
-def group_of(columns: int, groups: int, order: np.ndarray | None) -> np.ndarray:
-  """Return the group of each input: that of `order`, or one group after the other."""
-  return np.arange(columns) // -(-columns // groups) if order is None else order.astype(np.int64)
+class Groups:
+  """The group of each column of a matrix, and values of the groups put onto it.
+
+  Args:
+    columns, groups: how many there are.
+    order: the group of each column. None, or negative numbers: one group after the other, all of one size but the last.
+    size: columns of a group. None divides them evenly.
+  """
+
+  def __init__(self, columns: int, groups: int, order: np.ndarray | None = None, size: int | None = None):
+    size = size or -(-columns // groups)
+    usual = np.arange(columns) // size
+    ordered = order is not None and len(order) > 0 and bool(np.all(order >= 0)) and not np.array_equal(order, usual)
+    self.group = order.astype(np.int64) if order is not None and ordered else usual
+    self.size = size if not ordered and size * groups == columns else None
+
+  def put(self, function: Callable[..., Any], q: np.ndarray, values: np.ndarray) -> None:
+    """Apply a ufunc to `q` `[rows, columns]` and the values `[rows, groups]` of its groups, in place."""
+    if self.size is None:
+      function(q, values[:, self.group], out=q)
+      return
+    grouped = q.reshape(len(q), -1, self.size)
+    function(grouped, values[:, :, None], out=grouped)
 
 
 class Parts:
