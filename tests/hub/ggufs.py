@@ -51,7 +51,9 @@ LAYER = {
   'attn_norm': 'input_layernorm', 'attn_q': 'self_attn.q_proj', 'attn_k': 'self_attn.k_proj',
   'attn_v': 'self_attn.v_proj', 'attn_output': 'self_attn.o_proj', 'attn_q_norm': 'self_attn.q_norm',
   'attn_k_norm': 'self_attn.k_norm', 'ffn_gate': 'mlp.gate_proj', 'ffn_up': 'mlp.up_proj',
-  'ffn_down': 'mlp.down_proj', 'ffn_norm': 'post_attention_layernorm',
+  'ffn_down': 'mlp.down_proj', 'ffn_norm': 'post_attention_layernorm', 'ffn_gate_inp': 'mlp.gate',
+  'ffn_gate_inp_shexp': 'mlp.shared_expert_gate', 'ffn_gate_shexp': 'mlp.shared_expert.gate_proj',
+  'ffn_up_shexp': 'mlp.shared_expert.up_proj', 'ffn_down_shexp': 'mlp.shared_expert.down_proj',
 }  # fmt: skip
 SANDWICH = LAYER | {
   'post_attention_norm': 'post_attention_layernorm', 'ffn_norm': 'pre_feedforward_layernorm',
@@ -59,12 +61,19 @@ SANDWICH = LAYER | {
 }  # fmt: skip
 
 
+def stems(architecture, layers):
+  """Module of transformers -> module of llama.cpp."""
+  layer = SANDWICH if architecture in ('gemma2', 'gemma3') else LAYER
+  found = {'model.embed_tokens': 'token_embd', 'model.norm': 'output_norm', 'lm_head': 'output'}
+  return found | {
+    f'model.layers.{i}.{theirs}': f'blk.{i}.{ours}' for i in range(layers) for ours, theirs in layer.items()
+  }
+
+
 def names_of(architecture, layers):
   """Name of transformers -> name of llama.cpp, for weights and biases."""
-  layer = SANDWICH if architecture in ('gemma2', 'gemma3') else LAYER
-  stems = {'model.embed_tokens': 'token_embd', 'model.norm': 'output_norm', 'lm_head': 'output'}
-  stems |= {f'model.layers.{i}.{theirs}': f'blk.{i}.{ours}' for i in range(layers) for ours, theirs in layer.items()}
-  return {f'{theirs}.{leaf}': f'{ours}.{leaf}' for theirs, ours in stems.items() for leaf in ('weight', 'bias')}
+  pairs = stems(architecture, layers).items()
+  return {f'{theirs}.{leaf}': f'{ours}.{leaf}' for theirs, ours in pairs for leaf in ('weight', 'bias')}
 
 
 def sizes(architecture, config):

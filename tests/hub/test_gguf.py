@@ -98,6 +98,32 @@ def test_rows_of_queries_and_keys_are_put_in_order(tmp_path):
   np.testing.assert_array_equal(np.asarray(kernel)[0].reshape(32, 32).T, arrays['blk.0.attn_q.weight'])
 
 
+@pytest.mark.oracle
+def test_files_of_the_gguf_package_are_read(tmp_path):
+  import gguf
+
+  arrays = tiny_arrays()
+  writer = gguf.GGUFWriter(tmp_path / 'm.gguf', 'llama')
+  for name, value in TINY.items():
+    if name != 'general.architecture':
+      (writer.add_float32 if isinstance(value, float) else writer.add_uint32)(name, value)
+  for name, array in arrays.items():
+    if array.ndim == 1:
+      writer.add_tensor(name, array)
+      continue
+    kind = gguf.GGMLQuantizationType.Q8_0 if 'ffn' in name else gguf.GGMLQuantizationType.F16
+    writer.add_tensor(name, gguf.quants.quantize(array, kind), raw_dtype=kind)
+  for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+    write()
+  found = Gguf(tmp_path / 'm.gguf').tensors('float32')
+  names = {f'{ours}.weight': theirs for theirs, ours in ggufs.stems('llama', 1).items()}
+  for tensor in gguf.GGUFReader(tmp_path / 'm.gguf').tensors:
+    wanted = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(tensor.shape[::-1])
+    ours = found[f'{names[tensor.name]}.weight']
+    heads = {'blk.0.attn_q.weight': 4, 'blk.0.attn_k.weight': 2}.get(tensor.name)
+    np.testing.assert_array_equal(ggufs.permuted(ours, heads) if heads else ours, wanted)
+
+
 def test_files_of_one_model_are_read_together(tmp_path):
   tensors = ggufs.plain(tiny_arrays())
   ggufs.write(tmp_path / 'whole.gguf', TINY, tensors)
@@ -120,6 +146,7 @@ def test_files_of_one_model_are_read_together(tmp_path):
     ({'general.architecture': 'mamba'}, r"general.architecture: unknown value 'mamba'\. .*Known: gemma, gemma2"),
     ({'llama.block_count': None}, 'llama.block_count: is missing'),
     ({'llama.expert_count': 8}, 'llama.expert_count=8: unknown, and may change what is computed'),
+    ({'llama.logit_scale': 8.0}, 'llama.logit_scale=8.0: unknown, and may change what is computed'),
     ({'llama.expert_count': 0}, None),
     ({'llama.rope.dimension_count': 4, 'llama.attention.key_length': 8}, 'rope.dimension_count: is 4. Expected 8'),
     ({'llama.rope.scaling.type': 'longrope'}, "rope.scaling.type: unknown value 'longrope'"),
@@ -226,6 +253,13 @@ MODELS = {
   ),
   'qwen2': ('Qwen2', {'rope_theta': 1e6}, {'qwen2.rope.freq_base': 1e6}),
   'qwen3': ('Qwen3', {}, {}),
+  'llama_experts': ('Mixtral', {'num_local_experts': 4}, {'llama.rope.freq_base': 1e6}),
+  'qwen2moe': (
+    'Qwen2Moe', {'num_experts': 4, 'moe_intermediate_size': D, 'shared_expert_intermediate_size': 2 * D}, {}
+  ),
+  'qwen3moe': (
+    'Qwen3Moe', {'num_experts': 4, 'num_experts_per_tok': 2, 'moe_intermediate_size': D, 'norm_topk_prob': True}, {}
+  ),
   'gemma': ('Gemma', {}, {}),
   'gemma2': ('Gemma2', {'sliding_window': 8, 'query_pre_attn_scalar': 64}, GEMMA2),
   'gemma3': (
@@ -242,7 +276,7 @@ MODELS = {
 
 def _encoded(array, types):
   """(type, bytes, the numbers that they stand for) of an array; vectors are float32."""
-  name = next(types) if array.ndim == 2 else 'F32'
+  name = next(types) if array.ndim > 1 and len(array) > 1 else 'F32'
   kind = TYPES[KINDS[name]]
   if kind.dequantize is None:
     stored = array.astype(kind.dtype)
@@ -250,6 +284,18 @@ def _encoded(array, types):
   blocks = _blocks(name, array.size // kind.numbers)
   numbers = kind.dequantize(blocks).reshape(array.shape)
   return kind, blocks.reshape(len(array), -1), numbers
+
+
+def _convert_experts(name, array, kind, tensors, numbers):
+  """Write all experts of a layer, of which transformers has the gates and ways up in one."""
+  layer = name.split('.')[2]
+  parts = {'ffn_down_exps': array}
+  if 'gate_up' in name:
+    parts = dict(zip(('ffn_gate_exps', 'ffn_up_exps'), np.split(array, 2, axis=1), strict=True))
+  stored = [_encoded(part, iter([kind])) for part in parts.values()]
+  for ours, part, (own, raw, _) in zip(parts, parts.values(), stored, strict=True):
+    tensors[f'blk.{layer}.{ours}.weight'] = (part.shape, KINDS[own.name], raw.tobytes())
+  numbers[name] = np.concatenate([each for *_, each in stored], axis=1)
 
 
 def _convert(theirs, architecture, path, extra):
@@ -262,7 +308,10 @@ def _convert(theirs, architecture, path, extra):
   for name, tensor in theirs.state_dict().items():
     if name == 'lm_head.weight' and config.tie_word_embeddings:
       continue
-    array, ours = tensor.numpy(), names[name]
+    array, ours = tensor.numpy(), names.get(name, name)
+    if 'experts.' in name:
+      _convert_experts(name, array, next(types), tensors, numbers)
+      continue
     gemma_norm = architecture.startswith('gemma') and ours.endswith('norm.weight')
     kind, raw, numbers[name] = _encoded(array + 1 if gemma_norm else array, types)
     if gemma_norm:
@@ -291,6 +340,9 @@ def test_logits_equal_those_of_the_same_weights(tmp_path, model):
   with torch.no_grad():
     for p in theirs.parameters():
       p.add_(0.05 * torch.randn_like(p))
+  if hasattr(config, 'num_experts_per_tok'):
+    counts = {'expert_count': 4, 'expert_used_count': config.num_experts_per_tok}
+    extra = extra | {f'{architecture}.{name}': count for name, count in counts.items()}
   m = tfm.load(_convert(theirs, architecture, tmp_path / 'm.gguf', extra), dtype='float32')
   ids = RNG.integers(0, 96, (2, 24))
   with torch.no_grad():

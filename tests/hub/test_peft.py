@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from tests.hub import ggufs
 import tfm
 from tfm import hub, zoo
 from tfm.core import errors
@@ -258,6 +259,22 @@ def test_folders_that_are_no_adapter_are_refused(lora, tmp_path):
   tfm.hub.save(m.spec, m.params, tmp_path / 'own')
   with pytest.raises(errors.UserError, match='goes onto a published folder'):
     tfm.load(tmp_path / 'own', adapter=lora / 'adapter')
+
+
+def test_an_adapter_goes_onto_a_gguf_file(tmp_path):
+  path = ggufs.write(tmp_path / 'm.gguf', ggufs.TINY, ggufs.plain(ggufs.tiny_arrays()))
+  m = tfm.load(path)
+  hub.export_hf(m.spec, m.params, tmp_path / 'plain')
+  spec = dataclasses.replace(m.spec, adapter=LoRA(2, 1.0, ('v',)))
+  hub.export_peft(spec, _adapted(spec, m.params), tmp_path / 'adapter', base='m')
+  found, wanted = (tfm.load(p, adapter=tmp_path / 'adapter').params for p in (path, tmp_path / 'plain'))
+  assert 'lora' in found['segment_0']['block_0']['mixer']['v']
+  jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+def test_hub_ids_of_adapters_are_named(lora):
+  with pytest.raises(errors.UserError, match='hf download org/adapter'):
+    tfm.load(lora / 'base', adapter='org/adapter')
 
 
 def test_zero_padded_factors_stay_zero_in_training(lora, tmp_path):

@@ -99,8 +99,9 @@ def load(
 
 
 def is_published(path: str | Path) -> bool:
-  """Whether the folder is one as Hugging Face publishes them."""
-  return (Path(path).expanduser() / CONFIG).is_file()
+  """Return whether a path is a published folder or a GGUF file, and not a checkpoint of tfm."""
+  folder = resolve(path)
+  return (folder / CONFIG).is_file() or find_file(folder) is not None
 
 
 def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None, adapter: str | Path | None) -> Loaded:

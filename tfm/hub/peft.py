@@ -15,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm.core import errors
+from tfm.hub.kinds import NOWHERE
 from tfm.hub.lowrank import cut, inputs_first, is_linear
-from tfm.hub.recognise import check_whole
+from tfm.hub.recognise import check_whole, recognise
 from tfm.hub.tensors import Entry, Tensors, pickled, safetensors_file
 from tfm.model import transformer
 from tfm.model.spec import Model
@@ -96,6 +97,8 @@ class Peft:
 
   def _config(self) -> dict[str, Any]:
     file = self.path / CONFIG
+    if not self.path.exists() and (sentence := recognise(self.path, NOWHERE)):
+      raise errors.UserError(f'{self.path}: {sentence}')
     if not file.is_file():
       raise errors.UserError(f'{self.path}: has no {CONFIG}. Expected the folder of a PEFT adapter.')
     check_whole(file)

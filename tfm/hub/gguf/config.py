@@ -14,6 +14,8 @@ ARCHITECTURES = {
   'llama': ('llama', 'LlamaForCausalLM'),
   'qwen2': ('qwen2', 'Qwen2ForCausalLM'),
   'qwen3': ('qwen3', 'Qwen3ForCausalLM'),
+  'qwen2moe': ('qwen2_moe', 'Qwen2MoeForCausalLM'),
+  'qwen3moe': ('qwen3_moe', 'Qwen3MoeForCausalLM'),
   'gemma': ('gemma', 'GemmaForCausalLM'),
   'gemma2': ('gemma2', 'Gemma2ForCausalLM'),
   'gemma3': ('gemma3_text', 'Gemma3ForCausalLM'),
@@ -38,8 +40,11 @@ _KNOWN = frozenset((
   'attention.key_length_swa', 'attention.value_length_swa', 'rope.dimension_count', 'rope.dimension_count_swa',
   'rope.freq_base', 'rope.freq_base_swa', 'rope.scaling.type', 'rope.scaling.factor', 'rope.scale_linear',
   'rope.scaling.original_context_length', 'rope.scaling.finetuned', 'attention.sliding_window_pattern',
-  'tensor_data_layout',
+  'tensor_data_layout', 'expert_feed_forward_length', 'expert_shared_feed_forward_length',
 ))  # fmt: skip
+
+#: Fields of mixtures of experts.
+_EXPERTS = frozenset(('expert_count', 'expert_used_count'))
 
 #: Layers of the models whose attention is scaled by width / heads (the 27B of Gemma 2 and of Gemma 3), which no
 #: field says: llama.cpp, too, goes by the number of layers.
@@ -63,7 +68,9 @@ def config_of(path: Path, fields: Mapping[str, Any], tensors: Mapping[str, Info]
   where = f'{path}: {prefix}'
   _check(where, given, tensors)
   model_type, cls = ARCHITECTURES[architecture]
-  if architecture == 'llama' and given.get('attention.sliding_window'):
+  if architecture == 'llama' and given.get('expert_count'):
+    model_type, cls = 'mixtral', 'MixtralForCausalLM'
+  elif architecture == 'llama' and given.get('attention.sliding_window'):
     model_type, cls = 'mistral', 'MistralForCausalLM'
   values = {theirs: given[ours] for ours, theirs in _FIELDS.items() if ours in given}
   heads, width = values['num_attention_heads'], values['hidden_size']
@@ -80,7 +87,11 @@ def config_of(path: Path, fields: Mapping[str, Any], tensors: Mapping[str, Info]
     by_width = (architecture, values['num_hidden_layers']) in _BY_WIDTH
     values['query_pre_attn_scalar'] = width // heads if by_width else head_dim
   _check_heads(where, given, head_dim)
-  values |= _biases(architecture, tensors) | _windows(where, architecture, given, values)
+  values |= (
+    _experts(where, architecture, given, tensors)
+    | _biases(architecture, tensors)
+    | _windows(where, architecture, given, values)
+  )
   rope = _rope(where, given, tensors, head_dim, values['max_position_embeddings'])
   values['rope_parameters'] = rope if architecture != 'gemma3' else _two_ropes(given, rope)
   return {n: _plain(v) for n, v in values.items()} | _tokens(fields)
@@ -91,7 +102,8 @@ def _check(where: str, given: Mapping[str, Any], tensors: Mapping[str, Info]) ->
     raise errors.UserError(f'{where}{missing[0]}: is missing. Expected the header to have it.')
   if 'token_embd.weight' not in tensors:
     raise errors.UserError(f'{where}: has no tensor token_embd.weight. Expected a whole model.')
-  unknown = [f'{n}={v!r}' for n, v in given.items() if n not in _KNOWN and not _silent(v)]
+  known = _KNOWN | (_EXPERTS if 'blk.0.ffn_gate_exps.weight' in tensors else set())
+  unknown = [f'{n}={v!r}' for n, v in given.items() if n not in known and not _silent(v)]
   if unknown:
     raise errors.UserError(
       f'{where}{", ".join(unknown[:8])}: unknown, and may change what is computed. Expected a dense decoder with the '
@@ -112,6 +124,24 @@ def _check_heads(where: str, given: Mapping[str, Any], head_dim: int) -> None:
   for name in (*names, 'rope.dimension_count', 'rope.dimension_count_swa'):
     if given.get(name, head_dim) != head_dim:
       raise errors.UserError(f'{where}{name}: is {given[name]}. Expected {head_dim}, the size of a head.')
+
+
+def _experts(where: str, architecture: str, given: Mapping[str, Any], tensors: Mapping[str, Info]) -> dict[str, Any]:
+  """Return the fields of a mixture of experts, whose sizes are those of its tensors."""
+  if not (count := given.get('expert_count')):
+    return {}
+  if architecture not in ('llama', 'qwen2moe', 'qwen3moe'):
+    raise errors.UserError(f'{where}expert_count: is {count}. Expected none for this architecture.')
+  if 'expert_used_count' not in given:
+    raise errors.UserError(f'{where}expert_used_count: is missing. Expected it beside expert_count={count}.')
+  sizes = {'num_experts_per_tok': given['expert_used_count']}
+  if architecture == 'llama':
+    return sizes | {'num_local_experts': count}
+  sizes |= {'num_experts': count, 'moe_intermediate_size': tensors['blk.0.ffn_gate_exps.weight'].shape[1]}
+  if (shared := tensors.get('blk.0.ffn_gate_shexp.weight')) is not None:
+    sizes['shared_expert_intermediate_size'] = shared.shape[0]
+  # What llama.cpp computes; no field says it.
+  return sizes | {'norm_topk_prob': architecture == 'qwen3moe'}
 
 
 def _biases(architecture: str, tensors: Mapping[str, Info]) -> dict[str, Any]:

@@ -152,6 +152,14 @@ def open_files(path: Path) -> tuple[dict[str, Any], dict[str, Info]]:
   return fields, tensors
 
 
+def _begins(path: Path) -> bool:
+  try:
+    with path.open('rb') as file:
+      return file.read(4) == MAGIC
+  except OSError:
+    return False
+
+
 def find_file(path: Path) -> Path | None:
   """Return the GGUF file that a path is, or the only one of a folder without a config.json; None if there is none.
 
@@ -159,8 +167,7 @@ def find_file(path: Path) -> Path | None:
     UserError: a folder has several.
   """
   if path.is_file():
-    with path.open('rb') as file:
-      return path if path.suffix == '.gguf' or file.read(4) == MAGIC else None
+    return path if path.suffix == '.gguf' or _begins(path) else None
   if not path.is_dir() or (path / 'config.json').is_file():
     return None
   found = sorted(p for p in path.glob('*.gguf') if not p.name.startswith('mmproj'))
