@@ -1,6 +1,6 @@
 """Weights in the formats of quantized checkpoints, written number by number from the definition of each format.
 
-Each function draws integers and scales, and returns (the tensors of a module, the numbers that they stand for).
+Each function draws integers and scales, and returns (the tensors of a module, its dequantized weight).
 """
 
 import json

@@ -33,7 +33,7 @@ def _q8_0(block, i):
 
 
 def _q4_k(block, i):
-  """Group j of 32 numbers: factor and minimum of six bits, whose upper two are in the bytes of the first groups."""
+  """Group j of 32 numbers: factor and minimum of six bits. Later groups have two bits in earlier bytes."""
   j, s = i // 32, block[4:16]
   factor = s[j] & 63 if j < 4 else (s[j + 4] & 15) | (s[j - 4] >> 6) << 4
   least = s[j + 4] & 63 if j < 4 else (s[j + 4] >> 4) | (s[j] >> 6) << 4
@@ -43,7 +43,7 @@ def _q4_k(block, i):
 
 
 def _q6_k(block, i):
-  """Halves of 128 numbers: four runs of 32, whose low bits share 64 bytes and whose high bits share 32."""
+  """Halves of 128 numbers: four runs of 32. Their low bits share 64 bytes, their high bits 32."""
   half, run, l = i // 128, i // 32 % 4, i % 32
   low = block[64 * half + l + 32 * (run % 2)]
   low = low >> 4 if run >= 2 else low & 15
@@ -53,7 +53,7 @@ def _q6_k(block, i):
 
 
 def _blocks(name, rows):
-  """Random blocks whose factors are small numbers."""
+  """Return random blocks with small factors."""
   kind = TYPES[KINDS[name]]
   blocks = RNG.integers(0, 256, (rows, kind.size), np.uint8)
   places = {'Q2_K': (80, 82), 'Q3_K': (108,), 'Q6_K': (208,), 'Q4_0': (0,), 'Q5_0': (0,), 'Q8_0': (0,)}
@@ -73,7 +73,7 @@ def test_blocks_are_the_numbers_of_the_format(name):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('name', QUANTIZED)
-def test_blocks_equal_those_of_the_gguf_package(name):
+def test_blocks_equal_the_gguf_package(name):
   import gguf
 
   kind = gguf.GGMLQuantizationType[name]
@@ -145,8 +145,8 @@ def test_files_of_one_model_are_read_together(tmp_path):
   [
     ({'general.architecture': 'mamba'}, r"general.architecture: unknown value 'mamba'\. .*Known: gemma, gemma2"),
     ({'llama.block_count': None}, 'llama.block_count: is missing'),
-    ({'llama.expert_count': 8}, 'llama.expert_count=8: unknown, and may change what is computed'),
-    ({'llama.logit_scale': 8.0}, 'llama.logit_scale=8.0: unknown, and may change what is computed'),
+    ({'llama.expert_count': 8}, 'llama.expert_count=8: unknown, and may change the output'),
+    ({'llama.logit_scale': 8.0}, 'llama.logit_scale=8.0: unknown, and may change the output'),
     ({'llama.expert_count': 0}, None),
     ({'llama.rope.dimension_count': 4, 'llama.attention.key_length': 8}, 'rope.dimension_count: is 4. Expected 8'),
     ({'llama.rope.scaling.type': 'longrope'}, "rope.scaling.type: unknown value 'longrope'"),
@@ -208,6 +208,20 @@ def test_names_and_lengths_that_repeat_or_overrun_are_refused(tmp_path):
     tfm.load(path)
 
 
+@pytest.mark.parametrize('value', [0, 'x', 1.5])
+def test_headers_with_an_impossible_alignment_are_refused(tmp_path, value):
+  path = ggufs.write(tmp_path / 'm.gguf', TINY | {'general.alignment': value}, ggufs.plain(tiny_arrays()))
+  with pytest.raises(errors.UserError, match='is not a whole GGUF file'):
+    tfm.load(path)
+
+
+def test_vocabularies_that_do_not_fit_together_are_refused(tmp_path):
+  tokens = {'tokenizer.ggml.model': 'gpt2', 'tokenizer.ggml.tokens': ['a', 'b'], 'tokenizer.ggml.token_type': [1]}
+  path = ggufs.write(tmp_path / 'm.gguf', TINY | tokens, ggufs.plain(tiny_arrays()))
+  with pytest.raises(errors.UserError, match='has a tokenizer that cannot be read'):
+    tfm.load(path)
+
+
 def test_one_matrix_is_dequantized_at_a_time(tmp_path, monkeypatch):
   """Beside the parameters, less than two matrices are held in memory."""
   fields = TINY | {'llama.embedding_length': 256, 'llama.feed_forward_length': 2048, 'llama.rope.dimension_count': 64}
@@ -228,7 +242,7 @@ def test_one_matrix_is_dequantized_at_a_time(tmp_path, monkeypatch):
   assert matrix < peak < 2 * matrix, (peak, matrix)
 
 
-#: model -> its config of transformers and fields of the header beside the sizes.
+#: model -> config of transformers, and fields of the header that are not sizes.
 D = 256
 SIZES = {
   'vocab_size': 96, 'hidden_size': D, 'intermediate_size': D, 'num_hidden_layers': 2, 'num_attention_heads': 4,
@@ -275,7 +289,7 @@ MODELS = {
 
 
 def _encoded(array, types):
-  """(type, bytes, the numbers that they stand for) of an array; vectors are float32."""
+  """Return (type, bytes, dequantized numbers) of an array; vectors are float32."""
   name = next(types) if array.ndim > 1 and len(array) > 1 else 'F32'
   kind = TYPES[KINDS[name]]
   if kind.dequantize is None:
@@ -328,7 +342,7 @@ def _convert(theirs, architecture, path, extra):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('model', MODELS)
-def test_logits_equal_those_of_the_same_weights(tmp_path, model):
+def test_logits_equal_transformers(tmp_path, model):
   import torch
   import transformers
 

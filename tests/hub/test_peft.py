@@ -1,4 +1,4 @@
-"""PEFT LoRA folders onto their base, and LoRAs of tfm as PEFT folders: both compute what the peft package does."""
+"""PEFT LoRA folders on their base, and LoRAs of tfm as PEFT folders, compared with the peft package."""
 
 import dataclasses
 import json
@@ -113,7 +113,7 @@ def _ours(m, inputs):
 @pytest.mark.oracle
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('case', CASES)
-def test_logits_equal_those_of_peft(tmp_path, case, capsys):
+def test_logits_equal_peft(tmp_path, case, capsys):
   import peft
   import torch
 
@@ -233,7 +233,7 @@ def _changed(lora, path, fields, rename=lambda name: name):
   ('fields', 'rename', 'message'),
   [
     ({'peft_type': 'IA3'}, str, r"unknown peft_type 'IA3'"),
-    ({'use_dora': True}, str, 'use_dora=True: not read, and may change what is computed'),
+    ({'use_dora': True}, str, 'use_dora=True: not supported, and may change the output'),
     ({'target_parameters': ['x']}, str, r"target_parameters=\['x'\]"),
     ({'init_lora_weights': 'pissa'}, str, "init_lora_weights is 'pissa', which changes the base model"),
     ({}, lambda n: n.replace('q_proj', 'qq'), r'adapts modules that the base model has not: .*qq\. Expected the model'),

@@ -126,7 +126,7 @@ def _without(written, name):
     (GPTQ | {'bits': 3}, {}, 'quantization_config: bits is 3. Known: 4, 8, 2'),
     ({'quant_method': 'gptq'}, {}, 'quantization_config: bits is None'),
     (GPTQ | {'checkpoint_format': 'marlin'}, {}, "checkpoint_format is 'marlin'. Known: 'gptq', 'gptq_v2'"),
-    (GPTQ, _without(make.gptq, 'scales'), 'm.scales is missing. Expected it beside m.qweight'),
+    (GPTQ, _without(make.gptq, 'scales'), 'm.scales is missing. Expected it, as m.qweight is there'),
     (GPTQ | {'group_size': 32}, _without(make.gptq, 'g_idx'), r'm.qzeros is int32 \[6, 6\]. Expected \[3, 6\]'),
     (AWQ | {'version': 'gemv'}, {}, "version is 'gemv'. Known: 'gemm'"),
     (AWQ | {'bits': 3}, {}, 'bits is 3. Known: 4'),

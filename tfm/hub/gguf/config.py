@@ -1,4 +1,4 @@
-"""The config.json that the header of a GGUF file stands for."""
+"""Translate the header of a GGUF file into the values of a config.json."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -46,8 +46,8 @@ _KNOWN = frozenset((
 #: Fields of mixtures of experts.
 _EXPERTS = frozenset(('expert_count', 'expert_used_count'))
 
-#: Layers of the models whose attention is scaled by width / heads (the 27B of Gemma 2 and of Gemma 3), which no
-#: field says: llama.cpp, too, goes by the number of layers.
+#: (architecture, layers) of the models that scale attention by width / heads: Gemma 2 27B and Gemma 3 27B.
+#: The header has no field for this; llama.cpp also uses the number of layers.
 _BY_WIDTH = {('gemma2', 46), ('gemma3', 62)}
 
 #: Rotary frequencies of Llama 3.1: https://arxiv.org/abs/2407.21783.
@@ -106,7 +106,7 @@ def _check(where: str, given: Mapping[str, Any], tensors: Mapping[str, Info]) ->
   unknown = [f'{n}={v!r}' for n, v in given.items() if n not in known and not _silent(v)]
   if unknown:
     raise errors.UserError(
-      f'{where}{", ".join(unknown[:8])}: unknown, and may change what is computed. Expected a dense decoder with the '
+      f'{where}{", ".join(unknown[:8])}: unknown, and may change the output. Expected a dense decoder with the '
       'fields that llama.cpp writes for this architecture.'
     )
   lists = [n for n in _NEEDED if isinstance(given[n], np.ndarray)]
@@ -127,20 +127,20 @@ def _check_heads(where: str, given: Mapping[str, Any], head_dim: int) -> None:
 
 
 def _experts(where: str, architecture: str, given: Mapping[str, Any], tensors: Mapping[str, Info]) -> dict[str, Any]:
-  """Return the fields of a mixture of experts, whose sizes are those of its tensors."""
+  """Return the fields of a mixture of experts. Its tensors give the sizes."""
   if not (count := given.get('expert_count')):
     return {}
   if architecture not in ('llama', 'qwen2moe', 'qwen3moe'):
     raise errors.UserError(f'{where}expert_count: is {count}. Expected none for this architecture.')
   if 'expert_used_count' not in given:
-    raise errors.UserError(f'{where}expert_used_count: is missing. Expected it beside expert_count={count}.')
+    raise errors.UserError(f'{where}expert_used_count: is missing. Expected a number, as expert_count={count}.')
   sizes = {'num_experts_per_tok': given['expert_used_count']}
   if architecture == 'llama':
     return sizes | {'num_local_experts': count}
   sizes |= {'num_experts': count, 'moe_intermediate_size': tensors['blk.0.ffn_gate_exps.weight'].shape[1]}
   if (shared := tensors.get('blk.0.ffn_gate_shexp.weight')) is not None:
     sizes['shared_expert_intermediate_size'] = shared.shape[0]
-  # What llama.cpp computes; no field says it.
+  # llama.cpp fixes this for each architecture; the header has no field for it.
   return sizes | {'norm_topk_prob': architecture == 'qwen3moe'}
 
 
@@ -152,7 +152,7 @@ def _biases(architecture: str, tensors: Mapping[str, Info]) -> dict[str, Any]:
 
 
 def _windows(where: str, architecture: str, given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-  """Return which layers of Gemma 2 and 3 have a window, where the file says so."""
+  """Return the layers of Gemma 2 and 3 that have a window, if the header lists them."""
   pattern = given.get('attention.sliding_window_pattern')
   if pattern is None:
     return {}
@@ -170,7 +170,9 @@ def _rope(
   kind = given.get('rope.scaling.type', 'linear' if 'rope.scale_linear' in given else 'none')
   if (info := tensors.get('rope_freqs.weight')) is not None:
     if kind not in ('none', ''):
-      raise errors.UserError(f'{where}rope.scaling.type: is {kind}, beside rope_freqs.weight. Expected one of them.')
+      raise errors.UserError(
+        f'{where}rope.scaling.type: is {kind}, and the file has rope_freqs.weight, too. Expected only one.'
+      )
     raw = np.frombuffer(info.file.map, np.uint8, info.nbytes, info.begin)
     return base | _factors(raw.view(info.type.dtype or np.float32).astype(np.float64), base, head_dim, length)
   if kind in ('none', ''):
@@ -186,7 +188,7 @@ def _rope(
 
 
 def _factors(pairs: np.ndarray, base: Mapping[str, Any], head_dim: int, length: int) -> dict[str, Any]:
-  """Return the scaling whose factors of the rotary frequencies are `pairs`: that of Llama 3.1, or any."""
+  """Return the scaling that divides the rotary frequencies by `pairs`: Llama 3.1, or LongRoPE."""
   factor = float(pairs.max())
   wavelength = 2 * np.pi * base['rope_theta'] ** (np.arange(0, head_dim, 2) / head_dim)
   smooth = np.clip((_ORIGINAL / wavelength - _LOW) / (_HIGH - _LOW), 0, 1)

@@ -1,4 +1,4 @@
-"""What llama.cpp calls the tensors of a model, and how it stores them, as Hugging Face has them."""
+"""Translate tensors from the names and layout of llama.cpp to those in Hugging Face checkpoints."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -48,7 +48,7 @@ _MIXTRAL = {
   'ffn_up_exps': 'block_sparse_moe.experts.*.w3',
   'ffn_down_exps': 'block_sparse_moe.experts.*.w2',
 }
-#: `general.architecture` -> names of a layer beside or in place of the usual ones.
+#: `general.architecture` -> further names in a layer; they replace the common ones.
 _OWN = {
   'llama': _MIXTRAL, 'qwen2moe': _QWEN_EXPERTS, 'qwen3moe': _QWEN_EXPERTS, 'gemma2': _SANDWICH, 'gemma3': _SANDWICH,
 }  # fmt: skip
@@ -61,11 +61,11 @@ DERIVED = re.compile(r'^rope_freqs\.weight$|\.attn_rot_embd$')
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-  """A tensor of a GGUF file as numbers of `dtype`, dequantized a few rows at a time.
+  """A tensor of a GGUF file, dequantized to `dtype` a few rows at a time.
 
   Attributes:
-    info: where it is.
-    dtype: of the numbers; each is rounded to it once.
+    info: its place in the file.
+    dtype: of the result; each number is rounded once.
     heads: number of heads whose rows llama.cpp has permuted, 0 for rows in Hugging Face's order.
     shift: is added to the numbers.
   """
@@ -118,10 +118,10 @@ def hugging_face(found: Mapping[str, Info], architecture: str, config: Mapping[s
   """Return the tensors of a GGUF file under the names of the Hugging Face model.
 
   Args:
-    found: the tensors of the file by their names there.
+    found: the tensors of the file by name.
     architecture: `general.architecture`.
     config: the config.json that the header stands for.
-    dtype: of every tensor. None keeps stored floats as they are and makes quantized tensors bfloat16.
+    dtype: of every tensor. None keeps the stored dtype of float tensors; quantized tensors become bfloat16.
   """
   heads = {'attn_q': config['num_attention_heads'], 'attn_k': config['num_key_value_heads']}
   entries: dict[str, Entry | np.ndarray] = {}

@@ -1,6 +1,6 @@
-"""Quantized checkpoints, dequantized where their tensors are read: one file for each format, one row in the table.
+"""Quantized checkpoints, dequantized on reading. A new format is a new file and a new row.
 
-`quantization_config` names the format. Nothing is computed in fewer bits here, and what is exported is not quantized.
+`quantization_config` names the format. Parameters are never kept quantized, and exported folders are not quantized.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ from tfm.hub.tensors import Entry, Tensors
 
 Reader = Callable[[Tensors, Mapping[str, Any], np.dtype, str], dict[str, Entry]]
 
-#: `quant_method` -> what makes numbers of its tensors. MLX writes no method.
+#: `quant_method` -> the reader of the format. MLX writes no method.
 METHODS: dict[str, Reader] = {
   'mxfp4': mxfp4.read,
   'fp8': fp8.read,
@@ -26,17 +26,17 @@ METHODS: dict[str, Reader] = {
   'compressed-tensors': compressed.read,
 }
 
-#: Models whose layers keep weights as `[in, out]`; programs that quantize them differ in which way they store that.
+#: Models with weights `[in, out]`. Programs disagree on the layout of their quantized weights.
 _TRANSPOSED = ('gpt2', 'openai-gpt')
 
 
 def dequantized(tensors: Tensors, config: Mapping[str, Any], dtype: Any | None, where: str) -> Tensors:
-  """Return the tensors of a checkpoint with every quantized one as numbers, under the name of the weight.
+  """Return the tensors of a checkpoint, with quantized weights dequantized under the name of the weight.
 
   Args:
-    tensors: those of the files.
+    tensors: the stored tensors.
     config: the values of config.json.
-    dtype: of the dequantized tensors, each number rounded to it once. None is the one of the config, or bfloat16.
+    dtype: of the dequantized tensors; each number is rounded once. None: the dtype of the config, or bfloat16.
     where: the config, for errors.
 
   Raises:
@@ -51,12 +51,10 @@ def dequantized(tensors: Tensors, config: Mapping[str, Any], dtype: Any | None, 
     return Tensors(mlx.read(tensors, said, kind, where))
   if method not in METHODS:
     unknown = errors.unknown('quant_method', method, METHODS)
-    raise errors.UserError(
-      f'{where}: quantization_config: {unknown} Expected one of these, or the model that it was quantized from.'
-    )
+    raise errors.UserError(f'{where}: quantization_config: {unknown} Expected a known method, or the original model.')
   if config.get('model_type') in _TRANSPOSED:
     raise errors.UserError(
-      f'{where}: quantization_config: quantized weights of {config["model_type"]} are not read, as formats differ in '
-      'which of their axes comes first. Expected the model that it was quantized from.'
+      f'{where}: quantization_config: quantized weights of {config["model_type"]} are not read, as programs '
+      'disagree on the order of their axes. Expected the original model.'
     )
   return Tensors(METHODS[method](tensors, said, kind, where))

@@ -30,7 +30,7 @@ def read(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str)
 
 
 def _int8(found: dict[str, Entry], module: str, dtype: np.dtype, where: str) -> None:
-  """Replace a weight of int8 by numbers: each row times its largest size, over 127."""
+  """Replace a weight of int8 by numbers: each row times its largest absolute value, over 127."""
   parts = Parts(dict(found), ('.SCB', '.weight', '.weight_format'), where)
   numbers, largest, layout = (
     parts.need(module, '.weight'),
@@ -53,7 +53,7 @@ def _int8(found: dict[str, Entry], module: str, dtype: np.dtype, where: str) -> 
 
 
 def _four_bits(found: dict[str, Entry], name: str, dtype: np.dtype, where: str) -> None:
-  """Replace a weight of four bits by numbers: those of a table, times the largest size of their block."""
+  """Replace a weight of four bits by numbers: a table entry times the largest absolute value of the block."""
   weight, _, kind = name.partition(_STATE)
   try:
     state = json.loads(bytes(found.pop(name).array().view(np.uint8)))
@@ -75,7 +75,7 @@ def _four_bits(found: dict[str, Entry], name: str, dtype: np.dtype, where: str) 
     found.pop(f'{weight}{ending}', None)
 
   def sizes(start: int, stop: int) -> np.ndarray:
-    """Return the largest size of some blocks, which may be quantized itself."""
+    """Return the largest absolute value of some blocks, which may be quantized, too."""
     found = largest.array().reshape(-1)[start:stop]
     if not nested:
       return found.astype(np.float32)
@@ -98,6 +98,6 @@ def _four_bits(found: dict[str, Entry], name: str, dtype: np.dtype, where: str) 
 
 
 def _pairs(table: np.ndarray) -> np.ndarray:
-  """Return the two numbers of each byte: those of the high bits, then of the low ones."""
+  """Return two numbers for each byte: from the high bits, then from the low bits."""
   byte, values = np.arange(256), table.astype(np.float32)
   return np.stack([values[byte >> 4], values[byte & 15]], axis=-1)

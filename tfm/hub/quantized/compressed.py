@@ -11,11 +11,11 @@ from tfm.hub.quantized.rows import Groups, Parts, Rows, fields
 from tfm.hub.tensors import Entry, Tensors
 
 _FORMATS = ('int-quantized', 'float-quantized', 'naive-quantized', 'pack-quantized', 'dense', 'mixed-precision')
-#: What activations and cached keys are rounded with; here they are not.
+#: Scales of quantized activations and cached keys, which tfm does not quantize.
 _ACTIVATIONS = ('.input_scale', '.input_zero_point', '.output_scale', '.output_zero_point', '.k_scale', '.v_scale')
 _PARTS = ('.weight_scale', '.weight', '.weight_packed', '.weight_zero_point', '.weight_g_idx', '.weight_shape')
 
-#: What `config_groups` says of weights.
+#: The entries `weights` of `config_groups`.
 Schemes = Sequence[Mapping[str, Any]]
 
 

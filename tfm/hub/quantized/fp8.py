@@ -11,7 +11,7 @@ import numpy as np
 from tfm.core import errors
 from tfm.hub.tensors import Entry, Tensors
 
-#: Numbers that are made at a time.
+#: Numbers in a chunk.
 _CHUNK = 1 << 20
 
 
@@ -58,7 +58,7 @@ def read(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str)
   for field, known in (('fmt', ('e4m3', None)), ('expert_dtype', ('fp8', None))):
     if said.get(field) not in known:
       raise errors.UserError(f'{where}: quantization_config: {field} is {said[field]!r}. Known: {known[0]!r}.')
-  # How activations are rounded before they are multiplied: here they are not.
+  # Scales of quantized activations, which tfm does not quantize.
   rounded = ('.activation_scale', '.input_scale')
   found: dict[str, Entry] = {n: e for n, e in tensors.entries.items() if not n.endswith(rounded)}
   for name in tensors:
@@ -71,8 +71,8 @@ def read(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str)
     if scale is None or (list(scale.shape) != wanted and math.prod(scale.shape) != math.prod(wanted)):
       other = 'missing' if scale is None else list(scale.shape)
       raise errors.UserError(
-        f'{where}: {name} is float8 {list(tensors.shape(name))}, and {name}_scale_inv is {other}. Wanted {wanted}, one '
-        f'a block of {height} x {width}.'
+        f'{where}: {name} is float8 {list(tensors.shape(name))}, and {name}_scale_inv is {other}. '
+        f'Expected {wanted}, one a block of {height} x {width}.'
       )
     found[name] = _Scaled(tensors.entries[name], scale, (height, width), dtype)
   return found

@@ -11,7 +11,7 @@ import numpy as np
 from tfm.hub.quantized.rows import Groups, Parts, Rows, fields, only
 from tfm.hub.tensors import Entry, Tensors
 
-#: What the first version of the format takes from each zero, in all fields of a word.
+#: bits -> a one in each field of a word, which version 1 of the format subtracts from zeros.
 _MINUS_ONE = {2: 0x55555555, 4: 0x11111111, 8: 0x01010101}
 #: The column of each field of a word of AWQ.
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
@@ -41,7 +41,7 @@ def read_gptq(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where:
 def _gptq(parts: Parts, module: str, bits: int, size: int, first_version: bool, dtype: np.dtype) -> Rows:
   words, zeros, scales = (parts.need(module, f'.{name}') for name in ('qweight', 'qzeros', 'scales'))
   order = parts.get(module, '.g_idx')
-  if order is not None and len(order.shape) == 1 and order.shape[0]:  # a module may have options of its own
+  if order is not None and len(order.shape) == 1 and order.shape[0]:  # modules may override the options
     bits = words.shape[0] * 32 // order.shape[0]
   if bits not in _MINUS_ONE:
     parts.refuse(f'{module}.qweight is {list(words.shape)}, {bits} bits a number', 'words of 2, 4 or 8 bits')

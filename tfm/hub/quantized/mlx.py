@@ -20,7 +20,7 @@ def read(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str)
   modules = list(parts.modules())
   found = parts.rest(modules)
   for module in modules:
-    own = said.get(module)  # options that differ from those of the others
+    own = said.get(module)  # overrides for this module
     found[f'{module}.weight'] = _weight(parts, module, own if isinstance(own, Mapping) else said, dtype)
   return found
 

@@ -1,4 +1,4 @@
-"""Experts of four bits as GPT-OSS keeps them: OCP Microscaling Formats v1.0."""
+"""Experts of four bits in GPT-OSS: OCP Microscaling Formats v1.0."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -10,16 +10,16 @@ import numpy as np
 from tfm.core import errors
 from tfm.hub.tensors import Entry, Tensors
 
-#: Numbers that are made at a time.
+#: Numbers in a chunk.
 _CHUNK = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class _Mxfp4:
-  """Matrices of experts as GPT-OSS keeps them: numbers of four bits, E2M1, two a byte, the lower bits first.
+  """Matrices of experts in GPT-OSS: numbers of four bits, E2M1, two a byte, the lower bits first.
 
   OCP Microscaling Formats v1.0: 32 numbers along the inputs share a power of two, E8M0. `blocks` is
-  `[E, out, in / 32, 16]` and `scales` `[E, out, in / 32]`, both bytes; what they stand for is `[E, in, out]`.
+  `[E, out, in / 32, 16]` and `scales` `[E, out, in / 32]`, both bytes; the result is `[E, in, out]`.
   """
 
   blocks: Entry
@@ -69,13 +69,13 @@ def read(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str)
     if scales is None or not bytes_ or shape[3:] != (16,) or scales.shape != shape[:-1]:
       other = 'missing' if scales is None else f'{scales.dtype} {list(scales.shape)}'
       raise errors.UserError(
-        f'{where}: {name} is {blocks.dtype} {list(shape)}, and {stem}_scales is {other}. Wanted uint8 '
+        f'{where}: {name} is {blocks.dtype} {list(shape)}, and {stem}_scales is {other}. Expected uint8 '
         '[experts, out, in / 32, 16] and, without the last axis, its scales.'
       )
     found[stem] = _Mxfp4(blocks, scales, dtype)
   return found
 
 
-#: The two numbers of each byte: sign, two bits of exponent, one of mantissa.
+#: Two numbers for each byte: sign, two bits of exponent, one of mantissa.
 _E2M1 = np.arange(16, dtype=np.uint8).view(ml_dtypes.float4_e2m1fn).astype(np.float32)
 _PAIRS = np.stack([_E2M1[np.arange(256) & 15], _E2M1[np.arange(256) >> 4]], axis=-1)

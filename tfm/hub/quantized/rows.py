@@ -1,4 +1,4 @@
-"""A weight that is made a few rows at a time, and the bit fields that several formats pack alike."""
+"""Shared by several formats: weights made a few rows at a time, bit fields, and groups of columns."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
@@ -20,8 +20,8 @@ class Rows:
 
   Attributes:
     shape, dtype: of the matrix.
-    make: rows -> their numbers in float32, each then rounded to `dtype` once.
-    sources: what the numbers are made of.
+    make: rows -> float32 numbers, each then rounded to `dtype` once.
+    sources: the tensors that `make` reads.
   """
 
   shape: tuple[int, ...]
@@ -81,7 +81,7 @@ class Groups:
 
 
 class Parts:
-  """The tensors of a checkpoint that make up one weight each, by the name of the module.
+  """The tensors that make up the quantized weights of a checkpoint, by module.
 
   Args:
     entries: all tensors by name.
@@ -114,12 +114,12 @@ class Parts:
     """
     if (found := self.get(module, ending)) is None:
       raise errors.UserError(
-        f'{self.where}: {module}{ending} is missing. Expected it beside {module}{self.endings[0]}.'
+        f'{self.where}: {module}{ending} is missing. Expected it, as {module}{self.endings[0]} is there.'
       )
     return found
 
   def check(self, module: str, **shapes: tuple[int, ...]) -> None:
-    """Check the shapes of parts by their endings, in which `_` stands for a leading dot.
+    """Check the shapes of parts by their endings, given without the leading dot.
 
     Raises:
       UserError: one has another shape.
@@ -135,7 +135,7 @@ class Parts:
 
 
 def only(where: str, said: Mapping[str, Any], **known: tuple[Any, ...]) -> None:
-  """Check that options have one of the values that are read; the first is the default.
+  """Check that options have a supported value; the first is the default.
 
   Raises:
     UserError: one has another value.
