@@ -51,7 +51,9 @@ LAYER = {
   'attn_norm': 'input_layernorm', 'attn_q': 'self_attn.q_proj', 'attn_k': 'self_attn.k_proj',
   'attn_v': 'self_attn.v_proj', 'attn_output': 'self_attn.o_proj', 'attn_q_norm': 'self_attn.q_norm',
   'attn_k_norm': 'self_attn.k_norm', 'ffn_gate': 'mlp.gate_proj', 'ffn_up': 'mlp.up_proj',
-  'ffn_down': 'mlp.down_proj', 'ffn_norm': 'post_attention_layernorm',
+  'ffn_down': 'mlp.down_proj', 'ffn_norm': 'post_attention_layernorm', 'ffn_gate_inp': 'mlp.gate',
+  'ffn_gate_inp_shexp': 'mlp.shared_expert_gate', 'ffn_gate_shexp': 'mlp.shared_expert.gate_proj',
+  'ffn_up_shexp': 'mlp.shared_expert.up_proj', 'ffn_down_shexp': 'mlp.shared_expert.down_proj',
 }  # fmt: skip
 SANDWICH = LAYER | {
   'post_attention_norm': 'post_attention_layernorm', 'ffn_norm': 'pre_feedforward_layernorm',
@@ -59,12 +61,19 @@ SANDWICH = LAYER | {
 }  # fmt: skip
 
 
+def stems(architecture, layers):
+  """Module of transformers -> module of llama.cpp."""
+  layer = SANDWICH if architecture in ('gemma2', 'gemma3') else LAYER
+  found = {'model.embed_tokens': 'token_embd', 'model.norm': 'output_norm', 'lm_head': 'output'}
+  return found | {
+    f'model.layers.{i}.{theirs}': f'blk.{i}.{ours}' for i in range(layers) for ours, theirs in layer.items()
+  }
+
+
 def names_of(architecture, layers):
   """Name of transformers -> name of llama.cpp, for weights and biases."""
-  layer = SANDWICH if architecture in ('gemma2', 'gemma3') else LAYER
-  stems = {'model.embed_tokens': 'token_embd', 'model.norm': 'output_norm', 'lm_head': 'output'}
-  stems |= {f'model.layers.{i}.{theirs}': f'blk.{i}.{ours}' for i in range(layers) for ours, theirs in layer.items()}
-  return {f'{theirs}.{leaf}': f'{ours}.{leaf}' for theirs, ours in stems.items() for leaf in ('weight', 'bias')}
+  pairs = stems(architecture, layers).items()
+  return {f'{theirs}.{leaf}': f'{ours}.{leaf}' for theirs, ours in pairs for leaf in ('weight', 'bias')}
 
 
 def sizes(architecture, config):
@@ -77,3 +86,22 @@ def sizes(architecture, config):
     'attention.value_length': config.head_dim, 'vocab_size': config.vocab_size,
   }  # fmt: skip
   return {'general.architecture': architecture} | {f'{architecture}.{n}': v for n, v in fields.items()}
+
+
+#: The header of a Llama of one layer.
+TINY = {
+  'general.architecture': 'llama', 'llama.context_length': 64, 'llama.block_count': 1, 'llama.embedding_length': 32,
+  'llama.feed_forward_length': 64, 'llama.attention.head_count': 4, 'llama.attention.head_count_kv': 2,
+  'llama.attention.layer_norm_rms_epsilon': 1e-5, 'llama.rope.dimension_count': 8,
+}  # fmt: skip
+
+
+def tiny_arrays():
+  """Its tensors."""
+  rng = np.random.default_rng(0)
+  shapes = {
+    'token_embd': (48, 32), 'blk.0.attn_norm': (32,), 'blk.0.attn_q': (32, 32), 'blk.0.attn_k': (16, 32),
+    'blk.0.attn_v': (16, 32), 'blk.0.attn_output': (32, 32), 'blk.0.ffn_norm': (32,), 'blk.0.ffn_gate': (64, 32),
+    'blk.0.ffn_up': (64, 32), 'blk.0.ffn_down': (32, 64), 'output_norm': (32,), 'output': (48, 32),
+  }  # fmt: skip
+  return {f'{name}.weight': rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.hub import ggufs
+from tests.hub.ggufs import TINY, tiny_arrays
 import tfm
 from tfm.core import errors
 from tfm.hub.gguf import Gguf
@@ -32,7 +33,7 @@ def _q8_0(block, i):
 
 
 def _q4_k(block, i):
-  """Group j of 32 numbers: factor and minimum of six bits, whose upper two are in the bytes of the first groups."""
+  """Group j of 32 numbers: factor and minimum of six bits. Later groups have two bits in earlier bytes."""
   j, s = i // 32, block[4:16]
   factor = s[j] & 63 if j < 4 else (s[j + 4] & 15) | (s[j - 4] >> 6) << 4
   least = s[j + 4] & 63 if j < 4 else (s[j + 4] >> 4) | (s[j] >> 6) << 4
@@ -42,7 +43,7 @@ def _q4_k(block, i):
 
 
 def _q6_k(block, i):
-  """Halves of 128 numbers: four runs of 32, whose low bits share 64 bytes and whose high bits share 32."""
+  """Halves of 128 numbers: four runs of 32. Their low bits share 64 bytes, their high bits 32."""
   half, run, l = i // 128, i // 32 % 4, i % 32
   low = block[64 * half + l + 32 * (run % 2)]
   low = low >> 4 if run >= 2 else low & 15
@@ -52,7 +53,7 @@ def _q6_k(block, i):
 
 
 def _blocks(name, rows):
-  """Random blocks whose factors are small numbers."""
+  """Return random blocks with small factors."""
   kind = TYPES[KINDS[name]]
   blocks = RNG.integers(0, 256, (rows, kind.size), np.uint8)
   places = {'Q2_K': (80, 82), 'Q3_K': (108,), 'Q6_K': (208,), 'Q4_0': (0,), 'Q5_0': (0,), 'Q8_0': (0,)}
@@ -72,7 +73,7 @@ def test_blocks_are_the_numbers_of_the_format(name):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('name', QUANTIZED)
-def test_blocks_equal_those_of_the_gguf_package(name):
+def test_blocks_equal_the_gguf_package(name):
   import gguf
 
   kind = gguf.GGMLQuantizationType[name]
@@ -81,24 +82,8 @@ def test_blocks_equal_those_of_the_gguf_package(name):
   np.testing.assert_array_equal(TYPES[KINDS[name]].dequantize(blocks), gguf.quants.dequantize(blocks, kind))
 
 
-TINY = {
-  'general.architecture': 'llama', 'llama.context_length': 64, 'llama.block_count': 1, 'llama.embedding_length': 32,
-  'llama.feed_forward_length': 64, 'llama.attention.head_count': 4, 'llama.attention.head_count_kv': 2,
-  'llama.attention.layer_norm_rms_epsilon': 1e-5, 'llama.rope.dimension_count': 8,
-}  # fmt: skip
-
-
-def _tiny_arrays():
-  shapes = {
-    'token_embd': (48, 32), 'blk.0.attn_norm': (32,), 'blk.0.attn_q': (32, 32), 'blk.0.attn_k': (16, 32),
-    'blk.0.attn_v': (16, 32), 'blk.0.attn_output': (32, 32), 'blk.0.ffn_norm': (32,), 'blk.0.ffn_gate': (64, 32),
-    'blk.0.ffn_up': (64, 32), 'blk.0.ffn_down': (32, 64), 'output_norm': (32,), 'output': (48, 32),
-  }  # fmt: skip
-  return {f'{name}.weight': RNG.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
-
-
 def test_rows_of_queries_and_keys_are_put_in_order(tmp_path):
-  arrays = _tiny_arrays()
+  arrays = tiny_arrays()
   changed = dict(arrays)
   for part, heads in (('q', 4), ('k', 2)):
     changed[f'blk.0.attn_{part}.weight'] = ggufs.permuted(arrays[f'blk.0.attn_{part}.weight'], heads)
@@ -113,8 +98,34 @@ def test_rows_of_queries_and_keys_are_put_in_order(tmp_path):
   np.testing.assert_array_equal(np.asarray(kernel)[0].reshape(32, 32).T, arrays['blk.0.attn_q.weight'])
 
 
+@pytest.mark.oracle
+def test_files_of_the_gguf_package_are_read(tmp_path):
+  import gguf
+
+  arrays = tiny_arrays()
+  writer = gguf.GGUFWriter(tmp_path / 'm.gguf', 'llama')
+  for name, value in TINY.items():
+    if name != 'general.architecture':
+      (writer.add_float32 if isinstance(value, float) else writer.add_uint32)(name, value)
+  for name, array in arrays.items():
+    if array.ndim == 1:
+      writer.add_tensor(name, array)
+      continue
+    kind = gguf.GGMLQuantizationType.Q8_0 if 'ffn' in name else gguf.GGMLQuantizationType.F16
+    writer.add_tensor(name, gguf.quants.quantize(array, kind), raw_dtype=kind)
+  for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+    write()
+  found = Gguf(tmp_path / 'm.gguf').tensors('float32')
+  names = {f'{ours}.weight': theirs for theirs, ours in ggufs.stems('llama', 1).items()}
+  for tensor in gguf.GGUFReader(tmp_path / 'm.gguf').tensors:
+    wanted = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(tensor.shape[::-1])
+    ours = found[f'{names[tensor.name]}.weight']
+    heads = {'blk.0.attn_q.weight': 4, 'blk.0.attn_k.weight': 2}.get(tensor.name)
+    np.testing.assert_array_equal(ggufs.permuted(ours, heads) if heads else ours, wanted)
+
+
 def test_files_of_one_model_are_read_together(tmp_path):
-  tensors = ggufs.plain(_tiny_arrays())
+  tensors = ggufs.plain(tiny_arrays())
   ggufs.write(tmp_path / 'whole.gguf', TINY, tensors)
   names = sorted(tensors)
   for number, part in enumerate((names[:5], names[5:]), 1):
@@ -134,7 +145,8 @@ def test_files_of_one_model_are_read_together(tmp_path):
   [
     ({'general.architecture': 'mamba'}, r"general.architecture: unknown value 'mamba'\. .*Known: gemma, gemma2"),
     ({'llama.block_count': None}, 'llama.block_count: is missing'),
-    ({'llama.expert_count': 8}, 'llama.expert_count=8: unknown, and may change what is computed'),
+    ({'llama.expert_count': 8}, 'llama.expert_count=8: unknown, and may change the output'),
+    ({'llama.logit_scale': 8.0}, 'llama.logit_scale=8.0: unknown, and may change the output'),
     ({'llama.expert_count': 0}, None),
     ({'llama.rope.dimension_count': 4, 'llama.attention.key_length': 8}, 'rope.dimension_count: is 4. Expected 8'),
     ({'llama.rope.scaling.type': 'longrope'}, "rope.scaling.type: unknown value 'longrope'"),
@@ -149,7 +161,7 @@ def test_files_of_one_model_are_read_together(tmp_path):
 )
 def test_headers_that_are_not_read_are_refused(tmp_path, fields, message):
   given = {n: v for n, v in (TINY | fields).items() if v is not None}
-  path = ggufs.write(tmp_path / 'm.gguf', given, ggufs.plain(_tiny_arrays()))
+  path = ggufs.write(tmp_path / 'm.gguf', given, ggufs.plain(tiny_arrays()))
   if message is None:
     assert tfm.load(path).spec.d_model == 32
     return
@@ -158,21 +170,21 @@ def test_headers_that_are_not_read_are_refused(tmp_path, fields, message):
 
 
 def test_unknown_tensor_types_are_refused_by_name(tmp_path):
-  tensors = ggufs.plain(_tiny_arrays())
+  tensors = ggufs.plain(tiny_arrays())
   tensors['output.weight'] = ((48, 32), 20, b'\0' * 48 * 18)
   with pytest.raises(errors.UserError, match=r"output.weight: unknown tensor type 'IQ4_NL'\. .*Known: BF16, F16, F32"):
     tfm.load(ggufs.write(tmp_path / 'm.gguf', TINY, tensors))
 
 
 def test_unknown_tensors_are_refused_by_name(tmp_path):
-  tensors = ggufs.plain(_tiny_arrays() | {'blk.0.ssm_in.weight': np.ones(3)})
+  tensors = ggufs.plain(tiny_arrays() | {'blk.0.ssm_in.weight': np.ones(3)})
   with pytest.raises(errors.UserError, match=r'not known \(1\):\s+blk.0.ssm_in.weight \[3\]'):
     tfm.load(ggufs.write(tmp_path / 'm.gguf', TINY, tensors))
 
 
 @pytest.mark.parametrize('size', [0, 3, 8, 20, 100, 700, -1])
 def test_files_cut_short_are_refused(tmp_path, size):
-  path = ggufs.write(tmp_path / 'm.gguf', TINY, ggufs.plain(_tiny_arrays()))
+  path = ggufs.write(tmp_path / 'm.gguf', TINY, ggufs.plain(tiny_arrays()))
   path.write_bytes(path.read_bytes()[:size])
   with pytest.raises(errors.UserError, match=r'is not a whole GGUF file|is not a GGUF file'):
     tfm.load(path)
@@ -186,7 +198,7 @@ def test_other_versions_are_refused(tmp_path, version, message):
 
 
 def test_names_and_lengths_that_repeat_or_overrun_are_refused(tmp_path):
-  path = ggufs.write(tmp_path / 'm.gguf', TINY, ggufs.plain(_tiny_arrays()))
+  path = ggufs.write(tmp_path / 'm.gguf', TINY, ggufs.plain(tiny_arrays()))
   whole = path.read_bytes()
   path.write_bytes(whole.replace(b'blk.0.ffn_up.weight', b'blk.0.ffn_up.weigth').replace(b'attn_k', b'attn_q'))
   with pytest.raises(errors.UserError, match=r'the tensor blk.0.attn_q.weight is there twice'):
@@ -196,10 +208,24 @@ def test_names_and_lengths_that_repeat_or_overrun_are_refused(tmp_path):
     tfm.load(path)
 
 
+@pytest.mark.parametrize('value', [0, 'x', 1.5])
+def test_headers_with_an_impossible_alignment_are_refused(tmp_path, value):
+  path = ggufs.write(tmp_path / 'm.gguf', TINY | {'general.alignment': value}, ggufs.plain(tiny_arrays()))
+  with pytest.raises(errors.UserError, match='is not a whole GGUF file'):
+    tfm.load(path)
+
+
+def test_vocabularies_that_do_not_fit_together_are_refused(tmp_path):
+  tokens = {'tokenizer.ggml.model': 'gpt2', 'tokenizer.ggml.tokens': ['a', 'b'], 'tokenizer.ggml.token_type': [1]}
+  path = ggufs.write(tmp_path / 'm.gguf', TINY | tokens, ggufs.plain(tiny_arrays()))
+  with pytest.raises(errors.UserError, match='has a tokenizer that cannot be read'):
+    tfm.load(path)
+
+
 def test_one_matrix_is_dequantized_at_a_time(tmp_path, monkeypatch):
   """Beside the parameters, less than two matrices are held in memory."""
   fields = TINY | {'llama.embedding_length': 256, 'llama.feed_forward_length': 2048, 'llama.rope.dimension_count': 64}
-  arrays = {n: np.zeros([{32: 256, 16: 128, 64: 2048}.get(s, s) for s in a.shape]) for n, a in _tiny_arrays().items()}
+  arrays = {n: np.zeros([{32: 256, 16: 128, 64: 2048}.get(s, s) for s in a.shape]) for n, a in tiny_arrays().items()}
   tensors = ggufs.plain({n: a for n, a in arrays.items() if a.ndim == 1})
   for name, array in arrays.items():
     if array.ndim == 2:
@@ -216,7 +242,7 @@ def test_one_matrix_is_dequantized_at_a_time(tmp_path, monkeypatch):
   assert matrix < peak < 2 * matrix, (peak, matrix)
 
 
-#: model -> its config of transformers and fields of the header beside the sizes.
+#: model -> config of transformers, and fields of the header that are not sizes.
 D = 256
 SIZES = {
   'vocab_size': 96, 'hidden_size': D, 'intermediate_size': D, 'num_hidden_layers': 2, 'num_attention_heads': 4,
@@ -241,6 +267,13 @@ MODELS = {
   ),
   'qwen2': ('Qwen2', {'rope_theta': 1e6}, {'qwen2.rope.freq_base': 1e6}),
   'qwen3': ('Qwen3', {}, {}),
+  'llama_experts': ('Mixtral', {'num_local_experts': 4}, {'llama.rope.freq_base': 1e6}),
+  'qwen2moe': (
+    'Qwen2Moe', {'num_experts': 4, 'moe_intermediate_size': D, 'shared_expert_intermediate_size': 2 * D}, {}
+  ),
+  'qwen3moe': (
+    'Qwen3Moe', {'num_experts': 4, 'num_experts_per_tok': 2, 'moe_intermediate_size': D, 'norm_topk_prob': True}, {}
+  ),
   'gemma': ('Gemma', {}, {}),
   'gemma2': ('Gemma2', {'sliding_window': 8, 'query_pre_attn_scalar': 64}, GEMMA2),
   'gemma3': (
@@ -256,8 +289,8 @@ MODELS = {
 
 
 def _encoded(array, types):
-  """(type, bytes, the numbers that they stand for) of an array; vectors are float32."""
-  name = next(types) if array.ndim == 2 else 'F32'
+  """Return (type, bytes, dequantized numbers) of an array; vectors are float32."""
+  name = next(types) if array.ndim > 1 and len(array) > 1 else 'F32'
   kind = TYPES[KINDS[name]]
   if kind.dequantize is None:
     stored = array.astype(kind.dtype)
@@ -265,6 +298,18 @@ def _encoded(array, types):
   blocks = _blocks(name, array.size // kind.numbers)
   numbers = kind.dequantize(blocks).reshape(array.shape)
   return kind, blocks.reshape(len(array), -1), numbers
+
+
+def _convert_experts(name, array, kind, tensors, numbers):
+  """Write all experts of a layer, of which transformers has the gates and ways up in one."""
+  layer = name.split('.')[2]
+  parts = {'ffn_down_exps': array}
+  if 'gate_up' in name:
+    parts = dict(zip(('ffn_gate_exps', 'ffn_up_exps'), np.split(array, 2, axis=1), strict=True))
+  stored = [_encoded(part, iter([kind])) for part in parts.values()]
+  for ours, part, (own, raw, _) in zip(parts, parts.values(), stored, strict=True):
+    tensors[f'blk.{layer}.{ours}.weight'] = (part.shape, KINDS[own.name], raw.tobytes())
+  numbers[name] = np.concatenate([each for *_, each in stored], axis=1)
 
 
 def _convert(theirs, architecture, path, extra):
@@ -277,7 +322,10 @@ def _convert(theirs, architecture, path, extra):
   for name, tensor in theirs.state_dict().items():
     if name == 'lm_head.weight' and config.tie_word_embeddings:
       continue
-    array, ours = tensor.numpy(), names[name]
+    array, ours = tensor.numpy(), names.get(name, name)
+    if 'experts.' in name:
+      _convert_experts(name, array, next(types), tensors, numbers)
+      continue
     gemma_norm = architecture.startswith('gemma') and ours.endswith('norm.weight')
     kind, raw, numbers[name] = _encoded(array + 1 if gemma_norm else array, types)
     if gemma_norm:
@@ -294,7 +342,7 @@ def _convert(theirs, architecture, path, extra):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('model', MODELS)
-def test_logits_equal_those_of_the_same_weights(tmp_path, model):
+def test_logits_equal_transformers(tmp_path, model):
   import torch
   import transformers
 
@@ -306,6 +354,9 @@ def test_logits_equal_those_of_the_same_weights(tmp_path, model):
   with torch.no_grad():
     for p in theirs.parameters():
       p.add_(0.05 * torch.randn_like(p))
+  if hasattr(config, 'num_experts_per_tok'):
+    counts = {'expert_count': 4, 'expert_used_count': config.num_experts_per_tok}
+    extra = extra | {f'{architecture}.{name}': count for name, count in counts.items()}
   m = tfm.load(_convert(theirs, architecture, tmp_path / 'm.gguf', extra), dtype='float32')
   ids = RNG.integers(0, 96, (2, 24))
   with torch.no_grad():
@@ -316,7 +367,7 @@ def test_logits_equal_those_of_the_same_weights(tmp_path, model):
 
 def test_factors_of_no_known_scaling_are_kept_exactly(tmp_path):
   factors = np.linspace(1, 5, 4).astype(np.float32)
-  tensors = ggufs.plain(_tiny_arrays() | {'rope_freqs.weight': factors})
+  tensors = ggufs.plain(tiny_arrays() | {'rope_freqs.weight': factors})
   rope = tfm.load(ggufs.write(tmp_path / 'm.gguf', TINY, tensors)).spec.segments[0].pattern[0].mixer.relative
   frequency = 1 / 1e4 ** (np.arange(0, 8, 2) / 8)
   scaled, attention = rope.scaling.scale(frequency, 1e4)
@@ -325,7 +376,7 @@ def test_factors_of_no_known_scaling_are_kept_exactly(tmp_path):
 
 
 def test_float_tensors_keep_their_dtype_and_others_are_bfloat16(tmp_path):
-  tensors = ggufs.plain(_tiny_arrays())
+  tensors = ggufs.plain(tiny_arrays())
   tensors['output.weight'] = ((48, 32), KINDS['Q8_0'], _blocks('Q8_0', 48).tobytes())
   path = ggufs.write(tmp_path / 'm.gguf', TINY, tensors)
   dtypes = lambda m: (m.params['head']['head']['kernel'].dtype, m.params['norm']['scale'].dtype)
@@ -334,6 +385,6 @@ def test_float_tensors_keep_their_dtype_and_others_are_bfloat16(tmp_path):
 
 
 def test_a_gguf_model_goes_out_as_a_published_folder(tmp_path):
-  m = tfm.load(ggufs.write(tmp_path / 'm.gguf', TINY, ggufs.plain(_tiny_arrays())))
+  m = tfm.load(ggufs.write(tmp_path / 'm.gguf', TINY, ggufs.plain(tiny_arrays())))
   tfm.export_hf(m.spec, m.params, tmp_path / 'out')
   jax.tree.map(np.testing.assert_array_equal, tfm.load(tmp_path / 'out').params, m.params)

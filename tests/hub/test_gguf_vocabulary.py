@@ -8,7 +8,7 @@ import tokenizers
 from tokenizers import AddedToken, Regex, decoders, models, normalizers, pre_tokenizers, trainers
 
 from tests.hub import ggufs
-from tests.hub.test_gguf import TINY, _tiny_arrays
+from tests.hub.ggufs import TINY, tiny_arrays
 import tfm
 from tfm.hub.gguf import Gguf
 
@@ -34,7 +34,7 @@ WORDS = {'llama-bpe': LLAMA3, 'qwen2': LLAMA3.replace('{1,3}', ''), 'tekken': TE
 
 
 def _original(pre):
-  """A tokenizer as the published ones of this kind are, trained on a few sentences."""
+  """Return a tokenizer of this kind, trained on a few sentences."""
   inner = tokenizers.Tokenizer(models.BPE(ignore_merges=pre in ('llama-bpe', 'tekken')))
   if pre == 'qwen2':
     inner.normalizer = normalizers.NFC()
@@ -66,7 +66,7 @@ def _fields(inner, pre, size):
 
 
 def _open(path, fields):
-  return Gguf(ggufs.write(path / 'm.gguf', TINY | fields, ggufs.plain(_tiny_arrays())))
+  return Gguf(ggufs.write(path / 'm.gguf', TINY | fields, ggufs.plain(tiny_arrays())))
 
 
 @pytest.mark.parametrize('pre', WORDS)
@@ -98,7 +98,7 @@ def test_begin_tokens_follow_the_header(tmp_path, pre, said, framed):
 
 
 def _pieces(tmp_path, prefixed, **options):
-  """A SentencePiece model of byte pairs, as the ones of Llama 2 and Gemma are made."""
+  """Return a SentencePiece model of byte pairs, like Llama 2 and Gemma have."""
   import sentencepiece
 
   (tmp_path / 'text').write_text('\n'.join(CORPUS * 3))
@@ -150,7 +150,7 @@ def test_user_defined_spaces_are_spelt_as_text_is(tmp_path):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('pre', ['llama-bpe', 'qwen2', 'tekken'])
-def test_ids_equal_those_of_transformers(tmp_path, pre):
+def test_ids_equal_transformers(tmp_path, pre):
   import transformers
 
   inner = _original(pre)
@@ -165,7 +165,7 @@ def test_ids_equal_those_of_transformers(tmp_path, pre):
       assert ours.encode(text).ids == theirs.encode(text, add_special_tokens=False), text
 
 
-def test_chat_templates_and_ends_are_those_of_the_header(tmp_path):
+def test_chat_templates_and_end_tokens_are_read(tmp_path):
   inner = _original('qwen2')
   fields = _fields(inner, 'qwen2', inner.get_vocab_size()) | {
     'tokenizer.chat_template': '{{ messages }}', 'tokenizer.ggml.eos_token_id': 3, 'tokenizer.ggml.eot_token_id': 7,

@@ -1,4 +1,4 @@
-"""PEFT LoRA folders onto their base, and LoRAs of tfm as PEFT folders: both compute what the peft package does."""
+"""PEFT LoRA folders on their base, and LoRAs of tfm as PEFT folders, compared with the peft package."""
 
 import dataclasses
 import json
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from tests.hub import ggufs
 import tfm
 from tfm import hub, zoo
 from tfm.core import errors
@@ -112,7 +113,7 @@ def _ours(m, inputs):
 @pytest.mark.oracle
 @pytest.mark.filterwarnings('ignore')
 @pytest.mark.parametrize('case', CASES)
-def test_logits_equal_those_of_peft(tmp_path, case, capsys):
+def test_logits_equal_peft(tmp_path, case, capsys):
   import peft
   import torch
 
@@ -232,7 +233,7 @@ def _changed(lora, path, fields, rename=lambda name: name):
   ('fields', 'rename', 'message'),
   [
     ({'peft_type': 'IA3'}, str, r"unknown peft_type 'IA3'"),
-    ({'use_dora': True}, str, 'use_dora=True: not read, and may change what is computed'),
+    ({'use_dora': True}, str, 'use_dora=True: not supported, and may change the output'),
     ({'target_parameters': ['x']}, str, r"target_parameters=\['x'\]"),
     ({'init_lora_weights': 'pissa'}, str, "init_lora_weights is 'pissa', which changes the base model"),
     ({}, lambda n: n.replace('q_proj', 'qq'), r'adapts modules that the base model has not: .*qq\. Expected the model'),
@@ -258,6 +259,22 @@ def test_folders_that_are_no_adapter_are_refused(lora, tmp_path):
   tfm.hub.save(m.spec, m.params, tmp_path / 'own')
   with pytest.raises(errors.UserError, match='goes onto a published folder'):
     tfm.load(tmp_path / 'own', adapter=lora / 'adapter')
+
+
+def test_an_adapter_goes_onto_a_gguf_file(tmp_path):
+  path = ggufs.write(tmp_path / 'm.gguf', ggufs.TINY, ggufs.plain(ggufs.tiny_arrays()))
+  m = tfm.load(path)
+  hub.export_hf(m.spec, m.params, tmp_path / 'plain')
+  spec = dataclasses.replace(m.spec, adapter=LoRA(2, 1.0, ('v',)))
+  hub.export_peft(spec, _adapted(spec, m.params), tmp_path / 'adapter', base='m')
+  found, wanted = (tfm.load(p, adapter=tmp_path / 'adapter').params for p in (path, tmp_path / 'plain'))
+  assert 'lora' in found['segment_0']['block_0']['mixer']['v']
+  jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+def test_hub_ids_of_adapters_are_named(lora):
+  with pytest.raises(errors.UserError, match='hf download org/adapter'):
+    tfm.load(lora / 'base', adapter='org/adapter')
 
 
 def test_zero_padded_factors_stay_zero_in_training(lora, tmp_path):

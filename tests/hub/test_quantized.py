@@ -1,4 +1,4 @@
-"""Checkpoints in fewer bits: read as what other code makes of them, a matrix at a time, or refused by name."""
+"""MXFP4 and FP8 checkpoints: numbers, memory, and refusals by name."""
 
 import dataclasses
 import gc
@@ -25,7 +25,7 @@ RNG = np.random.default_rng(0)
 
 
 def model(name, **experts):
-  """A model of few numbers, whose experts have these fields."""
+  """A small model; `experts` are fields of its experts."""
   spec = zoo.tiny(zoo.get(name))
   changed = lambda b: b if not hasattr(b.ffn, 'expert') else dataclasses.replace(b, ffn=_wider(b.ffn, experts))
   segments = tuple(dataclasses.replace(s, pattern=tuple(map(changed, s.pattern))) for s in spec.segments)
@@ -52,7 +52,7 @@ def same(a, b):
 
 
 def _packed(arrays):
-  """Every matrix of experts as MXFP4, drawn anew: each pair of numbers, and powers of two over a wide range."""
+  """Replace every matrix of experts by random MXFP4, with powers of two over a wide range."""
   for name in [n for n in arrays if n.endswith(('experts.gate_up_proj', 'experts.down_proj'))]:
     experts, inputs, outs = arrays.pop(name).shape
     arrays[f'{name}_blocks'] = RNG.integers(0, 256, (experts, outs, inputs // 32, 16), np.uint8)
@@ -64,7 +64,7 @@ MXFP4 = {'quant_method': 'mxfp4', 'modules_to_not_convert': ['model.layers.*.sel
 
 @pytest.fixture(scope='module')
 def packed(tmp_path_factory):
-  """GPT-OSS as it is published: experts of 64 -> 2 x 96 -> 64 in MXFP4, the rest in bfloat16."""
+  """GPT-OSS in its published format: experts of 64 -> 2 x 96 -> 64 in MXFP4, the rest in bfloat16."""
   path = tmp_path_factory.mktemp('packed')
   spec = dataclasses.replace(model('gpt-oss-20b', d_ff=96), d_model=64)
   params = jax.tree.map(lambda x: RNG.standard_normal(x.shape).astype(jnp.bfloat16), param_shapes(spec))
@@ -72,7 +72,7 @@ def packed(tmp_path_factory):
   return rewritten(path / 'plain', path / 'packed', MXFP4, _packed)
 
 
-def test_experts_of_four_bits_are_the_numbers_that_the_format_says(packed):
+def test_mxfp4_experts_follow_the_format(packed):
   """Read off the standard: sign, exponent of bias 1, one bit of mantissa; a power of two of bias 127 for 32."""
   found = hub.load(packed).params
   arrays = safetensors.numpy.load_file(packed / SAFE)
@@ -90,7 +90,7 @@ def test_experts_of_four_bits_are_the_numbers_that_the_format_says(packed):
 
 
 @pytest.mark.oracle
-def test_experts_of_four_bits_are_those_that_transformers_reads(packed, tmp_path):
+def test_mxfp4_experts_equal_transformers(packed, tmp_path):
   import torch
   import transformers
   from transformers.integrations.mxfp4 import convert_moe_packed_tensors
@@ -126,7 +126,7 @@ def test_experts_are_read_onto_a_mesh_and_go_out_as_plain_numbers(packed, tmp_pa
 
 
 def test_no_more_than_an_expert_is_dequantized_at_a_time(tmp_path, monkeypatch):
-  """Beside what is kept: less than four of 16 experts, far from 1.2 times the largest tensor."""
+  """Temporary memory is less than four of 16 experts."""
   spec = dataclasses.replace(model('gpt-oss-20b', d_ff=256), d_model=256)
   block = spec.segments[0].pattern[0]
   one = dataclasses.replace(block, ffn=dataclasses.replace(block.ffn, experts=16))
@@ -134,7 +134,7 @@ def test_no_more_than_an_expert_is_dequantized_at_a_time(tmp_path, monkeypatch):
   hub.export_hf(spec, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), param_shapes(spec)), tmp_path / 'plain')
   folder = rewritten(tmp_path / 'plain', tmp_path / 'packed', MXFP4, _packed)
   monkeypatch.setattr(fill, '_CHUNK', 1 << 16)
-  monkeypatch.setattr('tfm.hub.quantized._CHUNK', 1 << 13)
+  monkeypatch.setattr('tfm.hub.quantized.mxfp4._CHUNK', 1 << 13)
   hub.load(folder, dtype='float32')  # what compiling takes is not what reading takes
   gc.collect()
   tracemalloc.start()
@@ -155,7 +155,7 @@ def _kept(name):
 
 
 def _scaled(arrays, block, other=None):
-  """Weights as FP8 drawn anew, with a factor for each block of them; `other` keeps what they stand for."""
+  """Replace weights by random FP8 with a factor for each block; `other` gets the numbers."""
   for name in [n for n in arrays if _kept(n)]:
     shape = arrays[name].shape
     height, width = block or shape
@@ -187,7 +187,7 @@ def test_weights_of_eight_bits_are_multiplied_with_their_blocks_factors(deepseek
   same(found.params, hub.load(plain).params)
   shapes = [a.shape for a in wanted.values()]
   assert block is None or any(rows % 16 and columns % 24 for rows, columns in shapes)
-  # As it is stored, or as the config says: what is not quantized stays what it was.
+  # The config sets the dtype of quantized weights; the others keep theirs.
   path = folder / 'config.json'
   path.write_text(json.dumps(json.loads(path.read_text()) | {'dtype': 'bfloat16'}))
   half = hub.load(folder).params
@@ -199,7 +199,7 @@ def test_weights_of_eight_bits_are_multiplied_with_their_blocks_factors(deepseek
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('block', [(16, 24), (13, 29), (40, 50)])
-def test_weights_of_eight_bits_are_those_that_transformers_multiplies_out(block):
+def test_fp8_weights_equal_transformers(block):
   import torch
   from transformers.integrations.finegrained_fp8 import _dequantize_fp8_weight
 
@@ -220,15 +220,17 @@ def _without(arrays, ending):
 @pytest.mark.parametrize(
   ('said', 'change', 'message'),
   [
-    ({'quant_method': 'gptq', 'bits': 4}, None, r"unknown quant_method 'gptq'\. Known: fp8, mxfp4\. Wanted the"),
-    ({'quant_method': 'bitsandbytes'}, None, r'Wanted what transformers writes: .*dequantize\(\)'),
-    ({'quant_method': 'compressed-tensors'}, None, 'run_compressed=False'),
+    (
+      {'quant_method': 'hqq'},
+      None,
+      r"unknown quant_method 'hqq'\. .*Known: awq, .*Expected a known method, or the original",
+    ),
     (FP8 | {'fmt': 'e5m2'}, None, "quantization_config: fmt is 'e5m2'. Known: 'e4m3'"),
     (FP8, lambda a: _without(a, '_scale_inv'), r'is float8 \[.*_scale_inv is missing. .*one a block of 16 x 24'),
     (FP8 | {'weight_block_size': [8, 8]}, None, r'_scale_inv is \[.*one a block of 8 x 8'),
   ],
 )
-def test_what_is_quantized_otherwise_is_refused_by_name(deepseek, tmp_path, said, change, message):
+def test_unknown_quantization_is_refused_by_name(deepseek, tmp_path, said, change, message):
   scaled = lambda arrays: (_scaled(arrays, (16, 24)), change and change(arrays))
   with pytest.raises(errors.UserError, match=message):
     tfm.load(rewritten(deepseek, tmp_path / 'odd', said, scaled))
@@ -236,11 +238,11 @@ def test_what_is_quantized_otherwise_is_refused_by_name(deepseek, tmp_path, said
 
 def test_experts_of_four_bits_without_their_scales_are_refused(packed, tmp_path):
   folder = rewritten(packed, tmp_path / 'odd', None, lambda arrays: _without(arrays, '_scales'))
-  with pytest.raises(errors.UserError, match=r'_blocks is uint8 \[.*_scales is missing. Wanted uint8 \[experts'):
+  with pytest.raises(errors.UserError, match=r'_blocks is uint8 \[.*_scales is missing. Expected uint8 \[experts'):
     tfm.load(folder)
 
 
-def test_the_published_sizes_are_those_that_gpt_oss_is_kept_in():
+def test_mxfp4_sizes_fit_gpt_oss():
   """A matrix of the smaller one: [32, 5760, 90, 16] bytes and [32, 5760, 90] scales."""
   moe = gpt_oss.MODELS['gpt-oss-20b'].spec.segments[0].pattern[0].ffn
   assert (moe.experts, 2 * moe.expert.d_ff, 2880 // 32) == (32, 5760, 90)

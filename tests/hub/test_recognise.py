@@ -1,4 +1,4 @@
-"""Paths that hold no loadable model: each kind gets a sentence that says what it is and what to do."""
+"""Paths without a loadable model: the error names each kind and the next step."""
 
 import json
 
@@ -16,7 +16,7 @@ from tfm.model.transformer import param_shapes
 
 POINTER = LFS + b'/v1\noid sha256:00\nsize 1\n'
 
-#: kind -> the files of a folder, the path in it that is loaded, and a part of the sentence.
+#: kind -> the files of a folder, the path in it that is loaded, and a part of the message.
 PLACES = {
   'part': (['config.json', 'model.safetensors'], 'model.safetensors', r'one file of a published folder\. Expected the'),
   'state': (['about/experiment.json', 'state/_METADATA'], 'state', r'a part of a tfm checkpoint\. Expected the'),
@@ -27,7 +27,7 @@ PLACES = {
   ),
   'lfs': (['model.gguf.pointer'], '', 'Git LFS pointers instead of files .*git lfs pull'),
   'partial': (['.cache/huggingface/download/x.incomplete'], '', 'partial download .*same download command again'),
-  'safetensors': (['model.safetensors'], 'model.safetensors', 'without a config.json beside it'),
+  'safetensors': (['model.safetensors'], 'model.safetensors', 'in a folder without config.json'),
   'pickle': (['model.pt'], 'model.pt', r'is a pickle \(\.pt\).*save_pretrained'),
   'foreign file': (['model.onnx'], 'model.onnx', r'file of another framework \(\.onnx\)'),
   'archive': (['model.tar.gz'], 'model.tar.gz', 'is an archive .*unpack it first'),
@@ -36,7 +36,7 @@ PLACES = {
   'sentence-transformers': (['modules.json', '0_Transformer/config.json'], '', 'folder of the transformer inside'),
   'cache': (['models--a--b/refs/main'], '', 'is a Hugging Face cache.*models--a--b'),
   'workdir': (['checkpoints/notes.txt'], '', 'saved no checkpoint yet'),
-  'inner': (['checkpoint-5/config.json', 'trainer_state.json'], '', r'Expected one of its folders: checkpoint-5\.'),
+  'inner': (['checkpoint-5/config.json', 'trainer_state.json'], '', r'Expected a folder in it: checkpoint-5\.'),
   'saved model': (['saved_model.pb'], '', 'is a TensorFlow SavedModel'),
   'orbax': (['_CHECKPOINT_METADATA', 'default/_METADATA'], '', 'Orbax checkpoint of another program'),
   'distributed': (['__0_0.distcp'], '', 'sharded training state of PyTorch'),
@@ -45,7 +45,7 @@ PLACES = {
   'empty': ([], '', 'is an empty folder'),
 }
 
-#: kind -> the files beside a config.json, and a part of the sentence.
+#: kind -> files in a folder with config.json, and a part of the message.
 WITHOUT_WEIGHTS = {
   'lfs': (['model-Q4.pointer'], 'Git LFS pointers'),
   'partial': (['model.safetensors.part'], 'is a partial download'),
@@ -105,7 +105,7 @@ def test_every_kind_has_a_case():
     ('/nowhere/at/all', 'There is no such folder'),
   ],
 )
-def test_absent_paths_and_hub_ids_are_told_apart(tmp_path, monkeypatch, path, message):
+def test_absent_paths_and_hub_ids_have_different_errors(tmp_path, monkeypatch, path, message):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv('HF_HUB_CACHE', str(tmp_path))
   with pytest.raises(errors.UserError, match=message):

@@ -16,7 +16,7 @@ from tfm.zoo.weights import Published, published
 
 #: Fields of a config that describe the stored weights or the program that wrote it, and not the model.
 _STORED = {
-  'dtype', 'torch_dtype', 'quantization_config', 'transformers_version', 'tfm_version', 'architectures', 'model_type',
+  'dtype', 'torch_dtype', 'quantization_config', 'quantization', 'transformers_version', 'tfm_version', 'architectures', 'model_type',
   '_name_or_path', '_commit_hash', 'auto_map',
 }  # fmt: skip
 
@@ -54,7 +54,7 @@ def _stored_specs(spec: Model) -> Iterator[Model]:
 
 def with_dtype(values: Mapping[str, Any], dtypes: set[str]) -> dict[str, Any]:
   """Return the fields of a config for parameters of these dtypes, which are not quantized."""
-  found = {name: value for name, value in values.items() if name != 'quantization_config'}
+  found = {name: value for name, value in values.items() if name not in ('quantization_config', 'quantization')}
   name = 'torch_dtype' if 'torch_dtype' in found and 'dtype' not in found else 'dtype'
   dtype = dtypes.pop() if len(dtypes) == 1 else 'float32'
   if found.get(name) != dtype:

@@ -94,7 +94,7 @@ def _whole(tensor: Tensor, leaves: Mapping[str, Any]) -> np.ndarray:
 def _config(
   adapter: LoRA, kernels: list[Tensor], adapted: Mapping[str, Tensor], ranks: Mapping[str, int]
 ) -> dict[str, Any]:
-  """Return the fields of PEFT: the usual rank and alpha, and those of fused projections, whose ranks add up."""
+  """Return the fields of PEFT. Ranks of fused projections add up, so they have patterns."""
   common = min(ranks.values())
   alpha = lambda rank: adapter.factor * (math.sqrt(rank) if adapter.stable else rank)
   odd = {module: rank for module, rank in ranks.items() if rank != common}
@@ -120,7 +120,7 @@ def _target(module: str, modules: list[str], adapted: Mapping[str, Tensor]) -> s
 
 
 def _by_target(values: Mapping[str, Any], modules: list[str], adapted: Mapping[str, Tensor]) -> dict[str, Any]:
-  """Return values by target instead of by module, as far as they are the same."""
+  """Return values by target where all modules of a target agree, else by module."""
   found: dict[str, set[Any]] = {}
   for module in adapted:
     found.setdefault(_target(module, modules, adapted), set()).add(values.get(module))

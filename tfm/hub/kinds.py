@@ -1,4 +1,4 @@
-"""The table of paths that hold no loadable model: how each kind is recognised, and what to do instead."""
+"""The table of paths without a loadable model: how to recognise each kind, and the error about it."""
 
 from collections.abc import Callable
 import json
@@ -12,12 +12,12 @@ CONFIG = 'config.json'
 
 
 class Kind(NamedTuple):
-  """A kind of file or folder that people point at.
+  """A kind of file or folder.
 
   Attributes:
     name: the kind, for the tests of this table.
-    find: returns the detail that a path of this kind is recognised by, or None for other paths.
-    sentence: what the path is and what to do, with `{found}` for the detail and `{folder}` for the parent folder.
+    find: returns the detail that identifies the kind, or None for other paths.
+    sentence: the error message, with `{found}` for the detail and `{folder}` for the parent folder.
   """
 
   name: str
@@ -26,7 +26,7 @@ class Kind(NamedTuple):
 
 
 def is_pointer(path: Path) -> bool:
-  """Return whether a file is a Git LFS pointer instead of the content that it stands for."""
+  """Return whether a file is a Git LFS pointer instead of the real file."""
   return path.is_file() and _head(path, len(LFS)) == LFS
 
 
@@ -39,7 +39,7 @@ def _head(path: Path, size: int) -> bytes:
 
 
 def _holds(*patterns: str) -> Callable[[Path], str | None]:
-  """Return a finder of folders with a file of one of these patterns."""
+  """Return a finder of folders with a file that matches a pattern."""
 
   def find(path: Path) -> str | None:
     names = (str(p.relative_to(path)) for pattern in patterns for p in sorted(path.glob(pattern)))
@@ -49,7 +49,7 @@ def _holds(*patterns: str) -> Callable[[Path], str | None]:
 
 
 def _ends(*endings: str) -> Callable[[Path], str | None]:
-  """Return a finder of files with one of these endings."""
+  """Return a finder of files with such an ending."""
   return lambda path: path.suffix if path.is_file() and path.name.endswith(endings) else None
 
 
@@ -136,7 +136,7 @@ NOWHERE = (
   Kind('remote', _remote, 'is an address ({found}:), and tfm reads local folders. Expected a copy on this machine.'),
 )
 
-#: What a folder with a config.json may hold in place of weights that are read.
+#: Kinds of folders with a config.json and without readable weights.
 OTHER_WEIGHTS = (
   Kind('lfs', _pointer, 'holds Git LFS pointers instead of files ({found}). Expected the files: run `git lfs pull`.'),
   Kind(
@@ -173,11 +173,11 @@ KINDS = (
   OTHER_WEIGHTS[0],
   OTHER_WEIGHTS[1],
   Kind('safetensors', _ends('.safetensors'), (
-    'is a file of weights without a config.json beside it. Expected a folder with both: config.json says what model '
-    'the tensors are of.'
+    'is a file of weights in a folder without config.json. Expected both files: config.json describes '
+    'the model.'
   )),
   Kind('pickle', _ends('.bin', '.pt', '.pth', '.ckpt', '.pkl'), (
-    'is a pickle ({found}) of some program, without a config.json beside it. Expected a published folder; the program '
+    'is a pickle ({found}) of some program, in a folder without config.json. Expected a published folder; the program '
     'that wrote the file, or save_pretrained of transformers, makes one.'
   )),
   Kind('foreign file', _ends('.h5', '.keras', '.msgpack', '.onnx', '.tflite', '.mlmodel', '.npz', '.pb', '.ot'), (
@@ -201,12 +201,12 @@ KINDS = (
   Kind('workdir', _workdir, (
     'is the workdir of a run that has saved no checkpoint yet. Expected a workdir with one in checkpoints/.'
   )),
-  Kind('inner', _inner, 'holds no model itself. Expected one of its folders: {found}.'),
+  Kind('inner', _inner, 'holds no model itself. Expected a folder in it: {found}.'),
   Kind('saved model', _holds('saved_model.pb', 'saved_model.pbtxt'), (
     f'is a TensorFlow SavedModel ({{found}}). {_FOREIGN}'
   )),
   Kind('orbax', _holds('_METADATA', '_CHECKPOINT_METADATA', 'ocdbt*', '*/_METADATA', '*/manifest.ocdbt', '*.ocdbt'), (
-    'is an Orbax checkpoint of another program ({found}), which does not say what model it is of. Expected a published '
+    'is an Orbax checkpoint of another program ({found}), which does not describe its model. Expected a published '
     'folder, or arrays that you restore with orbax and name yourself.'
   )),
   Kind('distributed', _holds('*.distcp', 'zero_to_fp32.py', '*_optim_states.pt', 'latest_checkpointed_iteration.txt'), (
@@ -215,10 +215,10 @@ KINDS = (
   )),
   *OTHER_WEIGHTS[2:-1],
   Kind('safetensors folder', _holds('*.safetensors', 'pytorch_model*.bin', '*.pth', '*.pt', '*.bin', '*.ckpt'), (
-    'holds weights ({found}) and no config.json. Expected both: config.json says what model the tensors are of.'
+    'holds weights ({found}) and no config.json. Expected both: config.json describes the model.'
   )),
   Kind('tokenizer', _holds('tokenizer*', 'vocab.*', '*.spm'), (
-    'holds a tokenizer ({found}) and no model. Expected config.json and weights beside it.'
+    'holds a tokenizer ({found}) and no model. Expected a folder that also has config.json and weights.'
   )),
   Kind('empty', _empty, 'is an empty folder and holds no checkpoint. Expected a tfm checkpoint or a published folder.'),
 )  # fmt: skip

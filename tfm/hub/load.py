@@ -89,6 +89,7 @@ def _published(folder: Path, dtype: Any | None) -> _Source:
   check_published(folder)
   values = config_of(folder)
   tensors = dequantized(open_tensors(folder), values, dtype, str(folder / CONFIG))
+  values = {name: value for name, value in values.items() if name != 'quantization'}  # MLX's quantization_config
   values, tensors = text_part(values, tensors, str(folder / CONFIG))
   return _Source(str(folder), values, tensors, find_vocabulary(folder), FolderFiles.read(folder))
 
@@ -165,8 +166,9 @@ def describe(path: str | Path, ignore: Collection[str] = ()) -> Loaded:
 
 
 def is_published(path: str | Path) -> bool:
-  """Whether the folder is one as Hugging Face publishes them."""
-  return (Path(path).expanduser() / CONFIG).is_file()
+  """Return whether a path is a published folder or a GGUF file, and not a checkpoint of tfm."""
+  folder = resolve(path)
+  return (folder / CONFIG).is_file() or find_file(folder) is not None
 
 
 def read_config(folder: str | Path, ignore: Collection[str] = ()) -> Published:

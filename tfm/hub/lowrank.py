@@ -45,7 +45,12 @@ def cut(tensor: Tensor, a: np.ndarray, b: np.ndarray) -> list[Factors]:
 
 
 def join(tensor: Tensor, factors: Sequence[Factors | None]) -> tuple[np.ndarray, np.ndarray]:
-  """Return A and B of a tensor from those of its projections (None: not adapted); ranks of fused ones add up."""
+  """Return A and B of a tensor from the factors of its projections. Ranks of fused projections add up.
+
+  Args:
+    tensor: the weight, a linear layer.
+    factors: of each projection, None if it is not adapted.
+  """
   rows, columns = [], []
   for i, own in enumerate(factors):
     if own is None:

@@ -16,9 +16,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm.core import errors
+from tfm.hub.kinds import NOWHERE
 from tfm.hub.lowrank import cut, inputs_first, is_linear
 from tfm.hub.names import key
-from tfm.hub.recognise import check_whole
+from tfm.hub.recognise import check_whole, recognise
 from tfm.hub.tensors import Entry, Tensors, pickled, safetensors_file
 from tfm.model import transformer
 from tfm.model.spec import Model
@@ -29,16 +30,16 @@ from tfm.zoo.weights import TABLE, Published, Tensor, plan, published
 
 CONFIG, SAFE, PICKLED = 'adapter_config.json', 'adapter_model.safetensors', 'adapter_model.bin'
 
-#: Fields that are read here, or that change nothing that is computed with the saved tensors.
+#: Fields that are read here, or that do not change the output of the saved tensors.
 _KNOWN = frozenset((
   'alpha_pattern', 'auto_mapping', 'base_model_name_or_path', 'bias', 'ensure_weight_tying', 'exclude_modules',
   'fan_in_fan_out', 'inference_mode', 'init_lora_weights', 'layers_pattern', 'layers_to_transform', 'lora_alpha',
   'lora_dropout', 'megatron_core', 'modules_to_save', 'peft_type', 'peft_version', 'qalora_group_size', 'r',
   'rank_pattern', 'revision', 'runtime_config', 'target_modules', 'task_type', 'use_rslora',
 ))  # fmt: skip
-#: Ways to start that leave the base as it is; the others (PiSSA, OLoRA, ...) subtract from it.
+#: Initialisations that leave the base model unchanged; the others (PiSSA, OLoRA, ...) subtract from it.
 _STARTS = (True, False, None, 'gaussian', 'eva', 'orthogonal')
-#: Tasks whose class has a head that the adapter may bring -> how the name of the class ends.
+#: Task -> ending of the class. The head of these classes is in the adapter.
 _CLASSES = {
   'SEQ_CLS': 'ForSequenceClassification', 'TOKEN_CLS': 'ForTokenClassification', 'QUESTION_ANS': 'ForQuestionAnswering',
 }  # fmt: skip
@@ -47,7 +48,7 @@ _LORA = re.compile(r'^(.*)\.lora_(embedding_)?([AB])(?:\.default)?(?:\.weight)?$
 
 
 class _Pair(NamedTuple):
-  """The factors of a module: A `[rank, in]`, B `[out, rank]`, what B A is multiplied by, and if it is an embedding."""
+  """The factors of a module: A `[rank, in]`, B `[out, rank]`, the factor of B A, and whether it is an embedding."""
 
   a: np.ndarray
   b: np.ndarray
@@ -57,7 +58,7 @@ class _Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Merged:
-  """A weight plus what an adapter adds to it."""
+  """A weight with an adapter merged into it."""
 
   base: Entry
   pair: _Pair
@@ -98,6 +99,8 @@ class Peft:
 
   def _config(self) -> dict[str, Any]:
     file = self.path / CONFIG
+    if not self.path.exists() and (sentence := recognise(self.path, NOWHERE)):
+      raise errors.UserError(f'{self.path}: {sentence}')
     if not file.is_file():
       raise errors.UserError(f'{self.path}: has no {CONFIG}. Expected the folder of a PEFT adapter.')
     check_whole(file)
@@ -110,7 +113,9 @@ class Peft:
       raise errors.UserError(f'{file}: {errors.unknown("peft_type", kind, ["LORA"])} Expected a LoRA adapter.')
     unknown = [f'{n}={v!r}' for n, v in sorted(found.items()) if n not in _KNOWN and v]
     if unknown:
-      raise errors.UserError(f'{file}: {", ".join(unknown[:8])}: not read, and may change what is computed.')
+      raise errors.UserError(
+        f'{file}: {", ".join(unknown[:8])}: not supported, and may change the output. Expected a plain LoRA.'
+      )
     if (start := found.get('init_lora_weights')) not in _STARTS:
       raise errors.UserError(
         f'{file}: init_lora_weights is {start!r}, which changes the base model. Expected an adapter that was saved '
@@ -145,12 +150,12 @@ class Peft:
     a, b = halves['A'].array(), halves['B'].array()
     patterns = self.config.get('alpha_pattern') or {}
     alphas = (value for pattern, value in patterns.items() if re.match(rf'(.*\.)?({pattern})$', module))
-    alpha = next(alphas, self.config['lora_alpha'])
+    alpha = next(alphas, self.config.get('lora_alpha', 8))
     rank = math.sqrt(len(a)) if self.config.get('use_rslora') else len(a)
     return _Pair(a, b, alpha / rank, embedding)
 
   def config_for(self, values: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the config of the class that the adapter was trained with: the base's, or the one of its task."""
+    """Return the config of the class that the adapter was trained with, which its task may change."""
     family, ending = TABLE.get(values.get('model_type', '')), _CLASSES.get(self.config.get('task_type') or '')
     if family is None or ending is None or ending not in family.endings:
       return dict(values)
@@ -163,7 +168,7 @@ class Peft:
     return changed
 
   def overlay(self, found: Published, tensors: Tensors) -> Tensors:
-    """Return the base's tensors with those that the adapter replaces, or adds to without being separate in tfm.
+    """Return the base's tensors with the adapter's changes that a LoRA of tfm cannot express.
 
     Raises:
       UserError: the adapter is of another model.

@@ -1,4 +1,4 @@
-"""Recognise paths that are neither a tfm checkpoint nor a published folder, and say what to do with them."""
+"""Recognise paths that are neither a tfm checkpoint nor a published folder."""
 
 import json
 from pathlib import Path
@@ -16,10 +16,10 @@ _LIBRARIES = {
 
 
 def resolve(path: str | Path) -> Path:
-  """Return the folder that a path stands for: the snapshot of a Hugging Face cache folder, else the path itself.
+  """Return the folder of a path: the snapshot in a Hugging Face cache folder, else the path itself.
 
   Raises:
-    UserError: a cache folder has no snapshot, or several and no main one.
+    UserError: a cache folder has no snapshot, or several without a main one.
   """
   folder = Path(path).expanduser()
   if not (folder.name.startswith('models--') and (folder / 'snapshots').is_dir()):
@@ -35,10 +35,10 @@ def resolve(path: str | Path) -> Path:
 
 
 def refuse(path: str | Path) -> None:
-  """Raise an error if a path is of a known kind that holds no loadable model; return otherwise.
+  """Raise an error if a path is of a known kind without a loadable model.
 
   Raises:
-    UserError: with a sentence that says what the path is and what to do.
+    UserError: names the kind and the next step.
   """
   if sentence := recognise(path, KINDS if Path(path).expanduser().exists() else NOWHERE):
     raise errors.UserError(f'{path}: {sentence}')
@@ -59,10 +59,10 @@ def is_checkpoint(folder: Path) -> bool:
 
 
 def check_published(folder: Path) -> None:
-  """Check that the config and tokenizer files of a published folder are the files themselves.
+  """Check that the config and tokenizer files of a published folder are not Git LFS pointers.
 
   Raises:
-    UserError: one of them is a Git LFS pointer, or its config.json is of another library.
+    UserError: a file is a Git LFS pointer, or config.json belongs to another library.
   """
   names = ['config.json', 'tokenizer.json']
   if not (folder / 'tokenizer.json').is_file():
@@ -87,7 +87,7 @@ def check_whole(path: Path) -> None:
   """Check that a file is not a Git LFS pointer.
 
   Raises:
-    UserError: it is one.
+    UserError: it is a pointer.
   """
   if is_pointer(path):
     raise errors.UserError(

@@ -1,4 +1,4 @@
-"""The tensors of a checkpoint's files, found by name and read only where they are looked at."""
+"""The tensors in the files of a checkpoint, by name; each is read when it is used."""
 
 from collections.abc import Iterator, Mapping
 import json
@@ -26,7 +26,7 @@ _DTYPES = {
 
 
 class Entry(Protocol):
-  """A tensor that is read only where it is looked at."""
+  """A tensor that is read when it is used."""
 
   @property
   def shape(self) -> tuple[int, ...]: ...
@@ -35,13 +35,13 @@ class Entry(Protocol):
   def dtype(self) -> np.dtype: ...
 
   def array(self) -> np.ndarray:
-    """All of it."""
+    """Return all of it."""
 
   def slabs(self) -> Iterator[np.ndarray]:
-    """All of it in parts of its first axis, each no more than is well held in memory; a view of a file is one."""
+    """Yield it in parts along its first axis, each small enough for memory; a view of a file is one part."""
 
   def forget(self) -> None:
-    """Lets go of the pages of the file that hold it."""
+    """Free the memory of the pages of the file that hold it."""
 
 
 class Tensors(Mapping[str, np.ndarray]):
@@ -55,7 +55,7 @@ class Tensors(Mapping[str, np.ndarray]):
     return self.entries[name].array()
 
   def __contains__(self, name: object) -> bool:
-    return name in self.entries  # and is not made to tell
+    return name in self.entries  # without reading the tensor
 
   def __iter__(self) -> Iterator[str]:
     return iter(self.entries)
@@ -64,23 +64,23 @@ class Tensors(Mapping[str, np.ndarray]):
     return len(self.entries)
 
   def shape(self, name: str) -> tuple[int, ...]:
-    """The shape of a tensor, of which nothing is read."""
+    """Return the shape of a tensor without reading it."""
     return self.entries[name].shape
 
   def dtype(self, name: str) -> np.dtype:
-    """The dtype of a tensor, of which nothing is read."""
+    """Return the dtype of a tensor without reading it."""
     return self.entries[name].dtype
 
   def nbytes(self, name: str) -> int:
-    """The bytes of a tensor, of which nothing is read."""
+    """Return the size of a tensor in bytes without reading it."""
     return math.prod(self.shape(name)) * self.dtype(name).itemsize
 
   def slabs(self, name: str) -> Iterator[np.ndarray]:
-    """A tensor in parts of its first axis: one, or as many as can be made of it one by one (`Entry.slabs`)."""
+    """Return a tensor in parts along its first axis (`Entry.slabs`)."""
     return self.entries[name].slabs()
 
   def forget(self, name: str) -> None:
-    """Lets go of the pages of the file that hold a tensor."""
+    """Free the memory of the pages of the file that hold a tensor."""
     self.entries[name].forget()
 
 
@@ -103,7 +103,8 @@ class _Held:
 class _File:
   """A safetensors file mapped into memory, and the place of each tensor in it.
 
-  Raises: UserError for a file that is cut short or whose header does not fit it.
+  Raises:
+    UserError: the file is cut short, or its header does not fit it.
   """
 
   def __init__(self, path: Path):
@@ -124,7 +125,7 @@ class _File:
     except Exception as error:
       size = path.stat().st_size
       raise errors.UserError(
-        f'{path}: is not a whole safetensors file: {error} ({size} bytes). Expected the file as it was published; '
+        f'{path}: is not a whole safetensors file: {error} ({size} bytes). Expected a complete file; '
         'download it again if it was cut short.'
       ) from error
     self.start = 8 + length
@@ -164,9 +165,10 @@ def drop_pages(content: mmap.mmap, begin: int, size: int) -> None:
 
 
 def open_tensors(folder: Path) -> Tensors:
-  """The tensors of a published folder: of one safetensors file, of several with an index, or of a PyTorch file.
+  """Return the tensors of a published folder: safetensors, in one file or several, or a PyTorch file.
 
-  Raises: UserError if there are none, or a file of them is missing, damaged or outside of the folder.
+  Raises:
+    UserError: there are none, or a file is missing, damaged or outside of the folder.
   """
   if (folder / INDEX).is_file():
     return Tensors(_sharded(folder, INDEX))
@@ -190,9 +192,10 @@ def safetensors_file(path: Path) -> Mapping[str, Entry]:
 
 
 def pickled(path: Path) -> dict[str, np.ndarray]:
-  """The tensors of a file that `torch.save` wrote, read by torch without running what is in it.
+  """Return the tensors of a file that `torch.save` wrote, without running code in it.
 
-  Raises: UserError without torch, or for a file that holds more than tensors.
+  Raises:
+    UserError: torch is not installed, or the file holds other objects.
   """
   check_whole(path)
   try:
@@ -242,7 +245,7 @@ def _inside(folder: Path, name: str) -> Path:
   # A folder of links into a cache is fine; a name that leaves the folder is not.
   if Path(name).is_absolute() or '..' in Path(name).parts:
     raise errors.UserError(
-      f'{folder}: the index names {name!r}, a file outside of the folder. Expected files of its own.'
+      f'{folder}: the index names {name!r}, a file outside of the folder. Expected names within the folder.'
     )
   if not path.is_file():
     raise errors.UserError(f'{path}: is missing, and the index names it.')

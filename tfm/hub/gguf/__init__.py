@@ -1,4 +1,4 @@
-"""Models in GGUF files (llama.cpp, Ollama, LM Studio), read as the published folder that they were made of.
+"""Models in GGUF files (llama.cpp, Ollama, LM Studio), read like a published folder.
 
 Llama and Mistral, Qwen 2 and 3, and Gemma 1 to 3 are read, with the tokenizer and the chat template inside.
 """
@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
 from tfm.data.tokenizer.file import FileVocabulary
 from tfm.hub.gguf.config import config_of
@@ -35,17 +36,24 @@ class Gguf:
     self.config = config_of(path, self.fields, self._found)
 
   def tensors(self, dtype: Any | None = None) -> Tensors:
-    """Return the tensors under Hugging Face's names, dequantized where they are read.
+    """Return the tensors under their Hugging Face names. Reading a tensor dequantizes it.
 
     Args:
-      dtype: of all of them. None keeps float tensors as they are stored and makes quantized ones bfloat16.
+      dtype: of every tensor. None keeps the stored dtype of float tensors; quantized tensors become bfloat16.
     """
     return hugging_face(self._found, self.fields['general.architecture'], self.config, dtype)
 
   @functools.cached_property
   def vocabulary(self) -> Vocabulary | None:
     """The tokenizer, or None if the file has none."""
-    inner = build(self.path, self.fields, self.fields['general.architecture'])
+    try:
+      inner = build(self.path, self.fields, self.fields['general.architecture'])
+    except errors.UserError:
+      raise
+    except Exception as error:
+      raise errors.UserError(
+        f'{self.path}: has a tokenizer that cannot be read: {error}. Expected a whole one.'
+      ) from error
     if inner is None:
       return None
     found = FileVocabulary(inner, framed=True)

@@ -1,4 +1,4 @@
-"""The tensor types of ggml, as functions from blocks of bytes to the numbers that they stand for.
+"""The tensor types of ggml: functions from blocks of bytes to float32.
 
 A block has one or two factors in float16 (`d`, `dmin`) and small integers. The K types divide a block of 256 numbers
 into groups that have factors of their own, in 4 or 6 bits.
@@ -19,10 +19,10 @@ class Type(NamedTuple):
 
   Attributes:
     name: its name in ggml.
-    numbers: how many numbers are in a block.
-    size: how many bytes a block has.
-    dequantize: blocks as bytes `[n, size]` -> float32 `[n, numbers]`; None for numbers that are stored as they are.
-    dtype: of numbers that are stored as they are.
+    numbers: count of numbers in a block.
+    size: bytes of a block.
+    dequantize: blocks as bytes `[n, size]` -> float32 `[n, numbers]`; None for plain floats.
+    dtype: of plain floats.
   """
 
   name: str

@@ -1,4 +1,4 @@
-"""The config.json that the header of a GGUF file stands for."""
+"""Translate the header of a GGUF file into the values of a config.json."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +14,8 @@ ARCHITECTURES = {
   'llama': ('llama', 'LlamaForCausalLM'),
   'qwen2': ('qwen2', 'Qwen2ForCausalLM'),
   'qwen3': ('qwen3', 'Qwen3ForCausalLM'),
+  'qwen2moe': ('qwen2_moe', 'Qwen2MoeForCausalLM'),
+  'qwen3moe': ('qwen3_moe', 'Qwen3MoeForCausalLM'),
   'gemma': ('gemma', 'GemmaForCausalLM'),
   'gemma2': ('gemma2', 'Gemma2ForCausalLM'),
   'gemma3': ('gemma3_text', 'Gemma3ForCausalLM'),
@@ -38,11 +40,14 @@ _KNOWN = frozenset((
   'attention.key_length_swa', 'attention.value_length_swa', 'rope.dimension_count', 'rope.dimension_count_swa',
   'rope.freq_base', 'rope.freq_base_swa', 'rope.scaling.type', 'rope.scaling.factor', 'rope.scale_linear',
   'rope.scaling.original_context_length', 'rope.scaling.finetuned', 'attention.sliding_window_pattern',
-  'tensor_data_layout',
+  'tensor_data_layout', 'expert_feed_forward_length', 'expert_shared_feed_forward_length',
 ))  # fmt: skip
 
-#: Layers of the models whose attention is scaled by width / heads (the 27B of Gemma 2 and of Gemma 3), which no
-#: field says: llama.cpp, too, goes by the number of layers.
+#: Fields of mixtures of experts.
+_EXPERTS = frozenset(('expert_count', 'expert_used_count'))
+
+#: (architecture, layers) of the models that scale attention by width / heads: Gemma 2 27B and Gemma 3 27B.
+#: The header has no field for this; llama.cpp also uses the number of layers.
 _BY_WIDTH = {('gemma2', 46), ('gemma3', 62)}
 
 #: Rotary frequencies of Llama 3.1: https://arxiv.org/abs/2407.21783.
@@ -63,7 +68,9 @@ def config_of(path: Path, fields: Mapping[str, Any], tensors: Mapping[str, Info]
   where = f'{path}: {prefix}'
   _check(where, given, tensors)
   model_type, cls = ARCHITECTURES[architecture]
-  if architecture == 'llama' and given.get('attention.sliding_window'):
+  if architecture == 'llama' and given.get('expert_count'):
+    model_type, cls = 'mixtral', 'MixtralForCausalLM'
+  elif architecture == 'llama' and given.get('attention.sliding_window'):
     model_type, cls = 'mistral', 'MistralForCausalLM'
   values = {theirs: given[ours] for ours, theirs in _FIELDS.items() if ours in given}
   heads, width = values['num_attention_heads'], values['hidden_size']
@@ -80,7 +87,11 @@ def config_of(path: Path, fields: Mapping[str, Any], tensors: Mapping[str, Info]
     by_width = (architecture, values['num_hidden_layers']) in _BY_WIDTH
     values['query_pre_attn_scalar'] = width // heads if by_width else head_dim
   _check_heads(where, given, head_dim)
-  values |= _biases(architecture, tensors) | _windows(where, architecture, given, values)
+  values |= (
+    _experts(where, architecture, given, tensors)
+    | _biases(architecture, tensors)
+    | _windows(where, architecture, given, values)
+  )
   rope = _rope(where, given, tensors, head_dim, values['max_position_embeddings'])
   values['rope_parameters'] = rope if architecture != 'gemma3' else _two_ropes(given, rope)
   return {n: _plain(v) for n, v in values.items()} | _tokens(fields)
@@ -91,10 +102,11 @@ def _check(where: str, given: Mapping[str, Any], tensors: Mapping[str, Info]) ->
     raise errors.UserError(f'{where}{missing[0]}: is missing. Expected the header to have it.')
   if 'token_embd.weight' not in tensors:
     raise errors.UserError(f'{where}: has no tensor token_embd.weight. Expected a whole model.')
-  unknown = [f'{n}={v!r}' for n, v in given.items() if n not in _KNOWN and not _silent(v)]
+  known = _KNOWN | (_EXPERTS if 'blk.0.ffn_gate_exps.weight' in tensors else set())
+  unknown = [f'{n}={v!r}' for n, v in given.items() if n not in known and not _silent(v)]
   if unknown:
     raise errors.UserError(
-      f'{where}{", ".join(unknown[:8])}: unknown, and may change what is computed. Expected a dense decoder with the '
+      f'{where}{", ".join(unknown[:8])}: unknown, and may change the output. Expected a dense decoder with the '
       'fields that llama.cpp writes for this architecture.'
     )
   lists = [n for n in _NEEDED if isinstance(given[n], np.ndarray)]
@@ -114,6 +126,24 @@ def _check_heads(where: str, given: Mapping[str, Any], head_dim: int) -> None:
       raise errors.UserError(f'{where}{name}: is {given[name]}. Expected {head_dim}, the size of a head.')
 
 
+def _experts(where: str, architecture: str, given: Mapping[str, Any], tensors: Mapping[str, Info]) -> dict[str, Any]:
+  """Return the fields of a mixture of experts. Its tensors give the sizes."""
+  if not (count := given.get('expert_count')):
+    return {}
+  if architecture not in ('llama', 'qwen2moe', 'qwen3moe'):
+    raise errors.UserError(f'{where}expert_count: is {count}. Expected none for this architecture.')
+  if 'expert_used_count' not in given:
+    raise errors.UserError(f'{where}expert_used_count: is missing. Expected a number, as expert_count={count}.')
+  sizes = {'num_experts_per_tok': given['expert_used_count']}
+  if architecture == 'llama':
+    return sizes | {'num_local_experts': count}
+  sizes |= {'num_experts': count, 'moe_intermediate_size': tensors['blk.0.ffn_gate_exps.weight'].shape[1]}
+  if (shared := tensors.get('blk.0.ffn_gate_shexp.weight')) is not None:
+    sizes['shared_expert_intermediate_size'] = shared.shape[0]
+  # llama.cpp fixes this for each architecture; the header has no field for it.
+  return sizes | {'norm_topk_prob': architecture == 'qwen3moe'}
+
+
 def _biases(architecture: str, tensors: Mapping[str, Info]) -> dict[str, Any]:
   if architecture != 'llama':
     return {}
@@ -122,7 +152,7 @@ def _biases(architecture: str, tensors: Mapping[str, Info]) -> dict[str, Any]:
 
 
 def _windows(where: str, architecture: str, given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
-  """Return which layers of Gemma 2 and 3 have a window, where the file says so."""
+  """Return the layers of Gemma 2 and 3 that have a window, if the header lists them."""
   pattern = given.get('attention.sliding_window_pattern')
   if pattern is None:
     return {}
@@ -140,7 +170,9 @@ def _rope(
   kind = given.get('rope.scaling.type', 'linear' if 'rope.scale_linear' in given else 'none')
   if (info := tensors.get('rope_freqs.weight')) is not None:
     if kind not in ('none', ''):
-      raise errors.UserError(f'{where}rope.scaling.type: is {kind}, beside rope_freqs.weight. Expected one of them.')
+      raise errors.UserError(
+        f'{where}rope.scaling.type: is {kind}, and the file has rope_freqs.weight, too. Expected only one.'
+      )
     raw = np.frombuffer(info.file.map, np.uint8, info.nbytes, info.begin)
     return base | _factors(raw.view(info.type.dtype or np.float32).astype(np.float64), base, head_dim, length)
   if kind in ('none', ''):
@@ -156,7 +188,7 @@ def _rope(
 
 
 def _factors(pairs: np.ndarray, base: Mapping[str, Any], head_dim: int, length: int) -> dict[str, Any]:
-  """Return the scaling whose factors of the rotary frequencies are `pairs`: that of Llama 3.1, or any."""
+  """Return the scaling that divides the rotary frequencies by `pairs`: Llama 3.1, or LongRoPE."""
   factor = float(pairs.max())
   wavelength = 2 * np.pi * base['rope_theta'] ** (np.arange(0, head_dim, 2) / head_dim)
   smooth = np.clip((_ORIGINAL / wavelength - _LOW) / (_HIGH - _LOW), 0, 1)

@@ -1,4 +1,4 @@
-"""What llama.cpp calls the tensors of a model, and how it stores them, as Hugging Face has them."""
+"""Translate tensors from the names and layout of llama.cpp to those in Hugging Face checkpoints."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -32,6 +32,26 @@ _SANDWICH = {
   'post_attention_norm': 'post_attention_layernorm',
   'post_ffw_norm': 'post_feedforward_layernorm',
 }
+_QWEN_EXPERTS = {
+  'ffn_gate_inp': 'mlp.gate',
+  'ffn_gate_exps': 'mlp.experts.*.gate_proj',
+  'ffn_up_exps': 'mlp.experts.*.up_proj',
+  'ffn_down_exps': 'mlp.experts.*.down_proj',
+  'ffn_gate_inp_shexp': 'mlp.shared_expert_gate',
+  'ffn_gate_shexp': 'mlp.shared_expert.gate_proj',
+  'ffn_up_shexp': 'mlp.shared_expert.up_proj',
+  'ffn_down_shexp': 'mlp.shared_expert.down_proj',
+}
+_MIXTRAL = {
+  'ffn_gate_inp': 'block_sparse_moe.gate',
+  'ffn_gate_exps': 'block_sparse_moe.experts.*.w1',
+  'ffn_up_exps': 'block_sparse_moe.experts.*.w3',
+  'ffn_down_exps': 'block_sparse_moe.experts.*.w2',
+}
+#: `general.architecture` -> further names in a layer; they replace the common ones.
+_OWN = {
+  'llama': _MIXTRAL, 'qwen2moe': _QWEN_EXPERTS, 'qwen3moe': _QWEN_EXPERTS, 'gemma2': _SANDWICH, 'gemma3': _SANDWICH,
+}  # fmt: skip
 _MODEL = {'token_embd': 'model.embed_tokens', 'output_norm': 'model.norm', 'output': 'lm_head'}
 _BLOCK = re.compile(r'^blk\.(\d+)\.(\w+)\.(weight|bias)$')
 
@@ -41,11 +61,11 @@ DERIVED = re.compile(r'^rope_freqs\.weight$|\.attn_rot_embd$')
 
 @dataclasses.dataclass(frozen=True)
 class Blocks:
-  """A tensor of a GGUF file as numbers of `dtype`, dequantized a few rows at a time.
+  """A tensor of a GGUF file, dequantized to `dtype` a few rows at a time.
 
   Attributes:
-    info: where it is.
-    dtype: of the numbers; each is rounded to it once.
+    info: its place in the file.
+    dtype: of the result; each number is rounded once.
     heads: number of heads whose rows llama.cpp has permuted, 0 for rows in Hugging Face's order.
     shift: is added to the numbers.
   """
@@ -98,13 +118,12 @@ def hugging_face(found: Mapping[str, Info], architecture: str, config: Mapping[s
   """Return the tensors of a GGUF file under the names of the Hugging Face model.
 
   Args:
-    found: the tensors of the file by their names there.
+    found: the tensors of the file by name.
     architecture: `general.architecture`.
     config: the config.json that the header stands for.
-    dtype: of every tensor. None keeps stored floats as they are and makes quantized tensors bfloat16.
+    dtype: of every tensor. None keeps the stored dtype of float tensors; quantized tensors become bfloat16.
   """
   heads = {'attn_q': config['num_attention_heads'], 'attn_k': config['num_key_value_heads']}
-  sandwich = architecture in ('gemma2', 'gemma3')
   entries: dict[str, Entry | np.ndarray] = {}
   for name, info in found.items():
     if DERIVED.search(name):
@@ -114,15 +133,28 @@ def hugging_face(found: Mapping[str, Info], architecture: str, config: Mapping[s
     permuted = heads.get(part, 0) if architecture == 'llama' else 0
     # Gemma multiplies with 1 + weight, and llama.cpp stores the sum.
     shift = -1 if architecture.startswith('gemma') and name.endswith('norm.weight') else 0
-    shaped = info._replace(shape=(*info.shape, 1)) if permuted and len(info.shape) == 1 else info
-    entry = Blocks(shaped, kind, permuted, shift)
-    entries[_name(name, sandwich)] = entry.array()[:, 0] if shaped is not info else entry
+    for theirs, own in _placed(_name(name, architecture), info):
+      shaped = own._replace(shape=(*own.shape, 1)) if permuted and len(own.shape) == 1 else own
+      entry = Blocks(shaped, kind, permuted, shift)
+      entries[theirs] = entry.array()[:, 0] if shaped is not own else entry
   return Tensors(entries)
 
 
-def _name(name: str, sandwich: bool) -> str:
+def _placed(name: str, info: Info) -> Iterator[tuple[str, Info]]:
+  """Yield the names and places of a tensor: each expert's of one with all experts, else the tensor itself."""
+  if name.endswith('shared_expert_gate.weight') and len(info.shape) == 1:
+    info = info._replace(shape=(1, *info.shape))
+  if '*' not in name:
+    yield name, info
+    return
+  step = info.nbytes // info.shape[0]
+  for expert in range(info.shape[0]):
+    yield name.replace('*', str(expert)), info._replace(shape=info.shape[1:], begin=info.begin + expert * step)
+
+
+def _name(name: str, architecture: str) -> str:
   """Return the Hugging Face name of a tensor; unknown ones keep theirs, for the error that lists them."""
-  layer = _LAYER | (_SANDWICH if sandwich else {})
+  layer = _LAYER | _OWN.get(architecture, {})
   if match := _BLOCK.match(name):
     number, part, leaf = match.groups()
     return f'model.layers.{number}.{layer[part]}.{leaf}' if part in layer else name

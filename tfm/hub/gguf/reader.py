@@ -1,5 +1,6 @@
 """The header of a GGUF file (the format of llama.cpp and ggml): named values, and where each tensor is."""
 
+import math
 import mmap
 from pathlib import Path
 import re
@@ -28,7 +29,7 @@ class Info(NamedTuple):
   @property
   def nbytes(self) -> int:
     """The number of bytes in the file."""
-    return int(np.prod(self.shape, dtype=np.int64)) // self.type.numbers * self.type.size
+    return math.prod(self.shape) // self.type.numbers * self.type.size
 
 
 class File:
@@ -52,11 +53,11 @@ class File:
       self.fields, self.tensors = self._header(_Cursor(self.map))
     except OSError as error:
       raise errors.UserError(f'{path}: cannot be read: {error.strerror or error}. Expected a GGUF file.') from error
-    except (struct.error, ValueError, KeyError) as error:
+    except (struct.error, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
       if isinstance(error, errors.UserError):
         raise
       raise errors.UserError(
-        f'{path}: is not a whole GGUF file: {error} ({len(self.map)} bytes). Expected the file as it was published; '
+        f'{path}: is not a whole GGUF file: {error} ({len(self.map)} bytes). Expected a complete file; '
         'download it again if it was cut short.'
       ) from error
 
@@ -81,6 +82,8 @@ class File:
         raise ValueError(f'the tensor {name} is there twice')
       found[name] = shape, kind, begin
     align = fields.get('general.alignment', 32)
+    if not isinstance(align, int) or align < 1:
+      raise ValueError(f'general.alignment is {align!r}')
     start = -(-cursor.at // align) * align
     return fields, {name: self._info(name, start, *each) for name, each in found.items()}
 
@@ -88,7 +91,7 @@ class File:
     if kind not in TYPES:
       unknown = errors.unknown('tensor type', NAMES.get(kind, kind), (t.name for t in TYPES.values()))
       raise errors.UserError(
-        f'{self.path}: {name}: {unknown} Expected a file of one of these types; most repositories have several.'
+        f'{self.path}: {name}: {unknown} Expected a known type; most repositories offer several files.'
       )
     info = Info(shape, TYPES[kind], self, start + begin)
     if shape[-1:] and shape[-1] % info.type.numbers:
@@ -132,7 +135,7 @@ class _Cursor:
 
 
 def open_files(path: Path) -> tuple[dict[str, Any], dict[str, Info]]:
-  """Return the fields and tensors of a GGUF file, together with the other files where it is one of several.
+  """Return the fields and tensors of a GGUF file, merged over all files of a split model.
 
   Raises:
     UserError: a file is missing, damaged or not read.
@@ -152,15 +155,22 @@ def open_files(path: Path) -> tuple[dict[str, Any], dict[str, Info]]:
   return fields, tensors
 
 
+def _begins(path: Path) -> bool:
+  try:
+    with path.open('rb') as file:
+      return file.read(4) == MAGIC
+  except OSError:
+    return False
+
+
 def find_file(path: Path) -> Path | None:
-  """Return the GGUF file that a path is, or the only one of a folder without a config.json; None if there is none.
+  """Return the GGUF file at a path, or the only one in a folder without a config.json; None if there is none.
 
   Raises:
     UserError: a folder has several.
   """
   if path.is_file():
-    with path.open('rb') as file:
-      return path if path.suffix == '.gguf' or file.read(4) == MAGIC else None
+    return path if path.suffix == '.gguf' or _begins(path) else None
   if not path.is_dir() or (path / 'config.json').is_file():
     return None
   found = sorted(p for p in path.glob('*.gguf') if not p.name.startswith('mmproj'))

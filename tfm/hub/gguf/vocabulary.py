@@ -29,7 +29,7 @@ _WORDS: dict[str, str | None] = {
   'pixtral': _LLAMA3, 'qwen2': _QWEN2, 'deepseek-r1-qwen': _QWEN2, 'megrez': _QWEN2, 'tekken': _TEKKEN,
   'gpt-2': None, 'default': None, 'smollm': None,
 }  # fmt: skip
-#: Words that are whole tokens are not merged anew.
+#: With these rules a word that is a token is not split and merged.
 _WHOLE_WORDS: tuple[str | None, ...] = (_LLAMA3, _TEKKEN)
 
 
@@ -86,7 +86,7 @@ def _byte_pairs(
 def _sentence_pieces(
   texts: Sequence[str], kinds: Sequence[int], scores: Sequence[float], prefixed: bool
 ) -> tokenizers.Tokenizer:
-  """Return SentencePiece byte pairs: of two neighbours, those that make the best scored piece are merged first."""
+  """Return SentencePiece byte pairs. The pair with the best score is merged first."""
   spelt = [_spelt(t, k) for t, k in zip(texts, kinds, strict=True)]
   vocab = {t: i for i, (t, k) in enumerate(zip(spelt, kinds, strict=True)) if k != _UNUSED}
   place = {t: i for t, i in vocab.items() if kinds[i] in (_NORMAL, _USER)}
@@ -112,7 +112,7 @@ def _spelt(text: str, kind: int) -> str:
 
 
 def _frame(inner: tokenizers.Tokenizer, fields: Mapping[str, Any], texts: Sequence[str], kind: str) -> None:
-  """Put the begin and end tokens around a text that the header asks for."""
+  """Add the begin and end tokens that the header sets."""
   pre = fields.get('tokenizer.ggml.pre', 'default')
   usual = {'bos': kind == 'llama' or _WORDS.get(pre) in _WHOLE_WORDS, 'eos': False}
   wanted = {}

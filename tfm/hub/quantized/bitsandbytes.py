@@ -1,0 +1,103 @@
+"""Weights that bitsandbytes quantized: rows of int8 (arXiv:2208.07339), and NF4 or FP4 of QLoRA (arXiv:2305.14314)."""
+
+from collections.abc import Mapping
+import json
+import math
+from typing import Any
+
+import numpy as np
+
+from tfm.core import errors
+from tfm.hub.quantized.rows import Parts, Rows
+from tfm.hub.tensors import Entry, Tensors
+
+_STATE = '.quant_state.bitsandbytes__'
+_PARTS = ('.absmax', '.quant_map', '.nested_absmax', '.nested_quant_map')
+
+
+def read(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str) -> dict[str, Entry]:
+  """Return the tensors with every quantized weight as numbers.
+
+  Raises:
+    UserError: the state of a weight is not read, or the tensors do not fit together.
+  """
+  found = dict(tensors.entries)
+  for name in [n for n in tensors if n.endswith('.SCB')]:
+    _int8(found, name.removesuffix('.SCB'), dtype, where)
+  for name in [n for n in tensors if _STATE in n]:
+    _four_bits(found, name, dtype, where)
+  return found
+
+
+def _int8(found: dict[str, Entry], module: str, dtype: np.dtype, where: str) -> None:
+  """Replace a weight of int8 by numbers: each row times its largest absolute value, over 127."""
+  parts = Parts(dict(found), ('.SCB', '.weight', '.weight_format'), where)
+  numbers, largest, layout = (
+    parts.need(module, '.weight'),
+    found.pop(f'{module}.SCB'),
+    parts.get(module, '.weight_format'),
+  )
+  found.pop(f'{module}.weight_format', None)
+  if numbers.dtype != np.int8 or largest.shape != numbers.shape[:1]:
+    parts.refuse(
+      f'{module}.weight is {numbers.dtype} {list(numbers.shape)}', f'int8 rows for SCB {list(largest.shape)}'
+    )
+  if layout is not None and np.any(layout.array()):
+    parts.refuse(f'{module}.weight_format is {layout.array().tolist()}', '0, a matrix by rows')
+
+  def make(part: slice) -> np.ndarray:
+    scale = largest.array()[part].astype(np.float32)[:, None]
+    return numbers.array()[part].astype(np.float32) * scale * np.float32(1 / 127)
+
+  found[f'{module}.weight'] = Rows(numbers.shape, dtype, make, [numbers, largest])
+
+
+def _four_bits(found: dict[str, Entry], name: str, dtype: np.dtype, where: str) -> None:
+  """Replace a weight of four bits by numbers: a table entry times the largest absolute value of the block."""
+  weight, _, kind = name.partition(_STATE)
+  try:
+    state = json.loads(bytes(found.pop(name).array().view(np.uint8)))
+    shape, block = tuple(state['shape']), int(state['blocksize'])
+  except (ValueError, KeyError, TypeError) as error:
+    raise errors.UserError(f'{where}: {name}: is not the state of a weight: {error}.') from error
+  if kind not in ('nf4', 'fp4'):
+    raise errors.UserError(f'{where}: {weight}: {errors.unknown("quant_type", kind, ("nf4", "fp4"))}')
+  parts = Parts(dict(found), ('', *_PARTS), where)
+  packed, table, largest = parts.need(weight, ''), parts.need(weight, '.quant_map'), parts.need(weight, '.absmax')
+  nested = {ending: parts.need(weight, ending) for ending in _PARTS[2:]} if 'nested_blocksize' in state else {}
+  size, stored = math.prod(shape), math.prod(packed.shape) * packed.dtype.itemsize
+  if stored != -(-size // 2) or math.prod(largest.shape) != -(-size // block):
+    parts.refuse(
+      f'{weight} is {stored} bytes with {math.prod(largest.shape)} sizes', f'{-(-size // 2)} and {-(-size // block)}'
+    )
+  blocks, step = math.prod(largest.shape), block if block % 2 == 0 else 2 * block
+  for ending in _PARTS:
+    found.pop(f'{weight}{ending}', None)
+
+  def sizes(start: int, stop: int) -> np.ndarray:
+    """Return the largest absolute value of some blocks, which may be quantized, too."""
+    found = largest.array().reshape(-1)[start:stop]
+    if not nested:
+      return found.astype(np.float32)
+    codes = nested['.nested_quant_map'].array().astype(np.float32)[found]
+    codes *= nested['.nested_absmax'].array().astype(np.float32)[np.arange(start, stop) // state['nested_blocksize']]
+    return codes + np.float32(state['nested_offset'])
+
+  def make(part: slice) -> np.ndarray:
+    columns = math.prod(shape[1:])
+    first, last = part.start * columns, part.stop * columns
+    # Whole blocks and bytes around the rows; the high bits of a byte are the first number.
+    start, stop = first // step, -(-last // step)
+    numbers = packed.array().reshape(-1).view(np.uint8)[start * step // 2 : stop * step // 2]
+    values = _pairs(table.array())[numbers].reshape(-1)
+    largest_of = np.repeat(sizes(start * step // block, min(-(-stop * step // block), blocks)), block)
+    values *= largest_of[: len(values)]
+    return values[first - start * step : last - start * step].reshape(-1, *shape[1:])
+
+  found[weight] = Rows(shape, dtype, make, [packed, table, largest, *nested.values()])
+
+
+def _pairs(table: np.ndarray) -> np.ndarray:
+  """Return two numbers for each byte: from the high bits, then from the low bits."""
+  byte, values = np.arange(256), table.astype(np.float32)
+  return np.stack([values[byte >> 4], values[byte & 15]], axis=-1)
