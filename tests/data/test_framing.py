@@ -87,7 +87,7 @@ def test_a_begin_token_that_prompts_lack_is_used_only_on_demand(text):
   assert (count(), count(begin='always')) == (0, 8)
 
 
-def test_documents_of_gpt2_stand_between_end_tokens(text):
+def test_documents_of_gpt2_are_between_end_tokens(text):
   known = vocabulary(byte_pairs('<|endoftext|>'), bos='<|endoftext|>', eos='<|endoftext|>')
   data = text(known)
   ids = encoded(known, data)
@@ -119,7 +119,7 @@ def test_a_tokenizer_without_an_end_is_refused_with_the_options(text, tmp_path):
   assert tokens(config.override(data, 'end', 'never').open(CausalLM()))
 
 
-def test_an_added_token_is_told_each_time(text, tmp_path, caplog):
+def test_each_run_warns_of_an_added_token(text, tmp_path, caplog):
   inner = byte_pairs()
   inner.save(str(tmp_path / 'tokenizer.json'))
   data = text(File(str(tmp_path / 'tokenizer.json')), new_tokens='add')

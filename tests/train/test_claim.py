@@ -1,4 +1,4 @@
-"""One run per workdir: what lives is not disturbed, what is dead does not block."""
+"""One run per workdir: live runs are protected, and dead ones do not block."""
 
 import contextlib
 import dataclasses
@@ -65,7 +65,7 @@ def test_second_process_is_refused_while_the_first_lives(tmp_path):
     assert claim.read(tmp_path / claim.FILE).pid == first.pid
 
 
-def test_a_killed_holder_is_replaced_at_once(tmp_path):
+def test_a_killed_holder_is_replaced_without_a_wait(tmp_path):
   with holder(tmp_path) as first:
     first.kill()
     first.wait()

@@ -77,7 +77,7 @@ def test_rows_are_moved_by_token_text(tmp_path, base, capsys):
     column = params[HEAD][:, at] if at >= 0 else params[HEAD].mean(1)
     np.testing.assert_allclose(found[TABLE][i], row, atol=1e-6, err_msg=character)
     np.testing.assert_allclose(found[HEAD][:, i], column, atol=1e-6, err_msg=character)
-  assert f'{len(old) - 1} of {len(new)} tokens of the data are known by their text' in capsys.readouterr().out
+  assert f'{len(old) - 1} of {len(new)} tokens of the data have the text of an old token' in capsys.readouterr().out
 
 
 def test_rows_keep_their_ids_on_demand(tmp_path, base, capsys):
@@ -87,7 +87,7 @@ def test_rows_keep_their_ids_on_demand(tmp_path, base, capsys):
   assert 'shared token ids agree; rows keep their ids' in capsys.readouterr().out
 
 
-def test_tables_start_anew_on_demand(tmp_path, base, capsys):
+def test_tables_are_initialised_on_demand(tmp_path, base, capsys):
   folder, params, _ = base
   found = run(tmp_path, 'next', tiny.WORDS.replace('a', 'z'), init_from=folder, init_vocab='new', seed=3)
   assert np.abs(found[TABLE] - params[TABLE]).max() > 1e-3

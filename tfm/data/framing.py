@@ -42,8 +42,8 @@ def prompt_frame(vocabulary: Vocabulary) -> Framing:
 def document_framing(vocabulary: Vocabulary, begin: Choice, end: Choice, separated: bool) -> Framing:
   """Return the tokens around each document for a published tokenizer.
 
-  A document begins with what a prompt begins with, or else the begin token where one is demanded. It ends with the end
-  token, or else with what a prompt ends with.
+  A document starts with the first special tokens of a prompt, or with the begin token for `begin='always'`. It ends
+  with the end token, or with the last special tokens of a prompt if there is no end token.
 
   Args:
     vocabulary: The published tokenizer.
@@ -66,8 +66,8 @@ def document_framing(vocabulary: Vocabulary, begin: Choice, end: Choice, separat
     raise UserError('data.begin: is always, and the tokenizer has no begin token. Expected auto or never.')
   if wants_end and not after:
     raise NoEnd(
-      'data.end: documents need an end token between them, and the tokenizer has none. Expected a tokenizer.json with '
-      'its tokenizer_config.json beside it, data.end=never (no token between documents), or data.new_tokens=add, '
+      'data.end: documents need an end token between them, and the tokenizer has none. Expected a tokenizer.json in '
+      'one folder with its tokenizer_config.json, data.end=never (no token between documents), or data.new_tokens=add, '
       'which adds a token that no published model was trained with.'
     )
   return Framing(before, after)
@@ -96,7 +96,7 @@ def new_tokens(vocabulary: Vocabulary, grown: Vocabulary) -> dict[str, int]:
 
 
 def new_tokens_line(new: dict[str, int]) -> str:
-  """Return the line that tells of added tokens."""
+  """Return the warning about added tokens."""
   added = ', '.join(f'{name} = {i}' for name, i in list(new.items())[:8])
   return f'data: new token ids are added to the tokenizer ({added}). No published model was trained with them.'
 

@@ -69,7 +69,7 @@ class TextData(Data):
     window = self.length - len(frame.begin) - len(frame.end)
     if window < 1:
       raise UserError(
-        f'data.length: {self.length} tokens have no room for text beside the special tokens of a row '
+        f'data.length: {self.length} tokens have no room for text and the special tokens of a row '
         f'({[*frame.begin, *frame.end]}). Expected {self.length - window + 1} or more.'
       )
     return self.corpus(window, task.overlap)
@@ -128,7 +128,7 @@ class TextData(Data):
       return own, self.framing(own)
 
   def _learnt_store(self) -> Store:
-    """Return the store of a vocabulary learnt from this text, or of one that a checkpoint of tfm learnt."""
+    """Return the store of a vocabulary that tfm learnt, from this text or for a checkpoint."""
     if self.begin == 'always':
       raise UserError('data.begin: is always, and the tokenizer has no begin token. Expected auto or never.')
     separated = self.separated() if self.end == 'auto' else self.end == 'always'

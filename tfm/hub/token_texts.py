@@ -14,7 +14,7 @@ _BYTE = re.compile('<0x([0-9A-Fa-f]{2})>')
 
 
 class TokenText(NamedTuple):
-  """The bytes of a token as they stand in a text, or the name of a special token, which no text has."""
+  """The bytes of a token in a text, or the name of a special token."""
 
   text: bytes
   special: bool = False
@@ -110,7 +110,7 @@ def _word_piece(piece: str) -> bytes:
 
 def _sentence_piece(piece: str) -> bytes:
   found = _BYTE.fullmatch(piece)
-  # A printable byte has a token of its own; its fallback is never used, and must not take its place.
+  # A printable byte has a token besides its fallback, which is never used and must not replace it.
   if found and not 0x21 <= (byte := int(found[1], 16)) < 0x7F:
     return bytes([byte])
   return piece.replace('▁', ' ').encode()

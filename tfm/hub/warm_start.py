@@ -1,4 +1,4 @@
-"""Training starts from the parameters of another model: matching ones are kept, the others are drawn anew."""
+"""Start training from the parameters of another model. Parameters without a match are initialised."""
 
 from collections.abc import Callable, Mapping
 import json
@@ -70,7 +70,7 @@ def warm_start(x: Experiment, vocabulary: Vocabulary | None, where: Any, say: Sa
     kept = {n: a for n, a in kept.items() if n not in tables}
   if not kept:
     raise errors.UserError(
-      f'init_from: none of the {len(given)} parameters of {x.init_from} is one of the model, which has '
+      f'init_from: none of the {len(given)} parameters of {x.init_from} belongs to the model, which has '
       f'{", ".join(list(wanted)[:3])}, ... Expected a model that shares some of its parts.'
     )
   say(f'init_from {x.init_from}: {_summary(given, wanted, kept)}')
@@ -133,11 +133,11 @@ def _ids(x: Experiment, old: Vocabulary | None, new: Vocabulary | None, say: Say
     rows = rows_by_text(old, new, texts, x.model.vocab)
     known, count = int((rows[: len(texts.new)] >= 0).sum()), len(texts.new)
     say(
-      f'{where}: {known} of {count} tokens of the data are known by their text and take their rows. '
+      f'{where}: {known} of {count} tokens of the data have the text of an old token and take its row. '
       'The others start as the mean row.'
     )
     return _Ids(agree=False, rows=rows)
-  what = 'rows keep their ids' if x.init_vocab == 'keep' else 'token tables start anew'
+  what = 'rows keep their ids' if x.init_vocab == 'keep' else 'token tables are initialised'
   say(f'{where}: {texts.agree} of {texts.shared} shared token ids agree; {what}.')
   return _Ids(agree=False)
 
@@ -149,8 +149,8 @@ def _refusal(x: Experiment, texts: Comparison) -> str:
     f'init_from: {x.init_from} was trained with another vocabulary than the data has: {texts.agree} of {texts.shared} '
     'shared token ids agree.\n' + '\n'.join(lines) + '\n'
     'Expected its own tokenizer (data.tokenizer=file, with the path of its tokenizer.json), or a choice: '
-    'init_vocab=remap (rows by token text), init_vocab=new (new token tables), init_vocab=keep (rows by id, whatever '
-    'they mean).'
+    'init_vocab=remap (rows by token text), init_vocab=new (initialised token tables), init_vocab=keep (rows by id, '
+    'even if they are other tokens).'
   )
 
 

@@ -32,7 +32,7 @@ BEAT = 5.0
 #: Beats without a change after which a holder on another host counts as dead.
 MISSED = 6
 
-# Short enough for one write; never truncated, so a reader sees an old or a new record.
+# Short enough for one write, and never truncated: readers get an old or a new record.
 _SIZE = 1024
 _MESSAGE = 2048
 _REFUSED = (errno.EWOULDBLOCK, errno.EACCES)
@@ -65,7 +65,7 @@ class Claim:
       )
 
   def release(self) -> None:
-    """Give the workdir back. The file stays, as removing it would let two runs lock two files of one name."""
+    """Give the workdir back. The file remains, as removing it would let two runs lock two files of one name."""
     self._ended.set()
     self._thread.join()
     found = read(self._path)
@@ -119,7 +119,7 @@ def claimed(workdir: Path, say: Callable[[str], None] = print) -> Iterator[Calla
 def take(workdir: Path, say: Callable[[str], None] = print) -> Claim:
   """Return the claim of a workdir.
 
-  A holder whose process has ended on this host is replaced at once. The record of another host is watched for
+  A holder that has ended on this host is replaced without a wait. The record of another host is watched for
   `MISSED` of its beats, unless the file lock refuses first.
 
   Args:
@@ -173,7 +173,7 @@ def _refusal(workdir: Path, held: Holder | None) -> str:
 
 
 def _lock(file: int) -> bool:
-  """Return whether no other process has the file lock. A file system without locks refuses nobody."""
+  """Return whether no other process has the file lock. A file system without locks never refuses."""
   try:
     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
   except OSError as error:

@@ -61,8 +61,8 @@ class Experiment:
   rounding. Training starts from the matching parameters of the model in the folder `init_from`, published or tfm's.
 
   `init_vocab` decides where its token ids mean other tokens than those of the data. 'same' refuses, 'keep' keeps the
-  rows of token tables by id, 'remap' moves them by token text, and 'new' starts the tables and the language-model head
-  anew.
+  rows of token tables by id, 'remap' moves them by token text, and 'new' initialises the tables and the
+  language-model head.
   """
 
   model: Model = Model()

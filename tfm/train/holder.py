@@ -35,7 +35,7 @@ class Holder:
 
   @classmethod
   def here(cls, every: float) -> 'Holder':
-    """Return a record of this process, which beats `every` so many seconds."""
+    """Return a record of this process, with a beat every `every` seconds."""
     pid = os.getpid()
     boot, namespace = _machine()
     since = time.strftime('%Y-%m-%d %H:%M:%S %Z')
@@ -46,7 +46,7 @@ class Holder:
 
   @property
   def checkable(self) -> bool:
-    """Whether this process sees the process ids of the holder."""
+    """Whether the process id of the holder can be looked up from this process."""
     boot, namespace = _machine()
     return self.boot == boot and self.namespace == namespace and (bool(boot) or self.host == socket.gethostname())
 
@@ -61,7 +61,7 @@ class Holder:
 def read(path: Path) -> Holder | None:
   """Return the holder that a lock file names, or None if it names none.
 
-  The file is opened anew, so that an NFS client asks its server.
+  Each call opens the file, which makes an NFS client fetch changes from its server.
   """
   try:
     content = path.read_bytes().rstrip()

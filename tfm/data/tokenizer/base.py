@@ -49,6 +49,8 @@ class Vocabulary(abc.ABC):
   """
 
   kind: ClassVar[str]
+  #: Whether prompts get the special tokens around them that a published tokenizer has.
+  framed: bool = False
 
   def __init__(self, base: int, specials: dict[str, int] | None = None):
     self.base = base
@@ -129,7 +131,7 @@ class Vocabulary(abc.ABC):
   @property
   def published(self) -> bool:
     """Whether a model was trained with it elsewhere, so that ids added to it mean nothing to that model."""
-    return False
+    return self.framed
 
   @property
   def bos(self) -> int | None:

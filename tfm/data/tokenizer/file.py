@@ -234,10 +234,6 @@ class FileVocabulary(Vocabulary):
     assert isinstance(out, FileVocabulary)
     return out
 
-  @property
-  def published(self) -> bool:
-    return self.framed
-
   def finds(self, name: str) -> bool:
     """Whether the tokenizer has a token of its own for the special `name`."""
     return name in self.named([name])
