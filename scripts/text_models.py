@@ -30,8 +30,8 @@ WRITTEN_AS = {'gpt-sw3': 'gpt2'}
 #: Why types are not read: sentence -> types.
 REASONS = {
   'A dense model whose parts tfm has; nobody has written the spec.': """
-    bert-generation cohere_compass_text esm esmc ernie eurobert gte internlm3 iquestcoder 
-    jina_embeddings_v3 data2vec-text megatron-bert rembert roberta-prelayernorm roc_bert ultrabert 
+    bert-generation cohere_compass_text esm esmc ernie eurobert gte internlm3 iquestcoder
+    jina_embeddings_v3 data2vec-text megatron-bert rembert roberta-prelayernorm roc_bert ultrabert
     xlm-roberta-xl granite_swa deberta blenderbot-small plbart mvp xlm flaubert encoder-decoder luke
     xmod ibert
     """,

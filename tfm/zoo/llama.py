@@ -40,8 +40,9 @@ def llama(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
-  c.only(pretraining_tp=1)
+  """Return the spec of a published config."""
+  c.only(pretraining_tp=1, rope_interleaved=False)
+  c.skip('is_llama_config')  # of SmolLM, written by its training code
   norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
   return decoder(c, [Block(attention(c), glu(c), norm)] * c['num_hidden_layers'], norm)
 
