@@ -78,7 +78,7 @@ CLASS_REASONS = {
   'An encoder run as a decoder.': (
     'causal',
     """
-    big_bird data2vec-text electra ernie megatron-bert rembert roberta-prelayernorm roc_bert roformer xlm-roberta-xl
+    big_bird data2vec-text ernie megatron-bert rembert roberta-prelayernorm roc_bert xlm-roberta-xl
     xmod reformer
     """,
   ),

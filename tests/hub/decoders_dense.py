@@ -143,5 +143,7 @@ OF_ENCODERS = {
   'bert-decoder-body': _of('Bert', {**_DECODER}, 'Model'),
   'roberta-decoder': _of('Roberta', {**_DECODER}, first=2),
   'camembert-decoder': _of('Camembert', {**_DECODER, 'hidden_act': 'relu'}, first=2),
+  'electra-decoder': _of('Electra', {**_DECODER, 'embedding_size': 24}),
+  'roformer-decoder': _of('RoFormer', _DECODER, kept='embed_positions'),
   'xlm-roberta-decoder': _of('XLMRoberta', {**_DECODER}, first=2),
 }
