@@ -30,9 +30,9 @@ WRITTEN_AS = {'gpt-sw3': 'gpt2'}
 #: Why types are not read: sentence -> types.
 REASONS = {
   'A dense model whose parts tfm has; nobody has written the spec.': """
-    bert-generation cohere_compass_text esm esmc ernie eurobert gte hyperclovax internlm3 iquestcoder jais2
-    jina_embeddings_v3 data2vec-text megatron-bert rembert roberta-prelayernorm roc_bert ultrabert vaultgemma
-    xlm-roberta-xl cwm granite_swa youtu deberta blenderbot-small plbart mvp xlm flaubert encoder-decoder luke
+    bert-generation cohere_compass_text esm esmc ernie eurobert gte internlm3 iquestcoder
+    jina_embeddings_v3 data2vec-text megatron-bert rembert roberta-prelayernorm roc_bert ultrabert
+    xlm-roberta-xl granite_swa deberta blenderbot-small plbart mvp xlm flaubert encoder-decoder luke
     xmod ibert
     """,
   'A mixture of experts; nobody has written the spec.': """
@@ -78,7 +78,7 @@ CLASS_REASONS = {
   'An encoder run as a decoder.': (
     'causal',
     """
-    big_bird data2vec-text electra ernie megatron-bert rembert roberta-prelayernorm roc_bert roformer xlm-roberta-xl
+    big_bird data2vec-text ernie megatron-bert rembert roberta-prelayernorm roc_bert xlm-roberta-xl
     xmod reformer
     """,
   ),

@@ -23,6 +23,7 @@ _LATENT = {
   **SIZES, 'num_hidden_layers': 3, 'num_key_value_heads': N, 'pad_token_id': 0, 'q_lora_rank': 20, 'kv_lora_rank': 16,
   'qk_nope_head_dim': 8, 'qk_rope_head_dim': 4, 'v_head_dim': 12, 'dim_model_base': 8,
 }  # fmt: skip
+_YOUTU = {name: value for name, value in _LATENT.items() if name != 'dim_model_base'}
 _MODERN = {
   **SIZES, 'num_hidden_layers': 5, 'local_attention': 8, 'pad_token_id': 0, 'bos_token_id': 1, 'eos_token_id': 2,
   'cls_token_id': 1, 'sep_token_id': 2,
@@ -93,6 +94,23 @@ CASES = {
       'original_max_position_embeddings': 64,
     },
   }),
+  'cwm': _of('Cwm', {**_GQA, 'num_hidden_layers': 5, 'head_dim': 8, 'sliding_window': 4, 'rope_parameters': _YARN}),
+  'cwm-biases': _of('Cwm', {
+    **_GQA, 'head_dim': 8, 'sliding_window': 4, 'mlp_bias': True, 'layer_types': ['full_attention'] * 2,
+    'tie_word_embeddings': True,
+  }),
+  'hyperclovax': _of('HyperCLOVAX', {
+    **_GQA, 'head_dim': 8, 'embedding_multiplier': 6.0, 'attention_multiplier': 0.25, 'residual_multiplier': 0.3,
+    'logits_scaling': 0.125, 'attention_bias': True,
+  }),
+  'hyperclovax-pre-norm': _of('HyperCLOVAX', {**_GQA, 'use_post_norm': False, 'mlp_bias': True}),
+  'jais2': _of('Jais2', _GQA, whole=True),
+  'jais2-no-biases': _of('Jais2', {**_GQA, 'attention_bias': False, 'mlp_bias': False, 'tie_word_embeddings': True}),
+  'youtu': _of('Youtu', _YOUTU),
+  'youtu-halves': _of('Youtu', {
+    **_YOUTU, 'q_lora_rank': None, 'rope_interleave': False, 'attention_bias': True, 'tie_word_embeddings': False,
+  }),
+  'vaultgemma': _of('VaultGemma', {**_GQA, 'num_hidden_layers': 4, 'head_dim': 8, 'sliding_window': 4}),
   'persimmon': _of('Persimmon', SIZES, whole=True),
   'persimmon-no-norms': _of('Persimmon', {
     **SIZES, 'qk_layernorm': False, 'tie_word_embeddings': True, 'rope_parameters': _DEFAULT,
@@ -125,5 +143,7 @@ OF_ENCODERS = {
   'bert-decoder-body': _of('Bert', {**_DECODER}, 'Model'),
   'roberta-decoder': _of('Roberta', {**_DECODER}, first=2),
   'camembert-decoder': _of('Camembert', {**_DECODER, 'hidden_act': 'relu'}, first=2),
+  'electra-decoder': _of('Electra', {**_DECODER, 'embedding_size': 24}),
+  'roformer-decoder': _of('RoFormer', _DECODER, kept='embed_positions'),
   'xlm-roberta-decoder': _of('XLMRoberta', {**_DECODER}, first=2),
 }

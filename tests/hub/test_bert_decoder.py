@@ -17,3 +17,9 @@ def test_cross_attention_of_a_decoder_is_refused():
   values = {**SIZES, 'model_type': 'bert', 'architectures': ['BertLMHeadModel'], 'is_decoder': True}
   with pytest.raises(errors.UserError, match='add_cross_attention is True'):
     weights.published({**values, 'add_cross_attention': True})
+
+
+def test_window_of_no_tokens_is_refused():
+  values = {**SIZES, 'model_type': 'modernbert-decoder', 'local_attention': None}
+  with pytest.raises(errors.UserError, match=r'sliding_window is 0 \(half of local_attention\)'):
+    weights.published(values)

@@ -28,6 +28,9 @@ _MINISTRAL = {
 }  # fmt: skip
 CASES = {
   'gemma3': ('gemma3', {'text_config': _GEMMA, 'mm_tokens_per_image': 1}),
+  'llava': ('llava', {'text_config': {**_TEXT, 'model_type': 'llama'}}),
+  'llava-tied': ('llava', {'text_config': {**_MISTRAL, 'tie_word_embeddings': True}}),
+  'llava-next': ('llava_next', {'text_config': _MISTRAL}),
   'mistral3': ('mistral3', {'text_config': _MISTRAL, 'tie_word_embeddings': False}),
   'mistral3-tied-outside': ('mistral3', {'text_config': {**_MISTRAL, 'tie_word_embeddings': False}}),
   'mistral3-ministral3': ('mistral3', {'text_config': _MINISTRAL, 'tie_word_embeddings': False}),
@@ -42,7 +45,8 @@ def _made(case, folder):
   from tests.oracles import copying
 
   kind, fields = CASES[case]
-  vision = {**_VISION, 'model_type': 'siglip_vision_model' if kind == 'gemma3' else 'pixtral', 'head_dim': 8}
+  of_images = {'gemma3': 'siglip_vision_model', 'mistral3': 'pixtral'}.get(kind, 'clip_vision_model')
+  vision = {**_VISION, 'model_type': of_images, 'head_dim': 8}
   torch.manual_seed(0)
   stem = OUTER[kind].architecture.removesuffix('ForConditionalGeneration')
   config = getattr(transformers, f'{stem}Config')(vision_config=vision, image_token_index=V - 1, **fields)
@@ -83,7 +87,7 @@ def _older(name):
   for new, old in {'model.language_model.': 'language_model.model.', 'lm_head.': 'language_model.lm_head.'}.items():
     if name.startswith(new):
       return old + name.removeprefix(new)
-  return name.removeprefix('model.') if name.startswith(('model.vision', 'model.multi')) else name
+  return name.removeprefix('model.') if name.startswith(('model.vision', 'model.multi', 'model.image')) else name
 
 
 def _newer(name):
@@ -92,7 +96,7 @@ def _newer(name):
     return name.removeprefix('language_model.')
   if name.startswith('language_model.'):
     return 'model.' + name.replace('language_model.model.', 'language_model.')
-  return f'model.{name}' if name.startswith(('vision_tower', 'multi_modal')) else name
+  return f'model.{name}' if name.startswith(('vision_tower', 'multi_modal', 'image_newline')) else name
 
 
 def test_sparse_text_config_has_the_published_defaults():
@@ -108,6 +112,18 @@ def test_sparse_text_config_has_the_published_defaults():
   found = tfm.zoo.weights.published(text_config(values))
   assert found.architecture == 'Gemma3ForCausalLM'
   assert found.spec == tfm.zoo.get('gemma3-4b')
+
+
+def test_llava_has_the_sizes_of_llama_2():
+  inner = {'max_position_embeddings': 4096, 'model_type': 'llama', 'rms_norm_eps': 1e-05, 'vocab_size': 32_064}
+  values = {
+    'architectures': ['LlavaForConditionalGeneration'], 'model_type': 'llava', 'ignore_index': -100,
+    'image_token_index': 32_000, 'pad_token_id': 32_001, 'projector_hidden_act': 'gelu', 'text_config': inner,
+    'vision_config': {'hidden_size': 1024}, 'vision_feature_layer': -2, 'vision_feature_select_strategy': 'default',
+  }  # fmt: skip
+  found = tfm.zoo.weights.published(text_config(values)).spec
+  assert found.vocab == 32_064
+  assert found.segments == tfm.zoo.get('llama2-7b').segments
 
 
 def test_unknown_field_around_the_language_model_is_refused():

@@ -16,8 +16,8 @@ from tfm.zoo.weights import Published, published
 
 #: Fields of a config that describe the stored weights or the program that wrote it, and not the model.
 _STORED = {
-  'dtype', 'torch_dtype', 'quantization_config', 'quantization', 'transformers_version', 'tfm_version', 'architectures', 'model_type',
-  '_name_or_path', '_commit_hash', 'auto_map',
+  'dtype', 'torch_dtype', 'quantization_config', 'quantization', 'transformers_version', 'tfm_version',
+  'architectures', 'model_type', '_name_or_path', '_commit_hash', 'auto_map',
 }  # fmt: skip
 
 

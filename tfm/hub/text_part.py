@@ -27,7 +27,8 @@ class Outer:
 
 _LLAVA = (
   'text_config', 'vision_config', 'image_token_index', 'image_token_id', 'projector_hidden_act',
-  'vision_feature_layer', 'multimodal_projector_bias',
+  'vision_feature_layer', 'multimodal_projector_bias', 'vision_feature_select_strategy', 'image_seq_length',
+  'ignore_index',
 )  # fmt: skip
 _GEMMA = (
   'text_config', 'vision_config', 'image_token_index', 'image_token_id', 'boi_token_index', 'boi_token_id',
@@ -36,6 +37,10 @@ _GEMMA = (
 #: By `model_type`. Without an image each computes what its language model computes.
 OUTER = {
   'gemma3': Outer('Gemma3ForConditionalGeneration', 'gemma3_text', _GEMMA),
+  'llava': Outer('LlavaForConditionalGeneration', 'llama', _LLAVA),
+  'llava_next': Outer(
+    'LlavaNextForConditionalGeneration', 'llama', (*_LLAVA, 'image_grid_pinpoints', 'use_image_newline_parameter')
+  ),
   'mistral3': Outer('Mistral3ForConditionalGeneration', 'mistral', (*_LLAVA, 'spatial_merge_size')),
 }
 
@@ -45,6 +50,14 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     'vocab_size': 262_208, 'hidden_size': 2304, 'intermediate_size': 9216, 'num_hidden_layers': 26,
     'num_attention_heads': 8,
   },
+  'llama': {
+    'vocab_size': 32_000, 'hidden_size': 4096, 'intermediate_size': 11_008, 'num_hidden_layers': 32,
+    'num_attention_heads': 32,
+  },
+  'mistral': {
+    'vocab_size': 32_000, 'hidden_size': 4096, 'intermediate_size': 14_336, 'num_hidden_layers': 32,
+    'num_attention_heads': 32,
+  },
 }  # fmt: skip
 _TIED = 'tie_word_embeddings'
 #: What the names of the language model begin with, and what they begin with on their own.
@@ -52,7 +65,8 @@ _PREFIXES = {
   'language_model.lm_head.': 'lm_head.', 'language_model.model.': 'model.', 'model.language_model.': 'model.',
   'lm_head.': 'lm_head.',
 }  # fmt: skip
-_IMAGES = ('vision_tower.', 'multi_modal_projector.', 'model.vision_tower.', 'model.multi_modal_projector.')
+_VISION = ('vision_tower.', 'multi_modal_projector.', 'image_newline')
+_IMAGES = (*_VISION, *(f'model.{name}' for name in _VISION))
 
 
 def text_config(values: Mapping[str, Any], where: str = 'config.json') -> dict[str, Any]:

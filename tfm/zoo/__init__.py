@@ -15,6 +15,7 @@ from tfm.zoo import (
   cohere,
   cohere2,
   ctrl,
+  cwm,
   dbrx,
   deberta_v2,
   deepseek,
@@ -44,6 +45,8 @@ from tfm.zoo import (
   granite,
   helium,
   hunyuan_v1_dense,
+  hyperclovax,
+  jais2,
   llama,
   longt5,
   m2m_100,
@@ -93,6 +96,7 @@ from tfm.zoo import (
   whisper,
   xglm,
   xlnet,
+  youtu,
 )
 from tfm.zoo.entry import Entry as Entry
 from tfm.zoo.tiny import tiny as tiny
@@ -144,6 +148,10 @@ TABLE = Table(
   **nanochat.MODELS,
   **hunyuan_v1_dense.MODELS,
   **minicpm3.MODELS,
+  **cwm.MODELS,
+  **hyperclovax.MODELS,
+  **jais2.MODELS,
+  **youtu.MODELS,
   **starcoder2.MODELS,
   **ernie4_5.MODELS,
   **glm4.MODELS,

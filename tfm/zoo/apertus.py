@@ -32,6 +32,7 @@ def apertus(depth: int, d: int, heads: int, d_ff: int) -> Model:
 def read(c: Fields) -> Model:
   """Return the spec of a published config."""
   c.only(mlp_bias=False, qk_norm=True, post_norm=False)
+  c.skip('hidden_dropout')  # which the code of the family does not read
   norm, d_ff = RMSNorm(c.get('rms_norm_eps', 1e-5)), c['intermediate_size']
   ffn: FFN = Xielu(d_ff)
   if c.get('hidden_act', 'xielu') != 'xielu':

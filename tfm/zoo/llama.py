@@ -40,7 +40,7 @@ def llama(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published config."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
   return decoder(c, [Block(attention(c), glu(c), norm)] * c['num_hidden_layers'], norm)
 

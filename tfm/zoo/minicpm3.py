@@ -36,12 +36,7 @@ def read(c: Fields) -> Model:
   heads, d, n = c['num_attention_heads'], c['hidden_size'], c['num_hidden_layers']
   c.only(num_key_value_heads=heads, pretraining_tp=1)
   c.skip('head_dim', 'qk_head_dim')
-  rank = c.given('q_lora_rank', 768)
-  bias = '' if not c.get('attention_bias') else 'co' if rank is None else 'qco'
-  attention = MLA(
-    heads, rank, c.get('kv_lora_rank', 256), c.get('qk_nope_head_dim', 64), c.get('qk_rope_head_dim', 32),
-    c.get('v_head_dim', d // heads), c.rope(), norm=RMSNorm(1e-6), bias=bias, dropout=c.get('attention_dropout', 0.0),
-  )  # fmt: skip
+  attention = latent(c, 'halves', 768, 256, 64, 32, c.get('v_head_dim', d // heads))
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
   by = c.given('scale_depth', 1.4)
   gain = Fixed(1.0 if by is None else by / math.sqrt(n))
@@ -51,19 +46,46 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [block] * n, norm, True, embed, scale=scale)
 
 
+def latent(c: Fields, layout: Any, q_rank: int, kv_rank: int, nope_dim: int, rope_dim: int, v_dim: int) -> MLA:
+  """Return the latent attention of a config.
+
+  Args:
+    c: the config.
+    layout: layout of the rotary position.
+    q_rank, kv_rank, nope_dim, rope_dim: what they are where the config does not say.
+    v_dim: size of the values of a head.
+  """
+  rank = c.given('q_lora_rank', q_rank)
+  bias = '' if not c.get('attention_bias') else 'co' if rank is None else 'qco'
+  return MLA(
+    c['num_attention_heads'], rank, c.get('kv_lora_rank', kv_rank), c.get('qk_nope_head_dim', nope_dim),
+    c.get('qk_rope_head_dim', rope_dim), v_dim, c.rope(layout=layout), norm=RMSNorm(1e-6), bias=bias,
+    dropout=c.get('attention_dropout', 0.0),
+  )  # fmt: skip
+
+
 def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
   block, n = m.segments[0].pattern[0], depth(m)
-  a, scale = block.mixer, 1.0 if m.lm is None else m.lm.scale
+  scale = 1.0 if m.lm is None else m.lm.scale
+  return {
+    **sizes(m), 'mlp_bias': block.ffn.bias, 'scale_depth': _depth_scale(block.gain.factor, n),
+    'scale_emb': m.embed.scale, 'dim_model_base': round(scale * m.d_model),
+  }  # fmt: skip
+
+
+def sizes(m: Any) -> dict[str, Any]:
+  """Return the published fields of a model with latent attention and dense feed-forwards."""
+  block, n = m.segments[0].pattern[0], depth(m)
+  a = block.mixer
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': n, 'num_attention_heads': a.heads,
     'num_key_value_heads': a.heads, 'q_lora_rank': a.q_rank, 'kv_lora_rank': a.kv_rank,
     'qk_nope_head_dim': a.nope_dim, 'qk_rope_head_dim': a.rope_dim, 'v_head_dim': a.v_dim,
     'rope_parameters': rope_parameters(a.relative), 'rms_norm_eps': m.norm.eps, 'attention_bias': bool(a.bias),
     'max_position_embeddings': getattr(a.relative.scaling, 'length', 32_768), 'attention_dropout': a.dropout,
-    'intermediate_size': block.ffn.d_ff, 'hidden_act': name_of(block.ffn.act), 'mlp_bias': block.ffn.bias,
-    'scale_depth': _depth_scale(block.gain.factor, n), 'scale_emb': m.embed.scale,
-    'dim_model_base': round(scale * m.d_model), 'tie_word_embeddings': m.lm is None or m.lm.tied,
+    'intermediate_size': block.ffn.d_ff, 'hidden_act': name_of(block.ffn.act),
+    'tie_word_embeddings': m.lm is None or m.lm.tied,
   }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from tfm.zoo.weights import (
   codegen,
   cohere,
   ctrl,
+  cwm,
   dbrx,
   deberta_v2,
   deepseek,
@@ -49,6 +50,8 @@ from tfm.zoo.weights import (
   granite,
   helium,
   hunyuan_v1_dense,
+  hyperclovax,
+  jais2,
   llama,
   longt5,
   m2m_100,
@@ -91,10 +94,12 @@ from tfm.zoo.weights import (
   t5,
   t5gemma,
   umt5,
+  vaultgemma,
   vit,
   whisper,
   xglm,
   xlnet,
+  youtu,
 )
 from tfm.zoo.weights.family import Family as Family
 from tfm.zoo.weights.family import Tensor as Tensor
@@ -170,6 +175,11 @@ TABLE = Table(
     'nanochat': nanochat.FAMILY,
     'hunyuan_v1_dense': hunyuan_v1_dense.FAMILY,
     'minicpm3': minicpm3.FAMILY,
+    'cwm': cwm.FAMILY,
+    'hyperclovax': hyperclovax.FAMILY,
+    'jais2': jais2.FAMILY,
+    'youtu': youtu.FAMILY,
+    'vaultgemma': vaultgemma.FAMILY,
     # Mixtures of experts.
     'mixtral': mixtral.FAMILY,
     'qwen2_moe': qwen2_moe.FAMILY,

@@ -5,7 +5,7 @@ from typing import Any
 from tfm.model.spec import Model
 from tfm.parts.act.gelu import Gelu
 from tfm.parts.head.classify import Classify
-from tfm.zoo import electra
+from tfm.zoo import bert_decoder, electra
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights import bert
 from tfm.zoo.weights.family import Family, Names, Top
@@ -43,8 +43,9 @@ TOPS = {
   ),
   'ForMultipleChoice': Top(_choice, {'classifier/hidden': 'sequence_summary.summary'}),
   **{name: bert.CLASSES[name] for name in ('ForTokenClassification', 'ForQuestionAnswering')},
+  'ForCausalLM': bert.AS_DECODER,
 }
 FAMILY = Family(
-  'Electra', electra.read, electra.write, NAMES, 'electra.', 'ForMaskedLM', TOPS, ('generator_lm_head.weight',),
-  (r'position_ids$',),
+  'Electra', bert_decoder.reader(electra.read), bert_decoder.writer(electra.write), NAMES, 'electra.', 'ForMaskedLM',
+  TOPS, ('generator_lm_head.weight',), (r'position_ids$',),
 )  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 
 from tfm.model.spec import Model
 from tfm.parts.head.classify import Classify
-from tfm.zoo import roformer
+from tfm.zoo import bert_decoder, roformer
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights import bert
 from tfm.zoo.weights.family import Family, Names, Top
@@ -26,6 +26,7 @@ TOPS = {
     _row, {'classifier/hidden': 'classifier.dense', 'classifier/out': 'classifier.out_proj'}
   ),
   **{name: bert.CLASSES[name] for name in ('ForTokenClassification', 'ForQuestionAnswering')},
+  'ForCausalLM': bert.AS_DECODER,
 }
 
 
@@ -38,6 +39,7 @@ def _waves(m: Any) -> dict[str, np.ndarray]:
 
 
 FAMILY = Family(
-  'RoFormer', roformer.read, roformer.write, NAMES, 'roformer.', 'ForMaskedLM', TOPS,
-  ('cls.predictions.decoder.weight',), (r'position_ids$', r'^cls\.predictions\.decoder\.bias$'), fixed=_waves,
+  'RoFormer', bert_decoder.reader(roformer.read), bert_decoder.writer(roformer.write), NAMES, 'roformer.',
+  'ForMaskedLM', TOPS, ('cls.predictions.decoder.weight',),
+  (r'position_ids$', r'^cls\.predictions\.decoder\.bias$'), fixed=_waves,
 )  # fmt: skip

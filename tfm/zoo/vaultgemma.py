@@ -1,0 +1,22 @@
+"""VaultGemma (2025): Gemma 2 trained with differential privacy, with norms before the branches only."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Model
+from tfm.parts.wiring.pre import Pre
+from tfm.zoo import gemma2
+from tfm.zoo.fields import Fields
+from tfm.zoo.layers import layers_of, segments
+
+
+def read(c: Fields) -> Model:
+  """Return the spec of a published config."""
+  spec = gemma2.read(c)
+  layers = [dataclasses.replace(block, wiring=Pre()) for block in layers_of(spec)]
+  return dataclasses.replace(spec, segments=segments(layers))
+
+
+def write(m: Any) -> dict[str, Any]:
+  """Return the published fields of a spec."""
+  return gemma2.write(m)
