@@ -62,11 +62,11 @@ class Family:
   aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def bare(self, tensor: str) -> str:
-    """The name of a tensor of a checkpoint, without aliases and the prefix of the body."""
+    """Return the name of a tensor of a checkpoint without aliases, TensorFlow's names and the prefix of the body."""
     for alias, module in self.aliases.items():
       if tensor.startswith(f'{alias}.'):
         tensor = module + tensor.removeprefix(alias)
-    return tensor.removeprefix(self.prefix)
+    return current(tensor).removeprefix(self.prefix)
 
   def names_of(self, spec: Model, ending: str) -> Names:
     """The names of the class with that ending."""
@@ -93,6 +93,11 @@ class Family:
       return spec
     spec = dataclasses.replace(spec, mtp=None)  # which is said by the head
     return self.tops[ending].put(c, spec) if ending in self.tops else spec.with_heads(lm=None)
+
+
+def current(tensor: str) -> str:
+  """Return the name of a tensor with PyTorch's names for the parameters of a norm, instead of TensorFlow's."""
+  return tensor.replace('LayerNorm.gamma', 'LayerNorm.weight').replace('LayerNorm.beta', 'LayerNorm.bias')
 
 
 @dataclasses.dataclass(frozen=True)
