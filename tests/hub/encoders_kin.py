@@ -11,6 +11,11 @@ _ESM = {
 _EURO = {**SIZES, 'num_key_value_heads': K, 'pad_token_id': 0, 'bos_token_id': 1, 'eos_token_id': 2}
 XLM = {'vocab_size': V, 'emb_dim': D, 'n_layers': L, 'n_heads': N, 'pad_token_id': 0, 'max_position_embeddings': 64}
 _DEBERTA = {**SIZES, 'relative_attention': True, 'pos_att_type': 'c2p|p2c', 'position_biased_input': False}
+_LUKE = {**SIZES, 'entity_vocab_size': 7, 'entity_emb_size': 6}
+_LONGFORMER = {**SIZES, 'attention_window': [4, 6]}
+_ENTITIES = r'entity|(w2e|e2w|e2e)_query'
+#: Poolers stand there for every class.
+_ENTITIES_AND_POOLER = rf'{_ENTITIES}|pooler|^lm_head.bias$'
 #: Tensors of transformers' that change nothing: a head that reads attention maps, and buffers of integers.
 _CONTACTS = r'contact_head|inv_freq'
 _INTEGERS = r'_integer$|scaling_factor$|x_min$|x_max$|shift$'
@@ -62,4 +67,9 @@ CASES = {
   }),
   'deberta-v1-plain': Case('DebertaConfig', 'DebertaForMaskedLM', SIZES),
   **heads('deberta-v1', 'Deberta', _DEBERTA, 'sequence', 'tokens', 'body'),
+  'luke': Case('LukeConfig', 'LukeForMaskedLM', _LUKE, first=2, idle=_ENTITIES_AND_POOLER, whole=True),
+  **heads('luke', 'Luke', _LUKE, 'sequence', 'body', first=2, idle=_ENTITIES),
+  **heads('luke', 'Luke', _LUKE, 'tokens', 'questions', first=2, idle=_ENTITIES_AND_POOLER),
+  'longformer': Case('LongformerConfig', 'LongformerForMaskedLM', _LONGFORMER, first=2, left=False, whole=True),
+  **heads('longformer', 'Longformer', _LONGFORMER, 'tokens', 'body', first=2, left=False),
 }  # fmt: skip

@@ -38,19 +38,9 @@ def bert(depth: int, d: int, heads: int, vocab: int = 30_522, types: int = 2, ep
   )
 
 
-def read(
-  c: Fields, act: str = 'gelu', drop: float = 0.1, eps: float = 1e-12, types: int = 2, tied: bool = True
-) -> Model:
-  """Return the spec of a published config, with a masked-LM head.
-
-  Args:
-    c: the config.
-    act, drop, eps, types: defaults of a family for fields that a config lacks.
-    tied: refuse a head that is not tied to the token table. False: the caller replaces the head.
-  """
-  c.only(position_embedding_type='absolute', is_decoder=False, add_cross_attention=False)
-  if tied:
-    c.only(tie_word_embeddings=True)
+def read(c: Fields, act: str = 'gelu', drop: float = 0.1, eps: float = 1e-12, types: int = 2) -> Model:
+  """The spec of a published config, of a masked language model; what a family is silent of is as given."""
+  c.only(position_embedding_type='absolute', is_decoder=False, add_cross_attention=False, tie_word_embeddings=True)
   c.only(directionality='bidi', pooler_type='first_token_transform')
   c.skip('pooler_fc_size', 'pooler_num_attention_heads', 'pooler_num_fc_layers', 'pooler_size_per_head')
   kind, dropout = c.act('hidden_act', act), c.get('hidden_dropout_prob', drop)

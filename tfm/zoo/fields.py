@@ -101,6 +101,12 @@ class Fields(Mapping[str, Any]):
       self._parts[name] = Fields(self.get(name, {}), f'{self.where}: {name}')
     return self._parts[name]
 
+  def changed(self, **values: Any) -> 'Fields':
+    """Return the fields with other values for some of them; what is read of them is read of this one too."""
+    found = Fields({**self.values_, **values}, self.where)
+    found._read, found._parts = self._read, self._parts
+    return found
+
   def only(self, **values: Any) -> None:
     """Marks fields read of which this family knows one value each, the default.
 

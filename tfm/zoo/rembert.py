@@ -30,7 +30,7 @@ def read(c: Fields) -> Model:
   """Return the spec of a published config, with a masked-LM head."""
   c.skip('tie_word_embeddings', 'classifier_dropout_prob')
   width, out = c.get('input_embedding_size', 256), c.get('output_embedding_size', 1664)
-  return uncoupled(bert.read(c, drop=0.0, tied=False), width, out, c.act('hidden_act', 'gelu'))
+  return uncoupled(bert.read(c.changed(tie_word_embeddings=True), drop=0.0), width, out, c.act('hidden_act', 'gelu'))
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -25,7 +25,7 @@ class Tokens(Embed):
 
   Inputs, int32 `[B, T]`: `input_ids`; `attention_mask` (1: token, 0: padding) or `segment_ids` (0: padding, 1 and on:
   documents packed in a row); `position_ids` (default: the place in the document); `token_type_ids`; `task_type_ids`;
-  `prefix_mask`; `order_ids` and `target_positions` `[B, P]` (see `tfm.parts.embed.targets`).
+  `prefix_mask`; `global_attention_mask`; `order_ids` and `target_positions` `[B, P]` (see `tfm.parts.embed.targets`).
 
   Attributes:
     vocab: number of token ids. None shares the table of the model's own tokens (an encoder's `embed`).
@@ -51,9 +51,10 @@ class Tokens(Embed):
     'token_type_ids',
     'task_type_ids',
     'prefix_mask',
+    'global_attention_mask',
     *targets.NAMES,
   )
-  provides: ClassVar = frozenset({'prefix', 'type', *targets.EXTRAS})
+  provides: ClassVar = frozenset({'prefix', 'global', 'type', *targets.EXTRAS})
 
   vocab: int | None = 32_000  # type: ignore[assignment]
   scale: float = 1.0
@@ -175,7 +176,8 @@ class _Tokens(Module):
     prefix_BT = inputs['prefix_mask'] != 0 if 'prefix_mask' in inputs else None
     if prefix_BT is None and next_B is not None:
       prefix_BT = jnp.zeros(ids_BT.shape, bool)
-    info = info.with_extras(prefix=prefix_BT, type=type_BT)
+    marked_BT = inputs['global_attention_mask'] != 0 if 'global_attention_mask' in inputs else None
+    info = info.with_extras(prefix=prefix_BT, type=type_BT, **{'global': marked_BT})
     x_BTD = self.lookup(ids_BT, type_BT, inputs.get('task_type_ids'), info.segment_ids)
     x_BTD = self.norm(x_BTD) if self.spec.early_norm and self.norm is not None else x_BTD
     start = Embedded(x_BTD, info, ordered='position_ids' not in inputs)
