@@ -28,7 +28,7 @@ from tfm.parts.head.classify import Classify
 from tfm.parts.head.lm import Lm, Transform
 from tfm.parts.length_scale import LengthScale
 from tfm.parts.mask import BigBird, Blocks, Causal, Fixed, Lambda, Mask, Permutation, Prefix, Segments, Strided, Window
-from tfm.parts.mixer import LSTM, MLA, Attention, Disentangled, Hierarchical, LinearAttention, Transient
+from tfm.parts.mixer import LSTM, MLA, Attention, Disentangled, Hierarchical, LinearAttention, Longformer, Transient
 from tfm.parts.mixer.disentangled import Distances
 from tfm.parts.mtp import ParallelMTP, SequentialMTP
 from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm
@@ -132,6 +132,7 @@ def _levels() -> dict[str, dict[str, list]]:
     Disentangled(4, None, 8, distances=Distances(3), bias='qv', own=True),
   ]
   mixer['hierarchical'] = [Hierarchical(4, None, 8, block=4)]
+  mixer['longformer'] = [Longformer(4, None, 8)]
   mixer['transient'] = [Transient(4, None, 8, pool=4)]
   mixer['linear'] = [LinearAttention(4), LinearAttention(4, 6, bias='qvo')]
   mixer['lstm'] = [LSTM(), LSTM(24, project=True, bias=False)]

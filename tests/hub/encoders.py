@@ -17,7 +17,7 @@ _DEBERTA = {
 _XLNET = {'vocab_size': V, 'd_model': D, 'n_layer': L, 'n_head': N, 'd_inner': F}
 
 
-def _heads(name: str, stem: str, fields: dict, *tops: str, idle: str | None = None, **case) -> dict[str, Case]:
+def heads(name: str, stem: str, fields: dict, *tops: str, idle: str | None = None, **case) -> dict[str, Case]:
   """Classes of a family, where they are not those of a family that has a case of them already."""
   endings = {
     'sequence': ('ForSequenceClassification', {'num_labels': 3}),
@@ -37,31 +37,31 @@ CASES = {
   'bert': Case('BertConfig', 'BertForMaskedLM', SIZES),
   'bert-pretraining': Case('BertConfig', 'BertForPreTraining', SIZES, whole=True),
   'bert-next': Case('BertConfig', 'BertForNextSentencePrediction', SIZES),
-  **_heads('bert', 'Bert', SIZES, 'sequence', 'tokens', 'questions', 'choices', 'body'),
+  **heads('bert', 'Bert', SIZES, 'sequence', 'tokens', 'questions', 'choices', 'body'),
   'roberta': Case('RobertaConfig', 'RobertaForMaskedLM', {**SIZES, 'hidden_act': 'relu'}, first=2),
   'roberta-no-pad': Case('RobertaConfig', 'RobertaForMaskedLM', {**SIZES, 'pad_token_id': 0}, first=1),
-  **_heads('roberta', 'Roberta', {**SIZES, 'type_vocab_size': 1}, 'sequence', 'choices', first=2),
+  **heads('roberta', 'Roberta', {**SIZES, 'type_vocab_size': 1}, 'sequence', 'choices', first=2),
   'camembert': Case('CamembertConfig', 'CamembertForMaskedLM', SIZES, first=2),
   'xlm-roberta': Case('XLMRobertaConfig', 'XLMRobertaForMaskedLM', SIZES, first=2),
   'distilbert': Case('DistilBertConfig', 'DistilBertForMaskedLM', _DISTIL),
-  **_heads('distilbert', 'DistilBert', _DISTIL, 'sequence', 'tokens', 'questions', 'body'),
+  **heads('distilbert', 'DistilBert', _DISTIL, 'sequence', 'tokens', 'questions', 'body'),
   'electra': Case('ElectraConfig', 'ElectraForMaskedLM', {**SIZES, 'embedding_size': 24, 'hidden_act': 'relu'}),
   'electra-wide': Case('ElectraConfig', 'ElectraForMaskedLM', {**SIZES, 'embedding_size': D}),
   'electra-found': Case('ElectraConfig', 'ElectraForPreTraining', {**SIZES, 'embedding_size': 24}),
-  **_heads('electra', 'Electra', {**SIZES, 'embedding_size': 24}, 'sequence', 'choices'),
+  **heads('electra', 'Electra', {**SIZES, 'embedding_size': 24}, 'sequence', 'choices'),
   'albert': Case('AlbertConfig', 'AlbertForMaskedLM', _ALBERT),
   'albert-groups': Case('AlbertConfig', 'AlbertForMaskedLM', {
     **_ALBERT, 'num_hidden_layers': 5, 'num_hidden_groups': 2, 'inner_group_num': 2, 'embedding_size': D,
   }, whole=True),
   'albert-pretraining': Case('AlbertConfig', 'AlbertForPreTraining', _ALBERT),
-  **_heads('albert', 'Albert', _ALBERT, 'sequence', 'tokens', 'questions', 'body'),
+  **heads('albert', 'Albert', _ALBERT, 'sequence', 'tokens', 'questions', 'body'),
   'mpnet': Case('MPNetConfig', 'MPNetForMaskedLM', SIZES, first=2),
-  **_heads('mpnet', 'MPNet', SIZES, 'body', first=2),
+  **heads('mpnet', 'MPNet', SIZES, 'body', first=2),
   'roformer': Case('RoFormerConfig', 'RoFormerForMaskedLM', {**SIZES, 'embedding_size': 24}, kept='embed_positions'),
-  **_heads('roformer', 'RoFormer', SIZES, 'sequence', kept='embed_positions'),
+  **heads('roformer', 'RoFormer', SIZES, 'sequence', kept='embed_positions'),
   'fnet': Case('FNetConfig', 'FNetForMaskedLM', _FNET, padded=False),
   # Poolers stand there for every class.
-  **_heads('fnet', 'FNet', _FNET, 'tokens', padded=False, idle='pooler'),
+  **heads('fnet', 'FNet', _FNET, 'tokens', padded=False, idle='pooler'),
   'modernbert': Case('ModernBertConfig', 'ModernBertForMaskedLM', _MODERN),
   'modernbert-biased': Case('ModernBertConfig', 'ModernBertForMaskedLM', {
     **_MODERN, 'attention_bias': True, 'mlp_bias': True, 'norm_bias': True, 'classifier_bias': True,
@@ -70,7 +70,7 @@ CASES = {
   'modernbert-mean': Case('ModernBertConfig', 'ModernBertForSequenceClassification', {
     **_MODERN, 'classifier_pooling': 'mean', 'num_labels': 3,
   }, whole=True),
-  **_heads('modernbert', 'ModernBert', _MODERN, 'sequence', 'tokens'),
+  **heads('modernbert', 'ModernBert', _MODERN, 'sequence', 'tokens'),
   'nomic-bert': Case('NomicBertConfig', 'NomicBertForMaskedLM', SIZES, merged=True),
   'deberta': Case('DebertaV2Config', 'DebertaV2ForMaskedLM', _DEBERTA),
   'deberta-far': Case('DebertaV2Config', 'DebertaV2ForMaskedLM', {
@@ -84,7 +84,7 @@ CASES = {
   'deberta-conv': Case('DebertaV2Config', 'DebertaV2ForMaskedLM', {
     **_DEBERTA, 'conv_kernel_size': 5, 'conv_groups': 2, 'conv_act': 'gelu',
   }, whole=True),
-  **_heads('deberta', 'DebertaV2', _DEBERTA, 'sequence', 'questions'),
+  **heads('deberta', 'DebertaV2', _DEBERTA, 'sequence', 'questions'),
   'xlnet': Case('XLNetConfig', 'XLNetLMHeadModel', _XLNET),
   'xlnet-sequence': Case(
     'XLNetConfig', 'XLNetForSequenceClassification', {**_XLNET, 'num_labels': 3}, padded=False
@@ -92,5 +92,5 @@ CASES = {
   'xlnet-tokens': Case('XLNetConfig', 'XLNetForTokenClassification', {**_XLNET, 'num_labels': 5}),
   'xlnet-questions': Case('XLNetConfig', 'XLNetForQuestionAnsweringSimple', _XLNET),
   'xlnet-body': Case('XLNetConfig', 'XLNetModel', _XLNET),
-  **_heads('nomic-bert', 'NomicBert', SIZES, 'sequence', 'body', merged=True),
+  **heads('nomic-bert', 'NomicBert', SIZES, 'sequence', 'body', merged=True),
 }  # fmt: skip

@@ -136,6 +136,8 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
   if spec.embed.types or 'type' in reads(spec):
     types = np.minimum(np.arange(T)[None] // 6, (spec.embed.types or 2) - 1)
     inputs['token_type_ids'] = types.astype(np.int32) * np.ones((3, 1), np.int32)
+  if 'global' in reads(spec if spec.encoder is None else spec.tower('encoder')):
+    inputs['global_attention_mask'] = np.isin(np.arange(T), (0, 7)).astype(np.int32) * np.ones((3, 1), np.int32)
   if spec.encoder is None:
     return inputs, mask > 0
   if 'input_features' in spec.tower('encoder').embed.needs:

@@ -12,12 +12,12 @@ _GEMMA = {
   'num_key_value_heads': K, 'head_dim': 6, 'sliding_window': 3, 'query_pre_attn_scalar': 5,
 }  # fmt: skip
 _T5GEMMA = {'encoder': _GEMMA, 'decoder': {**_GEMMA, 'num_hidden_layers': 2}, 'vocab_size': V}
-_BART = {
+BART = {
   'vocab_size': V, 'd_model': D, 'encoder_layers': L, 'decoder_layers': 3, 'encoder_attention_heads': N,
   'decoder_attention_heads': 2, 'encoder_ffn_dim': F, 'decoder_ffn_dim': 40, 'max_position_embeddings': 32,
   'pad_token_id': 0, 'bos_token_id': 1, 'eos_token_id': 2, 'decoder_start_token_id': 0, 'forced_eos_token_id': None,
 }  # fmt: skip
-_BIAS = {'buffers': ('final_logits_bias',), 'left': False}
+BIAS = {'buffers': ('final_logits_bias',), 'left': False}
 
 CASES = {
   't5': Case('T5Config', 'T5ForConditionalGeneration', _T5),
@@ -48,30 +48,30 @@ CASES = {
     **_T5GEMMA, 'encoder': {**_GEMMA, 'hidden_size': 40},
     'decoder': {**_GEMMA, 'num_hidden_layers': 2, 'cross_attention_hidden_size': 40},
   }, whole=True),
-  'bart': Case('BartConfig', 'BartForConditionalGeneration', _BART, **_BIAS),
+  'bart': Case('BartConfig', 'BartForConditionalGeneration', BART, **BIAS),
   'bart-scaled': Case('BartConfig', 'BartForConditionalGeneration', {
-    **_BART, 'scale_embedding': True, 'activation_function': 'relu',
-  }, **_BIAS),
-  'bart-sequence': Case('BartConfig', 'BartForSequenceClassification', {**_BART, 'num_labels': 3}, left=False),
-  'bart-questions': Case('BartConfig', 'BartForQuestionAnswering', _BART, left=False),
-  'bart-body': Case('BartConfig', 'BartModel', _BART, left=False),
-  'mbart': Case('MBartConfig', 'MBartForConditionalGeneration', _BART, **_BIAS),
-  'mbart-sequence': Case('MBartConfig', 'MBartForSequenceClassification', {**_BART, 'num_labels': 2}, left=False),
-  'pegasus': Case('PegasusConfig', 'PegasusForConditionalGeneration', _BART, kept='embed_positions', **_BIAS),
-  'blenderbot': Case('BlenderbotConfig', 'BlenderbotForConditionalGeneration', _BART, **_BIAS),
-  'marian': Case('MarianConfig', 'MarianMTModel', {**_BART, 'scale_embedding': True}, kept='embed_positions', **_BIAS),
+    **BART, 'scale_embedding': True, 'activation_function': 'relu',
+  }, **BIAS),
+  'bart-sequence': Case('BartConfig', 'BartForSequenceClassification', {**BART, 'num_labels': 3}, left=False),
+  'bart-questions': Case('BartConfig', 'BartForQuestionAnswering', BART, left=False),
+  'bart-body': Case('BartConfig', 'BartModel', BART, left=False),
+  'mbart': Case('MBartConfig', 'MBartForConditionalGeneration', BART, **BIAS),
+  'mbart-sequence': Case('MBartConfig', 'MBartForSequenceClassification', {**BART, 'num_labels': 2}, left=False),
+  'pegasus': Case('PegasusConfig', 'PegasusForConditionalGeneration', BART, kept='embed_positions', **BIAS),
+  'blenderbot': Case('BlenderbotConfig', 'BlenderbotForConditionalGeneration', BART, **BIAS),
+  'marian': Case('MarianConfig', 'MarianMTModel', {**BART, 'scale_embedding': True}, kept='embed_positions', **BIAS),
   'marian-two-tables': Case('MarianConfig', 'MarianMTModel', {
-    **_BART, 'share_encoder_decoder_embeddings': False, 'decoder_vocab_size': V + 4,
-  }, kept='embed_positions', **_BIAS),
+    **BART, 'share_encoder_decoder_embeddings': False, 'decoder_vocab_size': V + 4,
+  }, kept='embed_positions', **BIAS),
   'marian-untied': Case('MarianConfig', 'MarianMTModel', {
-    **_BART, 'share_encoder_decoder_embeddings': False, 'tie_word_embeddings': False,
-  }, kept='embed_positions', **_BIAS),
-  'm2m_100': Case('M2M100Config', 'M2M100ForConditionalGeneration', _BART),
+    **BART, 'share_encoder_decoder_embeddings': False, 'tie_word_embeddings': False,
+  }, kept='embed_positions', **BIAS),
+  'm2m_100': Case('M2M100Config', 'M2M100ForConditionalGeneration', BART),
   # With a cache theirs has no causal mask: it takes one token at a time for granted.
   'fsmt': Case('FSMTConfig', 'FSMTForConditionalGeneration', {
-    **_BART, 'use_cache': False, 'src_vocab_size': V + 3, 'tgt_vocab_size': V,
+    **BART, 'use_cache': False, 'src_vocab_size': V + 3, 'tgt_vocab_size': V,
   }, kept='embed_positions'),
   'fsmt-tied': Case('FSMTConfig', 'FSMTForConditionalGeneration', {
-    **_BART, 'use_cache': False, 'src_vocab_size': V, 'tgt_vocab_size': V, 'tie_word_embeddings': True,
+    **BART, 'use_cache': False, 'src_vocab_size': V, 'tgt_vocab_size': V, 'tie_word_embeddings': True,
   }, kept='embed_positions'),
 }  # fmt: skip

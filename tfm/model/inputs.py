@@ -203,6 +203,15 @@ def _unfit(model: Model, tower: Tower, arrays: Mapping[str, jax.Array], cache: A
   types = getattr(tokens, 'types', 0) or 'type' in reads(tower)
   if 'token_type_ids' in arrays and not types:
     yield 'token_type_ids are given, but the model has no token types (embed.types=0).'
+  if 'global_attention_mask' in arrays and 'global' not in reads(tower):
+    yield (
+      'global_attention_mask is given, but no layer has global tokens. Expected mixer=longformer, or no '
+      'global_attention_mask.'
+    )
+  if 'task_type_ids' in arrays and not getattr(tokens, 'tasks', 0):
+    yield 'task_type_ids are given, but the model has no task types. Expected embed.tasks of at least 1, or no ids.'
+  if cache is not None and getattr(tokens, 'mask_token', None) is not None:
+    yield 'a cache keeps no share of mask tokens, and embed.mask_token needs it. Expected whole rows, without a cache.'
   if cache is not None and 'token_type_ids' in arrays and 'type' in reads(tower):
     yield (
       'a cache keeps no token types, and layers of the model need them. Expected whole rows, or no token_type_ids.'

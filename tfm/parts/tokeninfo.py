@@ -19,6 +19,7 @@ class TokenInfo:
 
   Extras in use:
     prefix: bool, tokens that every token of their document may attend to.
+    global: bool, tokens that attend to all others of their document, and to which all attend (Longformer).
     type: int32, the token type (BERT's `token_type_ids`).
     order, bound: int32, a token's place in the order of prediction, and the first place that is hidden from it as a
       query (XLNet).

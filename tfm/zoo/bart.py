@@ -25,13 +25,13 @@ PAPER = 'BART: Denoising Sequence-to-Sequence Pre-training, arXiv:1910.13461'
 NORM = LayerNorm(1e-5)
 
 
-def bart(layers: int, d: int, heads: int) -> Model:
+def bart(layers: int, d: int, heads: int, vocab: int = 50_265) -> Model:
   """Post-norm stacks, learned positions from row 2 on, each stack's embeddings normed, a bias on the logits.
 
   *Differs*: theirs holds that bias as a buffer, which training leaves alone and a count of parameters leaves out.
   """
   blocks = reader_and_writer(heads, 4 * d, Gelu(), Post())
-  return stacks(50_265, d, blocks, (layers, layers), Learned(1024, 2), Tokens(norm=NORM, dropout=0.1))
+  return stacks(vocab, d, blocks, (layers, layers), Learned(1024, 2), Tokens(norm=NORM, dropout=0.1))
 
 
 def reader_and_writer(

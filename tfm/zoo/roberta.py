@@ -1,4 +1,4 @@
-"""RoBERTa, CamemBERT and XLM-R: BERT whose positions begin behind that of padding (2019, 2020)."""
+"""RoBERTa, CamemBERT, XLM-R, I-BERT and data2vec: BERT whose positions begin behind that of padding (2019-2022)."""
 
 import dataclasses
 from typing import Any
@@ -15,6 +15,8 @@ from tfm.zoo.fields import Fields
 
 PAPER = 'RoBERTa: A Robustly Optimized BERT Pretraining Approach, arXiv:1907.11692'
 PAPER_CAMEMBERT = 'CamemBERT: a Tasty French Language Model, arXiv:1911.03894'
+PAPER_IBERT = 'I-BERT: Integer-only BERT Quantization, arXiv:2101.01321'
+PAPER_DATA2VEC = 'data2vec: A General Framework for Self-supervised Learning, arXiv:2202.03555'
 PAPER_XLM = 'Unsupervised Cross-lingual Representation Learning at Scale, arXiv:1911.02116'
 
 
@@ -39,6 +41,13 @@ def read(c: Fields) -> Model:
   return behind_padding(bert.read(c), c.get('max_position_embeddings', 512) - pad - 1, pad)
 
 
+def read_ibert(c: Fields) -> Model:
+  """Return the spec of an I-BERT config in floating point; `quant_mode` is refused."""
+  c.only(quant_mode=False, hidden_act='gelu')
+  c.skip('force_dequant')
+  return read(c)
+
+
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   if (offset := m.absolute.offset) < 1:
@@ -52,4 +61,7 @@ MODELS = {
   'camembert-base': Entry(roberta(12, 768, 12, 32_005), 110_655_493, '110M', PAPER_CAMEMBERT),
   'xlm-roberta-base': Entry(roberta(12, 768, 12, 250_002), 278_295_186, '270M', PAPER_XLM),
   'xlm-roberta-large': Entry(roberta(24, 1024, 16, 250_002), 560_142_482, '550M', PAPER_XLM),
+  'ibert-roberta-base': Entry(roberta(12, 768, 12), 124_697_433, '125M', PAPER_IBERT),
+  'ibert-roberta-large': Entry(roberta(24, 1024, 16), 355_412_057, '355M', PAPER_IBERT),
+  'data2vec-text-base': Entry(roberta(12, 768, 12), 124_697_433, '125M', PAPER_DATA2VEC),
 }

@@ -21,23 +21,28 @@ from tfm.parts.stored import Stored
 
 @dataclasses.dataclass(frozen=True)
 class Tokens(Embed):
-  """E[token] * scale * D^power + E_type[type], then norm and dropout after positions are added.
+  """E[token] * scale * D^power + E_type[type] + E_task[task], then norm and dropout after positions are added.
 
   Inputs, int32 `[B, T]`: `input_ids`; `attention_mask` (1: token, 0: padding) or `segment_ids` (0: padding, 1 and on:
-  documents packed in a row); `position_ids` (default: the place in the document); `token_type_ids`; `prefix_mask`;
-  `order_ids` and `target_positions` `[B, P]` (see `tfm.parts.embed.targets`). Padding holds ids of the vocabulary too:
-  ids outside of it are an error, masked out or not (`tfm.parts.embed.ids_in_range`).
+  documents packed in a row); `position_ids` (default: the place in the document); `token_type_ids`; `task_type_ids`;
+  `prefix_mask`; `global_attention_mask`; `order_ids` and `target_positions` `[B, P]` (see `tfm.parts.embed.targets`).
+  Padding holds ids of the vocabulary too: ids outside of it are an error, masked out or not
+  (`tfm.parts.embed.ids_in_range`).
 
   Attributes:
     vocab: number of token ids. None shares the table of the model's own tokens (an encoder's `embed`).
     scale, power: factors of the embeddings.
     types: number of token types (BERT: 2).
+    tasks: number of task types (ERNIE 3.0, arXiv:2107.02137); task 0 unless `task_type_ids` are given.
     rows: a norm applied to each row of the table wherever it is used (FixNorm).
     norm, dropout: applied to the sum of embeddings and positions.
+    early_norm: apply `norm` before positions are added, not after (Blenderbot Small's decoder).
     dim: width of the table, if it is not d_model; a projection follows (ALBERT's factorised embedding).
     back: with `dim`, project to d_model before positions are added, and back to `dim` after the last layer, both
       without biases (OPT-350M).
     query: add a learned vector for the inputs `target_positions` (XLNet).
+    mask_token: id of a token whose embedding is zero. The embeddings of the other tokens are multiplied by
+      0.88 / (1 - r), r the share of mask tokens in the document (ESM's token dropout). None: no such token.
   """
 
   needs: ClassVar = ('input_ids',)
@@ -46,21 +51,26 @@ class Tokens(Embed):
     'segment_ids',
     'position_ids',
     'token_type_ids',
+    'task_type_ids',
     'prefix_mask',
+    'global_attention_mask',
     *targets.NAMES,
   )
-  provides: ClassVar = frozenset({'prefix', 'type', *targets.EXTRAS})
+  provides: ClassVar = frozenset({'prefix', 'global', 'type', *targets.EXTRAS})
 
   vocab: int | None = 32_000  # type: ignore[assignment]
   scale: float = 1.0
   power: float = 0.0
   types: int = 0
+  tasks: int = 0
   rows: Norm | None = None
   norm: Norm | None = None
+  early_norm: bool = False
   dropout: float = 0.0
   dim: int | None = None
   back: bool = False
   query: bool = False
+  mask_token: int | None = None
 
   def make(self, dims):
     return _Tokens(self, dims)
@@ -95,6 +105,10 @@ class Tokens(Embed):
       yield f'vocab={self.vocab} is not a size. Expected at least 1, or none to share the table of the model.'
     if self.back and self.dim is None:
       yield 'back projects to the width of the table, which is that of the model. Expected dim=..., or back=false.'
+    if self.early_norm and self.norm is None:
+      yield 'early_norm moves the norm of the embeddings, and there is none. Expected norm=..., or early_norm=false.'
+    if self.mask_token is not None and not 0 <= self.mask_token < (self.vocab or self.mask_token + 1):
+      yield f'mask_token={self.mask_token} is no token id. Expected one of 0 to {(self.vocab or 1) - 1}, or none.'
     if self.dim is not None and self.dim < 1:
       yield f'dim={self.dim} is not a width. Expected at least 1, or none for the width of the model.'
 
@@ -143,6 +157,9 @@ class _Tokens(Module):
     if s.types:
       shape = (s.types, d.d_model)
       self.types_YD = self.param('types', sharded(d.init.weight('types', *shape, d), f'Y{width}'), shape, dtype)
+    if s.tasks:
+      shape = (s.tasks, d.d_model)
+      self.tasks_YD = self.param('tasks', sharded(d.init.weight('types', *shape, d), f'Y{width}'), shape, dtype)
     if s.query:
       init = sharded(d.init.weight('types', 1, d.d_model, d), width)
       self.query_R = self.param('query', init, (d.d_model,), dtype)
@@ -166,11 +183,20 @@ class _Tokens(Module):
     prefix_BT = inputs['prefix_mask'] != 0 if 'prefix_mask' in inputs else None
     if prefix_BT is None and next_B is not None:
       prefix_BT = jnp.zeros(ids_BT.shape, bool)
-    info = info.with_extras(prefix=prefix_BT, type=type_BT)
-    start = Embedded(self.lookup(ids_BT, type_BT), info, ordered='position_ids' not in inputs)
+    marked_BT = inputs['global_attention_mask'] != 0 if 'global_attention_mask' in inputs else None
+    info = info.with_extras(prefix=prefix_BT, type=type_BT, **{'global': marked_BT})
+    x_BTD = self.lookup(ids_BT, type_BT, inputs.get('task_type_ids'), info.segment_ids)
+    x_BTD = self.norm(x_BTD) if self.spec.early_norm and self.norm is not None else x_BTD
+    start = Embedded(x_BTD, info, ordered='position_ids' not in inputs)
     return targets.add(start, inputs, self.queries)
 
-  def lookup(self, tok_BT: jax.Array, type_BT: jax.Array | None) -> jax.Array:
+  def lookup(
+    self,
+    tok_BT: jax.Array,
+    type_BT: jax.Array | None,
+    task_BT: jax.Array | None = None,
+    segment_BT: jax.Array | None = None,
+  ) -> jax.Array:
     """Return the embeddings x_BTD in the compute dtype."""
     s, dtype = self.spec, self.dims.run.precision.dtype('compute')
     table_VD = self.table_VD
@@ -183,11 +209,17 @@ class _Tokens(Module):
       x_BTD = self.rows(x_BTD)
     if s.scale != 1 or s.power:
       x_BTD = x_BTD * jnp.asarray(s.scale * self.dims.d_model**s.power, dtype)
+    if s.mask_token is not None:
+      segment_BT = jnp.ones_like(tok_BT) if segment_BT is None else segment_BT
+      x_BTD = x_BTD * _rescale(tok_BT == s.mask_token, segment_BT).astype(dtype)[..., None]
     if s.back and self.project is not None:
       x_BTD = self.project(x_BTD)
     if s.types:
       type_BT = jnp.zeros_like(tok_BT) if type_BT is None else type_BT
       x_BTD = x_BTD + jnp.take(self.types_YD, type_BT, axis=0).astype(dtype)
+    if s.tasks:
+      task_BT = jnp.zeros_like(tok_BT) if task_BT is None else task_BT
+      x_BTD = x_BTD + jnp.take(self.tasks_YD, task_BT, axis=0).astype(dtype)
     return x_BTD
 
   def queries(self, type_BP: jax.Array) -> jax.Array:
@@ -199,7 +231,7 @@ class _Tokens(Module):
 
   def finish(self, x_BTD: jax.Array, train: bool) -> jax.Array:
     """Apply norm and dropout to the sum of embeddings and positions, and project it to d_model."""
-    x_BTD = x_BTD if self.norm is None else self.norm(x_BTD)
+    x_BTD = x_BTD if self.norm is None or self.spec.early_norm else self.norm(x_BTD)
     x_BTD = drop(x_BTD, self.spec.dropout, train, self)
     return constrained(x_BTD if self.project is None or self.spec.back else self.project(x_BTD), 'BTD')
 
@@ -213,3 +245,12 @@ class _Tokens(Module):
       return self.table_VD
     table_VD = self.table_VD.astype(self.dims.run.precision.dtype('compute'))
     return table_VD if self.rows is None else self.rows(table_VD)
+
+
+def _rescale(mask_BT: jax.Array, segment_BT: jax.Array) -> jax.Array:
+  """Return the factor of each embedding: 0 at mask tokens, 0.88 / (1 - share of them in the document) elsewhere."""
+  same_BTS = segment_BT[:, :, None] == segment_BT[:, None, :]
+  length_BT = jnp.sum(same_BTS, -1)
+  masked_BT = jnp.sum(same_BTS & mask_BT[:, None, :], -1)
+  kept_BT = jnp.maximum(1 - masked_BT / length_BT, 1e-6)  # in a document of mask tokens alone, all are zero anyway
+  return jnp.where(mask_BT, 0.0, (1 - 0.15 * 0.8) / kept_BT)

@@ -30,6 +30,7 @@ class Classify(Head):
     bias, hidden_bias: biases of the labels and of that layer.
     dropout: rate before the labels.
     norm: applied before the labels, after the activation if there is one.
+    late: pool after that layer, not before it (EuroBERT, arXiv:2503.05500).
   """
 
   labels: int = 2
@@ -39,6 +40,7 @@ class Classify(Head):
   dropout: float = 0.0
   hidden_bias: bool = True
   norm: Norm | None = None
+  late: bool = False
 
   def make(self, dims):
     return _Classify(self, dims)
@@ -49,7 +51,8 @@ class Classify(Head):
 
   def flops(self, dims, length):
     D, times = width(self.pick, dims.d_model), length if self.pick == 'each' else 1
-    return times * 2 * D * (self.labels + (0 if self.hidden is None else D))
+    hidden = 0 if self.hidden is None else 2 * D * D * (length if self.late else times)
+    return times * 2 * D * self.labels + hidden
 
   def fits(self, tower):
     yield from pick_lib.fits(self.pick, tower)
@@ -57,6 +60,11 @@ class Classify(Head):
   def check(self) -> Iterator[str]:
     if self.labels < 0 or (not self.labels and self.hidden is None and self.norm is None and self.pick == 'each'):
       yield f'labels={self.labels} and hidden={self.hidden} return nothing new. Expected labels, or an activation.'
+    if self.late and (self.hidden is None or self.pick in ('each', 'first_patches')):
+      yield (
+        f'late pools after the hidden layer, and hidden={self.hidden}, pick={self.pick}. '
+        'Expected an activation and a pick of one vector, or late=false.'
+      )
 
 
 class _Classify(nn.Module):
@@ -66,11 +74,12 @@ class _Classify(nn.Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, context: HeadContext) -> dict[str, jax.Array]:
     s, D = self.spec, width(self.spec.pick, self.dims.d_model)
-    h, out = picked(x_BTD, context, s.pick), {}
+    h, out = x_BTD if s.late else picked(x_BTD, context, s.pick), {}
     if s.hidden is not None:
       h = s.hidden(Dense('DD', (D, D), self.dims, bias=s.hidden_bias, name='hidden')(h))
     if s.norm is not None:
       h = s.norm.make(self.dims.replace(d_model=D)).copy(name='norm')(h)
+    h = picked(h, context, s.pick) if s.late else h
     if s.hidden is not None or not s.labels:
       out['pooler_output'] = h
     if s.labels:

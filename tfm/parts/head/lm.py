@@ -22,11 +22,18 @@ from tfm.parts.stored import Stored
 
 @dataclasses.dataclass(frozen=True)
 class Transform:
-  """norm(act(x W + b)) before the head (BERT's masked-LM head), as wide as the token table."""
+  """norm(act(x W + b)) before the head (BERT's masked-LM head).
+
+  Attributes:
+    act, norm, bias: the activation, the norm, and whether b is added.
+    dim: output width. None: that of the token table. A head with another width has a weight of its own (RemBERT,
+      arXiv:2010.12821).
+  """
 
   act: Act = Gelu()
   norm: Norm = LayerNorm(1e-12)
   bias: bool = True
+  dim: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,6 +66,7 @@ class Lm(Head):
 
   def flops(self, dims, length):
     D, R, V = dims.d_model, dims.d_table or dims.d_model, dims.vocab
+    R = R if self.transform is None else self.transform.dim or R
     return length * (2 * D * V if self.transform is None else 2 * D * R + 2 * R * V)
 
   def fits(self, tower):
@@ -68,6 +76,11 @@ class Lm(Head):
     if e.d_out is not None and self.transform is not None:
       yield 'embed.back projects to the width of the table, and so does lm.transform. Expected one of them.'
     table = e.dim or tower.d_model
+    if self.tied and self.transform is not None and self.transform.dim not in (None, table):
+      yield (
+        f'lm is tied to a table of width {table}, and lm.transform.dim is {self.transform.dim}. '
+        'Expected lm.tied=false, or lm.transform.dim=none.'
+      )
     if self.tied and self.transform is None and e.d_out is None and table != tower.d_model:
       yield (
         f'lm is tied to a table of width embed.dim={e.dim}, and hidden states have d_model={tower.d_model}. '
@@ -84,7 +97,7 @@ class _Lm(Module):
     s, d, V = self.spec, self.dims, self.dims.vocab
     dtype = d.run.precision.dtype('param')
     if s.transform is not None:
-      R, width = d.d_table or d.d_model, 'R' if d.d_table else 'D'
+      R, width = s.transform.dim or d.d_table or d.d_model, 'R' if d.d_table or s.transform.dim else 'D'
       x_BTD = Dense(f'D{width}', (d.d_model, R), d, bias=s.transform.bias, name='transform')(x_BTD)
       x_BTD = s.transform.norm.make(d, width).copy(name='norm')(s.transform.act(x_BTD))
     factor = s.scale * d.d_model**s.power

@@ -8,6 +8,7 @@ from tfm.parts.mixer.disentangled import Disentangled
 from tfm.parts.mixer.fourier import Fourier
 from tfm.parts.mixer.hierarchical import Hierarchical
 from tfm.parts.mixer.linear import LinearAttention
+from tfm.parts.mixer.longformer import Longformer
 from tfm.parts.mixer.lstm import LSTM
 from tfm.parts.mixer.mla import MLA
 from tfm.parts.mixer.transient import Transient
@@ -20,6 +21,7 @@ TABLE = Table(
   fourier=Fourier,
   hierarchical=Hierarchical,
   linear=LinearAttention,
+  longformer=Longformer,
   lstm=LSTM,
   mla=MLA,
   transient=Transient,

@@ -106,6 +106,7 @@ class _Attention(Module):
     scores = make_scores(self, s, H, ctx, s.sight, relative.biases(N), *more)
     tell(self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, q_info, k_info, scores, 'float32'))
     y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, q_info, k_info, scores, self.dims.run.precision.reduce)
+    y_BTNH = self.mixed(y_BTNH, x_BTD, scores, relative, dims, ctx)
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
 
   def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:
@@ -115,6 +116,10 @@ class _Attention(Module):
   def seen(self, k_BSKH: jax.Array, v_BSKH: jax.Array, info: TokenInfo) -> tuple[jax.Array, jax.Array, TokenInfo]:
     """The keys and values that queries meet and where they stand, given those of all tokens that are kept."""
     return k_BSKH, v_BSKH, info
+
+  def mixed(self, y_BTNH: jax.Array, x_BTD: jax.Array, scores: Scores, relative, dims: Dims, ctx: Ctx) -> jax.Array:
+    """Return the values of the heads before the output projection, given those of this attention."""
+    return y_BTNH
 
   def contents(self, project_q: Dense, project_k: Dense, dims: Dims, ctx: Ctx) -> tuple:
     """More that is added to q k, as `Hooks.content` is; for kinds of attention that look at more than tokens."""

@@ -38,7 +38,7 @@ TOPS = {
   **{name: bert.CLASSES[name] for name in ('ForTokenClassification', 'ForQuestionAnswering')},
 }
 #: The head with `legacy` false, and with it: the same numbers under two names. What is written is legacy.
-_LEGACY = {
+LEGACY = {
   'lm_predictions.lm_head.dense': 'cls.predictions.transform.dense',
   'lm_predictions.lm_head.LayerNorm': 'cls.predictions.transform.LayerNorm',
   'lm_predictions.lm_head': 'cls.predictions',
@@ -46,5 +46,5 @@ _LEGACY = {
 FAMILY = Family(
   'DebertaV2', deberta_v2.read, deberta_v2.write, NAMES, 'deberta.', 'ForMaskedLM', TOPS,
   ('cls.predictions.decoder.weight',),
-  (r'position_ids$', r'^cls\.predictions\.decoder\.bias$', r'^mask_predictions\.'), aliases=_LEGACY,
+  (r'position_ids$', r'^cls\.predictions\.decoder\.bias$', r'^mask_predictions\.'), aliases=LEGACY,
 )  # fmt: skip

@@ -25,10 +25,16 @@ TOPS = {**bert.CLASSES, 'ForSequenceClassification': SEQUENCE, 'ForCausalLM': be
 IGNORED = (r'position_ids$', r'^lm_head\.decoder\.bias$', r'pooler\.dense\.')
 
 
-def family(stem: str) -> Family:
-  """A family that differs by its name."""
-  read, write = bert_decoder.reader(roberta.read), bert_decoder.writer(roberta.write)
-  return Family(stem, read, write, NAMES, 'roberta.', 'ForMaskedLM', TOPS, ('lm_head.decoder.weight',), IGNORED)
+def family(stem: str, body: str = 'roberta.', read=roberta.read, ignored: tuple[str, ...] = ()) -> Family:
+  """Return a family that differs from RoBERTa by its names: its classes begin with `stem`, tensors with `body`."""
+  names = renamed(NAMES, 'roberta.', body)
+  tied = ('lm_head.decoder.weight',)
+  either, write = bert_decoder.reader(read), bert_decoder.writer(roberta.write)
+  return Family(stem, either, write, names, body, 'ForMaskedLM', TOPS, tied, (*IGNORED, *ignored))
 
 
 FAMILY, CAMEMBERT, XLM = family('Roberta'), family('Camembert'), family('XLMRoberta')
+DATA2VEC = family('Data2VecText', 'data2vec_text.')
+#: I-BERT's buffers of integers and their ranges, which nothing reads while `quant_mode` is false.
+_INTEGERS = r'(weight_integer|bias_integer|scaling_factor|x_min|x_max|LayerNorm\.shift)$'
+IBERT = family('IBert', 'ibert.', roberta.read_ibert, (_INTEGERS,))

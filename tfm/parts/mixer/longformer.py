@@ -1,0 +1,94 @@
+"""Local attention with a few global tokens that attend to all others and are attended to by all (Longformer)."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from tfm.core import errors
+from tfm.parts.attend.base import Scores
+from tfm.parts.context import Ctx, Dims
+from tfm.parts.dense import Dense, together
+from tfm.parts.heads import tamed
+from tfm.parts.mask.base import Mask
+from tfm.parts.mask.segments import Segments
+from tfm.parts.mask.window import Window
+from tfm.parts.mixer.attention import Attention, _Attention
+
+
+@dataclasses.dataclass(frozen=True)
+class Longformer(Attention):
+  """Attention to the tokens that the mask allows and to all global tokens (arXiv:2004.05150).
+
+  A global token attends to all tokens of its document instead, with projections of its own for queries, keys and
+  values. The input `global_attention_mask` marks global tokens; without it there are none.
+
+  *Cost*: attention of every token to all, for the sake of the global ones, beside the local one.
+  """
+
+  mask: Mask = Window(257, ahead=True)
+
+  joined = (('q', 'k', 'v'), ('global_q', 'global_k', 'global_v'))
+
+  def make(self, dims):
+    return _Longformer(self, dims)
+
+  def flops(self, d_model, pairs):
+    N, K, H = self.sizes(d_model)
+    return super().flops(d_model, pairs) + 2 * d_model * H * (N + 2 * K)
+
+  @property
+  def sight(self):
+    return _Near(self.mask)
+
+  @property
+  def causal(self):
+    return False
+
+  @property
+  def lookback(self):
+    return None
+
+  @property
+  def reads(self):
+    return super().reads | {'global'}
+
+  @property
+  def masked(self):
+    return False
+
+
+@dataclasses.dataclass(frozen=True)
+class _Near(Mask):
+  """The tokens that `mask` allows, and the global tokens of the document."""
+
+  mask: Mask
+
+  def __call__(self, q, k):
+    near, marked = self.mask(q, k), k.get('global')
+    return Segments()(q, k) & (near if marked is None else near | marked)
+
+
+class _Longformer(_Attention):
+  spec: Longformer
+
+  def __call__(self, x_BTD, ctx, cache=None):
+    if ctx.slot is not None:
+      raise errors.UserError('longformer: global tokens attend to later ones. Expected an encoder, without a cache.')
+    return super().__call__(x_BTD, ctx, cache)
+
+  def mixed(self, y_BTNH: jax.Array, x_BTD: jax.Array, scores: Scores, relative, dims: Dims, ctx: Ctx) -> jax.Array:
+    s, D, info = self.spec, dims.d_model, ctx.info
+    N, K, H = s.sizes(D)
+    project_q = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='global_q')
+    project_k = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='global_k')
+    project_v = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='global_v')
+    q_BTNH, k_BTKH, v_BTKH = together(x_BTD, project_q, project_k, project_v)
+    q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'global_q'), info)
+    k_BTKH = relative.rotate(tamed(s, dims, k_BTKH, 'global_k', 'K'), info)
+    if (marked_BT := info.get('global')) is None:
+      return y_BTNH
+    whole = dataclasses.replace(scores, mask=Mask() & Segments())
+    run = self.dims.run
+    all_BTNH = run.attend(q_BTNH, k_BTKH, tamed(s, dims, v_BTKH), info, info, whole, run.precision.reduce)
+    return jnp.where(marked_BT[..., None, None], all_BTNH, y_BTNH)

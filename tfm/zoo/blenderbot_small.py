@@ -1,0 +1,35 @@
+"""Blenderbot Small: post-norm BART whose decoder norms its token embeddings before positions are added (2020)."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Model
+from tfm.parts.absolute.learned import Learned
+from tfm.parts.act.gelu import Gelu
+from tfm.parts.embed.tokens import Tokens
+from tfm.parts.wiring.post import Post
+from tfm.zoo.bart import NORM, read_stacks, reader_and_writer, stacks
+from tfm.zoo.blenderbot import PAPER
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+
+
+def blenderbot_small(layers: int, d: int, heads: int, vocab: int) -> Model:
+  """BART's post-norm stacks with positions from row 0 on."""
+  blocks = reader_and_writer(heads, 4 * d, Gelu(), Post())
+  return early(stacks(vocab, d, blocks, (layers, layers), Learned(512), Tokens(norm=NORM, dropout=0.1)))
+
+
+def early(spec: Any) -> Model:
+  """Return an encoder-decoder whose decoder norms token embeddings before positions are added."""
+  return dataclasses.replace(spec, embed=dataclasses.replace(spec.embed, early_norm=True))
+
+
+def read(c: Fields) -> Model:
+  """Return the spec of a published config."""
+  c.only(tie_word_embeddings=True, layernorm_variant='xlm')
+  c.skip('do_blenderbot_90_layernorm')
+  return early(read_stacks(c, Learned(c.get('max_position_embeddings', 512)), Post(), NORM))
+
+
+MODELS = {'blenderbot-small-90m': Entry(blenderbot_small(8, 512, 16, 54_944), 87_563_936, '90M', PAPER)}

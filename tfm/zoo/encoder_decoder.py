@@ -1,0 +1,81 @@
+"""Encoder-decoders made of two pretrained encoders, BERT or RoBERTa (2019)."""
+
+from collections.abc import Mapping
+import dataclasses
+from typing import Any, NamedTuple
+
+from tfm.core import errors
+from tfm.model.spec import Model, Tower
+from tfm.parts.cross.attention import CrossAttention
+from tfm.parts.mask.causal import Causal
+from tfm.zoo import bert, roberta
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+
+PAPER = 'Leveraging Pre-trained Checkpoints for Sequence Generation Tasks, arXiv:1907.12461'
+
+
+class Kind(NamedTuple):
+  """A family that either side may be, and the class of its config's language model."""
+
+  module: Any
+  model_type: str
+
+
+#: Learned positions begin at 0 in BERT, behind that of the padding token in RoBERTa.
+KINDS: Mapping[str, Kind] = {'bert': Kind(bert, 'bert'), 'roberta': Kind(roberta, 'roberta')}
+
+
+def kind_of(stack: Any) -> Kind:
+  """Return the family of a stack."""
+  return KINDS['roberta' if stack.absolute.offset else 'bert']
+
+
+def joined(reads: Any, writes: Any) -> Model:
+  """Return the model whose encoder is `reads`, and whose decoder is `writes` with causal masks and cross-attention."""
+  (block,) = writes.segments[0].pattern
+  looks = block.mixer
+  cross = CrossAttention(looks.heads, bias='qkvo', dropout=looks.dropout)
+  block = dataclasses.replace(block, mixer=dataclasses.replace(looks, mask=Causal()), cross=cross)
+  encoder = Tower(reads.embed, reads.d_model, reads.segments, reads.absolute, reads.norm)
+  segment = dataclasses.replace(writes.segments[0], pattern=(block,))
+  return dataclasses.replace(writes, segments=(segment,), towers={'encoder': encoder})
+
+
+def read(c: Fields) -> Model:
+  """Return the spec of a published config: those of the encoder and of the decoder within it."""
+  c.only(tie_encoder_decoder=False, tie_word_embeddings=True)
+  parts = [c.part(name) for name in ('encoder', 'decoder')]
+  for part in parts:
+    part.only(cross_attention_hidden_size=None, tie_encoder_decoder=False)
+  reads, writes = parts
+  if not (writes.get('is_decoder', False) and writes.get('add_cross_attention', False)):
+    raise errors.UserError(
+      f'{writes.where}: is_decoder is {writes.get("is_decoder")}, add_cross_attention is '
+      f'{writes.get("add_cross_attention")}. Expected both true.'
+    )
+  if (d := writes['hidden_size']) != reads['hidden_size']:
+    raise errors.UserError(
+      f'{writes.where}: hidden_size is {d}, and that of the encoder {reads["hidden_size"]}. Expected one width; a '
+      'projection between the two is not read.'
+    )
+  kinds = [part.choice('model_type', KINDS) for part in parts]
+  decoder = writes.changed(is_decoder=False, add_cross_attention=False)
+  return joined(kinds[0].module.read(reads), kinds[1].module.read(decoder))
+
+
+def write(m: Any) -> dict[str, Any]:
+  """Return the published fields of a spec."""
+  reads, kinds = m.tower('encoder'), (kind_of(m.encoder), kind_of(m))
+  encoder, decoder = ({**k.module.write(s), 'model_type': k.model_type} for k, s in zip(kinds, (reads, m), strict=True))
+  return {
+    'encoder': encoder, 'decoder': {**decoder, 'is_decoder': True, 'add_cross_attention': True},
+    'is_encoder_decoder': True,
+  }  # fmt: skip
+
+
+_BERT, _ROBERTA = bert.bert(12, 768, 12), roberta.roberta(12, 768, 12)
+MODELS = {
+  'bert2bert-base': Entry(joined(_BERT, _BERT), 246_772_794, '247M', PAPER),
+  'roberta2roberta-base': Entry(joined(_ROBERTA, _ROBERTA), 277_119_321, '277M', PAPER),
+}

@@ -1,0 +1,52 @@
+"""EuroBERT: Llama's layers as an encoder (2025)."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Block, Model
+from tfm.parts.mask.base import Mask
+from tfm.parts.norm.rms import RMSNorm
+from tfm.parts.relative.rope import RoPE
+from tfm.zoo import llama
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+
+PAPER = 'EuroBERT: Scaling Multilingual Encoders for European Languages, arXiv:2503.05500'
+
+
+def eurobert(layers: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
+  """Llama's layers whose tokens attend to all of the sequence, with a masked-LM head of its own weights."""
+  return _both_ways(llama.llama(layers, d, heads, kv_heads, d_ff, 128_256, RoPE(250_000.0)))
+
+
+def _both_ways(spec: Any) -> Model:
+  (block,) = spec.segments[0].pattern
+  mixer = dataclasses.replace(block.mixer, mask=Mask())
+  segment = dataclasses.replace(spec.segments[0], pattern=(dataclasses.replace(block, mixer=mixer),))
+  return dataclasses.replace(spec, segments=(segment,))
+
+
+def read(c: Fields) -> Model:
+  """Return the spec of a published config, with a masked-LM head."""
+  c.skip('pretraining_tp', 'classifier_pooling')
+  c.only(is_decoder=False)
+  norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
+  bias = c.get('mlp_bias', False)
+  block = Block(llama.attention(c, mask=Mask()), llama.glu(c), norm)
+  return llama.decoder(c, [block] * c['num_hidden_layers'], norm, bias=bias)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """Return the published fields of a spec."""
+  pooling = {}
+  if m.classifier is not None and m.classifier.hidden is not None:
+    name = {'first': 'bos', 'mean': 'mean'}[m.classifier.pick]
+    pooling = {'classifier_pooling': 'late' if m.classifier.late else name}
+  return {**llama.write(m), **llama.padding(m, 128_001), **pooling}
+
+
+MODELS = {
+  'eurobert-210m': Entry(eurobert(12, 768, 12, 12, 3072), 310_266_624, '310M', PAPER),
+  'eurobert-610m': Entry(eurobert(26, 1152, 18, 6, 4096), 755_625_600, '750M', PAPER),
+  'eurobert-2.1b': Entry(eurobert(32, 2304, 18, 6, 6144), 2_403_092_736, '2.4B', PAPER),
+}

@@ -1,0 +1,71 @@
+"""Longformer: RoBERTa whose tokens attend to near tokens and to global ones (2020)."""
+
+from collections.abc import Sequence
+import dataclasses
+from typing import Any
+
+from tfm.core import errors
+from tfm.model.spec import Model, depth
+from tfm.parts.absolute.learned import Learned
+from tfm.parts.mask.window import Window
+from tfm.parts.mixer.longformer import Longformer
+from tfm.zoo import roberta
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+from tfm.zoo.layers import layers_of, segments
+
+PAPER = 'Longformer: The Long-Document Transformer, arXiv:2004.05150'
+
+
+def longformer(layers: int, d: int, heads: int, window: int = 512) -> Model:
+  """RoBERTa of 4,096 tokens that attend to window / 2 tokens each way, with global tokens."""
+  spec: Any = windowed(roberta.roberta(layers, d, heads), [window] * layers)
+  return dataclasses.replace(spec, absolute=Learned(4096, spec.absolute.offset))
+
+
+def windowed(stack: Any, windows: Sequence[int]) -> Any:
+  """Return a tower whose layers attend to half of these windows each way, and to global tokens."""
+  layers = []
+  for block, window in zip(layers_of(stack), windows, strict=True):
+    mask = Window(window // 2 + 1, ahead=True)
+    layers.append(dataclasses.replace(block, mixer=Longformer(**{**vars(block.mixer), 'mask': mask})))
+  return dataclasses.replace(stack, segments=segments(layers))
+
+
+def read_windows(c: Fields, layers: int) -> list[int]:
+  """Return the window of each layer.
+
+  Raises:
+    UserError: for windows that are odd, or not one for each layer.
+  """
+  windows = c.get('attention_window', 512)
+  windows = windows if isinstance(windows, list) else [windows] * layers
+  if len(windows) != layers or any(w < 2 or w % 2 for w in windows):
+    raise errors.UserError(
+      f'{c.where}: attention_window is {windows}. Expected an even number, or {layers} of them, one for each layer.'
+    )
+  return windows
+
+
+def write_windows(stack: Any) -> dict[str, Any]:
+  """Return the field of the windows of a tower."""
+  return {'attention_window': [2 * (b.mixer.mask.size - 1) for b in layers_of(stack)]}
+
+
+def read(c: Fields) -> Model:
+  """Return the spec of a published config, with a masked-LM head."""
+  c.only(onnx_export=False)
+  c.skip('ignore_attention_mask', 'attention_mode', 'autoregressive')  # the first release's, read by nothing
+  spec = roberta.read(c)
+  return windowed(spec, read_windows(c, depth(spec)))
+
+
+def write(m: Any) -> dict[str, Any]:
+  """Return the published fields of a spec."""
+  return {**roberta.write(m), **write_windows(m)}
+
+
+MODELS = {
+  'longformer-base-4096': Entry(longformer(12, 768, 12), 148_711_257, '149M', PAPER),
+  'longformer-large-4096': Entry(longformer(24, 1024, 16), 434_653_273, '435M', PAPER),
+}

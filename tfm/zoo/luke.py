@@ -1,0 +1,38 @@
+"""LUKE: RoBERTa that also reads entities; here its words alone (2020)."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Model
+from tfm.zoo import roberta
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+
+PAPER = 'LUKE: Deep Contextualized Entity Representations with Entity-aware Self-attention, arXiv:2010.01057'
+
+
+def luke(layers: int, d: int, heads: int, vocab: int) -> Model:
+  """RoBERTa with a masked-LM head of its own weights."""
+  return own_head(roberta.roberta(layers, d, heads, vocab))
+
+
+def own_head(spec: Any) -> Model:
+  """Return a RoBERTa whose head is not tied to the token table."""
+  return spec.with_heads(lm=dataclasses.replace(spec.lm, tied=False))
+
+
+def read(c: Fields) -> Model:
+  """Return the spec of a published config, with a masked-LM head.
+
+  *Differs*: entities are not read, so there is no input `entity_ids`. Without entities the outputs are those of
+  transformers.
+  """
+  c.skip('entity_vocab_size', 'entity_emb_size', 'use_entity_aware_attention', 'bert_model_name')
+  c.skip('tie_word_embeddings')  # which ties the entities' table alone
+  return own_head(roberta.read(c.changed(tie_word_embeddings=True)))
+
+
+MODELS = {
+  'luke-base': Entry(luke(12, 768, 12, 50_267), 163_304_027, '163M', PAPER),
+  'luke-large': Entry(luke(24, 1024, 16, 50_267), 406_887_515, '407M', PAPER),
+}

@@ -1,0 +1,36 @@
+"""Megatron-BERT: BERT with pre-norm layers (2019)."""
+
+import dataclasses
+from typing import Any
+
+from tfm.model.spec import Model
+from tfm.parts.wiring.pre import Pre
+from tfm.zoo import bert
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+
+PAPER = 'Megatron-LM: Training Multi-Billion Parameter Language Models Using Model Parallelism, arXiv:1909.08053'
+
+
+def megatron_bert(layers: int, d: int, heads: int, vocab: int) -> Model:
+  """BERT with norms before the branches and after the last layer, none on the embeddings."""
+  return pre_norm(bert.bert(layers, d, heads, vocab))
+
+
+def pre_norm(spec: Any, embed_norm: bool = False) -> Model:
+  """Return a BERT with norms before its branches and after the last layer.
+
+  `embed_norm` keeps the norm of the embeddings.
+  """
+  (block,) = spec.segments[0].pattern
+  segment = dataclasses.replace(spec.segments[0], pattern=(dataclasses.replace(block, wiring=Pre()),))
+  embed = spec.embed if embed_norm else dataclasses.replace(spec.embed, norm=None)
+  return dataclasses.replace(spec, segments=(segment,), embed=embed)
+
+
+def read(c: Fields) -> Model:
+  """Return the spec of a published config, with a masked-LM head."""
+  return pre_norm(bert.read(c))
+
+
+MODELS = {'megatron-bert-345m': Entry(megatron_bert(24, 1024, 16, 29_056), 333_671_808, '345M', PAPER)}

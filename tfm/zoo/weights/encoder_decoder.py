@@ -1,0 +1,35 @@
+"""The checkpoints of encoder-decoders made of two encoders: the names of each, behind those of the two sides."""
+
+from typing import Any
+
+from tfm.zoo import encoder_decoder
+from tfm.zoo.weights import bert, roberta
+from tfm.zoo.weights.family import Family, Names
+from tfm.zoo.weights.rules import renamed
+
+_NAMES: dict[str, Names] = {'bert': bert.NAMES, 'roberta': roberta.NAMES}
+
+
+def names(m: Any) -> Names:
+  """Return the names of the encoder, a body alone, and those of the decoder, which has a head."""
+  kinds = [encoder_decoder.kind_of(stack).model_type for stack in (m.encoder, m)]
+  reads, writes = (_NAMES[kind] for kind in kinds)
+  body = f'{kinds[1]}.'
+  for module in (body, 'cls.', 'lm_head.'):
+    writes = renamed(writes, module, f'decoder.{module}')
+  decoder = {**writes, **_cross(f'decoder.{body}encoder.layer.*.crossattention')}
+  encoder = {f'encoder/{ours}': theirs for ours, theirs in renamed(reads, f'{kinds[0]}.', 'encoder.').items()}
+  return {**decoder, **encoder}
+
+
+def _cross(module: str) -> Names:
+  words = {'q': 'query', 'k': 'key', 'v': 'value'}
+  looks = {f'*/cross/{ours}': f'{module}.self.{theirs}' for ours, theirs in words.items()}
+  return {**looks, '*/cross/o': f'{module}.output.dense', '*/cross_norm': f'{module}.output.LayerNorm'}
+
+
+FAMILY = Family(
+  'EncoderDecoder', encoder_decoder.read, encoder_decoder.write, names, '', 'Model',
+  tied=('decoder.cls.predictions.decoder.weight', 'decoder.lm_head.decoder.weight'),
+  ignored=(r'position_ids$', r'pooler\.dense\.', r'\.decoder\.bias$'),
+)  # fmt: skip

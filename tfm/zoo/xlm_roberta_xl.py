@@ -1,0 +1,28 @@
+"""XLM-R XL and XXL: XLM-R with pre-norm layers (2021)."""
+
+from tfm.model.spec import Model
+from tfm.zoo import roberta
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields
+from tfm.zoo.megatron_bert import pre_norm
+
+PAPER = 'Larger-Scale Transformers for Multilingual Masked Language Modeling, arXiv:2105.00572'
+
+
+def xlm_roberta_xl(layers: int, d: int, heads: int) -> Model:
+  """RoBERTa with norms before the branches and after the last layer, none on the embeddings."""
+  return pre_norm(roberta.roberta(layers, d, heads, 250_880))
+
+
+def read(c: Fields) -> Model:
+  """Return the spec of a published config, with a masked-LM head.
+
+  *Differs*: dropout also follows the feed-forward, where transformers has none.
+  """
+  return pre_norm(roberta.read(c))
+
+
+MODELS = {
+  'xlm-roberta-xl': Entry(xlm_roberta_xl(36, 2560, 32), 3_482_741_760, '3.5B', PAPER),
+  'xlm-roberta-xxl': Entry(xlm_roberta_xl(48, 4096, 32), 10_712_994_816, '10.7B', PAPER),
+}
