@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm.model import cache, transformer
-from tfm.model.spec import Model, reads
+from tfm.model.spec import Model, blocks, reads
 from tfm.parts.attend import DenseAttention
 from tfm.parts.attend.base import Attend
 from tfm.parts.context import Run
-from tfm.parts.mixer import Hierarchical
+from tfm.parts.mixer import Hierarchical, Longformer
 from tfm.parts.tokeninfo import TokenInfo
 
 T, LONG, SHORT, CHANGED, PROMPT = 12, 8, 4, 7, 7
@@ -209,5 +209,7 @@ def sight(spec: Model) -> np.ndarray:
 
 
 def decodable(spec: Model) -> bool:
-  """Whether tokens after the prompt are seen by later ones only."""
+  """Whether tokens after the prompt are seen by later ones only, and a cache can keep what they need."""
+  if any(isinstance(block.mixer, Longformer) for block in blocks(spec)):
+    return False
   return spec.apart and not np.triu(sight(spec), 1)[:, PROMPT:].any()

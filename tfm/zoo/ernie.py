@@ -4,6 +4,7 @@ import dataclasses
 from typing import Any
 
 from tfm.model.spec import Model
+from tfm.parts.absolute.learned import Learned
 from tfm.zoo import bert
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
@@ -15,7 +16,7 @@ PAPER_3 = 'ERNIE 3.0: Large-scale Knowledge Enhanced Pre-training, arXiv:2107.02
 def ernie(layers: int, d: int, heads: int, vocab: int, length: int, tasks: int) -> Model:
   """BERT with 4 token types and a number of task types."""
   spec = bert.bert(layers, d, heads, vocab, types=4, eps=1e-5)
-  return with_tasks(dataclasses.replace(spec, absolute=dataclasses.replace(spec.absolute, max_len=length)), tasks)
+  return with_tasks(dataclasses.replace(spec, absolute=Learned(length)), tasks)
 
 
 def with_tasks(spec: Any, tasks: int) -> Model:

@@ -17,14 +17,16 @@ def names(m: Any) -> Names:
   body = f'{kinds[1]}.'
   for module in (body, 'cls.', 'lm_head.'):
     writes = renamed(writes, module, f'decoder.{module}')
-  decoder = {**writes, **_cross(f'decoder.{body}encoder.layer.*.crossattention')}
-  encoder = {f'encoder/{ours}': theirs for ours, theirs in renamed(reads, f'{kinds[0]}.', 'encoder.').items()}
+  decoder: dict[Any, Any] = {**writes, **_cross(f'decoder.{body}encoder.layer.*.crossattention')}
+  encoder: dict[Any, Any] = {
+    f'encoder/{ours}': theirs for ours, theirs in renamed(reads, f'{kinds[0]}.', 'encoder.').items()
+  }
   return {**decoder, **encoder}
 
 
 def _cross(module: str) -> Names:
   words = {'q': 'query', 'k': 'key', 'v': 'value'}
-  looks = {f'*/cross/{ours}': f'{module}.self.{theirs}' for ours, theirs in words.items()}
+  looks: dict[Any, Any] = {f'*/cross/{ours}': f'{module}.self.{theirs}' for ours, theirs in words.items()}
   return {**looks, '*/cross/o': f'{module}.output.dense', '*/cross_norm': f'{module}.output.LayerNorm'}
 
 
