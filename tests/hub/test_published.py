@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests import groups
-from tests.hub import decoders, decoders_llama, encoders, images, published, seq2seq, speech, towers
+from tests.hub import decoders, decoders_llama, decoders_mixtures, encoders, images, published, seq2seq, speech, towers
 from tests.oracles import copying
 from tfm import hub
 from tfm.hub.tensors import open_tensors
@@ -16,6 +16,7 @@ from tfm.zoo import weights
 pytestmark = pytest.mark.oracle
 CASES = {
   **decoders.CASES, **decoders_llama.CASES, **encoders.CASES, **seq2seq.CASES, **images.CASES, **speech.CASES,
+  **decoders_mixtures.CASES,
 }  # fmt: skip
 #: Families made of parts that those before them have not: every run asks for their gradients and steps, and the large
 #: group for those of the first case of every family.
