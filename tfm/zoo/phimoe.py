@@ -18,6 +18,7 @@ from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import seen, window_of
+from tfm.zoo.rope import rope_fields, rope_from
 
 PAPER = 'Phi-3 Technical Report, arXiv:2404.14219'
 
@@ -50,7 +51,7 @@ def _rope(c: Fields) -> RoPE:
   *Differs*: transformers 5.23 rotates rows longer than `original_max_position_embeddings` by the short factors. The
   published code rotates them by the long ones, as here.
   """
-  given = {**(c.get('rope_scaling') or {}), **(c.get('rope_parameters') or {})}
+  given = rope_fields(c)
   scales = [given.pop(name, None) for name in ('short_mscale', 'long_mscale')]
   if scales[0] != scales[1]:
     raise errors.UserError(
@@ -58,9 +59,7 @@ def _rope(c: Fields) -> RoPE:
       'since one factor scales cos and sin of all rows.'
     )
   given |= {} if scales[0] is None else {'attention_factor': scales[0]}
-  values = {n: v for n, v in c.values_.items() if n not in ('rope_scaling', 'rope_parameters')}
-  c.skip('rope_theta', 'max_position_embeddings', 'original_max_position_embeddings')
-  return Fields({**values, 'rope_parameters': given}, c.where).rope(1e6)
+  return rope_from(c, given, 1e6)
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -30,11 +30,14 @@ from tfm.parts.tokeninfo import TokenInfo
 class Attention(Heads, Looking):
   """softmax(q k scale + bias, where the mask allows) v Wo; the other fields are those of `Heads`.
 
-  `relative` tells queries and keys how far apart they stand, `mask` says who may look at whom.
+  `relative` is the relative position of queries and keys, `mask` the attention mask. `gated` multiplies the output of
+  every head by sigmoid(x Wg), number by number, before Wo (arXiv:2505.06708);
+  Wg has a bias where Wq has one.
   """
 
   relative: Relative = Relative()
   mask: Mask = Causal()
+  gated: bool = dataclasses.field(default=False, kw_only=True)
 
   joined: ClassVar[tuple[tuple[str, ...], ...]] = (('q', 'k', 'v'),)
 
@@ -59,7 +62,7 @@ class Attention(Heads, Looking):
 
   def flops(self, d_model, pairs):
     N, K, H = self.sizes(d_model)
-    return 2 * d_model * H * (2 * N + 2 * K) + 4 * pairs * N * H
+    return 2 * d_model * H * (2 * N + 2 * K + N * self.gated) + 4 * pairs * N * H
 
 
 class _Attention(Module):
@@ -93,6 +96,8 @@ class _Attention(Module):
     scores = make_scores(self, s, H, ctx, s.sight, relative.biases(N), *more)
     tell(self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, q_info, k_info, scores, 'float32'))
     y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, q_info, k_info, scores, self.dims.run.precision.reduce)
+    if s.gated:
+      y_BTNH = y_BTNH * jax.nn.sigmoid(Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='gate')(x_BTD))
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
 
   def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:
