@@ -122,4 +122,15 @@ CASES = {
     **_HYBRID, 'num_hidden_layers': 2, 'mamba_d_ssm': None, 'mamba_rms_norm': True, 'mamba_n_groups': 2,
     'tie_word_embeddings': True, 'mlp_bias': True,
   }),
+  'jamba': _of('Jamba', {
+    **_GQA, 'num_hidden_layers': 4, 'num_experts': 4, 'attn_layer_period': 3, 'attn_layer_offset': 1,
+    'mamba_d_state': 6,
+  }, merged=True, whole=True),
+  'hunyuan-moe': _of('HunYuanMoEV1', {
+    **_GQA, 'num_experts': 4, 'moe_topk': [2, 3], 'head_dim': 8,
+    'rope_parameters': {'rope_type': 'dynamic', 'rope_theta': 1e4, 'factor': 1.0, 'alpha': 50.0},
+  }, merged=True),
+  'hunyuan-moe-classifier': _of('HunYuanMoEV1', {
+    **_GQA, 'num_experts': 4, 'moe_topk': 2, 'head_dim': 8, 'num_labels': 3, 'attention_bias': True,
+  }, 'ForSequenceClassification', merged=True),
 }  # fmt: skip

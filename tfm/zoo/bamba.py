@@ -87,4 +87,4 @@ def write(m: Any) -> dict[str, Any]:
 
 _RECURRENT = Mamba2(128, 64, 128, 1)
 
-MODELS = {'bamba-9b': Entry(bamba(32, 4096, 32, 14_336, _RECURRENT, (9, 18, 27)), 0, '9.8B', POST)}
+MODELS = {'bamba-9b': Entry(bamba(32, 4096, 32, 14_336, _RECURRENT, (9, 18, 27)), 9_780_235_392, '9.8B', POST)}

@@ -113,11 +113,10 @@ def _experts(n: int, k: int, width: int, shared: int) -> Moe:
 
 _AT = (5, 15, 25, 35)
 
+_TINY = granitemoehybrid(1536, 12, 4, _experts(64, 6, 512, 1024), Mamba2(48, 64, 128, 1), 6.0, _AT)
+_SMALL = granitemoehybrid(4096, 32, 8, _experts(72, 10, 768, 1536), Mamba2(128, 64, 128, 1), 16.0, _AT)
+
 MODELS = {
-  'granite4-h-tiny': Entry(
-    granitemoehybrid(1536, 12, 4, _experts(64, 6, 512, 1024), Mamba2(48, 64, 128, 1), 6.0, _AT), 0, '6.9B', CARD
-  ),
-  'granite4-h-small': Entry(
-    granitemoehybrid(4096, 32, 8, _experts(72, 10, 768, 1536), Mamba2(128, 64, 128, 1), 16.0, _AT), 0, '32B', CARD
-  ),
+  'granite4-h-tiny': Entry(_TINY, 6_939_037_248, '6.9B', CARD),
+  'granite4-h-small': Entry(_SMALL, 32_207_337_984, '32B', CARD),
 }

@@ -73,7 +73,7 @@ def write(m: Any) -> dict[str, Any]:
 _AT = (2, 5, 8, 10, 12, 14)
 
 MODELS = {
-  'lfm2-350m': Entry(lfm2(16, 1024, 16, 4608, _AT), 0, '354M', PAPER),
-  'lfm2-700m': Entry(lfm2(16, 1536, 24, 6912, _AT), 0, '742M', PAPER),
-  'lfm2-1.2b': Entry(lfm2(16, 2048, 32, 8192, _AT), 0, '1.17B', PAPER),
+  'lfm2-350m': Entry(lfm2(16, 1024, 16, 4608, _AT), 354_483_968, '354M', PAPER),
+  'lfm2-700m': Entry(lfm2(16, 1536, 24, 6912, _AT), 742_489_344, '742M', PAPER),
+  'lfm2-1.2b': Entry(lfm2(16, 2048, 32, 8192, _AT), 1_170_340_608, '1.17B', PAPER),
 }

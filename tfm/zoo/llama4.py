@@ -62,7 +62,8 @@ def read(c: Fields) -> Model:
     if len(values) != n:
       raise errors.UserError(f'{c.where}: {name} has {len(values)} layers. Expected num_hidden_layers ({n}).')
   tuned = bool(c.get('attn_temperature_tuning', True))
-  far = Temperature(c.get('floor_scale', 8192), c.get('attn_scale', 0.1)) if tuned else Relative()
+  temperature = Temperature(c.get('floor_scale', 8192), c.get('attn_scale', 0.1))
+  far = temperature if tuned else Relative()
   qk_norm = RMSNorm(norm.eps, scale=False) if c.get('use_qk_norm', True) else None
   masks, rope = _masks(c, types), c.rope(5e5, 'interleaved')
   kinds = {True: {'relative': rope, 'qk_norm': qk_norm}, False: {'relative': far}}
@@ -121,6 +122,6 @@ def _tuning(relative: Temperature) -> dict[str, Any]:
 _SCOUT = RoPE(5e5, 'interleaved', scaling=Llama3(16.0, 1.0, 1.0))
 
 MODELS = {
-  'llama4-scout': Entry(llama4(16, 1, _SCOUT, True), 0, '109B', CARD),
-  'llama4-maverick': Entry(llama4(128, 2, RoPE(5e5, 'interleaved'), False), 0, '400B', CARD),
+  'llama4-scout': Entry(llama4(16, 1, _SCOUT, True), 107_769_861_120, '109B', CARD),
+  'llama4-maverick': Entry(llama4(128, 2, RoPE(5e5, 'interleaved'), False), 400_711_848_960, '400B', CARD),
 }

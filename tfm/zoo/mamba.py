@@ -131,9 +131,9 @@ _FALCON = Mamba(8192, 16, 256, norm=RMSNorm(1e-6, scale=False))
 _CODESTRAL = Mamba2(128, 64, 128, 8, norm_groups=8)
 
 MODELS = {
-  'mamba-130m': Entry(mamba(24, 768, Mamba(1536, 16, 48), 50_280), 0, '130M', PAPER),
-  'mamba-1.4b': Entry(mamba(48, 2048, Mamba(4096, 16, 128), 50_280), 0, '1.4B', PAPER),
-  'mamba-2.8b': Entry(mamba(64, 2560, Mamba(5120, 16, 160), 50_280), 0, '2.8B', PAPER),
-  'falcon-mamba-7b': Entry(mamba(64, 4096, _FALCON, 65_024, False), 0, '7.3B', PAPER_FALCON),
-  'mamba-codestral-7b': Entry(mamba(64, 4096, _CODESTRAL, 32_768, False), 0, '7.3B', PAPER_2),
+  'mamba-130m': Entry(mamba(24, 768, Mamba(1536, 16, 48), 50_280), 129_135_360, '130M', PAPER),
+  'mamba-1.4b': Entry(mamba(48, 2048, Mamba(4096, 16, 128), 50_280), 1_372_178_432, '1.4B', PAPER),
+  'mamba-2.8b': Entry(mamba(64, 2560, Mamba(5120, 16, 160), 50_280), 2_768_345_600, '2.8B', PAPER),
+  'falcon-mamba-7b': Entry(mamba(64, 4096, _FALCON, 65_024, False), 7_272_665_088, '7.3B', PAPER_FALCON),
+  'mamba-codestral-7b': Entry(mamba(64, 4096, _CODESTRAL, 32_768, False), 7_285_403_648, '7.3B', PAPER_2),
 }

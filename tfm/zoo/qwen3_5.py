@@ -76,6 +76,6 @@ _RECURRENT = GatedDelta(32, 16, 128, 128)
 _MOE = Moe(256, TopK(0.001, 0.0, 8), Glu(512), Glu(512), shared_gate=True)
 
 MODELS = {
-  'qwen3.5-9b': Entry(qwen3_5(32, 4096, 16, 4, Glu(12_288), _RECURRENT), 0, '9B', POST),
-  'qwen3.5-35b-a3b': Entry(qwen3_5(40, 2048, 16, 2, _MOE, _RECURRENT), 0, '35B', POST),
+  'qwen3.5-9b': Entry(qwen3_5(32, 4096, 16, 4, Glu(12_288), _RECURRENT), 8_953_803_264, '9B', POST),
+  'qwen3.5-35b-a3b': Entry(qwen3_5(40, 2048, 16, 2, _MOE, _RECURRENT), 34_660_610_688, '35B', POST),
 }

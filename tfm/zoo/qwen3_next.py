@@ -107,7 +107,6 @@ def write(m: Any) -> dict[str, Any]:
 
 
 _MOE = Moe(512, TopK(0.001, 0.0, 10), Glu(512), Glu(512), shared_gate=True)
+_SPEC = qwen3_next(48, 2048, 16, 2, _MOE, GatedDelta(32, 16, 128, 128))
 
-MODELS = {
-  'qwen3-next-80b-a3b': Entry(qwen3_next(48, 2048, 16, 2, _MOE, GatedDelta(32, 16, 128, 128)), 0, '80B', POST),
-}
+MODELS = {'qwen3-next-80b-a3b': Entry(_SPEC, 79_674_391_296, '80B', POST)}

@@ -84,6 +84,6 @@ def write(m: Any) -> dict[str, Any]:
 
 
 MODELS = {
-  'recurrentgemma-2b': Entry(recurrent_gemma(26, 2560, 10, 7680), 0, '2.7B', PAPER),
-  'recurrentgemma-9b': Entry(recurrent_gemma(38, 4096, 16, 12_288), 0, '8.6B', PAPER),
+  'recurrentgemma-2b': Entry(recurrent_gemma(26, 2560, 10, 7680), 2_682_862_080, '2.7B', PAPER),
+  'recurrentgemma-9b': Entry(recurrent_gemma(38, 4096, 16, 12_288), 8_579_977_216, '8.6B', PAPER),
 }

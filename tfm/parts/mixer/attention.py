@@ -30,13 +30,17 @@ from tfm.parts.tokeninfo import TokenInfo
 class Attention(Heads, Looking):
   """softmax(q k scale + bias, where the mask allows) v Wo; the other fields are those of `Heads`.
 
-  `relative` is the relative position of queries and keys, `mask` the attention mask. `gated` multiplies the output of
-  every head by sigmoid(x Wg), number by number, before Wo (arXiv:2505.06708);
-  Wg has a bias where Wq has one.
+  Attributes:
+    relative: the relative position of queries and keys.
+    mask: the attention mask.
+    rotate_first: rotate queries and keys before they are normalised and clipped, not after (HunYuan).
+    gated: multiply the output of every head by sigmoid(x Wg), number by number, before Wo (arXiv:2505.06708); Wg has a
+      bias where Wq has one.
   """
 
   relative: Relative = Relative()
   mask: Mask = Causal()
+  rotate_first: bool = dataclasses.field(default=False, kw_only=True)
   gated: bool = dataclasses.field(default=False, kw_only=True)
 
   joined: ClassVar[tuple[tuple[str, ...], ...]] = (('q', 'k', 'v'),)
@@ -84,8 +88,12 @@ class _Attention(Module):
       q_BTNH, k_BSKH, v_BSKH = together(x_BTD, project_q, project_k, project_v)
     else:
       q_BTNH, k_BSKH, v_BSKH = project_q(x_BTD), project_k(source), project_v(source)
-    q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'q'), q_info)
-    k_BSKH = relative.rotate(tamed(s, dims, k_BSKH, 'k', 'K'), info)
+    if s.rotate_first:
+      q_BTNH = tamed(s, dims, relative.queries(q_BTNH, q_info), 'q')
+      k_BSKH = tamed(s, dims, relative.rotate(k_BSKH, info), 'k', 'K')
+    else:
+      q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'q'), q_info)
+      k_BSKH = relative.rotate(tamed(s, dims, k_BSKH, 'k', 'K'), info)
     v_BSKH = tamed(s, dims, v_BSKH)
 
     new = {'k': k_BSKH, 'v': v_BSKH}

@@ -47,6 +47,8 @@ from tfm.zoo.weights import (
   granite,
   granitemoe,
   granitemoehybrid,
+  hunyuan_v1_moe,
+  jamba,
   lfm2,
   llama,
   llama4,
@@ -175,6 +177,8 @@ TABLE = Table(
     'recurrent_gemma': recurrent_gemma.FAMILY,
     'lfm2': lfm2.FAMILY,
     'falcon_h1': falcon_h1.FAMILY,
+    'jamba': jamba.FAMILY,
+    'hunyuan_v1_moe': hunyuan_v1_moe.FAMILY,
     'gpt_oss': gpt_oss.FAMILY,
     # Encoders with decoders.
     't5': t5.FAMILY,
