@@ -45,7 +45,7 @@ def in_chunks(chunk: Chunk, state: Any, docs: Documents, tokens: Any) -> tuple[j
   """Return what every token reads, `[B, T, ...]`, and the state after the last token."""
   B, T = docs.real.shape
   step, before = _step(chunk), (state, jnp.zeros((B,), jnp.int32))
-  marks = docs.number, docs.real, docs.starts
+  marks: Any = (docs.number, docs.real, docs.starts)
   if T <= CHUNK:
     (state, _), y = step(before, (marks, tokens))
     return y, state

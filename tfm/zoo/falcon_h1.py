@@ -1,5 +1,7 @@
 """Falcon-H1 (2025): attention and Mamba-2 side by side in every layer, with a multiplier for each of their parts."""
 
+import dataclasses
+import math
 from typing import Any
 
 from tfm.core import errors
@@ -44,9 +46,9 @@ def read(c: Fields) -> Model:
   if bias and by != 1:
     raise errors.UserError(f'{c.where}: ssm_in_multiplier is {by} and mamba_proj_bias true. Expected 1, or no bias.')
   recurrent = mamba2(c, scales=scales, norm=norm if normed else None, gate_first=first if normed else True)
-  attention = llama.attention(c, 8)
-  scale = attention.size(c['hidden_size']) ** -0.5 * c.get('key_multiplier', 1.0)
-  attention = llama.attention(c, 8, scale=float(scale))
+  attention, keys = llama.attention(c, 8), c.get('key_multiplier', 1.0)
+  if keys != 1:
+    attention = dataclasses.replace(attention, scale=float(attention.size(c['hidden_size']) ** -0.5 * keys))
   mixer = Sum(
     attention, recurrent, float(c.get('attention_in_multiplier', 1.0)),
     float(c.get('attention_out_multiplier', 1.0)), float(c.get('ssm_out_multiplier', 1.0)),
@@ -54,8 +56,8 @@ def read(c: Fields) -> Model:
   gate, out = c.get('mlp_multipliers', [1.0, 1.0])
   ffn = llama.glu(c, gate_scale=float(gate), out_scale=float(out))
   embed = Tokens(scale=float(c.get('embedding_multiplier', 1.0)))
-  head = {'scale': float(c.get('lm_head_multiplier', 1.0))}
-  return llama.decoder(c, [Block(mixer, ffn, norm)] * c['num_hidden_layers'], norm, embed=embed, **head)
+  by = float(c.get('lm_head_multiplier', 1.0))
+  return llama.decoder(c, [Block(mixer, ffn, norm)] * c['num_hidden_layers'], norm, embed=embed, scale=by)
 
 
 def write(m: Any) -> dict[str, Any]:
@@ -75,10 +77,17 @@ def write(m: Any) -> dict[str, Any]:
     'mamba_rms_norm': r.norm is not None, 'mamba_norm_before_gate': not r.gate_first, 'ssm_in_multiplier': 1.0,
     'ssm_multipliers': list(r.scales), 'ssm_out_multiplier': mixer.right_out,
     'attention_in_multiplier': mixer.left_in, 'attention_out_multiplier': mixer.left_out,
-    'key_multiplier': 1.0 if a.scale is None else a.scale * head_dim**0.5,
+    'key_multiplier': 1.0 if a.scale is None else _multiplier(a.scale, head_dim),
     'mlp_multipliers': [ffn.gate_scale, ffn.out_scale], 'embedding_multiplier': m.embed.scale,
     'lm_head_multiplier': 1.0 if m.lm is None else m.lm.scale,
   }  # fmt: skip
+
+
+def _multiplier(scale: float, head_dim: int) -> float:
+  """Return the factor of keys that makes `scale` of head_dim ** -0.5, to the last bit where there is one."""
+  near = scale * head_dim**0.5
+  candidates = round(near, 12), near, math.nextafter(near, 0), math.nextafter(near, math.inf)
+  return next((by for by in candidates if head_dim**-0.5 * by == scale), near)
 
 
 def _recurrent(heads: int, d_state: int) -> Mamba2:

@@ -40,6 +40,7 @@ def read(c: Fields) -> Model:
   """Return the spec of a published config."""
   d, n, norm = c['hidden_size'], c['num_hidden_layers'], RMSNorm(c.get('rms_norm_eps', 1e-6))
   c.skip('use_mamba_kernels', 'use_mambapy', 'use_associative_scan', 'num_logits_to_keep')
+  c.skip('max_position_embeddings', 'calc_logits_for_entire_prompt')
   c.only(mamba_inner_layernorms=True)
   attention = llama.attention(c, 8, relative=Relative(), bias='')
   rank = c.get('mamba_dt_rank', 'auto')

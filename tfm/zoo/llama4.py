@@ -66,7 +66,7 @@ def read(c: Fields) -> Model:
   far = temperature if tuned else Relative()
   qk_norm = RMSNorm(norm.eps, scale=False) if c.get('use_qk_norm', True) else None
   masks, rope = _masks(c, types), c.rope(5e5, 'interleaved')
-  kinds = {True: {'relative': rope, 'qk_norm': qk_norm}, False: {'relative': far}}
+  kinds: dict[bool, dict[str, Any]] = {True: {'relative': rope, 'qk_norm': qk_norm}, False: {'relative': far}}
   mixers = [
     llama.attention(c, 8, 128, mask=mask, **kinds[bool(here)]) for mask, here in zip(masks, rotated, strict=True)
   ]
@@ -97,8 +97,9 @@ def _feeds(c: Fields) -> list[FFN]:
 def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
   blocks: list[Any] = layers_of(m)
-  feeds, dense = [b.ffn for b in blocks], [b.ffn for b in blocks if hasattr(b.ffn, 'd_ff')]
-  moe = next((f for f in feeds if hasattr(f, 'expert')), Moe(1, _router(0.0, 1), dense[0] if dense else Glu()))
+  feeds: list[Any] = [b.ffn for b in blocks]
+  dense = [f for f in feeds if hasattr(f, 'd_ff')]
+  moe: Any = next((f for f in feeds if hasattr(f, 'expert')), Moe(1, _router(0.0, 1), dense[0] if dense else Glu()))
   rotated = [int(hasattr(b.mixer.relative, 'base')) for b in blocks]
   chunks = [b.mixer.mask.lookback for b in blocks]
   tuned = next((b.mixer.relative for b in blocks if isinstance(b.mixer.relative, Temperature)), None)

@@ -91,8 +91,10 @@ class _GatedDelta(Module):
   def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
     s, (B, _, D), dims = self.spec, x_BTD.shape, self.dims
     N, K, R, H = s.heads, s.key_heads, s.key_dim, s.head_dim
-    heads = {'q': ('DKR', (K, R)), 'k': ('DKR', (K, R)), 'v': ('DNH', (N, H)), 'gate': ('DNH', (N, H))}
-    heads |= {'rate': ('DN', (N,)), 'decay': ('DN', (N,))}
+    heads: dict[str, tuple[str, tuple[int, ...]]] = {
+      'q': ('DKR', (K, R)), 'k': ('DKR', (K, R)), 'v': ('DNH', (N, H)), 'gate': ('DNH', (N, H)), 'rate': ('DN', (N,)),
+      'decay': ('DN', (N,)),
+    }  # fmt: skip
     project = (Dense(letters, (D, *out), dims, name=name) for name, (letters, out) in heads.items())
     *qkv, gate_BTNH, rate_BTN, decay_BTN = together(x_BTD, *project)
     rows = row_state(s.state(D), cache, B)

@@ -114,8 +114,9 @@ class _Mamba2(Module):
   def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
     s, (B, _, D), dims = self.spec, x_BTD.shape, self.dims
     N, H, R, K = s.heads, s.head_dim, s.d_state, s.key_heads
-    outs = {'gate': ('DNH', (N, H)), 'x': ('DNH', (N, H)), 'b': ('DKR', (K, R)), 'c': ('DKR', (K, R))}
-    outs |= {'step': ('DN', (N,))}
+    outs: dict[str, tuple[str, tuple[int, ...]]] = {
+      'gate': ('DNH', (N, H)), 'x': ('DNH', (N, H)), 'b': ('DKR', (K, R)), 'c': ('DKR', (K, R)), 'step': ('DN', (N,)),
+    }  # fmt: skip
     project = (Dense(letters, (D, *out), dims, bias=s.bias, name=name) for name, (letters, out) in outs.items())
     inputs = [a if by == 1 else a * by for a, by in zip(together(x_BTD, *project), s.scales, strict=True)]
     gate_BTNH, *convolved, step_BTN = inputs

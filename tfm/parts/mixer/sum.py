@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 import dataclasses
+from typing import Any
 
 from flax import linen as nn
 import jax
 
 from tfm.core.module import Module
 from tfm.parts.context import Ctx, Dims
+from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.mixer.base import Cache, Mixer
 from tfm.parts.mixer.mamba2 import Mamba2
@@ -70,6 +72,13 @@ class Sum(Mixer):
     return self.left.max_positions
 
   @property
+  def mask(self) -> Mask:
+    """Return which tokens a token depends on, as an attention mask."""
+    left: Any = self.left
+    right: Any = self.right
+    return _Either(left.mask, right.mask)
+
+  @property
   def causal(self):
     return self.left.causal and self.right.causal
 
@@ -84,6 +93,17 @@ class Sum(Mixer):
   @property
   def provides(self):
     return self.left.provides | self.right.provides
+
+
+@dataclasses.dataclass(frozen=True)
+class _Either(Mask):
+  """Allowed by `left` or by `right`."""
+
+  left: Mask = Mask()
+  right: Mask = Mask()
+
+  def __call__(self, q, k):
+    return self.left(q, k) | self.right(q, k)
 
 
 class _Sum(Module):
