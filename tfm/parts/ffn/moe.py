@@ -11,7 +11,6 @@ import jax
 from jax import lax
 import jax.numpy as jnp
 
-from tfm.core import errors
 from tfm.core.axes import letters_of, mesh_axes
 from tfm.core.module import Module
 from tfm.parts.context import Ctx, Dims
@@ -84,8 +83,6 @@ class Moe(FFN):
       yield 'shared_gate: gates nothing. Wanted a shared feed-forward, or shared_gate=no.'
     if self.capacity is not None and self.capacity <= 0:
       yield f'capacity: is {self.capacity}. Wanted more than 0, or none to drop nothing.'
-    if self.scaled not in ('output', 'input'):
-      yield f'scaled: {errors.unknown("side of an expert", self.scaled, ("output", "input"))}'
     if self.slots is not None and self.slots < 1:
       yield f'slots: is {self.slots}. Wanted 1 or more, or none to drop nothing.'
     if self.slots is not None and self.capacity is not None:
