@@ -27,12 +27,40 @@ from tfm.parts.ffn import Glu, Mlp, Moe
 from tfm.parts.head.classify import Classify
 from tfm.parts.head.lm import Lm, Transform
 from tfm.parts.length_scale import LengthScale
-from tfm.parts.mask import BigBird, Blocks, Causal, Fixed, Lambda, Mask, Permutation, Prefix, Segments, Strided, Window
-from tfm.parts.mixer import LSTM, MLA, Attention, Disentangled, Hierarchical, LinearAttention, Longformer, Transient
+from tfm.parts.mask import (
+  BigBird,
+  Blocks,
+  Causal,
+  Chunks,
+  Fixed,
+  Lambda,
+  Mask,
+  Permutation,
+  Prefix,
+  Segments,
+  Strided,
+  Window,
+)
+from tfm.parts.mixer import (
+  LSTM,
+  MLA,
+  RGLRU,
+  Attention,
+  Disentangled,
+  GatedConv,
+  GatedDelta,
+  Hierarchical,
+  LinearAttention,
+  Longformer,
+  Mamba,
+  Mamba2,
+  Sum,
+  Transient,
+)
 from tfm.parts.mixer.disentangled import Distances
 from tfm.parts.mtp import ParallelMTP, SequentialMTP
 from tfm.parts.norm import FixNorm, LayerNorm, RMSNorm
-from tfm.parts.relative import ALiBi, Axial, RoPE, Shaw, T5Bias
+from tfm.parts.relative import ALiBi, Axial, RoPE, Shaw, T5Bias, Temperature
 from tfm.parts.relative.scaling import LongRoPE, Yarn
 from tfm.parts.resample.merge import Merge
 from tfm.parts.residual import Dlcl, Dwa
@@ -90,18 +118,21 @@ OF_IMAGES = ('axial',)
 
 def _levels() -> dict[str, dict[str, list]]:
   """Factor -> level -> what it may be: takes turns wherever the level stands, its fields after the row's defaults."""
-  feeds = {'glu': [Glu(48), Glu(48, bias=True), Glu(48, limit=0.5, shift=1.0)], 'mlp': [Mlp(48), Mlp(48, bias=False)]}
+  scaled = Glu(48, limit=0.5, shift=1.0, gate_scale=2.0, out_scale=0.5)
+  feeds = {'glu': [Glu(48), Glu(48, bias=True), scaled], 'mlp': [Mlp(48), Mlp(48, bias=False)]}
   feeds |= {f'moe-{name}': [Moe(8, row(), Glu(48))] for name, row in tables()['router'].items()}
   feeds |= {name: [row()] for name, row in tables()['ffn'].items() if name not in (*feeds, 'moe')}
   feeds['moe-top_k'] += [
     Moe(4, TopK(k=1, renormalize=False), Mlp(48), Glu(48)),
     Moe(4, TopK(bias=True), Glu(48), Glu(48), shared_gate=True),
+    Moe(4, TopK(k=1, score='sigmoid', renormalize=False), Glu(48), scaled='input'),
   ]
   grouped = Grouped(0, 0, 2, 'softmax', False, 16.0, group_score='max', rate=None)
   feeds['moe-grouped'] += [Moe(8, grouped, Glu(48))]
   relative = _rows('relative', *OF_IMAGES)
   relative['rope'] += [RoPE(layout='interleaved'), RoPE(fraction=0.5)]
   relative['alibi'] += [ALiBi(4.0, 0.3)]
+  relative['temperature'] = [Temperature(3, 0.5)]
   relative['shaw-values'] = [Shaw(values=True)]
   scaling = _rows('relative/scaling')
   scaling['yarn'] += [Yarn(4.0, 8, mscale=0.7, mscale_all=0.7)]
@@ -111,6 +142,7 @@ def _levels() -> dict[str, dict[str, list]]:
   mask['strided'] += [Strided(4)]
   mask['fixed'] += [Fixed(4, 1)]
   mask['lambda'] += [Lambda(2, 3)]
+  mask['chunks'] = [Chunks(4), Chunks(5)]
   mask['bigbird'] += [BigBird(1, 2, 12)]
   mask['blocks'] += [Blocks(('100', '110', '011'), 4)]
   norm = _rows('norm')
@@ -136,6 +168,16 @@ def _levels() -> dict[str, dict[str, list]]:
   mixer['transient'] = [Transient(4, None, 8, pool=4)]
   mixer['linear'] = [LinearAttention(4), LinearAttention(4, 6, bias='qvo')]
   mixer['lstm'] = [LSTM(), LSTM(24, project=True, bias=False)]
+  mixer['gated_conv'] = [GatedConv(3), GatedConv(2, bias=True)]
+  mixer['rglru'] = [RGLRU(24, 4), RGLRU(24, 2, conv=2)]
+  mixer['sum'] = [Sum(Attention(4, 2, 8), Mamba2(4, 8, 6), 0.5, 2.0, 0.7)]
+  mixer['gated_delta'] = [GatedDelta(4, 2, 6, 8), GatedDelta(4, 4, 8, 8, conv=2)]
+  mixer['mamba'] = [Mamba(24, 6, 4), Mamba(24, 6, 4, norm=RMSNorm(), bias=True, conv_bias=False)]
+  mixer['mamba2'] = [
+    Mamba2(4, 8, 6, 2),
+    Mamba2(4, 8, 6, norm=None, bias=True, conv_bias=False, scales=(0.5, 2.0, 0.7, 1.5, 0.9)),
+    Mamba2(4, 8, 6, norm_groups=2, gate_first=False, limits=(0.1, 0.9)),
+  ]
   mixer['mla'] = [MLA(4, rank, 16, 8, 4, 12) for rank in (None, 24)]
   stack = {'repeated': [(False, (2,))], 'shared': [(True, (2,))], 'segments': [(False, (1, 1))]}
   return {
@@ -177,6 +219,7 @@ _OPTIONS: dict[str, list] = {
   'cap': [{'cap': 2.0}],
   'sink': [{'sink': True}],
   'bias': [{'bias': 'qvo'}],
+  'gated': [{'gated': True}],
   'clip': [{'clip': 0.5}],
   'qk_norm': [
     {'qk_norm': n, 'qk_norm_over': over} for n, over in zip(_norms, itertools.cycle(('head', 'all', 'each')))
@@ -212,7 +255,7 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   **{('relative', name): {'scaling': ()} for name in tables()['relative'] if name not in ('rope', *OF_IMAGES)},
   **{('mixer', name): _not_with(row()) for name, row in tables()['mixer'].items() if name != 'mla'},
   ('relative', 'shaw-values'): {'scaling': (), 'attend': ('pallas',)},
-  ('mixer', 'mla'): {'kv_heads': (), 'options': ('qk_norm', 'clip')},
+  ('mixer', 'mla'): {'kv_heads': (), 'options': ('qk_norm', 'clip', 'gated')},
   ('topology', 'encoder'): {'cache': (), 'mtp': ('sequential', 'parallel'), 'attend': ('staircase',)},
   ('ffn', 'moe-expert_choice'): {'cache': (), 'mtp': ('sequential', 'parallel')},
   ('residual', 'reversible'): {'wiring': ('post',)},
@@ -232,9 +275,9 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
 #: is other numbers in a rotation; interpreted, a kernel for TPUs is slow to compile. Recurrent mixers meet what handles
 #: their state.
 _RECURRENT = ('topology', 'ffn', 'residual', 'mtp', 'stack', 'wiring', 'cache', 'adapter')
+_RECURRENT_MIXERS = ('linear', 'lstm', 'gated_conv', 'gated_delta', 'mamba', 'mamba2', 'rglru', 'sum')
 _MEETS: dict[str | tuple[str, str], tuple[str, ...]] = {
-  ('mixer', 'linear'): _RECURRENT,
-  ('mixer', 'lstm'): _RECURRENT,
+  **{('mixer', name): _RECURRENT for name in _RECURRENT_MIXERS},
   'scaling': ('relative', 'mixer', 'topology', 'cache', 'attend'),
   'pallas': ('relative', 'shared', 'mask', 'mixer', 'kv_heads', 'options', 'topology'),
 }
@@ -343,7 +386,7 @@ def _assembled(chosen: dict) -> Model:
   if topology is _causal:
     return Model(d_model=32, segments=stack(block(seen), repeats), **whole)
   reading = Tower(segments=stack(block(mask), (2,)), **common, **topology)
-  cross = CrossAttention(4, kv_heads, 8, **options)
+  cross = CrossAttention(4, kv_heads, 8, **{n: v for n, v in options.items() if n != 'gated'})
   return Model(d_model=32, segments=stack(block(seen, cross=cross), repeats), towers={'encoder': reading}, **whole)
 
 

@@ -46,7 +46,8 @@ class Case:
   without `padded` none at all. Tensors whose names match `idle` are of theirs, and ours has none;
   `first` is the position of a row's first token as theirs count. `merged` are theirs
   that have several tensors of a checkpoint as one parameter (experts). `image` is the size of images in place of the
-  config's. Of `whole` cases, beside those that
+  config's. With `leaving` their hidden states are what leaves each layer, and the normalised last.
+  Of `whole` cases, beside those that
   test_published names, gradients and a cache in steps are compared too.
   """
 
@@ -64,6 +65,7 @@ class Case:
   first: int = 0
   merged: bool = False
   whole: bool = False
+  leaving: bool = False
   image: tuple[int, int] | None = None
 
   @property
@@ -196,6 +198,11 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
   stacks = {n: out[n] for n in HIDDEN if n in out}
   hidden = stacks.get('decoder_hidden_states', stacks.get('hidden_states'))
   layers = {f'{n}/{i}': x for n, stack in stacks.items() for i, x in enumerate(stack)}
+  if both.case.leaving:
+    last = len(hidden) - 1
+    entering = both.theirs.get_input_embeddings()(inputs['input_ids'])
+    stack = (entering, *hidden[: last - 1], hidden[last])
+    layers = {f'hidden_states/{i}': x for i, x in enumerate(stack)}
   last = hidden[-1] if both.ours.spec.embed.ends_with_norm else out.get('last_hidden_state')
   found = ({} if last is None else {'last_hidden_state': last}) | _logits(out)
   if found.get('logits', hidden[-1]).shape == both.real.shape:  # one number a token

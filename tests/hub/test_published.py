@@ -11,6 +11,7 @@ from tests.hub import (
   decoders,
   decoders_dense,
   decoders_llama,
+  decoders_mixtures,
   encoders,
   encoders_kin,
   images,
@@ -29,6 +30,7 @@ pytestmark = pytest.mark.oracle
 CASES = {
   **decoders.CASES, **decoders_llama.CASES, **decoders_dense.CASES, **encoders.CASES, **encoders_kin.CASES,
   **decoders_dense.OF_ENCODERS, **seq2seq.CASES, **seq2seq_kin.CASES, **images.CASES, **speech.CASES,
+  **decoders_mixtures.CASES,
 }  # fmt: skip
 #: Families made of parts that those before them have not: every run asks for their gradients and steps, and the large
 #: group for those of the first case of every family.

@@ -43,12 +43,17 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the published fields of a spec."""
+  return {**llama.write(m), **multipliers(m)}
+
+
+def multipliers(m: Any) -> dict[str, Any]:
+  """Return the published fields of the four multipliers of a spec."""
   block = m.segments[0].pattern[0]
   return {
-    **llama.write(m), 'embedding_multiplier': m.embed.scale, 'residual_multiplier': getattr(block.gain, 'factor', 1.0),
+    'embedding_multiplier': m.embed.scale, 'residual_multiplier': getattr(block.gain, 'factor', 1.0),
     'attention_multiplier': block.mixer.scale or block.mixer.size(m.d_model) ** -0.5,
-    # Without the rounding 1 / (1 / 49) is no 49.
+    # Rounded, because 1 / (1 / 49) is not exactly 49.
     'logits_scaling': 1.0 if m.lm is None else round(1 / m.lm.scale, 9),
   }  # fmt: skip
 

@@ -1,10 +1,11 @@
 """Layers one by one: as segments and back, and what configs say of each."""
 
 from collections.abc import Sequence
+import dataclasses
 from typing import Any
 
 from tfm.core import errors
-from tfm.model.spec import Block, Segment
+from tfm.model.spec import Block, Segment, depth
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.window import Window
@@ -77,3 +78,9 @@ def types_of(m: Any) -> list[str]:
 def window_of(m: Any) -> int | None:
   """`sliding_window` of a spec, None where no layer has one."""
   return next((far + 1 for b in layers_of(m) if (far := b.mixer.mask.lookback) is not None), None)
+
+
+def as_attention(m: Any) -> Any:
+  """Return `m` with its first layer of attention in place of every layer, for functions that read its sizes."""
+  block = next(b for b in layers_of(m) if hasattr(b.mixer, 'sizes'))
+  return dataclasses.replace(m, segments=(Segment((block,), depth(m)),))

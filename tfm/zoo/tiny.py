@@ -10,6 +10,7 @@ _SIZES = {
   'vocab': 64, 'd_model': 32, 'repeats': 2, 'd_ff': 48, 'max_len': 64, 'size': 4, 'dim': 16, 'pool': 4, 'image': 16,
   'placeholder': 63, 'count': 8, 'waves': 8, 'classes': 4, 'timesteps': 16, 'labels': 8, 'codes': 16,
   'experts': 8, 'k': 2, 'groups': 4, 'keep': 2,
+  'd_state': 8, 'rank': 4, 'width': 32, 'key_heads': 2, 'key_dim': 8, 'norm_groups': 2,
   'q_rank': 24, 'kv_rank': 16, 'nope_dim': 8, 'rope_dim': 4, 'v_dim': 12,
 }  # fmt: skip
 _HEADS, _HEAD_DIM = 4, 8

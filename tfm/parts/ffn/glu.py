@@ -17,7 +17,8 @@ from tfm.parts.ffn.base import FFN
 class Glu(FFN):
   """(act(x Wg) * (x Wu + shift)) Wd; as many parameters as an MLP of width f when d_ff = 2/3 f.
 
-  `limit` keeps x Wg below it and x Wu within +- it (GPT-OSS, with `shift` 1).
+  `limit` keeps x Wg below it and x Wu within +- it (GPT-OSS, with `shift` 1). `gate_scale` multiplies x Wg and
+  `out_scale` the output (Falcon-H1).
   """
 
   d_ff: int = 1376
@@ -26,6 +27,8 @@ class Glu(FFN):
   dropout: float = 0.0
   limit: float | None = None
   shift: float = 0.0
+  gate_scale: float = 1.0
+  out_scale: float = 1.0
 
   stackable = True
   joined = (('gate', 'up'),)
@@ -50,8 +53,10 @@ class _Glu(nn.Module):
     s, D = self.spec, self.dims.d_model
     project = [Dense('DF', (D, s.d_ff), self.dims, bias=s.bias, name=name) for name in ('gate', 'up')]
     gate_BTF, up_BTF = together(x_BTD, *project, sizes_E=ctx.sizes_E)
+    gate_BTF = gate_BTF if s.gate_scale == 1 else gate_BTF * s.gate_scale
     if s.limit is not None:
       gate_BTF, up_BTF = gate_BTF.clip(max=s.limit), up_BTF.clip(-s.limit, s.limit)
     h_BTF = s.act(gate_BTF) * (up_BTF + s.shift if s.shift else up_BTF)
     h_BTF = nn.Dropout(s.dropout, deterministic=not ctx.train)(h_BTF)
-    return Dense('FD', (s.d_ff, D), self.dims, bias=s.bias, name='down')(h_BTF, ctx.sizes_E), 0.0
+    y_BTD = Dense('FD', (s.d_ff, D), self.dims, bias=s.bias, name='down')(h_BTF, ctx.sizes_E)
+    return (y_BTD if s.out_scale == 1 else y_BTD * s.out_scale), 0.0

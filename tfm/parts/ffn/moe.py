@@ -4,7 +4,7 @@ from collections.abc import Iterator
 import dataclasses
 import functools
 import math
-from typing import Any
+from typing import Any, Literal
 
 from flax import linen as nn
 import jax
@@ -35,6 +35,8 @@ class Moe(FFN):
   its tokens, and the others come to nothing (Switch, GShard). What a token gets then depends on what else is in its
   row, so such a model trains but does not generate. None drops nothing, at the cost of what is chosen. `slots` says
   the same as a number of choices, whatever the length of the row (Switch's released models).
+
+  `scaled` says what g_e multiplies, the output of the expert or its input (FFN_e(g_e x), Llama 4).
   """
 
   experts: int = 8
@@ -44,6 +46,7 @@ class Moe(FFN):
   capacity: float | None = None
   shared_gate: bool = False
   slots: int | None = None
+  scaled: Literal['output', 'input'] = 'output'
 
   @property
   def causal(self):
@@ -114,8 +117,9 @@ class _Moe(Module):
 
     y_BTD = x_BTD
     if not self.is_initializing():
+      part = functools.partial(mixed, apply, route.most, s.scaled)
       letters = letters_of(jax.eval_shape(start, jax.random.key(0)))
-      y_BTD = _spread_over_mesh(functools.partial(mixed, apply, route.most), E, letters)(x_BTD, route, params, keys)
+      y_BTD = _spread_over_mesh(part, E, letters)(x_BTD, route, params, keys)
     if s.shared is not None:
       shared_BTD, _ = s.shared.make(self.dims).copy(name='shared')(x_BTD, ctx)
       if s.shared_gate:
@@ -138,10 +142,13 @@ def within(route: Route, E: int, capacity: int) -> Route:
   return dataclasses.replace(route, expert_BTC=jnp.where(place <= capacity, route.expert_BTC, E))
 
 
-def mixed(apply: Any, most: int, first: Any, count: int, x_BTD, expert_BTC, weight_BTC, params, rngs) -> jax.Array:
+def mixed(
+  apply: Any, most: int, scaled: str, first: Any, count: int, x_BTD, expert_BTC, weight_BTC, params, rngs
+) -> jax.Array:
   """sum_e g_e FFN_e(x) over the `count` experts from `first` on, whose parameters these are.
 
-  The choices are sorted by expert, so that the rows of each are together: `apply` sees exactly those.
+  The choices are sorted by expert, so that the rows of each are together: `apply` sees exactly those. With `scaled`
+  'input' it is FFN_e(g_e x).
   """
   (B, T, D), C = x_BTD.shape, expert_BTC.shape[-1]
   expert = expert_BTC.reshape(-1) - first
@@ -152,7 +159,10 @@ def mixed(apply: Any, most: int, first: Any, count: int, x_BTD, expert_BTC, weig
   rows = spread(x_BTD.reshape(B * T, D), order // C, place.reshape(B * T, C))
   weights = spread(weight_BTC.reshape(-1, 1), order, place[:, None]).astype(rows.dtype)
   sizes_E = jnp.sum(expert[:, None] == jnp.arange(count)[None], 0, dtype=jnp.int32)
-  y = apply(params, rows[None], sizes_E, rngs)[0] * weights
+  if scaled == 'input':
+    y = apply(params, (rows * weights)[None], sizes_E, rngs)[0]
+  else:
+    y = apply(params, rows[None], sizes_E, rngs)[0] * weights
   return collected(y, order // C, place.reshape(B * T, C)).reshape(B, T, D)
 
 

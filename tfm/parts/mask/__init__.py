@@ -5,6 +5,7 @@ from tfm.parts.mask.base import Both, Mask
 from tfm.parts.mask.bigbird import BigBird
 from tfm.parts.mask.blocks import Blocks
 from tfm.parts.mask.causal import Causal
+from tfm.parts.mask.chunks import Chunks
 from tfm.parts.mask.fixed import Fixed
 from tfm.parts.mask.lambda_shape import Lambda
 from tfm.parts.mask.permutation import Permutation
@@ -19,6 +20,7 @@ TABLE = Table(
   blocks=Blocks,
   both=Both,
   causal=Causal,
+  chunks=Chunks,
   fixed=Fixed,
   full=Mask,
   **{'lambda': Lambda},

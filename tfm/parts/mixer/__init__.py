@@ -6,11 +6,17 @@ from tfm.parts.mixer.base import Mixer as Mixer
 from tfm.parts.mixer.conv import Conv
 from tfm.parts.mixer.disentangled import Disentangled
 from tfm.parts.mixer.fourier import Fourier
+from tfm.parts.mixer.gated_conv import GatedConv
+from tfm.parts.mixer.gated_delta import GatedDelta
 from tfm.parts.mixer.hierarchical import Hierarchical
 from tfm.parts.mixer.linear import LinearAttention
 from tfm.parts.mixer.longformer import Longformer
 from tfm.parts.mixer.lstm import LSTM
+from tfm.parts.mixer.mamba import Mamba
+from tfm.parts.mixer.mamba2 import Mamba2
 from tfm.parts.mixer.mla import MLA
+from tfm.parts.mixer.rglru import RGLRU
+from tfm.parts.mixer.sum import Sum
 from tfm.parts.mixer.transient import Transient
 
 TABLE = Table(
@@ -19,10 +25,16 @@ TABLE = Table(
   conv=Conv,
   disentangled=Disentangled,
   fourier=Fourier,
+  gated_conv=GatedConv,
+  gated_delta=GatedDelta,
   hierarchical=Hierarchical,
   linear=LinearAttention,
   longformer=Longformer,
   lstm=LSTM,
+  mamba=Mamba,
+  mamba2=Mamba2,
   mla=MLA,
+  rglru=RGLRU,
+  sum=Sum,
   transient=Transient,
 )

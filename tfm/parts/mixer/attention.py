@@ -36,12 +36,15 @@ class Attention(Heads, Looking):
     mask: the attention mask.
     rotate_first: rotate queries and keys before they are normalised and clipped, not after (HunYuan).
     length_scale: a factor of the queries that grows with their position (Ministral 3). None: none.
+    gated: multiply the output of every head by sigmoid(x Wg), number by number, before Wo (arXiv:2505.06708); Wg has a
+      bias where Wq has one.
   """
 
   relative: Relative = Relative()
   mask: Mask = Causal()
   rotate_first: bool = dataclasses.field(default=False, kw_only=True)
   length_scale: LengthScale | None = dataclasses.field(default=None, kw_only=True)
+  gated: bool = dataclasses.field(default=False, kw_only=True)
 
   joined: ClassVar[tuple[tuple[str, ...], ...]] = (('q', 'k', 'v'),)
 
@@ -66,7 +69,7 @@ class Attention(Heads, Looking):
 
   def flops(self, d_model, pairs):
     N, K, H = self.sizes(d_model)
-    return 2 * d_model * H * (2 * N + 2 * K) + 4 * pairs * N * H
+    return 2 * d_model * H * (2 * N + 2 * K + N * self.gated) + 4 * pairs * N * H
 
 
 class _Attention(Module):
@@ -107,6 +110,8 @@ class _Attention(Module):
     tell(self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, q_info, k_info, scores, 'float32'))
     y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, q_info, k_info, scores, self.dims.run.precision.reduce)
     y_BTNH = self.mixed(y_BTNH, x_BTD, scores, relative, dims, ctx)
+    if s.gated:
+      y_BTNH = y_BTNH * jax.nn.sigmoid(Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='gate')(x_BTD))
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
 
   def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:

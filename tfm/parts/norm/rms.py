@@ -1,5 +1,6 @@
 """Root mean square normalisation (arXiv:1910.07467)."""
 
+from collections.abc import Iterator
 import dataclasses
 
 from flax import linen as nn
@@ -13,7 +14,7 @@ from tfm.parts.norm.base import Norm, standardized
 
 @dataclasses.dataclass(frozen=True)
 class RMSNorm(Norm):
-  """x / sqrt(mean x^2 + eps) * scale.
+  """x / sqrt(mean x^2 + eps) * scale, or without the factor if not `scale`.
 
   `one_plus` stores the scale less one (Gemma). `scale_first` multiplies before rounding to the compute dtype (Gemma),
   otherwise after it (Llama); they differ in 16 bits only. Without `scale` there is no parameter (nanochat).
@@ -23,6 +24,10 @@ class RMSNorm(Norm):
   one_plus: bool = False
   scale_first: bool = False
   scale: bool = True
+
+  def check(self) -> Iterator[str]:
+    if not self.scale and (self.one_plus or self.scale_first):
+      yield 'scale=no: there is no scale to store or to multiply first. Expected one_plus=no and scale_first=no.'
 
   def make(self, dims, letters='D'):
     return _RMSNorm(self, dims, letters)

@@ -7,6 +7,7 @@ from tfm.parts.relative.base import Relative
 from tfm.parts.relative.rope import RoPE
 from tfm.parts.relative.shaw import Shaw
 from tfm.parts.relative.t5 import T5Bias
+from tfm.parts.relative.temperature import Temperature
 from tfm.parts.relative.toeplitz import Toeplitz
 from tfm.parts.relative.tupe import TUPE
 from tfm.parts.relative.xl import XL
@@ -19,6 +20,7 @@ TABLE = Table(
   rope=RoPE,
   shaw=Shaw,
   t5=T5Bias,
+  temperature=Temperature,
   toeplitz=Toeplitz,
   tupe=TUPE,
   xl=XL,

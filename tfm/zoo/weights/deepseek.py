@@ -11,14 +11,19 @@ from tfm.zoo.weights.tops import DECODER
 
 _LAYER = 'model.layers.*'
 
-#: Queries come from `q_proj`, or from a latent.
-STRAIGHT: Names = {
-  **llama.NAMES,
+#: Experts beside shared ones, chosen with a bias.
+EXPERTS: Names = {
   **llama.EXPERTS,
   '*/ffn/router/bias': Whole(f'{_LAYER}.mlp.gate.e_score_correction_bias'),
   '*/ffn/shared/gate': f'{_LAYER}.mlp.shared_experts.gate_proj',
   '*/ffn/shared/up': f'{_LAYER}.mlp.shared_experts.up_proj',
   '*/ffn/shared/down': f'{_LAYER}.mlp.shared_experts.down_proj',
+}
+
+#: Queries come from `q_proj`, or from a latent.
+STRAIGHT: Names = {
+  **llama.NAMES,
+  **EXPERTS,
   ('*/mixer/c', '*/mixer/k_rope'): Fused(f'{_LAYER}.self_attn.kv_a_proj_with_mqa'),
   '*/mixer/c_norm': f'{_LAYER}.self_attn.kv_a_layernorm',
   ('*/mixer/k', '*/mixer/v'): ByHead(f'{_LAYER}.self_attn.kv_b_proj'),
@@ -32,7 +37,7 @@ LATENT: Names = {
 
 
 #: What enters the layer of a later token, and the norm before the head, which is the model's.
-_AHEAD: Names = {
+AHEAD: Names = {
   'mtp/join/embed_norm': f'{_LAYER}.enorm',
   'mtp/join/hidden_norm': f'{_LAYER}.hnorm',
   'mtp/join/project': f'{_LAYER}.eh_proj',
@@ -47,7 +52,7 @@ def names(m: Any) -> Names:
 
 def names_ahead(m: Any) -> Names:
   """The names of a spec with the layers of later tokens, which stand behind the model's own."""
-  return {**names(m), **also(names(m), 'mtp/'), **_AHEAD}
+  return {**names(m), **also(names(m), 'mtp/'), **AHEAD}
 
 
 def shared(m: Any) -> dict[str, str]:

@@ -36,7 +36,8 @@ class Family:
   block on our side and the number of the layer on theirs; a second one on theirs is the number of the expert. (Where
   repeats share their parameters: the numbers of the segment, and of the block in its pattern.) Depth k of later tokens
   has 'mtp/*/mixer/q' and 'mtp/norm', `*` the number of the layer k behind the last. A path of one parameter
-  ('head/bias') goes before that of its module. A row whose modules the spec has not is not used. Where they depend on
+  ('head/bias') goes before that of its module. Where layers have different kinds of mixer, '*/mamba/x' is the module
+  of that kind only, and goes before '*/mixer/x'. A row whose modules the spec has not is not used. Where they depend on
   the spec it is a function of it.
 
   `prefix` is what the names of the body begin with in a class with a head, and do not in a checkpoint of the body
@@ -112,9 +113,8 @@ def plan(family: Family, spec: Model, ending: str) -> list[Tensor]:
   for (path, letters), shape in zip(leaves, shapes, strict=True):
     ours = jax.tree_util.keystr(path, simple=True, separator='/')
     leaf = ours.rpartition('/')[2]
-    part = _DEPTH.sub('mtp/', _BLOCK.sub('*', ours))
-    part = part if part in rules else part.rpartition('/')[0]
-    if part not in rules:
+    part = next((p for p in _candidates(spec, ours) if p in rules), None)
+    if part is None:
       homeless.append(ours)
       continue
     key, rule = rules[part]
@@ -129,6 +129,18 @@ def plan(family: Family, spec: Model, ending: str) -> list[Tensor]:
     name = name.removeprefix(family.prefix) if ending == family.body else name
     tensors.append(Tensor(name, rule.shape(ordered), rule, ordered))
   return tensors
+
+
+def _candidates(spec: Model, path: str) -> Iterator[str]:
+  """The keys of `names` that a parameter may stand under, the most particular first."""
+  part = _DEPTH.sub('mtp/', _BLOCK.sub('*', path))
+  block = _BLOCK.search(path)
+  if block is not None and '*/mixer/' in part:
+    stack = spec.towers.get(path.partition('/')[0]) or spec
+    mixer: Any = stack.segments[int(block[1])].pattern[int(block[2])].mixer
+    own = part.replace('*/mixer/', f'*/{mixer.table().name_of(mixer)}/')
+    yield from (own, own.rpartition('/')[0])
+  yield from (part, part.rpartition('/')[0])
 
 
 _BLOCK = re.compile(r'segment_(\d+)/block_(\d+)')

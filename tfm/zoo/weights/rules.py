@@ -232,6 +232,51 @@ class ByHead(Fused):
 
 
 @dataclasses.dataclass(frozen=True)
+class ByGroup(Fused):
+  """Projections fused a group of their outputs at a time, for `groups` groups: those of the first, then the second.
+
+  Unlike in `ByHead`, the projections may have different numbers of heads (Qwen3-Next).
+  """
+
+  groups: int = 1
+
+  def parts(self, rows, slots):
+    grouped = rows.reshape(self.groups, -1, *rows.shape[1:])
+    ends = np.cumsum([self._outs(s) // self.groups for s in slots])
+    return [p.reshape(-1, *rows.shape[1:]) for p in np.split(grouped, ends[:-1], axis=1)]
+
+  def fuse(self, parts, slots):
+    rest = parts[0].shape[1:]
+    return np.concatenate([p.reshape(self.groups, -1, *rest) for p in parts], axis=1).reshape(-1, *rest)
+
+
+@dataclasses.dataclass(frozen=True)
+class Depthwise(Linear):
+  """A convolution of each channel by itself: theirs is `[C, 1, P]`, ours `[P, C]`."""
+
+  def tensor(self, leaf):
+    return f'{self.name}.weight' if leaf == 'taps' else super().tensor(leaf)
+
+  def shape(self, slots):
+    shape = slots[0].shape
+    return (shape[1], 1, shape[0]) if slots[0].path.endswith('/taps') else shape
+
+  def cut(self, theirs, slots):
+    return [theirs[:, 0].T if theirs.ndim == 3 else theirs]
+
+  def join(self, ours, slots):
+    return ours[0].T[:, None] if ours[0].ndim == 2 else ours[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Flat(Whole):
+  """A tensor of that full name with a single axis."""
+
+  def shape(self, slots):
+    return (math.prod(slots[0].shape),)
+
+
+@dataclasses.dataclass(frozen=True)
 class Stacked(Linear):
   """A tensor of that full name with all experts of a layer: `[E, out, in]`, or `[E, in, out]` with `conv`.
 

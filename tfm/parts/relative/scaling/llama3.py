@@ -9,7 +9,10 @@ from tfm.parts.relative.scaling.base import Scaling, wavelengths
 
 @dataclasses.dataclass(frozen=True)
 class Llama3(Scaling):
-  """Kept where the wavelength < original / high, divided by `factor` where > original / low, blended between."""
+  """Kept where the wavelength < original / high, divided by `factor` where > original / low, blended between.
+
+  With `low` = `high` there is nothing between (Llama 4 Scout).
+  """
 
   factor: float = 8.0
   low: float = 1.0
@@ -17,6 +20,7 @@ class Llama3(Scaling):
   original: int = 8192
 
   def scale(self, frequency_h, base):
-    smooth_h = (self.original / wavelengths(frequency_h) - self.low) / (self.high - self.low)
+    turns_h = self.original / wavelengths(frequency_h) - self.low
+    smooth_h = turns_h / (self.high - self.low) if self.high != self.low else np.where(turns_h > 0, 1.0, 0.0)
     smooth_h = np.clip(smooth_h, 0, 1)
     return (1 - smooth_h) * frequency_h / self.factor + smooth_h * frequency_h, 1.0

@@ -1,0 +1,120 @@
+"""Two mixers side by side in a layer, their outputs added (Falcon-H1)."""
+
+from collections.abc import Iterator
+import dataclasses
+from typing import Any
+
+from flax import linen as nn
+import jax
+
+from tfm.core.module import Module
+from tfm.parts.context import Ctx, Dims
+from tfm.parts.mask.base import Mask
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.mixer.base import Cache, Mixer
+from tfm.parts.mixer.mamba2 import Mamba2
+
+
+@dataclasses.dataclass(frozen=True)
+class Sum(Mixer):
+  """a left(b x) + c right(x), the latter a mixer with row state only (Falcon-H1, arXiv:2507.22448).
+
+  Attributes:
+    left: any mixer that keeps no row state, such as attention.
+    right: a mixer that keeps no entries per token, such as Mamba-2.
+    left_in: b.
+    left_out: a.
+    right_out: c.
+  """
+
+  left: Mixer = Attention()
+  right: Mixer = Mamba2()
+  left_in: float = 1.0
+  left_out: float = 1.0
+  right_out: float = 1.0
+
+  def fits(self, d_model):
+    yield from (f'left: {sentence}' for sentence in self.left.fits(d_model))
+    yield from (f'right: {sentence}' for sentence in self.right.fits(d_model))
+
+  def check(self) -> Iterator[str]:
+    kinds = {'left': 'row', 'right': 'token'}
+    for name, per in kinds.items():
+      mixer: Mixer = getattr(self, name)
+      if any(slot.per == per for slot in mixer.state(64).values()):
+        row = mixer.table().name_of(mixer)
+        yield f'{name}={row} keeps state per {per}. Expected attention on the left and a recurrence on the right.'
+
+  def make(self, dims):
+    return _Sum(self, dims)
+
+  def state(self, d_model):
+    return {**self.left.state(d_model), **self.right.state(d_model)}
+
+  def flops(self, d_model, pairs):
+    return self.left.flops(d_model, pairs) + self.right.flops(d_model, pairs)
+
+  def pairs(self, length):
+    return self.left.pairs(length)
+
+  def told_dim(self, d_model):
+    return self.left.told_dim(d_model)
+
+  def value_dim(self, d_model):
+    return self.left.value_dim(d_model)
+
+  @property
+  def common(self):
+    return self.left.common
+
+  @property
+  def max_positions(self):
+    return self.left.max_positions
+
+  @property
+  def mask(self) -> Mask:
+    """Return which tokens a token depends on, as an attention mask."""
+    left: Any = self.left
+    right: Any = self.right
+    return _Either(left.mask, right.mask)
+
+  @property
+  def causal(self):
+    return self.left.causal and self.right.causal
+
+  @property
+  def lookback(self):
+    return self.left.lookback
+
+  @property
+  def reads(self):
+    return self.left.reads | self.right.reads
+
+  @property
+  def provides(self):
+    return self.left.provides | self.right.provides
+
+
+@dataclasses.dataclass(frozen=True)
+class _Either(Mask):
+  """Allowed by `left` or by `right`."""
+
+  left: Mask = Mask()
+  right: Mask = Mask()
+
+  def __call__(self, q, k):
+    return self.left(q, k) | self.right(q, k)
+
+
+class _Sum(Module):
+  spec: Sum
+  dims: Dims
+
+  @nn.compact
+  def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
+    s = self.spec
+    given = x_BTD if s.left_in == 1 else x_BTD * s.left_in
+    left_BTD, cache = s.left.make(self.dims).copy(name='left')(given, ctx, cache)
+    right_BTD, cache = s.right.make(self.dims).copy(name='right')(x_BTD, ctx, cache)
+    left_BTD = left_BTD if s.left_out == 1 else left_BTD * s.left_out
+    return left_BTD + (right_BTD if s.right_out == 1 else right_BTD * s.right_out), cache

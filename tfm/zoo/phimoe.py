@@ -1,0 +1,81 @@
+"""Phi-3.5-MoE (2024): LayerNorm, biases in attention, sixteen experts that SparseMixer chooses two of."""
+
+from typing import Any
+
+from tfm.core import errors
+from tfm.model.spec import Block, Model, Segment
+from tfm.parts.embed.tokens import Tokens
+from tfm.parts.ffn.glu import Glu
+from tfm.parts.ffn.moe import Moe
+from tfm.parts.head.lm import Lm
+from tfm.parts.init.normal import Normal
+from tfm.parts.mixer.attention import Attention
+from tfm.parts.norm.layer import LayerNorm
+from tfm.parts.relative.rope import RoPE
+from tfm.parts.relative.scaling.longrope import LongRoPE
+from tfm.parts.router.sparse_mixer import SparseMixer
+from tfm.zoo import llama
+from tfm.zoo.entry import Entry
+from tfm.zoo.fields import Fields, name_of
+from tfm.zoo.layers import seen, window_of
+from tfm.zoo.rope import rope_fields, rope_from
+
+PAPER = 'Phi-3 Technical Report, arXiv:2404.14219'
+
+
+def phimoe(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, experts: int) -> Model:
+  """Pre-norm, rotary positions, grouped keys, biases in attention and in the head."""
+  norm = LayerNorm(1e-5)
+  moe = Moe(experts, SparseMixer(0.0, 0.0), Glu(d_ff))
+  block = Block(Attention(heads, kv_heads, d // heads, RoPE(1e4), bias='qkvo'), moe, norm)
+  head = Lm(tied=False, bias=True)
+  segments = (Segment((block,), depth),)
+  return Model(Tokens(32_064), d, segments, heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False))
+
+
+def read(c: Fields) -> Model:
+  """Return the spec of a published config."""
+  norm = LayerNorm(c.get('rms_norm_eps', 1e-5))
+  router = SparseMixer(c.get('router_aux_loss_coef', 0.001), 0.0, c.get('router_jitter_noise', 0.01))
+  c.only(num_experts_per_tok=2)
+  c.skip('input_jitter_noise')  # noise in training
+  attention = llama.attention(c, 8, mask=seen(c.get('sliding_window')), relative=_rope(c))
+  moe = Moe(c.get('num_local_experts', 16), router, llama.glu(c, bias=False))
+  layers = [Block(attention, moe, norm)] * c['num_hidden_layers']
+  return llama.decoder(c, layers, norm, bias=c.get('lm_head_bias', False))
+
+
+def _rope(c: Fields) -> RoPE:
+  """Return the rotary positions of a config, whose LongRoPE has the factor of cos and sin under two names.
+
+  *Differs*: transformers 5.23 rotates rows longer than `original_max_position_embeddings` by the short factors. The
+  published code rotates them by the long ones, as here.
+  """
+  given = rope_fields(c)
+  scales = [given.pop(name, None) for name in ('short_mscale', 'long_mscale')]
+  if scales[0] != scales[1]:
+    raise errors.UserError(
+      f'{c.where}: rope_parameters: short_mscale is {scales[0]} and long_mscale {scales[1]}. Expected equal factors, '
+      'since one factor scales cos and sin of all rows.'
+    )
+  given |= {} if scales[0] is None else {'attention_factor': scales[0]}
+  return rope_from(c, given, 1e6)
+
+
+def write(m: Any) -> dict[str, Any]:
+  """Return the published fields of a spec."""
+  block = m.segments[0].pattern[0]
+  moe, fields = block.ffn, llama.sizes(m)
+  rope = fields['rope_parameters']
+  if isinstance(scaling := block.mixer.relative.scaling, LongRoPE):
+    factor = rope.pop('attention_factor', None) or scaling.scale([1.0], 1.0)[1]
+    rope |= {'short_mscale': factor, 'long_mscale': factor}
+  return {
+    **fields, 'attention_bias': bool(block.mixer.bias), 'sliding_window': window_of(m),
+    'num_local_experts': moe.experts, 'num_experts_per_tok': 2, 'router_aux_loss_coef': moe.router.balance,
+    'router_jitter_noise': moe.router.jitter, 'intermediate_size': moe.expert.d_ff,
+    'hidden_act': name_of(moe.expert.act), 'lm_head_bias': m.lm is not None and m.lm.bias,
+  }  # fmt: skip
+
+
+MODELS = {'phi3.5-moe': Entry(phimoe(32, 4096, 32, 8, 6400, 16), 41_873_153_344, '41.9B', PAPER)}

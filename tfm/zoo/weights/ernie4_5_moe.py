@@ -1,0 +1,16 @@
+"""Checkpoints of ERNIE 4.5's mixtures."""
+
+from tfm.zoo import ernie4_5_moe
+from tfm.zoo.weights import deepseek, llama
+from tfm.zoo.weights.family import Family, Names
+from tfm.zoo.weights.rules import Row, Whole
+
+NAMES: Names = {
+  **llama.NAMES,
+  **deepseek.EXPERTS,
+  '*/ffn/router/bias': Row('model.layers.*.mlp.moe_statics.e_score_correction_bias'),
+  'head/bias': Whole('lm_head.bias'),
+}
+
+#: The layers that predict later tokens are left unread, as transformers leaves them.
+FAMILY = Family('Ernie4_5_Moe', ernie4_5_moe.read, ernie4_5_moe.write, NAMES, ignored=(r'mtp',))
