@@ -93,8 +93,8 @@ def main() -> None:
     raise errors.UserError('--stream: prints one text as it comes. Want one prompt, and neither --json nor --beams.')
   from tfm.generate.typist import Typist
 
-  before = [() if spec.encoder is not None else vocabulary.prompt(prompt) for prompt in prompts]
-  typists = [Typist(vocabulary, STOP.value, prompt_ids=ids) for ids in before]
+  contexts = [() if spec.encoder is not None else vocabulary.prompt(prompt) for prompt in prompts]
+  typists = [Typist(vocabulary, STOP.value, prompt_ids=ids) for ids in contexts]
   shown = ['' if spec.encoder is not None else prompt for prompt in prompts]
   if live:
     print(shown[0], end='', flush=True)
