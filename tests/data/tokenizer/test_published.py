@@ -65,6 +65,49 @@ def test_whole_files_match_transformers(made, name):
   assert_equal(made(name))
 
 
+_NEW = {'content': '<new>', 'lstrip': True, 'rstrip': False, 'normalized': False, 'single_word': False}
+_SETTINGS = {
+  'accents': ('bert', {'do_lower_case': True, 'strip_accents': False, 'tokenize_chinese_chars': False}),
+  'added': ('gpt2', {'added_tokens_decoder': {'900': {**_NEW, 'special': False}, '901': {**_NEW, 'content': '[NEW]'}}}),
+  'both_extras': ('plbart', {'additional_special_tokens': ['[NEW]'], 'extra_special_tokens': {'image_token': '<new>'}}),
+  'extras': ('t5', {'extra_special_tokens': {'image_token': '<new>'}, 'additional_special_tokens': ['[NEW]']}),
+  'flags': ('roberta', {'mask_token': {'__type': 'AddedToken', **_NEW, 'content': '<mask>'}, 'add_eos_token': True}),
+  'legacy': ('m2m_100', {'legacy': False, 'additional_special_tokens': ['__en__', '<new>']}),
+  'no_prefix': ('llama', {'add_prefix_space': False, 'add_eos_token': True, 'legacy': True}),
+  'punctuation': ('deberta_v2', {'split_by_punct': True, 'do_lower_case': True}),
+  'split': ('prophetnet', {'split_special_tokens': True}),
+  'task': ('whisper', {'language': 'german', 'task': 'transcribe', 'predict_timestamps': True}),
+}
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize('setting', sorted(_SETTINGS))
+def test_settings_match_transformers(tmp_path, setting):
+  name, values = _SETTINGS[setting]
+  SLOW[name](tmp_path)
+  path = tmp_path / 'tokenizer_config.json'
+  path.write_text(json.dumps(json.loads(path.read_text()) | values))
+  assert_equal(tmp_path)
+
+
+@pytest.mark.oracle
+@pytest.mark.parametrize('name', ['bert', 'llama', 'roberta', 't5'])
+def test_older_maps_of_special_tokens_match_transformers(tmp_path, name):
+  SLOW[name](tmp_path)
+  path = tmp_path / 'tokenizer_config.json'
+  config = json.loads(path.read_text())
+  config.pop('added_tokens_decoder', None)
+  path.write_text(json.dumps(config))
+  named = {'eos_token': '</s>', 'unk_token': '[UNK]' if name == 'bert' else '<unk>'}
+  texts = {
+    n: {'content': t, 'lstrip': True, 'rstrip': False, 'normalized': False, 'single_word': False}
+    for n, t in named.items()
+  }
+  mapping = texts | {'additional_special_tokens': ['<new>']}
+  (tmp_path / 'special_tokens_map.json').write_text(json.dumps(mapping))
+  assert_equal(tmp_path)
+
+
 @pytest.mark.oracle
 @pytest.mark.parametrize('name', ['gpt2', 'llama', 'qwen2', 'roberta_prefixed'])
 def test_any_text_matches_transformers(made, name):

@@ -36,19 +36,25 @@ class ProphetNet(Splitter):
     return self.numbers
 
   def split(self, text: str) -> list[str]:
-    words = self._words(text) if self.fields.get('do_basic_tokenize', True) else text.split()
+    return self.literal(text, frozenset())
+
+  def literal(self, text: str, special: frozenset[str]) -> list[str]:
+    words = self._words(text, special) if self.fields.get('do_basic_tokenize', True) else text.split()
     return [piece for word in words for piece in self._pieces(word)]
 
-  def _words(self, text: str) -> list[str]:
+  def _words(self, text: str, whole: frozenset[str]) -> list[str]:
+    """Return the words and signs of a text; those of `whole` stay as they are."""
     text = ''.join(map(_cleaned, text))
     if self.fields.get('tokenize_chinese_chars', True):
       text = ''.join(f' {c} ' if any(a <= ord(c) <= b for a, b in _CHINESE) else c for c in text)
-    text = unicodedata.normalize('NFC', text)
-    if self.lower:
-      text = ' '.join(word.lower() for word in text.split())
+    words = unicodedata.normalize('NFC', text).split()
+    return [part for word in words for part in ([word] if word in whole else self._parts(word))]
+
+  def _parts(self, word: str) -> list[str]:
+    word = word.lower() if self.lower else word
     if self.plain:
-      text = ''.join(c for c in unicodedata.normalize('NFD', text) if unicodedata.category(c) != 'Mn')
-    return ''.join(f' {c} ' if is_punctuation(c) else c for c in text).split()
+      word = ''.join(c for c in unicodedata.normalize('NFD', word) if unicodedata.category(c) != 'Mn')
+    return ''.join(f' {c} ' if is_punctuation(c) else c for c in word).split()
 
   def _pieces(self, word: str) -> list[str]:
     if len(word) > _LONGEST:

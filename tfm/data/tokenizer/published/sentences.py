@@ -50,8 +50,10 @@ class Sentence(Splitter):
   def vocab(self) -> dict[str, int]:
     return {self.model.IdToPiece(i): i for i in range(self.model.get_piece_size())}
 
-  def first_new(self) -> int:
-    return self.model.get_piece_size()
+  def first_new(self, added: Mapping[int, AddedToken]) -> int:
+    # An added token stands instead of the piece of its id.
+    texts = {added[i].content if i in added else text for text, i in self.vocab().items()}
+    return len({*texts, *(token.content for token in added.values())})
 
   def split(self, text: str) -> list[str]:
     if self.legacy or not text.startswith((_SPACE, ' ')):
@@ -170,6 +172,9 @@ class PlBart(Sentence):
   def size(self) -> int:
     return max([self.model.get_piece_size(), *self.texts]) + 1
 
+  def first_new(self, added: Mapping[int, AddedToken]) -> int:
+    return len({*self.vocab(), '<s>', '<pad>', '</s>', '<unk>', *(token.content for token in added.values())})
+
   def number(self, token: str) -> int:
     if token in self.own:
       return self.own[token]
@@ -188,28 +193,41 @@ class PlBart(Sentence):
     return [*ids, named['eos_token'], *after]
 
 
-class M2M100Splitter(Sentence):
+class Numbered(Sentence):
+  """Pieces that `vocab.json` numbers."""
+
+  pieces = False
+
+  def __init__(self, folder: Path, fields: dict[str, Any]):
+    # These classes do not read the setting, which would leave out the space before a text.
+    super().__init__(folder, {**fields, 'legacy': True})
+    self.fields = fields
+    self.numbers = json.loads((folder / 'vocab.json').read_text('utf-8'))
+
+  def vocab(self) -> dict[str, int]:
+    return self.numbers
+
+  def first_new(self, added: Mapping[int, AddedToken]) -> int:
+    return len({*self.numbers, *(token.content for token in added.values())})
+
+
+class M2M100Splitter(Numbered):
   """M2M-100: `vocab.json` numbers the pieces, and the languages follow."""
 
   files = ('sentencepiece.bpe.model', 'vocab.json')
   language = 'src_lang'
-  pieces = False
   tokens = {
     'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'pad_token': '<pad>', 'unk_token': '<unk>',
   }  # fmt: skip
 
   def __init__(self, folder: Path, fields: dict[str, Any]):
     super().__init__(folder, fields)
-    self.numbers = json.loads((folder / 'vocab.json').read_text('utf-8'))
     codes = {'m2m100': M2M100, 'wmt21': WMT21}[fields.get('language_codes', 'm2m100')]
     self.codes = {f'__{code}__': len(self.numbers) + i for i, code in enumerate(codes)}
     self.texts = {number: text for text, number in {**self.numbers, **self.codes}.items()}
     self.code = f'__{fields.get("src_lang") or "en"}__'
     if self.code not in self.codes:
       raise errors.UserError(f'{folder}: src_lang: {errors.unknown("language", fields["src_lang"], codes)}')
-
-  def vocab(self) -> dict[str, int]:
-    return self.numbers
 
   def size(self) -> int:
     return len(self.numbers) + len(self.codes)
@@ -231,17 +249,15 @@ class M2M100Splitter(Sentence):
     return [self.codes[self.code], *ids, named['eos_token']]
 
 
-class Marian(Sentence):
+class Marian(Numbered):
   """Marian: the source's model splits, `vocab.json` numbers; `>>code<<` before a text is a language."""
 
   files = ('source.spm', 'target.spm', 'vocab.json')
   optional = ('target_vocab.json',)
-  pieces = False
   tokens = {'unk_token': '<unk>', 'eos_token': '</s>', 'pad_token': '<pad>'}
 
   def __init__(self, folder: Path, fields: dict[str, Any]):
     super().__init__(folder, fields)
-    self.numbers = json.loads((folder / 'vocab.json').read_text('utf-8'))
     decoded = self.numbers
     if fields.get('separate_vocabs'):
       decoded = json.loads((folder / 'target_vocab.json').read_text('utf-8'))
@@ -249,9 +265,6 @@ class Marian(Sentence):
     else:
       self.joined = self.model
     self.texts = {number: text for text, number in decoded.items()}
-
-  def vocab(self) -> dict[str, int]:
-    return self.numbers
 
   def split(self, text: str) -> list[str]:
     language = re.match('>>.*?<<', text, re.DOTALL)

@@ -81,7 +81,7 @@ class SlowVocabulary(Vocabulary):
   def _add(self, texts: Sequence[str]) -> None:
     known = self.splitter.vocab()
     current = known if self.splitter.pieces else known | self._number
-    new = self.splitter.first_new() if self.splitter.pieces else len(current)
+    new = self.splitter.first_new(self._added)
     for text in texts:
       number = current.get(text)
       if number is None:
@@ -121,7 +121,7 @@ class SlowVocabulary(Vocabulary):
     return [unknown if i in self.special_numbers else i for i in ids]
 
   def prompt(self, text: str, framed: bool = True) -> NDArray[np.int32]:
-    tokens = self.splitter.split(self.splitter.prepare(text)) if self._literal else self._tokens(text)
+    tokens = self.splitter.literal(text, frozenset(self._special)) if self._literal else self._tokens(text)
     ids = [self._id(token) for token in tokens]
     if framed and self.framed:
       ids = self.splitter.frame(ids, {name: self._id(token) for name, token in self._named.items()})

@@ -39,9 +39,9 @@ class Splitter:
     """Return the number of ids it has by itself."""
     return max(self.vocab().values()) + 1
 
-  def first_new(self) -> int:
-    """Return the id of the first token that is added."""
-    return len(self.vocab())
+  def first_new(self, added: Mapping[int, AddedToken]) -> int:
+    """Return the id of the next token that is added, given those that are."""
+    return len({*self.vocab(), *(token.content for token in added.values())})
 
   def prepare(self, text: str) -> str:
     """Return a text as special tokens are looked for in it."""
@@ -50,6 +50,11 @@ class Splitter:
   def split(self, text: str) -> list[str]:
     """Return the tokens of a text without special tokens."""
     raise NotImplementedError
+
+  def literal(self, text: str, special: frozenset[str]) -> list[str]:
+    """Return the tokens of a text in which special tokens are not looked for (`split_special_tokens`)."""
+    del special
+    return self.split(self.prepare(text))
 
   def tidy(self, tokens: list[str], special: frozenset[str]) -> list[str]:
     """Return the tokens of a whole text, given which are special."""
