@@ -27,7 +27,7 @@ _BELOW = {
   'optim': {'core'},
   'train': {'model', 'parts', 'tasks', 'data', 'optim', 'core'},
   'generate': {'model', 'parts', 'data', 'core'},
-  'hub': {'zoo', 'train', 'model', 'parts', 'data', 'core'},
+  'hub': {'zoo', 'train', 'generate', 'model', 'parts', 'data', 'core'},
 }
 
 

@@ -9,6 +9,7 @@ import shlex
 import jax
 import pytest
 
+from tests.hub.folders import chat_folder
 import tfm
 from tfm import hub, zoo
 from tfm.cli import catalog, flags, main, refusals, train
@@ -41,7 +42,10 @@ def test_a_training_command_describes_a_run_that_fits(words, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize('words', commands('show'), ids=' '.join)
-def test_a_show_command_shows(words, capsys):
+def test_a_show_command_shows(words, capsys, tmp_path, monkeypatch):
+  if '--checkpoint=Llama-3.2-1B' in words:
+    chat_folder(tmp_path / 'Llama-3.2-1B')
+    monkeypatch.chdir(tmp_path)
   assert main.run(['show', *words]) == 0, capsys.readouterr().err
   assert capsys.readouterr().out
 
@@ -66,7 +70,8 @@ def test_the_python_of_the_readme_runs(monkeypatch, capsys, tmp_path):
     absolute=Learned(128),
   )
   tokenizer = Byte().learn(lambda split: iter(()))
-  loaded = hub.Loaded(spec, tfm.init(spec, jax.random.key(0)), tokenizer)
+  files = hub.FolderFiles({'chat_template.jinja': b'{% for m in messages %}{{ m.content }}{% endfor %}'})
+  loaded = hub.Loaded(spec, tfm.init(spec, jax.random.key(0)), tokenizer, files=files)
   monkeypatch.setattr(tfm, 'load', lambda path: loaded, raising=False)
   names: dict[str, object] = {}
   for source in blocks('python'):

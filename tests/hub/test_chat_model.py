@@ -41,8 +41,8 @@ def test_reply_ends_with_the_tokenizer_end(tmp_path):
   folder = chat_folder(tmp_path / 'model')
   (folder / 'generation_config.json').write_text('{"eos_token_id": [5]}')
   m = tfm.load(folder)
-  assert m.chat_options({})['eos'] == (5, m.tokenizer.inner.token_to_id('<|im_end|>'))
-  assert m.chat_options({'eos': 7})['eos'] == 7
+  assert m.chat_options([], {})['eos'] == (5, m.tokenizer.inner.token_to_id('<|im_end|>'))
+  assert m.chat_options([], {'eos': 7})['eos'] == 7
 
 
 def test_continued_message_keeps_its_space(folder):

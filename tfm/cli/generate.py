@@ -152,7 +152,7 @@ def reply(m: Any, ids: Sequence[int]) -> Iterator[str]:
   from tfm.generate.typist import Typist
   from tfm.hub.generation import combine
 
-  given = combine(m.settings(ignore=IGNORE.value), m.chat_options(_explicit(m.tokenizer)))
+  given = combine(m.settings(ignore=IGNORE.value), m.chat_options(ids, _explicit(m.tokenizer)))
   stops = STOP.value or several(given.pop('stop', ()))
   for (text,) in _type(m, [list(ids)], [Typist(m.tokenizer, stops, ())], given, stops):
     yield text

@@ -178,14 +178,22 @@ class Loaded(NamedTuple):
       UserError: there is no tokenizer or template, or a setting or option cannot be used.
     """
     ids = self.chat_prompt(messages, tools=tools, continue_final_message=continue_final_message, variables=variables)
-    (reply,) = self.generate([ids], **self.chat_options(options))
+    (reply,) = self.generate([ids], **self.chat_options(ids, options))
     assert self.tokenizer is not None  # or chat_prompt has raised
     new = [token for token in reply if token not in self._ends(options)]
     return _continuation(self.tokenizer, ids, new) if continue_final_message else self.tokenizer.decode(new)
 
-  def chat_options(self, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options of a reply: `options`, with the ends of a turn and room for a reply as defaults."""
-    return {'eos': self._ends(options), 'max_new_tokens': REPLY, **options}
+  def chat_options(self, ids: Sequence[int], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of the reply to a conversation.
+
+    Args:
+      ids: The ids of the conversation.
+      options: The options of the caller. By default a reply ends with the ends of a turn, or after 512 tokens or as
+        many as the position table has room for.
+    """
+    limit = self.spec.max_positions
+    room = REPLY if limit is None or self.spec.encoder is not None else max(1, min(REPLY, limit - len(ids)))
+    return {'eos': self._ends(options), 'max_new_tokens': room, **options}
 
   def _ends(self, options: Mapping[str, Any]) -> tuple[int, ...]:
     """Return the ids that end a reply: those of the folder's settings, and the end token of its tokenizer."""
