@@ -32,16 +32,16 @@ REASONS = {
   'A dense model whose parts tfm has; nobody has written the spec.': """
     bert-generation cohere_compass_text esmc ernie gte internlm3 iquestcoder
     jina_embeddings_v3 megatron-bert rembert roc_bert ultrabert
-    granite_swa blenderbot-small plbart mvp 
-    xmod 
+    granite_swa blenderbot-small plbart mvp
+    xmod
     """,
   'A mixture of experts; nobody has written the spec.': """
-    afmoe aria_text axk1 cohere2_moe exaone_moe flex_olmo flint glm4_moe_lite 
+    afmoe aria_text axk1 cohere2_moe exaone_moe flex_olmo flint glm4_moe_lite
     granitemoe_swa hy_v3 jetmoe kolibri1 laguna mellum mimo_v2_flash minimax_m2
     nllb-moe solar_open llama4 longcat_flash
     """,
   'Layers with a recurrent state or a short convolution that tfm lacks.': """
-    bailing_hybrid kimi_linear lfm2_moe lfm3 
+    bailing_hybrid kimi_linear lfm2_moe lfm3
     minimax nemotron_h olmo_hybrid qwen3_5 qwen3_5_moe qwen4_exp
     qwen4_exp_text rwkv xlstm zamba zamba2
     """,

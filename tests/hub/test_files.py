@@ -99,6 +99,8 @@ def test_another_tokenizer_replaces_its_files(folder, tmp_path):
   found = contents(tmp_path / 'back')
   assert found['tokenizer.json'] != contents(folder)['tokenizer.json']
   assert b'<|im_end|>' not in found['tokenizer.json']
+  config = json.loads(found['tokenizer_config.json'])
+  assert (config['pad_token'], config['model_max_length'], 'eos_token' in config) == ('<|endoftext|>', 4096, False)
   assert found['generation_config.json'] == contents(folder)['generation_config.json']
 
 

@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator, Mapping
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
+from tfm.data.tokenizer.file import FileVocabulary
 from tfm.hub.files import CONFIG, TOKENIZER, FolderFiles
 from tfm.hub.same import computed, layered
 from tfm.hub.vocabulary import find_vocabulary
@@ -19,6 +21,10 @@ _STORED = {
   'dtype', 'torch_dtype', 'quantization_config', 'quantization', 'transformers_version', 'tfm_version',
   'architectures', 'model_type', '_name_or_path', '_commit_hash', 'auto_map',
 }  # fmt: skip
+
+TOKENIZER_CONFIG = 'tokenizer_config.json'
+#: Fields of a tokenizer_config.json that do not depend on the vocabulary.
+_ANY_TOKENIZER = ('chat_template', 'model_max_length', 'padding_side', 'truncation_side')
 
 
 def original_of(spec: Model, files: FolderFiles, architecture: str | None) -> tuple[dict[str, Any], Published] | None:
@@ -96,3 +102,17 @@ def write_files(folder: Path, files: FolderFiles, tokenizer: Vocabulary | None) 
     (folder / name).unlink()
   tokenizer.save(folder)
   (folder / 'vocabulary.json').unlink()
+  if isinstance(tokenizer, FileVocabulary) and TOKENIZER_CONFIG in files:
+    config = json.dumps(_still_true(files.json(TOKENIZER_CONFIG), tokenizer), indent=2, ensure_ascii=False)
+    (folder / TOKENIZER_CONFIG).write_text(config + '\n', 'utf-8')
+
+
+def _still_true(config: Mapping[str, Any], tokenizer: FileVocabulary) -> dict[str, Any]:
+  """Return the fields of a tokenizer_config.json that hold for another tokenizer, whose tokenizer.json is complete."""
+  found = {name: config[name] for name in _ANY_TOKENIZER if name in config}
+  for name in ('bos_token', 'eos_token', 'pad_token', 'mask_token', 'cls_token', 'sep_token', 'unk_token'):
+    text = config.get(name)
+    text = text.get('content') if isinstance(text, Mapping) else text
+    if isinstance(text, str) and tokenizer.inner.token_to_id(text) is not None:
+      found[name] = text
+  return {**found, 'tokenizer_class': 'PreTrainedTokenizerFast'}
