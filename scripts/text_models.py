@@ -38,11 +38,11 @@ REASONS = {
   'A mixture of experts; nobody has written the spec.': """
     afmoe aria_text axk1 cohere2_moe exaone_moe flex_olmo flint glm4_moe_lite
     granitemoe_swa hy_v3 jetmoe kolibri1 laguna mellum mimo_v2_flash minimax_m2
-    nllb-moe solar_open llama4 longcat_flash
+    nllb-moe solar_open longcat_flash
     """,
   'Layers with a recurrent state or a short convolution that tfm lacks.': """
     bailing_hybrid kimi_linear lfm2_moe lfm3
-    minimax nemotron_h olmo_hybrid qwen3_5 qwen3_5_moe qwen4_exp
+    minimax nemotron_h olmo_hybrid qwen4_exp
     qwen4_exp_text rwkv xlstm zamba zamba2
     """,
   'Attention that selects or compresses keys by learned scores.': """

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from tests.hub import decoders_mixtures
 from tests.hub.published import SIZES, D, K, V
 import tfm
 from tfm.core import errors
@@ -26,7 +27,22 @@ _MISTRAL = {**_TEXT, 'model_type': 'mistral', 'sliding_window': None}
 _MINISTRAL = {
   **_TEXT, 'model_type': 'ministral3', 'rope_parameters': {**_YARN, 'llama_4_scaling_beta': 0.5},
 }  # fmt: skip
+_LLAMA4 = {**decoders_mixtures.CASES['llama4'].fields, 'model_type': 'llama4_text'}
+_QWEN = {**decoders_mixtures.CASES['qwen3.5'].fields, 'model_type': 'qwen3_5_text'}
+_QWEN_MOE = {**decoders_mixtures.CASES['qwen3.5-moe'].fields, 'model_type': 'qwen3_5_moe_text'}
+#: Fields of the vision part and of the outer config that differ from Llava's.
+_OTHER_VISION = {
+  'llama4': {
+    'image_size': 28, 'patch_size': 14, 'vision_output_dim': 16, 'projector_input_dim': 16, 'projector_output_dim': 16,
+    'intermediate_size': 64,
+  },
+  'qwen3_5': {'depth': 1, 'num_heads': 2, 'out_hidden_size': D},
+  'qwen3_5_moe': {'depth': 1, 'num_heads': 2, 'out_hidden_size': D},
+}  # fmt: skip
 CASES = {
+  'llama4': ('llama4', {'text_config': _LLAMA4}),
+  'qwen3.5': ('qwen3_5', {'text_config': _QWEN}),
+  'qwen3.5-moe': ('qwen3_5_moe', {'text_config': _QWEN_MOE, 'tie_word_embeddings': True}),
   'gemma3': ('gemma3', {'text_config': _GEMMA, 'mm_tokens_per_image': 1}),
   'llava': ('llava', {'text_config': {**_TEXT, 'model_type': 'llama'}}),
   'llava-tied': ('llava', {'text_config': {**_MISTRAL, 'tie_word_embeddings': True}}),
@@ -47,13 +63,19 @@ def _made(case, folder):
   kind, fields = CASES[case]
   of_images = {'gemma3': 'siglip_vision_model', 'mistral3': 'pixtral'}.get(kind, 'clip_vision_model')
   vision = {**_VISION, 'model_type': of_images, 'head_dim': 8}
+  if kind in _OTHER_VISION:
+    vision = {**{n: v for n, v in _VISION.items() if n != 'image_size'}, **_OTHER_VISION[kind]}
   torch.manual_seed(0)
   stem = OUTER[kind].architecture.removesuffix('ForConditionalGeneration')
-  config = getattr(transformers, f'{stem}Config')(vision_config=vision, image_token_index=V - 1, **fields)
+  config = getattr(transformers, f'{stem}Config')(vision_config=vision, **_image_token(kind), **fields)
   theirs = getattr(transformers, OUTER[kind].architecture)(config)
   copying.randomized(theirs, 0.1)
   theirs.save_pretrained(folder)
   return theirs.eval()
+
+
+def _image_token(kind):
+  return {'image_token_id' if kind.startswith('qwen') else 'image_token_index': V - 1}
 
 
 def _their_logits(theirs, ids):
@@ -87,7 +109,7 @@ def _older(name):
   for new, old in {'model.language_model.': 'language_model.model.', 'lm_head.': 'language_model.lm_head.'}.items():
     if name.startswith(new):
       return old + name.removeprefix(new)
-  return name.removeprefix('model.') if name.startswith(('model.vision', 'model.multi', 'model.image')) else name
+  return name.removeprefix('model.') if name.startswith(('model.vis', 'model.multi', 'model.image')) else name
 
 
 def _newer(name):
@@ -96,7 +118,7 @@ def _newer(name):
     return name.removeprefix('language_model.')
   if name.startswith('language_model.'):
     return 'model.' + name.replace('language_model.model.', 'language_model.')
-  return f'model.{name}' if name.startswith(('vision_tower', 'multi_modal', 'image_newline')) else name
+  return f'model.{name}' if name.startswith(('vis', 'multi_modal', 'image_newline')) else name
 
 
 def test_sparse_text_config_has_the_published_defaults():

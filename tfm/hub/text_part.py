@@ -34,14 +34,21 @@ _GEMMA = (
   'text_config', 'vision_config', 'image_token_index', 'image_token_id', 'boi_token_index', 'boi_token_id',
   'eoi_token_index', 'eoi_token_id', 'mm_tokens_per_image',
 )  # fmt: skip
+_LLAMA4 = ('text_config', 'vision_config', 'boi_token_index', 'eoi_token_index', 'image_token_index')
+_QWEN = (
+  'text_config', 'vision_config', 'image_token_id', 'video_token_id', 'vision_start_token_id', 'vision_end_token_id',
+)  # fmt: skip
 #: By `model_type`. Without an image each computes what its language model computes.
 OUTER = {
   'gemma3': Outer('Gemma3ForConditionalGeneration', 'gemma3_text', _GEMMA),
+  'llama4': Outer('Llama4ForConditionalGeneration', 'llama4_text', _LLAMA4),
   'llava': Outer('LlavaForConditionalGeneration', 'llama', _LLAVA),
   'llava_next': Outer(
     'LlavaNextForConditionalGeneration', 'llama', (*_LLAVA, 'image_grid_pinpoints', 'use_image_newline_parameter')
   ),
   'mistral3': Outer('Mistral3ForConditionalGeneration', 'mistral', (*_LLAVA, 'spatial_merge_size')),
+  'qwen3_5': Outer('Qwen3_5ForConditionalGeneration', 'qwen3_5_text', _QWEN),
+  'qwen3_5_moe': Outer('Qwen3_5MoeForConditionalGeneration', 'qwen3_5_moe_text', _QWEN),
 }
 
 #: Fields of `text_config` that published configs leave out, as they have the value that their authors' code has.
@@ -65,7 +72,7 @@ _PREFIXES = {
   'language_model.lm_head.': 'lm_head.', 'language_model.model.': 'model.', 'model.language_model.': 'model.',
   'lm_head.': 'lm_head.',
 }  # fmt: skip
-_VISION = ('vision_tower.', 'multi_modal_projector.', 'image_newline')
+_VISION = ('vision_tower.', 'vision_model.', 'visual.', 'multi_modal_projector.', 'image_newline')
 _IMAGES = (*_VISION, *(f'model.{name}' for name in _VISION))
 
 
