@@ -75,6 +75,10 @@ CLASS_REASONS = {
     bart blenderbot blenderbot-small bigbird_pegasus marian mbart mvp pegasus plbart prophetnet trocr whisper
     """,
   ),
+  'The language model alone under the type of the whole; published folders hold the whole model.': (
+    'causal',
+    'llama4 qwen3_5 qwen3_5_moe',
+  ),
   'An encoder run as a decoder.': (
     'causal',
     """
