@@ -72,6 +72,7 @@ _SETTINGS = {
   'both_extras': ('plbart', {'additional_special_tokens': ['[NEW]'], 'extra_special_tokens': {'image_token': '<new>'}}),
   'extras': ('t5', {'extra_special_tokens': {'image_token': '<new>'}, 'additional_special_tokens': ['[NEW]']}),
   'flags': ('roberta', {'mask_token': {'__type': 'AddedToken', **_NEW, 'content': '<mask>'}, 'add_eos_token': True}),
+  'unflagged': ('qwen2', {'pad_token': {'__type': 'AddedToken', **_NEW, 'content': '<|endoftext|>'}}),
   'legacy': ('m2m_100', {'legacy': False, 'additional_special_tokens': ['__en__', '<new>']}),
   'no_prefix': ('llama', {'add_prefix_space': False, 'add_eos_token': True, 'legacy': True}),
   'punctuation': ('deberta_v2', {'split_by_punct': True, 'do_lower_case': True}),
@@ -209,8 +210,10 @@ def test_a_folder_is_a_tokenizer_to_train_with(made, name):
 
 
 def test_a_tokenizer_that_is_not_reproduced_is_refused_when_used(tmp_path):
-  write(tmp_path, {'tokenizer_class': 'BioGptTokenizer'}, 'biogpt', vocab__json={'a': 0}, merges__txt='#v\n')
+  write(tmp_path, {'tokenizer_class': 'BioGptTokenizer'}, vocab__json={'a': 0}, merges__txt='#v\n')
+  (tmp_path / 'config.json').write_text(json.dumps({'model_type': 'biogpt', 'vocab_size': 9, 'eos_token_id': 2}))
   ours = read_tokenizer(tmp_path)
+  assert (ours.size, ours.eos) == (9, 2)
   with pytest.raises(UserError, match=r'is a BioGptTokenizer, which needs the rules of Moses \(sacremoses\), and tfm'):
     ours.prompt('a')
   with pytest.raises(UserError, match='Expected token ids instead of text'):

@@ -56,7 +56,7 @@ def read_tokenizer(folder: Path, framed: bool = True, language: str | None = Non
   config, model = read_json(folder / CONFIG), read_json(folder / MODEL)
   name = choose(folder, config, model)
   if name in REFUSED:
-    return RefusedVocabulary(name, str(folder)) if _has_files(folder) else None
+    return RefusedVocabulary.of_config(name, str(folder), model) if _has_files(folder) else None
   row = SPLITTERS.get(name) or RECIPES.get(name) or RECIPES[BACKEND]
   if language is not None and not row.language:
     raise errors.UserError(f'{folder}: language={language!r}, and its tokenizer ({name}) marks none. Expected None.')

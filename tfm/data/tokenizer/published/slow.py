@@ -52,6 +52,8 @@ class SlowVocabulary(Vocabulary):
     specials: dict[str, int] | None = None,
   ):
     self.name, self.framed, self.settings = name, framed, dict(settings or {})
+    # GPT-SW3's tells two sizes apart by it.
+    self.folder = folder.name
     self.files = _contents(folder, SPLITTERS[name])
     fields = {**read_fields(folder), **self.settings}
     for key, value in SPLITTERS[name].tokens.items():
@@ -153,7 +155,17 @@ class SlowVocabulary(Vocabulary):
 
   def state(self) -> dict[str, Any]:
     files = {name: base64.b64encode(content).decode() for name, content in self.files.items()}
-    return {'class': self.name, 'framed': self.framed, 'settings': self.settings, 'files': files}
+    return {
+      'class': self.name,
+      'framed': self.framed,
+      'settings': self.settings,
+      'folder': self.folder,
+      'files': files,
+    }
+
+  def same(self, other: Vocabulary) -> bool:
+    plain = lambda vocabulary: {**vocabulary.state(), 'folder': None}
+    return (self.kind, self.specials, plain(self)) == (other.kind, other.specials, plain(other))
 
   def save(self, directory: str | Path) -> None:
     """Also write the files of the tokenizer, which `transformers` reads."""
@@ -164,7 +176,8 @@ class SlowVocabulary(Vocabulary):
   @classmethod
   def from_state(cls, state: dict[str, Any]) -> 'SlowVocabulary':
     with tempfile.TemporaryDirectory() as name:
-      folder = Path(name)
+      folder = Path(name) / state['folder']
+      folder.mkdir(exist_ok=True)
       for file, content in state['files'].items():
         (folder / file).write_bytes(base64.b64decode(content))
       return cls(state['class'], folder, state['framed'], state['settings'], state['specials'])
