@@ -193,7 +193,7 @@ def test_a_folder_names_its_own_special_tokens(made):
   assert ours.bos == ours.inner.token_to_id('<|begin_of_text|>')
 
 
-def test_ids_of_the_model_name_what_the_tokenizer_does_not(made, tmp_path):
+def test_config_ids_complete_the_special_tokens(made, tmp_path):
   shutil.copy(made('llama3') / 'tokenizer.json', tmp_path)
   number = read_tokenizer(made('llama3')).inner.token_to_id('<|end_of_text|>')
   (tmp_path / 'config.json').write_text(json.dumps({'model_type': 'llama', 'eos_token_id': number}))
@@ -250,8 +250,8 @@ def test_settings_that_rewrite_text_are_refused(tmp_path, config, files, message
 
 
 @pytest.mark.oracle
-def test_every_class_of_transformers_is_known():
-  """A class that is not read as itself is refused by name, and never read as another."""
+def test_every_class_of_transformers_has_a_row():
+  """Each class has a recipe, a splitter or a refusal: none falls back to another."""
   from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
   known = {*RECIPES, *SPLITTERS, *REFUSED}

@@ -82,7 +82,7 @@ def _clip_frame(draft: Draft) -> None:
 
 
 def _without_flags(draft: Draft) -> None:
-  """Add every special token again: none keeps a flag that takes the space beside it."""
+  """Add every special token again, without `lstrip` and `rstrip`."""
   texts = dict.fromkeys(str(value) for value in [*draft.named.values(), *draft.extra] if value is not None)
   draft.inner.add_tokens([tokenizers.AddedToken(text, special=True) for text in texts])
 

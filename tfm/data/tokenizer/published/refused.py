@@ -11,7 +11,7 @@ from tfm.data.tokenizer.base import Vocabulary
 
 _MOSES, _CHINESE = 'the rules of Moses (sacremoses)', 'a Chinese word splitter (jieba)'
 _PAGE = 'words and their boxes on a page'
-#: class -> what it needs that tfm lacks.
+#: class -> the missing part.
 REFUSED = {
   'BertJapaneseTokenizer': 'a Japanese word splitter (MeCab)',
   **dict.fromkeys(('BioGptTokenizer', 'FSMTTokenizer', 'FlaubertTokenizer', 'XLMTokenizer'), _MOSES),
@@ -51,7 +51,7 @@ class RefusedVocabulary(Vocabulary):
 
   @classmethod
   def of_config(cls, name: str, folder: str, model: Mapping[str, Any]) -> 'RefusedVocabulary':
-    """Return the vocabulary of a folder, as far as its `config.json` tells."""
+    """Return the vocabulary of a folder, with the size and ids of its `config.json`."""
     sizes = [value for key, value in model.items() if key.endswith('vocab_size') and isinstance(value, int)]
     named = {our: model.get(f'{our}_token_id') for our in ('bos', 'eos', 'pad')}
     return cls(name, folder, max(sizes, default=0), {n: i for n, i in named.items() if isinstance(i, int)})
