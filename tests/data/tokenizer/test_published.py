@@ -157,6 +157,16 @@ def test_text_that_spells_special_tokens_is_text(made, name):
     assert not ours.is_special[ids].any(), text
 
 
+@pytest.mark.parametrize('name', ['gpt2', 'llama', 'llama_no_prefix', 't5', 'llama2', 'gemma'])
+def test_long_texts_are_encoded_in_parts(made, name):
+  ours = read_tokenizer(made(name))
+  text = ' '.join(['the cat sat on the mat', 'Hello, world!', 'naïve café 42', 'def f(x): return x'] * 60)
+  at = ours.cut(text)
+  assert 0 < at < len(text)
+  parts = [*ours.encode(text[:at]), *ours.onward.encode(text[at:])]
+  assert parts == ours.encode(text).tolist()
+
+
 @pytest.mark.parametrize(
   ('name', 'before', 'after'),
   [
