@@ -34,7 +34,7 @@ def shown(vocabulary, before, new):
 
 
 def rest(vocabulary, before, new):
-  """Return the text of the new ids as it stands behind that of the others."""
+  """Return the text that the new ids add to the text before."""
   whole, text = vocabulary.decode([*before, *new]), vocabulary.decode(before)
   return whole[len(text) :] if whole.startswith(text) and not text.endswith('\ufffd') else None
 

@@ -147,7 +147,7 @@ def test_files_count_before_the_config(base, tmp_path):
   assert (found.render([USER]), found.render([USER], name='rag')) == ('file', 'more')
 
 
-def test_older_folders_have_a_file_of_their_own(tmp_path):
+def test_chat_template_json_of_older_folders_is_read(tmp_path):
   (tmp_path / 'chat_template.json').write_text(json.dumps({'chat_template': CHATML}))
   assert ChatTemplate.read(tmp_path).render([USER]).endswith('<|im_start|>assistant\n')
   (tmp_path / 'chat_template.json').unlink()
@@ -188,13 +188,13 @@ def test_errors_of_conversations_are_sentences():
     template.render([])
   with pytest.raises(UserError, match=r"m: messages\[1\] has no role \(\{'content': 'x'\}\)\. Expected"):
     template.render([USER, {'content': 'x'}])
-  with pytest.raises(UserError, match=r"no chat template 'tools'\. Expected name= one of 'default', 'rag'"):
+  with pytest.raises(UserError, match=r"unknown chat template 'tools'\. Expected one of 'default', 'rag'"):
     template.render([USER], name='tools')
   with pytest.raises(UserError, match=r"documents\[0\] is 'text'\. Expected a dict"):
     template.render([USER], name='rag', documents=['text'])
   with pytest.raises(UserError, match="continue_final_message=True: the final message has no 'content'"):
     template.render([{'role': 'assistant'}], continue_final_message=True)
-  with pytest.raises(UserError, match='has no chat template, so that it is unknown how it was trained to chat'):
+  with pytest.raises(UserError, match=r'm: has no chat template\. Expected an instruction-tuned model'):
     raise no_template('m')
 
 

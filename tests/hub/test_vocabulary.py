@@ -57,7 +57,7 @@ def test_added_tokens_have_the_ids_the_folder_states(tmp_path):
   assert find_vocabulary(tmp_path).prompt('<later>', framed=False).tolist() == [size + 1]
   (tmp_path / 'added_tokens.json').write_text(json.dumps({'<late>': size + 5}))
   with pytest.raises(
-    errors.UserError, match=rf"'<late>' has id {size + 5} by its files, and comes to stand at {size}\."
+    errors.UserError, match=rf"'<late>' has id {size + 5} in the files, but the vocabulary gives it {size}\."
   ):
     find_vocabulary(tmp_path)
 

@@ -36,7 +36,7 @@ class Typist:
     return self._type(self._stream.push(token))
 
   def flush(self) -> str:
-    """Return what was held back, at the end."""
+    """Return the text that was held back, at the end."""
     if self.done:
       return ''
     text = self._type(self._stream.flush())

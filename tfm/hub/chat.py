@@ -24,10 +24,10 @@ _REASONING = ('reasoning_content', 'thinking', 'reasoning')
 
 @dataclasses.dataclass(frozen=True)
 class ChatTemplate:
-  """The templates of a folder by name, and the texts of its special tokens, which templates write.
+  """The chat templates of a folder, and the special tokens that they write.
 
   Attributes:
-    templates: Jinja templates; the one named 'default' is used unless another is asked for.
+    templates: Jinja templates by name. The default is 'default'.
     tokens: Special tokens by name, such as 'bos_token'.
     where: The folder, for errors.
   """
@@ -75,19 +75,19 @@ class ChatTemplate:
     name: str | None = None,
     **variables: Any,
   ) -> str:
-    """Return the text of a conversation as the model was trained with it.
+    """Return a conversation in the format of the model's training data.
 
     Its ids are `vocabulary.prompt(text, framed=False)`: the template writes the special tokens.
 
     Args:
-      messages: What was said: each has a 'role', and a 'content' or what else its template reads.
+      messages: The turns. Each has a 'role', and a 'content' or other fields of the template.
       tools: JSON schemas of functions that the model may call, or functions with type hints and a Google docstring.
       documents: Texts to answer from, each with a 'title' and a 'text'.
       add_generation_prompt: End with the beginning of the model's answer. Ignored where the final message is continued.
-      continue_final_message: End within the final message, so that the model continues it; a name says which field of
-        it, 'content' by default.
-      name: The name of the template, where the folder has several.
-      **variables: What else the template reads, such as `enable_thinking`. They replace special tokens of their names.
+      continue_final_message: End inside the final message, so that the model continues it: in the field of this name,
+        or in 'content' if True.
+      name: The name of the template, if the folder has several.
+      **variables: Other variables of the template, such as `enable_thinking`.
 
     Raises:
       UserError: a message without a role, an unknown template, or a conversation that the template refuses.
@@ -112,7 +112,7 @@ class ChatTemplate:
       name = _TOOLS if tools is not None and _TOOLS in self.templates else _DEFAULT
     if name not in self.templates:
       known = ', '.join(map(repr, sorted(self.templates)))
-      raise UserError(f'{self.where}: there is no chat template {name!r}. Expected name= one of {known}.')
+      raise UserError(f'{self.where}: unknown chat template {name!r}. Expected one of {known}.')
     return self.templates[name]
 
   def _chat(self, messages: Sequence[Message]) -> list[dict[str, Any]]:
@@ -190,10 +190,9 @@ def _compiled(template: str) -> Any:
 
 
 def no_template(where: str) -> UserError:
-  """Return the error of a chat with a model whose folder has no template."""
+  """Return the error for a model without a chat template."""
   return UserError(
-    f'{where}: has no chat template, so that it is unknown how it was trained to chat. Expected an instruction-tuned '
-    'model; for others give the whole prompt as text.'
+    f'{where}: has no chat template. Expected an instruction-tuned model; for others give the whole prompt as text.'
   )
 
 

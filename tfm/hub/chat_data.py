@@ -1,4 +1,4 @@
-"""What a chat template may see: plain JSON values, and nothing that it could call."""
+"""Sanitised inputs of chat templates: plain JSON values without methods."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -8,13 +8,13 @@ import numpy as np
 
 
 def plain(value: Any) -> Any:
-  """Return a value as JSON types, copied; what is none becomes the name of its type in brackets.
+  """Return a copy of a value in JSON types; any other object becomes the name of its type in brackets.
 
-  Templates come with the weights, from anywhere. Objects with methods could do harm in them.
+  Templates are untrusted: they come with the weights. An object with methods would be a way out of the sandbox.
   """
   if value is None or type(value) in (str, int, float, bool):
     return value
-  # Of a subclass only its value: the class may have methods of its own.
+  # Reduce subclasses to their value: they may have more methods.
   if isinstance(value, str):
     return str.__str__(value)
   if isinstance(value, (int, float)):
@@ -33,6 +33,6 @@ def plain(value: Any) -> Any:
 
 
 def with_reasoning(message: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-  """Return a message whose reasoning has all the names that templates read it by."""
+  """Return a message with its reasoning under every name that templates use."""
   found = next((message[name] for name in names if message.get(name) is not None), None)
   return message if found is None else {'thinking': found, **message, 'reasoning_content': found}

@@ -15,7 +15,7 @@ def compiled(template: str) -> Any:
   from jinja2 import ext, nodes, sandbox, utils
 
   class Generation(ext.Extension):
-    """`{% generation %}` marks what the model says; its text is rendered as it is."""
+    """The tag `{% generation %}` around the model's turns. Its body is rendered unchanged."""
 
     tags = {'generation'}
 

@@ -50,7 +50,7 @@ def schema_of(tool: Mapping[str, Any] | Callable[..., Any], where: str) -> dict[
 
 
 def _parameters(tool: Callable[..., Any], where: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
-  """Return the schema of the parameters of a function, and of what it returns if that is known."""
+  """Return the schemas of the parameters and, if it has one, of the return value."""
   hints = typing.get_type_hints(tool)
   signature = inspect.signature(tool).parameters
   names = [n for i, n in enumerate(signature) if not (i == 0 and n in ('self', 'cls') and n not in hints)]

@@ -91,7 +91,7 @@ def test_settings_match_transformers(tmp_path, setting):
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize('name', ['bert', 'llama', 'roberta', 't5'])
+@pytest.mark.parametrize('name', ['bert', 'llama', 'qwen2', 'roberta', 't5'])
 def test_older_maps_of_special_tokens_match_transformers(tmp_path, name):
   SLOW[name](tmp_path)
   path = tmp_path / 'tokenizer_config.json'
@@ -99,6 +99,8 @@ def test_older_maps_of_special_tokens_match_transformers(tmp_path, name):
   config.pop('added_tokens_decoder', None)
   path.write_text(json.dumps(config))
   named = {'eos_token': '</s>', 'unk_token': '[UNK]' if name == 'bert' else '<unk>'}
+  if name == 'qwen2':
+    named = {'eos_token': '<|im_end|>', 'pad_token': '<|endoftext|>'}
   texts = {
     n: {'content': t, 'lstrip': True, 'rstrip': False, 'normalized': False, 'single_word': False}
     for n, t in named.items()
@@ -155,6 +157,16 @@ def test_text_that_spells_special_tokens_is_text(made, name):
     assert not ours.is_special[ids].any(), text
 
 
+@pytest.mark.parametrize('name', ['gpt2', 'llama', 'llama_no_prefix', 't5', 'llama2', 'gemma'])
+def test_long_texts_are_encoded_in_parts(made, name):
+  ours = read_tokenizer(made(name))
+  text = ' '.join(['the cat sat on the mat', 'Hello, world!', 'naïve café 42', 'def f(x): return x'] * 60)
+  at = ours.cut(text)
+  assert 0 < at < len(text)
+  parts = [*ours.encode(text[:at]), *ours.onward.encode(text[at:])]
+  assert parts == ours.encode(text).tolist()
+
+
 @pytest.mark.parametrize(
   ('name', 'before', 'after'),
   [
@@ -191,7 +203,7 @@ def test_a_folder_names_its_own_special_tokens(made):
   assert ours.bos == ours.inner.token_to_id('<|begin_of_text|>')
 
 
-def test_ids_of_the_model_name_what_the_tokenizer_does_not(made, tmp_path):
+def test_config_ids_complete_the_special_tokens(made, tmp_path):
   shutil.copy(made('llama3') / 'tokenizer.json', tmp_path)
   number = read_tokenizer(made('llama3')).inner.token_to_id('<|end_of_text|>')
   (tmp_path / 'config.json').write_text(json.dumps({'model_type': 'llama', 'eos_token_id': number}))
@@ -209,8 +221,10 @@ def test_a_folder_is_a_tokenizer_to_train_with(made, name):
 
 
 def test_a_tokenizer_that_is_not_reproduced_is_refused_when_used(tmp_path):
-  write(tmp_path, {'tokenizer_class': 'BioGptTokenizer'}, 'biogpt', vocab__json={'a': 0}, merges__txt='#v\n')
+  write(tmp_path, {'tokenizer_class': 'BioGptTokenizer'}, vocab__json={'a': 0}, merges__txt='#v\n')
+  (tmp_path / 'config.json').write_text(json.dumps({'model_type': 'biogpt', 'vocab_size': 9, 'eos_token_id': 2}))
   ours = read_tokenizer(tmp_path)
+  assert (ours.size, ours.eos) == (9, 2)
   with pytest.raises(UserError, match=r'is a BioGptTokenizer, which needs the rules of Moses \(sacremoses\), and tfm'):
     ours.prompt('a')
   with pytest.raises(UserError, match='Expected token ids instead of text'):
@@ -246,8 +260,8 @@ def test_settings_that_rewrite_text_are_refused(tmp_path, config, files, message
 
 
 @pytest.mark.oracle
-def test_every_class_of_transformers_is_known():
-  """A class that is not read as itself is refused by name, and never read as another."""
+def test_every_class_of_transformers_has_a_row():
+  """Each class has a recipe, a splitter or a refusal: none falls back to another."""
   from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
   known = {*RECIPES, *SPLITTERS, *REFUSED}

@@ -1,4 +1,4 @@
-"""How the text of a published tokenizer is treated after it is decoded."""
+"""Post-processing of the text that a published tokenizer decodes."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -14,12 +14,12 @@ _CLEAN = (
 
 @dataclasses.dataclass(frozen=True)
 class Decoding:
-  """What is done to decoded text.
+  """Changes to decoded text.
 
   Attributes:
     clean: Drop spaces before punctuation (`clean_up_tokenization_spaces`).
     suffix: The mark of the end of a word, which becomes a space; the text is then stripped (CLIP).
-    prompt: The ids that begin a prompt and the text after it: the prompt is no text (Whisper).
+    prompt: The ids that start a prompt and the transcript. Ids of the prompt are dropped (Whisper).
     times: Drop time stamps (Whisper).
   """
 
@@ -29,13 +29,13 @@ class Decoding:
   times: bool = False
 
   def tokens(self, ids: Sequence[int]) -> Sequence[int]:
-    """Return the ids that stand for text."""
+    """Return the ids without those of a prompt."""
     if not self.prompt or not ids or ids[0] != self.prompt[0]:
       return ids
     return ids[ids.index(self.prompt[1]) :] if self.prompt[1] in ids else []
 
   def text(self, text: str) -> str:
-    """Return decoded text as it is shown."""
+    """Return the final form of a decoded text."""
     if self.suffix:
       text = text.replace(self.suffix, ' ').strip()
     if self.clean:

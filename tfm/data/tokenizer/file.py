@@ -127,12 +127,14 @@ class FileVocabulary(Vocabulary):
     return FileVocabulary(inner, self.specials, self.base, self.framed, self.decoding, self.split_specials)
 
   def _parts(self, text: str, at: int) -> bool:
-    """Whether what stands near the place `at` is encoded the same in two as in one."""
+    """Return whether the text around `at` has the same ids in two parts as in one."""
     before, after = text[max(0, at - _ASIDE) : at], text[at : at + _ASIDE]
-    ids = lambda coder, part: coder.encode(part, add_special_tokens=False).ids
+    # The part before is from the middle of the text, too.
     onward = self.onward.inner
-    # What stands before is the middle of the text, too.
-    if ids(onward, before + after) != ids(onward, before) + ids(onward, after):
+    with _LOCK:
+      onward.encode_special_tokens = True
+      together, *apart = (onward.encode(t, add_special_tokens=False).ids for t in (before + after, before, after))
+    if together != apart[0] + apart[1]:
       return False
     whole, first, second = (_words(onward, part) for part in (before + after, before, after))
     starts = second[:1] and second[0].startswith(_SPACE) and first[-1:] and not first[-1].endswith(_SPACE)

@@ -10,13 +10,13 @@ from tfm.core.errors import UserError
 from tfm.data.tokenizer.base import Documents, Tokenizer, Vocabulary
 from tfm.data.tokenizer.published import read_file, read_tokenizer
 
-# What else the files beside tokenizer.json can say of it.
+# Files in the same folder that change the tokenizer.
 _BESIDE = ('tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json', 'config.json')
 
 
 @dataclasses.dataclass(frozen=True)
 class File(Tokenizer):
-  """The tokenizer of `path`: a published folder, or a `tokenizer.json`, with the special tokens named beside it."""
+  """The tokenizer of `path`: a published folder, or a `tokenizer.json` in one."""
 
   path: str = ''
 

@@ -1,7 +1,7 @@
-"""Tokenizers of published folders: text gets the ids that `AutoTokenizer` of transformers 5.23.0 gives it.
+"""Tokenizers of published folders, with the ids of `AutoTokenizer` of transformers 5.23.0.
 
-The class that a folder names, or its model type, decides how its files are read (`choose`): a `Recipe` builds a
-`tokenizers.Tokenizer`, and a `Splitter` (`published.splitters`) stands for a class that `transformers` wrote in Python.
+`choose` finds the class of a folder. A `Recipe` builds a `tokenizers.Tokenizer` for it; a `Splitter` implements a class
+that `transformers` implements in Python.
 """
 
 from collections.abc import Mapping
@@ -42,13 +42,13 @@ def read_tokenizer(folder: Path, framed: bool = True, language: str | None = Non
 
   Args:
     folder: The folder.
-    framed: Prompts get the special tokens around them that the folder's tokenizer puts there.
-    language: The language of prompts, where the tokenizer marks it: 'fra_Latn' of NLLB, 'fr_XX' of mBART, 'fr' of
+    framed: Put special tokens around prompts.
+    language: The language of prompts, for multilingual tokenizers: 'fra_Latn' of NLLB, 'fr_XX' of mBART, 'fr' of
       M2M-100 and Whisper. None: the folder's own.
 
   Returns:
-    The vocabulary; None if the folder has no files of a tokenizer. A tokenizer that tfm cannot reproduce is one whose
-    every use raises UserError, so that the model itself can be loaded.
+    The vocabulary; None if the folder has no files of a tokenizer. If tfm cannot reproduce a tokenizer, each use of the
+    vocabulary raises UserError, and the model still loads.
 
   Raises:
     UserError: the files cannot be read; a language that the tokenizer lacks.
@@ -56,7 +56,7 @@ def read_tokenizer(folder: Path, framed: bool = True, language: str | None = Non
   config, model = read_json(folder / CONFIG), read_json(folder / MODEL)
   name = choose(folder, config, model)
   if name in REFUSED:
-    return RefusedVocabulary(name, str(folder)) if _has_files(folder) else None
+    return RefusedVocabulary.of_config(name, str(folder), model) if _has_files(folder) else None
   row = SPLITTERS.get(name) or RECIPES.get(name) or RECIPES[BACKEND]
   if language is not None and not row.language:
     raise errors.UserError(f'{folder}: language={language!r}, and its tokenizer ({name}) marks none. Expected None.')
@@ -81,7 +81,7 @@ def read_tokenizer(folder: Path, framed: bool = True, language: str | None = Non
 
 
 def special_texts(folder: Path) -> dict[str, str]:
-  """Return the texts of a folder's special tokens by name, such as 'bos_token', those of its class included."""
+  """Return the special tokens of a folder by name, such as 'bos_token', with the defaults of its class."""
   name = choose(folder, read_json(folder / CONFIG), read_json(folder / MODEL))
   row = SPLITTERS.get(name) or RECIPES.get(name) or RECIPES[BACKEND]
   fields = {**row.tokens, **read_fields(folder)}
@@ -91,7 +91,7 @@ def special_texts(folder: Path) -> dict[str, str]:
 
 
 def read_file(path: Path) -> FileVocabulary:
-  """Read a `tokenizer.json`, and the special tokens that the files beside it name.
+  """Read a `tokenizer.json`, and the special tokens that other files of its folder name.
 
   Raises:
     UserError: the file is no tokenizer.

@@ -22,7 +22,7 @@ def assemble(folder: Path, recipe: Recipe, settings: Mapping[str, Any]) -> Draft
   Args:
     folder: The folder.
     recipe: How its class is built.
-    settings: What counts instead of the folder's own settings.
+    settings: Overrides of the folder's settings.
 
   Raises:
     UserError: the files cannot be read, or contradict each other.
@@ -149,7 +149,8 @@ def _add_tokens(draft: Draft) -> None:
 def _check_numbers(draft: Draft) -> None:
   for number, value in draft.fields['added_tokens_decoder'].items():
     if (found := draft.inner.token_to_id(str(value))) != number:
+      stated = f'the added token {str(value)!r} has id {number} in the files'
       raise errors.UserError(
-        f'{draft.folder}: the added token {str(value)!r} has id {number} by its files, and comes to stand at {found}. '
-        'Expected ids that follow those of the vocabulary without a gap.'
+        f'{draft.folder}: {stated}, but the vocabulary gives it {found}. Expected added ids that follow the vocabulary '
+        'without a gap.'
       )

@@ -81,6 +81,12 @@ def _clip_frame(draft: Draft) -> None:
   _around(draft, 'bos_token', 'eos_token')
 
 
+def _without_flags(draft: Draft) -> None:
+  """Add every special token again, without `lstrip` and `rstrip`."""
+  texts = dict.fromkeys(str(value) for value in [*draft.named.values(), *draft.extra] if value is not None)
+  draft.inner.add_tokens([tokenizers.AddedToken(text, special=True) for text in texts])
+
+
 def _luke_tokens(draft: Draft) -> None:
   fields = draft.fields
   found = [*(fields.pop('extra_special_tokens', None) or []), *(fields.pop('additional_special_tokens', None) or [])]
@@ -127,7 +133,9 @@ RECIPES = {
     defaults={'add_prefix_space': True}, **_FILES,
   ),
   'CohereTokenizer': Recipe(_cohere, tokens=_COHERE, finish=Draft.make_special, **_FILES),
-  'Qwen2Tokenizer': Recipe(lambda draft: _split(draft, _QWEN2), tokens=_QWEN, **_FILES),
+  'Qwen2Tokenizer': Recipe(
+    lambda draft: _split(draft, _QWEN2), tokens=_QWEN, finish=_without_flags, **_FILES
+  ),
   'Qwen3_5Tokenizer': Recipe(
     lambda draft: _split(draft, _QWEN3_5), tokens=_QWEN, model='BPE', vocab='tokenizer.model'
   ),

@@ -1,18 +1,18 @@
-"""Which class of `transformers` the tokenizer of a published folder belongs to.
+"""The choice of a tokenizer class for a published folder.
 
-The class fixes how text is normalised, split and framed, often in disregard of `tokenizer.json`. A folder names it in
-`tokenizer_config.json` or `config.json`; otherwise its model type decides. The rules are those of `AutoTokenizer` of
-transformers 5.23.0.
+The class determines normalisation, splitting and special tokens, and it overrides `tokenizer.json` in most cases. A
+folder names it in `tokenizer_config.json` or `config.json`; otherwise the model type decides. The rules follow
+`AutoTokenizer` of transformers 5.23.0.
 """
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-#: The class that takes `tokenizer.json` as it is.
+#: The generic class, which uses `tokenizer.json` unchanged.
 BACKEND = 'TokenizersBackend'
 
-#: class -> the model types whose folders it reads when they name no class.
+#: class -> model types, for folders that name no class.
 _MODEL_TYPES = {
   'AlbertTokenizer': ('albert', 'yoso'),
   'BarthezTokenizer': ('barthez',),
@@ -94,7 +94,7 @@ _MODEL_TYPES = {
 }  # fmt: skip
 _OF_MODEL = {kind: name for name, kinds in _MODEL_TYPES.items() for kind in kinds}
 
-#: Model types whose folders often name a wrong class; the class of the model type is taken.
+#: Model types with wrong classes in many folders: the class of the model type is used.
 _WRONG_CLASS = {
   'arctic', 'chatlm', 'ernie4_5', 'ernie4_5_moe', 'fuyu', 'h2ovl_chat', 'hyperclovax', 'internlm2', 'internlm3',
   'iquestcoder', 'jamba', 'llava', 'llava_next', 'minicpm3', 'minicpmv', 'minimax_m2', 'modernbert',

@@ -1,4 +1,4 @@
-"""What the files of a published folder say of its tokenizer."""
+"""Tokenizer settings and special tokens, read from the files of a published folder."""
 
 from collections.abc import Iterator, Mapping
 import json
@@ -15,7 +15,7 @@ CONFIG, MODEL, WHOLE = 'tokenizer_config.json', 'config.json', 'tokenizer.json'
 
 
 def read_json(path: Path) -> dict[str, Any]:
-  """Return what a JSON file holds; nothing if there is no file.
+  """Return the object of a JSON file, or an empty one if there is no file.
 
   Raises:
     UserError: the file holds no JSON object.
@@ -49,7 +49,7 @@ def read_fields(folder: Path) -> dict[str, Any]:
   fields.pop('tokenizer_class', None)
   fields.pop('chat_template', None)
   if (folder / WHOLE).is_file():
-    # The template of tokenizer.json says it.
+    # tokenizer.json has a template instead.
     fields.pop('add_bos_token', None)
     fields.pop('add_eos_token', None)
   _merge_extras(fields)
@@ -71,7 +71,7 @@ def read_fields(folder: Path) -> dict[str, Any]:
 
 
 def _merge_extras(fields: dict[str, Any]) -> None:
-  """Move special tokens with names of their own, and those without any, to one field each."""
+  """Collect named special tokens of the model in one field, and nameless ones in another."""
   if not fields.get('extra_special_tokens') and 'additional_special_tokens' in fields:
     fields['extra_special_tokens'] = fields.pop('additional_special_tokens')
   own = {

@@ -13,7 +13,7 @@ _SIGNS = (
   ('−', 'ー'),
 )  # fmt: skip
 _TEXTS = {'<SP>': ' ', '<BR>': '\n', '<TAB>': '\t', '<BLOCK>': '▀', '<KIGOU>': 'ǀ', '<U2000U2BFF>': '‖'}
-#: UTF-8 of two bytes whose characters are one token, signs.
+#: Ranges of two-byte UTF-8 codes that share one token.
 _SYMBOLS = ((0xC2A1, 0xC2BF), (0xC780, 0xC783), (0xCAB9, 0xCBBF), (0xCC80, 0xCDA2))
 
 

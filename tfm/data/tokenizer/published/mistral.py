@@ -19,7 +19,7 @@ _LARGE = 100_000
 
 
 def mend_pattern(draft: Draft, model: Mapping[str, Any]) -> None:
-  """Give the tokenizer the right split pattern where the folder asks for that (`fix_mistral_regex`)."""
+  """Replace the split pattern if the folder sets `fix_mistral_regex`."""
   inner = draft.inner
   old = str(model.get('transformers_version') or '0').split('.')[0]
   asked = draft.fields.get('fix_mistral_regex') is True and old.isdigit() and int(old) < 5

@@ -1,4 +1,4 @@
-"""SentencePiece models (arXiv:1808.06226): what their files hold, as the `tokenizers` library takes it."""
+"""SentencePiece models (arXiv:1808.06226), read for the `tokenizers` library."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -44,7 +44,7 @@ def read_pieces(path: Path) -> Pieces:
 
 
 def pieces_of(proto: Any) -> Pieces:
-  """Return what a parsed SentencePiece model holds."""
+  """Return the pieces of a parsed SentencePiece model."""
   scored = [(piece.piece, piece.score) for piece in proto.pieces]
   added = [
     AddedToken(piece.piece, normalized=False, special=piece.type == _CONTROL)
@@ -56,7 +56,7 @@ def pieces_of(proto: Any) -> Pieces:
 
 
 def merges_of(vocab: Mapping[str, int], left_out: Collection[str] = ()) -> list[tuple[str, str]]:
-  """Return the merges of byte pairs that make the tokens of a vocabulary, those of smaller ids first."""
+  """Return the BPE merges behind the tokens of a vocabulary, in order of their ids."""
   merges = []
   for text, rank in vocab.items():
     if text in left_out:

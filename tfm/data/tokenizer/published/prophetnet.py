@@ -1,4 +1,4 @@
-"""ProphetNet: BERT's words and pieces, in a file of its own name."""
+"""ProphetNet: WordPiece as in BERT, with the vocabulary in `prophetnet.tokenizer`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,7 +43,7 @@ class ProphetNet(Splitter):
     return [piece for word in words for piece in self._pieces(word)]
 
   def _words(self, text: str, whole: frozenset[str]) -> list[str]:
-    """Return the words and signs of a text; those of `whole` stay as they are."""
+    """Return the words and signs of a text; words in `whole` are kept unchanged."""
     text = ''.join(map(_cleaned, text))
     if self.fields.get('tokenize_chinese_chars', True):
       text = ''.join(f' {c} ' if any(a <= ord(c) <= b for a, b in _CHINESE) else c for c in text)

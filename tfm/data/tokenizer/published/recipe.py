@@ -1,4 +1,4 @@
-"""The recipe of a class of tokenizers: how its parts are built, and which special tokens it has."""
+"""Recipes: the construction of each tokenizer class, and its special tokens."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -13,11 +13,10 @@ from tfm.data.tokenizer.published.folder import NAMED
 
 @dataclasses.dataclass
 class Draft:
-  """A tokenizer that is being built.
+  """A tokenizer under construction.
 
-  `fields` are the settings of its folder, completed by the defaults of its class; `vocab` is {text: id}, or (text,
-  score) by id for a unigram model. `framed` says that its frame comes from its class or from `tokenizer.json`, and not
-  from `add_bos_token` and `add_eos_token`.
+  `fields` are the settings of the folder with the defaults of the class; `vocab` is {text: id}, or (text, score) by id
+  for a unigram model. `framed` is False if `add_bos_token` and `add_eos_token` determine the frame.
   """
 
   folder: Path
@@ -36,7 +35,7 @@ class Draft:
     return None if value is None else str(value)
 
   def number(self, text: str | None) -> int | None:
-    """Return the id of a token, that of the unknown token for one that is not there."""
+    """Return the id of a token, or the unknown id if it is missing."""
     found = None if text is None else self.inner.token_to_id(text)
     unknown = self.text('unk_token')
     return self.inner.token_to_id(unknown) if found is None and unknown is not None else found
@@ -55,7 +54,7 @@ class Draft:
     self.frame(before, [eos] if self.fields.get('add_eos_token') and eos is not None else [])
 
   def make_special(self) -> None:
-    """Make every token with a name special, whatever the folder says of it."""
+    """Mark every named token as special, regardless of its flags in the folder."""
     values = [value for value in [*self.named.values(), *self.extra] if value is not None]
     added = [AddedToken(v, special=True, normalized=False) if isinstance(v, str) else v for v in values]
     self.inner.add_special_tokens(added)
@@ -65,22 +64,22 @@ class Draft:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """How a class of tokenizers is built.
+  """The construction of a tokenizer class.
 
   Attributes:
     build: Returns the tokenizer without added tokens.
-    model: The kind of its model: 'BPE', 'Unigram', 'WordPiece', or None for that of the file.
+    model: The kind of model: 'BPE', 'Unigram', 'WordPiece', or None if the file decides.
     vocab: The name of its vocabulary file, if it has one.
     merges: The name of its file of merges.
-    tokens: Its special tokens where the folder names none.
-    flags: Flags of special tokens that are given as text alone.
-    defaults: Its settings where the folder has none.
+    tokens: Default special tokens.
+    flags: Flags for special tokens given as plain text.
+    defaults: Default settings.
     arrange: Reorders the pieces of a SentencePiece model.
     prepare: Completes the special tokens.
     finish: Sets the frame after all tokens are there.
-    whole: Takes `tokenizer.json` as it is.
-    language: The setting that says the language of a text, if there is one.
-    decoding: How decoded text is treated (`tfm.data.tokenizer.file.Decoding`).
+    whole: Uses `tokenizer.json` unchanged.
+    language: The setting for the language of a text, if there is one.
+    decoding: Fields of `tfm.data.tokenizer.decoding.Decoding`.
   """
 
   build: Callable[[Draft], tokenizers.Tokenizer]

@@ -1,6 +1,6 @@
 """Tokenizers that tfm does not reproduce: their models load, and their text is refused with the reason."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
@@ -11,7 +11,7 @@ from tfm.data.tokenizer.base import Vocabulary
 
 _MOSES, _CHINESE = 'the rules of Moses (sacremoses)', 'a Chinese word splitter (jieba)'
 _PAGE = 'words and their boxes on a page'
-#: class -> what it needs that tfm lacks.
+#: class -> the missing part.
 REFUSED = {
   'BertJapaneseTokenizer': 'a Japanese word splitter (MeCab)',
   **dict.fromkeys(('BioGptTokenizer', 'FSMTTokenizer', 'FlaubertTokenizer', 'XLMTokenizer'), _MOSES),
@@ -34,13 +34,27 @@ REFUSED = {
 
 
 class RefusedVocabulary(Vocabulary):
-  """Raises UserError, with the reason, for every text and id."""
+  """Raises UserError, with the reason, for every text and every decoding.
+
+  Args:
+    name: The class of the tokenizer.
+    folder: The folder it is in, for the error.
+    base: The number of ids of the model.
+    specials: The ids of special tokens that its config names.
+  """
 
   kind: ClassVar[str] = 'refused'
 
-  def __init__(self, name: str, folder: str):
-    super().__init__(0)
+  def __init__(self, name: str, folder: str, base: int, specials: dict[str, int] | None = None):
+    super().__init__(base, specials)
     self.name, self.folder = name, folder
+
+  @classmethod
+  def of_config(cls, name: str, folder: str, model: Mapping[str, Any]) -> 'RefusedVocabulary':
+    """Return the vocabulary of a folder, with the size and ids of its `config.json`."""
+    sizes = [value for key, value in model.items() if key.endswith('vocab_size') and isinstance(value, int)]
+    named = {our: model.get(f'{our}_token_id') for our in ('bos', 'eos', 'pad')}
+    return cls(name, folder, max(sizes, default=0), {n: i for n, i in named.items() if isinstance(i, int)})
 
   def _refuse(self) -> NoReturn:
     raise UserError(
@@ -65,4 +79,4 @@ class RefusedVocabulary(Vocabulary):
 
   @classmethod
   def from_state(cls, state: dict[str, Any]) -> 'RefusedVocabulary':
-    return cls(state['class'], state['folder'])
+    return cls(state['class'], state['folder'], state['base'], state['specials'])

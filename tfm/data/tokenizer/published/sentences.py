@@ -51,7 +51,7 @@ class Sentence(Splitter):
     return {self.model.IdToPiece(i): i for i in range(self.model.get_piece_size())}
 
   def first_new(self, added: Mapping[int, AddedToken]) -> int:
-    # An added token stands instead of the piece of its id.
+    # An added token replaces the piece with its id.
     texts = {added[i].content if i in added else text for text, i in self.vocab().items()}
     return len({*texts, *(token.content for token in added.values())})
 
@@ -77,7 +77,7 @@ class Sentence(Splitter):
     return ''.join(tokens).replace(_SPACE, ' ').strip()
 
   def runs(self, tokens: Sequence[str], special: frozenset[str], before: str = '', after: str = '') -> str:
-    """Return the text of tokens, the special ones as they are; `before` the first of several, `after` each."""
+    """Return the text of tokens, special tokens verbatim: `before` precedes a run of them, `after` follows each."""
     text, was = '', False
     run: list[str] = []
     for token in tokens:

@@ -31,13 +31,13 @@ _ALWAYS = (CONFIG, 'special_tokens_map.json', 'added_tokens.json')
 
 
 class SlowVocabulary(Vocabulary):
-  """Text and ids by a `Splitter`; special and added tokens are found before it splits what is between them.
+  """A vocabulary over a `Splitter`. Special and added tokens are cut out of a text first; the splitter gets the rest.
 
   Args:
     name: The class of the tokenizer.
     folder: The folder of its files, which the vocabulary keeps.
     framed: Prompts get the special tokens around them that the class puts there.
-    settings: What counts instead of the folder's own settings.
+    settings: Overrides of the folder's settings.
     specials: The ids of special tokens by our names for them.
   """
 
@@ -52,6 +52,8 @@ class SlowVocabulary(Vocabulary):
     specials: dict[str, int] | None = None,
   ):
     self.name, self.framed, self.settings = name, framed, dict(settings or {})
+    # Two sizes of GPT-SW3 differ by this name.
+    self.folder = folder.name
     self.files = _contents(folder, SPLITTERS[name])
     fields = {**read_fields(folder), **self.settings}
     for key, value in SPLITTERS[name].tokens.items():
@@ -101,7 +103,7 @@ class SlowVocabulary(Vocabulary):
     return re.compile('(' + '|'.join(map(re.escape, texts)) + ')' if texts else '(?!)')
 
   def _tokens(self, text: str) -> list[str]:
-    """Return the tokens of a text whose special tokens are those tokens."""
+    """Return the tokens of a text, parsing special tokens."""
     special = frozenset(self._special)
     parts = [part for part in self._pattern.split(self.splitter.prepare(text)) if part]
     alone = {*self._number, *special}
@@ -115,7 +117,7 @@ class SlowVocabulary(Vocabulary):
     return [np.array(self._plain(text), np.int32) for text in texts]
 
   def _plain(self, text: str) -> list[int]:
-    """Return the ids of a text whose special tokens are ordinary text."""
+    """Return the ids of a text, reading special tokens as ordinary text."""
     unknown = self._id(self.splitter.unknown)
     ids = (self.splitter.number(t) for t in self.splitter.split(self.splitter.prepare(text)))
     return [unknown if i in self.special_numbers else i for i in ids]
@@ -153,7 +155,17 @@ class SlowVocabulary(Vocabulary):
 
   def state(self) -> dict[str, Any]:
     files = {name: base64.b64encode(content).decode() for name, content in self.files.items()}
-    return {'class': self.name, 'framed': self.framed, 'settings': self.settings, 'files': files}
+    return {
+      'class': self.name,
+      'framed': self.framed,
+      'settings': self.settings,
+      'folder': self.folder,
+      'files': files,
+    }
+
+  def same(self, other: Vocabulary) -> bool:
+    plain = lambda vocabulary: {**vocabulary.state(), 'folder': None}
+    return (self.kind, self.specials, plain(self)) == (other.kind, other.specials, plain(other))
 
   def save(self, directory: str | Path) -> None:
     """Also write the files of the tokenizer, which `transformers` reads."""
@@ -164,7 +176,8 @@ class SlowVocabulary(Vocabulary):
   @classmethod
   def from_state(cls, state: dict[str, Any]) -> 'SlowVocabulary':
     with tempfile.TemporaryDirectory() as name:
-      folder = Path(name)
+      folder = Path(name) / state['folder']
+      folder.mkdir(exist_ok=True)
       for file, content in state['files'].items():
         (folder / file).write_bytes(base64.b64decode(content))
       return cls(state['class'], folder, state['framed'], state['settings'], state['specials'])
@@ -205,7 +218,7 @@ def _special_tokens(fields: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
 
 
 def _spaced(parts: list[str], added: dict[str, AddedToken]) -> list[str]:
-  """Drop the space beside added tokens that take it, and join those that must be words of their own."""
+  """Drop the spaces around added tokens with `lstrip` and `rstrip`; merge `single_word` tokens inside a word."""
   parts = list(parts)
   for i, part in enumerate(parts):
     token = added.get(part)

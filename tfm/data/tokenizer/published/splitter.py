@@ -1,4 +1,4 @@
-"""What the tokenizers share that `transformers` wrote in Python: words to tokens, tokens to text."""
+"""The base of tokenizers that `transformers` implements in Python."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,10 +13,10 @@ class Splitter:
   Attributes:
     files: The names of the files it needs.
     optional: The names of files it may have.
-    tokens: Its special tokens where the folder names none.
+    tokens: Default special tokens and settings.
     unknown: The special token for text it lacks.
-    mark: What ends a token that the next one continues.
-    language: The setting that says the language of a text, if there is one.
+    mark: The end of a token that the next token continues.
+    language: The setting for the language of a text, if there is one.
     pieces: A token that is added and is a piece of the model has the piece's id.
   """
 
@@ -40,7 +40,7 @@ class Splitter:
     return max(self.vocab().values()) + 1
 
   def first_new(self, added: Mapping[int, AddedToken]) -> int:
-    """Return the id of the next token that is added, given those that are."""
+    """Return the id of the next added token."""
     return len({*self.vocab(), *(token.content for token in added.values())})
 
   def prepare(self, text: str) -> str:
@@ -83,7 +83,7 @@ class Splitter:
     return {}
 
   def whole(self) -> Sequence[str]:
-    """Return ordinary tokens that are found wherever a text has them."""
+    """Return ordinary tokens that are matched anywhere in a text."""
     return ()
 
   def mend(self, added: dict[int, AddedToken]) -> None:

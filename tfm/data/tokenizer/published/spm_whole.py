@@ -1,4 +1,4 @@
-"""A SentencePiece model of a folder whose class has no recipe of its own."""
+"""SentencePiece models for the generic class, which has no recipe."""
 
 from typing import Any
 

@@ -56,7 +56,7 @@ def _specials(size: int, fields: Mapping[str, Any]) -> list[str]:
 
 
 def merges_of_ranks(ranks: Mapping[bytes, int]) -> list[tuple[str, str]]:
-  """Return the merges that make the tokens of ranks, those of smaller ranks first."""
+  """Return the BPE merges behind the tokens, in order of their ranks."""
   found = []
   for token, rank in ranks.items():
     halves = ((token[:at], token[at:]) for at in range(1, len(token)))
@@ -67,5 +67,5 @@ def merges_of_ranks(ranks: Mapping[bytes, int]) -> list[tuple[str, str]]:
 
 
 def printable(token: bytes) -> str:
-  """Return the bytes of a token as the characters that stand for them."""
+  """Return the bytes of a token in the printable alphabet of GPT-2."""
   return ''.join(BYTE_ALPHABET[byte] for byte in token)

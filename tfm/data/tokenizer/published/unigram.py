@@ -50,7 +50,7 @@ def _albert(draft: Draft) -> tokenizers.Tokenizer:
 
 
 def _around(draft: Draft, inner: tokenizers.Tokenizer) -> None:
-  """Frame by [CLS] and [SEP] from the start: a frame that is there is not replaced by one of begin and end tokens."""
+  """Set the frame [CLS] and [SEP] before tokens are added, so that no default frame replaces it."""
   draft.inner = inner
   draft.frame([str(draft.fields['cls_token'])], [str(draft.fields['sep_token'])])
 

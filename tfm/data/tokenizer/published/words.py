@@ -71,7 +71,7 @@ class Ctrl(MarkedPairs):
 
 
 class BlenderbotSmall(MarkedPairs):
-  """Blenderbot Small: small letters, punctuation apart, new lines as a token."""
+  """Blenderbot Small: lower case, punctuation split off, a token for new lines."""
 
   tokens = {'bos_token': '__start__', 'eos_token': '__end__', 'unk_token': '__unk__', 'pad_token': '__null__'}
 
@@ -119,7 +119,7 @@ class BerTweet(PhoBert):
 
 
 class Esm(Splitter):
-  """ESM: a line of `vocab.txt` a token, each found wherever it stands."""
+  """ESM: one token per line of `vocab.txt`, each matched anywhere in a text."""
 
   files = ('vocab.txt',)
   tokens = {
