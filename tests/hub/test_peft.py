@@ -112,6 +112,7 @@ def _ours(m, inputs):
 
 @pytest.mark.oracle
 @pytest.mark.filterwarnings('ignore')
+@pytest.mark.large(when=lambda case: case in ('all_linear', 'regex', 'layers', 'lora_bias_only', 'rslora', 'neox'))
 @pytest.mark.parametrize('case', CASES)
 def test_logits_equal_peft(tmp_path, case, capsys):
   import peft
@@ -139,6 +140,7 @@ def test_logits_equal_peft(tmp_path, case, capsys):
 
 @pytest.mark.oracle
 @pytest.mark.filterwarnings('ignore')
+@pytest.mark.large(when=lambda case, stable: stable != (case == 'llama'))
 @pytest.mark.parametrize('case', ['llama', 'gpt2', 'neox', 'bert_classifier', 't5'])
 @pytest.mark.parametrize('stable', [False, True])
 def test_an_exported_lora_computes_the_same_in_peft(tmp_path, case, stable):
@@ -259,6 +261,17 @@ def test_folders_that_are_no_adapter_are_refused(lora, tmp_path):
   tfm.hub.save(m.spec, m.params, tmp_path / 'own')
   with pytest.raises(errors.UserError, match='goes onto a published folder'):
     tfm.load(tmp_path / 'own', adapter=lora / 'adapter')
+
+
+@pytest.mark.oracle
+def test_an_adapter_in_a_pickle_is_read(lora, tmp_path):
+  import torch
+
+  arrays = safetensors.numpy.load_file(lora / 'adapter' / SAFE)
+  torch.save({n: torch.tensor(a) for n, a in arrays.items()}, tmp_path / 'adapter_model.bin')
+  (tmp_path / CONFIG).write_bytes((lora / 'adapter' / CONFIG).read_bytes())
+  found, wanted = (tfm.load(lora / 'base', adapter=path).params for path in (tmp_path, lora / 'adapter'))
+  jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
 def test_an_adapter_goes_onto_a_gguf_file(tmp_path):

@@ -134,6 +134,13 @@ def _without(written, name):
     (AWQ | {'group_size': 32}, _without(make.awq, ''), r'm.qzeros is int32 \[6, 6\]. Expected \[3, 6\]'),
     (BNB, _without(make.int8_rows, '') | {'weight_format': np.array(2, np.uint8)}, r'weight_format is 2. Expected 0'),
     (BNB, _without(make.int8_rows, 'weight'), 'm.weight is missing'),
+    (BNB, _without(make.int8_rows, 'SCB'), 'm.weight is int8 and has no scales. Expected all tensors'),
+    (_compressed('int-quantized'), _without(make.compressed, 'weight_scale'), 'm.weight is int8 and has no scales'),
+    (
+      _compressed('float-quantized'),
+      {'weight': make.compressed((48, 96), dtype=FP8)[0]['weight']},
+      'm.weight is float8_e4m3fn and has no scales',
+    ),
     (BNB, _without(make.four_bits, 'weight.absmax'), 'm.weight.absmax is missing'),
     (BNB, _without(make.four_bits, '') | {'weight': np.zeros((7, 1), np.uint8)}, 'm.weight is 7 bytes with 72 sizes'),
     (BNB, {'weight.quant_state.bitsandbytes__nf4': np.zeros(3, np.uint8)}, 'is not the state of a weight'),

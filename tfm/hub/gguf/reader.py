@@ -108,8 +108,7 @@ class _Cursor:
     self.data, self.at = data, 4
 
   def scalar(self, form: str) -> Any:
-    (value,) = struct.unpack_from(f'<{form}', self.data, self.at)
-    self.at += struct.calcsize(f'<{form}')
+    (value,) = struct.unpack(f'<{form}', self.raw(struct.calcsize(f'<{form}')))
     # The shortest number that is the same float32: 1e-05 and not 9.999999747378752e-06.
     return float(str(np.float32(value))) if form == 'f' else value
 

@@ -48,7 +48,7 @@ def dequantized(tensors: Tensors, config: Mapping[str, Any], dtype: Any | None, 
   kind = np.dtype(jnp.dtype(dtype or config.get('dtype') or config.get('torch_dtype') or 'bfloat16'))
   method = said.get('quant_method')
   if method is None and 'group_size' in said:
-    return Tensors(mlx.read(tensors, said, kind, where))
+    return _whole(mlx.read(tensors, said, kind, where), where)
   if method not in METHODS:
     unknown = errors.unknown('quant_method', method, METHODS)
     raise errors.UserError(f'{where}: quantization_config: {unknown} Expected a known method, or the original model.')
@@ -57,4 +57,16 @@ def dequantized(tensors: Tensors, config: Mapping[str, Any], dtype: Any | None, 
       f'{where}: quantization_config: quantized weights of {config["model_type"]} are not read, as programs '
       'disagree on the order of their axes. Expected the original model.'
     )
-  return Tensors(METHODS[method](tensors, said, kind, where))
+  return _whole(METHODS[method](tensors, said, kind, where), where)
+
+
+def _whole(found: Mapping[str, Entry], where: str) -> Tensors:
+  """Return tensors of which no weight is still quantized.
+
+  Raises:
+    UserError: a weight has lost its scales.
+  """
+  for name, entry in found.items():
+    if name.endswith('.weight') and (entry.dtype.kind in 'iu' or entry.dtype.itemsize == 1):
+      raise errors.UserError(f'{where}: {name} is {entry.dtype} and has no scales. Expected all tensors of its format.')
+  return Tensors(found)
