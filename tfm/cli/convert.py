@@ -3,6 +3,8 @@
 tfm convert --input=all-MiniLM-L6-v2 --output=minilm
 tfm convert --input=runs/1 --output=published/1
 tfm convert --input=runs/1 --output=published/1 --architecture=MistralForCausalLM --dtype=bfloat16
+tfm convert --input=Llama-3.2-1B --adapter=lora --output=merged --to=hf      # an adapter merged into its base
+tfm convert --input=runs/lora --output=adapter --to=peft --base=Llama-3.2-1B
 
 Tokenizer, chat template, generation settings and model card are kept byte for byte.
 """
@@ -17,10 +19,14 @@ OUTPUT = flags.DEFINE_string('output', None, 'the folder to write, a new one.', 
 DTYPE = flags.DEFINE_enum(
   'dtype', None, ['float32', 'bfloat16', 'float16'], 'of the parameters; by default as they are.', flag_values=FLAGS
 )
-TO = flags.DEFINE_enum('to', None, ['hf', 'tfm'], 'what to write; by default what the input is not.', flag_values=FLAGS)
+TO = flags.DEFINE_enum(
+  'to', None, ['hf', 'tfm', 'peft'], 'what to write; by default what the input is not.', flag_values=FLAGS
+)
 ARCHITECTURE = flags.DEFINE_string(
   'architecture', None, 'the class of transformers to write for, where several fit.', flag_values=FLAGS
 )
+BASE = flags.DEFINE_string('base', None, '--to=peft: the model that the adapter was trained on.', flag_values=FLAGS)
+ADAPTER = command.define_adapter(FLAGS)
 IGNORED = command.define_ignored(FLAGS)
 
 
@@ -36,11 +42,18 @@ def main() -> None:
   to = TO.value or ('tfm' if published else 'hf')
   if to == 'tfm' and ARCHITECTURE.value:
     raise errors.UserError('--architecture: names a class of transformers. Expected --to=hf with it.')
-  m = hub.load(INPUT.value, dtype=DTYPE.value, ignore=IGNORED.value)
+  base = BASE.value or ''
+  if (to == 'peft') != bool(base):
+    raise errors.UserError('--base: names the base model of an adapter. Expected it together with --to=peft.')
+  m = hub.load(INPUT.value, dtype=DTYPE.value, ignore=IGNORED.value, adapter=ADAPTER.value)
   size = f'{count_params(m.spec):,} parameters'
   if to == 'tfm':
     hub.save(m.spec, m.params, OUTPUT.value, tokenizer=m.tokenizer, files=m.files)
     print(f'{OUTPUT.value}: a checkpoint of tfm, {size}. tfm.load({OUTPUT.value!r}) reads it.')
+    return
+  if to == 'peft':
+    name = hub.export_peft(m.spec, m.params, OUTPUT.value, base=base, architecture=ARCHITECTURE.value)
+    print(f'{OUTPUT.value}: the LoRA of a {name}. peft.PeftModel.from_pretrained(base, {OUTPUT.value!r}) reads it.')
     return
   name = m.export_hf(OUTPUT.value, architecture=ARCHITECTURE.value)
   print(f'{OUTPUT.value}: a {name}, {size}. transformers.{name}.from_pretrained({OUTPUT.value!r}) reads it.')

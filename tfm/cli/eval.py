@@ -24,6 +24,7 @@ BATCHES = flags.DEFINE_integer(
   'batches', None, 'evaluate only this many batches, spread over the split.', lower_bound=1, flag_values=FLAGS
 )
 JSON = flags.DEFINE_bool('json', False, 'print one JSON object.', flag_values=FLAGS)
+ADAPTER = command.define_adapter(FLAGS)
 IGNORED = command.define_ignored(FLAGS)
 CONFIG = command.define_config(FLAGS)
 
@@ -35,7 +36,7 @@ def main() -> None:
   from tfm.hub import load
   from tfm.train.evaluate import evaluate_checkpoint
 
-  read = lambda path: load(path, ignore=IGNORED.value)
+  read = lambda path: load(path, ignore=IGNORED.value, adapter=ADAPTER.value)
   change = lambda experiment: CONFIG.resolve(experiment).config
   scores = evaluate_checkpoint(CHECKPOINT.value, SPLIT.value, change, BATCHES.value, read)
   if JSON.value:

@@ -69,6 +69,12 @@ def define_ignored(values: flags.FlagValues) -> flags.FlagHolder[list[str]]:
   return flags.DEFINE_list('ignore_fields', [], text, flag_values=values)
 
 
+def define_adapter(values: flags.FlagValues) -> flags.FlagHolder[str | None]:
+  """Define `--adapter=FOLDER`, the `adapter` of `tfm.load`."""
+  text = 'the folder of a PEFT LoRA adapter that was trained on the published model.'
+  return flags.DEFINE_string('adapter', None, text, flag_values=values)
+
+
 def parse(values: flags.FlagValues, words: Sequence[str]) -> None:
   """Sets `values` from the words after the command, and nothing else: what was set before is forgotten.
 

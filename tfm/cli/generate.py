@@ -78,6 +78,7 @@ flags.DEFINE_float('repetition_penalty', 1.0, 'above 1: less of what was said be
 flags.DEFINE_float('frequency_penalty', 0.0, 'taken off for each time it was said.', flag_values=FLAGS)
 flags.DEFINE_float('presence_penalty', 0.0, 'taken off once it was said.', flag_values=FLAGS)
 flags.DEFINE_integer('no_repeat_ngram', None, 'say no so many tokens in a row twice.', flag_values=FLAGS)
+ADAPTER = command.define_adapter(FLAGS)
 IGNORED = command.define_ignored(FLAGS)
 LENGTH = flags.DEFINE_integer(
   'length', None, 'the longest row, prompt and answer, where positions are stretched by that.', flag_values=FLAGS
@@ -247,7 +248,8 @@ def _load(flag: str, path: str, length: int | None = None) -> Any:
   from tfm.hub import load
   from tfm.model.outputs import no_language_model
 
-  m = load(path, length=length, ignore=IGNORED.value if flag == 'checkpoint' else ())
+  own: dict[str, Any] = {'ignore': IGNORED.value, 'adapter': ADAPTER.value} if flag == 'checkpoint' else {}
+  m = load(path, length=length, **own)
   if m.spec.lm is None:
     raise errors.UserError(f'--{flag}: {path} {no_language_model(m.spec)}')
   if m.tokenizer is None:
