@@ -84,7 +84,16 @@ def batch(spec: Model) -> dict[str, np.ndarray]:
     prefix = (np.arange(T)[None] >= starts[:, None]) & (np.arange(T)[None] < starts[:, None] + 3)
     prefix[4, SHORT : SHORT + 3] = True
     inputs['prefix_mask'] = prefix.astype(np.int32)
-  return inputs | _types(spec, ids)
+  return inputs | _types(spec, ids) | _marks(spec, segments)
+
+
+def _marks(spec: Model, segments: np.ndarray) -> dict[str, np.ndarray]:
+  """The first token of each document as a global one, where layers have such tokens."""
+  if 'global' not in reads(spec):
+    return {}
+  before = np.pad(segments, ((0, 0), (1, 0)))[:, :-1]
+  marks = ((segments != before) & (segments > 0)).astype(np.int32)
+  return {'global_attention_mask' if spec.encoder is None else 'decoder_global_attention_mask': marks}
 
 
 def _types(spec: Model, ids: np.ndarray) -> dict[str, np.ndarray]:
@@ -165,7 +174,7 @@ def _alone(spec: Model, p) -> jax.Array:
   inputs = {'input_ids': ids} if spec.encoder is None else {'decoder_input_ids': ids, 'input_ids': _SOURCE[None, :LONG]}
   if spec.reads_prefix:
     inputs['prefix_mask'] = (np.arange(LONG) < 3).astype(np.int32)[None]
-  inputs |= _types(spec, ids)
+  inputs |= _types(spec, ids) | _marks(spec, np.ones_like(ids))
   return transformer.apply(spec, p, run=Run(loop='unroll'), **inputs)['logits'][0]
 
 
@@ -203,6 +212,8 @@ def sight(spec: Model) -> np.ndarray:
         if isinstance(block.mixer, Hierarchical):
           number = pos[0] // block.mixer.block
           seen = (seen & (number[:, None] == number)) | (number < number[:, None])
+        if isinstance(block.mixer, Longformer):  # the first token is global
+          seen = seen | (pos[0] == 0)[:, None] | (pos[0] == 0)[None]
         seen = seen | (getattr(block.mixer, 'pool', T + 1) <= T)  # by blocks, of which every token is in one
         reach = (seen.astype(int) @ reach.astype(int) > 0) | reach
   return reach
