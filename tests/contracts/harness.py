@@ -84,7 +84,18 @@ def batch(spec: Model) -> dict[str, np.ndarray]:
     prefix = (np.arange(T)[None] >= starts[:, None]) & (np.arange(T)[None] < starts[:, None] + 3)
     prefix[4, SHORT : SHORT + 3] = True
     inputs['prefix_mask'] = prefix.astype(np.int32)
-  return inputs | _types(spec, ids)
+  return inputs | _types(spec, ids) | _marks(spec, segments, None if spec.encoder is None else places)
+
+
+def _marks(spec: Model, segments: np.ndarray, source: np.ndarray | None) -> dict[str, np.ndarray]:
+  """The first token of each document as a global one, where layers have such tokens."""
+  found = {}
+  own = '' if spec.encoder is None else 'decoder_'
+  for prefix, tower, places in ((own, spec, segments), ('', spec.encoder, source)):
+    if tower is not None and places is not None and 'global' in reads(tower):
+      before = np.pad(places, ((0, 0), (1, 0)))[:, :-1]
+      found[f'{prefix}global_attention_mask'] = ((places != before) & (places > 0)).astype(np.int32)
+  return found
 
 
 def _types(spec: Model, ids: np.ndarray) -> dict[str, np.ndarray]:
@@ -165,7 +176,7 @@ def _alone(spec: Model, p) -> jax.Array:
   inputs = {'input_ids': ids} if spec.encoder is None else {'decoder_input_ids': ids, 'input_ids': _SOURCE[None, :LONG]}
   if spec.reads_prefix:
     inputs['prefix_mask'] = (np.arange(LONG) < 3).astype(np.int32)[None]
-  inputs |= _types(spec, ids)
+  inputs |= _types(spec, ids) | _marks(spec, np.ones_like(ids), np.ones_like(ids))
   return transformer.apply(spec, p, run=Run(loop='unroll'), **inputs)['logits'][0]
 
 
@@ -203,6 +214,8 @@ def sight(spec: Model) -> np.ndarray:
         if isinstance(block.mixer, Hierarchical):
           number = pos[0] // block.mixer.block
           seen = (seen & (number[:, None] == number)) | (number < number[:, None])
+        if isinstance(block.mixer, Longformer):  # the first token is global
+          seen = seen | (pos[0] == 0)[:, None] | (pos[0] == 0)[None]
         seen = seen | (getattr(block.mixer, 'pool', T + 1) <= T)  # by blocks, of which every token is in one
         reach = (seen.astype(int) @ reach.astype(int) > 0) | reach
   return reach

@@ -15,9 +15,10 @@ from tfm.zoo.fields import Fields
 
 
 def blenderbot_small(layers: int, d: int, heads: int, vocab: int) -> Model:
-  """BART's post-norm stacks with positions from row 0 on."""
+  """BART's post-norm stacks with positions from row 0 on, embeddings times sqrt(D)."""
   blocks = reader_and_writer(heads, 4 * d, Gelu(), Post())
-  return early(stacks(vocab, d, blocks, (layers, layers), Learned(512), Tokens(norm=NORM, dropout=0.1)))
+  embed = Tokens(power=0.5, norm=NORM, dropout=0.1)
+  return early(stacks(vocab, d, blocks, (layers, layers), Learned(512), embed))
 
 
 def early(spec: Any) -> Model:
@@ -28,7 +29,7 @@ def early(spec: Any) -> Model:
 def read(c: Fields) -> Model:
   """Return the spec of a published config."""
   c.only(tie_word_embeddings=True, layernorm_variant='xlm')
-  c.skip('do_blenderbot_90_layernorm')
+  c.skip('do_blenderbot_90_layernorm', 'variant', 'extra_layer_norm')
   return early(read_stacks(c, Learned(c.get('max_position_embeddings', 512)), Post(), NORM))
 
 

@@ -49,11 +49,10 @@ def read(c: Fields) -> Model:
   for part in parts:
     part.only(cross_attention_hidden_size=None, tie_encoder_decoder=False)
   reads, writes = parts
-  if not (writes.get('is_decoder', False) and writes.get('add_cross_attention', False)):
-    raise errors.UserError(
-      f'{writes.where}: is_decoder is {writes.get("is_decoder")}, add_cross_attention is '
-      f'{writes.get("add_cross_attention")}. Expected both true.'
-    )
+  flags = {name: writes.get(name, False) for name in ('is_decoder', 'add_cross_attention')}
+  if not all(flags.values()):
+    found = ', '.join(f'{name} is {value}' for name, value in flags.items())
+    raise errors.UserError(f'{writes.where}: {found}. Expected both true.')
   if (d := writes['hidden_size']) != reads['hidden_size']:
     raise errors.UserError(
       f'{writes.where}: hidden_size is {d}, and that of the encoder {reads["hidden_size"]}. Expected one width; a '

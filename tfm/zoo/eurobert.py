@@ -28,7 +28,7 @@ def _both_ways(spec: Any) -> Model:
 
 def read(c: Fields) -> Model:
   """Return the spec of a published config, with a masked-LM head."""
-  c.skip('pretraining_tp', 'classifier_pooling')
+  c.skip('pretraining_tp', 'classifier_pooling', 'mask_token', 'hidden_dropout')
   c.only(is_decoder=False)
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
   bias = c.get('mlp_bias', False)

@@ -25,6 +25,13 @@ PAPER_FLAUBERT = 'FlauBERT: Unsupervised Language Model Pre-training for French,
 
 #: Names that older configs have for fields.
 _OLDER = {'vocab_size': 'n_words', 'emb_dim': 'hidden_size', 'n_layers': 'num_hidden_layers', 'n_heads': 'num_heads'}
+#: Fields of the first release's training, which nothing reads.
+_TRAINING = """
+  accumulate_gradients ae_steps amp bptt bt_steps clip_grad_norm clm_steps encoder_only epoch_size fp16 group_by_size
+  lg_sampling_factor lgs max_batch_size max_vocab min_count mlm_steps pc_steps same_enc_dec sample_alpha share_inout_emb
+  tokens_per_batch use_apex word_blank word_dropout word_keep word_mask word_mask_keep_rand word_pred word_rand
+  word_shuffle
+""".split()  # noqa: SIM905
 
 
 def xlm(layers: int, d: int, heads: int, vocab: int, pre: bool = False, eps: float = 1e-12) -> Model:
@@ -58,8 +65,8 @@ def read(c: Fields) -> Model:
     )
   c.only(causal=False, asm=False, is_encoder=True)
   c.skip('sinusoidal_embeddings', 'lang_id', 'lang2id', 'id2lang', 'mask_token_id', 'layerdrop', 'embed_init_std')
-  c.skip('bos_index', 'eos_index', 'pad_index', 'unk_index', 'mask_index', 'share_inout_emb', 'max_vocab', 'min_count')
-  c.skip('same_enc_dec', 'encoder_only', 'use_apex', 'amp', 'fp16', 'langs', 'start_n_top', 'end_n_top')
+  c.skip('bos_index', 'eos_index', 'pad_index', 'unk_index', 'mask_index')
+  c.skip('langs', 'start_n_top', 'end_n_top', *_TRAINING)
   c.skip('summary_type', 'summary_use_proj', 'summary_activation', 'summary_proj_to_labels', 'summary_first_dropout')
   c.skip(*_OLDER.values())
   sizes = {new: c.get(new, c.get(old)) if old in c else c[new] for new, old in _OLDER.items()}
