@@ -9,6 +9,7 @@ import jax
 
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
+from tfm.hub.experts import unstacked
 from tfm.hub.fill import fill
 from tfm.hub.match import match
 from tfm.hub.processor import ProcessorFiles
@@ -84,6 +85,7 @@ def _published(folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None) 
   values = config_of(folder)
   tensors = dequantized(open_tensors(folder), values, dtype, str(folder / CONFIG))
   found = as_stored(published(values, str(folder / CONFIG)), tensors)
+  tensors = unstacked(tensors, found)
   wanted = match(str(folder), found, tensors)
   return Loaded(found.spec, fill(found.spec, wanted, tensors, dtype, mesh), find_vocabulary(folder))
 

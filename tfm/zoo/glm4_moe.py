@@ -50,6 +50,10 @@ def read(c: Fields) -> Model:
 
 def mixture(c: Fields, experts: int, k: int, width: int, shared: int, renormalize: bool) -> Moe:
   """Return the experts of a config that routes as DeepSeek-V3; the other arguments are its family's defaults."""
+  # These families have one kind of routing, under either name.
+  c.choice('scoring_func', {'sigmoid': True, 'noaux_tc': True}, 'sigmoid')
+  c.only(topk_method='noaux_tc', moe_layer_freq=1, pretraining_tp=1)
+  c.skip('aux_loss_alpha', 'ep_size', 'seq_aux')  # of training
   router = Grouped(
     0.0, 0.0, c.get('num_experts_per_tok', k), 'sigmoid', c.get('norm_topk_prob', renormalize),
     float(c.get('routed_scaling_factor', 1.0)), c.get('n_group', 1), c.get('topk_group', 1),
