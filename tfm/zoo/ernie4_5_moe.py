@@ -47,7 +47,8 @@ def read(c: Fields) -> Model:
   moe = Moe(experts, router, Glu(width, act), shared)
   step, first, last = (c.get(f'moe_layer_{name}', usual) for name, usual in _PLACES.items())
   sparse = [(i + 1) % step == 0 and first <= i <= (n - 1 if last == -1 else last) for i in range(n)]
-  layers = [Block(attention, moe if here else llama.glu(c, bias=bias), norm) for here in sparse]
+  dense = llama.glu(c, bias=bias)
+  layers = [Block(attention, moe if here else dense, norm) for here in sparse]
   return llama.decoder(c, layers, norm, True, bias=bias)
 
 

@@ -41,8 +41,8 @@ def read(c: Fields) -> Model:
   qk_norm = norm if c.get('use_qk_norm') else None
   attention = llama.attention(c, 8, relative=c.rope(fraction=0.5), bias=bias, qk_norm=qk_norm)
   moe = mixture(c, experts=128, k=8, width=1408, shared=1, renormalize=True)
-  dense = c.get('first_k_dense_replace', 1)
-  feeds = [llama.glu(c, bias=False) if i < dense else moe for i in range(c['num_hidden_layers'])]
+  dense, first = llama.glu(c, bias=False), c.get('first_k_dense_replace', 1)
+  feeds = [dense if i < first else moe for i in range(c['num_hidden_layers'])]
   spec = llama.decoder(c, [Block(attention, ffn, norm) for ffn in feeds], norm)
   ahead = c.get('num_nextn_predict_layers', c.get('num_mtp_layers', 0))
   return dataclasses.replace(spec, mtp=SequentialMTP(ahead, norm)) if ahead else spec
