@@ -123,6 +123,6 @@ def test_fields_out_of_range_are_errors(block, message):
 
 
 def test_fields_of_the_authors_of_dots_change_nothing():
-  sizes = {'n_routed_experts': 4, 'num_experts_per_tok': 2, 'moe_intermediate_size': 24}
+  sizes = {'num_key_value_heads': 4, 'n_routed_experts': 4, 'num_experts_per_tok': 2, 'moe_intermediate_size': 24}
   odd = {'scoring_func': 'noaux_tc', 'topk_method': 'noaux_tc', 'moe_layer_freq': 1, 'ep_size': 1, 'seq_aux': True}
   assert read('dots1', **sizes, **odd) == read('dots1', **sizes)
