@@ -67,6 +67,9 @@ CASES = {
     'linear_conv_kernel_dim': 2, 'norm_topk_prob': False, 'linear_num_key_heads': 4,
     'rope_parameters': {'rope_type': 'default', 'rope_theta': 1e6, 'partial_rotary_factor': 1.0},
   }, merged=True),
+  'qwen3-next-tokens': _of('Qwen3Next', {
+    **_DELTA, **_QWEN_MOE, 'num_hidden_layers': 2, 'num_labels': 3, 'full_attention_interval': 2,
+  }, 'ForTokenClassification', merged=True),
   'qwen3.5': _of('Qwen3_5', {**_DELTA, 'rope_parameters': _TURNED}, config='Qwen3_5Text', whole=True),
   'qwen3.5-moe': _of('Qwen3_5Moe', {
     **_DELTA, **_QWEN_MOE, 'tie_word_embeddings': True,

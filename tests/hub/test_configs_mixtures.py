@@ -60,6 +60,8 @@ def read(kind, **fields):
     ('hunyuan_v1_moe', {'moe_topk': 2, 'num_experts': 4, 'num_shared_expert': [1, 2]}, r'num_shared_expert has 2'),
     ('hunyuan_v1_moe', {'moe_topk': 2, 'num_experts': 4, 'use_cla': True}, r'use_cla is True'),
     ('mamba', {'rms_norm': False}, r'rms_norm is False'),
+    ('glm4_moe', {'scoring_func': 'softmax'}, r"scoring_func: unknown value 'softmax'"),
+    ('ernie4_5_moe', {'moe_gate': 'hash'}, r"moe_gate is 'hash'"),
     ('mamba2', {'num_heads': 4, 'head_dim': 16, 'n_groups': 1, 'expand': 3}, r'expand is 3'),
   ],
 )  # fmt: skip
@@ -118,3 +120,9 @@ def test_experts_of_jamba_that_have_no_period_are_not_exported():
 def test_fields_out_of_range_are_errors(block, message):
   with pytest.raises(errors.ConfigError, match=message):
     config.validate(Model(Tokens(32), 32, (Segment((block,)),)))
+
+
+def test_fields_of_the_authors_of_dots_change_nothing():
+  sizes = {'num_key_value_heads': 4, 'n_routed_experts': 4, 'num_experts_per_tok': 2, 'moe_intermediate_size': 24}
+  odd = {'scoring_func': 'noaux_tc', 'topk_method': 'noaux_tc', 'moe_layer_freq': 1, 'ep_size': 1, 'seq_aux': True}
+  assert read('dots1', **sizes, **odd) == read('dots1', **sizes)

@@ -12,6 +12,7 @@ import jax
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
 from tfm.hub.consistency import notes
+from tfm.hub.experts import unstacked
 from tfm.hub.files import CONFIG, GENERATION, FolderFiles, fields_of
 from tfm.hub.fill import fill
 from tfm.hub.gguf import Gguf, find_file
@@ -134,6 +135,7 @@ def _filled(
   found = published(source.values if peft is None else peft.config_for(source.values), where, ignore)
   tensors = source.tensors if peft is None else peft.overlay(found, source.tensors)
   found = as_stored(found, tensors)
+  tensors = unstacked(tensors, found)
   wanted = match(source.where, found, tensors)
   for note in notes(source.values, found, source.tokenizer):
     print(f'{source.where}: {note}', file=sys.stderr)

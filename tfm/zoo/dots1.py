@@ -37,8 +37,8 @@ def read(c: Fields) -> Model:
   looks = masks(c, [LOCAL if here else GLOBAL for here in local], window)
   # The reference fails without these two sizes.
   moe = glm4_moe.mixture(c, c['n_routed_experts'], c['num_experts_per_tok'], 1408, 0, False)
-  dense = c.get('first_k_dense_replace', 0)
-  feeds = [llama.glu(c, bias=False) if i < dense else moe for i in range(n)]
+  dense, first = llama.glu(c, bias=False), c.get('first_k_dense_replace', 0)
+  feeds = [dense if i < first else moe for i in range(n)]
   pairs = zip(looks, feeds, strict=True)
   layers = [Block(llama.attention(c, 32, qk_norm=norm, mask=mask), ffn, norm) for mask, ffn in pairs]
   return llama.decoder(c, layers, norm)

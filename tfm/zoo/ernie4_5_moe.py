@@ -34,7 +34,9 @@ def ernie4_5_moe(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, width
 
 def read(c: Fields) -> Model:
   """Return the spec of a published config."""
-  c.only(moe_norm_min=1e-12)
+  c.only(moe_norm_min=1e-12, moe_gate='topk', compression_ratio=1.0)
+  # Limits of training, and layers of later tokens, which are left unread.
+  c.skip('moe_capacity', 'moe_use_aux_free', 'multi_token_pred_lambda', 'num_nextn_predict_layers')
   norm, bias, n = RMSNorm(c.get('rms_norm_eps', 1e-5)), c.get('use_bias', False), c['num_hidden_layers']
   attention = llama.attention(c, 4, relative=c.rope(5e5, 'interleaved'), bias='qkvo' if bias else '', dropout=0.0)
   act, width = c.act('hidden_act', 'silu'), c.get('moe_intermediate_size', 1536)
@@ -45,7 +47,8 @@ def read(c: Fields) -> Model:
   moe = Moe(experts, router, Glu(width, act), shared)
   step, first, last = (c.get(f'moe_layer_{name}', usual) for name, usual in _PLACES.items())
   sparse = [(i + 1) % step == 0 and first <= i <= (n - 1 if last == -1 else last) for i in range(n)]
-  layers = [Block(attention, moe if here else llama.glu(c, bias=bias), norm) for here in sparse]
+  dense = llama.glu(c, bias=bias)
+  layers = [Block(attention, moe if here else dense, norm) for here in sparse]
   return llama.decoder(c, layers, norm, True, bias=bias)
 
 

@@ -41,8 +41,8 @@ def read(c: Fields) -> Model:
   qk_norm = norm if c.get('use_qk_norm') else None
   attention = llama.attention(c, 8, relative=c.rope(fraction=0.5), bias=bias, qk_norm=qk_norm)
   moe = mixture(c, experts=128, k=8, width=1408, shared=1, renormalize=True)
-  dense = c.get('first_k_dense_replace', 1)
-  feeds = [llama.glu(c, bias=False) if i < dense else moe for i in range(c['num_hidden_layers'])]
+  dense, first = llama.glu(c, bias=False), c.get('first_k_dense_replace', 1)
+  feeds = [dense if i < first else moe for i in range(c['num_hidden_layers'])]
   spec = llama.decoder(c, [Block(attention, ffn, norm) for ffn in feeds], norm)
   ahead = c.get('num_nextn_predict_layers', c.get('num_mtp_layers', 0))
   return dataclasses.replace(spec, mtp=SequentialMTP(ahead, norm)) if ahead else spec
@@ -50,6 +50,10 @@ def read(c: Fields) -> Model:
 
 def mixture(c: Fields, experts: int, k: int, width: int, shared: int, renormalize: bool) -> Moe:
   """Return the experts of a config that routes as DeepSeek-V3; the other arguments are its family's defaults."""
+  # These families have one kind of routing, under either name.
+  c.choice('scoring_func', {'sigmoid': True, 'noaux_tc': True}, 'sigmoid')
+  c.only(topk_method='noaux_tc', moe_layer_freq=1, pretraining_tp=1)
+  c.skip('aux_loss_alpha', 'ep_size', 'seq_aux')  # of training
   router = Grouped(
     0.0, 0.0, c.get('num_experts_per_tok', k), 'sigmoid', c.get('norm_topk_prob', renormalize),
     float(c.get('routed_scaling_factor', 1.0)), c.get('n_group', 1), c.get('topk_group', 1),

@@ -8,7 +8,7 @@ from tfm.zoo.layers import layers_of
 from tfm.zoo.weights import qwen2_moe
 from tfm.zoo.weights.family import Family, Names
 from tfm.zoo.weights.rules import ByGroup, ByHead, Depthwise, Whole
-from tfm.zoo.weights.tops import GPT
+from tfm.zoo.weights.tops import DECODER
 
 _LAYER = 'model.layers.*'
 _DELTA = f'{_LAYER}.linear_attn'
@@ -36,4 +36,4 @@ def names(m: Any) -> Names:
   return {**qwen2_moe.NAMES, **MIXERS, **fused}
 
 
-FAMILY = Family('Qwen3Next', qwen3_next.read, qwen3_next.write, names, tops=GPT, ignored=(r'^mtp\.',))
+FAMILY = Family('Qwen3Next', qwen3_next.read, qwen3_next.write, names, tops=DECODER, ignored=(r'^mtp\.',))
