@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 
+from tfm.hub.names import key
 from tfm.hub.tensors import Entry, Tensors
 from tfm.zoo.weights import Published, plan
 
@@ -22,11 +23,11 @@ def unstacked(tensors: Tensors, published: Published) -> Tensors:
   if not stacked:
     return tensors
   family = published.family
-  wanted = {t.name.removeprefix(family.prefix) for t in plan(family, published.spec, published.ending)}
+  wanted = {key(family, t.name) for t in plan(family, published.spec, published.ending)}
   entries: dict[str, Entry] = {}
   for name, entry in tensors.entries.items():
     parts = dict(_parts(name, entry)) if name in stacked else {}
-    entries |= parts if any(family.bare(part) in wanted for part in parts) else {name: entry}
+    entries |= parts if any(key(family, part) in wanted for part in parts) else {name: entry}
   return Tensors(entries)
 
 
