@@ -64,7 +64,7 @@ from tfm.parts.relative import ALiBi, Axial, RoPE, Shaw, T5Bias, Temperature
 from tfm.parts.relative.scaling import LongRoPE, Yarn
 from tfm.parts.resample.merge import Merge
 from tfm.parts.residual import Dlcl, Dwa
-from tfm.parts.router import Grouped, TopK
+from tfm.parts.router import Grouped, SparseMixer, TopK
 from tfm.parts.wiring import Parallel
 
 
@@ -122,6 +122,8 @@ def _levels() -> dict[str, dict[str, list]]:
   feeds = {'glu': [Glu(48), Glu(48, bias=True), scaled], 'mlp': [Mlp(48), Mlp(48, bias=False)]}
   feeds |= {f'moe-{name}': [Moe(8, row(), Glu(48))] for name, row in tables()['router'].items()}
   feeds |= {name: [row()] for name, row in tables()['ffn'].items() if name not in (*feeds, 'moe')}
+  # Where no rival is near, a choice has the weight 1 and no gradient.
+  feeds['moe-sparse_mixer'] = [Moe(8, SparseMixer(jitter=jitter), Glu(48)) for jitter in (2.0, 1.0)]
   feeds['moe-top_k'] += [
     Moe(4, TopK(k=1, renormalize=False), Mlp(48), Glu(48)),
     Moe(4, TopK(bias=True), Glu(48), Glu(48), shared_gate=True),

@@ -19,7 +19,8 @@ class SparseMixer(Router):
   """The two experts of the largest logits x W; each weight is a softmax over the rivals near the chosen logit.
 
   Rivals of the first expert are logits l with (max - l) / max(|l|, max) <= 2 `jitter`. The second expert is chosen the
-  same way among the others. The two weights are independent, and do not sum to 1 (Phi-3.5-MoE, arXiv:2404.14219).
+  same way among the others. The two weights are independent, and do not sum to 1 (Phi-3.5-MoE, arXiv:2404.14219). A
+  choice without near rivals has the weight 1, and no gradient but that of the balance loss.
 
   *Differs*: in training the paper samples the experts and estimates the gradient of the choice. Here the choice is
   the argmax in training too, and the gradient is that of the softmax.
