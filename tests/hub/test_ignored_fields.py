@@ -105,7 +105,7 @@ def test_convert_takes_fields_to_ignore(folder, tmp_path, capsys):
   assert main.run([*command, '--ignore_fields=surprise']) == 0
   ours = tfm.load(tmp_path / 'ours')
   assert jax.tree.all(jax.tree.map(np.array_equal, ours.params, tfm.load(folder, ignore=('surprise',)).params))
-  with pytest.raises(errors.UserError, match=r'has no config\.json, and ignore names fields of one'):
+  with pytest.raises(errors.UserError, match=r'this is a checkpoint of tfm'):
     tfm.load(tmp_path / 'ours', ignore=('surprise',))
 
 

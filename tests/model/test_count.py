@@ -16,8 +16,22 @@ from tfm.parts.embed.tokens import Tokens
 from tfm.parts.head.classify import Classify
 from tfm.parts.head.lm import Lm
 from tfm.parts.mask.window import Window
-from tfm.parts.mixer import MLA, Disentangled, Fourier, Transient
+from tfm.parts.mixer import (
+  MLA,
+  RGLRU,
+  Disentangled,
+  Fourier,
+  GatedConv,
+  GatedDelta,
+  Mamba,
+  Mamba2,
+  Sum,
+  Transient,
+)
 from tfm.parts.mixer.attention import Attention
+
+
+RECURRENT = (RGLRU, GatedConv, GatedDelta, Mamba, Mamba2)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +52,8 @@ def _matmul_params(spec):
 def _times(spec, path):
   """How often a token meets a parameter: once, as often as the layers are that share it, an expert's share of once."""
   keys = [part.key for part in path]
+  if keys[-2] in ('distance_q', 'distance_k'):  # project a table of distances once, not each token
+    return 0
   stack, keys = (spec.encoder, keys[1:]) if keys[0] == 'encoder' else (spec, keys)
   if keys[0] == 'embed' and keys[1].startswith('conv_'):  # at the rate that later strides have left
     return math.prod(conv.stride for conv in stack.embed.convs[int(keys[1].removeprefix('conv_')) + 1 :])
@@ -56,7 +72,32 @@ def _beside(mixer, d_model):
     return len(mixer.terms) * 2 * mixer.heads * mixer.size(d_model) * 2 * mixer.distances.span
   if isinstance(mixer, Transient):  # keys and values of a block for every `pool` tokens
     return 4 * d_model * mixer.heads * mixer.size(d_model) / mixer.pool
-  return 0
+  if isinstance(mixer, Sum):
+    return _beside(mixer.left, d_model) + _beside(mixer.right, d_model)
+  return _of_state(mixer, d_model)
+
+
+def _of_state(mixer, d_model):
+  """Return the FLOPs per token of a recurrent state, or of a short convolution where counted."""
+  if isinstance(mixer, Mamba):
+    return 9 * mixer.width * mixer.d_state
+  if isinstance(mixer, Mamba2):
+    return 6 * mixer.heads * mixer.head_dim * mixer.d_state
+  if isinstance(mixer, GatedDelta):
+    return 6 * mixer.heads * mixer.head_dim * mixer.key_dim
+  if isinstance(mixer, RGLRU):
+    return 2 * mixer.conv * mixer.width + 4 * mixer.width**2 // mixer.heads  # its gates' kernels are blocks
+  return 2 * mixer.size * d_model if isinstance(mixer, GatedConv) else 0
+
+
+def _pairs(block, n, d_model):
+  """Return the pairs of tokens in a document of n, each as often as its numbers are multiplied."""
+  mixer = block.mixer.left if isinstance(block.mixer, Sum) else block.mixer
+  if isinstance(mixer, RECURRENT):
+    return 0
+  seen = mixer.mask.pairs(n) + (n * n if block.cross is not None else 0)
+  seen += n * (n // mixer.pool) if isinstance(mixer, Transient) else 0
+  return seen * _width(mixer, d_model)
 
 
 def _width(mixer, d_model):
@@ -79,10 +120,7 @@ def test_flops_are_two_a_matmul_parameter_and_four_heads_a_pair(name):
   for stack in (spec, spec.encoder):
     for segment in stack.segments if stack is not None else ():
       for block in segment.pattern:
-        width = _width(block.mixer, spec.d_model)
-        seen = block.mixer.mask.pairs(n) + (n * n if block.cross is not None else 0)
-        seen += n * (n // block.mixer.pool) if isinstance(block.mixer, Transient) else 0
-        pairs += segment.repeats * seen * width
+        pairs += segment.repeats * _pairs(block, n, spec.d_model)
         beside += segment.repeats * _beside(block.mixer, spec.d_model)
   assert count.flops_of_document(spec, n, n) == n * (2 * _matmul_params(spec) + beside) + 4 * pairs
 

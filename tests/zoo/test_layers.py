@@ -49,4 +49,4 @@ def test_a_config_within_a_config_is_read_to_its_last_field():
   c = Fields({'outer': 1, 'attn_config': {'clip': 8, 'surprise': 3}})
   assert c.part('attn_config')['clip'] == 8
   assert c.get('outer') == 1
-  assert c.unread() == ['attn_config.surprise=3']
+  assert c.unread() == {'attn_config.surprise': 3}

@@ -96,4 +96,4 @@ def _recurrent(heads: int, d_state: int) -> Mamba2:
 
 _HALF = falcon_h1(36, 1024, Attention(8, 2, 64, RoPE(1e11)), _recurrent(24, 128), 2048, 32_784)
 
-MODELS = {'falcon-h1-0.5b': Entry(_HALF, 0, '0.52B', PAPER)}
+MODELS = {'falcon-h1-0.5b': Entry(_HALF, 521_411_104, '0.52B', PAPER)}

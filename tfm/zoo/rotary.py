@@ -107,8 +107,8 @@ class _Entry:
 
 def _llama3(e: _Entry) -> Scaling:
   low, high = e.needed('low_freq_factor'), e.needed('high_freq_factor')
-  if high <= low:
-    raise errors.UserError(f'{e.where}: high_freq_factor is {high!r}. Expected more than low_freq_factor={low!r}.')
+  if high < low:
+    raise errors.UserError(f'{e.where}: high_freq_factor is {high!r}. Expected at least low_freq_factor={low!r}.')
   return Llama3(e.needed('factor'), low, high, e.original)
 
 
