@@ -42,7 +42,7 @@ def get_config(folder: str = '') -> Experiment:
   )
   optim = AdamW(lr=1e-3, schedule=Cosine(warmup=30), decay=0.05)
   if folder:
-    data = dataclasses.replace(data, tokenizer=File(f'{folder}/tokenizer.json'))
+    data = dataclasses.replace(data, tokenizer=File(folder))
     optim = dataclasses.replace(optim, lr=1e-4)
   return Experiment(
     model=_model(folder), data=data, task=Classify(), optim=optim, steps=300, save_every=100, eval_every=100,

@@ -72,8 +72,7 @@ def generate(
 
       m = tfm.load('whisper-tiny.en')
       features = m.processor(audio=samples, sampling_rate=16000)
-      options = tfm.hub.generation_options('whisper-tiny.en')
-      tfm.generate(m.spec, m.params, features, tokenizer=m.tokenizer, temperature=0, max_new_tokens=224, **options)
+      m.generate(features, max_new_tokens=224)  # with the folder's own settings
   """
   chosen = options_lib.parse(options)
   batch = prompts_lib.batch(spec, prompts, tokenizer, chosen)
