@@ -92,6 +92,16 @@ def test_label_names_and_problem_type_come_back(tmp_path):
   assert back['problem_type'] == more['problem_type']
 
 
+def test_classes_of_a_run_become_label_names(tmp_path):
+  spec = zoo.tiny(zoo.get('bert-base')).with_heads(lm=None, classify=classify.Classify(2, hidden=Tanh()))
+  hub.save(spec, init(spec, jax.random.key(0)), tmp_path / 'run')
+  (tmp_path / 'run' / 'about' / 'classes.json').write_text('["good", "bad"]')
+  tfm.load(tmp_path / 'run').export_hf(tmp_path / 'back')
+  config = json.loads((tmp_path / 'back' / 'config.json').read_text())
+  assert config['id2label'] == {'0': 'good', '1': 'bad'}
+  assert config['label2id'] == {'good': 0, 'bad': 1}
+
+
 def test_another_tokenizer_replaces_its_files(folder, tmp_path):
   m = tfm.load(folder)
   other = FileVocabulary(byte_level(['other words'], ('<|endoftext|>',), 280))
