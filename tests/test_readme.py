@@ -37,6 +37,9 @@ def test_a_training_command_describes_a_run_that_fits(words, tmp_path, monkeypat
   (tmp_path / 'all-MiniLM-L6-v2').mkdir()
   values, _ = hub.class_of(zoo.get('bert-base').with_heads(lm=None))
   (tmp_path / 'all-MiniLM-L6-v2' / 'config.json').write_text(json.dumps(values))
+  (tmp_path / 'SmolLM2-135M').mkdir()
+  values, _ = hub.class_of(zoo.get('smollm2-135m'))
+  (tmp_path / 'SmolLM2-135M' / 'config.json').write_text(json.dumps(values))
   flags.parse(train.FLAGS, words)
   assert train.CONFIG.resolve().config.steps > 0
 

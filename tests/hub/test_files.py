@@ -111,7 +111,11 @@ def test_another_tokenizer_replaces_its_files(folder, tmp_path):
   assert b'<|im_end|>' not in found['tokenizer.json']
   config = json.loads(found['tokenizer_config.json'])
   assert (config['pad_token'], config['model_max_length'], 'eos_token' in config) == ('<|endoftext|>', 4096, False)
-  assert found['generation_config.json'] == contents(folder)['generation_config.json']
+  generation = json.loads(found['generation_config.json'])
+  assert generation == {'do_sample': True, 'temperature': 0.7, 'top_p': 0.8}
+  config = json.loads(found['config.json'])
+  assert config['eos_token_id'] == other.eos
+  assert config['max_position_embeddings'] == 4096
 
 
 @pytest.mark.parametrize('umask', [0o022, 0o027, 0o077], ids=lambda umask: f'umask={umask:03o}')

@@ -119,7 +119,7 @@ def test_a_second_table_must_be_the_first_where_they_are_tied(folder):
   ('fields', 'said'),
   [
     ({'model_type': 'lama'}, r"unknown model_type 'lama'\. Did you mean 'llama'.*Known: .*bert.*gpt2"),
-    ({'architectures': ['LlamaForImages']}, "unknown class 'ForImages'"),
+    ({'architectures': ['LlamaForImages']}, "architectures is 'ForImages', no class of model_type"),
     ({'surprise': 3}, 'surprise=3: not known of model_type'),
     ({'hidden_act': 'gelo'}, "hidden_act: unknown value 'gelo'"),
     ({'hidden_size': None}, "unknown field 'hidden_size'"),

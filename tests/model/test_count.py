@@ -30,7 +30,6 @@ from tfm.parts.mixer import (
 )
 from tfm.parts.mixer.attention import Attention
 
-
 RECURRENT = (RGLRU, GatedConv, GatedDelta, Mamba, Mamba2)
 
 

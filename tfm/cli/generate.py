@@ -127,7 +127,11 @@ def main() -> None:
   one = len(prompts) == 1 and not JSON.value and given.get('beams', 1) == 1
   live = STREAM.value if STREAM.value is not None else sys.stdout.isatty() and one
   if live and not one:
-    raise errors.UserError('--stream: prints one text while it grows. Expected one prompt, no --json and no beams.')
+    beams = given.get('beams', 1)
+    own = f' The folder asks for {beams} beams: --beams=1 switches them off.' if beams > 1 else ''
+    raise errors.UserError(
+      f'--stream: prints one text while it grows. Expected one prompt, no --json and no beams.{own}'
+    )
   stops = STOP.value or several(given.pop('stop', ()))
   continues = m.spec.encoder is None
   before = [m.tokenizer.prompt(prompt).tolist() if continues else [] for prompt in prompts]

@@ -155,6 +155,10 @@ def _encode(i: int, prompt: str | Sequence[int], tokenizer: Tokenizer | None) ->
       raise errors.UserError(
         f'generate: prompt {i} is text, {prompt!r:.60}, but there is no tokenizer. Wanted tokenizer=, or token ids.'
       )
+    if any(0xD800 <= ord(character) < 0xE000 for character in prompt):
+      raise errors.UserError(
+        f'generate: prompt {i} has half of a surrogate pair ({prompt!r:.60}). Expected whole text.'
+      )
     prompt = list(getattr(tokenizer, 'prompt', tokenizer.encode)(prompt))
   if not len(prompt):
     raise errors.UserError(f'generate: prompt {i} is empty. Wanted at least one token to go on from.')

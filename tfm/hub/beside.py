@@ -9,7 +9,7 @@ from typing import Any
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
 from tfm.data.tokenizer.file import FileVocabulary
-from tfm.hub.files import CONFIG, TOKENIZER, FolderFiles
+from tfm.hub.files import CONFIG, GENERATION, TOKENIZER, FolderFiles, without_ids
 from tfm.hub.same import computed, layered
 from tfm.hub.vocabulary import find_vocabulary
 from tfm.model.spec import Model
@@ -89,14 +89,22 @@ def carried(values: Mapping[str, Any], original: Mapping[str, Any]) -> dict[str,
   return found
 
 
-def write_files(folder: Path, files: FolderFiles, tokenizer: Vocabulary | None) -> None:
-  """Write the files beside the weights, with `tokenizer` in place of theirs if it is another."""
+def write_files(folder: Path, files: FolderFiles, tokenizer: Vocabulary | None) -> FolderFiles:
+  """Write the files beside the weights, with `tokenizer` in place of theirs if it is another.
+
+  Returns:
+    The files that still hold: without ids of tokens, if ids mean other tokens now.
+  """
   files.write(folder)
   if tokenizer is None:
-    return
+    return files
   before = find_vocabulary(folder)
   if before is not None and before.same(tokenizer):
-    return
+    return files
+  if before is not None and not _extends(tokenizer, before):
+    changed = {n: without_ids(files.json(n)) for n in (CONFIG, GENERATION) if n in files}
+    files = files.with_files({n: json.dumps(fields, indent=2).encode() for n, fields in changed.items()})
+    files.write(folder)
   others = files.without(TOKENIZER)
   for name in set(files) - set(others):
     (folder / name).unlink()
@@ -105,6 +113,14 @@ def write_files(folder: Path, files: FolderFiles, tokenizer: Vocabulary | None) 
   if isinstance(tokenizer, FileVocabulary) and TOKENIZER_CONFIG in files:
     config = json.dumps(_still_true(files.json(TOKENIZER_CONFIG), tokenizer), indent=2, ensure_ascii=False)
     (folder / TOKENIZER_CONFIG).write_text(config + '\n', 'utf-8')
+  return files
+
+
+def _extends(tokenizer: Vocabulary, before: Vocabulary) -> bool:
+  """Return whether all tokens of a tokenizer have the same ids in another one."""
+  if not isinstance(tokenizer, FileVocabulary) or not isinstance(before, FileVocabulary):
+    return False
+  return before.inner.get_vocab().items() <= tokenizer.inner.get_vocab().items()
 
 
 def _still_true(config: Mapping[str, Any], tokenizer: FileVocabulary) -> dict[str, Any]:

@@ -198,9 +198,16 @@ def no_template(where: str) -> UserError:
 
 def _of_files(folder: Path) -> dict[str, str]:
   more = sorted((folder / 'additional_chat_templates').glob('*.jinja'))
-  found = {path.stem: path.read_text('utf-8') for path in more}
+  found = {path.stem: _text(path) for path in more}
   default = folder / 'chat_template.jinja'
-  return found | ({_DEFAULT: default.read_text('utf-8')} if default.is_file() else {})
+  return found | ({_DEFAULT: _text(default)} if default.is_file() else {})
+
+
+def _text(path: Path) -> str:
+  try:
+    return path.read_text('utf-8')
+  except UnicodeDecodeError as error:
+    raise UserError(f'{path.name}: is not UTF-8 text (byte {error.start}). Expected a Jinja template.') from None
 
 
 def _of_config(config: Mapping[str, Any]) -> dict[str, str]:

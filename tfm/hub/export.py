@@ -15,7 +15,7 @@ from tfm.core.newfolder import check_new, new_folder
 from tfm.data.progress import Progress
 from tfm.data.tokenizer import Vocabulary
 from tfm.hub.beside import carried, original_of, with_dtype, write_files
-from tfm.hub.files import CONFIG, FolderFiles
+from tfm.hub.files import CONFIG, FolderFiles, without_ids
 from tfm.hub.same import computed, layered
 from tfm.hub.tensors import INDEX, SAFE
 from tfm.model.adapted import merge_adapters
@@ -70,12 +70,13 @@ def export_hf(
   twins = found.family.twins(spec).items()
   plan += [dataclasses.replace(t, name=name) for name, path in twins for t in plan if t.slots[0].path == path]
   with new_folder(path) as half:
-    write_files(half, files, tokenizer)
+    before, files = files, write_files(half, files, tokenizer)
+    own = None if files is before and CONFIG in files else tokenizer
+    values = values if files is before else without_ids(values)
     values = with_dtype(values, {str(leaf.dtype) for leaf in leaves.values()})
-    if values != files.json(CONFIG):
-      own = None if tokenizer is None or (half / 'tokenizer_config.json').exists() else tokenizer
-      values = carried(values | _tokens(own, values), files.json(CONFIG)) | {'tfm_version': __version__}
-      _write_json(half / CONFIG, values)
+    if own is not None or values != files.json(CONFIG):
+      values = carried(values, files.json(CONFIG))
+      _write_json(half / CONFIG, values | _tokens(own, values) | {'tfm_version': __version__})
     fixed = found.family.fixed_of(spec, found.ending)
     _write_weights(half, plan, leaves, fixed, shard_bytes)
   return found.architecture
@@ -137,10 +138,15 @@ def _leaves(spec: Model, params: Any) -> dict[str, Any]:
   return leaves
 
 
-def _tokens(tokenizer: Vocabulary | None, values: dict[str, Any]) -> dict[str, int]:
-  """The tokens that a config names, as far as the tokenizer has them and the family has not said them."""
-  named = {} if tokenizer is None else {'eos_token_id': tokenizer.eos, 'pad_token_id': tokenizer.pad}
-  return {name: number for name, number in named.items() if number is not None and name not in values}
+def _tokens(tokenizer: Vocabulary | None, values: dict[str, Any]) -> dict[str, int | None]:
+  """Return the special tokens of a tokenizer for a config that names none: null for those that it lacks.
+
+  Without null, transformers takes the ids of the family's first published tokenizer.
+  """
+  if tokenizer is None:
+    return {}
+  named = {'bos_token_id': tokenizer.bos, 'eos_token_id': tokenizer.eos, 'pad_token_id': tokenizer.pad}
+  return {name: number for name, number in named.items() if name not in values}
 
 
 def _path(path: Any) -> str:

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import fnmatch
 import json
 from pathlib import Path
+import re
 from typing import Any, Self
 
 from tfm.core import errors
@@ -30,6 +31,9 @@ _OTHERS = (
   'config_sentence_transformers.json', '[0-9]_*/config.json',
   'README*', 'LICENSE*', 'LICENCE*', 'NOTICE*', 'USE_POLICY*', 'CITATION*', '*.bib',
 )  # fmt: skip
+
+#: Fields that name tokens by their ids.
+_IDS = re.compile(r'(_token_ids?|_token_index|_words_ids|suppress_tokens|decoder_ids|sequence_bias|_to_id)$')
 
 
 class FolderFiles(Mapping[str, bytes]):
@@ -113,6 +117,11 @@ class FolderFiles(Mapping[str, bytes]):
   def kept(self) -> dict[str, bytes]:
     """Return the files by their names in the folder `about` of a checkpoint, where `read` finds them."""
     return {f'{KEPT}/{name}': content for name, content in self.items()}
+
+
+def without_ids(fields: Mapping[str, Any]) -> dict[str, Any]:
+  """Return the fields of a config without those that name tokens by their ids."""
+  return {name: value for name, value in fields.items() if not _IDS.search(name)}
 
 
 def fields_of(path: Path) -> dict[str, Any]:

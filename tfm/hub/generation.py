@@ -1,16 +1,18 @@
 """How a published folder wants its model to generate, as options of `tfm.generate`."""
 
 from collections.abc import Iterator, Mapping, Sequence
+import difflib
 import math
 from pathlib import Path
 from typing import Any
 
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
-from tfm.generate.options import several
+from tfm.generate.options import Options, several
 from tfm.hub.files import CONFIG, GENERATION, FolderFiles
 from tfm.hub.speech import decoder_prompt
 from tfm.model.spec import Model
+from tfm.zoo import bookkeeping
 
 #: Fields of models whose decoder begins with several tokens.
 _SPEECH = ('forced_decoder_ids', 'no_timestamps_token_id', 'lang_to_id')
@@ -59,6 +61,7 @@ def token_options(files: FolderFiles, *, language: str | None = None, task: str 
   Args and Raises: see `generation_options`.
   """
   given = _fields(files)
+  _check_ids(files)
   options = {ours: given[theirs] for theirs, ours in _TOKENS.items() if given.get(theirs) is not None}
   if isinstance(last := options.get('forced_last'), list):
     options['forced_last'] = last[0]
@@ -88,6 +91,8 @@ def decoding_options(files: FolderFiles, ignore: Sequence[str] = ()) -> dict[str
     UserError: the files ask for what tfm does not support.
   """
   where = GENERATION if GENERATION in files else CONFIG
+  if where == GENERATION:
+    _check_names(files)
   given = {name: value for name, value in files.json(where).items() if value is not None}
   if wrong := [f'{name}={value!r}' for name, value in _unsupported(given) if name not in ignore]:
     names = ', '.join(repr(name.partition('=')[0]) for name in wrong)
@@ -153,6 +158,28 @@ def settings_of(
   return options
 
 
+def room_of(
+  files: FolderFiles, spec: Model, tokenizer: Vocabulary | None, prompts: Any, settings: Mapping[str, Any]
+) -> dict[str, int]:
+  """Return `max_new_tokens` for a decoder whose files limit the length of prompt and text together.
+
+  `max_length` limits the default number of new tokens and never raises it.
+
+  Args:
+    files: The files beside the weights.
+    spec: The model.
+    tokenizer: Encodes texts.
+    prompts: Texts or token ids, of which the longest counts.
+    settings: The other settings of the folder.
+  """
+  limit = files.json(GENERATION if GENERATION in files else CONFIG).get('max_length')
+  if spec.encoder is not None or not isinstance(limit, int) or 'max_new_tokens' in settings or not len(prompts):
+    return {}
+  length = lambda p: len(p) if not isinstance(p, str) else 0 if tokenizer is None else len(tokenizer.prompt(p))
+  room = max(1, limit - max(map(length, prompts)))
+  return {'max_new_tokens': room} if room < Options.max_new_tokens else {}
+
+
 def combine(settings: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
   """Return `settings` replaced by explicit `options`; a setting that an option rules out is dropped.
 
@@ -184,6 +211,25 @@ def _fields(files: FolderFiles) -> dict[str, Any]:
       found |= {n: v for n, v in text.items() if v is not None and n in _TOKENS}
     found |= {n: v for n, v in fields.items() if v is not None}
   return found
+
+
+def _check_names(files: FolderFiles) -> None:
+  """Raise a UserError for a field of generation_config.json that looks like a misspelt setting."""
+  known = [*_TOKENS, *_ANY, *_SAMPLING, *_BEAMS, *_UNSUPPORTED, 'do_sample', 'max_length', 'min_length']
+  for name in files.json(GENERATION):
+    near = difflib.get_close_matches(name, known, 1, 0.85)
+    if name not in bookkeeping.SILENT and name not in known and near:
+      where = files.folder / GENERATION
+      raise errors.UserError(f'{where}: {name} is no setting. Expected a known field. Did you mean {near[0]}?')
+
+
+def _check_ids(files: FolderFiles) -> None:
+  """Raise a UserError for the id of a special token that is no integer."""
+  for name in (CONFIG, GENERATION):
+    for field, value in files.json(name).items():
+      ids = value if isinstance(value, list) else [value]
+      if field in (*_TOKENS, 'decoder_start_token_id') and any(i is not None and type(i) is not int for i in ids):
+        raise errors.UserError(f'{files.folder / name}: {field} is {value!r}. Expected an id, or a list of ids.')
 
 
 def _unsupported(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

@@ -8,6 +8,7 @@ import sys
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
@@ -75,7 +76,7 @@ def load(
   Example:
     m = tfm.load('all-MiniLM-L6-v2'); m.apply(input_ids=ids)['last_hidden_state']
   """
-  folder = resolve(path)
+  folder, dtype = resolve(path), None if dtype is None else _float(dtype)
   if (file := find_file(folder)) is not None:
     found = _filled(_gguf(file, dtype), dtype, mesh, adapter, ignore)
   elif is_published(folder):
@@ -84,6 +85,22 @@ def load(
     found = _checkpoint(folder, dtype, mesh, adapter, ignore)
   found.files.json(GENERATION)  # or a damaged file would be found only when text is generated
   return found if length is None else found._replace(spec=serving(found.spec, length))
+
+
+def _float(dtype: Any) -> Any:
+  """Return the dtype of parameters.
+
+  Raises:
+    UserError: it holds no floating-point numbers.
+  """
+  try:
+    found = jnp.dtype(dtype)
+  except TypeError:
+    found = None
+  if found is None or not jnp.issubdtype(found, jnp.floating) or found.itemsize < 2:
+    hint = ' For weights of one byte use m.prepared(int8=True).' if str(dtype) in ('int8', 'uint8') else ''
+    raise errors.UserError(f'load: dtype is {str(dtype)!r}. Expected float32, bfloat16, float16 or float64.{hint}')
+  return found
 
 
 def _published(folder: Path, dtype: Any | None) -> _Source:

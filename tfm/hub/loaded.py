@@ -113,9 +113,10 @@ class Loaded(NamedTuple):
       UserError: a prompt, option or setting cannot be used.
     """
     from tfm.generate import generate
-    from tfm.hub.generation import combine
+    from tfm.hub.generation import combine, room_of
 
     settings = self.settings(language=language, task=task, ignore=ignore)
+    settings |= room_of(self.files, self.spec, self.tokenizer, prompts, settings)
     given = {'tokenizer': self.tokenizer, **combine(settings, options)}
     return generate(self.spec, self.params, prompts, **given)
 

@@ -64,7 +64,7 @@ def check_published(folder: Path) -> None:
   Raises:
     UserError: a file is a Git LFS pointer, or config.json belongs to another library.
   """
-  names = ['config.json', 'tokenizer.json']
+  names = ['config.json', 'tokenizer.json', 'generation_config.json', 'tokenizer_config.json']
   if not (folder / 'tokenizer.json').is_file():
     names += ['tokenizer.model', 'spiece.model', 'sentencepiece.bpe.model', 'source.spm', 'vocab.json', 'vocab.txt']
   for name in names:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
-from tfm.hub.files import CONFIG
+from tfm.hub.files import CONFIG, FolderFiles, without_ids
 from tfm.hub.load import is_published, load
 from tfm.hub.loaded import Loaded
 from tfm.hub.token_texts import Comparison, compare, rows_by_text
@@ -82,12 +82,19 @@ def warm_start(x: Experiment, vocabulary: Vocabulary | None, where: Any, say: Sa
 
   new = jax.jit(fresh, out_shardings={n: places[n] for n in missing})(init_key(x.seed)) if missing else {}
   params = jax.tree.unflatten(jax.tree.structure(where), [{**kept, **new}[n] for n in places])
-  return params, _beside(loaded) if ids.agree else {}
+  return params, _beside(loaded, ids.agree)
 
 
-def _beside(loaded: Loaded) -> dict[str, bytes]:
-  """Return the files that a checkpoint keeps of the folder of a model: not its card, nor names of its classes."""
+def _beside(loaded: Loaded, agree: bool) -> dict[str, bytes]:
+  """Return the files that a checkpoint keeps of the folder of a model: not its card, nor names of its classes.
+
+  Where token ids do not `agree`, nothing is kept that depends on them: of the config all but ids, such as the context
+  length.
+  """
   files = loaded.files.without(('README*', 'modules.json', 'sentence_*', 'config_sentence_*', '[0-9]_*'))
+  if not agree:
+    config = without_ids(files.json(CONFIG))
+    files = FolderFiles({CONFIG: json.dumps(config).encode()} if config else {})
   if CONFIG in files:
     config = {name: value for name, value in files.json(CONFIG).items() if name not in _CLASSES}
     files = files.with_files({CONFIG: json.dumps(config, indent=2).encode()})

@@ -56,6 +56,11 @@ def shardings(
     spec: list[Any] = []
     used: set[str] = set()
     for axis, size in zip(letter, shape.shape, strict=True):
+      if absent := [n for n in rules.get(axis, ()) if n not in mesh.shape]:
+        raise errors.UserError(
+          f'mesh: has the axes {", ".join(map(str, mesh.shape))} and lacks {absent[0]}. Expected a mesh of '
+          'tfm.train.shard.make_mesh(Mesh(data=..., fsdp=..., tensor=...)).'
+        )
       names = tuple(n for n in rules.get(axis, ()) if n not in used and mesh.shape[n] > 1)
       ways = math.prod(mesh.shape[n] for n in names)
       if size % ways:

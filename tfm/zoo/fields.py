@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import dataclasses
+import re
 from typing import Any
 
 from tfm.core import errors
@@ -24,6 +25,15 @@ ACTS: dict[str, Act] = {
   'gelu': Gelu(), 'gelu_new': GeluTanh(), 'gelu_pytorch_tanh': GeluTanh(), 'gelu_fast': GeluTanh(), 'relu': Relu(),
   'relu2': SquaredRelu(), 'silu': Swish(), 'swish': Swish(), 'quick_gelu': QuickGelu(), 'tanh': Tanh(),
 }  # fmt: skip
+
+#: Fields whose null is no default: transformers refuses it.
+_NEVER_NULL = frozenset(
+  {'rms_norm_eps', 'layer_norm_eps', 'layer_norm_epsilon', 'hidden_act', 'activation_function', 'attention_bias'}
+)
+#: Fields of numbers.
+_NUMBER = re.compile(
+  r'^(num|n)_\w*(heads|layers|experts)$|^(hidden|intermediate|vocab)_size$|_(dim|eps|epsilon|theta)$'
+)
 
 
 class Fields(Mapping[str, Any]):
@@ -50,6 +60,8 @@ class Fields(Mapping[str, Any]):
     if self.values_.get(name) is None:
       raise errors.UserError(f'{self.where}: {errors.unknown("field", name, self.values_)} It must be given.')
     self._read.add(name)
+    if isinstance(self.values_[name], str) and _NUMBER.search(name):
+      raise errors.UserError(f'{self.where}: {name} is {self.values_[name]!r}, a text. Expected a number.')
     return self.values_[name]
 
   def __iter__(self):
@@ -62,9 +74,17 @@ class Fields(Mapping[str, Any]):
     return len(self.values_)
 
   def get(self, name: str, default: Any = None) -> Any:
-    """The value of a field, or `default` where it is missing or null."""
+    """Return the value of a field, or `default` where it is missing or null.
+
+    Raises:
+      UserError: for null where transformers refuses it too, and for text in place of a number.
+    """
     self._read.add(name)
     value = self.values_.get(name)
+    if value is None and name in self.values_ and name in _NEVER_NULL:
+      raise errors.UserError(f'{self.where}: {name} is null. Expected a value, or a file without the field.')
+    if isinstance(value, str) and _NUMBER.search(name):
+      raise errors.UserError(f'{self.where}: {name} is {value!r}, a text. Expected a number.')
     return default if value is None else value
 
   def given(self, name: str, default: Any = None) -> Any:

@@ -20,6 +20,8 @@ def check(name: str, ids: Any, size: int | None, kind: str) -> None:
   if size is None or not on_host(ids):
     return
   values = np.asarray(ids)
+  if values.size and not np.issubdtype(values.dtype, np.integer):
+    raise errors.UserError(f'apply: {name} has dtype {values.dtype}. Expected integers.')
   if not values.size or (values.min() >= 0 and values.max() < size):
     return
   at = tuple(int(i) for i in np.argwhere((values < 0) | (values >= size))[0])

@@ -319,6 +319,8 @@ def published(values: Mapping[str, Any], where: str = 'config.json', ignore: Col
   """
   c = Fields(values, where)
   kind = c.get('model_type')
+  if kind is None:
+    raise errors.UserError(f'{where}: model_type is missing. Expected one that tfm reads, such as llama or bert.')
   if kind not in TABLE:
     raise errors.UserError(f'{where}: {errors.unknown("model_type", kind, TABLE)}')
   family: Family = TABLE[kind]
@@ -326,11 +328,14 @@ def published(values: Mapping[str, Any], where: str = 'config.json', ignore: Col
   if ending.lower().startswith(family.stem.lower()):  # MPT's own code has capitals that transformers has not
     ending = ending[len(family.stem) :]
   if ending not in family.endings:
-    raise errors.UserError(f'{where}: {errors.unknown("class", ending, family.endings)} of {family.stem}.')
+    known = [family.stem + other for other in family.endings]
+    raise errors.UserError(
+      f'{where}: architectures is {ending!r}, no class of model_type {kind!r}. Expected {", ".join(known)}.'
+    )
   spec = family.spec(c, ending)
   unread = c.unread()
   if ignore is None:
-    return Published(family, ending, config.validate(spec), tuple(unread))
+    return Published(family, ending, _valid(spec, where), tuple(unread))
   if absent := sorted(set(ignore) - {*values, *unread, *c.read_names()}):
     raise errors.UserError(f'{where}: {errors.unknown("field", absent[0], values)} Expected a field of it to ignore.')
   if read := sorted(set(ignore) & c.read_names()):
@@ -340,7 +345,16 @@ def published(values: Mapping[str, Any], where: str = 'config.json', ignore: Col
     )
   if left := {name: value for name, value in unread.items() if name not in ignore}:
     raise errors.UserError(f'{where}: {_unknown(kind, left, c)}')
-  return Published(family, ending, config.validate(spec), tuple(name for name in unread if name in ignore))
+  return Published(family, ending, _valid(spec, where), tuple(name for name in unread if name in ignore))
+
+
+def _valid(spec: Model, where: str) -> Model:
+  """Return the spec. Raises UserError, with the name of the file, for a model that cannot be."""
+  try:
+    return config.validate(spec)
+  except errors.ConfigError as error:
+    lines = '\n'.join(f'  {line}' for line in str(error).splitlines())
+    raise errors.UserError(f'{where}: describes a model that cannot be:\n{lines}') from error
 
 
 def _unknown(kind: str, left: Mapping[str, Any], c: Fields) -> str:
