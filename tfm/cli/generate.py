@@ -121,9 +121,8 @@ def main() -> None:
   m = _load('checkpoint', CHECKPOINT.value, LENGTH.value)
   from tfm.generate.options import several
   from tfm.generate.typist import Typist
-  from tfm.hub.generation import combine
 
-  given = combine(m.settings(ignore=IGNORE.value), _explicit(m.tokenizer))
+  given = m.options(prompts, _explicit(m.tokenizer), ignore=IGNORE.value)
   one = len(prompts) == 1 and not JSON.value and given.get('beams', 1) == 1
   live = STREAM.value if STREAM.value is not None else sys.stdout.isatty() and one
   if live and not one:
@@ -155,9 +154,8 @@ def reply(m: Any, ids: Sequence[int]) -> Iterator[str]:
   """Yield the text of a reply to a conversation, piece by piece."""
   from tfm.generate.options import several
   from tfm.generate.typist import Typist
-  from tfm.hub.generation import combine
 
-  given = combine(m.settings(ignore=IGNORE.value), m.chat_options(ids, _explicit(m.tokenizer)))
+  given = m.options([ids], m.chat_options(ids, _explicit(m.tokenizer)), ignore=IGNORE.value)
   stops = STOP.value or several(given.pop('stop', ()))
   for (text,) in _type(m, [list(ids)], [Typist(m.tokenizer, stops, ())], given, stops):
     yield text

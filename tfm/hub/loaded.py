@@ -113,12 +113,28 @@ class Loaded(NamedTuple):
       UserError: a prompt, option or setting cannot be used.
     """
     from tfm.generate import generate
+
+    given = self.options(prompts, options, language=language, task=task, ignore=ignore)
+    return generate(self.spec, self.params, prompts, **{'tokenizer': self.tokenizer, **given})
+
+  def options(
+    self,
+    prompts: Any,
+    options: Mapping[str, Any],
+    *,
+    language: str | None = None,
+    task: str | None = None,
+    ignore: Sequence[str] = (),
+  ) -> dict[str, Any]:
+    """Return the options of `tfm.generate` for some prompts: the folder's settings, replaced by `options`.
+
+    Args and Raises: see `generate`.
+    """
     from tfm.hub.generation import combine, room_of
 
     settings = self.settings(language=language, task=task, ignore=ignore)
     settings |= room_of(self.files, self.spec, self.tokenizer, prompts, settings)
-    given = {'tokenizer': self.tokenizer, **combine(settings, options)}
-    return generate(self.spec, self.params, prompts, **given)
+    return combine(settings, options)
 
   def chat_prompt(
     self,
