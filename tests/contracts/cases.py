@@ -260,7 +260,8 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   ('mixer', 'mla'): {'kv_heads': (), 'options': ('qk_norm', 'clip', 'gated')},
   ('topology', 'encoder'): {'cache': (), 'mtp': ('sequential', 'parallel'), 'attend': ('staircase',)},
   ('ffn', 'moe-expert_choice'): {'cache': (), 'mtp': ('sequential', 'parallel')},
-  ('residual', 'reversible'): {'wiring': ('post',)},
+  # Experts that choose tokens choose others after rounding, which a stream that is reconstructed adds.
+  ('residual', 'reversible'): {'wiring': ('post',), 'ffn': ('moe-expert_choice',)},
   ('mtp', 'parallel'): {'stack': ('repeated', 'shared')},
   ('embed', 'narrow'): {'head': ('tied', 'capped')},
   # Compiled to be interpreted it takes long enough without what takes long and it is not asked with (_MEETS).

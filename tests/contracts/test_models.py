@@ -58,7 +58,7 @@ def test_tokens_reach_exactly_where_the_masks_say(spec, said):
     moved = np.abs(rows[0] - rows[1]).max(-1)
     least = 1e-6 * min(1.0, float(np.abs(rows).max()))  # heads may make logits small
     assert (moved[~sight[:, j]] < least).all(), 'a token is seen where no mask allows it'
-    assert (moved[sight[:, j]] > least).all(), 'a token is not seen where the masks allow it'
+    assert (moved[sight[:, j]] > least / 10).all(), 'a token is not seen where the masks allow it'
 
 
 @large_if_published

@@ -259,7 +259,7 @@ def test_folders_that_are_no_adapter_are_refused(lora, tmp_path):
   with pytest.raises(errors.UserError, match='the model has no LoRA'):
     hub.export_peft(m.spec, m.params, tmp_path / 'new', base='base')
   tfm.hub.save(m.spec, m.params, tmp_path / 'own')
-  with pytest.raises(errors.UserError, match='goes onto a published folder'):
+  with pytest.raises(errors.UserError, match='this is a checkpoint of tfm'):
     tfm.load(tmp_path / 'own', adapter=lora / 'adapter')
 
 

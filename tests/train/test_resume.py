@@ -152,7 +152,8 @@ def test_a_checkpoint_explains_itself(folder, whole):
   assert loaded.spec == experiment(folder).model
   assert loaded.tokenizer.decode(loaded.tokenizer.encode('so be it')) == 'so be it'
   assert checkpoint.load(whole[0] / 'checkpoints' / '4').step == 4
-  with pytest.raises(UserError, match=r'holds no checkpoint that can be read. Wanted the --workdir of a training run.'):
+  said = r'holds no checkpoint that can be read. Expected the --workdir of a training run.'
+  with pytest.raises(UserError, match=said):
     checkpoint.load(folder)
 
 

@@ -121,7 +121,7 @@ def evaluate_checkpoint(
   from tfm.train import checkpoint  # here, as Orbax takes long to import and training has its own way to it
 
   loaded = (load or checkpoint.load)(path)
-  own = loaded.experiment or _experiment_of(loaded)
+  own = loaded.experiment or _experiment_of(path, loaded)
   x = own if change is None else change(own)
   if loaded.spec.lm is None and any(True for _ in x.task.fits(loaded.spec)):
     raise errors.UserError(f'eval: {path} {no_language_model(loaded.spec)}')
@@ -145,10 +145,16 @@ def evaluate_checkpoint(
   return {'step': loaded.step, **found}
 
 
-def _experiment_of(loaded: Any) -> Experiment:
-  """Return an experiment for a model that no run of tfm trained: the first task that it can do."""
+def _experiment_of(path: str | Path, loaded: Any) -> Experiment:
+  """Return an experiment for a model that no run of tfm trained: the first task that it can do.
+
+  Raises:
+    UserError: if it can do none.
+  """
   tasks: tuple[Task, ...] = (CausalLM(), MaskedLM(), PrefixLM(), SpanCorruption(), PermutationLM(), Classify())
-  task = next((task for task in tasks if not any(True for _ in task.fits(loaded.spec))), CausalLM())
+  task = next((task for task in tasks if not any(True for _ in task.fits(loaded.spec))), None)
+  if task is None:
+    raise errors.UserError(f'eval: {path} {no_language_model(loaded.spec)}')
   dtypes = {str(leaf.dtype) for leaf in jax.tree.leaves(loaded.params)}
   precision = Precision(param=dtypes.pop() if len(dtypes) == 1 else 'float32')
   return Experiment(model=loaded.spec, task=task, precision=precision)

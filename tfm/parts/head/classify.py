@@ -55,7 +55,8 @@ class Classify(Head):
     return times * 2 * D * self.labels + hidden
 
   def fits(self, tower):
-    yield from pick_lib.fits(self.pick, tower)
+    if self.labels:  # the pooler of a published decoder takes the first token all the same
+      yield from pick_lib.fits(self.pick, tower)
 
   def check(self) -> Iterator[str]:
     if self.labels < 0 or (not self.labels and self.hidden is None and self.norm is None and self.pick == 'each'):

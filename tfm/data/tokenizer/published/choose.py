@@ -89,7 +89,7 @@ _MODEL_TYPES = {
     'granite', 'granitemoe', 'granitemoehybrid', 'granitemoeshared', 'internlm2', 'internlm3', 'jamba', 'kimi_linear',
     'mimo_v2_flash', 'minicpm3', 'minimax_m2', 'ministral', 'ministral3', 'mistral', 'mistral3', 'mixtral',
     'modernbert', 'modernbert-decoder', 'nemotron', 'nystromformer', 'olmo2', 'olmo3', 'olmo_hybrid', 'pegasus_x',
-    'persimmon', 'phi3', 'phimoe', 'pixtral', 'stablelm', 'umt5', 'voxtral', 'xlm-roberta-xl',
+    'hyperclovax', 'persimmon', 'phi3', 'phimoe', 'pixtral', 'stablelm', 'umt5', 'voxtral', 'xlm-roberta-xl',
   ),
 }  # fmt: skip
 _OF_MODEL = {kind: name for name, kinds in _MODEL_TYPES.items() for kind in kinds}
