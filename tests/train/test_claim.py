@@ -200,4 +200,4 @@ def test_every_process_of_a_run_hears_that_the_workdir_is_held(tmp_path):
       cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
   assert done.returncode != 0
-  assert (done.stdout + done.stderr).count('UserError: workdir: ') == 2
+  assert (done.stdout + done.stderr).count('Expected one run per workdir') == 2

@@ -122,9 +122,9 @@ def evaluate_checkpoint(
 
   loaded = (load or checkpoint.load)(path)
   own = loaded.experiment or _experiment_of(path, loaded)
-  x = own if change is None else change(own)
-  if loaded.spec.lm is None and any(True for _ in x.task.fits(loaded.spec)):
+  if loaded.spec.lm is None and any(True for _ in own.task.fits(loaded.spec)):
     raise errors.UserError(f'eval: {path} {no_language_model(loaded.spec)}')
+  x = own if change is None else change(own)
   if loaded.experiment is None and x.data == own.data:
     raise errors.UserError(
       f'eval: {path} is a published model, which names no data. Expected data, such as '
