@@ -71,13 +71,13 @@ flags.DEFINE_integer('min_new_tokens', 0, 'how many tokens to add before the tex
 flags.DEFINE_float(
   'temperature', 1.0, '0: the likeliest token, the default with --audio; above 1: bolder.', flag_values=FLAGS
 )
-flags.DEFINE_integer('top_k', None, 'draw from the so many likeliest tokens.', flag_values=FLAGS)
-flags.DEFINE_float('top_p', None, 'draw from the likeliest tokens of this probability together.', flag_values=FLAGS)
-flags.DEFINE_float('min_p', None, 'draw from tokens at least so likely, of the likeliest.', flag_values=FLAGS)
-flags.DEFINE_float('repetition_penalty', 1.0, 'above 1: less of what was said before.', flag_values=FLAGS)
-flags.DEFINE_float('frequency_penalty', 0.0, 'taken off for each time it was said.', flag_values=FLAGS)
-flags.DEFINE_float('presence_penalty', 0.0, 'taken off once it was said.', flag_values=FLAGS)
-flags.DEFINE_integer('no_repeat_ngram', None, 'say no so many tokens in a row twice.', flag_values=FLAGS)
+flags.DEFINE_integer('top_k', None, 'sample among the k most probable tokens.', flag_values=FLAGS)
+flags.DEFINE_float('top_p', None, 'sample among the top tokens with this total probability.', flag_values=FLAGS)
+flags.DEFINE_float('min_p', None, 'keep tokens with at least this share of the top probability.', flag_values=FLAGS)
+flags.DEFINE_float('repetition_penalty', 1.0, 'above 1: tokens of the text become less probable.', flag_values=FLAGS)
+flags.DEFINE_float('frequency_penalty', 0.0, 'subtracted from a logit for each occurrence.', flag_values=FLAGS)
+flags.DEFINE_float('presence_penalty', 0.0, 'subtracted once from logits of tokens that occur.', flag_values=FLAGS)
+flags.DEFINE_integer('no_repeat_ngram', None, 'never repeat a sequence of this many tokens.', flag_values=FLAGS)
 ADAPTER = command.define_adapter(FLAGS)
 IGNORED = command.define_ignored(FLAGS)
 LENGTH = flags.DEFINE_integer(

@@ -296,7 +296,7 @@ def before_space(text: str) -> int:
 
 
 def _words(inner: tokenizers.Tokenizer, text: str) -> list[str]:
-  """What the model is asked to encode, a word at a time."""
+  """Return the words of a text after normalisation, as the model receives them."""
   text = inner.normalizer.normalize_str(text) if inner.normalizer else text
   return [word for word, _ in inner.pre_tokenizer.pre_tokenize_str(text)] if inner.pre_tokenizer else [text]
 

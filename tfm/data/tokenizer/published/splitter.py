@@ -1,5 +1,6 @@
 """The base of tokenizers that `transformers` implements in Python."""
 
+import abc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -7,7 +8,7 @@ from typing import Any, ClassVar
 from tokenizers import AddedToken
 
 
-class Splitter:
+class Splitter(abc.ABC):
   """A class of tokenizers written in Python.
 
   Attributes:
@@ -31,9 +32,9 @@ class Splitter:
     self.fields = fields
     self.unknown = str(fields['unk_token'])
 
+  @abc.abstractmethod
   def vocab(self) -> dict[str, int]:
     """Return the ids of the tokens it has by itself."""
-    raise NotImplementedError
 
   def size(self) -> int:
     """Return the number of ids it has by itself."""
@@ -47,9 +48,9 @@ class Splitter:
     """Return a text as special tokens are looked for in it."""
     return text
 
+  @abc.abstractmethod
   def split(self, text: str) -> list[str]:
     """Return the tokens of a text without special tokens."""
-    raise NotImplementedError
 
   def literal(self, text: str, special: frozenset[str]) -> list[str]:
     """Return the tokens of a text in which special tokens are not looked for (`split_special_tokens`)."""
@@ -61,17 +62,17 @@ class Splitter:
     del special
     return tokens
 
+  @abc.abstractmethod
   def number(self, token: str) -> int:
     """Return the id of a token."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def token(self, number: int) -> str:
     """Return the token of an id."""
-    raise NotImplementedError
 
+  @abc.abstractmethod
   def join(self, tokens: Sequence[str], special: frozenset[str]) -> str:
     """Return the text of tokens, given which are special."""
-    raise NotImplementedError
 
   def frame(self, ids: list[int], named: Mapping[str, int]) -> list[int]:
     """Return ids with the special tokens around them, given the ids of special tokens by name."""
@@ -86,7 +87,7 @@ class Splitter:
     """Return ordinary tokens that are matched anywhere in a text."""
     return ()
 
-  def mend(self, added: dict[int, AddedToken]) -> None:
+  def mend(self, added: dict[int, AddedToken]) -> None:  # noqa: B027 (most classes have nothing to drop)
     """Drop tokens that were added under wrong ids."""
 
 
