@@ -10,8 +10,8 @@ import hashlib
 import json
 import os
 from pathlib import Path
+import secrets
 import shutil
-import tempfile
 from typing import IO, Any
 
 import numpy as np
@@ -176,13 +176,13 @@ def _write(cache: Path, key: str, write: Callable[[Path], None]) -> None:
   for stale in [cache / key, *cache.glob(f'.{key}.*')]:
     if stale.is_dir():
       shutil.rmtree(stale)
-  folder = Path(tempfile.mkdtemp(prefix=f'.{key}.', dir=cache))
+  folder = cache / f'.{key}.{secrets.token_hex(4)}'
+  folder.mkdir()
   try:
     write(folder)
     for file in folder.iterdir():
       with open(file, 'rb+') as f:
         os.fsync(f.fileno())
-    folder.chmod(0o755)
     folder.rename(cache / key)
   finally:
     shutil.rmtree(folder, ignore_errors=True)
