@@ -22,7 +22,7 @@ def last_score(workdir: Path) -> float:
   rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   scores = [row['val_bits_per_byte'] for row in rows if row.get('val_bits_per_byte') is not None]
   if not scores:
-    raise errors.UserError(f'{workdir}/metrics.jsonl: holds no val_bits_per_byte. Wanted an evaluated run.')
+    raise errors.UserError(f'{workdir}/metrics.jsonl: holds no val_bits_per_byte. Expected an evaluated run.')
   return scores[-1]
 
 

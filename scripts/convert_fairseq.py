@@ -15,8 +15,8 @@ import numpy as np
 
 from tfm import hub
 from tfm.core import errors
-from tfm.hub.fill import fill
-from tfm.hub.match import match
+from tfm.hub.check_tensors import check_tensors
+from tfm.hub.fill_params import fill_params
 from tfm.hub.tensors import Tensors
 from tfm.model.spec import Model
 from tfm.parts.norm.layer import LayerNorm
@@ -60,8 +60,8 @@ def main(checkpoint: Path, words: Path, folder: Path) -> None:
     'Roberta', roberta.read, roberta.write, NAMES, '', 'ForMaskedLM', tied=('lm_head.weight',), ignored=('^version$',)
   )
   tensors = Tensors(arrays)
-  plan = match(str(checkpoint), Published(family, 'ForMaskedLM', spec), tensors)
-  hub.export_hf(spec, fill(spec, plan, tensors, None, None), folder, architecture='RobertaForMaskedLM')
+  tensor_map = check_tensors(str(checkpoint), Published(family, 'ForMaskedLM', spec), tensors)
+  hub.export_hf(spec, fill_params(spec, tensor_map, tensors, None, None), folder, architecture='RobertaForMaskedLM')
   (folder / 'vocab.txt').write_text('\n'.join(vocabulary) + '\n', 'utf-8')
 
 
@@ -72,7 +72,7 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   with torch.serialization.safe_globals([argparse.Namespace]):
     found = torch.load(path, map_location='cpu', weights_only=True)
   if found.get('args') is None or 'model' not in found:
-    raise errors.UserError(f'{path}: has no args and model. Wanted a checkpoint of fairseq 0.10 or older.')
+    raise errors.UserError(f'{path}: has no args and model. Expected a checkpoint of fairseq 0.10 or older.')
   return vars(found['args']), {_bare(name): x.float().numpy() for name, x in found['model'].items()}
 
 
@@ -102,7 +102,7 @@ def spec_of(c: Fields, arrays: dict[str, np.ndarray], words: int) -> Model:
   if table.shape != (words, d):
     raise errors.UserError(
       f'{c.where}: embed_tokens is {list(table.shape)}, and the words are {words}. '
-      'Wanted the dict.txt it was made with.'
+      'Expected the dict.txt it was made with.'
     )
   return spec
 

@@ -19,8 +19,6 @@ from tfm import hub
 from tfm.core import errors
 from tfm.data.tokenizer.file import FileVocabulary
 from tfm.data.tokenizer.published.pieces import merges_of
-from tfm.hub.fill import fill
-from tfm.hub.match import match
 from tfm.hub.tensors import Tensors
 from tfm.zoo import weights
 
@@ -45,7 +43,7 @@ def read(path: Path) -> tuple[dict[str, Any], Tensors]:
   """(the config that the header says, the tensors by the names that transformers has for them)."""
   content = path.read_bytes()
   if len(content) < 4 * _HEADER:
-    raise errors.UserError(f'{path}: ends within its header. Wanted a model.bin of llama2.c, version 0.')
+    raise errors.UserError(f'{path}: ends within its header. Expected a model.bin of llama2.c, version 0.')
   d, d_ff, layers, heads, kv_heads, vocab, length = struct.unpack(f'<{_HEADER}i', content[: 4 * _HEADER])
   tied, vocab, numbers = vocab > 0, abs(vocab), np.frombuffer(content, np.float32, offset=4 * _HEADER)
   half = d // max(heads, 1) // 2
@@ -58,7 +56,7 @@ def read(path: Path) -> tuple[dict[str, Any], Tensors]:
     **({} if tied else {'head': (vocab, d)}),
   }  # fmt: skip
   if min(d, d_ff, layers, heads, kv_heads, length) < 1 or sum(map(np.prod, shapes.values())) != len(numbers):
-    raise errors.UserError(f'{path}: its header and its size do not fit. Wanted a model.bin of llama2.c, version 0.')
+    raise errors.UserError(f'{path}: its header and its size do not fit. Expected a model.bin of llama2.c, version 0.')
   ends = np.cumsum([np.prod(shape) for shape in shapes.values()])
   parts = dict(zip(shapes, np.split(numbers, ends[:-1]), strict=True))
   found = {name: parts[name].reshape(shape) for name, shape in shapes.items()}

@@ -9,7 +9,7 @@ unset PYTHONDONTWRITEBYTECODE
 
 PYTHON=${PYTHON:-python3}
 if ! "$PYTHON" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-  echo "setup: $PYTHON is $("$PYTHON" --version 2>&1 || echo missing). Wanted Python 3.11 or newer: PYTHON=/path/to/python3.12 $0" >&2
+  echo "setup: $PYTHON is $("$PYTHON" --version 2>&1 || echo missing). Expected Python 3.11 or newer: PYTHON=/path/to/python3.12 $0" >&2
   exit 2
 fi
 if [ ! -x "$TFM_VENV/bin/python" ]; then

@@ -40,7 +40,7 @@ def test_a_path_goes_before_a_name(package, tmp_path, monkeypatch):
 def test_a_name_that_is_nothing_is_answered_with_what_there_is(package):
   with pytest.raises(ConfigError, match=r"^--config: no file toi, and unknown config 'toi'\. Did you mean 'toy'\?"):
     configfile.load('toi:x', package=package)
-  with pytest.raises(ConfigError, match=r'^--config: is missing\. Want --config=FILE\[:ARG\], a path or one of: toy'):
+  with pytest.raises(ConfigError, match=r'^--config: is missing\. Expected --config=FILE\[:ARG\], a path or one of: toy'):
     configfile.load('', package=package)
   with pytest.raises(ConfigError, match='is a directory'):
     configfile.load(str(package), package=package)
@@ -49,9 +49,9 @@ def test_a_name_that_is_nothing_is_answered_with_what_there_is(package):
 @pytest.mark.parametrize(
   ('text', 'message'),
   [
-    ('x = 1', 'bad.py: has no function get_config. Want one that returns an experiment.'),
+    ('x = 1', 'bad.py: has no function get_config. Expected one that returns an experiment.'),
     ('def get_config(a): ...', 'bad.py: get_config takes an argument: --config='),
-    ('def get_config(): return {}', 'bad.py: get_config returned {}. Want a frozen dataclass.'),
+    ('def get_config(): return {}', 'bad.py: get_config returned {}. Expected a frozen dataclass.'),
     ('\ndef get_config(:', 'bad.py:2: '),
     ('import nowhere_at_all', "bad.py:1: ModuleNotFoundError: No module named 'nowhere_at_all'"),
     ('def get_config():\n  return 1 / 0', 'bad.py:2: ZeroDivisionError: division by zero'),

@@ -40,7 +40,7 @@ def test_a_command_can_have_two_configs(values, config):
 
 def test_a_setting_without_a_value_is_refused(values, config):
   for words in (['--config.a'], ['--config.a', '--debug']):
-    with pytest.raises(UserError, match=r'--config\.a: has no value\. Want --config\.a=VALUE\.'):
+    with pytest.raises(UserError, match=r'--config\.a: has no value\. Expected --config\.a=VALUE\.'):
       flags.parse(values, words)
 
 
@@ -50,7 +50,7 @@ def test_a_command_without_a_config_knows_no_settings(values):
 
 
 def test_a_stray_word_is_refused_wherever_it_stands(values, config):
-  with pytest.raises(UserError, match=r'^lr=1: is no flag\. Want --name=value\. A field'):
+  with pytest.raises(UserError, match=r'^lr=1: is no flag\. Expected --name=value\. A field'):
     flags.parse(values, ['--config=x', 'lr=1', '--debug'])
 
 
@@ -60,7 +60,7 @@ def test_a_stray_word_is_refused_wherever_it_stands(values, config):
     (['--depth=deep'], "--depth: want an integer, got 'deep'."),
     (['--depth=0'], "--depth: want a positive integer, got '0'."),
     (['--kind=evn'], "--kind: unknown value 'evn'. Did you mean 'even'? Known: even, odd."),
-    (['--depth=1'], '--kind: is missing. Want <even|odd>: the kind.'),
+    (['--depth=1'], '--kind: is missing. Expected <even|odd>: the kind.'),
     (['--kind'], 'Missing value for flag --kind'),
   ],
 )

@@ -160,7 +160,7 @@ def test_the_zoo_and_the_parts_are_listed_without_a_config(capsys):
   [
     (['--zoo', '--parts'], 'tfm show: --zoo and --parts: are two answers. Expected one of them.'),
     (['--json', '--markdown'], 'tfm show: --json and --markdown: are two answers. Expected one of them.'),
-    ([], 'tfm show: --config: is missing. Want --config=FILE[:ARG]'),
+    ([], 'tfm show: --config: is missing. Expected --config=FILE[:ARG]'),
   ],
 )
 def test_what_cannot_be_shown_is_a_mistake(words, message, capsys):

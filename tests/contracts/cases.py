@@ -64,8 +64,8 @@ from tfm.parts.relative import ALiBi, Axial, RoPE, Shaw, T5Bias, Temperature
 from tfm.parts.relative.scaling import LongRoPE, Yarn
 from tfm.parts.resample.merge import Merge
 from tfm.parts.residual import Dlcl, Dwa
+from tfm.parts.residual_layout import Parallel
 from tfm.parts.router import Grouped, SparseMixer, TopK
-from tfm.parts.wiring import Parallel
 
 
 class Case(NamedTuple):
@@ -150,9 +150,9 @@ def _levels() -> dict[str, dict[str, list]]:
   norm = _rows('norm')
   norm['rms'] += [RMSNorm(one_plus=True, scale_first=True), RMSNorm(scale=False)]
   norm['layer'] += [LayerNorm(bias=False), LayerNorm(one_plus=True), LayerNorm(bias=False, scale=False)]
-  absolute, wiring, residual, mtp = (_rows(kind) for kind in ('absolute', 'wiring', 'residual', 'mtp'))
+  absolute, residual_layout, residual, mtp = (_rows(kind) for kind in ('absolute', 'residual_layout', 'residual', 'mtp'))
   absolute['sinusoidal'] += [Sinusoidal('halves'), Sinusoidal('t2t')]
-  wiring['parallel'] += [Parallel(norms_per_branch=True)]
+  residual_layout['parallel'] += [Parallel(norms_per_branch=True)]
   residual['dwa'] += [Dwa(2, 2)]
   residual['dlcl'] += [Dlcl(RMSNorm())]
   cache = _rows('cache')
@@ -189,13 +189,13 @@ def _levels() -> dict[str, dict[str, list]]:
     'residual': residual,
     'mtp': {'none': [None], **mtp},
     'stack': stack,
-    'wiring': wiring,
+    'residual_layout': residual_layout,
     'relative': relative,
     'scaling': scaling,
     'mask': mask,
     'act': _rows('act'),
     'norm': norm,
-    'gain': _rows('gain'),
+    'residual_scale': _rows('residual_scale'),
     'absolute': absolute,
     'shared': _rows('relative', *OF_IMAGES),
     'kv_heads': {'all': [None], 'one': [1], 'two': [2]},
@@ -261,7 +261,7 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   ('topology', 'encoder'): {'cache': (), 'mtp': ('sequential', 'parallel'), 'attend': ('staircase',)},
   ('ffn', 'moe-expert_choice'): {'cache': (), 'mtp': ('sequential', 'parallel')},
   # Experts that choose tokens choose others after rounding, which a stream that is reconstructed adds.
-  ('residual', 'reversible'): {'wiring': ('post',), 'ffn': ('moe-expert_choice',)},
+  ('residual', 'reversible'): {'residual_layout': ('post',), 'ffn': ('moe-expert_choice',)},
   ('mtp', 'parallel'): {'stack': ('repeated', 'shared')},
   ('embed', 'narrow'): {'head': ('tied', 'capped')},
   # Compiled to be interpreted it takes long enough without what takes long and it is not asked with (_MEETS).
@@ -270,14 +270,14 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
     'mtp': ('sequential', 'parallel'), 'residual': ('dwa', 'dlcl', 'reversible'), 'adapter': ('lora',),
   },
   # Sums over all tokens and channels grow by their number in every layer where nobody norms them: gates are shut.
-  ('wiring', 'bare'): {'mixer': ('fourier',)},
+  ('residual_layout', 'unnormalised'): {'mixer': ('fourier',)},
 }  # fmt: skip
 
 
 #: What is asked with a few others only: factor, level or (factor, level) -> the factors that it is to meet. A scaling
 #: is other numbers in a rotation; interpreted, a kernel for TPUs is slow to compile. Recurrent mixers meet what handles
 #: their state.
-_RECURRENT = ('topology', 'ffn', 'residual', 'mtp', 'stack', 'wiring', 'cache', 'adapter')
+_RECURRENT = ('topology', 'ffn', 'residual', 'mtp', 'stack', 'residual_layout', 'cache', 'adapter')
 _RECURRENT_MIXERS = ('linear', 'lstm', 'gated_conv', 'gated_delta', 'mamba', 'mamba2', 'rglru', 'sum')
 _MEETS: dict[str | tuple[str, str], tuple[str, ...]] = {
   **{('mixer', name): _RECURRENT for name in _RECURRENT_MIXERS},
@@ -298,7 +298,7 @@ def _asked(a: tuple[str, str], b: tuple[str, str]) -> bool:
 #: What takes longer to compile, and makes all that stands with it take longer: the logarithm of how many times.
 _DEAR = {
   **{('ffn', f'moe-{name}'): 0.6 for name in tables()['router']},
-  ('topology', 'encdec'): 0.7, ('stack', 'segments'): 0.4, ('wiring', 'sandwich'): 0.3,
+  ('topology', 'encdec'): 0.7, ('stack', 'segments'): 0.4, ('residual_layout', 'sandwich'): 0.3,
   ('attend', 'pallas'): 0.9, ('attend', 'blockwise'): 0.4, ('attend', 'staircase'): 0.3,
   ('mixer', 'mla'): 0.3, ('mixer', 'hierarchical'): 0.3, ('mtp', 'sequential'): 0.3, ('mtp', 'parallel'): 0.3,
 }  # fmt: skip
@@ -375,7 +375,7 @@ def _assembled(chosen: dict) -> Model:
   def block(mask: Mask | None, **more) -> Block:
     told = own if mask is None else own | {'mask': mask}
     here = dataclasses.replace(mixer, **{n: v for n, v in told.items() if n in fields})
-    return Block(here, dataclasses.replace(ffn, **inner), chosen['norm'], chosen['wiring'], gain=chosen['gain'], **more)
+    return Block(here, dataclasses.replace(ffn, **inner), chosen['norm'], chosen['residual_layout'], residual_scale=chosen['residual_scale'], **more)
 
   mask, topology = chosen.get('mask'), chosen['topology']
   shared, repeats = chosen['stack']
@@ -444,13 +444,13 @@ def others() -> dict[str, Model]:
     if not _of_text(spec):
       found.setdefault(spec, f'zoo={name}')
   image = zoo.tiny(zoo.get('vit-base-16'))
-  bare = dataclasses.replace(image, embed=dataclasses.replace(image.embed, class_token=False, positions='none'))
+  unnormalised = dataclasses.replace(image, embed=dataclasses.replace(image.embed, class_token=False, positions='none'))
   attention = Attention(4, mask=Mask())
   merged = (Segment((Block(attention, Mlp(48)),)), Segment((Block(attention, Mlp(48)),), resample=Merge(), d_model=48))
   mean = {'classify': Classify(5, 'mean')}
   return {name: spec for spec, name in found.items()} | {
-    'relative=axial': dataclasses.replace(bare, shared_relative=Axial(), heads=mean),
-    'resample=merge': dataclasses.replace(bare, segments=merged, heads=mean),
+    'relative=axial': dataclasses.replace(unnormalised, shared_relative=Axial(), heads=mean),
+    'resample=merge': dataclasses.replace(unnormalised, segments=merged, heads=mean),
     'positions=sincos': dataclasses.replace(image, embed=dataclasses.replace(image.embed, positions='sincos')),
     'size=2x4x4': dataclasses.replace(image, embed=Patches((2, 4, 4), (4, 8, 16), norm=LayerNorm())),
   }

@@ -38,7 +38,7 @@ UNITS = {f'unit={name}': row() for name, row in TABLES['unit'].items()}
 RESAMPLES = {f'resample={name}': row() for name, row in TABLES['resample'].items()}
 CONDITIONED = {
   f'{kind}={name}': {kind: row()}
-  for kind in ('norm', 'gain')
+  for kind in ('norm', 'residual_scale')
   for name, row in TABLES[kind].items()
   if is_conditioned(row)
 }

@@ -58,7 +58,7 @@ class Mixer:
 
   def check(self) -> Iterator[str]:
     if self.heads % (self.kv_heads or self.heads):
-      yield f'heads={self.heads} is not a multiple of kv_heads={self.kv_heads}. Want a divisor.'
+      yield f'heads={self.heads} is not a multiple of kv_heads={self.kv_heads}. Expected a divisor.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Model:
 
   def check(self) -> Iterator[str]:
     if self.d_model < 1:
-      yield f'd_model={self.d_model} is not positive. Want 1 or more.'
+      yield f'd_model={self.d_model} is not positive. Expected 1 or more.'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,9 +18,9 @@ def test_all_violations_are_raised_together_with_their_paths():
   with pytest.raises(ConfigError) as e:
     config.validate(bad)
   assert str(e.value).splitlines() == [
-    'model: d_model=0 is not positive. Want 1 or more.',
-    'model.blocks.0.mixer: heads=6 is not a multiple of kv_heads=4. Want a divisor.',
-    'model.blocks.2.mixer.inner: heads=3 is not a multiple of kv_heads=2. Want a divisor.',
+    'model: d_model=0 is not positive. Expected 1 or more.',
+    'model.blocks.0.mixer: heads=6 is not a multiple of kv_heads=4. Expected a divisor.',
+    'model.blocks.2.mixer.inner: heads=3 is not a multiple of kv_heads=2. Expected a divisor.',
   ]
 
 

@@ -100,7 +100,7 @@ def test_later_settings_win():
 
 def test_one_path_set_twice_must_be_set_to_the_same():
   assert config.resolve(RUN, [('steps', '5'), ('steps', '5')]).config.steps == 5
-  with pytest.raises(ConfigError, match=r"steps: set twice, to '5' and to '6'\. Want one of them\."):
+  with pytest.raises(ConfigError, match=r"steps: set twice, to '5' and to '6'\. Expected one of them\."):
     config.resolve(RUN, [('steps', '5'), ('lr', '1'), ('steps', '6')])
 
 
@@ -145,10 +145,10 @@ def test_what_a_class_refuses_when_it_is_made_is_a_config_error():
     ('model.d_modle', '1', "model: unknown field 'd_modle'. Did you mean 'd_model'? Known: blocks, d_model, norm."),
     ('model.relative', 'rope', 'It stands deeper, at model.blocks.0.mixer.relative: reach every one with model..relat'),
     ('..relativ', 'rope', "..relativ: unknown field 'relativ'. Did you mean 'relative'? Known: base, betas, blocks"),
-    ('model.blocks.2.norm', 'rms', "model.blocks: no element '2'. Want an index below 2 or *."),
-    ('model.blocks.-3.norm', 'rms', "model.blocks: no element '-3'. Want an index below 2 or *."),
+    ('model.blocks.2.norm', 'rms', "model.blocks: no element '2'. Expected an index below 2 or *."),
+    ('model.blocks.-3.norm', 'rms', "model.blocks: no element '-3'. Expected an index below 2 or *."),
     ('model.blocks.norm', 'rms', 'reach every one with model.blocks..norm.'),
-    ('files.0', 'x', "files: no element '0'. Want nothing: the tuple is empty."),
+    ('files.0', 'x', "files: no element '0'. Expected nothing: the tuple is empty."),
     ('steps.few', '1', "steps: is '100' and has no field 'few'."),
     ('model..inner.heads', '1', "does not fit any of 2 places. model.blocks.0.mixer.inner: is 'none' and has no field"),
     ('model.blocks.1.mixer.relative.base', '1', "model.blocks.1.mixer.relative=alibi: no field 'base', nor any."),
@@ -156,10 +156,10 @@ def test_what_a_class_refuses_when_it_is_made_is_a_config_error():
     ('model..relative.bass', '1', "model.blocks.0.mixer.relative=rope: unknown field 'bass'. Did you mean 'base'? Kno"),
     ('model.blocks.*.relative', 'rope', "model.blocks.*.relative: does not fit any of 2 places. model.blocks.0: unkno"),
     ('rules.*', 'x', 'rules.*: does not fit any of 0 places.'),
-    ('', '1', 'an empty path: names no field. Want names joined by dots, as model..norm.'),
+    ('', '1', 'an empty path: names no field. Expected names joined by dots, as model..norm.'),
     ('model..', '1', 'model..: names no field.'),
     ('.model', '1', '.model: names no field.'),
-    ('model..0', '1', "model..0: '..' finds fields by name, got '0'. Want a name after it."),
+    ('model..0', '1', "model..0: '..' finds fields by name, got '0'. Expected a name after it."),
   ],
 )  # fmt: skip
 def test_a_path_that_leads_nowhere_says_what_is_there(path, text, message):

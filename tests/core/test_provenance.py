@@ -78,7 +78,7 @@ def test_a_pattern_picks_the_values_it_leads_to_and_all_below(pattern, paths):
   ('pattern', 'message'),
   [
     ('model..epz', "model..epz: leads to no value. unknown field 'epz'. Did you mean "),
-    ('steps.lr', 'steps.lr: leads to no value. Want a path.'),
+    ('steps.lr', 'steps.lr: leads to no value. Expected a path.'),
   ],
 )
 def test_a_pattern_that_leads_nowhere_is_an_error(pattern, message):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from tfm.data import Arrays, Augment, chance, distort
+from tfm.data import Arrays, Augment, distort, stateless_rng
 from tfm.data.augment import boxes, crop
 
 AUGMENTS = {
@@ -20,7 +20,7 @@ AUGMENTS = {
 
 
 def keys(n):
-  return chance.mix(7, np.arange(n))
+  return stateless_rng.mix(7, np.arange(n))
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_epochs_augment_the_same_image_differently(data):
   dataset = dataclasses.replace(data, augment=Augment(pad=2), batch=36).open(None)
   first, second = (dataset.batch('train', 0, epoch) for epoch in (0, 1))
   plain = data.open(None)
-  order = [np.argsort(chance.shuffled(x['sample'], 36, 0, 'train')[0]) for x in (first, second)]
+  order = [np.argsort(stateless_rng.shuffled(x['sample'], 36, 0, 'train')[0]) for x in (first, second)]
   assert not np.array_equal(first['pixel_values'][order[0]], second['pixel_values'][order[1]])
   assert plain.fingerprint == dataset.fingerprint
 

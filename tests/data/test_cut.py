@@ -10,7 +10,7 @@ import pytest
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
 
-from tfm.data import cut
+from tfm.data import text_chunks
 from tfm.data.framing import Framing
 from tfm.data.store import Store, write_store
 from tfm.data.tokenizer import Bpe, Byte, Char, file
@@ -132,7 +132,7 @@ def vocabulary(request):
 def test_pieces_have_the_tokens_of_the_whole(vocabulary, text, places, size):
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(file, '_ASIDE', 40)
-    pieces = list(cut.pieces(_parts(text, places), vocabulary.cut, size))
+    pieces = list(text_chunks.pieces(_parts(text, places), vocabulary.cut, size))
     assert ''.join(pieces) == text
     assert all(pieces)
     assert _encoded(vocabulary, pieces) == vocabulary.encode(text).tolist()
@@ -140,7 +140,7 @@ def test_pieces_have_the_tokens_of_the_whole(vocabulary, text, places, size):
 
 def test_prose_is_cut(vocabulary, monkeypatch):
   monkeypatch.setattr(file, '_ASIDE', 40)
-  pieces = list(cut.pieces(["The cat isn't 12345 x.\nÜber (the) cat! " * 50], vocabulary.cut, 200))
+  pieces = list(text_chunks.pieces(["The cat isn't 12345 x.\nÜber (the) cat! " * 50], vocabulary.cut, 200))
   assert max(map(len, pieces)) <= 500
 
 
@@ -160,7 +160,7 @@ def test_where_far_text_may_matter_nothing_is_cut(inner):
 def test_text_held_whole_is_told_once(caplog, monkeypatch):
   monkeypatch.setattr(cut, '_MUCH', 2_000_000)
   with caplog.at_level(logging.WARNING):
-    pieces = list(cut.pieces(('x' * 100_000 for _ in range(60)), lambda text: 0, 1 << 17))
+    pieces = list(text_chunks.pieces(('x' * 100_000 for _ in range(60)), lambda text: 0, 1 << 17))
   assert [len(piece) for piece in pieces] == [6_000_000]
   assert [record.getMessage() for record in caplog.records] == [
     'data: 3 million characters on end in which this tokenizer may not be interrupted: they are held in memory until '

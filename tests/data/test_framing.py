@@ -10,8 +10,8 @@ from tests.data.published import TEXT, byte_pairs, vocabulary, word_pieces
 from tfm.core import config
 from tfm.core.errors import UserError
 from tfm.data import Folders, Text
+from tfm.data.fixed_vocabulary import FixedVocabulary
 from tfm.data.framing import Framing, prompt_frame
-from tfm.data.given import Given
 from tfm.data.tokenizer import Bpe, Byte, Char, File
 from tfm.tasks import CausalLM, Classify, MaskedLM, SpanCorruption
 
@@ -26,7 +26,7 @@ def text(tmp_path):
     (tmp_path / 'docs' / f'{i}.txt').write_text(f'{TEXT}. ' * (3 + i))
 
   def of(tokenizer, **fields):
-    tokenizer = tokenizer if dataclasses.is_dataclass(tokenizer) else Given(tokenizer)
+    tokenizer = tokenizer if dataclasses.is_dataclass(tokenizer) else FixedVocabulary(tokenizer)
     files = fields.pop('files', str(tmp_path / 'docs'))
     options = {'length': 64, 'batch': 8, 'val_tail': 0.0, 'cache': str(tmp_path / 'cache'), **fields}
     return Text(files=files, tokenizer=tokenizer, **options)
@@ -174,7 +174,7 @@ def _folders(tmp_path, known, **fields):
     for i in range(4):
       (tmp_path / 'classes' / name / f'{i}.txt').write_text(f'{TEXT} ' * (2 + i))
   root = str(tmp_path / 'classes')
-  return Folders(root=root, tokenizer=Given(known), length=16, batch=4, cache=str(tmp_path / 'cache'), **fields)
+  return Folders(root=root, tokenizer=FixedVocabulary(known), length=16, batch=4, cache=str(tmp_path / 'cache'), **fields)
 
 
 @pytest.mark.parametrize(

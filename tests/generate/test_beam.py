@@ -144,14 +144,14 @@ def test_fewer_continuations_than_beams_are_no_trouble():
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'beams': 0}, 'beams=0 searches nothing. Wanted at least 1'),
-    ({'beams': 2, 'temperature': 1.0}, 'beams=2 seek the likeliest text, temperature=1.0 draws. Wanted temperature=0'),
+    ({'beams': 0}, 'beams=0 searches nothing. Expected at least 1'),
+    ({'beams': 2, 'temperature': 1.0}, 'beams=2 seek the likeliest text, temperature=1.0 draws. Expected temperature=0'),
     (
       {'beams': 2, 'stop': 'a'},
-      "stop='a' is text, but there is no tokenizer. Wanted tokenizer=, or eos= for token ids",
+      "stop='a' is text, but there is no tokenizer. Expected tokenizer=, or eos= for token ids",
     ),
-    ({'beams': 2, 'draft': Lookup()}, 'beams=2 have no use for a draft. Wanted draft=None, or beams=1'),
-    ({'length_penalty': np.nan}, 'length_penalty=nan is no power. Wanted a number: 0 for the sum, 1 for the mean'),
+    ({'beams': 2, 'draft': Lookup()}, 'beams=2 have no use for a draft. Expected draft=None, or beams=1'),
+    ({'length_penalty': np.nan}, 'length_penalty=nan is no power. Expected a number: 0 for the sum, 1 for the mean'),
     ({'early_stopping': 'often'}, "early_stopping='often' is not one of True, False, 'never'"),
   ],
 )
@@ -161,5 +161,5 @@ def test_mistakes_name_the_expected_value(options, message):
 
 
 def test_beams_make_no_stream():
-  with pytest.raises(UserError, match=r'beams=2 are chosen at the end, no stream. Wanted beams=1'):
+  with pytest.raises(UserError, match=r'beams=2 are chosen at the end, no stream. Expected beams=1'):
     decode.stream(TOY, {}, [[1]], temperature=0, beams=2)

@@ -1,4 +1,4 @@
-"""Blocks are handed out, shared and given back so that nobody writes what another reads, and none is ever lost."""
+"""BlockAllocator are handed out, shared and given back so that nobody writes what another reads, and none is ever lost."""
 
 import collections
 
@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 import pytest
 
 from tfm.core.errors import UserError
-from tfm.generate.blocks import Blocks
+from tfm.generate.block_allocator import BlockAllocator
 
 ACTS = st.lists(
   st.tuples(st.sampled_from(['row', 'grow', 'grow', 'grow', 'fork', 'cut', 'release']), st.integers(0, 99)), max_size=60
@@ -21,7 +21,7 @@ def ceil(n, block):
 @settings(max_examples=150, deadline=None)
 @given(acts=ACTS, block=st.integers(1, 5), pool=st.integers(1, 24))
 def test_rows_read_what_they_wrote_whatever_their_forks_do_and_every_block_comes_back(acts, block, pool):
-  blocks = Blocks(pool, block)
+  blocks = BlockAllocator(pool, block)
   written: dict[int, list] = {}  # what each row should read
   slots: dict[tuple[int, int], object] = {}  # what is in the pool
   for step, (act, number) in enumerate(acts):
@@ -77,7 +77,7 @@ def _consistent(blocks, written, slots):
 @pytest.mark.parametrize('prompt', [16, 21, 31])
 def test_samples_of_one_prompt_share_its_whole_blocks_and_copy_at_most_the_last(prompt):
   block, n = 8, 5
-  blocks = Blocks(40, block)
+  blocks = BlockAllocator(40, block)
   first = blocks.row()
   blocks.grow(first, prompt)
   rows = [first, *(blocks.fork(first) for _ in range(n - 1))]
@@ -90,10 +90,10 @@ def test_samples_of_one_prompt_share_its_whole_blocks_and_copy_at_most_the_last(
 
 
 def test_a_pool_that_is_too_small_says_by_how_much():
-  blocks = Blocks(3, 4)
+  blocks = BlockAllocator(3, 4)
   blocks.grow(blocks.row(), 8)
   message = (
-    r'blocks: 5 more tokens need 2 more blocks of 4, 1 of 3 are free. Wanted rows released first, or a larger pool.'
+    r'blocks: 5 more tokens need 2 more blocks of 4, 1 of 3 are free. Expected rows released first, or a larger pool.'
   )
   with pytest.raises(UserError, match=message):
     blocks.grow(blocks.row(), 5)

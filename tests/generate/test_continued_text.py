@@ -10,7 +10,7 @@ from tests.data.tokenizer.folders import SLOW, WHOLE
 from tests.data.tokenizer.strings import STRINGS
 from tfm.data.tokenizer import StreamDecoder
 from tfm.data.tokenizer.published import read_tokenizer
-from tfm.generate import Typist
+from tfm.generate import Detokenizer
 
 NAMES = ('bert_clean', 'ctrl', 'gpt2', 'llama', 'llama2', 'marian', 'm2m_100', 't5', 'xlm_roberta')
 
@@ -46,8 +46,8 @@ def test_the_space_before_the_first_new_word_is_kept(read, name):
   new = ours.encode('the cat sat on the mat').tolist()[len(before) :]
   assert ours.decode(before) == 'the cat'
   assert ''.join(shown(ours, before, new)) == ' sat on the mat'
-  typist = Typist(ours, prompt_ids=before)
-  assert ''.join([*map(typist.push, new), typist.flush()]) == ' sat on the mat'
+  detokenizer = Detokenizer(ours, prompt_ids=before)
+  assert ''.join([*map(detokenizer.push, new), detokenizer.flush()]) == ' sat on the mat'
 
 
 @pytest.mark.parametrize('name', NAMES)
@@ -100,6 +100,6 @@ def test_punctuation_that_may_lose_its_space_is_held_back(read):
 def test_unknown_text_before_keeps_the_first_space(read):
   ours = read('llama')
   new = ours.encode('the cat').tolist()
-  typist, begun = Typist(ours), Typist(ours, prompt_ids=())
-  assert ''.join([*map(typist.push, new), typist.flush()]) == ' the cat'
+  detokenizer, begun = Detokenizer(ours), Detokenizer(ours, prompt_ids=())
+  assert ''.join([*map(detokenizer.push, new), detokenizer.flush()]) == ' the cat'
   assert ''.join([*map(begun.push, new), begun.flush()]) == 'the cat'

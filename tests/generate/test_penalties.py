@@ -98,18 +98,18 @@ def test_penalties_are_taken_step_by_step():
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'repetition_penalty': 0}, 'repetition_penalty=0 is not one. Wanted more than 0: 1 is none'),
+    ({'repetition_penalty': 0}, 'repetition_penalty=0 is not one. Expected more than 0: 1 is none'),
     ({'frequency_penalty': np.nan}, 'frequency_penalty=nan is no number to take off a logit'),
-    ({'no_repeat_ngram': 0}, 'no_repeat_ngram=0 is no number of tokens. Wanted at least 1, or None'),
+    ({'no_repeat_ngram': 0}, 'no_repeat_ngram=0 is no number of tokens. Expected at least 1, or None'),
     ({'logit_bias': {3: np.inf}}, r'logit_bias\[3\]=inf cannot be added to a logit'),
     ({'logit_bias': {VOCAB: 1.0}}, 'logit_bias has token 61, outside the vocabulary of 61'),
     ({'allowed': [1, -1]}, 'allowed has token -1, outside the vocabulary of 61'),
-    ({'allowed': ()}, 'allowed and logit_bias leave no token to choose. Wanted at least one'),
+    ({'allowed': ()}, 'allowed and logit_bias leave no token to choose. Expected at least one'),
     ({'allowed': [3], 'logit_bias': {3: -np.inf}}, 'allowed and logit_bias leave no token to choose'),
     ({'allowed': [3], 'eos': 3, 'min_new_tokens': 1}, 'every token left to choose ends a row, but min_new_tokens=1'),
-    ({'stop': 3}, 'stop=3 is no text to end a row before. Wanted a string or several; ids that end a row are eos'),
-    ({'stop': ''}, "stop='' is in every text. Wanted at least one character"),
-    ({'stop': 'END'}, "stop='END' is text, but there is no tokenizer. Wanted tokenizer=, or eos= for token ids"),
+    ({'stop': 3}, 'stop=3 is no text to end a row before. Expected a string or several; ids that end a row are eos'),
+    ({'stop': ''}, "stop='' is in every text. Expected at least one character"),
+    ({'stop': 'END'}, "stop='END' is text, but there is no tokenizer. Expected tokenizer=, or eos= for token ids"),
   ],
 )
 def test_mistakes_name_the_expected_value(options, message):

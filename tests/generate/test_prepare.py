@@ -144,5 +144,5 @@ def test_a_prepared_model_drafts_what_it_drafted():
 
 def test_prepared_parameters_are_not_prepared_again():
   ready = prepare(PLAIN, weights(PLAIN))
-  with pytest.raises(UserError, match=r'prepare: the parameters are not those of the model. Wanted what init'):
+  with pytest.raises(UserError, match=r'prepare: the parameters are not those of the model. Expected what init'):
     prepare(PLAIN, ready)

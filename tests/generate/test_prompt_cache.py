@@ -141,8 +141,8 @@ SMALLER = SPEC.with_heads(lm=dataclasses.replace(SPEC.lm, scale=0.5))
 @pytest.mark.parametrize(
   ('spec', 'params', 'prompt', 'run', 'message'),
   [
-    (SPEC, OTHER, PROMPT, Run(), 'weights differ. Wanted the same, or another file.'),
-    (SMALLER, weights(SPEC), PROMPT, Run(), r'spec differs \(heads.lm.scale: 1.0 -> 0.5\). Wanted'),
+    (SPEC, OTHER, PROMPT, Run(), 'weights differ. Expected the same, or another file.'),
+    (SMALLER, weights(SPEC), PROMPT, Run(), r'spec differs \(heads.lm.scale: 1.0 -> 0.5\). Expected'),
     (SPEC, weights(SPEC), [7, 7], Run(), r'tokens differ: the file begins with \[5, 9, 2, 7, 1, 1, 30, 22, ...\]'),
     (
       SPEC, weights(SPEC), PROMPT, Run(Precision(compute='bfloat16')),
@@ -165,7 +165,7 @@ def test_a_broken_file_is_refused_and_left_as_it_is(kept, tmp_path):
     ('cut', whole[:-10], 'cannot be read'),
     ('short', whole[:5], 'cannot be read'),
     ('empty', b'', 'cannot be read'),
-    ('flipped', bytes(damaged), 'its contents are damaged. Wanted it removed: it is then made anew'),
+    ('flipped', bytes(damaged), 'its contents are damaged. Expected it removed: it is then made anew'),
   ):
     file = tmp_path / name
     file.write_bytes(content)
@@ -191,7 +191,7 @@ def test_a_prefix_lm_takes_the_whole_prompt_or_nothing(tmp_path):
   [
     ('encdec', {'decoder_start': 0, 'prefill_chunk': 4}, 'a prompt whose tokens see later ones is read at once'),
     ('prefix', {'prefill_chunk': 4}, 'prefill_chunk=4: a prompt whose tokens see later ones is read at once'),
-    ('rope_gqa', {'prefill_chunk': 0}, 'prefill_chunk=0 reads nothing. Wanted at least 1, or None'),
+    ('rope_gqa', {'prefill_chunk': 0}, 'prefill_chunk=0 reads nothing. Expected at least 1, or None'),
   ],
 )
 def test_what_has_no_meaning_is_refused(name, options, message):
@@ -215,7 +215,7 @@ def test_a_ring_goes_on_from_a_file_as_far_as_it_can_be_cut_back(tmp_path, kind)
   assert held(others) == [11, 9, 0, 0]
   message = (
     r'tokens differ: the prompt has 8 of the 11 tokens of the file, but .*ring.* has forgotten what stood before the '
-    r'last 2. Wanted a prompt that goes on from all of them, another file, or a cache that keeps every token'
+    r'last 2. Expected a prompt that goes on from all of them, another file, or a cache that keeps every token'
   )
   with pytest.raises(UserError, match=message):
     here(others[2:], prompt_cache=file)
@@ -242,7 +242,7 @@ def test_an_encoder_need_not_read_again_what_a_file_has(tmp_path, options):
   with safe_open(file, 'numpy') as kept:
     assert kept.get_slice('segments.0.pattern.0.cross.k').get_shape() == [2, 4, len(PROMPT), 8]
   with pytest.raises(
-    UserError, match=r'tokens differ: the file is \[5, 9, .*, the prompt is \[5, 9, 2\]. Wanted the same'
+    UserError, match=r'tokens differ: the file is \[5, 9, .*, the prompt is \[5, 9, 2\]. Expected the same'
   ):
     here([PROMPT, PROMPT[:3]], prompt_cache=file)
 

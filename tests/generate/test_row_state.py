@@ -12,7 +12,7 @@ from safetensors import safe_open
 from tests.generate.models import MODELS as PLAIN
 from tests.generate.models import decoder, weights
 from tfm.core.errors import UserError
-from tfm.generate import Later, Lookup, Smaller, decode, prepare, prompt_cache, sharing
+from tfm.generate import Later, Lookup, Smaller, decode, prefix_sharing, prepare, prompt_cache
 from tfm.generate.drafts import Draft
 from tfm.model import count, transformer
 from tfm.model.cache import init_cache, rewind, row_states, with_history
@@ -84,8 +84,8 @@ def test_chunked_prefill_keeps_the_greedy_tokens(name):
 
 def test_blocks_are_not_shared_without_token_entries():
   batch = decode.prompts_lib.batch(MODELS['lstm'], [PROMPT] * 3, None, decode.options_lib.parse({}))
-  assert sharing.plan(MODELS['lstm'], PagedCache(4), batch, 1, NEW) is None
-  assert sharing.plan(MODELS['hybrid'], PagedCache(4), batch, 1, NEW) is not None
+  assert prefix_sharing.prefix_layout(MODELS['lstm'], PagedCache(4), batch, 1, NEW) is None
+  assert prefix_sharing.prefix_layout(MODELS['hybrid'], PagedCache(4), batch, 1, NEW) is not None
 
 
 def searched(spec, prompt, K):

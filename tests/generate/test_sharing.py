@@ -10,7 +10,7 @@ import pytest
 
 from tests.generate.models import MODELS, weights
 from tfm.core.errors import UserError
-from tfm.generate import Smaller, decode, sharing, step
+from tfm.generate import Smaller, decode, prefix_sharing, step
 from tfm.parts.cache import DenseCache, Int8Cache, PagedCache
 from tfm.parts.context import Run
 
@@ -30,7 +30,7 @@ def ceil(n):
 
 def planned(prompts, beams=1, kind=PAGED.cache, spec=SPEC, **options):
   chosen = decode.options_lib.parse({'max_new_tokens': NEW} | options)
-  return sharing.plan(spec, kind, decode.prompts_lib.batch(spec, prompts, None, chosen), beams, NEW)
+  return prefix_sharing.prefix_layout(spec, kind, decode.prompts_lib.batch(spec, prompts, None, chosen), beams, NEW)
 
 
 def wanted(prompts, beams=1):
@@ -150,7 +150,7 @@ def test_a_pool_of_so_many_blocks_holds_as_many_rows_as_fit(plainly):
   assert say(MIXED, run=Run(cache=PagedCache(BLOCK, least))) == plainly
   message = (
     rf'generate: cache=paged\(block=4, blocks={least - 1}\) has too few blocks: 7 rows of 6 new tokens take {least}. '
-    rf'Wanted blocks of at least {least}, fewer rows, or fewer tokens'
+    rf'Expected blocks of at least {least}, fewer rows, or fewer tokens'
   )
   with pytest.raises(UserError, match=message):
     say(MIXED, run=Run(cache=PagedCache(BLOCK, least - 1)))

@@ -266,11 +266,11 @@ def test_a_stop_text_ends_the_same_rows(passes):
 @pytest.mark.parametrize(
   ('draft', 'options', 'message'),
   [
-    (Lookup(0), {}, 'generate: draft: longest=0 is no number of tokens to look up. Wanted at least 1'),
-    (Later(), {}, 'draft: the model predicts the next token only. Wanted one with mtp, or another draft'),
-    (Lookup(), {'draft_tokens': 0}, 'draft_tokens=0 guesses nothing. Wanted at least 1'),
-    (Smaller(MODELS['encdec'], {}), {}, 'draft: it has an encoder, the model has none. Wanted both or neither'),
-    (Smaller(TOY, {}), {}, f'draft: it has a vocabulary of 6, the model one of {VOCAB}. Wanted the same tokens'),
+    (Lookup(0), {}, 'generate: draft: longest=0 is no number of tokens to look up. Expected at least 1'),
+    (Later(), {}, 'draft: the model predicts the next token only. Expected one with mtp, or another draft'),
+    (Lookup(), {'draft_tokens': 0}, 'draft_tokens=0 guesses nothing. Expected at least 1'),
+    (Smaller(MODELS['encdec'], {}), {}, 'draft: it has an encoder, the model has none. Expected both or neither'),
+    (Smaller(TOY, {}), {}, f'draft: it has a vocabulary of 6, the model one of {VOCAB}. Expected the same tokens'),
   ],
 )
 def test_mistakes_name_the_expected_value(draft, options, message):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tests.generate.models import MODELS, weights
-from tfm.generate import Typist, decode
+from tfm.generate import Detokenizer, decode
 from tfm.parts.context import Run
 
 SPEC, NEW = MODELS['rope_gqa'], 30
@@ -64,11 +64,11 @@ def test_a_stream_ends_rows_there_too_and_shows_no_part_of_the_stop(free, chunk)
   expected = generate([TOK.encode(p) for p in PROMPTS], tokenizer=TOK, eos=(), stop=stop)
   steps = np.stack(list(stream(PROMPTS, tokenizer=TOK, eos=(), stop=stop, chunk=chunk)), axis=1)
   assert [[t for t in row if t >= 0] for row in steps.tolist()] == expected
-  typist, shown = Typist(TOK, [stop]), ''
+  detokenizer, shown = Detokenizer(TOK, [stop]), ''
   for token in steps[0]:
-    shown += typist.push(int(token))
+    shown += detokenizer.push(int(token))
     assert free[0].partition(stop)[0].startswith(shown)
-  assert shown + typist.flush() == free[0].partition(stop)[0]
+  assert shown + detokenizer.flush() == free[0].partition(stop)[0]
 
 
 def test_decoding_ends_once_every_row_has_its_stop(free):

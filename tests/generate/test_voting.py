@@ -28,7 +28,7 @@ def test_examples_come_before_the_question_in_the_same_form():
   assert few_shot([('a', 'b')], 'c') == 'Q: a\nA: b\n\nQ: c\nA:'
   assert few_shot([], 'c', form='<{}|{}>') == '<c|'
   assert few_shot([('{}', 'x')], 'q{}') == 'Q: {}\nA: x\n\nQ: q{}\nA:'
-  with pytest.raises(UserError, match=r"few_shot: form='Q: \{\}' has 1 \{\}. Wanted one for the question, one for"):
+  with pytest.raises(UserError, match=r"few_shot: form='Q: \{\}' has 1 \{\}. Expected one for the question, one for"):
     few_shot([], 'c', form='Q: {}')
 
 
@@ -65,8 +65,8 @@ def test_a_vote_is_the_majority_of_the_samples_of_its_own_prompt():
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'n': 0}, 'vote: n=0 is no number of samples. Wanted at least 1'),
-    ({'n': 3, 'temperature': 0}, 'vote: n=3 samples at temperature=0 are all the same. Wanted more, or n=1'),
+    ({'n': 0}, 'vote: n=0 is no number of samples. Expected at least 1'),
+    ({'n': 3, 'temperature': 0}, 'vote: n=3 samples at temperature=0 are all the same. Expected more, or n=1'),
   ],
 )
 def test_mistakes_name_the_expected_value(options, message):

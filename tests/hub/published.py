@@ -16,9 +16,7 @@ import numpy as np
 
 from tests.oracles import copying
 from tfm import hub
-from tfm.hub.fill import fill
 from tfm.hub.load import read_config
-from tfm.hub.match import match
 from tfm.hub.tensors import Tensors, open_tensors
 from tfm.model.cache import init_cache
 from tfm.model.spec import reads

@@ -15,7 +15,7 @@ import pytest
 
 from tfm.core import errors
 from tfm.hub.names import key
-from tfm.hub.same import computed, layered
+from tfm.hub.spec_equivalence import computed, layered
 from tfm.model.count import count_params
 from tfm.zoo import weights
 
@@ -57,7 +57,7 @@ def test_count_of_a_repository_is_the_published_one(repository):
 
 
 def _logits_bias(found):
-  buffer = [t for t in weights.plan(found.family, found.spec, found.ending) if t.name == 'final_logits_bias']
+  buffer = [t for t in weights.tensor_map(found.family, found.spec, found.ending) if t.name == 'final_logits_bias']
   return sum(t.shape[-1] for t in buffer)
 
 
@@ -65,7 +65,7 @@ def _logits_bias(found):
 @pytest.mark.parametrize('repository', CORPUS)
 def test_spellings_of_two_tensors_never_meet(repository):
   found = weights.published(CORPUS[repository]['config'], repository)
-  planned = [t.name for t in weights.plan(found.family, found.spec, found.ending)]
+  planned = [t.name for t in weights.tensor_map(found.family, found.spec, found.ending)]
   assert len({key(found.family, name) for name in planned}) == len(planned)
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from tfm import zoo
-from tfm.hub.same import computed, layered
+from tfm.hub.spec_equivalence import computed, layered
 from tfm.hub.text_part import text_config
 from tfm.zoo import weights
 

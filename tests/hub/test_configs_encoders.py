@@ -3,7 +3,7 @@
 import pytest
 
 from tfm import zoo
-from tfm.hub.same import computed, layered
+from tfm.hub.spec_equivalence import computed, layered
 from tfm.zoo import weights
 
 _BERT = {

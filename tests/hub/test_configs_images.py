@@ -3,7 +3,7 @@
 import pytest
 
 from tfm import zoo
-from tfm.hub.same import computed, layered
+from tfm.hub.spec_equivalence import computed, layered
 from tfm.zoo import weights
 
 _LABELS = {'id2label': {str(i): f'LABEL_{i}' for i in range(1000)}}

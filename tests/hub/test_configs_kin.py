@@ -4,7 +4,7 @@ import pytest
 
 from tfm import zoo
 from tfm.core import errors
-from tfm.hub.same import computed, layered
+from tfm.hub.spec_equivalence import computed, layered
 from tfm.zoo import weights
 
 _BERT = {

@@ -11,7 +11,7 @@ import tfm
 from tfm import hub, zoo
 from tfm.core import errors
 from tfm.core.config import validate
-from tfm.hub.same import computed, layered
+from tfm.hub.spec_equivalence import computed, layered
 from tfm.hub.tensors import SAFE
 from tfm.model.transformer import init
 from tfm.zoo import weights

@@ -232,7 +232,7 @@ def test_one_matrix_is_dequantized_at_a_time(tmp_path, monkeypatch):
       tensors[name] = (array.shape, KINDS['Q4_K'], _blocks('Q4_K', array.size // 256).tobytes())
   path = ggufs.write(tmp_path / 'm.gguf', fields, tensors)
   monkeypatch.setattr('tfm.hub.gguf.names._CHUNK', 1 << 14)
-  monkeypatch.setattr('tfm.hub.fill._CHUNK', 1 << 16)
+  monkeypatch.setattr('tfm.hub.fill_params._CHUNK', 1 << 16)
   tfm.load(path, dtype='float32')
   tracemalloc.start()
   tfm.load(path, dtype='float32')

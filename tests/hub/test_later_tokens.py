@@ -59,7 +59,7 @@ def test_the_tensors_have_their_published_names(folder, loaded):
 def test_the_published_names_are_those_of_the_published_model():
   """`model.layers.61.*` of the index of DeepSeek-V3: 256 experts of three, and what it shares with the model."""
   found = weights.published(hub.class_of(zoo.get('deepseek-v3-mtp'))[0])
-  names = [t.name for t in weights.plan(found.family, found.spec, found.ending)]
+  names = [t.name for t in weights.tensor_map(found.family, found.spec, found.ending)]
   names += found.family.twins(found.spec)
   layer = [n.removeprefix('model.layers.61.') for n in names if n.startswith('model.layers.61.')]
   assert len(layer) == 3 * 256 + 20

@@ -38,7 +38,7 @@ def test_files_that_are_none_are_refused(convert, tmp_path):
   content = (DATA / 'aidreams260K.bin').read_bytes()
   for name, part in (('short', content[:20]), ('cut', content[:-4])):
     (tmp_path / name).write_bytes(part)
-    with pytest.raises(errors.UserError, match=r'Wanted a model\.bin of llama2\.c'):
+    with pytest.raises(errors.UserError, match=r'Expected a model\.bin of llama2\.c'):
       convert.read(tmp_path / name)
   with pytest.raises(errors.UserError, match='has 512 tokens, and the model 32000'):
     convert.vocabulary_of(DATA / 'tok512.bin', 32_000)

@@ -131,6 +131,6 @@ def test_encoders_without_a_case_of_their_own_have_the_tensors_of_theirs():
         theirs = getattr(transformers, name)(getattr(transformers, case.config)(**case.fields))
       found = weights.published({**theirs.config.to_dict(), 'architectures': [name]})
       shapes, asked = {n: tuple(p.shape) for n, p in theirs.state_dict().items()}, asked + 1
-      for tensor in weights.plan(found.family, found.spec, found.ending):
+      for tensor in weights.tensor_map(found.family, found.spec, found.ending):
         assert shapes.get(tensor.name) == tensor.shape, (name, tensor.name)
   assert asked

@@ -15,7 +15,6 @@ import safetensors.numpy
 import tfm
 from tfm import hub, zoo
 from tfm.core import errors
-from tfm.hub import fill
 from tfm.hub.quantized import dequantized
 from tfm.hub.tensors import SAFE, Tensors
 from tfm.model.transformer import param_shapes

@@ -7,7 +7,7 @@ import pytest
 
 from tfm import zoo
 from tfm.core import errors
-from tfm.hub.same import computed, layered
+from tfm.hub.spec_equivalence import computed, layered
 from tfm.zoo.weights import published
 
 _SUMMARY = {
@@ -147,7 +147,7 @@ def test_the_config_of_a_repository_says_what_the_entry_of_the_zoo_is(name):
 @pytest.mark.parametrize(
   ('name', 'changes', 'message'),
   [
-    ('gpt-neo-1.3b', {'num_layers': 23}, 'attention_types has 24 layers. Wanted num_layers=23'),
+    ('gpt-neo-1.3b', {'num_layers': 23}, 'attention_types has 24 layers. Expected num_layers=23'),
     ('gpt-neo-1.3b', {'attention_types': [[['far'], 24]]}, "attention_types: unknown value 'far'"),
     ('opt-1.3b', {'_remove_final_layer_norm': True}, '_remove_final_layer_norm is True. Known: False'),
     ('falcon-40b', {'parallel_attn': False}, 'parallel_attn is False. Known: True'),

@@ -12,7 +12,6 @@ import safetensors.numpy
 import tfm
 from tfm import hub, zoo
 from tfm.core import errors
-from tfm.hub.match import match
 from tfm.hub.tensors import SAFE, Tensors
 from tfm.model.transformer import init
 from tfm.zoo import weights
@@ -88,8 +87,8 @@ def test_a_second_spelling_must_hold_the_same_numbers(exported):
 def test_a_tied_table_is_read_under_its_second_name(exported):
   path, params, arrays, family = exported
   spec = hub.read_config(path).spec
-  plan = {t.slots[0].path: t.name for t in weights.plan(family, spec, family.head)}
-  assert 'head/head/kernel' not in plan, 'the models of this test have tied tables'
+  tensor_map = {t.slots[0].path: t.name for t in weights.tensor_map(family, spec, family.head)}
+  assert 'head/head/kernel' not in tensor_map, 'the models of this test have tied tables'
   table = arrays[plan['embed/table']]
   rest = {n: a for n, a in arrays.items() if n != plan['embed/table']}
   _write(path, rest | {family.tied[0]: table})
@@ -138,10 +137,10 @@ def test_matching_many_tensors_takes_linear_time():
 
   row = next(r for r in map(json.loads, CONFIGS.read_text().splitlines()) if r['repository'].endswith('DeepSeek-V3'))
   found = weights.published(row['config'] | {'num_hidden_layers': 24, 'num_nextn_predict_layers': 0})
-  planned = weights.plan(found.family, found.spec, found.ending)
+  planned = weights.tensor_map(found.family, found.spec, found.ending)
   tensors = Tensors({t.name: Entry(t.shape) for t in planned})
   start = time.process_time()
-  weights.plan(found.family, found.spec, found.ending)
+  weights.tensor_map(found.family, found.spec, found.ending)
   planning = time.process_time() - start
   assert [t.name for t in match('folder', found, tensors)] == [t.name for t in planned]
   assert time.process_time() - start < 6 * planning + 2

@@ -11,7 +11,7 @@ from tests.oracles import copying
 from tfm import hub, zoo
 from tfm.cli import main
 from tfm.core import errors
-from tfm.hub.same import computed
+from tfm.hub.spec_equivalence import computed
 from tfm.hub.tensors import open_tensors
 from tfm.model.transformer import apply
 from tfm.zoo import weights

@@ -21,7 +21,6 @@ from tfm.parts.context import Run
 from tfm.parts.cross import CrossAttention
 from tfm.parts.embed import Features, Tokens
 from tfm.parts.ffn import Glu
-from tfm.parts.gain import Gru
 from tfm.parts.head import Classify, Lm, Regress, Unpatchify
 from tfm.parts.mask import Causal, Mask
 from tfm.parts.mixer import Attention
@@ -30,7 +29,8 @@ from tfm.parts.norm import LayerNorm
 from tfm.parts.relative import RoPE, T5Bias
 from tfm.parts.resample import Merge, Stride
 from tfm.parts.residual import Reversible
-from tfm.parts.wiring import TABLE as WIRINGS
+from tfm.parts.residual_layout import TABLE as LAYOUTS
+from tfm.parts.residual_scale import Gru
 
 B, T, D, F = 2, 6, 32, 48
 IDS = jnp.asarray(np.random.default_rng(0).integers(1, 61, (B, T)), jnp.int32)
@@ -65,10 +65,10 @@ def test_a_block_without_a_part_has_neither_its_parameters_nor_its_flops(part):
 
 
 @pytest.mark.parametrize('part', ['mixer', 'ffn', 'cross'])
-@pytest.mark.parametrize('wiring', WIRINGS)
-def test_a_block_is_its_remaining_branches(part, wiring):
+@pytest.mark.parametrize('residual_layout', LAYOUTS)
+def test_a_block_is_its_remaining_branches(part, residual_layout):
   """Compare a missing part with an output projection of zeros."""
-  own = dataclasses.replace(WHOLE, wiring=WIRINGS[wiring]())
+  own = dataclasses.replace(WHOLE, residual_layout=LAYOUTS[residual_layout]())
   whole, lacking = decoder(own), decoder(dataclasses.replace(own, **{part: None}))
   lacking = lacking.with_towers(**whole.towers)
   p = params(whole)
@@ -79,11 +79,11 @@ def test_a_block_is_its_remaining_branches(part, wiring):
   fewer = {n: v for n, v in layers.items() if n not in (part, f'{part}_norm', f'{part}_post_norm')}
   given = {'input_ids': IDS} | VECTORS
   expected = apply(whole, silent, given)['logits']
-  if wiring == 'post':  # normalises the stream also after a branch of zeros
+  if residual_layout == 'post':  # normalises the stream also after a branch of zeros
     assert np.isfinite(apply(lacking, p | {'segment_0': {'block_0': fewer}}, given)['logits']).all()
     return
-  if wiring in ('after', 'sandwich'):  # their norm after the branch has a bias
-    norm = f'{part}_norm' if wiring == 'after' else f'{part}_post_norm'
+  if residual_layout in ('after', 'sandwich'):  # their norm after the branch has a bias
+    norm = f'{part}_norm' if residual_layout == 'after' else f'{part}_post_norm'
     silent['segment_0']['block_0'][norm] = jax.tree.map(jnp.zeros_like, layers[norm])
     expected = apply(whole, silent, given)['logits']
   close(apply(lacking, p | {'segment_0': {'block_0': fewer}}, given)['logits'], expected)
@@ -140,7 +140,7 @@ def test_beams_of_a_model_with_blocks_without_mixers_start_with_the_greedy_choic
 @pytest.mark.parametrize('part', ['mixer', 'ffn', 'cross'])
 def test_reversible_blocks_may_lack_a_part(part):
   own = dataclasses.replace(WHOLE, **{part: None})
-  spec = decoder(own, dataclasses.replace(own, gain=Gru()), residual=Reversible())
+  spec = decoder(own, dataclasses.replace(own, residual_scale=Gru()), residual=Reversible())
   spec = spec.with_towers(inputs=source()) if part != 'cross' else spec
   p, given = params(spec), {'input_ids': IDS} | (VECTORS if part != 'cross' else {})
   loss = lambda p: jnp.mean(transformer.apply(spec, p, **given)['logits'] ** 2)

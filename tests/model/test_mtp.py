@@ -250,19 +250,19 @@ def test_the_decoder_of_an_encoder_decoder_may_look_ahead_and_has_no_draft():
   params = start(spec, jax.random.key(0))
   out = jax.jit(lambda p: transformer.apply(spec, p, input_ids=IDS, decoder_input_ids=IDS, mtp=True))(params)
   assert out['mtp_logits'][0].shape == (2, T, V)
-  with pytest.raises(errors.UserError, match=r'mtp: a model with an encoder has no draft of its own. Wanted a decoder'):
+  with pytest.raises(errors.UserError, match=r'mtp: a model with an encoder has no draft of its own. Expected a decoder'):
     mtp.init_cache(spec, 2, 16)
 
 
 def test_a_model_without_later_tokens_has_no_draft():
-  with pytest.raises(errors.UserError, match=r'mtp: the model predicts the next token only. Wanted a model with mtp='):
+  with pytest.raises(errors.UserError, match=r'mtp: the model predicts the next token only. Expected a model with mtp='):
     mtp.init_cache(BASE, 2, 16)
 
 
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
-    ({'mtp': SequentialMTP(0)}, 'mtp: depth=0 predicts no later token. Wanted at least 1, or mtp=none'),
+    ({'mtp': SequentialMTP(0)}, 'mtp: depth=0 predicts no later token. Expected at least 1, or mtp=none'),
     ({'mtp': ParallelMTP(), 'segments': (Segment((BLOCK,), 2),)}, 'mtp shares what enters the last segment, and the'),
     (
       {'mtp': SequentialMTP(), 'segments': (Segment((Block(Attention(4, mask=Mask())),), 1),)},

@@ -54,5 +54,5 @@ def test_a_micro_batch_takes_every_nth_row_so_that_rows_stay_on_their_device():
 
 
 def test_a_batch_that_cannot_be_split_is_an_error(case):
-  with pytest.raises(UserError, match=r'^optim.accumulate: 5 micro-batches do not divide a batch of 12 rows. Wanted a'):
+  with pytest.raises(UserError, match=r'^optim.accumulate: 5 micro-batches do not divide a batch of 12 rows. Expected a'):
     accumulate(grads, 5)(*case, None)

@@ -34,7 +34,7 @@ def test_no_decay_exempts_by_path():
 
 
 def test_a_pattern_that_matches_nothing_is_an_error_with_near_paths():
-  with pytest.raises(UserError, match=r"^optim.no_decay: 'embd' matches no parameter. Wanted .* such as 'embed', "):
+  with pytest.raises(UserError, match=r"^optim.no_decay: 'embd' matches no parameter. Expected .* such as 'embed', "):
     AdamW(no_decay=('embd',)).make(10, LETTERS)
   with pytest.raises(UserError, match=r"^optim.adam: '\*/router' matches no parameter. "):
     Muon(adam=('*/router',)).make(10, LETTERS)

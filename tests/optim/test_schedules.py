@@ -87,7 +87,7 @@ def test_a_run_shorter_than_its_warm_up_ends_inside_it(name):
     (Constant(warmup=-1), 'warmup: -1 updates cannot be.'),
     (Cosine(floor=2.0), 'floor: 2.0 is not a share of the peak.'),
     (Cosine(horizon=0), 'horizon: 0 is not a step to end at.'),
-    (Rsqrt(warmup=20, hold=10), 'hold: 10 lies before the end of a warm-up of 20. Wanted 20 or more'),
+    (Rsqrt(warmup=20, hold=10), 'hold: 10 lies before the end of a warm-up of 20. Expected 20 or more'),
     (Rsqrt(d_model=0), 'd_model: 0 is not a width.'),
     (WSD(fraction=0.0), 'fraction: 0.0 is not a share of the run'),
     (WSD(shape='sqr'), "shape: unknown tail 'sqr'. Did you mean 'sqrt'? Known: linear, sqrt."),

@@ -14,7 +14,7 @@ from tfm.parts.mask import Causal, Window
 from tfm.parts.mixer import Attention
 from tfm.parts.norm import LayerNorm, RMSNorm
 from tfm.parts.relative import ALiBi, RoPE
-from tfm.parts.wiring import Sandwich
+from tfm.parts.residual_layout import Sandwich
 from tfm.zoo import llama
 
 V, D, N, K, H, F, L = 61, 32, 4, 2, 8, 48, 2

@@ -174,5 +174,5 @@ def test_dropout_knows_where_its_first_query_stands():
 
 
 def test_a_tile_of_no_size_is_refused():
-  with pytest.raises(errors.ConfigError, match=r'queries=0, keys=256 is no size of a tile. Wanted at least 1'):
+  with pytest.raises(errors.ConfigError, match=r'queries=0, keys=256 is no size of a tile. Expected at least 1'):
     config.validate(Blockwise(queries=0))

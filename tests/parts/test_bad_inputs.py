@@ -12,12 +12,12 @@ from tfm.parts.absolute import Learned
 from tfm.parts.cross import CrossAttention
 from tfm.parts.embed import Codes, Conditioned, Features, Interleave, Latents, Splice, Tokens
 from tfm.parts.embed.interleave import Stream
-from tfm.parts.gain import Gate
 from tfm.parts.head import Lm, Regress, Unpatchify
 from tfm.parts.mtp import SequentialMTP
 from tfm.parts.norm import AdaptiveNorm, LayerNorm
 from tfm.parts.resample import Merge, Stride
 from tfm.parts.residual import Dlcl
+from tfm.parts.residual_scale import Gate
 
 B, T = 2, 6
 
@@ -40,7 +40,7 @@ STREAMS = causal(
   Interleave((Stream('states', Features('states', 5)), Stream('actions', Features('actions', 2))), timesteps=9),
   absolute=Learned(8),
 )
-DIT = model(Conditioned(Features('latents', 5), classes=4, pooled=7), block(norm=AdaptiveNorm(), gain=Gate()))
+DIT = model(Conditioned(Features('latents', 5), classes=4, pooled=7), block(norm=AdaptiveNorm(), residual_scale=Gate()))
 STEP = {'states': floats(B, T, 5), 'timesteps': ints(B, T)}
 MOVE = {'states': floats(B, 3, 5), 'actions': floats(B, 3, 2), 'timesteps': ints(B, 3)}
 NOISE = {
@@ -172,13 +172,13 @@ def bare(embed, *pattern, **fields) -> Model:
       ),
       ('books', bare(Codes(0)), 'embed: books=0 of codes=2049 make no table'),
       ('nothing', bare(Conditioned(waves=0)), 'waves, classes and pooled are all 0'),
-      ('unread', bare(Conditioned()), 'embed: gives a condition, and no norm or gain needs one'),
+      ('unread', bare(Conditioned()), 'embed: gives a condition, and no norm or residual_scale needs one'),
       (
         'norm',
         bare(Features(), block(norm=AdaptiveNorm())),
         r'segments\.0\.pattern\.0\.norm: norm=adaptive needs a condition, and embed=features gives none',
       ),
-      ('gain', bare(Features(), block(gain=Gate())), r'segments\.0\.pattern\.0\.gain: gain=gate needs a condition'),
+      ('residual_scale', bare(Features(), block(residual_scale=Gate())), r'segments\.0\.pattern\.0\.residual_scale: residual_scale=gate needs a condition'),
       ('final', bare(Features(), norm=AdaptiveNorm()), 'model.norm|norm: norm=adaptive needs a condition'),
       (
         'elsewhere',

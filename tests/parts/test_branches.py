@@ -1,4 +1,4 @@
-"""What becomes of a branch before it joins the residual stream: gains, and rows that go past it."""
+"""What becomes of a branch before it joins the residual stream: residual scales, and rows that go past it."""
 
 import dataclasses
 
@@ -13,12 +13,12 @@ from tfm.model.spec import Block, Model, Segment
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn import Glu
-from tfm.parts.gain import Fixed, LayerScale, ReZero
 from tfm.parts.init import Normal
 from tfm.parts.mixer import Attention
+from tfm.parts.residual_layout import After, Sandwich, Unnormalised
+from tfm.parts.residual_scale import Fixed, LayerScale, ReZero
 from tfm.parts.tokeninfo import TokenInfo
 from tfm.parts.unit.blocks import Drop
-from tfm.parts.wiring import After, Bare, Sandwich
 
 BLOCK = Block(Attention(2, head_dim=4), Glu(12))
 IDS = jnp.asarray(np.random.default_rng(0).integers(1, 32, (2, 6)))
@@ -34,9 +34,9 @@ def hidden(spec, params, **options):
 
 def test_a_stack_without_norms_and_with_rezero_starts_as_the_identity():
   for depth in (1, 40):
-    spec = dataclasses.replace(model(depth, wiring=Bare(), gain=ReZero()))
+    spec = dataclasses.replace(model(depth, residual_layout=Unnormalised(), residual_scale=ReZero()))
     params = transformer.init(spec, jax.random.key(0))
-    normed = hidden(model(1, gain=ReZero()), params | {'segment_0': _first(params)})
+    normed = hidden(model(1, residual_scale=ReZero()), params | {'segment_0': _first(params)})
     np.testing.assert_array_equal(hidden(spec, params), normed)
 
 
@@ -48,9 +48,9 @@ def _first(params):
 
 def test_a_gain_of_one_changes_nothing_and_a_gain_is_a_factor_of_its_branch():
   key = jax.random.key(0)
-  plain, spec = model(), model(gain=LayerScale(1.0))
+  plain, spec = model(), model(residual_scale=LayerScale(1.0))
   np.testing.assert_array_equal(hidden(spec, transformer.init(spec, key)), hidden(plain, transformer.init(plain, key)))
-  half = transformer.init(model(gain=LayerScale(0.5)), key)
+  half = transformer.init(model(residual_scale=LayerScale(0.5)), key)
   scaled = transformer.init(plain, key)
   for name, last in (('mixer', 'o'), ('ffn', 'down')):
     kernel = scaled['segment_0']['block_0'][name][last]['kernel']
@@ -58,20 +58,20 @@ def test_a_gain_of_one_changes_nothing_and_a_gain_is_a_factor_of_its_branch():
   np.testing.assert_allclose(hidden(spec, half), hidden(plain, scaled), atol=1e-6)
 
 
-@pytest.mark.parametrize(('wiring', 'last'), [(After(), 'norm'), (Sandwich(), 'post_norm')])
-def test_a_gain_multiplies_what_is_added_and_no_norm_takes_it_back(wiring, last):
-  plain = model(wiring=wiring)
+@pytest.mark.parametrize(('residual_layout', 'last'), [(After(), 'norm'), (Sandwich(), 'post_norm')])
+def test_a_gain_multiplies_what_is_added_and_no_norm_takes_it_back(residual_layout, last):
+  plain = model(residual_layout=residual_layout)
   params = transformer.init(plain, jax.random.key(0))
-  loud = hidden(model(wiring=wiring, gain=Fixed(0.5)), params)
+  loud = hidden(model(residual_layout=residual_layout, residual_scale=Fixed(0.5)), params)
   for branch in ('mixer', 'ffn'):
     scale = params['segment_0']['block_0'][f'{branch}_{last}']['scale']
     params['segment_0']['block_0'][f'{branch}_{last}']['scale'] = 0.5 * scale
   np.testing.assert_allclose(loud, hidden(plain, params), atol=1e-6)
 
 
-@pytest.mark.parametrize(('gain', 'each'), [(LayerScale(), 8), (ReZero(), 1)])
-def test_every_branch_has_a_gain_of_its_own(gain, each):
-  assert count.count_params(model(gain=gain)) - count.count_params(model()) == 3 * 2 * each
+@pytest.mark.parametrize(('residual_scale', 'each'), [(LayerScale(), 8), (ReZero(), 1)])
+def test_every_branch_has_a_gain_of_its_own(residual_scale, each):
+  assert count.count_params(model(residual_scale=residual_scale)) - count.count_params(model()) == 3 * 2 * each
 
 
 def dropped(layer, rate=0.6, depth=3, rows=2000):

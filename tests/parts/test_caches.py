@@ -10,7 +10,7 @@ import pytest
 from tests.generate.models import MODELS, decoder, weights
 from tfm import zoo
 from tfm.core import config, errors
-from tfm.generate.blocks import Blocks
+from tfm.generate.block_allocator import Blocks
 from tfm.model import count, transformer
 from tfm.model.cache import init_cache
 from tfm.parts.cache import TABLE, Cache, DenseCache, Int8Cache, PagedCache, RingCache
@@ -181,10 +181,10 @@ def test_a_cache_is_named_in_text_with_its_fields():
 @pytest.mark.parametrize(
   ('kind', 'message'),
   [
-    (RingCache(0), r'margin=0 leaves no slot for a new token. Wanted at least 1'),
-    (PagedCache(0), r'block=0, blocks=None is no size. Wanted at least 1 of each, or no blocks'),
+    (RingCache(0), r'margin=0 leaves no slot for a new token. Expected at least 1'),
+    (PagedCache(0), r'block=0, blocks=None is no size. Expected at least 1 of each, or no blocks'),
     (PagedCache(4, 0), r'block=4, blocks=0 is no size'),
-    (Int8Cache(Int8Cache()), r'rounds what is rounded already. Wanted a cache that keeps its arrays as they are'),
+    (Int8Cache(Int8Cache()), r'rounds what is rounded already. Expected a cache that keeps its arrays as they are'),
   ],
 )
 def test_sizes_that_are_none_are_refused(kind, message):

@@ -14,12 +14,12 @@ from tfm.model.spec import Model
 from tfm.parts.act import Act
 from tfm.parts.context import Dims, Run
 from tfm.parts.embed import Conditioned, Features, Tokens
-from tfm.parts.gain import Gate, Gru
 from tfm.parts.head import Lm
 from tfm.parts.init import Normal
 from tfm.parts.mask import Causal
 from tfm.parts.norm import AdaptiveNorm
 from tfm.parts.residual import Reversible
+from tfm.parts.residual_scale import Gate, Gru
 
 B, T = 2, 6
 
@@ -27,7 +27,7 @@ B, T = 2, 6
 def dit(of=Features('latents', 5), **fields) -> Model:
   """Return a model with blocks conditioned on a timestep and a class."""
   own = {'waves': 8, 'classes': 4} | {n: fields.pop(n) for n in ('class_dropout', 'pooled') if n in fields}
-  return model(Conditioned(of, **own), block(norm=AdaptiveNorm(), gain=Gate()), norm=AdaptiveNorm(), **fields)
+  return model(Conditioned(of, **own), block(norm=AdaptiveNorm(), residual_scale=Gate()), norm=AdaptiveNorm(), **fields)
 
 
 CONDITION = {'timestep': jnp.asarray([3.0, 700.0]), 'class_labels': jnp.asarray([0, 3])}
@@ -86,7 +86,7 @@ def test_dropped_labels_are_the_extra_class():
 
 def test_a_conditioned_language_model_decodes_from_a_cache():
   embed = Conditioned(Tokens(61), waves=8)
-  spec = model(embed, block(Causal(), norm=AdaptiveNorm(), gain=Gate()), heads={'lm': Lm()})
+  spec = model(embed, block(Causal(), norm=AdaptiveNorm(), residual_scale=Gate()), heads={'lm': Lm()})
   p, ids, time = (
     params(spec),
     jnp.asarray(np.random.default_rng(0).integers(0, 61, (B, T))),
@@ -145,7 +145,7 @@ def test_a_gru_gate_has_the_published_size_and_starts_near_the_identity():
 
 
 def test_a_gru_gate_with_a_large_bias_leaves_the_stream():
-  spec = model(Features('states', 5), block(gain=Gru(30.0)))
+  spec = model(Features('states', 5), block(residual_scale=Gru(30.0)))
   p = transformer.init(spec, jax.random.key(0))
   first, *_, last = transformer.apply(spec, p, states=normal(B, T, 5), output_hidden_states=True)['hidden_states'][:-1]
   close(last, first)
@@ -155,12 +155,12 @@ def test_flags_assemble_a_conditioned_model():
   spec = model(Features('latents', 5, grid=(2, 3)))
   flags = {
     'embed': 'conditioned(of=features(input=latents, size=5, grid=(2, 3)), classes=4)', '..norm': 'adaptive',
-    '..gain': 'gate', 'heads.regress': 'none', 'heads.image': 'unpatchify(size=2, channels=3)',
+    '..residual_scale': 'gate', 'heads.regress': 'none', 'heads.image': 'unpatchify(size=2, channels=3)',
   }  # fmt: skip
   for path, text in flags.items():
     spec = config.override(spec, path, text)
   config.validate(spec)
   assert spec.embed == Conditioned(Features('latents', 5, grid=(2, 3)), classes=4)
-  assert spec.segments[0].pattern[0].gain == Gate()
+  assert spec.segments[0].pattern[0].residual_scale == Gate()
   out = apply(spec, params(spec), {'latents': normal(B, T, 5)} | CONDITION)
   assert out['predictions'].shape == (B, 3, 4, 6)

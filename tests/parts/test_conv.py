@@ -17,13 +17,13 @@ from tfm.parts.ffn import Glu
 from tfm.parts.init import Normal
 from tfm.parts.mask import Mask
 from tfm.parts.mixer import Attention, Conv
+from tfm.parts.residual_layout import Post
 from tfm.parts.tokeninfo import TokenInfo, positions
-from tfm.parts.wiring import Post
 
 D = 6
 SEGMENT_BT = np.asarray([[0, 1, 1, 1, 2, 3, 3, 0], [1, 1, 1, 1, 1, 1, 1, 1]], np.int32)
-BLOCK = Block(Attention(2, head_dim=4, mask=Mask()), Glu(12), wiring=Post(), aside=Conv())
-MODEL = Model(Tokens(32), 8, (Segment((BLOCK,)), Segment((dataclasses.replace(BLOCK, aside=None),), 2)))
+BLOCK = Block(Attention(2, head_dim=4, mask=Mask()), Glu(12), residual_layout=Post(), extra_branch=Conv())
+MODEL = Model(Tokens(32), 8, (Segment((BLOCK,)), Segment((dataclasses.replace(BLOCK, extra_branch=None),), 2)))
 
 
 def _mixed(conv, params, x_BTD, train=False):
@@ -75,16 +75,16 @@ def test_beside_a_block_it_reads_what_enters_it_and_joins_behind_the_feed_forwar
   beneath = transformer.apply(plain, rest | params, input_ids=jnp.asarray([[3, 4, 5]]))['last_hidden_state']
   own = jax.tree.map(lambda a: a[0], params['segment_0']['block_0']['aside'])
   info = TokenInfo(jnp.arange(3)[None], jnp.ones((1, 3), jnp.int32))
-  aside = Conv().make(Dims(8, 1, Normal(), Run())).apply({'params': own}, entered, Ctx(info))[0]
-  x = np.asarray(beneath + aside)
+  extra_branch = Conv().make(Dims(8, 1, Normal(), Run())).apply({'params': own}, entered, Ctx(info))[0]
+  x = np.asarray(beneath + extra_branch)
   np.testing.assert_allclose(after, x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6), atol=1e-5)
 
 
 def test_its_flops_are_two_a_parameter_and_the_table_says_where_it_stands():
-  bare = dataclasses.replace(MODEL, segments=(Segment((dataclasses.replace(BLOCK, aside=None),)), MODEL.segments[1]))
+  bare = dataclasses.replace(MODEL, segments=(Segment((dataclasses.replace(BLOCK, extra_branch=None),)), MODEL.segments[1]))
   assert count.flops_per_token(MODEL, 5) - count.flops_per_token(bare, 5) == 2 * 3 * 8 * 8
   assert count.count_params(MODEL) - count.count_params(bare) == 3 * 8 * 8 + 8 + 8
-  assert [row.parts.get('aside') for row in count.table(MODEL, 5) if 'mixer' in row.parts] == ['conv', None]
+  assert [row.parts.get('extra_branch') for row in count.table(MODEL, 5) if 'mixer' in row.parts] == ['conv', None]
 
 
 def test_nobody_writes_with_it_and_it_keeps_no_cache():
@@ -95,17 +95,17 @@ def test_nobody_writes_with_it_and_it_keeps_no_cache():
   assert not spec.masked
   assert list(can_go_on(spec))
   params, kept = transformer.init(spec, jax.random.key(0)), cache.init_cache(spec, 1, 4)
-  with pytest.raises(errors.UserError, match=r'conv: reads later tokens too, and keeps no cache\. Wanted an encoder'):
+  with pytest.raises(errors.UserError, match=r'conv: reads later tokens too, and keeps no cache\. Expected an encoder'):
     transformer.apply(spec, params, input_ids=jnp.ones((1, 2), jnp.int32), cache=kept)
 
 
 @pytest.mark.parametrize(('fields', 'message'), [
-  ({'aside': Conv(4)}, r'size=4 has no middle\. Wanted an odd number of tokens'),
-  ({'aside': Conv(groups=0)}, r'groups=0 is no number of parts\. Wanted at least 1'),
-  ({'aside': Conv(groups=3)}, r'aside: groups=3 does not divide the 8 numbers of a token'),
-  ({'aside': Conv(dropout=1.0)}, r'dropout=1\.0 is not a share'),
-  ({'aside': Attention(2, head_dim=4)}, r'aside: needs a cache, and an extra branch has none\. Expected conv or four'),
-  ({'aside': Conv(), 'wiring': Block().wiring}, r'aside is added and normalised after .* Expected wiring=post'),
+  ({'extra_branch': Conv(4)}, r'size=4 has no middle\. Expected an odd number of tokens'),
+  ({'extra_branch': Conv(groups=0)}, r'groups=0 is no number of parts\. Expected at least 1'),
+  ({'extra_branch': Conv(groups=3)}, r'extra_branch: groups=3 does not divide the 8 numbers of a token'),
+  ({'extra_branch': Conv(dropout=1.0)}, r'dropout=1\.0 is not a share'),
+  ({'extra_branch': Attention(2, head_dim=4)}, r'extra_branch: needs a cache, and an extra branch has none\. Expected conv or four'),
+  ({'extra_branch': Conv(), 'residual_layout': Block().residual_layout}, r'extra_branch is added and normalised after .* Expected residual_layout=post'),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(fields, message):
   with pytest.raises(errors.ConfigError, match=message):

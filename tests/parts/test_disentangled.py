@@ -45,9 +45,9 @@ def test_tiles_give_the_numbers_of_the_whole():
 @pytest.mark.parametrize(
   ('fields', 'said'),
   [
-    ({'distances': Distances(1)}, r'span=1 tells no distance from another\. Wanted at least 2'),
-    ({'distances': Distances(8, 5)}, r'far=5 leaves no distance to share vectors\. Wanted more than 5, or none'),
-    ({'terms': ('p2p',)}, r"terms=\('p2p',\) are not those there are\. Wanted c2p, p2c or both"),
+    ({'distances': Distances(1)}, r'span=1 tells no distance from another\. Expected at least 2'),
+    ({'distances': Distances(8, 5)}, r'far=5 leaves no distance to share vectors\. Expected more than 5, or none'),
+    ({'terms': ('p2p',)}, r"terms=\('p2p',\) are not those there are\. Expected c2p, p2c or both"),
   ],
 )
 def test_what_tells_nothing_is_refused(fields, said):

@@ -12,8 +12,8 @@ from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.fourier import Fourier
+from tfm.parts.residual_layout.pre import Pre
 from tfm.parts.tokeninfo import TokenInfo, positions
-from tfm.parts.wiring.pre import Pre
 
 D = 10
 
@@ -49,9 +49,9 @@ def test_it_keeps_no_cache():
 
 
 def test_a_branch_that_is_bare_has_no_norm():
-  spec = Model(Tokens(16), 8, (Segment((Block(wiring=Pre(('mixer',))),)),))
+  spec = Model(Tokens(16), 8, (Segment((Block(residual_layout=Pre(('mixer',))),)),))
   params = init(spec, jax.random.key(0))
   assert set(params['segment_0']['block_0']) == {'mixer', 'ffn', 'ffn_norm'}
   assert np.isfinite(apply(spec, params, input_ids=jnp.ones((1, 3), jnp.int32))['logits']).all()
-  with pytest.raises(errors.ConfigError, match=r'bare names no branch mix\. Wanted some of mixer, cross, ffn'):
-    config.validate(Model(segments=(Segment((Block(wiring=Pre(('mix',))),)),)))
+  with pytest.raises(errors.ConfigError, match=r'bare names no branch mix\. Expected some of mixer, cross, ffn'):
+    config.validate(Model(segments=(Segment((Block(residual_layout=Pre(('mix',))),)),)))

@@ -36,7 +36,7 @@ def test_pairs_are_those_of_the_block_and_one_for_each_earlier_one(n, b, own, ea
   info = TokenInfo(jnp.arange(n)[None], jnp.ones((1, n), jnp.int32))
   spec = Hierarchical(1, block=b)
   keys = jax.jit(made(spec).seen)(*[jnp.zeros((1, n, 1, 1))] * 2, info)[2]
-  assert jax.jit(spec.sight)(info.rows(), keys.columns()).sum() == own + earlier
+  assert jax.jit(spec.effective_mask)(info.rows(), keys.columns()).sum() == own + earlier
 
 
 def test_a_document_that_is_one_block_has_attention_itself():
@@ -57,7 +57,7 @@ def test_earlier_blocks_are_seen_as_the_means_of_their_keys_and_values_whatever_
   spec = Hierarchical(1, 1, 4, block=b)
   info = lambda at: TokenInfo(jnp.asarray(pos[at])[None], jnp.asarray(segment[at])[None])
   *keys, k_info = jax.jit(made(spec).seen)(*(jnp.asarray(a[:, order]) for a in (k, v)), info(order))
-  y = DenseAttention()(jnp.asarray(q), *keys, info(np.arange(S)), k_info, Scores(0.5, spec.sight), 'float32')
+  y = DenseAttention()(jnp.asarray(q), *keys, info(np.arange(S)), k_info, Scores(0.5, spec.effective_mask), 'float32')
 
   def by_hand(t):
     of = lambda i: (segment == segment[t]) & (pos // b == i)
@@ -119,5 +119,5 @@ def test_a_prompt_and_then_a_token_at_a_time_equals_the_whole_row(params, rows):
 
 
 def test_a_block_of_no_tokens_is_refused():
-  with pytest.raises(errors.ConfigError, match=r'block=0 is no block. Wanted at least 1 token'):
+  with pytest.raises(errors.ConfigError, match=r'block=0 is no block. Expected at least 1 token'):
     config.validate(dataclasses.replace(Hierarchical(), block=0))

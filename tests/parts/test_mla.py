@@ -190,10 +190,10 @@ def test_a_scale_that_is_given_is_taken_as_it_is():
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
-    ({'heads': 0}, 'heads=0 is not a size. Wanted at least 1'),
+    ({'heads': 0}, 'heads=0 is not a size. Expected at least 1'),
     ({'kv_rank': 0}, 'kv_rank=0 is not a size'),
-    ({'q_rank': 0}, 'q_rank=0 is not a size. Wanted at least 1, or none for queries straight from x'),
-    ({'bias': 'qv'}, "bias='qv' names no projection v. Wanted letters of qco"),
+    ({'q_rank': 0}, 'q_rank=0 is not a size. Expected at least 1, or none for queries straight from x'),
+    ({'bias': 'qv'}, "bias='qv' names no projection v. Expected letters of qco"),
   ],
 )
 def test_sizes_that_are_none_are_refused(fields, message):

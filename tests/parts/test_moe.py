@@ -214,24 +214,24 @@ def test_the_balance_loss_is_one_where_load_is_even_and_e_where_one_expert_has_i
 
 def test_a_wrong_mixture_is_refused_by_field():
   wrong = {
-    'router.k: 9 of 8 experts cannot be chosen. Wanted at most 8.': Moe(8, TopK(k=9)),
-    'experts: 0 experts are none. Wanted 1 or more.': Moe(0),
-    'expert: moe cannot be stacked to experts. Wanted one of glu, mlp.': Moe(8, expert=Moe()),
-    'capacity: is 0.0. Wanted more than 0, or none to drop nothing.': Moe(8, capacity=0.0),
-    'capacity: is 1.0, and the router fills its experts evenly. Wanted none.': Moe(8, ExpertChoice(), capacity=1.0),
-    'slots: is 0. Wanted 1 or more, or none to drop nothing.': Moe(8, slots=0),
+    'router.k: 9 of 8 experts cannot be chosen. Expected at most 8.': Moe(8, TopK(k=9)),
+    'experts: 0 experts are none. Expected 1 or more.': Moe(0),
+    'expert: moe cannot be stacked to experts. Expected one of glu, mlp.': Moe(8, expert=Moe()),
+    'capacity: is 0.0. Expected more than 0, or none to drop nothing.': Moe(8, capacity=0.0),
+    'capacity: is 1.0, and the router fills its experts evenly. Expected none.': Moe(8, ExpertChoice(), capacity=1.0),
+    'slots: is 0. Expected 1 or more, or none to drop nothing.': Moe(8, slots=0),
     'slots: is 2, and capacity is 1.0: both say how much': Moe(8, slots=2, capacity=1.0),
-    'slots: is 2, and the router fills its experts evenly. Wanted none.': Moe(8, ExpertChoice(), slots=2),
-    'router.groups: 3 groups do not divide 8 experts. Wanted a divisor of 8.': Moe(8, Grouped(groups=3)),
-    'router.groups: a group of 1 has no 2 best experts. Wanted at most 4 groups.': Moe(8, Grouped(groups=8)),
-    'router.keep: 1 groups of 2 hold no 3 experts. Wanted at least 2.': Moe(8, Grouped(k=3, keep=1)),
-    'router.keep: 5 of 4 groups cannot be kept. Wanted 1 to 4.': Moe(8, Grouped(keep=5)),
+    'slots: is 2, and the router fills its experts evenly. Expected none.': Moe(8, ExpertChoice(), slots=2),
+    'router.groups: 3 groups do not divide 8 experts. Expected a divisor of 8.': Moe(8, Grouped(groups=3)),
+    'router.groups: a group of 1 has no 2 best experts. Expected at most 4 groups.': Moe(8, Grouped(groups=8)),
+    'router.keep: 1 groups of 2 hold no 3 experts. Expected at least 2.': Moe(8, Grouped(k=3, keep=1)),
+    'router.keep: 5 of 4 groups cannot be kept. Expected 1 to 4.': Moe(8, Grouped(keep=5)),
     "router.score: unknown score 'softmx'. Did you mean 'softmax'": Moe(8, TopK(score='softmx')),
     "router.group_score: unknown group score 'top3'. Did you mean 'top2'": Moe(8, Grouped(group_score='top3')),
     'router: k=1, renormalize: the one weight is always 1': Moe(8, TopK(k=1)),
-    'router.k: is 0. Wanted 1 or more experts a token.': Moe(8, TopK(k=0)),
-    'router.capacity: is -1.0. Wanted more than 0': Moe(8, ExpertChoice(capacity=-1.0)),
-    'router.z: is -1.0. Wanted 0 or more.': Moe(8, TopK(z=-1.0)),
+    'router.k: is 0. Expected 1 or more experts a token.': Moe(8, TopK(k=0)),
+    'router.capacity: is -1.0. Expected more than 0': Moe(8, ExpertChoice(capacity=-1.0)),
+    'router.z: is -1.0. Expected 0 or more.': Moe(8, TopK(z=-1.0)),
   }
   for sentence, moe in wrong.items():
     with pytest.raises(errors.ConfigError) as e:

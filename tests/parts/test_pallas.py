@@ -250,7 +250,7 @@ def test_tiles_that_a_tpu_cannot_have_are_refused():
   with pytest.raises(errors.ConfigError, match='queries=0, keys=512 is no size of a tile'):
     config.validate(Pallas(queries=0))
   with pytest.raises(
-    errors.ConfigError, match=r'queries=512, keys=200 cannot be tiles on a TPU. Wanted multiples of 128'
+    errors.ConfigError, match=r'queries=512, keys=200 cannot be tiles on a TPU. Expected multiples of 128'
   ):
     config.validate(Pallas(keys=200))
   config.validate(Pallas(8, 16, interpret=True))

@@ -23,7 +23,7 @@ from tfm.parts.mixer import Attention
 from tfm.parts.norm import LayerNorm
 from tfm.parts.relative import T5Bias
 from tfm.parts.residual import Dlcl, Dwa, Residual, Reversible
-from tfm.parts.wiring import Parallel, Post, Pre
+from tfm.parts.residual_layout import Parallel, Post, Pre
 
 BLOCK = Block(Attention(2, head_dim=4), Glu(12))
 IDS = jnp.asarray(np.random.default_rng(0).integers(1, 32, (2, 6)))
@@ -149,7 +149,7 @@ def encdec():
   """Everything that a step may close over: a memory, shared biases; and every chance of dropout."""
   loud = {'dropout': 0.2, 'drop_path': 0.3}
   writer = Block(Attention(2, head_dim=4, dropout=0.1), Glu(12), cross=CrossAttention(2, head_dim=4), **loud)
-  reader = Block(Attention(2, head_dim=4, mask=Mask()), Glu(12), wiring=Parallel(), **loud)
+  reader = Block(Attention(2, head_dim=4, mask=Mask()), Glu(12), residual_layout=Parallel(), **loud)
   shared = {'shared_relative': T5Bias(), 'residual': Reversible()}
   read = Tower(segments=(Segment((reader,), 2),), **shared)
   return Model(Tokens(32), 8, (Segment((BLOCK, writer), 2),), towers={'encoder': read}, **shared)
@@ -205,12 +205,12 @@ def test_the_memory_of_what_is_undone_does_not_grow_with_depth(monkeypatch):
 
 
 def test_what_cannot_be_undone_is_refused():
-  post = dataclasses.replace(BLOCK, wiring=Post())
+  post = dataclasses.replace(BLOCK, residual_layout=Post())
   with pytest.raises(errors.ConfigError) as e:
     config.validate(model(Reversible(), block=post))
   assert (
-    'segments.0.pattern.0: wiring=post normalises the stream itself, which residual=reversible cannot undo. '
-    'Wanted after, bare, parallel, pre, sandwich.'
+    'segments.0.pattern.0: residual_layout=post normalises the stream itself, which residual=reversible cannot undo. '
+    'Expected after, bare, parallel, pre, sandwich.'
   ) in str(e.value)
   with pytest.raises(errors.ConfigError, match='dilation=0, period=1 is no number of blocks'):
     config.validate(model(Dwa(0)))

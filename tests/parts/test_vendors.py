@@ -170,7 +170,7 @@ def test_what_a_vendor_has_no_word_for_is_refused_with_the_reason(row, why, aske
 
 
 def test_tiles_that_splash_cannot_have_are_refused():
-  with pytest.raises(errors.ConfigError, match=r'queries=512, keys=64 cannot be tiles of splash. Wanted multiples of'):
+  with pytest.raises(errors.ConfigError, match=r'queries=512, keys=64 cannot be tiles of splash. Expected multiples of'):
     config.validate(Splash(keys=64))
 
 

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tfm.data import ArraySpec, Data, chance
+from tfm.data import ArraySpec, Data, stateless_rng
 
 
 class Rows:
@@ -33,7 +33,7 @@ class Rows:
 
   def _raw(self, index, sample):
     arrays = {name: value[index] for name, value in self.arrays.items()}
-    return arrays | {'sample': sample, 'key': chance.mix(0, sample)}
+    return arrays | {'sample': sample, 'key': stateless_rng.mix(0, sample)}
 
 
 @dataclasses.dataclass(frozen=True)

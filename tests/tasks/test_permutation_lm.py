@@ -88,7 +88,7 @@ def test_permutation_lm_needs_a_vector_to_ask_by_and_masks_that_hide_its_labels(
 
 def test_impossible_shares_and_lengths_are_an_error(data):
   assert list(PermutationLM(one_in=1).check()) == [
-    'one_in: is 1, and the first of an order is told nothing. Wanted 2 or more.'
+    'one_in: is 1, and the first of an order is told nothing. Expected 2 or more.'
   ]
   (short,) = PermutationLM().fits_data(dataclasses.replace(data, length=5))
-  assert short == 'data.length: is 5, and one token in 6 is predicted. Wanted 6 or more.'
+  assert short == 'data.length: is 5, and one token in 6 is predicted. Expected 6 or more.'

@@ -5,7 +5,7 @@ import pytest
 
 from tfm.core.config import validate
 from tfm.core.errors import ConfigError
-from tfm.data import chance
+from tfm.data import stateless_rng
 from tfm.tasks import SpanCorruption
 from tfm.tasks.span_corruption import parts
 
@@ -86,7 +86,7 @@ def test_the_decoder_reads_its_labels_shifted_right_from_padding(data):
 
 def test_every_way_to_cut_is_equally_likely():
   n = 20_000
-  got = parts(chance.mix(0, np.arange(n)), 'test', 5, 3)
+  got = parts(stateless_rng.mix(0, np.arange(n)), 'test', 5, 3)
   assert (got.sum(1) == 5).all()
   assert got.min() == 1
   _, counts = np.unique(got, axis=0, return_counts=True)

@@ -101,7 +101,7 @@ def test_mfu_is_three_forward_passes_over_the_peak_and_unknown_where_the_device_
 
 def test_half_a_launch_is_an_error(monkeypatch):
   monkeypatch.setenv('TFM_COORDINATOR', 'localhost:1')
-  with pytest.raises(UserError, match=r'^TFM_COORDINATOR is set, but not TFM_PROCESSES, TFM_PROCESS. Wanted all three'):
+  with pytest.raises(UserError, match=r'^TFM_COORDINATOR is set, but not TFM_PROCESSES, TFM_PROCESS. Expected all three'):
     distributed.start()
   monkeypatch.setenv('TFM_PROCESSES', '2')
   monkeypatch.setenv('TFM_PROCESS', 'one')

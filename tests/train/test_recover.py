@@ -65,7 +65,7 @@ def test_a_vocabulary_smaller_than_the_tokenizer_is_an_error(tmp_path):
 
 
 def test_a_workdir_in_the_cloud_is_an_error(tmp_path):
-  with pytest.raises(UserError, match=r'^workdir: gs://bucket/run is no directory. Wanted a mounted one'):
+  with pytest.raises(UserError, match=r'^workdir: gs://bucket/run is no directory. Expected a mounted one'):
     loop.train(experiment(tmp_path), 'gs://bucket/run', devices=ONE)
 
 

@@ -25,7 +25,7 @@ def load(named: str, flag: str = '--config', package: Path = _PACKAGE) -> Any:
   path = find(f'{name}.py' if '.py:' in named else name, flag, package)
   get_config = _call(path, _module, path, zlib.crc32(str(path).encode())).__dict__.get('get_config')
   if not callable(get_config):
-    raise errors.ConfigError(f'{path}: has no function get_config. Want one that returns an experiment.')
+    raise errors.ConfigError(f'{path}: has no function get_config. Expected one that returns an experiment.')
   given = [arg] if ':' in named else []
   try:
     inspect.signature(get_config).bind(*given)
@@ -34,7 +34,7 @@ def load(named: str, flag: str = '--config', package: Path = _PACKAGE) -> Any:
     raise errors.ConfigError(f'{path}: get_config takes {wanted}.') from None
   cfg = _call(path, get_config, *given)
   if not dataclasses.is_dataclass(cfg) or isinstance(cfg, type) or not cfg.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-    raise errors.ConfigError(f'{path}: get_config returned {cfg!r:.80}. Want a frozen dataclass.')
+    raise errors.ConfigError(f'{path}: get_config returned {cfg!r:.80}. Expected a frozen dataclass.')
   return cfg
 
 
@@ -65,7 +65,7 @@ def _module(path: Path, number: int) -> Any:
   # A number keeps apart files of one name; dataclasses look their module up while it is being made.
   spec = importlib.util.spec_from_file_location(f'_config_{path.stem}_{number:08x}', path)
   if spec is None or spec.loader is None:
-    raise errors.ConfigError(f'{path}: is no Python file. Want one with a function get_config.')
+    raise errors.ConfigError(f'{path}: is no Python file. Expected one with a function get_config.')
   sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module

@@ -95,7 +95,7 @@ def parse(values: flags.FlagValues, words: Sequence[str]) -> None:
   except flags.IllegalFlagValueError as e:
     raise errors.UserError(_illegal(values, str(e))) from None
   if extra:
-    raise errors.UserError(f'{extra[0]}: is no flag. Want --name=value.{hint}')
+    raise errors.UserError(f'{extra[0]}: is no flag. Expected --name=value.{hint}')
 
 
 def _illegal(values: flags.FlagValues, said: str) -> str:
@@ -105,7 +105,7 @@ def _illegal(values: flags.FlagValues, said: str) -> str:
     return said
   name, flag = match[1], values[match[1]]
   if match[2] == 'None':  # the validator of a required flag
-    return f'--{name}: is missing. Want {flag.help}'
+    return f'--{name}: is missing. Expected {flag.help}'
   known = getattr(flag.parser, 'enum_values', None)
   if known:
     return f'--{name}: {errors.unknown("value", match[2], known)}'
@@ -127,7 +127,7 @@ def _without_settings(words: list[str], found: dict[str, list[tuple[str, str]]])
     name, path, text = match.groups()
     if text is None:
       if not words or words[0].startswith('--'):
-        raise errors.UserError(f'{word}: has no value. Want {word}=VALUE.')
+        raise errors.UserError(f'{word}: has no value. Expected {word}=VALUE.')
       text = words.pop(0)
     found[name].append((path if path.startswith('..') else path[1:], text))
 

@@ -23,7 +23,7 @@ from tfm.cli import flags as command
 from tfm.core import errors
 
 if TYPE_CHECKING:
-  from tfm.generate.typist import Typist
+  from tfm.generate.detokenizer import Detokenizer
   from tfm.hub import Loaded
 
 FLAGS = command.new()
@@ -119,8 +119,8 @@ def main() -> None:
   if not prompts:
     raise errors.UserError('--prompt: is missing. Expected text to continue, here or in a --prompt_file.')
   m = _load('checkpoint', CHECKPOINT.value, LENGTH.value)
+  from tfm.generate.detokenizer import Detokenizer
   from tfm.generate.options import several
-  from tfm.generate.typist import Typist
 
   given = m.options(prompts, _explicit(m.tokenizer), ignore=IGNORE.value)
   one = len(prompts) == 1 and not JSON.value and given.get('beams', 1) == 1
@@ -134,30 +134,30 @@ def main() -> None:
   stops = STOP.value or several(given.pop('stop', ()))
   continues = m.spec.encoder is None
   before = [m.tokenizer.prompt(prompt).tolist() if continues else [] for prompt in prompts]
-  typists = [Typist(m.tokenizer, stops, ids) for ids in before]
+  detokenizers = [Detokenizer(m.tokenizer, stops, ids) for ids in before]
   shown = [prompt if continues else '' for prompt in prompts]
   if live:
     print(shown[0], end='', flush=True)
   m = m.prepared(int8=INT8.value)
-  for texts in _type(m, prompts, typists, given, stops):
+  for texts in _type(m, prompts, detokenizers, given, stops):
     if live:
       print(texts[0], end='', flush=True)
   if live:
     print()
     return
-  for prompt, start, typist in zip(prompts, shown, typists, strict=True):
-    record = {'prompt': prompt, 'text': typist.text}
-    print(json.dumps(record, ensure_ascii=False) if JSON.value else start + typist.text)
+  for prompt, start, detokenizer in zip(prompts, shown, detokenizers, strict=True):
+    record = {'prompt': prompt, 'text': detokenizer.text}
+    print(json.dumps(record, ensure_ascii=False) if JSON.value else start + detokenizer.text)
 
 
 def reply(m: Any, ids: Sequence[int]) -> Iterator[str]:
   """Yield the text of a reply to a conversation, piece by piece."""
+  from tfm.generate.detokenizer import Detokenizer
   from tfm.generate.options import several
-  from tfm.generate.typist import Typist
 
   given = m.options([ids], m.chat_options(ids, _explicit(m.tokenizer)), ignore=IGNORE.value)
   stops = STOP.value or several(given.pop('stop', ()))
-  for (text,) in _type(m, [list(ids)], [Typist(m.tokenizer, stops, ())], given, stops):
+  for (text,) in _type(m, [list(ids)], [Detokenizer(m.tokenizer, stops, ())], given, stops):
     yield text
 
 
@@ -213,7 +213,7 @@ def _explicit(vocabulary: Any) -> dict[str, Any]:
 
 
 def _type(
-  m: 'Loaded', prompts: list[Any], typists: list['Typist'], options: dict[str, Any], stops: Sequence[str]
+  m: 'Loaded', prompts: list[Any], detokenizers: list['Detokenizer'], options: dict[str, Any], stops: Sequence[str]
 ) -> Iterator[list[str]]:
   """Yield the new text of each row at each step."""
   from tfm.generate import generate, stream
@@ -226,10 +226,10 @@ def _type(
     ids = [m.tokenizer.prompt(p).tolist() if isinstance(p, str) else p for p in prompts]
     steps = itertools.zip_longest(*generate(m.spec, m.params, ids, stop=stops, **options), fillvalue=-1)
   for tokens in steps:
-    yield [typist.push(int(token)) for typist, token in zip(typists, tokens, strict=True)]
-    if all(typist.done for typist in typists):
+    yield [detokenizer.push(int(token)) for detokenizer, token in zip(detokenizers, tokens, strict=True)]
+    if all(detokenizer.done for detokenizer in detokenizers):
       break
-  yield [typist.flush() for typist in typists]
+  yield [detokenizer.flush() for detokenizer in detokenizers]
 
 
 def _draft(vocabulary: Any) -> Any:

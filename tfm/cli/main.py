@@ -67,7 +67,7 @@ def _dispatch(words: list[str]) -> int | None:
     return 0
   name, *rest = words
   if name.startswith('-'):
-    raise errors.UserError(f'{name}: no command is named before it. Want tfm COMMAND {name}: {", ".join(COMMANDS)}.')
+    raise errors.UserError(f'{name}: no command is named before it. Expected tfm COMMAND {name}: {", ".join(COMMANDS)}.')
   module = importlib.import_module(COMMANDS[name].module)
   if set(rest) & set(_HELP[1:]):
     print(flags.usage(module.FLAGS, name, module.__doc__))

@@ -29,7 +29,7 @@ PLACES = {
   'ffn': '..ffn',
   'router': '..router',
   'norm': '..norm',
-  'wiring': '..wiring',
+  'residual_layout': '..residual_layout',
   'mtp': 'mtp',
   'residual': 'residual',
 }

@@ -40,7 +40,7 @@ def steps(path: str) -> tuple[str, ...]:
   """The steps of a path: names, indices, `*`, and `..` before a name to be found at any depth."""
   out = tuple(DEEP if len(s) > 1 and not s.strip('.') else s for s in re.findall(r'\.\.+|[^.]+', path))
   if not out or out[-1] == DEEP or re.match(r'\.[^.]', path):
-    raise errors.ConfigError(f'{path or "an empty path"}: names no field. Want names joined by dots, as model..norm.')
+    raise errors.ConfigError(f'{path or "an empty path"}: names no field. Expected names joined by dots, as model..norm.')
   return out
 
 
@@ -96,12 +96,16 @@ class _Writer:
   def _anywhere(self, old: Any, want: Any, todo: tuple[str, ...], at: str) -> Any:
     name, written, misfits = todo[0], len(self.places), list[_Misfit]()
     if name == '*' or re.fullmatch(r'-?\d+', name):
-      raise errors.ConfigError(f"{at}..{name}: '..' finds fields by name, got {name!r}. Want a name after it.")
+      raise errors.ConfigError(f"{at}..{name}: '..' finds fields by name, got {name!r}. Expected a name after it.")
     new = self._descend(old, want, todo, at, misfits, absent=False)
     if len(self.places) == written and not misfits:
       new = self._descend(old, want, todo, at, misfits, absent=True)
     if len(self.places) == written:
-      below = sorted({c.name for n in (old, *(w.value for w in nodes.walk(old))) for c in _fields(n)})
+      inside = [old, *(w.value for w in nodes.walk(old))]
+      below = sorted({c.name for n in inside for c in _fields(n)})
+      former = next((f[name] for n in inside if name in (f := getattr(type(n), 'former', {}))), None)
+      if former:
+        raise _Misfit(f'{at}..{name}: field {name!r} has been renamed. Expected {former!r}.')
       if not misfits:
         raise _Misfit(f'{at}..{name}: {errors.unknown("field", name, below)}')
       raise _nowhere(f'{at}..{_written(todo)}', misfits)
@@ -150,11 +154,13 @@ def _nowhere(path: str, misfits: list[_Misfit]) -> _Misfit:
 def _nothing_there(node: Any, inside: list[nodes.Child], todo: tuple[str, ...], at: str) -> str:
   """Why the first step of `todo` leads nowhere from `node`, and where it would lead."""
   head, here, known = todo[0], at or 'config', [c.name for c in inside]
+  if new := getattr(type(node), 'former', {}).get(head):
+    return f'{here}: field {head!r} has been renamed. Expected {new!r}.'
   if isinstance(node, tuple):
     span = f'an index below {len(node)} or *' if node else 'nothing: the tuple is empty'
-    said = f'{here}: no element {head!r}. Want {span}.'
+    said = f'{here}: no element {head!r}. Expected {span}.'
   elif not nodes.is_node(node):
-    said = f'{here}: is {text_of(node)!r} and has no field {head!r}. Want a value with fields put there first.'
+    said = f'{here}: is {text_of(node)!r} and has no field {head!r}. Expected a value with fields put there first.'
   elif not nodes.is_part(type(node)):
     said = f'{here}: {errors.unknown("field", head, known)}'
   else:

@@ -37,7 +37,7 @@ def resolve(cfg: Any, settings: Sequence[tuple[str, str]], flag: str = '--config
   for path, text in settings:
     said = f'{flag}{"" if path.startswith(".") else "."}{path}={text}'
     if seen.setdefault(steps(path), text) != text:
-      raise errors.ConfigError(f'{path}: set twice, to {seen[steps(path)]!r} and to {text!r}. Want one of them.')
+      raise errors.ConfigError(f'{path}: set twice, to {seen[steps(path)]!r} and to {text!r}. Expected one of them.')
     cfg, places = write(cfg, path, text)
     for place in places:
       flags = {p: s for p, s in flags.items() if not p.startswith(f'{place}.')} | {place: said}
@@ -57,7 +57,7 @@ def explain(resolved: Resolved, pattern: str = '') -> list[Value]:
     names = {part for v in values for part in v.path.split('.') if not part.isdigit()}
     known = [n for n in steps(pattern) if n not in names and n not in (DEEP, '*') and not n.isdigit()]
     raise errors.ConfigError(
-      f'{pattern}: leads to no value. ' + (errors.unknown('field', known[0], names) if known else 'Want a path.')
+      f'{pattern}: leads to no value. ' + (errors.unknown('field', known[0], names) if known else 'Expected a path.')
     )
   return found
 

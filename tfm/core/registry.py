@@ -13,7 +13,13 @@ from tfm.core import errors
 
 
 class Table(Mapping[str, Any]):
-  """A read-only name -> entry mapping that knows its kind; a failed look-up teaches.
+  """A read-only mapping of names to entries. Unknown names raise an error with near names.
+
+  Args:
+    kind: The kind of entry, for errors.
+    former: Earlier names of entries, each with its present name. Stored configs may use them; new input may not.
+    command: A command that lists all entries, for errors.
+    **entries: The entries by name.
 
   Example:
     >>> shapes = Table('shape', round=float, square=int)
@@ -23,14 +29,23 @@ class Table(Mapping[str, Any]):
     tfm.core.errors.ConfigError: unknown shape 'rund'. Did you mean 'round'? Known: round, square.
   """
 
-  def __init__(self, kind: str, **entries: Any):
-    self.kind = kind
+  def __init__(
+    self, kind: str, /, *, former: Mapping[str, str] | None = None, command: str = '', **entries: Any
+  ):
+    self.kind, self.command = kind, command
+    self.former = dict(former or {})
     self._entries = entries
 
   def __getitem__(self, name: str) -> Any:
     if name not in self._entries:
-      raise errors.ConfigError(errors.unknown(self.kind, name, self._entries))
+      raise errors.ConfigError(self.unknown(name))
     return self._entries[name]
+
+  def unknown(self, name: str) -> str:
+    """Return the text of the error for a name that is no entry."""
+    if name in self.former:
+      return f'{self.kind} {name!r} has been renamed. Expected {self.former[name]!r}.'
+    return errors.unknown(self.kind, name, self._entries, self.command)
 
   def __contains__(self, name: object) -> bool:
     return name in self._entries

@@ -25,7 +25,8 @@ def to_json(cfg: Any) -> Any:
 def from_json(cls: type, stored: Any) -> Any:
   """The config of class `cls` that `to_json` wrote as `stored`. A field stored nowhere has its default.
 
-  A class whose stored fields have changed has a static method `upgrade`, from those of an earlier version to its own.
+  Stored fields of earlier versions are accepted: a class lists renamed fields in `former` (old name: new name), and
+  rewrites other changes in a static method `upgrade`.
 
   Raises: ConfigError, for unknown parts and fields, wrong types, and missing fields without a default.
   """
@@ -89,6 +90,8 @@ def _read_dict(stored: dict[str, Any], want: Any, path: str) -> Any:
   cls, here = _class_of(stored, classes, path), path or 'config'
   if (upgrade := getattr(cls, 'upgrade', None)) is not None:
     stored = upgrade(stored)
+  former = getattr(cls, 'former', {})
+  stored = {former.get(name, name): value for name, value in stored.items()}
   hints, tags = nodes.hints(cls), (_PART, _KIND, _CLASS)
   values = {k: v for k, v in stored.items() if k not in tags or k in hints}
   for name in values:
@@ -111,7 +114,8 @@ def _class_of(stored: dict[str, Any], classes: list[type], path: str) -> type:
     if kind not in kinds:
       raise errors.ConfigError(f'{here}: {errors.unknown("stored kind of part", kind, kinds)}')
     try:
-      cls = kinds[kind].table()[stored[_PART]]
+      table, name = kinds[kind].table(), stored[_PART]
+      cls = table[table.former.get(name, name)]
     except errors.ConfigError as e:
       raise errors.ConfigError(f'{here}: {e}') from None
     if not (isinstance(cls, type) and issubclass(cls, tuple(classes))):

@@ -245,7 +245,7 @@ def _by_name(want: Any, text: str, path: str) -> Any:
   if name in known:
     value = _built(want.table()[name], name, inside, path)
   elif nodes.is_part(want) and name != text:
-    raise errors.ConfigError(f'{path}: {errors.unknown(want.table().kind, name, known)}')
+    raise errors.ConfigError(f'{path}: {want.table().unknown(name)}')
   else:
     try:
       value = want.from_text(text)
@@ -283,11 +283,11 @@ def _built(cls: type, name: str, inside: str, path: str) -> Any:
     if (field := field.strip()) not in hints:
       raise errors.ConfigError(f'{path}={name}: {errors.unknown("field", field, hints)}')
     if field in fields:
-      raise errors.ConfigError(f'{path}={name}: {field} is given twice. Want it once.')
+      raise errors.ConfigError(f'{path}={name}: {field} is given twice. Expected it once.')
     fields[field] = _item(hints[field], item.partition('=')[2].strip(), nodes.join(path, field))
   if missing := [n for n in nodes.required(cls) if n not in fields]:
     wanted = ', '.join(f'{n}=...' for n in missing)
-    raise errors.ConfigError(f'{path}: {name!r} has no default {", ".join(missing)}. Want {name}({wanted}).')
+    raise errors.ConfigError(f'{path}: {name!r} has no default {", ".join(missing)}. Expected {name}({wanted}).')
   try:
     return cls(**fields)
   except ValueError as e:  # what a class refuses in its __post_init__

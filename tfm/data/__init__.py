@@ -1,7 +1,6 @@
 """Batches as a pure function of (seed, step): every data source, and the datasets they open."""
 
 from tfm.core.registry import Table
-from tfm.data.ahead import prefetch
 from tfm.data.arrays import Arrays
 from tfm.data.augment import Augment
 from tfm.data.base import Data
@@ -9,6 +8,7 @@ from tfm.data.corpus import Corpus, RawBatch
 from tfm.data.dataset import ArraySpec, Dataset
 from tfm.data.folders import Folders
 from tfm.data.images import Images
+from tfm.data.prefetch import prefetch
 from tfm.data.stdlib import Stdlib
 from tfm.data.text import Text
 from tfm.data.textdata import TextData

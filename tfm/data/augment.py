@@ -6,7 +6,7 @@ import dataclasses
 import numpy as np
 from numpy.typing import NDArray
 
-from tfm.data import chance
+from tfm.data import stateless_rng
 from tfm.data.distort import OPERATIONS
 
 Keys = NDArray[np.uint64]
@@ -50,14 +50,14 @@ class Augment:
     if self.pad:
       pixels = crop(pixels, self.pad, key_B)
     if self.flip:
-      mirrored = chance.uniform(key_B, 'flip', 1)[:, 0] < 0.5
+      mirrored = stateless_rng.uniform(key_B, 'flip', 1)[:, 0] < 0.5
       pixels = np.where(mirrored[:, None, None, None], pixels[..., ::-1], pixels)
     return pixels
 
   def change(self, pixels: Pixels, key_B: Keys) -> Pixels:
     """Return images [B, C, H, W] of values from 0 to 1, distorted."""
-    kinds = (chance.uniform(key_B, 'distortion', self.distort) * len(OPERATIONS)).astype(int)
-    amounts = self.strength * (2 * chance.uniform(key_B, 'amount', self.distort) - 1)
+    kinds = (stateless_rng.uniform(key_B, 'distortion', self.distort) * len(OPERATIONS)).astype(int)
+    amounts = self.strength * (2 * stateless_rng.uniform(key_B, 'amount', self.distort) - 1)
     operations = list(OPERATIONS.values())
     out = np.empty_like(pixels)
     for row, image in enumerate(pixels):
@@ -71,9 +71,9 @@ class Augment:
     from scipy import special  # here, as it takes long to import
 
     both = self.mixup > 0 and self.cutmix > 0
-    pastes_B = chance.uniform(key_B, 'cutmix', 1)[:, 0] < (0.5 if both else float(self.cutmix > 0))
+    pastes_B = stateless_rng.uniform(key_B, 'cutmix', 1)[:, 0] < (0.5 if both else float(self.cutmix > 0))
     a_B = np.where(pastes_B, self.cutmix, self.mixup)
-    share_B = special.betaincinv(a_B, a_B, chance.uniform(key_B, 'share', 1)[:, 0])
+    share_B = special.betaincinv(a_B, a_B, stateless_rng.uniform(key_B, 'share', 1)[:, 0])
     box_BHW = boxes(share_B, own.shape[2:], key_B)
     share_B = np.where(pastes_B, box_BHW.mean((1, 2)), share_B).astype(np.float32)
     blend_BHW = np.where(pastes_B[:, None, None], box_BHW, share_B[:, None, None]).astype(np.float32)
@@ -92,7 +92,7 @@ class Augment:
 def crop(pixels: NDArray, pad: int, key_B: Keys) -> NDArray:
   """Return images [B, C, H, W] shifted by up to `pad` pixels each way, with zeros where nothing was."""
   H, W = pixels.shape[2:]
-  places = (chance.uniform(key_B, 'crop', 2) * (2 * pad + 1)).astype(int)
+  places = (stateless_rng.uniform(key_B, 'crop', 2) * (2 * pad + 1)).astype(int)
   padded = np.pad(pixels, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
   out = np.empty_like(pixels)
   for row, (top, left) in enumerate(places):
@@ -102,7 +102,7 @@ def crop(pixels: NDArray, pad: int, key_B: Keys) -> NDArray:
 
 def boxes(share_B: NDArray, shape: tuple[int, ...], key_B: Keys) -> NDArray[np.bool_]:
   """Return rectangles [B, H, W] of about `share_B` of the area, around random centres and cut off at the edges."""
-  centres = chance.uniform(key_B, 'box', 2)
+  centres = stateless_rng.uniform(key_B, 'box', 2)
   inside = []
   for axis, size in enumerate(shape):
     centre, half = centres[:, axis] * size, np.sqrt(share_B) * size / 2

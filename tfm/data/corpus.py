@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core.errors import UserError, unknown
-from tfm.data import chance
+from tfm.data import stateless_rng
 from tfm.data.dataset import Raw
 from tfm.data.framing import Framing, prompt_frame
 from tfm.data.layout import Layout, Packed, Stream
@@ -79,9 +79,9 @@ class Corpus:
         f'{len(self.store.splits[split].tokens)}. Give more text or a smaller length.'
       )
     sample = np.arange(self.batch_size, dtype=np.int64)[rows or slice(None)] + step * self.batch_size
-    index, epoch_keys = chance.shuffled(sample, n, seed, split)
+    index, epoch_keys = stateless_rng.shuffled(sample, n, seed, split)
     phase = np.where(sample < n, 0, epoch_keys % np.uint64(layout.phases)).astype(np.int64)
-    return self._raw(layout, index, phase, sample, chance.row_keys(sample, seed, split))
+    return self._raw(layout, index, phase, sample, stateless_rng.row_keys(sample, seed, split))
 
   def eval_steps(self, split: str, batch: int) -> int:
     """Batches that `eval_batches` yields."""
@@ -97,7 +97,7 @@ class Corpus:
       sample = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)[rows or slice(None)]
       inside = sample < layout.eval_rows
       index = np.where(inside, sample, 0)
-      raw = self._raw(layout, index, np.zeros_like(index), sample, chance.mix(chance.word(f'eval of {split}'), sample))
+      raw = self._raw(layout, index, np.zeros_like(index), sample, stateless_rng.mix(stateless_rng.word(f'eval of {split}'), sample))
       for name in ('tokens', 'segments', 'positions'):
         raw[name] = raw[name] * inside[:, None]
       yield raw

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core.errors import UserError, unknown
-from tfm.data import chance
+from tfm.data import stateless_rng
 from tfm.data.augment import Augment
 from tfm.data.dataset import ArraySpec, Raw
 
@@ -99,10 +99,10 @@ class LabelledImages:
     if not self.augment.mixes:
       pixels, labels = self._augmented(split, seed, sample)
     else:
-      order = int(chance.mix(seed, chance.word(f'partners of {split}'), step)[0])
-      partner = chance.permute(at, self.batch_size, order) + first
+      order = int(stateless_rng.mix(seed, stateless_rng.word(f'partners of {split}'), step)[0])
+      partner = stateless_rng.permute(at, self.batch_size, order) + first
       pixels, labels = self._mixed(split, seed, sample, partner)
-    key = chance.row_keys(sample, seed, split)
+    key = stateless_rng.row_keys(sample, seed, split)
     return {'pixel_values': pixels, 'labels': labels, 'sample': sample, 'key': key}
 
   def eval_steps(self, split: str, batch: int) -> int:
@@ -122,13 +122,13 @@ class LabelledImages:
         'labels': self._one_hot(labels) if self.augment.mixes else labels,
         'weights': inside.astype(np.float32),
         'sample': sample,
-        'key': chance.mix(chance.word(f'eval of {split}'), sample),
+        'key': stateless_rng.mix(stateless_rng.word(f'eval of {split}'), sample),
       }
 
   def _augmented(self, split: str, seed: int, sample: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.int32]]:
     """Return the normalised pixels and the labels of examples in the sequence, before mixing."""
-    part, key = self._split(split), chance.row_keys(sample, seed, split)
-    index, _ = chance.shuffled(sample, len(part.labels), seed, split)
+    part, key = self._split(split), stateless_rng.row_keys(sample, seed, split)
+    index, _ = stateless_rng.shuffled(sample, len(part.labels), seed, split)
     pixels = self.augment.move(part.pixels(index), key)
     if not self.augment.changes:
       return self.normalise(pixels), part.labels[index]
@@ -142,7 +142,7 @@ class LabelledImages:
     pixels, labels = self._augmented(split, seed, needed)
     own, other = at[: len(sample)], at[len(sample) :]
     target = self._one_hot(labels)
-    key = chance.row_keys(sample, seed, split)
+    key = stateless_rng.row_keys(sample, seed, split)
     return self.augment.mix(pixels[own], pixels[other], target[own], target[other], key)
 
   def _one_hot(self, labels: NDArray[np.int32]) -> NDArray[np.float32]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core.errors import UserError
-from tfm.data import cut, tokenizer
+from tfm.data import text_chunks, tokenizer
 from tfm.data.framing import Framing
 from tfm.data.progress import Progress
 
@@ -145,7 +145,7 @@ def _batches(documents: Iterable[Iterable[str]], may_cut: Callable[[str], int]) 
   batch, size = [], 0
   for document in documents:
     begins = True
-    for text in cut.pieces(document, may_cut, _PIECE):
+    for text in text_chunks.pieces(document, may_cut, _PIECE):
       batch.append((text, begins))
       begins = False
       if (size := size + len(text)) >= _BATCH:

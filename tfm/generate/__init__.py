@@ -6,6 +6,7 @@ from typing import Any
 
 from tfm.generate.decode import generate as generate
 from tfm.generate.decode import stream as stream
+from tfm.generate.detokenizer import Detokenizer as Detokenizer
 from tfm.generate.drafts import Draft as Draft
 from tfm.generate.drafts import Later as Later
 from tfm.generate.drafts import Lookup as Lookup
@@ -14,7 +15,6 @@ from tfm.generate.language import detect_language as detect_language
 from tfm.generate.options import Options as Options
 from tfm.generate.prepare import prepare as prepare
 from tfm.generate.sampling import Sampling as Sampling
-from tfm.generate.typist import Typist as Typist
 
 
 class _Callable(types.ModuleType):

@@ -8,10 +8,10 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from tfm.generate.logits_processors import LogitsProcessors, priced
 from tfm.generate.penalties import NOTHING
+from tfm.generate.prefix_sharing import Fan
 from tfm.generate.prompt_cache import Start
-from tfm.generate.rules import Rules, priced
-from tfm.generate.sharing import Fan
 from tfm.generate.step import first_pass
 from tfm.model.cache import fanned, rows
 from tfm.model.spec import Model
@@ -76,7 +76,7 @@ class Best:
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'chunk'))
 def begin(
-  spec: Model, params: Any, start: Start, rules: Rules, fan: Fan | None = None, *,
+  spec: Model, params: Any, start: Start, rules: LogitsProcessors, fan: Fan | None = None, *,
   run: Run, slots: int, chunk: int | None = None,
 ) -> Begun:  # fmt: skip
   """One pass over each prompt (or `chunk` tokens at a time)."""
@@ -86,7 +86,7 @@ def begin(
 
 @functools.partial(jax.jit, static_argnames=('spec', 'beams', 'room', 'run'))
 def search(
-  spec: Model, params: Any, begun: Begun, rules: Rules, aims: Aims, fan: Fan | None = None, *,
+  spec: Model, params: Any, begun: Begun, rules: LogitsProcessors, aims: Aims, fan: Fan | None = None, *,
   beams: int, room: int, run: Run,
 ) -> jax.Array:  # fmt: skip
   """The best continuation of each prompt, `[B, room]`, `NOTHING` after its end."""
@@ -104,7 +104,7 @@ def search(
   return state.best_BKT[:, 0]
 
 
-def opened(begun: Begun, rules: Rules, fan: Fan | None = None, *, beams: int, room: int, run: Run) -> Turn:
+def opened(begun: Begun, rules: LogitsProcessors, fan: Fan | None = None, *, beams: int, room: int, run: Run) -> Turn:
   """The turn after the prompts: from here on each has `beams` rows of its own."""
   state = _start(len(rules.keys_B), beams, room)
   if fan is not None:
@@ -113,7 +113,7 @@ def opened(begun: Begun, rules: Rules, fan: Fan | None = None, *, beams: int, ro
   return _turn(state, begun.logits_BV[each], rows(begun.cache, run.cache, each), rules)
 
 
-def proceed(spec: Model, params: Any, state: Beams, from_BK: jax.Array, cache: Any, rules: Rules, *, run: Run) -> Turn:
+def proceed(spec: Model, params: Any, state: Beams, from_BK: jax.Array, cache: Any, rules: LogitsProcessors, *, run: Run) -> Turn:
   """The next turn: one pass over the last token of each open beam, which goes on from row `from_BK` of its prompt's."""
   name = 'input_ids' if spec.encoder is None else 'decoder_input_ids'
   B, K = from_BK.shape
@@ -133,7 +133,7 @@ def _start(B: int, K: int, room: int) -> Beams:
   return Beams(nothing_BKT, logp_BK, nothing_BKT, worth_BK, jnp.zeros(B, bool), jnp.int32(0))
 
 
-def _turn(state: Beams, logits: jax.Array, cache: Any, rules: Rules) -> Turn:
+def _turn(state: Beams, logits: jax.Array, cache: Any, rules: LogitsProcessors) -> Turn:
   """The turn of logits `[B K, V]`."""
   B, K, room = state.open_BKT.shape
   n = state.n
@@ -145,7 +145,7 @@ def _turn(state: Beams, logits: jax.Array, cache: Any, rules: Rules) -> Turn:
   return Turn(state, total_BKV, ends_BKV, cache)
 
 
-def extend(turn: Turn, rules: Rules, aims: Aims) -> tuple[Beams, jax.Array]:
+def extend(turn: Turn, rules: LogitsProcessors, aims: Aims) -> tuple[Beams, jax.Array]:
   """(the beams with one more token, the beam that each open one goes on from)."""
   state, K, n = turn.beams, turn.total_BKV.shape[1], turn.beams.n
   # A beam ends where one of the K best of all, open or not, is a token that ends it.

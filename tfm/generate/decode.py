@@ -10,16 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core import errors
-from tfm.generate import beam, endings, prompt_cache, sharing, speculate, step
+from tfm.generate import beam, beam_stops, prefix_sharing, prompt_cache, speculate, step
+from tfm.generate import logits_processors as rules_lib
 from tfm.generate import options as options_lib
 from tfm.generate import prompts as prompts_lib
-from tfm.generate import rules as rules_lib
+from tfm.generate.detokenizer import Detokenizer
 from tfm.generate.drafts import Draft
 from tfm.generate.options import Options
 from tfm.generate.penalties import NOTHING
 from tfm.generate.prepare import prepare, prepared
 from tfm.generate.prompts import Batch, Prompts, Tokenizer
-from tfm.generate.typist import Typist
 from tfm.model.spec import Model
 from tfm.parts.context import Run
 
@@ -80,7 +80,7 @@ def generate(
   before = _before(spec, prompts, batch)
   watch = _Watch(tokenizer, stops, batch, before)
   if chosen.beams > 1:
-    holds = endings.held(tokenizer, stops) if stops and tokenizer else None
+    holds = beam_stops.held(tokenizer, stops) if stops and tokenizer else None
     rows = _searched(spec, params, batch, chosen, key, run, draft, holds)
   else:
     chunk = LOOK if stops else chosen.max_new_tokens
@@ -107,14 +107,14 @@ def stream(
 ) -> Iterator[NDArray[np.int32]]:
   """The tokens of `generate`, the same ones, as they come: int32 `[B]` a step, -1 for a row that has ended.
 
-  `chunk` steps are run before their tokens come out together: more are faster where a step is short. A `Typist` turns
+  `chunk` steps are run before their tokens come out together: more are faster where a step is short. A `Detokenizer` turns
   a row's ids into text as they arrive, and shows nothing that may yet be part of a `stop` text.
   """
   if chunk < 1:
-    raise errors.UserError(f'generate: chunk={chunk} is no number of steps. Wanted at least 1.')
+    raise errors.UserError(f'generate: chunk={chunk} is no number of steps. Expected at least 1.')
   chosen = options_lib.parse(options)
   if chosen.beams > 1:
-    raise errors.UserError(f'generate: beams={chosen.beams} are chosen at the end, no stream. Wanted beams=1.')
+    raise errors.UserError(f'generate: beams={chosen.beams} are chosen at the end, no stream. Expected beams=1.')
   batch = prompts_lib.batch(spec, prompts, tokenizer, chosen)
   watch = _Watch(tokenizer, options_lib.several(chosen.stop), batch, _before(spec, prompts, batch))
   chunks = _chunks(spec, params, batch, chosen, key, run, draft, watch, chunk)
@@ -139,12 +139,12 @@ def _chunks(
   if run.cache.back is not None and ahead >= run.cache.back:
     raise errors.UserError(
       f'generate: the cache can be cut back by fewer than {run.cache.back} tokens, but the draft guesses {ahead}. '
-      f'Wanted a margin of more than {ahead}, or draft_tokens of less than {run.cache.back}.'
+      f'Expected a margin of more than {ahead}, or draft_tokens of less than {run.cache.back}.'
     )
   params, rules = _ready(spec, params, batch, options, key, run)
   guess = Draft() if draft is None else draft
-  plan = sharing.plan(spec, run.cache, batch, 1, options.max_new_tokens)
-  begin, fan = _begin(spec, params, batch, options, run, guess, plan), None if plan is None else plan.fan
+  layout = prefix_sharing.prefix_layout(spec, run.cache, batch, 1, options.max_new_tokens)
+  begin, fan = _begin(spec, params, batch, options, run, guess, layout), None if layout is None else layout.fan
   sizes: dict[str, Any] = {'slots': batch.slots, 'room': batch.room, 'chunk': options.prefill_chunk}
   state = step.prefill(spec, params, begin, rules, guess, batch.inputs, fan, run=run, **sizes)
   if options.prompt_cache is not None:
@@ -179,33 +179,33 @@ def _searched(
 ) -> NDArray[np.int32]:
   """The best beam of each prompt, `[B, room]`; `holds` says which new tokens are as many as a beam may have."""
   if draft is not None:
-    raise errors.UserError(f'generate: beams={options.beams} have no use for a draft. Wanted draft=None, or beams=1.')
+    raise errors.UserError(f'generate: beams={options.beams} have no use for a draft. Expected draft=None, or beams=1.')
   params, rules = _ready(spec, params, batch, options, key, run)
   eager, patient = options.early_stopping is True, options.early_stopping == 'never'
   aims = beam.Aims(jnp.float32(options.length_penalty), jnp.asarray(eager), jnp.asarray(patient))
-  plan = sharing.plan(spec, run.cache, batch, options.beams, options.max_new_tokens)
-  begin, fan = _begin(spec, params, batch, options, run, Draft(), plan), None if plan is None else plan.fan
+  layout = prefix_sharing.prefix_layout(spec, run.cache, batch, options.beams, options.max_new_tokens)
+  begin, fan = _begin(spec, params, batch, options, run, Draft(), layout), None if layout is None else layout.fan
   chunk = options.prefill_chunk
   begun = beam.begin(spec, params, begin, rules, fan, run=run, slots=batch.slots, chunk=chunk)
   if options.prompt_cache is not None:
     prompt_cache.finish(options.prompt_cache, spec, params, batch, run, begun.cache, Draft(), ())
   sizes: dict[str, Any] = {'beams': options.beams, 'room': batch.room}
   if holds is not None:
-    return endings.search(spec, params, begun, rules, aims, holds, fan, run=run, **sizes)
+    return beam_stops.search(spec, params, begun, rules, aims, holds, fan, run=run, **sizes)
   return np.asarray(beam.search(spec, params, begun, rules, aims, fan, run=run, **sizes))
 
 
 def _begin(
-  spec: Model, params: Any, batch: Batch, options: Options, run: Run, draft: Draft, plan: sharing.Plan | None
+  spec: Model, params: Any, batch: Batch, options: Options, run: Run, draft: Draft, layout: prefix_sharing.PrefixLayout | None
 ) -> prompt_cache.Start:
   """What is left to read of the prompts, and a cache of the rest, if there is a file of it."""
   if options.prefill_chunk is not None and (spec.reads_prefix or spec.encoder is not None):
     raise errors.UserError(
       f'generate: prefill_chunk={options.prefill_chunk}: a prompt whose tokens see later ones is read at once. '
-      'Wanted None.'
+      'Expected None.'
     )
   # Prompts that are the same are read once where their rows can share what is cached of them.
-  batch = batch if plan is None else plan.batch
+  batch = batch if layout is None else layout.batch
   if options.prompt_cache is None:
     return prompt_cache.Start(batch.inputs)
   if 'input_ids' not in batch.inputs:
@@ -213,14 +213,14 @@ def _begin(
       f'generate: prompt_cache={options.prompt_cache} keeps prompts of tokens, and the encoder reads '
       f'{", ".join(n for n in batch.inputs if n != "decoder_input_ids")}. Expected None.'
     )
-  slots = batch.slots if plan is None else batch.prompt.shape[1]
+  slots = batch.slots if layout is None else batch.prompt.shape[1]
   chunk = options.prefill_chunk
   return prompt_cache.start(options.prompt_cache, spec, params, batch, run, draft, slots, chunk)
 
 
 def _ready(
   spec: Model, params: Any, batch: Batch, options: Options, key: jax.Array | None, run: Run
-) -> tuple[Any, rules_lib.Rules]:
+) -> tuple[Any, rules_lib.LogitsProcessors]:
   """(the parameters as the steps read them, the rules)."""
   keys_B = _row_keys(jax.random.key(0) if key is None else key, len(batch.prompt))
   rules = rules_lib.make(batch, spec.vocab, options, keys_B)
@@ -238,22 +238,22 @@ class _Watch:
   def __init__(self, tokenizer: Tokenizer | None, stops: Sequence[str], batch: Batch, before: list[list[int]]):
     if stops and tokenizer is None:
       raise errors.UserError(
-        f'generate: stop={stops[0]!r} is text, but there is no tokenizer. Wanted tokenizer=, or eos= for token ids.'
+        f'generate: stop={stops[0]!r} is text, but there is no tokenizer. Expected tokenizer=, or eos= for token ids.'
       )
     self.done_B = np.zeros(len(batch.prompt), bool)
     self._eos = batch.eos
-    self._typists = [Typist(tokenizer, stops, ids) for ids in before] if stops and tokenizer else []
+    self._typists = [Detokenizer(tokenizer, stops, ids) for ids in before] if stops and tokenizer else []
 
   def __call__(self, tokens_BT: NDArray[np.int32]) -> NDArray[np.int32]:
     """The tokens up to the last row's end, `NOTHING` after each row's."""
     tokens_BT = tokens_BT.copy()
-    for i, typist in enumerate(self._typists):
+    for i, detokenizer in enumerate(self._typists):
       for t in range(tokens_BT.shape[1]):
         if self.done_B[i]:
           tokens_BT[i, t] = NOTHING
         elif (token := int(tokens_BT[i, t])) not in self._eos:
-          typist.push(token)
-          self.done_B[i] = typist.done
+          detokenizer.push(token)
+          self.done_B[i] = detokenizer.done
     return tokens_BT[:, (tokens_BT != NOTHING).any(axis=0)]
 
 
@@ -268,8 +268,8 @@ def _text(tokenizer: Tokenizer, row: list[int], stops: Sequence[str], before: li
   """Return the text of new tokens, as they continue the tokens before."""
   if not stops and not before:
     return tokenizer.decode(row)
-  typist = Typist(tokenizer, stops, before)
-  return ''.join([*map(typist.push, row), typist.flush()])
+  detokenizer = Detokenizer(tokenizer, stops, before)
+  return ''.join([*map(detokenizer.push, row), detokenizer.flush()])
 
 
 def _row_keys(key: jax.Array, B: int) -> jax.Array:
@@ -279,5 +279,5 @@ def _row_keys(key: jax.Array, B: int) -> jax.Array:
   if key.ndim == 0:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(B))
   if key.shape != (B,):
-    raise errors.UserError(f'generate: key has shape {key.shape} for {B} prompts. Wanted one key, or one a prompt.')
+    raise errors.UserError(f'generate: key has shape {key.shape} for {B} prompts. Expected one key, or one a prompt.')
   return key

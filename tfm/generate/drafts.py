@@ -12,8 +12,8 @@ from flax import struct
 import jax
 import jax.numpy as jnp
 
+from tfm.generate.logits_processors import LogitsProcessors, priced
 from tfm.generate.penalties import NOTHING
-from tfm.generate.rules import Rules, priced
 from tfm.generate.sampling import warp
 from tfm.model import mtp
 from tfm.model.cache import init_cache, rewind, row_states
@@ -73,7 +73,7 @@ class Draft:
     return 0
 
   def propose(
-    self, spec: Model, params: Any, run: Run, rules: Rules, said: Said, memory: Any, keys_GB: jax.Array
+    self, spec: Model, params: Any, run: Run, rules: LogitsProcessors, said: Said, memory: Any, keys_GB: jax.Array
   ) -> tuple[jax.Array, jax.Array | None, Any]:
     """(drafted_BG, the distributions q_BGV that they were drawn from or None if there was no chance, memory)."""
     raise AssertionError(f'{type(self).__name__} must propose')
@@ -94,7 +94,7 @@ class Lookup(Draft):
 
   def fits(self, spec):
     if self.longest < 1:
-      yield f'longest={self.longest} is no number of tokens to look up. Wanted at least 1.'
+      yield f'longest={self.longest} is no number of tokens to look up. Expected at least 1.'
 
   def propose(self, spec, params, run, rules, said, memory, keys_GB):
     said_BS = jnp.concatenate([rules.prompt_BS, said.tokens_BT], axis=1)
@@ -128,12 +128,12 @@ class Smaller(Draft):
 
   def fits(self, spec):
     if self.spec.vocab != spec.vocab:
-      yield f'it has a vocabulary of {self.spec.vocab}, the model one of {spec.vocab}. Wanted the same tokens.'
+      yield f'it has a vocabulary of {self.spec.vocab}, the model one of {spec.vocab}. Expected the same tokens.'
     if (self.spec.encoder is None) != (spec.encoder is None):
       which = (
         'it has no encoder, the model has' if self.spec.encoder is None else 'it has an encoder, the model has none'
       )
-      yield f'{which}. Wanted both or neither.'
+      yield f'{which}. Expected both or neither.'
 
   def begin(self, spec, params, run, slots, inputs, out, cache=None):
     B, source = len(next(iter(inputs.values()))), source_length(self.spec, self.params, inputs)
@@ -168,9 +168,9 @@ class Later(Draft):
 
   def fits(self, spec):
     if spec.mtp is None:
-      yield 'the model predicts the next token only. Wanted one with mtp, or another draft.'
+      yield 'the model predicts the next token only. Expected one with mtp, or another draft.'
     elif spec.encoder is not None:
-      yield 'heads for later tokens need a decoder alone. Wanted a model without encoder, or another draft.'
+      yield 'heads for later tokens need a decoder alone. Expected a model without encoder, or another draft.'
 
   def ahead(self, spec, tokens):
     return min(tokens, spec.mtp.depth)
@@ -230,7 +230,7 @@ class Later(Draft):
 
 
 def _draw(
-  rules: Rules, logits_BV: jax.Array, tokens_BT: jax.Array, n_B: jax.Array, keys_B: jax.Array
+  rules: LogitsProcessors, logits_BV: jax.Array, tokens_BT: jax.Array, n_B: jax.Array, keys_B: jax.Array
 ) -> tuple[jax.Array, jax.Array | None, jax.Array]:
   """(token number `n_B` of each row by the rules, its distribution if it is drawn, the tokens with it)."""
   # Where a draft has no position for a token it says NaN: any guess will do, but it must have a probability.

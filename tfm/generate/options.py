@@ -49,31 +49,31 @@ class Options(Sampling, Penalties):
     yield from Sampling.check(self)
     yield from Penalties.check(self)
     if self.max_new_tokens < 1:
-      yield f'max_new_tokens={self.max_new_tokens} asks for nothing. Wanted at least 1.'
+      yield f'max_new_tokens={self.max_new_tokens} asks for nothing. Expected at least 1.'
     elif not 0 <= self.min_new_tokens <= self.max_new_tokens:
       yield f'min_new_tokens={self.min_new_tokens} is not between 0 and max_new_tokens={self.max_new_tokens}.'
     if self.decoder_start == ():
-      yield 'decoder_start=() gives the decoder nothing to begin with. Wanted at least one token id.'
+      yield 'decoder_start=() gives the decoder nothing to begin with. Expected at least one token id.'
     if self.draft_tokens < 1:
-      yield f'draft_tokens={self.draft_tokens} guesses nothing. Wanted at least 1.'
+      yield f'draft_tokens={self.draft_tokens} guesses nothing. Expected at least 1.'
     yield from self._beams()
     if self.prefill_chunk is not None and self.prefill_chunk < 1:
-      yield f'prefill_chunk={self.prefill_chunk} reads nothing. Wanted at least 1, or None for the whole prompt.'
+      yield f'prefill_chunk={self.prefill_chunk} reads nothing. Expected at least 1, or None for the whole prompt.'
     for text in several(self.stop):
       if not isinstance(text, str):
-        yield f'stop={text!r} is no text to end a row before. Wanted a string or several; ids that end a row are eos.'
+        yield f'stop={text!r} is no text to end a row before. Expected a string or several; ids that end a row are eos.'
       elif not text:
-        yield "stop='' is in every text. Wanted at least one character."
+        yield "stop='' is in every text. Expected at least one character."
 
   def _beams(self) -> Iterator[str]:
     if self.beams < 1:
-      yield f'beams={self.beams} searches nothing. Wanted at least 1.'
+      yield f'beams={self.beams} searches nothing. Expected at least 1.'
     if self.early_stopping not in (True, False, 'never'):
       yield f"early_stopping={self.early_stopping!r} is not one of True, False, 'never'."
     if not math.isfinite(self.length_penalty):
-      yield f'length_penalty={self.length_penalty} is no power. Wanted a number: 0 for the sum, 1 for the mean.'
+      yield f'length_penalty={self.length_penalty} is no power. Expected a number: 0 for the sum, 1 for the mean.'
     if self.beams > 1 and self.temperature:
-      yield f'beams={self.beams} seek the likeliest text, temperature={self.temperature} draws. Wanted temperature=0.'
+      yield f'beams={self.beams} seek the likeliest text, temperature={self.temperature} draws. Expected temperature=0.'
 
 
 def parse(given: dict[str, Any]) -> Options:

@@ -31,15 +31,15 @@ class Penalties:
 
   def check(self) -> Iterator[str]:
     if not 0 < self.repetition_penalty < math.inf:
-      yield f'repetition_penalty={self.repetition_penalty} is not one. Wanted more than 0: 1 is none, 1.2 is usual.'
+      yield f'repetition_penalty={self.repetition_penalty} is not one. Expected more than 0: 1 is none, 1.2 is usual.'
     for name in ('frequency_penalty', 'presence_penalty'):
       if not math.isfinite(getattr(self, name)):
         yield f'{name}={getattr(self, name)} is no number to take off a logit.'
     if self.no_repeat_ngram is not None and self.no_repeat_ngram < 1:
-      yield f'no_repeat_ngram={self.no_repeat_ngram} is no number of tokens. Wanted at least 1, or None.'
+      yield f'no_repeat_ngram={self.no_repeat_ngram} is no number of tokens. Expected at least 1, or None.'
     for token, bias in (self.logit_bias or {}).items():
       if math.isnan(bias) or bias == math.inf:
-        yield f'logit_bias[{token}]={bias} cannot be added to a logit. Wanted a number, or -inf to forbid the token.'
+        yield f'logit_bias[{token}]={bias} cannot be added to a logit. Expected a number, or -inf to forbid the token.'
 
   def prices(self) -> dict[str, jax.Array]:
     """The penalties in use, as arrays: compiled again when one comes or goes, not when it changes."""

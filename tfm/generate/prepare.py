@@ -35,7 +35,7 @@ def prepare(spec: Model, params: Params, *, int8: bool = False) -> Params:
   same = jax.tree.structure(letters) == jax.tree.structure(params)  # type: ignore[operator]
   if not same:
     raise errors.UserError(
-      'prepare: the parameters are not those of the model. Wanted what init(spec, key) or load(path) gives; '
+      'prepare: the parameters are not those of the model. Expected what init(spec, key) or load(path) gives; '
       'parameters that are prepared already need it no more.'
     )
   return _laid(spec, spec, params, letters, int8)

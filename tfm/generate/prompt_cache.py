@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core import config, errors
-from tfm.generate import chunks, held, prompt_file
+from tfm.generate import cache_export, chunks, prompt_file
 from tfm.generate import prompts as prompts_lib
 from tfm.generate.drafts import Draft
 from tfm.generate.penalties import NOTHING
@@ -71,7 +71,7 @@ def start(
   if spec.encoder is not None:
     _all_alike(path, tokens.tolist(), rows)
     B, source = batch.inputs['input_ids'].shape
-    cache = held.filled_source(spec, run, B, slots, source, arrays)
+    cache = cache_export.filled_source(spec, run, B, slots, source, arrays)
     return Start({'decoder_input_ids': batch.inputs['decoder_input_ids']}, cache)
   if spec.reads_prefix:
     _all_alike(path, tokens.tolist(), rows)
@@ -81,15 +81,15 @@ def start(
   names = ('input_ids', 'attention_mask', *(['prefix_mask'] if spec.reads_prefix else []))
   ids, mask = prompts_lib.padded(left, width, left=True)
   own = {name.removeprefix(_DRAFT): a for name, a in arrays.items() if name.startswith(_DRAFT)}
-  cache, kept = held.filled(spec, run, slots, arrays, len(tokens), held_B), None
+  cache, kept = cache_export.filled(spec, run, slots, arrays, len(tokens), held_B), None
   if (stack := draft.stack(spec)) is not None:
     if not own:
       raise errors.UserError(
         f"prompt_cache: {path}: drafts differ: the file has nothing of the model's own heads for later tokens, from "
-        'which this draft goes on. Wanted a file that was made with it, or another draft.'
+        'which this draft goes on. Expected a file that was made with it, or another draft.'
       )
     # They have not been told the token after the last one.
-    kept = held.filled(stack, run, batch.slots, own, len(tokens) - 1, held_B)
+    kept = cache_export.filled(stack, run, batch.slots, own, len(tokens) - 1, held_B)
   return Start(dict(zip(names, (ids, mask, mask), strict=False)), cache, kept)
 
 
@@ -101,11 +101,11 @@ def finish(
     return
   tokens = np.asarray(_rows(spec, batch)[0], np.int32)
   if spec.encoder is not None:
-    arrays = held.taken_of_source(spec, cache, len(tokens))
+    arrays = cache_export.taken_of_source(spec, cache, len(tokens))
   else:
-    arrays = held.taken(spec, run, cache)
+    arrays = cache_export.taken(spec, run, cache)
   if (stack := draft.stack(spec)) is not None:
-    arrays |= {f'{_DRAFT}{name}': a for name, a in held.taken(stack, run, draft.cache(memory)).items()}
+    arrays |= {f'{_DRAFT}{name}': a for name, a in cache_export.taken(stack, run, draft.cache(memory)).items()}
   prompt_file.save(path, spec, params, run, tokens, arrays)
 
 
@@ -136,7 +136,7 @@ def _save_without_last(path: str | Path, spec: Model, params: Any, batch: Batch,
   width = width if spec.max_positions is None else min(width, spec.max_positions)
   ids, mask = prompts_lib.padded([tokens], width, left=True)
   cache = _read(spec, params, {'input_ids': ids, 'attention_mask': mask}, run=run, slots=width, chunk=chunk)
-  prompt_file.save(path, spec, params, run, np.asarray(tokens, np.int32), held.taken(spec, run, cache))
+  prompt_file.save(path, spec, params, run, np.asarray(tokens, np.int32), cache_export.taken(spec, run, cache))
 
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'chunk'))
@@ -158,12 +158,12 @@ def _all_alike(path: str | Path, tokens: list[int], rows: Sequence[list[int]]) -
   if other is not None:
     raise errors.UserError(
       f'prompt_cache: {path}: tokens differ: the file is {_short(tokens)}, the prompt is {_short(other)}. '
-      'Wanted the same, or another file.'
+      'Expected the same, or another file.'
     )
 
 
 def _held(
-  path: str | Path, spec: Model, run: Run, draft: Draft, tokens: list[int], arrays: held.Arrays, rows: list[list[int]]
+  path: str | Path, spec: Model, run: Run, draft: Draft, tokens: list[int], arrays: cache_export.Arrays, rows: list[list[int]]
 ) -> NDArray[np.int32]:
   """How many tokens of each row come from the file."""
   n, back = len(tokens), run.cache.back
@@ -171,7 +171,7 @@ def _held(
   if not any(common):
     raise errors.UserError(
       f'prompt_cache: {path}: tokens differ: the file begins with {_short(tokens)}, the prompt begins with '
-      f'{_short(rows[0])}. Wanted the same, or another file.'
+      f'{_short(rows[0])}. Expected the same, or another file.'
     )
   # What a draft was told of the tokens after a place is not known to be so near the end of what is common.
   count = [max(min(c - draft.behind(spec), len(row) - 1), 0) for c, row in zip(common, rows, strict=True)]
@@ -183,7 +183,7 @@ def _held(
   if any(count) and not any(served):
     raise errors.UserError(
       f'prompt_cache: {path}: tokens differ: the prompt has {max(common)} of the {n} tokens of the file, but '
-      f'cache={config.text_of(run.cache)} has forgotten what stood before the last {back}. Wanted a prompt that goes '
+      f'cache={config.text_of(run.cache)} has forgotten what stood before the last {back}. Expected a prompt that goes '
       'on from all of them, another file, or a cache that keeps every token (dense, int8 or paged).'
     )
   return np.asarray(served, np.int32)

@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from tfm.core import config, errors
-from tfm.generate.held import Arrays
+from tfm.generate.cache_export import Arrays
 from tfm.model.spec import Model
 from tfm.parts.context import Run
 
@@ -50,17 +50,17 @@ def load(path: str | Path, spec: Model, params: Any, run: Run) -> tuple[NDArray[
       about, plain = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
   except (SafetensorError, OSError) as e:
     raise errors.UserError(
-      f'prompt_cache: {path}: cannot be read ({e}). Wanted it removed: it is then made anew.'
+      f'prompt_cache: {path}: cannot be read ({e}). Expected it removed: it is then made anew.'
     ) from e
   mine = _about(spec, params, run)
   if missing := sorted({*mine, _DIGEST} - {*about}):
     raise errors.UserError(
-      f'prompt_cache: {path}: is no prompt cache, it lacks {", ".join(missing)}. Wanted another file.'
+      f'prompt_cache: {path}: is no prompt cache, it lacks {", ".join(missing)}. Expected another file.'
     )
   if about[_DIGEST] != _digest(plain):
-    raise errors.UserError(f'prompt_cache: {path}: its contents are damaged. Wanted it removed: it is then made anew.')
+    raise errors.UserError(f'prompt_cache: {path}: its contents are damaged. Expected it removed: it is then made anew.')
   if wrong := list(_differences(about, mine, spec)):
-    raise errors.UserError(f'prompt_cache: {path}: {"; ".join(wrong)}. Wanted the same, or another file.')
+    raise errors.UserError(f'prompt_cache: {path}: {"; ".join(wrong)}. Expected the same, or another file.')
   tokens = plain.pop(_TOKENS)
   del plain[_POSITIONS]
   return tokens, {name: a.view(jnp.bfloat16) if a.dtype == np.uint16 else a for name, a in plain.items()}

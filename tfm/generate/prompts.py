@@ -77,7 +77,7 @@ def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: O
     return Batch(inputs, *length, prompt, eos, words)
   if options.decoder_start is not None:
     raise errors.UserError(
-      f'generate: decoder_start={options.decoder_start} is given, but the model has no encoder. Wanted None.'
+      f'generate: decoder_start={options.decoder_start} is given, but the model has no encoder. Expected None.'
     )
   lengths = [len(r) for r in rows]
   longest = max(range(len(rows)), key=lengths.__getitem__)
@@ -111,12 +111,12 @@ def can_go_on(spec: Model) -> Iterator[str]:
   if any(not (m.causal or 'prefix' in m.reads) for block in blocks(spec) for m in block.mixers):
     yield (
       'the model has layers whose tokens see later ones, which are not there yet. '
-      'Wanted mask=causal, or mask=prefix without a length.'
+      'Expected mask=causal, or mask=prefix without a length.'
     )
   if not spec.apart:
     yield (
       'the experts of a token depend on the tokens around it, so a token at a time says not what the whole row does. '
-      'Wanted a router such as top_k, with capacity=none.'
+      'Expected a router such as top_k, with capacity=none.'
     )
 
 
@@ -143,9 +143,9 @@ def _arrays(spec: Model, prompts: Prompts) -> dict[str, NDArray[Any]]:
 
 def _listed(prompts: Any) -> list[str | Sequence[int]]:
   if isinstance(prompts, str) or (len(prompts) and isinstance(prompts[0], (int, np.integer))):
-    raise errors.UserError(f'generate: prompts is a single prompt, {prompts!r:.60}. Wanted a list of them.')
+    raise errors.UserError(f'generate: prompts is a single prompt, {prompts!r:.60}. Expected a list of them.')
   if not len(prompts):
-    raise errors.UserError('generate: prompts is empty. Wanted at least one.')
+    raise errors.UserError('generate: prompts is empty. Expected at least one.')
   return list(prompts)
 
 
@@ -153,7 +153,7 @@ def _encode(i: int, prompt: str | Sequence[int], tokenizer: Tokenizer | None) ->
   if isinstance(prompt, str):
     if tokenizer is None:
       raise errors.UserError(
-        f'generate: prompt {i} is text, {prompt!r:.60}, but there is no tokenizer. Wanted tokenizer=, or token ids.'
+        f'generate: prompt {i} is text, {prompt!r:.60}, but there is no tokenizer. Expected tokenizer=, or token ids.'
       )
     if any(0xD800 <= ord(character) < 0xE000 for character in prompt):
       raise errors.UserError(
@@ -161,7 +161,7 @@ def _encode(i: int, prompt: str | Sequence[int], tokenizer: Tokenizer | None) ->
       )
     prompt = list(getattr(tokenizer, 'prompt', tokenizer.encode)(prompt))
   if not len(prompt):
-    raise errors.UserError(f'generate: prompt {i} is empty. Wanted at least one token to go on from.')
+    raise errors.UserError(f'generate: prompt {i} is empty. Expected at least one token to go on from.')
   return [int(t) for t in prompt]
 
 
@@ -169,7 +169,7 @@ def _within(spec: Tower, row: Sequence[int], what: str) -> None:
   for token in row:
     if not 0 <= token < spec.vocab:
       raise errors.UserError(
-        f'generate: {what} has token {token}, outside the vocabulary of {spec.vocab}. Wanted 0 to {spec.vocab - 1}.'
+        f'generate: {what} has token {token}, outside the vocabulary of {spec.vocab}. Expected 0 to {spec.vocab - 1}.'
       )
 
 
@@ -177,7 +177,7 @@ def _start(spec: Model, options: Options) -> tuple[int, ...]:
   if options.decoder_start is None:
     raise errors.UserError(
       'generate: decoder_start is missing: the model reads prompts in its encoder. '
-      'Wanted the id its decoder was trained to begin with (T5: the padding, 0).'
+      'Expected the id its decoder was trained to begin with (T5: the padding, 0).'
     )
   start = several(options.decoder_start)
   _within(spec, start, 'decoder_start')
@@ -191,7 +191,7 @@ def _fits(spec: Model, length: int, i: int, options: Options) -> tuple[int, int]
     what = f'prompt {i}' if spec.encoder is None else 'decoder_start'
     raise errors.UserError(
       f'generate: {what} has {length} tokens, and {new} new ones make {length + new}, but the position table has '
-      f'{limit} rows. Wanted max_new_tokens of at most {max(limit - length, 0)}, or a shorter prompt.'
+      f'{limit} rows. Expected max_new_tokens of at most {max(limit - length, 0)}, or a shorter prompt.'
     )
   slots = bucket(bucket(length) + new)
   return slots if limit is None else min(slots, limit), bucket(new)

@@ -22,13 +22,13 @@ class Sampling:
 
   def check(self) -> Iterator[str]:
     if not 0 <= self.temperature < float('inf'):
-      yield f'temperature={self.temperature} is not one. Wanted 0 (the likeliest token) or more, usually 0.6 to 1.2.'
+      yield f'temperature={self.temperature} is not one. Expected 0 (the likeliest token) or more, usually 0.6 to 1.2.'
     if self.top_k is not None and self.top_k < 1:
-      yield f'top_k={self.top_k} keeps no token. Wanted at least 1, or None for all of them.'
+      yield f'top_k={self.top_k} keeps no token. Expected at least 1, or None for all of them.'
     if self.top_p is not None and not 0 < self.top_p <= 1:
-      yield f'top_p={self.top_p} is not a share of the probability. Wanted more than 0 and at most 1, or None.'
+      yield f'top_p={self.top_p} is not a share of the probability. Expected more than 0 and at most 1, or None.'
     if self.min_p is not None and not 0 <= self.min_p <= 1:
-      yield f'min_p={self.min_p} is not a share of the top probability. Wanted 0 to 1, or None.'
+      yield f'min_p={self.min_p} is not a share of the top probability. Expected 0 to 1, or None.'
 
   def knobs(self) -> dict[str, jax.Array]:
     """The values in use, as arrays: a jitted `sample` is compiled again when one comes or goes, not when it changes."""

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from tfm.generate.accept import accept, accept_likeliest
 from tfm.generate.drafts import Draft, Said
+from tfm.generate.logits_processors import LogitsProcessors, priced
 from tfm.generate.penalties import NOTHING
-from tfm.generate.rules import Rules, priced
 from tfm.generate.sampling import warp
 from tfm.generate.step import State
 from tfm.model.cache import rewind, with_history
@@ -20,14 +20,14 @@ from tfm.parts.context import Run
 
 @functools.partial(jax.jit, static_argnames=('spec', 'ahead', 'run'), donate_argnames='state')
 def go_on(
-  spec: Model, params: Any, state: State, rules: Rules, draft: Draft, until: jax.Array, *, ahead: int, run: Run
+  spec: Model, params: Any, state: State, rules: LogitsProcessors, draft: Draft, until: jax.Array, *, ahead: int, run: Run
 ) -> State:
   """The state once every row has `until` tokens or has ended; rows that are luckier have more by up to `ahead`."""
   one = lambda state: _round(spec, params, state, rules, draft, ahead, run)
   return jax.lax.while_loop(lambda s: jnp.any(~s.done_B & (s.n_B < until)), one, state)
 
 
-def _round(spec: Model, params: Any, state: State, rules: Rules, draft: Draft, G: int, run: Run) -> State:
+def _round(spec: Model, params: Any, state: State, rules: LogitsProcessors, draft: Draft, G: int, run: Run) -> State:
   """`state` with 1 to G + 1 more tokens in each row that goes on."""
   own = '' if spec.encoder is None else 'decoder_'
   # A round begins with another number of tokens than the one before, so its keys are new.
@@ -67,7 +67,7 @@ def _round(spec: Model, params: Any, state: State, rules: Rules, draft: Draft, G
   )
 
 
-def _priced_ahead(rules: Rules, logits_BTV: jax.Array, tokens_BT: jax.Array, n_B: jax.Array) -> jax.Array:
+def _priced_ahead(rules: LogitsProcessors, logits_BTV: jax.Array, tokens_BT: jax.Array, n_B: jax.Array) -> jax.Array:
   """The logits of tokens n, n + 1, ... of each row, each given those before it."""
   at = lambda logits_BV, t: priced(rules, logits_BV, tokens_BT, n_B + t)
   return jax.vmap(at, (1, 0), 1)(logits_BTV, jnp.arange(logits_BTV.shape[1]))
@@ -79,7 +79,7 @@ def _put(tokens_BT: jax.Array, n_B: jax.Array, new_BG: jax.Array) -> jax.Array:
   return tokens_BT.at[jnp.arange(B)[:, None], n_B[:, None] + jnp.arange(G)[None]].set(new_BG, mode='drop')
 
 
-def _ends(rules: Rules, state: State, new_BT: jax.Array, room_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _ends(rules: LogitsProcessors, state: State, new_BT: jax.Array, room_B: jax.Array) -> tuple[jax.Array, jax.Array]:
   """(how many of the first `room_B` tokens are said before the row's end, whether it is reached)."""
   stop_BT = rules.stop_V[new_BT] & (jnp.arange(new_BT.shape[1])[None] < room_B[:, None])
   ended_B = jnp.any(stop_BT, axis=1)

@@ -10,10 +10,10 @@ import jax.numpy as jnp
 
 from tfm.generate.chunks import read
 from tfm.generate.drafts import Draft
+from tfm.generate.logits_processors import LogitsProcessors, choose
 from tfm.generate.penalties import NOTHING
+from tfm.generate.prefix_sharing import Fan
 from tfm.generate.prompt_cache import Start
-from tfm.generate.rules import Rules, choose
-from tfm.generate.sharing import Fan
 from tfm.model.cache import fanned, init_cache, rows
 from tfm.model.spec import Model
 from tfm.model.transformer import apply, source_length
@@ -39,7 +39,7 @@ class State:
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'room', 'chunk'))
 def prefill(
-  spec: Model, params: Any, begin: Start, rules: Rules, draft: Draft, whole: dict[str, Any], fan: Fan | None = None, *,
+  spec: Model, params: Any, begin: Start, rules: LogitsProcessors, draft: Draft, whole: dict[str, Any], fan: Fan | None = None, *,
   run: Run, slots: int, room: int, chunk: int | None = None,
 ) -> State:  # fmt: skip
   """The state after one pass over the prompts (or `chunk` tokens at a time), with the first new token of each row.
@@ -68,7 +68,7 @@ def prefill(
 
 
 def first_pass(
-  spec: Model, params: Any, begin: Start, rules: Rules, fan: Fan | None, *, run: Run, slots: int, chunk: int | None
+  spec: Model, params: Any, begin: Start, rules: LogitsProcessors, fan: Fan | None, *, run: Run, slots: int, chunk: int | None
 ) -> dict[str, Any]:
   """What the model says of the prompts that `begin` has, with their last token's logits and a cache, a row each."""
   inputs, cache = begin.inputs, begin.cache
@@ -82,7 +82,7 @@ def first_pass(
 
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run'), donate_argnames='state')
-def go_on(spec: Model, params: Any, state: State, rules: Rules, until: jax.Array, *, run: Run) -> State:
+def go_on(spec: Model, params: Any, state: State, rules: LogitsProcessors, until: jax.Array, *, run: Run) -> State:
   """The state once every row has `until` tokens or has ended."""
   name = 'input_ids' if spec.encoder is None else 'decoder_input_ids'
 
@@ -95,7 +95,7 @@ def go_on(spec: Model, params: Any, state: State, rules: Rules, until: jax.Array
   return jax.lax.while_loop(lambda s: jnp.any(~s.done_B & (s.n_B < until)), one, state)
 
 
-def _choose(state: State, logits_BV: jax.Array, rules: Rules) -> State:
+def _choose(state: State, logits_BV: jax.Array, rules: LogitsProcessors) -> State:
   """The state with one more token in each row that goes on."""
   tok_B = choose(rules, logits_BV, state.tokens_BT, state.n_B)
   n_B = state.n_B + ~state.done_B

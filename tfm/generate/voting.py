@@ -26,7 +26,7 @@ def few_shot(
   parts = form.split('{}')
   if len(parts) != 3:
     places = f'{len(parts) - 1} {{}}'
-    raise errors.UserError(f'few_shot: form={form!r} has {places}. Wanted one for the question, one for the answer.')
+    raise errors.UserError(f'few_shot: form={form!r} has {places}. Expected one for the question, one for the answer.')
   filled = [f'{parts[0]}{asked}{parts[1]}{answer}{parts[2]}' for asked, answer in examples]
   return between.join([*filled, f'{parts[0]}{question}{parts[1]}'.rstrip(' ')])
 
@@ -71,8 +71,8 @@ def vote(
   *Raises*: UserError as `generate`, and for samples that would all be the same.
   """
   if n < 1:
-    raise errors.UserError(f'vote: n={n} is no number of samples. Wanted at least 1.')
+    raise errors.UserError(f'vote: n={n} is no number of samples. Expected at least 1.')
   if n > 1 and options.get('temperature') == 0:
-    raise errors.UserError(f'vote: n={n} samples at temperature=0 are all the same. Wanted more, or n=1.')
+    raise errors.UserError(f'vote: n={n} samples at temperature=0 are all the same. Expected more, or n=1.')
   texts = generate(spec, params, [p for p in prompts for _ in range(n)], tokenizer=tokenizer, **options)
   return [majority(map(parse, texts[i : i + n])) for i in range(0, len(texts), n)]

@@ -10,7 +10,7 @@ from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
 from tfm.data.tokenizer.file import FileVocabulary
 from tfm.hub.files import CONFIG, GENERATION, TOKENIZER, FolderFiles, without_ids
-from tfm.hub.same import computed, layered
+from tfm.hub.spec_equivalence import computed, layered
 from tfm.hub.vocabulary import find_vocabulary
 from tfm.model.spec import Model
 from tfm.zoo.bookkeeping import SILENT

@@ -7,7 +7,7 @@ import numpy as np
 
 from tfm.hub.names import key
 from tfm.hub.tensors import Entry, Tensors
-from tfm.zoo.weights import Published, plan
+from tfm.zoo.weights import Published, tensor_map
 
 _STACKED = re.compile(r'(.*\.experts)\.(gate_up_proj|down_proj)$')
 #: The projections that a stacked tensor `[E, out, in]` holds, one after the other along `out`.
@@ -23,7 +23,7 @@ def unstacked(tensors: Tensors, published: Published) -> Tensors:
   if not stacked:
     return tensors
   family = published.family
-  wanted = {key(family, t.name) for t in plan(family, published.spec, published.ending)}
+  wanted = {key(family, t.name) for t in tensor_map(family, published.spec, published.ending)}
   entries: dict[str, Entry] = {}
   for name, entry in tensors.entries.items():
     parts = dict(_parts(name, entry)) if name in stacked else {}

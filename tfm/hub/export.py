@@ -16,7 +16,7 @@ from tfm.data.progress import Progress
 from tfm.data.tokenizer import Vocabulary
 from tfm.hub.beside import carried, original_of, with_dtype, write_files
 from tfm.hub.files import CONFIG, FolderFiles, without_ids
-from tfm.hub.same import computed, layered
+from tfm.hub.spec_equivalence import computed, layered
 from tfm.hub.tensors import INDEX, SAFE
 from tfm.model.adapted import merge_adapters
 from tfm.model.spec import Model
@@ -66,9 +66,9 @@ def export_hf(
   files = FolderFiles({}) if files is None else files
   values, found = original_of(spec, files, architecture) or class_of(spec, architecture)
   leaves = _leaves(spec, params)
-  plan = weights.plan(found.family, spec, found.ending)
+  tensor_map = weights.tensor_map(found.family, spec, found.ending)
   twins = found.family.twins(spec).items()
-  plan += [dataclasses.replace(t, name=name) for name, path in twins for t in plan if t.slots[0].path == path]
+  tensor_map += [dataclasses.replace(t, name=name) for name, path in twins for t in tensor_map if t.slots[0].path == path]
   with new_folder(path) as half:
     before, files = files, write_files(half, files, tokenizer)
     own = None if files is before and CONFIG in files else tokenizer
@@ -78,7 +78,7 @@ def export_hf(
       values = carried(values, files.json(CONFIG))
       _write_json(half / CONFIG, values | _tokens(own, values) | {'tfm_version': __version__})
     fixed = found.family.fixed_of(spec, found.ending)
-    _write_weights(half, plan, leaves, fixed, shard_bytes)
+    _write_weights(half, tensor_map, leaves, fixed, shard_bytes)
   return found.architecture
 
 
@@ -104,7 +104,7 @@ def class_of(spec: Model, architecture: str | None = None) -> tuple[dict[str, An
   what = f'{architecture} cannot say' if architecture else 'no published class says'
   raise errors.UserError(
     f'export: {what} what this model computes.{told}\n'
-    'Wanted a model of a published family; a checkpoint of ours keeps any model.'
+    'Expected a model of a published family; a checkpoint of ours keeps any model.'
   )
 
 
@@ -132,7 +132,7 @@ def _leaves(spec: Model, params: Any) -> dict[str, Any]:
   leaves = {_path(p): x for p, x in jax.tree_util.tree_leaves_with_path(params)}
   if wrong := sorted(n for n in {*wanted, *leaves} if n not in leaves or leaves[n].shape != wanted.get(n)):
     raise errors.UserError(
-      f'export: the parameters are not those of the model: {", ".join(wrong[:8])}. Wanted what init(spec, key) or '
+      f'export: the parameters are not those of the model: {", ".join(wrong[:8])}. Expected what init(spec, key) or '
       'load(path) gives, not what prepare makes.'
     )
   return leaves
@@ -159,10 +159,10 @@ def _joined(tensor: Tensor, leaves: dict[str, Any]) -> np.ndarray:
 
 
 def _write_weights(
-  folder: Path, plan: list[Tensor], leaves: dict[str, Any], fixed: dict[str, np.ndarray], most: int
+  folder: Path, tensor_map: list[Tensor], leaves: dict[str, Any], fixed: dict[str, np.ndarray], most: int
 ) -> None:
-  sizes = [int(np.prod(t.shape)) * leaves[t.slots[0].path].dtype.itemsize for t in plan]
-  files = list(_files(plan, sizes, most))
+  sizes = [int(np.prod(t.shape)) * leaves[t.slots[0].path].dtype.itemsize for t in tensor_map]
+  files = list(_files(tensor_map, sizes, most))
   with Progress('writing weights', sum(sizes)) as bar:
     where: dict[str, str] = {}
     for i, tensors in enumerate(files, 1):
@@ -175,11 +175,11 @@ def _write_weights(
     _write_json(folder / INDEX, {'metadata': {'total_size': sum(sizes)}, 'weight_map': where})
 
 
-def _files(plan: list[Tensor], sizes: list[int], most: int) -> Iterator[list[Tensor]]:
+def _files(tensor_map: list[Tensor], sizes: list[int], most: int) -> Iterator[list[Tensor]]:
   """The tensors of each file, as many as fit into `most` bytes."""
   held: list[Tensor] = []
   total = 0
-  for tensor, size in zip(plan, sizes, strict=True):
+  for tensor, size in zip(tensor_map, sizes, strict=True):
     if held and total + size > most:
       yield held
       held, total = [], 0

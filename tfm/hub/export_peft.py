@@ -19,7 +19,7 @@ from tfm.hub.peft import CONFIG, SAFE
 from tfm.model.spec import Model
 from tfm.parts.adapter.base import Adapter
 from tfm.parts.adapter.lora import LoRA
-from tfm.zoo.weights import Tensor, plan
+from tfm.zoo.weights import Tensor, tensor_map
 
 _TASKS = {
   'ForCausalLM': 'CAUSAL_LM', 'LMHeadModel': 'CAUSAL_LM', 'ForConditionalGeneration': 'SEQ_2_SEQ_LM',
@@ -55,7 +55,7 @@ def export_peft(
   if not isinstance(adapter, LoRA):
     raise errors.UserError('export_peft: the model has no LoRA. Expected a spec with adapter=lora.')
   _, found = class_of(dataclasses.replace(spec, adapter=Adapter()), architecture)
-  kernels = plan(found.family, dataclasses.replace(found.spec, adapter=Adapter()), found.ending)
+  kernels = tensor_map(found.family, dataclasses.replace(found.spec, adapter=Adapter()), found.ending)
   leaves = {
     jax.tree_util.keystr(p, simple=True, separator='/'): x for p, x in jax.tree_util.tree_leaves_with_path(params)
   }

@@ -12,13 +12,13 @@ import jax.numpy as jnp
 
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
+from tfm.hub.check_tensors import check_tensors
 from tfm.hub.consistency import notes
 from tfm.hub.experts import unstacked
 from tfm.hub.files import CONFIG, GENERATION, FolderFiles, fields_of
-from tfm.hub.fill import fill
+from tfm.hub.fill_params import fill_params
 from tfm.hub.gguf import Gguf, find_file
 from tfm.hub.loaded import Loaded
-from tfm.hub.match import match
 from tfm.hub.peft import Peft
 from tfm.hub.quantized import dequantized
 from tfm.hub.recognise import check_published, is_checkpoint, refuse, resolve
@@ -27,7 +27,7 @@ from tfm.hub.text_part import text_config, text_part
 from tfm.hub.vocabulary import find_vocabulary
 from tfm.model.serving import serving
 from tfm.train import checkpoint
-from tfm.zoo.weights import Published, plan, published
+from tfm.zoo.weights import Published, published, tensor_map
 
 
 class _Source(NamedTuple):
@@ -153,10 +153,10 @@ def _filled(
   tensors = source.tensors if peft is None else peft.overlay(found, source.tensors)
   found = as_stored(found, tensors)
   tensors = unstacked(tensors, found)
-  wanted = match(source.where, found, tensors)
+  wanted = check_tensors(source.where, found, tensors)
   for note in notes(source.values, found, source.tokenizer):
     print(f'{source.where}: {note}', file=sys.stderr)
-  params = fill(found.spec, wanted, tensors, dtype, mesh)
+  params = fill_params(found.spec, wanted, tensors, dtype, mesh)
   spec, params = (found.spec, params) if peft is None else peft.add(found, params, dtype, mesh)
   return Loaded(spec, params, source.tokenizer, files=source.files)
 
@@ -216,6 +216,6 @@ def as_stored(found: Published, tensors: Tensors) -> Published:
   if learned and not any('pooler' in name for name in tensors):
     spec = spec.with_heads(classify=None)
   if spec.mtp is not None:
-    ahead = [t.name for t in plan(found.family, spec, found.ending) if t.slots[0].path.startswith('mtp/')]
+    ahead = [t.name for t in tensor_map(found.family, spec, found.ending) if t.slots[0].path.startswith('mtp/')]
     spec = spec if any(name in tensors for name in ahead) else dataclasses.replace(spec, mtp=None)
   return found._replace(spec=spec)

@@ -26,7 +26,7 @@ from tfm.model.spec import Model
 from tfm.parts.adapter.lora import LoRA
 from tfm.train import shard
 from tfm.train.mesh import RULES
-from tfm.zoo.weights import TABLE, Published, Tensor, plan, published
+from tfm.zoo.weights import TABLE, Published, Tensor, published, tensor_map
 
 CONFIG, SAFE, PICKLED = 'adapter_config.json', 'adapter_model.safetensors', 'adapter_model.bin'
 
@@ -191,7 +191,7 @@ class Peft:
   def _split(self, found: Published) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the weights of modules that can have a LoRA of tfm, and of the others, by name of the module."""
     bare = functools.partial(key, found.family)
-    weights = {bare(t.name): t for t in plan(found.family, found.spec, found.ending)}
+    weights = {bare(t.name): t for t in tensor_map(found.family, found.spec, found.ending)}
     found_of = {m: weights.get(bare(f'{m}.weight')) for m in self.pairs}
     if strange := sorted(m for m, t in found_of.items() if t is None):
       tied = found.spec.lm is not None and found.spec.lm.tied
@@ -258,7 +258,7 @@ class Peft:
 
 def _plan(values: Mapping[str, Any]) -> list[Tensor]:
   found = published(values)
-  return plan(found.family, found.spec, found.ending)
+  return tensor_map(found.family, found.spec, found.ending)
 
 
 def _module(path: str) -> str:

@@ -145,12 +145,12 @@ def _tower(tower: Tower, at: str) -> Iterator[str]:
     before = segment.d_model or before
   for where, _, block, d in placed(tower):
     path = f'{at}{where}'
-    yield from (f'{path}: {m}' for m in tower.residual.fits(block.wiring))
-    for name in ('mixer', 'aside', 'cross'):
+    yield from (f'{path}: {m}' for m in tower.residual.fits(block.residual_layout))
+    for name in ('mixer', 'extra_branch', 'cross'):
       if (part := getattr(block, name)) is not None:
         yield from (f'{path}.{name}: {m}' for m in part.fits(d))
-    if block.aside is not None and block.aside.state(d):
-      yield f'{path}.aside: needs a cache, and an extra branch has none. Expected conv or fourier.'
+    if block.extra_branch is not None and block.extra_branch.state(d):
+      yield f'{path}.extra_branch: needs a cache, and an extra branch has none. Expected conv or fourier.'
 
 
 def _stream(tower: Tower, name: str) -> Iterator[str]:
@@ -165,12 +165,12 @@ def _stream(tower: Tower, name: str) -> Iterator[str]:
 
 
 def _conditions(tower: Tower) -> Iterator[str]:
-  """Norms and gains that need a condition where there is none."""
+  """Norms and residual scales that need a condition where there is none."""
   assert tower.embed is not None
-  given = {'norm', *(f'{where}.{kind}' for where, *_ in placed(tower) for kind in ('norm', 'gain'))}
+  given = {'norm', *(f'{where}.{kind}' for where, *_ in placed(tower) for kind in ('norm', 'residual_scale'))}
   wanted = [c for c in nodes.walk(tower) if getattr(c.value, 'conditioned', False) and not c.path.startswith('towers.')]
   if tower.embed.conditions and not wanted:
-    yield 'embed: gives a condition, and no norm or gain needs one. Expected norm=adaptive or gain=gate.'
+    yield 'embed: gives a condition, and no norm or residual_scale needs one. Expected norm=adaptive or residual_scale=gate.'
   for child in wanted:
     kind = f'{child.name}={_kind(child.value)}'
     if child.path not in given:
@@ -178,7 +178,7 @@ def _conditions(tower: Tower) -> Iterator[str]:
     elif not tower.embed.conditions:
       yield (
         f'{child.path}: {kind} needs a condition, and embed={_kind(tower.embed)} gives none. '
-        'Expected embed=conditioned, or a norm and gain without a condition.'
+        'Expected embed=conditioned, or a norm and residual_scale without a condition.'
       )
 
 

@@ -123,7 +123,7 @@ def _block_flops(block: Block, width: int, length: float, lengths: Mapping[str, 
   """Return the FLOPs per token of a block."""
   flops = sum(m.flops(width, m.pairs(int(length))) for m in block.mixers)
   flops += 0.0 if block.ffn is None else block.ffn.flops(width)
-  flops += sum(part is not None for part in (block.mixer, block.cross, block.ffn)) * block.gain.flops(width)
+  flops += sum(part is not None for part in (block.mixer, block.cross, block.ffn)) * block.residual_scale.flops(width)
   return flops if block.cross is None else flops + block.cross.flops(width, lengths[block.cross.tower])
 
 
@@ -223,7 +223,7 @@ def _tower_rows(spec: Model, name: str, params: Any, length: int, at: str) -> It
 
 
 def _pieces(block: Block) -> dict[str, str]:
-  kinds = ('mixer', 'cross', 'ffn', 'aside', 'norm', 'wiring')
+  kinds = ('mixer', 'cross', 'ffn', 'extra_branch', 'norm', 'residual_layout')
   return {kind: _name(piece) for kind in kinds if (piece := getattr(block, kind)) is not None}
 
 

@@ -176,8 +176,8 @@ def one_layer(spec: Model) -> Tower:
 def _mtp(spec: Model) -> Any:
   if spec.mtp is None:
     raise errors.UserError(
-      'mtp: the model predicts the next token only. Wanted a model with mtp=sequential or parallel.'
+      'mtp: the model predicts the next token only. Expected a model with mtp=sequential or parallel.'
     )
   if spec.encoder is not None:
-    raise errors.UserError('mtp: a model with an encoder has no draft of its own. Wanted a decoder.')
+    raise errors.UserError('mtp: a model with an encoder has no draft of its own. Expected a decoder.')
   return spec.mtp

@@ -20,7 +20,7 @@ def serving(spec: Model, length: int) -> Model:
   found = _serving(spec, length)
   if found == spec and _serving(spec, length + 1) == spec:
     raise errors.UserError(
-      f'length={length}: no position of the model depends on how long rows are. Wanted a model with scaling=longrope '
+      f'length={length}: no position of the model depends on how long rows are. Expected a model with scaling=longrope '
       'or dynamic, or no length.'
     )
   return found

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 from tfm.core.frozen import FrozenMap
 from tfm.model import upgrade
@@ -13,7 +13,6 @@ from tfm.parts.embed.base import Embed
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
-from tfm.parts.gain.base import Gain
 from tfm.parts.head.base import Head
 from tfm.parts.head.lm import Lm
 from tfm.parts.init.base import Init
@@ -26,10 +25,11 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.base import Relative
 from tfm.parts.resample.base import Resample
 from tfm.parts.residual.base import Residual
+from tfm.parts.residual_layout.base import ResidualLayout
+from tfm.parts.residual_layout.pre import Pre
+from tfm.parts.residual_scale.base import ResidualScale
 from tfm.parts.unit.base import Unit
 from tfm.parts.unit.blocks import Blocks
-from tfm.parts.wiring.base import Wiring
-from tfm.parts.wiring.pre import Pre
 
 MAIN = ''  # the name of the model's own tower, beside those in `towers`
 
@@ -41,30 +41,33 @@ class Block:
   Attributes:
     mixer: how tokens of the sequence exchange information.
     ffn: what is computed for each token by itself.
-    norm, wiring: the normalisation, and where it stands (pre-norm, post-norm, ...).
+    norm, residual_layout: the normalisation, and where it stands (pre-norm, post-norm, ...).
     cross: attention to the output of another tower.
     dropout: rate for the output of every branch in training.
-    gain: how the output of a branch becomes an update of the residual stream (a factor, a gate).
+    residual_scale: how the output of a branch becomes an update of the residual stream (a factor, a gate).
     drop_path: probability that the last block skips a branch of an example in training; proportionally less in earlier
       blocks (stochastic depth, arXiv:1603.09382).
-    aside: an extra branch without a cache. It reads what enters the block, and its output is added as it is, last
+    extra_branch: an extra branch without a cache. It reads what enters the block, and its output is added as it is, last
       (DeBERTa v2's convolution, arXiv:2006.03654).
   """
 
   mixer: Mixer | None = Attention()
   ffn: FFN | None = Glu()
   norm: Norm = RMSNorm()
-  wiring: Wiring = Pre()
+  residual_layout: ResidualLayout = Pre()
   cross: Cross | None = None
   dropout: float = 0.0
-  gain: Gain = Gain()
+  residual_scale: ResidualScale = ResidualScale()
   drop_path: float = 0.0
-  aside: Mixer | None = None
+  extra_branch: Mixer | None = None
+
+  #: Fields that earlier versions stored under other names.
+  former: ClassVar = {'wiring': 'residual_layout', 'gain': 'residual_scale', 'aside': 'extra_branch'}
 
   @property
   def mixers(self) -> tuple[Mixer, ...]:
     """The branches through which tokens of the sequence exchange information."""
-    return tuple(m for m in (self.mixer, self.aside) if m is not None)
+    return tuple(m for m in (self.mixer, self.extra_branch) if m is not None)
 
   @property
   def causal(self) -> bool:
@@ -77,8 +80,8 @@ class Block:
         yield f'{name}={share} is not a share. Expected at least 0 and less than 1.'
     if self.mixer is None and self.ffn is None and self.cross is None:
       yield 'mixer, ffn and cross are all none, so the block computes nothing. Expected one of them.'
-    if self.aside is not None and self.wiring.final_norm:
-      yield 'aside is added and normalised after the other branches. Expected wiring=post, or aside=none.'
+    if self.extra_branch is not None and self.residual_layout.final_norm:
+      yield 'extra_branch is added and normalised after the other branches. Expected residual_layout=post, or extra_branch=none.'
 
 
 @dataclasses.dataclass(frozen=True)

@@ -105,7 +105,7 @@ def ends_with_norm(tower: Tower) -> bool:
   """Return whether a final norm follows the layers (or the embeddings, if there are no layers)."""
   if tower.norm is None:
     return False
-  return not tower.segments or tower.segments[-1].pattern[-1].wiring.final_norm
+  return not tower.segments or tower.segments[-1].pattern[-1].residual_layout.final_norm
 
 
 def call(piece: Any, params: Params, name: str, *args: Any, method: str | None = None) -> Any:
@@ -183,7 +183,7 @@ def apply_stack(
   tower: Tower, dims: Dims, params: Params, x_BTD: jax.Array, ctx: Ctx, caches: Any, key: jax.Array | None,
   capture: tuple[str, ...] = (),
 ) -> Passed:  # fmt: skip
-  """Run all segments and the final norm. `key` turns dropout on; `capture` are names of `tfm/parts/tell.py`."""
+  """Run all segments and the final norm. `key` turns dropout on; `capture` are names of `tfm/parts/capture.py`."""
   ctx = _with_shared(tower, dims, params, ctx)
   x_BTD, beside = ctx.residual.start(x_BTD)
   carry = (x_BTD, beside, jnp.zeros((), jnp.float32))

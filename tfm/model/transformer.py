@@ -17,12 +17,12 @@ from tfm.model import stack as stack_lib
 from tfm.model.spec import MAIN, Model, Tower, last_width, reads, resampled
 from tfm.model.stack import Params, named_key
 from tfm.parts.attend.dense import DenseAttention
+from tfm.parts.capture import ATTENTIONS, CROSS, HIDDEN
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.embed.base import Embedded, Outputs, whole
 from tfm.parts.embed.targets import EXTRAS as ORDER
 from tfm.parts.head.base import HeadContext
 from tfm.parts.head.pick import of_stream
-from tfm.parts.tell import ATTENTIONS, CROSS, HIDDEN
 from tfm.parts.tokeninfo import TokenInfo, with_grid
 
 RUN = Run()

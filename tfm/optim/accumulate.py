@@ -48,7 +48,7 @@ def interleaved(x: jax.Array, n: int) -> jax.Array:
   rows = x.shape[0]
   if rows % n:
     raise errors.UserError(
-      f'optim.accumulate: {n} micro-batches do not divide a batch of {rows} rows. Wanted a divisor of {rows}.'
+      f'optim.accumulate: {n} micro-batches do not divide a batch of {rows} rows. Expected a divisor of {rows}.'
     )
   return jnp.moveaxis(x.reshape(rows // n, n, *x.shape[1:]), 1, 0)
 

@@ -124,7 +124,7 @@ class Adafactor(Optim):
     if self.momentum is not None:
       yield from share('momentum', self.momentum)
     if self.threshold is not None and self.threshold <= 0:
-      yield f'threshold: {self.threshold} leaves no update. Wanted more than 0, or none.'
+      yield f'threshold: {self.threshold} leaves no update. Expected more than 0, or none.'
     for name in ('power', 'eps', 'min_size'):
       if getattr(self, name) <= 0:
-        yield f'{name}: {getattr(self, name)} cannot be. Wanted more than 0.'
+        yield f'{name}: {getattr(self, name)} cannot be. Expected more than 0.'

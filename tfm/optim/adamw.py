@@ -31,4 +31,4 @@ class AdamW(Optim):
     yield from share('b2', self.b2)
     yield from dtype_name('m_dtype', self.m_dtype)
     if self.eps <= 0:
-      yield f'eps: {self.eps} does not keep the division finite. Wanted more than 0.'
+      yield f'eps: {self.eps} does not keep the division finite. Expected more than 0.'

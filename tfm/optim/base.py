@@ -96,15 +96,15 @@ class Optim(Part, abc.ABC):
 
   def check(self) -> Iterator[str]:
     if self.lr <= 0:
-      yield f'lr: {self.lr} is no learning rate. Wanted more than 0.'
+      yield f'lr: {self.lr} is no learning rate. Expected more than 0.'
     if self.clip is not None and self.clip <= 0:
-      yield f'clip: a gradient cannot have norm {self.clip}. Wanted more than 0, or none.'
+      yield f'clip: a gradient cannot have norm {self.clip}. Expected more than 0, or none.'
     if self.decay < 0:
-      yield f'decay: {self.decay} would grow the weights. Wanted 0 or more.'
+      yield f'decay: {self.decay} would grow the weights. Expected 0 or more.'
     if self.ema is not None:
       yield from share('ema', self.ema)
     if self.accumulate < 1:
-      yield f'accumulate: {self.accumulate} micro-batches make no step. Wanted 1 or more.'
+      yield f'accumulate: {self.accumulate} micro-batches make no step. Expected 1 or more.'
 
 
 def matching(where: str, globs: tuple[str, ...], tree: Any) -> Any:
@@ -118,7 +118,7 @@ def matching(where: str, globs: tuple[str, ...], tree: Any) -> Any:
     if not any(fnmatch.fnmatchcase(p, glob) for p in paths):
       near = difflib.get_close_matches(glob, paths, n=3, cutoff=0) or paths
       raise errors.UserError(
-        f'{where}: {glob!r} matches no parameter. Wanted a glob over paths such as {", ".join(map(repr, near))}.'
+        f'{where}: {glob!r} matches no parameter. Expected a glob over paths such as {", ".join(map(repr, near))}.'
       )
   return jax.tree_util.tree_map_with_path(lambda keys, _: any(fnmatch.fnmatchcase(path(keys), g) for g in globs), tree)
 
@@ -126,7 +126,7 @@ def matching(where: str, globs: tuple[str, ...], tree: Any) -> Any:
 def share(name: str, value: float) -> Iterator[str]:
   """A sentence if `value` cannot weigh the past of a moving average."""
   if not 0 <= value < 1:
-    yield f'{name}: {value} cannot weigh the past of a moving average. Wanted 0 or more and less than 1.'
+    yield f'{name}: {value} cannot weigh the past of a moving average. Expected 0 or more and less than 1.'
 
 
 def dtype_name(name: str, value: str | None) -> Iterator[str]:

@@ -79,9 +79,9 @@ class Muon(Optim):
     yield from share('b2', self.b2)
     for name in ('iterations', 'adam_lr', 'eps'):
       if getattr(self, name) <= 0:
-        yield f'{name}: {getattr(self, name)} leaves no update. Wanted more than 0.'
+        yield f'{name}: {getattr(self, name)} leaves no update. Expected more than 0.'
     if self.rms is not None and self.rms <= 0:
-      yield f'rms: {self.rms} leaves no update. Wanted more than 0, or none.'
+      yield f'rms: {self.rms} leaves no update. Expected more than 0, or none.'
 
 
 def dimension_numbers(letters: str) -> contrib.MuonDimensionNumbers:

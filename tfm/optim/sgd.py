@@ -29,4 +29,4 @@ class SGD(Optim):
     if self.momentum is not None:
       yield from share('momentum', self.momentum)
     elif self.nesterov:
-      yield 'nesterov: there is no momentum to look ahead with. Wanted nesterov=false or a momentum.'
+      yield 'nesterov: there is no momentum to look ahead with. Expected nesterov=false or a momentum.'

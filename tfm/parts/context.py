@@ -77,7 +77,7 @@ class Ctx:
   """The side inputs of every layer of a stack, in one object.
 
   `info` describes the tokens of `x_BTD`, `towers` has the outputs of other towers and their token info by name. `slot`
-  is the number of tokens that the cache holds of each row, `[B]`. `cond_BD` conditions norms and gains, `grid` is the
+  is the number of tokens that the cache holds of each row, `[B]`. `cond_BD` conditions norms and residual scales, `grid` is the
   number of rows and columns of image patches. `shared` is a relative position owned by the
   whole stack: as it is chosen, and as it is asked, with its parameters. `residual` joins the blocks of the stack, with
   its parameters (None: plain), `common` what the stack's mixers share (see `Mixer.common`), and `layer` is the number

@@ -36,15 +36,15 @@ class Heads:
 
   def check(self) -> Iterator[str]:
     if self.heads < 1:
-      yield f'heads={self.heads} is not a number of heads. Wanted at least 1.'
+      yield f'heads={self.heads} is not a number of heads. Expected at least 1.'
     elif self.kv_heads is not None and (self.kv_heads < 1 or self.heads % self.kv_heads):
-      yield f'heads={self.heads} is not a multiple of kv_heads={self.kv_heads}. Wanted a divisor of heads, or none.'
+      yield f'heads={self.heads} is not a multiple of kv_heads={self.kv_heads}. Expected a divisor of heads, or none.'
     if self.head_dim is not None and self.head_dim < 1:
-      yield f'head_dim={self.head_dim} is not a size. Wanted at least 1, or none for d_model / heads.'
+      yield f'head_dim={self.head_dim} is not a size. Expected at least 1, or none for d_model / heads.'
     if odd := sorted(set(self.bias) - set('qkvo')):
-      yield f'bias={self.bias!r} names no projection {", ".join(odd)}. Wanted letters of qkvo.'
+      yield f'bias={self.bias!r} names no projection {", ".join(odd)}. Expected letters of qkvo.'
     if self.clip is not None and self.clip <= 0:
-      yield f'clip={self.clip} leaves nothing. Wanted more than 0, or none.'
+      yield f'clip={self.clip} leaves nothing. Expected more than 0, or none.'
 
   def fits(self, d_model: int) -> Iterator[str]:
     """A sentence if heads must divide d_model and do not."""

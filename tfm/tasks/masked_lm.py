@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfm.data import chance
+from tfm.data import stateless_rng
 from tfm.data.corpus import RawBatch
 from tfm.data.dataset import ArraySpec
 from tfm.tasks.base import Features
@@ -32,10 +32,10 @@ class MaskedLM(TextTask):
     vocabulary = dataset.vocabulary
     tokens, key, n = raw['tokens'], raw['key'], raw['tokens'].shape[1]
     special = vocabulary.is_special
-    chosen = (chance.uniform(key, 'chosen', n) < self.rate) & (raw['segments'] > 0) & ~special[tokens]
-    fate = chance.uniform(key, 'fate', n)
+    chosen = (stateless_rng.uniform(key, 'chosen', n) < self.rate) & (raw['segments'] > 0) & ~special[tokens]
+    fate = stateless_rng.uniform(key, 'fate', n)
     ordinary = np.flatnonzero(~special).astype(np.int32)
-    drawn = ordinary[(chance.uniform(key, 'token', n) * len(ordinary)).astype(np.int64)]
+    drawn = ordinary[(stateless_rng.uniform(key, 'token', n) * len(ordinary)).astype(np.int64)]
     inputs = np.where(chosen & (fate < self.masked), np.int32(vocabulary.special('mask')), tokens)
     inputs = np.where(chosen & (fate >= self.masked) & (fate < self.masked + self.random), drawn, inputs)
     out = {'input_ids': inputs, 'labels': tokens, 'weights': chosen.astype(np.float32)}

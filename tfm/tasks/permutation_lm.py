@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfm.data import chance
+from tfm.data import stateless_rng
 from tfm.data.base import Data
 from tfm.data.corpus import RawBatch
 from tfm.data.dataset import ArraySpec
@@ -33,7 +33,7 @@ class PermutationLM(TextTask):
     tokens, segments = raw['tokens'], raw['segments']
     n = tokens.shape[1]
     special = dataset.vocabulary.is_special[tokens]
-    drawn = chance.uniform(raw['key'], 'order', n) - special
+    drawn = stateless_rng.uniform(raw['key'], 'order', n) - special
     place, size = _places(segments, drawn)
     chosen = (place >= size - size // self.one_in) & (segments > 0) & ~special
     at = np.argsort(~chosen, axis=1, kind='stable')[:, : n // self.one_in]
@@ -72,12 +72,12 @@ class PermutationLM(TextTask):
   def fits_data(self, data: Data) -> Iterator[str]:
     yield from super().fits_data(data)
     if isinstance(data, TextData) and data.length < self.one_in:
-      yield f'data.length: is {data.length}, and one token in {self.one_in} is predicted. Wanted {self.one_in} or more.'
+      yield f'data.length: is {data.length}, and one token in {self.one_in} is predicted. Expected {self.one_in} or more.'
 
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.one_in < 2:
-      yield f'one_in: is {self.one_in}, and the first of an order is told nothing. Wanted 2 or more.'
+      yield f'one_in: is {self.one_in}, and the first of an order is told nothing. Expected 2 or more.'
 
 
 def _places(segments: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tfm.data import chance
+from tfm.data import stateless_rng
 from tfm.data.corpus import RawBatch
 from tfm.data.dataset import ArraySpec
 from tfm.tasks.base import Features
@@ -48,7 +48,7 @@ class PrefixLM(TextTask):
     rows, documents = np.arange(len(segments))[:, None], int(segments.max(initial=0)) + 1
     size = np.zeros((len(segments), documents), np.int64)
     np.add.at(size, (rows, segments), 1)
-    share = self.min_prefix + (self.max_prefix - self.min_prefix) * chance.uniform(key, 'prefix', documents)
+    share = self.min_prefix + (self.max_prefix - self.min_prefix) * stateless_rng.uniform(key, 'prefix', documents)
     return np.clip(np.floor(share * size).astype(np.int64), 1, np.maximum(size - 1, 1))[rows, segments]
 
   def fits(self, model: Any) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tfm.data import chance
+from tfm.data import stateless_rng
 from tfm.data.base import Data
 from tfm.data.corpus import RawBatch
 from tfm.data.dataset import ArraySpec
@@ -127,6 +127,6 @@ class SpanCorruption(TextTask):
 
 def parts(key_B: NDArray[np.uint64], stream: str, n: int, k: int) -> NDArray[np.int64]:
   """int64 [b, k]: `n` cut into `k` positive parts, every way equally likely."""
-  cuts = np.argsort(chance.uniform(key_B, stream, n - 1), 1)[:, : k - 1] + 1
+  cuts = np.argsort(stateless_rng.uniform(key_B, stream, n - 1), 1)[:, : k - 1] + 1
   ends = np.full((len(key_B), 1), n)
   return np.diff(np.concatenate([np.zeros_like(ends), np.sort(cuts, 1), ends], 1), axis=1)

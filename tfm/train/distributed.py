@@ -23,7 +23,7 @@ def start() -> None:
   given = {name: os.environ[name] for name in _NAMES if os.environ.get(name)}
   if given:
     if missing := [name for name in _NAMES if name not in given]:
-      raise errors.UserError(f'{", ".join(given)} is set, but not {", ".join(missing)}. Wanted all three or none.')
+      raise errors.UserError(f'{", ".join(given)} is set, but not {", ".join(missing)}. Expected all three or none.')
     try:
       count, mine = int(given['TFM_PROCESSES']), int(given['TFM_PROCESS'])
     except ValueError:

@@ -13,7 +13,7 @@ from tfm.core import errors
 from tfm.core.precision import Precision
 from tfm.data.base import Data
 from tfm.data.dataset import Dataset
-from tfm.data.given import Given
+from tfm.data.fixed_vocabulary import FixedVocabulary
 from tfm.data.progress import Progress
 from tfm.data.textdata import TextData
 from tfm.data.tokenizer import Bpe, Vocabulary
@@ -176,7 +176,7 @@ def _open_text(
   # Only the text of the training run is already tokenised, and it may have changed since, or be gone.
   corpus = data.open(x.task) if isinstance(own, TextData) and _source(data) == _source(own) else None
   if corpus is None or not corpus.vocabulary.same(vocabulary):
-    corpus = dataclasses.replace(data, tokenizer=Given(vocabulary)).open(x.task)
+    corpus = dataclasses.replace(data, tokenizer=FixedVocabulary(vocabulary)).open(x.task)
   if not corpus.vocabulary.same(vocabulary):
     raise errors.UserError(
       f'eval: {path} was trained with another vocabulary ({vocabulary.size} tokens, specials '

@@ -162,7 +162,7 @@ def workdir_of(path: str | Path) -> Path:
   Raises: UserError if it is no place on a file system.
   """
   if '://' in str(path):
-    raise errors.UserError(f'workdir: {path} is no directory. Wanted a mounted one, as /gcs/bucket/run.')
+    raise errors.UserError(f'workdir: {path} is no directory. Expected a mounted one, as /gcs/bucket/run.')
   workdir = Path(path).expanduser()
   try:
     workdir.mkdir(parents=True, exist_ok=True)

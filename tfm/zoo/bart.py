@@ -16,8 +16,8 @@ from tfm.parts.init.normal import Normal
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
-from tfm.parts.wiring.base import Wiring
-from tfm.parts.wiring.post import Post
+from tfm.parts.residual_layout.base import ResidualLayout
+from tfm.parts.residual_layout.post import Post
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 
@@ -35,11 +35,11 @@ def bart(layers: int, d: int, heads: int, vocab: int = 50_265) -> Model:
 
 
 def reader_and_writer(
-  heads: int, d_ff: int, act: Act, wiring: Wiring, dropout: float = 0.1, looking: float = 0.0, inner: float = 0.0
+  heads: int, d_ff: int, act: Act, residual_layout: ResidualLayout, dropout: float = 0.1, looking: float = 0.0, inner: float = 0.0
 ) -> tuple[Block, Block]:
   """A block of the encoder and one of the decoder; `looking` and `inner` drop out scores and the feed-forward."""
   look = Attention(heads, mask=Mask(), bias='qkvo', dropout=looking)
-  reader = Block(look, Mlp(d_ff, act, dropout=inner), NORM, wiring, dropout=dropout)
+  reader = Block(look, Mlp(d_ff, act, dropout=inner), NORM, residual_layout, dropout=dropout)
   cross = CrossAttention(heads, bias='qkvo', dropout=looking)
   return reader, dataclasses.replace(reader, mixer=Attention(heads, bias='qkvo', dropout=looking), cross=cross)
 
@@ -65,19 +65,19 @@ def stacks(
 
 
 def read_stacks(
-  c: Fields, absolute: Absolute, wiring: Wiring, norm: LayerNorm | None = None, act: str = 'gelu', scaled: bool = False,
+  c: Fields, absolute: Absolute, residual_layout: ResidualLayout, norm: LayerNorm | None = None, act: str = 'gelu', scaled: bool = False,
   **fields: Any,
 ) -> Model:  # fmt: skip
   """The spec of the many configs with BART's fields: what differs is handed in."""
   c.skip('encoder_layerdrop', 'decoder_layerdrop', 'num_hidden_layers', 'max_position_embeddings')
   c.skip('add_bias_logits', 'static_position_embeddings', 'extra_pos_embeddings', 'classif_dropout')
   c.skip('_num_labels', 'output_past')
-  last = wiring.final_norm
+  last = residual_layout.final_norm
   c.only(normalize_before=last, add_final_layer_norm=last, normalize_embedding=norm is not None)
   dropout, kind = c.get('dropout', 0.1), c.act('activation_function', act)
   drops = dropout, c.get('attention_dropout', 0.0), c.get('activation_dropout', 0.0)
-  reader, _ = reader_and_writer(c['encoder_attention_heads'], c['encoder_ffn_dim'], kind, wiring, *drops)
-  _, writer = reader_and_writer(c['decoder_attention_heads'], c['decoder_ffn_dim'], kind, wiring, *drops)
+  reader, _ = reader_and_writer(c['encoder_attention_heads'], c['encoder_ffn_dim'], kind, residual_layout, *drops)
+  _, writer = reader_and_writer(c['decoder_attention_heads'], c['decoder_ffn_dim'], kind, residual_layout, *drops)
   embed = Tokens(power=0.5 if c.get('scale_embedding', scaled) else 0.0, norm=norm, dropout=dropout)
   depths, vocab = (c['encoder_layers'], c['decoder_layers']), fields.pop('vocab', None) or c['vocab_size']
   return stacks(vocab, c['d_model'], (reader, writer), depths, absolute, embed, **fields)

@@ -12,7 +12,7 @@ from tfm.parts.init.normal import Normal
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
-from tfm.parts.wiring.post import Post
+from tfm.parts.residual_layout.post import Post
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 

@@ -12,7 +12,7 @@ from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.relative.base import Relative
 from tfm.parts.relative.rope import RoPE
-from tfm.parts.wiring.parallel import Parallel
+from tfm.parts.residual_layout.parallel import Parallel
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields

@@ -38,7 +38,7 @@ def deberta_v2(depth: int, d: int, heads: int) -> Model:
 def _beside(spec: Model, conv: Conv) -> Model:
   """The first layer with a convolution of what enters it; it is a segment of its own."""
   (block,) = spec.segments[0].pattern
-  first, rest = Segment((dataclasses.replace(block, aside=conv),)), depth(spec) - 1
+  first, rest = Segment((dataclasses.replace(block, extra_branch=conv),)), depth(spec) - 1
   return dataclasses.replace(spec, segments=(first, Segment((block,), rest)) if rest else (first,))
 
 
@@ -87,7 +87,7 @@ def write(m: Any) -> dict[str, Any]:
     **bert.write(m), 'max_position_embeddings': m.max_positions or 512,
     'position_biased_input': m.max_positions is not None, 'relative_attention': mixer.common is not None,
   }  # fmt: skip
-  if (conv := cast(Conv | None, block.aside)) is not None:
+  if (conv := cast(Conv | None, block.extra_branch)) is not None:
     fields |= {'conv_kernel_size': conv.size, 'conv_groups': conv.groups, 'conv_act': name_of(conv.act)}
   if mixer.common is None:
     return fields

@@ -10,11 +10,11 @@ from tfm.parts.act.sigmoid import Swish
 from tfm.parts.embed.patches import Patches
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.mlp import Mlp
-from tfm.parts.gain.layer_scale import LayerScale
 from tfm.parts.head.classify import Classify
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
+from tfm.parts.residual_scale.layer_scale import LayerScale
 from tfm.zoo import vit
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
@@ -29,7 +29,7 @@ def dinov2(depth: int, d: int, heads: int, registers: int = 0, gated: bool = Fal
   """Return ViT with LayerScale and a mask token, positions for 518 pixels; `gated` feed-forwards are SwiGLU."""
   ffn = Glu(_gated(4 * d), bias=True) if gated else Mlp(4 * d, Gelu())
   norm = LayerNorm(1e-6)
-  block = Block(Attention(heads, mask=Mask(), bias='qkvo'), ffn, norm, gain=LayerScale(1.0))
+  block = Block(Attention(heads, mask=Mask(), bias='qkvo'), ffn, norm, residual_scale=LayerScale(1.0))
   return Model(
     Patches(14, 518, registers=registers, mask_token=True, resize='antialiased' if registers else 'bicubic'),
     d,
@@ -60,7 +60,7 @@ def read(c: Fields, registers: int = 0) -> Model:
   norm, dropout = LayerNorm(c.get('layer_norm_eps', 1e-6)), c.get('hidden_dropout_prob', 0.0)
   bias, dropped = 'qkvo' if c.get('qkv_bias', True) else 'o', c.get('attention_probs_dropout_prob', 0.0)
   attention = Attention(c['num_attention_heads'], mask=Mask(), bias=bias, dropout=dropped)
-  block = Block(attention, ffn, norm, gain=LayerScale(c.get('layerscale_value', 1.0)))
+  block = Block(attention, ffn, norm, residual_scale=LayerScale(c.get('layerscale_value', 1.0)))
   embed = vit.patches(c, 16 if registers else 14, dropout=dropout, mask_token=True)
   if registers:
     c.only(interpolate_antialias=True, interpolate_offset=0.0)
@@ -88,7 +88,7 @@ def write(m: Any) -> dict[str, Any]:
     **vit.write_patches(m.embed), **tokens, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
     'num_attention_heads': block.mixer.heads, 'mlp_ratio': next(ratios), 'use_swiglu_ffn': gated,
     'hidden_act': name_of(Gelu() if gated and block.ffn.act == Swish() else block.ffn.act, 'gelu'),
-    'layer_norm_eps': block.norm.eps, 'layerscale_value': block.gain.start, 'qkv_bias': 'q' in block.mixer.bias,
+    'layer_norm_eps': block.norm.eps, 'layerscale_value': block.residual_scale.start, 'qkv_bias': 'q' in block.mixer.bias,
     'hidden_dropout_prob': m.embed.dropout, 'attention_probs_dropout_prob': block.mixer.dropout,
   }  # fmt: skip
 

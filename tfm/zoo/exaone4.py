@@ -13,7 +13,7 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.base import Relative
 from tfm.parts.relative.rope import RoPE
 from tfm.parts.relative.scaling.llama3 import Llama3
-from tfm.parts.wiring.after import After
+from tfm.parts.residual_layout.after import After
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields

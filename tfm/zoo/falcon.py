@@ -13,9 +13,9 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.relative.alibi import ALiBi
 from tfm.parts.relative.base import Relative
 from tfm.parts.relative.rope import RoPE
-from tfm.parts.wiring.base import Wiring
-from tfm.parts.wiring.parallel import Parallel
-from tfm.parts.wiring.pre import Pre
+from tfm.parts.residual_layout.base import ResidualLayout
+from tfm.parts.residual_layout.parallel import Parallel
+from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 
@@ -25,10 +25,10 @@ PAPER = 'The Falcon Series of Open Language Models, arXiv:2311.16867'
 STEPS, ONE_NORM, TWO_NORMS = Pre(), Parallel(), Parallel(norms_per_branch=True)
 
 
-def falcon(depth: int, d: int, heads: int, kv_heads: int, wiring: Wiring, vocab: int = 65_024) -> Model:
+def falcon(depth: int, d: int, heads: int, kv_heads: int, residual_layout: ResidualLayout, vocab: int = 65_024) -> Model:
   """Branches side by side, rotary positions, grouped keys, erf GELU, no biases but in norms, tied."""
   norm, attention = LayerNorm(1e-5), Attention(heads, kv_heads, relative=RoPE())
-  block = Block(attention, Mlp(4 * d, Gelu(), bias=False), norm, wiring)
+  block = Block(attention, Mlp(4 * d, Gelu(), bias=False), norm, residual_layout)
   return Model(Tokens(vocab), d, (Segment((block,), depth),), norm=norm, init=Normal(depth_scaled=False))
 
 
@@ -42,18 +42,18 @@ def read(c: Fields) -> Model:
   c.skip('max_position_embeddings')
   d, heads, bias = c.get('n_embed') or c['hidden_size'], c['num_attention_heads'], c.get('bias', False)
   alibi = c.get('alibi', False)
-  wiring: Wiring
+  residual_layout: ResidualLayout
   if c.get('new_decoder_architecture', False):
     c.only(parallel_attn=True)
     c.skip('multi_query')
     kv_heads = c.get('num_kv_heads', heads)
-    wiring = TWO_NORMS
+    residual_layout = TWO_NORMS
     if c.get('num_ln_in_parallel_attn', 2) != 2:
       c.only(num_ln_in_parallel_attn=1)
-      wiring = ONE_NORM
+      residual_layout = ONE_NORM
   else:
     kv_heads = 1 if c.get('multi_query', True) else heads
-    wiring = ONE_NORM if c.get('parallel_attn', True) else STEPS
+    residual_layout = ONE_NORM if c.get('parallel_attn', True) else STEPS
     if c.get('num_ln_in_parallel_attn', 1) != 1:
       c.only(num_ln_in_parallel_attn=1)
     c.skip('num_kv_heads')
@@ -67,7 +67,7 @@ def read(c: Fields) -> Model:
   return Model(
     Tokens(c['vocab_size']),
     d,
-    (Segment((Block(attention, ffn, norm, wiring, dropout=dropout),), c['num_hidden_layers']),),
+    (Segment((Block(attention, ffn, norm, residual_layout, dropout=dropout),), c['num_hidden_layers']),),
     heads={'lm': Lm(c.get('tie_word_embeddings', True))},
     norm=norm,
     init=Normal(depth_scaled=False),
@@ -80,12 +80,12 @@ def write(m: Any) -> dict[str, Any]:
   a = block.mixer
   heads, kv_heads, H = a.sizes(m.d_model)
   alibi = a.relative == ALiBi(scale=H**-0.5)
-  new = block.wiring == TWO_NORMS or kv_heads not in (1, heads)
-  norms = {TWO_NORMS: 2, ONE_NORM: 1}[block.wiring] if new else None
+  new = block.residual_layout == TWO_NORMS or kv_heads not in (1, heads)
+  norms = {TWO_NORMS: 2, ONE_NORM: 1}[block.residual_layout] if new else None
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m), 'num_attention_heads': heads,
     'num_kv_heads': kv_heads, 'multi_query': kv_heads == 1, 'new_decoder_architecture': new,
-    'num_ln_in_parallel_attn': norms, 'parallel_attn': block.wiring != STEPS, 'ffn_hidden_size': block.ffn.d_ff,
+    'num_ln_in_parallel_attn': norms, 'parallel_attn': block.residual_layout != STEPS, 'ffn_hidden_size': block.ffn.d_ff,
     'activation': name_of(block.ffn.act), 'bias': block.ffn.bias, 'layer_norm_epsilon': block.norm.eps,
     'alibi': alibi, 'hidden_dropout': block.dropout, 'attention_dropout': a.dropout,
     **({} if alibi else {'rope_parameters': rope_parameters(a.relative)}),

@@ -14,7 +14,7 @@ from tfm.parts.head.lm import Lm, Transform
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.fourier import Fourier
 from tfm.parts.norm.layer import LayerNorm
-from tfm.parts.wiring.post import Post
+from tfm.parts.residual_layout.post import Post
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 

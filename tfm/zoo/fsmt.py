@@ -5,7 +5,7 @@ from typing import Any
 from tfm.model.spec import Model
 from tfm.parts.absolute.sinusoidal import Sinusoidal
 from tfm.parts.head.lm import Lm
-from tfm.parts.wiring.post import Post
+from tfm.parts.residual_layout.post import Post
 from tfm.zoo.bart import read_stacks, write_stacks
 from tfm.zoo.fields import Fields
 

@@ -11,7 +11,7 @@ from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.relative.rope import RoPE
-from tfm.parts.wiring.sandwich import Sandwich
+from tfm.parts.residual_layout.sandwich import Sandwich
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of

@@ -14,7 +14,7 @@ from tfm.parts.mixer.attention import Attention
 from tfm.parts.relative.rope import RoPE
 from tfm.parts.relative.scaling.base import Scaling
 from tfm.parts.relative.scaling.linear import Linear
-from tfm.parts.wiring.sandwich import Sandwich
+from tfm.parts.residual_layout.sandwich import Sandwich
 from tfm.zoo import gemma2, llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, rope_parameters

@@ -10,7 +10,7 @@ from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
-from tfm.parts.wiring.pre import Pre
+from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo import glm4
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields

@@ -10,8 +10,8 @@ from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
-from tfm.parts.wiring.base import Wiring
-from tfm.parts.wiring.sandwich import Sandwich
+from tfm.parts.residual_layout.base import ResidualLayout
+from tfm.parts.residual_layout.sandwich import Sandwich
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
@@ -27,11 +27,11 @@ def glm4(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, bias: bool) -
   return Model(Tokens(151_552), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
 
 
-def read(c: Fields, wiring: Wiring = Sandwich()) -> Model:
-  """Return the spec of a published config, whose norms stand as `wiring` says."""
+def read(c: Fields, residual_layout: ResidualLayout = Sandwich()) -> Model:
+  """Return the spec of a published config, whose norms stand as `residual_layout` says."""
   norm, rope = RMSNorm(c.get('rms_norm_eps', 1.5625e-7)), c.rope(layout='interleaved', fraction=0.5)
   attention = llama.attention(c, 2, 128, relative=rope, bias='qkv' if c.get('attention_bias', True) else '')
-  return llama.decoder(c, [Block(attention, llama.glu(c), norm, wiring)] * c['num_hidden_layers'], norm)
+  return llama.decoder(c, [Block(attention, llama.glu(c), norm, residual_layout)] * c['num_hidden_layers'], norm)
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
-from tfm.parts.wiring.post import Post
+from tfm.parts.residual_layout.post import Post
 from tfm.zoo import gpt2
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields

@@ -40,7 +40,7 @@ def read(c: Fields) -> Model:
   if odd := sorted({*types} - {*masks}):
     raise errors.UserError(f'{c.where}: attention_types: {errors.unknown("value", odd[0], masks)}')
   if len(types) != c['num_layers']:
-    raise errors.UserError(f'{c.where}: attention_types has {len(types)} layers. Wanted num_layers={c["num_layers"]}.')
+    raise errors.UserError(f'{c.where}: attention_types has {len(types)} layers. Expected num_layers={c["num_layers"]}.')
   blocks = [dataclasses.replace(block, mixer=dataclasses.replace(mixer, mask=masks[t])) for t in types]
   return Model(
     Tokens(c['vocab_size'], dropout=c.get('embed_dropout', 0.0)),

@@ -12,8 +12,8 @@ from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.relative.rope import RoPE
-from tfm.parts.wiring.parallel import Parallel
-from tfm.parts.wiring.pre import Pre
+from tfm.parts.residual_layout.parallel import Parallel
+from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 
@@ -21,14 +21,14 @@ PAPER = 'GPT-NeoX-20B: An Open-Source Autoregressive Language Model, arXiv:2204.
 PYTHIA = 'Pythia: A Suite for Analyzing Large Language Models Across Training and Scaling, arXiv:2304.01373'
 
 #: By whether the branches stand side by side.
-WIRING = {True: Parallel(norms_per_branch=True), False: Pre()}
+LAYOUTS = {True: Parallel(norms_per_branch=True), False: Pre()}
 
 
 def gpt_neox(depth: int, d: int, heads: int, vocab: int, act: Act = Gelu()) -> Model:
   """Branches side by side, each behind its norm, a quarter of a head rotated, biases everywhere, not tied."""
   norm = LayerNorm(1e-5)
   attention = Attention(heads, relative=RoPE(fraction=0.25), bias='qkvo')
-  block = Block(attention, Mlp(4 * d, act), norm, WIRING[True])
+  block = Block(attention, Mlp(4 * d, act), norm, LAYOUTS[True])
   head = Lm(tied=False)
   return Model(
     Tokens(vocab), d, (Segment((block,), depth),), heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False)
@@ -44,11 +44,11 @@ def read(c: Fields) -> Model:
     c['num_attention_heads'], relative=rope, bias='qkvo' if c.get('attention_bias', True) else '',
     dropout=c.get('attention_dropout', 0.0),
   )  # fmt: skip
-  ffn, wiring = Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu')), WIRING[c.get('use_parallel_residual', True)]
+  ffn, residual_layout = Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu')), LAYOUTS[c.get('use_parallel_residual', True)]
   return Model(
     Tokens(c['vocab_size'], dropout=dropout),
     d,
-    (Segment((Block(attention, ffn, norm, wiring, dropout=dropout),), c['num_hidden_layers']),),
+    (Segment((Block(attention, ffn, norm, residual_layout, dropout=dropout),), c['num_hidden_layers']),),
     heads={'lm': Lm(c.get('tie_word_embeddings', False))},
     norm=norm,
     init=Normal(depth_scaled=False),
@@ -62,7 +62,7 @@ def write(m: Any) -> dict[str, Any]:
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m), 'num_attention_heads': a.heads,
     'intermediate_size': block.ffn.d_ff, 'rope_parameters': all_rope_parameters(a.relative),
-    'max_position_embeddings': 2048, 'use_parallel_residual': block.wiring == WIRING[True],
+    'max_position_embeddings': 2048, 'use_parallel_residual': block.residual_layout == LAYOUTS[True],
     'attention_bias': bool(a.bias), 'hidden_act': name_of(block.ffn.act), 'layer_norm_eps': block.norm.eps,
     'attention_dropout': a.dropout, 'hidden_dropout': block.dropout,
   }  # fmt: skip

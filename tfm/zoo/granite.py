@@ -5,13 +5,13 @@ from typing import Any
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
-from tfm.parts.gain.base import Gain
-from tfm.parts.gain.fixed import Fixed
 from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
+from tfm.parts.residual_scale.base import ResidualScale
+from tfm.parts.residual_scale.fixed import Fixed
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
@@ -22,7 +22,7 @@ PAPER = 'Granite 3.0 Language Models, IBM 2024'
 def granite(depth: int, d: int, heads: int, d_ff: int, scale: float, logits: float, base: float, vocab: int) -> Model:
   """Pre-norm by root mean square, rotary positions, SwiGLU, 8 heads of keys, tied."""
   norm = RMSNorm(1e-5)
-  block = Block(Attention(heads, 8, d // heads, RoPE(base), scale=scale), Glu(d_ff), norm, gain=Fixed(0.22))
+  block = Block(Attention(heads, 8, d // heads, RoPE(base), scale=scale), Glu(d_ff), norm, residual_scale=Fixed(0.22))
   return Model(
     Tokens(vocab, 12.0),
     d,
@@ -37,7 +37,7 @@ def read(c: Fields) -> Model:
   """The spec of a published config."""
   norm, by = RMSNorm(c.get('rms_norm_eps', 1e-6)), c.get('residual_multiplier', 1.0)
   attention = llama.attention(c, scale=float(c.get('attention_multiplier', 1.0)))
-  block = Block(attention, llama.glu(c), norm, gain=Gain() if by == 1 else Fixed(float(by)))
+  block = Block(attention, llama.glu(c), norm, residual_scale=ResidualScale() if by == 1 else Fixed(float(by)))
   embed, scale = Tokens(scale=float(c.get('embedding_multiplier', 1.0))), 1 / c.get('logits_scaling', 1.0)
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=embed, scale=scale)
 
@@ -51,7 +51,7 @@ def multipliers(m: Any) -> dict[str, Any]:
   """Return the published fields of the four multipliers of a spec."""
   block = m.segments[0].pattern[0]
   return {
-    'embedding_multiplier': m.embed.scale, 'residual_multiplier': getattr(block.gain, 'factor', 1.0),
+    'embedding_multiplier': m.embed.scale, 'residual_multiplier': getattr(block.residual_scale, 'factor', 1.0),
     'attention_multiplier': block.mixer.scale or block.mixer.size(m.d_model) ** -0.5,
     # Rounded, because 1 / (1 / 49) is not exactly 49.
     'logits_scaling': 1.0 if m.lm is None else round(1 / m.lm.scale, 9),

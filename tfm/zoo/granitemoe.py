@@ -7,12 +7,12 @@ from tfm.model.spec import Block, Model, Segment
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
-from tfm.parts.gain.fixed import Fixed
 from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
+from tfm.parts.residual_scale.fixed import Fixed
 from tfm.parts.router.top_k import TopK
 from tfm.zoo import granite, llama
 from tfm.zoo.entry import Entry
@@ -26,7 +26,7 @@ def granitemoe(depth: int, d: int, heads: int, experts: int) -> Model:
   """Pre-norm by root mean square, rotary positions, 8 heads of keys, 8 of the experts for each token, tied."""
   norm = RMSNorm(1e-6)
   attention = Attention(heads, 8, 64, RoPE(1e4), scale=0.015625)
-  block = Block(attention, Moe(experts, TopK(k=8), Glu(512)), norm, gain=Fixed(0.22))
+  block = Block(attention, Moe(experts, TopK(k=8), Glu(512)), norm, residual_scale=Fixed(0.22))
   return Model(
     Tokens(49_155, 12.0),
     d,

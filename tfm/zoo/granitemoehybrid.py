@@ -8,14 +8,14 @@ from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
-from tfm.parts.gain.base import Gain
-from tfm.parts.gain.fixed import Fixed
 from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.mixer.mamba2 import Mamba2
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.base import Relative
+from tfm.parts.residual_scale.base import ResidualScale
+from tfm.parts.residual_scale.fixed import Fixed
 from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.bamba import mamba2, mamba_fields
@@ -35,7 +35,7 @@ def granitemoehybrid(d: int, heads: int, kv_heads: int, ffn: FFN, recurrent: Mam
   """Pre-norm by root mean square, 40 layers of which those `at` are attention, tied; multipliers of every branch."""
   norm = RMSNorm(1e-5)
   attention = Attention(heads, kv_heads, 128, scale=1 / 128)
-  layers = [Block(attention if i in at else recurrent, ffn, norm, gain=Fixed(0.22)) for i in range(40)]
+  layers = [Block(attention if i in at else recurrent, ffn, norm, residual_scale=Fixed(0.22)) for i in range(40)]
   head = Lm(scale=1 / logits)
   return Model(
     Tokens(100_352, 12.0), d, segments(layers), heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False)
@@ -56,8 +56,8 @@ def read(c: Fields) -> Model:
     raise errors.UserError(f'{c.where}: layer_types: {errors.unknown("value", odd[0], (LINEAR, GLOBAL))}')
   if len(types) != n:
     raise errors.UserError(f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers ({n}).')
-  ffn, gain = _feed(c), Gain() if by == 1 else Fixed(float(by))
-  layers = [Block(attention if t == GLOBAL else recurrent, ffn, norm, gain=gain) for t in types]
+  ffn, residual_scale = _feed(c), ResidualScale() if by == 1 else Fixed(float(by))
+  layers = [Block(attention if t == GLOBAL else recurrent, ffn, norm, residual_scale=residual_scale) for t in types]
   embed, scale = Tokens(scale=float(c.get('embedding_multiplier', 1.0))), 1 / c.get('logits_scaling', 1.0)
   return llama.decoder(c, layers, norm, embed=embed, scale=scale)
 

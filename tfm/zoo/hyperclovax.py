@@ -5,15 +5,15 @@ from typing import Any
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
-from tfm.parts.gain.base import Gain
-from tfm.parts.gain.fixed import Fixed
 from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
-from tfm.parts.wiring.pre import Pre
-from tfm.parts.wiring.sandwich import Sandwich
+from tfm.parts.residual_layout.pre import Pre
+from tfm.parts.residual_layout.sandwich import Sandwich
+from tfm.parts.residual_scale.base import ResidualScale
+from tfm.parts.residual_scale.fixed import Fixed
 from tfm.zoo import granite, llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
@@ -21,7 +21,7 @@ from tfm.zoo.fields import Fields
 CARD = 'HyperCLOVAX-SEED-Think-14B, model card, NAVER 2025'
 
 #: By `use_post_norm`.
-WIRING = {True: Sandwich(), False: Pre()}
+LAYOUTS = {True: Sandwich(), False: Pre()}
 
 
 def hyperclovax(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int) -> Model:
@@ -37,8 +37,8 @@ def read(c: Fields) -> Model:
   norm, by = RMSNorm(c.get('rms_norm_eps', 1e-6)), float(c.get('residual_multiplier', 1.0))
   scale = c.get('attention_multiplier')
   attention = llama.attention(c, scale=None if scale is None else float(scale))
-  wiring = WIRING[c.get('use_post_norm', True)]
-  block = Block(attention, llama.glu(c), norm, wiring, gain=Gain() if by == 1 else Fixed(by))
+  residual_layout = LAYOUTS[c.get('use_post_norm', True)]
+  block = Block(attention, llama.glu(c), norm, residual_layout, residual_scale=ResidualScale() if by == 1 else Fixed(by))
   embed, scale = Tokens(scale=float(c.get('embedding_multiplier', 1.0))), float(c.get('logits_scaling', 1.0))
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=embed, scale=scale)
 
@@ -47,7 +47,7 @@ def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
   block = m.segments[0].pattern[0]
   return {
-    **granite.write(m), 'attention_multiplier': block.mixer.scale, 'use_post_norm': block.wiring == WIRING[True],
+    **granite.write(m), 'attention_multiplier': block.mixer.scale, 'use_post_norm': block.residual_layout == LAYOUTS[True],
     'logits_scaling': 1.0 if m.lm is None else m.lm.scale,
   }  # fmt: skip
 

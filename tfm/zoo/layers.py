@@ -63,10 +63,10 @@ def masks(c: Fields, types: Sequence[str], window: int | None) -> list[Mask]:
     raise errors.UserError(f'{c.where}: layer_types: {errors.unknown("value", odd[0], (LOCAL, GLOBAL))}')
   if LOCAL in types and window is None:
     raise errors.UserError(
-      f'{c.where}: layer_types has {LOCAL}, and sliding_window is null. Wanted a number of tokens.'
+      f'{c.where}: layer_types has {LOCAL}, and sliding_window is null. Expected a number of tokens.'
     )
   if len(types) != c['num_hidden_layers']:
-    raise errors.UserError(f'{c.where}: layer_types has {len(types)} layers. Wanted num_hidden_layers.')
+    raise errors.UserError(f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers.')
   return [seen(window if t == LOCAL else None) for t in types]
 
 

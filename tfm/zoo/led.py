@@ -8,7 +8,7 @@ from tfm.model.spec import Model
 from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import Gelu
 from tfm.parts.embed.tokens import Tokens
-from tfm.parts.wiring.post import Post
+from tfm.parts.residual_layout.post import Post
 from tfm.zoo.bart import NORM, read_stacks, reader_and_writer, stacks, write_stacks
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields

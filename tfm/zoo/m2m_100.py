@@ -7,7 +7,7 @@ from tfm.parts.absolute.sinusoidal import Sinusoidal
 from tfm.parts.act.relu import Relu
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.head.lm import Lm
-from tfm.parts.wiring.pre import Pre
+from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo.bart import read_stacks, reader_and_writer, stacks, write_stacks
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields

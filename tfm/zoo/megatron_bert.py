@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from tfm.model.spec import Model
-from tfm.parts.wiring.pre import Pre
+from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo import bert
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
@@ -23,7 +23,7 @@ def pre_norm(spec: Any, embed_norm: bool = False) -> Model:
   `embed_norm` keeps the norm of the embeddings.
   """
   (block,) = spec.segments[0].pattern
-  segment = dataclasses.replace(spec.segments[0], pattern=(dataclasses.replace(block, wiring=Pre()),))
+  segment = dataclasses.replace(spec.segments[0], pattern=(dataclasses.replace(block, residual_layout=Pre()),))
   embed = spec.embed if embed_norm else dataclasses.replace(spec.embed, norm=None)
   return dataclasses.replace(spec, segments=(segment,), embed=embed)
 

@@ -6,12 +6,12 @@ from typing import Any
 from tfm.model.spec import Block, Model, Segment, depth
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
-from tfm.parts.gain.fixed import Fixed
 from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.mla import MLA
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
+from tfm.parts.residual_scale.fixed import Fixed
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of, rope_parameters
@@ -26,7 +26,7 @@ def minicpm3(depth: int, d: int, heads: int, d_ff: int, vocab: int) -> Model:
   """
   norm = RMSNorm(1e-5)
   attention = MLA(heads, 768, 256, 64, 32, d // heads, RoPE(1e4))
-  block = Block(attention, Glu(d_ff), norm, gain=Fixed(1.4 / math.sqrt(depth)))
+  block = Block(attention, Glu(d_ff), norm, residual_scale=Fixed(1.4 / math.sqrt(depth)))
   head, segment = Lm(scale=256 / d), Segment((block,), depth)
   return Model(Tokens(vocab, 12.0), d, (segment,), heads={'lm': head}, norm=norm, init=Normal(0.1, depth_scaled=False))
 
@@ -39,10 +39,10 @@ def read(c: Fields) -> Model:
   attention = latent(c, 'halves', 768, 256, 64, 32, c.get('v_head_dim', d // heads))
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
   by = c.given('scale_depth', 1.4)
-  gain = Fixed(1.0 if by is None else by / math.sqrt(n))
+  residual_scale = Fixed(1.0 if by is None else by / math.sqrt(n))
   base = c.given('dim_model_base', 256)
   embed, scale = Tokens(scale=float(c.get('scale_emb', 12))), (d if base is None else base) / d
-  block = Block(attention, llama.glu(c), norm, gain=gain)
+  block = Block(attention, llama.glu(c), norm, residual_scale=residual_scale)
   return llama.decoder(c, [block] * n, norm, True, embed, scale=scale)
 
 
@@ -69,7 +69,7 @@ def write(m: Any) -> dict[str, Any]:
   block, n = m.segments[0].pattern[0], depth(m)
   scale = 1.0 if m.lm is None else m.lm.scale
   return {
-    **sizes(m), 'mlp_bias': block.ffn.bias, 'scale_depth': _depth_scale(block.gain.factor, n),
+    **sizes(m), 'mlp_bias': block.ffn.bias, 'scale_depth': _depth_scale(block.residual_scale.factor, n),
     'scale_emb': m.embed.scale, 'dim_model_base': round(scale * m.d_model),
   }  # fmt: skip
 

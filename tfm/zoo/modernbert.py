@@ -14,7 +14,7 @@ from tfm.parts.mask.window import Window
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.relative.rope import RoPE
-from tfm.parts.wiring.pre import Pre
+from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 from tfm.zoo.layers import GLOBAL, LOCAL, layers_of, segments, types_of, window_of

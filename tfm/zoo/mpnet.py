@@ -37,7 +37,7 @@ def read(c: Fields) -> Model:
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   if m.shared_relative != _RELATIVE:
-    raise errors.UserError(f'mpnet: shared_relative is {m.shared_relative}. Wanted {_RELATIVE}.')
+    raise errors.UserError(f'mpnet: shared_relative is {m.shared_relative}. Expected {_RELATIVE}.')
   fields = roberta.write(m)
   del fields['type_vocab_size'], fields['pad_token_id']
   return {**fields, 'relative_attention_num_buckets': _RELATIVE.buckets}

@@ -11,7 +11,7 @@ from tfm.parts.head.lm import Transform
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.relative.rope import RoPE
-from tfm.parts.wiring.post import Post
+from tfm.parts.residual_layout.post import Post
 from tfm.zoo import bert
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, rope_parameters

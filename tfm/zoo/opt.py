@@ -12,15 +12,15 @@ from tfm.parts.head.lm import Lm
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
-from tfm.parts.wiring.post import Post
-from tfm.parts.wiring.pre import Pre
+from tfm.parts.residual_layout.post import Post
+from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'OPT: Open Pre-trained Transformer Language Models, arXiv:2205.01068'
 
 #: By `do_layer_norm_before`.
-WIRING = {True: Pre(), False: Post()}
+LAYOUTS = {True: Pre(), False: Post()}
 
 
 def opt(depth: int, d: int, heads: int) -> Model:
@@ -34,7 +34,7 @@ def opt_350m() -> Model:
   """The one of them that is post-norm, with a token table of half the width."""
   spec = opt(24, 1024, 16)
   (block,) = spec.segments[0].pattern
-  segment = Segment((dataclasses.replace(block, wiring=Post()),), 24)
+  segment = Segment((dataclasses.replace(block, residual_layout=Post()),), 24)
   return dataclasses.replace(spec, embed=Tokens(spec.vocab, dim=512, back=True), segments=(segment,))
 
 
@@ -48,11 +48,11 @@ def read(c: Fields) -> Model:
     c['num_attention_heads'], bias='qkvo' if bias else '', dropout=c.get('attention_dropout', 0.0)
   )  # fmt: skip
   ffn = Mlp(c['ffn_dim'], c.act('activation_function', 'relu'), bias)
-  wiring, dropout = WIRING[c.get('do_layer_norm_before', True)], c.get('dropout', 0.1)
+  residual_layout, dropout = LAYOUTS[c.get('do_layer_norm_before', True)], c.get('dropout', 0.1)
   return Model(
     dataclasses.replace(Tokens() if width == d else Tokens(dim=width, back=True), vocab=c['vocab_size']),
     d,
-    (Segment((Block(attention, ffn, norm, wiring, dropout=dropout),), c['num_hidden_layers']),),
+    (Segment((Block(attention, ffn, norm, residual_layout, dropout=dropout),), c['num_hidden_layers']),),
     Learned(c.get('max_position_embeddings', 2048), 2),
     norm,
     heads={'lm': Lm(c.get('tie_word_embeddings', True))},
@@ -66,7 +66,7 @@ def write(m: Any) -> dict[str, Any]:
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'word_embed_proj_dim': m.d_out, 'num_hidden_layers': depth(m),
     'num_attention_heads': block.mixer.heads, 'ffn_dim': block.ffn.d_ff, 'max_position_embeddings': m.max_positions,
-    'activation_function': name_of(block.ffn.act), 'do_layer_norm_before': block.wiring == WIRING[True],
+    'activation_function': name_of(block.ffn.act), 'do_layer_norm_before': block.residual_layout == LAYOUTS[True],
     'enable_bias': block.ffn.bias, 'dropout': block.dropout, 'attention_dropout': block.mixer.dropout,
   }  # fmt: skip
 

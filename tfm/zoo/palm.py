@@ -8,7 +8,7 @@ from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.relative.rope import RoPE
-from tfm.parts.wiring.parallel import Parallel
+from tfm.parts.residual_layout.parallel import Parallel
 from tfm.zoo.entry import Entry
 
 PAPER = 'PaLM: Scaling Language Modeling with Pathways, arXiv:2204.02311'

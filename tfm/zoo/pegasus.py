@@ -4,7 +4,7 @@ from tfm.model.spec import Model
 from tfm.parts.absolute.sinusoidal import Sinusoidal
 from tfm.parts.act.relu import Relu
 from tfm.parts.embed.tokens import Tokens
-from tfm.parts.wiring.pre import Pre
+from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo.bart import read_stacks, reader_and_writer, stacks
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields

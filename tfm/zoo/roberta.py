@@ -51,7 +51,7 @@ def read_ibert(c: Fields) -> Model:
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   if (offset := m.absolute.offset) < 1:
-    raise errors.UserError('roberta: positions begin at 0. Wanted absolute.offset of at least 1.')
+    raise errors.UserError('roberta: positions begin at 0. Expected absolute.offset of at least 1.')
   return {**bert.write(m), 'max_position_embeddings': m.max_positions + offset, 'pad_token_id': offset - 1}
 
 

@@ -10,8 +10,8 @@ from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
 from tfm.parts.relative.rope import RoPE
-from tfm.parts.wiring.parallel import Parallel
-from tfm.parts.wiring.pre import Pre
+from tfm.parts.residual_layout.parallel import Parallel
+from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
@@ -23,15 +23,15 @@ PAPER_2 = 'Stable LM 2 1.6B Technical Report, arXiv:2402.17834'
 PAPER_12B = 'Stable LM 2 12B, Stability AI 2024'
 
 #: By `use_parallel_residual`.
-WIRING = {True: Parallel(), False: Pre()}
+LAYOUTS = {True: Parallel(), False: Pre()}
 
 
 def stablelm(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int, **attention: Any) -> Model:
   """Llama's block with layer norms, a quarter of a head rotated; not tied."""
   norm = LayerNorm(1e-5)
   # Those with a norm in every head, 12B alone, have the branches side by side too.
-  wiring = WIRING[attention.get('qk_norm') is not None]
-  block = Block(Attention(heads, kv_heads, d // heads, RoPE(fraction=0.25), **attention), Glu(d_ff), norm, wiring)
+  residual_layout = LAYOUTS[attention.get('qk_norm') is not None]
+  block = Block(Attention(heads, kv_heads, d // heads, RoPE(fraction=0.25), **attention), Glu(d_ff), norm, residual_layout)
   return Model(
     Tokens(vocab), d, (Segment((block,), depth),), heads={'lm': Lm(False)}, norm=norm, init=Normal(depth_scaled=False)
   )
@@ -45,8 +45,8 @@ def read(c: Fields) -> Model:
     qk_norm = {'qk_norm': LayerNorm(norm.eps, bias=False), 'qk_norm_over': 'each'}
   bias = 'qkv' if c.get('use_qkv_bias') else ''
   attention = llama.attention(c, 32, relative=c.rope(fraction=0.25), bias=bias, **qk_norm)
-  wiring, dropout = WIRING[c.get('use_parallel_residual', False)], c.get('hidden_dropout', 0.0)
-  block = Block(attention, llama.glu(c, bias=False), norm, wiring, dropout=dropout)
+  residual_layout, dropout = LAYOUTS[c.get('use_parallel_residual', False)], c.get('hidden_dropout', 0.0)
+  block = Block(attention, llama.glu(c, bias=False), norm, residual_layout, dropout=dropout)
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=Tokens())
 
 
@@ -58,7 +58,7 @@ def write(m: Any) -> dict[str, Any]:
   del fields['head_dim']
   return {
     **fields, 'rope_parameters': all_rope_parameters(a.relative), 'use_qkv_bias': bool(a.bias),
-    'qk_layernorm': a.qk_norm is not None, 'use_parallel_residual': block.wiring == WIRING[True],
+    'qk_layernorm': a.qk_norm is not None, 'use_parallel_residual': block.residual_layout == LAYOUTS[True],
     'hidden_dropout': block.dropout,
   }  # fmt: skip
 

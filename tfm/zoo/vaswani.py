@@ -10,7 +10,7 @@ from tfm.parts.init.xavier import Xavier
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
-from tfm.parts.wiring.post import Post
+from tfm.parts.residual_layout.post import Post
 from tfm.zoo.entry import Entry
 
 PAPER = 'Attention Is All You Need, arXiv:1706.03762'

@@ -4,7 +4,7 @@ import dataclasses
 from typing import Any
 
 from tfm.model.spec import Model
-from tfm.parts.wiring.pre import Pre
+from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo import gemma2
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import layers_of, segments
@@ -13,7 +13,7 @@ from tfm.zoo.layers import layers_of, segments
 def read(c: Fields) -> Model:
   """Return the spec of a published config."""
   spec = gemma2.read(c)
-  layers = [dataclasses.replace(block, wiring=Pre()) for block in layers_of(spec)]
+  layers = [dataclasses.replace(block, residual_layout=Pre()) for block in layers_of(spec)]
   return dataclasses.replace(spec, segments=segments(layers))
 
 

@@ -15,8 +15,8 @@ from tfm.parts.init.normal import Normal
 from tfm.parts.mask.base import Mask
 from tfm.parts.mixer.attention import Attention
 from tfm.parts.norm.layer import LayerNorm
-from tfm.parts.wiring.post import Post
-from tfm.parts.wiring.pre import Pre
+from tfm.parts.residual_layout.post import Post
+from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
@@ -46,7 +46,7 @@ def xlm(layers: int, d: int, heads: int, vocab: int, pre: bool = False, eps: flo
 
 
 def _model(embed: Tokens, d: int, layers: int, block: Block, absolute: Learned, head: Lm, pre: bool) -> Model:
-  block = dataclasses.replace(block, wiring=Pre()) if pre else block
+  block = dataclasses.replace(block, residual_layout=Pre()) if pre else block
   norm = None if pre else block.norm
   init = Normal(depth_scaled=False)
   return Model(embed, d, (Segment((block,), layers),), absolute, norm, heads={'lm': head}, init=init)
@@ -84,7 +84,7 @@ def read(c: Fields) -> Model:
 def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
   block = m.segments[0].pattern[0]
-  pre = {'pre_norm': True} if block.wiring.final_norm else {}
+  pre = {'pre_norm': True} if block.residual_layout.final_norm else {}
   return {
     'vocab_size': m.vocab, 'emb_dim': m.d_model, 'n_layers': depth(m), 'n_heads': block.mixer.heads,
     'gelu_activation': block.ffn.act == Gelu(), 'max_position_embeddings': m.max_positions,

@@ -6,7 +6,7 @@ import dataclasses
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from tfm.data import cut
+from tfm.data import text_chunks
 from tfm.data.progress import Progress
 from tfm.data.tokenizer.base import Documents, Tokenizer
 from tfm.data.tokenizer.file import FileVocabulary, before_space
@@ -50,7 +50,7 @@ class Bpe(Tokenizer):
 
     with Progress('reading for the vocabulary', min(total, self.sample)) as progress:
       for document in documents('train'):
-        for text in cut.pieces(first(document), before_space, _PIECE):
+        for text in text_chunks.pieces(first(document), before_space, _PIECE):
           yield text
           progress.advance(len(text))
         if not left:

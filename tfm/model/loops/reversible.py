@@ -14,12 +14,12 @@ from tfm.parts.context import Ctx
 
 @dataclasses.dataclass(frozen=True)
 class _Step:
-  """A residual under which a block adds up nothing: what it writes is what step `number` of its wiring gives."""
+  """A residual under which a block adds up nothing: what it writes is what step `number` of its residual_layout gives."""
 
   number: int
 
-  def join(self, wiring, x_BTD, carry, branches, norm):
-    return wiring.steps(branches, norm)[self.number](x_BTD), carry
+  def join(self, residual_layout, x_BTD, carry, branches, norm):
+    return residual_layout.steps(branches, norm)[self.number](x_BTD), carry
 
   def after(self, x_BTD, carry, layer):
     return x_BTD, carry
@@ -40,8 +40,8 @@ def _steps(unit: Any, ctx: Ctx) -> Iterator[Callable[..., tuple[jax.Array, jax.A
     return y_BTD.astype(x_BTD.dtype), jnp.asarray(aux, jnp.float32)
 
   for i, block in enumerate(unit.pattern):
-    names = [name for name in ('mixer', 'cross', 'ffn', 'aside') if getattr(block, name) is not None]
-    for j in range(len(block.wiring.steps(dict.fromkeys(names, _nothing), _nothing))):
+    names = [name for name in ('mixer', 'cross', 'ffn', 'extra_branch') if getattr(block, name) is not None]
+    for j in range(len(block.residual_layout.steps(dict.fromkeys(names, _nothing), _nothing))):
       yield lambda *args, i=i, j=j: step(i, j, *args)
 
 

@@ -36,7 +36,7 @@ class Schedule(Part, abc.ABC):
 
   def check(self) -> Iterator[str]:
     if self.warmup < 0:
-      yield f'warmup: {self.warmup} updates cannot be. Wanted 0 or more.'
+      yield f'warmup: {self.warmup} updates cannot be. Expected 0 or more.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,6 +70,6 @@ class Decay(Schedule):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if not 0 <= self.floor <= 1:
-      yield f'floor: {self.floor} is not a share of the peak. Wanted 0 to 1 (from 1e-3 to 1e-4 is 0.1).'
+      yield f'floor: {self.floor} is not a share of the peak. Expected 0 to 1 (from 1e-3 to 1e-4 is 0.1).'
     if self.horizon is not None and self.horizon < 1:
-      yield f'horizon: {self.horizon} is not a step to end at. Wanted 1 or more, or none for the length of the run.'
+      yield f'horizon: {self.horizon} is not a step to end at. Expected 1 or more, or none for the length of the run.'

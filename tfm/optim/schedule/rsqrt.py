@@ -37,6 +37,6 @@ class Rsqrt(Schedule):
     yield from super().check()
     first = max(1, self.warmup)
     if self.hold is not None and self.hold < first:
-      yield f'hold: {self.hold} lies before the end of a warm-up of {self.warmup}. Wanted {first} or more, or none.'
+      yield f'hold: {self.hold} lies before the end of a warm-up of {self.warmup}. Expected {first} or more, or none.'
     if self.d_model is not None and self.d_model < 1:
-      yield f'd_model: {self.d_model} is not a width. Wanted 1 or more, or none for an lr that is the peak itself.'
+      yield f'd_model: {self.d_model} is not a width. Expected 1 or more, or none for an lr that is the peak itself.'

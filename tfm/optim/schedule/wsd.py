@@ -34,6 +34,6 @@ class WSD(Decay):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if not 0 < self.fraction <= 1:
-      yield f'fraction: {self.fraction} is not a share of the run to decay in. Wanted more than 0 and at most 1.'
+      yield f'fraction: {self.fraction} is not a share of the run to decay in. Expected more than 0 and at most 1.'
     if self.shape not in _TAILS:
       yield f'shape: {errors.unknown("tail", self.shape, _TAILS)}'

@@ -33,7 +33,7 @@ class Sinusoidal(Absolute):
 
   def check(self) -> Iterator[str]:
     if self.base <= 1:
-      yield f'base={self.base} does not make wavelengths longer. Wanted more than 1, usually 10000.'
+      yield f'base={self.base} does not make wavelengths longer. Expected more than 1, usually 10000.'
 
   def __call__(self, x_BTD, pos_BT):
     return x_BTD + waves(pos_BT + self.offset, x_BTD.shape[-1], self.layout, self.base).astype(x_BTD.dtype)

@@ -32,9 +32,9 @@ class LoRA(Adapter):
 
   def check(self) -> Iterator[str]:
     if self.rank < 1:
-      yield f'rank={self.rank} adds nothing. Wanted 1 or more.'
+      yield f'rank={self.rank} adds nothing. Expected 1 or more.'
     if not self.targets:
-      yield 'targets: names no projection. Wanted some of q, k, v, o, gate, up, down, or adapter=none.'
+      yield 'targets: names no projection. Expected some of q, k, v, o, gate, up, down, or adapter=none.'
 
   @property
   def factor(self) -> float:

@@ -35,7 +35,7 @@ class Blockwise(Attend):
 
   def check(self) -> Iterator[str]:
     if self.queries < 1 or self.keys < 1:
-      yield f'queries={self.queries}, keys={self.keys} is no size of a tile. Wanted at least 1 of each.'
+      yield f'queries={self.queries}, keys={self.keys} is no size of a tile. Expected at least 1 of each.'
 
   def loses(self, platform, B, N, T, S):
     if few(platform, B, N, T, S):

@@ -51,7 +51,7 @@ class Splash(Attend):
 
   def check(self) -> Iterator[str]:
     if self.queries < 1 or self.keys < 1 or self.queries % _LANES or self.keys % _LANES:
-      yield f'queries={self.queries}, keys={self.keys} cannot be tiles of splash. Wanted multiples of {_LANES}.'
+      yield f'queries={self.queries}, keys={self.keys} cannot be tiles of splash. Expected multiples of {_LANES}.'
 
   def refuses(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores):
     if scores.offsets:
@@ -93,11 +93,11 @@ class Splash(Attend):
     x = padded(scaled, rows), padded(k_BSKH, columns), padded(v_BSKH, columns)
     N = q_BTNH.shape[2]
     sink_N = jnp.full((N,), _BOTTOM) if scores.sink_N is None else scores.sink_N.astype(jnp.float32)
-    y_BTNH = jnp.moveaxis(self._over_mesh(x, ids, sink_N, _Plan(band, size, width, scores.cap)), 1, 2)[:, :T]
+    y_BTNH = jnp.moveaxis(self._over_mesh(x, ids, sink_N, _Schedule(band, size, width, scores.cap)), 1, 2)[:, :T]
     return moved(y_BTNH.astype(v_BSKH.dtype), asking and asking.back)
 
   def _over_mesh(
-    self, x: tuple[jax.Array, ...], ids: tuple[jax.Array, ...], sink_N: jax.Array, plan: '_Plan'
+    self, x: tuple[jax.Array, ...], ids: tuple[jax.Array, ...], sink_N: jax.Array, schedule: '_Schedule'
   ) -> jax.Array:
     """y_BNTH of (q_BNTH, k_BKSH, v_BKSH), every device of the mesh its rows and heads."""
     (B, N), K = x[0].shape[:2], x[1].shape[1]
@@ -107,9 +107,9 @@ class Splash(Attend):
       q_BNTH, k_BKSH, v_BKSH = x
       args = q_BNTH, over.own(k_BKSH), over.own(v_BKSH), *ids, sink_N
       if self.interpret is not None:
-        return plan.run(self.interpret, *args)
+        return schedule.run(self.interpret, *args)
       # Not the backend at hand, but that which the program is compiled for.
-      compiled, interpreted = (lambda *args, how=how: plan.run(how, *args) for how in (False, True))
+      compiled, interpreted = (lambda *args, how=how: schedule.run(how, *args) for how in (False, True))
       return jax.lax.platform_dependent(*args, tpu=compiled, default=interpreted)
 
     if not over.rows and not over.heads:
@@ -120,7 +120,7 @@ class Splash(Attend):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Plan:
+class _Schedule:
   """How the kernel goes about it: how far back and ahead one sees (None: without end), the tiles' sizes, the cap."""
 
   band: tuple[int | None, int | None]

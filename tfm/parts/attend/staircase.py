@@ -25,7 +25,7 @@ class Staircase(Attend):
 
   def check(self) -> Iterator[str]:
     if self.steps < 1:
-      yield f'steps={self.steps} is no number of runs of queries. Wanted at least 1.'
+      yield f'steps={self.steps} is no number of runs of queries. Expected at least 1.'
 
   def refuses(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores):
     T = q_BTNH.shape[1]

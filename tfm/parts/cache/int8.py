@@ -26,7 +26,7 @@ class Int8Cache(Cache):
 
   def check(self) -> Iterator[str]:
     if not self.of.exact:
-      yield 'of: rounds what is rounded already. Wanted a cache that keeps its arrays as they are.'
+      yield 'of: rounds what is rounded already. Expected a cache that keeps its arrays as they are.'
 
   def init(self, arrays, B, S, lookback, extras):
     return self.of.init(self._halves(arrays), B, S, lookback, extras)

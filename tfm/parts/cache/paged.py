@@ -28,7 +28,7 @@ class Pages:
 class PagedCache(Cache):
   """Token n of a row in place n % `block` of block `table[row, n // block]`.
 
-  A row has its own blocks to begin with; `tfm.generate.blocks.Blocks` hands them out as rows grow and shares them among
+  A row has its own blocks to begin with; `tfm.generate.block_allocator.Blocks` hands them out as rows grow and shares them among
   rows that begin alike, and `laid` or `spread` bring a cache its tables. `blocks` is the size of the pool, None as many
   as all rows can fill. In `tfm.generate` rows share the full blocks of what their prompts begin with, and beams those
   of new tokens too; it has so many blocks once the prompts are read.
@@ -41,7 +41,7 @@ class PagedCache(Cache):
 
   def check(self) -> Iterator[str]:
     if self.block < 1 or (self.blocks is not None and self.blocks < 1):
-      yield f'block={self.block}, blocks={self.blocks} is no size. Wanted at least 1 of each, or no blocks.'
+      yield f'block={self.block}, blocks={self.blocks} is no size. Expected at least 1 of each, or no blocks.'
 
   def init(self, arrays, B, S, lookback, extras):
     n = -(-S // self.block)
@@ -69,7 +69,7 @@ class PagedCache(Cache):
     return in_dtypes_of(seen, new), before(info, number_BS, count_B), store.replace(arrays=arrays, info=infos)
 
   def rows(self, store, index_B):
-    # Every row gets a copy of its blocks: what may be shared, `tfm.generate.sharing` knows.
+    # Every row gets a copy of its blocks: what may be shared, `tfm.generate.prefix_sharing` knows.
     B, n = len(index_B), store.table.shape[1]
     copied = lambda a: jnp.take(a, store.table[index_B].reshape(B * n), axis=0, mode='clip')
     arrays, info = jax.tree.map(copied, (store.arrays, store.info))

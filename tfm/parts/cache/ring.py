@@ -24,7 +24,7 @@ class RingCache(Cache):
 
   def check(self) -> Iterator[str]:
     if self.margin < 1:
-      yield f'margin={self.margin} leaves no slot for a new token. Wanted at least 1.'
+      yield f'margin={self.margin} leaves no slot for a new token. Expected at least 1.'
 
   @property
   def back(self):

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 
 from tfm.core.module import Module
 from tfm.parts.attend.dense import probabilities
+from tfm.parts.capture import CROSS, capture
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.cross.base import Cross
 from tfm.parts.dense import Dense
 from tfm.parts.heads import Heads, tamed
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.attention import make_scores
-from tfm.parts.tell import CROSS, tell
 from tfm.parts.tokeninfo import TokenInfo
 
 
@@ -70,6 +70,6 @@ class _CrossAttention(Module):
       kept = (cache[name].astype(x_BTD.dtype) for name in 'kv')
       (k_BSKH, v_BSKH), m_info = (jnp.swapaxes(a, 1, 2) for a in kept), cache['info']
     scores = make_scores(self, s, H, ctx, Segments(), ())
-    tell(self, CROSS, lambda: probabilities(q_BTNH, k_BSKH, ctx.info, m_info, scores, 'float32'))
+    capture(self, CROSS, lambda: probabilities(q_BTNH, k_BSKH, ctx.info, m_info, scores, 'float32'))
     y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, ctx.info, m_info, scores, self.dims.run.precision.reduce)
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache

@@ -117,7 +117,7 @@ class Embed(Part):
 
   @property
   def conditions(self) -> bool:
-    """Whether it returns a vector per example for norms and gains that are conditioned."""
+    """Whether it returns a vector per example for norms and residual scales that are conditioned."""
     return False
 
   @property

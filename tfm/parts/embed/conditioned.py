@@ -22,7 +22,7 @@ class Conditioned(Embed):
   """The sequence of another input layer, and a vector per example for parts that are `conditioned`.
 
   The vector is the sum of W2 act(W1 waves(scale * timestep)), E[class label], and V2 act(V1 pooled). Blocks use it by
-  `norm=adaptive` and `gain=gate`.
+  `norm=adaptive` and `residual_scale=gate`.
 
   Inputs: the inputs of `of`, and for each term of the sum its own: `timestep`, `[B]`, int or float; `class_labels`,
   int32 `[B]`; `pooled_projections`, float `[B, pooled]`.

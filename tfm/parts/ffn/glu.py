@@ -35,7 +35,7 @@ class Glu(FFN):
 
   def check(self) -> Iterator[str]:
     if self.limit is not None and self.limit <= 0:
-      yield f'limit={self.limit} leaves nothing. Wanted more than 0, or none.'
+      yield f'limit={self.limit} leaves nothing. Expected more than 0, or none.'
 
   def make(self, dims):
     return _Glu(self, dims)

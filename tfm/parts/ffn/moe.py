@@ -72,24 +72,24 @@ class Moe(FFN):
 
   def check(self) -> Iterator[str]:
     if self.experts < 1:
-      yield f'experts: {self.experts} experts are none. Wanted 1 or more.'
+      yield f'experts: {self.experts} experts are none. Expected 1 or more.'
       return
     yield from (f'router.{sentence}' for sentence in self.router.fits(self.experts))
     if not self.expert.stackable:
       name = self.expert.table().name_of(self.expert)
       wanted = ', '.join(n for n, row in self.expert.table().items() if row.stackable)
-      yield f'expert: {name} cannot be stacked to experts. Wanted one of {wanted}.'
+      yield f'expert: {name} cannot be stacked to experts. Expected one of {wanted}.'
     if self.shared_gate and self.shared is None:
-      yield 'shared_gate: gates nothing. Wanted a shared feed-forward, or shared_gate=no.'
+      yield 'shared_gate: gates nothing. Expected a shared feed-forward, or shared_gate=no.'
     if self.capacity is not None and self.capacity <= 0:
-      yield f'capacity: is {self.capacity}. Wanted more than 0, or none to drop nothing.'
+      yield f'capacity: is {self.capacity}. Expected more than 0, or none to drop nothing.'
     if self.slots is not None and self.slots < 1:
-      yield f'slots: is {self.slots}. Wanted 1 or more, or none to drop nothing.'
+      yield f'slots: is {self.slots}. Expected 1 or more, or none to drop nothing.'
     if self.slots is not None and self.capacity is not None:
-      yield f'slots: is {self.slots}, and capacity is {self.capacity}: both say how much an expert takes. Wanted one.'
+      yield f'slots: is {self.slots}, and capacity is {self.capacity}: both say how much an expert takes. Expected one.'
     for name in ('capacity', 'slots'):
       if getattr(self, name) is not None and not self.router.causal:
-        yield f'{name}: is {getattr(self, name)}, and the router fills its experts evenly. Wanted none.'
+        yield f'{name}: is {getattr(self, name)}, and the router fills its experts evenly. Expected none.'
 
 
 class _Moe(Module):

@@ -66,11 +66,11 @@ class BigBird(Mask):
 
   def check(self) -> Iterator[str]:
     if self.block < 1 or self.random < 0:
-      yield f'block={self.block}, random={self.random} is no size. Wanted at least 1 and at least 0.'
+      yield f'block={self.block}, random={self.random} is no size. Expected at least 1 and at least 0.'
     elif self.blocks < 5 + self.random:
       yield (
-        f'length={self.length} has {self.blocks} blocks of {self.block}, too few for {self.random} random ones. Wanted '
+        f'length={self.length} has {self.blocks} blocks of {self.block}, too few for {self.random} random ones. Expected '
         f'at least {5 + self.random}, {(5 + self.random) * self.block} tokens.'
       )
     elif self.blocks >= 65_536:
-      yield f'length={self.length} has {self.blocks} blocks of {self.block}. Wanted fewer than 65,536.'
+      yield f'length={self.length} has {self.blocks} blocks of {self.block}. Expected fewer than 65,536.'

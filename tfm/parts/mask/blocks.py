@@ -45,6 +45,6 @@ class Blocks(Mask):
 
   def check(self) -> Iterator[str]:
     if self.block < 1:
-      yield f'block={self.block} is no block. Wanted at least 1 token.'
+      yield f'block={self.block} is no block. Expected at least 1 token.'
     if not self.rows or any(len(row) != len(self.rows) or set(row) - {'0', '1'} for row in self.rows):
-      yield f'rows={self.rows} is no square of 0 and 1. Wanted as many rows as columns, such as (10, 11).'
+      yield f'rows={self.rows} is no square of 0 and 1. Expected as many rows as columns, such as (10, 11).'

@@ -55,6 +55,6 @@ class Fixed(Mask):
 
   def check(self) -> Iterator[str]:
     if self.block < 1:
-      yield f'block={self.block} is no block. Wanted at least 1 token.'
+      yield f'block={self.block} is no block. Expected at least 1 token.'
     elif not 1 <= self.summary <= self.block:
-      yield f'summary={self.summary} is no number of columns of a block of {self.block}. Wanted 1 to {self.block}.'
+      yield f'summary={self.summary} is no number of columns of a block of {self.block}. Expected 1 to {self.block}.'

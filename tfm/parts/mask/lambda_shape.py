@@ -34,6 +34,6 @@ class Lambda(Mask):
 
   def check(self) -> Iterator[str]:
     if self.sinks < 0:
-      yield f'sinks={self.sinks} is negative. Wanted a number of first keys, or 0 for a window.'
+      yield f'sinks={self.sinks} is negative. Expected a number of first keys, or 0 for a window.'
     if self.size < 1:
-      yield f'size={self.size} lets a token see no near one. Wanted at least 1 (oneself).'
+      yield f'size={self.size} lets a token see no near one. Expected at least 1 (oneself).'

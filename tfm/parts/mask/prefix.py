@@ -33,4 +33,4 @@ class Prefix(Mask):
 
   def check(self) -> Iterator[str]:
     if self.length is not None and self.length < 0:
-      yield f'length={self.length} is negative. Wanted a number of positions, or none to read prefix_mask.'
+      yield f'length={self.length} is negative. Expected a number of positions, or none to read prefix_mask.'

@@ -59,4 +59,4 @@ class Strided(Mask):
 
   def check(self) -> Iterator[str]:
     if self.stride < 1:
-      yield f'stride={self.stride} is no distance between keys. Wanted at least 1.'
+      yield f'stride={self.stride} is no distance between keys. Expected at least 1.'

@@ -52,6 +52,6 @@ class Window(Mask):
 
   def check(self) -> Iterator[str]:
     if self.size < 1:
-      yield f'size={self.size} lets a token see nobody. Wanted at least 1 (oneself).'
+      yield f'size={self.size} lets a token see nobody. Expected at least 1 (oneself).'
     if self.step < 1:
-      yield f'step={self.step} is no distance between keys. Wanted at least 1.'
+      yield f'step={self.step} is no distance between keys. Expected at least 1.'

@@ -12,6 +12,7 @@ from tfm.core.module import Module
 from tfm.parts.attend.base import Scores
 from tfm.parts.attend.dense import probabilities
 from tfm.parts.attend.dropout import Dropout
+from tfm.parts.capture import ATTENTIONS, capture
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense, together
 from tfm.parts.heads import Heads, tamed
@@ -20,15 +21,14 @@ from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.base import Cache
-from tfm.parts.mixer.looking import Looking, told
+from tfm.parts.mixer.masked import MaskedMixer, told
 from tfm.parts.relative.base import Relative
 from tfm.parts.state import Slot
-from tfm.parts.tell import ATTENTIONS, tell
 from tfm.parts.tokeninfo import TokenInfo
 
 
 @dataclasses.dataclass(frozen=True)
-class Attention(Heads, Looking):
+class Attention(Heads, MaskedMixer):
   """softmax(q k scale + bias, where the mask allows) v Wo; the other fields are those of `Heads`.
 
   Attributes:
@@ -63,7 +63,7 @@ class Attention(Heads, Looking):
     return {'k': Slot((K, H)), 'v': Slot((K, H))}
 
   @property
-  def sight(self) -> Mask:
+  def effective_mask(self) -> Mask:
     """Who sees whom of the queries and keys that meet."""
     return self.mask & Segments()
 
@@ -106,8 +106,8 @@ class _Attention(Module):
     k_BSKH, v_BSKH, k_info = self.seen(kept['k'], kept['v'], k_info)
     contents = relative.contents + self.contents(project_q, project_k, dims, ctx)
     more = contents, relative.products, relative.added
-    scores = make_scores(self, s, H, ctx, s.sight, relative.biases(N), *more)
-    tell(self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, q_info, k_info, scores, 'float32'))
+    scores = make_scores(self, s, H, ctx, s.effective_mask, relative.biases(N), *more)
+    capture(self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, q_info, k_info, scores, 'float32'))
     y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, q_info, k_info, scores, self.dims.run.precision.reduce)
     y_BTNH = self.mixed(y_BTNH, x_BTD, scores, relative, dims, ctx)
     if s.gated:

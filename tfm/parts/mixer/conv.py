@@ -60,11 +60,11 @@ class Conv(Mixer):
 
   def check(self) -> Iterator[str]:
     if self.size < 1 or self.size % 2 == 0:
-      yield f'size={self.size} has no middle. Wanted an odd number of tokens.'
+      yield f'size={self.size} has no middle. Expected an odd number of tokens.'
     if self.groups < 1:
-      yield f'groups={self.groups} is no number of parts. Wanted at least 1.'
+      yield f'groups={self.groups} is no number of parts. Expected at least 1.'
     if not 0 <= self.dropout < 1:
-      yield f'dropout={self.dropout} is not a share. Wanted at least 0 and less than 1.'
+      yield f'dropout={self.dropout} is not a share. Expected at least 0 and less than 1.'
 
 
 class _Conv(Module):
@@ -74,7 +74,7 @@ class _Conv(Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
     if cache is not None:
-      raise errors.UserError('conv: reads later tokens too, and keeps no cache. Wanted an encoder without a cache.')
+      raise errors.UserError('conv: reads later tokens too, and keeps no cache. Expected an encoder without a cache.')
     s, (B, T, D) = self.spec, x_BTD.shape
     parts, dtype = (s.groups, D // s.groups), self.dims.run.precision.dtype('param')
     init = self.dims.init.weight('conv', s.size * parts[1], D, self.dims)

@@ -31,9 +31,9 @@ class Distances:
 
   def check(self) -> Iterator[str]:
     if self.span < 2:
-      yield f'span={self.span} tells no distance from another. Wanted at least 2.'
+      yield f'span={self.span} tells no distance from another. Expected at least 2.'
     if self.far is not None and self.far <= self.span // 2 + 1:
-      yield f'far={self.far} leaves no distance to share vectors. Wanted more than {self.span // 2 + 1}, or none.'
+      yield f'far={self.far} leaves no distance to share vectors. Expected more than {self.span // 2 + 1}, or none.'
 
   def make(self, dims: Dims) -> nn.Module:
     """The module that returns the vectors."""
@@ -83,7 +83,7 @@ class Disentangled(Attention):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if not self.terms or set(self.terms) - {'c2p', 'p2c'}:
-      yield f'terms={self.terms} are not those there are. Wanted c2p, p2c or both.'
+      yield f'terms={self.terms} are not those there are. Expected c2p, p2c or both.'
 
   @property
   def common(self):

@@ -53,7 +53,7 @@ class _Fourier(nn.Module):
   def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
     if cache is not None:
       raise errors.UserError(
-        'fourier: mixes all tokens of a document at once, and keeps no cache. Wanted an encoder without a cache.'
+        'fourier: mixes all tokens of a document at once, and keeps no cache. Expected an encoder without a cache.'
       )
     pos_BT, segment_BT = ctx.info.positions, ctx.info.segment_ids
     same_BTS = (segment_BT[:, :, None] == segment_BT[:, None, :]) & (segment_BT > 0)[:, :, None]

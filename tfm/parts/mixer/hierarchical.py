@@ -30,7 +30,7 @@ class Hierarchical(Attention):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.block < 1:
-      yield f'block={self.block} is no block. Wanted at least 1 token.'
+      yield f'block={self.block} is no block. Expected at least 1 token.'
 
   def make(self, dims):
     return _Hierarchical(self, dims)
@@ -44,7 +44,7 @@ class Hierarchical(Attention):
     return super().flops(d_model, pairs) + 2 * K * H
 
   @property
-  def sight(self):
+  def effective_mask(self):
     return _Sight(self.mask, self.block)
 
   @property

@@ -38,7 +38,7 @@ class Longformer(Attention):
     return super().flops(d_model, pairs) + 2 * d_model * H * (N + 2 * K)
 
   @property
-  def sight(self):
+  def effective_mask(self):
     return _Near(self.mask)
 
   @property

@@ -17,7 +17,7 @@ from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.attention import make_scores
 from tfm.parts.mixer.base import Cache
-from tfm.parts.mixer.looking import Looking, Told, told
+from tfm.parts.mixer.masked import MaskedMixer, Told, told
 from tfm.parts.norm.base import Norm
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.base import Relative
@@ -27,7 +27,7 @@ from tfm.parts.stored import Stored
 
 
 @dataclasses.dataclass(frozen=True)
-class MLA(Looking):
+class MLA(MaskedMixer):
   """softmax((q_n k_n + q_r k_r) scale) v Wo, with c = norm(x Wc), k_n = c Wk and v = c Wv a head (arXiv:2405.04434).
 
   A head has `nope_dim` numbers without a position and `rope_dim` with one; the rotated key k_r = rotate(x Wr) is shared
@@ -61,11 +61,11 @@ class MLA(Looking):
   def check(self) -> Iterator[str]:
     for name in ('heads', 'kv_rank', 'nope_dim', 'rope_dim', 'v_dim'):
       if getattr(self, name) < 1:
-        yield f'{name}={getattr(self, name)} is not a size. Wanted at least 1.'
+        yield f'{name}={getattr(self, name)} is not a size. Expected at least 1.'
     if self.q_rank is not None and self.q_rank < 1:
-      yield f'q_rank={self.q_rank} is not a size. Wanted at least 1, or none for queries straight from x.'
+      yield f'q_rank={self.q_rank} is not a size. Expected at least 1, or none for queries straight from x.'
     if odd := sorted(set(self.bias) - set('qco')):
-      yield f'bias={self.bias!r} names no projection {", ".join(odd)}. Wanted letters of qco.'
+      yield f'bias={self.bias!r} names no projection {", ".join(odd)}. Expected letters of qco.'
 
   def fits(self, d_model):
     yield from (f'relative: {m}' for m in self.relative.fits(self.rope_dim))

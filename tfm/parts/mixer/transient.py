@@ -40,7 +40,7 @@ class Transient(Attention):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.pool < 1:
-      yield f'pool={self.pool} is no block. Wanted at least 1 token.'
+      yield f'pool={self.pool} is no block. Expected at least 1 token.'
 
   def make(self, dims):
     return _Transient(self, dims)
@@ -53,7 +53,7 @@ class Transient(Attention):
     return super().flops(d_model, pairs) + 4 * d_model * K * H / self.pool
 
   @property
-  def sight(self):
+  def effective_mask(self):
     return _Sight(self.mask)
 
   @property
@@ -90,7 +90,7 @@ class _Transient(_Attention):
     if ctx.slot is not None:
       raise errors.UserError(
         'transient: a block tells of all of its tokens at once, and no cache is kept. '
-        'Wanted an encoder, without a cache.'
+        'Expected an encoder, without a cache.'
       )
     s, info = self.spec, ctx.info
     M = x_BTD.shape[1] // s.pool

@@ -19,7 +19,7 @@ class MTP(Part):
 
   def check(self) -> Iterator[str]:
     if self.depth < 1:
-      yield f'depth={self.depth} predicts no later token. Wanted at least 1, or mtp=none.'
+      yield f'depth={self.depth} predicts no later token. Expected at least 1, or mtp=none.'
 
   @property
   def chained(self) -> bool:

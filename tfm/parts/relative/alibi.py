@@ -22,7 +22,7 @@ class ALiBi(Relative):
 
   def check(self) -> Iterator[str]:
     if self.scale <= 0:
-      yield f'scale={self.scale} does not make far keys count less. Wanted more than 0, usually 1.'
+      yield f'scale={self.scale} does not make far keys count less. Expected more than 0, usually 1.'
 
   @property
   def biased(self):

@@ -32,12 +32,12 @@ class RoPE(Relative):
 
   def check(self) -> Iterator[str]:
     if not 0 < self.fraction <= 1:
-      yield f'fraction={self.fraction} of a head cannot be rotated. Wanted more than 0 and at most 1.'
+      yield f'fraction={self.fraction} of a head cannot be rotated. Expected more than 0 and at most 1.'
     if self.base <= 1:
-      yield f'base={self.base} does not make wavelengths longer. Wanted more than 1, usually 10000.'
+      yield f'base={self.base} does not make wavelengths longer. Expected more than 1, usually 10000.'
 
     if self.far is not None and self.far < 1:
-      yield f'far={self.far} is no distance. Wanted at least 1, or none.'
+      yield f'far={self.far} is no distance. Expected at least 1, or none.'
 
   @property
   def contextual(self):
@@ -50,7 +50,7 @@ class RoPE(Relative):
   def fits(self, head_dim):
     d = self.rotated(head_dim)
     if d < 2 or d % 2:
-      yield f'{d} of {head_dim} numbers of a head cannot be rotated in pairs. Wanted an even number of at least 2.'
+      yield f'{d} of {head_dim} numbers of a head cannot be rotated in pairs. Expected an even number of at least 2.'
     yield from (f'scaling: {m}' for m in self.scaling.fits(d // 2))
 
   @property

@@ -29,9 +29,9 @@ class T5Bias(Relative):
 
   def check(self) -> Iterator[str]:
     if self.buckets < 4 or self.buckets % 4:
-      yield f'buckets={self.buckets} cannot be halved twice. Wanted a multiple of 4.'
+      yield f'buckets={self.buckets} cannot be halved twice. Expected a multiple of 4.'
     if self.far <= self.buckets // 2:
-      yield f'far={self.far} leaves no distance to the logarithmic buckets. Wanted more than {self.buckets // 2}.'
+      yield f'far={self.far} leaves no distance to the logarithmic buckets. Expected more than {self.buckets // 2}.'
 
   @property
   def biased(self):

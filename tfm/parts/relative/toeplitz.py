@@ -51,4 +51,4 @@ def distance(q: TokenInfo, k: TokenInfo, far: int) -> jax.Array:
 def check_far(far: int) -> Iterator[str]:
   """A sentence for a `far` that is no distance."""
   if far < 1:
-    yield f'far={far} tells no distance from another. Wanted at least 1.'
+    yield f'far={far} tells no distance from another. Expected at least 1.'

@@ -29,7 +29,7 @@ class TUPE(Relative):
 
   def check(self) -> Iterator[str]:
     if self.length < 1:
-      yield f'length={self.length} is no number of positions. Wanted at least 1.'
+      yield f'length={self.length} is no number of positions. Expected at least 1.'
 
   @property
   def biased(self):

@@ -32,7 +32,7 @@ class XL(Relative):
 
   def check(self) -> Iterator[str]:
     if self.base <= 1:
-      yield f'base={self.base} does not make wavelengths longer. Wanted more than 1, usually 10000.'
+      yield f'base={self.base} does not make wavelengths longer. Expected more than 1, usually 10000.'
 
   @property
   def contextual(self):

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from tfm.core.registry import Part
-from tfm.parts.wiring.base import Branches, Wiring
+from tfm.parts.residual_layout.base import Branches, ResidualLayout
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +30,10 @@ class Residual(Part):
     return x_BTD, ()
 
   def join(
-    self, wiring: Wiring, x_BTD: jax.Array, carry: Any, branches: Branches, norm: Callable[[str], Any]
+    self, residual_layout: ResidualLayout, x_BTD: jax.Array, carry: Any, branches: Branches, norm: Callable[[str], Any]
   ) -> tuple[jax.Array, Any]:
     """(x_BTD, carry) once a block's branches have been added."""
-    return wiring(x_BTD, branches, norm), carry
+    return residual_layout(x_BTD, branches, norm), carry
 
   def after(self, x_BTD: jax.Array, carry: Any, layer: Any) -> tuple[jax.Array, Any]:
     """(what the next block reads, carry), when block `layer` (an int32, from 0) has written x_BTD."""
@@ -48,8 +48,8 @@ class Residual(Part):
     """Whether a block's input follows from its output, so that training need keep neither."""
     return False
 
-  def fits(self, wiring: Wiring) -> Iterator[str]:
-    """A sentence if blocks of this wiring cannot be joined so."""
+  def fits(self, residual_layout: ResidualLayout) -> Iterator[str]:
+    """A sentence if blocks of this residual_layout cannot be joined so."""
     yield from ()
 
   def flops(self, d_model: int, depth: int) -> float:

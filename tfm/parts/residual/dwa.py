@@ -34,4 +34,4 @@ class Dwa(Residual):
 
   def check(self) -> Iterator[str]:
     if self.dilation < 1 or self.period < 1:
-      yield f'dilation={self.dilation}, period={self.period} is no number of blocks. Wanted at least 1 of each.'
+      yield f'dilation={self.dilation}, period={self.period} is no number of blocks. Expected at least 1 of each.'

@@ -9,7 +9,7 @@ from tfm.parts.residual.base import Residual
 class Reversible(Residual):
   """y1 = x1 + F(x2), y2 = x2 + G(y1), undone by x2 = y2 - G(y1), x1 = y1 - F(x2) (arXiv:1707.04585, 2001.04451).
 
-  Both streams start as the embeddings; their mean leaves the stack. F and G are the steps of the block's wiring (norm
+  Both streams start as the embeddings; their mean leaves the stack. F and G are the steps of the block's residual_layout (norm
   and mixer, norm and feed-forward), which take turns also if there are three.
 
   *Cost*: training keeps the last block's streams only, whatever the depth, and computes each step once more than a
@@ -25,11 +25,11 @@ class Reversible(Residual):
   def reversible(self):
     return True
 
-  def fits(self, wiring):
-    if not wiring.additive:
-      name = wiring.table().name_of(wiring)
-      known = ', '.join(n for n, row in wiring.table().items() if row().additive)
-      yield f'wiring={name} normalises the stream itself, which residual=reversible cannot undo. Wanted {known}.'
+  def fits(self, residual_layout):
+    if not residual_layout.additive:
+      name = residual_layout.table().name_of(residual_layout)
+      known = ', '.join(n for n, row in residual_layout.table().items() if row().additive)
+      yield f'residual_layout={name} normalises the stream itself, which residual=reversible cannot undo. Expected {known}.'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,8 +41,8 @@ class _Streams:
     x_BTD = x_BTD.astype(self.reduce)
     return x_BTD, x_BTD
 
-  def join(self, wiring, x_BTD, carry, branches, norm):
-    for step in wiring.steps(branches, norm):
+  def join(self, residual_layout, x_BTD, carry, branches, norm):
+    for step in residual_layout.steps(branches, norm):
       x_BTD, carry = carry + step(x_BTD.astype(self.compute)).astype(self.reduce), x_BTD
     return x_BTD, carry
 

@@ -71,7 +71,7 @@ class Router(Part):
   def check(self) -> Iterator[str]:
     for name in ('balance', 'z'):
       if (value := getattr(self, name)) < 0:
-        yield f'{name}: is {value}. Wanted 0 or more.'
+        yield f'{name}: is {value}. Expected 0 or more.'
 
 
 def losses(

@@ -45,7 +45,7 @@ class ExpertChoice(Router):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.capacity <= 0:
-      yield f'capacity: is {self.capacity}. Wanted more than 0 experts a token.'
+      yield f'capacity: is {self.capacity}. Expected more than 0 experts a token.'
 
 
 class _ExpertChoice(nn.Module):

@@ -43,16 +43,16 @@ class Grouped(TopK):
   def fits(self, experts):
     yield from super().fits(experts)
     if self.groups < 1 or experts % self.groups:
-      yield f'groups: {self.groups} groups do not divide {experts} experts. Wanted a divisor of {experts}.'
+      yield f'groups: {self.groups} groups do not divide {experts} experts. Expected a divisor of {experts}.'
     elif (size := experts // self.groups) < (n := GROUP_SCORES.get(self.group_score, 1)):
-      yield f'groups: a group of {size} has no {n} best experts. Wanted at most {experts // n} groups.'
+      yield f'groups: a group of {size} has no {n} best experts. Expected at most {experts // n} groups.'
     elif self.keep * size < self.k <= experts:
-      yield f'keep: {self.keep} groups of {size} hold no {self.k} experts. Wanted at least {-(-self.k // size)}.'
+      yield f'keep: {self.keep} groups of {size} hold no {self.k} experts. Expected at least {-(-self.k // size)}.'
 
   def check(self) -> Iterator[str]:
     yield from super().check()
     if not 1 <= self.keep <= self.groups:
-      yield f'keep: {self.keep} of {self.groups} groups cannot be kept. Wanted 1 to {self.groups}.'
+      yield f'keep: {self.keep} of {self.groups} groups cannot be kept. Expected 1 to {self.groups}.'
     if self.group_score not in GROUP_SCORES:
       yield f'group_score: {errors.unknown("group score", self.group_score, GROUP_SCORES)}'
 

@@ -35,7 +35,7 @@ class TopK(Router):
 
   def fits(self, experts):
     if self.k > experts:
-      yield f'k: {self.k} of {experts} experts cannot be chosen. Wanted at most {experts}.'
+      yield f'k: {self.k} of {experts} experts cannot be chosen. Expected at most {experts}.'
 
   def make(self, dims):
     return Chosen(self, dims)
@@ -43,11 +43,11 @@ class TopK(Router):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.k < 1:
-      yield f'k: is {self.k}. Wanted 1 or more experts a token.'
+      yield f'k: is {self.k}. Expected 1 or more experts a token.'
     if self.score not in SCORES:
       yield f'score: {errors.unknown("score", self.score, SCORES)}'
     if self.k == 1 and self.renormalize:
-      yield 'k=1, renormalize: the one weight is always 1, and the router learns nothing. Wanted renormalize=no.'
+      yield 'k=1, renormalize: the one weight is always 1, and the router learns nothing. Expected renormalize=no.'
 
 
 class Chosen(nn.Module):

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core.axes import constrained
+from tfm.parts.capture import HIDDEN, capture
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dropout import drop
 from tfm.parts.residual.base import Residual
-from tfm.parts.tell import HIDDEN, tell
+from tfm.parts.residual_layout.base import Branches
 from tfm.parts.unit.base import Unit
-from tfm.parts.wiring.base import Branches
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,11 +59,11 @@ class _Block(nn.Module):
     self, x_BTD: jax.Array, carry: Any, ctx: Ctx, cache: dict[str, Any] | None
   ) -> tuple[jax.Array, Any, Any, Any]:
     x_BTD = constrained(x_BTD, 'BTD')
-    tell(self, HIDDEN, lambda: x_BTD)
+    capture(self, HIDDEN, lambda: x_BTD)
     kept = dict[str, Any](cache or {})
     aux: list[Any] = []
     branches = self._branches(x_BTD, ctx, cache, kept, aux)
-    x_BTD, carry = ctx.residual.join(self.spec.wiring, x_BTD, carry, branches, self._norm(ctx))
+    x_BTD, carry = ctx.residual.join(self.spec.residual_layout, x_BTD, carry, branches, self._norm(ctx))
     return constrained(x_BTD, 'BTD'), carry, None if cache is None else kept, sum(aux)
 
   def _branches(self, entered_BTD, ctx: Ctx, cache, kept: dict[str, Any], aux: list[Any]) -> Branches:
@@ -72,9 +72,9 @@ class _Block(nn.Module):
 
     def out(y_BTD, name, then, stream_BTD):
       y_BTD = y_BTD if then is None else then(y_BTD)
-      gain = s.gain.make(dims)
-      gain = gain.copy(name=f'{name}_gain') if isinstance(gain, nn.Module) else gain
-      return Drop(s, dims, name=f'{name}_drop')(gain(y_BTD, stream_BTD, ctx), ctx)
+      residual_scale = s.residual_scale.make(dims)
+      residual_scale = residual_scale.copy(name=f'{name}_gain') if isinstance(residual_scale, nn.Module) else residual_scale
+      return Drop(s, dims, name=f'{name}_drop')(residual_scale(y_BTD, stream_BTD, ctx), ctx)
 
     def mix(name, part, x_BTD, then, stream_BTD):
       y_BTD, kept[name] = part.make(dims).copy(name=name)(x_BTD, ctx, None if cache is None else cache[name])
@@ -91,8 +91,8 @@ class _Block(nn.Module):
         branches[name] = lambda x, then=None, stream=None, n=name, p=part: mix(n, p, x, then, stream)
     if s.ffn is not None:
       branches['ffn'] = feed
-    if (aside := s.aside) is not None:
-      alone = aside.make(dims).copy(name='aside')
+    if (extra_branch := s.extra_branch) is not None:
+      alone = extra_branch.make(dims).copy(name='aside')
       branches['aside'] = lambda *_: alone(entered_BTD, ctx, None if cache is None else {})[0]
     return branches
 

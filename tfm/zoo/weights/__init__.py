@@ -135,7 +135,7 @@ from tfm.zoo.weights import (
 )
 from tfm.zoo.weights.family import Family as Family
 from tfm.zoo.weights.family import Tensor as Tensor
-from tfm.zoo.weights.family import plan as plan
+from tfm.zoo.weights.family import tensor_map as tensor_map
 
 #: A spec that several families say is exported as the first of them.
 TABLE = Table(

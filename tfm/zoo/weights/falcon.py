@@ -12,7 +12,7 @@ TWO_NORMS: Names = {**bloom.NAMES, '*/mixer_norm': 'transformer.h.*.ln_attn', '*
 
 def names(spec: Model) -> Names:
   """Ours to theirs."""
-  return TWO_NORMS if blocks(spec)[0].wiring == falcon.TWO_NORMS else ONE_NORM
+  return TWO_NORMS if blocks(spec)[0].residual_layout == falcon.TWO_NORMS else ONE_NORM
 
 
 FAMILY = Family('Falcon', falcon.read, falcon.write, names, 'transformer.', tops=GPT, ignored=(r'\.inv_freq$',))

@@ -1,4 +1,4 @@
-"""What is known of a published family, and the plan it makes for a spec: which tensor is which parameter."""
+"""What is known of a published family, and the tensor_map it makes for a spec: which tensor is which parameter."""
 
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
@@ -99,7 +99,7 @@ class Tensor:
   slots: tuple[Slot, ...]
 
 
-def plan(family: Family, spec: Model, ending: str) -> list[Tensor]:
+def tensor_map(family: Family, spec: Model, ending: str) -> list[Tensor]:
   """The tensors that hold the parameters of `spec`, each parameter once, in the order of our tree.
 
   Raises: UserError for parameters that the family has no name for.

@@ -51,7 +51,7 @@ Not supported: reductions, matrix products, sorting, loops, tables that depend o
       tiled.py    mask, biases, term functions -> Tiled
       _numbers    their arrays -> floats, ints and lookup tables per head; _laid: terms -> arrays per token
       rules.py    Rules: everything that is the same on each tile; Where: one tile's inputs
-      plan.py     Operands (all arrays of a kernel), Plan (rules, tile sizes, dtypes)
+      schedule.py     Operands (all arrays of a kernel), Schedule (rules, tile sizes, dtypes)
       visits.py   kinds: evaluate the mask on all tiles -> 0 masked out, 1 mixed, 2 all allowed
                   listed: the tiles to visit, packed into one int32 each, in scalar memory
       kernels.py  forward, backward_queries, backward_keys: the three pallas_calls

@@ -12,8 +12,8 @@ import jax.numpy as jnp
 from tfm.core import errors
 from tfm.core.axes import mesh_axes
 from tfm.parts.attend.base import Attend, Scores
-from tfm.parts.attend.pallas.plan import Operands, Plan
 from tfm.parts.attend.pallas.rules import Added, Rules
+from tfm.parts.attend.pallas.schedule import Operands, Schedule
 from tfm.parts.attend.pallas.tiled import Tiled, Unfit, tiled
 from tfm.parts.attend.pallas.visits import kinds, listed
 from tfm.parts.attend.split import split, ways
@@ -54,9 +54,9 @@ class Pallas(Attend):
 
   def check(self) -> Iterator[str]:
     if self.queries < 1 or self.keys < 1:
-      yield f'queries={self.queries}, keys={self.keys} is no size of a tile. Wanted at least 1 of each.'
+      yield f'queries={self.queries}, keys={self.keys} is no size of a tile. Expected at least 1 of each.'
     elif not self.interpret and (self.queries % _LANES or self.keys % _LANES):
-      yield f'queries={self.queries}, keys={self.keys} cannot be tiles on a TPU. Wanted multiples of {_LANES}.'
+      yield f'queries={self.queries}, keys={self.keys} cannot be tiles on a TPU. Expected multiples of {_LANES}.'
 
   def loses(self, platform, B, N, T, S):
     return None if platform == 'tpu' else f'its kernels are for TPUs, and interpreted on a {platform}'
@@ -101,7 +101,7 @@ class Pallas(Attend):
     tiles = [jnp.moveaxis(_padded(a, n), 1, 2) for a, n in ((q_scaled, size), (k_BSKH, width), (v_BSKH, width))]
     infos = [_stacked(info, place) for info, place in zip((q, k), places, strict=True)]
     x = Operands(tiles[0], tiles[1], tiles[2], infos[0], infos[1], numbers, whole, seeds, tables, laid.asked, laid.told)
-    run = _flash(Plan(rules, size, width, _dtypes(q), _dtypes(k), self.interpret, laid.constant))
+    run = _flash(Schedule(rules, size, width, _dtypes(q), _dtypes(k), self.interpret, laid.constant))
     y_BNTH, lse_BN1T = _over_mesh(run, x, kinds(scores.mask, q, k, size, width, S))
     return jnp.moveaxis(y_BNTH, 1, 2)[:, :T], jnp.moveaxis(lse_BN1T[:, :, 0], 1, 2)[:, :T]
 
@@ -158,31 +158,31 @@ class Pallas(Attend):
     return mask, bias, of_terms
 
 
-def _flash(plan: Plan) -> Callable[[Operands, jax.Array], tuple[jax.Array, jax.Array]]:
+def _flash(schedule: Schedule) -> Callable[[Operands, jax.Array], tuple[jax.Array, jax.Array]]:
   """(operands, what is seen in each tile) -> (y_BNTH, lse_BN1T)."""
 
   from tfm.parts.attend.pallas import kernels  # slow to import, and not needed but here
 
   @jax.custom_vjp
   def flash(x: Operands, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return kernels.forward(plan, x, listed(seen))
+    return kernels.forward(schedule, x, listed(seen))
 
   def forward(x: Operands, seen: jax.Array) -> tuple[Any, Any]:
-    y_BNTH, lse = kernels.forward(plan, x, listed(seen))
+    y_BNTH, lse = kernels.forward(schedule, x, listed(seen))
     return (y_BNTH, lse), (x, seen, y_BNTH, lse)
 
   def backward(residuals: Any, g: tuple[jax.Array, jax.Array]) -> tuple[Operands, None]:
     (x, seen, y_BNTH, lse), (g_BNTH, g_lse) = residuals, g
     inner = jnp.sum(g_BNTH.astype(jnp.float32) * y_BNTH.astype(jnp.float32), -1)[:, :, None] - g_lse
     stats = jnp.concatenate([lse, inner], 2)
-    dq_BNTH, d_numbers, *more = kernels.backward_queries(plan, x, listed(seen), g_BNTH, stats)
-    of_told = [i for i in range(len(x.told)) if i not in plan.constant]
-    of_keys = kernels.backward_keys(plan, x, listed(jnp.swapaxes(seen, 1, 2)), g_BNTH, stats)
-    d_numbers, learned = d_numbers.sum((0, 2)), plan.rules.learned(x.tables)
+    dq_BNTH, d_numbers, *more = kernels.backward_queries(schedule, x, listed(seen), g_BNTH, stats)
+    of_told = [i for i in range(len(x.told)) if i not in schedule.constant]
+    of_keys = kernels.backward_keys(schedule, x, listed(jnp.swapaxes(seen, 1, 2)), g_BNTH, stats)
+    d_numbers, learned = d_numbers.sum((0, 2)), schedule.rules.learned(x.tables)
     of_tables = dict(zip(learned, (d.sum(0) for d in more[: len(learned)]), strict=True))
     dk_BKSH, dv_BKSH, *d_told = map(_of_heads, of_keys, [x.k_BKSH, x.v_BKSH, *(x.told[i] for i in of_told)])
     told = dict(zip(of_told, d_told, strict=True))
-    if plan.rules.sink:
+    if schedule.rules.sink:
       share = jnp.exp(x.numbers[None, :, :1] - lse[:, :, 0])
       d_numbers = d_numbers.at[:, 0].set(-(share * inner[:, :, 0]).sum((0, 2)))
     none = x._replace(q_info=None, k_info=None, whole=None, seeds=None, asked=tuple(more[len(learned) :]))

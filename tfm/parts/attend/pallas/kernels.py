@@ -10,27 +10,27 @@ from jax.experimental.pallas import tpu as pltpu
 import jax.numpy as jnp
 
 from tfm.parts.attend.pallas.lookup import LANES, dot
-from tfm.parts.attend.pallas.plan import Operands, Plan
 from tfm.parts.attend.pallas.rules import Where
+from tfm.parts.attend.pallas.schedule import Operands, Schedule
 from tfm.parts.attend.pallas.visits import Visits, decoded
 
 _LOW = float(jnp.finfo(jnp.float32).min)
 
 
-def forward(plan: Plan, x: Operands, visits: Visits) -> tuple[jax.Array, jax.Array]:
+def forward(schedule: Schedule, x: Operands, visits: Visits) -> tuple[jax.Array, jax.Array]:
   """(y `[B, N, T, Hv]`, the logarithm of each query's sum of exponentials `[B, N, 1, T]`)."""
   B, N, T, H = x.q_BNTH.shape
-  Hv, size, at = x.v_BKSH.shape[-1], plan.size, _blocks(plan, x, visits)
+  Hv, size, at = x.v_BKSH.shape[-1], schedule.size, _blocks(schedule, x, visits)
   return _call(
-    plan, _forward, (B, N, visits.most), x, visits,
+    schedule, _forward, (B, N, visits.most), x, visits,
     at, [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (x.q_info, at.q_info), (x.k_info, at.k_info)],
     [(_shape((B, N, T, Hv), x.v_BKSH.dtype), at.q(Hv)), (_shape((B, N, 1, T)), at.row(1))],
     [_shape((size, 1)), _shape((size, 1)), _shape((size, Hv)), _shape((size, x.q_info.shape[1]), jnp.int32)],
   )  # fmt: skip
 
 
-def _forward(plan, scalars, terms, q, k, v, q_info, k_info, y, lse, top, total, mixed, q_column):
-  rules, (b, n, t) = plan.rules, _ids(3)
+def _forward(schedule, scalars, terms, q, k, v, q_info, k_info, y, lse, top, total, mixed, q_column):
+  rules, (b, n, t) = schedule.rules, _ids(3)
   turn = _turn(scalars, b, t)
 
   @pl.when(turn.first)
@@ -43,7 +43,7 @@ def _forward(plan, scalars, terms, q, k, v, q_info, k_info, y, lse, top, total, 
     q_column[...] = q_info[0].T
 
   def visit(masked: bool):
-    at = _where(plan, scalars, terms, turn, q_column, k_info, b, n)
+    at = _where(schedule, scalars, terms, turn, q_column, k_info, b, n)
     s, _ = rules.found(dot(q[0, 0], k[0, 0], 1, 1), at)
     if masked:
       s = jnp.where(rules.allowed(at, s.shape), s, _LOW)
@@ -61,20 +61,20 @@ def _forward(plan, scalars, terms, q, k, v, q_info, k_info, y, lse, top, total, 
   def _():
     sure = jnp.where(total[...] > 0, total[...], 1.0)
     y[0, 0] = (mixed[...] / sure).astype(y.dtype)
-    lse[0, 0] = jnp.broadcast_to(top[...] + jnp.log(sure), (plan.size, LANES)).T[:1]
+    lse[0, 0] = jnp.broadcast_to(top[...] + jnp.log(sure), (schedule.size, LANES)).T[:1]
 
 
-def backward_queries(plan: Plan, x: Operands, visits: Visits, g_BNTH: jax.Array, stats: jax.Array) -> list[jax.Array]:
+def backward_queries(schedule: Schedule, x: Operands, visits: Visits, g_BNTH: jax.Array, stats: jax.Array) -> list[jax.Array]:
   """[dq, the gradient of the numbers `[B, N, 1, floats]`, of the tables `[B, N, chunks, 128]`, of what is `asked`].
 
   `stats` `[B, N, 2, T]` are lse and sum g y.
   """
   B, N, T, H = x.q_BNTH.shape
-  Hv, size, floats, at = x.v_BKSH.shape[-1], plan.size, plan.rules.floats, _blocks(plan, x, visits)
+  Hv, size, floats, at = x.v_BKSH.shape[-1], schedule.size, schedule.rules.floats, _blocks(schedule, x, visits)
   a_head = lambda *shape: pl.BlockSpec((1, 1, *shape), lambda b, n, t, *_: (b, n, 0, 0))
-  learned = [x.tables[i].shape[1:] for i in plan.rules.learned(x.tables)]
+  learned = [x.tables[i].shape[1:] for i in schedule.rules.learned(x.tables)]
   return _call(
-    plan, _backward_queries, (B, N, visits.most), x, visits,
+    schedule, _backward_queries, (B, N, visits.most), x, visits,
     at, [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (g_BNTH, at.q(Hv)), (stats, at.row(2)),
      (x.q_info, at.q_info), (x.k_info, at.k_info)],
     [(_shape((B, N, T, H), x.q_BNTH.dtype), at.q(H)), (_shape((B, N, 1, floats)), a_head(1, floats)),
@@ -82,12 +82,12 @@ def backward_queries(plan: Plan, x: Operands, visits: Visits, g_BNTH: jax.Array,
      *((_shape(a.shape, a.dtype), at.q(a.shape[-1])) for a in x.asked)],
     [_shape((size, H)), _shape((size, 2)), _shape((size, x.q_info.shape[1]), jnp.int32),
      *(_shape((1, chunks * LANES, LANES)) for chunks, _ in learned),
-     *(_sums(plan, 'q', i, size, a.shape[-1]) for i, a in enumerate(x.asked))],
+     *(_sums(schedule, 'q', i, size, a.shape[-1]) for i, a in enumerate(x.asked))],
   )  # fmt: skip
 
 
-def _backward_queries(plan, scalars, terms, q, k, v, g, stats, q_info, k_info, dq, d_numbers, *rest):
-  rules, (b, n, t) = plan.rules, _ids(3)
+def _backward_queries(schedule, scalars, terms, q, k, v, g, stats, q_info, k_info, dq, d_numbers, *rest):
+  rules, (b, n, t) = schedule.rules, _ids(3)
   turn, learned = _turn(scalars, b, t), rules.learned(terms.tables)
   outs, (sums, stat, q_column, *kept_sums) = _split(rest, len(learned) + len(terms.asked))
   of_tables, of_asked = _split(kept_sums, len(learned))
@@ -106,7 +106,7 @@ def _backward_queries(plan, scalars, terms, q, k, v, g, stats, q_info, k_info, d
     q_column[...] = q_info[0].T
 
   def visit(masked: bool):
-    at = _where(plan, scalars, terms, turn, q_column, k_info, b, n)
+    at = _where(schedule, scalars, terms, turn, q_column, k_info, b, n)
     s, capped = rules.found(dot(q[0, 0], k[0, 0], 1, 1), at)
     p = jnp.exp(s - stat[:, :1])
     if masked:
@@ -134,29 +134,29 @@ def _backward_queries(plan, scalars, terms, q, k, v, g, stats, q_info, k_info, d
         d[0, 0, c : c + 1] = of[0, c * LANES : (c + 1) * LANES].T.sum(0, keepdims=True)
 
 
-def backward_keys(plan: Plan, x: Operands, visits: Visits, g_BNTH: jax.Array, stats: jax.Array) -> list[jax.Array]:
+def backward_keys(schedule: Schedule, x: Operands, visits: Visits, g_BNTH: jax.Array, stats: jax.Array) -> list[jax.Array]:
   """[dk, dv, the gradients of what is `told`], each of as many heads as have gradients of their own.
 
   `visits` go by tiles of keys, and within one by tiles of queries, for all query heads of such a head.
   """
-  learned = [i for i in range(len(x.told)) if i not in plan.constant]
+  learned = [i for i in range(len(x.told)) if i not in schedule.constant]
   (B, _, S, H), heads = x.k_BKSH.shape, x.heads(learned)
-  Hv, width, at = x.v_BKSH.shape[-1], plan.width, _blocks(plan, x, visits, heads)
+  Hv, width, at = x.v_BKSH.shape[-1], schedule.width, _blocks(schedule, x, visits, heads)
   dtype = lambda a: a.dtype if a.shape[1] == heads else jnp.float32
   return _call(
-    plan, _backward_keys, (B, heads, visits.most, x.q_BNTH.shape[1] // heads), x, visits,
+    schedule, _backward_keys, (B, heads, visits.most, x.q_BNTH.shape[1] // heads), x, visits,
     at, [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (g_BNTH, at.q(Hv)), (stats, at.row(2)),
      (x.q_info, at.q_info), (x.k_info, at.k_info)],
     [(_shape((B, heads, S, a.shape[-1]), dtype(a)), at.own(a.shape[-1]))
      for a in (x.k_BKSH, x.v_BKSH, *(x.told[i] for i in learned))],
     [_shape((width, H)), _shape((width, Hv)), _shape((width, x.k_info.shape[1]), jnp.int32),
-     *(_sums(plan, 'k', i, width, x.told[i].shape[-1]) for i in learned)],
+     *(_sums(schedule, 'k', i, width, x.told[i].shape[-1]) for i in learned)],
   )  # fmt: skip
 
 
-def _backward_keys(plan, scalars, terms, q, k, v, g, stats, q_info, k_info, dk, dv, *rest):
-  rules, (b, head, t, i), G = plan.rules, _ids(4), pl.num_programs(3)
-  learned = [i for i in range(len(terms.told)) if i not in plan.constant]
+def _backward_keys(schedule, scalars, terms, q, k, v, g, stats, q_info, k_info, dk, dv, *rest):
+  rules, (b, head, t, i), G = schedule.rules, _ids(4), pl.num_programs(3)
+  learned = [i for i in range(len(terms.told)) if i not in schedule.constant]
   d_told, (sums_k, sums_v, k_column, *of_told) = _split(rest, len(learned))
   turn = _turn(scalars, b, t)
 
@@ -168,7 +168,7 @@ def _backward_keys(plan, scalars, terms, q, k, v, g, stats, q_info, k_info, dk, 
 
   def visit(masked: bool):
     # All tiles lie keys by queries here: what belongs to a query is a row.
-    at = _where(plan, scalars, terms, turn, q_info, k_column, b, head * G + i, 'k')
+    at = _where(schedule, scalars, terms, turn, q_info, k_column, b, head * G + i, 'k')
     s, capped = rules.found(dot(k[0, 0], q[0, 0], 1, 1), at)
     p = jnp.exp(s - stats[0, 0, :1])
     if masked:
@@ -242,7 +242,7 @@ class _Blocks(NamedTuple):
   k_info: pl.BlockSpec
 
 
-def _blocks(plan: Plan, x: Operands, visits: Visits, heads: int | None = None) -> _Blocks:
+def _blocks(schedule: Schedule, x: Operands, visits: Visits, heads: int | None = None) -> _Blocks:
   """The blocks of programs (b, n, visit), or with `heads` of (b, head, visit, query head of it) that go by keys."""
   (rows, length), N = visits.code.shape, x.q_BNTH.shape[1]
   G = N // heads if heads else None
@@ -256,22 +256,22 @@ def _blocks(plan: Plan, x: Operands, visits: Visits, heads: int | None = None) -
     return pl.BlockSpec(shape, index)
 
   def of_keys(H: int, M: int) -> pl.BlockSpec:
-    return spec((1, 1, plan.width, H), lambda b, n, own, i, j: (b, jax.lax.div(n, jnp.int32(N // M)), j, 0))
+    return spec((1, 1, schedule.width, H), lambda b, n, own, i, j: (b, jax.lax.div(n, jnp.int32(N // M)), j, 0))
 
   q_leaves, k_leaves = x.q_info.shape[1], x.k_info.shape[1]
   return _Blocks(
-    lambda H: spec((1, 1, plan.size, H), lambda b, n, own, i, j: (b, n, i, 0)),
+    lambda H: spec((1, 1, schedule.size, H), lambda b, n, own, i, j: (b, n, i, 0)),
     lambda H: of_keys(H, x.k_BKSH.shape[1]),
-    lambda m: spec((1, 1, m, plan.size), lambda b, n, own, i, j: (b, n, 0, i)),
-    lambda H: spec((1, 1, plan.width, H), lambda b, n, own, i, j: (b, own, j, 0)),
+    lambda m: spec((1, 1, m, schedule.size), lambda b, n, own, i, j: (b, n, 0, i)),
+    lambda H: spec((1, 1, schedule.width, H), lambda b, n, own, i, j: (b, own, j, 0)),
     of_keys,
     lambda chunks: spec((1, chunks, LANES), lambda b, n, own, i, j: (n, 0, 0)),
-    spec((1, q_leaves, plan.size), lambda b, n, own, i, j: (b, 0, i)),
-    spec((1, k_leaves, plan.width), lambda b, n, own, i, j: (b, 0, j)),
+    spec((1, q_leaves, schedule.size), lambda b, n, own, i, j: (b, 0, i)),
+    spec((1, k_leaves, schedule.width), lambda b, n, own, i, j: (b, 0, j)),
   )
 
 
-def _call(plan: Plan, kernel, grid, x: Operands, visits: Visits, at: _Blocks, inputs, outputs, scratch) -> Any:
+def _call(schedule: Schedule, kernel, grid, x: Operands, visits: Visits, at: _Blocks, inputs, outputs, scratch) -> Any:
   """The results of `kernel`: on a TPU compiled, elsewhere interpreted.
 
   Inputs and outputs are pairs of an array and its block.
@@ -287,7 +287,7 @@ def _call(plan: Plan, kernel, grid, x: Operands, visits: Visits, at: _Blocks, in
     given, of_terms = _split(given, len(given) - extra)
     tables, of_terms = _split(of_terms, len(x.tables))
     terms = _Terms(tables, *_split(of_terms, len(x.asked)))
-    kernel(plan, _Scalars(rows, length, heads, visits_ref, numbers, whole, seeds), terms, *given, *rest)
+    kernel(schedule, _Scalars(rows, length, heads, visits_ref, numbers, whole, seeds), terms, *given, *rest)
 
   def run(interpret: bool, most, *args):
     spec = pltpu.PrefetchScalarGridSpec(
@@ -304,8 +304,8 @@ def _call(plan: Plan, kernel, grid, x: Operands, visits: Visits, at: _Blocks, in
 
   scalars = (a.reshape(-1) for a in (visits.code, x.numbers, x.whole, x.seeds))
   args = (visits.most, *scalars, *(a for a, _ in inputs))
-  if plan.interpret is not None:
-    return run(plan.interpret, *args)
+  if schedule.interpret is not None:
+    return run(schedule.interpret, *args)
   # Not the backend at hand, but that which the program is compiled for.
   compiled, interpreted = functools.partial(run, False), functools.partial(run, True)
   return jax.lax.platform_dependent(*args, tpu=compiled, default=interpreted)
@@ -332,16 +332,16 @@ def _either(turn: _Turn, visit) -> None:
     pl.when(turn.kind == kind)(functools.partial(visit, kind == 1))
 
 
-def _where(plan: Plan, scalars: _Scalars, terms: _Terms, turn: _Turn, q, k, b, n, own: str = 'q') -> Where:
+def _where(schedule: Schedule, scalars: _Scalars, terms: _Terms, turn: _Turn, q, k, b, n, own: str = 'q') -> Where:
   """The tile for head n of row b; q and k are its infos, that of the kernel's `own` in columns, the other's in rows."""
-  rules = plan.rules
+  rules = schedule.rules
   i, j = (turn.row, turn.column) if own == 'q' else (turn.column, turn.row)
   as_they_lie = (_columns(q), _rows(k[0])) if own == 'q' else (_rows(q[0]), _columns(k))
-  (q_leaves, query), (k_leaves, key) = _infos(plan, *as_they_lie, i, j)
+  (q_leaves, query), (k_leaves, key) = _infos(schedule, *as_they_lie, i, j)
 
   def turned() -> tuple[list[jax.Array], list[jax.Array]]:
     other_way = (_rows(q[...].T), _columns(k[0].T)) if own == 'q' else (_columns(q[0].T), _rows(k[...].T))
-    (q_leaves, _), (k_leaves, _) = _infos(plan, *other_way, i, j)
+    (q_leaves, _), (k_leaves, _) = _infos(schedule, *other_way, i, j)
     return q_leaves, k_leaves
 
   seed = scalars.seeds[0 if rules.drop is None else b * scalars.heads + n]
@@ -351,8 +351,8 @@ def _where(plan: Plan, scalars: _Scalars, terms: _Terms, turn: _Turn, q, k, b, n
   )  # fmt: skip
 
 
-def _infos(plan: Plan, q: list[jax.Array], k: list[jax.Array], i, j) -> tuple[Any, Any]:
-  return _placed(q, plan.q_dtypes, i * plan.size), _placed(k, plan.k_dtypes, j * plan.width)
+def _infos(schedule: Schedule, q: list[jax.Array], k: list[jax.Array], i, j) -> tuple[Any, Any]:
+  return _placed(q, schedule.q_dtypes, i * schedule.size), _placed(k, schedule.k_dtypes, j * schedule.width)
 
 
 def _rows(info: Any) -> list[jax.Array]:
@@ -371,9 +371,9 @@ def _placed(leaves: list[jax.Array], dtypes: tuple[Any, ...], first: jax.Array) 
   return typed, leaves[-1] if len(leaves) > len(dtypes) else along()
 
 
-def _sums(plan: Plan, own: str, i: int, tokens: int, wide: int) -> jax.ShapeDtypeStruct:
+def _sums(schedule: Schedule, own: str, i: int, tokens: int, wide: int) -> jax.ShapeDtypeStruct:
   """Where the gradient of what a term has of `own` tokens is summed: of look-ups entry by entry."""
-  return _shape((tokens, wide) if plan.rules.multiplied(own, i) else (-(-tokens // LANES), wide, min(tokens, LANES)))
+  return _shape((tokens, wide) if schedule.rules.multiplied(own, i) else (-(-tokens // LANES), wide, min(tokens, LANES)))
 
 
 def _found(d, sums) -> None:

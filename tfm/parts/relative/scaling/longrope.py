@@ -31,7 +31,7 @@ class LongRoPE(Scaling):
 
   def check(self) -> Iterator[str]:
     if len(self.short) != len(self.long):
-      yield f'short has {len(self.short)} factors and long {len(self.long)}. Wanted one a rotated pair in both.'
+      yield f'short has {len(self.short)} factors and long {len(self.long)}. Expected one a rotated pair in both.'
 
   def fits(self, pairs):
     if self.long and len(self.long) != pairs:

@@ -10,7 +10,7 @@ import jax
 HIDDEN, ATTENTIONS, CROSS = 'hidden_states', 'attentions', 'cross_attentions'
 
 
-def tell(module: nn.Module, what: str, value: Callable[[], jax.Array]) -> None:
+def capture(module: nn.Module, what: str, value: Callable[[], jax.Array]) -> None:
   """Says `value()` of the layer that `module` stands in, if `what` is asked for."""
   if module.is_mutable_collection(what) and not module.is_initializing():
     module.sow(what, 'value', value(), reduce_fn=lambda _, new: new, init_fn=lambda: None)

@@ -34,7 +34,7 @@ class Operands(NamedTuple):
     return max([self.k_BKSH.shape[1], *(self.told[i].shape[1] for i in told)])
 
 
-class Plan(NamedTuple):
+class Schedule(NamedTuple):
   """How the kernels go about it: the rules, the tiles' sizes, the dtypes of the infos' leaves, whether interpreted.
 
   `constant` says which of what terms have of keys has no gradient.

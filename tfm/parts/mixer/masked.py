@@ -13,7 +13,7 @@ from tfm.parts.relative.base import Relative
 from tfm.parts.tokeninfo import TokenInfo
 
 
-class Looking(Mixer):
+class MaskedMixer(Mixer):
   """A mixer with fields `relative`, which tells how far apart tokens stand, and `mask`, which says who sees whom."""
 
   relative: Relative
@@ -88,7 +88,7 @@ class Told(NamedTuple):
     return functools.reduce(lambda scale, piece: scale * piece[0].score_scale, self.pieces, 1.0)
 
 
-def told(spec: Looking, dims: Dims, ctx: Ctx) -> Told:
+def told(spec: MaskedMixer, dims: Dims, ctx: Ctx) -> Told:
   """What tells a mixer's module of distances; its own parameters, if it has any, stand under the name `relative`."""
   relative = spec.relative.make(dims)
   own = relative.copy(name='relative') if isinstance(relative, nn.Module) else relative

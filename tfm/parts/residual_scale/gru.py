@@ -12,11 +12,11 @@ from tfm.parts.act.base import Act
 from tfm.parts.act.relu import Relu
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense
-from tfm.parts.gain.base import Gain
+from tfm.parts.residual_scale.base import ResidualScale
 
 
 @dataclasses.dataclass(frozen=True)
-class Gru(Gain):
+class Gru(ResidualScale):
   """The stream becomes (1 - z) x + z h, with the branch's output f(x) as the input y = act(f(x)) of the unit.
 
   r = s(W_r y + U_r x), z = s(W_z y + U_z x - b), h = tanh(W_h y + U_h (r x)), s the logistic function. The update of

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from tfm.parts.wiring.base import Wiring
+from tfm.parts.residual_layout.base import ResidualLayout
 
 
 @dataclasses.dataclass(frozen=True)
-class Sandwich(Wiring):
+class Sandwich(ResidualLayout):
   """x + norm(f(norm(x))) for every branch f."""
 
   def steps(self, branches, norm):

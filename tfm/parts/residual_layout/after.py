@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from tfm.parts.wiring.base import Wiring
+from tfm.parts.residual_layout.base import ResidualLayout
 
 
 @dataclasses.dataclass(frozen=True)
-class After(Wiring):
+class After(ResidualLayout):
   """x + norm(f(x)) for every branch f (arXiv:2111.09883, 2501.00656)."""
 
   def steps(self, branches, norm):

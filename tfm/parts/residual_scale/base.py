@@ -9,7 +9,7 @@ from tfm.core.registry import Part
 
 
 @dataclasses.dataclass(frozen=True)
-class Gain(Part):
+class ResidualScale(Part):
   """The output of the branch, unchanged.
 
   `make(dims)` returns a module `(y_BTD, x_BTD, ctx) -> update_BTD`, or the part itself: `y_BTD` is the output of the

@@ -22,8 +22,8 @@ from tfm.zoo.weights.family import Tensor
 _CHUNK = 8 << 20
 
 
-def fill(
-  spec: Model, plan: Sequence[Tensor], tensors: Tensors, dtype: Any | None, mesh: jax.sharding.Mesh | None
+def fill_params(
+  spec: Model, tensor_map: Sequence[Tensor], tensors: Tensors, dtype: Any | None, mesh: jax.sharding.Mesh | None
 ) -> Any:
   """The parameters of `spec`, in `dtype` (None: each in the checkpoint's own), split over `mesh` (None: one device).
 
@@ -35,8 +35,8 @@ def fill(
   named = lambda tree: {jax.tree_util.keystr(p, simple=True, separator='/'): x for p, x in _leaves(tree)}
   sharding, shape = named(where), named(shapes)
   filled: dict[str, Any] = {}
-  with Progress('reading weights', sum(tensors.nbytes(t.name) for t in plan)) as bar:
-    for tensor in plan:
+  with Progress('reading weights', sum(tensors.nbytes(t.name) for t in tensor_map)) as bar:
+    for tensor in tensor_map:
       for path in {s.path for s in tensor.slots} - set(filled):
         whole, kind = shape[path].shape, jnp.dtype(dtype or tensors.dtype(tensor.name))
         small = math.prod(whole) * kind.itemsize <= _CHUNK

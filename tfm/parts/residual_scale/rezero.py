@@ -8,12 +8,12 @@ import jax
 from tfm.core.axes import sharded
 from tfm.core.module import Module
 from tfm.parts.context import Ctx, Dims
-from tfm.parts.gain.base import Gain
+from tfm.parts.residual_scale.base import ResidualScale
 
 
 @dataclasses.dataclass(frozen=True)
-class ReZero(Gain):
-  """a f(x), a = 0 at first, so that a stack of any depth starts as the identity. The paper goes without norms: wiring
+class ReZero(ResidualScale):
+  """a f(x), a = 0 at first, so that a stack of any depth starts as the identity. The paper goes without norms: residual_layout
   `bare`.
 
   *Differs*: every branch has its own a; the paper's two branches of a layer share one.

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core import config, errors
-from tfm.generate.blocks import Blocks
+from tfm.generate.block_allocator import BlockAllocator
 from tfm.generate.prompts import Batch
 from tfm.model.cache import keeps
 from tfm.model.spec import Model
@@ -36,7 +36,7 @@ class Fan:
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
+class PrefixLayout:
   """The batch of the prompts that differ, how rows fan out of it, and how many blocks all of them will take."""
 
   batch: Batch
@@ -44,7 +44,7 @@ class Plan:
   blocks: int
 
 
-def plan(spec: Model, kind: Cache, batch: Batch, beams: int, new: int) -> Plan | None:
+def prefix_layout(spec: Model, kind: Cache, batch: Batch, beams: int, new: int) -> PrefixLayout | None:
   """How each prompt is gone on with by `beams` rows of `new` tokens; None where no two rows can share, or none need.
 
   Rows of one prompt share all of its full blocks, and rows of prompts that begin alike the full blocks of what they
@@ -73,7 +73,7 @@ def plan(spec: Model, kind: Cache, batch: Batch, beams: int, new: int) -> Plan |
   width, row_blocks = -(-batch.prompt.shape[1] // block), -(-batch.slots // block)
   enough = min(len(known) * width + len(each) * (-(-batch.room // block) + 1), len(each) * row_blocks)
   pool = kind.blocks or enough - _few(spared)
-  blocks = Blocks(max(enough, pool), block)
+  blocks = BlockAllocator(max(enough, pool), block)
   origin, prompts = np.zeros(blocks.blocks, np.int32), list[int]()
   for i, (other, common) in enumerate(alike):
     row = blocks.fork(prompts[other]) if common else blocks.row()
@@ -93,11 +93,11 @@ def plan(spec: Model, kind: Cache, batch: Batch, beams: int, new: int) -> Plan |
   if taken > pool:
     raise errors.UserError(
       f'generate: cache={config.text_of(kind)} has too few blocks: {len(each)} rows of {new} new tokens take {taken}. '
-      f'Wanted blocks of at least {taken}, fewer rows, or fewer tokens.'
+      f'Expected blocks of at least {taken}, fewer rows, or fewer tokens.'
     )
   fan = Fan(*map(jnp.asarray, (each.astype(np.int32), origin[:pool], blocks.table(forks, row_blocks))))
   inputs = {name: a[first] for name, a in batch.inputs.items()}
-  return Plan(dataclasses.replace(batch, inputs=inputs, prompt=batch.prompt[first]), fan, taken)
+  return PrefixLayout(dataclasses.replace(batch, inputs=inputs, prompt=batch.prompt[first]), fan, taken)
 
 
 def _alike(prompts: Sequence[NDArray[np.int32]], block: int) -> list[tuple[int, int]]:

@@ -10,12 +10,12 @@ from tfm.core.module import Module
 from tfm.parts.act.base import Act
 from tfm.parts.act.sigmoid import Swish
 from tfm.parts.context import Ctx, Dims
-from tfm.parts.gain.base import Gain
 from tfm.parts.modulation import Modulation
+from tfm.parts.residual_scale.base import ResidualScale
 
 
 @dataclasses.dataclass(frozen=True)
-class Gate(Gain):
+class Gate(ResidualScale):
   """gate f(x), where gate = act(c) W + b of a vector c per example, 0 at first: every block starts as the identity.
 
   The input layer must give a condition (`embed=conditioned`).

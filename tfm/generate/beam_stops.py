@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.generate import beam
+from tfm.generate.logits_processors import LogitsProcessors
+from tfm.generate.prefix_sharing import Fan
 from tfm.generate.prompts import Tokenizer
-from tfm.generate.rules import Rules
-from tfm.generate.sharing import Fan
 from tfm.model.spec import Model
 from tfm.parts.context import Run
 
@@ -35,7 +35,7 @@ def search(
   spec: Model,
   params: Any,
   begun: beam.Begun,
-  rules: Rules,
+  rules: LogitsProcessors,
   aims: beam.Aims,
   holds: Callable[[list[int]], bool],
   fan: Fan | None = None,

@@ -1,4 +1,4 @@
-"""Match the tensors of a checkpoint to the plan of its family; list all that do not fit in one error."""
+"""Match the tensors of a checkpoint to the tensor_map of its family; list all that do not fit in one error."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -10,7 +10,7 @@ import numpy as np
 from tfm.core import errors
 from tfm.hub.names import Names, is_buffer, key, unwrapped
 from tfm.hub.tensors import Tensors
-from tfm.zoo.weights import Published, Tensor, plan
+from tfm.zoo.weights import Published, Tensor, tensor_map
 
 _MOST = 12
 _ROWS = 1024
@@ -18,7 +18,7 @@ _TABLE = 'embed/table'
 _FLOATS = ('float16', 'bfloat16', 'float32', 'float64')
 
 
-def match(where: str, published: Published, tensors: Tensors) -> list[Tensor]:
+def check_tensors(where: str, published: Published, tensors: Tensors) -> list[Tensor]:
   """Return the tensors that hold the parameters of a published model, under their names in the checkpoint.
 
   A tensor may have another spelling of its name (`tfm.hub.names`); a tied table may have the name of its second use.
@@ -39,13 +39,13 @@ def match(where: str, published: Published, tensors: Tensors) -> list[Tensor]:
 
 
 class _Match:
-  """The tensors of a plan, and the tensors of a checkpoint that hold them."""
+  """The tensors of a tensor_map, and the tensors of a checkpoint that hold them."""
 
   def __init__(self, where: str, published: Published, tensors: Tensors):
     self.where, self.published, self.tensors = where, published, tensors
     family = self.family = published.family
     self.names = Names(family, tensors)
-    planned = plan(family, published.spec, published.ending)
+    planned = tensor_map(family, published.spec, published.ending)
     own = {key(family, t.name) for t in planned}
     tied = [name for name in family.tied if key(family, name) not in own]
     #: The names of a tied table's second use, in the checkpoint.
@@ -67,7 +67,7 @@ class _Match:
     return next(iter([*self.names.spellings(tensor.name), *copies]), tensor.name)
 
   def check_tensors(self) -> None:
-    """Raise a UserError that lists all tensors that do not fit the plan."""
+    """Raise a UserError that lists all tensors that do not fit the tensor_map."""
     missing = [t for t in self.wanted if t.name not in self.tensors]
     extra = sorted(n for n in self.tensors if not self._known(n))
     shape = self.tensors.shape

@@ -9,13 +9,13 @@ import jax
 from tfm.core.registry import Part
 
 #: The branches of a block by name, in order. A branch is called with its input, a function applied to its output before
-#: gain and dropout (None: nothing), and the residual stream; it returns the update of the stream.
+#: residual_scale and dropout (None: nothing), and the residual stream; it returns the update of the stream.
 Branches = dict[str, Callable[..., jax.Array]]
 Step = Callable[[jax.Array], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
-class Wiring(Part):
+class ResidualLayout(Part):
   """Joins a block's branches to the residual stream: x + step(x), step after step."""
 
   def __call__(self, x_BTD: jax.Array, branches: Branches, norm: Callable[[str], Any]) -> jax.Array:

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from tfm.parts.gain.base import Gain
+from tfm.parts.residual_scale.base import ResidualScale
 
 
 @dataclasses.dataclass(frozen=True)
-class Fixed(Gain):
+class Fixed(ResidualScale):
   """factor f(x)."""
 
   factor: float = 0.25

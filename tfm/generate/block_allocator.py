@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 from tfm.core import errors
 
 
-class Blocks:
+class BlockAllocator:
   """Hands out the blocks of a pool to rows as they grow; forks share blocks until they write (arXiv:2309.06180).
 
   A row is a handle. `grow` says which blocks to copy before the new tokens are written: a block that others read too is
   written to by nobody. The tables and copies go to the device by `tfm.parts.cache.paged.laid`.
 
   *Example*:
-    >>> blocks = Blocks(8, 4)
+    >>> blocks = BlockAllocator(8, 4)
     >>> row = blocks.row()
     >>> blocks.grow(row, 6)
     []
@@ -66,7 +66,7 @@ class Blocks:
     if more + shared > self.free:
       raise errors.UserError(
         f'blocks: {tokens} more tokens need {more + shared} more blocks of {self.block}, {self.free} of {self.blocks} '
-        'are free. Wanted rows released first, or a larger pool.'
+        'are free. Expected rows released first, or a larger pool.'
       )
     copies = []
     if shared:

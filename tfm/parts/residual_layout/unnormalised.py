@@ -2,12 +2,12 @@
 
 import dataclasses
 
-from tfm.parts.wiring.base import Wiring
+from tfm.parts.residual_layout.base import ResidualLayout
 
 
 @dataclasses.dataclass(frozen=True)
-class Bare(Wiring):
-  """x + f(x) for every branch f; the block's `norm` is not used. A gain that starts small keeps it from growing."""
+class Unnormalised(ResidualLayout):
+  """x + f(x) for every branch f; the block's `norm` is not used. A residual_scale that starts small keeps it from growing."""
 
   def steps(self, branches, norm):
     return [lambda x, f=f: f(x, None, x) for f in branches.values()]

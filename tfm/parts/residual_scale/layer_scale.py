@@ -8,11 +8,11 @@ import jax
 from tfm.core.axes import sharded, trailing
 from tfm.core.module import Module
 from tfm.parts.context import Ctx, Dims
-from tfm.parts.gain.base import Gain
+from tfm.parts.residual_scale.base import ResidualScale
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerScale(Gain):
+class LayerScale(ResidualScale):
   """scale f(x), the channels' scales starting at `start` (the paper: 0.1 to 18 layers, 1e-5 to 24, 1e-6 beyond)."""
 
   start: float = 0.1

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from tfm.parts.wiring.base import Wiring
+from tfm.parts.residual_layout.base import ResidualLayout
 
 
 @dataclasses.dataclass(frozen=True)
-class Parallel(Wiring):
+class Parallel(ResidualLayout):
   """x + f(norm(x)) + g(norm(x)); with `norms_per_branch` each branch has a norm of its own (GPT-NeoX, Falcon 40B)."""
 
   norms_per_branch: bool = False

@@ -2,11 +2,11 @@
 
 import dataclasses
 
-from tfm.parts.wiring.base import Wiring
+from tfm.parts.residual_layout.base import ResidualLayout
 
 
 @dataclasses.dataclass(frozen=True)
-class Post(Wiring):
+class Post(ResidualLayout):
   """norm(x + f(x)) for every branch f; the stack needs no norm at its end."""
 
   def __call__(self, x_BTD, branches, norm):

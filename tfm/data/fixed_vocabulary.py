@@ -9,7 +9,7 @@ from tfm.data.tokenizer.base import Documents, Tokenizer, Vocabulary
 
 
 @dataclasses.dataclass(frozen=True)
-class Given(Tokenizer):
+class FixedVocabulary(Tokenizer):
   """Learns nothing from the text: it is read with `vocabulary`, special tokens and all."""
 
   vocabulary: Vocabulary

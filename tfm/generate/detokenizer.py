@@ -6,7 +6,7 @@ from tfm.data.tokenizer.base import StreamDecoder
 from tfm.generate.prompts import Tokenizer
 
 
-class Typist:
+class Detokenizer:
   """The text of ids as they come, up to the first of `stops` (left out), an end of text or a token below 0.
 
   Args:
@@ -17,8 +17,8 @@ class Typist:
 
   Example:
     >>> from tfm.data.tokenizer.byte import ByteVocabulary
-    >>> typist = Typist(ByteVocabulary(), ['END'])
-    >>> [typist.push(i) for i in b'an EnEND.'], typist.text, typist.done
+    >>> detokenizer = Detokenizer(ByteVocabulary(), ['END'])
+    >>> [detokenizer.push(i) for i in b'an EnEND.'], detokenizer.text, detokenizer.done
     (['a', 'n', ' ', '', 'En', '', '', '', ''], 'an En', True)
   """
 

@@ -1,0 +1,16 @@
+"""Table of residual layouts. To add one, add a file and a row."""
+
+from tfm.core.registry import Table
+from tfm.parts.residual_layout.after import After
+from tfm.parts.residual_layout.base import ResidualLayout as ResidualLayout
+from tfm.parts.residual_layout.parallel import Parallel
+from tfm.parts.residual_layout.post import Post
+from tfm.parts.residual_layout.pre import Pre
+from tfm.parts.residual_layout.sandwich import Sandwich
+from tfm.parts.residual_layout.unnormalised import Unnormalised
+
+TABLE = Table(
+  'residual_layout',
+  former={'bare': 'unnormalised'},
+  after=After, parallel=Parallel, post=Post, pre=Pre, sandwich=Sandwich, unnormalised=Unnormalised,
+)
