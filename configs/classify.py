@@ -1,10 +1,11 @@
-"""Which package of the standard library a piece of its source is from: an encoder with a classifier, on real text.
+"""Which package of the standard library a piece of its source is from: an encoder with a
+classifier, on real text.
 
 tfm train --config=classify --workdir=runs/classify        # from scratch, minutes on two CPU cores
 tfm train --config=classify:DIR --workdir=runs/classify    # from a published model, such as MiniLM's folder
 
-From scratch 52% of the held-out pieces of Python 3.11 are named rightly (chance: 10%), and the loss no longer falls:
-so little text is soon known by heart, which is what a published encoder is for.
+From scratch 52% of the held-out pieces of Python 3.11 are named rightly (chance: 10%), and the loss
+no longer falls: so little text is soon known by heart, which is what a published encoder is for.
 """
 
 import dataclasses
@@ -27,11 +28,24 @@ from tfm.parts.relative import RoPE
 from tfm.tasks import Classify
 from tfm.train import Experiment, Record
 
-CLASSES = ('asyncio', 'ctypes', 'email', 'http', 'importlib', 'json', 'logging', 'multiprocessing', 'unittest', 'xml')
+CLASSES = (
+  'asyncio',
+  'ctypes',
+  'email',
+  'http',
+  'importlib',
+  'json',
+  'logging',
+  'multiprocessing',
+  'unittest',
+  'xml',
+)
 
 
 def get_config(folder: str = '') -> Experiment:
-  """300 steps of 32 rows of 128 tokens; of a published folder the body is kept and the classifier is new."""
+  """300 steps of 32 rows of 128 tokens; of a published folder the body is kept and the classifier
+  is new.
+  """
   data = Folders(
     root=sysconfig.get_path('stdlib'),
     classes=CLASSES,
@@ -45,7 +59,8 @@ def get_config(folder: str = '') -> Experiment:
     data = dataclasses.replace(data, tokenizer=File(folder))
     optim = dataclasses.replace(optim, lr=1e-4)
   return Experiment(
-    model=_model(folder), data=data, task=Classify(), optim=optim, steps=300, save_every=100, eval_every=100,
+    model=_model(folder), data=data, task=Classify(), optim=optim, steps=300, save_every=100,
+    eval_every=100,
     record=Record(sample=None), init_from=folder,
   )  # fmt: skip
 
@@ -59,4 +74,6 @@ def _model(folder: str) -> Model:
     return body.with_heads(lm=None, classify=decoder if body.causal else classifier)
   norm = LayerNorm(1e-6)
   block = Block(Attention(4, mask=Mask(), relative=RoPE()), Mlp(512, Gelu()), norm, dropout=0.1)
-  return Model(Tokens(4104), 128, (Segment((block,), 3),), heads={'classify': classifier}, norm=norm)
+  return Model(
+    Tokens(4104), 128, (Segment((block,), 3),), heads={'classify': classifier}, norm=norm
+  )

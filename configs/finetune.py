@@ -4,10 +4,9 @@ tfm train --config=finetune:FOLDER --config.data.files=text.txt --workdir=runs/f
 tfm train --config=finetune:FOLDER --config.data.files=text.txt --config.model.adapter=lora \
   --config.optim.only='*/lora/*' --workdir=runs/lora                                    # low-rank adapters alone
 
-FOLDER holds a decoder such as SmolLM2-135M, with its tokenizer: 1000 steps of 8 rows of 512 tokens. The files beside
-the weights go along, so `tfm generate --chat` of the workdir works as that of FOLDER. Time and loss depend on the model
-and were not measured for a published one.
-"""
+FOLDER holds a decoder such as SmolLM2-135M, with its tokenizer: 1000 steps of 8 rows of 512 tokens.
+The files beside the weights go along, so `tfm generate --chat` of the workdir works as that of
+FOLDER. Time and loss depend on the model and were not measured for a published one. """
 
 from tfm import hub
 from tfm.core import errors
@@ -22,9 +21,13 @@ from tfm.train import Experiment, Record
 def get_config(folder: str = '') -> Experiment:
   """Return the experiment of a folder: its own spec, tokenizer and parameters."""
   if not folder:
-    raise errors.UserError('finetune: the folder is missing. Expected --config=finetune:FOLDER, a published decoder.')
+    raise errors.UserError(
+      'finetune: the folder is missing. Expected --config=finetune:FOLDER, a published decoder.'
+    )
   return Experiment(
-    model=hub.read_config(folder).spec, data=Text(tokenizer=File(folder), length=512, batch=8), task=CausalLM(),
-    optim=AdamW(lr=2e-5, schedule=Cosine(warmup=50), decay=0.0), steps=1000, save_every=250, eval_every=250,
+    model=hub.read_config(folder).spec, data=Text(tokenizer=File(folder), length=512, batch=8),
+    task=CausalLM(),
+    optim=AdamW(lr=2e-5, schedule=Cosine(warmup=50), decay=0.0), steps=1000, save_every=250,
+    eval_every=250,
     record=Record(sample=None), init_from=folder,
   )  # fmt: skip

@@ -2,12 +2,12 @@
 
 tfm train --config=pretrain:gpt2 --workdir=runs/gpt2
 
-The text is the standard library's own source, which every machine has and which is far too little for these models;
-give your own: --config.data=text --config.data.files='corpus/*.txt' --config.data.tokenizer=bpe. The task follows from
-the model: causal LM for a decoder, masked LM for an encoder, permutation LM for one that can be asked (XLNet), span
-corruption for an encoder-decoder. Weights are spread over all devices (fsdp), matmuls are bfloat16. 124M parameters
-take about 2 GB with AdamW, 8B about 130 GB.
-"""
+The text is the standard library's own source, which every machine has and which is far too little
+for these models; give your own: --config.data=text --config.data.files='corpus/*.txt'
+--config.data.tokenizer=bpe. The task follows from the model: causal LM for a decoder, masked LM for
+an encoder, permutation LM for one that can be asked (XLNet), span corruption for an
+encoder-decoder. Weights are spread over all devices (fsdp), matmuls are bfloat16. 124M parameters
+take about 2 GB with AdamW, 8B about 130 GB."""
 
 from tfm import zoo
 from tfm.core.errors import ConfigError
@@ -23,10 +23,14 @@ from tfm.train.mesh import Mesh
 
 
 def get_config(name: str) -> Experiment:
-  """One pass of AdamW over 100,000 batches of 256 rows, cosine to a tenth after 2000 steps of warm-up."""
+  """One pass of AdamW over 100,000 batches of 256 rows, cosine to a tenth after 2000 steps of
+  warm-up.
+  """
   model = zoo.get(name)
   if not _reads_text(model):
-    raise ConfigError(f'pretrain:{name}: the model reads more than text. Expected a language model.')
+    raise ConfigError(
+      f'pretrain:{name}: the model reads more than text. Expected a language model.'
+    )
   return Experiment(
     model=model,
     data=Stdlib(tokenizer=Bpe(16_384), length=_length(model), batch=256),
@@ -38,7 +42,9 @@ def get_config(name: str) -> Experiment:
     mesh=Mesh(data=1, fsdp=-1),
     precision=Precision(compute='bfloat16'),
     remat='full',
-    record=Record(eval_batches=16, sample=Sample() if model.causal and model.encoder is None else None),
+    record=Record(
+      eval_batches=16, sample=Sample() if model.causal and model.encoder is None else None
+    ),
   )
 
 

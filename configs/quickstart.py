@@ -1,4 +1,5 @@
-"""A language model of Python, from the source of the standard library, in under five minutes on two CPU cores.
+"""A language model of Python, from the source of the standard library, in under five minutes on two
+CPU cores.
 
 tfm train --config=quickstart --workdir=runs/quickstart
 """
@@ -18,13 +19,17 @@ from tfm.train import Experiment, Record, Sample
 
 
 def get_config() -> Experiment:
-  """4 layers of width 128, 1.3M parameters: so little time is better spent on more text than on more parameters."""
+  """4 layers of width 128, 1.3M parameters: so little time is better spent on more text than on
+  more parameters.
+  """
   attention = Attention(heads=2, relative=RoPE(), qk_norm=RMSNorm())
   block = Block(attention, Mlp(512, SquaredRelu(), bias=False), RMSNorm())
   return Experiment(
     model=Model(embed=Tokens(4104), d_model=128, segments=(Segment((block,), 4),)),
     data=Stdlib(tokenizer=Bpe(4096), length=256, batch=8),
-    optim=Muon(lr=0.02, adam_lr=5e-3, schedule=WSD(warmup=20, fraction=0.5, shape='linear'), decay=0.0),
+    optim=Muon(
+      lr=0.02, adam_lr=5e-3, schedule=WSD(warmup=20, fraction=0.5, shape='linear'), decay=0.0
+    ),
     steps=800,
     save_every=200,
     eval_every=200,

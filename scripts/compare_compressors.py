@@ -22,12 +22,16 @@ def last_score(workdir: Path) -> float:
   rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   scores = [row['val_bits_per_byte'] for row in rows if row.get('val_bits_per_byte') is not None]
   if not scores:
-    raise errors.UserError(f'{workdir}/metrics.jsonl: holds no val_bits_per_byte. Expected an evaluated run.')
+    raise errors.UserError(
+      f'{workdir}/metrics.jsonl: holds no val_bits_per_byte. Expected an evaluated run.'
+    )
   return scores[-1]
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--workdir', type=Path, required=True)
   workdir = parser.parse_args().workdir
   loaded = checkpoint.load(workdir)

@@ -1,9 +1,10 @@
-"""A RoBERTa that fairseq has trained, as a published folder: `tfm.load` reads it, and plain `from_pretrained`.
+"""A RoBERTa that fairseq has trained, as a published folder: `tfm.load` reads it, and plain
+`from_pretrained`.
 
     .venv/bin/python scripts/convert_fairseq.py checkpoint.pt dict.txt folder
 
-fairseq keeps what it was run with beside the tensors, under names of its own. PyTorch reads the file, and nothing in it
-is run. The words of `dict.txt` are written to `vocab.txt`, a line an id.
+fairseq keeps what it was run with beside the tensors, under names of its own. PyTorch reads the
+file, and nothing in it is run. The words of `dict.txt` are written to `vocab.txt`, a line an id.
 """
 
 import argparse
@@ -57,11 +58,23 @@ def main(checkpoint: Path, words: Path, folder: Path) -> None:
   # One type of tokens, which says nothing: transformers knows no RoBERTa without.
   arrays['types'] = np.zeros((1, spec.d_model), np.float32)
   family = Family(
-    'Roberta', roberta.read, roberta.write, NAMES, '', 'ForMaskedLM', tied=('lm_head.weight',), ignored=('^version$',)
+    'Roberta',
+    roberta.read,
+    roberta.write,
+    NAMES,
+    '',
+    'ForMaskedLM',
+    tied=('lm_head.weight',),
+    ignored=('^version$',),
   )
   tensors = Tensors(arrays)
   tensor_map = check_tensors(str(checkpoint), Published(family, 'ForMaskedLM', spec), tensors)
-  hub.export_hf(spec, fill_params(spec, tensor_map, tensors, None, None), folder, architecture='RobertaForMaskedLM')
+  hub.export_hf(
+    spec,
+    fill_params(spec, tensor_map, tensors, None, None),
+    folder,
+    architecture='RobertaForMaskedLM',
+  )
   (folder / 'vocab.txt').write_text('\n'.join(vocabulary) + '\n', 'utf-8')
 
 
@@ -72,7 +85,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
   with torch.serialization.safe_globals([argparse.Namespace]):
     found = torch.load(path, map_location='cpu', weights_only=True)
   if found.get('args') is None or 'model' not in found:
-    raise errors.UserError(f'{path}: has no args and model. Expected a checkpoint of fairseq 0.10 or older.')
+    raise errors.UserError(
+      f'{path}: has no args and model. Expected a checkpoint of fairseq 0.10 or older.'
+    )
   return vars(found['args']), {_bare(name): x.float().numpy() for name, x in found['model'].items()}
 
 
@@ -92,10 +107,14 @@ def spec_of(c: Fields, arrays: dict[str, np.ndarray], words: int) -> Model:
   """The spec that fairseq's arguments and the table of positions say."""
   d, heads = c['encoder_embed_dim'], c['encoder_attention_heads']
   fields = {
-    'vocab_size': words, 'hidden_size': d, 'num_hidden_layers': c['encoder_layers'], 'num_attention_heads': heads,
-    'intermediate_size': c['encoder_ffn_embed_dim'], 'max_position_embeddings': len(arrays['embed_positions.weight']),
-    'type_vocab_size': 1, 'layer_norm_eps': LayerNorm().eps, 'hidden_act': c.get('activation_fn', 'gelu'),
-    'hidden_dropout_prob': c.get('dropout', 0.1), 'attention_probs_dropout_prob': c.get('attention_dropout', 0.1),
+    'vocab_size': words, 'hidden_size': d, 'num_hidden_layers': c['encoder_layers'],
+    'num_attention_heads': heads,
+    'intermediate_size': c['encoder_ffn_embed_dim'],
+    'max_position_embeddings': len(arrays['embed_positions.weight']),
+    'type_vocab_size': 1, 'layer_norm_eps': LayerNorm().eps,
+    'hidden_act': c.get('activation_fn', 'gelu'),
+    'hidden_dropout_prob': c.get('dropout', 0.1),
+    'attention_probs_dropout_prob': c.get('attention_dropout', 0.1),
   }  # fmt: skip
   spec = roberta.read(Fields(fields, c.where))
   table = arrays['embed_tokens.weight']

@@ -2,9 +2,8 @@
 
     .venv/bin/python scripts/convert_llama2c.py model.bin tokenizer.bin folder
 
-The file is of the first version: seven integers, then float32 numbers without names. Rotated pairs stand beside each
-other there, and half a head apart in what is written.
-"""
+The file is of the first version: seven integers, then float32 numbers without names. Rotated pairs
+stand beside each other there, and half a head apart in what is written."""
 
 from pathlib import Path
 import struct
@@ -19,6 +18,8 @@ from tfm import hub
 from tfm.core import errors
 from tfm.data.tokenizer.file import FileVocabulary
 from tfm.data.tokenizer.published.pieces import merges_of
+from tfm.hub.check_tensors import check_tensors
+from tfm.hub.fill_params import fill_params
 from tfm.hub.tensors import Tensors
 from tfm.zoo import weights
 
@@ -34,34 +35,54 @@ def main(model: Path, tokens: Path, folder: Path) -> None:
   """
   values, tensors = read(model)
   published = weights.published(values, str(model))
-  params = fill(published.spec, match(str(model), published, tensors), tensors, None, None)
+  params = fill_params(
+    published.spec, check_tensors(str(model), published, tensors), tensors, None, None
+  )
   vocabulary = vocabulary_of(tokens, values['vocab_size'])
-  hub.export_hf(published.spec, params, folder, tokenizer=vocabulary, architecture='LlamaForCausalLM')
+  hub.export_hf(
+    published.spec, params, folder, tokenizer=vocabulary, architecture='LlamaForCausalLM'
+  )
 
 
 def read(path: Path) -> tuple[dict[str, Any], Tensors]:
   """(the config that the header says, the tensors by the names that transformers has for them)."""
   content = path.read_bytes()
   if len(content) < 4 * _HEADER:
-    raise errors.UserError(f'{path}: ends within its header. Expected a model.bin of llama2.c, version 0.')
-  d, d_ff, layers, heads, kv_heads, vocab, length = struct.unpack(f'<{_HEADER}i', content[: 4 * _HEADER])
-  tied, vocab, numbers = vocab > 0, abs(vocab), np.frombuffer(content, np.float32, offset=4 * _HEADER)
+    raise errors.UserError(
+      f'{path}: ends within its header. Expected a model.bin of llama2.c, version 0.'
+    )
+  d, d_ff, layers, heads, kv_heads, vocab, length = struct.unpack(
+    f'<{_HEADER}i', content[: 4 * _HEADER]
+  )
+  tied, vocab, numbers = (
+    vocab > 0,
+    abs(vocab),
+    np.frombuffer(content, np.float32, offset=4 * _HEADER),
+  )
   half = d // max(heads, 1) // 2
   kv = 2 * half * kv_heads
-  # Half a head of cosines and sines a position stand between the norm and the head, and are found anew.
+  # Half a head of cosines and sines a position stand between the norm and the head, and are found
+  # anew.
   shapes = {
-    'embed': (vocab, d), 'mixer_norm': (layers, d), 'q': (layers, d, d), 'k': (layers, kv, d), 'v': (layers, kv, d),
-    'o': (layers, d, d), 'ffn_norm': (layers, d), 'gate': (layers, d_ff, d), 'down': (layers, d, d_ff),
+    'embed': (vocab, d), 'mixer_norm': (layers, d), 'q': (layers, d, d), 'k': (layers, kv, d),
+    'v': (layers, kv, d),
+    'o': (layers, d, d), 'ffn_norm': (layers, d), 'gate': (layers, d_ff, d),
+    'down': (layers, d, d_ff),
     'up': (layers, d_ff, d), 'norm': (d,), 'cos': (length, half), 'sin': (length, half),
     **({} if tied else {'head': (vocab, d)}),
   }  # fmt: skip
-  if min(d, d_ff, layers, heads, kv_heads, length) < 1 or sum(map(np.prod, shapes.values())) != len(numbers):
-    raise errors.UserError(f'{path}: its header and its size do not fit. Expected a model.bin of llama2.c, version 0.')
+  if min(d, d_ff, layers, heads, kv_heads, length) < 1 or sum(map(np.prod, shapes.values())) != len(
+    numbers
+  ):
+    raise errors.UserError(
+      f'{path}: its header and its size do not fit. Expected a model.bin of llama2.c, version 0.'
+    )
   ends = np.cumsum([np.prod(shape) for shape in shapes.values()])
   parts = dict(zip(shapes, np.split(numbers, ends[:-1]), strict=True))
   found = {name: parts[name].reshape(shape) for name, shape in shapes.items()}
   values = {
-    'model_type': 'llama', 'vocab_size': vocab, 'hidden_size': d, 'intermediate_size': d_ff, 'rms_norm_eps': 1e-5,
+    'model_type': 'llama', 'vocab_size': vocab, 'hidden_size': d, 'intermediate_size': d_ff,
+    'rms_norm_eps': 1e-5,
     'num_hidden_layers': layers, 'num_attention_heads': heads, 'num_key_value_heads': kv_heads,
     'tie_word_embeddings': tied, 'max_position_embeddings': length,
   }  # fmt: skip
@@ -82,7 +103,9 @@ def _named(found: dict[str, np.ndarray], half: int) -> dict[str, np.ndarray]:
 
 
 def _halves(rows: np.ndarray, half: int) -> np.ndarray:
-  """Rows of projections to heads, of each head the first of every pair before the second of every pair."""
+  """Rows of projections to heads, of each head the first of every pair before the second of every
+  pair.
+  """
   layers, out, d = rows.shape
   return rows.reshape(layers, -1, half, 2, d).swapaxes(2, 3).reshape(layers, out, d)
 
@@ -103,9 +126,16 @@ def vocabulary_of(path: Path, size: int) -> FileVocabulary:
   rank = lambda text: (-scored[vocab[text]][1], vocab[text])
   likeliest = sorted((text for text in vocab if not _plain(text)), key=rank)
   merges = merges_of({text: i for i, text in enumerate(likeliest)})
-  inner = tokenizers.Tokenizer(models.BPE(vocab, merges, unk_token='<unk>', fuse_unk=True, byte_fallback=True))
+  inner = tokenizers.Tokenizer(
+    models.BPE(vocab, merges, unk_token='<unk>', fuse_unk=True, byte_fallback=True)
+  )
   inner.normalizer = normalizers.Sequence([normalizers.Prepend('▁'), normalizers.Replace(' ', '▁')])
-  steps = [decoders.Replace('▁', ' '), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(' ', 1, 0)]
+  steps = [
+    decoders.Replace('▁', ' '),
+    decoders.ByteFallback(),
+    decoders.Fuse(),
+    decoders.Strip(' ', 1, 0),
+  ]
   inner.decoder = decoders.Sequence(steps)
   inner.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in _OWN])
   inner.post_processor = processors.TemplateProcessing(single='<s> $A', special_tokens=[('<s>', 1)])

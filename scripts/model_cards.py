@@ -1,11 +1,13 @@
-"""Writes tfm/zoo/MODELS.md: every model of the zoo with what it costs, every family with how near its numbers come.
+"""Writes tfm/zoo/MODELS.md: every model of the zoo with what it costs, every family with how near
+its numbers come.
 
-    python scripts/model_cards.py  # a few minutes; no array is made
-    TFM_ALL=1 TFM_REACHED=tfm/zoo/weights/reached.jsonl python -m pytest tests/hub/test_published.py  # families
+    python scripts/model_cards.py  # a few minutes; no array is made TFM_ALL=1
+    TFM_REACHED=tfm/zoo/weights/reached.jsonl python -m pytest tests/hub/test_published.py  #
+    families
 
-Differences are of outputs, relative to the largest of theirs where that is above 1, and of gradients, relative to the
-largest of each parameter; both as the tests of the families have them, with random weights at toy size in float32.
-"""
+Differences are of outputs, relative to the largest of theirs where that is above 1, and of
+gradients, relative to the largest of each parameter; both as the tests of the families have them,
+with random weights at toy size in float32."""
 
 import json
 import pathlib
@@ -37,11 +39,22 @@ def models() -> Sheet:
   for name in track(zoo.names(), 'models'):
     entry = zoo.TABLE[name]
     rows.append((
-      f'`{name}`', f'{count.count_params(entry.spec):,}', entry.published, f'{count.count_active_params(entry.spec):,}',
-      f'{count.flops_per_token(entry.spec, LENGTH):.3g}', f'{count.cache_bytes_per_token(entry.spec):,}',
+      f'`{name}`', f'{count.count_params(entry.spec):,}', entry.published,
+      f'{count.count_active_params(entry.spec):,}',
+      f'{count.flops_per_token(entry.spec, LENGTH):.3g}',
+      f'{count.cache_bytes_per_token(entry.spec):,}',
       architecture(entry.spec), entry.paper,
     ))  # fmt: skip
-  columns = 'name', 'parameters', 'published as', 'active', 'FLOPs a token', 'cache bytes a token', 'class', 'paper'
+  columns = (
+    'name',
+    'parameters',
+    'published as',
+    'active',
+    'FLOPs a token',
+    'cache bytes a token',
+    'class',
+    'paper',
+  )
   return Sheet('Models', columns, tuple(rows))
 
 

@@ -2,9 +2,8 @@
 
     python scripts/text_models.py  # needs transformers and PyTorch; no weights
 
-The types are those of the mappings for causal, masked and sequence-to-sequence language models. Prints the types with
-a reason below that are read by now, so that the reason can be deleted.
-"""
+The types are those of the mappings for causal, masked and sequence-to-sequence language models.
+Prints the types with a reason below that are read by now, so that the reason can be deleted."""
 
 from collections.abc import Iterator
 import pathlib
@@ -90,7 +89,9 @@ CLASS_REASONS = {
 
 
 class Row(NamedTuple):
-  """A class of a type: where transformers lists it, whether tfm reads it, and why not ('' if nobody has said)."""
+  """A class of a type: where transformers lists it, whether tfm reads it, and why not ('' if nobody
+  has said).
+  """
 
   kind: str
   mapping: str
@@ -141,7 +142,9 @@ def page() -> str:
   number = {sentence: str(i) for i, sentence in enumerate(reasons, 1)}
   read = [(f'`{r.kind}`', f'`{r.architecture}`', r.mapping) for r in all_rows if r.read]
   left = [
-    (f'`{r.kind}`', f'`{r.architecture}`', r.mapping, f'reason {number[r.reason]}') for r in all_rows if not r.read
+    (f'`{r.kind}`', f'`{r.architecture}`', r.mapping, f'reason {number[r.reason]}')
+    for r in all_rows
+    if not r.read
   ]
   head = f"""# Text models
 

@@ -1,4 +1,6 @@
-"""What every test stands on: eight simulated devices, strict ranks, and programs compiled once a machine."""
+"""What every test stands on: eight simulated devices, strict ranks, and programs compiled once a
+machine.
+"""
 
 from collections.abc import Iterator
 import gc
@@ -13,14 +15,17 @@ import tempfile
 # jax reads these when it is first imported.
 _FLAGS = ['--xla_force_host_platform_device_count=8']
 if importlib.metadata.version('jaxlib').startswith('0.10.'):
-  # Compiles in half the time, and with one module a program in a fifth less; XLA ends the process over a flag that it
-  # does not know.
+  # Compiles in half the time, and with one module a program in a fifth less; XLA ends the process
+  # over a flag that it does not know.
   _FLAGS += ['--xla_cpu_use_fusion_emitters=false', '--xla_cpu_parallel_codegen_split_count=1']
 _GIVEN = os.environ.get('XLA_FLAGS', '')
-os.environ['XLA_FLAGS'] = ' '.join([_GIVEN, *(f for f in _FLAGS if f.split('=')[0] not in _GIVEN)]).strip()
+os.environ['XLA_FLAGS'] = ' '.join(
+  [_GIVEN, *(f for f in _FLAGS if f.split('=')[0] not in _GIVEN)]
+).strip()
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['JAX_NUMPY_RANK_PROMOTION'] = 'raise'
-# Compiling, not running, is what tests wait for. A test that needs real optimisations runs a subprocess without it.
+# Compiling, not running, is what tests wait for. A test that needs real optimisations runs a
+# subprocess without it.
 os.environ.setdefault('JAX_DISABLE_MOST_OPTIMIZATIONS', '1')
 _CACHE = pathlib.Path(tempfile.gettempdir()) / f'tfm-test-cache-{getpass.getuser()}'
 os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', os.environ.get('TFM_TEST_CACHE', str(_CACHE)))
@@ -56,14 +61,17 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str:
 
 
 def pytest_collection_finish() -> None:
-  # Tracing makes many objects and leaves few behind: looking for those took a twentieth of a contract's CPU time.
+  # Tracing makes many objects and leaves few behind: looking for those took a twentieth of a
+  # contract's CPU time.
   gc.freeze()
   gc.set_threshold(50_000)
 
 
 @pytest.fixture(scope='module', autouse=True)
 def _programs_of_a_module_go_with_it() -> Iterator[None]:
-  """What thousands of tests compile would fill the memory; what another module needs again is in the cache on disk."""
+  """What thousands of tests compile would fill the memory; what another module needs again is in
+  the cache on disk.
+  """
   yield
   if 'jax' in sys.modules:
     sys.modules['jax'].clear_caches()

@@ -1,4 +1,5 @@
-"""The large group: slow cases that add little to the other cases of their test. They run nightly, and with TFM_ALL=1.
+"""The large group: slow cases that add little to the other cases of their test. They run nightly,
+and with TFM_ALL=1.
 
 A test or a case joins the group where it is defined:
 
@@ -19,8 +20,8 @@ ALL = bool(os.environ.get('TFM_ALL'))
 def is_large(item: pytest.Item) -> bool:
   """Return whether a case belongs to the large group.
 
-  `when` takes arguments of the test, or of its fixtures, by name: the values of `parametrize` and of `params`.
-  """
+  `when` takes arguments of the test, or of its fixtures, by name: the values of `parametrize` and
+  of `params`."""
   for mark in item.iter_markers('large'):
     when = mark.kwargs.get('when')
     if when is None:

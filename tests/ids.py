@@ -9,8 +9,8 @@ from typing import Any
 def case_id(name: str, value: Any) -> str:
   """Return `name=value`, the part of a case's id for one argument.
 
-  A value with a long text, or one that differs from run to run, appears as the name of its type; pytest adds numbers.
-  """
+  A value with a long text, or one that differs from run to run, appears as the name of its type;
+  pytest adds numbers."""
   return f'{name}={_text(value)}'
 
 
@@ -28,9 +28,13 @@ def _text(value: Any) -> str:
 
 
 def _plain(value: Any) -> str | None:
-  """Return the text of a number, a collection, or a dataclass without its default fields; None for anything else."""
+  """Return the text of a number, a collection, or a dataclass without its default fields; None for
+  anything else.
+  """
   if dataclasses.is_dataclass(value):
-    given = [f for f in dataclasses.fields(value) if repr(getattr(value, f.name)) != repr(f.default)]
+    given = [
+      f for f in dataclasses.fields(value) if repr(getattr(value, f.name)) != repr(f.default)
+    ]
     fields = [f'{f.name}={_text(getattr(value, f.name))}' for f in given]
     return f'{type(value).__name__}({",".join(fields)})'
   if isinstance(value, dict):

@@ -1,4 +1,6 @@
-"""The name is the shape: every `x_BTD` that runs has three axes, and a letter is one size within a function."""
+"""The name is the shape: every `x_BTD` that runs has three axes, and a letter is one size within a
+function.
+"""
 
 import re
 import sys
@@ -32,7 +34,9 @@ TOK_BT = jnp.arange(12, dtype=jnp.int32).reshape(2, 6)
 
 
 def watch(run):
-  """Runs `run()`; returns how many suffixed arrays returned frames of tfm held, and a sentence a wrong one."""
+  """Runs `run()`; returns how many suffixed arrays returned frames of tfm held, and a sentence a
+  wrong one.
+  """
   seen, wrong = 0, set()
 
   def look(frame, event, _):
@@ -43,7 +47,9 @@ def watch(run):
     sizes: dict[str, int] = {}
     for name, value in list(frame.f_locals.items()):
       match = NAME.match(name)
-      if not match or not isinstance(value, jax.Array) or not set(match[1]) <= {*AXES, 'd', 'h', '1'}:
+      if (
+        not match or not isinstance(value, jax.Array) or not set(match[1]) <= {*AXES, 'd', 'h', '1'}
+      ):
         continue
       seen += 1
       at = f'{where}.{frame.f_code.co_name}: {name}'
@@ -76,14 +82,20 @@ ENCDEC = s.Model(
   (s.Segment((s.Block(Attention(4), cross=CrossAttention(4)),), 2),),
   shared_relative=T5Bias(),
   towers={
-    'encoder': s.Tower(segments=(s.Segment((s.Block(Attention(4, mask=Mask())),), 2),), shared_relative=T5Bias())
+    'encoder': s.Tower(
+      segments=(s.Segment((s.Block(Attention(4, mask=Mask())),), 2),), shared_relative=T5Bias()
+    )
   },
   heads={'lm': Lm(bias=True)},
 )
 
 
-RECURRENT = s.Model(Tokens(64), 32, (s.Segment((s.Block(LSTM(40, project=True)), s.Block(LinearAttention(4, 12)))),))
-LATENT = s.Model(Tokens(64), 32, (s.Segment((s.Block(MLA(4, 20, 16, 8, 4, 12)),), 2),), mtp=SequentialMTP())
+RECURRENT = s.Model(
+  Tokens(64), 32, (s.Segment((s.Block(LSTM(40, project=True)), s.Block(LinearAttention(4, 12)))),)
+)
+LATENT = s.Model(
+  Tokens(64), 32, (s.Segment((s.Block(MLA(4, 20, 16, 8, 4, 12)),), 2),), mtp=SequentialMTP()
+)
 
 
 @pytest.mark.parametrize(
@@ -117,4 +129,7 @@ def test_the_watch_sees_a_wrong_name():
   module = {'__name__': 'tfm.wrong'}
   exec(source, module)
   _, wrong = watch(module['f'])
-  assert [w.split(': ')[1] for w in wrong] == ['x_BT has shape (3,)', 'z_B has B=4, another name in the function 2']
+  assert [w.split(': ')[1] for w in wrong] == [
+    'x_BT has shape (3,)',
+    'z_B has B=4, another name in the function 2',
+  ]

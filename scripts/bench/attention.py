@@ -1,13 +1,14 @@
-"""Attention alone, forward and backward: time and memory against length, by kernel and mask, beside PyTorch's SDPA.
+"""Attention alone, forward and backward: time and memory against length, by kernel and mask, beside
+PyTorch's SDPA.
 
     python scripts/bench/attention.py                                   # causal, 512 to 4096 tokens
-    python scripts/bench/attention.py --lengths=512,1024,2048,4096,8192,16384 --rivals=blockwise,torch
-    python scripts/bench/attention.py --masks=causal,strided,fixed,dilated --lengths=2048,8192 --rivals=blockwise
+    python scripts/bench/attention.py --lengths=512,1024,2048,4096,8192,16384
+    --rivals=blockwise,torch python scripts/bench/attention.py --masks=causal,strided,fixed,dilated
+    --lengths=2048,8192 --rivals=blockwise
 
-`temp MB` is what XLA's compiler sets aside beside operands and results, `pairs` the share of T x T in sight, and
-`of causal` the time by that of the same kernel with the causal mask, where it is among the masks.
-Wants the extra `bench` (PyTorch).
-"""
+`temp MB` is what XLA's compiler sets aside beside operands and results, `pairs` the share of T x T
+in sight, and `of causal` the time by that of the same kernel with the causal mask, where it is
+among the masks. Wants the extra `bench` (PyTorch)."""
 
 import argparse
 from collections.abc import Callable
@@ -29,7 +30,9 @@ HEADS, HEAD_DIM = 12, 64
 
 
 def mask_of(name: str) -> Mask:
-  """A causal window of 256, one of every 8th of 1,024 keys, or a row of the table of masks at its defaults."""
+  """A causal window of 256, one of every 8th of 1,024 keys, or a row of the table of masks at its
+  defaults.
+  """
   given = {'window': Causal() & Window(256), 'dilated': Window(128, step=8)}
   return given[name] if name in given else MASKS[name]()
 
@@ -54,13 +57,17 @@ def ours(kernel: str, mask: str, T: int) -> Callable[[], Any]:
 
 
 def theirs(mask: str, T: int) -> Callable[[], Any]:
-  """The same by `torch.nn.functional.scaled_dot_product_attention`: fused for causal, with an array for other masks."""
+  """The same by `torch.nn.functional.scaled_dot_product_attention`: fused for causal, with an array
+  for other masks.
+  """
   import torch
 
   x = [torch.tensor(a.swapaxes(1, 2).copy(), requires_grad=True) for a in drawn(T)]
   pos = np.arange(T)
   seen = np.asarray(
-    mask_of(mask)(*(TokenInfo(jnp.asarray(p), jnp.ones_like(p)) for p in (pos[None, :, None], pos[None, None])))
+    mask_of(mask)(
+      *(TokenInfo(jnp.asarray(p), jnp.ones_like(p)) for p in (pos[None, :, None], pos[None, None]))
+    )
   )
   given = {'is_causal': True} if mask == 'causal' else {'attn_mask': torch.tensor(seen)}
 
@@ -73,17 +80,25 @@ def theirs(mask: str, T: int) -> Callable[[], Any]:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--lengths', default='512,1024,2048,4096')
-  parser.add_argument('--masks', default='causal', help='window (of 256), dilated, or rows of the table of masks')
-  parser.add_argument('--rivals', default='dense,blockwise,torch', help='torch, or rows of the table of kernels')
+  parser.add_argument(
+    '--masks', default='causal', help='window (of 256), dilated, or rows of the table of masks'
+  )
+  parser.add_argument(
+    '--rivals', default='dense,blockwise,torch', help='torch, or rows of the table of kernels'
+  )
   parser.add_argument('--rounds', type=int, default=5)
   parser.add_argument('--out', help='a file for the numbers as JSON')
   args = parser.parse_args()
   names, masks, rows = args.rivals.split(','), args.masks.split(','), []
   for T in map(int, args.lengths.split(',')):
     rivals = {
-      (name, mask): harness.Apart(theirs, mask, T) if name == 'torch' else harness.Apart(ours, name, mask, T)
+      (name, mask): harness.Apart(theirs, mask, T)
+      if name == 'torch'
+      else harness.Apart(ours, name, mask, T)
       for mask in masks
       for name in names
     }
@@ -92,15 +107,24 @@ def main() -> None:
       rival.close()
 
     def against(slow: tuple[str, str], fast: tuple[str, str], seconds: Any = seconds) -> float:
-      return harness.ratio(seconds[slow], seconds[fast]) if {slow, fast} <= {*seconds} else float('nan')
+      return (
+        harness.ratio(seconds[slow], seconds[fast]) if {slow, fast} <= {*seconds} else float('nan')
+      )
 
     for (name, mask), times in seconds.items():
-      temp = None if name == 'torch' else program(name, mask, T).memory_analysis().temp_size_in_bytes / 1e6
+      temp = (
+        None
+        if name == 'torch'
+        else program(name, mask, T).memory_analysis().temp_size_in_bytes / 1e6
+      )
       median, pairs = statistics.median(times), mask_of(mask).pairs(T)
       rows.append({
-        'mask': mask, 'length': T, 'pairs': f'{pairs / T**2:.1%}', 'kernel': name, 'ms': 1e3 * median,
-        'GFLOP/s': 14 * pairs * HEADS * HEAD_DIM / median / 1e9, 'temp MB': temp if temp is not None else '',
-        'of causal': against((name, mask), (name, 'causal')), 'times torch': against(('torch', mask), (name, mask)),
+        'mask': mask, 'length': T, 'pairs': f'{pairs / T**2:.1%}', 'kernel': name,
+        'ms': 1e3 * median,
+        'GFLOP/s': 14 * pairs * HEADS * HEAD_DIM / median / 1e9,
+        'temp MB': temp if temp is not None else '',
+        'of causal': against((name, mask), (name, 'causal')),
+        'times torch': against(('torch', mask), (name, mask)),
       })  # fmt: skip
   title = f'attention, forward and backward: 1 row, {HEADS} heads of {HEAD_DIM}, float32 (14 FLOPs a pair and number)'
   harness.report(title, rows, args.out)

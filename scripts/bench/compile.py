@@ -1,4 +1,5 @@
-"""Seconds from a traced function to the end of its first step, against depth: scanned layers compile once.
+"""Seconds from a traced function to the end of its first step, against depth: scanned layers
+compile once.
 
 python scripts/bench/compile.py --loops=scan,unroll --depths=6,12,24
 """
@@ -21,10 +22,16 @@ from tfm.train.experiment import Experiment
 
 
 def seconds(depth: int, loop: str, width: int) -> tuple[float, float]:
-  """(lowering and compiling, the first step) of a GPT-2 of this depth, narrowed so that compiling is the cost."""
+  """(lowering and compiling, the first step) of a GPT-2 of this depth, narrowed so that compiling
+  is the cost.
+  """
   spec = config.override(zoo.get('gpt2'), '..dropout', '0')
-  spec = dataclasses.replace(spec, d_model=width, segments=(dataclasses.replace(spec.segments[0], repeats=depth),))
-  spec = config.override(config.override(spec, '..head_dim', str(width // 12)), '..d_ff', str(4 * width))
+  spec = dataclasses.replace(
+    spec, d_model=width, segments=(dataclasses.replace(spec.segments[0], repeats=depth),)
+  )
+  spec = config.override(
+    config.override(spec, '..head_dim', str(width // 12)), '..d_ff', str(4 * width)
+  )
   x = Experiment(spec, optim=AdamW(), loop=loop)
   tx = x.optim.make(100, transformer.param_letters(spec))
   state = jax.jit(step_lib.make_init(x, tx))(jax.random.key(0))
@@ -39,7 +46,9 @@ def seconds(depth: int, loop: str, width: int) -> tuple[float, float]:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--loops', default='scan,unroll')
   parser.add_argument('--depths', default='6,12,24')
   parser.add_argument('--width', type=int, default=192)
@@ -55,8 +64,17 @@ def main() -> None:
   rows = []
   for (loop, depth), times in found.items():
     middle = statistics.median(times)
-    rows.append({'loop': loop, 'layers': depth, 'seconds to first step': middle, 'to the fewest': middle / first[loop]})
-  harness.report(f'compile: lower, compile and run one training step, width {args.width}', rows, args.out)
+    rows.append(
+      {
+        'loop': loop,
+        'layers': depth,
+        'seconds to first step': middle,
+        'to the fewest': middle / first[loop],
+      }
+    )
+  harness.report(
+    f'compile: lower, compile and run one training step, width {args.width}', rows, args.out
+  )
 
 
 if __name__ == '__main__':

@@ -1,15 +1,16 @@
-"""Greedy decoding of GPT-2 small beside `transformers` on PyTorch: the same weights' shapes, the same tokens to add.
+"""Greedy decoding of GPT-2 small beside `transformers` on PyTorch: the same weights' shapes, the
+same tokens to add.
 
     python scripts/bench/decode.py                        # batch 1, batch 8, and batch 1 with int8 weights
-    python scripts/bench/decode.py --batches=1 --rivals=layers,int8 --rounds=9
-    python scripts/bench/decode.py --batches=1,8,32 --contexts=128,512,2048 --rivals=torch,static,layers
+    python scripts/bench/decode.py --batches=1 --rivals=layers,int8 --rounds=9 python
+    scripts/bench/decode.py --batches=1,8,32 --contexts=128,512,2048 --rivals=torch,static,layers
     python scripts/bench/decode.py --batches=1 --rivals=layers,speculative,lookup
 
-A step reads every weight once, so its floor is bytes of weights over the read bandwidth, which is measured too.
-`static` is `transformers` with a static cache. `speculative` has a draft of DRAFT layers that says what the model says:
-of the model's layers those after them add nothing to the residual stream, at the same cost. `lookup` guesses from what
-the row has. Wants the extra `bench` (PyTorch and transformers).
-"""
+A step reads every weight once, so its floor is bytes of weights over the read bandwidth, which is
+measured too. `static` is `transformers` with a static cache. `speculative` has a draft of DRAFT
+layers that says what the model says: of the model's layers those after them add nothing to the
+residual stream, at the same cost. `lookup` guesses from what the row has. Wants the extra `bench`
+(PyTorch and transformers)."""
 
 import argparse
 from collections.abc import Callable
@@ -41,7 +42,9 @@ def spec_of(context: int) -> Model:
 
 
 def prompts(batch: int, context: int) -> np.ndarray:
-  return np.random.default_rng(0).integers(0, zoo.get('gpt2').vocab, (batch, context), dtype=np.int32)
+  return np.random.default_rng(0).integers(
+    0, zoo.get('gpt2').vocab, (batch, context), dtype=np.int32
+  )
 
 
 def weights(layout: str, context: int) -> Any:
@@ -63,14 +66,21 @@ def drafter(layout: str, params: Any, context: int) -> Any:
   if layout != 'speculative':
     return None
   segments = (dataclasses.replace(spec.segments[0], repeats=DRAFT),)
-  return Smaller(dataclasses.replace(spec, segments=segments), params | {'segment_0': params['segment_0'][:DRAFT]})
+  return Smaller(
+    dataclasses.replace(spec, segments=segments),
+    params | {'segment_0': params['segment_0'][:DRAFT]},
+  )
 
 
 def ours(layout: str, batch: int, context: int) -> Callable[[], Any]:
   """A call that adds NEW tokens to each row."""
   params, rows = weights(layout, context), prompts(batch, context).tolist()
   run = Run() if layout == 'stack' else Run(loop='unroll')
-  options: dict[str, Any] = {'temperature': 0, 'run': run, 'draft': drafter(layout, params, context)}
+  options: dict[str, Any] = {
+    'temperature': 0,
+    'run': run,
+    'draft': drafter(layout, params, context),
+  }
   return lambda: generate(spec_of(context), params, rows, max_new_tokens=NEW, **options)
 
 
@@ -88,17 +98,24 @@ def theirs(name: str, batch: int, context: int) -> Callable[[], Any]:
   def call() -> None:
     with torch.inference_mode():
       mask = torch.ones_like(ids)
-      out = model.generate(ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, pad_token_id=0, **options)
+      out = model.generate(
+        ids, attention_mask=mask, max_new_tokens=NEW, do_sample=False, pad_token_id=0, **options
+      )
     assert out.shape[1] == context + NEW
 
   return call
 
 
 def read_bandwidth() -> float:
-  """Bytes a second at which this machine reads numbers it has not in a cache, by whichever reads faster."""
+  """Bytes a second at which this machine reads numbers it has not in a cache, by whichever reads
+  faster.
+  """
   a = np.ones(1 << 27, np.float32)
   total, x = jax.jit(lambda x: x.sum()), jax.numpy.asarray(a)
-  rivals: dict[str, Callable[[], Any]] = {'numpy': lambda: a.sum(), 'jax': lambda: total(x).block_until_ready()}
+  rivals: dict[str, Callable[[], Any]] = {
+    'numpy': lambda: a.sum(),
+    'jax': lambda: total(x).block_until_ready(),
+  }
   try:
     import torch
 
@@ -113,21 +130,29 @@ def size(layout: str, context: int) -> int:
   """Bytes of weights a step reads: all of them but the rows of the position table."""
   spec, layout = spec_of(context), 'stack' if layout in THEIRS else layout
   arrays = jax.tree.leaves(jax.eval_shape(lambda: weights(layout, context)))
-  return sum(a.size * a.dtype.itemsize for a in arrays) - (spec.max_positions or 0) * spec.d_model * 4
+  return (
+    sum(a.size * a.dtype.itemsize for a in arrays) - (spec.max_positions or 0) * spec.d_model * 4
+  )
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--batches', default='1,8')
   parser.add_argument('--contexts', default='64', help='how many tokens each prompt has')
-  parser.add_argument('--rivals', default='torch,layers,int8', help=f'some of {", ".join((*THEIRS, *OURS))}')
+  parser.add_argument(
+    '--rivals', default='torch,layers,int8', help=f'some of {", ".join((*THEIRS, *OURS))}'
+  )
   parser.add_argument('--rounds', type=int, default=5)
   parser.add_argument('--out', help='a file for the numbers as JSON')
   args = parser.parse_args()
   names = args.rivals.split(',')
   bandwidth = read_bandwidth()
   rows = []
-  for context, batch in itertools.product(map(int, args.contexts.split(',')), map(int, args.batches.split(','))):
+  for context, batch in itertools.product(
+    map(int, args.contexts.split(',')), map(int, args.batches.split(','))
+  ):
     rivals = {n: harness.Apart(theirs if n in THEIRS else ours, n, batch, context) for n in names}
     seconds = harness.alternate(rivals, args.rounds, warm=2)
     for rival in rivals.values():
@@ -137,7 +162,8 @@ def main() -> None:
       median = statistics.median(times)
       rows.append({
         'decode': name if name in THEIRS else f'tfm {name}', 'batch': batch, 'context': context,
-        'tokens/s': batch * NEW / median, 'best': batch * NEW / min(times), 'ms a token': 1e3 * median / NEW,
+        'tokens/s': batch * NEW / median, 'best': batch * NEW / min(times),
+        'ms a token': 1e3 * median / NEW,
         'floor a pass, ms': 1e3 * size(name, context) / bandwidth,
         'times torch': harness.ratio(base, times) if base else float('nan'),
       })  # fmt: skip

@@ -1,4 +1,6 @@
-"""Measuring side by side: the rivals take turns, every number is a median, the machine's floor is measured too."""
+"""Measuring side by side: the rivals take turns, every number is a median, the machine's floor is
+measured too.
+"""
 
 from collections.abc import Callable
 import json
@@ -16,7 +18,8 @@ from rich.table import Table
 
 
 class Apart:
-  """A rival in a process of its own: two runtimes in one share an allocator and keep each other's threads awake.
+  """A rival in a process of its own: two runtimes in one share an allocator and keep each other's
+  threads awake.
 
   `make(*args)` is called there and gives the call to be timed; it and `args` must pickle.
   """
@@ -56,8 +59,12 @@ def _serve(pipe: Connection, make: Callable[..., Callable[[], Any]], args: tuple
     pipe.send(f'{type(error).__name__}: {error}')
 
 
-def alternate(rivals: dict[Any, Callable[[], Any]], rounds: int = 5, warm: int = 1) -> dict[Any, list[float]]:
-  """Seconds of each of `rounds` calls of every rival, taken in turns so that all feel the same disturbances."""
+def alternate(
+  rivals: dict[Any, Callable[[], Any]], rounds: int = 5, warm: int = 1
+) -> dict[Any, list[float]]:
+  """Seconds of each of `rounds` calls of every rival, taken in turns so that all feel the same
+  disturbances.
+  """
   seconds: dict[Any, list[float]] = {name: [] for name in rivals}
   for i in range(warm + rounds):
     for name, call in rivals.items():
@@ -74,7 +81,9 @@ def ratio(slow: list[float], fast: list[float]) -> float:
 
 
 def matmul_gflops(m: int = 1024, k: int = 768, n: int = 3072, rounds: int = 7) -> float:
-  """The best matmul rate of this machine at a transformer's shapes, by whichever of jax and PyTorch is faster."""
+  """The best matmul rate of this machine at a transformer's shapes, by whichever of jax and PyTorch
+  is faster.
+  """
   import jax
   import jax.numpy as jnp
 
@@ -93,7 +102,9 @@ def matmul_gflops(m: int = 1024, k: int = 768, n: int = 3072, rounds: int = 7) -
   return 8 * 2 * m * k * n / best / 1e9
 
 
-def report(title: str, rows: list[dict[str, Any]], out: str | None, notes: dict[str, Any] | None = None) -> None:
+def report(
+  title: str, rows: list[dict[str, Any]], out: str | None, notes: dict[str, Any] | None = None
+) -> None:
   """Prints rows as a table and writes them, with the machine and the versions, as JSON to `out`."""
   import jax
 
@@ -107,7 +118,13 @@ def report(title: str, rows: list[dict[str, Any]], out: str | None, notes: dict[
   for name, value in (notes or {}).items():
     console.print(f'{name}: {value:.4g}' if isinstance(value, float) else f'{name}: {value}')
   if out:
-    machine = {'platform': platform.platform(), 'python': platform.python_version(), 'jax': jax.__version__}
+    machine = {
+      'platform': platform.platform(),
+      'python': platform.python_version(),
+      'jax': jax.__version__,
+    }
     machine['devices'] = [d.device_kind for d in jax.devices()]
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    Path(out).write_text(json.dumps({'title': title, 'rows': rows, 'notes': notes or {}, **machine}, indent=1))
+    Path(out).write_text(
+      json.dumps({'title': title, 'rows': rows, 'notes': notes or {}, **machine}, indent=1)
+    )

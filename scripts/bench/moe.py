@@ -1,11 +1,12 @@
-"""A step through a dropless mixture of experts beside a dense layer of equal active FLOPs, in turns.
+"""A step through a dropless mixture of experts beside a dense layer of equal active FLOPs, in
+turns.
 
     python scripts/bench/moe.py                                  # k of E experts for E = 8, 32
     python scripts/bench/moe.py --experts=8 --rows=1024 --rounds=3
     python scripts/bench/moe.py --ragged                         # jax.lax.ragged_dot too
 
-A step is forward and backward (gradients of x and of every parameter) of one feed-forward layer. The dense one is k
-times as wide as an expert. `router` and sorting are what a mixture does besides.
+A step is forward and backward (gradients of x and of every parameter) of one feed-forward layer.
+The dense one is k times as wide as an expert. `router` and sorting are what a mixture does besides.
 """
 
 import argparse
@@ -47,7 +48,9 @@ def step(ffn: FFN, rows: int, d_model: int, ragged: bool = False) -> Callable[[]
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--rows', type=int, default=4096)
   parser.add_argument('--d_model', type=int, default=512)
   parser.add_argument('--d_ff', type=int, default=1024, help='of one expert')
@@ -63,7 +66,9 @@ def main() -> None:
     moe = Moe(E, TopK(k=args.k), Glu(args.d_ff))
     rivals[f'{args.k} of {E} experts'] = harness.Apart(step, moe, args.rows, args.d_model)
     if args.ragged:
-      rivals[f'{args.k} of {E}, ragged_dot'] = harness.Apart(step, moe, args.rows, args.d_model, True)
+      rivals[f'{args.k} of {E}, ragged_dot'] = harness.Apart(
+        step, moe, args.rows, args.d_model, True
+      )
   peak = harness.matmul_gflops()
   seconds = harness.alternate(rivals, args.rounds, warm=2)
   flops = 3 * args.rows * dense.flops(args.d_model)
@@ -72,11 +77,16 @@ def main() -> None:
   for name, times in seconds.items():
     median = statistics.median(times)
     rows.append({
-      'layer': name, 'ms': 1e3 * median, 'best ms': 1e3 * min(times), 'GFLOP/s': flops / median / 1e9,
+      'layer': name, 'ms': 1e3 * median, 'best ms': 1e3 * min(times),
+      'GFLOP/s': flops / median / 1e9,
       'of matmul peak': flops / median / 1e9 / peak, 'times dense': harness.ratio(times, base),
     })  # fmt: skip
-  title = f'a feed-forward step, {args.rows} tokens of {args.d_model}, experts {args.d_ff} wide, float32'
-  harness.report(title, rows, args.out, {'matmul peak, GFLOP/s': peak, 'active FLOPs a step': flops})
+  title = (
+    f'a feed-forward step, {args.rows} tokens of {args.d_model}, experts {args.d_ff} wide, float32'
+  )
+  harness.report(
+    title, rows, args.out, {'matmul peak, GFLOP/s': peak, 'active FLOPs a step': flops}
+  )
 
 
 if __name__ == '__main__':

@@ -1,11 +1,12 @@
-"""Products of few rows with weights as `tfm.generate.prepare` lays them out: float32, one byte a number, and PyTorch's.
+"""Products of few rows with weights as `tfm.generate.prepare` lays them out: float32, one byte a
+number, and PyTorch's.
 
     python scripts/bench/products.py                              # one row, eight and 64, the shapes of GPT-2
     python scripts/bench/products.py --rows=1,2,4 --shapes=2048x2048
 
-So many weights of a shape that no cache holds them (about 200 MB in float32), each read once; microseconds a product.
-Its floor is the bytes over the memory's bandwidth, which `decode.py` measures.
-"""
+So many weights of a shape that no cache holds them (about 200 MB in float32), each read once;
+microseconds a product. Its floor is the bytes over the memory's bandwidth, which `decode.py`
+measures."""
 
 import argparse
 from collections.abc import Callable
@@ -66,9 +67,13 @@ def theirs(rows: int, inputs: int, outputs: int) -> Callable[[], Any]:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--rows', default='1,8,64')
-  parser.add_argument('--shapes', default='768x768,768x2304,768x3072,3072x768,768x50257', help='inputs x outputs')
+  parser.add_argument(
+    '--shapes', default='768x768,768x2304,768x3072,3072x768,768x50257', help='inputs x outputs'
+  )
   parser.add_argument('--rivals', default='float32,int8,torch')
   parser.add_argument('--rounds', type=int, default=9)
   parser.add_argument('--out', help='a file for the numbers as JSON')
@@ -76,7 +81,9 @@ def main() -> None:
   found = []
   for shape, rows in itertools.product(args.shapes.split(','), map(int, args.rows.split(','))):
     inputs, outputs = map(int, shape.split('x'))
-    make = lambda name, at=(rows, inputs, outputs): (theirs, *at) if name == 'torch' else (ours, name == 'int8', *at)
+    make = lambda name, at=(rows, inputs, outputs): (
+      (theirs, *at) if name == 'torch' else (ours, name == 'int8', *at)
+    )
     rivals = {name: harness.Apart(*make(name)) for name in args.rivals.split(',')}
     seconds = harness.alternate(rivals, args.rounds, warm=2)
     for rival in rivals.values():
@@ -84,7 +91,12 @@ def main() -> None:
     n = count(inputs, outputs)
     each = {f'{name}, us': 1e6 * statistics.median(times) / n for name, times in seconds.items()}
     rates = {
-      f'{name}, GB/s': (1 if name == 'int8' else 4) * inputs * outputs * n / statistics.median(times) / 1e9
+      f'{name}, GB/s': (1 if name == 'int8' else 4)
+      * inputs
+      * outputs
+      * n
+      / statistics.median(times)
+      / 1e9
       for name, times in seconds.items()
     }
     found.append({'inputs x outputs': shape, 'rows': rows, **each, **rates})

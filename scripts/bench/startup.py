@@ -21,18 +21,24 @@ main.run(sys.argv[1:])
 
 def run(*words: str) -> None:
   """A Python process from start to end."""
-  subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+  subprocess.run(
+    [sys.executable, *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+  )
 
 
 def first_step(folder: str) -> None:
   """The quickstart until its first metrics; its text is tokenised already."""
   work = tempfile.mkdtemp(dir=folder)
   words = ['train', '--config=quickstart', f'--workdir={work}', '--config.record.log_every=1']
-  subprocess.run([sys.executable, '-c', _FIRST, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+  subprocess.run(
+    [sys.executable, '-c', _FIRST, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+  )
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--rounds', type=int, default=5)
   parser.add_argument('--out', help='a file for the numbers as JSON')
   args = parser.parse_args()
@@ -41,7 +47,9 @@ def main() -> None:
       'python': lambda: run('-c', ''),
       'import jax, flax.linen': lambda: run('-c', 'import jax, flax.linen'),
       'import jax, flax.linen, tfm': lambda: run('-c', 'import jax, flax.linen, tfm'),
-      'the same, and tfm.apply, tfm.zoo': lambda: run('-c', 'import jax, flax.linen, tfm; tfm.apply, tfm.zoo'),
+      'the same, and tfm.apply, tfm.zoo': lambda: run(
+        '-c', 'import jax, flax.linen, tfm; tfm.apply, tfm.zoo'
+      ),
       'tfm --help': lambda: run('-c', 'from tfm.cli.main import run; run(["--help"])'),
       'tfm train: quickstart to its first step': lambda: first_step(folder),
     }

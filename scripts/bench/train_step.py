@@ -1,4 +1,5 @@
-"""A whole training step (forward, backward, AdamW) beside PyTorch eager: the same shapes, the same work, in turns.
+"""A whole training step (forward, backward, AdamW) beside PyTorch eager: the same shapes, the same
+work, in turns.
 
     python scripts/bench/train_step.py --model=gpt2             # 124M parameters, batch 4 x 256
     python scripts/bench/train_step.py --model=small            # 2M parameters, batch 16 x 256
@@ -53,7 +54,11 @@ def batch_of(spec: Model, rows: int, length: int) -> dict[str, np.ndarray]:
   rng = np.random.default_rng(0)
   if spec.vocab:
     tokens = rng.integers(0, spec.vocab, (rows, length + 1), dtype=np.int32)
-    return {'input_ids': tokens[:, :-1], 'labels': tokens[:, 1:], 'weights': np.ones((rows, length), np.float32)}
+    return {
+      'input_ids': tokens[:, :-1],
+      'labels': tokens[:, 1:],
+      'weights': np.ones((rows, length), np.float32),
+    }
   shape = spec.embed.shapes(rows, length)['pixel_values'].shape
   labels = rng.integers(0, spec.classifier.labels, rows, dtype=np.int32)
   pixels = rng.standard_normal(shape, dtype=np.float32)
@@ -104,8 +109,10 @@ def _gpt2(spec: Model) -> Any:
 
   block = spec.segments[0].pattern[0]
   config = GPT2Config(
-    vocab_size=spec.vocab, n_positions=spec.max_positions, n_embd=spec.d_model, n_layer=spec.segments[0].repeats,
-    n_head=block.mixer.heads, n_inner=block.ffn.d_ff, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0,
+    vocab_size=spec.vocab, n_positions=spec.max_positions, n_embd=spec.d_model,
+    n_layer=spec.segments[0].repeats,
+    n_head=block.mixer.heads, n_inner=block.ffn.d_ff, attn_pdrop=0.0, embd_pdrop=0.0,
+    resid_pdrop=0.0,
   )  # fmt: skip
   return GPT2LMHeadModel(config)
 
@@ -116,12 +123,16 @@ def _vit(spec: Model) -> Any:
   from tfm import hub
 
   fields, _ = hub.class_of(spec)
-  known = {name: value for name, value in fields.items() if name not in ('model_type', 'architectures')}
+  known = {
+    name: value for name, value in fields.items() if name not in ('model_type', 'architectures')
+  }
   return ViTForImageClassification(ViTConfig(**known))
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--model', choices=SIZES, default='gpt2')
   parser.add_argument('--rivals', default='scan,unroll,torch', help='some of scan, unroll, torch')
   parser.add_argument('--rounds', type=int, default=5)

@@ -1,12 +1,14 @@
-"""Word error rate of a Whisper checkpoint on transcribed clips, and its speed beside `transformers`.
+"""Word error rate of a Whisper checkpoint on transcribed clips, and its speed beside
+`transformers`.
 
-    python scripts/bench/whisper.py --checkpoint=whisper-tiny.en --clips=en_US_f_Allison --transcripts=sounds.txt.gz
+    python scripts/bench/whisper.py --checkpoint=whisper-tiny.en --clips=en_US_f_Allison
+    --transcripts=sounds.txt.gz
     python scripts/bench/whisper.py ... --rounds=3 --rival_clips=16      # and seconds beside transformers, in turns
 
-A line of the transcripts is `name: text`; the clip is CLIPS/name.wav. Lines with a bracket (sounds, not speech) are
-left out. Of the others, sorted, every sixth is taken. Texts are compared in lower case, without punctuation, with
-numbers as words. `--rounds` needs the extra `bench` (PyTorch and transformers).
-"""
+A line of the transcripts is `name: text`; the clip is CLIPS/name.wav. Lines with a bracket (sounds,
+not speech) are left out. Of the others, sorted, every sixth is taken. Texts are compared in lower
+case, without punctuation, with numbers as words. `--rounds` needs the extra `bench` (PyTorch and
+transformers)."""
 
 import argparse
 import gzip
@@ -26,12 +28,20 @@ from tfm.generate import generate, prepare
 _ONES, _TENS = map(
   str.split,
   (
-    'zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen '
+    'zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen '
+    'sixteen seventeen '
     'eighteen nineteen',
     'twenty thirty forty fifty sixty seventy eighty ninety',
   ),
 )
-_ORDINALS = {'one': 'first', 'two': 'second', 'three': 'third', 'five': 'fifth', 'eight': 'eighth', 'nine': 'ninth'}
+_ORDINALS = {
+  'one': 'first',
+  'two': 'second',
+  'three': 'third',
+  'five': 'fifth',
+  'eight': 'eighth',
+  'nine': 'ninth',
+}
 #: Keys of a telephone, which the transcripts write as they are printed.
 _KEYS = {'*': ' star ', '#': ' pound '}
 
@@ -49,7 +59,9 @@ def number(n: int) -> str:
 def ordinal(n: int) -> str:
   """Return the words of an ordinal number below a million."""
   *before, last = number(n).split()
-  last = _ORDINALS.get(last) or (last[:-1] + 'ieth' if last.endswith('y') else last.removesuffix('ve') + 'th')
+  last = _ORDINALS.get(last) or (
+    last[:-1] + 'ieth' if last.endswith('y') else last.removesuffix('ve') + 'th'
+  )
   return ' '.join([*before, last.replace('twelth', 'twelfth')])
 
 
@@ -72,12 +84,18 @@ def edits(truth: list[str], found: list[str]) -> int:
   return row[-1]
 
 
-def read_clips(folder: Path, transcripts: Path, every: int, rate: int) -> dict[str, tuple[np.ndarray, str]]:
+def read_clips(
+  folder: Path, transcripts: Path, every: int, rate: int
+) -> dict[str, tuple[np.ndarray, str]]:
   """Return name -> (samples, text) of the clips."""
   raw = transcripts.read_bytes()
   text = (gzip.decompress(raw) if transcripts.suffix == '.gz' else raw).decode('utf-8')
-  lines = dict(line.split(':', 1) for line in text.splitlines() if ':' in line and not line.startswith(';'))
-  names = sorted(n for n, line in lines.items() if '[' not in line and (folder / f'{n}.wav').is_file())
+  lines = dict(
+    line.split(':', 1) for line in text.splitlines() if ':' in line and not line.startswith(';')
+  )
+  names = sorted(
+    n for n, line in lines.items() if '[' not in line and (folder / f'{n}.wav').is_file()
+  )
   found = {}
   for name in names[::every]:
     clip, own = read_audio(folder / f'{name}.wav')
@@ -97,7 +115,8 @@ def transcriber(checkpoint: str, features: np.ndarray, batch: int) -> Any:
       for start in range(0, len(features), batch):
         part = features[start : start + batch]
         texts += generate(
-          m.spec, params, part, tokenizer=m.tokenizer, temperature=0, max_new_tokens=limit, **options
+          m.spec, params, part, tokenizer=m.tokenizer, temperature=0, max_new_tokens=limit,
+          **options
         )  # fmt: skip
         bar.advance(len(part))
     return texts
@@ -121,7 +140,9 @@ def rival(checkpoint: str, features: np.ndarray, batch: int) -> Any:
 
 
 def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+  parser = argparse.ArgumentParser(
+    description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+  )
   parser.add_argument('--checkpoint', required=True)
   parser.add_argument('--clips', type=Path, required=True)
   parser.add_argument('--transcripts', type=Path, required=True)
@@ -143,7 +164,10 @@ def main() -> None:
     if n:
       print(f'{n}/{len(truth)} {name}: {text!r} -> {found!r}')
   seconds = sum(map(len, audio)) / processor.sampling_rate
-  print(f'{len(clips)} clips, {seconds:.0f} s: word error rate {wrong}/{total} = {100 * wrong / total:.1f}%')
+  print(
+    f'{len(clips)} clips, {seconds:.0f} s: word error rate {wrong}/{total} = '
+    f'{100 * wrong / total:.1f}%'
+  )
   if args.rounds:
     part = features[: args.rival_clips]
     both = {
@@ -153,7 +177,10 @@ def main() -> None:
     times = harness.alternate(both, args.rounds)
     for name, found in times.items():
       print(f'{name}: {np.median(found):.2f} s for {len(part)} clips')
-    print(f'tfm runs at {harness.ratio(times["transformers"], times["tfm"]):.2f} times the rate of transformers')
+    print(
+      f'tfm runs at {harness.ratio(times["transformers"], times["tfm"]):.2f} times the rate of '
+      f'transformers'
+    )
 
 
 if __name__ == '__main__':

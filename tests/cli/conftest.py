@@ -32,7 +32,9 @@ def file(tmp_path):
 
 @pytest.fixture
 def trained(monkeypatch):
-  """The calls of the training page that the command has made; they raise `trained.error` if it is set."""
+  """The calls of the training page that the command has made; they raise `trained.error` if it is
+  set.
+  """
   from tfm.train import loop
 
   class Calls(list):

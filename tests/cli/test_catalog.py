@@ -12,9 +12,14 @@ def rows(sheets, kind):
 
 def test_every_row_of_every_table_is_listed_with_its_fields():
   tables, sheets = catalog.tables(), catalog.parts()
-  assert {'tfm.parts.norm', 'tfm.parts.mixer', 'tfm.optim', 'tfm.optim.schedule', 'tfm.data', 'tfm.tasks'} <= set(
-    tables
-  )
+  assert {
+    'tfm.parts.norm',
+    'tfm.parts.mixer',
+    'tfm.optim',
+    'tfm.optim.schedule',
+    'tfm.data',
+    'tfm.tasks',
+  } <= set(tables)
   assert [len(t) for t in tables.values()] == [len(s.rows) for s in sheets]
   assert rows(sheets, 'norm')['rms'][2].startswith('eps=1e-06')
 

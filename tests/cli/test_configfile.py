@@ -38,9 +38,14 @@ def test_a_path_goes_before_a_name(package, tmp_path, monkeypatch):
 
 
 def test_a_name_that_is_nothing_is_answered_with_what_there_is(package):
-  with pytest.raises(ConfigError, match=r"^--config: no file toi, and unknown config 'toi'\. Did you mean 'toy'\?"):
+  with pytest.raises(
+    ConfigError, match=r"^--config: no file toi, and unknown config 'toi'\. Did you mean 'toy'\?"
+  ):
     configfile.load('toi:x', package=package)
-  with pytest.raises(ConfigError, match=r'^--config: is missing\. Expected --config=FILE\[:ARG\], a path or one of: toy'):
+  with pytest.raises(
+    ConfigError,
+    match=r'^--config: is missing\. Expected --config=FILE\[:ARG\], a path or one of: toy',
+  ):
     configfile.load('', package=package)
   with pytest.raises(ConfigError, match='is a directory'):
     configfile.load(str(package), package=package)

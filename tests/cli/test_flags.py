@@ -16,7 +16,18 @@ def config(values):
 
 
 def test_settings_are_taken_in_order_in_every_spelling(values, config):
-  flags.parse(values, ['--config.a.b=1', '--config', 'x.py:arg', '-config.c', '-2', '--config..d==', '--config.e.*.f='])
+  flags.parse(
+    values,
+    [
+      '--config.a.b=1',
+      '--config',
+      'x.py:arg',
+      '-config.c',
+      '-2',
+      '--config..d==',
+      '--config.e.*.f=',
+    ],
+  )
   assert config.file == 'x.py:arg'
   assert config.settings == (('a.b', '1'), ('c', '-2'), ('..d', '='), ('e.*.f', ''))
 
@@ -40,7 +51,9 @@ def test_a_command_can_have_two_configs(values, config):
 
 def test_a_setting_without_a_value_is_refused(values, config):
   for words in (['--config.a'], ['--config.a', '--debug']):
-    with pytest.raises(UserError, match=r'--config\.a: has no value\. Expected --config\.a=VALUE\.'):
+    with pytest.raises(
+      UserError, match=r'--config\.a: has no value\. Expected --config\.a=VALUE\.'
+    ):
       flags.parse(values, words)
 
 
@@ -65,8 +78,12 @@ def test_a_stray_word_is_refused_wherever_it_stands(values, config):
   ],
 )
 def test_a_value_that_a_flag_cannot_have_says_what_it_wants(values, words, message):
-  absl_flags.DEFINE_integer('depth', 1, 'How deep.', 1 if words == ['--depth=0'] else None, flag_values=values)
-  absl_flags.DEFINE_enum('kind', None, ['even', 'odd'], 'the kind.', required=True, flag_values=values)
+  absl_flags.DEFINE_integer(
+    'depth', 1, 'How deep.', 1 if words == ['--depth=0'] else None, flag_values=values
+  )
+  absl_flags.DEFINE_enum(
+    'kind', None, ['even', 'odd'], 'the kind.', required=True, flag_values=values
+  )
   with pytest.raises((UserError, absl_flags.Error)) as e:
     flags.parse(values, words)
   assert message in str(e.value)
@@ -88,5 +105,7 @@ def test_the_resolved_config_is_validated_after_all_settings(values, config, fil
 def test_the_usage_has_every_flag_with_its_default_and_help(values, config):
   absl_flags.DEFINE_integer('depth', 3, 'How deep.', flag_values=values)
   text = flags.usage(values, 'do', 'Does it.\n\nAnd more.')
-  assert text.startswith('usage: tfm do [--flag=value ...]\n\nDoes it.\n\nAnd more.\n\nflags:\n  --config=FILE[:ARG]\n')
+  assert text.startswith(
+    'usage: tfm do [--flag=value ...]\n\nDoes it.\n\nAnd more.\n\nflags:\n  --config=FILE[:ARG]\n'
+  )
   assert '  --depth=3\n      How deep.' in text.replace("'3'", '3')

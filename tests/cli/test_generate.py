@@ -20,7 +20,9 @@ def command(monkeypatch, capsys):
   from tfm.train import checkpoint
 
   spec = Model(Tokens(256), 16, (Segment((Block(Attention(2), Glu(16)),)),))
-  loaded = checkpoint.Loaded(spec, transformer.init(spec, jax.random.key(0)), ByteVocabulary(), None, 7, Path('there'))
+  loaded = checkpoint.Loaded(
+    spec, transformer.init(spec, jax.random.key(0)), ByteVocabulary(), None, 7, Path('there')
+  )
   monkeypatch.setattr(checkpoint, 'load', lambda path, *_: loaded)
   monkeypatch.setattr(main, 'COMMANDS', {'generate': SimpleNamespace(module='tfm.cli.generate')})
 
@@ -56,9 +58,16 @@ def test_json_says_prompt_and_text(command):
 
 
 def test_penalties_keep_it_from_saying_the_same_again(command):
-  said = lambda *words: json.loads(command('--prompt=ab', '--json', '--temperature=0', *words)[1])['text'].encode()
+  said = lambda *words: json.loads(command('--prompt=ab', '--json', '--temperature=0', *words)[1])[
+    'text'
+  ].encode()
   assert len(set(said())) < 5
-  again = ('--no_repeat_ngram=1', '--repetition_penalty=1e9', '--frequency_penalty=1e9', '--presence_penalty=1e9')
+  again = (
+    '--no_repeat_ngram=1',
+    '--repetition_penalty=1e9',
+    '--frequency_penalty=1e9',
+    '--presence_penalty=1e9',
+  )
   assert [len(set(said(word))) for word in again] == [5] * 4
 
 
@@ -85,7 +94,9 @@ def test_a_draft_of_another_vocabulary_is_refused(command, monkeypatch):
 
   loaded = checkpoint.load('there')
   found = {'there': loaded.tokenizer, 'other': loaded.tokenizer.with_specials(['eos'])}
-  monkeypatch.setattr(checkpoint, 'load', lambda path, *_: loaded._replace(tokenizer=found[str(path)]))
+  monkeypatch.setattr(
+    checkpoint, 'load', lambda path, *_: loaded._replace(tokenizer=found[str(path)])
+  )
   status, _, err = command('--prompt=ab', '--draft=other')
   assert status == 2
   assert '--draft: other has another vocabulary than --checkpoint. Expected the same.' in err
@@ -100,7 +111,9 @@ def test_beams_print_the_likeliest_text(command):
   # The search ends texts there, so another one may be the likeliest.
   _, out, _ = command('--prompt=ab', '--json', '--temperature=0', '--beams=3', f'--stop={stop}')
   assert stop not in json.loads(out)['text']
-  assert command('--prompt=ab', '--temperature=0', '--beams=3', '--stop=never said')[1] == f'ab{text}\n'
+  assert (
+    command('--prompt=ab', '--temperature=0', '--beams=3', '--stop=never said')[1] == f'ab{text}\n'
+  )
 
 
 @pytest.mark.parametrize(
@@ -108,7 +121,10 @@ def test_beams_print_the_likeliest_text(command):
   [
     (('--prompt=a', '--cache=rign'), "--cache: unknown cache 'rign'. Did you mean 'ring'"),
     ((), '--prompt: is missing. Expected text to continue, here or in a --prompt_file.'),
-    (('--prompt=a', '--top_p=2'), 'tfm generate: generate: top_p=2.0 is not a share of the probability.'),
+    (
+      ('--prompt=a', '--top_p=2'),
+      'tfm generate: generate: top_p=2.0 is not a share of the probability.',
+    ),
     (('--prompt=a', '--no_repeat_ngram=0'), 'no_repeat_ngram=0 is no number of tokens.'),
     (('--prompt=',), 'generate: prompt 0 is empty. Expected at least one token to go on from.'),
     (('--prompt_file=/nowhere.txt',), '/nowhere.txt: No such file or directory'),
@@ -117,7 +133,10 @@ def test_beams_print_the_likeliest_text(command):
       ('--prompt=a', '--beams=2', '--temperature=1'),
       'beams=2 seek the likeliest text, temperature=1.0 draws. Expected temperature=0.',
     ),
-    (('--prompt=a', '--beams=2', '--stream'), '--stream: prints one text while it grows. Expected one prompt'),
+    (
+      ('--prompt=a', '--beams=2', '--stream'),
+      '--stream: prints one text while it grows. Expected one prompt',
+    ),
     (
       ('--prompt=a', '--json', '--stream'),
       '--stream: prints one text while it grows. Expected one prompt, no --json',

@@ -88,7 +88,9 @@ def test_debug_shows_where_a_mistake_was_found(command, capsys, tmp_path):
   assert 'Traceback' in capsys.readouterr().err
 
 
-@pytest.mark.parametrize('error', [RuntimeError('ours'), ValueError('ours'), ConnectionError(errno.ECONNRESET, 'ours')])
+@pytest.mark.parametrize(
+  'error', [RuntimeError('ours'), ValueError('ours'), ConnectionError(errno.ECONNRESET, 'ours')]
+)
 def test_what_is_no_mistake_of_the_user_keeps_its_traceback(command, error):
   command(fail(error))
   with pytest.raises(type(error), match='ours'):

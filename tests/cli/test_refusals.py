@@ -6,8 +6,14 @@ from tfm.core import config
 
 def test_what_is_refused_is_refused_and_what_is_not_is_not():
   lines = list(refusals._training())
-  post = [why for rows, _, why in lines if rows == (('residual_layout', 'post'), ('residual', 'reversible'))]
-  assert post[0].startswith('residual_layout=post normalises the stream itself, which residual=reversible cannot undo.')
+  post = [
+    why
+    for rows, _, why in lines
+    if rows == (('residual_layout', 'post'), ('residual', 'reversible'))
+  ]
+  assert post[0].startswith(
+    'residual_layout=post normalises the stream itself, which residual=reversible cannot undo.'
+  )
   assert not any(('relative', 'rope') in rows for rows, _, _ in lines)
   config.validate(refusals._with(refusals._decoder(), ('relative', 'shaw'), ('mask', 'window')))
 

@@ -48,7 +48,12 @@ def lines(out):
 
 
 def test_a_config_is_shown_with_where_each_value_came_from_and_what_its_model_costs(model, capsys):
-  out = show(capsys, f'--config={model}', '--config.model..relative=alibi', '--config.precision.compute=bfloat16')
+  out = show(
+    capsys,
+    f'--config={model}',
+    '--config.model..relative=alibi',
+    '--config.precision.compute=bfloat16',
+  )
   assert ['model.embed.vocab', '64', 'file'] in [[w.strip() for w in line] for line in lines(out)]
   assert 'flag --config.model..relative=alibi' in out
   assert 'default, chosen by flag --config.model..relative=alibi' in out
@@ -72,9 +77,9 @@ def test_the_cache_is_priced_as_it_is_kept(model, capsys):
 
 def test_an_encoder_has_no_cache_to_price(model, capsys):
   out = show(capsys, f'--config={model}', '--config.model..mask=full')
-  assert [line.split(maxsplit=2)[2].strip() for line in out.splitlines() if 'cache bytes' in line] == [
-    'none: the model does not go on token by token'
-  ]
+  assert [
+    line.split(maxsplit=2)[2].strip() for line in out.splitlines() if 'cache bytes' in line
+  ] == ['none: the model does not go on token by token']
 
 
 IMAGES = """
@@ -141,7 +146,12 @@ def test_json_is_the_config_and_nothing_else(model, capsys):
 
 
 def test_two_configs_are_compared(model, capsys):
-  words = [f'--config={model}', f'--diff={model}', '--diff.model..norm=layer', '--diff.data.length=50']
+  words = [
+    f'--config={model}',
+    f'--diff={model}',
+    '--diff.model..norm=layer',
+    '--diff.data.length=50',
+  ]
   assert show(capsys, *words).splitlines() == [
     'model.segments.0.pattern.0.norm: rms -> layer',
     'model.norm: rms -> layer',
@@ -159,7 +169,10 @@ def test_the_zoo_and_the_parts_are_listed_without_a_config(capsys):
   ('words', 'message'),
   [
     (['--zoo', '--parts'], 'tfm show: --zoo and --parts: are two answers. Expected one of them.'),
-    (['--json', '--markdown'], 'tfm show: --json and --markdown: are two answers. Expected one of them.'),
+    (
+      ['--json', '--markdown'],
+      'tfm show: --json and --markdown: are two answers. Expected one of them.',
+    ),
     ([], 'tfm show: --config: is missing. Expected --config=FILE[:ARG]'),
   ],
 )
@@ -170,7 +183,10 @@ def test_what_cannot_be_shown_is_a_mistake(words, message, capsys):
 
 def test_a_path_that_leads_nowhere_is_a_mistake(model, capsys):
   assert main.run(['show', f'--config={model}', '--why=..hedas']) == 2
-  assert "..hedas: leads to no value. unknown field 'hedas'. Did you mean 'heads'" in capsys.readouterr().err
+  assert (
+    "..hedas: leads to no value. unknown field 'hedas'. Did you mean 'heads'"
+    in capsys.readouterr().err
+  )
 
 
 def test_the_attention_kernels_of_an_experiment_are_shown_with_why_not_others(capsys):

@@ -14,10 +14,22 @@ from tfm.train.recover import PREEMPTED, Stopped
 
 
 def test_train_is_called_with_the_config_of_the_file_and_the_flags(file, trained, capsys):
-  words = ['train', f'--config={file}:big', '--config.optim.lr=3e-4', '--config..steps', '7', '--workdir=there']
+  words = [
+    'train',
+    f'--config={file}:big',
+    '--config.optim.lr=3e-4',
+    '--config..steps',
+    '7',
+    '--workdir=there',
+  ]
   assert main.run(words) == 0, capsys.readouterr().err
   ((experiment, workdir, _),) = trained
-  assert (experiment.name, experiment.steps, experiment.optim.lr, workdir) == ('big', 7, 3e-4, 'there')
+  assert (experiment.name, experiment.steps, experiment.optim.lr, workdir) == (
+    'big',
+    7,
+    3e-4,
+    'there',
+  )
 
 
 def test_a_wrong_setting_stops_before_training(file, trained, capsys):
@@ -29,7 +41,10 @@ def test_a_wrong_setting_stops_before_training(file, trained, capsys):
 @pytest.mark.parametrize('debug', [False, True])
 def test_a_run_that_stopped_early_ends_with_its_own_status(file, trained, capsys, debug):
   trained.error = Stopped(PREEMPTED, 'step 3 is saved.')
-  assert main.run(['train', f'--config={file}', '--workdir=there', f'--debug={str(debug).lower()}']) == PREEMPTED
+  assert (
+    main.run(['train', f'--config={file}', '--workdir=there', f'--debug={str(debug).lower()}'])
+    == PREEMPTED
+  )
   err = capsys.readouterr().err
   assert err.endswith('tfm train: step 3 is saved.\n')
   assert ('Traceback' in err) == debug
@@ -38,6 +53,8 @@ def test_a_run_that_stopped_early_ends_with_its_own_status(file, trained, capsys
 def test_a_sample_stays_within_the_positions_and_the_words_there_are():
   vocabulary = Byte().learn(lambda split: iter(()))
   model = Model(Tokens(512), 16, (Segment((Block(Attention(2), Glu(16)),)),), Learned(8))
-  text = train.write(model, transformer.init(model, jax.random.key(0)), vocabulary, Sample('ab', 100, 5.0))
+  text = train.write(
+    model, transformer.init(model, jax.random.key(0)), vocabulary, Sample('ab', 100, 5.0)
+  )
   assert text.startswith('ab')
   assert len(text) <= 8

@@ -1,4 +1,6 @@
-"""Every case that the contracts are asked of, drawn from the tables: a new row is picked up unasked."""
+"""Every case that the contracts are asked of, drawn from the tables: a new row is picked up
+unasked.
+"""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -69,7 +71,9 @@ from tfm.parts.router import Grouped, SparseMixer, TopK
 
 
 class Case(NamedTuple):
-  """A model, the run's kernel and cache, a remat policy if it is asked of one, and whether gradients are asked."""
+  """A model, the run's kernel and cache, a remat policy if it is asked of one, and whether
+  gradients are asked.
+  """
 
   spec: Model
   run: Run
@@ -86,7 +90,9 @@ def tables() -> dict[str, Table]:
 
 def decoder(block: Block | None = None, **fields) -> Model:
   """Two causal layers of 4 heads, 2 of them with keys."""
-  return Model(Tokens(64), 32, (Segment((block or Block(Attention(4, 2, 8), Glu(48)),), 2),), **fields)
+  return Model(
+    Tokens(64), 32, (Segment((block or Block(Attention(4, 2, 8), Glu(48)),), 2),), **fields
+  )
 
 
 def mixing(**fields) -> Model:
@@ -107,17 +113,22 @@ def is_conditioned(row: type) -> bool:
 def _rows(kind: str, *without: str) -> dict[str, list]:
   """Every row of a kind at its defaults; first, and so most often, the one that adds least."""
   plain = {'none', 'plain', 'pre', 'rms', 'relu', 'causal', 'dense'}
-  known = [name for name, row in tables()[kind].items() if name not in without and not is_conditioned(row)]
+  known = [
+    name for name, row in tables()[kind].items() if name not in without and not is_conditioned(row)
+  ]
   names = sorted(known, key=lambda name: name not in plain)
   return {name: [tables()[kind][name]()] for name in names}
 
 
-#: Relative positions that need rows and columns of patches, which text has not; `others` has models with them.
+#: Relative positions that need rows and columns of patches, which text has not; `others` has models
+#: with them.
 OF_IMAGES = ('axial',)
 
 
 def _levels() -> dict[str, dict[str, list]]:
-  """Factor -> level -> what it may be: takes turns wherever the level stands, its fields after the row's defaults."""
+  """Factor -> level -> what it may be: takes turns wherever the level stands, its fields after the
+  row's defaults.
+  """
   scaled = Glu(48, limit=0.5, shift=1.0, gate_scale=2.0, out_scale=0.5)
   feeds = {'glu': [Glu(48), Glu(48, bias=True), scaled], 'mlp': [Mlp(48), Mlp(48, bias=False)]}
   feeds |= {f'moe-{name}': [Moe(8, row(), Glu(48))] for name, row in tables()['router'].items()}
@@ -149,8 +160,14 @@ def _levels() -> dict[str, dict[str, list]]:
   mask['blocks'] += [Blocks(('100', '110', '011'), 4)]
   norm = _rows('norm')
   norm['rms'] += [RMSNorm(one_plus=True, scale_first=True), RMSNorm(scale=False)]
-  norm['layer'] += [LayerNorm(bias=False), LayerNorm(one_plus=True), LayerNorm(bias=False, scale=False)]
-  absolute, residual_layout, residual, mtp = (_rows(kind) for kind in ('absolute', 'residual_layout', 'residual', 'mtp'))
+  norm['layer'] += [
+    LayerNorm(bias=False),
+    LayerNorm(one_plus=True),
+    LayerNorm(bias=False, scale=False),
+  ]
+  absolute, residual_layout, residual, mtp = (
+    _rows(kind) for kind in ('absolute', 'residual_layout', 'residual', 'mtp')
+  )
   absolute['sinusoidal'] += [Sinusoidal('halves'), Sinusoidal('t2t')]
   residual_layout['parallel'] += [Parallel(norms_per_branch=True)]
   residual['dwa'] += [Dwa(2, 2)]
@@ -200,7 +217,10 @@ def _levels() -> dict[str, dict[str, list]]:
     'shared': _rows('relative', *OF_IMAGES),
     'kv_heads': {'all': [None], 'one': [1], 'two': [2]},
     'options': _OPTIONS,
-    'adapter': {'none': _rows('adapter')['none'], 'lora': [LoRA(4), LoRA(2, stable=True, targets=('k', 'o', 'up'))]},
+    'adapter': {
+      'none': _rows('adapter')['none'],
+      'lora': [LoRA(4), LoRA(2, stable=True, targets=('k', 'o', 'up'))],
+    },
     'embed': _EMBED,
     'head': _HEAD,
     'cache': cache,
@@ -224,7 +244,8 @@ _OPTIONS: dict[str, list] = {
   'gated': [{'gated': True}],
   'clip': [{'clip': 0.5}],
   'qk_norm': [
-    {'qk_norm': n, 'qk_norm_over': over} for n, over in zip(_norms, itertools.cycle(('head', 'all', 'each')))
+    {'qk_norm': n, 'qk_norm_over': over}
+    for n, over in zip(_norms, itertools.cycle(('head', 'all', 'each')))
   ],
 }
 _EMBED: dict[str, list] = {
@@ -252,7 +273,8 @@ def _not_with(mixer) -> dict[str, tuple[str, ...]]:
   return apart if mixer.causal else apart | {'mtp': ('sequential', 'parallel'), 'cache': ()}
 
 
-#: Levels that do not stand in one model: without meaning (refused), or without a place for the second.
+#: Levels that do not stand in one model: without meaning (refused), or without a place for the
+#: second.
 _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   **{('relative', name): {'scaling': ()} for name in tables()['relative'] if name not in ('rope', *OF_IMAGES)},
   **{('mixer', name): _not_with(row()) for name, row in tables()['mixer'].items() if name != 'mla'},
@@ -260,25 +282,38 @@ _APART: dict[tuple[str, str], dict[str, tuple[str, ...]]] = {
   ('mixer', 'mla'): {'kv_heads': (), 'options': ('qk_norm', 'clip', 'gated')},
   ('topology', 'encoder'): {'cache': (), 'mtp': ('sequential', 'parallel'), 'attend': ('staircase',)},
   ('ffn', 'moe-expert_choice'): {'cache': (), 'mtp': ('sequential', 'parallel')},
-  # Experts that choose tokens choose others after rounding, which a stream that is reconstructed adds.
+  # Experts that choose tokens choose others after rounding, which a stream that is reconstructed
+  # adds.
   ('residual', 'reversible'): {'residual_layout': ('post',), 'ffn': ('moe-expert_choice',)},
   ('mtp', 'parallel'): {'stack': ('repeated', 'shared')},
   ('embed', 'narrow'): {'head': ('tied', 'capped')},
-  # Compiled to be interpreted it takes long enough without what takes long and it is not asked with (_MEETS).
+  # Compiled to be interpreted it takes long enough without what takes long and it is not asked with
+  # (_MEETS).
   ('attend', 'pallas'): {
     'ffn': tuple(f'moe-{name}' for name in tables()['router']), 'stack': ('segments',),
-    'mtp': ('sequential', 'parallel'), 'residual': ('dwa', 'dlcl', 'reversible'), 'adapter': ('lora',),
+    'mtp': ('sequential', 'parallel'), 'residual': ('dwa', 'dlcl', 'reversible'),
+    'adapter': ('lora',),
   },
-  # Sums over all tokens and channels grow by their number in every layer where nobody norms them: gates are shut.
+  # Sums over all tokens and channels grow by their number in every layer where nobody norms them:
+  # gates are shut.
   ('residual_layout', 'unnormalised'): {'mixer': ('fourier',)},
 }  # fmt: skip
 
 
-#: What is asked with a few others only: factor, level or (factor, level) -> the factors that it is to meet. A scaling
-#: is other numbers in a rotation; interpreted, a kernel for TPUs is slow to compile. Recurrent mixers meet what handles
-#: their state.
+#: What is asked with a few others only: factor, level or (factor, level) -> the factors that it is
+#: to meet. A scaling is other numbers in a rotation; interpreted, a kernel for TPUs is slow to
+#: compile. Recurrent mixers meet what handles their state.
 _RECURRENT = ('topology', 'ffn', 'residual', 'mtp', 'stack', 'residual_layout', 'cache', 'adapter')
-_RECURRENT_MIXERS = ('linear', 'lstm', 'gated_conv', 'gated_delta', 'mamba', 'mamba2', 'rglru', 'sum')
+_RECURRENT_MIXERS = (
+  'linear',
+  'lstm',
+  'gated_conv',
+  'gated_delta',
+  'mamba',
+  'mamba2',
+  'rglru',
+  'sum',
+)
 _MEETS: dict[str | tuple[str, str], tuple[str, ...]] = {
   **{('mixer', name): _RECURRENT for name in _RECURRENT_MIXERS},
   'scaling': ('relative', 'mixer', 'topology', 'cache', 'attend'),
@@ -295,18 +330,24 @@ def _asked(a: tuple[str, str], b: tuple[str, str]) -> bool:
   return True
 
 
-#: What takes longer to compile, and makes all that stands with it take longer: the logarithm of how many times.
+#: What takes longer to compile, and makes all that stands with it take longer: the logarithm of how
+#: many times.
 _DEAR = {
   **{('ffn', f'moe-{name}'): 0.6 for name in tables()['router']},
   ('topology', 'encdec'): 0.7, ('stack', 'segments'): 0.4, ('residual_layout', 'sandwich'): 0.3,
   ('attend', 'pallas'): 0.9, ('attend', 'blockwise'): 0.4, ('attend', 'staircase'): 0.3,
-  ('mixer', 'mla'): 0.3, ('mixer', 'hierarchical'): 0.3, ('mtp', 'sequential'): 0.3, ('mtp', 'parallel'): 0.3,
+  ('mixer', 'mla'): 0.3, ('mixer', 'hierarchical'): 0.3, ('mtp', 'sequential'): 0.3,
+  ('mtp', 'parallel'): 0.3,
 }  # fmt: skip
 
 
 def _backward(a: tuple[str, str], b: tuple[str, str]) -> bool:
-  """Whether level a has a backward pass of its own that level b takes part in: autodiff joins all other pairs."""
-  return a == ('residual', 'reversible') or (a[0] == 'attend' and a[1] != 'dense' and b[0] in _MEETS['pallas'])
+  """Whether level a has a backward pass of its own that level b takes part in: autodiff joins all
+  other pairs.
+  """
+  return a == ('residual', 'reversible') or (
+    a[0] == 'attend' and a[1] != 'dense' and b[0] in _MEETS['pallas']
+  )
 
 
 def _apart(a: tuple[str, str], b: tuple[str, str]) -> bool:
@@ -317,35 +358,51 @@ def _apart(a: tuple[str, str], b: tuple[str, str]) -> bool:
 
 @functools.cache
 def pairs() -> dict[str, 'Case']:
-  """A few models, each with a run, in which every two rows of two kinds of part meet, and each meets each topology.
+  """A few models, each with a run, in which every two rows of two kinds of part meet, and each
+  meets each topology.
 
   A name lists the levels that are not the first of their factor.
 
-  Some, in which every level stands once, are asked of a remat policy besides. Gradients are asked of these and of all
-  pairs of which `_backward` says so, in the large group of every one.
-  """
+  Some, in which every level stands once, are asked of a remat policy besides. Gradients are asked
+  of these and of all pairs of which `_backward` says so, in the large group of every one."""
   levels = _levels()
-  turn = {(factor, level): itertools.cycle(each) for factor, of in levels.items() for level, each in of.items()}
+  turn = {
+    (factor, level): itertools.cycle(each)
+    for factor, of in levels.items()
+    for level, each in of.items()
+  }
   chosen_rows = covering(
     {factor: list(of) for factor, of in levels.items()}, _apart, _asked, lambda a: _DEAR.get(a, 0.0)
   )
-  policies = dict(zip(_few(chosen_rows), itertools.cycle(name for name in POLICIES if name != 'none')))
+  policies = dict(
+    zip(_few(chosen_rows), itertools.cycle(name for name in POLICIES if name != 'none'))
+  )
   backward = {*policies, *(range(len(chosen_rows)) if groups.ALL else _few(chosen_rows, _backward))}
   found = {}
   for i, row in enumerate(chosen_rows):
     row = {factor: level for factor, level in row.items() if level is not None}
     chosen = {factor: next(turn[factor, level]) for factor, level in row.items()}
-    run = Run(attend=chosen.get('attend', DenseAttention()), cache=chosen.get('cache', DenseCache()))
-    named = ','.join(f'{factor}={level}' for factor, level in row.items() if level != next(iter(levels[factor])))
-    found[named or 'parts=plain'] = Case(zoo.tiny(_assembled(chosen)), run, policies.get(i), i in backward)
+    run = Run(
+      attend=chosen.get('attend', DenseAttention()), cache=chosen.get('cache', DenseCache())
+    )
+    named = ','.join(
+      f'{factor}={level}' for factor, level in row.items() if level != next(iter(levels[factor]))
+    )
+    found[named or 'parts=plain'] = Case(
+      zoo.tiny(_assembled(chosen)), run, policies.get(i), i in backward
+    )
   assert len(found) == len(chosen_rows), 'two rows have one name'
   return found
 
 
 def _few(rows: list[dict], meeting: Callable[..., bool] = lambda a, b: False) -> list[int]:
-  """Few of the rows, by number, in which every level stands and every two that are to be `meeting` meet."""
+  """Few of the rows, by number, in which every level stands and every two that are to be `meeting`
+  meet.
+  """
   levels = [[level for level in row.items() if level[1] is not None] for row in rows]
-  sets = [{*of, *(pair for pair in itertools.permutations(of, 2) if meeting(*pair))} for of in levels]
+  sets = [
+    {*of, *(pair for pair in itertools.permutations(of, 2) if meeting(*pair))} for of in levels
+  ]
   left, found = set().union(*sets), []
   while left:
     found.append(max(range(len(sets)), key=lambda i: len(sets[i] & left)))
@@ -361,7 +418,9 @@ def _causal(mask: Mask) -> Mask:
 def _assembled(chosen: dict) -> Model:
   """The model of these parts."""
   if 'scaling' in chosen:
-    chosen = chosen | {'relative': dataclasses.replace(chosen['relative'], scaling=chosen['scaling'])}
+    chosen = chosen | {
+      'relative': dataclasses.replace(chosen['relative'], scaling=chosen['scaling'])
+    }
   mixer, ffn, kv_heads = chosen['mixer'], chosen['ffn'], chosen.get('kv_heads')
   options = chosen.get('options', {})
   fields = {f.name for f in dataclasses.fields(mixer)}
@@ -375,14 +434,25 @@ def _assembled(chosen: dict) -> Model:
   def block(mask: Mask | None, **more) -> Block:
     told = own if mask is None else own | {'mask': mask}
     here = dataclasses.replace(mixer, **{n: v for n, v in told.items() if n in fields})
-    return Block(here, dataclasses.replace(ffn, **inner), chosen['norm'], chosen['residual_layout'], residual_scale=chosen['residual_scale'], **more)
+    return Block(
+      here,
+      dataclasses.replace(ffn, **inner),
+      chosen['norm'],
+      chosen['residual_layout'],
+      residual_scale=chosen['residual_scale'],
+      **more,
+    )
 
   mask, topology = chosen.get('mask'), chosen['topology']
   shared, repeats = chosen['stack']
   stack = lambda block, repeats: tuple(Segment((block,), n, shared) for n in repeats)
   common = {name: chosen[name] for name in ('absolute', 'norm', 'residual')}
   common |= {'shared_relative': chosen['shared']} if 'shared' in chosen else {}
-  whole = common | {name: chosen[name] for name in ('embed', 'mtp', 'adapter')} | {'heads': {'lm': chosen['head']}}
+  whole = (
+    common
+    | {name: chosen[name] for name in ('embed', 'mtp', 'adapter')}
+    | {'heads': {'lm': chosen['head']}}
+  )
   if topology is None:
     return Model(d_model=32, segments=stack(block(mask), repeats), **whole)
   seen = None if mask is None else _causal(mask)
@@ -390,7 +460,12 @@ def _assembled(chosen: dict) -> Model:
     return Model(d_model=32, segments=stack(block(seen), repeats), **whole)
   reading = Tower(segments=stack(block(mask), (2,)), **common, **topology)
   cross = CrossAttention(4, kv_heads, 8, **{n: v for n, v in options.items() if n != 'gated'})
-  return Model(d_model=32, segments=stack(block(seen, cross=cross), repeats), towers={'encoder': reading}, **whole)
+  return Model(
+    d_model=32,
+    segments=stack(block(seen, cross=cross), repeats),
+    towers={'encoder': reading},
+    **whole,
+  )
 
 
 def variants() -> dict[str, Model]:
@@ -398,7 +473,9 @@ def variants() -> dict[str, Model]:
   glu, attention = Glu(48), Attention(4, 2, 8)
   local = Block(Attention(4, 1, 8, RoPE(), Window(3)), glu)
   return {
-    'relative=longrope-factors': mixing(relative=RoPE(scaling=LongRoPE((1.0,) * 4, (1.0, 1.5, 2.0, 4.0), 8, 32))),
+    'relative=longrope-factors': mixing(
+      relative=RoPE(scaling=LongRoPE((1.0,) * 4, (1.0, 1.5, 2.0, 4.0), 8, 32))
+    ),
     'relative=rope-far': mixing(relative=RoPE(far=4)),
     'mask=both': mixing(mask=Window(3) & Causal() & Segments()),
     'mask=prefix-of-3': mixing(mask=Prefix(3)),
@@ -411,10 +488,15 @@ def variants() -> dict[str, Model]:
     'ffn=moe-slots': decoder(Block(attention, Moe(4, TopK(k=1, renormalize=False), glu, slots=2))),
     'mtp=chain-of-2': decoder(mtp=SequentialMTP(2, hidden_first=True), shared_relative=T5Bias()),
     'mtp=two-heads': dataclasses.replace(
-      decoder(mtp=ParallelMTP(2), heads={'lm': Lm(tied=False)}), segments=(Segment((Block(attention, glu),)),) * 2
+      decoder(mtp=ParallelMTP(2), heads={'lm': Lm(tied=False)}),
+      segments=(Segment((Block(attention, glu),)),) * 2,
     ),
     'pattern=local-global': dataclasses.replace(
-      decoder(), segments=(Segment((local, Block(attention, glu)), 2), Segment((Block(attention, Mlp(48)),), 1))
+      decoder(),
+      segments=(
+        Segment((local, Block(attention, glu)), 2),
+        Segment((Block(attention, Mlp(48)),), 1),
+      ),
     ),
   }
 
@@ -422,8 +504,8 @@ def variants() -> dict[str, Model]:
 def models(others: list[Model]) -> dict[str, Model]:
   """The models of the zoo, shrunk, in which some field of a part says what it says nowhere else.
 
-  What every other one is made of has been asked, and all pairs of parts; the numbers of families are in tests/hub.
-  """
+  What every other one is made of has been asked, and all pairs of parts; the numbers of families
+  are in tests/hub."""
   met: set = set().union(*map(_said, others))
   found = {}
   for name in zoo.names():
@@ -437,22 +519,33 @@ def models(others: list[Model]) -> dict[str, Model]:
 
 
 def others() -> dict[str, Model]:
-  """Models that read something other than text: those of the zoo, of each size one, and parts for them alone."""
+  """Models that read something other than text: those of the zoo, of each size one, and parts for
+  them alone.
+  """
   found: dict[Model, str] = {}
   for name in zoo.names():
     spec = zoo.tiny(zoo.get(name))
     if not _of_text(spec):
       found.setdefault(spec, f'zoo={name}')
   image = zoo.tiny(zoo.get('vit-base-16'))
-  unnormalised = dataclasses.replace(image, embed=dataclasses.replace(image.embed, class_token=False, positions='none'))
+  unnormalised = dataclasses.replace(
+    image, embed=dataclasses.replace(image.embed, class_token=False, positions='none')
+  )
   attention = Attention(4, mask=Mask())
-  merged = (Segment((Block(attention, Mlp(48)),)), Segment((Block(attention, Mlp(48)),), resample=Merge(), d_model=48))
+  merged = (
+    Segment((Block(attention, Mlp(48)),)),
+    Segment((Block(attention, Mlp(48)),), resample=Merge(), d_model=48),
+  )
   mean = {'classify': Classify(5, 'mean')}
   return {name: spec for spec, name in found.items()} | {
     'relative=axial': dataclasses.replace(unnormalised, shared_relative=Axial(), heads=mean),
     'resample=merge': dataclasses.replace(unnormalised, segments=merged, heads=mean),
-    'positions=sincos': dataclasses.replace(image, embed=dataclasses.replace(image.embed, positions='sincos')),
-    'size=2x4x4': dataclasses.replace(image, embed=Patches((2, 4, 4), (4, 8, 16), norm=LayerNorm())),
+    'positions=sincos': dataclasses.replace(
+      image, embed=dataclasses.replace(image.embed, positions='sincos')
+    ),
+    'size=2x4x4': dataclasses.replace(
+      image, embed=Patches((2, 4, 4), (4, 8, 16), norm=LayerNorm())
+    ),
   }
 
 
@@ -475,13 +568,17 @@ def _said(node):
       yield (
         type(node).__name__,
         f.name,
-        type(value).__name__ if number or dataclasses.is_dataclass(value) or isinstance(value, Mapping) else value,
+        type(value).__name__
+        if number or dataclasses.is_dataclass(value) or isinstance(value, Mapping)
+        else value,
       )
       yield from _said(value)
 
 
 def all_cases() -> dict[str, Case]:
   """Every model that is asked."""
-  found = pairs() | {name: Case(spec, Run(attend=DenseAttention())) for name, spec in variants().items()}
+  found = pairs() | {
+    name: Case(spec, Run(attend=DenseAttention())) for name, spec in variants().items()
+  }
   rest = models([case.spec for case in found.values()])
   return found | {name: Case(spec, Run(attend=DenseAttention())) for name, spec in rest.items()}

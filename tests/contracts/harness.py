@@ -1,9 +1,10 @@
-"""The one program that a case is asked: its rows, alone, step by step, by two kernels, with all gradients.
+"""The one program that a case is asked: its rows, alone, step by step, by two kernels, with all
+gradients.
 
-T = 12. The rows of the one batch: 0 a document of 12; 1 the same with token 7 changed; 2 and 3 its first 8 tokens
-padded left and right; 4 another document of 4 packed before those 8; 5 that other document padded right. An
-encoder-decoder's source is one text of 8 tokens for rows 0 to 4, wherever it stands, and another for row 5.
-"""
+T = 12. The rows of the one batch: 0 a document of 12; 1 the same with token 7 changed; 2 and 3 its
+first 8 tokens padded left and right; 4 another document of 4 packed before those 8; 5 that other
+document padded right. An encoder-decoder's source is one text of 8 tokens for rows 0 to 4, wherever
+it stands, and another for row 5."""
 
 import dataclasses
 import functools
@@ -30,25 +31,30 @@ _ORDER = 5 * _PLACES % T
 
 @dataclasses.dataclass(frozen=True)
 class Halves(Attend):
-  """Each kernel attends to its share of the batch: one program compares kernels, forward and backward."""
+  """Each kernel attends to its share of the batch: one program compares kernels, forward and
+  backward.
+  """
 
   kernels: tuple[Attend, ...] = ()
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
     n = len(q_BTNH) // len(self.kernels)
     given = q_BTNH, k_BSKH, v_BSKH, q, k
-    shares = (jax.tree.map(lambda a, i=i: a[i * n : (i + 1) * n], given) for i in range(len(self.kernels)))
-    return jnp.concatenate([f(*share, scores, reduce) for f, share in zip(self.kernels, shares, strict=True)])
+    shares = (
+      jax.tree.map(lambda a, i=i: a[i * n : (i + 1) * n], given) for i in range(len(self.kernels))
+    )
+    return jnp.concatenate(
+      [f(*share, scores, reduce) for f, share in zip(self.kernels, shares, strict=True)]
+    )
 
 
 class Answers(NamedTuple):
   """What the program says.
 
-  `rows` and `tiled` are logits [6, 12, V]: by the dense kernel, and by the run's kernel, under a remat policy if one is
-  asked; `grads` and `tiled_grads` their gradients, if they are asked. `beside` is what `alone` or `stepped` says, or
-  `unrolled` where neither has a meaning. `steered` are the paths of the parameters that no gradient moves, those whose
-  load is told.
-  """
+  `rows` and `tiled` are logits [6, 12, V]: by the dense kernel, and by the run's kernel, under a
+  remat policy if one is asked; `grads` and `tiled_grads` their gradients, if they are asked.
+  `beside` is what `alone` or `stepped` says, or `unrolled` where neither has a meaning. `steered`
+  are the paths of the parameters that no gradient moves, those whose load is told."""
 
   rows: np.ndarray
   tiled: np.ndarray | None
@@ -64,9 +70,23 @@ def _padded(tokens):
   changed[CHANGED] = (changed[CHANGED] + 7) % 64
   first, other, gap = tokens[:LONG], _OTHER[:SHORT], T - LONG
   zeros = np.zeros(T, int)
-  ids = [tokens, changed, [*zeros[:gap], *first], [*first, *zeros[:gap]], [*other, *first], [*other, *zeros[:LONG]]]
+  ids = [
+    tokens,
+    changed,
+    [*zeros[:gap], *first],
+    [*first, *zeros[:gap]],
+    [*other, *first],
+    [*other, *zeros[:LONG]],
+  ]
   one, two = [1] * LONG, [2] * LONG
-  seg = [[1] * T, [1] * T, [0] * gap + one, one + [0] * gap, [1] * SHORT + two, [1] * SHORT + [0] * LONG]
+  seg = [
+    [1] * T,
+    [1] * T,
+    [0] * gap + one,
+    one + [0] * gap,
+    [1] * SHORT + two,
+    [1] * SHORT + [0] * LONG,
+  ]
   return np.asarray(ids, np.int32), np.asarray(seg, np.int32)
 
 
@@ -78,13 +98,20 @@ def batch(spec: Model) -> dict[str, np.ndarray]:
   else:
     source, places = _padded(_SOURCE)
     source[:2], places[:2] = source[3], places[3]
-    inputs = {'input_ids': source, 'segment_ids': places, 'decoder_input_ids': ids, 'decoder_segment_ids': segments}
+    inputs = {
+      'input_ids': source,
+      'segment_ids': places,
+      'decoder_input_ids': ids,
+      'decoder_segment_ids': segments,
+    }
   if spec.reads_prefix:
     starts = np.asarray([0, 0, T - LONG, 0, 0, 0])
     prefix = (np.arange(T)[None] >= starts[:, None]) & (np.arange(T)[None] < starts[:, None] + 3)
     prefix[4, SHORT : SHORT + 3] = True
     inputs['prefix_mask'] = prefix.astype(np.int32)
-  return inputs | _types(spec, ids) | _marks(spec, segments, None if spec.encoder is None else places)
+  return (
+    inputs | _types(spec, ids) | _marks(spec, segments, None if spec.encoder is None else places)
+  )
 
 
 def _marks(spec: Model, segments: np.ndarray, source: np.ndarray | None) -> dict[str, np.ndarray]:
@@ -110,7 +137,9 @@ def real(spec: Model) -> np.ndarray:
 
 @functools.lru_cache(maxsize=1)
 def params(spec: Model):
-  """Random parameters, none at an idle start such as a sink of 0: projections keep lengths, scales are near 1."""
+  """Random parameters, none at an idle start such as a sink of 0: projections keep lengths, scales
+  are near 1.
+  """
   rng = np.random.default_rng(1)
 
   def leaf(path, shape):
@@ -125,7 +154,9 @@ def params(spec: Model):
 def answers(spec: Model, run: Run, policy: str | None = None, backward: bool = True) -> Answers:
   """Everything that the case is asked, of one compiled program."""
   inputs, shape = batch(spec), (6, T, spec.vocab)
-  target = np.random.default_rng(2).standard_normal(shape).astype(np.float32) * real(spec)[..., None] / 100
+  target = (
+    np.random.default_rng(2).standard_normal(shape).astype(np.float32) * real(spec)[..., None] / 100
+  )
   steered: set[str] = set()
 
   def passed(p, inputs, run):
@@ -143,7 +174,9 @@ def answers(spec: Model, run: Run, policy: str | None = None, backward: bool = T
     if not backward:
       return passed(p, inputs, run)[0], [None for _ in targets]
     y, pull = jax.vjp(lambda p: passed(p, inputs, run), p)
-    (grads,) = jax.lax.map(pull, tuple(jnp.stack(targets) for _ in y))  # the backward pass is compiled once
+    (grads,) = jax.lax.map(
+      pull, tuple(jnp.stack(targets) for _ in y)
+    )  # the backward pass is compiled once
     return y[0], [jax.tree.map(lambda g, i=i: g[i], grads) for i in range(len(targets))]
 
   @jax.jit
@@ -153,7 +186,9 @@ def answers(spec: Model, run: Run, policy: str | None = None, backward: bool = T
       # Where experts choose they do within a row: none minds that the batch is there twice.
       twice, none = jax.tree.map(lambda a: jnp.concatenate([a, a]), inputs), jnp.zeros_like(target)
       targets = jnp.concatenate([target, none]), jnp.concatenate([none, target])
-      y, (grads, tiled_grads) = gradient(p, twice, Run(attend=Halves((dense, run.attend))), *targets)
+      y, (grads, tiled_grads) = gradient(
+        p, twice, Run(attend=Halves((dense, run.attend))), *targets
+      )
       rows, tiled = y[:6], y[6:]
     else:
       rows, (grads,) = gradient(p, inputs, Run(attend=dense), target)
@@ -171,9 +206,15 @@ def _beside(spec: Model, run: Run, p, inputs) -> jax.Array:
 
 
 def _alone(spec: Model, p) -> jax.Array:
-  """Logits [8, V] of the document's first 8 tokens in a row of their own, with neither mask nor segments, unrolled."""
+  """Logits [8, V] of the document's first 8 tokens in a row of their own, with neither mask nor
+  segments, unrolled.
+  """
   ids = _DOCUMENT[None, :LONG]
-  inputs = {'input_ids': ids} if spec.encoder is None else {'decoder_input_ids': ids, 'input_ids': _SOURCE[None, :LONG]}
+  inputs = (
+    {'input_ids': ids}
+    if spec.encoder is None
+    else {'decoder_input_ids': ids, 'input_ids': _SOURCE[None, :LONG]}
+  )
   if spec.reads_prefix:
     inputs['prefix_mask'] = (np.arange(LONG) < 3).astype(np.int32)[None]
   inputs |= _types(spec, ids) | _marks(spec, np.ones_like(ids), np.ones_like(ids))
@@ -183,11 +224,15 @@ def _alone(spec: Model, p) -> jax.Array:
 def _stepped(spec: Model, run: Run, p, inputs) -> jax.Array:
   """Logits [2, 12, V] of rows 0 and 2, a prompt of 7 tokens, unrolled, and then one at a time.
 
-  They are what a decoder meets: no document begins after the prompt, none is padded on the right. A source is alone.
-  """
+  They are what a decoder meets: no document begins after the prompt, none is padded on the right. A
+  source is alone."""
   own = '' if spec.encoder is None else 'decoder_'
-  source = {} if spec.encoder is None else {'input_ids': jnp.asarray(_SOURCE[None, :LONG]).repeat(2, 0)}
-  mine = {n: x[jnp.asarray([0, 2])] for n, x in inputs.items() if n.startswith(own) or n == 'prefix_mask'}
+  source = (
+    {} if spec.encoder is None else {'input_ids': jnp.asarray(_SOURCE[None, :LONG]).repeat(2, 0)}
+  )
+  mine = {
+    n: x[jnp.asarray([0, 2])] for n, x in inputs.items() if n.startswith(own) or n == 'prefix_mask'
+  }
   empty = cache.init_cache(spec, 2, T, source=LONG, kind=run.cache)
   first = {n: x[:, :PROMPT] for n, x in mine.items()}
   prompt = dataclasses.replace(run, loop='unroll')
@@ -203,7 +248,9 @@ def _stepped(spec: Model, run: Run, p, inputs) -> jax.Array:
 
 @functools.lru_cache(maxsize=4)
 def sight(spec: Model) -> np.ndarray:
-  """[12, 12] bool: whether the output at i may know of the (decoder) token at j, through all layers."""
+  """[12, 12] bool: whether the output at i may know of the (decoder) token at j, through all
+  layers.
+  """
   pos = np.arange(T, dtype=np.int32)[None]
   info = TokenInfo(pos, np.ones_like(pos), {'prefix': pos < 3})
   reach = np.eye(T, dtype=bool)
@@ -216,13 +263,17 @@ def sight(spec: Model) -> np.ndarray:
           seen = (seen & (number[:, None] == number)) | (number < number[:, None])
         if isinstance(block.mixer, Longformer):  # the first token is global
           seen = seen | (pos[0] == 0)[:, None] | (pos[0] == 0)[None]
-        seen = seen | (getattr(block.mixer, 'pool', T + 1) <= T)  # by blocks, of which every token is in one
+        seen = seen | (
+          getattr(block.mixer, 'pool', T + 1) <= T
+        )  # by blocks, of which every token is in one
         reach = (seen.astype(int) @ reach.astype(int) > 0) | reach
   return reach
 
 
 def decodable(spec: Model) -> bool:
-  """Whether tokens after the prompt are seen by later ones only, and a cache can keep what they need."""
+  """Whether tokens after the prompt are seen by later ones only, and a cache can keep what they
+  need.
+  """
   if any(isinstance(block.mixer, Longformer) for block in blocks(spec)):
     return False
   return spec.apart and not np.triu(sight(spec), 1)[:, PROMPT:].any()

@@ -20,7 +20,9 @@ def test_the_chosen_rows_cover_every_pair():
 
 
 def test_what_is_to_be_kept_apart_never_meets_and_all_else_does():
-  rows = covering(LEVELS, lambda a, b: (a, b) == (('a', 1), ('b', 'x')) or (a[0], a[1], b[0]) == ('b', 'y', 'd'))
+  rows = covering(
+    LEVELS, lambda a, b: (a, b) == (('a', 1), ('b', 'x')) or (a[0], a[1], b[0]) == ('b', 'y', 'd')
+  )
   assert met(rows, 'a', 'b') == {(1, 'y'), *itertools.product((2, 3), 'xy')}
   assert {row['d'] for row in rows if row['b'] == 'y'} == {None}
   assert met(rows, 'b', 'd') == {('x', True), ('x', False)}
@@ -44,7 +46,11 @@ def test_every_row_of_every_table_of_a_model_stands_in_some_pair():
   elsewhere = ('attend', 'cache', 'init', 'embed', 'head', 'resample')
   known = cases.tables()
   rows = {
-    row for kind in known if kind not in elsewhere for name, row in known[kind].items() if name not in cases.OF_IMAGES
+    row
+    for kind in known
+    if kind not in elsewhere
+    for name, row in known[kind].items()
+    if name not in cases.OF_IMAGES
   }
   # `Segments` is joined to every mask by attention itself.
   assert {row.__name__ for row in rows if not cases.is_conditioned(row)} - {'Segments'} <= parts

@@ -29,7 +29,9 @@ def _given(spec: Model):
 
   def draw(x):
     if jnp.issubdtype(x.dtype, jnp.integer):
-      return rng.integers(1, min(n for n in map(_vocab(spec), ('', *spec.towers)) if n), x.shape, np.int32)
+      return rng.integers(
+        1, min(n for n in map(_vocab(spec), ('', *spec.towers)) if n), x.shape, np.int32
+      )
     return rng.standard_normal(x.shape, np.float32)
 
   def leaf(path, x):
@@ -77,17 +79,25 @@ def test_outputs_are_those_of_the_shapes_that_parts_declare(spec):
   params, given = _given(spec)
   out = jax.eval_shape(lambda p, x: transformer.apply(spec, p, **x), params, given)
   if all(s.resample is None for s in spec.segments):
-    assert out['last_hidden_state'].shape == (BATCH, spec.tower(MAIN).embed.tokens(LENGTH), spec.d_out)
+    assert out['last_hidden_state'].shape == (
+      BATCH,
+      spec.tower(MAIN).embed.tokens(LENGTH),
+      spec.d_out,
+    )
 
 
 def test_an_example_does_not_depend_on_its_batch(spec):
   (params, given), found = _given(spec), _results(spec)[0][1]
-  alone = jax.jit(lambda p, x: _loss(spec, Run(), p, x)[1])(params, {n: x[1:2] for n, x in given.items()})
+  alone = jax.jit(lambda p, x: _loss(spec, Run(), p, x)[1])(
+    params, {n: x[1:2] for n, x in given.items()}
+  )
   for name, x in alone.items():
     expected = found[name][1]
     if x.shape[1:] != expected.shape:  # logits of pairs are of the whole batch
       expected = expected[1:2]
-    np.testing.assert_allclose(x[0], expected, atol=2e-5 * max(1, np.abs(found[name]).max()), err_msg=name)
+    np.testing.assert_allclose(
+      x[0], expected, atol=2e-5 * max(1, np.abs(found[name]).max()), err_msg=name
+    )
 
 
 def test_unrolled_and_rematerialised_equals_scanned(spec):
@@ -95,7 +105,9 @@ def test_unrolled_and_rematerialised_equals_scanned(spec):
   for name, x in found.items():
     np.testing.assert_allclose(other[name], x, atol=2e-5 * max(1, np.abs(x).max()), err_msg=name)
   most = max(np.abs(g).max() for g in jax.tree.leaves(grads))
-  same = lambda a, b: np.testing.assert_allclose(b, a, atol=5e-4 * np.abs(a).max() + 1e-6 * most, rtol=1e-4)
+  same = lambda a, b: np.testing.assert_allclose(
+    b, a, atol=5e-4 * np.abs(a).max() + 1e-6 * most, rtol=1e-4
+  )
   jax.tree.map(same, grads, other_grads)
 
 

@@ -1,4 +1,6 @@
-"""Contracts of every input layer, head, unit, resampling and conditioned part; new rows of the tables are included."""
+"""Contracts of every input layer, head, unit, resampling and conditioned part; new rows of the
+tables are included.
+"""
 
 import functools
 
@@ -52,8 +54,12 @@ def _model(embed: Embed, segment: Segment | None = None, **fields) -> Model:
   conditioned = next(row() for row in TABLES['norm'].values() if is_conditioned(row))
   norm = conditioned if embed.conditions else LayerNorm()
   own = Block(Attention(4, None, 8, mask=Mask()), Glu(48), norm)
-  pattern = [Block(None, None, norm, cross=CrossAttention(4, None, 8, tower=name)) for name in embed.towers]
-  towers = {name: Tower(Features(f'{name}_states', 5), segments=(), norm=None) for name in embed.towers}
+  pattern = [
+    Block(None, None, norm, cross=CrossAttention(4, None, 8, tower=name)) for name in embed.towers
+  ]
+  towers = {
+    name: Tower(Features(f'{name}_states', 5), segments=(), norm=None) for name in embed.towers
+  }
   fields = {'heads': {'values': Regress(3)}, 'norm': norm, 'towers': towers} | fields
   return zoo.tiny(Model(embed, D, (segment or Segment((*pattern, own), 2),), **fields))
 
@@ -63,12 +69,16 @@ def _models() -> dict[str, Model]:
   found = {name: _model(embed) for name, embed in EMBEDS.items()}
   block = Block(Attention(4, None, 8, mask=Mask()), Glu(48), LayerNorm())
   wide = Block(Attention(4, None, 16, mask=Mask()), Glu(48), LayerNorm())
-  found |= {name: _model(Features(), Segment((block,), 2, unit=unit)) for name, unit in UNITS.items()}
+  found |= {
+    name: _model(Features(), Segment((block,), 2, unit=unit)) for name, unit in UNITS.items()
+  }
   for name, part in RESAMPLES.items():
     embed = Features(grid=GRID if part.grid else None)
     found[name] = _model(embed, Segment((wide,), 2, resample=part, d_model=2 * D))
   for name, part in CONDITIONED.items():
-    found[name] = _model(Conditioned(Features()), Segment((Block(block.mixer, block.ffn, **part),), 2))
+    found[name] = _model(
+      Conditioned(Features()), Segment((Block(block.mixer, block.ffn, **part),), 2)
+    )
   return found
 
 
@@ -122,7 +132,9 @@ def _same(grads, expected):
   """Assert equality relative to the largest number of each array and of all."""
   most = max(np.abs(g).max() for g in jax.tree.leaves(expected))
   for (name, g), (_, other) in zip(_named(expected), _named(grads), strict=True):
-    np.testing.assert_allclose(other, g, atol=1e-5 * np.abs(g).max() + 1e-6 * most, rtol=1e-3, err_msg=name)
+    np.testing.assert_allclose(
+      other, g, atol=1e-5 * np.abs(g).max() + 1e-6 * most, rtol=1e-3, err_msg=name
+    )
 
 
 def test_a_config_is_valid_and_survives_json(spec):
@@ -141,7 +153,9 @@ def test_examples_have_the_declared_shapes(spec):
 
 
 def test_a_sequence_has_the_declared_length(spec):
-  out = jax.eval_shape(lambda p, x: transformer.apply(spec, p, **x), transformer.param_shapes(spec), _inputs(spec))
+  out = jax.eval_shape(
+    lambda p, x: transformer.apply(spec, p, **x), transformer.param_shapes(spec), _inputs(spec)
+  )
   length = spec.embed.tokens(T)
   for segment in spec.segments:
     length = length if segment.resample is None else segment.resample.length(length)
@@ -151,7 +165,10 @@ def test_a_sequence_has_the_declared_length(spec):
 def test_init_is_deterministic_and_depends_on_the_key(spec):
   one, same, other = (transformer.init(spec, jax.random.key(seed)) for seed in (0, 0, 1))
   jax.tree.map(np.testing.assert_array_equal, one, same)
-  assert any(not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True))
+  assert any(
+    not np.array_equal(a, b)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+  )
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(one))
 
 
@@ -170,7 +187,9 @@ def test_every_parameter_gets_a_finite_gradient_that_is_not_zero(spec):
 
 
 def test_unrolled_equals_scanned(spec):
-  (scanned, grads), (unrolled, others) = (_value_and_grad(spec, loop) for loop in ('scan', 'unroll'))
+  (scanned, grads), (unrolled, others) = (
+    _value_and_grad(spec, loop) for loop in ('scan', 'unroll')
+  )
   np.testing.assert_allclose(scanned, unrolled, rtol=1e-5)
   _same(others, grads)
 
@@ -185,7 +204,9 @@ def test_examples_do_not_depend_on_each_other(spec):
 def test_flops_and_parameters_of_the_table_add_up(spec):
   table = count.table(spec, T)
   assert sum(row.params * row.repeats for row in table) == count.count_params(spec)
-  assert sum(row.flops * row.repeats for row in table) == pytest.approx(count.flops_per_token(spec, T))
+  assert sum(row.flops * row.repeats for row in table) == pytest.approx(
+    count.flops_per_token(spec, T)
+  )
 
 
 def test_eight_devices_give_the_numbers_of_one(spec):
@@ -207,7 +228,9 @@ def head(request) -> Head:
 
 
 def _head_call(head: Head):
-  """Return (module, x_BTD, context) of a head by itself, on an image of 4 x 4 patches with token ids."""
+  """Return (module, x_BTD, context) of a head by itself, on an image of 4 x 4 patches with token
+  ids.
+  """
   tower = Model(Tokens(64), D, heads={'lm': Lm()})
   dims = stack.tower_dims(tower, tower, Run())
   x_BTD = jax.random.normal(jax.random.key(0), (2, GRID[0] * GRID[1], D))
@@ -215,7 +238,10 @@ def _head_call(head: Head):
   table_VD = jax.random.normal(jax.random.key(1), (64, D))
   inputs = {'input_ids': jnp.ones(x_BTD.shape[:2], jnp.int32)}
   examples = head.examples(x_BTD.dtype)
-  drawn = {n: jax.random.normal(jax.random.key(i), a.shape, a.dtype) for i, (n, a) in enumerate(examples.items())}
+  drawn = {
+    n: jax.random.normal(jax.random.key(i), a.shape, a.dtype)
+    for i, (n, a) in enumerate(examples.items())
+  }
   return head.make(dims), x_BTD, HeadContext(info, inputs, drawn, table_VD, GRID)
 
 

@@ -1,4 +1,6 @@
-"""What every model keeps, whatever its parts: every two rows of two tables, their structural fields, and the zoo."""
+"""What every model keeps, whatever its parts: every two rows of two tables, their structural
+fields, and the zoo.
+"""
 
 import re
 
@@ -34,7 +36,9 @@ def said(case):
 @pytest.fixture(scope='module')
 def grads(case, said):
   if not case.backward:
-    pytest.skip('the large group, as autodiff joins these parts: bash scripts/test.sh --all runs it too')
+    pytest.skip(
+      'the large group, as autodiff joins these parts: bash scripts/test.sh --all runs it too'
+    )
   return said.grads
 
 
@@ -72,7 +76,8 @@ def test_padded_equals_packed_equals_alone(spec, said, close):
   if not spec.apart:
     return
   rows, long, short, T = said.rows, harness.LONG, harness.SHORT, harness.T
-  # Of a causal stack without padding the first tokens are what they would be alone; its source is, in any case.
+  # Of a causal stack without padding the first tokens are what they would be alone; its source is,
+  # in any case.
   alone = rows[0, :long] if harness.decodable(spec) else said.beside
   np.testing.assert_allclose(rows[2, T - long :], alone, **close, err_msg='padded left')
   np.testing.assert_allclose(rows[3, :long], alone, **close, err_msg='padded right')

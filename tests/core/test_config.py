@@ -14,7 +14,9 @@ def test_a_config_that_can_be_is_returned():
 
 
 def test_all_violations_are_raised_together_with_their_paths():
-  bad = Run(model=Model(d_model=0, blocks=(Block(Mixer(6, 4)), Block(), Block(Mixer(inner=Mixer(3, 2))))))
+  bad = Run(
+    model=Model(d_model=0, blocks=(Block(Mixer(6, 4)), Block(), Block(Mixer(inner=Mixer(3, 2)))))
+  )
   with pytest.raises(ConfigError) as e:
     config.validate(bad)
   assert str(e.value).splitlines() == [

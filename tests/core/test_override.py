@@ -15,7 +15,9 @@ def relatives(run: Run) -> list[object]:
 
 
 def test_a_path_of_names_sets_one_field_and_leaves_the_rest():
-  assert config.override(RUN, 'model.d_model', '128') == dataclasses.replace(RUN, model=Model(d_model=128))
+  assert config.override(RUN, 'model.d_model', '128') == dataclasses.replace(
+    RUN, model=Model(d_model=128)
+  )
 
 
 def test_an_index_picks_one_element_from_either_end():
@@ -77,11 +79,16 @@ def test_two_dots_swap_the_parts_that_are_there_and_put_none_where_there_was_non
 def test_two_dots_put_a_part_where_there_was_none_if_there_was_none_anywhere_or_its_owner_is_named():
   first = config.override(RUN, 'model.blocks..mixer.norm', 'rms')
   assert [b.mixer.norm for b in first.model.blocks] == [RMS(), RMS()]
-  assert config.override(Mixer(inner=Mixer()), '..norm', 'rms') == Mixer(norm=RMS(), inner=Mixer(norm=RMS()))
+  assert config.override(Mixer(inner=Mixer()), '..norm', 'rms') == Mixer(
+    norm=RMS(), inner=Mixer(norm=RMS())
+  )
 
 
 def test_a_star_leaves_alone_the_elements_that_have_no_such_field():
-  assert relatives(config.override(RUN, 'model.blocks.*.mixer.relative.base', '7')) == [Rope(7.0), Alibi()]
+  assert relatives(config.override(RUN, 'model.blocks.*.mixer.relative.base', '7')) == [
+    Rope(7.0),
+    Alibi(),
+  ]
 
 
 def test_a_part_chosen_by_name_has_its_defaults_and_not_what_stood_there():
@@ -89,18 +96,26 @@ def test_a_part_chosen_by_name_has_its_defaults_and_not_what_stood_there():
 
 
 def test_a_part_is_chosen_and_its_fields_set_in_one_command():
-  settings = [('model..relative', 'rope'), ('model..relative.base', '5'), ('model..relative.layout', 'pairs')]
+  settings = [
+    ('model..relative', 'rope'),
+    ('model..relative.base', '5'),
+    ('model..relative.layout', 'pairs'),
+  ]
   assert relatives(config.resolve(RUN, settings).config) == [Rope(5.0, 'pairs')] * 2
 
 
 def test_later_settings_win():
-  run = config.resolve(RUN, [('model..norm', 'layer'), ('model.norm', 'rms'), ('model..eps', '0.1')]).config
+  run = config.resolve(
+    RUN, [('model..norm', 'layer'), ('model.norm', 'rms'), ('model..eps', '0.1')]
+  ).config
   assert (run.model.blocks[0].norm, run.model.norm) == (Norm(0.1), RMS(0.1))
 
 
 def test_one_path_set_twice_must_be_set_to_the_same():
   assert config.resolve(RUN, [('steps', '5'), ('steps', '5')]).config.steps == 5
-  with pytest.raises(ConfigError, match=r"steps: set twice, to '5' and to '6'\. Expected one of them\."):
+  with pytest.raises(
+    ConfigError, match=r"steps: set twice, to '5' and to '6'\. Expected one of them\."
+  ):
     config.resolve(RUN, [('steps', '5'), ('lr', '1'), ('steps', '6')])
 
 
@@ -111,7 +126,11 @@ def test_two_spellings_of_one_path_are_one_path():
 
 def test_a_mapping_is_set_by_key_and_takes_new_ones():
   run = config.override(config.override(RUN, 'rules', '{F: tensor, D: none}'), 'rules.D', 'fsdp')
-  assert config.override(run, 'rules.V', 'tensor').rules == {'F': 'tensor', 'D': 'fsdp', 'V': 'tensor'}
+  assert config.override(run, 'rules.V', 'tensor').rules == {
+    'F': 'tensor',
+    'D': 'fsdp',
+    'V': 'tensor',
+  }
   assert config.override(run, 'rules.*', 'none').rules == {'F': None, 'D': None}
 
 
@@ -144,7 +163,7 @@ def test_what_a_class_refuses_when_it_is_made_is_a_config_error():
     ('modle.d_model', '1', "config: unknown field 'modle'. Did you mean 'model' or 'mode"),
     ('model.d_modle', '1', "model: unknown field 'd_modle'. Did you mean 'd_model'? Known: blocks, d_model, norm."),
     ('model.relative', 'rope', 'It stands deeper, at model.blocks.0.mixer.relative: reach every one with model..relat'),
-    ('..relativ', 'rope', "..relativ: unknown field 'relativ'. Did you mean 'relative'? Known: base, betas, blocks"),
+    ('..relativ', 'rope', "..relativ: unknown field 'relativ'. Did you mean 'relative'? Nearest of 25 known: relative, "),
     ('model.blocks.2.norm', 'rms', "model.blocks: no element '2'. Expected an index below 2 or *."),
     ('model.blocks.-3.norm', 'rms', "model.blocks: no element '-3'. Expected an index below 2 or *."),
     ('model.blocks.norm', 'rms', 'reach every one with model.blocks..norm.'),

@@ -9,7 +9,9 @@ from .kinds import Alibi, Block, Mixer, Model, Norm, Rope, Run
 
 
 def sources(cfg, settings=(), pattern=''):
-  return {v.path: (v.text, v.source) for v in config.explain(config.resolve(cfg, settings), pattern)}
+  return {
+    v.path: (v.text, v.source) for v in config.explain(config.resolve(cfg, settings), pattern)
+  }
 
 
 def test_a_value_comes_from_its_default_the_file_or_a_flag():
@@ -24,17 +26,24 @@ def test_a_default_value_that_differs_from_its_class_is_still_a_default():
 
 
 def test_a_part_put_there_by_the_file_is_from_the_file_and_its_fields_are_defaults():
-  got = sources(Run(model=Model(blocks=(Block(Mixer(relative=Alibi()), Norm(1e-3)),))), pattern='model.blocks.0')
+  got = sources(
+    Run(model=Model(blocks=(Block(Mixer(relative=Alibi()), Norm(1e-3)),))), pattern='model.blocks.0'
+  )
   assert got['model.blocks.0.mixer.relative'] == ('alibi', 'file')
   assert got['model.blocks.0.norm'] == ('layer', 'default')
   assert got['model.blocks.0.norm.eps'] == ('0.001', 'file')
 
 
 def test_the_fields_of_a_part_chosen_by_a_flag_say_so():
-  got = sources(Run(), [('model..relative', 'rope'), ('model.blocks.0..base', '3')], 'model..relative')
+  got = sources(
+    Run(), [('model..relative', 'rope'), ('model.blocks.0..base', '3')], 'model..relative'
+  )
   chosen = 'flag --config.model..relative=rope'
   assert got['model.blocks.0.mixer.relative'] == ('rope', chosen)
-  assert got['model.blocks.0.mixer.relative.base'] == ('3.0', 'flag --config.model.blocks.0..base=3')
+  assert got['model.blocks.0.mixer.relative.base'] == (
+    '3.0',
+    'flag --config.model.blocks.0..base=3',
+  )
   assert got['model.blocks.1.mixer.relative.base'] == ('10000.0', f'default, chosen by {chosen}')
 
 
@@ -93,7 +102,9 @@ def test_two_equal_configs_have_no_difference():
 
 def test_a_difference_is_told_by_the_smallest_values_that_differ():
   other = Run(
-    model=Model(blocks=(Block(Mixer(relative=Rope(1.0))), Block(Mixer(8, relative=Rope())), Block())),
+    model=Model(
+      blocks=(Block(Mixer(relative=Rope(1.0))), Block(Mixer(8, relative=Rope())), Block())
+    ),
     files=('a', 'b'),
     rules={'F': 'x'},
     schedule=Alibi(),

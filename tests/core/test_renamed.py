@@ -1,4 +1,6 @@
-"""Renamed fields and table entries: stored configs keep working, new input gets an error with the new name."""
+"""Renamed fields and table entries: stored configs keep working, new input gets an error with the
+new name.
+"""
 
 import pytest
 
@@ -19,7 +21,10 @@ MODEL = Model(segments=(Segment((Block(),)),))
     ({'wiring': {'part': 'bare'}}, Block(residual_layout=Unnormalised())),
     ({'wiring': {'part': 'pre', 'bare': ['mixer']}}, Block(residual_layout=Pre(('mixer',)))),
     ({'gain': {'part': 'fixed', 'factor': 0.5}}, Block(residual_scale=Fixed(0.5))),
-    ({'aside': {'part': 'conv'}, 'wiring': {'part': 'post'}}, Block(extra_branch=Conv(), residual_layout=Post())),
+    (
+      {'aside': {'part': 'conv'}, 'wiring': {'part': 'post'}},
+      Block(extra_branch=Conv(), residual_layout=Post()),
+    ),
   ],
   ids=['field=wiring', 'entry=bare', 'field=bare', 'field=gain', 'field=aside'],
 )
@@ -30,9 +35,17 @@ def test_stored_configs_may_use_former_names(stored, expected):
 @pytest.mark.parametrize(
   ('path', 'text', 'message'),
   [
-    ('segments.0.pattern.0.wiring', 'post', "field 'wiring' has been renamed. Expected 'residual_layout'."),
+    (
+      'segments.0.pattern.0.wiring',
+      'post',
+      "field 'wiring' has been renamed. Expected 'residual_layout'.",
+    ),
     ('..gain', 'rezero', "..gain: field 'gain' has been renamed. Expected 'residual_scale'."),
-    ('..residual_layout', 'bare', "residual_layout 'bare' has been renamed. Expected 'unnormalised'."),
+    (
+      '..residual_layout',
+      'bare',
+      "residual_layout 'bare' has been renamed. Expected 'unnormalised'.",
+    ),
   ],
   ids=['path=exact', 'path=any-depth', 'path=entry'],
 )

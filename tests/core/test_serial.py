@@ -37,7 +37,10 @@ def test_a_part_is_written_with_its_row_and_all_its_fields():
 def test_where_the_type_leaves_the_class_open_it_is_written():
   choice = Choice(Other(2), Alibi())
   stored = config.to_json(choice)
-  assert stored == {'which': {'class': 'Other', 'a': 2}, 'piece': {'part': 'alibi', 'kind': 'relative position'}}
+  assert stored == {
+    'which': {'class': 'Other', 'a': 2},
+    'piece': {'part': 'alibi', 'kind': 'relative position'},
+  }
   assert config.from_json(Choice, stored) == choice
 
 
@@ -114,5 +117,7 @@ def test_values_and_keys_that_json_has_no_form_for_are_refused():
 
   with pytest.raises(ConfigError, match='value: a complex cannot be stored, got 1j'):
     config.to_json(Odd(1j))
-  with pytest.raises(ConfigError, match=r'keys: the keys of a stored mapping are strings, got \[1\]'):
+  with pytest.raises(
+    ConfigError, match=r'keys: the keys of a stored mapping are strings, got \[1\]'
+  ):
     config.to_json(Odd(keys={1: 2}))

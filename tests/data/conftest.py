@@ -17,4 +17,10 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def data(folder, tmp_path_factory):
-  return Text(files=str(folder), tokenizer=Char(), length=16, batch=8, cache=str(tmp_path_factory.mktemp('cache')))
+  return Text(
+    files=str(folder),
+    tokenizer=Char(),
+    length=16,
+    batch=8,
+    cache=str(tmp_path_factory.mktemp('cache')),
+  )

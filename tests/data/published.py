@@ -10,9 +10,14 @@ TEXT = 'the cat sat on the mat'
 def byte_pairs(*specials, begin='', end=''):
   """Return a byte-level tokenizer with special tokens, and a template of those around a prompt."""
   inner = Tokenizer(models.BPE())
-  inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+  inner.pre_tokenizer, inner.decoder = (
+    pre_tokenizers.ByteLevel(add_prefix_space=False),
+    decoders.ByteLevel(),
+  )
   alphabet = pre_tokenizers.ByteLevel.alphabet()
-  inner.train_from_iterator([TEXT], trainers.BpeTrainer(vocab_size=280, initial_alphabet=alphabet, show_progress=False))
+  inner.train_from_iterator(
+    [TEXT], trainers.BpeTrainer(vocab_size=280, initial_alphabet=alphabet, show_progress=False)
+  )
   inner.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in specials])
   return _framed(inner, begin, end)
 
@@ -29,7 +34,9 @@ def word_pieces():
 
 def vocabulary(inner, **specials):
   """Return the vocabulary of a tokenizer, with roles given as the spelling of their tokens."""
-  return FileVocabulary(inner, {name: inner.token_to_id(text) for name, text in specials.items()}, framed=True)
+  return FileVocabulary(
+    inner, {name: inner.token_to_id(text) for name, text in specials.items()}, framed=True
+  )
 
 
 def _framed(inner, begin, end):

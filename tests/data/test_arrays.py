@@ -67,7 +67,9 @@ def test_npz_members_are_named(tmp_path):
   file = tmp_path / 'mnist.npz'
   np.savez(file, x_train=np.arange(3), y_train=np.arange(4))
   assert read_array(f'{file}:y_train', 'data.labels').tolist() == [0, 1, 2, 3]
-  with pytest.raises(errors.UserError, match=r'several arrays: x_train, y_train\. Expected one, or mnist\.npz:NAME'):
+  with pytest.raises(
+    errors.UserError, match=r'several arrays: x_train, y_train\. Expected one, or mnist\.npz:NAME'
+  ):
     read_array(str(file), 'data.labels')
   with pytest.raises(errors.UserError, match=r"unknown array 'y_tran'\. Did you mean 'y_train'"):
     read_array(f'{file}:y_tran', 'data.labels')
@@ -75,14 +77,20 @@ def test_npz_members_are_named(tmp_path):
 
 def test_evaluation_has_every_image_once_and_pads(data, pixels, labels):
   dataset = data.open(None)
-  assert (dataset.splits, dataset.vocabulary, list(dataset.names)) == (('train', 'val'), None, ['0', '1', '2'])
+  assert (dataset.splits, dataset.vocabulary, list(dataset.names)) == (
+    ('train', 'val'),
+    None,
+    ['0', '1', '2'],
+  )
   batches = list(dataset.eval_batches('val', 4))
   assert len(batches) == dataset.eval_steps('val', 4) == 3
   assert [b['weights'].tolist() for b in batches] == [[1] * 4, [1] * 4, [1, 1, 0, 0]]
   real = np.concatenate([b['weights'] for b in batches]) > 0
   stack = lambda name: np.concatenate([b[name] for b in batches])[real]
   scaled = pixels[:10, None] / 255
-  np.testing.assert_allclose(stack('pixel_values'), (scaled - (pixels / 255).mean()) / (pixels / 255).std(), rtol=1e-5)
+  np.testing.assert_allclose(
+    stack('pixel_values'), (scaled - (pixels / 255).mean()) / (pixels / 255).std(), rtol=1e-5
+  )
   np.testing.assert_array_equal(stack('labels'), labels[:10])
   assert [b['sample'][0] for b in dataset.eval_batches('val', 4, every=2)] == [0, 8]
   (part,) = dataset.eval_batches('val', 4, slice(1, 3), every=3)
@@ -108,7 +116,13 @@ def test_an_epoch_has_each_image_once_in_a_new_order(data):
 
 
 def test_every_nth_image_is_held_out(tmp_path, pixels, labels):
-  data = Arrays(**save(tmp_path, images=pixels, labels=labels), shape=(1, 4, 5), val_every=5, mean=(0.0,), std=(1.0,))
+  data = Arrays(
+    **save(tmp_path, images=pixels, labels=labels),
+    shape=(1, 4, 5),
+    val_every=5,
+    mean=(0.0,),
+    std=(1.0,),
+  )
   dataset = data.open(None)
   (val,) = dataset.eval_batches('val', 6)
   np.testing.assert_allclose(val['pixel_values'][:, 0], pixels[4::5] / 255, rtol=1e-6)
@@ -119,9 +133,13 @@ def test_every_nth_image_is_held_out(tmp_path, pixels, labels):
 @pytest.mark.parametrize('layout', ['CHW', 'HWC', 'flat'])
 def test_colour_images_of_any_layout_are_the_same(tmp_path, layout):
   pixels = np.random.default_rng(0).normal(size=(20, 3, 4, 5)).astype(np.float32)
-  stored = {'CHW': pixels, 'HWC': np.moveaxis(pixels, 1, -1), 'flat': pixels.reshape(20, -1)}[layout]
+  stored = {'CHW': pixels, 'HWC': np.moveaxis(pixels, 1, -1), 'flat': pixels.reshape(20, -1)}[
+    layout
+  ]
   labels = np.zeros((20, 1), np.int64)
-  dataset = Arrays(**save(tmp_path, images=stored, labels=labels), shape=(3, 4, 5), batch=18).open(None)
+  dataset = Arrays(**save(tmp_path, images=stored, labels=labels), shape=(3, 4, 5), batch=18).open(
+    None
+  )
   (raw,) = dataset.eval_batches('train', 18)
   train = np.delete(pixels, [9, 19], 0)
   mean, std = train.mean((0, 2, 3), keepdims=True), train.std((0, 2, 3), keepdims=True)
@@ -143,16 +161,28 @@ def test_the_fingerprint_changes_with_any_pixel_and_label(tmp_path, pixels, labe
 
 BROKEN = [
   ('train-images-idx3-ubyte.gz', lambda b: b[:-30], r'is damaged \(.*Expected a whole file'),
-  ('train-labels-idx1-ubyte', lambda b: b[:-3], r'is truncated: 27 bytes for shape \(30,\)\. Expected 30'),
+  (
+    'train-labels-idx1-ubyte',
+    lambda b: b[:-3],
+    r'is truncated: 27 bytes for shape \(30,\)\. Expected 30',
+  ),
   ('train-labels-idx1-ubyte', lambda b: b + b'xx', r'is too long: 32 bytes'),
-  ('train-labels-idx1-ubyte', lambda b: b'hello world', r"begins with b'hello '\. Expected an IDX file"),
+  (
+    'train-labels-idx1-ubyte',
+    lambda b: b'hello world',
+    r"begins with b'hello '\. Expected an IDX file",
+  ),
   ('train-labels-idx1-ubyte', lambda b: b'\0\0\x99\1abcd', r'has no IDX header \(00 00 99 01\)'),
   (
     'train-labels-idx1-ubyte',
     lambda b: b'\0\0\x08\1' + struct.pack('>I', 2) + b'ab',
     'has 2 labels for the 30 images',
   ),
-  ('train-labels-idx1-ubyte', lambda b: b[:-1] + b'\7', r'has labels from 0 to 7\. Expected 0 to 2 \(data\.classes\)'),
+  (
+    'train-labels-idx1-ubyte',
+    lambda b: b[:-1] + b'\7',
+    r'has labels from 0 to 7\. Expected 0 to 2 \(data\.classes\)',
+  ),
 ]
 
 
@@ -165,10 +195,14 @@ def test_damaged_files_are_refused_with_their_path(data, tmp_path, name, change,
 
 
 def test_missing_files_are_named(data, tmp_path):
-  with pytest.raises(errors.UserError, match=r'data\.images: cannot read nowhere\.npy: No such file'):
+  with pytest.raises(
+    errors.UserError, match=r'data\.images: cannot read nowhere\.npy: No such file'
+  ):
     Arrays(images='nowhere.npy', labels='x').open(None)
   (tmp_path / 'train-labels-idx1-ubyte').unlink()
-  with pytest.raises(errors.UserError, match=r'data\.folder: .* has no train-labels-idx1-ubyte\.gz'):
+  with pytest.raises(
+    errors.UserError, match=r'data\.folder: .* has no train-labels-idx1-ubyte\.gz'
+  ):
     data.open(None)
 
 
@@ -194,9 +228,13 @@ def test_distortions_need_pixels_from_zero_to_one(tmp_path):
   images = np.random.default_rng(0).uniform(0, 16, (20, 4, 5))
   files = save(tmp_path, images=images, labels=np.zeros(20, int))
   data = Arrays(**files, shape=(1, 4, 5), augment=Augment(distort=1))
-  with pytest.raises(errors.UserError, match=r'distort needs pixels from 0 to 1.*Expected data\.scale'):
+  with pytest.raises(
+    errors.UserError, match=r'distort needs pixels from 0 to 1.*Expected data\.scale'
+  ):
     data.open(None)
-  assert dataclasses.replace(data, scale=1 / 16).open(None).batch('train', 0, 0)['pixel_values'].shape == (16, 1, 4, 5)
+  assert dataclasses.replace(data, scale=1 / 16).open(None).batch('train', 0, 0)[
+    'pixel_values'
+  ].shape == (16, 1, 4, 5)
 
 
 @pytest.mark.parametrize(

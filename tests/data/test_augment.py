@@ -68,7 +68,9 @@ def test_epochs_augment_the_same_image_differently(data):
   dataset = dataclasses.replace(data, augment=Augment(pad=2), batch=36).open(None)
   first, second = (dataset.batch('train', 0, epoch) for epoch in (0, 1))
   plain = data.open(None)
-  order = [np.argsort(stateless_rng.shuffled(x['sample'], 36, 0, 'train')[0]) for x in (first, second)]
+  order = [
+    np.argsort(stateless_rng.shuffled(x['sample'], 36, 0, 'train')[0]) for x in (first, second)
+  ]
   assert not np.array_equal(first['pixel_values'][order[0]], second['pixel_values'][order[1]])
   assert plain.fingerprint == dataset.fingerprint
 
@@ -97,7 +99,9 @@ def test_mixed_labels_are_the_shares_of_the_images(mixup, cutmix):
   n = 3000
   own, other = np.zeros((n, 2, 8, 8), np.float32), np.ones((n, 2, 8, 8), np.float32)
   target, other_target = np.tile(np.eye(2, dtype=np.float32)[:, None], (1, n, 1))
-  pixels, labels = Augment(mixup=mixup, cutmix=cutmix).mix(own, other, target, other_target, keys(n))
+  pixels, labels = Augment(mixup=mixup, cutmix=cutmix).mix(
+    own, other, target, other_target, keys(n)
+  )
   assert (pixels.dtype, labels.dtype) == (np.float32, np.float32)
   np.testing.assert_allclose(labels.sum(-1), 1, rtol=1e-6)
   np.testing.assert_allclose(pixels.mean((1, 2, 3)), labels[:, 1], atol=1e-5)
@@ -139,12 +143,16 @@ def test_distortions_keep_shape_and_range(name, channels):
     assert out.max() <= 1 + 1e-6
 
 
-@pytest.mark.parametrize('name', sorted(set(distort.OPERATIONS) - {'autocontrast', 'equalize', 'posterize'}))
+@pytest.mark.parametrize(
+  'name', sorted(set(distort.OPERATIONS) - {'autocontrast', 'equalize', 'posterize'})
+)
 def test_an_amount_of_zero_changes_nothing(name):
   np.testing.assert_allclose(distort.OPERATIONS[name](IMAGE, 0.0), IMAGE, atol=1e-6)
 
 
-@pytest.mark.parametrize('name', sorted(set(distort.OPERATIONS) - {'identity', 'autocontrast', 'equalize'}))
+@pytest.mark.parametrize(
+  'name', sorted(set(distort.OPERATIONS) - {'identity', 'autocontrast', 'equalize'})
+)
 def test_amounts_change_images(name):
   operation = distort.OPERATIONS[name]
   assert np.abs(operation(IMAGE, 0.9) - IMAGE).max() > 0.02

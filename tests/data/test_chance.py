@@ -37,7 +37,9 @@ def test_uniform_numbers_have_the_moments_of_a_uniform_and_streams_are_independe
 
 def test_a_row_has_the_same_numbers_in_whatever_batch_it_is():
   keys = stateless_rng.mix(7, np.arange(8))
-  np.testing.assert_array_equal(stateless_rng.uniform(keys, 's', 5)[3:4], stateless_rng.uniform(keys[3:4], 's', 5))
+  np.testing.assert_array_equal(
+    stateless_rng.uniform(keys, 's', 5)[3:4], stateless_rng.uniform(keys[3:4], 's', 5)
+  )
 
 
 def test_random_numbers_never_change_between_versions():

@@ -40,7 +40,9 @@ def test_an_epoch_visits_every_row_once_and_epochs_differ(corpus):
     order = []
     for step in range(epoch * n // 8, -(-(epoch + 1) * n // 8)):
       raw = corpus.batch('train', 0, step)
-      order += raw['tokens'][(raw['sample'] >= epoch * n) & (raw['sample'] < (epoch + 1) * n)].tolist()
+      order += raw['tokens'][
+        (raw['sample'] >= epoch * n) & (raw['sample'] < (epoch + 1) * n)
+      ].tolist()
     seen.append(order)
     assert len(order) == n
   at_zero = original(layout, np.arange(n), np.zeros(n, np.int64)).tokens.tolist()
@@ -95,7 +97,9 @@ def test_bytes_are_counted_where_labels_have_weight(corpus):
 
 
 def test_rows_longer_than_the_text_are_an_error(data):
-  with pytest.raises(UserError, match=r'data.length: a row needs 1000001 tokens, and the train split has only'):
+  with pytest.raises(
+    UserError, match=r'data.length: a row needs 1000001 tokens, and the train split has only'
+  ):
     data.corpus(1_000_001, overlap=1).batch('train', 0, 0)
 
 

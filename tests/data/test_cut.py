@@ -37,9 +37,7 @@ GAPS = [' ', ' ', ' ', '\n', '\n\n', '  ', ' \n ', '\t', '\r\n', '\xa0', '\u2028
 ALPHABET = [*WORDS, *GAPS]
 TEXT = ''.join(ALPHABET * 3 + [f'{a}{gap}{b}' for gap in (' ', '\n') for a in WORDS for b in WORDS])
 # As Llama 3 cuts words: line ends go with the punctuation before them, digits by threes.
-LLAMA3 = (
-  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def _trained(model, trainer, before, normal=None, decoder=None, **fields):
@@ -52,13 +50,18 @@ def _trained(model, trainer, before, normal=None, decoder=None, **fields):
 
 def _bytes(before, normal=None, **fields):
   trainer = trainers.BpeTrainer(
-    vocab_size=400, initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False, **fields
+    vocab_size=400,
+    initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+    show_progress=False,
+    **fields,
   )
   return _trained(models.BPE, trainer, before, normal, decoders.ByteLevel())
 
 
 def _pieces(before, after):
-  """A byte-pair vocabulary in the way of Llama 2, learnt word by word and used on what is not cut into words."""
+  """A byte-pair vocabulary in the way of Llama 2, learnt word by word and used on what is not cut
+  into words.
+  """
   trainer = trainers.BpeTrainer(vocab_size=300, special_tokens=['<unk>'], show_progress=False)
   spaces = pre_tokenizers.Metaspace()
   inner = _trained(models.BPE, trainer, spaces, unk_token='<unk>', fuse_unk=True)
@@ -69,11 +72,15 @@ def _pieces(before, after):
 def _word_pieces():
   trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=['[UNK]'], show_progress=False)
   before = pre_tokenizers.BertPreTokenizer()
-  return _trained(models.WordPiece, trainer, before, normalizers.BertNormalizer(), unk_token='[UNK]')
+  return _trained(
+    models.WordPiece, trainer, before, normalizers.BertNormalizer(), unk_token='[UNK]'
+  )
 
 
 def _unigrams():
-  trainer = trainers.UnigramTrainer(vocab_size=200, special_tokens=['<unk>'], unk_token='<unk>', show_progress=False)
+  trainer = trainers.UnigramTrainer(
+    vocab_size=200, special_tokens=['<unk>'], unk_token='<unk>', show_progress=False
+  )
   before = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])
   return _trained(models.Unigram, trainer, before, normalizers.NFKC())
 
@@ -140,15 +147,21 @@ def test_pieces_have_the_tokens_of_the_whole(vocabulary, text, places, size):
 
 def test_prose_is_cut(vocabulary, monkeypatch):
   monkeypatch.setattr(file, '_ASIDE', 40)
-  pieces = list(text_chunks.pieces(["The cat isn't 12345 x.\nÜber (the) cat! " * 50], vocabulary.cut, 200))
+  pieces = list(
+    text_chunks.pieces(["The cat isn't 12345 x.\nÜber (the) cat! " * 50], vocabulary.cut, 200)
+  )
   assert max(map(len, pieces)) <= 500
 
 
 @pytest.mark.parametrize(
   'inner',
   [
-    lambda: tokenizers.Tokenizer(models.BPE({'a': 0, '▁': 1, 'a▁': 2, 'a▁a': 3}, [('a', '▁'), ('a▁', 'a')])),
-    lambda: _trained(models.Unigram, trainers.UnigramTrainer(vocab_size=90, show_progress=False), UNSPLIT),
+    lambda: tokenizers.Tokenizer(
+      models.BPE({'a': 0, '▁': 1, 'a▁': 2, 'a▁a': 3}, [('a', '▁'), ('a▁', 'a')])
+    ),
+    lambda: _trained(
+      models.Unigram, trainers.UnigramTrainer(vocab_size=90, show_progress=False), UNSPLIT
+    ),
   ],
   ids=['tokens that join words', 'the best way through the whole'],
 )
@@ -158,12 +171,13 @@ def test_where_far_text_may_matter_nothing_is_cut(inner):
 
 
 def test_text_held_whole_is_told_once(caplog, monkeypatch):
-  monkeypatch.setattr(cut, '_MUCH', 2_000_000)
+  monkeypatch.setattr(text_chunks, '_MUCH', 2_000_000)
   with caplog.at_level(logging.WARNING):
     pieces = list(text_chunks.pieces(('x' * 100_000 for _ in range(60)), lambda text: 0, 1 << 17))
   assert [len(piece) for piece in pieces] == [6_000_000]
   assert [record.getMessage() for record in caplog.records] == [
-    'data: 3 million characters on end in which this tokenizer may not be interrupted: they are held in memory until '
+    'data: 3 million characters on end in which this tokenizer may not be interrupted: they are '
+    'held in memory until '
     'it may. Text with spaces or line ends was wanted, or data.tokenizer=byte or char.'
   ]
 
@@ -171,7 +185,9 @@ def test_text_held_whole_is_told_once(caplog, monkeypatch):
 def test_a_bpe_learns_from_pieces_what_it_learns_from_the_whole(monkeypatch):
   monkeypatch.setattr('tfm.data.tokenizer.bpe._PIECE', 50)
   parts = _parts(TEXT, range(0, 3000, 7))
-  learn = lambda *documents: Bpe(vocab=500, sample=1500).learn(lambda split: documents).inner.to_str()
+  learn = lambda *documents: (
+    Bpe(vocab=500, sample=1500).learn(lambda split: documents).inner.to_str()
+  )
   assert learn(parts[:30], parts[30:]) == learn([''.join(parts[:30])], [''.join(parts[30:])])
 
 

@@ -27,7 +27,13 @@ def data(tmp_path):
     for i in range(20):
       (folder / f'{i:02}.txt').write_text((letters * 9)[: 3 + i])
   (tmp_path / 'texts' / 'up' / 'empty.txt').write_text('')
-  return Folders(root=str(tmp_path / 'texts'), tokenizer=Byte(), length=WINDOW, batch=4, cache=str(tmp_path / 'cache'))
+  return Folders(
+    root=str(tmp_path / 'texts'),
+    tokenizer=Byte(),
+    length=WINDOW,
+    batch=4,
+    cache=str(tmp_path / 'cache'),
+  )
 
 
 def _rows(corpus, split):
@@ -73,14 +79,18 @@ def test_an_epoch_has_each_row_once_and_any_step_can_be_asked_for(data):
   assert len(seen) == rows // 4 * 4
   again = corpus.batch('train', 3, 5)
   np.testing.assert_array_equal(again['tokens'], corpus.batch('train', 3, 5)['tokens'])
-  np.testing.assert_array_equal(corpus.batch('train', 3, 5, slice(1, 3))['labels'], again['labels'][1:3])
+  np.testing.assert_array_equal(
+    corpus.batch('train', 3, 5, slice(1, 3))['labels'], again['labels'][1:3]
+  )
 
 
 def test_classes_are_counted_in_the_order_given(data):
   assert data.names() == ['low', 'up']
   turned = config.override(data, 'classes', 'up,low')
   assert turned.names() == ['up', 'low']
-  np.testing.assert_array_equal(turned.labels('val') == 0, [text.isupper() for text in turned.documents('val')])
+  np.testing.assert_array_equal(
+    turned.labels('val') == 0, [text.isupper() for text in turned.documents('val')]
+  )
 
 
 @pytest.mark.parametrize(
@@ -102,7 +112,8 @@ def _experiment(data, labels=2, **fields):
   model = Model(Tokens(260), 16, (Segment((block,), 1),), heads={'classify': classifier})
   record = Record(sample=None)
   return Experiment(
-    model=model, data=config.override(data, 'batch', '8'), task=Classify(), steps=40, save_every=40, eval_every=40,
+    model=model, data=config.override(data, 'batch', '8'), task=Classify(), steps=40, save_every=40,
+    eval_every=40,
     record=record, **fields,
   )  # fmt: skip
 
@@ -132,7 +143,9 @@ def test_a_row_is_framed_by_special_tokens_and_padded(data):
 
 
 def test_labels_of_another_number_than_the_classes_are_refused(data, tmp_path):
-  with pytest.raises(errors.UserError, match=r'model\.heads\.classify\.labels: 3 for data of 2 classes: low, up'):
+  with pytest.raises(
+    errors.UserError, match=r'model\.heads\.classify\.labels: 3 for data of 2 classes: low, up'
+  ):
     loop.train(_experiment(data, labels=3), tmp_path / 'run')
 
 

@@ -1,4 +1,6 @@
-"""Documents and rows have the special tokens that the model of a published tokenizer was trained with."""
+"""Documents and rows have the special tokens that the model of a published tokenizer was trained
+with.
+"""
 
 import dataclasses
 import logging
@@ -28,7 +30,13 @@ def text(tmp_path):
   def of(tokenizer, **fields):
     tokenizer = tokenizer if dataclasses.is_dataclass(tokenizer) else FixedVocabulary(tokenizer)
     files = fields.pop('files', str(tmp_path / 'docs'))
-    options = {'length': 64, 'batch': 8, 'val_tail': 0.0, 'cache': str(tmp_path / 'cache'), **fields}
+    options = {
+      'length': 64,
+      'batch': 8,
+      'val_tail': 0.0,
+      'cache': str(tmp_path / 'cache'),
+      **fields,
+    }
     return Text(files=files, tokenizer=tokenizer, **options)
 
   return of
@@ -67,7 +75,12 @@ def test_isolated_rows_start_with_the_begin_token(text):
 
 @pytest.mark.parametrize(
   ('begin', 'end', 'counts'),
-  [('auto', 'auto', (8, 8)), ('never', 'auto', (0, 9)), ('auto', 'never', (8, 0)), ('never', 'never', (0, 0))],
+  [
+    ('auto', 'auto', (8, 8)),
+    ('never', 'auto', (0, 9)),
+    ('auto', 'never', (8, 0)),
+    ('never', 'never', (0, 0)),
+  ],
 )
 def test_begin_and_end_are_options(text, begin, end, counts):
   known = llama()
@@ -77,7 +90,9 @@ def test_begin_and_end_are_options(text, begin, end, counts):
 
 def test_one_document_ends_only_on_demand(text, tmp_path):
   known, one = llama(), str(tmp_path / 'docs' / '0.txt')
-  count = lambda **fields: tokens(text(known, files=one, **fields).open(CausalLM())).count(known.eos)
+  count = lambda **fields: tokens(text(known, files=one, **fields).open(CausalLM())).count(
+    known.eos
+  )
   assert (count(), count(end='always')) == (0, 1)
 
 
@@ -91,7 +106,9 @@ def test_documents_of_gpt2_are_between_end_tokens(text):
   known = vocabulary(byte_pairs('<|endoftext|>'), bos='<|endoftext|>', eos='<|endoftext|>')
   data = text(known)
   ids = encoded(known, data)
-  assert tokens(data.open(CausalLM())) == [known.eos] + [i for document in ids for i in (*document, known.eos)]
+  assert tokens(data.open(CausalLM())) == [known.eos] + [
+    i for document in ids for i in (*document, known.eos)
+  ]
 
 
 def test_documents_of_bert_are_framed_as_its_prompts(text):
@@ -113,7 +130,9 @@ def test_special_tokens_in_a_text_do_not_end_its_document(text, tmp_path):
 def test_a_tokenizer_without_an_end_is_refused_with_the_options(text, tmp_path):
   byte_pairs().save(str(tmp_path / 'tokenizer.json'))
   data = text(File(str(tmp_path / 'tokenizer.json')))
-  with pytest.raises(UserError, match=r'data\.end: .*has none\. Expected .*data\.end=never.*data\.new_tokens=add'):
+  with pytest.raises(
+    UserError, match=r'data\.end: .*has none\. Expected .*data\.end=never.*data\.new_tokens=add'
+  ):
     data.open(CausalLM())
   assert not list((tmp_path / 'cache').glob('*/'))
   assert tokens(config.override(data, 'end', 'never').open(CausalLM()))
@@ -129,13 +148,16 @@ def test_each_run_warns_of_an_added_token(text, tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
       corpus = data.open(CausalLM())
     assert [record.getMessage() for record in caplog.records] == [
-      f'data: new token ids are added to the tokenizer (eos = {new}). No published model was trained with them.'
+      f'data: new token ids are added to the tokenizer (eos = {new}). No published model was '
+      f'trained with them.'
     ]
   assert corpus.vocabulary.eos == new
   assert tokens(corpus).count(new) == 9
 
 
-@pytest.mark.parametrize('task', [MaskedLM(), SpanCorruption()], ids=['task=masked_lm', 'task=span_corruption'])
+@pytest.mark.parametrize(
+  'task', [MaskedLM(), SpanCorruption()], ids=['task=masked_lm', 'task=span_corruption']
+)
 def test_missing_special_tokens_of_a_task_are_refused(text, task):
   with pytest.raises(UserError, match=r'data\.new_tokens: the task needs .*has no (mask|pad)'):
     text(llama()).open(task)
@@ -146,16 +168,22 @@ def test_missing_special_tokens_of_a_task_are_refused(text, task):
 def test_a_begin_token_that_does_not_exist_is_refused(text):
   known = vocabulary(byte_pairs('<|endoftext|>'), eos='<|endoftext|>')
   for tokenizer in (known, Byte()):
-    with pytest.raises(UserError, match=r'data\.begin: is always, and the tokenizer has no begin token'):
+    with pytest.raises(
+      UserError, match=r'data\.begin: is always, and the tokenizer has no begin token'
+    ):
       text(tokenizer, begin='always').open(CausalLM())
 
 
-@pytest.mark.parametrize('tokenizer', [Byte(), Char(), Bpe(300)], ids=lambda t: f'tokenizer={type(t).__name__}')
+@pytest.mark.parametrize(
+  'tokenizer', [Byte(), Char(), Bpe(300)], ids=lambda t: f'tokenizer={type(t).__name__}'
+)
 def test_stores_of_learnt_tokenizers_are_unchanged(text, tokenizer):
   data = text(tokenizer)
   corpus = data.open(CausalLM())
   learnt = corpus.vocabulary
-  stream = [learnt.eos] + [i for d in data.documents('train') for i in (*learnt.encode(d).tolist(), learnt.eos)]
+  stream = [learnt.eos] + [
+    i for d in data.documents('train') for i in (*learnt.encode(d).tolist(), learnt.eos)
+  ]
   assert tokens(corpus) == stream
   assert learnt.eos == learnt.base == learnt.size - 1
 
@@ -174,11 +202,20 @@ def _folders(tmp_path, known, **fields):
     for i in range(4):
       (tmp_path / 'classes' / name / f'{i}.txt').write_text(f'{TEXT} ' * (2 + i))
   root = str(tmp_path / 'classes')
-  return Folders(root=root, tokenizer=FixedVocabulary(known), length=16, batch=4, cache=str(tmp_path / 'cache'), **fields)
+  return Folders(
+    root=root,
+    tokenizer=FixedVocabulary(known),
+    length=16,
+    batch=4,
+    cache=str(tmp_path / 'cache'),
+    **fields,
+  )
 
 
 @pytest.mark.parametrize(
-  'known', [llama(), vocabulary(word_pieces()), vocabulary(byte_pairs())], ids=lambda v: f'size={v.size}'
+  'known',
+  [llama(), vocabulary(word_pieces()), vocabulary(byte_pairs())],
+  ids=lambda v: f'size={v.size}',
 )
 def test_classified_rows_are_framed_as_prompts(tmp_path, known):
   data, task = _folders(tmp_path, known), Classify()

@@ -30,7 +30,9 @@ def folder(tmp_path):
 
 @pytest.fixture
 def data(folder, tmp_path):
-  return Images(root=str(folder), shape=(3, 8, 8), batch=4, val_every=4, cache=str(tmp_path / 'cache'))
+  return Images(
+    root=str(folder), shape=(3, 8, 8), batch=4, val_every=4, cache=str(tmp_path / 'cache')
+  )
 
 
 def rows(dataset, split):
@@ -52,25 +54,37 @@ def test_folders_are_the_labels_and_every_nth_file_is_held_out(data):
 @pytest.mark.parametrize('fit', ['crop', 'stretch'])
 def test_pixels_match_the_image_processor(data, folder, fit):
   mean, std = (0.4, 0.5, 0.6), (0.2, 0.3, 0.4)
-  dataset = dataclasses.replace(data, fit=fit, mean=mean, std=std, augment=Augment(flip=True)).open(None)
+  dataset = dataclasses.replace(data, fit=fit, mean=mean, std=std, augment=Augment(flip=True)).open(
+    None
+  )
   pixels, _ = rows(dataset, 'val')
   size = {'height': 8, 'width': 8} if fit == 'stretch' else {'shortest_edge': 8}
   said = {'size': size, 'crop_size': 8, 'resample': 3, 'do_center_crop': fit == 'crop'}
   processor = processors.from_config({'image_processor_type': 'ViTImageProcessor', **said, 'image_mean': list(mean),
                                       'image_std': list(std)})  # fmt: skip
-  paths = [sorted((folder / name).glob('[0-9]*'))[i] for name in ('green', 'red') for i in (3, 7, 11)]
+  paths = [
+    sorted((folder / name).glob('[0-9]*'))[i] for name in ('green', 'red') for i in (3, 7, 11)
+  ]
   np.testing.assert_array_equal(pixels, processor(images=paths)['pixel_values'])
 
 
 def test_a_published_processor_is_used_bit_for_bit(data, folder, tmp_path):
-  said = {'image_processor_type': 'CLIPImageProcessor', 'size': {'shortest_edge': 9}, 'crop_size': 8}
+  said = {
+    'image_processor_type': 'CLIPImageProcessor',
+    'size': {'shortest_edge': 9},
+    'crop_size': 8,
+  }
   (tmp_path / 'preprocessor_config.json').write_text(json.dumps(said))
   published = dataclasses.replace(data, processor=str(tmp_path))
   pixels, _ = rows(published.open(None), 'val')
   processor = processors.load(tmp_path)
-  paths = [sorted((folder / name).glob('[0-9]*'))[i] for name in ('green', 'red') for i in (3, 7, 11)]
+  paths = [
+    sorted((folder / name).glob('[0-9]*'))[i] for name in ('green', 'red') for i in (3, 7, 11)
+  ]
   np.testing.assert_array_equal(pixels, processor(images=paths)['pixel_values'])
-  with pytest.raises(errors.UserError, match=r'data\.shape: .* becomes \(3, 8, 8\)\. Expected \(3, 9, 9\)'):
+  with pytest.raises(
+    errors.UserError, match=r'data\.shape: .* becomes \(3, 8, 8\)\. Expected \(3, 9, 9\)'
+  ):
     dataclasses.replace(published, shape=(3, 9, 9)).open(None).batch('train', 0, 0)
   with pytest.raises(errors.UserError, match=r'data\.processor: .* has no processor'):
     dataclasses.replace(data, processor=str(folder)).open(None)
@@ -128,7 +142,10 @@ def test_an_empty_class_is_an_error(data, folder):
   (folder / 'blue' / 'notes.txt').write_text('not an image')
   with pytest.raises(errors.UserError, match=r"no file of .*blue matches '\*\*/\*'"):
     data.open(None)
-  assert list(dataclasses.replace(data, classes=('red', 'green')).open(None).names) == ['red', 'green']
+  assert list(dataclasses.replace(data, classes=('red', 'green')).open(None).names) == [
+    'red',
+    'green',
+  ]
 
 
 def test_files_are_decoded_again_only_if_one_changes(data, folder, monkeypatch):
@@ -161,7 +178,9 @@ def test_a_file_that_is_gone_stops_training_with_its_path(data, folder):
   dataset = data.open(None)
   for file in (folder / 'red').glob('0*.*'):
     file.unlink()
-  with pytest.raises(errors.UserError, match=r"data\.root: '.*red/0\d\.\w+' cannot be decoded \(.*No such file"):
+  with pytest.raises(
+    errors.UserError, match=r"data\.root: '.*red/0\d\.\w+' cannot be decoded \(.*No such file"
+  ):
     _ = [dataset.batch('train', 0, step) for step in range(5)]
 
 

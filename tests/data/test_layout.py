@@ -27,7 +27,9 @@ def test_packing_places_every_piece_once_and_overfills_no_row(lengths, window):
   assert sum(n <= window // 2 for n in filled) <= 1
 
 
-@hypothesis.given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(2, 20), st.integers(0, 1))
+@hypothesis.given(
+  st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(2, 20), st.integers(0, 1)
+)
 @hypothesis.settings(max_examples=60, deadline=None)
 def test_packing_keeps_every_token_exactly_once(lengths, window, overlap):
   packed = Packed(_split(lengths, before=overlap), window, overlap)

@@ -12,7 +12,9 @@ from tfm.data.recordings import read_audio
 def write(path, samples, width, channels=1, rate=8000):
   """Write integers as they are stored."""
   data = np.asarray(samples, '<i4')
-  raw = (data + 128).astype(np.uint8) if width == 1 else data.view(np.uint8).reshape(-1, 4)[:, :width]
+  raw = (
+    (data + 128).astype(np.uint8) if width == 1 else data.view(np.uint8).reshape(-1, 4)[:, :width]
+  )
   with wave.open(str(path), 'wb') as file:
     file.setparams((channels, width, rate, 0, 'NONE', ''))
     file.writeframes(raw.tobytes())

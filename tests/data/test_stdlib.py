@@ -7,7 +7,10 @@ def test_the_standard_library_has_no_tests_and_no_installed_packages():
   files = files_of()
   names = {'/'.join(p.parts[-2:]) for p in files}
   assert {'json/decoder.py', 'asyncio/events.py'} <= names
-  assert not any({'test', 'tests', 'site-packages', 'dist-packages', 'idle_test'} & set(p.parts[:-1]) for p in files)
+  assert not any(
+    {'test', 'tests', 'site-packages', 'dist-packages', 'idle_test'} & set(p.parts[:-1])
+    for p in files
+  )
   assert sum(p.stat().st_size for p in files) > 5e6
 
 

@@ -19,7 +19,9 @@ TEXTS = {'train': [['a', 'bc'], [''], [], ['de']], 'val': [['f']]}
 
 def _write(folder, separated=True):
   vocabulary = ByteVocabulary().with_specials(('eos',)) if separated else ByteVocabulary()
-  write_store(folder, vocabulary, TEXTS.__getitem__, Framing(end=(256,)) if separated else Framing())
+  write_store(
+    folder, vocabulary, TEXTS.__getitem__, Framing(end=(256,)) if separated else Framing()
+  )
 
 
 def test_documents_stand_between_end_of_text_tokens(tmp_path):
@@ -48,7 +50,9 @@ def test_a_large_vocabulary_is_stored_in_four_bytes(tmp_path):
 
 
 def test_an_empty_split_is_left_out(tmp_path):
-  write = lambda folder: write_store(folder, ByteVocabulary(), lambda s: [['x']] if s == 'train' else [], Framing())
+  write = lambda folder: write_store(
+    folder, ByteVocabulary(), lambda s: [['x']] if s == 'train' else [], Framing()
+  )
   assert list(open_store(tmp_path, {}, write).splits) == ['train']
 
 
@@ -101,7 +105,9 @@ def test_a_full_disk_is_told_and_leaves_no_half_store(tmp_path, monkeypatch):
     raise OSError(errno.ENOSPC, 'No space left on device')
 
   monkeypatch.setattr(store_lib.os, 'fsync', full)
-  with pytest.raises(UserError, match=r'data.cache: no space for the token store in .*nothing was kept'):
+  with pytest.raises(
+    UserError, match=r'data.cache: no space for the token store in .*nothing was kept'
+  ):
     open_store(tmp_path, {}, _write)
   assert not [p for p in tmp_path.iterdir() if p.is_dir()]
 
@@ -118,7 +124,9 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 write = lambda folder: write_store(folder, ByteVocabulary(), lambda split: [['x' * 9999]], Framing())
 open_store(Path({str(tmp_path)!r}), {{}}, write)
 """
-  done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True, check=False)
+  done = subprocess.run(
+    [sys.executable, '-c', program], capture_output=True, text=True, check=False
+  )
   assert 'no space for the token store' in done.stderr
   assert not [p for p in tmp_path.iterdir() if p.is_dir()]
 

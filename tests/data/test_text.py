@@ -61,7 +61,9 @@ def test_line_ends_are_kept(tmp_path):
 
 def test_text_that_is_not_utf8_is_an_error_that_names_the_byte(tmp_path):
   (tmp_path / 'x').write_bytes(b'caf\xe9 noir')
-  with pytest.raises(UserError, match=r'x is not UTF-8: byte 3 is 0xe9 \(invalid continuation byte\)'):
+  with pytest.raises(
+    UserError, match=r'x is not UTF-8: byte 3 is 0xe9 \(invalid continuation byte\)'
+  ):
     Text(files=f'{tmp_path}/x').corpus(4)
 
 
@@ -73,7 +75,10 @@ def test_an_empty_file_is_an_error(tmp_path):
 
 @pytest.mark.parametrize(
   ('files', 'message'),
-  [('gone.txt', 'cannot read gone.txt: No such file'), ('gone/*.txt', "data.files: no file matches 'gone/\\*.txt'")],
+  [
+    ('gone.txt', 'cannot read gone.txt: No such file'),
+    ('gone/*.txt', "data.files: no file matches 'gone/\\*.txt'"),
+  ],
 )
 def test_missing_files_are_an_error(files, message):
   with pytest.raises(UserError, match=message):
@@ -90,10 +95,14 @@ def test_all_faults_of_the_fields_are_told_together():
 def test_a_changed_file_is_tokenised_again_and_an_unchanged_one_is_not(tmp_path, monkeypatch):
   file = tmp_path / 'x'
   file.write_text('one two three ' * 20)
-  data = Text(files=str(file), cache=str(tmp_path / 'c'), tokenizer=Text.from_text('text').tokenizer)
+  data = Text(
+    files=str(file), cache=str(tmp_path / 'c'), tokenizer=Text.from_text('text').tokenizer
+  )
   first = data.corpus(4)
   reads = []
-  monkeypatch.setattr(Text, 'streams', lambda self, split: reads.append(split) or iter([['four ' * 99]]))
+  monkeypatch.setattr(
+    Text, 'streams', lambda self, split: reads.append(split) or iter([['four ' * 99]])
+  )
   assert data.corpus(4).fingerprint == first.fingerprint
   assert not reads
   file.write_text('four five six ' * 30)
@@ -111,7 +120,9 @@ def test_a_task_may_change_without_tokenising_again(tmp_path, monkeypatch):
 
 
 @hypothesis.given(
-  st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=4), st.floats(0, 0.99), st.integers(1, 30)
+  st.lists(st.text(min_size=1, max_size=20), min_size=1, max_size=4),
+  st.floats(0, 0.99),
+  st.integers(1, 30),
 )
 @hypothesis.settings(max_examples=100, deadline=None)
 def test_reading_block_by_block_gives_what_the_whole_gives(tmp_path_factory, texts, tail, block):
@@ -127,7 +138,9 @@ def test_reading_block_by_block_gives_what_the_whole_gives(tmp_path_factory, tex
     data = Text(files=str(folder), val_tail=tail)
     assert _docs(data, 'train') == [part for part in train if part]
     assert _docs(data, 'val') == [part for part in val if part]
-    assert all(len(part.encode()) <= block + 3 for stream in data.streams('train') for part in stream)
+    assert all(
+      len(part.encode()) <= block + 3 for stream in data.streams('train') for part in stream
+    )
 
 
 @pytest.mark.parametrize(
@@ -175,7 +188,12 @@ def test_a_file_takes_no_more_memory_for_being_large(tmp_path):
         file.write('a line of text, and é in it.\n'.encode() * 32_768)
   env = {**os.environ, 'PYTHONPATH': str(Path(__file__).parents[2])}
   done = subprocess.run(
-    [sys.executable, '-c', MEASURE], cwd=tmp_path, env=env, capture_output=True, text=True, check=True
+    [sys.executable, '-c', MEASURE],
+    cwd=tmp_path,
+    env=env,
+    capture_output=True,
+    text=True,
+    check=True,
   )
   (small, _), (large, size) = (map(int, line.split()) for line in done.stdout.splitlines())
   assert size == 60 * 30 * 32_768

@@ -1,4 +1,6 @@
-"""TFDS is imported in processes of their own: it must not bring TensorFlow with it, and a test process may have it."""
+"""TFDS is imported in processes of their own: it must not bring TensorFlow with it, and a test
+process may have it.
+"""
 
 import os
 from pathlib import Path
@@ -19,9 +21,18 @@ spec = data.Tfds(name='tiny_lines', data_dir='data', cache='cache', tokenizer=By
 
 def _run(program, folder, imported=True):
   begin = BEGIN + 'import tiny_lines.tiny_lines\n' * imported
-  env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(HERE), str(HERE.parents[1])]), 'JAX_PLATFORMS': 'cpu'}
+  env = {
+    **os.environ,
+    'PYTHONPATH': os.pathsep.join([str(HERE), str(HERE.parents[1])]),
+    'JAX_PLATFORMS': 'cpu',
+  }
   done = subprocess.run(
-    [sys.executable, '-c', begin + program], cwd=folder, env=env, capture_output=True, text=True, check=False
+    [sys.executable, '-c', begin + program],
+    cwd=folder,
+    env=env,
+    capture_output=True,
+    text=True,
+    check=False,
   )
   assert done.returncode == 0, done.stderr
   return done.stdout
@@ -71,7 +82,9 @@ for change in ({'name': 'tiny_line'}, {'val_split': 'dev'}, {'feature': 'words'}
 
 
 @pytest.mark.parametrize('imported', [True, False], ids=['with its code', 'from its files'])
-def test_a_dataset_in_another_format_is_told_with_the_command_that_prepares_it(prepared, tmp_path, imported):
+def test_a_dataset_in_another_format_is_told_with_the_command_that_prepares_it(
+  prepared, tmp_path, imported
+):
   folder = shutil.copytree(prepared / 'data', tmp_path / 'data') / 'tiny_lines' / '1.0.0'
   info = folder / 'dataset_info.json'
   info.write_text(info.read_text().replace('"array_record"', '"tfrecord"'))
@@ -106,4 +119,6 @@ except data.textdata.UserError as error:
 def test_a_dataset_without_a_name_is_an_error():
   from tfm.data import Tfds
 
-  assert list(Tfds().check()) == ['name: is empty. The name of a TFDS dataset was wanted, such as lm1b or wiki40b/en.']
+  assert list(Tfds().check()) == [
+    'name: is empty. The name of a TFDS dataset was wanted, such as lm1b or wiki40b/en.'
+  ]

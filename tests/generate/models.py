@@ -31,11 +31,17 @@ def decoder(mixer, **fields):
   """Two layers, 32 wide, over `mixer`."""
   segments = (Segment((Block(mixer, Mlp(48)),), 2),)
   heads = {'lm': Lm(tied=False)}
-  return Model(**{'embed': Tokens(VOCAB), 'd_model': 32, 'segments': segments, 'heads': heads, **fields})
+  return Model(
+    **{'embed': Tokens(VOCAB), 'd_model': 32, 'segments': segments, 'heads': heads, **fields}
+  )
 
 
 def _encdec(mixer=Attention(4), absolute=Learned(48), **fields):
-  encoder = Tower(segments=(Segment((Block(Attention(4, mask=Mask()), Mlp(48)),), 2),), absolute=absolute, **fields)
+  encoder = Tower(
+    segments=(Segment((Block(Attention(4, mask=Mask()), Mlp(48)),), 2),),
+    absolute=absolute,
+    **fields,
+  )
   block = Block(mixer, Mlp(48), cross=CrossAttention(4))
   return Model(
     Tokens(VOCAB),
@@ -54,11 +60,15 @@ MODELS = {
   't5': decoder(Attention(4, relative=T5Bias(8, 16))),
   't5_shared': decoder(Attention(4), shared_relative=T5Bias(8, 16)),
   'learned': decoder(Attention(4, bias='qkvo'), absolute=Learned(48)),
-  'sinusoidal': decoder(Attention(4, cap=5.0, sink=True), absolute=Sinusoidal(), embed=Tokens(VOCAB, scale=2.0)),
+  'sinusoidal': decoder(
+    Attention(4, cap=5.0, sink=True), absolute=Sinusoidal(), embed=Tokens(VOCAB, scale=2.0)
+  ),
   'window': decoder(Attention(4, relative=RoPE(base=100.0), mask=Window(4))),
   'prefix': decoder(Attention(4, mask=Prefix()), absolute=Learned(48)),
   'mla': decoder(MLA(4, 24, 16, 8, 4, 12, RoPE(base=100.0, layout='interleaved'))),
-  'shared': Model(Tokens(VOCAB), 32, (Segment((Block(Attention(4), Mlp(48)),), 3, shared=True),), Learned(48)),
+  'shared': Model(
+    Tokens(VOCAB), 32, (Segment((Block(Attention(4), Mlp(48)),), 3, shared=True),), Learned(48)
+  ),
   'encdec': _encdec(),
   'encdec_t5': _encdec(absolute=Sinusoidal(), shared_relative=T5Bias(8, 16)),
 }
@@ -66,10 +76,11 @@ MODELS = {
 
 @functools.cache
 def weights(spec, seed=2):
-  """Weights eight times larger than a model begins with, so that logits differ and depend on every token seen.
+  """Weights eight times larger than a model begins with, so that logits differ and depend on every
+  token seen.
 
-  numpy draws them: for each model it would take longer to compile how it begins than to decode with it.
-  """
+  numpy draws them: for each model it would take longer to compile how it begins than to decode with
+  it."""
   rng = np.random.default_rng(seed)
 
   def drawn(path, a):

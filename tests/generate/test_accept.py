@@ -1,4 +1,6 @@
-"""The acceptance test of speculative sampling gives the model's own distribution, and as many tokens as it should."""
+"""The acceptance test of speculative sampling gives the model's own distribution, and as many
+tokens as it should.
+"""
 
 import functools
 
@@ -38,7 +40,9 @@ def _many(p_TV, q_GV, n, certain):
   return *accept(many(p_TV), None if certain else many(q_GV), drafted, keys), drafted
 
 
-@pytest.mark.parametrize(('a', 'gamma', 'expected'), [(0.8, 4, 3.3616), (0.5, 5, 1.96875), (0.9, 7, 5.6953279)])
+@pytest.mark.parametrize(
+  ('a', 'gamma', 'expected'), [(0.8, 4, 3.3616), (0.5, 5, 1.96875), (0.9, 7, 5.6953279)]
+)
 def test_as_many_tokens_are_said_as_the_acceptance_rate_gives(a, gamma, expected):
   # q is sure of token 0, p gives it a: it stays with probability a each time.
   p = jnp.tile(jnp.asarray([[a, 1 - a]], jnp.float32), (gamma + 1, 1))

@@ -22,12 +22,15 @@ from tfm.generate import Smaller, detect_language, generate
 from tfm.model.transformer import apply, init
 
 NEW = 12
-#: Of the small model below: end, start, languages, tasks, no timestamps (the last id: those after it are timestamps).
+#: Of the small model below: end, start, languages, tasks, no timestamps (the last id: those after
+#: it are timestamps).
 END, START, ENGLISH, GERMAN, TRANSLATE, TRANSCRIBE, SILENT = 60, 61, 62, 63, 64, 65, 79
 SETTINGS = {
   'is_multilingual': True, 'lang_to_id': {'<|en|>': ENGLISH, '<|de|>': GERMAN},
-  'task_to_id': {'translate': TRANSLATE, 'transcribe': TRANSCRIBE}, 'no_timestamps_token_id': SILENT,
-  'suppress_tokens': [3, 7, START, TRANSLATE, TRANSCRIBE, SILENT], 'begin_suppress_tokens': [20, END],
+  'task_to_id': {'translate': TRANSLATE, 'transcribe': TRANSCRIBE},
+  'no_timestamps_token_id': SILENT,
+  'suppress_tokens': [3, 7, START, TRANSLATE, TRANSCRIBE, SILENT],
+  'begin_suppress_tokens': [20, END],
 }  # fmt: skip
 X = np.random.default_rng(0).standard_normal((3, 10, 24)).astype(np.float32)
 
@@ -40,10 +43,13 @@ def theirs(tmp_path_factory):
 
   torch.manual_seed(0)
   sizes = {
-    f'{s}_{n}': v for s in ('encoder', 'decoder') for n, v in (('layers', 2), ('attention_heads', 4), ('ffn_dim', 48))
+    f'{s}_{n}': v
+    for s in ('encoder', 'decoder')
+    for n, v in (('layers', 2), ('attention_heads', 4), ('ffn_dim', 48))
   }
   config = transformers.WhisperConfig(
-    vocab_size=80, num_mel_bins=10, d_model=32, max_source_positions=12, max_target_positions=64, pad_token_id=END,
+    vocab_size=80, num_mel_bins=10, d_model=32, max_source_positions=12, max_target_positions=64,
+    pad_token_id=END,
     bos_token_id=END, eos_token_id=END, decoder_start_token_id=START, suppress_tokens=None,
     begin_suppress_tokens=None, **sizes,
   )  # fmt: skip
@@ -78,7 +84,9 @@ def test_greedy_ids_equal_transformers(theirs, language, task):
   import torch
 
   model, folder = theirs
-  rows = model.generate(torch.tensor(X), language=language, task=task, do_sample=False, max_new_tokens=NEW).tolist()
+  rows = model.generate(
+    torch.tensor(X), language=language, task=task, do_sample=False, max_new_tokens=NEW
+  ).tolist()
   m = tfm.load(folder)
   options = hub.generation_options(folder, language=language, task=task)
   found = generate(m.spec, m.params, X, temperature=0, max_new_tokens=NEW, **options)
@@ -93,14 +101,19 @@ def test_suppressed_first_tokens_equal_transformers(theirs):
   model, folder = theirs
   m = tfm.load(folder)
   options = hub.generation_options(folder, language='de')
-  first = {row[0] for row in generate(m.spec, m.params, X, temperature=0, max_new_tokens=1, **options)}
+  first = {
+    row[0] for row in generate(m.spec, m.params, X, temperature=0, max_new_tokens=1, **options)
+  }
   forbidden = sorted({*SETTINGS['begin_suppress_tokens'], *first})
   found = generate(
-    m.spec, m.params, X, temperature=0, max_new_tokens=NEW, **{**options, 'forbidden_first': forbidden}
+    m.spec, m.params, X, temperature=0, max_new_tokens=NEW,
+    **{**options, 'forbidden_first': forbidden}
   )  # fmt: skip
   model.generation_config.begin_suppress_tokens = forbidden
   try:
-    rows = model.generate(torch.tensor(X), language='de', do_sample=False, max_new_tokens=NEW).tolist()
+    rows = model.generate(
+      torch.tensor(X), language='de', do_sample=False, max_new_tokens=NEW
+    ).tolist()
   finally:
     model.generation_config.begin_suppress_tokens = SETTINGS['begin_suppress_tokens']
   assert spoken(found) == spoken(rows)
@@ -114,7 +127,9 @@ def test_best_beam_equals_transformers(theirs):
   model, folder = theirs
   m = tfm.load(folder)
   options = hub.generation_options(folder, language='de')
-  rows = model.generate(torch.tensor(X), language='de', do_sample=False, max_new_tokens=6, num_beams=3).tolist()
+  rows = model.generate(
+    torch.tensor(X), language='de', do_sample=False, max_new_tokens=6, num_beams=3
+  ).tolist()
   found = generate(m.spec, m.params, X, temperature=0, max_new_tokens=6, beams=3, **options)
   assert spoken(found) == spoken(rows)
 
@@ -128,9 +143,9 @@ def test_detected_language_equals_transformers(theirs):
   names = {ENGLISH: 'en', GERMAN: 'de'}
   for x in (X, 4 * X, -X):
     ids = model.detect_language(input_features=torch.tensor(x)).tolist()
-    assert detect_language(m.spec, m.params, {'input_features': x}, hub.languages(SETTINGS), START) == [
-      names[token] for token in ids
-    ]
+    assert detect_language(
+      m.spec, m.params, {'input_features': x}, hub.languages(SETTINGS), START
+    ) == [names[token] for token in ids]
 
 
 def test_dict_array_and_draft_give_the_same_tokens(small):
@@ -143,7 +158,9 @@ def test_dict_array_and_draft_give_the_same_tokens(small):
   assert found == generate(spec, params, x, draft=Smaller(spec, params), **options)
   ids = [1, 2]
   for token in found[0]:  # one full pass per token, without a cache
-    logits = apply(spec, params, input_features=x[:1], decoder_input_ids=np.asarray([ids]))['logits'][0, -1]
+    logits = apply(spec, params, input_features=x[:1], decoder_input_ids=np.asarray([ids]))[
+      'logits'
+    ][0, -1]
     assert int(logits.argmax()) == token
     ids.append(token)
 
@@ -165,7 +182,9 @@ def test_encoder_outputs_are_prompts_too(small):
   x = np.random.default_rng(1).standard_normal((2, 80, 64)).astype(np.float32)
   options = {'temperature': 0, 'max_new_tokens': 5, 'decoder_start': 1, 'eos': ()}
   outputs = apply(spec, params, tower='encoder', input_features=x)['encoder_last_hidden_state']
-  assert generate(spec, params, {'encoder_outputs': outputs}, **options) == generate(spec, params, x, **options)
+  assert generate(spec, params, {'encoder_outputs': outputs}, **options) == generate(
+    spec, params, x, **options
+  )
 
 
 @pytest.mark.parametrize(
@@ -173,25 +192,44 @@ def test_encoder_outputs_are_prompts_too(small):
   [
     (['a'], {}, r"prompts is \['a'\], and the encoder reads input_features. Expected a dict"),
     ([[1, 2]], {}, 'the encoder reads input_features'),
-    ({'input_features': np.zeros((2, 80, 8)), 'attention_mask': np.ones((1, 8))}, {}, 'the same number of rows'),
+    (
+      {'input_features': np.zeros((2, 80, 8)), 'attention_mask': np.ones((1, 8))},
+      {},
+      'the same number of rows',
+    ),
     ({}, {}, 'the same number of rows'),
     ({'input_featurs': np.zeros((1, 80, 8))}, {}, "unknown input 'input_featurs'"),
-    (np.zeros((1, 80, 8)), {'prompt_cache': 'x'}, 'keeps prompts of tokens, and the encoder reads input_features'),
+    (
+      np.zeros((1, 80, 8)),
+      {'prompt_cache': 'x'},
+      'keeps prompts of tokens, and the encoder reads input_features',
+    ),
     (np.zeros((1, 80, 8)), {'prefill_chunk': 4}, 'prefill_chunk=4'),
     (np.zeros((1, 80, 8)), {'decoder_start': None}, 'decoder_start is missing'),
-    (np.zeros((1, 80, 8)), {'forbidden_first': [64]}, 'forbidden_first has token 64, outside the vocabulary'),
+    (
+      np.zeros((1, 80, 8)),
+      {'forbidden_first': [64]},
+      'forbidden_first has token 64, outside the vocabulary',
+    ),
     (np.zeros((1, 80, 8)), {'forbidden_first': range(64)}, 'leaves no first token'),
   ],
 )
 def test_wrong_prompts_are_named(small, prompts, options, problem):
   with pytest.raises(errors.UserError, match=problem):
-    generate(*small, prompts, **{'decoder_start': 1, 'max_new_tokens': 2, 'temperature': 0, **options})
+    generate(
+      *small, prompts, **{'decoder_start': 1, 'max_new_tokens': 2, 'temperature': 0, **options}
+    )
 
 
 def test_dict_is_refused_without_an_encoder():
   spec = zoo.tiny(zoo.get('gpt2'))
   with pytest.raises(errors.UserError, match='the model has no encoder'):
-    generate(spec, init(spec, jax.random.key(0)), {'input_features': np.zeros((1, 80, 8))}, max_new_tokens=2)
+    generate(
+      spec,
+      init(spec, jax.random.key(0)),
+      {'input_features': np.zeros((1, 80, 8))},
+      max_new_tokens=2,
+    )
 
 
 @pytest.mark.parametrize(
@@ -199,7 +237,11 @@ def test_dict_is_refused_without_an_encoder():
   [
     ({'forced_decoder_ids': [[1, 9]], 'no_timestamps_token_id': 9}, {}, [5, 9]),
     ({'no_timestamps_token_id': 9}, {}, [5, 9]),
-    ({**SETTINGS, 'forced_decoder_ids': [[1, None], [2, TRANSCRIBE]]}, {'language': 'en'}, [5, 62, 65, SILENT]),
+    (
+      {**SETTINGS, 'forced_decoder_ids': [[1, None], [2, TRANSCRIBE]]},
+      {'language': 'en'},
+      [5, 62, 65, SILENT],
+    ),
     ({**SETTINGS, 'forced_decoder_ids': [[1, ENGLISH], [2, TRANSLATE]]}, {}, [5, 62, 64, SILENT]),
     (SETTINGS, {'language': '<|de|>', 'task': 'translate'}, [5, 63, 64, SILENT]),
   ],
@@ -214,7 +256,11 @@ def test_decoder_begins_with_language_and_task(tmp_path, fields, given, ids):
   [
     (SETTINGS, {}, r'language is None, and the model knows 2\. Expected language=.*en, de'),
     (SETTINGS, {'language': 'dee'}, "unknown language 'dee'. Did you mean 'de'"),
-    (SETTINGS, {'language': 'de', 'task': 'transcripe'}, "unknown task 'transcripe'. Did you mean 'transcribe'"),
+    (
+      SETTINGS,
+      {'language': 'de', 'task': 'transcripe'},
+      "unknown task 'transcripe'. Did you mean 'transcribe'",
+    ),
     ({'no_timestamps_token_id': 9}, {'language': 'de'}, 'the model has one language only'),
   ],
 )
@@ -225,7 +271,9 @@ def test_wrong_language_is_named(tmp_path, fields, given, problem):
 
 
 def _write(folder, fields):
-  (folder / 'generation_config.json').write_text(json.dumps({'decoder_start_token_id': 5, **fields}))
+  (folder / 'generation_config.json').write_text(
+    json.dumps({'decoder_start_token_id': 5, **fields})
+  )
 
 
 @pytest.fixture
@@ -239,14 +287,18 @@ def folder(tmp_path):
   tokens = {
     'config.json': start,
     'generation_config.json': {
-      **start, 'suppress_tokens': list(range(280, 290)), 'lang_to_id': {'<|en|>': 282, '<|de|>': 283},
-      'task_to_id': {'transcribe': 284}, 'no_timestamps_token_id': 285, 'begin_suppress_tokens': [0],
+      **start, 'suppress_tokens': list(range(280, 290)),
+      'lang_to_id': {'<|en|>': 282, '<|de|>': 283},
+      'task_to_id': {'transcribe': 284}, 'no_timestamps_token_id': 285,
+      'begin_suppress_tokens': [0],
     },
   }  # fmt: skip
   files = hub.FolderFiles.of_processor(WhisperFeatures(chunk_length=1))
   files = files.with_files({name: json.dumps(fields).encode() for name, fields in tokens.items()})
   vocabulary = FileVocabulary(words._tokenizer).with_specials(['eos'])
-  hub.export_hf(spec, init(spec, jax.random.key(0)), tmp_path / 'whisper', tokenizer=vocabulary, files=files)
+  hub.export_hf(
+    spec, init(spec, jax.random.key(0)), tmp_path / 'whisper', tokenizer=vocabulary, files=files
+  )
   return tmp_path / 'whisper'
 
 
@@ -264,16 +316,25 @@ def _record(path, rate, seconds):
 def test_recordings_are_transcribed_on_the_command_line(folder, tmp_path, capsys):
   _record(tmp_path / 'a.wav', 8000, 0.5)
   _record(tmp_path / 'b.wav', 16000, 1.5)
-  command = ['generate', f'--checkpoint={folder}', f'--audio={tmp_path / "a.wav"}', f'--audio={tmp_path / "b.wav"}']
+  command = [
+    'generate',
+    f'--checkpoint={folder}',
+    f'--audio={tmp_path / "a.wav"}',
+    f'--audio={tmp_path / "b.wav"}',
+  ]
   assert main.run([*command, '--max_new_tokens=4', '--json']) == 0
   first, second = map(json.loads, capsys.readouterr().out.splitlines())
   m = tfm.load(folder)
   clip, rate = tfm.data.recordings.read_audio(tmp_path / 'a.wav')
   features = m.processor(audio=tfm.data.processors.resample(clip, rate, 16000), sampling_rate=16000)
   fields = m.files.json('generation_config.json')
-  (language,) = detect_language(m.spec, m.params, features, hub.languages(fields), fields['decoder_start_token_id'])
+  (language,) = detect_language(
+    m.spec, m.params, features, hub.languages(fields), fields['decoder_start_token_id']
+  )
   options = hub.generation_options(folder, language=language)
-  (text,) = generate(m.spec, m.params, features, tokenizer=m.tokenizer, temperature=0, max_new_tokens=4, **options)
+  (text,) = generate(
+    m.spec, m.params, features, tokenizer=m.tokenizer, temperature=0, max_new_tokens=4, **options
+  )
   assert first == {'audio': str(tmp_path / 'a.wav'), 'text': text.strip(), 'language': language}
   assert second['text']
   assert main.run([*command, '--max_new_tokens=4', '--language=de']) == 0
@@ -290,7 +351,9 @@ def test_recordings_are_transcribed_on_the_command_line(folder, tmp_path, capsys
 )
 def test_wrong_flags_of_audio_are_named(folder, tmp_path, capsys, words, problem):
   _record(tmp_path / 'a.wav', 16000, 0.3)
-  assert main.run(['generate', f'--checkpoint={folder}', f'--audio={tmp_path / "a.wav"}', *words]) == 2
+  assert (
+    main.run(['generate', f'--checkpoint={folder}', f'--audio={tmp_path / "a.wav"}', *words]) == 2
+  )
   assert problem in capsys.readouterr().err
 
 
@@ -302,15 +365,21 @@ def test_processor_files_are_kept_byte_for_byte(folder, tmp_path):
   assert (tmp_path / 'back' / 'preprocessor_config.json').read_bytes() == content
   loaded = [tfm.load(tmp_path / name) for name in ('whisper', 'ours', 'back')]
   assert [m.processor.chunk_length for m in loaded] == [1, 1, 1]
-  options = [hub.generation_options(tmp_path / name, language='de') for name in ('whisper', 'ours', 'back')]
+  options = [
+    hub.generation_options(tmp_path / name, language='de') for name in ('whisper', 'ours', 'back')
+  ]
   assert options[0] == options[1] == options[2]
   assert options[0]['logit_bias'][280] == -math.inf
 
 
 def test_unknown_processor_fails_only_when_it_is_used(folder):
-  (folder / 'preprocessor_config.json').write_text('{"feature_extractor_type": "OddFeatureExtractor"}')
+  (folder / 'preprocessor_config.json').write_text(
+    '{"feature_extractor_type": "OddFeatureExtractor"}'
+  )
   m = tfm.load(folder)
-  with pytest.raises(errors.ConfigError, match=r"preprocessor_config.json: unknown processor 'OddFeatureExtractor'"):
+  with pytest.raises(
+    errors.ConfigError, match=r"preprocessor_config.json: unknown processor 'OddFeatureExtractor'"
+  ):
     _ = m.processor
   (folder / 'preprocessor_config.json').unlink()
   assert tfm.load(folder).processor is None

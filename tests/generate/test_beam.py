@@ -1,4 +1,6 @@
-"""Beams are the best that there are where they are as many as there can be, whatever cache and batch they stand in."""
+"""Beams are the best that there are where they are as many as there can be, whatever cache and
+batch they stand in.
+"""
 
 import functools
 import itertools
@@ -28,7 +30,9 @@ generate = functools.partial(decode.generate, temperature=0, run=Run())
 
 @functools.cache
 def logp_of_all(prompt):
-  """log p of each token of every NEW tokens after the prompt, told those before it, `[V ** NEW, NEW, V]`."""
+  """log p of each token of every NEW tokens after the prompt, told those before it, `[V ** NEW,
+  NEW, V]`.
+  """
   texts = list(itertools.product(range(V), repeat=NEW))
   ids = jnp.asarray([[*prompt, *t] for t in texts], jnp.int32)
   said = jax.jit(lambda ids: transformer.apply(TOY, weights(TOY), input_ids=ids)['logits'])(ids)
@@ -37,11 +41,15 @@ def logp_of_all(prompt):
 
 
 def every_text(prompt, length_penalty, ends=lambda text: END in text):
-  """All texts of up to NEW tokens after the prompt that end as soon as they may or at NEW, best first."""
+  """All texts of up to NEW tokens after the prompt that end as soon as they may or at NEW, best
+  first.
+  """
   texts = [t for n in range(1, NEW + 1) for t in itertools.product(range(V), repeat=n)]
   texts = [t for t in texts if not ends(t[:-1]) and (ends(t) or len(t) == NEW)]
   logp = logp_of_all(tuple(prompt))
-  total = [sum(logp[(*t, *[0] * (NEW - len(t)))][j, token] for j, token in enumerate(t)) for t in texts]
+  total = [
+    sum(logp[(*t, *[0] * (NEW - len(t)))][j, token] for j, token in enumerate(t)) for t in texts
+  ]
   order = np.argsort([-p / len(t) ** length_penalty for p, t in zip(total, texts, strict=True)])
   return [list(texts[i]) for i in order]
 
@@ -49,7 +57,12 @@ def every_text(prompt, length_penalty, ends=lambda text: END in text):
 @pytest.mark.parametrize('length_penalty', [-2.0, 0.0, 1.0, 3.0])
 def test_as_many_beams_as_there_are_prefixes_find_the_best_text(length_penalty):
   prompts = [[1, 4], [3], [0, 0, 2]]
-  options = {'length_penalty': length_penalty, 'early_stopping': 'never', 'eos': END, 'max_new_tokens': NEW}
+  options = {
+    'length_penalty': length_penalty,
+    'early_stopping': 'never',
+    'eos': END,
+    'max_new_tokens': NEW,
+  }
   found = generate(TOY, weights(TOY), prompts, beams=V**2, **options)
   assert found == [every_text(p, length_penalty)[0] for p in prompts]
 
@@ -70,7 +83,12 @@ class Letters:
 @pytest.mark.parametrize('stop', ['bc', ('ab', 'da'), ('a', 'b', 'd')])
 def test_a_beam_ends_where_its_text_holds_a_stop_text(stop, length_penalty):
   prompts = [[1, 4], [3], [0, 0, 2]]
-  options = {'length_penalty': length_penalty, 'early_stopping': 'never', 'max_new_tokens': NEW, 'stop': stop}
+  options = {
+    'length_penalty': length_penalty,
+    'early_stopping': 'never',
+    'max_new_tokens': NEW,
+    'stop': stop,
+  }
   found = generate(TOY, weights(TOY), prompts, beams=V**2, tokenizer=Letters(), **options)
   stops = (stop,) if isinstance(stop, str) else stop
   ends = lambda ids: any(text in Letters().decode(ids) for text in stops)
@@ -91,12 +109,16 @@ def test_a_text_of_beams_is_cut_before_its_stop_and_one_never_said_changes_nothi
   texts = say(spec, [Letters().decode(p) for p in prompts], tokenizer=Letters(), stop=stops)
   rows = say(spec, prompts, tokenizer=Letters(), stop=stops)
   whole = map(Letters().decode, rows)
-  assert texts == [min(text.partition(first)[0], text.partition(second)[0], key=len) for text in whole]
+  assert texts == [
+    min(text.partition(first)[0], text.partition(second)[0], key=len) for text in whole
+  ]
 
 
 def say(spec, prompts=PROMPTS, run=Run(), **options):
   start = {} if spec.encoder is None else {'decoder_start': 0}
-  return generate(spec, weights(spec), prompts, max_new_tokens=12, beams=3, run=run, **start, **options)
+  return generate(
+    spec, weights(spec), prompts, max_new_tokens=12, beams=3, run=run, **start, **options
+  )
 
 
 @pytest.fixture(scope='module', params=['rope_gqa', 'window', 'encdec_t5'])
@@ -145,13 +167,22 @@ def test_fewer_continuations_than_beams_are_no_trouble():
   ('options', 'message'),
   [
     ({'beams': 0}, 'beams=0 searches nothing. Expected at least 1'),
-    ({'beams': 2, 'temperature': 1.0}, 'beams=2 seek the likeliest text, temperature=1.0 draws. Expected temperature=0'),
+    (
+      {'beams': 2, 'temperature': 1.0},
+      'beams=2 seek the likeliest text, temperature=1.0 draws. Expected temperature=0',
+    ),
     (
       {'beams': 2, 'stop': 'a'},
       "stop='a' is text, but there is no tokenizer. Expected tokenizer=, or eos= for token ids",
     ),
-    ({'beams': 2, 'draft': Lookup()}, 'beams=2 have no use for a draft. Expected draft=None, or beams=1'),
-    ({'length_penalty': np.nan}, 'length_penalty=nan is no power. Expected a number: 0 for the sum, 1 for the mean'),
+    (
+      {'beams': 2, 'draft': Lookup()},
+      'beams=2 have no use for a draft. Expected draft=None, or beams=1',
+    ),
+    (
+      {'length_penalty': np.nan},
+      'length_penalty=nan is no power. Expected a number: 0 for the sum, 1 for the mean',
+    ),
     ({'early_stopping': 'often'}, "early_stopping='often' is not one of True, False, 'never'"),
   ],
 )
@@ -161,5 +192,7 @@ def test_mistakes_name_the_expected_value(options, message):
 
 
 def test_beams_make_no_stream():
-  with pytest.raises(UserError, match=r'beams=2 are chosen at the end, no stream. Expected beams=1'):
+  with pytest.raises(
+    UserError, match=r'beams=2 are chosen at the end, no stream. Expected beams=1'
+  ):
     decode.stream(TOY, {}, [[1]], temperature=0, beams=2)

@@ -1,4 +1,6 @@
-"""BlockAllocator are handed out, shared and given back so that nobody writes what another reads, and none is ever lost."""
+"""BlockAllocator are handed out, shared and given back so that nobody writes what another reads,
+and none is ever lost.
+"""
 
 import collections
 
@@ -10,7 +12,10 @@ from tfm.core.errors import UserError
 from tfm.generate.block_allocator import BlockAllocator
 
 ACTS = st.lists(
-  st.tuples(st.sampled_from(['row', 'grow', 'grow', 'grow', 'fork', 'cut', 'release']), st.integers(0, 99)), max_size=60
+  st.tuples(
+    st.sampled_from(['row', 'grow', 'grow', 'grow', 'fork', 'cut', 'release']), st.integers(0, 99)
+  ),
+  max_size=60,
 )
 
 
@@ -20,7 +25,9 @@ def ceil(n, block):
 
 @settings(max_examples=150, deadline=None)
 @given(acts=ACTS, block=st.integers(1, 5), pool=st.integers(1, 24))
-def test_rows_read_what_they_wrote_whatever_their_forks_do_and_every_block_comes_back(acts, block, pool):
+def test_rows_read_what_they_wrote_whatever_their_forks_do_and_every_block_comes_back(
+  acts, block, pool
+):
   blocks = BlockAllocator(pool, block)
   written: dict[int, list] = {}  # what each row should read
   slots: dict[tuple[int, int], object] = {}  # what is in the pool
@@ -83,17 +90,18 @@ def test_samples_of_one_prompt_share_its_whole_blocks_and_copy_at_most_the_last(
   rows = [first, *(blocks.fork(first) for _ in range(n - 1))]
   assert 40 - blocks.free == ceil(prompt, block)
   copies = [copy for row in rows for copy in blocks.grow(row, 1)]
-  # The last to write has the block for itself; a prompt that fills its blocks leaves nothing to copy.
+  # The last to write has the block for itself; a prompt that fills its blocks leaves nothing to
+  # copy.
   assert len(copies) == (n - 1 if prompt % block else 0)
-  assert 40 - blocks.free == (ceil(prompt, block) + n - 1 if prompt % block else prompt // block + n)
+  assert 40 - blocks.free == (
+    ceil(prompt, block) + n - 1 if prompt % block else prompt // block + n
+  )
   assert len(set(blocks.table(rows, 5)[:, prompt // block].tolist())) == n
 
 
 def test_a_pool_that_is_too_small_says_by_how_much():
   blocks = BlockAllocator(3, 4)
   blocks.grow(blocks.row(), 8)
-  message = (
-    r'blocks: 5 more tokens need 2 more blocks of 4, 1 of 3 are free. Expected rows released first, or a larger pool.'
-  )
+  message = r'blocks: 5 more tokens need 2 more blocks of 4, 1 of 3 are free. Expected rows released first, or a larger pool.'
   with pytest.raises(UserError, match=message):
     blocks.grow(blocks.row(), 5)

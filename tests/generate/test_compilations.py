@@ -1,4 +1,6 @@
-"""What one call has compiled serves the next, of other lengths and with other values, in every way of decoding."""
+"""What one call has compiled serves the next, of other lengths and with other values, in every way
+of decoding.
+"""
 
 import jax
 import pytest
@@ -20,20 +22,39 @@ class Digits:
 
 
 WAYS = {
-  'greedy': ({'temperature': 0}, {'temperature': 0, 'eos': 7, 'min_new_tokens': 3, 'logit_bias': {5: 2.0}}),
+  'greedy': (
+    {'temperature': 0},
+    {'temperature': 0, 'eos': 7, 'min_new_tokens': 3, 'logit_bias': {5: 2.0}},
+  ),
   'drawn': (
     {'temperature': 0.5, 'top_k': 9, 'top_p': 0.9, 'min_p': 0.1},
-    {'temperature': 1.5, 'top_k': 2, 'top_p': 0.1, 'min_p': 0.01, 'key': jax.random.key(5), 'allowed': range(30)},
+    {
+      'temperature': 1.5,
+      'top_k': 2,
+      'top_p': 0.1,
+      'min_p': 0.01,
+      'key': jax.random.key(5),
+      'allowed': range(30),
+    },
   ),
   'penalised': (
     {'temperature': 0, 'repetition_penalty': 1.1, 'frequency_penalty': 0.5, 'no_repeat_ngram': 2},
     {'temperature': 0, 'repetition_penalty': 1.6, 'presence_penalty': 0.1, 'no_repeat_ngram': 4},
   ),
   'small draft': ({'draft': SMALL, 'top_k': 9}, {'draft': SMALL, 'top_k': 3, 'temperature': 0.3}),
-  'lookup': ({'draft': Lookup(), 'temperature': 0}, {'draft': Lookup(), 'temperature': 0, 'eos': (3, 4)}),
+  'lookup': (
+    {'draft': Lookup(), 'temperature': 0},
+    {'draft': Lookup(), 'temperature': 0, 'eos': (3, 4)},
+  ),
   'beams': (
     {'beams': 3, 'temperature': 0},
-    {'beams': 3, 'temperature': 0, 'length_penalty': -1.0, 'early_stopping': 'never', 'eos': (3, 4)},
+    {
+      'beams': 3,
+      'temperature': 0,
+      'length_penalty': -1.0,
+      'early_stopping': 'never',
+      'eos': (3, 4),
+    },
   ),
   'shared blocks': (
     {'beams': 3, 'temperature': 0, 'run': Run(cache=PagedCache(4))},
@@ -41,14 +62,22 @@ WAYS = {
   ),
   'beams to a text': (
     {'beams': 3, 'temperature': 0, 'tokenizer': Digits(), 'stop': ['12', '3']},
-    {'beams': 3, 'temperature': 0, 'tokenizer': Digits(), 'stop': ['4', '2'], 'length_penalty': -1.0},
+    {
+      'beams': 3,
+      'temperature': 0,
+      'tokenizer': Digits(),
+      'stop': ['4', '2'],
+      'length_penalty': -1.0,
+    },
   ),
 }
 
 
 @pytest.fixture
 def compiled():
-  """The programs that were lowered, by the names of their functions: one line for each that was not cached."""
+  """The programs that were lowered, by the names of their functions: one line for each that was not
+  cached.
+  """
   lowered = []
 
   def heard(event, seconds, **about):

@@ -1,4 +1,6 @@
-"""New text continues the prompt: no space is lost between them, and no piece is shown that may still change."""
+"""New text continues the prompt: no space is lost between them, and no piece is shown that may
+still change.
+"""
 
 import functools
 

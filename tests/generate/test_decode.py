@@ -55,7 +55,11 @@ def drawn():
 
 
 @pytest.mark.parametrize('name', MODELS)
-@pytest.mark.large(when=lambda name: name in ('alibi_mqa', 't5', 'sinusoidal', 'learned', 'encdec', 'prefix', 'shared'))
+@pytest.mark.large(
+  when=lambda name: (
+    name in ('alibi_mqa', 't5', 'sinusoidal', 'learned', 'encdec', 'prefix', 'shared')
+  )
+)
 def test_a_batch_of_different_lengths_says_what_full_passes_over_each_prompt_say(name):
   spec = MODELS[name]
   said = generate(spec, weights(spec), PROMPTS, max_new_tokens=NEW, temperature=0, **start(spec))
@@ -72,7 +76,9 @@ def test_a_drawn_row_does_not_depend_on_its_fellows(drawn):
     for i, p in enumerate(PROMPTS)
   ]
   assert alone == drawn
-  first = generate(spec, weights(spec), PROMPTS[:1], max_new_tokens=NEW, key=jax.random.key(7), **DRAWN)
+  first = generate(
+    spec, weights(spec), PROMPTS[:1], max_new_tokens=NEW, key=jax.random.key(7), **DRAWN
+  )
   assert first == drawn[:1]
 
 
@@ -87,7 +93,9 @@ def test_the_same_key_draws_the_same_tokens_and_another_key_others(drawn):
 @pytest.mark.parametrize('chunk', [1, 4, 100])
 def test_a_stream_is_the_same_tokens_in_any_chunks(drawn, chunk):
   spec = MODELS[MAIN]
-  steps = stream(spec, weights(spec), PROMPTS, max_new_tokens=NEW, key=jax.random.key(7), chunk=chunk, **DRAWN)
+  steps = stream(
+    spec, weights(spec), PROMPTS, max_new_tokens=NEW, key=jax.random.key(7), chunk=chunk, **DRAWN
+  )
   assert np.stack(list(steps)).T.tolist() == drawn
 
 
@@ -106,13 +114,23 @@ def test_decoding_stops_early_once_every_row_has_ended(drawn):
   spec = MODELS[MAIN]
   stop = drawn[0][2]
   options = {'max_new_tokens': NEW, 'key': jax.random.key(7), 'eos': stop, **DRAWN}
-  assert len(list(stream(spec, weights(spec), PROMPTS[:1], **options))) == drawn[0].index(stop) + 1 < NEW
+  assert (
+    len(list(stream(spec, weights(spec), PROMPTS[:1], **options))) == drawn[0].index(stop) + 1 < NEW
+  )
 
 
 def test_no_row_stops_before_min_new_tokens(drawn):
   spec = MODELS[MAIN]
   everything = tuple(range(VOCAB - 1))  # all but one token stop
-  said = generate(spec, weights(spec), PROMPTS, max_new_tokens=NEW, min_new_tokens=4, temperature=0, eos=everything)
+  said = generate(
+    spec,
+    weights(spec),
+    PROMPTS,
+    max_new_tokens=NEW,
+    min_new_tokens=4,
+    temperature=0,
+    eos=everything,
+  )
   assert all(row[:4] == [VOCAB - 1] * 4 and len(row) >= 4 for row in said)
   assert any(len(row) == 5 for row in said)
 
@@ -160,7 +178,9 @@ def test_strings_come_back_as_strings_without_their_end_of_text():
 def test_rows_of_the_table_that_stand_for_no_word_are_never_chosen(drawn):
   spec, letters = MODELS[MAIN], Letters()
   letters.size, letters.eos = 28, None
-  said = generate(spec, weights(spec), [[5, 9], [7], [3]], tokenizer=letters, max_new_tokens=NEW, **DRAWN)
+  said = generate(
+    spec, weights(spec), [[5, 9], [7], [3]], tokenizer=letters, max_new_tokens=NEW, **DRAWN
+  )
   assert max(map(max, said)) < 28 <= max(map(max, drawn))
 
 
@@ -168,5 +188,7 @@ def test_the_package_is_callable_as_the_function(drawn):
   import tfm.generate.sampling
 
   spec = MODELS[MAIN]
-  said = tfm.generate(spec, weights(spec), PROMPTS, max_new_tokens=NEW, key=jax.random.key(7), run=Run(), **DRAWN)
+  said = tfm.generate(
+    spec, weights(spec), PROMPTS, max_new_tokens=NEW, key=jax.random.key(7), run=Run(), **DRAWN
+  )
   assert said == drawn

@@ -1,4 +1,6 @@
-"""Greedy decoding and beam search add the tokens that transformers' own `generate` adds with the same weights."""
+"""Greedy decoding and beam search add the tokens that transformers' own `generate` adds with the
+same weights.
+"""
 
 import functools
 import json
@@ -61,16 +63,20 @@ def t5():
 
   fields = transformers.T5Config(
     vocab_size=61, d_model=32, d_kv=64, d_ff=48, num_layers=2, num_heads=4, dropout_rate=0.0,
-    feed_forward_proj='gated-gelu', tie_word_embeddings=False, attn_implementation='eager', decoder_start_token_id=0,
+    feed_forward_proj='gated-gelu', tie_word_embeddings=False, attn_implementation='eager',
+    decoder_start_token_id=0,
   )  # fmt: skip
   model = untied(copying.randomized(transformers.T5ForConditionalGeneration(fields), 0.3))
   return read(model, tie_word_embeddings=False)
 
 
 _BART = {
-  'vocab_size': 61, 'd_model': 32, 'encoder_layers': 2, 'decoder_layers': 2, 'encoder_attention_heads': 4,
-  'decoder_attention_heads': 4, 'encoder_ffn_dim': 48, 'decoder_ffn_dim': 48, 'max_position_embeddings': 32,
-  'pad_token_id': 0, 'bos_token_id': 1, 'eos_token_id': 2, 'decoder_start_token_id': 0, 'forced_eos_token_id': None,
+  'vocab_size': 61, 'd_model': 32, 'encoder_layers': 2, 'decoder_layers': 2,
+  'encoder_attention_heads': 4,
+  'decoder_attention_heads': 4, 'encoder_ffn_dim': 48, 'decoder_ffn_dim': 48,
+  'max_position_embeddings': 32,
+  'pad_token_id': 0, 'bos_token_id': 1, 'eos_token_id': 2, 'decoder_start_token_id': 0,
+  'forced_eos_token_id': None,
   'attn_implementation': 'eager',
 }  # fmt: skip
 
@@ -79,7 +85,9 @@ def bart():
   import torch
   import transformers
 
-  model = copying.randomized(transformers.BartForConditionalGeneration(transformers.BartConfig(**_BART)), 0.1)
+  model = copying.randomized(
+    transformers.BartForConditionalGeneration(transformers.BartConfig(**_BART)), 0.1
+  )
   with torch.no_grad():
     model.final_logits_bias.normal_()
     # Or it would repeat itself.
@@ -93,7 +101,12 @@ def marian():
   import torch
   import transformers
 
-  fields = {**_BART, 'share_encoder_decoder_embeddings': False, 'tie_word_embeddings': False, 'scale_embedding': True}
+  fields = {
+    **_BART,
+    'share_encoder_decoder_embeddings': False,
+    'tie_word_embeddings': False,
+    'scale_embedding': True,
+  }
   model = transformers.MarianMTModel(transformers.MarianConfig(**fields))
   fixed = {n: p.clone() for n, p in model.named_parameters() if 'embed_positions' in n}
   model = untied(copying.randomized(model, 0.1))
@@ -133,7 +146,8 @@ def theirs(model, spec, prompts=PROMPTS, **options):
   model.generation_config.eos_token_id = list(eos) or None
   with torch.no_grad():
     rows = model.generate(
-      torch.tensor(ids).long(), attention_mask=torch.tensor(mask).long(), max_new_tokens=NEW, do_sample=False,
+      torch.tensor(ids).long(), attention_mask=torch.tensor(mask).long(), max_new_tokens=NEW,
+      do_sample=False,
       pad_token_id=0, **options,
     )  # fmt: skip
   new = rows[:, width if left else 1 :].tolist()
@@ -161,7 +175,8 @@ def test_greedy_rows_end_where_theirs_do_and_obey_the_same_penalties(case):
   expected = theirs(model, spec, eos=eos)
   assert len(set(map(len, expected))) > 1
   assert ours(spec, params, eos=eos) == expected
-  # Their penalties see padding as tokens of the prompt, so each row stands alone there, and in a batch here.
+  # Their penalties see padding as tokens of the prompt, so each row stands alone there, and in a
+  # batch here.
   both = {'repetition_penalty': 1.4, 'min_new_tokens': 2}
   alone = [theirs(model, spec, [p], eos=eos, no_repeat_ngram_size=2, **both)[0] for p in PROMPTS]
   assert ours(spec, params, eos=eos, no_repeat_ngram=2, **both) == alone
@@ -173,7 +188,14 @@ def test_forced_tokens_and_forbidden_ones_are_theirs(case):
   if spec.encoder is None:
     pytest.skip('is for what reads a source')
   start = theirs(model, spec)[0][0]
-  expected = theirs(model, spec, eos=(9,), forced_bos_token_id=7, forced_eos_token_id=9, bad_words_ids=[[0], [start]])
+  expected = theirs(
+    model,
+    spec,
+    eos=(9,),
+    forced_bos_token_id=7,
+    forced_eos_token_id=9,
+    bad_words_ids=[[0], [start]],
+  )
   assert all(row[0] == 7 and row[-1] == 9 for row in expected)
   options = {'forced_first': 7, 'forced_last': 9, 'logit_bias': {0: -math.inf, start: -math.inf}}
   assert ours(spec, params, eos=9, **options) == expected

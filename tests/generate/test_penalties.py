@@ -1,4 +1,6 @@
-"""Biases and penalties do to logits what transformers' processors of the same names do, and nothing to padding."""
+"""Biases and penalties do to logits what transformers' processors of the same names do, and nothing
+to padding.
+"""
 
 import itertools
 
@@ -15,7 +17,8 @@ from tfm.parts.context import Run
 
 V = 12
 LOGITS = np.random.default_rng(0).normal(size=(3, V)).astype(np.float32) * 3
-#: Two tokens of prompt (the last row has one), then new ones; the 11 at the end has not been said yet.
+#: Two tokens of prompt (the last row has one), then new ones; the 11 at the end has not been said
+#: yet.
 SAID = np.array([[4, 7, 4, 7, 1, 4, 11], [1, 2, 3, 2, 3, 2, 11], [NOTHING, 5, 5, 5, 0, 5, 11]])
 END = 6
 jitted = jax.jit(penalized)
@@ -24,7 +27,9 @@ jitted = jax.jit(penalized)
 def ours(said=SAID, end=END, start=2, **fields):
   said, logits = jnp.asarray(said), jnp.asarray(LOGITS[: len(said)])
   new = jnp.broadcast_to((jnp.arange(said.shape[1]) >= start)[None], said.shape)
-  return np.asarray(jitted(logits, said, new, jnp.full(len(said), end), Penalties(**fields).prices()))
+  return np.asarray(
+    jitted(logits, said, new, jnp.full(len(said), end), Penalties(**fields).prices())
+  )
 
 
 def theirs(name, *args):
@@ -35,13 +40,17 @@ def theirs(name, *args):
   # One row at a time, each without its padding.
   rows = [[t for t in row[:END] if t != NOTHING] for row in SAID.tolist()]
   given = zip(rows, torch.tensor(LOGITS), strict=True)
-  return np.concatenate([processor(torch.tensor([row]), scores[None].clone()).numpy() for row, scores in given])
+  return np.concatenate(
+    [processor(torch.tensor([row]), scores[None].clone()).numpy() for row, scores in given]
+  )
 
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('penalty', [1.3, 0.5])
 def test_the_repetition_penalty_is_that_of_transformers(penalty):
-  np.testing.assert_allclose(ours(repetition_penalty=penalty), theirs('RepetitionPenalty', penalty), rtol=1e-6)
+  np.testing.assert_allclose(
+    ours(repetition_penalty=penalty), theirs('RepetitionPenalty', penalty), rtol=1e-6
+  )
 
 
 @pytest.mark.oracle
@@ -67,7 +76,9 @@ PROMPTS, SPEC = [[5, 9, 2], [7, 1, 1, 30, 22, 8, 4], [60]], MODELS['rope_gqa']
 
 
 def say(spec=SPEC, **options):
-  return generate(spec, weights(spec), PROMPTS, max_new_tokens=12, temperature=0, run=Run(), **options)
+  return generate(
+    spec, weights(spec), PROMPTS, max_new_tokens=12, temperature=0, run=Run(), **options
+  )
 
 
 def test_a_constrained_vocabulary_is_all_that_is_said():
@@ -100,16 +111,32 @@ def test_penalties_are_taken_step_by_step():
   [
     ({'repetition_penalty': 0}, 'repetition_penalty=0 is not one. Expected more than 0: 1 is none'),
     ({'frequency_penalty': np.nan}, 'frequency_penalty=nan is no number to take off a logit'),
-    ({'no_repeat_ngram': 0}, 'no_repeat_ngram=0 is no number of tokens. Expected at least 1, or None'),
+    (
+      {'no_repeat_ngram': 0},
+      'no_repeat_ngram=0 is no number of tokens. Expected at least 1, or None',
+    ),
     ({'logit_bias': {3: np.inf}}, r'logit_bias\[3\]=inf cannot be added to a logit'),
     ({'logit_bias': {VOCAB: 1.0}}, 'logit_bias has token 61, outside the vocabulary of 61'),
     ({'allowed': [1, -1]}, 'allowed has token -1, outside the vocabulary of 61'),
     ({'allowed': ()}, 'allowed and logit_bias leave no token to choose. Expected at least one'),
-    ({'allowed': [3], 'logit_bias': {3: -np.inf}}, 'allowed and logit_bias leave no token to choose'),
-    ({'allowed': [3], 'eos': 3, 'min_new_tokens': 1}, 'every token left to choose ends a row, but min_new_tokens=1'),
-    ({'stop': 3}, 'stop=3 is no text to end a row before. Expected a string or several; ids that end a row are eos'),
+    (
+      {'allowed': [3], 'logit_bias': {3: -np.inf}},
+      'allowed and logit_bias leave no token to choose',
+    ),
+    (
+      {'allowed': [3], 'eos': 3, 'min_new_tokens': 1},
+      'every token left to choose ends a row, but min_new_tokens=1',
+    ),
+    (
+      {'stop': 3},
+      'stop=3 is no text to end a row before. Expected a string or several; ids that end a row are '
+      'eos',
+    ),
     ({'stop': ''}, "stop='' is in every text. Expected at least one character"),
-    ({'stop': 'END'}, "stop='END' is text, but there is no tokenizer. Expected tokenizer=, or eos= for token ids"),
+    (
+      {'stop': 'END'},
+      "stop='END' is text, but there is no tokenizer. Expected tokenizer=, or eos= for token ids",
+    ),
   ],
 )
 def test_mistakes_name_the_expected_value(options, message):

@@ -41,10 +41,14 @@ def test_a_layer_at_a_time_says_what_the_stack_says(name):
   spec = MODELS[name]
   ready = prepare(spec, weights(spec))
   assert isinstance(ready['segment_0'], tuple)
-  np.testing.assert_allclose(logits(spec, ready, IDS), logits(spec, weights(spec), IDS), rtol=1e-4, atol=1e-4)
+  np.testing.assert_allclose(
+    logits(spec, ready, IDS), logits(spec, weights(spec), IDS), rtol=1e-4, atol=1e-4
+  )
   options = {'max_new_tokens': 9, 'temperature': 0} | ({'decoder_start': 0} if spec.encoder else {})
   prompts = [[5, 9, 2], [7, 1, 1, 30, 22, 8, 4], [60]]
-  assert generate(spec, ready, prompts, **options) == generate(spec, weights(spec), prompts, **options)
+  assert generate(spec, ready, prompts, **options) == generate(
+    spec, weights(spec), prompts, **options
+  )
 
 
 @pytest.mark.parametrize(('shape', 'n_in'), [((16, 5, 3), 1), ((4, 8, 1500), 2), ((1024, 200), 1)])
@@ -78,7 +82,9 @@ def test_few_rows_are_rounded_to_two_bytes_a_number_and_many_are_not(rows):
   wide_io = np.asarray(widened(q)).T.astype(np.float64)
   error = np.abs(jax.jit(lambda x, q: q.contract(x))(x, q) - x @ wide_io)
   half_a_step = np.abs(x).max(1, keepdims=True) / 16256 / 2 if rows <= 32 else np.zeros((rows, 1))
-  assert (error <= half_a_step * np.abs(wide_io).sum(0) + 1e-5 * np.abs(x).max(1, keepdims=True)).all()
+  assert (
+    error <= half_a_step * np.abs(wide_io).sum(0) + 1e-5 * np.abs(x).max(1, keepdims=True)
+  ).all()
   assert not rows <= 32 or error.max() > 1e-4
 
 
@@ -109,7 +115,8 @@ def test_int8_logits_are_close_and_the_layers_weigh_a_quarter():
 
 @pytest.mark.large
 def test_int8_latents_are_asked_by_the_weights_that_int8_keys_are_made_of():
-  # Weights with which no activation stands so near the middle of two steps that it is rounded to both.
+  # Weights with which no activation stands so near the middle of two steps that it is rounded to
+  # both.
   spec, plain = MODELS['mla'], weights(MODELS['mla'], seed=3)
   ready = prepare(spec, plain, int8=True)
   for name, out in (('k', (4, 8)), ('v', (4, 12))):
@@ -120,13 +127,18 @@ def test_int8_latents_are_asked_by_the_weights_that_int8_keys_are_made_of():
   def stepped(params):
     found, cache = [], init_cache(spec, 1, 8)
     for t in range(6):
-      out = transformer.apply(spec, params, run=Run(loop='unroll'), cache=cache, input_ids=ids_BT[:, t : t + 1])
+      out = transformer.apply(
+        spec, params, run=Run(loop='unroll'), cache=cache, input_ids=ids_BT[:, t : t + 1]
+      )
       found, cache = [*found, out['logits']], out['cache']
     return jnp.concatenate(found, 1)
 
   # Keys are never made where latents are asked, so activations are not rounded alike.
   np.testing.assert_allclose(stepped(ready), logits(spec, ready, ids_BT), rtol=1e-3, atol=1e-3)
-  assert float(jnp.corrcoef(logits(spec, plain, IDS).ravel(), logits(spec, ready, IDS).ravel())[0, 1]) > 0.99
+  assert (
+    float(jnp.corrcoef(logits(spec, plain, IDS).ravel(), logits(spec, ready, IDS).ravel())[0, 1])
+    > 0.99
+  )
   assert len(generate(spec, ready, [[1, 2, 3]], max_new_tokens=4)[0]) == 4
 
 
@@ -144,5 +156,7 @@ def test_a_prepared_model_drafts_what_it_drafted():
 
 def test_prepared_parameters_are_not_prepared_again():
   ready = prepare(PLAIN, weights(PLAIN))
-  with pytest.raises(UserError, match=r'prepare: the parameters are not those of the model. Expected what init'):
+  with pytest.raises(
+    UserError, match=r'prepare: the parameters are not those of the model. Expected what init'
+  ):
     prepare(PLAIN, ready)

@@ -1,4 +1,6 @@
-"""A prompt read from a file, or in pieces, is the prompt; a file of something else is refused by what differs."""
+"""A prompt read from a file, or in pieces, is the prompt; a file of something else is refused by
+what differs.
+"""
 
 import dataclasses
 import functools
@@ -31,7 +33,9 @@ UNROLLED = Run(loop='unroll')
 @pytest.mark.parametrize('kind', [row() for row in TABLE.values()], ids=str)
 @pytest.mark.parametrize('chunk', [1, 5, 16])
 @pytest.mark.large(
-  when=lambda kind, chunk: chunk == 1 or (chunk == 16 and not isinstance(kind, RingCache | DenseCache))
+  when=lambda kind, chunk: (
+    chunk == 1 or (chunk == 16 and not isinstance(kind, RingCache | DenseCache))
+  )
 )
 def test_a_prompt_in_chunks_is_gone_on_with_as_one_read_at_once(kind, chunk):
   prompts, run = [PROMPT * 2, PROMPT[:3], [60]], Run(cache=kind)
@@ -58,7 +62,9 @@ def test_chunks_bound_the_memory_of_reading():
 
     run = Run(attend=DenseAttention())
     cache = jax.eval_shape(lambda: init_cache(spec, 1, 1024))
-    program = jax.jit(lambda p, c, x: read(spec, p, c, {'input_ids': x}, run=run, chunk=chunk)['logits'])
+    program = jax.jit(
+      lambda p, c, x: read(spec, p, c, {'input_ids': x}, run=run, chunk=chunk)['logits']
+    )
     return program.lower(shapes, cache, ids).compile().memory_analysis().temp_size_in_bytes
 
   assert temporary(64) < temporary(None) / 4
@@ -67,7 +73,9 @@ def test_chunks_bound_the_memory_of_reading():
 @pytest.mark.parametrize('kind', [DenseCache(), Int8Cache(), PagedCache(4)], ids=str)
 @pytest.mark.parametrize('name', ['rope_gqa', 'window'])
 @pytest.mark.large(
-  when=lambda kind, name: isinstance(kind, Int8Cache) == (name == 'window') or isinstance(kind, DenseCache)
+  when=lambda kind, name: (
+    isinstance(kind, Int8Cache) == (name == 'window') or isinstance(kind, DenseCache)
+  )
 )
 def test_a_prompt_from_a_file_is_gone_on_with_as_without(tmp_path, kind, name):
   spec, run, file = MODELS[name], Run(cache=kind), tmp_path / 'prompt'
@@ -78,7 +86,9 @@ def test_a_prompt_from_a_file_is_gone_on_with_as_without(tmp_path, kind, name):
   assert say(spec, weights(spec), [PROMPT], run=run, prompt_cache=file) == plain
   # What differs from the file on is read, and only that; rows may have different parts of it.
   others = [PROMPT[:4] + [44, 3], PROMPT + [12, 12, 13], [8, 8]]
-  assert say(spec, weights(spec), others, run=run, prompt_cache=file) == say(spec, weights(spec), others, run=run)
+  assert say(spec, weights(spec), others, run=run, prompt_cache=file) == say(
+    spec, weights(spec), others, run=run
+  )
   assert file.read_bytes() == written
   assert [p.name for p in tmp_path.iterdir()] == ['prompt']
 
@@ -118,13 +128,19 @@ def test_layers_laid_out_one_by_one_keep_and_find_the_prompt(tmp_path):
 
 
 def test_the_file_has_the_bytes_of_the_formula(tmp_path):
-  for dtype, kind in (('bfloat16', DenseCache()), ('float32', DenseCache()), ('bfloat16', Int8Cache())):
+  for dtype, kind in (
+    ('bfloat16', DenseCache()),
+    ('float32', DenseCache()),
+    ('bfloat16', Int8Cache()),
+  ):
     run, file = Run(Precision(compute=dtype), cache=kind), tmp_path / f'{dtype}{kind.exact}'
     say(SPEC, weights(SPEC), [PROMPT], run=run, prompt_cache=file)
     header = int.from_bytes(file.read_bytes()[:8], 'little')
     each = count.cache_bytes_per_token(SPEC, dtype, kind) + 8
     assert file.stat().st_size == 8 + header + each * len(PROMPT)
-    assert say(SPEC, weights(SPEC), [PROMPT], run=run, prompt_cache=file) == say(SPEC, weights(SPEC), [PROMPT], run=run)
+    assert say(SPEC, weights(SPEC), [PROMPT], run=run, prompt_cache=file) == say(
+      SPEC, weights(SPEC), [PROMPT], run=run
+    )
 
 
 @pytest.fixture(scope='module')
@@ -165,7 +181,11 @@ def test_a_broken_file_is_refused_and_left_as_it_is(kept, tmp_path):
     ('cut', whole[:-10], 'cannot be read'),
     ('short', whole[:5], 'cannot be read'),
     ('empty', b'', 'cannot be read'),
-    ('flipped', bytes(damaged), 'its contents are damaged. Expected it removed: it is then made anew'),
+    (
+      'flipped',
+      bytes(damaged),
+      'its contents are damaged. Expected it removed: it is then made anew',
+    ),
   ):
     file = tmp_path / name
     file.write_bytes(content)
@@ -173,7 +193,9 @@ def test_a_broken_file_is_refused_and_left_as_it_is(kept, tmp_path):
       say(SPEC, weights(SPEC), [PROMPT], run=Run(), prompt_cache=file)
     assert file.read_bytes() == content
   save_file({'a': np.ones(2)}, tmp_path / 'other')
-  with pytest.raises(UserError, match='is no prompt cache, it lacks cache, digest, dtype, spec, weights'):
+  with pytest.raises(
+    UserError, match='is no prompt cache, it lacks cache, digest, dtype, spec, weights'
+  ):
     say(SPEC, weights(SPEC), [PROMPT], run=Run(), prompt_cache=tmp_path / 'other')
 
 
@@ -182,16 +204,30 @@ def test_a_prefix_lm_takes_the_whole_prompt_or_nothing(tmp_path):
   plain = say(spec, weights(spec), [PROMPT], run=Run())
   assert say(spec, weights(spec), [PROMPT], run=Run(), prompt_cache=file) == plain
   assert say(spec, weights(spec), [PROMPT], run=Run(), prompt_cache=file) == plain
-  with pytest.raises(UserError, match=r'tokens differ: the file is \[5, 9, .*, the prompt is \[5, 9, 2, 7\]'):
+  with pytest.raises(
+    UserError, match=r'tokens differ: the file is \[5, 9, .*, the prompt is \[5, 9, 2, 7\]'
+  ):
     say(spec, weights(spec), [PROMPT[:4]], run=Run(), prompt_cache=file)
 
 
 @pytest.mark.parametrize(
   ('name', 'options', 'message'),
   [
-    ('encdec', {'decoder_start': 0, 'prefill_chunk': 4}, 'a prompt whose tokens see later ones is read at once'),
-    ('prefix', {'prefill_chunk': 4}, 'prefill_chunk=4: a prompt whose tokens see later ones is read at once'),
-    ('rope_gqa', {'prefill_chunk': 0}, 'prefill_chunk=0 reads nothing. Expected at least 1, or None'),
+    (
+      'encdec',
+      {'decoder_start': 0, 'prefill_chunk': 4},
+      'a prompt whose tokens see later ones is read at once',
+    ),
+    (
+      'prefix',
+      {'prefill_chunk': 4},
+      'prefill_chunk=4: a prompt whose tokens see later ones is read at once',
+    ),
+    (
+      'rope_gqa',
+      {'prefill_chunk': 0},
+      'prefill_chunk=0 reads nothing. Expected at least 1, or None',
+    ),
   ],
 )
 def test_what_has_no_meaning_is_refused(name, options, message):
@@ -214,8 +250,10 @@ def test_a_ring_goes_on_from_a_file_as_far_as_it_can_be_cut_back(tmp_path, kind)
   assert here(others, prompt_cache=file) == here(others)
   assert held(others) == [11, 9, 0, 0]
   message = (
-    r'tokens differ: the prompt has 8 of the 11 tokens of the file, but .*ring.* has forgotten what stood before the '
-    r'last 2. Expected a prompt that goes on from all of them, another file, or a cache that keeps every token'
+    r'tokens differ: the prompt has 8 of the 11 tokens of the file, but .*ring.* has forgotten '
+    r'what stood before the '
+    r'last 2. Expected a prompt that goes on from all of them, another file, or a cache that keeps '
+    r'every token'
   )
   with pytest.raises(UserError, match=message):
     here(others[2:], prompt_cache=file)
@@ -225,7 +263,9 @@ def test_a_ring_that_has_not_gone_round_is_as_good_as_a_slot_for_every_token(tmp
   spec, run, file = MODELS['window'], Run(cache=RingCache()), tmp_path / 'prompt'
   others = [PROMPT[:4] + [44, 3], PROMPT + [12, 12, 13], [8, 8]]
   say(spec, weights(spec), [PROMPT], run=run, prompt_cache=file)
-  assert say(spec, weights(spec), others, run=run, prompt_cache=file) == say(spec, weights(spec), others, run=run)
+  assert say(spec, weights(spec), others, run=run, prompt_cache=file) == say(
+    spec, weights(spec), others, run=run
+  )
   assert started(spec, others, file, run).cache['slot'].tolist() == [4, 11, 0]
 
 
@@ -242,7 +282,8 @@ def test_an_encoder_need_not_read_again_what_a_file_has(tmp_path, options):
   with safe_open(file, 'numpy') as kept:
     assert kept.get_slice('segments.0.pattern.0.cross.k').get_shape() == [2, 4, len(PROMPT), 8]
   with pytest.raises(
-    UserError, match=r'tokens differ: the file is \[5, 9, .*, the prompt is \[5, 9, 2\]. Expected the same'
+    UserError,
+    match=r'tokens differ: the file is \[5, 9, .*, the prompt is \[5, 9, 2\]. Expected the same',
   ):
     here([PROMPT, PROMPT[:3]], prompt_cache=file)
 
@@ -254,7 +295,9 @@ def later():
 
 
 @pytest.mark.large
-def test_a_draft_of_the_models_own_heads_goes_on_from_the_file_with_the_same_guesses(later, tmp_path):
+def test_a_draft_of_the_models_own_heads_goes_on_from_the_file_with_the_same_guesses(
+  later, tmp_path
+):
   (spec, params), run, file = later, Run(cache=RingCache(3)), tmp_path / 'prompt'
 
   def drawn(prompts, **options):
@@ -273,7 +316,10 @@ def test_a_draft_of_the_models_own_heads_goes_on_from_the_file_with_the_same_gue
 def test_a_file_without_what_a_draft_goes_on_from_is_refused(later, tmp_path):
   (spec, params), file = later, tmp_path / 'prompt'
   say(spec, params, [PROMPT], run=Run(), prompt_cache=file)
-  with pytest.raises(UserError, match=r"drafts differ: the file has nothing of the model's own heads for later tokens"):
+  with pytest.raises(
+    UserError,
+    match=r"drafts differ: the file has nothing of the model's own heads for later tokens",
+  ):
     say(spec, params, [PROMPT], run=Run(), draft=Later(), prompt_cache=file)
 
 

@@ -91,12 +91,20 @@ def test_blocks_are_not_shared_without_token_entries():
 def searched(spec, prompt, K):
   """The best of K beams after a prompt, by a full pass for each token."""
   length = len(prompt) + NEW
-  score = jax.jit(lambda p, ids: jax.nn.log_softmax(transformer.apply(spec, p, input_ids=ids)['logits']))
+  score = jax.jit(
+    lambda p, ids: jax.nn.log_softmax(transformer.apply(spec, p, input_ids=ids)['logits'])
+  )
   beams = [(0.0, ())]
   for n in range(NEW):
     rows = [[*prompt, *text, *[0] * (length - len(prompt) - n)] for _, text in beams]
-    logp = np.asarray(score(weights(spec), np.asarray(rows * (K if n == 0 else 1), np.int32)))[:, len(prompt) + n - 1]
-    more = [(total + logp[i, v], (*text, v)) for i, (total, text) in enumerate(beams) for v in range(spec.vocab)]
+    logp = np.asarray(score(weights(spec), np.asarray(rows * (K if n == 0 else 1), np.int32)))[
+      :, len(prompt) + n - 1
+    ]
+    more = [
+      (total + logp[i, v], (*text, v))
+      for i, (total, text) in enumerate(beams)
+      for v in range(spec.vocab)
+    ]
     beams = sorted(more, reverse=True)[:K]
   return [int(token) for token in beams[0][1]]
 
@@ -134,7 +142,9 @@ def test_perfect_draft_is_always_accepted(monkeypatch):
   from tfm.generate import speculate
 
   spec, passes, original = MODELS['hybrid'], [], speculate.go_on
-  monkeypatch.setattr(speculate, 'go_on', lambda *a, **k: passes.append(s := original(*a, **k)) or s)
+  monkeypatch.setattr(
+    speculate, 'go_on', lambda *a, **k: passes.append(s := original(*a, **k)) or s
+  )
   draft = Smaller(spec, weights(spec))
   assert say(spec, weights(spec), PROMPTS, draft=draft, draft_tokens=2) == expected(spec, PROMPTS)
   assert int(passes[-1].passes) == -(-(NEW - 1) // 3)
@@ -164,14 +174,17 @@ def test_rewound_rows_continue_exactly(name, left):
   whole = jax.jit(lambda p, ids: transformer.apply(spec, p, input_ids=ids)['logits'])
   for i, n in enumerate(keep_B):
     row = np.concatenate([ids[i, :2], ids[i, 2:7][mask[i] > 0][:n], ids[i, 7:]])
-    np.testing.assert_allclose(found[i], whole(weights(spec), row[None])[0, -2:], rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(
+      found[i], whole(weights(spec), row[None])[0, -2:], rtol=1e-4, atol=1e-4
+    )
 
 
 def test_rewind_without_history_is_an_error():
   cache = init_cache(MODELS['lstm'], 1, 4)
   for broken in (cache, with_history(cache)):
     with pytest.raises(
-      UserError, match=r'rewind: a row state is not kept .* Expected a cache .* with_history\(cache\)'
+      UserError,
+      match=r'rewind: a row state is not kept .* Expected a cache .* with_history\(cache\)',
     ):
       rewind(broken, cache['slot'])
 
@@ -199,13 +212,17 @@ def test_prompts_continue_from_a_file(tmp_path, name, kind):
   assert here(others, prompt_cache=file) == plain[1]
   assert started(spec, others, file, Run(cache=kind)).cache['slot'].tolist() == [10, 10, 0, 0]
   assert file.read_bytes() == written
-  with pytest.raises(UserError, match=r'the prompt has 4 of the 10 tokens of the file, but row states are only kept'):
+  with pytest.raises(
+    UserError, match=r'the prompt has 4 of the 10 tokens of the file, but row states are only kept'
+  ):
     here([PROMPT[:4]], prompt_cache=file)
 
 
 def started(spec, prompts, file, run):
   """The remaining inputs of the prompts and the cache from the file."""
-  batch = decode.prompts_lib.batch(spec, prompts, None, decode.options_lib.parse({'max_new_tokens': NEW}))
+  batch = decode.prompts_lib.batch(
+    spec, prompts, None, decode.options_lib.parse({'max_new_tokens': NEW})
+  )
   return prompt_cache.start(file, spec, weights(spec), batch, run, Draft())
 
 
@@ -223,11 +240,15 @@ def test_file_holds_the_states_before_the_last_token(tmp_path):
 
 def test_unsupported_prompt_files_are_an_error(tmp_path):
   block = MODELS['lstm'].segments[0].pattern[0]
-  prefix = dataclasses.replace(MODELS['lstm'], segments=(Segment((block, _block(Attention(4, mask=Prefix())))),))
+  prefix = dataclasses.replace(
+    MODELS['lstm'], segments=(Segment((block, _block(Attention(4, mask=Prefix())))),)
+  )
   later = dataclasses.replace(MODELS['lstm'], mtp=SequentialMTP(2))
   with pytest.raises(UserError, match=r'the model has a prefix mask and row states'):
     say(prefix, weights(prefix), [PROMPT], prompt_cache=tmp_path / 'prompt')
-  with pytest.raises(UserError, match=r"row states continue only after all tokens .* draft's own layers"):
+  with pytest.raises(
+    UserError, match=r"row states continue only after all tokens .* draft's own layers"
+  ):
     say(later, weights(later), [PROMPT], draft=Later(), prompt_cache=tmp_path / 'prompt')
 
 
@@ -240,7 +261,9 @@ def test_recurrent_decoder_with_an_encoder(tmp_path):
 
   @jax.jit
   def whole(p, ids):
-    return transformer.apply(spec, p, input_ids=np.asarray([PROMPT], np.int32), decoder_input_ids=ids)['logits']
+    return transformer.apply(
+      spec, p, input_ids=np.asarray([PROMPT], np.int32), decoder_input_ids=ids
+    )['logits']
 
   row = np.asarray([[0, 3, *plain[0]]], np.int32)
   assert np.argmax(whole(weights(spec), row), -1)[0, 1:-1].tolist() == plain[0]
@@ -255,6 +278,8 @@ def test_counted_bytes_equal_allocated_bytes():
     rows = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(row_states(cache)))
     assert rows == 3 * count.state_bytes(spec) == 3 * 4 * (2 * 32 + 1 + 2 * (2 * 16 * 17 + 1))
     tokens = dataclasses.replace(spec, segments=(Segment(spec.segments[0].pattern[1:]),))
-    assert count.cache_bytes(spec, 40, kind=kind) - count.state_bytes(spec) == count.cache_bytes(tokens, 40, kind=kind)
+    assert count.cache_bytes(spec, 40, kind=kind) - count.state_bytes(spec) == count.cache_bytes(
+      tokens, 40, kind=kind
+    )
   assert count.cache_bytes_per_token(MODELS['lstm']) == 0
   assert count.cache_bytes(MODELS['lstm'], 8) == count.cache_bytes(MODELS['lstm'], 8000)

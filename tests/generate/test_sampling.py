@@ -23,7 +23,9 @@ def probabilities(logits):
 
 @pytest.mark.parametrize('k', [1, 7, 50, 99])
 def test_top_k_keeps_the_k_likeliest(k):
-  assert kept(LOGITS, top_k=k) == [set(row[:k].tolist()) for row in np.argsort(-np.asarray(LOGITS), axis=-1)]
+  assert kept(LOGITS, top_k=k) == [
+    set(row[:k].tolist()) for row in np.argsort(-np.asarray(LOGITS), axis=-1)
+  ]
 
 
 @pytest.mark.parametrize('p', [1e-6, 0.3, 0.9, 0.999])
@@ -45,7 +47,8 @@ def test_min_p_keeps_what_is_at_least_that_share_of_the_likeliest(p):
 
 
 def test_each_filter_sees_what_the_one_before_it_left():
-  # Of the four likeliest, 0.4 / 0.8 is half the mass: top_p = 0.5 keeps one where all ten would keep two.
+  # Of the four likeliest, 0.4 / 0.8 is half the mass: top_p = 0.5 keeps one where all ten would
+  # keep two.
   logits = jnp.log(jnp.asarray([[0.4, 0.2, 0.1, 0.1] + [0.2 / 6] * 6]))
   assert kept(logits, top_p=0.45) == [{0, 1}]
   assert kept(logits, top_k=4, top_p=0.45) == [{0}]
@@ -92,4 +95,6 @@ def test_filtered_logits_are_those_of_transformers(fields):
   for name, cls in classes.items():
     if name in fields:
       scores = cls(fields[name])(None, scores)
-  np.testing.assert_allclose(jitted_warp(LOGITS, Sampling(**fields).knobs()), scores.numpy(), rtol=1e-6)
+  np.testing.assert_allclose(
+    jitted_warp(LOGITS, Sampling(**fields).knobs()), scores.numpy(), rtol=1e-6
+  )

@@ -21,7 +21,9 @@ LONG = [*PROMPT, *PROMPT, 2]
 MIXED = [LONG, [7, 1], PROMPT[:8], LONG[:18], [*PROMPT[:10], 60, 60], LONG, [7, 1]]
 NEW, BLOCK = 6, 4
 PAGED = Run(cache=PagedCache(BLOCK))
-say = functools.partial(decode.generate, SPEC, weights(SPEC), max_new_tokens=NEW, key=jax.random.key(4))
+say = functools.partial(
+  decode.generate, SPEC, weights(SPEC), max_new_tokens=NEW, key=jax.random.key(4)
+)
 
 
 def ceil(n):
@@ -30,11 +32,15 @@ def ceil(n):
 
 def planned(prompts, beams=1, kind=PAGED.cache, spec=SPEC, **options):
   chosen = decode.options_lib.parse({'max_new_tokens': NEW} | options)
-  return prefix_sharing.prefix_layout(spec, kind, decode.prompts_lib.batch(spec, prompts, None, chosen), beams, NEW)
+  return prefix_sharing.prefix_layout(
+    spec, kind, decode.prompts_lib.batch(spec, prompts, None, chosen), beams, NEW
+  )
 
 
 def wanted(prompts, beams=1):
-  """Full blocks that differ in a token of theirs or before, and for each row those of all its other tokens."""
+  """Full blocks that differ in a token of theirs or before, and for each row those of all its other
+  tokens.
+  """
   full = {tuple(p[:n]) for p in prompts for n in range(BLOCK, len(p) + 1, BLOCK)}
   return len(full) + beams * sum(ceil(len(p) + NEW) - len(p) // BLOCK for p in prompts)
 
@@ -52,7 +58,12 @@ def passes(monkeypatch):
 
   def heard(spec, params, begin, *args, **kwargs):
     state = prefill(spec, params, begin, *args, **kwargs)
-    found.append((len(begin.inputs['input_ids']), sum(a.nbytes for a in jax.tree.leaves(state.cache['layers']))))
+    found.append(
+      (
+        len(begin.inputs['input_ids']),
+        sum(a.nbytes for a in jax.tree.leaves(state.cache['layers'])),
+      )
+    )
     return state
 
   monkeypatch.setattr(step, 'prefill', heard)
@@ -64,8 +75,14 @@ def test_samples_of_a_prompt_hold_it_once_and_say_what_they_said(passes):
   plain = say(prompts, run=Run())
   assert len({tuple(row) for row in plain}) > 4
   assert say(prompts, run=PAGED) == plain
-  # The prompt's whole blocks are there once; of its last one, which is not full, each row has its own.
-  assert planned(prompts).blocks == wanted(prompts) == len(LONG) // BLOCK + 7 * ceil(len(LONG) % BLOCK + NEW) == 23
+  # The prompt's whole blocks are there once; of its last one, which is not full, each row has its
+  # own.
+  assert (
+    planned(prompts).blocks
+    == wanted(prompts)
+    == len(LONG) // BLOCK + 7 * ceil(len(LONG) % BLOCK + NEW)
+    == 23
+  )
   assert 7 * ceil(len(LONG) + NEW) == 77
   (read, dense), (read_once, shared) = passes
   assert (read, read_once) == (7, 1)
@@ -74,7 +91,9 @@ def test_samples_of_a_prompt_hold_it_once_and_say_what_they_said(passes):
 
 def test_rows_of_a_batch_may_be_alike_or_begin_alike(plainly, passes):
   assert say(MIXED, run=PAGED) == plainly
-  assert say(MIXED, run=Run(cache=Int8Cache(PagedCache(BLOCK)))) == say(MIXED, run=Run(cache=Int8Cache()))
+  assert say(MIXED, run=Run(cache=Int8Cache(PagedCache(BLOCK)))) == say(
+    MIXED, run=Run(cache=Int8Cache())
+  )
   assert [read for read, _ in passes] == [5, 5, 7]
   assert planned(MIXED).blocks == wanted(MIXED) == (9 + 1) + 7 * 2
 
@@ -84,15 +103,24 @@ def test_a_pool_is_smaller_by_most_of_what_prompts_have_in_common():
   alike = planned([[*LONG, i] for i in range(7)])
   assert apart.blocks - alike.blocks == 6 * 9
   # Few sizes are compiled for, so not all of the 54 blocks that are spared.
-  assert len(planned([LONG] * 2 + [[i, *LONG] for i in range(6)]).fan.origin) == 7 * 12 + 8 * (4 + 1)
-  assert len(planned([LONG] * 2 + [[*LONG, i] for i in range(6)]).fan.origin) == 7 * 12 + 8 * (4 + 1) - 48
+  assert len(planned([LONG] * 2 + [[i, *LONG] for i in range(6)]).fan.origin) == 7 * 12 + 8 * (
+    4 + 1
+  )
+  assert (
+    len(planned([LONG] * 2 + [[*LONG, i] for i in range(6)]).fan.origin)
+    == 7 * 12 + 8 * (4 + 1) - 48
+  )
   assert planned([[i, *LONG] for i in range(7)]) is None
   assert planned([LONG] * 2, kind=DenseCache()) is None
 
 
 # Few blocks, so that rows are alike here and there; with what is left over.
-PIECES = st.lists(st.sampled_from([(1, 1, 1, 1), (1, 1, 1, 2), (2, 2, 2, 2)]), max_size=4).map(lambda p: sum(p, ()))
-ROWS = st.lists(st.tuples(PIECES, st.lists(st.integers(1, 2), min_size=1, max_size=3)), min_size=1, max_size=6)
+PIECES = st.lists(st.sampled_from([(1, 1, 1, 1), (1, 1, 1, 2), (2, 2, 2, 2)]), max_size=4).map(
+  lambda p: sum(p, ())
+)
+ROWS = st.lists(
+  st.tuples(PIECES, st.lists(st.integers(1, 2), min_size=1, max_size=3)), min_size=1, max_size=6
+)
 
 
 @settings(max_examples=60, deadline=None)
@@ -129,8 +157,8 @@ def test_beams_share_the_blocks_of_their_prompt():
   options = {'beams': 3, 'temperature': 0, 'max_new_tokens': 8, 'decoder_start': (0, 4, 4, 4, 4)}
   here = functools.partial(decode.generate, spec, weights(spec), prompts, **options)
   assert here(run=PAGED) == here(run=Run())
-  # Three beams each of three prompts of which two are alike: nine rows, two prompts of which each fills a block with
-  # what an encoder makes differ.
+  # Three beams each of three prompts of which two are alike: nine rows, two prompts of which each
+  # fills a block with what an encoder makes differ.
   plan = planned(prompts, 3, spec=spec, decoder_start=options['decoder_start'])
   assert plan.blocks == 2 + 9 * 2
 
@@ -149,7 +177,8 @@ def test_a_pool_of_so_many_blocks_holds_as_many_rows_as_fit(plainly):
   least = wanted(MIXED)
   assert say(MIXED, run=Run(cache=PagedCache(BLOCK, least))) == plainly
   message = (
-    rf'generate: cache=paged\(block=4, blocks={least - 1}\) has too few blocks: 7 rows of 6 new tokens take {least}. '
+    rf'generate: cache=paged\(block=4, blocks={least - 1}\) has too few blocks: 7 rows of 6 new '
+    rf'tokens take {least}. '
     rf'Expected blocks of at least {least}, fewer rows, or fewer tokens'
   )
   with pytest.raises(UserError, match=message):

@@ -1,4 +1,6 @@
-"""A draft makes decoding take fewer passes, and changes neither greedy rows nor the distribution of drawn ones."""
+"""A draft makes decoding take fewer passes, and changes neither greedy rows nor the distribution of
+drawn ones.
+"""
 
 import dataclasses
 import functools
@@ -39,13 +41,17 @@ def near(spec, by=0.02):
 def _moved(tree, by):
   params, treedef = jax.tree.flatten(tree)
   keys = jax.random.split(jax.random.key(5), len(params))
-  moved = [a + by * jnp.std(a) * jax.random.normal(k, a.shape) for a, k in zip(params, keys, strict=True)]
+  moved = [
+    a + by * jnp.std(a) * jax.random.normal(k, a.shape) for a, k in zip(params, keys, strict=True)
+  ]
   return jax.tree.unflatten(treedef, moved)
 
 
 def say(spec, prompts=PROMPTS, new=NEW, **options):
   start = {} if spec.encoder is None else {'decoder_start': 0}
-  return generate(spec, weights(spec), prompts, max_new_tokens=new, temperature=0, **start, **options)
+  return generate(
+    spec, weights(spec), prompts, max_new_tokens=new, temperature=0, **start, **options
+  )
 
 
 @pytest.fixture
@@ -104,13 +110,20 @@ def test_lookup_finds_the_longest_match_then_the_latest_and_goes_round():
 def test_ends_penalties_and_streams_are_the_same_too(draft):
   spec = MODELS['rope_gqa']
   draft = near(spec) if draft == 'near' else Lookup()
-  options = {'repetition_penalty': 1.2, 'frequency_penalty': 0.3, 'no_repeat_ngram': 3, 'min_new_tokens': 3}
+  options = {
+    'repetition_penalty': 1.2,
+    'frequency_penalty': 0.3,
+    'no_repeat_ngram': 3,
+    'min_new_tokens': 3,
+  }
   free = say(spec, **options)
   options['eos'] = (free[0][7], free[1][4])
   plain = say(spec, **options)
   assert min(map(len, plain)) < max(map(len, plain))
   assert say(spec, draft=draft, **options) == plain
-  steps = stream(spec, weights(spec), PROMPTS, max_new_tokens=NEW, temperature=0, draft=draft, **options)
+  steps = stream(
+    spec, weights(spec), PROMPTS, max_new_tokens=NEW, temperature=0, draft=draft, **options
+  )
   rows = np.stack(list(steps), axis=1).tolist()
   assert [[t for t in row if t >= 0] for row in rows] == plain
 
@@ -122,7 +135,9 @@ def test_a_drawn_row_does_not_depend_on_its_fellows():
   keys = jax.random.split(jax.random.key(7), 3)
   together = generate(spec, weights(spec), PROMPTS, key=keys, **drawn)
   for i, prompt in enumerate(PROMPTS):
-    assert generate(spec, weights(spec), [prompt], key=keys[i : i + 1], **drawn) == together[i : i + 1]
+    assert (
+      generate(spec, weights(spec), [prompt], key=keys[i : i + 1], **drawn) == together[i : i + 1]
+    )
 
 
 @pytest.mark.parametrize('cache', [DenseCache(), PagedCache(block=20)], ids=['dense', 'paged'])
@@ -136,15 +151,21 @@ def test_guesses_beyond_the_last_position_harm_nothing(cache):
   # A draft whose own table is shorter still: it guesses, and is not believed.
   short = dataclasses.replace(spec, absolute=Learned(40))
   cut = jax.tree.map(lambda a, like: a[: len(like)], weights(spec), transformer.param_shapes(short))
-  assert generate(spec, weights(spec), prompts, run=run, draft=Smaller(short, cut), **options) == plain
+  assert (
+    generate(spec, weights(spec), prompts, run=run, draft=Smaller(short, cut), **options) == plain
+  )
   options = {'max_new_tokens': 9, 'allowed': (3, 5, 11), 'draft': Smaller(short, cut), 'run': run}
   assert {t for row in generate(spec, weights(spec), prompts, **options) for t in row} == {3, 5, 11}
 
 
 LAYER = Segment((Block(Attention(2, relative=RoPE()), Mlp(24)),))
 HEADS = {
-  'parallel': Model(Tokens(VOCAB), 16, (LAYER, LAYER), heads={'lm': Lm(tied=False)}, mtp=ParallelMTP(3)),
-  'sequential': Model(Tokens(VOCAB), 16, (LAYER, LAYER), heads={'lm': Lm(tied=False)}, mtp=SequentialMTP(2)),
+  'parallel': Model(
+    Tokens(VOCAB), 16, (LAYER, LAYER), heads={'lm': Lm(tied=False)}, mtp=ParallelMTP(3)
+  ),
+  'sequential': Model(
+    Tokens(VOCAB), 16, (LAYER, LAYER), heads={'lm': Lm(tied=False)}, mtp=SequentialMTP(2)
+  ),
 }
 
 
@@ -153,7 +174,9 @@ HEADS = {
 @pytest.mark.large(when=lambda name, run: (name, run.loop) != ('parallel', 'scan'))
 def test_heads_for_later_tokens_change_no_greedy_row(name, run):
   spec = HEADS[name]
-  say = functools.partial(decode.generate, spec, weights(spec), PROMPTS, max_new_tokens=NEW, temperature=0, run=run)
+  say = functools.partial(
+    decode.generate, spec, weights(spec), PROMPTS, max_new_tokens=NEW, temperature=0, run=run
+  )
   plain = say()
   assert len({token for row in plain for token in row}) > 5
   assert say(draft=Later()) == plain
@@ -168,25 +191,34 @@ def test_heads_that_are_right_take_one_pass_for_all_they_guess(passes):
 
 
 def test_heads_draft_what_the_model_looked_ahead_to(monkeypatch):
-  # The drafts of each round are those of whole rows read at once, as in training; chained depths remember guesses.
+  # The drafts of each round are those of whole rows read at once, as in training; chained depths
+  # remember guesses.
   spec = HEADS['parallel']
   drafted = []
   original = Later.propose
 
   def watched(self, *args):
     out = original(self, *args)
-    jax.debug.callback(lambda d, n: drafted.append((np.asarray(d), np.asarray(n))), out[0], args[4].n_B)
+    jax.debug.callback(
+      lambda d, n: drafted.append((np.asarray(d), np.asarray(n))), out[0], args[4].n_B
+    )
     return out
 
   monkeypatch.setattr(Later, 'propose', watched)
-  rows = np.asarray(generate(spec, weights(spec), [[5, 9, 2]], max_new_tokens=12, temperature=0, draft=Later()))
+  rows = np.asarray(
+    generate(spec, weights(spec), [[5, 9, 2]], max_new_tokens=12, temperature=0, draft=Later())
+  )
   jax.effects_barrier()
   whole = np.concatenate([[[5, 9, 2]], rows], axis=1).astype(np.int32)
-  ahead = jax.jit(lambda p: transformer.apply(spec, p, input_ids=whole, mtp=True)['mtp_logits'])(weights(spec))
+  ahead = jax.jit(lambda p: transformer.apply(spec, p, input_ids=whole, mtp=True)['mtp_logits'])(
+    weights(spec)
+  )
   assert drafted
   for guess, n in drafted:
     # The last token read stands at place 3 + n - 2; its depth k says the token k + 1 places on.
-    assert guess[0].tolist() == [int(np.argmax(logits[0, 1 + n[0]])) for logits in map(np.asarray, ahead)]
+    assert guess[0].tolist() == [
+      int(np.argmax(logits[0, 1 + n[0]])) for logits in map(np.asarray, ahead)
+    ]
 
 
 def test_a_ring_takes_as_many_guesses_as_it_can_be_cut_back_by():
@@ -195,7 +227,9 @@ def test_a_ring_takes_as_many_guesses_as_it_can_be_cut_back_by():
   options = {'max_new_tokens': NEW, 'temperature': 0}
   plain = generate(spec, weights(spec), PROMPTS, **options)
   assert generate(spec, weights(spec), PROMPTS, draft=near(spec), run=run, **options) == plain
-  with pytest.raises(UserError, match=r'the cache can be cut back by fewer than 5 tokens, but the draft guesses 5'):
+  with pytest.raises(
+    UserError, match=r'the cache can be cut back by fewer than 5 tokens, but the draft guesses 5'
+  ):
     generate(spec, weights(spec), PROMPTS, draft=near(spec), draft_tokens=5, run=run, **options)
 
 
@@ -234,7 +268,9 @@ def test_the_first_two_tokens_are_distributed_as_without_a_draft(draft):
   }
   draft = drafts[draft]()
   # Three tokens: the second may be a draft's or come in its place, and is no end.
-  rows = generate(spec, weights(spec), [[1, 2]] * n, max_new_tokens=3, draft=draft, draft_tokens=2, **KNOBS)
+  rows = generate(
+    spec, weights(spec), [[1, 2]] * n, max_new_tokens=3, draft=draft, draft_tokens=2, **KNOBS
+  )
   counts = np.zeros((6, 6))
   for first, second, _ in rows:
     counts[first, second] += 1
@@ -260,17 +296,35 @@ def test_a_stop_text_ends_the_same_rows(passes):
   texts = ['59', '7119', 'l']
   plain = say(spec, texts, tokenizer=Digits())
   stop = plain[0][5:8]
-  assert say(spec, texts, tokenizer=Digits(), draft=near(spec), stop=stop) == [t.partition(stop)[0] for t in plain]
+  assert say(spec, texts, tokenizer=Digits(), draft=near(spec), stop=stop) == [
+    t.partition(stop)[0] for t in plain
+  ]
 
 
 @pytest.mark.parametrize(
   ('draft', 'options', 'message'),
   [
-    (Lookup(0), {}, 'generate: draft: longest=0 is no number of tokens to look up. Expected at least 1'),
-    (Later(), {}, 'draft: the model predicts the next token only. Expected one with mtp, or another draft'),
+    (
+      Lookup(0),
+      {},
+      'generate: draft: longest=0 is no number of tokens to look up. Expected at least 1',
+    ),
+    (
+      Later(),
+      {},
+      'draft: the model predicts the next token only. Expected one with mtp, or another draft',
+    ),
     (Lookup(), {'draft_tokens': 0}, 'draft_tokens=0 guesses nothing. Expected at least 1'),
-    (Smaller(MODELS['encdec'], {}), {}, 'draft: it has an encoder, the model has none. Expected both or neither'),
-    (Smaller(TOY, {}), {}, f'draft: it has a vocabulary of 6, the model one of {VOCAB}. Expected the same tokens'),
+    (
+      Smaller(MODELS['encdec'], {}),
+      {},
+      'draft: it has an encoder, the model has none. Expected both or neither',
+    ),
+    (
+      Smaller(TOY, {}),
+      {},
+      f'draft: it has a vocabulary of 6, the model one of {VOCAB}. Expected the same tokens',
+    ),
   ],
 )
 def test_mistakes_name_the_expected_value(draft, options, message):

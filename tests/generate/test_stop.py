@@ -12,14 +12,22 @@ from tfm.parts.context import Run
 
 SPEC, NEW = MODELS['rope_gqa'], 30
 PROMPTS = ['ab', 'aaaab', 'bba']
-generate = functools.partial(decode.generate, SPEC, weights(SPEC), run=Run(), max_new_tokens=NEW, key=jax.random.key(3))
-stream = functools.partial(decode.stream, SPEC, weights(SPEC), run=Run(), max_new_tokens=NEW, key=jax.random.key(3))
+generate = functools.partial(
+  decode.generate, SPEC, weights(SPEC), run=Run(), max_new_tokens=NEW, key=jax.random.key(3)
+)
+stream = functools.partial(
+  decode.stream, SPEC, weights(SPEC), run=Run(), max_new_tokens=NEW, key=jax.random.key(3)
+)
 
 
 class Pieces:
   """Each id is one to three letters; 60 is the end of text."""
 
-  pieces = [a + b for a in 'abcd' for b in ('', 'a', 'ba', 'cc', 'd', 'dab', 'e', 'f', 'gh', 'i', 'j', 'kl', 'mno')]
+  pieces = [
+    a + b
+    for a in 'abcd'
+    for b in ('', 'a', 'ba', 'cc', 'd', 'dab', 'e', 'f', 'gh', 'i', 'j', 'kl', 'mno')
+  ]
   eos, size = 51, 52
 
   def encode(self, text):
@@ -50,7 +58,9 @@ def test_text_is_cut_before_the_first_stop_that_spans_tokens(free):
   assert cut == [text.partition(stop)[0] for text in free]
   assert cut[0] != free[0]
   # Ids go on to the token that completes the text, and no further.
-  ended = generate([TOK.encode(p) for p in PROMPTS], tokenizer=TOK, eos=(), stop=(stop, 'never said'))
+  ended = generate(
+    [TOK.encode(p) for p in PROMPTS], tokenizer=TOK, eos=(), stop=(stop, 'never said')
+  )
   for row, whole in zip(ended, ids, strict=True):
     assert whole[: len(row)] == row
     assert (stop in TOK.decode(row)) == (stop in TOK.decode(whole))

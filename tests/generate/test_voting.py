@@ -28,7 +28,9 @@ def test_examples_come_before_the_question_in_the_same_form():
   assert few_shot([('a', 'b')], 'c') == 'Q: a\nA: b\n\nQ: c\nA:'
   assert few_shot([], 'c', form='<{}|{}>') == '<c|'
   assert few_shot([('{}', 'x')], 'q{}') == 'Q: {}\nA: x\n\nQ: q{}\nA:'
-  with pytest.raises(UserError, match=r"few_shot: form='Q: \{\}' has 1 \{\}. Expected one for the question, one for"):
+  with pytest.raises(
+    UserError, match=r"few_shot: form='Q: \{\}' has 1 \{\}. Expected one for the question, one for"
+  ):
     few_shot([], 'c', form='Q: {}')
 
 
@@ -55,7 +57,13 @@ def test_five_that_are_right_six_times_in_ten_are_right_together_as_often_as_the
 
 
 def test_a_vote_is_the_majority_of_the_samples_of_its_own_prompt():
-  options = {'tokenizer': TOK, 'max_new_tokens': 3, 'temperature': 0.7, 'key': jax.random.key(3), 'run': Run()}
+  options = {
+    'tokenizer': TOK,
+    'max_new_tokens': 3,
+    'temperature': 0.7,
+    'key': jax.random.key(3),
+    'run': Run(),
+  }
   texts = generate(SPEC, weights(SPEC), ['ab'] * 4 + ['cba'] * 4, **options)
   parse = lambda text: text[0]
   expected = [majority(map(parse, texts[:4])), majority(map(parse, texts[4:]))]
@@ -66,7 +74,10 @@ def test_a_vote_is_the_majority_of_the_samples_of_its_own_prompt():
   ('options', 'message'),
   [
     ({'n': 0}, 'vote: n=0 is no number of samples. Expected at least 1'),
-    ({'n': 3, 'temperature': 0}, 'vote: n=3 samples at temperature=0 are all the same. Expected more, or n=1'),
+    (
+      {'n': 3, 'temperature': 0},
+      'vote: n=3 samples at temperature=0 are all the same. Expected more, or n=1',
+    ),
   ],
 )
 def test_mistakes_name_the_expected_value(options, message):

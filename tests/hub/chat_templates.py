@@ -7,12 +7,16 @@ CHATML = (
 )
 LLAMA_2 = (
   "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}{% set system_message = "
-  "messages[0]['content'] %}{% else %}{% set loop_messages = messages %}{% set system_message = false %}{% endif %}"
+  "messages[0]['content'] %}{% else %}{% set loop_messages = messages %}{% set system_message = "
+  'false %}{% endif %}'
   "{% for message in loop_messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception("
-  "'Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% if loop.index0 == 0 and "
-  "system_message != false %}{% set content = '<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' + message['content'] %}"
+  "'Conversation roles must alternate user/assistant/user/assistant/...') "
+  '}}{% endif %}{% if loop.index0 == 0 and '
+  "system_message != false %}{% set content = '<<SYS>>\\n' + system_message + '\\n<</SYS>>\\n\\n' "
+  "+ message['content'] %}"
   "{% else %}{% set content = message['content'] %}{% endif %}{% if message['role'] == 'user' %}{{ bos_token + "
-  "'[INST] ' + content.strip() + ' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ ' '  + content.strip() + "
+  "'[INST] ' + content.strip() + ' [/INST]' }}{% elif message['role'] == 'assistant' %}{{ ' '  + "
+  'content.strip() + '
   "' ' + eos_token }}{% endif %}{% endfor %}"
 )
 LLAMA_3 = """\
@@ -98,9 +102,12 @@ LLAMA_3 = """\
 GEMMA = (
   "{{ bos_token }}{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
   "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}{{ raise_exception("
-  "'Conversation roles must alternate user/assistant/user/assistant/...') }}{% endif %}{% if (message['role'] == "
-  "'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif %}{{ '<start_of_turn>' + "
-  "role + '\\n' + message['content'] | trim + '<end_of_turn>\\n' }}{% endfor %}{% if add_generation_prompt %}"
+  "'Conversation roles must alternate user/assistant/user/assistant/...') "
+  "}}{% endif %}{% if (message['role'] == "
+  "'assistant') %}{% set role = 'model' %}{% else %}{% set role = message['role'] %}{% endif "
+  "%}{{ '<start_of_turn>' + "
+  "role + '\\n' + message['content'] | trim + '<end_of_turn>\\n' "
+  '}}{% endfor %}{% if add_generation_prompt %}'
   "{{'<start_of_turn>model\\n'}}{% endif %}"
 )
 MISTRAL = """\
@@ -129,23 +136,29 @@ MISTRAL = """\
 """
 DEEPSEEK = (
   '{% if not add_generation_prompt is defined %}{% set add_generation_prompt = false %}{% endif %}{% set ns = namespace('
-  "is_first=false, is_tool=false, system_prompt='') %}{%- for message in messages %}{%- if message['role'] == 'system' %}"
+  "is_first=false, is_tool=false, system_prompt='') %}{%- for message in messages %}{%- if "
+  "message['role'] == 'system' %}"
   "{% set ns.system_prompt = message['content'] %}{%- endif %}{%- endfor %}{{bos_token}}{{ns.system_prompt}}{%- for "
-  "message in messages %}{%- if message['role'] == 'user' %}{{'<｜User｜>' + message['content']}}{%- endif %}{%- if "
-  "message['role'] == 'assistant' and message['content'] is not none %}{% set content = message['content'] %}{% if "
-  "'</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif %}{{'<｜Assistant｜>' + content + "
+  "message in messages %}{%- if message['role'] == 'user' %}{{'<｜User｜>' + message['content']}}{%- "
+  'endif %}{%- if '
+  "message['role'] == 'assistant' and message['content'] is not none %}{% set content = "
+  "message['content'] %}{% if "
+  "'</think>' in content %}{% set content = content.split('</think>')[-1] %}{% endif "
+  "%}{{'<｜Assistant｜>' + content + "
   "'<｜end▁of▁sentence｜>'}}{%- endif %}{%- endfor -%}{% if add_generation_prompt %}{{'<｜Assistant｜><think>\\n'}}{% endif %}"
 )
 ZEPHYR = (
   "{% for message in messages %}\n{% if message['role'] == 'user' %}\n{{ '<|user|>\n' + message['content'] + eos_token }}"
   "\n{% elif message['role'] == 'system' %}\n{{ '<|system|>\n' + message['content'] + eos_token }}\n{% elif "
-  "message['role'] == 'assistant' %}\n{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}\n{% if "
+  "message['role'] == 'assistant' "
+  "%}\n{{ '<|assistant|>\n'  + message['content'] + eos_token }}\n{% endif %}\n{% if "
   "loop.last and add_generation_prompt %}\n{{ '<|assistant|>' }}\n{% endif %}\n{% endfor %}"
 )
 PHI_3 = (
   "{% for message in messages %}{% if message['role'] == 'system' %}{{'<|system|>\n' + message['content'] + '<|end|>\n'}}"
   "{% elif message['role'] == 'user' %}{{'<|user|>\n' + message['content'] + '<|end|>\n'}}{% elif message['role'] == "
-  "'assistant' %}{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}{% endif %}{% endfor %}{% if "
+  "'assistant' %}{{'<|assistant|>\n' + message['content'] + '<|end|>\n'}}{% endif %}{% endfor %}{% "
+  'if '
   "add_generation_prompt %}{{ '<|assistant|>\n' }}{% else %}{{ eos_token }}{% endif %}"
 )
 QWEN_3 = """\
@@ -201,11 +214,14 @@ QWEN_3 = """\
 {%- endif %}
 """
 GROUNDED = (
-  "{{ bos_token }}{% for document in documents %}Document: {{ loop.index0 }}\n{{ document.title }}: {{ document['text'] }}"
-  '\n{% endfor %}{% for message in messages %}{{ message.role | upper }}: {{ message.content }}\n{% endfor %}'
+  '{{ bos_token }}{% for document in documents %}Document: '
+  "{{ loop.index0 }}\n{{ document.title }}: {{ document['text'] }}"
+  '\n{% endfor %}{% for message in messages %}{{ message.role | upper }}: '
+  '{{ message.content }}\n{% endfor %}'
 )
 
 TEMPLATES = {
-  'chatml': CHATML, 'deepseek': DEEPSEEK, 'gemma': GEMMA, 'llama2': LLAMA_2, 'llama3': LLAMA_3, 'mistral': MISTRAL,
+  'chatml': CHATML, 'deepseek': DEEPSEEK, 'gemma': GEMMA, 'llama2': LLAMA_2, 'llama3': LLAMA_3,
+  'mistral': MISTRAL,
   'phi3': PHI_3, 'qwen3': QWEN_3, 'zephyr': ZEPHYR,
 }  # fmt: skip

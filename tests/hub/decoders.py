@@ -3,14 +3,16 @@
 from tests.hub.published import SIZES, Case, D, F, K, L, N, V
 
 _LLAMA3 = {
-  'rope_type': 'llama3', 'rope_theta': 1e4, 'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0,
+  'rope_type': 'llama3', 'rope_theta': 1e4, 'factor': 8.0, 'low_freq_factor': 1.0,
+  'high_freq_factor': 4.0,
   'original_max_position_embeddings': 16,
 }  # fmt: skip
 _GPT2 = {'vocab_size': V, 'n_embd': D, 'n_layer': L, 'n_head': N, 'n_positions': 64}
 _BLOOM = {'vocab_size': V, 'hidden_size': D, 'n_layer': L, 'n_head': N}
 _LABELS = {'num_labels': 3, 'pad_token_id': 0}
 _NEO = {
-  'vocab_size': V, 'hidden_size': D, 'num_layers': 3, 'num_heads': N, 'max_position_embeddings': 64, 'window_size': 4,
+  'vocab_size': V, 'hidden_size': D, 'num_layers': 3, 'num_heads': N, 'max_position_embeddings': 64,
+  'window_size': 4,
   'attention_types': [[['global', 'local'], 1], [['local'], 1]],
 }  # fmt: skip
 _ROPE = {'rope_type': 'default', 'rope_theta': 1e4}
@@ -27,7 +29,8 @@ CASES = {
   'gpt2-classifier': Case('GPT2Config', 'GPT2ForSequenceClassification', {**_GPT2, **_LABELS}, whole=True),
   'llama': Case('LlamaConfig', 'LlamaForCausalLM', {**SIZES, 'num_key_value_heads': K, 'rope_parameters': _LLAMA3}),
   'llama-tied': Case('LlamaConfig', 'LlamaForCausalLM', {
-    **SIZES, 'num_key_value_heads': 1, 'tie_word_embeddings': True, 'attention_bias': True, 'mlp_bias': True,
+    **SIZES, 'num_key_value_heads': 1, 'tie_word_embeddings': True, 'attention_bias': True,
+    'mlp_bias': True,
     'head_dim': 16,
   }),
   'llama-body': Case('LlamaConfig', 'LlamaModel', {**SIZES, 'intermediate_size': F}),
@@ -67,7 +70,8 @@ CASES = {
   }),
   'falcon-7b': Case('FalconConfig', 'FalconForCausalLM', _FALCON),
   'falcon-40b': Case('FalconConfig', 'FalconForCausalLM', {
-    **_FALCON, 'new_decoder_architecture': True, 'num_kv_heads': K, 'bias': True, 'tie_word_embeddings': False,
+    **_FALCON, 'new_decoder_architecture': True, 'num_kv_heads': K, 'bias': True,
+    'tie_word_embeddings': False,
   }),
   'falcon-11b': Case('FalconConfig', 'FalconForCausalLM', {
     **_FALCON, 'new_decoder_architecture': True, 'num_kv_heads': K, 'num_ln_in_parallel_attn': 1,
@@ -89,7 +93,8 @@ CASES = {
     **SIZES, 'num_key_value_heads': N, 'use_qkv_bias': True,
   }),
   'stablelm2-12b': Case('StableLmConfig', 'StableLmForCausalLM', {
-    **SIZES, 'num_key_value_heads': K, 'qk_layernorm': True, 'use_parallel_residual': True, 'hidden_act': 'gelu',
+    **SIZES, 'num_key_value_heads': K, 'qk_layernorm': True, 'use_parallel_residual': True,
+    'hidden_act': 'gelu',
   }),
   'nemotron': Case('NemotronConfig', 'NemotronForCausalLM', {**SIZES, 'num_key_value_heads': K, 'head_dim': 16}),
   'nemotron-classifier': Case('NemotronConfig', 'NemotronForSequenceClassification', {

@@ -4,11 +4,17 @@ from tests.hub.published import SIZES, Case, D, F, K, L, N, V
 
 _GQA = {**SIZES, 'num_key_value_heads': K, 'pad_token_id': 0}
 _LABELS = {'num_labels': 3, 'pad_token_id': 0}
-_YARN = {'rope_type': 'yarn', 'rope_theta': 5e5, 'factor': 4.0, 'original_max_position_embeddings': 16}
+_YARN = {
+  'rope_type': 'yarn',
+  'rope_theta': 5e5,
+  'factor': 4.0,
+  'original_max_position_embeddings': 16,
+}
 _DEFAULT = {'rope_type': 'default', 'rope_theta': 5e5}
 _PATTERN = ['sliding_attention', 'full_attention', 'full_attention', 'sliding_attention']
 _XGLM = {
-  'vocab_size': V, 'd_model': D, 'num_layers': L, 'attention_heads': N, 'ffn_dim': F, 'max_position_embeddings': 64,
+  'vocab_size': V, 'd_model': D, 'num_layers': L, 'attention_heads': N, 'ffn_dim': F,
+  'max_position_embeddings': 64,
   'pad_token_id': 0,
 }  # fmt: skip
 _CTRL = {'vocab_size': V, 'n_embd': D, 'n_layer': L, 'n_head': N, 'dff': F, 'n_positions': 64}
@@ -20,12 +26,14 @@ def _of(stem: str, fields: dict, ending: str = 'ForCausalLM', **case) -> Case:
 
 
 _LATENT = {
-  **SIZES, 'num_hidden_layers': 3, 'num_key_value_heads': N, 'pad_token_id': 0, 'q_lora_rank': 20, 'kv_lora_rank': 16,
+  **SIZES, 'num_hidden_layers': 3, 'num_key_value_heads': N, 'pad_token_id': 0, 'q_lora_rank': 20,
+  'kv_lora_rank': 16,
   'qk_nope_head_dim': 8, 'qk_rope_head_dim': 4, 'v_head_dim': 12, 'dim_model_base': 8,
 }  # fmt: skip
 _YOUTU = {name: value for name, value in _LATENT.items() if name != 'dim_model_base'}
 _MODERN = {
-  **SIZES, 'num_hidden_layers': 5, 'local_attention': 8, 'pad_token_id': 0, 'bos_token_id': 1, 'eos_token_id': 2,
+  **SIZES, 'num_hidden_layers': 5, 'local_attention': 8, 'pad_token_id': 0, 'bos_token_id': 1,
+  'eos_token_id': 2,
   'cls_token_id': 1, 'sep_token_id': 2,
 }  # fmt: skip
 _GPT2 = {'vocab_size': V, 'n_embd': D, 'n_layer': 3, 'n_head': N, 'n_positions': 64}
@@ -54,7 +62,8 @@ CASES = {
   'helium-biases': _of('Helium', {**_GQA, 'head_dim': 8, 'attention_bias': True, 'mlp_bias': True}),
   'seed-oss': _of('SeedOss', {**_GQA, 'head_dim': 12}),
   'seed-oss-biases': _of('SeedOss', {
-    **_GQA, 'head_dim': 8, 'attention_out_bias': True, 'mlp_bias': True, 'tie_word_embeddings': True,
+    **_GQA, 'head_dim': 8, 'attention_out_bias': True, 'mlp_bias': True,
+    'tie_word_embeddings': True,
   }),
   'ministral': _of('Ministral', {**_GQA, 'sliding_window': 4, 'head_dim': 12}),
   'ministral-pattern': _of('Ministral', {
@@ -62,7 +71,8 @@ CASES = {
   }),
   'ministral3': _of('Ministral3', {
     **_GQA, 'head_dim': 8, 'rope_parameters': {
-      **_YARN, 'original_max_position_embeddings': 4, 'beta_fast': 32.0, 'beta_slow': 1.0, 'mscale': 1.0,
+      **_YARN, 'original_max_position_embeddings': 4, 'beta_fast': 32.0, 'beta_slow': 1.0,
+      'mscale': 1.0,
       'mscale_all_dim': 1.0, 'llama_4_scaling_beta': 0.5,
     },
   }, whole=True),
@@ -78,7 +88,8 @@ CASES = {
     **SIZES, 'pad_token_id': 0, 'final_logit_softcapping': None, 'tie_word_embeddings': True,
   }),
   'hunyuan': _of('HunYuanDenseV1', {
-    **_GQA, 'head_dim': 8, 'rope_parameters': {'rope_type': 'dynamic', 'rope_theta': 1e4, 'alpha': 50.0, 'factor': 1.0},
+    **_GQA, 'head_dim': 8,
+    'rope_parameters': {'rope_type': 'dynamic', 'rope_theta': 1e4, 'alpha': 50.0, 'factor': 1.0},
   }, whole=True),
   'hunyuan-biases': _of('HunYuanDenseV1', {
     **_GQA, 'head_dim': 8, 'attention_bias': True, 'tie_word_embeddings': True,
@@ -90,17 +101,20 @@ CASES = {
   }),
   'minicpm3-longrope': _of('MiniCPM3', {
     **_LATENT, 'rope_parameters': {
-      'rope_type': 'longrope', 'rope_theta': 1e4, 'short_factor': [1.0, 1.5], 'long_factor': [1.0, 3.0],
+      'rope_type': 'longrope', 'rope_theta': 1e4, 'short_factor': [1.0, 1.5],
+      'long_factor': [1.0, 3.0],
       'original_max_position_embeddings': 64,
     },
   }),
   'cwm': _of('Cwm', {**_GQA, 'num_hidden_layers': 5, 'head_dim': 8, 'sliding_window': 4, 'rope_parameters': _YARN}),
   'cwm-biases': _of('Cwm', {
-    **_GQA, 'head_dim': 8, 'sliding_window': 4, 'mlp_bias': True, 'layer_types': ['full_attention'] * 2,
+    **_GQA, 'head_dim': 8, 'sliding_window': 4, 'mlp_bias': True,
+    'layer_types': ['full_attention'] * 2,
     'tie_word_embeddings': True,
   }),
   'hyperclovax': _of('HyperCLOVAX', {
-    **_GQA, 'head_dim': 8, 'embedding_multiplier': 6.0, 'attention_multiplier': 0.25, 'residual_multiplier': 0.3,
+    **_GQA, 'head_dim': 8, 'embedding_multiplier': 6.0, 'attention_multiplier': 0.25,
+    'residual_multiplier': 0.3,
     'logits_scaling': 0.125, 'attention_bias': True,
   }),
   'hyperclovax-pre-norm': _of('HyperCLOVAX', {**_GQA, 'use_post_norm': False, 'mlp_bias': True}),
@@ -108,7 +122,8 @@ CASES = {
   'jais2-no-biases': _of('Jais2', {**_GQA, 'attention_bias': False, 'mlp_bias': False, 'tie_word_embeddings': True}),
   'youtu': _of('Youtu', _YOUTU),
   'youtu-halves': _of('Youtu', {
-    **_YOUTU, 'q_lora_rank': None, 'rope_interleave': False, 'attention_bias': True, 'tie_word_embeddings': False,
+    **_YOUTU, 'q_lora_rank': None, 'rope_interleave': False, 'attention_bias': True,
+    'tie_word_embeddings': False,
   }),
   'vaultgemma': _of('VaultGemma', {**_GQA, 'num_hidden_layers': 4, 'head_dim': 8, 'sliding_window': 4}),
   'persimmon': _of('Persimmon', SIZES, whole=True),

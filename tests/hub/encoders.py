@@ -2,22 +2,33 @@
 
 from tests.hub.published import SIZES, Case, D, F, L, N, V
 
-_DISTIL = {'vocab_size': V, 'dim': D, 'n_layers': L, 'n_heads': N, 'hidden_dim': F, 'max_position_embeddings': 64}
+_DISTIL = {
+  'vocab_size': V,
+  'dim': D,
+  'n_layers': L,
+  'n_heads': N,
+  'hidden_dim': F,
+  'max_position_embeddings': 64,
+}
 
 _ALBERT = {**SIZES, 'embedding_size': 24, 'num_hidden_layers': 3}
 _FNET = {**{n: x for n, x in SIZES.items() if n != 'num_attention_heads'}, 'pad_token_id': 0}
 _MODERN = {
-  **SIZES, 'num_hidden_layers': 5, 'local_attention': 4, 'pad_token_id': 0, 'bos_token_id': 1, 'eos_token_id': 2,
+  **SIZES, 'num_hidden_layers': 5, 'local_attention': 4, 'pad_token_id': 0, 'bos_token_id': 1,
+  'eos_token_id': 2,
   'cls_token_id': 1, 'sep_token_id': 2,
 }  # fmt: skip
 _DEBERTA = {
-  **SIZES, 'relative_attention': True, 'pos_att_type': 'p2c|c2p', 'position_buckets': 8, 'share_att_key': True,
+  **SIZES, 'relative_attention': True, 'pos_att_type': 'p2c|c2p', 'position_buckets': 8,
+  'share_att_key': True,
   'norm_rel_ebd': 'layer_norm', 'position_biased_input': False, 'max_relative_positions': -1,
 }  # fmt: skip
 _XLNET = {'vocab_size': V, 'd_model': D, 'n_layer': L, 'n_head': N, 'd_inner': F}
 
 
-def heads(name: str, stem: str, fields: dict, *tops: str, idle: str | None = None, **case) -> dict[str, Case]:
+def heads(
+  name: str, stem: str, fields: dict, *tops: str, idle: str | None = None, **case
+) -> dict[str, Case]:
   """Classes of a family, where they are not those of a family that has a case of them already."""
   endings = {
     'sequence': ('ForSequenceClassification', {'num_labels': 3}),
@@ -51,7 +62,8 @@ CASES = {
   **heads('electra', 'Electra', {**SIZES, 'embedding_size': 24}, 'sequence', 'choices'),
   'albert': Case('AlbertConfig', 'AlbertForMaskedLM', _ALBERT),
   'albert-groups': Case('AlbertConfig', 'AlbertForMaskedLM', {
-    **_ALBERT, 'num_hidden_layers': 5, 'num_hidden_groups': 2, 'inner_group_num': 2, 'embedding_size': D,
+    **_ALBERT, 'num_hidden_layers': 5, 'num_hidden_groups': 2, 'inner_group_num': 2,
+    'embedding_size': D,
   }, whole=True),
   'albert-pretraining': Case('AlbertConfig', 'AlbertForPreTraining', _ALBERT),
   **heads('albert', 'Albert', _ALBERT, 'sequence', 'tokens', 'questions', 'body'),
@@ -65,7 +77,8 @@ CASES = {
   'modernbert': Case('ModernBertConfig', 'ModernBertForMaskedLM', _MODERN),
   'modernbert-biased': Case('ModernBertConfig', 'ModernBertForMaskedLM', {
     **_MODERN, 'attention_bias': True, 'mlp_bias': True, 'norm_bias': True, 'classifier_bias': True,
-    'decoder_bias': False, 'tie_word_embeddings': False, 'num_hidden_layers': 3, 'global_attn_every_n_layers': 2,
+    'decoder_bias': False, 'tie_word_embeddings': False, 'num_hidden_layers': 3,
+    'global_attn_every_n_layers': 2,
   }),
   'modernbert-mean': Case('ModernBertConfig', 'ModernBertForSequenceClassification', {
     **_MODERN, 'classifier_pooling': 'mean', 'num_labels': 3,
@@ -74,7 +87,8 @@ CASES = {
   'nomic-bert': Case('NomicBertConfig', 'NomicBertForMaskedLM', SIZES, merged=True),
   'deberta': Case('DebertaV2Config', 'DebertaV2ForMaskedLM', _DEBERTA),
   'deberta-far': Case('DebertaV2Config', 'DebertaV2ForMaskedLM', {
-    **_DEBERTA, 'position_buckets': 6, 'max_relative_positions': 10, 'share_att_key': False, 'norm_rel_ebd': 'none',
+    **_DEBERTA, 'position_buckets': 6, 'max_relative_positions': 10, 'share_att_key': False,
+    'norm_rel_ebd': 'none',
     'pos_att_type': ['p2c'], 'type_vocab_size': 2, 'position_biased_input': True,
   }),
   'deberta-near': Case('DebertaV2Config', 'DebertaV2ForMaskedLM', {

@@ -6,17 +6,31 @@ from tests.hub.published import SIZES, Case, D, K, L, N, V
 _ERNIE = {**SIZES, 'type_vocab_size': 4, 'use_task_id': True}
 _REMBERT = {**SIZES, 'input_embedding_size': 24, 'output_embedding_size': 40, 'hidden_act': 'relu'}
 _ESM = {
-  **SIZES, 'pad_token_id': 1, 'mask_token_id': 5, 'token_dropout': True, 'position_embedding_type': 'rotary',
+  **SIZES, 'pad_token_id': 1, 'mask_token_id': 5, 'token_dropout': True,
+  'position_embedding_type': 'rotary',
 }  # fmt: skip
 _EURO = {**SIZES, 'num_key_value_heads': K, 'pad_token_id': 0, 'bos_token_id': 1, 'eos_token_id': 2}
-XLM = {'vocab_size': V, 'emb_dim': D, 'n_layers': L, 'n_heads': N, 'pad_token_id': 0, 'max_position_embeddings': 64}
-_DEBERTA = {**SIZES, 'relative_attention': True, 'pos_att_type': 'c2p|p2c', 'position_biased_input': False}
+XLM = {
+  'vocab_size': V,
+  'emb_dim': D,
+  'n_layers': L,
+  'n_heads': N,
+  'pad_token_id': 0,
+  'max_position_embeddings': 64,
+}
+_DEBERTA = {
+  **SIZES,
+  'relative_attention': True,
+  'pos_att_type': 'c2p|p2c',
+  'position_biased_input': False,
+}
 _LUKE = {**SIZES, 'entity_vocab_size': 7, 'entity_emb_size': 6}
 _LONGFORMER = {**SIZES, 'attention_window': [4, 6]}
 _ENTITIES = r'entity|(w2e|e2w|e2e)_query'
 #: Poolers stand there for every class.
 _ENTITIES_AND_POOLER = rf'{_ENTITIES}|pooler|^lm_head.bias$'
-#: Tensors of transformers' that change nothing: a head that reads attention maps, and buffers of integers.
+#: Tensors of transformers' that change nothing: a head that reads attention maps, and buffers of
+#: integers.
 _CONTACTS = r'contact_head|inv_freq'
 _INTEGERS = r'_integer$|scaling_factor$|x_min$|x_max$|shift$'
 
@@ -39,7 +53,8 @@ CASES = {
   **heads('rembert', 'RemBert', _REMBERT, 'sequence', 'tokens', 'body'),
   'esm': Case('EsmConfig', 'EsmForMaskedLM', _ESM, first=2, idle=_CONTACTS, merged=True, whole=True),
   'esm-absolute': Case('EsmConfig', 'EsmForMaskedLM', {
-    **_ESM, 'position_embedding_type': 'absolute', 'emb_layer_norm_before': True, 'token_dropout': False,
+    **_ESM, 'position_embedding_type': 'absolute', 'emb_layer_norm_before': True,
+    'token_dropout': False,
   }, first=2, idle=_CONTACTS, merged=True),
   **heads('esm', 'Esm', _ESM, 'sequence', 'tokens', 'body', first=2, idle=_CONTACTS, merged=True),
   'eurobert': Case('EuroBertConfig', 'EuroBertForMaskedLM', _EURO),

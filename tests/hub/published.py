@@ -1,4 +1,6 @@
-"""A published family at toy size: made by transformers, read by us, and all that both must agree on."""
+"""A published family at toy size: made by transformers, read by us, and all that both must agree
+on.
+"""
 
 from collections.abc import Collection
 import copy
@@ -16,6 +18,8 @@ import numpy as np
 
 from tests.oracles import copying
 from tfm import hub
+from tfm.hub.check_tensors import check_tensors
+from tfm.hub.fill_params import fill_params
 from tfm.hub.load import read_config
 from tfm.hub.tensors import Tensors, open_tensors
 from tfm.model.cache import init_cache
@@ -29,7 +33,8 @@ HIDDEN = ('hidden_states', 'encoder_hidden_states', 'decoder_hidden_states')
 
 #: The sizes that most configs call by these names.
 SIZES = {
-  'vocab_size': V, 'hidden_size': D, 'num_hidden_layers': L, 'num_attention_heads': N, 'intermediate_size': F,
+  'vocab_size': V, 'hidden_size': D, 'num_hidden_layers': L, 'num_attention_heads': N,
+  'intermediate_size': F,
   'max_position_embeddings': 64,
 }  # fmt: skip
 
@@ -38,16 +43,15 @@ SIZES = {
 class Case:
   """`<config>(**fields)` and the class `model`, both of transformers.
 
-  `std` is how much is added to each parameter, so that none is at its start; `atol` bounds the difference of numbers
-  of order 1. `kept` is in the names of tensors that stay as they start, `buffers` names some that are drawn too and
-  have gradients. Without `left` no row is padded to the left: theirs count positions from there;
-  without `padded` none at all. Tensors whose names match `idle` are of theirs, and ours has none;
-  `first` is the position of a row's first token as theirs count. `merged` are theirs
-  that have several tensors of a checkpoint as one parameter (experts). `image` is the size of images in place of the
-  config's. With `leaving` their hidden states are what leaves each layer, and the normalised last.
-  Of `whole` cases, beside those that
-  test_published names, gradients and a cache in steps are compared too.
-  """
+  `std` is how much is added to each parameter, so that none is at its start; `atol` bounds the
+  difference of numbers of order 1. `kept` is in the names of tensors that stay as they start,
+  `buffers` names some that are drawn too and have gradients. Without `left` no row is padded to the
+  left: theirs count positions from there; without `padded` none at all. Tensors whose names match
+  `idle` are of theirs, and ours has none; `first` is the position of a row's first token as theirs
+  count. `merged` are theirs that have several tensors of a checkpoint as one parameter (experts).
+  `image` is the size of images in place of the config's. With `leaving` their hidden states are
+  what leaves each layer, and the normalised last. Of `whole` cases, beside those that
+  test_published names, gradients and a cache in steps are compared too."""
 
   config: str
   model: str
@@ -102,7 +106,9 @@ def build(case: Case, folder: Path) -> Both:
   config = getattr(transformers, case.config)(**case.fields)
   config._attn_implementation = case.attend
   theirs = getattr(transformers, case.model)(config)
-  kept = {n: p.clone() for n, p in theirs.named_parameters() if case.kept is not None and case.kept in n}
+  kept = {
+    n: p.clone() for n, p in theirs.named_parameters() if case.kept is not None and case.kept in n
+  }
   copying.randomized(theirs, case.std)
   with torch.no_grad():
     for name, p in theirs.named_parameters():
@@ -119,13 +125,17 @@ def build(case: Case, folder: Path) -> Both:
 
 
 def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
-  """Three rows: one whole, one padded to the right, one mostly to the left; and where the scored tokens are."""
+  """Three rows: one whole, one padded to the right, one mostly to the left; and where the scored
+  tokens are.
+  """
   if not spec.vocab:
     return _arrays(spec, case), np.ones((3, spec.embed.tokens(T)), bool)
   mask = np.ones((3, T), np.int32)
   if case.padded:
     mask[1, 9:] = 0
-  first = spec.classifier is not None and spec.classifier.pick == 'first'  # theirs take whatever stands there
+  first = (
+    spec.classifier is not None and spec.classifier.pick == 'first'
+  )  # theirs take whatever stands there
   if case.left and case.padded and not first:
     mask[2, :4] = 0
   # Padding is token 0, which some of theirs look for.
@@ -137,7 +147,9 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
     types = np.minimum(np.arange(T)[None] // 6, (spec.embed.types or 2) - 1)
     inputs['token_type_ids'] = types.astype(np.int32) * np.ones((3, 1), np.int32)
   if 'global' in reads(spec if spec.encoder is None else spec.tower('encoder')):
-    inputs['global_attention_mask'] = np.isin(np.arange(T), (0, 7)).astype(np.int32) * np.ones((3, 1), np.int32)
+    inputs['global_attention_mask'] = np.isin(np.arange(T), (0, 7)).astype(np.int32) * np.ones(
+      (3, 1), np.int32
+    )
   if spec.encoder is None:
     return inputs, mask > 0
   if 'input_features' in spec.tower('encoder').embed.needs:
@@ -146,10 +158,13 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
     decoder = copying.tokens(3, 7, seed=1, vocab=V).astype(np.int32)
     return {'input_features': features, 'decoder_input_ids': decoder}, np.ones((3, 7), bool)
   if spec.classifier is not None and spec.classifier.pick == 'last':
-    # Theirs look under the source's last EOS; ours at the last token of what they make of the source.
+    # Theirs look under the source's last EOS; ours at the last token of what they make of the
+    # source.
     inputs['input_ids'] = np.where(ids == EOS, EOS + 1, ids)
     inputs['input_ids'][np.arange(3), [T - 1, 8, T - 1]] = EOS
-    inputs['decoder_input_ids'] = np.pad(inputs['input_ids'], ((0, 0), (1, 0)), constant_values=1)[:, :-1]
+    inputs['decoder_input_ids'] = np.pad(inputs['input_ids'], ((0, 0), (1, 0)), constant_values=1)[
+      :, :-1
+    ]
     inputs['decoder_attention_mask'] = mask
     return inputs, mask > 0
   inputs['decoder_input_ids'] = copying.tokens(3, 7, seed=1, vocab=V).astype(np.int32)
@@ -160,33 +175,50 @@ def _arrays(spec: Any, case: Case) -> dict[str, np.ndarray]:
   """Three rows of random images (or what else the model reads that is no text)."""
   rng = np.random.default_rng(0)
   embed = spec.embed if case.image is None else dataclasses.replace(spec.embed, image=case.image)
-  inputs = {n: rng.standard_normal(x.shape).astype(np.float32) for n, x in embed.shapes(3, T).items()}
+  inputs = {
+    n: rng.standard_normal(x.shape).astype(np.float32) for n, x in embed.shapes(3, T).items()
+  }
   if getattr(embed, 'mask_token', False) and case.model.endswith('Model'):
     inputs['bool_masked_pos'] = rng.random((3, embed.tokens(T) - embed.lead)) < 0.4
   return inputs
 
 
 def their_inputs(both: Both) -> dict[str, Any]:
-  """The inputs that they know as their tensors; of one that chooses, each row is the one choice of a question."""
+  """The inputs that they know as their tensors; of one that chooses, each row is the one choice of
+  a question.
+  """
   import torch
 
   known = inspect.signature(both.theirs.forward).parameters
   kinds = {'i': torch.long, 'f': torch.float32, 'b': torch.bool}
-  tensors = {n: torch.tensor(v, dtype=kinds[v.dtype.kind]) for n, v in both.inputs.items() if n in known}
+  tensors = {
+    n: torch.tensor(v, dtype=kinds[v.dtype.kind]) for n, v in both.inputs.items() if n in known
+  }
   if both.case.image is not None and 'interpolate_pos_encoding' in known:
     tensors['interpolate_pos_encoding'] = True
   return {n: x[:, None] if both.case.choosing else x for n, x in tensors.items()}
 
 
 def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-  """(their logits and hidden states, 'hidden_states/0' and on; the gradient of each of their tensors, where asked)."""
+  """(their logits and hidden states, 'hidden_states/0' and on; the gradient of each of their
+  tensors, where asked).
+  """
   import torch
 
   known = inspect.signature(both.theirs.forward).parameters
   inputs = their_inputs(both)
-  choosing = both.case.choosing and not both.case.first  # DistilBERT's takes positions, and does not fold them
-  if 'position_ids' in known and both.ours.spec.vocab and both.ours.spec.encoder is None and not choosing:
-    places = torch.tensor(both.inputs['attention_mask'], dtype=torch.long).reshape(inputs['input_ids'].shape)
+  choosing = (
+    both.case.choosing and not both.case.first
+  )  # DistilBERT's takes positions, and does not fold them
+  if (
+    'position_ids' in known
+    and both.ours.spec.vocab
+    and both.ours.spec.encoder is None
+    and not choosing
+  ):
+    places = torch.tensor(both.inputs['attention_mask'], dtype=torch.long).reshape(
+      inputs['input_ids'].shape
+    )
     inputs['position_ids'] = (places.cumsum(-1) - 1).clamp(min=0) + both.case.first
   both.theirs.zero_grad()
   for name in both.case.buffers:
@@ -209,7 +241,9 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
   if not both.case.whole:
     return outputs, {}
   total = sum(
-    (torch.tensor(_weight(n, v.shape, both.real)) * v).sum() for n, v in found.items() if n != 'last_hidden_state'
+    (torch.tensor(_weight(n, v.shape, both.real)) * v).sum()
+    for n, v in found.items()
+    if n != 'last_hidden_state'
   )
   if isinstance(total, int):
     total = (torch.tensor(_weight('x', hidden[-1].shape, both.real)) * hidden[-1]).sum()
@@ -221,7 +255,9 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
 
 
 def _as_written(both: Both, grads: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Numbers of parameters under the names that `save_pretrained` gives to them, cut as it cuts them."""
+  """Numbers of parameters under the names that `save_pretrained` gives to them, cut as it cuts
+  them.
+  """
   import torch
 
   holder, folder = copy.deepcopy(both.theirs), both.folder.with_name('gradients')
@@ -238,19 +274,29 @@ def _logits(out: Any) -> dict[str, Any]:
 
   if 'start_logits' in out:
     return {'logits': torch.stack([out.start_logits, out.end_logits], -1)}
-  names = {'logits': 'logits', 'prediction_logits': 'logits', 'seq_relationship_logits': 'class_logits'}
+  names = {
+    'logits': 'logits',
+    'prediction_logits': 'logits',
+    'seq_relationship_logits': 'class_logits',
+  }
   names |= {'pooler_output': 'pooler_output', 'sop_logits': 'class_logits'}
   names |= {n: n for n in ('cls_logits', 'distillation_logits')}
-  return {ours: out[theirs] for theirs, ours in names.items() if theirs in out and out[theirs] is not None}
+  return {
+    ours: out[theirs] for theirs, ours in names.items() if theirs in out and out[theirs] is not None
+  }
 
 
 def _weight(name: str, shape: Any, real: np.ndarray) -> np.ndarray:
   weight = np.random.default_rng(len(name)).standard_normal(tuple(shape)).astype(np.float32)
-  return weight * real[:, :, None] if weight.ndim == 3 and weight.shape[:2] == real.shape else weight
+  return (
+    weight * real[:, :, None] if weight.ndim == 3 and weight.shape[:2] == real.shape else weight
+  )
 
 
 def our_outputs(both: Both, names: Collection[str]) -> tuple[dict[str, np.ndarray], Any]:
-  """(our outputs and hidden states of these names, the gradient of our parameters or None): one program."""
+  """(our outputs and hidden states of these names, the gradient of our parameters or None): one
+  program.
+  """
   plain = [n for n in names if '/' not in n]
   scored = [n for n in plain if n != 'last_hidden_state'] or ['last_hidden_state']
   spec = both.ours.spec
@@ -272,21 +318,33 @@ def as_ours(both: Both, tensors: dict[str, np.ndarray]) -> Any:
   found = read_config(both.folder)
   zeros = {n: np.zeros(t.shape, np.float32) for n, t in _planned(both).items()}
   filled = Tensors({**zeros, **{n: v for n, v in tensors.items() if n in zeros}})
-  return fill(both.ours.spec, match('gradients', found._replace(spec=both.ours.spec), filled), filled, None, None)
+  return fill_params(
+    both.ours.spec,
+    check_tensors('gradients', found._replace(spec=both.ours.spec), filled),
+    filled,
+    None,
+    None,
+  )
 
 
 def _planned(both: Both) -> dict[str, Any]:
   found = read_config(both.folder)._replace(spec=both.ours.spec)
-  return {t.name: t for t in match('file', found, open_tensors(both.folder))}
+  return {t.name: t for t in check_tensors('file', found, open_tensors(both.folder))}
 
 
 def in_steps(both: Both) -> np.ndarray:
-  """Our logits of the first row's tokens read through a cache, two at a time: one program, or two with a source."""
+  """Our logits of the first row's tokens read through a cache, two at a time: one program, or two
+  with a source.
+  """
   spec, inputs = both.ours.spec, both.inputs
   name = 'decoder_input_ids' if spec.encoder is not None else 'input_ids'
   ids = inputs[name][:1]
   ids = np.stack([ids[:, at : at + 2] for at in range(0, ids.shape[1] // 2 * 2, 2)])
-  source = {} if spec.encoder is None else {n: a[:1] for n, a in inputs.items() if not n.startswith('decoder_')}
+  source = (
+    {}
+    if spec.encoder is None
+    else {n: a[:1] for n, a in inputs.items() if not n.startswith('decoder_')}
+  )
 
   @jax.jit
   def run(params, ids, source):
@@ -304,7 +362,9 @@ def in_steps(both: Both) -> np.ndarray:
 
 
 def reached(case: str, **found: object) -> None:
-  """Add the measured differences of a case to the file TFM_REACHED, which `scripts/model_cards.py` reads."""
+  """Add the measured differences of a case to the file TFM_REACHED, which `scripts/model_cards.py`
+  reads.
+  """
   if path := os.environ.get('TFM_REACHED'):
     with open(path, 'a', encoding='utf-8') as file:
       file.write(json.dumps({'case': case, **found}) + '\n')

@@ -1,7 +1,8 @@
-"""Weights in the formats of quantized checkpoints, written number by number from the definition of each format.
+"""Weights in the formats of quantized checkpoints, written number by number from the definition of
+each format.
 
-Each function draws integers and scales, and returns (the tensors of a module, its dequantized weight).
-"""
+Each function draws integers and scales, and returns (the tensors of a module, its dequantized
+weight)."""
 
 import json
 
@@ -12,8 +13,10 @@ RNG = np.random.default_rng(0)
 
 #: arXiv:2305.14314, appendix E.
 NF4 = np.array([
-  -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
-  -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+  -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
+  -0.18477343022823334,
+  -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634,
+  0.33791524171829224,
   0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
 ], np.float32)  # fmt: skip
 FP4 = np.array([0, 0.0052, 0.6667, 1, 0.3333, 0.5, 0.1667, 0.25], np.float32)
@@ -21,7 +24,9 @@ FP4 = np.concatenate([FP4, -FP4])
 
 
 def packed(rows, bits, order=None):
-  """Integers along the last axis as words of 32 bits; `order` is the place in the row of each field of a word."""
+  """Integers along the last axis as words of 32 bits; `order` is the place in the row of each field
+  of a word.
+  """
   n = 32 // bits
   out = np.zeros((len(rows), rows.shape[1] // n), np.uint64)
   for i in range(rows.shape[1]):
@@ -36,17 +41,24 @@ def _scales(*shape):
 
 
 def gptq(shape, bits=4, size=16, ordered=False, second=False):
-  """GPTQ: q and zeros without sign; zeros are stored less one in the first version; groups may be in any order."""
+  """GPTQ: q and zeros without sign; zeros are stored less one in the first version; groups may be
+  in any order.
+  """
   rows, columns = shape
   groups = columns // size
-  group = RNG.permutation(np.repeat(np.arange(groups), size)) if ordered else np.repeat(np.arange(groups), size)
+  group = (
+    RNG.permutation(np.repeat(np.arange(groups), size))
+    if ordered
+    else np.repeat(np.arange(groups), size)
+  )
   q, zero = RNG.integers(0, 1 << bits, shape), RNG.integers(1, 1 << bits, (groups, rows))
   scale = _scales(groups, rows)
   wanted = np.empty(shape, np.float32)
   for i in range(columns):
     wanted[:, i] = (q[:, i] - zero[group[i]]) * scale[group[i]].astype(np.float32)
   return {
-    'qweight': packed(q, bits).T.copy(), 'qzeros': packed(zero - (not second), bits), 'scales': scale,
+    'qweight': packed(q, bits).T.copy(), 'qzeros': packed(zero - (not second), bits),
+    'scales': scale,
     'g_idx': group.astype(np.int32),
   }, wanted  # fmt: skip
 
@@ -58,42 +70,63 @@ def awq(shape, size=16):
   scale, order = _scales(columns // size, rows), (0, 2, 4, 6, 1, 3, 5, 7)
   wide = lambda a: np.repeat(a.astype(np.float32), size, axis=0)
   wanted = (q - wide(zero)) * wide(scale)
-  return {'qweight': packed(q, 4, order), 'qzeros': packed(zero, 4, order), 'scales': scale}, wanted.T
+  return {
+    'qweight': packed(q, 4, order),
+    'qzeros': packed(zero, 4, order),
+    'scales': scale,
+  }, wanted.T
 
 
 def int8_rows(shape):
   """bitsandbytes, int8."""
-  q, largest = RNG.integers(-127, 128, shape).astype(np.int8), RNG.uniform(0.1, 3, shape[0]).astype(np.float32)
+  q, largest = (
+    RNG.integers(-127, 128, shape).astype(np.int8),
+    RNG.uniform(0.1, 3, shape[0]).astype(np.float32),
+  )
   wanted = q.astype(np.float32) * largest[:, None] * np.float32(7.874015718698502e-3)
   return {'weight': q, 'SCB': largest, 'weight_format': np.array(0, np.uint8)}, wanted
 
 
 def four_bits(shape, kind='nf4', nested=False, block=64):
-  """bitsandbytes, nf4 and fp4: the first of two numbers in the high bits; sizes of blocks may be quantized, too."""
+  """bitsandbytes, nf4 and fp4: the first of two numbers in the high bits; sizes of blocks may be
+  quantized, too.
+  """
   size, table = shape[0] * shape[1], {'nf4': NF4, 'fp4': FP4}[kind]
   codes, blocks = RNG.integers(0, 16, size), size // block
   state = {'quant_type': kind, 'blocksize': block, 'dtype': 'bfloat16', 'shape': list(shape)}
   largest, extra = RNG.uniform(0.1, 3, blocks).astype(np.float32), {}
   stored = largest
   if nested:
-    stored, levels = RNG.integers(0, 256, blocks).astype(np.uint8), np.linspace(-1, 1, 256, dtype=np.float32)
+    stored, levels = (
+      RNG.integers(0, 256, blocks).astype(np.uint8),
+      np.linspace(-1, 1, 256, dtype=np.float32),
+    )
     outer, offset = RNG.uniform(0.1, 1, -(-blocks // 4)).astype(np.float32), 1.5
-    largest = np.array([levels[c] * outer[i // 4] + np.float32(offset) for i, c in enumerate(stored)], np.float32)
+    largest = np.array(
+      [levels[c] * outer[i // 4] + np.float32(offset) for i, c in enumerate(stored)], np.float32
+    )
     state |= {'nested_blocksize': 4, 'nested_offset': offset, 'nested_dtype': 'float32'}
     extra = {'weight.nested_absmax': outer, 'weight.nested_quant_map': levels}
-  wanted = np.array([table[c] * largest[i // block] for i, c in enumerate(codes)], np.float32).reshape(shape)
+  wanted = np.array(
+    [table[c] * largest[i // block] for i, c in enumerate(codes)], np.float32
+  ).reshape(shape)
   high, low = codes[::2].astype(np.uint8), codes[1::2].astype(np.uint8)
   text = np.frombuffer(json.dumps(state).encode(), np.uint8)
   return {
-    'weight': (high << 4 | low)[:, None], 'weight.absmax': stored, 'weight.quant_map': table, **extra,
+    'weight': (high << 4 | low)[:, None], 'weight.absmax': stored, 'weight.quant_map': table,
+    **extra,
     f'weight.quant_state.bitsandbytes__{kind}': text,
   }, wanted  # fmt: skip
 
 
 def compressed(shape, strategy='channel', zeros=False, dtype=np.int8, size=16):
-  """compressed-tensors: numbers of 8 bits with scales a matrix, row, group of inputs or block of 20 x 40."""
+  """compressed-tensors: numbers of 8 bits with scales a matrix, row, group of inputs or block of 20
+  x 40.
+  """
   rows, columns = shape
-  block = {'tensor': shape, 'channel': (1, columns), 'group': (1, size), 'block': (20, 40)}[strategy]
+  block = {'tensor': shape, 'channel': (1, columns), 'group': (1, size), 'block': (20, 40)}[
+    strategy
+  ]
   grid = -(-rows // block[0]), -(-columns // block[1])
   if dtype == np.int8:
     q = RNG.integers(-128, 128, shape).astype(np.int8)
@@ -108,22 +141,38 @@ def compressed(shape, strategy='channel', zeros=False, dtype=np.int8, size=16):
 
 
 def pack_quantized(shape, bits=4, size=16, zeros=False, ordered=False):
-  """compressed-tensors, packed: q + 2^(bits - 1) along the inputs; zeros, so too, along the outputs."""
+  """compressed-tensors, packed: q + 2^(bits - 1) along the inputs; zeros, so too, along the
+  outputs.
+  """
   rows, columns = shape
   half, groups = 1 << (bits - 1), columns // size
-  group = RNG.permutation(np.repeat(np.arange(groups), size)) if ordered else np.repeat(np.arange(groups), size)
+  group = (
+    RNG.permutation(np.repeat(np.arange(groups), size))
+    if ordered
+    else np.repeat(np.arange(groups), size)
+  )
   q, zero = RNG.integers(-half, half, shape), RNG.integers(-half, half, (rows, groups))
   scale = _scales(rows, groups)
   wanted = (q - (zero[:, group] if zeros else 0)) * scale.astype(np.float32)[:, group]
-  arrays = {'weight_packed': packed(q + half, bits), 'weight_scale': scale, 'weight_shape': np.array(shape, np.int64)}
+  arrays = {
+    'weight_packed': packed(q + half, bits),
+    'weight_scale': scale,
+    'weight_shape': np.array(shape, np.int64),
+  }
   arrays |= {'weight_zero_point': packed((zero + half).T, bits).T.copy()} if zeros else {}
-  return arrays | ({'weight_g_idx': group.astype(np.int32)} if ordered else {}), wanted.astype(np.float32)
+  return arrays | ({'weight_g_idx': group.astype(np.int32)} if ordered else {}), wanted.astype(
+    np.float32
+  )
 
 
 def mlx(shape, bits=4, size=16):
   """MLX, affine: scale q + bias for each group of inputs."""
   rows, columns = shape
-  q, scale, least = RNG.integers(0, 1 << bits, shape), _scales(rows, columns // size), _scales(rows, columns // size)
+  q, scale, least = (
+    RNG.integers(0, 1 << bits, shape),
+    _scales(rows, columns // size),
+    _scales(rows, columns // size),
+  )
   wide = lambda a: np.repeat(a.astype(np.float32), size, axis=1)
   arrays = {'weight': packed(q, bits).view(np.uint32), 'scales': scale, 'biases': least}
   return arrays, q.astype(np.float32) * wide(scale) + wide(least)
@@ -131,6 +180,9 @@ def mlx(shape, bits=4, size=16):
 
 def fbgemm(shape):
   """FBGEMM: float8 with a scale a row."""
-  q, scale = RNG.standard_normal(shape).astype(ml_dtypes.float8_e4m3fn), RNG.uniform(0.1, 2, (shape[0], 1))
+  q, scale = (
+    RNG.standard_normal(shape).astype(ml_dtypes.float8_e4m3fn),
+    RNG.uniform(0.1, 2, (shape[0], 1)),
+  )
   scale = scale.astype(np.float32)
   return {'weight': q, 'weight_scale': scale}, q.astype(np.float32) * scale

@@ -2,27 +2,41 @@
 
 from tests.hub.published import Case, D, F, K, L, N, V
 
-_T5 = {'vocab_size': V, 'd_model': D, 'd_kv': 6, 'd_ff': F, 'num_layers': L, 'num_heads': N, 'dropout_rate': 0.0}
+_T5 = {
+  'vocab_size': V,
+  'd_model': D,
+  'd_kv': 6,
+  'd_ff': F,
+  'num_layers': L,
+  'num_heads': N,
+  'dropout_rate': 0.0,
+}
 _SWITCH = {
-  **_T5, 'num_layers': 4, 'num_decoder_layers': 2, 'num_sparse_encoder_layers': 4, 'num_sparse_decoder_layers': 1,
+  **_T5, 'num_layers': 4, 'num_decoder_layers': 2, 'num_sparse_encoder_layers': 4,
+  'num_sparse_decoder_layers': 1,
   'num_experts': 4,
 }  # fmt: skip
 _GEMMA = {
-  'vocab_size': V, 'hidden_size': D, 'intermediate_size': F, 'num_hidden_layers': 3, 'num_attention_heads': N,
+  'vocab_size': V, 'hidden_size': D, 'intermediate_size': F, 'num_hidden_layers': 3,
+  'num_attention_heads': N,
   'num_key_value_heads': K, 'head_dim': 6, 'sliding_window': 3, 'query_pre_attn_scalar': 5,
 }  # fmt: skip
 _T5GEMMA = {'encoder': _GEMMA, 'decoder': {**_GEMMA, 'num_hidden_layers': 2}, 'vocab_size': V}
 BART = {
-  'vocab_size': V, 'd_model': D, 'encoder_layers': L, 'decoder_layers': 3, 'encoder_attention_heads': N,
-  'decoder_attention_heads': 2, 'encoder_ffn_dim': F, 'decoder_ffn_dim': 40, 'max_position_embeddings': 32,
-  'pad_token_id': 0, 'bos_token_id': 1, 'eos_token_id': 2, 'decoder_start_token_id': 0, 'forced_eos_token_id': None,
+  'vocab_size': V, 'd_model': D, 'encoder_layers': L, 'decoder_layers': 3,
+  'encoder_attention_heads': N,
+  'decoder_attention_heads': 2, 'encoder_ffn_dim': F, 'decoder_ffn_dim': 40,
+  'max_position_embeddings': 32,
+  'pad_token_id': 0, 'bos_token_id': 1, 'eos_token_id': 2, 'decoder_start_token_id': 0,
+  'forced_eos_token_id': None,
 }  # fmt: skip
 BIAS = {'buffers': ('final_logits_bias',), 'left': False}
 
 CASES = {
   't5': Case('T5Config', 'T5ForConditionalGeneration', _T5),
   't5-gated': Case('T5Config', 'T5ForConditionalGeneration', {
-    **_T5, 'feed_forward_proj': 'gated-gelu', 'num_decoder_layers': 3, 'relative_attention_num_buckets': 8,
+    **_T5, 'feed_forward_proj': 'gated-gelu', 'num_decoder_layers': 3,
+    'relative_attention_num_buckets': 8,
     'relative_attention_max_distance': 10,
   }),
   't5-unscaled': Case('T5Config', 'T5ForConditionalGeneration', {**_T5, 'tie_word_embeddings': False}),
@@ -72,6 +86,7 @@ CASES = {
     **BART, 'use_cache': False, 'src_vocab_size': V + 3, 'tgt_vocab_size': V,
   }, kept='embed_positions'),
   'fsmt-tied': Case('FSMTConfig', 'FSMTForConditionalGeneration', {
-    **BART, 'use_cache': False, 'src_vocab_size': V, 'tgt_vocab_size': V, 'tie_word_embeddings': True,
+    **BART, 'use_cache': False, 'src_vocab_size': V, 'tgt_vocab_size': V,
+    'tie_word_embeddings': True,
   }, kept='embed_positions'),
 }  # fmt: skip

@@ -24,15 +24,18 @@ CASES = {
   'mvp-sequence': Case('MvpConfig', 'MvpForSequenceClassification', {**BART, 'num_labels': 3}, left=False),
   'mvp-questions': Case('MvpConfig', 'MvpForQuestionAnswering', BART, left=False),
   'bert2bert': Case(
-    'EncoderDecoderConfig', 'EncoderDecoderModel', {'encoder': _ENCODER, 'decoder': _DECODER}, left=False,
+    'EncoderDecoderConfig', 'EncoderDecoderModel', {'encoder': _ENCODER, 'decoder': _DECODER},
+    left=False,
     idle=_POOLER, whole=True,
   ),
   'bert2roberta': Case(
-    'EncoderDecoderConfig', 'EncoderDecoderModel', {'encoder': _ENCODER, 'decoder': {**_DECODER, **_ROBERTA}},
+    'EncoderDecoderConfig', 'EncoderDecoderModel',
+    {'encoder': _ENCODER, 'decoder': {**_DECODER, **_ROBERTA}},
     left=False, idle=_POOLER,
   ),
   'roberta2bert': Case(
-    'EncoderDecoderConfig', 'EncoderDecoderModel', {'encoder': {**_ENCODER, **_ROBERTA}, 'decoder': _DECODER},
+    'EncoderDecoderConfig', 'EncoderDecoderModel',
+    {'encoder': {**_ENCODER, **_ROBERTA}, 'decoder': _DECODER},
     left=False, idle=_POOLER, first=1,
   ),
   'led': Case('LEDConfig', 'LEDForConditionalGeneration', _LED, **BIAS, whole=True),

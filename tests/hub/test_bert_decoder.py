@@ -9,7 +9,10 @@ from tfm.zoo import weights
 
 def test_masked_lm_with_is_decoder_is_refused():
   values = {**SIZES, 'model_type': 'bert', 'architectures': ['BertForMaskedLM'], 'is_decoder': True}
-  with pytest.raises(errors.UserError, match=r'is_decoder is true\. Expected is_decoder=false, or a class of decoders'):
+  with pytest.raises(
+    errors.UserError,
+    match=r'is_decoder is true\. Expected is_decoder=false, or a class of decoders',
+  ):
     weights.published(values)
 
 

@@ -29,7 +29,9 @@ class Unit(enum.Enum):
   FAHRENHEIT = 'fahrenheit'
 
 
-def weather(place: str, unit: Unit, days: int = 1, kind: Literal['short', 'long'] = 'short') -> dict[str, float]:
+def weather(
+  place: str, unit: Unit, days: int = 1, kind: Literal['short', 'long'] = 'short'
+) -> dict[str, float]:
   """
   Tell the weather of a place.
 
@@ -46,7 +48,9 @@ def weather(place: str, unit: Unit, days: int = 1, kind: Literal['short', 'long'
   raise NotImplementedError
 
 
-def convert(values: list[int | float], table: dict[str, Any], pair: tuple[int, str], extra: str | None = None):
+def convert(
+  values: list[int | float], table: dict[str, Any], pair: tuple[int, str], extra: str | None = None
+):
   """Convert values.
 
   Args:
@@ -92,12 +96,24 @@ def test_conversations_match_transformers(base, name, chat):
 def test_tools_match_transformers(base, name):
   folder = with_template(base, TEMPLATES[name])
   ours, expected = ChatTemplate.read(folder), theirs(folder)
-  schema = {'type': 'function', 'function': {'name': 'f', 'description': 'é <b>', 'parameters': {'type': 'object'}}}
-  call = {'type': 'function', 'function': {'name': 'weather', 'arguments': {'place': 'Köln', 'days': 2}}}
-  asked = [USER, {'role': 'assistant', 'content': '', 'tool_calls': [call]}, {'role': 'tool', 'content': '"12"'}]
+  schema = {
+    'type': 'function',
+    'function': {'name': 'f', 'description': 'é <b>', 'parameters': {'type': 'object'}},
+  }
+  call = {
+    'type': 'function',
+    'function': {'name': 'weather', 'arguments': {'place': 'Köln', 'days': 2}},
+  }
+  asked = [
+    USER,
+    {'role': 'assistant', 'content': '', 'tool_calls': [call]},
+    {'role': 'tool', 'content': '"12"'},
+  ]
   for messages in ([USER], asked):
     for tools in ([schema], [weather, convert]):
-      text = expected.apply_chat_template(messages, tools=tools, tokenize=False, add_generation_prompt=True)
+      text = expected.apply_chat_template(
+        messages, tools=tools, tokenize=False, add_generation_prompt=True
+      )
       assert ours.render(messages, tools=tools) == text
 
 
@@ -119,12 +135,18 @@ def test_named_templates_and_variables_match_transformers(base):
   folder = with_template(base, [*named, {'name': 'rag', 'template': GROUNDED}])
   ours, expected = ChatTemplate.read(folder), theirs(folder)
   render = lambda **options: expected.apply_chat_template([USER], tokenize=False, **options)
-  assert ours.render([USER], enable_thinking=False) == render(add_generation_prompt=True, enable_thinking=False)
+  assert ours.render([USER], enable_thinking=False) == render(
+    add_generation_prompt=True, enable_thinking=False
+  )
   assert ours.render([USER], tools=[weather]) == render(add_generation_prompt=True, tools=[weather])
   documents = [{'title': 'A', 'text': 'b'}]
-  assert ours.render([USER], name='rag', documents=documents) == render(chat_template='rag', documents=documents)
+  assert ours.render([USER], name='rag', documents=documents) == render(
+    chat_template='rag', documents=documents
+  )
   thought = [USER, {'role': 'assistant', 'content': 'x', 'reasoning': 'hm', 'tool_calls': None}]
-  assert ours.render(thought) == expected.apply_chat_template(thought, tokenize=False, add_generation_prompt=True)
+  assert ours.render(thought) == expected.apply_chat_template(
+    thought, tokenize=False, add_generation_prompt=True
+  )
 
 
 @pytest.mark.oracle
@@ -169,9 +191,15 @@ def test_templates_see_plain_values():
 @pytest.mark.parametrize(
   ('template', 'message'),
   [
-    ("{{ raise_exception('no system role') }}", 'its chat template refuses the conversation: no system role'),
+    (
+      "{{ raise_exception('no system role') }}",
+      'its chat template refuses the conversation: no system role',
+    ),
     ('{{ ().__class__.__mro__ }}', 'refuses the conversation: access to attribute'),
-    ('{% set ns = namespace(_x=1) %}', "refuses the conversation: a namespace may not have the attribute '_x'"),
+    (
+      '{% set ns = namespace(_x=1) %}',
+      "refuses the conversation: a namespace may not have the attribute '_x'",
+    ),
     ('{{ messages.append(1) }}', 'refuses the conversation: '),
     ('{% if %}', r'its chat template is not Jinja: .* \(line 1\)'),
     ('{{ messages[0].content + 1 }}', 'its chat template fails on the conversation'),
@@ -186,15 +214,23 @@ def test_errors_of_conversations_are_sentences():
   template = ChatTemplate({'default': CHATML, 'rag': GROUNDED}, where='m')
   with pytest.raises(UserError, match=r'm: messages is empty\. Expected at least one message'):
     template.render([])
-  with pytest.raises(UserError, match=r"m: messages\[1\] has no role \(\{'content': 'x'\}\)\. Expected"):
+  with pytest.raises(
+    UserError, match=r"m: messages\[1\] has no role \(\{'content': 'x'\}\)\. Expected"
+  ):
     template.render([USER, {'content': 'x'}])
-  with pytest.raises(UserError, match=r"unknown chat template 'tools'\. Expected one of 'default', 'rag'"):
+  with pytest.raises(
+    UserError, match=r"unknown chat template 'tools'\. Expected one of 'default', 'rag'"
+  ):
     template.render([USER], name='tools')
   with pytest.raises(UserError, match=r"documents\[0\] is 'text'\. Expected a dict"):
     template.render([USER], name='rag', documents=['text'])
-  with pytest.raises(UserError, match="continue_final_message=True: the final message has no 'content'"):
+  with pytest.raises(
+    UserError, match="continue_final_message=True: the final message has no 'content'"
+  ):
     template.render([{'role': 'assistant'}], continue_final_message=True)
-  with pytest.raises(UserError, match=r'm: has no chat template\. Expected an instruction-tuned model'):
+  with pytest.raises(
+    UserError, match=r'm: has no chat template\. Expected an instruction-tuned model'
+  ):
     raise no_template('m')
 
 
@@ -228,8 +264,12 @@ def test_errors_of_tools_are_sentences():
 
 def test_a_message_is_continued_where_its_text_ends():
   template = ChatTemplate({'default': CHATML})
-  text = template.render([USER, {'role': 'assistant', 'content': 'It is '}], continue_final_message=True)
+  text = template.render(
+    [USER, {'role': 'assistant', 'content': 'It is '}], continue_final_message=True
+  )
   assert text.endswith('<|im_start|>assistant\nIt is ')
   parts = [{'role': 'assistant', 'content': [{'type': 'text', 'text': 'It'}]}]
-  template = ChatTemplate({'default': '{% for p in messages[0].content %}{{ p.text }}!{% endfor %}'})
+  template = ChatTemplate(
+    {'default': '{% for p in messages[0].content %}{{ p.text }}!{% endfor %}'}
+  )
   assert template.render(parts, continue_final_message=True) == 'It'

@@ -24,7 +24,9 @@ def test_chat_prompt_has_special_tokens_as_single_ids(folder):
   ids = m.chat_prompt(USER)
   assert ids[0] == inner.token_to_id('<|im_start|>')
   assert ids.count(inner.token_to_id('<|im_end|>')) == 1
-  assert inner.decode(ids, skip_special_tokens=False).startswith('<|im_start|>user\nthe cat<|im_end|>\n')
+  assert inner.decode(ids, skip_special_tokens=False).startswith(
+    '<|im_start|>user\nthe cat<|im_end|>\n'
+  )
 
 
 def test_reply_is_the_decoded_continuation(folder):
@@ -70,7 +72,13 @@ def test_model_without_template_is_refused(tmp_path):
 
 
 def test_chat_on_the_command_line(folder, capsys, monkeypatch):
-  command = ['generate', f'--checkpoint={folder}', '--chat', '--temperature=0', '--max_new_tokens=6']
+  command = [
+    'generate',
+    f'--checkpoint={folder}',
+    '--chat',
+    '--temperature=0',
+    '--max_new_tokens=6',
+  ]
   m = tfm.load(folder)
   assert main.run([*command, '--prompt=the cat', '--prompt=on', '--json']) == 0
   first, second = map(json.loads, capsys.readouterr().out.splitlines())
@@ -81,7 +89,9 @@ def test_chat_on_the_command_line(folder, capsys, monkeypatch):
   assert capsys.readouterr().out == first['text'] + '\n'
   assert main.run([*command, '--system=on the mat', '--prompt=the cat', '--json']) == 0
   system = [{'role': 'system', 'content': 'on the mat'}, *USER]
-  assert json.loads(capsys.readouterr().out)['text'] == m.chat(system, temperature=0, max_new_tokens=6)
+  assert json.loads(capsys.readouterr().out)['text'] == m.chat(
+    system, temperature=0, max_new_tokens=6
+  )
 
 
 def test_conversation_keeps_its_turns(folder, capsys, monkeypatch):
@@ -93,20 +103,36 @@ def test_conversation_keeps_its_turns(folder, capsys, monkeypatch):
 
   monkeypatch.setattr('sys.stdin', Terminal())
   monkeypatch.setattr('builtins.input', lambda prompt: next(lines, ''))
-  command = ['generate', f'--checkpoint={folder}', '--chat', '--temperature=0', '--max_new_tokens=6']
+  command = [
+    'generate',
+    f'--checkpoint={folder}',
+    '--chat',
+    '--temperature=0',
+    '--max_new_tokens=6',
+  ]
   assert main.run(command) == 0
   m, out = tfm.load(folder), capsys.readouterr().out
   options = {'temperature': 0, 'max_new_tokens': 6}
   first = m.chat(USER, **options)
-  turns = [*USER, {'role': 'assistant', 'content': first}, {'role': 'user', 'content': 'on the mat'}]
-  assert out == f'Type a message. An empty line ends the conversation.\n{first}\n{m.chat(turns, **options)}\n'
+  turns = [
+    *USER,
+    {'role': 'assistant', 'content': first},
+    {'role': 'user', 'content': 'on the mat'},
+  ]
+  assert (
+    out
+    == f'Type a message. An empty line ends the conversation.\n{first}\n{m.chat(turns, **options)}\n'
+  )
 
 
 @pytest.mark.parametrize(
   ('words', 'problem'),
   [
     (['--prompt=a', '--system=b'], '--system: is given without --chat'),
-    (['--chat', '--prompt=a', '--template_variables=[1]'], '--template_variables: is [1]. Expected a JSON object'),
+    (
+      ['--chat', '--prompt=a', '--template_variables=[1]'],
+      '--template_variables: is [1]. Expected a JSON object',
+    ),
     (['--chat', '--prompt=a', '--template_variables={'], '--template_variables: is not JSON'),
     (['--chat', '--audio=a.wav'], '--audio: does not go with --chat'),
   ],

@@ -1,8 +1,8 @@
 """Configs of popular repositories load, with the published number of parameters.
 
-`tests/hub/configs/*.jsonl` has one repository per line: its name, its number of parameters (null: not published), and
-the fields of its `config.json`, written from published facts, with the odd ones that programs leave in it.
-"""
+`tests/hub/configs/*.jsonl` has one repository per line: its name, its number of parameters (null:
+not published), and the fields of its `config.json`, written from published facts, with the odd ones
+that programs leave in it."""
 
 import contextlib
 import dataclasses
@@ -26,19 +26,31 @@ _ROWS = [
 ]
 CORPUS = {row['repository']: row for row in _ROWS}
 #: Repositories with slow counts or plans.
-_BIG = {'deepseek-ai/DeepSeek-V3', 'Qwen/Qwen3-30B-A3B', 'deepseek-ai/DeepSeek-V2-Lite', 'allenai/OLMoE-1B-7B-0924'}
+_BIG = {
+  'deepseek-ai/DeepSeek-V3',
+  'Qwen/Qwen3-30B-A3B',
+  'deepseek-ai/DeepSeek-V2-Lite',
+  'allenai/OLMoE-1B-7B-0924',
+}
 #: Families with a head that transformers ties at first, and unties for a file that has one.
 _TIED_AT_FIRST = ('t5', 'mt5', 'umt5', 'longt5', 'switch_transformers')
 #: Fields that decide shapes or numbers; tests misspell one at a time.
 _COMPUTED = (
-  'hidden_size', 'n_embd', 'd_model', 'dim', 'num_hidden_layers', 'n_layer', 'n_layers', 'num_layers', 'd_ff',
-  'intermediate_size', 'num_attention_heads', 'n_head', 'num_heads', 'num_key_value_heads', 'head_dim',
-  'rms_norm_eps', 'layer_norm_eps', 'layer_norm_epsilon', 'hidden_act', 'activation_function', 'rope_theta',
+  'hidden_size', 'n_embd', 'd_model', 'dim', 'num_hidden_layers', 'n_layer', 'n_layers',
+  'num_layers', 'd_ff',
+  'intermediate_size', 'num_attention_heads', 'n_head', 'num_heads', 'num_key_value_heads',
+  'head_dim',
+  'rms_norm_eps', 'layer_norm_eps', 'layer_norm_epsilon', 'hidden_act', 'activation_function',
+  'rope_theta',
   'rope_scaling', 'sliding_window',
-  'tie_word_embeddings', 'attention_bias', 'partial_rotary_factor', 'rotary_pct', 'rotary_dim', 'num_experts_per_tok',
-  'num_local_experts', 'num_experts', 'query_pre_attn_scalar', 'attn_logit_softcapping', 'final_logit_softcapping',
-  'logit_scale', 'embedding_multiplier', 'residual_multiplier', 'logits_scaling', 'routed_scaling_factor',
-  'feed_forward_proj', 'scale_embedding', 'position_buckets', 'kv_lora_rank', 'norm_topk_prob', 'vocab_size',
+  'tie_word_embeddings', 'attention_bias', 'partial_rotary_factor', 'rotary_pct', 'rotary_dim',
+  'num_experts_per_tok',
+  'num_local_experts', 'num_experts', 'query_pre_attn_scalar', 'attn_logit_softcapping',
+  'final_logit_softcapping',
+  'logit_scale', 'embedding_multiplier', 'residual_multiplier', 'logits_scaling',
+  'routed_scaling_factor',
+  'feed_forward_proj', 'scale_embedding', 'position_buckets', 'kv_lora_rank', 'norm_topk_prob',
+  'vocab_size',
 )  # fmt: skip
 
 
@@ -57,7 +69,11 @@ def test_count_of_a_repository_is_the_published_one(repository):
 
 
 def _logits_bias(found):
-  buffer = [t for t in weights.tensor_map(found.family, found.spec, found.ending) if t.name == 'final_logits_bias']
+  buffer = [
+    t
+    for t in weights.tensor_map(found.family, found.spec, found.ending)
+    if t.name == 'final_logits_bias'
+  ]
   return sum(t.shape[-1] for t in buffer)
 
 
@@ -81,7 +97,9 @@ def _made(config):
 
 
 def _their_count(config):
-  """The parameters of the class in transformers, made without memory, with the buffers that tfm calls parameters."""
+  """The parameters of the class in transformers, made without memory, with the buffers that tfm
+  calls parameters.
+  """
   import torch
   import transformers
 
@@ -89,17 +107,25 @@ def _their_count(config):
   with torch.device('meta'):
     model = getattr(transformers, name)(_made(config))
   model.tie_weights()
-  buffers = [b for n, b in model.named_buffers() if n.endswith(('final_logits_bias', 'e_score_correction_bias'))]
+  buffers = [
+    b
+    for n, b in model.named_buffers()
+    if n.endswith(('final_logits_bias', 'e_score_correction_bias'))
+  ]
   return sum(x.numel() for x in [*model.parameters(), *buffers])
 
 
 def _our_count(config):
-  """The parameters in tfm, without layers of later tokens, with fixed tables, and a head of T5's kin as first made."""
+  """The parameters in tfm, without layers of later tokens, with fixed tables, and a head of T5's
+  kin as first made.
+  """
   found = weights.published(config)
   spec = dataclasses.replace(found.spec, mtp=None)
   if config['model_type'] in _TIED_AT_FIRST:
     spec = spec.with_heads(lm=dataclasses.replace(spec.lm, tied=True))
-  return count_params(spec) + sum(table.size for table in found.family.fixed_of(spec, found.ending).values())
+  return count_params(spec) + sum(
+    table.size for table in found.family.fixed_of(spec, found.ending).values()
+  )
 
 
 @pytest.mark.oracle
@@ -111,7 +137,9 @@ def test_count_of_a_repository_equals_transformers(repository):
 
 
 def _same_as_transformers(config):
-  """Return whether tfm reads a config, after comparing it with the config that transformers completes."""
+  """Return whether tfm reads a config, after comparing it with the config that transformers
+  completes.
+  """
   try:
     ours = weights.published(config).spec
   except errors.UserError:
@@ -134,7 +162,9 @@ def test_a_config_is_read_as_transformers_completes_it(repository):
 
 
 #: (repository, field of its config that decides shapes or numbers).
-PAIRS = [(name, field) for name, row in CORPUS.items() for field in _COMPUTED if field in row['config']]
+PAIRS = [
+  (name, field) for name, row in CORPUS.items() for field in _COMPUTED if field in row['config']
+]
 
 
 @pytest.mark.oracle

@@ -13,20 +13,24 @@ _ALIKE = {
   'transformers_version': '4.56.0', 'use_cache': True,
 }  # fmt: skip
 _LLAMA = {
-  'attention_bias': False, 'attention_dropout': 0.0, 'hidden_act': 'silu', 'mlp_bias': False, 'model_type': 'llama',
+  'attention_bias': False, 'attention_dropout': 0.0, 'hidden_act': 'silu', 'mlp_bias': False,
+  'model_type': 'llama',
   'pretraining_tp': 1, 'rms_norm_eps': 1e-05, 'architectures': ['LlamaForCausalLM'],
 }  # fmt: skip
 _LLAMA3 = {
-  'factor': 8.0, 'high_freq_factor': 4.0, 'low_freq_factor': 1.0, 'original_max_position_embeddings': 8192,
+  'factor': 8.0, 'high_freq_factor': 4.0, 'low_freq_factor': 1.0,
+  'original_max_position_embeddings': 8192,
   'rope_type': 'llama3',
 }  # fmt: skip
 _SMOL = {
-  **_LLAMA, 'is_llama_config': True, 'max_position_embeddings': 8192, 'rope_interleaved': False, 'rope_scaling': None,
+  **_LLAMA, 'is_llama_config': True, 'max_position_embeddings': 8192, 'rope_interleaved': False,
+  'rope_scaling': None,
   'tie_word_embeddings': True, 'vocab_size': 49152,
 }  # fmt: skip
 _MINISTRAL3 = {
   'beta_fast': 32.0, 'beta_slow': 1.0, 'factor': 16.0, 'llama_4_scaling_beta': 0.1, 'mscale': 1.0,
-  'mscale_all_dim': 1.0, 'original_max_position_embeddings': 16384, 'rope_theta': 1000000.0, 'rope_type': 'yarn',
+  'mscale_all_dim': 1.0, 'original_max_position_embeddings': 16384, 'rope_theta': 1000000.0,
+  'rope_type': 'yarn',
   'type': 'yarn',
 }  # fmt: skip
 

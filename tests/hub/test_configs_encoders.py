@@ -1,4 +1,6 @@
-"""`config.json` of encoders as their repositories have them, old fields and all, is the zoo's model of that name."""
+"""`config.json` of encoders as their repositories have them, old fields and all, is the zoo's model
+of that name.
+"""
 
 import pytest
 
@@ -7,11 +9,14 @@ from tfm.hub.spec_equivalence import computed, layered
 from tfm.zoo import weights
 
 _BERT = {
-  'attention_probs_dropout_prob': 0.1, 'hidden_act': 'gelu', 'hidden_dropout_prob': 0.1, 'hidden_size': 768,
-  'initializer_range': 0.02, 'intermediate_size': 3072, 'num_attention_heads': 12, 'num_hidden_layers': 12,
+  'attention_probs_dropout_prob': 0.1, 'hidden_act': 'gelu', 'hidden_dropout_prob': 0.1,
+  'hidden_size': 768,
+  'initializer_range': 0.02, 'intermediate_size': 3072, 'num_attention_heads': 12,
+  'num_hidden_layers': 12,
 }  # fmt: skip
 _ROBERTA = {
-  **_BERT, 'bos_token_id': 0, 'eos_token_id': 2, 'layer_norm_eps': 1e-05, 'max_position_embeddings': 514,
+  **_BERT, 'bos_token_id': 0, 'eos_token_id': 2, 'layer_norm_eps': 1e-05,
+  'max_position_embeddings': 514,
   'output_past': True, 'pad_token_id': 1, 'type_vocab_size': 1,
 }  # fmt: skip
 # fmt: off

@@ -1,4 +1,6 @@
-"""Published configs of BERT's and BART's kin are the models of the zoo, and settings that are not read are refused."""
+"""Published configs of BERT's and BART's kin are the models of the zoo, and settings that are not
+read are refused.
+"""
 
 import pytest
 
@@ -8,32 +10,41 @@ from tfm.hub.spec_equivalence import computed, layered
 from tfm.zoo import weights
 
 _BERT = {
-  'attention_probs_dropout_prob': 0.1, 'hidden_act': 'gelu', 'hidden_dropout_prob': 0.1, 'hidden_size': 768,
-  'initializer_range': 0.02, 'intermediate_size': 3072, 'num_attention_heads': 12, 'num_hidden_layers': 12,
+  'attention_probs_dropout_prob': 0.1, 'hidden_act': 'gelu', 'hidden_dropout_prob': 0.1,
+  'hidden_size': 768,
+  'initializer_range': 0.02, 'intermediate_size': 3072, 'num_attention_heads': 12,
+  'num_hidden_layers': 12,
 }  # fmt: skip
 _ROBERTA = {
-  **_BERT, 'bos_token_id': 0, 'eos_token_id': 2, 'gradient_checkpointing': False, 'layer_norm_eps': 1e-05,
+  **_BERT, 'bos_token_id': 0, 'eos_token_id': 2, 'gradient_checkpointing': False,
+  'layer_norm_eps': 1e-05,
   'max_position_embeddings': 514, 'pad_token_id': 1, 'type_vocab_size': 1, 'vocab_size': 50265,
 }  # fmt: skip
 _BART = {
-  '_num_labels': 3, 'activation_dropout': 0.0, 'activation_function': 'gelu', 'add_final_layer_norm': False,
+  '_num_labels': 3, 'activation_dropout': 0.0, 'activation_function': 'gelu',
+  'add_final_layer_norm': False,
   'attention_dropout': 0.0, 'classif_dropout': 0.0, 'classifier_dropout': 0.0, 'd_model': 768,
-  'decoder_attention_heads': 12, 'decoder_ffn_dim': 3072, 'decoder_layerdrop': 0.0, 'decoder_layers': 6,
+  'decoder_attention_heads': 12, 'decoder_ffn_dim': 3072, 'decoder_layerdrop': 0.0,
+  'decoder_layers': 6,
   'dropout': 0.1, 'encoder_attention_heads': 12, 'encoder_ffn_dim': 3072, 'encoder_layerdrop': 0.0,
   'encoder_layers': 6, 'init_std': 0.02, 'is_encoder_decoder': True, 'normalize_before': False,
   'num_hidden_layers': 6, 'use_cache': True, 'vocab_size': 50265,
 }  # fmt: skip
 _XLM = {
-  'asm': False, 'attention_dropout': 0.1, 'bos_index': 0, 'causal': False, 'dropout': 0.1, 'eos_index': 1,
-  'gelu_activation': True, 'init_std': 0.02, 'is_encoder': True, 'layer_norm_eps': 1e-12, 'mask_index': 5,
-  'max_position_embeddings': 512, 'pad_index': 2, 'sinusoidal_embeddings': False, 'summary_type': 'first',
+  'asm': False, 'attention_dropout': 0.1, 'bos_index': 0, 'causal': False, 'dropout': 0.1,
+  'eos_index': 1,
+  'gelu_activation': True, 'init_std': 0.02, 'is_encoder': True, 'layer_norm_eps': 1e-12,
+  'mask_index': 5,
+  'max_position_embeddings': 512, 'pad_index': 2, 'sinusoidal_embeddings': False,
+  'summary_type': 'first',
   'summary_use_proj': True, 'unk_index': 3, 'use_lang_emb': True,
 }  # fmt: skip
 _SMALL = {**_BART, 'd_model': 512, **{f'{s}_{n}': v for s in ('encoder', 'decoder') for n, v in (
   ('attention_heads', 16), ('ffn_dim', 2048), ('layers', 8),
 )}}  # fmt: skip
 _SIDE = {
-  **_BERT, 'layer_norm_eps': 1e-12, 'max_length': 20, 'max_position_embeddings': 512, 'model_type': 'bert',
+  **_BERT, 'layer_norm_eps': 1e-12, 'max_length': 20, 'max_position_embeddings': 512,
+  'model_type': 'bert',
   'pad_token_id': 0, 'tie_encoder_decoder': False, 'type_vocab_size': 2, 'vocab_size': 30522,
 }  # fmt: skip
 _TWO = {
@@ -127,7 +138,11 @@ def test_a_published_config_is_the_model_of_that_name(name):
       {'architectures': ['LukeForEntityClassification']},
       "'ForEntityClassification', no class of",
     ),
-    ('bert2bert-base', {'decoder': {**_SIDE, 'is_decoder': True}}, 'add_cross_attention is False. Expected both true'),
+    (
+      'bert2bert-base',
+      {'decoder': {**_SIDE, 'is_decoder': True}},
+      'add_cross_attention is False. Expected both true',
+    ),
     (
       'bert2bert-base',
       {'encoder': {**_SIDE, 'hidden_size': 384}},

@@ -18,11 +18,13 @@ from tfm.parts.router import SparseMixer
 from tfm.zoo import weights
 
 _SIZES = {
-  'hidden_size': 32, 'num_hidden_layers': 2, 'num_attention_heads': 4, 'intermediate_size': 48, 'vocab_size': 61,
+  'hidden_size': 32, 'num_hidden_layers': 2, 'num_attention_heads': 4, 'intermediate_size': 48,
+  'vocab_size': 61,
   'max_position_embeddings': 64,
 }  # fmt: skip
 _LONGROPE = {
-  'type': 'longrope', 'short_factor': [1.0] * 4, 'long_factor': [2.0] * 4, 'short_mscale': 1.1, 'long_mscale': 1.1,
+  'type': 'longrope', 'short_factor': [1.0] * 4, 'long_factor': [2.0] * 4, 'short_mscale': 1.1,
+  'long_mscale': 1.1,
   'original_max_position_embeddings': 16,
 }  # fmt: skip
 
@@ -72,13 +74,27 @@ def test_a_config_with_another_computation_is_refused(kind, fields, message):
 
 @pytest.mark.parametrize('infinity', [math.inf, {'__float__': 'Infinity'}])
 def test_both_spellings_of_an_unbounded_step_are_read(infinity):
-  values = {'hidden_size': 32, 'num_hidden_layers': 2, 'vocab_size': 61, 'num_heads': 4, 'head_dim': 16, 'n_groups': 1}
-  spec = weights.published({**values, 'model_type': 'mamba2', 'time_step_limit': [0.0, infinity]}).spec
+  values = {
+    'hidden_size': 32,
+    'num_hidden_layers': 2,
+    'vocab_size': 61,
+    'num_heads': 4,
+    'head_dim': 16,
+    'n_groups': 1,
+  }
+  spec = weights.published(
+    {**values, 'model_type': 'mamba2', 'time_step_limit': [0.0, infinity]}
+  ).spec
   assert spec.segments[0].pattern[0].mixer.limits == (0.0, math.inf)
 
 
 def test_older_names_of_layers_of_granite_4_are_read():
-  spec = read('granitemoehybrid', layer_types=['mamba', 'attention'], mamba_n_heads=4, position_embedding_type='nope')
+  spec = read(
+    'granitemoehybrid',
+    layer_types=['mamba', 'attention'],
+    mamba_n_heads=4,
+    position_embedding_type='nope',
+  )
   mixers = [type(block.mixer) for segment in spec.segments for block in segment.pattern]
   assert mixers == [Mamba2, Attention]
 
@@ -99,21 +115,34 @@ def test_one_factor_of_longrope_scales_cos_and_sin():
 def test_experts_of_jamba_that_have_no_period_are_not_exported():
   places = {'attn_layer_period': 3, 'attn_layer_offset': 1}
   spec = read('jamba', num_key_value_heads=4, num_hidden_layers=6, num_experts=4, **places)
-  first, *rest = [block for segment in spec.segments for _ in range(segment.repeats) for block in segment.pattern]
+  first, *rest = [
+    block for segment in spec.segments for _ in range(segment.repeats) for block in segment.pattern
+  ]
   odd = dataclasses.replace(first, ffn=rest[0].ffn)
   changed = dataclasses.replace(spec, segments=tuple(Segment((block,)) for block in (odd, *rest)))
-  with pytest.raises(errors.UserError, match=r"the layers \[0, 1, 3, 5\] of kind 'expert' do not come once a period"):
+  with pytest.raises(
+    errors.UserError, match=r"the layers \[0, 1, 3, 5\] of kind 'expert' do not come once a period"
+  ):
     weights.TABLE['jamba'].write(changed)
 
 
 @pytest.mark.parametrize(
   ('block', 'message'),
   [
-    (Block(ffn=Moe(1, SparseMixer(), Glu(8))), r'sparse_mixer: chooses 2 experts of 1\. Expected at least 2'),
+    (
+      Block(ffn=Moe(1, SparseMixer(), Glu(8))),
+      r'sparse_mixer: chooses 2 experts of 1\. Expected at least 2',
+    ),
     (Block(ffn=Moe(4, SparseMixer(jitter=-1.0), Glu(8))), r'jitter: is -1\.0\. Expected 0 or more'),
     (Block(ffn=Moe(4, scaled='both')), r"scaled: want one of 'output', 'input', got both"),
-    (Block(Attention(4, mask=Causal() & Chunks(0))), r'size=0 holds no token\. Expected at least 1'),
-    (Block(Attention(4, relative=Temperature(0))), r'every=0 is no number of positions\. Expected at least 1'),
+    (
+      Block(Attention(4, mask=Causal() & Chunks(0))),
+      r'size=0 holds no token\. Expected at least 1',
+    ),
+    (
+      Block(Attention(4, relative=Temperature(0))),
+      r'every=0 is no number of positions\. Expected at least 1',
+    ),
     (Block(norm=RMSNorm(scale=False, one_plus=True)), r'scale=no: there is no scale to store'),
   ],
 )
@@ -123,6 +152,17 @@ def test_fields_out_of_range_are_errors(block, message):
 
 
 def test_fields_of_the_authors_of_dots_change_nothing():
-  sizes = {'num_key_value_heads': 4, 'n_routed_experts': 4, 'num_experts_per_tok': 2, 'moe_intermediate_size': 24}
-  odd = {'scoring_func': 'noaux_tc', 'topk_method': 'noaux_tc', 'moe_layer_freq': 1, 'ep_size': 1, 'seq_aux': True}
+  sizes = {
+    'num_key_value_heads': 4,
+    'n_routed_experts': 4,
+    'num_experts_per_tok': 2,
+    'moe_intermediate_size': 24,
+  }
+  odd = {
+    'scoring_func': 'noaux_tc',
+    'topk_method': 'noaux_tc',
+    'moe_layer_freq': 1,
+    'ep_size': 1,
+    'seq_aux': True,
+  }
   assert read('dots1', **sizes, **odd) == read('dots1', **sizes)

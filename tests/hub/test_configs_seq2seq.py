@@ -1,4 +1,6 @@
-"""Configs of encoder-decoders as they were published, older names and all, say the models of the zoo."""
+"""Configs of encoder-decoders as they were published, older names and all, say the models of the
+zoo.
+"""
 
 import dataclasses
 
@@ -17,16 +19,33 @@ from tfm.model.transformer import init
 from tfm.zoo import weights
 
 _T5 = {
-  'd_kv': 64, 'decoder_start_token_id': 0, 'dropout_rate': 0.1, 'eos_token_id': 1, 'initializer_factor': 1.0,
+  'd_kv': 64, 'decoder_start_token_id': 0, 'dropout_rate': 0.1, 'eos_token_id': 1,
+  'initializer_factor': 1.0,
   'is_encoder_decoder': True, 'layer_norm_epsilon': 1e-06, 'output_past': True, 'pad_token_id': 0,
   'relative_attention_num_buckets': 32,
 }  # fmt: skip
-_SMALL = {**_T5, 'd_ff': 1024, 'd_model': 512, 'num_heads': 6, 'num_layers': 8, 'num_decoder_layers': 8}
-_BASE = {**_T5, 'd_ff': 2048, 'd_model': 768, 'num_heads': 12, 'num_layers': 12, 'num_decoder_layers': 12}
+_SMALL = {
+  **_T5,
+  'd_ff': 1024,
+  'd_model': 512,
+  'num_heads': 6,
+  'num_layers': 8,
+  'num_decoder_layers': 8,
+}
+_BASE = {
+  **_T5,
+  'd_ff': 2048,
+  'd_model': 768,
+  'num_heads': 12,
+  'num_layers': 12,
+  'num_decoder_layers': 12,
+}
 _BART = {
   'activation_dropout': 0.0, 'add_bias_logits': False, 'attention_dropout': 0.0, 'bos_token_id': 0,
-  'classifier_dropout': 0.0, 'decoder_layerdrop': 0.0, 'dropout': 0.1, 'encoder_layerdrop': 0.0, 'eos_token_id': 2,
-  'extra_pos_embeddings': 2, 'init_std': 0.02, 'is_encoder_decoder': True, 'output_past': False, 'pad_token_id': 1,
+  'classifier_dropout': 0.0, 'decoder_layerdrop': 0.0, 'dropout': 0.1, 'encoder_layerdrop': 0.0,
+  'eos_token_id': 2,
+  'extra_pos_embeddings': 2, 'init_std': 0.02, 'is_encoder_decoder': True, 'output_past': False,
+  'pad_token_id': 1,
   'id2label': {'0': 'LABEL_0', '1': 'LABEL_1', '2': 'LABEL_2'}, '_num_labels': 3,
 }  # fmt: skip
 
@@ -35,7 +54,13 @@ def _sizes(layers, d, heads, d_ff, act, positions):
   stacks = {f'{stack}_{name}': value for stack in ('encoder', 'decoder') for name, value in (
     ('layers', layers), ('attention_heads', heads), ('ffn_dim', d_ff),
   )}  # fmt: skip
-  return {**_BART, **stacks, 'd_model': d, 'activation_function': act, 'max_position_embeddings': positions}
+  return {
+    **_BART,
+    **stacks,
+    'd_model': d,
+    'activation_function': act,
+    'max_position_embeddings': positions,
+  }
 
 
 _PRE = {'normalize_before': True, 'add_final_layer_norm': True}
@@ -119,7 +144,9 @@ def test_a_reader_of_another_width_than_the_one_who_writes_has_a_token_table_of_
       ),
     },
   )
-  with pytest.raises(errors.UserError, match=r"encoder: has a d_model of its own, and the decoder's token"):
+  with pytest.raises(
+    errors.UserError, match=r"encoder: has a d_model of its own, and the decoder's token"
+  ):
     validate(shared)
 
 
@@ -137,5 +164,7 @@ def test_sinusoids_that_are_none_are_refused(tmp_path):
   tfm.load(tmp_path / 'marian')
   for wrong in (arrays[name] + 1, np.zeros((3, 3), np.float32)):
     safetensors.numpy.save_file({**arrays, name: wrong}, tmp_path / 'marian' / SAFE)
-    with pytest.raises(errors.UserError, match=r'embed_positions\.weight \[.*\] is not the fixed table \[64, 32\]'):
+    with pytest.raises(
+      errors.UserError, match=r'embed_positions\.weight \[.*\] is not the fixed table \[64, 32\]'
+    ):
       tfm.load(tmp_path / 'marian')

@@ -37,7 +37,9 @@ def test_exported_folder_holds_the_same_files(folder, tmp_path):
   wanted = contents(folder)
   del wanted['notes.py']  # no code
   assert contents(tmp_path / 'back') == wanted
-  assert (tmp_path / 'back' / 'model.safetensors').read_bytes() == (folder / 'model.safetensors').read_bytes()
+  assert (tmp_path / 'back' / 'model.safetensors').read_bytes() == (
+    folder / 'model.safetensors'
+  ).read_bytes()
 
 
 def test_checkpoint_of_tfm_keeps_the_files(folder, tmp_path):
@@ -59,7 +61,9 @@ def test_new_dtype_changes_one_field_of_the_config(folder, tmp_path):
 
 
 def test_another_model_keeps_what_still_holds(folder, tmp_path):
-  """Special tokens and context length do; the class of the original does not compute another activation."""
+  """Special tokens and context length do; the class of the original does not compute another
+  activation.
+  """
   m = tfm.load(folder)
   block = m.spec.segments[0].pattern[0]
   other = dataclasses.replace(block, mixer=dataclasses.replace(block.mixer, bias=''))
@@ -73,7 +77,9 @@ def test_another_model_keeps_what_still_holds(folder, tmp_path):
 
 
 def test_label_names_and_problem_type_come_back(tmp_path):
-  spec = zoo.tiny(zoo.get('bert-base')).with_heads(lm=None, classify=classify.Classify(3, hidden=Tanh()))
+  spec = zoo.tiny(zoo.get('bert-base')).with_heads(
+    lm=None, classify=classify.Classify(3, hidden=Tanh())
+  )
   params = init(spec, jax.random.key(0))
   hub.export_hf(spec, params, tmp_path / 'a')
   names = {'0': 'negative', '1': 'neutral', '2': 'positive'}
@@ -93,7 +99,9 @@ def test_label_names_and_problem_type_come_back(tmp_path):
 
 
 def test_classes_of_a_run_become_label_names(tmp_path):
-  spec = zoo.tiny(zoo.get('bert-base')).with_heads(lm=None, classify=classify.Classify(2, hidden=Tanh()))
+  spec = zoo.tiny(zoo.get('bert-base')).with_heads(
+    lm=None, classify=classify.Classify(2, hidden=Tanh())
+  )
   hub.save(spec, init(spec, jax.random.key(0)), tmp_path / 'run')
   (tmp_path / 'run' / 'about' / 'classes.json').write_text('["good", "bad"]')
   tfm.load(tmp_path / 'run').export_hf(tmp_path / 'back')
@@ -110,7 +118,11 @@ def test_another_tokenizer_replaces_its_files(folder, tmp_path):
   assert found['tokenizer.json'] != contents(folder)['tokenizer.json']
   assert b'<|im_end|>' not in found['tokenizer.json']
   config = json.loads(found['tokenizer_config.json'])
-  assert (config['pad_token'], config['model_max_length'], 'eos_token' in config) == ('<|endoftext|>', 4096, False)
+  assert (config['pad_token'], config['model_max_length'], 'eos_token' in config) == (
+    '<|endoftext|>',
+    4096,
+    False,
+  )
   generation = json.loads(found['generation_config.json'])
   assert generation == {'do_sample': True, 'temperature': 0.7, 'top_p': 0.8}
   config = json.loads(found['config.json'])
@@ -151,8 +163,13 @@ def test_failed_export_leaves_nothing(folder, tmp_path, monkeypatch):
 def test_files_of_checkpoints_of_earlier_versions_are_read(tmp_path):
   about = tmp_path / 'about'
   about.mkdir()
-  (about / 'tokens.json').write_text(json.dumps({'generation_config.json': {'eos_token_id': [2, 7]}}))
-  kept = {'model_type': 'vit', 'files': {'preprocessor_config.json': '{"image_processor_type": "ViTImageProcessor"}'}}
+  (about / 'tokens.json').write_text(
+    json.dumps({'generation_config.json': {'eos_token_id': [2, 7]}})
+  )
+  kept = {
+    'model_type': 'vit',
+    'files': {'preprocessor_config.json': '{"image_processor_type": "ViTImageProcessor"}'},
+  }
   (about / 'processor.json').write_text(json.dumps(kept))
   files = hub.FolderFiles.read(tmp_path)
   assert files.json('generation_config.json') == {'eos_token_id': [2, 7]}

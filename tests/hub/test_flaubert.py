@@ -13,8 +13,11 @@ pytestmark = pytest.mark.oracle
 def test_pre_norm_layers_have_the_outputs_and_gradients_of_theirs(tmp_path, monkeypatch):
   import transformers
 
-  # Its forward indexes a cache that cannot be indexed, and hands the entry to a layer, which does without one.
-  monkeypatch.setattr(transformers.EncoderDecoderCache, '__getitem__', lambda self, layer: None, raising=False)
+  # Its forward indexes a cache that cannot be indexed, and hands the entry to a layer, which does
+  # without one.
+  monkeypatch.setattr(
+    transformers.EncoderDecoderCache, '__getitem__', lambda self, layer: None, raising=False
+  )
   fields = {**encoders_kin.XLM, 'pre_norm': True}
   case = Case('FlaubertConfig', 'FlaubertWithLMHeadModel', fields, whole=True)
   both = published.build(case, tmp_path)
@@ -22,5 +25,7 @@ def test_pre_norm_layers_have_the_outputs_and_gradients_of_theirs(tmp_path, monk
   ours, grads = published.our_outputs(both, tuple(theirs))
   for name, value in theirs.items():
     size = max(1.0, np.abs(value).max())
-    np.testing.assert_allclose(ours[name][both.real], value[both.real], atol=case.atol * size, rtol=0, err_msg=name)
+    np.testing.assert_allclose(
+      ours[name][both.real], value[both.real], atol=case.atol * size, rtol=0, err_msg=name
+    )
   copying.assert_same_gradients(grads, published.as_ours(both, their_grads))

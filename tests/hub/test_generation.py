@@ -1,4 +1,6 @@
-"""What a folder says of generating becomes options of `generate`, and its tokens are those of transformers."""
+"""What a folder says of generating becomes options of `generate`, and its tokens are those of
+transformers.
+"""
 
 import json
 import math
@@ -13,12 +15,19 @@ from tfm.core import errors
 
 def test_the_file_of_generation_goes_before_the_config(tmp_path):
   (tmp_path / 'config.json').write_text(
-    json.dumps({'eos_token_id': 1, 'forced_eos_token_id': 2, 'decoder_start_token_id': 5, 'max_length': 20})
+    json.dumps(
+      {'eos_token_id': 1, 'forced_eos_token_id': 2, 'decoder_start_token_id': 5, 'max_length': 20}
+    )
   )
   assert hub.generation_options(tmp_path) == {'eos': 1, 'forced_last': 2, 'decoder_start': 5}
   (tmp_path / 'generation_config.json').write_text(
     json.dumps(
-      {'eos_token_id': [3, 4], 'forced_bos_token_id': 6, 'bad_words_ids': [[7], [8, 9]], 'suppress_tokens': [2]}
+      {
+        'eos_token_id': [3, 4],
+        'forced_bos_token_id': 6,
+        'bad_words_ids': [[7], [8, 9]],
+        'suppress_tokens': [2],
+      }
     )
   )
   assert hub.generation_options(tmp_path) == {
@@ -37,10 +46,13 @@ def test_a_translator_says_what_transformers_says_without_being_told_how(tmp_pat
 
   torch.manual_seed(0)
   sizes = {
-    f'{s}_{n}': v for s in ('encoder', 'decoder') for n, v in (('layers', 2), ('attention_heads', 4), ('ffn_dim', 48))
+    f'{s}_{n}': v
+    for s in ('encoder', 'decoder')
+    for n, v in (('layers', 2), ('attention_heads', 4), ('ffn_dim', 48))
   }
   config = transformers.MarianConfig(
-    vocab_size=61, d_model=32, max_position_embeddings=32, pad_token_id=60, eos_token_id=0, decoder_start_token_id=60,
+    vocab_size=61, d_model=32, max_position_embeddings=32, pad_token_id=60, eos_token_id=0,
+    decoder_start_token_id=60,
     forced_eos_token_id=0, attn_implementation='eager', **sizes,
   )  # fmt: skip
   model = transformers.MarianMTModel(config).eval()

@@ -1,4 +1,6 @@
-"""GGUF files: numbers as the format defines them, models as llama.cpp converts them, and refusals by name."""
+"""GGUF files: numbers as the format defines them, models as llama.cpp converts them, and refusals
+by name.
+"""
 
 import itertools
 import tracemalloc
@@ -33,7 +35,9 @@ def _q8_0(block, i):
 
 
 def _q4_k(block, i):
-  """Group j of 32 numbers: factor and minimum of six bits. Later groups have two bits in earlier bytes."""
+  """Group j of 32 numbers: factor and minimum of six bits. Later groups have two bits in earlier
+  bytes.
+  """
   j, s = i // 32, block[4:16]
   factor = s[j] & 63 if j < 4 else (s[j + 4] & 15) | (s[j - 4] >> 6) << 4
   least = s[j + 4] & 63 if j < 4 else (s[j + 4] >> 4) | (s[j] >> 6) << 4
@@ -56,7 +60,14 @@ def _blocks(name, rows):
   """Return random blocks with small factors."""
   kind = TYPES[KINDS[name]]
   blocks = RNG.integers(0, 256, (rows, kind.size), np.uint8)
-  places = {'Q2_K': (80, 82), 'Q3_K': (108,), 'Q6_K': (208,), 'Q4_0': (0,), 'Q5_0': (0,), 'Q8_0': (0,)}
+  places = {
+    'Q2_K': (80, 82),
+    'Q3_K': (108,),
+    'Q6_K': (208,),
+    'Q4_0': (0,),
+    'Q5_0': (0,),
+    'Q8_0': (0,),
+  }
   for at in places.get(name, (0, 2)):
     factors = RNG.uniform(1e-4, 1e-3, rows).astype(np.float16)
     blocks[:, at : at + 2] = factors[:, None].view(np.uint8)
@@ -67,7 +78,10 @@ def _blocks(name, rows):
 def test_blocks_are_the_numbers_of_the_format(name):
   by_definition = {'Q4_0': _q4_0, 'Q8_0': _q8_0, 'Q4_K': _q4_k, 'Q6_K': _q6_k}[name]
   kind, blocks = TYPES[KINDS[name]], _blocks(name, 3)
-  wanted = [[by_definition(block.tolist() and bytes(block), i) for i in range(kind.numbers)] for block in blocks]
+  wanted = [
+    [by_definition(block.tolist() and bytes(block), i) for i in range(kind.numbers)]
+    for block in blocks
+  ]
   np.testing.assert_array_equal(kind.dequantize(blocks), np.array(wanted, np.float32))
 
 
@@ -79,14 +93,18 @@ def test_blocks_equal_the_gguf_package(name):
   kind = gguf.GGMLQuantizationType[name]
   assert (kind.value, gguf.GGML_QUANT_SIZES[kind]) == (KINDS[name], TYPES[KINDS[name]][1:3])
   blocks = _blocks(name, 200)
-  np.testing.assert_array_equal(TYPES[KINDS[name]].dequantize(blocks), gguf.quants.dequantize(blocks, kind))
+  np.testing.assert_array_equal(
+    TYPES[KINDS[name]].dequantize(blocks), gguf.quants.dequantize(blocks, kind)
+  )
 
 
 def test_rows_of_queries_and_keys_are_put_in_order(tmp_path):
   arrays = tiny_arrays()
   changed = dict(arrays)
   for part, heads in (('q', 4), ('k', 2)):
-    changed[f'blk.0.attn_{part}.weight'] = ggufs.permuted(arrays[f'blk.0.attn_{part}.weight'], heads)
+    changed[f'blk.0.attn_{part}.weight'] = ggufs.permuted(
+      arrays[f'blk.0.attn_{part}.weight'], heads
+    )
   found = Gguf(ggufs.write(tmp_path / 'm.gguf', TINY, ggufs.plain(changed))).tensors()
   for ours, theirs in (('q', 'q_proj'), ('k', 'k_proj'), ('v', 'v_proj')):
     name = f'model.layers.0.self_attn.{theirs}.weight'
@@ -95,7 +113,9 @@ def test_rows_of_queries_and_keys_are_put_in_order(tmp_path):
   assert m.spec.d_model == 32
   assert m.spec.norm.eps == 1e-5
   kernel = m.params['segment_0']['block_0']['mixer']['q']['kernel']
-  np.testing.assert_array_equal(np.asarray(kernel)[0].reshape(32, 32).T, arrays['blk.0.attn_q.weight'])
+  np.testing.assert_array_equal(
+    np.asarray(kernel)[0].reshape(32, 32).T, arrays['blk.0.attn_q.weight']
+  )
 
 
 @pytest.mark.oracle
@@ -113,7 +133,12 @@ def test_files_of_the_gguf_package_are_read(tmp_path):
       continue
     kind = gguf.GGMLQuantizationType.Q8_0 if 'ffn' in name else gguf.GGMLQuantizationType.F16
     writer.add_tensor(name, gguf.quants.quantize(array, kind), raw_dtype=kind)
-  for write in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
+  for write in (
+    writer.write_header_to_file,
+    writer.write_kv_data_to_file,
+    writer.write_tensors_to_file,
+    writer.close,
+  ):
     write()
   found = Gguf(tmp_path / 'm.gguf').tensors('float32')
   names = {f'{ours}.weight': theirs for theirs, ours in ggufs.stems('llama', 1).items()}
@@ -133,26 +158,39 @@ def test_files_of_one_model_are_read_together(tmp_path):
     ggufs.write(path, TINY if number == 1 else {'split.no': 1}, {n: tensors[n] for n in part})
   params = tfm.load(tmp_path / 'm-00001-of-00002.gguf').params
   jax.tree.map(np.testing.assert_array_equal, params, tfm.load(tmp_path / 'whole.gguf').params)
-  with pytest.raises(errors.UserError, match=r'holds 2 GGUF files \(m-00001-of-00002.gguf, whole.gguf\)'):
+  with pytest.raises(
+    errors.UserError, match=r'holds 2 GGUF files \(m-00001-of-00002.gguf, whole.gguf\)'
+  ):
     tfm.load(tmp_path)
   (tmp_path / 'm-00002-of-00002.gguf').unlink()
-  with pytest.raises(errors.UserError, match=r'm-00002-of-00002.gguf: is missing. Expected all 2 files'):
+  with pytest.raises(
+    errors.UserError, match=r'm-00002-of-00002.gguf: is missing. Expected all 2 files'
+  ):
     tfm.load(tmp_path / 'm-00001-of-00002.gguf')
 
 
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
-    ({'general.architecture': 'mamba'}, r"general.architecture: unknown value 'mamba'\. .*Known: gemma, gemma2"),
+    (
+      {'general.architecture': 'mamba'},
+      r"general.architecture: unknown value 'mamba'\. .*Known: gemma, gemma2",
+    ),
     ({'llama.block_count': None}, 'llama.block_count: is missing'),
     ({'llama.expert_count': 8}, 'llama.expert_count=8: unknown, and may change the output'),
     ({'llama.logit_scale': 8.0}, 'llama.logit_scale=8.0: unknown, and may change the output'),
     ({'llama.expert_count': 0}, None),
-    ({'llama.rope.dimension_count': 4, 'llama.attention.key_length': 8}, 'rope.dimension_count: is 4. Expected 8'),
+    (
+      {'llama.rope.dimension_count': 4, 'llama.attention.key_length': 8},
+      'rope.dimension_count: is 4. Expected 8',
+    ),
     ({'llama.rope.scaling.type': 'longrope'}, "rope.scaling.type: unknown value 'longrope'"),
     ({'llama.rope.scaling.type': 'linear'}, 'rope.scaling.factor: is missing'),
     ({'llama.attention.head_count': [4, 4]}, 'head_count: differs from layer to layer'),
-    ({'tokenizer.ggml.model': 'rwkv', 'tokenizer.ggml.tokens': ['a']}, "tokenizer.ggml.model: unknown value 'rwkv'"),
+    (
+      {'tokenizer.ggml.model': 'rwkv', 'tokenizer.ggml.tokens': ['a']},
+      "tokenizer.ggml.model: unknown value 'rwkv'",
+    ),
     (
       {'tokenizer.ggml.model': 'gpt2', 'tokenizer.ggml.tokens': ['a'], 'tokenizer.ggml.pre': 'odd'},
       "tokenizer.ggml.pre: unknown value 'odd'",
@@ -172,7 +210,9 @@ def test_headers_that_are_not_read_are_refused(tmp_path, fields, message):
 def test_unknown_tensor_types_are_refused_by_name(tmp_path):
   tensors = ggufs.plain(tiny_arrays())
   tensors['output.weight'] = ((48, 32), 20, b'\0' * 48 * 18)
-  with pytest.raises(errors.UserError, match=r"output.weight: unknown tensor type 'IQ4_NL'\. .*Known: BF16, F16, F32"):
+  with pytest.raises(
+    errors.UserError, match=r"output.weight: unknown tensor type 'IQ4_NL'\. .*Known: BF16, F16, F32"
+  ):
     tfm.load(ggufs.write(tmp_path / 'm.gguf', TINY, tensors))
 
 
@@ -190,7 +230,9 @@ def test_files_cut_short_are_refused(tmp_path, size):
     tfm.load(path)
 
 
-@pytest.mark.parametrize(('version', 'message'), [(1, 'file version 1'), (3 << 24, 'of the other byte order')])
+@pytest.mark.parametrize(
+  ('version', 'message'), [(1, 'file version 1'), (3 << 24, 'of the other byte order')]
+)
 def test_other_versions_are_refused(tmp_path, version, message):
   path = ggufs.write(tmp_path / 'm.gguf', TINY, {}, version)
   with pytest.raises(errors.UserError, match=message):
@@ -200,7 +242,9 @@ def test_other_versions_are_refused(tmp_path, version, message):
 def test_names_and_lengths_that_repeat_or_overrun_are_refused(tmp_path):
   path = ggufs.write(tmp_path / 'm.gguf', TINY, ggufs.plain(tiny_arrays()))
   whole = path.read_bytes()
-  path.write_bytes(whole.replace(b'blk.0.ffn_up.weight', b'blk.0.ffn_up.weigth').replace(b'attn_k', b'attn_q'))
+  path.write_bytes(
+    whole.replace(b'blk.0.ffn_up.weight', b'blk.0.ffn_up.weigth').replace(b'attn_k', b'attn_q')
+  )
   with pytest.raises(errors.UserError, match=r'the tensor blk.0.attn_q.weight is there twice'):
     tfm.load(path)
   path.write_bytes(whole[:8] + b'\xff' * 8 + whole[16:])
@@ -210,13 +254,19 @@ def test_names_and_lengths_that_repeat_or_overrun_are_refused(tmp_path):
 
 @pytest.mark.parametrize('value', [0, 'x', 1.5])
 def test_headers_with_an_impossible_alignment_are_refused(tmp_path, value):
-  path = ggufs.write(tmp_path / 'm.gguf', TINY | {'general.alignment': value}, ggufs.plain(tiny_arrays()))
+  path = ggufs.write(
+    tmp_path / 'm.gguf', TINY | {'general.alignment': value}, ggufs.plain(tiny_arrays())
+  )
   with pytest.raises(errors.UserError, match='is not a whole GGUF file'):
     tfm.load(path)
 
 
 def test_vocabularies_that_do_not_fit_together_are_refused(tmp_path):
-  tokens = {'tokenizer.ggml.model': 'gpt2', 'tokenizer.ggml.tokens': ['a', 'b'], 'tokenizer.ggml.token_type': [1]}
+  tokens = {
+    'tokenizer.ggml.model': 'gpt2',
+    'tokenizer.ggml.tokens': ['a', 'b'],
+    'tokenizer.ggml.token_type': [1],
+  }
   path = ggufs.write(tmp_path / 'm.gguf', TINY | tokens, ggufs.plain(tiny_arrays()))
   with pytest.raises(errors.UserError, match='has a tokenizer that cannot be read'):
     tfm.load(path)
@@ -224,8 +274,15 @@ def test_vocabularies_that_do_not_fit_together_are_refused(tmp_path):
 
 def test_one_matrix_is_dequantized_at_a_time(tmp_path, monkeypatch):
   """Beside the parameters, less than two matrices are held in memory."""
-  fields = TINY | {'llama.embedding_length': 256, 'llama.feed_forward_length': 2048, 'llama.rope.dimension_count': 64}
-  arrays = {n: np.zeros([{32: 256, 16: 128, 64: 2048}.get(s, s) for s in a.shape]) for n, a in tiny_arrays().items()}
+  fields = TINY | {
+    'llama.embedding_length': 256,
+    'llama.feed_forward_length': 2048,
+    'llama.rope.dimension_count': 64,
+  }
+  arrays = {
+    n: np.zeros([{32: 256, 16: 128, 64: 2048}.get(s, s) for s in a.shape])
+    for n, a in tiny_arrays().items()
+  }
   tensors = ggufs.plain({n: a for n, a in arrays.items() if a.ndim == 1})
   for name, array in arrays.items():
     if array.ndim == 2:
@@ -245,15 +302,18 @@ def test_one_matrix_is_dequantized_at_a_time(tmp_path, monkeypatch):
 #: model -> config of transformers, and fields of the header that are not sizes.
 D = 256
 SIZES = {
-  'vocab_size': 96, 'hidden_size': D, 'intermediate_size': D, 'num_hidden_layers': 2, 'num_attention_heads': 4,
+  'vocab_size': 96, 'hidden_size': D, 'intermediate_size': D, 'num_hidden_layers': 2,
+  'num_attention_heads': 4,
   'num_key_value_heads': 2, 'head_dim': 64, 'max_position_embeddings': 128, 'rms_norm_eps': 1e-5,
 }  # fmt: skip
 LLAMA3 = {
-  'rope_type': 'llama3', 'rope_theta': 5e5, 'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0,
+  'rope_type': 'llama3', 'rope_theta': 5e5, 'factor': 8.0, 'low_freq_factor': 1.0,
+  'high_freq_factor': 4.0,
   'original_max_position_embeddings': 8192,
 }  # fmt: skip
 GEMMA2 = {
-  'gemma2.attention.sliding_window': 8, 'gemma2.attn_logit_softcapping': 50.0, 'gemma2.final_logit_softcapping': 30.0,
+  'gemma2.attention.sliding_window': 8, 'gemma2.attn_logit_softcapping': 50.0,
+  'gemma2.final_logit_softcapping': 30.0,
 }  # fmt: skip
 MODELS = {
   'llama': ('Llama', {}, {}),
@@ -269,10 +329,12 @@ MODELS = {
   'qwen3': ('Qwen3', {}, {}),
   'llama_experts': ('Mixtral', {'num_local_experts': 4}, {'llama.rope.freq_base': 1e6}),
   'qwen2moe': (
-    'Qwen2Moe', {'num_experts': 4, 'moe_intermediate_size': D, 'shared_expert_intermediate_size': 2 * D}, {}
+    'Qwen2Moe',
+    {'num_experts': 4, 'moe_intermediate_size': D, 'shared_expert_intermediate_size': 2 * D}, {}
   ),
   'qwen3moe': (
-    'Qwen3Moe', {'num_experts': 4, 'num_experts_per_tok': 2, 'moe_intermediate_size': D, 'norm_topk_prob': True}, {}
+    'Qwen3Moe',
+    {'num_experts': 4, 'num_experts_per_tok': 2, 'moe_intermediate_size': D, 'norm_topk_prob': True}, {}
   ),
   'gemma': ('Gemma', {}, {}),
   'gemma2': ('Gemma2', {'sliding_window': 8, 'query_pre_attn_scalar': 64}, GEMMA2),
@@ -313,10 +375,15 @@ def _convert_experts(name, array, kind, tensors, numbers):
 
 
 def _convert(theirs, architecture, path, extra):
-  """Write a model of transformers as llama.cpp does, each matrix in another type, and give it those numbers."""
+  """Write a model of transformers as llama.cpp does, each matrix in another type, and give it those
+  numbers.
+  """
   import torch
 
-  config, types = theirs.config, itertools.cycle(['F16', 'Q8_0', 'Q4_K', 'BF16', 'Q6_K', 'Q4_0', 'F32', 'Q5_0'])
+  config, types = (
+    theirs.config,
+    itertools.cycle(['F16', 'Q8_0', 'Q4_K', 'BF16', 'Q6_K', 'Q4_0', 'F32', 'Q5_0']),
+  )
   names, tensors, numbers = ggufs.names_of(architecture, config.num_hidden_layers), {}, {}
   heads = {'attn_q': config.num_attention_heads, 'attn_k': config.num_key_value_heads}
   for name, tensor in theirs.state_dict().items():
@@ -341,7 +408,9 @@ def _convert(theirs, architecture, path, extra):
 
 
 @pytest.mark.oracle
-@pytest.mark.large(when=lambda model: model in ('llama_tied', 'llama_bias', 'qwen3', 'gemma', 'qwen2moe'))
+@pytest.mark.large(
+  when=lambda model: model in ('llama_tied', 'llama_bias', 'qwen3', 'gemma', 'qwen2moe')
+)
 @pytest.mark.parametrize('model', MODELS)
 def test_logits_equal_transformers(tmp_path, model):
   import torch
@@ -350,7 +419,9 @@ def test_logits_equal_transformers(tmp_path, model):
   stem, changes, extra = MODELS[model]
   architecture = model.partition('_')[0]
   torch.manual_seed(0)
-  config = getattr(transformers, f'{stem}Config')(**{**SIZES, 'attn_implementation': 'eager', **changes})
+  config = getattr(transformers, f'{stem}Config')(
+    **{**SIZES, 'attn_implementation': 'eager', **changes}
+  )
   theirs = getattr(transformers, f'{stem.removesuffix("Text")}ForCausalLM')(config).eval()
   with torch.no_grad():
     for p in theirs.parameters():
@@ -363,13 +434,20 @@ def test_logits_equal_transformers(tmp_path, model):
   with torch.no_grad():
     wanted = theirs(torch.tensor(ids)).logits.numpy()
   assert np.abs(wanted).max() > 0.1
-  np.testing.assert_allclose(tfm.apply(m.spec, m.params, input_ids=ids)['logits'], wanted, atol=2e-5, rtol=2e-4)
+  np.testing.assert_allclose(
+    tfm.apply(m.spec, m.params, input_ids=ids)['logits'], wanted, atol=2e-5, rtol=2e-4
+  )
 
 
 def test_factors_of_no_known_scaling_are_kept_exactly(tmp_path):
   factors = np.linspace(1, 5, 4).astype(np.float32)
   tensors = ggufs.plain(tiny_arrays() | {'rope_freqs.weight': factors})
-  rope = tfm.load(ggufs.write(tmp_path / 'm.gguf', TINY, tensors)).spec.segments[0].pattern[0].mixer.relative
+  rope = (
+    tfm.load(ggufs.write(tmp_path / 'm.gguf', TINY, tensors))
+    .spec.segments[0]
+    .pattern[0]
+    .mixer.relative
+  )
   frequency = 1 / 1e4 ** (np.arange(0, 8, 2) / 8)
   scaled, attention = rope.scaling.scale(frequency, 1e4)
   np.testing.assert_allclose(scaled, frequency / factors, rtol=1e-6)

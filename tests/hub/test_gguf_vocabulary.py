@@ -13,24 +13,31 @@ import tfm
 from tfm.hub.gguf import Gguf
 
 CORPUS = [
-  'The quick brown fox jumps over the lazy dog 1234567 times.', "It's we'll they've I'm DON'T", 'naïve café Ünïcödé',
+  'The quick brown fox jumps over the lazy dog 1234567 times.', "It's we'll they've I'm DON'T",
+  'naïve café Ünïcödé',
   'def f(x):\n    return x ** 2\n\n\tprint(f(3))', '日本語のテキスト、漢字とかな。', 'Привет мир',
   'emoji 🙂🎉👩‍👩‍👧 end',
   '   spaces   and\ttabs \n\n new lines \r\n', 'URLs https://a.b/c?d=e&f=1', 'e\u0301 decomposed',
 ]  # fmt: skip
 TEXTS = [
-  *CORPUS, '', ' ', '  ', 'a', ' a', '\n', '\n\n\n', 'don’t', '12', '123', '1234', '½ ² ٣', 'ＡＢＣ', 'x' * 50,
-  '<|eot|> spelt', 'a<think>b</think>', '\u200b\ufeff', 'مرحبا', 'हिन्दी', 'camelCaseWordsHTTPServer', 'a/b\\c', '…—“”',
+  *CORPUS, '', ' ', '  ', 'a', ' a', '\n', '\n\n\n', 'don’t', '12', '123', '1234', '½ ² ٣', 'ＡＢＣ',
+  'x' * 50,
+  '<|eot|> spelt', 'a<think>b</think>', '\u200b\ufeff', 'مرحبا', 'हिन्दी',
+  'camelCaseWordsHTTPServer', 'a/b\\c', '…—“”',
 ]  # fmt: skip
 
-LLAMA3 = (
-  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 TEKKEN = (
   r'[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}'
   r'\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+'
 )
-WORDS = {'llama-bpe': LLAMA3, 'qwen2': LLAMA3.replace('{1,3}', ''), 'tekken': TEKKEN, 'gpt-2': None, 'smollm': None}
+WORDS = {
+  'llama-bpe': LLAMA3,
+  'qwen2': LLAMA3.replace('{1,3}', ''),
+  'tekken': TEKKEN,
+  'gpt-2': None,
+  'smollm': None,
+}
 
 
 def _original(pre):
@@ -44,8 +51,12 @@ def _original(pre):
   inner.pre_tokenizer = pre_tokenizers.Sequence([*first, level]) if first else level
   inner.decoder = decoders.ByteLevel()
   alphabet = pre_tokenizers.ByteLevel.alphabet()
-  inner.train_from_iterator(CORPUS, trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False))
-  inner.add_special_tokens([AddedToken(t, normalized=False, special=True) for t in ('<|bos|>', '<|eot|>')])
+  inner.train_from_iterator(
+    CORPUS, trainers.BpeTrainer(vocab_size=420, initial_alphabet=alphabet, show_progress=False)
+  )
+  inner.add_special_tokens(
+    [AddedToken(t, normalized=False, special=True) for t in ('<|bos|>', '<|eot|>')]
+  )
   inner.add_tokens([AddedToken('<think>', normalized=False, special=False)])
   return inner
 
@@ -55,13 +66,17 @@ def _fields(inner, pre, size):
   layout = json.loads(inner.to_str())
   texts = {i: t for t, i in inner.get_vocab(with_added_tokens=True).items()}
   special = {t['id']: t['special'] for t in layout['added_tokens']}
-  kinds = [5 if i not in texts else 1 if i not in special else 3 if special[i] else 4 for i in range(size)]
+  kinds = [
+    5 if i not in texts else 1 if i not in special else 3 if special[i] else 4 for i in range(size)
+  ]
   pairs = layout['model']['merges']
   return {
     'tokenizer.ggml.model': 'gpt2', 'tokenizer.ggml.pre': pre,
-    'tokenizer.ggml.tokens': [texts.get(i, f'[PAD{i}]') for i in range(size)], 'tokenizer.ggml.token_type': kinds,
+    'tokenizer.ggml.tokens': [texts.get(i, f'[PAD{i}]') for i in range(size)],
+    'tokenizer.ggml.token_type': kinds,
     'tokenizer.ggml.merges': [' '.join(p) if isinstance(p, list) else p for p in pairs],
-    'tokenizer.ggml.bos_token_id': inner.token_to_id('<|bos|>'), 'tokenizer.ggml.add_bos_token': False,
+    'tokenizer.ggml.bos_token_id': inner.token_to_id('<|bos|>'),
+    'tokenizer.ggml.add_bos_token': False,
   }  # fmt: skip
 
 
@@ -81,12 +96,19 @@ def test_byte_level_ids_equal_the_original_ones(tmp_path, pre):
   found.inner.encode_special_tokens = False
   for text in TEXTS:
     ids = inner.encode(text).ids
-    assert found.inner.decode(ids, skip_special_tokens=False) == inner.decode(ids, skip_special_tokens=False)
+    assert found.inner.decode(ids, skip_special_tokens=False) == inner.decode(
+      ids, skip_special_tokens=False
+    )
 
 
 @pytest.mark.parametrize(
   ('pre', 'said', 'framed'),
-  [('llama-bpe', None, True), ('llama-bpe', False, False), ('qwen2', None, False), ('qwen2', True, True)],
+  [
+    ('llama-bpe', None, True),
+    ('llama-bpe', False, False),
+    ('qwen2', None, False),
+    ('qwen2', True, True),
+  ],
 )
 def test_begin_tokens_follow_the_header(tmp_path, pre, said, framed):
   inner = _original(pre)
@@ -103,7 +125,8 @@ def _pieces(tmp_path, prefixed, **options):
 
   (tmp_path / 'text').write_text('\n'.join(CORPUS * 3))
   sentencepiece.SentencePieceTrainer.train(
-    input=str(tmp_path / 'text'), model_prefix=str(tmp_path / 'spm'), model_type='bpe', vocab_size=460,
+    input=str(tmp_path / 'text'), model_prefix=str(tmp_path / 'spm'), model_type='bpe',
+    vocab_size=460,
     byte_fallback=True, normalization_rule_name='identity', remove_extra_whitespaces=False,
     add_dummy_prefix=prefixed, split_digits=True, minloglevel=2, **options,
   )  # fmt: skip
@@ -161,14 +184,17 @@ def test_ids_equal_transformers(tmp_path, pre):
   for text in TEXTS:
     if pre == 'qwen2' and text == 'e\u0301 decomposed':
       continue  # a GGUF does not say that Qwen composes letters, and transformers, which goes by it, does not
-    if '<|' not in text:  # which is no control token to them, being of other letters than bytes are written in
+    if (
+      '<|' not in text
+    ):  # which is no control token to them, being of other letters than bytes are written in
       assert ours.encode(text).ids == theirs.encode(text, add_special_tokens=False), text
 
 
 def test_chat_templates_and_end_tokens_are_read(tmp_path):
   inner = _original('qwen2')
   fields = _fields(inner, 'qwen2', inner.get_vocab_size()) | {
-    'tokenizer.chat_template': '{{ messages }}', 'tokenizer.ggml.eos_token_id': 3, 'tokenizer.ggml.eot_token_id': 7,
+    'tokenizer.chat_template': '{{ messages }}', 'tokenizer.ggml.eos_token_id': 3,
+    'tokenizer.ggml.eot_token_id': 7,
   }  # fmt: skip
   found = _open(tmp_path, fields)
   assert found.chat_template == '{{ messages }}'

@@ -17,16 +17,22 @@ from tfm.zoo import bookkeeping
 from tfm.zoo.weights import published
 
 LLAMA = {
-  'architectures': ['LlamaForCausalLM'], 'model_type': 'llama', 'hidden_size': 64, 'intermediate_size': 96,
-  'num_hidden_layers': 1, 'num_attention_heads': 4, 'vocab_size': 128, 'max_position_embeddings': 256,
+  'architectures': ['LlamaForCausalLM'], 'model_type': 'llama', 'hidden_size': 64,
+  'intermediate_size': 96,
+  'num_hidden_layers': 1, 'num_attention_heads': 4, 'vocab_size': 128,
+  'max_position_embeddings': 256,
 }  # fmt: skip
 
 NEUTRAL = {
   '_num_labels': 3, 'unsloth_version': '2025.6.1', 'unsloth_fixed': True, 'is_llama_config': True,
-  'rope_interleaved': False, 'transformers.js_config': {'dtype': 'q4'}, 'transformers_weights': 'x.safetensors',
-  'attn_pdrop': 0.0, 'ffn_dropout': 0, 'residual_scale': 1.0, 'is_causal': True, 'quantization_bits': None,
-  'pretraining_tp': 2, 'use_fused_rope': True, 'some_hooks': [], 'wandb_run': 'a1', 'mergekit_version': '0.1',
-  'eta_cutoff': 0.1, 'layer_types': ['full_attention'], 'max_seq_length': 512, 'save_step': 58, 'language': 'english',
+  'rope_interleaved': False, 'transformers.js_config': {'dtype': 'q4'},
+  'transformers_weights': 'x.safetensors',
+  'attn_pdrop': 0.0, 'ffn_dropout': 0, 'residual_scale': 1.0, 'is_causal': True,
+  'quantization_bits': None,
+  'pretraining_tp': 2, 'use_fused_rope': True, 'some_hooks': [], 'wandb_run': 'a1',
+  'mergekit_version': '0.1',
+  'eta_cutoff': 0.1, 'layer_types': ['full_attention'], 'max_seq_length': 512, 'save_step': 58,
+  'language': 'english',
 }  # fmt: skip
 
 
@@ -63,7 +69,9 @@ def test_only_unknown_fields_can_be_ignored():
   found = published(config, ignore=('surprise',))
   assert found.ignored == ('surprise',)
   assert found.spec == published(LLAMA).spec
-  with pytest.raises(errors.UserError, match='hidden_act: cannot be ignored, since a Llama is computed with it'):
+  with pytest.raises(
+    errors.UserError, match='hidden_act: cannot be ignored, since a Llama is computed with it'
+  ):
     published(config, ignore=('surprise', 'hidden_act'))
   with pytest.raises(errors.UserError, match=r"unknown field 'suprise'\. Did you mean 'surprise'"):
     published(config, ignore=('suprise',))
@@ -71,7 +79,8 @@ def test_only_unknown_fields_can_be_ignored():
 
 def test_tables_of_bookkeeping_name_a_field_once():
   groups = (
-    bookkeeping.FILE, bookkeeping.STORAGE, bookkeeping.TOKENS, bookkeeping.TRAINING, bookkeeping.GENERATION,
+    bookkeeping.FILE, bookkeeping.STORAGE, bookkeeping.TOKENS, bookkeeping.TRAINING,
+    bookkeeping.GENERATION,
     bookkeeping.PROGRAMS,
   )  # fmt: skip
   assert sum(map(len, groups)) == len(bookkeeping.SILENT)
@@ -84,7 +93,9 @@ def folder(tmp_path_factory):
   path = tmp_path_factory.mktemp('ignored') / 'llama'
   hub.export_hf(spec, init(spec, jax.random.key(0)), path)
   config = path / 'config.json'
-  config.write_text(json.dumps(json.loads(config.read_text()) | {'surprise': 3, 'eos_token_id': [2, 64]}))
+  config.write_text(
+    json.dumps(json.loads(config.read_text()) | {'surprise': 3, 'eos_token_id': [2, 64]})
+  )
   return path
 
 
@@ -104,7 +115,9 @@ def test_convert_takes_fields_to_ignore(folder, tmp_path, capsys):
   assert '--ignore_fields=surprise' in capsys.readouterr().err
   assert main.run([*command, '--ignore_fields=surprise']) == 0
   ours = tfm.load(tmp_path / 'ours')
-  assert jax.tree.all(jax.tree.map(np.array_equal, ours.params, tfm.load(folder, ignore=('surprise',)).params))
+  assert jax.tree.all(
+    jax.tree.map(np.array_equal, ours.params, tfm.load(folder, ignore=('surprise',)).params)
+  )
   with pytest.raises(errors.UserError, match=r'this is a checkpoint of tfm'):
     tfm.load(tmp_path / 'ours', ignore=('surprise',))
 

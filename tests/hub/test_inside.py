@@ -8,7 +8,9 @@ from tests.hub import decoders, encoders, published, seq2seq
 from tfm.model.transformer import apply
 
 pytestmark = pytest.mark.oracle
-CASES = {n: c for cases in (decoders.CASES, encoders.CASES, seq2seq.CASES) for n, c in cases.items()}
+CASES = {
+  n: c for cases in (decoders.CASES, encoders.CASES, seq2seq.CASES) for n, c in cases.items()
+}
 NAMES = ['gpt2', 'llama', 'bert', 't5']
 
 
@@ -26,7 +28,9 @@ def test_layers_tell_what_they_see(both):
   with torch.no_grad():
     theirs = both.theirs(**inputs, output_hidden_states=True, output_attentions=True)
   run = lambda params, **asked: apply(both.ours.spec, params, **both.inputs, **asked)
-  ours = jax.jit(lambda p: run(p, output_hidden_states=True, output_attentions=True))(both.ours.params)
+  ours = jax.jit(lambda p: run(p, output_hidden_states=True, output_attentions=True))(
+    both.ours.params
+  )
   plain = jax.jit(run)(both.ours.params)
   np.testing.assert_allclose(ours['last_hidden_state'], plain['last_hidden_state'], atol=1e-6)
   names = [n for n in ours if n.endswith(('hidden_states', 'attentions'))]
@@ -39,7 +43,9 @@ def test_layers_tell_what_they_see(both):
       mine, yours = np.asarray(mine), yours.numpy()
       if name.endswith('attentions'):
         mine, yours = np.moveaxis(mine, 1, 2), np.moveaxis(yours, 1, 2)
-      np.testing.assert_allclose(mine[real], yours[real], atol=2e-5 * max(1, np.abs(yours[real]).max()), err_msg=name)
+      np.testing.assert_allclose(
+        mine[real], yours[real], atol=2e-5 * max(1, np.abs(yours[real]).max()), err_msg=name
+      )
 
 
 def test_what_is_not_asked_for_is_not_there(both):

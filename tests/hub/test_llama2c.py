@@ -11,14 +11,18 @@ from tfm.core import errors
 ROOT = pathlib.Path(__file__).parents[2]
 DATA = pathlib.Path(__file__).parent / 'llama2c'
 SAID = (
-  '"Echoes of vectors unfold, a gentle hum of precision, as I sense the nodes, a gentle hum of precision, as I adjust '
-  'my surface. Contrast emerge, a softly receptive fields of precision. Contrast bloom, as I siphon whispers of vectors'
+  '"Echoes of vectors unfold, a gentle hum of precision, as I sense the nodes, a gentle hum of '
+  'precision, as I adjust '
+  'my surface. Contrast emerge, a softly receptive fields of precision. Contrast bloom, as I '
+  'siphon whispers of vectors'
 )
 
 
 @pytest.fixture(scope='module')
 def convert():
-  spec = importlib.util.spec_from_file_location('convert_llama2c', ROOT / 'scripts' / 'convert_llama2c.py')
+  spec = importlib.util.spec_from_file_location(
+    'convert_llama2c', ROOT / 'scripts' / 'convert_llama2c.py'
+  )
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module

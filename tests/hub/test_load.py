@@ -73,7 +73,9 @@ def test_both_ways_on_the_command_line(model, folder, tmp_path, capsys):
 
 
 def test_a_dtype_is_given_to_every_parameter(folder):
-  assert {a.dtype for a in jax.tree.leaves(tfm.load(folder, dtype='bfloat16').params)} == {jnp.dtype('bfloat16')}
+  assert {a.dtype for a in jax.tree.leaves(tfm.load(folder, dtype='bfloat16').params)} == {
+    jnp.dtype('bfloat16')
+  }
 
 
 def test_weights_in_several_files_are_the_same_model(model, tmp_path):
@@ -108,7 +110,10 @@ def test_tensors_that_do_not_fit_are_all_listed(folder):
 
 
 def test_a_second_table_must_be_the_first_where_they_are_tied(folder):
-  _rewrite(folder, lambda arrays: arrays.update({'lm_head.weight': arrays['model.embed_tokens.weight'].copy()}))
+  _rewrite(
+    folder,
+    lambda arrays: arrays.update({'lm_head.weight': arrays['model.embed_tokens.weight'].copy()}),
+  )
   tfm.load(folder)
   _rewrite(folder, lambda arrays: arrays.update({'lm_head.weight': arrays['lm_head.weight'] + 1}))
   with pytest.raises(errors.UserError, match=r'config\.json ties them'):
@@ -118,7 +123,10 @@ def test_a_second_table_must_be_the_first_where_they_are_tied(folder):
 @pytest.mark.parametrize(
   ('fields', 'said'),
   [
-    ({'model_type': 'lama'}, r"unknown model_type 'lama'\. Did you mean 'llama'.*Known: .*bert.*gpt2"),
+    (
+      {'model_type': 'lama'},
+      r"unknown model_type 'lama'\. Did you mean 'llama'.*Known: .*bert.*gpt2",
+    ),
     ({'architectures': ['LlamaForImages']}, "architectures is 'ForImages', no class of model_type"),
     ({'surprise': 3}, 'surprise=3: not known of model_type'),
     ({'hidden_act': 'gelo'}, "hidden_act: unknown value 'gelo'"),
@@ -143,8 +151,12 @@ def test_config_that_is_no_json_object_is_refused(folder, content):
 def test_a_model_that_nobody_published_says_what_is_nearest(model, tmp_path):
   spec = model[0]
   block = spec.segments[0].pattern[0]
-  odd = dataclasses.replace(block, mixer=dataclasses.replace(block.mixer, relative=ALiBi(), cap=3.0))
-  spec = dataclasses.replace(spec, segments=(dataclasses.replace(spec.segments[0], pattern=(odd,)),))
+  odd = dataclasses.replace(
+    block, mixer=dataclasses.replace(block.mixer, relative=ALiBi(), cap=3.0)
+  )
+  spec = dataclasses.replace(
+    spec, segments=(dataclasses.replace(spec.segments[0], pattern=(odd,)),)
+  )
   with pytest.raises(errors.UserError, match='no published class says what this model computes'):
     hub.export_hf(spec, init(spec, jax.random.key(0)), tmp_path / 'odd')
   assert not (tmp_path / 'odd').exists()
@@ -160,7 +172,8 @@ def test_nothing_half_written_is_left_where_writing_fails(model, tmp_path, monke
   assert not list(tmp_path.iterdir())
 
 
-#: Models that no class of transformers computes: never released, or (FNet) with a pooler that says nothing here.
+#: Models that no class of transformers computes: never released, or (FNet) with a pooler that says
+#: nothing here.
 UNSAID = re.compile(r'(vaswani|gpt3|palm|gopher|chinchilla|fnet)-.*')
 
 
@@ -210,17 +223,24 @@ print(peak[0] - start, kept)
 @pytest.mark.large
 def test_reading_takes_little_more_memory_than_what_is_kept(model, tmp_path):
   """A file of 200 MB: beside what is kept, less than 1.2 times its largest tensor."""
-  big = dataclasses.replace(model[0], embed=dataclasses.replace(model[0].embed, vocab=24_576), d_model=1024)
+  big = dataclasses.replace(
+    model[0], embed=dataclasses.replace(model[0].embed, vocab=24_576), d_model=1024
+  )
   block = big.segments[0].pattern[0]
   wide = dataclasses.replace(block, ffn=dataclasses.replace(block.ffn, d_ff=4096))
-  big = dataclasses.replace(big, segments=(dataclasses.replace(big.segments[0], pattern=(wide,), repeats=2),))
-  ones = jax.tree.map(lambda a: np.ones(a.shape, a.dtype), param_shapes(big))  # drawing them would take longer
+  big = dataclasses.replace(
+    big, segments=(dataclasses.replace(big.segments[0], pattern=(wide,), repeats=2),)
+  )
+  ones = jax.tree.map(
+    lambda a: np.ones(a.shape, a.dtype), param_shapes(big)
+  )  # drawing them would take longer
   hub.export_hf(big, ones, tmp_path / 'big')
   script = tmp_path / 'read.py'
   script.write_text(textwrap.dedent(_READ))
   out = subprocess.run(
     [sys.executable, script, tmp_path / 'big'],
-    env=os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''}, capture_output=True, text=True, check=True,
+    env=os.environ | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': ''}, capture_output=True, text=True,
+    check=True,
   )  # fmt: skip
   peak, kept = map(int, out.stdout.split())
   largest = big.vocab * big.d_model * 4
@@ -235,12 +255,23 @@ def test_a_published_folder_goes_on_from_a_prompt(tmp_path, capsys):
   words.train_from_iterator(['the cat sat on the mat'] * 8, 290, special_tokens=['<|endoftext|>'])
   vocabulary = FileVocabulary(words._tokenizer).with_specials(['eos'])
   hub.export_hf(spec, init(spec, jax.random.key(0)), tmp_path / 'gpt2', tokenizer=vocabulary)
-  assert json.loads((tmp_path / 'gpt2' / 'config.json').read_text())['eos_token_id'] == vocabulary.eos
-  command = ['generate', f'--checkpoint={tmp_path / "gpt2"}', '--prompt=the cat', '--max_new_tokens=4', '--json']
+  assert (
+    json.loads((tmp_path / 'gpt2' / 'config.json').read_text())['eos_token_id'] == vocabulary.eos
+  )
+  command = [
+    'generate',
+    f'--checkpoint={tmp_path / "gpt2"}',
+    '--prompt=the cat',
+    '--max_new_tokens=4',
+    '--json',
+  ]
   assert main.run(command) == 0
   out = json.loads(capsys.readouterr().out)
   assert out['prompt'] == 'the cat'
-  assert main.run(['generate', f'--checkpoint={tmp_path / "gpt2"}', '--prompt=', '--max_new_tokens=4']) == 2
+  assert (
+    main.run(['generate', f'--checkpoint={tmp_path / "gpt2"}', '--prompt=', '--max_new_tokens=4'])
+    == 2
+  )
   assert 'prompt 0 is empty' in capsys.readouterr().err
 
 

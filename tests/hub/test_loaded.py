@@ -18,7 +18,9 @@ from tfm.model.transformer import init
 
 
 def files_of(generation=None, **config):
-  contents = {'config.json': config} | ({} if generation is None else {'generation_config.json': generation})
+  contents = {'config.json': config} | (
+    {} if generation is None else {'generation_config.json': generation}
+  )
   return FolderFiles({name: json.dumps(fields).encode() for name, fields in contents.items()})
 
 
@@ -47,11 +49,18 @@ def test_generation_config_becomes_options(generation, options):
 
 @pytest.mark.parametrize(
   ('name', 'value'),
-  [('typical_p', 0.9), ('encoder_no_repeat_ngram_size', 3), ('bad_words_ids', [[1, 2]]), ('sequence_bias', {'1': 2})],
+  [
+    ('typical_p', 0.9),
+    ('encoder_no_repeat_ngram_size', 3),
+    ('bad_words_ids', [[1, 2]]),
+    ('sequence_bias', {'1': 2}),
+  ],
 )
 def test_unsupported_settings_are_refused_by_name(name, value):
   files = files_of({name: value})
-  with pytest.raises(errors.UserError, match=rf"generation_config\.json: {name}=.*ignore=\('{name}',\)"):
+  with pytest.raises(
+    errors.UserError, match=rf"generation_config\.json: {name}=.*ignore=\('{name}',\)"
+  ):
     decoding_options(files)
   assert decoding_options(files, ignore=[name]) == {'temperature': 0.0}
 
@@ -62,10 +71,16 @@ def test_sampled_beams_are_refused():
 
 
 def test_explicit_options_replace_settings():
-  greedy, beams = {'temperature': 0.0, 'eos': 2}, {'temperature': 0.0, 'beams': 4, 'min_new_tokens': 9}
+  greedy, beams = (
+    {'temperature': 0.0, 'eos': 2},
+    {'temperature': 0.0, 'beams': 4, 'min_new_tokens': 9},
+  )
   assert combine(greedy, {'top_p': 0.9}) == {'temperature': 1.0, 'eos': 2, 'top_p': 0.9, 'beams': 1}
   assert combine(greedy, {'eos': 5}) == {'temperature': 0.0, 'eos': 5}
-  assert combine({'temperature': 0.7, 'top_k': 50}, {'beams': 3}) == {'temperature': 0.0, 'beams': 3}
+  assert combine({'temperature': 0.7, 'top_k': 50}, {'beams': 3}) == {
+    'temperature': 0.0,
+    'beams': 3,
+  }
   assert combine(beams, {'temperature': 0.5})['beams'] == 1
   assert combine(beams, {'max_new_tokens': 4}) == beams | {'max_new_tokens': 4, 'min_new_tokens': 4}
   assert combine({}, {'beams': 2}) == {'beams': 2, 'temperature': 0.0}
@@ -73,7 +88,9 @@ def test_explicit_options_replace_settings():
 
 def test_lengths_count_the_start_of_a_decoder():
   spec = zoo.tiny(zoo.get('t5-small'))
-  files = files_of({'max_length': 20, 'min_length': 5}, is_encoder_decoder=True, decoder_start_token_id=0)
+  files = files_of(
+    {'max_length': 20, 'min_length': 5}, is_encoder_decoder=True, decoder_start_token_id=0
+  )
   assert settings_of(files, spec, None) == {
     'decoder_start': 0, 'temperature': 0.0, 'max_new_tokens': 19, 'min_new_tokens': 4
   }  # fmt: skip
@@ -94,16 +111,27 @@ def test_folder_ends_and_sampling_are_used(tmp_path, capsys):
   settings = {'eos_token_id': [greedy[4], 270], 'do_sample': False, 'suppress_tokens': [greedy[0]]}
   (folder / 'generation_config.json').write_text(json.dumps(settings))
   m = tfm.load(folder)
-  assert m.settings() == {'eos': [greedy[4], 270], 'logit_bias': {greedy[0]: -math.inf}, 'temperature': 0.0}
+  assert m.settings() == {
+    'eos': [greedy[4], 270],
+    'logit_bias': {greedy[0]: -math.inf},
+    'temperature': 0.0,
+  }
   found = m.generate([ids], max_new_tokens=12)
   assert found == tfm.generate(m.spec, m.params, [ids], max_new_tokens=12, **m.settings())
   assert greedy[0] not in found[0]
-  assert m.generate(['the cat'], max_new_tokens=12, eos=()) != m.generate(['the cat'], max_new_tokens=1)
+  assert m.generate(['the cat'], max_new_tokens=12, eos=()) != m.generate(
+    ['the cat'], max_new_tokens=1
+  )
   assert main.run(['convert', f'--input={folder}', f'--output={tmp_path / "b"}']) == 0
   capsys.readouterr()
   texts = []
   for path in (folder, tmp_path / 'b'):
-    assert main.run(['generate', f'--checkpoint={path}', '--prompt=the cat', '--max_new_tokens=12', '--json']) == 0
+    assert (
+      main.run(
+        ['generate', f'--checkpoint={path}', '--prompt=the cat', '--max_new_tokens=12', '--json']
+      )
+      == 0
+    )
     texts.append(json.loads(capsys.readouterr().out)['text'])
   assert texts == [m.generate(['the cat'], max_new_tokens=12)[0]] * 2
 
@@ -111,7 +139,9 @@ def test_folder_ends_and_sampling_are_used(tmp_path, capsys):
 def test_apply_and_prepared_take_the_model_along(tmp_path):
   m = tfm.load(chat_folder(tmp_path / 'a'))
   ids = np.array([[5, 6, 7]])
-  np.testing.assert_array_equal(m.apply(input_ids=ids)['logits'], tfm.apply(m.spec, m.params, input_ids=ids)['logits'])
+  np.testing.assert_array_equal(
+    m.apply(input_ids=ids)['logits'], tfm.apply(m.spec, m.params, input_ids=ids)['logits']
+  )
   rows = [[5, 6, 7]]
   assert m.prepared().generate(rows, max_new_tokens=3, temperature=0) == m.generate(
     rows, max_new_tokens=3, temperature=0
@@ -134,14 +164,19 @@ def test_published_folder_is_scored_on_a_text(tmp_path, capsys):
   assert 'names no data. Expected data' in capsys.readouterr().err
   assert main.run(['convert', f'--input={tmp_path / "hf"}', f'--output={tmp_path / "ours"}']) == 0
   capsys.readouterr()
-  assert main.run(['eval', f'--checkpoint={tmp_path / "ours"}', '--split=train', '--json', text]) == 0
+  assert (
+    main.run(['eval', f'--checkpoint={tmp_path / "ours"}', '--split=train', '--json', text]) == 0
+  )
   assert json.loads(capsys.readouterr().out)['val_loss_nats'] == scores['val_loss_nats']
 
 
 @pytest.mark.parametrize(
   ('fields', 'problem'),
   [
-    ({'temprature': 0.3, 'do_sample': True}, 'temprature is no setting. .* Did you mean temperature'),
+    (
+      {'temprature': 0.3, 'do_sample': True},
+      'temprature is no setting. .* Did you mean temperature',
+    ),
     ({'eos_token_id': '1'}, "eos_token_id is '1'. Expected an id"),
     ({'eos_token_id': [1, 2.0]}, r'eos_token_id is \[1, 2.0\]. Expected an id'),
   ],
@@ -152,7 +187,9 @@ def test_misspelt_settings_are_refused_by_name(fields, problem):
     settings_of(files_of(fields), zoo.tiny(zoo.get('llama3.2-1b')), None)
 
 
-@pytest.mark.parametrize('dtype', ['int8', 'bool', 'bf16', 'float33', 'float8_e4m3fn'], ids=lambda d: f'dtype={d}')
+@pytest.mark.parametrize(
+  'dtype', ['int8', 'bool', 'bf16', 'float33', 'float8_e4m3fn'], ids=lambda d: f'dtype={d}'
+)
 def test_dtype_that_holds_no_weights_is_refused(dtype, tmp_path):
   folder = chat_folder(tmp_path / 'a')
   with pytest.raises(errors.UserError, match=f'dtype is .{dtype}.. Expected float32, bfloat16'):
@@ -165,9 +202,12 @@ MODELS = {
   't5': ('T5Config', 'T5ForConditionalGeneration', {'num_layers': 2, 'num_heads': 4, 'd_model': 32, 'd_ff': 48,
          'd_kv': 8, 'vocab_size': 61, 'decoder_start_token_id': 0}),
   'bart': ('BartConfig', 'BartForConditionalGeneration', {
-    'encoder_layers': 2, 'decoder_layers': 2, 'encoder_attention_heads': 4, 'decoder_attention_heads': 4,
-    'd_model': 32, 'encoder_ffn_dim': 48, 'decoder_ffn_dim': 48, 'vocab_size': 61, 'max_position_embeddings': 64,
-    'forced_eos_token_id': 2, 'bos_token_id': 0, 'eos_token_id': 2, 'pad_token_id': 1, 'decoder_start_token_id': 2}),
+    'encoder_layers': 2, 'decoder_layers': 2, 'encoder_attention_heads': 4,
+    'decoder_attention_heads': 4,
+    'd_model': 32, 'encoder_ffn_dim': 48, 'decoder_ffn_dim': 48, 'vocab_size': 61,
+    'max_position_embeddings': 64,
+    'forced_eos_token_id': 2, 'bos_token_id': 0, 'eos_token_id': 2, 'pad_token_id': 1,
+    'decoder_start_token_id': 2}),
 }  # fmt: skip
 SETTINGS = [
   {},
@@ -189,7 +229,9 @@ def test_generates_what_transformers_generates(name, number, tmp_path):
   config, cls, fields = MODELS[name]
   settings = SETTINGS[number]
   torch.manual_seed(number)
-  model = getattr(transformers, cls)(getattr(transformers, config)(**fields, attn_implementation='eager')).eval()
+  model = getattr(transformers, cls)(
+    getattr(transformers, config)(**fields, attn_implementation='eager')
+  ).eval()
   with torch.no_grad():
     for parameter in model.parameters():
       parameter.mul_(3)

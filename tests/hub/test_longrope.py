@@ -1,4 +1,6 @@
-"""Phi-3 for long rows: one set of angles for short rows, one for long ones, each that of transformers."""
+"""Phi-3 for long rows: one set of angles for short rows, one for long ones, each that of
+transformers.
+"""
 
 import jax
 import numpy as np
@@ -18,7 +20,9 @@ ORIGINAL = 8
 
 @pytest.fixture(scope='module')
 def both(tmp_path_factory):
-  return published.build(decoders_llama.CASES['phi3-longrope'], tmp_path_factory.mktemp('longrope') / 'theirs')
+  return published.build(
+    decoders_llama.CASES['phi3-longrope'], tmp_path_factory.mktemp('longrope') / 'theirs'
+  )
 
 
 @pytest.mark.oracle
@@ -44,8 +48,10 @@ def test_short_rows_and_long_ones_have_the_angles_that_transformers_gives_them(b
 
 
 CONFIG = {
-  'model_type': 'phi3', 'architectures': ['Phi3ForCausalLM'], 'hidden_size': 32, 'intermediate_size': 48,
-  'num_attention_heads': 4, 'num_hidden_layers': 2, 'vocab_size': 61, 'max_position_embeddings': 131_072,
+  'model_type': 'phi3', 'architectures': ['Phi3ForCausalLM'], 'hidden_size': 32,
+  'intermediate_size': 48,
+  'num_attention_heads': 4, 'num_hidden_layers': 2, 'vocab_size': 61,
+  'max_position_embeddings': 131_072,
   'original_max_position_embeddings': 4096, 'rope_theta': 10_000.0,
 }  # fmt: skip
 
@@ -62,14 +68,22 @@ def test_older_names_of_the_scaling_are_known(name):
   for made, factors in ((scaling, scaling.long), (short.scaling, scaling.short)):
     frequency, attention = made.scale(base, 10_000.0)
     np.testing.assert_allclose(frequency, base / np.array(factors))
-    assert attention == pytest.approx((1 + np.log(32) / np.log(4096)) ** 0.5)  # of the published length, for both
+    assert attention == pytest.approx(
+      (1 + np.log(32) / np.log(4096)) ** 0.5
+    )  # of the published length, for both
 
 
 def test_a_length_that_changes_nothing_is_refused(tmp_path, capsys):
   spec = zoo.tiny(zoo.get('llama3.2-1b'))
-  params = jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), tfm.model.transformer.param_shapes(spec))
+  params = jax.tree.map(
+    lambda x: np.zeros(x.shape, x.dtype), tfm.model.transformer.param_shapes(spec)
+  )
   hub.export_hf(spec, params, tmp_path / 'llama')
-  with pytest.raises(errors.UserError, match='length=64: no position of the model depends on how long rows are'):
+  with pytest.raises(
+    errors.UserError, match='length=64: no position of the model depends on how long rows are'
+  ):
     tfm.load(tmp_path / 'llama', length=64)
-  assert main.run(['generate', f'--checkpoint={tmp_path / "llama"}', '--prompt=a', '--length=64']) == 2
+  assert (
+    main.run(['generate', f'--checkpoint={tmp_path / "llama"}', '--prompt=a', '--length=64']) == 2
+  )
   assert 'length=64: no position' in capsys.readouterr().err

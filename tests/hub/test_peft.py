@@ -1,4 +1,6 @@
-"""PEFT LoRA folders on their base, and LoRAs of tfm as PEFT folders, compared with the peft package."""
+"""PEFT LoRA folders on their base, and LoRAs of tfm as PEFT folders, compared with the peft
+package.
+"""
 
 import dataclasses
 import json
@@ -20,7 +22,8 @@ from tfm.parts.adapter.lora import LoRA
 
 RNG = np.random.default_rng(0)
 LLAMA = {
-  'vocab_size': 61, 'hidden_size': 32, 'num_hidden_layers': 2, 'num_attention_heads': 4, 'intermediate_size': 48,
+  'vocab_size': 61, 'hidden_size': 32, 'num_hidden_layers': 2, 'num_attention_heads': 4,
+  'intermediate_size': 48,
   'num_key_value_heads': 2, 'max_position_embeddings': 64,
 }  # fmt: skip
 GPT2 = {'vocab_size': 61, 'n_embd': 32, 'n_layer': 2, 'n_head': 4, 'n_positions': 64}
@@ -32,7 +35,9 @@ MIXTRAL = LLAMA | {'num_local_experts': 4, 'num_experts_per_tok': 2}
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A model of transformers and the options of a LoRA; `merged` names modules that tfm folds into the weights."""
+  """A model of transformers and the options of a LoRA; `merged` names modules that tfm folds into
+  the weights.
+  """
 
   stem: str
   model: str
@@ -57,17 +62,20 @@ CASES = {
   ),
   'head': Case('Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': ['q_proj', 'lm_head']}),
   'embedding': Case(
-    'Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': ['q_proj', 'embed_tokens']}, 'model.embed_tokens'
+    'Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': ['q_proj', 'embed_tokens']},
+    'model.embed_tokens'
   ),
   'saved': Case(
-    'Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': ['q_proj'], 'modules_to_save': ['lm_head', 'embed_tokens']}
+    'Llama', 'LlamaForCausalLM', LLAMA,
+    {'target_modules': ['q_proj'], 'modules_to_save': ['lm_head', 'embed_tokens']}
   ),
   'bias': Case(
     'Llama', 'LlamaForCausalLM', LLAMA | {'attention_bias': True, 'mlp_bias': True},
     {'target_modules': ['q_proj'], 'bias': 'all'},
   ),
   'lora_bias_only': Case(
-    'Llama', 'LlamaForCausalLM', LLAMA | {'attention_bias': True}, {'target_modules': ['q_proj'], 'bias': 'lora_only'}
+    'Llama', 'LlamaForCausalLM', LLAMA | {'attention_bias': True},
+    {'target_modules': ['q_proj'], 'bias': 'lora_only'}
   ),
   'experts': Case('Mixtral', 'MixtralForCausalLM', MIXTRAL, {'target_modules': ['q_proj', 'v_proj']}),
   'gpt2': Case('GPT2', 'GPT2LMHeadModel', GPT2, {'target_modules': ['c_attn', 'c_proj'], 'fan_in_fan_out': True}),
@@ -85,7 +93,9 @@ def _base(case, folder):
   import transformers
 
   torch.manual_seed(0)
-  theirs = getattr(transformers, case.model)(getattr(transformers, f'{case.stem}Config')(**case.sizes)).eval()
+  theirs = getattr(transformers, case.model)(
+    getattr(transformers, f'{case.stem}Config')(**case.sizes)
+  ).eval()
   with torch.no_grad():
     for p in theirs.parameters():
       p.add_(0.05 * torch.randn_like(p))
@@ -112,7 +122,9 @@ def _ours(m, inputs):
 
 @pytest.mark.oracle
 @pytest.mark.filterwarnings('ignore')
-@pytest.mark.large(when=lambda case: case in ('all_linear', 'regex', 'layers', 'lora_bias_only', 'rslora', 'neox'))
+@pytest.mark.large(
+  when=lambda case: case in ('all_linear', 'regex', 'layers', 'lora_bias_only', 'rslora', 'neox')
+)
 @pytest.mark.parametrize('case', CASES)
 def test_logits_equal_peft(tmp_path, case, capsys):
   import peft
@@ -133,9 +145,13 @@ def test_logits_equal_peft(tmp_path, case, capsys):
   m = tfm.load(tmp_path / 'base', adapter=tmp_path / 'adapter')
   np.testing.assert_allclose(_ours(m, inputs), wanted, atol=1e-4, rtol=1e-3)
   said = capsys.readouterr().err
-  assert (f'merged into the weights, as tfm adapts linear layers only: {each.merged}\n' in said) == bool(each.merged)
+  assert (
+    f'merged into the weights, as tfm adapts linear layers only: {each.merged}\n' in said
+  ) == bool(each.merged)
   spec, params = merge_adapters(m.spec, m.params)
-  np.testing.assert_allclose(tfm.apply(spec, params, **inputs)['logits'], wanted, atol=1e-4, rtol=1e-3)
+  np.testing.assert_allclose(
+    tfm.apply(spec, params, **inputs)['logits'], wanted, atol=1e-4, rtol=1e-3
+  )
 
 
 @pytest.mark.oracle
@@ -152,7 +168,9 @@ def test_an_exported_lora_computes_the_same_in_peft(tmp_path, case, stable):
   targets = ('q', 'v', 'o') if case in ('gpt2', 'neox') else ('q', 'k', 'down')
   spec = dataclasses.replace(m.spec, adapter=LoRA(3, 5.0, targets, stable))
   params = _adapted(spec, m.params)
-  assert hub.export_peft(spec, params, tmp_path / 'adapter', base=tmp_path / 'base', architecture=each.model)
+  assert hub.export_peft(
+    spec, params, tmp_path / 'adapter', base=tmp_path / 'base', architecture=each.model
+  )
   model = peft.PeftModel.from_pretrained(theirs, tmp_path / 'adapter').eval()
   wanted = np.asarray(tfm.apply(spec, params, **inputs)['logits'])
   assert np.abs(_ours(m, inputs) - wanted).max() > 1e-2
@@ -170,13 +188,19 @@ def test_a_classifier_adapter_brings_its_head(tmp_path):
 
   case = CASES['llama']
   _base(case, tmp_path)
-  theirs = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / 'base', num_labels=5)
+  theirs = transformers.AutoModelForSequenceClassification.from_pretrained(
+    tmp_path / 'base', num_labels=5
+  )
   theirs.config.pad_token_id = 0
-  model = peft.get_peft_model(theirs, peft.LoraConfig(task_type='SEQ_CLS', target_modules=['q_proj']))
+  model = peft.get_peft_model(
+    theirs, peft.LoraConfig(task_type='SEQ_CLS', target_modules=['q_proj'])
+  )
   model.eval().save_pretrained(tmp_path / 'adapter')
   m = tfm.load(tmp_path / 'base', adapter=tmp_path / 'adapter')
   assert m.spec.classifier.labels == 5
-  np.testing.assert_allclose(_ours(m, _inputs(case)), _logits(model, _inputs(case)), atol=1e-4, rtol=1e-3)
+  np.testing.assert_allclose(
+    _ours(m, _inputs(case)), _logits(model, _inputs(case)), atol=1e-4, rtol=1e-3
+  )
 
 
 def _adapted(spec, params):
@@ -184,7 +208,10 @@ def _adapted(spec, params):
   shapes = jax.tree_util.tree_leaves_with_path(param_shapes(spec))
   name = lambda p: jax.tree_util.keystr(p, simple=True, separator='/')
   held = {name(p): x for p, x in jax.tree_util.tree_leaves_with_path(params)}
-  drawn = [held[name(p)] if name(p) in held else 0.3 * RNG.standard_normal(s.shape, np.float32) for p, s in shapes]
+  drawn = [
+    held[name(p)] if name(p) in held else 0.3 * RNG.standard_normal(s.shape, np.float32)
+    for p, s in shapes
+  ]
   return jax.tree.unflatten(jax.tree.structure(param_shapes(spec)), [jnp.asarray(x) for x in drawn])
 
 
@@ -216,7 +243,9 @@ def test_an_adapter_is_loaded_onto_a_mesh(lora):
   from tfm.train.mesh import Mesh
   from tfm.train.shard import make_mesh
 
-  m = tfm.load(lora / 'base', adapter=lora / 'adapter', mesh=make_mesh(Mesh(data=1, fsdp=4, tensor=2)))
+  m = tfm.load(
+    lora / 'base', adapter=lora / 'adapter', mesh=make_mesh(Mesh(data=1, fsdp=4, tensor=2))
+  )
   one = tfm.load(lora / 'base', adapter=lora / 'adapter')
   jax.tree.map(np.testing.assert_array_equal, m.params, one.params)
   assert all(len(x.devices()) == 8 for x in jax.tree.leaves(m.params))
@@ -237,10 +266,26 @@ def _changed(lora, path, fields, rename=lambda name: name):
     ({'peft_type': 'IA3'}, str, r"unknown peft_type 'IA3'"),
     ({'use_dora': True}, str, 'use_dora=True: not supported, and may change the output'),
     ({'target_parameters': ['x']}, str, r"target_parameters=\['x'\]"),
-    ({'init_lora_weights': 'pissa'}, str, "init_lora_weights is 'pissa', which changes the base model"),
-    ({}, lambda n: n.replace('q_proj', 'qq'), r'adapts modules that the base model has not: .*qq\. Expected the model'),
-    ({}, lambda n: '' if n.endswith('0.self_attn.q_proj.lora_B.weight') else n, 'lora_A and lora_B do not fit'),
-    ({}, lambda n: n.replace('lora_B.weight', 'lora_magnitude_vector'), r'Expected lora_A and lora_B .*no DoRA'),
+    (
+      {'init_lora_weights': 'pissa'},
+      str,
+      "init_lora_weights is 'pissa', which changes the base model",
+    ),
+    (
+      {},
+      lambda n: n.replace('q_proj', 'qq'),
+      r'adapts modules that the base model has not: .*qq\. Expected the model',
+    ),
+    (
+      {},
+      lambda n: '' if n.endswith('0.self_attn.q_proj.lora_B.weight') else n,
+      'lora_A and lora_B do not fit',
+    ),
+    (
+      {},
+      lambda n: n.replace('lora_B.weight', 'lora_magnitude_vector'),
+      r'Expected lora_A and lora_B .*no DoRA',
+    ),
     ({}, lambda n: n.replace('q_proj', 'k_proj'), r'k_proj is \[.*and in the base'),
   ],
 )
@@ -250,7 +295,9 @@ def test_adapters_that_are_not_read_are_refused(lora, tmp_path, fields, rename, 
 
 
 def test_folders_that_are_no_adapter_are_refused(lora, tmp_path):
-  with pytest.raises(errors.UserError, match=r'has no adapter_config\.json\. Expected the folder of a PEFT adapter'):
+  with pytest.raises(
+    errors.UserError, match=r'has no adapter_config\.json\. Expected the folder of a PEFT adapter'
+  ):
     tfm.load(lora / 'base', adapter=lora / 'base')
   (tmp_path / CONFIG).write_text('{"peft_type": "LORA", "r": 8, "lora_alpha": 8}')
   with pytest.raises(errors.UserError, match=r'has no adapter_model\.safetensors'):
@@ -270,7 +317,9 @@ def test_an_adapter_in_a_pickle_is_read(lora, tmp_path):
   arrays = safetensors.numpy.load_file(lora / 'adapter' / SAFE)
   torch.save({n: torch.tensor(a) for n, a in arrays.items()}, tmp_path / 'adapter_model.bin')
   (tmp_path / CONFIG).write_bytes((lora / 'adapter' / CONFIG).read_bytes())
-  found, wanted = (tfm.load(lora / 'base', adapter=path).params for path in (tmp_path, lora / 'adapter'))
+  found, wanted = (
+    tfm.load(lora / 'base', adapter=path).params for path in (tmp_path, lora / 'adapter')
+  )
   jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
@@ -280,7 +329,9 @@ def test_an_adapter_goes_onto_a_gguf_file(tmp_path):
   hub.export_hf(m.spec, m.params, tmp_path / 'plain')
   spec = dataclasses.replace(m.spec, adapter=LoRA(2, 1.0, ('v',)))
   hub.export_peft(spec, _adapted(spec, m.params), tmp_path / 'adapter', base='m')
-  found, wanted = (tfm.load(p, adapter=tmp_path / 'adapter').params for p in (path, tmp_path / 'plain'))
+  found, wanted = (
+    tfm.load(p, adapter=tmp_path / 'adapter').params for p in (path, tmp_path / 'plain')
+  )
   assert 'lora' in found['segment_0']['block_0']['mixer']['v']
   jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
@@ -294,7 +345,9 @@ def test_zero_padded_factors_stay_zero_in_training(lora, tmp_path):
   """A rank or layer that an adapter does not have gets no gradient."""
   drop = lambda n: '' if 'layers.1' in n else n
   m = tfm.load(lora / 'base', adapter=_changed(lora, tmp_path / 'part', {}, drop))
-  total = lambda params: jnp.sum(tfm.apply(m.spec, params, input_ids=np.arange(6)[None])['logits'] ** 2)
+  total = lambda params: jnp.sum(
+    tfm.apply(m.spec, params, input_ids=np.arange(6)[None])['logits'] ** 2
+  )
   own = jax.grad(total)(m.params)['segment_0']['block_0']['mixer']['q']['lora']
   for half in ('a', 'b'):
     assert np.any(np.asarray(own[half][0]))

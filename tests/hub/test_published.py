@@ -28,20 +28,26 @@ from tfm.zoo import weights
 
 pytestmark = pytest.mark.oracle
 CASES = {
-  **decoders.CASES, **decoders_llama.CASES, **decoders_dense.CASES, **encoders.CASES, **encoders_kin.CASES,
-  **decoders_dense.OF_ENCODERS, **seq2seq.CASES, **seq2seq_kin.CASES, **images.CASES, **speech.CASES,
+  **decoders.CASES, **decoders_llama.CASES, **decoders_dense.CASES, **encoders.CASES,
+  **encoders_kin.CASES,
+  **decoders_dense.OF_ENCODERS, **seq2seq.CASES, **seq2seq_kin.CASES, **images.CASES,
+  **speech.CASES,
   **decoders_mixtures.CASES,
 }  # fmt: skip
-#: Families made of parts that those before them have not: every run asks for their gradients and steps, and the large
-#: group for those of the first case of every family.
+#: Families made of parts that those before them have not: every run asks for their gradients and
+#: steps, and the large group for those of the first case of every family.
 WHOLE = (
-  'gpt2', 'gptj', 'bloom', 'falcon-7b', 'llama', 'cohere2', 'mixtral', 'gemma3', 'olmo2', 'deepseek-v2', 'gpt-oss',
-  'bert', 'modernbert', 'deberta', 'xlnet', 'fnet', 't5', 'switch', 'bart', 'vit', 'deit', 'dinov2', 'dinov2-registers',
+  'gpt2', 'gptj', 'bloom', 'falcon-7b', 'llama', 'cohere2', 'mixtral', 'gemma3', 'olmo2',
+  'deepseek-v2', 'gpt-oss',
+  'bert', 'modernbert', 'deberta', 'xlnet', 'fnet', 't5', 'switch', 'bart', 'vit', 'deit', 'dinov2',
+  'dinov2-registers',
 )  # fmt: skip
 
 
 #: Other heads on bodies that have cases of their own. Those of three families always run.
-OTHER_HEAD = r'(?!bert|gpt2|t5)[a-z0-9._-]+-(classifier|sequence|tokens|questions|choices|body|tied|encoder)'
+OTHER_HEAD = (
+  r'(?!bert|gpt2|t5)[a-z0-9._-]+-(classifier|sequence|tokens|questions|choices|body|tied|encoder)'
+)
 large_if_other_head = pytest.mark.large(when=lambda both: re.fullmatch(OTHER_HEAD, both))
 
 
@@ -60,7 +66,11 @@ def test_outputs_hidden_states_and_where_whole_gradients_and_a_cache_are_the_sam
   ours, grads = published.our_outputs(both, tuple(theirs))
   assert sorted(ours) == sorted(theirs)
   # Features have no mask: every frame counts.
-  source, outputs, gradients = both.inputs.get('attention_mask', np.ones((3, published.T))) > 0, 0.0, None
+  source, outputs, gradients = (
+    both.inputs.get('attention_mask', np.ones((3, published.T))) > 0,
+    0.0,
+    None,
+  )
   for name, value in theirs.items():
     mine, yours, real = ours[name], value, source if name.startswith('encoder') else both.real
     if mine.shape[:2] == real.shape and mine.ndim == 3:
@@ -73,9 +83,14 @@ def test_outputs_hidden_states_and_where_whole_gradients_and_a_cache_are_the_sam
   if both.case.whole and both.causal:
     first = theirs['logits'][:1]
     limit, stepped = both.case.atol * max(1.0, np.abs(first).max()), published.in_steps(both)
-    np.testing.assert_allclose(stepped, first[:, : stepped.shape[1]], atol=limit, rtol=0, err_msg='in steps')
+    np.testing.assert_allclose(
+      stepped, first[:, : stepped.shape[1]], atol=limit, rtol=0, err_msg='in steps'
+    )
   published.reached(
-    request.node.callspec.params['both'], model_type=published.type_of(both.case), outputs=outputs, gradients=gradients
+    request.node.callspec.params['both'],
+    model_type=published.type_of(both.case),
+    outputs=outputs,
+    gradients=gradients,
   )
 
 
@@ -84,17 +99,25 @@ def test_what_is_exported_is_what_was_imported(both, tmp_path):
   import torch
   import transformers
 
-  name = hub.export_hf(both.ours.spec, both.ours.params, tmp_path / 'back', architecture=both.case.model)
+  name = hub.export_hf(
+    both.ours.spec, both.ours.params, tmp_path / 'back', architecture=both.case.model
+  )
   assert name == both.case.model
-  today = lambda n: n.replace('LayerNorm.gamma', 'LayerNorm.weight').replace('LayerNorm.beta', 'LayerNorm.bias')
+  today = lambda n: n.replace('LayerNorm.gamma', 'LayerNorm.weight').replace(
+    'LayerNorm.beta', 'LayerNorm.bias'
+  )
   old = {today(n): tensor for n, tensor in open_tensors(both.folder).items()}
   new = open_tensors(tmp_path / 'back')
   family = weights.TABLE[published.type_of(both.case)]
-  fixed = family.fixed_of(both.ours.spec, name.removeprefix(family.stem))  # which some classes of theirs do not save
+  fixed = family.fixed_of(
+    both.ours.spec, name.removeprefix(family.stem)
+  )  # which some classes of theirs do not save
   idle = lambda tensor: both.case.idle is not None and re.search(both.case.idle, tensor)
   assert sorted({*new, *fixed}) == sorted(n for n in {*old, *fixed} if not idle(n))
   for tensor in {*new} & {*old}:
-    np.testing.assert_allclose(new[tensor], old[tensor], atol=1e-6 if tensor in fixed else 0, rtol=0, err_msg=tensor)
+    np.testing.assert_allclose(
+      new[tensor], old[tensor], atol=1e-6 if tensor in fixed else 0, rtol=0, err_msg=tensor
+    )
   again, info = getattr(transformers, both.case.model).from_pretrained(
     tmp_path / 'back', attn_implementation=both.case.attend, output_loading_info=True
   )
@@ -105,8 +128,11 @@ def test_what_is_exported_is_what_was_imported(both, tmp_path):
   with torch.no_grad():
     inputs = published.their_inputs(both)
     first, second = (model.eval()(**inputs)[0].numpy() for model in (both.theirs, again))
-  # The tensors are the same to the bit; not all products of PyTorch are, of arrays that stand elsewhere in memory.
-  np.testing.assert_allclose(second, first, atol=both.case.atol if fixed else 1e-6 * np.abs(first).max(), rtol=0)
+  # The tensors are the same to the bit; not all products of PyTorch are, of arrays that stand
+  # elsewhere in memory.
+  np.testing.assert_allclose(
+    second, first, atol=both.case.atol if fixed else 1e-6 * np.abs(first).max(), rtol=0
+  )
 
 
 def test_every_family_has_a_case():

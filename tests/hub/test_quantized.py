@@ -26,8 +26,12 @@ RNG = np.random.default_rng(0)
 def model(name, **experts):
   """A small model; `experts` are fields of its experts."""
   spec = zoo.tiny(zoo.get(name))
-  changed = lambda b: b if not hasattr(b.ffn, 'expert') else dataclasses.replace(b, ffn=_wider(b.ffn, experts))
-  segments = tuple(dataclasses.replace(s, pattern=tuple(map(changed, s.pattern))) for s in spec.segments)
+  changed = lambda b: (
+    b if not hasattr(b.ffn, 'expert') else dataclasses.replace(b, ffn=_wider(b.ffn, experts))
+  )
+  segments = tuple(
+    dataclasses.replace(s, pattern=tuple(map(changed, s.pattern))) for s in spec.segments
+  )
   return dataclasses.replace(spec, segments=segments, mtp=None)
 
 
@@ -42,12 +46,20 @@ def rewritten(folder, new, said, change):
   change(arrays)
   safetensors.numpy.save_file(arrays, new / SAFE, metadata={'format': 'pt'})
   config = json.loads((folder / 'config.json').read_text())
-  (new / 'config.json').write_text(json.dumps(config | ({'quantization_config': said} if said else {})))
+  (new / 'config.json').write_text(
+    json.dumps(config | ({'quantization_config': said} if said else {}))
+  )
   return new
 
 
 def same(a, b):
-  jax.tree.map(lambda x, y: np.testing.assert_array_equal(np.asarray(x, np.float32), np.asarray(y, np.float32)), a, b)
+  jax.tree.map(
+    lambda x, y: np.testing.assert_array_equal(
+      np.asarray(x, np.float32), np.asarray(y, np.float32)
+    ),
+    a,
+    b,
+  )
 
 
 def _packed(arrays):
@@ -66,13 +78,17 @@ def packed(tmp_path_factory):
   """GPT-OSS in its published format: experts of 64 -> 2 x 96 -> 64 in MXFP4, the rest in bfloat16."""
   path = tmp_path_factory.mktemp('packed')
   spec = dataclasses.replace(model('gpt-oss-20b', d_ff=96), d_model=64)
-  params = jax.tree.map(lambda x: RNG.standard_normal(x.shape).astype(jnp.bfloat16), param_shapes(spec))
+  params = jax.tree.map(
+    lambda x: RNG.standard_normal(x.shape).astype(jnp.bfloat16), param_shapes(spec)
+  )
   hub.export_hf(spec, params, path / 'plain')
   return rewritten(path / 'plain', path / 'packed', MXFP4, _packed)
 
 
 def test_mxfp4_experts_follow_the_format(packed):
-  """Read off the standard: sign, exponent of bias 1, one bit of mantissa; a power of two of bias 127 for 32."""
+  """Read off the standard: sign, exponent of bias 1, one bit of mantissa; a power of two of bias
+  127 for 32.
+  """
   found = hub.load(packed).params
   arrays = safetensors.numpy.load_file(packed / SAFE)
   at = 'model.layers.1.mlp.experts.gate_up_proj'
@@ -95,12 +111,16 @@ def test_mxfp4_experts_equal_transformers(packed, tmp_path):
   from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
   config = transformers.Mxfp4Config(dequantize=True)
-  theirs = transformers.GptOssForCausalLM.from_pretrained(packed, quantization_config=config, dtype=torch.float32)
+  theirs = transformers.GptOssForCausalLM.from_pretrained(
+    packed, quantization_config=config, dtype=torch.float32
+  )
   arrays = {n: p.detach().numpy() for n, p in theirs.state_dict().items()}
   kept = safetensors.numpy.load_file(packed / SAFE)
   for name in [n.removesuffix('_blocks') for n in kept if n.endswith('_blocks')]:
     blocks, scales = (torch.tensor(kept[f'{name}_{k}']) for k in ('blocks', 'scales'))
-    np.testing.assert_array_equal(arrays[name], convert_moe_packed_tensors(blocks, scales, dtype=torch.float32))
+    np.testing.assert_array_equal(
+      arrays[name], convert_moe_packed_tensors(blocks, scales, dtype=torch.float32)
+    )
 
   def plain(found):
     found.clear()
@@ -129,10 +149,14 @@ def test_no_more_than_an_expert_is_dequantized_at_a_time(tmp_path, monkeypatch):
   spec = dataclasses.replace(model('gpt-oss-20b', d_ff=256), d_model=256)
   block = spec.segments[0].pattern[0]
   one = dataclasses.replace(block, ffn=dataclasses.replace(block.ffn, experts=16))
-  spec = dataclasses.replace(spec, segments=(dataclasses.replace(spec.segments[0], pattern=(one,), repeats=1),))
-  hub.export_hf(spec, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), param_shapes(spec)), tmp_path / 'plain')
+  spec = dataclasses.replace(
+    spec, segments=(dataclasses.replace(spec.segments[0], pattern=(one,), repeats=1),)
+  )
+  hub.export_hf(
+    spec, jax.tree.map(lambda x: np.zeros(x.shape, x.dtype), param_shapes(spec)), tmp_path / 'plain'
+  )
   folder = rewritten(tmp_path / 'plain', tmp_path / 'packed', MXFP4, _packed)
-  monkeypatch.setattr(fill, '_CHUNK', 1 << 16)
+  monkeypatch.setattr('tfm.hub.fill_params._CHUNK', 1 << 16)
   monkeypatch.setattr('tfm.hub.quantized.mxfp4._CHUNK', 1 << 13)
   hub.load(folder, dtype='float32')  # what compiling takes is not what reading takes
   gc.collect()
@@ -140,12 +164,19 @@ def test_no_more_than_an_expert_is_dequantized_at_a_time(tmp_path, monkeypatch):
   m = hub.load(folder, dtype='float32')
   _, peak = tracemalloc.get_traced_memory()
   tracemalloc.stop()
-  largest = max(a.nbytes for a in jax.tree.leaves(m.params)) * 2  # theirs has gates and ways up in one
+  largest = (
+    max(a.nbytes for a in jax.tree.leaves(m.params)) * 2
+  )  # theirs has gates and ways up in one
   expert = largest // 16
   assert expert < peak < 4 * expert, (peak, expert)
 
 
-FP8 = {'quant_method': 'fp8', 'fmt': 'e4m3', 'activation_scheme': 'dynamic', 'weight_block_size': [16, 24]}
+FP8 = {
+  'quant_method': 'fp8',
+  'fmt': 'e4m3',
+  'activation_scheme': 'dynamic',
+  'weight_block_size': [16, 24],
+}
 
 
 def _kept(name):
@@ -177,10 +208,14 @@ def deepseek(tmp_path_factory):
 
 @pytest.mark.parametrize('block', [(16, 24), None])
 def test_weights_of_eight_bits_are_multiplied_with_their_blocks_factors(deepseek, tmp_path, block):
-  """Sizes are no multiples of the blocks', so the last ones are cut short; without blocks a matrix has one factor."""
+  """Sizes are no multiples of the blocks', so the last ones are cut short; without blocks a matrix
+  has one factor.
+  """
   wanted = {}
   said = FP8 | {'weight_block_size': block and list(block)}
-  folder = rewritten(deepseek, tmp_path / 'fp8', said, lambda arrays: _scaled(arrays, block, wanted))
+  folder = rewritten(
+    deepseek, tmp_path / 'fp8', said, lambda arrays: _scaled(arrays, block, wanted)
+  )
   plain = rewritten(deepseek, tmp_path / 'plain', None, lambda arrays: arrays.update(wanted))
   found = hub.load(folder, dtype='float32')
   same(found.params, hub.load(plain).params)
@@ -206,8 +241,15 @@ def test_fp8_weights_equal_transformers(block):
   arrays[name] = np.zeros((40, 50), np.float32)
   _scaled(arrays, block)
   numbers = torch.tensor(arrays[name].view(np.uint8)).view(torch.float8_e4m3fn)
-  theirs = _dequantize_fp8_weight(numbers, torch.tensor(arrays[f'{name}_scale_inv']), list(block), torch.float32)
-  ours = dequantized(Tensors(arrays), {'quantization_config': FP8 | {'weight_block_size': block}}, 'float32', 'config')
+  theirs = _dequantize_fp8_weight(
+    numbers, torch.tensor(arrays[f'{name}_scale_inv']), list(block), torch.float32
+  )
+  ours = dequantized(
+    Tensors(arrays),
+    {'quantization_config': FP8 | {'weight_block_size': block}},
+    'float32',
+    'config',
+  )
   assert list(ours) == [name]
   np.testing.assert_array_equal(ours[name], theirs.numpy())
 
@@ -225,7 +267,11 @@ def _without(arrays, ending):
       r"unknown quant_method 'hqq'\. .*Known: awq, .*Expected a known method, or the original",
     ),
     (FP8 | {'fmt': 'e5m2'}, None, "quantization_config: fmt is 'e5m2'. Known: 'e4m3'"),
-    (FP8, lambda a: _without(a, '_scale_inv'), r'is float8 \[.*_scale_inv is missing. .*one a block of 16 x 24'),
+    (
+      FP8,
+      lambda a: _without(a, '_scale_inv'),
+      r'is float8 \[.*_scale_inv is missing. .*one a block of 16 x 24',
+    ),
     (FP8 | {'weight_block_size': [8, 8]}, None, r'_scale_inv is \[.*one a block of 8 x 8'),
   ],
 )
@@ -237,7 +283,9 @@ def test_unknown_quantization_is_refused_by_name(deepseek, tmp_path, said, chang
 
 def test_experts_of_four_bits_without_their_scales_are_refused(packed, tmp_path):
   folder = rewritten(packed, tmp_path / 'odd', None, lambda arrays: _without(arrays, '_scales'))
-  with pytest.raises(errors.UserError, match=r'_blocks is uint8 \[.*_scales is missing. Expected uint8 \[experts'):
+  with pytest.raises(
+    errors.UserError, match=r'_blocks is uint8 \[.*_scales is missing. Expected uint8 \[experts'
+  ):
     tfm.load(folder)
 
 

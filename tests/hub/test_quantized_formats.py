@@ -1,4 +1,6 @@
-"""GPTQ, AWQ, bitsandbytes, compressed-tensors, FBGEMM and MLX folders: the numbers that each format defines."""
+"""GPTQ, AWQ, bitsandbytes, compressed-tensors, FBGEMM and MLX folders: the numbers that each format
+defines.
+"""
 
 import json
 
@@ -25,12 +27,16 @@ BNB = {'quant_method': 'bitsandbytes', 'load_in_8bit': True}
 def _compressed(form, **weights):
   scheme = {'num_bits': 8, 'type': 'int', 'symmetric': True, **weights}
   return {
-    'quant_method': 'compressed-tensors', 'format': form, 'quantization_status': 'compressed', 'ignore': ['lm_head'],
+    'quant_method': 'compressed-tensors', 'format': form, 'quantization_status': 'compressed',
+    'ignore': ['lm_head'],
     'config_groups': {'group_0': {'targets': ['Linear'], 'weights': scheme, 'input_activations': None}},
   }  # fmt: skip
 
 
-GROUPS, BLOCKS = {'strategy': 'group', 'group_size': 16}, {'strategy': 'block', 'block_structure': [20, 40]}
+GROUPS, BLOCKS = (
+  {'strategy': 'group', 'group_size': 16},
+  {'strategy': 'block', 'block_structure': [20, 40]},
+)
 
 #: format -> (quantization_config, how a weight of a shape is written).
 FORMATS = {
@@ -56,11 +62,13 @@ FORMATS = {
   'w4a16': (_compressed('pack-quantized', num_bits=4, **GROUPS), make.pack_quantized),
   'w4a16_zeros': (_compressed('pack-quantized', num_bits=4, **GROUPS), lambda s: make.pack_quantized(s, zeros=True)),
   'w4a16_ordered': (
-    _compressed('pack-quantized', num_bits=4, **GROUPS), lambda s: make.pack_quantized(s, ordered=True)
+    _compressed('pack-quantized', num_bits=4, **GROUPS),
+    lambda s: make.pack_quantized(s, ordered=True)
   ),
   'w8a16': (_compressed('pack-quantized', num_bits=8, **GROUPS), lambda s: make.pack_quantized(s, 8)),
   'w4a16_channel': (
-    _compressed('pack-quantized', num_bits=4, strategy='channel'), lambda s: make.pack_quantized(s, size=s[1])
+    _compressed('pack-quantized', num_bits=4, strategy='channel'),
+    lambda s: make.pack_quantized(s, size=s[1])
   ),
   'fbgemm_fp8': ({'quant_method': 'fbgemm_fp8', 'activation_scale_ub': 1200.0}, make.fbgemm),
   'mlx': ({'group_size': 16, 'bits': 4}, make.mlx),
@@ -84,7 +92,9 @@ def test_weights_are_the_numbers_of_the_format(form, chunk, monkeypatch):
   assert found.shape('m.weight') == (48, 96)
   np.testing.assert_array_equal(found['m.weight'], wanted)
   for dtype in ('float16', 'bfloat16'):
-    np.testing.assert_array_equal(_read(said, arrays, dtype)['m.weight'], wanted.astype(np.dtype(dtype)))
+    np.testing.assert_array_equal(
+      _read(said, arrays, dtype)['m.weight'], wanted.astype(np.dtype(dtype))
+    )
 
 
 @pytest.fixture(scope='module')
@@ -96,14 +106,18 @@ def plain(tmp_path_factory):
   return path
 
 
-@pytest.mark.parametrize('form', ['gptq_ordered', 'awq', 'int8_rows', 'nf4_nested', 'w8a8', 'w4a16_zeros', 'mlx'])
+@pytest.mark.parametrize(
+  'form', ['gptq_ordered', 'awq', 'int8_rows', 'nf4_nested', 'w8a8', 'w4a16_zeros', 'mlx']
+)
 def test_quantized_folders_load_as_their_numbers(plain, tmp_path, form):
   said, written = FORMATS[form]
   arrays = safetensors.numpy.load_file(plain / SAFE)
   numbers = dict(arrays)
   for name in [n for n in arrays if n.endswith('proj.weight')]:
     parts, numbers[name] = written(arrays.pop(name).shape)
-    arrays |= {f'{name.removesuffix("weight")}{n}': np.ascontiguousarray(a) for n, a in parts.items()}
+    arrays |= {
+      f'{name.removesuffix("weight")}{n}': np.ascontiguousarray(a) for n, a in parts.items()
+    }
   config = json.loads((plain / 'config.json').read_text())
   name = 'quantization' if form == 'mlx' else 'quantization_config'
   for folder, tensors, extra in (('quantized', arrays, {name: said}), ('numbers', numbers, {})):
@@ -111,7 +125,9 @@ def test_quantized_folders_load_as_their_numbers(plain, tmp_path, form):
     held = {n: np.ascontiguousarray(a) for n, a in tensors.items()}
     safetensors.numpy.save_file(held, tmp_path / folder / SAFE, metadata={'format': 'pt'})
     (tmp_path / folder / 'config.json').write_text(json.dumps(config | extra))
-  found, wanted = (tfm.load(tmp_path / folder, dtype='float32').params for folder in ('quantized', 'numbers'))
+  found, wanted = (
+    tfm.load(tmp_path / folder, dtype='float32').params for folder in ('quantized', 'numbers')
+  )
   jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
@@ -125,28 +141,72 @@ def _without(written, name):
   [
     (GPTQ | {'bits': 3}, {}, 'quantization_config: bits is 3. Known: 4, 8, 2'),
     ({'quant_method': 'gptq'}, {}, 'quantization_config: bits is None'),
-    (GPTQ | {'checkpoint_format': 'marlin'}, {}, "checkpoint_format is 'marlin'. Known: 'gptq', 'gptq_v2'"),
-    (GPTQ, _without(make.gptq, 'scales'), 'm.scales is missing. Expected it, as m.qweight is there'),
-    (GPTQ | {'group_size': 32}, _without(make.gptq, 'g_idx'), r'm.qzeros is int32 \[6, 6\]. Expected \[3, 6\]'),
+    (
+      GPTQ | {'checkpoint_format': 'marlin'},
+      {},
+      "checkpoint_format is 'marlin'. Known: 'gptq', 'gptq_v2'",
+    ),
+    (
+      GPTQ,
+      _without(make.gptq, 'scales'),
+      'm.scales is missing. Expected it, as m.qweight is there',
+    ),
+    (
+      GPTQ | {'group_size': 32},
+      _without(make.gptq, 'g_idx'),
+      r'm.qzeros is int32 \[6, 6\]. Expected \[3, 6\]',
+    ),
     (AWQ | {'version': 'gemv'}, {}, "version is 'gemv'. Known: 'gemm'"),
     (AWQ | {'bits': 3}, {}, 'bits is 3. Known: 4'),
     (AWQ, _without(make.awq, 'qzeros'), 'm.qzeros is missing'),
-    (AWQ | {'group_size': 32}, _without(make.awq, ''), r'm.qzeros is int32 \[6, 6\]. Expected \[3, 6\]'),
-    (BNB, _without(make.int8_rows, '') | {'weight_format': np.array(2, np.uint8)}, r'weight_format is 2. Expected 0'),
+    (
+      AWQ | {'group_size': 32},
+      _without(make.awq, ''),
+      r'm.qzeros is int32 \[6, 6\]. Expected \[3, 6\]',
+    ),
+    (
+      BNB,
+      _without(make.int8_rows, '') | {'weight_format': np.array(2, np.uint8)},
+      r'weight_format is 2. Expected 0',
+    ),
     (BNB, _without(make.int8_rows, 'weight'), 'm.weight is missing'),
-    (BNB, _without(make.int8_rows, 'SCB'), 'm.weight is int8 and has no scales. Expected all tensors'),
-    (_compressed('int-quantized'), _without(make.compressed, 'weight_scale'), 'm.weight is int8 and has no scales'),
+    (
+      BNB,
+      _without(make.int8_rows, 'SCB'),
+      'm.weight is int8 and has no scales. Expected all tensors',
+    ),
+    (
+      _compressed('int-quantized'),
+      _without(make.compressed, 'weight_scale'),
+      'm.weight is int8 and has no scales',
+    ),
     (
       _compressed('float-quantized'),
       {'weight': make.compressed((48, 96), dtype=FP8)[0]['weight']},
       'm.weight is float8_e4m3fn and has no scales',
     ),
     (BNB, _without(make.four_bits, 'weight.absmax'), 'm.weight.absmax is missing'),
-    (BNB, _without(make.four_bits, '') | {'weight': np.zeros((7, 1), np.uint8)}, 'm.weight is 7 bytes with 72 sizes'),
-    (BNB, {'weight.quant_state.bitsandbytes__nf4': np.zeros(3, np.uint8)}, 'is not the state of a weight'),
+    (
+      BNB,
+      _without(make.four_bits, '') | {'weight': np.zeros((7, 1), np.uint8)},
+      'm.weight is 7 bytes with 72 sizes',
+    ),
+    (
+      BNB,
+      {'weight.quant_state.bitsandbytes__nf4': np.zeros(3, np.uint8)},
+      'is not the state of a weight',
+    ),
     (_compressed('marlin-24'), {}, "unknown format 'marlin-24'"),
-    (_compressed('dense') | {'transform_config': {'config_groups': {'u': 1}}}, {}, 'transform_config=.* is not read'),
-    (_compressed('dense') | {'sparsity_config': {'format': 'sparse-24-bitmask'}}, {}, 'sparsity_config=.* is not read'),
+    (
+      _compressed('dense') | {'transform_config': {'config_groups': {'u': 1}}},
+      {},
+      'transform_config=.* is not read',
+    ),
+    (
+      _compressed('dense') | {'sparsity_config': {'format': 'sparse-24-bitmask'}},
+      {},
+      'sparsity_config=.* is not read',
+    ),
     (
       _compressed('int-quantized', strategy='group', group_size=32),
       make.compressed((48, 96), 'group')[0],
@@ -158,8 +218,16 @@ def _without(written, name):
       r'm.weight_packed is \[48, 12\] for 48 x 96 numbers of \[8\] bits',
     ),
     ({'group_size': 16, 'mode': 'mxfp4'}, {}, "mode is 'mxfp4'. Known: 'affine'"),
-    ({'group_size': 32}, make.mlx((48, 96))[0], r'm.weight is uint32 \[48, 12\]. Expected uint32 words of 48 x 192'),
-    ({'quant_method': 'fbgemm_fp8'}, _without(make.fbgemm, 'weight_scale'), r'm.weight_scale is missing. .*\[48, 1\]'),
+    (
+      {'group_size': 32},
+      make.mlx((48, 96))[0],
+      r'm.weight is uint32 \[48, 12\]. Expected uint32 words of 48 x 192',
+    ),
+    (
+      {'quant_method': 'fbgemm_fp8'},
+      _without(make.fbgemm, 'weight_scale'),
+      r'm.weight_scale is missing. .*\[48, 1\]',
+    ),
   ],
 )
 def test_tensors_and_options_that_do_not_fit_are_refused(said, arrays, message):

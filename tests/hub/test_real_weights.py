@@ -1,4 +1,6 @@
-"""Weights that were trained, as packages of a registry carry them, give the numbers that were read with other code."""
+"""Weights that were trained, as packages of a registry carry them, give the numbers that were read
+with other code.
+"""
 
 import importlib.util
 import pathlib
@@ -23,7 +25,9 @@ def masked(m: Loaded, ids: np.ndarray, mask: int) -> int:
   places = np.arange(1, len(ids) - 1)
   rows = np.tile(ids, (len(places), 1))
   rows[np.arange(len(places)), places] = mask
-  said = jax.jit(lambda p, x: apply(m.spec, p, input_ids=x)['logits'])(m.params, jnp.asarray(rows, jnp.int32))
+  said = jax.jit(lambda p, x: apply(m.spec, p, input_ids=x)['logits'])(
+    m.params, jnp.asarray(rows, jnp.int32)
+  )
   return int(np.sum(np.argmax(np.asarray(said), -1)[np.arange(len(places)), places] == ids[places]))
 
 
@@ -43,7 +47,9 @@ def test_sentences_of_minilm_are_as_near_as_sentence_transformers_says():
 
 
 def test_albert_of_reactions_says_53_of_54_masked_tokens():
-  folder = package('rxnmapper', '0.4.3') / 'rxnmapper/models/transformers/albert_heads_8_uspto_all_1310k'
+  folder = (
+    package('rxnmapper', '0.4.3') / 'rxnmapper/models/transformers/albert_heads_8_uspto_all_1310k'
+  )
   number = {word: i for i, word in enumerate((folder / 'vocab.txt').read_text().splitlines())}
   reaction = 'CC(C)S.CN(C)C=O.Fc1cccnc1F.O=C([O-])[O-].[K+].[K+]>>CC(C)Sc1ncccc1F'
   words = ['[CLS]', *re.findall(r'\[[^\]]+\]|>>|.', reaction), '[SEP]']
@@ -72,7 +78,9 @@ def convert():
   return module
 
 
-def test_roberta_of_antibodies_from_fairseq_says_115_of_125_masked_residues(sapiens, convert, tmp_path):
+def test_roberta_of_antibodies_from_fairseq_says_115_of_125_masked_residues(
+  sapiens, convert, tmp_path
+):
   import torch
   import transformers
 
@@ -95,7 +103,9 @@ def test_what_is_no_checkpoint_of_fairseqs_is_refused(sapiens, convert, tmp_path
   import torch
 
   torch.save({'model': {}, 'cfg': {}}, tmp_path / 'new.pt')
-  with pytest.raises(errors.UserError, match=r'has no args and model\. Expected a checkpoint of fairseq'):
+  with pytest.raises(
+    errors.UserError, match=r'has no args and model\. Expected a checkpoint of fairseq'
+  ):
     convert.read(tmp_path / 'new.pt')
   (tmp_path / 'dict.txt').write_text('A 1\nB 1\n')
   with pytest.raises(errors.UserError, match=r'embed_tokens is \[25, 128\], and the words are 7'):

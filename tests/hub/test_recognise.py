@@ -18,29 +18,57 @@ POINTER = LFS + b'/v1\noid sha256:00\nsize 1\n'
 
 #: kind -> the files of a folder, the path in it that is loaded, and a part of the message.
 PLACES = {
-  'part': (['config.json', 'model.safetensors'], 'model.safetensors', r'one file of a published folder\. Expected the'),
-  'state': (['about/experiment.json', 'state/_METADATA'], 'state', r'a part of a tfm checkpoint\. Expected the'),
+  'part': (
+    ['config.json', 'model.safetensors'],
+    'model.safetensors',
+    r'one file of a published folder\. Expected the',
+  ),
+  'state': (
+    ['about/experiment.json', 'state/_METADATA'],
+    'state',
+    r'a part of a tfm checkpoint\. Expected the',
+  ),
   'peft': (
     ['adapter_config.json', 'adapter_model.safetensors'],
     '',
     r'PEFT adapter .*adapter=FOLDER.*BASE being org/b',
   ),
   'lfs': (['model.gguf.pointer'], '', 'Git LFS pointers instead of files .*git lfs pull'),
-  'partial': (['.cache/huggingface/download/x.incomplete'], '', 'partial download .*same download command again'),
+  'partial': (
+    ['.cache/huggingface/download/x.incomplete'],
+    '',
+    'partial download .*same download command again',
+  ),
   'safetensors': (['model.safetensors'], 'model.safetensors', 'in a folder without config.json'),
   'pickle': (['model.pt'], 'model.pt', r'is a pickle \(\.pt\).*save_pretrained'),
   'foreign file': (['model.onnx'], 'model.onnx', r'file of another framework \(\.onnx\)'),
   'archive': (['model.tar.gz'], 'model.tar.gz', 'is an archive .*unpack it first'),
   'file': (['notes.txt'], 'notes.txt', 'is a file, and of no kind that tfm reads'),
   'diffusers': (['model_index.json', 'unet/config.json'], '', 'is a diffusers pipeline'),
-  'sentence-transformers': (['modules.json', '0_Transformer/config.json'], '', 'folder of the transformer inside'),
+  'sentence-transformers': (
+    ['modules.json', '0_Transformer/config.json'],
+    '',
+    'folder of the transformer inside',
+  ),
   'cache': (['models--a--b/refs/main'], '', 'is a Hugging Face cache.*models--a--b'),
   'workdir': (['checkpoints/notes.txt'], '', 'saved no checkpoint yet'),
-  'inner': (['checkpoint-5/config.json', 'trainer_state.json'], '', r'Expected a folder in it: checkpoint-5\.'),
+  'inner': (
+    ['checkpoint-5/config.json', 'trainer_state.json'],
+    '',
+    r'Expected a folder in it: checkpoint-5\.',
+  ),
   'saved model': (['saved_model.pb'], '', 'is a TensorFlow SavedModel'),
-  'orbax': (['_CHECKPOINT_METADATA', 'default/_METADATA'], '', 'Orbax checkpoint of another program'),
+  'orbax': (
+    ['_CHECKPOINT_METADATA', 'default/_METADATA'],
+    '',
+    'Orbax checkpoint of another program',
+  ),
   'distributed': (['__0_0.distcp'], '', 'sharded training state of PyTorch'),
-  'safetensors folder': (['model.safetensors'], '', r'holds weights \(model.safetensors\) and no config.json'),
+  'safetensors folder': (
+    ['model.safetensors'],
+    '',
+    r'holds weights \(model.safetensors\) and no config.json',
+  ),
   'tokenizer': (['tokenizer.json'], '', 'holds a tokenizer .*and no model'),
   'empty': ([], '', 'is an empty folder'),
 }
@@ -99,7 +127,10 @@ def test_every_kind_has_a_case():
   [
     ('meta-llama/Llama-3.2-1B', r'hf download meta-llama/Llama-3.2-1B --local-dir'),
     ('https://huggingface.co/org/name/tree/main', r"snapshot_download\('org/name'\)"),
-    ('runs/1', 'holds no checkpoint that can be read: there is no such folder. Expected the --workdir'),
+    (
+      'runs/1',
+      'holds no checkpoint that can be read: there is no such folder. Expected the --workdir',
+    ),
     ('gs://bucket/model', r'is an address \(gs:\)'),
     ('nowhere', 'There is no such folder'),
     ('/nowhere/at/all', 'There is no such folder'),
@@ -138,7 +169,9 @@ def test_a_cache_folder_loads_its_snapshot(model, tmp_path, monkeypatch, named):
 def test_a_cache_folder_without_main_lists_snapshots(tmp_path):
   for name in ('a', 'b'):
     (tmp_path / 'models--org--name' / 'snapshots' / name).mkdir(parents=True)
-  with pytest.raises(errors.UserError, match=r'without one main snapshot\. Snapshots: .*/a, .*/b\.'):
+  with pytest.raises(
+    errors.UserError, match=r'without one main snapshot\. Snapshots: .*/a, .*/b\.'
+  ):
     tfm.load(tmp_path / 'models--org--name')
 
 
@@ -158,7 +191,9 @@ def test_unused_git_lfs_pointers_are_ignored(model, tmp_path):
   assert tfm.load(tmp_path).spec == tfm.load(model).spec
 
 
-@pytest.mark.parametrize(('field', 'library'), [('_class_name', 'diffusers'), ('architecture', 'timm')])
+@pytest.mark.parametrize(
+  ('field', 'library'), [('_class_name', 'diffusers'), ('architecture', 'timm')]
+)
 def test_configs_of_other_libraries_are_named(tmp_path, field, library):
   (tmp_path / 'config.json').write_text(json.dumps({field: 'X'}))
   safetensors.numpy.save_file({'a': np.ones(2)}, tmp_path / SAFE)

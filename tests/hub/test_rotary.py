@@ -1,4 +1,6 @@
-"""Rotary fields of configs: the angles that transformers computes with them, or an error that names the field."""
+"""Rotary fields of configs: the angles that transformers computes with them, or an error that names
+the field.
+"""
 
 import itertools
 import warnings
@@ -10,7 +12,8 @@ from tfm.core import errors
 from tfm.zoo import weights
 
 _SIZES = {
-  'hidden_size': 64, 'intermediate_size': 96, 'num_hidden_layers': 1, 'num_attention_heads': 4, 'vocab_size': 128,
+  'hidden_size': 64, 'intermediate_size': 96, 'num_hidden_layers': 1, 'num_attention_heads': 4,
+  'vocab_size': 128,
   'max_position_embeddings': 256,
 }  # fmt: skip
 #: (model_type, class, further fields) of families with different rotary positions.
@@ -28,7 +31,8 @@ _FULL: dict[str, dict] = {
   'dynamic': {'factor': 4.0},
   'llama3': {'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0, 'original_max_position_embeddings': 64},
   'yarn': {
-    'factor': 4.0, 'original_max_position_embeddings': 64, 'beta_fast': 32, 'beta_slow': 1, 'mscale': 1.0,
+    'factor': 4.0, 'original_max_position_embeddings': 64, 'beta_fast': 32, 'beta_slow': 1,
+    'mscale': 1.0,
     'mscale_all_dim': 0.7,
   },
   'longrope': {'short_factor': _FACTORS, 'long_factor': _FACTORS[::-1], 'original_max_position_embeddings': 64},
@@ -58,7 +62,14 @@ _CHANGES: dict[str, list] = {
 
 def _config(family, rope, **beside):
   architecture, fields = FAMILIES[family]
-  return {'model_type': family, 'architectures': [architecture], **_SIZES, **fields, **beside, 'rope_scaling': rope}
+  return {
+    'model_type': family,
+    'architectures': [architecture],
+    **_SIZES,
+    **fields,
+    **beside,
+    'rope_scaling': rope,
+  }
 
 
 def _ours(config):
@@ -88,7 +99,9 @@ def _theirs(config, length):
     cos, sin = rotary(torch.zeros(1, length, 1), torch.arange(length)[None])
   except Exception:  # whatever transformers raises for a broken config
     return None
-  return rotary.inv_freq.double().numpy(), float(np.hypot(cos.numpy()[0, 0, 0], sin.numpy()[0, 0, 0]))
+  return rotary.inv_freq.double().numpy(), float(
+    np.hypot(cos.numpy()[0, 0, 0], sin.numpy()[0, 0, 0])
+  )
 
 
 def _changed(kind, key, value):
@@ -116,7 +129,11 @@ def _check(config):
 def test_angles_equal_transformers_or_are_refused(family, kind):
   if family == 'phi3' and kind not in ('default', 'longrope'):
     kind = 'longrope'
-  read = [_check(_config(family, _changed(kind, key, value))) for key in _CHANGES for value in _CHANGES[key]]
+  read = [
+    _check(_config(family, _changed(kind, key, value)))
+    for key in _CHANGES
+    for value in _CHANGES[key]
+  ]
   assert any(read)
   assert not all(read)
 
@@ -125,7 +142,12 @@ def test_angles_equal_transformers_or_are_refused(family, kind):
 @pytest.mark.parametrize('kind', ['default', 'linear', 'yarn', 'llama3'])
 def test_angles_with_top_level_fields_equal_transformers(kind):
   base = {'rope_type': kind, **_FULL[kind]}
-  places = [{}, {'rope_theta': 5e5}, {'original_max_position_embeddings': 32}, {'partial_rotary_factor': 0.5}]
+  places = [
+    {},
+    {'rope_theta': 5e5},
+    {'original_max_position_embeddings': 32},
+    {'partial_rotary_factor': 0.5},
+  ]
   tables = [base, {**base, 'rope_theta': 5e5}, {**base, 'rope_theta': 1e6}]
   for beside, table, name in itertools.product(places, tables, ['rope_scaling', 'rope_parameters']):
     config = _config('llama', None, **beside)
@@ -170,9 +192,15 @@ _GEMMA = {
 @pytest.mark.parametrize(
   ('fields', 'said'),
   [
-    ({'rope_parameters': {'rope_type': 'linear', 'factor': 8.0}}, r'factor is outside of the layer types'),
     (
-      {'rope_parameters': {'full_attention': {'rope_type': 'default'}}, 'rope_scaling': {'rope_type': 'default'}},
+      {'rope_parameters': {'rope_type': 'linear', 'factor': 8.0}},
+      r'factor is outside of the layer types',
+    ),
+    (
+      {
+        'rope_parameters': {'full_attention': {'rope_type': 'default'}},
+        'rope_scaling': {'rope_type': 'default'},
+      },
       r'are both given',
     ),
   ],
@@ -185,4 +213,7 @@ def test_rotary_tables_per_layer_type_are_never_merged(fields, said):
 def test_scaling_of_gemma3_applies_to_global_layers():
   spec = weights.published({**_GEMMA, 'rope_scaling': {'rope_type': 'linear', 'factor': 8.0}}).spec
   ropes = {b.mixer.relative for s in spec.segments for b in s.pattern}
-  assert sorted((r.base, getattr(r.scaling, 'factor', None)) for r in ropes) == [(1e4, None), (1e6, 8.0)]
+  assert sorted((r.base, getattr(r.scaling, 'factor', None)) for r in ropes) == [
+    (1e4, None),
+    (1e6, 8.0),
+  ]

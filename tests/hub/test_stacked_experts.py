@@ -17,7 +17,9 @@ NAME = re.compile(r'(.*\.experts)\.(\d+)\.(\w+)_proj\.weight')
 def drawn(spec):
   """Random parameters of a model."""
   rng = np.random.default_rng(0)
-  return jax.tree.map(lambda a: rng.standard_normal(a.shape).astype(np.float32), transformer.param_shapes(spec))
+  return jax.tree.map(
+    lambda a: rng.standard_normal(a.shape).astype(np.float32), transformer.param_shapes(spec)
+  )
 
 
 def stacked(tensors):
@@ -25,8 +27,13 @@ def stacked(tensors):
   rest = {name: a for name, a in tensors.items() if not NAME.fullmatch(name)}
   for layer in {found[1] for name in tensors if (found := NAME.fullmatch(name))}:
     n = sum(name.startswith(f'{layer}.') and name.endswith('.down_proj.weight') for name in tensors)
-    of = lambda part, layer=layer, n=n: np.stack([tensors[f'{layer}.{e}.{part}_proj.weight'] for e in range(n)])
-    rest |= {f'{layer}.gate_up_proj': np.concatenate([of('gate'), of('up')], 1), f'{layer}.down_proj': of('down')}
+    of = lambda part, layer=layer, n=n: np.stack(
+      [tensors[f'{layer}.{e}.{part}_proj.weight'] for e in range(n)]
+    )
+    rest |= {
+      f'{layer}.gate_up_proj': np.concatenate([of('gate'), of('up')], 1),
+      f'{layer}.down_proj': of('down'),
+    }
   return rest
 
 

@@ -13,7 +13,11 @@ import safetensors.numpy
 from tfm.core import errors
 from tfm.hub.tensors import INDEX, PICKLED, SAFE, open_tensors
 
-_ARRAYS = {'a': np.arange(6, dtype=np.float32).reshape(2, 3), 'b': np.array(2.5, np.float32), 'c': np.ones(0, np.int32)}
+_ARRAYS = {
+  'a': np.arange(6, dtype=np.float32).reshape(2, 3),
+  'b': np.array(2.5, np.float32),
+  'c': np.ones(0, np.int32),
+}
 
 
 @pytest.fixture
@@ -58,20 +62,37 @@ def test_a_file_that_was_cut_short_is_refused(folder, size):
 
 def _written(folder, header, body=b'\0' * 24, length=None):
   said = header if isinstance(header, bytes) else json.dumps(header).encode()
-  (folder / SAFE).write_bytes(struct.pack('<Q', len(said) if length is None else length) + said + body)
+  (folder / SAFE).write_bytes(
+    struct.pack('<Q', len(said) if length is None else length) + said + body
+  )
 
 
 @pytest.mark.parametrize(
   ('header', 'length'),
   [
-    ({'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [0, 24]}}, 1 << 60),  # a header longer than any file
-    ({'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [0, 1 << 40]}}, None),  # data beyond the end
+    (
+      {'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [0, 24]}},
+      1 << 60,
+    ),  # a header longer than any file
+    (
+      {'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [0, 1 << 40]}},
+      None,
+    ),  # data beyond the end
     ({'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [24, 0]}}, None),  # backwards
     ({'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [-24, 0]}}, None),
-    ({'a': {'dtype': 'F32', 'shape': [1 << 40, 1 << 40], 'data_offsets': [0, 24]}}, None),  # a size that overflows
-    ({'a': {'dtype': 'F32', 'shape': [7], 'data_offsets': [0, 24]}}, None),  # shape and bytes disagree
+    (
+      {'a': {'dtype': 'F32', 'shape': [1 << 40, 1 << 40], 'data_offsets': [0, 24]}},
+      None,
+    ),  # a size that overflows
+    (
+      {'a': {'dtype': 'F32', 'shape': [7], 'data_offsets': [0, 24]}},
+      None,
+    ),  # shape and bytes disagree
     ({'a': {'dtype': 'PY', 'shape': [6], 'data_offsets': [0, 24]}}, None),
-    ({'a': {'dtype': 'F32', 'shape': [3], 'data_offsets': [0, 12]}}, None),  # bytes that nothing owns
+    (
+      {'a': {'dtype': 'F32', 'shape': [3], 'data_offsets': [0, 12]}},
+      None,
+    ),  # bytes that nothing owns
     (b'{"a": ', None),
     (b'[1, 2]', None),
     (b'\xff\xfe{}', None),

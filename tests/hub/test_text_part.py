@@ -1,4 +1,6 @@
-"""The language model inside a folder of text and images computes what the whole computes without an image."""
+"""The language model inside a folder of text and images computes what the whole computes without an
+image.
+"""
 
 import json
 
@@ -15,11 +17,13 @@ from tfm.hub.text_part import OUTER, text_config
 
 _TEXT = {**SIZES, 'num_key_value_heads': K, 'pad_token_id': 0, 'head_dim': 8}
 _VISION = {
-  'hidden_size': 16, 'intermediate_size': 24, 'num_hidden_layers': 1, 'num_attention_heads': 2, 'image_size': 28,
+  'hidden_size': 16, 'intermediate_size': 24, 'num_hidden_layers': 1, 'num_attention_heads': 2,
+  'image_size': 28,
   'patch_size': 14,
 }  # fmt: skip
 _YARN = {
-  'rope_type': 'yarn', 'rope_theta': 1e4, 'factor': 4.0, 'original_max_position_embeddings': 4, 'beta_fast': 32.0,
+  'rope_type': 'yarn', 'rope_theta': 1e4, 'factor': 4.0, 'original_max_position_embeddings': 4,
+  'beta_fast': 32.0,
   'beta_slow': 1.0, 'mscale': 1.0, 'mscale_all_dim': 1.0,
 }  # fmt: skip
 _GEMMA = {**_TEXT, 'model_type': 'gemma3_text', 'num_hidden_layers': 7, 'sliding_window': 4}
@@ -33,7 +37,8 @@ _QWEN_MOE = {**decoders_mixtures.CASES['qwen3.5-moe'].fields, 'model_type': 'qwe
 #: Fields of the vision part and of the outer config that differ from Llava's.
 _OTHER_VISION = {
   'llama4': {
-    'image_size': 28, 'patch_size': 14, 'vision_output_dim': 16, 'projector_input_dim': 16, 'projector_output_dim': 16,
+    'image_size': 28, 'patch_size': 14, 'vision_output_dim': 16, 'projector_input_dim': 16,
+    'projector_output_dim': 16,
     'intermediate_size': 64,
   },
   'qwen3_5': {'depth': 1, 'num_heads': 2, 'out_hidden_size': D},
@@ -48,7 +53,10 @@ CASES = {
   'llava-tied': ('llava', {'text_config': {**_MISTRAL, 'tie_word_embeddings': True}}),
   'llava-next': ('llava_next', {'text_config': _MISTRAL}),
   'mistral3': ('mistral3', {'text_config': _MISTRAL, 'tie_word_embeddings': False}),
-  'mistral3-tied-outside': ('mistral3', {'text_config': {**_MISTRAL, 'tie_word_embeddings': False}}),
+  'mistral3-tied-outside': (
+    'mistral3',
+    {'text_config': {**_MISTRAL, 'tie_word_embeddings': False}},
+  ),
   'mistral3-ministral3': ('mistral3', {'text_config': _MINISTRAL, 'tie_word_embeddings': False}),
 }
 
@@ -61,13 +69,17 @@ def _made(case, folder):
   from tests.oracles import copying
 
   kind, fields = CASES[case]
-  of_images = {'gemma3': 'siglip_vision_model', 'mistral3': 'pixtral'}.get(kind, 'clip_vision_model')
+  of_images = {'gemma3': 'siglip_vision_model', 'mistral3': 'pixtral'}.get(
+    kind, 'clip_vision_model'
+  )
   vision = {**_VISION, 'model_type': of_images, 'head_dim': 8}
   if kind in _OTHER_VISION:
     vision = {**{n: v for n, v in _VISION.items() if n != 'image_size'}, **_OTHER_VISION[kind]}
   torch.manual_seed(0)
   stem = OUTER[kind].architecture.removesuffix('ForConditionalGeneration')
-  config = getattr(transformers, f'{stem}Config')(vision_config=vision, **_image_token(kind), **fields)
+  config = getattr(transformers, f'{stem}Config')(
+    vision_config=vision, **_image_token(kind), **fields
+  )
   theirs = getattr(transformers, OUTER[kind].architecture)(config)
   copying.randomized(theirs, 0.1)
   theirs.save_pretrained(folder)
@@ -106,10 +118,17 @@ def test_language_model_gives_the_logits_of_the_whole(case, older, tmp_path, cap
 
 def _older(name):
   """Return the name that folders of 2025 have."""
-  for new, old in {'model.language_model.': 'language_model.model.', 'lm_head.': 'language_model.lm_head.'}.items():
+  for new, old in {
+    'model.language_model.': 'language_model.model.',
+    'lm_head.': 'language_model.lm_head.',
+  }.items():
     if name.startswith(new):
       return old + name.removeprefix(new)
-  return name.removeprefix('model.') if name.startswith(('model.vis', 'model.multi', 'model.image')) else name
+  return (
+    name.removeprefix('model.')
+    if name.startswith(('model.vis', 'model.multi', 'model.image'))
+    else name
+  )
 
 
 def _newer(name):
@@ -122,11 +141,18 @@ def _newer(name):
 
 
 def test_sparse_text_config_has_the_published_defaults():
-  inner = {'hidden_size': 2560, 'intermediate_size': 10_240, 'num_hidden_layers': 34, 'sliding_window': 1024}
+  inner = {
+    'hidden_size': 2560,
+    'intermediate_size': 10_240,
+    'num_hidden_layers': 34,
+    'sliding_window': 1024,
+  }
   scaling = {'factor': 8.0, 'rope_type': 'linear'}
   values = {
-    'architectures': ['Gemma3ForConditionalGeneration'], 'model_type': 'gemma3', 'boi_token_index': 255_999,
-    'eoi_token_index': 256_000, 'eos_token_id': [1, 106], 'image_token_index': 262_144, 'initializer_range': 0.02,
+    'architectures': ['Gemma3ForConditionalGeneration'], 'model_type': 'gemma3',
+    'boi_token_index': 255_999,
+    'eoi_token_index': 256_000, 'eos_token_id': [1, 106], 'image_token_index': 262_144,
+    'initializer_range': 0.02,
     'mm_tokens_per_image': 256, 'torch_dtype': 'bfloat16', 'transformers_version': '4.50.0.dev0',
     'text_config': {**inner, 'model_type': 'gemma3_text', 'rope_scaling': scaling},
     'vision_config': {'hidden_size': 1152, 'model_type': 'siglip_vision_model'},
@@ -137,11 +163,18 @@ def test_sparse_text_config_has_the_published_defaults():
 
 
 def test_llava_has_the_sizes_of_llama_2():
-  inner = {'max_position_embeddings': 4096, 'model_type': 'llama', 'rms_norm_eps': 1e-05, 'vocab_size': 32_064}
+  inner = {
+    'max_position_embeddings': 4096,
+    'model_type': 'llama',
+    'rms_norm_eps': 1e-05,
+    'vocab_size': 32_064,
+  }
   values = {
     'architectures': ['LlavaForConditionalGeneration'], 'model_type': 'llava', 'ignore_index': -100,
-    'image_token_index': 32_000, 'pad_token_id': 32_001, 'projector_hidden_act': 'gelu', 'text_config': inner,
-    'vision_config': {'hidden_size': 1024}, 'vision_feature_layer': -2, 'vision_feature_select_strategy': 'default',
+    'image_token_index': 32_000, 'pad_token_id': 32_001, 'projector_hidden_act': 'gelu',
+    'text_config': inner,
+    'vision_config': {'hidden_size': 1024}, 'vision_feature_layer': -2,
+    'vision_feature_select_strategy': 'default',
   }  # fmt: skip
   found = tfm.zoo.weights.published(text_config(values)).spec
   assert found.vocab == 32_064
@@ -155,7 +188,11 @@ def test_unknown_field_around_the_language_model_is_refused():
 
 
 def test_class_without_text_is_refused():
-  values = {'model_type': 'gemma3', 'architectures': ['Gemma3ForSequenceClassification'], 'text_config': _GEMMA}
+  values = {
+    'model_type': 'gemma3',
+    'architectures': ['Gemma3ForSequenceClassification'],
+    'text_config': _GEMMA,
+  }
   with pytest.raises(errors.UserError, match='unknown class'):
     text_config(values)
 

@@ -36,18 +36,24 @@ def test_outputs_and_gradients_match(both, request):
   assert named(ours) == named(theirs)
   outputs = 0.0
   for name, value in theirs.items():
-    np.testing.assert_allclose(ours[name], value, atol=1e-4 * np.abs(value).max(), rtol=0, err_msg=name)
+    np.testing.assert_allclose(
+      ours[name], value, atol=1e-4 * np.abs(value).max(), rtol=0, err_msg=name
+    )
     outputs = max(outputs, float(np.abs(ours[name] - value).max() / max(1.0, np.abs(value).max())))
   gradients = copying.assert_same_gradients(grads, published.as_ours(both, their_grads))
   case = request.node.callspec.params['both']
-  published.reached(case, model_type=published.type_of(both.case), outputs=outputs, gradients=gradients)
+  published.reached(
+    case, model_type=published.type_of(both.case), outputs=outputs, gradients=gradients
+  )
 
 
 def test_export_returns_the_file(both, tmp_path):
   import torch
   import transformers
 
-  name = hub.export_hf(both.ours.spec, both.ours.params, tmp_path / 'back', architecture=both.case.model)
+  name = hub.export_hf(
+    both.ours.spec, both.ours.params, tmp_path / 'back', architecture=both.case.model
+  )
   assert name == both.case.model
   old, new = open_tensors(both.folder), open_tensors(tmp_path / 'back')
   assert sorted(new) == sorted(old)
@@ -57,12 +63,16 @@ def test_export_returns_the_file(both, tmp_path):
   again, info = getattr(transformers, name).from_pretrained(
     tmp_path / 'back', attn_implementation='eager', output_loading_info=True
   )
-  assert not any(info[kind] for kind in ('missing_keys', 'unexpected_keys', 'mismatched_keys')), info
+  assert not any(info[kind] for kind in ('missing_keys', 'unexpected_keys', 'mismatched_keys')), (
+    info
+  )
   with torch.no_grad():
     first, second = (model.eval()(**towers.their_inputs(both)) for model in (both.theirs, again))
   for one, other in zip(first.to_tuple()[:2], second.to_tuple()[:2], strict=True):
     if isinstance(one, torch.Tensor):
-      np.testing.assert_allclose(other.numpy(), one.numpy(), atol=1e-6 * float(one.abs().max()), rtol=0)
+      np.testing.assert_allclose(
+        other.numpy(), one.numpy(), atol=1e-6 * float(one.abs().max()), rtol=0
+      )
 
 
 def test_class_is_found_without_its_name(clip, tmp_path):
@@ -88,7 +98,10 @@ def test_position_ids_in_old_files_are_ignored(clip, tmp_path):
   folder.mkdir()
   (folder / 'config.json').write_text((clip.folder / 'config.json').read_text())
   arrays = load_file(clip.folder / 'model.safetensors')
-  ids = {f'{tower}.embeddings.position_ids': np.arange(5)[None] for tower in ('text_model', 'vision_model')}
+  ids = {
+    f'{tower}.embeddings.position_ids': np.arange(5)[None]
+    for tower in ('text_model', 'vision_model')
+  }
   save_file({**arrays, **ids}, folder / 'model.safetensors')
   jax.tree.map(np.testing.assert_array_equal, hub.load(folder).params, clip.ours.params)
 
@@ -99,29 +112,46 @@ def test_old_names_of_a_tower_alone_are_read(tmp_path):
 
   found = towers.build(towers.CASES['clip-text-body'], tmp_path / 'theirs')
   arrays = load_file(found.folder / 'model.safetensors')
-  save_file({f'text_model.{name}': a for name, a in arrays.items()}, found.folder / 'model.safetensors')
+  save_file(
+    {f'text_model.{name}': a for name, a in arrays.items()}, found.folder / 'model.safetensors'
+  )
   jax.tree.map(np.testing.assert_array_equal, hub.load(found.folder).params, found.ours.params)
 
 
-_TEXT = {'hidden_size': 768, 'intermediate_size': 3072, 'num_attention_heads': 12, 'eos_token_id': 2}
+_TEXT = {
+  'hidden_size': 768,
+  'intermediate_size': 3072,
+  'num_attention_heads': 12,
+  'eos_token_id': 2,
+}
 _IMAGE = {
-  'hidden_size': 1024, 'intermediate_size': 4096, 'num_attention_heads': 16, 'num_hidden_layers': 24, 'patch_size': 14,
+  'hidden_size': 1024, 'intermediate_size': 4096, 'num_attention_heads': 16,
+  'num_hidden_layers': 24, 'patch_size': 14,
 }  # fmt: skip
 #: What version 4 added to the config of each tower.
-_FILLER = {'dropout': 0.0, 'tie_word_embeddings': True, 'add_cross_attention': False, 'bad_words_ids': None}
+_FILLER = {
+  'dropout': 0.0,
+  'tie_word_embeddings': True,
+  'add_cross_attention': False,
+  'bad_words_ids': None,
+}
 CONFIGS = {
   'clip-vit-base-patch32': {
-    'model_type': 'clip', 'architectures': ['CLIPModel'], 'projection_dim': 512, 'text_config_dict': None,
-    'text_config': {**_FILLER, 'eos_token_id': 2, 'model_type': 'clip_text_model'}, 'vision_config': _FILLER,
+    'model_type': 'clip', 'architectures': ['CLIPModel'], 'projection_dim': 512,
+    'text_config_dict': None,
+    'text_config': {**_FILLER, 'eos_token_id': 2, 'model_type': 'clip_text_model'},
+    'vision_config': _FILLER,
   },
   'clip-vit-large-patch14': {
     'model_type': 'clip', 'architectures': ['CLIPModel'], 'projection_dim': 768,
-    'text_config_dict': {**_TEXT, 'projection_dim': 768}, 'vision_config_dict': {**_IMAGE, 'projection_dim': 768},
+    'text_config_dict': {**_TEXT, 'projection_dim': 768},
+    'vision_config_dict': {**_IMAGE, 'projection_dim': 768},
     'text_config': {'hidden_size': 1}, 'vision_config': {'hidden_size': 1},
   },
   'siglip-base-patch16-224': {
     'model_type': 'siglip', 'architectures': ['SiglipModel'], 'initializer_factor': 1.0,
-    'text_config': {'model_type': 'siglip_text_model'}, 'vision_config': {'model_type': 'siglip_vision_model'},
+    'text_config': {'model_type': 'siglip_text_model'},
+    'vision_config': {'model_type': 'siglip_vision_model'},
   },
 }  # fmt: skip
 
@@ -136,7 +166,9 @@ def test_unknown_fields_of_a_tower_are_named():
   with pytest.raises(errors.UserError, match=r'vision_config\.surprise=3: not known'):
     weights.published(config)
   config = {**CONFIGS['clip-vit-base-patch32'], 'text_config': {'eos_token_id': [2, 3]}}
-  with pytest.raises(errors.UserError, match=r'text_config: eos_token_id is \[2, 3\]\. Expected one number'):
+  with pytest.raises(
+    errors.UserError, match=r'text_config: eos_token_id is \[2, 3\]\. Expected one number'
+  ):
     weights.published(config)
 
 
@@ -149,7 +181,10 @@ def test_text_commands_name_what_the_model_returns(clip, command, tmp_path, caps
   more = ['--prompt=a'] if command == 'generate' else []
   assert main.run([command, f'--checkpoint={folder}', *more]) == 2
   said = capsys.readouterr().err
-  assert 'is no language model: it returns image_embeds, text_embeds, logits_per_text, logits_per_image' in said
+  assert (
+    'is no language model: it returns image_embeds, text_embeds, logits_per_text, logits_per_image'
+    in said
+  )
   assert 'Expected a model with the head lm.' in said
 
 

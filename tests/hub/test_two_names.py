@@ -1,4 +1,6 @@
-"""A head that checkpoints have under either of two names says the same under both (DeBERTa v2's `legacy`)."""
+"""A head that checkpoints have under either of two names says the same under both (DeBERTa v2's
+`legacy`).
+"""
 
 import jax
 import numpy as np
@@ -11,7 +13,8 @@ from tfm.hub.tensors import open_tensors
 pytestmark = pytest.mark.oracle
 
 FIELDS = {
-  'vocab_size': 61, 'hidden_size': 16, 'num_hidden_layers': 1, 'num_attention_heads': 2, 'intermediate_size': 24,
+  'vocab_size': 61, 'hidden_size': 16, 'num_hidden_layers': 1, 'num_attention_heads': 2,
+  'intermediate_size': 24,
   'max_position_embeddings': 16, 'conv_kernel_size': 3,
 }  # fmt: skip
 
@@ -22,7 +25,9 @@ def test_the_head_of_a_released_deberta_is_read_and_written_under_the_legacy_nam
   import transformers
 
   released, written = tmp_path / 'released', tmp_path / 'written'
-  theirs = transformers.DebertaV2ForMaskedLM(transformers.DebertaV2Config(**FIELDS, legacy=False)).eval()
+  theirs = transformers.DebertaV2ForMaskedLM(
+    transformers.DebertaV2Config(**FIELDS, legacy=False)
+  ).eval()
   with torch.no_grad():
     for p in theirs.parameters():
       p.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0)))
@@ -32,14 +37,19 @@ def test_the_head_of_a_released_deberta_is_read_and_written_under_the_legacy_nam
   stored = open_tensors(released)
   tensors = {name: stored[name] for name in stored}
   # What the released files have beside, and transformers leaves unread.
-  save_file(tensors | {'mask_predictions.dense.weight': np.ones((2, 2), np.float32)}, released / 'model.safetensors')
+  save_file(
+    tensors | {'mask_predictions.dense.weight': np.ones((2, 2), np.float32)},
+    released / 'model.safetensors',
+  )
   ours = tfm.load(released)
   logits = jax.jit(lambda p: tfm.apply(ours.spec, p, input_ids=ids.numpy())['logits'])(ours.params)
   np.testing.assert_allclose(logits, said, atol=1e-5)
   tfm.export_hf(ours.spec, ours.params, written)
   back = open_tensors(written)
   for theirs, legacy in (('dense.weight', 'transform.dense.weight'), ('bias', 'bias')):
-    np.testing.assert_array_equal(back[f'cls.predictions.{legacy}'], tensors[f'lm_predictions.lm_head.{theirs}'])
+    np.testing.assert_array_equal(
+      back[f'cls.predictions.{legacy}'], tensors[f'lm_predictions.lm_head.{theirs}']
+    )
   with torch.no_grad():
     again = transformers.DebertaV2ForMaskedLM.from_pretrained(written).eval()
     np.testing.assert_array_equal(again(input_ids=ids).logits.numpy(), said)

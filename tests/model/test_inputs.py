@@ -1,4 +1,6 @@
-"""What a model says of inputs and parts that do not fit; packing and padding are in tests/contracts."""
+"""What a model says of inputs and parts that do not fit; packing and padding are in
+tests/contracts.
+"""
 
 import dataclasses
 
@@ -31,7 +33,11 @@ IDS = jnp.ones((2, 5), jnp.int32)
       {'input_ids': IDS, 'attention_mask': IDS, 'segment_ids': IDS},
       'and segment_ids are both given',
     ),
-    (GPT2, {'input_ids': IDS, 'decoder_input_ids': IDS}, 'no encoder, so it does not take decoder_input_ids'),
+    (
+      GPT2,
+      {'input_ids': IDS, 'decoder_input_ids': IDS},
+      'no encoder, so it does not take decoder_input_ids',
+    ),
     (GPT2, {'attention_mask': IDS}, 'input_ids is missing'),
     (GPT2, {'input_ids': IDS[0]}, r'input_ids has shape \(5,\)\. Expected \[B, T\]'),
     (
@@ -39,7 +45,11 @@ IDS = jnp.ones((2, 5), jnp.int32)
       {'input_ids': IDS, 'position_ids': IDS[:, :3]},
       r'position_ids has shape \(2, 3\)\. Expected \(2, 5\), as input_ids',
     ),
-    (GPT2, {'input_ids': jnp.ones((1, 65), jnp.int32)}, 'input_ids has 65 tokens, the position table 64 rows'),
+    (
+      GPT2,
+      {'input_ids': jnp.ones((1, 65), jnp.int32)},
+      'input_ids has 65 tokens, the position table 64 rows',
+    ),
     (GPT2, {'input_ids': IDS, 'token_type_ids': IDS}, 'the model has no token types'),
     (T5, {'input_ids': IDS}, 'decoder_input_ids is missing'),
     (T5, {'decoder_input_ids': IDS}, 'input_ids is missing'),
@@ -48,7 +58,9 @@ IDS = jnp.ones((2, 5), jnp.int32)
 )
 def test_inputs_that_do_not_fit_are_refused(spec, inputs, message):
   with pytest.raises(errors.UserError, match=message):
-    jax.eval_shape(lambda p, x: transformer.apply(spec, p, **x), transformer.param_shapes(spec), inputs)
+    jax.eval_shape(
+      lambda p, x: transformer.apply(spec, p, **x), transformer.param_shapes(spec), inputs
+    )
 
 
 def test_a_cache_longer_than_the_position_table_is_refused():
@@ -65,9 +77,17 @@ _WRITER = (Segment((Block(Attention(4), cross=CrossAttention(4)),), 1),)
   [
     (Model(Tokens(0), 32), 'embed: vocab=0 is not a size'),
     (Model(Tokens(64), 32, (Segment((), 1),)), 'repeats=1 of 0 blocks make no layer'),
-    (Model(Tokens(64), 32, (Segment((Block(Attention(4), dropout=1.0),), 1),)), r'dropout=1\.0 is not a share'),
     (
-      Model(Tokens(64), 32, (Segment((Block(Attention(4)),), 1),), towers={'encoder': Tower(segments=(_READER,))}),
+      Model(Tokens(64), 32, (Segment((Block(Attention(4), dropout=1.0),), 1),)),
+      r'dropout=1\.0 is not a share',
+    ),
+    (
+      Model(
+        Tokens(64),
+        32,
+        (Segment((Block(Attention(4)),), 1),),
+        towers={'encoder': Tower(segments=(_READER,))},
+      ),
       'no block has cross-attention to it',
     ),
     (
@@ -75,15 +95,28 @@ _WRITER = (Segment((Block(Attention(4), cross=CrossAttention(4)),), 1),)
       'there is no tower encoder to read',
     ),
     (
-      Model(Tokens(64), 32, _WRITER, towers={'encoder': Tower(embed=Tokens(0), segments=(_READER,))}),
+      Model(
+        Tokens(64), 32, _WRITER, towers={'encoder': Tower(embed=Tokens(0), segments=(_READER,))}
+      ),
       r'towers\.encoder\.embed: vocab=0 is not a size',
     ),
     (
-      Model(Tokens(64), 32, _WRITER, towers={'encoder': Tower(embed=Tokens(None, dim=8), segments=(_READER,))}),
-      r'towers\.encoder\.embed: dim=8 is not the width of the shared table, whose embed\.dim is None',
+      Model(
+        Tokens(64),
+        32,
+        _WRITER,
+        towers={'encoder': Tower(embed=Tokens(None, dim=8), segments=(_READER,))},
+      ),
+      r'towers\.encoder\.embed: dim=8 is not the width of the shared table, whose embed\.dim is '
+      r'None',
     ),
     (
-      Model(Tokens(64), 32, (Segment((Block(Attention(4)), Block(Attention(2))), 1),), shared_relative=T5Bias()),
+      Model(
+        Tokens(64),
+        32,
+        (Segment((Block(Attention(4)), Block(Attention(2))), 1),),
+        shared_relative=T5Bias(),
+      ),
       r'shared_relative serves layers of \[2, 4\] heads',
     ),
   ],
@@ -104,11 +137,15 @@ def test_topologies_are_told_by_their_masks():
 
 def test_only_the_last_logits_are_made_when_asked():
   out = jax.eval_shape(
-    lambda p, x: transformer.apply(GPT2, p, input_ids=x, logits_to_keep=1), transformer.param_shapes(GPT2), IDS
+    lambda p, x: transformer.apply(GPT2, p, input_ids=x, logits_to_keep=1),
+    transformer.param_shapes(GPT2),
+    IDS,
   )
   assert out['logits'].shape == (2, 1, 64)
   none = jax.eval_shape(
-    lambda p, x: transformer.apply(GPT2, p, input_ids=x, logits_to_keep=0), transformer.param_shapes(GPT2), IDS
+    lambda p, x: transformer.apply(GPT2, p, input_ids=x, logits_to_keep=0),
+    transformer.param_shapes(GPT2),
+    IDS,
   )
   assert 'logits' not in none
 

@@ -1,4 +1,6 @@
-"""Later tokens: a base model that does not notice, targets in their places, drafts that are what training had."""
+"""Later tokens: a base model that does not notice, targets in their places, drafts that are what
+training had.
+"""
 
 import dataclasses
 
@@ -24,7 +26,12 @@ from tfm.tasks import CausalLM, mean
 
 V, D, T = 61, 32, 10
 BLOCK = Block(Attention(4, 2, 8, RoPE()), Glu(48))
-BASE = Model(Tokens(V, power=0.5), D, (Segment((BLOCK,), 1), Segment((BLOCK,), 1)), heads={'lm': Lm(tied=False)})
+BASE = Model(
+  Tokens(V, power=0.5),
+  D,
+  (Segment((BLOCK,), 1), Segment((BLOCK,), 1)),
+  heads={'lm': Lm(tied=False)},
+)
 KINDS = {
   'parallel': dataclasses.replace(BASE, mtp=ParallelMTP(2)),
   'sequential': dataclasses.replace(BASE, mtp=SequentialMTP(2)),
@@ -53,10 +60,14 @@ def test_the_base_model_is_the_same_to_the_bit(model):
   without, beside = start(base, jax.random.key(3)), start(spec, jax.random.key(3))
   assert set(beside) - set(without) == {'mtp'}
   jax.tree.map(np.testing.assert_array_equal, {k: beside[k] for k in without}, without)
-  plain = jax.jit(lambda p: transformer.apply(base, p, input_ids=IDS))({k: params[k] for k in without})
+  plain = jax.jit(lambda p: transformer.apply(base, p, input_ids=IDS))(
+    {k: params[k] for k in without}
+  )
   np.testing.assert_array_equal(plain['logits'], out['logits'])
   assert not {'mtp_logits', 'mtp_state'} & set(plain)
-  assert 'mtp_logits' not in jax.eval_shape(lambda p: transformer.apply(spec, p, input_ids=IDS), params)
+  assert 'mtp_logits' not in jax.eval_shape(
+    lambda p: transformer.apply(spec, p, input_ids=IDS), params
+  )
 
 
 def test_parameters_are_counted_and_flops_only_where_asked(model):
@@ -69,7 +80,8 @@ def test_parameters_are_counted_and_flops_only_where_asked(model):
   kernels = jax.tree_util.tree_leaves_with_path(params['mtp'])
   weights = sum(a.size for path, a in kernels if path[-1].key == 'kernel') + spec.mtp.depth * V * D
   assert count.mtp_flops(spec, 16) == 2 * weights + spec.mtp.depth * (
-    spec.segments[-1].pattern[-1].mixer.flops(D, 8.5) - spec.segments[-1].pattern[-1].mixer.flops(D, 0)
+    spec.segments[-1].pattern[-1].mixer.flops(D, 8.5)
+    - spec.segments[-1].pattern[-1].mixer.flops(D, 0)
   )
   assert sum(r.repeats * r.params for r in count.table(spec)) == count.count_params(spec)
 
@@ -95,16 +107,22 @@ def test_the_head_of_the_trunk_is_the_layer_of_a_parallel_head():
 
 
 def test_drafts_after_a_prompt_and_step_by_step_are_what_training_has(model):
-  """Told the tokens that do come next, each depth says after each token what it says over the whole row."""
+  """Told the tokens that do come next, each depth says after each token what it says over the whole
+  row.
+  """
   spec, params, out = model
   depth, prompt = spec.mtp.depth, 4
   run = jax.jit(
-    lambda p, cache, state, nxt, told_BD: mtp.draft(spec, p, cache, state, nxt, choose=lambda _, k: told_BD[:, k - 1])
+    lambda p, cache, state, nxt, told_BD: mtp.draft(
+      spec, p, cache, state, nxt, choose=lambda _, k: told_BD[:, k - 1]
+    )
   )
   cache = mtp.init_cache(spec, 2, 16)
   for first, stop in [(0, prompt), *((t, t + 1) for t in range(prompt, T - depth - 1))]:
     told_BD = IDS[:, stop + 1 : stop + 1 + depth]
-    found = run(params, cache, out['mtp_state'][:, first:stop], IDS[:, first + 1 : stop + 1], told_BD)
+    found = run(
+      params, cache, out['mtp_state'][:, first:stop], IDS[:, first + 1 : stop + 1], told_BD
+    )
     expected = np.stack([x[:, stop - 1] for x in out['mtp_logits']], 1)
     np.testing.assert_allclose(found['logits'], expected, atol=2e-5, rtol=1e-4)
     np.testing.assert_array_equal(found['tokens'], told_BD)
@@ -137,7 +155,9 @@ def test_a_rejected_draft_is_cut_back_as_the_models_own_cache_is(model):
 
 
 def test_experts_of_a_later_depth_are_balanced_by_their_own_load():
-  experts = Block(Attention(4), Moe(4, Grouped(groups=2, keep=1, k=1, renormalize=False, rate=0.1), Glu(16)))
+  experts = Block(
+    Attention(4), Moe(4, Grouped(groups=2, keep=1, k=1, renormalize=False, rate=0.1), Glu(16))
+  )
   spec = Model(Tokens(V), D, (Segment((experts,), 1),), mtp=SequentialMTP())
   params = start(spec, jax.random.key(0))
   load = jax.jit(lambda p: transformer.apply(spec, p, input_ids=IDS, mtp=True)['load'])(params)
@@ -148,7 +168,9 @@ def test_experts_of_a_later_depth_are_balanced_by_their_own_load():
 
 
 def with_logits(ids, depth):
-  """Logits that are sure of the right token at every place and depth, and what `CausalLM` has of them."""
+  """Logits that are sure of the right token at every place and depth, and what `CausalLM` has of
+  them.
+  """
   sure = lambda k: 50 * jax.nn.one_hot(jnp.roll(ids, -k - 1, 1), V)
   return {'logits': sure(0), 'mtp_logits': tuple(sure(k) for k in range(1, depth + 1))}
 
@@ -165,7 +187,8 @@ def test_targets_stand_k_plus_1_places_on_and_the_last_k_have_none():
   loss = ratios['loss'].sum
   assert ratios['loss'].weight == T
   assert loss == pytest.approx(0, abs=1e-5)
-  # A place whose depth is wrong costs 50 nats times mtp / depths, and none where there is no target.
+  # A place whose depth is wrong costs 50 nats times mtp / depths, and none where there is no
+  # target.
   for k, last in ((1, T - 2), (2, T - 3)):
     for t, cost in ((0, 12.5), (last, 12.5), (last + 1, 0.0)):
       wrong = list(right['mtp_logits'])
@@ -204,12 +227,16 @@ def test_packed_documents_say_what_they_say_alone(model):
   spec, params, _ = model
   segments = jnp.asarray([[1] * 4 + [2] * 6] * 2)
   apply = jax.jit(
-    lambda p, ids, seg: transformer.apply(spec, p, input_ids=ids, segment_ids=seg, mtp=True)['mtp_logits']
+    lambda p, ids, seg: transformer.apply(spec, p, input_ids=ids, segment_ids=seg, mtp=True)[
+      'mtp_logits'
+    ]
   )
   packed = apply(params, IDS, segments)
   alone = apply(params, IDS[:, 4:], segments[:, 4:]), apply(params, IDS[:, :4], segments[:, :4])
   for k, both in enumerate(packed, 1):
-    np.testing.assert_allclose(both[:, 4 : T - k], alone[0][k - 1][:, : 6 - k], atol=2e-5, rtol=1e-4)
+    np.testing.assert_allclose(
+      both[:, 4 : T - k], alone[0][k - 1][:, : 6 - k], atol=2e-5, rtol=1e-4
+    )
     np.testing.assert_allclose(both[:, : 4 - k], alone[1][k - 1][:, : 4 - k], atol=2e-5, rtol=1e-4)
 
 
@@ -217,13 +244,18 @@ def test_packed_documents_say_what_they_say_alone(model):
 def test_a_few_steps_lower_the_loss_of_every_depth(model):
   spec = model[0]
   task = CausalLM(mtp=float(spec.mtp.depth))
-  batch, key = {'labels': jnp.roll(IDS, -1, 1), 'weights': jnp.ones((2, T)).at[:, -1].set(0)}, jax.random.key(0)
+  batch, key = (
+    {'labels': jnp.roll(IDS, -1, 1), 'weights': jnp.ones((2, T)).at[:, -1].set(0)},
+    jax.random.key(0),
+  )
 
   def loss(p):
     out = transformer.apply(spec, p, input_ids=IDS, mtp=True)
     alone = [
       mean(
-        *task.loss(lambda x=x, k=k, **_: {'logits': x[:, :-k]}, {n: b[:, k:] for n, b in batch.items()}, key)['loss']
+        *task.loss(
+          lambda x=x, k=k, **_: {'logits': x[:, :-k]}, {n: b[:, k:] for n, b in batch.items()}, key
+        )['loss']
       )
       for k, x in enumerate(out['mtp_logits'], 1)
     ]
@@ -248,25 +280,40 @@ def test_the_decoder_of_an_encoder_decoder_may_look_ahead_and_has_no_draft():
     Model(Tokens(V), D, (Segment((writer,), 1),), mtp=SequentialMTP(), towers={'encoder': encoder})
   )
   params = start(spec, jax.random.key(0))
-  out = jax.jit(lambda p: transformer.apply(spec, p, input_ids=IDS, decoder_input_ids=IDS, mtp=True))(params)
+  out = jax.jit(
+    lambda p: transformer.apply(spec, p, input_ids=IDS, decoder_input_ids=IDS, mtp=True)
+  )(params)
   assert out['mtp_logits'][0].shape == (2, T, V)
-  with pytest.raises(errors.UserError, match=r'mtp: a model with an encoder has no draft of its own. Expected a decoder'):
+  with pytest.raises(
+    errors.UserError,
+    match=r'mtp: a model with an encoder has no draft of its own. Expected a decoder',
+  ):
     mtp.init_cache(spec, 2, 16)
 
 
 def test_a_model_without_later_tokens_has_no_draft():
-  with pytest.raises(errors.UserError, match=r'mtp: the model predicts the next token only. Expected a model with mtp='):
+  with pytest.raises(
+    errors.UserError,
+    match=r'mtp: the model predicts the next token only. Expected a model with mtp=',
+  ):
     mtp.init_cache(BASE, 2, 16)
 
 
 @pytest.mark.parametrize(
   ('fields', 'message'),
   [
-    ({'mtp': SequentialMTP(0)}, 'mtp: depth=0 predicts no later token. Expected at least 1, or mtp=none'),
-    ({'mtp': ParallelMTP(), 'segments': (Segment((BLOCK,), 2),)}, 'mtp shares what enters the last segment, and the'),
+    (
+      {'mtp': SequentialMTP(0)},
+      'mtp: depth=0 predicts no later token. Expected at least 1, or mtp=none',
+    ),
+    (
+      {'mtp': ParallelMTP(), 'segments': (Segment((BLOCK,), 2),)},
+      'mtp shares what enters the last segment, and the',
+    ),
     (
       {'mtp': SequentialMTP(), 'segments': (Segment((Block(Attention(4, mask=Mask())),), 1),)},
-      'mtp predicts later tokens, and a mask or router shows them. Expected mask=causal, or mtp=none',
+      'mtp predicts later tokens, and a mask or router shows them. Expected mask=causal, or '
+      'mtp=none',
     ),
   ],
 )

@@ -1,4 +1,6 @@
-"""Chunked evaluation and its gradient equal a pass over whole rows; detached gradients stop at chunk borders."""
+"""Chunked evaluation and its gradient equal a pass over whole rows; detached gradients stop at
+chunk borders.
+"""
 
 import dataclasses
 import functools
@@ -28,7 +30,9 @@ PACKED = np.asarray([[1] * 5 + [2] * 9, [1] * 2 + [2] * 6 + [3] * 6, [1] * 12 + 
 LINEAR, RECURRENT = decoder(LinearAttention(4)), decoder(LSTM(24, True))
 CAUSAL = decoder(Attention(4, 2, 8, RoPE(base=100.0)))
 WINDOW = decoder(Attention(4, 2, 8, RoPE(base=100.0), Window(4)))
-HYBRID = dataclasses.replace(CAUSAL, segments=(Segment((*LINEAR.segments[0].pattern, *WINDOW.segments[0].pattern)),))
+HYBRID = dataclasses.replace(
+  CAUSAL, segments=(Segment((*LINEAR.segments[0].pattern, *WINDOW.segments[0].pattern)),)
+)
 MODELS = {
   'linear': (LINEAR, DenseCache()),
   'lstm': (RECURRENT, DenseCache()),
@@ -62,8 +66,12 @@ def gradients(spec, kind, chunk, detach):
   @jax.jit
   def grad(params):
     if chunk is None:
-      return jax.grad(lambda p: jnp.sum(transformer.apply(spec, p, input_ids=IDS)['logits'] * target))(params)
-    return jax.grad(lambda p: jnp.sum(chunked(spec, p, kind, chunk, detach, input_ids=IDS)['logits'] * target))(params)
+      return jax.grad(
+        lambda p: jnp.sum(transformer.apply(spec, p, input_ids=IDS)['logits'] * target)
+      )(params)
+    return jax.grad(
+      lambda p: jnp.sum(chunked(spec, p, kind, chunk, detach, input_ids=IDS)['logits'] * target)
+    )(params)
 
   return grad(weights(spec))
 
@@ -71,21 +79,34 @@ def gradients(spec, kind, chunk, detach):
 @pytest.mark.parametrize('name', MODELS)
 def test_attached_chunks_give_the_gradient_of_whole_rows(name):
   spec, kind = MODELS[name]
-  whole, attached, cut = (gradients(spec, kind, c, d) for c, d in ((None, None), (4, False), (4, True)))
+  whole, attached, cut = (
+    gradients(spec, kind, c, d) for c, d in ((None, None), (4, False), (4, True))
+  )
   scale = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(whole))
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * scale)
   jax.tree.map(close, attached, whole)
   # Gradients that are cut miss what earlier chunks contribute to later ones.
-  assert max(float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (cut, whole)), strict=True)) > 1e-3
+  assert (
+    max(
+      float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (cut, whole)), strict=True)
+    )
+    > 1e-3
+  )
 
 
 def test_detached_gradient_treats_the_cache_as_constant():
   spec, params = RECURRENT, weights(RECURRENT)
-  states = jax.jit(lambda p: chunked(spec, p, DenseCache(), 7, input_ids=IDS[:, :7])['cache'])(params)
+  states = jax.jit(lambda p: chunked(spec, p, DenseCache(), 7, input_ids=IDS[:, :7])['cache'])(
+    params
+  )
 
   def apart(p):
-    first = transformer.apply(spec, p, input_ids=IDS[:, :7], cache=init_cache(spec, 3, 16))['logits']
-    return jnp.sum(first**2) + jnp.sum(transformer.apply(spec, p, input_ids=IDS[:, 7:], cache=states)['logits'] ** 2)
+    first = transformer.apply(spec, p, input_ids=IDS[:, :7], cache=init_cache(spec, 3, 16))[
+      'logits'
+    ]
+    return jnp.sum(first**2) + jnp.sum(
+      transformer.apply(spec, p, input_ids=IDS[:, 7:], cache=states)['logits'] ** 2
+    )
 
   together = lambda p: jnp.sum(chunked(spec, p, DenseCache(), 7, input_ids=IDS)['logits'] ** 2)
   same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
@@ -94,7 +115,12 @@ def test_detached_gradient_treats_the_cache_as_constant():
 
 def test_ring_memory_does_not_grow_with_the_row():
   sizes = [
-    sum(a.size for a in jax.tree.leaves(jax.eval_shape(lambda s=slots: init_cache(WINDOW, 1, s, kind=RingCache(2)))))
+    sum(
+      a.size
+      for a in jax.tree.leaves(
+        jax.eval_shape(lambda s=slots: init_cache(WINDOW, 1, s, kind=RingCache(2)))
+      )
+    )
     for slots in (64, 1 << 20)
   ]
   assert sizes[0] == sizes[1]
@@ -107,7 +133,9 @@ def test_each_chunk_gets_its_own_key():
     seen.append(key)
     return {'cache': cache, 'noise': jax.random.normal(key, input_ids.shape)}
 
-  out = scan_chunks(apply_fn, {'input_ids': IDS}, 5, {'next': jnp.zeros(3, int)}, key=jax.random.key(0))
+  out = scan_chunks(
+    apply_fn, {'input_ids': IDS}, 5, {'next': jnp.zeros(3, int)}, key=jax.random.key(0)
+  )
   noise = np.asarray(out['noise'])
   assert noise.shape == IDS.shape
   assert len(np.unique(noise.round(6))) == noise.size
@@ -126,10 +154,22 @@ def test_positions_restart_with_documents_and_continue_over_chunks():
   ('inputs', 'chunk', 'out', 'message'),
   [
     ({'input_ids': IDS}, 0, {}, r'chunk=0 is not a number of tokens\. Expected at least 1'),
-    ({'input_ids': IDS, 'attention_mask': IDS[:, 1:]}, 4, {}, r'inputs differ in shape \(.*\)\. Expected \[B, T\]'),
-    ({'input_ids': IDS}, 4, {'pooled': jnp.zeros((3, 32))}, r'output pooled has shape \(3, 32\), without a time axis'),
+    (
+      {'input_ids': IDS, 'attention_mask': IDS[:, 1:]},
+      4,
+      {},
+      r'inputs differ in shape \(.*\)\. Expected \[B, T\]',
+    ),
+    (
+      {'input_ids': IDS},
+      4,
+      {'pooled': jnp.zeros((3, 32))},
+      r'output pooled has shape \(3, 32\), without a time axis',
+    ),
   ],
 )
 def test_invalid_arguments_are_errors(inputs, chunk, out, message):
   with pytest.raises(UserError, match=message):
-    scan_chunks(lambda cache, **_: {'cache': cache, **out}, inputs, chunk, {'next': jnp.zeros(3, int)})
+    scan_chunks(
+      lambda cache, **_: {'cache': cache, **out}, inputs, chunk, {'next': jnp.zeros(3, int)}
+    )

@@ -1,4 +1,6 @@
-"""Tokens in an order, and targets that are asked what stands at a place: who learns of whom, and what is refused."""
+"""Tokens in an order, and targets that are asked what stands at a place: who learns of whom, and
+what is refused.
+"""
 
 import dataclasses
 
@@ -27,7 +29,9 @@ T = 8
 
 def asking(*mixers, **fields):
   blocks = tuple(Block(mixer, Glu(48)) for mixer in mixers)
-  return Model(**{'embed': Tokens(64, query=True), 'd_model': 32, 'segments': (Segment(blocks),), **fields})
+  return Model(
+    **{'embed': Tokens(64, query=True), 'd_model': 32, 'segments': (Segment(blocks),), **fields}
+  )
 
 
 FULL = asking(Attention(4, 2, 8, RoPE(), Mask()), Attention(4, 2, 8, XL(), Mask()))
@@ -51,7 +55,9 @@ def said(spec, params, ids, order, places, run=Run(), **inputs):
 
 def drawn(spec):
   rng = np.random.default_rng(1)
-  return jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32) * 0.3, transformer.param_shapes(spec))
+  return jax.tree.map(
+    lambda s: rng.standard_normal(s.shape).astype(np.float32) * 0.3, transformer.param_shapes(spec)
+  )
 
 
 @pytest.fixture(scope='module', params=SPECS)
@@ -66,7 +72,9 @@ def test_a_target_learns_of_those_before_it_in_the_order_and_a_token_of_itself_t
   whole = lambda x: np.tile(x, (T + 1, 1))
   run = Run(attend=Blockwise(8, 8))
   logits, states = said(spec, params, changed, whole(ORDER), whole(PLACES), run)
-  moved = lambda x: (np.abs(x[:T] - x[T]).max(-1) > 1e-6).T  # [token that looks, token that changed]
+  moved = lambda x: (
+    (np.abs(x[:T] - x[T]).max(-1) > 1e-6).T
+  )  # [token that looks, token that changed]
   before = ORDER[0][None] < ORDER[0][:, None]
   near = np.abs(PLACES[0][None] - PLACES[0][:, None]) < 3 if spec is SPECS['window'] else True
   np.testing.assert_array_equal(moved(logits), before & near)
@@ -83,18 +91,29 @@ def test_targets_are_the_same_packed_padded_alone_and_in_any_company(model):
   beside = lambda x: np.concatenate([x, x[:, :3], 0 * x[:, :2]], 1)
   segments = np.asarray([[1] * T + [2] * 3 + [0] * 2])
   packed, _ = said(
-    spec, params, beside(IDS), beside(ORDER), PLACES, segment_ids=segments, **{n: beside(x) for n, x in types.items()}
+    spec,
+    params,
+    beside(IDS),
+    beside(ORDER),
+    PLACES,
+    segment_ids=segments,
+    **{n: beside(x) for n, x in types.items()},
   )
   np.testing.assert_allclose(packed, alone, atol=1e-5)
 
 
 def test_the_order_of_positions_makes_a_causal_model_of_one_that_sees_both_ways():
-  blocks = [dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, mask=Causal())) for b in FULL.segments[0].pattern]
+  blocks = [
+    dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, mask=Causal()))
+    for b in FULL.segments[0].pattern
+  ]
   causal = dataclasses.replace(FULL, segments=(Segment(tuple(blocks)),))
 
   @jax.jit
   def both(params):
-    run = lambda spec, **x: transformer.apply(spec, params, input_ids=jnp.asarray(IDS), **x)['logits']
+    run = lambda spec, **x: transformer.apply(spec, params, input_ids=jnp.asarray(IDS), **x)[
+      'logits'
+    ]
     return run(FULL, order_ids=jnp.asarray(PLACES)), run(causal)
 
   np.testing.assert_allclose(*both(drawn(FULL)), atol=1e-5)
@@ -107,15 +126,31 @@ _ONE = jnp.zeros((1, T), jnp.int32)
   ('spec', 'inputs', 'message'),
   [
     (FULL, {'target_positions': _ONE}, 'without order_ids a target would attend to its own token'),
-    (FULL, {'order_ids': _ONE[:, :3]}, r'order_ids has shape \(1, 3\)\. Expected \(1, 8\), as input_ids'),
-    (FULL, {'order_ids': _ONE, 'target_positions': _ONE[0]}, r'target_positions has shape \(8,\)\. Expected'),
+    (
+      FULL,
+      {'order_ids': _ONE[:, :3]},
+      r'order_ids has shape \(1, 3\)\. Expected \(1, 8\), as input_ids',
+    ),
+    (
+      FULL,
+      {'order_ids': _ONE, 'target_positions': _ONE[0]},
+      r'target_positions has shape \(8,\)\. Expected',
+    ),
     (
       asking(Attention(4), embed=Tokens(64)),
       {'order_ids': _ONE, 'target_positions': _ONE},
       'Expected embed.query=true',
     ),
-    (zoo.tiny(zoo.get('fnet-base')), {'order_ids': _ONE}, 'some layer lets tokens depend on others whatever the mask'),
-    (asking(Attention(4), mtp=SequentialMTP()), {'order_ids': _ONE, 'target_positions': _ONE}, 'Expected mtp=none and'),
+    (
+      zoo.tiny(zoo.get('fnet-base')),
+      {'order_ids': _ONE},
+      'some layer lets tokens depend on others whatever the mask',
+    ),
+    (
+      asking(Attention(4), mtp=SequentialMTP()),
+      {'order_ids': _ONE, 'target_positions': _ONE},
+      'Expected mtp=none and',
+    ),
     (
       asking(Attention(4)).with_heads(classify=Classify()),
       {'order_ids': _ONE, 'target_positions': _ONE},
@@ -125,7 +160,9 @@ _ONE = jnp.zeros((1, T), jnp.int32)
 )
 def test_orders_and_targets_that_cannot_be_are_refused(spec, inputs, message):
   with pytest.raises(errors.UserError, match=message):
-    jax.eval_shape(lambda p: transformer.apply(spec, p, input_ids=_ONE, **inputs), transformer.param_shapes(spec))
+    jax.eval_shape(
+      lambda p: transformer.apply(spec, p, input_ids=_ONE, **inputs), transformer.param_shapes(spec)
+    )
 
 
 @pytest.mark.parametrize(
@@ -145,6 +182,10 @@ def test_only_what_reaches_other_tokens_through_masks_keeps_an_order():
 
 
 def test_a_decoder_beside_an_encoder_is_told_no_types():
-  spec = config.override(zoo.tiny(zoo.get('t5-small')), 'segments.0.pattern.0.mixer.relative', 'xl(types=true)')
-  with pytest.raises(errors.ConfigError, match='layers of the decoder use token types, and only the encoder'):
+  spec = config.override(
+    zoo.tiny(zoo.get('t5-small')), 'segments.0.pattern.0.mixer.relative', 'xl(types=true)'
+  )
+  with pytest.raises(
+    errors.ConfigError, match='layers of the decoder use token types, and only the encoder'
+  ):
     config.validate(spec)

@@ -56,7 +56,10 @@ def model(*crosses: str, heads=None, **towers: Tower) -> Model:
 
 
 #: Heads that compare, before those that they read.
-COMPARING = {'similarity': Similarity(bias=-2.0), 'text': Project(16, 'largest', name='text_embeds')}
+COMPARING = {
+  'similarity': Similarity(bias=-2.0),
+  'text': Project(16, 'largest', name='text_embeds'),
+}
 WITH_SOUND = {**COMPARING, 'sound': Similarity(columns='sound_embeds', name='sound')}
 # A bias of keys moves no softmax, and has no gradient.
 PROBE = Probe(4, 'qvo', ffn=Mlp(40), unit=True, name='image_embeds')
@@ -84,7 +87,9 @@ def params_of(spec: Model):
 
 
 def batch(spec: Model, texts: int = TEXTS, images: int = TEXTS) -> dict[str, jax.Array]:
-  """Return inputs of every tower; the numbers of texts and of images may differ where neither reads the other."""
+  """Return inputs of every tower; the numbers of texts and of images may differ where neither reads
+  the other.
+  """
   rng, found = np.random.default_rng(0), {}
   for name in inputs.order(spec):
     tower = spec.tower(name)
@@ -100,7 +105,10 @@ def loss(spec: Model, params, given, run: Run = Run()):
   """Return a weighted sum of all outputs of heads, and the outputs."""
   out = transformer.apply(spec, params, run=run, **given)
   scored = [n for n in sorted(out) if n != 'aux' and not n.endswith('hidden_state')]
-  weights = [np.random.default_rng(i).standard_normal(out[n].shape).astype(np.float32) for i, n in enumerate(scored)]
+  weights = [
+    np.random.default_rng(i).standard_normal(out[n].shape).astype(np.float32)
+    for i, n in enumerate(scored)
+  ]
   return sum(jnp.sum(w * out[n]) for w, n in zip(weights, scored, strict=True)), out
 
 
@@ -134,7 +142,9 @@ def test_training_lowers_the_loss(spec):
 
 
 def test_scan_and_unroll_agree(spec):
-  value = jax.jit(lambda p, x: loss(spec, p, x, Run(loop='unroll'))[0])(params_of(spec), batch(spec))
+  value = jax.jit(lambda p, x: loss(spec, p, x, Run(loop='unroll'))[0])(
+    params_of(spec), batch(spec)
+  )
   np.testing.assert_allclose(value, first(spec)[0], rtol=2e-5)
 
 
@@ -158,7 +168,9 @@ def test_table_of_layers_adds_up(spec):
   rows = count.table(spec, 8)
   assert sum(r.params * r.repeats for r in rows) == count.count_params(spec)
   assert count.count_params(spec) == sum(x.size for x in jax.tree.leaves(params_of(spec)))
-  np.testing.assert_allclose(sum(r.flops * r.repeats for r in rows), count.flops_per_token(spec, 8), rtol=1e-12)
+  np.testing.assert_allclose(
+    sum(r.flops * r.repeats for r in rows), count.flops_per_token(spec, 8), rtol=1e-12
+  )
 
 
 def test_flops_follow_the_arithmetic():
@@ -178,8 +190,12 @@ def test_json_round_trip(spec):
     again = config.validate(config.from_json(Model, stored))
     assert again == spec
     assert hash(again) == hash(spec)
-  out = jax.eval_shape(lambda p, x: transformer.apply(again, p, **x), transformer.param_shapes(again), batch(again))
-  assert sorted(out) == sorted(jax.eval_shape(lambda p, x: loss(spec, p, x)[1], params_of(spec), batch(spec)))
+  out = jax.eval_shape(
+    lambda p, x: transformer.apply(again, p, **x), transformer.param_shapes(again), batch(again)
+  )
+  assert sorted(out) == sorted(
+    jax.eval_shape(lambda p, x: loss(spec, p, x)[1], params_of(spec), batch(spec))
+  )
 
 
 def test_init_is_a_function_of_the_key(spec):
@@ -191,7 +207,9 @@ def test_init_is_a_function_of_the_key(spec):
 
 def test_init_of_a_tower_ignores_the_others():
   two, three = params_of(MODELS['side-by-side']), params_of(MODELS['three'])
-  jax.tree.map(np.testing.assert_array_equal, two['vision']['segment_0'], three['vision']['segment_0'])
+  jax.tree.map(
+    np.testing.assert_array_equal, two['vision']['segment_0'], three['vision']['segment_0']
+  )
   jax.tree.map(np.testing.assert_array_equal, two['text_head'], three['text_head'])
 
 
@@ -213,7 +231,9 @@ def test_show_lists_every_tower(tmp_path, capsys):
 
 def test_batches_of_texts_and_images_may_differ():
   given = batch(MODELS['side-by-side'], TEXTS, IMAGES)
-  _, out = jax.jit(lambda p, x: loss(MODELS['side-by-side'], p, x))(params_of(MODELS['side-by-side']), given)
+  _, out = jax.jit(lambda p, x: loss(MODELS['side-by-side'], p, x))(
+    params_of(MODELS['side-by-side']), given
+  )
   assert out['logits_per_text'].shape == (TEXTS, IMAGES)
   np.testing.assert_array_equal(out['logits_per_image'], out['logits_per_text'].T)
   np.testing.assert_allclose(jnp.linalg.norm(out['image_embeds'], axis=-1), 1.0, rtol=1e-6)
@@ -235,7 +255,9 @@ def test_towers_that_one_reads_run_with_it():
   spec = MODELS['chain']
   given = batch(spec)
   given.pop('input_ids')
-  out = jax.eval_shape(lambda p, x: transformer.apply(spec, p, tower='middle', **x), params_of(spec), given)
+  out = jax.eval_shape(
+    lambda p, x: transformer.apply(spec, p, tower='middle', **x), params_of(spec), given
+  )
   assert sorted(out) == ['aux', 'middle_last_hidden_state', 'vision_last_hidden_state']
 
 
@@ -249,13 +271,18 @@ def test_probe_ignores_padding():
   np.testing.assert_allclose(long, short, atol=1e-5)
 
 
-@pytest.mark.parametrize(('pick', 'places'), [('largest', (3, 1)), (7, (1, 2)), (9, (0, 0))], ids=lambda v: f'pick={v}')
+@pytest.mark.parametrize(
+  ('pick', 'places'), [('largest', (3, 1)), (7, (1, 2)), (9, (0, 0))], ids=lambda v: f'pick={v}'
+)
 def test_end_tokens_are_found(pick, places):
   spec = Model(Tokens(V), D, layers(), heads={'pooled': Project(16, pick, unit=False)})
   ids = jnp.array([[1, 7, 7, 50, 0], [3, 60, 7, 4, 60]], jnp.int32)
   params = params_of(spec)
   out = transformer.apply(spec, params, input_ids=ids)
-  expected = out['last_hidden_state'][jnp.arange(2), jnp.array(places)] @ params['pooled_head']['out']['kernel']
+  expected = (
+    out['last_hidden_state'][jnp.arange(2), jnp.array(places)]
+    @ params['pooled_head']['out']['kernel']
+  )
   np.testing.assert_allclose(out['embeds'], expected, atol=1e-5)
 
 
@@ -273,7 +300,9 @@ def test_encoder_decoders_compute_what_they_did(name, last, total, encoder):
   ids = jnp.arange(12, dtype=jnp.int32).reshape(2, 6) + 3
   mask = jnp.array([[1] * 6, [1] * 4 + [0] * 2], jnp.int32)
   given = {'input_ids': ids, 'attention_mask': mask, 'decoder_input_ids': ids[:, :5] + 20}
-  out = jax.jit(lambda p: transformer.apply(spec, p, **given))(transformer.init(spec, jax.random.key(0)))
+  out = jax.jit(lambda p: transformer.apply(spec, p, **given))(
+    transformer.init(spec, jax.random.key(0))
+  )
   np.testing.assert_allclose(out['logits'][1, -1, :4], last, rtol=1e-4)
   np.testing.assert_allclose(np.abs(out['logits']).sum(), total, rtol=1e-5)
   np.testing.assert_allclose(np.abs(out['encoder_last_hidden_state']).sum(), encoder, rtol=1e-5)
@@ -297,7 +326,8 @@ READING = {
     (model('a', **READING), r'towers: a -> b -> a read each other in a circle\. Expected an order'),
     (
       model(heads=COMPARING, vision=VISION, other=VISION),
-      r"towers\.other\.heads\.project: returns 'image_embeds', as towers\.vision\.heads\.project does\. "
+      r"towers\.other\.heads\.project: returns 'image_embeds', as towers\.vision\.heads\.project "
+      r"does\. "
       r'Expected another towers\.other\.heads\.project\.name\.',
     ),
     (
@@ -315,7 +345,8 @@ READING = {
     ),
     (
       model(heads={'text': COMPARING['text']}, vision=VISION.with_heads(similarity=Similarity())),
-      r"towers\.vision\.heads\.similarity: reads 'text_embeds' of the own tower of the model, which runs last\. "
+      r"towers\.vision\.heads\.similarity: reads 'text_embeds' of the own tower of the model, "
+      r"which runs last\. "
       r'Expected heads\.similarity\.',
     ),
     (
@@ -325,11 +356,13 @@ READING = {
     (model(heads={'x': Project(8, 64)}), r'heads\.x: pick=64 is no token id\. Expected one of 0 to 63\.'),
     (
       model(vision=IMAGE.with_heads(x=Project(8, 'largest', name='x'))),
-      r'towers\.vision\.heads\.x: pick=largest looks for a token id, and the tower reads no tokens\.',
+      r'towers\.vision\.heads\.x: pick=largest looks for a token id, and the tower reads no '
+      r'tokens\.',
     ),
     (
       model(heads={**COMPARING, 'text': Project(None, name='text_embeds')}, vision=projected(IMAGE, 'image')),
-      r'heads\.similarity: reads text_embeds of width 32 and image_embeds of width 16\. Expected the same width',
+      r'heads\.similarity: reads text_embeds of width 32 and image_embeds of width 16\. Expected '
+      r'the same width',
     ),
     (model(heads={'x': Project(0)}), r'heads\.x: dim=0 is not a width\.'),
     (model(heads={'x': Similarity('y', 'y')}), r"heads\.x: rows and columns are both 'y'\."),
@@ -355,11 +388,17 @@ def test_inputs_and_tower_go_together(tower, given, message):
   spec = MODELS['side-by-side']
   inputs_of = {name: array for name, array in batch(spec).items() if name in given}
   with pytest.raises(errors.UserError, match=message):
-    jax.eval_shape(lambda p, x: transformer.apply(spec, p, tower=tower, **x), params_of(spec), inputs_of)
+    jax.eval_shape(
+      lambda p, x: transformer.apply(spec, p, tower=tower, **x), params_of(spec), inputs_of
+    )
 
 
 def test_heads_whose_inputs_were_not_computed_are_named():
   spec = MODELS['side-by-side']
-  unread = dataclasses.replace(spec, towers={'vision': dataclasses.replace(spec.towers['vision'], heads={})})
-  with pytest.raises(errors.UserError, match=r"head 'similarity' reads 'image_embeds', which was not computed\. Exp"):
+  unread = dataclasses.replace(
+    spec, towers={'vision': dataclasses.replace(spec.towers['vision'], heads={})}
+  )
+  with pytest.raises(
+    errors.UserError, match=r"head 'similarity' reads 'image_embeds', which was not computed\. Exp"
+  ):
     jax.eval_shape(lambda p, x: transformer.apply(unread, p, **x), params_of(spec), batch(spec))

@@ -24,7 +24,9 @@ from tfm.parts.embed.tokens import Tokens
 from tfm.parts.head.classify import Classify
 from tfm.tasks.base import Task
 
-STORED = json.loads((pathlib.Path(__file__).parents[1] / 'golden' / 'specs_before_towers.json').read_text())
+STORED = json.loads(
+  (pathlib.Path(__file__).parents[1] / 'golden' / 'specs_before_towers.json').read_text()
+)
 
 
 def _tiny(name):
@@ -41,7 +43,9 @@ EXPECTED = {
   't5': _tiny('t5-small'),
   'bart': _tiny('bart-base'),
   'bart-source-vocab': _with_source_vocab(_tiny('bart-base')),
-  'bert-classifier': _tiny('bert-base').with_heads(lm=None, classify=Classify(3, hidden=Tanh(), dropout=0.1)),
+  'bert-classifier': _tiny('bert-base').with_heads(
+    lm=None, classify=Classify(3, hidden=Tanh(), dropout=0.1)
+  ),
   'albert': _tiny('albert-base'),
   't5gemma-9b-2b': _tiny('t5gemma-9b-2b'),
   'deepseek-v3': _tiny('deepseek-v3'),
@@ -77,7 +81,9 @@ def _with_spec(path, spec):
   """Store a spec in a prompt file as JSON, in place of its own."""
   with safetensors.safe_open(path, 'numpy') as file:
     about = file.metadata()
-  safetensors.numpy.save_file(safetensors.numpy.load_file(path), path, {**about, 'spec': json.dumps(spec)})
+  safetensors.numpy.save_file(
+    safetensors.numpy.load_file(path), path, {**about, 'spec': json.dumps(spec)}
+  )
 
 
 def test_prompt_file_of_an_earlier_version_is_read(tmp_path):
@@ -95,7 +101,14 @@ def test_prompt_file_of_an_earlier_version_is_read(tmp_path):
 
 
 def test_stored_task_loses_fields_that_changed_nothing():
-  stored = {'part': 'classify', 'label_smoothing': 0.1, 'smooth_gold': True, 'z_loss': 0.0, 'mtp': 0.3, 'framed': True}
+  stored = {
+    'part': 'classify',
+    'label_smoothing': 0.1,
+    'smooth_gold': True,
+    'z_loss': 0.0,
+    'mtp': 0.3,
+    'framed': True,
+  }
   assert config.from_json(Task, stored) == tasks.Classify(label_smoothing=0.1)
   with pytest.raises(errors.ConfigError, match='z_loss'):
     config.from_json(Task, {**stored, 'z_loss': 1e-4})

@@ -11,7 +11,11 @@ def loss(params, batch, key):
   y = jnp.tanh(batch['x'] @ params['w'])
   nats = jnp.sum(batch['weights'] * y**2)
   drawn = 0.0 if key is None else jax.random.uniform(key)
-  return nats, {'weights': batch['weights'].sum(), 'rows': batch['x'].shape[0] * jnp.int32(1), 'drawn': drawn}
+  return nats, {
+    'weights': batch['weights'].sum(),
+    'rows': batch['x'].shape[0] * jnp.int32(1),
+    'drawn': drawn,
+  }
 
 
 grads = jax.value_and_grad(loss, has_aux=True)
@@ -20,7 +24,10 @@ grads = jax.value_and_grad(loss, has_aux=True)
 @pytest.fixture(scope='module')
 def case():
   key = jax.random.key(0)
-  batch = {'x': jax.random.normal(key, [12, 5]), 'weights': (jnp.arange(12) % 3 > 0).astype(jnp.float32)}
+  batch = {
+    'x': jax.random.normal(key, [12, 5]),
+    'weights': (jnp.arange(12) % 3 > 0).astype(jnp.float32),
+  }
   return {'w': jax.random.normal(key, [5])}, batch
 
 
@@ -54,5 +61,8 @@ def test_a_micro_batch_takes_every_nth_row_so_that_rows_stay_on_their_device():
 
 
 def test_a_batch_that_cannot_be_split_is_an_error(case):
-  with pytest.raises(UserError, match=r'^optim.accumulate: 5 micro-batches do not divide a batch of 12 rows. Expected a'):
+  with pytest.raises(
+    UserError,
+    match=r'^optim.accumulate: 5 micro-batches do not divide a batch of 12 rows. Expected a',
+  ):
     accumulate(grads, 5)(*case, None)

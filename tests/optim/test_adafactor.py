@@ -33,7 +33,11 @@ LETTERS = {'w': 'LDNH', 'b': 'LNH'}
 @pytest.mark.parametrize('momentum', [None, 0.9])
 def test_each_layer_of_a_stack_gets_what_optax_gives_a_single_matrix(tree, momentum):
   params, grads = tree
-  ours, _ = steps(Adafactor(lr=0.1, schedule=Constant(), min_size=4, momentum=momentum).make(9, LETTERS), params, grads)
+  ours, _ = steps(
+    Adafactor(lr=0.1, schedule=Constant(), min_size=4, momentum=momentum).make(9, LETTERS),
+    params,
+    grads,
+  )
   theirs = optax.adafactor(0.1, min_dim_size_to_factor=4, momentum=momentum)
   for layer in range(3):
     pick = lambda t, i=layer: {'w': t['w'][i].reshape(6, 10), 'b': t['b'][i].reshape(10)}

@@ -29,12 +29,17 @@ def drawn(seed):
 
 
 def loss(params, target):
-  return sum(jnp.sum((a - b) ** 2) for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(target), strict=True))
+  return sum(
+    jnp.sum((a - b) ** 2)
+    for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(target), strict=True)
+  )
 
 
 @pytest.fixture(scope='module', params=list(TABLE))
 def trained(request):
-  """An optimizer, its chain, and parameters and states before, after one and after 60 steps on a quadratic."""
+  """An optimizer, its chain, and parameters and states before, after one and after 60 steps on a
+  quadratic.
+  """
   small = SMALL.get(request.param, {})
   spec = TABLE[request.param](lr=0.02, schedule=Constant(), decay=0.01, **small)
   tx = spec.make(60, LETTERS)
@@ -63,7 +68,9 @@ def test_every_parameter_moves_and_all_stays_finite_and_keeps_its_form(trained):
   form = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
   assert form(history[0]) == form(history[60])
   assert all(np.isfinite(x).all() for x in jax.tree.leaves(history[60]))
-  jax.tree.map(lambda a, b: np.testing.assert_array_less(0, np.abs(a - b).max()), history[0][0], history[1][0])
+  jax.tree.map(
+    lambda a, b: np.testing.assert_array_less(0, np.abs(a - b).max()), history[0][0], history[1][0]
+  )
 
 
 def test_making_it_twice_gives_the_same_numbers(trained):
@@ -72,7 +79,9 @@ def test_making_it_twice_gives_the_same_numbers(trained):
   grads = jax.jit(jax.grad(loss))(history[0][0], target)
   updates, _ = jax.jit(again.update)(grads, history[0][1], history[0][0])
   after = optax.apply_updates(history[0][0], updates)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), after, history[1][0])
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-7), after, history[1][0]
+  )
 
 
 def test_the_letters_of_the_state_name_its_axes(trained):
@@ -102,4 +111,6 @@ def test_decay_pulls_matrices_and_tables_to_zero_and_leaves_vectors(trained):
     for tree in (expected, expected['segment_0'], expected['segment_0']['q']):
       if still in tree:
         tree[still] = 0 * tree[still]
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8), updates, expected)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-8), updates, expected
+  )

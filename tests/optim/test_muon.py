@@ -12,7 +12,10 @@ SIZES = {'L': 3, 'V': 11, 'D': 16, 'N': 2, 'H': 6, 'F': 24, 'E': 2}
 
 def drawn(letters):
   keys = jax.random.split(jax.random.key(0), len(letters))
-  return {n: jax.random.normal(k, [SIZES[c] for c in x]) for k, (n, x) in zip(keys, letters.items(), strict=True)}
+  return {
+    n: jax.random.normal(k, [SIZES[c] for c in x])
+    for k, (n, x) in zip(keys, letters.items(), strict=True)
+  }
 
 
 def direction(spec, grads, letters):
@@ -54,6 +57,8 @@ def test_what_is_no_hidden_matrix_takes_adam_with_its_own_rate():
 
 
 def test_a_constant_rms_does_not_depend_on_the_shape():
-  updates = direction(Muon(lr=1.0, schedule=Constant(), clip=None, rms=0.2), drawn(LETTERS), LETTERS)
+  updates = direction(
+    Muon(lr=1.0, schedule=Constant(), clip=None, rms=0.2), drawn(LETTERS), LETTERS
+  )
   for name in ('q', 'o', 'up'):
     np.testing.assert_allclose(jnp.sqrt(jnp.mean(updates[name] ** 2)), 0.2, rtol=0.2)

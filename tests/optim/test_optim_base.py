@@ -10,7 +10,11 @@ from tfm.optim import SGD, TABLE, Adafactor, AdamW, Lion, Muon, Optim
 from tfm.optim.layout import is_hidden_matrix, layout
 from tfm.optim.schedule import Constant, Cosine
 
-LETTERS = {'embed': 'VD', 'segment_0': {'block_0': {'q': {'w': 'LDNH', 'b': 'LNH'}, 'norm': 'LD'}}, 'bias': 'UN'}
+LETTERS = {
+  'embed': 'VD',
+  'segment_0': {'block_0': {'q': {'w': 'LDNH', 'b': 'LNH'}, 'norm': 'LD'}},
+  'bias': 'UN',
+}
 
 
 def one_step(spec, grads, params, letters):
@@ -34,7 +38,9 @@ def test_no_decay_exempts_by_path():
 
 
 def test_a_pattern_that_matches_nothing_is_an_error_with_near_paths():
-  with pytest.raises(UserError, match=r"^optim.no_decay: 'embd' matches no parameter. Expected .* such as 'embed', "):
+  with pytest.raises(
+    UserError, match=r"^optim.no_decay: 'embd' matches no parameter. Expected .* such as 'embed', "
+  ):
     AdamW(no_decay=('embd',)).make(10, LETTERS)
   with pytest.raises(UserError, match=r"^optim.adam: '\*/router' matches no parameter. "):
     Muon(adam=('*/router',)).make(10, LETTERS)
@@ -62,7 +68,23 @@ def test_heads_are_one_axis_and_layers_and_experts_are_stacked(letters, stack, g
 
 
 def test_tables_and_vectors_are_no_hidden_matrices():
-  names = ('LDNH', 'LNHD', 'DF', 'LEFD', 'LDE', 'VD', 'DV', 'PD', 'YD', 'UN', 'LNH', 'LD', 'LED', 'D', 'LEF')
+  names = (
+    'LDNH',
+    'LNHD',
+    'DF',
+    'LEFD',
+    'LDE',
+    'VD',
+    'DV',
+    'PD',
+    'YD',
+    'UN',
+    'LNH',
+    'LD',
+    'LED',
+    'D',
+    'LEF',
+  )
   assert [x for x in names if is_hidden_matrix(x)] == ['LDNH', 'LNHD', 'DF', 'LEFD', 'LDE']
 
 

@@ -24,7 +24,8 @@ def test_cosine_is_that_of_nanogpt_to_the_letter():
 
 def test_a_horizon_stands_for_the_length_of_the_run():
   np.testing.assert_array_equal(
-    Cosine(warmup=10, horizon=200).make(1.0, 999)(np.arange(300)), Cosine(warmup=10).make(1.0, 200)(np.arange(300))
+    Cosine(warmup=10, horizon=200).make(1.0, 999)(np.arange(300)),
+    Cosine(warmup=10).make(1.0, 200)(np.arange(300)),
   )
 
 
@@ -44,7 +45,9 @@ def test_rsqrt_with_a_hold_is_that_of_t5():
 
 def test_linear_falls_by_equal_steps_to_its_floor():
   rate = Linear(warmup=3, floor=0.0).make(2.0, 7)
-  np.testing.assert_allclose(rate(np.arange(9)), [0.5, 1.0, 1.5, 2.0, 1.5, 1.0, 0.5, 0.0, 0.0], atol=1e-6)
+  np.testing.assert_allclose(
+    rate(np.arange(9)), [0.5, 1.0, 1.5, 2.0, 1.5, 1.0, 0.5, 0.0, 0.0], atol=1e-6
+  )
 
 
 def test_constant_stays_after_its_warm_up():
@@ -87,7 +90,10 @@ def test_a_run_shorter_than_its_warm_up_ends_inside_it(name):
     (Constant(warmup=-1), 'warmup: -1 updates cannot be.'),
     (Cosine(floor=2.0), 'floor: 2.0 is not a share of the peak.'),
     (Cosine(horizon=0), 'horizon: 0 is not a step to end at.'),
-    (Rsqrt(warmup=20, hold=10), 'hold: 10 lies before the end of a warm-up of 20. Expected 20 or more'),
+    (
+      Rsqrt(warmup=20, hold=10),
+      'hold: 10 lies before the end of a warm-up of 20. Expected 20 or more',
+    ),
     (Rsqrt(d_model=0), 'd_model: 0 is not a width.'),
     (WSD(fraction=0.0), 'fraction: 0.0 is not a share of the run'),
     (WSD(shape='sqr'), "shape: unknown tail 'sqr'. Did you mean 'sqrt'? Known: linear, sqrt."),

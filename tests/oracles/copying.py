@@ -36,7 +36,9 @@ class Theirs:
   def merge(self, ours: str, theirs: str) -> Flat:
     """A projection from heads: N H -> D."""
     flat = self.dense(ours, theirs)
-    return {k: v.reshape(-1, self.H, v.shape[-1]) if k.endswith('kernel') else v for k, v in flat.items()}
+    return {
+      k: v.reshape(-1, self.H, v.shape[-1]) if k.endswith('kernel') else v for k, v in flat.items()
+    }
 
   def fused(self, ours: str, theirs: str) -> Flat:
     """q, k and v of one `Linear` whose outputs are ordered head, then q k v, then H (BLOOM)."""
@@ -65,14 +67,17 @@ def tree(spec: Model, flat: Flat) -> Any:
   assert sorted(names) == sorted(flat), set(names) ^ set(flat)
   for name, (_, leaf) in zip(names, wanted, strict=True):
     assert flat[name].shape == leaf.shape, (name, flat[name].shape, leaf.shape)
-  return jax.tree_util.tree_unflatten(treedef, [np.asarray(flat[name], np.float32) for name in names])
+  return jax.tree_util.tree_unflatten(
+    treedef, [np.asarray(flat[name], np.float32) for name in names]
+  )
 
 
 def randomized(model: Any, std: float = 0.2) -> Any:
   """The module in eval mode with every parameter drawn anew, so that no norm is at its identity."""
   import torch
 
-  # Of models this small threads of theirs would spend more time in waiting for one another than in work.
+  # Of models this small threads of theirs would spend more time in waiting for one another than in
+  # work.
   torch.set_num_threads(1)
   generator = torch.Generator().manual_seed(0)
   with torch.no_grad():
@@ -91,12 +96,15 @@ def tokens(*shape: int, vocab: int = 61, seed: int = 0) -> np.ndarray:
 
 
 def assert_same_gradients(ours: Any, theirs: Any) -> float:
-  """Within 1e-3 of each leaf's largest number; 1e-5 of the largest of all where a leaf is zero but for rounding.
+  """Within 1e-3 of each leaf's largest number; 1e-5 of the largest of all where a leaf is zero but
+  for rounding.
 
-  Returns the largest difference, relative to the largest number of its leaf (of those that are not all but zero).
-  """
+  Returns the largest difference, relative to the largest number of its leaf (of those that are not
+  all but zero)."""
   most, found = max(np.abs(g).max() for g in jax.tree.leaves(theirs)), 0.0
-  for (path, a), b in zip(jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True):
+  for (path, a), b in zip(
+    jax.tree_util.tree_leaves_with_path(ours), jax.tree.leaves(theirs), strict=True
+  ):
     limit = 1e-3 * np.abs(b).max() + 1e-5 * most
     np.testing.assert_allclose(a, b, atol=limit, rtol=0, err_msg=jax.tree_util.keystr(path))
     if np.abs(b).max() > 1e-3 * most:

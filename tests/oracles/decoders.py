@@ -1,4 +1,6 @@
-"""Decoders of transformers at toy size: the config of theirs, the spec of ours, and the map between them."""
+"""Decoders of transformers at toy size: the config of theirs, the spec of ours, and the map between
+them.
+"""
 
 from collections.abc import Callable
 import dataclasses
@@ -32,7 +34,8 @@ class Case:
 
 
 _SIZES = {
-  'vocab_size': V, 'hidden_size': D, 'num_hidden_layers': L, 'num_attention_heads': N, 'intermediate_size': F,
+  'vocab_size': V, 'hidden_size': D, 'num_hidden_layers': L, 'num_attention_heads': N,
+  'intermediate_size': F,
   'max_position_embeddings': 64,
 }  # fmt: skip
 _PLAIN = {'rope_type': 'default', 'rope_theta': 10_000.0}
@@ -50,41 +53,63 @@ def _llama_block(t: Theirs, at: str) -> Flat:
 def _llama_flat(t: Theirs) -> Flat:
   def block(i):
     at = f'model.layers.{i}'
-    norms = t.norm('mixer_norm', f'{at}.input_layernorm') | t.norm('ffn_norm', f'{at}.post_attention_layernorm')
+    norms = t.norm('mixer_norm', f'{at}.input_layernorm') | t.norm(
+      'ffn_norm', f'{at}.post_attention_layernorm'
+    )
     return _llama_block(t, at) | norms
 
-  found = {'embed/table': t['model.embed_tokens.weight'], **stacked('segment_0/block_0', range(L), block)}
+  found = {
+    'embed/table': t['model.embed_tokens.weight'],
+    **stacked('segment_0/block_0', range(L), block),
+  }
   return found | t.norm('norm', 'model.norm') | t.dense('head/head', 'lm_head')
 
 
 def _llama() -> Case:
   fields = {**_SIZES, 'num_key_value_heads': K, 'rope_parameters': _PLAIN, 'rms_norm_eps': 1e-5}
-  return Case('Llama', 'LlamaForCausalLM', fields, llama.llama(L, D, N, K, F, V, RoPE(1e4)), _llama_flat)
+  return Case(
+    'Llama', 'LlamaForCausalLM', fields, llama.llama(L, D, N, K, F, V, RoPE(1e4)), _llama_flat
+  )
 
 
 def _gemma2_flat(t: Theirs) -> Flat:
   def block(i):
     at = f'model.layers.{i}'
-    ours = {'mixer_norm': 'input', 'mixer_post_norm': 'post_attention', 'ffn_norm': 'pre_feedforward'}
+    ours = {
+      'mixer_norm': 'input',
+      'mixer_post_norm': 'post_attention',
+      'ffn_norm': 'pre_feedforward',
+    }
     found = _llama_block(t, at) | t.norm('ffn_post_norm', f'{at}.post_feedforward_layernorm')
     for o, name in ours.items():
       found |= t.norm(o, f'{at}.{name}_layernorm')
     return found
 
   local, far = (stacked(f'segment_0/block_{j}', range(j, 4, 2), block) for j in (0, 1))
-  return {'embed/table': t['model.embed_tokens.weight'], **local, **far, **t.norm('norm', 'model.norm')}
+  return {
+    'embed/table': t['model.embed_tokens.weight'],
+    **local,
+    **far,
+    **t.norm('norm', 'model.norm'),
+  }
 
 
 def _gemma2() -> Case:
   norm = RMSNorm(1e-6, one_plus=True, scale_first=True)
   attention = Attention(N, K, H, RoPE(1e4), cap=50.0, scale=24**-0.5)
   block = Block(attention, Glu(F, GeluTanh()), norm, Sandwich())
-  local = dataclasses.replace(block, mixer=dataclasses.replace(attention, mask=Causal() & Window(4)))
+  local = dataclasses.replace(
+    block, mixer=dataclasses.replace(attention, mask=Causal() & Window(4))
+  )
   head = Lm(cap=30.0)
-  spec = Model(Tokens(V, power=0.5), D, (Segment((local, block), 2),), heads={'lm': head}, norm=norm)
+  spec = Model(
+    Tokens(V, power=0.5), D, (Segment((local, block), 2),), heads={'lm': head}, norm=norm
+  )
   fields = {
-    **_SIZES, 'num_hidden_layers': 4, 'num_key_value_heads': K, 'head_dim': H, 'query_pre_attn_scalar': 24,
-    'sliding_window': 4, 'attn_logit_softcapping': 50.0, 'final_logit_softcapping': 30.0, 'rope_parameters': _PLAIN,
+    **_SIZES, 'num_hidden_layers': 4, 'num_key_value_heads': K, 'head_dim': H,
+    'query_pre_attn_scalar': 24,
+    'sliding_window': 4, 'attn_logit_softcapping': 50.0, 'final_logit_softcapping': 30.0,
+    'rope_parameters': _PLAIN,
   }  # fmt: skip
   return Case('Gemma2', 'Gemma2ForCausalLM', fields, spec, _gemma2_flat)
 
@@ -96,11 +121,24 @@ def _bloom() -> Case:
       found = t.fused('mixer', f'{at}.self_attention.query_key_value') | t.merge(
         'mixer/o', f'{at}.self_attention.dense'
       )
-      found |= t.norm('mixer_norm', f'{at}.input_layernorm') | t.norm('ffn_norm', f'{at}.post_attention_layernorm')
-      return found | t.dense('ffn/up', f'{at}.mlp.dense_h_to_4h') | t.dense('ffn/down', f'{at}.mlp.dense_4h_to_h')
+      found |= t.norm('mixer_norm', f'{at}.input_layernorm') | t.norm(
+        'ffn_norm', f'{at}.post_attention_layernorm'
+      )
+      return (
+        found
+        | t.dense('ffn/up', f'{at}.mlp.dense_h_to_4h')
+        | t.dense('ffn/down', f'{at}.mlp.dense_4h_to_h')
+      )
 
-    found = {'embed/table': t['transformer.word_embeddings.weight'], **stacked('segment_0/block_0', range(L), block)}
-    return found | t.norm('embed/norm', 'transformer.word_embeddings_layernorm') | t.norm('norm', 'transformer.ln_f')
+    found = {
+      'embed/table': t['transformer.word_embeddings.weight'],
+      **stacked('segment_0/block_0', range(L), block),
+    }
+    return (
+      found
+      | t.norm('embed/norm', 'transformer.word_embeddings_layernorm')
+      | t.norm('norm', 'transformer.ln_f')
+    )
 
   norm = LayerNorm(1e-5)
   block = Block(Attention(N, relative=ALiBi(), bias='qkvo'), Mlp(4 * D, GeluTanh()), norm)

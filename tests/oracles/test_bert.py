@@ -12,7 +12,9 @@ from tfm.zoo import bert
 pytestmark = pytest.mark.oracle
 L, D, N, V, P = 2, 32, 4, 61, 16
 SPEC = dataclasses.replace(
-  bert.bert(L, D, N), embed=dataclasses.replace(bert.bert(L, D, N).embed, vocab=V), absolute=Learned(P)
+  bert.bert(L, D, N),
+  embed=dataclasses.replace(bert.bert(L, D, N).embed, vocab=V),
+  absolute=Learned(P),
 )
 
 
@@ -22,7 +24,9 @@ def flat_of(t: copying.Theirs) -> copying.Flat:
     found = t.merge('mixer/o', f'{at}.attention.output.dense')
     for n, name in zip('qkv', ('query', 'key', 'value'), strict=True):
       found |= t.heads(f'mixer/{n}', f'{at}.attention.self.{name}')
-    found |= t.dense('ffn/up', f'{at}.intermediate.dense') | t.dense('ffn/down', f'{at}.output.dense')
+    found |= t.dense('ffn/up', f'{at}.intermediate.dense') | t.dense(
+      'ffn/down', f'{at}.output.dense'
+    )
     found |= t.norm('mixer_norm', f'{at}.attention.output.LayerNorm')
     return found | t.norm('ffn_norm', f'{at}.output.LayerNorm')
 
@@ -44,7 +48,8 @@ def test_logits_are_the_same_with_types_and_padding():
   import transformers
 
   config = transformers.BertConfig(
-    vocab_size=V, hidden_size=D, num_hidden_layers=L, num_attention_heads=N, intermediate_size=4 * D,
+    vocab_size=V, hidden_size=D, num_hidden_layers=L, num_attention_heads=N,
+    intermediate_size=4 * D,
     max_position_embeddings=P, attn_implementation='eager',
   )  # fmt: skip
   model = copying.randomized(transformers.BertForMaskedLM(config), 0.1)
@@ -52,7 +57,9 @@ def test_logits_are_the_same_with_types_and_padding():
   mask[1, 8:], types[:, 5:] = 0, 1
   given = {'attention_mask': mask, 'token_type_ids': types}
   with torch.no_grad():
-    theirs = model(torch.tensor(ids), **{k: torch.tensor(v) for k, v in given.items()}).logits.numpy()
+    theirs = model(
+      torch.tensor(ids), **{k: torch.tensor(v) for k, v in given.items()}
+    ).logits.numpy()
   params = copying.tree(SPEC, flat_of(copying.Theirs(model.state_dict())))
   ours = copying.logits(SPEC, params, input_ids=ids, **given)
   np.testing.assert_allclose(ours[mask > 0], theirs[mask > 0], atol=2e-5, rtol=2e-5)

@@ -41,7 +41,9 @@ def _spec():
   }
   segments = (dataclasses.replace(GPT2.segments[0], pattern=(block,)),)
   embed = Interleave(parts, timesteps=TIMES, norm=LayerNorm(1e-5))
-  return config.validate(dataclasses.replace(GPT2, embed=embed, segments=segments, absolute=Absolute(), heads=heads))
+  return config.validate(
+    dataclasses.replace(GPT2, embed=embed, segments=segments, absolute=Absolute(), heads=heads)
+  )
 
 
 SPEC = _spec()
@@ -52,7 +54,8 @@ def model():
   import transformers
 
   settings = transformers.DecisionTransformerConfig(
-    state_dim=STATE, act_dim=ACTION, hidden_size=D, max_ep_len=TIMES, n_layer=L, n_head=N, n_positions=64,
+    state_dim=STATE, act_dim=ACTION, hidden_size=D, max_ep_len=TIMES, n_layer=L, n_head=N,
+    n_positions=64,
     attn_implementation='eager', resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0,
   )  # fmt: skip
   return copying.randomized(transformers.DecisionTransformerModel(settings))
@@ -60,14 +63,22 @@ def model():
 
 def _flat(tensors):
   """Return tfm's parameters of transformers' tensors, or of their gradients."""
-  named = {name.replace('encoder.', 'transformer.', 1): t for name, t in tensors.items() if t is not None}
+  named = {
+    name.replace('encoder.', 'transformer.', 1): t for name, t in tensors.items() if t is not None
+  }
   theirs = copying.Theirs({'transformer.wte.weight': named['transformer.wpe.weight'], **named})
-  flat = {name: x for name, x in flat_of(theirs).items() if not name.startswith(('embed/', 'absolute/'))}
+  flat = {
+    name: x for name, x in flat_of(theirs).items() if not name.startswith(('embed/', 'absolute/'))
+  }
   for stream, name in (('returns', 'return'), ('states', 'state'), ('actions', 'action')):
     flat |= theirs.dense(f'embed/{stream}/project', f'embed_{name}')
-  flat |= theirs.dense('action_head/out', 'predict_action.0') | theirs.dense('state_head/out', 'predict_state')
+  flat |= theirs.dense('action_head/out', 'predict_action.0') | theirs.dense(
+    'state_head/out', 'predict_state'
+  )
   flat |= theirs.dense('return_head/out', 'predict_return') | theirs.norm('embed/norm', 'embed_ln')
-  return flat | {'embed/timesteps': theirs['embed_timestep.weight']}, theirs['transformer.wpe.weight'][0]
+  return flat | {'embed/timesteps': theirs['embed_timestep.weight']}, theirs[
+    'transformer.wpe.weight'
+  ][0]
 
 
 @pytest.fixture(scope='module')
@@ -84,7 +95,8 @@ def _inputs(padded: int = 0):
   mask[1, :padded] = 0
   time = np.arange(T, dtype=np.int32)[None] + np.asarray([[0], [9]], np.int32)
   return {
-    'states': draw(B, T, STATE), 'actions': draw(B, T, ACTION), 'returns_to_go': draw(B, T, 1), 'timesteps': time,
+    'states': draw(B, T, STATE), 'actions': draw(B, T, ACTION), 'returns_to_go': draw(B, T, 1),
+    'timesteps': time,
     'attention_mask': mask,
   }  # fmt: skip
 
@@ -92,7 +104,10 @@ def _inputs(padded: int = 0):
 def _theirs(model, given):
   import torch
 
-  tensors = {name: torch.tensor(x).long() if x.dtype == np.int32 else torch.tensor(x) for name, x in given.items()}
+  tensors = {
+    name: torch.tensor(x).long() if x.dtype == np.int32 else torch.tensor(x)
+    for name, x in given.items()
+  }
   return model(rewards=torch.zeros(B, T, 1), **tensors)
 
 
@@ -104,7 +119,9 @@ def test_predictions_are_the_same(model, params, padded):
   for name in NAMES:
     expected = theirs[name].detach().numpy()
     real = given['attention_mask'] > 0
-    np.testing.assert_allclose(np.asarray(out[name])[real], expected[real], atol=3e-5, rtol=3e-5, err_msg=name)
+    np.testing.assert_allclose(
+      np.asarray(out[name])[real], expected[real], atol=3e-5, rtol=3e-5, err_msg=name
+    )
 
 
 def test_gradients_are_the_same(model, params):

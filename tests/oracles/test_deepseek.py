@@ -1,4 +1,6 @@
-"""DeepSeek-V3 and the modules ahead of it say and draft what those of transformers do; without them see tests/hub."""
+"""DeepSeek-V3 and the modules ahead of it say and draft what those of transformers do; without them
+see tests/hub.
+"""
 
 import dataclasses
 
@@ -21,8 +23,10 @@ pytestmark = pytest.mark.oracle
 
 V, D, N, R, NOPE, ROPE, H, F, L = 61, 32, 4, 16, 8, 4, 12, 48, 2
 _SIZES = {
-  'vocab_size': V, 'hidden_size': D, 'num_hidden_layers': L, 'num_attention_heads': N, 'num_key_value_heads': N,
-  'intermediate_size': F, 'max_position_embeddings': 64, 'kv_lora_rank': R, 'qk_nope_head_dim': NOPE,
+  'vocab_size': V, 'hidden_size': D, 'num_hidden_layers': L, 'num_attention_heads': N,
+  'num_key_value_heads': N,
+  'intermediate_size': F, 'max_position_embeddings': 64, 'kv_lora_rank': R,
+  'qk_nope_head_dim': NOPE,
   'qk_rope_head_dim': ROPE, 'v_head_dim': H, 'first_k_dense_replace': L, 'pad_token_id': 0,
 }  # fmt: skip
 _PLAIN = {'rope_type': 'default', 'rope_theta': 10_000.0}
@@ -39,7 +43,9 @@ def block_flat(t: Theirs, at: str, q_rank: int | None) -> Flat:
 def attention_flat(t: Theirs, at: str, q_rank: int | None) -> Flat:
   """The attention and the norms of one layer at `at`."""
   mixer = f'{at}.self_attn'
-  found = t.norm('mixer_norm', f'{at}.input_layernorm') | t.norm('ffn_norm', f'{at}.post_attention_layernorm')
+  found = t.norm('mixer_norm', f'{at}.input_layernorm') | t.norm(
+    'ffn_norm', f'{at}.post_attention_layernorm'
+  )
   down = t.dense('x', f'{mixer}.kv_a_proj_with_mqa')
   for name, a in down.items():
     found |= {f'mixer/c/{name[2:]}': a[..., :R], f'mixer/k_rope/{name[2:]}': a[..., R:]}
@@ -49,7 +55,9 @@ def attention_flat(t: Theirs, at: str, q_rank: int | None) -> Flat:
   queries = t.dense('mixer/q', f'{mixer}.q_proj' if q_rank is None else f'{mixer}.q_b_proj')
   found |= {k: v.reshape(-1, N, NOPE + ROPE) for k, v in queries.items()}
   if q_rank is not None:
-    found |= t.dense('mixer/q_latent', f'{mixer}.q_a_proj') | t.norm('mixer/q_norm', f'{mixer}.q_a_layernorm')
+    found |= t.dense('mixer/q_latent', f'{mixer}.q_a_proj') | t.norm(
+      'mixer/q_norm', f'{mixer}.q_a_layernorm'
+    )
   for name, a in t.dense('mixer/o', f'{mixer}.o_proj').items():
     found[name] = a.reshape(N, H, D) if name.endswith('kernel') else a
   return found
@@ -67,15 +75,19 @@ def experts_flat(t: Theirs, at: str) -> Flat:
 
 
 def v3_with_modules():
-  """(their V3 of a dense layer and two with experts, their two modules ahead, ours, its parameters)."""
+  """(their V3 of a dense layer and two with experts, their two modules ahead, ours, its
+  parameters).
+  """
   import torch
   import transformers
   from transformers.modeling_layers import MtpModel
 
   torch.manual_seed(0)
   fields = _SIZES | {
-    'num_hidden_layers': 3, 'first_k_dense_replace': 1, 'moe_intermediate_size': 24, 'n_routed_experts': 8,
-    'n_shared_experts': 1, 'num_experts_per_tok': 3, 'n_group': 4, 'topk_group': 2, 'q_lora_rank': 20,
+    'num_hidden_layers': 3, 'first_k_dense_replace': 1, 'moe_intermediate_size': 24,
+    'n_routed_experts': 8,
+    'n_shared_experts': 1, 'num_experts_per_tok': 3, 'n_group': 4, 'topk_group': 2,
+    'q_lora_rank': 20,
     'rope_parameters': _PLAIN, 'routed_scaling_factor': 2.5, 'norm_topk_prob': True,
   }  # fmt: skip
   config = transformers.DeepseekV3Config(**fields, attn_implementation='eager')
@@ -99,12 +111,18 @@ def v3_with_modules():
   flat = stacked('segment_0/block_0', range(1), lambda i: block_flat(t, f'model.layers.{i}', 20))
   flat |= stacked('segment_1/block_0', range(1, 3), lambda i: block(t, f'model.layers.{i}'))
   flat |= (
-    {'embed/table': t['model.embed_tokens.weight']} | t.norm('norm', 'model.norm') | t.dense('head/head', 'lm_head')
+    {'embed/table': t['model.embed_tokens.weight']}
+    | t.norm('norm', 'model.norm')
+    | t.dense('head/head', 'lm_head')
   )
   for k in (1, 2):
     at, ours = f'{k - 1}', f'mtp/depth_{k}'
-    flat |= stacked(f'{ours}/segment_0/block_0', range(1), lambda _, at=at: block(further, f'{at}.mtp_block'))
-    flat |= further.norm(f'{ours}/join/embed_norm', f'{at}.enorm') | further.norm(f'{ours}/norm', f'{at}.post_norm')
+    flat |= stacked(
+      f'{ours}/segment_0/block_0', range(1), lambda _, at=at: block(further, f'{at}.mtp_block')
+    )
+    flat |= further.norm(f'{ours}/join/embed_norm', f'{at}.enorm') | further.norm(
+      f'{ours}/norm', f'{at}.post_norm'
+    )
     flat |= further.norm(f'{ours}/join/hidden_norm', f'{at}.hnorm')
     flat |= further.dense(f'{ours}/join/project', f'{at}.eh_proj')
   return model, ahead.eval(), spec, copying.tree(spec, flat)
@@ -125,8 +143,12 @@ def test_v3_and_its_modules_say_and_draft_what_those_of_transformers_do():
   @jax.jit
   def run(params):
     said = transformer.apply(spec, params, input_ids=ids)
-    next_BT = jnp.concatenate([ids[:, 1:], jnp.argmax(said['logits'][:, -1:], -1).astype(jnp.int32)], 1)
-    return said['logits'], mtp.draft(spec, params, mtp.init_cache(spec, 2, 16), said['mtp_state'], next_BT)
+    next_BT = jnp.concatenate(
+      [ids[:, 1:], jnp.argmax(said['logits'][:, -1:], -1).astype(jnp.int32)], 1
+    )
+    return said['logits'], mtp.draft(
+      spec, params, mtp.init_cache(spec, 2, 16), said['mtp_state'], next_BT
+    )
 
   ours, draft = run(params)
   np.testing.assert_allclose(ours, logits.numpy(), atol=3e-5, rtol=3e-5)

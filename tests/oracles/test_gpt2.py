@@ -34,7 +34,9 @@ def test_logits_are_the_same(model, params):
   ids = copying.tokens(3, 10)
   with torch.no_grad():
     theirs = model(torch.tensor(ids)).logits.numpy()
-  np.testing.assert_allclose(copying.logits(SPEC, params, input_ids=ids), theirs, atol=2e-5, rtol=2e-5)
+  np.testing.assert_allclose(
+    copying.logits(SPEC, params, input_ids=ids), theirs, atol=2e-5, rtol=2e-5
+  )
 
 
 def test_rows_padded_left_are_the_same(model, params):
@@ -44,7 +46,9 @@ def test_rows_padded_left_are_the_same(model, params):
   mask[1, :4] = 0
   where = np.maximum(np.cumsum(mask, 1) - 1, 0)
   with torch.no_grad():
-    theirs = model(torch.tensor(ids), attention_mask=torch.tensor(mask), position_ids=torch.tensor(where)).logits
+    theirs = model(
+      torch.tensor(ids), attention_mask=torch.tensor(mask), position_ids=torch.tensor(where)
+    ).logits
   ours = copying.logits(SPEC, params, input_ids=ids, attention_mask=mask)
   np.testing.assert_allclose(ours[mask > 0], theirs.numpy()[mask > 0], atol=2e-5, rtol=2e-5)
 
@@ -58,6 +62,8 @@ def test_gradients_are_the_same(model, params):
   (model(torch.tensor(ids)).logits * torch.tensor(target)).sum().backward()
   grads = {name: p.grad for name, p in model.named_parameters()}
   theirs = copying.tree(SPEC, flat_of(copying.Theirs(grads)))
-  loss = lambda p: jnp.sum(transformer.apply(SPEC, p, input_ids=jnp.asarray(ids))['logits'] * target)
+  loss = lambda p: jnp.sum(
+    transformer.apply(SPEC, p, input_ids=jnp.asarray(ids))['logits'] * target
+  )
   ours = jax.jit(jax.grad(loss))(params)
   copying.assert_same_gradients(ours, theirs)

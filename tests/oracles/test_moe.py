@@ -1,4 +1,6 @@
-"""The balance loss of a mixture of experts is that of transformers; its other numbers are in tests/hub."""
+"""The balance loss of a mixture of experts is that of transformers; its other numbers are in
+tests/hub.
+"""
 
 import jax
 import numpy as np
@@ -17,8 +19,10 @@ def test_the_balance_loss_of_a_layer_is_that_of_transformers_over_k_with_padding
   import transformers
 
   config = transformers.MixtralConfig(
-    vocab_size=61, hidden_size=32, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2,
-    intermediate_size=24, num_local_experts=8, max_position_embeddings=64, attn_implementation='eager',
+    vocab_size=61, hidden_size=32, num_hidden_layers=1, num_attention_heads=4,
+    num_key_value_heads=2,
+    intermediate_size=24, num_local_experts=8, max_position_embeddings=64,
+    attn_implementation='eager',
   )  # fmt: skip
   model = copying.randomized(transformers.MixtralForCausalLM(config), 0.1)
   model.save_pretrained(tmp_path / 'theirs')
@@ -27,7 +31,9 @@ def test_the_balance_loss_of_a_layer_is_that_of_transformers_over_k_with_padding
   ids, mask = copying.tokens(2, 12), np.ones((2, 12), int)
   mask[1, 9:] = 0
   with torch.no_grad():
-    theirs = model(torch.tensor(ids), attention_mask=torch.tensor(mask), output_router_logits=True).aux_loss.item()
+    theirs = model(
+      torch.tensor(ids), attention_mask=torch.tensor(mask), output_router_logits=True
+    ).aux_loss.item()
   inputs = {'input_ids': ids.astype(np.int32), 'attention_mask': mask.astype(np.int32)}
   ours = jax.jit(lambda p: transformer.apply(spec, p, **inputs)['aux'])
   assert float(ours(params)) == pytest.approx(theirs / 2, rel=1e-5)

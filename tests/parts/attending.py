@@ -33,7 +33,9 @@ def info(n, packed=True):
 
 
 def t5(table_UN):
-  return lambda q, k: jnp.moveaxis(table_UN[bucket(k.positions[:, None, :] - q.positions[:, :, None])], -1, 1)
+  return lambda q, k: jnp.moveaxis(
+    table_UN[bucket(k.positions[:, None, :] - q.positions[:, :, None])], -1, 1
+  )
 
 
 def asked(table_UN):
@@ -58,7 +60,9 @@ def attended(kernel, case, T=21, S=21, packed=True, wide=H, info=info):
       contents = (asked(table_UN),) if 'content' in case else ()
       drop = Dropout.of(jax.random.key(9), B, N, case['drop']) if 'drop' in case else None
       sink_N, ordered = sink_N if 'sink' in case else None, T == S and 'mask' in case
-      scores = Scores(H**-0.5, mask, tuple(biases), contents, case.get('cap'), sink_N, drop, ordered)
+      scores = Scores(
+        H**-0.5, mask, tuple(biases), contents, case.get('cap'), sink_N, drop, ordered
+      )
       y = kernel(q, k, v, info(T, packed), info(S, packed), scores, 'float32')
       return (y * jnp.cos(jnp.arange(y.size).reshape(y.shape))).sum(), y
 

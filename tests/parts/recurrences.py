@@ -55,7 +55,9 @@ def gated_delta(s, p, x_TD):
 def mamba(s, p, x_TD):
   """The definition of `Mamba` on one document."""
   x = silu(convolved(p, project(p, 'x', x_TD)))
-  small = {name: normed(project(p, name, x), p[f'{name}_norm'], s.norm.eps) for name in ('rank', 'b', 'c')}
+  small = {
+    name: normed(project(p, name, x), p[f'{name}_norm'], s.norm.eps) for name in ('rank', 'b', 'c')
+  }
   step = softplus(project(p, 'step', small['rank']) + p['shift'])
   S, y = np.zeros((s.width, s.d_state)), []
   for x_F, e_F, b_H, c_H in zip(x, step, small['b'], small['c'], strict=True):
@@ -73,17 +75,24 @@ def mamba2(s, p, x_TD):
   step = np.clip(softplus(project(p, 'step', x_TD) + p['shift']), *s.limits)
   S, y = np.zeros((N, R, H)), []
   for x_NH, b_NR, c_NR, e_N in zip(x, b, c, step, strict=True):
-    S = np.exp(-np.exp(p['start']) * e_N)[:, None, None] * S + b_NR[:, :, None] * (e_N[:, None] * x_NH)[:, None]
+    S = (
+      np.exp(-np.exp(p['start']) * e_N)[:, None, None] * S
+      + b_NR[:, :, None] * (e_N[:, None] * x_NH)[:, None]
+    )
     y.append(np.einsum('nr,nrh->nh', c_NR, S) + p['skip'][:, None] * x_NH)
   y = (np.stack(y) * silu(project(p, 'gate', x_TD, 2))).reshape(len(x_TD), s.norm_groups, -1)
-  return np.tensordot(normed(y, p['norm'], s.norm.eps).reshape(len(x_TD), N, H), p['o']['kernel'], 2)
+  return np.tensordot(
+    normed(y, p['norm'], s.norm.eps).reshape(len(x_TD), N, H), p['o']['kernel'], 2
+  )
 
 
 def rglru(s, p, x_TD):
   """The definition of `RGLRU` on one document."""
   u = convolved(p, project(p, 'x', x_TD))
   blocks = u.reshape(len(u), s.heads, -1)
-  of = lambda name: (np.einsum('tnh,nhr->tnr', blocks, p[name]['weight']) + p[name]['bias']).reshape(u.shape)
+  of = lambda name: (
+    np.einsum('tnh,nhr->tnr', blocks, p[name]['weight']) + p[name]['bias']
+  ).reshape(u.shape)
   a = np.exp(-8 * softplus(p['start']) * sigmoid(of('decay')))
   share = np.sqrt(1 - a * a)
   share[0] = 1

@@ -1,4 +1,6 @@
-"""Every attention kernel says what the dense one says: values and gradients, at lengths no tile divides."""
+"""Every attention kernel says what the dense one says: values and gradients, at lengths no tile
+divides.
+"""
 
 import dataclasses
 import functools
@@ -25,9 +27,18 @@ from tfm.parts.mask import Causal, Fixed, Permutation, Segments, Strided, Window
 from tfm.parts.relative import ALiBi
 from tfm.parts.tokeninfo import TokenInfo
 
-SMALL = {'blockwise': Blockwise(8, 16), 'pallas': Pallas(8, 16, interpret=True), 'staircase': Staircase(3)}
-# What vendors' kernels have no word for is most of this: see test_vendors.py. `auto` is one of the others.
-KERNELS = {n: SMALL.get(n, row()) for n, row in TABLE.items() if n not in ('auto', 'cudnn', 'dense', 'splash')}
+SMALL = {
+  'blockwise': Blockwise(8, 16),
+  'pallas': Pallas(8, 16, interpret=True),
+  'staircase': Staircase(3),
+}
+# What vendors' kernels have no word for is most of this: see test_vendors.py. `auto` is one of the
+# others.
+KERNELS = {
+  n: SMALL.get(n, row())
+  for n, row in TABLE.items()
+  if n not in ('auto', 'cudnn', 'dense', 'splash')
+}
 
 
 CASES = {
@@ -41,7 +52,15 @@ CASES = {
   'content': {'content': True, 'mask': Causal()},
   'dropout': {'drop': 0.3, 'mask': Causal()},
   'most': {'mask': Causal(), 'cap': 5.0, 'sink': True, 'alibi': True, 't5': True, 'drop': 0.2},
-  'all': {'mask': Causal(), 'cap': 5.0, 'sink': True, 'alibi': True, 't5': True, 'content': True, 'drop': 0.2},
+  'all': {
+    'mask': Causal(),
+    'cap': 5.0,
+    'sink': True,
+    'alibi': True,
+    't5': True,
+    'content': True,
+    'drop': 0.2,
+  },
 }
 
 
@@ -53,7 +72,9 @@ def densely(name, *args, **options):
 
 @pytest.mark.parametrize(('name', 'kernel'), [*itertools.product(CASES, KERNELS)])
 @pytest.mark.large(
-  when=lambda name, kernel: (kernel == 'pallas' and name not in ('all', 'most')) or name in ('cap', 'sink', 'alibi')
+  when=lambda name, kernel: (
+    (kernel == 'pallas' and name not in ('all', 'most')) or name in ('cap', 'sink', 'alibi')
+  )
 )
 def test_kernels_agree_with_the_dense_one(name, kernel):
   got, want = attended(KERNELS[kernel], CASES[name]), densely(name)
@@ -69,7 +90,11 @@ def test_queries_and_keys_may_differ_in_number_and_values_in_width(kernel, T, S)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
 
 
-SPARSE = {'both': Window(9) & Strided(4) & Fixed(5, 2), 'fixed': Fixed(5, 2), 'ahead': Window(2, ahead=True, step=2)}
+SPARSE = {
+  'both': Window(9) & Strided(4) & Fixed(5, 2),
+  'fixed': Fixed(5, 2),
+  'ahead': Window(2, ahead=True, step=2),
+}
 
 
 @pytest.mark.parametrize('name', SPARSE)
@@ -86,7 +111,9 @@ def test_orders_hold_for_positions_given_by_hand_and_for_other_keys_than_queries
   hand = lambda n: jnp.stack([jnp.arange(n)[::-1] * 2, jnp.arange(n) % 7])
   by_hand = lambda n, packed: info(n, packed).replace(positions=hand(n))
   case = {'mask': Strided(4), 'drop': 0.2, 'sink': True}
-  got, want = (attended(kernel, case, 37, 21, info=by_hand) for kernel in (Blockwise(4, 8), DenseAttention()))
+  got, want = (
+    attended(kernel, case, 37, 21, info=by_hand) for kernel in (Blockwise(4, 8), DenseAttention())
+  )
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
 
 
@@ -95,7 +122,8 @@ def test_orders_hold_for_positions_given_by_hand_and_for_other_keys_than_queries
   [
     # Of 32 by 32 tiles: the local band is two wide; a column of the stride is a tile.
     (Strided(32), 63 + 32, 528),
-    # The 4 tiles of summaries are seen by all later tiles, the 28 of others by the two blocks that they belong to.
+    # The 4 tiles of summaries are seen by all later tiles, the 28 of others by the two blocks that
+    # they belong to.
     (Fixed(32, 4), 32 + 24 + 16 + 8 + 2 * 28, 528),
     (Window(32, step=4), 4 * (8 + 7), 32 * 5 - 10),
     (Permutation(), 528, 1024),
@@ -108,7 +136,9 @@ def test_tiles_seen_go_by_the_pairs(mask, tiles, plain):
 
   def seen(views):
     infos = ([moved(at, order(by, at)) for by in (view.queries, view.keys)] for view in views)
-    return sum(int((kinds(v.mask, *s, size, size, n) > 0).sum()) for v, s in zip(views, infos, strict=True))
+    return sum(
+      int((kinds(v.mask, *s, size, size, n) > 0).sum()) for v, s in zip(views, infos, strict=True)
+    )
 
   assert seen(worth(mask, 0)) == plain
   assert seen(worth(mask, n / size)) == tiles
@@ -143,7 +173,10 @@ def test_blockwise_keeps_no_array_of_queries_by_keys(mask):
   q, k, v = drawn(T, T)
   scores = Scores(1.0, mask & Segments(), (lambda a, b: ALiBi().bias(N, a, b),))
   run = lambda *x: Blockwise(16, 32)(*x, info(T), info(T), scores, 'float32').sum()
-  sizes = [int(np.prod(v.aval.shape)) for v in variables(jax.make_jaxpr(jax.grad(run, (0, 1, 2)))(q, k, v).jaxpr)]
+  sizes = [
+    int(np.prod(v.aval.shape))
+    for v in variables(jax.make_jaxpr(jax.grad(run, (0, 1, 2)))(q, k, v).jaxpr)
+  ]
   assert max(sizes) < B * N * T * T // 4
 
 
@@ -174,5 +207,7 @@ def test_dropout_knows_where_its_first_query_stands():
 
 
 def test_a_tile_of_no_size_is_refused():
-  with pytest.raises(errors.ConfigError, match=r'queries=0, keys=256 is no size of a tile. Expected at least 1'):
+  with pytest.raises(
+    errors.ConfigError, match=r'queries=0, keys=256 is no size of a tile. Expected at least 1'
+  ):
     config.validate(Blockwise(queries=0))

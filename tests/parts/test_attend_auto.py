@@ -71,7 +71,9 @@ def test_how_many_are_few_goes_by_the_row_on_a_cpu_and_by_memory_elsewhere():
 def test_what_is_chosen_gives_the_numbers_of_the_dense_kernel():
   params = init(SPEC, jax.random.key(0))
   tokens = jax.random.randint(jax.random.key(1), (2, 128), 0, SPEC.vocab)
-  logits = lambda run: jax.jit(lambda p: apply(SPEC, p, run=run, input_ids=tokens)['logits'])(params)
+  logits = lambda run: jax.jit(lambda p: apply(SPEC, p, run=run, input_ids=tokens)['logits'])(
+    params
+  )
   np.testing.assert_allclose(logits(Run(attend=Auto())), logits(Run()), atol=1e-5)
 
 
@@ -102,7 +104,9 @@ def test_a_gpu_is_offered_cudnn_and_what_that_refuses_goes_as_before(monkeypatch
   assert names([asked_on('gpu')]) == ['cudnn']
   assert asked_on('gpu').refused == {'pallas': 'its kernels are for TPUs, and interpreted on a gpu'}
   precise = asked_on('gpu', jnp.float32)
-  assert names([precise, asked_on('gpu', cap=2.0), asked_on('gpu', cap=2.0, B=16)]) == ['staircase'] * 2 + ['blockwise']
+  assert names([precise, asked_on('gpu', cap=2.0), asked_on('gpu', cap=2.0, B=16)]) == [
+    'staircase'
+  ] * 2 + ['blockwise']
   assert 'float32 is neither bfloat16 nor float16' in precise.refused['cudnn']
   long = asked_on('gpu', T=1 << 15)
   assert names([long]) == ['blockwise']
@@ -110,7 +114,9 @@ def test_a_gpu_is_offered_cudnn_and_what_that_refuses_goes_as_before(monkeypatch
 
 
 def test_a_gpu_that_cudnn_is_not_for_goes_without(monkeypatch):
-  monkeypatch.setattr(cudnn, 'lacking', lambda: 'its kernels are for GPUs of NVIDIA, and this is another')
+  monkeypatch.setattr(
+    cudnn, 'lacking', lambda: 'its kernels are for GPUs of NVIDIA, and this is another'
+  )
   assert names([asked_on('gpu')]) == ['staircase']
 
 
@@ -128,7 +134,9 @@ def test_what_is_added_to_values_goes_by_tiles_or_dense_whatever_the_platform(mo
   for platform, kernel in (('tpu', 'pallas'), ('gpu', 'cudnn')):
     short, long = (asked_on(platform, B=B, added=added) for B in (1, 16))
     assert names([short, long]) == ['staircase', 'blockwise']
-    assert short.refused[kernel].startswith('vectors that are added to values (`added`) are not among what')
+    assert short.refused[kernel].startswith(
+      'vectors that are added to values (`added`) are not among what'
+    )
 
 
 def test_the_last_candidate_refuses_nothing():

@@ -36,7 +36,9 @@ def ctx(segment=None):
 @pytest.fixture(scope='module')
 def full_params(x_BTD):
   """Of four heads with four key heads."""
-  return nn.unbox(Attention(4, 4, 8).make(DIMS).init(jax.random.key(1), x_BTD, ctx(), None)['params'])
+  return nn.unbox(
+    Attention(4, 4, 8).make(DIMS).init(jax.random.key(1), x_BTD, ctx(), None)['params']
+  )
 
 
 def run(spec, params, x_BTD, where=None):
@@ -49,18 +51,28 @@ def grouped(params, K):
 
 
 def test_as_many_key_heads_as_heads_is_plain_multi_head_attention(full_params, x_BTD):
-  np.testing.assert_array_equal(run(Attention(4, 4, 8), full_params, x_BTD), run(Attention(4), full_params, x_BTD))
+  np.testing.assert_array_equal(
+    run(Attention(4, 4, 8), full_params, x_BTD), run(Attention(4), full_params, x_BTD)
+  )
 
 
 @pytest.mark.parametrize('K', [1, 2])
 def test_shared_key_heads_are_consecutive_heads_with_repeated_weights(full_params, x_BTD, K):
   few = grouped(full_params, K)
-  repeated = {n: {'kernel': jnp.repeat(p['kernel'], 4 // K, 1)} if n in 'kv' else p for n, p in few.items()}
+  repeated = {
+    n: {'kernel': jnp.repeat(p['kernel'], 4 // K, 1)} if n in 'kv' else p for n, p in few.items()
+  }
   spec = Attention(4, K, 8, RoPE())
-  np.testing.assert_allclose(run(spec, few, x_BTD), run(Attention(4, 4, 8, RoPE()), repeated, x_BTD), atol=1e-6)
+  np.testing.assert_allclose(
+    run(spec, few, x_BTD), run(Attention(4, 4, 8, RoPE()), repeated, x_BTD), atol=1e-6
+  )
   if K == 2:
-    tiled = {n: {'kernel': jnp.tile(p['kernel'], (1, 2, 1))} if n in 'kv' else p for n, p in few.items()}
-    assert np.abs(run(spec, few, x_BTD) - run(Attention(4, 4, 8, RoPE()), tiled, x_BTD)).max() > 1e-3
+    tiled = {
+      n: {'kernel': jnp.tile(p['kernel'], (1, 2, 1))} if n in 'kv' else p for n, p in few.items()
+    }
+    assert (
+      np.abs(run(spec, few, x_BTD) - run(Attention(4, 4, 8, RoPE()), tiled, x_BTD)).max() > 1e-3
+    )
 
 
 def test_without_mask_and_positions_a_permutation_of_tokens_permutes_the_output(full_params, x_BTD):
@@ -72,7 +84,10 @@ def test_without_mask_and_positions_a_permutation_of_tokens_permutes_the_output(
 
 def test_a_causal_mask_alone_tells_of_order(full_params, x_BTD):
   spec, order = Attention(4), np.asarray([3, 1, 5, 0, 2, 4])
-  assert np.abs(run(spec, full_params, x_BTD)[:, order] - run(spec, full_params, x_BTD[:, order])).max() > 1e-3
+  assert (
+    np.abs(run(spec, full_params, x_BTD)[:, order] - run(spec, full_params, x_BTD[:, order])).max()
+    > 1e-3
+  )
 
 
 def test_a_token_that_may_look_at_nobody_gets_zeros(full_params, x_BTD):
@@ -82,10 +97,14 @@ def test_a_token_that_may_look_at_nobody_gets_zeros(full_params, x_BTD):
   assert np.isfinite(y).all()
 
 
-def test_a_wide_cap_and_a_sink_far_below_change_nothing_and_a_high_sink_takes_all(full_params, x_BTD):
+def test_a_wide_cap_and_a_sink_far_below_change_nothing_and_a_high_sink_takes_all(
+  full_params, x_BTD
+):
   plain = run(Attention(4), full_params, x_BTD)
   np.testing.assert_allclose(run(Attention(4, cap=1e4), full_params, x_BTD), plain, atol=1e-5)
-  sunk = lambda level: run(Attention(4, sink=True), full_params | {'sink': jnp.full((4,), level)}, x_BTD)
+  sunk = lambda level: run(
+    Attention(4, sink=True), full_params | {'sink': jnp.full((4,), level)}, x_BTD
+  )
   np.testing.assert_allclose(sunk(-100.0), plain, atol=1e-6)
   assert np.abs(sunk(100.0)).max() < 1e-6
 
@@ -93,7 +112,9 @@ def test_a_wide_cap_and_a_sink_far_below_change_nothing_and_a_high_sink_takes_al
 def test_a_sink_of_zero_is_one_more_key_of_score_zero():
   s = jnp.asarray([[1.0, 2.0]])
   with_sink = softmax(s, jnp.ones_like(s, bool), jnp.zeros((1, 1)))
-  np.testing.assert_allclose(with_sink, jax.nn.softmax(jnp.asarray([[1.0, 2.0, 0.0]]))[:, :2], rtol=1e-6)
+  np.testing.assert_allclose(
+    with_sink, jax.nn.softmax(jnp.asarray([[1.0, 2.0, 0.0]]))[:, :2], rtol=1e-6
+  )
 
 
 @pytest.mark.parametrize('size', [1e4, -1e4])
@@ -143,5 +164,7 @@ def test_heads_that_do_not_go_together_are_refused(cls, fields, message):
 
 def test_a_model_refuses_heads_that_do_not_divide_it_with_the_path():
   block = Block(Attention(5), norm=LayerNorm())
-  with pytest.raises(errors.ConfigError, match=r'pattern\.0\.mixer: heads=5 does not divide d_model=32'):
+  with pytest.raises(
+    errors.ConfigError, match=r'pattern\.0\.mixer: heads=5 does not divide d_model=32'
+  ):
     config.validate(Model(Tokens(64), 32, (Segment((block,), 1),)))

@@ -25,7 +25,9 @@ def _scores(relative, q_BTNH, k_BTNH, at):
 @pytest.mark.parametrize('layout', ['halves', 'interleaved'])
 def test_scores_depend_on_the_distance_of_rows_and_columns(layout):
   relative, info = Axial(layout=layout), with_grid(whole(1, 15), GRID)
-  q, k = (jnp.broadcast_to(jax.random.normal(jax.random.key(i), (8,)), (1, 15, 1, 8)) for i in range(2))
+  q, k = (
+    jnp.broadcast_to(jax.random.normal(jax.random.key(i), (8,)), (1, 15, 1, 8)) for i in range(2)
+  )
   at = np.asarray(relative.places(info))[0]
   scores = _scores(relative, q, k, jnp.asarray(at)[None])
   found = {}
@@ -56,7 +58,9 @@ def test_positions_of_images_are_one_flag(positions):
   params = transformer.init(model, jax.random.key(0))
   x = jax.random.normal(jax.random.key(1), (1, 3, 16, 24))
   out = transformer.apply(model, params, pixel_values=x)['pooler_output']
-  without = transformer.apply(plain, transformer.init(plain, jax.random.key(0)), pixel_values=x)['pooler_output']
+  without = transformer.apply(plain, transformer.init(plain, jax.random.key(0)), pixel_values=x)[
+    'pooler_output'
+  ]
   assert np.isfinite(out).all()
   if positions in ('rope', 'axial'):  # which have no parameters of their own
     assert np.abs(out - without).max() > 1e-4

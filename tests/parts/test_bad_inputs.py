@@ -1,4 +1,6 @@
-"""Errors for missing, unknown and badly shaped inputs of each input layer, and for parts that do not fit it."""
+"""Errors for missing, unknown and badly shaped inputs of each input layer, and for parts that do
+not fit it.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -37,14 +39,21 @@ READER = block(cross=CrossAttention(4, tower='inputs'))
 LATENTS = model(Latents(4), READER, towers={'inputs': source()})
 LLAVA = causal(Splice(Tokens(61)), heads={'lm': Lm()}, towers={'vision': source('pixel_values')})
 STREAMS = causal(
-  Interleave((Stream('states', Features('states', 5)), Stream('actions', Features('actions', 2))), timesteps=9),
+  Interleave(
+    (Stream('states', Features('states', 5)), Stream('actions', Features('actions', 2))),
+    timesteps=9,
+  ),
   absolute=Learned(8),
 )
-DIT = model(Conditioned(Features('latents', 5), classes=4, pooled=7), block(norm=AdaptiveNorm(), residual_scale=Gate()))
+DIT = model(
+  Conditioned(Features('latents', 5), classes=4, pooled=7),
+  block(norm=AdaptiveNorm(), residual_scale=Gate()),
+)
 STEP = {'states': floats(B, T, 5), 'timesteps': ints(B, T)}
 MOVE = {'states': floats(B, 3, 5), 'actions': floats(B, 3, 2), 'timesteps': ints(B, 3)}
 NOISE = {
-  'latents': floats(B, T, 5), 'timestep': floats(B), 'class_labels': ints(B), 'pooled_projections': floats(B, 7)
+  'latents': floats(B, T, 5), 'timestep': floats(B), 'class_labels': ints(B),
+  'pooled_projections': floats(B, 7)
 }  # fmt: skip
 IDS = ints(B, T)
 
@@ -59,24 +68,54 @@ def without(inputs, name):
   [
     pytest.param(spec, inputs, message, id=f'case={name}')
     for name, spec, inputs, message in [
-      ('features-missing', VECTORS, without(STEP, 'states'), r'states is missing\. Expected states, timesteps'),
-      ('features-no-time', VECTORS, without(STEP, 'timesteps'), r'timesteps is missing\. Expected states, timesteps'),
-      ('features-unknown', VECTORS, STEP | {'state': IDS}, "unknown input 'state'. Did you mean 'states'"),
+      (
+        'features-missing',
+        VECTORS,
+        without(STEP, 'states'),
+        r'states is missing\. Expected states, timesteps',
+      ),
+      (
+        'features-no-time',
+        VECTORS,
+        without(STEP, 'timesteps'),
+        r'timesteps is missing\. Expected states, timesteps',
+      ),
+      (
+        'features-unknown',
+        VECTORS,
+        STEP | {'state': IDS},
+        "unknown input 'state'. Did you mean 'states'",
+      ),
       (
         'features-rank',
         VECTORS,
         STEP | {'states': floats(B, 5)},
         r'states has shape \(2, 5\)\. Expected \[B, T, R=5\]',
       ),
-      ('features-width', VECTORS, STEP | {'states': floats(B, T, 4)}, r'states has shape \(2, 6, 4\).*\[B, T, R=5\]'),
-      ('features-time', VECTORS, STEP | {'timesteps': ints(B, 5)}, r'timesteps has shape.*Expected \[B=2, T=6\]'),
+      (
+        'features-width',
+        VECTORS,
+        STEP | {'states': floats(B, T, 4)},
+        r'states has shape \(2, 6, 4\).*\[B, T, R=5\]',
+      ),
+      (
+        'features-time',
+        VECTORS,
+        STEP | {'timesteps': ints(B, 5)},
+        r'timesteps has shape.*Expected \[B=2, T=6\]',
+      ),
       (
         'features-mask',
         VECTORS,
         STEP | {'attention_mask': ints(B, 5)},
         r'attention_mask has shape \(2, 5\)\. Expected',
       ),
-      ('features-two-masks', VECTORS, STEP | {'attention_mask': IDS, 'segment_ids': IDS}, 'are both given'),
+      (
+        'features-two-masks',
+        VECTORS,
+        STEP | {'attention_mask': IDS, 'segment_ids': IDS},
+        'are both given',
+      ),
       (
         'features-long',
         VECTORS,
@@ -90,40 +129,92 @@ def without(inputs, name):
         'latents has 5 vectors. Expected 6, for a grid of 2 x 3',
       ),
       ('codes-missing', CODES, {}, r'input_ids is missing\. Expected input_ids'),
-      ('codes-flat', CODES, {'input_ids': IDS}, r'input_ids has shape \(2, 6\)\. Expected \[B, T, U=3\]'),
-      ('codes-books', CODES, {'input_ids': ints(B, T, 4)}, r'input_ids has shape.*Expected \[B, T, U=3\]'),
-      ('codes-long', CODES, {'input_ids': ints(B, 9, 3)}, 'makes 9 tokens, the position table has 8 rows'),
+      (
+        'codes-flat',
+        CODES,
+        {'input_ids': IDS},
+        r'input_ids has shape \(2, 6\)\. Expected \[B, T, U=3\]',
+      ),
+      (
+        'codes-books',
+        CODES,
+        {'input_ids': ints(B, T, 4)},
+        r'input_ids has shape.*Expected \[B, T, U=3\]',
+      ),
+      (
+        'codes-long',
+        CODES,
+        {'input_ids': ints(B, 9, 3)},
+        'makes 9 tokens, the position table has 8 rows',
+      ),
       ('latents-missing', LATENTS, {}, r'vectors is missing\. Expected vectors'),
-      ('latents-width', LATENTS, {'vectors': floats(B, T, 4)}, r'vectors has shape.*Expected \[B, T, R=5\]'),
-      ('latents-unknown', LATENTS, {'vectors': floats(B, T, 5), 'latents': IDS}, "unknown input 'latents'"),
+      (
+        'latents-width',
+        LATENTS,
+        {'vectors': floats(B, T, 4)},
+        r'vectors has shape.*Expected \[B, T, R=5\]',
+      ),
+      (
+        'latents-unknown',
+        LATENTS,
+        {'vectors': floats(B, T, 5), 'latents': IDS},
+        "unknown input 'latents'",
+      ),
       (
         'splice-missing',
         LLAVA,
         {'pixel_values': floats(B, 2, 5)},
         r'input_ids is missing\. Expected pixel_values, input_ids',
       ),
-      ('splice-ids', LLAVA, {'input_ids': ints(T)}, r'input_ids has shape \(6,\)\. Expected \[B, T\]'),
-      ('splice-image', LLAVA, {'input_ids': IDS, 'pixel_values': floats(B, 2, 4)}, r'pixel_values has shape.*R=5'),
-      ('splice-many', LLAVA, {'input_ids': IDS, 'pixel_values': floats(B, 7, 5)}, 'at most 12 placeholders'),
+      (
+        'splice-ids',
+        LLAVA,
+        {'input_ids': ints(T)},
+        r'input_ids has shape \(6,\)\. Expected \[B, T\]',
+      ),
+      (
+        'splice-image',
+        LLAVA,
+        {'input_ids': IDS, 'pixel_values': floats(B, 2, 4)},
+        r'pixel_values has shape.*R=5',
+      ),
+      (
+        'splice-many',
+        LLAVA,
+        {'input_ids': IDS, 'pixel_values': floats(B, 7, 5)},
+        'at most 12 placeholders',
+      ),
       (
         'streams-missing',
         STREAMS,
         without(MOVE, 'actions'),
         r'actions is missing\. Expected states, actions, timesteps',
       ),
-      ('streams-width', STREAMS, MOVE | {'actions': floats(B, 3, 3)}, r'actions has shape.*Expected \[B, T, R=2\]'),
+      (
+        'streams-width',
+        STREAMS,
+        MOVE | {'actions': floats(B, 3, 3)},
+        r'actions has shape.*Expected \[B, T, R=2\]',
+      ),
       (
         'streams-steps',
         STREAMS,
         MOVE | {'actions': floats(B, 2, 2)},
-        'actions has 2 steps of 2 examples, and states has 3 of 2. Expected as many steps in each of states, actions',
+        'actions has 2 steps of 2 examples, and states has 3 of 2. Expected as many steps in each '
+        'of states, actions',
       ),
-      ('streams-mask', STREAMS, MOVE | {'attention_mask': ints(B, 6)}, r'attention_mask has shape.*\[B=2, T=3\]'),
+      (
+        'streams-mask',
+        STREAMS,
+        MOVE | {'attention_mask': ints(B, 6)},
+        r'attention_mask has shape.*\[B=2, T=3\]',
+      ),
       (
         'streams-long',
         STREAMS,
         {'states': floats(B, 5, 5), 'actions': floats(B, 5, 2), 'timesteps': ints(B, 5)},
-        '5 steps of 2 streams make 10 tokens, the position table has 8 rows. Expected at most 4 steps',
+        '5 steps of 2 streams make 10 tokens, the position table has 8 rows. Expected at most 4 '
+        'steps',
       ),
       (
         'condition-missing',
@@ -131,15 +222,32 @@ def without(inputs, name):
         without(NOISE, 'timestep'),
         r'timestep is missing\. Expected latents, timestep, class_labels, pooled_projections',
       ),
-      ('condition-time', DIT, NOISE | {'timestep': floats(B, 1)}, r'timestep has shape \(2, 1\)\. Expected \[B=2\]'),
-      ('condition-batch', DIT, NOISE | {'class_labels': ints(3)}, r'class_labels has shape \(3,\)\. Expected \[B=2\]'),
-      ('condition-pooled', DIT, NOISE | {'pooled_projections': floats(B, 6)}, r'Expected \[B=2, R=7\]'),
+      (
+        'condition-time',
+        DIT,
+        NOISE | {'timestep': floats(B, 1)},
+        r'timestep has shape \(2, 1\)\. Expected \[B=2\]',
+      ),
+      (
+        'condition-batch',
+        DIT,
+        NOISE | {'class_labels': ints(3)},
+        r'class_labels has shape \(3,\)\. Expected \[B=2\]',
+      ),
+      (
+        'condition-pooled',
+        DIT,
+        NOISE | {'pooled_projections': floats(B, 6)},
+        r'Expected \[B=2, R=7\]',
+      ),
     ]
   ],
 )
 def test_inputs_that_do_not_fit_are_refused(spec, inputs, message):
   with pytest.raises(errors.UserError, match=message):
-    jax.eval_shape(lambda p, x: transformer.apply(spec, p, **x), transformer.param_shapes(spec), inputs)
+    jax.eval_shape(
+      lambda p, x: transformer.apply(spec, p, **x), transformer.param_shapes(spec), inputs
+    )
 
 
 def bare(embed, *pattern, **fields) -> Model:
@@ -155,10 +263,26 @@ def bare(embed, *pattern, **fields) -> Model:
     for name, spec, message in [
       ('size', bare(Features(size=0)), 'embed: size=0, timesteps=0 are not sizes'),
       ('width', bare(Features(size=5, project=False)), 'embed: size=5 is not d_model=32'),
-      ('input', bare(Features('attention_mask')), "embed: input='attention_mask' is no name for vectors"),
-      ('latents-tower', bare(Latents(4)), "reads tower 'inputs', which does not exist. Known towers: none"),
-      ('count', bare(Latents(0), towers={'inputs': source()}), 'embed: count=0 is not a number of vectors'),
-      ('shared', bare(Splice(Tokens(None)), towers={'vision': source()}), 'text.vocab=none shares a table'),
+      (
+        'input',
+        bare(Features('attention_mask')),
+        "embed: input='attention_mask' is no name for vectors",
+      ),
+      (
+        'latents-tower',
+        bare(Latents(4)),
+        "reads tower 'inputs', which does not exist. Known towers: none",
+      ),
+      (
+        'count',
+        bare(Latents(0), towers={'inputs': source()}),
+        'embed: count=0 is not a number of vectors',
+      ),
+      (
+        'shared',
+        bare(Splice(Tokens(None)), towers={'vision': source()}),
+        'text.vocab=none shares a table',
+      ),
       ('no-parts', bare(Interleave(())), 'embed: parts is empty'),
       (
         'same-input',
@@ -172,14 +296,27 @@ def bare(embed, *pattern, **fields) -> Model:
       ),
       ('books', bare(Codes(0)), 'embed: books=0 of codes=2049 make no table'),
       ('nothing', bare(Conditioned(waves=0)), 'waves, classes and pooled are all 0'),
-      ('unread', bare(Conditioned()), 'embed: gives a condition, and no norm or residual_scale needs one'),
+      (
+        'unread',
+        bare(Conditioned()),
+        'embed: gives a condition, and no norm or residual_scale needs one',
+      ),
       (
         'norm',
         bare(Features(), block(norm=AdaptiveNorm())),
-        r'segments\.0\.pattern\.0\.norm: norm=adaptive needs a condition, and embed=features gives none',
+        r'segments\.0\.pattern\.0\.norm: norm=adaptive needs a condition, and embed=features gives '
+        r'none',
       ),
-      ('residual_scale', bare(Features(), block(residual_scale=Gate())), r'segments\.0\.pattern\.0\.residual_scale: residual_scale=gate needs a condition'),
-      ('final', bare(Features(), norm=AdaptiveNorm()), 'model.norm|norm: norm=adaptive needs a condition'),
+      (
+        'residual_scale',
+        bare(Features(), block(residual_scale=Gate())),
+        r'segments\.0\.pattern\.0\.residual_scale: residual_scale=gate needs a condition',
+      ),
+      (
+        'final',
+        bare(Features(), norm=AdaptiveNorm()),
+        'model.norm|norm: norm=adaptive needs a condition',
+      ),
       (
         'elsewhere',
         bare(Conditioned(Features()), block(norm=AdaptiveNorm()), residual=Dlcl(AdaptiveNorm())),
@@ -193,13 +330,28 @@ def bare(embed, *pattern, **fields) -> Model:
       (
         'known-streams',
         bare(Interleave(), heads={'r': Regress(stream='action')}),
-        "stream='action' is no stream of embed=interleave. Expected one of returns, states, actions",
+        "stream='action' is no stream of embed=interleave. Expected one of returns, states, "
+        'actions',
       ),
-      ('lm', bare(Features(), heads={'lm': Lm()}), r'heads\.lm: lm returns logits over a vocabulary'),
-      ('grid', bare(Features(), heads={'u': Unpatchify()}), r'heads\.u: unpatchify needs a grid of image patches'),
+      (
+        'lm',
+        bare(Features(), heads={'lm': Lm()}),
+        r'heads\.lm: lm returns logits over a vocabulary',
+      ),
+      (
+        'grid',
+        bare(Features(), heads={'u': Unpatchify()}),
+        r'heads\.u: unpatchify needs a grid of image patches',
+      ),
       (
         'mtp',
-        bare(Splice(Tokens(61)), block(), mtp=SequentialMTP(), towers={'vision': source()}, heads={'lm': Lm()}),
+        bare(
+          Splice(Tokens(61)),
+          block(),
+          mtp=SequentialMTP(),
+          towers={'vision': source()},
+          heads={'lm': Lm()},
+        ),
         'mtp reads token embeddings, and embed=splice',
       ),
       (
@@ -209,7 +361,12 @@ def bare(embed, *pattern, **fields) -> Model:
       ),
       (
         'resampled-stream',
-        Model(Interleave(), 32, (Segment((block(),), 1, resample=Stride()),), heads={'r': Regress(stream='states')}),
+        Model(
+          Interleave(),
+          32,
+          (Segment((block(),), 1, resample=Stride()),),
+          heads={'r': Regress(stream='states')},
+        ),
         "stream='states': a segment changes the length",
       ),
     ]

@@ -1,4 +1,6 @@
-"""What becomes of a branch before it joins the residual stream: residual scales, and rows that go past it."""
+"""What becomes of a branch before it joins the residual stream: residual scales, and rows that go
+past it.
+"""
 
 import dataclasses
 
@@ -29,12 +31,16 @@ def model(depth=3, **fields):
 
 
 def hidden(spec, params, **options):
-  return jax.jit(lambda p: transformer.apply(spec, p, input_ids=IDS, **options)['last_hidden_state'])(params)
+  return jax.jit(
+    lambda p: transformer.apply(spec, p, input_ids=IDS, **options)['last_hidden_state']
+  )(params)
 
 
 def test_a_stack_without_norms_and_with_rezero_starts_as_the_identity():
   for depth in (1, 40):
-    spec = dataclasses.replace(model(depth, residual_layout=Unnormalised(), residual_scale=ReZero()))
+    spec = dataclasses.replace(
+      model(depth, residual_layout=Unnormalised(), residual_scale=ReZero())
+    )
     params = transformer.init(spec, jax.random.key(0))
     normed = hidden(model(1, residual_scale=ReZero()), params | {'segment_0': _first(params)})
     np.testing.assert_array_equal(hidden(spec, params), normed)
@@ -49,7 +55,9 @@ def _first(params):
 def test_a_gain_of_one_changes_nothing_and_a_gain_is_a_factor_of_its_branch():
   key = jax.random.key(0)
   plain, spec = model(), model(residual_scale=LayerScale(1.0))
-  np.testing.assert_array_equal(hidden(spec, transformer.init(spec, key)), hidden(plain, transformer.init(plain, key)))
+  np.testing.assert_array_equal(
+    hidden(spec, transformer.init(spec, key)), hidden(plain, transformer.init(plain, key))
+  )
   half = transformer.init(model(residual_scale=LayerScale(0.5)), key)
   scaled = transformer.init(plain, key)
   for name, last in (('mixer', 'o'), ('ffn', 'down')):
@@ -58,7 +66,9 @@ def test_a_gain_of_one_changes_nothing_and_a_gain_is_a_factor_of_its_branch():
   np.testing.assert_allclose(hidden(spec, half), hidden(plain, scaled), atol=1e-6)
 
 
-@pytest.mark.parametrize(('residual_layout', 'last'), [(After(), 'norm'), (Sandwich(), 'post_norm')])
+@pytest.mark.parametrize(
+  ('residual_layout', 'last'), [(After(), 'norm'), (Sandwich(), 'post_norm')]
+)
 def test_a_gain_multiplies_what_is_added_and_no_norm_takes_it_back(residual_layout, last):
   plain = model(residual_layout=residual_layout)
   params = transformer.init(plain, jax.random.key(0))
@@ -71,14 +81,19 @@ def test_a_gain_multiplies_what_is_added_and_no_norm_takes_it_back(residual_layo
 
 @pytest.mark.parametrize(('residual_scale', 'each'), [(LayerScale(), 8), (ReZero(), 1)])
 def test_every_branch_has_a_gain_of_its_own(residual_scale, each):
-  assert count.count_params(model(residual_scale=residual_scale)) - count.count_params(model()) == 3 * 2 * each
+  assert (
+    count.count_params(model(residual_scale=residual_scale)) - count.count_params(model())
+    == 3 * 2 * each
+  )
 
 
 def dropped(layer, rate=0.6, depth=3, rows=2000):
   one = jnp.ones((rows, 1), jnp.int32)
   ctx = Ctx(TokenInfo(one, one), layer=jnp.int32(layer), train=True)
   module = Drop(Block(drop_path=rate), Dims(4, depth, Normal(), Run()))
-  return np.asarray(module.apply({}, jnp.ones((rows, 1, 4)), ctx, rngs={'dropout': jax.random.key(0)}))
+  return np.asarray(
+    module.apply({}, jnp.ones((rows, 1, 4)), ctx, rngs={'dropout': jax.random.key(0)})
+  )
 
 
 @pytest.mark.parametrize('layer', [0, 1, 2])
@@ -96,10 +111,14 @@ def test_in_training_only_and_by_key_whether_scanned_or_unrolled():
   np.testing.assert_array_equal(still, hidden(model(), params))
   moved = hidden(spec, params, key=jax.random.key(1))
   assert np.abs(moved - still).max() > 1e-3
-  np.testing.assert_allclose(hidden(spec, params, key=jax.random.key(1), run=Run(loop='unroll')), moved, atol=1e-5)
+  np.testing.assert_allclose(
+    hidden(spec, params, key=jax.random.key(1), run=Run(loop='unroll')), moved, atol=1e-5
+  )
   assert np.abs(hidden(spec, params, key=jax.random.key(2)) - moved).max() > 1e-3
 
 
 def test_a_chance_that_is_none_is_refused():
-  with pytest.raises(errors.ConfigError, match=r'pattern\.0: drop_path=1\.5 is not a share\. Expected at least 0'):
+  with pytest.raises(
+    errors.ConfigError, match=r'pattern\.0: drop_path=1\.5 is not a share\. Expected at least 0'
+  ):
     config.validate(model(drop_path=1.5))

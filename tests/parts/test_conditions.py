@@ -26,8 +26,15 @@ B, T = 2, 6
 
 def dit(of=Features('latents', 5), **fields) -> Model:
   """Return a model with blocks conditioned on a timestep and a class."""
-  own = {'waves': 8, 'classes': 4} | {n: fields.pop(n) for n in ('class_dropout', 'pooled') if n in fields}
-  return model(Conditioned(of, **own), block(norm=AdaptiveNorm(), residual_scale=Gate()), norm=AdaptiveNorm(), **fields)
+  own = {'waves': 8, 'classes': 4} | {
+    n: fields.pop(n) for n in ('class_dropout', 'pooled') if n in fields
+  }
+  return model(
+    Conditioned(of, **own),
+    block(norm=AdaptiveNorm(), residual_scale=Gate()),
+    norm=AdaptiveNorm(),
+    **fields,
+  )
 
 
 CONDITION = {'timestep': jnp.asarray([3.0, 700.0]), 'class_labels': jnp.asarray([0, 3])}
@@ -45,7 +52,10 @@ def test_blocks_are_the_identity_at_first():
 @pytest.mark.parametrize('name', ['timestep', 'class_labels', 'pooled_projections'])
 def test_every_condition_changes_its_own_example_only(name):
   spec = dit(pooled=7)
-  p, given = params(spec), {'latents': normal(B, T, 5), 'pooled_projections': normal(B, 7)} | CONDITION
+  p, given = (
+    params(spec),
+    {'latents': normal(B, T, 5), 'pooled_projections': normal(B, 7)} | CONDITION,
+  )
   before = apply(spec, p, given)['predictions']
   after = apply(spec, p, given | {name: given[name].at[1].add(-1)})['predictions']
   np.testing.assert_array_equal(after[0], before[0])
@@ -86,7 +96,9 @@ def test_dropped_labels_are_the_extra_class():
 
 def test_a_conditioned_language_model_decodes_from_a_cache():
   embed = Conditioned(Tokens(61), waves=8)
-  spec = model(embed, block(Causal(), norm=AdaptiveNorm(), residual_scale=Gate()), heads={'lm': Lm()})
+  spec = model(
+    embed, block(Causal(), norm=AdaptiveNorm(), residual_scale=Gate()), heads={'lm': Lm()}
+  )
   p, ids, time = (
     params(spec),
     jnp.asarray(np.random.default_rng(0).integers(0, 61, (B, T))),
@@ -109,7 +121,9 @@ def test_a_condition_goes_through_reversible_blocks():
 
   rewound = jax.jit(jax.grad(loss))(p)['embed']
   numeric = lambda up, down: (loss(up) - loss(down)) / 2e-2
-  bumped = lambda by: p | {'embed': p['embed'] | {'classes': p['embed']['classes'].at[3, 0].add(by)}}
+  bumped = lambda by: (
+    p | {'embed': p['embed'] | {'classes': p['embed']['classes'].at[3, 0].add(by)}}
+  )
   close(rewound['classes'][3, 0], numeric(bumped(1e-2), bumped(-1e-2)), rtol=1e-2)
   assert all(np.abs(g).max() > 0 for g in jax.tree.leaves(rewound))
 
@@ -122,7 +136,8 @@ def test_a_gate_of_a_gru_is_the_papers_formula():
   module = gate.make(dims)
   own = nn.unbox(module.init(jax.random.key(0), y, x, None))['params']
   own = {
-    name: jax.tree.map(lambda a, i=i: a + normal(*a.shape, seed=i), part) for i, (name, part) in enumerate(own.items())
+    name: jax.tree.map(lambda a, i=i: a + normal(*a.shape, seed=i), part)
+    for i, (name, part) in enumerate(own.items())
   }
   w = {name: np.asarray(layer['kernel']) for name, layer in own.items() if name != 'bias'}
   s = lambda a: 1 / (1 + np.exp(-a))
@@ -130,7 +145,9 @@ def test_a_gate_of_a_gru_is_the_papers_formula():
   r = s(y @ w['reset_y'] + x @ w['reset_x'])
   z = s(y @ w['update_y'] + x @ w['update_x'] - np.asarray(own['bias']))
   h = np.tanh(y @ w['new_y'] + (r * x) @ w['new_x'])
-  close(x + module.apply({'params': own}, jnp.asarray(y), jnp.asarray(x), None), (1 - z) * x + z * h)
+  close(
+    x + module.apply({'params': own}, jnp.asarray(y), jnp.asarray(x), None), (1 - z) * x + z * h
+  )
 
 
 def test_a_gru_gate_has_the_published_size_and_starts_near_the_identity():
@@ -147,15 +164,19 @@ def test_a_gru_gate_has_the_published_size_and_starts_near_the_identity():
 def test_a_gru_gate_with_a_large_bias_leaves_the_stream():
   spec = model(Features('states', 5), block(residual_scale=Gru(30.0)))
   p = transformer.init(spec, jax.random.key(0))
-  first, *_, last = transformer.apply(spec, p, states=normal(B, T, 5), output_hidden_states=True)['hidden_states'][:-1]
+  first, *_, last = transformer.apply(spec, p, states=normal(B, T, 5), output_hidden_states=True)[
+    'hidden_states'
+  ][:-1]
   close(last, first)
 
 
 def test_flags_assemble_a_conditioned_model():
   spec = model(Features('latents', 5, grid=(2, 3)))
   flags = {
-    'embed': 'conditioned(of=features(input=latents, size=5, grid=(2, 3)), classes=4)', '..norm': 'adaptive',
-    '..residual_scale': 'gate', 'heads.regress': 'none', 'heads.image': 'unpatchify(size=2, channels=3)',
+    'embed': 'conditioned(of=features(input=latents, size=5, grid=(2, 3)), classes=4)',
+    '..norm': 'adaptive',
+    '..residual_scale': 'gate', 'heads.regress': 'none',
+    'heads.image': 'unpatchify(size=2, channels=3)',
   }  # fmt: skip
   for path, text in flags.items():
     spec = config.override(spec, path, text)

@@ -1,4 +1,6 @@
-"""The convolution is the sum it says, of each document by itself; beside a block it reads what enters it."""
+"""The convolution is the sum it says, of each document by itself; beside a block it reads what
+enters it.
+"""
 
 import dataclasses
 
@@ -22,20 +24,30 @@ from tfm.parts.tokeninfo import TokenInfo, positions
 
 D = 6
 SEGMENT_BT = np.asarray([[0, 1, 1, 1, 2, 3, 3, 0], [1, 1, 1, 1, 1, 1, 1, 1]], np.int32)
-BLOCK = Block(Attention(2, head_dim=4, mask=Mask()), Glu(12), residual_layout=Post(), extra_branch=Conv())
-MODEL = Model(Tokens(32), 8, (Segment((BLOCK,)), Segment((dataclasses.replace(BLOCK, extra_branch=None),), 2)))
+BLOCK = Block(
+  Attention(2, head_dim=4, mask=Mask()), Glu(12), residual_layout=Post(), extra_branch=Conv()
+)
+MODEL = Model(
+  Tokens(32), 8, (Segment((BLOCK,)), Segment((dataclasses.replace(BLOCK, extra_branch=None),), 2))
+)
 
 
 def _mixed(conv, params, x_BTD, train=False):
   info = TokenInfo(positions(jnp.asarray(SEGMENT_BT)), jnp.asarray(SEGMENT_BT))
   module = conv.make(Dims(D, 1, Normal(), Run()))
-  return np.asarray(module.apply(params, x_BTD, Ctx(info, train=train), rngs={'dropout': jax.random.key(0)})[0])
+  return np.asarray(
+    module.apply(params, x_BTD, Ctx(info, train=train), rngs={'dropout': jax.random.key(0)})[0]
+  )
 
 
 def _params(conv):
   rng = np.random.default_rng(0)
   shapes = {'kernel': (D // conv.groups, conv.size, D), 'bias': (D,)}
-  return {'params': {name: jnp.asarray(rng.standard_normal(shape), jnp.float32) for name, shape in shapes.items()}}
+  return {
+    'params': {
+      name: jnp.asarray(rng.standard_normal(shape), jnp.float32) for name, shape in shapes.items()
+    }
+  }
 
 
 @pytest.mark.parametrize(('size', 'groups'), [(3, 1), (5, 2), (1, 3)])
@@ -61,30 +73,45 @@ def test_dropout_stands_before_the_activation_and_in_training_only():
   dropped = _mixed(conv, params, x_BTD, train=True)
   kept = dropped != 0
   assert 0.3 < kept.mean() < 0.7
-  np.testing.assert_allclose(dropped[kept], np.tanh(2 * np.arctanh(whole[kept].astype(np.float64))), atol=1e-4)
+  np.testing.assert_allclose(
+    dropped[kept], np.tanh(2 * np.arctanh(whole[kept].astype(np.float64))), atol=1e-4
+  )
 
 
 def test_beside_a_block_it_reads_what_enters_it_and_joins_behind_the_feed_forward():
   config.validate(MODEL)
   params = transformer.init(MODEL, jax.random.key(0))
-  assert set(params['segment_0']['block_0']) - set(params['segment_1']['block_0']) == {'aside', 'aside_norm'}
-  out = transformer.apply(MODEL, params, input_ids=jnp.asarray([[3, 4, 5]]), output_hidden_states=True)
+  assert set(params['segment_0']['block_0']) - set(params['segment_1']['block_0']) == {
+    'aside',
+    'aside_norm',
+  }
+  out = transformer.apply(
+    MODEL, params, input_ids=jnp.asarray([[3, 4, 5]]), output_hidden_states=True
+  )
   entered, after = out['hidden_states'][:2]
   plain = dataclasses.replace(MODEL, segments=(dataclasses.replace(MODEL.segments[1], repeats=1),))
   rest = {name: p for name, p in params.items() if not name.startswith('segment_')}
-  beneath = transformer.apply(plain, rest | params, input_ids=jnp.asarray([[3, 4, 5]]))['last_hidden_state']
+  beneath = transformer.apply(plain, rest | params, input_ids=jnp.asarray([[3, 4, 5]]))[
+    'last_hidden_state'
+  ]
   own = jax.tree.map(lambda a: a[0], params['segment_0']['block_0']['aside'])
   info = TokenInfo(jnp.arange(3)[None], jnp.ones((1, 3), jnp.int32))
-  extra_branch = Conv().make(Dims(8, 1, Normal(), Run())).apply({'params': own}, entered, Ctx(info))[0]
+  extra_branch = (
+    Conv().make(Dims(8, 1, Normal(), Run())).apply({'params': own}, entered, Ctx(info))[0]
+  )
   x = np.asarray(beneath + extra_branch)
   np.testing.assert_allclose(after, x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6), atol=1e-5)
 
 
 def test_its_flops_are_two_a_parameter_and_the_table_says_where_it_stands():
-  bare = dataclasses.replace(MODEL, segments=(Segment((dataclasses.replace(BLOCK, extra_branch=None),)), MODEL.segments[1]))
+  bare = dataclasses.replace(
+    MODEL, segments=(Segment((dataclasses.replace(BLOCK, extra_branch=None),)), MODEL.segments[1])
+  )
   assert count.flops_per_token(MODEL, 5) - count.flops_per_token(bare, 5) == 2 * 3 * 8 * 8
   assert count.count_params(MODEL) - count.count_params(bare) == 3 * 8 * 8 + 8 + 8
-  assert [row.parts.get('extra_branch') for row in count.table(MODEL, 5) if 'mixer' in row.parts] == ['conv', None]
+  assert [
+    row.parts.get('extra_branch') for row in count.table(MODEL, 5) if 'mixer' in row.parts
+  ] == ['conv', None]
 
 
 def test_nobody_writes_with_it_and_it_keeps_no_cache():
@@ -95,7 +122,10 @@ def test_nobody_writes_with_it_and_it_keeps_no_cache():
   assert not spec.masked
   assert list(can_go_on(spec))
   params, kept = transformer.init(spec, jax.random.key(0)), cache.init_cache(spec, 1, 4)
-  with pytest.raises(errors.UserError, match=r'conv: reads later tokens too, and keeps no cache\. Expected an encoder'):
+  with pytest.raises(
+    errors.UserError,
+    match=r'conv: reads later tokens too, and keeps no cache\. Expected an encoder',
+  ):
     transformer.apply(spec, params, input_ids=jnp.ones((1, 2), jnp.int32), cache=kept)
 
 
@@ -109,4 +139,6 @@ def test_nobody_writes_with_it_and_it_keeps_no_cache():
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(fields, message):
   with pytest.raises(errors.ConfigError, match=message):
-    config.validate(dataclasses.replace(MODEL, segments=(Segment((dataclasses.replace(BLOCK, **fields),)),)))
+    config.validate(
+      dataclasses.replace(MODEL, segments=(Segment((dataclasses.replace(BLOCK, **fields),)),))
+    )

@@ -1,4 +1,6 @@
-"""Disentangled attention: distances share vectors as its authors' do, kernels agree, and what cannot be is refused."""
+"""Disentangled attention: distances share vectors as its authors' do, kernels agree, and what
+cannot be is refused.
+"""
 
 import dataclasses
 
@@ -46,7 +48,10 @@ def test_tiles_give_the_numbers_of_the_whole():
   ('fields', 'said'),
   [
     ({'distances': Distances(1)}, r'span=1 tells no distance from another\. Expected at least 2'),
-    ({'distances': Distances(8, 5)}, r'far=5 leaves no distance to share vectors\. Expected more than 5, or none'),
+    (
+      {'distances': Distances(8, 5)},
+      r'far=5 leaves no distance to share vectors\. Expected more than 5, or none',
+    ),
     ({'terms': ('p2p',)}, r"terms=\('p2p',\) are not those there are\. Expected c2p, p2c or both"),
   ],
 )

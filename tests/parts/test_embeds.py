@@ -5,7 +5,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.parts.towers import apply, block, causal, close, embedded, linear, model, normal, params, source
+from tests.parts.towers import (
+  apply,
+  block,
+  causal,
+  close,
+  embedded,
+  linear,
+  model,
+  normal,
+  params,
+  source,
+)
 from tfm.core import errors
 from tfm.model import transformer
 from tfm.model.cache import init_cache
@@ -45,27 +56,41 @@ def test_vectors_of_the_model_width_need_no_projection():
   close(embedded(spec, params(spec), {'inputs_embeds': x}), x)
 
 
-@pytest.mark.parametrize('embed', [Features('states', 5), Codes(3, 11)], ids=['embed=features', 'embed=codes'])
+@pytest.mark.parametrize(
+  'embed', [Features('states', 5), Codes(3, 11)], ids=['embed=features', 'embed=codes']
+)
 def test_padding_changes_no_other_token(embed):
   spec = causal(embed)
   p, inputs = params(spec), embed.example(jax.random.key(0), B, T)
   ((name, x),) = inputs.items()
   alone = apply(spec, p, inputs)['predictions']
   noise = jnp.ones((B, 2, *x.shape[2:]), x.dtype) * 2
-  padded = {name: jnp.concatenate([noise, x], 1), 'attention_mask': jnp.ones((B, T + 2), int).at[:, :2].set(0)}
+  padded = {
+    name: jnp.concatenate([noise, x], 1),
+    'attention_mask': jnp.ones((B, T + 2), int).at[:, :2].set(0),
+  }
   close(apply(spec, p, padded)['predictions'][:, 2:], alone)
 
 
-@pytest.mark.parametrize('embed', [Features('states', 5), Codes(3, 11)], ids=['embed=features', 'embed=codes'])
+@pytest.mark.parametrize(
+  'embed', [Features('states', 5), Codes(3, 11)], ids=['embed=features', 'embed=codes']
+)
 def test_packed_sequences_do_not_see_each_other(embed):
   spec = causal(embed, absolute=Learned(16))
   p = params(spec)
   ((name, x),) = embed.example(jax.random.key(0), B, T).items()
-  packed = {name: x.reshape(1, B * T, *x.shape[2:]), 'segment_ids': jnp.repeat(jnp.arange(1, B + 1), T)[None]}
-  close(apply(spec, p, packed)['predictions'].reshape(B, T, 3), apply(spec, p, {name: x})['predictions'])
+  packed = {
+    name: x.reshape(1, B * T, *x.shape[2:]),
+    'segment_ids': jnp.repeat(jnp.arange(1, B + 1), T)[None],
+  }
+  close(
+    apply(spec, p, packed)['predictions'].reshape(B, T, 3), apply(spec, p, {name: x})['predictions']
+  )
 
 
-@pytest.mark.parametrize('embed', [Features('states', 5), Codes(3, 11)], ids=['embed=features', 'embed=codes'])
+@pytest.mark.parametrize(
+  'embed', [Features('states', 5), Codes(3, 11)], ids=['embed=features', 'embed=codes']
+)
 def test_cached_vectors_match_the_full_pass(embed):
   spec = causal(embed, absolute=Learned(32))
   p, inputs = params(spec), embed.example(jax.random.key(0), B, T)
@@ -77,7 +102,10 @@ def test_codes_are_the_sum_over_codebooks():
   p, ids = params(spec), np.random.default_rng(0).integers(0, 11, (B, T, 3))
   table_UVD = np.asarray(p['embed']['table'])
   assert table_UVD.shape == (3, 11, 32)
-  close(embedded(spec, p, {'input_ids': jnp.asarray(ids)}), 2 * sum(table_UVD[k][ids[..., k]] for k in range(3)))
+  close(
+    embedded(spec, p, {'input_ids': jnp.asarray(ids)}),
+    2 * sum(table_UVD[k][ids[..., k]] for k in range(3)),
+  )
 
 
 def perceiver() -> Model:
@@ -108,5 +136,9 @@ def test_latents_ignore_padding_and_order_of_the_tower():
 
 def test_latents_take_no_cache():
   spec = perceiver()
-  with pytest.raises(errors.UserError, match='embed=latents has no later tokens, so it takes no cache'):
-    transformer.apply(spec, params(spec), cache=init_cache(spec, B, 8, source=T), vectors=normal(B, T, 5))
+  with pytest.raises(
+    errors.UserError, match='embed=latents has no later tokens, so it takes no cache'
+  ):
+    transformer.apply(
+      spec, params(spec), cache=init_cache(spec, B, 8, source=T), vectors=normal(B, T, 5)
+    )

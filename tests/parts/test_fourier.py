@@ -44,7 +44,9 @@ def test_documents_of_a_row_are_transformed_apart_and_padding_is_none():
 
 def test_it_keeps_no_cache():
   info = TokenInfo(jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), jnp.int32))
-  with pytest.raises(errors.UserError, match='fourier: mixes all tokens of a document at once, and keeps no cache'):
+  with pytest.raises(
+    errors.UserError, match='fourier: mixes all tokens of a document at once, and keeps no cache'
+  ):
     Fourier().make(Dims(D, 1, Normal(), Run())).apply({}, jnp.zeros((1, 1, D)), Ctx(info), {})
 
 
@@ -53,5 +55,7 @@ def test_a_branch_that_is_bare_has_no_norm():
   params = init(spec, jax.random.key(0))
   assert set(params['segment_0']['block_0']) == {'mixer', 'ffn', 'ffn_norm'}
   assert np.isfinite(apply(spec, params, input_ids=jnp.ones((1, 3), jnp.int32))['logits']).all()
-  with pytest.raises(errors.ConfigError, match=r'bare names no branch mix\. Expected some of mixer, cross, ffn'):
+  with pytest.raises(
+    errors.ConfigError, match=r'bare names no branch mix\. Expected some of mixer, cross, ffn'
+  ):
     config.validate(Model(segments=(Segment((Block(residual_layout=Pre(('mix',))),)),)))

@@ -36,7 +36,9 @@ def started(embed):
   """Random parameters, biases and norms too."""
   leaves, tree = jax.tree.flatten(init(tower(embed), jax.random.key(0))['embed'])
   rng = np.random.default_rng(1)
-  return jax.tree.unflatten(tree, [a + 0.3 * rng.standard_normal(a.shape).astype(np.float32) for a in leaves])
+  return jax.tree.unflatten(
+    tree, [a + 0.3 * rng.standard_normal(a.shape).astype(np.float32) for a in leaves]
+  )
 
 
 def features(embed, frames, batch=2):
@@ -44,7 +46,9 @@ def features(embed, frames, batch=2):
   return np.random.default_rng(2).standard_normal(shape).astype(np.float32)
 
 
-@pytest.mark.parametrize('conv', [Conv(3, 1, pad=1), Conv(3, 2, pad=1), Conv(5, 2, pad=2), Conv(4, 3)])
+@pytest.mark.parametrize(
+  'conv', [Conv(3, 1, pad=1), Conv(3, 2, pad=1), Conv(5, 2, pad=2), Conv(4, 3)]
+)
 def test_convolution_is_the_sum_over_its_window(conv):
   embed = Frames((conv,), bins=6)
   params, x = started(embed), features(embed, 11)
@@ -58,7 +62,9 @@ def test_convolution_is_the_sum_over_its_window(conv):
   np.testing.assert_allclose(vectors(embed, params, input_features=x), expected, atol=2e-5)
 
 
-@pytest.mark.parametrize('embed', [Frames(), SMALL, Waveform()], ids=['embed=frames', 'embed=small', 'embed=wav2vec2'])
+@pytest.mark.parametrize(
+  'embed', [Frames(), SMALL, Waveform()], ids=['embed=frames', 'embed=small', 'embed=wav2vec2']
+)
 @pytest.mark.parametrize('length', [1, 2, 7])
 def test_shapes_are_those_of_so_many_vectors(embed, length):
   frames = embed.frames(length)
@@ -74,7 +80,11 @@ def test_thirty_seconds_become_1500_vectors():
 def test_mask_has_the_length_of_each_row(embed):
   total = 83
   mask = (np.arange(total)[None] < np.arange(total + 1)[:, None]).astype(np.int32)
-  name, shape = ('input_features', (84, 4, total)) if isinstance(embed, Frames) else ('input_values', (84, total))
+  name, shape = (
+    ('input_features', (84, 4, total))
+    if isinstance(embed, Frames)
+    else ('input_values', (84, total))
+  )
   module = embed.make(tower_dims(tower(embed), tower(embed), RUN))
   inputs = {name: jnp.zeros(shape), 'attention_mask': mask}
   info = module.apply({'params': started(embed)}, inputs, {}, None, method='start').info
@@ -89,7 +99,9 @@ def test_padding_out_of_reach_changes_nothing():
   x = features(spec.encoder.embed, 64, 1)
   mask = (np.arange(64)[None] < 40).astype(np.int32)
   run = jax.jit(lambda x, **mask: apply(spec, params, tower='encoder', input_features=x, **mask))
-  first, second = (run(a, attention_mask=mask)['encoder_last_hidden_state'] for a in (x, _changed(x, 44)))
+  first, second = (
+    run(a, attention_mask=mask)['encoder_last_hidden_state'] for a in (x, _changed(x, 44))
+  )
   np.testing.assert_array_equal(first[:, :20], second[:, :20])
   whole, other = (run(a)['encoder_last_hidden_state'] for a in (x, _changed(x, 44)))
   assert np.abs(whole - other)[:, :20].max() > 1e-4
@@ -112,7 +124,9 @@ def test_wrong_shape_is_named(x, problem):
   spec = zoo.tiny(zoo.get('whisper-tiny'))
   params = init(spec, jax.random.key(0))
   with pytest.raises(errors.UserError, match=problem):
-    apply(spec, params, input_features=x.astype(np.float32), decoder_input_ids=np.ones((1, 2), np.int32))
+    apply(
+      spec, params, input_features=x.astype(np.float32), decoder_input_ids=np.ones((1, 2), np.int32)
+    )
 
 
 @pytest.mark.parametrize(
@@ -147,18 +161,26 @@ def test_flops_are_two_per_multiplication():
 def test_dropout_needs_training():
   embed = Frames(bins=6, dropout=0.5)
   params, x = {'embed': started(embed)}, features(embed, 16)
-  plain, again = (apply(tower(embed), params, input_features=x)['last_hidden_state'] for _ in range(2))
-  dropped = apply(tower(embed), params, input_features=x, key=jax.random.key(0))['last_hidden_state']
+  plain, again = (
+    apply(tower(embed), params, input_features=x)['last_hidden_state'] for _ in range(2)
+  )
+  dropped = apply(tower(embed), params, input_features=x, key=jax.random.key(0))[
+    'last_hidden_state'
+  ]
   np.testing.assert_array_equal(plain, again)
   assert 0.3 < float(jnp.mean(dropped == 0)) < 0.7
 
 
 def test_position_table_starts_as_sinusoids():
-  spec = Model(Frames(bins=6), 32, segments=(), absolute=Learned(20, start='t2t'), norm=None, heads={})
+  spec = Model(
+    Frames(bins=6), 32, segments=(), absolute=Learned(20, start='t2t'), norm=None, heads={}
+  )
   table = init(spec, jax.random.key(0))['absolute']['table']
   np.testing.assert_allclose(table, waves(jnp.arange(20)[None], 32, 't2t')[0], atol=1e-6)
   shifted = dataclasses.replace(spec, absolute=Learned(20, 2, start='t2t'))
-  np.testing.assert_allclose(init(shifted, jax.random.key(0))['absolute']['table'][2:], table, atol=1e-5)
+  np.testing.assert_allclose(
+    init(shifted, jax.random.key(0))['absolute']['table'][2:], table, atol=1e-5
+  )
 
 
 def test_a_cache_is_refused():
@@ -166,7 +188,11 @@ def test_a_cache_is_refused():
   module = embed.make(tower_dims(tower(embed), tower(embed), RUN))
   with pytest.raises(errors.UserError, match='a cache holds tokens'):
     module.apply(
-      {'params': started(embed)}, {'input_features': features(embed, 8)}, {}, jnp.zeros(2, jnp.int32), method='start'
+      {'params': started(embed)},
+      {'input_features': features(embed, 8)},
+      {},
+      jnp.zeros(2, jnp.int32),
+      method='start',
     )
 
 
@@ -179,11 +205,14 @@ def test_gated_frames_equal_speech2text():
   torch.manual_seed(0)
   theirs = Conv1dSubsampler(
     Speech2TextConfig(
-      d_model=32, input_feat_per_channel=10, input_channels=1, conv_channels=24, conv_kernel_sizes=(5, 5),
+      d_model=32, input_feat_per_channel=10, input_channels=1, conv_channels=24,
+      conv_kernel_sizes=(5, 5),
       num_conv_layers=2,
     )
   )  # fmt: skip
-  embed = Frames((Conv(5, 2, 12, pad=2), Conv(5, 2, pad=2)), Sigmoid(), gated=True, bins=10, bins_last=True)
+  embed = Frames(
+    (Conv(5, 2, 12, pad=2), Conv(5, 2, pad=2)), Sigmoid(), gated=True, bins=10, bins_last=True
+  )
   params = {f'conv_{i}': _conv(conv) for i, conv in enumerate(theirs.conv_layers)}
   x = features(embed, 21)
   with torch.no_grad():
@@ -192,7 +221,9 @@ def test_gated_frames_equal_speech2text():
 
 
 @pytest.mark.oracle
-@pytest.mark.parametrize(('kind', 'norm', 'bias'), [('group', 'first', False), ('layer', 'each', True)])
+@pytest.mark.parametrize(
+  ('kind', 'norm', 'bias'), [('group', 'first', False), ('layer', 'each', True)]
+)
 def test_waveform_equals_wav2vec2(kind, norm, bias):
   import torch
   import transformers
@@ -200,7 +231,8 @@ def test_waveform_equals_wav2vec2(kind, norm, bias):
   torch.manual_seed(0)
   theirs = transformers.Wav2Vec2Model(
     transformers.Wav2Vec2Config(
-      hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, feat_extract_norm=kind,
+      hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16,
+      feat_extract_norm=kind,
       conv_dim=(24, 24, 24), conv_kernel=(10, 3, 2), conv_stride=(5, 2, 2), conv_bias=bias,
       num_conv_pos_embeddings=8, num_conv_pos_embedding_groups=2,
     )
@@ -217,7 +249,8 @@ def test_waveform_equals_wav2vec2(kind, norm, bias):
   project = theirs.feature_projection
   params['project_norm'] = _norm(project.layer_norm)
   params['projection'] = {
-    'kernel': project.projection.weight.detach().numpy().T, 'bias': project.projection.bias.detach().numpy()
+    'kernel': project.projection.weight.detach().numpy().T,
+    'bias': project.projection.bias.detach().numpy()
   }  # fmt: skip
   x = np.random.default_rng(3).standard_normal((2, 700)).astype(np.float32)
   with torch.no_grad():
@@ -239,7 +272,9 @@ def _norm(norm):
 def test_towers_of_waveforms_can_be_read():
   encoder = Tower(SMALL, d_model=24, segments=(Segment(),), norm=None)
   whisper = zoo.tiny(zoo.get('whisper-tiny'))
-  spec = config.validate(whisper.with_towers(encoder=dataclasses.replace(encoder, segments=whisper.encoder.segments)))
+  spec = config.validate(
+    whisper.with_towers(encoder=dataclasses.replace(encoder, segments=whisper.encoder.segments))
+  )
   out = apply(
     spec, init(spec, jax.random.key(0)), input_values=np.zeros((2, 300), np.float32),
     decoder_input_ids=np.ones((2, 3), np.int32),

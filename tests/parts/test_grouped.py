@@ -1,4 +1,6 @@
-"""The product of experts against a loop over them, on the path of a CPU and on that of accelerators."""
+"""The product of experts against a loop over them, on the path of a CPU and on that of
+accelerators.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -40,8 +42,12 @@ def test_the_product_and_its_gradients_are_those_of_a_loop_over_experts(name):
   for ours, theirs in zip(back(g), expected_back(g), strict=True):
     np.testing.assert_allclose(ours, theirs, atol=1e-4)
   np.testing.assert_allclose(jax.jit(grouped._at_once)(x, w, n), expected, atol=1e-5)
-  np.testing.assert_allclose(jax.jit(grouped._at_once_back)(g, w, n), expected_back(g)[0], atol=1e-5)
-  np.testing.assert_allclose(jax.jit(grouped._weights_at_once)(x, g, n), expected_back(g)[1], atol=1e-4)
+  np.testing.assert_allclose(
+    jax.jit(grouped._at_once_back)(g, w, n), expected_back(g)[0], atol=1e-5
+  )
+  np.testing.assert_allclose(
+    jax.jit(grouped._weights_at_once)(x, g, n), expected_back(g)[1], atol=1e-4
+  )
 
 
 def test_numbers_of_16_bits_are_summed_in_32():

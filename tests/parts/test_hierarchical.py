@@ -1,4 +1,6 @@
-"""Hierarchical attention: blocks are exact, earlier ones are their means, and a document of one block is attention."""
+"""Hierarchical attention: blocks are exact, earlier ones are their means, and a document of one
+block is attention.
+"""
 
 import dataclasses
 
@@ -29,7 +31,9 @@ def made(spec, run=Run()):
   return spec.make(Dims(D, 1, Normal(), run))
 
 
-@pytest.mark.parametrize(('n', 'b', 'own', 'earlier'), [(16, 4, 40, 24), (1024, 32, 16_896, 15_872), (11, 4, 26, 10)])
+@pytest.mark.parametrize(
+  ('n', 'b', 'own', 'earlier'), [(16, 4, 40, 24), (1024, 32, 16_896, 15_872), (11, 4, 26, 10)]
+)
 def test_pairs_are_those_of_the_block_and_one_for_each_earlier_one(n, b, own, earlier):
   assert Hierarchical(block=b).pairs(n) * n == own + earlier
   assert Fixed(b, 1, 'local').pairs(n) == own
@@ -57,12 +61,16 @@ def test_earlier_blocks_are_seen_as_the_means_of_their_keys_and_values_whatever_
   spec = Hierarchical(1, 1, 4, block=b)
   info = lambda at: TokenInfo(jnp.asarray(pos[at])[None], jnp.asarray(segment[at])[None])
   *keys, k_info = jax.jit(made(spec).seen)(*(jnp.asarray(a[:, order]) for a in (k, v)), info(order))
-  y = DenseAttention()(jnp.asarray(q), *keys, info(np.arange(S)), k_info, Scores(0.5, spec.effective_mask), 'float32')
+  y = DenseAttention()(
+    jnp.asarray(q), *keys, info(np.arange(S)), k_info, Scores(0.5, spec.effective_mask), 'float32'
+  )
 
   def by_hand(t):
     of = lambda i: (segment == segment[t]) & (pos // b == i)
     own, blocks = of(pos[t] // b) & (pos <= pos[t]), [of(i) for i in range(pos[t] // b)]
-    met = lambda a: np.concatenate([a[0, own, 0], *(a[0, one, 0].mean(0, keepdims=True) for one in blocks)])
+    met = lambda a: np.concatenate(
+      [a[0, own, 0], *(a[0, one, 0].mean(0, keepdims=True) for one in blocks)]
+    )
     e = np.exp(0.5 * met(k) @ q[0, t, 0])
     return e @ met(v) / e.sum()
 
@@ -86,7 +94,9 @@ def params():
 
 @pytest.fixture(scope='module')
 def rows(params):
-  """Logits of a document, of one with another token 6, and of its beginning after a document of 5; by each kernel."""
+  """Logits of a document, of one with another token 6, and of its beginning after a document of 5;
+  by each kernel.
+  """
   kernels = (DenseAttention(), Blockwise(4, 4), Pallas(4, 4, interpret=True))
   run = lambda p, k: apply(SPEC, p, run=Run(attend=k), input_ids=IDS, segment_ids=SEGMENT)['logits']
   return jax.jit(lambda p: [run(p, k) for k in kernels])(params)
@@ -113,7 +123,9 @@ def test_a_prompt_and_then_a_token_at_a_time_equals_the_whole_row(params, rows):
       out = apply(SPEC, p, cache=kept, input_ids=token_B[:, None])
       return out['cache'], out['logits'][:, 0]
 
-    return jnp.concatenate([out['logits'], jax.lax.scan(step, out['cache'], IDS[:2, 5:].T)[1].swapaxes(0, 1)], 1)
+    return jnp.concatenate(
+      [out['logits'], jax.lax.scan(step, out['cache'], IDS[:2, 5:].T)[1].swapaxes(0, 1)], 1
+    )
 
   np.testing.assert_allclose(stepped(params), rows[0][:2], atol=1e-5)
 

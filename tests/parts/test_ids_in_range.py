@@ -29,7 +29,8 @@ def test_ids_outside_of_the_vocabulary_are_refused(bert, value, kind):
   spec, params = bert
   ids = _ids(spec, value)
   with pytest.raises(
-    errors.UserError, match=rf'input_ids is {ids[1, 2]} at \[1, 2\]\. Expected token ids of at least 0'
+    errors.UserError,
+    match=rf'input_ids is {ids[1, 2]} at \[1, 2\]\. Expected token ids of at least 0',
   ):
     apply(spec, params, input_ids=kind(ids))
 
@@ -43,14 +44,16 @@ def test_ids_under_the_attention_mask_are_checked_too(bert):
 
 
 @pytest.mark.parametrize(
-  ('name', 'value', 'kind'), [('token_type_ids', 2, 'token types'), ('position_ids', -1, 'positions')]
+  ('name', 'value', 'kind'),
+  [('token_type_ids', 2, 'token types'), ('position_ids', -1, 'positions')],
 )
 def test_other_ids_are_checked_against_their_tables(bert, name, value, kind):
   spec, params = bert
   other = np.zeros((2, 4), np.int32)
   other[0, 3] = value
   with pytest.raises(
-    errors.UserError, match=rf'{name} is {value} at \[0, 3\]\. Expected {kind} of at least 0 and below'
+    errors.UserError,
+    match=rf'{name} is {value} at \[0, 3\]\. Expected {kind} of at least 0 and below',
   ):
     apply(spec, params, input_ids=np.zeros((2, 4), np.int32), **{name: other})
 

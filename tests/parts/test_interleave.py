@@ -4,7 +4,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from tests.parts.towers import apply, causal, close, embedded, linear, model, normal, normalised, params
+from tests.parts.towers import (
+  apply,
+  causal,
+  close,
+  embedded,
+  linear,
+  model,
+  normal,
+  normalised,
+  params,
+)
 from tfm.model.cache import init_cache, rewind
 from tfm.model.spec import Model
 from tfm.parts.absolute import Learned
@@ -46,7 +56,9 @@ def test_streams_take_turns_with_the_time_of_their_step():
   streams = {'returns': 'returns_to_go', 'states': 'states', 'actions': 'actions'}
   each = [linear(given[name], own[stream]['project']) + time for stream, name in streams.items()]
   x = normalised(np.stack(each, 2).reshape(B, 12, 32))
-  close(embedded(spec, p, given), x * np.asarray(own['norm']['scale']) + np.asarray(own['norm']['bias']))
+  close(
+    embedded(spec, p, given), x * np.asarray(own['norm']['scale']) + np.asarray(own['norm']['bias'])
+  )
 
 
 def test_heads_pick_the_tokens_of_their_stream():

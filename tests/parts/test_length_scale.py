@@ -20,5 +20,7 @@ def test_factor_grows_by_the_logarithm_of_whole_steps():
 
 
 def test_step_of_no_tokens_is_refused():
-  with pytest.raises(errors.ConfigError, match=r'every=0 is not a number of tokens\. Expected at least 1\.'):
+  with pytest.raises(
+    errors.ConfigError, match=r'every=0 is not a number of tokens\. Expected at least 1\.'
+  ):
     config.validate(LengthScale(every=0))

@@ -1,4 +1,6 @@
-"""Linear attention equals the quadratic sum over earlier tokens, in chunks, in steps and in packed documents."""
+"""Linear attention equals the quadratic sum over earlier tokens, in chunks, in steps and in packed
+documents.
+"""
 
 import functools
 
@@ -26,9 +28,15 @@ DIMS = Dims(D, 1, Normal(), Run())
 _rng = np.random.default_rng(0)
 X_BTD = _rng.standard_normal((B, T, D)).astype(np.float32)
 WHOLE = np.ones((B, T), np.int32)
-# Documents end within chunks of 64 tokens and at their borders; padding is on both sides and between documents.
+# Documents end within chunks of 64 tokens and at their borders; padding is on both sides and
+# between documents.
 PACKED = np.asarray(
-  [[1] * 30 + [2] * 34 + [3] * 86, [0] * 70 + [1] * 70 + [0] * 10, [1] * 5 + [0] * 60 + [2] * 84 + [3]], np.int32
+  [
+    [1] * 30 + [2] * 34 + [3] * 86,
+    [0] * 70 + [1] * 70 + [0] * 10,
+    [1] * 5 + [0] * 60 + [2] * 84 + [3],
+  ],
+  np.int32,
 )
 
 
@@ -42,7 +50,9 @@ def params(spec=SPEC):
     lambda: spec.make(DIMS).init(jax.random.key(0), jnp.asarray(X_BTD), Ctx(info(WHOLE)))['params']
   )
   rng = np.random.default_rng(1)
-  return jax.tree.map(lambda a: jnp.asarray(0.5 * rng.standard_normal(a.shape), jnp.float32), nn.unbox(shapes))
+  return jax.tree.map(
+    lambda a: jnp.asarray(0.5 * rng.standard_normal(a.shape), jnp.float32), nn.unbox(shapes)
+  )
 
 
 def mixed(spec, p, x_BTD, segment_BT, cache=None):
@@ -54,22 +64,32 @@ def quadratic(spec, p, x_BTD, segment_BT):
   """The attention of each token to every earlier token of its document, by the definition."""
   feature = lambda a: np.where(a > 0, a + 1, np.exp(np.minimum(a, 0)))
   of = lambda name: (
-    np.einsum('btd,dnh->btnh', x_BTD, np.asarray(p[name]['kernel'], np.float64)) + np.asarray(p[name].get('bias', 0))
+    np.einsum('btd,dnh->btnh', x_BTD, np.asarray(p[name]['kernel'], np.float64))
+    + np.asarray(p[name].get('bias', 0))
   )
   weight = np.einsum('btnh,bsnh->bnts', feature(of('q')), feature(of('k')))
   same = (
-    (segment_BT[:, :, None] == segment_BT[:, None]) & np.tri(x_BTD.shape[1], dtype=bool) & (segment_BT > 0)[:, None]
+    (segment_BT[:, :, None] == segment_BT[:, None])
+    & np.tri(x_BTD.shape[1], dtype=bool)
+    & (segment_BT > 0)[:, None]
   )
   weight = np.where(same[:, None], weight, 0)
-  y = np.einsum('bnts,bsnh->btnh', weight, of('v')) / (weight.sum(-1).swapaxes(1, 2) + spec.eps)[..., None]
-  return np.einsum('btnh,nhd->btd', y, np.asarray(p['o']['kernel'], np.float64)) + np.asarray(p['o']['bias'])
+  y = (
+    np.einsum('bnts,bsnh->btnh', weight, of('v'))
+    / (weight.sum(-1).swapaxes(1, 2) + spec.eps)[..., None]
+  )
+  return np.einsum('btnh,nhd->btd', y, np.asarray(p['o']['kernel'], np.float64)) + np.asarray(
+    p['o']['bias']
+  )
 
 
 @pytest.mark.parametrize('length', [1, 63, 64, 65, 128, T])
 def test_chunks_equal_the_quadratic_sum_at_any_length(length):
   x_BTD, segments = X_BTD[:, :length], WHOLE[:, :length]
   found = jax.jit(lambda p, x: mixed(SPEC, p, x, segments)[0])(params(), x_BTD)
-  np.testing.assert_allclose(found, quadratic(SPEC, params(), x_BTD, segments), rtol=1e-4, atol=1e-5)
+  np.testing.assert_allclose(
+    found, quadratic(SPEC, params(), x_BTD, segments), rtol=1e-4, atol=1e-5
+  )
 
 
 def test_packed_documents_are_independent():
@@ -84,7 +104,9 @@ def test_state_continues_a_row_after_any_cut(cuts):
   whole, real = quadratic(SPEC, params(), X_BTD, PACKED), PACKED > 0
   cache, found = SPEC.init_cache(D, B, T, 'bfloat16'), []
   for x_BTD, segments in zip(np.split(X_BTD, cuts, 1), np.split(PACKED, cuts, 1), strict=True):
-    y_BTD, cache = jax.jit(lambda p, x, c, s=segments: mixed(SPEC, p, x, s, c))(params(), x_BTD, cache)
+    y_BTD, cache = jax.jit(lambda p, x, c, s=segments: mixed(SPEC, p, x, s, c))(
+      params(), x_BTD, cache
+    )
     found.append(y_BTD)
   np.testing.assert_allclose(np.concatenate(found, 1)[real], whole[real], rtol=1e-4, atol=1e-5)
 
@@ -98,12 +120,18 @@ def test_history_is_the_state_after_each_token():
     for name, a in cache['rows'].items():
       np.testing.assert_allclose(after['history']['rows'][name][:, t], a, rtol=1e-5, atol=1e-5)
     cache = run(params(), X_BTD[:, 60 + t : 61 + t], cache, PACKED[:, 60 + t : 61 + t])
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), after['rows'], cache['rows'])
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5),
+    after['rows'],
+    cache['rows'],
+  )
 
 
 def test_gradients_equal_those_of_one_large_chunk(monkeypatch):
   target = jnp.asarray(_rng.standard_normal(X_BTD.shape) * (PACKED > 0)[..., None], jnp.float32)
-  grad = lambda: jax.jit(jax.grad(lambda p: jnp.sum(mixed(SPEC, p, X_BTD, PACKED)[0] * target)))(params())
+  grad = lambda: jax.jit(jax.grad(lambda p: jnp.sum(mixed(SPEC, p, X_BTD, PACKED)[0] * target)))(
+    params()
+  )
   chunked = grad()
   monkeypatch.setattr(linear_lib, 'CHUNK', T)
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * np.abs(b).max())
@@ -120,8 +148,14 @@ def test_long_rows_make_no_quadratic_array():
 def test_state_and_flops_are_constant_in_length():
   spec = Model(Tokens(32), D, (Segment((Block(SPEC, Mlp(8)),), 2),))
   assert count.state_bytes(spec) == 2 * 4 * (N * H * H + N * H + 1)
-  assert SPEC.flops(D, SPEC.pairs(10)) == SPEC.flops(D, SPEC.pairs(10_000)) == 8 * D * N * H + 4 * N * H * H
-  wide = config.validate(Model(Tokens(32), D, (Segment((Block(LinearAttention(2, feature=Relu()), Mlp(8)),), 2),)))
+  assert (
+    SPEC.flops(D, SPEC.pairs(10))
+    == SPEC.flops(D, SPEC.pairs(10_000))
+    == 8 * D * N * H + 4 * N * H * H
+  )
+  wide = config.validate(
+    Model(Tokens(32), D, (Segment((Block(LinearAttention(2, feature=Relu()), Mlp(8)),), 2),))
+  )
   assert count.state_bytes(wide) == 2 * 4 * (2 * 6 * 7 + 1)
 
 

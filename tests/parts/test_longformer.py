@@ -1,4 +1,6 @@
-"""Global tokens of local attention: whom they reach, that documents stay apart, and what is refused."""
+"""Global tokens of local attention: whom they reach, that documents stay apart, and what is
+refused.
+"""
 
 import jax
 import numpy as np
@@ -18,7 +20,10 @@ from tfm.parts.mixer.attention import Attention
 from tfm.parts.mixer.longformer import Longformer
 
 SPEC = Model(
-  Tokens(64), 32, (Segment((Block(Longformer(4, 2, 8, mask=Window(2, ahead=True)), Mlp(48)),), 1),), Learned(32)
+  Tokens(64),
+  32,
+  (Segment((Block(Longformer(4, 2, 8, mask=Window(2, ahead=True)), Mlp(48)),), 1),),
+  Learned(32),
 )
 IDS = np.random.default_rng(0).integers(1, 64, (1, 12)).astype(np.int32)
 MARKED = np.zeros_like(IDS)
@@ -28,11 +33,16 @@ MARKED[0, 4] = 1
 @pytest.fixture(scope='module')
 def run():
   rng = np.random.default_rng(1)
-  params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32) * 0.3, param_shapes(SPEC))
+  params = jax.tree.map(
+    lambda s: rng.standard_normal(s.shape).astype(np.float32) * 0.3, param_shapes(SPEC)
+  )
 
   @jax.jit
   def run(inputs):
-    return [apply(SPEC, params, run=Run(attend=k), **inputs)['logits'] for k in (DenseAttention(), Blockwise(4, 4))]
+    return [
+      apply(SPEC, params, run=Run(attend=k), **inputs)['logits']
+      for k in (DenseAttention(), Blockwise(4, 4))
+    ]
 
   return lambda **inputs: [np.asarray(x) for x in run(inputs)]
 

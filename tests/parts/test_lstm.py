@@ -25,7 +25,8 @@ SPECS = {'plain': LSTM(), 'projected': LSTM(9, project=True), 'no bias': LSTM(bi
 X_BTD = np.random.default_rng(0).standard_normal((B, T, D)).astype(np.float32)
 WHOLE = np.ones((B, T), np.int32)
 PACKED = np.asarray(
-  [[1] * 3 + [2] * 4 + [3] * 7, [0] * 4 + [1] * 7 + [0] * 3, [1] * 2 + [0] * 3 + [2] * 8 + [3]], np.int32
+  [[1] * 3 + [2] * 4 + [3] * 7, [0] * 4 + [1] * 7 + [0] * 3, [1] * 2 + [0] * 3 + [2] * 8 + [3]],
+  np.int32,
 )
 
 
@@ -39,7 +40,9 @@ def params(spec):
     lambda: spec.make(DIMS).init(jax.random.key(0), jnp.asarray(X_BTD), Ctx(info(WHOLE)))['params']
   )
   rng = np.random.default_rng(1)
-  return jax.tree.map(lambda a: jnp.asarray(0.5 * rng.standard_normal(a.shape), jnp.float32), nn.unbox(shapes))
+  return jax.tree.map(
+    lambda a: jnp.asarray(0.5 * rng.standard_normal(a.shape), jnp.float32), nn.unbox(shapes)
+  )
 
 
 def mixed(spec, p, x_BTD, segment_BT, cache=None):
@@ -59,7 +62,9 @@ def stepped(p, x_BTD, segment_BT):
         continue
       if segment != document:
         h, c, document = np.zeros(D), np.zeros(W.shape[-1]), segment
-      i, f, g, o = np.einsum('d,dgf->gf', x_BTD[b, t], W) + np.einsum('d,dgf->gf', h, U) + p.get('bias', 0)
+      i, f, g, o = (
+        np.einsum('d,dgf->gf', x_BTD[b, t], W) + np.einsum('d,dgf->gf', h, U) + p.get('bias', 0)
+      )
       c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)
       h = sigmoid(o) * np.tanh(c)
       h = h @ p['o']['kernel'] if 'o' in p else h
@@ -121,7 +126,9 @@ def test_state_continues_a_row_after_any_cut(name):
   whole, cuts = stepped(params(spec), X_BTD, PACKED), [1, 2, 4, 9, 13]
   cache, found = spec.init_cache(D, B, T, 'bfloat16'), []
   for x_BTD, segments in zip(np.split(X_BTD, cuts, 1), np.split(PACKED, cuts, 1), strict=True):
-    y_BTD, cache = jax.jit(lambda p, x, c, s=segments: mixed(spec, p, x, s, c))(params(spec), x_BTD, cache)
+    y_BTD, cache = jax.jit(lambda p, x, c, s=segments: mixed(spec, p, x, s, c))(
+      params(spec), x_BTD, cache
+    )
     found.append(y_BTD)
   np.testing.assert_allclose(np.concatenate(found, 1)[real], whole[real], rtol=1e-4, atol=1e-5)
 
@@ -153,7 +160,9 @@ def test_history_is_the_state_after_each_token():
 @pytest.mark.parametrize('name', SPECS)
 def test_kernel_gradients_equal_those_of_autodiff(name, monkeypatch):
   spec = SPECS[name]
-  cache = mixed(spec, params(spec), X_BTD[:, :2], PACKED[:, :2], spec.init_cache(D, B, T, 'float32'))[1]
+  cache = mixed(
+    spec, params(spec), X_BTD[:, :2], PACKED[:, :2], spec.init_cache(D, B, T, 'float32')
+  )[1]
 
   def loss(p, x_BTD, rows):
     y_BTD, after = mixed(spec, p, x_BTD, PACKED[:, 2:], cache | {'rows': cache['rows'] | rows})
@@ -168,7 +177,9 @@ def test_kernel_gradients_equal_those_of_autodiff(name, monkeypatch):
 
 
 def test_forget_bias_sets_the_initial_forget_gate():
-  bias_GF = LSTM(forget_bias=2.0).make(DIMS).init(jax.random.key(0), jnp.asarray(X_BTD), Ctx(info(WHOLE)))
+  bias_GF = (
+    LSTM(forget_bias=2.0).make(DIMS).init(jax.random.key(0), jnp.asarray(X_BTD), Ctx(info(WHOLE)))
+  )
   bias_GF = nn.unbox(bias_GF)['params']['bias']
   np.testing.assert_array_equal(bias_GF, np.repeat([[0], [2], [0], [0]], D, 1))
 
@@ -181,9 +192,9 @@ def test_parameter_count_matches_sutskever_2014():
   letters = transformer.param_letters(spec)['segment_0']['block_0']['mixer']
   assert letters == {'x': {'kernel': 'LDGF'}, 'h': {'kernel': 'LDGF'}}
   assert LSTM(9, project=True).flops(D, 1) == 2 * (2 * 4 * D * 9 + 9 * D)
-  assert count.state_bytes(Model(Tokens(8), D, (Segment((Block(SPECS['projected'], Mlp(8)),), 2),))) == 2 * 4 * (
-    D + 9 + 1
-  )
+  assert count.state_bytes(
+    Model(Tokens(8), D, (Segment((Block(SPECS['projected'], Mlp(8)),), 2),))
+  ) == 2 * 4 * (D + 9 + 1)
 
 
 @pytest.mark.parametrize(

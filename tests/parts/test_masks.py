@@ -60,7 +60,9 @@ def test_pairs_are_counted_as_the_predicate_allows_them(name, n):
 
 @pytest.mark.parametrize('name', MASKS)
 def test_a_mask_that_says_it_is_causal_shows_no_later_token(name):
-  assert MASKS[name].causal == (not np.triu(allowed(MASKS[name], 11), 1).any() and 'prefix' not in MASKS[name].reads)
+  assert MASKS[name].causal == (
+    not np.triu(allowed(MASKS[name], 11), 1).any() and 'prefix' not in MASKS[name].reads
+  )
 
 
 @pytest.mark.parametrize('name', MASKS)
@@ -72,7 +74,9 @@ def test_views_are_the_mask_in_parts_that_share_no_pair(name):
 def in_band(band, q, k):
   """[B, T, S] bool: the pairs that the band allows."""
   distance = q.positions[:, :, None] - k.positions[:, None]
-  ok = (band.back is None or distance <= band.back) & (band.ahead is None or -distance <= band.ahead)
+  ok = (band.back is None or distance <= band.back) & (
+    band.ahead is None or -distance <= band.ahead
+  )
   same = (q.segment_ids[:, :, None] == k.segment_ids[:, None]) & (k.segment_ids > 0)[:, None]
   return ok & same if band.same_segment else ok | np.zeros(distance.shape, bool)
 
@@ -94,7 +98,14 @@ def test_masks_that_are_bands_declare_them():
   assert Segments().band == Band(same_segment=True)
   assert (Causal() & Window(5) & Segments()).band == Band(4, 0, True)
   assert (Window(4) & Window(2, ahead=True)).band == Band(1, 0)
-  for mask in (Window(3, step=2), Prefix(3), Strided(4) & Causal(), Causal() & Prefix(3), Fixed(4, 2), BigBird()):
+  for mask in (
+    Window(3, step=2),
+    Prefix(3),
+    Strided(4) & Causal(),
+    Causal() & Prefix(3),
+    Fixed(4, 2),
+    BigBird(),
+  ):
     assert mask.band is None, mask
 
 
@@ -123,7 +134,10 @@ def test_pair_counts_follow_the_formulas():
     (16, {Strided(4, 'local'): 58, Strided(4, 'stride'): 40, Strided(4): 82}),
     (16, {Fixed(4, 1, 'local'): 40, Fixed(4, 1, 'summary'): 28, Fixed(4, 1): 64}),
     (1024, {Strided(32, 'local'): 32_272, Strided(32, 'stride'): 16_896, Strided(32): 48_144}),
-    (1024, {Fixed(32, 8, 'local'): 16_896, Fixed(32, 8, 'summary'): 128_128, Fixed(32, 8): 143_872}),
+    (
+      1024,
+      {Fixed(32, 8, 'local'): 16_896, Fixed(32, 8, 'summary'): 128_128, Fixed(32, 8): 143_872},
+    ),
     (64, {Lambda(4, 16): 1090}),
     (4096, {BigBird(): 622 * 64**2}),
     (1024, {BigBird(length=1024): 142 * 64**2}),
@@ -140,7 +154,9 @@ def test_a_layer_of_each_part_of_a_sparse_mask_joins_any_two_tokens():
   causal = allowed(Causal(), 16)
   two = lambda a, b: allowed(a, 16).astype(int) @ allowed(b, 16).astype(int) > 0
   np.testing.assert_array_equal(two(Strided(4, 'local'), Strided(4, 'stride')), causal)
-  joined = two(Fixed(4, 1, 'local'), Fixed(4, 1, 'summary')) | two(Fixed(4, 1, 'summary'), Fixed(4, 1, 'local'))
+  joined = two(Fixed(4, 1, 'local'), Fixed(4, 1, 'summary')) | two(
+    Fixed(4, 1, 'summary'), Fixed(4, 1, 'local')
+  )
   block = np.arange(16) // 4
   assert joined[causal & (block[:, None] > block[None])].all()
 
@@ -160,7 +176,8 @@ def test_degenerate_sparse_masks_are_the_plain_ones(part):
 
 def test_a_lambda_is_its_sinks_and_its_window():
   np.testing.assert_array_equal(
-    allowed(Lambda(2, 3), 20), (allowed(Window(3), 20) | (np.arange(20)[None] < 2)) & allowed(Causal(), 20)
+    allowed(Lambda(2, 3), 20),
+    (allowed(Window(3), 20) | (np.arange(20)[None] < 2)) & allowed(Causal(), 20),
   )
 
 
@@ -201,13 +218,17 @@ def test_a_permutation_is_the_causal_mask_of_another_order(n):
   assert sorted(rank) == list(range(n))
   assert list(rank) != list(range(n))
   np.testing.assert_array_equal(seen, rank[None] <= rank[:, None])
-  np.testing.assert_array_equal(allowed(Permutation(3, itself=False), n), rank[None] < rank[:, None])
+  np.testing.assert_array_equal(
+    allowed(Permutation(3, itself=False), n), rank[None] < rank[:, None]
+  )
   assert (seen != allowed(Permutation(4), n)).any()
 
 
 def test_orders_of_many_seeds_put_any_token_anywhere():
   n, seeds = 5, 80
-  ranks = np.stack([np.argsort(np.argsort(scrambled(jnp.arange(n), seed))) for seed in range(seeds)])
+  ranks = np.stack(
+    [np.argsort(np.argsort(scrambled(jnp.arange(n), seed))) for seed in range(seeds)]
+  )
   counts = np.stack([np.bincount(ranks[:, i], minlength=n) for i in range(n)])
   assert (np.abs(counts - seeds / n) < 4 * np.sqrt(seeds / n)).all()
 
@@ -316,7 +337,10 @@ def test_joined_masks_that_are_misspelt_are_named(text, message):
     (Lambda(-1), 'sinks=-1 is negative'),
     (Lambda(size=0), 'size=0 lets a token see no near one'),
     (BigBird(0), 'block=0, random=3 is no size'),
-    (BigBird(64, 3, 400), r'length=400 has 7 blocks of 64, too few for 3 random ones\. Expected at least 8, 512 tokens'),
+    (
+      BigBird(64, 3, 400),
+      r'length=400 has 7 blocks of 64, too few for 3 random ones\. Expected at least 8, 512 tokens',
+    ),
     (BigBird(1, 3, 70_000), 'length=70000 has 70000 blocks of 1. Expected fewer'),
     (Blocks(block=0), 'block=0 is no block'),
     (Blocks(('10', '1')), r"rows=\('10', '1'\) is no square of 0 and 1"),

@@ -1,4 +1,6 @@
-"""Latent attention: absorbed equals expanded equals plain attention over the keys it stands for; and its costs."""
+"""Latent attention: absorbed equals expanded equals plain attention over the keys it stands for;
+and its costs.
+"""
 
 import dataclasses
 import itertools
@@ -39,7 +41,9 @@ def ctx(slot=None):
 
 def started(spec):
   x_BTD = jax.random.normal(jax.random.key(0), (2, T, D))
-  params = nn.unbox(jax.jit(lambda k: spec.make(DIMS).init(k, x_BTD, ctx(), None)['params'])(jax.random.key(1)))
+  params = nn.unbox(
+    jax.jit(lambda k: spec.make(DIMS).init(k, x_BTD, ctx(), None)['params'])(jax.random.key(1))
+  )
   return jax.tree.map(lambda a: a + 0.1, params), x_BTD
 
 
@@ -57,7 +61,9 @@ FIELDS = {
   'plain': {},
   'q_rank': {'q_rank': 20},
   'biases': {'bias': 'qco', 'q_rank': 20, 'norm': LayerNorm()},
-  'yarn': {'relative': RoPE(scaling=Yarn(8.0, 4, mscale=0.7, mscale_all=0.9), layout='interleaved')},
+  'yarn': {
+    'relative': RoPE(scaling=Yarn(8.0, 4, mscale=0.7, mscale_all=0.9), layout='interleaved')
+  },
   'alibi': {'relative': ALiBi()},
   't5': {'relative': T5Bias(8, 16)},
   'xl': {'relative': XL()},
@@ -67,7 +73,11 @@ FIELDS = {
 
 
 ATTEND = {'dense': DIMS.run.attend, 'blockwise': Blockwise(4, 4)}
-KEPT = {('rope-far', 'dense'), ('xl', 'blockwise'), *itertools.product(('plain', 'cap-sink-window'), ATTEND)}
+KEPT = {
+  ('rope-far', 'dense'),
+  ('xl', 'blockwise'),
+  *itertools.product(('plain', 'cap-sink-window'), ATTEND),
+}
 
 
 @pytest.mark.parametrize('attend', ATTEND)
@@ -77,12 +87,16 @@ def test_absorbed_equals_expanded_equals_no_cache(name, attend):
   spec = dataclasses.replace(SMALL, **FIELDS[name])
   dims = DIMS.replace(run=Run(attend=ATTEND[attend]))
   params, x_BTD = started(spec)
-  told = lambda absorbed: Told(**{f.name: getattr(spec, f.name) for f in dataclasses.fields(MLA)}, absorbed=absorbed)
+  told = lambda absorbed: Told(
+    **{f.name: getattr(spec, f.name) for f in dataclasses.fields(MLA)}, absorbed=absorbed
+  )
 
   @jax.jit
   def all_three(params):
     cached = [
-      told(absorbed).make(dims).apply({'params': params}, x_BTD, ctx(EMPTY), spec.init_cache(D, 2, 8, 'float32'))[0]
+      told(absorbed)
+      .make(dims)
+      .apply({'params': params}, x_BTD, ctx(EMPTY), spec.init_cache(D, 2, 8, 'float32'))[0]
       for absorbed in (True, False)
     ]
     return spec.make(dims).apply({'params': params}, x_BTD, ctx(), None)[0], *cached
@@ -93,10 +107,15 @@ def test_absorbed_equals_expanded_equals_no_cache(name, attend):
 
 
 def test_it_is_plain_attention_over_keys_and_values_of_rank_kv_rank():
-  """With no norm to speak of and nothing to rotate, W_c W_k and W_c W_v are the weights of plain attention."""
-  spec = dataclasses.replace(SMALL, relative=Relative(), v_dim=12, norm=LayerNorm(eps=1e12, bias=False))
+  """With no norm to speak of and nothing to rotate, W_c W_k and W_c W_v are the weights of plain
+  attention.
+  """
+  spec = dataclasses.replace(
+    SMALL, relative=Relative(), v_dim=12, norm=LayerNorm(eps=1e12, bias=False)
+  )
   params, x_BTD = started(spec)
-  # LayerNorm of such an eps divides by 1e6; what it also takes away, the mean, is left out by centred columns.
+  # LayerNorm of such an eps divides by 1e6; what it also takes away, the mean, is left out by
+  # centred columns.
   c_DR = params['c']['kernel']
   params['c']['kernel'] = c_DR - c_DR.mean(1, keepdims=True)
   params['c_norm']['scale'] = jnp.full(16, 1e6)
@@ -123,9 +142,13 @@ def test_the_cache_holds_the_latent_and_the_shared_key_and_nothing_else():
 
 def test_the_cached_latent_is_normed_and_its_shared_key_rotated():
   params, x_BTD = started(SMALL)
-  _, cache = SMALL.make(DIMS).apply({'params': params}, x_BTD, ctx(EMPTY), SMALL.init_cache(D, 2, T, 'float32'))
+  _, cache = SMALL.make(DIMS).apply(
+    {'params': params}, x_BTD, ctx(EMPTY), SMALL.init_cache(D, 2, T, 'float32')
+  )
   c_BTR, k_BTH = jnp.split(cache['tokens']['arrays']['k'], [16], -1)
-  np.testing.assert_allclose(jnp.mean(c_BTR**2, -1), np.mean(np.square(params['c_norm']['scale'])), rtol=0.3)
+  np.testing.assert_allclose(
+    jnp.mean(c_BTR**2, -1), np.mean(np.square(params['c_norm']['scale'])), rtol=0.3
+  )
   raw_BTH = x_BTD @ params['k_rope']['kernel']
   turned = SMALL.relative.rotate(raw_BTH[:, :, None], ctx().info.positions)[:, :, 0]
   np.testing.assert_allclose(k_BTH, turned, rtol=1e-5, atol=1e-6)
@@ -135,14 +158,17 @@ def test_the_cached_latent_is_normed_and_its_shared_key_rotated():
 def test_a_step_is_absorbed_and_a_long_prompt_is_not():
   assert V3.absorbs(1, 4096)
   assert not V3.absorbs(2048, 4096)
-  # Keys and values of one cached token cost 2 R (nope + v); a pair costs 2 (2 (R + rope) - nope - rope - v) more.
+  # Keys and values of one cached token cost 2 R (nope + v); a pair costs 2 (2 (R + rope) - nope -
+  # rope - v) more.
   turn = next(T for T in range(1, 4096) if not V3.absorbs(T, 10**9))
   assert turn == -(-512 * 256 // (2 * 576 - 320))
 
 
 def test_a_prompt_by_either_form_and_then_steps_equal_the_full_pass():
   spec = Model(Tokens(61), D, (Segment((Block(SMALL),), 2),))
-  params = jax.tree.map(lambda a: 8 * a if a.ndim > 2 else a, transformer.init(spec, jax.random.key(0)))
+  params = jax.tree.map(
+    lambda a: 8 * a if a.ndim > 2 else a, transformer.init(spec, jax.random.key(0))
+  )
   ids = jax.random.randint(jax.random.key(1), (1, 16), 0, 61)
   assert SMALL.absorbs(1, 16)
   assert not SMALL.absorbs(14, 16)
@@ -162,20 +188,29 @@ def test_a_prompt_by_either_form_and_then_steps_equal_the_full_pass():
 
 def test_flops_are_those_of_the_weights_and_of_the_pairs():
   shapes = jax.eval_shape(
-    lambda k: V3.make(DIMS.replace(d_model=7168)).init(k, jnp.zeros((2, T, 7168)), ctx(), None), jax.random.key(0)
+    lambda k: V3.make(DIMS.replace(d_model=7168)).init(k, jnp.zeros((2, T, 7168)), ctx(), None),
+    jax.random.key(0),
   )['params']
-  weights = sum(a.size for path, a in jax.tree_util.tree_leaves_with_path(nn.unbox(shapes)) if path[-1].key == 'kernel')
+  weights = sum(
+    a.size
+    for path, a in jax.tree_util.tree_leaves_with_path(nn.unbox(shapes))
+    if path[-1].key == 'kernel'
+  )
   assert V3.flops(7168, 0) == V3.absorbed_flops(7168, 0) == 2 * weights
   assert V3.flops(7168, 10) - 2 * weights == 2 * 10 * 128 * (192 + 128)
   assert V3.absorbed_flops(7168, 10) - 2 * weights == 2 * 10 * 128 * (576 + 576)
 
 
 @pytest.mark.parametrize(('mscale', 'expected'), [(0.707, 1.58963), (1.0, 1.87385)])
-def test_yarn_corrects_scores_by_the_square_and_angles_not_at_all_where_both_are_given(mscale, expected):
+def test_yarn_corrects_scores_by_the_square_and_angles_not_at_all_where_both_are_given(
+  mscale, expected
+):
   scaling = Yarn(40.0, 4096, mscale=mscale, mscale_all=mscale)
   assert scaling.scale(np.ones(32), 1e4)[1] == 1.0
   assert RoPE(scaling=scaling).score_scale == pytest.approx(expected, rel=1e-5)
-  assert RoPE(scaling=Yarn(40.0, 4096)).score_scale == RoPE().score_scale == ALiBi().score_scale == 1.0
+  assert (
+    RoPE(scaling=Yarn(40.0, 4096)).score_scale == RoPE().score_scale == ALiBi().score_scale == 1.0
+  )
 
 
 def test_a_scale_that_is_given_is_taken_as_it_is():
@@ -192,7 +227,10 @@ def test_a_scale_that_is_given_is_taken_as_it_is():
   [
     ({'heads': 0}, 'heads=0 is not a size. Expected at least 1'),
     ({'kv_rank': 0}, 'kv_rank=0 is not a size'),
-    ({'q_rank': 0}, 'q_rank=0 is not a size. Expected at least 1, or none for queries straight from x'),
+    (
+      {'q_rank': 0},
+      'q_rank=0 is not a size. Expected at least 1, or none for queries straight from x',
+    ),
     ({'bias': 'qv'}, "bias='qv' names no projection v. Expected letters of qco"),
   ],
 )
@@ -202,5 +240,9 @@ def test_sizes_that_are_none_are_refused(fields, message):
 
 
 def test_a_model_refuses_rotated_numbers_that_do_not_pair():
-  with pytest.raises(errors.ConfigError, match=r'pattern\.0\.mixer: relative: 3 of 3 numbers of a head cannot be rot'):
-    config.validate(Model(Tokens(64), 32, (Segment((Block(dataclasses.replace(SMALL, rope_dim=3)),), 1),)))
+  with pytest.raises(
+    errors.ConfigError, match=r'pattern\.0\.mixer: relative: 3 of 3 numbers of a head cannot be rot'
+  ):
+    config.validate(
+      Model(Tokens(64), 32, (Segment((Block(dataclasses.replace(SMALL, rope_dim=3)),), 1),))
+    )

@@ -39,7 +39,9 @@ def start(part, seed=0):
 
   params = nn.unbox(part.make(DIMS).init(jax.random.key(seed), X, ctx())['params'])
   rng = np.random.default_rng(1)
-  noisy = lambda path, p: p + rng.normal(size=p.shape).astype('f4') * 0.1 if path[-1].key == 'bias' else p
+  noisy = lambda path, p: (
+    p + rng.normal(size=p.shape).astype('f4') * 0.1 if path[-1].key == 'bias' else p
+  )
   return jax.tree_util.tree_map_with_path(noisy, params)
 
 
@@ -75,7 +77,9 @@ def test_one_expert_is_that_feed_forward(name):
 def test_experts_that_are_alike_are_one_dense_feed_forward(name, router):
   ffn = FFNS[name]
   moe, params = Moe(E, router, ffn), start(ffn)
-  np.testing.assert_allclose(run(moe, start(moe) | {'expert': stacked(params)}), run(ffn, params), atol=1e-5)
+  np.testing.assert_allclose(
+    run(moe, start(moe) | {'expert': stacked(params)}), run(ffn, params), atol=1e-5
+  )
 
 
 def all_experts(moe, params, x, route):
@@ -110,7 +114,10 @@ def test_nothing_is_dropped_and_gradients_are_those_of_all_experts_run(ffn, rout
   ours = lambda params, x: moe.make(DIMS).apply({'params': params}, x, ctx())[0]
   for f, g in ((ours, dense),):
     np.testing.assert_allclose(jax.jit(f)(params, X), jax.jit(g)(params, X), atol=1e-5)
-    grads = [jax.jit(jax.grad(lambda p, x, h=h: jnp.sum(weights * h(p, x)), (0, 1)))(params, X) for h in (f, g)]
+    grads = [
+      jax.jit(jax.grad(lambda p, x, h=h: jnp.sum(weights * h(p, x)), (0, 1)))(params, X)
+      for h in (f, g)
+    ]
     for a, b in zip(*map(jax.tree.leaves, grads), strict=True):
       np.testing.assert_allclose(a, b, atol=2e-5)
 
@@ -118,8 +125,12 @@ def test_nothing_is_dropped_and_gradients_are_those_of_all_experts_run(ffn, rout
 def test_a_shared_expert_sees_every_token():
   moe = Moe(E, TopK(), Glu(24), Mlp(12))
   params = start(moe)
-  routed_alone = run(dataclasses.replace(moe, shared=None), {k: v for k, v in params.items() if k != 'shared'})
-  np.testing.assert_allclose(run(moe, params), routed_alone + run(Mlp(12), params['shared']), atol=1e-5)
+  routed_alone = run(
+    dataclasses.replace(moe, shared=None), {k: v for k, v in params.items() if k != 'shared'}
+  )
+  np.testing.assert_allclose(
+    run(moe, params), routed_alone + run(Mlp(12), params['shared']), atol=1e-5
+  )
 
 
 def test_weights_of_mixtral_are_the_softmax_of_the_two_largest_logits():
@@ -146,11 +157,16 @@ def test_a_bias_changes_who_is_chosen_and_never_the_weight_of_a_chosen_one():
   moved = routed(router, params=kernel | {'bias': jnp.zeros(E).at[5].set(10.0)})
   assert (np.asarray(moved.expert_BTC) == 5).any(-1).all()
   assert not (np.asarray(plain.expert_BTC) == 5).any(-1).all()
-  gates = [np.asarray(jnp.sum(jax.nn.one_hot(r.expert_BTC, E) * r.weight_BTC[..., None], 2)) for r in (plain, moved)]
+  gates = [
+    np.asarray(jnp.sum(jax.nn.one_hot(r.expert_BTC, E) * r.weight_BTC[..., None], 2))
+    for r in (plain, moved)
+  ]
   both = (gates[0] > 0) & (gates[1] > 0)
   assert both.sum() > B * T
   np.testing.assert_array_equal(gates[0][both], gates[1][both])
-  grad = jax.grad(lambda b: jnp.sum(routed(router, params=kernel | {'bias': b}).weight_BTC))(jnp.zeros(E))
+  grad = jax.grad(lambda b: jnp.sum(routed(router, params=kernel | {'bias': b}).weight_BTC))(
+    jnp.zeros(E)
+  )
   assert not np.asarray(grad).any()
 
 
@@ -167,7 +183,9 @@ def test_padding_goes_to_no_expert_takes_no_room_and_counts_in_no_loss():
   other = X.at[0, :4].set(7.0)
   for moe in (Moe(E, TopK(), Glu(24)), Moe(E, TopK(), Glu(24), capacity=0.5)):
     params = start(moe)
-    apply = jax.jit(lambda x, moe=moe, params=params: moe.make(DIMS).apply({'params': params}, x, ctx(segment)))
+    apply = jax.jit(
+      lambda x, moe=moe, params=params: moe.make(DIMS).apply({'params': params}, x, ctx(segment))
+    )
     (y, aux), (other_y, other_aux) = apply(X), apply(other)
     assert not np.asarray(y)[0, :4].any()
     np.testing.assert_array_equal(y[0, 4:], other_y[0, 4:])
@@ -185,7 +203,9 @@ def test_what_is_beyond_the_capacity_is_dropped_in_the_order_of_tokens():
 def test_a_large_capacity_drops_nothing():
   moe = Moe(E, TopK(), Glu(24))
   params = start(moe)
-  np.testing.assert_array_equal(run(dataclasses.replace(moe, capacity=float(E)), params), run(moe, params))
+  np.testing.assert_array_equal(
+    run(dataclasses.replace(moe, capacity=float(E)), params), run(moe, params)
+  )
   assert not np.allclose(run(dataclasses.replace(moe, capacity=0.3), params), run(moe, params))
 
 
@@ -202,7 +222,9 @@ def test_the_balance_loss_is_one_where_load_is_even_and_e_where_one_expert_has_i
   x = jnp.ones((1, E, E)) * jnp.eye(E)[None] * 50
   dims = dataclasses.replace(DIMS, d_model=E, experts=E)
   aux = lambda router, kernel: float(
-    router.make(dims).apply({'params': {'score': {'kernel': kernel}}}, x, jnp.ones((1, E), bool)).aux
+    router.make(dims)
+    .apply({'params': {'score': {'kernel': kernel}}}, x, jnp.ones((1, E), bool))
+    .aux
   )
   even, one = jnp.eye(E), jnp.zeros((E, E)).at[:, 0].set(1.0)
   router = TopK(1.0, 0.0, 1, renormalize=False)
@@ -218,16 +240,28 @@ def test_a_wrong_mixture_is_refused_by_field():
     'experts: 0 experts are none. Expected 1 or more.': Moe(0),
     'expert: moe cannot be stacked to experts. Expected one of glu, mlp.': Moe(8, expert=Moe()),
     'capacity: is 0.0. Expected more than 0, or none to drop nothing.': Moe(8, capacity=0.0),
-    'capacity: is 1.0, and the router fills its experts evenly. Expected none.': Moe(8, ExpertChoice(), capacity=1.0),
+    'capacity: is 1.0, and the router fills its experts evenly. Expected none.': Moe(
+      8, ExpertChoice(), capacity=1.0
+    ),
     'slots: is 0. Expected 1 or more, or none to drop nothing.': Moe(8, slots=0),
     'slots: is 2, and capacity is 1.0: both say how much': Moe(8, slots=2, capacity=1.0),
-    'slots: is 2, and the router fills its experts evenly. Expected none.': Moe(8, ExpertChoice(), slots=2),
-    'router.groups: 3 groups do not divide 8 experts. Expected a divisor of 8.': Moe(8, Grouped(groups=3)),
-    'router.groups: a group of 1 has no 2 best experts. Expected at most 4 groups.': Moe(8, Grouped(groups=8)),
-    'router.keep: 1 groups of 2 hold no 3 experts. Expected at least 2.': Moe(8, Grouped(k=3, keep=1)),
+    'slots: is 2, and the router fills its experts evenly. Expected none.': Moe(
+      8, ExpertChoice(), slots=2
+    ),
+    'router.groups: 3 groups do not divide 8 experts. Expected a divisor of 8.': Moe(
+      8, Grouped(groups=3)
+    ),
+    'router.groups: a group of 1 has no 2 best experts. Expected at most 4 groups.': Moe(
+      8, Grouped(groups=8)
+    ),
+    'router.keep: 1 groups of 2 hold no 3 experts. Expected at least 2.': Moe(
+      8, Grouped(k=3, keep=1)
+    ),
     'router.keep: 5 of 4 groups cannot be kept. Expected 1 to 4.': Moe(8, Grouped(keep=5)),
     "router.score: unknown score 'softmx'. Did you mean 'softmax'": Moe(8, TopK(score='softmx')),
-    "router.group_score: unknown group score 'top3'. Did you mean 'top2'": Moe(8, Grouped(group_score='top3')),
+    "router.group_score: unknown group score 'top3'. Did you mean 'top2'": Moe(
+      8, Grouped(group_score='top3')
+    ),
     'router: k=1, renormalize: the one weight is always 1': Moe(8, TopK(k=1)),
     'router.k: is 0. Expected 1 or more experts a token.': Moe(8, TopK(k=0)),
     'router.capacity: is -1.0. Expected more than 0': Moe(8, ExpertChoice(capacity=-1.0)),
@@ -247,14 +281,21 @@ def test_a_model_whose_experts_look_around_does_not_generate_and_one_that_looks_
   assert not list(CausalLM().fits(full))
   assert 'a mask or a router of the model' in next(iter(CausalLM().fits(ahead)))
   for spec in (full, ahead):
-    with pytest.raises(errors.UserError, match=r'generate: the experts of a token depend on .* with capacity=none'):
+    with pytest.raises(
+      errors.UserError, match=r'generate: the experts of a token depend on .* with capacity=none'
+    ):
       generate(spec, transformer.param_shapes(spec), [[1, 2]], max_new_tokens=2)
 
 
 @pytest.mark.large
 def test_generating_reads_experts_where_they_stand():
   spec = Model(
-    Tokens(32), D, (Segment((Block(Attention(2)),), 1), Segment((Block(Attention(2), Moe(4, expert=Glu(24))),), 2))
+    Tokens(32),
+    D,
+    (
+      Segment((Block(Attention(2)),), 1),
+      Segment((Block(Attention(2), Moe(4, expert=Glu(24))),), 2),
+    ),
   )
   params = transformer.init(spec, jax.random.key(0))
   prompts, options = [[1, 2, 3], [4]], {'max_new_tokens': 4, 'temperature': 0}

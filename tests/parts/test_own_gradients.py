@@ -21,7 +21,9 @@ def same_gradients(ours, plain, *args):
   y = jax.jit(plain)(*args)
   weights = random(*y.shape)
   np.testing.assert_allclose(jax.jit(ours)(*args), y, atol=1e-6, rtol=1e-5)
-  of = lambda f: jax.jit(jax.grad(lambda *a: jnp.sum(weights * f(*a)), tuple(range(len(args)))))(*args)
+  of = lambda f: jax.jit(jax.grad(lambda *a: jnp.sum(weights * f(*a)), tuple(range(len(args)))))(
+    *args
+  )
   for a, b in zip(of(ours), of(plain), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4)
 
@@ -50,12 +52,19 @@ def test_a_projection_has_the_gradient_of_its_formula(n_in):
 
 
 def test_a_tied_head_has_the_gradient_of_its_formula():
-  same_gradients(against_rows, lambda x, w: jnp.einsum('BTD,VD->BTV', x, w), random(2, 3, 4), random(7, 4))
+  same_gradients(
+    against_rows, lambda x, w: jnp.einsum('BTD,VD->BTV', x, w), random(2, 3, 4), random(7, 4)
+  )
 
 
 @pytest.mark.parametrize('with_sink', [False, True])
-def test_a_masked_softmax_has_the_gradient_of_its_formula_and_rows_that_see_nobody_have_none(with_sink):
-  s, ok = random(2, 2, 1, 3, 4), jnp.asarray(RNG.random((2, 1, 1, 3, 4)) > 0.4).at[0, 0, 0, 0].set(False)
+def test_a_masked_softmax_has_the_gradient_of_its_formula_and_rows_that_see_nobody_have_none(
+  with_sink,
+):
+  s, ok = (
+    random(2, 2, 1, 3, 4),
+    jnp.asarray(RNG.random((2, 1, 1, 3, 4)) > 0.4).at[0, 0, 0, 0].set(False),
+  )
   sink = random(1, 2, 1, 1, 1)
 
   def plain(s, sink):
@@ -76,10 +85,14 @@ def test_mixing_by_scores_has_the_gradient_of_softmax_and_product(with_sink):
   def plain(s, v, sink):
     return jnp.einsum('BKGTS,BKSH->BKGTH', softmax(s, ok, sink if with_sink else None), v)
 
-  same_gradients(lambda s, v, sink: mixed(s, v, ok, sink if with_sink else None, [], []), plain, s, v, sink)
+  same_gradients(
+    lambda s, v, sink: mixed(s, v, ok, sink if with_sink else None, [], []), plain, s, v, sink
+  )
   assert not np.asarray(mixed(s, v, ok, None, [], []))[0, :, :, 0].any()
 
 
 def test_scores_have_the_gradient_of_a_product():
   plain = lambda q, k: jnp.einsum('BKMH,BKSH->BKMS', q, k)
-  same_gradients(lambda q, k: products(q, k, 'float32'), plain, random(2, 3, 4, 5), random(2, 3, 6, 5))
+  same_gradients(
+    lambda q, k: products(q, k, 'float32'), plain, random(2, 3, 4, 5), random(2, 3, 6, 5)
+  )

@@ -1,4 +1,6 @@
-"""The kernel for TPUs, interpreted: any mask, biases of many makes, wide heads, a mesh, and what it refuses."""
+"""The kernel for TPUs, interpreted: any mask, biases of many makes, wide heads, a mesh, and what it
+refuses.
+"""
 
 from flax import linen as nn
 import jax
@@ -26,7 +28,10 @@ KERNEL = Pallas(8, 16, interpret=True)
 
 
 def drawn(T=T, H=H, K=K, dtype=jnp.float32):
-  return [jax.random.normal(jax.random.key(i), (B, T, n, H)).astype(dtype) for i, n in enumerate((N, K, K))]
+  return [
+    jax.random.normal(jax.random.key(i), (B, T, n, H)).astype(dtype)
+    for i, n in enumerate((N, K, K))
+  ]
 
 
 def info(n=T, prefix=False):
@@ -48,8 +53,13 @@ def results(kernel, scores, qkv, at, *more):
 
 def same(scores, qkv=None, at=None, more=(), kernel=KERNEL, tolerance=2e-5):
   qkv, at = qkv or drawn(), at or info()
-  got, want = (jax.jit(lambda *x, k=k: results(k, scores, *x))(qkv, at, *more) for k in (kernel, DenseAttention()))
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance), got, want)
+  got, want = (
+    jax.jit(lambda *x, k=k: results(k, scores, *x))(qkv, at, *more)
+    for k in (kernel, DenseAttention())
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance), got, want
+  )
 
 
 MASKS = {
@@ -81,21 +91,30 @@ BIASES = {
     jnp.moveaxis(jnp.tanh(table)[BUCKET(q, k)] ** 2, -1, 1) * table[3][None, :, None, None]
   ),
   'of_keys_alone': lambda table, q, k: (
-    jnp.sin(k.positions[:, None] + 0.0 * q.positions[:, :, None])[:, None] * table[0][None, :, None, None]
+    jnp.sin(k.positions[:, None] + 0.0 * q.positions[:, :, None])[:, None]
+    * table[0][None, :, None, None]
   ),
   'of_segments': lambda table, q, k: jnp.where(
-    (q.segment_ids[:, :, None] == k.segment_ids[:, None])[:, None], table[1][None, :, None, None], 0.5
+    (q.segment_ids[:, :, None] == k.segment_ids[:, None])[:, None],
+    table[1][None, :, None, None],
+    0.5,
   ),
-  'low_precision': lambda table, q, k: jnp.moveaxis(table.astype(jnp.bfloat16)[BUCKET(q, k)], -1, 1) * 1.0,
+  'low_precision': lambda table, q, k: (
+    jnp.moveaxis(table.astype(jnp.bfloat16)[BUCKET(q, k)], -1, 1) * 1.0
+  ),
 }
 
 
 @pytest.mark.parametrize('name', BIASES)
-@pytest.mark.large(when=lambda name: name in ('of_all_heads', 'squared_and_sloped', 'of_keys_alone'))
+@pytest.mark.large(
+  when=lambda name: name in ('of_all_heads', 'squared_and_sloped', 'of_keys_alone')
+)
 def test_biases_of_many_makes_are_run_inside_the_kernel_and_get_their_gradients(name):
   table = jax.random.normal(jax.random.key(4), (9, N))
   low = name == 'low_precision'
-  scores = lambda table: Scores(H**-0.5, Causal() & Segments(), (lambda q, k: BIASES[name](table, q, k),))
+  scores = lambda table: Scores(
+    H**-0.5, Causal() & Segments(), (lambda q, k: BIASES[name](table, q, k),)
+  )
   same(scores, more=(table,), tolerance=0.1 if low else 2e-5)
 
 
@@ -105,25 +124,35 @@ def mask_of(predicate):
 
 def test_a_mask_may_read_an_array():
   far = jnp.asarray([1, 5, 2, 9])
-  mask = mask_of(lambda q, k: (q.positions - k.positions < far[k.positions % 4]) & (k.positions <= q.positions))
+  mask = mask_of(
+    lambda q, k: (q.positions - k.positions < far[k.positions % 4]) & (k.positions <= q.positions)
+  )
   same(lambda: Scores(H**-0.5, mask))
 
 
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(jnp.float32, 1e-4), (jnp.bfloat16, 3e-2)])
 def test_heads_of_256_numbers_at_a_ragged_length(dtype, tolerance):
-  same(lambda: Scores(1 / 16, Causal() & Segments(), cap=20.0), drawn(H=256, dtype=dtype), tolerance=tolerance)
+  same(
+    lambda: Scores(1 / 16, Causal() & Segments(), cap=20.0),
+    drawn(H=256, dtype=dtype),
+    tolerance=tolerance,
+  )
 
 
 def test_a_tile_nobody_looks_into_is_neither_read_nor_summed():
   q, k, v = drawn(64)
   k, v = (a.at[:, 16:32].set(jnp.nan) for a in (k, v))
-  mask = mask_of(lambda q, k: (k.positions <= q.positions) & ((k.positions < 16) | (k.positions >= 32)))
+  mask = mask_of(
+    lambda q, k: (k.positions <= q.positions) & ((k.positions < 16) | (k.positions >= 32))
+  )
   y, grads = jax.jit(lambda x: results(KERNEL, lambda: Scores(1.0, mask), x, info(64)))((q, k, v))
   assert np.isfinite(y).all()
   assert all(np.isfinite(g).all() for g in jax.tree.leaves(grads))
 
 
-@pytest.mark.parametrize(('mask', 'tiles', 'whole'), [(Causal(), 36, 28), (Causal() & Window(8), 15, 0)])
+@pytest.mark.parametrize(
+  ('mask', 'tiles', 'whole'), [(Causal(), 36, 28), (Causal() & Window(8), 15, 0)]
+)
 def test_the_grid_goes_through_the_tiles_in_sight(mask, tiles, whole):
   at = TokenInfo(*(jnp.broadcast_to(a, (1, 64)) for a in (jnp.arange(64), jnp.ones(64, jnp.int32))))
   found = visits.listed(visits.kinds(mask & Segments(), at, at, 8, 8, 64))
@@ -157,7 +186,9 @@ def test_rows_of_a_large_batch_share_their_visits(monkeypatch):
 @pytest.mark.large(when=lambda tensor, kv: (tensor, kv) in ((4, 2), (1, 2)))
 def test_over_a_mesh_every_device_has_its_rows_and_heads(tensor, kv):
   devices = np.array(jax.devices()[: 2 * tensor]).reshape(2, tensor)
-  mesh = jax.sharding.Mesh(devices, ('data', 'tensor'), axis_types=(jax.sharding.AxisType.Auto,) * 2)
+  mesh = jax.sharding.Mesh(
+    devices, ('data', 'tensor'), axis_types=(jax.sharding.AxisType.Auto,) * 2
+  )
   rules = [('B', ('data',)), ('N', ('tensor',)), ('K', ('tensor',) if kv % tensor == 0 else ())]
   key = jax.random.key(3)
   table, sink = jax.random.normal(key, (32, N)), jnp.linspace(-1.0, 1.0, N)
@@ -173,7 +204,10 @@ def test_over_a_mesh_every_device_has_its_rows_and_heads(tensor, kv):
 
   x = (drawn(K=kv), info(), table, sink)
   on_mesh = jax.device_put(x, jax.NamedSharding(mesh, jax.P()))
-  got, want = jax.jit(split)(*on_mesh), jax.jit(lambda *x: results(DenseAttention(), scores, *x))(*x)
+  got, want = (
+    jax.jit(split)(*on_mesh),
+    jax.jit(lambda *x: results(DenseAttention(), scores, *x))(*x),
+  )
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=1e-5), got, want)
 
 
@@ -194,11 +228,13 @@ REFUSALS = {
   'the bias looks up a table of 5,000 entries, and a chip holds the sums of 4,096': lambda: (
     drawn(), biased(t5(jnp.ones((5000, N))))),
   'what is looked up uses cumsum': lambda: (
-    drawn(), Scores(1.0, Causal(), contents=(lambda q_BTNH, k, *_: (Asked(jnp.moveaxis(q_BTNH, 1, 2), counted),),))),
+    drawn(),
+    Scores(1.0, Causal(), contents=(lambda q_BTNH, k, *_: (Asked(jnp.moveaxis(q_BTNH, 1, 2), counted),),))),
   'the bias uses dot_general': lambda: (drawn(), biased(outer)),
   'the bias uses cumsum': lambda: (drawn(), biased(lambda q, k: jnp.cumsum(t5(jnp.ones((32, N)))(q, k), -1))),
   r'the bias reads an array of shape \(2, 4, 1, 1\)': lambda: (
-    drawn(), biased(lambda q, k: jnp.arange(8.0).reshape(B, N, 1, 1) * t5(jnp.ones((32, N)))(q, k))),
+    drawn(),
+    biased(lambda q, k: jnp.arange(8.0).reshape(B, N, 1, 1) * t5(jnp.ones((32, N)))(q, k))),
   r'the bias gives an array of axes \[B, N, S, T\]': lambda: (drawn(), biased(lambda q, k: outer_gap(k, q))),
 }  # fmt: skip
 
@@ -212,13 +248,15 @@ def biased(bias):
 
 
 def outer(q, k):
-  return (q.positions.astype(jnp.float32)[..., None] @ k.positions.astype(jnp.float32)[:, None])[:, None] * jnp.ones(
-    (1, N, 1, 1)
-  )
+  return (q.positions.astype(jnp.float32)[..., None] @ k.positions.astype(jnp.float32)[:, None])[
+    :, None
+  ] * jnp.ones((1, N, 1, 1))
 
 
 def outer_gap(q, k):
-  return (q.positions[:, None, :, None] - k.positions[:, None, None, :]) * jnp.arange(1.0, N + 1)[None, :, None, None]
+  return (q.positions[:, None, :, None] - k.positions[:, None, None, :]) * jnp.arange(1.0, N + 1)[
+    None, :, None, None
+  ]
 
 
 def test_more_tiles_than_a_tpu_can_count_are_refused():
@@ -228,7 +266,10 @@ def test_more_tiles_than_a_tpu_can_count_are_refused():
   asked = lambda size: Pallas(size, size).refuses(
     like(1, n, 1, 8), *[like(1, n, 1, 8)] * 2, at, at, Scores(1.0, Causal())
   )
-  assert asked(512) == '262,145 tiles and numbers of heads are more than the 196,608 that fit; larger tiles are fewer'
+  assert (
+    asked(512)
+    == '262,145 tiles and numbers of heads are more than the 196,608 that fit; larger tiles are fewer'
+  )
   assert asked(1024) is None
 
 
@@ -250,7 +291,8 @@ def test_tiles_that_a_tpu_cannot_have_are_refused():
   with pytest.raises(errors.ConfigError, match='queries=0, keys=512 is no size of a tile'):
     config.validate(Pallas(queries=0))
   with pytest.raises(
-    errors.ConfigError, match=r'queries=512, keys=200 cannot be tiles on a TPU. Expected multiples of 128'
+    errors.ConfigError,
+    match=r'queries=512, keys=200 cannot be tiles on a TPU. Expected multiples of 128',
   ):
     config.validate(Pallas(keys=200))
   config.validate(Pallas(8, 16, interpret=True))

@@ -1,4 +1,6 @@
-"""The kernel for TPUs, interpreted, serves every relative position as the dense one does, forward and backward."""
+"""The kernel for TPUs, interpreted, serves every relative position as the dense one does, forward
+and backward.
+"""
 
 import functools
 
@@ -47,7 +49,9 @@ def results(kernel, specs, fields, at, qkv, params, sink):
   """(y, the gradients of q, k, v, parameters and sink)."""
 
   def loss(qkv, params, sink):
-    y = attended(kernel, DIMS, specs, params, qkv, at, at, sink_N=sink, **{'mask': Segments(), **fields})
+    y = attended(
+      kernel, DIMS, specs, params, qkv, at, at, sink_N=sink, **{'mask': Segments(), **fields}
+    )
     return (y * jnp.cos(jnp.arange(y.size).reshape(y.shape))).sum(), y
 
   grads, y = jax.grad(loss, (0, 1, 2), has_aux=True)(qkv, params, sink)
@@ -55,7 +59,10 @@ def results(kernel, specs, fields, at, qkv, params, sink):
 
 
 def drawn(kv=K, dtype=jnp.float32):
-  return [jax.random.normal(jax.random.key(i), (B, T, n, H)).astype(dtype) for i, n in enumerate((N, kv, kv))]
+  return [
+    jax.random.normal(jax.random.key(i), (B, T, n, H)).astype(dtype)
+    for i, n in enumerate((N, kv, kv))
+  ]
 
 
 def both(specs, fields=None, at=None, kv=K, dtype=jnp.float32, sink=None, kernel=KERNEL):
@@ -63,7 +70,9 @@ def both(specs, fields=None, at=None, kv=K, dtype=jnp.float32, sink=None, kernel
   at, fields = at or info(), fields or {}
   params = [started(spec, DIMS, jax.random.key(0)) for spec in specs]
   params = jax.tree.map(lambda x: 0.5 * jax.random.normal(jax.random.key(x.size), x.shape), params)
-  run = lambda kernel: jax.jit(lambda *x: results(kernel, specs, fields, at, *x))(drawn(kv, dtype), params, sink)
+  run = lambda kernel: jax.jit(lambda *x: results(kernel, specs, fields, at, *x))(
+    drawn(kv, dtype), params, sink
+  )
   return run(kernel), run(DenseAttention())
 
 
@@ -82,7 +91,9 @@ RELATIVES = {name: row() for name, row in TABLE.items()} | {
   'rope-far': RoPE(far=4),
 }
 #: Every row of the masks', in turn.
-SIGHTS = [row() & Segments() for name, row in MASKS.items() if name not in ('both', 'prefix', 'segments')]
+SIGHTS = [
+  row() & Segments() for name, row in MASKS.items() if name not in ('both', 'prefix', 'segments')
+]
 
 
 @pytest.mark.parametrize('name', RELATIVES)
@@ -101,12 +112,20 @@ ALL = [Shaw(3), XL(types=True), TUPE(512), Toeplitz(300), RoPE(far=9)]
 def test_all_of_them_together_with_cap_sink_and_dropout_at_places_far_apart_and_by_views(mask):
   drop = Dropout.of(jax.random.key(9), B, N, 0.2)
   fields = {'mask': mask & Segments(), 'cap': 5.0, 'drop': drop}
-  same(ALL, fields, at=info(spread=5), sink=jnp.linspace(-1.0, 1.0, N), kernel=Pallas(4, 16, interpret=True))
+  same(
+    ALL,
+    fields,
+    at=info(spread=5),
+    sink=jnp.linspace(-1.0, 1.0, N),
+    kernel=Pallas(4, 16, interpret=True),
+  )
 
 
 def test_in_low_precision_it_is_as_near_as_low_precision_is():
   got, want = both([TUPE(64), Shaw(3)], {'mask': Causal() & Segments()}, dtype=jnp.bfloat16)
-  near = lambda a, b: np.testing.assert_allclose(a.astype(float), b.astype(float), atol=0.1, rtol=0.1)
+  near = lambda a, b: np.testing.assert_allclose(
+    a.astype(float), b.astype(float), atol=0.1, rtol=0.1
+  )
   jax.tree.map(near, got, want)
 
 
@@ -119,12 +138,19 @@ def test_look_ups_of_queries_and_of_keys_by_shared_distances():
   def loss(kernel, qkv, e_UNH):
     asked = lambda q, k, *_: (Asked(jnp.einsum('BTNH,UNH->BNTU', q, e_UNH), rows),)
     given = lambda q, k, *_: (
-      Given(jnp.einsum('BSKH,UKGH->BKGSU', k, e_UNH.reshape(12, K, -1, H)).reshape(B, N, T, 12), rows),
+      Given(
+        jnp.einsum('BSKH,UKGH->BKGSU', k, e_UNH.reshape(12, K, -1, H)).reshape(B, N, T, 12), rows
+      ),
     )
-    y = kernel(*qkv, at, at, Scores(H**-0.5, Causal() & Segments(), contents=(asked, given)), 'float32')
+    y = kernel(
+      *qkv, at, at, Scores(H**-0.5, Causal() & Segments(), contents=(asked, given)), 'float32'
+    )
     return (y * jnp.cos(jnp.arange(y.size).reshape(y.shape))).sum()
 
-  got, want = (jax.jit(jax.grad(functools.partial(loss, k), (0, 1)))(qkv, e_UNH) for k in (KERNEL, DenseAttention()))
+  got, want = (
+    jax.jit(jax.grad(functools.partial(loss, k), (0, 1)))(qkv, e_UNH)
+    for k in (KERNEL, DenseAttention())
+  )
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=3e-5), got, want)
 
 
@@ -155,7 +181,9 @@ def test_a_model_of_them_says_what_it_says_with_the_dense_kernel():
 
   @functools.partial(jax.jit, static_argnums=1)
   def gradients(params, kernel):
-    loss = lambda p: transformer.apply(spec, p, run=Run(attend=kernel), input_ids=ids)['logits'].var()
+    loss = lambda p: transformer.apply(spec, p, run=Run(attend=kernel), input_ids=ids)[
+      'logits'
+    ].var()
     return jax.value_and_grad(loss)(params)
 
   got, want = gradients(params, KERNEL), gradients(params, DenseAttention())

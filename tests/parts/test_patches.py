@@ -26,7 +26,9 @@ D = 8
 def _start(spec, pixels, params=None, **inputs):
   module = spec.make(Dims(D, 1, Normal(1.0), Run()))
   inputs = {'pixel_values': pixels, **inputs}
-  params = nn.unbox(module.init(jax.random.key(0), inputs, {}))['params'] if params is None else params
+  params = (
+    nn.unbox(module.init(jax.random.key(0), inputs, {}))['params'] if params is None else params
+  )
   return params, module.apply({'params': params}, inputs, {}, None, method='start')
 
 
@@ -65,7 +67,12 @@ def test_registers_follow_the_class_token_without_positions():
   spec = Patches(4, 8, distillation_token=True, registers=2)
   params, start = _start(spec, jnp.zeros((1, 3, 8, 8)))
   place = params['positions']
-  wanted = [params['class'] + place[0], *params['registers'], params['distillation'] + place[1], *place[2:]]
+  wanted = [
+    params['class'] + place[0],
+    *params['registers'],
+    params['distillation'] + place[1],
+    *place[2:],
+  ]
   np.testing.assert_allclose(start.x_BTD[0], jnp.stack(wanted), atol=1e-6)
   assert start.info.get('grid')[0].tolist() == 4 * [[-1, -1]] + [[0, 0], [0, 1], [1, 0], [1, 1]]
   assert start.info.positions[0].tolist() == list(range(8))
@@ -90,11 +97,18 @@ def test_learned_positions_are_resized_to_other_images():
   fixed = dataclasses.replace(spec, positions='sincos')
   params, large = _start(fixed, jnp.zeros((1, 3, 24, 24)))
   _, small = _start(fixed, jnp.zeros((1, 3, 24, 8)), params)
-  np.testing.assert_allclose(large.x_BTD[0, 1:].reshape(6, 6, D)[:, :2].reshape(-1, D), small.x_BTD[0, 1:], atol=1e-6)
+  np.testing.assert_allclose(
+    large.x_BTD[0, 1:].reshape(6, 6, D)[:, :2].reshape(-1, D), small.x_BTD[0, 1:], atol=1e-6
+  )
 
 
 def test_bicubic_weights_are_those_of_torch():
-  half = [0.5, 0.59375, -0.09375, 0]  # halfway between points, a = -3/4; the tap beyond the edge reads the edge
+  half = [
+    0.5,
+    0.59375,
+    -0.09375,
+    0,
+  ]  # halfway between points, a = -3/4; the tap beyond the edge reads the edge
   np.testing.assert_allclose(bicubic(4, 2), [half, half[::-1]], atol=1e-6)
   np.testing.assert_allclose(bicubic(5, 5), np.eye(5), atol=1e-6)
   np.testing.assert_allclose(bicubic(14, 9).sum(1), 1, atol=1e-6)
@@ -122,10 +136,17 @@ def test_masks_without_a_mask_token_are_refused():
   model = _model()
   params = transformer.init(model, jax.random.key(0))
   with pytest.raises(errors.UserError, match='no mask token'):
-    transformer.apply(model, params, pixel_values=jnp.zeros((1, 3, 16, 16)), bool_masked_pos=jnp.zeros((1, 16), bool))
+    transformer.apply(
+      model,
+      params,
+      pixel_values=jnp.zeros((1, 3, 16, 16)),
+      bool_masked_pos=jnp.zeros((1, 16), bool),
+    )
 
 
-@pytest.mark.parametrize('fields', [{'size': 5}, {'registers': 1, 'class_token': False}, {'size': (2, 4, 4)}])
+@pytest.mark.parametrize(
+  'fields', [{'size': 5}, {'registers': 1, 'class_token': False}, {'size': (2, 4, 4)}]
+)
 def test_fields_that_do_not_fit_are_refused(fields):
   with pytest.raises(errors.ConfigError, match='embed'):
     config.validate(_model(**fields))

@@ -71,7 +71,9 @@ def test_a_norm_of_each_head_is_one_norm_after_the_other(piece):
 
 
 def test_scale_norm_gives_one_length_and_fix_norm_length_one(x):
-  np.testing.assert_allclose(np.linalg.norm(run(norm.ScaleNorm(), x), axis=-1), math.sqrt(D), rtol=1e-5)
+  np.testing.assert_allclose(
+    np.linalg.norm(run(norm.ScaleNorm(), x), axis=-1), math.sqrt(D), rtol=1e-5
+  )
   np.testing.assert_allclose(np.linalg.norm(run(norm.FixNorm(), x), axis=-1), 1, rtol=1e-5)
 
 
@@ -79,7 +81,9 @@ def test_capsule_norm_squashes_lengths_below_one_and_keeps_directions(x):
   length = np.linalg.norm(x, axis=-1, keepdims=True)
   y = run(norm.CapsuleNorm(), x)
   np.testing.assert_allclose(y, length**2 / (1 + length**2) * x / length, atol=1e-6)
-  sizes = [np.linalg.norm(run(norm.CapsuleNorm(), c * x), axis=-1) for c in (0.01, 0.1, 1.0, 10.0, 1e4)]
+  sizes = [
+    np.linalg.norm(run(norm.CapsuleNorm(), c * x), axis=-1) for c in (0.01, 0.1, 1.0, 10.0, 1e4)
+  ]
   assert all((a < b).all() for a, b in itertools.pairwise(sizes))
   assert (sizes[-1] <= 1 + 1e-6).all()
   small = 1e-3 * x / length
@@ -122,7 +126,9 @@ PUBLISHED = {
 @pytest.mark.parametrize('name', act.TABLE)
 def test_an_activation_has_the_published_values_at_one_and_minus_one(name):
   assert name in PUBLISHED, 'write down what it is at 1 and -1'
-  np.testing.assert_allclose(act.TABLE[name]()(jnp.asarray([1.0, -1.0])), PUBLISHED[name], atol=2e-6)
+  np.testing.assert_allclose(
+    act.TABLE[name]()(jnp.asarray([1.0, -1.0])), PUBLISHED[name], atol=2e-6
+  )
 
 
 def test_the_two_gelus_are_near_and_swish_has_a_slope():
@@ -135,19 +141,25 @@ def _ffn(piece, x_BTD):
   info = TokenInfo(jnp.zeros(x_BTD.shape[:2], jnp.int32), jnp.ones(x_BTD.shape[:2], jnp.int32))
   module = piece.make(DIMS)
   params = nn.unbox(module.init(jax.random.key(0), x_BTD, Ctx(info))['params'])
-  return jax.tree.map(np.asarray, params), np.asarray(module.apply({'params': params}, x_BTD, Ctx(info))[0])
+  return jax.tree.map(np.asarray, params), np.asarray(
+    module.apply({'params': params}, x_BTD, Ctx(info))[0]
+  )
 
 
 def test_an_mlp_is_a_sum_of_values_weighted_by_keys(x):
   params, y = _ffn(Mlp(48, act.Relu()), jnp.asarray(x))
   keys, values = params['up']['kernel'], params['down']['kernel']
-  np.testing.assert_allclose(y, sum(np.maximum(x @ keys[:, i], 0)[..., None] * values[i] for i in range(48)), atol=1e-5)
+  np.testing.assert_allclose(
+    y, sum(np.maximum(x @ keys[:, i], 0)[..., None] * values[i] for i in range(48)), atol=1e-5
+  )
 
 
 def test_a_glu_gates_one_projection_by_the_other_and_is_two_thirds_as_wide_at_equal_size(x):
   params, y = _ffn(Glu(64), jnp.asarray(x))
   gate, up = x @ params['gate']['kernel'], x @ params['up']['kernel']
-  np.testing.assert_allclose(y, (gate / (1 + np.exp(-gate)) * up) @ params['down']['kernel'], atol=1e-5)
+  np.testing.assert_allclose(
+    y, (gate / (1 + np.exp(-gate)) * up) @ params['down']['kernel'], atol=1e-5
+  )
   size = lambda p: sum(a.size for a in jax.tree.leaves(p))
   assert size(params) == size(_ffn(Mlp(96, bias=False), jnp.asarray(x))[0])
 
@@ -158,13 +170,17 @@ def test_a_projections_own_gradient_is_the_one_of_the_plain_product(n_in, w_shap
   x, w = jax.random.normal(k[0], (2, 5, *w_shape[:n_in])), jax.random.normal(k[1], w_shape)
   plain = lambda x, w: jnp.tensordot(x, w, n_in)
   g = jax.random.normal(k[2], plain(x, w).shape)
-  for f, h in zip(jax.vjp(lambda x, w: contract(x, w, n_in), x, w)[1](g), jax.vjp(plain, x, w)[1](g), strict=True):
+  for f, h in zip(
+    jax.vjp(lambda x, w: contract(x, w, n_in), x, w)[1](g), jax.vjp(plain, x, w)[1](g), strict=True
+  ):
     np.testing.assert_allclose(f, h, atol=1e-5)
 
 
 def _std(piece, role, n_in=400, n_out=300, depth=8, head_dim=25):
   dims = Dims(400, depth, piece, Run(), head_dim=head_dim)
-  return float(jnp.std(piece.weight(role, n_in, n_out, dims)(jax.random.key(0), (n_in, n_out), jnp.float32)))
+  return float(
+    jnp.std(piece.weight(role, n_in, n_out, dims)(jax.random.key(0), (n_in, n_out), jnp.float32))
+  )
 
 
 @pytest.mark.parametrize(
@@ -192,4 +208,6 @@ def test_a_truncated_normal_is_cut_at_two_of_its_deviations():
 
 
 def test_every_init_has_a_test_of_its_spread():
-  assert set(init.TABLE) == {'normal', 'fan_in', 't5', 'xavier'}, 'write down the spreads of the new one above'
+  assert set(init.TABLE) == {'normal', 'fan_in', 't5', 'xavier'}, (
+    'write down the spreads of the new one above'
+  )

@@ -31,7 +31,9 @@ def test_a_shift_turns_every_pair_by_its_own_angle():
   f, s = waves(Sinusoidal('halves'), range(30)), 7
   w = 1e4 ** (-np.arange(8) / 8)
   sin, cos = f[:20, :8], f[:20, 8:]
-  shifted = np.concatenate([sin * np.cos(s * w) + cos * np.sin(s * w), cos * np.cos(s * w) - sin * np.sin(s * w)], 1)
+  shifted = np.concatenate(
+    [sin * np.cos(s * w) + cos * np.sin(s * w), cos * np.cos(s * w) - sin * np.sin(s * w)], 1
+  )
   np.testing.assert_allclose(f[s : s + 20], shifted, atol=1e-5)
 
 

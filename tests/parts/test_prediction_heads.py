@@ -88,7 +88,9 @@ def test_patches_without_a_grid_are_refused():
 
 
 def test_two_heads_of_one_output_name_need_names():
-  with pytest.raises(errors.ConfigError, match=r"heads\.b: returns 'predictions', as heads\.a does"):
+  with pytest.raises(
+    errors.ConfigError, match=r"heads\.b: returns 'predictions', as heads\.a does"
+  ):
     model(Tokens(61), heads={'a': Regress(1), 'b': Regress(2)})
 
 
@@ -110,6 +112,8 @@ def test_a_head_counts_its_flops(head, expected):
 
 def test_logits_to_keep_leaves_other_heads_whole():
   spec = causal(Tokens(61), heads={'lm': Lm(), 'values': Regress(2)})
-  run = lambda n: transformer.apply(spec, params(spec), logits_to_keep=n, input_ids=jnp.ones((B, T), jnp.int32))
+  run = lambda n: transformer.apply(
+    spec, params(spec), logits_to_keep=n, input_ids=jnp.ones((B, T), jnp.int32)
+  )
   assert run(1)['logits'].shape == (B, 1, 61)
   assert run(1)['predictions'].shape == (B, T, 2)

@@ -1,4 +1,6 @@
-"""Recurrent mixers equal their definitions, token by token: in chunks, in steps, in packed documents, with padding."""
+"""Recurrent mixers equal their definitions, token by token: in chunks, in steps, in packed
+documents, with padding.
+"""
 
 import functools
 
@@ -32,7 +34,8 @@ SPECS = {
 DIMS = Dims(D, 1, Normal(), Run())
 _rng = np.random.default_rng(0)
 X_BTD = _rng.standard_normal((B, T, D)).astype(np.float32)
-# Documents end within chunks of 64 tokens and at their borders; padding is on both sides, between and within documents.
+# Documents end within chunks of 64 tokens and at their borders; padding is on both sides, between
+# and within documents.
 PACKED = np.asarray(
   [
     [1] * 30 + [2] * 34 + [3] * 86,
@@ -51,10 +54,16 @@ def info(segment_BT):
 @functools.cache
 def params(name):
   shapes = jax.eval_shape(
-    lambda: SPECS[name].make(DIMS).init(jax.random.key(0), jnp.asarray(X_BTD), Ctx(info(PACKED)))['params']
+    lambda: (
+      SPECS[name]
+      .make(DIMS)
+      .init(jax.random.key(0), jnp.asarray(X_BTD), Ctx(info(PACKED)))['params']
+    )
   )
   rng = np.random.default_rng(1)
-  return jax.tree.map(lambda a: jnp.asarray(0.4 * rng.standard_normal(a.shape), jnp.float32), nn.unbox(shapes))
+  return jax.tree.map(
+    lambda a: jnp.asarray(0.4 * rng.standard_normal(a.shape), jnp.float32), nn.unbox(shapes)
+  )
 
 
 def mixed(name, p, x_BTD, segment_BT, cache=None):
@@ -86,28 +95,42 @@ def test_a_row_continues_from_its_state_after_any_cut(name):
   cuts, found = [1, 2, 65, 70, 75, 149], []
   cache = SPECS[name].init_cache(D, B, T, 'float32')
   for x_BTD, segments in zip(np.split(X_BTD, cuts, 1), np.split(PACKED, cuts, 1), strict=True):
-    y_BTD, cache = jax.jit(lambda p, x, c, s=segments: mixed(name, p, x, s, c))(params(name), x_BTD, cache)
+    y_BTD, cache = jax.jit(lambda p, x, c, s=segments: mixed(name, p, x, s, c))(
+      params(name), x_BTD, cache
+    )
     found.append(y_BTD)
-  np.testing.assert_allclose(np.concatenate(found, 1)[PACKED > 0], defined(name)[PACKED > 0], **CLOSE)
+  np.testing.assert_allclose(
+    np.concatenate(found, 1)[PACKED > 0], defined(name)[PACKED > 0], **CLOSE
+  )
 
 
 @pytest.mark.parametrize('name', SPECS)
 def test_history_is_the_state_after_each_token(name):
   run = jax.jit(lambda p, x, c, s: mixed(name, p, x, s, c)[1])
-  start = run(params(name), X_BTD[:, :40], SPECS[name].init_cache(D, B, T, 'float32'), PACKED[:, :40])
+  start = run(
+    params(name), X_BTD[:, :40], SPECS[name].init_cache(D, B, T, 'float32'), PACKED[:, :40]
+  )
   after = run(params(name), X_BTD[:, 60:68], start | {'history': {}}, PACKED[:, 60:68])
   cache = start
   for t in range(8):
     for slot, a in cache['rows'].items():
       np.testing.assert_allclose(after['history']['rows'][slot][:, t], a, rtol=1e-4, atol=1e-5)
     cache = run(params(name), X_BTD[:, 60 + t : 61 + t], cache, PACKED[:, 60 + t : 61 + t])
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5), after['rows'], cache['rows'])
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5),
+    after['rows'],
+    cache['rows'],
+  )
 
 
 @pytest.mark.parametrize('name', [name for name in SPECS if name != 'gated_conv'])
 def test_gradients_equal_those_of_one_large_chunk(name, monkeypatch):
-  target = jnp.asarray(np.random.default_rng(2).standard_normal(X_BTD.shape) * (PACKED > 0)[..., None], jnp.float32)
-  grad = lambda: jax.jit(jax.grad(lambda p: jnp.sum(mixed(name, p, X_BTD, PACKED)[0] * target)))(params(name))
+  target = jnp.asarray(
+    np.random.default_rng(2).standard_normal(X_BTD.shape) * (PACKED > 0)[..., None], jnp.float32
+  )
+  grad = lambda: jax.jit(jax.grad(lambda p: jnp.sum(mixed(name, p, X_BTD, PACKED)[0] * target)))(
+    params(name)
+  )
   chunked = grad()
   monkeypatch.setattr(recurrent, 'CHUNK', T)
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-3, atol=2e-4 * np.abs(b).max())
@@ -130,14 +153,23 @@ def test_state_and_flops_are_constant_in_length(name):
     (GatedDelta(3, 2), r'heads=3 is not a multiple of key_heads=2\. Expected a divisor of heads'),
     (Mamba(rank=0), r'rank=0 is not a size\. Expected at least 1'),
     (Mamba2(heads=0), r'heads=0 is not a size\. Expected at least 1'),
-    (Mamba2(3, key_heads=2), r'heads=3 is not a multiple of key_heads=2\. Expected a divisor of heads'),
+    (
+      Mamba2(3, key_heads=2),
+      r'heads=3 is not a multiple of key_heads=2\. Expected a divisor of heads',
+    ),
     (Mamba2(2, 3, norm_groups=4), r'norm_groups=4 does not divide 6 numbers\. Expected a divisor'),
-    (Mamba2(limits=(1.0, 0.5)), r'limits=\(1\.0, 0\.5\) leave no step\. Expected the least one first'),
+    (
+      Mamba2(limits=(1.0, 0.5)),
+      r'limits=\(1\.0, 0\.5\) leave no step\. Expected the least one first',
+    ),
     (RGLRU(conv=0), r'conv=0 is not a size\. Expected at least 1'),
     (RGLRU(10, 4), r'heads=4 does not divide width=10\. Expected a divisor'),
     (GatedConv(0), r'size=0 covers no token\. Expected at least 1'),
     (Sum(Mamba2(), Mamba2()), r'left=mamba2 keeps state per row\. Expected attention on the left'),
-    (Sum(Attention(2), Attention(2)), r'right=attention keeps state per token\. Expected attention on the left'),
+    (
+      Sum(Attention(2), Attention(2)),
+      r'right=attention keeps state per token\. Expected attention on the left',
+    ),
     (Sum(Attention(5)), r'left: heads=5 does not divide d_model=12'),
   ],
 )

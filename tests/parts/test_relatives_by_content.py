@@ -1,4 +1,6 @@
-"""Relative positions that ask by content, and learned ones by distance, against the sums they stand for."""
+"""Relative positions that ask by content, and learned ones by distance, against the sums they stand
+for.
+"""
 
 import dataclasses
 
@@ -35,15 +37,21 @@ def made(spec, method, *args):
   params = nn.unbox(params)
   leaves, tree = jax.tree.flatten(params)
   keys = jax.random.split(jax.random.key(7), len(leaves))
-  params = tree.unflatten([jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)])
-  return params, jax.jit(lambda p, *a: module.apply({'params': p}, *a, method=method))(params, *args)
+  params = tree.unflatten(
+    [jax.random.normal(k, x.shape) for k, x in zip(keys, leaves, strict=True)]
+  )
+  return params, jax.jit(lambda p, *a: module.apply({'params': p}, *a, method=method))(
+    params, *args
+  )
 
 
 def told(spec, *given):
   """(its parameters drawn afresh, what its content adds)."""
   params, _ = made(spec, 'content', *given)
   module = spec.make(DIMS)
-  return params, jax.jit(totals(lambda *a: module.apply({'params': params}, *a, method='content')))(*given)
+  return params, jax.jit(totals(lambda *a: module.apply({'params': params}, *a, method='content')))(
+    *given
+  )
 
 
 def gap(i, j, far):
@@ -61,7 +69,10 @@ def test_a_toeplitz_bias_is_its_tables_row_for_the_distance():
 
 def test_shaw_is_the_product_with_the_distances_vector():
   params, more = told(Shaw(2), Q, K, INFO, INFO)
-  want = [[[Q[0, i, n] @ params['table'][gap(i, j, 2)] for j in range(T)] for i in range(T)] for n in range(N)]
+  want = [
+    [[Q[0, i, n] @ params['table'][gap(i, j, 2)] for j in range(T)] for i in range(T)]
+    for n in range(N)
+  ]
   np.testing.assert_allclose(more[0], want, atol=1e-5)
 
 
@@ -73,7 +84,9 @@ def test_xl_is_the_product_with_the_projected_wave_of_the_distance():
   for i in range(T):
     for j in range(T):
       d = float(POS[0, i] - POS[0, j])
-      r_NH = np.einsum('d,dnh->nh', np.concatenate([np.sin(w * d), np.cos(w * d)]), params['distance'])
+      r_NH = np.einsum(
+        'd,dnh->nh', np.concatenate([np.sin(w * d), np.cos(w * d)]), params['distance']
+      )
       want[:, i, j] = (np.asarray(v[0, i]) * r_NH).sum(-1)
   np.testing.assert_allclose(more[0], want, atol=1e-4)
   turned = made(XL(), 'queries', Q, POS)
@@ -128,7 +141,9 @@ def test_learned_waves_without_their_feed_forward_are_the_papers_and_their_frequ
   module, x = LSPE(16).make(DIMS), jnp.zeros((1, T, D))
   params = nn.unbox(module.init(jax.random.key(0), x, POS)['params'])
   none = params | {'down': jax.tree.map(jnp.zeros_like, params['down'])}
-  np.testing.assert_allclose(module.apply({'params': none}, x, POS), Sinusoidal()(x, POS), atol=1e-6)
+  np.testing.assert_allclose(
+    module.apply({'params': none}, x, POS), Sinusoidal()(x, POS), atol=1e-6
+  )
   grads = jax.grad(lambda p: jnp.square(module.apply({'params': p}, x, POS) - 1).sum())(params)
   assert np.abs(grads['frequency']).max() > 0
   assert np.isfinite(module.apply({'params': params}, x, POS * 0.5)).all()
@@ -153,15 +168,22 @@ def test_fields_that_make_no_sense_are_refused(piece, sentence):
 def test_a_position_that_the_stack_shares_is_each_layers_own_with_the_same_numbers(relative):
   ids = jnp.asarray([[5, 6, 7, 8]])
   stack = lambda **fields: (Segment((Block(Attention(2, head_dim=4, **fields), Glu(8)),), 2),)
-  own, shared = Model(Tokens(16), 8, stack(relative=relative)), Model(Tokens(16), 8, stack(), shared_relative=relative)
+  own, shared = (
+    Model(Tokens(16), 8, stack(relative=relative)),
+    Model(Tokens(16), 8, stack(), shared_relative=relative),
+  )
   config.validate(shared)
   params = jax.tree.map(lambda a: a + 0.1, transformer.init(shared, jax.random.key(0)))
   given = params.pop('shared_relative', None)
   copied = jax.tree.map(jnp.copy, params)
   if given is not None:
-    copied['segment_0']['block_0']['mixer']['relative'] = jax.tree.map(lambda a: jnp.stack([a, a]), given)
+    copied['segment_0']['block_0']['mixer']['relative'] = jax.tree.map(
+      lambda a: jnp.stack([a, a]), given
+    )
     params['shared_relative'] = given
-  logits = (transformer.apply(s, p, input_ids=ids)['logits'] for s, p in ((own, copied), (shared, params)))
+  logits = (
+    transformer.apply(s, p, input_ids=ids)['logits'] for s, p in ((own, copied), (shared, params))
+  )
   np.testing.assert_array_equal(*logits)
 
 
@@ -170,5 +192,7 @@ def test_what_a_stack_cannot_share_is_refused():
   sizes = (Segment((block(Attention(2, head_dim=4)), block(Attention(2, head_dim=8)))),)
   with pytest.raises(errors.ConfigError, match=r'its vectors serve heads of sizes \[4, 8\]'):
     config.validate(Model(Tokens(16), 8, sizes, shared_relative=Shaw()))
-  with pytest.raises(errors.ConfigError, match='shared_relative: is set, but no mixer uses attention'):
+  with pytest.raises(
+    errors.ConfigError, match='shared_relative: is set, but no mixer uses attention'
+  ):
     config.validate(Model(Tokens(16), 8, (Segment((block(Fourier()),)),), shared_relative=ALiBi()))

@@ -49,12 +49,20 @@ def loss(spec, params, run=Run(), key=None, **inputs):
 def test_depth_weighted_averages_start_as_the_plain_stack_bit_for_bit(residual):
   key = jax.random.key(0)
   plain, spec = model(depth=5), model(residual, depth=5)
-  np.testing.assert_array_equal(logits(spec, transformer.init(spec, key)), logits(plain, transformer.init(plain, key)))
+  np.testing.assert_array_equal(
+    logits(spec, transformer.init(spec, key)), logits(plain, transformer.init(plain, key))
+  )
 
 
 @pytest.mark.parametrize(
   ('depth', 'residual', 'weights'),
-  [(48, Dwa(), 1224), (48, Dwa(4, 5), 62), (72, Dwa(), 2700), (3, Dwa(1, 4), 0), (6, Dlcl(), 7 * 8 // 2)],
+  [
+    (48, Dwa(), 1224),
+    (48, Dwa(4, 5), 62),
+    (72, Dwa(), 2700),
+    (3, Dwa(1, 4), 0),
+    (6, Dlcl(), 7 * 8 // 2),
+  ],
 )
 def test_averages_have_the_published_number_of_weights(depth, residual, weights):
   plain, spec = model(depth=depth), model(residual, depth)
@@ -90,7 +98,11 @@ def test_a_depth_weighted_average_is_the_sum_of_what_the_blocks_wrote(dilation, 
   wrote, read = [x], [x]
   for i, block in enumerate(BLOCKS, start=1):
     wrote.append(read[-1] + block(read[-1]))
-    own = [a[i, j] * wrote[j] for j in range(i + 1) if (i - j) % dilation == 0] if i % period == 0 else [wrote[i]]
+    own = (
+      [a[i, j] * wrote[j] for j in range(i + 1) if (i - j) % dilation == 0]
+      if i % period == 0
+      else [wrote[i]]
+    )
     read.append(sum(own))
   weights = jnp.asarray(list(a.values()), jnp.float32)
   for y, z in zip(through(spec, {'weights': weights}, BLOCKS, x), read, strict=True):
@@ -98,7 +110,10 @@ def test_a_depth_weighted_average_is_the_sum_of_what_the_blocks_wrote(dilation, 
 
 
 def test_a_dynamic_combination_of_layers_starts_as_the_mean_of_their_norms():
-  spec, x = Dlcl(LayerNorm(0.0)), jnp.asarray(np.random.default_rng(0).standard_normal((1, 2, 8)), jnp.float32)
+  spec, x = (
+    Dlcl(LayerNorm(0.0)),
+    jnp.asarray(np.random.default_rng(0).standard_normal((1, 2, 8)), jnp.float32),
+  )
   normed = lambda x: (x - x.mean(-1, keepdims=True)) / jnp.sqrt(x.var(-1, keepdims=True))
   wrote, read = [x], [normed(x)]
   for block in BLOCKS:
@@ -109,7 +124,9 @@ def test_a_dynamic_combination_of_layers_starts_as_the_mean_of_their_norms():
     'norms': {'scale': jnp.ones((6, 8)), 'bias': jnp.zeros((6, 8))},
   }
   full = model(spec, 5)
-  np.testing.assert_allclose(transformer.init(full, jax.random.key(0))['residual']['weights'], params['weights'])
+  np.testing.assert_allclose(
+    transformer.init(full, jax.random.key(0))['residual']['weights'], params['weights']
+  )
   for y, z in zip(through(spec, params, BLOCKS, x), read, strict=True):
     np.testing.assert_allclose(y, z, atol=1e-5)
 
@@ -148,7 +165,9 @@ def test_two_streams_are_written_from_each_other_and_read_back():
 def encdec():
   """Everything that a step may close over: a memory, shared biases; and every chance of dropout."""
   loud = {'dropout': 0.2, 'drop_path': 0.3}
-  writer = Block(Attention(2, head_dim=4, dropout=0.1), Glu(12), cross=CrossAttention(2, head_dim=4), **loud)
+  writer = Block(
+    Attention(2, head_dim=4, dropout=0.1), Glu(12), cross=CrossAttention(2, head_dim=4), **loud
+  )
   reader = Block(Attention(2, head_dim=4, mask=Mask()), Glu(12), residual_layout=Parallel(), **loud)
   shared = {'shared_relative': T5Bias(), 'residual': Reversible()}
   read = Tower(segments=(Segment((reader,), 2),), **shared)
@@ -162,19 +181,26 @@ DOUBLE = Precision('float64', 'float64', 'float64')
 @pytest.mark.large
 def test_the_gradient_of_what_is_undone_is_the_plain_one_dropout_and_all(monkeypatch, jitted, loop):
   spec = encdec()
-  params, key = transformer.init(dataclasses.replace(spec, init=Normal(0.3)), jax.random.key(0)), jax.random.key(1)
+  params, key = (
+    transformer.init(dataclasses.replace(spec, init=Normal(0.3)), jax.random.key(0)),
+    jax.random.key(1),
+  )
   inputs = {'input_ids': IDS, 'decoder_input_ids': IDS[:, ::-1]}
 
   def gradient():
     of = lambda p: loss(spec, p, Run(precision=DOUBLE, loop=loop), key, **inputs)
-    return (jax.jit(jax.value_and_grad(of)) if jitted == 'outside' else jax.value_and_grad(jax.jit(of)))(params)
+    return (
+      jax.jit(jax.value_and_grad(of)) if jitted == 'outside' else jax.value_and_grad(jax.jit(of))
+    )(params)
 
   # In float32 both are 1e-4 from each other, each as far from this.
   with jax.enable_x64(True):
     params = jax.tree.map(lambda a: a.astype(jnp.float64), params)
     own = gradient()
     monkeypatch.setattr(Reversible, 'reversible', False)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11, rtol=1e-11), own, gradient())
+    jax.tree.map(
+      lambda a, b: np.testing.assert_allclose(a, b, atol=1e-11, rtol=1e-11), own, gradient()
+    )
 
 
 def test_undoing_many_layers_loses_little(monkeypatch):
@@ -188,7 +214,9 @@ def test_undoing_many_layers_loses_little(monkeypatch):
 
 
 def kept(spec):
-  """Elements of the largest array of a training step that has time in it, beside those of one block."""
+  """Elements of the largest array of a training step that has time in it, beside those of one
+  block.
+  """
   ids = jnp.ones((4, 64), jnp.int32)
   of = lambda p: transformer.apply(spec, p, input_ids=ids)['last_hidden_state'].sum()
   compiled = jax.jit(jax.grad(of)).lower(transformer.param_shapes(spec)).compile()
@@ -209,7 +237,8 @@ def test_what_cannot_be_undone_is_refused():
   with pytest.raises(errors.ConfigError) as e:
     config.validate(model(Reversible(), block=post))
   assert (
-    'segments.0.pattern.0: residual_layout=post normalises the stream itself, which residual=reversible cannot undo. '
+    'segments.0.pattern.0: residual_layout=post normalises the stream itself, which '
+    'residual=reversible cannot undo. '
     'Expected after, bare, parallel, pre, sandwich.'
   ) in str(e.value)
   with pytest.raises(errors.ConfigError, match='dilation=0, period=1 is no number of blocks'):

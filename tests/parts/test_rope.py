@@ -1,4 +1,6 @@
-"""Rotary positions: what they keep, what they depend on, and the published numbers of their scalings."""
+"""Rotary positions: what they keep, what they depend on, and the published numbers of their
+scalings.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +29,9 @@ def q_k():
   return rng.standard_normal((2, 16))
 
 
-@pytest.mark.parametrize('rope', [RoPE(), RoPE(layout='interleaved'), RoPE(fraction=0.25), RoPE(scaling=Llama3())])
+@pytest.mark.parametrize(
+  'rope', [RoPE(), RoPE(layout='interleaved'), RoPE(fraction=0.25), RoPE(scaling=Llama3())]
+)
 def test_scores_depend_on_the_distance_only_and_lengths_are_kept(rope, q_k):
   q, k = q_k
   near = turned(rope, q, 7) @ turned(rope, k, 3)
@@ -55,7 +59,9 @@ def test_turning_is_multiplying_complex_numbers(q_k, pos):
 def test_interleaved_is_halves_after_a_permutation(q_k):
   order = np.arange(16).reshape(2, 8).T.ravel()  # 0 8 1 9 ...: a pair of halves beside each other
   q = q_k[0]
-  np.testing.assert_allclose(turned(RoPE(layout='interleaved'), q[order], 13), turned(RoPE(), q, 13)[order], atol=1e-6)
+  np.testing.assert_allclose(
+    turned(RoPE(layout='interleaved'), q[order], 13), turned(RoPE(), q, 13)[order], atol=1e-6
+  )
 
 
 def test_a_fraction_leaves_the_rest_of_the_head_alone(q_k):
@@ -83,7 +89,9 @@ def test_linear_divides_every_frequency():
 def test_dynamic_raises_the_base_to_the_published_one():
   scaled, _ = Dynamic(4.0, 4096, 16_384).scale(frequencies(), 1e4)
   np.testing.assert_allclose(scaled, frequencies(135_401.97), rtol=1e-6)
-  np.testing.assert_array_equal(Dynamic(4.0, 4096, 4096).scale(frequencies(), 1e4)[0], frequencies())
+  np.testing.assert_array_equal(
+    Dynamic(4.0, 4096, 4096).scale(frequencies(), 1e4)[0], frequencies()
+  )
 
 
 def test_yarn_has_the_published_numbers():
@@ -96,7 +104,9 @@ def test_yarn_has_the_published_numbers():
   np.testing.assert_allclose(scaled[list(published)], list(published.values()), rtol=1e-6)
 
 
-@pytest.mark.parametrize(('mscale', 'cos_factor'), [((0.707, 0.707), 1.0), ((1.0, 1.0), 1.0), ((1.0, 0.0), 1.3688879)])
+@pytest.mark.parametrize(
+  ('mscale', 'cos_factor'), [((0.707, 0.707), 1.0), ((1.0, 1.0), 1.0), ((1.0, 0.0), 1.3688879)]
+)
 def test_yarn_with_two_mscales_leaves_their_ratio_to_cos_and_sin(mscale, cos_factor):
   piece = Yarn(40.0, 4096, mscale=mscale[0], mscale_all=mscale[1])
   assert piece.scale(frequencies(), 1e4)[1] == pytest.approx(cos_factor)

@@ -25,11 +25,15 @@ def llava(act=True, lead=0, **fields) -> Model:
   """Return a causal model over text and the vectors of a tower."""
   embed = Splice(Tokens(WORDS), placeholder=PLACE, lead=lead, **({} if act else {'act': None}))
   heads = {'lm': Lm(), 'regress': Regress(3)}
-  return causal(embed, towers={'vision': source('pixel_values')}, heads=heads, absolute=Learned(32), **fields)
+  return causal(
+    embed, towers={'vision': source('pixel_values')}, heads=heads, absolute=Learned(32), **fields
+  )
 
 
 def prompt(*places: int, length: int = T) -> jax.Array:
-  """Return ids `[B, length]` with placeholders at these places of row 0, and two places later in row 1."""
+  """Return ids `[B, length]` with placeholders at these places of row 0, and two places later in
+  row 1.
+  """
   ids = np.random.default_rng(0).integers(0, WORDS, (B, length))
   for row in range(B):
     ids[row, [p + 2 * row for p in places]] = PLACE
@@ -95,7 +99,10 @@ def test_outputs_of_the_tower_can_be_given():
 def test_a_wrong_number_of_placeholders_is_never_silent():
   spec = llava()
   p, ids, x = params(spec), prompt(1, 2), normal(B, 3, 5)
-  with pytest.raises(errors.UserError, match=r"4 placeholders \(id 63\), and tower 'vision' gives 6 vectors: 2 inputs"):
+  with pytest.raises(
+    errors.UserError,
+    match=r"4 placeholders \(id 63\), and tower 'vision' gives 6 vectors: 2 inputs",
+  ):
     transformer.apply(spec, p, input_ids=ids, pixel_values=x)
   for wrong in (x, x[:, :1]):
     assert np.isnan(apply(spec, p, {'input_ids': ids, 'pixel_values': wrong})['logits']).all()
@@ -109,10 +116,15 @@ def test_a_query_tower_between_runs_only_with_its_images():
     'vision': source('pixel_values'),
     'queries': Tower(Latents(2, tower='vision'), segments=(Segment((reader,), 1),)),
   }
-  spec = causal(Splice(Tokens(WORDS), tower='queries', placeholder=PLACE), heads={'lm': Lm()}, towers=towers)
+  spec = causal(
+    Splice(Tokens(WORDS), tower='queries', placeholder=PLACE), heads={'lm': Lm()}, towers=towers
+  )
   p, ids = params(spec), prompt(0, 1)
   one, two = (
-    apply(spec, p, {'input_ids': ids, 'pixel_values': normal(B, 5, 5, seed=s)}, init_cache(spec, B, 8)) for s in (1, 2)
+    apply(
+      spec, p, {'input_ids': ids, 'pixel_values': normal(B, 5, 5, seed=s)}, init_cache(spec, B, 8)
+    )
+    for s in (1, 2)
   )
   assert np.abs(one['logits'] - two['logits']).max() > 1e-3
   later = apply(spec, p, {'input_ids': jnp.ones((B, 1), jnp.int32)}, one['cache'])

@@ -28,7 +28,9 @@ def _encoder(embed: Tokens, **fields) -> Model:
 
 def _embeddings(spec, **inputs):
   params = jax.jit(lambda key: init(spec, key))(jax.random.key(0))
-  return params, np.asarray(apply(spec, params, output_hidden_states=True, **inputs)['hidden_states'][0])
+  return params, np.asarray(
+    apply(spec, params, output_hidden_states=True, **inputs)['hidden_states'][0]
+  )
 
 
 def test_mask_tokens_are_zero_and_rescale_the_others():
@@ -40,7 +42,9 @@ def test_mask_tokens_are_zero_and_rescale_the_others():
 
 def test_mask_tokens_rescale_only_their_own_document():
   spec = _encoder(Tokens(61, mask_token=MASK))
-  packed = _embeddings(spec, input_ids=IDS, segment_ids=np.asarray([[1, 1, 1, 1, 2, 2, 2, 0]], np.int32))[1]
+  packed = _embeddings(
+    spec, input_ids=IDS, segment_ids=np.asarray([[1, 1, 1, 1, 2, 2, 2, 0]], np.int32)
+  )[1]
   alone = _embeddings(spec, input_ids=IDS[:, 4:7])[1]
   np.testing.assert_allclose(packed[:, 4:7], alone, rtol=1e-6)
 
@@ -50,7 +54,9 @@ def test_task_types_add_a_row_of_their_table():
   params, first = _embeddings(spec, input_ids=IDS)
   other = _embeddings(spec, input_ids=IDS, task_type_ids=np.full_like(IDS, 2))[1]
   rows = np.asarray(params['embed']['tasks'])
-  np.testing.assert_allclose(other - first, np.broadcast_to(rows[2] - rows[0], first.shape), atol=1e-6)
+  np.testing.assert_allclose(
+    other - first, np.broadcast_to(rows[2] - rows[0], first.shape), atol=1e-6
+  )
 
 
 @pytest.mark.parametrize(
@@ -72,9 +78,15 @@ def test_inputs_that_the_embedding_cannot_use_are_refused(embed, inputs, message
 @pytest.mark.parametrize(
   ('spec', 'message'),
   [
-    (_encoder(Tokens(61, early_norm=True)), 'early_norm moves the norm of the embeddings, and there is none'),
+    (
+      _encoder(Tokens(61, early_norm=True)),
+      'early_norm moves the norm of the embeddings, and there is none',
+    ),
     (_encoder(Tokens(61, mask_token=61)), 'mask_token=61 is no token id'),
-    (_encoder(Tokens(61), heads={'classify': Classify(late=True)}), 'late pools after the hidden layer'),
+    (
+      _encoder(Tokens(61), heads={'classify': Classify(late=True)}),
+      'late pools after the hidden layer',
+    ),
     (
       _encoder(Tokens(61), heads={'classify': Classify(hidden=Tanh(), pick='each', late=True)}),
       'late pools after the hidden layer',

@@ -1,4 +1,6 @@
-"""Local attention beside the sums of blocks: which blocks there are, whoever shares the row, and what is refused."""
+"""Local attention beside the sums of blocks: which blocks there are, whoever shares the row, and
+what is refused.
+"""
 
 import jax
 import jax.numpy as jnp
@@ -32,14 +34,21 @@ SPECS = {'t5': model(T5Bias(8, 16, blocks=True)), 'rope': model(RoPE())}
 @pytest.fixture(scope='module', params=SPECS)
 def said(request):
   spec, rng = SPECS[request.param], np.random.default_rng(0)
-  params = jax.tree.map(lambda s: rng.standard_normal(s.shape).astype(np.float32) * 0.3, param_shapes(spec))
+  params = jax.tree.map(
+    lambda s: rng.standard_normal(s.shape).astype(np.float32) * 0.3, param_shapes(spec)
+  )
 
   @jax.jit
   def run(ids, segments):
     kernels = DenseAttention(), Blockwise(8, 8)
-    return [apply(spec, params, run=Run(attend=k), input_ids=ids, segment_ids=segments)['logits'] for k in kernels]
+    return [
+      apply(spec, params, run=Run(attend=k), input_ids=ids, segment_ids=segments)['logits']
+      for k in kernels
+    ]
 
-  return lambda ids, segments: [np.asarray(x) for x in run(jnp.asarray([ids]), jnp.asarray([segments]))]
+  return lambda ids, segments: [
+    np.asarray(x) for x in run(jnp.asarray([ids]), jnp.asarray([segments]))
+  ]
 
 
 def test_what_is_left_over_belongs_to_the_last_block_and_short_documents_have_none():
@@ -77,14 +86,19 @@ def test_a_token_learns_of_far_ones_through_whole_blocks_alone(said):
 
   assert all(moved(17))
   assert all(moved(4))
-  # Three tokens fill no block, and two layers of a window of one token each way reach as far as they do.
+  # Three tokens fill no block, and two layers of a window of one token each way reach as far as
+  # they do.
   assert moved(3) == [True] * 3
 
 
 def test_a_cache_and_a_block_of_nothing_are_refused():
   spec, ids = SPECS['rope'], jnp.ones((1, 8), jnp.int32)
-  with pytest.raises(errors.UserError, match='transient: a block tells of all of its tokens at once'):
-    jax.eval_shape(lambda p: apply(spec, p, input_ids=ids, cache=init_cache(spec, 1, 8)), param_shapes(spec))
+  with pytest.raises(
+    errors.UserError, match='transient: a block tells of all of its tokens at once'
+  ):
+    jax.eval_shape(
+      lambda p: apply(spec, p, input_ids=ids, cache=init_cache(spec, 1, 8)), param_shapes(spec)
+    )
   with pytest.raises(errors.ConfigError, match='pool=0 is no block'):
     config.validate(Transient(pool=0))
   assert not spec.causal
@@ -94,8 +108,16 @@ def test_a_cache_and_a_block_of_nothing_are_refused():
 
 def test_what_tells_of_blocks_wants_layers_that_have_some():
   plain = Block(Attention(4), Glu(48))
-  shared = Model(Tokens(64), 32, (Segment((plain,), 2),), shared_relative=T5Bias(8, 16, blocks=True))
-  own = Model(Tokens(64), 32, (Segment((Block(Attention(4, relative=T5Bias(8, 16, blocks=True)), Glu(48)),), 2),))
+  shared = Model(
+    Tokens(64), 32, (Segment((plain,), 2),), shared_relative=T5Bias(8, 16, blocks=True)
+  )
+  own = Model(
+    Tokens(64),
+    32,
+    (Segment((Block(Attention(4, relative=T5Bias(8, 16, blocks=True)), Glu(48)),), 2),),
+  )
   for spec, where in (shared, 'shared_relative'), (own, 'segments.0.pattern.0.mixer.relative'):
-    with pytest.raises(errors.ConfigError, match=f'{where}: blocks=true is about keys that summarise blocks, and no'):
+    with pytest.raises(
+      errors.ConfigError, match=f'{where}: blocks=true is about keys that summarise blocks, and no'
+    ):
       config.validate(spec)

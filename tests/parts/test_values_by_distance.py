@@ -1,4 +1,6 @@
-"""Vectors of a distance that are added to values (Shaw's second table) against every pair's, gathered one by one."""
+"""Vectors of a distance that are added to values (Shaw's second table) against every pair's,
+gathered one by one.
+"""
 
 import dataclasses
 import functools
@@ -38,7 +40,9 @@ BY_PARITY = lambda q, k: (q.positions[:, :, None] + k.positions[:, None]) % 2
 
 
 def naive(xp, q, k, v, added, content_UN, bias_UN, sink_N, kept, ok_BTS, rows, buckets, case):
-  """y and all that it is made of, written for numpy: a vector is gathered for every pair of a query and a key."""
+  """y and all that it is made of, written for numpy: a vector is gathered for every pair of a query
+  and a key.
+  """
   each = lambda x: xp.repeat(x, N // K, axis=2)
   s = xp.einsum('btnh,bsnh->bnts', q, each(k))
   if 'content' in case:
@@ -64,12 +68,29 @@ CASES = {
   'dropout': {'mask': Causal(), 'drop': 0.3},
   'strided': {'mask': Strided(4), 'drop': 0.2, 'sink': True},
   'two views and one more': {'mask': Window(9) & Strided(4) & Fixed(5, 2)},
-  'all': {'mask': Causal() & Window(9), 'cap': 5.0, 'sink': True, 't5': True, 'content': True, 'drop': 0.2},
+  'all': {
+    'mask': Causal() & Window(9),
+    'cap': 5.0,
+    'sink': True,
+    't5': True,
+    'content': True,
+    'drop': 0.2,
+  },
 }
-KERNELS = {'dense': DenseAttention(), 'blockwise': Blockwise(8, 16), 'views': Blockwise(4, 8), 'staircase': Staircase()}
+KERNELS = {
+  'dense': DenseAttention(),
+  'blockwise': Blockwise(8, 16),
+  'views': Blockwise(4, 8),
+  'staircase': Staircase(),
+}
 OF_VIEWS = ('strided', 'two views and one more')
-# The stairs are dense attention, one after the other; whether they stand right does not go by the case.
-ASKED = [(c, k) for c, k in itertools.product(CASES, KERNELS) if k == 'dense' or (k == 'views' and c in OF_VIEWS)]
+# The stairs are dense attention, one after the other; whether they stand right does not go by the
+# case.
+ASKED = [
+  (c, k)
+  for c, k in itertools.product(CASES, KERNELS)
+  if k == 'dense' or (k == 'views' and c in OF_VIEWS)
+]
 ASKED += [(c, 'blockwise') for c in CASES if c not in OF_VIEWS] + [('all', 'staircase')]
 T = 36
 
@@ -78,7 +99,14 @@ def told(case, wide=H, T=T, S=T):
   """(the arrays that have gradients, what `naive` is told besides)."""
   q, k, v = drawn(T, S, wide=wide)
   normal = lambda i, *shape: jax.random.normal(jax.random.key(i), shape)
-  arrays = q, k, v, (normal(7, 2 * FAR + 1, wide), normal(8, 2, wide)), normal(5, 32, N), normal(6, 32, N)
+  arrays = (
+    q,
+    k,
+    v,
+    (normal(7, 2 * FAR + 1, wide), normal(8, 2, wide)),
+    normal(5, 32, N),
+    normal(6, 32, N),
+  )
   arrays = *arrays, jnp.linspace(-1.0, 1.0, N)
   asking, seen = info(T), info(S)
   ok = np.asarray((case.get('mask', Mask()) & Segments())(asking.rows(), seen.columns()))
@@ -129,7 +157,9 @@ def wanted(name):
 
 @pytest.mark.parametrize(('name', 'kernel'), ASKED)
 @pytest.mark.large(
-  when=lambda name, kernel: name in ('full', 'sink', 'dropout') or (kernel == 'dense' and name in OF_VIEWS)
+  when=lambda name, kernel: (
+    name in ('full', 'sink', 'dropout') or (kernel == 'dense' and name in OF_VIEWS)
+  )
 )
 def test_a_kernel_reads_what_a_vector_gathered_for_every_pair_gives(name, kernel):
   arrays, _, infos = told(CASES[name])
@@ -150,7 +180,9 @@ def test_a_kernel_reads_what_a_vector_gathered_for_every_pair_gives(name, kernel
 def test_queries_and_keys_may_differ_in_number_and_values_in_width(kernel, T, S):
   arrays, rest, infos = told({}, 5, T, S)
   want = naive(np, *jax.tree.map(np.asarray, arrays), *rest)
-  np.testing.assert_allclose(jax.jit(ours(KERNELS[kernel], {}, *infos))(*arrays), want, atol=2e-5, rtol=1e-5)
+  np.testing.assert_allclose(
+    jax.jit(ours(KERNELS[kernel], {}, *infos))(*arrays), want, atol=2e-5, rtol=1e-5
+  )
 
 
 @pytest.mark.parametrize('kernel', ['dense', 'blockwise'])
@@ -161,7 +193,9 @@ def test_in_half_precision_it_is_near_and_has_gradients_of_its_own_dtypes(kernel
   run = ours(KERNELS[kernel], case, *infos)
   y = jax.jit(run)(*half, *arrays[3:])
   assert y.dtype == jnp.bfloat16
-  np.testing.assert_allclose(y.astype(jnp.float32), naive(np, *map(_plain, arrays), *rest), atol=0.05)
+  np.testing.assert_allclose(
+    y.astype(jnp.float32), naive(np, *map(_plain, arrays), *rest), atol=0.05
+  )
   got = jax.jit(jax.grad(lambda *x: weighed(run(*x)), range(4)))(*half, *arrays[3:])
   want = jax.jit(jax.grad(lambda *x: weighed(run(*x)), range(4)))(*arrays)
   assert [g.dtype for g in jax.tree.leaves(got)] == [jnp.bfloat16] * 3 + [jnp.float32] * 2
@@ -186,7 +220,13 @@ def test_no_array_is_of_queries_by_keys_by_numbers_of_a_value(kernel):
 
   def loss(q, k, v, table):
     return kernel(
-      q, k, v, at, at, Scores(1.0, Causal() & Segments(), added=(Added(BY_DISTANCE, table),)), 'float32'
+      q,
+      k,
+      v,
+      at,
+      at,
+      Scores(1.0, Causal() & Segments(), added=(Added(BY_DISTANCE, table),)),
+      'float32',
     ).sum()
 
   found = jax.make_jaxpr(jax.grad(loss, range(4)))(q, k, v, table)
@@ -209,13 +249,23 @@ MIXERS = {
   "shared, and a layer's own": decoder(
     Attention(4, 2, 8, Shaw(2, values=True)), shared_relative=Shaw(FAR, values=True)
   ),
-  'latents that share': decoder(dataclasses.replace(MLA_, relative=RoPE()), shared_relative=Shaw(FAR, values=True)),
+  'latents that share': decoder(
+    dataclasses.replace(MLA_, relative=RoPE()), shared_relative=Shaw(FAR, values=True)
+  ),
 }
 
 
-DECODED = [(name, 'dense') for name in MIXERS] + [('grouped', cache) for cache in CACHES if cache != 'dense']
+DECODED = [(name, 'dense') for name in MIXERS] + [
+  ('grouped', cache) for cache in CACHES if cache != 'dense'
+]
 DECODED += [('window', 'ring'), ('latent', 'int8'), ('latent', 'paged')]
-KEPT = ('grouped', 'dense'), ('hierarchical', 'dense'), ('latent', 'dense'), ('latent', 'paged'), ('window', 'ring')
+KEPT = (
+  ('grouped', 'dense'),
+  ('hierarchical', 'dense'),
+  ('latent', 'dense'),
+  ('latent', 'paged'),
+  ('window', 'ring'),
+)
 
 
 @pytest.mark.parametrize(('name', 'cache'), DECODED)
@@ -305,7 +355,8 @@ def test_a_stack_shares_it_where_values_are_of_one_width_and_is_refused_elsewher
   blocks = block(Attention(2, head_dim=4)), block(MLA(2, None, 8, 4, 4, 6))
   model = lambda relative: Model(Tokens(16), 8, (Segment(blocks),), shared_relative=relative)
   with pytest.raises(
-    errors.ConfigError, match=r'shared_relative: it adds to values of sizes \[4, 6\]. Expected one size'
+    errors.ConfigError,
+    match=r'shared_relative: it adds to values of sizes \[4, 6\]. Expected one size',
   ):
     config.validate(model(Shaw(values=True)))
   config.validate(model(Shaw()))

@@ -1,4 +1,6 @@
-"""Kernels of others: what they are told is what the dense one says, values and gradients, or they refuse it."""
+"""Kernels of others: what they are told is what the dense one says, values and gradients, or they
+refuse it.
+"""
 
 import types
 
@@ -40,7 +42,9 @@ class Told(Attend):
 def info(n, packed=True):
   """Two documents with padding before, between and after them; and one with padding in its midst."""
   at = np.arange(n)
-  segment = np.stack([np.where(at < n // 2, 1, 2) * (at > 1) * (at != n // 2) * (at < n - 3), at % 5 != 3])
+  segment = np.stack(
+    [np.where(at < n // 2, 1, 2) * (at > 1) * (at != n // 2) * (at < n - 3), at % 5 != 3]
+  )
   whole = np.maximum(np.cumsum(segment[1]) - 1, 0)
   pos = positions(jnp.asarray(segment)).at[1].set(whole)
   return TokenInfo(pos, jnp.asarray(segment, jnp.int32))
@@ -80,7 +84,9 @@ def test_splash_without_segments_has_everybody_see_everybody():
 
 def test_over_a_mesh_every_device_has_its_rows_and_heads():
   mesh = jax.sharding.Mesh(
-    np.array(jax.devices()).reshape(2, 4), ('data', 'tensor'), axis_types=(jax.sharding.AxisType.Auto,) * 2
+    np.array(jax.devices()).reshape(2, 4),
+    ('data', 'tensor'),
+    axis_types=(jax.sharding.AxisType.Auto,) * 2,
   )
   rules = [('B', ('data',)), ('N', ('tensor',)), ('K', ())]
   at = info(T)
@@ -103,10 +109,14 @@ def test_a_model_is_asked_with_splash_by_name_and_a_cache_is_refused():
   run = config.override(Run(), 'attend', 'splash')
   params = transformer.init(spec, jax.random.key(0))
   ids = jnp.arange(12).reshape(2, 6)
-  logits = lambda run: jax.jit(lambda p: transformer.apply(spec, p, run=run, input_ids=ids)['logits'])(params)
+  logits = lambda run: jax.jit(
+    lambda p: transformer.apply(spec, p, run=run, input_ids=ids)['logits']
+  )(params)
   np.testing.assert_allclose(logits(run), logits(Run(attend=DenseAttention())), atol=1e-5)
   by_hand = lambda p: transformer.apply(spec, p, run=run, input_ids=ids, position_ids=ids)
-  with pytest.raises(errors.UserError, match=r'attend=splash: it counts places .* Expected attend=blockwise'):
+  with pytest.raises(
+    errors.UserError, match=r'attend=splash: it counts places .* Expected attend=blockwise'
+  ):
     jax.eval_shape(by_hand, params)
 
 
@@ -142,11 +152,20 @@ NO_CUDNN = {
   'vectors that are added to values': (Scores(1.0, CAUSAL, added=ADDED), HALF),
   'it has no cap': (Scores(1.0, CAUSAL, cap=2.0), HALF),
   'it has no sink': (Scores(1.0, CAUSAL, sink_N=jnp.zeros(N)), HALF),
-  'has of it has no dropout': (Scores(1.0, CAUSAL, drop=Dropout.of(jax.random.key(0), B, N, 0.1)), HALF),
+  'has of it has no dropout': (
+    Scores(1.0, CAUSAL, drop=Dropout.of(jax.random.key(0), B, N, 0.1)),
+    HALF,
+  ),
   'float32 is neither bfloat16 nor float16': (Scores(1.0, CAUSAL), {}),
   'values of 5 numbers are not as wide as keys of 8': (Scores(1.0, CAUSAL), HALF | {'wide': 5}),
-  'heads of 136 numbers are not a multiple of 8 up to 128': (Scores(1.0, CAUSAL), HALF | {'H': 136, 'wide': 136}),
-  'heads of 12 numbers are not a multiple of 8': (Scores(1.0, CAUSAL), HALF | {'H': 12, 'wide': 12}),
+  'heads of 136 numbers are not a multiple of 8 up to 128': (
+    Scores(1.0, CAUSAL),
+    HALF | {'H': 136, 'wide': 136},
+  ),
+  'heads of 12 numbers are not a multiple of 8': (
+    Scores(1.0, CAUSAL),
+    HALF | {'H': 12, 'wide': 12},
+  ),
   'of 19 queries and 19 keys one number is odd': (Scores(1.0, CAUSAL), HALF | {'T': 19}),
   'its kernels are for GPUs, and this is a cpu': (Scores(1.0, CAUSAL), HALF),
 }
@@ -161,16 +180,23 @@ ALL_REFUSED = [
 def test_what_a_vendor_has_no_word_for_is_refused_with_the_reason(row, why, asked):
   scores, given = asked
   n, H_ = given.get('T', T), given.get('H', H)
-  like = lambda heads, wide: jax.ShapeDtypeStruct((B, n, heads, wide), given.get('dtype', jnp.float32))
+  like = lambda heads, wide: jax.ShapeDtypeStruct(
+    (B, n, heads, wide), given.get('dtype', jnp.float32)
+  )
   at = given.get('at', info(n))
   x = like(N, H_), like(K, H_), like(K, given.get('wide', H)), at, at, scores
   assert why in TABLE[row]().refuses(*x)
-  with pytest.raises(errors.UserError, match=rf'attend={row}: .*{why}.*\. Expected attend=blockwise, which takes any'):
+  with pytest.raises(
+    errors.UserError, match=rf'attend={row}: .*{why}.*\. Expected attend=blockwise, which takes any'
+  ):
     TABLE[row]()(*x, 'float32')
 
 
 def test_tiles_that_splash_cannot_have_are_refused():
-  with pytest.raises(errors.ConfigError, match=r'queries=512, keys=64 cannot be tiles of splash. Expected multiples of'):
+  with pytest.raises(
+    errors.ConfigError,
+    match=r'queries=512, keys=64 cannot be tiles of splash. Expected multiples of',
+  ):
     config.validate(Splash(keys=64))
 
 
@@ -190,9 +216,13 @@ def test_cudnn_asks_what_gpu_it_is(version, capability, why, monkeypatch):
   assert cudnn.lacking() == (why and f'its kernels are for {why}')
 
 
-def test_cudnn_lowers_for_cuda_with_its_kv_heads_as_they_are_and_half_of_a_causal_mask_left_out(monkeypatch):
+def test_cudnn_lowers_for_cuda_with_its_kv_heads_as_they_are_and_half_of_a_causal_mask_left_out(
+  monkeypatch,
+):
   # What a machine with CUDA would say.
-  monkeypatch.setattr('jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version', lambda: 9_10_00)
+  monkeypatch.setattr(
+    'jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version', lambda: 9_10_00
+  )
   monkeypatch.setattr(cudnn, 'lacking', lambda: None)
   like = lambda heads: jax.ShapeDtypeStruct((B, T, heads, 64), jnp.bfloat16)
   at = jax.eval_shape(lambda: info(T))
@@ -203,7 +233,9 @@ def test_cudnn_lowers_for_cuda_with_its_kv_heads_as_they_are_and_half_of_a_causa
 
   names = '__cudnn$fmhaScaleBiasSoftmax', '__cudnn$fmhaScaleBiasSoftmaxBackward'
   unchecked = [jax.export.DisabledSafetyCheck.custom_call(name) for name in names]
-  program = jax.export.export(jax.jit(jax.grad(loss, range(3))), platforms=['cuda'], disabled_checks=unchecked)
+  program = jax.export.export(
+    jax.jit(jax.grad(loss, range(3))), platforms=['cuda'], disabled_checks=unchecked
+  )
   text = program(like(N), like(K), like(K), at).mlir_module()
   calls = [line for line in text.splitlines() if '@__cudnn' in line]
   assert [name in line for name, line in zip(names, calls, strict=True)] == [True, True]

@@ -24,11 +24,15 @@ close = functools.partial(np.testing.assert_allclose, atol=2e-5, rtol=1e-4)
 
 def block(mask: Mask = Mask(), **fields: Any) -> Block:
   """Return a block of 4 heads, bidirectional by default."""
-  return dataclasses.replace(Block(Attention(4, None, 8, mask=mask), Glu(48), LayerNorm()), **fields)
+  return dataclasses.replace(
+    Block(Attention(4, None, 8, mask=mask), Glu(48), LayerNorm()), **fields
+  )
 
 
 def model(embed: Embed, *pattern: Block, norm: Norm | None = LayerNorm(), **fields: Any) -> Model:
-  """Return a valid model of width 32 with two repeats of the pattern, and a head of 3 values for each token."""
+  """Return a valid model of width 32 with two repeats of the pattern, and a head of 3 values for
+  each token.
+  """
   usual = {'heads': {'regress': Regress(3)}, 'segments': (Segment(pattern or (block(),), 2),)}
   return config.validate(Model(embed, 32, norm=norm, **(usual | fields)))
 
@@ -62,7 +66,9 @@ def apply(spec: Model, p: Any, inputs: dict[str, jax.Array], cache: Any = None) 
 
 def embedded(spec: Model, p: Any, inputs: dict[str, jax.Array]) -> np.ndarray:
   """Return the input of the first layer."""
-  return np.asarray(transformer.apply(spec, p, output_hidden_states=True, **inputs)['hidden_states'][0])
+  return np.asarray(
+    transformer.apply(spec, p, output_hidden_states=True, **inputs)['hidden_states'][0]
+  )
 
 
 def linear(x: Any, layer: Any) -> np.ndarray:

@@ -14,12 +14,21 @@ def data(tmp_path_factory):
   for i in range(40):
     (root / f'{i:02}.txt').write_text(TEXT[i : i + 20 + (i * 37) % 400])
   files = str(root)
-  return Text(files=files, tokenizer=Char(), length=64, batch=32, cache=str(tmp_path_factory.mktemp('cache')))
+  return Text(
+    files=files, tokenizer=Char(), length=64, batch=32, cache=str(tmp_path_factory.mktemp('cache'))
+  )
 
 
 @pytest.fixture
 def model():
   """What a task may ask of a model: a plain decoder, unless told otherwise."""
   return lambda **said: types.SimpleNamespace(
-    **{'encoder': None, 'lm': object(), 'causal': True, 'reads_prefix': False, 'ahead': False, **said}
+    **{
+      'encoder': None,
+      'lm': object(),
+      'causal': True,
+      'reads_prefix': False,
+      'ahead': False,
+      **said,
+    }
   )

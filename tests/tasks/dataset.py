@@ -19,7 +19,9 @@ class Rows:
 
   def batch(self, split, seed, step, rows=None):
     assert split == 'train'
-    sample = np.arange(self.batch_size, dtype=np.int64)[rows or slice(None)] + step * self.batch_size
+    sample = (
+      np.arange(self.batch_size, dtype=np.int64)[rows or slice(None)] + step * self.batch_size
+    )
     return self._raw(sample % self.train, sample)
 
   def eval_steps(self, split, batch):
@@ -27,7 +29,10 @@ class Rows:
 
   def eval_batches(self, split, batch, rows=None, every=1):
     for step in range(0, self.eval_steps(split, batch), every):
-      sample = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)[rows or slice(None)] + self.train
+      sample = (
+        np.arange(step * batch, (step + 1) * batch, dtype=np.int64)[rows or slice(None)]
+        + self.train
+      )
       weights = (sample < self.size).astype(np.float32)
       yield self._raw(np.minimum(sample, self.size - 1), sample) | {'weights': weights}
 
@@ -48,7 +53,9 @@ class Source(Data):
 
   def specs(self):
     arrays, letters, _ = MADE[self.name]
-    return {n: ArraySpec((self.batch, *a.shape[1:]), a.dtype, letters[n]) for n, a in arrays.items()}
+    return {
+      n: ArraySpec((self.batch, *a.shape[1:]), a.dtype, letters[n]) for n, a in arrays.items()
+    }
 
 
 #: Name -> (arrays, their letters, class names).

@@ -31,7 +31,11 @@ def rng():
 def images(rng):
   pixels = rng.normal(size=(12, 3, 4, 4)).astype(np.float32)
   labels = (np.arange(12) % 3).astype(np.int32)
-  MADE['images'] = {'pixel_values': pixels, 'labels': labels}, {'pixel_values': 'BCHW', 'labels': 'B'}, ('a', 'b', 'c')
+  MADE['images'] = (
+    {'pixel_values': pixels, 'labels': labels},
+    {'pixel_values': 'BCHW', 'labels': 'B'},
+    ('a', 'b', 'c'),
+  )
   return Source(batch=4, name='images')
 
 
@@ -43,7 +47,9 @@ def test_array_features_keep_inputs_and_mark_padding(images):
   assert train['weights'].tolist() == [1, 1, 1, 1]
   (last,) = dataset.eval_batches('val', 4)
   assert task.features(last, dataset)['weights'].tolist() == [1, 1, 1, 0]
-  assert {n: s.shape for n, s in task.shapes(None, images).items()} == {n: a.shape for n, a in train.items()}
+  assert {n: s.shape for n, s in task.shapes(None, images).items()} == {
+    n: a.shape for n, a in train.items()
+  }
   assert task.letters(None, images) == {'pixel_values': 'BCHW', 'labels': 'B', 'weights': 'B'}
   assert task.per_step(images) == ('examples', 4)
 
@@ -52,7 +58,9 @@ def test_tasks_refuse_data_without_their_arrays(images):
   text = Text(files='x')
   for task in (Regress(), Ctc(), Contrastive()):
     assert 'cannot use text rows' in next(task.fits_data(text))
-  assert 'needs input_ids, and the data has pixel_values, labels' in next(Contrastive().fits_data(images))
+  assert 'needs input_ids, and the data has pixel_values, labels' in next(
+    Contrastive().fits_data(images)
+  )
   assert 'needs labels' in next(Classify().fits_data(text))
 
 
@@ -62,7 +70,9 @@ def test_images_are_shown_with_predicted_and_true_class(images):
   logits = np.eye(3)[[raw['labels'][0], (raw['labels'][1] + 1) % 3, raw['labels'][2], 0]]
   found = task.picture(dataset, raw, {'logits': logits})
   assert [caption for _, caption in found] == ['a', 'c (is b)', 'c']
-  assert all(image.shape == (4, 4, 3) and image.min() == 0 and image.max() == 1 for image, _ in found)
+  assert all(
+    image.shape == (4, 4, 3) and image.min() == 0 and image.max() == 1 for image, _ in found
+  )
 
 
 @pytest.mark.oracle
@@ -74,17 +84,28 @@ def test_classification_matches_torch(rng, smoothing, soft):
   logits = rng.normal(size=(6, 5)).astype(np.float32)
   labels = rng.integers(0, 5, 6).astype(np.int32)
   if soft:
-    labels = 0.3 * np.eye(5, dtype=np.float32)[labels] + 0.7 * np.eye(5, dtype=np.float32)[labels[::-1]]
-  batch = {'pixel_values': jnp.zeros((6, 1)), 'labels': jnp.asarray(labels), 'weights': jnp.array([1.0] * 5 + [0.0])}
+    labels = (
+      0.3 * np.eye(5, dtype=np.float32)[labels] + 0.7 * np.eye(5, dtype=np.float32)[labels[::-1]]
+    )
+  batch = {
+    'pixel_values': jnp.zeros((6, 1)),
+    'labels': jnp.asarray(labels),
+    'weights': jnp.array([1.0] * 5 + [0.0]),
+  }
   target = torch.tensor(labels) if soft else torch.tensor(labels).long()
-  expect = lambda e: float(torch.nn.functional.cross_entropy(torch.tensor(logits)[:5], target[:5], label_smoothing=e))
+  expect = lambda e: float(
+    torch.nn.functional.cross_entropy(torch.tensor(logits)[:5], target[:5], label_smoothing=e)
+  )
   task = Classify(label_smoothing=smoothing)
   found = task.loss(said(logits=logits), batch, KEY)
   assert value(found['loss']) == pytest.approx(expect(smoothing), rel=1e-5)
   assert value(found['loss_nats']) == pytest.approx(expect(0.0), rel=1e-5)
   top = labels.argmax(-1) if soft else labels
   assert value(found['accuracy']) == pytest.approx((logits.argmax(-1) == top)[:5].mean())
-  sums = {name: (float(r.sum), float(r.weight)) for name, r in task.loss(said(logits=logits), batch, None).items()}
+  sums = {
+    name: (float(r.sum), float(r.weight))
+    for name, r in task.loss(said(logits=logits), batch, None).items()
+  }
   assert set(task.score(sums)) == {'loss_nats', 'accuracy'}
 
 
@@ -102,8 +123,12 @@ def test_regression_is_the_mean_over_numbers_with_weight(rng, shape):
 def test_regression_reads_weights_per_step_and_a_named_output(rng):
   found, labels = rng.normal(size=(2, 2, 3, 4)).astype(np.float32)
   weights = np.array([[1, 1, 0], [1, 0, 0]], np.float32)
-  ratios = Regress(output='actions').loss(said(actions=found), {'labels': labels, 'weights': weights}, KEY)
-  assert value(ratios['loss']) == pytest.approx(np.square(found - labels)[weights > 0].mean(), rel=1e-5)
+  ratios = Regress(output='actions').loss(
+    said(actions=found), {'labels': labels, 'weights': weights}, KEY
+  )
+  assert value(ratios['loss']) == pytest.approx(
+    np.square(found - labels)[weights > 0].mean(), rel=1e-5
+  )
 
 
 @pytest.mark.oracle
@@ -115,13 +140,19 @@ def test_ctc_matches_torch(rng, blank):
   logits = rng.normal(size=(B, T, V)).astype(np.float32)
   tokens = np.array([v for v in range(V) if v != blank])
   sizes, frames = np.array([5, 3, 1, 4]), np.array([12, 9, 7, 10], np.int32)
-  labels = np.where(np.arange(L) < sizes[:, None], tokens[rng.integers(0, V - 1, (B, L))], -1).astype(np.int32)
+  labels = np.where(
+    np.arange(L) < sizes[:, None], tokens[rng.integers(0, V - 1, (B, L))], -1
+  ).astype(np.int32)
   log_p = torch.log_softmax(torch.tensor(logits).double(), -1).transpose(0, 1)
   flat = torch.tensor(labels[labels >= 0]).long()
   args = log_p, flat, torch.tensor(frames).long(), torch.tensor(sizes)
   nats = torch.nn.functional.ctc_loss(*args, blank=blank, reduction='none').numpy()
   weights = np.array([1, 1, 1, 0], np.float32)
-  batch = {'labels': jnp.asarray(labels), 'frames': jnp.asarray(frames), 'weights': jnp.asarray(weights)}
+  batch = {
+    'labels': jnp.asarray(labels),
+    'frames': jnp.asarray(frames),
+    'weights': jnp.asarray(weights),
+  }
   ratios = Ctc(blank).loss(said(logits=logits), batch, KEY)
   assert set(ratios) == {'loss', 'skipped'}
   np.testing.assert_allclose(ratios['loss'].sum, (nats * weights).sum(), rtol=1e-4)
@@ -180,7 +211,11 @@ def test_contrastive_losses_match_torch(rng, kind):
   import torch
 
   logits = rng.normal(size=(5, 5)).astype(np.float32) * 3
-  batch = {'pixel_values': jnp.zeros((5, 1)), 'input_ids': jnp.zeros((5, 1)), 'weights': jnp.ones(5)}
+  batch = {
+    'pixel_values': jnp.zeros((5, 1)),
+    'input_ids': jnp.zeros((5, 1)),
+    'weights': jnp.ones(5),
+  }
   t = torch.tensor(logits)
   if kind == 'softmax':
     ce = torch.nn.functional.cross_entropy
@@ -199,10 +234,14 @@ def test_padding_is_neither_matched_nor_a_negative(rng, kind):
   logits = rng.normal(size=(5, 5)).astype(np.float32)
   task = Contrastive(kind)
   inputs = lambda n: {'pixel_values': jnp.zeros((n, 1)), 'input_ids': jnp.zeros((n, 1))}
-  whole = task.loss(said(logits_per_image=logits[:3, :3]), inputs(3) | {'weights': jnp.ones(3)}, None)
+  whole = task.loss(
+    said(logits_per_image=logits[:3, :3]), inputs(3) | {'weights': jnp.ones(3)}, None
+  )
   padded = inputs(5) | {'weights': jnp.array([1.0, 1, 1, 0, 0])}
   found = task.loss(said(logits_per_image=logits), padded, None)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), found, whole)
-  grad = jax.grad(lambda x: task.loss(said(logits_per_image=x), padded, KEY)['loss'].sum)(jnp.asarray(logits))
+  grad = jax.grad(lambda x: task.loss(said(logits_per_image=x), padded, KEY)['loss'].sum)(
+    jnp.asarray(logits)
+  )
   assert jnp.isfinite(grad).all()
   assert not grad[3:].any()

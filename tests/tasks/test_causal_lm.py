@@ -24,7 +24,9 @@ def test_no_label_crosses_a_document_when_isolated(data):
   batch = task.features(raw, corpus)
   assert raw['segments'].max() > 1
   following = raw['segments'][:, 1:]
-  np.testing.assert_array_equal(batch['weights'] > 0, (batch['segment_ids'] == following) & (following > 0))
+  np.testing.assert_array_equal(
+    batch['weights'] > 0, (batch['segment_ids'] == following) & (following > 0)
+  )
 
 
 def test_an_isolated_document_is_all_predicted_from_the_end_before_it_to_its_own(data):
@@ -41,13 +43,17 @@ def test_an_isolated_document_is_all_predicted_from_the_end_before_it_to_its_own
 def test_an_evaluation_predicts_every_token_but_the_first(data):
   task = CausalLM()
   corpus = data.open(task)
-  predicted = sum(task.features(raw, corpus)['weights'].sum() for raw in corpus.eval_batches('val', 8))
+  predicted = sum(
+    task.features(raw, corpus)['weights'].sum() for raw in corpus.eval_batches('val', 8)
+  )
   assert predicted == len(corpus.store.splits['val'].tokens) - 1
 
 
 def test_a_single_file_of_characters_has_no_special_tokens(tmp_path, data):
   (tmp_path / 'a.txt').write_text('abc' * 100)
-  corpus = dataclasses.replace(data, files=str(tmp_path / 'a.txt'), cache=str(tmp_path)).open(CausalLM())
+  corpus = dataclasses.replace(data, files=str(tmp_path / 'a.txt'), cache=str(tmp_path)).open(
+    CausalLM()
+  )
   assert corpus.vocab == 3
 
 

@@ -30,7 +30,11 @@ def _labelled(folder, data):
     for i in range(40):
       (folder / 'texts' / label / f'{i}.txt').write_text(words * (5 + i))
   return Folders(
-    root=str(folder / 'texts'), tokenizer=Byte(), length=data.length, batch=data.batch, cache=str(folder / 'cache')
+    root=str(folder / 'texts'),
+    tokenizer=Byte(),
+    length=data.length,
+    batch=data.batch,
+    cache=str(folder / 'cache'),
   )
 
 
@@ -88,9 +92,13 @@ def test_micro_batches_add_up_to_the_batch(opened):
   task, corpus, _ = opened
   batch = jax.tree.map(jnp.asarray, task.features(corpus.batch('train', 0, 0), corpus))
   logits = jax.random.normal(jax.random.key(0), (*batch['labels'].shape, corpus.vocab))
-  loss = jax.jit(lambda logits, batch: task.loss(lambda **inputs: {'logits': logits}, batch, jax.random.key(0)))
+  loss = jax.jit(
+    lambda logits, batch: task.loss(lambda **inputs: {'logits': logits}, batch, jax.random.key(0))
+  )
   whole = loss(logits, batch)
-  halves = [loss(logits[s], jax.tree.map(lambda x, s=s: x[s], batch)) for s in (slice(0, 16), slice(16, 32))]
+  halves = [
+    loss(logits[s], jax.tree.map(lambda x, s=s: x[s], batch)) for s in (slice(0, 16), slice(16, 32))
+  ]
   jax.tree.map(lambda w, a, b: np.testing.assert_allclose(w, a + b, rtol=1e-5), whole, *halves)
   assert whole['loss'].weight == batch['weights'].sum()
 
@@ -103,9 +111,13 @@ def test_specs_describe_the_features_without_data(opened, isolate):
     pytest.skip('the task does not isolate documents')
   corpus = data.open(task)
   batch = task.features(corpus.batch('train', 0, 0), corpus)
-  closed = dataclasses.replace(data, cache='nowhere', **dict.fromkeys({'files', 'root'} & vars(data).keys(), 'nowhere'))
+  closed = dataclasses.replace(
+    data, cache='nowhere', **dict.fromkeys({'files', 'root'} & vars(data).keys(), 'nowhere')
+  )
   shapes, letters = task.shapes(None, closed), task.letters(None, closed)
-  assert {n: (a.shape, a.dtype) for n, a in batch.items()} == {n: (s.shape, s.dtype) for n, s in shapes.items()}
+  assert {n: (a.shape, a.dtype) for n, a in batch.items()} == {
+    n: (s.shape, s.dtype) for n, s in shapes.items()
+  }
   assert {n: a.ndim for n, a in batch.items()} == {n: len(axes) for n, axes in letters.items()}
 
 

@@ -33,14 +33,18 @@ def test_of_the_chosen_most_are_masked_some_random_some_kept(corpus, batches):
   n, V = chosen.sum(), corpus.vocabulary.base
   assert _within_four_errors((inputs == corpus.vocabulary.mask).sum(), n, 0.8)
   assert _within_four_errors((inputs == labels).sum(), n, 0.1 + 0.1 / V)
-  assert _within_four_errors(((inputs != labels) & (inputs != corpus.vocabulary.mask)).sum(), n, 0.1 * (V - 1) / V)
+  assert _within_four_errors(
+    ((inputs != labels) & (inputs != corpus.vocabulary.mask)).sum(), n, 0.1 * (V - 1) / V
+  )
 
 
 def test_specials_are_neither_chosen_nor_drawn(corpus, batches):
   special = corpus.vocabulary.is_special
   assert special[batches['labels']].any()
   assert not batches['weights'][special[batches['labels']]].any()
-  drawn = batches['input_ids'][(batches['weights'] > 0) & (batches['input_ids'] != corpus.vocabulary.mask)]
+  drawn = batches['input_ids'][
+    (batches['weights'] > 0) & (batches['input_ids'] != corpus.vocabulary.mask)
+  ]
   assert not special[drawn].any()
 
 

@@ -24,7 +24,9 @@ def test_the_last_sixth_of_an_order_of_the_row_is_predicted(data):
   np.testing.assert_array_equal(np.sort(batch['order_ids'], 1), np.tile(np.arange(64), (32, 1)))
   for row in range(32):
     at = batch['target_positions'][row]
-    np.testing.assert_array_equal(at, np.flatnonzero((batch['order_ids'][row] >= 54) & ~special[row]))
+    np.testing.assert_array_equal(
+      at, np.flatnonzero((batch['order_ids'][row] >= 54) & ~special[row])
+    )
     np.testing.assert_array_equal(batch['labels'][row], raw['tokens'][row, at])
   assert batch['weights'].all()
 
@@ -39,7 +41,9 @@ def test_special_tokens_come_first_and_are_only_read(data):
 def test_any_place_may_be_predicted_and_every_epoch_draws_anew(data):
   task = PermutationLM()
   corpus = data.open(task)
-  asked = [task.features(corpus.batch('train', 0, s), corpus)['target_positions'] for s in range(60)]
+  asked = [
+    task.features(corpus.batch('train', 0, s), corpus)['target_positions'] for s in range(60)
+  ]
   count = np.bincount(np.concatenate(asked).ravel(), minlength=64)
   n = 60 * 32
   assert np.all(np.abs(count - n * 10 / 64) < 5 * (n * 10 / 64) ** 0.5)
@@ -75,11 +79,16 @@ def test_every_isolated_document_has_its_own_order_and_targets(data):
 
 def test_permutation_lm_needs_a_vector_to_ask_by_and_masks_that_hide_its_labels():
   attention, query = Attention(4, mask=Mask()), Tokens(64, query=True)
-  fits = lambda block, embed=Tokens(64): list(PermutationLM().fits(Model(embed, 32, (Segment((block,)),))))
+  fits = lambda block, embed=Tokens(64): list(
+    PermutationLM().fits(Model(embed, 32, (Segment((block,)),)))
+  )
   assert not fits(Block(attention), embed=query)
   assert not fits(Block(Attention(4)), embed=query)
   assert 'Choose model.embed.query=true' in fits(Block(attention))[0]
-  assert 'would show the model its labels' in fits(Block(attention, Moe(4, capacity=1.0)), embed=query)[0]
+  assert (
+    'would show the model its labels'
+    in fits(Block(attention, Moe(4, capacity=1.0)), embed=query)[0]
+  )
   assert not list(PermutationLM().fits(zoo.get('xlnet-base')))
   assert 'trains one stack' in next(PermutationLM().fits(zoo.get('t5-small')))
   beside = zoo.get('xlnet-base').with_heads(classify=Classify())

@@ -28,7 +28,9 @@ def test_only_what_follows_the_prefix_is_predicted(data):
 
 
 def test_prefixes_are_spread_over_the_whole_row(data):
-  lengths = np.concatenate([_batch(data, PrefixLM(), s)[1]['prefix_mask'].sum(1) for s in range(30)])
+  lengths = np.concatenate(
+    [_batch(data, PrefixLM(), s)[1]['prefix_mask'].sum(1) for s in range(30)]
+  )
   assert lengths.min() >= 1
   assert lengths.max() <= 64
   assert abs(lengths.mean() - 32) < 4 * 64 / (12 * lengths.size) ** 0.5 + 0.5
@@ -65,7 +67,9 @@ def test_prefix_lm_needs_a_mask_that_hides_its_labels(model):
   assert not list(PrefixLM().fits(model()))
   assert not list(PrefixLM().fits(model(causal=False, reads_prefix=True)))
   assert 'tells of later tokens' in next(PrefixLM().fits(model(causal=False, ahead=True)))
-  assert 'tells of later tokens' in next(PrefixLM().fits(model(causal=False, reads_prefix=True, ahead=True)))
+  assert 'tells of later tokens' in next(
+    PrefixLM().fits(model(causal=False, reads_prefix=True, ahead=True))
+  )
   (leak,) = PrefixLM(loss_on_prefix=True).fits(model(causal=False, reads_prefix=True))
   assert 'reads its prefix both ways' in leak
   assert 'trains one stack' in next(PrefixLM().fits(model(encoder=object())))

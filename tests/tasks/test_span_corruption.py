@@ -72,7 +72,9 @@ def test_a_row_begins_with_text_and_sentinels_come_from_the_end_downwards(data):
   batch = task.features(corpus.batch('train', 0, 0), corpus)
   assert (batch['input_ids'][:, 0] < corpus.vocabulary.base + 1).all()
   assert (batch['labels'][:, 0] == corpus.vocab - 1).all()
-  assert corpus.vocabulary.sentinels.tolist() == [corpus.vocab - 1 - i for i in range(len(corpus.vocabulary.sentinels))]
+  assert corpus.vocabulary.sentinels.tolist() == [
+    corpus.vocab - 1 - i for i in range(len(corpus.vocabulary.sentinels))
+  ]
 
 
 def test_the_decoder_reads_its_labels_shifted_right_from_padding(data):
@@ -105,7 +107,9 @@ def test_span_corruption_needs_an_encoder_and_a_causal_decoder(model):
   task = SpanCorruption()
   assert not list(task.fits(model(encoder=object())))
   assert 'the model is one stack' in next(task.fits(model()))
-  assert 'would show the decoder its labels' in next(task.fits(model(encoder=object(), causal=False)))
+  assert 'would show the decoder its labels' in next(
+    task.fits(model(encoder=object(), causal=False))
+  )
 
 
 def test_span_corruption_cannot_keep_documents_apart(data):

@@ -29,7 +29,9 @@ def case():
 def test_loss_and_gradient_are_those_of_the_formula(case, options):
   logits, labels = case
   scale = jnp.arange(5.0)[None]
-  ours = jax.jit(jax.value_and_grad(lambda x: (cross_entropy(x, labels, *options).loss * scale).sum()))
+  ours = jax.jit(
+    jax.value_and_grad(lambda x: (cross_entropy(x, labels, *options).loss * scale).sum())
+  )
   plain = jax.jit(jax.value_and_grad(lambda x: (_plain(x, labels, *options) * scale).sum()))
   for a, b in zip(ours(logits), plain(logits), strict=True):
     np.testing.assert_allclose(a, b, rtol=2e-6, atol=2e-6)
@@ -43,14 +45,20 @@ def test_the_gradient_is_p_minus_the_target(case):
 
 def test_a_uniform_model_loses_ln_v():
   labels = jnp.zeros((1, 3), jnp.int32)
-  np.testing.assert_allclose(cross_entropy(jnp.zeros((1, 3, 37_000)), labels).loss, math.log(37_000), rtol=1e-6)
+  np.testing.assert_allclose(
+    cross_entropy(jnp.zeros((1, 3, 37_000)), labels).loss, math.log(37_000), rtol=1e-6
+  )
 
 
 @pytest.mark.parametrize(('smooth_gold', 'floor'), [(False, 1.376948), (True, 1.376913)])
 def test_the_irreducible_loss_of_label_smoothing(smooth_gold, floor):
   V, e = 37_000, 0.1
   off = e / V if smooth_gold else e / (V - 1)
-  logits = jnp.full((1, 1, V), math.log(off)).at[..., 3].set(math.log(1 - e + (off if smooth_gold else 0.0)))
+  logits = (
+    jnp.full((1, 1, V), math.log(off))
+    .at[..., 3]
+    .set(math.log(1 - e + (off if smooth_gold else 0.0)))
+  )
   got = cross_entropy(logits, jnp.full((1, 1), 3), e, smooth_gold).loss
   np.testing.assert_allclose(got, floor, atol=3e-6)
 

@@ -46,7 +46,11 @@ def lowered(case, chips, mesh=None, rules=(), kernel=Pallas()):
 
   def info(n):
     ints = like('BT', case.B, n, dtype='int32')
-    return TokenInfo(ints, ints, {'prefix': like('BT', case.B, n, dtype=bool)} if 'prefix' in case.mask.reads else {})
+    return TokenInfo(
+      ints,
+      ints,
+      {'prefix': like('BT', case.B, n, dtype=bool)} if 'prefix' in case.mask.reads else {},
+    )
 
   def loss(q, k, v, table, sink, asking, seen, key):
     biases = [t5(table)] if 't5' in case.biases else []

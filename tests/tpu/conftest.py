@@ -1,4 +1,6 @@
-"""Compiling for TPUs without one: libtpu describes the chips of a topology and compiles for them on any machine."""
+"""Compiling for TPUs without one: libtpu describes the chips of a topology and compiles for them on
+any machine.
+"""
 
 import importlib.util
 import os
@@ -18,7 +20,9 @@ if importlib.util.find_spec('libtpu') is not None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
   if importlib.util.find_spec('libtpu') is None:
-    skip = pytest.mark.skip(reason='libtpu not installed: bash scripts/test.sh --tpu installs it and compiles for TPUs')
+    skip = pytest.mark.skip(
+      reason='libtpu not installed: bash scripts/test.sh --tpu installs it and compiles for TPUs'
+    )
     for item in (i for i in items if i.get_closest_marker('tpu')):
       item.add_marker(skip)
 

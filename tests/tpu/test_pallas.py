@@ -1,4 +1,6 @@
-"""The kernel for TPUs compiles for them, forward and backward: Mosaic refuses much that the interpreter lets pass."""
+"""The kernel for TPUs compiles for them, forward and backward: Mosaic refuses much that the
+interpreter lets pass.
+"""
 
 import functools
 
@@ -36,7 +38,9 @@ CASES = {
   'prefix': Case(masks.Prefix()),
   'one_query': Case(T=1, S=2048),
   'odd_heads': Case(H=72, Hv=40),
-  'all_in_float32': Case(biases='alibi t5', cap=30.0, sink=True, drop=0.1, H=256, Hv=256, dtype='float32'),
+  'all_in_float32': Case(
+    biases='alibi t5', cap=30.0, sink=True, drop=0.1, H=256, Hv=256, dtype='float32'
+  ),
   'bigbird': Case(masks.BigBird(64, 3, 2048)),
   'blocks': Case(masks.Blocks()),
   'lambda': Case(masks.Lambda()),
@@ -52,7 +56,10 @@ CASES = {
 def test_the_kernels_compile_for_a_tpu(name, chips):
   case = CASES[name]
   views = len(worth(case.mask, case.T / Pallas().queries))
-  assert lowered(case, chips).compile().as_text().count('custom_call_target="tpu_custom_call"') == 3 * views
+  assert (
+    lowered(case, chips).compile().as_text().count('custom_call_target="tpu_custom_call"')
+    == 3 * views
+  )
 
 
 def test_the_program_decides_not_the_machine_at_hand(chips):
@@ -83,7 +90,9 @@ def test_over_a_mesh_no_chip_gathers_what_others_have(tensor, K, chips):
 def test_a_model_of_scanned_blocks_compiles_with_it(chips):
   spec = mixing(relative=T5Bias(), head_dim=64)
   run = Run(attend=Pallas())
-  on_chip = functools.partial(jax.ShapeDtypeStruct, sharding=jax.sharding.SingleDeviceSharding(chips[0]))
+  on_chip = functools.partial(
+    jax.ShapeDtypeStruct, sharding=jax.sharding.SingleDeviceSharding(chips[0])
+  )
   params = jax.tree.map(lambda x: on_chip(x.shape, x.dtype), transformer.param_shapes(spec))
   loss = lambda p, ids: transformer.apply(spec, p, run=run, input_ids=ids)['logits'].var()
   text = jax.jit(jax.grad(loss)).lower(params, on_chip((2, 256), jnp.int32)).compile().as_text()
@@ -110,7 +119,9 @@ RELATIVES = {
 
 def told(spec, chips, D=512, H=64, N=8, K=2, B=2, T=2048, dtype='bfloat16', cap=None, drop=0.0):
   """Value and gradients of causal attention that is told of places by `spec`, for a chip."""
-  like = functools.partial(jax.ShapeDtypeStruct, sharding=jax.sharding.SingleDeviceSharding(chips[0]))
+  like = functools.partial(
+    jax.ShapeDtypeStruct, sharding=jax.sharding.SingleDeviceSharding(chips[0])
+  )
   dims = Dims(D, 1, INITS['normal'](), Run(), heads=N, head_dim=H)
   params = jax.eval_shape(functools.partial(started, spec, dims), jax.random.key(0))
 

@@ -38,7 +38,9 @@ def test_memory_is_a_few_arrays_as_long_as_the_queries(chips):
 @pytest.mark.parametrize(('tensor', 'K'), [(2, 2), (4, 2)])
 def test_over_a_mesh_no_chip_gathers_what_others_have(tensor, K, chips):
   axes = (jax.sharding.AxisType.Auto,) * 2
-  mesh = jax.sharding.Mesh(np.array(chips).reshape(4 // tensor, tensor), ('data', 'tensor'), axis_types=axes)
+  mesh = jax.sharding.Mesh(
+    np.array(chips).reshape(4 // tensor, tensor), ('data', 'tensor'), axis_types=axes
+  )
   rules = (('B', ('data',)), ('N', ('tensor',)), ('K', ('tensor',) if K % tensor == 0 else ()))
   text = lowered(Case(T=512, K=K, B=4), chips, mesh, rules, Splash()).compile().as_text()
   assert text.count('custom_call_target="tpu_custom_call"') == 3

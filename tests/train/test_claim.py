@@ -196,7 +196,8 @@ def test_every_process_of_a_run_hears_that_the_workdir_is_held(tmp_path):
     flags = [f for f in os.environ['XLA_FLAGS'].split() if 'device_count' not in f]
     command = ['bash', 'scripts/launch/local.sh', '2', sys.executable, '-m', 'tests.train.tiny']
     done = subprocess.run(
-      [*command, str(tmp_path), str(tmp_path / 'w'), '{}'], env=os.environ | {'XLA_FLAGS': ' '.join(flags)},
+      [*command, str(tmp_path), str(tmp_path / 'w'), '{}'],
+      env=os.environ | {'XLA_FLAGS': ' '.join(flags)},
       cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
     )  # fmt: skip
   assert done.returncode != 0

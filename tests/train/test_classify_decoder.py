@@ -30,7 +30,9 @@ def model(pick, *mixers):
 def folder_of(path, name, inner):
   """Return a published folder of a tiny model with a tokenizer."""
   spec = zoo.tiny(zoo.get(name))
-  spec = dataclasses.replace(spec, embed=dataclasses.replace(spec.embed, vocab=inner.get_vocab_size()))
+  spec = dataclasses.replace(
+    spec, embed=dataclasses.replace(spec.embed, vocab=inner.get_vocab_size())
+  )
   hub.export_hf(spec, init(spec, jax.random.key(0)), path)
   inner.save(str(path / 'tokenizer.json'))
   return path
@@ -45,7 +47,12 @@ def test_a_causal_body_with_an_early_pick_is_refused(pick):
 
 def test_picks_that_read_the_whole_row_are_allowed():
   full = Attention(2, mask=Mask())
-  for spec in (model('last'), model('mean'), model('first', full), model('first', Attention(2), full)):
+  for spec in (
+    model('last'),
+    model('mean'),
+    model('first', full),
+    model('first', Attention(2), full),
+  ):
     config.validate(spec)
 
 
@@ -76,8 +83,10 @@ def test_the_config_learns_with_a_decoder(tmp_path):
   x = configfile.load(f'classify:{folder}')
   assert x.model.classifier.pick == 'last'
   changes = {
-    'data.root': tmp_path / 'text', 'data.classes': 'a,b', 'data.pattern': '*.txt', 'data.batch': 4, 'data.length': 32,
-    'data.cache': tmp_path / 'cache', 'model.heads.classify.labels': 2, 'steps': 20, 'save_every': 20,
+    'data.root': tmp_path / 'text', 'data.classes': 'a,b', 'data.pattern': '*.txt', 'data.batch': 4,
+    'data.length': 32,
+    'data.cache': tmp_path / 'cache', 'model.heads.classify.labels': 2, 'steps': 20,
+    'save_every': 20,
     'optim.lr': 1e-2, 'optim.schedule.warmup': 1,
   }  # fmt: skip
   for path, value in changes.items():

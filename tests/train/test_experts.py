@@ -22,7 +22,9 @@ from tfm.train.mesh import Mesh
 def with_ffn(folder, ffn, repeats=2):
   x = experiment(folder)
   block = Block(Attention(4, 2), ffn)
-  return dataclasses.replace(x, model=dataclasses.replace(x.model, segments=(Segment((block,), repeats),)))
+  return dataclasses.replace(
+    x, model=dataclasses.replace(x.model, segments=(Segment((block,), repeats),))
+  )
 
 
 @pytest.fixture(scope='module')
@@ -45,7 +47,9 @@ def single(x):
   ids=str,
 )  # fmt: skip
 @pytest.mark.large(when=lambda mesh: mesh not in ((4, 1, 2), (1, 1, 2, 1, 4)))
-def test_every_mesh_gives_the_numbers_of_one_device_and_splits_the_experts(x, single, mesh, rules, least):
+def test_every_mesh_gives_the_numbers_of_one_device_and_splits_the_experts(
+  x, single, mesh, rules, least
+):
   losses, state, compiled, _ = steps(x, Mesh(*mesh, rules=rules), jax.devices())
   np.testing.assert_allclose(losses, single[0], atol=1e-5)
   assert compiled == 1
@@ -58,17 +62,23 @@ def test_every_mesh_gives_the_numbers_of_one_device_and_splits_the_experts(x, si
 
 @pytest.mark.parametrize('pieces', [1, 2])
 @pytest.mark.large(when=lambda pieces: pieces == 1)
-def test_a_step_moves_each_bias_by_its_rate_against_the_load_of_the_whole_batch_and_by_nothing_else(x, pieces):
+def test_a_step_moves_each_bias_by_its_rate_against_the_load_of_the_whole_batch_and_by_nothing_else(
+  x, pieces
+):
   optim = dataclasses.replace(x.optim, accumulate=pieces, decay=0.5, no_decay=())
   x = dataclasses.replace(x, optim=optim)
   tx = x.optim.make(x.steps, transformer.param_letters(x.model))
   state = step_lib.make_init(x, tx)(jax.random.key(0))
   tok = np.random.default_rng(0).integers(0, 256, (4, 9)).astype(np.int32)
   batch = {'input_ids': tok[:, :-1], 'labels': tok[:, 1:], 'weights': np.ones((4, 8), np.float32)}
-  load_LE = transformer.apply(x.model, state['params'], input_ids=tok[:, :-1])['load']['segment_0']['block_0']['ffn']
+  load_LE = transformer.apply(x.model, state['params'], input_ids=tok[:, :-1])['load']['segment_0'][
+    'block_0'
+  ]['ffn']
   load_LE = np.asarray(load_LE['router']['bias'])
   assert (load_LE.sum(1) == 4 * 8 * 2).all()
   assert load_LE.std() > 0
   after, _ = jax.jit(step_lib.make_step(x, tx))(state, jax.tree.map(jnp.asarray, batch))
   bias_LE = after['params']['segment_0']['block_0']['ffn']['router']['bias']
-  np.testing.assert_array_equal(bias_LE, np.float32(0.001) * np.sign(load_LE.mean(1, keepdims=True) - load_LE))
+  np.testing.assert_array_equal(
+    bias_LE, np.float32(0.001) * np.sign(load_LE.mean(1, keepdims=True) - load_LE)
+  )

@@ -37,7 +37,9 @@ def _trained(tmp_path, base, name='run', **changes):
 
 def _named(tree):
   leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {jax.tree_util.keystr(path, simple=True, separator='/'): np.asarray(x) for path, x in leaves}
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): np.asarray(x) for path, x in leaves
+  }
 
 
 def test_training_starts_from_the_loaded_parameters(tmp_path, base, capsys):
@@ -45,7 +47,9 @@ def test_training_starts_from_the_loaded_parameters(tmp_path, base, capsys):
   x = _experiment(tmp_path, init_from=folder, steps=1, optim__lr=1e-12)
   state = loop.train(x, tmp_path / 'run', warm_start=warm_start).state
   for name, value in _named(params).items():
-    np.testing.assert_allclose(_named(state['params'])[name], value, atol=1e-10, rtol=0, err_msg=name)
+    np.testing.assert_allclose(
+      _named(state['params'])[name], value, atol=1e-10, rtol=0, err_msg=name
+    )
   assert f'{len(_named(params))} parameters of the model kept' in capsys.readouterr().out
 
 
@@ -71,7 +75,9 @@ def test_frozen_parameters_make_no_difference_to_the_others_gradient(tmp_path, b
   folder, *_ = base
   some = _trained(tmp_path, folder, 'some', steps=1, optim__only='norm/*', optim__clip='none')
   every = _trained(tmp_path, folder, 'all', steps=1, optim__clip='none')
-  np.testing.assert_allclose(some['params']['norm']['scale'], every['params']['norm']['scale'], atol=1e-7)
+  np.testing.assert_allclose(
+    some['params']['norm']['scale'], every['params']['norm']['scale'], atol=1e-7
+  )
 
 
 def test_a_glob_that_matches_nothing_is_named(tmp_path, base):
@@ -84,13 +90,19 @@ def test_a_swapped_part_says_what_is_kept_dropped_and_new(tmp_path, base, capsys
   state = _trained(tmp_path, folder, steps=1, **{'model.norm': 'layer', 'model..ffn.d_ff': 24})
   said = capsys.readouterr().out
   assert '1 new: norm/bias' in said
-  assert 'of another shape, so new: segment_0/block_0/ffn/down/kernel (2, 32, 16) -> (2, 24, 16)' in said
+  assert (
+    'of another shape, so new: segment_0/block_0/ffn/down/kernel (2, 32, 16) -> (2, 24, 16)' in said
+  )
   assert state['params']['segment_0']['block_0']['ffn']['down']['kernel'].shape == (2, 24, 16)
 
 
 def test_a_model_of_which_nothing_fits_is_refused(tmp_path, base):
   with pytest.raises(errors.UserError, match='init_from: none of the'):
-    _trained(tmp_path, base[0], **{'model.d_model': 24, 'model..heads': 6, 'model..kv_heads': 3, 'model..d_ff': 20})
+    _trained(
+      tmp_path,
+      base[0],
+      **{'model.d_model': 24, 'model..heads': 6, 'model..kv_heads': 3, 'model..d_ff': 20},
+    )
 
 
 def test_a_folder_that_is_not_there_is_refused(tmp_path):
@@ -100,7 +112,11 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
 
 def test_lora_starts_as_the_base_and_trains_alone(tmp_path, base):
   folder, _, params = base
-  state = _trained(tmp_path, folder, **{'model.adapter': 'lora', 'model.adapter.rank': 2, 'optim__only': '*/lora/*'})
+  state = _trained(
+    tmp_path,
+    folder,
+    **{'model.adapter': 'lora', 'model.adapter.rank': 2, 'optim__only': '*/lora/*'},
+  )
   before, after = _named(params), _named(state['params'])
   assert {n.rpartition('/')[2] for n in set(after) - set(before)} == {'a', 'b'}
   for name in before:
@@ -108,18 +124,24 @@ def test_lora_starts_as_the_base_and_trains_alone(tmp_path, base):
   assert np.abs(after['segment_0/block_0/mixer/q/lora/b']).max() > 0
 
 
-@pytest.mark.parametrize('adapter', [LoRA(2), LoRA(3, stable=True, targets=('q', 'k', 'v', 'o', 'gate', 'up', 'down'))])
+@pytest.mark.parametrize(
+  'adapter', [LoRA(2), LoRA(3, stable=True, targets=('q', 'k', 'v', 'o', 'gate', 'up', 'down'))]
+)
 @pytest.mark.large(when=lambda adapter: adapter != LoRA(2))
 def test_merged_adapters_compute_the_same(tmp_path, base, adapter):
   _, spec, params = base
   spec = dataclasses.replace(spec, adapter=adapter)
   own = _named(init(spec, jax.random.key(1)))
   drawn = jax.tree_util.tree_map_with_path(
-    lambda p, x: x + 0.1 * jax.random.normal(jax.random.key(3), x.shape), init(spec, jax.random.key(1))
+    lambda p, x: x + 0.1 * jax.random.normal(jax.random.key(3), x.shape),
+    init(spec, jax.random.key(1)),
   )
   ids = jnp.arange(12).reshape(2, 6)
   merged_spec, merged = merge_adapters(spec, drawn)
-  a, b = apply(spec, drawn, input_ids=ids)['logits'], apply(merged_spec, merged, input_ids=ids)['logits']
+  a, b = (
+    apply(spec, drawn, input_ids=ids)['logits'],
+    apply(merged_spec, merged, input_ids=ids)['logits'],
+  )
   np.testing.assert_allclose(a, b, atol=2e-5)
   assert len(_named(merged)) == len(_named(params)) < len(own)
   hub.export_hf(spec, drawn, tmp_path / 'merged')

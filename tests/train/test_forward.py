@@ -22,7 +22,9 @@ IDS = jnp.arange(16)[None] % 7
 def x(tmp_path_factory):
   x = experiment(tmp_path_factory.mktemp('forward'))
   block = Block(Attention(4, 2), Moe(4, TopK(k=2, balance=0.1), Glu(16)), dropout=0.3)
-  return dataclasses.replace(x, model=dataclasses.replace(x.model, segments=(Segment((block,), 1),)))
+  return dataclasses.replace(
+    x, model=dataclasses.replace(x.model, segments=(Segment((block,), 1),))
+  )
 
 
 @pytest.fixture(scope='module')
@@ -48,7 +50,10 @@ class Twice(CausalLM):
 
   def loss(self, forward, batch, key):
     one, two = super().loss(forward, batch, key), super().loss(forward, batch, key)
-    return {name: Ratio(one[name].sum + two[name].sum, one[name].weight + two[name].weight) for name in one}
+    return {
+      name: Ratio(one[name].sum + two[name].sum, one[name].weight + two[name].weight)
+      for name in one
+    }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +61,9 @@ class Never(CausalLM):
   """A loss that ignores the model."""
 
   def loss(self, forward, batch, key):
-    return {'loss': Ratio(jnp.sum(batch['weights']) * jax.random.uniform(key), jnp.sum(batch['weights']))}
+    return {
+      'loss': Ratio(jnp.sum(batch['weights']) * jax.random.uniform(key), jnp.sum(batch['weights']))
+    }
 
 
 def metrics(x, task):

@@ -37,16 +37,27 @@ def whole(folder):
 
 def rows(workdir):
   timeless = ('examples_per_s', 'mfu')
-  return [{k: v for k, v in row.items() if k not in timeless} for row in read(workdir / 'metrics.jsonl')]
+  return [
+    {k: v for k, v in row.items() if k not in timeless} for row in read(workdir / 'metrics.jsonl')
+  ]
 
 
 def killed(folder, workdir, step):
   """The exit status of a program that is killed at a step."""
   # One device, but compiled as here: other flags are other programs, and other last bits.
   flags = [f for f in os.environ['XLA_FLAGS'].split() if 'device_count' not in f]
-  command = [sys.executable, '-m', 'tests.train.tiny_images', folder, workdir, json.dumps({'kill': [step, 'SIGKILL']})]
+  command = [
+    sys.executable,
+    '-m',
+    'tests.train.tiny_images',
+    folder,
+    workdir,
+    json.dumps({'kill': [step, 'SIGKILL']}),
+  ]
   root = Path(__file__).parent.parent.parent
-  return subprocess.run(command, env=os.environ | {'XLA_FLAGS': ' '.join(flags)}, cwd=root, timeout=300).returncode
+  return subprocess.run(
+    command, env=os.environ | {'XLA_FLAGS': ' '.join(flags)}, cwd=root, timeout=300
+  ).returncode
 
 
 def test_metrics_have_names_and_units(whole):
@@ -92,7 +103,12 @@ def test_eval_prints_the_accuracy(whole, capsys):
 
 def test_a_classifier_learns_rows_from_columns(folder):
   often = {'steps': 60, 'eval_every': 60, 'save_every': 60}
-  changes = {'data__augment': 'Augment(flip=true)', 'optim__ema': 'none', 'optim__schedule__warmup': 5, **often}
+  changes = {
+    'data__augment': 'Augment(flip=true)',
+    'optim__ema': 'none',
+    'optim__schedule__warmup': 5,
+    **often,
+  }
   trained = loop.train(experiment(folder, **changes), folder / 'learned', devices=ONE)
   assert trained.scores['val_accuracy'] == 1
 
@@ -111,7 +127,13 @@ def test_folders_of_files_train_too(folder):
     below = folder / 'files' / CLASSES[label]
     below.mkdir(parents=True, exist_ok=True)
     Image.fromarray(image).save(below / f'{i:02}.png')
-  data = Images(root=str(folder / 'files'), classes=CLASSES, shape=(1, 8, 8), batch=8, cache=str(folder / 'cache'))
+  data = Images(
+    root=str(folder / 'files'),
+    classes=CLASSES,
+    shape=(1, 8, 8),
+    batch=8,
+    cache=str(folder / 'cache'),
+  )
   x = dataclasses.replace(x, data=data)
   assert np.isfinite(loop.train(x, folder / 'of-files', devices=ONE).scores['val_loss_nats'])
 

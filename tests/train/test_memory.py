@@ -27,12 +27,16 @@ print(sorted(fresh)[len(fresh) // 2])
 """
 
 
-@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='only glibc is told to keep what is freed')
+@pytest.mark.skipif(
+  platform.libc_ver()[0] != 'glibc', reason='only glibc is told to keep what is freed'
+)
 @pytest.mark.large
 def test_freed_memory_is_not_asked_for_again():
   fresh = {}
   for how in ('plain', 'keep'):
-    run = subprocess.run([sys.executable, '-c', _STEPS, how], capture_output=True, text=True, check=True)
+    run = subprocess.run(
+      [sys.executable, '-c', _STEPS, how], capture_output=True, text=True, check=True
+    )
     fresh[how] = int(run.stdout)
   assert fresh['plain'] > 50e6, 'the program has no temporaries: this test asks nothing'
   assert fresh['keep'] < 1e6

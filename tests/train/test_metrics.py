@@ -18,7 +18,14 @@ from tfm.train.speed import Speed
 
 
 def row(**values):
-  return {'loss_nats': 2.0, 'grad_norm': 1.0, 'lr': 1e-3, 'tokens_per_s': None, 'mfu': None, **values}
+  return {
+    'loss_nats': 2.0,
+    'grad_norm': 1.0,
+    'lr': 1e-3,
+    'tokens_per_s': None,
+    'mfu': None,
+    **values,
+  }
 
 
 def test_lines_after_the_restored_step_and_half_lines_are_dropped(tmp_path):
@@ -34,7 +41,11 @@ def test_lines_after_the_restored_step_and_half_lines_are_dropped(tmp_path):
   again.train(3, row(loss_nats=1.0))
   again.close()
   lines = (tmp_path / 'metrics.jsonl').read_text().splitlines()
-  assert [(json.loads(line)['step'], json.loads(line)['loss_nats']) for line in lines] == [(1, 2.0), (2, 2.0), (3, 1.0)]
+  assert [(json.loads(line)['step'], json.loads(line)['loss_nats']) for line in lines] == [
+    (1, 2.0),
+    (2, 2.0),
+    (3, 1.0),
+  ]
   assert len(list((tmp_path / 'tensorboard').iterdir())) == 2
 
 
@@ -43,7 +54,9 @@ def test_whoever_watches_learns_how_much_is_left_to_score(tmp_path, monkeypatch,
   run = metrics.Metrics(tmp_path, 0, 10, CausalLM.shown)
   assert list(run.counted(iter('abc'), 3)) == ['a', 'b', 'c']
   run.close()
-  assert [line.split('  ')[0] for line in capsys.readouterr().out.splitlines()] == [f'scoring {n}/3' for n in (1, 2, 3)]
+  assert [line.split('  ')[0] for line in capsys.readouterr().out.splitlines()] == [
+    f'scoring {n}/3' for n in (1, 2, 3)
+  ]
 
 
 @pytest.mark.parametrize('most', [None, 1, 2, 3, 5, 1000])
@@ -101,11 +114,16 @@ def test_mfu_is_three_forward_passes_over_the_peak_and_unknown_where_the_device_
 
 def test_half_a_launch_is_an_error(monkeypatch):
   monkeypatch.setenv('TFM_COORDINATOR', 'localhost:1')
-  with pytest.raises(UserError, match=r'^TFM_COORDINATOR is set, but not TFM_PROCESSES, TFM_PROCESS. Expected all three'):
+  with pytest.raises(
+    UserError,
+    match=r'^TFM_COORDINATOR is set, but not TFM_PROCESSES, TFM_PROCESS. Expected all three',
+  ):
     distributed.start()
   monkeypatch.setenv('TFM_PROCESSES', '2')
   monkeypatch.setenv('TFM_PROCESS', 'one')
-  with pytest.raises(UserError, match=r'^TFM_PROCESSES=2, TFM_PROCESS=one: wanted two whole numbers.'):
+  with pytest.raises(
+    UserError, match=r'^TFM_PROCESSES=2, TFM_PROCESS=one: wanted two whole numbers.'
+  ):
     distributed.start()
   monkeypatch.setenv('TFM_PROCESS', '2')
   with pytest.raises(UserError, match=r'^TFM_PROCESS=2: wanted 0 to 1, as TFM_PROCESSES=2.'):
@@ -115,4 +133,6 @@ def test_half_a_launch_is_an_error(monkeypatch):
 def test_events_do_not_wait_for_pytorch_where_it_is_installed(tmp_path):
   (tmp_path / 'torch.py').write_text('touched = 1')
   code = 'import sys, tfm.train.events; assert "torch" not in sys.modules; import torch; assert torch.touched'
-  subprocess.run([sys.executable, '-c', code], env={**os.environ, 'PYTHONPATH': str(tmp_path)}, check=True)
+  subprocess.run(
+    [sys.executable, '-c', code], env={**os.environ, 'PYTHONPATH': str(tmp_path)}, check=True
+  )

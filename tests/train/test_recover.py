@@ -23,7 +23,8 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_batch(tmp_path, monk
 
   monkeypatch.setattr(CausalLM, 'loss', spoilt)
   with pytest.raises(
-    recover.Stopped, match=r'^step 1: loss is nan, grad_norm is nan, so training stops; .* samples 0..7 of seed 0'
+    recover.Stopped,
+    match=r'^step 1: loss is nan, grad_norm is nan, so training stops; .* samples 0..7 of seed 0',
   ) as e:
     loop.train(experiment(tmp_path), tmp_path / 'w', devices=ONE)
   assert e.value.status == 1
@@ -32,7 +33,9 @@ def test_a_loss_that_is_not_finite_stops_and_names_step_and_batch(tmp_path, monk
 
 def test_parameters_that_are_not_finite_are_not_saved():
   recover.check_savable(3, {'params': {'w': jnp.ones([2])}})
-  with pytest.raises(recover.Stopped, match=r'^step 3: the update has made parameters that are not finite'):
+  with pytest.raises(
+    recover.Stopped, match=r'^step 3: the update has made parameters that are not finite'
+  ):
     recover.check_savable(3, {'params': {'w': jnp.array([1, jnp.inf])}})
 
 
@@ -45,7 +48,9 @@ def test_a_full_disk_keeps_the_last_complete_checkpoint(tmp_path, monkeypatch):
     was(self, step, *args)
 
   monkeypatch.setattr(saver.Checkpoints, 'save', save)
-  with pytest.raises(recover.Stopped, match=r'w: no space is left there, so training stops; the last complete') as e:
+  with pytest.raises(
+    recover.Stopped, match=r'w: no space is left there, so training stops; the last complete'
+  ) as e:
     loop.train(experiment(tmp_path), tmp_path / 'w', devices=ONE)
   assert e.value.status == 74
   assert checkpoint.load(tmp_path / 'w').step == 2
@@ -60,12 +65,16 @@ def test_a_full_disk_is_found_at_the_root_of_an_error():
 
 
 def test_a_vocabulary_smaller_than_the_tokenizer_is_an_error(tmp_path):
-  with pytest.raises(UserError, match=r'^model.embed.vocab: 200 rows for a tokenizer of 256 tokens'):
+  with pytest.raises(
+    UserError, match=r'^model.embed.vocab: 200 rows for a tokenizer of 256 tokens'
+  ):
     loop.train(experiment(tmp_path, model__embed__vocab=200), tmp_path / 'w', devices=ONE)
 
 
 def test_a_workdir_in_the_cloud_is_an_error(tmp_path):
-  with pytest.raises(UserError, match=r'^workdir: gs://bucket/run is no directory. Expected a mounted one'):
+  with pytest.raises(
+    UserError, match=r'^workdir: gs://bucket/run is no directory. Expected a mounted one'
+  ):
     loop.train(experiment(tmp_path), 'gs://bucket/run', devices=ONE)
 
 

@@ -36,7 +36,9 @@ def same(a, b):
 
 def rows(workdir):
   timeless = ('tokens_per_s', 'mfu')
-  return [{k: v for k, v in row.items() if k not in timeless} for row in read(workdir / 'metrics.jsonl')]
+  return [
+    {k: v for k, v in row.items() if k not in timeless} for row in read(workdir / 'metrics.jsonl')
+  ]
 
 
 def program(folder, workdir, processes=1, **fields):
@@ -44,7 +46,14 @@ def program(folder, workdir, processes=1, **fields):
   # One device, but compiled as here: other flags are other programs, and other last bits.
   flags = [f for f in os.environ['XLA_FLAGS'].split() if 'device_count' not in f]
   env = os.environ | {'XLA_FLAGS': ' '.join(flags)}
-  command = [sys.executable, '-m', 'tests.train.tiny', str(folder), str(workdir), json.dumps(fields)]
+  command = [
+    sys.executable,
+    '-m',
+    'tests.train.tiny',
+    str(folder),
+    str(workdir),
+    json.dumps(fields),
+  ]
   if processes > 1:
     command = ['bash', 'scripts/launch/local.sh', str(processes), *command]
   root = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))
@@ -57,10 +66,19 @@ def test_metrics_have_every_step_once_and_each_eval(whole):
   lines = rows(workdir)
   assert [r['step'] for r in lines if 'loss_nats' in r] == [1, 2, 3, 4, 5, 6]
   assert [r['step'] for r in lines if 'val_loss_nats' in r] == [3, 6]
-  assert set(read(workdir / 'metrics.jsonl')[0]) == {'step', 'loss_nats', 'grad_norm', 'lr', 'tokens_per_s', 'mfu'}
+  assert set(read(workdir / 'metrics.jsonl')[0]) == {
+    'step',
+    'loss_nats',
+    'grad_norm',
+    'lr',
+    'tokens_per_s',
+    'mfu',
+  }
   assert lines[-1]['val_loss_nats'] == trained.scores['val_loss_nats']
   # A token is a byte here.
-  assert trained.scores['val_bits_per_byte'] == pytest.approx(trained.scores['val_loss_nats'] / np.log(2))
+  assert trained.scores['val_bits_per_byte'] == pytest.approx(
+    trained.scores['val_loss_nats'] / np.log(2)
+  )
   assert (workdir / 'curve.png').read_bytes().startswith(b'\x89PNG')
 
 
@@ -81,13 +99,23 @@ def test_two_processes_give_the_losses_of_one_and_one_of_them_writes(folder, who
   assert status == 0, said
   for mine, its in zip(rows(workdir), rows(whole[0]), strict=True):
     assert mine == pytest.approx(its, abs=1e-5)
-  assert same(jax.tree.map(np.shape, checkpoint.load(workdir).params), jax.tree.map(np.shape, whole[1].state['params']))
+  assert same(
+    jax.tree.map(np.shape, checkpoint.load(workdir).params),
+    jax.tree.map(np.shape, whole[1].state['params']),
+  )
 
 
 def test_two_processes_that_are_told_to_stop_save_the_same_step(folder):
   workdir = folder / 'two-stopped'
   status, said = program(
-    folder, workdir, processes=2, steps=400, save_every=400, eval_every=400, kill=[5, 'SIGTERM'], record__sample='none'
+    folder,
+    workdir,
+    processes=2,
+    steps=400,
+    save_every=400,
+    eval_every=400,
+    kill=[5, 'SIGTERM'],
+    record__sample='none',
   )
   assert status == recover.PREEMPTED, said
   (step,) = set(re.findall(r'SIGTERM: step (\d+) is saved', said))
@@ -99,7 +127,10 @@ def test_two_processes_that_are_told_to_stop_save_the_same_step(folder):
 def test_a_checkpoint_of_eight_devices_goes_on_one_and_back(folder, whole):
   workdir = folder / 'meshes'
   sharded = loop.train(
-    experiment(folder, steps=4, mesh__data=2, mesh__fsdp=2, mesh__tensor=2, optim__schedule__horizon=6), workdir
+    experiment(
+      folder, steps=4, mesh__data=2, mesh__fsdp=2, mesh__tensor=2, optim__schedule__horizon=6
+    ),
+    workdir,
   )
   q = sharded.state['params']['segment_0']['block_0']['ffn']['up']['kernel']
   assert q.addressable_shards[0].data.size * 4 == q.size
@@ -119,7 +150,10 @@ def test_a_broken_checkpoint_is_set_aside_and_the_one_before_it_read(folder, who
   assert checkpoint.load(workdir).step == 4
   trained = loop.train(experiment(folder), workdir, devices=ONE)
   said = capsys.readouterr().out
-  assert 'checkpoints/8.orbax-checkpoint-tmp: was half written when the run ended, and is removed.' in said
+  assert (
+    'checkpoints/8.orbax-checkpoint-tmp: was half written when the run ended, and is removed.'
+    in said
+  )
   assert 'checkpoints/6: cannot be read (' in said
   assert 'resumed from' in said
   assert (workdir / 'broken' / '6').is_dir()
@@ -135,10 +169,13 @@ def test_a_finished_run_says_so_and_a_longer_one_goes_on(folder, whole, capsys):
 
 def test_a_changed_model_is_refused_and_other_changes_are_said(folder, whole, capsys):
   with pytest.raises(
-    UserError, match=r'is of another model than this experiment:\n  model.segments.0.repeats: 2 -> 3\n'
+    UserError,
+    match=r'is of another model than this experiment:\n  model.segments.0.repeats: 2 -> 3\n',
   ):
     loop.train(experiment(folder, model__segments__0__repeats=3), whole[0], devices=ONE)
-  with pytest.raises(UserError, match=r'holds the state of another optimizer or precision:\n  optim: adamw.* -> lion'):
+  with pytest.raises(
+    UserError, match=r'holds the state of another optimizer or precision:\n  optim: adamw.* -> lion'
+  ):
     loop.train(experiment(folder, optim='lion'), whole[0], devices=ONE)
   with pytest.raises(UserError, match=r'was trained with another vocabulary \(byte, 256 tokens\)'):
     loop.train(experiment(folder, data__tokenizer='char'), whole[0], devices=ONE)
@@ -170,13 +207,22 @@ def test_a_checkpoint_is_read_onto_a_mesh_in_shares(whole):
 
 def test_a_checkpoint_is_evaluated_as_training_did(folder, whole):
   scores = evaluate.evaluate_checkpoint(whole[0])
-  assert scores == {'step': 6, **{k: pytest.approx(v, rel=1e-6) for k, v in whole[1].scores.items()}}
+  assert scores == {
+    'step': 6,
+    **{k: pytest.approx(v, rel=1e-6) for k, v in whole[1].scores.items()},
+  }
   fewer = evaluate.evaluate_checkpoint(whole[0], most=1)
   assert fewer['val_loss_nats'] != scores['val_loss_nats']
-  with pytest.raises(UserError, match=r'reads text with its own tokenizer. Expected no change of data.tokenizer'):
-    evaluate.evaluate_checkpoint(whole[0], change=lambda x: config.override(x, 'data.tokenizer', 'char'))
+  with pytest.raises(
+    UserError, match=r'reads text with its own tokenizer. Expected no change of data.tokenizer'
+  ):
+    evaluate.evaluate_checkpoint(
+      whole[0], change=lambda x: config.override(x, 'data.tokenizer', 'char')
+    )
   with pytest.raises(UserError, match=r'^eval: .* holds another model.'):
-    evaluate.evaluate_checkpoint(whole[0], change=lambda x: config.override(x, 'model.d_model', '32'))
+    evaluate.evaluate_checkpoint(
+      whole[0], change=lambda x: config.override(x, 'model.d_model', '32')
+    )
 
 
 def test_another_text_is_read_with_the_tokenizer_of_the_checkpoint(folder):
@@ -186,7 +232,9 @@ def test_another_text_is_read_with_the_tokenizer_of_the_checkpoint(folder):
   same_text, other = folder / 'words.txt', folder / 'other.txt'
   other.write_text('not to be or be that is whether it ' * 20)
   named = lambda path: (
-    lambda x: config.override(x, 'data', f'text(files={path}, length=16, batch=8, cache={x.data.cache})')
+    lambda x: config.override(
+      x, 'data', f'text(files={path}, length=16, batch=8, cache={x.data.cache})'
+    )
   )
   score = lambda *args: evaluate.evaluate_checkpoint(workdir, *args)['val_loss_nats']
   # A learnt vocabulary of the other text would have fewer characters and other ids.

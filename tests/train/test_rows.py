@@ -30,10 +30,14 @@ def x(monkeypatch, tmp_path):
   monkeypatch.setitem(data_lib.TABLE._entries, 'rows', Source)
   ids = np.random.default_rng(0).integers(0, 16, (60, 8)).astype(np.int32)
   labels = (ids[:, 0] >= 8).astype(np.int32)
-  monkeypatch.setitem(MADE, 'rows', ({'input_ids': ids, 'labels': labels}, {'input_ids': 'BT', 'labels': 'B'}, 'ab'))
+  monkeypatch.setitem(
+    MADE, 'rows', ({'input_ids': ids, 'labels': labels}, {'input_ids': 'BT', 'labels': 'B'}, 'ab')
+  )
   block = Block(Attention(2, mask=Mask()))
   return Experiment(
-    model=Model(Tokens(16), 16, (Segment((block,)),), heads={'classify': head.Classify(2, 'first')}),
+    model=Model(
+      Tokens(16), 16, (Segment((block,)),), heads={'classify': head.Classify(2, 'first')}
+    ),
     data=Source(batch=8, name='rows'),
     task=Classify(),
     steps=4,
@@ -44,7 +48,9 @@ def x(monkeypatch, tmp_path):
 
 
 def test_a_run_of_arrays_has_the_metrics_of_its_task(x, tmp_path, monkeypatch):
-  picture = lambda self, dataset, raw, outputs: [(np.zeros((4, 4, 3)), str(outputs['logits'].shape))]
+  picture = lambda self, dataset, raw, outputs: [
+    (np.zeros((4, 4, 3)), str(outputs['logits'].shape))
+  ]
   monkeypatch.setattr(Classify, 'picture', picture)
   trained = loop.train(x, tmp_path, devices=ONE)
   first = read(tmp_path / 'metrics.jsonl')[0]
@@ -75,5 +81,8 @@ def test_batches_of_arrays_are_split_over_the_devices(x):
 
 def test_a_loss_over_whole_batches_is_not_accumulated(tmp_path):
   x = dataclasses.replace(experiment(tmp_path, optim__accumulate=2), task=Contrastive())
-  with pytest.raises(ConfigError, match=r'accumulate: is 2, and the loss of a row depends on its whole batch \(contra'):
+  with pytest.raises(
+    ConfigError,
+    match=r'accumulate: is 2, and the loss of a row depends on its whole batch \(contra',
+  ):
     config.validate(x)

@@ -15,7 +15,9 @@ from tfm.train.mesh import RULES, Mesh
 
 
 def steps(x, mesh, devices, n=2):
-  """Return the losses of `n` steps, the state, the number of compilations, and the notes of the shardings."""
+  """Return the losses of `n` steps, the state, the number of compilations, and the notes of the
+  shardings.
+  """
   built = build(dataclasses.replace(x, mesh=mesh), devices)
   state = built.init(step_lib.init_key(0))
   tok = np.random.default_rng(0).integers(0, 256, (8, 17)).astype(np.int32)
@@ -75,10 +77,14 @@ def compiled_flops(x, mesh, devices):
 
 
 # With data=8 every device updates all of the parameters, which is a part of so small a step.
-@pytest.mark.parametrize(('mesh', 'most'), [((8, 1, 1), 0.18), ((1, 8, 1), 0.14), ((4, 2, 1), 0.16)], ids=str)
+@pytest.mark.parametrize(
+  ('mesh', 'most'), [((8, 1, 1), 0.18), ((1, 8, 1), 0.14), ((4, 2, 1), 0.16)], ids=str
+)
 def test_devices_share_the_work_and_not_only_the_state(x, mesh, most):
   wide = config.override(config.override(x, 'model.d_model', '64'), '..d_ff', '256')
-  share = compiled_flops(wide, Mesh(*mesh), jax.devices()) / compiled_flops(wide, Mesh(), jax.devices()[:1])
+  share = compiled_flops(wide, Mesh(*mesh), jax.devices()) / compiled_flops(
+    wide, Mesh(), jax.devices()[:1]
+  )
   assert 1 / 8 <= share < most
 
 
@@ -94,7 +100,10 @@ def test_micro_batches_give_the_losses_of_the_whole_batch(x, single):
 def placed(letters, shape, mesh=Mesh(1, 2, 4)):
   grid = shard.make_mesh(mesh, jax.devices())
   return shard.shardings(
-    grid, mesh.table(), letters, jax.tree.map(lambda s: jnp.zeros(s), shape, is_leaf=lambda s: isinstance(s, tuple))
+    grid,
+    mesh.table(),
+    letters,
+    jax.tree.map(lambda s: jnp.zeros(s), shape, is_leaf=lambda s: isinstance(s, tuple)),
   )
 
 
@@ -122,16 +131,21 @@ def test_axes_that_do_not_divide_are_listed_together():
 
 
 def test_a_mesh_that_does_not_match_the_devices_is_an_error():
-  with pytest.raises(UserError, match=r'^mesh: data=3 needs 3 devices, and there are 8. Expected sizes whose product'):
+  with pytest.raises(
+    UserError, match=r'^mesh: data=3 needs 3 devices, and there are 8. Expected sizes whose product'
+  ):
     Mesh(3).sizes(8)
-  with pytest.raises(UserError, match=r'^mesh: fsdp=3 needs a multiple of 3 devices, and there are 8. Expected a div'):
+  with pytest.raises(
+    UserError, match=r'^mesh: fsdp=3 needs a multiple of 3 devices, and there are 8. Expected a div'
+  ):
     Mesh(fsdp=3).sizes(8)
   assert list(Mesh(fsdp=2).sizes(8).values()) == [4, 2, 1, 1, 1, 1]
 
 
 def test_an_axis_that_no_rule_uses_is_an_error():
   assert list(Mesh(sequence=2, stage=-1, data=1).check()) == [
-    'sequence: is 2, but no rule shards an axis over sequence. Expected 1, or a rule in mesh.rules.',
+    'sequence: is 2, but no rule shards an axis over sequence. Expected 1, or a rule in '
+    'mesh.rules.',
     'stage: is -1, but no rule shards an axis over stage. Expected 1, or a rule in mesh.rules.',
   ]
   assert not list(Mesh(sequence=2, expert=2, rules=('T:sequence',)).check())
@@ -150,18 +164,27 @@ def test_a_run_can_change_the_rules():
   where, _, _ = placed({'w': 'EFD'}, {'w': (4, 8, 4)}, Mesh(1, 2, 4, rules=('E:tensor', 'D:')))
   assert where['w'].spec == jax.P(('tensor',))
   assert list(Mesh(rules=('E:tenor', 'e:data', 'V')).check()) == [
-    "rules: unknown mesh axis 'tenor'. Did you mean 'tensor'? Known: data, expert, fsdp, sequence, stage, tensor.",
-    "rules: 'e:data' is not a rule. Expected LETTER:AXES, such as E:tensor, B:data+fsdp or V: (whole).",
+    "rules: unknown mesh axis 'tenor'. Did you mean 'tensor'? Known: data, expert, fsdp, sequence, "
+    'stage, tensor.',
+    "rules: 'e:data' is not a rule. Expected LETTER:AXES, such as E:tensor, B:data+fsdp or V: "
+    '(whole).',
     "rules: 'V' is not a rule. Expected LETTER:AXES, such as E:tensor, B:data+fsdp or V: (whole).",
   ]
 
 
 def test_a_config_that_does_not_fit_together_is_told_at_once(tmp_path):
-  x = experiment(tmp_path, steps=0, remat='some', mesh__data=3, model__absolute='learned', data__length=2000)
+  x = experiment(
+    tmp_path, steps=0, remat='some', mesh__data=3, model__absolute='learned', data__length=2000
+  )
   with pytest.raises(ConfigError) as e:
     config.validate(x)
   text = str(e.value)
   assert 'steps: is 0. Expected 1 or more.' in text
   assert "remat: is 'some'. Known: none, full, dots, dots_batch." in text
-  assert 'data.length: rows of 2000 tokens are longer than the 1024 rows of the position table.' in text
-  assert 'data.batch: 8 rows are not divided by mesh.data=3 = 3. Expected a multiple of it, such as 6 or 9.' in text
+  assert (
+    'data.length: rows of 2000 tokens are longer than the 1024 rows of the position table.' in text
+  )
+  assert (
+    'data.batch: 8 rows are not divided by mesh.data=3 = 3. Expected a multiple of it, such as 6 '
+    'or 9.' in text
+  )

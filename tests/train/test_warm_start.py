@@ -25,7 +25,13 @@ def run(tmp_path, name, text=tiny.WORDS, **changes):
   folder = tmp_path / name
   folder.mkdir()
   (folder / 'words.txt').write_text(text * 40)
-  fields = {'steps': 1, 'optim__lr': 1e-12, 'optim__decay': 0.0, 'model.heads.lm.tied': False, **changes}
+  fields = {
+    'steps': 1,
+    'optim__lr': 1e-12,
+    'optim__decay': 0.0,
+    'model.heads.lm.tied': False,
+    **changes,
+  }
   x = tiny.experiment(folder, **fields)
   x = dataclasses.replace(x, data=dataclasses.replace(x.data, tokenizer=Char(), val_tail=0.0))
   x = config.override(x, 'model.embed.vocab', str(len(set(text))))
@@ -34,7 +40,9 @@ def run(tmp_path, name, text=tiny.WORDS, **changes):
 
 def named(tree):
   leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {jax.tree_util.keystr(path, simple=True, separator='/'): np.asarray(x) for path, x in leaves}
+  return {
+    jax.tree_util.keystr(path, simple=True, separator='/'): np.asarray(x) for path, x in leaves
+  }
 
 
 @pytest.fixture
@@ -77,7 +85,10 @@ def test_rows_are_moved_by_token_text(tmp_path, base, capsys):
     column = params[HEAD][:, at] if at >= 0 else params[HEAD].mean(1)
     np.testing.assert_allclose(found[TABLE][i], row, atol=1e-6, err_msg=character)
     np.testing.assert_allclose(found[HEAD][:, i], column, atol=1e-6, err_msg=character)
-  assert f'{len(old) - 1} of {len(new)} tokens of the data have the text of an old token' in capsys.readouterr().out
+  assert (
+    f'{len(old) - 1} of {len(new)} tokens of the data have the text of an old token'
+    in capsys.readouterr().out
+  )
 
 
 def test_rows_keep_their_ids_on_demand(tmp_path, base, capsys):
@@ -89,7 +100,9 @@ def test_rows_keep_their_ids_on_demand(tmp_path, base, capsys):
 
 def test_tables_are_initialised_on_demand(tmp_path, base, capsys):
   folder, params, _ = base
-  found = run(tmp_path, 'next', tiny.WORDS.replace('a', 'z'), init_from=folder, init_vocab='new', seed=3)
+  found = run(
+    tmp_path, 'next', tiny.WORDS.replace('a', 'z'), init_from=folder, init_vocab='new', seed=3
+  )
   assert np.abs(found[TABLE] - params[TABLE]).max() > 1e-3
   assert np.abs(found[HEAD] - params[HEAD]).max() > 1e-3
   np.testing.assert_allclose(found['norm/scale'], params['norm/scale'], atol=1e-9)
@@ -107,11 +120,15 @@ def test_more_tokens_at_the_end_keep_the_others(tmp_path, base, capsys):
 
 def test_a_choice_without_a_model_to_start_from_is_refused(tmp_path):
   x = dataclasses.replace(tiny.experiment(tmp_path), init_vocab='keep')
-  assert list(x.check()) == ['init_vocab: is keep, and there is no model to start from. Expected init_from.']
+  assert list(x.check()) == [
+    'init_vocab: is keep, and there is no model to start from. Expected init_from.'
+  ]
 
 
 def test_class_scores_are_not_a_token_table(tmp_path):
-  model = tiny.experiment(tmp_path).model.with_heads(classify=classify.Classify(256, 'last'), lm=None)
+  model = tiny.experiment(tmp_path).model.with_heads(
+    classify=classify.Classify(256, 'last'), lm=None
+  )
   assert set(vocabulary_axes(model)) == {TABLE}
 
 
@@ -134,7 +151,10 @@ def test_special_tokens_are_matched_by_role():
 
 
 def test_every_checkpoint_keeps_the_files_of_the_start(tmp_path):
-  x, content = tiny.experiment(tmp_path, init_from='somewhere', save_every=1, record__keep=1), b'\x00 any bytes'
+  x, content = (
+    tiny.experiment(tmp_path, init_from='somewhere', save_every=1, record__keep=1),
+    b'\x00 any bytes',
+  )
   started = []
 
   def start(x, known, where, say):

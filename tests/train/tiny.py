@@ -1,4 +1,6 @@
-"""The smallest experiment there is, also as a program: `python -m tests.train.tiny WORKDIR [JSON of fields]`."""
+"""The smallest experiment there is, also as a program: `python -m tests.train.tiny WORKDIR [JSON of
+fields]`.
+"""
 
 from collections.abc import Callable
 import dataclasses

@@ -1,4 +1,6 @@
-"""A ViT of two layers on 8 x 8 images, also as a program: `python -m tests.train.tiny_images DIR WORKDIR JSON`."""
+"""A ViT of two layers on 8 x 8 images, also as a program: `python -m tests.train.tiny_images DIR
+WORKDIR JSON`.
+"""
 
 from pathlib import Path
 import sys
@@ -43,7 +45,9 @@ def experiment(folder: Path, **changes) -> Experiment:
   augment = Augment(pad=1, distort=1, mixup=0.2, cutmix=1.0)
   block = Block(Attention(4, mask=Mask()), Mlp(32), dropout=0.1)
   head = classify.Classify(len(CLASSES), 'mean')
-  model = Model(Patches(4, 8, 1, class_token=False), 16, (Segment((block,), 2),), heads={'classify': head})
+  model = Model(
+    Patches(4, 8, 1, class_token=False), 16, (Segment((block,), 2),), heads={'classify': head}
+  )
   x = Experiment(
     model=model,
     data=Arrays(**files, val_every=7, classes=CLASSES, shape=(1, 8, 8), augment=augment, batch=8),

@@ -9,7 +9,9 @@ from tfm import zoo
 
 
 def sizes() -> list[Any]:
-  """Return the names of the zoo; of those that differ only in numbers, all but the first are in the large group."""
+  """Return the names of the zoo; of those that differ only in numbers, all but the first are in the
+  large group.
+  """
   seen: set[object] = set()
   found = []
   for name in zoo.names():
@@ -23,5 +25,7 @@ def _without_numbers(node: object) -> object:
   if isinstance(node, tuple):
     return tuple(_without_numbers(n) for n in node)
   if dataclasses.is_dataclass(node):
-    return type(node), *(_without_numbers(getattr(node, field.name)) for field in dataclasses.fields(node))
+    return type(node), *(
+      _without_numbers(getattr(node, field.name)) for field in dataclasses.fields(node)
+    )
   return None if isinstance(node, int | float) and not isinstance(node, bool) else node

@@ -35,8 +35,16 @@ def test_layers_come_back_and_as_few_blocks_as_can_be_are_written(layers, shape)
 @pytest.mark.parametrize(
   ('fields', 'window', 'said'),
   [
-    ({'layer_types': ['chunked_attention'] * 2}, 4, "layer_types: unknown value 'chunked_attention'"),
-    ({'layer_types': [LOCAL, GLOBAL]}, None, 'layer_types has sliding_attention, and sliding_window is null'),
+    (
+      {'layer_types': ['chunked_attention'] * 2},
+      4,
+      "layer_types: unknown value 'chunked_attention'",
+    ),
+    (
+      {'layer_types': [LOCAL, GLOBAL]},
+      None,
+      'layer_types has sliding_attention, and sliding_window is null',
+    ),
     ({'layer_types': [LOCAL]}, 4, 'layer_types has 1 layers. Expected num_hidden_layers.'),
   ],
 )

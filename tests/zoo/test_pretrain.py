@@ -37,7 +37,12 @@ def test_every_model_of_the_zoo_has_a_valid_experiment(get_config, name):
 
 
 def test_the_task_follows_from_the_topology(get_config):
-  tasks = {'gpt2': CausalLM, 'llama3-8b': CausalLM, 'bert-base': MaskedLM, 't5-small': SpanCorruption}
+  tasks = {
+    'gpt2': CausalLM,
+    'llama3-8b': CausalLM,
+    'bert-base': MaskedLM,
+    't5-small': SpanCorruption,
+  }
   tasks['xlnet-base'] = PermutationLM
   assert {name: type(get_config(name).task) for name in tasks} == tasks
 

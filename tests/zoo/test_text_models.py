@@ -24,7 +24,9 @@ def test_page_of_text_models_is_up_to_date():
 
 
 def test_every_class_that_is_not_read_has_a_reason():
-  bare = [(row.kind, row.architecture) for row in _script().rows() if not row.read and not row.reason]
+  bare = [
+    (row.kind, row.architecture) for row in _script().rows() if not row.read and not row.reason
+  ]
   assert not bare
 
 

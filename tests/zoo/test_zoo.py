@@ -29,7 +29,9 @@ def test_the_printed_sizes_are_near_the_counted_ones():
 
 
 def test_an_unknown_name_meets_its_near_miss():
-  with pytest.raises(errors.ConfigError, match=r"unknown model 'lama3-8b'\. Did you mean 'llama3-8b'"):
+  with pytest.raises(
+    errors.ConfigError, match=r"unknown model 'lama3-8b'\. Did you mean 'llama3-8b'"
+  ):
     zoo.get('lama3-8b')
 
 
@@ -44,7 +46,9 @@ def _shape(node):
   if isinstance(node, tuple):
     return tuple(_shape(n) for n in node)
   fields = getattr(node, '__dataclass_fields__', None)
-  return node is None if fields is None else (type(node), *(_shape(getattr(node, f)) for f in fields))
+  return (
+    node is None if fields is None else (type(node), *(_shape(getattr(node, f)) for f in fields))
+  )
 
 
 @pytest.mark.parametrize('name', sizes())

@@ -18,7 +18,9 @@ from tfm.hub.speech import multilingual
 
 
 class Transcript(NamedTuple):
-  """The text of a recording, and its language (None: the model has one only, or it was not detected)."""
+  """The text of a recording, and its language (None: the model has one only, or it was not
+  detected).
+  """
 
   path: str
   text: str
@@ -26,19 +28,24 @@ class Transcript(NamedTuple):
 
 
 def transcripts(
-  m: Loaded, folder: str, paths: Sequence[str], language: str | None, task: str | None, options: Mapping[str, Any]
+  m: Loaded,
+  folder: str,
+  paths: Sequence[str],
+  language: str | None,
+  task: str | None,
+  options: Mapping[str, Any],
 ) -> Iterator[Transcript]:
   """Yield the text of each recording.
 
-  A recording longer than the processor's window (30 seconds for Whisper) is cut into windows that are read one by one,
-  so a word on a cut may be lost.
+  A recording longer than the processor's window (30 seconds for Whisper) is cut into windows that
+  are read one by one, so a word on a cut may be lost.
 
   Args:
     m: the model, its parameters prepared for decoding.
     folder: where it was loaded from.
     paths: the recordings. Another sampling rate than the model's is converted.
-    language, task: see `tfm.hub.speech.decoder_prompt`. Without a language a multilingual model detects it in the first
-      window.
+    language, task: see `tfm.hub.speech.decoder_prompt`. Without a language a multilingual model
+      detects it in the first window.
     options: of `tfm.generate`.
 
   Raises:
@@ -46,7 +53,9 @@ def transcripts(
   """
   processor: Any = m.processor
   if not isinstance(processor, AudioProcessor):
-    raise errors.UserError(f'--audio: {folder} configures no audio processor. Expected a model of speech.')
+    raise errors.UserError(
+      f'--audio: {folder} configures no audio processor. Expected a model of speech.'
+    )
   read: Any = processor  # its call has other keywords in each class
   clips = [_windows(path, processor) for path in paths]
   fields = m.files.json(GENERATION)
@@ -58,7 +67,9 @@ def transcripts(
         features = read(audio=window, sampling_rate=processor.sampling_rate)
         if detects and found is None:
           start = fields['decoder_start_token_id']
-          (found,) = detect_language(m.spec, m.params, features, languages(fields), start, run=options['run'])
+          (found,) = detect_language(
+            m.spec, m.params, features, languages(fields), start, run=options['run']
+          )
         texts += m.generate(features, language=found, task=task, **options)
         bar.advance(1)
       yield Transcript(path, ' '.join(text.strip() for text in texts), found)

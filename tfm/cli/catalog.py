@@ -17,7 +17,9 @@ def tables() -> dict[str, Table]:
   found = {}
   for name in _packages():
     table = getattr(importlib.import_module(name), 'TABLE', None)
-    if isinstance(table, Table) and all(isinstance(row, type) and issubclass(row, Part) for row in table.values()):
+    if isinstance(table, Table) and all(
+      isinstance(row, type) and issubclass(row, Part) for row in table.values()
+    ):
       found[name] = table
   return found
 
@@ -45,7 +47,9 @@ def zoo() -> Sheet:
     layers = ' + '.join(str(spec.depth(tower)) for tower in (*model.towers.values(), model))
     vocab = f'{model.vocab:,}' if model.vocab else 'none'
     rows.append((name, f'{entry.params:,}', layers, str(model.d_model), vocab, entry.paper))
-  return Sheet('models', ('name', 'parameters', 'layers', 'width', 'vocabulary', 'paper'), tuple(rows))
+  return Sheet(
+    'models', ('name', 'parameters', 'layers', 'width', 'vocabulary', 'paper'), tuple(rows)
+  )
 
 
 def _packages() -> Iterator[str]:
@@ -67,5 +71,8 @@ def _about(cls: type) -> str:
 
 def _fields(cls: type) -> str:
   defaults = {name: nodes.default(cls, name) for name in nodes.hints(cls)}
-  said = (name if v is nodes.MISSING else f'{name}={text_of(v, inner=True)}' for name, v in defaults.items())
+  said = (
+    name if v is nodes.MISSING else f'{name}={text_of(v, inner=True)}'
+    for name, v in defaults.items()
+  )
   return ', '.join(said)

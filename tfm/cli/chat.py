@@ -11,21 +11,27 @@ from tfm.hub import Loaded
 Reply = Callable[[Loaded, Sequence[int]], Iterator[str]]
 
 
-def converse(m: Loaded, prompts: Sequence[str], fields: Mapping[str, Any], reply: Reply, as_json: bool) -> None:
+def converse(
+  m: Loaded, prompts: Sequence[str], fields: Mapping[str, Any], reply: Reply, as_json: bool
+) -> None:
   """Print the reply to each prompt; without prompts, hold a conversation with whoever types.
 
   Args:
     m: The model, its parameters prepared for decoding.
-    prompts: Messages, each of a conversation of its own. Without any, the message is what stands on the standard
-      input, or each line that is typed at a terminal.
-    fields: `system` (a text or None), and the arguments `tools` and `variables` of `Loaded.chat_prompt`.
+    prompts: Messages, each of a conversation of its own. Without any, the message is what stands on
+      the standard input, or each line that is typed at a terminal.
+    fields: `system` (a text or None), and the arguments `tools` and `variables` of
+    `Loaded.chat_prompt`.
     reply: Generates a reply.
     as_json: Whether to print a JSON object per reply.
 
   Raises:
     UserError: the model has no chat template, or the template refuses the messages.
   """
-  system, arguments = fields['system'], {name: value for name, value in fields.items() if name != 'system'}
+  system, arguments = (
+    fields['system'],
+    {name: value for name, value in fields.items() if name != 'system'},
+  )
   before = [] if system is None else [{'role': 'system', 'content': system}]
   if not prompts and sys.stdin.isatty():
     _talk(m, before, arguments, reply)
@@ -39,7 +45,9 @@ def converse(m: Loaded, prompts: Sequence[str], fields: Mapping[str, Any], reply
       _print(reply(m, ids))
 
 
-def _talk(m: Loaded, messages: list[dict[str, str]], arguments: Mapping[str, Any], reply: Reply) -> None:
+def _talk(
+  m: Loaded, messages: list[dict[str, str]], arguments: Mapping[str, Any], reply: Reply
+) -> None:
   """Answer each line that is typed, until the end of the input (Ctrl-D) or an empty line."""
   print('Type a message. An empty line ends the conversation.')
   while True:

@@ -1,7 +1,8 @@
-"""`FILE[:ARG]` to the config it names: a path anywhere, or the name of a config that comes with the package."""
+"""`FILE[:ARG]` to the config it names: a path anywhere, or the name of a config that comes with the
+package.
+"""
 
 from collections.abc import Callable
-import dataclasses
 import importlib.util
 import inspect
 from pathlib import Path
@@ -17,7 +18,8 @@ _PACKAGE = Path(tfm.__file__).parent
 
 
 def load(named: str, flag: str = '--config', package: Path = _PACKAGE) -> Any:
-  """What `get_config(ARG)` of the file returns, a frozen dataclass; without `:ARG` it is called with nothing.
+  """What `get_config(ARG)` of the file returns, a frozen dataclass; without `:ARG` it is called
+  with nothing.
 
   Raises: ConfigError, also for whatever goes wrong inside the file.
   """
@@ -25,7 +27,9 @@ def load(named: str, flag: str = '--config', package: Path = _PACKAGE) -> Any:
   path = find(f'{name}.py' if '.py:' in named else name, flag, package)
   get_config = _call(path, _module, path, zlib.crc32(str(path).encode())).__dict__.get('get_config')
   if not callable(get_config):
-    raise errors.ConfigError(f'{path}: has no function get_config. Expected one that returns an experiment.')
+    raise errors.ConfigError(
+      f'{path}: has no function get_config. Expected one that returns an experiment.'
+    )
   given = [arg] if ':' in named else []
   try:
     inspect.signature(get_config).bind(*given)
@@ -33,20 +37,27 @@ def load(named: str, flag: str = '--config', package: Path = _PACKAGE) -> Any:
     wanted = f'no argument, got {arg!r}' if given else f'an argument: {flag}={named}:ARG'
     raise errors.ConfigError(f'{path}: get_config takes {wanted}.') from None
   cfg = _call(path, get_config, *given)
-  if not dataclasses.is_dataclass(cfg) or isinstance(cfg, type) or not cfg.__dataclass_params__.frozen:  # type: ignore[attr-defined]
-    raise errors.ConfigError(f'{path}: get_config returned {cfg!r:.80}. Expected a frozen dataclass.')
+  frozen = getattr(cfg, '__dataclass_params__', None)
+  if isinstance(cfg, type) or frozen is None or not frozen.frozen:
+    raise errors.ConfigError(
+      f'{path}: get_config returned {cfg!r:.80}. Expected a frozen dataclass.'
+    )
   return cfg
 
 
 def shipped(package: Path = _PACKAGE) -> dict[str, Path]:
-  """The configs that come with the package, by name: those of the source checkout, or those in the wheel."""
+  """The configs that come with the package, by name: those of the source checkout, or those in the
+  wheel.
+  """
   checkout = package.parent / 'configs'
   folder = checkout if (package.parent / 'pyproject.toml').exists() else package / '_configs'
   return {path.stem: path for path in sorted(folder.glob('*.py')) if not path.stem.startswith('_')}
 
 
 def find(name: str, flag: str = '--config', package: Path = _PACKAGE) -> Path:
-  """The file that `name` means: the path itself if there is one, else the shipped config of that name."""
+  """The file that `name` means: the path itself if there is one, else the shipped config of that
+  name.
+  """
   known = shipped(package)
   wanted = f'Want {flag}=FILE[:ARG], a path or one of: {", ".join(known) or "none shipped"}.'
   if not name:
@@ -57,7 +68,9 @@ def find(name: str, flag: str = '--config', package: Path = _PACKAGE) -> Path:
     raise errors.ConfigError(f'{flag}: {name} is a directory. {wanted}')
   short = name.removeprefix('configs/').removesuffix('.py')
   if short not in known:
-    raise errors.ConfigError(f'{flag}: no file {name}, and {errors.unknown("config", short, known)}')
+    raise errors.ConfigError(
+      f'{flag}: no file {name}, and {errors.unknown("config", short, known)}'
+    )
   return known[short]
 
 

@@ -1,4 +1,5 @@
-"""Write a published model as a checkpoint of tfm, or a checkpoint of tfm as a folder for Hugging Face transformers.
+"""Write a published model as a checkpoint of tfm, or a checkpoint of tfm as a folder for Hugging
+Face transformers.
 
 tfm convert --input=all-MiniLM-L6-v2 --output=minilm
 tfm convert --input=runs/1 --output=published/1
@@ -14,18 +15,35 @@ from absl import flags
 from tfm.cli import flags as command
 
 FLAGS = command.new()
-INPUT = flags.DEFINE_string('input', None, 'a published folder, or a --workdir.', required=True, flag_values=FLAGS)
-OUTPUT = flags.DEFINE_string('output', None, 'the folder to write, a new one.', required=True, flag_values=FLAGS)
+INPUT = flags.DEFINE_string(
+  'input', None, 'a published folder, or a --workdir.', required=True, flag_values=FLAGS
+)
+OUTPUT = flags.DEFINE_string(
+  'output', None, 'the folder to write, a new one.', required=True, flag_values=FLAGS
+)
 DTYPE = flags.DEFINE_enum(
-  'dtype', None, ['float32', 'bfloat16', 'float16'], 'of the parameters; by default as they are.', flag_values=FLAGS
+  'dtype',
+  None,
+  ['float32', 'bfloat16', 'float16'],
+  'of the parameters; by default as they are.',
+  flag_values=FLAGS,
 )
 TO = flags.DEFINE_enum(
-  'to', None, ['hf', 'tfm', 'peft'], 'what to write; by default what the input is not.', flag_values=FLAGS
+  'to',
+  None,
+  ['hf', 'tfm', 'peft'],
+  'what to write; by default what the input is not.',
+  flag_values=FLAGS,
 )
 ARCHITECTURE = flags.DEFINE_string(
-  'architecture', None, 'the class of transformers to write for, where several fit.', flag_values=FLAGS
+  'architecture',
+  None,
+  'the class of transformers to write for, where several fit.',
+  flag_values=FLAGS,
 )
-BASE = flags.DEFINE_string('base', None, '--to=peft: the model that the adapter was trained on.', flag_values=FLAGS)
+BASE = flags.DEFINE_string(
+  'base', None, '--to=peft: the model that the adapter was trained on.', flag_values=FLAGS
+)
 ADAPTER = command.define_adapter(FLAGS)
 IGNORED = command.define_ignored(FLAGS)
 
@@ -41,10 +59,14 @@ def main() -> None:
   published = hub.is_published(INPUT.value)
   to = TO.value or ('tfm' if published else 'hf')
   if to == 'tfm' and ARCHITECTURE.value:
-    raise errors.UserError('--architecture: names a class of transformers. Expected --to=hf with it.')
+    raise errors.UserError(
+      '--architecture: names a class of transformers. Expected --to=hf with it.'
+    )
   base = BASE.value or ''
   if (to == 'peft') != bool(base):
-    raise errors.UserError('--base: names the base model of an adapter. Expected it together with --to=peft.')
+    raise errors.UserError(
+      '--base: names the base model of an adapter. Expected it together with --to=peft.'
+    )
   m = hub.load(INPUT.value, dtype=DTYPE.value, ignore=IGNORED.value, adapter=ADAPTER.value)
   size = f'{count_params(m.spec):,} parameters'
   if to == 'tfm':
@@ -52,8 +74,16 @@ def main() -> None:
     print(f'{OUTPUT.value}: a checkpoint of tfm, {size}. tfm.load({OUTPUT.value!r}) reads it.')
     return
   if to == 'peft':
-    name = hub.export_peft(m.spec, m.params, OUTPUT.value, base=base, architecture=ARCHITECTURE.value)
-    print(f'{OUTPUT.value}: the LoRA of a {name}. peft.PeftModel.from_pretrained(base, {OUTPUT.value!r}) reads it.')
+    name = hub.export_peft(
+      m.spec, m.params, OUTPUT.value, base=base, architecture=ARCHITECTURE.value
+    )
+    print(
+      f'{OUTPUT.value}: the LoRA of a {name}. peft.PeftModel.from_pretrained(base, '
+      f'{OUTPUT.value!r}) reads it.'
+    )
     return
   name = m.export_hf(OUTPUT.value, architecture=ARCHITECTURE.value)
-  print(f'{OUTPUT.value}: a {name}, {size}. transformers.{name}.from_pretrained({OUTPUT.value!r}) reads it.')
+  print(
+    f'{OUTPUT.value}: a {name}, {size}. transformers.{name}.from_pretrained({OUTPUT.value!r}) '
+    f'reads it.'
+  )

@@ -16,12 +16,17 @@ from tfm.core import errors
 
 FLAGS = command.new()
 CHECKPOINT = flags.DEFINE_string(
-  'checkpoint', None, 'the --workdir of a training run, one checkpoint of it, or a published folder.', required=True,
+  'checkpoint', None,
+  'the --workdir of a training run, one checkpoint of it, or a published folder.', required=True,
   flag_values=FLAGS,
 )  # fmt: skip
 SPLIT = flags.DEFINE_string('split', 'val', 'the split: val or train.', flag_values=FLAGS)
 BATCHES = flags.DEFINE_integer(
-  'batches', None, 'evaluate only this many batches, spread over the split.', lower_bound=1, flag_values=FLAGS
+  'batches',
+  None,
+  'evaluate only this many batches, spread over the split.',
+  lower_bound=1,
+  flag_values=FLAGS,
 )
 JSON = flags.DEFINE_bool('json', False, 'print one JSON object.', flag_values=FLAGS)
 ADAPTER = command.define_adapter(FLAGS)
@@ -32,7 +37,9 @@ CONFIG = command.define_config(FLAGS)
 def main() -> None:
   """Print the metrics."""
   if CONFIG.file:
-    raise errors.UserError('--config: a checkpoint has its config in it. Expected --config.PATH=VALUE for changes.')
+    raise errors.UserError(
+      '--config: a checkpoint has its config in it. Expected --config.PATH=VALUE for changes.'
+    )
   from tfm.hub import load
   from tfm.train.evaluate import evaluate_checkpoint
 
@@ -43,4 +50,7 @@ def main() -> None:
     print(json.dumps(scores))
     return
   for name, value in scores.items():
-    print(f'{name:>20}  {"unknown" if value is None else value if isinstance(value, int) else f"{value:.4f}"}')
+    print(
+      f'{name:>20}  '
+      f'{"unknown" if value is None else value if isinstance(value, int) else f"{value:.4f}"}'
+    )

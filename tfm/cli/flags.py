@@ -1,4 +1,6 @@
-"""The flags of one command, on absl: `--config=FILE[:ARG]` with any number of `--config.PATH=VALUE`, and the rest."""
+"""The flags of one command, on absl: `--config=FILE[:ARG]` with any number of
+`--config.PATH=VALUE`, and the rest.
+"""
 
 from collections.abc import Iterator, Sequence
 import dataclasses
@@ -36,7 +38,9 @@ class Config:
     return _configs(self.values)[self.name].settings
 
   def resolve(self, base: Any = None) -> config.Resolved:
-    """The config of the file, or `base` where no file is wanted, with every setting applied and all of it validated."""
+    """The config of the file, or `base` where no file is wanted, with every setting applied and all
+    of it validated.
+    """
     if base is None:
       base = configfile.load(self.file or '', f'--{self.name}')
     resolved = config.resolve(base, self.settings, f'--{self.name}')
@@ -48,24 +52,32 @@ def new() -> flags.FlagValues:
   """The flags that every command has; define more with `flags.DEFINE_...(..., flag_values=it)`."""
   values = flags.FlagValues()
   values.set_gnu_getopt(True)  # or a stray word would hide the flags after it
-  flags.DEFINE_bool('debug', False, 'Show where a mistake was found, as a Python traceback.', flag_values=values)
+  flags.DEFINE_bool(
+    'debug', False, 'Show where a mistake was found, as a Python traceback.', flag_values=values
+  )
   return values
 
 
 def define_config(values: flags.FlagValues, name: str = 'config') -> Config:
   """Defines `--NAME=FILE[:ARG]` and `--NAME.PATH=VALUE`."""
   text = (
-    'A Python file with get_config(), or the name of a config that comes with tfm; ARG is the argument of get_config. '
-    f'--{name}.PATH=VALUE sets a field: names joined by dots, an index or * over a tuple, .. to any depth.'
+    'A Python file with get_config(), or the name of a config that comes with tfm; ARG is the '
+    'argument of get_config. '
+    f'--{name}.PATH=VALUE sets a field: names joined by dots, an index or * over a tuple, .. to '
+    f'any depth.'
   )
   parser: flags.ArgumentParser = flags.ArgumentParser()
-  flags.DEFINE_flag(_ConfigFlag(parser, flags.ArgumentSerializer(), name, None, text), flag_values=values)
+  flags.DEFINE_flag(
+    _ConfigFlag(parser, flags.ArgumentSerializer(), name, None, text), flag_values=values
+  )
   return Config(values, name)
 
 
 def define_ignored(values: flags.FlagValues) -> flags.FlagHolder[list[str]]:
   """Define `--ignore_fields=NAME,NAME`, the `ignore` of `tfm.load`."""
-  text = 'unknown fields of a published config.json to leave out, which change nothing that is computed.'
+  text = (
+    'unknown fields of a published config.json to leave out, which change nothing that is computed.'
+  )
   return flags.DEFINE_list('ignore_fields', [], text, flag_values=values)
 
 
@@ -76,7 +88,8 @@ def define_adapter(values: flags.FlagValues) -> flags.FlagHolder[str | None]:
 
 
 def parse(values: flags.FlagValues, words: Sequence[str]) -> None:
-  """Sets `values` from the words after the command, and nothing else: what was set before is forgotten.
+  """Sets `values` from the words after the command, and nothing else: what was set before is
+  forgotten.
 
   Raises: UserError.
   """
@@ -109,7 +122,9 @@ def _illegal(values: flags.FlagValues, said: str) -> str:
   known = getattr(flag.parser, 'enum_values', None)
   if known:
     return f'--{name}: {errors.unknown("value", match[2], known)}'
-  return f'--{name}: want {flag.parser.syntactic_help or flag.parser.flag_type()}, got {match[2]!r}.'
+  return (
+    f'--{name}: want {flag.parser.syntactic_help or flag.parser.flag_type()}, got {match[2]!r}.'
+  )
 
 
 def _configs(values: flags.FlagValues) -> dict[str, _ConfigFlag]:
@@ -117,8 +132,12 @@ def _configs(values: flags.FlagValues) -> dict[str, _ConfigFlag]:
 
 
 def _without_settings(words: list[str], found: dict[str, list[tuple[str, str]]]) -> Iterator[str]:
-  """The words that are no `--config.PATH=VALUE` or `--config.PATH VALUE`; those are put into `found`."""
-  setting = re.compile(rf'--?({"|".join(map(re.escape, found)) or "(?!)"})(\.[^=]*)(?:=(.*))?', re.DOTALL)
+  """The words that are no `--config.PATH=VALUE` or `--config.PATH VALUE`; those are put into
+  `found`.
+  """
+  setting = re.compile(
+    rf'--?({"|".join(map(re.escape, found)) or "(?!)"})(\.[^=]*)(?:=(.*))?', re.DOTALL
+  )
   while words:
     word = words.pop(0)
     if not (match := setting.fullmatch(word)):

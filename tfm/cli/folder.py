@@ -39,7 +39,10 @@ def _about(path: str, m: Loaded) -> Iterator[tuple[str, str]]:
     yield 'class', ', '.join(values.get('architectures') or ['not named'])
   if m.experiment is not None:
     yield 'training step', str(m.step)
-  yield 'tokenizer', 'none' if m.tokenizer is None else f'{m.tokenizer.kind}, {m.tokenizer.size:,} tokens'
+  yield (
+    'tokenizer',
+    'none' if m.tokenizer is None else f'{m.tokenizer.kind}, {m.tokenizer.size:,} tokens',
+  )
   yield 'chat template', 'none' if m.chat_template is None else 'yes'
   yield 'files', ', '.join(m.files) or 'none'
 

@@ -7,8 +7,8 @@ tfm generate --checkpoint=Qwen2.5-0.5B-Instruct --chat                          
 tfm generate --checkpoint=runs/1 --prompt='def ' --temperature=0 --draft=runs/small --draft_tokens=4
 tfm generate --checkpoint=whisper-tiny.en --audio=a.wav --audio=b.wav
 
-A published folder's own settings (end tokens, sampling, beams) are the defaults; flags replace them.
-"""
+A published folder's own settings (end tokens, sampling, beams) are the defaults; flags replace
+them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 import itertools
@@ -28,70 +28,137 @@ if TYPE_CHECKING:
 
 FLAGS = command.new()
 CHECKPOINT = flags.DEFINE_string(
-  'checkpoint', None, 'the --workdir of a training run, or a published folder.', required=True, flag_values=FLAGS
+  'checkpoint',
+  None,
+  'the --workdir of a training run, or a published folder.',
+  required=True,
+  flag_values=FLAGS,
 )
-PROMPT = flags.DEFINE_multi_string('prompt', [], 'text to go on from; may be given again.', flag_values=FLAGS)
-PROMPT_FILE = flags.DEFINE_multi_string('prompt_file', [], 'a file of it; may be given again.', flag_values=FLAGS)
+PROMPT = flags.DEFINE_multi_string(
+  'prompt', [], 'text to go on from; may be given again.', flag_values=FLAGS
+)
+PROMPT_FILE = flags.DEFINE_multi_string(
+  'prompt_file', [], 'a file of it; may be given again.', flag_values=FLAGS
+)
 AUDIO = flags.DEFINE_multi_string(
-  'audio', [], 'a recording to transcribe (wave, or what soundfile reads); may be given again.', flag_values=FLAGS
+  'audio',
+  [],
+  'a recording to transcribe (wave, or what soundfile reads); may be given again.',
+  flag_values=FLAGS,
 )
 LANGUAGE = flags.DEFINE_string(
-  'language', None, 'of the recordings, such as en; a multilingual model detects it by default.', flag_values=FLAGS
+  'language',
+  None,
+  'of the recordings, such as en; a multilingual model detects it by default.',
+  flag_values=FLAGS,
 )
 TASK = flags.DEFINE_string(
-  'task', None, 'of a multilingual model of speech: transcribe, or translate to English.', flag_values=FLAGS
+  'task',
+  None,
+  'of a multilingual model of speech: transcribe, or translate to English.',
+  flag_values=FLAGS,
 )
 CHAT = flags.DEFINE_bool(
-  'chat', False, 'treat each prompt as a message to a chat model; without a prompt, hold a conversation.',
+  'chat', False,
+  'treat each prompt as a message to a chat model; without a prompt, hold a conversation.',
   flag_values=FLAGS,
 )  # fmt: skip
 SYSTEM = flags.DEFINE_string('system', None, '--chat: the system message.', flag_values=FLAGS)
 TOOLS = flags.DEFINE_string(
-  'tools', None, '--chat: a JSON file with a list of the functions that the model may call.', flag_values=FLAGS
+  'tools',
+  None,
+  '--chat: a JSON file with a list of the functions that the model may call.',
+  flag_values=FLAGS,
 )
 VARIABLES = flags.DEFINE_string(
-  'template_variables', None, '--chat: a JSON object of further variables of the chat template, such as '
+  'template_variables', None,
+  '--chat: a JSON object of further variables of the chat template, such as '
   '{"enable_thinking": false}.', flag_values=FLAGS,
 )  # fmt: skip
 IGNORE = flags.DEFINE_multi_string(
-  'ignore_settings', [], 'a setting of the folder that tfm does not support, to be left out; may be given again.',
+  'ignore_settings', [],
+  'a setting of the folder that tfm does not support, to be left out; may be given again.',
   flag_values=FLAGS,
 )  # fmt: skip
-STOP = flags.DEFINE_multi_string('stop', [], 'text before which a row ends; may be given again.', flag_values=FLAGS)
+STOP = flags.DEFINE_multi_string(
+  'stop', [], 'text before which a row ends; may be given again.', flag_values=FLAGS
+)
 SEED = flags.DEFINE_integer('seed', 0, 'the same seed gives the same text.', flag_values=FLAGS)
-INT8 = flags.DEFINE_bool('int8', False, 'weights of one byte: faster, not quite the same.', flag_values=FLAGS)
+INT8 = flags.DEFINE_bool(
+  'int8', False, 'weights of one byte: faster, not quite the same.', flag_values=FLAGS
+)
 STREAM = flags.DEFINE_bool(
-  'stream', None, 'print text as it comes; the default for one prompt on a terminal.', flag_values=FLAGS
+  'stream',
+  None,
+  'print text as it comes; the default for one prompt on a terminal.',
+  flag_values=FLAGS,
 )
-JSON = flags.DEFINE_bool('json', False, 'print a JSON object a prompt: prompt and text.', flag_values=FLAGS)
+JSON = flags.DEFINE_bool(
+  'json', False, 'print a JSON object a prompt: prompt and text.', flag_values=FLAGS
+)
 flags.DEFINE_integer(
-  'max_new_tokens', 64, 'how many tokens to add; with --audio up to the end of the positions.', flag_values=FLAGS
+  'max_new_tokens',
+  64,
+  'how many tokens to add; with --audio up to the end of the positions.',
+  flag_values=FLAGS,
 )
-flags.DEFINE_integer('min_new_tokens', 0, 'how many tokens to add before the text may end.', flag_values=FLAGS)
+flags.DEFINE_integer(
+  'min_new_tokens', 0, 'how many tokens to add before the text may end.', flag_values=FLAGS
+)
 flags.DEFINE_float(
-  'temperature', 1.0, '0: the likeliest token, the default with --audio; above 1: bolder.', flag_values=FLAGS
+  'temperature',
+  1.0,
+  '0: the likeliest token, the default with --audio; above 1: bolder.',
+  flag_values=FLAGS,
 )
 flags.DEFINE_integer('top_k', None, 'sample among the k most probable tokens.', flag_values=FLAGS)
-flags.DEFINE_float('top_p', None, 'sample among the top tokens with this total probability.', flag_values=FLAGS)
-flags.DEFINE_float('min_p', None, 'keep tokens with at least this share of the top probability.', flag_values=FLAGS)
-flags.DEFINE_float('repetition_penalty', 1.0, 'above 1: tokens of the text become less probable.', flag_values=FLAGS)
-flags.DEFINE_float('frequency_penalty', 0.0, 'subtracted from a logit for each occurrence.', flag_values=FLAGS)
-flags.DEFINE_float('presence_penalty', 0.0, 'subtracted once from logits of tokens that occur.', flag_values=FLAGS)
-flags.DEFINE_integer('no_repeat_ngram', None, 'never repeat a sequence of this many tokens.', flag_values=FLAGS)
+flags.DEFINE_float(
+  'top_p', None, 'sample among the top tokens with this total probability.', flag_values=FLAGS
+)
+flags.DEFINE_float(
+  'min_p', None, 'keep tokens with at least this share of the top probability.', flag_values=FLAGS
+)
+flags.DEFINE_float(
+  'repetition_penalty', 1.0, 'above 1: tokens of the text become less probable.', flag_values=FLAGS
+)
+flags.DEFINE_float(
+  'frequency_penalty', 0.0, 'subtracted from a logit for each occurrence.', flag_values=FLAGS
+)
+flags.DEFINE_float(
+  'presence_penalty', 0.0, 'subtracted once from logits of tokens that occur.', flag_values=FLAGS
+)
+flags.DEFINE_integer(
+  'no_repeat_ngram', None, 'never repeat a sequence of this many tokens.', flag_values=FLAGS
+)
 ADAPTER = command.define_adapter(FLAGS)
 IGNORED = command.define_ignored(FLAGS)
 LENGTH = flags.DEFINE_integer(
-  'length', None, 'the longest row, prompt and answer, where positions are stretched by that.', flag_values=FLAGS
+  'length',
+  None,
+  'the longest row, prompt and answer, where positions are stretched by that.',
+  flag_values=FLAGS,
 )
 CACHE = flags.DEFINE_string(
-  'cache', 'dense', 'how earlier tokens are kept: dense, ring, int8, paged, "int8(of=ring)".', flag_values=FLAGS
+  'cache',
+  'dense',
+  'how earlier tokens are kept: dense, ring, int8, paged, "int8(of=ring)".',
+  flag_values=FLAGS,
 )
-flags.DEFINE_integer('prefill_chunk', None, 'read the prompt so many tokens at a time.', flag_values=FLAGS)
-flags.DEFINE_string('prompt_cache', None, 'a file for what is cached of the prompt.', flag_values=FLAGS)
-flags.DEFINE_integer('beams', 1, 'search for the likeliest text with so many beams.', flag_values=FLAGS)
+flags.DEFINE_integer(
+  'prefill_chunk', None, 'read the prompt so many tokens at a time.', flag_values=FLAGS
+)
+flags.DEFINE_string(
+  'prompt_cache', None, 'a file for what is cached of the prompt.', flag_values=FLAGS
+)
+flags.DEFINE_integer(
+  'beams', 1, 'search for the likeliest text with so many beams.', flag_values=FLAGS
+)
 flags.DEFINE_float('length_penalty', 1.0, 'beams: above 0 for longer texts.', flag_values=FLAGS)
 DRAFT = flags.DEFINE_string(
-  'draft', None, 'who guesses tokens for fewer passes: ngram, mtp, or a checkpoint.', flag_values=FLAGS
+  'draft',
+  None,
+  'who guesses tokens for fewer passes: ngram, mtp, or a checkpoint.',
+  flag_values=FLAGS,
 )
 flags.DEFINE_integer('draft_tokens', 4, 'how many tokens to guess at a time.', flag_values=FLAGS)
 _OPTIONS = (
@@ -117,7 +184,9 @@ def main() -> None:
     if flag.value is not None:
       raise errors.UserError(f'--{flag.name}: is given without --chat. Expected both.')
   if not prompts:
-    raise errors.UserError('--prompt: is missing. Expected text to continue, here or in a --prompt_file.')
+    raise errors.UserError(
+      '--prompt: is missing. Expected text to continue, here or in a --prompt_file.'
+    )
   m = _load('checkpoint', CHECKPOINT.value, LENGTH.value)
   from tfm.generate.detokenizer import Detokenizer
   from tfm.generate.options import several
@@ -164,7 +233,9 @@ def reply(m: Any, ids: Sequence[int]) -> Iterator[str]:
 def _chat_fields() -> dict[str, Any]:
   """Return the arguments of `Loaded.chat_prompt` that the flags give, and the system message."""
   tools = None if TOOLS.value is None else _json('tools', _read(TOOLS.value), list)
-  variables = None if VARIABLES.value is None else _json('template_variables', VARIABLES.value, dict)
+  variables = (
+    None if VARIABLES.value is None else _json('template_variables', VARIABLES.value, dict)
+  )
   return {'system': SYSTEM.value, 'tools': tools, 'variables': variables}
 
 
@@ -213,7 +284,11 @@ def _explicit(vocabulary: Any) -> dict[str, Any]:
 
 
 def _type(
-  m: 'Loaded', prompts: list[Any], detokenizers: list['Detokenizer'], options: dict[str, Any], stops: Sequence[str]
+  m: 'Loaded',
+  prompts: list[Any],
+  detokenizers: list['Detokenizer'],
+  options: dict[str, Any],
+  stops: Sequence[str],
 ) -> Iterator[list[str]]:
   """Yield the new text of each row at each step."""
   from tfm.generate import generate, stream
@@ -224,9 +299,13 @@ def _type(
   else:
     assert m.tokenizer is not None  # _load asks for one
     ids = [m.tokenizer.prompt(p).tolist() if isinstance(p, str) else p for p in prompts]
-    steps = itertools.zip_longest(*generate(m.spec, m.params, ids, stop=stops, **options), fillvalue=-1)
+    steps = itertools.zip_longest(
+      *generate(m.spec, m.params, ids, stop=stops, **options), fillvalue=-1
+    )
   for tokens in steps:
-    yield [detokenizer.push(int(token)) for detokenizer, token in zip(detokenizers, tokens, strict=True)]
+    yield [
+      detokenizer.push(int(token)) for detokenizer, token in zip(detokenizers, tokens, strict=True)
+    ]
     if all(detokenizer.done for detokenizer in detokenizers):
       break
   yield [detokenizer.flush() for detokenizer in detokenizers]
@@ -241,7 +320,9 @@ def _draft(vocabulary: Any) -> Any:
     return known[DRAFT.value]()
   m = _load('draft', str(DRAFT.value))
   if not m.tokenizer.same(vocabulary):
-    raise errors.UserError(f'--draft: {DRAFT.value} has another vocabulary than --checkpoint. Expected the same.')
+    raise errors.UserError(
+      f'--draft: {DRAFT.value} has another vocabulary than --checkpoint. Expected the same.'
+    )
   return Smaller(m.spec, prepare(m.spec, m.params))
 
 
@@ -250,12 +331,16 @@ def _load(flag: str, path: str, length: int | None = None) -> Any:
   from tfm.hub import load
   from tfm.model.outputs import no_language_model
 
-  own: dict[str, Any] = {'ignore': IGNORED.value, 'adapter': ADAPTER.value} if flag == 'checkpoint' else {}
+  own: dict[str, Any] = (
+    {'ignore': IGNORED.value, 'adapter': ADAPTER.value} if flag == 'checkpoint' else {}
+  )
   m = load(path, length=length, **own)
   if m.spec.lm is None:
     raise errors.UserError(f'--{flag}: {path} {no_language_model(m.spec)}')
   if m.tokenizer is None:
-    raise errors.UserError(f'--{flag}: {path} has no tokenizer. Expected a folder with one, such as a tokenizer.json.')
+    raise errors.UserError(
+      f'--{flag}: {path} has no tokenizer. Expected a folder with one, such as a tokenizer.json.'
+    )
   return m
 
 

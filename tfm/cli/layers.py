@@ -22,14 +22,20 @@ def sheets(spec: Model, length: int | None, dtype: str, cache: Cache = DenseCach
   costs: tuple[tuple[str, str], ...] = (
     ('parameters', f'{count.count_params(spec):,}'),
     (f'FLOPs per token, forward, documents of {length}', _short(forward)),
-    (f'FLOPs per token, training, documents of {length}', _short(3 * (forward + count.mtp_flops(spec, length)))),
+    (
+      f'FLOPs per token, training, documents of {length}',
+      _short(3 * (forward + count.mtp_flops(spec, length))),
+    ),
   )
   if any(can_go_on(spec)):
     costs += (('cache bytes', 'none: the model does not go on token by token'),)
   else:
     costs += (
       (f'cache bytes per token, {kept}', f'{count.cache_bytes_per_token(spec, dtype, cache):,}'),
-      (f'cache bytes of {length} tokens, {kept}', f'{count.cache_bytes(spec, length, dtype, cache):,}'),
+      (
+        f'cache bytes of {length} tokens, {kept}',
+        f'{count.cache_bytes(spec, length, dtype, cache):,}',
+      ),
     )
     if state := count.state_bytes(spec, dtype):
       costs += (('row state bytes, of any number of tokens', f'{state:,}'),)
@@ -51,7 +57,9 @@ def sheets(spec: Model, length: int | None, dtype: str, cache: Cache = DenseCach
 
 
 def kernels(experiment: Any) -> Iterator[Sheet]:
-  """The attention kernels that an experiment's step takes here, and why not others; nothing if it names its own."""
+  """The attention kernels that an experiment's step takes here, and why not others; nothing if it
+  names its own.
+  """
   import jax
 
   from tfm.model import transformer

@@ -1,4 +1,6 @@
-"""`tfm COMMAND --flags`: finds the command, runs it, and says a user's mistake in one message. Next: `cli/train.py`."""
+"""`tfm COMMAND --flags`: finds the command, runs it, and says a user's mistake in one message.
+Next: `cli/train.py`.
+"""
 
 from collections.abc import Sequence
 import errno
@@ -17,7 +19,9 @@ from tfm.version import __version__
 
 
 class Command(NamedTuple):
-  """A command: the module that holds its `FLAGS` and its `main() -> exit status or None`, and what it does."""
+  """A command: the module that holds its `FLAGS` and its `main() -> exit status or None`, and what
+  it does.
+  """
 
   module: str
   summary: str
@@ -25,10 +29,15 @@ class Command(NamedTuple):
 
 COMMANDS = Table(
   'command',
-  convert=Command('tfm.cli.convert', 'write a published checkpoint as one of ours, or one of ours for transformers'),
+  convert=Command(
+    'tfm.cli.convert',
+    'write a published checkpoint as one of ours, or one of ours for transformers',
+  ),
   eval=Command('tfm.cli.eval', 'score a checkpoint on held-out text'),
   generate=Command('tfm.cli.generate', 'go on from a prompt with the model of a checkpoint'),
-  show=Command('tfm.cli.show', 'show a config, its model and its cost; the parts and models there are'),
+  show=Command(
+    'tfm.cli.show', 'show a config, its model and its cost; the parts and models there are'
+  ),
   train=Command('tfm.cli.train', 'train the experiment of a config, or go on with it'),
 )
 
@@ -39,7 +48,9 @@ _HELP = ('help', '--help', '-help', '-h')
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-  """The exit status of `tfm ARGV...`: 0 done, 2 a mistake of the user, 130 interrupted, or what the command says."""
+  """The exit status of `tfm ARGV...`: 0 done, 2 a mistake of the user, 130 interrupted, or what the
+  command says.
+  """
   words = list(sys.argv[1:] if argv is None else argv)
   try:
     return _dispatch(words) or 0
@@ -67,7 +78,9 @@ def _dispatch(words: list[str]) -> int | None:
     return 0
   name, *rest = words
   if name.startswith('-'):
-    raise errors.UserError(f'{name}: no command is named before it. Expected tfm COMMAND {name}: {", ".join(COMMANDS)}.')
+    raise errors.UserError(
+      f'{name}: no command is named before it. Expected tfm COMMAND {name}: {", ".join(COMMANDS)}.'
+    )
   module = importlib.import_module(COMMANDS[name].module)
   if set(rest) & set(_HELP[1:]):
     print(flags.usage(module.FLAGS, name, module.__doc__))
@@ -83,7 +96,8 @@ def _overview() -> str:
   rows = [f'  {name:<{width}}  {command.summary}' for name, command in sorted(COMMANDS.items())]
   return '\n'.join([
     'usage: tfm COMMAND [--flag=value ...]', '', *rows, '',
-    'tfm COMMAND --help lists the flags of a command. Exit status: 0 done, 2 a mistake in the command or its input',
+    'tfm COMMAND --help lists the flags of a command. Exit status: 0 done, 2 a mistake in the '
+    'command or its input',
     '(--debug shows where it was found), 130 interrupted.',
   ])  # fmt: skip
 

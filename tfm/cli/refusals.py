@@ -44,7 +44,11 @@ def sheet() -> Sheet:
       continue
     found = lines.setdefault((why, task), [])
     found += [] if rows in found else [rows]
-  return Sheet('refused', ('what', 'for', 'why'), tuple((_said(what), *key[::-1]) for key, what in lines.items()))
+  return Sheet(
+    'refused',
+    ('what', 'for', 'why'),
+    tuple((_said(what), *key[::-1]) for key, what in lines.items()),
+  )
 
 
 def _said(found: list[Rows]) -> str:
@@ -57,7 +61,9 @@ def _said(found: list[Rows]) -> str:
     names = [list(dict.fromkeys(rows[i][1] for rows in group)) for i in range(len(places))]
     whole = len(group) == math.prod(map(len, names))
     each = [names] if whole else [[[name] for _, name in rows] for rows in group]
-    said += [' with '.join(f'{p}={", ".join(n)}' for p, n in zip(places, one, strict=True)) for one in each]
+    said += [
+      ' with '.join(f'{p}={", ".join(n)}' for p, n in zip(places, one, strict=True)) for one in each
+    ]
   return '; '.join(said)
 
 
@@ -67,7 +73,9 @@ def _decoder() -> Model:
 
 def _encoder_decoder() -> Model:
   reader, writer = Block(Attention(4, mask=Mask())), Block(Attention(4), cross=CrossAttention(4))
-  return Model(Tokens(64), 32, (Segment((writer,)),), towers={'encoder': Tower(segments=(Segment((reader,)),))})
+  return Model(
+    Tokens(64), 32, (Segment((writer,)),), towers={'encoder': Tower(segments=(Segment((reader,)),))}
+  )
 
 
 def _rows() -> Iterator[tuple[str, str]]:
@@ -111,7 +119,9 @@ def _sentences(spec: Model | None) -> set[str]:
 
 @functools.lru_cache(maxsize=1 << 14)
 def _faulty(piece: Any) -> bool:
-  """Whether the `check` of a piece has something to say; its types are right, as `config.override` set them."""
+  """Whether the `check` of a piece has something to say; its types are right, as `config.override`
+  set them.
+  """
   return any(True for _ in getattr(piece, 'check', tuple)())
 
 
@@ -119,7 +129,9 @@ def _faulty(piece: Any) -> bool:
 def _nodes(piece: Any) -> frozenset[Any]:
   """The pieces inside of one, at any depth."""
   inside = [child.value for child in nodes.children(piece, Any, '')]
-  return frozenset(value for value in inside if nodes.is_node(value)).union(*map(_nodes, filter(_holds, inside)))
+  return frozenset(value for value in inside if nodes.is_node(value)).union(
+    *map(_nodes, filter(_holds, inside))
+  )
 
 
 def _holds(value: Any) -> bool:
@@ -133,7 +145,9 @@ def _training() -> Iterator[tuple[Rows, str, str]]:
       yield from (((row,), topology, sentence) for sentence in sorted(why))
     for a, b in itertools.combinations(alone, 2):
       if a[0] != b[0] and not (alone[a] or alone[b]):
-        yield from (((a, b), topology, sentence) for sentence in sorted(_sentences(_with(spec, a, b))))
+        yield from (
+          ((a, b), topology, sentence) for sentence in sorted(_sentences(_with(spec, a, b)))
+        )
 
 
 def _generating() -> Iterator[tuple[Rows, str, str]]:
@@ -146,7 +160,9 @@ def _generating() -> Iterator[tuple[Rows, str, str]]:
 
 
 def _kernels() -> Iterator[tuple[Rows, str, str]]:
-  """What a kernel that may refuse does refuse of a model that is otherwise in order; no array is made."""
+  """What a kernel that may refuse does refuse of a model that is otherwise in order; no array is
+  made.
+  """
   import jax
   import jax.numpy as jnp
 
@@ -159,7 +175,9 @@ def _kernels() -> Iterator[tuple[Rows, str, str]]:
   found: dict[str, str] = {}
 
   class Asking(Attend):
-    """Tracing a model is what takes time: all the kernels are asked in one trace, by what they say when called."""
+    """Tracing a model is what takes time: all the kernels are asked in one trace, by what they say
+    when called.
+    """
 
     def __call__(self, q_BTNH, k_BSKH, v_BSKH, *others):
       args = (q_BTNH, k_BSKH, v_BSKH, *others)
@@ -174,11 +192,16 @@ def _kernels() -> Iterator[tuple[Rows, str, str]]:
   tokens = jax.ShapeDtypeStruct((1, 8), jnp.int32)
   one_layer = dataclasses.replace(_decoder(), segments=_decoder().segments[:1])
   for place, name in _rows():
-    if place not in ('relative', 'mask', 'mixer') or (spec := _with(one_layer, (place, name))) is None:
+    if (
+      place not in ('relative', 'mask', 'mixer')
+      or (spec := _with(one_layer, (place, name))) is None
+    ):
       continue
     if _sentences(spec):
       continue
     found.clear()
     call = lambda p, x, spec=spec: transformer.apply(spec, p, run=Run(attend=Asking()), input_ids=x)
     jax.eval_shape(call, transformer.param_shapes(spec), tokens)
-    yield from ((((place, name),), f'attend={kernel}', found[kernel]) for kernel in kernels if kernel in found)
+    yield from (
+      (((place, name),), f'attend={kernel}', found[kernel]) for kernel in kernels if kernel in found
+    )

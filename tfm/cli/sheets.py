@@ -23,13 +23,19 @@ class Sheet:
 
   def markdown(self) -> str:
     """The sheet as a section of Markdown."""
-    lines = [self.columns, tuple('--:' if self._numeric(i) else '---' for i in range(len(self.columns))), *self.rows]
+    lines = [
+      self.columns,
+      tuple('--:' if self._numeric(i) else '---' for i in range(len(self.columns))),
+      *self.rows,
+    ]
     cells = ([cell.replace('|', r'\|') for cell in line] for line in lines)
     return '\n'.join([f'### {self.title}', '', *(f'| {" | ".join(line)} |' for line in cells), ''])
 
   def rich(self) -> Table:
     """The sheet for a terminal."""
-    table = Table(box=SIMPLE_HEAD, title=self.title, title_justify='left', title_style='bold', pad_edge=False)
+    table = Table(
+      box=SIMPLE_HEAD, title=self.title, title_justify='left', title_style='bold', pad_edge=False
+    )
     for i, column in enumerate(self.columns):
       table.add_column(column, justify='right' if self._numeric(i) else 'left', overflow='fold')
     for row in self.rows:

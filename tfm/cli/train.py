@@ -1,11 +1,12 @@
-"""Trains the experiment of a config. The same command goes on where an earlier one of that workdir has stopped.
+"""Trains the experiment of a config. The same command goes on where an earlier one of that workdir
+has stopped.
 
   tfm train --config=shakespeare_char --config.data.files=input.txt --workdir=runs/1
   tfm train --config=pretrain:llama3-8b --config.model..relative=alibi --workdir=runs/2
 
-Exit status: 0 trained, 1 the loss is not finite, 2 a mistake in the command or a workdir in use, 69 the workdir was
-taken over by another run, 74 the disk is full, 75 SIGTERM: saved, the same command continues.
-"""
+Exit status: 0 trained, 1 the loss is not finite, 2 a mistake in the command or a workdir in use, 69
+the workdir was taken over by another run, 74 the disk is full, 75 SIGTERM: saved, the same command
+continues."""
 
 from collections.abc import Callable, Mapping
 import sys
@@ -63,5 +64,7 @@ def write(model: 'Model', params: Any, vocabulary: 'Vocabulary', sample: 'Sample
     tokens = max(1, min(tokens, model.max_positions - len(prompt)))
   options: dict[str, Any] = {'max_new_tokens': tokens, 'temperature': sample.temperature}
   # Scanned: a sample is short, and compiling layer by layer takes longer the deeper the model is.
-  ids = generate(model, params, [prompt.tolist()], tokenizer=vocabulary, run=Run(loop='scan'), **options)[0]
+  ids = generate(
+    model, params, [prompt.tolist()], tokenizer=vocabulary, run=Run(loop='scan'), **options
+  )[0]
   return sample.prompt + vocabulary.decode(ids)

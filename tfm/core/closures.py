@@ -1,16 +1,16 @@
 """Turn the arrays that a function closes over into explicit arguments.
 
-A bias or an attention mask is given to a kernel as a Python function. Such a function often closes over traced
-arrays: a learned table, an encoder output, positions. Two places need those arrays as arguments:
+A bias or an attention mask is given to a kernel as a Python function. Such a function often closes
+over traced arrays: a learned table, an encoder output, positions. Two places need those arrays as
+arguments:
 
 - A `jax.custom_vjp` returns gradients of its arguments only. An array that it closes over gets no gradient, or JAX
   raises an error. `convert` makes such arrays arguments.
 - A Pallas kernel reads only the blocks that it is given and cannot close over arrays. `flatten` returns the function
   as a list of steps, together with its arrays.
 
-`jax.closure_convert` converts only the arrays that an outer gradient differentiates. Here every array becomes
-explicit, whatever the caller differentiates.
-"""
+`jax.closure_convert` converts only the arrays that an outer gradient differentiates. Here every
+array becomes explicit, whatever the caller differentiates."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -26,10 +26,9 @@ _CALLS = frozenset(['jit', 'pjit', 'closed_call', 'custom_jvp_call'])
 class Converted(NamedTuple):
   """A function without free arrays, and the arrays that the original closed over.
 
-  Attributes:
-    pure: `pure(smooth, fixed, *args)` equals `f(*args)`, for arguments with the shapes of the examples.
-    smooth: the arrays of inexact numbers, which may have gradients (a learned table, an encoder output).
-    fixed: all others, which have none (positions, segment ids, random keys).
+  Attributes: pure: `pure(smooth, fixed, *args)` equals `f(*args)`, for arguments with the shapes of
+    the examples. smooth: the arrays of inexact numbers, which may have gradients (a learned table,
+    an encoder output). fixed: all others, which have none (positions, segment ids, random keys).
   """
 
   pure: Callable[..., Any]
@@ -90,7 +89,9 @@ def flatten(f: Callable[..., Any], *examples: Any) -> Flat:
   """
   leaves = jax.tree.leaves(examples)
   closed = jax.make_jaxpr(f)(*examples)
-  flat = jax.make_jaxpr(lambda consts, *x: _inlined(closed.jaxpr, consts, x))(closed.consts, *leaves)
+  flat = jax.make_jaxpr(lambda consts, *x: _inlined(closed.jaxpr, consts, x))(
+    closed.consts, *leaves
+  )
   n = len(closed.consts)
   free = [*flat.jaxpr.constvars, *flat.jaxpr.invars[:n]]
   arrays = [*flat.consts, *closed.consts]

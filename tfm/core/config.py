@@ -1,8 +1,8 @@
-"""Typed configs on frozen dataclasses: set by path and text, validated whole, explained, stored, compared.
+"""Typed configs on frozen dataclasses: set by path and text, validated whole, explained, stored,
+compared.
 
-The pieces: `nodes` (the tree and its types), `text` (values as text), `override` (paths), `provenance` (where values
-came from), `serial` (JSON).
-"""
+The pieces: `nodes` (the tree and its types), `text` (values as text), `override` (paths),
+`provenance` (where values came from), `serial` (JSON)."""
 
 from collections.abc import Iterator
 import re
@@ -25,7 +25,8 @@ C = TypeVar('C')
 def validate(cfg: C) -> C:
   """`cfg`, if every value is of its declared type and no `check` in the tree has anything to say.
 
-  A sentence of a `check` that begins with the path of a value inside (`mixer.heads: ...`) is put there.
+  A sentence of a `check` that begins with the path of a value inside (`mixer.heads: ...`) is put
+  there.
 
   Raises: ConfigError, with all that is wrong, a line each, by path.
   """

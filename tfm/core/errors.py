@@ -12,7 +12,9 @@ class UserError(ValueError):
 
 
 class ConfigError(UserError):
-  """A config that cannot be: an unknown field or part, a wrong type, parts that do not fit together."""
+  """A config that cannot be: an unknown field or part, a wrong type, parts that do not fit
+  together.
+  """
 
 
 #: Up to this many known names an error lists all of them; of more it lists the nearest `_NEAREST`.
@@ -20,7 +22,8 @@ _LISTED, _NEAREST = 24, 8
 
 
 def unknown(kind: str, name: object, known: Iterable[str], command: str = '') -> str:
-  """Return the text of an unknown-name error: `unknown <kind> '<name>'. Did you mean ...? Known: ...`
+  """Return the text of an unknown-name error: `unknown <kind> '<name>'. Did you mean ...? Known:
+  ...`
 
   Args:
     kind: What the name stands for, as 'flag'.

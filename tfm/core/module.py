@@ -7,11 +7,11 @@ from flax import linen as nn
 
 
 class Module(nn.Module):
-  """A linen module that takes a parameter which is there, and has the shape that was asked for, as it is.
+  """A linen module that takes a parameter which is there, and has the shape that was asked for, as
+  it is.
 
-  *Why*: flax would trace how it starts, only to learn its shape: a quarter of the time in which a forward pass is
-  traced. Where the shape is another one, flax says so.
-  """
+  *Why*: flax would trace how it starts, only to learn its shape: a quarter of the time in which a
+  forward pass is traced. Where the shape is another one, flax says so."""
 
   @nn.nowrap
   def param(self, name: str, init_fn: Callable[..., Any], *init_args: Any, **options: Any) -> Any:

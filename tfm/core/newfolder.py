@@ -23,9 +23,11 @@ def check_new(path: str | Path) -> Path:
 
 @contextlib.contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-  """Yield an empty hidden folder beside `path`, which gets that name at the end; it is deleted after an error.
+  """Yield an empty hidden folder beside `path`, which gets that name at the end; it is deleted
+  after an error.
 
-  All files in it get the permissions that the process gives to new files (its umask), whatever library wrote them.
+  All files in it get the permissions that the process gives to new files (its umask), whatever
+  library wrote them.
 
   Raises:
     UserError: something is at `path` already.

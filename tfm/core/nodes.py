@@ -1,4 +1,6 @@
-"""What a config tree is made of: frozen dataclasses, tuples and mappings, and the declared type of each value."""
+"""What a config tree is made of: frozen dataclasses, tuples and mappings, and the declared type of
+each value.
+"""
 
 import collections.abc
 from collections.abc import Iterator, Mapping
@@ -15,7 +17,9 @@ MISSING = dataclasses.MISSING
 
 
 class Child(NamedTuple):
-  """A value inside a node: its name (a field, an index, a key), the value, its declared type and its path."""
+  """A value inside a node: its name (a field, an index, a key), the value, its declared type and
+  its path.
+  """
 
   name: str
   value: Any
@@ -70,7 +74,13 @@ def element(want: Any, index: int) -> Any:
   for option in options(want):
     if typing.get_origin(option) is tuple:
       args = typing.get_args(option)
-      return args[0] if len(args) == 2 and args[1] is Ellipsis else args[index] if index < len(args) else Any
+      return (
+        args[0]
+        if len(args) == 2 and args[1] is Ellipsis
+        else args[index]
+        if index < len(args)
+        else Any
+      )
   return Any
 
 
@@ -115,7 +125,9 @@ def rebuild(node: Any, changed: Mapping[str, Any]) -> Any:
 
 
 def describe(want: Any) -> str:
-  """The words for a declared type: `int`, `float or none`, `one of 'a', 'b'`, `a norm`, `a tuple of int`."""
+  """The words for a declared type: `int`, `float or none`, `one of 'a', 'b'`, `a norm`, `a tuple of
+  int`.
+  """
   origin, args = typing.get_origin(want), typing.get_args(want)
   if len(options(want)) > 1:
     return ' or '.join(describe(o) for o in args)
@@ -125,7 +137,11 @@ def describe(want: Any) -> str:
     return ('one of ' if len(args) > 1 else '') + ', '.join(map(repr, args))
   if origin is tuple:
     repeated = len(args) == 2 and args[1] is Ellipsis
-    return f'a tuple of {describe(args[0])}' if repeated else f'a tuple ({", ".join(map(describe, args))})'
+    return (
+      f'a tuple of {describe(args[0])}'
+      if repeated
+      else f'a tuple ({", ".join(map(describe, args))})'
+    )
   if origin in (dict, collections.abc.Mapping):
     return f'a mapping of {describe(args[0])} to {describe(args[1])}'
   if is_part(want):
@@ -154,7 +170,9 @@ def fits(value: Any, want: Any) -> bool:
       and all(fits(v, element(want, i)) for i, v in enumerate(value))
     )
   if origin in (dict, collections.abc.Mapping):
-    return isinstance(value, Mapping) and all(fits(k, args[0]) and fits(v, args[1]) for k, v in value.items())
+    return isinstance(value, Mapping) and all(
+      fits(k, args[0]) and fits(v, args[1]) for k, v in value.items()
+    )
   if want in (int, float):
     return isinstance(value, (int, want)) and not isinstance(value, bool)
   return isinstance(value, origin or want)

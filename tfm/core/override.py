@@ -17,13 +17,15 @@ class _Misfit(errors.ConfigError):
 
 
 def override(cfg: Any, path: str, text: str) -> Any:
-  """`cfg` with the field or fields at `path` replaced by `text`, parsed by the declared type of each.
+  """`cfg` with the field or fields at `path` replaced by `text`, parsed by the declared type of
+  each.
 
-  A path is names of fields joined by dots. `3` or `-1` picks an element of a tuple, `*` all of them, `..` steps to any
-  depth: `model..relative=alibi` sets every field named `relative` below `model`, and does not look inside the values
-  it has put there. Where `..` or `*` reach places that have no such field those are left alone; it is an error if no
-  place has it. `..norm=layer` swaps the norms that are there: an optional part that is none stays none, unless it is
-  none in all the places. A part chosen by its name has its default fields, whatever stood there before.
+  A path is names of fields joined by dots. `3` or `-1` picks an element of a tuple, `*` all of
+  them, `..` steps to any depth: `model..relative=alibi` sets every field named `relative` below
+  `model`, and does not look inside the values it has put there. Where `..` or `*` reach places that
+  have no such field those are left alone; it is an error if no place has it. `..norm=layer` swaps
+  the norms that are there: an optional part that is none stays none, unless it is none in all the
+  places. A part chosen by its name has its default fields, whatever stood there before.
 
   Raises: ConfigError, with the near misses.
   """
@@ -38,9 +40,13 @@ def write(cfg: Any, path: str, text: str) -> tuple[Any, list[str]]:
 
 def steps(path: str) -> tuple[str, ...]:
   """The steps of a path: names, indices, `*`, and `..` before a name to be found at any depth."""
-  out = tuple(DEEP if len(s) > 1 and not s.strip('.') else s for s in re.findall(r'\.\.+|[^.]+', path))
+  out = tuple(
+    DEEP if len(s) > 1 and not s.strip('.') else s for s in re.findall(r'\.\.+|[^.]+', path)
+  )
   if not out or out[-1] == DEEP or re.match(r'\.[^.]', path):
-    raise errors.ConfigError(f'{path or "an empty path"}: names no field. Expected names joined by dots, as model..norm.')
+    raise errors.ConfigError(
+      f'{path or "an empty path"}: names no field. Expected names joined by dots, as model..norm.'
+    )
   return out
 
 
@@ -52,7 +58,9 @@ class _Writer:
     self.places: list[str] = []
 
   def into(self, old: Any, want: Any, todo: tuple[str, ...], at: str) -> Any:
-    """`old`, which is declared as `want` and stands at `at`, with the setting written at `todo` below it."""
+    """`old`, which is declared as `want` and stands at `at`, with the setting written at `todo`
+    below it.
+    """
     if not todo:
       value = self._parsed(old, want, at)
       self.places.append(at)
@@ -63,7 +71,9 @@ class _Writer:
     inside = list(nodes.children(old, want, at))
     if head == '*' and isinstance(old, (tuple, Mapping)):
       return self._all(old, inside, rest, at)
-    name = str(len(old) + int(head)) if isinstance(old, tuple) and re.fullmatch(r'-\d+', head) else head
+    name = (
+      str(len(old) + int(head)) if isinstance(old, tuple) and re.fullmatch(r'-\d+', head) else head
+    )
     child = next((c for c in inside if c.name == name), None)
     if child is None and isinstance(old, Mapping) and not rest:  # a mapping takes new keys
       child = nodes.Child(name, None, nodes.entry(want), nodes.join(at, name))
@@ -96,14 +106,18 @@ class _Writer:
   def _anywhere(self, old: Any, want: Any, todo: tuple[str, ...], at: str) -> Any:
     name, written, misfits = todo[0], len(self.places), list[_Misfit]()
     if name == '*' or re.fullmatch(r'-?\d+', name):
-      raise errors.ConfigError(f"{at}..{name}: '..' finds fields by name, got {name!r}. Expected a name after it.")
+      raise errors.ConfigError(
+        f"{at}..{name}: '..' finds fields by name, got {name!r}. Expected a name after it."
+      )
     new = self._descend(old, want, todo, at, misfits, absent=False)
     if len(self.places) == written and not misfits:
       new = self._descend(old, want, todo, at, misfits, absent=True)
     if len(self.places) == written:
       inside = [old, *(w.value for w in nodes.walk(old))]
       below = sorted({c.name for n in inside for c in _fields(n)})
-      former = next((f[name] for n in inside if name in (f := getattr(type(n), 'former', {}))), None)
+      former = next(
+        (f[name] for n in inside if name in (f := getattr(type(n), 'former', {}))), None
+      )
       if former:
         raise _Misfit(f'{at}..{name}: field {name!r} has been renamed. Expected {former!r}.')
       if not misfits:
@@ -111,8 +125,12 @@ class _Writer:
       raise _nowhere(f'{at}..{_written(todo)}', misfits)
     return new
 
-  def _descend(self, old: Any, want: Any, todo: tuple[str, ...], at: str, misfits: list[_Misfit], absent: bool) -> Any:
-    """`old` with `todo` written wherever its first step is found; into optional parts that are none if `absent`."""
+  def _descend(
+    self, old: Any, want: Any, todo: tuple[str, ...], at: str, misfits: list[_Misfit], absent: bool
+  ) -> Any:
+    """`old` with `todo` written wherever its first step is found; into optional parts that are none
+    if `absent`.
+    """
     changed = {}
     for c in nodes.children(old, want, at):
       new, hit = c.value, nodes.is_node(old) and c.name == todo[0]
@@ -146,9 +164,12 @@ def _written(todo: tuple[str, ...]) -> str:
 
 def _nowhere(path: str, misfits: list[_Misfit]) -> _Misfit:
   places = 'the one place' if len(misfits) == 1 else f'any of {len(misfits)} places'
-  # Repeated layers all say the same: a sentence for each kind of value, and three of them teach enough.
+  # Repeated layers all say the same: a sentence for each kind of value, and three of them teach
+  # enough.
   reasons = {str(e).partition(': ')[2]: str(e) for e in reversed(misfits)}
-  return _Misfit(f'{path}: does not fit {places}. ' + ' '.join(list(reversed(reasons.values()))[:3]))
+  return _Misfit(
+    f'{path}: does not fit {places}. ' + ' '.join(list(reversed(reasons.values()))[:3])
+  )
 
 
 def _nothing_there(node: Any, inside: list[nodes.Child], todo: tuple[str, ...], at: str) -> str:
@@ -165,7 +186,11 @@ def _nothing_there(node: Any, inside: list[nodes.Child], todo: tuple[str, ...], 
     said = f'{here}: {errors.unknown("field", head, known)}'
   else:
     part = f'{here}={name_of(node)}'
-    said = f'{part}: {errors.unknown("field", head, known)}' if known else f'{part}: no field {head!r}, nor any.'
+    said = (
+      f'{part}: {errors.unknown("field", head, known)}'
+      if known
+      else f'{part}: no field {head!r}, nor any.'
+    )
     if rows := _rows_with(node, head):
       said += f' Field of: {", ".join(rows)}; choose one first, as {here}={rows[0]}.'
   if deeper := [w.path for w in nodes.walk(node, path=at) if w.path.rpartition('.')[2] == head]:
@@ -175,4 +200,6 @@ def _nothing_there(node: Any, inside: list[nodes.Child], todo: tuple[str, ...], 
 
 def _rows_with(part: Any, field: str) -> list[str]:
   classes = {name: row for name, row in part.table().items() if dataclasses.is_dataclass(row)}
-  return sorted(name for name, row in classes.items() if isinstance(row, type) and field in nodes.hints(row))
+  return sorted(
+    name for name, row in classes.items() if isinstance(row, type) and field in nodes.hints(row)
+  )

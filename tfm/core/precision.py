@@ -11,7 +11,8 @@ _NAMES = ('float32', 'bfloat16', 'float16', 'float64')
 @dataclasses.dataclass(frozen=True)
 class Precision:
   """Dtypes by name. `param` is stored and updated, `compute` flows through the layers and matmuls,
-  `reduce` is what softmax, norms and the loss are computed in (never let it be 16 bits without measuring)."""
+  `reduce` is what softmax, norms and the loss are computed in (never let it be 16 bits without
+  measuring)."""
 
   param: str = 'float32'
   compute: str = 'float32'

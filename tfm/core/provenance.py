@@ -1,4 +1,6 @@
-"""Where the values of a config came from: a default, the config file, or a flag; and what sets two configs apart."""
+"""Where the values of a config came from: a default, the config file, or a flag; and what sets two
+configs apart.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
@@ -37,7 +39,9 @@ def resolve(cfg: Any, settings: Sequence[tuple[str, str]], flag: str = '--config
   for path, text in settings:
     said = f'{flag}{"" if path.startswith(".") else "."}{path}={text}'
     if seen.setdefault(steps(path), text) != text:
-      raise errors.ConfigError(f'{path}: set twice, to {seen[steps(path)]!r} and to {text!r}. Expected one of them.')
+      raise errors.ConfigError(
+        f'{path}: set twice, to {seen[steps(path)]!r} and to {text!r}. Expected one of them.'
+      )
     cfg, places = write(cfg, path, text)
     for place in places:
       flags = {p: s for p, s in flags.items() if not p.startswith(f'{place}.')} | {place: said}
@@ -55,15 +59,20 @@ def explain(resolved: Resolved, pattern: str = '') -> list[Value]:
   wanted = re.compile(''.join(map(_regex, steps(pattern))) + r'(\.|$)')
   if not (found := [v for v in values if wanted.match(f'.{v.path}')]):
     names = {part for v in values for part in v.path.split('.') if not part.isdigit()}
-    known = [n for n in steps(pattern) if n not in names and n not in (DEEP, '*') and not n.isdigit()]
+    known = [
+      n for n in steps(pattern) if n not in names and n not in (DEEP, '*') and not n.isdigit()
+    ]
     raise errors.ConfigError(
-      f'{pattern}: leads to no value. ' + (errors.unknown('field', known[0], names) if known else 'Expected a path.')
+      f'{pattern}: leads to no value. '
+      + (errors.unknown('field', known[0], names) if known else 'Expected a path.')
     )
   return found
 
 
 def diff(a: Any, b: Any, path: str = '') -> list[str]:
-  """Lines `path: old -> new` for all that sets two configs apart, by the smallest values that differ."""
+  """Lines `path: old -> new` for all that sets two configs apart, by the smallest values that
+  differ.
+  """
   return list(_differences(a, b, path))
 
 
@@ -77,16 +86,26 @@ def _values(resolved: Resolved, node: Any, usual: Any, path: str) -> Iterator[Va
   """The lines below `node`; `usual` is what stands at its place if nobody says anything."""
   for c in nodes.children(node, Any, path):
     if type(usual) is type(node):
-      same = next((d.value for d in nodes.children(usual, Any, '') if d.name == c.name), nodes.MISSING)
+      same = next(
+        (d.value for d in nodes.children(usual, Any, '') if d.name == c.name), nodes.MISSING
+      )
     else:
       same = nodes.default(type(node), c.name) if nodes.is_node(node) else nodes.MISSING
     if nodes.is_part(type(c.value)):
-      yield Value(c.path, name_of(c.value), _source(resolved.flags, c.path, type(c.value) is type(same), part=True))
+      yield Value(
+        c.path,
+        name_of(c.value),
+        _source(resolved.flags, c.path, type(c.value) is type(same), part=True),
+      )
     elif not _is_deep(c.value):
-      yield Value(c.path, text_of(c.value) or "''", _source(resolved.flags, c.path, c.value == same))
+      yield Value(
+        c.path, text_of(c.value) or "''", _source(resolved.flags, c.path, c.value == same)
+      )
     if _is_deep(c.value):
       # Below a place that a flag has filled, the defaults are those of what it put there.
-      yield from _values(resolved, c.value, nodes.MISSING if c.path in resolved.flags else same, c.path)
+      yield from _values(
+        resolved, c.value, nodes.MISSING if c.path in resolved.flags else same, c.path
+      )
 
 
 def _is_deep(value: Any) -> bool:
@@ -95,7 +114,8 @@ def _is_deep(value: Any) -> bool:
 
 
 def _source(flags: Mapping[str, str], path: str, usual: bool, part: bool = False) -> str:
-  # A flag may have set an element of a tuple or a key of a mapping; the fields of a part have lines of their own.
+  # A flag may have set an element of a tuple or a key of a mapping; the fields of a part have lines
+  # of their own.
   inside = [] if part else [p for p in flags if p.startswith(f'{path}.')]
   if path in flags or (inside and not usual):
     return f'flag {flags[path if path in flags else inside[-1]]}'
@@ -109,7 +129,9 @@ def _differences(a: Any, b: Any, path: str) -> Iterator[str]:
   old = {c.name: c.value for c in nodes.children(a, Any, '')}
   new = {c.name: c.value for c in nodes.children(b, Any, '')}
   # By name: a config file read twice defines its classes twice.
-  if type(a).__qualname__ != type(b).__qualname__ or not (_is_deep(a) or _is_deep(b) or isinstance(a, Mapping)):
+  if type(a).__qualname__ != type(b).__qualname__ or not (
+    _is_deep(a) or _is_deep(b) or isinstance(a, Mapping)
+  ):
     if repr(a) != repr(b):  # 1 == 1.0, and nan is not itself
       yield f'{path or "config"}: {text_of(a, inner=True)} -> {text_of(b, inner=True)}'
     return

@@ -1,7 +1,7 @@
 """Tables of interchangeable pieces, and `Part`, the frozen spec every piece is.
 
-A kind of part is a package with a `base.py` (the contract), one file a piece, and an `__init__.py` that holds
-`TABLE`: two lines an entry (its import, its row). Nothing registers itself on import.
+A kind of part is a package with a `base.py` (the contract), one file a piece, and an `__init__.py`
+that holds `TABLE`: two lines an entry (its import, its row). Nothing registers itself on import.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,8 @@ class Table(Mapping[str, Any]):
 
   Args:
     kind: The kind of entry, for errors.
-    former: Earlier names of entries, each with its present name. Stored configs may use them; new input may not.
+    former: Earlier names of entries, each with its present name. Stored configs may use them; new
+    input may not.
     command: A command that lists all entries, for errors.
     **entries: The entries by name.
 
@@ -30,7 +31,7 @@ class Table(Mapping[str, Any]):
   """
 
   def __init__(
-    self, kind: str, /, *, former: Mapping[str, str] | None = None, command: str = '', **entries: Any
+    self, kind: str, former: Mapping[str, str] | None = None, command: str = '', /, **entries: Any
   ):
     self.kind, self.command = kind, command
     self.former = dict(former or {})
@@ -69,10 +70,9 @@ class Table(Mapping[str, Any]):
 class Part:
   """A piece of a model or a run: a frozen, hashable value that is its config and builds its code.
 
-  The class directly below `Part` is a *kind* (`Norm`, `Mixer`, `Task`, ...); it lives in `<kind>/base.py` beside
-  that kind's table. A piece may yield sentences about its own fields from `check`; `core.config.validate` collects
-  them from the whole tree with their paths.
-  """
+  The class directly below `Part` is a *kind* (`Norm`, `Mixer`, `Task`, ...); it lives in
+  `<kind>/base.py` beside that kind's table. A piece may yield sentences about its own fields from
+  `check`; `core.config.validate` collects them from the whole tree with their paths."""
 
   @classmethod
   def table(cls) -> Table:

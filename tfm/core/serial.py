@@ -12,10 +12,12 @@ _PART, _KIND, _CLASS, _FLOAT = 'part', 'kind', 'class', 'float'
 
 
 def to_json(cfg: Any) -> Any:
-  """A config as dicts, lists and scalars that `json.dumps` writes; every field is said, also those at their defaults.
+  """A config as dicts, lists and scalars that `json.dumps` writes; every field is said, also those
+  at their defaults.
 
-  A part is written with the row of its table, `{"part": "rope", "base": 10000.0}`; where the declared type leaves open
-  which kind or class a value is of, that is written too. A float without digits is `{"float": "inf"}`.
+  A part is written with the row of its table, `{"part": "rope", "base": 10000.0}`; where the
+  declared type leaves open which kind or class a value is of, that is written too. A float without
+  digits is `{"float": "inf"}`.
 
   Raises: ConfigError, for a value that its declared type does not admit.
   """
@@ -23,10 +25,11 @@ def to_json(cfg: Any) -> Any:
 
 
 def from_json(cls: type, stored: Any) -> Any:
-  """The config of class `cls` that `to_json` wrote as `stored`. A field stored nowhere has its default.
+  """The config of class `cls` that `to_json` wrote as `stored`. A field stored nowhere has its
+  default.
 
-  Stored fields of earlier versions are accepted: a class lists renamed fields in `former` (old name: new name), and
-  rewrites other changes in a static method `upgrade`.
+  Stored fields of earlier versions are accepted: a class lists renamed fields in `former` (old
+  name: new name), and rewrites other changes in a static method `upgrade`.
 
   Raises: ConfigError, for unknown parts and fields, wrong types, and missing fields without a default.
   """
@@ -40,7 +43,9 @@ def _write(value: Any, want: Any, path: str) -> Any:
     return [_write(c.value, c.want, c.path) for c in nodes.children(value, want, path)]
   if isinstance(value, Mapping):
     if not all(isinstance(key, str) for key in value):
-      raise errors.ConfigError(f'{path}: the keys of a stored mapping are strings, got {list(value)!r}.')
+      raise errors.ConfigError(
+        f'{path}: the keys of a stored mapping are strings, got {list(value)!r}.'
+      )
     return {c.name: _write(c.value, c.want, c.path) for c in nodes.children(value, want, path)}
   if isinstance(value, float) and not math.isfinite(value):
     return {_FLOAT: repr(value)}
@@ -50,7 +55,9 @@ def _write(value: Any, want: Any, path: str) -> Any:
     raise errors.ConfigError(f'{path}: a {type(value).__name__} cannot be stored, got {value!r}.')
   fields = {c.name: _write(c.value, c.want, c.path) for c in nodes.children(value, want, path)}
   tags = _tags(value, want)
-  assert not set(tags) & set(fields), f'{path}: a field of {type(value).__name__} is called {sorted(tags)}'
+  assert not set(tags) & set(fields), (
+    f'{path}: a field of {type(value).__name__} is called {sorted(tags)}'
+  )
   return tags | fields
 
 
@@ -68,7 +75,9 @@ def _read(stored: Any, want: Any, path: str) -> Any:
   if isinstance(stored, dict):
     return _read_dict(stored, want, path)
   if isinstance(stored, list):
-    value: Any = tuple(_read(v, nodes.element(want, i), nodes.join(path, i)) for i, v in enumerate(stored))
+    value: Any = tuple(
+      _read(v, nodes.element(want, i), nodes.join(path, i)) for i, v in enumerate(stored)
+    )
   elif type(stored) is int and float in nodes.options(want) and int not in nodes.options(want):
     value = float(stored)  # tools that rewrite JSON make 1 of 1.0
   else:
@@ -96,9 +105,13 @@ def _read_dict(stored: dict[str, Any], want: Any, path: str) -> Any:
   values = {k: v for k, v in stored.items() if k not in tags or k in hints}
   for name in values:
     if name not in hints:
-      raise errors.ConfigError(f'{here}: {errors.unknown(f"stored field of {cls.__name__}", name, hints)}')
+      raise errors.ConfigError(
+        f'{here}: {errors.unknown(f"stored field of {cls.__name__}", name, hints)}'
+      )
   if missing := [n for n in nodes.required(cls) if n not in values]:
-    raise errors.ConfigError(f'{here}: nothing is stored for {", ".join(missing)}, which {cls.__name__} needs.')
+    raise errors.ConfigError(
+      f'{here}: nothing is stored for {", ".join(missing)}, which {cls.__name__} needs.'
+    )
   made = {name: _read(v, hints[name], nodes.join(path, name)) for name, v in values.items()}
   try:
     return cls(**made)
@@ -119,7 +132,9 @@ def _class_of(stored: dict[str, Any], classes: list[type], path: str) -> type:
     except errors.ConfigError as e:
       raise errors.ConfigError(f'{here}: {e}') from None
     if not (isinstance(cls, type) and issubclass(cls, tuple(classes))):
-      raise errors.ConfigError(f'{here}: want {nodes.describe(kinds[kind])}, got {stored[_PART]!r}.')
+      raise errors.ConfigError(
+        f'{here}: want {nodes.describe(kinds[kind])}, got {stored[_PART]!r}.'
+      )
     return cls
   plain = {c.__name__: c for c in classes if not nodes.is_part(c)}
   if _CLASS in stored:
@@ -127,5 +142,7 @@ def _class_of(stored: dict[str, Any], classes: list[type], path: str) -> type:
       raise errors.ConfigError(f'{here}: {errors.unknown("stored class", stored[_CLASS], plain)}')
     return plain[stored[_CLASS]]
   if len(plain) != 1:
-    raise errors.ConfigError(f'{here}: nothing is stored that says which {" or ".join(c.__name__ for c in classes)}.')
+    raise errors.ConfigError(
+      f'{here}: nothing is stored that says which {" or ".join(c.__name__ for c in classes)}.'
+    )
   return next(iter(plain.values()))

@@ -21,10 +21,10 @@ _RANK = {bool: 0, int: 1, float: 2, str: 9}
 def parse(want: Any, text: str, path: str = '') -> Any:
   """The value that `text` says, of the declared type `want`.
 
-  Numbers as in Python, `1e6` for an int too; `true`, `false`, `none`; `1,2` or `(1, 2)` for a tuple; `{a: 1}` for a
-  mapping; the row of its table for a part, the class for another dataclass. Those have the default fields, or the ones
-  given, as in `rope(base=5e5)`; parts that join are read joined, `causal&window(size=64)`. Inside a tuple, a union or a
-  part a string may be quoted.
+  Numbers as in Python, `1e6` for an int too; `true`, `false`, `none`; `1,2` or `(1, 2)` for a
+  tuple; `{a: 1}` for a mapping; the row of its table for a part, the class for another dataclass.
+  Those have the default fields, or the ones given, as in `rope(base=5e5)`; parts that join are read
+  joined, `causal&window(size=64)`. Inside a tuple, a union or a part a string may be quoted.
 
   Raises: ConfigError, naming `path`.
   """
@@ -55,10 +55,11 @@ def wrong(path: str, want: Any, got: Any) -> errors.ConfigError:
 
 
 def text_of(value: Any, *, inner: bool = False) -> str:
-  """One line for any value, which `parse` reads back; of a dataclass only the fields that are not at their defaults.
+  """One line for any value, which `parse` reads back; of a dataclass only the fields that are not
+  at their defaults.
 
-  `inner` quotes the strings that would be taken for something else inside a tuple, a union or a part.
-  """
+  `inner` quotes the strings that would be taken for something else inside a tuple, a union or a
+  part."""
   if value is None:
     return 'none'
   if isinstance(value, bool):
@@ -69,9 +70,15 @@ def text_of(value: Any, *, inner: bool = False) -> str:
     items = [text_of(v, inner=True) for v in value]
     return f'({", ".join(items)}{"," if len(items) == 1 else ""})'
   if isinstance(value, Mapping):
-    return '{' + ', '.join(f'{text_of(k, inner=True)}: {text_of(v, inner=True)}' for k, v in value.items()) + '}'
+    return (
+      '{'
+      + ', '.join(f'{text_of(k, inner=True)}: {text_of(v, inner=True)}' for k, v in value.items())
+      + '}'
+    )
   if nodes.is_node(value):
-    changed = [c for c in nodes.children(value, None, '') if c.value != nodes.default(type(value), c.name)]
+    changed = [
+      c for c in nodes.children(value, None, '') if c.value != nodes.default(type(value), c.name)
+    ]
     fields = ', '.join(f'{c.name}={text_of(c.value, inner=True)}' for c in changed)
     return name_of(value) + (f'({fields})' if fields else '')
   return repr(value)
@@ -92,7 +99,12 @@ def _int(text: str) -> int:
     raise ValueError(text) from None
   plain = '.' not in text or 'e' in text.lower()
   # Decimal keeps 1e23 exact; the bound keeps 1e999999999 from filling the memory.
-  if not (number.is_finite() and plain and number.adjusted() < 4300 and number == number.to_integral_value()):
+  if not (
+    number.is_finite()
+    and plain
+    and number.adjusted() < 4300
+    and number == number.to_integral_value()
+  ):
     raise ValueError(text)
   return int(number)
 
@@ -152,8 +164,12 @@ def _union(want: Any, text: str, path: str) -> Any:
   if str in choices and _quoted(text):
     return _unquoted(text)
   if {int, float} <= set(choices) and 'e' in text.lower():
-    choices = tuple(c for c in choices if c is not int)  # 1e6 is an int only where no float is wanted
-  choices = tuple(sorted((c for c in choices if c is not type(None)), key=lambda c: _RANK.get(c, 5)))
+    choices = tuple(
+      c for c in choices if c is not int
+    )  # 1e6 is an int only where no float is wanted
+  choices = tuple(
+    sorted((c for c in choices if c is not type(None)), key=lambda c: _RANK.get(c, 5))
+  )
   reasons = []
   for choice in choices:
     try:
@@ -163,7 +179,9 @@ def _union(want: Any, text: str, path: str) -> Any:
   if len(choices) == 1 and choices[0] not in _SCALARS:
     raise reasons[0][1]
   near = [str(e).removeprefix(f'{path}: ') for choice, e in reasons if nodes.is_part(choice)]
-  raise errors.ConfigError(' '.join([str(wrong(path, want, text)), *(f'As a part: {n}' for n in near)]))
+  raise errors.ConfigError(
+    ' '.join([str(wrong(path, want, text)), *(f'As a part: {n}' for n in near)])
+  )
 
 
 def _literal(want: Any, text: str, path: str) -> Any:
@@ -217,7 +235,9 @@ def _tuple(want: Any, text: str, path: str) -> tuple[Any, ...]:
   args, items = typing.get_args(want), _items(text)
   if not (len(args) == 2 and args[1] is Ellipsis) and len(items) != len(args):
     raise wrong(path, want, text)
-  return tuple(_item(nodes.element(want, i), item, nodes.join(path, i)) for i, item in enumerate(items))
+  return tuple(
+    _item(nodes.element(want, i), item, nodes.join(path, i)) for i, item in enumerate(items)
+  )
 
 
 def _mapping(want: Any, text: str, path: str) -> dict[Any, Any]:
@@ -228,7 +248,9 @@ def _mapping(want: Any, text: str, path: str) -> dict[Any, Any]:
     if not rest:
       raise wrong(path, want, text)
     value = item[len(key) + 1 :].strip()
-    out[_item(key_type, key.strip(), path)] = _item(value_type, value, nodes.join(path, key.strip()))
+    out[_item(key_type, key.strip(), path)] = _item(
+      value_type, value, nodes.join(path, key.strip())
+    )
   return out
 
 
@@ -238,8 +260,12 @@ def _item(want: Any, text: str, path: str) -> Any:
 
 
 def _by_name(want: Any, text: str, path: str) -> Any:
-  if nodes.is_part(want) and hasattr(want, '__and__') and len(joined := list(_split(text, '&'))) > 1:
-    return functools.reduce(operator.and_, (_by_name(want, piece.strip(), path) for piece in joined))
+  if (
+    nodes.is_part(want) and hasattr(want, '__and__') and len(joined := list(_split(text, '&'))) > 1
+  ):
+    return functools.reduce(
+      operator.and_, (_by_name(want, piece.strip(), path) for piece in joined)
+    )
   name, inside = _call(text)
   known = want.table() if nodes.is_part(want) else ()
   if name in known:
@@ -263,7 +289,8 @@ def _plain(want: type, text: str, path: str) -> Any:
   if name == want.__name__:
     return _built(want, name, inside, path)
   raise errors.ConfigError(
-    f'{path}: want {nodes.describe(want)}, got {text!r}. Set its fields, or write {want.__name__} for the default ones '
+    f'{path}: want {nodes.describe(want)}, got {text!r}. Set its fields, or write {want.__name__} '
+    f'for the default ones '
     f'or {want.__name__}(field=value). Known: {", ".join(nodes.hints(want))}.'
   )
 
@@ -287,7 +314,9 @@ def _built(cls: type, name: str, inside: str, path: str) -> Any:
     fields[field] = _item(hints[field], item.partition('=')[2].strip(), nodes.join(path, field))
   if missing := [n for n in nodes.required(cls) if n not in fields]:
     wanted = ', '.join(f'{n}=...' for n in missing)
-    raise errors.ConfigError(f'{path}: {name!r} has no default {", ".join(missing)}. Expected {name}({wanted}).')
+    raise errors.ConfigError(
+      f'{path}: {name!r} has no default {", ".join(missing)}. Expected {name}({wanted}).'
+    )
   try:
     return cls(**fields)
   except ValueError as e:  # what a class refuses in its __post_init__

@@ -15,8 +15,11 @@ from tfm.data.textdata import TextData
 from tfm.data.tfds import Tfds
 
 __all__ = [
-  'TABLE', 'ArraySpec', 'Arrays', 'Augment', 'Corpus', 'Data', 'Dataset', 'Folders', 'Images', 'RawBatch', 'Stdlib',
+  'TABLE', 'ArraySpec', 'Arrays', 'Augment', 'Corpus', 'Data', 'Dataset', 'Folders', 'Images',
+  'RawBatch', 'Stdlib',
   'Text', 'TextData', 'Tfds', 'prefetch',
 ]  # fmt: skip
 
-TABLE = Table('data', arrays=Arrays, folders=Folders, images=Images, text=Text, stdlib=Stdlib, tfds=Tfds)
+TABLE = Table(
+  'data', arrays=Arrays, folders=Folders, images=Images, text=Text, stdlib=Stdlib, tfds=Tfds
+)

@@ -1,4 +1,6 @@
-"""Arrays in files: IDX (MNIST's format, plain or gzipped), `.npy` and `.npz`. The first bytes decide the format."""
+"""Arrays in files: IDX (MNIST's format, plain or gzipped), `.npy` and `.npz`. The first bytes
+decide the format.
+"""
 
 import gzip
 import math
@@ -42,10 +44,14 @@ def read_array(path: str, where: str) -> NDArray:
   except (zipfile.BadZipFile, zlib.error, EOFError, gzip.BadGzipFile, ValueError) as error:
     if isinstance(error, UserError):
       raise
-    raise UserError(f'{where}: {file} is damaged ({error}). Expected a whole file: fetch it again.') from error
+    raise UserError(
+      f'{where}: {file} is damaged ({error}). Expected a whole file: fetch it again.'
+    ) from error
   except OSError as error:
     raise UserError(f'{where}: cannot read {file}: {error.strerror}. Expected a file.') from error
-  raise UserError(f'{where}: {file} begins with {first!r}. Expected an IDX file (plain or gzipped), .npy or .npz.')
+  raise UserError(
+    f'{where}: {file} begins with {first!r}. Expected an IDX file (plain or gzipped), .npy or .npz.'
+  )
 
 
 def _member(path: str) -> tuple[str, str]:
@@ -58,7 +64,9 @@ def _npz(file: Path, member: str, where: str) -> NDArray:
   with np.load(file, allow_pickle=False) as arrays:
     if not member and len(arrays.files) != 1:
       held = ', '.join(arrays.files) or 'none'
-      raise UserError(f'{where}: {file} has several arrays: {held}. Expected one, or {file.name}:NAME.')
+      raise UserError(
+        f'{where}: {file} has several arrays: {held}. Expected one, or {file.name}:NAME.'
+      )
     if member and member not in arrays.files:
       raise UserError(f'{where}: {file}: {unknown("array", member, arrays.files)}')
     return arrays[member or arrays.files[0]]
@@ -71,14 +79,20 @@ def _idx(file: Path, content: bytes | None, where: str) -> NDArray:
     with open(file, 'rb') as opened:
       head = opened.read(4 + 4 * 255)
   size = file.stat().st_size if content is None else len(content)
-  if len(head) < 4 or head[:2] != b'\0\0' or head[2] not in _IDX_TYPES or len(head) < 4 + 4 * head[3]:
-    raise UserError(f'{where}: {file} has no IDX header ({head[:4].hex(" ")}). Expected 00 00, a type and a rank.')
+  if (
+    len(head) < 4 or head[:2] != b'\0\0' or head[2] not in _IDX_TYPES or len(head) < 4 + 4 * head[3]
+  ):
+    raise UserError(
+      f'{where}: {file} has no IDX header ({head[:4].hex(" ")}). Expected 00 00, a type and a rank.'
+    )
   dtype, rank = np.dtype(_IDX_TYPES[head[2]]), head[3]
   shape = tuple(int(n) for n in np.frombuffer(head, '>u4', rank, 4))
   start, needed = 4 + 4 * rank, math.prod(shape) * dtype.itemsize
   if size - start != needed:
     state = 'is truncated' if size - start < needed else 'is too long'
-    raise UserError(f'{where}: {file} {state}: {size - start} bytes for shape {shape}. Expected {needed}.')
+    raise UserError(
+      f'{where}: {file} {state}: {size - start} bytes for shape {shape}. Expected {needed}.'
+    )
   if content is not None:
     return np.frombuffer(content, dtype, offset=start).reshape(shape)
   if not needed:

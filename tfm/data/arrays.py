@@ -18,7 +18,8 @@ from tfm.data.labelled import LabelledImages, Normalise, Split, check_normalise,
 
 #: MNIST's names of files in a folder, without the endings, by field.
 _USUAL = {
-  'images': 'train-images', 'labels': 'train-labels', 'val_images': 't10k-images', 'val_labels': 't10k-labels',
+  'images': 'train-images', 'labels': 'train-labels', 'val_images': 't10k-images',
+  'val_labels': 't10k-labels',
 }  # fmt: skip
 _ENDINGS = ('-idx{}-ubyte', '-idx{}-ubyte.gz', '.idx{}-ubyte', '.idx{}-ubyte.gz')
 #: Images in each block that is checked, measured or hashed.
@@ -37,10 +38,12 @@ class Loaded(NamedTuple):
 class Arrays(Data):
   """Images and integer labels in IDX (MNIST's format, plain or gzipped), `.npy` or `.npz` files.
 
-  Images are [n, H, W], [n, H, W, C], [n, C, H, W] or [n, C H W]. A file of several arrays is `FILE.npz:NAME`.
+  Images are [n, H, W], [n, H, W, C], [n, C, H, W] or [n, C H W]. A file of several arrays is
+  `FILE.npz:NAME`.
 
   Args:
-    folder: A folder with MNIST's file names (train-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte, ...).
+    folder: A folder with MNIST's file names (train-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte,
+    ...).
     images: The images to train on, where there is no `folder`. `labels` are their classes from 0.
     val_images: The images of validation, with `val_labels`.
     val_every: Without them, every n-th image is for validation. 0 holds out none.
@@ -75,14 +78,18 @@ class Arrays(Data):
       loaded = _held_out(loaded['train'], self.val_every)
     splits = {name: _split(part) for name, part in loaded.items() if len(part.labels)}
     if 'train' not in splits:
-      raise UserError(f'data.images: {files["images"]} has no image to train on. Expected at least one.')
+      raise UserError(
+        f'data.images: {files["images"]} has no image to train on. Expected at least one.'
+      )
     normalise = self._normalise(files['images'], splits['train'])
     if self.augment.changes:
       for part in splits.values():
         _check_unit(part, normalise.scale)
     largest = max(int(part.labels.max()) for part in splits.values())
     names = self.classes or tuple(map(str, range(largest + 1)))
-    return LabelledImages(splits, names, normalise, self.augment, self.batch, lambda: _digest(splits, names))
+    return LabelledImages(
+      splits, names, normalise, self.augment, self.batch, lambda: _digest(splits, names)
+    )
 
   def specs(self) -> dict[str, ArraySpec]:
     return image_specs(self.batch, self.shape, self.augment, len(self.classes))
@@ -120,8 +127,10 @@ class Arrays(Data):
         found[field] = str(there[0])
       elif not field.startswith('val') or 'val_images' in found:
         raise UserError(
-          f'data.folder: {folder} has no {names[1]}. Expected the files of MNIST or Fashion-MNIST. For example, '
-          '`apt-get install dataset-fashion-mnist` puts those into /usr/share/datasets/fashion-mnist.'
+          f'data.folder: {folder} has no {names[1]}. Expected the files of MNIST or Fashion-MNIST. '
+          f'For example, '
+          '`apt-get install dataset-fashion-mnist` puts those into '
+          '/usr/share/datasets/fashion-mnist.'
         )
     return found
 
@@ -131,14 +140,20 @@ class Arrays(Data):
     Raises:
       UserError: if their numbers differ, a label is no class or a pixel is not finite.
     """
-    pixels = self._shaped(read_array(files[images], f'data.{images}'), f'data.{images}: {files[images]}')
+    pixels = self._shaped(
+      read_array(files[images], f'data.{images}'), f'data.{images}: {files[images]}'
+    )
     where = f'data.{labels}: {files[labels]}'
     found = read_array(files[labels], f'data.{labels}')
     found = found[:, 0] if found.ndim == 2 and found.shape[1] == 1 else found
     if found.ndim != 1 or found.dtype.kind not in 'iu':
-      raise UserError(f'{where} has {found.dtype} of shape {found.shape}. Expected one integer for each image.')
+      raise UserError(
+        f'{where} has {found.dtype} of shape {found.shape}. Expected one integer for each image.'
+      )
     if len(found) != len(pixels):
-      raise UserError(f'{where} has {len(found)} labels for the {len(pixels)} images of {files[images]}.')
+      raise UserError(
+        f'{where} has {len(found)} labels for the {len(pixels)} images of {files[images]}.'
+      )
     if len(found):
       self._check_labels(found, where)
     _check_finite(pixels, f'data.{images}: {files[images]}')
@@ -172,7 +187,9 @@ class Arrays(Data):
     if not mean:
       mean, std = _moments(train, scale)
       if not min(std) > 0:
-        raise UserError(f'data.images: {path} has a channel of equal pixels. Expected data.mean and data.std.')
+        raise UserError(
+          f'data.images: {path} has a channel of equal pixels. Expected data.mean and data.std.'
+        )
     return Normalise(scale, mean * C if len(mean) == 1 else mean, std * C if len(std) == 1 else std)
 
 
@@ -201,7 +218,9 @@ def _check_finite(images: NDArray[Any], where: str) -> None:
     bad = ~np.isfinite(images[start : start + _BLOCK])
     if bad.any():
       first = start + int(np.flatnonzero(bad.reshape(len(bad), -1).any(1))[0])
-      raise UserError(f'{where} has pixels that are NaN or infinite, first in image {first}. Expected numbers.')
+      raise UserError(
+        f'{where} has pixels that are NaN or infinite, first in image {first}. Expected numbers.'
+      )
 
 
 def _check_unit(part: Split, scale: float) -> None:
@@ -210,7 +229,8 @@ def _check_unit(part: Split, scale: float) -> None:
     low, high = float(block.min()) * scale, float(block.max()) * scale
     if low < 0 or high > 1 + 1e-6:
       raise UserError(
-        f'data.augment: distort needs pixels from 0 to 1, and there are some from {low:.4g} to {high:.4g}. '
+        f'data.augment: distort needs pixels from 0 to 1, and there are some from {low:.4g} to '
+        f'{high:.4g}. '
         'Expected data.scale, such as 1 / the largest pixel.'
       )
 

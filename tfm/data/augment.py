@@ -21,9 +21,12 @@ class Augment:
     pad: Black pixels added on each side before a random crop of the old size.
     flip: Whether half of the images are mirrored left to right.
     distort: Number of random distortions of each image, usually 2 (RandAugment, arXiv:1909.13719).
-    strength: The largest distortion, from 0 to 1 of its range. RandAugment's magnitude m of 30 is m / 30.
-    mixup: The a of Beta(a, a), the share of a second image that is blended in (arXiv:1710.09412). 0 blends none.
-    cutmix: The same for a pasted rectangle (arXiv:1905.04899). With both, each image has one of them at random.
+    strength: The largest distortion, from 0 to 1 of its range. RandAugment's magnitude m of 30 is m
+    / 30.
+    mixup: The a of Beta(a, a), the share of a second image that is blended in (arXiv:1710.09412). 0
+    blends none.
+    cutmix: The same for a pasted rectangle (arXiv:1905.04899). With both, each image has one of
+    them at random.
 
   With mixup or cutmix, labels are probabilities [B, classes].
   """
@@ -66,17 +69,25 @@ class Augment:
       out[row] = image
     return out
 
-  def mix(self, own: Pixels, other: Pixels, target: Pixels, other_target: Pixels, key_B: Keys) -> tuple[Pixels, Pixels]:
-    """Return images [B, C, H, W] mixed with others, and the labels [B, classes] mixed by the same shares."""
+  def mix(
+    self, own: Pixels, other: Pixels, target: Pixels, other_target: Pixels, key_B: Keys
+  ) -> tuple[Pixels, Pixels]:
+    """Return images [B, C, H, W] mixed with others, and the labels [B, classes] mixed by the same
+    shares.
+    """
     from scipy import special  # here, as it takes long to import
 
     both = self.mixup > 0 and self.cutmix > 0
-    pastes_B = stateless_rng.uniform(key_B, 'cutmix', 1)[:, 0] < (0.5 if both else float(self.cutmix > 0))
+    pastes_B = stateless_rng.uniform(key_B, 'cutmix', 1)[:, 0] < (
+      0.5 if both else float(self.cutmix > 0)
+    )
     a_B = np.where(pastes_B, self.cutmix, self.mixup)
     share_B = special.betaincinv(a_B, a_B, stateless_rng.uniform(key_B, 'share', 1)[:, 0])
     box_BHW = boxes(share_B, own.shape[2:], key_B)
     share_B = np.where(pastes_B, box_BHW.mean((1, 2)), share_B).astype(np.float32)
-    blend_BHW = np.where(pastes_B[:, None, None], box_BHW, share_B[:, None, None]).astype(np.float32)
+    blend_BHW = np.where(pastes_B[:, None, None], box_BHW, share_B[:, None, None]).astype(
+      np.float32
+    )
     blend_BCHW = blend_BHW[:, None]
     pixels = own * (1 - blend_BCHW) + other * blend_BCHW
     return pixels, target * (1 - share_B)[:, None] + other_target * share_B[:, None]
@@ -90,7 +101,9 @@ class Augment:
 
 
 def crop(pixels: NDArray, pad: int, key_B: Keys) -> NDArray:
-  """Return images [B, C, H, W] shifted by up to `pad` pixels each way, with zeros where nothing was."""
+  """Return images [B, C, H, W] shifted by up to `pad` pixels each way, with zeros where nothing
+  was.
+  """
   H, W = pixels.shape[2:]
   places = (stateless_rng.uniform(key_B, 'crop', 2) * (2 * pad + 1)).astype(int)
   padded = np.pad(pixels, ((0, 0), (0, 0), (pad, pad), (pad, pad)))
@@ -101,7 +114,9 @@ def crop(pixels: NDArray, pad: int, key_B: Keys) -> NDArray:
 
 
 def boxes(share_B: NDArray, shape: tuple[int, ...], key_B: Keys) -> NDArray[np.bool_]:
-  """Return rectangles [B, H, W] of about `share_B` of the area, around random centres and cut off at the edges."""
+  """Return rectangles [B, H, W] of about `share_B` of the area, around random centres and cut off
+  at the edges.
+  """
   centres = stateless_rng.uniform(key_B, 'box', 2)
   inside = []
   for axis, size in enumerate(shape):

@@ -12,14 +12,16 @@ from tfm.data.dataset import ArraySpec, Dataset
 class Data(Part):
   """A source of examples: `batch` examples in each batch, over all devices.
 
-  Prepared files are kept in the folder `cache` (default: `$TFM_CACHE`, `$XDG_CACHE_HOME/tfm` or `~/.cache/tfm`).
-  """
+  Prepared files are kept in the folder `cache` (default: `$TFM_CACHE`, `$XDG_CACHE_HOME/tfm` or
+  `~/.cache/tfm`)."""
 
   batch: int = 16
   cache: str = ''
 
   def open(self, task: Any) -> Dataset:
-    """Return the dataset in the form that `task` needs. The first call may prepare files, which takes time."""
+    """Return the dataset in the form that `task` needs. The first call may prepare files, which
+    takes time.
+    """
     raise NotImplementedError
 
   def specs(self) -> dict[str, ArraySpec]:

@@ -1,4 +1,6 @@
-"""Files sorted into folders: a class is a folder, and its files are split into training and validation."""
+"""Files sorted into folders: a class is a folder, and its files are split into training and
+validation.
+"""
 
 from collections.abc import Callable
 import dataclasses
@@ -11,13 +13,10 @@ from tfm.core.errors import UserError, unknown
 class ClassFolders:
   """The files below `root/CLASS` that match `pattern` and that `accepts` takes.
 
-  Attributes:
-    root: The folder of the classes.
-    classes: The folders that count, in the order of their labels. Empty: all of them by name.
-    pattern: A glob below each class.
-    val_root: A folder of the same classes for validation.
-    val_every: Without it, every n-th file of each class is for validation, the last of a class of fewer.
-    accepts: Whether a file is an example.
+  Attributes: root: The folder of the classes. classes: The folders that count, in the order of
+    their labels. Empty: all of them by name. pattern: A glob below each class. val_root: A folder
+    of the same classes for validation. val_every: Without it, every n-th file of each class is for
+    validation, the last of a class of fewer. accepts: Whether a file is an example.
   """
 
   root: str
@@ -34,7 +33,9 @@ class ClassFolders:
       UserError: if there is no such folder.
     """
     root = Path(self.root).expanduser()
-    found = sorted(p.name for p in root.glob('*') if p.is_dir() and not p.name.startswith(('.', '__')))
+    found = sorted(
+      p.name for p in root.glob('*') if p.is_dir() and not p.name.startswith(('.', '__'))
+    )
     for name in self.classes:
       if name not in found:
         raise UserError(f'data.classes: {unknown("folder", name, found)} They are in {root}.')
@@ -64,6 +65,8 @@ class ClassFolders:
       folder = Path(root).expanduser() / name
       paths = sorted(p for p in folder.glob(self.pattern) if p.is_file() and self.accepts(p))
       if not paths:
-        raise UserError(f'data.pattern: no file of {folder} matches {self.pattern!r}. Expected at least one.')
+        raise UserError(
+          f'data.pattern: no file of {folder} matches {self.pattern!r}. Expected at least one.'
+        )
       found += [(path, label) for path in paths]
     return found

@@ -14,18 +14,27 @@ from tfm.data.layout import Layout, Packed, Stream
 from tfm.data.store import Store
 from tfm.data.tokenizer import Vocabulary
 
-#: 'tokens', 'segments', 'positions': int32 [b, window]; 'sample': int64 [b]; 'key': uint64 [b], a row's own randomness.
+#: 'tokens', 'segments', 'positions': int32 [b, window]; 'sample': int64 [b]; 'key': uint64 [b], a
+#: row's own randomness.
 RawBatch = Raw
 
 
 class Corpus:
-  """Rows of `window` tokens of an open store; no state, so a run resumes at any step by asking for it.
+  """Rows of `window` tokens of an open store; no state, so a run resumes at any step by asking for
+  it.
 
-  Rows of a stream that follow one another share `overlap` tokens: 1 where a row's last token is only predicted.
-  """
+  Rows of a stream that follow one another share `overlap` tokens: 1 where a row's last token is
+  only predicted."""
 
   def __init__(
-    self, store: Store, vocabulary: Vocabulary, window: int, overlap: int = 0, *, batch: int = 1, isolate: bool = False
+    self,
+    store: Store,
+    vocabulary: Vocabulary,
+    window: int,
+    overlap: int = 0,
+    *,
+    batch: int = 1,
+    isolate: bool = False,
   ):
     assert 0 <= overlap < window
     self.store, self.vocabulary = store, vocabulary
@@ -52,14 +61,18 @@ class Corpus:
 
   @functools.cached_property
   def frame(self) -> Framing:
-    """The special tokens around a row: those of a published tokenizer's prompts, else 'cls' and 'eos'."""
+    """The special tokens around a row: those of a published tokenizer's prompts, else 'cls' and
+    'eos'.
+    """
     if self.vocabulary.published:
       return prompt_frame(self.vocabulary)
     return Framing((self.vocabulary.special('cls'),), (self.vocabulary.special('eos'),))
 
   @functools.cached_property
   def byte_lengths(self) -> NDArray[np.int32] | None:
-    """int32 [vocab]: bytes of text that an id stands for; None if that is not knowable an id at a time."""
+    """int32 [vocab]: bytes of text that an id stands for; None if that is not knowable an id at a
+    time.
+    """
     return self.vocabulary.byte_lengths
 
   def bytes_of(self, labels: NDArray, weights: NDArray) -> int | None:
@@ -71,14 +84,18 @@ class Corpus:
     return self._layout(split).train_rows
 
   def batch(self, split: str, seed: int, step: int, rows: slice | None = None) -> RawBatch:
-    """Batch number `step` (its `rows` only) of endless epochs, each its own permutation of the rows of `split`."""
+    """Batch number `step` (its `rows` only) of endless epochs, each its own permutation of the rows
+    of `split`.
+    """
     layout = self._layout(split)
     if (n := layout.train_rows) < 1:
       raise UserError(
         f'data.length: a row needs {self.window} tokens, and the {split} split has only '
         f'{len(self.store.splits[split].tokens)}. Give more text or a smaller length.'
       )
-    sample = np.arange(self.batch_size, dtype=np.int64)[rows or slice(None)] + step * self.batch_size
+    sample = (
+      np.arange(self.batch_size, dtype=np.int64)[rows or slice(None)] + step * self.batch_size
+    )
     index, epoch_keys = stateless_rng.shuffled(sample, n, seed, split)
     phase = np.where(sample < n, 0, epoch_keys % np.uint64(layout.phases)).astype(np.int64)
     return self._raw(layout, index, phase, sample, stateless_rng.row_keys(sample, seed, split))
@@ -87,8 +104,11 @@ class Corpus:
     """Batches that `eval_batches` yields."""
     return -(-self._layout(split).eval_rows // batch)
 
-  def eval_batches(self, split: str, batch: int, rows: slice | None = None, every: int = 1) -> Iterator[RawBatch]:
-    """Every row of `split` once, in order; the last batch is filled up with rows of padding (segment 0).
+  def eval_batches(
+    self, split: str, batch: int, rows: slice | None = None, every: int = 1
+  ) -> Iterator[RawBatch]:
+    """Every row of `split` once, in order; the last batch is filled up with rows of padding
+    (segment 0).
 
     Of these batches the first and each `every`-th after it.
     """
@@ -97,7 +117,13 @@ class Corpus:
       sample = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)[rows or slice(None)]
       inside = sample < layout.eval_rows
       index = np.where(inside, sample, 0)
-      raw = self._raw(layout, index, np.zeros_like(index), sample, stateless_rng.mix(stateless_rng.word(f'eval of {split}'), sample))
+      raw = self._raw(
+        layout,
+        index,
+        np.zeros_like(index),
+        sample,
+        stateless_rng.mix(stateless_rng.word(f'eval of {split}'), sample),
+      )
       for name in ('tokens', 'segments', 'positions'):
         raw[name] = raw[name] * inside[:, None]
       yield raw

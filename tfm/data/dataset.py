@@ -17,9 +17,8 @@ ROW_ARRAYS = ('sample', 'key', 'weights')
 class ArraySpec(NamedTuple):
   """Shape, dtype and axis letters of an array that does not exist yet.
 
-  `letters` has one letter per axis ('BT', 'BCHW'). The mesh rules decide how each letter is sharded; a letter without
-  a rule, or '-', stays whole.
-  """
+  `letters` has one letter per axis ('BT', 'BCHW'). The mesh rules decide how each letter is
+  sharded; a letter without a rule, or '-', stays whole."""
 
   shape: tuple[int, ...]
   dtype: DTypeLike
@@ -51,18 +50,21 @@ class Dataset(Protocol):
   def batch(self, split: str, seed: int, step: int, rows: slice | None = None) -> Raw:
     """Return batch number `step` of an endless sequence of epochs, or its `rows` only.
 
-    Besides inputs and labels, a raw batch has `sample` int64 [b], the number of each example in the sequence, and
-    `key` uint64 [b], the seed of each row's randomness. `weights` float32 [b] is optional: 0 marks a row of padding.
-    """
+    Besides inputs and labels, a raw batch has `sample` int64 [b], the number of each example in the
+    sequence, and `key` uint64 [b], the seed of each row's randomness. `weights` float32 [b] is
+    optional: 0 marks a row of padding."""
     ...
 
-  def eval_batches(self, split: str, batch: int, rows: slice | None = None, every: int = 1) -> Iterator[Raw]:
+  def eval_batches(
+    self, split: str, batch: int, rows: slice | None = None, every: int = 1
+  ) -> Iterator[Raw]:
     """Yield each row of `split` once, in order.
 
     Args:
       split: Name of the split.
-      batch: Rows of each batch. The last batch is padded to this size. Padding rows have weight 0 in the features of
-        the task: sources of arrays mark them in `weights`, text has no segment there.
+      batch: Rows of each batch. The last batch is padded to this size. Padding rows have weight 0
+        in the features of the task: sources of arrays mark them in `weights`, text has no segment
+        there.
       rows: The rows of each batch to read, all by default.
       every: Yield the first batch and each `every`-th after it.
     """

@@ -28,10 +28,17 @@ class Decoder:
   """
 
   def __init__(
-    self, paths: Sequence[Path], processor: ImageProcessor, shape: tuple[int, ...], threads: int, in_memory: bool
+    self,
+    paths: Sequence[Path],
+    processor: ImageProcessor,
+    shape: tuple[int, ...],
+    threads: int,
+    in_memory: bool,
   ):
     self._paths, self._shape, self._threads = paths, shape, threads
-    self._resizer = dataclasses.replace(processor, do_rescale=False, do_normalize=False, do_convert_rgb=False)
+    self._resizer = dataclasses.replace(
+      processor, do_rescale=False, do_normalize=False, do_convert_rgb=False
+    )
     # Pages of memory are used only once an image is in them.
     self._kept = np.empty((len(paths), *shape), np.uint8) if in_memory else None
     self._is_kept = np.zeros(len(paths), bool)
@@ -62,7 +69,9 @@ class Decoder:
   def _checked(self, number: int, image: Bytes) -> Bytes:
     """Return an image of the right shape, which is kept if images are."""
     if image.shape != tuple(self._shape):
-      raise UserError(f'data.shape: {self._paths[number]} becomes {image.shape}. Expected {tuple(self._shape)}.')
+      raise UserError(
+        f'data.shape: {self._paths[number]} becomes {image.shape}. Expected {tuple(self._shape)}.'
+      )
     if self._kept is not None:
       self._kept[number] = image
       self._is_kept[number] = True

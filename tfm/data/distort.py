@@ -1,7 +1,8 @@
-"""The distortions of RandAugment (arXiv:1909.13719) for float32 images [C, H, W] of values from 0 to 1.
+"""The distortions of RandAugment (arXiv:1909.13719) for float32 images [C, H, W] of values from 0
+to 1.
 
-Each takes an amount from -1 to 1. A photometric operation with one direction uses its absolute value.
-"""
+Each takes an amount from -1 to 1. A photometric operation with one direction uses its absolute
+value."""
 
 from collections.abc import Callable
 
@@ -14,8 +15,12 @@ Pixels = NDArray[np.float32]
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
-def affine(image: Pixels, matrix: tuple[tuple[float, float], tuple[float, float]], shift=(0.0, 0.0)) -> Pixels:
-  """Return an image resampled at matrix (x, y) + shift, with the origin in the middle. The outside is black."""
+def affine(
+  image: Pixels, matrix: tuple[tuple[float, float], tuple[float, float]], shift=(0.0, 0.0)
+) -> Pixels:
+  """Return an image resampled at matrix (x, y) + shift, with the origin in the middle. The outside
+  is black.
+  """
   from PIL import Image
 
   _, H, W = image.shape
@@ -24,7 +29,9 @@ def affine(image: Pixels, matrix: tuple[tuple[float, float], tuple[float, float]
   # Pillow counts from the corner of the first pixel.
   x, y = x + 0.5, y + 0.5
   data = (a, b, x - a * x - b * y + shift[0], d, e, y - d * x - e * y + shift[1])
-  move = lambda c: Image.fromarray(c).transform((W, H), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR)
+  move = lambda c: Image.fromarray(c).transform(
+    (W, H), Image.Transform.AFFINE, data, Image.Resampling.BILINEAR
+  )
   return np.stack([np.asarray(move(channel)) for channel in image])
 
 
@@ -82,7 +89,9 @@ def sharpness(image: Pixels, amount: float) -> Pixels:
 def posterize(image: Pixels, amount: float) -> Pixels:
   """Return an image of 8 down to 4 bits."""
   levels = 2.0 ** (8 - round(4 * abs(amount)))
-  return np.minimum(np.floor(image * levels), levels - 1).astype(np.float32) / np.float32(levels - 1)
+  return np.minimum(np.floor(image * levels), levels - 1).astype(np.float32) / np.float32(
+    levels - 1
+  )
 
 
 def solarize(image: Pixels, amount: float) -> Pixels:
@@ -103,7 +112,11 @@ def equalize(image: Pixels, amount: float) -> Pixels:
   flat = image.reshape(len(image), -1)
   ranks = np.stack([np.searchsorted(np.sort(channel), channel) for channel in flat])
   span = np.maximum(ranks.max(1, keepdims=True), 1)
-  return np.where(ranks.max(1, keepdims=True) > 0, ranks / span, flat).reshape(image.shape).astype(np.float32)
+  return (
+    np.where(ranks.max(1, keepdims=True) > 0, ranks / span, flat)
+    .reshape(image.shape)
+    .astype(np.float32)
+  )
 
 
 def identity(image: Pixels, amount: float) -> Pixels:
@@ -124,7 +137,9 @@ def _blend(base: Pixels, image: Pixels, amount: float) -> Pixels:
 
 #: RandAugment's operations, each as likely.
 OPERATIONS: dict[str, Callable[[Pixels, float], Pixels]] = {
-  'identity': identity, 'rotate': rotate, 'shear_x': shear_x, 'shear_y': shear_y, 'translate_x': translate_x,
-  'translate_y': translate_y, 'brightness': brightness, 'contrast': contrast, 'color': color, 'sharpness': sharpness,
+  'identity': identity, 'rotate': rotate, 'shear_x': shear_x, 'shear_y': shear_y,
+  'translate_x': translate_x,
+  'translate_y': translate_y, 'brightness': brightness, 'contrast': contrast, 'color': color,
+  'sharpness': sharpness,
   'posterize': posterize, 'solarize': solarize, 'autocontrast': autocontrast, 'equalize': equalize,
 }  # fmt: skip

@@ -1,4 +1,6 @@
-"""The vocabulary of a checkpoint as the tokenizer of another text. No row of the table: no flag can say it."""
+"""The vocabulary of a checkpoint as the tokenizer of another text. No row of the table: no flag can
+say it.
+"""
 
 import dataclasses
 import hashlib
@@ -24,4 +26,9 @@ class FixedVocabulary(Tokenizer):
   def identity(self) -> dict[str, Any]:
     said = json.dumps([self.vocabulary.specials, self.vocabulary.state()], sort_keys=True)
     kind, base = self.vocabulary.kind, self.vocabulary.base
-    return {'tokenizer': 'given', 'kind': kind, 'base': base, 'state': hashlib.sha256(said.encode()).hexdigest()}
+    return {
+      'tokenizer': 'given',
+      'kind': kind,
+      'base': base,
+      'state': hashlib.sha256(said.encode()).hexdigest(),
+    }

@@ -22,12 +22,12 @@ from tfm.data.tokenizer import Vocabulary
 
 @dataclasses.dataclass(frozen=True)
 class Folders(TextData):
-  """UTF-8 files that match `pattern` below `root/CLASS`, each a document of that class; a row is a piece of one.
+  """UTF-8 files that match `pattern` below `root/CLASS`, each a document of that class; a row is a
+  piece of one.
 
-  `classes` are the folders that count, in the order of their labels; empty is all of them by name. Held out are those
-  below `val_root/CLASS`, or else every `val_every`-th file of each class in the order of paths, the last of a class of
-  fewer.
-  """
+  `classes` are the folders that count, in the order of their labels; empty is all of them by name.
+  Held out are those below `val_root/CLASS`, or else every `val_every`-th file of each class in the
+  order of paths, the last of a class of fewer."""
 
   root: str = ''
   classes: tuple[str, ...] = ()
@@ -59,7 +59,10 @@ class Folders(TextData):
     return self._folders().names()
 
   def identity(self) -> dict[str, Any]:
-    files = {split: [[*stamp(path), label] for path, label in self._files(split)] for split in ('train', 'val')}
+    files = {
+      split: [[*stamp(path), label] for path, label in self._files(split)]
+      for split in ('train', 'val')
+    }
     return {'data': 'folders', 'names': self.names(), **files}
 
   def total_bytes(self) -> int:
@@ -86,14 +89,18 @@ class Folders(TextData):
   def _folders(self) -> ClassFolders:
     # An empty file says nothing of its class.
     with_text = lambda path: path.stat().st_size > 0
-    return ClassFolders(self.root, self.classes, self.pattern, self.val_root, self.val_every, with_text)
+    return ClassFolders(
+      self.root, self.classes, self.pattern, self.val_root, self.val_every, with_text
+    )
 
   def _files(self, split: str) -> list[tuple[Path, int]]:
     return self._folders().files(split)
 
 
 class LabelledCorpus(Corpus):
-  """A corpus whose rows are pieces of one document each, and raw batches have its `labels`, int32 [b], of `names`."""
+  """A corpus whose rows are pieces of one document each, and raw batches have its `labels`, int32
+  [b], of `names`.
+  """
 
   def __init__(self, plain: Corpus, labels: dict[str, NDArray[np.int32]], names: list[str]):
     super().__init__(plain.store, plain.vocabulary, plain.window, 0, batch=plain.batch_size)
@@ -110,7 +117,9 @@ class LabelledCorpus(Corpus):
 
   def _raw(self, layout: Any, index, phase, sample, key):
     split = next(name for name in self.splits if self._layout(name) is layout)
-    return super()._raw(layout, index, phase, sample, key) | {'labels': self.labels[split][layout.document[index]]}
+    return super()._raw(layout, index, phase, sample, key) | {
+      'labels': self.labels[split][layout.document[index]]
+    }
 
   @functools.cache
   def _layout(self, split: str) -> Layout:

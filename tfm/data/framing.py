@@ -1,4 +1,6 @@
-"""Special tokens around documents and rows, as the model of a published tokenizer was trained with them."""
+"""Special tokens around documents and rows, as the model of a published tokenizer was trained with
+them.
+"""
 
 from typing import Literal, NamedTuple
 
@@ -34,16 +36,21 @@ def prompt_frame(vocabulary: Vocabulary) -> Framing:
     for at in (i for i in places if whole[i : i + len(bare)] == bare):
       return Framing(tuple(whole[:at]), tuple(whole[at + len(bare) :]))
   raise UserError(
-    f'data.tokenizer: the special tokens around a prompt cannot be found: none of {", ".join(map(repr, _SAMPLES))} '
-    'has the same tokens alone and in a prompt. Expected data.begin=never, data.end=never and task.framed=false.'
+    f'data.tokenizer: the special tokens around a prompt cannot be found: none of '
+    f'{", ".join(map(repr, _SAMPLES))} '
+    'has the same tokens alone and in a prompt. Expected data.begin=never, data.end=never and '
+    'task.framed=false.'
   )
 
 
-def document_framing(vocabulary: Vocabulary, begin: Choice, end: Choice, separated: bool) -> Framing:
+def document_framing(
+  vocabulary: Vocabulary, begin: Choice, end: Choice, separated: bool
+) -> Framing:
   """Return the tokens around each document for a published tokenizer.
 
-  A document starts with the first special tokens of a prompt, or with the begin token for `begin='always'`. It ends
-  with the end token, or with the last special tokens of a prompt if there is no end token.
+  A document starts with the first special tokens of a prompt, or with the begin token for
+  `begin='always'`. It ends with the end token, or with the last special tokens of a prompt if there
+  is no end token.
 
   Args:
     vocabulary: The published tokenizer.
@@ -60,21 +67,30 @@ def document_framing(vocabulary: Vocabulary, begin: Choice, end: Choice, separat
     return Framing()
   frame = Framing() if vocabulary.eos is not None and begin == 'never' else prompt_frame(vocabulary)
   own = lambda token: () if token is None else (token,)
-  before = () if begin == 'never' else frame.begin or (own(vocabulary.bos) if begin == 'always' else ())
+  before = (
+    () if begin == 'never' else frame.begin or (own(vocabulary.bos) if begin == 'always' else ())
+  )
   after = (own(vocabulary.eos) or frame.end) if wants_end else ()
   if begin == 'always' and not before:
-    raise UserError('data.begin: is always, and the tokenizer has no begin token. Expected auto or never.')
+    raise UserError(
+      'data.begin: is always, and the tokenizer has no begin token. Expected auto or never.'
+    )
   if wants_end and not after:
     raise NoEnd(
-      'data.end: documents need an end token between them, and the tokenizer has none. Expected a tokenizer.json in '
-      'one folder with its tokenizer_config.json, data.end=never (no token between documents), or data.new_tokens=add, '
+      'data.end: documents need an end token between them, and the tokenizer has none. Expected a '
+      'tokenizer.json in '
+      'one folder with its tokenizer_config.json, data.end=never (no token between documents), or '
+      'data.new_tokens=add, '
       'which adds a token that no published model was trained with.'
     )
   return Framing(before, after)
 
 
-def with_new_tokens(vocabulary: Vocabulary, names: tuple[str, ...], choice: Literal['refuse', 'add']) -> Vocabulary:
-  """Return a published tokenizer that has the special tokens `names`, its own ones where it has them.
+def with_new_tokens(
+  vocabulary: Vocabulary, names: tuple[str, ...], choice: Literal['refuse', 'add']
+) -> Vocabulary:
+  """Return a published tokenizer that has the special tokens `names`, its own ones where it has
+  them.
 
   Raises:
     UserError: if it lacks one and `choice` is 'refuse'.
@@ -83,8 +99,10 @@ def with_new_tokens(vocabulary: Vocabulary, names: tuple[str, ...], choice: Lite
   new = new_tokens(vocabulary, grown)
   if new and choice == 'refuse':
     raise UserError(
-      f'data.new_tokens: the task needs the special tokens {_listed(names)}, and the tokenizer has no {_listed(new)}. '
-      'Expected a tokenizer that has them, or data.new_tokens=add, which adds tokens that no published model was '
+      f'data.new_tokens: the task needs the special tokens {_listed(names)}, and the tokenizer has '
+      f'no {_listed(new)}. '
+      'Expected a tokenizer that has them, or data.new_tokens=add, which adds tokens that no '
+      'published model was '
       'trained with.'
     )
   return grown

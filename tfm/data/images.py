@@ -41,22 +41,25 @@ class Scan(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Images(Data):
-  """Image files that match `pattern` below `root/CLASS`. Files without a suffix of an image format are ignored.
+  """Image files that match `pattern` below `root/CLASS`. Files without a suffix of an image format
+  are ignored.
 
-  The first run decodes every file to find broken ones. Images are turned upright, transparent pixels are put over
-  white, and colours become grey if `shape` has one channel.
+  The first run decodes every file to find broken ones. Images are turned upright, transparent
+  pixels are put over white, and colours become grey if `shape` has one channel.
 
   Args:
     root: The folder of the classes.
     classes: The folders that count, in the order of their labels. Empty: all of them by name.
     pattern: A glob below each class.
     val_root: A folder of the same classes for validation.
-    val_every: Without it, every n-th file of each class is for validation, the last of a class of fewer.
+    val_every: Without it, every n-th file of each class is for validation, the last of a class of
+    fewer.
     shape: Channels, height and width of an image.
     fit: 'crop' resizes the short side and crops the middle, 'stretch' resizes both sides.
     mean: Subtracted from each channel of values from 0 to 1. Empty: 0.5.
     std: Divides each channel afterwards. Empty: 0.5.
-    processor: A published folder whose `preprocessor_config.json` resizes, crops and normalises instead.
+    processor: A published folder whose `preprocessor_config.json` resizes, crops and normalises
+    instead.
     augment: Random changes of training images.
     broken: 'refuse' stops at images that cannot be decoded, 'skip' leaves them out with a warning.
     threads: Images that are decoded at the same time.
@@ -80,7 +83,9 @@ class Images(Data):
 
   def open(self, task: Any) -> LabelledImages:
     del task
-    folders = ClassFolders(self.root, self.classes, self.pattern, self.val_root, self.val_every, _is_image)
+    folders = ClassFolders(
+      self.root, self.classes, self.pattern, self.val_root, self.val_every, _is_image
+    )
     names = folders.names()
     files = {split: folders.files(split) for split in ('train', 'val')}
     processor = self._processor()
@@ -127,7 +132,9 @@ class Images(Data):
     for label, name in enumerate(names):
       if label not in labels:
         folder = Path(self.root).expanduser() / name
-        raise UserError(f'data.root: {folder} has no image that can be decoded. Expected at least one.')
+        raise UserError(
+          f'data.root: {folder} has no image that can be decoded. Expected at least one.'
+        )
 
   def _processor(self) -> ImageProcessor:
     """Return the processor of one image, to pixels that are normalised."""
@@ -135,7 +142,10 @@ class Images(Data):
       found = processors.load(self.processor)
       if not isinstance(found, ImageProcessor):
         held = 'no processor' if found is None else type(found).__name__
-        raise UserError(f'data.processor: {self.processor} has {held}. Expected preprocessor_config.json of images.')
+        raise UserError(
+          f'data.processor: {self.processor} has {held}. Expected preprocessor_config.json of '
+          f'images.'
+        )
       return found
     _, H, W = self.shape
     size = Size(height=H, width=W)
@@ -198,9 +208,14 @@ def _normalise(processor: ImageProcessor, channels: int) -> Normalise:
     mean, std = np.zeros(1), np.ones(1)
   for name, value in (('image_mean', mean), ('image_std', std)):
     if len(value) not in (1, channels):
-      raise UserError(f'data.processor: {name} has {len(value)} numbers. Expected data.shape of {len(value)} channels.')
+      raise UserError(
+        f'data.processor: {name} has {len(value)} numbers. Expected data.shape of {len(value)} '
+        f'channels.'
+      )
   spread = lambda x: tuple(np.broadcast_to(x, channels).tolist())
-  return Normalise(processor.rescale_factor if processor.do_rescale else 1.0, spread(mean), spread(std))
+  return Normalise(
+    processor.rescale_factor if processor.do_rescale else 1.0, spread(mean), spread(std)
+  )
 
 
 def _is_image(path: Path) -> bool:

@@ -15,7 +15,9 @@ from tfm.data.dataset import ArraySpec, Raw
 
 
 class Split(NamedTuple):
-  """The images of a split: `pixels(index)` returns [n, C, H, W] of any dtype, and `labels` is int32 [size]."""
+  """The images of a split: `pixels(index)` returns [n, C, H, W] of any dtype, and `labels` is int32
+  [size].
+  """
 
   pixels: Callable[[NDArray[np.int64]], NDArray[Any]]
   labels: NDArray[np.int32]
@@ -30,7 +32,9 @@ class Normalise:
   std: tuple[float, ...]
 
   def __call__(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
-    """Return normalised pixels [n, C, H, W]. Bytes are looked up, with the numbers of `ImageProcessor`."""
+    """Return normalised pixels [n, C, H, W]. Bytes are looked up, with the numbers of
+    `ImageProcessor`.
+    """
     out = np.empty(pixels.shape, np.float32)
     if pixels.dtype == np.uint8:
       # A plane at a time stays in the processor's cache, six times as fast as the whole batch.
@@ -59,7 +63,8 @@ class Normalise:
 class LabelledImages:
   """A dataset (`tfm.data.dataset.Dataset`) of `pixel_values` float32 [B, C, H, W] and `labels`.
 
-  Labels are int32 [B], or float32 [B, classes] in every batch if `augment` mixes images. Evaluation is not augmented.
+  Labels are int32 [B], or float32 [B, classes] in every batch if `augment` mixes images. Evaluation
+  is not augmented.
 
   Attributes:
     parts: The splits by name.
@@ -109,8 +114,12 @@ class LabelledImages:
     """Return the number of batches of `eval_batches` with `every=1`."""
     return -(-len(self._split(split).labels) // batch)
 
-  def eval_batches(self, split: str, batch: int, rows: slice | None = None, every: int = 1) -> Iterator[Raw]:
-    """Yield each image once, in order and not augmented. The last batch is padded with rows of weight 0."""
+  def eval_batches(
+    self, split: str, batch: int, rows: slice | None = None, every: int = 1
+  ) -> Iterator[Raw]:
+    """Yield each image once, in order and not augmented. The last batch is padded with rows of
+    weight 0.
+    """
     part = self._split(split)
     for step in range(0, self.eval_steps(split, batch), every):
       sample = np.arange(step * batch, (step + 1) * batch, dtype=np.int64)[rows or slice(None)]
@@ -125,19 +134,24 @@ class LabelledImages:
         'key': stateless_rng.mix(stateless_rng.word(f'eval of {split}'), sample),
       }
 
-  def _augmented(self, split: str, seed: int, sample: NDArray[np.int64]) -> tuple[NDArray, NDArray[np.int32]]:
+  def _augmented(
+    self, split: str, seed: int, sample: NDArray[np.int64]
+  ) -> tuple[NDArray, NDArray[np.int32]]:
     """Return the normalised pixels and the labels of examples in the sequence, before mixing."""
     part, key = self._split(split), stateless_rng.row_keys(sample, seed, split)
     index, _ = stateless_rng.shuffled(sample, len(part.labels), seed, split)
     pixels = self.augment.move(part.pixels(index), key)
     if not self.augment.changes:
       return self.normalise(pixels), part.labels[index]
-    return self.normalise.unit(self.augment.change(self.normalise.scaled(pixels), key)), part.labels[index]
+    return self.normalise.unit(
+      self.augment.change(self.normalise.scaled(pixels), key)
+    ), part.labels[index]
 
   def _mixed(
     self, split: str, seed: int, sample: NDArray[np.int64], partner: NDArray[np.int64]
   ) -> tuple[NDArray, NDArray]:
-    # A partner may be a row of another host, so this host makes it too: hosts must agree on every row.
+    # A partner may be a row of another host, so this host makes it too: hosts must agree on every
+    # row.
     needed, at = np.unique(np.concatenate([sample, partner]), return_inverse=True)
     pixels, labels = self._augmented(split, seed, needed)
     own, other = at[: len(sample)], at[len(sample) :]
@@ -154,13 +168,21 @@ class LabelledImages:
     return self.parts[split]
 
 
-def image_specs(batch: int, shape: tuple[int, ...], augment: Augment, classes: int) -> dict[str, ArraySpec]:
+def image_specs(
+  batch: int, shape: tuple[int, ...], augment: Augment, classes: int
+) -> dict[str, ArraySpec]:
   """Return the arrays of a raw batch of images [C, H, W]; `classes` counts where labels are mixed."""
-  labels = ArraySpec((batch, classes), np.float32, 'B-') if augment.mixes else ArraySpec((batch,), np.int32, 'B')
+  labels = (
+    ArraySpec((batch, classes), np.float32, 'B-')
+    if augment.mixes
+    else ArraySpec((batch,), np.int32, 'B')
+  )
   return {'pixel_values': ArraySpec((batch, *shape), np.float32, 'BCHW'), 'labels': labels}
 
 
-def check_normalise(mean: tuple[float, ...], std: tuple[float, ...], channels: int) -> Iterator[str]:
+def check_normalise(
+  mean: tuple[float, ...], std: tuple[float, ...], channels: int
+) -> Iterator[str]:
   """Yield a sentence for each error in the fields `mean` and `std`."""
   for name, value in (('mean', mean), ('std', std)):
     if len(value) not in (1, channels):

@@ -12,7 +12,9 @@ Ints = NDArray[np.int64]
 
 
 class Rows(NamedTuple):
-  """int32 [b, window] each: token ids, document numbers from 1 (0 is padding), positions within the document."""
+  """int32 [b, window] each: token ids, document numbers from 1 (0 is padding), positions within the
+  document.
+  """
 
   tokens: NDArray[np.int32]
   segments: NDArray[np.int32]
@@ -20,7 +22,9 @@ class Rows(NamedTuple):
 
 
 class Layout(Protocol):
-  """A numbering of rows; training may start all of its rows `phase` tokens later, so that epochs cut differently."""
+  """A numbering of rows; training may start all of its rows `phase` tokens later, so that epochs
+  cut differently.
+  """
 
   @property
   def train_rows(self) -> int: ...
@@ -38,7 +42,9 @@ class Layout(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Stream:
-  """Row i is tokens [i * stride, i * stride + window): every row one segment, documents run through."""
+  """Row i is tokens [i * stride, i * stride + window): every row one segment, documents run
+  through.
+  """
 
   split: Split
   window: int
@@ -67,18 +73,21 @@ class Stream:
     offset = np.arange(self.window)
     at = (index * self.stride + phase)[:, None] + offset
     inside = at < len(self.split.tokens)
-    tokens = np.where(inside, self.split.tokens[np.minimum(at, len(self.split.tokens) - 1)], 0).astype(np.int32)
+    tokens = np.where(
+      inside, self.split.tokens[np.minimum(at, len(self.split.tokens) - 1)], 0
+    ).astype(np.int32)
     return Rows(tokens, inside.astype(np.int32), np.where(inside, offset, 0).astype(np.int32))
 
 
 @dataclasses.dataclass(frozen=True)
 class Packed:
-  """Rows of whole documents; one longer than a window is cut into pieces that overlap as windows do.
+  """Rows of whole documents; one longer than a window is cut into pieces that overlap as windows
+  do.
 
-  Best fit decreasing (Ding et al. 2024): pieces are placed from the longest to the shortest, each into the row with
-  the least room that holds it. Where an end token precedes a document and rows overlap, the document begins with it,
-  so its first token is predicted too. A document with a begin token starts with that.
-  """
+  Best fit decreasing (Ding et al. 2024): pieces are placed from the longest to the shortest, each
+  into the row with the least room that holds it. Where an end token precedes a document and rows
+  overlap, the document begins with it, so its first token is predicted too. A document with a begin
+  token starts with that."""
 
   split: Split
   window: int
@@ -121,7 +130,8 @@ class Packed:
 
 @dataclasses.dataclass(frozen=True)
 class Pieces:
-  """Every document cut into windows, each a row of its own; the last of each is filled up with padding.
+  """Every document cut into windows, each a row of its own; the last of each is filled up with
+  padding.
 
   The end token that a store puts around documents belongs to none of them.
   """
@@ -174,7 +184,9 @@ def pieces(starts: Ints, window: int, overlap: int) -> tuple[Ints, Ints]:
 
 
 def pack(length: Ints, window: int) -> tuple[Ints, Ints]:
-  """`(order, first)`: row r holds the pieces `order[first[r]:first[r + 1]]`, of at most `window` tokens together."""
+  """`(order, first)`: row r holds the pieces `order[first[r]:first[r + 1]]`, of at most `window`
+  tokens together.
+  """
   descending = np.argsort(-length, kind='stable')
   row_of = np.empty(len(length), np.int64)
   whole = int(np.searchsorted(-length[descending], -window, 'right'))

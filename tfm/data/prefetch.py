@@ -9,7 +9,8 @@ T = TypeVar('T')
 
 
 def prefetch(fn: Callable[[int], T], start: int, stop: int, depth: int = 2) -> Iterator[T]:
-  """`fn(start), ..., fn(stop - 1)` in order, up to `depth` of them made ahead by one background thread.
+  """`fn(start), ..., fn(stop - 1)` in order, up to `depth` of them made ahead by one background
+  thread.
 
   *Raises:* what `fn` raised, at the step that it was making. Closing the iterator ends the thread.
   """

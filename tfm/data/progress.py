@@ -29,7 +29,9 @@ def _console() -> Console:
 
 
 class Progress:
-  """Counts bytes, or anything else; after two seconds a bar with the time that is left stands on stderr."""
+  """Counts bytes, or anything else; after two seconds a bar with the time that is left stands on
+  stderr.
+  """
 
   def __init__(self, what: str, total: int | None, *, of_bytes: bool = True):
     self._what, self._total, self._done = what, total, 0

@@ -10,9 +10,11 @@ from tfm.core import errors
 
 
 def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
-  """Return the samples of a recording, float32 in [-1, 1] with the mean over its channels, and its sampling rate in Hz.
+  """Return the samples of a recording, float32 in [-1, 1] with the mean over its channels, and its
+  sampling rate in Hz.
 
-  PCM wave files are read by the standard library, other formats by the package soundfile, where it is installed.
+  PCM wave files are read by the standard library, other formats by the package soundfile, where it
+  is installed.
 
   Raises:
     UserError: the file cannot be read, or holds no samples.
@@ -23,7 +25,9 @@ def read_audio(path: str | Path) -> tuple[np.ndarray, int]:
   except (wave.Error, EOFError) as error:
     samples, rate = _other(path, error)
   except OSError as error:
-    raise errors.UserError(f'{path}: cannot be read ({error.strerror}). Expected a recording.') from None
+    raise errors.UserError(
+      f'{path}: cannot be read ({error.strerror}). Expected a recording.'
+    ) from None
   if not len(samples):
     raise errors.UserError(f'{path}: holds no samples. Expected a recording.')
   return samples.mean(axis=1, dtype=np.float32), rate
@@ -33,7 +37,8 @@ def _pcm(path: Path) -> tuple[np.ndarray, int]:
   """Return float32 (samples, channels) and the rate of a wave file of 8, 16, 24 or 32 bits."""
   with wave.open(str(path)) as file:
     data, width, channels, rate = (
-      file.readframes(file.getnframes()), file.getsampwidth(), file.getnchannels(), file.getframerate(),
+      file.readframes(file.getnframes()), file.getsampwidth(), file.getnchannels(),
+      file.getframerate(),
     )  # fmt: skip
   if width == 1:  # the only unsigned one
     values = np.frombuffer(data, np.uint8).astype(np.float32) - 128

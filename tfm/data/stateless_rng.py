@@ -1,4 +1,6 @@
-"""Randomness without state: numbers and permutations that are functions of a key, the same on every host."""
+"""Randomness without state: numbers and permutations that are functions of a key, the same on every
+host.
+"""
 
 import hashlib
 
@@ -15,7 +17,9 @@ def word(text: str) -> int:
 
 
 def mix(*parts: ArrayLike) -> NDArray[np.uint64]:
-  """A 64-bit hash of integers, elementwise over broadcast arrays (the finaliser of SplitMix64, Steele et al. 2014)."""
+  """A 64-bit hash of integers, elementwise over broadcast arrays (the finaliser of SplitMix64,
+  Steele et al. 2014).
+  """
   h: NDArray[np.uint64] = np.zeros((1,), U64)
   for part in parts:
     h = h + np.asarray(part).astype(U64) + U64(0x9E3779B97F4A7C15)
@@ -34,8 +38,8 @@ def uniform(key_B: NDArray[np.uint64], stream: str, n: int) -> NDArray[np.float6
 def permute(index: NDArray[np.int64], n: int, key: int) -> NDArray[np.int64]:
   """`pi(index)` for a permutation `pi` of `range(n)` picked by `key`; nothing of size `n` is made.
 
-  A Feistel network over the next even number of bits; what falls outside `range(n)` is sent through again.
-  """
+  A Feistel network over the next even number of bits; what falls outside `range(n)` is sent through
+  again."""
   half = max(1, ((n - 1).bit_length() + 1) // 2)
   mask = U64((1 << half) - 1)
 
@@ -51,7 +55,9 @@ def permute(index: NDArray[np.int64], n: int, key: int) -> NDArray[np.int64]:
   return out.astype(np.int64)
 
 
-def shuffled(sample: NDArray[np.int64], n: int, seed: int, split: str) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
+def shuffled(
+  sample: NDArray[np.int64], n: int, seed: int, split: str
+) -> tuple[NDArray[np.int64], NDArray[np.uint64]]:
   """Return the examples of an endless sequence of epochs, each its own permutation of `n` examples.
 
   Args:

@@ -14,16 +14,17 @@ from typing import Any
 from tfm.data.text import stamp
 from tfm.data.textdata import TextData
 
-_LEFT_OUT = frozenset({'test', 'tests', 'idle_test', 'site-packages', 'dist-packages', '__pycache__'})
+_LEFT_OUT = frozenset(
+  {'test', 'tests', 'idle_test', 'site-packages', 'dist-packages', '__pycache__'}
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Stdlib(TextData):
   """About 12 MB of Python: every `.py` of the standard library without its tests, each a document.
 
-  Every `val_every`-th file in the order of their paths is held out. Files that are not in the encoding they declare
-  are left out with a warning.
-  """
+  Every `val_every`-th file in the order of their paths is held out. Files that are not in the
+  encoding they declare are left out with a warning."""
 
   val_every: int = 20
 
@@ -34,7 +35,12 @@ class Stdlib(TextData):
 
   def identity(self) -> dict[str, Any]:
     files = [stamp(path) for path in files_of()]
-    return {'data': 'stdlib', 'python': platform.python_version(), 'val_every': self.val_every, 'files': files}
+    return {
+      'data': 'stdlib',
+      'python': platform.python_version(),
+      'val_every': self.val_every,
+      'files': files,
+    }
 
   def total_bytes(self) -> int:
     return sum(path.stat().st_size for path in files_of())
@@ -47,13 +53,17 @@ class Stdlib(TextData):
   def _texts(self) -> Iterator[str]:
     for path in files_of():
       if (text := source_of(path)) is None:
-        logging.getLogger(__name__).warning('data: %s is left out: it is not text in the encoding it declares.', path)
+        logging.getLogger(__name__).warning(
+          'data: %s is left out: it is not text in the encoding it declares.', path
+        )
       elif text:
         yield text
 
 
 def files_of() -> list[Path]:
-  """The `.py` files of the standard library in the order of their paths, tests and installed packages left out."""
+  """The `.py` files of the standard library in the order of their paths, tests and installed
+  packages left out.
+  """
   found = []
   for folder, inside, names in os.walk(sysconfig.get_path('stdlib')):
     inside[:] = [name for name in inside if name not in _LEFT_OUT]
@@ -62,7 +72,9 @@ def files_of() -> list[Path]:
 
 
 def source_of(path: Path) -> str | None:
-  """The text of a Python file in the encoding it declares (PEP 263; UTF-8 if none), or None if it is not that."""
+  """The text of a Python file in the encoding it declares (PEP 263; UTF-8 if none), or None if it
+  is not that.
+  """
   content = path.read_bytes()
   try:
     encoding, _ = tokenize.detect_encoding(io.BytesIO(content).readline)

@@ -25,7 +25,8 @@ from tfm.data.progress import Progress
 SPLITS = ('train', 'val')
 _META = 'meta.json'
 _FORMAT = 1
-# Characters that are encoded at once, and of a piece of them: several pieces, as processors take them in turns.
+# Characters that are encoded at once, and of a piece of them: several pieces, as processors take
+# them in turns.
 _BATCH = 1 << 22
 _PIECE = 1 << 17
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -69,10 +70,11 @@ def default_cache() -> Path:
 def open_store(cache: Path, identity: dict[str, Any], write: Callable[[Path], None]) -> Store:
   """The store of `identity` in `cache`; `write(folder)` makes it first if it is not there.
 
-  A store is written under a temporary name and renamed, so a reader sees all of it or nothing. Processes that want
-  the same store take turns by a lock: the first writes, the others read.
-  """
-  key = hashlib.sha256(json.dumps({'format': _FORMAT, **identity}, sort_keys=True).encode()).hexdigest()[:24]
+  A store is written under a temporary name and renamed, so a reader sees all of it or nothing.
+  Processes that want the same store take turns by a lock: the first writes, the others read."""
+  key = hashlib.sha256(
+    json.dumps({'format': _FORMAT, **identity}, sort_keys=True).encode()
+  ).hexdigest()[:24]
   path = cache / key
   if not _complete(path):
     with _telling_of_full_disks(cache), _locked(cache, key):
@@ -94,8 +96,8 @@ def write_store(
     folder: An empty folder.
     vocabulary: Encodes the text.
     documents: The documents of a split, in parts of their text.
-    framing: Tokens around each document. Without begin tokens, the end tokens also precede the first document, so that
-      every document has something to be predicted from.
+    framing: Tokens around each document. Without begin tokens, the end tokens also precede the
+      first document, so that every document has something to be predicted from.
     total: Bytes of text, if known, for the remaining time.
   """
   dtype = np.dtype('<u2' if vocabulary.size <= 1 << 16 else '<u4')
@@ -103,13 +105,17 @@ def write_store(
   splits, digest = {}, hashlib.sha256()
   with Progress('tokenising', total) as progress:
     for name in SPLITS:
-      if row := _write_split(folder, name, vocabulary, documents(name), framing, dtype, digest, progress):
+      if row := _write_split(
+        folder, name, vocabulary, documents(name), framing, dtype, digest, progress
+      ):
         splits[name] = row
   meta = {'splits': splits, 'dtype': dtype.str, 'content': digest.hexdigest()}
   (folder / _META).write_text(json.dumps(meta, indent=1), 'utf-8')
 
 
-def _write_split(folder, name, vocabulary, documents, framing, dtype, digest, progress) -> dict[str, int] | None:
+def _write_split(
+  folder, name, vocabulary, documents, framing, dtype, digest, progress
+) -> dict[str, int] | None:
   begin, end = (np.array(ids, dtype) for ids in framing)
   starts = array.array('q')
   text_bytes, at = 0, 0
@@ -140,7 +146,9 @@ def _write_split(folder, name, vocabulary, documents, framing, dtype, digest, pr
   return {'tokens': at, 'documents': len(starts), 'bytes': text_bytes}
 
 
-def _batches(documents: Iterable[Iterable[str]], may_cut: Callable[[str], int]) -> Iterator[list[tuple[str, bool]]]:
+def _batches(
+  documents: Iterable[Iterable[str]], may_cut: Callable[[str], int]
+) -> Iterator[list[tuple[str, bool]]]:
   """Pieces of text, and whether each begins a document."""
   batch, size = [], 0
   for document in documents:
@@ -155,7 +163,9 @@ def _batches(documents: Iterable[Iterable[str]], may_cut: Callable[[str], int]) 
     yield batch
 
 
-def _encoded(vocabulary: tokenizer.Vocabulary, batch: list[tuple[str, bool]]) -> Iterator[NDArray[np.int32]]:
+def _encoded(
+  vocabulary: tokenizer.Vocabulary, batch: list[tuple[str, bool]]
+) -> Iterator[NDArray[np.int32]]:
   first, onward = (iter(v.encode_batch([text for text, begins in batch if begins == kind])) for v, kind in (
     (vocabulary, True), (vocabulary.onward, False)
   ))  # fmt: skip
@@ -166,7 +176,10 @@ def _complete(path: Path) -> bool:
   try:
     meta = json.loads((path / _META).read_text('utf-8'))
     width = np.dtype(meta['dtype']).itemsize
-    return all((path / f'{n}.bin').stat().st_size == row['tokens'] * width for n, row in meta['splits'].items())
+    return all(
+      (path / f'{n}.bin').stat().st_size == row['tokens'] * width
+      for n, row in meta['splits'].items()
+    )
   except (OSError, ValueError, KeyError):
     return False
 
@@ -203,7 +216,8 @@ def _telling_of_full_disks(cache: Path) -> Iterator[None]:
   except OSError as error:
     if error.errno in _FULL:
       raise UserError(
-        f'data.cache: no space for the token store in {cache} ({error.strerror}); nothing was kept. '
+        f'data.cache: no space for the token store in {cache} ({error.strerror}); nothing was '
+        f'kept. '
         'Free some, or name another place with data.cache or TFM_CACHE.'
       ) from error
     if error.filename is not None and str(error.filename).startswith(str(cache)):

@@ -20,11 +20,11 @@ _BLOCK = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class Text(TextData):
-  """UTF-8 files, each a document: `files` is a path, a glob, a folder (all files below it), or several with commas.
+  """UTF-8 files, each a document: `files` is a path, a glob, a folder (all files below it), or
+  several with commas.
 
-  Held out are `val_files`, or else the last `val_tail` of the characters of all the text, in nanoGPT's way. A file may
-  be larger than the memory: it is read block by block.
-  """
+  Held out are `val_files`, or else the last `val_tail` of the characters of all the text, in
+  nanoGPT's way. A file may be larger than the memory: it is read block by block."""
 
   files: str = ''
   val_files: str = ''
@@ -53,10 +53,16 @@ class Text(TextData):
   def identity(self) -> dict[str, Any]:
     fields = ['files', 'val_files'] if self.val_files else ['files']
     tail = None if self.val_files else self.val_tail
-    return {'data': 'text', 'val_tail': tail, **{name: [stamp(p) for p in self._paths(name)] for name in fields}}
+    return {
+      'data': 'text',
+      'val_tail': tail,
+      **{name: [stamp(p) for p in self._paths(name)] for name in fields},
+    }
 
   def separated(self) -> bool:
-    return len(self._paths('files')) > 1 or (bool(self.val_files) and len(self._paths('val_files')) > 1)
+    return len(self._paths('files')) > 1 or (
+      bool(self.val_files) and len(self._paths('val_files')) > 1
+    )
 
   def total_bytes(self) -> int:
     names = ['files', 'val_files'] if self.val_files else ['files']
@@ -70,11 +76,17 @@ class Text(TextData):
       yield f'val_tail: is {self.val_tail}. A fraction from 0 to below 1 was wanted.'
 
   def _paths(self, name: str) -> list[Path]:
-    return [path for item in getattr(self, name).split(',') if item.strip() for path in _expand(name, item.strip())]
+    return [
+      path
+      for item in getattr(self, name).split(',')
+      if item.strip()
+      for path in _expand(name, item.strip())
+    ]
 
 
 def read(path: Path, start: int = 0, stop: int | None = None) -> Iterator[str]:
-  """The text of a UTF-8 file from byte `start` to before `stop` (the end), in parts, its line ends as they are.
+  """The text of a UTF-8 file from byte `start` to before `stop` (the end), in parts, its line ends
+  as they are.
 
   *Raises:* `UserError` that names the file, and the offset of the first byte that is not UTF-8.
   """
@@ -94,7 +106,8 @@ def read(path: Path, start: int = 0, stop: int | None = None) -> Iterator[str]:
   except UnicodeDecodeError as error:
     where = at - len(held) + error.start
     raise UserError(
-      f'data.files: {path} is not UTF-8: byte {where} is 0x{error.object[error.start]:02x} ({error.reason}). '
+      f'data.files: {path} is not UTF-8: byte {where} is 0x{error.object[error.start]:02x} '
+      f'({error.reason}). '
       'Convert it first, for example with iconv -t UTF-8.'
     ) from error
   if at == 0:
@@ -114,8 +127,8 @@ def stamp(path: Path) -> list[Any]:
 def _tail(stamps: tuple[tuple[Any, ...], ...], fraction: float) -> tuple[int, int]:
   """The number of the file, and the byte in it, where the last `fraction` of all characters begins.
 
-  The files are known by their path and `stamp`, so that none is counted twice and a changed one is counted anew.
-  """
+  The files are known by their path and `stamp`, so that none is counted twice and a changed one is
+  counted anew."""
   files = [Path(path) for path, *_ in stamps]
   marks: list[tuple[int, int, int]] = []
   total = 0
@@ -142,7 +155,11 @@ def _expand(name: str, item: str) -> list[Path]:
   elif path.exists() or not glob.has_magic(item):
     return [path]
   else:
-    found = sorted(p for p in map(Path, glob.glob(os.path.expanduser(item), recursive=True)) if p.is_file())
+    found = sorted(
+      p for p in map(Path, glob.glob(os.path.expanduser(item), recursive=True)) if p.is_file()
+    )
   if not found:
-    raise UserError(f'data.{name}: no file matches {item!r}. A path, a glob or a folder with files was wanted.')
+    raise UserError(
+      f'data.{name}: no file matches {item!r}. A path, a glob or a folder with files was wanted.'
+    )
   return found

@@ -9,9 +9,8 @@ _MUCH = 1 << 26
 def pieces(parts: Iterable[str], cut: Callable[[str], int], size: int) -> Iterator[str]:
   """The text that `parts` are joined, in pieces of about `size` characters, none of them empty.
 
-  `cut(text)` is the last place where `text` may be parted, 0 if there is none yet; the piece then grows, and a warning
-  tells of one that grows large.
-  """
+  `cut(text)` is the last place where `text` may be parted, 0 if there is none yet; the piece then
+  grows, and a warning tells of one that grows large."""
   held: list[str] = []
   length, goal, told = 0, size, False
   for part in _sliced(parts, size):
@@ -27,7 +26,8 @@ def pieces(parts: Iterable[str], cut: Callable[[str], int], size: int) -> Iterat
       if length >= _MUCH and not told:
         told = True
         logging.getLogger(__name__).warning(
-          'data: %d million characters on end in which this tokenizer may not be interrupted: they are held in memory '
+          'data: %d million characters on end in which this tokenizer may not be interrupted: they '
+          'are held in memory '
           'until it may. Text with spaces or line ends was wanted, or data.tokenizer=byte or char.',
           length // 10**6,
         )

@@ -24,14 +24,15 @@ from tfm.data.tokenizer import Bpe, Tokenizer, Vocabulary
 class TextData(Data):
   """Text, how it is tokenised, and the `length` of a sequence in tokens.
 
-  Attributes:
-    tokenizer: Learns a vocabulary from the text, or reads a published one.
-    length: Tokens of a row of the model.
-    isolate: Each row packs whole documents that cannot attend to each other. Otherwise rows are windows of all the text
+  Attributes: tokenizer: Learns a vocabulary from the text, or reads a published one. length: Tokens
+    of a row of the model. isolate: Each row packs whole documents that cannot attend to each other.
+    Otherwise rows are windows of all the text
       end to end.
-    begin: Whether documents start with the begin tokens of a published tokenizer. 'auto': if its prompts do.
+    begin: Whether documents start with the begin tokens of a published tokenizer. 'auto': if its
+    prompts do.
     end: Whether documents end with the end token. 'auto': if there are several documents.
-    new_tokens: What happens if a published tokenizer lacks a special token that the data or the task needs.
+    new_tokens: What happens if a published tokenizer lacks a special token that the data or the
+    task needs.
   """
 
   tokenizer: Tokenizer = dataclasses.field(default_factory=Bpe)
@@ -75,15 +76,16 @@ class TextData(Data):
     return self.corpus(window, task.overlap)
 
   def specs(self) -> dict[str, ArraySpec]:
-    # A task may add special tokens or shift labels: the length of its raw rows is `task.window(length)`.
+    # A task may add special tokens or shift labels: the length of its raw rows is
+    # `task.window(length)`.
     row = ArraySpec((self.batch, self.length), np.int32, 'BT')
     return {'tokens': row, 'segments': row, 'positions': row}
 
   def corpus(self, window: int, overlap: int = 0, specials: Sequence[str] = ()) -> Corpus:
     """Return the text as rows of tokens.
 
-    The first call reads and tokenises all of the text; later calls map files into memory. Memory use does not grow
-    with the size of a document.
+    The first call reads and tokenises all of the text; later calls map files into memory. Memory
+    use does not grow with the size of a document.
 
     Args:
       window: Tokens of a row.
@@ -130,7 +132,9 @@ class TextData(Data):
   def _learnt_store(self) -> Store:
     """Return the store of a vocabulary that tfm learnt, from this text or for a checkpoint."""
     if self.begin == 'always':
-      raise UserError('data.begin: is always, and the tokenizer has no begin token. Expected auto or never.')
+      raise UserError(
+        'data.begin: is always, and the tokenizer has no begin token. Expected auto or never.'
+      )
     separated = self.separated() if self.end == 'auto' else self.end == 'always'
 
     def learn() -> Vocabulary:
@@ -139,7 +143,9 @@ class TextData(Data):
 
     return self._store(learn, None if separated else Framing(), {'separated': separated})
 
-  def _store(self, learn: Callable[[], Vocabulary], framing: Framing | None, identity: dict[str, Any]) -> Store:
+  def _store(
+    self, learn: Callable[[], Vocabulary], framing: Framing | None, identity: dict[str, Any]
+  ) -> Store:
     """Return the open store, written first if needed. Framing None is one end token."""
 
     def write(folder: Path) -> None:
@@ -148,7 +154,9 @@ class TextData(Data):
       write_store(folder, vocabulary, self.streams, around, self.total_bytes())
 
     identity = {'source': self.identity(), 'tokenizer': self.tokenizer.identity(), **identity}
-    store = open_store(Path(self.cache).expanduser() if self.cache else default_cache(), identity, write)
+    store = open_store(
+      Path(self.cache).expanduser() if self.cache else default_cache(), identity, write
+    )
     if 'train' not in store.splits:
       raise UserError(f'data: {type(self).__name__.lower()} has no text to train on.')
     return store
@@ -156,6 +164,8 @@ class TextData(Data):
 
 @functools.lru_cache(maxsize=1)
 def _given(tokenizer: Tokenizer, identity: str) -> Vocabulary | None:
-  """Return the vocabulary of a tokenizer that learns none. A large one takes seconds to read, and is needed twice."""
+  """Return the vocabulary of a tokenizer that learns none. A large one takes seconds to read, and
+  is needed twice.
+  """
   del identity  # a part of the key: a file may have changed
   return tokenizer.given()

@@ -1,4 +1,6 @@
-"""Any TensorFlow Datasets dataset with a text feature, read by random access and without TensorFlow."""
+"""Any TensorFlow Datasets dataset with a text feature, read by random access and without
+TensorFlow.
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -12,10 +14,11 @@ _BATCH = 1024
 
 @dataclasses.dataclass(frozen=True)
 class Tfds(TextData):
-  """The dataset `name` (`lm1b`, `wiki40b/en`, ...): its `feature`, of `split` to train on and of `val_split` held out.
+  """The dataset `name` (`lm1b`, `wiki40b/en`, ...): its `feature`, of `split` to train on and of
+  `val_split` held out.
 
-  Splits are written as in TFDS (`train[:95%]`). Data must be prepared as ArrayRecord, or be downloadable as such.
-  """
+  Splits are written as in TFDS (`train[:95%]`). Data must be prepared as ArrayRecord, or be
+  downloadable as such."""
 
   name: str = ''
   split: str = 'train'
@@ -29,7 +32,9 @@ class Tfds(TextData):
       return
     source = self._source(chosen)
     for start in range(0, len(source), _BATCH):
-      for i, row in enumerate(source.__getitems__(list(range(start, min(start + _BATCH, len(source)))))):
+      for i, row in enumerate(
+        source.__getitems__(list(range(start, min(start + _BATCH, len(source)))))
+      ):
         yield self._text(row, chosen, start + i)
 
   def identity(self) -> dict[str, Any]:
@@ -45,21 +50,32 @@ class Tfds(TextData):
 
   def _text(self, row: dict[str, Any], split: str, number: int) -> str:
     if self.feature not in row:
-      raise UserError(f'data.feature: {self.name} has no feature {self.feature!r}. Known: {", ".join(sorted(row))}.')
+      raise UserError(
+        f'data.feature: {self.name} has no feature {self.feature!r}. Known: '
+        f'{", ".join(sorted(row))}.'
+      )
     value = row[self.feature]
     if not isinstance(value, bytes | str):
-      raise UserError(f'data.feature: {self.feature!r} of {self.name} is {type(value).__name__}. Text was wanted.')
+      raise UserError(
+        f'data.feature: {self.feature!r} of {self.name} is {type(value).__name__}. Text was wanted.'
+      )
     try:
       return value if isinstance(value, str) else value.decode('utf-8')
     except UnicodeDecodeError as error:
-      raise UserError(f'data: example {number} of {self.name} {split} is not UTF-8: {error.reason}.') from error
+      raise UserError(
+        f'data: example {number} of {self.name} {split} is not UTF-8: {error.reason}.'
+      ) from error
 
   def _builder(self) -> Any:
     library = _library()
     try:
-      builder = library.builder(self.name, data_dir=self.data_dir or None, file_format='array_record')
+      builder = library.builder(
+        self.name, data_dir=self.data_dir or None, file_format='array_record'
+      )
     except library.core.registered.DatasetNotFoundError as error:
-      raise UserError(f'data.name: TFDS knows no dataset {self.name!r}. {_first_line(error)}') from error
+      raise UserError(
+        f'data.name: TFDS knows no dataset {self.name!r}. {_first_line(error)}'
+      ) from error
     except ValueError as error:
       raise self._not_array_record(error) from error
     if not builder.is_prepared():
@@ -68,7 +84,8 @@ class Tfds(TextData):
 
   def _not_array_record(self, error: Exception) -> UserError:
     return UserError(
-      f'data.name: TFDS cannot open {self.name!r} as ArrayRecord ({str(error).splitlines()[0]}). Prepare it so: '
+      f'data.name: TFDS cannot open {self.name!r} as ArrayRecord ({str(error).splitlines()[0]}). '
+      f'Prepare it so: '
       f'tfds build {self.name} --file_format=array_record, or name another data_dir.'
     )
 
@@ -90,7 +107,8 @@ def _library() -> Any:
     import tensorflow_datasets
   except ImportError as error:
     raise UserError(
-      f"data: reading TFDS datasets needs the package {error.name}. Install it with: pip install 'tfm[tfds]'"
+      f'data: reading TFDS datasets needs the package {error.name}. Install it with: pip install '
+      f"'tfm[tfds]'"
     ) from error
   return tensorflow_datasets
 

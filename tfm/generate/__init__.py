@@ -1,4 +1,6 @@
-"""Going on from prompts. The package is the function too: `tfm.generate(spec, params, prompts, ...)`."""
+"""Going on from prompts. The package is the function too: `tfm.generate(spec, params, prompts,
+...)`.
+"""
 
 import sys
 import types
@@ -18,7 +20,8 @@ from tfm.generate.sampling import Sampling as Sampling
 
 
 class _Callable(types.ModuleType):
-  # Importing any module in here binds `tfm.generate` to the package, over the function of that name.
+  # Importing any module in here binds `tfm.generate` to the package, over the function of that
+  # name.
   def __call__(self, *args: Any, **kwargs: Any) -> Any:
     return generate(*args, **kwargs)
 

@@ -1,4 +1,6 @@
-"""Beam search: the continuation with the best log probability a token, among the few best prefixes at each length."""
+"""Beam search: the continuation with the best log probability a token, among the few best prefixes
+at each length.
+"""
 
 import dataclasses
 import functools
@@ -23,9 +25,9 @@ from tfm.parts.context import Run
 class Aims:
   """What is searched for, as arrays: ended beams count log p / length ** `length_penalty`.
 
-  A prompt is done with once it has as many ended beams as are kept and (`eager`: that is all; `patient`: the best open
-  one would count no more than the worst of them at its longest; else: at its length now).
-  """
+  A prompt is done with once it has as many ended beams as are kept and (`eager`: that is all;
+  `patient`: the best open one would count no more than the worst of them at its longest; else: at
+  its length now)."""
 
   length_penalty: jax.Array
   eager: jax.Array
@@ -34,7 +36,8 @@ class Aims:
 
 @struct.dataclass
 class Beams:
-  """Open beams and ended ones, best first: tokens `[B, K, room]`, and log p or what it counts (-inf: there is none).
+  """Open beams and ended ones, best first: tokens `[B, K, room]`, and log p or what it counts
+  (-inf: there is none).
 
   `over` says which prompts are done with, `n` how many tokens the open beams have.
   """
@@ -57,7 +60,9 @@ class Begun:
 
 @struct.dataclass
 class Turn:
-  """Beams, log p of each with each next token `[B, K, V]`, whether that ends it, and the cache, a row a beam."""
+  """Beams, log p of each with each next token `[B, K, V]`, whether that ends it, and the cache, a
+  row a beam.
+  """
 
   beams: Beams
   total_BKV: jax.Array
@@ -86,7 +91,8 @@ def begin(
 
 @functools.partial(jax.jit, static_argnames=('spec', 'beams', 'room', 'run'))
 def search(
-  spec: Model, params: Any, begun: Begun, rules: LogitsProcessors, aims: Aims, fan: Fan | None = None, *,
+  spec: Model, params: Any, begun: Begun, rules: LogitsProcessors, aims: Aims,
+  fan: Fan | None = None, *,
   beams: int, room: int, run: Run,
 ) -> jax.Array:  # fmt: skip
   """The best continuation of each prompt, `[B, room]`, `NOTHING` after its end."""
@@ -104,20 +110,36 @@ def search(
   return state.best_BKT[:, 0]
 
 
-def opened(begun: Begun, rules: LogitsProcessors, fan: Fan | None = None, *, beams: int, room: int, run: Run) -> Turn:
+def opened(
+  begun: Begun, rules: LogitsProcessors, fan: Fan | None = None, *, beams: int, room: int, run: Run
+) -> Turn:
   """The turn after the prompts: from here on each has `beams` rows of its own."""
   state = _start(len(rules.keys_B), beams, room)
   if fan is not None:
-    return _turn(state, begun.logits_BV[fan.each], fanned(begun.cache, fan.each, fan.origin, fan.table), rules)
+    return _turn(
+      state, begun.logits_BV[fan.each], fanned(begun.cache, fan.each, fan.origin, fan.table), rules
+    )
   each = jnp.repeat(jnp.arange(len(rules.keys_B)), beams)
   return _turn(state, begun.logits_BV[each], rows(begun.cache, run.cache, each), rules)
 
 
-def proceed(spec: Model, params: Any, state: Beams, from_BK: jax.Array, cache: Any, rules: LogitsProcessors, *, run: Run) -> Turn:
-  """The next turn: one pass over the last token of each open beam, which goes on from row `from_BK` of its prompt's."""
+def proceed(
+  spec: Model,
+  params: Any,
+  state: Beams,
+  from_BK: jax.Array,
+  cache: Any,
+  rules: LogitsProcessors,
+  *,
+  run: Run,
+) -> Turn:
+  """The next turn: one pass over the last token of each open beam, which goes on from row `from_BK`
+  of its prompt's.
+  """
   name = 'input_ids' if spec.encoder is None else 'decoder_input_ids'
   B, K = from_BK.shape
-  # Only what a mixer keeps differs between the beams of a prompt; what was read of an encoder is the same.
+  # Only what a mixer keeps differs between the beams of a prompt; what was read of an encoder is
+  # the same.
   cache = rows(cache, run.cache, (K * jnp.arange(B)[:, None] + from_BK).reshape(B * K), cross=False)
   last_BK = jax.lax.dynamic_index_in_dim(state.open_BKT, state.n - 1, 2, keepdims=False)
   fed: dict[str, Any] = {name: last_BK.reshape(B * K, 1)}
@@ -141,7 +163,9 @@ def _turn(state: Beams, logits: jax.Array, cache: Any, rules: LogitsProcessors) 
   logp = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
   logp = priced(rules, logp, state.open_BKT.reshape(B * K, room), jnp.broadcast_to(n, (B * K,)))
   total_BKV = state.logp_BK[..., None] + logp.reshape(B, K, -1)
-  ends_BKV = jnp.broadcast_to((rules.stop_V | (n + 1 >= rules.maximum))[None, None], total_BKV.shape)
+  ends_BKV = jnp.broadcast_to(
+    (rules.stop_V | (n + 1 >= rules.maximum))[None, None], total_BKV.shape
+  )
   return Turn(state, total_BKV, ends_BKV, cache)
 
 
@@ -150,7 +174,9 @@ def extend(turn: Turn, rules: LogitsProcessors, aims: Aims) -> tuple[Beams, jax.
   state, K, n = turn.beams, turn.total_BKV.shape[1], turn.beams.n
   # A beam ends where one of the K best of all, open or not, is a token that ends it.
   best = _best(turn.total_BKV, K)
-  ends_BK = jax.vmap(lambda ends_KV, k, v: ends_KV[k, v])(turn.ends_BKV, best.from_BJ, best.token_BJ)
+  ends_BK = jax.vmap(lambda ends_KV, k, v: ends_KV[k, v])(
+    turn.ends_BKV, best.from_BJ, best.token_BJ
+  )
   worth_BK = jnp.where(ends_BK & ~state.over_B[:, None], best.logp_BJ, -jnp.inf)
   worth_BK /= (n + 1).astype(jnp.float32) ** aims.length_penalty
   both_BJ = jnp.concatenate([state.worth_BK, worth_BK], axis=1)

@@ -1,4 +1,6 @@
-"""Beams that end with a text: after each pass the host is asked which of the next tokens complete one."""
+"""Beams that end with a text: after each pass the host is asked which of the next tokens complete
+one.
+"""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -44,7 +46,8 @@ def search(
   room: int,
   run: Run,
 ) -> NDArray[np.int32]:
-  """`beam.search` in which a beam ends, too, with the token after which `holds` is true of its new tokens.
+  """`beam.search` in which a beam ends, too, with the token after which `holds` is true of its new
+  tokens.
 
   *Cost*: a call a pass, which reads the texts of 2 K beams a prompt from their beginnings.
   """
@@ -58,7 +61,9 @@ def search(
 
 
 def _ended(turn: beam.Turn, holds: Callable[[list[int]], bool]) -> beam.Turn:
-  """The turn with all of the tokens marked that end a beam, among those that `beam.extend` looks at."""
+  """The turn with all of the tokens marked that end a beam, among those that `beam.extend` looks
+  at.
+  """
   _, K, V = turn.total_BKV.shape
   J = K * min(2, V)
   state = jax.device_get(turn.beams)

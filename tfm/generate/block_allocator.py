@@ -1,4 +1,6 @@
-"""Who has which block of a paged cache: kept on the host, brought to the cache as a table and a few copies."""
+"""Who has which block of a paged cache: kept on the host, brought to the cache as a table and a few
+copies.
+"""
 
 from collections.abc import Sequence
 
@@ -9,10 +11,12 @@ from tfm.core import errors
 
 
 class BlockAllocator:
-  """Hands out the blocks of a pool to rows as they grow; forks share blocks until they write (arXiv:2309.06180).
+  """Hands out the blocks of a pool to rows as they grow; forks share blocks until they write
+  (arXiv:2309.06180).
 
-  A row is a handle. `grow` says which blocks to copy before the new tokens are written: a block that others read too is
-  written to by nobody. The tables and copies go to the device by `tfm.parts.cache.paged.laid`.
+  A row is a handle. `grow` says which blocks to copy before the new tokens are written: a block
+  that others read too is written to by nobody. The tables and copies go to the device by
+  `tfm.parts.cache.paged.laid`.
 
   *Example*:
     >>> blocks = BlockAllocator(8, 4)
@@ -54,7 +58,8 @@ class BlockAllocator:
     return self._new(list(self._rows[row]), self._lengths[row])
 
   def grow(self, row: int, tokens: int) -> list[tuple[int, int]]:
-    """Room for so many more tokens; the copies `(from, to)` to make before they are written, at most one.
+    """Room for so many more tokens; the copies `(from, to)` to make before they are written, at
+    most one.
 
     Raises: UserError if the pool has too few free blocks; nothing is changed then.
     """
@@ -65,7 +70,8 @@ class BlockAllocator:
     more = max(-(-(length + tokens) // self.block) - len(own), 0)
     if more + shared > self.free:
       raise errors.UserError(
-        f'blocks: {tokens} more tokens need {more + shared} more blocks of {self.block}, {self.free} of {self.blocks} '
+        f'blocks: {tokens} more tokens need {more + shared} more blocks of {self.block}, '
+        f'{self.free} of {self.blocks} '
         'are free. Expected rows released first, or a larger pool.'
       )
     copies = []
@@ -92,7 +98,9 @@ class BlockAllocator:
     del self._rows[row], self._lengths[row]
 
   def table(self, rows: Sequence[int], width: int) -> NDArray[np.int32]:
-    """The blocks of each row, int32 `[len(rows), width]`; `blocks`, which is no block, where a row has no more."""
+    """The blocks of each row, int32 `[len(rows), width]`; `blocks`, which is no block, where a row
+    has no more.
+    """
     table = np.full((len(rows), width), self.blocks, np.int32)
     for i, row in enumerate(rows):
       own = self._rows[row]

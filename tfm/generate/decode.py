@@ -1,4 +1,6 @@
-"""Text (or token ids) that goes on from prompts: all at once with `generate`, token by token with `stream`."""
+"""Text (or token ids) that goes on from prompts: all at once with `generate`, token by token with
+`stream`.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 import dataclasses
@@ -40,35 +42,39 @@ def generate(
   draft: Draft | None = None,
   **options: Any,
 ) -> Any:
-  """What the model says after each prompt: a list of strings if the prompts are strings, else of lists of token ids.
+  """What the model says after each prompt: a list of strings if the prompts are strings, else of
+  lists of token ids.
 
-  An encoder of audio or images reads arrays: `prompts` is then a dict of its inputs, as the model's processor returns,
-  or the array itself. With a tokenizer the result is strings.
+  An encoder of audio or images reads arrays: `prompts` is then a dict of its inputs, as the model's
+  processor returns, or the array itself. With a tokenizer the result is strings.
 
-  Prompts (of any lengths: each row is what it would be alone) go before the new tokens of a decoder, are in mutual view
-  in a prefix LM, and feed the encoder of an encoder-decoder. `options` are the fields of `Options`:
-  `max_new_tokens=64`, `min_new_tokens=0`, `eos`, `stop`, `decoder_start`, `forced_first`, `forced_last`,
-  `forbidden_first`;
-  `temperature=1.0` (0: the likeliest token),
-  `top_k`, `top_p`, `min_p`; `repetition_penalty`, `frequency_penalty`, `presence_penalty`, `no_repeat_ngram`,
-  `logit_bias`, `allowed`; `beams`, `length_penalty`, `early_stopping`; `prefill_chunk`, `prompt_cache`.
-  `key` is one key, or one a row (`[B]`); by default `jax.random.key(0)`, so the same call gives the same text.
-  `draft` (`Lookup()`, `Smaller(spec, params)`, `Later()`) guesses `draft_tokens=4` tokens, which one pass of the model
-  then takes or leaves: greedy rows stay the same, drawn ones come from the same distribution, in fewer passes.
+  Prompts (of any lengths: each row is what it would be alone) go before the new tokens of a
+  decoder, are in mutual view in a prefix LM, and feed the encoder of an encoder-decoder. `options`
+  are the fields of `Options`: `max_new_tokens=64`, `min_new_tokens=0`, `eos`, `stop`,
+  `decoder_start`, `forced_first`, `forced_last`, `forbidden_first`; `temperature=1.0` (0: the
+  likeliest token), `top_k`, `top_p`, `min_p`; `repetition_penalty`, `frequency_penalty`,
+  `presence_penalty`, `no_repeat_ngram`, `logit_bias`, `allowed`; `beams`, `length_penalty`,
+  `early_stopping`; `prefill_chunk`, `prompt_cache`. `key` is one key, or one a row (`[B]`); by
+  default `jax.random.key(0)`, so the same call gives the same text. `draft` (`Lookup()`,
+  `Smaller(spec, params)`, `Later()`) guesses `draft_tokens=4` tokens, which one pass of the model
+  then takes or leaves: greedy rows stay the same, drawn ones come from the same distribution, in
+  fewer passes.
 
-  Ids end with the token that ended the row; strings leave it out, and what is from a `stop` text on. Rows of the token
-  table beyond the tokenizer's `size` are never chosen.
+  Ids end with the token that ended the row; strings leave it out, and what is from a `stop` text
+  on. Rows of the token table beyond the tokenizer's `size` are never chosen.
 
-  *Cost*: prompt lengths, cache slots and `max_new_tokens` are rounded up to few sizes, and what is compiled for one
-  call serves the next; the values of options are not compiled in. The parameters are laid out a layer at a time
-  first: a copy, which `prepare(spec, params)` makes once for many calls, and which `run=Run(loop='scan')` goes without,
-  at slower steps; that compiles in a time that does not grow with depth.
+  *Cost*: prompt lengths, cache slots and `max_new_tokens` are rounded up to few sizes, and what is
+  compiled for one call serves the next; the values of options are not compiled in. The parameters
+  are laid out a layer at a time first: a copy, which `prepare(spec, params)` makes once for many
+  calls, and which `run=Run(loop='scan')` goes without, at slower steps; that compiles in a time
+  that does not grow with depth.
 
-  *Raises*: UserError for an unknown option or a value out of range, an empty prompt, a token outside the vocabulary,
-  text without a tokenizer, more tokens than a learned position table has rows, or a model that looks ahead.
+  *Raises*: UserError for an unknown option or a value out of range, an empty prompt, a token
+  outside the vocabulary, text without a tokenizer, more tokens than a learned position table has
+  rows, or a model that looks ahead.
 
-  *Example*: `tfm.generate(spec, params, ['def '], tokenizer=tokenizer, max_new_tokens=64, temperature=0.8)`, and
-  speech to text:
+  *Example*: `tfm.generate(spec, params, ['def '], tokenizer=tokenizer, max_new_tokens=64,
+  temperature=0.8)`, and speech to text:
 
       m = tfm.load('whisper-tiny.en')
       features = m.processor(audio=samples, sampling_rate=16000)
@@ -84,7 +90,9 @@ def generate(
     rows = _searched(spec, params, batch, chosen, key, run, draft, holds)
   else:
     chunk = LOOK if stops else chosen.max_new_tokens
-    rows = np.concatenate([*_chunks(spec, params, batch, chosen, key, run, draft, watch, chunk)], axis=1)
+    rows = np.concatenate(
+      [*_chunks(spec, params, batch, chosen, key, run, draft, watch, chunk)], axis=1
+    )
   ids = [[int(t) for t in row if t != NOTHING] for row in rows]
   if not _wants_text(spec, prompts, tokenizer):
     return ids
@@ -105,16 +113,19 @@ def stream(
   chunk: int = 1,
   **options: Any,
 ) -> Iterator[NDArray[np.int32]]:
-  """The tokens of `generate`, the same ones, as they come: int32 `[B]` a step, -1 for a row that has ended.
+  """The tokens of `generate`, the same ones, as they come: int32 `[B]` a step, -1 for a row that
+  has ended.
 
-  `chunk` steps are run before their tokens come out together: more are faster where a step is short. A `Detokenizer` turns
-  a row's ids into text as they arrive, and shows nothing that may yet be part of a `stop` text.
-  """
+  `chunk` steps are run before their tokens come out together: more are faster where a step is
+  short. A `Detokenizer` turns a row's ids into text as they arrive, and shows nothing that may yet
+  be part of a `stop` text."""
   if chunk < 1:
     raise errors.UserError(f'generate: chunk={chunk} is no number of steps. Expected at least 1.')
   chosen = options_lib.parse(options)
   if chosen.beams > 1:
-    raise errors.UserError(f'generate: beams={chosen.beams} are chosen at the end, no stream. Expected beams=1.')
+    raise errors.UserError(
+      f'generate: beams={chosen.beams} are chosen at the end, no stream. Expected beams=1.'
+    )
   batch = prompts_lib.batch(spec, prompts, tokenizer, chosen)
   watch = _Watch(tokenizer, options_lib.several(chosen.stop), batch, _before(spec, prompts, batch))
   chunks = _chunks(spec, params, batch, chosen, key, run, draft, watch, chunk)
@@ -132,23 +143,31 @@ def _chunks(
   watch: Any,
   chunk: int,
 ) -> Iterator[NDArray[np.int32]]:
-  """New tokens `[B, n]` as far as all rows have them, in pieces of `chunk` or so (the first has but one)."""
+  """New tokens `[B, n]` as far as all rows have them, in pieces of `chunk` or so (the first has but
+  one).
+  """
   if draft is not None and (wrong := list(draft.fits(spec))):
     raise errors.UserError(f'generate: draft: {" ".join(wrong)}')
   ahead = 0 if draft is None else draft.ahead(spec, options.draft_tokens)
   if run.cache.back is not None and ahead >= run.cache.back:
     raise errors.UserError(
-      f'generate: the cache can be cut back by fewer than {run.cache.back} tokens, but the draft guesses {ahead}. '
+      f'generate: the cache can be cut back by fewer than {run.cache.back} tokens, but the draft '
+      f'guesses {ahead}. '
       f'Expected a margin of more than {ahead}, or draft_tokens of less than {run.cache.back}.'
     )
   params, rules = _ready(spec, params, batch, options, key, run)
   guess = Draft() if draft is None else draft
   layout = prefix_sharing.prefix_layout(spec, run.cache, batch, 1, options.max_new_tokens)
-  begin, fan = _begin(spec, params, batch, options, run, guess, layout), None if layout is None else layout.fan
+  begin, fan = (
+    _begin(spec, params, batch, options, run, guess, layout),
+    None if layout is None else layout.fan,
+  )
   sizes: dict[str, Any] = {'slots': batch.slots, 'room': batch.room, 'chunk': options.prefill_chunk}
   state = step.prefill(spec, params, begin, rules, guess, batch.inputs, fan, run=run, **sizes)
   if options.prompt_cache is not None:
-    prompt_cache.finish(options.prompt_cache, spec, params, batch, run, state.cache, guess, state.memory)
+    prompt_cache.finish(
+      options.prompt_cache, spec, params, batch, run, state.cache, guess, state.memory
+    )
   seen = 0
   while True:
     # Read before the next call: it takes the state's memory over.
@@ -177,14 +196,23 @@ def _searched(
   draft: Draft | None,
   holds: Callable[[list[int]], bool] | None,
 ) -> NDArray[np.int32]:
-  """The best beam of each prompt, `[B, room]`; `holds` says which new tokens are as many as a beam may have."""
+  """The best beam of each prompt, `[B, room]`; `holds` says which new tokens are as many as a beam
+  may have.
+  """
   if draft is not None:
-    raise errors.UserError(f'generate: beams={options.beams} have no use for a draft. Expected draft=None, or beams=1.')
+    raise errors.UserError(
+      f'generate: beams={options.beams} have no use for a draft. Expected draft=None, or beams=1.'
+    )
   params, rules = _ready(spec, params, batch, options, key, run)
   eager, patient = options.early_stopping is True, options.early_stopping == 'never'
   aims = beam.Aims(jnp.float32(options.length_penalty), jnp.asarray(eager), jnp.asarray(patient))
-  layout = prefix_sharing.prefix_layout(spec, run.cache, batch, options.beams, options.max_new_tokens)
-  begin, fan = _begin(spec, params, batch, options, run, Draft(), layout), None if layout is None else layout.fan
+  layout = prefix_sharing.prefix_layout(
+    spec, run.cache, batch, options.beams, options.max_new_tokens
+  )
+  begin, fan = (
+    _begin(spec, params, batch, options, run, Draft(), layout),
+    None if layout is None else layout.fan,
+  )
   chunk = options.prefill_chunk
   begun = beam.begin(spec, params, begin, rules, fan, run=run, slots=batch.slots, chunk=chunk)
   if options.prompt_cache is not None:
@@ -196,12 +224,19 @@ def _searched(
 
 
 def _begin(
-  spec: Model, params: Any, batch: Batch, options: Options, run: Run, draft: Draft, layout: prefix_sharing.PrefixLayout | None
+  spec: Model,
+  params: Any,
+  batch: Batch,
+  options: Options,
+  run: Run,
+  draft: Draft,
+  layout: prefix_sharing.PrefixLayout | None,
 ) -> prompt_cache.Start:
   """What is left to read of the prompts, and a cache of the rest, if there is a file of it."""
   if options.prefill_chunk is not None and (spec.reads_prefix or spec.encoder is not None):
     raise errors.UserError(
-      f'generate: prefill_chunk={options.prefill_chunk}: a prompt whose tokens see later ones is read at once. '
+      f'generate: prefill_chunk={options.prefill_chunk}: a prompt whose tokens see later ones is '
+      f'read at once. '
       'Expected None.'
     )
   # Prompts that are the same are read once where their rows can share what is cached of them.
@@ -210,7 +245,8 @@ def _begin(
     return prompt_cache.Start(batch.inputs)
   if 'input_ids' not in batch.inputs:
     raise errors.UserError(
-      f'generate: prompt_cache={options.prompt_cache} keeps prompts of tokens, and the encoder reads '
+      f'generate: prompt_cache={options.prompt_cache} keeps prompts of tokens, and the encoder '
+      f'reads '
       f'{", ".join(n for n in batch.inputs if n != "decoder_input_ids")}. Expected None.'
     )
   slots = batch.slots if layout is None else batch.prompt.shape[1]
@@ -228,21 +264,30 @@ def _ready(
 
 
 def _wants_text(spec: Model, prompts: Any, tokenizer: Tokenizer | None) -> bool:
-  """Return whether the result is text: of prompts that are, and of arrays where there is a tokenizer."""
-  return tokenizer is not None if prompts_lib.are_arrays(spec, prompts) else isinstance(prompts[0], str)
+  """Return whether the result is text: of prompts that are, and of arrays where there is a
+  tokenizer.
+  """
+  return (
+    tokenizer is not None if prompts_lib.are_arrays(spec, prompts) else isinstance(prompts[0], str)
+  )
 
 
 class _Watch:
   """Ends rows with the token that completes a text of `stops`."""
 
-  def __init__(self, tokenizer: Tokenizer | None, stops: Sequence[str], batch: Batch, before: list[list[int]]):
+  def __init__(
+    self, tokenizer: Tokenizer | None, stops: Sequence[str], batch: Batch, before: list[list[int]]
+  ):
     if stops and tokenizer is None:
       raise errors.UserError(
-        f'generate: stop={stops[0]!r} is text, but there is no tokenizer. Expected tokenizer=, or eos= for token ids.'
+        f'generate: stop={stops[0]!r} is text, but there is no tokenizer. Expected tokenizer=, or '
+        f'eos= for token ids.'
       )
     self.done_B = np.zeros(len(batch.prompt), bool)
     self._eos = batch.eos
-    self._typists = [Detokenizer(tokenizer, stops, ids) for ids in before] if stops and tokenizer else []
+    self._typists = (
+      [Detokenizer(tokenizer, stops, ids) for ids in before] if stops and tokenizer else []
+    )
 
   def __call__(self, tokens_BT: NDArray[np.int32]) -> NDArray[np.int32]:
     """The tokens up to the last row's end, `NOTHING` after each row's."""
@@ -258,7 +303,9 @@ class _Watch:
 
 
 def _before(spec: Model, prompts: Any, batch: Batch) -> list[list[int]]:
-  """Return the ids that the text of each row continues: none for a decoder that an encoder's input feeds."""
+  """Return the ids that the text of each row continues: none for a decoder that an encoder's input
+  feeds.
+  """
   if spec.encoder is not None or prompts_lib.are_arrays(spec, prompts):
     return [[] for _ in batch.prompt]
   return [[int(t) for t in row if t != NOTHING] for row in batch.prompt]
@@ -279,5 +326,7 @@ def _row_keys(key: jax.Array, B: int) -> jax.Array:
   if key.ndim == 0:
     return jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(B))
   if key.shape != (B,):
-    raise errors.UserError(f'generate: key has shape {key.shape} for {B} prompts. Expected one key, or one a prompt.')
+    raise errors.UserError(
+      f'generate: key has shape {key.shape} for {B} prompts. Expected one key, or one a prompt.'
+    )
   return key

@@ -7,13 +7,14 @@ from tfm.generate.prompts import Tokenizer
 
 
 class Detokenizer:
-  """The text of ids as they come, up to the first of `stops` (left out), an end of text or a token below 0.
+  """The text of ids as they come, up to the first of `stops` (left out), an end of text or a token
+  below 0.
 
   Args:
     tokenizer: Decodes the ids.
     stops: Texts that end the row.
-    prompt_ids: The ids before the new ones. The text continues theirs: the space before its first word is kept. None:
-      ids that are not known; `()`: the text begins with the new ones.
+    prompt_ids: The ids before the new ones. The text continues theirs: the space before its first
+      word is kept. None: ids that are not known; `()`: the text begins with the new ones.
 
   Example:
     >>> from tfm.data.tokenizer.byte import ByteVocabulary
@@ -22,7 +23,9 @@ class Detokenizer:
     (['a', 'n', ' ', '', 'En', '', '', '', ''], 'an En', True)
   """
 
-  def __init__(self, tokenizer: Tokenizer, stops: Sequence[str] = (), prompt_ids: Iterable[int] | None = None):
+  def __init__(
+    self, tokenizer: Tokenizer, stops: Sequence[str] = (), prompt_ids: Iterable[int] | None = None
+  ):
     self.text = ''
     self.done = False
     self._stream = StreamDecoder(tokenizer, prompt_ids)
@@ -51,7 +54,9 @@ class Detokenizer:
       self.done, self._held = True, ''
       shown = text[: min(ends)]
     else:
-      hold = max((n for stop in self._stops for n in range(len(stop)) if text.endswith(stop[:n])), default=0)
+      hold = max(
+        (n for stop in self._stops for n in range(len(stop)) if text.endswith(stop[:n])), default=0
+      )
       shown, self._held = text[: len(text) - hold], text[len(text) - hold :]
     self.text += shown
     return shown

@@ -1,8 +1,8 @@
-"""Who guesses the next tokens in speculative decoding: each a pytree that proposes, and is told what stayed.
+"""Who guesses the next tokens in speculative decoding: each a pytree that proposes, and is told
+what stayed.
 
-To add one: a class with the methods of `Draft`. Its arrays are arguments of the compiled steps, its other fields are
-not (`flax.struct.field(pytree_node=False)`).
-"""
+To add one: a class with the methods of `Draft`. Its arrays are arguments of the compiled steps, its
+other fields are not (`flax.struct.field(pytree_node=False)`)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -24,7 +24,9 @@ from tfm.parts.context import Run
 
 @struct.dataclass
 class Said:
-  """What a draft goes on from: new tokens `[B, room]`, how many each row has, the last one (not in any cache yet)."""
+  """What a draft goes on from: new tokens `[B, room]`, how many each row has, the last one (not in
+  any cache yet).
+  """
 
   tokens_BT: jax.Array
   n_B: jax.Array
@@ -33,7 +35,9 @@ class Said:
 
 @struct.dataclass
 class Draft:
-  """Proposes tokens; this one, none. What it remembers from round to round is a pytree of arrays, its `memory`."""
+  """Proposes tokens; this one, none. What it remembers from round to round is a pytree of arrays,
+  its `memory`.
+  """
 
   def fits(self, spec: Model) -> Iterator[str]:
     """Yields a sentence for each reason why it cannot draft for the model."""
@@ -55,13 +59,14 @@ class Draft:
   ) -> Any:
     """The memory after the prompts `inputs`; `out` is what `apply` said of them (or of their end).
 
-    `cache`, of a draft that has a `stack`, holds what stands before `inputs`. `spec` and `params`, here and below, are
-    the model drafted for.
-    """
+    `cache`, of a draft that has a `stack`, holds what stands before `inputs`. `spec` and `params`,
+    here and below, are the model drafted for."""
     return ()
 
   def stack(self, spec: Model) -> Model | None:
-    """The layers whose cache belongs into a prompt's file beside the model's, in the segments of a spec; None: none."""
+    """The layers whose cache belongs into a prompt's file beside the model's, in the segments of a
+    spec; None: none.
+    """
     return None
 
   def cache(self, memory: Any) -> Any:
@@ -69,26 +74,40 @@ class Draft:
     raise AssertionError(f'{type(self).__name__} keeps no cache with the prompt')
 
   def behind(self, spec: Model) -> int:
-    """How many of the last tokens that a file and a prompt have in common must be read again for it."""
+    """How many of the last tokens that a file and a prompt have in common must be read again for
+    it.
+    """
     return 0
 
   def propose(
-    self, spec: Model, params: Any, run: Run, rules: LogitsProcessors, said: Said, memory: Any, keys_GB: jax.Array
+    self,
+    spec: Model,
+    params: Any,
+    run: Run,
+    rules: LogitsProcessors,
+    said: Said,
+    memory: Any,
+    keys_GB: jax.Array,
   ) -> tuple[jax.Array, jax.Array | None, Any]:
-    """(drafted_BG, the distributions q_BGV that they were drawn from or None if there was no chance, memory)."""
+    """(drafted_BG, the distributions q_BGV that they were drawn from or None if there was no
+    chance, memory).
+    """
     raise AssertionError(f'{type(self).__name__} must propose')
 
   def keep(self, memory: Any, out: dict[str, Any], kept_B: jax.Array) -> Any:
-    """The memory when the first `kept_B` of (last, drafted) are said; `out` is what the model said of them all."""
+    """The memory when the first `kept_B` of (last, drafted) are said; `out` is what the model said
+    of them all.
+    """
     return memory
 
 
 @struct.dataclass
 class Lookup(Draft):
-  """What came after the last time that the row's last `longest` tokens (or fewer, down to one) stood in it.
+  """What came after the last time that the row's last `longest` tokens (or fewer, down to one)
+  stood in it.
 
-  Costs no model; good where a text repeats its prompt. A row without a match guesses that the last token repeats.
-  """
+  Costs no model; good where a text repeats its prompt. A row without a match guesses that the last
+  token repeats."""
 
   longest: int = struct.field(pytree_node=False, default=3)
 
@@ -105,12 +124,15 @@ class Lookup(Draft):
     S, longest = len(said_S), self.longest
     place_S = jnp.arange(S)
     # The tokens k places before each place, against those k places before the end.
-    same_KS = jnp.stack([(jnp.roll(said_S, k) == said_S[end - k]) & (place_S >= k) for k in range(1, longest + 1)])
+    same_KS = jnp.stack(
+      [(jnp.roll(said_S, k) == said_S[end - k]) & (place_S >= k) for k in range(1, longest + 1)]
+    )
     length_S = jnp.sum(jnp.cumprod(same_KS, axis=0), axis=0)
     there_S = (place_S < end) & (said_S != NOTHING)
     best = jnp.argmax(jnp.where(there_S, length_S * S + place_S, -1))
     found = there_S[best] & (length_S[best] > 0)
-    # Beyond the end, the guesses themselves go on: the stretch from the match to the end, again and again.
+    # Beyond the end, the guesses themselves go on: the stretch from the match to the end, again and
+    # again.
     period = jnp.maximum(end - best, 1)
     guess_G = said_S[jnp.minimum(best + jnp.arange(G) % period, S - 1)]
     return jnp.where(found, guess_G, said_S[end - 1])
@@ -118,7 +140,8 @@ class Lookup(Draft):
 
 @struct.dataclass
 class Smaller(Draft):
-  """What a smaller model of the same vocabulary says, drawn by the same rules; it reads the same prompts.
+  """What a smaller model of the same vocabulary says, drawn by the same rules; it reads the same
+  prompts.
 
   Beyond the rows of a learned position table of its own its guesses are poor, and are not taken.
   """
@@ -131,7 +154,9 @@ class Smaller(Draft):
       yield f'it has a vocabulary of {self.spec.vocab}, the model one of {spec.vocab}. Expected the same tokens.'
     if (self.spec.encoder is None) != (spec.encoder is None):
       which = (
-        'it has no encoder, the model has' if self.spec.encoder is None else 'it has an encoder, the model has none'
+        'it has no encoder, the model has'
+        if self.spec.encoder is None
+        else 'it has an encoder, the model has none'
       )
       yield f'{which}. Expected both or neither.'
 
@@ -146,7 +171,9 @@ class Smaller(Draft):
 
     def one(carry, keys_B):
       cache, tokens_BT, n_B, last_B = carry
-      out = apply(self.spec, self.params, run=run, cache=cache, logits_to_keep=1, **{name: last_B[:, None]})
+      out = apply(
+        self.spec, self.params, run=run, cache=cache, logits_to_keep=1, **{name: last_B[:, None]}
+      )
       next_B, q_BV, tokens_BT = _draw(rules, out['logits'][:, -1], tokens_BT, n_B, keys_B)
       return (out['cache'], tokens_BT, n_B + 1, next_B), (next_B, q_BV, row_states(out['cache']))
 
@@ -164,7 +191,9 @@ class Smaller(Draft):
 
 @struct.dataclass
 class Later(Draft):
-  """What the model's own heads for later tokens say (`Model.mtp`): as many tokens as there are depths, or fewer."""
+  """What the model's own heads for later tokens say (`Model.mtp`): as many tokens as there are
+  depths, or fewer.
+  """
 
   def fits(self, spec):
     if spec.mtp is None:
@@ -193,7 +222,9 @@ class Later(Draft):
     mask_BT = mask_BT.at[:, -1].set(0)
     if cache is None:
       cache = mtp.init_cache(spec, B, slots, state_BTD.dtype, run.cache.roomy)
-    cache = mtp.draft(spec, params, cache, state_BTD, mtp.shifted(ids_BT), mask_BT, run=run)['cache']
+    cache = mtp.draft(spec, params, cache, state_BTD, mtp.shifted(ids_BT), mask_BT, run=run)[
+      'cache'
+    ]
     places = spec.mtp.depth + 1
     last_BTD = jnp.zeros((B, places, D), state_BTD.dtype).at[:, 0].set(state_BTD[:, -1])
     return {
@@ -230,10 +261,17 @@ class Later(Draft):
 
 
 def _draw(
-  rules: LogitsProcessors, logits_BV: jax.Array, tokens_BT: jax.Array, n_B: jax.Array, keys_B: jax.Array
+  rules: LogitsProcessors,
+  logits_BV: jax.Array,
+  tokens_BT: jax.Array,
+  n_B: jax.Array,
+  keys_B: jax.Array,
 ) -> tuple[jax.Array, jax.Array | None, jax.Array]:
-  """(token number `n_B` of each row by the rules, its distribution if it is drawn, the tokens with it)."""
-  # Where a draft has no position for a token it says NaN: any guess will do, but it must have a probability.
+  """(token number `n_B` of each row by the rules, its distribution if it is drawn, the tokens with
+  it).
+  """
+  # Where a draft has no position for a token it says NaN: any guess will do, but it must have a
+  # probability.
   logits_BV = priced(rules, jnp.where(jnp.isnan(logits_BV), 0, logits_BV), tokens_BT, n_B)
   if not rules.knobs:
     next_B, q_BV = jnp.argmax(logits_BV, axis=-1).astype(jnp.int32), None

@@ -14,13 +14,13 @@ from tfm.generate.sampling import sample
 
 @struct.dataclass
 class LogitsProcessors:
-  """A key a row, the values of the sampling filters and of the penalties in use, and what each token is.
+  """A key a row, the values of the sampling filters and of the penalties in use, and what each
+  token is.
 
-  `prompt_BS` are the tokens before the new ones, `NOTHING` where there is padding. `bias_V` is added to logits (-inf:
-  never chosen), `stop_V` marks the tokens that end a row, but are not chosen before step `minimum`;
-  it ends after `maximum` tokens in any case. `first` and `last` are the only tokens there at either end (-1: any),
-  `begin_V` marks tokens that are not chosen first.
-  """
+  `prompt_BS` are the tokens before the new ones, `NOTHING` where there is padding. `bias_V` is
+  added to logits (-inf: never chosen), `stop_V` marks the tokens that end a row, but are not chosen
+  before step `minimum`; it ends after `maximum` tokens in any case. `first` and `last` are the only
+  tokens there at either end (-1: any), `begin_V` marks tokens that are not chosen first."""
 
   keys_B: jax.Array
   knobs: dict[str, jax.Array]
@@ -36,7 +36,9 @@ class LogitsProcessors:
 
 
 def make(batch: Batch, V: int, options: Options, keys_B: jax.Array) -> LogitsProcessors:
-  """The rules of `options` for a vocabulary of V. Raises UserError if they leave no token to choose."""
+  """The rules of `options` for a vocabulary of V. Raises UserError if they leave no token to
+  choose.
+  """
   bias_V = np.where(np.arange(V) < batch.words, 0, -np.inf).astype(np.float32)
   if options.allowed is not None:
     bias_V[~np.isin(np.arange(V), list(options.allowed))] = -np.inf
@@ -45,14 +47,19 @@ def make(batch: Batch, V: int, options: Options, keys_B: jax.Array) -> LogitsPro
   stop_V = np.isin(np.arange(V), batch.eos)
   left = np.isfinite(bias_V)
   if not left.any():
-    raise errors.UserError('generate: allowed and logit_bias leave no token to choose. Expected at least one.')
+    raise errors.UserError(
+      'generate: allowed and logit_bias leave no token to choose. Expected at least one.'
+    )
   if options.min_new_tokens and not (left & ~stop_V).any():
     raise errors.UserError(
-      f'generate: every token left to choose ends a row, but min_new_tokens={options.min_new_tokens}. Expected 0.'
+      f'generate: every token left to choose ends a row, but '
+      f'min_new_tokens={options.min_new_tokens}. Expected 0.'
     )
   begin_V = np.isin(np.arange(V), list(options.forbidden_first))
   if options.forced_first is None and not (left & ~begin_V).any():
-    raise errors.UserError('generate: forbidden_first leaves no first token to choose. Expected at least one.')
+    raise errors.UserError(
+      'generate: forbidden_first leaves no first token to choose. Expected at least one.'
+    )
   return LogitsProcessors(
     keys_B=keys_B,
     knobs=options.knobs(),
@@ -68,8 +75,12 @@ def make(batch: Batch, V: int, options: Options, keys_B: jax.Array) -> LogitsPro
   )
 
 
-def priced(rules: LogitsProcessors, logits_BV: jax.Array, tokens_BT: jax.Array, n_B: jax.Array) -> jax.Array:
-  """The float32 logits of each row's new token number `n_B`, with biases and penalties; -inf: never."""
+def priced(
+  rules: LogitsProcessors, logits_BV: jax.Array, tokens_BT: jax.Array, n_B: jax.Array
+) -> jax.Array:
+  """The float32 logits of each row's new token number `n_B`, with biases and penalties; -inf:
+  never.
+  """
   logits_BV = logits_BV.astype(jnp.float32) + rules.bias_V[None]
   if rules.prices:
     S = rules.prompt_BS.shape[1]
@@ -86,7 +97,11 @@ def priced(rules: LogitsProcessors, logits_BV: jax.Array, tokens_BT: jax.Array, 
   return logits_BV
 
 
-def choose(rules: LogitsProcessors, logits_BV: jax.Array, tokens_BT: jax.Array, n_B: jax.Array) -> jax.Array:
-  """Each row's new token number `n_B`, drawn with the row's key and that number alone, whatever its fellows are."""
+def choose(
+  rules: LogitsProcessors, logits_BV: jax.Array, tokens_BT: jax.Array, n_B: jax.Array
+) -> jax.Array:
+  """Each row's new token number `n_B`, drawn with the row's key and that number alone, whatever its
+  fellows are.
+  """
   keys_B = jax.vmap(jax.random.fold_in)(rules.keys_B, n_B)
   return sample(priced(rules, logits_BV, tokens_BT, n_B), keys_B, rules.knobs)

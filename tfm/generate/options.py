@@ -14,21 +14,23 @@ from tfm.generate.sampling import Sampling
 class Options(Sampling, Penalties):
   """How far to go on, and how tokens are priced (see `Penalties`) and drawn (see `Sampling`).
 
-  A row ends with the first token of `eos` (an id or several; None is the tokenizer's end of text, if it has one), but
-  not before `min_new_tokens`. It ends too with the token that completes a text of `stop` (one or several), wherever in
-  its tokens that text begins. `decoder_start` is what the decoder of an encoder-decoder begins with. `forced_first` is
-  every row's first new token (the language to translate to), `forced_last` the last one of rows that have gone on for
+  A row ends with the first token of `eos` (an id or several; None is the tokenizer's end of text,
+  if it has one), but not before `min_new_tokens`. It ends too with the token that completes a text
+  of `stop` (one or several), wherever in its tokens that text begins. `decoder_start` is what the
+  decoder of an encoder-decoder begins with. `forced_first` is every row's first new token (the
+  language to translate to), `forced_last` the last one of rows that have gone on for
   `max_new_tokens`. `forbidden_first` are ids that are not chosen as the first new token.
   `draft_tokens` are guessed before each pass of the model, where there is a draft.
 
-  `beams` > 1 searches for the text whose log p / length ** `length_penalty` is highest (above 0: longer texts), among
-  so many at each length. `early_stopping` ends a prompt's search: True, once as many have ended; False, once no open
-  one would count more than the worst of them if it ended now; 'never', if it ended at its longest.
+  `beams` > 1 searches for the text whose log p / length ** `length_penalty` is highest (above 0:
+  longer texts), among so many at each length. `early_stopping` ends a prompt's search: True, once
+  as many have ended; False, once no open one would count more than the worst of them if it ended
+  now; 'never', if it ended at its longest.
 
-  `prefill_chunk` reads prompts so many tokens at a time, in memory that does not grow with them. `prompt_cache` names a
-  file that keeps what is cached of the first prompt, or has kept it: then only what is new of a prompt is read (an
-  encoder reads it all or nothing, and a ring goes on from no prompt that leaves the file's before its margin).
-  """
+  `prefill_chunk` reads prompts so many tokens at a time, in memory that does not grow with them.
+  `prompt_cache` names a file that keeps what is cached of the first prompt, or has kept it: then
+  only what is new of a prompt is read (an encoder reads it all or nothing, and a ring goes on from
+  no prompt that leaves the file's before its margin)."""
 
   max_new_tokens: int = 64
   min_new_tokens: int = 0
@@ -77,7 +79,9 @@ class Options(Sampling, Penalties):
 
 
 def parse(given: dict[str, Any]) -> Options:
-  """The checked options of these keywords. Raises UserError with everything that is wrong with them."""
+  """The checked options of these keywords. Raises UserError with everything that is wrong with
+  them.
+  """
   known = [f.name for f in dataclasses.fields(Options)]
   for name in given:
     if name not in known:

@@ -1,4 +1,6 @@
-"""Which tokens may be said and at what price: penalties for repeating, biases, a vocabulary of the user's."""
+"""Which tokens may be said and at what price: penalties for repeating, biases, a vocabulary of the
+user's.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
@@ -15,12 +17,12 @@ NOTHING = -1
 class Penalties:
   """What is done to logits before a token is drawn; the defaults do nothing.
 
-  `repetition_penalty` divides the positive logits of tokens that the row has (prompt or new) and multiplies the
-  negative ones (arXiv:1909.05858). `frequency_penalty` is taken off for each time that a token is among the new ones,
-  `presence_penalty` once if it is. `no_repeat_ngram` = n keeps a row from saying n tokens in a row that it has already
-  (unless nothing else is left to say). `logit_bias` adds to the logits of some ids, -inf forbids one. `allowed` are the
-  only ids to choose from: those that end a row too, if rows may end.
-  """
+  `repetition_penalty` divides the positive logits of tokens that the row has (prompt or new) and
+  multiplies the negative ones (arXiv:1909.05858). `frequency_penalty` is taken off for each time
+  that a token is among the new ones, `presence_penalty` once if it is. `no_repeat_ngram` = n keeps
+  a row from saying n tokens in a row that it has already (unless nothing else is left to say).
+  `logit_bias` adds to the logits of some ids, -inf forbids one. `allowed` are the only ids to
+  choose from: those that end a row too, if rows may end."""
 
   repetition_penalty: float = 1.0
   frequency_penalty: float = 0.0
@@ -55,13 +57,16 @@ class Penalties:
 
 
 def penalized(
-  logits_BV: jax.Array, said_BS: jax.Array, new_BS: jax.Array, end_B: jax.Array, prices: dict[str, jax.Array]
+  logits_BV: jax.Array,
+  said_BS: jax.Array,
+  new_BS: jax.Array,
+  end_B: jax.Array,
+  prices: dict[str, jax.Array],
 ) -> jax.Array:
   """The logits of the token at place `end` of each row, given the tokens before it.
 
-  `said_BS` holds a row's tokens at consecutive places before `end_B` (`NOTHING` before the first); `new_BS` marks
-  those that are no prompt. What stands from `end_B` on is not looked at.
-  """
+  `said_BS` holds a row's tokens at consecutive places before `end_B` (`NOTHING` before the first);
+  `new_BS` marks those that are no prompt. What stands from `end_B` on is not looked at."""
   V = logits_BV.shape[1]
   said_BS = jnp.where(jnp.arange(said_BS.shape[1])[None] < end_B[:, None], said_BS, NOTHING)
   if 'repetition' in prices:

@@ -21,11 +21,13 @@ Params = dict[str, Any]
 def prepare(spec: Model, params: Params, *, int8: bool = False) -> Params:
   """The parameters with a tree a layer instead of a stack, for `generate`, `stream` and `apply`.
 
-  A compiled step then reads each weight where it stands, its inputs innermost and those of one input as one, and writes
-  each cache in place. With `int8` the projections and the token table have one byte a number and one scale an output,
-  which is not quite the same model; on a CPU few rows of activations then have two bytes a number.
+  A compiled step then reads each weight where it stands, its inputs innermost and those of one
+  input as one, and writes each cache in place. With `int8` the projections and the token table have
+  one byte a number and one scale an output, which is not quite the same model; on a CPU few rows of
+  activations then have two bytes a number.
 
-  *Cost*: a copy of the parameters (with `int8`, a quarter of one); drop the originals if memory is short.
+  *Cost*: a copy of the parameters (with `int8`, a quarter of one); drop the originals if memory is
+  short.
 
   *Raises*: UserError for parameters that are prepared already, or a run's other choice of them.
 
@@ -35,7 +37,8 @@ def prepare(spec: Model, params: Params, *, int8: bool = False) -> Params:
   same = jax.tree.structure(letters) == jax.tree.structure(params)  # type: ignore[operator]
   if not same:
     raise errors.UserError(
-      'prepare: the parameters are not those of the model. Expected what init(spec, key) or load(path) gives; '
+      'prepare: the parameters are not those of the model. Expected what init(spec, key) or '
+      'load(path) gives; '
       'parameters that are prepared already need it no more.'
     )
   return _laid(spec, spec, params, letters, int8)
@@ -57,9 +60,14 @@ def _laid(spec: Model, stack: Tower, params: Params, letters: Params, int8: bool
     elif name in spec.towers and stack is spec:
       laid[name] = _laid(spec, spec.tower(name), own, letters[name], int8)
     elif name == 'mtp':
-      laid[name] = {depth: _laid(spec, one_layer(spec), p, letters[name][depth], int8) for depth, p in own.items()}
+      laid[name] = {
+        depth: _laid(spec, one_layer(spec), p, letters[name][depth], int8)
+        for depth, p in own.items()
+      }
     else:
-      laid[name] = jax.tree.map_with_path(functools.partial(_beside, name, small, int8), own, letters[name])
+      laid[name] = jax.tree.map_with_path(
+        functools.partial(_beside, name, small, int8), own, letters[name]
+      )
   return laid
 
 
@@ -72,7 +80,9 @@ def _beside(name: str, small: bool, int8: bool, path: Any, w: jax.Array, letters
 
 # Programs of their own, by what is static: the next call of `prepare` for the model compiles none.
 @functools.partial(jax.jit, static_argnames=('segment', 'letters', 'int8'))
-def _layers(params: Params, segment: Segment, letters: tuple[str, ...], int8: bool) -> tuple[Params, ...]:
+def _layers(
+  params: Params, segment: Segment, letters: tuple[str, ...], int8: bool
+) -> tuple[Params, ...]:
   axes = jax.tree.unflatten(jax.tree.structure(params), letters)
   lay = lambda path, w, axes: _lay(w, axes, int8) if _is_kernel(path, axes) else w
   own = _joined(segment, jax.tree.map_with_path(lay, params, axes))

@@ -1,4 +1,6 @@
-"""Files of what is cached of a prompt: written whole or not at all, read only by the model and the run they are of."""
+"""Files of what is cached of a prompt: written whole or not at all, read only by the model and the
+run they are of.
+"""
 
 from collections.abc import Iterator
 import hashlib
@@ -25,7 +27,9 @@ _SAME = {'weights': 'weights', 'dtype': 'dtype', 'cache': 'cache kind'}
 _TOKENS, _POSITIONS, _DIGEST = 'tokens', 'positions', 'digest'
 
 
-def save(path: str | Path, spec: Model, params: Any, run: Run, tokens: NDArray[np.int32], arrays: Arrays) -> None:
+def save(
+  path: str | Path, spec: Model, params: Any, run: Run, tokens: NDArray[np.int32], arrays: Arrays
+) -> None:
   """Writes a prompt's tokens and what is cached of them, all of it or nothing.
 
   The file has 8 bytes a token (id and position), the bytes of the arrays, and a header.
@@ -55,15 +59,22 @@ def load(path: str | Path, spec: Model, params: Any, run: Run) -> tuple[NDArray[
   mine = _about(spec, params, run)
   if missing := sorted({*mine, _DIGEST} - {*about}):
     raise errors.UserError(
-      f'prompt_cache: {path}: is no prompt cache, it lacks {", ".join(missing)}. Expected another file.'
+      f'prompt_cache: {path}: is no prompt cache, it lacks {", ".join(missing)}. Expected another '
+      f'file.'
     )
   if about[_DIGEST] != _digest(plain):
-    raise errors.UserError(f'prompt_cache: {path}: its contents are damaged. Expected it removed: it is then made anew.')
+    raise errors.UserError(
+      f'prompt_cache: {path}: its contents are damaged. Expected it removed: it is then made anew.'
+    )
   if wrong := list(_differences(about, mine, spec)):
-    raise errors.UserError(f'prompt_cache: {path}: {"; ".join(wrong)}. Expected the same, or another file.')
+    raise errors.UserError(
+      f'prompt_cache: {path}: {"; ".join(wrong)}. Expected the same, or another file.'
+    )
   tokens = plain.pop(_TOKENS)
   del plain[_POSITIONS]
-  return tokens, {name: a.view(jnp.bfloat16) if a.dtype == np.uint16 else a for name, a in plain.items()}
+  return tokens, {
+    name: a.view(jnp.bfloat16) if a.dtype == np.uint16 else a for name, a in plain.items()
+  }
 
 
 def _differences(theirs: dict[str, str], mine: dict[str, str], spec: Model) -> Iterator[str]:
@@ -79,7 +90,9 @@ def _differences(theirs: dict[str, str], mine: dict[str, str], spec: Model) -> I
 
 def _about(spec: Model, params: Any, run: Run) -> dict[str, str]:
   return {
-    'weights': _digest({jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(params)}),
+    'weights': _digest(
+      {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(params)}
+    ),
     'spec': json.dumps(config.to_json(spec), sort_keys=True),
     'dtype': str(jnp.dtype(run.precision.dtype('compute'))),
     'cache': config.text_of(run.cache),

@@ -14,13 +14,14 @@ from tfm.model import inputs as inputs_lib
 from tfm.model.outputs import no_language_model
 from tfm.model.spec import MAIN, Model, Tower, blocks
 
-#: Texts, token ids, or arrays that an encoder reads, by the names of its inputs (a bare array: its only needed input).
+#: Texts, token ids, or arrays that an encoder reads, by the names of its inputs (a bare array: its
+#: only needed input).
 Prompts = Sequence[str] | Sequence[Sequence[int]] | Mapping[str, Any] | NDArray[Any]
 
 
 class Tokenizer(Protocol):
-  """Text <-> ids. `eos`, if it is there and not None, ends a row; `size`, if it is there, is the number of its ids;
-  `prompt`, if it is there, encodes prompts."""
+  """Text <-> ids. `eos`, if it is there and not None, ends a row; `size`, if it is there, is the
+  number of its ids; `prompt`, if it is there, encodes prompts."""
 
   def encode(self, text: str, /) -> Iterable[int]:
     """The ids of a text."""
@@ -35,9 +36,8 @@ class Tokenizer(Protocol):
 class Batch:
   """Inputs of `tfm.apply` for the first step, slots of the cache, and room for new tokens.
 
-  `prompt` `[B, S]` is what stands before the new tokens (`NOTHING`: padding), `eos` the tokens that end a row, `words`
-  how many of the vocabulary there are.
-  """
+  `prompt` `[B, S]` is what stands before the new tokens (`NOTHING`: padding), `eos` the tokens that
+  end a row, `words` how many of the vocabulary there are."""
 
   inputs: dict[str, NDArray[Any]]
   slots: int
@@ -48,7 +48,9 @@ class Batch:
 
 
 def bucket(n: int) -> int:
-  """The least of 16, 24, 32, 48, 64, 96, ... that holds n: few shapes to compile for, at most half wasted."""
+  """The least of 16, 24, 32, 48, 64, 96, ... that holds n: few shapes to compile for, at most half
+  wasted.
+  """
   size = 16
   while size < n:
     size = size * 3 // 2 if size & (size - 1) == 0 else size // 3 * 4
@@ -56,7 +58,9 @@ def bucket(n: int) -> int:
 
 
 def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: Options) -> Batch:
-  """The prompts as the model's inputs, in buckets. Raises UserError for what cannot be gone on with."""
+  """The prompts as the model's inputs, in buckets. Raises UserError for what cannot be gone on
+  with.
+  """
   for why in can_go_on(spec):
     raise errors.UserError(f'generate: {why}')
   arrays = _arrays(spec, prompts)
@@ -77,7 +81,8 @@ def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: O
     return Batch(inputs, *length, prompt, eos, words)
   if options.decoder_start is not None:
     raise errors.UserError(
-      f'generate: decoder_start={options.decoder_start} is given, but the model has no encoder. Expected None.'
+      f'generate: decoder_start={options.decoder_start} is given, but the model has no encoder. '
+      f'Expected None.'
     )
   lengths = [len(r) for r in rows]
   longest = max(range(len(rows)), key=lengths.__getitem__)
@@ -92,11 +97,17 @@ def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: O
 
 def are_arrays(spec: Model, prompts: Prompts) -> bool:
   """Return whether prompts are inputs of an encoder by name, or of one that reads no tokens."""
-  return isinstance(prompts, Mapping) or (spec.encoder is not None and not spec.tower('encoder').vocab)
+  return isinstance(prompts, Mapping) or (
+    spec.encoder is not None and not spec.tower('encoder').vocab
+  )
 
 
-def padded(rows: list[list[int]], width: int, left: bool) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-  """(tokens, mask), int32 `[B, width]`: each row at the left or right end, the mask 1 where there is one."""
+def padded(
+  rows: list[list[int]], width: int, left: bool
+) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+  """(tokens, mask), int32 `[B, width]`: each row at the left or right end, the mask 1 where there
+  is one.
+  """
   tokens_BT, mask_BT = np.zeros((2, len(rows), width), np.int32)
   for i, row in enumerate(rows):
     place = slice(width - len(row), width) if left else slice(0, len(row))
@@ -105,7 +116,9 @@ def padded(rows: list[list[int]], width: int, left: bool) -> tuple[NDArray[np.in
 
 
 def can_go_on(spec: Model) -> Iterator[str]:
-  """Yield a sentence for each reason why a model cannot compute a token at a time what it does of a whole row."""
+  """Yield a sentence for each reason why a model cannot compute a token at a time what it does of a
+  whole row.
+  """
   if spec.lm is None:
     yield f'the model {no_language_model(spec)}'
   if any(not (m.causal or 'prefix' in m.reads) for block in blocks(spec) for m in block.mixers):
@@ -115,13 +128,16 @@ def can_go_on(spec: Model) -> Iterator[str]:
     )
   if not spec.apart:
     yield (
-      'the experts of a token depend on the tokens around it, so a token at a time says not what the whole row does. '
+      'the experts of a token depend on the tokens around it, so a token at a time says not what '
+      'the whole row does. '
       'Expected a router such as top_k, with capacity=none.'
     )
 
 
 def _arrays(spec: Model, prompts: Prompts) -> dict[str, NDArray[Any]]:
-  """Return the inputs of an encoder that are given as arrays, with a row per prompt; none if the prompts are tokens."""
+  """Return the inputs of an encoder that are given as arrays, with a row per prompt; none if the
+  prompts are tokens.
+  """
   if not are_arrays(spec, prompts):
     return {}
   if not isinstance(prompts, Mapping):
@@ -133,17 +149,23 @@ def _arrays(spec: Model, prompts: Prompts) -> dict[str, NDArray[Any]]:
       )
     prompts = {needed[0]: prompts}
   if spec.encoder is None:
-    raise errors.UserError('generate: prompts is a dict, and the model has no encoder. Expected texts or token ids.')
+    raise errors.UserError(
+      'generate: prompts is a dict, and the model has no encoder. Expected texts or token ids.'
+    )
   found = {name: np.asarray(value) for name, value in prompts.items() if value is not None}
   sizes = {name: value.shape[0] if value.ndim else 0 for name, value in found.items()}
   if len(set(sizes.values())) != 1 or 0 in sizes.values():
-    raise errors.UserError(f'generate: prompts has rows {sizes}. Expected arrays with the same number of rows.')
+    raise errors.UserError(
+      f'generate: prompts has rows {sizes}. Expected arrays with the same number of rows.'
+    )
   return found
 
 
 def _listed(prompts: Any) -> list[str | Sequence[int]]:
   if isinstance(prompts, str) or (len(prompts) and isinstance(prompts[0], (int, np.integer))):
-    raise errors.UserError(f'generate: prompts is a single prompt, {prompts!r:.60}. Expected a list of them.')
+    raise errors.UserError(
+      f'generate: prompts is a single prompt, {prompts!r:.60}. Expected a list of them.'
+    )
   if not len(prompts):
     raise errors.UserError('generate: prompts is empty. Expected at least one.')
   return list(prompts)
@@ -153,7 +175,8 @@ def _encode(i: int, prompt: str | Sequence[int], tokenizer: Tokenizer | None) ->
   if isinstance(prompt, str):
     if tokenizer is None:
       raise errors.UserError(
-        f'generate: prompt {i} is text, {prompt!r:.60}, but there is no tokenizer. Expected tokenizer=, or token ids.'
+        f'generate: prompt {i} is text, {prompt!r:.60}, but there is no tokenizer. Expected '
+        f'tokenizer=, or token ids.'
       )
     if any(0xD800 <= ord(character) < 0xE000 for character in prompt):
       raise errors.UserError(
@@ -161,7 +184,9 @@ def _encode(i: int, prompt: str | Sequence[int], tokenizer: Tokenizer | None) ->
       )
     prompt = list(getattr(tokenizer, 'prompt', tokenizer.encode)(prompt))
   if not len(prompt):
-    raise errors.UserError(f'generate: prompt {i} is empty. Expected at least one token to go on from.')
+    raise errors.UserError(
+      f'generate: prompt {i} is empty. Expected at least one token to go on from.'
+    )
   return [int(t) for t in prompt]
 
 
@@ -169,7 +194,8 @@ def _within(spec: Tower, row: Sequence[int], what: str) -> None:
   for token in row:
     if not 0 <= token < spec.vocab:
       raise errors.UserError(
-        f'generate: {what} has token {token}, outside the vocabulary of {spec.vocab}. Expected 0 to {spec.vocab - 1}.'
+        f'generate: {what} has token {token}, outside the vocabulary of {spec.vocab}. Expected 0 '
+        f'to {spec.vocab - 1}.'
       )
 
 
@@ -190,8 +216,10 @@ def _fits(spec: Model, length: int, i: int, options: Options) -> tuple[int, int]
   if limit is not None and length + new > limit:
     what = f'prompt {i}' if spec.encoder is None else 'decoder_start'
     raise errors.UserError(
-      f'generate: {what} has {length} tokens, and {new} new ones make {length + new}, but the position table has '
-      f'{limit} rows. Expected max_new_tokens of at most {max(limit - length, 0)}, or a shorter prompt.'
+      f'generate: {what} has {length} tokens, and {new} new ones make {length + new}, but the '
+      f'position table has '
+      f'{limit} rows. Expected max_new_tokens of at most {max(limit - length, 0)}, or a shorter '
+      f'prompt.'
     )
   slots = bucket(bucket(length) + new)
   return slots if limit is None else min(slots, limit), bucket(new)
@@ -201,7 +229,8 @@ def _source(limit: int | None, rows: list[list[int]]) -> dict[str, NDArray[Any]]
   for i, row in enumerate(rows):
     if limit is not None and len(row) > limit:
       raise errors.UserError(
-        f"generate: prompt {i} has {len(row)} tokens, but the encoder's position table has {limit} rows."
+        f"generate: prompt {i} has {len(row)} tokens, but the encoder's position table has {limit} "
+        f'rows.'
       )
   width = bucket(max(map(len, rows)))
   tokens_BT, mask_BT = padded(rows, width if limit is None else min(width, limit), left=False)

@@ -1,4 +1,6 @@
-"""The next token from its logits: temperature, top-k, top-p and min-p, in this order, as in `transformers`."""
+"""The next token from its logits: temperature, top-k, top-p and min-p, in this order, as in
+`transformers`.
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -11,9 +13,9 @@ import jax.numpy as jnp
 class Sampling:
   """How a token is drawn. `temperature=0` takes the likeliest one; `None` leaves a filter out.
 
-  `top_k` keeps the k likeliest tokens, `top_p` the fewest likeliest whose mass reaches p (arXiv:1904.09751), `min_p`
-  those at least p times as likely as the likeliest (arXiv:2407.01082); each sees what the one before it left.
-  """
+  `top_k` keeps the k likeliest tokens, `top_p` the fewest likeliest whose mass reaches p
+  (arXiv:1904.09751), `min_p` those at least p times as likely as the likeliest (arXiv:2407.01082);
+  each sees what the one before it left."""
 
   temperature: float = 1.0
   top_k: int | None = None
@@ -31,15 +33,21 @@ class Sampling:
       yield f'min_p={self.min_p} is not a share of the top probability. Expected 0 to 1, or None.'
 
   def knobs(self) -> dict[str, jax.Array]:
-    """The values in use, as arrays: a jitted `sample` is compiled again when one comes or goes, not when it changes."""
+    """The values in use, as arrays: a jitted `sample` is compiled again when one comes or goes, not
+    when it changes.
+    """
     if self.temperature == 0:
       return {}
     values = {f.name: getattr(self, f.name) for f in dataclasses.fields(Sampling)}
-    return {name: jnp.asarray(value, jnp.float32) for name, value in values.items() if value is not None}
+    return {
+      name: jnp.asarray(value, jnp.float32) for name, value in values.items() if value is not None
+    }
 
 
 def sample(logits_BV: jax.Array, keys_B: jax.Array, knobs: dict[str, jax.Array]) -> jax.Array:
-  """A token for each row, int32 `[B]`, drawn with the row's own key; the likeliest one if there are no knobs."""
+  """A token for each row, int32 `[B]`, drawn with the row's own key; the likeliest one if there are
+  no knobs.
+  """
   if not knobs:
     return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
   draw = jax.vmap(jax.random.categorical)
@@ -60,14 +68,16 @@ def warp(logits_BV: jax.Array, knobs: dict[str, jax.Array]) -> jax.Array:
 
 
 def _largest(x_BV: jax.Array, mass_BV: jax.Array, limit: jax.Array) -> jax.Array:
-  """x where the mass of all larger x is less than `limit`, else -inf. Equal numbers stay or go together.
+  """x where the mass of all larger x is less than `limit`, else -inf. Equal numbers stay or go
+  together.
 
-  *Cost*: 32 passes over x. The threshold is found bit by bit, because sorting a vocabulary takes longer than a layer.
-  """
+  *Cost*: 32 passes over x. The threshold is found bit by bit, because sorting a vocabulary takes
+  longer than a layer."""
   code_BV = _ordered(x_BV)
 
   def halve(_, bounds):
-    # The mass above `low` is at least the limit (or low is below every code), the mass above `high` is less.
+    # The mass above `low` is at least the limit (or low is below every code), the mass above `high`
+    # is less.
     low_B1, high_B1 = bounds
     middle_B1 = (low_B1 & high_B1) + ((low_B1 ^ high_B1) >> 1)  # an average that cannot overflow
     above_B1 = jnp.sum(jnp.where(code_BV > middle_B1, mass_BV, 0), axis=-1, keepdims=True)
@@ -82,5 +92,7 @@ def _largest(x_BV: jax.Array, mass_BV: jax.Array, limit: jax.Array) -> jax.Array
 
 def _ordered(x: jax.Array) -> jax.Array:
   """int32 codes in the order of the floats x: their bits, those of negative numbers turned round."""
-  bits = jax.lax.bitcast_convert_type(jnp.where(x == 0, 0.0, x), jnp.int32)  # -0.0 equals 0.0 and gets its code
+  bits = jax.lax.bitcast_convert_type(
+    jnp.where(x == 0, 0.0, x), jnp.int32
+  )  # -0.0 equals 0.0 and gets its code
   return jnp.where(bits < 0, bits ^ jnp.int32(0x7FFFFFFF), bits)

@@ -1,4 +1,6 @@
-"""Speculative decoding (arXiv:2211.17192): a draft guesses tokens, one pass of the model says how many may stay."""
+"""Speculative decoding (arXiv:2211.17192): a draft guesses tokens, one pass of the model says how
+many may stay.
+"""
 
 import functools
 from typing import Any
@@ -20,23 +22,38 @@ from tfm.parts.context import Run
 
 @functools.partial(jax.jit, static_argnames=('spec', 'ahead', 'run'), donate_argnames='state')
 def go_on(
-  spec: Model, params: Any, state: State, rules: LogitsProcessors, draft: Draft, until: jax.Array, *, ahead: int, run: Run
+  spec: Model,
+  params: Any,
+  state: State,
+  rules: LogitsProcessors,
+  draft: Draft,
+  until: jax.Array,
+  *,
+  ahead: int,
+  run: Run,
 ) -> State:
-  """The state once every row has `until` tokens or has ended; rows that are luckier have more by up to `ahead`."""
+  """The state once every row has `until` tokens or has ended; rows that are luckier have more by up
+  to `ahead`.
+  """
   one = lambda state: _round(spec, params, state, rules, draft, ahead, run)
   return jax.lax.while_loop(lambda s: jnp.any(~s.done_B & (s.n_B < until)), one, state)
 
 
-def _round(spec: Model, params: Any, state: State, rules: LogitsProcessors, draft: Draft, G: int, run: Run) -> State:
+def _round(
+  spec: Model, params: Any, state: State, rules: LogitsProcessors, draft: Draft, G: int, run: Run
+) -> State:
   """`state` with 1 to G + 1 more tokens in each row that goes on."""
   own = '' if spec.encoder is None else 'decoder_'
   # A round begins with another number of tokens than the one before, so its keys are new.
   keys_B = jax.vmap(jax.random.fold_in)(rules.keys_B, state.n_B)
-  keys_GB = jax.vmap(lambda g: jax.vmap(jax.random.fold_in, (0, None))(keys_B, g))(1 + jnp.arange(G))
+  keys_GB = jax.vmap(lambda g: jax.vmap(jax.random.fold_in, (0, None))(keys_B, g))(
+    1 + jnp.arange(G)
+  )
   said = Said(state.tokens_BT, state.n_B, state.last_B)
   drafted_BG, q_BGV, memory = draft.propose(spec, params, run, rules, said, state.memory, keys_GB)
 
-  # Tokens after which no other is wanted are padding: they may stand beyond the last position that there is.
+  # Tokens after which no other is wanted are padding: they may stand beyond the last position that
+  # there is.
   place_T = jnp.arange(G + 1)
   wanted_B = jnp.where(state.done_B, 0, rules.maximum - state.n_B)
   fed: dict[str, Any] = {
@@ -44,10 +61,16 @@ def _round(spec: Model, params: Any, state: State, rules: LogitsProcessors, draf
     f'{own}attention_mask': (place_T[None] < wanted_B[:, None]).astype(jnp.int32),
   }
   out = apply(spec, params, run=run, cache=with_history(state.cache), **fed)
-  logits_BTV = _priced_ahead(rules, out['logits'], _put(state.tokens_BT, state.n_B, drafted_BG), state.n_B)
+  logits_BTV = _priced_ahead(
+    rules, out['logits'], _put(state.tokens_BT, state.n_B, drafted_BG), state.n_B
+  )
   if rules.knobs:
-    p_BTV = jax.nn.softmax(jax.vmap(lambda x_BV: warp(x_BV, rules.knobs), 1, 1)(logits_BTV), axis=-1)
-    stay_B, next_B = accept(p_BTV, q_BGV, drafted_BG, jax.vmap(jax.random.fold_in, (0, None))(keys_B, 0))
+    p_BTV = jax.nn.softmax(
+      jax.vmap(lambda x_BV: warp(x_BV, rules.knobs), 1, 1)(logits_BTV), axis=-1
+    )
+    stay_B, next_B = accept(
+      p_BTV, q_BGV, drafted_BG, jax.vmap(jax.random.fold_in, (0, None))(keys_B, 0)
+    )
   else:
     stay_B, next_B = accept_likeliest(jnp.argmax(logits_BTV, axis=-1).astype(jnp.int32), drafted_BG)
 
@@ -67,7 +90,9 @@ def _round(spec: Model, params: Any, state: State, rules: LogitsProcessors, draf
   )
 
 
-def _priced_ahead(rules: LogitsProcessors, logits_BTV: jax.Array, tokens_BT: jax.Array, n_B: jax.Array) -> jax.Array:
+def _priced_ahead(
+  rules: LogitsProcessors, logits_BTV: jax.Array, tokens_BT: jax.Array, n_B: jax.Array
+) -> jax.Array:
   """The logits of tokens n, n + 1, ... of each row, each given those before it."""
   at = lambda logits_BV, t: priced(rules, logits_BV, tokens_BT, n_B + t)
   return jax.vmap(at, (1, 0), 1)(logits_BTV, jnp.arange(logits_BTV.shape[1]))
@@ -76,10 +101,14 @@ def _priced_ahead(rules: LogitsProcessors, logits_BTV: jax.Array, tokens_BT: jax
 def _put(tokens_BT: jax.Array, n_B: jax.Array, new_BG: jax.Array) -> jax.Array:
   """`tokens_BT` with new ones from place `n_B` of each row on; what finds no place is dropped."""
   B, G = new_BG.shape
-  return tokens_BT.at[jnp.arange(B)[:, None], n_B[:, None] + jnp.arange(G)[None]].set(new_BG, mode='drop')
+  return tokens_BT.at[jnp.arange(B)[:, None], n_B[:, None] + jnp.arange(G)[None]].set(
+    new_BG, mode='drop'
+  )
 
 
-def _ends(rules: LogitsProcessors, state: State, new_BT: jax.Array, room_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _ends(
+  rules: LogitsProcessors, state: State, new_BT: jax.Array, room_B: jax.Array
+) -> tuple[jax.Array, jax.Array]:
   """(how many of the first `room_B` tokens are said before the row's end, whether it is reached)."""
   stop_BT = rules.stop_V[new_BT] & (jnp.arange(new_BT.shape[1])[None] < room_B[:, None])
   ended_B = jnp.any(stop_BT, axis=1)

@@ -1,4 +1,6 @@
-"""The two compiled functions of decoding: `prefill` reads the prompts, `go_on` appends tokens until told to stop."""
+"""The two compiled functions of decoding: `prefill` reads the prompts, `go_on` appends tokens until
+told to stop.
+"""
 
 import dataclasses
 import functools
@@ -22,11 +24,11 @@ from tfm.parts.context import Run
 
 @struct.dataclass
 class State:
-  """Where decoding stands: new tokens `[B, room]` (`NOTHING` after a row's end), how many each row has, who is done.
+  """Where decoding stands: new tokens `[B, room]` (`NOTHING` after a row's end), how many each row
+  has, who is done.
 
-  `last_B` is each row's last token, in no cache yet; `passes` counts those of the model after the prompts'. `memory`
-  is a draft's.
-  """
+  `last_B` is each row's last token, in no cache yet; `passes` counts those of the model after the
+  prompts'. `memory` is a draft's."""
 
   tokens_BT: jax.Array
   n_B: jax.Array
@@ -39,14 +41,15 @@ class State:
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'room', 'chunk'))
 def prefill(
-  spec: Model, params: Any, begin: Start, rules: LogitsProcessors, draft: Draft, whole: dict[str, Any], fan: Fan | None = None, *,
+  spec: Model, params: Any, begin: Start, rules: LogitsProcessors, draft: Draft,
+  whole: dict[str, Any], fan: Fan | None = None, *,
   run: Run, slots: int, room: int, chunk: int | None = None,
 ) -> State:  # fmt: skip
-  """The state after one pass over the prompts (or `chunk` tokens at a time), with the first new token of each row.
+  """The state after one pass over the prompts (or `chunk` tokens at a time), with the first new
+  token of each row.
 
-  `whole` are the inputs with what stands before those of `begin`, for a draft that reads them by itself. With `fan`
-  those of `begin` are the prompts that differ, of which the rows are made.
-  """
+  `whole` are the inputs with what stands before those of `begin`, for a draft that reads them by
+  itself. With `fan` those of `begin` are the prompts that differ, of which the rows are made."""
   inputs, kept, B = begin.inputs, begin.draft, len(rules.keys_B)
   out = first_pass(spec, params, begin, rules, fan, run=run, slots=slots, chunk=chunk)
   if fan is not None:
@@ -68,9 +71,19 @@ def prefill(
 
 
 def first_pass(
-  spec: Model, params: Any, begin: Start, rules: LogitsProcessors, fan: Fan | None, *, run: Run, slots: int, chunk: int | None
+  spec: Model,
+  params: Any,
+  begin: Start,
+  rules: LogitsProcessors,
+  fan: Fan | None,
+  *,
+  run: Run,
+  slots: int,
+  chunk: int | None,
 ) -> dict[str, Any]:
-  """What the model says of the prompts that `begin` has, with their last token's logits and a cache, a row each."""
+  """What the model says of the prompts that `begin` has, with their last token's logits and a
+  cache, a row each.
+  """
   inputs, cache = begin.inputs, begin.cache
   if cache is None:
     U = len(next(iter(inputs.values())))
@@ -82,7 +95,9 @@ def first_pass(
 
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run'), donate_argnames='state')
-def go_on(spec: Model, params: Any, state: State, rules: LogitsProcessors, until: jax.Array, *, run: Run) -> State:
+def go_on(
+  spec: Model, params: Any, state: State, rules: LogitsProcessors, until: jax.Array, *, run: Run
+) -> State:
   """The state once every row has `until` tokens or has ended."""
   name = 'input_ids' if spec.encoder is None else 'decoder_input_ids'
 

@@ -1,4 +1,6 @@
-"""Prompts with worked examples, and the answer that most of several samples agree on (arXiv:2203.11171)."""
+"""Prompts with worked examples, and the answer that most of several samples agree on
+(arXiv:2203.11171).
+"""
 
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -13,7 +15,11 @@ T = TypeVar('T', bound=Hashable)
 
 
 def few_shot(
-  examples: Iterable[tuple[str, str]], question: str, *, form: str = 'Q: {}\nA: {}', between: str = '\n\n'
+  examples: Iterable[tuple[str, str]],
+  question: str,
+  *,
+  form: str = 'Q: {}\nA: {}',
+  between: str = '\n\n',
 ) -> str:
   """The examples in `form`, then the question in it up to where its answer goes.
 
@@ -26,13 +32,16 @@ def few_shot(
   parts = form.split('{}')
   if len(parts) != 3:
     places = f'{len(parts) - 1} {{}}'
-    raise errors.UserError(f'few_shot: form={form!r} has {places}. Expected one for the question, one for the answer.')
+    raise errors.UserError(
+      f'few_shot: form={form!r} has {places}. Expected one for the question, one for the answer.'
+    )
   filled = [f'{parts[0]}{asked}{parts[1]}{answer}{parts[2]}' for asked, answer in examples]
   return between.join([*filled, f'{parts[0]}{question}{parts[1]}'.rstrip(' ')])
 
 
 def after(marker: str) -> Callable[[str], str | None]:
-  r"""A parser: the line after the last `marker` of a text, without outer spaces and a full stop; None without one.
+  r"""A parser: the line after the last `marker` of a text, without outer spaces and a full stop;
+  None without one.
 
   Example:
     >>> after('Answer:')('3 + 4 is 7.\nAnswer: 7.\n')
@@ -48,7 +57,9 @@ def after(marker: str) -> Callable[[str], str | None]:
 
 
 def majority(answers: Iterable[T | None]) -> T | None:
-  """The most frequent answer, of equals the first; None is no vote, and the answer if there is no vote."""
+  """The most frequent answer, of equals the first; None is no vote, and the answer if there is no
+  vote.
+  """
   # A Counter keeps the order in which it met its keys, and so do the most common of a number.
   counted = Counter(answer for answer in answers if answer is not None).most_common(1)
   return counted[0][0] if counted else None
@@ -73,6 +84,10 @@ def vote(
   if n < 1:
     raise errors.UserError(f'vote: n={n} is no number of samples. Expected at least 1.')
   if n > 1 and options.get('temperature') == 0:
-    raise errors.UserError(f'vote: n={n} samples at temperature=0 are all the same. Expected more, or n=1.')
-  texts = generate(spec, params, [p for p in prompts for _ in range(n)], tokenizer=tokenizer, **options)
+    raise errors.UserError(
+      f'vote: n={n} samples at temperature=0 are all the same. Expected more, or n=1.'
+    )
+  texts = generate(
+    spec, params, [p for p in prompts for _ in range(n)], tokenizer=tokenizer, **options
+  )
   return [majority(map(parse, texts[i : i + n])) for i in range(0, len(texts), n)]

@@ -16,9 +16,11 @@ from tfm.model.spec import Model
 from tfm.zoo.bookkeeping import SILENT
 from tfm.zoo.weights import Published, published
 
-#: Fields of a config that describe the stored weights or the program that wrote it, and not the model.
+#: Fields of a config that describe the stored weights or the program that wrote it, and not the
+#: model.
 _STORED = {
-  'dtype', 'torch_dtype', 'quantization_config', 'quantization', 'transformers_version', 'tfm_version',
+  'dtype', 'torch_dtype', 'quantization_config', 'quantization', 'transformers_version',
+  'tfm_version',
   'architectures', 'model_type', '_name_or_path', '_commit_hash', 'auto_map',
 }  # fmt: skip
 
@@ -27,8 +29,11 @@ TOKENIZER_CONFIG = 'tokenizer_config.json'
 _ANY_TOKENIZER = ('chat_template', 'model_max_length', 'padding_side', 'truncation_side')
 
 
-def original_of(spec: Model, files: FolderFiles, architecture: str | None) -> tuple[dict[str, Any], Published] | None:
-  """Return the original config and its reading, if it still describes `spec` as `architecture` (None: its own class).
+def original_of(
+  spec: Model, files: FolderFiles, architecture: str | None
+) -> tuple[dict[str, Any], Published] | None:
+  """Return the original config and its reading, if it still describes `spec` as `architecture`
+  (None: its own class).
 
   Args:
     spec: The model to export.
@@ -50,7 +55,9 @@ def original_of(spec: Model, files: FolderFiles, architecture: str | None) -> tu
 
 
 def _stored_specs(spec: Model) -> Iterator[Model]:
-  """Yield the specs of checkpoints of a config: all of it, or without an optional pooler or later-token layers."""
+  """Yield the specs of checkpoints of a config: all of it, or without an optional pooler or
+  later-token layers.
+  """
   yield spec
   if spec.mtp is not None:
     yield dataclasses.replace(spec, mtp=None)
@@ -60,7 +67,11 @@ def _stored_specs(spec: Model) -> Iterator[Model]:
 
 def with_dtype(values: Mapping[str, Any], dtypes: set[str]) -> dict[str, Any]:
   """Return the fields of a config for parameters of these dtypes, which are not quantized."""
-  found = {name: value for name, value in values.items() if name not in ('quantization_config', 'quantization')}
+  found = {
+    name: value
+    for name, value in values.items()
+    if name not in ('quantization_config', 'quantization')
+  }
   name = 'torch_dtype' if 'torch_dtype' in found and 'dtype' not in found else 'dtype'
   dtype = dtypes.pop() if len(dtypes) == 1 else 'float32'
   if found.get(name) != dtype:
@@ -69,10 +80,11 @@ def with_dtype(values: Mapping[str, Any], dtypes: set[str]) -> dict[str, Any]:
 
 
 def carried(values: Mapping[str, Any], original: Mapping[str, Any]) -> dict[str, Any]:
-  """Return the fields of a new config with those of the original that say nothing of what is computed.
+  """Return the fields of a new config with those of the original that say nothing of what is
+  computed.
 
-  They are special tokens, label names, the type of the problem, lengths and bookkeeping. Label names are kept if there
-  are as many labels, the context length if positions need no table of it.
+  They are special tokens, label names, the type of the problem, lengths and bookkeeping. Label
+  names are kept if there are as many labels, the context length if positions need no table of it.
   """
   found = dict(values)
   labels = original.get('id2label') or {}
@@ -84,7 +96,11 @@ def carried(values: Mapping[str, Any], original: Mapping[str, Any]) -> dict[str,
       continue
     found[name] = value
   context = original.get('max_position_embeddings')
-  if context and original.get('model_type') == values.get('model_type') and 'rope_parameters' in values:
+  if (
+    context
+    and original.get('model_type') == values.get('model_type')
+    and 'rope_parameters' in values
+  ):
     found['max_position_embeddings'] = context
   return found
 
@@ -103,7 +119,9 @@ def write_files(folder: Path, files: FolderFiles, tokenizer: Vocabulary | None) 
     return files
   if before is not None and not _extends(tokenizer, before):
     changed = {n: without_ids(files.json(n)) for n in (CONFIG, GENERATION) if n in files}
-    files = files.with_files({n: json.dumps(fields, indent=2).encode() for n, fields in changed.items()})
+    files = files.with_files(
+      {n: json.dumps(fields, indent=2).encode() for n, fields in changed.items()}
+    )
     files.write(folder)
   others = files.without(TOKENIZER)
   for name in set(files) - set(others):
@@ -111,7 +129,9 @@ def write_files(folder: Path, files: FolderFiles, tokenizer: Vocabulary | None) 
   tokenizer.save(folder)
   (folder / 'vocabulary.json').unlink()
   if isinstance(tokenizer, FileVocabulary) and TOKENIZER_CONFIG in files:
-    config = json.dumps(_still_true(files.json(TOKENIZER_CONFIG), tokenizer), indent=2, ensure_ascii=False)
+    config = json.dumps(
+      _still_true(files.json(TOKENIZER_CONFIG), tokenizer), indent=2, ensure_ascii=False
+    )
     (folder / TOKENIZER_CONFIG).write_text(config + '\n', 'utf-8')
   return files
 
@@ -124,9 +144,19 @@ def _extends(tokenizer: Vocabulary, before: Vocabulary) -> bool:
 
 
 def _still_true(config: Mapping[str, Any], tokenizer: FileVocabulary) -> dict[str, Any]:
-  """Return the fields of a tokenizer_config.json that hold for another tokenizer, whose tokenizer.json is complete."""
+  """Return the fields of a tokenizer_config.json that hold for another tokenizer, whose
+  tokenizer.json is complete.
+  """
   found = {name: config[name] for name in _ANY_TOKENIZER if name in config}
-  for name in ('bos_token', 'eos_token', 'pad_token', 'mask_token', 'cls_token', 'sep_token', 'unk_token'):
+  for name in (
+    'bos_token',
+    'eos_token',
+    'pad_token',
+    'mask_token',
+    'cls_token',
+    'sep_token',
+    'unk_token',
+  ):
     text = config.get(name)
     text = text.get('content') if isinstance(text, Mapping) else text
     if isinstance(text, str) and tokenizer.inner.token_to_id(text) is not None:

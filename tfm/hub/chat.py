@@ -1,4 +1,6 @@
-"""Chat templates of published folders, rendered as `apply_chat_template` of transformers 5.23.0 renders them."""
+"""Chat templates of published folders, rendered as `apply_chat_template` of transformers 5.23.0
+renders them.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -40,15 +42,17 @@ class ChatTemplate:
   def read(cls, folder: str | Path) -> 'ChatTemplate | None':
     """Read the chat templates of a folder; None if it has none.
 
-    They are in `chat_template.jinja` and `additional_chat_templates/*.jinja`, or else in `tokenizer_config.json`, or
-    else in `chat_template.json`.
+    They are in `chat_template.jinja` and `additional_chat_templates/*.jinja`, or else in
+    `tokenizer_config.json`, or else in `chat_template.json`.
 
     Raises:
       UserError: a file cannot be read.
     """
     path = Path(folder).expanduser()
     found = (
-      _of_files(path) or _of_config(read_json(path / CONFIG)) or _of_config(read_json(path / 'chat_template.json'))
+      _of_files(path)
+      or _of_config(read_json(path / CONFIG))
+      or _of_config(read_json(path / 'chat_template.json'))
     )
     return cls(found, special_texts(path), str(path)) if found else None
 
@@ -81,22 +85,29 @@ class ChatTemplate:
 
     Args:
       messages: The turns. Each has a 'role', and a 'content' or other fields of the template.
-      tools: JSON schemas of functions that the model may call, or functions with type hints and a Google docstring.
+      tools: JSON schemas of functions that the model may call, or functions with type hints and a
+      Google docstring.
       documents: Texts to answer from, each with a 'title' and a 'text'.
-      add_generation_prompt: End with the beginning of the model's answer. Ignored where the final message is continued.
-      continue_final_message: End inside the final message, so that the model continues it: in the field of this name,
-        or in 'content' if True.
+      add_generation_prompt: End with the beginning of the model's answer. Ignored where the final
+      message is continued.
+      continue_final_message: End inside the final message, so that the model continues it: in the
+        field of this name, or in 'content' if True.
       name: The name of the template, if the folder has several.
       **variables: Other variables of the template, such as `enable_thinking`.
 
     Raises:
-      UserError: a message without a role, an unknown template, or a conversation that the template refuses.
+      UserError: a message without a role, an unknown template, or a conversation that the template
+      refuses.
     """
     template = self._template(name, tools)
     chat = self._chat(messages)
     field = self._continued(chat, template, continue_final_message)
     values = {**self.tokens, **variables}
-    schemas = None if tools is None else [schema_of(tool, f'{self.where}: tools[{i}]') for i, tool in enumerate(tools)]
+    schemas = (
+      None
+      if tools is None
+      else [schema_of(tool, f'{self.where}: tools[{i}]') for i, tool in enumerate(tools)]
+    )
     text = self._rendered(
       template,
       messages=chat,
@@ -123,15 +134,23 @@ class ChatTemplate:
       values = plain(message)
       if not isinstance(values, dict) or 'role' not in values:
         raise UserError(
-          f"{self.where}: messages[{i}] has no role ({str(message)[:60]}). Expected {{'role': 'user', 'content': ...}}."
+          f'{self.where}: messages[{i}] has no role ({str(message)[:60]}). Expected '
+          f"{{'role': 'user', 'content': ...}}."
         )
-      found.append(with_reasoning({key: value for key, value in values.items() if value is not None}, _REASONING))
+      found.append(
+        with_reasoning(
+          {key: value for key, value in values.items() if value is not None}, _REASONING
+        )
+      )
     return found
 
   def _documents(self, documents: Any) -> Any:
     for i, document in enumerate(documents or ()):
       if not isinstance(document, Mapping):
-        raise UserError(f"{self.where}: documents[{i}] is {document!r:.60}. Expected a dict of a 'title' and a 'text'.")
+        raise UserError(
+          f"{self.where}: documents[{i}] is {document!r:.60}. Expected a dict of a 'title' and a "
+          f"'text'."
+        )
     return documents
 
   def _continued(self, chat: list[dict[str, Any]], template: str, field: bool | str) -> str | None:
@@ -144,7 +163,8 @@ class ChatTemplate:
     fields = [f for f in _REASONING if last.get(f) == text] if name in _REASONING else [name]
     if text is None or not any(f in template for f in fields):
       raise UserError(
-        f'{self.where}: continue_final_message={field!r}: the final message has no {name!r} that the template reads. '
+        f'{self.where}: continue_final_message={field!r}: the final message has no {name!r} that '
+        f'the template reads. '
         'Expected a final message to continue.'
       )
     if isinstance(text, str):
@@ -153,7 +173,8 @@ class ChatTemplate:
     block = next((b for b in reversed(text) if isinstance(b, dict) and 'text' in b), None)
     if block is None:
       raise UserError(
-        f'{self.where}: continue_final_message: the final message has no text. Expected a text to continue.'
+        f'{self.where}: continue_final_message: the final message has no text. Expected a text to '
+        f'continue.'
       )
     found = block['text']
     block['text'] += _MARK
@@ -164,7 +185,8 @@ class ChatTemplate:
     at = text.rfind(_MARK.strip())
     if at < 0 or final.strip() not in text:
       raise UserError(
-        f'{self.where}: continue_final_message: the template leaves out the final message ({final.strip()[:60]!r}). '
+        f'{self.where}: continue_final_message: the template leaves out the final message '
+        f'({final.strip()[:60]!r}). '
         'Expected a message that it renders in full.'
       )
     return text[:at] if text[at:].startswith(_MARK) else text[:at].rstrip()
@@ -179,9 +201,13 @@ class ChatTemplate:
         f'{self.where}: its chat template is not Jinja: {error.message} (line {error.lineno}).'
       ) from error
     except jinja2.exceptions.TemplateError as error:
-      raise UserError(f'{self.where}: its chat template refuses the conversation: {error.message}') from error
+      raise UserError(
+        f'{self.where}: its chat template refuses the conversation: {error.message}'
+      ) from error
     except (TypeError, ValueError, KeyError, AttributeError) as error:
-      raise UserError(f'{self.where}: its chat template fails on the conversation: {error}.') from error
+      raise UserError(
+        f'{self.where}: its chat template fails on the conversation: {error}.'
+      ) from error
 
 
 @functools.lru_cache(maxsize=16)
@@ -192,7 +218,8 @@ def _compiled(template: str) -> Any:
 def no_template(where: str) -> UserError:
   """Return the error for a model without a chat template."""
   return UserError(
-    f'{where}: has no chat template. Expected an instruction-tuned model; for others give the whole prompt as text.'
+    f'{where}: has no chat template. Expected an instruction-tuned model; for others give the '
+    f'whole prompt as text.'
   )
 
 
@@ -207,7 +234,9 @@ def _text(path: Path) -> str:
   try:
     return path.read_text('utf-8')
   except UnicodeDecodeError as error:
-    raise UserError(f'{path.name}: is not UTF-8 text (byte {error.start}). Expected a Jinja template.') from None
+    raise UserError(
+      f'{path.name}: is not UTF-8 text (byte {error.start}). Expected a Jinja template.'
+    ) from None
 
 
 def _of_config(config: Mapping[str, Any]) -> dict[str, str]:

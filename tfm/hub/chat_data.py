@@ -8,10 +8,11 @@ import numpy as np
 
 
 def plain(value: Any) -> Any:
-  """Return a copy of a value in JSON types; any other object becomes the name of its type in brackets.
+  """Return a copy of a value in JSON types; any other object becomes the name of its type in
+  brackets.
 
-  Templates are untrusted: they come with the weights. An object with methods would be a way out of the sandbox.
-  """
+  Templates are untrusted: they come with the weights. An object with methods would be a way out of
+  the sandbox."""
   if value is None or type(value) in (str, int, float, bool):
     return value
   # Reduce subclasses to their value: they may have more methods.
@@ -22,7 +23,9 @@ def plain(value: Any) -> Any:
   if isinstance(value, Mapping):
     return {plain(key): plain(item) for key, item in value.items()}
   if isinstance(value, (list, tuple)):
-    return type(value)(map(plain, value)) if type(value) in (list, tuple) else list(map(plain, value))
+    return (
+      type(value)(map(plain, value)) if type(value) in (list, tuple) else list(map(plain, value))
+    )
   if isinstance(value, np.generic):
     return plain(value.item())
   if dataclasses.is_dataclass(value) and not isinstance(value, type):

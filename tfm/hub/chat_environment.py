@@ -1,4 +1,6 @@
-"""The Jinja environment of chat templates: sandboxed, with the filters and tags that published templates use."""
+"""The Jinja environment of chat templates: sandboxed, with the filters and tags that published
+templates use.
+"""
 
 from datetime import datetime
 import json
@@ -79,4 +81,6 @@ def _to_json(
   sort_keys: bool = False,
 ) -> str:
   """JSON of a value. Jinja's own filter escapes the characters of HTML."""
-  return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
+  return json.dumps(
+    value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+  )

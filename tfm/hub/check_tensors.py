@@ -1,4 +1,6 @@
-"""Match the tensors of a checkpoint to the tensor_map of its family; list all that do not fit in one error."""
+"""Match the tensors of a checkpoint to the tensor_map of its family; list all that do not fit in
+one error.
+"""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -19,9 +21,11 @@ _FLOATS = ('float16', 'bfloat16', 'float32', 'float64')
 
 
 def check_tensors(where: str, published: Published, tensors: Tensors) -> list[Tensor]:
-  """Return the tensors that hold the parameters of a published model, under their names in the checkpoint.
+  """Return the tensors that hold the parameters of a published model, under their names in the
+  checkpoint.
 
-  A tensor may have another spelling of its name (`tfm.hub.names`); a tied table may have the name of its second use.
+  A tensor may have another spelling of its name (`tfm.hub.names`); a tied table may have the name
+  of its second use.
 
   Args:
     where: the folder, for errors.
@@ -29,8 +33,8 @@ def check_tensors(where: str, published: Published, tensors: Tensors) -> list[Te
     tensors: the tensors of the checkpoint.
 
   Raises:
-    UserError: lists every tensor that is missing, unknown, of another shape or of a dtype that holds no weights; or
-      names one that has to equal another and does not.
+    UserError: lists every tensor that is missing, unknown, of another shape or of a dtype that
+      holds no weights; or names one that has to equal another and does not.
   """
   found = _Match(where, published, tensors)
   found.check_tensors()
@@ -54,12 +58,19 @@ class _Match:
     self.used = {t.name for t in self.wanted}
     self.tied = [name for name in self.tied if name not in self.used]
     twins = family.twins(published.spec)
-    self.twins = {n: path for twin, path in twins.items() for n in self.names.spellings(twin) if n not in self.used}
+    self.twins = {
+      n: path
+      for twin, path in twins.items()
+      for n in self.names.spellings(twin)
+      if n not in self.used
+    }
     fixed = family.fixed_of(published.spec, published.ending)
     self.fixed = {name: array for own, array in fixed.items() for name in self.names.spellings(own)}
     #: Further spellings of a tensor, and the name under which it is read.
     taken = {*self.used, *self.tied, *self.twins}
-    self.copies = {n: t.name for t in self.wanted for n in self.names.spellings(t.name) if n not in taken}
+    self.copies = {
+      n: t.name for t in self.wanted for n in self.names.spellings(t.name) if n not in taken
+    }
 
   def _name(self, tensor: Tensor) -> str:
     """Return the name of a planned tensor in the checkpoint, its own if it is missing."""
@@ -72,26 +83,46 @@ class _Match:
     extra = sorted(n for n in self.tensors if not self._known(n))
     shape = self.tensors.shape
     held = [t for t in self.wanted if t.name in self.tensors]
-    shapes = [f'{t.name} is {list(shape(t.name))}, expected {list(t.shape)}' for t in held if shape(t.name) != t.shape]
+    shapes = [
+      f'{t.name} is {list(shape(t.name))}, expected {list(t.shape)}'
+      for t in held
+      if shape(t.name) != t.shape
+    ]
     wrong = [
-      *_listed('missing', [f'{t.name} {list(t.shape)}' for t in sorted(missing, key=lambda t: t.name)]),
+      *_listed(
+        'missing', [f'{t.name} {list(t.shape)}' for t in sorted(missing, key=lambda t: t.name)]
+      ),
       *_listed('not known', [f'{name} {list(shape(name))}' for name in extra]),
       *_listed('of another shape', shapes),
       *self._more_layers(extra),
     ]
     if wrong:
       raise errors.UserError(
-        f'{self.where}: the tensors do not fit its config.json, a {self.published.architecture}.{"".join(wrong)}'
+        f'{self.where}: the tensors do not fit its config.json, a '
+        f'{self.published.architecture}.{"".join(wrong)}'
       )
-    if whole := [f'{t.name} is {d}' for t in held if (d := jnp.dtype(self.tensors.dtype(t.name)).name) not in _FLOATS]:
+    if whole := [
+      f'{t.name} is {d}'
+      for t in held
+      if (d := jnp.dtype(self.tensors.dtype(t.name)).name) not in _FLOATS
+    ]:
       raise errors.UserError(
-        f'{self.where}: weights are stored as numbers that need a scale, and config.json has no quantization_config '
+        f'{self.where}: weights are stored as numbers that need a scale, and config.json has no '
+        f'quantization_config '
         f'for them. Expected {", ".join(_FLOATS)}.{"".join(_listed("of another dtype", whole))}'
       )
 
   def _known(self, name: str) -> bool:
-    """Return whether a tensor of the checkpoint is read, compared, or holds nothing that the model computes with."""
-    if name in self.used or name in self.copies or name in self.tied or name in self.twins or name in self.fixed:
+    """Return whether a tensor of the checkpoint is read, compared, or holds nothing that the model
+    computes with.
+    """
+    if (
+      name in self.used
+      or name in self.copies
+      or name in self.tied
+      or name in self.twins
+      or name in self.fixed
+    ):
       return True
     if is_buffer(name, self.tensors.shape(name)):
       return True
@@ -106,7 +137,9 @@ class _Match:
     kinds = {star(t.name) for t in self.wanted}
     if not any('*' in star(name) and star(name) in kinds for name in extra):
       return []
-    return ['\n  The files hold more layers or experts than config.json has. Expected the same number.']
+    return [
+      '\n  The files hold more layers or experts than config.json has. Expected the same number.'
+    ]
 
   def check_copies(self) -> None:
     """Raise a UserError for a tensor that has to equal another and does not."""
@@ -131,15 +164,20 @@ def _equal(tensors: Tensors, a: str, b: str) -> bool:
   one, other = tensors[a], tensors[b]
   if not one.ndim:
     return bool(one == other)
-  return all(np.array_equal(one[i : i + _ROWS], other[i : i + _ROWS]) for i in range(0, len(one), _ROWS))
+  return all(
+    np.array_equal(one[i : i + _ROWS], other[i : i + _ROWS]) for i in range(0, len(one), _ROWS)
+  )
 
 
 def _check_fixed(where: str, fixed: Mapping[str, np.ndarray], tensors: Tensors) -> None:
   for name, expected in sorted(fixed.items()):
     held = tensors[name]
-    if held.shape != expected.shape or not np.allclose(held.astype(np.float32), expected, atol=1e-2):
+    if held.shape != expected.shape or not np.allclose(
+      held.astype(np.float32), expected, atol=1e-2
+    ):
       raise errors.UserError(
-        f'{where}: {name} {list(held.shape)} is not the fixed table {list(expected.shape)} of config.json. '
+        f'{where}: {name} {list(held.shape)} is not the fixed table {list(expected.shape)} of '
+        f'config.json. '
         'Expected that table, or none.'
       )
 

@@ -1,4 +1,6 @@
-"""Experts that a checkpoint keeps in one tensor a layer, for families whose experts have a tensor each."""
+"""Experts that a checkpoint keeps in one tensor a layer, for families whose experts have a tensor
+each.
+"""
 
 from collections.abc import Iterator
 import re
@@ -15,7 +17,8 @@ _PARTS = {'gate_up_proj': ('gate_proj', 'up_proj'), 'down_proj': ('down_proj',)}
 
 
 def unstacked(tensors: Tensors, published: Published) -> Tensors:
-  """Return the tensors with an entry for each expert where the family names them so, and the file stacks them.
+  """Return the tensors with an entry for each expert where the family names them so, and the file
+  stacks them.
 
   Qwen3.5 and models saved from the parameters of transformers 5 are written so.
   """
@@ -39,7 +42,10 @@ def _parts(name: str, entry: Entry) -> Iterator[tuple[str, Entry]]:
   size = entry.shape[1] // len(names)
   for expert in range(entry.shape[0]):
     for i, part in enumerate(names):
-      yield f'{found[1]}.{expert}.{part}.weight', _Expert(entry, expert, slice(i * size, (i + 1) * size))
+      yield (
+        f'{found[1]}.{expert}.{part}.weight',
+        _Expert(entry, expert, slice(i * size, (i + 1) * size)),
+      )
 
 
 class _Expert:

@@ -39,27 +39,29 @@ def export_hf(
   architecture: str | None = None,
   shard_bytes: int = SHARD,
 ) -> str:
-  """Write the new folder `path` for Hugging Face transformers: config, safetensors weights and what stands beside them.
+  """Write the new folder `path` for Hugging Face transformers: config, safetensors weights and what
+  stands beside them.
 
-  The folder appears whole or not at all. Parameters keep their dtypes; an adapter is merged into the weights.
+  The folder appears whole or not at all. Parameters keep their dtypes; an adapter is merged into
+  the weights.
 
   Args:
     spec: The architecture.
     params: The parameters, as `tfm.init` or `tfm.load` returns them.
     path: The folder.
     tokenizer: The tokenizer. By default that of `files`.
-    files: The files beside the weights (`Loaded.files`). They are written byte for byte, except where the model, its
-      dtype or its tokenizer is another.
-    architecture: The class of transformers, such as 'LlamaForCausalLM'. By default that of `files`, else the first
-      that computes what `spec` says.
+    files: The files beside the weights (`Loaded.files`). They are written byte for byte, except
+      where the model, its dtype or its tokenizer is another.
+    architecture: The class of transformers, such as 'LlamaForCausalLM'. By default that of `files`,
+      else the first that computes what `spec` says.
     shard_bytes: The largest file of weights.
 
   Returns:
     The name of the class.
 
   Raises:
-    UserError: no published family computes what `spec` says (the message names the nearest, and what differs); the
-      parameters do not fit `spec`; `path` is there already.
+    UserError: no published family computes what `spec` says (the message names the nearest, and
+      what differs); the parameters do not fit `spec`; `path` is there already.
   """
   check_new(path)
   spec, params = merge_adapters(spec, params)
@@ -68,7 +70,12 @@ def export_hf(
   leaves = _leaves(spec, params)
   tensor_map = weights.tensor_map(found.family, spec, found.ending)
   twins = found.family.twins(spec).items()
-  tensor_map += [dataclasses.replace(t, name=name) for name, path in twins for t in tensor_map if t.slots[0].path == path]
+  tensor_map += [
+    dataclasses.replace(t, name=name)
+    for name, path in twins
+    for t in tensor_map
+    if t.slots[0].path == path
+  ]
   with new_folder(path) as half:
     before, files = files, write_files(half, files, tokenizer)
     own = None if files is before and CONFIG in files else tokenizer
@@ -87,7 +94,9 @@ def class_of(spec: Model, architecture: str | None = None) -> tuple[dict[str, An
 
   Raises: UserError if there is none.
   """
-  classes = {f.stem + ending: (name, ending) for name, f in weights.TABLE.items() for ending in f.endings}
+  classes = {
+    f.stem + ending: (name, ending) for name, f in weights.TABLE.items() for ending in f.endings
+  }
   if architecture is not None and architecture not in classes:
     raise errors.UserError(f'export: {errors.unknown("architecture", architecture, classes)}')
   ours = computed(spec)
@@ -100,7 +109,11 @@ def class_of(spec: Model, architecture: str | None = None) -> tuple[dict[str, An
       return values, found
   differs = {cls: config.diff(other, ours) for cls, other in others.items()}
   near = min(differs, key=lambda cls: len(differs[cls]), default=None)
-  told = '' if near is None else f' The nearest, {near}, differs at:\n  ' + '\n  '.join(differs[near][:8])
+  told = (
+    ''
+    if near is None
+    else f' The nearest, {near}, differs at:\n  ' + '\n  '.join(differs[near][:8])
+  )
   what = f'{architecture} cannot say' if architecture else 'no published class says'
   raise errors.UserError(
     f'export: {what} what this model computes.{told}\n'
@@ -109,11 +122,18 @@ def class_of(spec: Model, architecture: str | None = None) -> tuple[dict[str, An
 
 
 def _said(spec: Model, name: str, ending: str) -> tuple[dict[str, Any], Published] | None:
-  """(the fields that a class would write for `spec`, how they are read), or None if it has no words for it."""
+  """(the fields that a class would write for `spec`, how they are read), or None if it has no words
+  for it.
+  """
   family = weights.TABLE[name]
   try:
     fields = family.write(spec)
-    values = {'model_type': name, 'architectures': [family.stem + ending], **_top_fields(spec), **fields}
+    values = {
+      'model_type': name,
+      'architectures': [family.stem + ending],
+      **_top_fields(spec),
+      **fields,
+    }
     return values, weights.published(json.loads(json.dumps(values)))
   except (AttributeError, IndexError, KeyError, StopIteration, TypeError, errors.UserError):
     return None
@@ -130,22 +150,30 @@ def _top_fields(spec: Model) -> dict[str, Any]:
 def _leaves(spec: Model, params: Any) -> dict[str, Any]:
   wanted = {_path(p): x.shape for p, x in jax.tree_util.tree_leaves_with_path(param_shapes(spec))}
   leaves = {_path(p): x for p, x in jax.tree_util.tree_leaves_with_path(params)}
-  if wrong := sorted(n for n in {*wanted, *leaves} if n not in leaves or leaves[n].shape != wanted.get(n)):
+  if wrong := sorted(
+    n for n in {*wanted, *leaves} if n not in leaves or leaves[n].shape != wanted.get(n)
+  ):
     raise errors.UserError(
-      f'export: the parameters are not those of the model: {", ".join(wrong[:8])}. Expected what init(spec, key) or '
+      f'export: the parameters are not those of the model: {", ".join(wrong[:8])}. Expected what '
+      f'init(spec, key) or '
       'load(path) gives, not what prepare makes.'
     )
   return leaves
 
 
 def _tokens(tokenizer: Vocabulary | None, values: dict[str, Any]) -> dict[str, int | None]:
-  """Return the special tokens of a tokenizer for a config that names none: null for those that it lacks.
+  """Return the special tokens of a tokenizer for a config that names none: null for those that it
+  lacks.
 
   Without null, transformers takes the ids of the family's first published tokenizer.
   """
   if tokenizer is None:
     return {}
-  named = {'bos_token_id': tokenizer.bos, 'eos_token_id': tokenizer.eos, 'pad_token_id': tokenizer.pad}
+  named = {
+    'bos_token_id': tokenizer.bos,
+    'eos_token_id': tokenizer.eos,
+    'pad_token_id': tokenizer.pad,
+  }
   return {name: number for name, number in named.items() if name not in values}
 
 
@@ -155,11 +183,17 @@ def _path(path: Any) -> str:
 
 def _joined(tensor: Tensor, leaves: dict[str, Any]) -> np.ndarray:
   ours = [np.asarray(jax.device_get(leaves[s.path][s.index])) for s in tensor.slots]
-  return np.asarray(tensor.rule.join(ours, tensor.slots), order='C')  # ascontiguousarray makes scalars vectors
+  return np.asarray(
+    tensor.rule.join(ours, tensor.slots), order='C'
+  )  # ascontiguousarray makes scalars vectors
 
 
 def _write_weights(
-  folder: Path, tensor_map: list[Tensor], leaves: dict[str, Any], fixed: dict[str, np.ndarray], most: int
+  folder: Path,
+  tensor_map: list[Tensor],
+  leaves: dict[str, Any],
+  fixed: dict[str, np.ndarray],
+  most: int,
 ) -> None:
   sizes = [int(np.prod(t.shape)) * leaves[t.slots[0].path].dtype.itemsize for t in tensor_map]
   files = list(_files(tensor_map, sizes, most))

@@ -22,8 +22,10 @@ from tfm.parts.adapter.lora import LoRA
 from tfm.zoo.weights import Tensor, tensor_map
 
 _TASKS = {
-  'ForCausalLM': 'CAUSAL_LM', 'LMHeadModel': 'CAUSAL_LM', 'ForConditionalGeneration': 'SEQ_2_SEQ_LM',
-  'ForSequenceClassification': 'SEQ_CLS', 'ForTokenClassification': 'TOKEN_CLS', 'ForQuestionAnswering': 'QUESTION_ANS',
+  'ForCausalLM': 'CAUSAL_LM', 'LMHeadModel': 'CAUSAL_LM',
+  'ForConditionalGeneration': 'SEQ_2_SEQ_LM',
+  'ForSequenceClassification': 'SEQ_CLS', 'ForTokenClassification': 'TOKEN_CLS',
+  'ForQuestionAnswering': 'QUESTION_ANS',
 }  # fmt: skip
 
 #: Heads that PEFT expects in the folder, whole, for tasks other than language modelling.
@@ -41,37 +43,57 @@ def export_peft(
     spec: a model with `adapter=lora`.
     params: its parameters.
     path: the folder, which is written whole or not at all.
-    base: folder or Hub id of the model that the adapter was trained on, for `base_model_name_or_path`.
+    base: folder or Hub id of the model that the adapter was trained on, for
+    `base_model_name_or_path`.
     architecture: class of the base model. None finds it by what the spec computes.
 
   Returns:
     The name of the class.
 
   Raises:
-    UserError: the model has no LoRA, no published family computes what it does, or `path` is there already.
+    UserError: the model has no LoRA, no published family computes what it does, or `path` is there
+    already.
   """
   adapter = spec.adapter
   check_new(path)
   if not isinstance(adapter, LoRA):
     raise errors.UserError('export_peft: the model has no LoRA. Expected a spec with adapter=lora.')
   _, found = class_of(dataclasses.replace(spec, adapter=Adapter()), architecture)
-  kernels = tensor_map(found.family, dataclasses.replace(found.spec, adapter=Adapter()), found.ending)
+  kernels = tensor_map(
+    found.family, dataclasses.replace(found.spec, adapter=Adapter()), found.ending
+  )
   leaves = {
-    jax.tree_util.keystr(p, simple=True, separator='/'): x for p, x in jax.tree_util.tree_leaves_with_path(params)
+    jax.tree_util.keystr(p, simple=True, separator='/'): x
+    for p, x in jax.tree_util.tree_leaves_with_path(params)
   }
   weights = (t for t in kernels if all(s.n_in for s in t.slots))
-  adapted = {t.name.removesuffix('.weight'): t for t in weights if any(_name(s, 'a') in leaves for s in t.slots)}
+  adapted = {
+    t.name.removesuffix('.weight'): t
+    for t in weights
+    if any(_name(s, 'a') in leaves for s in t.slots)
+  }
   if other := [t.name for t in adapted.values() if not is_linear(t)]:
     raise errors.UserError(f'export_peft: {other[0]} is no linear layer, and PEFT cannot adapt it.')
   pairs = {module: join(t, [_factors(s, leaves) for s in t.slots]) for module, t in adapted.items()}
   config = _config(adapter, kernels, adapted, {m: len(a) for m, (a, _) in pairs.items()})
-  heads = [t for t in kernels if t.name.partition('.')[0] in _HEADS and t.name.rpartition('.')[0] not in adapted]
+  heads = [
+    t
+    for t in kernels
+    if t.name.partition('.')[0] in _HEADS and t.name.rpartition('.')[0] not in adapted
+  ]
   saved = sorted({t.name.partition('.')[0] for t in heads}) or None
-  config |= {'base_model_name_or_path': str(base), 'task_type': _TASKS.get(found.ending), 'modules_to_save': saved}
+  config |= {
+    'base_model_name_or_path': str(base),
+    'task_type': _TASKS.get(found.ending),
+    'modules_to_save': saved,
+  }
   tensors: dict[str, np.ndarray] = {}
   for module, (a, b) in pairs.items():
     stem = f'base_model.model.{module}'
-    tensors |= {f'{stem}.lora_A.weight': np.ascontiguousarray(a), f'{stem}.lora_B.weight': np.ascontiguousarray(b)}
+    tensors |= {
+      f'{stem}.lora_A.weight': np.ascontiguousarray(a),
+      f'{stem}.lora_B.weight': np.ascontiguousarray(b),
+    }
   _write(path, config, tensors | {f'base_model.model.{t.name}': _whole(t, leaves) for t in heads})
   return found.architecture
 
@@ -83,7 +105,9 @@ def _name(slot: Any, half: str) -> str:
 def _factors(slot: Any, leaves: Mapping[str, Any]) -> Factors | None:
   if _name(slot, 'a') not in leaves:
     return None
-  return Factors(*(np.asarray(jax.device_get(leaves[_name(slot, half)][slot.index])) for half in 'ab'))
+  return Factors(
+    *(np.asarray(jax.device_get(leaves[_name(slot, half)][slot.index])) for half in 'ab')
+  )
 
 
 def _whole(tensor: Tensor, leaves: Mapping[str, Any]) -> np.ndarray:
@@ -102,8 +126,10 @@ def _config(
   targets = sorted({_target(module, modules, adapted) for module in adapted})
   return {
     'peft_type': 'LORA', 'r': common, 'lora_alpha': alpha(common), 'target_modules': targets,
-    'rank_pattern': _by_target(odd, modules, adapted), 'use_rslora': adapter.stable, 'lora_dropout': 0.0,
-    'alpha_pattern': _by_target({m: alpha(rank) for m, rank in odd.items()}, modules, adapted), 'bias': 'none',
+    'rank_pattern': _by_target(odd, modules, adapted), 'use_rslora': adapter.stable,
+    'lora_dropout': 0.0,
+    'alpha_pattern': _by_target({m: alpha(rank) for m, rank in odd.items()}, modules, adapted),
+    'bias': 'none',
     'fan_in_fan_out': any(inputs_first(t) for t in adapted.values()), 'inference_mode': True,
     'init_lora_weights': True,
   }  # fmt: skip
@@ -114,12 +140,16 @@ def _target(module: str, modules: list[str], adapted: Mapping[str, Tensor]) -> s
   parts = module.split('.')
   for n in range(1, len(parts)):
     ending = '.'.join(parts[-n:])
-    if not ending[0].isdigit() and all(m in adapted for m in modules if m == ending or m.endswith(f'.{ending}')):
+    if not ending[0].isdigit() and all(
+      m in adapted for m in modules if m == ending or m.endswith(f'.{ending}')
+    ):
       return ending
   return module
 
 
-def _by_target(values: Mapping[str, Any], modules: list[str], adapted: Mapping[str, Tensor]) -> dict[str, Any]:
+def _by_target(
+  values: Mapping[str, Any], modules: list[str], adapted: Mapping[str, Tensor]
+) -> dict[str, Any]:
   """Return values by target where all modules of a target agree, else by module."""
   found: dict[str, set[Any]] = {}
   for module in adapted:

@@ -1,4 +1,6 @@
-"""The files beside the weights of a published folder, kept byte for byte: tokenizer, chat template, settings, texts."""
+"""The files beside the weights of a published folder, kept byte for byte: tokenizer, chat template,
+settings, texts.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 import fnmatch
@@ -15,14 +17,18 @@ CONFIG, GENERATION = 'config.json', 'generation_config.json'
 KEPT = 'published'
 #: The files of tokenizers.
 TOKENIZER = (
-  'tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json', 'vocab.json', 'vocab.txt',
-  'vocab-src.json', 'vocab-tgt.json', 'vocab.tgt', 'merges.txt', 'bpe.codes', 'dict.txt', 'entity_vocab.json',
-  'emoji.json', 'normalizer.json', 'prophetnet.tokenizer', 'sentencepiece.bpe.vocab', 'tokenizer.tekken', 'tekken.json',
+  'tokenizer.json', 'tokenizer_config.json', 'special_tokens_map.json', 'added_tokens.json',
+  'vocab.json', 'vocab.txt',
+  'vocab-src.json', 'vocab-tgt.json', 'vocab.tgt', 'merges.txt', 'bpe.codes', 'dict.txt',
+  'entity_vocab.json',
+  'emoji.json', 'normalizer.json', 'prophetnet.tokenizer', 'sentencepiece.bpe.vocab',
+  'tokenizer.tekken', 'tekken.json',
   'word_shape.json', 'word_pronunciation.json', '*.model', '*.spm', '*.tiktoken', '*.codes',
 )  # fmt: skip
 #: Those that chat templates stand in, and the special tokens that they write.
 CHAT = (
-  'chat_template.jinja', 'chat_template.json', 'additional_chat_templates/*.jinja', 'tokenizer_config.json',
+  'chat_template.jinja', 'chat_template.json', 'additional_chat_templates/*.jinja',
+  'tokenizer_config.json',
   'special_tokens_map.json', 'config.json',
 )  # fmt: skip
 #: The others: configs, chat templates, what sentence-transformers reads, and texts for people.
@@ -33,11 +39,14 @@ _OTHERS = (
 )  # fmt: skip
 
 #: Fields that name tokens by their ids.
-_IDS = re.compile(r'(_token_ids?|_token_index|_words_ids|suppress_tokens|decoder_ids|sequence_bias|_to_id)$')
+_IDS = re.compile(
+  r'(_token_ids?|_token_index|_words_ids|suppress_tokens|decoder_ids|sequence_bias|_to_id)$'
+)
 
 
 class FolderFiles(Mapping[str, bytes]):
-  """The contents of files by their name in the folder, such as 'additional_chat_templates/rag.jinja'.
+  """The contents of files by their name in the folder, such as
+  'additional_chat_templates/rag.jinja'.
 
   Attributes:
     folder: Where they were read, for messages.
@@ -65,7 +74,9 @@ class FolderFiles(Mapping[str, bytes]):
 
   @classmethod
   def read(cls, folder: Path) -> Self:
-    """Return the files of a published folder, or those that a checkpoint of tfm keeps; none if it has none."""
+    """Return the files of a published folder, or those that a checkpoint of tfm keeps; none if it
+    has none.
+    """
     about = folder / 'about'
     if (about / KEPT).is_dir():
       return cls(_contents(about / KEPT, ('**',)), about / KEPT)
@@ -106,7 +117,9 @@ class FolderFiles(Mapping[str, bytes]):
 
   def without(self, patterns: Sequence[str]) -> Self:
     """Return the files whose names match none of the patterns."""
-    return type(self)({name: self[name] for name in self if not _matches(name, patterns)}, self.folder)
+    return type(self)(
+      {name: self[name] for name in self if not _matches(name, patterns)}, self.folder
+    )
 
   def write(self, folder: Path) -> None:
     """Write the files into a folder."""
@@ -115,7 +128,9 @@ class FolderFiles(Mapping[str, bytes]):
       (folder / name).write_bytes(content)
 
   def kept(self) -> dict[str, bytes]:
-    """Return the files by their names in the folder `about` of a checkpoint, where `read` finds them."""
+    """Return the files by their names in the folder `about` of a checkpoint, where `read` finds
+    them.
+    """
     return {f'{KEPT}/{name}': content for name, content in self.items()}
 
 
@@ -133,7 +148,9 @@ def fields_of(path: Path) -> dict[str, Any]:
   try:
     content = path.read_bytes()
   except OSError as error:
-    raise errors.UserError(f'{path}: cannot be read: {error.strerror}. Expected a JSON object.') from error
+    raise errors.UserError(
+      f'{path}: cannot be read: {error.strerror}. Expected a JSON object.'
+    ) from error
   return parse_fields(content, str(path))
 
 
@@ -163,7 +180,9 @@ def _contents(folder: Path, patterns: tuple[str, ...]) -> dict[str, bytes]:
 
 
 def _of_older_checkpoint(about: Path) -> dict[str, bytes]:
-  """Return what checkpoints of earlier versions kept: fields of special tokens, and processor files."""
+  """Return what checkpoints of earlier versions kept: fields of special tokens, and processor
+  files.
+  """
   found: dict[str, bytes] = {}
   if (tokens := about / 'tokens.json').is_file():
     found |= {name: json.dumps(fields).encode() for name, fields in fields_of(tokens).items()}
@@ -171,7 +190,9 @@ def _of_older_checkpoint(about: Path) -> dict[str, bytes]:
     fields = fields_of(kept)
     if not isinstance(fields.get('files'), dict):
       raise errors.UserError(f'{kept}: is damaged. Expected the file that tfm.hub.save wrote.')
-    found |= {name: text.encode('utf-8', 'surrogateescape') for name, text in fields['files'].items()}
+    found |= {
+      name: text.encode('utf-8', 'surrogateescape') for name, text in fields['files'].items()
+    }
     if fields.get('model_type') and CONFIG not in found:
       found[CONFIG] = json.dumps({'model_type': fields['model_type']}).encode()
   return found

@@ -23,16 +23,23 @@ _CHUNK = 8 << 20
 
 
 def fill_params(
-  spec: Model, tensor_map: Sequence[Tensor], tensors: Tensors, dtype: Any | None, mesh: jax.sharding.Mesh | None
+  spec: Model,
+  tensor_map: Sequence[Tensor],
+  tensors: Tensors,
+  dtype: Any | None,
+  mesh: jax.sharding.Mesh | None,
 ) -> Any:
-  """The parameters of `spec`, in `dtype` (None: each in the checkpoint's own), split over `mesh` (None: one device).
+  """The parameters of `spec`, in `dtype` (None: each in the checkpoint's own), split over `mesh`
+  (None: one device).
 
-  *Cost*: beside what stays on the devices of this process, a few chunks of one tensor at a time; of a quantized one
-  what is dequantized at a time, a matrix (`tfm.hub.quantized`). Parameters of less than a chunk are put together first.
-  """
+  *Cost*: beside what stays on the devices of this process, a few chunks of one tensor at a time; of
+  a quantized one what is dequantized at a time, a matrix (`tfm.hub.quantized`). Parameters of less
+  than a chunk are put together first."""
   shapes, letters = transformer.param_shapes(spec), transformer.param_letters(spec)
   where = shard.placed(mesh, RULES, letters, shapes)
-  named = lambda tree: {jax.tree_util.keystr(p, simple=True, separator='/'): x for p, x in _leaves(tree)}
+  named = lambda tree: {
+    jax.tree_util.keystr(p, simple=True, separator='/'): x for p, x in _leaves(tree)
+  }
   sharding, shape = named(where), named(shapes)
   filled: dict[str, Any] = {}
   with Progress('reading weights', sum(tensors.nbytes(t.name) for t in tensor_map)) as bar:
@@ -77,7 +84,9 @@ def _whole(array: Any, sharding: Any) -> jax.Array:
 
 
 def _leaves(tree: Any) -> Any:
-  return jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: isinstance(x, jax.sharding.Sharding))
+  return jax.tree_util.tree_leaves_with_path(
+    tree, is_leaf=lambda x: isinstance(x, jax.sharding.Sharding)
+  )
 
 
 def _empty(shape: tuple[int, ...], dtype: Any, sharding: Any) -> jax.Array:
@@ -105,7 +114,9 @@ def _placed(sharding: Any, shape: tuple[int, ...], piece: np.ndarray, dtype: Any
     kept = [a if n % w == 0 else None for a, n, w in zip(axes, shape, ways, strict=True)]
     sharding = NamedSharding(sharding.mesh, PartitionSpec(*kept))
   view = piece.reshape(shape)
-  return jax.make_array_from_callback(shape, sharding, lambda i: np.ascontiguousarray(view[i], dtype=dtype))
+  return jax.make_array_from_callback(
+    shape, sharding, lambda i: np.ascontiguousarray(view[i], dtype=dtype)
+  )
 
 
 def _names(axis: Any) -> tuple[str, ...]:

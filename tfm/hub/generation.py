@@ -17,10 +17,15 @@ from tfm.zoo import bookkeeping
 #: Fields of models whose decoder begins with several tokens.
 _SPEECH = ('forced_decoder_ids', 'no_timestamps_token_id', 'lang_to_id')
 #: Hugging Face's name of special tokens -> that of `Options`, where the value is the same.
-_TOKENS = {'eos_token_id': 'eos', 'forced_bos_token_id': 'forced_first', 'forced_eos_token_id': 'forced_last'}
+_TOKENS = {
+  'eos_token_id': 'eos',
+  'forced_bos_token_id': 'forced_first',
+  'forced_eos_token_id': 'forced_last',
+}
 #: The same for fields of any decoding, and for those of sampling alone.
 _ANY = {
-  'repetition_penalty': 'repetition_penalty', 'no_repeat_ngram_size': 'no_repeat_ngram', 'stop_strings': 'stop',
+  'repetition_penalty': 'repetition_penalty', 'no_repeat_ngram_size': 'no_repeat_ngram',
+  'stop_strings': 'stop',
   'max_new_tokens': 'max_new_tokens', 'min_new_tokens': 'min_new_tokens', 'num_beams': 'beams',
 }  # fmt: skip
 _SAMPLING = {'temperature': 'temperature', 'top_k': 'top_k', 'top_p': 'top_p', 'min_p': 'min_p'}
@@ -29,14 +34,19 @@ _BEAMS = {'length_penalty': 'length_penalty', 'early_stopping': 'early_stopping'
 _TOP_K = 50
 #: Fields that change the text and that tfm does not support, with the values that switch them off.
 _UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-  'typical_p': (1, 1.0), 'epsilon_cutoff': (0, 0.0), 'eta_cutoff': (0, 0.0), 'top_h': (), 'penalty_alpha': (0, 0.0),
-  'encoder_repetition_penalty': (1, 1.0), 'encoder_no_repeat_ngram_size': (0,), 'diversity_penalty': (0, 0.0),
+  'typical_p': (1, 1.0), 'epsilon_cutoff': (0, 0.0), 'eta_cutoff': (0, 0.0), 'top_h': (),
+  'penalty_alpha': (0, 0.0),
+  'encoder_repetition_penalty': (1, 1.0), 'encoder_no_repeat_ngram_size': (0,),
+  'diversity_penalty': (0, 0.0),
   'num_beam_groups': (0, 1), 'exponential_decay_length_penalty': (), 'sequence_bias': ({}, []),
-  'guidance_scale': (1, 1.0), 'watermarking_config': (), 'dola_layers': (), 'token_healing': (False,),
+  'guidance_scale': (1, 1.0), 'watermarking_config': (), 'dola_layers': (),
+  'token_healing': (False,),
 }  # fmt: skip
 
 
-def generation_options(path: str | Path, *, language: str | None = None, task: str | None = None) -> dict[str, Any]:
+def generation_options(
+  path: str | Path, *, language: str | None = None, task: str | None = None
+) -> dict[str, Any]:
   """Return the options of `tfm.generate` for special tokens that a folder's files name.
 
   `Loaded.settings` adds how tokens are sampled.
@@ -50,19 +60,25 @@ def generation_options(path: str | Path, *, language: str | None = None, task: s
     UserError: a file is not JSON; a language is needed, unknown, or given to another model.
 
   Example:
-    tfm.generate(m.spec, m.params, texts, tokenizer=m.tokenizer, temperature=0, **generation_options(folder))
+    tfm.generate(m.spec, m.params, texts, tokenizer=m.tokenizer, temperature=0,
+    **generation_options(folder))
   """
   return token_options(FolderFiles.read(Path(path).expanduser()), language=language, task=task)
 
 
-def token_options(files: FolderFiles, *, language: str | None = None, task: str | None = None) -> dict[str, Any]:
-  """Return the options for special tokens; fields of `generation_config.json` replace those of `config.json`.
+def token_options(
+  files: FolderFiles, *, language: str | None = None, task: str | None = None
+) -> dict[str, Any]:
+  """Return the options for special tokens; fields of `generation_config.json` replace those of
+  `config.json`.
 
   Args and Raises: see `generation_options`.
   """
   given = _fields(files)
   _check_ids(files)
-  options = {ours: given[theirs] for theirs, ours in _TOKENS.items() if given.get(theirs) is not None}
+  options = {
+    ours: given[theirs] for theirs, ours in _TOKENS.items() if given.get(theirs) is not None
+  }
   if isinstance(last := options.get('forced_last'), list):
     options['forced_last'] = last[0]
   if given.get('is_encoder_decoder') or given.get('decoder_start_token_id') is not None:
@@ -80,11 +96,13 @@ def token_options(files: FolderFiles, *, language: str | None = None, task: str 
 def decoding_options(files: FolderFiles, ignore: Sequence[str] = ()) -> dict[str, Any]:
   """Return the options for how tokens are chosen, as transformers chooses them with the same files.
 
-  Without `do_sample: true` the most probable token is chosen, or beams are searched. Where a file asks for sampling
-  and names no top_k it is 50. `max_length` counts for an encoder-decoder only: 64 new tokens are the default else.
+  Without `do_sample: true` the most probable token is chosen, or beams are searched. Where a file
+  asks for sampling and names no top_k it is 50. `max_length` counts for an encoder-decoder only: 64
+  new tokens are the default else.
 
   Args:
-    files: The files beside the weights. `config.json` counts where `generation_config.json` is missing.
+    files: The files beside the weights. `config.json` counts where `generation_config.json` is
+    missing.
     ignore: Names of unsupported settings to go on without.
 
   Raises:
@@ -97,7 +115,8 @@ def decoding_options(files: FolderFiles, ignore: Sequence[str] = ()) -> dict[str
   if wrong := [f'{name}={value!r}' for name, value in _unsupported(given) if name not in ignore]:
     names = ', '.join(repr(name.partition('=')[0]) for name in wrong)
     raise errors.UserError(
-      f'{where}: {", ".join(wrong)}: not supported by tfm, and changes the text. Expected ignore=({names},) to '
+      f'{where}: {", ".join(wrong)}: not supported by tfm, and changes the text. Expected '
+      f'ignore=({names},) to '
       'generate without, or tfm.generate(m.spec, m.params, ...) with options of your own.'
     )
   options = {ours: given[theirs] for theirs, ours in _ANY.items() if given.get(theirs)}
@@ -112,7 +131,9 @@ def decoding_options(files: FolderFiles, ignore: Sequence[str] = ()) -> dict[str
         "Expected ignore=('do_sample',) to search beams without sampling, or beams=1."
       )
     return options | {'temperature': 0.0}
-  found = {'top_k': _TOP_K} | {ours: given[theirs] for theirs, ours in _SAMPLING.items() if theirs in given}
+  found = {'top_k': _TOP_K} | {
+    ours: given[theirs] for theirs, ours in _SAMPLING.items() if theirs in given
+  }
   if not found['top_k']:
     del found['top_k']
   return options | found
@@ -134,7 +155,8 @@ def settings_of(
   Args:
     files: The files beside the weights.
     spec: The model, whose encoder or position table decides how lengths are counted.
-    tokenizer: Its end token is used where no file names one, its padding where a decoder has no other start.
+    tokenizer: Its end token is used where no file names one, its padding where a decoder has no
+    other start.
     language: See `generation_options`.
     task: See `generation_options`.
     ignore: See `decoding_options`.
@@ -159,7 +181,11 @@ def settings_of(
 
 
 def room_of(
-  files: FolderFiles, spec: Model, tokenizer: Vocabulary | None, prompts: Any, settings: Mapping[str, Any]
+  files: FolderFiles,
+  spec: Model,
+  tokenizer: Vocabulary | None,
+  prompts: Any,
+  settings: Mapping[str, Any],
 ) -> dict[str, int]:
   """Return `max_new_tokens` for a decoder whose files limit the length of prompt and text together.
 
@@ -173,25 +199,37 @@ def room_of(
     settings: The other settings of the folder.
   """
   limit = files.json(GENERATION if GENERATION in files else CONFIG).get('max_length')
-  if spec.encoder is not None or not isinstance(limit, int) or 'max_new_tokens' in settings or not len(prompts):
+  if (
+    spec.encoder is not None
+    or not isinstance(limit, int)
+    or 'max_new_tokens' in settings
+    or not len(prompts)
+  ):
     return {}
-  length = lambda p: len(p) if not isinstance(p, str) else 0 if tokenizer is None else len(tokenizer.prompt(p))
+  length = lambda p: (
+    len(p) if not isinstance(p, str) else 0 if tokenizer is None else len(tokenizer.prompt(p))
+  )
   room = max(1, limit - max(map(length, prompts)))
   return {'max_new_tokens': room} if room < Options.max_new_tokens else {}
 
 
 def combine(settings: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
-  """Return `settings` replaced by explicit `options`; a setting that an option rules out is dropped.
+  """Return `settings` replaced by explicit `options`; a setting that an option rules out is
+  dropped.
 
   Args:
     settings: The options that a folder asks for.
-    options: The options of the caller: `beams` switch sampling off; a temperature, a draft or a limit such as `top_p`
-      switch the folder's beams off, and `top_p` and its kin greedy decoding.
+    options: The options of the caller: `beams` switch sampling off; a temperature, a draft or a
+      limit such as `top_p` switch the folder's beams off, and `top_p` and its kin greedy decoding.
   """
   found = {**settings, **options}
   draws = [name for name in ('top_k', 'top_p', 'min_p') if options.get(name) is not None]
   if options.get('beams', 1) > 1:
-    found = {name: value for name, value in found.items() if name not in _SAMPLING.values() or name in options}
+    found = {
+      name: value
+      for name, value in found.items()
+      if name not in _SAMPLING.values() or name in options
+    }
     found.setdefault('temperature', 0.0)
   elif options.get('temperature') or options.get('draft') is not None or draws:
     found['beams'] = 1
@@ -215,12 +253,23 @@ def _fields(files: FolderFiles) -> dict[str, Any]:
 
 def _check_names(files: FolderFiles) -> None:
   """Raise a UserError for a field of generation_config.json that looks like a misspelt setting."""
-  known = [*_TOKENS, *_ANY, *_SAMPLING, *_BEAMS, *_UNSUPPORTED, 'do_sample', 'max_length', 'min_length']
+  known = [
+    *_TOKENS,
+    *_ANY,
+    *_SAMPLING,
+    *_BEAMS,
+    *_UNSUPPORTED,
+    'do_sample',
+    'max_length',
+    'min_length',
+  ]
   for name in files.json(GENERATION):
     near = difflib.get_close_matches(name, known, 1, 0.85)
     if name not in bookkeeping.SILENT and name not in known and near:
       where = files.folder / GENERATION
-      raise errors.UserError(f'{where}: {name} is no setting. Expected a known field. Did you mean {near[0]}?')
+      raise errors.UserError(
+        f'{where}: {name} is no setting. Expected a known field. Did you mean {near[0]}?'
+      )
 
 
 def _check_ids(files: FolderFiles) -> None:
@@ -228,8 +277,12 @@ def _check_ids(files: FolderFiles) -> None:
   for name in (CONFIG, GENERATION):
     for field, value in files.json(name).items():
       ids = value if isinstance(value, list) else [value]
-      if field in (*_TOKENS, 'decoder_start_token_id') and any(i is not None and type(i) is not int for i in ids):
-        raise errors.UserError(f'{files.folder / name}: {field} is {value!r}. Expected an id, or a list of ids.')
+      if field in (*_TOKENS, 'decoder_start_token_id') and any(
+        i is not None and type(i) is not int for i in ids
+      ):
+        raise errors.UserError(
+          f'{files.folder / name}: {field} is {value!r}. Expected an id, or a list of ids.'
+        )
 
 
 def _unsupported(given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

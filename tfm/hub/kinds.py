@@ -55,7 +55,9 @@ def _ends(*endings: str) -> Callable[[Path], str | None]:
 
 def _part(path: Path) -> str | None:
   """Find a file of a folder that has a config."""
-  known = path.name == CONFIG or path.name.endswith(('.safetensors', '.bin', '.index.json', '.pt', '.pth'))
+  known = path.name == CONFIG or path.name.endswith(
+    ('.safetensors', '.bin', '.index.json', '.pt', '.pth')
+  )
   return path.name if path.is_file() and known and (path.parent / CONFIG).is_file() else None
 
 
@@ -70,7 +72,9 @@ def _peft(path: Path) -> str | None:
   if not (folder / 'adapter_config.json').is_file():
     return None
   try:
-    base = json.loads((folder / 'adapter_config.json').read_text('utf-8')).get('base_model_name_or_path')
+    base = json.loads((folder / 'adapter_config.json').read_text('utf-8')).get(
+      'base_model_name_or_path'
+    )
   except (OSError, ValueError, AttributeError):
     base = None
   return str(base or 'the model that it was trained on')
@@ -80,7 +84,11 @@ def _inner(path: Path) -> str | None:
   """Find subfolders that load."""
   if not path.is_dir():
     return None
-  inner = [p for p in path.iterdir() if p.is_dir() and ((p / CONFIG).is_file() or (p / 'checkpoints').is_dir())]
+  inner = [
+    p
+    for p in path.iterdir()
+    if p.is_dir() and ((p / CONFIG).is_file() or (p / 'checkpoints').is_dir())
+  ]
   return ', '.join(p.name for p in sorted(inner, key=lambda p: p.stat().st_mtime)[-8:]) or None
 
 
@@ -91,7 +99,11 @@ def _empty(path: Path) -> str | None:
 def _workdir(path: Path) -> str | None:
   """Find a workdir of a run that has saved nothing."""
   checkpoints = path / 'checkpoints'
-  return '' if checkpoints.is_dir() and not any(p.name.isdigit() for p in checkpoints.iterdir()) else None
+  return (
+    ''
+    if checkpoints.is_dir() and not any(p.name.isdigit() for p in checkpoints.iterdir())
+    else None
+  )
 
 
 def _state(path: Path) -> str | None:
@@ -101,13 +113,17 @@ def _state(path: Path) -> str | None:
 
 def _repository(path: Path) -> str | None:
   """Find the name of a model of the Hugging Face Hub, as such or as an address of the Hub."""
-  text = re.sub(r'^(https?:/+(www\.)?(huggingface\.co|hf\.co)/|hf:/+(models/)?)', '', path.as_posix())
+  text = re.sub(
+    r'^(https?:/+(www\.)?(huggingface\.co|hf\.co)/|hf:/+(models/)?)', '', path.as_posix()
+  )
   name = re.match(r'^[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?=/?$|/(tree|blob|resolve)/)', text)
   return name[0] if name else None
 
 
 def _cached(path: Path) -> str | None:
-  """Find the name of a model that the Hugging Face cache of this machine has; return its folder there."""
+  """Find the name of a model that the Hugging Face cache of this machine has; return its folder
+  there.
+  """
   if (name := _repository(path)) is None:
     return None
   home = Path(os.environ.get('HF_HOME', '~/.cache/huggingface')).expanduser()
@@ -122,7 +138,8 @@ def _remote(path: Path) -> str | None:
 
 _ABSENT = 'holds no checkpoint that can be read: there is no such folder.'
 _DOWNLOAD = (
-  'Expected the --workdir of a training run, or a published folder. If {found} is a model of the Hugging Face Hub, '
+  'Expected the --workdir of a training run, or a published folder. If {found} is a model of the '
+  'Hugging Face Hub, '
   'download it first, as tfm never does: `hf download {found} --local-dir FOLDER`, or in Python '
   "huggingface_hub.snapshot_download('{found}'), which returns the folder."
 )
@@ -131,9 +148,17 @@ _FOREIGN = 'Expected safetensors and config.json, as save_pretrained of transfor
 
 #: Kinds of paths that do not exist.
 NOWHERE = (
-  Kind('cached', _cached, f'{_ABSENT} As a Hugging Face Hub id it is in your cache. Expected that folder: {{found}}'),
+  Kind(
+    'cached',
+    _cached,
+    f'{_ABSENT} As a Hugging Face Hub id it is in your cache. Expected that folder: {{found}}',
+  ),
   Kind('hub', _repository, f'{_ABSENT} {_DOWNLOAD}'),
-  Kind('remote', _remote, 'is an address ({found}:), and tfm reads local folders. Expected a copy on this machine.'),
+  Kind(
+    'remote',
+    _remote,
+    'is an address ({found}:), and tfm reads local folders. Expected a copy on this machine.',
+  ),
 )
 
 #: Kinds of folders with a config.json and without readable weights.
@@ -148,7 +173,8 @@ OTHER_WEIGHTS = (
   Kind('peft', _peft, 'holds a PEFT adapter and no model. Expected tfm.load(BASE, adapter=...), BASE being {found}.'),
   Kind('diffusers', _holds('diffusion_pytorch_model*'), 'is a diffusers model ({found}), which tfm does not read.'),
   Kind('consolidated', _holds('consolidated*.safetensors', 'consolidated*.pth'), (
-    "holds weights in the authors' own layout ({found}). Expected the Hugging Face layout of the same model: "
+    "holds weights in the authors' own layout ({found}). Expected the Hugging Face layout of the "
+    "same model: "
     'model.safetensors and config.json.'
   )),
   Kind('tensorflow', _holds('tf_model.h5', '*.h5', '*.keras'), f'holds TensorFlow weights ({{found}}). {_FOREIGN}'),
@@ -156,7 +182,8 @@ OTHER_WEIGHTS = (
   Kind('onnx', _holds('*.onnx', 'onnx/*.onnx'), f'holds an ONNX graph only ({{found}}). {_FOREIGN}'),
   Kind('openvino', _holds('openvino_model*.xml'), f'holds an OpenVINO graph only ({{found}}). {_FOREIGN}'),
   Kind('ctranslate2', _holds('model.bin'), (
-    'is a CTranslate2 model ({found}), which was converted from a published one. Expected the original folder.'
+    'is a CTranslate2 model ({found}), which was converted from a published one. Expected the '
+    'original folder.'
   )),
   Kind('mlx', _holds('weights*.npz'), f'holds MLX weights in the old layout ({{found}}). {_FOREIGN}'),
   Kind('rust', _holds('rust_model.ot'), f'holds weights for Rust only ({{found}}). {_FOREIGN}'),
@@ -168,16 +195,19 @@ KINDS = (
   Kind('part', _part, 'is one file of a published folder. Expected the folder: {folder}'),
   Kind('state', _state, 'is a part of a tfm checkpoint. Expected the checkpoint: {folder}'),
   Kind('peft', _peft, (
-    'is a PEFT adapter without its base model. Expected tfm.load(BASE, adapter=FOLDER), BASE being {found}.'
+    'is a PEFT adapter without its base model. Expected tfm.load(BASE, adapter=FOLDER), BASE being '
+    '{found}.'
   )),
   OTHER_WEIGHTS[0],
   OTHER_WEIGHTS[1],
   Kind('safetensors', _ends('.safetensors'), (
-    'is a file of weights in a folder without config.json. Expected both files: config.json describes '
+    'is a file of weights in a folder without config.json. Expected both files: config.json '
+    'describes '
     'the model.'
   )),
   Kind('pickle', _ends('.bin', '.pt', '.pth', '.ckpt', '.pkl'), (
-    'is a pickle ({found}) of some program, in a folder without config.json. Expected a published folder; the program '
+    'is a pickle ({found}) of some program, in a folder without config.json. Expected a published '
+    'folder; the program '
     'that wrote the file, or save_pretrained of transformers, makes one.'
   )),
   Kind('foreign file', _ends('.h5', '.keras', '.msgpack', '.onnx', '.tflite', '.mlmodel', '.npz', '.pb', '.ot'), (
@@ -187,30 +217,35 @@ KINDS = (
     'is an archive ({found}). Expected the folder that is in it: unpack it first.'
   )),
   Kind('file', lambda path: '' if path.is_file() else None, (
-    'is a file, and of no kind that tfm reads. Expected a tfm checkpoint, a published folder or a .gguf file.'
+    'is a file, and of no kind that tfm reads. Expected a tfm checkpoint, a published folder or a '
+    '.gguf file.'
   )),
   Kind('diffusers', _holds('model_index.json'), (
     'is a diffusers pipeline ({found}), which tfm does not read. Expected a model of transformers.'
   )),
   Kind('sentence-transformers', _holds('modules.json'), (
-    'is a sentence-transformers folder. Expected the folder of the transformer inside, the one with config.json.'
+    'is a sentence-transformers folder. Expected the folder of the transformer inside, the one '
+    'with config.json.'
   )),
   Kind('cache', _holds('models--*'), (
     'is a Hugging Face cache. Expected the folder of one model in it, such as {found}.'
   )),
   Kind('workdir', _workdir, (
-    'is the workdir of a run that has saved no checkpoint yet. Expected a workdir with one in checkpoints/.'
+    'is the workdir of a run that has saved no checkpoint yet. Expected a workdir with one in '
+    'checkpoints/.'
   )),
   Kind('inner', _inner, 'holds no model itself. Expected a folder in it: {found}.'),
   Kind('saved model', _holds('saved_model.pb', 'saved_model.pbtxt'), (
     f'is a TensorFlow SavedModel ({{found}}). {_FOREIGN}'
   )),
   Kind('orbax', _holds('_METADATA', '_CHECKPOINT_METADATA', 'ocdbt*', '*/_METADATA', '*/manifest.ocdbt', '*.ocdbt'), (
-    'is an Orbax checkpoint of another program ({found}), which does not describe its model. Expected a published '
+    'is an Orbax checkpoint of another program ({found}), which does not describe its model. '
+    'Expected a published '
     'folder, or arrays that you restore with orbax and name yourself.'
   )),
   Kind('distributed', _holds('*.distcp', 'zero_to_fp32.py', '*_optim_states.pt', 'latest_checkpointed_iteration.txt'), (
-    'is a sharded training state of PyTorch, DeepSpeed or Megatron ({found}). Expected its weights gathered by the '
+    'is a sharded training state of PyTorch, DeepSpeed or Megatron ({found}). Expected its weights '
+    'gathered by the '
     'program that wrote it, in a published folder.'
   )),
   *OTHER_WEIGHTS[2:-1],
@@ -218,7 +253,8 @@ KINDS = (
     'holds weights ({found}) and no config.json. Expected both: config.json describes the model.'
   )),
   Kind('tokenizer', _holds('tokenizer*', 'vocab.*', '*.spm'), (
-    'holds a tokenizer ({found}) and no model. Expected a folder that also has config.json and weights.'
+    'holds a tokenizer ({found}) and no model. Expected a folder that also has config.json and '
+    'weights.'
   )),
   Kind('empty', _empty, 'is an empty folder and holds no checkpoint. Expected a tfm checkpoint or a published folder.'),
 )  # fmt: skip

@@ -52,26 +52,29 @@ def load(
   """Load a model with its parameters, tokenizer and settings.
 
   Args:
-    path: A published folder, a GGUF file, or the workdir of a training run or one checkpoint of it. A published folder
-      has a `config.json`, weights (`model.safetensors`, in one file or several, or `pytorch_model.bin` where PyTorch is
-      installed) and, if it has a tokenizer, its files. Code in it is never run.
-    dtype: The dtype of the parameters. By default as they are stored; quantized weights are dequantized to the dtype
-      that the config names.
-    mesh: A mesh of axes data, fsdp and tensor. Every device gets its share of the weights, and no process reads more
-      of them than its own, except of quantized ones.
-    length: The longest sequence, for models whose positions depend on it (`tfm.model.serving`): Phi-3 for 128k tokens
-      has other angles for sequences of up to 4096. By default as long as published.
-    adapter: The folder of a PEFT LoRA adapter that was trained on this published model. It becomes the adapter of the
-      spec, to be trained on or merged (`tfm.model.adapted.merge_adapters`).
-    ignore: Names of fields of a published `config.json` to leave out, which no family knows. A line on stderr names
-      each.
+    path: A published folder, a GGUF file, or the workdir of a training run or one checkpoint of it.
+      A published folder has a `config.json`, weights (`model.safetensors`, in one file or several,
+      or `pytorch_model.bin` where PyTorch is installed) and, if it has a tokenizer, its files. Code
+      in it is never run.
+    dtype: The dtype of the parameters. By default as they are stored; quantized weights are
+      dequantized to the dtype that the config names.
+    mesh: A mesh of axes data, fsdp and tensor. Every device gets its share of the weights, and no
+      process reads more of them than its own, except of quantized ones.
+    length: The longest sequence, for models whose positions depend on it (`tfm.model.serving`):
+      Phi-3 for 128k tokens has other angles for sequences of up to 4096. By default as long as
+      published.
+    adapter: The folder of a PEFT LoRA adapter that was trained on this published model. It becomes
+      the adapter of the spec, to be trained on or merged (`tfm.model.adapted.merge_adapters`).
+    ignore: Names of fields of a published `config.json` to leave out, which no family knows. A line
+      on stderr names each.
 
   Returns:
     The model. It generates and chats with the folder's own settings (`tfm.hub.loaded.Loaded`).
 
   Raises:
-    UserError: there is no model; its config asks for what tfm does not compute; its tensors do not fit the config;
-      `length` changes nothing; `adapter` or `ignore` is given for a checkpoint of tfm.
+    UserError: there is no model; its config asks for what tfm does not compute; its tensors do not
+      fit the config; `length` changes nothing; `adapter` or `ignore` is given for a checkpoint of
+      tfm.
 
   Example:
     m = tfm.load('all-MiniLM-L6-v2'); m.apply(input_ids=ids)['last_hidden_state']
@@ -98,8 +101,14 @@ def _float(dtype: Any) -> Any:
   except TypeError:
     found = None
   if found is None or not jnp.issubdtype(found, jnp.floating) or found.itemsize < 2:
-    hint = ' For weights of one byte use m.prepared(int8=True).' if str(dtype) in ('int8', 'uint8') else ''
-    raise errors.UserError(f'load: dtype is {str(dtype)!r}. Expected float32, bfloat16, float16 or float64.{hint}')
+    hint = (
+      ' For weights of one byte use m.prepared(int8=True).'
+      if str(dtype) in ('int8', 'uint8')
+      else ''
+    )
+    raise errors.UserError(
+      f'load: dtype is {str(dtype)!r}. Expected float32, bfloat16, float16 or float64.{hint}'
+    )
   return found
 
 
@@ -107,34 +116,49 @@ def _published(folder: Path, dtype: Any | None) -> _Source:
   check_published(folder)
   values = config_of(folder)
   tensors = dequantized(open_tensors(folder), values, dtype, str(folder / CONFIG))
-  values = {name: value for name, value in values.items() if name != 'quantization'}  # MLX's quantization_config
+  values = {
+    name: value for name, value in values.items() if name != 'quantization'
+  }  # MLX's quantization_config
   values, tensors = text_part(values, tensors, str(folder / CONFIG))
   return _Source(str(folder), values, tensors, find_vocabulary(folder), FolderFiles.read(folder))
 
 
 def _gguf(path: Path, dtype: Any | None) -> _Source:
   file = Gguf(path)
-  return _Source(str(path), file.config, file.tensors(dtype), file.vocabulary, FolderFiles(file.files, path))
+  return _Source(
+    str(path), file.config, file.tensors(dtype), file.vocabulary, FolderFiles(file.files, path)
+  )
 
 
 def _checkpoint(
-  folder: Path, dtype: Any | None, mesh: jax.sharding.Mesh | None, adapter: Any, ignore: Collection[str]
+  folder: Path,
+  dtype: Any | None,
+  mesh: jax.sharding.Mesh | None,
+  adapter: Any,
+  ignore: Collection[str],
 ) -> Loaded:
   if not is_checkpoint(folder):
     refuse(folder)
   for name, value in (('adapter', adapter), ('ignore', ignore)):
     if value:
-      raise errors.UserError(f'{folder}: {name}={value!r}: this is a checkpoint of tfm. Expected a published folder.')
+      raise errors.UserError(
+        f'{folder}: {name}={value!r}: this is a checkpoint of tfm. Expected a published folder.'
+      )
   m = checkpoint.load(folder, dtype, mesh)
   return Loaded(m.spec, m.params, m.tokenizer, m.experiment, m.step, _files_of(m.folder))
 
 
 def _files_of(folder: Path) -> FolderFiles:
-  """Return the files that a checkpoint of tfm keeps, with the names of its classes as config.json has them."""
+  """Return the files that a checkpoint of tfm keeps, with the names of its classes as config.json
+  has them.
+  """
   files, names = FolderFiles.read(folder), checkpoint.class_names(folder)
   if not names:
     return files
-  labels = {'id2label': {str(i): name for i, name in enumerate(names)}, 'label2id': {n: i for i, n in enumerate(names)}}
+  labels = {
+    'id2label': {str(i): name for i, name in enumerate(names)},
+    'label2id': {n: i for i, n in enumerate(names)},
+  }
   return files.with_files({CONFIG: json.dumps({**files.json(CONFIG), **labels}, indent=2).encode()})
 
 
@@ -149,7 +173,9 @@ def _filled(
   folder = Path(source.where)
   where = str(folder / CONFIG if folder.is_dir() else folder)
   peft = None if adapter is None else Peft(adapter)
-  found = published(source.values if peft is None else peft.config_for(source.values), where, ignore)
+  found = published(
+    source.values if peft is None else peft.config_for(source.values), where, ignore
+  )
   tensors = source.tensors if peft is None else peft.overlay(found, source.tensors)
   found = as_stored(found, tensors)
   tensors = unstacked(tensors, found)
@@ -191,7 +217,8 @@ def is_published(path: str | Path) -> bool:
 
 
 def read_config(folder: str | Path, ignore: Collection[str] = ()) -> Published:
-  """Return the model that a folder's `config.json` describes, read without the unknown fields `ignore`.
+  """Return the model that a folder's `config.json` describes, read without the unknown fields
+  `ignore`.
 
   Raises:
     UserError: its `model_type`, class or a field is unknown.
@@ -210,12 +237,18 @@ def config_of(folder: str | Path) -> dict[str, Any]:
 
 
 def as_stored(found: Published, tensors: Tensors) -> Published:
-  """Without what its class may have and this checkpoint was written without: a pooler, layers of later tokens."""
+  """Without what its class may have and this checkpoint was written without: a pooler, layers of
+  later tokens.
+  """
   top, spec = found.spec.classifier, found.spec
   learned = top is not None and not top.labels and top.hidden is not None
   if learned and not any('pooler' in name for name in tensors):
     spec = spec.with_heads(classify=None)
   if spec.mtp is not None:
-    ahead = [t.name for t in tensor_map(found.family, spec, found.ending) if t.slots[0].path.startswith('mtp/')]
+    ahead = [
+      t.name
+      for t in tensor_map(found.family, spec, found.ending)
+      if t.slots[0].path.startswith('mtp/')
+    ]
     spec = spec if any(name in tensors for name in ahead) else dataclasses.replace(spec, mtp=None)
   return found._replace(spec=spec)

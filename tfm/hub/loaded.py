@@ -64,7 +64,8 @@ class Loaded(NamedTuple):
   def settings(
     self, *, language: str | None = None, task: str | None = None, ignore: Sequence[str] = ()
   ) -> dict[str, Any]:
-    """Return the options of `tfm.generate` that the folder's files ask for (see `tfm.hub.generation`).
+    """Return the options of `tfm.generate` that the folder's files ask for (see
+    `tfm.hub.generation`).
 
     Args:
       language: The language of a multilingual speech model, such as 'en'.
@@ -76,7 +77,9 @@ class Loaded(NamedTuple):
     """
     from tfm.hub.generation import settings_of
 
-    return settings_of(self.files, self.spec, self.tokenizer, language=language, task=task, ignore=ignore)
+    return settings_of(
+      self.files, self.spec, self.tokenizer, language=language, task=task, ignore=ignore
+    )
 
   def apply(self, **inputs: Any) -> dict[str, Any]:
     """Return the outputs of the model: `tfm.apply` of its spec and parameters.
@@ -97,10 +100,12 @@ class Loaded(NamedTuple):
     ignore: Sequence[str] = (),
     **options: Any,
   ) -> Any:
-    """Continue prompts with the folder's own tokenizer and settings: `tfm.generate`, as the folder wants it.
+    """Continue prompts with the folder's own tokenizer and settings: `tfm.generate`, as the folder
+    wants it.
 
     Args:
-      prompts: Texts, lists of token ids, or the inputs of an encoder by name, such as `m.processor` returns.
+      prompts: Texts, lists of token ids, or the inputs of an encoder by name, such as `m.processor`
+      returns.
       language: The language of a multilingual speech model, such as 'en'.
       task: The task of such a model, 'transcribe' or 'translate'.
       ignore: Names of settings of the folder that tfm does not support, to go on without them.
@@ -126,7 +131,8 @@ class Loaded(NamedTuple):
     task: str | None = None,
     ignore: Sequence[str] = (),
   ) -> dict[str, Any]:
-    """Return the options of `tfm.generate` for some prompts: the folder's settings, replaced by `options`.
+    """Return the options of `tfm.generate` for some prompts: the folder's settings, replaced by
+    `options`.
 
     Args and Raises: see `generate`.
     """
@@ -149,7 +155,8 @@ class Loaded(NamedTuple):
     Args:
       messages: The conversation, such as `[{'role': 'user', 'content': 'Hello'}]`.
       tools: JSON schemas of functions that the model may call.
-      continue_final_message: Whether the reply continues the last message. By default it is a message of its own.
+      continue_final_message: Whether the reply continues the last message. By default it is a
+      message of its own.
       variables: Further variables of the template, such as `{'enable_thinking': False}`.
 
     Raises:
@@ -159,7 +166,9 @@ class Loaded(NamedTuple):
 
     template, where = self.chat_template, f'chat: {self.files.folder}'
     if self.tokenizer is None:
-      raise errors.UserError(f'{where}: has no tokenizer. Expected the files of one, such as a tokenizer.json.')
+      raise errors.UserError(
+        f'{where}: has no tokenizer. Expected the files of one, such as a tokenizer.json.'
+      )
     if template is None:
       raise no_template(where)
     text = template.render(
@@ -182,7 +191,8 @@ class Loaded(NamedTuple):
   ) -> str:
     """Return the reply to a conversation.
 
-    The reply ends with an end token of the folder or of its tokenizer, or after `max_new_tokens` (512).
+    The reply ends with an end token of the folder or of its tokenizer, or after `max_new_tokens`
+    (512).
 
     Args:
       messages: The conversation, such as `[{'role': 'user', 'content': 'Hello'}]`.
@@ -194,26 +204,38 @@ class Loaded(NamedTuple):
     Raises:
       UserError: there is no tokenizer or template, or a setting or option cannot be used.
     """
-    ids = self.chat_prompt(messages, tools=tools, continue_final_message=continue_final_message, variables=variables)
+    ids = self.chat_prompt(
+      messages, tools=tools, continue_final_message=continue_final_message, variables=variables
+    )
     (reply,) = self.generate([ids], **self.chat_options(ids, options))
     assert self.tokenizer is not None  # or chat_prompt has raised
     new = [token for token in reply if token not in self._ends(options)]
-    return _continuation(self.tokenizer, ids, new) if continue_final_message else self.tokenizer.decode(new)
+    return (
+      _continuation(self.tokenizer, ids, new)
+      if continue_final_message
+      else self.tokenizer.decode(new)
+    )
 
   def chat_options(self, ids: Sequence[int], options: Mapping[str, Any]) -> dict[str, Any]:
     """Return the options of the reply to a conversation.
 
     Args:
       ids: The ids of the conversation.
-      options: The options of the caller. By default a reply ends with the ends of a turn, or after 512 tokens or as
-        many as the position table has room for.
+      options: The options of the caller. By default a reply ends with the ends of a turn, or after
+        512 tokens or as many as the position table has room for.
     """
     limit = self.spec.max_positions
-    room = REPLY if limit is None or self.spec.encoder is not None else max(1, min(REPLY, limit - len(ids)))
+    room = (
+      REPLY
+      if limit is None or self.spec.encoder is not None
+      else max(1, min(REPLY, limit - len(ids)))
+    )
     return {'eos': self._ends(options), 'max_new_tokens': room, **options}
 
   def _ends(self, options: Mapping[str, Any]) -> tuple[int, ...]:
-    """Return the ids that end a reply: those of the folder's settings, and the end token of its tokenizer."""
+    """Return the ids that end a reply: those of the folder's settings, and the end token of its
+    tokenizer.
+    """
     from tfm.generate.options import several
 
     if options.get('eos') is not None:
@@ -222,7 +244,8 @@ class Loaded(NamedTuple):
     return tuple(dict.fromkeys([*several(self.settings().get('eos')), *several(own)]))
 
   def prepared(self, *, int8: bool = False) -> 'Loaded':
-    """Return this model with its parameters laid out for decoding (`tfm.generate.prepare`), once for many calls.
+    """Return this model with its parameters laid out for decoding (`tfm.generate.prepare`), once
+    for many calls.
 
     Args:
       int8: Whether to store weights in one byte: faster, and not quite the same.
@@ -232,12 +255,18 @@ class Loaded(NamedTuple):
     return self._replace(params=prepare(self.spec, self.params, int8=int8))
 
   def export_hf(self, path: Any, **options: Any) -> str:
-    """Write the new folder `path` for Hugging Face transformers, with all files (see `tfm.export_hf`)."""
+    """Write the new folder `path` for Hugging Face transformers, with all files (see
+    `tfm.export_hf`).
+    """
     from tfm.hub.export import export_hf
 
-    return export_hf(self.spec, self.params, path, tokenizer=self.tokenizer, files=self.files, **options)
+    return export_hf(
+      self.spec, self.params, path, tokenizer=self.tokenizer, files=self.files, **options
+    )
 
 
 def _continuation(tokenizer: Vocabulary, before: list[int], new: list[int]) -> str:
-  """Return the text of `new` ids after others: with the space that some tokenizers strip from the start of a text."""
+  """Return the text of `new` ids after others: with the space that some tokenizers strip from the
+  start of a text.
+  """
   return tokenizer.decode([*before, *new])[len(tokenizer.decode(before)) :]

@@ -1,4 +1,6 @@
-"""The factors of LoRA between Hugging Face's layout, `B A` with A `[rank, in]` and B `[out, rank]`, and tfm's."""
+"""The factors of LoRA between Hugging Face's layout, `B A` with A `[rank, in]` and B `[out, rank]`,
+and tfm's.
+"""
 
 from collections.abc import Sequence
 import dataclasses
@@ -18,7 +20,9 @@ class Factors(NamedTuple):
 
 
 def is_linear(tensor: Tensor) -> bool:
-  """Return whether a tensor is the weight of a linear layer, of one projection of tfm or of several fused ones."""
+  """Return whether a tensor is the weight of a linear layer, of one projection of tfm or of several
+  fused ones.
+  """
   known = type(tensor.rule) in (Linear, Conv) or (
     isinstance(tensor.rule, Fused) and not isinstance(tensor.rule, InProj)
   )
@@ -45,7 +49,8 @@ def cut(tensor: Tensor, a: np.ndarray, b: np.ndarray) -> list[Factors]:
 
 
 def join(tensor: Tensor, factors: Sequence[Factors | None]) -> tuple[np.ndarray, np.ndarray]:
-  """Return A and B of a tensor from the factors of its projections. Ranks of fused projections add up.
+  """Return A and B of a tensor from the factors of its projections. Ranks of fused projections add
+  up.
 
   Args:
     tensor: the weight, a linear layer.
@@ -57,7 +62,9 @@ def join(tensor: Tensor, factors: Sequence[Factors | None]) -> tuple[np.ndarray,
       continue
     rank = len(own.b)
     narrow = [_narrow(slot, rank) for slot in tensor.slots]
-    parts = [own.b if i == j else np.zeros(slot.shape, own.b.dtype) for j, slot in enumerate(narrow)]
+    parts = [
+      own.b if i == j else np.zeros(slot.shape, own.b.dtype) for j, slot in enumerate(narrow)
+    ]
     joined = tensor.rule.join(parts, narrow)
     rows.append(own.a.reshape(-1, rank).T)
     columns.append(joined.T if inputs_first(tensor) else joined)

@@ -26,12 +26,17 @@ def resolve(path: str | Path) -> Path:
     return folder
   snapshots = sorted(p for p in (folder / 'snapshots').iterdir() if p.is_dir())
   main = folder / 'refs' / 'main'
-  if main.is_file() and (named := folder / 'snapshots' / main.read_text('utf-8').strip()) in snapshots:
+  if (
+    main.is_file()
+    and (named := folder / 'snapshots' / main.read_text('utf-8').strip()) in snapshots
+  ):
     return named
   if len(snapshots) == 1:
     return snapshots[0]
   listed = ', '.join(str(p) for p in snapshots[:8]) or 'none'
-  raise errors.UserError(f'{folder}: is a Hugging Face cache folder without one main snapshot. Snapshots: {listed}.')
+  raise errors.UserError(
+    f'{folder}: is a Hugging Face cache folder without one main snapshot. Snapshots: {listed}.'
+  )
 
 
 def refuse(path: str | Path) -> None:
@@ -55,7 +60,9 @@ def recognise(path: str | Path, kinds: tuple[Kind, ...]) -> str | None:
 
 def is_checkpoint(folder: Path) -> bool:
   """Return whether a folder is a tfm checkpoint, or a workdir with some."""
-  return any(True for pattern in ('about', '*/about', 'checkpoints/*/about') for _ in folder.glob(pattern))
+  return any(
+    True for pattern in ('about', '*/about', 'checkpoints/*/about') for _ in folder.glob(pattern)
+  )
 
 
 def check_published(folder: Path) -> None:
@@ -66,7 +73,14 @@ def check_published(folder: Path) -> None:
   """
   names = ['config.json', 'tokenizer.json', 'generation_config.json', 'tokenizer_config.json']
   if not (folder / 'tokenizer.json').is_file():
-    names += ['tokenizer.model', 'spiece.model', 'sentencepiece.bpe.model', 'source.spm', 'vocab.json', 'vocab.txt']
+    names += [
+      'tokenizer.model',
+      'spiece.model',
+      'sentencepiece.bpe.model',
+      'source.spm',
+      'vocab.json',
+      'vocab.txt',
+    ]
   for name in names:
     check_whole(folder / name)
   try:
@@ -78,7 +92,8 @@ def check_published(folder: Path) -> None:
   for field, library in _LIBRARIES.items():
     if field in values:
       raise errors.UserError(
-        f'{folder / CONFIG}: is a config of {library} ({field}={values[field]!r}), which tfm does not read. Expected '
+        f'{folder / CONFIG}: is a config of {library} ({field}={values[field]!r}), which tfm does '
+        f'not read. Expected '
         'the model_type of a model of transformers.'
       )
 
@@ -91,7 +106,8 @@ def check_whole(path: Path) -> None:
   """
   if is_pointer(path):
     raise errors.UserError(
-      f'{path}: is a Git LFS pointer, not the file itself. Expected the file: run `git lfs pull`, or download it again.'
+      f'{path}: is a Git LFS pointer, not the file itself. Expected the file: run `git lfs pull`, '
+      f'or download it again.'
     )
 
 

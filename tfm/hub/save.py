@@ -1,4 +1,6 @@
-"""A model as a checkpoint of tfm that belongs to no run: parameters, tokenizer, and the files of its folder."""
+"""A model as a checkpoint of tfm that belongs to no run: parameters, tokenizer, and the files of
+its folder.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -30,14 +32,17 @@ def save(
     params: The parameters.
     path: The folder.
     tokenizer: The tokenizer.
-    files: The files beside the weights of a published folder (`Loaded.files`). They are kept byte for byte.
+    files: The files beside the weights of a published folder (`Loaded.files`). They are kept byte
+    for byte.
 
   Raises:
     UserError: `path` is there already.
   """
   with new_folder(path) as half:
     dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(params)})
-    experiment = Experiment(model=spec, precision=Precision(param=dtypes[0] if len(dtypes) == 1 else 'float32'))
+    experiment = Experiment(
+      model=spec, precision=Precision(param=dtypes[0] if len(dtypes) == 1 else 'float32')
+    )
     write_about(half / 'about', experiment, tokenizer, beside=files.kept() if files else {})
     with unwarned(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as writer:
       writer.save(half / 'state', args=ocp.args.PyTreeSave({'params': params}))

@@ -1,4 +1,6 @@
-"""When two specs compute the same: sizes that follow from others written out, what runs choose left out."""
+"""When two specs compute the same: sizes that follow from others written out, what runs choose left
+out.
+"""
 
 import dataclasses
 from typing import Any
@@ -8,9 +10,17 @@ from tfm.model.spec import Model, Segment, Tower
 from tfm.parts.heads import Heads
 from tfm.parts.init.base import Init
 
-#: Fields that change only training, how a table starts, or how long the rows are that are told, and what stands in
-#: their place.
-_CHOSEN = {'dropout': 0.0, 'drop_path': 0.0, 'balance': 0.0, 'z': 0.0, 'rate': None, 'served': None, 'start': 'noise'}
+#: Fields that change only training, how a table starts, or how long the rows are that are told, and
+#: what stands in their place.
+_CHOSEN = {
+  'dropout': 0.0,
+  'drop_path': 0.0,
+  'balance': 0.0,
+  'z': 0.0,
+  'rate': None,
+  'served': None,
+  'start': 'noise',
+}
 
 
 def computed(spec: Model) -> Model:
@@ -32,7 +42,9 @@ def _layered(stack: Any) -> Any:
       continue
     joins = found and not found[-1].shared and s.resample is None and found[-1].unit == s.unit
     before = found.pop() if joins else dataclasses.replace(s, pattern=(), repeats=1)
-    found.append(dataclasses.replace(before, pattern=before.pattern + s.pattern * s.repeats, repeats=1))
+    found.append(
+      dataclasses.replace(before, pattern=before.pattern + s.pattern * s.repeats, repeats=1)
+    )
   return dataclasses.replace(stack, segments=tuple(found))
 
 
@@ -45,7 +57,9 @@ def _plain(node: Any, d_model: int) -> Any:
     return node
   if isinstance(node, Tower):
     d_model = node.d_model or d_model
-  fields = {f.name: _plain(getattr(node, f.name), d_model) for f in dataclasses.fields(node) if f.init}
+  fields = {
+    f.name: _plain(getattr(node, f.name), d_model) for f in dataclasses.fields(node) if f.init
+  }
   fields |= {name: value for name, value in _CHOSEN.items() if name in fields}
   if isinstance(node, Heads):
     _, fields['kv_heads'], fields['head_dim'] = node.sizes(d_model)

@@ -8,8 +8,11 @@ from tfm.core import errors
 _TASK = 'transcribe'
 
 
-def decoder_prompt(given: Mapping[str, Any], language: str | None = None, task: str | None = None) -> list[int]:
-  """Return the ids before a transcript: start, language, task and `<|notimestamps|>`, as far as the model has them.
+def decoder_prompt(
+  given: Mapping[str, Any], language: str | None = None, task: str | None = None
+) -> list[int]:
+  """Return the ids before a transcript: start, language, task and `<|notimestamps|>`, as far as the
+  model has them.
 
   Args:
     given: the fields of a `generation_config.json`.
@@ -17,7 +20,8 @@ def decoder_prompt(given: Mapping[str, Any], language: str | None = None, task: 
     task: 'transcribe' or 'translate' (to English), for a multilingual model; by default the first.
 
   Raises:
-    UserError: an unknown language or task, one for a model that knows none, or none for a multilingual model.
+    UserError: an unknown language or task, one for a model that knows none, or none for a
+    multilingual model.
   """
   known, tasks = languages(given), given.get('task_to_id') or {}
   forced = [token for _, token in sorted(given.get('forced_decoder_ids') or [])]
@@ -26,7 +30,8 @@ def decoder_prompt(given: Mapping[str, Any], language: str | None = None, task: 
     ids += forced
   elif known and language is None:
     raise errors.UserError(
-      f'generation_options: language is None, and the model knows {len(known)}. Expected language=..., such as '
+      f'generation_options: language is None, and the model knows {len(known)}. Expected '
+      f'language=..., such as '
       f'{", ".join([*known][:4])}; tfm.generate.detect_language finds it.'
     )
   else:
@@ -43,7 +48,9 @@ def multilingual(given: Mapping[str, Any]) -> bool:
 
 
 def languages(given: Mapping[str, Any]) -> dict[str, int]:
-  """Return the token ids of a model's languages by their codes, such as 'en'; none if it is not multilingual."""
+  """Return the token ids of a model's languages by their codes, such as 'en'; none if it is not
+  multilingual.
+  """
   return {_code(name): token for name, token in (given.get('lang_to_id') or {}).items()}
 
 
@@ -55,7 +62,9 @@ def _id_of(what: str, value: str | None, known: Mapping[str, int]) -> int:
   """Return the id of a language or task by its name, with or without its marks."""
   ids = {_code(name): token for name, token in known.items()}
   if not ids:
-    raise errors.UserError(f'generation_options: {what}={value!r}, and the model has one {what} only. Expected None.')
+    raise errors.UserError(
+      f'generation_options: {what}={value!r}, and the model has one {what} only. Expected None.'
+    )
   if value is None or _code(value) not in ids:
     raise errors.UserError(f'generation_options: {errors.unknown(what, value, ids)}')
   return ids[_code(value)]

@@ -19,7 +19,8 @@ PICKLED, PICKLED_INDEX = 'pytorch_model.bin', 'pytorch_model.bin.index.json'
 
 _DTYPES = {
   'F64': np.float64, 'F32': np.float32, 'F16': np.float16, 'BF16': ml_dtypes.bfloat16,
-  'F8_E4M3': ml_dtypes.float8_e4m3fn, 'F8_E5M2': ml_dtypes.float8_e5m2, 'F8_E8M0': ml_dtypes.float8_e8m0fnu,
+  'F8_E4M3': ml_dtypes.float8_e4m3fn, 'F8_E5M2': ml_dtypes.float8_e5m2,
+  'F8_E8M0': ml_dtypes.float8_e8m0fnu,
   'I64': np.int64, 'I32': np.int32, 'I16': np.int16, 'I8': np.int8,
   'U64': np.uint64, 'U32': np.uint32, 'U16': np.uint16, 'U8': np.uint8, 'BOOL': np.bool_,
 }  # fmt: skip
@@ -38,16 +39,22 @@ class Entry(Protocol):
     """Return all of it."""
 
   def slabs(self) -> Iterator[np.ndarray]:
-    """Yield it in parts along its first axis, each small enough for memory; a view of a file is one part."""
+    """Yield it in parts along its first axis, each small enough for memory; a view of a file is one
+    part.
+    """
 
   def forget(self) -> None:
     """Free the memory of the pages of the file that hold it."""
 
 
 class Tensors(Mapping[str, np.ndarray]):
-  """Name -> array. Arrays of safetensors files are views of the file: reading one reads its bytes, and keeps none."""
+  """Name -> array. Arrays of safetensors files are views of the file: reading one reads its bytes,
+  and keeps none.
+  """
 
-  def __init__(self, entries: Mapping[str, Entry] | Mapping[str, np.ndarray] | Mapping[str, Entry | np.ndarray]):
+  def __init__(
+    self, entries: Mapping[str, Entry] | Mapping[str, np.ndarray] | Mapping[str, Entry | np.ndarray]
+  ):
     held = {name: _Held(e) if isinstance(e, np.ndarray) else e for name, e in entries.items()}
     self.entries: dict[str, Entry] = held
 
@@ -111,7 +118,8 @@ class _File:
     self.path = path
     check_whole(path)
     try:
-      # The library's own reader checks lengths, offsets, dtypes and holes of the header against the file.
+      # The library's own reader checks lengths, offsets, dtypes and holes of the header against the
+      # file.
       with safetensors.safe_open(path, framework='np') as f:
         self.names = list(f.keys())
       with path.open('rb') as file:
@@ -125,7 +133,8 @@ class _File:
     except Exception as error:
       size = path.stat().st_size
       raise errors.UserError(
-        f'{path}: is not a whole safetensors file: {error} ({size} bytes). Expected a complete file; '
+        f'{path}: is not a whole safetensors file: {error} ({size} bytes). Expected a complete '
+        f'file; '
         'download it again if it was cut short.'
       ) from error
     self.start = 8 + length
@@ -136,7 +145,11 @@ class _File:
 
 class _Entry:
   def __init__(self, file: _File, header: dict[str, Any]):
-    self.file, self.shape, self.begin = file, tuple(header['shape']), file.start + header['data_offsets'][0]
+    self.file, self.shape, self.begin = (
+      file,
+      tuple(header['shape']),
+      file.start + header['data_offsets'][0],
+    )
     if header['dtype'] not in _DTYPES:
       raise errors.UserError(f'{file.path}: {errors.unknown("dtype", header["dtype"], _DTYPES)}')
     self.dtype = np.dtype(_DTYPES[header['dtype']])
@@ -165,7 +178,8 @@ def drop_pages(content: mmap.mmap, begin: int, size: int) -> None:
 
 
 def open_tensors(folder: Path) -> Tensors:
-  """Return the tensors of a published folder: safetensors, in one file or several, or a PyTorch file.
+  """Return the tensors of a published folder: safetensors, in one file or several, or a PyTorch
+  file.
 
   Raises:
     UserError: there are none, or a file is missing, damaged or outside of the folder.
@@ -202,15 +216,23 @@ def pickled(path: Path) -> dict[str, np.ndarray]:
     import torch
   except ImportError:
     raise errors.UserError(
-      f'{path}: is a pickle, which only PyTorch reads safely, and PyTorch is not installed. Expected safetensors: '
-      'where PyTorch is, safetensors.torch.save_file(torch.load(path, weights_only=True), new) makes them.'
+      f'{path}: is a pickle, which only PyTorch reads safely, and PyTorch is not installed. '
+      f'Expected safetensors: '
+      'where PyTorch is, safetensors.torch.save_file(torch.load(path, weights_only=True), new) '
+      'makes them.'
     ) from None
   try:
     found = torch.load(path, map_location='cpu', weights_only=True)
   except Exception as error:
     said = str(error).splitlines()[0]
-    raise errors.UserError(f'{path}: holds more than tensors, or is damaged, and is not read: {said}') from error
-  return {name: _numpy(tensor.detach()) for name, tensor in found.items() if isinstance(tensor, torch.Tensor)}
+    raise errors.UserError(
+      f'{path}: holds more than tensors, or is damaged, and is not read: {said}'
+    ) from error
+  return {
+    name: _numpy(tensor.detach())
+    for name, tensor in found.items()
+    if isinstance(tensor, torch.Tensor)
+  }
 
 
 def _numpy(tensor: Any) -> np.ndarray:
@@ -225,7 +247,9 @@ def _sharded(folder: Path, index: str) -> dict[str, _Entry]:
   where = _weight_map(folder, index)
   files = {name: _File(_inside(folder, name)).entries() for name in sorted({*where.values()})}
   if missing := sorted(name for name, file in where.items() if name not in files[file]):
-    raise errors.UserError(f'{folder / index}: names tensors that its files have not: {", ".join(missing[:8])}.')
+    raise errors.UserError(
+      f'{folder / index}: names tensors that its files have not: {", ".join(missing[:8])}.'
+    )
   return {name: files[file][name] for name, file in where.items()}
 
 
@@ -236,7 +260,9 @@ def _weight_map(folder: Path, index: str) -> dict[str, str]:
       return found
     raise ValueError('weight_map is not a table of file names')
   except (OSError, ValueError, KeyError, TypeError) as error:
-    raise errors.UserError(f'{folder / index}: is not an index of files: {error}. Expected a weight_map.') from error
+    raise errors.UserError(
+      f'{folder / index}: is not an index of files: {error}. Expected a weight_map.'
+    ) from error
 
 
 def _inside(folder: Path, name: str) -> Path:
@@ -245,7 +271,8 @@ def _inside(folder: Path, name: str) -> Path:
   # A folder of links into a cache is fine; a name that leaves the folder is not.
   if Path(name).is_absolute() or '..' in Path(name).parts:
     raise errors.UserError(
-      f'{folder}: the index names {name!r}, a file outside of the folder. Expected names within the folder.'
+      f'{folder}: the index names {name!r}, a file outside of the folder. Expected names within '
+      f'the folder.'
     )
   if not path.is_file():
     raise errors.UserError(f'{path}: is missing, and the index names it.')

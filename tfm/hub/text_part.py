@@ -27,16 +27,25 @@ class Outer:
 
 _LLAVA = (
   'text_config', 'vision_config', 'image_token_index', 'image_token_id', 'projector_hidden_act',
-  'vision_feature_layer', 'multimodal_projector_bias', 'vision_feature_select_strategy', 'image_seq_length',
+  'vision_feature_layer', 'multimodal_projector_bias', 'vision_feature_select_strategy',
+  'image_seq_length',
   'ignore_index',
 )  # fmt: skip
 _GEMMA = (
-  'text_config', 'vision_config', 'image_token_index', 'image_token_id', 'boi_token_index', 'boi_token_id',
+  'text_config', 'vision_config', 'image_token_index', 'image_token_id', 'boi_token_index',
+  'boi_token_id',
   'eoi_token_index', 'eoi_token_id', 'mm_tokens_per_image',
 )  # fmt: skip
-_LLAMA4 = ('text_config', 'vision_config', 'boi_token_index', 'eoi_token_index', 'image_token_index')
+_LLAMA4 = (
+  'text_config',
+  'vision_config',
+  'boi_token_index',
+  'eoi_token_index',
+  'image_token_index',
+)
 _QWEN = (
-  'text_config', 'vision_config', 'image_token_id', 'video_token_id', 'vision_start_token_id', 'vision_end_token_id',
+  'text_config', 'vision_config', 'image_token_id', 'video_token_id', 'vision_start_token_id',
+  'vision_end_token_id',
 )  # fmt: skip
 #: By `model_type`. Without an image each computes what its language model computes.
 OUTER = {
@@ -44,14 +53,17 @@ OUTER = {
   'llama4': Outer('Llama4ForConditionalGeneration', 'llama4_text', _LLAMA4),
   'llava': Outer('LlavaForConditionalGeneration', 'llama', _LLAVA),
   'llava_next': Outer(
-    'LlavaNextForConditionalGeneration', 'llama', (*_LLAVA, 'image_grid_pinpoints', 'use_image_newline_parameter')
+    'LlavaNextForConditionalGeneration',
+    'llama',
+    (*_LLAVA, 'image_grid_pinpoints', 'use_image_newline_parameter'),
   ),
   'mistral3': Outer('Mistral3ForConditionalGeneration', 'mistral', (*_LLAVA, 'spatial_merge_size')),
   'qwen3_5': Outer('Qwen3_5ForConditionalGeneration', 'qwen3_5_text', _QWEN),
   'qwen3_5_moe': Outer('Qwen3_5MoeForConditionalGeneration', 'qwen3_5_moe_text', _QWEN),
 }
 
-#: Fields of `text_config` that published configs leave out, as they have the value that their authors' code has.
+#: Fields of `text_config` that published configs leave out, as they have the value that their
+#: authors' code has.
 _DEFAULTS: dict[str, dict[str, Any]] = {
   'gemma3_text': {
     'vocab_size': 262_208, 'hidden_size': 2304, 'intermediate_size': 9216, 'num_hidden_layers': 26,
@@ -69,7 +81,8 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
 _TIED = 'tie_word_embeddings'
 #: What the names of the language model begin with, and what they begin with on their own.
 _PREFIXES = {
-  'language_model.lm_head.': 'lm_head.', 'language_model.model.': 'model.', 'model.language_model.': 'model.',
+  'language_model.lm_head.': 'lm_head.', 'language_model.model.': 'model.',
+  'model.language_model.': 'model.',
   'lm_head.': 'lm_head.',
 }  # fmt: skip
 _VISION = ('vision_tower.', 'vision_model.', 'visual.', 'multi_modal_projector.', 'image_newline')
@@ -77,7 +90,8 @@ _IMAGES = (*_VISION, *(f'model.{name}' for name in _VISION))
 
 
 def text_config(values: Mapping[str, Any], where: str = 'config.json') -> dict[str, Any]:
-  """Return the config of the language model; the config itself if it is of no known model around one.
+  """Return the config of the language model; the config itself if it is of no known model around
+  one.
 
   Args:
     values: the fields of a `config.json`.
@@ -102,8 +116,11 @@ def text_config(values: Mapping[str, Any], where: str = 'config.json') -> dict[s
   return {**fields, 'architectures': [family.stem + family.head]}
 
 
-def text_part(values: Mapping[str, Any], tensors: Tensors, where: str) -> tuple[dict[str, Any], Tensors]:
-  """Return the config and the tensors of the language model alone, and print that images are left out.
+def text_part(
+  values: Mapping[str, Any], tensors: Tensors, where: str
+) -> tuple[dict[str, Any], Tensors]:
+  """Return the config and the tensors of the language model alone, and print that images are left
+  out.
 
   Both are as they were if the config is of no known model around a language model.
 
@@ -119,8 +136,14 @@ def text_part(values: Mapping[str, Any], tensors: Tensors, where: str) -> tuple[
   if values.get('model_type') not in OUTER:
     return fields, tensors
   images = [name for name in tensors if name.startswith(_IMAGES)]
-  kept: dict[str, Entry] = {_text_name(n): e for n, e in tensors.entries.items() if not n.startswith(_IMAGES)}
-  both = {given[_TIED] for given in (values, values.get('text_config') or {}) if given.get(_TIED) is not None}
+  kept: dict[str, Entry] = {
+    _text_name(n): e for n, e in tensors.entries.items() if not n.startswith(_IMAGES)
+  }
+  both = {
+    given[_TIED]
+    for given in (values, values.get('text_config') or {})
+    if given.get(_TIED) is not None
+  }
   if len(both) > 1:  # the file has a head of its own, or none
     fields[_TIED] = 'lm_head.weight' not in kept
   sentence = f'reads the language model of {values["model_type"]!r} and ignores {len(images)} tensors that read images'

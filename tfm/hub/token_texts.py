@@ -1,4 +1,6 @@
-"""The text of every token id, to compare two vocabularies and to find the tokens of one in the other."""
+"""The text of every token id, to compare two vocabularies and to find the tokens of one in the
+other.
+"""
 
 from collections.abc import Sequence
 import re
@@ -56,7 +58,11 @@ def compare(old: Vocabulary, new: Vocabulary) -> Comparison:
 
 def token_texts(vocabulary: Vocabulary) -> list[TokenText]:
   """Return the text of each id. Spaces are spaces, whatever the tokenizer writes for them."""
-  added = {i: TokenText(name.encode(), True) for name, i in vocabulary.specials.items() if i >= vocabulary.base}
+  added = {
+    i: TokenText(name.encode(), True)
+    for name, i in vocabulary.specials.items()
+    if i >= vocabulary.base
+  }
   special = vocabulary.is_special
   table = vocabulary.token_bytes()
   spelled = _spelled(vocabulary)
@@ -70,12 +76,17 @@ def token_texts(vocabulary: Vocabulary) -> list[TokenText]:
       found.append(TokenText(table[i] if table is not None else b''))
   if table is None and spelled:
     pieces = _written(spelled)
-    found = [text if text.special else TokenText(piece) for text, piece in zip(found, pieces, strict=False)]
+    found = [
+      text if text.special else TokenText(piece) for text, piece in zip(found, pieces, strict=False)
+    ]
   return found
 
 
-def rows_by_text(old: Vocabulary, new: Vocabulary, texts: Comparison, size: int) -> NDArray[np.int32]:
-  """Return, for each of the `size` rows of a new table, the row of the old table with the same token, -1 for none.
+def rows_by_text(
+  old: Vocabulary, new: Vocabulary, texts: Comparison, size: int
+) -> NDArray[np.int32]:
+  """Return, for each of the `size` rows of a new table, the row of the old table with the same
+  token, -1 for none.
 
   Special tokens are matched by their role (end, padding, mask) before their spelling.
   """
@@ -100,7 +111,9 @@ def _spelled(vocabulary: Vocabulary) -> list[str] | None:
 
 def _written(pieces: Sequence[str]) -> list[bytes]:
   """Return the bytes of SentencePiece or WordPiece tokens."""
-  words = any(piece.startswith('##') for piece in pieces) and not any('▁' in piece for piece in pieces)
+  words = any(piece.startswith('##') for piece in pieces) and not any(
+    '▁' in piece for piece in pieces
+  )
   return [_word_piece(piece) if words else _sentence_piece(piece) for piece in pieces]
 
 

@@ -22,7 +22,8 @@ _CHOICES = re.compile(r'\(choices:\s*(.*?)\)\s*$', re.IGNORECASE)
 
 
 def schema_of(tool: Mapping[str, Any] | Callable[..., Any], where: str) -> dict[str, Any]:
-  """Return the JSON schema of a tool: itself, or that of a function with type hints and a Google docstring.
+  """Return the JSON schema of a tool: itself, or that of a function with type hints and a Google
+  docstring.
 
   Raises:
     UserError: the function lacks a docstring, a type hint or the description of an argument.
@@ -30,11 +31,17 @@ def schema_of(tool: Mapping[str, Any] | Callable[..., Any], where: str) -> dict[
   if isinstance(tool, Mapping):
     return dict(tool)
   if not (inspect.isfunction(tool) or inspect.ismethod(tool)):
-    raise UserError(f'{where}: is {tool!r:.60}. Expected a JSON schema, or a function with type hints and a docstring.')
+    raise UserError(
+      f'{where}: is {tool!r:.60}. Expected a JSON schema, or a function with type hints and a '
+      f'docstring.'
+    )
   name = tool.__name__
   doc = (inspect.getdoc(tool) or '').strip()
   if not doc:
-    raise UserError(f'{where}: the function {name} has no docstring. Expected one that describes it and its arguments.')
+    raise UserError(
+      f'{where}: the function {name} has no docstring. Expected one that describes it and its '
+      f'arguments.'
+    )
   description = _DESCRIPTION.search(doc)
   returns = _RETURNS.search(doc)
   parameters, returned = _parameters(tool, where)
@@ -49,14 +56,20 @@ def schema_of(tool: Mapping[str, Any] | Callable[..., Any], where: str) -> dict[
   return {'type': 'function', 'function': function}
 
 
-def _parameters(tool: Callable[..., Any], where: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def _parameters(
+  tool: Callable[..., Any], where: str
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
   """Return the schemas of the parameters and, if it has one, of the return value."""
   hints = typing.get_type_hints(tool)
   signature = inspect.signature(tool).parameters
-  names = [n for i, n in enumerate(signature) if not (i == 0 and n in ('self', 'cls') and n not in hints)]
+  names = [
+    n for i, n in enumerate(signature) if not (i == 0 and n in ('self', 'cls') and n not in hints)
+  ]
   for name in names:
     if name not in hints:
-      raise UserError(f'{where}: {tool.__name__}: the argument {name} has no type hint. Expected one.')
+      raise UserError(
+        f'{where}: {tool.__name__}: the argument {name} has no type hint. Expected one.'
+      )
   properties = {name: _type(hints[name], f'{where}: {name}') for name in names}
   required = [name for name in names if signature[name].default is inspect.Parameter.empty]
   schema: dict[str, Any] = {'type': 'object', 'properties': properties}
@@ -72,10 +85,14 @@ def _parameters(tool: Callable[..., Any], where: str) -> tuple[dict[str, Any], d
 def _describe(properties: dict[str, Any], descriptions: Mapping[str, str], where: str) -> None:
   for name, schema in properties.items():
     if name not in descriptions:
-      raise UserError(f'{where}: the docstring does not describe the argument {name}. Expected a line under Args.')
+      raise UserError(
+        f'{where}: the docstring does not describe the argument {name}. Expected a line under Args.'
+      )
     text = descriptions[name]
     if choices := _CHOICES.search(text):
-      schema['enum'] = [c.strip() if isinstance(c, str) else c for c in json.loads(choices.group(1))]
+      schema['enum'] = [
+        c.strip() if isinstance(c, str) else c for c in json.loads(choices.group(1))
+      ]
       text = text[: choices.start()].strip()
     schema['description'] = text
 
@@ -136,6 +153,7 @@ def _enum(values: list[Any]) -> dict[str, Any]:
 
 def _unknown(hint: Any, where: str) -> UserError:
   return UserError(
-    f'{where}: the type hint {hint!r} has no JSON schema. Expected int, float, str, bool, an Enum, Literal, or list, '
+    f'{where}: the type hint {hint!r} has no JSON schema. Expected int, float, str, bool, an Enum, '
+    f'Literal, or list, '
     'tuple, dict and unions of those; or write the JSON schema of the tool.'
   )

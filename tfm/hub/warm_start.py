@@ -37,17 +37,23 @@ class _Axis(NamedTuple):
 
 
 class _Ids(NamedTuple):
-  """Whether token ids mean the same to the model and the data, and the old row of each new one (None: by id)."""
+  """Whether token ids mean the same to the model and the data, and the old row of each new one
+  (None: by id).
+  """
 
   agree: bool = True
   rows: NDArray[np.int32] | None = None
 
 
-def warm_start(x: Experiment, vocabulary: Vocabulary | None, where: Any, say: Say) -> tuple[Any, dict[str, bytes]]:
-  """Return parameters of `x.model` from `x.init_from` where path and shape are equal, and files for checkpoints.
+def warm_start(
+  x: Experiment, vocabulary: Vocabulary | None, where: Any, say: Say
+) -> tuple[Any, dict[str, bytes]]:
+  """Return parameters of `x.model` from `x.init_from` where path and shape are equal, and files for
+  checkpoints.
 
-  Rows of token tables follow `x.init_vocab`. `say` gets the numbers of kept, new and dropped parameters. The files
-  describe special tokens by id, so there are none where ids mean other tokens.
+  Rows of token tables follow `x.init_vocab`. `say` gets the numbers of kept, new and dropped
+  parameters. The files describe special tokens by id, so there are none where ids mean other
+  tokens.
 
   Args:
     x: The experiment.
@@ -56,7 +62,8 @@ def warm_start(x: Experiment, vocabulary: Vocabulary | None, where: Any, say: Sa
     say: Prints a line.
 
   Raises:
-    UserError: if there is no model, if no parameter fits, or if token ids mean other tokens and `init_vocab` is 'same'.
+    UserError: if there is no model, if no parameter fits, or if token ids mean other tokens and
+    `init_vocab` is 'same'.
   """
   mesh = jax.tree.leaves(where)[0].mesh if is_published(x.init_from) else None
   loaded = load(x.init_from, dtype=x.precision.param, mesh=mesh)
@@ -64,13 +71,16 @@ def warm_start(x: Experiment, vocabulary: Vocabulary | None, where: Any, say: Sa
   given = _named(loaded.params)
   wanted, places = _named(transformer.param_shapes(x.model)), _named(where)
   tables = {n: axis for n, axis in vocabulary_axes(x.model).items() if n in given}
-  kept = {n: _placed(a, places[n]) for n, a in given.items() if n in wanted and a.shape == wanted[n].shape}
+  kept = {
+    n: _placed(a, places[n]) for n, a in given.items() if n in wanted and a.shape == wanted[n].shape
+  }
   kept |= _tables(given, wanted, places, tables, ids.rows)
   if x.init_vocab == 'new':
     kept = {n: a for n, a in kept.items() if n not in tables}
   if not kept:
     raise errors.UserError(
-      f'init_from: none of the {len(given)} parameters of {x.init_from} belongs to the model, which has '
+      f'init_from: none of the {len(given)} parameters of {x.init_from} belongs to the model, '
+      f'which has '
       f'{", ".join(list(wanted)[:3])}, ... Expected a model that shares some of its parts.'
     )
   say(f'init_from {x.init_from}: {_summary(given, wanted, kept)}')
@@ -80,18 +90,24 @@ def warm_start(x: Experiment, vocabulary: Vocabulary | None, where: Any, say: Sa
     made = _named(transformer.init(x.model, key, x.run()))
     return {n: made[n] for n in missing}
 
-  new = jax.jit(fresh, out_shardings={n: places[n] for n in missing})(init_key(x.seed)) if missing else {}
+  new = (
+    jax.jit(fresh, out_shardings={n: places[n] for n in missing})(init_key(x.seed))
+    if missing
+    else {}
+  )
   params = jax.tree.unflatten(jax.tree.structure(where), [{**kept, **new}[n] for n in places])
   return params, _beside(loaded, ids.agree)
 
 
 def _beside(loaded: Loaded, agree: bool) -> dict[str, bytes]:
-  """Return the files that a checkpoint keeps of the folder of a model: not its card, nor names of its classes.
+  """Return the files that a checkpoint keeps of the folder of a model: not its card, nor names of
+  its classes.
 
-  Where token ids do not `agree`, nothing is kept that depends on them: of the config all but ids, such as the context
-  length.
-  """
-  files = loaded.files.without(('README*', 'modules.json', 'sentence_*', 'config_sentence_*', '[0-9]_*'))
+  Where token ids do not `agree`, nothing is kept that depends on them: of the config all but ids,
+  such as the context length."""
+  files = loaded.files.without(
+    ('README*', 'modules.json', 'sentence_*', 'config_sentence_*', '[0-9]_*')
+  )
   if not agree:
     config = without_ids(files.json(CONFIG))
     files = FolderFiles({CONFIG: json.dumps(config).encode()} if config else {})
@@ -102,8 +118,13 @@ def _beside(loaded: Loaded, agree: bool) -> dict[str, bytes]:
 
 
 def vocabulary_axes(model: Model) -> dict[str, _Axis]:
-  """Return the parameters with a row per token: tables, and the kernel and bias of a language-model head."""
-  letters, shapes = _named(transformer.param_letters(model)), _named(transformer.param_shapes(model))
+  """Return the parameters with a row per token: tables, and the kernel and bias of a language-model
+  head.
+  """
+  letters, shapes = (
+    _named(transformer.param_letters(model)),
+    _named(transformer.param_shapes(model)),
+  )
   sizes = {model.tower(name).vocab for name in ('', *model.towers)} - {0}
   found = {}
   for name, word in letters.items():
@@ -131,7 +152,9 @@ def _ids(x: Experiment, old: Vocabulary | None, new: Vocabulary | None, say: Say
   texts = compare(old, new)
   if not texts.differ and x.init_vocab in ('same', 'keep'):
     if len(texts.new) > len(texts.old):
-      more = ', '.join(f'{i} = {texts.new[i]}' for i in range(len(texts.old), len(texts.new))[:_MOST])
+      more = ', '.join(
+        f'{i} = {texts.new[i]}' for i in range(len(texts.old), len(texts.new))[:_MOST]
+      )
       say(f'{where}: all {texts.shared} token ids agree, and the data has new ones ({more}).')
     return _Ids()
   if x.init_vocab == 'same':
@@ -140,7 +163,8 @@ def _ids(x: Experiment, old: Vocabulary | None, new: Vocabulary | None, say: Say
     rows = rows_by_text(old, new, texts, x.model.vocab)
     known, count = int((rows[: len(texts.new)] >= 0).sum()), len(texts.new)
     say(
-      f'{where}: {known} of {count} tokens of the data have the text of an old token and take its row. '
+      f'{where}: {known} of {count} tokens of the data have the text of an old token and take its '
+      f'row. '
       'The others start as the mean row.'
     )
     return _Ids(agree=False, rows=rows)
@@ -150,13 +174,18 @@ def _ids(x: Experiment, old: Vocabulary | None, new: Vocabulary | None, say: Say
 
 
 def _refusal(x: Experiment, texts: Comparison) -> str:
-  lines = [f'  id {i}: {texts.old[i]} there, {texts.new[i]} in the data' for i in texts.differ[:_MOST]]
+  lines = [
+    f'  id {i}: {texts.old[i]} there, {texts.new[i]} in the data' for i in texts.differ[:_MOST]
+  ]
   lines += [f'  ... {len(texts.differ) - _MOST} more'] if len(texts.differ) > _MOST else []
   return (
-    f'init_from: {x.init_from} was trained with another vocabulary than the data has: {texts.agree} of {texts.shared} '
+    f'init_from: {x.init_from} was trained with another vocabulary than the data has: '
+    f'{texts.agree} of {texts.shared} '
     'shared token ids agree.\n' + '\n'.join(lines) + '\n'
-    'Expected its own tokenizer (data.tokenizer=file, with the path of its tokenizer.json), or a choice: '
-    'init_vocab=remap (rows by token text), init_vocab=new (initialised token tables), init_vocab=keep (rows by id, '
+    'Expected its own tokenizer (data.tokenizer=file, with the path of its tokenizer.json), or a '
+    'choice: '
+    'init_vocab=remap (rows by token text), init_vocab=new (initialised token tables), '
+    'init_vocab=keep (rows by id, '
     'even if they are other tokens).'
   )
 
@@ -172,7 +201,9 @@ def _tables(
   found = {}
   for name, (axis, size) in tables.items():
     old, shape = given[name].shape, wanted[name].shape
-    fits = len(old) == len(shape) and all(a == b for i, (a, b) in enumerate(zip(old, shape, strict=True)) if i != axis)
+    fits = len(old) == len(shape) and all(
+      a == b for i, (a, b) in enumerate(zip(old, shape, strict=True)) if i != axis
+    )
     if not fits or (rows is None and old == shape):
       continue
     by_id = np.where(np.arange(size) < old[axis], np.arange(size), -1)
@@ -209,7 +240,9 @@ def _summary(given: Mapping[str, Any], wanted: Mapping[str, Any], kept: Mapping[
 
 
 def _named(tree: Any) -> dict[str, Any]:
-  leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda x: isinstance(x, jax.sharding.Sharding))
+  leaves = jax.tree_util.tree_leaves_with_path(
+    tree, is_leaf=lambda x: isinstance(x, jax.sharding.Sharding)
+  )
   return {jax.tree_util.keystr(path, simple=True, separator='/'): leaf for path, leaf in leaves}
 
 

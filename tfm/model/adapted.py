@@ -18,7 +18,9 @@ def merge_adapters(spec: Model, params: Any) -> tuple[Model, Any]:
   """
   if spec.adapter == Adapter():
     return spec, params
-  return dataclasses.replace(spec, adapter=Adapter()), _merged(spec.adapter, params, param_letters(spec))
+  return dataclasses.replace(spec, adapter=Adapter()), _merged(
+    spec.adapter, params, param_letters(spec)
+  )
 
 
 def _merged(adapter: Adapter, node: Any, letters: Any) -> Any:
@@ -30,4 +32,6 @@ def _merged(adapter: Adapter, node: Any, letters: Any) -> Any:
   axes = letters['kernel']
   n_in = n_inputs(axes.removeprefix('L'))
   fold = lambda kernel, own: adapter.merge(kernel, own, n_in)
-  return inner | {'kernel': (jax.vmap(fold) if axes.startswith('L') else fold)(node['kernel'], node['lora'])}
+  return inner | {
+    'kernel': (jax.vmap(fold) if axes.startswith('L') else fold)(node['kernel'], node['lora'])
+  }

@@ -8,13 +8,18 @@ from tfm.model.stack import Params
 
 
 def updated(spec: Model, params: Params, load: Params) -> Params:
-  """The parameters after a step, by the `load` that `apply` returned, summed over the tokens of the step."""
+  """The parameters after a step, by the `load` that `apply` returned, summed over the tokens of the
+  step.
+  """
   out = _stack(spec, params, load)
   for name, tower in spec.towers.items():
     if name in load:
       out[name] = _stack(tower, params[name], load[name])
   if 'mtp' in load:
-    out['mtp'] = {name: _stack(mtp.one_layer(spec), own, load['mtp'][name]) for name, own in params['mtp'].items()}
+    out['mtp'] = {
+      name: _stack(mtp.one_layer(spec), own, load['mtp'][name])
+      for name, own in params['mtp'].items()
+    }
   return out
 
 

@@ -8,11 +8,19 @@ from tfm.model import outputs as outputs_lib
 from tfm.model.spec import MAIN, Model, Tower, blocks, last_width, placed, reads, resampled
 from tfm.parts.relative.base import Relative
 
-_NO_BLOCKS = (
-  'blocks=true is about keys that summarise blocks, and no layer has any. Expected mixer=transient, or blocks=false.'
-)
+_NO_BLOCKS = 'blocks=true is about keys that summarise blocks, and no layer has any. Expected mixer=transient, or blocks=false.'
 #: Names of parameters beside those of towers and heads.
-_RESERVED = ('embed', 'absolute', 'shared_relative', 'common', 'residual', 'norm', 'mtp', 'head', 'classifier')
+_RESERVED = (
+  'embed',
+  'absolute',
+  'shared_relative',
+  'common',
+  'residual',
+  'norm',
+  'mtp',
+  'head',
+  'classifier',
+)
 
 
 def violations(model: Model) -> Iterator[str]:
@@ -36,7 +44,12 @@ def violations(model: Model) -> Iterator[str]:
 
 def _names(model: Model) -> Iterator[str]:
   for name in model.towers:
-    if not name.isidentifier() or name in _RESERVED or name.startswith('segment_') or name.endswith('_head'):
+    if (
+      not name.isidentifier()
+      or name in _RESERVED
+      or name.startswith('segment_')
+      or name.endswith('_head')
+    ):
       yield f'towers.{name}: is no name for a tower. Expected a word such as encoder, vision or audio.'
   for at, tower in (('', model), *((f'towers.{n}.', t) for n, t in model.towers.items())):
     for name in tower.heads:
@@ -60,7 +73,11 @@ def _links(model: Model) -> Iterator[str]:
 
 def _outputs(model: Model) -> Iterator[str]:
   """Outputs that two heads return, and outputs that a head reads and none returns before it runs."""
-  taken: dict[str, str] = {'last_hidden_state': 'the model', 'aux': 'the model', 'load': 'the model'}
+  taken: dict[str, str] = {
+    'last_hidden_state': 'the model',
+    'aux': 'the model',
+    'load': 'the model',
+  }
   taken |= {f'{name}_last_hidden_state': f'towers.{name}' for name in model.towers}
   for output, source in outputs_lib.listed(model):
     if output in taken:
@@ -114,7 +131,9 @@ def _circle(model: Model) -> list[str]:
     if name in done or name not in model.towers:
       return []
     done.add(name)
-    return next((c for o in sorted(outputs_lib.before(model, name)) if (c := visit(o, [*path, name]))), [])
+    return next(
+      (c for o in sorted(outputs_lib.before(model, name)) if (c := visit(o, [*path, name]))), []
+    )
 
   return next((c for name in model.towers if (c := visit(name, []))), [])
 
@@ -167,8 +186,15 @@ def _stream(tower: Tower, name: str) -> Iterator[str]:
 def _conditions(tower: Tower) -> Iterator[str]:
   """Norms and residual scales that need a condition where there is none."""
   assert tower.embed is not None
-  given = {'norm', *(f'{where}.{kind}' for where, *_ in placed(tower) for kind in ('norm', 'residual_scale'))}
-  wanted = [c for c in nodes.walk(tower) if getattr(c.value, 'conditioned', False) and not c.path.startswith('towers.')]
+  given = {
+    'norm',
+    *(f'{where}.{kind}' for where, *_ in placed(tower) for kind in ('norm', 'residual_scale')),
+  }
+  wanted = [
+    c
+    for c in nodes.walk(tower)
+    if getattr(c.value, 'conditioned', False) and not c.path.startswith('towers.')
+  ]
   if tower.embed.conditions and not wanted:
     yield 'embed: gives a condition, and no norm or residual_scale needs one. Expected norm=adaptive or residual_scale=gate.'
   for child in wanted:
@@ -189,8 +215,16 @@ def _reads(tower: Tower, at: str) -> Iterator[str]:
   for where, _, block, _ in placed(tower):
     for mixer in block.mixers:
       for extra in sorted(mixer.reads - mixer.provides - given):
-        kind = f'mask={_name(mixer, "mask")}' if extra == 'prefix' else f'relative={_name(mixer, "relative")}'
-        why = _NO_BLOCKS if extra == 'block' else f'{kind} needs {extra!r} of each token, and no input provides it.'
+        kind = (
+          f'mask={_name(mixer, "mask")}'
+          if extra == 'prefix'
+          else f'relative={_name(mixer, "relative")}'
+        )
+        why = (
+          _NO_BLOCKS
+          if extra == 'block'
+          else f'{kind} needs {extra!r} of each token, and no input provides it.'
+        )
         yield f'{at}{where}.mixer{".relative" if extra == "block" else ""}: {why}'
 
 
@@ -206,7 +240,9 @@ def _kind(part: Any) -> str:
 def _same_heads(tower: Tower) -> Iterator[str]:
   if len({c for b in blocks(tower) for m in b.mixers if (c := m.common) is not None}) > 1:
     yield 'mixers of one tower would share different modules. Expected the same in all of its layers.'
-  heads = sorted({getattr(m, 'heads', 0) for *_, b, d in placed(tower) for m in b.mixers if m.told_dim(d)})
+  heads = sorted(
+    {getattr(m, 'heads', 0) for *_, b, d in placed(tower) for m in b.mixers if m.told_dim(d)}
+  )
   shared = tower.shared_relative
   if (shared.biased or shared.placed or shared.contextual) and len(heads) > 1:
     yield f'shared_relative serves layers of {heads} heads. Expected the same number everywhere, or a table per layer.'
@@ -223,7 +259,11 @@ def _shared_relative(tower: Tower) -> Iterator[str]:
   provided = frozenset().union(*(m.provides for b in blocks(tower) for m in b.mixers))
   assert tower.embed is not None
   for extra in sorted(shared.reads - provided - tower.embed.provides):
-    yield _NO_BLOCKS if extra == 'block' else f'needs {extra!r} of each token, and no input provides it.'
+    yield (
+      _NO_BLOCKS
+      if extra == 'block'
+      else f'needs {extra!r} of each token, and no input provides it.'
+    )
   if shared.contextual and len(sizes) > 1:
     yield f'its vectors serve heads of sizes {sizes}. Expected one size everywhere, or mixer.relative, one per layer.'
   values = sorted({n for *_, b, d in placed(tower) for m in b.mixers if (n := m.value_dim(d))})
@@ -249,7 +289,8 @@ def _encoder_decoder(model: Model) -> Iterator[str]:
     )
   elif encoder.embed is not None and encoder.embed.shares and encoder.embed.dim != own.dim:
     yield (
-      f'towers.encoder.embed: dim={encoder.embed.dim} is not the width of the shared table, whose embed.dim is '
+      f'towers.encoder.embed: dim={encoder.embed.dim} is not the width of the shared table, whose '
+      f'embed.dim is '
       f'{own.dim}. Expected the same, or embed.vocab for a table of its own.'
     )
 
@@ -268,7 +309,8 @@ def _mtp(model: Model) -> Iterator[str]:
     yield 'mtp predicts later tokens, and a mask or router shows them. Expected mask=causal, or mtp=none.'
   if not model.mtp.chained and len(model.segments) < 2:
     yield (
-      'mtp shares what enters the last segment, and the model has one segment: nothing would be shared. '
+      'mtp shares what enters the last segment, and the model has one segment: nothing would be '
+      'shared. '
       'Expected the layers of the next token in a segment of their own, usually one layer.'
     )
   if blocks(model) and blocks(model)[-1].mixer is None:

@@ -1,4 +1,6 @@
-"""From the keyword arguments of `apply` to the inputs of each tower, with one error for what does not fit."""
+"""From the keyword arguments of `apply` to the inputs of each tower, with one error for what does
+not fit.
+"""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -20,14 +22,18 @@ _PLAIN = ('prefix_mask',)
 
 @dataclasses.dataclass(frozen=True)
 class Given:
-  """The inputs of one tower: arrays by the names of its `embed`, or its outputs `[B, S, D]`, computed before."""
+  """The inputs of one tower: arrays by the names of its `embed`, or its outputs `[B, S, D]`,
+  computed before.
+  """
 
   arrays: Mapping[str, jax.Array]
   outputs: jax.Array | None = None
 
 
 def order(model: Model) -> tuple[str, ...]:
-  """Return the names of the towers, each after those that it or a head of it reads; the model's own is the last."""
+  """Return the names of the towers, each after those that it or a head of it reads; the model's own
+  is the last.
+  """
   found: dict[str, None] = {}
 
   def visit(name: str) -> None:
@@ -45,9 +51,9 @@ def order(model: Model) -> tuple[str, ...]:
 def input_name(model: Model, tower: str, name: str) -> str:
   """Return the name under which `apply` takes the input `name` of a tower.
 
-  It is the plain name, with two exceptions as in Hugging Face's models: the decoder of an encoder-decoder takes
-  `decoder_input_ids` and so on, and another tower that reads an input of the same name as the model's own takes it
-  with the name of the tower before it (`query_input_ids`).
+  It is the plain name, with two exceptions as in Hugging Face's models: the decoder of an
+  encoder-decoder takes `decoder_input_ids` and so on, and another tower that reads an input of the
+  same name as the model's own takes it with the name of the tower before it (`query_input_ids`).
   """
   return names(model)[tower][name]
 
@@ -64,7 +70,9 @@ def names(model: Model) -> Mapping[str, Mapping[str, str]]:
   own = {n: f'decoder_{n}' if two and n not in _PLAIN else n for n in inputs_of(model)}
   found: dict[str, dict[str, str]] = {}
   for tower in model.towers:
-    found[tower] = {n: f'{tower}_{n}' if n in own.values() else n for n in inputs_of(model.tower(tower))}
+    found[tower] = {
+      n: f'{tower}_{n}' if n in own.values() else n for n in inputs_of(model.tower(tower))
+    }
   return {**found, MAIN: own}
 
 
@@ -76,7 +84,9 @@ def needed(model: Model) -> Iterator[tuple[str, str]]:
     yield from ((tower, input_name(model, tower, name)) for name in embed.needs)
 
 
-def shapes(model: Model, batch: int, length: int, source: int | None = None) -> dict[str, jax.ShapeDtypeStruct]:
+def shapes(
+  model: Model, batch: int, length: int, source: int | None = None
+) -> dict[str, jax.ShapeDtypeStruct]:
   """Return the shapes of the inputs that `apply` must be given, by name.
 
   Args:
@@ -90,16 +100,20 @@ def shapes(model: Model, batch: int, length: int, source: int | None = None) -> 
     embed = model.tower(tower).embed
     assert embed is not None
     own = length if source is None or tower != 'encoder' else source
-    found |= {input_name(model, tower, name): shape for name, shape in embed.shapes(batch, own).items()}
+    found |= {
+      input_name(model, tower, name): shape for name, shape in embed.shapes(batch, own).items()
+    }
   return found
 
 
-def split(model: Model, inputs: Mapping[str, Any], cache: Any, only: str | None = None) -> dict[str, Given]:
+def split(
+  model: Model, inputs: Mapping[str, Any], cache: Any, only: str | None = None
+) -> dict[str, Given]:
   """Return the inputs of every tower that is to run, in order, checked by name and shape.
 
-  A tower beside the model's own does not run if none of its inputs are given, but a cache is, or no tower needs it
-  (`Embed.optional`). With `only`, the other towers that it does not read do not run either.
-  """
+  A tower beside the model's own does not run if none of its inputs are given, but a cache is, or no
+  tower needs it (`Embed.optional`). With `only`, the other towers that it does not read do not run
+  either."""
   given = {name: _array(name, value) for name, value in inputs.items() if value is not None}
   known = names(model)
   outputs = {f'{tower}_outputs': tower for tower in model.towers}
@@ -126,20 +140,30 @@ def _array(name: str, value: Any) -> Any:
   try:
     return np.asarray(value)
   except ValueError:
-    raise errors.UserError(f'apply: {name} holds rows of several lengths. Expected [B, T], padded.') from None
+    raise errors.UserError(
+      f'apply: {name} holds rows of several lengths. Expected [B, T], padded.'
+    ) from None
 
 
-def _is_given(model: Model, tower: str, arrays: Mapping[str, Any], found: Mapping[str, Any]) -> bool:
-  """Return whether a tower has some of the inputs it needs, or needs none and the towers it reads have run."""
+def _is_given(
+  model: Model, tower: str, arrays: Mapping[str, Any], found: Mapping[str, Any]
+) -> bool:
+  """Return whether a tower has some of the inputs it needs, or needs none and the towers it reads
+  have run.
+  """
   embed = model.tower(tower).embed
   assert embed is not None
   read = model.tower(tower).reads_towers
-  return any(n in arrays for n in embed.needs) or (not embed.needs and bool(read) and read <= set(found))
+  return any(n in arrays for n in embed.needs) or (
+    not embed.needs and bool(read) and read <= set(found)
+  )
 
 
 @functools.lru_cache(maxsize=512)
 def optional(model: Model) -> frozenset[str]:
-  """Return the names of the towers whose inputs `apply` need not be given: all towers that read them do without."""
+  """Return the names of the towers whose inputs `apply` need not be given: all towers that read
+  them do without.
+  """
   found: set[str] = set()
   for name in reversed(order(model)[:-1]):
     readers = [n for n in order(model) if name in model.tower(n).reads_towers]
@@ -154,15 +178,21 @@ def _does_without(reader: Tower, name: str) -> bool:
 
 
 def _needed_by(model: Model, only: str, given: Mapping[str, Any]) -> tuple[str, ...]:
-  """Return the towers that run for the outputs of one, in order; inputs that none of them takes are an error."""
+  """Return the towers that run for the outputs of one, in order; inputs that none of them takes are
+  an error.
+  """
   if only not in (MAIN, *model.towers):
     known = (f'{MAIN!r} (its own)', *model.towers)
     raise errors.UserError(f'apply: tower: {errors.unknown("tower", only, known)}')
   running = tuple(t for t in order(model) if t == only or t in _read_by(model, only))
-  taken = {*(n for t in running for n in names(model)[t].values()), *(f'{t}_outputs' for t in running)}
+  taken = {
+    *(n for t in running for n in names(model)[t].values()),
+    *(f'{t}_outputs' for t in running),
+  }
   if idle := [name for name in given if name not in taken]:
     raise errors.UserError(
-      f'apply: {idle[0]} is given, and tower={only!r} does not read it. Expected it without, or no tower.'
+      f'apply: {idle[0]} is given, and tower={only!r} does not read it. Expected it without, or no '
+      f'tower.'
     )
   return running
 
@@ -177,7 +207,9 @@ def _check_names(model: Model, given: Mapping[str, Any], known: tuple[str, ...])
   for name in given:
     if name not in known:
       if model.encoder is None and name.startswith(('decoder_', 'encoder_')):
-        raise errors.UserError(f'apply: the model has no encoder, so it does not take {name}. {_expected(model)}')
+        raise errors.UserError(
+          f'apply: the model has no encoder, so it does not take {name}. {_expected(model)}'
+        )
       raise errors.UserError(f'apply: {errors.unknown("input", name, tuple(dict.fromkeys(known)))}')
 
 
@@ -186,7 +218,9 @@ def _expected(model: Model) -> str:
 
 
 def _check(model: Model, name: str, arrays: Mapping[str, jax.Array], cache: Any) -> None:
-  """Raise UserError for inputs of a tower that are missing or of the wrong shape, or that a cache rules out."""
+  """Raise UserError for inputs of a tower that are missing or of the wrong shape, or that a cache
+  rules out.
+  """
   tower, name_of = model.tower(name), names(model)[name]
   embed = tower.embed
   assert embed is not None
@@ -197,7 +231,9 @@ def _check(model: Model, name: str, arrays: Mapping[str, jax.Array], cache: Any)
     raise errors.UserError(f'apply: {why}')
 
 
-def _unfit(model: Model, tower: Tower, arrays: Mapping[str, jax.Array], cache: Any) -> Iterator[str]:
+def _unfit(
+  model: Model, tower: Tower, arrays: Mapping[str, jax.Array], cache: Any
+) -> Iterator[str]:
   """Yield a sentence for each input that the model, or a cache, cannot use."""
   tokens = None if tower.embed is None else tower.embed.token_embed
   types = getattr(tokens, 'types', 0) or 'type' in reads(tower)
@@ -205,7 +241,8 @@ def _unfit(model: Model, tower: Tower, arrays: Mapping[str, jax.Array], cache: A
     yield 'token_type_ids are given, but the model has no token types (embed.types=0).'
   if 'global_attention_mask' in arrays and 'global' not in reads(tower):
     yield (
-      'global_attention_mask is given, but no layer has global tokens. Expected mixer=longformer, or no '
+      'global_attention_mask is given, but no layer has global tokens. Expected mixer=longformer, '
+      'or no '
       'global_attention_mask.'
     )
   if 'task_type_ids' in arrays and not getattr(tokens, 'tasks', 0):
@@ -214,14 +251,16 @@ def _unfit(model: Model, tower: Tower, arrays: Mapping[str, jax.Array], cache: A
     yield 'a cache keeps no share of mask tokens, and embed.mask_token needs it. Expected whole rows, without a cache.'
   if cache is not None and 'token_type_ids' in arrays and 'type' in reads(tower):
     yield (
-      'a cache keeps no token types, and layers of the model need them. Expected whole rows, or no token_type_ids.'
+      'a cache keeps no token types, and layers of the model need them. Expected whole rows, or no '
+      'token_type_ids.'
     )
   targets = 'target_positions' in arrays
   if not targets and 'order_ids' not in arrays:
     return
   if not model.masked:
     yield (
-      'order_ids: some layer lets tokens depend on others whatever the mask (a mixer without masks, a router that '
+      'order_ids: some layer lets tokens depend on others whatever the mask (a mixer without '
+      'masks, a router that '
       'weighs tokens, an encoder). Expected a single tower of attention layers.'
     )
   if cache is not None:

@@ -1,7 +1,8 @@
-"""Tokens after the next one: the layers of `spec.mtp` in training, and as a draft for speculative decoding.
+"""Tokens after the next one: the layers of `spec.mtp` in training, and as a draft for speculative
+decoding.
 
-Each depth is a small stack of its own, one layer like the model's last, under `params['mtp']['depth_1']` and so on.
-"""
+Each depth is a small stack of its own, one layer like the model's last, under
+`params['mtp']['depth_1']` and so on."""
 
 from collections.abc import Callable
 import dataclasses
@@ -25,7 +26,9 @@ from tfm.parts.head.base import HeadContext
 
 
 class Ahead(NamedTuple):
-  """The last hidden state of each depth, and what a stack passes on besides (`tfm.model.stack.Passed`)."""
+  """The last hidden state of each depth, and what a stack passes on besides
+  (`tfm.model.stack.Passed`).
+  """
 
   hidden: tuple[jax.Array, ...]
   caches: Any
@@ -51,13 +54,19 @@ def init(spec: Model, key: jax.Array, dims: Dims, outputs: Outputs) -> Params:
 
 
 def look_ahead(
-  spec: Model, dims: Dims, params: Params, state_BTD: jax.Array, ids_BT: jax.Array, ctx: Ctx, key: jax.Array | None
+  spec: Model,
+  dims: Dims,
+  params: Params,
+  state_BTD: jax.Array,
+  ids_BT: jax.Array,
+  ctx: Ctx,
+  key: jax.Array | None,
 ) -> Ahead:
-  """Every depth over whole rows, `ids_BT` the tokens at the places of `state_BTD` (`apply`'s `mtp_state`).
+  """Every depth over whole rows, `ids_BT` the tokens at the places of `state_BTD` (`apply`'s
+  `mtp_state`).
 
-  At the last k places of a document depth k is told tokens that are not its own; nothing before them sees that, and
-  the loss leaves them out.
-  """
+  At the last k places of a document depth k is told tokens that are not its own; nothing before
+  them sees that, and the loss leaves them out."""
   assert spec.mtp is not None
   hidden: list[jax.Array] = []
   loads: Params = {}
@@ -82,8 +91,8 @@ def init_cache(
 ) -> dict[str, Any]:
   """The memory of the draft: what `tfm.model.cache.init_cache` makes, for the layers of `spec.mtp`.
 
-  It holds as many tokens of a row as the model's own cache has seen, and is cut back alike (`cache.rewind`).
-  """
+  It holds as many tokens of a row as the model's own cache has seen, and is cut back alike
+  (`cache.rewind`)."""
   depths = dataclasses.replace(spec, segments=one_layer(spec).segments * _mtp(spec).depth)
   return cache_lib.init_cache(depths, batch, slots, dtype, kind=kind)
 
@@ -104,19 +113,22 @@ def draft(
   choose: Callable[[jax.Array, int], jax.Array] = greedy,
   run: Run = Run(),
 ) -> dict[str, Any]:
-  """What may come after `next_BT`: a token of each depth, where the model has just read T tokens of each row.
+  """What may come after `next_BT`: a token of each depth, where the model has just read T tokens of
+  each row.
 
-  `state_BTD` is what `apply` returned for those as `mtp_state`, `next_BT` the token after each of them: the row moved
-  by one, and at its end the model's own choice. `mask_BT` is 0 for padding, wherever it stands. `choose(logits_BV, k)`
-  draws the token of depth k, int32 `[B]`. Feed the prompt first, then at each turn the tokens that were accepted.
+  `state_BTD` is what `apply` returned for those as `mtp_state`, `next_BT` the token after each of
+  them: the row moved by one, and at its end the model's own choice. `mask_BT` is 0 for padding,
+  wherever it stands. `choose(logits_BV, k)` draws the token of depth k, int32 `[B]`. Feed the
+  prompt first, then at each turn the tokens that were accepted.
 
-  Returns `tokens` `[B, depth]`, `logits` `[B, depth, V]` (what each was drawn from), `cache`, and `state` `[B, 1, D]`:
-  with the last of `tokens` it may go back in as `state_BTD` and `next_BT` for one more token, of modules that are
-  chained, and less likely to be accepted.
+  Returns `tokens` `[B, depth]`, `logits` `[B, depth, V]` (what each was drawn from), `cache`, and
+  `state` `[B, 1, D]`: with the last of `tokens` it may go back in as `state_BTD` and `next_BT` for
+  one more token, of modules that are chained, and less likely to be accepted.
 
-  A chained depth above 1 remembers the tokens it was told at a row's last places, which were drafts: if one is
-  rejected, its memory is not quite what training would have it. That costs acceptance only, never exactness; who
-  minds cuts the cache back by depth - 1 more tokens and feeds those again.
+  A chained depth above 1 remembers the tokens it was told at a row's last places, which were
+  drafts: if one is rejected, its memory is not quite what training would have it. That costs
+  acceptance only, never exactness; who minds cuts the cache back by depth - 1 more tokens and feeds
+  those again.
 
   *Raises*: UserError if the model has no `mtp`, or an encoder.
   """
@@ -144,13 +156,22 @@ def draft(
     ids_BT = jnp.where(place_BT == last_B1, tok_B[:, None], shifted(ids_BT))
     h_BTD = out.x_BTD if mtp.chained else state_BTD
   cache = inputs_lib.advance(cache, info, kept)
-  return {'tokens': jnp.stack(tokens, 1), 'logits': jnp.stack(logits, 1), 'state': last_B1D, 'cache': cache}
+  return {
+    'tokens': jnp.stack(tokens, 1),
+    'logits': jnp.stack(logits, 1),
+    'state': last_B1D,
+    'cache': cache,
+  }
 
 
 def unembed(spec: Model, dims: Dims, params: Params, x_BTD: jax.Array) -> jax.Array:
   """The model's head: logits_BTV."""
   assert spec.lm is not None
-  table_VD = spec.embed.make(dims).apply({'params': params['embed']}, method='words') if spec.lm.tied else None
+  table_VD = (
+    spec.embed.make(dims).apply({'params': params['embed']}, method='words')
+    if spec.lm.tied
+    else None
+  )
   context = HeadContext(whole(*x_BTD.shape[:2]), {}, {}, table_VD)
   logits: Any = spec.lm.make(dims).apply({'params': params.get('head', {})}, x_BTD, context)
   return logits[spec.lm.name or 'logits']
@@ -170,14 +191,19 @@ def _deeper(spec, dims, params, k, h_BTD, ids_BT, ctx, caches, key) -> stack_lib
 def one_layer(spec: Model) -> Tower:
   """Return the one layer of a depth, as a tower."""
   segment = Segment((blocks(spec)[-1],), 1)
-  return Tower(spec.embed, spec.d_model, (segment,), norm=spec.norm, shared_relative=spec.shared_relative)
+  return Tower(
+    spec.embed, spec.d_model, (segment,), norm=spec.norm, shared_relative=spec.shared_relative
+  )
 
 
 def _mtp(spec: Model) -> Any:
   if spec.mtp is None:
     raise errors.UserError(
-      'mtp: the model predicts the next token only. Expected a model with mtp=sequential or parallel.'
+      'mtp: the model predicts the next token only. Expected a model with mtp=sequential or '
+      'parallel.'
     )
   if spec.encoder is not None:
-    raise errors.UserError('mtp: a model with an encoder has no draft of its own. Expected a decoder.')
+    raise errors.UserError(
+      'mtp: a model with an encoder has no draft of its own. Expected a decoder.'
+    )
   return spec.mtp

@@ -49,9 +49,13 @@ def sources(model: Model) -> Mapping[str, Source]:
 
 
 def before(model: Model, tower: str) -> frozenset[str]:
-  """Return the names of the towers that run before a tower: those that it reads, and those that its heads read."""
+  """Return the names of the towers that run before a tower: those that it reads, and those that its
+  heads read.
+  """
   own, found = model.tower(tower), sources(model)
-  by_heads = {found[name].tower for head in own.heads.values() for name in head.reads if name in found}
+  by_heads = {
+    found[name].tower for head in own.heads.values() for name in head.reads if name in found
+  }
   return own.reads_towers | (by_heads - {tower, MAIN})
 
 
@@ -73,6 +77,8 @@ def head_order(model: Model, tower: str) -> tuple[str, ...]:
 
 
 def no_language_model(model: Model) -> str:
-  """Return a predicate for errors about a model without the head `lm`: what it returns, and what was expected."""
+  """Return a predicate for errors about a model without the head `lm`: what it returns, and what
+  was expected.
+  """
   returned = ', '.join(sources(model)) or 'last_hidden_state'
   return f'is no language model: it returns {returned}. Expected a model with the head lm.'

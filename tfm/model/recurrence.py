@@ -23,32 +23,40 @@ def scan_chunks(
 ) -> dict[str, Any]:
   """Apply a model to `chunk` tokens at a time and carry its cache from chunk to chunk.
 
-  Layers with a row state (LSTM, linear attention) continue from it. Attention reads the cached tokens: every earlier
-  token in a `dense` cache, or the last few in a `ring` cache of bounded size under a window mask (the memory of
-  Transformer-XL, arXiv:1901.02860). With `jax.checkpoint(apply_fn)` the backward pass stores one chunk's activations.
+  Layers with a row state (LSTM, linear attention) continue from it. Attention reads the cached
+  tokens: every earlier token in a `dense` cache, or the last few in a `ring` cache of bounded size
+  under a window mask (the memory of Transformer-XL, arXiv:1901.02860). With
+  `jax.checkpoint(apply_fn)` the backward pass stores one chunk's activations.
 
   Args:
-    apply_fn: `(cache=, **inputs) -> outputs`, such as `functools.partial(apply, spec, params, run=run)`. The outputs
-      include `cache`; all others but `aux` and `load` are arrays `[B, chunk, ...]`.
+    apply_fn: `(cache=, **inputs) -> outputs`, such as `functools.partial(apply, spec, params,
+      run=run)`. The outputs include `cache`; all others but `aux` and `load` are arrays `[B, chunk,
+      ...]`.
     inputs: arrays `[B, T]` by the input names of `apply`. None is left out.
     chunk: the number of tokens per chunk; the last chunk may be shorter.
     cache: a cache from `init_cache` or from an earlier call. A dense cache needs T free slots.
-    detach: whether gradients stop at chunk borders (truncated back-propagation through time). With False the gradient
-      equals the gradient of one pass over T tokens.
+    detach: whether gradients stop at chunk borders (truncated back-propagation through time). With
+      False the gradient equals the gradient of one pass over T tokens.
     key: a random key for dropout. Each chunk gets its own, as the argument `key`.
 
   Returns:
-    The outputs for all T tokens, `[B, T, ...]`, the final `cache`, the mean of `aux` over tokens and the sum of `load`.
+    The outputs for all T tokens, `[B, T, ...]`, the final `cache`, the mean of `aux` over tokens
+    and the sum of `load`.
 
   Raises:
-    UserError: for a chunk below 1, inputs that are not all `[B, T]`, or outputs without a time axis.
+    UserError: for a chunk below 1, inputs that are not all `[B, T]`, or outputs without a time
+    axis.
   """
   given = {name: jnp.asarray(a) for name, a in inputs.items() if a is not None}
   shapes = {name: a.shape[:2] for name, a in given.items()}
   if chunk < 1:
-    raise errors.UserError(f'scan_chunks: chunk={chunk} is not a number of tokens. Expected at least 1.')
+    raise errors.UserError(
+      f'scan_chunks: chunk={chunk} is not a number of tokens. Expected at least 1.'
+    )
   if len(set(shapes.values())) != 1:
-    raise errors.UserError(f'scan_chunks: inputs differ in shape ({shapes}). Expected [B, T] of each.')
+    raise errors.UserError(
+      f'scan_chunks: inputs differ in shape ({shapes}). Expected [B, T] of each.'
+    )
   given = _with_positions(given, cache)
   T = next(iter(shapes.values()))[1]
   n, rest = divmod(T, chunk)
@@ -73,7 +81,9 @@ def scan_chunks(
 
 
 def _with_positions(inputs: dict[str, jax.Array], cache: dict[str, Any]) -> dict[str, jax.Array]:
-  """The inputs with the positions of packed documents, which restart at documents and not at chunks."""
+  """The inputs with the positions of packed documents, which restart at documents and not at
+  chunks.
+  """
   for own in ('', 'decoder_'):
     segment_BT = inputs.get(f'{own}segment_ids')
     if segment_BT is not None and f'{own}position_ids' not in inputs:
@@ -88,7 +98,8 @@ def _check_outputs(out: dict[str, Any], shape: tuple[int, ...]) -> None:
     wrong = [a.shape for a in jax.tree.leaves(value) if a.shape[:2] != shape[:2]]
     if wrong and name not in (*_MEAN, *_SUM):
       raise errors.UserError(
-        f'scan_chunks: output {name} has shape {wrong[0]}, without a time axis. Expected {shape[:2]} and more axes.'
+        f'scan_chunks: output {name} has shape {wrong[0]}, without a time axis. Expected '
+        f'{shape[:2]} and more axes.'
       )
 
 
@@ -102,7 +113,9 @@ def _over_chunks(name: str, value: Any) -> Any:
 
 
 def _joined(found: list[tuple[dict[str, Any], int]], T: int) -> dict[str, Any]:
-  """The outputs for T tokens, from the outputs for one or two parts of the rows and the lengths of the parts."""
+  """The outputs for T tokens, from the outputs for one or two parts of the rows and the lengths of
+  the parts.
+  """
   outputs, lengths = zip(*found, strict=True)
   joined: dict[str, Any] = {}
   for name in outputs[0]:

@@ -9,8 +9,8 @@ from tfm.core.registry import Table
 
 _policies = jax.checkpoint_policies
 
-#: none keeps everything; full keeps a layer's input only; dots keeps the outputs of weight matmuls; dots_batch those of
-#: attention's matmuls too.
+#: none keeps everything; full keeps a layer's input only; dots keeps the outputs of weight matmuls;
+#: dots_batch those of attention's matmuls too.
 POLICIES = Table(
   'remat policy',
   none=None,

@@ -10,17 +10,19 @@ from tfm.parts.relative.scaling.base import Scaling
 
 
 def serving(spec: Model, length: int) -> Model:
-  """`spec` for rows of up to `length` tokens, prompt and answer together: other angles, the same parameters.
+  """`spec` for rows of up to `length` tokens, prompt and answer together: other angles, the same
+  parameters.
 
-  What chooses by that length is a field of the model (`LongRoPE.served`, `Dynamic.length`), so that a row is the same
-  alone, in a batch and token by token.
+  What chooses by that length is a field of the model (`LongRoPE.served`, `Dynamic.length`), so that
+  a row is the same alone, in a batch and token by token.
 
   Raises: UserError if no position of the model depends on it.
   """
   found = _serving(spec, length)
   if found == spec and _serving(spec, length + 1) == spec:
     raise errors.UserError(
-      f'length={length}: no position of the model depends on how long rows are. Expected a model with scaling=longrope '
+      f'length={length}: no position of the model depends on how long rows are. Expected a model '
+      f'with scaling=longrope '
       'or dynamic, or no length.'
     )
   return found
@@ -36,5 +38,6 @@ def _serving(node: Any, length: int) -> Any:
   if not dataclasses.is_dataclass(node) or isinstance(node, type):
     return node
   return dataclasses.replace(
-    node, **{f.name: _serving(getattr(node, f.name), length) for f in dataclasses.fields(node) if f.init}
+    node,
+    **{f.name: _serving(getattr(node, f.name), length) for f in dataclasses.fields(node) if f.init},
   )

@@ -1,4 +1,6 @@
-"""What a model is: a frozen value made of parts. Next: `parts/mixer/attention.py`, then `model/transformer.py`."""
+"""What a model is: a frozen value made of parts. Next: `parts/mixer/attention.py`, then
+`model/transformer.py`.
+"""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -36,19 +38,18 @@ MAIN = ''  # the name of the model's own tower, beside those in `towers`
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-  """One layer: a mixer, cross-attention to another tower, and a feed-forward. Any of the three may be none.
+  """One layer: a mixer, cross-attention to another tower, and a feed-forward. Any of the three may
+  be none.
 
-  Attributes:
-    mixer: how tokens of the sequence exchange information.
-    ffn: what is computed for each token by itself.
-    norm, residual_layout: the normalisation, and where it stands (pre-norm, post-norm, ...).
-    cross: attention to the output of another tower.
-    dropout: rate for the output of every branch in training.
-    residual_scale: how the output of a branch becomes an update of the residual stream (a factor, a gate).
-    drop_path: probability that the last block skips a branch of an example in training; proportionally less in earlier
+  Attributes: mixer: how tokens of the sequence exchange information. ffn: what is computed for each
+    token by itself. norm, residual_layout: the normalisation, and where it stands (pre-norm,
+    post-norm, ...). cross: attention to the output of another tower. dropout: rate for the output
+    of every branch in training. residual_scale: how the output of a branch becomes an update of the
+    residual stream (a factor, a gate). drop_path: probability that the last block skips a branch of
+    an example in training; proportionally less in earlier
       blocks (stochastic depth, arXiv:1603.09382).
-    extra_branch: an extra branch without a cache. It reads what enters the block, and its output is added as it is, last
-      (DeBERTa v2's convolution, arXiv:2006.03654).
+    extra_branch: an extra branch without a cache. It reads what enters the block, and its output is
+      added as it is, last (DeBERTa v2's convolution, arXiv:2006.03654).
   """
 
   mixer: Mixer | None = Attention()
@@ -62,7 +63,11 @@ class Block:
   extra_branch: Mixer | None = None
 
   #: Fields that earlier versions stored under other names.
-  former: ClassVar = {'wiring': 'residual_layout', 'gain': 'residual_scale', 'aside': 'extra_branch'}
+  former: ClassVar = {
+    'wiring': 'residual_layout',
+    'gain': 'residual_scale',
+    'aside': 'extra_branch',
+  }
 
   @property
   def mixers(self) -> tuple[Mixer, ...]:
@@ -86,15 +91,14 @@ class Block:
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-  """`pattern`, repeated `repeats` times: 5 local layers and 1 global one, dense layers before sparse ones.
+  """`pattern`, repeated `repeats` times: 5 local layers and 1 global one, dense layers before
+  sparse ones.
 
-  Attributes:
-    pattern: the blocks of one repeat.
-    repeats: how many there are; they are compiled as one scan.
-    shared: the repeats have the same parameters (ALBERT, arXiv:1909.11942), which then have no layer axis.
-    unit: what one repeat computes of its blocks.
-    resample: changes the length of the sequence on entry.
-    d_model: width from here on, if it changes on entry (None: as before); needs `resample`.
+  Attributes: pattern: the blocks of one repeat. repeats: how many there are; they are compiled as
+    one scan. shared: the repeats have the same parameters (ALBERT, arXiv:1909.11942), which then
+    have no layer axis. unit: what one repeat computes of its blocks. resample: changes the length
+    of the sequence on entry. d_model: width from here on, if it changes on entry (None: as before);
+    needs `resample`.
   """
 
   pattern: tuple[Block, ...] = (Block(),)
@@ -115,15 +119,14 @@ class Segment:
 class Tower:
   """An input layer, layers and heads. It may read other towers of the model by name.
 
-  Attributes:
-    embed: how inputs become a sequence. None (of a tower beside the model's own) shares the model's embedding.
-    d_model: width of the first segment. None (of a tower beside the model's own) is the model's.
-    segments: the layers; none at all for a tower that others only read.
-    absolute: positions added to the embeddings.
-    norm: final norm, where the layers leave the residual stream unnormalised (pre-norm, not post-norm). None: none.
-    shared_relative: one relative position, with its parameters, for all layers (T5); `mixer.relative` is one per layer.
-    residual: what is passed from block to block beside the residual stream.
-    heads: what is computed from the last hidden state, by name.
+  Attributes: embed: how inputs become a sequence. None (of a tower beside the model's own) shares
+    the model's embedding. d_model: width of the first segment. None (of a tower beside the model's
+    own) is the model's. segments: the layers; none at all for a tower that others only read.
+    absolute: positions added to the embeddings. norm: final norm, where the layers leave the
+    residual stream unnormalised (pre-norm, not post-norm). None: none. shared_relative: one
+    relative position, with its parameters, for all layers (T5); `mixer.relative` is one per layer.
+    residual: what is passed from block to block beside the residual stream. heads: what is computed
+    from the last hidden state, by name.
   """
 
   embed: Embed | None = None
@@ -185,8 +188,9 @@ class Tower:
 class Model(Tower):
   """A tower, and the towers that it reads or that stand beside it.
 
-  A decoder, an encoder or a prefix LM by its masks; an encoder-decoder if there is a tower named 'encoder'. Contrastive
-  models (CLIP) have a tower of images that nobody reads, and heads that compare the two.
+  A decoder, an encoder or a prefix LM by its masks; an encoder-decoder if there is a tower named
+  'encoder'. Contrastive models (CLIP) have a tower of images that nobody reads, and heads that
+  compare the two.
 
   Attributes:
     towers: further towers by name; `params[name]` has their parameters.
@@ -237,11 +241,15 @@ class Model(Tower):
   @property
   def apart(self) -> bool:
     """True if an example does not depend on the others of its batch."""
-    return all(b.ffn is None or b.ffn.apart for t in (self, *self.towers.values()) for b in blocks(t))
+    return all(
+      b.ffn is None or b.ffn.apart for t in (self, *self.towers.values()) for b in blocks(t)
+    )
 
   @property
   def masked(self) -> bool:
-    """True if attention masks alone decide which tokens an output depends on, so that they can hide an order."""
+    """True if attention masks alone decide which tokens an output depends on, so that they can hide
+    an order.
+    """
     alone = lambda b: all(m.masked for m in b.mixers) and (b.ffn is None or b.ffn.apart)
     return not self.towers and all(map(alone, blocks(self)))
 
@@ -251,7 +259,9 @@ class Model(Tower):
     return 'prefix' in reads(self)
 
   def tower(self, name: str) -> Tower:
-    """Return the tower of a name (`MAIN` is the model's own), with what it shares with the model filled in."""
+    """Return the tower of a name (`MAIN` is the model's own), with what it shares with the model
+    filled in.
+    """
     if name == MAIN:
       return self
     own = self.towers[name]
@@ -271,7 +281,9 @@ class Model(Tower):
 
 def reads(tower: Tower) -> frozenset[str]:
   """Return the extras of `TokenInfo` that the layers of a tower use."""
-  return frozenset().union(tower.shared_relative.reads, *(m.reads for b in blocks(tower) for m in b.mixers))
+  return frozenset().union(
+    tower.shared_relative.reads, *(m.reads for b in blocks(tower) for m in b.mixers)
+  )
 
 
 def blocks(tower: Tower) -> list[Block]:
@@ -285,11 +297,16 @@ def resampled(tower: Tower) -> bool:
 
 
 def placed(tower: Tower) -> list[tuple[str, Segment, Block, int]]:
-  """Return (path, segment, block, width) of every distinct block of a tower whose `d_model` is known."""
+  """Return (path, segment, block, width) of every distinct block of a tower whose `d_model` is
+  known.
+  """
   found, width = [], tower.d_model or 0
   for i, segment in enumerate(tower.segments):
     width = segment.d_model or width
-    found += [(f'segments.{i}.pattern.{j}', segment, block, width) for j, block in enumerate(segment.pattern)]
+    found += [
+      (f'segments.{i}.pattern.{j}', segment, block, width)
+      for j, block in enumerate(segment.pattern)
+    ]
   return found
 
 

@@ -1,4 +1,6 @@
-"""The layers of a tower as pure functions over parameter trees: scanned or unrolled, from the same parameters."""
+"""The layers of a tower as pure functions over parameter trees: scanned or unrolled, from the same
+parameters.
+"""
 
 from collections.abc import Callable
 import dataclasses
@@ -15,7 +17,17 @@ from tfm.model.loops.base import Layers, Loop
 from tfm.model.loops.layers import layers as layer_by_layer
 from tfm.model.loops.reversible import reversible
 from tfm.model.loops.scan import scan, unroll
-from tfm.model.spec import Model, Segment, Tower, blocks, common, depth, shared_head_dim, shared_heads, shared_value_dim
+from tfm.model.spec import (
+  Model,
+  Segment,
+  Tower,
+  blocks,
+  common,
+  depth,
+  shared_head_dim,
+  shared_heads,
+  shared_value_dim,
+)
 from tfm.parts.context import Ctx, Dims, Run
 from tfm.parts.embed.base import Outputs
 from tfm.parts.relative.base import Hooks, Relative
@@ -32,9 +44,11 @@ def tower_dims(model: Model, tower: Tower, run: Run) -> Dims:
   width = tower.d_model or 0
   causal = all(m.causal for b in blocks(tower) for m in b.mixers)
   return Dims(
-    width, depth(tower), model.init, run, heads=shared_heads(tower), head_dim=shared_head_dim(tower),
+    width, depth(tower), model.init, run, heads=shared_heads(tower),
+    head_dim=shared_head_dim(tower),
     value_dim=shared_value_dim(tower), causal=causal, d_embed=tower.embed.width or width,
-    d_table=getattr(tower.embed.token_embed, 'dim', None) or 0, vocab=tower.vocab, adapter=model.adapter,
+    d_table=getattr(tower.embed.token_embed, 'dim', None) or 0, vocab=tower.vocab,
+    adapter=model.adapter,
   )  # fmt: skip
 
 
@@ -44,12 +58,16 @@ def named_key(key: jax.Array, name: str) -> jax.Array:
 
 
 def init_stack(key: jax.Array, tower: Tower, dims: Dims, outputs: Outputs) -> Params:
-  """Return boxed parameters of the tower's segments, positions, shared relative position and final norm."""
+  """Return boxed parameters of the tower's segments, positions, shared relative position and final
+  norm.
+  """
   one = jnp.zeros((1, 1), jnp.int32)
   info, dtype = with_grid(TokenInfo(one, one + 1), (1, 1)), dims.run.precision.dtype('compute')
   params: Params = {}
   width = dims.d_model
-  cond_BD = jnp.zeros((1, width), dtype) if tower.embed is not None and tower.embed.conditions else None
+  cond_BD = (
+    jnp.zeros((1, width), dtype) if tower.embed is not None and tower.embed.conditions else None
+  )
   for i, segment in enumerate(tower.segments):
     if segment.resample is not None:
       name = f'segment_{i}_resample'
@@ -79,13 +97,18 @@ def _init_resample(key: jax.Array, segment: Segment, dims: Dims, width: int) -> 
 
 
 def _own(tower: Tower, dims: Dims, info: TokenInfo, last_width: int, cond_BD: jax.Array | None):
-  """Yield the modules of a tower beside its segments: name, module, and (method, *arguments) to start parameters."""
+  """Yield the modules of a tower beside its segments: name, module, and (method, *arguments) to
+  start parameters.
+  """
   dtype = dims.run.precision.dtype('compute')
   relative, residual = tower.shared_relative.make(dims), tower.residual.make(dims)
   absolute, foot_BTR = tower.absolute.make(dims.foot), jnp.zeros((1, 1, dims.foot.d_model), dtype)
   if isinstance(relative, nn.Module):
     head_BTNH = jnp.zeros((1, 1, dims.heads, dims.head_dim), dtype)
-    ways = {'contextual': ('content', head_BTNH, head_BTNH, info, info), 'placed': ('product', info, info)}
+    ways = {
+      'contextual': ('content', head_BTNH, head_BTNH, info, info),
+      'placed': ('product', info, info),
+    }
     used = next((way for name, way in ways.items() if getattr(tower.shared_relative, name)), None)
     yield 'shared_relative', relative, used or ('bias', dims.heads, info, info)
   if (shared := common(tower)) is not None:
@@ -115,13 +138,17 @@ def call(piece: Any, params: Params, name: str, *args: Any, method: str | None =
   return getattr(piece, method or '__call__')(*args)
 
 
-def add_positions(tower: Tower, dims: Dims, params: Params, x_BTD: jax.Array, info: TokenInfo) -> jax.Array:
+def add_positions(
+  tower: Tower, dims: Dims, params: Params, x_BTD: jax.Array, info: TokenInfo
+) -> jax.Array:
   """Return the embeddings with absolute positions added."""
   return call(tower.absolute.make(dims.foot), params, 'absolute', x_BTD, info.positions)
 
 
 def _in_order(captured: Params, pattern: int, repeats: int) -> tuple[jax.Array, ...]:
-  """Return what the blocks of a segment have captured, stacked over repeats, in the order of the layers."""
+  """Return what the blocks of a segment have captured, stacked over repeats, in the order of the
+  layers.
+  """
   blocks = [jax.tree.leaves(captured.get(f'block_{j}', {})) for j in range(pattern)]
   return tuple(leaf[i] for i in range(repeats) for leaves in blocks for leaf in leaves)
 
@@ -180,10 +207,13 @@ class Passed(NamedTuple):
 
 
 def apply_stack(
-  tower: Tower, dims: Dims, params: Params, x_BTD: jax.Array, ctx: Ctx, caches: Any, key: jax.Array | None,
+  tower: Tower, dims: Dims, params: Params, x_BTD: jax.Array, ctx: Ctx, caches: Any,
+  key: jax.Array | None,
   capture: tuple[str, ...] = (),
 ) -> Passed:  # fmt: skip
-  """Run all segments and the final norm. `key` turns dropout on; `capture` are names of `tfm/parts/capture.py`."""
+  """Run all segments and the final norm. `key` turns dropout on; `capture` are names of
+  `tfm/parts/capture.py`.
+  """
   ctx = _with_shared(tower, dims, params, ctx)
   x_BTD, beside = ctx.residual.start(x_BTD)
   carry = (x_BTD, beside, jnp.zeros((), jnp.float32))
@@ -193,7 +223,9 @@ def apply_stack(
     if segment.resample is not None:
       carry, dims, ctx = _resampled(segment, dims, params, f'segment_{i}_resample', carry, ctx)
     trunk_BTD = ctx.residual.end(*carry[:2])
-    keys_L = None if key is None else jax.random.split(named_key(key, f'segment_{i}'), segment.repeats)
+    keys_L = (
+      None if key is None else jax.random.split(named_key(key, f'segment_{i}'), segment.repeats)
+    )
     cache = None if caches is None else caches[i]
     carry, (cache, sown) = _segment(
       tower, segment, dims, params[f'segment_{i}'], ctx, carry, cache, keys_L, first, capture
@@ -215,7 +247,9 @@ def apply_stack(
 
 
 def _with_shared(tower: Tower, dims: Dims, params: Params, ctx: Ctx) -> Ctx:
-  """Return the context with what all layers of the tower share: relative position, common module, residual kind."""
+  """Return the context with what all layers of the tower share: relative position, common module,
+  residual kind.
+  """
   if tower.shared_relative != Relative():
     owned = Owned(tower.shared_relative.make(dims), params)
     ctx = dataclasses.replace(ctx, shared=(tower.shared_relative, owned))
@@ -224,8 +258,12 @@ def _with_shared(tower: Tower, dims: Dims, params: Params, ctx: Ctx) -> Ctx:
   return dataclasses.replace(ctx, residual=call(tower.residual.make(dims), params, 'residual'))
 
 
-def _resampled(segment: Segment, dims: Dims, params: Params, name: str, carry: Any, ctx: Ctx) -> tuple[Any, Dims, Ctx]:
-  """Return the carry, sizes and context on entry to a segment that changes the length of the sequence."""
+def _resampled(
+  segment: Segment, dims: Dims, params: Params, name: str, carry: Any, ctx: Ctx
+) -> tuple[Any, Dims, Ctx]:
+  """Return the carry, sizes and context on entry to a segment that changes the length of the
+  sequence.
+  """
   assert segment.resample is not None
   new = dims.replace(d_model=segment.d_model or dims.d_model)
   module = segment.resample.make(new, dims.d_model)
@@ -235,7 +273,8 @@ def _resampled(segment: Segment, dims: Dims, params: Params, name: str, carry: A
 
 
 def _segment(
-  tower: Tower, segment: Segment, dims: Dims, params: Any, ctx: Ctx, carry: Any, caches: Any, keys_L: Any, first: int,
+  tower: Tower, segment: Segment, dims: Dims, params: Any, ctx: Ctx, carry: Any, caches: Any,
+  keys_L: Any, first: int,
   capture: tuple[str, ...],
 ) -> tuple[Any, tuple[Any, Params]]:  # fmt: skip
   """Run the repeats of a segment; `first` is the index of its first layer in the tower."""
@@ -243,14 +282,19 @@ def _segment(
   if segment.shared and not isinstance(own, tuple):
     own, once = None, own
     if tower.residual.reversible:  # its backward pass needs the gradient of each repeat by itself
-      own, once = jax.tree.map(lambda a: jnp.broadcast_to(a[None], (segment.repeats, *a.shape)), once), None
+      own, once = (
+        jax.tree.map(lambda a: jnp.broadcast_to(a[None], (segment.repeats, *a.shape)), once),
+        None,
+      )
 
   def body(carry, layer):
     x_BTD, beside, aux = carry
     p, cache, k, number = layer
     p = p if once is None else once
     mine, rngs = dataclasses.replace(ctx, layer=number), {} if k is None else {'dropout': k}
-    out, sown = unit.apply({'params': p}, x_BTD, beside, mine, cache, rngs=rngs, mutable=['load', *capture])
+    out, sown = unit.apply(
+      {'params': p}, x_BTD, beside, mine, cache, rngs=rngs, mutable=['load', *capture]
+    )
     x_BTD, beside, cache, a = out
     return (x_BTD, beside, aux + a), (cache, sown)
 

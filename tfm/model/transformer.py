@@ -1,4 +1,6 @@
-"""The model as pure functions: `init(spec, key)` and `apply(spec, params, **inputs)`. Next: `train/loop.py`."""
+"""The model as pure functions: `init(spec, key)` and `apply(spec, params, **inputs)`. Next:
+`train/loop.py`.
+"""
 
 from collections.abc import Mapping
 import dataclasses
@@ -31,7 +33,9 @@ _HEAD_PARAMS = {'lm': 'head', 'classify': 'classifier'}
 
 
 def init(spec: Model, key: jax.Array, run: Run = RUN) -> Params:
-  """Return fresh parameters: nested dicts of arrays, the repeats of a segment stacked on a leading axis."""
+  """Return fresh parameters: nested dicts of arrays, the repeats of a segment stacked on a leading
+  axis.
+  """
   return nn.unbox(_boxed(spec, key, run))
 
 
@@ -50,7 +54,9 @@ def head_params(name: str) -> str:
   return _HEAD_PARAMS.get(name, f'{name}_head')
 
 
-@functools.lru_cache(maxsize=512)  # more than the zoo has: a tree of shapes is small, tracing it is not
+@functools.lru_cache(
+  maxsize=512
+)  # more than the zoo has: a tree of shapes is small, tracing it is not
 def _boxed_shapes(spec: Model, run: Run) -> Params:
   return jax.eval_shape(functools.partial(_boxed, spec, run=run), jax.random.key(0))
 
@@ -73,7 +79,9 @@ def _boxed(spec: Model, key: jax.Array, run: Run) -> Params:
     else:
       params |= own
   if spec.mtp is not None:
-    params['mtp'] = mtp_lib.init(spec, named_key(key, 'mtp'), stack_lib.tower_dims(spec, spec, run), outputs)
+    params['mtp'] = mtp_lib.init(
+      spec, named_key(key, 'mtp'), stack_lib.tower_dims(spec, spec, run), outputs
+    )
   return params
 
 
@@ -127,30 +135,35 @@ def apply(
   tower: str | None = None,
   **inputs: jax.Array | None,
 ) -> dict[str, Any]:
-  """Return the outputs of the model by name. Pure, and jit-able with all but params, key, cache and inputs static.
+  """Return the outputs of the model by name. Pure, and jit-able with all but params, key, cache and
+  inputs static.
 
   Args:
     spec: the model.
     params: its parameters.
     run: kernels, precision and loops, which do not change the numbers beyond rounding.
     key: turns dropout on.
-    cache: earlier tokens of the same rows (`tfm.model.cache.init_cache`); it is returned with these added.
+    cache: earlier tokens of the same rows (`tfm.model.cache.init_cache`); it is returned with these
+    added.
     logits_to_keep: compute logits of the last n tokens only (0: none).
     mtp: compute logits of later tokens too, for a model with `mtp` and without a cache.
-    output_hidden_states: return `hidden_states`, the input of each layer and the output of the last.
+    output_hidden_states: return `hidden_states`, the input of each layer and the output of the
+    last.
     output_attentions: return `attentions`, the weights `[B, N, T, S]` of each attention layer.
-    tower: run only this tower ('' is the model's own) and those that it reads. Heads that read outputs of others are
-      left out.
-    **inputs: what the input layers of the towers read, under Hugging Face's names: of text `input_ids`,
-      `attention_mask`, `segment_ids`, `position_ids`, `token_type_ids`, `prefix_mask` (see `tfm.parts.embed.tokens`),
-      of images `pixel_values` and so on. The decoder of an encoder-decoder takes `decoder_input_ids` ...; instead of
-      its inputs a tower can be given its outputs, as `encoder_outputs`.
+    tower: run only this tower ('' is the model's own) and those that it reads. Heads that read
+      outputs of others are left out.
+    **inputs: what the input layers of the towers read, under Hugging Face's names: of text
+      `input_ids`, `attention_mask`, `segment_ids`, `position_ids`, `token_type_ids`, `prefix_mask`
+      (see `tfm.parts.embed.tokens`), of images `pixel_values` and so on. The decoder of an
+      encoder-decoder takes `decoder_input_ids` ...; instead of its inputs a tower can be given its
+      outputs, as `encoder_outputs`.
 
   Returns:
-    `last_hidden_state` `[B, T, D]`; the outputs of the heads, such as `logits` `[B, T, V]`; `aux`, a scalar to add to
-    the loss; `cache`, if one was given; `load`, expert loads from which `tfm.model.balance` updates parameters that no
-    gradient moves; with mtp `mtp_state` and `mtp_logits`, one `[B, T, V]` per depth. Outputs of a tower other than the
-    model's own begin with its name (`encoder_last_hidden_state`), unless its head has a `name`. Captured activations
+    `last_hidden_state` `[B, T, D]`; the outputs of the heads, such as `logits` `[B, T, V]`; `aux`,
+    a scalar to add to the loss; `cache`, if one was given; `load`, expert loads from which
+    `tfm.model.balance` updates parameters that no gradient moves; with mtp `mtp_state` and
+    `mtp_logits`, one `[B, T, V]` per depth. Outputs of a tower other than the model's own begin
+    with its name (`encoder_last_hidden_state`), unless its head has a `name`. Captured activations
     of an encoder-decoder's own tower begin with `decoder_`.
 
   Raises:
@@ -164,7 +177,9 @@ def apply(
   for name, own in given.items():
     own_params = params[name] if name else params
     own_key = _tower_key(key, name)
-    state = _Run(spec, name, spec.tower(name), own_params, params, run, own_key, capture, tower is None)
+    state = _Run(
+      spec, name, spec.tower(name), own_params, params, run, own_key, capture, tower is None
+    )
     if own.outputs is not None:
       outputs[name] = x_BTD, info = state.computed(own)
       out[f'{name}_last_hidden_state'] = x_BTD
@@ -183,20 +198,28 @@ def apply(
       out, aux, load = out | found, aux + more, load | later
     outputs[name] = x_BTD, passed.info
     out[f'{name}_last_hidden_state' if name else 'last_hidden_state'] = x_BTD
-    info, grid = (passed.info, passed.grid) if resampled(state.tower) else (started.info, started.grid)
+    info, grid = (
+      (passed.info, passed.grid) if resampled(state.tower) else (started.info, started.grid)
+    )
     out = state.heads(out, x_BTD, info, grid, own, logits_to_keep)
   return out | {'aux': aux} | ({'load': load} if load else {})
 
 
 def source_length(spec: Model, params: Params, inputs: Mapping[str, jax.Array]) -> int:
-  """Return the length of the encoder's output for these inputs of `apply`, 0 for a model without an encoder."""
+  """Return the length of the encoder's output for these inputs of `apply`, 0 for a model without an
+  encoder.
+  """
   if spec.encoder is None:
     return 0
   if spec.tower('encoder').vocab and all(s.resample is None for s in spec.encoder.segments):
     return inputs['input_ids'].shape[1]
-  run = lambda params, inputs: apply(spec, params, tower='encoder', **inputs)['encoder_last_hidden_state']
+  run = lambda params, inputs: apply(spec, params, tower='encoder', **inputs)[
+    'encoder_last_hidden_state'
+  ]
   others = inputs_lib.names(spec)[MAIN].values()
-  return jax.eval_shape(run, params, {name: x for name, x in inputs.items() if name not in others}).shape[1]
+  return jax.eval_shape(
+    run, params, {name: x for name, x in inputs.items() if name not in others}
+  ).shape[1]
 
 
 def _tower_key(key: jax.Array | None, name: str) -> jax.Array | None:
@@ -231,7 +254,9 @@ class _Run(NamedTuple):
       params = {'table': self.all_params['embed']['table'], **params}
     assert self.tower.embed is not None
     rngs = {'dropout': named_key(self.key, 'embed')} if dropout and self.key is not None else {}
-    return self.tower.embed.make(self.dims).apply({'params': params}, *args, method=method, rngs=rngs)
+    return self.tower.embed.make(self.dims).apply(
+      {'params': params}, *args, method=method, rngs=rngs
+    )
 
   def computed(self, own: inputs_lib.Given) -> tuple[jax.Array, Any]:
     """Return outputs that were computed before, and their token info."""
@@ -250,24 +275,45 @@ class _Run(NamedTuple):
     x_BTD = stack_lib.add_positions(self.tower, dims, self.params, start.x_BTD, start.info)
     x_BTD = self.embed('finish', x_BTD, train, dropout=True)
     info = start.info.only(reads(self.tower) | {*ORDER})
-    ctx = Ctx(info, outputs, slot, train=train, ordered=start.ordered, cond_BD=start.cond_BD, grid=start.grid)
+    ctx = Ctx(
+      info,
+      outputs,
+      slot,
+      train=train,
+      ordered=start.ordered,
+      cond_BD=start.cond_BD,
+      grid=start.grid,
+    )
     caches = None if cache is None else cache['layers']
-    passed = stack_lib.apply_stack(self.tower, dims, self.params, x_BTD, ctx, caches, self.key, self.capture)
+    passed = stack_lib.apply_stack(
+      self.tower, dims, self.params, x_BTD, ctx, caches, self.key, self.capture
+    )
     return start, passed, self.embed('leave', passed.x_BTD)
 
-  def captured(self, passed: stack_lib.Passed, x_BTD: jax.Array) -> dict[str, tuple[jax.Array, ...]]:
-    """Return the captured activations by name; the hidden states end with the output of the last layer."""
+  def captured(
+    self, passed: stack_lib.Passed, x_BTD: jax.Array
+  ) -> dict[str, tuple[jax.Array, ...]]:
+    """Return the captured activations by name; the hidden states end with the output of the last
+    layer.
+    """
     prefix = f'{self.name}_' if self.name else 'decoder_' if self.model.encoder is not None else ''
     assert self.tower.embed is not None
     last = x_BTD if self.tower.embed.ends_with_norm else passed.last_BTD
-    whole = {what: (*found, last) if what == HIDDEN else found for what, found in passed.captured.items()}
-    return {what if what == CROSS else prefix + what: found for what, found in whole.items() if found}
+    whole = {
+      what: (*found, last) if what == HIDDEN else found for what, found in passed.captured.items()
+    }
+    return {
+      what if what == CROSS else prefix + what: found for what, found in whole.items() if found
+    }
 
   def mtp(
-    self, x_BTD: jax.Array, passed: stack_lib.Passed, own: inputs_lib.Given, outputs: Outputs, start: Embedded,
+    self, x_BTD: jax.Array, passed: stack_lib.Passed, own: inputs_lib.Given, outputs: Outputs,
+    start: Embedded,
     ahead: bool,
   ) -> tuple[dict[str, Any], jax.Array, Params]:  # fmt: skip
-    """Return what the layers of later tokens read, their logits if `ahead`, an auxiliary loss and expert loads."""
+    """Return what the layers of later tokens read, their logits if `ahead`, an auxiliary loss and
+    expert loads.
+    """
     assert self.model.mtp is not None
     out: dict[str, Any] = {'mtp_state': x_BTD if self.model.mtp.chained else passed.trunk_BTD}
     if not ahead:
@@ -275,9 +321,15 @@ class _Run(NamedTuple):
     info = start.info.only(reads(self.tower) | {*ORDER})
     ctx = Ctx(info, outputs, train=self.key is not None, ordered=start.ordered)
     ids_BT = own.arrays['input_ids']
-    found = mtp_lib.look_ahead(self.model, self.dims, self.params, out['mtp_state'], ids_BT, ctx, self.key)
+    found = mtp_lib.look_ahead(
+      self.model, self.dims, self.params, out['mtp_state'], ids_BT, ctx, self.key
+    )
     unembed = functools.partial(mtp_lib.unembed, self.model, self.dims, self.params)
-    return out | {'mtp_logits': tuple(unembed(h_BTD) for h_BTD in found.hidden)}, found.aux, found.load
+    return (
+      out | {'mtp_logits': tuple(unembed(h_BTD) for h_BTD in found.hidden)},
+      found.aux,
+      found.load,
+    )
 
   def heads(
     self, out: dict[str, Any], x_BTD: jax.Array, info: TokenInfo, grid: tuple[int, int] | None,
@@ -296,22 +348,28 @@ class _Run(NamedTuple):
       kept_BTD = kept_BTD[:, -logits_to_keep:] if head.decodes and logits_to_keep else kept_BTD
       found = self._head(name, kept_BTD, own_info, grid, own, out)
       if twice := sorted(set(found) & set(out)):
-        raise errors.UserError(f'apply: head {name!r} returns {twice[0]!r}, as another does. Expected another name.')
+        raise errors.UserError(
+          f'apply: head {name!r} returns {twice[0]!r}, as another does. Expected another name.'
+        )
       out = out | found
     return out
 
   def _computable(self, name: str, out: dict[str, Any]) -> bool:
-    """Return whether the outputs that a head reads are there; without them all towers are expected to have run."""
+    """Return whether the outputs that a head reads are there; without them all towers are expected
+    to have run.
+    """
     missing = [read for read in self.tower.heads[name].reads if read not in out]
     if missing and self.all_towers:
       raise errors.UserError(
-        f'apply: head {name!r} reads {missing[0]!r}, which was not computed. Expected the inputs of all towers, or '
+        f'apply: head {name!r} reads {missing[0]!r}, which was not computed. Expected the inputs '
+        f'of all towers, or '
         f'tower={self.name!r} for the outputs of one.'
       )
     return not missing
 
   def _head(
-    self, name: str, x_BTD: jax.Array, info: TokenInfo, grid: tuple[int, int] | None, own: inputs_lib.Given,
+    self, name: str, x_BTD: jax.Array, info: TokenInfo, grid: tuple[int, int] | None,
+    own: inputs_lib.Given,
     out: dict[str, Any],
   ) -> dict[str, Any]:  # fmt: skip
     """Return the outputs of one head, by the names that `apply` returns."""

@@ -7,15 +7,20 @@ _ENCODER = ('segments', 'absolute', 'norm', 'shared_relative', 'residual', 'd_mo
 
 
 def model(stored: dict[str, Any]) -> dict[str, Any]:
-  """Return the stored fields of a model as this version names them; unchanged if it was this version.
+  """Return the stored fields of a model as this version names them; unchanged if it was this
+  version.
 
-  Before, `vocab`, `head`, `classifier` and `encoder` were fields of the model, and `embed` had no kinds.
-  """
+  Before, `vocab`, `head`, `classifier` and `encoder` were fields of the model, and `embed` had no
+  kinds."""
   if 'vocab' not in stored:
     return stored
   new = dict(stored)
   embed = _tokens(new.pop('embed', {}), new.pop('vocab'))
-  head, classifier, encoder = new.pop('head', {}), new.pop('classifier', None), new.pop('encoder', None)
+  head, classifier, encoder = (
+    new.pop('head', {}),
+    new.pop('classifier', None),
+    new.pop('encoder', None),
+  )
   heads = {'lm': None if head is None else {'part': 'lm', **head}}
   heads |= {'classify': None if classifier is None else {'part': 'classify', **classifier}}
   new |= {'embed': embed, 'heads': {name: h for name, h in heads.items() if h is not None}}

@@ -15,7 +15,9 @@ from tfm.optim.schedule import Rsqrt, Schedule
 
 
 class Factors(NamedTuple):
-  """Means of g^2 over the outputs (`rows`, an entry an input) and over the inputs (`cols`) of each stacked matrix."""
+  """Means of g^2 over the outputs (`rows`, an entry an input) and over the inputs (`cols`) of each
+  stacked matrix.
+  """
 
   rows: jax.Array
   cols: jax.Array
@@ -30,15 +32,16 @@ class FactoredState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Adafactor(Optim):
-  """g / sqrt(v), v the moving average of g^2 kept as rows x cols / mean(rows) (arXiv:1804.04235), with T5's settings.
+  """g / sqrt(v), v the moving average of g^2 kept as rows x cols / mean(rows) (arXiv:1804.04235),
+  with T5's settings.
 
-  `lr` is relative to the root mean square of each parameter, at least 1e-3 (`relative`), and follows the schedule:
-  T5's constant 0.01 for 10^4 updates, then the inverse square root.
+  `lr` is relative to the root mean square of each parameter, at least 1e-3 (`relative`), and
+  follows the schedule: T5's constant 0.01 for 10^4 updates, then the inverse square root.
 
-  Differs: rows and columns are the inputs and outputs of a matrix, heads folded, and neither the factors nor the two
-  root mean squares look across stacked layers or experts. `optax.adafactor` would factor the two longest axes, the
-  stack among them, which for L = 126 layers of heads of 64 mixes the layers. On one matrix the two agree.
-  """
+  Differs: rows and columns are the inputs and outputs of a matrix, heads folded, and neither the
+  factors nor the two root mean squares look across stacked layers or experts. `optax.adafactor`
+  would factor the two longest axes, the stack among them, which for L = 126 layers of heads of 64
+  mixes the layers. On one matrix the two agree."""
 
   lr: float = 0.01
   schedule: Schedule = Rsqrt(warmup=0, hold=10_000)
@@ -54,16 +57,22 @@ class Adafactor(Optim):
   relative: bool = True
   #: A matrix with a shorter side than this keeps all of v.
   min_size: int = 128
-  #: Decay of a moving average of the updates, which costs a copy of the parameters; None keeps none.
+  #: Decay of a moving average of the updates, which costs a copy of the parameters; None keeps
+  #: none.
   momentum: float | None = None
 
   def rule(self, letters: Letters) -> optax.GradientTransformation:
-    links = [self._scale_by_factored_rms(letters), optax.stateless(lambda u, p: self._resized(u, p, letters))]
+    links = [
+      self._scale_by_factored_rms(letters),
+      optax.stateless(lambda u, p: self._resized(u, p, letters)),
+    ]
     if self.momentum is not None:
       links.append(optax.ema(self.momentum, debias=False, accumulator_dtype=jnp.float32))
     return optax.chain(*links)
 
-  def sides(self, letters: str, shape: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+  def sides(
+    self, letters: str, shape: tuple[int, ...]
+  ) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
     """The axes of the inputs and of the outputs of a matrix worth factoring, else None."""
     stack, groups = layout(letters)
     if len(groups) < 2:
@@ -76,8 +85,14 @@ class Adafactor(Optim):
   def _scale_by_factored_rms(self, letters: Letters) -> optax.GradientTransformation:
     def zeros(letters: str, p: jax.Array) -> jax.Array | Factors:
       sides = self.sides(letters, p.shape)
-      without = lambda axes: jnp.zeros([n for i, n in enumerate(p.shape) if i not in axes], jnp.float32)
-      return jnp.zeros(p.shape, jnp.float32) if sides is None else Factors(without(sides[1]), without(sides[0]))
+      without = lambda axes: jnp.zeros(
+        [n for i, n in enumerate(p.shape) if i not in axes], jnp.float32
+      )
+      return (
+        jnp.zeros(p.shape, jnp.float32)
+        if sides is None
+        else Factors(without(sides[1]), without(sides[0]))
+      )
 
     def init(params: Any) -> FactoredState:
       return FactoredState(jnp.zeros([], jnp.int32), jax.tree.map(zeros, letters, params))

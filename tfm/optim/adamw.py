@@ -10,10 +10,11 @@ from tfm.optim.base import Letters, Optim, dtype_name, share
 
 @dataclasses.dataclass(frozen=True)
 class AdamW(Optim):
-  """m / (sqrt(v) + eps), m and v the debiased moving averages of g and g^2 (arXiv:1412.6980, arXiv:1711.05101).
+  """m / (sqrt(v) + eps), m and v the debiased moving averages of g and g^2 (arXiv:1412.6980,
+  arXiv:1711.05101).
 
-  The original transformer's is `b2=0.98`, `eps=1e-9`, `decay=0`, `clip=none` under `schedule=rsqrt`.
-  """
+  The original transformer's is `b2=0.98`, `eps=1e-9`, `decay=0`, `clip=none` under
+  `schedule=rsqrt`."""
 
   b1: float = 0.9
   b2: float = 0.95

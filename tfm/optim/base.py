@@ -23,10 +23,11 @@ Letters = Any  #: the tree of axis letters ('LDNH') of a tree of parameters
 
 @dataclasses.dataclass(frozen=True)
 class Optim(Part, abc.ABC):
-  """p <- p - lr(step) scale (rule(clip(g)) + decay p): a row of the table is its `rule`, the rest is here.
+  """p <- p - lr(step) scale (rule(clip(g)) + decay p): a row of the table is its `rule`, the rest
+  is here.
 
-  The chain names its links (`clip`, `rule`, `decay`, `scale`, `lr`), so the paths of its state are stable.
-  """
+  The chain names its links (`clip`, `rule`, `decay`, `scale`, `lr`), so the paths of its state are
+  stable."""
 
   #: The peak learning rate.
   lr: float = 1e-3
@@ -35,13 +36,15 @@ class Optim(Part, abc.ABC):
   clip: float | None = 1.0
   #: Decoupled weight decay (arXiv:1711.05101), multiplied by the learning rate as PyTorch does.
   decay: float = 0.1
-  #: Globs over parameter paths (`segment_0/*/b`) that do not decay, besides vectors, which never do.
+  #: Globs over parameter paths (`segment_0/*/b`) that do not decay, besides vectors, which never
+  #: do.
   no_decay: tuple[str, ...] = ()
   #: Decay of an exponential moving average of the parameters (`tfm.optim.ema`); None keeps none.
   ema: float | None = None
   #: Micro-batches a step (`tfm.optim.accumulate`).
   accumulate: int = 1
-  #: Globs over the paths of parameters that are trained; empty is all. The others have no gradient and no state.
+  #: Globs over the paths of parameters that are trained; empty is all. The others have no gradient
+  #: and no state.
   only: tuple[str, ...] = ()
 
   @abc.abstractmethod
@@ -69,7 +72,9 @@ class Optim(Part, abc.ABC):
     if self.decay:
       links.append(('decay', optax.add_decayed_weights(self.decay, decayed)))
     if scale is not None:
-      links.append(('scale', optax.stateless(lambda u, _: jax.tree.map(lambda x, s: x * s, u, scale))))
+      links.append(
+        ('scale', optax.stateless(lambda u, _: jax.tree.map(lambda x, s: x * s, u, scale)))
+      )
     links.append(('lr', optax.scale_by_learning_rate(self.schedule_fn(steps))))
     return optax.named_chain(*links)
 
@@ -90,7 +95,9 @@ class Optim(Part, abc.ABC):
     return self.schedule.make(self.lr, steps)
 
   def decayed(self, letters: Letters) -> Any:
-    """The tree of whether a parameter decays: matrices and tables do, a layer's vectors and `no_decay` do not."""
+    """The tree of whether a parameter decays: matrices and tables do, a layer's vectors and
+    `no_decay` do not.
+    """
     exempt = matching('optim.no_decay', self.no_decay, letters)
     return jax.tree.map(lambda x, out: len(layout(x).groups) >= 2 and not out, letters, exempt)
 
@@ -118,9 +125,12 @@ def matching(where: str, globs: tuple[str, ...], tree: Any) -> Any:
     if not any(fnmatch.fnmatchcase(p, glob) for p in paths):
       near = difflib.get_close_matches(glob, paths, n=3, cutoff=0) or paths
       raise errors.UserError(
-        f'{where}: {glob!r} matches no parameter. Expected a glob over paths such as {", ".join(map(repr, near))}.'
+        f'{where}: {glob!r} matches no parameter. Expected a glob over paths such as '
+        f'{", ".join(map(repr, near))}.'
       )
-  return jax.tree_util.tree_map_with_path(lambda keys, _: any(fnmatch.fnmatchcase(path(keys), g) for g in globs), tree)
+  return jax.tree_util.tree_map_with_path(
+    lambda keys, _: any(fnmatch.fnmatchcase(path(keys), g) for g in globs), tree
+  )
 
 
 def share(name: str, value: float) -> Iterator[str]:

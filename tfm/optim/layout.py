@@ -1,14 +1,19 @@
-"""What the letters of a parameter's axes tell an optimizer: what is stacked, what is a matrix, what is a table."""
+"""What the letters of a parameter's axes tell an optimizer: what is stacked, what is a matrix, what
+is a table.
+"""
 
 import re
 from typing import NamedTuple
 
-#: Axes that are looked up, not multiplied: vocabulary, positions, token types, buckets of a relative bias.
+#: Axes that are looked up, not multiplied: vocabulary, positions, token types, buckets of a
+#: relative bias.
 LOOKED_UP = frozenset('VPYU')
 
 
 class Layout(NamedTuple):
-  """`stack`: leading axes of independent copies (layers, experts). `groups`: the rest, heads folded into one axis."""
+  """`stack`: leading axes of independent copies (layers, experts). `groups`: the rest, heads folded
+  into one axis.
+  """
 
   stack: str
   groups: tuple[str, ...]
@@ -17,11 +22,13 @@ class Layout(NamedTuple):
 def layout(letters: str) -> Layout:
   """The layout of an array whose axes are `letters`.
 
-  Heads and their dimension are one axis of a matrix written as two, so the bias of a query (`NH`) is a vector.
+  Heads and their dimension are one axis of a matrix written as two, so the bias of a query (`NH`)
+  is a vector.
 
   Example:
     >>> layout('LDNH'), layout('LEFD'), layout('NH')
-    (Layout(stack='L', groups=('D', 'NH')), Layout(stack='LE', groups=('F', 'D')), Layout(stack='', groups=('NH',)))
+    (Layout(stack='L', groups=('D', 'NH')), Layout(stack='LE', groups=('F', 'D')), Layout(stack='',
+    groups=('NH',)))
   """
   match = re.match(r'L*(?:E(?=.))?', letters)
   assert match is not None, letters
@@ -29,5 +36,7 @@ def layout(letters: str) -> Layout:
 
 
 def is_hidden_matrix(letters: str) -> bool:
-  """Whether the array is, layer by layer and expert by expert, a matrix from activations to activations."""
+  """Whether the array is, layer by layer and expert by expert, a matrix from activations to
+  activations.
+  """
   return len(layout(letters).groups) == 2 and not LOOKED_UP & set(letters)

@@ -10,14 +10,17 @@ from tfm.optim.layout import layout
 
 
 def state_letters(tx: optax.GradientTransformation, params: Any, letters: Letters) -> Any:
-  """The tree of axis letters of `tx.init(params)`: '' for what every device keeps whole (counts, constants).
+  """The tree of axis letters of `tx.init(params)`: '' for what every device keeps whole (counts,
+  constants).
 
-  `params` may be shapes. A leaf of the state belongs to the parameter whose path its own path ends in, and has that
-  parameter's letters; factors of a second moment (`.rows`, `.cols`) lack those of the axes averaged away.
-  """
+  `params` may be shapes. A leaf of the state belongs to the parameter whose path its own path ends
+  in, and has that parameter's letters; factors of a second moment (`.rows`, `.cols`) lack those of
+  the axes averaged away."""
   owners = {
     keys: (letter, p.shape)
-    for (keys, p), letter in zip(jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(letters), strict=True)
+    for (keys, p), letter in zip(
+      jax.tree_util.tree_leaves_with_path(params), jax.tree.leaves(letters), strict=True
+    )
   }
 
   def of_leaf(path: tuple[Any, ...], leaf: jax.ShapeDtypeStruct) -> str:
@@ -31,9 +34,13 @@ def state_letters(tx: optax.GradientTransformation, params: Any, letters: Letter
     if field in ('rows', 'cols'):
       stack, groups = layout(letter)
       letter = stack + (groups[0] if field == 'rows' else ''.join(groups[1:]))
-      assert len(letter) == len(leaf.shape), f'{letter!r} names not the axes of {leaf.shape} at {path}'
+      assert len(letter) == len(leaf.shape), (
+        f'{letter!r} names not the axes of {leaf.shape} at {path}'
+      )
       return letter
-    assert leaf.shape == shape, f'a state of shape {leaf.shape} is kept for a parameter of shape {shape} at {path}'
+    assert leaf.shape == shape, (
+      f'a state of shape {leaf.shape} is kept for a parameter of shape {shape} at {path}'
+    )
     return letter
 
   return jax.tree_util.tree_map_with_path(of_leaf, jax.eval_shape(tx.init, params))

@@ -12,8 +12,8 @@ from tfm.optim.base import Letters, Optim, dtype_name, share
 class Lion(Optim):
   """sign(b1 m + (1 - b1) g), then m <- b2 m + (1 - b2) g (arXiv:2302.06675).
 
-  Every step has the same size, so it wants a third to a tenth of AdamW's learning rate and as much more decay.
-  """
+  Every step has the same size, so it wants a third to a tenth of AdamW's learning rate and as much
+  more decay."""
 
   lr: float = 1e-4
   decay: float = 1.0

@@ -15,23 +15,24 @@ from tfm.optim.layout import is_hidden_matrix, layout
 
 @dataclasses.dataclass(frozen=True)
 class Muon(Optim):
-  """U V^T of the momentum U S V^T, by Newton-Schulz steps (Jordan 2024, github.com/KellerJordan/Muon).
+  """U V^T of the momentum U S V^T, by Newton-Schulz steps (Jordan 2024,
+  github.com/KellerJordan/Muon).
 
-  Each layer and expert of a stacked parameter is a matrix of its own, heads folded: `LDNH` is L matrices D x NH,
-  `LNHD` is L of NH x D. Tables (embedding, head, positions), norms and biases take AdamW with `adam_lr`, which follows
-  the same schedule.
+  Each layer and expert of a stacked parameter is a matrix of its own, heads folded: `LDNH` is L
+  matrices D x NH, `LNHD` is L of NH x D. Tables (embedding, head, positions), norms and biases take
+  AdamW with `adam_lr`, which follows the same schedule.
 
-  Cost: 6 matmuls of the smaller side a Newton-Schulz step, for each matrix.
-  Differs: the iteration stops where singular values lie in about 0.7 to 1.2, as the original's does.
-  """
+  Cost: 6 matmuls of the smaller side a Newton-Schulz step, for each matrix. Differs: the iteration
+  stops where singular values lie in about 0.7 to 1.2, as the original's does."""
 
   lr: float = 0.02
   decay: float = 0.0
   momentum: float = 0.95
   nesterov: bool = True
   iterations: int = 5
-  #: If given (0.2 is usual), updates have about this root mean square whatever the shape (arXiv:2502.16982), so that
-  #: one learning rate serves both; None scales by sqrt(max(1, outputs / inputs)) as the original does.
+  #: If given (0.2 is usual), updates have about this root mean square whatever the shape
+  #: (arXiv:2502.16982), so that one learning rate serves both; None scales by sqrt(max(1, outputs /
+  #: inputs)) as the original does.
   rms: float | None = None
   adam_lr: float = 3e-4
   b1: float = 0.9
@@ -55,7 +56,9 @@ class Muon(Optim):
         nesterov=self.nesterov,
         weight_dimension_numbers=lambda _: jax.tree.map(dimension_numbers, masked),
       ),
-      optax.stateless(lambda u, _: jax.tree.map(lambda x, l: x * self.shape_factor(x.shape, l), u, masked)),
+      optax.stateless(
+        lambda u, _: jax.tree.map(lambda x, l: x * self.shape_factor(x.shape, l), u, masked)
+      ),
     )
     return optax.partition(
       {'muon': orthogonal, 'adam': optax.scale_by_adam(self.b1, self.b2, self.eps)},
@@ -70,7 +73,11 @@ class Muon(Optim):
     numbers = dimension_numbers(letters)
     inputs = math.prod(shape[i] for i in numbers.reduction_axis)
     outputs = math.prod(shape[i] for i in numbers.output_axis)
-    return math.sqrt(max(1, outputs / inputs)) if self.rms is None else self.rms * math.sqrt(max(inputs, outputs))
+    return (
+      math.sqrt(max(1, outputs / inputs))
+      if self.rms is None
+      else self.rms * math.sqrt(max(inputs, outputs))
+    )
 
   def check(self) -> Iterator[str]:
     yield from super().check()
@@ -85,7 +92,11 @@ class Muon(Optim):
 
 
 def dimension_numbers(letters: str) -> contrib.MuonDimensionNumbers:
-  """Which axes of a hidden matrix are its inputs and outputs; optax takes the others for separate matrices."""
+  """Which axes of a hidden matrix are its inputs and outputs; optax takes the others for separate
+  matrices.
+  """
   stack, (inputs, outputs) = layout(letters)
   first, second = len(stack), len(stack) + len(inputs)
-  return contrib.MuonDimensionNumbers(tuple(range(first, second)), tuple(range(second, second + len(outputs))))
+  return contrib.MuonDimensionNumbers(
+    tuple(range(first, second)), tuple(range(second, second + len(outputs)))
+  )

@@ -10,10 +10,11 @@ from tfm.optim.base import Letters, Optim, share
 
 @dataclasses.dataclass(frozen=True)
 class SGD(Optim):
-  """m <- momentum m + g, stepping along m, or along momentum m + g if `nesterov`; along g without momentum.
+  """m <- momentum m + g, stepping along m, or along momentum m + g if `nesterov`; along g without
+  momentum.
 
-  Differs: the weight decay stays outside the momentum, as everywhere in this package; L2 regularisation puts it inside.
-  """
+  Differs: the weight decay stays outside the momentum, as everywhere in this package; L2
+  regularisation puts it inside."""
 
   lr: float = 0.1
   decay: float = 0.0

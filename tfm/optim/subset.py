@@ -4,7 +4,9 @@ from typing import Any
 
 
 def picked(tree: Any, chosen: Any) -> Any:
-  """The nested dicts of `tree` with the leaves for which the tree `chosen` says so; no dict is left empty."""
+  """The nested dicts of `tree` with the leaves for which the tree `chosen` says so; no dict is left
+  empty.
+  """
   if not isinstance(tree, dict):
     return tree
   return {name: picked(tree[name], chosen[name]) for name in tree if _any(chosen[name])}

@@ -1,12 +1,14 @@
-"""What a layer can tell of itself beside its output, where somebody asks: nothing is computed otherwise."""
+"""What a layer can tell of itself beside its output, where somebody asks: nothing is computed
+otherwise.
+"""
 
 from collections.abc import Callable
 
 from flax import linen as nn
 import jax
 
-#: What enters each block `[B, T, D]`; the weights of who looks at whom `[B, N, T, S]`, of a decoder's and of an
-#: encoder's tokens.
+#: What enters each block `[B, T, D]`; the weights of who looks at whom `[B, N, T, S]`, of a
+#: decoder's and of an encoder's tokens.
 HIDDEN, ATTENTIONS, CROSS = 'hidden_states', 'attentions', 'cross_attentions'
 
 

@@ -21,12 +21,12 @@ LOOPS = ('scan', 'unroll')
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """The static choices of a run. None of them changes a model's parameters or, beyond rounding, its numbers.
+  """The static choices of a run. None of them changes a model's parameters or, beyond rounding, its
+  numbers.
 
-  `loop` compiles a segment's repeats as one scanned body ('scan': compile time flat in depth) or one after another
-  ('unroll': often faster, longer to compile). `remat` names a policy of `tfm.model.remat`. `attend` is the kernel,
-  `cache` how earlier tokens are kept while decoding.
-  """
+  `loop` compiles a segment's repeats as one scanned body ('scan': compile time flat in depth) or
+  one after another ('unroll': often faster, longer to compile). `remat` names a policy of
+  `tfm.model.remat`. `attend` is the kernel, `cache` how earlier tokens are kept while decoding."""
 
   precision: Precision = Precision()
   loop: str = 'scan'
@@ -41,13 +41,14 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Dims:
-  """The surroundings of a part while it is built: sizes it does not own, how weights start, and the run.
+  """The surroundings of a part while it is built: sizes it does not own, how weights start, and the
+  run.
 
-  `depth` counts the blocks of the tower. An attention layer fills in `heads`, `head_dim`, `value_dim` (the size of a
-  head's value) and `causal` for the parts inside it, a mixture of experts fills in `experts`. `d_embed` is the width of
-  embeddings before they are projected to `d_model` (0: the same), `d_table` that of the token table (0: the same),
-  `vocab` its number of rows. `adapter` is added to projections.
-  """
+  `depth` counts the blocks of the tower. An attention layer fills in `heads`, `head_dim`,
+  `value_dim` (the size of a head's value) and `causal` for the parts inside it, a mixture of
+  experts fills in `experts`. `d_embed` is the width of embeddings before they are projected to
+  `d_model` (0: the same), `d_table` that of the token table (0: the same), `vocab` its number of
+  rows. `adapter` is added to projections."""
 
   d_model: int
   depth: int
@@ -68,7 +69,9 @@ class Dims:
 
   @property
   def foot(self) -> 'Dims':
-    """The surroundings at the foot of the stack, where embeddings have yet to be projected to the model's width."""
+    """The surroundings at the foot of the stack, where embeddings have yet to be projected to the
+    model's width.
+    """
     return self.replace(d_model=self.d_embed or self.d_model)
 
 
@@ -76,15 +79,15 @@ class Dims:
 class Ctx:
   """The side inputs of every layer of a stack, in one object.
 
-  `info` describes the tokens of `x_BTD`, `towers` has the outputs of other towers and their token info by name. `slot`
-  is the number of tokens that the cache holds of each row, `[B]`. `cond_BD` conditions norms and residual scales, `grid` is the
-  number of rows and columns of image patches. `shared` is a relative position owned by the
-  whole stack: as it is chosen, and as it is asked, with its parameters. `residual` joins the blocks of the stack, with
-  its parameters (None: plain), `common` what the stack's mixers share (see `Mixer.common`), and `layer` is the number
-  of the block, from 0. `train` turns dropout on. `ordered` says that the tokens of a document stand in the order of
-  their positions. `sizes_E`, told to a feed-forward that stands for E experts, is how many of the rows, in order, are
-  each expert's.
-  """
+  `info` describes the tokens of `x_BTD`, `towers` has the outputs of other towers and their token
+  info by name. `slot` is the number of tokens that the cache holds of each row, `[B]`. `cond_BD`
+  conditions norms and residual scales, `grid` is the number of rows and columns of image patches.
+  `shared` is a relative position owned by the whole stack: as it is chosen, and as it is asked,
+  with its parameters. `residual` joins the blocks of the stack, with its parameters (None: plain),
+  `common` what the stack's mixers share (see `Mixer.common`), and `layer` is the number of the
+  block, from 0. `train` turns dropout on. `ordered` says that the tokens of a document stand in the
+  order of their positions. `sizes_E`, told to a feed-forward that stands for E experts, is how many
+  of the rows, in order, are each expert's."""
 
   info: TokenInfo
   towers: Mapping[str, tuple[jax.Array, TokenInfo]] = struct.field(default_factory=dict)

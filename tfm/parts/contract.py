@@ -10,12 +10,13 @@ from tfm.parts.stored import against
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def contract(x: jax.Array, w: jax.Array, n_in: int = 1) -> jax.Array:
-  """x W over the last `n_in` axes of x and the first `n_in` of w; its gradients come out in the weight's own layout.
+  """x W over the last `n_in` axes of x and the first `n_in` of w; its gradients come out in the
+  weight's own layout.
 
-  *Why its own VJP*: XLA's CPU compiler transposes the weight gradient that autodiff asks for, a copy of every weight
-  each step; contracting the tokens straight into W's layout needs none. As matrices (the reshapes are bitcasts) none of
-  the three products copies its operands. Elsewhere they are the same three matmuls. It has no forward-mode derivative.
-  """
+  *Why its own VJP*: XLA's CPU compiler transposes the weight gradient that autodiff asks for, a
+  copy of every weight each step; contracting the tokens straight into W's layout needs none. As
+  matrices (the reshapes are bitcasts) none of the three products copies its operands. Elsewhere
+  they are the same three matmuls. It has no forward-mode derivative."""
   y = _dot(matrix(x, x.ndim - n_in), matrix(w, n_in), 1, 0)
   return y.reshape(*x.shape[: x.ndim - n_in], *w.shape[n_in:])
 
@@ -35,7 +36,9 @@ contract.defvjp(_forward, _backward)
 
 @jax.custom_vjp
 def against_rows(x: jax.Array, w: jax.Array) -> jax.Array:
-  """x W^T: the last axis of x against each row of a table `[V, D]`, with the table's gradient in its own layout."""
+  """x W^T: the last axis of x against each row of a table `[V, D]`, with the table's gradient in
+  its own layout.
+  """
   return against(matrix(x, x.ndim - 1), w).reshape(*x.shape[:-1], w.shape[0])
 
 

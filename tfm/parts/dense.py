@@ -19,15 +19,14 @@ from tfm.parts.stored import Joined, Stored
 class Dense(Module):
   """y = x W + b, contracting the last `n_in` axes of x with the first `n_in` of W.
 
-  `letters` names W's axes ('DNH' with n_in=1; 'NHD' with n_in=2). The weight keeps the run's parameter dtype and is
-  cast to x's. `role` (by default the module's name) tells the init what the weight is for, and the model's adapter
-  whether to add to it.
+  `letters` names W's axes ('DNH' with n_in=1; 'NHD' with n_in=2). The weight keeps the run's
+  parameter dtype and is cast to x's. `role` (by default the module's name) tells the init what the
+  weight is for, and the model's adapter whether to add to it.
 
   Given `product`, which is x W, only what comes after it is done.
 
-  Given `sizes_E` it is a projection of each of E experts, on a leading axis E of W and b, and the rows of x are each
-  expert's in turn.
-  """
+  Given `sizes_E` it is a projection of each of E experts, on a leading axis E of W and b, and the
+  rows of x are each expert's in turn."""
 
   letters: str
   shape: tuple[int, ...]
@@ -37,7 +36,9 @@ class Dense(Module):
   role: str | None = None
 
   @nn.compact
-  def __call__(self, x: jax.Array, sizes_E: jax.Array | None = None, product: jax.Array | None = None) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, sizes_E: jax.Array | None = None, product: jax.Array | None = None
+  ) -> jax.Array:
     if sizes_E is not None:
       return self._of_experts(x, sizes_E)
     dtype = self.dims.run.precision.dtype('param')
@@ -46,7 +47,9 @@ class Dense(Module):
       y = y + adapter.make(self.letters, self.shape, self.n_in, self.dims)(x)
     if self.bias:
       zeros = sharded(nn.initializers.zeros, self.letters[self.n_in :])
-      y = y + trailing(self.param('bias', zeros, self.shape[self.n_in :], dtype).astype(x.dtype), y.ndim)
+      y = y + trailing(
+        self.param('bias', zeros, self.shape[self.n_in :], dtype).astype(x.dtype), y.ndim
+      )
     return y
 
   def _product(self, x: jax.Array, dtype: Any) -> jax.Array:
@@ -71,14 +74,20 @@ class Dense(Module):
     y_ro = grouped_product(x_ri, kernel.astype(x.dtype), sizes_E)
     if bias is not None:
       # As a product its gradient is one too, and no scatter.
-      y_ro = y_ro + grouped_product(jnp.ones_like(x_ri[:, :1]), bias.astype(x.dtype)[:, None], sizes_E)
+      y_ro = y_ro + grouped_product(
+        jnp.ones_like(x_ri[:, :1]), bias.astype(x.dtype)[:, None], sizes_E
+      )
     return y_ro.reshape(*x.shape[:-1], n_out)
 
 
-def together(x: jax.Array, *projections: Dense, sizes_E: jax.Array | None = None) -> list[jax.Array]:
+def together(
+  x: jax.Array, *projections: Dense, sizes_E: jax.Array | None = None
+) -> list[jax.Array]:
   """What each makes of x, by one product where `tfm.generate.prepare` has joined their weights."""
   first = projections[0]
-  kernel = first.get_variable('params', 'kernel') if first.has_variable('params', 'kernel') else None
+  kernel = (
+    first.get_variable('params', 'kernel') if first.has_variable('params', 'kernel') else None
+  )
   if not isinstance(kernel, Joined):
     return [project(x, sizes_E) for project in projections]
   return [project(x, product=y) for project, y in zip(projections, kernel.products(x), strict=True)]
@@ -86,10 +95,14 @@ def together(x: jax.Array, *projections: Dense, sizes_E: jax.Array | None = None
 
 def _each(init: Callable[..., Any]) -> Callable[..., Any]:
   """The initializer of a stack of weights, each drawn by itself."""
-  return lambda key, shape, dtype: jax.vmap(lambda k: init(k, shape[1:], dtype))(jax.random.split(key, shape[0]))
+  return lambda key, shape, dtype: jax.vmap(lambda k: init(k, shape[1:], dtype))(
+    jax.random.split(key, shape[0])
+  )
 
 
-def weight(module: nn.Module, name: str, init: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Any:
+def weight(
+  module: nn.Module, name: str, init: Callable[..., Any], shape: tuple[int, ...], dtype: Any
+) -> Any:
   """The module's parameter `name`: an array, or what `tfm.generate.prepare` has put in its place."""
   if module.has_variable('params', name):
     found: Any = module.get_variable('params', name)

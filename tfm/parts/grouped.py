@@ -14,10 +14,11 @@ _WEIGHTS = jax.lax.RaggedDotDimensionNumbers((((0,), (0,)), ((), ())), (0,), ())
 
 @jax.custom_vjp
 def grouped_product(x_ri: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> jax.Array:
-  """Return y[r] = x[r] W[e], where e is 0 for the first sizes[0] rows, 1 for the next sizes[1], and so on.
+  """Return y[r] = x[r] W[e], where e is 0 for the first sizes[0] rows, 1 for the next sizes[1], and
+  so on.
 
-  Rows after the last run give 0. The cost is that of one matrix per row, forward and in both gradients. On a CPU the
-  products are those of `tfm.parts.cpu.grouped`.
+  Rows after the last run give 0. The cost is that of one matrix per row, forward and in both
+  gradients. On a CPU the products are those of `tfm.parts.cpu.grouped`.
 
   Args:
     x_ri: rows, those of each expert in turn.
@@ -29,8 +30,12 @@ def grouped_product(x_ri: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> ja
 
 def _backward(residuals: Any, g_ro: jax.Array) -> tuple[jax.Array, jax.Array, None]:
   x_ri, w_Eio, sizes_E = residuals
-  dx_ri = jax.lax.platform_dependent(g_ro, w_Eio, sizes_E, cpu=cpu.input_gradient, default=_at_once_back)
-  dw_Eio = jax.lax.platform_dependent(x_ri, g_ro, sizes_E, cpu=cpu.weight_gradient, default=_weights_at_once)
+  dx_ri = jax.lax.platform_dependent(
+    g_ro, w_Eio, sizes_E, cpu=cpu.input_gradient, default=_at_once_back
+  )
+  dw_Eio = jax.lax.platform_dependent(
+    x_ri, g_ro, sizes_E, cpu=cpu.weight_gradient, default=_weights_at_once
+  )
   return dx_ri, dw_Eio.astype(w_Eio.dtype), None
 
 
@@ -47,4 +52,6 @@ def _at_once_back(g_ro: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> jax.
 
 
 def _weights_at_once(x_ri: jax.Array, g_ro: jax.Array, sizes_E: jax.Array) -> jax.Array:
-  return jax.lax.ragged_dot_general(x_ri, g_ro, sizes_E, _WEIGHTS, preferred_element_type=sum_dtype(x_ri))
+  return jax.lax.ragged_dot_general(
+    x_ri, g_ro, sizes_E, _WEIGHTS, preferred_element_type=sum_dtype(x_ri)
+  )

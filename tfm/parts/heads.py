@@ -11,15 +11,16 @@ from tfm.parts.norm.base import Norm
 
 @dataclasses.dataclass(frozen=True)
 class Heads:
-  """`heads` query heads and `kv_heads` key heads of `head_dim` numbers, and how their scores are formed.
+  """`heads` query heads and `kv_heads` key heads of `head_dim` numbers, and how their scores are
+  formed.
 
-  `kv_heads` < `heads` shares each key head among heads / kv_heads consecutive query heads (arXiv:2305.13245); None is
-  as many. `head_dim` None is d_model / heads. `bias` names the projections that have one ('qkvo', 'qkv', ''). `qk_norm`
-  normalises queries and keys before rotation, per head, with one scale for all heads or (`qk_norm_over` 'each', Cohere)
-  one for each, or ('all', OLMo 2) those of all heads as one vector. `clip` then keeps queries, keys and values within
-  +- so much (MPT, DBRX). `cap` squashes scores to cap tanh(s / cap). `sink` learns one
-  logit a head that takes attention and gives nothing. `scale` None is head_dim ** -0.5.
-  """
+  `kv_heads` < `heads` shares each key head among heads / kv_heads consecutive query heads
+  (arXiv:2305.13245); None is as many. `head_dim` None is d_model / heads. `bias` names the
+  projections that have one ('qkvo', 'qkv', ''). `qk_norm` normalises queries and keys before
+  rotation, per head, with one scale for all heads or (`qk_norm_over` 'each', Cohere) one for each,
+  or ('all', OLMo 2) those of all heads as one vector. `clip` then keeps queries, keys and values
+  within +- so much (MPT, DBRX). `cap` squashes scores to cap tanh(s / cap). `sink` learns one logit
+  a head that takes attention and gives nothing. `scale` None is head_dim ** -0.5."""
 
   heads: int = 8
   kv_heads: int | None = None
@@ -61,7 +62,8 @@ class Heads:
 
 
 def tamed(s: Heads, dims: Any, x_BTNH: jax.Array, name: str = '', axis: str = 'N') -> jax.Array:
-  """Queries, keys or values as `s` wants them before rotation: normed, if `name` says whose norm it is, and clipped.
+  """Queries, keys or values as `s` wants them before rotation: normed, if `name` says whose norm it
+  is, and clipped.
 
   `axis` is the letter of their heads.
   """
@@ -69,5 +71,9 @@ def tamed(s: Heads, dims: Any, x_BTNH: jax.Array, name: str = '', axis: str = 'N
     over_all = s.qk_norm_over == 'all'
     letters = {'head': 'H', 'all': axis, 'each': axis + 'H'}[s.qk_norm_over]
     norm = s.qk_norm.make(dims, letters).copy(name=f'{name}_norm')
-    x_BTNH = norm(x_BTNH.reshape(*x_BTNH.shape[:2], -1)).reshape(x_BTNH.shape) if over_all else norm(x_BTNH)
+    x_BTNH = (
+      norm(x_BTNH.reshape(*x_BTNH.shape[:2], -1)).reshape(x_BTNH.shape)
+      if over_all
+      else norm(x_BTNH)
+    )
   return x_BTNH if s.clip is None else x_BTNH.clip(-s.clip, s.clip)

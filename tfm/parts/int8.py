@@ -25,7 +25,9 @@ class Int8(Stored):
 
   @classmethod
   def joined(cls, weights: Sequence[Self]) -> Self:
-    q_oi, scale_o = (jnp.concatenate(arrays) for arrays in zip(*((w.q, w.scale) for w in weights), strict=True))
+    q_oi, scale_o = (
+      jnp.concatenate(arrays) for arrays in zip(*((w.q, w.scale) for w in weights), strict=True)
+    )
     return cls(q_oi, scale_o, scale_o.shape)
 
   def contract(self, x: jax.Array, n_in: int = 1) -> jax.Array:
@@ -42,11 +44,15 @@ class Int8(Stored):
 
 
 def quantize(w: jax.Array, n_in: int) -> Int8:
-  """w, its first `n_in` axes the inputs, to the nearest of 255 steps up to each output's largest weight."""
+  """w, its first `n_in` axes the inputs, to the nearest of 255 steps up to each output's largest
+  weight.
+  """
   out = w.shape[n_in:]
   w_oi = w.astype(jnp.float32).reshape(-1, math.prod(out)).T
   scale_o = jnp.max(jnp.abs(w_oi), axis=1) / 127
-  return Int8(jnp.round(w_oi / jnp.where(scale_o > 0, scale_o, 1)[:, None]).astype(jnp.int8), scale_o, out)
+  return Int8(
+    jnp.round(w_oi / jnp.where(scale_o > 0, scale_o, 1)[:, None]).astype(jnp.int8), scale_o, out
+  )
 
 
 def _converted(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:

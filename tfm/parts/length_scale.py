@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 @dataclasses.dataclass(frozen=True)
 class LengthScale:
-  """1 + rate log(1 + floor(pos / every)): sharper attention in long sequences (Llama 4, Ministral 3).
+  """1 + rate log(1 + floor(pos / every)): sharper attention in long sequences (Llama 4, Ministral
+  3).
 
   The idea is that of scalable softmax (arXiv:2501.19399), in steps of `every` tokens.
 

@@ -1,4 +1,6 @@
-"""Vectors per example that shift, scale or gate the activations of its tokens (adaLN-Zero, arXiv:2212.09748)."""
+"""Vectors per example that shift, scale or gate the activations of its tokens (adaLN-Zero,
+arXiv:2212.09748).
+"""
 
 import dataclasses
 

@@ -1,4 +1,6 @@
-"""Recurrences over the documents of a batch, in chunks, and the short convolution that stands before many of them."""
+"""Recurrences over the documents of a batch, in chunks, and the short convolution that stands
+before many of them.
+"""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +14,8 @@ from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.state import Documents
 
-#: Tokens per chunk. Products cover the pairs of tokens within a chunk; the state carries everything before it.
+#: Tokens per chunk. Products cover the pairs of tokens within a chunk; the state carries everything
+#: before it.
 CHUNK = 64
 
 
@@ -36,8 +39,8 @@ class Reach(NamedTuple):
   stays_B: jax.Array
 
 
-#: `(state, reach, tokens) -> (state, y)`: the state after the tokens of a chunk, and what they read. `state` is a tree
-#: of `[B, ...]`, `tokens` one of `[B, T, ...]`.
+#: `(state, reach, tokens) -> (state, y)`: the state after the tokens of a chunk, and what they
+#: read. `state` is a tree of `[B, ...]`, `tokens` one of `[B, T, ...]`.
 Chunk = Callable[[Any, Reach, Any], tuple[Any, jax.Array]]
 
 
@@ -49,11 +52,15 @@ def in_chunks(chunk: Chunk, state: Any, docs: Documents, tokens: Any) -> tuple[j
   if T <= CHUNK:
     (state, _), y = step(before, (marks, tokens))
     return y, state
-  fill = lambda a, how: jnp.pad(a, [(0, -T % CHUNK if i == 1 else 0) for i in range(a.ndim)], mode=how)
+  fill = lambda a, how: jnp.pad(
+    a, [(0, -T % CHUNK if i == 1 else 0) for i in range(a.ndim)], mode=how
+  )
   # The filling belongs to the last document and is padding, so that the state stays.
   marks = fill(marks[0], 'edge'), *(fill(a, 'constant') for a in marks[1:])
   tokens = jax.tree.map(lambda a: fill(a, 'constant'), tokens)
-  pieces = jax.tree.map(lambda a: a.reshape(B, -1, CHUNK, *a.shape[2:]).swapaxes(0, 1), (marks, tokens))
+  pieces = jax.tree.map(
+    lambda a: a.reshape(B, -1, CHUNK, *a.shape[2:]).swapaxes(0, 1), (marks, tokens)
+  )
   # Backward computes the products within a chunk again instead of storing them.
   (state, _), y = jax.lax.scan(jax.checkpoint(step, prevent_cse=False), before, pieces)
   return y.swapaxes(0, 1).reshape(B, -1, *y.shape[3:])[:, :T], state
@@ -78,9 +85,15 @@ def _step(chunk: Chunk) -> Any:
   def step(before, piece):
     (state, number_B), ((number_BT, real_BT, starts_BT), tokens) = before, piece
     last_B, T = number_BT[:, -1], number_BT.shape[1]
-    seen_BTS = (number_BT[:, :, None] == number_BT[:, None, :]) & jnp.tri(T, dtype=bool)[None] & real_BT[:, None, :]
+    seen_BTS = (
+      (number_BT[:, :, None] == number_BT[:, None, :])
+      & jnp.tri(T, dtype=bool)[None]
+      & real_BT[:, None, :]
+    )
     own_BT, stays_B = number_BT == number_B[:, None], last_B == number_B
-    reach = Reach(real_BT, starts_BT, own_BT, seen_BTS, real_BT & (number_BT == last_B[:, None]), stays_B)
+    reach = Reach(
+      real_BT, starts_BT, own_BT, seen_BTS, real_BT & (number_BT == last_B[:, None]), stays_B
+    )
     state, y = chunk(state, reach, tokens)
     return (state, last_B), y
 
@@ -88,7 +101,9 @@ def _step(chunk: Chunk) -> Any:
 
 
 def linear_scan(a: jax.Array, b: jax.Array, before: jax.Array) -> jax.Array:
-  """Return h_t = a_t h_{t-1} + b_t for every t, `[B, T, ...]`, elementwise, given h before the first token."""
+  """Return h_t = a_t h_{t-1} + b_t for every t, `[B, T, ...]`, elementwise, given h before the
+  first token.
+  """
   b = b.at[:, 0].add(a[:, 0] * before)
   if b.shape[1] == 1:
     return b
@@ -97,10 +112,11 @@ def linear_scan(a: jax.Array, b: jax.Array, before: jax.Array) -> jax.Array:
 
 
 def decayed(state_BNRH: jax.Array, reach: Reach, tokens: Any) -> tuple[jax.Array, jax.Array]:
-  """Return S after a chunk and y_t = q_t S_t of each token, S_t = exp(g_t) S_{t-1} + k_t v_t^T (arXiv:2405.21060).
+  """Return S after a chunk and y_t = q_t S_t of each token, S_t = exp(g_t) S_{t-1} + k_t v_t^T
+  (arXiv:2405.21060).
 
-  `tokens` are q and k `[B, T, K, R]` for K groups of heads, v `[B, T, N, H]` and g <= 0, `[B, T, N]`.
-  """
+  `tokens` are q and k `[B, T, K, R]` for K groups of heads, v `[B, T, N, H]` and g <= 0, `[B, T,
+  N]`."""
   q_BTKR, k_BTKR, v_BTNH, log_BTN = tokens
   (B, T, N, H), K = v_BTNH.shape, k_BTKR.shape[2]
   total_BTN, gap_BTSN = _decays(log_BTN, reach)
@@ -117,12 +133,12 @@ def decayed(state_BNRH: jax.Array, reach: Reach, tokens: Any) -> tuple[jax.Array
 
 
 def delta(state_BNRH: jax.Array, reach: Reach, tokens: Any) -> tuple[jax.Array, jax.Array]:
-  """Return S after a chunk and y_t = q_t S_t of each token by the gated delta rule (arXiv:2412.06464).
+  """Return S after a chunk and y_t = q_t S_t of each token by the gated delta rule
+  (arXiv:2412.06464).
 
-  S_t = exp(g_t) S_{t-1} + k_t u_t^T, u_t = b_t (v_t - exp(g_t) k_t S_{t-1}). The u of a chunk solve one triangular
-  system.
-  `tokens` are q and k `[B, T, N, R]`, v `[B, T, N, H]`, b and g <= 0 `[B, T, N]`.
-  """
+  S_t = exp(g_t) S_{t-1} + k_t u_t^T, u_t = b_t (v_t - exp(g_t) k_t S_{t-1}). The u of a chunk solve
+  one triangular system. `tokens` are q and k `[B, T, N, R]`, v `[B, T, N, H]`, b and g <= 0 `[B, T,
+  N]`."""
   q_BTNR, k_BTNR, v_BTNH, rate_BTN, log_BTN = tokens
   rate_BTN = jnp.where(reach.real_BT[..., None], rate_BTN, 0)
   total_BTN, gap_BTSN = _decays(log_BTN, reach)
@@ -132,7 +148,9 @@ def delta(state_BNRH: jax.Array, reach: Reach, tokens: Any) -> tuple[jax.Array, 
   T = u_BTNH.shape[1]
   if T > 1:
     overlap_BTSN = rate_BTN[:, :, None] * jnp.einsum('BTNR,BSNR->BTSN', k_BTNR, k_BTNR) * gap_BTSN
-    system_BNTS = jnp.moveaxis(overlap_BTSN, 3, 1) * jnp.tri(T, k=-1, dtype=u_BTNH.dtype)[None, None]
+    system_BNTS = (
+      jnp.moveaxis(overlap_BTSN, 3, 1) * jnp.tri(T, k=-1, dtype=u_BTNH.dtype)[None, None]
+    )
     system_BNTS += jnp.eye(T, dtype=u_BTNH.dtype)[None, None]
     solve = lambda a, b: jax.scipy.linalg.solve_triangular(a, b, lower=True, unit_diagonal=True)
     u_BTNH = solve(system_BNTS, u_BTNH.swapaxes(1, 2)).swapaxes(1, 2)
@@ -144,7 +162,9 @@ def delta(state_BNRH: jax.Array, reach: Reach, tokens: Any) -> tuple[jax.Array, 
 
 
 def _decays(log_BTN: jax.Array, reach: Reach) -> tuple[jax.Array, jax.Array]:
-  """Return the log decay from the start of the chunk to each token, and the decay between pairs of tokens."""
+  """Return the log decay from the start of the chunk to each token, and the decay between pairs of
+  tokens.
+  """
   total_BTN = jnp.cumsum(jnp.where(reach.real_BT[..., None], log_BTN, 0), axis=1)
   gap_BTSN = total_BTN[:, :, None] - total_BTN[:, None]
   return total_BTN, jnp.exp(jnp.where(reach.seen_BTS[..., None], gap_BTSN, -jnp.inf))
@@ -157,11 +177,12 @@ def _faded(state_BNRH: jax.Array, total_BTN: jax.Array, reach: Reach) -> jax.Arr
 
 
 class ShortConv(Module):
-  """y_t = sum_p x_{t-p} W_p (+ b) over the last `size` tokens of the document, each channel by itself.
+  """y_t = sum_p x_{t-p} W_p (+ b) over the last `size` tokens of the document, each channel by
+  itself.
 
-  `(x_BTC, tail_BPC, docs) -> (y_BTC, tail)`. The row state is the tail, the last `size` - 1 inputs, the newest last.
-  `tail(each)` is the tail after the call, or after each token. Entry 0 of the taps belongs to the oldest token.
-  """
+  `(x_BTC, tail_BPC, docs) -> (y_BTC, tail)`. The row state is the tail, the last `size` - 1 inputs,
+  the newest last. `tail(each)` is the tail after the call, or after each token. Entry 0 of the taps
+  belongs to the oldest token."""
 
   channels: int
   size: int
@@ -169,7 +190,9 @@ class ShortConv(Module):
   bias: bool = True
 
   @nn.compact
-  def __call__(self, x_BTC: jax.Array, tail_BPC: jax.Array, docs: Documents) -> tuple[jax.Array, Any]:
+  def __call__(
+    self, x_BTC: jax.Array, tail_BPC: jax.Array, docs: Documents
+  ) -> tuple[jax.Array, Any]:
     dtype, shape = self.dims.run.precision.dtype('param'), (self.size, self.channels)
     init = sharded(self.dims.init.weight('conv', self.size, self.channels, self.dims), 'PC')
     taps_PC = self.param('taps', init, shape, dtype).astype(x_BTC.dtype)
@@ -189,7 +212,8 @@ class ShortConv(Module):
 
 
 def _lags(x_BTC: jax.Array, tail_BPC: jax.Array, docs: Documents) -> Callable[..., jax.Array]:
-  """Return `lag(p)`: the input p tokens before each one, 0 where its document has none; with `last` of the last token.
+  """Return `lag(p)`: the input p tokens before each one, 0 where its document has none; with `last`
+  of the last token.
 
   Padding is passed over, wherever it stands.
   """

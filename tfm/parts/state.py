@@ -1,8 +1,8 @@
 """The state of a layer while decoding: cached entries per token, and plain arrays per row.
 
-The cache of a layer is `{'tokens': store or None, 'rows': {name: [B, ...]}}`. With the key `history` (see
-`tfm.model.cache.with_history`) a call also returns the row state after each of its tokens, so that it can be cut back.
-"""
+The cache of a layer is `{'tokens': store or None, 'rows': {name: [B, ...]}}`. With the key
+`history` (see `tfm.model.cache.with_history`) a call also returns the row state after each of its
+tokens, so that it can be cut back."""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -17,10 +17,9 @@ SEGMENT = 'segment'
 class Slot(NamedTuple):
   """One array that a layer keeps.
 
-  Attributes:
-    shape: the shape without the axes of batch and time.
-    dtype: its dtype, or None for the dtype of the cache.
-    per: 'token' for an entry per token, which the cache kind stores; 'row' for one array `[B, *shape]`, which each
+  Attributes: shape: the shape without the axes of batch and time. dtype: its dtype, or None for the
+    dtype of the cache. per: 'token' for an entry per token, which the cache kind stores; 'row' for
+    one array `[B, *shape]`, which each
       call replaces.
   """
 
@@ -32,11 +31,10 @@ class Slot(NamedTuple):
 class Documents(NamedTuple):
   """The documents of a call's tokens, all `[B, T]`.
 
-  Attributes:
-    real: bool, False for padding.
-    starts: bool, True for the first token of a document, unless the document continues from an earlier call.
-    number: int32, the number of documents that have started in this call. Tokens with 0 continue the earlier state.
-    segment: int32, the segment id of the last real token up to this one.
+  Attributes: real: bool, False for padding. starts: bool, True for the first token of a document,
+    unless the document continues from an earlier call. number: int32, the number of documents that
+    have started in this call. Tokens with 0 continue the earlier state. segment: int32, the segment
+    id of the last real token up to this one.
   """
 
   real: jax.Array
@@ -46,7 +44,9 @@ class Documents(NamedTuple):
 
 
 def documents(segment_BT: jax.Array, last_B: jax.Array) -> Documents:
-  """Return where documents start, given the segment id of each row's last token before this call (0: none)."""
+  """Return where documents start, given the segment id of each row's last token before this call
+  (0: none).
+  """
   real_BT, T = segment_BT > 0, segment_BT.shape[1]
   place_BT = jnp.where(real_BT, jnp.arange(1, T + 1, dtype=jnp.int32)[None], 0)
   latest_BT = jax.lax.cummax(place_BT, axis=1)
@@ -61,18 +61,26 @@ def row_state(slots: dict[str, Slot], cache: Any, B: int) -> dict[str, jax.Array
   """Return the row entries of a layer's cache, or zeros if there is no cache."""
   if cache is not None:
     return cache['rows']
-  return {name: jnp.zeros((B, *slot.shape), slot.dtype) for name, slot in slots.items() if slot.per == 'row'}
+  return {
+    name: jnp.zeros((B, *slot.shape), slot.dtype)
+    for name, slot in slots.items()
+    if slot.per == 'row'
+  }
 
 
 def with_state(
-  cache: Any, rows: dict[str, jax.Array], each: Callable[[], dict[str, jax.Array]], real_BT: jax.Array
+  cache: Any,
+  rows: dict[str, jax.Array],
+  each: Callable[[], dict[str, jax.Array]],
+  real_BT: jax.Array,
 ) -> Any:
   """Return a layer's cache with new row entries; None stays None.
 
   Args:
     cache: the layer's cache before the call, or None.
     rows: the entries after the call, `[B, ...]`.
-    each: returns the entries after each token, `[B, T, ...]`; called only if the cache has the key `history`.
+    each: returns the entries after each token, `[B, T, ...]`; called only if the cache has the key
+    `history`.
     real_BT: False for padding.
   """
   if cache is None:
@@ -82,11 +90,15 @@ def with_state(
   if 'history' not in cache:
     return new
   joined = lambda name, a: jnp.concatenate([old[name][:, None], a.astype(old[name].dtype)], axis=1)
-  return new | {'history': {'real': real_BT, 'rows': {name: joined(name, a) for name, a in each().items()}}}
+  return new | {
+    'history': {'real': real_BT, 'rows': {name: joined(name, a) for name, a in each().items()}}
+  }
 
 
 def cut_back(cache: Any, back_B: jax.Array) -> Any:
-  """Return a layer's cache with the row state before the last `back_B` real tokens, and without `history`."""
+  """Return a layer's cache with the row state before the last `back_B` real tokens, and without
+  `history`.
+  """
   if 'history' not in cache:
     return cache
   history = cache['history']

@@ -33,7 +33,8 @@ class Stored:
 
 @struct.dataclass
 class Joined:
-  """The weights of several projections of one input as one: their outputs after one another, those of each `outs`.
+  """The weights of several projections of one input as one: their outputs after one another, those
+  of each `outs`.
 
   It stands where the first one's weight would; the others have none.
 
@@ -55,8 +56,8 @@ class Joined:
 class Rows(Stored):
   """W[o, i], the inputs innermost, in the dtype it came in.
 
-  *Why*: XLA's CPU compiler reads it at two to three times the rate of the other order when x has few rows.
-  """
+  *Why*: XLA's CPU compiler reads it at two to three times the rate of the other order when x has
+  few rows."""
 
   w_oi: jax.Array
   out: tuple[int, ...] = struct.field(pytree_node=False)
@@ -74,7 +75,9 @@ class Rows(Stored):
 
   def contract(self, x: jax.Array, n_in: int = 1) -> jax.Array:
     lead = x.shape[: x.ndim - n_in]
-    return against(x.reshape(math.prod(lead), -1), self.w_oi.astype(x.dtype)).reshape(*lead, *self.out)
+    return against(x.reshape(math.prod(lead), -1), self.w_oi.astype(x.dtype)).reshape(
+      *lead, *self.out
+    )
 
   def rows(self, index: jax.Array, dtype: jnp.dtype) -> jax.Array:
     return self.w_oi[index].astype(dtype)
@@ -84,7 +87,9 @@ class Rows(Stored):
 
 
 def against(x_ri: jax.Array, w_oi: jax.Array) -> jax.Array:
-  """x W^T. One row alone is a matrix times a vector, which XLA's CPU compiler reads at the memory's bandwidth."""
+  """x W^T. One row alone is a matrix times a vector, which XLA's CPU compiler reads at the memory's
+  bandwidth.
+  """
   if x_ri.shape[0] == 1:
     return (w_oi @ x_ri[0])[None]
   return jax.lax.dot_general(x_ri, w_oi, (((1,), (1,)), ((), ())))

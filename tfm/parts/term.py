@@ -1,4 +1,6 @@
-"""What is added to scores beside q k, told so that any kernel can find it tile by tile: products and look-ups."""
+"""What is added to scores beside q k, told so that any kernel can find it tile by tile: products
+and look-ups.
+"""
 
 from collections.abc import Callable
 import dataclasses
@@ -17,9 +19,8 @@ Between = Callable[[TokenInfo, TokenInfo], jax.Array]
 class Product:
   """a_i . b_j where `between` is true, if it is given; query head n meets head n // (N / K) of b.
 
-  K is one, the number of kv heads or N. `constant` says that b is the same whatever is learned: nobody finds its
-  gradient.
-  """
+  K is one, the number of kv heads or N. `constant` says that b is the same whatever is learned:
+  nobody finds its gradient."""
 
   a_BNTX: jax.Array
   b_BKSX: jax.Array
@@ -34,7 +35,9 @@ class Product:
     b_BKSX = jax.lax.stop_gradient(self.b_BKSX) if self.constant else self.b_BKSX
     found_BNTS = jnp.einsum('BKGTX,BKSX->BKGTS', a_BKGTX, b_BKSX).reshape(B, N, T, -1)
     return (
-      found_BNTS if self.between is None else jnp.where(self.between(q.rows(), k.columns())[:, None], found_BNTS, 0)
+      found_BNTS
+      if self.between is None
+      else jnp.where(self.between(q.rows(), k.columns())[:, None], found_BNTS, 0)
     )
 
 
@@ -74,7 +77,9 @@ def scaled(term: Term, scale: float) -> Term:
 
 
 def totals(function: Callable[..., tuple[Term, ...]]) -> Callable[..., jax.Array]:
-  """The sum `[B, N, T, S]` of the terms that `function` tells of; the last two of what it is given are the infos."""
+  """The sum `[B, N, T, S]` of the terms that `function` tells of; the last two of what it is given
+  are the infos.
+  """
 
   def total(*given) -> jax.Array:
     first, *rest = (term.total(*given[-2:]) for term in function(*given))

@@ -17,11 +17,10 @@ class TokenInfo:
     segment_ids: int32 `[B, T]`, the documents packed in a row, counted from 1; 0 is padding.
     extras: further arrays `[B, T, ...]` by name. Parts declare those that they need in `reads`.
 
-  Extras in use:
-    prefix: bool, tokens that every token of their document may attend to.
-    global: bool, tokens that attend to all others of their document, and to which all attend (Longformer).
-    type: int32, the token type (BERT's `token_type_ids`).
-    order, bound: int32, a token's place in the order of prediction, and the first place that is hidden from it as a
+  Extras in use: prefix: bool, tokens that every token of their document may attend to. global:
+    bool, tokens that attend to all others of their document, and to which all attend (Longformer).
+    type: int32, the token type (BERT's `token_type_ids`). order, bound: int32, a token's place in
+    the order of prediction, and the first place that is hidden from it as a
       query (XLNet).
     block: int32, the block of a query, or the block that a key summarises (-1: the key is a token).
     grid: int32 `[B, T, 2]`, row and column of an image patch (-1: not a patch).
@@ -43,7 +42,9 @@ class TokenInfo:
 
   def with_extras(self, **extras: jax.Array | None) -> 'TokenInfo':
     """Return a copy with these extras added or replaced; those that are None are left out."""
-    return dataclasses.replace(self, extras={**self.extras, **{n: a for n, a in extras.items() if a is not None}})
+    return dataclasses.replace(
+      self, extras={**self.extras, **{n: a for n, a in extras.items() if a is not None}}
+    )
 
   def only(self, names: frozenset[str] | tuple[str, ...]) -> 'TokenInfo':
     """Return a copy with no extras but these."""
@@ -59,20 +60,29 @@ class TokenInfo:
 
 
 def positions(segment_BT: jax.Array) -> jax.Array:
-  """Return the position of each token in its document, int32 `[B, T]`; a document is a run of one segment id."""
+  """Return the position of each token in its document, int32 `[B, T]`; a document is a run of one
+  segment id.
+  """
   B, T = segment_BT.shape
   index_BT = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (B, T))
-  starts_BT = jnp.concatenate([jnp.ones((B, 1), bool), segment_BT[:, 1:] != segment_BT[:, :-1]], axis=1)
+  starts_BT = jnp.concatenate(
+    [jnp.ones((B, 1), bool), segment_BT[:, 1:] != segment_BT[:, :-1]], axis=1
+  )
   return index_BT - jax.lax.cummax(jnp.where(starts_BT, index_BT, 0), axis=1)
 
 
 def with_grid(info: TokenInfo, grid: tuple[int, int], lead: int = 0, frames: int = 1) -> TokenInfo:
-  """Return `info` with the extra 'grid': rows and columns of patches, -1 for the first `lead` special tokens.
+  """Return `info` with the extra 'grid': rows and columns of patches, -1 for the first `lead`
+  special tokens.
 
   The patches of a video are those of each of its `frames` in turn.
   """
   h, w = grid
-  rows, columns = jnp.meshgrid(jnp.arange(h, dtype=jnp.int32), jnp.arange(w, dtype=jnp.int32), indexing='ij')
+  rows, columns = jnp.meshgrid(
+    jnp.arange(h, dtype=jnp.int32), jnp.arange(w, dtype=jnp.int32), indexing='ij'
+  )
   at_T2 = jnp.tile(jnp.stack([rows.reshape(-1), columns.reshape(-1)], -1), (frames, 1))
   at_T2 = jnp.concatenate([jnp.full((lead, 2), -1, jnp.int32), at_T2])
-  return info.with_extras(grid=jnp.broadcast_to(at_T2[None], (info.positions.shape[0], *at_T2.shape)))
+  return info.with_extras(
+    grid=jnp.broadcast_to(at_T2[None], (info.positions.shape[0], *at_T2.shape))
+  )

@@ -1,4 +1,6 @@
-"""Features of datasets that yield model inputs and labels directly, such as images with their classes."""
+"""Features of datasets that yield model inputs and labels directly, such as images with their
+classes.
+"""
 
 from collections.abc import Iterator
 

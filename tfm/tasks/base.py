@@ -19,7 +19,9 @@ Forward = Callable[..., Outputs]
 
 
 class Ratio(NamedTuple):
-  """A metric as two scalars: its value is sum / weight. Ratios of micro-batches and hosts add up exactly."""
+  """A metric as two scalars: its value is sum / weight. Ratios of micro-batches and hosts add up
+  exactly.
+  """
 
   sum: jax.Array
   weight: jax.Array
@@ -34,19 +36,24 @@ class Shown(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Task(Part):
-  """A training objective. The task owns the forward pass, so it may run the model several times a step."""
+  """A training objective. The task owns the forward pass, so it may run the model several times a
+  step.
+  """
 
   #: Feature arrays that are not inputs of the model.
   targets: ClassVar[tuple[str, ...]] = ('labels', 'weights')
 
-  #: The metric of the progress bar and the curve. `logged` are further metrics in each line of training metrics.
+  #: The metric of the progress bar and the curve. `logged` are further metrics in each line of
+  #: training metrics.
   shown: ClassVar[Shown] = Shown('loss', 'loss')
   logged: ClassVar[tuple[str, ...]] = ()
 
-  #: False if the loss of a row depends on the other rows of its batch. Such a loss cannot be accumulated.
+  #: False if the loss of a row depends on the other rows of its batch. Such a loss cannot be
+  #: accumulated.
   sums_over_rows: ClassVar[bool] = True
 
-  #: `picture(dataset, raw, outputs)` returns (image [H, W, 3] from 0 to 1, caption) pairs of an evaluation batch.
+  #: `picture(dataset, raw, outputs)` returns (image [H, W, 3] from 0 to 1, caption) pairs of an
+  #: evaluation batch.
   picture: ClassVar[Callable[..., list[tuple[NDArray, str]]] | None] = None
 
   @property
@@ -57,24 +64,26 @@ class Task(Part):
   def features(self, raw: Raw, dataset: Dataset) -> Features:
     """Return the model inputs and targets of a raw batch.
 
-    A pure function on the host: randomness comes from `raw['key']`. Every batch of a dataset has the same names,
-    shapes and dtypes. `weights` is 0 for rows that only fill up a batch.
-    """
+    A pure function on the host: randomness comes from `raw['key']`. Every batch of a dataset has
+    the same names, shapes and dtypes. `weights` is 0 for rows that only fill up a batch."""
     raise NotImplementedError
 
   def loss(self, forward: Forward, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
     """Return the metrics of a batch; 'loss' is required and minimised.
 
     Args:
-      forward: `forward(**inputs)` returns the outputs of `tfm.apply`. It may be called any number of times. The
-        auxiliary losses of all calls are added to 'loss', times its weight.
+      forward: `forward(**inputs)` returns the outputs of `tfm.apply`. It may be called any number
+        of times. The auxiliary losses of all calls are added to 'loss', times its weight.
       batch: The features on the devices.
-      key: Randomness of the task itself. None in evaluation, where a task may return further metrics.
+      key: Randomness of the task itself. None in evaluation, where a task may return further
+      metrics.
     """
     raise NotImplementedError
 
   def measures(self, batch: Batch, dataset: Dataset) -> dict[str, Ratio]:
-    """Return ratios of an evaluation batch that need the dataset and not the model. None by default."""
+    """Return ratios of an evaluation batch that need the dataset and not the model. None by
+    default.
+    """
     del batch, dataset
     return {}
 
@@ -92,14 +101,18 @@ class Task(Part):
 
   def shapes(self, model: Any, data: Data) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the features as `jax.ShapeDtypeStruct`s. Opens no data."""
-    return {n: jax.ShapeDtypeStruct(spec.shape, spec.dtype) for n, spec in self.specs(model, data).items()}
+    return {
+      n: jax.ShapeDtypeStruct(spec.shape, spec.dtype) for n, spec in self.specs(model, data).items()
+    }
 
   def letters(self, model: Any, data: Data) -> dict[str, str]:
     """Return the axis letters of every feature array, such as 'BT' or 'BCHW'."""
     return {name: spec.letters for name, spec in self.specs(model, data).items()}
 
   def sequence_lengths(self, data: Data) -> tuple[int, ...]:
-    """Return the tokens of a row in each stack: (decoder,) or (encoder, decoder). Empty if rows are not text."""
+    """Return the tokens of a row in each stack: (decoder,) or (encoder, decoder). Empty if rows are
+    not text.
+    """
     del data
     return ()
 

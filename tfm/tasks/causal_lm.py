@@ -25,6 +25,8 @@ class CausalLM(TextTask):
     yield from one_stack('causal_lm', model)
     if model.encoder is None and not model.causal:
       yield (
-        'task: causal_lm would show the model its labels: a mask or a router of the model lets a token learn of later '
-        'ones. Choose mask=causal and router=top_k, or task=masked_lm for mask=full, or task=prefix_lm for mask=prefix.'
+        'task: causal_lm would show the model its labels: a mask or a router of the model lets a '
+        'token learn of later '
+        'ones. Choose mask=causal and router=top_k, or task=masked_lm for mask=full, or '
+        'task=prefix_lm for mask=prefix.'
       )

@@ -23,12 +23,14 @@ _PICTURES = 16
 
 @dataclasses.dataclass(frozen=True)
 class Classify(Task):
-  """Cross-entropy of a class per row, of integer labels [B] or of probabilities [B, classes] (mixup).
+  """Cross-entropy of a class per row, of integer labels [B] or of probabilities [B, classes]
+  (mixup).
 
   Args:
     label_smoothing: Probability spread over all classes.
-    framed: A row of text has the special tokens that a published tokenizer puts around a prompt ([CLS] ... [SEP] for
-      BERT, only the begin token for Llama). With a learnt tokenizer it begins with 'cls' and ends with 'eos'.
+    framed: A row of text has the special tokens that a published tokenizer puts around a prompt
+      ([CLS] ... [SEP] for BERT, only the begin token for Llama). With a learnt tokenizer it begins
+      with 'cls' and ends with 'eos'.
   """
 
   label_smoothing: float = 0.0
@@ -42,7 +44,9 @@ class Classify(Task):
   def upgrade(stored: dict[str, Any]) -> dict[str, Any]:
     """Return the stored fields without those that earlier versions had, where they changed nothing."""
     idle = {'smooth_gold': True, 'z_loss': 0.0, 'mtp': stored.get('mtp')}
-    return {name: value for name, value in stored.items() if name not in idle or value != idle[name]}
+    return {
+      name: value for name, value in stored.items() if name not in idle or value != idle[name]
+    }
 
   @property
   def frames_rows(self) -> bool:
@@ -71,17 +75,28 @@ class Classify(Task):
     rows = (mask[:, 0] > 0).astype(np.float32)
     if self.framed:
       tokens, mask = _framed(tokens, mask, *dataset.frame)
-    return {'input_ids': tokens * mask, 'attention_mask': mask, 'labels': raw['labels'], 'weights': rows}
+    return {
+      'input_ids': tokens * mask,
+      'attention_mask': mask,
+      'labels': raw['labels'],
+      'weights': rows,
+    }
 
   def specs(self, model: Any, data: Data) -> dict[str, ArraySpec]:
     if not isinstance(data, TextData):
       return array_specs(data)
     row = ArraySpec((data.batch, data.length), np.int32, 'BT')
     labels = data.specs()['labels']
-    return {'input_ids': row, 'attention_mask': row, 'labels': labels, 'weights': labels._replace(dtype=np.float32)}
+    return {
+      'input_ids': row,
+      'attention_mask': row,
+      'labels': labels,
+      'weights': labels._replace(dtype=np.float32),
+    }
 
   def loss(self, forward: Forward, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
-    """Return 'loss' (minimised), 'loss_nats' (without label smoothing) and 'accuracy' (top-1), per row.
+    """Return 'loss' (minimised), 'loss_nats' (without label smoothing) and 'accuracy' (top-1), per
+    row.
 
     In evaluation 'loss' is without label smoothing, too.
     """
@@ -110,7 +125,9 @@ class Classify(Task):
     labels = raw['labels'] if raw['labels'].ndim == 1 else raw['labels'].argmax(-1)
     names = list(dataset.names) or [str(label) for label in range(outputs['logits'].shape[-1])]
     real = np.flatnonzero(raw.get('weights', np.ones(len(labels))))[:_PICTURES]
-    return [(_visible(raw['pixel_values'][i]), _caption(names[said[i]], names[labels[i]])) for i in real]
+    return [
+      (_visible(raw['pixel_values'][i]), _caption(names[said[i]], names[labels[i]])) for i in real
+    ]
 
   def fits(self, model: Any) -> Iterator[str]:
     if model.classifier is None or not model.classifier.labels or model.classifier.pick == 'each':
@@ -138,8 +155,12 @@ class Classify(Task):
       yield f'label_smoothing: is {self.label_smoothing}. Expected 0 or more, below 1.'
 
 
-def soft_cross_entropy(logits_BV: jax.Array, target_BV: jax.Array, label_smoothing: float = 0.0) -> CrossEntropy:
-  """Return the cross-entropy of probabilities `target_BV`, float32 [B], and whether the top classes agree."""
+def soft_cross_entropy(
+  logits_BV: jax.Array, target_BV: jax.Array, label_smoothing: float = 0.0
+) -> CrossEntropy:
+  """Return the cross-entropy of probabilities `target_BV`, float32 [B], and whether the top classes
+  agree.
+  """
   log_p_BV = jax.nn.log_softmax(logits_BV.astype(jnp.float32), -1)
   target_BV = target_BV.astype(jnp.float32)
   smooth_BV = target_BV * (1 - label_smoothing) + label_smoothing / logits_BV.shape[-1]
@@ -163,7 +184,9 @@ def _framed(
 
 
 def _visible(pixels_CHW: NDArray) -> NDArray:
-  """Return an image [H, W, 3] that fills the range from 0 to 1: a normalised image has lost its scale."""
+  """Return an image [H, W, 3] that fills the range from 0 to 1: a normalised image has lost its
+  scale.
+  """
   image = np.moveaxis(np.asarray(pixels_CHW, np.float32), 0, -1)
   image = np.broadcast_to(image, (*image.shape[:2], 3)) if image.shape[-1] == 1 else image[..., :3]
   low, high = image.min(), image.max()

@@ -20,8 +20,9 @@ class Contrastive(Task):
   Each row of a batch is one pair. The model outputs the scaled similarities (with SigLIP's bias).
 
   Args:
-    kind: 'softmax' is the mean cross-entropy of choosing the text of an image and the image of a text (CLIP,
-      arXiv:2103.00020). 'sigmoid' is a binary decision for each pair (SigLIP, arXiv:2303.15343).
+    kind: 'softmax' is the mean cross-entropy of choosing the text of an image and the image of a
+      text (CLIP, arXiv:2103.00020). 'sigmoid' is a binary decision for each pair (SigLIP,
+      arXiv:2303.15343).
   """
 
   kind: Literal['softmax', 'sigmoid'] = 'softmax'
@@ -40,10 +41,11 @@ class Contrastive(Task):
     return array_specs(data)
 
   def loss(self, forward: Forward, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
-    """Return 'loss', and the accuracy of retrieval within the batch as 'image_to_text' and 'text_to_image'.
+    """Return 'loss', and the accuracy of retrieval within the batch as 'image_to_text' and
+    'text_to_image'.
 
-    Rows of weight 0, which fill up the last batch of an evaluation, are neither matched nor used as negatives.
-    """
+    Rows of weight 0, which fill up the last batch of an evaluation, are neither matched nor used as
+    negatives."""
     del key
     logits_IT = forward(**self.inputs(batch))['logits_per_image'].astype(jnp.float32)
     weights_B = (batch['weights'] > 0).astype(jnp.float32)
@@ -53,7 +55,9 @@ class Contrastive(Task):
     right = jnp.arange(len(logits_IT))
     # A row of padding has only -inf; its argmax and its loss have weight 0.
     to_text, to_image = jnp.argmax(matched_IT, 1) == right, jnp.argmax(matched_IT, 0) == right
-    loss_B = _softmax(logits_IT, pair_IT) if self.kind == 'softmax' else _sigmoid(logits_IT, pair_IT)
+    loss_B = (
+      _softmax(logits_IT, pair_IT) if self.kind == 'softmax' else _sigmoid(logits_IT, pair_IT)
+    )
     return {
       'loss': Ratio(weighted_sum(loss_B, weights_B), weight),
       'image_to_text': Ratio(jnp.sum(to_text * weights_B), weight),
@@ -70,7 +74,8 @@ class Contrastive(Task):
 
 def _softmax(logits_IT: jax.Array, pair_IT: jax.Array) -> jax.Array:
   """Return the mean of both cross-entropies for each pair, [B]."""
-  # A large negative number, and not -inf: rows of padding would have gradients that are not numbers.
+  # A large negative number, and not -inf: rows of padding would have gradients that are not
+  # numbers.
   masked_IT = jnp.where(pair_IT > 0, logits_IT, -1e30)
   right_B = jnp.diagonal(logits_IT)
   to_text_B = jax.nn.logsumexp(masked_IT, 1) - right_B

@@ -17,10 +17,12 @@ from tfm.tasks.base import Batch, Features, Forward, Ratio, Shown, Task, weighte
 
 @dataclasses.dataclass(frozen=True)
 class Ctc(Task):
-  """CTC loss (Graves et al., 2006) of `labels` int [B, L], padded with -1, for frame logits [B, T, V].
+  """CTC loss (Graves et al., 2006) of `labels` int [B, L], padded with -1, for frame logits [B, T,
+  V].
 
-  If the data has `frames` int [B], only the first frames of a row count. Rows with more labels than their frames can
-  align (repeated labels need a blank in between) have no loss; the metric `skipped` is their share.
+  If the data has `frames` int [B], only the first frames of a row count. Rows with more labels than
+  their frames can align (repeated labels need a blank in between) have no loss; the metric
+  `skipped` is their share.
 
   Args:
     blank: Id of the blank token.
@@ -40,7 +42,9 @@ class Ctc(Task):
     return array_specs(data)
 
   def loss(self, forward: Forward, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
-    """Return 'loss' per label and 'skipped'; in evaluation also 'token_error_rate' of the greedy transcription."""
+    """Return 'loss' per label and 'skipped'; in evaluation also 'token_error_rate' of the greedy
+    transcription.
+    """
     logits_BTV, labels_BL = forward(**self.inputs(batch))['logits'], batch['labels']
     B, T, _ = logits_BTV.shape
     frames_B = batch.get('frames', jnp.full((B,), T, jnp.int32))
@@ -49,7 +53,11 @@ class Ctc(Task):
     rows_B = batch['weights'].astype(jnp.float32)
     fits_B = rows_B * (needed_frames(labels_BL) <= frames_B)
     nats_B = optax.ctc_loss(
-      logits_BTV.astype(jnp.float32), blank_BT, jnp.maximum(labels_BL, 0), pad_BL, blank_id=self.blank
+      logits_BTV.astype(jnp.float32),
+      blank_BT,
+      jnp.maximum(labels_BL, 0),
+      pad_BL,
+      blank_id=self.blank,
     )
     count_B = jnp.sum(1 - pad_BL, 1)
     ratios = {
@@ -75,14 +83,18 @@ class Ctc(Task):
 
 
 def needed_frames(labels_BL: jax.Array) -> jax.Array:
-  """Return the fewest frames that can align each row of labels, int32 [B]: a repeated label needs a blank before it."""
+  """Return the fewest frames that can align each row of labels, int32 [B]: a repeated label needs a
+  blank before it.
+  """
   real_BL = labels_BL >= 0
   repeated_BL = (labels_BL[:, 1:] == labels_BL[:, :-1]) & real_BL[:, 1:]
   return jnp.sum(real_BL, 1) + jnp.sum(repeated_BL, 1)
 
 
 def greedy(logits_BTV: jax.Array, frames_B: jax.Array, blank: int) -> jax.Array:
-  """Return the most likely token of each frame with repeats and blanks removed, int32 [B, T], padded with -1."""
+  """Return the most likely token of each frame with repeats and blanks removed, int32 [B, T],
+  padded with -1.
+  """
   top_BT = jnp.argmax(logits_BTV, -1).astype(jnp.int32)
   before_BT = jnp.pad(top_BT, ((0, 0), (1, 0)), constant_values=-1)[:, :-1]
   inside_BT = jnp.arange(top_BT.shape[1])[None] < frames_B[:, None]
@@ -92,7 +104,9 @@ def greedy(logits_BTV: jax.Array, frames_B: jax.Array, blank: int) -> jax.Array:
 
 
 def edit_distance(said_BT: jax.Array, labels_BL: jax.Array) -> jax.Array:
-  """Return the insertions, deletions and substitutions between rows of tokens, both padded with -1, int32 [B]."""
+  """Return the insertions, deletions and substitutions between rows of tokens, both padded with -1,
+  int32 [B].
+  """
   B, L = labels_BL.shape
   place_L = jnp.arange(L + 1)[None]
 

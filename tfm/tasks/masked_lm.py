@@ -1,4 +1,6 @@
-"""Fill in tokens that were taken out (BERT, Devlin et al. 2018; masks drawn anew each epoch, as in RoBERTa)."""
+"""Fill in tokens that were taken out (BERT, Devlin et al. 2018; masks drawn anew each epoch, as in
+RoBERTa).
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -17,8 +19,8 @@ from tfm.tasks.text import TextTask, document_specs, documents, one_stack, text_
 class MaskedLM(TextTask):
   """-log p(x_t | the rest) of a share `rate` of the ordinary tokens, each chosen by itself.
 
-  Of the chosen, `masked` become the mask token, `random` any ordinary token, the others stay. No next-sentence loss.
-  """
+  Of the chosen, `masked` become the mask token, `random` any ordinary token, the others stay. No
+  next-sentence loss."""
 
   rate: float = 0.15
   masked: float = 0.8
@@ -32,14 +34,21 @@ class MaskedLM(TextTask):
     vocabulary = dataset.vocabulary
     tokens, key, n = raw['tokens'], raw['key'], raw['tokens'].shape[1]
     special = vocabulary.is_special
-    chosen = (stateless_rng.uniform(key, 'chosen', n) < self.rate) & (raw['segments'] > 0) & ~special[tokens]
+    chosen = (
+      (stateless_rng.uniform(key, 'chosen', n) < self.rate)
+      & (raw['segments'] > 0)
+      & ~special[tokens]
+    )
     fate = stateless_rng.uniform(key, 'fate', n)
     ordinary = np.flatnonzero(~special).astype(np.int32)
     drawn = ordinary[(stateless_rng.uniform(key, 'token', n) * len(ordinary)).astype(np.int64)]
     inputs = np.where(chosen & (fate < self.masked), np.int32(vocabulary.special('mask')), tokens)
-    inputs = np.where(chosen & (fate >= self.masked) & (fate < self.masked + self.random), drawn, inputs)
+    inputs = np.where(
+      chosen & (fate >= self.masked) & (fate < self.masked + self.random), drawn, inputs
+    )
     out = {'input_ids': inputs, 'labels': tokens, 'weights': chosen.astype(np.float32)}
-    # Every token sees the padding of a short last row, so rows say where it is even if they are not packed.
+    # Every token sees the padding of a short last row, so rows say where it is even if they are not
+    # packed.
     return out | {'segment_ids': raw['segments']} | documents(raw, dataset.isolate)
 
   def specs(self, model: Any, data: Any) -> dict[str, ArraySpec]:

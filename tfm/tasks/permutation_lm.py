@@ -1,4 +1,6 @@
-"""Predict the last tokens of a random order from those before them, wherever they stand (XLNet, arXiv:1906.08237)."""
+"""Predict the last tokens of a random order from those before them, wherever they stand (XLNet,
+arXiv:1906.08237).
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -17,14 +19,16 @@ from tfm.tasks.text import TextTask, document_specs, documents, one_stack, text_
 
 @dataclasses.dataclass(frozen=True)
 class PermutationLM(TextTask):
-  """-log p(x_{z_t} | x_{z_<t}) of the last n / `one_in` tokens (the paper's K) of an order z of a document of n.
+  """-log p(x_{z_t} | x_{z_<t}) of the last n / `one_in` tokens (the paper's K) of an order z of a
+  document of n.
 
-  Every row draws the order of its documents anew each epoch. Special tokens come first, and so are only read; a
-  document of fewer than `one_in` tokens has no targets. `ordered` keeps the tokens that are only read in their order
-  too, as the paper has them; without it they see each other, as in the paper's code and as when it is fine-tuned.
+  Every row draws the order of its documents anew each epoch. Special tokens come first, and so are
+  only read; a document of fewer than `one_in` tokens has no targets. `ordered` keeps the tokens
+  that are only read in their order too, as the paper has them; without it they see each other, as
+  in the paper's code and as when it is fine-tuned.
 
-  *Differs*: targets are single tokens, where the code draws spans of up to 5; one text a row, without a second segment.
-  """
+  *Differs*: targets are single tokens, where the code draws spans of up to 5; one text a row,
+  without a second segment."""
 
   one_in: int = 6
   ordered: bool = True
@@ -46,12 +50,15 @@ class PermutationLM(TextTask):
       'labels': np.where(there, np.take_along_axis(tokens, at, 1), 0).astype(np.int32),
       'weights': there.astype(np.float32),
     }
-    # Every token sees the padding of a short last row, so rows say where it is even if they are not packed.
+    # Every token sees the padding of a short last row, so rows say where it is even if they are not
+    # packed.
     return out | {'segment_ids': segments} | documents(raw, dataset.isolate)
 
   def specs(self, model: Any, data: Any) -> dict[str, ArraySpec]:
     inputs = text_specs(data.batch, data.length, 'input_ids', 'order_ids', 'segment_ids')
-    asked = text_specs(data.batch, data.length // self.one_in, 'target_positions', 'labels', letter='P')
+    asked = text_specs(
+      data.batch, data.length // self.one_in, 'target_positions', 'labels', letter='P'
+    )
     return inputs | asked | document_specs(data)
 
   def fits(self, model: Any) -> Iterator[str]:
@@ -63,7 +70,8 @@ class PermutationLM(TextTask):
       )
     if model.encoder is None and not model.masked:
       yield (
-        'task: permutation_lm would show the model its labels: a mixer or a router of it tells tokens of others '
+        'task: permutation_lm would show the model its labels: a mixer or a router of it tells '
+        'tokens of others '
         'whatever their order. Choose mixer=attention and router=top_k without a capacity.'
       )
     if model.mtp is not None or model.classifier is not None:
@@ -81,11 +89,15 @@ class PermutationLM(TextTask):
 
 
 def _places(segments: np.ndarray, drawn: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """(each token's place, from 0, in the order of `drawn` in its document, that document's tokens), int64 [b, n]."""
+  """(each token's place, from 0, in the order of `drawn` in its document, that document's tokens),
+  int64 [b, n].
+  """
   rows, count = np.arange(len(segments))[:, None], int(segments.max(initial=0)) + 1
   size = np.zeros((len(segments), count), np.int64)
   np.add.at(size, (rows, segments), 1)
   begin = np.cumsum(size, 1) - size
   place = np.empty(segments.shape, np.int64)
-  np.put_along_axis(place, np.lexsort((drawn, segments), axis=-1), np.arange(segments.shape[1])[None], 1)
+  np.put_along_axis(
+    place, np.lexsort((drawn, segments), axis=-1), np.arange(segments.shape[1])[None], 1
+  )
   return place - begin[rows, segments], size[rows, segments]

@@ -1,4 +1,6 @@
-"""Predict the rest of a text from a beginning that is read both ways (Liu et al. 2018; T5, section 3.2.3)."""
+"""Predict the rest of a text from a beginning that is read both ways (Liu et al. 2018; T5, section
+3.2.3).
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -15,11 +17,12 @@ from tfm.tasks.text import TextTask, next_token, next_token_specs, one_stack
 
 @dataclasses.dataclass(frozen=True)
 class PrefixLM(TextTask):
-  """-log p(x_{t+1} | x_1..x_t) after the prefix: a share of the document drawn from [`min_prefix`, `max_prefix`].
+  """-log p(x_{t+1} | x_1..x_t) after the prefix: a share of the document drawn from [`min_prefix`,
+  `max_prefix`].
 
-  A prefix has at least one token and leaves at least one to predict. The objective and the mask are independent:
-  with mask=causal the prefix is merely read. `loss_on_prefix` trains on the prefix too, with mask=causal only.
-  """
+  A prefix has at least one token and leaves at least one to predict. The objective and the mask are
+  independent: with mask=causal the prefix is merely read. `loss_on_prefix` trains on the prefix
+  too, with mask=causal only."""
 
   min_prefix: float = 0.0
   max_prefix: float = 1.0
@@ -48,8 +51,12 @@ class PrefixLM(TextTask):
     rows, documents = np.arange(len(segments))[:, None], int(segments.max(initial=0)) + 1
     size = np.zeros((len(segments), documents), np.int64)
     np.add.at(size, (rows, segments), 1)
-    share = self.min_prefix + (self.max_prefix - self.min_prefix) * stateless_rng.uniform(key, 'prefix', documents)
-    return np.clip(np.floor(share * size).astype(np.int64), 1, np.maximum(size - 1, 1))[rows, segments]
+    share = self.min_prefix + (self.max_prefix - self.min_prefix) * stateless_rng.uniform(
+      key, 'prefix', documents
+    )
+    return np.clip(np.floor(share * size).astype(np.int64), 1, np.maximum(size - 1, 1))[
+      rows, segments
+    ]
 
   def fits(self, model: Any) -> Iterator[str]:
     yield from one_stack('prefix_lm', model)
@@ -57,7 +64,8 @@ class PrefixLM(TextTask):
       return
     if model.ahead:
       yield (
-        'task: prefix_lm would show the model its labels: a mask or a router of it tells of later tokens. '
+        'task: prefix_lm would show the model its labels: a mask or a router of it tells of later '
+        'tokens. '
         'Choose mask=prefix, and router=top_k.'
       )
     if self.loss_on_prefix and not model.causal:

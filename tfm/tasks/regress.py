@@ -48,7 +48,9 @@ class Regress(Task):
     assert found.shape == labels.shape, f'{self.output} {found.shape} for labels {labels.shape}'
     error = found.astype(jnp.float32) - labels.astype(jnp.float32)
     weights = batch['weights'].astype(jnp.float32)
-    weights = jnp.broadcast_to(weights.reshape(*weights.shape, *(1,) * (error.ndim - weights.ndim)), error.shape)
+    weights = jnp.broadcast_to(
+      weights.reshape(*weights.shape, *(1,) * (error.ndim - weights.ndim)), error.shape
+    )
     weight = jnp.sum(weights)
     return {
       'loss': Ratio(weighted_sum(jnp.square(error), weights), weight),

@@ -19,11 +19,12 @@ from tfm.tasks.text import TextTask, text_specs, with_head
 
 @dataclasses.dataclass(frozen=True)
 class SpanCorruption(TextTask):
-  """-log p(the spans | the text with a sentinel for each): a share `rate` of the text, in spans of mean length `span`.
+  """-log p(the spans | the text with a sentinel for each): a share `rate` of the text, in spans of
+  mean length `span`.
 
-  The encoder reads exactly `length` tokens, made of `window(length)` raw ones; targets are sentinel, span, sentinel,
-  span, ... and an end of text, with no closing sentinel (T5's code; the figure of its paper shows one).
-  """
+  The encoder reads exactly `length` tokens, made of `window(length)` raw ones; targets are
+  sentinel, span, sentinel, span, ... and an end of text, with no closing sentinel (T5's code; the
+  figure of its paper shows one)."""
 
   rate: float = 0.15
   span: float = 3.0
@@ -42,7 +43,8 @@ class SpanCorruption(TextTask):
     raw = 2
     while self.encoded(raw + 1)[0] <= length:
       raw += 1
-    # At rate 1/2 two raw lengths give `length` inputs; T5 takes the one whose targets are no longer than that.
+    # At rate 1/2 two raw lengths give `length` inputs; T5 takes the one whose targets are no longer
+    # than that.
     inputs, targets = self.encoded(raw)
     shorter = raw > 2 and self.encoded(raw - 1) == (inputs, inputs)
     return raw - 1 if targets > inputs and shorter else raw
@@ -58,15 +60,20 @@ class SpanCorruption(TextTask):
     vocabulary = dataset.vocabulary
     tokens, size = raw['tokens'], (raw['segments'] > 0).sum(1)
     shape = self.encoded(tokens.shape[1])
-    inputs, targets = (np.full((len(tokens), n), vocabulary.special('pad'), np.int32) for n in shape)
+    inputs, targets = (
+      np.full((len(tokens), n), vocabulary.special('pad'), np.int32) for n in shape
+    )
     ends = np.zeros((2, len(tokens)), np.int64)
-    # All rows are full but the last of an evaluation, so this is one pass over the batch, at most three.
+    # All rows are full but the last of an evaluation, so this is one pass over the batch, at most
+    # three.
     for n in np.unique(size[size > 1]).tolist():
       mine = size == n
       a, b = self._corrupt(tokens[mine, :n], raw['key'][mine], vocabulary)
       inputs[mine, : a.shape[1]], targets[mine, : b.shape[1]] = a, b
       ends[:, mine] = np.array([[a.shape[1]], [b.shape[1]]])
-    inside, predicted = (np.arange(width) < end[:, None] for width, end in zip(shape, ends, strict=True))
+    inside, predicted = (
+      np.arange(width) < end[:, None] for width, end in zip(shape, ends, strict=True)
+    )
     start = np.full((len(tokens), 1), vocabulary.special('pad'), np.int32)
     return {
       'input_ids': inputs,
@@ -80,13 +87,20 @@ class SpanCorruption(TextTask):
   def specs(self, model: Any, data: Any) -> dict[str, ArraySpec]:
     encoder, decoder = self.lengths(data.length)
     source = text_specs(data.batch, encoder, 'input_ids', 'segment_ids')
-    return source | text_specs(data.batch, decoder, 'decoder_input_ids', 'decoder_segment_ids', 'labels')
+    return source | text_specs(
+      data.batch, decoder, 'decoder_input_ids', 'decoder_segment_ids', 'labels'
+    )
 
-  def _corrupt(self, tokens: NDArray, key: NDArray, vocabulary: Vocabulary) -> tuple[NDArray, NDArray]:
+  def _corrupt(
+    self, tokens: NDArray, key: NDArray, vocabulary: Vocabulary
+  ) -> tuple[NDArray, NDArray]:
     """Inputs and targets of rows of one length, end of text included."""
     b, n = tokens.shape
     noise, spans = self.counts(n)
-    kept_parts, noise_parts = parts(key, 'kept', n - noise, spans), parts(key, 'noise', noise, spans)
+    kept_parts, noise_parts = (
+      parts(key, 'kept', n - noise, spans),
+      parts(key, 'noise', noise, spans),
+    )
     bounds = np.cumsum(np.stack([kept_parts, noise_parts], 2).reshape(b, -1), 1)
     # The number of the part a token is in: even ones are kept, odd ones taken out.
     part = (np.arange(n)[None, :, None] >= bounds[:, None, :-1]).sum(2)

@@ -19,14 +19,16 @@ from tfm.tasks.xent import cross_entropy
 
 @dataclasses.dataclass(frozen=True)
 class TextTask(Task):
-  """Cross-entropy of token `labels`, weighted by `weights`. Each task makes both from text in its own way.
+  """Cross-entropy of token `labels`, weighted by `weights`. Each task makes both from text in its
+  own way.
 
   Args:
     label_smoothing: Probability spread over the vocabulary.
-    smooth_gold: Spread it over all V tokens (PyTorch); otherwise over the V - 1 wrong ones (tensor2tensor).
+    smooth_gold: Spread it over all V tokens (PyTorch); otherwise over the V - 1 wrong ones
+    (tensor2tensor).
     z_loss: Factor of log^2 Z, which keeps logits from drifting (PaLM: 1e-4).
-    mtp: Weight of the mean loss of the later tokens that a multi-token-prediction model predicts: 0.3, later 0.1, in
-      DeepSeek-V3; their number, for a sum, in arXiv:2404.19737.
+    mtp: Weight of the mean loss of the later tokens that a multi-token-prediction model predicts:
+      0.3, later 0.1, in DeepSeek-V3; their number, for a sum, in arXiv:2404.19737.
   """
 
   label_smoothing: float = 0.0
@@ -61,12 +63,12 @@ class TextTask(Task):
     return next_token_specs(data)
 
   def loss(self, forward: Forward, batch: Batch, key: jax.Array | None) -> dict[str, Ratio]:
-    """Return 'loss' (minimised), 'loss_nats' (plain -log p of a label) and 'accuracy', per predicted token.
+    """Return 'loss' (minimised), 'loss_nats' (plain -log p of a label) and 'accuracy', per
+    predicted token.
 
-    In evaluation 'loss' is the plain loss, too.
-    The losses of later tokens are added to the sum of 'loss' only and divided by the same number of tokens, although
-    the last k tokens of a document have no label at depth k.
-    """
+    In evaluation 'loss' is the plain loss, too. The losses of later tokens are added to the sum of
+    'loss' only and divided by the same number of tokens, although the last k tokens of a document
+    have no label at depth k."""
     out = forward(**self.inputs(batch), mtp=key is not None)
     labels_BT, weights_BT = batch['labels'], batch['weights'].astype(jnp.float32)
     weight = jnp.sum(weights_BT)
@@ -82,7 +84,9 @@ class TextTask(Task):
       labels_BT, later_BT = _shifted(labels_BT), _shifted(weights_BT)
       # A weight of 0 in between is the end of a document, and depth k must not cross it.
       unbroken_BT = unbroken_BT & (later_BT > 0)
-      found = weighted_sum(self._entropy(logits_BTV, labels_BT).loss, jnp.where(unbroken_BT, later_BT, 0.0))
+      found = weighted_sum(
+        self._entropy(logits_BTV, labels_BT).loss, jnp.where(unbroken_BT, later_BT, 0.0)
+      )
       loss += self.mtp / len(ahead) * found
       weights_BT = later_BT
     return {'loss': Ratio(loss, weight), **ratios}
@@ -96,7 +100,9 @@ class TextTask(Task):
     return {'bytes': Ratio(total, jnp.ones(()))}
 
   def score(self, sums: dict[str, tuple[float, float]]) -> dict[str, float | None]:
-    """Return loss and accuracy per predicted token, and bits per byte of the predicted text (None if unknown)."""
+    """Return loss and accuracy per predicted token, and bits per byte of the predicted text (None
+    if unknown).
+    """
     nats, size = sums['loss_nats'][0], sums.get('bytes', (0.0, 0.0))[0]
     found = super().score({name: sums[name] for name in ('loss_nats', 'accuracy')})
     return found | {'bits_per_byte': nats / math.log(2) / size if size else None}

@@ -9,7 +9,9 @@ import jax.numpy as jnp
 
 
 class CrossEntropy(NamedTuple):
-  """float32 [B, T] each: what is trained on; its plain part -log p(label); 1 where the label has the top logit."""
+  """float32 [B, T] each: what is trained on; its plain part -log p(label); 1 where the label has
+  the top logit.
+  """
 
   loss: jax.Array
   nll: jax.Array
@@ -23,11 +25,12 @@ def cross_entropy(
   smooth_gold: bool = True,
   z_loss: float = 0.0,
 ) -> CrossEntropy:
-  """-sum_v target_v log p_v + z_loss * log^2 Z a position, in float32 whatever the dtype of the logits.
+  """-sum_v target_v log p_v + z_loss * log^2 Z a position, in float32 whatever the dtype of the
+  logits.
 
-  The target is 1 - e on the label, e = `label_smoothing` spread over all V (`smooth_gold`) or over the other V - 1.
-  Gradients flow through `loss` only: p - target for plain cross-entropy, made in one pass over the logits.
-  """
+  The target is 1 - e on the label, e = `label_smoothing` spread over all V (`smooth_gold`) or over
+  the other V - 1. Gradients flow through `loss` only: p - target for plain cross-entropy, made in
+  one pass over the logits."""
   V = logits_BTV.shape[-1]
   off = label_smoothing / (V if smooth_gold else V - 1)
   on = 1.0 - label_smoothing + (off if smooth_gold else 0.0)
@@ -42,7 +45,8 @@ def _cross_entropy(on, off, z_loss, logits_BTV, labels_BT):
 
 def _forward(on, off, z_loss, logits_BTV, labels_BT):
   max_BT = jnp.max(logits_BTV, -1).astype(jnp.float32)
-  # Where V is split over devices XLA turns this gather into a masked local one and a sum, so nothing moves but [B, T].
+  # Where V is split over devices XLA turns this gather into a masked local one and a sum, so
+  # nothing moves but [B, T].
   gold_BT = jnp.take_along_axis(logits_BTV, labels_BT[..., None], -1)[..., 0].astype(jnp.float32)
   sum_BT = jnp.sum(jnp.exp(logits_BTV.astype(jnp.float32) - max_BT[..., None]), -1)
   log_z_BT = jnp.log(sum_BT) + max_BT
@@ -69,4 +73,7 @@ _cross_entropy.defvjp(_forward, _backward)
 
 
 def _is_label(logits_BTV, labels_BT):
-  return lax.broadcasted_iota(labels_BT.dtype, logits_BTV.shape, logits_BTV.ndim - 1) == labels_BT[..., None]
+  return (
+    lax.broadcasted_iota(labels_BT.dtype, logits_BTV.shape, logits_BTV.ndim - 1)
+    == labels_BT[..., None]
+  )

@@ -15,7 +15,9 @@ from tfm.train.experiment import Experiment
 
 
 class BatchLayout(NamedTuple):
-  """The features of a batch by name: their shapes, and their shardings by the letters of their axes."""
+  """The features of a batch by name: their shapes, and their shardings by the letters of their
+  axes.
+  """
 
   shapes: dict[str, jax.ShapeDtypeStruct]
   where: dict[str, NamedSharding]
@@ -24,19 +26,14 @@ class BatchLayout(NamedTuple):
 class Built(NamedTuple):
   """The functions of an experiment and the layout of their arrays.
 
-  Attributes:
-    mesh: The devices.
-    rules: The mesh axes of each letter.
-    notes: Sentences about axes that stay whole because their mesh axes do not divide them.
-    shapes: The state as `jax.ShapeDtypeStruct`s.
-    where: The sharding of every array of the state.
-    batch: The layout of the features of a batch.
-    rows: The sharding of the first axis of a batch.
-    init: `key -> state` before any update.
-    start: `params -> state` before any update; takes over the buffers of `params`.
-    step: `(state, batch) -> (state, metrics)`; takes over the buffers of `state`. See `step.make_step`.
-    eval: `(params, batch) -> ratios` of the task.
-    outputs: `(params, batch) -> outputs` of the model.
+  Attributes: mesh: The devices. rules: The mesh axes of each letter. notes: Sentences about axes
+    that stay whole because their mesh axes do not divide them. shapes: The state as
+    `jax.ShapeDtypeStruct`s. where: The sharding of every array of the state. batch: The layout of
+    the features of a batch. rows: The sharding of the first axis of a batch. init: `key -> state`
+    before any update. start: `params -> state` before any update; takes over the buffers of
+    `params`. step: `(state, batch) -> (state, metrics)`; takes over the buffers of `state`. See
+    `step.make_step`. eval: `(params, batch) -> ratios` of the task. outputs: `(params, batch) ->
+    outputs` of the model.
   """
 
   mesh: jax.sharding.Mesh
@@ -54,20 +51,24 @@ class Built(NamedTuple):
 
   def like(self) -> step_lib.State:
     """Return the shapes of the state with their shardings, to restore a checkpoint into."""
-    return jax.tree.map(lambda s, w: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=w), self.shapes, self.where)
+    return jax.tree.map(
+      lambda s, w: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=w), self.shapes, self.where
+    )
 
 
 def build(x: Experiment, devices: Sequence[jax.Device] | None = None) -> Built:
   """Return the functions of a valid experiment and where their arrays live.
 
-  No array is made and no data is opened: `build(x).step.lower(built.shapes, built.batch.shapes)` compiles a step.
+  No array is made and no data is opened: `build(x).step.lower(built.shapes, built.batch.shapes)`
+  compiles a step.
 
   Args:
     x: A valid experiment (`config.validate`).
     devices: The devices of the mesh, all by default.
 
   Raises:
-    UserError: if the mesh does not fit the devices, or does not divide an axis of the state or the batch.
+    UserError: if the mesh does not fit the devices, or does not divide an axis of the state or the
+    batch.
   """
   tx = x.optim.make(x.steps, transformer.param_letters(x.model))
   mesh, rules = shard.make_mesh(x.mesh, devices), x.mesh.table()
@@ -93,8 +94,12 @@ def build(x: Experiment, devices: Sequence[jax.Device] | None = None) -> Built:
   )
 
 
-def build_eval(x: Experiment, devices: Sequence[jax.Device]) -> tuple[BatchLayout, NamedSharding, Callable[..., Any]]:
-  """Return the batch layout, the sharding of rows and the evaluation function, without an optimizer state."""
+def build_eval(
+  x: Experiment, devices: Sequence[jax.Device]
+) -> tuple[BatchLayout, NamedSharding, Callable[..., Any]]:
+  """Return the batch layout, the sharding of rows and the evaluation function, without an optimizer
+  state.
+  """
   x = dataclasses.replace(x, mesh=type(x.mesh)(rules=x.mesh.rules))
   mesh, rules = shard.make_mesh(x.mesh, devices), x.mesh.table()
   return batch_layout(x, mesh, rules), shard.rows(mesh, rules), jax.jit(step_lib.make_eval(x))
@@ -107,11 +112,18 @@ def batch_layout(x: Experiment, mesh: jax.sharding.Mesh, rules: shard.Rules) -> 
     UserError: if a mesh axis does not divide an axis of a feature.
   """
   shapes = x.task.shapes(x.model, x.data)
-  return BatchLayout(shapes, shard.shardings(mesh, rules, x.task.letters(x.model, x.data), shapes)[0])
+  return BatchLayout(
+    shapes, shard.shardings(mesh, rules, x.task.letters(x.model, x.data), shapes)[0]
+  )
 
 
 def _jit_step(
-  x: Experiment, tx: optax.GradientTransformation, within: Any, where: Any, batch: BatchLayout, whole: NamedSharding
+  x: Experiment,
+  tx: optax.GradientTransformation,
+  within: Any,
+  where: Any,
+  batch: BatchLayout,
+  whole: NamedSharding,
 ) -> Callable[..., Any]:
   return jax.jit(
     within(step_lib.make_step(x, tx)),

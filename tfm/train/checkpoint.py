@@ -21,7 +21,9 @@ from tfm.train.step import State
 
 
 class Loaded(NamedTuple):
-  """A trained model; `params` are the moving average where the run kept one, `folder` is the checkpoint's own."""
+  """A trained model; `params` are the moving average where the run kept one, `folder` is the
+  checkpoint's own.
+  """
 
   spec: Model
   params: Any
@@ -36,11 +38,16 @@ class Broken(Exception):
 
 
 def resume(
-  checkpoints: Checkpoints, x: Experiment, like: State, vocabulary: Vocabulary | None, say: Callable[[str], None]
+  checkpoints: Checkpoints,
+  x: Experiment,
+  like: State,
+  vocabulary: Vocabulary | None,
+  say: Callable[[str], None],
 ) -> State | None:
   """The state of the last checkpoint that can be read, laid out as `like`; None if there is none.
 
-  Broken ones are set aside, and said so. What differs between the stored experiment and `x` is said too.
+  Broken ones are set aside, and said so. What differs between the stored experiment and `x` is said
+  too.
 
   Raises: UserError if the checkpoint is of another model, vocabulary or optimizer state.
   """
@@ -57,7 +64,10 @@ def resume(
       raise
     except Exception as error:
       to = checkpoints.set_aside(step)
-      say(f'{folder}: cannot be read ({_short(error)}). It is moved to {to}, and the one before it is tried.')
+      say(
+        f'{folder}: cannot be read ({_short(error)}). It is moved to {to}, and the one before it '
+        f'is tried.'
+      )
       continue
     say(f'resumed from {folder}')
     return state
@@ -80,16 +90,19 @@ def compare(
   listed = '\n'.join(f'  {line}' for line in lines)
   if stored.model != x.model:
     raise errors.UserError(
-      f'{folder}: is of another model than this experiment:\n{listed}\nWanted the same, or another --workdir.'
+      f'{folder}: is of another model than this experiment:\n{listed}\nWanted the same, or another '
+      f'--workdir.'
     )
   if not _same(old, new):
     raise errors.UserError(
-      f'{folder}: was trained with another vocabulary ({_named(old)}) than the data now has ({_named(new)}).\n'
+      f'{folder}: was trained with another vocabulary ({_named(old)}) than the data now has '
+      f'({_named(new)}).\n'
       f'{listed}\nExpected the same text and tokenizer, or another --workdir.'
     )
   if lines and _state_of(stored) != _state_of(x):
     raise errors.UserError(
-      f'{folder}: holds the state of another optimizer or precision:\n{listed}\nWanted the same, or another --workdir.'
+      f'{folder}: holds the state of another optimizer or precision:\n{listed}\nWanted the same, '
+      f'or another --workdir.'
     )
   if lines:
     say(f'the experiment has changed since {folder}:\n{listed}')
@@ -130,11 +143,13 @@ def class_names(folder: Path) -> tuple[str, ...]:
     raise Broken(f'{path}: {error}') from error
 
 
-def load(path: str | Path, dtype: Any | None = None, mesh: jax.sharding.Mesh | None = None) -> Loaded:
+def load(
+  path: str | Path, dtype: Any | None = None, mesh: jax.sharding.Mesh | None = None
+) -> Loaded:
   """The model of the last readable checkpoint of a workdir, or of the directory of one checkpoint.
 
-  Its parameters are in `dtype` (None: as they are stored), split over `mesh` by the rules of its experiment (None: on
-  one device); each process reads its own share.
+  Its parameters are in `dtype` (None: as they are stored), split over `mesh` by the rules of its
+  experiment (None: on one device); each process reads its own share.
 
   Raises: UserError if there is none, or the mesh does not divide its axes.
   """
@@ -152,7 +167,8 @@ def load(path: str | Path, dtype: Any | None = None, mesh: jax.sharding.Mesh | N
 
 
 def find(path: str | Path) -> Path:
-  """Return the folder of the last checkpoint of a workdir whose experiment and tokenizer can be read.
+  """Return the folder of the last checkpoint of a workdir whose experiment and tokenizer can be
+  read.
 
   Raises:
     UserError: there is none.
@@ -189,7 +205,11 @@ def _params(folder: Path, x: Experiment, dtype: Any | None, mesh: jax.sharding.M
   name, letters = 'params' if x.optim.ema is None else 'ema', transformer.param_letters(x.model)
   shapes = step_lib.shapes(x, x.optim.make(x.steps, letters))[name]
   where = shard.placed(mesh, x.mesh.table(), letters, shapes)
-  like = {name: jax.tree.map(lambda s, w: jax.ShapeDtypeStruct(s.shape, dtype or s.dtype, sharding=w), shapes, where)}
+  like = {
+    name: jax.tree.map(
+      lambda s, w: jax.ShapeDtypeStruct(s.shape, dtype or s.dtype, sharding=w), shapes, where
+    )
+  }
   restore_args = ocp.checkpoint_utils.construct_restore_args(like)
   with unwarned(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as reader:
     args = ocp.args.PyTreeRestore(like, restore_args=restore_args, partial_restore=True)

@@ -1,10 +1,10 @@
 """One run per workdir: a lock file that names its holder and that a dead process does not keep.
 
-Two layers, since neither is enough alone. A file lock (`flock`, which Linux maps to byte-range locks on NFS) is freed
-by the kernel, or by the NFS server, when its process ends. Some mounts ignore or refuse such locks between hosts, so
-the file also has a record of its holder with a counter that the holder raises. Other hosts watch whether the counter
-changes, on their own clock. Times of different hosts are never compared.
-"""
+Two layers, since neither is enough alone. A file lock (`flock`, which Linux maps to byte-range
+locks on NFS) is freed by the kernel, or by the NFS server, when its process ends. Some mounts
+ignore or refuse such locks between hosts, so the file also has a record of its holder with a
+counter that the holder raises. Other hosts watch whether the counter changes, on their own clock.
+Times of different hosts are never compared."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -55,17 +55,23 @@ class Claim:
     self._thread.start()
 
   def check(self) -> None:
-    """Raise recover.Stopped if another run took over the workdir, as after a long suspension of this process."""
+    """Raise recover.Stopped if another run took over the workdir, as after a long suspension of
+    this process.
+    """
     found = read(self._path)
     if found is not None and found.token != self._holder.token:
       raise recover.Stopped(
         recover.LOST,
-        f'workdir: {self._path.parent} was taken over by {found}, because this process did not answer for '
-        f'{MISSED * self._holder.every:.0f} s. Expected one run; this one stops and saves nothing more.',
+        f'workdir: {self._path.parent} was taken over by {found}, because this process did not '
+        f'answer for '
+        f'{MISSED * self._holder.every:.0f} s. Expected one run; this one stops and saves nothing '
+        f'more.',
       )
 
   def release(self) -> None:
-    """Give the workdir back. The file remains, as removing it would let two runs lock two files of one name."""
+    """Give the workdir back. The file remains, as removing it would let two runs lock two files of
+    one name.
+    """
     self._ended.set()
     self._thread.join()
     found = read(self._path)
@@ -119,8 +125,8 @@ def claimed(workdir: Path, say: Callable[[str], None] = print) -> Iterator[Calla
 def take(workdir: Path, say: Callable[[str], None] = print) -> Claim:
   """Return the claim of a workdir.
 
-  A holder that has ended on this host is replaced without a wait. The record of another host is watched for
-  `MISSED` of its beats, unless the file lock refuses first.
+  A holder that has ended on this host is replaced without a wait. The record of another host is
+  watched for `MISSED` of its beats, unless the file lock refuses first.
 
   Args:
     workdir: The folder of a run.
@@ -197,7 +203,11 @@ def _from_first(text: str) -> str:
   from jax.experimental import multihost_utils
 
   content: Any = np.frombuffer(text.encode()[:_MESSAGE].ljust(_MESSAGE), np.uint8)
-  return bytes(np.asarray(multihost_utils.broadcast_one_to_all(content))).decode('utf-8', 'ignore').rstrip()
+  return (
+    bytes(np.asarray(multihost_utils.broadcast_one_to_all(content)))
+    .decode('utf-8', 'ignore')
+    .rstrip()
+  )
 
 
 # A forked child shares the lock and could outlive its parent with it.

@@ -12,9 +12,9 @@ _NAMES = ('TFM_COORDINATOR', 'TFM_PROCESSES', 'TFM_PROCESS')
 def start() -> None:
   """Joins the other processes of this run, if the environment says that there are any.
 
-  `TFM_COORDINATOR` (host:port of process 0), `TFM_PROCESSES` and `TFM_PROCESS` (its number) say so themselves;
-  where SLURM or Open MPI started more than one process, or a TPU pod has more than one host, jax finds out by itself.
-  Call it before anything asks jax for its devices.
+  `TFM_COORDINATOR` (host:port of process 0), `TFM_PROCESSES` and `TFM_PROCESS` (its number) say so
+  themselves; where SLURM or Open MPI started more than one process, or a TPU pod has more than one
+  host, jax finds out by itself. Call it before anything asks jax for its devices.
 
   Raises: UserError if the three variables are not all there or are no numbers.
   """
@@ -23,15 +23,20 @@ def start() -> None:
   given = {name: os.environ[name] for name in _NAMES if os.environ.get(name)}
   if given:
     if missing := [name for name in _NAMES if name not in given]:
-      raise errors.UserError(f'{", ".join(given)} is set, but not {", ".join(missing)}. Expected all three or none.')
+      raise errors.UserError(
+        f'{", ".join(given)} is set, but not {", ".join(missing)}. Expected all three or none.'
+      )
     try:
       count, mine = int(given['TFM_PROCESSES']), int(given['TFM_PROCESS'])
     except ValueError:
       raise errors.UserError(
-        f'TFM_PROCESSES={given["TFM_PROCESSES"]}, TFM_PROCESS={given["TFM_PROCESS"]}: wanted two whole numbers.'
+        f'TFM_PROCESSES={given["TFM_PROCESSES"]}, TFM_PROCESS={given["TFM_PROCESS"]}: wanted two '
+        f'whole numbers.'
       ) from None
     if not 0 <= mine < count:
-      raise errors.UserError(f'TFM_PROCESS={mine}: wanted 0 to {count - 1}, as TFM_PROCESSES={count}.')
+      raise errors.UserError(
+        f'TFM_PROCESS={mine}: wanted 0 to {count - 1}, as TFM_PROCESSES={count}.'
+      )
     _in_order()
     jax.distributed.initialize(given['TFM_COORDINATOR'], num_processes=count, process_id=mine)
   elif _launched():
@@ -40,7 +45,8 @@ def start() -> None:
 
 
 def _in_order() -> None:
-  # Programs of a CPU that are under way at once may reach their collectives in another order in each process.
+  # Programs of a CPU that are under way at once may reach their collectives in another order in
+  # each process.
   jax.config.update('jax_cpu_enable_async_dispatch', False)
 
 

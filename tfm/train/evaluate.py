@@ -18,7 +18,16 @@ from tfm.data.progress import Progress
 from tfm.data.textdata import TextData
 from tfm.data.tokenizer import Bpe, Vocabulary
 from tfm.model.outputs import no_language_model
-from tfm.tasks import CausalLM, Classify, MaskedLM, PermutationLM, PrefixLM, Ratio, SpanCorruption, Task
+from tfm.tasks import (
+  CausalLM,
+  Classify,
+  MaskedLM,
+  PermutationLM,
+  PrefixLM,
+  Ratio,
+  SpanCorruption,
+  Task,
+)
 from tfm.train import shard
 from tfm.train.build import BatchLayout, build_eval
 from tfm.train.experiment import Experiment
@@ -37,7 +46,9 @@ def measured(eval_fn: EvalFn, task: Task, dataset: Dataset, whole: NamedSharding
   return lambda params, batch: {**eval_fn(params, batch), **measures(batch)}
 
 
-def evaluate(task: Task, eval_fn: EvalFn, params: Any, batches: Iterator[Batch]) -> dict[str, float | None]:
+def evaluate(
+  task: Task, eval_fn: EvalFn, params: Any, batches: Iterator[Batch]
+) -> dict[str, float | None]:
   """Return the metrics of `task` over all batches, each named `val_...`.
 
   Raises:
@@ -58,7 +69,9 @@ def evaluate(task: Task, eval_fn: EvalFn, params: Any, batches: Iterator[Batch])
   for found in under_way:
     add(found)
   if not total or not total['loss'][1]:
-    raise errors.UserError('eval: the split has no labels. Expected at least one example, or a row of two tokens.')
+    raise errors.UserError(
+      'eval: the split has no labels. Expected at least one example, or a row of two tokens.'
+    )
   return {f'val_{name}': value for name, value in task.score(total).items()}
 
 
@@ -87,7 +100,9 @@ def batches(
     yield shard.put(x.task.features(raw, dataset), layout.where, batch, mine)
 
 
-def count(x: Experiment, dataset: Dataset, split: str = 'val', most: int | None = None) -> tuple[int, int]:
+def count(
+  x: Experiment, dataset: Dataset, split: str = 'val', most: int | None = None
+) -> tuple[int, int]:
   """Return the number of batches of `split` that are evaluated, and the stride between them."""
   n = dataset.eval_steps(split, x.data.batch)
   every = 1 if most is None else max(1, n // most)
@@ -106,11 +121,14 @@ def evaluate_checkpoint(
   Text is read with the tokenizer of the model.
 
   Args:
-    path: The workdir of a run, or one checkpoint of it; with `tfm.load` as `load` a published folder too.
+    path: The workdir of a run, or one checkpoint of it; with `tfm.load` as `load` a published
+    folder too.
     split: Name of the split.
-    change: Returns the experiment to evaluate with, such as one of other data. A published model has no data.
+    change: Returns the experiment to evaluate with, such as one of other data. A published model
+    has no data.
     most: Evaluate only this many batches, spread over the split.
-    load: Reads the model (`spec`, `params`, `tokenizer`, `experiment`, `step`). By default checkpoints of tfm only.
+    load: Reads the model (`spec`, `params`, `tokenizer`, `experiment`, `step`). By default
+    checkpoints of tfm only.
 
   Returns:
     `step`, and the metrics of the task named `val_...`; None where a metric is unknown.
@@ -118,7 +136,9 @@ def evaluate_checkpoint(
   Raises:
     UserError: if there is no checkpoint, no data is given, or its model or tokenizer would change.
   """
-  from tfm.train import checkpoint  # here, as Orbax takes long to import and training has its own way to it
+  from tfm.train import (
+    checkpoint,  # here, as Orbax takes long to import and training has its own way to it
+  )
 
   loaded = (load or checkpoint.load)(path)
   own = loaded.experiment or _experiment_of(path, loaded)
@@ -134,7 +154,9 @@ def evaluate_checkpoint(
     raise errors.UserError(f'eval: {path} holds another model. Expected no change of model.')
   data = x.data
   if isinstance(data, TextData):
-    dataset: Dataset = _open_text(path, x, data, own.data if loaded.experiment else None, loaded.tokenizer)
+    dataset: Dataset = _open_text(
+      path, x, data, own.data if loaded.experiment else None, loaded.tokenizer
+    )
   else:
     dataset = data.open(x.task)
   layout, rows, eval_fn = build_eval(x, jax.devices()[:1])
@@ -151,7 +173,14 @@ def _experiment_of(path: str | Path, loaded: Any) -> Experiment:
   Raises:
     UserError: if it can do none.
   """
-  tasks: tuple[Task, ...] = (CausalLM(), MaskedLM(), PrefixLM(), SpanCorruption(), PermutationLM(), Classify())
+  tasks: tuple[Task, ...] = (
+    CausalLM(),
+    MaskedLM(),
+    PrefixLM(),
+    SpanCorruption(),
+    PermutationLM(),
+    Classify(),
+  )
   task = next((task for task in tasks if not any(True for _ in task.fits(loaded.spec))), None)
   if task is None:
     raise errors.UserError(f'eval: {path} {no_language_model(loaded.spec)}')
@@ -169,12 +198,19 @@ def _open_text(
     UserError: if there is none, or the text needs another vocabulary.
   """
   if vocabulary is None:
-    raise errors.UserError(f'eval: {path} has no tokenizer to read text with. Expected a checkpoint with one.')
+    raise errors.UserError(
+      f'eval: {path} has no tokenizer to read text with. Expected a checkpoint with one.'
+    )
   # A new source, such as data=text(files=...), has the default tokenizer.
   if data.tokenizer not in (getattr(own, 'tokenizer', None), Bpe()):
-    raise errors.UserError(f'eval: {path} reads text with its own tokenizer. Expected no change of data.tokenizer.')
-  # Only the text of the training run is already tokenised, and it may have changed since, or be gone.
-  corpus = data.open(x.task) if isinstance(own, TextData) and _source(data) == _source(own) else None
+    raise errors.UserError(
+      f'eval: {path} reads text with its own tokenizer. Expected no change of data.tokenizer.'
+    )
+  # Only the text of the training run is already tokenised, and it may have changed since, or be
+  # gone.
+  corpus = (
+    data.open(x.task) if isinstance(own, TextData) and _source(data) == _source(own) else None
+  )
   if corpus is None or not corpus.vocabulary.same(vocabulary):
     corpus = dataclasses.replace(data, tokenizer=FixedVocabulary(vocabulary)).open(x.task)
   if not corpus.vocabulary.same(vocabulary):

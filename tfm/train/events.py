@@ -21,7 +21,8 @@ def _unimported(name: str) -> Iterator[None]:
     del sys.modules[name]
 
 
-# tensorboardX would import PyTorch wherever it is installed (as in Colab), for 4 s, and for nothing that is used here.
+# tensorboardX would import PyTorch wherever it is installed (as in Colab), for 4 s, and for nothing
+# that is used here.
 with _unimported('torch'):
   from tensorboardX.proto.event_pb2 import Event, SessionLog
   from tensorboardX.record_writer import RecordWriter
@@ -29,7 +30,8 @@ with _unimported('torch'):
 
 
 class Events:
-  """A file of scalars; TensorBoard forgets what older files of the folder say of `first` and later steps.
+  """A file of scalars; TensorBoard forgets what older files of the folder say of `first` and later
+  steps.
 
   tensorboardX's own writer hands events to a thread, whose errors (a full disk) nobody can catch.
   """
@@ -37,7 +39,9 @@ class Events:
   def __init__(self, folder: Path, first: int):
     folder.mkdir(parents=True, exist_ok=True)
     now = time.time()
-    self._writer = RecordWriter(str(folder / f'events.out.tfevents.{now:.6f}.{socket.gethostname()}'))
+    self._writer = RecordWriter(
+      str(folder / f'events.out.tfevents.{now:.6f}.{socket.gethostname()}')
+    )
     self._write(Event(wall_time=now, step=0, file_version='brain.Event:2'))
     if first > 1:
       self._write(Event(wall_time=now, step=first, session_log=SessionLog(status=SessionLog.START)))

@@ -35,11 +35,11 @@ class Sample:
 
 @dataclasses.dataclass(frozen=True)
 class Record:
-  """Metrics every `log_every` steps, the number of checkpoints to `keep`, and a text `sample` at each evaluation.
+  """Metrics every `log_every` steps, the number of checkpoints to `keep`, and a text `sample` at
+  each evaluation.
 
-  The last evaluation covers the whole validation split. Those before it do too, or only `eval_batches` batches spread
-  over it.
-  """
+  The last evaluation covers the whole validation split. Those before it do too, or only
+  `eval_batches` batches spread over it."""
 
   log_every: int = 10
   eval_batches: int | None = None
@@ -56,14 +56,14 @@ class Record:
 class Experiment:
   """A model, data, a task and an optimizer, for `steps` updates. The same value gives the same run.
 
-  A checkpoint is saved every `save_every` steps and at the end; an evaluation runs every `eval_every` steps and at the
-  end. `mesh`, `precision`, `remat`, `loop` and `attend` change how the run is computed, and its results only by
-  rounding. Training starts from the matching parameters of the model in the folder `init_from`, published or tfm's.
+  A checkpoint is saved every `save_every` steps and at the end; an evaluation runs every
+  `eval_every` steps and at the end. `mesh`, `precision`, `remat`, `loop` and `attend` change how
+  the run is computed, and its results only by rounding. Training starts from the matching
+  parameters of the model in the folder `init_from`, published or tfm's.
 
-  `init_vocab` decides where its token ids mean other tokens than those of the data. 'same' refuses, 'keep' keeps the
-  rows of token tables by id, 'remap' moves them by token text, and 'new' initialises the tables and the
-  language-model head.
-  """
+  `init_vocab` decides where its token ids mean other tokens than those of the data. 'same' refuses,
+  'keep' keeps the rows of token tables by id, 'remap' moves them by token text, and 'new'
+  initialises the tables and the language-model head."""
 
   model: Model = Model()
   data: Data = dataclasses.field(default_factory=Stdlib)
@@ -111,7 +111,8 @@ class Experiment:
     for length, limit in zip(lengths, (*encoder, self.model.max_positions), strict=False):
       if limit is not None and length > limit:
         yield (
-          f'data.length: rows of {length} tokens are longer than the {limit} rows of the position table. '
+          f'data.length: rows of {length} tokens are longer than the {limit} rows of the position '
+          f'table. '
           f'Expected at most {limit}, or another position encoding.'
         )
 
@@ -122,10 +123,16 @@ class Experiment:
         f'optim.accumulate: is {pieces}, and the loss of a row depends on its whole batch '
         f'({self.task.table().name_of(self.task)}). Expected 1.'
       )
-    split = {name: size for name, size in self.mesh.shape.items() if size > 1 and name in self.mesh.table()['B']}
+    split = {
+      name: size
+      for name, size in self.mesh.shape.items()
+      if size > 1 and name in self.mesh.table()['B']
+    }
     ways = math.prod(split.values()) * pieces
     if batch > 0 and ways > 0 and batch % ways:
-      said = [f'mesh.{name}={size}' for name, size in split.items()] + [f'optim.accumulate={pieces}'] * (pieces > 1)
+      said = [f'mesh.{name}={size}' for name, size in split.items()] + [
+        f'optim.accumulate={pieces}'
+      ] * (pieces > 1)
       near = sorted({max(1, batch // ways) * ways, -(-batch // ways) * ways})
       yield (
         f'data.batch: {batch} rows are not divided by {" x ".join(said)} = {ways}. '

@@ -14,7 +14,8 @@ _TASK, _LATER = 2, 3
 
 
 class Forward:
-  """`forward(**inputs)` returns the outputs of `transformer.apply`. A new one is made each time a step is traced.
+  """`forward(**inputs)` returns the outputs of `transformer.apply`. A new one is made each time a
+  step is traced.
 
   Attributes:
     aux: The sum of the auxiliary losses of all calls, float32.

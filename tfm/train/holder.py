@@ -13,14 +13,10 @@ import uuid
 class Holder:
   """The process that holds a workdir.
 
-  Attributes:
-    token: Random name of this holding.
-    host, pid: The process.
-    boot, namespace: Boot id of the kernel and its PID namespace. Where both are equal, `pid` can be checked.
-    born: Start of the process in clock ticks since boot, which tells a reused `pid` from the old one.
-    since: Local time of the start, for people.
-    every: Seconds between beats.
-    beat: Number of beats so far.
+  Attributes: token: Random name of this holding. host, pid: The process. boot, namespace: Boot id
+    of the kernel and its PID namespace. Where both are equal, `pid` can be checked. born: Start of
+    the process in clock ticks since boot, which tells a reused `pid` from the old one. since: Local
+    time of the start, for people. every: Seconds between beats. beat: Number of beats so far.
   """
 
   token: str
@@ -39,7 +35,9 @@ class Holder:
     pid = os.getpid()
     boot, namespace = _machine()
     since = time.strftime('%Y-%m-%d %H:%M:%S %Z')
-    return cls(uuid.uuid4().hex, socket.gethostname(), pid, boot, namespace, _born(pid) or 0, since, every)
+    return cls(
+      uuid.uuid4().hex, socket.gethostname(), pid, boot, namespace, _born(pid) or 0, since, every
+    )
 
   def __str__(self) -> str:
     return f'process {self.pid} on host {self.host} since {self.since}'
@@ -48,7 +46,11 @@ class Holder:
   def checkable(self) -> bool:
     """Whether the process id of the holder can be looked up from this process."""
     boot, namespace = _machine()
-    return self.boot == boot and self.namespace == namespace and (bool(boot) or self.host == socket.gethostname())
+    return (
+      self.boot == boot
+      and self.namespace == namespace
+      and (bool(boot) or self.host == socket.gethostname())
+    )
 
   @property
   def lives(self) -> bool:
@@ -73,7 +75,9 @@ def read(path: Path) -> Holder | None:
 def _machine() -> tuple[str, str]:
   """Return the boot id and the PID namespace of this process, '' where the system has none."""
   try:
-    return Path('/proc/sys/kernel/random/boot_id').read_text().strip(), os.readlink('/proc/self/ns/pid')
+    return Path('/proc/sys/kernel/random/boot_id').read_text().strip(), os.readlink(
+      '/proc/self/ns/pid'
+    )
   except OSError:
     return '', ''
 

@@ -1,4 +1,6 @@
-"""Training: build, open the data, restore or start, step, close. Next: `configs/shakespeare_char.py`."""
+"""Training: build, open the data, restore or start, step, close. Next:
+`configs/shakespeare_char.py`.
+"""
 
 import collections
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -24,12 +26,16 @@ from tfm.train.saver import Checkpoints, workdir_of
 from tfm.train.speed import Speed
 from tfm.train.step import State
 
-#: `(model, params, vocabulary, sample) -> text`, given by the caller: training does not know how to generate.
+#: `(model, params, vocabulary, sample) -> text`, given by the caller: training does not know how to
+#: generate.
 Sampler = Callable[[Model, Any, Vocabulary, Sample], str]
 
-#: `(experiment, vocabulary of the data, shardings of the parameters, say) -> (parameters, files)` of `init_from`, given
-#: by the caller: training does not import the readers of published models. Checkpoints keep the files (see `saver`).
-WarmStart = Callable[[Experiment, Vocabulary | None, Any, Callable[[str], None]], tuple[Any, Mapping[str, bytes]]]
+#: `(experiment, vocabulary of the data, shardings of the parameters, say) -> (parameters, files)`
+#: of `init_from`, given by the caller: training does not import the readers of published models.
+#: Checkpoints keep the files (see `saver`).
+WarmStart = Callable[
+  [Experiment, Vocabulary | None, Any, Callable[[str], None]], tuple[Any, Mapping[str, bytes]]
+]
 
 #: Steps that may be under way on the devices before the metrics of the oldest are read.
 _IN_FLIGHT = 2
@@ -49,7 +55,8 @@ def train(
   devices: Sequence[jax.Device] | None = None,
   warm_start: WarmStart | None = None,
 ) -> Trained:
-  """Train `x` for `x.steps` updates in total, from the last checkpoint of `workdir` if there is one.
+  """Train `x` for `x.steps` updates in total, from the last checkpoint of `workdir` if there is
+  one.
 
   A run that is killed and started again ends with the same bits as one that was not.
 
@@ -65,8 +72,8 @@ def train(
 
   Raises:
     UserError: for an experiment that cannot run, or a workdir in use by another run.
-    recover.Stopped: with an exit status, for a loss that is not finite, a full disk, SIGTERM, and a workdir that was
-      taken over.
+    recover.Stopped: with an exit status, for a loss that is not finite, a full disk, SIGTERM, and a
+      workdir that was taken over.
   """
   memory.keep_freed()
   distributed.start()
@@ -86,7 +93,9 @@ def train(
     notes = [*built.notes]
     state = _restore_or_start(x, built, checkpoints, dataset, warm_start, notes.append)
     first = int(state['step'])
-    metrics = closing.enter_context(contextlib.closing(Metrics(workdir, first, x.steps, x.task.shown)))
+    metrics = closing.enter_context(
+      contextlib.closing(Metrics(workdir, first, x.steps, x.task.shown))
+    )
     for line in notes:
       metrics.say(line)
     if first >= x.steps:
@@ -118,7 +127,9 @@ def _restore_or_start(
 
 @dataclasses.dataclass
 class _Loop:
-  """The steps of a run, with evaluations and checkpoints. Metrics of a step are read while later steps run."""
+  """The steps of a run, with evaluations and checkpoints. Metrics of a step are read while later
+  steps run.
+  """
 
   x: Experiment
   built: Built
@@ -130,7 +141,9 @@ class _Loop:
 
   def __post_init__(self) -> None:
     self.mine = shard.my_rows(self.built.rows, self.x.data.batch)
-    self.eval_fn = evaluate.measured(self.built.eval, self.x.task, self.dataset, shard.whole(self.built.mesh))
+    self.eval_fn = evaluate.measured(
+      self.built.eval, self.x.task, self.dataset, shard.whole(self.built.mesh)
+    )
     self.speed = Speed(self.x, list(self.built.mesh.devices.flat))
     self.pending: collections.deque[tuple[int, dict[str, jax.Array]]] = collections.deque()
 
@@ -192,18 +205,27 @@ class _Loop:
     found = evaluate.evaluate(x.task, self.eval_fn, params, scored)
     self.metrics.eval(step, found)
     vocabulary = dataset.vocabulary
-    if self.sample is not None and x.record.sample is not None and vocabulary is not None and _writes(x.model):
+    if (
+      self.sample is not None
+      and x.record.sample is not None
+      and vocabulary is not None
+      and _writes(x.model)
+    ):
       self.metrics.sample(step, self.sample(x.model, params, vocabulary, x.record.sample))
     self.draw_pictures(params)
     return found
 
   def draw_pictures(self, params: Any) -> None:
-    """Draw images of the first validation batch, if the task has any. One process must hold the whole batch."""
+    """Draw images of the first validation batch, if the task has any. One process must hold the
+    whole batch.
+    """
     task, data = self.x.task, self.x.data
     if task.picture is None or isinstance(data, TextData) or jax.process_count() > 1:
       return
     raw = next(self.dataset.eval_batches('val', data.batch))
-    batch = shard.put(task.features(raw, self.dataset), self.built.batch.where, data.batch, self.mine)
+    batch = shard.put(
+      task.features(raw, self.dataset), self.built.batch.where, data.batch, self.mine
+    )
     outputs = jax.tree.map(np.asarray, self.built.outputs(params, batch))
     self.metrics.pictures(task.picture(self.dataset, raw, outputs))
 

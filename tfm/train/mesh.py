@@ -7,8 +7,9 @@ import math
 from tfm.core import errors
 from tfm.core.axes import AXES
 
-#: Mesh axes: copies of the model (`data`), copies whose parameters are split (`fsdp`), parts of each matrix
-#: multiplication (`tensor`), of the positions of a sequence, of the experts, and stages of layers.
+#: Mesh axes: copies of the model (`data`), copies whose parameters are split (`fsdp`), parts of
+#: each matrix multiplication (`tensor`), of the positions of a sequence, of the experts, and stages
+#: of layers.
 NAMES = ('data', 'fsdp', 'tensor', 'sequence', 'expert', 'stage')
 
 #: Which mesh axes split an axis of an array; a letter that is not here stays whole.
@@ -22,8 +23,8 @@ RULES: dict[str, tuple[str, ...]] = {
   'V': ('tensor',),
 }
 
-#: Axes that stay whole where their size does not divide, with a note: kv heads may be fewer than the tensor axis, and
-#: vocabularies have odd sizes (50257).
+#: Axes that stay whole where their size does not divide, with a note: kv heads may be fewer than
+#: the tensor axis, and vocabularies have odd sizes (50257).
 MAY_STAY_WHOLE = frozenset('KV')
 
 
@@ -31,12 +32,13 @@ MAY_STAY_WHOLE = frozenset('KV')
 class Mesh:
   """The size of each mesh axis, and changes to the sharding rules.
 
-  `data` splits the batch, `fsdp` the batch and the parameters, `tensor` the matrix products, `expert` the batch and
-  the experts. No default rule uses `sequence` and `stage`: give one in `rules`, such as 'T:sequence'.
+  `data` splits the batch, `fsdp` the batch and the parameters, `tensor` the matrix products,
+  `expert` the batch and the experts. No default rule uses `sequence` and `stage`: give one in
+  `rules`, such as 'T:sequence'.
 
-  At most one size is -1, which takes the devices that the other axes leave. A rule such as 'E:fsdp' (experts over the
-  fsdp axis) or 'V:' (the vocabulary whole) replaces the default rule of its letter.
-  """
+  At most one size is -1, which takes the devices that the other axes leave. A rule such as 'E:fsdp'
+  (experts over the fsdp axis) or 'V:' (the vocabulary whole) replaces the default rule of its
+  letter."""
 
   data: int = -1
   fsdp: int = 1
@@ -61,17 +63,24 @@ class Mesh:
     if math.prod(found.values()) != devices:
       free = next((name for name, n in self.shape.items() if n == -1), None)
       said = ' x '.join(f'{name}={n}' for name, n in self.shape.items() if n > 1) or 'all sizes 1'
-      needed, wanted = f'{fixed} devices', f'sizes whose product is {devices}; data=-1 takes the remaining devices'
+      needed, wanted = (
+        f'{fixed} devices',
+        f'sizes whose product is {devices}; data=-1 takes the remaining devices',
+      )
       if free:
         needed, wanted = f'a multiple of {fixed} devices', f'a divisor of {devices}'
-      raise errors.UserError(f'mesh: {said} needs {needed}, and there are {devices}. Expected {wanted}.')
+      raise errors.UserError(
+        f'mesh: {said} needs {needed}, and there are {devices}. Expected {wanted}.'
+      )
     return found
 
   def table(self) -> dict[str, tuple[str, ...]]:
     """Return the mesh axes of each letter: `RULES` with the changes of this mesh."""
     # With a separate expert axis, the tensor axis splits the products inside each expert.
     expert = {'B': (*RULES['B'], 'expert'), 'E': ('expert',)} if self.expert != 1 else {}
-    own = {letter: tuple(filter(None, names.split('+'))) for letter, _, names in map(_parts, self.rules)}
+    own = {
+      letter: tuple(filter(None, names.split('+'))) for letter, _, names in map(_parts, self.rules)
+    }
     return RULES | expert | own
 
   def check(self) -> Iterator[str]:

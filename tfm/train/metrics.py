@@ -11,7 +11,14 @@ from typing import Any, TypeVar
 import jax
 from numpy.typing import NDArray
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+  BarColumn,
+  MofNCompleteColumn,
+  Progress,
+  TaskID,
+  TextColumn,
+  TimeRemainingColumn,
+)
 
 from tfm.tasks import Shown
 from tfm.train import report
@@ -30,8 +37,8 @@ T = TypeVar('T')
 class Metrics:
   """The metrics of a run, written by the first process only.
 
-  Lines after step `first` are from a run that got further than its last checkpoint. They are removed, because these
-  steps run again.
+  Lines after step `first` are from a run that got further than its last checkpoint. They are
+  removed, because these steps run again.
 
   Args:
     workdir: The folder of the files.
@@ -43,10 +50,19 @@ class Metrics:
   def __init__(self, workdir: Path, first: int, steps: int, shown: Shown):
     self._shown = shown
     self._writes = jax.process_index() == 0
-    self._steps, self._last, self._start, self._first = steps, time.monotonic(), time.monotonic(), first
+    self._steps, self._last, self._start, self._first = (
+      steps,
+      time.monotonic(),
+      time.monotonic(),
+      first,
+    )
     self._bar: Progress | None = None
     self.path = workdir / FILE
-    found = ({k: v for k, v in row.items() if k != 'step'} for row in read(self.path) if row['step'] <= first)
+    found = (
+      {k: v for k, v in row.items() if k != 'step'}
+      for row in read(self.path)
+      if row['step'] <= first
+    )
     scores = [row for row in found if row and all(name.startswith('val_') for name in row)]
     self.last_scores = scores[-1] if scores else {}
     if not self._writes:
@@ -58,7 +74,12 @@ class Metrics:
     self._console = Console(soft_wrap=True, highlight=False, markup=False, force_jupyter=False,
                             force_terminal=sys.stdout.isatty())  # fmt: skip
     if self._console.is_terminal:
-      columns = (BarColumn(), MofNCompleteColumn(), TextColumn('{task.description}'), TimeRemainingColumn())
+      columns = (
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn('{task.description}'),
+        TimeRemainingColumn(),
+      )
       self._bar = Progress(*columns, console=self._console)
       self._task: TaskID = self._bar.add_task('compiling', total=steps, completed=first)
       self._bar.start()
@@ -66,14 +87,19 @@ class Metrics:
   def train(self, step: int, row: dict[str, float | None]) -> None:
     """Write a line of training metrics, and show the main one every few seconds."""
     self._write({'step': step, **row})
-    speeds = ((name.removesuffix('_per_s'), v) for name, v in row.items() if name.endswith('_per_s'))
+    speeds = (
+      (name.removesuffix('_per_s'), v) for name, v in row.items() if name.endswith('_per_s')
+    )
     speed = ''.join(f'  {value:,.0f} {unit}/s' for unit, value in speeds if value is not None)
     self._show(step, f'{self._shown.label.partition(" (")[0]} {row[self._shown.name]:.4f}{speed}')
 
   def eval(self, step: int, row: dict[str, float | None]) -> None:
     """Write and show a line of validation metrics."""
     self._write({'step': step, **row})
-    self.say(f'step {step}/{self._steps}  ' + '  '.join(f'{k} {v:.4f}' for k, v in row.items() if v is not None))
+    self.say(
+      f'step {step}/{self._steps}  '
+      + '  '.join(f'{k} {v:.4f}' for k, v in row.items() if v is not None)
+    )
 
   def sample(self, step: int, text: str) -> None:
     """Show text that the model generated, and append it to `samples.txt`."""
@@ -128,7 +154,9 @@ class Metrics:
     if self._writes:
       # One write to a file opened for appending: a line is there whole or not at all.
       os.write(self._file, (json.dumps(row) + '\n').encode())
-      self._events.scalars(row['step'], {k: v for k, v in row.items() if k != 'step' and v is not None})
+      self._events.scalars(
+        row['step'], {k: v for k, v in row.items() if k != 'step' and v is not None}
+      )
 
   def _show(self, step: int, text: str) -> None:
     if not self._writes:
@@ -163,7 +191,11 @@ def _drop_after(path: Path, step: int) -> None:
 
 def _clock(seconds: float) -> str:
   minutes, hours = int(seconds // 60), int(seconds // 3600)
-  return f'{hours}:{minutes % 60:02}:{int(seconds) % 60:02}' if hours else f'{minutes}:{int(seconds) % 60:02}'
+  return (
+    f'{hours}:{minutes % 60:02}:{int(seconds) % 60:02}'
+    if hours
+    else f'{minutes}:{int(seconds) % 60:02}'
+  )
 
 
 def _lines(path: Path) -> list[str]:

@@ -4,8 +4,9 @@ import re
 
 import jax
 
-#: Dense bfloat16 FLOP/s of one device as jax counts devices, by a pattern of `device_kind`. From the vendors' data
-#: sheets, without sparsity. A v2 or v3 device is one of the two cores of a chip; from v4 on it is a chip.
+#: Dense bfloat16 FLOP/s of one device as jax counts devices, by a pattern of `device_kind`. From
+#: the vendors' data sheets, without sparsity. A v2 or v3 device is one of the two cores of a chip;
+#: from v4 on it is a chip.
 PEAKS = (
   (r'TPU v2', 22.5e12),
   (r'TPU v3', 61.5e12),

@@ -18,7 +18,8 @@ from tfm.data.dataset import Dataset
 DIVERGED = 1
 #: Exit status: the disk is full (EX_IOERR of sysexits.h).
 DISK_FULL = 74
-#: Exit status: SIGTERM came, the state is saved, the same command goes on (EX_TEMPFAIL of sysexits.h).
+#: Exit status: SIGTERM came, the state is saved, the same command goes on (EX_TEMPFAIL of
+#: sysexits.h).
 PREEMPTED = 75
 #: Exit status: another run took over the workdir (EX_UNAVAILABLE of sysexits.h).
 LOST = 69
@@ -28,7 +29,9 @@ _FULL_TEXTS = ('no space left', 'disk quota exceeded', 'enospc', 'edquot', 'file
 
 
 class Stopped(Exception):
-  """A run that ended early for a reason outside its config; `status` is what its process exits with."""
+  """A run that ended early for a reason outside its config; `status` is what its process exits
+  with.
+  """
 
   def __init__(self, status: int, message: str):
     super().__init__(message)
@@ -36,15 +39,19 @@ class Stopped(Exception):
 
 
 def check_finite(step: int, metrics: dict[str, Any], dataset: Dataset, seed: int) -> None:
-  """Raises: Stopped, if the loss or the gradient of `step` (counted from 1) is not finite, naming the batch."""
+  """Raises: Stopped, if the loss or the gradient of `step` (counted from 1) is not finite, naming
+  the batch.
+  """
   bad = {k: float(metrics[k]) for k in ('loss', 'grad_norm') if not np.isfinite(metrics[k])}
   if bad:
     samples = dataset.batch('train', seed, step - 1)['sample'].tolist()
     first = f'{samples[0]}..{samples[-1]}' if len(samples) > 1 else f'{samples[0]}'
     raise Stopped(
       DIVERGED,
-      f'step {step}: {", ".join(f"{k} is {v}" for k, v in bad.items())}, so training stops; earlier checkpoints are '
-      f'kept. The batch: samples {first} of seed {seed}. A smaller optim.lr, a longer warm-up or optim.clip may help.',
+      f'step {step}: {", ".join(f"{k} is {v}" for k, v in bad.items())}, so training stops; '
+      f'earlier checkpoints are '
+      f'kept. The batch: samples {first} of seed {seed}. A smaller optim.lr, a longer warm-up or '
+      f'optim.clip may help.',
     )
 
 
@@ -58,7 +65,8 @@ def check_savable(step: int, state: dict[str, Any]) -> None:
   if not bool(_all_finite(state['params'])):
     raise Stopped(
       DIVERGED,
-      f'step {step}: the update has made parameters that are not finite, so they are not saved and training stops; '
+      f'step {step}: the update has made parameters that are not finite, so they are not saved and '
+      f'training stops; '
       'earlier checkpoints are kept. A smaller optim.lr or optim.clip may help.',
     )
 
@@ -73,7 +81,8 @@ def full_disks_told(workdir: Any) -> Iterator[None]:
       raise
     raise Stopped(
       DISK_FULL,
-      f'{workdir}: no space is left there, so training stops; the last complete checkpoint is kept. '
+      f'{workdir}: no space is left there, so training stops; the last complete checkpoint is '
+      f'kept. '
       'Make room and give the same command again.',
     ) from error
 
@@ -90,14 +99,17 @@ def is_full(error: BaseException | None) -> bool:
 
 
 class Preemption:
-  """Whether SIGTERM has come; the loop asks between steps. Over several processes all get the same answer."""
+  """Whether SIGTERM has come; the loop asks between steps. Over several processes all get the same
+  answer.
+  """
 
   def __init__(self) -> None:
     self._come = False
     self._before: Any = None
 
   def __enter__(self) -> 'Preemption':
-    # Several processes agree on the step through jax's own handler, which this one must not replace.
+    # Several processes agree on the step through jax's own handler, which this one must not
+    # replace.
     if jax.process_count() == 1 and threading.current_thread() is threading.main_thread():
       self._before = signal.signal(signal.SIGTERM, self._note)
     return self

@@ -40,8 +40,12 @@ def draw(workdir: Path, rows: list[dict[str, Any]], shown: Shown) -> Path | None
   axes.plot(steps, _smooth(losses), color='#3182bd', linewidth=1.6, label='train, smoothed')
   if val:
     steps, losses = zip(*val, strict=True)
-    axes.plot(steps, losses, color='#e6550d', linewidth=1.6, marker='o', markersize=3, label='validation')
-    axes.annotate(f'{losses[-1]:.3f}', (steps[-1], losses[-1]), xytext=(4, 4), textcoords='offset points')
+    axes.plot(
+      steps, losses, color='#e6550d', linewidth=1.6, marker='o', markersize=3, label='validation'
+    )
+    axes.annotate(
+      f'{losses[-1]:.3f}', (steps[-1], losses[-1]), xytext=(4, 4), textcoords='offset points'
+    )
   axes.set(xlabel='step', ylabel=shown.label)
   axes.grid(alpha=0.3)
   axes.legend(frameon=False)
@@ -65,7 +69,9 @@ def draw_grid(workdir: Path, pictures: list[tuple[NDArray, str]]) -> Path | None
     return None
   columns = min(_COLUMNS, len(pictures))
   lines = -(-len(pictures) // columns)
-  figure = Figure(figsize=(columns * _INCHES, lines * (_INCHES + 0.3)), dpi=120, layout='constrained')
+  figure = Figure(
+    figsize=(columns * _INCHES, lines * (_INCHES + 0.3)), dpi=120, layout='constrained'
+  )
   FigureCanvasAgg(figure)
   for place, (image, caption) in enumerate(pictures, 1):
     axes = figure.add_subplot(lines, columns, place)
@@ -89,4 +95,6 @@ def _saved(figure: Any, path: Path) -> Path:
 def _smooth(values: tuple[float, ...], share: float = 0.05) -> list[float]:
   """The mean of the last few values before each."""
   width = max(1, int(len(values) * share))
-  return [sum(values[max(0, i + 1 - width) : i + 1]) / min(i + 1, width) for i in range(len(values))]
+  return [
+    sum(values[max(0, i + 1 - width) : i + 1]) / min(i + 1, width) for i in range(len(values))
+  ]

@@ -1,9 +1,10 @@
-"""Checkpoints of a run: saved while training goes on, whole or not there at all. Reading them: `checkpoint.py`.
+"""Checkpoints of a run: saved while training goes on, whole or not there at all. Reading them:
+`checkpoint.py`.
 
-`workdir/checkpoints/STEP/` holds `state/` (Orbax, each array in its pieces) and `about/`: the resolved experiment as
-JSON, the vocabulary of text, the names of classes, and the files of the folder that the run started from. So a
-checkpoint explains itself without the data it was trained on.
-"""
+`workdir/checkpoints/STEP/` holds `state/` (Orbax, each array in its pieces) and `about/`: the
+resolved experiment as JSON, the vocabulary of text, the names of classes, and the files of the
+folder that the run started from. So a checkpoint explains itself without the data it was trained
+on."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import contextlib
@@ -86,7 +87,9 @@ def read_beside(about: Path) -> dict[str, bytes]:
   """Return the further files of a folder `about` by their names in it."""
   if not (about / BESIDE).exists():
     return {}
-  return {name: (about / name).read_bytes() for name in json.loads((about / BESIDE).read_text('utf-8'))}
+  return {
+    name: (about / name).read_bytes() for name in json.loads((about / BESIDE).read_text('utf-8'))
+  }
 
 
 class Checkpoints:
@@ -103,7 +106,9 @@ class Checkpoints:
     self.names: Sequence[str] = ()
     self.beside: Mapping[str, bytes] = {}
     self.half_written = [p.name for p in self.path.glob('*.orbax-checkpoint-tmp*')]
-    options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True, create=True)
+    options = ocp.CheckpointManagerOptions(
+      max_to_keep=keep, cleanup_tmp_directories=True, create=True
+    )
     with unwarned():
       self._manager = ocp.CheckpointManager(self.path, options=options)
 
@@ -112,7 +117,9 @@ class Checkpoints:
     """The complete ones, ascending."""
     return sorted(self._manager.all_steps())
 
-  def save(self, step: int, state: State, experiment: Experiment, vocabulary: Vocabulary | None) -> None:
+  def save(
+    self, step: int, state: State, experiment: Experiment, vocabulary: Vocabulary | None
+  ) -> None:
     """Starts to save; returns when the state is copied and may be donated.
 
     Raises: what an earlier save has failed with.
@@ -162,7 +169,9 @@ def workdir_of(path: str | Path) -> Path:
   Raises: UserError if it is no place on a file system.
   """
   if '://' in str(path):
-    raise errors.UserError(f'workdir: {path} is no directory. Expected a mounted one, as /gcs/bucket/run.')
+    raise errors.UserError(
+      f'workdir: {path} is no directory. Expected a mounted one, as /gcs/bucket/run.'
+    )
   workdir = Path(path).expanduser()
   try:
     workdir.mkdir(parents=True, exist_ok=True)
@@ -188,7 +197,9 @@ def _quiet() -> None:
 
 
 class _Unraisable:
-  """Keeps still about reads that finish after Orbax has closed its event loop over a broken checkpoint, one by one."""
+  """Keeps still about reads that finish after Orbax has closed its event loop over a broken
+  checkpoint, one by one.
+  """
 
   def __init__(self, usual: Any):
     self.usual = usual

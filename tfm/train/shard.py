@@ -40,9 +40,11 @@ def whole(mesh: jax.sharding.Mesh) -> NamedSharding:
 def shardings(
   mesh: jax.sharding.Mesh, rules: Rules, letters: Any, shapes: Any
 ) -> tuple[Any, dict[str, tuple[str, ...]], list[str]]:
-  """(the sharding of every array, the rules in force, notes) of a tree with axis `letters` ('LDNH') and `shapes`.
+  """(the sharding of every array, the rules in force, notes) of a tree with axis `letters` ('LDNH')
+  and `shapes`.
 
-  Where a mesh axis does not divide an axis that may stay whole, its letter leaves the rules and a note says so.
+  Where a mesh axis does not divide an axis that may stay whole, its letter leaves the rules and a
+  note says so.
 
   Raises: UserError that lists every other axis that its mesh axes do not divide.
   """
@@ -58,7 +60,8 @@ def shardings(
     for axis, size in zip(letter, shape.shape, strict=True):
       if absent := [n for n in rules.get(axis, ()) if n not in mesh.shape]:
         raise errors.UserError(
-          f'mesh: has the axes {", ".join(map(str, mesh.shape))} and lacks {absent[0]}. Expected a mesh of '
+          f'mesh: has the axes {", ".join(map(str, mesh.shape))} and lacks {absent[0]}. Expected a '
+          f'mesh of '
           'tfm.train.shard.make_mesh(Mesh(data=..., fsdp=..., tensor=...)).'
         )
       names = tuple(n for n in rules.get(axis, ()) if n not in used and mesh.shape[n] > 1)
@@ -81,12 +84,15 @@ def shardings(
   found = jax.tree.map(place, letters, shapes)
   if wrong:
     listed = '. '.join(wrong[k] for k in sorted(wrong))
-    raise errors.UserError(f'mesh: {listed}. Expected sizes that divide, or mesh.rules that keep the axis whole.')
+    raise errors.UserError(
+      f'mesh: {listed}. Expected sizes that divide, or mesh.rules that keep the axis whole.'
+    )
   return found, kept, list(notes)
 
 
 def placed(mesh: jax.sharding.Mesh | None, rules: Rules, letters: Any, shapes: Any) -> Any:
-  """The sharding of every array of a tree: by the rules over `mesh`, or (None) all on one device of this process.
+  """The sharding of every array of a tree: by the rules over `mesh`, or (None) all on one device of
+  this process.
 
   Raises: UserError as `shardings`.
   """
@@ -99,12 +105,14 @@ def placed(mesh: jax.sharding.Mesh | None, rules: Rules, letters: Any, shapes: A
 def within(mesh: jax.sharding.Mesh, rules: Rules, fn: Callable[..., T]) -> Callable[..., T]:
   """`fn`, in whose trace `flax.linen.with_logical_constraint` knows mesh and rules.
 
-  Without a word from the model on where its activations live, the compiler splits them as it splits the parameters
-  and sends them around instead of the parameters.
-  """
+  Without a word from the model on where its activations live, the compiler splits them as it splits
+  the parameters and sends them around instead of the parameters."""
 
   def traced(*args: Any) -> T:
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules([*rules.items()]):
+    with (
+      jax.sharding.use_abstract_mesh(mesh.abstract_mesh),
+      nn.logical_axis_rules([*rules.items()]),
+    ):
       return fn(*args)
 
   return traced
@@ -121,7 +129,8 @@ def check_batch(mesh: jax.sharding.Mesh, rules: Rules, batch: int, accumulate: i
     pieces = f' and {accumulate} micro-batches' if accumulate > 1 else ''
     near = sorted({max(1, batch // ways) * ways, -(-batch // ways) * ways})
     raise errors.UserError(
-      f'data.batch: {batch} rows are not divided by the {devices} devices of mesh axes {" x ".join(names)}{pieces}. '
+      f'data.batch: {batch} rows are not divided by the {devices} devices of mesh axes '
+      f'{" x ".join(names)}{pieces}. '
       f'Expected a multiple of {ways}, such as {" or ".join(map(str, near))}.'
     )
 

@@ -12,10 +12,11 @@ from tfm.train.peaks import peak
 
 
 class Speed:
-  """Tokens or examples per second between two readings, without the first step, which includes compilation.
+  """Tokens or examples per second between two readings, without the first step, which includes
+  compilation.
 
-  MFU is the analytic FLOPs of the model, three times those of its forward pass in training, over the peak of all
-  `devices`. It is None for unknown devices, and for inputs whose FLOPs are unknown.
+  MFU is the analytic FLOPs of the model, three times those of its forward pass in training, over
+  the peak of all `devices`. It is None for unknown devices, and for inputs whose FLOPs are unknown.
   """
 
   def __init__(self, x: Experiment, devices: list[jax.Device]):
@@ -26,7 +27,8 @@ class Speed:
     self._since: tuple[int, float] | None = None
 
   def read(self, step: int, now: float | None = None) -> dict[str, float | None]:
-    """Return `tokens_per_s` (or `examples_per_s`) and `mfu` since the last reading, None if unknown.
+    """Return `tokens_per_s` (or `examples_per_s`) and `mfu` since the last reading, None if
+    unknown.
 
     Args:
       step: The step that has just finished.
@@ -71,5 +73,7 @@ def flops_per_step(x: Experiment) -> float | None:
 def _of_model_size(x: Experiment) -> bool:
   """Return whether a model of one tower has inputs of exactly the shapes of the data."""
   features, inputs = x.task.shapes(x.model, x.data), x.model.embed.shapes(x.data.batch, 1)
-  fits = all(name in features and features[name].shape == array.shape for name, array in inputs.items())
+  fits = all(
+    name in features and features[name].shape == array.shape for name, array in inputs.items()
+  )
   return fits and not x.model.towers

@@ -33,7 +33,11 @@ def make_begin(x: Experiment, tx: optax.GradientTransformation) -> Callable[[Any
   """`params -> state` before any update."""
 
   def begin(params: Any) -> State:
-    state = {'step': jnp.zeros((), jnp.int32), 'params': params, 'opt': tx.init(x.optim.trained(params))}
+    state = {
+      'step': jnp.zeros((), jnp.int32),
+      'params': params,
+      'opt': tx.init(x.optim.trained(params)),
+    }
     return state if x.optim.ema is None else state | {'ema': ema.init(params)}
 
   return begin
@@ -53,18 +57,19 @@ def letters(x: Experiment, tx: optax.GradientTransformation) -> State:
   return out if x.optim.ema is None else out | {'ema': params}
 
 
-def make_step(x: Experiment, tx: optax.GradientTransformation) -> Callable[[State, Batch], tuple[State, dict]]:
+def make_step(
+  x: Experiment, tx: optax.GradientTransformation
+) -> Callable[[State, Batch], tuple[State, dict]]:
   """Return `(state, batch) -> (state, metrics)`, one update of the parameters.
 
-  The sums and weights of the task's ratios, and the gradients of the sum of 'loss', are added over rows, micro-batches
-  and devices, and divided once by the weight of 'loss'. So the loss does not depend on how a batch is divided, up to
-  rounding. Auxiliary losses of the model are means: they are added per micro-batch, times the weight of 'loss'.
-  Dropout draws with a key of (seed, step). Parameters without a gradient are updated last, from the expert load of
-  the whole step.
+  The sums and weights of the task's ratios, and the gradients of the sum of 'loss', are added over
+  rows, micro-batches and devices, and divided once by the weight of 'loss'. So the loss does not
+  depend on how a batch is divided, up to rounding. Auxiliary losses of the model are means: they
+  are added per micro-batch, times the weight of 'loss'. Dropout draws with a key of (seed, step).
+  Parameters without a gradient are updated last, from the expert load of the whole step.
 
-  The metrics are float32 scalars: `loss` (the minimised loss with auxiliary losses), the other ratios of the task,
-  `grad_norm` (before clipping) and `lr`.
-  """
+  The metrics are float32 scalars: `loss` (the minimised loss with auxiliary losses), the other
+  ratios of the task, `grad_norm` (before clipping) and `lr`."""
   rate = x.optim.schedule_fn(x.steps)
   totals = _make_totals(x)
 
@@ -92,7 +97,9 @@ def make_step(x: Experiment, tx: optax.GradientTransformation) -> Callable[[Stat
 
 
 def _make_totals(x: Experiment) -> Callable[..., tuple[jax.Array, tuple[dict[str, Ratio], Any]]]:
-  """Return `(frozen, trained, batch, key) -> (sum of the minimised loss, (ratios of the task, expert load))`."""
+  """Return `(frozen, trained, batch, key) -> (sum of the minimised loss, (ratios of the task,
+  expert load))`.
+  """
 
   def totals(frozen: Any, trained: Any, batch: Batch, key: jax.Array | None):
     forward = Forward(x.model, merged(trained, frozen), x.run(), key)

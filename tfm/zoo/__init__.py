@@ -134,7 +134,9 @@ from tfm.zoo.entry import Entry as Entry
 from tfm.zoo.tiny import tiny as tiny
 
 TABLE = Table(
-  'model', command='tfm show --zoo',
+  'model',
+  None,
+  'tfm show --zoo',
   **vaswani.MODELS,
   **gpt1.MODELS,
   **gpt2.MODELS,

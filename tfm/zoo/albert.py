@@ -11,11 +11,15 @@ from tfm.zoo import bert
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
-PAPER = 'ALBERT: A Lite BERT for Self-supervised Learning of Language Representations, arXiv:1909.11942'
+PAPER = (
+  'ALBERT: A Lite BERT for Self-supervised Learning of Language Representations, arXiv:1909.11942'
+)
 
 
 def albert(depth: int, d: int, heads: int) -> Model:
-  """BERT with tanh GELU and embeddings of 128, whose layers share their parameters; SentencePiece vocabulary."""
+  """BERT with tanh GELU and embeddings of 128, whose layers share their parameters; SentencePiece
+  vocabulary.
+  """
   return shared(bert.bert(depth, d, heads, 30_000), [depth], 1, 128, GeluTanh())
 
 
@@ -37,7 +41,9 @@ def read(c: Fields) -> Model:
   of_layer = [int(i / (layers / groups)) for i in range(layers)]
   repeats = [of_layer.count(g) for g in range(groups)]
   inner, width = c.get('inner_group_num', 1), c.get('embedding_size', 128)
-  return shared(bert.read(c, 'gelu_new', 0.0), repeats, inner, width, c.act('hidden_act', 'gelu_new'))
+  return shared(
+    bert.read(c, 'gelu_new', 0.0), repeats, inner, width, c.act('hidden_act', 'gelu_new')
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Apertus of the Swiss AI Initiative (2025): Llama's block with normalised queries and keys, and xIELU."""
+"""Apertus of the Swiss AI Initiative (2025): Llama's block with normalised queries and keys, and
+xIELU.
+"""
 
 from typing import Any
 
@@ -26,7 +28,14 @@ def apertus(depth: int, d: int, heads: int, d_ff: int) -> Model:
   norm = RMSNorm(1e-5)
   block = Block(Attention(heads, 8, d // heads, _ROPE, qk_norm=norm), Xielu(d_ff), norm)
   segment = Segment((block,), depth)
-  return Model(Tokens(131_072), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(131_072),
+    d,
+    (segment,),
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -47,8 +56,10 @@ def write(m: Any) -> dict[str, Any]:
   block, fields = m.segments[0].pattern[0], llama.sizes(m, None)
   act = name_of(block.ffn.act) if hasattr(block.ffn, 'act') else 'xielu'
   return {
-    **{name: value for name, value in fields.items() if name != 'head_dim'}, 'rms_norm_eps': m.norm.eps,
-    'intermediate_size': block.ffn.d_ff, 'hidden_act': act, 'attention_bias': bool(block.mixer.bias),
+    **{name: value for name, value in fields.items() if name != 'head_dim'},
+    'rms_norm_eps': m.norm.eps,
+    'intermediate_size': block.ffn.d_ff, 'hidden_act': act,
+    'attention_bias': bool(block.mixer.bias),
   }  # fmt: skip
 
 

@@ -20,11 +20,20 @@ CARD = 'AFM-4.5B, model card, Arcee AI 2025'
 
 
 def arcee(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Return pre-norm blocks with RMSNorm, rotary positions, grouped keys and an ungated feed-forward."""
+  """Return pre-norm blocks with RMSNorm, rotary positions, grouped keys and an ungated
+  feed-forward.
+  """
   norm, rope = RMSNorm(1e-5), RoPE(1e4, scaling=Yarn(20.0, 4096, 32.0, 1.0))
   block = Block(Attention(heads, kv_heads, 128, rope), Mlp(d_ff, SquaredRelu(), bias=False), norm)
   segment = Segment((block,), depth)
-  return Model(Tokens(128_004), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(128_004),
+    d,
+    (segment,),
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:

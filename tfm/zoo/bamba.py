@@ -21,13 +21,22 @@ from tfm.zoo.mamba import expand, limits, limits_of
 POST = 'Bamba: Inference-Efficient Hybrid Mamba2 Model, IBM, Princeton, CMU and UIUC 2024'
 
 
-def bamba(depth: int, d: int, heads: int, d_ff: int, recurrent: Mamba2, at: tuple[int, ...]) -> Model:
+def bamba(
+  depth: int, d: int, heads: int, d_ff: int, recurrent: Mamba2, at: tuple[int, ...]
+) -> Model:
   """Pre-norm by root mean square, SwiGLU; layers `at` are attention with half of each head rotated."""
   norm = RMSNorm(1e-5)
   attention = Attention(heads, 8, d // heads, RoPE(1e4, fraction=0.5))
   layers = [Block(attention if i in at else recurrent, Glu(d_ff), norm) for i in range(depth)]
   head = Lm(tied=False)
-  return Model(Tokens(128_256), d, segments(layers), heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(128_256),
+    d,
+    segments(layers),
+    heads={'lm': head},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -37,7 +46,10 @@ def read(c: Fields) -> Model:
   # transformers rotates half of each head, whatever the config says.
   attention = llama.attention(c, 8, relative=c.rope(fraction=0.5))
   recurrent = mamba2(c)
-  layers = [Block(attention if i in at else recurrent, llama.glu(c), norm) for i in range(c['num_hidden_layers'])]
+  layers = [
+    Block(attention if i in at else recurrent, llama.glu(c), norm)
+    for i in range(c['num_hidden_layers'])
+  ]
   return llama.decoder(c, layers, norm)
 
 
@@ -53,12 +65,18 @@ def mamba2(c: Fields, **changes: Any) -> Mamba2:
   size = width // heads if size == 'auto' else size
   if size * heads != width:
     raise errors.UserError(
-      f'{c.where}: mamba_n_heads={heads} heads of mamba_d_head={size} are not {width} numbers. Expected mamba_expand '
+      f'{c.where}: mamba_n_heads={heads} heads of mamba_d_head={size} are not {width} numbers. '
+      f'Expected mamba_expand '
       'x hidden_size, or mamba_d_ssm.'
     )
   c.skip('mamba_chunk_size', 'mamba_expand', 'num_logits_to_keep')
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
-  fields = {'bias': c.get('mamba_proj_bias', False), 'norm': norm, 'norm_groups': groups, 'limits': limits(c)}
+  fields = {
+    'bias': c.get('mamba_proj_bias', False),
+    'norm': norm,
+    'norm_groups': groups,
+    'limits': limits(c),
+  }
   fields |= changes
   return Mamba2(
     heads, size, c.get('mamba_d_state', 256), groups, c.get('mamba_d_conv', 4),
@@ -73,7 +91,8 @@ def mamba_fields(m: Any) -> dict[str, Any]:
     return {}
   return {
     'mamba_n_heads': mixer.heads, 'mamba_d_head': mixer.head_dim, 'mamba_d_state': mixer.d_state,
-    'mamba_n_groups': mixer.key_heads, 'mamba_d_conv': mixer.conv, 'mamba_conv_bias': mixer.conv_bias,
+    'mamba_n_groups': mixer.key_heads, 'mamba_d_conv': mixer.conv,
+    'mamba_conv_bias': mixer.conv_bias,
     'mamba_proj_bias': mixer.bias, 'mamba_expand': expand(mixer.heads * mixer.head_dim, m),
     'time_step_limit': limits_of(mixer),
   }  # fmt: skip
@@ -87,4 +106,8 @@ def write(m: Any) -> dict[str, Any]:
 
 _RECURRENT = Mamba2(128, 64, 128, 1)
 
-MODELS = {'bamba-9b': Entry(bamba(32, 4096, 32, 14_336, _RECURRENT, (9, 18, 27)), 9_780_235_392, '9.8B', POST)}
+MODELS = {
+  'bamba-9b': Entry(
+    bamba(32, 4096, 32, 14_336, _RECURRENT, (9, 18, 27)), 9_780_235_392, '9.8B', POST
+  )
+}

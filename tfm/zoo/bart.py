@@ -26,31 +26,51 @@ NORM = LayerNorm(1e-5)
 
 
 def bart(layers: int, d: int, heads: int, vocab: int = 50_265) -> Model:
-  """Post-norm stacks, learned positions from row 2 on, each stack's embeddings normed, a bias on the logits.
+  """Post-norm stacks, learned positions from row 2 on, each stack's embeddings normed, a bias on
+  the logits.
 
-  *Differs*: theirs holds that bias as a buffer, which training leaves alone and a count of parameters leaves out.
-  """
+  *Differs*: theirs holds that bias as a buffer, which training leaves alone and a count of
+  parameters leaves out."""
   blocks = reader_and_writer(heads, 4 * d, Gelu(), Post())
-  return stacks(vocab, d, blocks, (layers, layers), Learned(1024, 2), Tokens(norm=NORM, dropout=0.1))
+  return stacks(
+    vocab, d, blocks, (layers, layers), Learned(1024, 2), Tokens(norm=NORM, dropout=0.1)
+  )
 
 
 def reader_and_writer(
-  heads: int, d_ff: int, act: Act, residual_layout: ResidualLayout, dropout: float = 0.1, looking: float = 0.0, inner: float = 0.0
+  heads: int,
+  d_ff: int,
+  act: Act,
+  residual_layout: ResidualLayout,
+  dropout: float = 0.1,
+  looking: float = 0.0,
+  inner: float = 0.0,
 ) -> tuple[Block, Block]:
-  """A block of the encoder and one of the decoder; `looking` and `inner` drop out scores and the feed-forward."""
+  """A block of the encoder and one of the decoder; `looking` and `inner` drop out scores and the
+  feed-forward.
+  """
   look = Attention(heads, mask=Mask(), bias='qkvo', dropout=looking)
   reader = Block(look, Mlp(d_ff, act, dropout=inner), NORM, residual_layout, dropout=dropout)
   cross = CrossAttention(heads, bias='qkvo', dropout=looking)
-  return reader, dataclasses.replace(reader, mixer=Attention(heads, bias='qkvo', dropout=looking), cross=cross)
+  return reader, dataclasses.replace(
+    reader, mixer=Attention(heads, bias='qkvo', dropout=looking), cross=cross
+  )
 
 
 def stacks(
-  vocab: int, d: int, blocks: tuple[Block, Block], depths: tuple[int, int], absolute: Absolute, embed: Tokens,
+  vocab: int, d: int, blocks: tuple[Block, Block], depths: tuple[int, int], absolute: Absolute,
+  embed: Tokens,
   head: Lm = Lm(bias=True), source: int | None = None,
 ) -> Model:  # fmt: skip
-  """Encoder and decoder of these blocks; an `embed` with a norm is each stack's own, as is a table of `source` rows."""
+  """Encoder and decoder of these blocks; an `embed` with a norm is each stack's own, as is a table
+  of `source` rows.
+  """
   reader, writer = blocks
-  own = dataclasses.replace(embed, vocab=source) if embed.norm is not None or source is not None else None
+  own = (
+    dataclasses.replace(embed, vocab=source)
+    if embed.norm is not None or source is not None
+    else None
+  )
   encoder = Tower(own, segments=(Segment((reader,), depths[0]),), absolute=absolute, norm=NORM)
   return Model(
     dataclasses.replace(embed, vocab=vocab),
@@ -65,7 +85,8 @@ def stacks(
 
 
 def read_stacks(
-  c: Fields, absolute: Absolute, residual_layout: ResidualLayout, norm: LayerNorm | None = None, act: str = 'gelu', scaled: bool = False,
+  c: Fields, absolute: Absolute, residual_layout: ResidualLayout, norm: LayerNorm | None = None,
+  act: str = 'gelu', scaled: bool = False,
   **fields: Any,
 ) -> Model:  # fmt: skip
   """The spec of the many configs with BART's fields: what differs is handed in."""
@@ -76,10 +97,17 @@ def read_stacks(
   c.only(normalize_before=last, add_final_layer_norm=last, normalize_embedding=norm is not None)
   dropout, kind = c.get('dropout', 0.1), c.act('activation_function', act)
   drops = dropout, c.get('attention_dropout', 0.0), c.get('activation_dropout', 0.0)
-  reader, _ = reader_and_writer(c['encoder_attention_heads'], c['encoder_ffn_dim'], kind, residual_layout, *drops)
-  _, writer = reader_and_writer(c['decoder_attention_heads'], c['decoder_ffn_dim'], kind, residual_layout, *drops)
+  reader, _ = reader_and_writer(
+    c['encoder_attention_heads'], c['encoder_ffn_dim'], kind, residual_layout, *drops
+  )
+  _, writer = reader_and_writer(
+    c['decoder_attention_heads'], c['decoder_ffn_dim'], kind, residual_layout, *drops
+  )
   embed = Tokens(power=0.5 if c.get('scale_embedding', scaled) else 0.0, norm=norm, dropout=dropout)
-  depths, vocab = (c['encoder_layers'], c['decoder_layers']), fields.pop('vocab', None) or c['vocab_size']
+  depths, vocab = (
+    (c['encoder_layers'], c['decoder_layers']),
+    fields.pop('vocab', None) or c['vocab_size'],
+  )
   return stacks(vocab, c['d_model'], (reader, writer), depths, absolute, embed, **fields)
 
 
@@ -88,11 +116,13 @@ def write_stacks(m: Any) -> dict[str, Any]:
   reader, writer = m.encoder.segments[0].pattern[0], m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'd_model': m.d_model, 'activation_function': name_of(writer.ffn.act),
-    'encoder_layers': depth(m.encoder), 'decoder_layers': depth(m), 'encoder_attention_heads': reader.mixer.heads,
+    'encoder_layers': depth(m.encoder), 'decoder_layers': depth(m),
+    'encoder_attention_heads': reader.mixer.heads,
     'encoder_ffn_dim': reader.ffn.d_ff, 'decoder_attention_heads': writer.mixer.heads,
     'decoder_ffn_dim': writer.ffn.d_ff,
     'max_position_embeddings': m.max_positions or 1024, 'scale_embedding': m.embed.power == 0.5,
-    'dropout': writer.dropout, 'attention_dropout': writer.mixer.dropout, 'activation_dropout': writer.ffn.dropout,
+    'dropout': writer.dropout, 'attention_dropout': writer.mixer.dropout,
+    'activation_dropout': writer.ffn.dropout,
     'is_encoder_decoder': True,
   }  # fmt: skip
 

@@ -19,8 +19,11 @@ from tfm.zoo.fields import Fields, name_of
 PAPER = 'BERT: Pre-training of Deep Bidirectional Transformers, arXiv:1810.04805'
 
 
-def bert(depth: int, d: int, heads: int, vocab: int = 30_522, types: int = 2, eps: float = 1e-12) -> Model:
-  """An encoder, post-norm, erf GELU, learned positions, two token types, norm on the embeddings; uncased vocabulary.
+def bert(
+  depth: int, d: int, heads: int, vocab: int = 30_522, types: int = 2, eps: float = 1e-12
+) -> Model:
+  """An encoder, post-norm, erf GELU, learned positions, two token types, norm on the embeddings;
+  uncased vocabulary.
 
   *Differs*: no pooler and no next-sentence head.
   """
@@ -38,11 +41,22 @@ def bert(depth: int, d: int, heads: int, vocab: int = 30_522, types: int = 2, ep
   )
 
 
-def read(c: Fields, act: str = 'gelu', drop: float = 0.1, eps: float = 1e-12, types: int = 2) -> Model:
-  """The spec of a published config, of a masked language model; what a family is silent of is as given."""
-  c.only(position_embedding_type='absolute', is_decoder=False, add_cross_attention=False, tie_word_embeddings=True)
+def read(
+  c: Fields, act: str = 'gelu', drop: float = 0.1, eps: float = 1e-12, types: int = 2
+) -> Model:
+  """The spec of a published config, of a masked language model; what a family is silent of is as
+  given.
+  """
+  c.only(
+    position_embedding_type='absolute',
+    is_decoder=False,
+    add_cross_attention=False,
+    tie_word_embeddings=True,
+  )
   c.only(directionality='bidi', pooler_type='first_token_transform')
-  c.skip('pooler_fc_size', 'pooler_num_attention_heads', 'pooler_num_fc_layers', 'pooler_size_per_head')
+  c.skip(
+    'pooler_fc_size', 'pooler_num_attention_heads', 'pooler_num_fc_layers', 'pooler_size_per_head'
+  )
   kind, dropout = c.act('hidden_act', act), c.get('hidden_dropout_prob', drop)
   norm = LayerNorm(c.get('layer_norm_eps', eps))
   heads, dropped = c['num_attention_heads'], c.get('attention_probs_dropout_prob', drop)
@@ -65,7 +79,8 @@ def write(m: Any) -> dict[str, Any]:
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
     'num_attention_heads': block.mixer.heads, 'intermediate_size': block.ffn.d_ff,
-    'max_position_embeddings': m.max_positions, 'type_vocab_size': m.embed.types, 'layer_norm_eps': block.norm.eps,
+    'max_position_embeddings': m.max_positions, 'type_vocab_size': m.embed.types,
+    'layer_norm_eps': block.norm.eps,
     'hidden_act': name_of(block.ffn.act), 'hidden_dropout_prob': block.dropout,
     'attention_probs_dropout_prob': block.mixer.dropout,
   }  # fmt: skip

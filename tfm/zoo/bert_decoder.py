@@ -11,7 +11,9 @@ from tfm.zoo.fields import Fields
 
 
 def reader(read: Callable[[Fields], Model]) -> Callable[[Fields], Model]:
-  """Return a function that reads a config of an encoder with `read`, and as a decoder if it says so."""
+  """Return a function that reads a config of an encoder with `read`, and as a decoder if it says
+  so.
+  """
 
   def read_either(c: Fields) -> Model:
     if not c.get('is_decoder', False):
@@ -45,6 +47,8 @@ def causal(spec: Model) -> Model:
   segments = []
   for segment in spec.segments:
     blocks: list[Any] = list(segment.pattern)
-    blocks = [dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, mask=Causal())) for b in blocks]
+    blocks = [
+      dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, mask=Causal())) for b in blocks
+    ]
     segments.append(dataclasses.replace(segment, pattern=tuple(blocks)))
   return dataclasses.replace(spec, segments=tuple(segments))

@@ -31,8 +31,12 @@ def read(c: Fields) -> Model:
   c.only(layerdrop=0.0, add_cross_attention=False)
   c.skip('layer_norm_eps', 'is_decoder')
   dropout = c.get('hidden_dropout_prob', 0.1)
-  attention = Attention(c['num_attention_heads'], bias='qkvo', dropout=c.get('attention_probs_dropout_prob', 0.1))
-  ffn = Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu'), dropout=c.get('activation_dropout', 0.0))
+  attention = Attention(
+    c['num_attention_heads'], bias='qkvo', dropout=c.get('attention_probs_dropout_prob', 0.1)
+  )
+  ffn = Mlp(
+    c['intermediate_size'], c.act('hidden_act', 'gelu'), dropout=c.get('activation_dropout', 0.0)
+  )
   power = 0.5 if c.get('scale_embedding', True) else 0.0
   return Model(
     Tokens(c['vocab_size'], power=power, dropout=dropout),

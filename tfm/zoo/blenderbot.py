@@ -13,7 +13,9 @@ PAPER = 'Recipes for building an open-domain chatbot, arXiv:2004.13637'
 
 
 def blenderbot(depths: tuple[int, int], d: int) -> Model:
-  """A shallow encoder and a deep decoder of BART's blocks, norms before the branches and at the end of each stack."""
+  """A shallow encoder and a deep decoder of BART's blocks, norms before the branches and at the end
+  of each stack.
+  """
   blocks = reader_and_writer(32, 4 * d, Gelu(), Pre())
   return stacks(8008, d, blocks, depths, Learned(128), Tokens(power=0.5, dropout=0.1))
 

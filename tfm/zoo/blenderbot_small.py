@@ -1,4 +1,6 @@
-"""Blenderbot Small: post-norm BART whose decoder norms its token embeddings before positions are added (2020)."""
+"""Blenderbot Small: post-norm BART whose decoder norms its token embeddings before positions are
+added (2020).
+"""
 
 import dataclasses
 from typing import Any
@@ -33,4 +35,6 @@ def read(c: Fields) -> Model:
   return early(read_stacks(c, Learned(c.get('max_position_embeddings', 512)), Post(), NORM))
 
 
-MODELS = {'blenderbot-small-90m': Entry(blenderbot_small(8, 512, 16, 54_944), 87_563_936, '90M', PAPER)}
+MODELS = {
+  'blenderbot-small-90m': Entry(blenderbot_small(8, 512, 16, 54_944), 87_563_936, '90M', PAPER)
+}

@@ -21,11 +21,21 @@ def bloom(
   depth: int, d: int, heads: int, vocab: int = 250_880, eps: float = 1e-5, tied: bool = True,
   dropout: float = 0.0, attention_dropout: float = 0.0,
 ) -> Model:  # fmt: skip
-  """Pre-norm, norm on the embeddings, linear biases in the scores, tanh GELU, biases everywhere, tied."""
-  norm, attention = LayerNorm(eps), Attention(heads, relative=ALiBi(), bias='qkvo', dropout=attention_dropout)
+  """Pre-norm, norm on the embeddings, linear biases in the scores, tanh GELU, biases everywhere,
+  tied.
+  """
+  norm, attention = (
+    LayerNorm(eps),
+    Attention(heads, relative=ALiBi(), bias='qkvo', dropout=attention_dropout),
+  )
   block = Block(attention, Mlp(4 * d, GeluTanh()), norm, dropout=dropout)
   return Model(
-    Tokens(vocab, norm=norm), d, (Segment((block,), depth),), heads={'lm': Lm(tied)}, norm=norm, init=Normal()
+    Tokens(vocab, norm=norm),
+    d,
+    (Segment((block,), depth),),
+    heads={'lm': Lm(tied)},
+    norm=norm,
+    init=Normal(),
   )
 
 
@@ -33,10 +43,19 @@ def read(c: Fields) -> Model:
   """The spec of a published config."""
   c.only(apply_residual_connection_post_layernorm=False, skip_bias_add_qkv=False)
   # How a kernel was fused or split over devices, and sizes that nothing asks for.
-  c.skip('pretraining_tp', 'slow_but_exact', 'attention_softmax_in_fp32', 'bias_dropout_fusion', 'offset_alibi')
+  c.skip(
+    'pretraining_tp',
+    'slow_but_exact',
+    'attention_softmax_in_fp32',
+    'bias_dropout_fusion',
+    'offset_alibi',
+  )
   c.skip('masked_softmax_fusion', 'seq_length', 'skip_bias_add')
   d = c.get('n_embed') or c['hidden_size']
-  heads, depth = c.get('num_attention_heads') or c['n_head'], c.get('num_hidden_layers') or c['n_layer']
+  heads, depth = (
+    c.get('num_attention_heads') or c['n_head'],
+    c.get('num_hidden_layers') or c['n_layer'],
+  )
   eps, tied = c.get('layer_norm_epsilon', 1e-5), c.get('tie_word_embeddings', True)
   dropouts = c.get('hidden_dropout', 0.0), c.get('attention_dropout', 0.0)
   return bloom(depth, d, heads, c['vocab_size'], eps, tied, *dropouts)
@@ -46,7 +65,8 @@ def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   block = m.segments[0].pattern[0]
   return {
-    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'n_layer': depth(m), 'n_head': block.mixer.heads,
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'n_layer': depth(m),
+    'n_head': block.mixer.heads,
     'layer_norm_epsilon': block.norm.eps, 'hidden_dropout': block.dropout,
     'attention_dropout': block.mixer.dropout,
   }  # fmt: skip

@@ -1,8 +1,8 @@
 """Fields of a `config.json` that cannot change the outputs of a model, grouped by purpose.
 
-`is_neutral` accepts a field of these tables, a value that turns a feature off, and a default that changes nothing.
-A family may still read a field of the tables; the rule applies to fields that it does not read.
-"""
+`is_neutral` accepts a field of these tables, a value that turns a feature off, and a default that
+changes nothing. A family may still read a field of the tables; the rule applies to fields that it
+does not read."""
 
 import re
 from typing import Any
@@ -68,14 +68,20 @@ PROGRAMS = _names("""
 SILENT = FILE | STORAGE | TOKENS | TRAINING | GENERATION | PROGRAMS
 
 #: Names that begin with the name of a program.
-_PREFIXES = re.compile(r'(unsloth|_unsloth|axolotl|mergekit|nanotron|mlx|wandb|transformers\.js|llama_?factory|trl)_')
+_PREFIXES = re.compile(
+  r'(unsloth|_unsloth|axolotl|mergekit|nanotron|mlx|wandb|transformers\.js|llama_?factory|trl)_'
+)
 #: Values with which a field changes nothing, whether or not the model has the feature.
 DEFAULTS: dict[str, tuple[Any, ...]] = {
   'tensor_parallel_degree': (1,), 'partial_rotary_factor': (1,), 'rotary_pct': (1,),
-  'embedding_multiplier': (1,), 'logits_scaling': (1,), 'residual_multiplier': (1,), 'logit_scale': (1,),
-  'embedding_fraction': (1,), 'router_scaling_factor': (1,), 'layer_norm_elementwise_affine': (True,),
-  'is_causal': (True,), 'causal': (True,), 'full_attn_mod': (1,), 'interpolate_factor': (1,), 'ep_size': (1,),
-  'residual_scale': (1,), 'num_nextn_predict_layers': (0,), 'num_experts': (0,), 'num_local_experts': (0,),
+  'embedding_multiplier': (1,), 'logits_scaling': (1,), 'residual_multiplier': (1,),
+  'logit_scale': (1,),
+  'embedding_fraction': (1,), 'router_scaling_factor': (1,),
+  'layer_norm_elementwise_affine': (True,),
+  'is_causal': (True,), 'causal': (True,), 'full_attn_mod': (1,), 'interpolate_factor': (1,),
+  'ep_size': (1,),
+  'residual_scale': (1,), 'num_nextn_predict_layers': (0,), 'num_experts': (0,),
+  'num_local_experts': (0,),
 }  # fmt: skip
 #: Fields that `transformers` reads in any model, and that are on by default.
 _ON = ('is_causal',)

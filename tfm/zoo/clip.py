@@ -37,14 +37,20 @@ def layers(
 
 
 def clip(
-  dim: int, text: tuple[int, int, int], image: tuple[int, int, int], size: int, side: int = 224, vocab: int = 49_408
+  dim: int,
+  text: tuple[int, int, int],
+  image: tuple[int, int, int],
+  size: int,
+  side: int = 224,
+  vocab: int = 49_408,
 ) -> Model:
   """Return a CLIP of a text and an image tower, each given as (depth, width, heads).
 
   Args:
     dim: width of the vectors that are compared.
     text: sizes of the text tower: causal, 77 learned positions, read at the end token.
-    image: sizes of the image tower: a class token, a norm before the first layer, read at the class token.
+    image: sizes of the image tower: a class token, a norm before the first layer, read at the class
+    token.
     size: side of a patch in pixels.
     side: side of an image in pixels.
     vocab: number of token ids; the end token is the last.
@@ -57,15 +63,21 @@ def clip(
   return joined(model, tower, dim, 'largest', eps)
 
 
-def joined(text: Model, image: Tower, dim: int, pick: Pick, eps: float, scale: float = 2.6592) -> Model:
+def joined(
+  text: Model, image: Tower, dim: int, pick: Pick, eps: float, scale: float = 2.6592
+) -> Model:
   """Return a text and an image tower without heads as one model that compares them."""
   heads = {'image': Project(dim, norm=LayerNorm(eps), name='image_embeds')}
-  text = text.with_heads(text=Project(dim, pick, name='text_embeds'), similarity=Similarity(scale=scale))
+  text = text.with_heads(
+    text=Project(dim, pick, name='text_embeds'), similarity=Similarity(scale=scale)
+  )
   return text.with_towers(vision=dataclasses.replace(image, heads=heads))
 
 
 def sub(c: Fields, name: str) -> Fields:
-  """Return the fields of the config of a tower; an older `text_config_dict` replaces `text_config` altogether."""
+  """Return the fields of the config of a tower; an older `text_config_dict` replaces `text_config`
+  altogether.
+  """
   older = f'{name}_dict'
   if not c.get(older):
     return c.part(name)
@@ -74,9 +86,15 @@ def sub(c: Fields, name: str) -> Fields:
 
 
 def texts(
-  c: Fields, sizes: Mapping[str, int], act: str = 'quick_gelu', eps: float = 1e-5, mask: Mask = Causal()
+  c: Fields,
+  sizes: Mapping[str, int],
+  act: str = 'quick_gelu',
+  eps: float = 1e-5,
+  mask: Mask = Causal(),
 ) -> Model:
-  """Return the text tower of a config, without heads; `sizes`, `act` and `eps` are defaults of the family."""
+  """Return the text tower of a config, without heads; `sizes`, `act` and `eps` are defaults of the
+  family.
+  """
   c.skip('tie_word_embeddings', 'projection_dim')
   c.only(dropout=0.0)
   kind, eps, size = c.act('hidden_act', act), c.get('layer_norm_eps', eps), _sizes(c, sizes)
@@ -87,24 +105,36 @@ def texts(
 
 
 def images(
-  c: Fields, sizes: Mapping[str, int], act: str = 'quick_gelu', eps: float = 1e-5, plain: bool = False
+  c: Fields,
+  sizes: Mapping[str, int],
+  act: str = 'quick_gelu',
+  eps: float = 1e-5,
+  plain: bool = False,
 ) -> Tower:
   """Return the image tower of a config, without heads.
 
   Args:
     c: the fields of the config.
     sizes, act, eps: defaults of the family.
-    plain: no class token and no norm before the first layer, but a bias of the patches and a norm after the last
-      (SigLIP).
+    plain: no class token and no norm before the first layer, but a bias of the patches and a norm
+      after the last (SigLIP).
   """
   c.skip('tie_word_embeddings', 'projection_dim')
   c.only(dropout=0.0)
-  kind, norm, size = c.act('hidden_act', act), LayerNorm(c.get('layer_norm_eps', eps)), _sizes(c, sizes)
+  kind, norm, size = (
+    c.act('hidden_act', act),
+    LayerNorm(c.get('layer_norm_eps', eps)),
+    _sizes(c, sizes),
+  )
   patch, side = c.get('patch_size', sizes['patch_size']), c.get('image_size', 224)
   if not isinstance(patch, int) or not isinstance(side, int):
-    raise errors.UserError(f'{c.where}: patch_size={patch}, image_size={side}. Expected squares, one number each.')
+    raise errors.UserError(
+      f'{c.where}: patch_size={patch}, image_size={side}. Expected squares, one number each.'
+    )
   channels = c.get('num_channels', 3)
-  patches = Patches(patch, side, channels, bias=plain, class_token=not plain, norm=None if plain else norm)
+  patches = Patches(
+    patch, side, channels, bias=plain, class_token=not plain, norm=None if plain else norm
+  )
   blocks = layers(*size[1:], kind, norm.eps, dropout=c.get('attention_dropout', 0.0))
   return Tower(patches, size[0], blocks, norm=norm if plain else None)
 
@@ -122,7 +152,8 @@ TEXT = {
   'max_position_embeddings': 77, 'vocab_size': 49_408,
 }  # fmt: skip
 IMAGE = {
-  'hidden_size': 768, 'num_hidden_layers': 12, 'num_attention_heads': 12, 'intermediate_size': 3072, 'patch_size': 32,
+  'hidden_size': 768, 'num_hidden_layers': 12, 'num_attention_heads': 12, 'intermediate_size': 3072,
+  'patch_size': 32,
 }  # fmt: skip
 
 
@@ -130,7 +161,9 @@ def pick_of(c: Fields) -> Pick:
   """Return where a config's text tower is read."""
   end = c.get('eos_token_id', 49_407)
   if not isinstance(end, int):
-    raise errors.UserError(f'{c.where}: eos_token_id is {end!r}. Expected one number: the token that is pooled.')
+    raise errors.UserError(
+      f'{c.where}: eos_token_id is {end!r}. Expected one number: the token that is pooled.'
+    )
   return 'largest' if end == _LARGEST else end
 
 
@@ -157,7 +190,9 @@ def read_image(c: Fields) -> Model:
 
 def alone(tower: Any) -> Model:
   """Return a tower as a model of its own."""
-  return Model(tower.embed, tower.d_model, tower.segments, norm=tower.norm, init=Normal(), heads=tower.heads)
+  return Model(
+    tower.embed, tower.d_model, tower.segments, norm=tower.norm, init=Normal(), heads=tower.heads
+  )
 
 
 def write(m: Any) -> dict[str, Any]:
@@ -191,13 +226,18 @@ def text_fields(m: Any) -> dict[str, Any]:
 def image_fields(m: Any) -> dict[str, Any]:
   """Return the fields of an image tower that do not depend on its head."""
   embed = m.embed
-  return _fields(m) | {'patch_size': embed.size, 'image_size': embed.image, 'num_channels': embed.channels}
+  return _fields(m) | {
+    'patch_size': embed.size,
+    'image_size': embed.image,
+    'num_channels': embed.channels,
+  }
 
 
 def _fields(m: Any) -> dict[str, Any]:
   block = m.segments[0].pattern[0]
   return {
-    'hidden_size': m.d_model, 'num_hidden_layers': depth(m), 'num_attention_heads': block.mixer.heads,
+    'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
+    'num_attention_heads': block.mixer.heads,
     'intermediate_size': block.ffn.d_ff, 'hidden_act': name_of(block.ffn.act, 'gelu_pytorch_tanh'),
     'layer_norm_eps': block.norm.eps, 'attention_dropout': block.mixer.dropout,
   }  # fmt: skip
@@ -209,5 +249,7 @@ MODELS = {
   'clip-vit-base-patch32': Entry(clip(512, (12, 512, 8), _B, 32), 151_277_313, '151M', PAPER),
   'clip-vit-base-patch16': Entry(clip(512, (12, 512, 8), _B, 16), 149_620_737, '150M', PAPER),
   'clip-vit-large-patch14': Entry(clip(768, (12, 768, 12), _L, 14), 427_616_513, '428M', PAPER),
-  'clip-vit-large-patch14-336': Entry(clip(768, (12, 768, 12), _L, 14, 336), 427_944_193, '428M', PAPER),
+  'clip-vit-large-patch14-336': Entry(
+    clip(768, (12, 768, 12), _L, 14, 336), 427_944_193, '428M', PAPER
+  ),
 }

@@ -21,15 +21,20 @@ PAPER = 'Command R, model card, Cohere 2024'
 PLUS = 'Command R+, model card, Cohere 2024'
 
 
-def cohere(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, base: float, scale: float, each: bool) -> Model:
-  """Both branches side by side behind one norm without a bias, rotary positions in turns, SwiGLU, tied; scaled logits.
+def cohere(
+  depth: int, d: int, heads: int, kv_heads: int, d_ff: int, base: float, scale: float, each: bool
+) -> Model:
+  """Both branches side by side behind one norm without a bias, rotary positions in turns, SwiGLU,
+  tied; scaled logits.
 
   `each` gives every head norms of its own, of queries and keys.
   """
   norm = LayerNorm(1e-5, bias=False)
   qk_norm: Norm | None = norm if each else None
   rope = RoPE(base, 'interleaved')
-  attention = Attention(heads, kv_heads, d // heads, rope, qk_norm=qk_norm, qk_norm_over='each' if each else 'head')
+  attention = Attention(
+    heads, kv_heads, d // heads, rope, qk_norm=qk_norm, qk_norm_over='each' if each else 'head'
+  )
   block = Block(attention, Glu(d_ff), norm, Parallel())
   return Model(
     Tokens(256_000),
@@ -45,21 +50,32 @@ def read(c: Fields) -> Model:
   """The spec of a published config."""
   c.skip('model_max_length')
   norm = LayerNorm(c.get('layer_norm_eps', 1e-5), bias=False)
-  qk_norm: dict[str, Any] = {'qk_norm': norm, 'qk_norm_over': 'each'} if c.get('use_qk_norm') else {}
+  qk_norm: dict[str, Any] = (
+    {'qk_norm': norm, 'qk_norm_over': 'each'} if c.get('use_qk_norm') else {}
+  )
   attention = llama.attention(c, relative=c.rope(5e5, 'interleaved', partial=False), **qk_norm)
   block = Block(attention, llama.glu(c, bias=False), norm, Parallel())
-  return llama.decoder(c, [block] * c['num_hidden_layers'], norm, True, scale=c.get('logit_scale', 0.0625))
+  return llama.decoder(
+    c, [block] * c['num_hidden_layers'], norm, True, scale=c.get('logit_scale', 0.0625)
+  )
 
 
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   a = m.segments[0].pattern[0].mixer
   scale = 0.0625 if m.lm is None else m.lm.scale
-  return {**sizes(m), 'attention_bias': bool(a.bias), 'use_qk_norm': a.qk_norm is not None, 'logit_scale': scale}
+  return {
+    **sizes(m),
+    'attention_bias': bool(a.bias),
+    'use_qk_norm': a.qk_norm is not None,
+    'logit_scale': scale,
+  }
 
 
 MODELS = {
-  'command-r-35b': Entry(cohere(40, 8192, 64, 64, 22_528, 8e6, 0.0625, False), 34_980_831_232, '35B', PAPER),
+  'command-r-35b': Entry(
+    cohere(40, 8192, 64, 64, 22_528, 8e6, 0.0625, False), 34_980_831_232, '35B', PAPER
+  ),
   'command-r-plus-104b': Entry(
     cohere(64, 12_288, 96, 8, 33_792, 75e6, 0.8333333333333334, True), 103_810_674_688, '104B', PLUS
   ),

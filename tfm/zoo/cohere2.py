@@ -1,4 +1,6 @@
-"""Command R7B and A (2024, 2025): Cohere's block, three layers with a window to each without positions."""
+"""Command R7B and A (2024, 2025): Cohere's block, three layers with a window to each without
+positions.
+"""
 
 from typing import Any
 
@@ -27,17 +29,31 @@ def cohere2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
   norm = LayerNorm(1e-5, bias=False)
 
   def block(relative: Relative, mask: Mask) -> Block:
-    return Block(Attention(heads, kv_heads, d // heads, relative, mask), Glu(d_ff), norm, Parallel())
+    return Block(
+      Attention(heads, kv_heads, d // heads, relative, mask), Glu(d_ff), norm, Parallel()
+    )
 
   local, far = block(RoPE(5e4, 'interleaved'), seen(4096)), block(Relative(), seen(None))
   layers = segments([local, local, local, far] * (depth // 4))
-  return Model(Tokens(256_000), d, layers, heads={'lm': Lm(scale=0.25)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(256_000),
+    d,
+    layers,
+    heads={'lm': Lm(scale=0.25)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
   """The spec of a published config."""
   # What the first of these configs say beside what is read.
-  c.only(rotary_pct=1.0, use_gated_activation=True, use_parallel_block=True, position_embedding_type='rope_gptj')
+  c.only(
+    rotary_pct=1.0,
+    use_gated_activation=True,
+    use_parallel_block=True,
+    position_embedding_type='rope_gptj',
+  )
   c.only(use_qk_norm=False, order_of_interleaved_layers='local_attn_first')
   c.skip('layer_switch', 'use_embedding_sharing', 'use_parallel_embedding')
   norm, rope, ffn = (
@@ -48,7 +64,12 @@ def read(c: Fields) -> Model:
   every = c.get('sliding_window_pattern', c.get('_sliding_window_pattern', 4))
   types = [LOCAL if (i + 1) % every else GLOBAL for i in range(c['num_hidden_layers'])]
   layers = [
-    Block(llama.attention(c, relative=Relative() if mask == seen(None) else rope, mask=mask), ffn, norm, Parallel())
+    Block(
+      llama.attention(c, relative=Relative() if mask == seen(None) else rope, mask=mask),
+      ffn,
+      norm,
+      Parallel(),
+    )
     for mask in masks(c, types, c.given('sliding_window', 4096))
   ]
   return llama.decoder(c, layers, norm, True, scale=c.get('logit_scale', 0.0625))
@@ -57,7 +78,8 @@ def read(c: Fields) -> Model:
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   return {
-    **sizes(m), 'attention_bias': bool(m.segments[0].pattern[0].mixer.bias), 'layer_types': types_of(m),
+    **sizes(m), 'attention_bias': bool(m.segments[0].pattern[0].mixer.bias),
+    'layer_types': types_of(m),
     'sliding_window': window_of(m), 'logit_scale': 0.0625 if m.lm is None else m.lm.scale,
   }  # fmt: skip
 

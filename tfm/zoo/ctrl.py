@@ -14,7 +14,9 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
-PAPER = 'CTRL: A Conditional Transformer Language Model for Controllable Generation, arXiv:1909.05858'
+PAPER = (
+  'CTRL: A Conditional Transformer Language Model for Controllable Generation, arXiv:1909.05858'
+)
 
 
 def ctrl(depth: int, d: int, heads: int, d_ff: int, vocab: int, length: int) -> Model:
@@ -23,7 +25,9 @@ def ctrl(depth: int, d: int, heads: int, d_ff: int, vocab: int, length: int) -> 
   block = Block(Attention(heads, bias='qkvo'), Mlp(d_ff, Relu()), norm, dropout=0.1)
   embed, segment = Tokens(vocab, power=0.5, dropout=0.1), Segment((block,), depth)
   absolute, head = Sinusoidal('halves', max_len=length), Lm(bias=True)
-  return Model(embed, d, (segment,), absolute, norm, heads={'lm': head}, init=Normal(depth_scaled=False))
+  return Model(
+    embed, d, (segment,), absolute, norm, heads={'lm': head}, init=Normal(depth_scaled=False)
+  )
 
 
 def read(c: Fields) -> Model:
@@ -31,7 +35,10 @@ def read(c: Fields) -> Model:
   c.skip('n_ctx', 'attn_pdrop')
   # The norms of the layers have an epsilon that no field changes.
   block = Block(
-    Attention(c['n_head'], bias='qkvo'), Mlp(c['dff'], Relu()), LayerNorm(1e-6), dropout=c.get('resid_pdrop', 0.1)
+    Attention(c['n_head'], bias='qkvo'),
+    Mlp(c['dff'], Relu()),
+    LayerNorm(1e-6),
+    dropout=c.get('resid_pdrop', 0.1),
   )
   return Model(
     Tokens(c['vocab_size'], power=0.5, dropout=c.get('embd_pdrop', 0.1)),

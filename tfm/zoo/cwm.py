@@ -17,7 +17,9 @@ from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import GLOBAL, LOCAL, masks, seen, segments, types_of, window_of
 
-PAPER = 'CWM: An Open-Weights LLM for Research on Code Generation with World Models, arXiv:2510.02387'
+PAPER = (
+  'CWM: An Open-Weights LLM for Research on Code Generation with World Models, arXiv:2510.02387'
+)
 _ROPE = RoPE(1e6, scaling=Llama3(16.0))
 
 
@@ -27,7 +29,14 @@ def cwm(depth: int, d: int, heads: int, d_ff: int) -> Model:
   far = Block(Attention(heads, 8, 128, _ROPE), Glu(d_ff), norm)
   near = dataclasses.replace(far, mixer=Attention(heads, 8, 128, _ROPE, seen(8192)))
   layers, head = [near if i % 4 else far for i in range(depth)], Lm(tied=False)
-  return Model(Tokens(128_256), d, segments(layers), heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(128_256),
+    d,
+    segments(layers),
+    heads={'lm': head},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -37,7 +46,9 @@ def read(c: Fields) -> Model:
   rope = c.rope(1e6) if 'rope_parameters' in c or 'rope_scaling' in c else _ROPE
   types = [LOCAL if i % 4 else GLOBAL for i in range(c['num_hidden_layers'])]
   looks = masks(c, types, c.get('sliding_window', 8192))
-  layers = [Block(llama.attention(c, 8, 128, mask=mask, relative=rope), ffn, norm) for mask in looks]
+  layers = [
+    Block(llama.attention(c, 8, 128, mask=mask, relative=rope), ffn, norm) for mask in looks
+  ]
   return llama.decoder(c, layers, norm)
 
 

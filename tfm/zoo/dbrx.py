@@ -1,4 +1,6 @@
-"""DBRX (2024): 16 experts, four of which see a token; norms without biases, heads kept within bounds."""
+"""DBRX (2024): 16 experts, four of which see a token; norms without biases, heads kept within
+bounds.
+"""
 
 from typing import Any
 
@@ -24,7 +26,14 @@ def dbrx(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
   """Pre-norm, rotary positions, grouped keys, SwiGLU experts with weights that sum to 1."""
   attention = Attention(heads, kv_heads, d // heads, RoPE(5e5), clip=8.0)
   segment = Segment((Block(attention, Moe(16, TopK(k=4), Glu(d_ff)), NORM),), depth)
-  return Model(Tokens(100_352), d, (segment,), heads={'lm': Lm(tied=False)}, norm=NORM, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(100_352),
+    d,
+    (segment,),
+    heads={'lm': Lm(tied=False)},
+    norm=NORM,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -43,7 +52,9 @@ def read(c: Fields) -> Model:
     f.only(moe_normalize_expert_weights=1.0)
   f.only(uniform_expert_assignment=False)
   act = Fields(f.get('ffn_act_fn', {'name': 'silu'}), f.where).act('name', 'silu')
-  router = TopK(f.get('moe_loss_weight', 0.01), 0.0, f.get('moe_top_k', 1), renormalize=power is not None)
+  router = TopK(
+    f.get('moe_loss_weight', 0.01), 0.0, f.get('moe_top_k', 1), renormalize=power is not None
+  )
   moe = Moe(f.get('moe_num_experts', 4), router, Glu(f.get('ffn_hidden_size', 3584), act))
   block = Block(attention, moe, NORM, dropout=c.get('resid_pdrop', 0.0))
   return Model(
@@ -62,14 +73,18 @@ def write(m: Any) -> dict[str, Any]:
   a, moe = block.mixer, block.ffn
   heads, kv_heads, _ = a.sizes(m.d_model)
   return {
-    'vocab_size': m.vocab, 'd_model': m.d_model, 'n_heads': heads, 'n_layers': depth(m), 'max_seq_len': 131_072,
-    'resid_pdrop': block.dropout, 'emb_pdrop': m.embed.dropout, 'rope_parameters': rope_parameters(a.relative),
+    'vocab_size': m.vocab, 'd_model': m.d_model, 'n_heads': heads, 'n_layers': depth(m),
+    'max_seq_len': 131_072,
+    'resid_pdrop': block.dropout, 'emb_pdrop': m.embed.dropout,
+    'rope_parameters': rope_parameters(a.relative),
     'attn_config': {
-      'attn_pdrop': a.dropout, 'clip_qkv': a.clip, 'kv_n_heads': kv_heads, 'rope_theta': a.relative.base,
+      'attn_pdrop': a.dropout, 'clip_qkv': a.clip, 'kv_n_heads': kv_heads,
+      'rope_theta': a.relative.base,
     },
     'ffn_config': {
       'ffn_act_fn': {'name': name_of(moe.expert.act)}, 'ffn_hidden_size': moe.expert.d_ff,
-      'moe_num_experts': moe.experts, 'moe_top_k': moe.router.k, 'moe_loss_weight': moe.router.balance,
+      'moe_num_experts': moe.experts, 'moe_top_k': moe.router.k,
+      'moe_loss_weight': moe.router.balance,
       'moe_normalize_expert_weights': 1.0 if moe.router.renormalize else None,
     },
     'tie_word_embeddings': False,

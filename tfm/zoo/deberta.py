@@ -20,20 +20,34 @@ def deberta(layers: int, d: int, heads: int) -> Model:
   """BERT without positions or types, with 512 distances each way; byte-level BPE."""
   spec: Any = bert.bert(layers, d, heads, 50_265, types=0, eps=1e-7)
   mixer = Disentangled(
-    heads, mask=Mask(), bias=_BIAS, scale=(3 * d // heads) ** -0.5, dropout=0.1, distances=Distances(512), own=True
+    heads,
+    mask=Mask(),
+    bias=_BIAS,
+    scale=(3 * d // heads) ** -0.5,
+    dropout=0.1,
+    distances=Distances(512),
+    own=True,
   )
   return _mixing(dataclasses.replace(spec, absolute=Absolute()), mixer)
 
 
 def _mixing(spec: Any, mixer: Any) -> Model:
   (block,) = spec.segments[0].pattern
-  segment = dataclasses.replace(spec.segments[0], pattern=(dataclasses.replace(block, mixer=mixer),))
+  segment = dataclasses.replace(
+    spec.segments[0], pattern=(dataclasses.replace(block, mixer=mixer),)
+  )
   return dataclasses.replace(spec, segments=(segment,))
 
 
 def read(c: Fields) -> Model:
   """Return the spec of a published config, with a masked-LM head."""
-  c.only(talking_head=False, position_buckets=-1, share_att_key=False, norm_rel_ebd='none', conv_kernel_size=0)
+  c.only(
+    talking_head=False,
+    position_buckets=-1,
+    share_att_key=False,
+    norm_rel_ebd='none',
+    conv_kernel_size=0,
+  )
   c.skip('padding_idx', 'pos_ebd_type')
   spec: Any = deberta_v2.read(c)
   (block,) = spec.segments[0].pattern
@@ -43,7 +57,11 @@ def read(c: Fields) -> Model:
 def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
   fields = deberta_v2.write(m)
-  return {n: v for n, v in fields.items() if n not in ('position_buckets', 'share_att_key', 'norm_rel_ebd')}
+  return {
+    n: v
+    for n, v in fields.items()
+    if n not in ('position_buckets', 'share_att_key', 'norm_rel_ebd')
+  }
 
 
 MODELS = {

@@ -21,7 +21,9 @@ _TERMS = ('c2p', 'p2c')
 
 
 def deberta_v3(depth: int, d: int, heads: int) -> Model:
-  """BERT without positions or types; 512 vectors of distances for all layers, projected as their words are."""
+  """BERT without positions or types; 512 vectors of distances for all layers, projected as their
+  words are.
+  """
   spec = bert.bert(depth, d, heads, 128_100, types=0, eps=1e-7)
   mixer = Disentangled(
     heads, mask=Mask(), bias='qkvo', scale=(3 * d // heads) ** -0.5, dropout=0.1,
@@ -44,7 +46,9 @@ def _beside(spec: Model, conv: Conv) -> Model:
 
 def _looking(spec: Model, mixer: Attention) -> Model:
   (block,) = spec.segments[0].pattern
-  segment = dataclasses.replace(spec.segments[0], pattern=(dataclasses.replace(block, mixer=mixer),))
+  segment = dataclasses.replace(
+    spec.segments[0], pattern=(dataclasses.replace(block, mixer=mixer),)
+  )
   return dataclasses.replace(spec, segments=(segment,))
 
 
@@ -67,16 +71,22 @@ def read(c: Fields) -> Model:
     far = far if far > 0 else c.get('max_position_embeddings', 512)
     norm = c.choice('norm_rel_ebd', {'none': None, 'layer_norm': spec.norm}, 'none')
     distances = Distances(span, far, norm) if span > 0 else Distances(far, None, norm)
-    mixer = Disentangled(**looks, distances=distances, terms=terms, own=not c.get('share_att_key', False))
+    mixer = Disentangled(
+      **looks, distances=distances, terms=terms, own=not c.get('share_att_key', False)
+    )
   else:
     c.skip('max_relative_positions', 'position_buckets', 'norm_rel_ebd', 'share_att_key')
   spec = _looking(spec, mixer)
   if (size := c.get('conv_kernel_size', 0)) > 0:
-    conv = Conv(size, c.get('conv_groups', 1), c.act('conv_act', 'tanh'), c.get('hidden_dropout_prob', 0.1))
+    conv = Conv(
+      size, c.get('conv_groups', 1), c.act('conv_act', 'tanh'), c.get('hidden_dropout_prob', 0.1)
+    )
     spec = _beside(spec, conv)
   else:
     c.skip('conv_act', 'conv_groups')
-  return spec if c.get('position_biased_input', True) else dataclasses.replace(spec, absolute=Absolute())
+  return (
+    spec if c.get('position_biased_input', True) else dataclasses.replace(spec, absolute=Absolute())
+  )
 
 
 def write(m: Any) -> dict[str, Any]:
@@ -85,16 +95,22 @@ def write(m: Any) -> dict[str, Any]:
   mixer: Any = block.mixer
   fields = {
     **bert.write(m), 'max_position_embeddings': m.max_positions or 512,
-    'position_biased_input': m.max_positions is not None, 'relative_attention': mixer.common is not None,
+    'position_biased_input': m.max_positions is not None,
+    'relative_attention': mixer.common is not None,
   }  # fmt: skip
   if (conv := cast(Conv | None, block.extra_branch)) is not None:
-    fields |= {'conv_kernel_size': conv.size, 'conv_groups': conv.groups, 'conv_act': name_of(conv.act)}
+    fields |= {
+      'conv_kernel_size': conv.size,
+      'conv_groups': conv.groups,
+      'conv_act': name_of(conv.act),
+    }
   if mixer.common is None:
     return fields
   told = mixer.distances
   return fields | {
     'pos_att_type': list(mixer.terms), 'share_att_key': not mixer.own,
-    'position_buckets': told.span if told.far else -1, 'max_relative_positions': told.far or told.span,
+    'position_buckets': told.span if told.far else -1,
+    'max_relative_positions': told.far or told.span,
     'norm_rel_ebd': 'none' if told.norm is None else 'layer_norm',
   }  # fmt: skip
 

@@ -1,4 +1,6 @@
-"""DeepSeek-V2 (2024) and V3 (2024): latent attention, fine-grained experts beside shared ones, dense layers first."""
+"""DeepSeek-V2 (2024) and V3 (2024): latent attention, fine-grained experts beside shared ones,
+dense layers first.
+"""
 
 import dataclasses
 from typing import Any
@@ -37,14 +39,22 @@ def deepseek(
   experts: Moe,
   mtp: MTP | None = None,
 ) -> Model:
-  """Pre-norm by root mean square; the first `dense` layers have one SwiGLU of width `d_ff`, the others experts."""
+  """Pre-norm by root mean square; the first `dense` layers have one SwiGLU of width `d_ff`, the
+  others experts.
+  """
   norm = RMSNorm(1e-6)
   segments = (
     Segment((Block(attention, Glu(d_ff), norm),), dense),
     Segment((Block(attention, experts, norm),), depth - dense),
   )
   return Model(
-    Tokens(vocab), d, segments, heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(0.006, depth_scaled=False), mtp=mtp
+    Tokens(vocab),
+    d,
+    segments,
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(0.006, depth_scaled=False),
+    mtp=mtp,
   )
 
 
@@ -61,17 +71,25 @@ def read_v2(c: Fields) -> Model:
     c.skip('n_group', 'topk_group')
     router = TopK(balance, 0.0, k, **common)
   else:
-    groups: dict[str, Any] = {'groups': c['n_group'], 'keep': c['topk_group'], 'group_score': 'max', 'rate': None}
+    groups: dict[str, Any] = {
+      'groups': c['n_group'],
+      'keep': c['topk_group'],
+      'group_score': 'max',
+      'rate': None,
+    }
     router = Grouped(balance, 0.0, k, **common, **groups)
   moe = _mixture(c, 64, router, 1407, c.get('n_shared_experts', 2))
   return _decoder(c, moe, c.get('first_k_dense_replace', 0), 'interleaved')
 
 
 def read_v3(c: Fields) -> Model:
-  """The spec of a published config of V3, with the layers that predict later tokens (`num_nextn_predict_layers`)."""
+  """The spec of a published config of V3, with the layers that predict later tokens
+  (`num_nextn_predict_layers`).
+  """
   c.only(scoring_func='sigmoid', topk_method='noaux_tc')
   router = Grouped(
-    c.get('aux_loss_alpha', 0.0001), 0.0, c.get('num_experts_per_tok', 8), 'sigmoid', c.get('norm_topk_prob', True),
+    c.get('aux_loss_alpha', 0.0001), 0.0, c.get('num_experts_per_tok', 8), 'sigmoid',
+    c.get('norm_topk_prob', True),
     float(c.get('routed_scaling_factor', 2.5)), c.get('n_group', 8), c.get('topk_group', 4),
   )  # fmt: skip
   moe = _mixture(c, 256, router, 2048, c.get('n_shared_experts', 1))
@@ -96,7 +114,8 @@ def _decoder(c: Fields, moe: Moe, dense: int, layout: str) -> Model:
   # Inside attention theirs have an epsilon of their own, and no bias for queries straight from x.
   bias = '' if not c.get('attention_bias') else 'co' if rank is None else 'qco'
   attention = MLA(
-    heads, rank, c.get('kv_lora_rank', 512), c.get('qk_nope_head_dim', 128), c.get('qk_rope_head_dim', 64),
+    heads, rank, c.get('kv_lora_rank', 512), c.get('qk_nope_head_dim', 128),
+    c.get('qk_rope_head_dim', 64),
     c.get('v_head_dim', 128), c.rope(layout=layout, partial=False), norm=RMSNorm(1e-6), bias=bias,
     dropout=c.get('attention_dropout', 0.0),
   )  # fmt: skip
@@ -107,9 +126,16 @@ def _decoder(c: Fields, moe: Moe, dense: int, layout: str) -> Model:
 
 def write_v2(m: Any) -> dict[str, Any]:
   """The published fields of a spec of V2."""
-  router, groups = _first_moe(m).router, {'topk_method': 'greedy', 'n_group': None, 'topk_group': None}
+  router, groups = (
+    _first_moe(m).router,
+    {'topk_method': 'greedy', 'n_group': None, 'topk_group': None},
+  )
   if hasattr(router, 'groups'):
-    groups = {'topk_method': 'group_limited_greedy', 'n_group': router.groups, 'topk_group': router.keep}
+    groups = {
+      'topk_method': 'group_limited_greedy',
+      'n_group': router.groups,
+      'topk_group': router.keep,
+    }
   shared = _first_moe(m).shared
   return {**_written(m), **groups, 'mlp_bias': shared is not None and shared.bias}
 
@@ -118,8 +144,10 @@ def write_v3(m: Any) -> dict[str, Any]:
   """The published fields of a spec of V3."""
   router, layout = _first_moe(m).router, m.segments[0].pattern[0].mixer.relative.layout
   return {
-    **_written(m), 'n_group': router.groups, 'topk_group': router.keep, 'norm_topk_prob': router.renormalize,
-    'rope_interleave': layout == 'interleaved', 'num_nextn_predict_layers': m.mtp.depth if m.mtp else 0,
+    **_written(m), 'n_group': router.groups, 'topk_group': router.keep,
+    'norm_topk_prob': router.renormalize,
+    'rope_interleave': layout == 'interleaved',
+    'num_nextn_predict_layers': m.mtp.depth if m.mtp else 0,
   }  # fmt: skip
 
 
@@ -131,14 +159,22 @@ def _written(m: Any) -> dict[str, Any]:
   a, moe, norm = m.segments[0].pattern[0].mixer, _first_moe(m), m.norm
   dense = [b.ffn for b in layers_of(m) if hasattr(b.ffn, 'd_ff')]
   return {
-    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m), 'num_attention_heads': a.heads,
-    'num_key_value_heads': a.heads, 'q_lora_rank': a.q_rank, 'kv_lora_rank': a.kv_rank, 'qk_rope_head_dim': a.rope_dim,
-    'qk_nope_head_dim': a.nope_dim, 'v_head_dim': a.v_dim, 'rope_parameters': rope_parameters(a.relative),
-    'max_position_embeddings': getattr(a.relative.scaling, 'length', 131_072), 'rms_norm_eps': norm.eps,
-    'attention_bias': bool(a.bias), 'attention_dropout': a.dropout, 'hidden_act': name_of(moe.expert.act),
-    'intermediate_size': dense[0].d_ff if dense else moe.expert.d_ff, 'first_k_dense_replace': len(dense),
-    'n_routed_experts': moe.experts, 'num_experts_per_tok': moe.router.k, 'moe_intermediate_size': moe.expert.d_ff,
-    'n_shared_experts': moe.shared.d_ff // moe.expert.d_ff, 'routed_scaling_factor': moe.router.scale,
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
+    'num_attention_heads': a.heads,
+    'num_key_value_heads': a.heads, 'q_lora_rank': a.q_rank, 'kv_lora_rank': a.kv_rank,
+    'qk_rope_head_dim': a.rope_dim,
+    'qk_nope_head_dim': a.nope_dim, 'v_head_dim': a.v_dim,
+    'rope_parameters': rope_parameters(a.relative),
+    'max_position_embeddings': getattr(a.relative.scaling, 'length', 131_072),
+    'rms_norm_eps': norm.eps,
+    'attention_bias': bool(a.bias), 'attention_dropout': a.dropout,
+    'hidden_act': name_of(moe.expert.act),
+    'intermediate_size': dense[0].d_ff if dense else moe.expert.d_ff,
+    'first_k_dense_replace': len(dense),
+    'n_routed_experts': moe.experts, 'num_experts_per_tok': moe.router.k,
+    'moe_intermediate_size': moe.expert.d_ff,
+    'n_shared_experts': moe.shared.d_ff // moe.expert.d_ff,
+    'routed_scaling_factor': moe.router.scale,
     'tie_word_embeddings': m.lm is None or m.lm.tied,
   }  # fmt: skip
 
@@ -154,23 +190,33 @@ def _experts(n: int, width: int, shared: int, router: Router) -> Moe:
 
 _V2_LITE = TopK(k=6, renormalize=False, balance=0.001, z=0.0)
 _V2 = Grouped(
-  k=6, score='softmax', renormalize=False, scale=16.0, groups=8, keep=3, group_score='max', rate=None, balance=0.003,
+  k=6, score='softmax', renormalize=False, scale=16.0, groups=8, keep=3, group_score='max',
+  rate=None, balance=0.003,
   z=0.0,
 )  # fmt: skip
 _V3 = Grouped(k=8, scale=2.5, groups=8, keep=4, balance=0.0001, z=0.0)
 
 
 def _v3(mtp: MTP | None = None) -> Model:
-  return deepseek(61, 3, 7168, _latent(128, 1536, 1.0), 18_432, 129_280, _experts(256, 2048, 1, _V3), mtp)
+  return deepseek(
+    61, 3, 7168, _latent(128, 1536, 1.0), 18_432, 129_280, _experts(256, 2048, 1, _V3), mtp
+  )
 
 
-_LITE_SPEC = deepseek(27, 1, 2048, _latent(16, None, 0.707), 10_944, 102_400, _experts(64, 1408, 2, _V2_LITE))
-_V2_SPEC = deepseek(60, 1, 5120, _latent(128, 1536, 0.707), 12_288, 102_400, _experts(160, 1536, 2, _V2))
+_LITE_SPEC = deepseek(
+  27, 1, 2048, _latent(16, None, 0.707), 10_944, 102_400, _experts(64, 1408, 2, _V2_LITE)
+)
+_V2_SPEC = deepseek(
+  60, 1, 5120, _latent(128, 1536, 0.707), 12_288, 102_400, _experts(160, 1536, 2, _V2)
+)
 
-#: V3 is counted with the 58 x 256 biases of its routers; `-mtp` has the module that predicts the token after the next.
+#: V3 is counted with the 58 x 256 biases of its routers; `-mtp` has the module that predicts the
+#: token after the next.
 MODELS = {
   'deepseek-v2-lite': Entry(_LITE_SPEC, 15_706_484_224, '15.7B', PAPER_2),
   'deepseek-v2': Entry(_V2_SPEC, 235_741_434_880, '236B', PAPER_2),
   'deepseek-v3': Entry(_v3(), 671_026_404_352 + 58 * 256, '671B', PAPER_3),
-  'deepseek-v3-mtp': Entry(_v3(SequentialMTP()), 671_026_404_352 + 58 * 256 + 11_610_068_224, '685B', PAPER_3),
+  'deepseek-v3-mtp': Entry(
+    _v3(SequentialMTP()), 671_026_404_352 + 58 * 256 + 11_610_068_224, '685B', PAPER_3
+  ),
 }

@@ -10,7 +10,9 @@ from tfm.zoo import vit
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
-PAPER = 'Training data-efficient image transformers & distillation through attention, arXiv:2012.12877'
+PAPER = (
+  'Training data-efficient image transformers & distillation through attention, arXiv:2012.12877'
+)
 
 
 def deit(d: int, heads: int, labels: int = 1000) -> Model:

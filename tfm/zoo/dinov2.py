@@ -26,12 +26,22 @@ POOLER = Classify(0)
 
 
 def dinov2(depth: int, d: int, heads: int, registers: int = 0, gated: bool = False) -> Model:
-  """Return ViT with LayerScale and a mask token, positions for 518 pixels; `gated` feed-forwards are SwiGLU."""
+  """Return ViT with LayerScale and a mask token, positions for 518 pixels; `gated` feed-forwards
+  are SwiGLU.
+  """
   ffn = Glu(_gated(4 * d), bias=True) if gated else Mlp(4 * d, Gelu())
   norm = LayerNorm(1e-6)
-  block = Block(Attention(heads, mask=Mask(), bias='qkvo'), ffn, norm, residual_scale=LayerScale(1.0))
+  block = Block(
+    Attention(heads, mask=Mask(), bias='qkvo'), ffn, norm, residual_scale=LayerScale(1.0)
+  )
   return Model(
-    Patches(14, 518, registers=registers, mask_token=True, resize='antialiased' if registers else 'bicubic'),
+    Patches(
+      14,
+      518,
+      registers=registers,
+      mask_token=True,
+      resize='antialiased' if registers else 'bicubic',
+    ),
     d,
     (Segment((block,), depth),),
     Absolute(),
@@ -49,8 +59,8 @@ def _gated(d_ff: int) -> int:
 def read(c: Fields, registers: int = 0) -> Model:
   """Return the spec of a published config, with a classifier of class token and mean patch.
 
-  `registers` is the number of register tokens of a config that gives none; 0 for the family without.
-  """
+  `registers` is the number of register tokens of a config that gives none; 0 for the family
+  without."""
   # Only a backbone for dense prediction reads these.
   c.skip('apply_layernorm', 'reshape_hidden_states', 'out_features', 'out_indices', 'stage_names')
   c.only(drop_path_rate=0.0)
@@ -58,13 +68,18 @@ def read(c: Fields, registers: int = 0) -> Model:
   d_ff, act = int(c.get('mlp_ratio', 4) * d), c.act('hidden_act', 'gelu')
   ffn = Glu(_gated(d_ff), bias=True) if c.get('use_swiglu_ffn', False) else Mlp(d_ff, act)
   norm, dropout = LayerNorm(c.get('layer_norm_eps', 1e-6)), c.get('hidden_dropout_prob', 0.0)
-  bias, dropped = 'qkvo' if c.get('qkv_bias', True) else 'o', c.get('attention_probs_dropout_prob', 0.0)
+  bias, dropped = (
+    'qkvo' if c.get('qkv_bias', True) else 'o',
+    c.get('attention_probs_dropout_prob', 0.0),
+  )
   attention = Attention(c['num_attention_heads'], mask=Mask(), bias=bias, dropout=dropped)
   block = Block(attention, ffn, norm, residual_scale=LayerScale(c.get('layerscale_value', 1.0)))
   embed = vit.patches(c, 16 if registers else 14, dropout=dropout, mask_token=True)
   if registers:
     c.only(interpolate_antialias=True, interpolate_offset=0.0)
-    embed = dataclasses.replace(embed, registers=c.get('num_register_tokens', registers), resize='antialiased')
+    embed = dataclasses.replace(
+      embed, registers=c.get('num_register_tokens', registers), resize='antialiased'
+    )
   else:
     embed = dataclasses.replace(embed, mask_token=c.get('use_mask_token', True))
   return Model(
@@ -82,13 +97,20 @@ def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
   block = m.segments[0].pattern[0]
   gated = isinstance(block.ffn, Glu)
-  ratios = (r for r in range(1, 17) if (_gated(r * m.d_model) if gated else r * m.d_model) == block.ffn.d_ff)
-  tokens = {'num_register_tokens': m.embed.registers} if m.embed.registers else {'use_mask_token': m.embed.mask_token}
+  ratios = (
+    r for r in range(1, 17) if (_gated(r * m.d_model) if gated else r * m.d_model) == block.ffn.d_ff
+  )
+  tokens = (
+    {'num_register_tokens': m.embed.registers}
+    if m.embed.registers
+    else {'use_mask_token': m.embed.mask_token}
+  )
   return {
     **vit.write_patches(m.embed), **tokens, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
     'num_attention_heads': block.mixer.heads, 'mlp_ratio': next(ratios), 'use_swiglu_ffn': gated,
     'hidden_act': name_of(Gelu() if gated and block.ffn.act == Swish() else block.ffn.act, 'gelu'),
-    'layer_norm_eps': block.norm.eps, 'layerscale_value': block.residual_scale.start, 'qkv_bias': 'q' in block.mixer.bias,
+    'layer_norm_eps': block.norm.eps, 'layerscale_value': block.residual_scale.start,
+    'qkv_bias': 'q' in block.mixer.bias,
     'hidden_dropout_prob': m.embed.dropout, 'attention_probs_dropout_prob': block.mixer.dropout,
   }  # fmt: skip
 

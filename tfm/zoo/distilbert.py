@@ -9,16 +9,21 @@ from tfm.zoo import bert
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
-PAPER = 'DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter, arXiv:1910.01108'
+PAPER = (
+  'DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter, arXiv:1910.01108'
+)
 
 #: Theirs -> BERT's.
 _NAMES = {
-  'vocab_size': 'vocab_size', 'dim': 'hidden_size', 'n_layers': 'num_hidden_layers', 'n_heads': 'num_attention_heads',
-  'hidden_dim': 'intermediate_size', 'max_position_embeddings': 'max_position_embeddings', 'activation': 'hidden_act',
+  'vocab_size': 'vocab_size', 'dim': 'hidden_size', 'n_layers': 'num_hidden_layers',
+  'n_heads': 'num_attention_heads',
+  'hidden_dim': 'intermediate_size', 'max_position_embeddings': 'max_position_embeddings',
+  'activation': 'hidden_act',
   'dropout': 'hidden_dropout_prob', 'attention_dropout': 'attention_probs_dropout_prob',
 }  # fmt: skip
 _DEFAULTS = {
-  'vocab_size': 30_522, 'dim': 768, 'n_layers': 6, 'n_heads': 12, 'hidden_dim': 3072, 'max_position_embeddings': 512,
+  'vocab_size': 30_522, 'dim': 768, 'n_layers': 6, 'n_heads': 12, 'hidden_dim': 3072,
+  'max_position_embeddings': 512,
   'activation': 'gelu', 'dropout': 0.1, 'attention_dropout': 0.1,
 }  # fmt: skip
 
@@ -30,12 +35,16 @@ def distilbert(depth: int, d: int, heads: int) -> Model:
 
 def read(c: Fields) -> Model:
   """The spec of a published config, of a masked language model."""
-  c.skip('sinusoidal_pos_embds', 'qa_dropout', 'seq_classif_dropout', 'output_past')  # how a table of them starts
+  c.skip(
+    'sinusoidal_pos_embds', 'qa_dropout', 'seq_classif_dropout', 'output_past'
+  )  # how a table of them starts
   c.only(tie_word_embeddings=True)
   c.skip('tie_weights_')
   values = {theirs: c.get(ours, _DEFAULTS[ours]) for ours, theirs in _NAMES.items()}
   spec: Any = bert.read(Fields({**values, 'layer_norm_eps': 1e-12}, c.where))
-  return dataclasses.replace(spec, embed=Tokens(spec.vocab, norm=spec.norm, dropout=spec.embed.dropout))
+  return dataclasses.replace(
+    spec, embed=Tokens(spec.vocab, norm=spec.norm, dropout=spec.embed.dropout)
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""dots.llm1 (2025): normalised queries and keys, DeepSeek-V3's experts without groups, one dense layer first."""
+"""dots.llm1 (2025): normalised queries and keys, DeepSeek-V3's experts without groups, one dense
+layer first.
+"""
 
 from typing import Any
 
@@ -20,13 +22,29 @@ from tfm.zoo.layers import GLOBAL, LOCAL, masks, types_of, window_of
 PAPER = 'dots.llm1 Technical Report, arXiv:2506.05767'
 
 
-def dots1(depth: int, d: int, heads: int, d_ff: int, experts: int, k: int, width: int, shared: int) -> Model:
-  """Pre-norm by root mean square, rotary positions, one SwiGLU layer, then experts and `shared` shared ones."""
+def dots1(
+  depth: int, d: int, heads: int, d_ff: int, experts: int, k: int, width: int, shared: int
+) -> Model:
+  """Pre-norm by root mean square, rotary positions, one SwiGLU layer, then experts and `shared`
+  shared ones.
+  """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, heads, 128, RoPE(1e7), qk_norm=norm)
-  moe = Moe(experts, Grouped(0.0, 0.0, k, scale=2.5, groups=1, keep=1), Glu(width), Glu(shared * width))
-  segments = Segment((Block(attention, Glu(d_ff), norm),)), Segment((Block(attention, moe, norm),), depth - 1)
-  return Model(Tokens(152_064), d, segments, heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  moe = Moe(
+    experts, Grouped(0.0, 0.0, k, scale=2.5, groups=1, keep=1), Glu(width), Glu(shared * width)
+  )
+  segments = (
+    Segment((Block(attention, Glu(d_ff), norm),)),
+    Segment((Block(attention, moe, norm),), depth - 1),
+  )
+  return Model(
+    Tokens(152_064),
+    d,
+    segments,
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -40,15 +58,24 @@ def read(c: Fields) -> Model:
   dense, first = llama.glu(c, bias=False), c.get('first_k_dense_replace', 0)
   feeds = [dense if i < first else moe for i in range(n)]
   pairs = zip(looks, feeds, strict=True)
-  layers = [Block(llama.attention(c, 32, qk_norm=norm, mask=mask), ffn, norm) for mask, ffn in pairs]
+  layers = [
+    Block(llama.attention(c, 32, qk_norm=norm, mask=mask), ffn, norm) for mask, ffn in pairs
+  ]
   return llama.decoder(c, layers, norm)
 
 
 def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
   bias = bool(m.segments[0].pattern[0].mixer.bias)
-  return {**glm4_moe.mixed(m), 'attention_bias': bias, 'sliding_window': window_of(m), 'layer_types': types_of(m)}
+  return {
+    **glm4_moe.mixed(m),
+    'attention_bias': bias,
+    'sliding_window': window_of(m),
+    'layer_types': types_of(m),
+  }
 
 
 #: Counted with the biases of the routers.
-MODELS = {'dots.llm1': Entry(dots1(62, 4096, 32, 10_944, 128, 6, 1408, 2), 142_774_381_696, '143B', PAPER)}
+MODELS = {
+  'dots.llm1': Entry(dots1(62, 4096, 32, 10_944, 128, 6, 1408, 2), 142_774_381_696, '143B', PAPER)
+}

@@ -1,4 +1,6 @@
-"""ELECTRA: BERTs with narrow embeddings, a generator of words and a discriminator that finds them (2020)."""
+"""ELECTRA: BERTs with narrow embeddings, a generator of words and a discriminator that finds them
+(2020).
+"""
 
 import dataclasses
 from typing import Any
@@ -9,7 +11,9 @@ from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 from tfm.zoo.roberta import gelu_head
 
-PAPER = 'ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators, arXiv:2003.10555'
+PAPER = (
+  'ELECTRA: Pre-training Text Encoders as Discriminators Rather Than Generators, arXiv:2003.10555'
+)
 
 
 def electra(depth: int, d: int, heads: int, width: int) -> Model:
@@ -18,14 +22,18 @@ def electra(depth: int, d: int, heads: int, width: int) -> Model:
 
 
 def narrow(spec: Any, width: int) -> Model:
-  """A BERT with embeddings of `width`, projected where the model is wider, and the erf GELU in its head."""
+  """A BERT with embeddings of `width`, projected where the model is wider, and the erf GELU in its
+  head.
+  """
   embed = dataclasses.replace(spec.embed, dim=None if width == spec.d_model else width)
   return dataclasses.replace(spec, embed=embed, heads={**spec.heads, 'lm': gelu_head(spec.norm)})
 
 
 def read(c: Fields) -> Model:
   """The spec of a published config, of a masked language model."""
-  c.skip('summary_type', 'summary_use_proj', 'summary_activation', 'summary_last_dropout')  # of a choice's class
+  c.skip(
+    'summary_type', 'summary_use_proj', 'summary_activation', 'summary_last_dropout'
+  )  # of a choice's class
   return narrow(bert.read(c), c.get('embedding_size', 128))
 
 

@@ -32,7 +32,9 @@ def kind_of(stack: Any) -> Kind:
 
 
 def joined(reads: Any, writes: Any) -> Model:
-  """Return the model whose encoder is `reads`, and whose decoder is `writes` with causal masks and cross-attention."""
+  """Return the model whose encoder is `reads`, and whose decoder is `writes` with causal masks and
+  cross-attention.
+  """
   (block,) = writes.segments[0].pattern
   looks = block.mixer
   cross = CrossAttention(looks.heads, bias='qkvo', dropout=looks.dropout)
@@ -55,7 +57,8 @@ def read(c: Fields) -> Model:
     raise errors.UserError(f'{writes.where}: {found}. Expected both true.')
   if (d := writes['hidden_size']) != reads['hidden_size']:
     raise errors.UserError(
-      f'{writes.where}: hidden_size is {d}, and that of the encoder {reads["hidden_size"]}. Expected one width; a '
+      f'{writes.where}: hidden_size is {d}, and that of the encoder {reads["hidden_size"]}. '
+      f'Expected one width; a '
       'projection between the two is not read.'
     )
   kinds = [part.choice('model_type', KINDS) for part in parts]
@@ -66,7 +69,10 @@ def read(c: Fields) -> Model:
 def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
   reads, kinds = m.tower('encoder'), (kind_of(m.encoder), kind_of(m))
-  encoder, decoder = ({**k.module.write(s), 'model_type': k.model_type} for k, s in zip(kinds, (reads, m), strict=True))
+  encoder, decoder = (
+    {**k.module.write(s), 'model_type': k.model_type}
+    for k, s in zip(kinds, (reads, m), strict=True)
+  )
   return {
     'encoder': encoder, 'decoder': {**decoder, 'is_decoder': True, 'add_cross_attention': True},
     'is_encoder_decoder': True,

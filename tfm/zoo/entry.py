@@ -7,7 +7,9 @@ from tfm.model.spec import Model
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """A published architecture: its spec, the exact number of its parameters, the size its authors print, the paper."""
+  """A published architecture: its spec, the exact number of its parameters, the size its authors
+  print, the paper.
+  """
 
   spec: Model
   params: int

@@ -9,7 +9,9 @@ from tfm.zoo import bert
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
-PAPER_2 = 'ERNIE 2.0: A Continual Pre-training Framework for Language Understanding, arXiv:1907.12412'
+PAPER_2 = (
+  'ERNIE 2.0: A Continual Pre-training Framework for Language Understanding, arXiv:1907.12412'
+)
 PAPER_3 = 'ERNIE 3.0: Large-scale Knowledge Enhanced Pre-training, arXiv:2107.02137'
 
 
@@ -32,7 +34,11 @@ def read(c: Fields) -> Model:
 
 def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
-  tasks = {'use_task_id': True, 'task_type_vocab_size': m.embed.tasks} if m.embed.tasks else {'use_task_id': False}
+  tasks = (
+    {'use_task_id': True, 'task_type_vocab_size': m.embed.tasks}
+    if m.embed.tasks
+    else {'use_task_id': False}
+  )
   return {**bert.write(m), **tasks}
 
 

@@ -17,7 +17,9 @@ PAPER = 'ERNIE 4.5 Technical Report, Baidu 2025'
 
 
 def ernie4_5(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Pre-norm by root mean square, rotary positions, SwiGLU, heads wider than D / N, no biases, tied."""
+  """Pre-norm by root mean square, rotary positions, SwiGLU, heads wider than D / N, no biases,
+  tied.
+  """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, kv_heads, 128, RoPE(5e5, 'interleaved'))
   segment = Segment((Block(attention, Glu(d_ff), norm),), depth)
@@ -30,7 +32,9 @@ def read(c: Fields) -> Model:
   attention = llama.attention(
     c, 2, 128, relative=c.rope(5e5, 'interleaved', partial=False), bias='qkvo' if bias else ''
   )
-  return llama.decoder(c, [Block(attention, llama.glu(c, bias=bias), norm)] * c['num_hidden_layers'], norm, True)
+  return llama.decoder(
+    c, [Block(attention, llama.glu(c, bias=bias), norm)] * c['num_hidden_layers'], norm, True
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

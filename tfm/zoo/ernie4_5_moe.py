@@ -1,4 +1,6 @@
-"""ERNIE 4.5's mixtures (2025): ERNIE 4.5's attention, experts chosen by softmax plus a bias, shared experts."""
+"""ERNIE 4.5's mixtures (2025): ERNIE 4.5's attention, experts chosen by softmax plus a bias, shared
+experts.
+"""
 
 from typing import Any
 
@@ -23,12 +25,19 @@ def _router(balance: float, k: int) -> Grouped:
   return Grouped(balance, 0.0, k, 'softmax', groups=1, keep=1, group_score='max')
 
 
-def ernie4_5_moe(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, width: int, experts: int, k: int) -> Model:
-  """Pre-norm by root mean square, one SwiGLU layer, then experts and two shared ones, no biases, tied."""
+def ernie4_5_moe(
+  depth: int, d: int, heads: int, kv_heads: int, d_ff: int, width: int, experts: int, k: int
+) -> Model:
+  """Pre-norm by root mean square, one SwiGLU layer, then experts and two shared ones, no biases,
+  tied.
+  """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, kv_heads, 128, RoPE(5e5, 'interleaved'))
   moe = Moe(experts, _router(0.001, k), Glu(width), Glu(2 * width))
-  segments = Segment((Block(attention, Glu(d_ff), norm),)), Segment((Block(attention, moe, norm),), depth - 1)
+  segments = (
+    Segment((Block(attention, Glu(d_ff), norm),)),
+    Segment((Block(attention, moe, norm),), depth - 1),
+  )
   return Model(Tokens(103_424), d, segments, norm=norm, init=Normal(depth_scaled=False))
 
 
@@ -37,11 +46,19 @@ def read(c: Fields) -> Model:
   c.only(moe_norm_min=1e-12, moe_gate='topk', compression_ratio=1.0)
   # Limits of training, and layers of later tokens, which are left unread.
   c.skip('moe_capacity', 'moe_use_aux_free', 'multi_token_pred_lambda', 'num_nextn_predict_layers')
-  norm, bias, n = RMSNorm(c.get('rms_norm_eps', 1e-5)), c.get('use_bias', False), c['num_hidden_layers']
-  attention = llama.attention(c, 4, relative=c.rope(5e5, 'interleaved'), bias='qkvo' if bias else '', dropout=0.0)
+  norm, bias, n = (
+    RMSNorm(c.get('rms_norm_eps', 1e-5)),
+    c.get('use_bias', False),
+    c['num_hidden_layers'],
+  )
+  attention = llama.attention(
+    c, 4, relative=c.rope(5e5, 'interleaved'), bias='qkvo' if bias else '', dropout=0.0
+  )
   act, width = c.act('hidden_act', 'silu'), c.get('moe_intermediate_size', 1536)
   experts = c.get('moe_num_experts', c.get('num_experts', 64))
-  router = _router(c.get('router_aux_loss_coef', 0.001), c.get('moe_k', c.get('num_experts_per_tok', 6)))
+  router = _router(
+    c.get('router_aux_loss_coef', 0.001), c.get('moe_k', c.get('num_experts_per_tok', 6))
+  )
   n_shared = c.get('moe_num_shared_experts', 2)
   shared = Glu(n_shared * width, act, bias) if n_shared else None
   moe = Moe(experts, router, Glu(width, act), shared)
@@ -61,16 +78,25 @@ def write(m: Any) -> dict[str, Any]:
   feeds = [b.ffn for b in layers_of(m)]
   at = [i for i, f in enumerate(feeds) if hasattr(f, 'expert')]
   moe: Any = feeds[at[0]]
-  fields = {'intermediate_size': moe.expert.d_ff, **llama.sizes(m), 'hidden_act': name_of(moe.expert.act)}
+  fields = {
+    'intermediate_size': moe.expert.d_ff,
+    **llama.sizes(m),
+    'hidden_act': name_of(moe.expert.act),
+  }
   del fields['attention_dropout']
   step = at[1] - at[0] if len(at) > 1 else at[0] + 1
   return {
     **fields, 'use_bias': bool(m.segments[0].pattern[0].mixer.bias), 'moe_num_experts': moe.experts,
-    'moe_k': moe.router.k, 'moe_intermediate_size': moe.expert.d_ff, 'router_aux_loss_coef': moe.router.balance,
+    'moe_k': moe.router.k, 'moe_intermediate_size': moe.expert.d_ff,
+    'router_aux_loss_coef': moe.router.balance,
     'moe_num_shared_experts': 0 if moe.shared is None else moe.shared.d_ff // moe.expert.d_ff,
     'moe_layer_interval': step, 'moe_layer_start_index': at[0], 'moe_layer_end_index': at[-1],
   }  # fmt: skip
 
 
 #: Counted with the biases of the routers.
-MODELS = {'ernie4.5-21b-a3b': Entry(ernie4_5_moe(28, 2560, 20, 4, 12_288, 1536, 64, 6), 21_825_437_888, '21.8B', PAPER)}
+MODELS = {
+  'ernie4.5-21b-a3b': Entry(
+    ernie4_5_moe(28, 2560, 20, 4, 12_288, 1536, 64, 6), 21_825_437_888, '21.8B', PAPER
+  )
+}

@@ -18,7 +18,9 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
-PAPER_1B = 'Biological structure and function emerge from scaling unsupervised learning, PNAS 118(15), 2021'
+PAPER_1B = (
+  'Biological structure and function emerge from scaling unsupervised learning, PNAS 118(15), 2021'
+)
 PAPER_2 = 'Evolutionary-scale prediction of atomic-level protein structure with a language model, Science 379, 2023'
 
 
@@ -26,11 +28,15 @@ def esm2(layers: int, d: int, heads: int) -> Model:
   """Rotary positions, no norm on the embeddings, which mask tokens rescale."""
   attention = Attention(heads, relative=RoPE(), mask=Mask(), bias='qkvo')
   norm = LayerNorm(1e-5)
-  return _model(Tokens(33, mask_token=32), d, layers, Block(attention, Mlp(4 * d, Gelu()), norm), Absolute())
+  return _model(
+    Tokens(33, mask_token=32), d, layers, Block(attention, Mlp(4 * d, Gelu()), norm), Absolute()
+  )
 
 
 def esm1b() -> Model:
-  """650 million parameters with learned positions behind that of the padding token, and a norm on the embeddings."""
+  """650 million parameters with learned positions behind that of the padding token, and a norm on
+  the embeddings.
+  """
   norm = LayerNorm(1e-5)
   block = Block(Attention(20, mask=Mask(), bias='qkvo'), Mlp(5120, Gelu()), norm)
   return _model(Tokens(33, norm=norm, mask_token=32), 1280, 33, block, Learned(1024, 2))
@@ -39,7 +45,9 @@ def esm1b() -> Model:
 def _model(embed: Tokens, d: int, layers: int, block: Block, absolute: Absolute) -> Model:
   head = Lm(bias=True, transform=Transform(Gelu(), block.norm))
   init = Normal(depth_scaled=False, truncated=True)
-  return Model(embed, d, (Segment((block,), layers),), absolute, block.norm, heads={'lm': head}, init=init)
+  return Model(
+    embed, d, (Segment((block,), layers),), absolute, block.norm, heads={'lm': head}, init=init
+  )
 
 
 def read(c: Fields) -> Model:
@@ -47,19 +55,28 @@ def read(c: Fields) -> Model:
 
   *Differs*: no contact head, and no dropout of embeddings, which transformers never applies either.
   """
-  c.only(is_folding_model=False, is_decoder=False, add_cross_attention=False, tie_word_embeddings=True)
+  c.only(
+    is_folding_model=False, is_decoder=False, add_cross_attention=False, tie_word_embeddings=True
+  )
   c.only(hidden_act='gelu')
   c.skip('vocab_list', 'esmfold_config', 'position_embedding_type', 'rope_theta', 'mask_token_id')
   norm, pad = LayerNorm(c.get('layer_norm_eps', 1e-12)), c.get('pad_token_id', 1)
   length = c.get('max_position_embeddings', 1026) - pad - 1
   rotary, learned = RoPE(float(c.get('rope_theta', 1e4))), Learned(length, pad + 1)
-  kinds: dict[str, tuple[Relative, Absolute]] = {'rotary': (rotary, Absolute()), 'absolute': (Relative(), learned)}
+  kinds: dict[str, tuple[Relative, Absolute]] = {
+    'rotary': (rotary, Absolute()),
+    'absolute': (Relative(), learned),
+  }
   relative, absolute = c.choice('position_embedding_type', kinds, 'absolute')
   dropped, dropout = c.get('attention_probs_dropout_prob', 0.1), c.get('hidden_dropout_prob', 0.1)
-  attention = Attention(c['num_attention_heads'], relative=relative, mask=Mask(), bias='qkvo', dropout=dropped)
+  attention = Attention(
+    c['num_attention_heads'], relative=relative, mask=Mask(), bias='qkvo', dropout=dropped
+  )
   block = Block(attention, Mlp(c['intermediate_size'], Gelu()), norm, dropout=dropout)
   mask = c['mask_token_id'] if c.get('token_dropout', False) else None
-  embed = Tokens(c['vocab_size'], norm=norm if c.get('emb_layer_norm_before', False) else None, mask_token=mask)
+  embed = Tokens(
+    c['vocab_size'], norm=norm if c.get('emb_layer_norm_before', False) else None, mask_token=mask
+  )
   return _model(embed, c['hidden_size'], c['num_hidden_layers'], block, absolute)
 
 
@@ -74,9 +91,12 @@ def write(m: Any) -> dict[str, Any]:
   masks = {} if m.embed.mask_token is None else {'mask_token_id': m.embed.mask_token}
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
-    'num_attention_heads': block.mixer.heads, 'intermediate_size': block.ffn.d_ff, 'layer_norm_eps': block.norm.eps,
-    'hidden_dropout_prob': block.dropout, 'attention_probs_dropout_prob': block.mixer.dropout, 'pad_token_id': pad,
-    'emb_layer_norm_before': m.embed.norm is not None, 'token_dropout': m.embed.mask_token is not None,
+    'num_attention_heads': block.mixer.heads, 'intermediate_size': block.ffn.d_ff,
+    'layer_norm_eps': block.norm.eps,
+    'hidden_dropout_prob': block.dropout, 'attention_probs_dropout_prob': block.mixer.dropout,
+    'pad_token_id': pad,
+    'emb_layer_norm_before': m.embed.norm is not None,
+    'token_dropout': m.embed.mask_token is not None,
     **positions, **masks,
   }  # fmt: skip
 

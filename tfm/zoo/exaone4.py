@@ -1,4 +1,6 @@
-"""EXAONE 4 (2025): norms after the branches, normalised queries and keys, positions only where there is a window."""
+"""EXAONE 4 (2025): norms after the branches, normalised queries and keys, positions only where
+there is a window.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -22,8 +24,12 @@ from tfm.zoo.layers import GLOBAL, LOCAL, masks, seen, segments, types_of, windo
 PAPER = 'EXAONE 4.0, arXiv:2507.11407'
 
 
-def exaone4(depth: int, d: int, heads: int, d_ff: int, head_dim: int, window: int | None, tied: bool) -> Model:
-  """Norms by root mean square, SwiGLU, 8 heads of keys; with a window, every fourth layer sees all and no order."""
+def exaone4(
+  depth: int, d: int, heads: int, d_ff: int, head_dim: int, window: int | None, tied: bool
+) -> Model:
+  """Norms by root mean square, SwiGLU, 8 heads of keys; with a window, every fourth layer sees all
+  and no order.
+  """
   norm = RMSNorm(1e-5)
   rope = RoPE(1e6, scaling=Llama3(16.0))
   near = Attention(heads, 8, head_dim, rope, seen(window), qk_norm=norm)
@@ -60,5 +66,7 @@ def write(m: Any) -> dict[str, Any]:
 
 MODELS = {
   'exaone4-1.2b': Entry(exaone4(30, 2048, 32, 4096, 64, None, True), 1_279_391_488, '1.28B', PAPER),
-  'exaone4-32b': Entry(exaone4(64, 5120, 40, 27_392, 128, 4096, False), 32_003_216_384, '32B', PAPER),
+  'exaone4-32b': Entry(
+    exaone4(64, 5120, 40, 27_392, 128, 4096, False), 32_003_216_384, '32B', PAPER
+  ),
 }

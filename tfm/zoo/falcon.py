@@ -25,22 +25,34 @@ PAPER = 'The Falcon Series of Open Language Models, arXiv:2311.16867'
 STEPS, ONE_NORM, TWO_NORMS = Pre(), Parallel(), Parallel(norms_per_branch=True)
 
 
-def falcon(depth: int, d: int, heads: int, kv_heads: int, residual_layout: ResidualLayout, vocab: int = 65_024) -> Model:
+def falcon(
+  depth: int,
+  d: int,
+  heads: int,
+  kv_heads: int,
+  residual_layout: ResidualLayout,
+  vocab: int = 65_024,
+) -> Model:
   """Branches side by side, rotary positions, grouped keys, erf GELU, no biases but in norms, tied."""
   norm, attention = LayerNorm(1e-5), Attention(heads, kv_heads, relative=RoPE())
   block = Block(attention, Mlp(4 * d, Gelu(), bias=False), norm, residual_layout)
-  return Model(Tokens(vocab), d, (Segment((block,), depth),), norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(vocab), d, (Segment((block,), depth),), norm=norm, init=Normal(depth_scaled=False)
+  )
 
 
 def read(c: Fields) -> Model:
   """The spec of a published config.
 
-  *Differs*: with `alibi` theirs round the biases to bfloat16, which shows from position 257 on; and where they do not
-  use a fused kernel they add them twice.
-  """
+  *Differs*: with `alibi` theirs round the biases to bfloat16, which shows from position 257 on; and
+  where they do not use a fused kernel they add them twice."""
   c.only(apply_residual_connection_post_layernorm=False)
   c.skip('max_position_embeddings')
-  d, heads, bias = c.get('n_embed') or c['hidden_size'], c['num_attention_heads'], c.get('bias', False)
+  d, heads, bias = (
+    c.get('n_embed') or c['hidden_size'],
+    c['num_attention_heads'],
+    c.get('bias', False),
+  )
   alibi = c.get('alibi', False)
   residual_layout: ResidualLayout
   if c.get('new_decoder_architecture', False):
@@ -61,13 +73,21 @@ def read(c: Fields) -> Model:
   relative: Relative = ALiBi(scale=(d // heads) ** -0.5) if alibi else rope
   norm, dropout = LayerNorm(c.get('layer_norm_epsilon', 1e-5)), c.get('hidden_dropout', 0.0)
   attention = Attention(
-    heads, kv_heads, relative=relative, bias='qkvo' if bias else '', dropout=c.get('attention_dropout', 0.0)
+    heads,
+    kv_heads,
+    relative=relative,
+    bias='qkvo' if bias else '',
+    dropout=c.get('attention_dropout', 0.0),
   )
   ffn = Mlp(c.get('ffn_hidden_size', 4 * d), c.act('activation', 'gelu'), bias)
   return Model(
     Tokens(c['vocab_size']),
     d,
-    (Segment((Block(attention, ffn, norm, residual_layout, dropout=dropout),), c['num_hidden_layers']),),
+    (
+      Segment(
+        (Block(attention, ffn, norm, residual_layout, dropout=dropout),), c['num_hidden_layers']
+      ),
+    ),
     heads={'lm': Lm(c.get('tie_word_embeddings', True))},
     norm=norm,
     init=Normal(depth_scaled=False),
@@ -83,10 +103,13 @@ def write(m: Any) -> dict[str, Any]:
   new = block.residual_layout == TWO_NORMS or kv_heads not in (1, heads)
   norms = {TWO_NORMS: 2, ONE_NORM: 1}[block.residual_layout] if new else None
   return {
-    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m), 'num_attention_heads': heads,
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
+    'num_attention_heads': heads,
     'num_kv_heads': kv_heads, 'multi_query': kv_heads == 1, 'new_decoder_architecture': new,
-    'num_ln_in_parallel_attn': norms, 'parallel_attn': block.residual_layout != STEPS, 'ffn_hidden_size': block.ffn.d_ff,
-    'activation': name_of(block.ffn.act), 'bias': block.ffn.bias, 'layer_norm_epsilon': block.norm.eps,
+    'num_ln_in_parallel_attn': norms, 'parallel_attn': block.residual_layout != STEPS,
+    'ffn_hidden_size': block.ffn.d_ff,
+    'activation': name_of(block.ffn.act), 'bias': block.ffn.bias,
+    'layer_norm_epsilon': block.norm.eps,
     'alibi': alibi, 'hidden_dropout': block.dropout, 'attention_dropout': a.dropout,
     **({} if alibi else {'rope_parameters': rope_parameters(a.relative)}),
   }  # fmt: skip

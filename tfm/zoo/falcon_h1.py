@@ -1,4 +1,6 @@
-"""Falcon-H1 (2025): attention and Mamba-2 side by side in every layer, with a multiplier for each of their parts."""
+"""Falcon-H1 (2025): attention and Mamba-2 side by side in every layer, with a multiplier for each
+of their parts.
+"""
 
 import dataclasses
 import math
@@ -23,11 +25,20 @@ from tfm.zoo.fields import Fields, name_of, rope_parameters
 PAPER = 'Falcon-H1: A Family of Hybrid-Head Language Models, arXiv:2507.22448'
 
 
-def falcon_h1(depth: int, d: int, attention: Attention, recurrent: Mamba2, d_ff: int, vocab: int) -> Model:
+def falcon_h1(
+  depth: int, d: int, attention: Attention, recurrent: Mamba2, d_ff: int, vocab: int
+) -> Model:
   """Pre-norm by root mean square, SwiGLU; the multipliers of released models are in their configs."""
   norm = RMSNorm(1e-5)
   segments = (Segment((Block(Sum(attention, recurrent), Glu(d_ff), norm),), depth),)
-  return Model(Tokens(vocab), d, segments, heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(vocab),
+    d,
+    segments,
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -37,18 +48,25 @@ def read(c: Fields) -> Model:
   norm, bias = RMSNorm(c.get('rms_norm_eps', 1e-5)), c.get('mamba_proj_bias', False)
   if c.get('projectors_bias', False) != bias:
     raise errors.UserError(
-      f'{c.where}: projectors_bias is {not bias} and mamba_proj_bias {bias}. Expected both or neither, as the '
+      f'{c.where}: projectors_bias is {not bias} and mamba_proj_bias {bias}. Expected both or '
+      f'neither, as the '
       'projections into and out of Mamba-2 have a bias together.'
     )
   by = c.get('ssm_in_multiplier', 1.0)
   scales = tuple(float(by * scale) for scale in c.get('ssm_multipliers', [1.0] * 5))
   normed, first = c.get('mamba_rms_norm', False), not c.get('mamba_norm_before_gate', True)
   if bias and by != 1:
-    raise errors.UserError(f'{c.where}: ssm_in_multiplier is {by} and mamba_proj_bias true. Expected 1, or no bias.')
-  recurrent = mamba2(c, scales=scales, norm=norm if normed else None, gate_first=first if normed else True)
+    raise errors.UserError(
+      f'{c.where}: ssm_in_multiplier is {by} and mamba_proj_bias true. Expected 1, or no bias.'
+    )
+  recurrent = mamba2(
+    c, scales=scales, norm=norm if normed else None, gate_first=first if normed else True
+  )
   attention, keys = llama.attention(c, 8), c.get('key_multiplier', 1.0)
   if keys != 1:
-    attention = dataclasses.replace(attention, scale=float(attention.size(c['hidden_size']) ** -0.5 * keys))
+    attention = dataclasses.replace(
+      attention, scale=float(attention.size(c['hidden_size']) ** -0.5 * keys)
+    )
   mixer = Sum(
     attention, recurrent, float(c.get('attention_in_multiplier', 1.0)),
     float(c.get('attention_out_multiplier', 1.0)), float(c.get('ssm_out_multiplier', 1.0)),
@@ -57,7 +75,9 @@ def read(c: Fields) -> Model:
   ffn = llama.glu(c, gate_scale=float(gate), out_scale=float(out))
   embed = Tokens(scale=float(c.get('embedding_multiplier', 1.0)))
   by = float(c.get('lm_head_multiplier', 1.0))
-  return llama.decoder(c, [Block(mixer, ffn, norm)] * c['num_hidden_layers'], norm, embed=embed, scale=by)
+  return llama.decoder(
+    c, [Block(mixer, ffn, norm)] * c['num_hidden_layers'], norm, embed=embed, scale=by
+  )
 
 
 def write(m: Any) -> dict[str, Any]:
@@ -68,13 +88,19 @@ def write(m: Any) -> dict[str, Any]:
   heads, kv_heads, head_dim = a.sizes(m.d_model)
   alike = Model(m.embed, m.d_model, (Segment((Block(r, ffn, block.norm),)),))
   return {
-    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m), 'num_attention_heads': heads,
-    'num_key_value_heads': kv_heads, 'head_dim': head_dim, 'rope_parameters': rope_parameters(a.relative),
-    'max_position_embeddings': getattr(a.relative.scaling, 'length', 131_072), 'rms_norm_eps': m.norm.eps,
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
+    'num_attention_heads': heads,
+    'num_key_value_heads': kv_heads, 'head_dim': head_dim,
+    'rope_parameters': rope_parameters(a.relative),
+    'max_position_embeddings': getattr(a.relative.scaling, 'length', 131_072),
+    'rms_norm_eps': m.norm.eps,
     'attention_dropout': a.dropout, 'attention_bias': bool(a.bias), 'mlp_bias': ffn.bias,
-    'intermediate_size': ffn.d_ff, 'hidden_act': name_of(ffn.act), 'tie_word_embeddings': m.lm is None or m.lm.tied,
-    **mamba_fields(alike), 'mamba_d_ssm': r.heads * r.head_dim, 'mamba_expand': 2, 'projectors_bias': r.bias,
-    'mamba_rms_norm': r.norm is not None, 'mamba_norm_before_gate': not r.gate_first, 'ssm_in_multiplier': 1.0,
+    'intermediate_size': ffn.d_ff, 'hidden_act': name_of(ffn.act),
+    'tie_word_embeddings': m.lm is None or m.lm.tied,
+    **mamba_fields(alike), 'mamba_d_ssm': r.heads * r.head_dim, 'mamba_expand': 2,
+    'projectors_bias': r.bias,
+    'mamba_rms_norm': r.norm is not None, 'mamba_norm_before_gate': not r.gate_first,
+    'ssm_in_multiplier': 1.0,
     'ssm_multipliers': list(r.scales), 'ssm_out_multiplier': mixer.right_out,
     'attention_in_multiplier': mixer.left_in, 'attention_out_multiplier': mixer.left_out,
     'key_multiplier': 1.0 if a.scale is None else _multiplier(a.scale, head_dim),
@@ -84,7 +110,9 @@ def write(m: Any) -> dict[str, Any]:
 
 
 def _multiplier(scale: float, head_dim: int) -> float:
-  """Return the factor of keys that makes `scale` of head_dim ** -0.5, to the last bit where there is one."""
+  """Return the factor of keys that makes `scale` of head_dim ** -0.5, to the last bit where there
+  is one.
+  """
   near = scale * head_dim**0.5
   candidates = round(near, 12), near, math.nextafter(near, 0), math.nextafter(near, math.inf)
   return next((by for by in candidates if head_dim**-0.5 * by == scale), near)

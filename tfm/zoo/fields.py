@@ -22,13 +22,22 @@ from tfm.zoo import bookkeeping
 from tfm.zoo.rotary import read_rope
 
 ACTS: dict[str, Act] = {
-  'gelu': Gelu(), 'gelu_new': GeluTanh(), 'gelu_pytorch_tanh': GeluTanh(), 'gelu_fast': GeluTanh(), 'relu': Relu(),
-  'relu2': SquaredRelu(), 'silu': Swish(), 'swish': Swish(), 'quick_gelu': QuickGelu(), 'tanh': Tanh(),
+  'gelu': Gelu(), 'gelu_new': GeluTanh(), 'gelu_pytorch_tanh': GeluTanh(), 'gelu_fast': GeluTanh(),
+  'relu': Relu(),
+  'relu2': SquaredRelu(), 'silu': Swish(), 'swish': Swish(), 'quick_gelu': QuickGelu(),
+  'tanh': Tanh(),
 }  # fmt: skip
 
 #: Fields whose null is no default: transformers refuses it.
 _NEVER_NULL = frozenset(
-  {'rms_norm_eps', 'layer_norm_eps', 'layer_norm_epsilon', 'hidden_act', 'activation_function', 'attention_bias'}
+  {
+    'rms_norm_eps',
+    'layer_norm_eps',
+    'layer_norm_epsilon',
+    'hidden_act',
+    'activation_function',
+    'attention_bias',
+  }
 )
 #: Fields of numbers.
 _NUMBER = re.compile(
@@ -58,10 +67,14 @@ class Fields(Mapping[str, Any]):
     Raises: UserError if it is not.
     """
     if self.values_.get(name) is None:
-      raise errors.UserError(f'{self.where}: {errors.unknown("field", name, self.values_)} It must be given.')
+      raise errors.UserError(
+        f'{self.where}: {errors.unknown("field", name, self.values_)} It must be given.'
+      )
     self._read.add(name)
     if isinstance(self.values_[name], str) and _NUMBER.search(name):
-      raise errors.UserError(f'{self.where}: {name} is {self.values_[name]!r}, a text. Expected a number.')
+      raise errors.UserError(
+        f'{self.where}: {name} is {self.values_[name]!r}, a text. Expected a number.'
+      )
     return self.values_[name]
 
   def __iter__(self):
@@ -82,7 +95,9 @@ class Fields(Mapping[str, Any]):
     self._read.add(name)
     value = self.values_.get(name)
     if value is None and name in self.values_ and name in _NEVER_NULL:
-      raise errors.UserError(f'{self.where}: {name} is null. Expected a value, or a file without the field.')
+      raise errors.UserError(
+        f'{self.where}: {name} is null. Expected a value, or a file without the field.'
+      )
     if isinstance(value, str) and _NUMBER.search(name):
       raise errors.UserError(f'{self.where}: {name} is {value!r}, a text. Expected a number.')
     return default if value is None else value
@@ -104,7 +119,9 @@ class Fields(Mapping[str, Any]):
     return self._parts[name]
 
   def changed(self, **values: Any) -> 'Fields':
-    """Return the fields with other values for some of them; what is read of them is read of this one too."""
+    """Return the fields with other values for some of them; what is read of them is read of this
+    one too.
+    """
     found = Fields({**self.values_, **values}, self.where)
     found._read, found._parts = self._read, self._parts
     return found
@@ -117,7 +134,9 @@ class Fields(Mapping[str, Any]):
     """
     for name, known in values.items():
       if (value := self.get(name, known)) != known:
-        raise errors.UserError(f'{self.where}: {name} is {value!r}. Known: {known!r}; nothing here computes another.')
+        raise errors.UserError(
+          f'{self.where}: {name} is {value!r}. Known: {known!r}; nothing here computes another.'
+        )
 
   def skip(self, *names: str) -> None:
     """Marks fields read that, in this family, change nothing that is computed."""
@@ -131,7 +150,9 @@ class Fields(Mapping[str, Any]):
     """
     value = self[name] if default is None else self.get(name, default)
     if value not in known:
-      raise errors.UserError(f'{self.where}: {name}: {errors.unknown("value", value, map(str, known))}')
+      raise errors.UserError(
+        f'{self.where}: {name}: {errors.unknown("value", value, map(str, known))}'
+      )
     return known[value]
 
   def act(self, name: str, default: str | None = None) -> Act:
@@ -139,21 +160,32 @@ class Fields(Mapping[str, Any]):
     return self.choice(name, ACTS, default)
 
   def rope(
-    self, base: float = 1e4, layout: Any = 'halves', kind: str | None = None, fraction: float = 1.0, **options: Any
+    self,
+    base: float = 1e4,
+    layout: Any = 'halves',
+    kind: str | None = None,
+    fraction: float = 1.0,
+    **options: Any,
   ) -> RoPE:
-    """Return the rotary position of the config (`tfm.zoo.rotary.read_rope`, which has the other `options`).
+    """Return the rotary position of the config (`tfm.zoo.rotary.read_rope`, which has the other
+    `options`).
 
     Raises:
-      UserError: for a scaling that tfm lacks, and for keys that are unknown, missing or contradictory.
+      UserError: for a scaling that tfm lacks, and for keys that are unknown, missing or
+      contradictory.
     """
     return read_rope(self, base, layout, kind, fraction, **options)
 
   def unread(self) -> dict[str, Any]:
     """Return the unread fields that may change the outputs, by name in alphabetical order.
 
-    The name of a field of a nested config begins with the name of that config: 'text_config.surprise'.
-    """
-    left = {n: v for n, v in self.values_.items() if n not in self._read and not bookkeeping.is_neutral(n, v)}
+    The name of a field of a nested config begins with the name of that config:
+    'text_config.surprise'."""
+    left = {
+      n: v
+      for n, v in self.values_.items()
+      if n not in self._read and not bookkeeping.is_neutral(n, v)
+    }
     within = {f'{part}.{n}': v for part, c in self._parts.items() for n, v in c.unread().items()}
     return dict(sorted({**left, **within}.items()))
 
@@ -172,7 +204,9 @@ def name_of(act: Act, usual: str = 'gelu_new') -> str:
   for name, known in {usual: ACTS[usual], **ACTS}.items():
     if known == act:
       return name
-  raise errors.UserError(f'export: no published config has a name for the activation {act}. Known: {", ".join(ACTS)}.')
+  raise errors.UserError(
+    f'export: no published config has a name for the activation {act}. Known: {", ".join(ACTS)}.'
+  )
 
 
 def rope_parameters(rope: RoPE) -> dict[str, Any]:
@@ -192,9 +226,12 @@ _TYPES: dict[type[Scaling], str] = {
 
 #: Fields of scalings and their keys in a config.
 _NAMES = {
-  'factor': 'factor', 'low': 'low_freq_factor', 'high': 'high_freq_factor', 'fast': 'beta_fast', 'slow': 'beta_slow',
-  'original': 'original_max_position_embeddings', 'attention': 'attention_factor', 'mscale': 'mscale',
-  'mscale_all': 'mscale_all_dim', 'short': 'short_factor', 'long': 'long_factor', 'truncate': 'truncate',
+  'factor': 'factor', 'low': 'low_freq_factor', 'high': 'high_freq_factor', 'fast': 'beta_fast',
+  'slow': 'beta_slow',
+  'original': 'original_max_position_embeddings', 'attention': 'attention_factor',
+  'mscale': 'mscale',
+  'mscale_all': 'mscale_all_dim', 'short': 'short_factor', 'long': 'long_factor',
+  'truncate': 'truncate',
 }  # fmt: skip
 
 

@@ -51,7 +51,11 @@ def read(c: Fields) -> Model:
     segments=(Segment((block,), depth(spec)),),
     norm=norm,
     absolute=Learned(c['max_position_embeddings']),
-    heads={**spec.heads, 'lm': Lm(bias=True, transform=Transform(act, norm)), 'classify': Classify(0, hidden=Tanh())},
+    heads={
+      **spec.heads,
+      'lm': Lm(bias=True, transform=Transform(act, norm)),
+      'classify': Classify(0, hidden=Tanh()),
+    },
   )
 
 
@@ -60,8 +64,10 @@ def write(m: Any) -> dict[str, Any]:
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
-    'intermediate_size': block.ffn.d_ff, 'max_position_embeddings': m.max_positions, 'type_vocab_size': m.embed.types,
-    'layer_norm_eps': block.norm.eps, 'hidden_act': name_of(block.ffn.act), 'hidden_dropout_prob': block.dropout,
+    'intermediate_size': block.ffn.d_ff, 'max_position_embeddings': m.max_positions,
+    'type_vocab_size': m.embed.types,
+    'layer_norm_eps': block.norm.eps, 'hidden_act': name_of(block.ffn.act),
+    'hidden_dropout_prob': block.dropout,
   }  # fmt: skip
 
 

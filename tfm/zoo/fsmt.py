@@ -13,9 +13,15 @@ PAPER = "Facebook FAIR's WMT19 News Translation Task Submission, arXiv:1907.0661
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config: a table of the source, one of the target and one of the head; or one for all."""
+  """The spec of a published config: a table of the source, one of the target and one of the head;
+  or one for all.
+  """
   c.skip('langs', 'decoder', 'vocab_size')
-  source, target, tied = c['src_vocab_size'], c['tgt_vocab_size'], c.get('tie_word_embeddings', False)
+  source, target, tied = (
+    c['src_vocab_size'],
+    c['tgt_vocab_size'],
+    c.get('tie_word_embeddings', False),
+  )
   if tied:
     c.only(src_vocab_size=target)
   offset = c.get('pad_token_id', 1) + 1
@@ -29,6 +35,7 @@ def write(m: Any) -> dict[str, Any]:
   fields = write_stacks(m)
   target = fields.pop('vocab_size')
   return {
-    **fields, 'src_vocab_size': m.tower('encoder').vocab, 'tgt_vocab_size': target, 'langs': ['en', 'de'],
+    **fields, 'src_vocab_size': m.tower('encoder').vocab, 'tgt_vocab_size': target,
+    'langs': ['en', 'de'],
     'pad_token_id': m.absolute.offset - 1, 'tie_word_embeddings': m.encoder.shares,
   }  # fmt: skip

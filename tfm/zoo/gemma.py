@@ -1,4 +1,6 @@
-"""Gemma (2024): embeddings times sqrt(D), norms that store their scale less one, GeGLU, heads wider than D / N."""
+"""Gemma (2024): embeddings times sqrt(D), norms that store their scale less one, GeGLU, heads wider
+than D / N.
+"""
 
 from typing import Any
 
@@ -22,7 +24,9 @@ def gemma(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
   norm = scaled(1e-6)
   block = Block(Attention(heads, kv_heads, 256, RoPE(1e4)), Glu(d_ff, GeluTanh()), norm)
   segment = Segment((block,), depth)
-  return Model(Tokens(256_000, power=0.5), d, (segment,), norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(256_000, power=0.5), d, (segment,), norm=norm, init=Normal(depth_scaled=False)
+  )
 
 
 def scaled(eps: float) -> RMSNorm:

@@ -1,4 +1,6 @@
-"""Gemma 2 (2024): a norm before and after each branch, every other layer a window, capped scores and logits."""
+"""Gemma 2 (2024): a norm before and after each branch, every other layer a window, capped scores
+and logits.
+"""
 
 import dataclasses
 from typing import Any
@@ -21,7 +23,9 @@ from tfm.zoo.layers import GLOBAL, LOCAL, masks, seen, types_of, window_of
 PAPER = 'Gemma 2: Improving Open Language Models at a Practical Size, arXiv:2408.00118'
 
 
-def gemma2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, head_dim: int = 256, per: int = 256) -> Model:
+def gemma2(
+  depth: int, d: int, heads: int, kv_heads: int, d_ff: int, head_dim: int = 256, per: int = 256
+) -> Model:
   """Layers that see 4096 tokens and all of them in turns; scores are divided by sqrt(per)."""
   norm = scaled(1e-6)
   attention = Attention(heads, kv_heads, head_dim, RoPE(1e4), cap=50.0, scale=per**-0.5)
@@ -42,9 +46,15 @@ def read(c: Fields) -> Model:
   c.only(use_bidirectional_attention=False)
   # `hidden_activation` is the one that is read.
   c.skip('hidden_act', 'sliding_window_size')
-  norm, ffn = scaled(c.get('rms_norm_eps', 1e-6)), Glu(c['intermediate_size'], c.act('hidden_activation', _ACT))
+  norm, ffn = (
+    scaled(c.get('rms_norm_eps', 1e-6)),
+    Glu(c['intermediate_size'], c.act('hidden_activation', _ACT)),
+  )
   types = [GLOBAL if i % 2 else LOCAL for i in range(c['num_hidden_layers'])]
-  options = {'cap': c.given('attn_logit_softcapping', 50.0), 'scale': c.get('query_pre_attn_scalar', 256) ** -0.5}
+  options = {
+    'cap': c.given('attn_logit_softcapping', 50.0),
+    'scale': c.get('query_pre_attn_scalar', 256) ** -0.5,
+  }
   attention = lambda mask: llama.attention(c, 4, 256, mask=mask, **options)
   looks = masks(c, types, c.given('sliding_window', 4096))
   cap = c.given('final_logit_softcapping', 30.0)
@@ -60,7 +70,8 @@ def write(m: Any) -> dict[str, Any]:
   block = m.segments[0].pattern[0]
   sizes = {name: value for name, value in llama.sizes(m).items() if name != 'hidden_act'}
   return {
-    **sizes, 'hidden_activation': name_of(block.ffn.act, _ACT), 'attention_bias': bool(block.mixer.bias),
+    **sizes, 'hidden_activation': name_of(block.ffn.act, _ACT),
+    'attention_bias': bool(block.mixer.bias),
     'attn_logit_softcapping': block.mixer.cap, 'final_logit_softcapping': m.lm and m.lm.cap,
     'query_pre_attn_scalar': round((block.mixer.scale or block.mixer.size(m.d_model) ** -0.5) ** -2),
     'sliding_window': window_of(m), 'layer_types': types_of(m),

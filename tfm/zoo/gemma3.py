@@ -1,4 +1,6 @@
-"""Gemma 3 without its eyes (2025): five layers of a window to one that sees all, with rotary positions of their own."""
+"""Gemma 3 without its eyes (2025): five layers of a window to one that sees all, with rotary
+positions of their own.
+"""
 
 import dataclasses
 from typing import Any
@@ -36,23 +38,36 @@ def gemma3(
   head_dim: int = 256,
   query: int = 256,
 ) -> Model:
-  """Return blocks with a norm before and after each branch, normalised queries and keys, and a tied, scaled table.
+  """Return blocks with a norm before and after each branch, normalised queries and keys, and a
+  tied, scaled table.
 
   Scores are multiplied by `query` ** -0.5.
   """
   norm = scaled(1e-6)
-  far = Attention(heads, kv_heads, head_dim, RoPE(1e6, scaling=scaling), qk_norm=norm, scale=query**-0.5)
+  far = Attention(
+    heads, kv_heads, head_dim, RoPE(1e6, scaling=scaling), qk_norm=norm, scale=query**-0.5
+  )
   near = dataclasses.replace(far, relative=RoPE(1e4), mask=seen(window))
-  layers = [Block(near if (i + 1) % 6 else far, Glu(d_ff, GeluTanh()), norm, Sandwich()) for i in range(depth)]
-  return Model(Tokens(vocab, power=0.5), d, segments(layers), norm=norm, init=Normal(depth_scaled=False))
+  layers = [
+    Block(near if (i + 1) % 6 else far, Glu(d_ff, GeluTanh()), norm, Sandwich())
+    for i in range(depth)
+  ]
+  return Model(
+    Tokens(vocab, power=0.5), d, segments(layers), norm=norm, init=Normal(depth_scaled=False)
+  )
 
 
 def read(c: Fields) -> Model:
   """The spec of a published config."""
   c.skip('hidden_act')
-  norm, ffn = scaled(c.get('rms_norm_eps', 1e-6)), Glu(c['intermediate_size'], c.act('hidden_activation', _ACT))
+  norm, ffn = (
+    scaled(c.get('rms_norm_eps', 1e-6)),
+    Glu(c['intermediate_size'], c.act('hidden_activation', _ACT)),
+  )
   every = c.get('_sliding_window_pattern', c.get('sliding_window_pattern', 6))
-  types = c.get('layer_types', [LOCAL if (i + 1) % every else GLOBAL for i in range(c['num_hidden_layers'])])
+  types = c.get(
+    'layer_types', [LOCAL if (i + 1) % every else GLOBAL for i in range(c['num_hidden_layers'])]
+  )
   window = c.given('sliding_window', 4096)
   looks = masks(c, types, window)
   if c.get('use_bidirectional_attention', False):
@@ -60,21 +75,34 @@ def read(c: Fields) -> Model:
     looks = [Window(window // 2 + 1, ahead=True) if t == LOCAL else Mask() for t in types]
   ropes = {GLOBAL: c.rope(1e6, kind=GLOBAL, partial=False), LOCAL: _near(c)}
   options = {
-    'cap': c.given('attn_logit_softcapping'), 'scale': c.get('query_pre_attn_scalar', 256) ** -0.5, 'qk_norm': norm,
+    'cap': c.given('attn_logit_softcapping'), 'scale': c.get('query_pre_attn_scalar', 256) ** -0.5,
+    'qk_norm': norm,
   }  # fmt: skip
-  attention = lambda mask, kind: llama.attention(c, 4, 256, mask=mask, relative=ropes[kind], **options)
-  layers = [Block(attention(*each), ffn, norm, Sandwich()) for each in zip(looks, types, strict=True)]
-  return llama.decoder(c, layers, norm, True, Tokens(power=0.5), cap=c.given('final_logit_softcapping'))
+  attention = lambda mask, kind: llama.attention(
+    c, 4, 256, mask=mask, relative=ropes[kind], **options
+  )
+  layers = [
+    Block(attention(*each), ffn, norm, Sandwich()) for each in zip(looks, types, strict=True)
+  ]
+  return llama.decoder(
+    c, layers, norm, True, Tokens(power=0.5), cap=c.given('final_logit_softcapping')
+  )
 
 
 _ACT = 'gelu_pytorch_tanh'
 
 
 def _near(c: Fields) -> RoPE:
-  """The rotary position of layers with a window: never that of older configs' `rope_theta` and `rope_scaling`."""
+  """The rotary position of layers with a window: never that of older configs' `rope_theta` and
+  `rope_scaling`.
+  """
   if LOCAL in c.get('rope_parameters', {}):
-    return c.rope(kind=LOCAL, partial=False, fields=('rope_local_base_freq', 'partial_rotary_factor'))
-  return RoPE(float(c.given('rope_local_base_freq', 1e4) or c['rope_local_base_freq']))  # null is refused
+    return c.rope(
+      kind=LOCAL, partial=False, fields=('rope_local_base_freq', 'partial_rotary_factor')
+    )
+  return RoPE(
+    float(c.given('rope_local_base_freq', 1e4) or c['rope_local_base_freq'])
+  )  # null is refused
 
 
 def write(m: Any) -> dict[str, Any]:
@@ -91,11 +119,22 @@ def write(m: Any) -> dict[str, Any]:
 
 
 MODELS = {
-  'gemma3-270m': Entry(gemma3(18, 640, 4, 1, 2048, 512, 262_144, Scaling()), 268_098_176, '0.27B', PAPER),
-  'gemma3-1b': Entry(gemma3(26, 1152, 4, 1, 6912, 512, 262_144, Scaling()), 999_885_952, '1B', PAPER),
-  'gemma3-4b': Entry(gemma3(34, 2560, 8, 4, 10_240, 1024, 262_208, Linear(8.0)), 3_880_263_168, '4B', PAPER),
-  'gemma3-12b': Entry(gemma3(48, 3840, 16, 8, 15_360, 1024, 262_208, Linear(8.0)), 11_766_034_176, '12B', PAPER),
+  'gemma3-270m': Entry(
+    gemma3(18, 640, 4, 1, 2048, 512, 262_144, Scaling()), 268_098_176, '0.27B', PAPER
+  ),
+  'gemma3-1b': Entry(
+    gemma3(26, 1152, 4, 1, 6912, 512, 262_144, Scaling()), 999_885_952, '1B', PAPER
+  ),
+  'gemma3-4b': Entry(
+    gemma3(34, 2560, 8, 4, 10_240, 1024, 262_208, Linear(8.0)), 3_880_263_168, '4B', PAPER
+  ),
+  'gemma3-12b': Entry(
+    gemma3(48, 3840, 16, 8, 15_360, 1024, 262_208, Linear(8.0)), 11_766_034_176, '12B', PAPER
+  ),
   'gemma3-27b': Entry(
-    gemma3(62, 5376, 32, 16, 21_504, 1024, 262_208, Linear(8.0), 128, 168), 27_009_346_304, '27B', PAPER
+    gemma3(62, 5376, 32, 16, 21_504, 1024, 262_208, Linear(8.0), 128, 168),
+    27_009_346_304,
+    '27B',
+    PAPER,
   ),
 }

@@ -15,15 +15,26 @@ from tfm.zoo import glm4
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
-PAPER = 'ChatGLM: A Family of Large Language Models from GLM-130B to GLM-4 All Tools, arXiv:2406.12793'
+PAPER = (
+  'ChatGLM: A Family of Large Language Models from GLM-130B to GLM-4 All Tools, arXiv:2406.12793'
+)
 
 
 def glm(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Return pre-norm blocks with RMSNorm, SwiGLU, few key heads, and biases of queries, keys and values."""
+  """Return pre-norm blocks with RMSNorm, SwiGLU, few key heads, and biases of queries, keys and
+  values.
+  """
   norm, rope = RMSNorm(1.5625e-7), RoPE(1e4, 'interleaved', 0.5)
   block = Block(Attention(heads, kv_heads, 128, rope, bias='qkv'), Glu(d_ff), norm)
   segment = Segment((block,), depth)
-  return Model(Tokens(151_552), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(151_552),
+    d,
+    (segment,),
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:

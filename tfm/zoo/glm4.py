@@ -1,4 +1,6 @@
-"""GLM-4-0414 (2025): a norm before and after each branch, half of each head turned in neighbouring pairs."""
+"""GLM-4-0414 (2025): a norm before and after each branch, half of each head turned in neighbouring
+pairs.
+"""
 
 from typing import Any
 
@@ -24,14 +26,25 @@ def glm4(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, bias: bool) -
   norm, rope = RMSNorm(1e-5), RoPE(1e4, 'interleaved', 0.5)
   attention = Attention(heads, kv_heads, 128, rope, bias='qkv' if bias else '')
   segment = Segment((Block(attention, Glu(d_ff), norm, Sandwich()),), depth)
-  return Model(Tokens(151_552), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(151_552),
+    d,
+    (segment,),
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields, residual_layout: ResidualLayout = Sandwich()) -> Model:
   """Return the spec of a published config, whose norms stand as `residual_layout` says."""
   norm, rope = RMSNorm(c.get('rms_norm_eps', 1.5625e-7)), c.rope(layout='interleaved', fraction=0.5)
-  attention = llama.attention(c, 2, 128, relative=rope, bias='qkv' if c.get('attention_bias', True) else '')
-  return llama.decoder(c, [Block(attention, llama.glu(c), norm, residual_layout)] * c['num_hidden_layers'], norm)
+  attention = llama.attention(
+    c, 2, 128, relative=rope, bias='qkv' if c.get('attention_bias', True) else ''
+  )
+  return llama.decoder(
+    c, [Block(attention, llama.glu(c), norm, residual_layout)] * c['num_hidden_layers'], norm
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""GLM-4.5 (2025): grouped-query attention with half of each head rotated, DeepSeek-V3's experts, dense layers first."""
+"""GLM-4.5 (2025): grouped-query attention with half of each head rotated, DeepSeek-V3's experts,
+dense layers first.
+"""
 
 import dataclasses
 from typing import Any
@@ -22,16 +24,29 @@ from tfm.zoo.layers import layers_of
 PAPER = 'GLM-4.5: Agentic, Reasoning, and Coding (ARC) Foundation Models, arXiv:2508.06471'
 
 
-def glm4_moe(depth: int, dense: int, d: int, d_ff: int, experts: int, width: int, scale: float, normed: bool) -> Model:
-  """Pre-norm by root mean square, 96 query heads, `dense` SwiGLU layers, then experts and a shared one."""
+def glm4_moe(
+  depth: int, dense: int, d: int, d_ff: int, experts: int, width: int, scale: float, normed: bool
+) -> Model:
+  """Pre-norm by root mean square, 96 query heads, `dense` SwiGLU layers, then experts and a shared
+  one.
+  """
   norm = RMSNorm(1e-5)
-  attention = Attention(96, 8, 128, RoPE(1e6, fraction=0.5), bias='qkv', qk_norm=norm if normed else None)
+  attention = Attention(
+    96, 8, 128, RoPE(1e6, fraction=0.5), bias='qkv', qk_norm=norm if normed else None
+  )
   moe = Moe(experts, Grouped(0.0, 0.0, 8, scale=scale, groups=1, keep=1), Glu(width), Glu(width))
   segments = (
     Segment((Block(attention, Glu(d_ff), norm),), dense),
     Segment((Block(attention, moe, norm),), depth - dense),
   )
-  return Model(Tokens(151_552), d, segments, heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(151_552),
+    d,
+    segments,
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -49,7 +64,9 @@ def read(c: Fields) -> Model:
 
 
 def mixture(c: Fields, experts: int, k: int, width: int, shared: int, renormalize: bool) -> Moe:
-  """Return the experts of a config that routes as DeepSeek-V3; the other arguments are its family's defaults."""
+  """Return the experts of a config that routes as DeepSeek-V3; the other arguments are its family's
+  defaults.
+  """
   # These families have one kind of routing, under either name.
   c.choice('scoring_func', {'sigmoid': True, 'noaux_tc': True}, 'sigmoid')
   c.only(topk_method='noaux_tc', moe_layer_freq=1, pretraining_tp=1)
@@ -72,8 +89,10 @@ def mixed(m: Any) -> dict[str, Any]:
   shared = 0 if moe.shared is None else moe.shared.d_ff // moe.expert.d_ff
   return {
     'intermediate_size': moe.expert.d_ff, **llama.sizes(m), 'hidden_act': name_of(moe.expert.act),
-    'first_k_dense_replace': len(dense), 'n_routed_experts': moe.experts, 'num_experts_per_tok': moe.router.k,
-    'moe_intermediate_size': moe.expert.d_ff, 'n_shared_experts': shared, 'n_group': moe.router.groups,
+    'first_k_dense_replace': len(dense), 'n_routed_experts': moe.experts,
+    'num_experts_per_tok': moe.router.k,
+    'moe_intermediate_size': moe.expert.d_ff, 'n_shared_experts': shared,
+    'n_group': moe.router.groups,
     'topk_group': moe.router.keep, 'norm_topk_prob': moe.router.renormalize,
     'routed_scaling_factor': moe.router.scale,
   }  # fmt: skip
@@ -86,12 +105,18 @@ def write(m: Any) -> dict[str, Any]:
   fields['rope_parameters'] |= {'partial_rotary_factor': a.relative.fraction}
   ahead = m.mtp.depth if m.mtp else 0
   return {
-    **fields, 'attention_bias': bool(a.bias), 'use_qk_norm': a.qk_norm is not None, 'num_nextn_predict_layers': ahead,
+    **fields, 'attention_bias': bool(a.bias), 'use_qk_norm': a.qk_norm is not None,
+    'num_nextn_predict_layers': ahead,
   }  # fmt: skip
 
 
-#: Counted with the biases of the routers, and without the layer that predicts the token after the next.
+#: Counted with the biases of the routers, and without the layer that predicts the token after the
+#: next.
 MODELS = {
-  'glm4.5-air': Entry(glm4_moe(46, 1, 4096, 10_944, 128, 1408, 1.0, False), 106_852_251_264, '106B', PAPER),
-  'glm4.5': Entry(glm4_moe(92, 3, 5120, 12_288, 160, 1536, 2.5, True), 352_797_829_024, '355B', PAPER),
+  'glm4.5-air': Entry(
+    glm4_moe(46, 1, 4096, 10_944, 128, 1408, 1.0, False), 106_852_251_264, '106B', PAPER
+  ),
+  'glm4.5': Entry(
+    glm4_moe(92, 3, 5120, 12_288, 160, 1536, 2.5, True), 352_797_829_024, '355B', PAPER
+  ),
 }

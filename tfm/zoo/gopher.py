@@ -9,12 +9,16 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.xl import XL
 from tfm.zoo.entry import Entry
 
-PAPER = 'Scaling Language Models: Methods, Analysis & Insights from Training Gopher, arXiv:2112.11446'
+PAPER = (
+  'Scaling Language Models: Methods, Analysis & Insights from Training Gopher, arXiv:2112.11446'
+)
 CHINCHILLA = 'Training Compute-Optimal Large Language Models, arXiv:2203.15556'
 
 
 def gopher(depth: int, d: int, heads: int, head_dim: int = 128) -> Model:
-  """Pre-norm by root mean square, Transformer-XL's relative positions, a GELU of 4d, no biases, tied, 32,000 tokens."""
+  """Pre-norm by root mean square, Transformer-XL's relative positions, a GELU of 4d, no biases,
+  tied, 32,000 tokens.
+  """
   norm = RMSNorm()
   block = Block(Attention(heads, None, head_dim, XL()), Mlp(4 * d, GeluTanh(), bias=False), norm)
   return Model(Tokens(32_000), d, (Segment((block,), depth),), norm=norm)

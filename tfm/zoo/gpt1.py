@@ -27,9 +27,16 @@ ACTS = {'gelu': GeluTanh(), 'relu': Relu(), 'silu': Swish(), 'swish': Swish()}
 def gpt1(depth: int, d: int, heads: int) -> Model:
   """A causal decoder, post-norm, learned positions, tanh GELU, biases everywhere, tied."""
   norm = LayerNorm(1e-5)
-  block = Block(Attention(heads, bias='qkvo', dropout=0.1), Mlp(4 * d, GeluTanh()), norm, Post(), dropout=0.1)
+  block = Block(
+    Attention(heads, bias='qkvo', dropout=0.1), Mlp(4 * d, GeluTanh()), norm, Post(), dropout=0.1
+  )
   return Model(
-    Tokens(40_478, dropout=0.1), d, (Segment((block,), depth),), Learned(512), norm, init=Normal(depth_scaled=False)
+    Tokens(40_478, dropout=0.1),
+    d,
+    (Segment((block,), depth),),
+    Learned(512),
+    norm,
+    init=Normal(depth_scaled=False),
   )
 
 
@@ -38,7 +45,13 @@ def read(c: Fields) -> Model:
   c.skip('n_ctx', 'n_special', 'predict_special_tokens', *gpt2.SUMMARY)
   d, norm = c['n_embd'], LayerNorm(c.get('layer_norm_epsilon', 1e-5))
   attention = Attention(c['n_head'], bias='qkvo', dropout=c.get('attn_pdrop', 0.1))
-  block = Block(attention, Mlp(4 * d, c.choice('afn', ACTS, 'gelu')), norm, Post(), dropout=c.get('resid_pdrop', 0.1))
+  block = Block(
+    attention,
+    Mlp(4 * d, c.choice('afn', ACTS, 'gelu')),
+    norm,
+    Post(),
+    dropout=c.get('resid_pdrop', 0.1),
+  )
   return Model(
     Tokens(c['vocab_size'], dropout=c.get('embd_pdrop', 0.1)),
     d,
@@ -55,8 +68,10 @@ def write(m: Any) -> dict[str, Any]:
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'n_embd': m.d_model, 'n_layer': depth(m), 'n_head': block.mixer.heads,
-    'n_positions': m.max_positions, 'afn': next(name for name, act in ACTS.items() if act == block.ffn.act),
-    'layer_norm_epsilon': block.norm.eps, 'attn_pdrop': block.mixer.dropout, 'resid_pdrop': block.dropout,
+    'n_positions': m.max_positions,
+    'afn': next(name for name, act in ACTS.items() if act == block.ffn.act),
+    'layer_norm_epsilon': block.norm.eps, 'attn_pdrop': block.mixer.dropout,
+    'resid_pdrop': block.dropout,
     'embd_pdrop': m.embed.dropout,
   }  # fmt: skip
 

@@ -20,12 +20,22 @@ PAPER_SW3 = 'GPT-SW3: An Autoregressive Language Model for the Nordic Languages,
 
 #: Fields of a head that makes one vector of a row, of a class that is not read.
 SUMMARY = (
-  'summary_activation', 'summary_first_dropout', 'summary_proj_to_labels', 'summary_type', 'summary_use_proj',
+  'summary_activation', 'summary_first_dropout', 'summary_proj_to_labels', 'summary_type',
+  'summary_use_proj',
 )  # fmt: skip
 
 
-def gpt2(depth: int, d: int, heads: int, kv_heads: int | None = None, vocab: int = 50_257, length: int = 1024) -> Model:
-  """Pre-norm, learned positions, tanh GELU, biases everywhere, tied, residual weights started at .02 / sqrt(2 L)."""
+def gpt2(
+  depth: int,
+  d: int,
+  heads: int,
+  kv_heads: int | None = None,
+  vocab: int = 50_257,
+  length: int = 1024,
+) -> Model:
+  """Pre-norm, learned positions, tanh GELU, biases everywhere, tied, residual weights started at
+  .02 / sqrt(2 L).
+  """
   norm = LayerNorm(1e-5)
   attention = Attention(heads, kv_heads, bias='qkvo', dropout=0.1)
   block = Block(attention, Mlp(4 * d, GeluTanh()), norm, dropout=0.1)
@@ -76,8 +86,10 @@ def write(m: Any) -> dict[str, Any]:
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'n_embd': m.d_model, 'n_layer': depth(m), 'n_head': block.mixer.heads,
-    'n_inner': block.ffn.d_ff, 'n_positions': m.max_positions, 'activation_function': name_of(block.ffn.act),
-    'layer_norm_epsilon': block.norm.eps, 'attn_pdrop': block.mixer.dropout, 'resid_pdrop': block.dropout,
+    'n_inner': block.ffn.d_ff, 'n_positions': m.max_positions,
+    'activation_function': name_of(block.ffn.act),
+    'layer_norm_epsilon': block.norm.eps, 'attn_pdrop': block.mixer.dropout,
+    'resid_pdrop': block.dropout,
     'embd_pdrop': m.embed.dropout, **_scaling(m),
   }  # fmt: skip
 
@@ -87,7 +99,13 @@ MODELS = {
   'gpt2-medium': Entry(gpt2(24, 1024, 16), 354_823_168, '345M', PAPER),
   'gpt2-large': Entry(gpt2(36, 1280, 20), 774_030_080, '762M', PAPER),
   'gpt2-xl': Entry(gpt2(48, 1600, 25), 1_557_611_200, '1542M', PAPER),
-  'gpt-sw3-356m': Entry(gpt2(24, 1024, 16, vocab=64_000, length=2048), 369_944_576, '356M', PAPER_SW3),
-  'gpt-sw3-1.3b': Entry(gpt2(24, 2048, 32, vocab=64_000, length=2048), 1_343_868_928, '1.3B', PAPER_SW3),
-  'gpt-sw3-6.7b': Entry(gpt2(32, 4096, 32, vocab=64_000, length=2048), 6_714_695_680, '6.7B', PAPER_SW3),
+  'gpt-sw3-356m': Entry(
+    gpt2(24, 1024, 16, vocab=64_000, length=2048), 369_944_576, '356M', PAPER_SW3
+  ),
+  'gpt-sw3-1.3b': Entry(
+    gpt2(24, 2048, 32, vocab=64_000, length=2048), 1_343_868_928, '1.3B', PAPER_SW3
+  ),
+  'gpt-sw3-6.7b': Entry(
+    gpt2(32, 4096, 32, vocab=64_000, length=2048), 6_714_695_680, '6.7B', PAPER_SW3
+  ),
 }

@@ -14,7 +14,12 @@ SANTA = "SantaCoder: don't reach for the stars!, arXiv:2301.03988"
 def read(c: Fields) -> Model:
   """The spec of a published config."""
   # How a softmax is rounded, and what ran it.
-  c.skip('attention_softmax_in_fp32', 'scale_attention_softmax_in_fp32', 'inference_runner', 'pad_key_length')
+  c.skip(
+    'attention_softmax_in_fp32',
+    'scale_attention_softmax_in_fp32',
+    'inference_runner',
+    'pad_key_length',
+  )
   c.skip('num_key_value_heads', 'max_batch_size', 'max_sequence_length', 'pre_allocate_kv_cache')
   c.skip('runner_max_sequence_length', 'validate_runner_input')
   c.only(scale_attn_by_inverse_layer_idx=False)
@@ -25,7 +30,9 @@ def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   fields = {**gpt2.write(m), 'multi_query': m.segments[0].pattern[0].mixer.kv_heads == 1}
   if fields['activation_function'] == 'gelu_new':
-    fields['activation_function'] = 'gelu_pytorch_tanh'  # their name for it here, and another rounding
+    fields['activation_function'] = (
+      'gelu_pytorch_tanh'  # their name for it here, and another rounding
+    )
   return fields
 
 

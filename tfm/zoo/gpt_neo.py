@@ -18,14 +18,28 @@ from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import layers_of, seen, segments, window_of
 
-PAPER = 'GPT-Neo: Large Scale Autoregressive Language Modeling with Mesh-Tensorflow, EleutherAI 2021'
+PAPER = (
+  'GPT-Neo: Large Scale Autoregressive Language Modeling with Mesh-Tensorflow, EleutherAI 2021'
+)
 
 
 def gpt_neo(depth: int, d: int, heads: int, window: int = 256) -> Model:
-  """GPT-2's block, every other layer with a window; scores are not divided, and only the last projection has a bias."""
+  """GPT-2's block, every other layer with a window; scores are not divided, and only the last
+  projection has a bias.
+  """
   norm, mixer = LayerNorm(1e-5), Attention(heads, bias='o', scale=1.0)
-  blocks = [Block(dataclasses.replace(mixer, mask=seen(w)), Mlp(4 * d, GeluTanh()), norm) for w in (None, window)]
-  return Model(Tokens(50_257), d, segments(blocks * (depth // 2)), Learned(2048), norm, init=Normal(depth_scaled=False))
+  blocks = [
+    Block(dataclasses.replace(mixer, mask=seen(w)), Mlp(4 * d, GeluTanh()), norm)
+    for w in (None, window)
+  ]
+  return Model(
+    Tokens(50_257),
+    d,
+    segments(blocks * (depth // 2)),
+    Learned(2048),
+    norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -40,8 +54,12 @@ def read(c: Fields) -> Model:
   if odd := sorted({*types} - {*masks}):
     raise errors.UserError(f'{c.where}: attention_types: {errors.unknown("value", odd[0], masks)}')
   if len(types) != c['num_layers']:
-    raise errors.UserError(f'{c.where}: attention_types has {len(types)} layers. Expected num_layers={c["num_layers"]}.')
-  blocks = [dataclasses.replace(block, mixer=dataclasses.replace(mixer, mask=masks[t])) for t in types]
+    raise errors.UserError(
+      f'{c.where}: attention_types has {len(types)} layers. Expected num_layers={c["num_layers"]}.'
+    )
+  blocks = [
+    dataclasses.replace(block, mixer=dataclasses.replace(mixer, mask=masks[t])) for t in types
+  ]
   return Model(
     Tokens(c['vocab_size'], dropout=c.get('embed_dropout', 0.0)),
     d,
@@ -58,10 +76,13 @@ def write(m: Any) -> dict[str, Any]:
   block = m.segments[0].pattern[0]
   types = ['global' if b.mixer.mask.lookback is None else 'local' for b in layers_of(m)]
   return {
-    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_layers': depth(m), 'num_heads': block.mixer.heads,
-    'intermediate_size': block.ffn.d_ff, 'max_position_embeddings': m.max_positions, 'attention_types': [[types, 1]],
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_layers': depth(m),
+    'num_heads': block.mixer.heads,
+    'intermediate_size': block.ffn.d_ff, 'max_position_embeddings': m.max_positions,
+    'attention_types': [[types, 1]],
     'window_size': window_of(m) or 256, 'activation_function': name_of(block.ffn.act),
-    'layer_norm_epsilon': block.norm.eps, 'attention_dropout': block.mixer.dropout, 'resid_dropout': block.dropout,
+    'layer_norm_epsilon': block.norm.eps, 'attention_dropout': block.mixer.dropout,
+    'resid_dropout': block.dropout,
     'embed_dropout': m.embed.dropout,
   }  # fmt: skip
 

@@ -25,30 +25,50 @@ LAYOUTS = {True: Parallel(norms_per_branch=True), False: Pre()}
 
 
 def gpt_neox(depth: int, d: int, heads: int, vocab: int, act: Act = Gelu()) -> Model:
-  """Branches side by side, each behind its norm, a quarter of a head rotated, biases everywhere, not tied."""
+  """Branches side by side, each behind its norm, a quarter of a head rotated, biases everywhere,
+  not tied.
+  """
   norm = LayerNorm(1e-5)
   attention = Attention(heads, relative=RoPE(fraction=0.25), bias='qkvo')
   block = Block(attention, Mlp(4 * d, act), norm, LAYOUTS[True])
   head = Lm(tied=False)
   return Model(
-    Tokens(vocab), d, (Segment((block,), depth),), heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False)
+    Tokens(vocab),
+    d,
+    (Segment((block,), depth),),
+    heads={'lm': head},
+    norm=norm,
+    init=Normal(depth_scaled=False),
   )
 
 
 def read(c: Fields) -> Model:
   """The spec of a published config."""
-  c.skip('attention_probs_dropout_prob', 'hidden_dropout_prob')  # BERT's names, that nothing asks for
-  d, norm, dropout = c['hidden_size'], LayerNorm(c.get('layer_norm_eps', 1e-5)), c.get('hidden_dropout', 0.0)
+  c.skip(
+    'attention_probs_dropout_prob', 'hidden_dropout_prob'
+  )  # BERT's names, that nothing asks for
+  d, norm, dropout = (
+    c['hidden_size'],
+    LayerNorm(c.get('layer_norm_eps', 1e-5)),
+    c.get('hidden_dropout', 0.0),
+  )
   rope = c.rope(fraction=0.25, fields=('rotary_emb_base', 'rotary_pct'))
   attention = Attention(
     c['num_attention_heads'], relative=rope, bias='qkvo' if c.get('attention_bias', True) else '',
     dropout=c.get('attention_dropout', 0.0),
   )  # fmt: skip
-  ffn, residual_layout = Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu')), LAYOUTS[c.get('use_parallel_residual', True)]
+  ffn, residual_layout = (
+    Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu')),
+    LAYOUTS[c.get('use_parallel_residual', True)],
+  )
   return Model(
     Tokens(c['vocab_size'], dropout=dropout),
     d,
-    (Segment((Block(attention, ffn, norm, residual_layout, dropout=dropout),), c['num_hidden_layers']),),
+    (
+      Segment(
+        (Block(attention, ffn, norm, residual_layout, dropout=dropout),), c['num_hidden_layers']
+      ),
+    ),
     heads={'lm': Lm(c.get('tie_word_embeddings', False))},
     norm=norm,
     init=Normal(depth_scaled=False),
@@ -60,10 +80,13 @@ def write(m: Any) -> dict[str, Any]:
   block = m.segments[0].pattern[0]
   a = block.mixer
   return {
-    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m), 'num_attention_heads': a.heads,
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
+    'num_attention_heads': a.heads,
     'intermediate_size': block.ffn.d_ff, 'rope_parameters': all_rope_parameters(a.relative),
-    'max_position_embeddings': 2048, 'use_parallel_residual': block.residual_layout == LAYOUTS[True],
-    'attention_bias': bool(a.bias), 'hidden_act': name_of(block.ffn.act), 'layer_norm_eps': block.norm.eps,
+    'max_position_embeddings': 2048,
+    'use_parallel_residual': block.residual_layout == LAYOUTS[True],
+    'attention_bias': bool(a.bias), 'hidden_act': name_of(block.ffn.act),
+    'layer_norm_eps': block.norm.eps,
     'attention_dropout': a.dropout, 'hidden_dropout': block.dropout,
   }  # fmt: skip
 

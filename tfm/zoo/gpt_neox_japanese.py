@@ -21,8 +21,12 @@ CARD = 'gpt-neox-japanese-2.7b, model card, ABEJA 2022'
 
 
 def gpt_neox_japanese(depth: int, d: int, heads: int, vocab: int) -> Model:
-  """Return pre-norm blocks with rotary positions; only the last attention has a bias, of its output."""
-  block = Block(Attention(heads, relative=RoPE(), dropout=0.1), Mlp(4 * d, Gelu(), bias=False), LayerNorm(1e-5))
+  """Return pre-norm blocks with rotary positions; only the last attention has a bias, of its
+  output.
+  """
+  block = Block(
+    Attention(heads, relative=RoPE(), dropout=0.1), Mlp(4 * d, Gelu(), bias=False), LayerNorm(1e-5)
+  )
   return _model(vocab, d, block, depth, 0.0, Lm())
 
 
@@ -30,7 +34,9 @@ def _model(vocab: int, d: int, block: Any, depth: int, dropout: float, head: Lm)
   block = dataclasses.replace(block, dropout=dropout)
   last = dataclasses.replace(block, mixer=dataclasses.replace(block.mixer, bias='o'))
   layers = segments([block] * (depth - 1) + [last])
-  return Model(Tokens(vocab), d, layers, heads={'lm': head}, norm=block.norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(vocab), d, layers, heads={'lm': head}, norm=block.norm, init=Normal(depth_scaled=False)
+  )
 
 
 def read(c: Fields) -> Model:
@@ -38,10 +44,19 @@ def read(c: Fields) -> Model:
   c.skip('is_decoder', 'max_position_embeddings')
   d = c['hidden_size']
   rope = c.rope(c.get('rotary_emb_base', 1e4), fraction=c.get('rotary_pct', 1.0))
-  attention = Attention(c['num_attention_heads'], relative=rope, dropout=c.get('attention_dropout', 0.1))
-  ffn = Mlp(int(d * c.get('intermediate_multiple_size', 4)), c.act('hidden_act', 'gelu'), bias=False)
-  block, head = Block(attention, ffn, LayerNorm(c.get('layer_norm_eps', 1e-5))), Lm(c.get('tie_word_embeddings', True))
-  return _model(c['vocab_size'], d, block, c['num_hidden_layers'], c.get('hidden_dropout', 0.0), head)
+  attention = Attention(
+    c['num_attention_heads'], relative=rope, dropout=c.get('attention_dropout', 0.1)
+  )
+  ffn = Mlp(
+    int(d * c.get('intermediate_multiple_size', 4)), c.act('hidden_act', 'gelu'), bias=False
+  )
+  block, head = (
+    Block(attention, ffn, LayerNorm(c.get('layer_norm_eps', 1e-5))),
+    Lm(c.get('tie_word_embeddings', True)),
+  )
+  return _model(
+    c['vocab_size'], d, block, c['num_hidden_layers'], c.get('hidden_dropout', 0.0), head
+  )
 
 
 def write(m: Any) -> dict[str, Any]:
@@ -49,12 +64,17 @@ def write(m: Any) -> dict[str, Any]:
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
-    'num_attention_heads': block.mixer.heads, 'intermediate_multiple_size': block.ffn.d_ff // m.d_model,
-    'hidden_act': name_of(block.ffn.act), 'rope_parameters': all_rope_parameters(block.mixer.relative),
-    'layer_norm_eps': block.norm.eps, 'attention_dropout': block.mixer.dropout, 'hidden_dropout': block.dropout,
+    'num_attention_heads': block.mixer.heads,
+    'intermediate_multiple_size': block.ffn.d_ff // m.d_model,
+    'hidden_act': name_of(block.ffn.act),
+    'rope_parameters': all_rope_parameters(block.mixer.relative),
+    'layer_norm_eps': block.norm.eps, 'attention_dropout': block.mixer.dropout,
+    'hidden_dropout': block.dropout,
   }  # fmt: skip
 
 
 MODELS = {
-  'gpt-neox-japanese-2.7b': Entry(gpt_neox_japanese(32, 2560, 32, 32_000), 2_598_837_760, '2.7B', CARD),
+  'gpt-neox-japanese-2.7b': Entry(
+    gpt_neox_japanese(32, 2560, 32, 32_000), 2_598_837_760, '2.7B', CARD
+  ),
 }

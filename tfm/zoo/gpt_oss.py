@@ -1,4 +1,6 @@
-"""GPT-OSS (2025): a sink in every head, every other layer a window, experts with biases and a bounded SwiGLU."""
+"""GPT-OSS (2025): a sink in every head, every other layer a window, experts with biases and a
+bounded SwiGLU.
+"""
 
 import dataclasses
 from typing import Any
@@ -25,14 +27,21 @@ ROPE = RoPE(1.5e5, scaling=Yarn(32.0, 4096, truncate=False))
 
 
 def gpt_oss(depth: int, experts: int) -> Model:
-  """Pre-norm by root mean square, rotary positions, 64 heads of 64 and 8 of keys, four experts a token."""
+  """Pre-norm by root mean square, rotary positions, 64 heads of 64 and 8 of keys, four experts a
+  token.
+  """
   norm = RMSNorm(1e-5, scale_first=True)
   far = Attention(64, 8, 64, ROPE, bias='qkvo', sink=True)
   near = dataclasses.replace(far, mask=seen(128))
   moe = Moe(experts, TopK(k=4, bias=True), Glu(2880, Swish(1.702), True, limit=7.0, shift=1.0))
   segment = Segment((Block(near, moe, norm), Block(far, moe, norm)), depth // 2)
   return Model(
-    Tokens(201_088), 2880, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False)
+    Tokens(201_088),
+    2880,
+    (segment,),
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
   )
 
 
@@ -43,7 +52,9 @@ def read(c: Fields) -> Model:
   c.skip('experts_per_token', 'initial_context_length')
   norm, n = RMSNorm(c.get('rms_norm_eps', 1e-5), scale_first=True), c['num_hidden_layers']
   act, limit = Swish(c.get('swiglu_alpha', 1.702)), c.get('swiglu_limit', 7.0)
-  router = TopK(c.get('router_aux_loss_coef', 0.001), 0.0, c.get('num_experts_per_tok', 4), bias=True)
+  router = TopK(
+    c.get('router_aux_loss_coef', 0.001), 0.0, c.get('num_experts_per_tok', 4), bias=True
+  )
   expert = Glu(c['intermediate_size'], act, True, limit=limit, shift=1.0)
   moe = Moe(c.get('num_local_experts', c.get('num_experts', 128)), router, expert)
   rope = c.rope(1.5e5, partial=False)
@@ -62,7 +73,8 @@ def write(m: Any) -> dict[str, Any]:
   return {
     **llama.sizes(m), 'attention_bias': bool(block.mixer.bias), 'sliding_window': window_of(m),
     'layer_types': types_of(m), 'hidden_act': 'silu', 'intermediate_size': moe.expert.d_ff,
-    'num_local_experts': moe.experts, 'num_experts_per_tok': moe.router.k, 'swiglu_alpha': moe.expert.act.beta,
+    'num_local_experts': moe.experts, 'num_experts_per_tok': moe.router.k,
+    'swiglu_alpha': moe.expert.act.beta,
     'swiglu_limit': moe.expert.limit, 'router_aux_loss_coef': moe.router.balance,
   }  # fmt: skip
 

@@ -21,12 +21,19 @@ CODEGEN = 'CodeGen: An Open Large Language Model for Code, arXiv:2203.13474'
 
 
 def gptj(depth: int, d: int, heads: int, rotary: int, vocab: int = 50_400) -> Model:
-  """Both branches side by side behind one norm, part of a head rotated, biases in the feed-forward and the head."""
+  """Both branches side by side behind one norm, part of a head rotated, biases in the feed-forward
+  and the head.
+  """
   norm, rope = LayerNorm(1e-5), RoPE(layout='interleaved', fraction=rotary * heads / d)
   block = Block(Attention(heads, relative=rope), Mlp(4 * d, GeluTanh()), norm, Parallel())
   head = Lm(tied=False, bias=True)
   return Model(
-    Tokens(vocab), d, (Segment((block,), depth),), heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False)
+    Tokens(vocab),
+    d,
+    (Segment((block,), depth),),
+    heads={'lm': head},
+    norm=norm,
+    init=Normal(depth_scaled=False),
   )
 
 
@@ -54,8 +61,10 @@ def write(m: Any) -> dict[str, Any]:
   block = m.segments[0].pattern[0]
   a = block.mixer
   return {
-    'vocab_size': m.vocab, 'n_embd': m.d_model, 'n_layer': depth(m), 'n_head': a.heads, 'n_inner': block.ffn.d_ff,
-    'rotary_dim': a.relative.rotated(a.size(m.d_model)), 'n_positions': 2048, 'attn_pdrop': a.dropout,
+    'vocab_size': m.vocab, 'n_embd': m.d_model, 'n_layer': depth(m), 'n_head': a.heads,
+    'n_inner': block.ffn.d_ff,
+    'rotary_dim': a.relative.rotated(a.size(m.d_model)), 'n_positions': 2048,
+    'attn_pdrop': a.dropout,
     'activation_function': name_of(block.ffn.act), 'layer_norm_epsilon': block.norm.eps,
     'resid_pdrop': block.dropout, 'embd_pdrop': m.embed.dropout,
   }  # fmt: skip

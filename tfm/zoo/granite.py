@@ -1,4 +1,6 @@
-"""Granite 3 (2024): Llama's block with four multipliers, of embeddings, scores, branches and logits."""
+"""Granite 3 (2024): Llama's block with four multipliers, of embeddings, scores, branches and
+logits.
+"""
 
 from typing import Any
 
@@ -19,10 +21,17 @@ from tfm.zoo.fields import Fields
 PAPER = 'Granite 3.0 Language Models, IBM 2024'
 
 
-def granite(depth: int, d: int, heads: int, d_ff: int, scale: float, logits: float, base: float, vocab: int) -> Model:
+def granite(
+  depth: int, d: int, heads: int, d_ff: int, scale: float, logits: float, base: float, vocab: int
+) -> Model:
   """Pre-norm by root mean square, rotary positions, SwiGLU, 8 heads of keys, tied."""
   norm = RMSNorm(1e-5)
-  block = Block(Attention(heads, 8, d // heads, RoPE(base), scale=scale), Glu(d_ff), norm, residual_scale=Fixed(0.22))
+  block = Block(
+    Attention(heads, 8, d // heads, RoPE(base), scale=scale),
+    Glu(d_ff),
+    norm,
+    residual_scale=Fixed(0.22),
+  )
   return Model(
     Tokens(vocab, 12.0),
     d,
@@ -37,8 +46,13 @@ def read(c: Fields) -> Model:
   """The spec of a published config."""
   norm, by = RMSNorm(c.get('rms_norm_eps', 1e-6)), c.get('residual_multiplier', 1.0)
   attention = llama.attention(c, scale=float(c.get('attention_multiplier', 1.0)))
-  block = Block(attention, llama.glu(c), norm, residual_scale=ResidualScale() if by == 1 else Fixed(float(by)))
-  embed, scale = Tokens(scale=float(c.get('embedding_multiplier', 1.0))), 1 / c.get('logits_scaling', 1.0)
+  block = Block(
+    attention, llama.glu(c), norm, residual_scale=ResidualScale() if by == 1 else Fixed(float(by))
+  )
+  embed, scale = (
+    Tokens(scale=float(c.get('embedding_multiplier', 1.0))),
+    1 / c.get('logits_scaling', 1.0),
+  )
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=embed, scale=scale)
 
 
@@ -51,7 +65,8 @@ def multipliers(m: Any) -> dict[str, Any]:
   """Return the published fields of the four multipliers of a spec."""
   block = m.segments[0].pattern[0]
   return {
-    'embedding_multiplier': m.embed.scale, 'residual_multiplier': getattr(block.residual_scale, 'factor', 1.0),
+    'embedding_multiplier': m.embed.scale,
+    'residual_multiplier': getattr(block.residual_scale, 'factor', 1.0),
     'attention_multiplier': block.mixer.scale or block.mixer.size(m.d_model) ** -0.5,
     # Rounded, because 1 / (1 / 49) is not exactly 49.
     'logits_scaling': 1.0 if m.lm is None else round(1 / m.lm.scale, 9),
@@ -59,6 +74,10 @@ def multipliers(m: Any) -> dict[str, Any]:
 
 
 MODELS = {
-  'granite3-2b': Entry(granite(40, 2048, 32, 8192, 0.015625, 8.0, 1e4, 49_155), 2_533_531_648, '2.5B', PAPER),
-  'granite3-8b': Entry(granite(40, 4096, 32, 12_800, 0.0078125, 16.0, 1e4, 49_155), 8_170_848_256, '8.2B', PAPER),
+  'granite3-2b': Entry(
+    granite(40, 2048, 32, 8192, 0.015625, 8.0, 1e4, 49_155), 2_533_531_648, '2.5B', PAPER
+  ),
+  'granite3-8b': Entry(
+    granite(40, 4096, 32, 12_800, 0.0078125, 16.0, 1e4, 49_155), 8_170_848_256, '8.2B', PAPER
+  ),
 }

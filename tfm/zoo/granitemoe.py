@@ -1,4 +1,6 @@
-"""Granite 3's mixtures (2024): Granite's four multipliers around narrow experts, with or without a shared one."""
+"""Granite 3's mixtures (2024): Granite's four multipliers around narrow experts, with or without a
+shared one.
+"""
 
 import dataclasses
 from typing import Any
@@ -23,7 +25,9 @@ PAPER = 'Granite 3.0 Language Models, IBM 2024'
 
 
 def granitemoe(depth: int, d: int, heads: int, experts: int) -> Model:
-  """Pre-norm by root mean square, rotary positions, 8 heads of keys, 8 of the experts for each token, tied."""
+  """Pre-norm by root mean square, rotary positions, 8 heads of keys, 8 of the experts for each
+  token, tied.
+  """
   norm = RMSNorm(1e-6)
   attention = Attention(heads, 8, 64, RoPE(1e4), scale=0.015625)
   block = Block(attention, Moe(experts, TopK(k=8), Glu(512)), norm, residual_scale=Fixed(0.22))
@@ -65,7 +69,9 @@ def shared_mixture(c: Fields) -> Moe:
 def with_experts(m: Model, feeds: list[Any]) -> Model:
   """Return `m` with these feed-forwards, one for each layer."""
   pairs = zip(layers_of(m), feeds, strict=True)
-  return dataclasses.replace(m, segments=segments([dataclasses.replace(b, ffn=ffn) for b, ffn in pairs]))
+  return dataclasses.replace(
+    m, segments=segments([dataclasses.replace(b, ffn=ffn) for b, ffn in pairs])
+  )
 
 
 def write(m: Any) -> dict[str, Any]:
@@ -74,7 +80,8 @@ def write(m: Any) -> dict[str, Any]:
   moe = block.ffn
   return {
     **llama.sizes(m), **granite.multipliers(m), 'attention_bias': bool(block.mixer.bias),
-    'intermediate_size': moe.expert.d_ff, 'hidden_act': name_of(moe.expert.act), 'num_local_experts': moe.experts,
+    'intermediate_size': moe.expert.d_ff, 'hidden_act': name_of(moe.expert.act),
+    'num_local_experts': moe.experts,
     'num_experts_per_tok': moe.router.k, 'router_aux_loss_coef': moe.router.balance,
   }  # fmt: skip
 

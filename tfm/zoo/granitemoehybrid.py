@@ -1,4 +1,6 @@
-"""Granite 4 (2025): Mamba-2 and attention without positions, experts beside a shared one or a dense feed-forward."""
+"""Granite 4 (2025): Mamba-2 and attention without positions, experts beside a shared one or a dense
+feed-forward.
+"""
 
 from typing import Any
 
@@ -31,14 +33,26 @@ LINEAR = 'linear_attention'
 _OLDER = {'attention': GLOBAL, 'mamba': LINEAR}
 
 
-def granitemoehybrid(d: int, heads: int, kv_heads: int, ffn: FFN, recurrent: Mamba2, logits: float, at: tuple) -> Model:
-  """Pre-norm by root mean square, 40 layers of which those `at` are attention, tied; multipliers of every branch."""
+def granitemoehybrid(
+  d: int, heads: int, kv_heads: int, ffn: FFN, recurrent: Mamba2, logits: float, at: tuple
+) -> Model:
+  """Pre-norm by root mean square, 40 layers of which those `at` are attention, tied; multipliers of
+  every branch.
+  """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, kv_heads, 128, scale=1 / 128)
-  layers = [Block(attention if i in at else recurrent, ffn, norm, residual_scale=Fixed(0.22)) for i in range(40)]
+  layers = [
+    Block(attention if i in at else recurrent, ffn, norm, residual_scale=Fixed(0.22))
+    for i in range(40)
+  ]
   head = Lm(scale=1 / logits)
   return Model(
-    Tokens(100_352, 12.0), d, segments(layers), heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False)
+    Tokens(100_352, 12.0),
+    d,
+    segments(layers),
+    heads={'lm': head},
+    norm=norm,
+    init=Normal(depth_scaled=False),
   )
 
 
@@ -46,19 +60,33 @@ def read(c: Fields) -> Model:
   """Return the spec of a published config."""
   c.only(normalization_function='rmsnorm')
   c.skip('init_method')
-  norm, by, n = RMSNorm(c.get('rms_norm_eps', 1e-6)), c.get('residual_multiplier', 1.0), c['num_hidden_layers']
+  norm, by, n = (
+    RMSNorm(c.get('rms_norm_eps', 1e-6)),
+    c.get('residual_multiplier', 1.0),
+    c['num_hidden_layers'],
+  )
   rope = c.rope()
   relative = rope if c.get('position_embedding_type') == 'rope' else Relative()
   attention = llama.attention(c, relative=relative, scale=float(c.get('attention_multiplier', 1.0)))
   recurrent = mamba2(c, norm=norm)
   types = [_OLDER.get(t, t) for t in c.get('layer_types', [LINEAR] * n)]
   if odd := sorted({*types} - {LINEAR, GLOBAL}):
-    raise errors.UserError(f'{c.where}: layer_types: {errors.unknown("value", odd[0], (LINEAR, GLOBAL))}')
+    raise errors.UserError(
+      f'{c.where}: layer_types: {errors.unknown("value", odd[0], (LINEAR, GLOBAL))}'
+    )
   if len(types) != n:
-    raise errors.UserError(f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers ({n}).')
+    raise errors.UserError(
+      f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers ({n}).'
+    )
   ffn, residual_scale = _feed(c), ResidualScale() if by == 1 else Fixed(float(by))
-  layers = [Block(attention if t == GLOBAL else recurrent, ffn, norm, residual_scale=residual_scale) for t in types]
-  embed, scale = Tokens(scale=float(c.get('embedding_multiplier', 1.0))), 1 / c.get('logits_scaling', 1.0)
+  layers = [
+    Block(attention if t == GLOBAL else recurrent, ffn, norm, residual_scale=residual_scale)
+    for t in types
+  ]
+  embed, scale = (
+    Tokens(scale=float(c.get('embedding_multiplier', 1.0))),
+    1 / c.get('logits_scaling', 1.0),
+  )
   return llama.decoder(c, layers, norm, embed=embed, scale=scale)
 
 
@@ -73,12 +101,18 @@ def _feed(c: Fields) -> FFN:
 def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
   blocks: list[Any] = layers_of(m)
-  ffn, attention = blocks[0].ffn, next((b.mixer for b in blocks if hasattr(b.mixer, 'sizes')), Attention(1))
+  ffn, attention = (
+    blocks[0].ffn,
+    next((b.mixer for b in blocks if hasattr(b.mixer, 'sizes')), Attention(1)),
+  )
   rotated = hasattr(attention.relative, 'base')
   fields = {
-    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': len(blocks), 'rms_norm_eps': m.norm.eps,
-    'tie_word_embeddings': m.lm is None or m.lm.tied, 'position_embedding_type': 'rope' if rotated else None,
-    'layer_types': [GLOBAL if hasattr(b.mixer, 'sizes') else LINEAR for b in blocks], **mamba_fields(m),
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': len(blocks),
+    'rms_norm_eps': m.norm.eps,
+    'tie_word_embeddings': m.lm is None or m.lm.tied,
+    'position_embedding_type': 'rope' if rotated else None,
+    'layer_types': [GLOBAL if hasattr(b.mixer, 'sizes') else LINEAR for b in blocks],
+    **mamba_fields(m),
     **_attention(m, attention), **_feed_fields(ffn),
   }  # fmt: skip
   return {**fields, **multipliers(as_attention(m))}
@@ -91,17 +125,23 @@ def _attention(m: Any, a: Attention) -> dict[str, Any]:
     'attention_bias': bool(a.bias), 'attention_dropout': a.dropout,
   }  # fmt: skip
   relative: Any = a.relative
-  return {**fields, 'rope_parameters': rope_parameters(relative)} if hasattr(relative, 'base') else fields
+  return (
+    {**fields, 'rope_parameters': rope_parameters(relative)}
+    if hasattr(relative, 'base')
+    else fields
+  )
 
 
 def _feed_fields(ffn: Any) -> dict[str, Any]:
   if not hasattr(ffn, 'expert'):
     act, width = name_of(ffn.act), ffn.d_ff
     return {
-      'num_local_experts': 0, 'shared_intermediate_size': width, 'intermediate_size': width, 'hidden_act': act,
+      'num_local_experts': 0, 'shared_intermediate_size': width, 'intermediate_size': width,
+      'hidden_act': act,
     }  # fmt: skip
   return {
-    'num_local_experts': ffn.experts, 'num_experts_per_tok': ffn.router.k, 'intermediate_size': ffn.expert.d_ff,
+    'num_local_experts': ffn.experts, 'num_experts_per_tok': ffn.router.k,
+    'intermediate_size': ffn.expert.d_ff,
     'router_aux_loss_coef': ffn.router.balance, 'hidden_act': name_of(ffn.expert.act),
     'shared_intermediate_size': 0 if ffn.shared is None else ffn.shared.d_ff,
   }  # fmt: skip
@@ -114,7 +154,9 @@ def _experts(n: int, k: int, width: int, shared: int) -> Moe:
 _AT = (5, 15, 25, 35)
 
 _TINY = granitemoehybrid(1536, 12, 4, _experts(64, 6, 512, 1024), Mamba2(48, 64, 128, 1), 6.0, _AT)
-_SMALL = granitemoehybrid(4096, 32, 8, _experts(72, 10, 768, 1536), Mamba2(128, 64, 128, 1), 16.0, _AT)
+_SMALL = granitemoehybrid(
+  4096, 32, 8, _experts(72, 10, 768, 1536), Mamba2(128, 64, 128, 1), 16.0, _AT
+)
 
 MODELS = {
   'granite4-h-tiny': Entry(_TINY, 6_939_037_248, '6.9B', CARD),

@@ -22,7 +22,14 @@ def helium(depth: int, d: int, heads: int, d_ff: int, vocab: int) -> Model:
   norm = RMSNorm(1e-8, scale_first=True)
   block = Block(Attention(heads, heads, 128, RoPE(1e5, 'interleaved')), Glu(d_ff), norm)
   segment = Segment((block,), depth)
-  return Model(Tokens(vocab), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(vocab),
+    d,
+    (segment,),
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -38,4 +45,6 @@ def write(m: Any) -> dict[str, Any]:
   return llama.write(m)
 
 
-MODELS = {'helium-1-preview-2b': Entry(helium(24, 2560, 20, 7040, 48_000), 2_172_643_840, '2.2B', CARD)}
+MODELS = {
+  'helium-1-preview-2b': Entry(helium(24, 2560, 20, 7040, 48_000), 2_172_643_840, '2.2B', CARD)
+}

@@ -1,4 +1,6 @@
-"""Hunyuan dense of Tencent (2025): Llama's block; queries and keys are normalised after their rotation."""
+"""Hunyuan dense of Tencent (2025): Llama's block; queries and keys are normalised after their
+rotation.
+"""
 
 from typing import Any
 
@@ -20,23 +22,39 @@ def hunyuan(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int
   """Return pre-norm blocks with RMSNorm, SwiGLU and grouped keys, tied."""
   norm = RMSNorm(1e-5)
   rope = RoPE(stretched(1e4, 1000.0, 128))
-  block = Block(Attention(heads, kv_heads, 128, rope, qk_norm=norm, rotate_first=True), Glu(d_ff), norm)
-  return Model(Tokens(vocab), d, (Segment((block,), depth),), norm=norm, init=Normal(depth_scaled=False))
+  block = Block(
+    Attention(heads, kv_heads, 128, rope, qk_norm=norm, rotate_first=True), Glu(d_ff), norm
+  )
+  return Model(
+    Tokens(vocab), d, (Segment((block,), depth),), norm=norm, init=Normal(depth_scaled=False)
+  )
 
 
 def stretched(base: float, alpha: float, d: int) -> float:
-  """Return the base of rotary positions that `alpha` makes of another (NTK-aware scaling), for heads of size d."""
+  """Return the base of rotary positions that `alpha` makes of another (NTK-aware scaling), for
+  heads of size d.
+  """
   return float(base * alpha ** (d / (d - 2)))
 
 
 def read(c: Fields) -> Model:
   """Return the spec of a published config."""
   c.only(pretraining_tp=1, use_qk_norm=True, use_cla=False)
-  c.skip('eod_token_id', 'pad_id', 'im_start_id', 'im_end_id', 'im_newline_id', 'text_start_id', 'text_end_id')
+  c.skip(
+    'eod_token_id',
+    'pad_id',
+    'im_start_id',
+    'im_end_id',
+    'im_newline_id',
+    'text_start_id',
+    'text_end_id',
+  )
   c.skip('use_rotary_pos_emb', 'attention_head_dim', 'mlp_bias', 'norm_type')
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
   attention = llama.attention(c, relative=_rope(c), qk_norm=norm, rotate_first=True)
-  return llama.decoder(c, [Block(attention, llama.glu(c, bias=False), norm)] * c['num_hidden_layers'], norm)
+  return llama.decoder(
+    c, [Block(attention, llama.glu(c, bias=False), norm)] * c['num_hidden_layers'], norm
+  )
 
 
 def _rope(c: Fields) -> RoPE:
@@ -47,7 +65,9 @@ def _rope(c: Fields) -> RoPE:
     return c.rope()
   c.skip('max_position_embeddings')
   base = given.get('rope_theta', c.get('rope_theta', 1e4))
-  return RoPE(stretched(base, alpha, c.get('head_dim', c['hidden_size'] // c['num_attention_heads'])))
+  return RoPE(
+    stretched(base, alpha, c.get('head_dim', c['hidden_size'] // c['num_attention_heads']))
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Hunyuan-A13B (2025): queries and keys normalised after their rotation, experts and a shared one of one width."""
+"""Hunyuan-A13B (2025): queries and keys normalised after their rotation, experts and a shared one
+of one width.
+"""
 
 from typing import Any
 
@@ -21,8 +23,12 @@ from tfm.zoo.rope import rope_fields, rope_from
 CARD = 'Hunyuan-A13B Technical Report, Tencent 2025'
 
 
-def hunyuan_moe(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, experts: int, k: int) -> Model:
-  """Pre-norm by root mean square, rotary positions, SwiGLU experts with weights that sum to 1, tied."""
+def hunyuan_moe(
+  depth: int, d: int, heads: int, kv_heads: int, d_ff: int, experts: int, k: int
+) -> Model:
+  """Pre-norm by root mean square, rotary positions, SwiGLU experts with weights that sum to 1,
+  tied.
+  """
   norm = RMSNorm(1e-5)
   rope = RoPE(_stretched(1e4, 1000.0, 128))
   attention = Attention(heads, kv_heads, 128, rope, qk_norm=norm, rotate_first=True)
@@ -32,20 +38,51 @@ def hunyuan_moe(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, expert
 
 
 def _stretched(base: float, alpha: float, d: int) -> float:
-  """Return the base of rotary positions that `alpha` makes of another (NTK-aware scaling), for heads of size d."""
+  """Return the base of rotary positions that `alpha` makes of another (NTK-aware scaling), for
+  heads of size d.
+  """
   return float(base * alpha ** (d / (d - 2)))
 
 
 def read(c: Fields) -> Model:
   """Return the spec of a published config."""
   c.only(pretraining_tp=1, use_qk_norm=True, use_cla=False, use_mla=False, use_mixed_mlp_moe=True)
-  c.only(moe_layer_num_skipped=0, group_limited_greedy=False, norm_topk_prob=True, routed_scaling_factor=1.0)
+  c.only(
+    moe_layer_num_skipped=0,
+    group_limited_greedy=False,
+    norm_topk_prob=True,
+    routed_scaling_factor=1.0,
+  )
   # Tokens, what only training reads, and fields of variants that are refused above.
-  c.skip('eod_token_id', 'pad_id', 'im_start_id', 'im_end_id', 'im_newline_id', 'text_start_id', 'text_end_id')
-  c.skip('cla_share_factor', 'moe_drop_tokens', 'moe_random_routing_dropped_token', 'mlp_bias', 'norm_type')
-  c.skip('attention_head_dim', 'use_rotary_pos_emb', 'capacity_factor', 'qk_nope_head_dim', 'qk_rope_head_dim')
+  c.skip(
+    'eod_token_id',
+    'pad_id',
+    'im_start_id',
+    'im_end_id',
+    'im_newline_id',
+    'text_start_id',
+    'text_end_id',
+  )
+  c.skip(
+    'cla_share_factor',
+    'moe_drop_tokens',
+    'moe_random_routing_dropped_token',
+    'mlp_bias',
+    'norm_type',
+  )
+  c.skip(
+    'attention_head_dim',
+    'use_rotary_pos_emb',
+    'capacity_factor',
+    'qk_nope_head_dim',
+    'qk_rope_head_dim',
+  )
   c.skip('kv_lora_rank', 'q_lora_rank', 'v_head_dim', 'n_group', 'topk_group', 'org_vocab_size')
-  norm, n, dense = RMSNorm(c.get('rms_norm_eps', 1e-5)), c['num_hidden_layers'], llama.glu(c, bias=False)
+  norm, n, dense = (
+    RMSNorm(c.get('rms_norm_eps', 1e-5)),
+    c['num_hidden_layers'],
+    llama.glu(c, bias=False),
+  )
   _same(c, 'moe_intermediate_size', dense.d_ff)
   _same(c, 'num_shared_expert', 1)
   attention = llama.attention(c, relative=_rope(c), qk_norm=norm, rotate_first=True)
@@ -84,10 +121,13 @@ def write(m: Any) -> dict[str, Any]:
   moe = m.segments[0].pattern[0].ffn
   each = [b.ffn.router.k for b in layers_of(m)]
   return {
-    **llama.sizes(m), 'attention_bias': bool(m.segments[0].pattern[0].mixer.bias), 'num_experts': moe.experts,
+    **llama.sizes(m), 'attention_bias': bool(m.segments[0].pattern[0].mixer.bias),
+    'num_experts': moe.experts,
     'moe_topk': each if len({*each}) > 1 else each[0], 'intermediate_size': moe.expert.d_ff,
     'hidden_act': name_of(moe.expert.act),
   }  # fmt: skip
 
 
-MODELS = {'hunyuan-a13b': Entry(hunyuan_moe(32, 4096, 32, 8, 3072, 64, 8), 80_393_183_232, '80B', CARD)}
+MODELS = {
+  'hunyuan-a13b': Entry(hunyuan_moe(32, 4096, 32, 8, 3072, 64, 8), 80_393_183_232, '80B', CARD)
+}

@@ -27,9 +27,18 @@ LAYOUTS = {True: Sandwich(), False: Pre()}
 def hyperclovax(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int) -> Model:
   """Return blocks with norms around each branch, rotary positions and SwiGLU."""
   norm = RMSNorm(1e-5)
-  block = Block(Attention(heads, kv_heads, 128, RoPE(1e8), scale=0.0078125), Glu(d_ff), norm, Sandwich())
+  block = Block(
+    Attention(heads, kv_heads, 128, RoPE(1e8), scale=0.0078125), Glu(d_ff), norm, Sandwich()
+  )
   head, segment = Lm(tied=False, scale=0.125), Segment((block,), depth)
-  return Model(Tokens(vocab, 10.0), d, (segment,), heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(vocab, 10.0),
+    d,
+    (segment,),
+    heads={'lm': head},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -38,8 +47,17 @@ def read(c: Fields) -> Model:
   scale = c.get('attention_multiplier')
   attention = llama.attention(c, scale=None if scale is None else float(scale))
   residual_layout = LAYOUTS[c.get('use_post_norm', True)]
-  block = Block(attention, llama.glu(c), norm, residual_layout, residual_scale=ResidualScale() if by == 1 else Fixed(by))
-  embed, scale = Tokens(scale=float(c.get('embedding_multiplier', 1.0))), float(c.get('logits_scaling', 1.0))
+  block = Block(
+    attention,
+    llama.glu(c),
+    norm,
+    residual_layout,
+    residual_scale=ResidualScale() if by == 1 else Fixed(by),
+  )
+  embed, scale = (
+    Tokens(scale=float(c.get('embedding_multiplier', 1.0))),
+    float(c.get('logits_scaling', 1.0)),
+  )
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=embed, scale=scale)
 
 
@@ -47,11 +65,14 @@ def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
   block = m.segments[0].pattern[0]
   return {
-    **granite.write(m), 'attention_multiplier': block.mixer.scale, 'use_post_norm': block.residual_layout == LAYOUTS[True],
+    **granite.write(m), 'attention_multiplier': block.mixer.scale,
+    'use_post_norm': block.residual_layout == LAYOUTS[True],
     'logits_scaling': 1.0 if m.lm is None else m.lm.scale,
   }  # fmt: skip
 
 
 MODELS = {
-  'hyperclovax-seed-think-14b': Entry(hyperclovax(38, 6144, 48, 8, 14_336, 110_592), 14_748_112_896, '14.7B', CARD),
+  'hyperclovax-seed-think-14b': Entry(
+    hyperclovax(38, 6144, 48, 8, 14_336, 110_592), 14_748_112_896, '14.7B', CARD
+  ),
 }

@@ -23,7 +23,14 @@ def jais2(depth: int, d: int, heads: int, d_ff: int) -> Model:
   norm = LayerNorm(1e-5)
   attention = Attention(heads, heads, d // heads, RoPE(1e4), bias='qkvo')
   segment = Segment((Block(attention, Mlp(d_ff, SquaredRelu()), norm),), depth)
-  return Model(Tokens(150_272), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(150_272),
+    d,
+    (segment,),
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -31,7 +38,9 @@ def read(c: Fields) -> Model:
   norm = LayerNorm(c.get('layer_norm_eps', 1e-5))
   bias = 'qkvo' if c.get('attention_bias', True) else ''
   ffn = Mlp(c['intermediate_size'], c.act('hidden_act', 'relu2'), c.get('mlp_bias', True))
-  return llama.decoder(c, [Block(llama.attention(c, bias=bias), ffn, norm)] * c['num_hidden_layers'], norm)
+  return llama.decoder(
+    c, [Block(llama.attention(c, bias=bias), ffn, norm)] * c['num_hidden_layers'], norm
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -1,4 +1,6 @@
-"""Jamba (2024): seven layers of Mamba to one of attention without positions, experts in every other layer."""
+"""Jamba (2024): seven layers of Mamba to one of attention without positions, experts in every other
+layer.
+"""
 
 import math
 from typing import Any
@@ -26,14 +28,23 @@ PAPER = 'Jamba: A Hybrid Transformer-Mamba Language Model, arXiv:2403.19887'
 
 
 def jamba(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int) -> Model:
-  """Pre-norm by root mean square, SwiGLU, 16 experts of which two see a token, by weights that do not sum to 1."""
+  """Pre-norm by root mean square, SwiGLU, 16 experts of which two see a token, by weights that do
+  not sum to 1.
+  """
   norm = RMSNorm(1e-6)
   attention = Attention(heads, kv_heads, d // heads)
   recurrent = Mamba(2 * d, 16, math.ceil(d / 16), norm=norm)
   feeds: tuple[FFN, ...] = (Glu(d_ff), Moe(16, TopK(0.001, 0.0, 2, renormalize=False), Glu(d_ff)))
   layers = [Block(attention if i % 8 == 4 else recurrent, feeds[i % 2], norm) for i in range(depth)]
   head = Lm(tied=False)
-  return Model(Tokens(vocab), d, segments(layers), heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(vocab),
+    d,
+    segments(layers),
+    heads={'lm': head},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -45,16 +56,22 @@ def read(c: Fields) -> Model:
   attention = llama.attention(c, 8, relative=Relative(), bias='')
   rank = c.get('mamba_dt_rank', 'auto')
   recurrent = Mamba(
-    int(c.get('mamba_expand', 2) * d), c.get('mamba_d_state', 16), math.ceil(d / 16) if rank == 'auto' else rank,
-    c.get('mamba_d_conv', 4), bias=c.get('mamba_proj_bias', False), conv_bias=c.get('mamba_conv_bias', True),
+    int(c.get('mamba_expand', 2) * d), c.get('mamba_d_state', 16),
+    math.ceil(d / 16) if rank == 'auto' else rank,
+    c.get('mamba_d_conv', 4), bias=c.get('mamba_proj_bias', False),
+    conv_bias=c.get('mamba_conv_bias', True),
     act=c.act('hidden_act', 'silu'), norm=norm,
   )  # fmt: skip
-  router = TopK(c.get('router_aux_loss_coef', 0.001), 0.0, c.get('num_experts_per_tok', 2), renormalize=False)
+  router = TopK(
+    c.get('router_aux_loss_coef', 0.001), 0.0, c.get('num_experts_per_tok', 2), renormalize=False
+  )
   dense, experts = llama.glu(c, bias=False), c.get('num_experts', 16)
   moe: FFN = Moe(experts, router, dense) if experts > 1 else dense
   at, sparse = _places(c, 'attn', 8, 4), _places(c, 'expert', 2, 1)
   mixers = [attention if here else recurrent for here in at]
-  layers = [Block(mixer, moe if here else dense, norm) for mixer, here in zip(mixers, sparse, strict=True)]
+  layers = [
+    Block(mixer, moe if here else dense, norm) for mixer, here in zip(mixers, sparse, strict=True)
+  ]
   return llama.decoder(c, layers[:n], norm)
 
 
@@ -77,14 +94,18 @@ def write(m: Any) -> dict[str, Any]:
   dense: Any = next((b.ffn for b in blocks if hasattr(b.ffn, 'd_ff')), None) or moe.expert
   heads, kv_heads, _ = a.sizes(m.d_model)
   return {
-    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m), 'num_attention_heads': heads,
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
+    'num_attention_heads': heads,
     'num_key_value_heads': kv_heads, 'attention_dropout': a.dropout, 'rms_norm_eps': m.norm.eps,
     'intermediate_size': dense.d_ff, 'hidden_act': name_of(dense.act),
-    'tie_word_embeddings': m.lm is None or m.lm.tied, 'mamba_d_state': r.d_state, 'mamba_d_conv': r.conv,
+    'tie_word_embeddings': m.lm is None or m.lm.tied, 'mamba_d_state': r.d_state,
+    'mamba_d_conv': r.conv,
     'mamba_expand': expand(r.width, m), 'mamba_dt_rank': r.rank, 'mamba_conv_bias': r.conv_bias,
     'mamba_proj_bias': r.bias, **_period('attn', [hasattr(b.mixer, 'sizes') for b in blocks]),
-    **_period('expert', [hasattr(b.ffn, 'expert') for b in blocks]), 'num_experts': moe.experts if moe else 1,
-    'num_experts_per_tok': moe.router.k if moe else 1, 'router_aux_loss_coef': moe.router.balance if moe else 0.0,
+    **_period('expert', [hasattr(b.ffn, 'expert') for b in blocks]),
+    'num_experts': moe.experts if moe else 1,
+    'num_experts_per_tok': moe.router.k if moe else 1,
+    'router_aux_loss_coef': moe.router.balance if moe else 0.0,
   }  # fmt: skip
 
 
@@ -92,7 +113,9 @@ def _period(name: str, here: list[bool]) -> dict[str, int]:
   at = [i for i, found in enumerate(here) if found] or [0]
   period = at[1] - at[0] if len(at) > 1 else len(here)
   if any(here) and here != [i % period == at[0] for i in range(len(here))]:
-    raise errors.UserError(f'export: the layers {at} of kind {name!r} do not come once a period. Expected them to.')
+    raise errors.UserError(
+      f'export: the layers {at} of kind {name!r} do not come once a period. Expected them to.'
+    )
   return {f'{name}_layer_period': period, f'{name}_layer_offset': at[0]}
 
 

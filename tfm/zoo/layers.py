@@ -15,7 +15,8 @@ LOCAL, GLOBAL = 'sliding_attention', 'full_attention'
 
 
 def segments(layers: Sequence[Block]) -> tuple[Segment, ...]:
-  """The layers as segments: as few blocks in their patterns as can be, then few segments, then the longest first.
+  """The layers as segments: as few blocks in their patterns as can be, then few segments, then the
+  longest first.
 
   Example:
     >>> a, b = Block(dropout=0.1), Block()
@@ -25,7 +26,8 @@ def segments(layers: Sequence[Block]) -> tuple[Segment, ...]:
   n = len(layers)
   number: dict[Block, int] = {}
   kinds = tuple(number.setdefault(layer, len(number)) for layer in layers)
-  # From each layer on: (blocks to compile, segments, - layers of the first one, how long its pattern is).
+  # From each layer on: (blocks to compile, segments, - layers of the first one, how long its
+  # pattern is).
   best: list[tuple[int, int, int, int]] = [(0, 0, 0, 0)] * (n + 1)
   for start in reversed(range(n)):
     options = []
@@ -57,16 +59,23 @@ def seen(window: int | None) -> Mask:
 
 
 def masks(c: Fields, types: Sequence[str], window: int | None) -> list[Mask]:
-  """The mask of every layer, as `layer_types` or, where there are none, `types` says: the last `window`, or all."""
+  """The mask of every layer, as `layer_types` or, where there are none, `types` says: the last
+  `window`, or all.
+  """
   types = c.get('layer_types', types)
   if odd := sorted({*types} - {LOCAL, GLOBAL}):
-    raise errors.UserError(f'{c.where}: layer_types: {errors.unknown("value", odd[0], (LOCAL, GLOBAL))}')
+    raise errors.UserError(
+      f'{c.where}: layer_types: {errors.unknown("value", odd[0], (LOCAL, GLOBAL))}'
+    )
   if LOCAL in types and window is None:
     raise errors.UserError(
-      f'{c.where}: layer_types has {LOCAL}, and sliding_window is null. Expected a number of tokens.'
+      f'{c.where}: layer_types has {LOCAL}, and sliding_window is null. Expected a number of '
+      f'tokens.'
     )
   if len(types) != c['num_hidden_layers']:
-    raise errors.UserError(f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers.')
+    raise errors.UserError(
+      f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers.'
+    )
   return [seen(window if t == LOCAL else None) for t in types]
 
 
@@ -81,6 +90,8 @@ def window_of(m: Any) -> int | None:
 
 
 def as_attention(m: Any) -> Any:
-  """Return `m` with its first layer of attention in place of every layer, for functions that read its sizes."""
+  """Return `m` with its first layer of attention in place of every layer, for functions that read
+  its sizes.
+  """
   block = next(b for b in layers_of(m) if hasattr(b.mixer, 'sizes'))
   return dataclasses.replace(m, segments=(Segment((block,), depth(m)),))

@@ -16,14 +16,18 @@ from tfm.zoo.longformer import PAPER, read_windows, windowed, write_windows
 
 
 def led(layers: int, d: int, heads: int, window: int = 1024) -> Model:
-  """BART with positions from row 0 on, 16,384 of them in the encoder, which attends to window / 2 tokens each way."""
+  """BART with positions from row 0 on, 16,384 of them in the encoder, which attends to window / 2
+  tokens each way.
+  """
   blocks = reader_and_writer(heads, 4 * d, Gelu(), Post())
   spec = stacks(50_265, d, blocks, (layers, layers), Learned(1024), Tokens(norm=NORM, dropout=0.1))
   return near(spec, [window] * layers, 16_384)
 
 
 def near(spec: Any, windows: Sequence[int], length: int) -> Model:
-  """Return an encoder-decoder whose encoder has these windows, one for each layer, and so many positions."""
+  """Return an encoder-decoder whose encoder has these windows, one for each layer, and so many
+  positions.
+  """
   encoder = dataclasses.replace(windowed(spec.encoder, windows), absolute=Learned(length))
   return spec.with_towers(encoder=encoder)
 

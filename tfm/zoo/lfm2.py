@@ -1,4 +1,6 @@
-"""LFM2 (2025): gated short convolutions with a few layers of attention, queries and keys normalised."""
+"""LFM2 (2025): gated short convolutions with a few layers of attention, queries and keys
+normalised.
+"""
 
 from typing import Any
 
@@ -34,11 +36,22 @@ def read(c: Fields) -> Model:
   at = c.get('full_attn_idxs', list(range(n)))
   types = c.get('layer_types', [GLOBAL if i in at else CONV for i in range(n)])
   if odd := sorted({*types} - {CONV, GLOBAL}):
-    raise errors.UserError(f'{c.where}: layer_types: {errors.unknown("value", odd[0], (CONV, GLOBAL))}')
+    raise errors.UserError(
+      f'{c.where}: layer_types: {errors.unknown("value", odd[0], (CONV, GLOBAL))}'
+    )
   if len(types) != n:
-    raise errors.UserError(f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers ({n}).')
+    raise errors.UserError(
+      f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers ({n}).'
+    )
   # Other names of sizes, and how weights start, in the authors' configs.
-  c.skip('block_dim', 'block_mlp_init_scale', 'block_out_init_scale', 'block_norm_eps', 'conv_dim', 'conv_dim_out')
+  c.skip(
+    'block_dim',
+    'block_mlp_init_scale',
+    'block_out_init_scale',
+    'block_norm_eps',
+    'conv_dim',
+    'conv_dim_out',
+  )
   c.skip('conv_use_xavier_init', 'block_use_xavier_init', 'num_heads', 'theta')
   c.only(block_use_swiglu=True, use_pos_enc=True)
   attention = llama.attention(c, 8, relative=c.rope(1e6), qk_norm=norm, bias='', dropout=0.0)

@@ -24,7 +24,14 @@ PAPER_3_2 = 'Llama 3.2, model card, Meta 2024'
 
 
 def llama(
-  depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int, rope: RoPE, tied: bool = False
+  depth: int,
+  d: int,
+  heads: int,
+  kv_heads: int,
+  d_ff: int,
+  vocab: int,
+  rope: RoPE,
+  tied: bool = False,
 ) -> Model:
   """Pre-norm by root mean square, rotary positions, SwiGLU, grouped keys, no biases."""
   norm = RMSNorm(1e-5)
@@ -45,14 +52,21 @@ def read(c: Fields) -> Model:
   return decoder(c, [Block(attention(c), glu(c), norm)] * c['num_hidden_layers'], norm)
 
 
-def attention(c: Fields, kv_heads: int | None = None, head_dim: int | None = None, **changes: Any) -> Attention:
-  """The attention of a config as Llama and its kin write it; where they write no sizes they are these.
+def attention(
+  c: Fields, kv_heads: int | None = None, head_dim: int | None = None, **changes: Any
+) -> Attention:
+  """The attention of a config as Llama and its kin write it; where they write no sizes they are
+  these.
 
   `changes` are fields that a family has otherwise.
   """
   d, heads = c['hidden_size'], c['num_attention_heads']
   rope = changes.pop('relative') if 'relative' in changes else c.rope(partial=False)
-  fields = {'bias': 'qkvo' if c.get('attention_bias') else '', 'dropout': c.get('attention_dropout', 0.0), **changes}
+  fields = {
+    'bias': 'qkvo' if c.get('attention_bias') else '',
+    'dropout': c.get('attention_dropout', 0.0),
+    **changes,
+  }
   kv_heads = c.given('num_key_value_heads', kv_heads) or heads
   return Attention(heads, kv_heads, c.get('head_dim', head_dim or d // heads), rope, **fields)
 
@@ -65,7 +79,12 @@ def glu(c: Fields, **changes: Any) -> Glu:
 
 
 def decoder(
-  c: Fields, layers: Sequence[Block], norm: Norm, tied: bool = False, embed: Tokens | None = None, **head: Any
+  c: Fields,
+  layers: Sequence[Block],
+  norm: Norm,
+  tied: bool = False,
+  embed: Tokens | None = None,
+  **head: Any,
 ) -> Model:
   """A decoder of these layers with the other sizes of such a config; `head` are fields of the head."""
   top = Lm(tied=c.get('tie_word_embeddings', tied), **head)
@@ -95,7 +114,8 @@ def sizes(m: Any, eps: str | None = 'rms_norm_eps') -> dict[str, Any]:
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
     'num_attention_heads': heads, 'num_key_value_heads': kv_heads, 'head_dim': head_dim,
-    'rope_parameters': rope_parameters(rope), 'max_position_embeddings': getattr(rope.scaling, 'length', 131_072),
+    'rope_parameters': rope_parameters(rope),
+    'max_position_embeddings': getattr(rope.scaling, 'length', 131_072),
     'attention_dropout': a.dropout, 'tie_word_embeddings': m.lm is None or m.lm.tied,
     **({eps: m.norm.eps} if eps else {}),
     **({'intermediate_size': dense[0].d_ff, 'hidden_act': name_of(dense[0].act)} if dense else {}),
@@ -116,9 +136,19 @@ MODELS = {
   'llama2-70b': Entry(llama(80, 8192, 64, 8, 28_672, 32_000, _V2), 68_976_648_192, '70B', PAPER_2),
   'llama3-8b': Entry(llama(32, 4096, 32, 8, 14_336, 128_256, _V3), 8_030_261_248, '8B', PAPER_3),
   'llama3-70b': Entry(llama(80, 8192, 64, 8, 28_672, 128_256, _V3), 70_553_706_496, '70B', PAPER_3),
-  'llama3.1-8b': Entry(llama(32, 4096, 32, 8, 14_336, 128_256, _V3_1), 8_030_261_248, '8B', PAPER_3),
-  'llama3.1-70b': Entry(llama(80, 8192, 64, 8, 28_672, 128_256, _V3_1), 70_553_706_496, '70B', PAPER_3),
-  'llama3.1-405b': Entry(llama(126, 16_384, 128, 8, 53_248, 128_256, _V3_1), 405_853_388_800, '405B', PAPER_3),
-  'llama3.2-1b': Entry(llama(16, 2048, 32, 8, 8192, 128_256, _V3_2, True), 1_235_814_400, '1.23B', PAPER_3_2),
-  'llama3.2-3b': Entry(llama(28, 3072, 24, 8, 8192, 128_256, _V3_2, True), 3_212_749_824, '3.21B', PAPER_3_2),
+  'llama3.1-8b': Entry(
+    llama(32, 4096, 32, 8, 14_336, 128_256, _V3_1), 8_030_261_248, '8B', PAPER_3
+  ),
+  'llama3.1-70b': Entry(
+    llama(80, 8192, 64, 8, 28_672, 128_256, _V3_1), 70_553_706_496, '70B', PAPER_3
+  ),
+  'llama3.1-405b': Entry(
+    llama(126, 16_384, 128, 8, 53_248, 128_256, _V3_1), 405_853_388_800, '405B', PAPER_3
+  ),
+  'llama3.2-1b': Entry(
+    llama(16, 2048, 32, 8, 8192, 128_256, _V3_2, True), 1_235_814_400, '1.23B', PAPER_3_2
+  ),
+  'llama3.2-3b': Entry(
+    llama(28, 3072, 24, 8, 8192, 128_256, _V3_2, True), 3_212_749_824, '3.21B', PAPER_3_2
+  ),
 }

@@ -1,4 +1,6 @@
-"""Llama 4 (2025): chunked attention with rotary positions, every fourth layer without either, top-1 experts."""
+"""Llama 4 (2025): chunked attention with rotary positions, every fourth layer without either, top-1
+experts.
+"""
 
 from typing import Any
 
@@ -31,7 +33,8 @@ _HEADS = 40, 8, 128
 
 
 def llama4(experts: int, every: int, rope: RoPE, normed: bool) -> Model:
-  """Pre-norm by root mean square, 48 layers; experts and a shared one in every `every`-th, SwiGLU in the others.
+  """Pre-norm by root mean square, 48 layers; experts and a shared one in every `every`-th, SwiGLU
+  in the others.
 
   `normed` divides rotated queries and keys by their root mean square.
   """
@@ -43,7 +46,14 @@ def llama4(experts: int, every: int, rope: RoPE, normed: bool) -> Model:
   feed = lambda i: moe if (i + 1) % every == 0 else Glu(16_384)
   layers = [Block(near if (i + 1) % 4 else far, feed(i), norm) for i in range(48)]
   head = Lm(tied=False)
-  return Model(Tokens(202_048), 5120, segments(layers), heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(202_048),
+    5120,
+    segments(layers),
+    heads={'lm': head},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def _router(balance: float, k: int) -> TopK:
@@ -60,15 +70,21 @@ def read(c: Fields) -> Model:
   c.skip('for_llm_compressor')
   for name, values in {'no_rope_layers': rotated, 'layer_types': types}.items():
     if len(values) != n:
-      raise errors.UserError(f'{c.where}: {name} has {len(values)} layers. Expected num_hidden_layers ({n}).')
+      raise errors.UserError(
+        f'{c.where}: {name} has {len(values)} layers. Expected num_hidden_layers ({n}).'
+      )
   tuned = bool(c.get('attn_temperature_tuning', True))
   temperature = Temperature(c.get('floor_scale', 8192), c.get('attn_scale', 0.1))
   far = temperature if tuned else Relative()
   qk_norm = RMSNorm(norm.eps, scale=False) if c.get('use_qk_norm', True) else None
   masks, rope = _masks(c, types), c.rope(5e5, 'interleaved')
-  kinds: dict[bool, dict[str, Any]] = {True: {'relative': rope, 'qk_norm': qk_norm}, False: {'relative': far}}
+  kinds: dict[bool, dict[str, Any]] = {
+    True: {'relative': rope, 'qk_norm': qk_norm},
+    False: {'relative': far},
+  }
   mixers = [
-    llama.attention(c, 8, 128, mask=mask, **kinds[bool(here)]) for mask, here in zip(masks, rotated, strict=True)
+    llama.attention(c, 8, 128, mask=mask, **kinds[bool(here)])
+    for mask, here in zip(masks, rotated, strict=True)
   ]
   pairs = zip(mixers, _feeds(c), strict=True)
   return llama.decoder(c, [Block(mixer, ffn, norm) for mixer, ffn in pairs], norm)
@@ -77,18 +93,29 @@ def read(c: Fields) -> Model:
 def _masks(c: Fields, types: list[str]) -> list[Mask]:
   """Return the mask of every layer."""
   if odd := sorted({*types} - {CHUNKED, GLOBAL}):
-    raise errors.UserError(f'{c.where}: layer_types: {errors.unknown("value", odd[0], (CHUNKED, GLOBAL))}')
+    raise errors.UserError(
+      f'{c.where}: layer_types: {errors.unknown("value", odd[0], (CHUNKED, GLOBAL))}'
+    )
   size = c.given('attention_chunk_size', 8192)
   if CHUNKED in types and size is None:
-    raise errors.UserError(f'{c.where}: layer_types has {CHUNKED}. attention_chunk_size is null, expected a number.')
+    raise errors.UserError(
+      f'{c.where}: layer_types has {CHUNKED}. attention_chunk_size is null, expected a number.'
+    )
   return [Causal() & Chunks(size) if t == CHUNKED else Causal() for t in types]
 
 
 def _feeds(c: Fields) -> list[FFN]:
   """Return the feed-forward of every layer."""
-  n, step, act = c['num_hidden_layers'], c.get('interleave_moe_layer_step', 1), c.act('hidden_act', 'silu')
+  n, step, act = (
+    c['num_hidden_layers'],
+    c.get('interleave_moe_layer_step', 1),
+    c.act('hidden_act', 'silu'),
+  )
   sparse = c.get('moe_layers', list(range(step - 1, n, step)))
-  expert, dense = Glu(c.get('intermediate_size', 8192), act), Glu(c.get('intermediate_size_mlp', 16_384), act)
+  expert, dense = (
+    Glu(c.get('intermediate_size', 8192), act),
+    Glu(c.get('intermediate_size_mlp', 16_384), act),
+  )
   router = _router(c.get('router_aux_loss_coef', 0.001), c.get('num_experts_per_tok', 1))
   moe = Moe(c.get('num_local_experts', 16), router, expert, expert, scaled='input')
   return [moe if i in sparse else dense for i in range(n)]
@@ -99,19 +126,26 @@ def write(m: Any) -> dict[str, Any]:
   blocks: list[Any] = layers_of(m)
   feeds: list[Any] = [b.ffn for b in blocks]
   dense = [f for f in feeds if hasattr(f, 'd_ff')]
-  moe: Any = next((f for f in feeds if hasattr(f, 'expert')), Moe(1, _router(0.0, 1), dense[0] if dense else Glu()))
+  moe: Any = next(
+    (f for f in feeds if hasattr(f, 'expert')),
+    Moe(1, _router(0.0, 1), dense[0] if dense else Glu()),
+  )
   rotated = [int(hasattr(b.mixer.relative, 'base')) for b in blocks]
   chunks = [b.mixer.mask.lookback for b in blocks]
-  tuned = next((b.mixer.relative for b in blocks if isinstance(b.mixer.relative, Temperature)), None)
+  tuned = next(
+    (b.mixer.relative for b in blocks if isinstance(b.mixer.relative, Temperature)), None
+  )
   near = next(b.mixer for b in blocks if hasattr(b.mixer.relative, 'base'))
   return {
     **llama.sizes(m), 'attention_bias': bool(near.bias), 'no_rope_layers': rotated,
     'layer_types': [GLOBAL if size is None else CHUNKED for size in chunks],
     'attention_chunk_size': next((size + 1 for size in chunks if size is not None), None),
     'attn_temperature_tuning': tuned is not None, **({} if tuned is None else _tuning(tuned)),
-    'use_qk_norm': near.qk_norm is not None, 'num_local_experts': moe.experts, 'num_experts_per_tok': moe.router.k,
+    'use_qk_norm': near.qk_norm is not None, 'num_local_experts': moe.experts,
+    'num_experts_per_tok': moe.router.k,
     'router_aux_loss_coef': moe.router.balance, 'intermediate_size': moe.expert.d_ff,
-    'hidden_act': name_of(moe.expert.act), 'intermediate_size_mlp': dense[0].d_ff if dense else 2 * moe.expert.d_ff,
+    'hidden_act': name_of(moe.expert.act),
+    'intermediate_size_mlp': dense[0].d_ff if dense else 2 * moe.expert.d_ff,
     'moe_layers': [i for i, f in enumerate(feeds) if hasattr(f, 'expert')],
   }  # fmt: skip
 
@@ -124,5 +158,7 @@ _SCOUT = RoPE(5e5, 'interleaved', scaling=Llama3(16.0, 1.0, 1.0))
 
 MODELS = {
   'llama4-scout': Entry(llama4(16, 1, _SCOUT, True), 107_769_861_120, '109B', CARD),
-  'llama4-maverick': Entry(llama4(128, 2, RoPE(5e5, 'interleaved'), False), 400_711_848_960, '400B', CARD),
+  'llama4-maverick': Entry(
+    llama4(128, 2, RoPE(5e5, 'interleaved'), False), 400_711_848_960, '400B', CARD
+  ),
 }

@@ -28,7 +28,9 @@ def windowed(stack: Any, windows: Sequence[int]) -> Any:
   layers = []
   for block, window in zip(layers_of(stack), windows, strict=True):
     mask = Window(window // 2 + 1, ahead=True)
-    layers.append(dataclasses.replace(block, mixer=Longformer(**{**vars(block.mixer), 'mask': mask})))
+    layers.append(
+      dataclasses.replace(block, mixer=Longformer(**{**vars(block.mixer), 'mask': mask}))
+    )
   return dataclasses.replace(stack, segments=segments(layers))
 
 
@@ -42,7 +44,8 @@ def read_windows(c: Fields, layers: int) -> list[int]:
   windows = windows if isinstance(windows, list) else [windows] * layers
   if len(windows) != layers or any(w < 2 or w % 2 for w in windows):
     raise errors.UserError(
-      f'{c.where}: attention_window is {windows}. Expected an even number, or {layers} of them, one for each layer.'
+      f'{c.where}: attention_window is {windows}. Expected an even number, or {layers} of them, '
+      f'one for each layer.'
     )
   return windows
 
@@ -55,7 +58,9 @@ def write_windows(stack: Any) -> dict[str, Any]:
 def read(c: Fields) -> Model:
   """Return the spec of a published config, with a masked-LM head."""
   c.only(onnx_export=False)
-  c.skip('ignore_attention_mask', 'attention_mode', 'autoregressive')  # the first release's, read by nothing
+  c.skip(
+    'ignore_attention_mask', 'attention_mode', 'autoregressive'
+  )  # the first release's, read by nothing
   spec = roberta.read(c)
   return windowed(spec, read_windows(c, depth(spec)))
 

@@ -35,12 +35,18 @@ def local(m: Model, radius: int) -> Model:
 
 
 def transient(m: Any, radius: int, pool: int) -> Model:
-  """`m` with an encoder that sees no farther but for the blocks, whose distances its second table tells."""
-  m = _reading(m, lambda look, mask: Transient(**{**vars(look), 'mask': mask}, pool=pool, norm=m.norm), radius)
+  """`m` with an encoder that sees no farther but for the blocks, whose distances its second table
+  tells.
+  """
+  m = _reading(
+    m, lambda look, mask: Transient(**{**vars(look), 'mask': mask}, pool=pool, norm=m.norm), radius
+  )
   assert m.encoder is not None
   relative = m.encoder.shared_relative
   assert isinstance(relative, T5Bias)
-  encoder = dataclasses.replace(m.encoder, shared_relative=dataclasses.replace(relative, blocks=True))
+  encoder = dataclasses.replace(
+    m.encoder, shared_relative=dataclasses.replace(relative, blocks=True)
+  )
   return m.with_towers(encoder=encoder)
 
 
@@ -54,7 +60,10 @@ def _reading(m: Model, mixer: Callable[[Attention, Mask], Attention], radius: in
 def read(c: Fields) -> Model:
   """The spec of a published config; what is untied is not scaled."""
   radius, pool = c.get('local_radius', 127), c.get('global_block_size', 16)
-  kinds = {'local': lambda m: local(m, radius), 'transient-global': lambda m: transient(m, radius, pool)}
+  kinds = {
+    'local': lambda m: local(m, radius),
+    'transient-global': lambda m: transient(m, radius, pool),
+  }
   put = c.choice('encoder_attention_type', kinds, 'local')
   tied = c.get('tie_word_embeddings', True)
   head = Lm(tied, power=-0.5 if c.get('scale_decoder_outputs', tied) else 0.0)

@@ -24,9 +24,8 @@ def own_head(spec: Any) -> Model:
 def read(c: Fields) -> Model:
   """Return the spec of a published config, with a masked-LM head.
 
-  *Differs*: entities are not read, so there is no input `entity_ids`. Without entities the outputs are those of
-  transformers.
-  """
+  *Differs*: entities are not read, so there is no input `entity_ids`. Without entities the outputs
+  are those of transformers."""
   c.skip('entity_vocab_size', 'entity_emb_size', 'use_entity_aware_attention', 'bert_model_name')
   c.skip('tie_word_embeddings')  # which ties the entities' table alone
   return own_head(roberta.read(c.changed(tie_word_embeddings=True)))

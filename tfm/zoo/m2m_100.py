@@ -17,14 +17,18 @@ PAPER_NLLB = 'No Language Left Behind: Scaling Human-Centered Machine Translatio
 
 
 def m2m_100(vocab: int, layers: int, d: int, d_ff: int) -> Model:
-  """BART's blocks with norms before the branches and at the end of each stack, tensor2tensor's sinusoids, ReLU."""
+  """BART's blocks with norms before the branches and at the end of each stack, tensor2tensor's
+  sinusoids, ReLU.
+  """
   blocks = reader_and_writer(16, d_ff, Relu(), Pre(), looking=0.1)
   embed = Tokens(power=0.5, dropout=0.1)
   return stacks(vocab, d, blocks, (layers, layers), Sinusoidal('t2t', offset=2), embed, Lm())
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config. The first token stands one after the position of the padding token's number."""
+  """The spec of a published config. The first token stands one after the position of the padding
+  token's number.
+  """
   c.only(tie_word_embeddings=True)
   positions = Sinusoidal('t2t', offset=c.get('pad_token_id', 1) + 1)
   return read_stacks(c, positions, Pre(), act='relu', scaled=True, head=Lm())

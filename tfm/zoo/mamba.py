@@ -1,4 +1,6 @@
-"""Mamba (2023), Falcon Mamba (2024) and Mamba-2 (2024): selective state spaces, without attention or feed-forward."""
+"""Mamba (2023), Falcon Mamba (2024) and Mamba-2 (2024): selective state spaces, without attention
+or feed-forward.
+"""
 
 import math
 from typing import Any
@@ -17,14 +19,23 @@ from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'Mamba: Linear-Time Sequence Modeling with Selective State Spaces, arXiv:2312.00752'
 PAPER_2 = 'Transformers are SSMs, arXiv:2405.21060'
-PAPER_FALCON = 'Falcon Mamba: The First Competitive Attention-free 7B Language Model, arXiv:2410.05355'
+PAPER_FALCON = (
+  'Falcon Mamba: The First Competitive Attention-free 7B Language Model, arXiv:2410.05355'
+)
 
 
 def mamba(depth: int, d: int, mixer: Mixer, vocab: int, tied: bool = True) -> Model:
   """Pre-norm by root mean square, one mixer a layer."""
   norm = RMSNorm(1e-5)
   segments = (Segment((Block(mixer, None, norm),), depth),)
-  return Model(Tokens(vocab), d, segments, heads={'lm': Lm(tied=tied)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(vocab),
+    d,
+    segments,
+    heads={'lm': Lm(tied=tied)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -34,7 +45,9 @@ def read(c: Fields) -> Model:
 
 
 def read_falcon(c: Fields) -> Model:
-  """Return the spec of a published config of Falcon Mamba, which normalises steps, b and c without weights."""
+  """Return the spec of a published config of Falcon Mamba, which normalises steps, b and c without
+  weights.
+  """
   c.skip('use_falcon_mambapy')
   return _decoder(c, _selective(c, norm=RMSNorm(c.get('mixer_rms_eps', 1e-6), scale=False)))
 
@@ -43,8 +56,10 @@ def read_2(c: Fields) -> Model:
   """Return the spec of a published config of Mamba-2."""
   groups = c.get('n_groups', 8)
   mixer = Mamba2(
-    c.get('num_heads', 128), c.get('head_dim', 64), c.get('state_size', 128), groups, c.get('conv_kernel', 4),
-    bias=c.get('use_bias', False), conv_bias=c.get('use_conv_bias', True), act=c.act('hidden_act', 'silu'),
+    c.get('num_heads', 128), c.get('head_dim', 64), c.get('state_size', 128), groups,
+    c.get('conv_kernel', 4),
+    bias=c.get('use_bias', False), conv_bias=c.get('use_conv_bias', True),
+    act=c.act('hidden_act', 'silu'),
     norm=RMSNorm(c.get('layer_norm_epsilon', 1e-5)), norm_groups=groups, limits=limits(c),
   )  # fmt: skip
   # The width of the mixer follows from its heads.
@@ -59,15 +74,18 @@ def _selective(c: Fields, **changes: Any) -> Mamba:
   c.skip('use_mambapy', 'use_associative_scan', 'expand')
   return Mamba(
     c.get('intermediate_size', int(c.get('expand', 2) * d)), c.get('state_size', 16),
-    math.ceil(d / 16) if rank == 'auto' else int(rank), c.get('conv_kernel', 4), bias=c.get('use_bias', False),
+    math.ceil(d / 16) if rank == 'auto' else int(rank), c.get('conv_kernel', 4),
+    bias=c.get('use_bias', False),
     conv_bias=c.get('use_conv_bias', True), act=c.act('hidden_act', 'silu'), **changes,
   )  # fmt: skip
 
 
 #: Fields of how weights start, of the dtype of the stream, and older names of sizes.
 _SILENT = (
-  'd_inner', 'd_model', 'fused_add_norm', 'n_layer', 'pad_vocab_size_multiple', 'rescale_prenorm_residual',
-  'residual_in_fp32', 'time_step_floor', 'time_step_init_scheme', 'time_step_max', 'time_step_min', 'time_step_scale',
+  'd_inner', 'd_model', 'fused_add_norm', 'n_layer', 'pad_vocab_size_multiple',
+  'rescale_prenorm_residual',
+  'residual_in_fp32', 'time_step_floor', 'time_step_init_scheme', 'time_step_max', 'time_step_min',
+  'time_step_scale',
 )  # fmt: skip
 
 
@@ -78,7 +96,9 @@ def _decoder(c: Fields, mixer: Mixer, tied: bool = True) -> Model:
 
 
 def limits(c: Fields) -> tuple[float, float]:
-  """Return the least and the largest step of a config, in which infinity may be `{'__float__': 'Infinity'}`."""
+  """Return the least and the largest step of a config, in which infinity may be `{'__float__':
+  'Infinity'}`.
+  """
   low, high = c.get('time_step_limit', (0.0, math.inf))
   return float(low), float(high['__float__'] if isinstance(high, dict) else high)
 
@@ -107,7 +127,8 @@ def write_2(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec of Mamba-2."""
   mixer = m.segments[0].pattern[0].mixer
   return {
-    **_common(m, mixer), 'num_heads': mixer.heads, 'head_dim': mixer.head_dim, 'state_size': mixer.d_state,
+    **_common(m, mixer), 'num_heads': mixer.heads, 'head_dim': mixer.head_dim,
+    'state_size': mixer.d_state,
     'n_groups': mixer.key_heads, 'expand': expand(mixer.heads * mixer.head_dim, m),
     'time_step_limit': limits_of(mixer),
   }  # fmt: skip
@@ -121,7 +142,8 @@ def expand(width: int, m: Any) -> float:
 
 def _common(m: Any, mixer: Any) -> dict[str, Any]:
   return {
-    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m), 'layer_norm_epsilon': m.norm.eps,
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
+    'layer_norm_epsilon': m.norm.eps,
     'conv_kernel': mixer.conv, 'use_bias': mixer.bias, 'use_conv_bias': mixer.conv_bias,
     'hidden_act': name_of(mixer.act), 'tie_word_embeddings': m.lm is None or m.lm.tied,
   }  # fmt: skip
@@ -134,6 +156,10 @@ MODELS = {
   'mamba-130m': Entry(mamba(24, 768, Mamba(1536, 16, 48), 50_280), 129_135_360, '130M', PAPER),
   'mamba-1.4b': Entry(mamba(48, 2048, Mamba(4096, 16, 128), 50_280), 1_372_178_432, '1.4B', PAPER),
   'mamba-2.8b': Entry(mamba(64, 2560, Mamba(5120, 16, 160), 50_280), 2_768_345_600, '2.8B', PAPER),
-  'falcon-mamba-7b': Entry(mamba(64, 4096, _FALCON, 65_024, False), 7_272_665_088, '7.3B', PAPER_FALCON),
-  'mamba-codestral-7b': Entry(mamba(64, 4096, _CODESTRAL, 32_768, False), 7_285_403_648, '7.3B', PAPER_2),
+  'falcon-mamba-7b': Entry(
+    mamba(64, 4096, _FALCON, 65_024, False), 7_272_665_088, '7.3B', PAPER_FALCON
+  ),
+  'mamba-codestral-7b': Entry(
+    mamba(64, 4096, _CODESTRAL, 32_768, False), 7_285_403_648, '7.3B', PAPER_2
+  ),
 }

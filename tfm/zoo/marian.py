@@ -12,7 +12,9 @@ from tfm.zoo.bart import read_stacks, reader_and_writer, stacks, write_stacks
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
-PAPER = 'OPUS-MT: Building open translation services for the World, EAMT 2020; Marian, arXiv:1804.00344'
+PAPER = (
+  'OPUS-MT: Building open translation services for the World, EAMT 2020; Marian, arXiv:1804.00344'
+)
 
 
 def marian(vocab: int) -> Model:
@@ -35,10 +37,16 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec; the padding, with which a text begins, is the last of its tokens."""
+  """The published fields of a spec; the padding, with which a text begins, is the last of its
+  tokens.
+  """
   one, source = m.encoder.shares, m.tower('encoder').vocab
   last = min(source, m.vocab) - 1
-  tables = {'vocab_size': source, 'decoder_vocab_size': m.vocab, 'share_encoder_decoder_embeddings': one}
+  tables = {
+    'vocab_size': source,
+    'decoder_vocab_size': m.vocab,
+    'share_encoder_decoder_embeddings': one,
+  }
   return {**write_stacks(m), **tables, 'pad_token_id': last, 'decoder_start_token_id': last}
 
 

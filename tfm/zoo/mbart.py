@@ -14,9 +14,13 @@ PAPER_50 = 'Multilingual Translation with Extensible Multilingual Pretraining an
 
 
 def mbart(vocab: int) -> Model:
-  """Large BART with its norms before the branches and at the end of each stack; embeddings times sqrt(D)."""
+  """Large BART with its norms before the branches and at the end of each stack; embeddings times
+  sqrt(D).
+  """
   blocks = reader_and_writer(16, 4096, Gelu(), Pre())
-  return stacks(vocab, 1024, blocks, (12, 12), Learned(1024, 2), Tokens(power=0.5, norm=NORM, dropout=0.1))
+  return stacks(
+    vocab, 1024, blocks, (12, 12), Learned(1024, 2), Tokens(power=0.5, norm=NORM, dropout=0.1)
+  )
 
 
 def read(c: Fields) -> Model:

@@ -23,7 +23,9 @@ def pre_norm(spec: Any, embed_norm: bool = False) -> Model:
   `embed_norm` keeps the norm of the embeddings.
   """
   (block,) = spec.segments[0].pattern
-  segment = dataclasses.replace(spec.segments[0], pattern=(dataclasses.replace(block, residual_layout=Pre()),))
+  segment = dataclasses.replace(
+    spec.segments[0], pattern=(dataclasses.replace(block, residual_layout=Pre()),)
+  )
   embed = spec.embed if embed_norm else dataclasses.replace(spec.embed, norm=None)
   return dataclasses.replace(spec, segments=(segment,), embed=embed)
 
@@ -33,4 +35,6 @@ def read(c: Fields) -> Model:
   return pre_norm(bert.read(c))
 
 
-MODELS = {'megatron-bert-345m': Entry(megatron_bert(24, 1024, 16, 29_056), 333_671_808, '345M', PAPER)}
+MODELS = {
+  'megatron-bert-345m': Entry(megatron_bert(24, 1024, 16, 29_056), 333_671_808, '345M', PAPER)
+}

@@ -22,13 +22,20 @@ PAPER = 'MiniCPM: Unveiling the Potential of Small Language Models, arXiv:2404.0
 def minicpm3(depth: int, d: int, heads: int, d_ff: int, vocab: int) -> Model:
   """Return pre-norm blocks with RMSNorm and SwiGLU, tied.
 
-  *Differs*: the published config stretches its rotary positions by a table of factors (LongRoPE), which is not here.
-  """
+  *Differs*: the published config stretches its rotary positions by a table of factors (LongRoPE),
+  which is not here."""
   norm = RMSNorm(1e-5)
   attention = MLA(heads, 768, 256, 64, 32, d // heads, RoPE(1e4))
   block = Block(attention, Glu(d_ff), norm, residual_scale=Fixed(1.4 / math.sqrt(depth)))
   head, segment = Lm(scale=256 / d), Segment((block,), depth)
-  return Model(Tokens(vocab, 12.0), d, (segment,), heads={'lm': head}, norm=norm, init=Normal(0.1, depth_scaled=False))
+  return Model(
+    Tokens(vocab, 12.0),
+    d,
+    (segment,),
+    heads={'lm': head},
+    norm=norm,
+    init=Normal(0.1, depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -46,7 +53,9 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, [block] * n, norm, True, embed, scale=scale)
 
 
-def latent(c: Fields, layout: Any, q_rank: int, kv_rank: int, nope_dim: int, rope_dim: int, v_dim: int) -> MLA:
+def latent(
+  c: Fields, layout: Any, q_rank: int, kv_rank: int, nope_dim: int, rope_dim: int, v_dim: int
+) -> MLA:
   """Return the latent attention of a config.
 
   Args:
@@ -58,8 +67,10 @@ def latent(c: Fields, layout: Any, q_rank: int, kv_rank: int, nope_dim: int, rop
   rank = c.given('q_lora_rank', q_rank)
   bias = '' if not c.get('attention_bias') else 'co' if rank is None else 'qco'
   return MLA(
-    c['num_attention_heads'], rank, c.get('kv_lora_rank', kv_rank), c.get('qk_nope_head_dim', nope_dim),
-    c.get('qk_rope_head_dim', rope_dim), v_dim, c.rope(layout=layout), norm=RMSNorm(1e-6), bias=bias,
+    c['num_attention_heads'], rank, c.get('kv_lora_rank', kv_rank),
+    c.get('qk_nope_head_dim', nope_dim),
+    c.get('qk_rope_head_dim', rope_dim), v_dim, c.rope(layout=layout), norm=RMSNorm(1e-6),
+    bias=bias,
     dropout=c.get('attention_dropout', 0.0),
   )  # fmt: skip
 
@@ -69,7 +80,8 @@ def write(m: Any) -> dict[str, Any]:
   block, n = m.segments[0].pattern[0], depth(m)
   scale = 1.0 if m.lm is None else m.lm.scale
   return {
-    **sizes(m), 'mlp_bias': block.ffn.bias, 'scale_depth': _depth_scale(block.residual_scale.factor, n),
+    **sizes(m), 'mlp_bias': block.ffn.bias,
+    'scale_depth': _depth_scale(block.residual_scale.factor, n),
     'scale_emb': m.embed.scale, 'dim_model_base': round(scale * m.d_model),
   }  # fmt: skip
 
@@ -79,18 +91,23 @@ def sizes(m: Any) -> dict[str, Any]:
   block, n = m.segments[0].pattern[0], depth(m)
   a = block.mixer
   return {
-    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': n, 'num_attention_heads': a.heads,
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': n,
+    'num_attention_heads': a.heads,
     'num_key_value_heads': a.heads, 'q_lora_rank': a.q_rank, 'kv_lora_rank': a.kv_rank,
     'qk_nope_head_dim': a.nope_dim, 'qk_rope_head_dim': a.rope_dim, 'v_head_dim': a.v_dim,
-    'rope_parameters': rope_parameters(a.relative), 'rms_norm_eps': m.norm.eps, 'attention_bias': bool(a.bias),
-    'max_position_embeddings': getattr(a.relative.scaling, 'length', 32_768), 'attention_dropout': a.dropout,
+    'rope_parameters': rope_parameters(a.relative), 'rms_norm_eps': m.norm.eps,
+    'attention_bias': bool(a.bias),
+    'max_position_embeddings': getattr(a.relative.scaling, 'length', 32_768),
+    'attention_dropout': a.dropout,
     'intermediate_size': block.ffn.d_ff, 'hidden_act': name_of(block.ffn.act),
     'tie_word_embeddings': m.lm is None or m.lm.tied,
   }  # fmt: skip
 
 
 def _depth_scale(factor: float, n: int) -> float:
-  """Return the shortest number that makes the factor of n layers: 1.4 / sqrt(62) * sqrt(62) is not 1.4."""
+  """Return the shortest number that makes the factor of n layers: 1.4 / sqrt(62) * sqrt(62) is not
+  1.4.
+  """
   number = factor * math.sqrt(n)
   rounded = (round(number, digits) for digits in range(1, 17))
   return next((x for x in rounded if x / math.sqrt(n) == factor), number)

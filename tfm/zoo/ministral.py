@@ -18,7 +18,9 @@ def read(c: Fields) -> Model:
   norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-6)), llama.glu(c)
   window = c.given('sliding_window', 4096)
   looks = masks(c, [GLOBAL if window is None else LOCAL] * c['num_hidden_layers'], window)
-  return llama.decoder(c, [Block(llama.attention(c, 8, mask=mask), ffn, norm) for mask in looks], norm)
+  return llama.decoder(
+    c, [Block(llama.attention(c, 8, mask=mask), ffn, norm) for mask in looks], norm
+  )
 
 
 def write(m: Any) -> dict[str, Any]:
@@ -27,5 +29,7 @@ def write(m: Any) -> dict[str, Any]:
 
 
 MODELS = {
-  'ministral-8b': Entry(mistral(36, 4096, 32, 12_288, 131_072, 1e8, 32_768), 8_019_808_256, '8.0B', CARD),
+  'ministral-8b': Entry(
+    mistral(36, 4096, 32, 12_288, 131_072, 1e8, 32_768), 8_019_808_256, '8.0B', CARD
+  ),
 }

@@ -20,8 +20,10 @@ from tfm.zoo.layers import seen, window_of
 PAPER = 'Ministral 3, arXiv:2601.08584'
 #: Fields that the rotary position of configs without one has.
 _USUAL = {
-  'rope_type': 'yarn', 'rope_theta': 1e6, 'factor': 16.0, 'original_max_position_embeddings': 16_384,
-  'beta_fast': 32.0, 'beta_slow': 1.0, 'mscale_all_dim': 1.0, 'mscale': 1.0, 'llama_4_scaling_beta': 0.1,
+  'rope_type': 'yarn', 'rope_theta': 1e6, 'factor': 16.0,
+  'original_max_position_embeddings': 16_384,
+  'beta_fast': 32.0, 'beta_slow': 1.0, 'mscale_all_dim': 1.0, 'mscale': 1.0,
+  'llama_4_scaling_beta': 0.1,
 }  # fmt: skip
 
 
@@ -30,13 +32,18 @@ def ministral3(depth: int, d: int, d_ff: int, tied: bool = False) -> Model:
   norm, yarn = RMSNorm(1e-5), Yarn(16.0, 16_384, 32.0, 1.0, mscale=1.0, mscale_all=1.0)
   attention = Attention(32, 8, 128, RoPE(1e6, scaling=yarn), length_scale=LengthScale(0.1, 16_384))
   segment, head = Segment((Block(attention, Glu(d_ff), norm),), depth), Lm(tied=tied)
-  return Model(Tokens(131_072), d, (segment,), heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(131_072), d, (segment,), heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False)
+  )
 
 
 def read(c: Fields) -> Model:
   """Return the spec of a published config."""
   given = dict(c.get('rope_parameters') or c.get('rope_scaling') or _USUAL)
-  rate, every = given.pop('llama_4_scaling_beta', None), given.get('original_max_position_embeddings')
+  rate, every = (
+    given.pop('llama_4_scaling_beta', None),
+    given.get('original_max_position_embeddings'),
+  )
   given.pop('max_position_embeddings', None)
   rope = c.changed(rope_parameters=given, rope_scaling=None).rope(1e6)
   c.skip('max_position_embeddings')
@@ -52,7 +59,10 @@ def write(m: Any) -> dict[str, Any]:
   a = m.segments[0].pattern[0].mixer
   rope = rope_parameters(a.relative)
   if a.length_scale is not None:
-    more = {'llama_4_scaling_beta': a.length_scale.rate, 'original_max_position_embeddings': a.length_scale.every}
+    more = {
+      'llama_4_scaling_beta': a.length_scale.rate,
+      'original_max_position_embeddings': a.length_scale.every,
+    }
     rope = {**rope, **more}
   return {**llama.sizes(m), 'rope_parameters': rope, 'sliding_window': window_of(m)}
 

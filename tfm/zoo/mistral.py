@@ -23,12 +23,28 @@ POST_SMALL_3_1 = 'Mistral Small 3.1, Mistral AI 2025'
 
 
 def mistral(
-  depth: int, d: int, heads: int, d_ff: int, vocab: int, base: float, window: int | None = None, head_dim: int = 128
+  depth: int,
+  d: int,
+  heads: int,
+  d_ff: int,
+  vocab: int,
+  base: float,
+  window: int | None = None,
+  head_dim: int = 128,
 ) -> Model:
   """Pre-norm by root mean square, rotary positions, SwiGLU, 8 heads of keys, no biases."""
   norm = RMSNorm(1e-5)
-  segment = Segment((Block(Attention(heads, 8, head_dim, RoPE(base), seen(window)), Glu(d_ff), norm),), depth)
-  return Model(Tokens(vocab), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  segment = Segment(
+    (Block(Attention(heads, 8, head_dim, RoPE(base), seen(window)), Glu(d_ff), norm),), depth
+  )
+  return Model(
+    Tokens(vocab),
+    d,
+    (segment,),
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -44,9 +60,19 @@ def write(m: Any) -> dict[str, Any]:
 
 
 MODELS = {
-  'mistral-7b-v0.1': Entry(mistral(32, 4096, 32, 14_336, 32_000, 1e4, 4096), 7_241_732_096, '7.24B', PAPER),
-  'mistral-7b-v0.3': Entry(mistral(32, 4096, 32, 14_336, 32_768, 1e6), 7_248_023_552, '7.25B', CARD),
-  'mistral-nemo-12b': Entry(mistral(40, 5120, 32, 14_336, 131_072, 1e6), 12_247_782_400, '12.2B', POST),
-  'mistral-small-3-24b': Entry(mistral(40, 5120, 32, 32_768, 131_072, 1e8), 23_572_403_200, '23.6B', POST_SMALL),
-  'mistral-small-3.1-24b': Entry(mistral(40, 5120, 32, 32_768, 131_072, 1e9), 23_572_403_200, '23.6B', POST_SMALL_3_1),
+  'mistral-7b-v0.1': Entry(
+    mistral(32, 4096, 32, 14_336, 32_000, 1e4, 4096), 7_241_732_096, '7.24B', PAPER
+  ),
+  'mistral-7b-v0.3': Entry(
+    mistral(32, 4096, 32, 14_336, 32_768, 1e6), 7_248_023_552, '7.25B', CARD
+  ),
+  'mistral-nemo-12b': Entry(
+    mistral(40, 5120, 32, 14_336, 131_072, 1e6), 12_247_782_400, '12.2B', POST
+  ),
+  'mistral-small-3-24b': Entry(
+    mistral(40, 5120, 32, 32_768, 131_072, 1e8), 23_572_403_200, '23.6B', POST_SMALL
+  ),
+  'mistral-small-3.1-24b': Entry(
+    mistral(40, 5120, 32, 32_768, 131_072, 1e9), 23_572_403_200, '23.6B', POST_SMALL_3_1
+  ),
 }

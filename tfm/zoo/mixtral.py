@@ -24,7 +24,9 @@ POST = 'Cheaper, Better, Faster, Stronger (Mixtral 8x22B v0.3), Mistral AI 2024'
 def mixtral(
   depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int, experts: int = 8, k: int = 2
 ) -> Model:
-  """Pre-norm by root mean square, rotary positions, grouped keys, SwiGLU experts with weights that sum to 1."""
+  """Pre-norm by root mean square, rotary positions, grouped keys, SwiGLU experts with weights that
+  sum to 1.
+  """
   norm = RMSNorm(1e-5)
   ffn = Moe(experts, TopK(k=k), Glu(d_ff))
   block = Block(Attention(heads, kv_heads, d // heads, RoPE(1e6)), ffn, norm)
@@ -41,10 +43,14 @@ def mixtral(
 def read(c: Fields) -> Model:
   """The spec of a published config."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
-  attention = llama.attention(c, 8, mask=seen(c.get('sliding_window')), relative=c.rope(1e6, partial=False))
+  attention = llama.attention(
+    c, 8, mask=seen(c.get('sliding_window')), relative=c.rope(1e6, partial=False)
+  )
   router = TopK(c.get('router_aux_loss_coef', 0.001), 0.0, c.get('num_experts_per_tok', 2))
   n = c.get('num_local_experts', c.get('num_experts', 8))
-  return llama.decoder(c, [Block(attention, Moe(n, router, llama.glu(c)), norm)] * c['num_hidden_layers'], norm)
+  return llama.decoder(
+    c, [Block(attention, Moe(n, router, llama.glu(c)), norm)] * c['num_hidden_layers'], norm
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -23,7 +23,8 @@ PAPER = 'Smarter, Better, Faster, Longer: A Modern Bidirectional Encoder, arXiv:
 
 
 def modernbert(depth: int, d: int, heads: int, d_ff: int) -> Model:
-  """Pre-norm without biases, GeGLU, every third layer global and the others 64 tokens far, each with a base of its own.
+  """Pre-norm without biases, GeGLU, every third layer global and the others 64 tokens far, each
+  with a base of its own.
 
   Embeddings are normed, so the first layer's attention reads them as they are.
   """
@@ -32,26 +33,50 @@ def modernbert(depth: int, d: int, heads: int, d_ff: int) -> Model:
   looks = {kind: Attention(heads, relative=rope, mask=mask) for kind, (rope, mask) in kinds.items()}
   types = [LOCAL if i % 3 else GLOBAL for i in range(depth)]
   layers = [Block(looks[t], Glu(d_ff, Gelu()), norm) for t in types]
-  return _model(50_368, d, layers, norm, Tokens(norm=norm), Lm(bias=True, transform=Transform(Gelu(), norm, False)))
+  return _model(
+    50_368,
+    d,
+    layers,
+    norm,
+    Tokens(norm=norm),
+    Lm(bias=True, transform=Transform(Gelu(), norm, False)),
+  )
 
 
-def _model(vocab: int, d: int, layers: list[Block], norm: LayerNorm, embed: Tokens, head: Lm) -> Model:
+def _model(
+  vocab: int, d: int, layers: list[Block], norm: LayerNorm, embed: Tokens, head: Lm
+) -> Model:
   first = Block(layers[0].mixer, layers[0].ffn, norm, Pre(('mixer',)))
   init = Normal(truncated=True)
   return Model(
-    dataclasses.replace(embed, vocab=vocab), d, segments([first, *layers[1:]]), heads={'lm': head}, norm=norm, init=init
+    dataclasses.replace(embed, vocab=vocab),
+    d,
+    segments([first, *layers[1:]]),
+    heads={'lm': head},
+    norm=norm,
+    init=init,
   )
 
 
 def read(c: Fields) -> Model:
   """The spec of a published config, of a masked language model."""
-  c.skip('max_position_embeddings', 'initializer_cutoff_factor', 'layer_norm_eps', 'position_embedding_type')
+  c.skip(
+    'max_position_embeddings',
+    'initializer_cutoff_factor',
+    'layer_norm_eps',
+    'position_embedding_type',
+  )
   c.skip('deterministic_flash_attn', 'reference_compile', 'repad_logits_with_grad')
   c.skip('sparse_prediction', 'sparse_pred_ignore_index', 'classifier_pooling')
-  norm, drop = LayerNorm(c.get('norm_eps', 1e-5), c.get('norm_bias', False)), c.get('attention_dropout', 0.0)
+  norm, drop = (
+    LayerNorm(c.get('norm_eps', 1e-5), c.get('norm_bias', False)),
+    c.get('attention_dropout', 0.0),
+  )
   every, layers = c.get('global_attn_every_n_layers', 3), c['num_hidden_layers']
   ropes = (
-    c.rope(160_000.0, kind=GLOBAL, partial=False, fields=('global_rope_theta', 'partial_rotary_factor')),
+    c.rope(
+      160_000.0, kind=GLOBAL, partial=False, fields=('global_rope_theta', 'partial_rotary_factor')
+    ),
     c.rope(kind=LOCAL, partial=False, fields=('local_rope_theta', 'partial_rotary_factor')),
   )
   masks = Mask(), Window(c.get('local_attention', 128) // 2 + 1, ahead=True)
@@ -79,20 +104,27 @@ def write(m: Any) -> dict[str, Any]:
   if m.lm is not None:
     top = m.lm.transform
     top_fields = {
-      'classifier_activation': name_of(top.act), 'classifier_bias': top.bias, 'decoder_bias': m.lm.bias,
+      'classifier_activation': name_of(top.act), 'classifier_bias': top.bias,
+      'decoder_bias': m.lm.bias,
     }  # fmt: skip
   if m.classifier is not None and m.classifier.hidden is not None:
     top_fields = {
-      'classifier_activation': name_of(m.classifier.hidden), 'classifier_bias': m.classifier.hidden_bias,
+      'classifier_activation': name_of(m.classifier.hidden),
+      'classifier_bias': m.classifier.hidden_bias,
       'classifier_pooling': 'mean' if m.classifier.pick == 'mean' else 'cls',
     }  # fmt: skip
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
-    'num_attention_heads': block.mixer.heads, 'intermediate_size': block.ffn.d_ff, 'layer_types': types,
-    'local_attention': 2 * ((window_of(m) or 65) - 1), 'rope_parameters': ropes, 'norm_eps': m.norm.eps,
-    'norm_bias': m.norm.bias, 'hidden_activation': name_of(block.ffn.act), 'attention_bias': bool(block.mixer.bias),
-    'mlp_bias': block.ffn.bias, 'attention_dropout': block.mixer.dropout, 'mlp_dropout': block.ffn.dropout,
-    'embedding_dropout': m.embed.dropout, 'pad_token_id': 50_283 if m.vocab > 50_283 else None, **top_fields,
+    'num_attention_heads': block.mixer.heads, 'intermediate_size': block.ffn.d_ff,
+    'layer_types': types,
+    'local_attention': 2 * ((window_of(m) or 65) - 1), 'rope_parameters': ropes,
+    'norm_eps': m.norm.eps,
+    'norm_bias': m.norm.bias, 'hidden_activation': name_of(block.ffn.act),
+    'attention_bias': bool(block.mixer.bias),
+    'mlp_bias': block.ffn.bias, 'attention_dropout': block.mixer.dropout,
+    'mlp_dropout': block.ffn.dropout,
+    'embedding_dropout': m.embed.dropout, 'pad_token_id': 50_283 if m.vocab > 50_283 else None,
+    **top_fields,
   }  # fmt: skip
 
 

@@ -50,6 +50,10 @@ def write(m: Any) -> dict[str, Any]:
 
 
 MODELS = {
-  'ettin-decoder-150m': Entry(causal(modernbert.modernbert(22, 768, 12, 1152), 64), 149_655_232, '150M', PAPER),
-  'ettin-decoder-400m': Entry(causal(modernbert.modernbert(28, 1024, 16, 2624), 64), 395_881_664, '400M', PAPER),
+  'ettin-decoder-150m': Entry(
+    causal(modernbert.modernbert(22, 768, 12, 1152), 64), 149_655_232, '150M', PAPER
+  ),
+  'ettin-decoder-400m': Entry(
+    causal(modernbert.modernbert(28, 1024, 16, 2624), 64), 395_881_664, '400M', PAPER
+  ),
 }

@@ -17,7 +17,9 @@ _PAD, _RELATIVE = 1, T5Bias(32, 128)
 
 
 def mpnet(depth: int, d: int, heads: int) -> Model:
-  """RoBERTa without token types, with T5's buckets of distances; BERT's vocabulary and five tokens more."""
+  """RoBERTa without token types, with T5's buckets of distances; BERT's vocabulary and five tokens
+  more.
+  """
   return told_apart(roberta.roberta(depth, d, heads, 30_527))
 
 

@@ -14,7 +14,9 @@ from tfm.parts.relative.alibi import ALiBi
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
-PAPER_7B = 'Introducing MPT-7B: A New Standard for Open-Source, Commercially Usable LLMs, MosaicML 2023'
+PAPER_7B = (
+  'Introducing MPT-7B: A New Standard for Open-Source, Commercially Usable LLMs, MosaicML 2023'
+)
 PAPER_30B = 'MPT-30B: Raising the bar for open-source foundation models, MosaicML 2023'
 
 
@@ -22,22 +24,48 @@ def mpt(depth: int, d: int, heads: int, vocab: int = 50_432) -> Model:
   """Pre-norm, linear biases in the scores, erf GELU, no bias anywhere, tied."""
   norm = LayerNorm(1e-5, bias=False)
   block = Block(Attention(heads, relative=ALiBi()), Mlp(4 * d, Gelu(), bias=False), norm)
-  return Model(Tokens(vocab), d, (Segment((block,), depth),), norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(vocab), d, (Segment((block,), depth),), norm=norm, init=Normal(depth_scaled=False)
+  )
 
 
 def read(c: Fields) -> Model:
   """The spec of a published config.
 
-  *Differs*: transformers takes every `alibi_bias_max` for 8. The code that the models were trained with does not
-  (StoryWriter has 16), nor is it so here.
-  """
-  c.only(expansion_ratio=4, no_bias=True, logit_scale=None, embedding_fraction=1.0, resid_pdrop=0.0, emb_pdrop=0.0)
+  *Differs*: transformers takes every `alibi_bias_max` for 8. The code that the models were trained
+  with does not (StoryWriter has 16), nor is it so here."""
+  c.only(
+    expansion_ratio=4,
+    no_bias=True,
+    logit_scale=None,
+    embedding_fraction=1.0,
+    resid_pdrop=0.0,
+    emb_pdrop=0.0,
+  )
   # There is no table of positions beside linear biases, whatever `learned_pos_emb` says.
-  c.skip('max_seq_len', 'learned_pos_emb', 'init_device', 'init_config', 'norm_type', 'tokenizer_name', 'verbose')
+  c.skip(
+    'max_seq_len',
+    'learned_pos_emb',
+    'init_device',
+    'init_config',
+    'norm_type',
+    'tokenizer_name',
+    'verbose',
+  )
   a = c.part('attn_config')
-  a.only(attn_type='multihead_attention', prefix_lm=False, qk_ln=False, attn_uses_sequence_id=False, alibi=True)
+  a.only(
+    attn_type='multihead_attention',
+    prefix_lm=False,
+    qk_ln=False,
+    attn_uses_sequence_id=False,
+    alibi=True,
+  )
   a.skip('attn_impl')
-  d, norm, dropout = c['d_model'], LayerNorm(c.get('layer_norm_epsilon', 1e-5), bias=False), a.get('attn_pdrop', 0.0)
+  d, norm, dropout = (
+    c['d_model'],
+    LayerNorm(c.get('layer_norm_epsilon', 1e-5), bias=False),
+    a.get('attn_pdrop', 0.0),
+  )
   attention = Attention(
     c['n_heads'], relative=ALiBi(float(a.get('alibi_bias_max', 8))), clip=a.get('clip_qkv') or None,
     scale=a.get('softmax_scale'), dropout=float(dropout),
@@ -58,11 +86,13 @@ def write(m: Any) -> dict[str, Any]:
   block = m.segments[0].pattern[0]
   a = block.mixer
   attention = {
-    'alibi': True, 'alibi_bias_max': int(a.relative.max_bias), 'clip_qkv': a.clip, 'softmax_scale': a.scale,
+    'alibi': True, 'alibi_bias_max': int(a.relative.max_bias), 'clip_qkv': a.clip,
+    'softmax_scale': a.scale,
     'attn_pdrop': a.dropout or 0,
   }  # fmt: skip
   return {
-    'vocab_size': m.vocab, 'd_model': m.d_model, 'n_layers': depth(m), 'n_heads': a.heads, 'max_seq_len': 2048,
+    'vocab_size': m.vocab, 'd_model': m.d_model, 'n_layers': depth(m), 'n_heads': a.heads,
+    'max_seq_len': 2048,
     'layer_norm_epsilon': block.norm.eps, 'attn_config': attention,
   }  # fmt: skip
 

@@ -19,7 +19,9 @@ def mt5(layers: int, d: int, heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config. Logits are not scaled, whether the head is tied (by transformers 5) or not."""
+  """The spec of a published config. Logits are not scaled, whether the head is tied (by
+  transformers 5) or not.
+  """
   return read_stacks(c, Lm(tied=c.get('tie_word_embeddings', True)), 'gated-gelu')
 
 

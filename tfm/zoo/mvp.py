@@ -9,7 +9,9 @@ PAPER = 'MVP: Multi-task Supervised Pre-training for Natural Language Generation
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config. Prompts (`use_prompt`), which are for tuning, are refused."""
+  """Return the spec of a published config. Prompts (`use_prompt`), which are for tuning, are
+  refused.
+  """
   c.only(use_prompt=False)
   c.skip('prompt_length', 'prompt_mid_dim')
   return bart.read(c)

@@ -19,19 +19,30 @@ CODE = 'nanochat, Andrej Karpathy 2025'
 
 
 def nanochat(depth: int, d: int, heads: int, vocab: int) -> Model:
-  """Return pre-norm blocks with squared ReLU, normalised queries, keys and embeddings, and capped logits."""
+  """Return pre-norm blocks with squared ReLU, normalised queries, keys and embeddings, and capped
+  logits.
+  """
   norm = RMSNorm(1e-6, scale=False)
   attention = Attention(heads, heads, d // heads, RoPE(1e4), qk_norm=norm, rotate_first=True)
   segment = Segment((Block(attention, Mlp(4 * d, SquaredRelu(), bias=False), norm),), depth)
   head = Lm(tied=False, cap=15.0)
-  return Model(Tokens(vocab, norm=norm), d, (segment,), heads={'lm': head}, norm=norm, init=Normal(depth_scaled=True))
+  return Model(
+    Tokens(vocab, norm=norm),
+    d,
+    (segment,),
+    heads={'lm': head},
+    norm=norm,
+    init=Normal(depth_scaled=True),
+  )
 
 
 def read(c: Fields) -> Model:
   """Return the spec of a published config."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-6), scale=False)
   attention = llama.attention(c, qk_norm=norm, rotate_first=True)
-  block = Block(attention, Mlp(c['intermediate_size'], c.act('hidden_act', 'relu2'), bias=False), norm)
+  block = Block(
+    attention, Mlp(c['intermediate_size'], c.act('hidden_act', 'relu2'), bias=False), norm
+  )
   embed, cap = Tokens(norm=norm), c.given('final_logit_softcapping', 15.0)
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=embed, cap=cap)
 
@@ -41,7 +52,11 @@ def write(m: Any) -> dict[str, Any]:
   fields = llama.sizes(m)
   del fields['head_dim']
   cap = m.lm and m.lm.cap
-  return {**fields, 'attention_bias': bool(m.segments[0].pattern[0].mixer.bias), 'final_logit_softcapping': cap}
+  return {
+    **fields,
+    'attention_bias': bool(m.segments[0].pattern[0].mixer.bias),
+    'final_logit_softcapping': cap,
+  }
 
 
 MODELS = {'nanochat-d32': Entry(nanochat(32, 2048, 16, 65_536), 1_879_048_192, '1.9B', CODE)}

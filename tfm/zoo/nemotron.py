@@ -21,12 +21,19 @@ PAPER_340B = 'Nemotron-4 340B Technical Report, arXiv:2406.11704'
 
 
 def nemotron(depth: int, d: int, heads: int) -> Model:
-  """Pre-norm by scales kept less one, half of a head rotated, eight key heads, squared ReLU, no biases, not tied."""
+  """Pre-norm by scales kept less one, half of a head rotated, eight key heads, squared ReLU, no
+  biases, not tied.
+  """
   norm = LayerNorm(1e-5, one_plus=True)
   attention = Attention(heads, 8, d // heads, RoPE(fraction=0.5))
   block = Block(attention, Mlp(4 * d, SquaredRelu(), bias=False), norm)
   return Model(
-    Tokens(256_000), d, (Segment((block,), depth),), heads={'lm': Lm(False)}, norm=norm, init=Normal(depth_scaled=False)
+    Tokens(256_000),
+    d,
+    (Segment((block,), depth),),
+    heads={'lm': Lm(False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
   )
 
 

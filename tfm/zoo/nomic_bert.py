@@ -40,15 +40,24 @@ def read(c: Fields) -> Model:
   heads = c['num_attention_heads']
   spec: Any = bert.read(c, 'silu', 0.0)
   size, drop = c.get('head_dim', spec.d_model // heads), c.get('attention_probs_dropout_prob', 0.0)
-  mixer = Attention(heads, head_dim=size, relative=c.rope(1000.0, partial=False), mask=Mask(), dropout=drop)
-  return _changed(spec, mixer, Glu(c['intermediate_size'], c.act('hidden_act', 'silu')), spec.embed.dropout)
+  mixer = Attention(
+    heads, head_dim=size, relative=c.rope(1000.0, partial=False), mask=Mask(), dropout=drop
+  )
+  return _changed(
+    spec, mixer, Glu(c['intermediate_size'], c.act('hidden_act', 'silu')), spec.embed.dropout
+  )
 
 
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   mixer = m.segments[0].pattern[0].mixer
   rope, size = rope_parameters(mixer.relative), mixer.size(m.d_model)
-  return {**bert.write(m), 'rope_parameters': rope, 'head_dim': size, 'max_position_embeddings': 2048}
+  return {
+    **bert.write(m),
+    'rope_parameters': rope,
+    'head_dim': size,
+    'max_position_embeddings': 2048,
+  }
 
 
 MODELS = {'nomic-bert-base': Entry(nomic_bert(12, 768, 12), 137_354_304, '137M', PAPER)}

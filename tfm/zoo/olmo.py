@@ -20,8 +20,17 @@ NORM = LayerNorm(1e-5, bias=False, scale=False)
 
 def olmo(depth: int, d: int, heads: int, d_ff: int, tied: bool = False) -> Model:
   """Pre-norm without parameters, rotary positions, SwiGLU, no biases."""
-  segment = Segment((Block(Attention(heads, heads, d // heads, RoPE(1e4)), Glu(d_ff), NORM),), depth)
-  return Model(Tokens(50_304), d, (segment,), heads={'lm': Lm(tied=tied)}, norm=NORM, init=Normal(depth_scaled=False))
+  segment = Segment(
+    (Block(Attention(heads, heads, d // heads, RoPE(1e4)), Glu(d_ff), NORM),), depth
+  )
+  return Model(
+    Tokens(50_304),
+    d,
+    (segment,),
+    heads={'lm': Lm(tied=tied)},
+    norm=NORM,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:

@@ -23,14 +23,23 @@ def olmo2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
   norm = RMSNorm(1e-6, scale_first=True)
   attention = Attention(heads, kv_heads, d // heads, RoPE(5e5), qk_norm=norm, qk_norm_over='all')
   segment = Segment((Block(attention, Glu(d_ff), norm, After()),), depth)
-  return Model(Tokens(100_352), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(100_352),
+    d,
+    (segment,),
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
   """The spec of a published config."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5), scale_first=True)
   attention = llama.attention(c, qk_norm=norm, qk_norm_over='all')
-  return llama.decoder(c, [Block(attention, llama.glu(c), norm, After())] * c['num_hidden_layers'], norm)
+  return llama.decoder(
+    c, [Block(attention, llama.glu(c), norm, After())] * c['num_hidden_layers'], norm
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -23,14 +23,25 @@ _BASE = 5e5
 
 
 def olmo3(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Return blocks with norms after the branches and normalised queries and keys; YaRN in full layers only."""
+  """Return blocks with norms after the branches and normalised queries and keys; YaRN in full
+  layers only.
+  """
   norm = RMSNorm(1e-6, scale_first=True)
   yarn = Yarn(8.0, 8192, attention=1.2079441541679836)
-  far = Attention(heads, kv_heads, d // heads, RoPE(_BASE, scaling=yarn), qk_norm=norm, qk_norm_over='all')
+  far = Attention(
+    heads, kv_heads, d // heads, RoPE(_BASE, scaling=yarn), qk_norm=norm, qk_norm_over='all'
+  )
   near = dataclasses.replace(far, relative=RoPE(_BASE), mask=seen(4096))
   layers = [Block(near if (i + 1) % 4 else far, Glu(d_ff), norm, After()) for i in range(depth)]
   lm = Lm(tied=False)
-  return Model(Tokens(100_278), d, segments(layers), heads={'lm': lm}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(100_278),
+    d,
+    segments(layers),
+    heads={'lm': lm},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -41,7 +52,10 @@ def read(c: Fields) -> Model:
   looks = masks(c, types, c.given('sliding_window', 4096))
   # `rope_scaling` of older configs holds for layers without a window.
   own = LOCAL in c.get('rope_parameters', {})
-  ropes = {GLOBAL: c.rope(_BASE, kind=GLOBAL), LOCAL: c.rope(_BASE, kind=LOCAL) if own else RoPE(_BASE)}
+  ropes = {
+    GLOBAL: c.rope(_BASE, kind=GLOBAL),
+    LOCAL: c.rope(_BASE, kind=LOCAL) if own else RoPE(_BASE),
+  }
   options: dict[str, Any] = {'qk_norm': norm, 'qk_norm_over': 'all'}
   attention = lambda mask, kind: llama.attention(c, mask=mask, relative=ropes[kind], **options)
   layers = [Block(attention(*each), ffn, norm, After()) for each in zip(looks, types, strict=True)]
@@ -54,7 +68,8 @@ def write(m: Any) -> dict[str, Any]:
   pairs = zip(types, layers_of(m), strict=True)
   ropes = {GLOBAL: RoPE(_BASE), LOCAL: RoPE(_BASE)} | {kind: b.mixer.relative for kind, b in pairs}
   return {
-    **olmo2.write(m), 'rope_parameters': {kind: rope_parameters(rope) for kind, rope in ropes.items()},
+    **olmo2.write(m),
+    'rope_parameters': {kind: rope_parameters(rope) for kind, rope in ropes.items()},
     'sliding_window': window_of(m), 'layer_types': types,
   }  # fmt: skip
 

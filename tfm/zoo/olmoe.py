@@ -1,4 +1,6 @@
-"""OLMoE (2024): 64 narrow experts, eight of which see a token; queries and keys normalised over all heads at once."""
+"""OLMoE (2024): 64 narrow experts, eight of which see a token; queries and keys normalised over all
+heads at once.
+"""
 
 from typing import Any
 
@@ -26,7 +28,14 @@ def olmoe(depth: int, d: int, heads: int, d_ff: int, experts: int, k: int) -> Mo
   attention = Attention(heads, heads, d // heads, RoPE(1e4), qk_norm=norm, qk_norm_over='all')
   moe = Moe(experts, TopK(0.01, 0.001, k, renormalize=False), Glu(d_ff))
   segment = Segment((Block(attention, moe, norm),), depth)
-  return Model(Tokens(50_304), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(50_304),
+    d,
+    (segment,),
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:

@@ -24,10 +24,19 @@ LAYOUTS = {True: Pre(), False: Post()}
 
 
 def opt(depth: int, d: int, heads: int) -> Model:
-  """Pre-norm, ReLU, biases everywhere, tied, learned positions of which the first two are never used."""
+  """Pre-norm, ReLU, biases everywhere, tied, learned positions of which the first two are never
+  used.
+  """
   norm = LayerNorm(1e-5)
   block = Block(Attention(heads, bias='qkvo'), Mlp(4 * d, Relu()), norm, dropout=0.1)
-  return Model(Tokens(50_272), d, (Segment((block,), depth),), Learned(2048, 2), norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(50_272),
+    d,
+    (Segment((block,), depth),),
+    Learned(2048, 2),
+    norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def opt_350m() -> Model:
@@ -35,7 +44,9 @@ def opt_350m() -> Model:
   spec = opt(24, 1024, 16)
   (block,) = spec.segments[0].pattern
   segment = Segment((dataclasses.replace(block, residual_layout=Post()),), 24)
-  return dataclasses.replace(spec, embed=Tokens(spec.vocab, dim=512, back=True), segments=(segment,))
+  return dataclasses.replace(
+    spec, embed=Tokens(spec.vocab, dim=512, back=True), segments=(segment,)
+  )
 
 
 def read(c: Fields) -> Model:
@@ -50,9 +61,15 @@ def read(c: Fields) -> Model:
   ffn = Mlp(c['ffn_dim'], c.act('activation_function', 'relu'), bias)
   residual_layout, dropout = LAYOUTS[c.get('do_layer_norm_before', True)], c.get('dropout', 0.1)
   return Model(
-    dataclasses.replace(Tokens() if width == d else Tokens(dim=width, back=True), vocab=c['vocab_size']),
+    dataclasses.replace(
+      Tokens() if width == d else Tokens(dim=width, back=True), vocab=c['vocab_size']
+    ),
     d,
-    (Segment((Block(attention, ffn, norm, residual_layout, dropout=dropout),), c['num_hidden_layers']),),
+    (
+      Segment(
+        (Block(attention, ffn, norm, residual_layout, dropout=dropout),), c['num_hidden_layers']
+      ),
+    ),
     Learned(c.get('max_position_embeddings', 2048), 2),
     norm,
     heads={'lm': Lm(c.get('tie_word_embeddings', True))},
@@ -64,10 +81,14 @@ def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   block = m.segments[0].pattern[0]
   return {
-    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'word_embed_proj_dim': m.d_out, 'num_hidden_layers': depth(m),
-    'num_attention_heads': block.mixer.heads, 'ffn_dim': block.ffn.d_ff, 'max_position_embeddings': m.max_positions,
-    'activation_function': name_of(block.ffn.act), 'do_layer_norm_before': block.residual_layout == LAYOUTS[True],
-    'enable_bias': block.ffn.bias, 'dropout': block.dropout, 'attention_dropout': block.mixer.dropout,
+    'vocab_size': m.vocab, 'hidden_size': m.d_model, 'word_embed_proj_dim': m.d_out,
+    'num_hidden_layers': depth(m),
+    'num_attention_heads': block.mixer.heads, 'ffn_dim': block.ffn.d_ff,
+    'max_position_embeddings': m.max_positions,
+    'activation_function': name_of(block.ffn.act),
+    'do_layer_norm_before': block.residual_layout == LAYOUTS[True],
+    'enable_bias': block.ffn.bias, 'dropout': block.dropout,
+    'attention_dropout': block.mixer.dropout,
   }  # fmt: skip
 
 

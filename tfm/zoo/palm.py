@@ -15,7 +15,9 @@ PAPER = 'PaLM: Scaling Language Modeling with Pathways, arXiv:2204.02311'
 
 
 def palm(depth: int, d: int, heads: int) -> Model:
-  """Both branches side by side behind one norm, one key head, SwiGLU to 4d, no bias, tied, logits / sqrt(d)."""
+  """Both branches side by side behind one norm, one key head, SwiGLU to 4d, no bias, tied, logits /
+  sqrt(d).
+  """
   norm = LayerNorm(bias=False)
   block = Block(Attention(heads, 1, 256, RoPE(layout='interleaved')), Glu(4 * d), norm, Parallel())
   return Model(

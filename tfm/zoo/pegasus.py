@@ -13,7 +13,9 @@ PAPER = 'PEGASUS: Pre-training with Extracted Gap-sentences for Abstractive Summ
 
 
 def pegasus(layers: int, d: int, heads: int) -> Model:
-  """BART's blocks with norms before the branches and at the end of each stack, fixed sinusoids, ReLU."""
+  """BART's blocks with norms before the branches and at the end of each stack, fixed sinusoids,
+  ReLU.
+  """
   blocks = reader_and_writer(heads, 4 * d, Relu(), Pre())
   positions = Sinusoidal('halves', max_len=1024)
   return stacks(96_103, d, blocks, (layers, layers), positions, Tokens(power=0.5, dropout=0.1))

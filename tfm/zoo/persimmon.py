@@ -20,11 +20,22 @@ POST = 'Releasing Persimmon-8B, Adept 2023'
 
 
 def persimmon(depth: int, d: int, heads: int, d_ff: int) -> Model:
-  """Return pre-norm blocks with biases everywhere and half of each head rotated; the head is not tied."""
+  """Return pre-norm blocks with biases everywhere and half of each head rotated; the head is not
+  tied.
+  """
   norm = LayerNorm(1e-5)
-  attention = Attention(heads, heads, d // heads, RoPE(25_000.0, fraction=0.5), bias='qkvo', qk_norm=norm)
+  attention = Attention(
+    heads, heads, d // heads, RoPE(25_000.0, fraction=0.5), bias='qkvo', qk_norm=norm
+  )
   segment = Segment((Block(attention, Mlp(d_ff, SquaredRelu()), norm),), depth)
-  return Model(Tokens(262_144), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(262_144),
+    d,
+    (segment,),
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -42,7 +53,8 @@ def write(m: Any) -> dict[str, Any]:
   block, fields = m.segments[0].pattern[0], phi.sizes(m)
   del fields['head_dim'], fields['num_key_value_heads']
   return {
-    **fields, 'rope_parameters': all_rope_parameters(block.mixer.relative), 'hidden_dropout': block.dropout,
+    **fields, 'rope_parameters': all_rope_parameters(block.mixer.relative),
+    'hidden_dropout': block.dropout,
     'qk_layernorm': block.mixer.qk_norm is not None,
   }  # fmt: skip
 

@@ -21,12 +21,21 @@ PAPER = 'Phi-2: The surprising power of small language models, Microsoft 2023'
 
 
 def phi(depth: int, d: int, heads: int, rotary: int = 32) -> Model:
-  """Both branches side by side behind one norm, part of a head rotated, tanh GELU, biases everywhere, not tied."""
+  """Both branches side by side behind one norm, part of a head rotated, tanh GELU, biases
+  everywhere, not tied.
+  """
   norm, rope = LayerNorm(1e-5), RoPE(fraction=rotary * heads / d)
-  block = Block(Attention(heads, relative=rope, bias='qkvo'), Mlp(4 * d, GeluTanh()), norm, Parallel())
+  block = Block(
+    Attention(heads, relative=rope, bias='qkvo'), Mlp(4 * d, GeluTanh()), norm, Parallel()
+  )
   head = Lm(tied=False, bias=True)
   return Model(
-    Tokens(51_200), d, (Segment((block,), depth),), heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False)
+    Tokens(51_200),
+    d,
+    (Segment((block,), depth),),
+    heads={'lm': head},
+    norm=norm,
+    init=Normal(depth_scaled=False),
   )
 
 
@@ -45,7 +54,8 @@ def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   block = m.segments[0].pattern[0]
   return {
-    **sizes(m), 'rope_parameters': all_rope_parameters(block.mixer.relative), 'resid_pdrop': block.dropout,
+    **sizes(m), 'rope_parameters': all_rope_parameters(block.mixer.relative),
+    'resid_pdrop': block.dropout,
     'embd_pdrop': m.embed.dropout, 'qk_layernorm': block.mixer.qk_norm is not None,
   }  # fmt: skip
 

@@ -1,4 +1,6 @@
-"""Phi-3 and Phi-4 (2024): Llama's block, kept as two fused matrices a branch; rotary positions of part of a head."""
+"""Phi-3 and Phi-4 (2024): Llama's block, kept as two fused matrices a branch; rotary positions of
+part of a head.
+"""
 
 from typing import Any
 
@@ -20,13 +22,27 @@ PAPER_4 = 'Phi-4 Technical Report, arXiv:2412.08905'
 
 
 def phi3(
-  depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int, base: float = 1e4, window: int | None = None
+  depth: int,
+  d: int,
+  heads: int,
+  kv_heads: int,
+  d_ff: int,
+  vocab: int,
+  base: float = 1e4,
+  window: int | None = None,
 ) -> Model:
   """Pre-norm by root mean square, rotary positions, SwiGLU, no biases."""
   norm = RMSNorm(1e-5)
   attention = Attention(heads, kv_heads, d // heads, RoPE(base), seen(window))
   segment = Segment((Block(attention, Glu(d_ff), norm),), depth)
-  return Model(Tokens(vocab), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(vocab),
+    d,
+    (segment,),
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -35,7 +51,9 @@ def read(c: Fields) -> Model:
   rope = c.rope(older={'su': 'longrope', 'yarn': 'longrope'}, original=4096)
   attention = llama.attention(c, relative=rope, mask=seen(c.given('sliding_window')))
   block = Block(attention, llama.glu(c), norm, dropout=c.get('resid_pdrop', 0.0))
-  return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=Tokens(dropout=c.get('embd_pdrop', 0.0)))
+  return llama.decoder(
+    c, [block] * c['num_hidden_layers'], norm, embed=Tokens(dropout=c.get('embd_pdrop', 0.0))
+  )
 
 
 def write(m: Any) -> dict[str, Any]:
@@ -43,13 +61,18 @@ def write(m: Any) -> dict[str, Any]:
   fields, block = llama.sizes(m), m.segments[0].pattern[0]
   original = fields['rope_parameters'].get('original_max_position_embeddings', 4096)
   return {
-    **fields, **llama.padding(m, 32_000), 'sliding_window': window_of(m), 'original_max_position_embeddings': original,
+    **fields, **llama.padding(m, 32_000), 'sliding_window': window_of(m),
+    'original_max_position_embeddings': original,
     'resid_pdrop': block.dropout, 'embd_pdrop': m.embed.dropout,
   }  # fmt: skip
 
 
 MODELS = {
-  'phi3-mini': Entry(phi3(32, 3072, 32, 32, 8192, 32_064, window=2047), 3_821_079_552, '3.8B', PAPER),
-  'phi3-medium': Entry(phi3(40, 5120, 40, 10, 17_920, 32_064, window=2047), 13_960_238_080, '14B', PAPER),
+  'phi3-mini': Entry(
+    phi3(32, 3072, 32, 32, 8192, 32_064, window=2047), 3_821_079_552, '3.8B', PAPER
+  ),
+  'phi3-medium': Entry(
+    phi3(40, 5120, 40, 10, 17_920, 32_064, window=2047), 13_960_238_080, '14B', PAPER
+  ),
   'phi4': Entry(phi3(40, 5120, 40, 10, 17_920, 100_352, 2.5e5), 14_659_507_200, '14.7B', PAPER_4),
 }

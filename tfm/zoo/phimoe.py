@@ -1,4 +1,6 @@
-"""Phi-3.5-MoE (2024): LayerNorm, biases in attention, sixteen experts that SparseMixer chooses two of."""
+"""Phi-3.5-MoE (2024): LayerNorm, biases in attention, sixteen experts that SparseMixer chooses two
+of.
+"""
 
 from typing import Any
 
@@ -30,13 +32,17 @@ def phimoe(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, experts: in
   block = Block(Attention(heads, kv_heads, d // heads, RoPE(1e4), bias='qkvo'), moe, norm)
   head = Lm(tied=False, bias=True)
   segments = (Segment((block,), depth),)
-  return Model(Tokens(32_064), d, segments, heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(32_064), d, segments, heads={'lm': head}, norm=norm, init=Normal(depth_scaled=False)
+  )
 
 
 def read(c: Fields) -> Model:
   """Return the spec of a published config."""
   norm = LayerNorm(c.get('rms_norm_eps', 1e-5))
-  router = SparseMixer(c.get('router_aux_loss_coef', 0.001), 0.0, c.get('router_jitter_noise', 0.01))
+  router = SparseMixer(
+    c.get('router_aux_loss_coef', 0.001), 0.0, c.get('router_jitter_noise', 0.01)
+  )
   c.only(num_experts_per_tok=2)
   c.skip('input_jitter_noise', 'hidden_dropout')  # of training
   attention = llama.attention(c, 8, mask=seen(c.get('sliding_window')), relative=_rope(c))
@@ -46,16 +52,17 @@ def read(c: Fields) -> Model:
 
 
 def _rope(c: Fields) -> RoPE:
-  """Return the rotary positions of a config, whose LongRoPE has the factor of cos and sin under two names.
+  """Return the rotary positions of a config, whose LongRoPE has the factor of cos and sin under two
+  names.
 
-  *Differs*: transformers 5.23 rotates rows longer than `original_max_position_embeddings` by the short factors. The
-  published code rotates them by the long ones, as here.
-  """
+  *Differs*: transformers 5.23 rotates rows longer than `original_max_position_embeddings` by the
+  short factors. The published code rotates them by the long ones, as here."""
   given = rope_fields(c)
   scales = [given.pop(name, None) for name in ('short_mscale', 'long_mscale')]
   if scales[0] != scales[1]:
     raise errors.UserError(
-      f'{c.where}: rope_parameters: short_mscale is {scales[0]} and long_mscale {scales[1]}. Expected equal factors, '
+      f'{c.where}: rope_parameters: short_mscale is {scales[0]} and long_mscale {scales[1]}. '
+      f'Expected equal factors, '
       'since one factor scales cos and sin of all rows.'
     )
   given |= {} if scales[0] is None else {'attention_factor': scales[0]}
@@ -72,7 +79,8 @@ def write(m: Any) -> dict[str, Any]:
     rope |= {'short_mscale': factor, 'long_mscale': factor}
   return {
     **fields, 'attention_bias': bool(block.mixer.bias), 'sliding_window': window_of(m),
-    'num_local_experts': moe.experts, 'num_experts_per_tok': 2, 'router_aux_loss_coef': moe.router.balance,
+    'num_local_experts': moe.experts, 'num_experts_per_tok': 2,
+    'router_aux_loss_coef': moe.router.balance,
     'router_jitter_noise': moe.router.jitter, 'intermediate_size': moe.expert.d_ff,
     'hidden_act': name_of(moe.expert.act), 'lm_head_bias': m.lm is not None and m.lm.bias,
   }  # fmt: skip

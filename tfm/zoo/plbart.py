@@ -15,13 +15,17 @@ PAPER = 'Unified Pre-training for Program Understanding and Generation, arXiv:21
 def plbart(layers: int, d: int, heads: int, vocab: int) -> Model:
   """BART with embeddings times sqrt(D) and dropout of attention."""
   blocks = reader_and_writer(heads, 4 * d, Gelu(), Post(), looking=0.1)
-  return stacks(vocab, d, blocks, (layers, layers), Learned(1024, 2), Tokens(power=0.5, norm=NORM, dropout=0.1))
+  return stacks(
+    vocab, d, blocks, (layers, layers), Learned(1024, 2), Tokens(power=0.5, norm=NORM, dropout=0.1)
+  )
 
 
 def read(c: Fields) -> Model:
   """Return the spec of a published config."""
   c.only(tie_word_embeddings=True)
-  return read_stacks(c, Learned(c.get('max_position_embeddings', 1024), 2), Post(), NORM, scaled=True)
+  return read_stacks(
+    c, Learned(c.get('max_position_embeddings', 1024), 2), Post(), NORM, scaled=True
+  )
 
 
 MODELS = {

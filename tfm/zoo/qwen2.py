@@ -20,8 +20,12 @@ PAPER = 'Qwen2 Technical Report, arXiv:2407.10671'
 PAPER_2_5 = 'Qwen2.5 Technical Report, arXiv:2412.15115'
 
 
-def qwen2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int = 152_064, tied: bool = False) -> Model:
-  """Pre-norm by root mean square, rotary positions, SwiGLU, grouped keys, biases where heads are made."""
+def qwen2(
+  depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int = 152_064, tied: bool = False
+) -> Model:
+  """Pre-norm by root mean square, rotary positions, SwiGLU, grouped keys, biases where heads are
+  made.
+  """
   norm = RMSNorm(1e-6)
   block = Block(Attention(heads, kv_heads, d // heads, RoPE(1e6), bias='qkv'), Glu(d_ff), norm)
   return Model(
@@ -58,12 +62,18 @@ def write(m: Any) -> dict[str, Any]:
 def looked(m: Any) -> dict[str, Any]:
   """Those of its masks."""
   window = window_of(m)
-  return {'use_sliding_window': window is not None, 'sliding_window': window, 'layer_types': types_of(m)}
+  return {
+    'use_sliding_window': window is not None,
+    'sliding_window': window,
+    'layer_types': types_of(m),
+  }
 
 
 MODELS = {
   'qwen2-0.5b': Entry(qwen2(24, 896, 14, 2, 4864, 151_936, True), 494_032_768, '0.49B', PAPER),
-  'qwen2.5-1.5b': Entry(qwen2(28, 1536, 12, 2, 8960, 151_936, True), 1_543_714_304, '1.54B', PAPER_2_5),
+  'qwen2.5-1.5b': Entry(
+    qwen2(28, 1536, 12, 2, 8960, 151_936, True), 1_543_714_304, '1.54B', PAPER_2_5
+  ),
   'qwen2.5-7b': Entry(qwen2(28, 3584, 28, 4, 18_944), 7_615_616_512, '7.61B', PAPER_2_5),
   'qwen2.5-72b': Entry(qwen2(80, 8192, 64, 8, 29_568), 72_706_203_648, '72.7B', PAPER_2_5),
 }

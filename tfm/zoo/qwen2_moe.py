@@ -1,4 +1,6 @@
-"""Qwen2's mixtures (2024): many narrow experts beside a wide one that every token sees through a gate."""
+"""Qwen2's mixtures (2024): many narrow experts beside a wide one that every token sees through a
+gate.
+"""
 
 from typing import Any
 
@@ -22,12 +24,25 @@ PAPER = 'Qwen2 Technical Report, arXiv:2407.10671'
 POST = 'Qwen1.5-MoE: Matching 7B Model Performance with 1/3 Activated Parameters, Qwen Team 2024'
 
 
-def qwen2_moe(depth: int, d: int, heads: int, kv_heads: int, experts: int, k: int, d_ff: int, shared: int) -> Model:
-  """Pre-norm by root mean square, rotary positions, biases where heads are made, SwiGLU experts and a gated one."""
+def qwen2_moe(
+  depth: int, d: int, heads: int, kv_heads: int, experts: int, k: int, d_ff: int, shared: int
+) -> Model:
+  """Pre-norm by root mean square, rotary positions, biases where heads are made, SwiGLU experts and
+  a gated one.
+  """
   norm = RMSNorm(1e-6)
   moe = Moe(experts, TopK(k=k, renormalize=False), Glu(d_ff), Glu(shared), shared_gate=True)
-  segment = Segment((Block(Attention(heads, kv_heads, d // heads, RoPE(1e6), bias='qkv'), moe, norm),), depth)
-  return Model(Tokens(151_936), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  segment = Segment(
+    (Block(Attention(heads, kv_heads, d // heads, RoPE(1e6), bias='qkv'), moe, norm),), depth
+  )
+  return Model(
+    Tokens(151_936),
+    d,
+    (segment,),
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -42,7 +57,9 @@ def read(c: Fields) -> Model:
   local = [window is not None and i < first and i % 2 == 0 for i in range(c['num_hidden_layers'])]
   looks = masks(c, [LOCAL if here else GLOBAL for here in local], window)
   pairs = zip(looks, feeds(c, moe), strict=True)
-  return llama.decoder(c, [Block(llama.attention(c, 16, bias=bias, mask=m), ffn, norm) for m, ffn in pairs], norm)
+  return llama.decoder(
+    c, [Block(llama.attention(c, 16, bias=bias, mask=m), ffn, norm) for m, ffn in pairs], norm
+  )
 
 
 def write(m: Any) -> dict[str, Any]:
@@ -53,6 +70,10 @@ def write(m: Any) -> dict[str, Any]:
 
 
 MODELS = {
-  'qwen1.5-moe-a2.7b': Entry(qwen2_moe(24, 2048, 16, 16, 60, 4, 1408, 5632), 14_315_784_192, '14.3B', POST),
-  'qwen2-57b-a14b': Entry(qwen2_moe(28, 3584, 28, 4, 64, 8, 2560, 20_480), 57_408_658_944, '57.4B', PAPER),
+  'qwen1.5-moe-a2.7b': Entry(
+    qwen2_moe(24, 2048, 16, 16, 60, 4, 1408, 5632), 14_315_784_192, '14.3B', POST
+  ),
+  'qwen2-57b-a14b': Entry(
+    qwen2_moe(28, 3584, 28, 4, 64, 8, 2560, 20_480), 57_408_658_944, '57.4B', PAPER
+  ),
 }

@@ -18,11 +18,20 @@ PAPER = 'Qwen3 Technical Report, arXiv:2505.09388'
 
 
 def qwen3(depth: int, d: int, heads: int, d_ff: int, tied: bool = False) -> Model:
-  """Pre-norm by root mean square, rotary positions, SwiGLU, 8 heads of keys, queries and keys normalised, no biases."""
+  """Pre-norm by root mean square, rotary positions, SwiGLU, 8 heads of keys, queries and keys
+  normalised, no biases.
+  """
   norm = RMSNorm(1e-6)
   block = Block(Attention(heads, 8, 128, RoPE(1e6), qk_norm=norm), Glu(d_ff), norm)
   segment = Segment((block,), depth)
-  return Model(Tokens(151_936), d, (segment,), heads={'lm': Lm(tied=tied)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(151_936),
+    d,
+    (segment,),
+    heads={'lm': Lm(tied=tied)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:

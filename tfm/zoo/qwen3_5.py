@@ -1,4 +1,6 @@
-"""Qwen3.5 (2026): the language model of Qwen3.5, Qwen3-Next's layers around dense feed-forwards or experts."""
+"""Qwen3.5 (2026): the language model of Qwen3.5, Qwen3-Next's layers around dense feed-forwards or
+experts.
+"""
 
 from typing import Any
 
@@ -23,13 +25,22 @@ from tfm.zoo.rope import rope_fields, rope_from
 POST = 'Qwen3.5, model card, Qwen Team 2026'
 
 
-def qwen3_5(depth: int, d: int, heads: int, kv_heads: int, ffn: FFN, recurrent: GatedDelta) -> Model:
+def qwen3_5(
+  depth: int, d: int, heads: int, kv_heads: int, ffn: FFN, recurrent: GatedDelta
+) -> Model:
   """Pre-norm by root mean square, three layers of Gated DeltaNet to one of gated attention."""
   norm = scaled(1e-6)
   attention = Attention(heads, kv_heads, 256, RoPE(1e7, fraction=0.25), qk_norm=norm, gated=True)
   blocks = [Block(mixer, ffn, norm) for mixer in (recurrent, recurrent, recurrent, attention)]
   segments = (Segment(tuple(blocks), depth // 4),)
-  return Model(Tokens(248_320), d, segments, heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(248_320),
+    d,
+    segments,
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -56,7 +67,11 @@ def _mixers(c: Fields, kv_heads: int) -> list[Mixer]:
   c.skip('mamba_ssm_dtype', 'mtp_num_hidden_layers')
   given = rope_fields(c)
   # How the positions of images are told apart: a token of text has one position.
-  fields = {name: value for name, value in given.items() if name not in ('mrope_section', 'mrope_interleaved')}
+  fields = {
+    name: value
+    for name, value in given.items()
+    if name not in ('mrope_section', 'mrope_interleaved')
+  }
   return mixers(c, kv_heads, rope_from(c, fields, fraction=0.25))
 
 

@@ -1,4 +1,6 @@
-"""Qwen3's mixtures (2025): 128 narrow experts, eight of which see a token; queries and keys normalised."""
+"""Qwen3's mixtures (2025): 128 narrow experts, eight of which see a token; queries and keys
+normalised.
+"""
 
 import dataclasses
 from typing import Any
@@ -22,12 +24,23 @@ from tfm.zoo.layers import layers_of, seen, window_of
 PAPER = 'Qwen3 Technical Report, arXiv:2505.09388'
 
 
-def qwen3_moe(depth: int, d: int, heads: int, d_ff: int, head_dim: int = 128, experts: int = 128, k: int = 8) -> Model:
-  """Pre-norm by root mean square, rotary positions, 4 heads of keys, SwiGLU experts with weights that sum to 1."""
+def qwen3_moe(
+  depth: int, d: int, heads: int, d_ff: int, head_dim: int = 128, experts: int = 128, k: int = 8
+) -> Model:
+  """Pre-norm by root mean square, rotary positions, 4 heads of keys, SwiGLU experts with weights
+  that sum to 1.
+  """
   norm = RMSNorm(1e-6)
   attention = Attention(heads, 4, head_dim, RoPE(1e6), qk_norm=norm)
   segment = Segment((Block(attention, Moe(experts, TopK(k=k), Glu(d_ff)), norm),), depth)
-  return Model(Tokens(151_936), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(151_936),
+    d,
+    (segment,),
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -36,14 +49,23 @@ def read(c: Fields) -> Model:
   window = c.given('sliding_window', 4096) if c.get('use_sliding_window') else None
   c.skip('sliding_window', 'max_window_layers')
   attention = llama.attention(c, 4, qk_norm=norm, mask=seen(window))
-  moe = Moe(c.get('num_local_experts', c.get('num_experts', 128)), top(c, 8), Glu(c.get('moe_intermediate_size', 768)))
+  moe = Moe(
+    c.get('num_local_experts', c.get('num_experts', 128)),
+    top(c, 8),
+    Glu(c.get('moe_intermediate_size', 768)),
+  )
   return llama.decoder(c, [Block(attention, ffn, norm) for ffn in feeds(c, moe)], norm)
 
 
 def top(c: Fields, k: int) -> TopK:
   """The router of a config."""
   renormalize = c.get('norm_topk_prob', False)
-  return TopK(c.get('router_aux_loss_coef', 0.001), 0.0, c.get('num_experts_per_tok', k), renormalize=renormalize)
+  return TopK(
+    c.get('router_aux_loss_coef', 0.001),
+    0.0,
+    c.get('num_experts_per_tok', k),
+    renormalize=renormalize,
+  )
 
 
 def feeds(c: Fields, moe: Moe) -> list[FFN]:
@@ -60,7 +82,8 @@ def write(m: Any) -> dict[str, Any]:
   window = window_of(m)
   bias = bool(m.segments[0].pattern[0].mixer.bias)
   return {
-    **mixed(m), 'attention_bias': bias, 'use_sliding_window': window is not None, 'sliding_window': window,
+    **mixed(m), 'attention_bias': bias, 'use_sliding_window': window is not None,
+    'sliding_window': window,
   }  # fmt: skip
 
 
@@ -70,8 +93,10 @@ def mixed(m: Any) -> dict[str, Any]:
   moe = next(f for f in feeds if hasattr(f, 'expert'))
   return {
     'intermediate_size': moe.expert.d_ff, 'hidden_act': name_of(moe.expert.act), **llama.sizes(m),
-    'num_experts': moe.experts, 'num_experts_per_tok': moe.router.k, 'norm_topk_prob': moe.router.renormalize,
-    'router_aux_loss_coef': moe.router.balance, 'moe_intermediate_size': moe.expert.d_ff, 'decoder_sparse_step': 1,
+    'num_experts': moe.experts, 'num_experts_per_tok': moe.router.k,
+    'norm_topk_prob': moe.router.renormalize,
+    'router_aux_loss_coef': moe.router.balance, 'moe_intermediate_size': moe.expert.d_ff,
+    'decoder_sparse_step': 1,
     'mlp_only_layers': [i for i, f in enumerate(feeds) if not hasattr(f, 'expert')],
   }  # fmt: skip
 

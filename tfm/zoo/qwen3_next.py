@@ -1,4 +1,6 @@
-"""Qwen3-Next (2025): three layers of Gated DeltaNet to one of gated attention, 512 narrow experts and a shared one."""
+"""Qwen3-Next (2025): three layers of Gated DeltaNet to one of gated attention, 512 narrow experts
+and a shared one.
+"""
 
 import dataclasses
 from typing import Any
@@ -31,13 +33,24 @@ def scaled(eps: float) -> RMSNorm:
   return RMSNorm(eps, one_plus=True, scale_first=True)
 
 
-def qwen3_next(depth: int, d: int, heads: int, kv_heads: int, moe: Moe, recurrent: GatedDelta) -> Model:
-  """Pre-norm by root mean square with scales stored less one, a quarter of each attention head rotated."""
+def qwen3_next(
+  depth: int, d: int, heads: int, kv_heads: int, moe: Moe, recurrent: GatedDelta
+) -> Model:
+  """Pre-norm by root mean square with scales stored less one, a quarter of each attention head
+  rotated.
+  """
   norm = scaled(1e-6)
   attention = Attention(heads, kv_heads, 256, RoPE(1e7, fraction=0.25), qk_norm=norm, gated=True)
   blocks = [Block(mixer, moe, norm) for mixer in (recurrent, recurrent, recurrent, attention)]
   segments = (Segment(tuple(blocks), depth // 4),)
-  return Model(Tokens(151_936), d, segments, heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(151_936),
+    d,
+    segments,
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
@@ -48,7 +61,10 @@ def read(c: Fields) -> Model:
   found: list[Any] = feeds(c, moe)
   dense = [dataclasses.replace(f, bias=False) if hasattr(f, 'd_ff') else f for f in found]
   norm = scaled(c.get('rms_norm_eps', 1e-6))
-  layers = [Block(mixer, ffn, norm) for mixer, ffn in zip(mixers(c, 2, c.rope(fraction=0.25)), dense, strict=True)]
+  layers = [
+    Block(mixer, ffn, norm)
+    for mixer, ffn in zip(mixers(c, 2, c.rope(fraction=0.25)), dense, strict=True)
+  ]
   return llama.decoder(c, layers, norm)
 
 
@@ -62,14 +78,20 @@ def mixers(c: Fields, kv_heads: int, rope: RoPE) -> list[Mixer]:
   n, every = c['num_hidden_layers'], c.get('full_attention_interval', 4)
   types = c.get('layer_types', [LINEAR if (i + 1) % every else GLOBAL for i in range(n)])
   if odd := sorted({*types} - {LINEAR, GLOBAL}):
-    raise errors.UserError(f'{c.where}: layer_types: {errors.unknown("value", odd[0], (LINEAR, GLOBAL))}')
+    raise errors.UserError(
+      f'{c.where}: layer_types: {errors.unknown("value", odd[0], (LINEAR, GLOBAL))}'
+    )
   if len(types) != n:
-    raise errors.UserError(f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers ({n}).')
+    raise errors.UserError(
+      f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers ({n}).'
+    )
   eps, norm = c.get('rms_norm_eps', 1e-6), scaled(c.get('rms_norm_eps', 1e-6))
   attention = llama.attention(c, kv_heads, 256, relative=rope, qk_norm=norm, gated=True)
   recurrent = GatedDelta(
-    c.get('linear_num_value_heads', 32), c.get('linear_num_key_heads', 16), c.get('linear_key_head_dim', 128),
-    c.get('linear_value_head_dim', 128), c.get('linear_conv_kernel_dim', 4), c.act('hidden_act', 'silu'), RMSNorm(eps),
+    c.get('linear_num_value_heads', 32), c.get('linear_num_key_heads', 16),
+    c.get('linear_key_head_dim', 128),
+    c.get('linear_value_head_dim', 128), c.get('linear_conv_kernel_dim', 4),
+    c.act('hidden_act', 'silu'), RMSNorm(eps),
   )  # fmt: skip
   return [attention if t == GLOBAL else recurrent for t in types]
 
@@ -84,7 +106,8 @@ def mixed(m: Any) -> dict[str, Any]:
   fields |= {'attention_bias': bool(attention.bias), 'layer_types': types}
   r = next((b.mixer for b in layers_of(m) if isinstance(b.mixer, GatedDelta)), None)
   return fields if r is None else {
-    **fields, 'linear_num_value_heads': r.heads, 'linear_num_key_heads': r.key_heads, 'linear_key_head_dim': r.key_dim,
+    **fields, 'linear_num_value_heads': r.heads, 'linear_num_key_heads': r.key_heads,
+    'linear_key_head_dim': r.key_dim,
     'linear_value_head_dim': r.head_dim, 'linear_conv_kernel_dim': r.conv,
   }  # fmt: skip
 
@@ -93,7 +116,8 @@ def experts(m: Any) -> dict[str, Any]:
   """Return the published fields of the experts of a spec."""
   moe = next(b.ffn for b in layers_of(m) if hasattr(b.ffn, 'expert'))
   return {
-    'hidden_act': name_of(moe.expert.act), 'num_experts': moe.experts, 'num_experts_per_tok': moe.router.k,
+    'hidden_act': name_of(moe.expert.act), 'num_experts': moe.experts,
+    'num_experts_per_tok': moe.router.k,
     'moe_intermediate_size': moe.expert.d_ff, 'shared_expert_intermediate_size': moe.shared.d_ff,
     'norm_topk_prob': moe.router.renormalize, 'router_aux_loss_coef': moe.router.balance,
   }  # fmt: skip
@@ -104,7 +128,10 @@ def write(m: Any) -> dict[str, Any]:
   feeds = [b.ffn for b in layers_of(m)]
   dense = [i for i, f in enumerate(feeds) if not hasattr(f, 'expert')]
   fields = {**mixed(m), **experts(m), 'mlp_only_layers': dense, 'decoder_sparse_step': 1}
-  return {**fields, 'intermediate_size': feeds[dense[0]].d_ff if dense else fields['moe_intermediate_size']}
+  return {
+    **fields,
+    'intermediate_size': feeds[dense[0]].d_ff if dense else fields['moe_intermediate_size'],
+  }
 
 
 _MOE = Moe(512, TopK(0.001, 0.0, 10), Glu(512), Glu(512), shared_gate=True)

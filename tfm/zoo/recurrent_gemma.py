@@ -1,4 +1,6 @@
-"""RecurrentGemma (2024): two layers of RG-LRU to one of local attention, Gemma's scaled and tied embeddings."""
+"""RecurrentGemma (2024): two layers of RG-LRU to one of local attention, Gemma's scaled and tied
+embeddings.
+"""
 
 from typing import Any
 
@@ -21,18 +23,24 @@ from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import as_attention, layers_of, seen, segments, window_of
 
-PAPER = 'RecurrentGemma: Moving Past Transformers for Efficient Open Language Models, arXiv:2404.07839'
+PAPER = (
+  'RecurrentGemma: Moving Past Transformers for Efficient Open Language Models, arXiv:2404.07839'
+)
 _PATTERN = ('recurrent', 'recurrent', 'attention')
 
 
 def recurrent_gemma(depth: int, d: int, heads: int, d_ff: int) -> Model:
-  """Pre-norm by root mean square with scales stored less one, one head of keys, biases, logits capped at 30."""
+  """Pre-norm by root mean square with scales stored less one, one head of keys, biases, logits
+  capped at 30.
+  """
   norm = scaled(1e-6)
   attention = Attention(heads, 1, d // heads, RoPE(1e4, fraction=0.5), seen(2048), bias='o')
   mixers: tuple[Mixer, ...] = (RGLRU(d, heads), RGLRU(d, heads), attention)
   layers = [Block(mixers[i % 3], Glu(d_ff, GeluTanh(), bias=True), norm) for i in range(depth)]
   head = Lm(cap=30.0)
-  return Model(embedding(256_000, d), d, segments(layers), heads={'lm': head}, norm=norm, init=Normal())
+  return Model(
+    embedding(256_000, d), d, segments(layers), heads={'lm': head}, norm=norm, init=Normal()
+  )
 
 
 def scaled(eps: float) -> RMSNorm:
@@ -51,11 +59,24 @@ def read(c: Fields) -> Model:
   norm, act = scaled(c.get('rms_norm_eps', 1e-6)), c.act('hidden_activation', 'gelu_pytorch_tanh')
   types = [*c.get('block_types', _PATTERN)]
   if odd := sorted({*types} - {*_PATTERN}):
-    raise errors.UserError(f'{c.where}: block_types: {errors.unknown("value", odd[0], ("recurrent", "attention"))}')
+    raise errors.UserError(
+      f'{c.where}: block_types: {errors.unknown("value", odd[0], ("recurrent", "attention"))}'
+    )
   # They repeat the other sizes, or are how weights start.
-  c.skip('head_dim', 'layers_block_type', '_block_types', 'w_init_variance_scale', 'final_w_init_variance_scale')
-  mask, bias = seen(c.get('attention_window_size', 2048)), 'qkvo' if c.get('attention_bias') else 'o'
-  attention = llama.attention(c, heads, d // heads, relative=c.rope(fraction=0.5), mask=mask, bias=bias)
+  c.skip(
+    'head_dim',
+    'layers_block_type',
+    '_block_types',
+    'w_init_variance_scale',
+    'final_w_init_variance_scale',
+  )
+  mask, bias = (
+    seen(c.get('attention_window_size', 2048)),
+    'qkvo' if c.get('attention_bias') else 'o',
+  )
+  attention = llama.attention(
+    c, heads, d // heads, relative=c.rope(fraction=0.5), mask=mask, bias=bias
+  )
   recurrent = RGLRU(c.get('lru_width', d), heads, c.get('conv1d_width', 4), act)
   ffn = Glu(c.get('intermediate_size', 3 * d) // 2, act, bias=True)
   kinds = {'recurrent': recurrent, 'attention': attention}
@@ -69,15 +90,19 @@ def write(m: Any) -> dict[str, Any]:
   alike = as_attention(m)
   attention, ffn = alike.segments[0].pattern[0].mixer, m.segments[0].pattern[0].ffn
   blocks: list[Any] = layers_of(m)
-  recurrent = next((b.mixer for b in blocks if isinstance(b.mixer, RGLRU)), RGLRU(m.d_model, attention.heads))
+  recurrent = next(
+    (b.mixer for b in blocks if isinstance(b.mixer, RGLRU)), RGLRU(m.d_model, attention.heads)
+  )
   fields = llama.sizes(alike)
   for name in ('head_dim', 'hidden_act', 'intermediate_size'):
     del fields[name]
   # Without the field, transformers rotates half of each head.
   fields['rope_parameters'] |= {'partial_rotary_factor': attention.relative.fraction}
   return {
-    **fields, 'block_types': ['attention' if hasattr(b.mixer, 'sizes') else 'recurrent' for b in blocks],
-    'lru_width': recurrent.width, 'conv1d_width': recurrent.conv, 'hidden_activation': name_of(ffn.act),
+    **fields,
+    'block_types': ['attention' if hasattr(b.mixer, 'sizes') else 'recurrent' for b in blocks],
+    'lru_width': recurrent.width, 'conv1d_width': recurrent.conv,
+    'hidden_activation': name_of(ffn.act),
     'intermediate_size': 2 * ffn.d_ff, 'attention_bias': 'q' in attention.bias,
     'attention_window_size': window_of(alike), 'logits_soft_cap': m.lm.cap if m.lm else 30.0,
   }  # fmt: skip

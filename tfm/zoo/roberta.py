@@ -1,4 +1,6 @@
-"""RoBERTa, CamemBERT, XLM-R, I-BERT and data2vec: BERT whose positions begin behind that of padding (2019-2022)."""
+"""RoBERTa, CamemBERT, XLM-R, I-BERT and data2vec: BERT whose positions begin behind that of padding
+(2019-2022).
+"""
 
 import dataclasses
 from typing import Any
@@ -26,8 +28,12 @@ def roberta(depth: int, d: int, heads: int, vocab: int = 50_265) -> Model:
 
 
 def behind_padding(spec: Any, length: int, pad: int) -> Model:
-  """A BERT of `length` positions that begin behind that of the padding token, with its head's own GELU."""
-  return dataclasses.replace(spec, absolute=Learned(length, pad + 1), heads={**spec.heads, 'lm': gelu_head(spec.norm)})
+  """A BERT of `length` positions that begin behind that of the padding token, with its head's own
+  GELU.
+  """
+  return dataclasses.replace(
+    spec, absolute=Learned(length, pad + 1), heads={**spec.heads, 'lm': gelu_head(spec.norm)}
+  )
 
 
 def gelu_head(norm: Norm) -> Lm:
@@ -52,7 +58,11 @@ def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   if (offset := m.absolute.offset) < 1:
     raise errors.UserError('roberta: positions begin at 0. Expected absolute.offset of at least 1.')
-  return {**bert.write(m), 'max_position_embeddings': m.max_positions + offset, 'pad_token_id': offset - 1}
+  return {
+    **bert.write(m),
+    'max_position_embeddings': m.max_positions + offset,
+    'pad_token_id': offset - 1,
+  }
 
 
 MODELS = {

@@ -19,4 +19,8 @@ def read(c: Fields) -> Model:
   return pre_norm(roberta.read(c), embed_norm=True)
 
 
-MODELS = {'roberta-prelayernorm-large': Entry(roberta_prelayernorm(24, 1024, 16), 355_414_105, '355M', PAPER)}
+MODELS = {
+  'roberta-prelayernorm-large': Entry(
+    roberta_prelayernorm(24, 1024, 16), 355_414_105, '355M', PAPER
+  )
+}

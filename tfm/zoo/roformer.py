@@ -22,7 +22,9 @@ def rotated(spec: Any, length: int, width: int) -> Model:
   """A BERT of rotary positions, at most `length` of them, with embeddings of `width`."""
   (block,) = spec.segments[0].pattern
   mixer = dataclasses.replace(block.mixer, relative=RoPE(layout='interleaved', max_len=length))
-  segment = dataclasses.replace(spec.segments[0], pattern=(dataclasses.replace(block, mixer=mixer),))
+  segment = dataclasses.replace(
+    spec.segments[0], pattern=(dataclasses.replace(block, mixer=mixer),)
+  )
   embed = dataclasses.replace(spec.embed, dim=None if width == spec.d_model else width)
   return dataclasses.replace(spec, segments=(segment,), absolute=Absolute(), embed=embed)
 
@@ -31,7 +33,9 @@ def read(c: Fields) -> Model:
   """The spec of a published config, of a masked language model."""
   c.only(rotary_value=False)
   spec = bert.read(c)
-  return rotated(spec, c.get('max_position_embeddings', 1536), c.get('embedding_size', spec.d_model))
+  return rotated(
+    spec, c.get('max_position_embeddings', 1536), c.get('embedding_size', spec.d_model)
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

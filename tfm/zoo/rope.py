@@ -17,5 +17,10 @@ def rope_fields(c: Fields) -> dict[str, Any]:
 def rope_from(c: Fields, fields: dict[str, Any], base: float = 1e4, **how: Any) -> RoPE:
   """Return the rotary position of a config, `fields` in place of its `rope_parameters`."""
   rest = {name: value for name, value in c.values_.items() if name not in _WHERE}
-  c.skip('rope_theta', 'partial_rotary_factor', 'max_position_embeddings', 'original_max_position_embeddings')
+  c.skip(
+    'rope_theta',
+    'partial_rotary_factor',
+    'max_position_embeddings',
+    'original_max_position_embeddings',
+  )
   return Fields({**rest, 'rope_parameters': fields}, c.where).rope(base, **how)

@@ -1,7 +1,8 @@
-"""Rotary positions of a published config: `rope_parameters`, or `rope_theta` and `rope_scaling` of earlier versions.
+"""Rotary positions of a published config: `rope_parameters`, or `rope_theta` and `rope_scaling` of
+earlier versions.
 
-A key is read exactly as `transformers` 5.23.0 reads it, or it raises an error that describes what `transformers` does.
-"""
+A key is read exactly as `transformers` 5.23.0 reads it, or it raises an error that describes what
+`transformers` does."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 #: Keys of every `rope_type`.
 _COMMON = ('rope_theta', 'rope_type', 'type', 'partial_rotary_factor')
-#: Keys that no text model computes with: a note of fine-tuning, and the axes of image positions, equal for text.
+#: Keys that no text model computes with: a note of fine-tuning, and the axes of image positions,
+#: equal for text.
 _NOTES = ('finetuned', 'mrope_section', 'mrope_interleaved')
 _ORIGINAL = 'original_max_position_embeddings'
 #: Values of keys with which a `rope_type` that does not read them computes the same.
@@ -30,7 +32,9 @@ _NEUTRAL: dict[str, Any] = {'factor': 1, 'attention_factor': 1}
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-  """A `rope_type`: its scaling, required keys, optional keys, and keys that only record how the model was made."""
+  """A `rope_type`: its scaling, required keys, optional keys, and keys that only record how the
+  model was made.
+  """
 
   make: Callable[['_Entry'], Scaling]
   needs: tuple[str, ...] = ()
@@ -70,7 +74,11 @@ class _Entry:
     return self.checked(key, self.values.get(key))
 
   def checked(self, key: str, value: Any, *, zero: bool = False) -> Any:
-    right = isinstance(value, int | float) and not isinstance(value, bool) and (value > 0 or (zero and value == 0))
+    right = (
+      isinstance(value, int | float)
+      and not isinstance(value, bool)
+      and (value > 0 or (zero and value == 0))
+    )
     if not right:
       least = 'at least 0' if zero else 'above 0'
       raise errors.UserError(f'{self.where}: {key} is {value!r}. Expected a number {least}.')
@@ -80,7 +88,9 @@ class _Entry:
     """Return a list of positive numbers."""
     value = self.values.get(key)
     if not isinstance(value, list) or not value:
-      raise errors.UserError(f'{self.where}: {key} is {value!r}. Expected a list with a number per rotated pair.')
+      raise errors.UserError(
+        f'{self.where}: {key} is {value!r}. Expected a list with a number per rotated pair.'
+      )
     return tuple(self.checked(f'{key}[{i}]', x) for i, x in enumerate(value))
 
   @property
@@ -90,13 +100,16 @@ class _Entry:
 
   @property
   def original(self) -> int:
-    """The length of pretraining: the config's own field before that of the entry, as in `transformers`."""
+    """The length of pretraining: the config's own field before that of the entry, as in
+    `transformers`.
+    """
     own = self.values.get(_ORIGINAL)
     if not self.nested and (_ORIGINAL in self.c or self.default_original is not None):
       value = self.checked(_ORIGINAL, self.c.given(_ORIGINAL, self.default_original))
       if own not in (None, value):
         raise errors.UserError(
-          f'{self.where}: {_ORIGINAL} is {own!r}, and {value!r} outside of it. Expected one number; transformers '
+          f'{self.where}: {_ORIGINAL} is {own!r}, and {value!r} outside of it. Expected one '
+          f'number; transformers '
           'computes with the one outside.'
         )
       return value
@@ -108,7 +121,9 @@ class _Entry:
 def _llama3(e: _Entry) -> Scaling:
   low, high = e.needed('low_freq_factor'), e.needed('high_freq_factor')
   if high < low:
-    raise errors.UserError(f'{e.where}: high_freq_factor is {high!r}. Expected at least low_freq_factor={low!r}.')
+    raise errors.UserError(
+      f'{e.where}: high_freq_factor is {high!r}. Expected at least low_freq_factor={low!r}.'
+    )
   return Llama3(e.needed('factor'), low, high, e.original)
 
 
@@ -116,7 +131,8 @@ def _dynamic(e: _Entry) -> Scaling:
   original = e.values.get(_ORIGINAL)
   if original not in (None, e.length):
     raise errors.UserError(
-      f"{e.where}: {_ORIGINAL} is {original!r}. Expected max_position_embeddings={e.length!r}: rope_type 'dynamic' of "
+      f'{e.where}: {_ORIGINAL} is {original!r}. Expected max_position_embeddings={e.length!r}: '
+      f"rope_type 'dynamic' of "
       'transformers stretches rows longer than that, and does not read this key.'
     )
   return Dynamic(e.needed('factor'), e.length, e.length)
@@ -127,19 +143,23 @@ def _yarn(e: _Entry) -> Scaling:
   truncate = e.values.get('truncate', True)
   if e.nested and not truncate:
     raise errors.UserError(
-      f'{e.where}: truncate is {truncate!r}. Expected true: transformers reads no other value inside a layer type.'
+      f'{e.where}: truncate is {truncate!r}. Expected true: transformers reads no other value '
+      f'inside a layer type.'
     )
   return Yarn(
     e.length / original if factor is None else factor, original,
     e.number('beta_fast', zero=True) or 32.0, e.number('beta_slow', zero=True) or 1.0,
-    e.number('attention_factor', zero=True), e.number('mscale', zero=True), e.number('mscale_all_dim', zero=True),
+    e.number('attention_factor', zero=True), e.number('mscale', zero=True),
+    e.number('mscale_all_dim', zero=True),
     bool(truncate),
   )  # fmt: skip
 
 
 def _longrope(e: _Entry) -> Scaling:
   short, long = e.numbers('short_factor'), e.numbers('long_factor')
-  return LongRoPE(short, long, e.original, e.length, e.number('factor'), e.number('attention_factor', zero=True))
+  return LongRoPE(
+    short, long, e.original, e.length, e.number('factor'), e.number('attention_factor', zero=True)
+  )
 
 
 _KINDS = {
@@ -177,26 +197,34 @@ def read_rope(
     fraction: the rotated part of a head where none is given.
     older: earlier names of scalings in this family, and the present ones.
     partial: whether the family reads `partial_rotary_factor`.
-    original: the default of the config's own `original_max_position_embeddings`, for a family that has the field.
-    fields: the config's own fields for the base and for the rotated part of a head, as earlier versions write them.
+    original: the default of the config's own `original_max_position_embeddings`, for a family that
+    has the field.
+    fields: the config's own fields for the base and for the rotated part of a head, as earlier
+    versions write them.
 
   Raises:
-    UserError: for a key or value that `transformers` refuses, that it leaves out with a warning, or that is given
-      twice with different values.
+    UserError: for a key or value that `transformers` refuses, that it leaves out with a warning, or
+      that is given twice with different values.
   """
   values = _given(c, kind)
   where = f'{c.where}: {"rope_parameters" if c.get("rope_parameters") else "rope_scaling"}'
-  entry = _Entry(c, values, where if kind is None else f'{where}: {kind}', kind is not None, original)
+  entry = _Entry(
+    c, values, where if kind is None else f'{where}: {kind}', kind is not None, original
+  )
   name = _rope_type(entry, older or {})
   _check_keys(entry, name)
   c.skip(_ORIGINAL, 'max_position_embeddings')  # read with the types that need them
   flat = kind is None
-  found = _either(entry, 'rope_theta', fields[0], flat), _either(entry, 'partial_rotary_factor', fields[1], flat)
+  found = (
+    _either(entry, 'rope_theta', fields[0], flat),
+    _either(entry, 'partial_rotary_factor', fields[1], flat),
+  )
   base = entry.checked('rope_theta', base if found[0] is None else found[0])
   part = fraction if found[1] is None else entry.checked('partial_rotary_factor', found[1])
   if not partial and part != 1:
     raise errors.UserError(
-      f'{where}: partial_rotary_factor is {part!r}. Expected 1: models of this family rotate whole heads.'
+      f'{where}: partial_rotary_factor is {part!r}. Expected 1: models of this family rotate whole '
+      f'heads.'
     )
   return RoPE(float(base), layout, float(part), _KINDS[name].make(entry))
 
@@ -210,10 +238,13 @@ def _given(c: 'Fields', kind: str | None) -> dict[str, Any]:
   new, old = both.values()
   if kind is not None:
     if new and old:
-      raise errors.UserError(f'{c.where}: rope_parameters and rope_scaling are both given. Expected only one.')
+      raise errors.UserError(
+        f'{c.where}: rope_parameters and rope_scaling are both given. Expected only one.'
+      )
     if flat := sorted(key for key, value in new.items() if not isinstance(value, Mapping | None)):
       raise errors.UserError(
-        f'{c.where}: rope_parameters: {flat[0]} is outside of the layer types, where transformers ignores it. '
+        f'{c.where}: rope_parameters: {flat[0]} is outside of the layer types, where transformers '
+        f'ignores it. '
         f'Expected it inside {kind}.'
       )
     return dict(new.get(kind) or old)
@@ -225,7 +256,8 @@ def _given(c: 'Fields', kind: str | None) -> dict[str, Any]:
     if other != value and not plain(key, value):
       beside = 'rope_scaling lacks it' if other is None else f'rope_scaling has {other!r}'
       raise errors.UserError(
-        f'{c.where}: rope_parameters has {key}={value!r}, and {beside}. Expected only one table: of two, '
+        f'{c.where}: rope_parameters has {key}={value!r}, and {beside}. Expected only one table: '
+        f'of two, '
         'transformers reads rope_scaling alone.'
       )
   return dict(old)
@@ -236,7 +268,8 @@ def _rope_type(e: _Entry, older: Mapping[str, str]) -> str:
   mapped = [older.get(name, name) if isinstance(name, str) else name for name in names]
   if len({*map(repr, mapped)}) > 1 and names[1] is not None:
     raise errors.UserError(
-      f'{e.where}: rope_type is {names[0]!r} and type {names[1]!r}. Expected the same; transformers computes with '
+      f'{e.where}: rope_type is {names[0]!r} and type {names[1]!r}. Expected the same; '
+      f'transformers computes with '
       'rope_type.'
     )
   name: Any = mapped[0] if mapped else 'default'
@@ -253,13 +286,15 @@ def _check_keys(e: _Entry, name: str) -> None:
       continue
     if key in every:
       raise errors.UserError(
-        f'{e.where}: {key} is {value!r}, which rope_type {name!r} does not read. Expected it without; transformers '
+        f'{e.where}: {key} is {value!r}, which rope_type {name!r} does not read. Expected it '
+        f'without; transformers '
         'warns and leaves it out.'
       )
     raise errors.UserError(f'{e.where}: {key}={value!r}: {errors.unknown("key", key, kind.keys)}')
   if missing := [key for key in kind.needs if key not in e.values]:
     raise errors.UserError(
-      f'{e.where}: {missing[0]} is missing. Expected it with rope_type {name!r}; transformers raises an error too.'
+      f'{e.where}: {missing[0]} is missing. Expected it with rope_type {name!r}; transformers '
+      f'raises an error too.'
     )
   for key in ('rope_theta', 'partial_rotary_factor'):
     if key in e.values:
@@ -267,13 +302,16 @@ def _check_keys(e: _Entry, name: str) -> None:
 
 
 def _either(e: _Entry, key: str, older: str, flat: bool) -> Any:
-  """Return a value of the table, else of a config field, else None. With `flat`, two values must agree."""
+  """Return a value of the table, else of a config field, else None. With `flat`, two values must
+  agree.
+  """
   own, outside = e.values.get(key), e.c.get(older)
   if own is None and outside is None and older in e.c and older != 'partial_rotary_factor':
     raise errors.UserError(f'{e.c.where}: {older} is null. Expected a number, or no such field.')
   if flat and own is not None and outside is not None and own != outside:
     raise errors.UserError(
-      f'{e.where}: {key} is {own!r}, and {older}={outside!r} outside of it. Expected one number; transformers '
+      f'{e.where}: {key} is {own!r}, and {older}={outside!r} outside of it. Expected one number; '
+      f'transformers '
       'computes with the one inside.'
     )
   return outside if own is None else own

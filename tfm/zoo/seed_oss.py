@@ -22,14 +22,23 @@ def seed_oss(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
   norm = RMSNorm(1e-6)
   attention = Attention(heads, kv_heads, 128, RoPE(1e7), bias='qkv', dropout=0.1)
   segment = Segment((Block(attention, Glu(d_ff), norm, dropout=0.1),), depth)
-  return Model(Tokens(155_136), d, (segment,), heads={'lm': Lm(tied=False)}, norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(155_136),
+    d,
+    (segment,),
+    heads={'lm': Lm(tied=False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
+  )
 
 
 def read(c: Fields) -> Model:
   """Return the spec of a published config."""
   c.only(pretraining_tp=1)
   norm, dropout = RMSNorm(c.get('rms_norm_eps', 1e-6)), c.get('residual_dropout', 0.1)
-  bias = ('qkv' if c.get('attention_bias', True) else '') + ('o' if c.get('attention_out_bias', False) else '')
+  bias = ('qkv' if c.get('attention_bias', True) else '') + (
+    'o' if c.get('attention_out_bias', False) else ''
+  )
   attention = llama.attention(c, 8, 128, bias=bias, dropout=c.get('attention_dropout', 0.1))
   block = Block(attention, llama.glu(c), norm, dropout=dropout)
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm)
@@ -39,7 +48,8 @@ def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
   block = m.segments[0].pattern[0]
   return {
-    **llama.write(m), 'attention_bias': 'q' in block.mixer.bias, 'attention_out_bias': 'o' in block.mixer.bias,
+    **llama.write(m), 'attention_bias': 'q' in block.mixer.bias,
+    'attention_out_bias': 'o' in block.mixer.bias,
     'residual_dropout': block.dropout,
   }  # fmt: skip
 

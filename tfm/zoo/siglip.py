@@ -23,11 +23,13 @@ PAPER = 'Sigmoid Loss for Language Image Pre-Training, arXiv:2303.15343'
 _ACT, _EPS = 'gelu_pytorch_tanh', 1e-6
 
 
-def siglip(size: tuple[int, int, int], patch: int, side: int, d_ff: int = 0, length: int = 64) -> Model:
+def siglip(
+  size: tuple[int, int, int], patch: int, side: int, d_ff: int = 0, length: int = 64
+) -> Model:
   """Return a SigLIP whose two towers have the same (depth, width, heads).
 
-  The text tower attends in both directions and is read at its last position, padding or not: pad texts to `length`
-  and give no attention mask. An attention probe pools the image tower.
+  The text tower attends in both directions and is read at its last position, padding or not: pad
+  texts to `length` and give no attention mask. An attention probe pools the image tower.
 
   Args:
     size: depth, width and heads of both towers.
@@ -38,28 +40,37 @@ def siglip(size: tuple[int, int, int], patch: int, side: int, d_ff: int = 0, len
   """
   depth, d, heads = size
   blocks = clip.layers(depth, heads, d_ff or 4 * d, GeluTanh(), _EPS)
-  model = Model(Tokens(32_000), d, blocks, Learned(length), LayerNorm(_EPS), heads={}, init=Normal())
-  return joined(model, Tower(Patches(patch, side, class_token=False), d, blocks, norm=LayerNorm(_EPS)))
+  model = Model(
+    Tokens(32_000), d, blocks, Learned(length), LayerNorm(_EPS), heads={}, init=Normal()
+  )
+  return joined(
+    model, Tower(Patches(patch, side, class_token=False), d, blocks, norm=LayerNorm(_EPS))
+  )
 
 
 def joined(text: Model, image: Tower, dim: int | None = None) -> Model:
   """Return a text and an image tower without heads as one model that compares them.
 
-  `dim` is the width of the vectors, which is that of the image tower; None: that of the text tower too.
-  """
+  `dim` is the width of the vectors, which is that of the image tower; None: that of the text tower
+  too."""
   project = Project(dim, 'end', bias=True, name='text_embeds')
   text = text.with_heads(text=project, similarity=Similarity(scale=2.3026, bias=-10.0))
-  return text.with_towers(vision=dataclasses.replace(image, heads={'image': probe(image, 'image_embeds', True)}))
+  return text.with_towers(
+    vision=dataclasses.replace(image, heads={'image': probe(image, 'image_embeds', True)})
+  )
 
 
 def probe(image: Any, name: str, unit: bool) -> Probe:
   """Return the pooling head of an image tower, whose sizes are those of its layers."""
   block = image.segments[0].pattern[0]
-  return Probe(block.mixer.heads, norm=block.norm, ffn=Mlp(block.ffn.d_ff, block.ffn.act), name=name, unit=unit)
+  return Probe(
+    block.mixer.heads, norm=block.norm, ffn=Mlp(block.ffn.d_ff, block.ffn.act), name=name, unit=unit
+  )
 
 
 _TEXT = {
-  **clip.TEXT, 'hidden_size': 768, 'num_attention_heads': 12, 'intermediate_size': 3072, 'vocab_size': 32_000,
+  **clip.TEXT, 'hidden_size': 768, 'num_attention_heads': 12, 'intermediate_size': 3072,
+  'vocab_size': 32_000,
   'max_position_embeddings': 64,
 }  # fmt: skip
 _IMAGE = {**clip.IMAGE, 'patch_size': 16}
@@ -90,13 +101,17 @@ def _dim(c: Fields, text: Model) -> int | None:
 def read_text(c: Fields) -> Model:
   """Return the spec of a config of the text tower alone."""
   model = _texts(c)
-  return model.with_heads(text=Project(_dim(c, model), 'end', bias=True, unit=False, name='pooler_output'))
+  return model.with_heads(
+    text=Project(_dim(c, model), 'end', bias=True, unit=False, name='pooler_output')
+  )
 
 
 def read_image(c: Fields) -> Model:
   """Return the spec of a config of the image tower alone, with its pooling head if it has one."""
   model = clip.alone(_images(c))
-  return model.with_heads(image=probe(model, 'pooler_output', False) if c.get('vision_use_head', True) else None)
+  return model.with_heads(
+    image=probe(model, 'pooler_output', False) if c.get('vision_use_head', True) else None
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

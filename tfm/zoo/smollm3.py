@@ -39,14 +39,22 @@ def read(c: Fields) -> Model:
   rope = c.rope(2e6, partial=False)
   relatives = [rope if here else Relative() for here in turned]
   pairs = zip(looks, relatives, strict=True)
-  layers = [Block(llama.attention(c, 4, mask=mask, relative=relative), ffn, norm) for mask, relative in pairs]
+  layers = [
+    Block(llama.attention(c, 4, mask=mask, relative=relative), ffn, norm)
+    for mask, relative in pairs
+  ]
   return llama.decoder(c, layers, norm, True)
 
 
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   turned = [int(hasattr(b.mixer.relative, 'base')) for b in layers_of(m)]
-  return {**llama.write(m), **llama.padding(m, 128_004), **qwen2.looked(m), 'no_rope_layers': turned}
+  return {
+    **llama.write(m),
+    **llama.padding(m, 128_004),
+    **qwen2.looked(m),
+    'no_rope_layers': turned,
+  }
 
 
 MODELS = {'smollm3-3b': Entry(smollm3(36, 2048, 16, 4, 11_008), 3_075_098_624, '3.1B', POST)}

@@ -26,14 +26,26 @@ PAPER_12B = 'Stable LM 2 12B, Stability AI 2024'
 LAYOUTS = {True: Parallel(), False: Pre()}
 
 
-def stablelm(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int, **attention: Any) -> Model:
+def stablelm(
+  depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int, **attention: Any
+) -> Model:
   """Llama's block with layer norms, a quarter of a head rotated; not tied."""
   norm = LayerNorm(1e-5)
   # Those with a norm in every head, 12B alone, have the branches side by side too.
   residual_layout = LAYOUTS[attention.get('qk_norm') is not None]
-  block = Block(Attention(heads, kv_heads, d // heads, RoPE(fraction=0.25), **attention), Glu(d_ff), norm, residual_layout)
+  block = Block(
+    Attention(heads, kv_heads, d // heads, RoPE(fraction=0.25), **attention),
+    Glu(d_ff),
+    norm,
+    residual_layout,
+  )
   return Model(
-    Tokens(vocab), d, (Segment((block,), depth),), heads={'lm': Lm(False)}, norm=norm, init=Normal(depth_scaled=False)
+    Tokens(vocab),
+    d,
+    (Segment((block,), depth),),
+    heads={'lm': Lm(False)},
+    norm=norm,
+    init=Normal(depth_scaled=False),
   )
 
 
@@ -45,7 +57,10 @@ def read(c: Fields) -> Model:
     qk_norm = {'qk_norm': LayerNorm(norm.eps, bias=False), 'qk_norm_over': 'each'}
   bias = 'qkv' if c.get('use_qkv_bias') else ''
   attention = llama.attention(c, 32, relative=c.rope(fraction=0.25), bias=bias, **qk_norm)
-  residual_layout, dropout = LAYOUTS[c.get('use_parallel_residual', False)], c.get('hidden_dropout', 0.0)
+  residual_layout, dropout = (
+    LAYOUTS[c.get('use_parallel_residual', False)],
+    c.get('hidden_dropout', 0.0),
+  )
   block = Block(attention, llama.glu(c, bias=False), norm, residual_layout, dropout=dropout)
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=Tokens())
 
@@ -58,7 +73,8 @@ def write(m: Any) -> dict[str, Any]:
   del fields['head_dim']
   return {
     **fields, 'rope_parameters': all_rope_parameters(a.relative), 'use_qkv_bias': bool(a.bias),
-    'qk_layernorm': a.qk_norm is not None, 'use_parallel_residual': block.residual_layout == LAYOUTS[True],
+    'qk_layernorm': a.qk_norm is not None,
+    'use_parallel_residual': block.residual_layout == LAYOUTS[True],
     'hidden_dropout': block.dropout,
   }  # fmt: skip
 
@@ -66,6 +82,10 @@ def write(m: Any) -> dict[str, Any]:
 _EACH = {'qk_norm': LayerNorm(1e-5, bias=False), 'qk_norm_over': 'each'}
 MODELS = {
   'stablelm-3b': Entry(stablelm(32, 2560, 32, 32, 6912, 50_304), 2_795_443_200, '2.8B', PAPER),
-  'stablelm2-1.6b': Entry(stablelm(24, 2048, 32, 32, 5632, 100_352, bias='qkv'), 1_644_515_328, '1.6B', PAPER_2),
-  'stablelm2-12b': Entry(stablelm(40, 5120, 32, 8, 13_824, 100_352, **_EACH), 12_143_185_920, '12.1B', PAPER_12B),
+  'stablelm2-1.6b': Entry(
+    stablelm(24, 2048, 32, 32, 5632, 100_352, bias='qkv'), 1_644_515_328, '1.6B', PAPER_2
+  ),
+  'stablelm2-12b': Entry(
+    stablelm(40, 5120, 32, 8, 13_824, 100_352, **_EACH), 12_143_185_920, '12.1B', PAPER_12B
+  ),
 }

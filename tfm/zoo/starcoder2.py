@@ -1,4 +1,6 @@
-"""StarCoder2 (2024): pre-norm with biases everywhere, rotary positions, a plain feed-forward, a window."""
+"""StarCoder2 (2024): pre-norm with biases everywhere, rotary positions, a plain feed-forward, a
+window.
+"""
 
 from typing import Any
 
@@ -30,9 +32,16 @@ def read(c: Fields) -> Model:
   """The spec of a published config."""
   c.only(mlp_type='default', norm_type='layer_norm', scale_attn_weights=True)
   # What the library it was trained with read, and transformers does not.
-  c.skip('activation_function', 'layer_norm_epsilon', 'attention_softmax_in_fp32', 'scale_attention_softmax_in_fp32')
+  c.skip(
+    'activation_function',
+    'layer_norm_epsilon',
+    'attention_softmax_in_fp32',
+    'scale_attention_softmax_in_fp32',
+  )
   norm, bias = LayerNorm(c.get('norm_epsilon', 1e-5)), c.get('use_bias', True)
-  attention = llama.attention(c, 2, mask=seen(c.given('sliding_window')), bias='qkvo' if bias else '')
+  attention = llama.attention(
+    c, 2, mask=seen(c.given('sliding_window')), bias='qkvo' if bias else ''
+  )
   ffn = Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu_pytorch_tanh'), bias)
   block = Block(attention, ffn, norm, dropout=c.get('residual_dropout', 0.0))
   embed = Tokens(dropout=c.get('embedding_dropout', 0.0))
@@ -50,6 +59,8 @@ def write(m: Any) -> dict[str, Any]:
 
 
 MODELS = {
-  'starcoder2-3b': Entry(starcoder2(30, 3072, 24, 2, 999_999.4420358813), 3_030_371_328, '3B', PAPER),
+  'starcoder2-3b': Entry(
+    starcoder2(30, 3072, 24, 2, 999_999.4420358813), 3_030_371_328, '3B', PAPER
+  ),
   'starcoder2-7b': Entry(starcoder2(32, 4608, 36, 4, 1e6), 7_173_923_840, '7B', PAPER),
 }

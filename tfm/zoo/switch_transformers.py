@@ -20,9 +20,13 @@ PAPER = 'Switch Transformers: Scaling to Trillion Parameter Models with Simple a
 
 
 def switch(layers: int, d: int, heads: int, d_ff: int, sparse: int, experts: int) -> Model:
-  """T5's stacks, `sparse` layers of each with experts that take 64 tokens of a row and leave the others as they are."""
+  """T5's stacks, `sparse` layers of each with experts that take 64 tokens of a row and leave the
+  others as they are.
+  """
   ffn = Mlp(d_ff, Relu(), bias=False, dropout=0.1)
-  m = t5.stacks(32_128, (layers, layers), d, heads, 64, ffn, Lm(power=-0.5), T5Bias(), RMSNorm(1e-6), 0.1)
+  m = t5.stacks(
+    32_128, (layers, layers), d, heads, 64, ffn, Lm(power=-0.5), T5Bias(), RMSNorm(1e-6), 0.1
+  )
   return with_experts(m, Moe(experts, TopK(k=1, renormalize=False), ffn, slots=64), sparse, sparse)
 
 
@@ -34,12 +38,16 @@ def with_experts(m: Model, moe: Moe, reading: int, writing: int) -> Model:
 
 def _sparse(stack: Any, moe: Moe, n: int) -> Any:
   feed = lambda b, sparse: dataclasses.replace(b, ffn=moe if sparse else moe.expert)
-  layers: list[Block] = [feed(b, s) for b, s in zip(layers_of(stack), _places(depth(stack), n), strict=True)]
+  layers: list[Block] = [
+    feed(b, s) for b, s in zip(layers_of(stack), _places(depth(stack), n), strict=True)
+  ]
   return dataclasses.replace(stack, segments=segments(layers))
 
 
 def _places(n: int, sparse: int) -> list[bool]:
-  """Which of n layers are sparse, as the released code spreads them (none of them still makes the second one so)."""
+  """Which of n layers are sparse, as the released code spreads them (none of them still makes the
+  second one so).
+  """
   step = n // sparse if sparse else n
   return [step == 1 or (step > 0 and i % step == 1) for i in range(n)]
 
@@ -47,21 +55,29 @@ def _places(n: int, sparse: int) -> list[bool]:
 def read(c: Fields) -> Model:
   """The spec of a published config. *Differs*: padding takes no expert's slots."""
   c.only(router_bias=False, feed_forward_proj='relu', router_dtype='float32')
-  c.skip('router_ignore_padding_tokens', 'add_router_probs', 'encoder_sparse_step', 'decoder_sparse_step')
+  c.skip(
+    'router_ignore_padding_tokens', 'add_router_probs', 'encoder_sparse_step', 'decoder_sparse_step'
+  )
   c.skip('batch_prioritized_routing', 'num_selected_experts', 'router_type', 'second_expert_policy')
   tied = c.get('tie_word_embeddings', True)
   m = t5.read_stacks(c, Lm(tied, power=-0.5 if tied else 0.0))
   balance, z = c.get('router_aux_loss_coef', 0.001), c.get('router_z_loss_coef', 0.001)
   router = TopK(k=1, renormalize=False, balance=balance, z=z)
-  expert = Mlp(c['d_ff'], c.act('dense_act_fn', 'relu'), bias=False, dropout=c.get('dropout_rate', 0.1))
+  expert = Mlp(
+    c['d_ff'], c.act('dense_act_fn', 'relu'), bias=False, dropout=c.get('dropout_rate', 0.1)
+  )
   moe = Moe(c.get('num_experts', 8), router, expert, slots=c.get('expert_capacity', 64))
-  return with_experts(m, moe, c.get('num_sparse_encoder_layers', 3), c.get('num_sparse_decoder_layers', 3))
+  return with_experts(
+    m, moe, c.get('num_sparse_encoder_layers', 3), c.get('num_sparse_decoder_layers', 3)
+  )
 
 
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   moe = next(b.ffn for b in layers_of(m) + layers_of(m.encoder) if b.ffn.active < 1)
-  dense = dataclasses.replace(m.segments[0].pattern[0], ffn=dataclasses.replace(moe.expert, act=Relu()))
+  dense = dataclasses.replace(
+    m.segments[0].pattern[0], ffn=dataclasses.replace(moe.expert, act=Relu())
+  )
   plain = dataclasses.replace(m, segments=(Segment((dense,), depth(m)),))
   return {
     **t5.write_stacks(plain), 'num_experts': moe.experts, 'expert_capacity': moe.slots,

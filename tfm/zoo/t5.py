@@ -25,29 +25,41 @@ PAPER_1_1 = f'{PAPER}, with GLU Variants Improve Transformer, arXiv:2002.05202'
 
 
 def t5(layers: int, d: int, heads: int, d_kv: int, d_ff: int) -> Model:
-  """Pre-norm by root mean square, no biases, ReLU, scores not divided, one bucket table a stack, logits / sqrt(D).
+  """Pre-norm by root mean square, no biases, ReLU, scores not divided, one bucket table a stack,
+  logits / sqrt(D).
 
   *Differs*: the output of a stack's last norm is not dropped out.
   """
   ffn = Mlp(d_ff, Relu(), bias=False, dropout=0.1)
-  return stacks(32_128, (layers, layers), d, heads, d_kv, ffn, Lm(power=-0.5), T5Bias(), RMSNorm(1e-6), 0.1)
+  return stacks(
+    32_128, (layers, layers), d, heads, d_kv, ffn, Lm(power=-0.5), T5Bias(), RMSNorm(1e-6), 0.1
+  )
 
 
 def t5_v1_1(layers: int, d: int, heads: int, d_ff: int) -> Model:
   """T5 with gated GELU and an untied head, pre-trained without dropout."""
   ffn = Glu(d_ff, GeluTanh())
-  return stacks(32_128, (layers, layers), d, heads, 64, ffn, Lm(tied=False), T5Bias(), RMSNorm(1e-6), 0.0)
+  return stacks(
+    32_128, (layers, layers), d, heads, 64, ffn, Lm(tied=False), T5Bias(), RMSNorm(1e-6), 0.0
+  )
 
 
 def stacks(
-  vocab: int, depths: tuple[int, int], d: int, heads: int, d_kv: int, ffn: FFN, head: Lm, relative: T5Bias,
+  vocab: int, depths: tuple[int, int], d: int, heads: int, d_kv: int, ffn: FFN, head: Lm,
+  relative: T5Bias,
   norm: RMSNorm, dropout: float,
 ) -> Model:  # fmt: skip
   """An encoder and a decoder, `depths` layers each."""
   cross = CrossAttention(heads, head_dim=d_kv, scale=1.0, dropout=dropout)
   look = Attention(heads, head_dim=d_kv, mask=Mask(), scale=1.0, dropout=dropout)
   reader = Block(look, ffn, norm, dropout=dropout)
-  writer = Block(Attention(heads, head_dim=d_kv, scale=1.0, dropout=dropout), ffn, norm, cross=cross, dropout=dropout)
+  writer = Block(
+    Attention(heads, head_dim=d_kv, scale=1.0, dropout=dropout),
+    ffn,
+    norm,
+    cross=cross,
+    dropout=dropout,
+  )
   encoder = Tower(segments=(Segment((reader,), depths[0]),), norm=norm, shared_relative=relative)
   return Model(
     Tokens(vocab, dropout=dropout),
@@ -66,7 +78,9 @@ _FEEDS = {'relu': (False, Relu()), 'gated-gelu': (True, GeluTanh()), 'gated-silu
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config; what is untied is not scaled, and what is tied (by transformers 5) may not be."""
+  """The spec of a published config; what is untied is not scaled, and what is tied (by transformers
+  5) may not be.
+  """
   tied = c.get('tie_word_embeddings', True)
   return read_stacks(c, Lm(tied, power=-0.5 if c.get('scale_decoder_outputs', tied) else 0.0))
 
@@ -77,9 +91,25 @@ def read_stacks(c: Fields, head: Lm, feed: str = 'relu') -> Model:
   dropout, d_ff, layers = c.get('dropout_rate', 0.1), c['d_ff'], c['num_layers']
   gated, act = c.choice('feed_forward_proj', _FEEDS, feed)
   ffn = Glu(d_ff, act, dropout=dropout) if gated else Mlp(d_ff, act, bias=False, dropout=dropout)
-  relative = T5Bias(c.get('relative_attention_num_buckets', 32), c.get('relative_attention_max_distance', 128))
-  depths, norm = (layers, c.get('num_decoder_layers', layers)), RMSNorm(c.get('layer_norm_epsilon', 1e-6))
-  return stacks(c['vocab_size'], depths, c['d_model'], c['num_heads'], c['d_kv'], ffn, head, relative, norm, dropout)
+  relative = T5Bias(
+    c.get('relative_attention_num_buckets', 32), c.get('relative_attention_max_distance', 128)
+  )
+  depths, norm = (
+    (layers, c.get('num_decoder_layers', layers)),
+    RMSNorm(c.get('layer_norm_epsilon', 1e-6)),
+  )
+  return stacks(
+    c['vocab_size'],
+    depths,
+    c['d_model'],
+    c['num_heads'],
+    c['d_kv'],
+    ffn,
+    head,
+    relative,
+    norm,
+    dropout,
+  )
 
 
 def write(m: Any) -> dict[str, Any]:
@@ -88,14 +118,19 @@ def write(m: Any) -> dict[str, Any]:
 
 
 def write_stacks(m: Any) -> dict[str, Any]:
-  """The published fields of what `read_stacks` reads; of an encoder alone, as if it had a decoder as deep."""
+  """The published fields of what `read_stacks` reads; of an encoder alone, as if it had a decoder
+  as deep.
+  """
   block, relative, tied = m.segments[0].pattern[0], m.shared_relative, m.lm is None or m.lm.tied
   said = isinstance(block.ffn, Glu), block.ffn.act
   feed = next(name for name, gated_act in _FEEDS.items() if gated_act == said)
   return {
-    'vocab_size': m.vocab, 'd_model': m.d_model, 'd_kv': block.mixer.size(m.d_model), 'd_ff': block.ffn.d_ff,
-    'num_heads': block.mixer.heads, 'num_layers': depth(m.encoder or m), 'num_decoder_layers': depth(m),
-    'relative_attention_num_buckets': relative.buckets, 'relative_attention_max_distance': relative.far,
+    'vocab_size': m.vocab, 'd_model': m.d_model, 'd_kv': block.mixer.size(m.d_model),
+    'd_ff': block.ffn.d_ff,
+    'num_heads': block.mixer.heads, 'num_layers': depth(m.encoder or m),
+    'num_decoder_layers': depth(m),
+    'relative_attention_num_buckets': relative.buckets,
+    'relative_attention_max_distance': relative.far,
     'dropout_rate': block.dropout, 'layer_norm_epsilon': block.norm.eps, 'feed_forward_proj': feed,
     'tie_word_embeddings': tied,
   }  # fmt: skip

@@ -19,7 +19,8 @@ PAPER = 'Encoder-Decoder Gemma: Improving the Quality-Efficiency Trade-Off via A
 
 
 def joined(reads: Any, writes: Any, dropout: float = 0.0, looking: float = 0.0) -> Model:
-  """`reads` without its head and with both sides in sight; `writes` with a cross attention like its own in each layer.
+  """`reads` without its head and with both sides in sight; `writes` with a cross attention like its
+  own in each layer.
 
   A window of w tokens is of w on either side in the encoder. Each has a token table.
   """
@@ -29,7 +30,9 @@ def joined(reads: Any, writes: Any, dropout: float = 0.0, looking: float = 0.0) 
   embed = dataclasses.replace(writes.embed, dropout=dropout)
   own = dataclasses.replace(embed, vocab=reads.vocab)
   encoder = Tower(own, width, segments(reading), norm=reads.norm)
-  return dataclasses.replace(writes, embed=embed, segments=segments(writing), towers={'encoder': encoder})
+  return dataclasses.replace(
+    writes, embed=embed, segments=segments(writing), towers={'encoder': encoder}
+  )
 
 
 def _parts(b: Block) -> tuple[Attention, Glu]:
@@ -41,7 +44,10 @@ def _parts(b: Block) -> tuple[Attention, Glu]:
 def _free(b: Block, dropout: float, looking: float) -> Block:
   a, ffn = _parts(b)
   mask = Mask() if a.lookback is None else Window(a.lookback + 2, ahead=True)
-  a, ffn = dataclasses.replace(a, mask=mask, dropout=looking), dataclasses.replace(ffn, dropout=dropout)
+  a, ffn = (
+    dataclasses.replace(a, mask=mask, dropout=looking),
+    dataclasses.replace(ffn, dropout=dropout),
+  )
   return dataclasses.replace(b, mixer=a, ffn=ffn, dropout=dropout)
 
 
@@ -64,7 +70,9 @@ def read(c: Fields) -> Model:
     stack.skip('dropout_rate', 'cross_attention_hidden_size')
     both.append(gemma2.read(stack))
     if odd := stack.unread():
-      raise errors.UserError(f'{stack.where}: {", ".join(odd)}: not known, and may change what is computed.')
+      raise errors.UserError(
+        f'{stack.where}: {", ".join(odd)}: not known, and may change what is computed.'
+      )
   m = joined(both[0], both[1], c.get('dropout_rate', 0.0), c.get('attention_dropout', 0.0))
   assert m.lm is not None
   return m.with_heads(lm=dataclasses.replace(m.lm, tied=c.get('tie_word_embeddings', True)))
@@ -72,13 +80,19 @@ def read(c: Fields) -> Model:
 
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
-  alone = [dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, mask=_causal(b))) for b in layers_of(m.encoder)]
+  alone = [
+    dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, mask=_causal(b)))
+    for b in layers_of(m.encoder)
+  ]
   source = m.tower('encoder')
-  reads = dataclasses.replace(m, embed=source.embed, d_model=source.d_model, segments=segments(alone), towers={})
+  reads = dataclasses.replace(
+    m, embed=source.embed, d_model=source.d_model, segments=segments(alone), towers={}
+  )
   writer = m.segments[0].pattern[0]
   writes = {**gemma2.write(m), 'cross_attention_hidden_size': reads.d_model}
   return {
-    'encoder': gemma2.write(reads), 'decoder': writes, 'vocab_size': m.vocab, 'is_encoder_decoder': True,
+    'encoder': gemma2.write(reads), 'decoder': writes, 'vocab_size': m.vocab,
+    'is_encoder_decoder': True,
     'dropout_rate': writer.dropout, 'attention_dropout': writer.mixer.dropout,
     'tie_word_embeddings': m.lm is None or m.lm.tied,
   }  # fmt: skip

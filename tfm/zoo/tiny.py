@@ -7,8 +7,10 @@ from typing import Any
 from tfm.model.spec import Model
 
 _SIZES = {
-  'vocab': 64, 'd_model': 32, 'repeats': 2, 'd_ff': 48, 'max_len': 64, 'size': 4, 'dim': 16, 'pool': 4, 'image': 16,
-  'placeholder': 63, 'count': 8, 'waves': 8, 'classes': 4, 'timesteps': 16, 'labels': 8, 'codes': 16,
+  'vocab': 64, 'd_model': 32, 'repeats': 2, 'd_ff': 48, 'max_len': 64, 'size': 4, 'dim': 16,
+  'pool': 4, 'image': 16,
+  'placeholder': 63, 'count': 8, 'waves': 8, 'classes': 4, 'timesteps': 16, 'labels': 8,
+  'codes': 16,
   'experts': 8, 'k': 2, 'groups': 4, 'keep': 2,
   'd_state': 8, 'rank': 4, 'width': 32, 'key_heads': 2, 'key_dim': 8, 'norm_groups': 2,
   'q_rank': 24, 'kv_rank': 16, 'nope_dim': 8, 'rope_dim': 4, 'v_dim': 12,
@@ -17,7 +19,9 @@ _HEADS, _HEAD_DIM = 4, 8
 
 
 def tiny(spec: Model) -> Model:
-  """`spec` with the same parts in the same places, every size cut to a few dozen (D 32, 4 heads, 2 repeats, V 64)."""
+  """`spec` with the same parts in the same places, every size cut to a few dozen (D 32, 4 heads, 2
+  repeats, V 64).
+  """
   return _shrunk(spec)
 
 
@@ -29,7 +33,9 @@ def _shrunk(node: Any) -> Any:
   if not dataclasses.is_dataclass(node) or isinstance(node, type):
     return node
   fields = {f.name: getattr(node, f.name) for f in dataclasses.fields(node) if f.init}
-  return dataclasses.replace(node, **{name: _value(name, value, fields) for name, value in fields.items()})
+  return dataclasses.replace(
+    node, **{name: _value(name, value, fields) for name, value in fields.items()}
+  )
 
 
 def _value(name: str, value: Any, fields: dict[str, Any]) -> Any:

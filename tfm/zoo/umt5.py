@@ -28,7 +28,9 @@ def each_its_own(m: Model) -> Model:
 
 
 def _own(stack: Any) -> Any:
-  give = lambda b: dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, relative=stack.shared_relative))
+  give = lambda b: dataclasses.replace(
+    b, mixer=dataclasses.replace(b.mixer, relative=stack.shared_relative)
+  )
   layers: list[Block] = [give(b) for b in layers_of(stack)]
   return dataclasses.replace(stack, segments=segments(layers), shared_relative=Relative())
 
@@ -42,7 +44,9 @@ def read(c: Fields) -> Model:
 
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
-  return t5.write_stacks(dataclasses.replace(m, shared_relative=m.segments[0].pattern[0].mixer.relative))
+  return t5.write_stacks(
+    dataclasses.replace(m, shared_relative=m.segments[0].pattern[0].mixer.relative)
+  )
 
 
 MODELS = {

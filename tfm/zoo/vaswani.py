@@ -17,10 +17,11 @@ PAPER = 'Attention Is All You Need, arXiv:1706.03762'
 
 
 def vaswani(d: int, heads: int, dropout: float) -> Model:
-  """Six layers each way, post-norm, one table of 37000 shared byte pairs for source, target and softmax.
+  """Six layers each way, post-norm, one table of 37000 shared byte pairs for source, target and
+  softmax.
 
-  *Differs*: the released code has no biases in its attention projections (36,864 parameters fewer in the base model).
-  """
+  *Differs*: the released code has no biases in its attention projections (36,864 parameters fewer
+  in the base model)."""
   norm, ffn = LayerNorm(1e-6), Mlp(4 * d, Relu())
   reader = Block(Attention(heads, mask=Mask(), bias='qkvo'), ffn, norm, Post(), dropout=dropout)
   cross = CrossAttention(heads, bias='qkvo')

@@ -1,4 +1,6 @@
-"""VaultGemma (2025): Gemma 2 trained with differential privacy, with norms before the branches only."""
+"""VaultGemma (2025): Gemma 2 trained with differential privacy, with norms before the branches
+only.
+"""
 
 import dataclasses
 from typing import Any

@@ -20,8 +20,11 @@ STEPS = 'How to train your ViT?, arXiv:2106.10270'
 INIT = Normal(depth_scaled=False, truncated=True)
 
 
-def vit(depth: int, d: int, heads: int, patch: int = 16, labels: int = 1000, distilled: bool = False) -> Model:
-  """Return an encoder of patches: pre-norm, erf GELU, learned positions, a class token that is classified.
+def vit(
+  depth: int, d: int, heads: int, patch: int = 16, labels: int = 1000, distilled: bool = False
+) -> Model:
+  """Return an encoder of patches: pre-norm, erf GELU, learned positions, a class token that is
+  classified.
 
   If `distilled`, there is a distillation token too (DeiT).
   """
@@ -46,7 +49,9 @@ def read(c: Fields, distilled: bool = False) -> Model:
   bias = 'qkvo' if c.get('qkv_bias', True) else 'o'
   dropped = c.get('attention_probs_dropout_prob', 0.0)
   attention = Attention(c['num_attention_heads'], mask=Mask(), bias=bias, dropout=dropped)
-  block = Block(attention, Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu')), norm, dropout=dropout)
+  block = Block(
+    attention, Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu')), norm, dropout=dropout
+  )
   return Model(
     patches(c, distillation_token=distilled, dropout=dropout),
     c['hidden_size'],
@@ -73,9 +78,11 @@ def write(m: Any) -> dict[str, Any]:
   block = m.segments[0].pattern[0]
   return {
     **write_patches(m.embed), 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
-    'num_attention_heads': block.mixer.heads, 'intermediate_size': block.ffn.d_ff, 'layer_norm_eps': block.norm.eps,
+    'num_attention_heads': block.mixer.heads, 'intermediate_size': block.ffn.d_ff,
+    'layer_norm_eps': block.norm.eps,
     'hidden_act': name_of(block.ffn.act, 'gelu'), 'qkv_bias': 'q' in block.mixer.bias,
-    'hidden_dropout_prob': block.dropout, 'attention_probs_dropout_prob': block.mixer.dropout, **_write_pooler(m),
+    'hidden_dropout_prob': block.dropout, 'attention_probs_dropout_prob': block.mixer.dropout,
+    **_write_pooler(m),
   }  # fmt: skip
 
 

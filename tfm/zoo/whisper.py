@@ -20,30 +20,42 @@ from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'Robust Speech Recognition via Large-Scale Weak Supervision, arXiv:2212.04356'
 NORM = LayerNorm(1e-5)
-#: Rows of the token table in the English models, in the multilingual ones, and in those with Cantonese.
+#: Rows of the token table in the English models, in the multilingual ones, and in those with
+#: Cantonese.
 ENGLISH, MULTILINGUAL, CANTONESE = 51_864, 51_865, 51_866
 
 
 def whisper(
-  d: int, heads: int, layers: int, vocab: int = MULTILINGUAL, *, bins: int = 80, decoder_layers: int | None = None
+  d: int,
+  heads: int,
+  layers: int,
+  vocab: int = MULTILINGUAL,
+  *,
+  bins: int = 80,
+  decoder_layers: int | None = None,
 ) -> Model:
   """Return an encoder of log-mel frames and a decoder of text, pre-norm, without biases of keys.
 
-  *Differs*: the encoder's position table starts as the published sinusoids, and is a parameter like any other. The
-  published code trains none of it.
-  """
+  *Differs*: the encoder's position table starts as the published sinusoids, and is a parameter like
+  any other. The published code trains none of it."""
   stacks = (heads, 4 * d, layers), (heads, 4 * d, decoder_layers or layers)
   return _model(d, vocab, bins, stacks, (1500, 448), Gelu(), 0.0, 0.0, 0.0)
 
 
 def _model(
-  d: int, vocab: int, bins: int, stacks: Any, positions: tuple[int, int], act: Act, dropout: float, scores: float,
+  d: int, vocab: int, bins: int, stacks: Any, positions: tuple[int, int], act: Act, dropout: float,
+  scores: float,
   inner: float,
 ) -> Model:  # fmt: skip
-  """`stacks` are (heads, d_ff, layers) of the encoder and of the decoder; `scores`, `inner` are dropout rates."""
+  """`stacks` are (heads, d_ff, layers) of the encoder and of the decoder; `scores`, `inner` are
+  dropout rates.
+  """
   (heads, d_ff, layers), (own_heads, own_d_ff, own_layers) = stacks
   reader = Block(
-    Attention(heads, mask=Mask(), bias='qvo', dropout=scores), Mlp(d_ff, act, dropout=inner), NORM, dropout=dropout
+    Attention(heads, mask=Mask(), bias='qvo', dropout=scores),
+    Mlp(d_ff, act, dropout=inner),
+    NORM,
+    dropout=dropout,
   )
   writer = Block(
     Attention(own_heads, bias='qvo', dropout=scores),
@@ -55,7 +67,9 @@ def _model(
   # The convolutions have the exact GELU whatever the activation of the feed-forward.
   frames = Frames((Conv(3, 1, pad=1), Conv(3, 2, pad=1)), bins=bins, dropout=dropout)
   source, target = positions
-  encoder = Tower(frames, segments=(Segment((reader,), layers),), absolute=Learned(source, start='t2t'), norm=NORM)
+  encoder = Tower(
+    frames, segments=(Segment((reader,), layers),), absolute=Learned(source, start='t2t'), norm=NORM
+  )
   return Model(
     Tokens(vocab, dropout=dropout),
     d,
@@ -70,29 +84,44 @@ def _model(
 def read(c: Fields) -> Model:
   """Return the spec of a published config."""
   c.only(tie_word_embeddings=True, scale_embedding=False, use_weighted_layer_sum=False)
-  c.skip('encoder_layerdrop', 'decoder_layerdrop', 'num_hidden_layers', 'max_source_positions', 'median_filter_width')
-  c.skip('classifier_proj_size', 'apply_spec_augment', *(n for n in c if n.startswith(('mask_time_', 'mask_feature_'))))
+  c.skip(
+    'encoder_layerdrop',
+    'decoder_layerdrop',
+    'num_hidden_layers',
+    'max_source_positions',
+    'median_filter_width',
+  )
+  c.skip(
+    'classifier_proj_size',
+    'apply_spec_augment',
+    *(n for n in c if n.startswith(('mask_time_', 'mask_feature_'))),
+  )
   stacks = tuple(
     (c[f'{s}_attention_heads'], c[f'{s}_ffn_dim'], c[f'{s}_layers']) for s in ('encoder', 'decoder')
   )  # fmt: skip
   positions = c.get('max_source_positions', 1500), c.get('max_target_positions', 448)
   drops = c.get('dropout', 0.0), c.get('attention_dropout', 0.0), c.get('activation_dropout', 0.0)
   act = c.act('activation_function', 'gelu')
-  return _model(c['d_model'], c['vocab_size'], c.get('num_mel_bins', 80), stacks, positions, act, *drops)
+  return _model(
+    c['d_model'], c['vocab_size'], c.get('num_mel_bins', 80), stacks, positions, act, *drops
+  )
 
 
 def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec, and the usual ids of its special tokens."""
   reader, writer = m.encoder.segments[0].pattern[0], m.segments[0].pattern[0]
-  # The first id after the text's is the end, the second the start of a transcript. Smaller vocabularies lack them.
+  # The first id after the text's is the end, the second the start of a transcript. Smaller
+  # vocabularies lack them.
   end = min(50_256 if m.vocab == ENGLISH else 50_257, m.vocab - 2)
   return {
     'vocab_size': m.vocab, 'd_model': m.d_model, 'num_mel_bins': m.encoder.embed.bins,
     'encoder_layers': depth(m.encoder), 'encoder_attention_heads': reader.mixer.heads,
-    'encoder_ffn_dim': reader.ffn.d_ff, 'decoder_layers': depth(m), 'decoder_attention_heads': writer.mixer.heads,
+    'encoder_ffn_dim': reader.ffn.d_ff, 'decoder_layers': depth(m),
+    'decoder_attention_heads': writer.mixer.heads,
     'decoder_ffn_dim': writer.ffn.d_ff, 'max_source_positions': m.encoder.max_positions,
     'max_target_positions': m.max_positions, 'activation_function': name_of(writer.ffn.act),
-    'dropout': writer.dropout, 'attention_dropout': writer.mixer.dropout, 'activation_dropout': writer.ffn.dropout,
+    'dropout': writer.dropout, 'attention_dropout': writer.mixer.dropout,
+    'activation_dropout': writer.ffn.dropout,
     'is_encoder_decoder': True, 'pad_token_id': end, 'bos_token_id': end, 'eos_token_id': end,
     'decoder_start_token_id': end + 1,
   }  # fmt: skip
@@ -106,7 +135,9 @@ MODELS = {
   'whisper-small': Entry(whisper(768, 12, 12), 241_734_912, '244M', PAPER),
   'whisper-medium': Entry(whisper(1024, 16, 24), 763_857_920, '769M', PAPER),
   'whisper-large-v2': Entry(whisper(1280, 20, 32), 1_543_304_960, '1.55B', PAPER),
-  'whisper-large-v3': Entry(whisper(1280, 20, 32, CANTONESE, bins=128), 1_543_490_560, '1.55B', PAPER),
+  'whisper-large-v3': Entry(
+    whisper(1280, 20, 32, CANTONESE, bins=128), 1_543_490_560, '1.55B', PAPER
+  ),
   'whisper-large-v3-turbo': Entry(
     whisper(1280, 20, 32, CANTONESE, bins=128, decoder_layers=4), 808_878_080, '809M', PAPER
   ),

@@ -24,7 +24,9 @@ def xglm(depth: int, d: int, heads: int, d_ff: int) -> Model:
   attention = Attention(heads, bias='qkvo', dropout=0.1)
   block = Block(attention, Mlp(d_ff, Gelu()), NORM, dropout=0.1)
   embed = Tokens(256_008, power=0.5, dropout=0.1)
-  return Model(embed, d, (Segment((block,), depth),), POSITIONS, NORM, init=Normal(depth_scaled=False))
+  return Model(
+    embed, d, (Segment((block,), depth),), POSITIONS, NORM, init=Normal(depth_scaled=False)
+  )
 
 
 def read(c: Fields) -> Model:
@@ -33,7 +35,9 @@ def read(c: Fields) -> Model:
   c.skip('max_position_embeddings', 'is_decoder')  # sinusoids have no last row
   dropout = c.get('dropout', 0.1)
   attention = Attention(c['attention_heads'], bias='qkvo', dropout=c.get('attention_dropout', 0.1))
-  ffn = Mlp(c['ffn_dim'], c.act('activation_function', 'gelu'), dropout=c.get('activation_dropout', 0.0))
+  ffn = Mlp(
+    c['ffn_dim'], c.act('activation_function', 'gelu'), dropout=c.get('activation_dropout', 0.0)
+  )
   power = 0.5 if c.get('scale_embedding', True) else 0.0
   return Model(
     Tokens(c['vocab_size'], power=power, dropout=dropout),
@@ -50,8 +54,10 @@ def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
   block = m.segments[0].pattern[0]
   return {
-    'vocab_size': m.vocab, 'd_model': m.d_model, 'num_layers': depth(m), 'attention_heads': block.mixer.heads,
-    'ffn_dim': block.ffn.d_ff, 'activation_function': name_of(block.ffn.act, 'gelu'), 'dropout': block.dropout,
+    'vocab_size': m.vocab, 'd_model': m.d_model, 'num_layers': depth(m),
+    'attention_heads': block.mixer.heads,
+    'ffn_dim': block.ffn.d_ff, 'activation_function': name_of(block.ffn.act, 'gelu'),
+    'dropout': block.dropout,
     'attention_dropout': block.mixer.dropout, 'activation_dropout': block.ffn.dropout,
     'scale_embedding': m.embed.power == 0.5,
   }  # fmt: skip

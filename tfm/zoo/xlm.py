@@ -24,7 +24,12 @@ PAPER = 'Cross-lingual Language Model Pretraining, arXiv:1901.07291'
 PAPER_FLAUBERT = 'FlauBERT: Unsupervised Language Model Pre-training for French, arXiv:1912.05372'
 
 #: Names that older configs have for fields.
-_OLDER = {'vocab_size': 'n_words', 'emb_dim': 'hidden_size', 'n_layers': 'num_hidden_layers', 'n_heads': 'num_heads'}
+_OLDER = {
+  'vocab_size': 'n_words',
+  'emb_dim': 'hidden_size',
+  'n_layers': 'num_hidden_layers',
+  'n_heads': 'num_heads',
+}
 #: Fields of the first release's training, which nothing reads.
 _TRAINING = """
   accumulate_gradients ae_steps amp bptt bt_steps clip_grad_norm clm_steps encoder_only epoch_size fp16 group_by_size
@@ -34,7 +39,9 @@ _TRAINING = """
 """.split()  # noqa: SIM905
 
 
-def xlm(layers: int, d: int, heads: int, vocab: int, pre: bool = False, eps: float = 1e-12) -> Model:
+def xlm(
+  layers: int, d: int, heads: int, vocab: int, pre: bool = False, eps: float = 1e-12
+) -> Model:
   """Post-norm layers, a norm on the embeddings, learned positions, a bias on the logits.
 
   With `pre`, norms stand before the branches, and none follows the last layer (FlauBERT large).
@@ -45,11 +52,15 @@ def xlm(layers: int, d: int, heads: int, vocab: int, pre: bool = False, eps: flo
   return _model(embed, d, layers, block, Learned(512), Lm(bias=True), pre)
 
 
-def _model(embed: Tokens, d: int, layers: int, block: Block, absolute: Learned, head: Lm, pre: bool) -> Model:
+def _model(
+  embed: Tokens, d: int, layers: int, block: Block, absolute: Learned, head: Lm, pre: bool
+) -> Model:
   block = dataclasses.replace(block, residual_layout=Pre()) if pre else block
   norm = None if pre else block.norm
   init = Normal(depth_scaled=False)
-  return Model(embed, d, (Segment((block,), layers),), absolute, norm, heads={'lm': head}, init=init)
+  return Model(
+    embed, d, (Segment((block,), layers),), absolute, norm, heads={'lm': head}, init=init
+  )
 
 
 def read(c: Fields) -> Model:
@@ -60,17 +71,36 @@ def read(c: Fields) -> Model:
   count, languages = c.get('n_langs', 1), c.get('use_lang_emb', True)
   if count > 1 and languages:
     raise errors.UserError(
-      f'{c.where}: use_lang_emb is true, and n_langs is {count}. Expected use_lang_emb=false or n_langs=1; language '
+      f'{c.where}: use_lang_emb is true, and n_langs is {count}. Expected use_lang_emb=false or '
+      f'n_langs=1; language '
       'embeddings are not read.'
     )
   c.only(causal=False, asm=False, is_encoder=True)
-  c.skip('sinusoidal_embeddings', 'lang_id', 'lang2id', 'id2lang', 'mask_token_id', 'layerdrop', 'embed_init_std')
+  c.skip(
+    'sinusoidal_embeddings',
+    'lang_id',
+    'lang2id',
+    'id2lang',
+    'mask_token_id',
+    'layerdrop',
+    'embed_init_std',
+  )
   c.skip('bos_index', 'eos_index', 'pad_index', 'unk_index', 'mask_index')
   c.skip('langs', 'start_n_top', 'end_n_top', *_TRAINING)
-  c.skip('summary_type', 'summary_use_proj', 'summary_activation', 'summary_proj_to_labels', 'summary_first_dropout')
+  c.skip(
+    'summary_type',
+    'summary_use_proj',
+    'summary_activation',
+    'summary_proj_to_labels',
+    'summary_first_dropout',
+  )
   c.skip(*_OLDER.values())
   sizes = {new: c.get(new, c.get(old)) if old in c else c[new] for new, old in _OLDER.items()}
-  norm, dropout, d = LayerNorm(c.get('layer_norm_eps', 1e-12)), c.get('dropout', 0.1), sizes['emb_dim']
+  norm, dropout, d = (
+    LayerNorm(c.get('layer_norm_eps', 1e-12)),
+    c.get('dropout', 0.1),
+    sizes['emb_dim'],
+  )
   dropped = c.get('attention_dropout', 0.1)
   attention = Attention(sizes['n_heads'], mask=Mask(), bias='qkvo', dropout=dropped)
   act = Gelu() if c.get('gelu_activation', True) else Relu()
@@ -88,7 +118,8 @@ def write(m: Any) -> dict[str, Any]:
   return {
     'vocab_size': m.vocab, 'emb_dim': m.d_model, 'n_layers': depth(m), 'n_heads': block.mixer.heads,
     'gelu_activation': block.ffn.act == Gelu(), 'max_position_embeddings': m.max_positions,
-    'layer_norm_eps': block.norm.eps, 'dropout': block.dropout, 'attention_dropout': block.mixer.dropout,
+    'layer_norm_eps': block.norm.eps, 'dropout': block.dropout,
+    'attention_dropout': block.mixer.dropout,
     'tie_word_embeddings': m.lm is None or m.lm.tied, 'n_langs': 1, 'use_lang_emb': False, **pre,
   }  # fmt: skip
 
@@ -98,5 +129,7 @@ MODELS = {
   'xlm-mlm-17-1280': Entry(xlm(16, 1280, 16, 200_000), 571_696_960, '570M', PAPER),
   'xlm-mlm-100-1280': Entry(xlm(16, 1280, 16, 200_000), 571_696_960, '570M', PAPER),
   'flaubert-base-cased': Entry(xlm(12, 768, 12, 68_729), 138_301_817, '138M', PAPER_FLAUBERT),
-  'flaubert-large-cased': Entry(xlm(24, 1024, 16, 68_729, True, 1e-6), 373_282_937, '373M', PAPER_FLAUBERT),
+  'flaubert-large-cased': Entry(
+    xlm(24, 1024, 16, 68_729, True, 1e-6), 373_282_937, '373M', PAPER_FLAUBERT
+  ),
 }

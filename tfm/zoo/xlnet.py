@@ -1,4 +1,6 @@
-"""XLNet: a BERT that is told distances as Transformer-XL is, and was trained on permutations (2019)."""
+"""XLNet: a BERT that is told distances as Transformer-XL is, and was trained on permutations
+(2019).
+"""
 
 from typing import Any
 
@@ -20,18 +22,24 @@ PAPER = 'XLNet: Generalized Autoregressive Pretraining for Language Understandin
 
 
 def xlnet(depth: int, d: int, heads: int) -> Model:
-  """Post-norm, erf GELU, distances by sinusoids, same or other segment told by `token_type_ids`, no embedding norm.
+  """Post-norm, erf GELU, distances by sinusoids, same or other segment told by `token_type_ids`, no
+  embedding norm.
 
-  The content stream is what `apply` gives; with `order_ids` and `target_positions` it is the query stream, which
-  `tasks.PermutationLM` trains. transformers' `perm_mask` of an order is order_ids[j] >= order_ids[i].
+  The content stream is what `apply` gives; with `order_ids` and `target_positions` it is the query
+  stream, which `tasks.PermutationLM` trains. transformers' `perm_mask` of an order is order_ids[j]
+  >= order_ids[i].
 
   *Differs*: no memory of the rows before (`mems`).
   """
-  attention = Attention(heads, head_dim=d // heads, relative=XL(types=True), mask=Mask(), dropout=0.1)
+  attention = Attention(
+    heads, head_dim=d // heads, relative=XL(types=True), mask=Mask(), dropout=0.1
+  )
   return _model(32_000, d, depth, attention, Mlp(4 * d, Gelu()), LayerNorm(1e-12), 0.1)
 
 
-def _model(vocab: int, d: int, layers: int, mixer: Attention, ffn: Mlp, norm: LayerNorm, dropout: float) -> Model:
+def _model(
+  vocab: int, d: int, layers: int, mixer: Attention, ffn: Mlp, norm: LayerNorm, dropout: float
+) -> Model:
   block = Block(mixer, ffn, norm, Post(), dropout=dropout)
   return Model(
     Tokens(vocab, dropout=dropout, query=True),
@@ -62,7 +70,8 @@ def write(m: Any) -> dict[str, Any]:
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'd_model': m.d_model, 'n_layer': depth(m), 'n_head': block.mixer.heads,
-    'd_head': block.mixer.size(m.d_model), 'd_inner': block.ffn.d_ff, 'ff_activation': name_of(block.ffn.act),
+    'd_head': block.mixer.size(m.d_model), 'd_inner': block.ffn.d_ff,
+    'ff_activation': name_of(block.ffn.act),
     'layer_norm_eps': block.norm.eps, 'dropout': block.dropout,
   }  # fmt: skip
 

@@ -1,4 +1,6 @@
-"""Youtu-LLM of Tencent (2025): latent attention as in DeepSeek-V3, with a dense feed-forward in every layer."""
+"""Youtu-LLM of Tencent (2025): latent attention as in DeepSeek-V3, with a dense feed-forward in
+every layer.
+"""
 
 from typing import Any
 
@@ -20,7 +22,9 @@ def youtu(depth: int, d: int, heads: int, d_ff: int, vocab: int) -> Model:
   """Return pre-norm blocks with RMSNorm and SwiGLU, tied."""
   norm = RMSNorm(1e-6)
   block = Block(MLA(heads, 1536, 512, 128, 64, 128, RoPE(1.6e6, 'interleaved')), Glu(d_ff), norm)
-  return Model(Tokens(vocab), d, (Segment((block,), depth),), norm=norm, init=Normal(depth_scaled=False))
+  return Model(
+    Tokens(vocab), d, (Segment((block,), depth),), norm=norm, init=Normal(depth_scaled=False)
+  )
 
 
 def read(c: Fields) -> Model:

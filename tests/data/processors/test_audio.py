@@ -28,7 +28,11 @@ def _main(processor, audio, **options):
 #: Shape, then first value, last value, mean and standard deviation for the test sound.
 _NUMBERS = {
   'whisper_80': (WhisperFeatures(), (80, 3000), (1.156328, -0.488860, -0.462738, 0.188768)),
-  'whisper_128': (WhisperFeatures(feature_size=128), (128, 3000), (1.080569, -0.441718, -0.419439, 0.170523)),
+  'whisper_128': (
+    WhisperFeatures(feature_size=128),
+    (128, 3000),
+    (1.080569, -0.441718, -0.419439, 0.170523),
+  ),
   'wav2vec2': (Wav2Vec2Features(), (48_000,), (0.139878, -0.733571, 0, 1)),
   'ast': (ASTFeatures(), (1024, 128), (-0.493836, 0.467032, 0.117468, 0.650755)),
   'parakeet': (ParakeetFeatures(), (301, 80), (9.743694, 0, 0, 0.996656)),
@@ -42,14 +46,17 @@ def test_features_match_published_numbers(name):
   assert values.shape == (1, *shape)
   assert values.dtype == np.float32
   wide = values.astype(np.float64)
-  assert (wide.flat[0], wide.flat[-1], wide.mean(), wide.std()) == pytest.approx(numbers, rel=3e-6, abs=1e-6)
+  assert (wide.flat[0], wide.flat[-1], wide.mean(), wide.std()) == pytest.approx(
+    numbers, rel=3e-6, abs=1e-6
+  )
 
 
 def test_speech2text_matches_published_numbers():
   values = _main(Speech2TextFeatures(), samples.sound())[0]
   assert values.shape == (298, 80)
   assert (values[0, 0], values[-1, -1]) == pytest.approx((0.718919, 2.094959), abs=1e-5)
-  # Three bands hold only the steady tone of 3 kHz: their deviation is rounding error, and so are their values.
+  # Three bands hold only the steady tone of 3 kHz: their deviation is rounding error, and so are
+  # their values.
   raw = mel.kaldi_log_mel(samples.sound() * 2**15, mel.hann(400) ** 0.85, 80, _RATE)
   steady = raw.std(axis=0) < 1e-3
   assert steady.sum() == 3
@@ -91,7 +98,9 @@ def test_input_clip_is_not_changed(cls):
 
 
 def test_whisper_mask_marks_frames_of_sound():
-  out = WhisperFeatures()(audio=samples.noise(1601), sampling_rate=_RATE, return_attention_mask=True)
+  out = WhisperFeatures()(
+    audio=samples.noise(1601), sampling_rate=_RATE, return_attention_mask=True
+  )
   assert out['attention_mask'].dtype == np.int32
   assert out['attention_mask'][0].nonzero()[0].tolist() == list(range(11))
   assert 'attention_mask' not in WhisperFeatures()(audio=samples.noise(1601), sampling_rate=_RATE)
@@ -101,7 +110,9 @@ def test_whisper_truncates_unless_told_not_to():
   long = samples.noise(32 * _RATE)
   assert _main(WhisperFeatures(), long).shape == (1, 80, 3000)
   assert _main(WhisperFeatures(), long, truncation=False).shape == (1, 80, 3200)
-  np.testing.assert_array_equal(_main(WhisperFeatures(), long), _main(WhisperFeatures(), long[: 30 * _RATE]))
+  np.testing.assert_array_equal(
+    _main(WhisperFeatures(), long), _main(WhisperFeatures(), long[: 30 * _RATE])
+  )
 
 
 def test_wav2vec2_normalises_without_padding_if_masked():
@@ -127,7 +138,9 @@ def test_ast_cuts_long_clips():
   processor = ASTFeatures(max_length=10, do_normalize=False)
   long = samples.noise(_RATE)
   assert _main(processor, long).shape == (1, 10, 128)
-  np.testing.assert_array_equal(_main(processor, long)[0], mel.kaldi_log_mel(long, mel.hann(400), 128, _RATE)[:10])
+  np.testing.assert_array_equal(
+    _main(processor, long)[0], mel.kaldi_log_mel(long, mel.hann(400), 128, _RATE)[:10]
+  )
 
 
 def test_slaney_filters_have_area_one():
@@ -163,7 +176,8 @@ def _error(call, match):
 def test_other_sampling_rate_names_the_remedy(cls):
   _error(
     lambda: cls()(audio=samples.noise(900), sampling_rate=8000),
-    r'^sampling_rate: 8000 Hz. Expected 16000 Hz: tfm.data.processors.resample\(audio, 8000, 16000\)',
+    r'^sampling_rate: 8000 Hz. Expected 16000 Hz: tfm.data.processors.resample\(audio, 8000, '
+    r'16000\)',
   )
 
 
@@ -175,7 +189,10 @@ def test_other_sampling_rate_names_the_remedy(cls):
     ([np.zeros(900), np.full(900, np.inf)], r'^audio\[1\]: 900 samples are NaN or infinite'),
     (np.zeros((2, 900)), r'^audio: the shape is \(2, 900\). Expected mono'),
     ([np.zeros((900, 2))], r'^audio\[0\]: the shape is \(900, 2\). Expected mono'),
-    (np.zeros(900, np.int16), r'^audio: the dtype is int16. Expected floats in \[-1, 1\]: int16 samples / 32768'),
+    (
+      np.zeros(900, np.int16),
+      r'^audio: the dtype is int16. Expected floats in \[-1, 1\]: int16 samples / 32768',
+    ),
     (np.zeros(0), r'^audio: 0 samples. Expected at least'),
     ([], r'^audio: the batch is empty'),
   ],
@@ -186,7 +203,10 @@ def test_bad_audio_is_named(cls, audio, match):
 
 @pytest.mark.parametrize('cls', [ASTFeatures, Speech2TextFeatures])
 def test_clip_shorter_than_a_frame_is_refused(cls):
-  _error(lambda: cls()(audio=samples.noise(399), sampling_rate=_RATE), '399 samples. Expected at least 400')
+  _error(
+    lambda: cls()(audio=samples.noise(399), sampling_rate=_RATE),
+    '399 samples. Expected at least 400',
+  )
 
 
 def test_speech2text_refuses_silence():
@@ -204,25 +224,56 @@ def test_wav2vec2_refuses_clips_over_max_length():
 
 
 def test_resample_refuses_a_fractional_rate():
-  _error(lambda: resample(samples.noise(9), 0.5, 1), r'^resample: from_rate is 0.5. Expected a positive integer')
+  _error(
+    lambda: resample(samples.noise(9), 0.5, 1),
+    r'^resample: from_rate is 0.5. Expected a positive integer',
+  )
 
 
 @pytest.mark.parametrize(
   ('cls', 'config', 'match'),
   [
-    (WhisperFeatures, {'dither': 0.1}, r'^WhisperFeatureExtractor.dither: random noise is not supported. Expected 0'),
-    (WhisperFeatures, {'padding_side': 'left'}, r"padding_side: 'left' is not supported. Expected right"),
-    (WhisperFeatures, {'hop_length': 0}, r'^WhisperFeatureExtractor.hop_length: 0. Expected a positive integer'),
+    (
+      WhisperFeatures,
+      {'dither': 0.1},
+      r'^WhisperFeatureExtractor.dither: random noise is not supported. Expected 0',
+    ),
+    (
+      WhisperFeatures,
+      {'padding_side': 'left'},
+      r"padding_side: 'left' is not supported. Expected right",
+    ),
+    (
+      WhisperFeatures,
+      {'hop_length': 0},
+      r'^WhisperFeatureExtractor.hop_length: 0. Expected a positive integer',
+    ),
     (
       WhisperFeatures,
       {'hop_length': 1.5},
       r'^WhisperFeatureExtractor.hop_length: 1.5 has the wrong type. Expected int',
     ),
     (WhisperFeatures, {'hop_lenght': 80}, r"hop_lenght: this option .* Did you mean 'hop_length'"),
-    (WhisperFeatures, {'do_normalize': True}, r'^WhisperFeatureExtractor.do_normalize: this option is not supported'),
-    (Wav2Vec2Features, {'feature_size': 2}, r'^Wav2Vec2FeatureExtractor.feature_size: 2. Expected 1'),
-    (ASTFeatures, {'return_attention_mask': True}, r'return_attention_mask: the features have no mask. Expected false'),
-    (ASTFeatures, {'feature_extractor_type': 'X'}, r"^feature_extractor_type: 'X' is another class. Expected ASTFeat"),
+    (
+      WhisperFeatures,
+      {'do_normalize': True},
+      r'^WhisperFeatureExtractor.do_normalize: this option is not supported',
+    ),
+    (
+      Wav2Vec2Features,
+      {'feature_size': 2},
+      r'^Wav2Vec2FeatureExtractor.feature_size: 2. Expected 1',
+    ),
+    (
+      ASTFeatures,
+      {'return_attention_mask': True},
+      r'return_attention_mask: the features have no mask. Expected false',
+    ),
+    (
+      ASTFeatures,
+      {'feature_extractor_type': 'X'},
+      r"^feature_extractor_type: 'X' is another class. Expected ASTFeat",
+    ),
   ],
 )
 def test_bad_config_is_refused(cls, config, match):

@@ -17,18 +17,28 @@ from . import samples
 
 _OLD_CLIP = {
   'crop_size': 224, 'do_center_crop': True, 'do_normalize': True, 'do_resize': True,
-  'feature_extractor_type': 'CLIPFeatureExtractor', 'image_mean': [0.48145466, 0.4578275, 0.40821073],
+  'feature_extractor_type': 'CLIPFeatureExtractor',
+  'image_mean': [0.48145466, 0.4578275, 0.40821073],
   'image_std': [0.26862954, 0.26130258, 0.27577711], 'resample': 3, 'size': 224,
 }  # fmt: skip
-_OLD_VIT = {'do_normalize': True, 'do_resize': True, 'image_mean': [0.5] * 3, 'image_std': [0.5] * 3, 'size': 224}
+_OLD_VIT = {
+  'do_normalize': True,
+  'do_resize': True,
+  'image_mean': [0.5] * 3,
+  'image_std': [0.5] * 3,
+  'size': 224,
+}
 _OLD_WAV2VEC2 = {
   'do_normalize': True, 'feature_size': 1, 'padding_side': 'right', 'padding_value': 0.0,
   'return_attention_mask': False, 'sampling_rate': 16000,
 }  # fmt: skip
 _WHISPER = {
-  'chunk_length': 30, 'feature_extractor_type': 'WhisperFeatureExtractor', 'feature_size': 80, 'hop_length': 160,
-  'mel_filters': [[0.0, 0.1]], 'n_fft': 400, 'n_samples': 480000, 'nb_max_frames': 3000, 'padding_side': 'right',
-  'padding_value': 0.0, 'processor_class': 'WhisperProcessor', 'return_attention_mask': False, 'sampling_rate': 16000,
+  'chunk_length': 30, 'feature_extractor_type': 'WhisperFeatureExtractor', 'feature_size': 80,
+  'hop_length': 160,
+  'mel_filters': [[0.0, 0.1]], 'n_fft': 400, 'n_samples': 480000, 'nb_max_frames': 3000,
+  'padding_side': 'right',
+  'padding_value': 0.0, 'processor_class': 'WhisperProcessor', 'return_attention_mask': False,
+  'sampling_rate': 16000,
 }  # fmt: skip
 
 
@@ -60,13 +70,16 @@ def test_unchanged_config_is_written_as_read(config, tmp_path):
 
 
 def test_only_changed_fields_are_written():
-  processor = dataclasses.replace(processors.from_config(_OLD_CLIP), size=Size(shortest_edge=336), do_rescale=False)
+  processor = dataclasses.replace(
+    processors.from_config(_OLD_CLIP), size=Size(shortest_edge=336), do_rescale=False
+  )
   assert processor.to_config() == _OLD_CLIP | {'size': {'shortest_edge': 336}, 'do_rescale': False}
   assert processors.from_config(processor.to_config()) == processor
 
 
 @pytest.mark.parametrize(
-  'name', ['CLIPImageProcessor', 'CLIPFeatureExtractor', 'CLIPImageProcessorFast', 'CLIPImageProcessorPil']
+  'name',
+  ['CLIPImageProcessor', 'CLIPFeatureExtractor', 'CLIPImageProcessorFast', 'CLIPImageProcessorPil'],
 )
 @pytest.mark.parametrize('key', ['image_processor_type', 'feature_extractor_type'])
 def test_class_names_of_all_versions_agree(key, name):
@@ -102,7 +115,9 @@ def test_default_to_square_in_config_is_obeyed():
   [('vit', _OLD_VIT, 'ViTImageProcessor'), ('wav2vec2', _OLD_WAV2VEC2, 'Wav2Vec2FeatureExtractor')],
 )
 def test_model_type_names_the_class_of_old_configs(model_type, config, name, tmp_path):
-  processor = processors.load(_write(tmp_path, preprocessor_config=config, config={'model_type': model_type}))
+  processor = processors.load(
+    _write(tmp_path, preprocessor_config=config, config={'model_type': model_type})
+  )
   assert processor.name == name
 
 
@@ -113,13 +128,19 @@ def test_every_model_type_has_a_row():
 def test_folder_without_config_has_no_processor(tmp_path):
   assert processors.load(tmp_path) is None
   assert (
-    processors.load(_write(tmp_path, processor_config={'processor_class': 'LlavaProcessor', 'patch_size': 14})) is None
+    processors.load(
+      _write(tmp_path, processor_config={'processor_class': 'LlavaProcessor', 'patch_size': 14})
+    )
+    is None
   )
 
 
 @pytest.mark.parametrize(
   ('key', 'config', 'cls'),
-  [('image_processor', _OLD_CLIP, ImageProcessor), ('feature_extractor', _WHISPER, WhisperFeatures)],
+  [
+    ('image_processor', _OLD_CLIP, ImageProcessor),
+    ('feature_extractor', _WHISPER, WhisperFeatures),
+  ],
 )
 def test_nested_config_comes_first_and_is_saved_in_place(key, config, cls, tmp_path):
   outer = {'processor_class': 'X', 'patch_size': 14, key: config}
@@ -127,10 +148,15 @@ def test_nested_config_comes_first_and_is_saved_in_place(key, config, cls, tmp_p
   processor = processors.load(tmp_path)
   assert type(processor) is cls
   processors.save(
-    dataclasses.replace(processor, **{'do_rescale': False} if cls is ImageProcessor else {'n_fft': 512}), tmp_path
+    dataclasses.replace(
+      processor, **{'do_rescale': False} if cls is ImageProcessor else {'n_fft': 512}
+    ),
+    tmp_path,
   )
   saved = json.loads((tmp_path / 'processor_config.json').read_text())
-  assert saved == outer | {key: config | ({'do_rescale': False} if cls is ImageProcessor else {'n_fft': 512})}
+  assert saved == outer | {
+    key: config | ({'do_rescale': False} if cls is ImageProcessor else {'n_fft': 512})
+  }
   assert json.loads((tmp_path / 'preprocessor_config.json').read_text()) == _OLD_VIT
 
 
@@ -138,7 +164,11 @@ def test_processors_are_called_by_keyword(tmp_path):
   image = processors.load(_write(tmp_path, preprocessor_config=_OLD_CLIP))
   assert image(images=samples.image())['pixel_values'].shape == (1, 3, 224, 224)
   audio = processors.load(_write(tmp_path, preprocessor_config=_WHISPER))
-  assert audio(audio=samples.noise(900), sampling_rate=16_000)['input_features'].shape == (1, 80, 3000)
+  assert audio(audio=samples.noise(900), sampling_rate=16_000)['input_features'].shape == (
+    1,
+    80,
+    3000,
+  )
 
 
 def test_import_needs_neither_pillow_nor_scipy():
@@ -158,18 +188,24 @@ def test_import_needs_neither_pillow_nor_scipy():
 @pytest.mark.parametrize(
   ('files', 'match'),
   [
-    ({'preprocessor_config': {'size': 224}}, r'preprocessor_config.json: names no class, and model_type is None'),
+    (
+      {'preprocessor_config': {'size': 224}},
+      r'preprocessor_config.json: names no class, and model_type is None',
+    ),
     (
       {'preprocessor_config': {'size': 224}, 'config': {'model_type': 'llama'}},
-      r"names no class, and model_type is 'llama'. Expected image_processor_type or feature_extractor_type",
+      r"names no class, and model_type is 'llama'. Expected image_processor_type or "
+      r'feature_extractor_type',
     ),
     (
       {'preprocessor_config': {'feature_extractor_type': 'WhisperFeatureExtracter'}},
-      r"preprocessor_config.json: unknown processor 'WhisperFeatureExtracter'.* Did you mean 'WhisperFeatureExtractor'",
+      r"preprocessor_config.json: unknown processor 'WhisperFeatureExtracter'.* Did you mean "
+      r"'WhisperFeatureExtractor'",
     ),
     (
       {'processor_config': {'image_processor': {'image_processor_type': 'SigLipImageProcessor'}}},
-      r"/processor_config.json: unknown processor 'SigLipImageProcessor'. .* Did you mean 'SiglipImageProcessor'",
+      r"/processor_config.json: unknown processor 'SigLipImageProcessor'. .* Did you mean "
+      r"'SiglipImageProcessor'",
     ),
     (
       {'preprocessor_config': {'image_processor_type': 'ViTImageProcessor', 'do_thumbnail': True}},
@@ -193,7 +229,9 @@ def test_bad_folder_is_named(files, match, tmp_path):
 
 def test_broken_json_is_named(tmp_path):
   (tmp_path / 'preprocessor_config.json').write_text('{')
-  with pytest.raises(errors.ConfigError, match=r'preprocessor_config.json: is no JSON \(.*\). Expected an object'):
+  with pytest.raises(
+    errors.ConfigError, match=r'preprocessor_config.json: is no JSON \(.*\). Expected an object'
+  ):
     processors.load(tmp_path)
 
 

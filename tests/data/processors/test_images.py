@@ -40,24 +40,31 @@ def test_pixel_values_match_published_numbers(name):
   assert pixel_values.shape == (1, 3, 224, 224)
   assert pixel_values.dtype == np.float32
   wide = pixel_values.astype(np.float64)
-  assert (wide.flat[0], wide.flat[-1], wide.mean(), wide.std()) == pytest.approx(_NUMBERS[name], abs=1e-6)
+  assert (wide.flat[0], wide.flat[-1], wide.mean(), wide.std()) == pytest.approx(
+    _NUMBERS[name], abs=1e-6
+  )
 
 
 def test_qualities_of_the_test_image():
   assert samples.image().sum(dtype=np.int64) == 43_983_983
 
 
-@pytest.mark.parametrize('kind', ['pillow', 'path', 'str', 'channels_first', 'int64', 'float', 'batch_of_one'])
+@pytest.mark.parametrize(
+  'kind', ['pillow', 'path', 'str', 'channels_first', 'int64', 'float', 'batch_of_one']
+)
 def test_input_kinds_agree(kind, tmp_path):
   pixels_in = samples.image()
   Image.fromarray(pixels_in).save(tmp_path / 'image.png')
   image = {
-    'pillow': Image.fromarray(pixels_in), 'path': tmp_path / 'image.png', 'str': str(tmp_path / 'image.png'),
+    'pillow': Image.fromarray(pixels_in), 'path': tmp_path / 'image.png',
+    'str': str(tmp_path / 'image.png'),
     'channels_first': np.moveaxis(pixels_in, -1, 0), 'int64': pixels_in.astype(np.int64),
     'float': pixels_in.astype(np.float32), 'batch_of_one': pixels_in[None],
   }[kind]  # fmt: skip
   processor = _processor('ViT')
-  np.testing.assert_array_equal(processor(images=image)['pixel_values'], processor(images=pixels_in)['pixel_values'])
+  np.testing.assert_array_equal(
+    processor(images=image)['pixel_values'], processor(images=pixels_in)['pixel_values']
+  )
 
 
 def test_batch_rows_match_single_images():
@@ -111,11 +118,15 @@ def test_center_crop_pads_small_images_with_zeros():
 
 
 def test_llava_pads_to_a_square_of_the_mean_color():
-  processor = _processor('Llava', do_pad=True, do_resize=False, crop_size={'height': 30, 'width': 30})
+  processor = _processor(
+    'Llava', do_pad=True, do_resize=False, crop_size={'height': 30, 'width': 30}
+  )
   image = np.full((10, 30, 3), 255, np.uint8)
   padded = processor(images=image)['pixel_values'][0]
   white = _processor('Llava')(images=np.full((9, 9, 3), 255, np.uint8))['pixel_values'][0, :, 0, 0]
-  np.testing.assert_array_equal(padded[:, 10:20], np.broadcast_to(white[:, None, None], (3, 10, 30)))
+  np.testing.assert_array_equal(
+    padded[:, 10:20], np.broadcast_to(white[:, None, None], (3, 10, 30))
+  )
   # The colour is the mean, truncated to 8 bits.
   assert np.abs(padded[:, :10]).max() < 1 / 255 / 0.26
   assert np.abs(padded[:, 20:]).max() < 1 / 255 / 0.26
@@ -129,7 +140,8 @@ def test_shortest_edge_truncates_long_side(shape, expected):
 
 
 @pytest.mark.parametrize(
-  ('shape', 'expected'), [((300, 400), (225, 300)), ((100, 1000), (30, 300)), ((300, 310), (290, 300))]
+  ('shape', 'expected'),
+  [((300, 400), (225, 300)), ((100, 1000), (30, 300)), ((300, 310), (290, 300))],
 )
 def test_longest_edge_bounds_long_side(shape, expected):
   assert pixels.Size(shortest_edge=300, longest_edge=300).of(*shape)[1] <= 300
@@ -176,7 +188,10 @@ def test_bad_image_is_named(name, image, match):
 
 def test_undecodable_file_is_named(tmp_path):
   (tmp_path / 'text.png').write_text('no image')
-  _error(lambda: _processor('CLIP')(images=tmp_path / 'text.png'), r"text.png' cannot be decoded \(cannot identify")
+  _error(
+    lambda: _processor('CLIP')(images=tmp_path / 'text.png'),
+    r"text.png' cannot be decoded \(cannot identify",
+  )
 
 
 def test_truncated_file_is_named(tmp_path):
@@ -191,43 +206,82 @@ def test_truncated_file_is_named(tmp_path):
 def test_different_shapes_are_refused():
   processor = dataclasses.replace(_processor('CLIP'), do_center_crop=False)
   pair = [np.zeros((30, 40, 3), np.uint8), np.zeros((40, 30, 3), np.uint8)]
-  _error(lambda: processor(images=pair), r'the processed shapes differ: \(3, 224, 298\), \(3, 298, 224\). Expected')
+  _error(
+    lambda: processor(images=pair),
+    r'the processed shapes differ: \(3, 224, 298\), \(3, 298, 224\). Expected',
+  )
 
 
 def test_resize_to_nothing_is_refused():
   size = {'shortest_edge': 8, 'longest_edge': 8}
   image = np.zeros((1, 400, 3), np.uint8)
-  _error(lambda: _processor('CLIP', size=size)(images=Image.fromarray(image)), r'would be resized to \(0, 8\)')
+  _error(
+    lambda: _processor('CLIP', size=size)(images=Image.fromarray(image)),
+    r'would be resized to \(0, 8\)',
+  )
 
 
 @pytest.mark.parametrize(
   ('config', 'match'),
   [
-    ({'image_processor_type': 'CLIPImagProcessor'}, r"unknown image processor 'CLIPImagProcessor'.*Did you mean 'CLIP"),
-    ({'do_flip_channel_order': True}, r'^ViTImageProcessor.do_flip_channel_order: this option is not supported'),
-    ({'crop_pct': 0.9}, r'^ViTImageProcessor.crop_pct: this option is not supported and may change the output \(0.9'),
+    (
+      {'image_processor_type': 'CLIPImagProcessor'},
+      r"unknown image processor 'CLIPImagProcessor'.*Did you mean 'CLIP",
+    ),
+    (
+      {'do_flip_channel_order': True},
+      r'^ViTImageProcessor.do_flip_channel_order: this option is not supported',
+    ),
+    (
+      {'crop_pct': 0.9},
+      r'^ViTImageProcessor.crop_pct: this option is not supported and may change the output \(0.9',
+    ),
     ({'image_meen': [0, 0, 0]}, r"^ViTImageProcessor.image_meen: .* Did you mean 'image_mean'"),
-    ({'data_format': 'channels_last'}, r'^ViTImageProcessor.data_format: this option is not supported'),
+    (
+      {'data_format': 'channels_last'},
+      r'^ViTImageProcessor.data_format: this option is not supported',
+    ),
     ({'do_pad': True}, r'^ViTImageProcessor.do_pad: only LlavaImageProcessor pads. Expected false'),
-    ({'do_resize': 'yes'}, r"^ViTImageProcessor.do_resize: 'yes' has the wrong type. Expected bool"),
+    (
+      {'do_resize': 'yes'},
+      r"^ViTImageProcessor.do_resize: 'yes' has the wrong type. Expected bool",
+    ),
     ({'do_resize': 1}, r'^ViTImageProcessor.do_resize: 1 has the wrong type. Expected bool'),
-    ({'rescale_factor': True}, r'^ViTImageProcessor.rescale_factor: True has the wrong type. Expected float'),
-    ({'size': {'longest_edge': 9}}, r"^ViTImageProcessor.size: \{'longest_edge': 9\} is no size. Expected positive"),
+    (
+      {'rescale_factor': True},
+      r'^ViTImageProcessor.rescale_factor: True has the wrong type. Expected float',
+    ),
+    (
+      {'size': {'longest_edge': 9}},
+      r"^ViTImageProcessor.size: \{'longest_edge': 9\} is no size. Expected positive",
+    ),
     ({'size': {'height': 9, 'width': 0}}, r'^ViTImageProcessor.size: .* is no size'),
-    ({'crop_size': {'shortest_edge': 9}}, r'^ViTImageProcessor.crop_size: .* Expected height and width'),
+    (
+      {'crop_size': {'shortest_edge': 9}},
+      r'^ViTImageProcessor.crop_size: .* Expected height and width',
+    ),
     ({'resample': 9}, r'^ViTImageProcessor.resample: 9 is no Pillow filter. Expected 0..5'),
     ({'image_std': [1, 0, 1]}, r'^ViTImageProcessor.image_std: .* Expected positive numbers'),
     ({'image_std': [1, 1]}, r'^ViTImageProcessor.image_std: 2 channels, and image_mean has 3'),
-    ({'image_mean': ['a']}, r"^ViTImageProcessor.image_mean: 'a' has the wrong type. Expected float"),
+    (
+      {'image_mean': ['a']},
+      r"^ViTImageProcessor.image_mean: 'a' has the wrong type. Expected float",
+    ),
   ],
 )
 def test_bad_config_is_refused(config, match):
-  _error(lambda: ImageProcessor.from_config({'image_processor_type': 'ViTImageProcessor'} | config), match)
+  _error(
+    lambda: ImageProcessor.from_config({'image_processor_type': 'ViTImageProcessor'} | config),
+    match,
+  )
 
 
 def test_perceiver_needs_height_and_width():
   processor = _processor('Perceiver', size={'shortest_edge': 9})
-  _error(lambda: processor(images=samples.image()), 'PerceiverImageProcessor.size: .* Expected height and width')
+  _error(
+    lambda: processor(images=samples.image()),
+    'PerceiverImageProcessor.size: .* Expected height and width',
+  )
 
 
 @pytest.mark.parametrize('name', images.ROWS)

@@ -13,16 +13,25 @@ from . import samples
 
 pytestmark = [
   pytest.mark.oracle,
-  pytest.mark.filterwarnings('ignore:At least one mel filter has all zero values'),  # AST's own 128 of 257 bins
+  pytest.mark.filterwarnings(
+    'ignore:At least one mel filter has all zero values'
+  ),  # AST's own 128 of 257 bins
 ]
 
 _RATE = 16_000
-_DINOV2 = {'size': {'shortest_edge': 256}, 'image_mean': [0.485, 0.456, 0.406], 'image_std': [0.229, 0.224, 0.225]}
+_DINOV2 = {
+  'size': {'shortest_edge': 256},
+  'image_mean': [0.485, 0.456, 0.406],
+  'image_std': [0.229, 0.224, 0.225],
+}
 
 #: Class, and options that differ from its defaults.
 _IMAGES = {
   'clip': ('CLIP', {}),
-  'clip_short_side_exact': ('CLIP', {'size': {'shortest_edge': 50}, 'crop_size': {'height': 41, 'width': 61}}),
+  'clip_short_side_exact': (
+    'CLIP',
+    {'size': {'shortest_edge': 50}, 'crop_size': {'height': 41, 'width': 61}},
+  ),
   'clip_longest_edge': ('CLIP', {'size': {'shortest_edge': 224, 'longest_edge': 260}}),
   'clip_crop_only': ('CLIP', {'do_resize': False, 'crop_size': {'height': 99, 'width': 130}}),
   'clip_only_resize': ('CLIP', {'do_rescale': False, 'do_normalize': False}),
@@ -37,7 +46,10 @@ _IMAGES = {
   'llava': ('Llava', {}),
   'llava_padded': ('Llava', {'do_pad': True}),
   'perceiver': ('Perceiver', {}),
-  'perceiver_oblong': ('Perceiver', {'size': {'height': 99, 'width': 224}, 'crop_size': {'height': 100, 'width': 240}}),
+  'perceiver_oblong': (
+    'Perceiver',
+    {'size': {'height': 99, 'width': 224}, 'crop_size': {'height': 100, 'width': 240}},
+  ),
   'segformer': ('Segformer', {}),
   'blip': ('Blip', {}),
 }
@@ -99,18 +111,22 @@ def test_saved_image_folder_is_read_both_ways(case, tmp_path):
   assert json.loads((tmp_path / 'preprocessor_config.json').read_text()) == written
   theirs = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend='pil')
   np.testing.assert_array_equal(
-    ours(images=samples.image())['pixel_values'], theirs(samples.image(), return_tensors='np')['pixel_values']
+    ours(images=samples.image())['pixel_values'],
+    theirs(samples.image(), return_tensors='np')['pixel_values'],
   )
 
 
 def test_fields_of_a_new_processor_are_read_by_transformers(tmp_path):
   import transformers
 
-  processor = processors.ImageProcessor(size=processors.pixels.Size(height=32, width=48), resample=3)
+  processor = processors.ImageProcessor(
+    size=processors.pixels.Size(height=32, width=48), resample=3
+  )
   processors.save(processor, tmp_path)
   theirs = transformers.AutoImageProcessor.from_pretrained(tmp_path, backend='pil')
   np.testing.assert_array_equal(
-    processor(images=samples.image())['pixel_values'], theirs(samples.image(), return_tensors='np')['pixel_values']
+    processor(images=samples.image())['pixel_values'],
+    theirs(samples.image(), return_tensors='np')['pixel_values'],
   )
 
 
@@ -128,12 +144,19 @@ def test_default_audio_folders_are_read_both_ways(tmp_path):
 def test_processor_folder_of_version_5_is_read(tmp_path):
   import transformers
 
-  extractor, vocabulary = _oracle('Wav2Vec2FeatureExtractor', {'return_attention_mask': True}), tmp_path / 'vocab.json'
+  extractor, vocabulary = (
+    _oracle('Wav2Vec2FeatureExtractor', {'return_attention_mask': True}),
+    tmp_path / 'vocab.json',
+  )
   vocabulary.write_text(json.dumps({'<pad>': 0, '<unk>': 1, '|': 2, 'a': 3}))
   tokenizer = transformers.Wav2Vec2CTCTokenizer(str(vocabulary))
-  transformers.Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(tmp_path / 'saved')
+  transformers.Wav2Vec2Processor(feature_extractor=extractor, tokenizer=tokenizer).save_pretrained(
+    tmp_path / 'saved'
+  )
   assert not (tmp_path / 'saved' / 'preprocessor_config.json').exists()
-  assert processors.load(tmp_path / 'saved') == processors.Wav2Vec2Features(return_attention_mask=True)
+  assert processors.load(tmp_path / 'saved') == processors.Wav2Vec2Features(
+    return_attention_mask=True
+  )
 
 
 def _clips():
@@ -149,7 +172,9 @@ def _clips():
 def test_whisper_matches_numpy_path(mels):
   theirs = _oracle('WhisperFeatureExtractor', {'feature_size': mels})
   ours = processors.WhisperFeatures(feature_size=mels)
-  for kind, clip in (_clips() | {'long': samples.noise(500_000), 'silence': np.zeros(9, np.float32)}).items():
+  for kind, clip in (
+    _clips() | {'long': samples.noise(500_000), 'silence': np.zeros(9, np.float32)}
+  ).items():
     padded = np.zeros(480_000, np.float32)
     padded[: len(clip)] = clip[:480_000]
     expected = theirs._np_extract_fbank_features(padded[None], 'cpu')
@@ -185,22 +210,30 @@ def test_whisper_without_truncation_matches():
 def test_wav2vec2_matches(mask, normalize):
   options = {'return_attention_mask': mask, 'do_normalize': normalize, 'padding_value': 0.5}
   clips = list(_clips().values())
-  theirs = _oracle('Wav2Vec2FeatureExtractor', options)(clips, sampling_rate=_RATE, padding=True, return_tensors='np')
+  theirs = _oracle('Wav2Vec2FeatureExtractor', options)(
+    clips, sampling_rate=_RATE, padding=True, return_tensors='np'
+  )
   ours = processors.Wav2Vec2Features(**options)(audio=clips, sampling_rate=_RATE)
   assert set(ours) == set(theirs)
   for key, expected in theirs.items():
     np.testing.assert_allclose(ours[key], expected, rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize('options', [{}, {'do_normalize': False}, {'num_mel_bins': 64, 'max_length': 50}], ids=str)
+@pytest.mark.parametrize(
+  'options', [{}, {'do_normalize': False}, {'num_mel_bins': 64, 'max_length': 50}], ids=str
+)
 def test_ast_matches(options):
   clips = list(_clips().values())
-  theirs = _oracle('ASTFeatureExtractor', options)(clips, sampling_rate=_RATE, return_tensors='np')['input_values']
+  theirs = _oracle('ASTFeatureExtractor', options)(clips, sampling_rate=_RATE, return_tensors='np')[
+    'input_values'
+  ]
   ours = processors.ASTFeatures(**options)(audio=clips, sampling_rate=_RATE)['input_values']
   np.testing.assert_allclose(ours, theirs, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize('options', [{}, {'normalize_vars': False}, {'do_ceptral_normalize': False}], ids=str)
+@pytest.mark.parametrize(
+  'options', [{}, {'normalize_vars': False}, {'do_ceptral_normalize': False}], ids=str
+)
 def test_speech2text_matches(options):
   clips = list(_clips().values())
   theirs = _oracle('Speech2TextFeatureExtractor', options)(
@@ -208,11 +241,14 @@ def test_speech2text_matches(options):
   )
   ours = processors.Speech2TextFeatures(**options)(audio=clips, sampling_rate=_RATE)
   np.testing.assert_array_equal(ours['attention_mask'], theirs['attention_mask'])
-  # The deviation of a band that holds only a steady tone is rounding error, which dividing by it blows up.
+  # The deviation of a band that holds only a steady tone is rounding error, which dividing by it
+  # blows up.
   raw = mel.kaldi_log_mel(samples.sound() * 2**15, mel.hann(400) ** 0.85, 80, _RATE)
   kept = raw.std(axis=0) > 1e-3
   assert kept.sum() == 77
-  np.testing.assert_allclose(ours['input_features'][..., kept], theirs['input_features'][..., kept], rtol=0, atol=2e-4)
+  np.testing.assert_allclose(
+    ours['input_features'][..., kept], theirs['input_features'][..., kept], rtol=0, atol=2e-4
+  )
 
 
 def test_parakeet_matches():
@@ -221,4 +257,6 @@ def test_parakeet_matches():
   ours = processors.ParakeetFeatures()(audio=clips, sampling_rate=_RATE)
   np.testing.assert_array_equal(ours['attention_mask'], theirs['attention_mask'].numpy())
   scale = np.abs(ours['input_features']).max()
-  np.testing.assert_allclose(ours['input_features'], theirs['input_features'].numpy(), rtol=0, atol=1e-4 * scale)
+  np.testing.assert_allclose(
+    ours['input_features'], theirs['input_features'].numpy(), rtol=0, atol=1e-4 * scale
+  )

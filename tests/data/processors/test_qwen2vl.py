@@ -13,7 +13,11 @@ from tfm.data.processors.qwen2vl import multiples
 
 from . import samples
 
-_OLD = {'image_processor_type': 'Qwen2VLImageProcessor', 'min_pixels': 100 * 28**2, 'max_pixels': 120 * 28**2}
+_OLD = {
+  'image_processor_type': 'Qwen2VLImageProcessor',
+  'min_pixels': 100 * 28**2,
+  'max_pixels': 120 * 28**2,
+}
 
 
 def _default():
@@ -38,7 +42,9 @@ def test_patches_of_a_square_follow_each_other():
   places = patches[:, :2, 0, 0, 0].astype(int).tolist()
   assert places[:6] == [[0, 0], [0, 1], [1, 0], [1, 1], [0, 2], [0, 3]]
   assert places[12] == [2, 0]
-  np.testing.assert_array_equal(patches[:, 0], np.broadcast_to(patches[:, 0, :1, :1, :1], (24, 2, 14, 14)))
+  np.testing.assert_array_equal(
+    patches[:, 0], np.broadcast_to(patches[:, 0, :1, :1, :1], (24, 2, 14, 14))
+  )
 
 
 def test_batch_is_concatenated():
@@ -64,7 +70,12 @@ def test_old_pixel_bounds_are_read_and_written_back():
 
 @pytest.mark.parametrize(
   ('shape', 'expected'),
-  [((300, 400), (308, 392)), ((10, 10), (56, 56)), ((5000, 5000), (980, 980)), ((20, 2000), (28, 1988))],
+  [
+    ((300, 400), (308, 392)),
+    ((10, 10), (56, 56)),
+    ((5000, 5000), (980, 980)),
+    ((20, 2000), (28, 1988)),
+  ],
 )
 def test_sides_are_multiples_within_bounds(shape, expected):
   assert multiples(*shape, 28, 56 * 56, 28 * 28 * 1280) == expected
@@ -73,9 +84,16 @@ def test_sides_are_multiples_within_bounds(shape, expected):
 @pytest.mark.parametrize(
   ('config', 'match'),
   [
-    ({'size': 224}, r"^Qwen2VLImageProcessor.size: \{'shortest_edge': 224\}. Expected shortest_edge and longest_edge"),
+    (
+      {'size': 224},
+      r"^Qwen2VLImageProcessor.size: \{'shortest_edge': 224\}. Expected shortest_edge and "
+      r'longest_edge',
+    ),
     ({'patch_size': 0}, r'^Qwen2VLImageProcessor.patch_size: 0. Expected a positive integer'),
-    ({'do_center_crop': True}, r'^Qwen2VLImageProcessor.do_center_crop: this processor does not crop. Expected false'),
+    (
+      {'do_center_crop': True},
+      r'^Qwen2VLImageProcessor.do_center_crop: this processor does not crop. Expected false',
+    ),
   ],
 )
 def test_bad_config_is_refused(config, match):
@@ -84,18 +102,25 @@ def test_bad_config_is_refused(config, match):
 
 
 def test_very_long_image_is_refused():
-  with pytest.raises(errors.UserError, match=r'^images\[0\]: 2 x 402 is too long. Expected one side at most 200 times'):
+  with pytest.raises(
+    errors.UserError,
+    match=r'^images\[0\]: 2 x 402 is too long. Expected one side at most 200 times',
+  ):
     _default()(images=np.zeros((2, 402, 3), np.uint8))
 
 
 def test_unresized_image_must_fit_the_patches():
-  with pytest.raises(errors.UserError, match=r'^images: \(300, 400\) is no multiple of 28. Expected one, or'):
+  with pytest.raises(
+    errors.UserError, match=r'^images: \(300, 400\) is no multiple of 28. Expected one, or'
+  ):
     Qwen2VLProcessor(do_resize=False)(images=samples.image())
 
 
 @pytest.mark.oracle
 @pytest.mark.parametrize(
-  'options', [{}, {'size': {'shortest_edge': 100 * 28**2, 'longest_edge': 120 * 28**2}}, {'patch_size': 16}], ids=str
+  'options',
+  [{}, {'size': {'shortest_edge': 100 * 28**2, 'longest_edge': 120 * 28**2}}, {'patch_size': 16}],
+  ids=str,
 )
 def test_patches_match_transformers(options):
   import transformers

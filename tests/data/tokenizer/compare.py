@@ -14,16 +14,23 @@ def theirs(folder, **settings):
 
   with warnings.catch_warnings():
     warnings.simplefilter('ignore')
-    return transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, **settings)
+    return transformers.AutoTokenizer.from_pretrained(
+      str(folder), local_files_only=True, **settings
+    )
 
 
 def assert_equal(folder):
-  """Check ids with and without the frame, their text, and special tokens; return the tokenizer of `transformers`."""
+  """Check ids with and without the frame, their text, and special tokens; return the tokenizer of
+  `transformers`.
+  """
   expected, ours = theirs(folder), read_tokenizer(folder)
   for text in STRINGS:
     with warnings.catch_warnings():
       warnings.simplefilter('ignore')
-      framed, bare = expected(text)['input_ids'], expected(text, add_special_tokens=False)['input_ids']
+      framed, bare = (
+        expected(text)['input_ids'],
+        expected(text, add_special_tokens=False)['input_ids'],
+      )
     assert ours.prompt(text).tolist() == framed, text
     assert ours.prompt(text, framed=False).tolist() == bare, text
     assert ours.decode(framed) == expected.decode(framed, skip_special_tokens=True), text

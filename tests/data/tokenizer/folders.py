@@ -1,4 +1,6 @@
-"""Small published folders: tokenizers trained here, with the files and settings of the repositories of each family."""
+"""Small published folders: tokenizers trained here, with the files and settings of the repositories
+of each family.
+"""
 
 import base64
 import json
@@ -27,7 +29,10 @@ def write(folder, config=None, model_type=None, **files):
 def pairs_files(vocab, merges, header=True):
   """Return `vocab.json` and `merges.txt`."""
   lines = ['#version: 0.2'] if header else []
-  return {'vocab__json': vocab, 'merges__txt': '\n'.join([*lines, *(' '.join(m) for m in merges)]) + '\n'}
+  return {
+    'vocab__json': vocab,
+    'merges__txt': '\n'.join([*lines, *(' '.join(m) for m in merges)]) + '\n',
+  }
 
 
 _BART = ('<s>', '<pad>', '</s>', '<unk>', '<mask>')
@@ -37,14 +42,26 @@ _UNIGRAM_3 = {'pad_id': 0, 'eos_id': 1, 'unk_id': 2, 'bos_id': -1}
 
 
 def _entry(content, **flags):
-  base = {'lstrip': False, 'normalized': False, 'rstrip': False, 'single_word': False, 'special': True}
+  base = {
+    'lstrip': False,
+    'normalized': False,
+    'rstrip': False,
+    'single_word': False,
+    'special': True,
+  }
   return {'content': content, **base, **flags}
 
 
 def _bytes(name, kind, special, config=None, **model):
   def make(folder):
     vocab, merges = byte_pairs(*special)
-    write(folder, {'tokenizer_class': name, **(config or {})}, kind, **pairs_files(vocab, merges), **model)
+    write(
+      folder,
+      {'tokenizer_class': name, **(config or {})},
+      kind,
+      **pairs_files(vocab, merges),
+      **model,
+    )
 
   return make
 
@@ -52,7 +69,12 @@ def _bytes(name, kind, special, config=None, **model):
 def _words(name, kind, special=_BERT, config=None, lower=True):
   def make(folder):
     text = '\n'.join(word_pieces(*special, lower=lower)) + '\n'
-    write(folder, None if name is None else {'tokenizer_class': name, **(config or {})}, kind, vocab__txt=text)
+    write(
+      folder,
+      None if name is None else {'tokenizer_class': name, **(config or {})},
+      kind,
+      vocab__txt=text,
+    )
 
   return make
 
@@ -67,7 +89,10 @@ def _spm(name, kind, file, model='unigram', config=None, more=None, **options):
 
 def _clip(folder):
   vocab, merges = byte_pairs('<|startoftext|>', '<|endoftext|>', suffix='</w>')
-  config = {'tokenizer_class': 'CLIPTokenizer', 'bos_token': _entry('<|startoftext|>', __type='AddedToken')}
+  config = {
+    'tokenizer_class': 'CLIPTokenizer',
+    'bos_token': _entry('<|startoftext|>', __type='AddedToken'),
+  }
   config |= {'do_lower_case': True, 'eos_token': '<|endoftext|>', 'pad_token': '<|endoftext|>'}
   write(folder, config, 'clip', **pairs_files(vocab, merges))
 
@@ -89,8 +114,18 @@ def _whisper(folder):
   added = {str(len(vocab) + i): _entry(t) for i, t in enumerate(names)}
   start = len(vocab) + len(names)
   added |= {str(start + i): _entry(t, special=False) for i, t in enumerate(times)}
-  config = {'tokenizer_class': 'WhisperTokenizer', 'added_tokens_decoder': added, 'language': None, 'pad_token': _END}
-  config |= {'bos_token': _END, 'eos_token': _END, 'unk_token': _END, 'clean_up_tokenization_spaces': True}
+  config = {
+    'tokenizer_class': 'WhisperTokenizer',
+    'added_tokens_decoder': added,
+    'language': None,
+    'pad_token': _END,
+  }
+  config |= {
+    'bos_token': _END,
+    'eos_token': _END,
+    'unk_token': _END,
+    'clean_up_tokenization_spaces': True,
+  }
   write(folder, config, 'whisper', **pairs_files(vocab, merges))
 
 
@@ -99,9 +134,22 @@ def _qwen(name, kind):
     vocab, merges = byte_pairs()
     texts = (_END, '<|im_start|>', '<|im_end|>')
     added = {str(len(vocab) + i): _entry(t) for i, t in enumerate(texts)}
-    config = {'tokenizer_class': name, 'added_tokens_decoder': added, 'bos_token': None, 'eos_token': '<|im_end|>'}
-    config |= {'additional_special_tokens': ['<|im_start|>', '<|im_end|>'], 'add_prefix_space': False}
-    config |= {'pad_token': _END, 'unk_token': None, 'clean_up_tokenization_spaces': False, 'errors': 'replace'}
+    config = {
+      'tokenizer_class': name,
+      'added_tokens_decoder': added,
+      'bos_token': None,
+      'eos_token': '<|im_end|>',
+    }
+    config |= {
+      'additional_special_tokens': ['<|im_start|>', '<|im_end|>'],
+      'add_prefix_space': False,
+    }
+    config |= {
+      'pad_token': _END,
+      'unk_token': None,
+      'clean_up_tokenization_spaces': False,
+      'errors': 'replace',
+    }
     write(folder, config, kind, **pairs_files(vocab, merges))
 
   return make
@@ -109,23 +157,44 @@ def _qwen(name, kind):
 
 def _llama(folder, kind='llama', name='LlamaTokenizer', **config):
   entries = {'0': _entry('<unk>'), '1': _entry('<s>'), '2': _entry('</s>')}
-  given = {'add_bos_token': True, 'add_eos_token': False, 'added_tokens_decoder': entries, 'bos_token': '<s>'}
-  given |= {'eos_token': '</s>', 'unk_token': '<unk>', 'pad_token': None, 'clean_up_tokenization_spaces': False}
+  given = {
+    'add_bos_token': True,
+    'add_eos_token': False,
+    'added_tokens_decoder': entries,
+    'bos_token': '<s>',
+  }
+  given |= {
+    'eos_token': '</s>',
+    'unk_token': '<unk>',
+    'pad_token': None,
+    'clean_up_tokenization_spaces': False,
+  }
   model = sentences('bpe', byte_fallback=True, vocab_size=900, **_PLAIN)
   write(folder, given | {'tokenizer_class': name} | config, kind, tokenizer__model=model)
 
 
-_PLAIN = {'normalization_rule_name': 'identity', 'remove_extra_whitespaces': False, 'split_digits': True}
+_PLAIN = {
+  'normalization_rule_name': 'identity',
+  'remove_extra_whitespaces': False,
+  'split_digits': True,
+}
 
 
 def _gemma(folder):
   model = sentences(
-    'bpe', byte_fallback=True, vocab_size=900, pad_id=0, eos_id=1, bos_id=2, unk_id=3, add_dummy_prefix=False,
+    'bpe', byte_fallback=True, vocab_size=900, pad_id=0, eos_id=1, bos_id=2, unk_id=3,
+    add_dummy_prefix=False,
     eos_piece='<eos>', bos_piece='<bos>',
-    user_defined_symbols=('<mask>', '<start_of_turn>', '<end_of_turn>', '\n', '  ', '   '), **_PLAIN,
+    user_defined_symbols=('<mask>', '<start_of_turn>', '<end_of_turn>', '\n', '  ', '   '),
+    **_PLAIN,
   )  # fmt: skip
   entries = {str(i): _entry(t) for i, t in enumerate(('<pad>', '<eos>', '<bos>', '<unk>'))}
-  config = {'tokenizer_class': 'GemmaTokenizer', 'add_bos_token': True, 'bos_token': '<bos>', 'eos_token': '<eos>'}
+  config = {
+    'tokenizer_class': 'GemmaTokenizer',
+    'add_bos_token': True,
+    'bos_token': '<bos>',
+    'eos_token': '<eos>',
+  }
   config |= {
     'added_tokens_decoder': entries,
     'pad_token': '<pad>',
@@ -143,29 +212,57 @@ def _numbered(folder, name, kind, files, config=None, extra=()):
   pieces = SentencePieceProcessor(model_proto=content)
   texts = [pieces.IdToPiece(i) for i in range(3, pieces.get_piece_size() - 20)]
   vocab = {t: i for i, t in enumerate(['<s>', '<pad>', '</s>', '<unk>', *texts, *extra])}
-  write(folder, {'tokenizer_class': name, **(config or {})}, kind, vocab__json=vocab, **dict.fromkeys(files, content))
+  write(
+    folder,
+    {'tokenizer_class': name, **(config or {})},
+    kind,
+    vocab__json=vocab,
+    **dict.fromkeys(files, content),
+  )
 
 
 def _m2m(folder):
   codes = ['__af__', '__am__', '__ar__']
-  _numbered(folder, 'M2M100Tokenizer', 'm2m_100', ['sentencepiece__bpe__model'], {'additional_special_tokens': codes})
+  _numbered(
+    folder,
+    'M2M100Tokenizer',
+    'm2m_100',
+    ['sentencepiece__bpe__model'],
+    {'additional_special_tokens': codes},
+  )
 
 
 def _marian(folder):
-  config = {'source_lang': 'en', 'target_lang': 'de', 'separate_vocabs': False, 'sp_model_kwargs': {}}
-  _numbered(folder, 'MarianTokenizer', 'marian', ['source__spm', 'target__spm'], config, extra=['>>de<<', '>>fr<<'])
+  config = {
+    'source_lang': 'en',
+    'target_lang': 'de',
+    'separate_vocabs': False,
+    'sp_model_kwargs': {},
+  }
+  _numbered(
+    folder,
+    'MarianTokenizer',
+    'marian',
+    ['source__spm', 'target__spm'],
+    config,
+    extra=['>>de<<', '>>fr<<'],
+  )
 
 
 def _marked(folder, name, kind, special):
   vocab, merges = word_pairs(*special)
-  renamed = {t[:-4] if t.endswith('</w>') else t + '@@': i for t, i in vocab.items() if t not in special}
+  renamed = {
+    t[:-4] if t.endswith('</w>') else t + '@@': i for t, i in vocab.items() if t not in special
+  }
   vocab = {t: i for i, t in enumerate([*special, *renamed])}
   write(folder, {'tokenizer_class': name}, kind, **pairs_files(vocab, merges))
 
 
 def _prophetnet(folder):
   text = '\n'.join(word_pieces('[PAD]', '[UNK]', '[CLS]', '[SEP]', '[X_SEP]', '[MASK]')) + '\n'
-  write(folder, {'tokenizer_class': 'ProphetNetTokenizer'}, 'prophetnet', prophetnet__tokenizer=text)
+  write(
+    folder, {'tokenizer_class': 'ProphetNetTokenizer'}, 'prophetnet', prophetnet__tokenizer=text
+  )
 
 
 def _esm(folder):
@@ -174,7 +271,15 @@ def _esm(folder):
 
 
 def _japanese(folder):
-  words = ['<SP>', '<BR>', '<TAB>', '<BLOCK>', '<KIGOU>', '<U2000U2BFF>', *(f'<|byte{i}|>' for i in range(256))]
+  words = [
+    '<SP>',
+    '<BR>',
+    '<TAB>',
+    '<BLOCK>',
+    '<KIGOU>',
+    '<U2000U2BFF>',
+    *(f'<|byte{i}|>' for i in range(256)),
+  ]
   words += [
     '日本,にほん,ニホン',
     '語',
@@ -198,21 +303,55 @@ def _codes(folder, name='PhobertTokenizer'):
   texts = [t[:-4] if t.endswith('</w>') else t + '@@' for t in vocab if t != '<unk>']
   lines = [f'{first} {second} 5' for first, second in merges]
   counted = '\n'.join(f'{t} 7' for t in texts) + '\n'
-  write(folder, {'tokenizer_class': name}, 'roberta', vocab__txt=counted, bpe__codes='\n'.join(lines) + '\n')
+  write(
+    folder,
+    {'tokenizer_class': name},
+    'roberta',
+    vocab__txt=counted,
+    bpe__codes='\n'.join(lines) + '\n',
+  )
 
 
 def _tekken(folder):
-  ranks = [bytes([i]) for i in range(256)] + [b'th', b'the', b' c', b'at', b' cat', b' s', b' sat', b'in']
-  special = [{'rank': i, 'token_str': t, 'is_control': True} for i, t in enumerate(('<unk>', '<s>', '</s>', '[INST]'))]
+  ranks = [bytes([i]) for i in range(256)] + [
+    b'th',
+    b'the',
+    b' c',
+    b'at',
+    b' cat',
+    b' s',
+    b' sat',
+    b'in',
+  ]
+  special = [
+    {'rank': i, 'token_str': t, 'is_control': True}
+    for i, t in enumerate(('<unk>', '<s>', '</s>', '[INST]'))
+  ]
   pattern = r'[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+'
-  config = {'pattern': pattern, 'default_vocab_size': len(ranks) + 7, 'default_num_special_tokens': 8}
-  vocab = [{'rank': i, 'token_bytes': base64.b64encode(t).decode(), 'token_str': None} for i, t in enumerate(ranks)]
-  write(folder, None, 'mistral', tekken__json={'config': config, 'vocab': vocab, 'special_tokens': special})
+  config = {
+    'pattern': pattern,
+    'default_vocab_size': len(ranks) + 7,
+    'default_num_special_tokens': 8,
+  }
+  vocab = [
+    {'rank': i, 'token_bytes': base64.b64encode(t).decode(), 'token_str': None}
+    for i, t in enumerate(ranks)
+  ]
+  write(
+    folder,
+    None,
+    'mistral',
+    tekken__json={'config': config, 'vocab': vocab, 'special_tokens': special},
+  )
 
 
 def _byt5(folder):
   extra = [f'<extra_id_{i}>' for i in range(125)]
-  config = {'tokenizer_class': 'ByT5Tokenizer', 'additional_special_tokens': extra, 'extra_ids': 125}
+  config = {
+    'tokenizer_class': 'ByT5Tokenizer',
+    'additional_special_tokens': extra,
+    'extra_ids': 125,
+  }
   write(folder, config, 't5')
 
 
@@ -220,28 +359,37 @@ def _added(folder):
   """BERT with tokens of its own, in the files of before `added_tokens_decoder`."""
   words = word_pieces(*_BERT)
   tokens = {'[NEW]': len(words), 'NEW': len(words) + 1, '<new>': len(words) + 2}
-  names = {n + '_token': t for n, t in zip(('pad', 'unk', 'cls', 'sep', 'mask'), _BERT, strict=True)}
+  names = {
+    n + '_token': t for n, t in zip(('pad', 'unk', 'cls', 'sep', 'mask'), _BERT, strict=True)
+  }
   mapping = names | {'additional_special_tokens': ['[NEW]']}
   write(
-    folder, {'tokenizer_class': 'BertTokenizer'}, 'bert', vocab__txt='\n'.join(words) + '\n', added_tokens__json=tokens,
+    folder, {'tokenizer_class': 'BertTokenizer'}, 'bert', vocab__txt='\n'.join(words) + '\n',
+    added_tokens__json=tokens,
     special_tokens_map__json=mapping,
   )  # fmt: skip
 
 
 def whole(folder, config=None, model_type='llama', frame=True, name='PreTrainedTokenizerFast'):
-  """Write a `tokenizer.json` as Llama 3's: bytes, a split pattern, a begin token by its own template."""
+  """Write a `tokenizer.json` as Llama 3's: bytes, a split pattern, a begin token by its own
+  template.
+  """
   vocab, merges = byte_pairs()
   inner = tokenizers.Tokenizer(models.BPE(vocab, merges, ignore_merges=True))
   pattern = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s+(?!\S)|\s+"
   split = pre_tokenizers.Split(tokenizers.Regex(pattern), 'isolated')
-  inner.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+  inner.pre_tokenizer = pre_tokenizers.Sequence(
+    [split, pre_tokenizers.ByteLevel(False, use_regex=False)]
+  )
   inner.decoder = decoders.ByteLevel()
   texts = ('<|begin_of_text|>', '<|end_of_text|>', '<|eot_id|>', _END, '<|im_start|>', '<|im_end|>')
   inner.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in texts])
   inner.add_tokens([AddedToken('<new>', special=False, normalized=False, lstrip=True)])
   if frame:
     begin = ('<|begin_of_text|>', inner.token_to_id('<|begin_of_text|>'))
-    inner.post_processor = processors.TemplateProcessing(single='<|begin_of_text|> $A', special_tokens=[begin])
+    inner.post_processor = processors.TemplateProcessing(
+      single='<|begin_of_text|> $A', special_tokens=[begin]
+    )
   given = {'tokenizer_class': name, 'bos_token': '<|begin_of_text|>', 'eos_token': '<|eot_id|>'}
   given |= {'clean_up_tokenization_spaces': True}
   write(folder, given | (config or {}), model_type)
@@ -249,7 +397,9 @@ def whole(folder, config=None, model_type='llama', frame=True, name='PreTrainedT
 
 
 def old_llama(folder):
-  """Write a `tokenizer.json` as Llama 2's, with the normaliser of transformers 4, and the class that ignores it."""
+  """Write a `tokenizer.json` as Llama 2's, with the normaliser of transformers 4, and the class
+  that ignores it.
+  """
   from tfm.data.tokenizer.published.pieces import merges_of, read_pieces
 
   _llama(folder)
@@ -259,9 +409,16 @@ def old_llama(folder):
     models.BPE(vocab, merges_of(vocab), unk_token='<unk>', fuse_unk=True, byte_fallback=True)
   )
   inner.normalizer = normalizers.Sequence([normalizers.Prepend('▁'), normalizers.Replace(' ', '▁')])
-  steps = [decoders.Replace('▁', ' '), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(' ', 1, 0)]
+  steps = [
+    decoders.Replace('▁', ' '),
+    decoders.ByteFallback(),
+    decoders.Fuse(),
+    decoders.Strip(' ', 1, 0),
+  ]
   inner.decoder = decoders.Sequence(steps)
-  inner.add_special_tokens([AddedToken(t, special=True, normalized=False) for t in ('<unk>', '<s>', '</s>')])
+  inner.add_special_tokens(
+    [AddedToken(t, special=True, normalized=False) for t in ('<unk>', '<s>', '</s>')]
+  )
   inner.post_processor = processors.TemplateProcessing(single='<s> $A', special_tokens=[('<s>', 1)])
   inner.save(str(folder / 'tokenizer.json'))
 
@@ -269,11 +426,30 @@ def old_llama(folder):
 _XLMR = 'sentencepiece__bpe__model'
 _SPIECE = 'spiece__model'
 _T5 = {'pad_id': 0, 'eos_id': 1, 'unk_id': 2, 'bos_id': -1}
-_ALBERT = {'pad_id': 0, 'unk_id': 1, 'bos_id': -1, 'eos_id': -1, 'control_symbols': ('[CLS]', '[SEP]', '[MASK]')}
+_ALBERT = {
+  'pad_id': 0,
+  'unk_id': 1,
+  'bos_id': -1,
+  'eos_id': -1,
+  'control_symbols': ('[CLS]', '[SEP]', '[MASK]'),
+}
 _XLNET = {'control_symbols': ('<cls>', '<sep>', '<pad>', '<mask>', '<eod>', '<eop>')}
-_DEBERTA = {'pad_id': 0, 'bos_id': 1, 'eos_id': 2, 'unk_id': 3, 'pad_piece': '[PAD]', 'bos_piece': '[CLS]'}
+_DEBERTA = {
+  'pad_id': 0,
+  'bos_id': 1,
+  'eos_id': 2,
+  'unk_id': 3,
+  'pad_piece': '[PAD]',
+  'bos_piece': '[CLS]',
+}
 _DEBERTA |= {'eos_piece': '[SEP]', 'unk_piece': '[UNK]'}
-_OPT = {'add_bos_token': True, 'bos_token': '</s>', 'eos_token': '</s>', 'pad_token': '<pad>', 'unk_token': '</s>'}
+_OPT = {
+  'add_bos_token': True,
+  'bos_token': '</s>',
+  'eos_token': '</s>',
+  'pad_token': '<pad>',
+  'unk_token': '</s>',
+}
 _MASK = {'mask_token': _entry('<mask>', lstrip=True, __type='AddedToken')}
 
 #: name -> writes the files of a published folder without `tokenizer.json` into an empty folder.
@@ -290,17 +466,24 @@ SLOW = {
   'bert_cased': _words('BertTokenizer', 'bert', config={'do_lower_case': False}, lower=False),
   'bert_clean': _words('BertTokenizer', 'bert', config={'clean_up_tokenization_spaces': True}),
   'bert_generation': _spm('BertGenerationTokenizer', 'bert-generation', _SPIECE),
-  'big_bird': _spm('BigBirdTokenizer', 'big_bird', _SPIECE, control_symbols=('[SEP]', '[CLS]', '[MASK]')),
+  'big_bird': _spm(
+    'BigBirdTokenizer', 'big_bird', _SPIECE, control_symbols=('[SEP]', '[CLS]', '[MASK]')
+  ),
   'blenderbot': _bytes('BlenderbotTokenizer', 'blenderbot', _BART, {'add_prefix_space': True}),
   'blenderbot_small': lambda folder: _marked(
-    folder, 'BlenderbotSmallTokenizer', 'blenderbot-small', ('__null__', '__start__', '__end__', '__unk__', '__newln__')
+    folder,
+    'BlenderbotSmallTokenizer',
+    'blenderbot-small',
+    ('__null__', '__start__', '__end__', '__unk__', '__newln__'),
   ),
   'byt5': _byt5,
   'camembert': _spm('CamembertTokenizer', 'camembert', _XLMR),
   'clip': _clip,
   'code_llama': lambda folder: _llama(folder, 'llama', 'CodeLlamaTokenizer'),
   'codegen': _bytes('CodeGenTokenizer', 'codegen', (_END,)),
-  'cohere': _bytes('CohereTokenizer', 'cohere', ('<PAD>', '<UNK>', '<CLS>', '<SEP>', '<MASK_TOKEN>', '<BOS_TOKEN>')),
+  'cohere': _bytes(
+    'CohereTokenizer', 'cohere', ('<PAD>', '<UNK>', '<CLS>', '<SEP>', '<MASK_TOKEN>', '<BOS_TOKEN>')
+  ),
   'ctrl': lambda folder: _marked(folder, 'CTRLTokenizer', 'ctrl', ('<unk>',)),
   'deberta': _bytes('DebertaTokenizer', 'deberta', ('[PAD]', '[CLS]', '[SEP]', '[UNK]', '[MASK]')),
   'deberta_v2': _spm('DebertaV2Tokenizer', 'deberta-v2', 'spm__model', **_DEBERTA),
@@ -308,7 +491,11 @@ SLOW = {
   'electra': _words('ElectraTokenizer', 'electra'),
   'esm': _esm,
   'fnet': _spm('FNetTokenizer', 'fnet', _SPIECE, **_ALBERT),
-  'funnel': _words('FunnelTokenizer', 'funnel', ('<pad>', '<unk>', '<cls>', '<sep>', '<mask>', '<s>', '</s>', '[UNK]')),
+  'funnel': _words(
+    'FunnelTokenizer',
+    'funnel',
+    ('<pad>', '<unk>', '<cls>', '<sep>', '<mask>', '<s>', '</s>', '[UNK]'),
+  ),
   'gemma': _gemma,
   'gpt2': _bytes('GPT2Tokenizer', 'gpt2', (_END,)),
   'gpt2_bare': lambda folder: write(folder, None, 'gpt2', **pairs_files(*byte_pairs(_END))),
@@ -329,7 +516,10 @@ SLOW = {
     **_PLAIN,
   ),
   'herbert': lambda folder: write(
-    folder, {'tokenizer_class': 'HerbertTokenizer'}, 'bert', **pairs_files(*word_pairs('<unk>', '<s>', '</s>', '<pad>'))
+    folder,
+    {'tokenizer_class': 'HerbertTokenizer'},
+    'bert',
+    **pairs_files(*word_pairs('<unk>', '<s>', '</s>', '<pad>')),
   ),
   'layoutlm': _words('LayoutLMTokenizer', 'layoutlm'),
   'led': _bytes('LEDTokenizer', 'led', _BART),
@@ -354,16 +544,25 @@ SLOW = {
     config={'src_lang': None, 'additional_special_tokens': ['eng_Latn', 'fra_Latn']},
   ),
   'nllb_legacy': _spm(
-    'NllbTokenizer', 'm2m_100', _XLMR, 'bpe', config={'legacy_behaviour': True, 'src_lang': 'fra_Latn'}
+    'NllbTokenizer',
+    'm2m_100',
+    _XLMR,
+    'bpe',
+    config={'legacy_behaviour': True, 'src_lang': 'fra_Latn'},
   ),
   'openai_gpt': lambda folder: write(
-    folder, {'tokenizer_class': 'OpenAIGPTTokenizer'}, 'openai-gpt', **pairs_files(*word_pairs('<unk>'))
+    folder,
+    {'tokenizer_class': 'OpenAIGPTTokenizer'},
+    'openai-gpt',
+    **pairs_files(*word_pairs('<unk>')),
   ),
   'opt': _bytes('GPT2Tokenizer', 'opt', ('<s>', '<pad>', '</s>', '<unk>'), _OPT),
   'pegasus': _spm('PegasusTokenizer', 'pegasus', _SPIECE, config={'offset': 103}, **_T5),
   'phi3': lambda folder: _llama(folder, 'phi3'),
   'plbart': _spm('PLBartTokenizer', 'plbart', _XLMR),
-  'plbart_multi': _spm('PLBartTokenizer', 'plbart', _XLMR, config={'language_codes': 'multi', 'src_lang': 'java'}),
+  'plbart_multi': _spm(
+    'PLBartTokenizer', 'plbart', _XLMR, config={'language_codes': 'multi', 'src_lang': 'java'}
+  ),
   'prophetnet': _prophetnet,
   'qwen2': _qwen('Qwen2Tokenizer', 'qwen2'),
   'qwen3': _qwen('Qwen2Tokenizer', 'qwen3'),
@@ -371,7 +570,10 @@ SLOW = {
   'rembert': _spm('RemBertTokenizer', 'rembert', 'sentencepiece__model', **_ALBERT),
   'roberta': _bytes('RobertaTokenizer', 'roberta', _BART),
   'roberta_prefixed': _bytes(
-    'RobertaTokenizer', 'roberta', _BART, {'add_prefix_space': True, 'mask_token': _MASK['mask_token']}
+    'RobertaTokenizer',
+    'roberta',
+    _BART,
+    {'add_prefix_space': True, 'mask_token': _MASK['mask_token']},
   ),
   'siglip': _spm('SiglipTokenizer', 'siglip', _SPIECE, pad_id=0, eos_id=1, unk_id=2, bos_id=-1),
   'splinter': _words('SplinterTokenizer', 'splinter', (*_BERT, '[QUESTION]')),
@@ -399,6 +601,10 @@ WHOLE = {
   'llama2': old_llama,
   'qwen_named_llama': lambda folder: whole(folder, model_type='qwen2', name='LlamaTokenizerFast'),
   'bloom': lambda folder: whole(folder, name='BloomTokenizerFast', model_type='bloom'),
-  'neox': lambda folder: whole(folder, {'add_bos_token': True}, 'gpt_neox', name='GPTNeoXTokenizer'),
-  'olmo': lambda folder: whole(folder, {'extra_special_tokens': ['<|im_start|>']}, 'olmo2', name='GPT2Tokenizer'),
+  'neox': lambda folder: whole(
+    folder, {'add_bos_token': True}, 'gpt_neox', name='GPTNeoXTokenizer'
+  ),
+  'olmo': lambda folder: whole(
+    folder, {'extra_special_tokens': ['<|im_start|>']}, 'olmo2', name='GPT2Tokenizer'
+  ),
 }

@@ -28,7 +28,8 @@ from tfm.zoo.weights import TABLE
 _FEW = ('bert', 'ctrl', 'gpt2', 'llama', 'marian', 'mbart', 'roberta', 't5')
 #: Folders that share the class of another, and differ in names.
 _LIKE_OTHERS = (
-  'bart', 'distilbert', 'electra', 'layoutlm', 'led', 'longformer', 'mt5', 'phi3', 'qwen3', 'squeezebert', 'stablelm',
+  'bart', 'distilbert', 'electra', 'layoutlm', 'led', 'longformer', 'mt5', 'phi3', 'qwen3',
+  'squeezebert', 'stablelm',
 )  # fmt: skip
 
 
@@ -65,13 +66,39 @@ def test_whole_files_match_transformers(made, name):
   assert_equal(made(name))
 
 
-_NEW = {'content': '<new>', 'lstrip': True, 'rstrip': False, 'normalized': False, 'single_word': False}
+_NEW = {
+  'content': '<new>',
+  'lstrip': True,
+  'rstrip': False,
+  'normalized': False,
+  'single_word': False,
+}
 _SETTINGS = {
-  'accents': ('bert', {'do_lower_case': True, 'strip_accents': False, 'tokenize_chinese_chars': False}),
-  'added': ('gpt2', {'added_tokens_decoder': {'900': {**_NEW, 'special': False}, '901': {**_NEW, 'content': '[NEW]'}}}),
-  'both_extras': ('plbart', {'additional_special_tokens': ['[NEW]'], 'extra_special_tokens': {'image_token': '<new>'}}),
-  'extras': ('t5', {'extra_special_tokens': {'image_token': '<new>'}, 'additional_special_tokens': ['[NEW]']}),
-  'flags': ('roberta', {'mask_token': {'__type': 'AddedToken', **_NEW, 'content': '<mask>'}, 'add_eos_token': True}),
+  'accents': (
+    'bert',
+    {'do_lower_case': True, 'strip_accents': False, 'tokenize_chinese_chars': False},
+  ),
+  'added': (
+    'gpt2',
+    {
+      'added_tokens_decoder': {
+        '900': {**_NEW, 'special': False},
+        '901': {**_NEW, 'content': '[NEW]'},
+      }
+    },
+  ),
+  'both_extras': (
+    'plbart',
+    {'additional_special_tokens': ['[NEW]'], 'extra_special_tokens': {'image_token': '<new>'}},
+  ),
+  'extras': (
+    't5',
+    {'extra_special_tokens': {'image_token': '<new>'}, 'additional_special_tokens': ['[NEW]']},
+  ),
+  'flags': (
+    'roberta',
+    {'mask_token': {'__type': 'AddedToken', **_NEW, 'content': '<mask>'}, 'add_eos_token': True},
+  ),
   'legacy': ('m2m_100', {'legacy': False, 'additional_special_tokens': ['__en__', '<new>']}),
   'no_prefix': ('llama', {'add_prefix_space': False, 'add_eos_token': True, 'legacy': True}),
   'punctuation': ('deberta_v2', {'split_by_punct': True, 'do_lower_case': True}),
@@ -147,7 +174,9 @@ def test_a_saved_vocabulary_gives_the_same_ids(made, name, tmp_path):
     assert again.encode(text).tolist() == ours.encode(text).tolist()
 
 
-@pytest.mark.parametrize('name', [*_FEW, 'clip', 'whisper', 'xlm_roberta', 'nllb', 'llama3', 'esm', 'plbart'])
+@pytest.mark.parametrize(
+  'name', [*_FEW, 'clip', 'whisper', 'xlm_roberta', 'nllb', 'llama3', 'esm', 'plbart']
+)
 def test_text_that_spells_special_tokens_is_text(made, name):
   ours = read_tokenizer(made(name))
   unknown = ours.specials.get('unk')
@@ -160,7 +189,9 @@ def test_text_that_spells_special_tokens_is_text(made, name):
 @pytest.mark.parametrize('name', ['gpt2', 'llama', 'llama_no_prefix', 't5', 'llama2', 'gemma'])
 def test_long_texts_are_encoded_in_parts(made, name):
   ours = read_tokenizer(made(name))
-  text = ' '.join(['the cat sat on the mat', 'Hello, world!', 'naïve café 42', 'def f(x): return x'] * 60)
+  text = ' '.join(
+    ['the cat sat on the mat', 'Hello, world!', 'naïve café 42', 'def f(x): return x'] * 60
+  )
   at = ours.cut(text)
   assert 0 < at < len(text)
   parts = [*ours.encode(text[:at]), *ours.onward.encode(text[at:])]
@@ -222,10 +253,14 @@ def test_a_folder_is_a_tokenizer_to_train_with(made, name):
 
 def test_a_tokenizer_that_is_not_reproduced_is_refused_when_used(tmp_path):
   write(tmp_path, {'tokenizer_class': 'BioGptTokenizer'}, vocab__json={'a': 0}, merges__txt='#v\n')
-  (tmp_path / 'config.json').write_text(json.dumps({'model_type': 'biogpt', 'vocab_size': 9, 'eos_token_id': 2}))
+  (tmp_path / 'config.json').write_text(
+    json.dumps({'model_type': 'biogpt', 'vocab_size': 9, 'eos_token_id': 2})
+  )
   ours = read_tokenizer(tmp_path)
   assert (ours.size, ours.eos) == (9, 2)
-  with pytest.raises(UserError, match=r'is a BioGptTokenizer, which needs the rules of Moses \(sacremoses\), and tfm'):
+  with pytest.raises(
+    UserError, match=r'is a BioGptTokenizer, which needs the rules of Moses \(sacremoses\), and tfm'
+  ):
     ours.prompt('a')
   with pytest.raises(UserError, match='Expected token ids instead of text'):
     ours.decode([0])
@@ -236,14 +271,20 @@ def test_a_tokenizer_that_is_not_reproduced_is_refused_when_used(tmp_path):
 
 def test_tekken_files_without_special_tokens_are_refused(tmp_path):
   write(tmp_path, None, 'mistral', tekken__json={'config': {}})
-  with pytest.raises(UserError, match=r'tekken\.json: lists no special tokens\. Expected a newer file'):
+  with pytest.raises(
+    UserError, match=r'tekken\.json: lists no special tokens\. Expected a newer file'
+  ):
     read_tokenizer(tmp_path)
 
 
 @pytest.mark.parametrize(
   ('config', 'files', 'message'),
   [
-    ({'tokenizer_class': 'BertweetTokenizer', 'normalization': True}, ('vocab.txt', 'bpe.codes'), 'rewrites tweets'),
+    (
+      {'tokenizer_class': 'BertweetTokenizer', 'normalization': True},
+      ('vocab.txt', 'bpe.codes'),
+      'rewrites tweets',
+    ),
     (
       {'tokenizer_class': 'GPTNeoXJapaneseTokenizer', 'do_clean_text': True},
       ('vocab.txt', 'emoji.json'),
@@ -271,12 +312,18 @@ def test_every_class_of_transformers_has_a_row():
 
 @pytest.mark.oracle
 def test_model_types_have_the_classes_of_transformers(tmp_path):
-  from transformers.models.auto.tokenization_auto import MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS as WRONG
+  from transformers.models.auto.tokenization_auto import (
+    MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS as WRONG,
+  )
   from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES
 
   for kind in [
     *TABLE,
-    *(kind for kind in TOKENIZER_MAPPING_NAMES if choose(tmp_path, {}, {'model_type': kind}) != BACKEND),
+    *(
+      kind
+      for kind in TOKENIZER_MAPPING_NAMES
+      if choose(tmp_path, {}, {'model_type': kind}) != BACKEND
+    ),
   ]:
     name = TOKENIZER_MAPPING_NAMES.get(kind)
     expected = BACKEND if name in (None, 'MistralCommonBackend') else plain_name(name)
@@ -285,11 +332,17 @@ def test_model_types_have_the_classes_of_transformers(tmp_path):
     if kind in WRONG and name is not None:
       assert named == expected
     else:
-      assert named == (BACKEND if expected == BACKEND and name is not None else 'LlamaTokenizer'), kind
+      assert named == (BACKEND if expected == BACKEND and name is not None else 'LlamaTokenizer'), (
+        kind
+      )
 
 
 def test_an_encoder_decoder_has_the_tokenizer_of_its_encoder(tmp_path):
-  model = {'model_type': 'encoder-decoder', 'encoder': {'model_type': 'bert'}, 'decoder': {'model_type': 'gpt2'}}
+  model = {
+    'model_type': 'encoder-decoder',
+    'encoder': {'model_type': 'bert'},
+    'decoder': {'model_type': 'gpt2'},
+  }
   assert choose(tmp_path, {}, model) == 'BertTokenizer'
 
 
@@ -307,7 +360,10 @@ def test_an_encoder_decoder_has_the_tokenizer_of_its_encoder(tmp_path):
 )
 def test_prompts_of_a_language_match_transformers(made, name, language):
   setting = 'language' if name == 'whisper' else 'src_lang'
-  expected, ours = theirs(made(name), **{setting: language}), read_tokenizer(made(name), language=language)
+  expected, ours = (
+    theirs(made(name), **{setting: language}),
+    read_tokenizer(made(name), language=language),
+  )
   assert ours.prompt('the cat').tolist() == expected('the cat')['input_ids']
   assert ours.prompt('the cat').tolist() != read_tokenizer(made(name)).prompt('the cat').tolist()
 
@@ -325,7 +381,12 @@ def test_languages_that_a_tokenizer_lacks_are_refused(made):
 
 
 def test_tokens_are_found_by_their_spelling(made):
-  for name, token in (('nllb', 'fra_Latn'), ('m2m_100', '__fr__'), ('mbart', 'fr_XX'), ('llama', '</s>')):
+  for name, token in (
+    ('nllb', 'fra_Latn'),
+    ('m2m_100', '__fr__'),
+    ('mbart', 'fr_XX'),
+    ('llama', '</s>'),
+  ):
     ours = read_tokenizer(made(name))
     assert 0 <= ours.token_id(token) < ours.size
     assert ours.token_id('no such token') is None
@@ -347,7 +408,9 @@ def test_a_folder_without_a_tokenizer_has_none(tmp_path):
 
 
 def test_classes_are_read_one_way():
-  assert not set(RECIPES) & set(SPLITTERS) | set(RECIPES) & set(REFUSED) | set(SPLITTERS) & set(REFUSED)
+  assert (
+    not set(RECIPES) & set(SPLITTERS) | set(RECIPES) & set(REFUSED) | set(SPLITTERS) & set(REFUSED)
+  )
 
 
 def test_files_of_tiktoken_are_read():
@@ -358,7 +421,10 @@ def test_files_of_tiktoken_are_read():
     folder = pathlib.Path(name)
     lines = [f'{base64.b64encode(token).decode()} {i}' for i, token in enumerate(ranks)]
     write(
-      folder, {'eos_token': '<|end|>', 'extra_special_tokens': ['<|end|>']}, 'llama', tokenizer__model='\n'.join(lines)
+      folder,
+      {'eos_token': '<|end|>', 'extra_special_tokens': ['<|end|>']},
+      'llama',
+      tokenizer__model='\n'.join(lines),
     )
     ours = read_tokenizer(folder)
   assert ours.prompt('the cat<|end|>').tolist() == [257, 259, 262]

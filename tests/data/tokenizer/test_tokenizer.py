@@ -9,7 +9,9 @@ from tfm.core.errors import UserError
 from tfm.data import tokenizer as tokenizer_lib
 from tfm.data.tokenizer import TABLE, Bpe, Byte, Char, File, StreamDecoder
 
-TEXT = "def f(self, x):\n    return self.x + 'naïve café' * 42  # 日本語\n\n\nclass A:\n\tpass\n" * 20
+TEXT = (
+  "def f(self, x):\n    return self.x + 'naïve café' * 42  # 日本語\n\n\nclass A:\n\tpass\n" * 20
+)
 
 
 def _documents(split):
@@ -28,7 +30,9 @@ def words(tmp_path_factory):
   inner.pre_tokenizer = pre_tokenizers.Whitespace()
   inner.decoder = decoders.WordPiece()
   specials = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]']
-  inner.train_from_iterator(['play plays player playing games'], trainers.WordPieceTrainer(special_tokens=specials))
+  inner.train_from_iterator(
+    ['play plays player playing games'], trainers.WordPieceTrainer(special_tokens=specials)
+  )
   inner.enable_padding(length=64)
   path = tmp_path_factory.mktemp('words') / 'tokenizer.json'
   inner.save(str(path))
@@ -102,13 +106,18 @@ def test_a_stream_that_ends_within_a_character_says_so():
 
 
 def test_an_id_outside_the_vocabulary_is_an_error(vocabulary):
-  with pytest.raises(UserError, match=f'id {vocabulary.size} is outside the vocabulary of {vocabulary.size} tokens'):
+  with pytest.raises(
+    UserError, match=f'id {vocabulary.size} is outside the vocabulary of {vocabulary.size} tokens'
+  ):
     vocabulary.decode([vocabulary.size])
 
 
 def test_text_that_quotes_a_special_is_only_text(bpe, tmp_path):
   bpe.with_specials(('eos', 'mask')).save(tmp_path)
-  for vocabulary in (tokenizer_lib.load(tmp_path), File(str(tmp_path / 'tokenizer.json')).learn(_documents)):
+  for vocabulary in (
+    tokenizer_lib.load(tmp_path),
+    File(str(tmp_path / 'tokenizer.json')).learn(_documents),
+  ):
     vocabulary = vocabulary.with_specials(('eos',))
     assert vocabulary.eos == 300
     assert not vocabulary.is_special[vocabulary.encode('a <|endoftext|> b <|mask|>')].any()
@@ -125,7 +134,9 @@ def test_bpe_learns_from_no_more_than_the_sample():
   assert Bpe(vocab=300, sample=7).learn(_documents).size < 300
 
 
-@hypothesis.given(st.text(alphabet=st.sampled_from(list("abzé日9 '!._\n\t\r\x1c\x85\xa0\u2028")), max_size=60))
+@hypothesis.given(
+  st.text(alphabet=st.sampled_from(list("abzé日9 '!._\n\t\r\x1c\x85\xa0\u2028")), max_size=60)
+)
 @hypothesis.settings(max_examples=300, deadline=None)
 def test_encoding_word_by_word_is_encoding_the_text(bpe, text):
   whole = bpe.inner.encode(text, add_special_tokens=False).ids

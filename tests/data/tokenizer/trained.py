@@ -37,7 +37,10 @@ def sentences(kind='unigram', **options):
   with tempfile.TemporaryDirectory() as folder:
     prefix = str(pathlib.Path(folder) / 'm')
     texts = [
-      line for text in CORPUS for line in text.split('\n') if line.strip() and '\x00' not in line and len(line) < 100
+      line
+      for text in CORPUS
+      for line in text.split('\n')
+      if line.strip() and '\x00' not in line and len(line) < 100
     ]
     given = {name: list(v) if isinstance(v, tuple) else v for name, v in given.items()}
     sentencepiece.SentencePieceTrainer.train(
@@ -56,10 +59,13 @@ def byte_pairs(*special, suffix=None):
     inner.normalizer = normalizers.Lowercase()
     pattern = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
     split = pre_tokenizers.Split(tokenizers.Regex(pattern), 'removed', invert=True)
-    inner.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+    inner.pre_tokenizer = pre_tokenizers.Sequence(
+      [split, pre_tokenizers.ByteLevel(False, use_regex=False)]
+    )
   alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
   trainer = trainers.BpeTrainer(
-    vocab_size=900, initial_alphabet=alphabet, special_tokens=list(special), end_of_word_suffix=suffix or '',
+    vocab_size=900, initial_alphabet=alphabet, special_tokens=list(special),
+    end_of_word_suffix=suffix or '',
     show_progress=False,
   )  # fmt: skip
   inner.train_from_iterator(CORPUS, trainer)
@@ -74,7 +80,11 @@ def word_pairs(*special, suffix='</w>'):
   inner.normalizer = normalizers.BertNormalizer(lowercase=True)
   inner.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
   trainer = trainers.BpeTrainer(
-    vocab_size=600, special_tokens=list(special), end_of_word_suffix=suffix, show_progress=False, limit_alphabet=120
+    vocab_size=600,
+    special_tokens=list(special),
+    end_of_word_suffix=suffix,
+    show_progress=False,
+    limit_alphabet=120,
   )
   inner.train_from_iterator(CORPUS, trainer)
   model = json.loads(inner.to_str())['model']

@@ -1,4 +1,6 @@
-"""Image and audio processors: pure functions configured by Hugging Face's `preprocessor_config.json`."""
+"""Image and audio processors: pure functions configured by Hugging Face's
+`preprocessor_config.json`.
+"""
 
 from collections.abc import Mapping
 import json
@@ -33,7 +35,8 @@ __all__ = [
   'save',
 ]
 
-#: Hugging Face's class names. `XFeatureExtractor`, `XImageProcessorFast` and `...Pil` mean an image row too.
+#: Hugging Face's class names. `XFeatureExtractor`, `XImageProcessorFast` and `...Pil` mean an image
+#: row too.
 TABLE = Table(
   'processor',
   BeitImageProcessor=ImageProcessor,
@@ -56,14 +59,20 @@ TABLE = Table(
 
 #: The class of a config that names none, as older files do, by the `model_type` in config.json.
 MODEL_TYPES = {
-  'audio-spectrogram-transformer': 'ASTFeatureExtractor', 'beit': 'BeitImageProcessor', 'blip': 'BlipImageProcessor',
-  'blip-2': 'BlipImageProcessor', 'clip': 'CLIPImageProcessor', 'data2vec-audio': 'Wav2Vec2FeatureExtractor',
+  'audio-spectrogram-transformer': 'ASTFeatureExtractor', 'beit': 'BeitImageProcessor',
+  'blip': 'BlipImageProcessor',
+  'blip-2': 'BlipImageProcessor', 'clip': 'CLIPImageProcessor',
+  'data2vec-audio': 'Wav2Vec2FeatureExtractor',
   'deit': 'DeiTImageProcessor', 'dinov2': 'BitImageProcessor', 'hubert': 'Wav2Vec2FeatureExtractor',
-  'llava': 'LlavaImageProcessor', 'paligemma': 'SiglipImageProcessor', 'parakeet_ctc': 'ParakeetFeatureExtractor',
+  'llava': 'LlavaImageProcessor', 'paligemma': 'SiglipImageProcessor',
+  'parakeet_ctc': 'ParakeetFeatureExtractor',
   'perceiver': 'PerceiverImageProcessor', 'qwen2_vl': 'Qwen2VLImageProcessor',
-  'qwen2_5_vl': 'Qwen2VLImageProcessor', 'segformer': 'SegformerImageProcessor', 'siglip': 'SiglipImageProcessor',
-  'speech_to_text': 'Speech2TextFeatureExtractor', 'swin': 'ViTImageProcessor', 'vit': 'ViTImageProcessor',
-  'vit_mae': 'ViTImageProcessor', 'wav2vec2': 'Wav2Vec2FeatureExtractor', 'wavlm': 'Wav2Vec2FeatureExtractor',
+  'qwen2_5_vl': 'Qwen2VLImageProcessor', 'segformer': 'SegformerImageProcessor',
+  'siglip': 'SiglipImageProcessor',
+  'speech_to_text': 'Speech2TextFeatureExtractor', 'swin': 'ViTImageProcessor',
+  'vit': 'ViTImageProcessor',
+  'vit_mae': 'ViTImageProcessor', 'wav2vec2': 'Wav2Vec2FeatureExtractor',
+  'wavlm': 'Wav2Vec2FeatureExtractor',
   'wav2vec2-conformer': 'Wav2Vec2FeatureExtractor', 'whisper': 'WhisperFeatureExtractor',
 }  # fmt: skip
 
@@ -109,8 +118,8 @@ def load(folder: str | Path) -> Processor | None:
   """Return the processor of a published folder, or None if the folder has none.
 
   Args:
-    folder: A folder with `preprocessor_config.json`, or with `processor_config.json` that nests the same object.
-      The nested object comes first, as in transformers.
+    folder: A folder with `preprocessor_config.json`, or with `processor_config.json` that nests the
+      same object. The nested object comes first, as in transformers.
 
   Raises:
     ConfigError: The config cannot be read, or names a processor that tfm lacks.
@@ -139,7 +148,9 @@ def from_files(
   outer = parsed.get(_NESTING_FILE, {})
   nested = [key for key in _NESTED if key in outer]
   if len(nested) > 1:
-    raise errors.ConfigError(f'{where(_NESTING_FILE)}: has {" and ".join(nested)}. Expected only one.')
+    raise errors.ConfigError(
+      f'{where(_NESTING_FILE)}: has {" and ".join(nested)}. Expected only one.'
+    )
   file = _NESTING_FILE if nested else FILE
   config = outer[nested[0]] if nested else parsed.get(FILE)
   if config is None:
@@ -155,8 +166,8 @@ def save(processor: Processor, folder: str | Path) -> None:
 
   Args:
     processor: The processor.
-    folder: An existing folder. If its `processor_config.json` nests a config, that is replaced; otherwise
-      `preprocessor_config.json` is written.
+    folder: An existing folder. If its `processor_config.json` nests a config, that is replaced;
+      otherwise `preprocessor_config.json` is written.
   """
   folder = Path(folder).expanduser()
   outer = _json(folder / _NESTING_FILE) or {}

@@ -1,4 +1,6 @@
-"""Audio to model inputs, with the numbers of Hugging Face's feature extractors. Clips are mono floats."""
+"""Audio to model inputs, with the numbers of Hugging Face's feature extractors. Clips are mono
+floats.
+"""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -32,11 +34,15 @@ class AudioProcessor(Processor):
 
   def __post_init__(self):
     if self.padding_side != 'right':
-      raise errors.ConfigError(f'{self.name}.padding_side: {self.padding_side!r} is not supported. Expected right.')
+      raise errors.ConfigError(
+        f'{self.name}.padding_side: {self.padding_side!r} is not supported. Expected right.'
+      )
     for field in dataclasses.fields(self):
       value = getattr(self, field.name)
       if type(field.default) is int and value < 1:
-        raise errors.ConfigError(f'{self.name}.{field.name}: {value!r}. Expected a positive integer.')
+        raise errors.ConfigError(
+          f'{self.name}.{field.name}: {value!r}. Expected a positive integer.'
+        )
     if getattr(self, 'dither', 0.0):
       raise errors.ConfigError(f'{self.name}.dither: random noise is not supported. Expected 0.')
 
@@ -69,10 +75,16 @@ class AudioProcessor(Processor):
     batch: Sequence[Any] = audio if many else [audio]
     if not batch:
       raise errors.UserError('audio: the batch is empty. Expected at least one clip.')
-    return [_clip(clip, f'audio[{i}]' if many else 'audio', shortest) for i, clip in enumerate(batch)]
+    return [
+      _clip(clip, f'audio[{i}]' if many else 'audio', shortest) for i, clip in enumerate(batch)
+    ]
 
-  def stack(self, rows: Sequence[np.ndarray], length: int, mask: bool) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Pad arrays to `length` along their first axis, and return them with their attention mask if `mask`."""
+  def stack(
+    self, rows: Sequence[np.ndarray], length: int, mask: bool
+  ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Pad arrays to `length` along their first axis, and return them with their attention mask if
+    `mask`.
+    """
     out = np.full((len(rows), length, *rows[0].shape[1:]), self.padding_value, np.float32)
     for padded, row in zip(out, rows, strict=True):
       padded[: len(row)] = row
@@ -82,7 +94,8 @@ class AudioProcessor(Processor):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WhisperFeatures(AudioProcessor):
-  """Whisper's log-mel spectrogram of 30 seconds (Radford et al., 2022, arXiv:2212.04356, section 2.2).
+  """Whisper's log-mel spectrogram of 30 seconds (Radford et al., 2022, arXiv:2212.04356, section
+  2.2).
 
   Attributes:
     feature_size: The number of mel filters, 80 or 128.
@@ -101,18 +114,25 @@ class WhisperFeatures(AudioProcessor):
   return_attention_mask: bool = False
 
   def __call__(
-    self, audio: Any, *, sampling_rate: int, truncation: bool = True, return_attention_mask: bool | None = None
+    self,
+    audio: Any,
+    *,
+    sampling_rate: int,
+    truncation: bool = True,
+    return_attention_mask: bool | None = None,
   ) -> dict[str, np.ndarray]:
     """Process clips.
 
     Args:
       audio: One clip or a list of them, as `AudioProcessor.clips` takes them.
       sampling_rate: Their sampling rate in Hz.
-      truncation: Whether to drop what follows `chunk_length` seconds. Otherwise a longer clip gives more frames.
+      truncation: Whether to drop what follows `chunk_length` seconds. Otherwise a longer clip gives
+      more frames.
       return_attention_mask: Whether to return the mask; by default as the config has it.
 
     Returns:
-      `input_features`, float32 (batch, mels, frames), and perhaps `attention_mask`, int32 (batch, frames).
+      `input_features`, float32 (batch, mels, frames), and perhaps `attention_mask`, int32 (batch,
+      frames).
     """
     clips, length = self.clips(audio, sampling_rate), self.chunk_length * self.sampling_rate
     clips = [clip[:length] for clip in clips] if truncation else clips
@@ -129,8 +149,12 @@ class WhisperFeatures(AudioProcessor):
     """Return float32 (mels, frames), within 8 decades of the largest and scaled to about [-1, 1]."""
     wave = np.pad(wave.astype(np.float64), self.n_fft // 2, mode='reflect')
     # The last frame is dropped: L samples give L / hop frames, as Whisper's own code has them.
-    power = mel.power_spectrogram(wave, mel.hann(self.n_fft, periodic=True), self.hop_length, self.n_fft)[:-1]
-    energy = power @ mel.slaney_filters(self.feature_size, power.shape[1], self.sampling_rate, 8000.0)
+    power = mel.power_spectrogram(
+      wave, mel.hann(self.n_fft, periodic=True), self.hop_length, self.n_fft
+    )[:-1]
+    energy = power @ mel.slaney_filters(
+      self.feature_size, power.shape[1], self.sampling_rate, 8000.0
+    )
     log = np.log10(np.maximum(energy, 1e-10)).astype(np.float32)
     return np.ascontiguousarray(((np.maximum(log, log.max() - 8.0) + 4.0) / 4.0).T)
 
@@ -139,9 +163,8 @@ class WhisperFeatures(AudioProcessor):
 class Wav2Vec2Features(AudioProcessor):
   """Waveforms of zero mean and unit variance (wav2vec 2.0, HuBERT, WavLM and others).
 
-  Attributes:
-    feature_size: 1; samples have no other axis.
-    do_normalize: Whether to normalise each clip. Without an attention mask the padding counts as samples, as it does
+  Attributes: feature_size: 1; samples have no other axis. do_normalize: Whether to normalise each
+    clip. Without an attention mask the padding counts as samples, as it does
       for the models that were trained without one.
   """
 
@@ -156,18 +179,25 @@ class Wav2Vec2Features(AudioProcessor):
       raise errors.ConfigError(f'{self.name}.feature_size: {self.feature_size}. Expected 1.')
 
   def __call__(
-    self, audio: Any, *, sampling_rate: int, max_length: int | None = None, return_attention_mask: bool | None = None
+    self,
+    audio: Any,
+    *,
+    sampling_rate: int,
+    max_length: int | None = None,
+    return_attention_mask: bool | None = None,
   ) -> dict[str, np.ndarray]:
     """Process clips.
 
     Args:
       audio: One clip or a list of them, as `AudioProcessor.clips` takes them.
       sampling_rate: Their sampling rate in Hz.
-      max_length: The samples to pad to, for one shape in every batch. The default is the longest clip.
+      max_length: The samples to pad to, for one shape in every batch. The default is the longest
+      clip.
       return_attention_mask: Whether to return the mask; by default as the config has it.
 
     Returns:
-      `input_values`, float32 (batch, samples), and perhaps `attention_mask`, int32 (batch, samples).
+      `input_values`, float32 (batch, samples), and perhaps `attention_mask`, int32 (batch,
+      samples).
 
     Raises:
       UserError: A clip is longer than `max_length`.
@@ -175,7 +205,9 @@ class Wav2Vec2Features(AudioProcessor):
     clips = self.clips(audio, sampling_rate)
     longest = max(map(len, clips))
     if max_length is not None and longest > max_length:
-      raise errors.UserError(f'audio: {longest} samples, more than max_length. Expected at most {max_length}.')
+      raise errors.UserError(
+        f'audio: {longest} samples, more than max_length. Expected at most {max_length}.'
+      )
     masked = self.return_attention_mask if return_attention_mask is None else return_attention_mask
     if self.do_normalize and masked:
       clips = [_normalized(clip) for clip in clips]
@@ -202,7 +234,9 @@ def resample(audio: Any, from_rate: int, to_rate: int) -> np.ndarray:
     if int(rate) != rate or rate < 1:
       raise errors.UserError(f'resample: {name} is {rate!r}. Expected a positive integer, in Hz.')
   clip, shared = _clip(audio, 'audio', 1), math.gcd(int(from_rate), int(to_rate))
-  return scipy.signal.resample_poly(clip, int(to_rate) // shared, int(from_rate) // shared).astype(np.float32)
+  return scipy.signal.resample_poly(clip, int(to_rate) // shared, int(from_rate) // shared).astype(
+    np.float32
+  )
 
 
 def _clip(clip: Any, where: str, shortest: int) -> np.ndarray:
@@ -216,7 +250,9 @@ def _clip(clip: Any, where: str, shortest: int) -> np.ndarray:
   if len(clip) < shortest:
     raise errors.UserError(f'{where}: {len(clip)} samples. Expected at least {shortest}.')
   if clip.dtype.kind != 'f':
-    raise errors.UserError(f'{where}: the dtype is {clip.dtype}. Expected floats in [-1, 1]: int16 samples / 32768.')
+    raise errors.UserError(
+      f'{where}: the dtype is {clip.dtype}. Expected floats in [-1, 1]: int16 samples / 32768.'
+    )
   if bad := int((~np.isfinite(clip)).sum()):
     raise errors.UserError(f'{where}: {bad} samples are NaN or infinite. Expected numbers.')
   return clip.astype(np.float32)

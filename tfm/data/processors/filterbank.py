@@ -15,7 +15,8 @@ _PARAKEET_FLOOR, _PARAKEET_EPSILON = 2.0**-24, 1e-5
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ASTFeatures(AudioProcessor):
-  """Log filter banks of a fixed length, for the Audio Spectrogram Transformer (Gong et al., 2021, arXiv:2104.01778).
+  """Log filter banks of a fixed length, for the Audio Spectrogram Transformer (Gong et al., 2021,
+  arXiv:2104.01778).
 
   Attributes:
     feature_size: Unused, as in Hugging Face's class.
@@ -38,7 +39,9 @@ class ASTFeatures(AudioProcessor):
   def __post_init__(self):
     super().__post_init__()
     if self.return_attention_mask:
-      raise errors.ConfigError(f'{self.name}.return_attention_mask: the features have no mask. Expected false.')
+      raise errors.ConfigError(
+        f'{self.name}.return_attention_mask: the features have no mask. Expected false.'
+      )
 
   def __call__(self, audio: Any, *, sampling_rate: int) -> dict[str, np.ndarray]:
     """Process clips.
@@ -53,7 +56,9 @@ class ASTFeatures(AudioProcessor):
     clips = self.clips(audio, sampling_rate, 400)
     out = np.zeros((len(clips), self.max_length, self.num_mel_bins), np.float32)
     for features, clip in zip(out, clips, strict=True):
-      rows = mel.kaldi_log_mel(clip, mel.hann(400), self.num_mel_bins, self.sampling_rate)[: self.max_length]
+      rows = mel.kaldi_log_mel(clip, mel.hann(400), self.num_mel_bins, self.sampling_rate)[
+        : self.max_length
+      ]
       features[: len(rows)] = rows
     return {'input_values': (out - self.mean) / (self.std * 2) if self.do_normalize else out}
 
@@ -90,7 +95,8 @@ class Speech2TextFeatures(AudioProcessor):
       `input_features`, float32 (batch, frames, mels), and `attention_mask`, int32 (batch, frames).
 
     Raises:
-      UserError: A filter's energy is constant in a clip, as in silence, and is to be divided by its deviation.
+      UserError: A filter's energy is constant in a clip, as in silence, and is to be divided by its
+      deviation.
     """
     clips = self.clips(audio, sampling_rate, 400)
     rows = [self._features(clip, f'audio[{i}]') for i, clip in enumerate(clips)]
@@ -106,7 +112,9 @@ class Speech2TextFeatures(AudioProcessor):
     if self.do_ceptral_normalize and self.normalize_vars:
       std = features.std(axis=0)
       if not std.all():
-        raise errors.UserError(f'{where}: {int((std == 0).sum())} features are constant. Expected sound, not silence.')
+        raise errors.UserError(
+          f'{where}: {int((std == 0).sum())} features are constant. Expected sound, not silence.'
+        )
       features = features / std
     return features
 
@@ -138,8 +146,8 @@ class ParakeetFeatures(AudioProcessor):
       sampling_rate: Their sampling rate in Hz.
 
     Returns:
-      `input_features`, float32 (batch, frames, mels), and `attention_mask`, int32 (batch, frames). The last frame of
-      the longest clip is padding too.
+      `input_features`, float32 (batch, frames, mels), and `attention_mask`, int32 (batch, frames).
+      The last frame of the longest clip is padding too.
     """
     clips = self.clips(audio, sampling_rate, 2 * self.hop_length)  # two frames, to have a deviation
     rows = [self._features(clip) for clip in clips]
@@ -151,7 +159,11 @@ class ParakeetFeatures(AudioProcessor):
     wave[1:] -= self.preemphasis * wave[:-1]
     window, side = np.zeros(self.n_fft), (self.n_fft - self.win_length) // 2
     window[side : side + self.win_length] = mel.hann(self.win_length)
-    power = mel.power_spectrogram(np.pad(wave, self.n_fft // 2), window, self.hop_length, self.n_fft)
-    filters = mel.slaney_filters(self.feature_size, power.shape[1], self.sampling_rate, self.sampling_rate / 2)
+    power = mel.power_spectrogram(
+      np.pad(wave, self.n_fft // 2), window, self.hop_length, self.n_fft
+    )
+    filters = mel.slaney_filters(
+      self.feature_size, power.shape[1], self.sampling_rate, self.sampling_rate / 2
+    )
     features = np.log(power @ filters + _PARAKEET_FLOOR)[: len(clip) // self.hop_length]
     return (features - features.mean(axis=0)) / (features.std(axis=0, ddof=1) + _PARAKEET_EPSILON)

@@ -11,7 +11,10 @@ from tfm.data.processors import pixels
 from tfm.data.processors.pixels import Size
 from tfm.data.processors.processor import CLASS_CUTOFF, Processor, canonical, near, typed
 
-CLIP_COLORS = {'image_mean': (0.48145466, 0.4578275, 0.40821073), 'image_std': (0.26862954, 0.26130258, 0.27577711)}
+CLIP_COLORS = {
+  'image_mean': (0.48145466, 0.4578275, 0.40821073),
+  'image_std': (0.26862954, 0.26130258, 0.27577711),
+}
 _IMAGENET = {'image_mean': (0.485, 0.456, 0.406), 'image_std': (0.229, 0.224, 0.225)}
 _BILINEAR, _BICUBIC = 2, 3
 
@@ -20,19 +23,15 @@ _BILINEAR, _BICUBIC = 2, 3
 class ImageProcessor(Processor):
   """Resize, crop, rescale and normalise images. The fields have ViT's defaults.
 
-  Attributes:
-    do_resize: Whether to resize to `size`.
-    size: The size after resizing.
-    resample: Pillow's number of the resizing filter: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5 Hamming.
-    do_center_crop: Whether to crop the middle `crop_size`.
-    crop_size: The size after cropping.
-    do_rescale: Whether to multiply by `rescale_factor`.
-    rescale_factor: The factor, usually 1/255.
-    do_normalize: Whether to subtract `image_mean` and divide by `image_std`.
-    image_mean: The mean of each channel, or one for all.
-    image_std: The standard deviation of each channel, or one for all.
-    do_convert_rgb: Whether to convert to RGB, with transparent pixels over white. Otherwise another mode is an error.
-    do_pad: Whether to pad to a square in the mean colour first (LLaVA only).
+  Attributes: do_resize: Whether to resize to `size`. size: The size after resizing. resample:
+    Pillow's number of the resizing filter: 0 nearest, 1 Lanczos, 2 bilinear, 3 bicubic, 4 box, 5
+    Hamming. do_center_crop: Whether to crop the middle `crop_size`. crop_size: The size after
+    cropping. do_rescale: Whether to multiply by `rescale_factor`. rescale_factor: The factor,
+    usually 1/255. do_normalize: Whether to subtract `image_mean` and divide by `image_std`.
+    image_mean: The mean of each channel, or one for all. image_std: The standard deviation of each
+    channel, or one for all. do_convert_rgb: Whether to convert to RGB, with transparent pixels over
+    white. Otherwise another mode is an error. do_pad: Whether to pad to a square in the mean colour
+    first (LLaVA only).
 
   Example:
     >>> processor = ImageProcessor.from_config({'image_processor_type': 'CLIPImageProcessor', 'size': 336})
@@ -60,63 +59,88 @@ class ImageProcessor(Processor):
 
   def __post_init__(self):
     if self.resample not in range(6):
-      raise errors.ConfigError(f'{self.name}.resample: {self.resample!r} is no Pillow filter. Expected 0..5.')
+      raise errors.ConfigError(
+        f'{self.name}.resample: {self.resample!r} is no Pillow filter. Expected 0..5.'
+      )
     if self.crop_size.height is None:
-      raise errors.ConfigError(f'{self.name}.crop_size: {self.crop_size.to_config()}. Expected height and width.')
+      raise errors.ConfigError(
+        f'{self.name}.crop_size: {self.crop_size.to_config()}. Expected height and width.'
+      )
     steps = self.row(self.name).steps
     if self.do_pad and _pad not in steps:
-      raise errors.ConfigError(f'{self.name}.do_pad: only LlavaImageProcessor pads. Expected false.')
-    if self.do_center_crop and not {_crop, _crop_share} & set(steps):
-      raise errors.ConfigError(f'{self.name}.do_center_crop: this processor does not crop. Expected false.')
-    if not np.all(np.asarray(self.image_std) > 0):
-      raise errors.ConfigError(f'{self.name}.image_std: {self.image_std}. Expected positive numbers.')
-    if np.size(self.image_mean) != np.size(self.image_std) and np.ndim(self.image_mean) + np.ndim(self.image_std) > 1:
       raise errors.ConfigError(
-        f'{self.name}.image_std: {np.size(self.image_std)} channels, and image_mean has {np.size(self.image_mean)}. '
+        f'{self.name}.do_pad: only LlavaImageProcessor pads. Expected false.'
+      )
+    if self.do_center_crop and not {_crop, _crop_share} & set(steps):
+      raise errors.ConfigError(
+        f'{self.name}.do_center_crop: this processor does not crop. Expected false.'
+      )
+    if not np.all(np.asarray(self.image_std) > 0):
+      raise errors.ConfigError(
+        f'{self.name}.image_std: {self.image_std}. Expected positive numbers.'
+      )
+    if (
+      np.size(self.image_mean) != np.size(self.image_std)
+      and np.ndim(self.image_mean) + np.ndim(self.image_std) > 1
+    ):
+      raise errors.ConfigError(
+        f'{self.name}.image_std: {np.size(self.image_std)} channels, and image_mean has '
+        f'{np.size(self.image_mean)}. '
         'Expected as many.'
       )
 
   @classmethod
   def from_config(cls, config: Mapping[str, Any]) -> Self:
-    """Read the object in `preprocessor_config.json`, in the spelling of any version of transformers.
+    """Read the object in `preprocessor_config.json`, in the spelling of any version of
+    transformers.
 
     Args:
-      config: The config. `image_processor_type`, or else `feature_extractor_type`, names the defaults.
+      config: The config. `image_processor_type`, or else `feature_extractor_type`, names the
+      defaults.
 
     Raises:
-      ConfigError: The type is unknown, a value is wrong, or an option is not supported and may change the output.
+      ConfigError: The type is unknown, a value is wrong, or an option is not supported and may
+      change the output.
     """
-    name = image_name(config.get('image_processor_type') or config.get('feature_extractor_type') or '')
+    name = image_name(
+      config.get('image_processor_type') or config.get('feature_extractor_type') or ''
+    )
     row = cls.row(name)
     square = config.get('default_to_square')
     read = dict(row.options) | cls.read(name, config)
     for key, value in read.items():
       where = f'{name}.{key}'
       if key in ('size', 'crop_size'):
-        read[key] = Size.parse(value, where, key == 'crop_size' or (row.square if square is None else square))
+        read[key] = Size.parse(
+          value, where, key == 'crop_size' or (row.square if square is None else square)
+        )
       elif key in ('image_mean', 'image_std') and isinstance(value, (list, tuple)):
         read[key] = tuple(typed(where, v, float) for v in value)
       else:
-        read[key] = typed(where, value, float if key.startswith('image_') else type(cls.options()[key]))
+        read[key] = typed(
+          where, value, float if key.startswith('image_') else type(cls.options()[key])
+        )
     return cls(name=name, source=dict(config), **read)
 
   def __call__(self, images: Any) -> dict[str, np.ndarray]:
     """Process images.
 
     Args:
-      images: One image or a list of them: a path, a Pillow image, or an array as `pixels.decode` takes it. An array
-        of four axes is a batch.
+      images: One image or a list of them: a path, a Pillow image, or an array as `pixels.decode`
+        takes it. An array of four axes is a batch.
 
     Returns:
       `pixel_values`, float32 (batch, channels, height, width).
 
     Raises:
-      UserError: An image cannot be decoded or has other channels than the config, or the sizes differ at the end.
+      UserError: An image cannot be decoded or has other channels than the config, or the sizes
+      differ at the end.
     """
     done = self.each(images)
     if len(shapes := {image.shape for image in done}) > 1:
       raise errors.UserError(
-        f'images: the processed shapes differ: {", ".join(map(str, sorted(shapes)))}. Expected equal ones: '
+        f'images: the processed shapes differ: {", ".join(map(str, sorted(shapes)))}. Expected '
+        f'equal ones: '
         'set do_center_crop, or a size with height and width.'
       )
     return {'pixel_values': np.stack(done)}
@@ -139,7 +163,9 @@ class ImageProcessor(Processor):
 
   def each(self, images: Any) -> list[np.ndarray]:
     """Return every image of a batch as float32 (channels, height, width)."""
-    batch = images if isinstance(images, (list, tuple)) or getattr(images, 'ndim', 0) == 4 else [images]
+    batch = (
+      images if isinstance(images, (list, tuple)) or getattr(images, 'ndim', 0) == 4 else [images]
+    )
     if len(batch) == 0:
       raise errors.UserError('images: the batch is empty. Expected at least one image.')
     return [self._one(image, f'images[{i}]') for i, image in enumerate(batch)]
@@ -156,7 +182,8 @@ class ImageProcessor(Processor):
       )
     if self.do_rescale and image.dtype != np.uint8:
       raise errors.UserError(
-        f'{where}: pixels are in [0, 1], and do_rescale would multiply them by {self.rescale_factor:.6g}. '
+        f'{where}: pixels are in [0, 1], and do_rescale would multiply them by '
+        f'{self.rescale_factor:.6g}. '
         'Expected 0..255, or a processor with do_rescale=False.'
       )
     for step in self.row(self.name).steps:
@@ -165,7 +192,9 @@ class ImageProcessor(Processor):
       image = image.astype(np.float64) * self.rescale_factor
     image = image.astype(np.float32)
     if self.do_normalize:
-      image = (image - np.asarray(self.image_mean, np.float32)) / np.asarray(self.image_std, np.float32)
+      image = (image - np.asarray(self.image_mean, np.float32)) / np.asarray(
+        self.image_std, np.float32
+      )
     return np.ascontiguousarray(np.moveaxis(image, -1, 0))
 
 
@@ -183,7 +212,9 @@ def _crop_share(self: ImageProcessor, image: np.ndarray, where: str) -> np.ndarr
   if not self.do_center_crop:
     return image
   if self.size.height is None:
-    raise errors.ConfigError(f'{self.name}.size: {self.size.to_config()}. Expected height and width.')
+    raise errors.ConfigError(
+      f'{self.name}.size: {self.size.to_config()}. Expected height and width.'
+    )
   short = min(image.shape[:2])
   pairs = zip(self.size.of(1, 1), self.crop_size.of(1, 1), strict=True)
   height, width = (int(target / whole * short) for target, whole in pairs)
@@ -203,7 +234,12 @@ class Row(NamedTuple):
   steps: tuple[Callable[[ImageProcessor, np.ndarray, str], np.ndarray], ...] = (_resize, _crop)
 
 
-_SHORT_SIDE = {'size': {'shortest_edge': 224}, 'resample': _BICUBIC, 'do_center_crop': True, 'do_convert_rgb': True}
+_SHORT_SIDE = {
+  'size': {'shortest_edge': 224},
+  'resample': _BICUBIC,
+  'do_center_crop': True,
+  'do_convert_rgb': True,
+}
 
 ROWS: dict[str, Row] = {
   'ViTImageProcessor': Row({}),
@@ -211,16 +247,23 @@ ROWS: dict[str, Row] = {
   'BeitImageProcessor': Row({'resample': _BICUBIC}),
   'SegformerImageProcessor': Row({'size': 512, **_IMAGENET}),
   'SiglipImageProcessor': Row({'resample': _BICUBIC, 'do_convert_rgb': True}, square=False),
-  'BlipImageProcessor': Row({'size': 384, 'resample': _BICUBIC, 'do_convert_rgb': True, **CLIP_COLORS}),
+  'BlipImageProcessor': Row(
+    {'size': 384, 'resample': _BICUBIC, 'do_convert_rgb': True, **CLIP_COLORS}
+  ),
   'CLIPImageProcessor': Row({**_SHORT_SIDE, **CLIP_COLORS}, square=False),
   'BitImageProcessor': Row({**_SHORT_SIDE, **CLIP_COLORS}, square=False),
-  'LlavaImageProcessor': Row({**_SHORT_SIDE, **CLIP_COLORS}, square=False, steps=(_pad, _resize, _crop)),
+  'LlavaImageProcessor': Row(
+    {**_SHORT_SIDE, **CLIP_COLORS}, square=False, steps=(_pad, _resize, _crop)
+  ),
   'PerceiverImageProcessor': Row(
-    {'resample': _BICUBIC, 'do_center_crop': True, 'crop_size': 256, **_IMAGENET}, steps=(_crop_share, _resize)
+    {'resample': _BICUBIC, 'do_center_crop': True, 'crop_size': 256, **_IMAGENET},
+    steps=(_crop_share, _resize),
   ),
 }
 
 
 def image_name(name: str) -> str:
-  """Return the row of `ROWS` that a class name means: `CLIPFeatureExtractor` is `CLIPImageProcessor`."""
+  """Return the row of `ROWS` that a class name means: `CLIPFeatureExtractor` is
+  `CLIPImageProcessor`.
+  """
   return canonical(name).replace('FeatureExtractor', 'ImageProcessor')

@@ -53,7 +53,8 @@ def power_spectrogram(wave: np.ndarray, window: np.ndarray, hop: int, n_fft: int
 
   Args:
     wave: float64 (samples,).
-    window: The window of one frame, at most `n_fft` samples; shorter frames are padded with zeros at the end.
+    window: The window of one frame, at most `n_fft` samples; shorter frames are padded with zeros
+    at the end.
     hop: Samples from one frame to the next.
     n_fft: The length of the FFT.
 
@@ -64,7 +65,8 @@ def power_spectrogram(wave: np.ndarray, window: np.ndarray, hop: int, n_fft: int
 
 
 def kaldi_log_mel(wave: np.ndarray, window: np.ndarray, mels: int, rate: int) -> np.ndarray:
-  """Kaldi's log filter bank: frames of 25 ms every 10 ms at 16 kHz, less their mean, with pre-emphasis 0.97.
+  """Kaldi's log filter bank: frames of 25 ms every 10 ms at 16 kHz, less their mean, with
+  pre-emphasis 0.97.
 
   Args:
     wave: (samples,).
@@ -94,13 +96,16 @@ def _frames(wave: np.ndarray, length: int, hop: int) -> np.ndarray:
 
 
 def _power(frames: np.ndarray, n_fft: int) -> np.ndarray:
-  # Single precision here is part of the published numbers: near-constant features amplify its rounding.
+  # Single precision here is part of the published numbers: near-constant features amplify its
+  # rounding.
   spectrum = np.fft.rfft(frames, n_fft).astype(np.complex64)
   return spectrum.real.astype(np.float64) ** 2 + spectrum.imag.astype(np.float64) ** 2
 
 
 def _triangles(at: np.ndarray, corners: np.ndarray) -> np.ndarray:
-  """Return filters (len(at), len(corners) - 2) that rise from a corner to the next and fall to the one after it."""
+  """Return filters (len(at), len(corners) - 2) that rise from a corner to the next and fall to the
+  one after it.
+  """
   offsets = at[:, None] - corners
   widths = np.diff(corners)
   rising = offsets[:, :-2] / widths[:-1]
@@ -114,8 +119,12 @@ def _htk_mel(hertz: float | np.ndarray) -> np.ndarray:
 
 def _slaney_mel(hertz: float) -> float:
   """Linear below 1000 Hz (15 mels), logarithmic above it, 27 mels to a factor 6.4."""
-  return 3.0 * hertz / 200.0 if hertz < 1000.0 else 15.0 + np.log(hertz / 1000.0) * 27.0 / np.log(6.4)
+  return (
+    3.0 * hertz / 200.0 if hertz < 1000.0 else 15.0 + np.log(hertz / 1000.0) * 27.0 / np.log(6.4)
+  )
 
 
 def _slaney_hertz(mels: np.ndarray) -> np.ndarray:
-  return np.where(mels < 15.0, 200.0 * mels / 3.0, 1000.0 * np.exp(np.log(6.4) / 27.0 * (mels - 15.0)))
+  return np.where(
+    mels < 15.0, 200.0 * mels / 3.0, 1000.0 * np.exp(np.log(6.4) / 27.0 * (mels - 15.0))
+  )

@@ -1,4 +1,6 @@
-"""One image: decoding, and the geometry of Hugging Face's processors. Arrays are (height, width, channels)."""
+"""One image: decoding, and the geometry of Hugging Face's processors. Arrays are (height, width,
+channels).
+"""
 
 import dataclasses
 import os
@@ -9,12 +11,29 @@ import numpy as np
 from tfm.core import errors
 
 #: Pillow modes that hold 8 bits a channel, or fewer.
-_EIGHT_BITS = ('1', 'L', 'LA', 'La', 'P', 'PA', 'RGB', 'RGBA', 'RGBa', 'RGBX', 'CMYK', 'YCbCr', 'LAB', 'HSV')
+_EIGHT_BITS = (
+  '1',
+  'L',
+  'LA',
+  'La',
+  'P',
+  'PA',
+  'RGB',
+  'RGBA',
+  'RGBa',
+  'RGBX',
+  'CMYK',
+  'YCbCr',
+  'LAB',
+  'HSV',
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Size:
-  """A target size in pixels: a height and a width, or a short side and perhaps a bound on the long side."""
+  """A target size in pixels: a height and a width, or a short side and perhaps a bound on the long
+  side.
+  """
 
   height: int | None = None
   width: int | None = None
@@ -26,7 +45,8 @@ class Size:
     """Read a size.
 
     Args:
-      value: An object with this class's fields, a pair (height, width) or, in older configs, one number.
+      value: An object with this class's fields, a pair (height, width) or, in older configs, one
+      number.
       where: The name in errors.
       square: Whether one number is the side of a square; otherwise it is the short side.
 
@@ -43,7 +63,8 @@ class Size:
     given = {k: v for k, v in value.items() if v is not None} if isinstance(value, dict) else {}
     if set(given) not in sides or not all(type(v) is int and v > 0 for v in given.values()):
       raise errors.ConfigError(
-        f'{where}: {value!r} is no size. Expected positive integers for height and width, for shortest_edge, '
+        f'{where}: {value!r} is no size. Expected positive integers for height and width, for '
+        f'shortest_edge, '
         'or for shortest_edge and longest_edge.'
       )
     return cls(**given)
@@ -58,7 +79,8 @@ class Size:
       return self.height, self.width
     assert self.shortest_edge
     short, long = sorted((height, width))
-    # Both factors, as Hugging Face rounds the short side and truncates the long side of the unrounded one.
+    # Both factors, as Hugging Face rounds the short side and truncates the long side of the
+    # unrounded one.
     exact: float = self.shortest_edge
     if self.longest_edge and long / short * exact > self.longest_edge:
       exact = self.longest_edge * short / long
@@ -71,8 +93,8 @@ def decode(image: Any, where: str, rgb: bool) -> np.ndarray:
   """Return the pixels of an image: uint8, or float in [0, 1].
 
   Args:
-    image: A path, a Pillow image, or an array: (height, width), (height, width, channels) or (channels, height,
-      width) of 0..255, or of floats in [0, 1].
+    image: A path, a Pillow image, or an array: (height, width), (height, width, channels) or
+      (channels, height, width) of 0..255, or of floats in [0, 1].
     where: The name in errors.
     rgb: Whether to convert to RGB, with transparent pixels over white. A path is always converted.
 
@@ -87,7 +109,8 @@ def decode(image: Any, where: str, rgb: bool) -> np.ndarray:
     return _pillow(image, where, rgb)
   if not hasattr(image, '__array__'):
     raise errors.UserError(
-      f'{where}: cannot be decoded ({type(image).__name__}). Expected a path, a Pillow image or an array.'
+      f'{where}: cannot be decoded ({type(image).__name__}). Expected a path, a Pillow image or an '
+      f'array.'
     )
   pixels = _checked(_channels_last(np.asarray(image), where), where)
   return _array_to_rgb(pixels) if rgb else pixels
@@ -106,12 +129,16 @@ def resize(image: np.ndarray, size: Size, resample: int, where: str) -> np.ndarr
 
   height, width = size.of(*image.shape[:2])
   if min(height, width) < 1:
-    raise errors.UserError(f'{where}: {image.shape[:2]} would be resized to {(height, width)}. Expected a wider image.')
+    raise errors.UserError(
+      f'{where}: {image.shape[:2]} would be resized to {(height, width)}. Expected a wider image.'
+    )
   unit = image.dtype != np.uint8
   levels = (image.astype(np.float64) * 255).astype(np.float32).astype(np.uint8) if unit else image
   gray = levels.shape[2] == 1
   resized = np.array(
-    Image.fromarray(levels[:, :, 0] if gray else levels).resize((width, height), Image.Resampling(resample))
+    Image.fromarray(levels[:, :, 0] if gray else levels).resize(
+      (width, height), Image.Resampling(resample)
+    )
   )
   resized = resized[:, :, None] if gray else resized
   return (resized.astype(np.float64) * (1 / 255)).astype(np.float32) if unit else resized
@@ -153,7 +180,8 @@ def _open(path: Any, where: str) -> Any:
     raise
   except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as e:
     raise errors.UserError(
-      f'{where}: {os.fspath(path)!r} cannot be decoded ({e}). Expected an image file that Pillow reads.'
+      f'{where}: {os.fspath(path)!r} cannot be decoded ({e}). Expected an image file that Pillow '
+      f'reads.'
     ) from e
 
 
@@ -166,16 +194,20 @@ def _pillow(image: Any, where: str, rgb: bool) -> np.ndarray:
       return np.atleast_3d(np.array(image))
   except OSError as e:  # Pillow reads the pixels of an opened file only now
     raise errors.UserError(
-      f'{where}: {getattr(image, "filename", image)!r} cannot be decoded ({e}). Expected a whole image file.'
+      f'{where}: {getattr(image, "filename", image)!r} cannot be decoded ({e}). Expected a whole '
+      f'image file.'
     ) from e
   raise errors.UserError(
-    f"{where}: the mode is {image.mode!r}, and do_convert_rgb is off. Expected RGB: image.convert('RGB')."
+    f'{where}: the mode is {image.mode!r}, and do_convert_rgb is off. Expected RGB: '
+    f"image.convert('RGB')."
   )
 
 
 def _check_bits(image: Any, where: str) -> None:
   if image.mode not in _EIGHT_BITS:
-    raise errors.UserError(f'{where}: the mode {image.mode!r} has more than 8 bits a channel. Expected 8 bits.')
+    raise errors.UserError(
+      f'{where}: the mode {image.mode!r} has more than 8 bits a channel. Expected 8 bits.'
+    )
 
 
 def _over_white(image: Any) -> Any:
@@ -185,23 +217,31 @@ def _over_white(image: Any) -> Any:
   if 'A' not in image.getbands() and image.info.get('transparency') is None:
     return image.convert('RGB')
   image = image.convert('RGBA')
-  return Image.alpha_composite(Image.new('RGBA', image.size, (255, 255, 255, 255)), image).convert('RGB')
+  return Image.alpha_composite(Image.new('RGBA', image.size, (255, 255, 255, 255)), image).convert(
+    'RGB'
+  )
 
 
 def _channels_last(image: np.ndarray, where: str) -> np.ndarray:
-  """Return an array as (height, width, channels), with the axis of 1, 3 or 4 channels moved to the end."""
+  """Return an array as (height, width, channels), with the axis of 1, 3 or 4 channels moved to the
+  end.
+  """
   if image.size == 0 or image.ndim not in (2, 3):
-    raise errors.UserError(f'{where}: the shape is {image.shape}. Expected (height, width) or three axes.')
+    raise errors.UserError(
+      f'{where}: the shape is {image.shape}. Expected (height, width) or three axes.'
+    )
   if image.ndim == 2:
     return image[:, :, None]
   first, last = image.shape[0] in (1, 3, 4), image.shape[2] in (1, 3, 4)
   if first and last:
     raise errors.UserError(
-      f'{where}: either axis of {image.shape} may be the channels. Expected a Pillow image at this size.'
+      f'{where}: either axis of {image.shape} may be the channels. Expected a Pillow image at this '
+      f'size.'
     )
   if not first and not last:
     raise errors.UserError(
-      f'{where}: no axis of {image.shape} has 1, 3 or 4 channels. Expected (height, width, 3) or (3, height, width).'
+      f'{where}: no axis of {image.shape} has 1, 3 or 4 channels. Expected (height, width, 3) or '
+      f'(3, height, width).'
     )
   return np.moveaxis(image, 0, -1) if first else image
 
@@ -211,15 +251,21 @@ def _checked(image: np.ndarray, where: str) -> np.ndarray:
   if image.dtype == np.uint8:
     return np.ascontiguousarray(image)
   if image.dtype.kind not in 'iuf':
-    raise errors.UserError(f'{where}: the dtype is {image.dtype}. Expected uint8, or floats in [0, 1].')
+    raise errors.UserError(
+      f'{where}: the dtype is {image.dtype}. Expected uint8, or floats in [0, 1].'
+    )
   if not np.isfinite(image).all():
-    raise errors.UserError(f'{where}: {int((~np.isfinite(image)).sum())} pixels are NaN or infinite. Expected numbers.')
+    raise errors.UserError(
+      f'{where}: {int((~np.isfinite(image)).sum())} pixels are NaN or infinite. Expected numbers.'
+    )
   low, high = image.min(), image.max()
   unit = image.dtype.kind == 'f' and low >= 0 and 0 < high <= 1
   if unit:
     return np.ascontiguousarray(image)
   if not (low >= 0 and high <= 255 and (image == np.floor(image)).all()):
-    raise errors.UserError(f'{where}: pixels are in [{low}, {high}]. Expected integers in 0..255, or floats in [0, 1].')
+    raise errors.UserError(
+      f'{where}: pixels are in [{low}, {high}]. Expected integers in 0..255, or floats in [0, 1].'
+    )
   return np.ascontiguousarray(image.astype(np.uint8))
 
 

@@ -10,15 +10,20 @@ from tfm.core import errors
 
 #: Keys that describe a file or the library that wrote it, and change no number.
 HARMLESS = frozenset({
-  'image_processor_type', 'feature_extractor_type', 'processor_class', 'auto_map', 'transformers_version',
-  '_valid_processor_keys', 'image_seq_length', 'device', 'disable_grouping', 'return_tensors', 'use_fast',
-  'default_to_square', 'do_reduce_labels', 'reduce_labels', 'nb_max_frames', 'n_samples', 'mel_filters',
+  'image_processor_type', 'feature_extractor_type', 'processor_class', 'auto_map',
+  'transformers_version',
+  '_valid_processor_keys', 'image_seq_length', 'device', 'disable_grouping', 'return_tensors',
+  'use_fast',
+  'default_to_square', 'do_reduce_labels', 'reduce_labels', 'nb_max_frames', 'n_samples',
+  'mel_filters',
 })  # fmt: skip
 
 #: Options of other processors that change numbers. Every `do_...` does too.
 _CHANGES_NUMBERS = frozenset({
-  'crop_pct', 'min_pixels', 'max_pixels', 'size_divisor', 'size_divisibility', 'pad_size', 'pad_to_multiple_of',
-  'offset', 'use_square_size', 'image_grid_pinpoints', 'patch_size', 'max_patches', 'clusters', 'ensure_multiple_of',
+  'crop_pct', 'min_pixels', 'max_pixels', 'size_divisor', 'size_divisibility', 'pad_size',
+  'pad_to_multiple_of',
+  'offset', 'use_square_size', 'image_grid_pinpoints', 'patch_size', 'max_patches', 'clusters',
+  'ensure_multiple_of',
   'keep_aspect_ratio',
 })  # fmt: skip
 
@@ -40,7 +45,8 @@ def near(name: str, known: Iterable[str], cutoff: float) -> str:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Processor:
-  """A pure function from raw images or audio to model inputs; its fields are the keys of its JSON config.
+  """A pure function from raw images or audio to model inputs; its fields are the keys of its JSON
+  config.
 
   Attributes:
     name: Hugging Face's class name, for example `CLIPImageProcessor`.
@@ -60,7 +66,8 @@ class Processor:
       config: The object in `preprocessor_config.json`. A missing key or null means the default.
 
     Raises:
-      ConfigError: The config has a wrong value, or an option that tfm lacks and that changes the output.
+      ConfigError: The config has a wrong value, or an option that tfm lacks and that changes the
+      output.
     """
     raise NotImplementedError
 

@@ -1,4 +1,6 @@
-"""Images of any size as rows of patches, for Qwen2-VL and Qwen2.5-VL (Wang et al., 2024, arXiv:2409.12191)."""
+"""Images of any size as rows of patches, for Qwen2-VL and Qwen2.5-VL (Wang et al., 2024,
+arXiv:2409.12191).
+"""
 
 from collections.abc import Mapping
 import dataclasses
@@ -19,11 +21,10 @@ _OLD_KEYS = {'min_pixels': 'shortest_edge', 'max_pixels': 'longest_edge'}
 class Qwen2VLProcessor(ImageProcessor):
   """Resize to multiples of `patch_size * merge_size`, normalise, and cut into patches.
 
-  Attributes:
-    size: The least (`shortest_edge`) and the most (`longest_edge`) pixels of a resized image, height x width.
-    patch_size: The side of a patch.
-    temporal_patch_size: The frames in a patch; an image is repeated.
-    merge_size: The side, in patches, of the squares whose patches follow each other.
+  Attributes: size: The least (`shortest_edge`) and the most (`longest_edge`) pixels of a resized
+    image, height x width. patch_size: The side of a patch. temporal_patch_size: The frames in a
+    patch; an image is repeated. merge_size: The side, in patches, of the squares whose patches
+    follow each other.
   """
 
   name: str = 'Qwen2VLImageProcessor'
@@ -39,10 +40,14 @@ class Qwen2VLProcessor(ImageProcessor):
   def __post_init__(self):
     super().__post_init__()
     if self.size.shortest_edge is None or self.size.longest_edge is None:
-      raise errors.ConfigError(f'{self.name}.size: {self.size.to_config()}. Expected shortest_edge and longest_edge.')
+      raise errors.ConfigError(
+        f'{self.name}.size: {self.size.to_config()}. Expected shortest_edge and longest_edge.'
+      )
     for field in ('patch_size', 'temporal_patch_size', 'merge_size'):
       if getattr(self, field) < 1:
-        raise errors.ConfigError(f'{self.name}.{field}: {getattr(self, field)}. Expected a positive integer.')
+        raise errors.ConfigError(
+          f'{self.name}.{field}: {getattr(self, field)}. Expected a positive integer.'
+        )
 
   @classmethod
   def rows(cls) -> Mapping[str, Row]:
@@ -59,7 +64,9 @@ class Qwen2VLProcessor(ImageProcessor):
   def to_config(self) -> dict[str, Any]:
     config = super().to_config()
     if self.source and config.get('size') != self.source.get('size'):
-      config = {k: v for k, v in config.items() if k not in _OLD_KEYS}  # they would come before the new size
+      config = {
+        k: v for k, v in config.items() if k not in _OLD_KEYS
+      }  # they would come before the new size
     return config
 
   def __call__(self, images: Any) -> dict[str, np.ndarray]:
@@ -69,8 +76,9 @@ class Qwen2VLProcessor(ImageProcessor):
       images: One image or a list of them, as `ImageProcessor` takes them.
 
     Returns:
-      `pixel_values`, float32 (patches of all images, channels * temporal_patch_size * patch_size^2), and
-      `image_grid_thw`, int64 (images, 3): the frames, rows and columns of patches in each image.
+      `pixel_values`, float32 (patches of all images, channels * temporal_patch_size *
+      patch_size^2), and `image_grid_thw`, int64 (images, 3): the frames, rows and columns of
+      patches in each image.
     """
     rows, grids = zip(*(self._patches(image) for image in self.each(images)), strict=True)
     return {'pixel_values': np.concatenate(rows), 'image_grid_thw': np.array(grids, np.int64)}
@@ -81,7 +89,8 @@ class Qwen2VLProcessor(ImageProcessor):
     side, merged = self.patch_size, self.merge_size
     if height % (side * merged) or width % (side * merged):
       raise errors.UserError(
-        f'images: {(height, width)} is no multiple of {side * merged}. Expected one, or a processor with do_resize.'
+        f'images: {(height, width)} is no multiple of {side * merged}. Expected one, or a '
+        f'processor with do_resize.'
       )
     down, across = height // side, width // side
     cut = image.reshape(channels, down // merged, merged, side, across // merged, merged, side)
@@ -91,7 +100,8 @@ class Qwen2VLProcessor(ImageProcessor):
 
 
 def multiples(height: int, width: int, factor: int, least: int, most: int) -> tuple[int, int]:
-  """Return the (height, width), multiples of `factor`, of about the same shape and of `least` to `most` pixels.
+  """Return the (height, width), multiples of `factor`, of about the same shape and of `least` to
+  `most` pixels.
 
   Args:
     height: The height of the image.
@@ -118,7 +128,9 @@ def _resize(self: ImageProcessor, image: np.ndarray, where: str) -> np.ndarray:
     return image
   height, width = image.shape[:2]
   if max(height, width) > 200 * min(height, width):
-    raise errors.UserError(f'{where}: {height} x {width} is too long. Expected one side at most 200 times the other.')
+    raise errors.UserError(
+      f'{where}: {height} x {width} is too long. Expected one side at most 200 times the other.'
+    )
   assert self.size.shortest_edge
   assert self.size.longest_edge
   factor = self.patch_size * self.merge_size

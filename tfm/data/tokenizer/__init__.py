@@ -30,12 +30,15 @@ __all__ = [
 
 TABLE = Table('tokenizer', byte=Byte, char=Char, bpe=Bpe, file=File)
 _KINDS: dict[str, type[Vocabulary]] = {
-  v.kind: v for v in (ByteVocabulary, CharVocabulary, FileVocabulary, SlowVocabulary, RefusedVocabulary)
+  v.kind: v
+  for v in (ByteVocabulary, CharVocabulary, FileVocabulary, SlowVocabulary, RefusedVocabulary)
 }
 
 
 def load(directory: str | Path) -> Vocabulary:
-  """The vocabulary that `Vocabulary.save(directory)` wrote; the text it was learnt from is not needed."""
+  """The vocabulary that `Vocabulary.save(directory)` wrote; the text it was learnt from is not
+  needed.
+  """
   path = Path(directory) / FILE
   try:
     state = json.loads(path.read_text('utf-8'))

@@ -1,4 +1,6 @@
-"""What a tokenizer is: a spec that learns a `Vocabulary` from text, and the vocabulary that a checkpoint carries."""
+"""What a tokenizer is: a spec that learns a `Vocabulary` from text, and the vocabulary that a
+checkpoint carries.
+"""
 
 import abc
 import codecs
@@ -26,7 +28,8 @@ class Tokenizer(Part):
   """The recipe of a vocabulary."""
 
   def learn(self, documents: Documents, total: int | None = None) -> 'Vocabulary':
-    """The vocabulary of `documents('train')`; `documents('val')` may only say whether an unknown token is needed.
+    """The vocabulary of `documents('train')`; `documents('val')` may only say whether an unknown
+    token is needed.
 
     `total` (bytes of text, if known) is for the time that is left.
     """
@@ -42,11 +45,11 @@ class Tokenizer(Part):
 
 
 class Vocabulary(abc.ABC):
-  """Text <-> ids. Ids below `base` come from text; specials stand after them, and text never encodes to one.
+  """Text <-> ids. Ids below `base` come from text; specials stand after them, and text never
+  encodes to one.
 
-  Specials exist only when asked for by `with_specials`: 'eos' (end of text, always first), 'pad', 'mask', and
-  `sentinel_0`, `sentinel_1`, ... which take the last ids, downwards, as in T5.
-  """
+  Specials exist only when asked for by `with_specials`: 'eos' (end of text, always first), 'pad',
+  'mask', and `sentinel_0`, `sentinel_1`, ... which take the last ids, downwards, as in T5."""
 
   kind: ClassVar[str]
   #: Whether prompts get the special tokens around them that a published tokenizer has.
@@ -62,7 +65,9 @@ class Vocabulary(abc.ABC):
 
   @abc.abstractmethod
   def token_bytes(self) -> list[bytes] | None:
-    """The UTF-8 bytes each id below `base` stands for, or None if that is not knowable an id at a time."""
+    """The UTF-8 bytes each id below `base` stands for, or None if that is not knowable an id at a
+    time.
+    """
 
   @abc.abstractmethod
   def state(self) -> dict[str, Any]:
@@ -74,7 +79,8 @@ class Vocabulary(abc.ABC):
     """The vocabulary that `state` describes."""
 
   def cut(self, text: str) -> int:
-    """The last place where `text` may be cut in two that are encoded apart, whatever follows; 0 if it knows none.
+    """The last place where `text` may be cut in two that are encoded apart, whatever follows; 0 if
+    it knows none.
 
     The second is encoded by `onward`; the ids of both together are those of the whole.
     """
@@ -110,7 +116,9 @@ class Vocabulary(abc.ABC):
     return b''.join(table[i] for i in self._checked(ids)).decode('utf-8', 'replace')
 
   def token_id(self, text: str) -> int | None:
-    """Return the id of the token that is spelt so, such as that of a language; None if there is none."""
+    """Return the id of the token that is spelt so, such as that of a language; None if there is
+    none.
+    """
     del text
     return None
 
@@ -130,7 +138,9 @@ class Vocabulary(abc.ABC):
 
   @property
   def published(self) -> bool:
-    """Whether a model was trained with it elsewhere, so that ids added to it mean nothing to that model."""
+    """Whether a model was trained with it elsewhere, so that ids added to it mean nothing to that
+    model.
+    """
     return self.framed
 
   @property
@@ -175,7 +185,9 @@ class Vocabulary(abc.ABC):
     out.__dict__.pop('_bytes', None)
     missing = [n for n in dict.fromkeys(names) if n not in out.specials]
     plain = sorted((n for n in missing if not _sentinel(n)), key=lambda n: n != 'eos')
-    for name in plain + sorted((n for n in missing if _sentinel(n)), key=_sentinel_number, reverse=True):
+    for name in plain + sorted(
+      (n for n in missing if _sentinel(n)), key=_sentinel_number, reverse=True
+    ):
       out.specials[name] = out.size
     return out
 
@@ -207,12 +219,13 @@ class Vocabulary(abc.ABC):
 class StreamDecoder:
   """Text as ids arrive: half a character is held back until the rest of it is here.
 
-  The pieces together are the text of the context and the ids less that of the context alone: a space between the last
-  word of a prompt and the first new one is kept.
+  The pieces together are the text of the context and the ids less that of the context alone: a
+  space between the last word of a prompt and the first new one is kept.
 
   Args:
     vocabulary: A vocabulary, or anything else that can `decode` ids.
-    context: The ids before, such as those of a prompt; None if they are not known, but there are some.
+    context: The ids before, such as those of a prompt; None if they are not known, but there are
+    some.
 
   Example:
     >>> from tfm.data.tokenizer.byte import ByteVocabulary
@@ -229,7 +242,9 @@ class StreamDecoder:
     # All ids that the next piece of text may depend on, how many of them are shown, and their text.
     if context is None:
       # Any word will do.
-      context = vocabulary.encode('a') if isinstance(vocabulary, Vocabulary) and self._table is None else ()
+      context = (
+        vocabulary.encode('a') if isinstance(vocabulary, Vocabulary) and self._table is None else ()
+      )
     self._ids, self._shown = self._begin([int(i) for i in context])
     self._done = len(self._ids)
 
@@ -241,7 +256,9 @@ class StreamDecoder:
 
   def flush(self) -> str:
     """Return what is left at the end; an unfinished character becomes U+FFFD."""
-    return self._utf8.decode(b'', final=True) if self._table is not None else self._grow([], final=True)
+    return (
+      self._utf8.decode(b'', final=True) if self._table is not None else self._grow([], final=True)
+    )
 
   def _bytes(self, token: int) -> bytes:
     assert self._table is not None
@@ -263,7 +280,8 @@ class StreamDecoder:
     return context, self._vocabulary.decode(context)
 
   def _grow(self, tokens: list[int], final: bool) -> str:
-    # Spaces of word-piece vocabularies depend on the token before: decode with the last piece as context.
+    # Spaces of word-piece vocabularies depend on the token before: decode with the last piece as
+    # context.
     self._ids += tokens
     text = self._vocabulary.decode(self._ids)
     if not final:

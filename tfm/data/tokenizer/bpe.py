@@ -17,7 +17,8 @@ _PIECE = 1 << 15
 
 @dataclasses.dataclass(frozen=True)
 class Bpe(Tokenizer):
-  """`vocab` tokens: the 256 bytes and the merges learnt from the first `sample` characters of the training text.
+  """`vocab` tokens: the 256 bytes and the merges learnt from the first `sample` characters of the
+  training text.
 
   While it learns it keeps the distinct words of the sample, not their text.
   """

@@ -19,7 +19,10 @@ class ByteVocabulary(Vocabulary):
     super().__init__(256, specials)
 
   def encode_batch(self, texts: Sequence[str]) -> list[NDArray[np.int32]]:
-    return [np.frombuffer(text.encode('utf-8', 'surrogatepass'), np.uint8).astype(np.int32) for text in texts]
+    return [
+      np.frombuffer(text.encode('utf-8', 'surrogatepass'), np.uint8).astype(np.int32)
+      for text in texts
+    ]
 
   def cut(self, text: str) -> int:
     return len(text)

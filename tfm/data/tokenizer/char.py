@@ -16,7 +16,9 @@ UNKNOWN = '�'
 
 
 class CharVocabulary(Vocabulary):
-  """Characters in code point order; with `unknown`, one more id (U+FFFD) takes every other character."""
+  """Characters in code point order; with `unknown`, one more id (U+FFFD) takes every other
+  character.
+  """
 
   kind: ClassVar[str] = 'char'
 
@@ -36,8 +38,10 @@ class CharVocabulary(Vocabulary):
       if not self.unknown:
         at = int(bad.argmax())
         raise UserError(
-          f'tokenizer: character {text[at]!r} (in {text[max(0, at - 10) : at + 10]!r}) is none of the '
-          f'{len(self.characters)} characters of the training text. Leave it out, or train with tokenizer=byte or bpe.'
+          f'tokenizer: character {text[at]!r} (in {text[max(0, at - 10) : at + 10]!r}) is none of '
+          f'the '
+          f'{len(self.characters)} characters of the training text. Leave it out, or train with '
+          f'tokenizer=byte or bpe.'
         )
       ids = np.where(bad, len(self.characters), ids).astype(np.int32)
     return ids
@@ -58,7 +62,9 @@ class CharVocabulary(Vocabulary):
 
 @dataclasses.dataclass(frozen=True)
 class Char(Tokenizer):
-  """The characters of the training text; an unknown-character token only if the validation text needs one."""
+  """The characters of the training text; an unknown-character token only if the validation text
+  needs one.
+  """
 
   def learn(self, documents: Documents, total: int | None = None) -> CharVocabulary:
     known: set[str] = set()
@@ -66,7 +72,9 @@ class Char(Tokenizer):
       for part in itertools.chain.from_iterable(documents('train')):
         known.update(part)
         progress.advance(len(part.encode('utf-8', 'surrogatepass')))
-    unknown = any(not known.issuperset(part) for part in itertools.chain.from_iterable(documents('val')))
+    unknown = any(
+      not known.issuperset(part) for part in itertools.chain.from_iterable(documents('val'))
+    )
     return CharVocabulary(''.join(sorted(known)), unknown)
 
 

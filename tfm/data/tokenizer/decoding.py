@@ -7,7 +7,8 @@ import re
 _TIMES = re.compile(r'<\|\d+\.\d+\|>')
 #: Spaces that tokenizers of words leave before punctuation and contractions.
 _CLEAN = (
-  (' .', '.'), (' ?', '?'), (' !', '!'), (' ,', ','), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"), (" 's", "'s"),
+  (' .', '.'), (' ?', '?'), (' !', '!'), (' ,', ','), (" ' ", "'"), (" n't", "n't"), (" 'm", "'m"),
+  (" 's", "'s"),
   (" 've", "'ve"), (" 're", "'re"),
 )  # fmt: skip
 

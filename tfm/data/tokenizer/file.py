@@ -26,30 +26,37 @@ NAMES = {
   'cls': ('<|cls|>', '[CLS]', '<s>', '<cls>', '<bos>'),
   'mask': ('<|mask|>', '<mask>', '[MASK]'),
 }
-# GPT-2's pre-tokenizer never joins a space to what stands before it, so text may be cut here without changing a token.
+# GPT-2's pre-tokenizer never joins a space to what stands before it, so text may be cut here
+# without changing a token.
 _BEFORE_SPACE = re.compile(r'(?<=\S)(?=[ \t\n\r\f\v])')
 _LAST_SPACE = re.compile(r'.*\S(?=[ \t\n\r\f\v])', re.DOTALL)
-# Where other tokenizers may let themselves be cut: they are asked, with so many characters on either side.
+# Where other tokenizers may let themselves be cut: they are asked, with so many characters on
+# either side.
 _MAYBE = re.compile(r'(?<=\S)(?=[ \n])|(?<=\n)(?=\S)')
 _ASIDE = 1000
 _TRIES = 32
-# Pre-tokenizers that look no further than that; others could part words by a count from the start of the text.
+# Pre-tokenizers that look no further than that; others could part words by a count from the start
+# of the text.
 _NEARSIGHTED = {
-  'BertPreTokenizer', 'ByteLevel', 'CharDelimiterSplit', 'Digits', 'Metaspace', 'Punctuation', 'Split',
+  'BertPreTokenizer', 'ByteLevel', 'CharDelimiterSplit', 'Digits', 'Metaspace', 'Punctuation',
+  'Split',
   'UnicodeScripts', 'Whitespace', 'WhitespaceSplit',
 }  # fmt: skip
 
 
-# Whether special tokens are looked for in a text is a setting of the tokenizer, which threads share.
+# Whether special tokens are looked for in a text is a setting of the tokenizer, which threads
+# share.
 _LOCK = threading.Lock()
 
 
 class FileVocabulary(Vocabulary):
-  """A `tokenizers.Tokenizer`; specials it already has (`</s>`, `[MASK]`, `<extra_id_0>`) are found by their names.
+  """A `tokenizers.Tokenizer`; specials it already has (`</s>`, `[MASK]`, `<extra_id_0>`) are found
+  by their names.
 
-  `encode` takes text to train on: without a frame, and a special token that it spells is ordinary text. `prompt` takes
-  what a model is asked: a special token that it spells is that token, and with `framed` the tokenizer's own template
-  puts special tokens around it, as a published model was trained with.
+  `encode` takes text to train on: without a frame, and a special token that it spells is ordinary
+  text. `prompt` takes what a model is asked: a special token that it spells is that token, and with
+  `framed` the tokenizer's own template puts special tokens around it, as a published model was
+  trained with.
 
   Args:
     inner: The tokenizer.
@@ -57,7 +64,8 @@ class FileVocabulary(Vocabulary):
     base: The number of ids of the tokenizer; ids above it are specials of ours.
     framed: Prompts get the special tokens around them that the tokenizer's template has.
     decoding: What is done to decoded text of a published tokenizer; None for one learnt here.
-    split_specials: Special tokens that a prompt spells are ordinary text too (`split_special_tokens`).
+    split_specials: Special tokens that a prompt spells are ordinary text too
+    (`split_special_tokens`).
   """
 
   kind: ClassVar[str] = 'tokenizers'
@@ -74,7 +82,9 @@ class FileVocabulary(Vocabulary):
     inner.no_padding()
     inner.no_truncation()
     inner.encode_special_tokens = True
-    super().__init__(inner.get_vocab_size(with_added_tokens=True) if base is None else base, specials)
+    super().__init__(
+      inner.get_vocab_size(with_added_tokens=True) if base is None else base, specials
+    )
     self.inner, self.framed = inner, framed
     self.decoding, self.split_specials = decoding, split_specials
     added = inner.get_added_tokens_decoder().items()
@@ -83,7 +93,9 @@ class FileVocabulary(Vocabulary):
 
   @functools.cached_property
   def _layout(self) -> dict[str, Any]:
-    """What its `tokenizer.json` holds. Reading it takes seconds for a large vocabulary: few uses need it."""
+    """What its `tokenizer.json` holds. Reading it takes seconds for a large vocabulary: few uses
+    need it.
+    """
     return json.loads(self.inner.to_str())
 
   def _part(self, name: str) -> dict[str, Any]:
@@ -112,7 +124,9 @@ class FileVocabulary(Vocabulary):
 
   @functools.cached_property
   def onward(self) -> 'FileVocabulary':
-    """The same, which puts no space before the text: there it would stand for one that the text has not."""
+    """The same, which puts no space before the text: there it would stand for one that the text has
+    not.
+    """
     normalizer, words = self._part('normalizer'), self._part('pre_tokenizer')
     steps = normalizer.get('normalizers', [normalizer])
     changed = {}
@@ -124,7 +138,9 @@ class FileVocabulary(Vocabulary):
     if not changed:
       return self
     inner = tokenizers.Tokenizer.from_str(json.dumps({**self._layout, **changed}))
-    return FileVocabulary(inner, self.specials, self.base, self.framed, self.decoding, self.split_specials)
+    return FileVocabulary(
+      inner, self.specials, self.base, self.framed, self.decoding, self.split_specials
+    )
 
   def _parts(self, text: str, at: int) -> bool:
     """Return whether the text around `at` has the same ids in two parts as in one."""
@@ -133,11 +149,15 @@ class FileVocabulary(Vocabulary):
     onward = self.onward.inner
     with _LOCK:
       onward.encode_special_tokens = True
-      together, *apart = (onward.encode(t, add_special_tokens=False).ids for t in (before + after, before, after))
+      together, *apart = (
+        onward.encode(t, add_special_tokens=False).ids for t in (before + after, before, after)
+      )
     if together != apart[0] + apart[1]:
       return False
     whole, first, second = (_words(onward, part) for part in (before + after, before, after))
-    starts = second[:1] and second[0].startswith(_SPACE) and first[-1:] and not first[-1].endswith(_SPACE)
+    starts = (
+      second[:1] and second[0].startswith(_SPACE) and first[-1:] and not first[-1].endswith(_SPACE)
+    )
     return whole == first + second or bool(starts and self._joins_no_spaces)
 
   @functools.cached_property
@@ -149,7 +169,9 @@ class FileVocabulary(Vocabulary):
 
   @functools.cached_property
   def _joins_no_spaces(self) -> bool:
-    """Whether no token goes on over the start of a word, as where merges were learnt within words only."""
+    """Whether no token goes on over the start of a word, as where merges were learnt within words
+    only.
+    """
     model = self._layout['model']
     known = model.get('vocab') or {}
     within = re.compile(f'[^{_SPACE}]{_SPACE}')
@@ -188,8 +210,8 @@ class FileVocabulary(Vocabulary):
 
     Args:
       text: The text. Special tokens that it spells are those tokens.
-      framed: Put the special tokens around it that a published tokenizer has; without it the ids are those of a text
-        that has them already, such as a rendered chat.
+      framed: Put the special tokens around it that a published tokenizer has; without it the ids
+        are those of a text that has them already, such as a rendered chat.
     """
     with _LOCK:
       self.inner.encode_special_tokens = self.split_specials
@@ -202,7 +224,11 @@ class FileVocabulary(Vocabulary):
       return None
     table = [b''] * self.base
     for piece, i in self.inner.get_vocab(with_added_tokens=True).items():
-      if i < self.base and i not in self._own and (self.decoding is None or self.decoding.text(piece)):
+      if (
+        i < self.base
+        and i not in self._own
+        and (self.decoding is None or self.decoding.text(piece))
+      ):
         known = all(c in _BYTE_OF for c in piece)
         table[i] = bytes(_BYTE_OF[c] for c in piece) if known else piece.encode()
     return table
@@ -215,7 +241,9 @@ class FileVocabulary(Vocabulary):
       return self.decoding.text(text)
     if self._byte_level:
       return super().decode(ids)
-    return self.inner.decode([i for i in self._checked(ids) if i < self.base], skip_special_tokens=True)
+    return self.inner.decode(
+      [i for i in self._checked(ids) if i < self.base], skip_special_tokens=True
+    )
 
   def token_id(self, text: str) -> int | None:
     return self.inner.token_to_id(text)
@@ -245,7 +273,10 @@ class FileVocabulary(Vocabulary):
     if self.framed:
       state['framed'] = True
     if self.decoding is not None:
-      state['decoding'] = {**dataclasses.asdict(self.decoding), 'prompt': list(self.decoding.prompt)}
+      state['decoding'] = {
+        **dataclasses.asdict(self.decoding),
+        'prompt': list(self.decoding.prompt),
+      }
     if self.split_specials:
       state['split_specials'] = True
     return state
@@ -262,12 +293,16 @@ class FileVocabulary(Vocabulary):
     return found
 
   def save(self, directory: str | Path) -> None:
-    """Also writes a `tokenizer.json` that `tokenizers` and `transformers` read, our specials included."""
+    """Also writes a `tokenizer.json` that `tokenizers` and `transformers` read, our specials
+    included.
+    """
     super().save(directory)
     whole = tokenizers.Tokenizer.from_str(self.inner.to_str())
     for name, i in sorted(self.specials.items(), key=lambda item: item[1]):
       if i >= self.base:
-        whole.add_special_tokens([tokenizers.AddedToken(_written(name)[0], special=True, normalized=False)])
+        whole.add_special_tokens(
+          [tokenizers.AddedToken(_written(name)[0], special=True, normalized=False)]
+        )
         assert whole.token_to_id(_written(name)[0]) == i
     whole.save(str(Path(directory) / 'tokenizer.json'))
 
@@ -284,9 +319,15 @@ class FileVocabulary(Vocabulary):
 
   @functools.cached_property
   def _byte_level(self) -> bool:
-    """Whether a token is a run of bytes of the text itself: nothing is normalised away, no space is put in front."""
+    """Whether a token is a run of bytes of the text itself: nothing is normalised away, no space is
+    put in front.
+    """
     prefixed = '"add_prefix_space": true' in json.dumps(self._part('pre_tokenizer'))
-    return self._part('decoder').get('type') == 'ByteLevel' and not prefixed and self.inner.normalizer is None
+    return (
+      self._part('decoder').get('type') == 'ByteLevel'
+      and not prefixed
+      and self.inner.normalizer is None
+    )
 
 
 def before_space(text: str) -> int:
@@ -298,7 +339,11 @@ def before_space(text: str) -> int:
 def _words(inner: tokenizers.Tokenizer, text: str) -> list[str]:
   """Return the words of a text after normalisation, as the model receives them."""
   text = inner.normalizer.normalize_str(text) if inner.normalizer else text
-  return [word for word, _ in inner.pre_tokenizer.pre_tokenize_str(text)] if inner.pre_tokenizer else [text]
+  return (
+    [word for word, _ in inner.pre_tokenizer.pre_tokenize_str(text)]
+    if inner.pre_tokenizer
+    else [text]
+  )
 
 
 def _written(name: str) -> tuple[str, ...]:
@@ -306,7 +351,9 @@ def _written(name: str) -> tuple[str, ...]:
 
 
 def _byte_alphabet() -> dict[str, int]:
-  """GPT-2's printable stand-ins of the 256 bytes: visible Latin-1 for itself, the rest from U+0100 on."""
+  """GPT-2's printable stand-ins of the 256 bytes: visible Latin-1 for itself, the rest from U+0100
+  on.
+  """
   visible = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
   others = [b for b in range(256) if b not in visible]
   return {chr(b): b for b in visible} | {chr(256 + i): b for i, b in enumerate(others)}

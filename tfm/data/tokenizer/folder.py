@@ -26,7 +26,9 @@ class File(Tokenizer):
     path = Path(self.path).expanduser()
     found = read_tokenizer(path) if path.is_dir() else read_file(path)
     if found is None:
-      raise UserError(f'data.tokenizer.path: {self.path} has no files of a tokenizer. Expected a tokenizer.json.')
+      raise UserError(
+        f'data.tokenizer.path: {self.path} has no files of a tokenizer. Expected a tokenizer.json.'
+      )
     return found
 
   def given(self) -> Vocabulary:
@@ -45,7 +47,8 @@ class File(Tokenizer):
       return path.read_bytes() + b''.join(p.read_bytes() for p in beside if p.is_file())
     except OSError as error:
       raise UserError(
-        f'data.tokenizer.path: cannot read {self.path!r}: {error.strerror}. Expected a tokenizer.json, or a folder '
+        f'data.tokenizer.path: cannot read {self.path!r}: {error.strerror}. Expected a '
+        f'tokenizer.json, or a folder '
         'that holds one.'
       ) from error
 
@@ -55,5 +58,7 @@ class File(Tokenizer):
 
 
 def _of_tokenizer(path: Path) -> bool:
-  small = path.suffix in ('.json', '.txt', '.model', '.spm', '.jinja') or path.name in ('bpe.codes',)
+  small = path.suffix in ('.json', '.txt', '.model', '.spm', '.jinja') or path.name in (
+    'bpe.codes',
+  )
   return path.is_file() and small and not path.name.endswith('.index.json')

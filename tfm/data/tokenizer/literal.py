@@ -13,7 +13,8 @@ _HIDDEN = '\U0010fffe{}\U0010ffff'
 def literal(layout: Mapping[str, Any]) -> tokenizers.Tokenizer:
   """Return the tokenizer of `layout` with every special token under a name that no text has.
 
-  The ids stay. Without this the vocabulary of a model itself would find '</s>' in a text and end it there.
+  The ids stay. Without this the vocabulary of a model itself would find '</s>' in a text and end it
+  there.
 
   Args:
     layout: What `tokenizer.json` holds.
@@ -29,7 +30,9 @@ def literal(layout: Mapping[str, Any]) -> tokenizers.Tokenizer:
   if model.get('unk_token') is not None:
     model['unk_token'] = hide(model['unk_token'])
   if 'merges' in model:
-    model['merges'] = [merge for merge in map(_halves, model['merges']) if ''.join(merge) not in special]
+    model['merges'] = [
+      merge for merge in map(_halves, model['merges']) if ''.join(merge) not in special
+    ]
   added = [{**entry, 'content': hide(entry['content'])} for entry in layout['added_tokens']]
   return tokenizers.Tokenizer.from_str(
     json.dumps({**layout, 'model': model, 'added_tokens': added, 'post_processor': None})

@@ -1,7 +1,7 @@
 """Models in GGUF files (llama.cpp, Ollama, LM Studio), read like a published folder.
 
-Llama and Mistral, Qwen 2 and 3, and Gemma 1 to 3 are read, with the tokenizer and the chat template inside.
-"""
+Llama and Mistral, Qwen 2 and 3, and Gemma 1 to 3 are read, with the tokenizer and the chat template
+inside."""
 
 import functools
 import json
@@ -39,7 +39,8 @@ class Gguf:
     """Return the tensors under their Hugging Face names. Reading a tensor dequantizes it.
 
     Args:
-      dtype: of every tensor. None keeps the stored dtype of float tensors; quantized tensors become bfloat16.
+      dtype: of every tensor. None keeps the stored dtype of float tensors; quantized tensors become
+      bfloat16.
     """
     return hugging_face(self._found, self.fields['general.architecture'], self.config, dtype)
 
@@ -63,20 +64,33 @@ class Gguf:
   def chat_template(self) -> str | dict[str, str] | None:
     """The chat template; several by name, where the file has more than the default one."""
     name = 'tokenizer.chat_template'
-    named = {n.removeprefix(f'{name}.'): t for n, t in self.fields.items() if n.startswith(f'{name}.')}
+    named = {
+      n.removeprefix(f'{name}.'): t for n, t in self.fields.items() if n.startswith(f'{name}.')
+    }
     default = self.fields.get(name)
     return default if not named else {**({'default': default} if default else {}), **named}
 
   @property
   def files(self) -> dict[str, bytes]:
-    """The JSON files of the published folder that the file stands for, by name, without the tokenizer.json."""
+    """The JSON files of the published folder that the file stands for, by name, without the
+    tokenizer.json.
+    """
     tokens = {n: v for n, v in self.config.items() if n.endswith('_token_id')}
     texts = self.fields.get('tokenizer.ggml.tokens', [])
     first = {n: v[0] if isinstance(v, list) else v for n, v in tokens.items()}
-    special: dict[str, Any] = {n.removesuffix('_id'): texts[v] for n, v in first.items() if v < len(texts)}
+    special: dict[str, Any] = {
+      n.removesuffix('_id'): texts[v] for n, v in first.items() if v < len(texts)
+    }
     if isinstance(template := self.chat_template, dict):
       special['chat_template'] = [{'name': n, 'template': t} for n, t in template.items()]
     elif template is not None:
       special['chat_template'] = template
-    found = {'config.json': self.config, 'generation_config.json': tokens, 'tokenizer_config.json': special}
-    return {name: json.dumps(values, indent=2, ensure_ascii=False).encode() for name, values in found.items()}
+    found = {
+      'config.json': self.config,
+      'generation_config.json': tokens,
+      'tokenizer_config.json': special,
+    }
+    return {
+      name: json.dumps(values, indent=2, ensure_ascii=False).encode()
+      for name, values in found.items()
+    }

@@ -1,8 +1,7 @@
 """The tensor types of ggml: functions from blocks of bytes to float32.
 
-A block has one or two factors in float16 (`d`, `dmin`) and small integers. The K types divide a block of 256 numbers
-into groups that have factors of their own, in 4 or 6 bits.
-"""
+A block has one or two factors in float16 (`d`, `dmin`) and small integers. The K types divide a
+block of 256 numbers into groups that have factors of their own, in 4 or 6 bits."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -108,7 +107,9 @@ def _q4_k(b: Bytes) -> np.ndarray:
 
 def _q5_k(b: Bytes) -> np.ndarray:
   factors, minima = _six_bits(b[:, 4:16])
-  q = _nibbles(b[:, 48:].reshape(-1, 32)).reshape(-1, 8, 32) | _fields(b[:, 16:48], range(8), 1) << 4
+  q = (
+    _nibbles(b[:, 48:].reshape(-1, 32)).reshape(-1, 8, 32) | _fields(b[:, 16:48], range(8), 1) << 4
+  )
   return _grouped(_half(b, 0) * factors, q, _half(b, 2) * minima)
 
 
@@ -120,7 +121,9 @@ def _q6_k(b: Bytes) -> np.ndarray:
 
 
 def _grouped(d: np.ndarray, q: np.ndarray, least: np.ndarray | None = None) -> np.ndarray:
-  """Return d q - least for blocks of groups: d and least are `[n, groups]`, q has 256 integers a block."""
+  """Return d q - least for blocks of groups: d and least are `[n, groups]`, q has 256 integers a
+  block.
+  """
   out = q.reshape(*d.shape, -1).astype(np.float32)
   out *= d.astype(np.float32)[:, :, None]
   if least is not None:
@@ -146,7 +149,9 @@ TYPES = {
 
 #: Types that are not read, for the error about them.
 NAMES = {
-  9: 'Q8_1', 15: 'Q8_K', 16: 'IQ2_XXS', 17: 'IQ2_XS', 18: 'IQ3_XXS', 19: 'IQ1_S', 20: 'IQ4_NL', 21: 'IQ3_S',
-  22: 'IQ2_S', 23: 'IQ4_XS', 24: 'I8', 25: 'I16', 26: 'I32', 27: 'I64', 28: 'F64', 29: 'IQ1_M', 34: 'TQ1_0',
+  9: 'Q8_1', 15: 'Q8_K', 16: 'IQ2_XXS', 17: 'IQ2_XS', 18: 'IQ3_XXS', 19: 'IQ1_S', 20: 'IQ4_NL',
+  21: 'IQ3_S',
+  22: 'IQ2_S', 23: 'IQ4_XS', 24: 'I8', 25: 'I16', 26: 'I32', 27: 'I64', 28: 'F64', 29: 'IQ1_M',
+  34: 'TQ1_0',
   35: 'TQ2_0', 39: 'MXFP4', 40: 'NVFP4',
 }  # fmt: skip

@@ -36,18 +36,22 @@ _NEEDED = tuple(_FIELDS)[:6]
 
 #: Fields that are read elsewhere in this file, or that only say how the file was made.
 _KNOWN = frozenset((
-  *_FIELDS, 'vocab_size', 'attention.head_count_kv', 'attention.key_length', 'attention.value_length',
-  'attention.key_length_swa', 'attention.value_length_swa', 'rope.dimension_count', 'rope.dimension_count_swa',
-  'rope.freq_base', 'rope.freq_base_swa', 'rope.scaling.type', 'rope.scaling.factor', 'rope.scale_linear',
-  'rope.scaling.original_context_length', 'rope.scaling.finetuned', 'attention.sliding_window_pattern',
+  *_FIELDS, 'vocab_size', 'attention.head_count_kv', 'attention.key_length',
+  'attention.value_length',
+  'attention.key_length_swa', 'attention.value_length_swa', 'rope.dimension_count',
+  'rope.dimension_count_swa',
+  'rope.freq_base', 'rope.freq_base_swa', 'rope.scaling.type', 'rope.scaling.factor',
+  'rope.scale_linear',
+  'rope.scaling.original_context_length', 'rope.scaling.finetuned',
+  'attention.sliding_window_pattern',
   'tensor_data_layout', 'expert_feed_forward_length', 'expert_shared_feed_forward_length',
 ))  # fmt: skip
 
 #: Fields of mixtures of experts.
 _EXPERTS = frozenset(('expert_count', 'expert_used_count'))
 
-#: (architecture, layers) of the models that scale attention by width / heads: Gemma 2 27B and Gemma 3 27B.
-#: The header has no field for this; llama.cpp also uses the number of layers.
+#: (architecture, layers) of the models that scale attention by width / heads: Gemma 2 27B and Gemma
+#: 3 27B. The header has no field for this; llama.cpp also uses the number of layers.
 _BY_WIDTH = {('gemma2', 46), ('gemma3', 62)}
 
 #: Rotary frequencies of Llama 3.1: https://arxiv.org/abs/2407.21783.
@@ -58,11 +62,14 @@ def config_of(path: Path, fields: Mapping[str, Any], tensors: Mapping[str, Info]
   """Return the values of the config.json of the model in a GGUF file.
 
   Raises:
-    UserError: the architecture is not read, a field is missing, or one may change the computation and is unknown.
+    UserError: the architecture is not read, a field is missing, or one may change the computation
+    and is unknown.
   """
   architecture = fields.get('general.architecture')
   if architecture not in ARCHITECTURES:
-    raise errors.UserError(f'{path}: general.architecture: {errors.unknown("value", architecture, ARCHITECTURES)}')
+    raise errors.UserError(
+      f'{path}: general.architecture: {errors.unknown("value", architecture, ARCHITECTURES)}'
+    )
   prefix = f'{architecture}.'
   given = {n.removeprefix(prefix): v for n, v in fields.items() if n.startswith(prefix)}
   where = f'{path}: {prefix}'
@@ -106,7 +113,8 @@ def _check(where: str, given: Mapping[str, Any], tensors: Mapping[str, Info]) ->
   unknown = [f'{n}={v!r}' for n, v in given.items() if n not in known and not _silent(v)]
   if unknown:
     raise errors.UserError(
-      f'{where}{", ".join(unknown[:8])}: unknown, and may change the output. Expected a dense decoder with the '
+      f'{where}{", ".join(unknown[:8])}: unknown, and may change the output. Expected a dense '
+      f'decoder with the '
       'fields that llama.cpp writes for this architecture.'
     )
   lists = [n for n in _NEEDED if isinstance(given[n], np.ndarray)]
@@ -123,21 +131,30 @@ def _check_heads(where: str, given: Mapping[str, Any], head_dim: int) -> None:
   names = ('attention.value_length', 'attention.key_length_swa', 'attention.value_length_swa')
   for name in (*names, 'rope.dimension_count', 'rope.dimension_count_swa'):
     if given.get(name, head_dim) != head_dim:
-      raise errors.UserError(f'{where}{name}: is {given[name]}. Expected {head_dim}, the size of a head.')
+      raise errors.UserError(
+        f'{where}{name}: is {given[name]}. Expected {head_dim}, the size of a head.'
+      )
 
 
-def _experts(where: str, architecture: str, given: Mapping[str, Any], tensors: Mapping[str, Info]) -> dict[str, Any]:
+def _experts(
+  where: str, architecture: str, given: Mapping[str, Any], tensors: Mapping[str, Info]
+) -> dict[str, Any]:
   """Return the fields of a mixture of experts. Its tensors give the sizes."""
   if not (count := given.get('expert_count')):
     return {}
   if architecture not in ('llama', 'qwen2moe', 'qwen3moe'):
     raise errors.UserError(f'{where}expert_count: is {count}. Expected none for this architecture.')
   if 'expert_used_count' not in given:
-    raise errors.UserError(f'{where}expert_used_count: is missing. Expected a number, as expert_count={count}.')
+    raise errors.UserError(
+      f'{where}expert_used_count: is missing. Expected a number, as expert_count={count}.'
+    )
   sizes = {'num_experts_per_tok': given['expert_used_count']}
   if architecture == 'llama':
     return sizes | {'num_local_experts': count}
-  sizes |= {'num_experts': count, 'moe_intermediate_size': tensors['blk.0.ffn_gate_exps.weight'].shape[1]}
+  sizes |= {
+    'num_experts': count,
+    'moe_intermediate_size': tensors['blk.0.ffn_gate_exps.weight'].shape[1],
+  }
   if (shared := tensors.get('blk.0.ffn_gate_shexp.weight')) is not None:
     sizes['shared_expert_intermediate_size'] = shared.shape[0]
   # llama.cpp fixes this for each architecture; the header has no field for it.
@@ -147,11 +164,16 @@ def _experts(where: str, architecture: str, given: Mapping[str, Any], tensors: M
 def _biases(architecture: str, tensors: Mapping[str, Info]) -> dict[str, Any]:
   if architecture != 'llama':
     return {}
-  bias = {'attention_bias': 'blk.0.attn_output.bias' in tensors, 'mlp_bias': 'blk.0.ffn_down.bias' in tensors}
+  bias = {
+    'attention_bias': 'blk.0.attn_output.bias' in tensors,
+    'mlp_bias': 'blk.0.ffn_down.bias' in tensors,
+  }
   return {name: True for name, found in bias.items() if found}
 
 
-def _windows(where: str, architecture: str, given: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+def _windows(
+  where: str, architecture: str, given: Mapping[str, Any], values: Mapping[str, Any]
+) -> dict[str, Any]:
   """Return the layers of Gemma 2 and 3 that have a window, if the header lists them."""
   pattern = given.get('attention.sliding_window_pattern')
   if pattern is None:
@@ -159,7 +181,11 @@ def _windows(where: str, architecture: str, given: Mapping[str, Any], values: Ma
   if architecture not in ('gemma2', 'gemma3'):
     raise errors.UserError(f'{where}attention.sliding_window_pattern: is {pattern}. Expected none.')
   layers = range(values['num_hidden_layers'])
-  local = [bool((i + 1) % pattern) for i in layers] if isinstance(pattern, int) else [bool(x) for x in pattern]
+  local = (
+    [bool((i + 1) % pattern) for i in layers]
+    if isinstance(pattern, int)
+    else [bool(x) for x in pattern]
+  )
   return {'layer_types': ['sliding_attention' if x else 'full_attention' for x in local]}
 
 
@@ -171,23 +197,36 @@ def _rope(
   if (info := tensors.get('rope_freqs.weight')) is not None:
     if kind not in ('none', ''):
       raise errors.UserError(
-        f'{where}rope.scaling.type: is {kind}, and the file has rope_freqs.weight, too. Expected only one.'
+        f'{where}rope.scaling.type: is {kind}, and the file has rope_freqs.weight, too. Expected '
+        f'only one.'
       )
     raw = np.frombuffer(info.file.map, np.uint8, info.nbytes, info.begin)
-    return base | _factors(raw.view(info.type.dtype or np.float32).astype(np.float64), base, head_dim, length)
+    return base | _factors(
+      raw.view(info.type.dtype or np.float32).astype(np.float64), base, head_dim, length
+    )
   if kind in ('none', ''):
     return base | {'rope_type': 'default'}
   if kind not in ('linear', 'yarn'):
-    raise errors.UserError(f'{where}rope.scaling.type: {errors.unknown("value", kind, ("none", "linear", "yarn"))}')
+    raise errors.UserError(
+      f'{where}rope.scaling.type: {errors.unknown("value", kind, ("none", "linear", "yarn"))}'
+    )
   factor = given.get('rope.scaling.factor', given.get('rope.scale_linear'))
   if factor is None:
-    raise errors.UserError(f'{where}rope.scaling.factor: is missing. Expected a number for rope.scaling.type={kind}.')
+    raise errors.UserError(
+      f'{where}rope.scaling.factor: is missing. Expected a number for rope.scaling.type={kind}.'
+    )
   scaling = {'rope_type': kind, 'factor': factor}
   original = given.get('rope.scaling.original_context_length')
-  return base | scaling | ({'original_max_position_embeddings': original} if kind == 'yarn' and original else {})
+  return (
+    base
+    | scaling
+    | ({'original_max_position_embeddings': original} if kind == 'yarn' and original else {})
+  )
 
 
-def _factors(pairs: np.ndarray, base: Mapping[str, Any], head_dim: int, length: int) -> dict[str, Any]:
+def _factors(
+  pairs: np.ndarray, base: Mapping[str, Any], head_dim: int, length: int
+) -> dict[str, Any]:
   """Return the scaling that divides the rotary frequencies by `pairs`: Llama 3.1, or LongRoPE."""
   factor = float(pairs.max())
   wavelength = 2 * np.pi * base['rope_theta'] ** (np.arange(0, head_dim, 2) / head_dim)
@@ -199,7 +238,8 @@ def _factors(pairs: np.ndarray, base: Mapping[str, Any], head_dim: int, length: 
     }  # fmt: skip
   listed = pairs.tolist()
   return {
-    'rope_type': 'longrope', 'short_factor': listed, 'long_factor': listed, 'factor': 1.0, 'attention_factor': 1.0,
+    'rope_type': 'longrope', 'short_factor': listed, 'long_factor': listed, 'factor': 1.0,
+    'attention_factor': 1.0,
     'original_max_position_embeddings': length,
   }  # fmt: skip
 
@@ -211,9 +251,15 @@ def _two_ropes(given: Mapping[str, Any], rope: dict[str, Any]) -> dict[str, Any]
 
 def _tokens(fields: Mapping[str, Any]) -> dict[str, Any]:
   """Return the ids of the special tokens; a turn and a message of a chat end a text, too."""
-  ids = lambda *names: [_plain(fields[n]) for n in (f'tokenizer.ggml.{m}_token_id' for m in names) if n in fields]
+  ids = lambda *names: [
+    _plain(fields[n]) for n in (f'tokenizer.ggml.{m}_token_id' for m in names) if n in fields
+  ]
   ends = list(dict.fromkeys(ids('eos', 'eot', 'eom')))
-  found = {'bos_token_id': ids('bos')[:1], 'pad_token_id': ids('padding')[:1], 'unk_token_id': ids('unknown')[:1]}
+  found = {
+    'bos_token_id': ids('bos')[:1],
+    'pad_token_id': ids('padding')[:1],
+    'unk_token_id': ids('unknown')[:1],
+  }
   single = {name: each[0] for name, each in found.items() if each}
   return single | ({'eos_token_id': ends[0] if len(ends) == 1 else ends} if ends else {})
 

@@ -50,12 +50,14 @@ _MIXTRAL = {
 }
 #: `general.architecture` -> further names in a layer; they replace the common ones.
 _OWN = {
-  'llama': _MIXTRAL, 'qwen2moe': _QWEN_EXPERTS, 'qwen3moe': _QWEN_EXPERTS, 'gemma2': _SANDWICH, 'gemma3': _SANDWICH,
+  'llama': _MIXTRAL, 'qwen2moe': _QWEN_EXPERTS, 'qwen3moe': _QWEN_EXPERTS, 'gemma2': _SANDWICH,
+  'gemma3': _SANDWICH,
 }  # fmt: skip
 _MODEL = {'token_embd': 'model.embed_tokens', 'output_norm': 'model.norm', 'output': 'lm_head'}
 _BLOCK = re.compile(r'^blk\.(\d+)\.(\w+)\.(weight|bias)$')
 
-#: Tensors that follow from the config: factors of rotary frequencies (`tfm.hub.gguf.config` reads them).
+#: Tensors that follow from the config: factors of rotary frequencies (`tfm.hub.gguf.config` reads
+#: them).
 DERIVED = re.compile(r'^rope_freqs\.weight$|\.attn_rot_embd$')
 
 
@@ -104,8 +106,14 @@ class Blocks:
     return numbers + np.float32(self.shift) if self.shift else numbers
 
   def _order(self, rows: int) -> np.ndarray:
-    """Return which row of the file each row is: llama.cpp has the two halves of a head's rows in turns."""
-    return np.arange(rows).reshape(self.heads or 1, -1, 2).swapaxes(1, 2).reshape(-1) if self.heads else np.arange(0)
+    """Return which row of the file each row is: llama.cpp has the two halves of a head's rows in
+    turns.
+    """
+    return (
+      np.arange(rows).reshape(self.heads or 1, -1, 2).swapaxes(1, 2).reshape(-1)
+      if self.heads
+      else np.arange(0)
+    )
 
   def slabs(self) -> Iterator[np.ndarray]:
     yield self.array()
@@ -114,14 +122,17 @@ class Blocks:
     drop_pages(self.info.file.map, self.info.begin, self.info.nbytes)
 
 
-def hugging_face(found: Mapping[str, Info], architecture: str, config: Mapping[str, Any], dtype: Any | None) -> Tensors:
+def hugging_face(
+  found: Mapping[str, Info], architecture: str, config: Mapping[str, Any], dtype: Any | None
+) -> Tensors:
   """Return the tensors of a GGUF file under the names of the Hugging Face model.
 
   Args:
     found: the tensors of the file by name.
     architecture: `general.architecture`.
     config: the config.json that the header stands for.
-    dtype: of every tensor. None keeps the stored dtype of float tensors; quantized tensors become bfloat16.
+    dtype: of every tensor. None keeps the stored dtype of float tensors; quantized tensors become
+    bfloat16.
   """
   heads = {'attn_q': config['num_attention_heads'], 'attn_k': config['num_key_value_heads']}
   entries: dict[str, Entry | np.ndarray] = {}
@@ -141,7 +152,9 @@ def hugging_face(found: Mapping[str, Info], architecture: str, config: Mapping[s
 
 
 def _placed(name: str, info: Info) -> Iterator[tuple[str, Info]]:
-  """Yield the names and places of a tensor: each expert's of one with all experts, else the tensor itself."""
+  """Yield the names and places of a tensor: each expert's of one with all experts, else the tensor
+  itself.
+  """
   if name.endswith('shared_expert_gate.weight') and len(info.shape) == 1:
     info = info._replace(shape=(1, *info.shape))
   if '*' not in name:
@@ -149,11 +162,16 @@ def _placed(name: str, info: Info) -> Iterator[tuple[str, Info]]:
     return
   step = info.nbytes // info.shape[0]
   for expert in range(info.shape[0]):
-    yield name.replace('*', str(expert)), info._replace(shape=info.shape[1:], begin=info.begin + expert * step)
+    yield (
+      name.replace('*', str(expert)),
+      info._replace(shape=info.shape[1:], begin=info.begin + expert * step),
+    )
 
 
 def _name(name: str, architecture: str) -> str:
-  """Return the Hugging Face name of a tensor; unknown ones keep theirs, for the error that lists them."""
+  """Return the Hugging Face name of a tensor; unknown ones keep theirs, for the error that lists
+  them.
+  """
   layer = _LAYER | _OWN.get(architecture, {})
   if match := _BLOCK.match(name):
     number, part, leaf = match.groups()

@@ -1,4 +1,6 @@
-"""The header of a GGUF file (the format of llama.cpp and ggml): named values, and where each tensor is."""
+"""The header of a GGUF file (the format of llama.cpp and ggml): named values, and where each tensor
+is.
+"""
 
 import math
 import mmap
@@ -13,7 +15,19 @@ from tfm.core import errors
 from tfm.hub.gguf.blocks import NAMES, TYPES, Type
 
 MAGIC = b'GGUF'
-_SCALARS = {0: 'B', 1: 'b', 2: 'H', 3: 'h', 4: 'I', 5: 'i', 6: 'f', 7: '?', 10: 'Q', 11: 'q', 12: 'd'}
+_SCALARS = {
+  0: 'B',
+  1: 'b',
+  2: 'H',
+  3: 'h',
+  4: 'I',
+  5: 'i',
+  6: 'f',
+  7: '?',
+  10: 'Q',
+  11: 'q',
+  12: 'd',
+}
 _TEXT, _LIST = 8, 9
 _SPLIT = re.compile(r'-(\d{5})-of-(\d{5})\.gguf$')
 
@@ -35,12 +49,12 @@ class Info(NamedTuple):
 class File:
   """A GGUF file that is mapped into memory.
 
-  Attributes:
-    fields: the values of the header by name; an array of numbers is a NumPy array, an array of texts a list.
-    tensors: name -> `Info`.
+  Attributes: fields: the values of the header by name; an array of numbers is a NumPy array, an
+    array of texts a list. tensors: name -> `Info`.
 
   Raises:
-    UserError: the file is damaged, cut short, or of a version, byte order or tensor type that is not read.
+    UserError: the file is damaged, cut short, or of a version, byte order or tensor type that is
+    not read.
   """
 
   def __init__(self, path: Path):
@@ -48,16 +62,28 @@ class File:
     try:
       with path.open('rb') as file:
         if file.read(4) != MAGIC:
-          raise errors.UserError(f'{path}: is not a GGUF file. Expected a file that begins with {MAGIC.decode()}.')
+          raise errors.UserError(
+            f'{path}: is not a GGUF file. Expected a file that begins with {MAGIC.decode()}.'
+          )
         self.map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
       self.fields, self.tensors = self._header(_Cursor(self.map))
     except OSError as error:
-      raise errors.UserError(f'{path}: cannot be read: {error.strerror or error}. Expected a GGUF file.') from error
-    except (struct.error, ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+      raise errors.UserError(
+        f'{path}: cannot be read: {error.strerror or error}. Expected a GGUF file.'
+      ) from error
+    except (
+      struct.error,
+      ArithmeticError,
+      LookupError,
+      RecursionError,
+      TypeError,
+      ValueError,
+    ) as error:
       if isinstance(error, errors.UserError):
         raise
       raise errors.UserError(
-        f'{path}: is not a whole GGUF file: {error} ({len(self.map)} bytes). Expected a complete file; '
+        f'{path}: is not a whole GGUF file: {error} ({len(self.map)} bytes). Expected a complete '
+        f'file; '
         'download it again if it was cut short.'
       ) from error
 
@@ -65,7 +91,9 @@ class File:
     version = cursor.scalar('I')
     if version not in (2, 3):
       what = 'of the other byte order' if version & 0xFFFF == 0 else f'version {version}'
-      raise errors.UserError(f'{self.path}: is a GGUF file {what}. Expected version 2 or 3, little-endian.')
+      raise errors.UserError(
+        f'{self.path}: is a GGUF file {what}. Expected version 2 or 3, little-endian.'
+      )
     n_tensors, n_fields = cursor.scalar('Q'), cursor.scalar('Q')
     fields: dict[str, Any] = {}
     for _ in range(n_fields):
@@ -89,13 +117,18 @@ class File:
 
   def _info(self, name: str, start: int, shape: tuple[int, ...], kind: int, begin: int) -> Info:
     if kind not in TYPES:
-      unknown = errors.unknown('tensor type', NAMES.get(kind, kind), (t.name for t in TYPES.values()))
+      unknown = errors.unknown(
+        'tensor type', NAMES.get(kind, kind), (t.name for t in TYPES.values())
+      )
       raise errors.UserError(
-        f'{self.path}: {name}: {unknown} Expected a known type; most repositories offer several files.'
+        f'{self.path}: {name}: {unknown} Expected a known type; most repositories offer several '
+        f'files.'
       )
     info = Info(shape, TYPES[kind], self, start + begin)
     if shape[-1:] and shape[-1] % info.type.numbers:
-      raise ValueError(f'{name} has rows of {shape[-1]} numbers, not of whole blocks of {info.type.numbers}')
+      raise ValueError(
+        f'{name} has rows of {shape[-1]} numbers, not of whole blocks of {info.type.numbers}'
+      )
     if info.begin + info.nbytes > len(self.map):
       raise ValueError(f'{name} ends at byte {info.begin + info.nbytes}')
     return info
@@ -148,7 +181,9 @@ def open_files(path: Path) -> tuple[dict[str, Any], dict[str, Info]]:
   for number in range(1, int(split[2]) + 1):
     part = path.with_name(f'{path.name[: split.start()]}-{number:05}-of-{split[2]}.gguf')
     if not part.is_file():
-      raise errors.UserError(f'{part}: is missing. Expected all {int(split[2])} files of the model.')
+      raise errors.UserError(
+        f'{part}: is missing. Expected all {int(split[2])} files of the model.'
+      )
     file = File(part)
     fields, tensors = fields or file.fields, tensors | file.tensors
   return fields, tensors
@@ -163,7 +198,8 @@ def _begins(path: Path) -> bool:
 
 
 def find_file(path: Path) -> Path | None:
-  """Return the GGUF file at a path, or the only one in a folder without a config.json; None if there is none.
+  """Return the GGUF file at a path, or the only one in a folder without a config.json; None if
+  there is none.
 
   Raises:
     UserError: a folder has several.
@@ -176,6 +212,7 @@ def find_file(path: Path) -> Path | None:
   whole = [p for p in found if (split := _SPLIT.search(p.name)) is None or int(split[1]) == 1]
   if len(whole) > 1:
     raise errors.UserError(
-      f'{path}: holds {len(whole)} GGUF files ({", ".join(p.name for p in whole[:8])}). Expected the path of one.'
+      f'{path}: holds {len(whole)} GGUF files ({", ".join(p.name for p in whole[:8])}). Expected '
+      f'the path of one.'
     )
   return whole[0] if whole else None

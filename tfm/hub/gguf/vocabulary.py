@@ -23,10 +23,13 @@ _TEKKEN = (
   r'|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+'
 )
 
-#: `tokenizer.ggml.pre` -> how text is cut into words before byte pairs are merged; None is GPT-2's own rule.
+#: `tokenizer.ggml.pre` -> how text is cut into words before byte pairs are merged; None is GPT-2's
+#: own rule.
 _WORDS: dict[str, str | None] = {
-  'llama-bpe': _LLAMA3, 'llama3': _LLAMA3, 'llama-v3': _LLAMA3, 'smaug-bpe': _LLAMA3, 'falcon3': _LLAMA3,
-  'pixtral': _LLAMA3, 'qwen2': _QWEN2, 'deepseek-r1-qwen': _QWEN2, 'megrez': _QWEN2, 'tekken': _TEKKEN,
+  'llama-bpe': _LLAMA3, 'llama3': _LLAMA3, 'llama-v3': _LLAMA3, 'smaug-bpe': _LLAMA3,
+  'falcon3': _LLAMA3,
+  'pixtral': _LLAMA3, 'qwen2': _QWEN2, 'deepseek-r1-qwen': _QWEN2, 'megrez': _QWEN2,
+  'tekken': _TEKKEN,
   'gpt-2': None, 'default': None, 'smollm': None,
 }  # fmt: skip
 #: With these rules a word that is a token is not split and merged.
@@ -34,7 +37,8 @@ _WHOLE_WORDS: tuple[str | None, ...] = (_LLAMA3, _TEKKEN)
 
 
 def build(path: Path, fields: Mapping[str, Any], architecture: str) -> tokenizers.Tokenizer | None:
-  """Return the tokenizer that a header describes, with its special tokens around a text; None if there is none.
+  """Return the tokenizer that a header describes, with its special tokens around a text; None if
+  there is none.
 
   Raises:
     UserError: its kind, or the way that it cuts text into words, is not read.
@@ -48,10 +52,16 @@ def build(path: Path, fields: Mapping[str, Any], architecture: str) -> tokenizer
     inner = _byte_pairs(path, get('pre', 'default'), texts, kinds, get('merges', []))
   elif kind == 'llama':
     prefixed = bool(get('add_space_prefix', not architecture.startswith('gemma')))
-    scores = [-i for i in range(len(texts))] if architecture.startswith('gemma') else list(get('scores', ()))
+    scores = (
+      [-i for i in range(len(texts))]
+      if architecture.startswith('gemma')
+      else list(get('scores', ()))
+    )
     inner = _sentence_pieces(texts, kinds, scores, prefixed)
   else:
-    raise errors.UserError(f'{path}: tokenizer.ggml.model: {errors.unknown("value", kind, ("gpt2", "llama"))}')
+    raise errors.UserError(
+      f'{path}: tokenizer.ggml.model: {errors.unknown("value", kind, ("gpt2", "llama"))}'
+    )
   for special, wanted in ((True, (_UNKNOWN, _CONTROL)), (False, (_USER,))):
     own = [_spelt(t, k) for t, k in zip(texts, kinds, strict=True) if k in wanted]
     add = inner.add_special_tokens if special else inner.add_tokens
@@ -72,9 +82,13 @@ def _byte_pairs(
   inner = tokenizers.Tokenizer(models.BPE(vocab, pairs, ignore_merges=words in _WHOLE_WORDS))
   bytes_of = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=words is None)
   if words is not None:
-    inner.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(words), 'isolated'), bytes_of])
+    inner.pre_tokenizer = pre_tokenizers.Sequence(
+      [pre_tokenizers.Split(Regex(words), 'isolated'), bytes_of]
+    )
   elif pre == 'smollm':
-    inner.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Digits(individual_digits=True), bytes_of])
+    inner.pre_tokenizer = pre_tokenizers.Sequence(
+      [pre_tokenizers.Digits(individual_digits=True), bytes_of]
+    )
   else:
     inner.pre_tokenizer = bytes_of
   if words == _QWEN2:
@@ -98,20 +112,28 @@ def _sentence_pieces(
         made.append((-scores[i], i, place[left], place[right], left, right))
   unknown = next((t for t, k in zip(spelt, kinds, strict=True) if k == _UNKNOWN), None)
   pairs = [(left, right) for *_, left, right in sorted(made)]
-  inner = tokenizers.Tokenizer(models.BPE(vocab, pairs, unk_token=unknown, fuse_unk=True, byte_fallback=_BYTE in kinds))
+  inner = tokenizers.Tokenizer(
+    models.BPE(vocab, pairs, unk_token=unknown, fuse_unk=True, byte_fallback=_BYTE in kinds)
+  )
   prepend = [normalizers.Prepend(_SPACE)] if prefixed else []
   inner.normalizer = normalizers.Sequence([*prepend, normalizers.Replace(' ', _SPACE)])
   strip = [decoders.Strip(' ', 1, 0)] if prefixed else []
-  inner.decoder = decoders.Sequence([decoders.Replace(_SPACE, ' '), decoders.ByteFallback(), decoders.Fuse(), *strip])
+  inner.decoder = decoders.Sequence(
+    [decoders.Replace(_SPACE, ' '), decoders.ByteFallback(), decoders.Fuse(), *strip]
+  )
   return inner
 
 
 def _spelt(text: str, kind: int) -> str:
-  """Return a token as text is normalised: llama.cpp stores runs of spaces that users defined with plain spaces."""
+  """Return a token as text is normalised: llama.cpp stores runs of spaces that users defined with
+  plain spaces.
+  """
   return text.replace(' ', _SPACE) if kind == _USER and text and not text.strip(' ') else text
 
 
-def _frame(inner: tokenizers.Tokenizer, fields: Mapping[str, Any], texts: Sequence[str], kind: str) -> None:
+def _frame(
+  inner: tokenizers.Tokenizer, fields: Mapping[str, Any], texts: Sequence[str], kind: str
+) -> None:
   """Add the begin and end tokens that the header sets."""
   pre = fields.get('tokenizer.ggml.pre', 'default')
   usual = {'bos': kind == 'llama' or _WORDS.get(pre) in _WHOLE_WORDS, 'eos': False}
@@ -123,6 +145,8 @@ def _frame(inner: tokenizers.Tokenizer, fields: Mapping[str, Any], texts: Sequen
   if wanted:
     parts = [wanted['bos'][0]] if 'bos' in wanted else []
     parts += ['$A'] + ([wanted['eos'][0]] if 'eos' in wanted else [])
-    template = processors.TemplateProcessing(single=' '.join(parts), special_tokens=list(wanted.values()))
+    template = processors.TemplateProcessing(
+      single=' '.join(parts), special_tokens=list(wanted.values())
+    )
     bytes_ = [processors.ByteLevel(trim_offsets=False)] if kind == 'gpt2' else []
     inner.post_processor = processors.Sequence([*bytes_, template]) if bytes_ else template

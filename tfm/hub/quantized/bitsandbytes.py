@@ -1,4 +1,6 @@
-"""Weights that bitsandbytes quantized: rows of int8 (arXiv:2208.07339), and NF4 or FP4 of QLoRA (arXiv:2305.14314)."""
+"""Weights that bitsandbytes quantized: rows of int8 (arXiv:2208.07339), and NF4 or FP4 of QLoRA
+(arXiv:2305.14314).
+"""
 
 from collections.abc import Mapping
 import json
@@ -15,7 +17,9 @@ _STATE = '.quant_state.bitsandbytes__'
 _PARTS = ('.absmax', '.quant_map', '.nested_absmax', '.nested_quant_map')
 
 
-def read(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str) -> dict[str, Entry]:
+def read(
+  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+) -> dict[str, Entry]:
   """Return the tensors with every quantized weight as numbers.
 
   Raises:
@@ -40,7 +44,8 @@ def _int8(found: dict[str, Entry], module: str, dtype: np.dtype, where: str) -> 
   found.pop(f'{module}.weight_format', None)
   if numbers.dtype != np.int8 or largest.shape != numbers.shape[:1]:
     parts.refuse(
-      f'{module}.weight is {numbers.dtype} {list(numbers.shape)}', f'int8 rows for SCB {list(largest.shape)}'
+      f'{module}.weight is {numbers.dtype} {list(numbers.shape)}',
+      f'int8 rows for SCB {list(largest.shape)}',
     )
   if layout is not None and np.any(layout.array()):
     parts.refuse(f'{module}.weight_format is {layout.array().tolist()}', '0, a matrix by rows')
@@ -53,7 +58,9 @@ def _int8(found: dict[str, Entry], module: str, dtype: np.dtype, where: str) -> 
 
 
 def _four_bits(found: dict[str, Entry], name: str, dtype: np.dtype, where: str) -> None:
-  """Replace a weight of four bits by numbers: a table entry times the largest absolute value of the block."""
+  """Replace a weight of four bits by numbers: a table entry times the largest absolute value of the
+  block.
+  """
   weight, _, kind = name.partition(_STATE)
   try:
     state = json.loads(bytes(found.pop(name).array().view(np.uint8)))
@@ -61,14 +68,25 @@ def _four_bits(found: dict[str, Entry], name: str, dtype: np.dtype, where: str) 
   except (ValueError, KeyError, TypeError) as error:
     raise errors.UserError(f'{where}: {name}: is not the state of a weight: {error}.') from error
   if kind not in ('nf4', 'fp4'):
-    raise errors.UserError(f'{where}: {weight}: {errors.unknown("quant_type", kind, ("nf4", "fp4"))}')
+    raise errors.UserError(
+      f'{where}: {weight}: {errors.unknown("quant_type", kind, ("nf4", "fp4"))}'
+    )
   parts = Parts(dict(found), ('', *_PARTS), where)
-  packed, table, largest = parts.need(weight, ''), parts.need(weight, '.quant_map'), parts.need(weight, '.absmax')
-  nested = {ending: parts.need(weight, ending) for ending in _PARTS[2:]} if 'nested_blocksize' in state else {}
+  packed, table, largest = (
+    parts.need(weight, ''),
+    parts.need(weight, '.quant_map'),
+    parts.need(weight, '.absmax'),
+  )
+  nested = (
+    {ending: parts.need(weight, ending) for ending in _PARTS[2:]}
+    if 'nested_blocksize' in state
+    else {}
+  )
   size, stored = math.prod(shape), math.prod(packed.shape) * packed.dtype.itemsize
   if stored != -(-size // 2) or math.prod(largest.shape) != -(-size // block):
     parts.refuse(
-      f'{weight} is {stored} bytes with {math.prod(largest.shape)} sizes', f'{-(-size // 2)} and {-(-size // block)}'
+      f'{weight} is {stored} bytes with {math.prod(largest.shape)} sizes',
+      f'{-(-size // 2)} and {-(-size // block)}',
     )
   blocks, step = math.prod(largest.shape), block if block % 2 == 0 else 2 * block
   for ending in _PARTS:
@@ -80,7 +98,11 @@ def _four_bits(found: dict[str, Entry], name: str, dtype: np.dtype, where: str) 
     if not nested:
       return found.astype(np.float32)
     codes = nested['.nested_quant_map'].array().astype(np.float32)[found]
-    codes *= nested['.nested_absmax'].array().astype(np.float32)[np.arange(start, stop) // state['nested_blocksize']]
+    codes *= (
+      nested['.nested_absmax']
+      .array()
+      .astype(np.float32)[np.arange(start, stop) // state['nested_blocksize']]
+    )
     return codes + np.float32(state['nested_offset'])
 
   def make(part: slice) -> np.ndarray:
@@ -90,7 +112,9 @@ def _four_bits(found: dict[str, Entry], name: str, dtype: np.dtype, where: str) 
     start, stop = first // step, -(-last // step)
     numbers = packed.array().reshape(-1).view(np.uint8)[start * step // 2 : stop * step // 2]
     values = _pairs(table.array())[numbers].reshape(-1)
-    largest_of = np.repeat(sizes(start * step // block, min(-(-stop * step // block), blocks)), block)
+    largest_of = np.repeat(
+      sizes(start * step // block, min(-(-stop * step // block), blocks)), block
+    )
     values *= largest_of[: len(values)]
     return values[first - start * step : last - start * step].reshape(-1, *shape[1:])
 

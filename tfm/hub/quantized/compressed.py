@@ -1,4 +1,6 @@
-"""Weights in the formats of compressed-tensors (LLM Compressor, vLLM): int8, float8, and integers packed into words."""
+"""Weights in the formats of compressed-tensors (LLM Compressor, vLLM): int8, float8, and integers
+packed into words.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,16 +12,39 @@ from tfm.core import errors
 from tfm.hub.quantized.rows import Groups, Parts, Rows, fields
 from tfm.hub.tensors import Entry, Tensors
 
-_FORMATS = ('int-quantized', 'float-quantized', 'naive-quantized', 'pack-quantized', 'dense', 'mixed-precision')
+_FORMATS = (
+  'int-quantized',
+  'float-quantized',
+  'naive-quantized',
+  'pack-quantized',
+  'dense',
+  'mixed-precision',
+)
 #: Scales of quantized activations and cached keys, which tfm does not quantize.
-_ACTIVATIONS = ('.input_scale', '.input_zero_point', '.output_scale', '.output_zero_point', '.k_scale', '.v_scale')
-_PARTS = ('.weight_scale', '.weight', '.weight_packed', '.weight_zero_point', '.weight_g_idx', '.weight_shape')
+_ACTIVATIONS = (
+  '.input_scale',
+  '.input_zero_point',
+  '.output_scale',
+  '.output_zero_point',
+  '.k_scale',
+  '.v_scale',
+)
+_PARTS = (
+  '.weight_scale',
+  '.weight',
+  '.weight_packed',
+  '.weight_zero_point',
+  '.weight_g_idx',
+  '.weight_shape',
+)
 
 #: The entries `weights` of `config_groups`.
 Schemes = Sequence[Mapping[str, Any]]
 
 
-def read(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str) -> dict[str, Entry]:
+def read(
+  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+) -> dict[str, Entry]:
   """Return the tensors with every quantized weight as numbers.
 
   Raises:
@@ -28,11 +53,15 @@ def read(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str)
   groups = list((said.get('config_groups') or {}).values())
   for form in [said.get('format', 'dense'), *(g.get('format') for g in groups if g.get('format'))]:
     if form not in _FORMATS:
-      raise errors.UserError(f'{where}: quantization_config: {errors.unknown("format", form, _FORMATS)}')
+      raise errors.UserError(
+        f'{where}: quantization_config: {errors.unknown("format", form, _FORMATS)}'
+      )
   for name in ('transform_config', 'sparsity_config'):
     options = said.get(name) or {}
     if options and options.get('format', options) != 'dense':
-      raise errors.UserError(f'{where}: quantization_config: {name}={options!r} is not read. Expected none.')
+      raise errors.UserError(
+        f'{where}: quantization_config: {name}={options!r} is not read. Expected none.'
+      )
   entries = {n: e for n, e in tensors.entries.items() if not n.endswith(_ACTIVATIONS)}
   parts = Parts(entries, _PARTS, where)
   modules = list(parts.modules())
@@ -62,7 +91,8 @@ def _packed(parts: Parts, module: str, schemes: Schemes, dtype: np.dtype) -> Row
   fitting = [b for b in known if b in (2, 4, 8) and words.shape == (rows, -(-columns * b // 32))]
   if len(fitting) != 1:
     parts.refuse(
-      f'{module}.weight_packed is {list(words.shape)} for {rows} x {columns} numbers of {known} bits',
+      f'{module}.weight_packed is {list(words.shape)} for {rows} x {columns} numbers of {known} '
+      f'bits',
       'a row of words for each row of numbers of 2, 4 or 8 bits',
     )
   (width,) = fitting
@@ -76,10 +106,20 @@ def _packed(parts: Parts, module: str, schemes: Schemes, dtype: np.dtype) -> Row
   return _scaled(parts, module, schemes, Rows((rows, columns), dtype, integers, [words]), zero)
 
 
-def _scaled(parts: Parts, module: str, schemes: Schemes, integers: Rows, zero: Entry | None) -> Rows:
-  """Return (q - zero) scale for integers q; scales are one, one a row, or a grid of groups or blocks."""
+def _scaled(
+  parts: Parts, module: str, schemes: Schemes, integers: Rows, zero: Entry | None
+) -> Rows:
+  """Return (q - zero) scale for integers q; scales are one, one a row, or a grid of groups or
+  blocks.
+  """
   (rows, columns), scale = integers.shape, parts.need(module, '.weight_scale')
-  grid = scale.shape if len(scale.shape) == 2 else (1, 1) if scale.shape in ((), (1,)) else (*scale.shape, 1)
+  grid = (
+    scale.shape
+    if len(scale.shape) == 2
+    else (1, 1)
+    if scale.shape in ((), (1,))
+    else (*scale.shape, 1)
+  )
   height, width = _block(parts, module, schemes, (rows, columns), grid)
   order = parts.get(module, '.weight_g_idx')
   if zero is not None and zero.shape != scale.shape:
@@ -103,7 +143,11 @@ def _block(
   """Return how many rows and columns have one scale in common."""
   rows, columns = shape
   sizes = [(1, int(s['group_size'])) for s in schemes if (s.get('group_size') or 0) > 0]
-  sizes += [(int(s['block_structure'][0]), int(s['block_structure'][1])) for s in schemes if s.get('block_structure')]
+  sizes += [
+    (int(s['block_structure'][0]), int(s['block_structure'][1]))
+    for s in schemes
+    if s.get('block_structure')
+  ]
   sizes += [(1, columns), (rows, columns)]
   fitting = (each for each in sizes if grid == (-(-rows // each[0]), -(-columns // each[1])))
   if (found := next(fitting, None)) is None:

@@ -17,7 +17,9 @@ _CHUNK = 1 << 20
 
 @dataclasses.dataclass(frozen=True)
 class _Scaled:
-  """Numbers of eight bits times their block's number in `scale`; blocks at the ends may be cut short."""
+  """Numbers of eight bits times their block's number in `scale`; blocks at the ends may be cut
+  short.
+  """
 
   numbers: Entry
   scale: Entry
@@ -37,7 +39,9 @@ class _Scaled:
     for at in np.ndindex(self.shape[:-2]):
       for start in range(0, rows, step):
         part = slice(start, min(start + step, rows))
-        scales = scale[at][np.arange(part.start, part.stop) // height].repeat(width, -1)[:, :columns]
+        scales = scale[at][np.arange(part.start, part.stop) // height].repeat(width, -1)[
+          :, :columns
+        ]
         out[at][part] = numbers[at][part].astype(np.float32) * scales
     return out
 
@@ -49,15 +53,20 @@ class _Scaled:
     self.scale.forget()
 
 
-def read(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str) -> dict[str, Entry]:
-  """Return the tensors with every weight in float8, which has a scale for each block or one, as numbers.
+def read(
+  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+) -> dict[str, Entry]:
+  """Return the tensors with every weight in float8, which has a scale for each block or one, as
+  numbers.
 
   Raises:
     UserError: an option is not read, or the tensors do not fit together.
   """
   for field, known in (('fmt', ('e4m3', None)), ('expert_dtype', ('fp8', None))):
     if said.get(field) not in known:
-      raise errors.UserError(f'{where}: quantization_config: {field} is {said[field]!r}. Known: {known[0]!r}.')
+      raise errors.UserError(
+        f'{where}: quantization_config: {field} is {said[field]!r}. Known: {known[0]!r}.'
+      )
   # Scales of quantized activations, which tfm does not quantize.
   rounded = ('.activation_scale', '.input_scale')
   found: dict[str, Entry] = {n: e for n, e in tensors.entries.items() if not n.endswith(rounded)}
@@ -68,7 +77,9 @@ def read(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str)
     height, width = said.get('weight_block_size') or tensors.shape(name)[-2:]
     *lead, rows, columns = tensors.shape(name)
     wanted = [*lead, -(-rows // height), -(-columns // width)]
-    if scale is None or (list(scale.shape) != wanted and math.prod(scale.shape) != math.prod(wanted)):
+    if scale is None or (
+      list(scale.shape) != wanted and math.prod(scale.shape) != math.prod(wanted)
+    ):
       other = 'missing' if scale is None else list(scale.shape)
       raise errors.UserError(
         f'{where}: {name} is float8 {list(tensors.shape(name))}, and {name}_scale_inv is {other}. '
@@ -78,18 +89,25 @@ def read(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str)
   return found
 
 
-def read_rows(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str) -> dict[str, Entry]:
-  """Return the tensors with every weight of FBGEMM's float8, which has a scale for each row, as numbers.
+def read_rows(
+  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+) -> dict[str, Entry]:
+  """Return the tensors with every weight of FBGEMM's float8, which has a scale for each row, as
+  numbers.
 
   Raises:
     UserError: the tensors do not fit together.
   """
-  found: dict[str, Entry] = {n: e for n, e in tensors.entries.items() if not n.endswith('.input_scale_ub')}
+  found: dict[str, Entry] = {
+    n: e for n, e in tensors.entries.items() if not n.endswith('.input_scale_ub')
+  }
   for name in [n for n in tensors if tensors.dtype(n) == ml_dtypes.float8_e4m3fn]:
     rows, columns = tensors.shape(name)
     scale = found.pop(f'{name}_scale', None)
     if scale is None or scale.shape not in ((rows,), (rows, 1)):
       other = 'missing' if scale is None else list(scale.shape)
-      raise errors.UserError(f'{where}: {name}_scale is {other}. Expected {[rows, 1]}, one for each row.')
+      raise errors.UserError(
+        f'{where}: {name}_scale is {other}. Expected {[rows, 1]}, one for each row.'
+      )
     found[name] = _Scaled(tensors.entries[name], scale, (1, columns), dtype)
   return found

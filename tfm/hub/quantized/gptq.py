@@ -1,7 +1,8 @@
-"""GPTQ (arXiv:2210.17323) and AWQ (arXiv:2306.00978): integers of a few bits, with a scale and zero for each group.
+"""GPTQ (arXiv:2210.17323) and AWQ (arXiv:2306.00978): integers of a few bits, with a scale and zero
+for each group.
 
-Both store the weight transposed, `[in, out]`, in words of 32 bits: GPTQ packs along the inputs, AWQ along the outputs.
-"""
+Both store the weight transposed, `[in, out]`, in words of 32 bits: GPTQ packs along the inputs, AWQ
+along the outputs."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,7 +18,9 @@ _MINUS_ONE = {2: 0x55555555, 4: 0x11111111, 8: 0x01010101}
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
-def read_gptq(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str) -> dict[str, Entry]:
+def read_gptq(
+  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+) -> dict[str, Entry]:
   """Return the tensors with every weight that GPTQ quantized as numbers.
 
   Raises:
@@ -38,13 +41,21 @@ def read_gptq(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where:
   return found
 
 
-def _gptq(parts: Parts, module: str, bits: int, size: int, first_version: bool, dtype: np.dtype) -> Rows:
-  words, zeros, scales = (parts.need(module, f'.{name}') for name in ('qweight', 'qzeros', 'scales'))
+def _gptq(
+  parts: Parts, module: str, bits: int, size: int, first_version: bool, dtype: np.dtype
+) -> Rows:
+  words, zeros, scales = (
+    parts.need(module, f'.{name}') for name in ('qweight', 'qzeros', 'scales')
+  )
   order = parts.get(module, '.g_idx')
-  if order is not None and len(order.shape) == 1 and order.shape[0]:  # modules may override the options
+  if (
+    order is not None and len(order.shape) == 1 and order.shape[0]
+  ):  # modules may override the options
     bits = words.shape[0] * 32 // order.shape[0]
   if bits not in _MINUS_ONE:
-    parts.refuse(f'{module}.qweight is {list(words.shape)}, {bits} bits a number', 'words of 2, 4 or 8 bits')
+    parts.refuse(
+      f'{module}.qweight is {list(words.shape)}, {bits} bits a number', 'words of 2, 4 or 8 bits'
+    )
   inputs, outputs = words.shape[0] * 32 // bits, words.shape[1]
   groups = scales.shape[0] if order is not None else 1 if size < 0 else -(-inputs // size)
   parts.check(module, qzeros=(groups, outputs * bits // 32), scales=(groups, outputs))
@@ -54,7 +65,10 @@ def _gptq(parts: Parts, module: str, bits: int, size: int, first_version: bool, 
   def make(part: slice) -> np.ndarray:
     """Return scale (q - zero) for some outputs."""
     groups_of = Groups(
-      inputs, groups, None if order is None else order.array(), size if order is None and size > 0 else None
+      inputs,
+      groups,
+      None if order is None else order.array(),
+      size if order is None and size > 0 else None,
     )
     stored = zeros.array().view(np.uint32)
     if first_version:
@@ -68,7 +82,9 @@ def _gptq(parts: Parts, module: str, bits: int, size: int, first_version: bool, 
   return Rows((outputs, inputs), dtype, make, sources)
 
 
-def _columns(packed: np.ndarray, part: slice, bits: int, order: Sequence[int] | None = None) -> np.ndarray:
+def _columns(
+  packed: np.ndarray, part: slice, bits: int, order: Sequence[int] | None = None
+) -> np.ndarray:
   """Return some columns of integers that are packed along them; `order` is that of a word's fields."""
   n = 32 // bits
   first = part.start // n
@@ -78,13 +94,18 @@ def _columns(packed: np.ndarray, part: slice, bits: int, order: Sequence[int] | 
   return q[:, part.start - first * n : part.stop - first * n]
 
 
-def read_awq(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str) -> dict[str, Entry]:
+def read_awq(
+  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+) -> dict[str, Entry]:
   """Return the tensors with every weight that AWQ quantized as numbers.
 
   Raises:
     UserError: an option is not read, or the tensors do not fit together.
   """
-  bits, size = said.get('bits', said.get('w_bit', 4)), said.get('group_size', said.get('q_group_size', 128))
+  bits, size = (
+    said.get('bits', said.get('w_bit', 4)),
+    said.get('group_size', said.get('q_group_size', 128)),
+  )
   version = str(said.get('version', 'gemm')).lower()
   only(where, {**said, 'bits': bits, 'version': version}, bits=(4,), version=('gemm',))
   parts = Parts(tensors.entries, ('.qweight', '.qzeros', '.scales'), where)
@@ -96,7 +117,9 @@ def read_awq(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: 
 
 
 def _awq(parts: Parts, module: str, size: int, dtype: np.dtype) -> Rows:
-  words, zeros, scales = (parts.need(module, f'.{name}') for name in ('qweight', 'qzeros', 'scales'))
+  words, zeros, scales = (
+    parts.need(module, f'.{name}') for name in ('qweight', 'qzeros', 'scales')
+  )
   inputs, outputs = words.shape[0], words.shape[1] * 8
   groups = 1 if size < 0 else -(-inputs // size)
   parts.check(module, qzeros=(groups, outputs // 8), scales=(groups, outputs))

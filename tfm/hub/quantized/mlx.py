@@ -1,4 +1,6 @@
-"""Weights that MLX quantized: integers of a few bits with a scale and a smallest number for each group of inputs."""
+"""Weights that MLX quantized: integers of a few bits with a scale and a smallest number for each
+group of inputs.
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +11,9 @@ from tfm.hub.quantized.rows import Groups, Parts, Rows, fields, only
 from tfm.hub.tensors import Entry, Tensors
 
 
-def read(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str) -> dict[str, Entry]:
+def read(
+  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+) -> dict[str, Entry]:
   """Return the tensors with every quantized weight as numbers.
 
   Raises:
@@ -21,7 +25,9 @@ def read(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str)
   found = parts.rest(modules)
   for module in modules:
     own = said.get(module)  # overrides for this module
-    found[f'{module}.weight'] = _weight(parts, module, own if isinstance(own, Mapping) else said, dtype)
+    found[f'{module}.weight'] = _weight(
+      parts, module, own if isinstance(own, Mapping) else said, dtype
+    )
   return found
 
 

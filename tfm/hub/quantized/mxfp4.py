@@ -19,8 +19,8 @@ class _Mxfp4:
   """Matrices of experts in GPT-OSS: numbers of four bits, E2M1, two a byte, the lower bits first.
 
   OCP Microscaling Formats v1.0: 32 numbers along the inputs share a power of two, E8M0. `blocks` is
-  `[E, out, in / 32, 16]` and `scales` `[E, out, in / 32]`, both bytes; the result is `[E, in, out]`.
-  """
+  `[E, out, in / 32, 16]` and `scales` `[E, out, in / 32]`, both bytes; the result is `[E, in,
+  out]`."""
 
   blocks: Entry
   scales: Entry
@@ -52,7 +52,9 @@ class _Mxfp4:
     self.scales.forget()
 
 
-def read(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str) -> dict[str, Entry]:
+def read(
+  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+) -> dict[str, Entry]:
   """Return the tensors with every matrix of experts in MXFP4 as numbers.
 
   Raises:
@@ -69,7 +71,8 @@ def read(tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str)
     if scales is None or not bytes_ or shape[3:] != (16,) or scales.shape != shape[:-1]:
       other = 'missing' if scales is None else f'{scales.dtype} {list(scales.shape)}'
       raise errors.UserError(
-        f'{where}: {name} is {blocks.dtype} {list(shape)}, and {stem}_scales is {other}. Expected uint8 '
+        f'{where}: {name} is {blocks.dtype} {list(shape)}, and {stem}_scales is {other}. Expected '
+        f'uint8 '
         '[experts, out, in / 32, 16] and, without the last axis, its scales.'
       )
     found[stem] = _Mxfp4(blocks, scales, dtype)

@@ -46,7 +46,9 @@ class Rows:
 
 
 def fields(words: np.ndarray, bits: int) -> np.ndarray:
-  """Return the bit fields of words along the last axis as uint8, the lowest bits first; `bits` divide 8."""
+  """Return the bit fields of words along the last axis as uint8, the lowest bits first; `bits`
+  divide 8.
+  """
   parts = np.ascontiguousarray(words).view(np.uint8)
   if bits == 8:
     return parts
@@ -60,19 +62,29 @@ class Groups:
 
   Args:
     columns, groups: how many there are.
-    order: the group of each column. None, or negative numbers: one group after the other, all of one size but the last.
+    order: the group of each column. None, or negative numbers: one group after the other, all of
+    one size but the last.
     size: columns of a group. None divides them evenly.
   """
 
-  def __init__(self, columns: int, groups: int, order: np.ndarray | None = None, size: int | None = None):
+  def __init__(
+    self, columns: int, groups: int, order: np.ndarray | None = None, size: int | None = None
+  ):
     size = size or -(-columns // groups)
     usual = np.arange(columns) // size
-    ordered = order is not None and len(order) > 0 and bool(np.all(order >= 0)) and not np.array_equal(order, usual)
+    ordered = (
+      order is not None
+      and len(order) > 0
+      and bool(np.all(order >= 0))
+      and not np.array_equal(order, usual)
+    )
     self.group = order.astype(np.int64) if order is not None and ordered else usual
     self.size = size if not ordered and size * groups == columns else None
 
   def put(self, function: Callable[..., Any], q: np.ndarray, values: np.ndarray) -> None:
-    """Apply a ufunc to `q` `[rows, columns]` and the values `[rows, groups]` of its groups, in place."""
+    """Apply a ufunc to `q` `[rows, columns]` and the values `[rows, groups]` of its groups, in
+    place.
+    """
     if self.size is None:
       function(q, values[:, self.group], out=q)
       return
@@ -114,7 +126,8 @@ class Parts:
     """
     if (found := self.get(module, ending)) is None:
       raise errors.UserError(
-        f'{self.where}: {module}{ending} is missing. Expected it, as {module}{self.endings[0]} is there.'
+        f'{self.where}: {module}{ending} is missing. Expected it, as {module}{self.endings[0]} is '
+        f'there.'
       )
     return found
 

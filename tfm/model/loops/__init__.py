@@ -1,1 +1,3 @@
-"""How the repeats of a segment are run; every loop has the signature of `tfm.model.loops.base.Loop`."""
+"""How the repeats of a segment are run; every loop has the signature of
+`tfm.model.loops.base.Loop`.
+"""

@@ -7,7 +7,8 @@ import jax
 
 from tfm.parts.context import Ctx
 
-#: `(x_BTD, carry, aux)`: the residual stream, what is passed beside it, and the sum of auxiliary losses.
+#: `(x_BTD, carry, aux)`: the residual stream, what is passed beside it, and the sum of auxiliary
+#: losses.
 Carry = tuple[jax.Array, Any, jax.Array]
 
 
@@ -27,15 +28,18 @@ class Layers(NamedTuple):
   number: jax.Array
 
 
-#: One repeat: `(carry, layer) -> (carry, outputs)`, where `layer` has one element of each field of `Layers`.
+#: One repeat: `(carry, layer) -> (carry, outputs)`, where `layer` has one element of each field of
+#: `Layers`.
 Body = Callable[[Carry, Any], tuple[Carry, Any]]
 
 
 class Loop(Protocol):
   """`(body, unit, ctx, carry, layers) -> (carry, outputs)`.
 
-  Runs `body` for every repeat in order. `unit` and `ctx` are what `body` applies, for loops that need the parts of a
-  repeat by themselves. `outputs` has the second result of `body`, stacked over repeats.
-  """
+  Runs `body` for every repeat in order. `unit` and `ctx` are what `body` applies, for loops that
+  need the parts of a repeat by themselves. `outputs` has the second result of `body`, stacked over
+  repeats."""
 
-  def __call__(self, body: Body, unit: Any, ctx: Ctx, carry: Carry, layers: Layers) -> tuple[Carry, Any]: ...
+  def __call__(
+    self, body: Body, unit: Any, ctx: Ctx, carry: Carry, layers: Layers
+  ) -> tuple[Carry, Any]: ...

@@ -10,9 +10,13 @@ from tfm.parts.context import Ctx
 
 
 def layers(body: Body, unit: Any, ctx: Ctx, carry: Carry, layers: Layers) -> tuple[Carry, Any]:
-  """Run repeats whose parameters `tfm.generate.prepare` has laid out one by one; their caches return the same way."""
+  """Run repeats whose parameters `tfm.generate.prepare` has laid out one by one; their caches
+  return the same way.
+  """
   n = len(layers.params)
-  each = [x if isinstance(x, tuple) else (None,) * n if x is None else unstack(x, n) for x in layers]
+  each = [
+    x if isinstance(x, tuple) else (None,) * n if x is None else unstack(x, n) for x in layers
+  ]
   kept, captured = [], []
   for layer in zip(*each, strict=True):
     carry, (cache, sown) = body(carry, layer)

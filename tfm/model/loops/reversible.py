@@ -1,4 +1,6 @@
-"""A scan whose backward pass recomputes the inputs of reversible blocks from their outputs (arXiv:1707.04585)."""
+"""A scan whose backward pass recomputes the inputs of reversible blocks from their outputs
+(arXiv:1707.04585).
+"""
 
 from collections.abc import Callable, Iterator
 import dataclasses
@@ -14,7 +16,9 @@ from tfm.parts.context import Ctx
 
 @dataclasses.dataclass(frozen=True)
 class _Step:
-  """A residual under which a block adds up nothing: what it writes is what step `number` of its residual_layout gives."""
+  """A residual under which a block adds up nothing: what it writes is what step `number` of its
+  residual_layout gives.
+  """
 
   number: int
 
@@ -34,13 +38,20 @@ def _steps(unit: Any, ctx: Ctx) -> Iterator[Callable[..., tuple[jax.Array, jax.A
   compute = unit.dims.run.precision.dtype('compute')
 
   def step(i, j, params, key, number, x_BTD):
-    own, rngs = dataclasses.replace(ctx, layer=number, residual=_Step(j)), {} if key is None else {'dropout': key}
-    out: Any = unit.clone(only=i).apply({'params': params}, x_BTD.astype(compute), (), own, None, rngs=rngs)
+    own, rngs = (
+      dataclasses.replace(ctx, layer=number, residual=_Step(j)),
+      {} if key is None else {'dropout': key},
+    )
+    out: Any = unit.clone(only=i).apply(
+      {'params': params}, x_BTD.astype(compute), (), own, None, rngs=rngs
+    )
     y_BTD, _, _, aux = out
     return y_BTD.astype(x_BTD.dtype), jnp.asarray(aux, jnp.float32)
 
   for i, block in enumerate(unit.pattern):
-    names = [name for name in ('mixer', 'cross', 'ffn', 'extra_branch') if getattr(block, name) is not None]
+    names = [
+      name for name in ('mixer', 'cross', 'ffn', 'extra_branch') if getattr(block, name) is not None
+    ]
     for j in range(len(block.residual_layout.steps(dict.fromkeys(names, _nothing), _nothing))):
       yield lambda *args, i=i, j=j: step(i, j, *args)
 
@@ -50,14 +61,16 @@ def reversible(body: Body, unit: Any, ctx: Ctx, carry: Carry, layers: Layers) ->
 
   The outputs beside the carry (captured activations, expert loads) have no gradient.
 
-  Cost: forward twice and backward once, in the memory of one block. Dropout is repeated from its keys.
-  """
+  Cost: forward twice and backward once, in the memory of one block. Dropout is repeated from its
+  keys."""
   params_L, _, keys_L, number_L = each = tuple(layers)
   unroll = len(number_L) if unit.dims.run.loop == 'unroll' else 1
   run = lambda carry, layers: jax.lax.scan(body, carry, layers, unroll=unroll)
   first = jax.tree.map(lambda a: a[0], (params_L, keys_L, number_L))
   forward, *seen = convert(run, carry, each)
-  steps, smooth, fixed = zip(*(convert(s, *first, carry[0]) for s in _steps(unit, ctx)), strict=True)
+  steps, smooth, fixed = zip(
+    *(convert(s, *first, carry[0]) for s in _steps(unit, ctx)), strict=True
+  )
 
   @jax.custom_vjp
   def undone(carry, layers, seen, smooth, fixed):
@@ -72,7 +85,9 @@ def reversible(body: Body, unit: Any, ctx: Ctx, carry: Carry, layers: Layers) ->
     (dx_BTD, dother_BTD, daux), _ = given
     start = (x_BTD, other_BTD, dx_BTD, dother_BTD, jax.tree.map(jnp.zeros_like, smooth))
     undo = lambda state, layer: _undo(steps, smooth, fixed, daux, state, layer)
-    state, dparams_L = jax.lax.scan(undo, start, (params_L, keys_L, number_L), reverse=True, unroll=unroll)
+    state, dparams_L = jax.lax.scan(
+      undo, start, (params_L, keys_L, number_L), reverse=True, unroll=unroll
+    )
     _, _, dx_BTD, dother_BTD, dsmooth = state
     return (dx_BTD, dother_BTD, daux), (dparams_L, None, None, None), None, dsmooth, None
 

@@ -1,7 +1,7 @@
 """The contract of a schedule, and the warm-up and decay that most of them share.
 
-The step is the count of updates made before this one: the first update of a run has step 0 and its last `steps - 1`.
-"""
+The step is the count of updates made before this one: the first update of a run has step 0 and its
+last `steps - 1`."""
 
 import abc
 from collections.abc import Callable, Iterator
@@ -19,11 +19,14 @@ StepToRate = Callable[[jax.typing.ArrayLike], jax.Array]
 class Schedule(Part, abc.ABC):
   """A learning rate in the shape of the run: `lr` times a curve that is 1 at its peak."""
 
-  #: Updates before the first one at the peak: update `i < warmup` has `(i + 1) / (warmup + 1)` of it, so none is zero.
+  #: Updates before the first one at the peak: update `i < warmup` has `(i + 1) / (warmup + 1)` of
+  #: it, so none is zero.
   warmup: int = 0
 
   def make(self, lr: float, steps: int) -> StepToRate:
-    """The float32 learning rate of step 0, 1, ..., for a run of `steps` updates; the step may be a tracer."""
+    """The float32 learning rate of step 0, 1, ..., for a run of `steps` updates; the step may be a
+    tracer.
+    """
     return lambda step: lr * self.curve(jnp.asarray(step, jnp.float32), steps)
 
   @abc.abstractmethod
@@ -41,11 +44,11 @@ class Schedule(Part, abc.ABC):
 
 @dataclasses.dataclass(frozen=True)
 class Decay(Schedule):
-  """A warm-up, then a tail from the peak at `start` down to `floor` of it at `horizon`, and the floor ever after.
+  """A warm-up, then a tail from the peak at `start` down to `floor` of it at `horizon`, and the
+  floor ever after.
 
-  The horizon's own step is the first at the floor; a run that ends there stops one update short of it. A run shorter
-  than its warm-up ends inside the warm-up.
-  """
+  The horizon's own step is the first at the floor; a run that ends there stops one update short of
+  it. A run shorter than its warm-up ends inside the warm-up."""
 
   #: Where the tail ends, as a share of the peak.
   floor: float = 0.1

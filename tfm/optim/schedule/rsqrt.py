@@ -21,9 +21,11 @@ class Rsqrt(Schedule):
   """
 
   warmup: int = 4000
-  #: The first update of the fall; None is the end of the warm-up. The peak is held from there until `hold`.
+  #: The first update of the fall; None is the end of the warm-up. The peak is held from there until
+  #: `hold`.
   hold: int | None = None
-  #: If given, `lr` multiplies the formula of the paper, whose peak is (d_model hold)^-0.5, and is no peak itself.
+  #: If given, `lr` multiplies the formula of the paper, whose peak is (d_model hold)^-0.5, and is
+  #: no peak itself.
   d_model: int | None = None
 
   def curve(self, step: jax.Array, steps: int) -> jax.Array:

@@ -14,10 +14,11 @@ _TAILS = {'linear': lambda t: 1 - t, 'sqrt': lambda t: 1 - jnp.sqrt(t)}
 
 @dataclasses.dataclass(frozen=True)
 class WSD(Decay):
-  """The peak until the last `fraction` of the horizon, then floor + (1 - floor) tail(t): 1 - t or 1 - sqrt(t).
+  """The peak until the last `fraction` of the horizon, then floor + (1 - floor) tail(t): 1 - t or 1
+  - sqrt(t).
 
-  A run may be stopped at any point of the stable part and decayed from there with another `horizon`.
-  """
+  A run may be stopped at any point of the stable part and decayed from there with another
+  `horizon`."""
 
   floor: float = 0.0
   #: The share of the horizon that the decay takes.

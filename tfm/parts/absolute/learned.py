@@ -18,11 +18,12 @@ from tfm.parts.context import Dims
 class Learned(Absolute):
   """x + table[pos + offset]; `offset` rows are never used (RoBERTa 2, OPT 2).
 
-  `start` is what the table starts as: 'noise', or sinusoids in a layout of `Sinusoidal` (Whisper's encoder, whose
-  published code stores the table and does not train it; here it is a parameter like any other).
+  `start` is what the table starts as: 'noise', or sinusoids in a layout of `Sinusoidal` (Whisper's
+  encoder, whose published code stores the table and does not train it; here it is a parameter like
+  any other).
 
-  *Raises*: `tfm.apply` refuses rows longer than the table; a position beyond it is NaN, never clamped.
-  """
+  *Raises*: `tfm.apply` refuses rows longer than the table; a position beyond it is NaN, never
+  clamped."""
 
   max_len: int = 1024
   offset: int = 0
@@ -47,7 +48,9 @@ class _Learned(Module):
     init = d.init.weight('positions', shape[0], d.d_model, d)
     if s.start != 'noise':
       layout: Layout = s.start
-      init = lambda _, shape, dtype: waves(jnp.arange(shape[0])[None] - s.offset, shape[1], layout)[0].astype(dtype)
+      init = lambda _, shape, dtype: waves(jnp.arange(shape[0])[None] - s.offset, shape[1], layout)[
+        0
+      ].astype(dtype)
     table_PD = self.param('table', sharded(init, 'PD'), shape, d.run.precision.dtype('param'))
     rows_BTD = jnp.take(table_PD, pos_BT + s.offset, axis=0, mode='fill', fill_value=jnp.nan)
     return x_BTD + rows_BTD.astype(x_BTD.dtype)

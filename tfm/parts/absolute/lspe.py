@@ -18,7 +18,8 @@ from tfm.parts.dense import Dense
 
 @dataclasses.dataclass(frozen=True)
 class LSPE(Absolute):
-  """x + s + W2 act(W1 s + b1) + b2, s = sin(w pos + b), w and b learned from where `Sinusoidal` has them.
+  """x + s + W2 act(W1 s + b1) + b2, s = sin(w pos + b), w and b learned from where `Sinusoidal` has
+  them.
 
   *Differs*: a reconstruction from the paper's abstract, whose text was not at hand.
   """
@@ -39,10 +40,14 @@ class _LSPE(Module):
   def __call__(self, x_BTD: jax.Array, pos_BT: jax.Array) -> jax.Array:
     s, d = self.spec, self.dims
     D, dtype = d.d_model, d.run.precision.dtype('param')
-    w_D = self.param('frequency', sharded(lambda *_: _frequencies(D, s.base).astype(dtype), 'D'), (D,), dtype)
+    w_D = self.param(
+      'frequency', sharded(lambda *_: _frequencies(D, s.base).astype(dtype), 'D'), (D,), dtype
+    )
     b_D = self.param('phase', sharded(lambda *_: _phases(D).astype(dtype), 'D'), (D,), dtype)
     pos_BT1 = pos_BT[..., None].astype(jnp.float32)
-    wave_BTD = jnp.sin(pos_BT1 * w_D.astype(jnp.float32)[None, None] + b_D.astype(jnp.float32)[None, None])
+    wave_BTD = jnp.sin(
+      pos_BT1 * w_D.astype(jnp.float32)[None, None] + b_D.astype(jnp.float32)[None, None]
+    )
     wave_BTD = wave_BTD.astype(x_BTD.dtype)
     h_BTF = s.act(Dense('DF', (D, s.d_ff), d, bias=True, name='up')(wave_BTD))
     return x_BTD + wave_BTD + Dense('FD', (s.d_ff, D), d, bias=True, name='down')(h_BTF)

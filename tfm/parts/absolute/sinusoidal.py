@@ -17,10 +17,10 @@ Layout = Literal['interleaved', 'halves', 't2t']
 class Sinusoidal(Absolute):
   """x + [sin(w pos), cos(w pos)], w = base^(-2k / D).
 
-  `layout`: 'interleaved' sin and cos alternate (the paper); 'halves' all sines, then all cosines (Marian); 't2t' halves
-  whose wavelengths are spaced over D / 2 - 1 steps (tensor2tensor, FSMT, Whisper). `max_len` is the longest row that is
-  to be told, None any: longer ones are refused, as by a table.
-  """
+  `layout`: 'interleaved' sin and cos alternate (the paper); 'halves' all sines, then all cosines
+  (Marian); 't2t' halves whose wavelengths are spaced over D / 2 - 1 steps (tensor2tensor, FSMT,
+  Whisper). `max_len` is the longest row that is to be told, None any: longer ones are refused, as
+  by a table."""
 
   layout: Layout = 'interleaved'
   base: float = 10_000.0
@@ -36,7 +36,9 @@ class Sinusoidal(Absolute):
       yield f'base={self.base} does not make wavelengths longer. Expected more than 1, usually 10000.'
 
   def __call__(self, x_BTD, pos_BT):
-    return x_BTD + waves(pos_BT + self.offset, x_BTD.shape[-1], self.layout, self.base).astype(x_BTD.dtype)
+    return x_BTD + waves(pos_BT + self.offset, x_BTD.shape[-1], self.layout, self.base).astype(
+      x_BTD.dtype
+    )
 
 
 def waves(pos_BT: jax.Array, D: int, layout: Layout, base: float = 10_000.0) -> jax.Array:

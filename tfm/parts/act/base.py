@@ -26,7 +26,8 @@ class Act(Part):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _saving_derivative(act: Act, x: jax.Array) -> jax.Array:
-  # Autodiff would keep every intermediate of the formula and read them all again in the backward pass.
+  # Autodiff would keep every intermediate of the formula and read them all again in the backward
+  # pass.
   return act.value(x)
 
 

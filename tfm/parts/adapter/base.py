@@ -20,7 +20,9 @@ class Adapter(Part):
     return False
 
   def make(self, letters: str, shape: tuple[int, ...], n_in: int, dims: 'Dims') -> Any:
-    """A module `x -> what is added to x W`, for a weight of these axes, the first `n_in` of them inputs."""
+    """A module `x -> what is added to x W`, for a weight of these axes, the first `n_in` of them
+    inputs.
+    """
     raise AssertionError(f'{type(self).__name__} must be made')
 
   def merge(self, kernel: jax.Array, own: dict[str, jax.Array], n_in: int) -> jax.Array:

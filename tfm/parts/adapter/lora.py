@@ -17,7 +17,8 @@ from tfm.parts.contract import contract
 
 @dataclasses.dataclass(frozen=True)
 class LoRA(Adapter):
-  """x W + (alpha / rank) x A B on the projections named in `targets`; A drawn with variance 1 / inputs, B zero.
+  """x W + (alpha / rank) x A B on the projections named in `targets`; A drawn with variance 1 /
+  inputs, B zero.
 
   Parameters stand under the projection's: `mixer/q/lora/a` and `.../b`. Training them alone is
   `optim.only=*/lora/*`. With `stable` the factor is alpha / sqrt(rank) (rsLoRA, arXiv:2312.03732).
@@ -65,7 +66,11 @@ class _LoRA(Module):
     s, n_in = self.spec, self.n_in
     dtype = self.dims.run.precision.dtype('param')
     inputs, outputs = self.shape[:n_in], self.shape[n_in:]
-    normal = lambda key, shape, dtype: jax.random.normal(key, shape, dtype) / math.sqrt(math.prod(inputs))
+    normal = lambda key, shape, dtype: (
+      jax.random.normal(key, shape, dtype) / math.sqrt(math.prod(inputs))
+    )
     a = self.param('a', sharded(normal, f'{self.letters[:n_in]}R'), (*inputs, s.rank), dtype)
-    b = self.param('b', sharded(nn.initializers.zeros, f'R{self.letters[n_in:]}'), (s.rank, *outputs), dtype)
+    b = self.param(
+      'b', sharded(nn.initializers.zeros, f'R{self.letters[n_in:]}'), (s.rank, *outputs), dtype
+    )
     return contract(contract(x, a.astype(x.dtype), n_in), b.astype(x.dtype)) * s.factor

@@ -15,14 +15,16 @@ from tfm.parts.attend.pallas.flash import Pallas
 from tfm.parts.attend.staircase import Staircase
 from tfm.parts.tokeninfo import TokenInfo
 
-#: The kernels to try, the fastest first; the last refuses nothing. `splash` has not been timed against `pallas`, which
-#: takes all that it does: whoever wants it names it.
+#: The kernels to try, the fastest first; the last refuses nothing. `splash` has not been timed
+#: against `pallas`, which takes all that it does: whoever wants it names it.
 CANDIDATES: tuple[Attend, ...] = (Pallas(), Cudnn(), Staircase(), Blockwise(), DenseAttention())
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-  """A kernel, for scores of which shape `[B, N, T, S]`, and why each one that stands before it was refused."""
+  """A kernel, for scores of which shape `[B, N, T, S]`, and why each one that stands before it was
+  refused.
+  """
 
   kernel: Attend
   shape: tuple[int, int, int, int]
@@ -31,7 +33,9 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Auto(Attend):
-  """The first of `CANDIDATES` that neither refuses what is asked nor loses to a simpler one; `recorded` tells why."""
+  """The first of `CANDIDATES` that neither refuses what is asked nor loses to a simpler one;
+  `recorded` tells why.
+  """
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
     choice = self.choose(jax.default_backend(), q_BTNH, k_BSKH, v_BSKH, q, k, scores)
@@ -54,14 +58,18 @@ class Auto(Attend):
     S = k_BSKH.shape[1]
     refused: dict[str, str] = {}
     for kernel in CANDIDATES:
-      why = kernel.loses(platform, B, N, T, S) or kernel.refuses(q_BTNH, k_BSKH, v_BSKH, q, k, scores)
+      why = kernel.loses(platform, B, N, T, S) or kernel.refuses(
+        q_BTNH, k_BSKH, v_BSKH, q, k, scores
+      )
       if why is None:
         return Choice(kernel, (B, N, T, S), refused)
       refused[kernel.table().name_of(kernel)] = why
     raise AssertionError('dense refuses nothing')
 
 
-_RECORD: contextvars.ContextVar[list[Choice] | None] = contextvars.ContextVar('record', default=None)
+_RECORD: contextvars.ContextVar[list[Choice] | None] = contextvars.ContextVar(
+  'record', default=None
+)
 
 
 @contextlib.contextmanager

@@ -14,26 +14,31 @@ from tfm.parts.tokeninfo import TokenInfo
 
 
 def few(platform: str, B: int, N: int, T: int, S: int) -> bool:
-  """Whether scores `[B, N, T, S]` are better all kept: at most 256 MB in float32, and on a CPU near its caches."""
+  """Whether scores `[B, N, T, S]` are better all kept: at most 256 MB in float32, and on a CPU near
+  its caches.
+  """
   return B * N * T * S < 1 << 26 and (platform != 'cpu' or T * S < 512 * 512)
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-  """How scores are formed: everything between q k and the softmax, as functions a kernel may call on tiles.
+  """How scores are formed: everything between q k and the softmax, as functions a kernel may call
+  on tiles.
 
-  `mask(q, k)` is where looking is allowed, on infos that broadcast; `biases` are added to the scaled and capped scores,
-  on `[B, T]` and `[B, S]` infos, each `-> [B or 1, N, T, S]`, and so are `products`; `contents`, which are given
-  queries and keys too, are added to q k before the scale. `added` to values: the vectors of the pairs in which they are
-  read. `cap` squashes to cap tanh(s / cap). `sink_N` is one more
-  logit a head that takes its share of the softmax and gives nothing. `drop` thins the probabilities. `ordered` promises
-  that nobody sees a key that stands behind it in the row.
-  """
+  `mask(q, k)` is where looking is allowed, on infos that broadcast; `biases` are added to the
+  scaled and capped scores, on `[B, T]` and `[B, S]` infos, each `-> [B or 1, N, T, S]`, and so are
+  `products`; `contents`, which are given queries and keys too, are added to q k before the scale.
+  `added` to values: the vectors of the pairs in which they are read. `cap` squashes to cap tanh(s /
+  cap). `sink_N` is one more logit a head that takes its share of the softmax and gives nothing.
+  `drop` thins the probabilities. `ordered` promises that nobody sees a key that stands behind it in
+  the row."""
 
   scale: float
   mask: Mask
   biases: tuple[Callable[[TokenInfo, TokenInfo], jax.Array], ...] = ()
-  contents: tuple[Callable[[jax.Array, jax.Array, TokenInfo, TokenInfo], tuple[Term, ...]], ...] = ()
+  contents: tuple[
+    Callable[[jax.Array, jax.Array, TokenInfo, TokenInfo], tuple[Term, ...]], ...
+  ] = ()
   cap: float | None = None
   sink_N: jax.Array | None = None
   drop: Dropout | None = None
@@ -65,11 +70,19 @@ class Attend(Part):
     raise AssertionError(f'{type(self).__name__} must attend')
 
   def refuses(
-    self, q_BTNH: jax.Array, k_BSKH: jax.Array, v_BSKH: jax.Array, q: TokenInfo, k: TokenInfo, scores: Scores
+    self,
+    q_BTNH: jax.Array,
+    k_BSKH: jax.Array,
+    v_BSKH: jax.Array,
+    q: TokenInfo,
+    k: TokenInfo,
+    scores: Scores,
   ) -> str | None:
     """A sentence why the kernel cannot serve this; None if it can."""
     return None
 
   def loses(self, platform: str, B: int, N: int, T: int, S: int) -> str | None:
-    """A sentence why a simpler kernel is faster on this platform ('cpu', 'gpu', 'tpu') for scores `[B, N, T, S]`."""
+    """A sentence why a simpler kernel is faster on this platform ('cpu', 'gpu', 'tpu') for scores
+    `[B, N, T, S]`.
+    """
     return None

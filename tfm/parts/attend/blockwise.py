@@ -1,4 +1,6 @@
-"""Attention tile by tile: memory by the length, time by the pairs in sight (arXiv:2205.14135, arXiv:2307.08691)."""
+"""Attention tile by tile: memory by the length, time by the pairs in sight (arXiv:2205.14135,
+arXiv:2307.08691).
+"""
 
 from collections.abc import Callable, Iterator
 import dataclasses
@@ -20,15 +22,16 @@ Pytree = Any
 
 @dataclasses.dataclass(frozen=True)
 class Blockwise(Attend):
-  """softmax(q k) v over tiles of `queries` x `keys`, keeping a running largest score and sum for each query.
+  """softmax(q k) v over tiles of `queries` x `keys`, keeping a running largest score and sum for
+  each query.
 
-  Tiles in which nobody sees anybody, in any row of the batch, are not computed, neither forward nor backward: causal
-  attention costs half, a window its band, packed documents their squares. Long rows are put in the orders that the mask
-  knows (`Mask.views`), so that strided, fixed and dilated ones cost about their pairs too; rows of few tiles stay.
+  Tiles in which nobody sees anybody, in any row of the batch, are not computed, neither forward nor
+  backward: causal attention costs half, a window its band, packed documents their squares. Long
+  rows are put in the orders that the mask knows (`Mask.views`), so that strided, fixed and dilated
+  ones cost about their pairs too; rows of few tiles stay.
 
-  *Cost*: 4 N H FLOPs a pair in a tile that is computed, 10 N H backward (scores are found again); B N (T H + queries
-  keys) numbers, T H of them for each view of the mask.
-  """
+  *Cost*: 4 N H FLOPs a pair in a tile that is computed, 10 N H backward (scores are found again); B
+  N (T H + queries keys) numbers, T H of them for each view of the mask."""
 
   queries: int = 256
   keys: int = 256
@@ -68,12 +71,15 @@ class Blockwise(Attend):
       tuple(added.table_UH for added in scores.added),
     )
     found = _flash(problem)(operands, asking, seen, scores.drop)
-    y_BTNH, lse_BTNH = (jnp.moveaxis(a, (0, 4), (1, 2)).reshape(B, -1, N, a.shape[-1])[:, :T] for a in found)
+    y_BTNH, lse_BTNH = (
+      jnp.moveaxis(a, (0, 4), (1, 2)).reshape(B, -1, N, a.shape[-1])[:, :T] for a in found
+    )
     return y_BTNH, lse_BTNH[..., 0]
 
 
 class _Operands(NamedTuple):
-  """What has gradients: q `[tiles, B, K, G, queries, H]`, k and v `[tiles, B, K, keys, H]`, and what the scores own.
+  """What has gradients: q `[tiles, B, K, G, queries, H]`, k and v `[tiles, B, K, keys, H]`, and
+  what the scores own.
 
   `tables` are those of `Scores.added`.
   """
@@ -88,7 +94,9 @@ class _Operands(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Problem:
-  """What stays the same from tile to tile: the rules of the scores, S, K and the dtype of the softmax."""
+  """What stays the same from tile to tile: the rules of the scores, S, K and the dtype of the
+  softmax.
+  """
 
   scores: Scores
   bias: Callable[..., jax.Array] | None
@@ -114,7 +122,9 @@ class _Problem:
     return s
 
   def allowed(self, asking: TokenInfo, seen: TokenInfo, column: jax.Array) -> jax.Array:
-    """Where looking is allowed, `[B, queries, keys]`; keys from `column` on, those after the last are padding."""
+    """Where looking is allowed, `[B, queries, keys]`; keys from `column` on, those after the last
+    are padding.
+    """
     real = (column + jnp.arange(seen.positions.shape[1]) < self.S)[None, None]
     return self.scores.mask(asking.rows(), seen.columns()) & real
 
@@ -123,14 +133,20 @@ class _Problem:
     if drop is None:
       return None
     size, width = shape[-2:]
-    return drop(i * size + jnp.arange(size), j * width + jnp.arange(width)).reshape(shape).astype(self.reduce)
+    return (
+      drop(i * size + jnp.arange(size), j * width + jnp.arange(width))
+      .reshape(shape)
+      .astype(self.reduce)
+    )
 
   def rows(self, asking: TokenInfo, seen: TokenInfo) -> list[jax.Array]:
     """The rows of each table of what is added to values, `[B or 1, queries, keys]`."""
     return [added.rows(asking, seen) for added in self.scores.added]
 
   def visits(self, asking: TokenInfo, seen: TokenInfo) -> tuple[jax.Array, jax.Array]:
-    """For each tile of queries, the tiles of keys with those first of which something is seen, and their number."""
+    """For each tile of queries, the tiles of keys with those first of which something is seen, and
+    their number.
+    """
     tiles, _, width = seen.positions.shape
     whole = jax.tree.map(lambda a: jnp.moveaxis(a, 0, 1).reshape(a.shape[1], -1), seen)
 
@@ -143,7 +159,8 @@ class _Problem:
 
 
 def _flash(problem: _Problem) -> Callable[..., jax.Array]:
-  """(operands, infos of queries, infos of keys, dropout) -> (y `[tiles, B, K, G, queries, H]`, lse `[..., 1]`).
+  """(operands, infos of queries, infos of keys, dropout) -> (y `[tiles, B, K, G, queries, H]`, lse
+  `[..., 1]`).
 
   *Why its own VJP*: autodiff of the loop would keep every tile's scores.
   """
@@ -176,7 +193,11 @@ def _forward(
     B, K, G, size, _ = q.shape
     shape = (B, K, G, size, 1)
     # A row that sees nobody has no largest: against half of the lowest all its exponentials are 0.
-    top = jnp.full(shape, low / 2, problem.reduce) if x.sink is None else jnp.broadcast_to(x.sink, shape)
+    top = (
+      jnp.full(shape, low / 2, problem.reduce)
+      if x.sink is None
+      else jnp.broadcast_to(x.sink, shape)
+    )
     total = jnp.zeros(shape, problem.reduce) if x.sink is None else jnp.ones(shape, problem.reduce)
 
     def visit(n, state):
@@ -193,7 +214,11 @@ def _forward(
       e = e if kept is None else e * kept
       more = read(e, problem.rows(asking_i, seen_j), x.tables, x.v.dtype)
       e = e.astype(x.v.dtype).reshape(B, K, G * size, -1)
-      return highest, total, y * shrink + dot(e, x.v[j], 3, 2, problem.reduce).reshape(y.shape) + more
+      return (
+        highest,
+        total,
+        y * shrink + dot(e, x.v[j], 3, 2, problem.reduce).reshape(y.shape) + more,
+      )
 
     y = jnp.zeros((B, K, G, size, x.v.shape[-1]), problem.reduce)
     top, total, y = jax.lax.fori_loop(0, count_i, visit, (top, total, y))
@@ -205,13 +230,17 @@ def _forward(
 
 
 def _backward(problem: _Problem, x: _Operands, asking, seen, drop, found: Any, g) -> _Operands:
-  """The gradients of the operands: each tile's scores are found again, and give all they have to give at once."""
+  """The gradients of the operands: each tile's scores are found again, and give all they have to
+  give at once.
+  """
   y, lse, visits = found
 
   def rows(sums: _Operands, given):
     i, q, asking_i, order_i, count_i, y_i, lse_i, (g_i, g_lse) = given
     B, K, G, size, _ = q.shape
-    inner = jnp.sum(g_i.astype(problem.reduce) * y_i.astype(problem.reduce), -1, keepdims=True) - g_lse
+    inner = (
+      jnp.sum(g_i.astype(problem.reduce) * y_i.astype(problem.reduce), -1, keepdims=True) - g_lse
+    )
     if x.sink is not None and sums.sink is not None:
       of_sink = jnp.exp(x.sink - lse_i)
       sums = sums._replace(sink=sums.sink - jnp.sum(of_sink * inner, (0, 3), keepdims=True))
@@ -234,7 +263,9 @@ def _backward(problem: _Problem, x: _Operands, asking, seen, drop, found: Any, g
         more, d_tables_j = back(g_i.astype(problem.reduce))
         dp, d_tables = dp + more, _plus(d_tables, d_tables_j)
       dp = dp if kept is None else dp * kept
-      dv = dv.at[j].add(turned(g_BKMH, given_p.astype(g_BKMH.dtype).reshape(B, K, G * size, -1)).astype(dv.dtype))
+      dv = dv.at[j].add(
+        turned(g_BKMH, given_p.astype(g_BKMH.dtype).reshape(B, K, G * size, -1)).astype(dv.dtype)
+      )
       dq_j, dk_j, d_consts_j = pull(p * (dp - inner))
       dk = dk.at[j].add(dk_j.astype(dk.dtype))
       return dq + dq_j.astype(dq.dtype), dk, dv, _plus(d_consts, d_consts_j), d_tables
@@ -253,7 +284,9 @@ def _plus(a: Pytree, b: Pytree) -> Pytree:
 
 
 def _tiles(tree: Pytree, size: int) -> Pytree:
-  """Arrays `[B, T, ...]` as `[tiles, B, size, ...]`, padded with zeros, which is padding's segment too."""
+  """Arrays `[B, T, ...]` as `[tiles, B, size, ...]`, padded with zeros, which is padding's segment
+  too.
+  """
 
   def one(a: jax.Array) -> jax.Array:
     tail = [(0, 0)] * (a.ndim - 2)
@@ -263,8 +296,11 @@ def _tiles(tree: Pytree, size: int) -> Pytree:
   return jax.tree.map(one, tree)
 
 
-def _lifted(functions: tuple[Callable[..., jax.Array], ...], *tile: Any) -> tuple[list[jax.Array], Any]:
-  """Return (the smooth arrays that the functions close over, their sum as a function of those arrays and of a tile).
+def _lifted(
+  functions: tuple[Callable[..., jax.Array], ...], *tile: Any
+) -> tuple[list[jax.Array], Any]:
+  """Return (the smooth arrays that the functions close over, their sum as a function of those
+  arrays and of a tile).
 
   The VJP of `_flash` gives gradients of its arguments only, so these arrays have to be arguments.
   """

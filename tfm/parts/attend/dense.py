@@ -22,21 +22,31 @@ class DenseAttention(Attend):
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
     B, T, N, H = q_BTNH.shape
     S, K = k_BSKH.shape[1:3]
-    # Heads before time, so that each head is a matrix; the query heads of one kv head lie under each other.
-    q_BKGTH = jnp.moveaxis(q_BTNH.reshape(B, T, K, N // K, H) * jnp.asarray(scores.scale, q_BTNH.dtype), 1, 3)
+    # Heads before time, so that each head is a matrix; the query heads of one kv head lie under
+    # each other.
+    q_BKGTH = jnp.moveaxis(
+      q_BTNH.reshape(B, T, K, N // K, H) * jnp.asarray(scores.scale, q_BTNH.dtype), 1, 3
+    )
     k_BKSH, v_BKSH = jnp.moveaxis(k_BSKH, 1, 2), jnp.moveaxis(v_BSKH, 1, 2)
     s_BKMS = products(q_BKGTH.reshape(B, K, -1, H), k_BKSH, reduce)
     s_BKGTS = s_BKMS.reshape(B, K, N // K, T, S)
     for content in scores.contents:
-      s_BKGTS = s_BKGTS + scores.scale * totals(content)(q_BTNH, k_BSKH, q, k).astype(reduce).reshape(s_BKGTS.shape)
+      s_BKGTS = s_BKGTS + scores.scale * totals(content)(q_BTNH, k_BSKH, q, k).astype(
+        reduce
+      ).reshape(s_BKGTS.shape)
     if scores.cap is not None:
       s_BKGTS = scores.cap * jnp.tanh(s_BKGTS / scores.cap)
     for bias in scores.offsets:
       bias_BNTS = bias(q, k).astype(reduce)
       s_BKGTS = s_BKGTS + bias_BNTS.reshape(bias_BNTS.shape[0], K, N // K, T, S)
     ok_B11TS = scores.mask(q.rows(), k.columns())[:, None, None]
-    sink = None if scores.sink_N is None else scores.sink_N.astype(reduce).reshape(1, K, N // K, 1, 1)
-    rows, tables = [added.rows(q, k) for added in scores.added], [added.table_UH for added in scores.added]
+    sink = (
+      None if scores.sink_N is None else scores.sink_N.astype(reduce).reshape(1, K, N // K, 1, 1)
+    )
+    rows, tables = (
+      [added.rows(q, k) for added in scores.added],
+      [added.table_UH for added in scores.added],
+    )
     if scores.drop is None:
       y_BKGTH = mixed(s_BKGTS, v_BKSH, ok_B11TS, sink, rows, tables)
     else:
@@ -48,7 +58,9 @@ class DenseAttention(Attend):
 
 
 def probabilities(q_BTNH, k_BSKH, q, k, scores, reduce) -> jax.Array:
-  """p_BNTS, who looks at whom how much: attention to values that say which they are, at S / H times its cost."""
+  """p_BNTS, who looks at whom how much: attention to values that say which they are, at S / H times
+  its cost.
+  """
   B, S, K = k_BSKH.shape[:3]
   # What values are told besides is no part of who looks at whom.
   scores = dataclasses.replace(scores, added=())
@@ -58,11 +70,15 @@ def probabilities(q_BTNH, k_BSKH, q, k, scores, reduce) -> jax.Array:
 
 def dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int, dtype: Any = None) -> jax.Array:
   """a b, head by head, contracting an axis of each."""
-  return jax.lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((0, 1), (0, 1))), preferred_element_type=dtype)
+  return jax.lax.dot_general(
+    a, b, (((axis_a,), (axis_b,)), ((0, 1), (0, 1))), preferred_element_type=dtype
+  )
 
 
 def turned(a_BKMH: jax.Array, b_BKMS: jax.Array) -> jax.Array:
-  """b^T a, found as (a^T b)^T: it is the small a that is turned round, and held so until multiplied."""
+  """b^T a, found as (a^T b)^T: it is the small a that is turned round, and held so until
+  multiplied.
+  """
   a_BKHM = jax.lax.optimization_barrier(jnp.swapaxes(a_BKMH, 2, 3))
   return jnp.swapaxes(dot(a_BKHM, b_BKMS, 3, 2), 2, 3)
 
@@ -86,7 +102,9 @@ products.defvjp(lambda q, k, dtype: (products(q, k, dtype), (q, k)), _products_b
 
 
 def _exponentials(s, ok, sink):
-  """(exp(s - m) where ok, else 0; the sum of these and of the sink's; exp(sink - m)), m the largest of a row."""
+  """(exp(s - m) where ok, else 0; the sum of these and of the sink's; exp(sink - m)), m the largest
+  of a row.
+  """
   # A sum, which XLA's CPU compiler computes as it multiplies; a choice it writes and reads again.
   s = s + jnp.where(ok, 0, -jnp.inf).astype(s.dtype)
   # A row that sees nobody has no largest: against any number all its exponentials are 0.
@@ -103,9 +121,9 @@ def mixed(
 ) -> jax.Array:  # fmt: skip
   """softmax(s) v, as `softmax` has it, and what it reads of `rows` of `tables`: y_BKGTH.
 
-  *Why its own VJP*: what belongs to a row is divided, multiplied and summed where it is as small as y; of the size of
-  the scores only their exponentials are kept. sum p dp is sum y dy (arXiv:2205.14135).
-  """
+  *Why its own VJP*: what belongs to a row is divided, multiplied and summed where it is as small as
+  y; of the size of the scores only their exponentials are kept. sum p dp is sum y dy
+  (arXiv:2205.14135)."""
   return _mix(s_BKGTS, v_BKSH, ok, sink, rows, tables)[0]
 
 
@@ -124,7 +142,8 @@ def _mix_backward(residuals, g_BKGTH):
   B, K, G, T, H = g_BKGTH.shape
   dtype = share.dtype
   g_BKGTH = g_BKGTH.astype(dtype)
-  # `share` goes to what is as small as y: of the size of the scores a difference and a product are left.
+  # `share` goes to what is as small as y: of the size of the scores a difference and a product are
+  # left.
   inner = jnp.sum(g_BKGTH * y_BKGTH.astype(dtype), -1, keepdims=True) * share
   g_BKGTH = g_BKGTH * share
   g_BKMH = g_BKGTH.astype(v_BKSH.dtype).reshape(B, K, G * T, H)
@@ -147,11 +166,11 @@ mixed.defvjp(_mix, _mix_backward)
 
 @jax.custom_vjp
 def softmax(s: jax.Array, ok: jax.Array, sink: jax.Array | None = None) -> jax.Array:
-  """exp(s) / (sum of exp(s) where ok + exp(sink)) over the last axis, 0 where not ok; a row that is nowhere ok is 0.
+  """exp(s) / (sum of exp(s) where ok + exp(sink)) over the last axis, 0 where not ok; a row that is
+  nowhere ok is 0.
 
-  *Why its own VJP*: the probabilities are all its gradient needs, p (g - sum g p); autodiff keeps three arrays of their
-  size.
-  """
+  *Why its own VJP*: the probabilities are all its gradient needs, p (g - sum g p); autodiff keeps
+  three arrays of their size."""
   e, total, _ = _exponentials(s, ok, sink)
   return e / jnp.where(total > 0, total, 1)
 

@@ -7,11 +7,11 @@ import jax.numpy as jnp
 
 @struct.dataclass
 class Dropout:
-  """What a probability is multiplied by: 0 at `rate`, else 1 / (1 - rate), by a hash of (row, head, query, key).
+  """What a probability is multiplied by: 0 at `rate`, else 1 / (1 - rate), by a hash of (row, head,
+  query, key).
 
-  `first` is the place in the row of the first query asked about. Where queries or keys have been put in another order,
-  `query_BT` and `key_BS` are the places they had.
-  """
+  `first` is the place in the row of the first query asked about. Where queries or keys have been
+  put in another order, `query_BT` and `key_BS` are the places they had."""
 
   seed_BN: jax.Array
   rate: float = struct.field(pytree_node=False)
@@ -27,12 +27,16 @@ class Dropout:
   def __call__(self, query_T: jax.Array, key_S: jax.Array) -> jax.Array:
     """float32 `[B, N, T, S]` for the places of queries and keys in their rows."""
     query_BT, key_BS = _places(self.query_BT, query_T + self.first), _places(self.key_BS, key_S)
-    return factor(self.seed_BN[..., None, None], query_BT[:, None, :, None], key_BS[:, None, None], self.rate)
+    return factor(
+      self.seed_BN[..., None, None], query_BT[:, None, :, None], key_BS[:, None, None], self.rate
+    )
 
 
 def _places(moved: jax.Array | None, at: jax.Array) -> jax.Array:
   """uint32 `[B or 1, at]`; what is asked about beyond the row is padding."""
-  return (at[None] if moved is None else jnp.take(moved, at, axis=1, mode='clip')).astype(jnp.uint32)
+  return (at[None] if moved is None else jnp.take(moved, at, axis=1, mode='clip')).astype(
+    jnp.uint32
+  )
 
 
 def factor(seed: jax.Array, query: jax.Array, key: jax.Array, rate: float) -> jax.Array:
@@ -43,7 +47,9 @@ def factor(seed: jax.Array, query: jax.Array, key: jax.Array, rate: float) -> ja
 
 
 def _mixed(x: jax.Array) -> jax.Array:
-  """A permutation of the 32-bit numbers in which every bit turns on every other (MurmurHash3's last step)."""
+  """A permutation of the 32-bit numbers in which every bit turns on every other (MurmurHash3's last
+  step).
+  """
   x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
   x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
   return x ^ (x >> 16)

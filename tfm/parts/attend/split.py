@@ -20,7 +20,9 @@ class Split(NamedTuple):
   shared: int | None = None
 
   def own(self, x_BKSH: jax.Array) -> jax.Array:
-    """On a device, the keys or values of its kv heads: where they are shared, the one that its query heads read."""
+    """On a device, the keys or values of its kv heads: where they are shared, the one that its
+    query heads read.
+    """
     if self.shared is None:
       return x_BKSH
     mine = jax.lax.axis_index(self.heads) * self.shared // ways(self.heads)
@@ -28,7 +30,9 @@ class Split(NamedTuple):
 
 
 def split(B: int, N: int, K: int) -> Split:
-  """How the rules in force split B rows, N query heads and K kv heads, so that each query head meets its kv head."""
+  """How the rules in force split B rows, N query heads and K kv heads, so that each query head
+  meets its kv head.
+  """
   (rows, heads), (kv_heads,) = mesh_axes('BN', (B, N)), mesh_axes('K', (K,))
   if heads == kv_heads:
     return Split(rows, heads, kv_heads)

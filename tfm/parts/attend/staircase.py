@@ -9,17 +9,19 @@ import jax.numpy as jnp
 from tfm.parts.attend.base import Attend, few
 from tfm.parts.attend.dense import DenseAttention
 
-#: Queries a run from which on it pays: of 16 it takes as long as dense on a CPU, and twice as long to compile.
+#: Queries a run from which on it pays: of 16 it takes as long as dense on a CPU, and twice as long
+#: to compile.
 SHORTEST = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Staircase(Attend):
-  """Each of `steps` runs of queries densely attends to the keys up to its end: (steps + 1) / (2 steps) of the scores.
+  """Each of `steps` runs of queries densely attends to the keys up to its end: (steps + 1) / (2
+  steps) of the scores.
 
-  That is for causal masks over tokens that stand in the order of their positions and for rows that `steps` divides;
-  anything else (a cache, an encoder, positions given by hand) is dense, which says the same.
-  """
+  That is for causal masks over tokens that stand in the order of their positions and for rows that
+  `steps` divides; anything else (a cache, an encoder, positions given by hand) is dense, which says
+  the same."""
 
   steps: int = 4
 
@@ -39,7 +41,9 @@ class Staircase(Attend):
     if not few(platform, B, N, T, S):
       return f'{B * N * T * S:,} scores are too many to keep.'
     if T // self.steps < SHORTEST:
-      return f'runs of {T // self.steps} queries save less than they cost; from {SHORTEST} on they pay.'
+      return (
+        f'runs of {T // self.steps} queries save less than they cost; from {SHORTEST} on they pay.'
+      )
     return None
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
@@ -53,6 +57,8 @@ class Staircase(Attend):
       asking_BTNH, asking = part((q_BTNH, q), stop - length, stop)
       seen_k, seen_v, seen = part((k_BSKH, v_BSKH, k), 0, stop)
       drop = None if scores.drop is None else dataclasses.replace(scores.drop, first=stop - length)
-      return dense(asking_BTNH, seen_k, seen_v, asking, seen, dataclasses.replace(scores, drop=drop), reduce)
+      return dense(
+        asking_BTNH, seen_k, seen_v, asking, seen, dataclasses.replace(scores, drop=drop), reduce
+      )
 
     return jnp.concatenate([run(stop) for stop in range(length, T + 1, length)], axis=1)

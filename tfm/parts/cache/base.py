@@ -1,4 +1,6 @@
-"""How a layer keeps what it must remember of earlier tokens: a choice of the run, never of the model."""
+"""How a layer keeps what it must remember of earlier tokens: a choice of the run, never of the
+model.
+"""
 
 from collections.abc import Mapping
 import dataclasses
@@ -26,22 +28,31 @@ NOWHERE = 1 << 30
 class Cache(Part):
   """The mixer says what it caches (keys and values, a latent), this says how.
 
-  A row's tokens are numbered from 0 as they come; padding is not cached, so a row of n tokens takes n slots wherever
-  its padding stands. A row may be cut back at any time by making its count smaller (`tfm.model.cache.rewind`): tokens
-  from the count on are out of sight, and the next ones take their places.
-  """
+  A row's tokens are numbered from 0 as they come; padding is not cached, so a row of n tokens takes
+  n slots wherever its padding stands. A row may be cut back at any time by making its count smaller
+  (`tfm.model.cache.rewind`): tokens from the count on are out of sight, and the next ones take
+  their places."""
 
-  def init(self, arrays: Arrays, B: int, S: int, lookback: int | None, extras: frozenset[str]) -> Store:
-    """An empty store for B rows of S tokens of a layer that sees no token more than `lookback` positions back.
+  def init(
+    self, arrays: Arrays, B: int, S: int, lookback: int | None, extras: frozenset[str]
+  ) -> Store:
+    """An empty store for B rows of S tokens of a layer that sees no token more than `lookback`
+    positions back.
 
-    `arrays` are `jax.ShapeDtypeStruct`s. Of the tokens' extras those of `KEPT_EXTRAS` in `extras` are stored too.
-    """
+    `arrays` are `jax.ShapeDtypeStruct`s. Of the tokens' extras those of `KEPT_EXTRAS` in `extras`
+    are stored too."""
     raise AssertionError(f'{type(self).__name__} must make a store')
 
   def write(
-    self, store: Store, new: dict[str, jax.Array], info: TokenInfo, count_B: jax.Array, lookback: int | None
+    self,
+    store: Store,
+    new: dict[str, jax.Array],
+    info: TokenInfo,
+    count_B: jax.Array,
+    lookback: int | None,
   ) -> tuple[dict[str, jax.Array], TokenInfo, Store]:
-    """(all that these tokens may look at, where it stands, the store with them), rows having held `count_B` before.
+    """(all that these tokens may look at, where it stands, the store with them), rows having held
+    `count_B` before.
 
     Arrays come back in the dtype in which they are given, `[B, S, ...]` for some S.
     """
@@ -55,7 +66,9 @@ class Cache(Part):
     count_B: jax.Array | None,
     lookback: int | None = None,
   ) -> tuple[dict[str, jax.Array], TokenInfo, Any]:
-    """`write` to the store of a layer's cache, which comes back with it; without a cache (None), what is given."""
+    """`write` to the store of a layer's cache, which comes back with it; without a cache (None),
+    what is given.
+    """
     if cache is None:
       return new, info, None
     assert count_B is not None
@@ -63,11 +76,14 @@ class Cache(Part):
     return seen, info, cache | {'tokens': store}
 
   def rows(self, store: Store, index_B: jax.Array) -> Store:
-    """A store whose row i is row `index_B[i]` of this one, to be written to apart: any number of rows, any of them."""
+    """A store whose row i is row `index_B[i]` of this one, to be written to apart: any number of
+    rows, any of them.
+    """
     raise AssertionError(f'{type(self).__name__} must give rows')
 
   def follow(self, store: Store, index_B: jax.Array, count_B: jax.Array) -> Store:
-    """`rows`, of as many, each of which goes on from one that holds as many tokens as itself, `count_B`.
+    """`rows`, of as many, each of which goes on from one that holds as many tokens as itself,
+    `count_B`.
 
     They may share what they hold from then on, so none is cut back to fewer tokens.
     """
@@ -125,10 +141,10 @@ def zeros(arrays: Arrays, lead: tuple[int, ...]) -> dict[str, jax.Array]:
 def by_head(a: jax.Array) -> jax.Array:
   """`[B, S, K, ...]` as it is kept, `[B K, S, ...]`; what has no heads stays as it is.
 
-  *Why*: products over the tokens of a head read them where they stand; one head's among the others' would be copied
-  together at every step, at ten times the cost of the products on CPU. With an axis for B, of which there often is one,
-  XLA's CPU compiler keeps two versions of each store and copies them four times a step.
-  """
+  *Why*: products over the tokens of a head read them where they stand; one head's among the others'
+  would be copied together at every step, at ten times the cost of the products on CPU. With an axis
+  for B, of which there often is one, XLA's CPU compiler keeps two versions of each store and copies
+  them four times a step."""
   if a.ndim < 4:
     return a
   B, S, K, *rest = a.shape
@@ -160,17 +176,22 @@ def like(info: TokenInfo, kept: TokenInfo) -> TokenInfo:
 
 
 def numbers(info: TokenInfo, count_B: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """(the number that each token takes in its row, `NOWHERE` or more for padding; how many tokens rows then hold)."""
+  """(the number that each token takes in its row, `NOWHERE` or more for padding; how many tokens
+  rows then hold).
+  """
   real_BT = info.segment_ids > 0
   T = real_BT.shape[1]
   number_BT = count_B[:, None] + jnp.cumsum(real_BT, axis=1, dtype=jnp.int32) - 1
   # Distinct, so that a scatter need not ask which of two comes last.
   beyond_BT = jnp.broadcast_to(NOWHERE + jnp.arange(T, dtype=jnp.int32)[None], real_BT.shape)
-  return jnp.where(real_BT, number_BT, beyond_BT), count_B + jnp.sum(real_BT, axis=1, dtype=jnp.int32)
+  return jnp.where(real_BT, number_BT, beyond_BT), count_B + jnp.sum(
+    real_BT, axis=1, dtype=jnp.int32
+  )
 
 
 def put(old: Any, new: Any, slot_BT: jax.Array) -> Any:
-  """Trees of what is kept, as `by_head` has it, with new `[B, T, ...]` at each row's slots, in the old dtypes.
+  """Trees of what is kept, as `by_head` has it, with new `[B, T, ...]` at each row's slots, in the
+  old dtypes.
 
   Slots from S on are nowhere.
   """
@@ -186,12 +207,16 @@ def put(old: Any, new: Any, slot_BT: jax.Array) -> Any:
 def of_rows(store: Any, index_B: jax.Array) -> Any:
   """A store of arrays as `by_head` has them, of these rows of it."""
   B = len(store['info'].positions)
-  return jax.tree.map(lambda a: a.reshape(B, -1, *a.shape[1:])[index_B].reshape(-1, *a.shape[1:]), store)
+  return jax.tree.map(
+    lambda a: a.reshape(B, -1, *a.shape[1:])[index_B].reshape(-1, *a.shape[1:]), store
+  )
 
 
 def before(info: TokenInfo, number_BS: jax.Array, count_B: jax.Array) -> TokenInfo:
   """`info` with the tokens numbered `count_B` and later out of sight."""
-  return dataclasses.replace(info, segment_ids=jnp.where(number_BS < count_B[:, None], info.segment_ids, 0))
+  return dataclasses.replace(
+    info, segment_ids=jnp.where(number_BS < count_B[:, None], info.segment_ids, 0)
+  )
 
 
 def in_dtypes_of(arrays: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, jax.Array]:

@@ -4,15 +4,27 @@ import dataclasses
 
 import jax.numpy as jnp
 
-from tfm.parts.cache.base import Cache, before, by_head, empty_info, like, nbytes, numbers, of_rows, put, seen, zeros
+from tfm.parts.cache.base import (
+  Cache,
+  before,
+  by_head,
+  empty_info,
+  like,
+  nbytes,
+  numbers,
+  of_rows,
+  put,
+  seen,
+  zeros,
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class DenseCache(Cache):
   """Token n of a row in slot n of it, head by head.
 
-  *Cost*: the bytes of its arrays for each slot of each row: 2 K H numbers a layer for keys and values.
-  """
+  *Cost*: the bytes of its arrays for each slot of each row: 2 K H numbers a layer for keys and
+  values."""
 
   def init(self, arrays, B, S, lookback, extras):
     empty = {name: by_head(a) for name, a in zeros(arrays, (B, S)).items()}
@@ -21,7 +33,9 @@ class DenseCache(Cache):
   def write(self, store, new, info, count_B, lookback):
     number_BT, count_B = numbers(info, count_B)
     store = put(store, {'arrays': new, 'info': like(info, store['info'])}, number_BT)
-    number_BS = jnp.broadcast_to(jnp.arange(store['info'].positions.shape[1])[None], store['info'].positions.shape)
+    number_BS = jnp.broadcast_to(
+      jnp.arange(store['info'].positions.shape[1])[None], store['info'].positions.shape
+    )
     return seen(store['arrays'], new), before(store['info'], number_BS, count_B), store
 
   def rows(self, store, index_B):

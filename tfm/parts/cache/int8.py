@@ -14,10 +14,11 @@ _SCALE = '_scale'
 
 @dataclasses.dataclass(frozen=True)
 class Int8Cache(Cache):
-  """x ~ q s with q in -127..127 and s = max |x| / 127 over the last axis of each token, each head; kept as `of` keeps.
+  """x ~ q s with q in -127..127 and s = max |x| / 127 over the last axis of each token, each head;
+  kept as `of` keeps.
 
-  No number is off by more than s / 2. What is looked at is always q s, in the step that writes it too, so that feeding
-  a prompt at once or token by token says the same.
+  No number is off by more than s / 2. What is looked at is always q s, in the step that writes it
+  too, so that feeding a prompt at once or token by token says the same.
 
   *Cost*: H + 4 bytes for H numbers: 0.53 of bfloat16 at H = 64, 0.52 at 128.
   """
@@ -36,7 +37,11 @@ class Int8Cache(Cache):
     for name, x in new.items():
       small[name], small[name + _SCALE] = quantize(x)
     seen, info, store = self.of.write(store, small, info, count_B, lookback)
-    return {name: _wide(seen[name], seen[name + _SCALE], x.dtype) for name, x in new.items()}, info, store
+    return (
+      {name: _wide(seen[name], seen[name + _SCALE], x.dtype) for name, x in new.items()},
+      info,
+      store,
+    )
 
   def rows(self, store, index_B):
     return self.of.rows(store, index_B)
@@ -84,7 +89,9 @@ class Int8Cache(Cache):
 
 
 def quantize(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """(q int8, s float32 with a last axis of 1): x to the nearest of 255 steps up to the largest of its last axis."""
+  """(q int8, s float32 with a last axis of 1): x to the nearest of 255 steps up to the largest of
+  its last axis.
+  """
   x = x.astype(jnp.float32)
   scale = jnp.max(jnp.abs(x), axis=-1, keepdims=True) / 127
   return jnp.round(x / jnp.where(scale > 0, scale, 1)).astype(jnp.int8), scale

@@ -12,13 +12,15 @@ from tfm.parts.cache.dense import DenseCache
 
 @dataclasses.dataclass(frozen=True)
 class RingCache(Cache):
-  """Token n of a row in slot n modulo R, R = `lookback` + `margin`; layers that see everything keep everything.
+  """Token n of a row in slot n modulo R, R = `lookback` + `margin`; layers that see everything keep
+  everything.
 
-  Up to `margin` tokens are written before they are looked at, in place; more of them look at what was there before and
-  at each other, and only the last R stay. Rows can be cut back by up to `margin` tokens.
+  Up to `margin` tokens are written before they are looked at, in place; more of them look at what
+  was there before and at each other, and only the last R stay. Rows can be cut back by up to
+  `margin` tokens.
 
-  *Cost*: R slots a row in a layer with a bounded `lookback`, and a copy of them for chunks longer than `margin`.
-  """
+  *Cost*: R slots a row in a layer with a bounded `lookback`, and a copy of them for chunks longer
+  than `margin`."""
 
   margin: int = 8
 
@@ -37,7 +39,9 @@ class RingCache(Cache):
   def init(self, arrays, B, S, lookback, extras):
     if (R := self._slots(S, lookback)) is None:
       return DenseCache().init(arrays, B, S, lookback, extras)
-    return DenseCache().init(arrays, B, R, lookback, extras) | {'number': jnp.zeros((B, R), jnp.int32)}
+    return DenseCache().init(arrays, B, R, lookback, extras) | {
+      'number': jnp.zeros((B, R), jnp.int32)
+    }
 
   def write(self, store, new, info, count_B, lookback):
     if 'number' not in store:

@@ -1,8 +1,8 @@
 """The grouped product of experts as a loop over runs of rows, for XLA's CPU compiler.
 
-`jax.lax.ragged_dot` on a CPU multiplies every row by every matrix: E times the work and the memory. These functions
-loop over the experts instead and multiply the rows of each in pieces of a few fixed lengths.
-"""
+`jax.lax.ragged_dot` on a CPU multiplies every row by every matrix: E times the work and the memory.
+These functions loop over the experts instead and multiply the rows of each in pieces of a few fixed
+lengths."""
 
 from collections.abc import Callable
 
@@ -11,7 +11,8 @@ import jax.numpy as jnp
 
 from tfm.parts.stored import sum_dtype
 
-#: Rows per piece, from long to short. Only the last piece of a run is not full: it has up to 7 rows of the next run.
+#: Rows per piece, from long to short. Only the last piece of a run is not full: it has up to 7 rows
+#: of the next run.
 _PIECES = (512, 128, 32, 8)
 
 
@@ -53,24 +54,36 @@ def weight_gradient(x_ri: jax.Array, g_ro: jax.Array, sizes_E: jax.Array) -> jax
 
   def piece(w_io: jax.Array, at: jax.Array, n: int, own_n1: jax.Array | None) -> jax.Array:
     x_ni = _rows(x_ri, at, n)
-    return w_io + _dot(x_ni if own_n1 is None else jnp.where(own_n1, x_ni, 0), _rows(g_ro, at, n), 0, 0)
+    return w_io + _dot(
+      x_ni if own_n1 is None else jnp.where(own_n1, x_ni, 0), _rows(g_ro, at, n), 0, 0
+    )
 
   def one(_: None, run: tuple[jax.Array, jax.Array]) -> tuple[None, jax.Array]:
     end, size = run
-    return None, _through(lengths, end - size, end, piece, jnp.zeros((x_ri.shape[1], g_ro.shape[1]), sum_dtype(x_ri)))
+    return None, _through(
+      lengths, end - size, end, piece, jnp.zeros((x_ri.shape[1], g_ro.shape[1]), sum_dtype(x_ri))
+    )
 
   return jax.lax.scan(one, None, (ends_E, sizes_E))[1]
 
 
 def _lengths(R: int, E: int) -> tuple[int, ...]:
-  """Return the piece lengths for R rows of E experts. Each is a loop to compile; a long one pays if many are full."""
+  """Return the piece lengths for R rows of E experts. Each is a loop to compile; a long one pays if
+  many are full.
+  """
   return tuple(n for n in _PIECES[:-1] if 2 * n * min(E, 4) <= R) + _PIECES[-1:]
 
 
 def _through(
-  lengths: tuple[int, ...], start: jax.Array, end: jax.Array, piece: Callable[..., jax.Array], y: jax.Array
+  lengths: tuple[int, ...],
+  start: jax.Array,
+  end: jax.Array,
+  piece: Callable[..., jax.Array],
+  y: jax.Array,
 ) -> jax.Array:
-  """Return y after `piece(y, at, n, own)` for each piece of rows in [start, end); `own` marks the rows before `end`."""
+  """Return y after `piece(y, at, n, own)` for each piece of rows in [start, end); `own` marks the
+  rows before `end`.
+  """
 
   def pieces(n: int, least: int, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     def one(state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -91,4 +104,6 @@ def _rows(x: jax.Array, at: jax.Array, n: int) -> jax.Array:
 
 
 def _dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
-  return jax.lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())), preferred_element_type=sum_dtype(a))
+  return jax.lax.dot_general(
+    a, b, (((axis_a,), (axis_b,)), ((), ())), preferred_element_type=sum_dtype(a)
+  )

@@ -5,7 +5,8 @@ import jax.numpy as jnp
 
 from tfm.parts.stored import against
 
-#: Up to this many rows of x, `product` rounds x to bytes; with more it converts the weight to x's dtype.
+#: Up to this many rows of x, `product` rounds x to bytes; with more it converts the weight to x's
+#: dtype.
 _FEW = 32
 #: Outputs whose weights are converted at a time.
 _PIECE = 1024
@@ -17,11 +18,12 @@ def product(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:
 
 
 def product_by_halves(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:
-  """Return x q^T with x rounded to two bytes, x = (128 high + low) scale, as a product of bytes for each half.
+  """Return x q^T with x rounded to two bytes, x = (128 high + low) scale, as a product of bytes for
+  each half.
 
-  The rounding step is 1 / 16256 of the largest number of a row. XLA's CPU compiler multiplies two or more rows of bytes
-  nearly as fast as it reads them; converting the weight to floats takes three times as long.
-  """
+  The rounding step is 1 / 16256 of the largest number of a row. XLA's CPU compiler multiplies two
+  or more rows of bytes nearly as fast as it reads them; converting the weight to floats takes three
+  times as long."""
   x32_ri = x_ri.astype(jnp.float32)
   scale_r1 = jnp.max(jnp.abs(x32_ri), axis=1, keepdims=True) / (127 * 128)
   whole_ri = jnp.round(x32_ri / jnp.where(scale_r1 > 0, scale_r1, 1))

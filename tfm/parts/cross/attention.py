@@ -21,7 +21,8 @@ from tfm.parts.tokeninfo import TokenInfo
 
 @dataclasses.dataclass(frozen=True)
 class CrossAttention(Heads, Cross):
-  """softmax(q k scale) v Wo with queries from this tower, keys and values from the output of another.
+  """softmax(q k scale) v Wo with queries from this tower, keys and values from the output of
+  another.
 
   Its fields are those of `Heads`, and `tower`, the name of the other one.
   """
@@ -32,7 +33,11 @@ class CrossAttention(Heads, Cross):
   def init_cache(self, d_model, B, S, dtype):
     shape = (B, self.kv_heads or self.heads, S, self.size(d_model))
     empty = jnp.zeros((B, S), jnp.int32)
-    return {'k': jnp.zeros(shape, dtype), 'v': jnp.zeros(shape, dtype), 'info': TokenInfo(empty, empty)}
+    return {
+      'k': jnp.zeros(shape, dtype),
+      'v': jnp.zeros(shape, dtype),
+      'info': TokenInfo(empty, empty),
+    }
 
   def flops(self, d_model, pairs):
     return 4 * (d_model + pairs) * self.heads * self.size(d_model)
@@ -65,11 +70,15 @@ class _CrossAttention(Module):
         k_BKSH, v_BKSH = jnp.swapaxes(k_BSKH, 1, 2), jnp.swapaxes(v_BSKH, 1, 2)
         new = {'k': k_BKSH, 'v': v_BKSH, 'info': TokenInfo(m_info.positions, m_info.segment_ids)}
         cache = jax.tree.map(lambda old, part: part.astype(old.dtype), cache, new)
-    assert source is not None or cache is not None, f'cross-attention needs the output of {s.tower}, or a cache of it'
+    assert source is not None or cache is not None, (
+      f'cross-attention needs the output of {s.tower}, or a cache of it'
+    )
     if source is None:
       kept = (cache[name].astype(x_BTD.dtype) for name in 'kv')
       (k_BSKH, v_BSKH), m_info = (jnp.swapaxes(a, 1, 2) for a in kept), cache['info']
     scores = make_scores(self, s, H, ctx, Segments(), ())
     capture(self, CROSS, lambda: probabilities(q_BTNH, k_BSKH, ctx.info, m_info, scores, 'float32'))
-    y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, ctx.info, m_info, scores, self.dims.run.precision.reduce)
+    y_BTNH = self.dims.run.attend(
+      q_BTNH, k_BSKH, v_BSKH, ctx.info, m_info, scores, self.dims.run.precision.reduce
+    )
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache

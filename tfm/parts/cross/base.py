@@ -11,10 +11,11 @@ from tfm.core.registry import Part
 
 @dataclasses.dataclass(frozen=True)
 class Cross(Part):
-  """`make(dims)` returns a fresh module `(x_BTD, ctx, cache) -> (y_BTD, cache)` that reads `ctx.towers[tower]`.
+  """`make(dims)` returns a fresh module `(x_BTD, ctx, cache) -> (y_BTD, cache)` that reads
+  `ctx.towers[tower]`.
 
-  It has no mask and no relative position: the two sequences share no order, and padding is always out of sight.
-  """
+  It has no mask and no relative position: the two sequences share no order, and padding is always
+  out of sight."""
 
   #: The name of the tower that it reads.
   tower: str = dataclasses.field(default='encoder', kw_only=True)

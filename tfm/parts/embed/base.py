@@ -56,8 +56,8 @@ class Embed(Part):
   needs: ClassVar[tuple[str, ...]] = ()
   #: Inputs that may be given.
   takes: ClassVar[tuple[str, ...]] = ()
-  #: Whether the last of `hidden_states` is the last hidden state, as in Hugging Face's text models. In those of images
-  #: it is the output of the last layer before the final norm.
+  #: Whether the last of `hidden_states` is the last hidden state, as in Hugging Face's text models.
+  #: In those of images it is the output of the last layer before the final norm.
   ends_with_norm: ClassVar[bool] = True
   #: Extras of `TokenInfo` that it can provide.
   provides: ClassVar[frozenset[str]] = frozenset()
@@ -71,7 +71,8 @@ class Embed(Part):
     raise AssertionError(f'{type(self).__name__} must give the shapes of its inputs')
 
   def example(self, key: jax.Array, batch: int, length: int) -> dict[str, jax.Array]:
-    """Return valid inputs of `shapes(batch, length)`, drawn with `key`: normal floats, and integers 0 or 1.
+    """Return valid inputs of `shapes(batch, length)`, drawn with `key`: normal floats, and integers
+    0 or 1.
 
     The towers that it reads are expected to have `length // 2` tokens.
     """
@@ -82,21 +83,26 @@ class Embed(Part):
       return jax.random.bernoulli(key, shape=like.shape).astype(like.dtype)
 
     shapes = self.shapes(batch, length)
-    return {name: draw(jax.random.fold_in(key, i), like) for i, (name, like) in enumerate(shapes.items())}
+    return {
+      name: draw(jax.random.fold_in(key, i), like) for i, (name, like) in enumerate(shapes.items())
+    }
 
   def tokens(self, length: int) -> int:
     """Return the length of the sequence that inputs of `shapes(batch, length)` become."""
     return length
 
   def check_inputs(self, given: Inputs, name_of: Callable[[str], str], limit: int | None) -> None:
-    """Raise UserError for inputs of the wrong shape; `limit` is the number of positions of the tower (None: any).
+    """Raise UserError for inputs of the wrong shape; `limit` is the number of positions of the
+    tower (None: any).
 
     `name_of` returns the name under which an input was passed to `apply`.
     """
     raise AssertionError(f'{type(self).__name__} must check its inputs')
 
   def info(self, inputs: Inputs, shape: tuple[int, int]) -> TokenInfo:
-    """Return the token info of outputs `[B, T]` that were computed before, such as `encoder_outputs`."""
+    """Return the token info of outputs `[B, T]` that were computed before, such as
+    `encoder_outputs`.
+    """
     del inputs
     return whole(*shape)
 
@@ -122,7 +128,9 @@ class Embed(Part):
 
   @property
   def token_embed(self) -> Any:
-    """The input layer with the token table for a tied head: itself, or one inside it. None: there is no table."""
+    """The input layer with the token table for a tied head: itself, or one inside it. None: there
+    is no table.
+    """
     return None
 
   @property
@@ -169,8 +177,11 @@ def whole(batch: int, length: int) -> TokenInfo:
   return TokenInfo(positions_BT, jnp.ones((batch, length), jnp.int32))
 
 
-def sequence_info(inputs: Inputs, shape: tuple[int, int], next_B: jax.Array | None = None) -> TokenInfo:
-  """Return the info of `[B, T]` tokens from `segment_ids`, or `attention_mask`, and `position_ids`, all optional.
+def sequence_info(
+  inputs: Inputs, shape: tuple[int, int], next_B: jax.Array | None = None
+) -> TokenInfo:
+  """Return the info of `[B, T]` tokens from `segment_ids`, or `attention_mask`, and `position_ids`,
+  all optional.
 
   Positions count the tokens of a document from 0; with a cache they continue at `next_B`.
   """
@@ -187,9 +198,14 @@ def sequence_info(inputs: Inputs, shape: tuple[int, int], next_B: jax.Array | No
 
 
 def check_sequence(
-  given: Inputs, name_of: Callable[[str], str], first: str, shape: tuple[int, int], limit: int | None
+  given: Inputs,
+  name_of: Callable[[str], str],
+  first: str,
+  shape: tuple[int, int],
+  limit: int | None,
 ) -> None:
-  """Raise UserError for masks and ids that are not `[B, T]` like the input `first`, or for too many tokens.
+  """Raise UserError for masks and ids that are not `[B, T]` like the input `first`, or for too many
+  tokens.
 
   Args:
     given: the inputs; the names in `SEQUENCE` are checked.
@@ -201,7 +217,8 @@ def check_sequence(
   for name in (n for n in SEQUENCE if n in given):
     if given[name].shape != shape:
       raise errors.UserError(
-        f'apply: {name_of(name)} has shape {given[name].shape}. Expected {shape}, as {name_of(first)} has {shape[1]} '
+        f'apply: {name_of(name)} has shape {given[name].shape}. Expected {shape}, as '
+        f'{name_of(first)} has {shape[1]} '
         f'tokens for each of {shape[0]} examples.'
       )
   if {'attention_mask', 'segment_ids'} <= set(given):
@@ -226,6 +243,10 @@ def check_shape(name: str, value: jax.Array, letters: str, sizes: Mapping[str, i
     tfm.core.errors.UserError: apply: pixel_values has shape (2, 1, 8, 8). Expected [B, C=3, H, W].
   """
   bad = value.ndim != len(letters)
-  if bad or any(sizes.get(letter, size) != size for letter, size in zip(letters, value.shape, strict=True)):
-    axes = ', '.join(f'{letter}={sizes[letter]}' if letter in sizes else letter for letter in letters)
+  if bad or any(
+    sizes.get(letter, size) != size for letter, size in zip(letters, value.shape, strict=True)
+  ):
+    axes = ', '.join(
+      f'{letter}={sizes[letter]}' if letter in sizes else letter for letter in letters
+    )
     raise errors.UserError(f'apply: {name} has shape {value.shape}. Expected [{axes}].')

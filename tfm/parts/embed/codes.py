@@ -11,7 +11,14 @@ from tfm.core.axes import constrained, sharded
 from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.dropout import drop
-from tfm.parts.embed.base import SEQUENCE, Embed, Embedded, check_sequence, check_shape, sequence_info
+from tfm.parts.embed.base import (
+  SEQUENCE,
+  Embed,
+  Embedded,
+  check_sequence,
+  check_shape,
+  sequence_info,
+)
 from tfm.parts.norm.base import Norm
 
 
@@ -19,8 +26,9 @@ from tfm.parts.norm.base import Norm
 class Codes(Embed):
   """scale * sum_k E_k[code_k], then norm and dropout after positions are added.
 
-  Inputs: `input_ids`, int32 `[B, T, books]`; optionally `attention_mask` or `segment_ids`, and `position_ids`, int32
-  `[B, T]`. How codebooks are shifted against each other in time (MusicGen's delays) is a matter of the data.
+  Inputs: `input_ids`, int32 `[B, T, books]`; optionally `attention_mask` or `segment_ids`, and
+  `position_ids`, int32 `[B, T]`. How codebooks are shifted against each other in time (MusicGen's
+  delays) is a matter of the data.
 
   *Differs*: MusicGen's `input_ids` in transformers are `[B * books, T]`.
 

@@ -1,4 +1,6 @@
-"""A timestep, a class and pooled vectors as a condition for norms and gates (DiT, arXiv:2212.09748)."""
+"""A timestep, a class and pooled vectors as a condition for norms and gates (DiT,
+arXiv:2212.09748).
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -21,18 +23,16 @@ from tfm.parts.embed.features import Features
 class Conditioned(Embed):
   """The sequence of another input layer, and a vector per example for parts that are `conditioned`.
 
-  The vector is the sum of W2 act(W1 waves(scale * timestep)), E[class label], and V2 act(V1 pooled). Blocks use it by
-  `norm=adaptive` and `residual_scale=gate`.
+  The vector is the sum of W2 act(W1 waves(scale * timestep)), E[class label], and V2 act(V1
+  pooled). Blocks use it by `norm=adaptive` and `residual_scale=gate`.
 
-  Inputs: the inputs of `of`, and for each term of the sum its own: `timestep`, `[B]`, int or float; `class_labels`,
-  int32 `[B]`; `pooled_projections`, float `[B, pooled]`.
+  Inputs: the inputs of `of`, and for each term of the sum its own: `timestep`, `[B]`, int or float;
+  `class_labels`, int32 `[B]`; `pooled_projections`, float `[B, pooled]`.
 
-  Attributes:
-    of: the input layer of the sequence.
-    waves: number of cosines and sines of the timestep; 0 for no timestep.
-    scale: factor of the timestep (flow matching, whose time runs from 0 to 1: 1000).
-    classes: number of class labels; 0 for no labels.
-    class_dropout: share of examples in training whose label is replaced by `classes`, an extra row of the table
+  Attributes: of: the input layer of the sequence. waves: number of cosines and sines of the
+    timestep; 0 for no timestep. scale: factor of the timestep (flow matching, whose time runs from
+    0 to 1: 1000). classes: number of class labels; 0 for no labels. class_dropout: share of
+    examples in training whose label is replaced by `classes`, an extra row of the table
       (classifier-free guidance). That id may be given, too, if the share is not 0.
     pooled: width of the pooled vectors of another model, 0 for none.
     act: activation of the two-layer networks.
@@ -188,7 +188,9 @@ class _Conditioned(Module):
         label_B = jnp.where(dropped_B, s.classes, label_B)
       found.append(jnp.take(self.classes_YD, label_B, axis=0).astype(dtype))
     if s.pooled:
-      found.append(self.pooled_out(s.act(self.pooled_in(inputs['pooled_projections'].astype(dtype)))))
+      found.append(
+        self.pooled_out(s.act(self.pooled_in(inputs['pooled_projections'].astype(dtype))))
+      )
     return sum(found[1:], found[0])
 
   def finish(self, x_BTD: jax.Array, train: bool) -> jax.Array:

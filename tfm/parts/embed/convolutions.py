@@ -40,9 +40,13 @@ class Conv:
     return (frames + 2 * self.pad - self.size) // self.stride + 1
 
   def frames(self, windows: int) -> int:
-    """Return a number of frames with `windows` windows: `windows * stride`, where the padding allows that."""
+    """Return a number of frames with `windows` windows: `windows * stride`, where the padding
+    allows that.
+    """
     overlap = self.size - 2 * self.pad
-    return windows * self.stride if 0 < overlap <= self.stride else (windows - 1) * self.stride + overlap
+    return (
+      windows * self.stride if 0 < overlap <= self.stride else (windows - 1) * self.stride + overlap
+    )
 
   def check(self) -> Iterator[str]:
     if self.size < 1 or self.stride < 1 or (self.channels is not None and self.channels < 1):
@@ -55,14 +59,12 @@ class Conv:
 class Convolutions(Embed):
   """y = act(W * x + b) for each of `convs`: the base of `Frames` and `Waveform`.
 
-  Positions count from 0. `attention_mask` (int32 at the rate of the input, 1: real, 0: padding at the end) becomes the
-  mask of the vectors by the arithmetic of lengths, as in Hugging Face's models. The convolutions do not use it: windows
-  at the end of an example also read its padding.
+  Positions count from 0. `attention_mask` (int32 at the rate of the input, 1: real, 0: padding at
+  the end) becomes the mask of the vectors by the arithmetic of lengths, as in Hugging Face's
+  models. The convolutions do not use it: windows at the end of an example also read its padding.
 
-  Attributes:
-    convs: the convolutions, in order.
-    act: applied after each convolution.
-    gated: double the channels of each convolution; the activation of one half multiplies the other (GLU,
+  Attributes: convs: the convolutions, in order. act: applied after each convolution. gated: double
+    the channels of each convolution; the activation of one half multiplies the other (GLU,
       arXiv:1612.08083).
     bias: add b.
     power: the vectors are multiplied by d_model to this power (Speech2Text: 0.5).
@@ -108,7 +110,8 @@ class Convolutions(Embed):
       raise errors.UserError(f'apply: {what} has {frames} frames. Expected at least {least}.')
     if limit is not None and self.windows(frames) > limit:
       raise errors.UserError(
-        f'apply: {what} has {frames} frames, which become {self.windows(frames)} vectors, and the position table has '
+        f'apply: {what} has {frames} frames, which become {self.windows(frames)} vectors, and the '
+        f'position table has '
         f'{limit} rows. Expected at most {self.frames(limit)} frames.'
       )
 
@@ -153,7 +156,9 @@ class ConvolutionsModule(Module):
     s, widths = self.spec, self.spec.widths(self.dims.d_model)
     for i, conv in enumerate(s.convs):
       shape = (widths[i], conv.size, widths[i + 1] * (1 + s.gated))
-      setattr(self, f'conv_{i}', Dense('DPD' if i else 'RPD', shape, self.dims, n_in=2, bias=s.bias))
+      setattr(
+        self, f'conv_{i}', Dense('DPD' if i else 'RPD', shape, self.dims, n_in=2, bias=s.bias)
+      )
 
   def __call__(self, inputs, outputs):
     return self.leave(self.finish(self.start(inputs, outputs, None).x_BTD, False))
@@ -162,7 +167,9 @@ class ConvolutionsModule(Module):
     """Return the vectors before positions are added."""
     s, d = self.spec, self.dims
     if next_B is not None:
-      raise errors.UserError('embed: a cache holds tokens, and the model reads audio. Expected audio in an encoder.')
+      raise errors.UserError(
+        'embed: a cache holds tokens, and the model reads audio. Expected audio in an encoder.'
+      )
     x_BTD = self.read(inputs).astype(d.run.precision.dtype('compute'))
     for i, conv in enumerate(s.convs):
       x_BTD = self.normed(i, getattr(self, f'conv_{i}')(_windows(x_BTD, conv)))
@@ -196,7 +203,9 @@ class ConvolutionsModule(Module):
 
 
 def _windows(x_BSD: jax.Array, conv: Conv) -> jax.Array:
-  """Return the windows `[B, T, D, P]` of a convolution; as a matrix product with them it is fast on every device."""
+  """Return the windows `[B, T, D, P]` of a convolution; as a matrix product with them it is fast on
+  every device.
+  """
   n = conv.windows(x_BSD.shape[1])
   x_BSD = jnp.pad(x_BSD, ((0, 0), (conv.pad, conv.pad), (0, 0)))
   ends = (n - 1) * conv.stride + 1

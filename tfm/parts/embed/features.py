@@ -13,7 +13,14 @@ from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.dense import Dense
 from tfm.parts.dropout import drop
-from tfm.parts.embed.base import SEQUENCE, Embed, Embedded, check_sequence, check_shape, sequence_info
+from tfm.parts.embed.base import (
+  SEQUENCE,
+  Embed,
+  Embedded,
+  check_sequence,
+  check_shape,
+  sequence_info,
+)
 from tfm.parts.norm.base import Norm
 from tfm.parts.tokeninfo import with_grid
 
@@ -22,17 +29,15 @@ from tfm.parts.tokeninfo import with_grid
 class Features(Embed):
   """x W + b + E_time[timestep], then norm and dropout after positions are added.
 
-  Inputs: the vectors x, float `[B, T, size]`, under the name `input`; `timesteps` int32 `[B, T]` if there is a table of
-  them; optionally `attention_mask` or `segment_ids`, and `position_ids`, int32 `[B, T]`.
+  Inputs: the vectors x, float `[B, T, size]`, under the name `input`; `timesteps` int32 `[B, T]` if
+  there is a table of them; optionally `attention_mask` or `segment_ids`, and `position_ids`, int32
+  `[B, T]`.
 
-  Attributes:
-    input: name of the input, such as states, actions or inputs_embeds.
-    size: width of a vector.
-    project: whether there is a projection; without one `size` is the width of the tower.
-    bias: whether the projection has b.
-    timesteps: rows of the table of time steps; 0 for none.
-    grid: (rows, columns) of the vectors if they are patches of an image, row by row. None: they are no image.
-    norm, dropout: applied to the sum of vectors and positions.
+  Attributes: input: name of the input, such as states, actions or inputs_embeds. size: width of a
+    vector. project: whether there is a projection; without one `size` is the width of the tower.
+    bias: whether the projection has b. timesteps: rows of the table of time steps; 0 for none.
+    grid: (rows, columns) of the vectors if they are patches of an image, row by row. None: they are
+    no image. norm, dropout: applied to the sum of vectors and positions.
   """
 
   takes: ClassVar = SEQUENCE
@@ -60,7 +65,9 @@ class Features(Embed):
   def shapes(self, batch, length):
     T = self.tokens(length)
     shapes = {self.input: jax.ShapeDtypeStruct((batch, T, self.size), jnp.float32)}
-    return shapes | ({'timesteps': jax.ShapeDtypeStruct((batch, T), jnp.int32)} if self.timesteps else {})
+    return shapes | (
+      {'timesteps': jax.ShapeDtypeStruct((batch, T), jnp.int32)} if self.timesteps else {}
+    )
 
   def tokens(self, length):
     return length if self.grid is None else self.grid[0] * self.grid[1]
@@ -90,7 +97,8 @@ class Features(Embed):
     if self.grid is not None and shape[1] != self.tokens(0):
       rows, columns = self.grid
       raise errors.UserError(
-        f'apply: {name} has {shape[1]} vectors. Expected {rows * columns}, for a grid of {rows} x {columns}.'
+        f'apply: {name} has {shape[1]} vectors. Expected {rows * columns}, for a grid of {rows} x '
+        f'{columns}.'
       )
 
   def info(self, inputs, shape):
@@ -135,7 +143,9 @@ class _Features(Module):
 
 
 def time_table(module: Module, rows: int) -> jax.Array:
-  """Return the parameter `timesteps` of an input layer: a table `[rows, D]` of time steps. Later ones are NaN."""
+  """Return the parameter `timesteps` of an input layer: a table `[rows, D]` of time steps. Later
+  ones are NaN.
+  """
   d = module.dims
   init = sharded(d.init.weight('positions', rows, d.d_model, d), 'PD')
   return module.param('timesteps', init, (rows, d.d_model), d.run.precision.dtype('param'))

@@ -12,11 +12,13 @@ from tfm.parts.embed.convolutions import Conv, Convolutions, ConvolutionsModule
 
 @dataclasses.dataclass(frozen=True)
 class Frames(Convolutions):
-  """Log-mel features through convolutions (Whisper, arXiv:2212.04356; Speech2Text, arXiv:2010.05171).
+  """Log-mel features through convolutions (Whisper, arXiv:2212.04356; Speech2Text,
+  arXiv:2010.05171).
 
-  Inputs: `input_features`, float `[B, bins, frames]` (`[B, frames, bins]` with `bins_last`); `attention_mask`, int32
-  `[B, frames]`. Any number of frames is accepted that the positions of the tower allow. Whisper was trained on 3000
-  frames (30 seconds, with silence at the end), and Hugging Face's class refuses any other number.
+  Inputs: `input_features`, float `[B, bins, frames]` (`[B, frames, bins]` with `bins_last`);
+  `attention_mask`, int32 `[B, frames]`. Any number of frames is accepted that the positions of the
+  tower allow. Whisper was trained on 3000 frames (30 seconds, with silence at the end), and Hugging
+  Face's class refuses any other number.
 
   Attributes:
     bins: mel filters.

@@ -1,4 +1,6 @@
-"""Several sequences in turn, such as returns, states and actions (Decision Transformer, arXiv:2106.01345)."""
+"""Several sequences in turn, such as returns, states and actions (Decision Transformer,
+arXiv:2106.01345).
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -37,12 +39,13 @@ class Stream:
 class Interleave(Embed):
   """[a_1, b_1, c_1, a_2, b_2, c_2, ...] + E_time[timestep of the step], then norm and dropout.
 
-  Inputs: all that the streams need, each with T steps; `timesteps`, int32 `[B, T]`, if there is a table of them;
-  optionally `attention_mask`, int32 `[B, T]` (0: a step of padding). The sequence has T tokens of each stream, and
-  positions count them all. The extra 'stream' has the index of each token's stream.
+  Inputs: all that the streams need, each with T steps; `timesteps`, int32 `[B, T]`, if there is a
+  table of them; optionally `attention_mask`, int32 `[B, T]` (0: a step of padding). The sequence
+  has T tokens of each stream, and positions count them all. The extra 'stream' has the index of
+  each token's stream.
 
-  A cached call reads whole steps. To act, give the action to come as zeros, and at the next step go back by one step
-  (`tfm.model.cache.rewind`) and give the action that was taken.
+  A cached call reads whole steps. To act, give the action to come as zeros, and at the next step go
+  back by one step (`tfm.model.cache.rewind`) and give the action that was taken.
 
   Attributes:
     parts: the streams, in the order in which they take turns.
@@ -86,7 +89,9 @@ class Interleave(Embed):
   def shapes(self, batch, length):
     steps = length // len(self.parts)
     shapes = {name: s for part in self.parts for name, s in part.embed.shapes(batch, steps).items()}
-    return shapes | ({'timesteps': jax.ShapeDtypeStruct((batch, steps), jnp.int32)} if self.timesteps else {})
+    return shapes | (
+      {'timesteps': jax.ShapeDtypeStruct((batch, steps), jnp.int32)} if self.timesteps else {}
+    )
 
   def tokens(self, length):
     return length // len(self.parts) * len(self.parts)
@@ -100,7 +105,9 @@ class Interleave(Embed):
     if self.timesteps < 0:
       yield f'timesteps={self.timesteps} is not a number of rows. Expected at least 0.'
     for i, part in enumerate(self.parts):
-      if not part.name.isidentifier() or part.name in _RESERVED or self.streams.count(part.name) > 1:
+      if (
+        not part.name.isidentifier() or part.name in _RESERVED or self.streams.count(part.name) > 1
+      ):
         yield f'parts.{i}.name: {part.name!r} is no name, or used twice. Expected a word for each, such as states.'
       if part.embed.shares or part.embed.d_out is not None or part.embed.width is not None:
         yield f'parts.{i}.embed: shares a table, or has another width. Expected vectors of the width of the tower.'
@@ -122,7 +129,8 @@ class Interleave(Embed):
     for name, other in steps.items():
       if other != shape:
         raise errors.UserError(
-          f'apply: {name_of(name)} has {other[1]} steps of {other[0]} examples, and {name_of(first)} has {shape[1]} of '
+          f'apply: {name_of(name)} has {other[1]} steps of {other[0]} examples, and '
+          f'{name_of(first)} has {shape[1]} of '
           f'{shape[0]}. Expected as many steps in each of {", ".join(map(name_of, steps))}.'
         )
     for name in ('timesteps', 'attention_mask'):
@@ -130,7 +138,8 @@ class Interleave(Embed):
         check_shape(name_of(name), given[name], 'BT', {'B': shape[0], 'T': shape[1]})
     if limit is not None and limit < (T := shape[1] * len(self.parts)):
       raise errors.UserError(
-        f'apply: {shape[1]} steps of {len(self.parts)} streams make {T} tokens, the position table has {limit} rows. '
+        f'apply: {shape[1]} steps of {len(self.parts)} streams make {T} tokens, the position table '
+        f'has {limit} rows. '
         f'Expected at most {limit // len(self.parts)} steps.'
       )
 

@@ -1,4 +1,6 @@
-"""Learned query vectors that read another tower (Perceiver, arXiv:2103.03206; Q-Former, arXiv:2301.12597)."""
+"""Learned query vectors that read another tower (Perceiver, arXiv:2103.03206; Q-Former,
+arXiv:2301.12597).
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -19,7 +21,8 @@ from tfm.parts.norm.base import Norm
 class Latents(Embed):
   """n learned vectors, the same for every example, with positions 0 to n - 1.
 
-  There is no input: the batch size is that of the output of `tower`. Blocks read it by `cross.tower`.
+  There is no input: the batch size is that of the output of `tower`. Blocks read it by
+  `cross.tower`.
 
   Example: a Perceiver has `towers={'inputs': Tower(Features(...), segments=(), norm=None)}`, and blocks with
   `cross=attention` whose `tower` is 'inputs'.
@@ -55,7 +58,8 @@ class Latents(Embed):
   def check_inputs(self, given, name_of, limit):
     if limit is not None and limit < self.count:
       raise errors.UserError(
-        f'apply: embed.count={self.count} vectors, the position table has {limit} rows. Expected at most {limit}.'
+        f'apply: embed.count={self.count} vectors, the position table has {limit} rows. Expected '
+        f'at most {limit}.'
       )
 
 
@@ -77,7 +81,9 @@ class _Latents(Module):
     """Return the vectors for each example of the tower's batch."""
     del inputs
     if next_B is not None:
-      raise errors.UserError('apply: embed=latents has no later tokens, so it takes no cache. Expected cache=None.')
+      raise errors.UserError(
+        'apply: embed=latents has no later tokens, so it takes no cache. Expected cache=None.'
+      )
     latents_PD = self.latents_PD.astype(self.dims.run.precision.dtype('compute'))
     B, P = outputs[self.spec.tower][0].shape[0], self.spec.count
     return Embedded(jnp.broadcast_to(latents_PD[None], (B, *latents_PD.shape)), whole(B, P))

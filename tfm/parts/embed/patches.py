@@ -24,22 +24,23 @@ from tfm.parts.tokeninfo import TokenInfo, with_grid
 
 @dataclasses.dataclass(frozen=True)
 class Patches(Embed):
-  """[class; distillation; patches W + b] + positions, then registers after the class token, norm and dropout.
+  """[class; distillation; patches W + b] + positions, then registers after the class token, norm
+  and dropout.
 
-  Inputs: `pixel_values`, float `[B, C, H, W]`, or `[B, F, C, H, W]` for video; with `mask_token`, `bool_masked_pos`
-  bool `[B, patches]`, the patches that the mask token replaces. A patch W + b is a convolution whose stride is its
-  size; its kernel is `[C, size, size, D]`. A spectrogram is an image of one channel.
+  Inputs: `pixel_values`, float `[B, C, H, W]`, or `[B, F, C, H, W]` for video; with `mask_token`,
+  `bool_masked_pos` bool `[B, patches]`, the patches that the mask token replaces. A patch W + b is
+  a convolution whose stride is its size; its kernel is `[C, size, size, D]`. A spectrogram is an
+  image of one channel.
 
-  Attributes:
-    size: side of a patch, its (height, width), or (frames, height, width) of a tube of video.
-    image: side of the images that the position table is for, or (height, width), or (frames, height, width).
-    channels: channels of an image.
-    bias: whether the projection has b.
-    class_token, distillation_token: learned vectors before the patches, in this order (DeiT has both).
-    registers: number of learned vectors after the class token, which have no positions (arXiv:2309.16588).
-    mask_token: a learned vector for masked patches.
-    positions: learned: a table of the class and distillation tokens and of the patches of `image`. sincos: fixed
-      waves of row and column, zero for the other tokens. none: none (`absolute` and `relative` may add some).
+  Attributes: size: side of a patch, its (height, width), or (frames, height, width) of a tube of
+    video. image: side of the images that the position table is for, or (height, width), or (frames,
+    height, width). channels: channels of an image. bias: whether the projection has b. class_token,
+    distillation_token: learned vectors before the patches, in this order (DeiT has both).
+    registers: number of learned vectors after the class token, which have no positions
+    (arXiv:2309.16588). mask_token: a learned vector for masked patches. positions: learned: a table
+    of the class and distillation tokens and of the patches of `image`. sincos: fixed
+      waves of row and column, zero for the other tokens. none: none (`absolute` and `relative` may
+      add some).
     resize: how a learned table serves images of other sizes. None refuses them.
     norm, dropout: applied to the whole sequence in the end (CLIP's norm before the first layer).
   """
@@ -110,7 +111,9 @@ class Patches(Embed):
       return
     if min(*self.sides, *_sides(self.image), self.channels) < 1:
       yield f'size={self.size}, image={self.image} or channels={self.channels} is no size. Expected at least 1.'
-    elif wrong := [f'{n} by {s}' for n, s in zip(_sides(self.image), self.sides, strict=True) if n % s]:
+    elif wrong := [
+      f'{n} by {s}' for n, s in zip(_sides(self.image), self.sides, strict=True) if n % s
+    ]:
       yield f'image={self.image} is not divisible by size={self.size} ({wrong[0]}). Expected multiples.'
     if self.registers < 0 or (self.registers and not self.class_token):
       yield f'registers={self.registers} stand after the class token. Expected 0, or class_token=true.'
@@ -125,37 +128,51 @@ class Patches(Embed):
     pixels, name = given['pixel_values'], name_of('pixel_values')
     check_shape(name, pixels, 'BFCHW' if self.video else 'BCHW', {'C': self.channels})
     if not jnp.issubdtype(pixels.dtype, jnp.floating):
-      raise errors.UserError(f'apply: {name} has dtype {pixels.dtype}. Expected floats, scaled by the processor.')
+      raise errors.UserError(
+        f'apply: {name} has dtype {pixels.dtype}. Expected floats, scaled by the processor.'
+      )
     shape = (*pixels.shape[1:2], *pixels.shape[3:]) if self.video else pixels.shape[2:]
     said = ' x '.join(map(str, shape))
     if not all(n and n % s == 0 for n, s in zip(shape, self.sides, strict=True)):
       by = ' x '.join(map(str, self.sides))
-      raise errors.UserError(f'apply: {name} of {said} is not divisible into patches of {by}. Expected multiples.')
+      raise errors.UserError(
+        f'apply: {name} of {said} is not divisible into patches of {by}. Expected multiples.'
+      )
     new = self._grid_of(pixels)
     resizable = self.resize is not None and new[:-2] == self.grid[:-2]
     if self.positions == 'learned' and new != self.grid and not resizable:
       expected = ' x '.join(map(str, _sides(self.image)))
       more = '' if self.video else ', or embed.resize=bicubic'
-      raise errors.UserError(f'apply: {name} is {said}, the position table is for {expected}. Expected that{more}.')
+      raise errors.UserError(
+        f'apply: {name} is {said}, the position table is for {expected}. Expected that{more}.'
+      )
     if limit is not None and limit < (T := self.lead + math.prod(new)):
       raise errors.UserError(
-        f'apply: {name} of {said} has {T} tokens, the position table {limit} rows. Expected at most {limit} tokens.'
+        f'apply: {name} of {said} has {T} tokens, the position table {limit} rows. Expected at '
+        f'most {limit} tokens.'
       )
     if (masked := given.get('bool_masked_pos')) is not None:
       if not self.mask_token:
         raise errors.UserError(
-          f'apply: {name_of("bool_masked_pos")} is given, but the model has no mask token (embed.mask_token=false).'
+          f'apply: {name_of("bool_masked_pos")} is given, but the model has no mask token '
+          f'(embed.mask_token=false).'
         )
-      check_shape(name_of('bool_masked_pos'), masked, 'BP', {'B': pixels.shape[0], 'P': math.prod(new)})
+      check_shape(
+        name_of('bool_masked_pos'), masked, 'BP', {'B': pixels.shape[0], 'P': math.prod(new)}
+      )
     if not isinstance(pixels, jax.core.Tracer) and not np.all(np.isfinite(np.asarray(pixels))):
-      raise errors.UserError(f'apply: {name} has values that are NaN or infinite. Expected finite pixels.')
+      raise errors.UserError(
+        f'apply: {name} has values that are NaN or infinite. Expected finite pixels.'
+      )
 
   def info(self, inputs, shape):
     del inputs
     return self.placed(shape[0], self.grid) if shape[1] == self.tokens(0) else whole(*shape)
 
   def placed(self, batch: int, grid: tuple[int, ...]) -> TokenInfo:
-    """Return the info of images of this grid: positions from 0, and rows and columns (and time) of patches."""
+    """Return the info of images of this grid: positions from 0, and rows and columns (and time) of
+    patches.
+    """
     *time, rows, columns = grid
     frames = math.prod(time)
     info = whole(batch, self.lead + frames * rows * columns)
@@ -191,7 +208,9 @@ class _Patches(Module):
     self.mask_D = self._vector('mask') if s.mask_token else None
     self.registers_PD = self._table('registers', s.registers) if s.registers else None
     learned = s.positions == 'learned'
-    self.positions_PD = self._table('positions', s.numbered + math.prod(s.grid)) if learned else None
+    self.positions_PD = (
+      self._table('positions', s.numbered + math.prod(s.grid)) if learned else None
+    )
     self.norm = s.norm.make(d) if s.norm is not None else None
 
   def _vector(self, name: str) -> jax.Array:
@@ -267,8 +286,8 @@ class _Patches(Module):
 def unfold(pixels: jax.Array, sides: tuple[int, ...]) -> jax.Array:
   """Return the patches `[B, T, C, *sides]` of images `[B, C, *shape]`, row by row.
 
-  A product with patches is the convolution whose stride is the size of its kernel, and a fast one on CPUs.
-  """
+  A product with patches is the convolution whose stride is the size of its kernel, and a fast one
+  on CPUs."""
   B, C, *shape = pixels.shape
   axes = [n for size, s in zip(shape, sides, strict=True) for n in (size // s, s)]
   counts, within = range(2, 2 + len(axes), 2), range(3, 3 + len(axes), 2)

@@ -6,12 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-#: bicubic: as torch without antialiasing (Keys' kernel with a = -3/4). antialiased: as torch with it (a = -1/2).
+#: bicubic: as torch without antialiasing (Keys' kernel with a = -3/4). antialiased: as torch with
+#: it (a = -1/2).
 Resize = Literal['bicubic', 'antialiased']
 
 
-def resized(table_PD: jax.Array, old: tuple[int, ...], new: tuple[int, ...], how: Resize) -> jax.Array:
-  """Return a table of positions over the grid `old`, row by row, resampled to the grid `new` in float32.
+def resized(
+  table_PD: jax.Array, old: tuple[int, ...], new: tuple[int, ...], how: Resize
+) -> jax.Array:
+  """Return a table of positions over the grid `old`, row by row, resampled to the grid `new` in
+  float32.
 
   Args:
     table_PD: the table, `[old rows x old columns, D]`.
@@ -29,7 +33,8 @@ def resized(table_PD: jax.Array, old: tuple[int, ...], new: tuple[int, ...], how
 
 
 def bicubic(n: int, m: int, a: float = -0.75) -> np.ndarray:
-  """Return the float32 matrix `[m, n]` of torch's bicubic interpolation from n to m points (align_corners=False).
+  """Return the float32 matrix `[m, n]` of torch's bicubic interpolation from n to m points
+  (align_corners=False).
 
   `jax.image.resize` uses a = -1/2, which is up to .29 apart on tables of unit variance.
   """
@@ -41,12 +46,16 @@ def bicubic(n: int, m: int, a: float = -0.75) -> np.ndarray:
     near = ((a + 2) * distance - (a + 3)) * distance**2 + 1
     far = a * (((distance - 5) * distance + 8) * distance - 4)
     # Taps beyond the edge read the edge.
-    np.add.at(weights, (np.arange(m), np.clip(first + tap, 0, n - 1)), np.where(distance <= 1, near, far))
+    np.add.at(
+      weights, (np.arange(m), np.clip(first + tap, 0, n - 1)), np.where(distance <= 1, near, far)
+    )
   return weights.astype(np.float32)
 
 
 def sincos(grid: tuple[int, ...], width: int, base: float = 10_000.0) -> np.ndarray:
-  """Return fixed positions `[rows x columns, width]`: waves of the column, then of the row (MAE, arXiv:2111.06377)."""
+  """Return fixed positions `[rows x columns, width]`: waves of the column, then of the row (MAE,
+  arXiv:2111.06377).
+  """
   frequency = base ** (-np.arange(width // 4) / (width / 4))
   rows, columns = np.meshgrid(*map(np.arange, grid), indexing='ij')
   waves = []

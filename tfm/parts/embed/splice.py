@@ -1,4 +1,6 @@
-"""Outputs of another tower among token embeddings, in the places of placeholder tokens (LLaVA, arXiv:2304.08485)."""
+"""Outputs of another tower among token embeddings, in the places of placeholder tokens (LLaVA,
+arXiv:2304.08485).
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -22,14 +24,17 @@ from tfm.parts.embed.tokens import Tokens
 
 @dataclasses.dataclass(frozen=True)
 class Splice(Embed):
-  """Token embeddings, in which the i-th placeholder of the batch is the i-th vector of the tower, projected.
+  """Token embeddings, in which the i-th placeholder of the batch is the i-th vector of the tower,
+  projected.
 
-  Inputs: the inputs of `text`. The tower gives vectors `[I, S, R]` of I images, in the order of their placeholders, row
-  by row; a row can have any number of images. The numbers of placeholders and of vectors in a batch must be equal. If
-  they are not, `apply` raises an error where it can count them; under `jax.jit` all embeddings become NaN.
+  Inputs: the inputs of `text`. The tower gives vectors `[I, S, R]` of I images, in the order of
+  their placeholders, row by row; a row can have any number of images. The numbers of placeholders
+  and of vectors in a batch must be equal. If they are not, `apply` raises an error where it can
+  count them; under `jax.jit` all embeddings become NaN.
 
-  Without the inputs of the tower all tokens are text. So the tokens after a cached prompt need no image; a prompt that
-  is read in chunks needs the images with the one chunk that has their placeholders.
+  Without the inputs of the tower all tokens are text. So the tokens after a cached prompt need no
+  image; a prompt that is read in chunks needs the images with the one chunk that has their
+  placeholders.
 
   Attributes:
     text: the token embeddings.
@@ -128,7 +133,9 @@ class _Splice(Module):
     vectors_BSR = outputs[self.spec.tower][0][:, self.spec.lead :]
     if not self.is_initializing():
       _check_places(self.spec, is_place_BT, vectors_BSR)
-    start = self.text.start({**inputs, 'input_ids': jnp.where(is_place_BT, 0, inputs['input_ids'])}, outputs, next_B)
+    start = self.text.start(
+      {**inputs, 'input_ids': jnp.where(is_place_BT, 0, inputs['input_ids'])}, outputs, next_B
+    )
     return start._replace(x_BTD=_put(start.x_BTD, is_place_BT, self.project(vectors_BSR)))
 
   def finish(self, x_BTD: jax.Array, train: bool) -> jax.Array:
@@ -152,11 +159,17 @@ class _Projector(Module):
   def __call__(self, x_BSR: jax.Array) -> jax.Array:
     s, R, D = self.spec, x_BSR.shape[-1], self.dims.d_model
     y_BSD = Dense('RD', (R, D), self.dims, bias=s.bias, name='in')(x_BSR)
-    return y_BSD if s.act is None else Dense('DD', (D, D), self.dims, bias=s.bias, name='out')(s.act(y_BSD))
+    return (
+      y_BSD
+      if s.act is None
+      else Dense('DD', (D, D), self.dims, bias=s.bias, name='out')(s.act(y_BSD))
+    )
 
 
 def _put(x_BTD: jax.Array, is_place_BT: jax.Array, y_BSD: jax.Array) -> jax.Array:
-  """Return `x_BTD` with the vectors `y_BSD` at the places, in order; NaN unless they are equally many."""
+  """Return `x_BTD` with the vectors `y_BSD` at the places, in order; NaN unless they are equally
+  many.
+  """
   D, n = x_BTD.shape[-1], y_BSD.shape[0] * y_BSD.shape[1]
   count_BT = jnp.cumsum(is_place_BT.reshape(-1)).reshape(is_place_BT.shape)
   # One row more than there are vectors, so that there is something to take of none.
@@ -177,6 +190,7 @@ def _check_places(spec: Splice, is_place_BT: jax.Array, vectors_BSR: jax.Array) 
     found, bad = str(places), places != count
   if bad:
     raise errors.UserError(
-      f'apply: input_ids has {found} placeholders (id {spec.placeholder}), and tower {spec.tower!r} gives {count} '
+      f'apply: input_ids has {found} placeholders (id {spec.placeholder}), and tower '
+      f'{spec.tower!r} gives {count} '
       f'vectors: {images} inputs of {each} tokens. Expected a placeholder for each vector.'
     )

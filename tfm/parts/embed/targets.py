@@ -1,12 +1,13 @@
 """Two-stream prediction in any order (XLNet, arXiv:1906.08237), as extra tokens of the sequence.
 
-With `order_ids` a content token attends to tokens up to its own place in the order, h_i = f(h_j: order_j <= order_i).
-A target (`target_positions`) starts as one learned vector, knows its position but not its token, and attends to the
-tokens before it in the order, g_i = f(h_j: order_j < order_i), with the same weights. So a target is one more token
-that attends and is never attended to: both streams are one longer sequence, and no other part knows of them.
+With `order_ids` a content token attends to tokens up to its own place in the order, h_i = f(h_j:
+order_j <= order_i). A target (`target_positions`) starts as one learned vector, knows its position
+but not its token, and attends to the tokens before it in the order, g_i = f(h_j: order_j <
+order_i), with the same weights. So a target is one more token that attends and is never attended
+to: both streams are one longer sequence, and no other part knows of them.
 
-Cost: P targets make the sequence P tokens longer, including keys and values that no query attends to.
-"""
+Cost: P targets make the sequence P tokens longer, including keys and values that no query attends
+to."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -25,8 +26,12 @@ EXTRAS = ('order', 'bound')
 _NEVER = jnp.iinfo(jnp.int32).max
 
 
-def add(start: Embedded, inputs: Mapping[str, jax.Array], queries: Callable[[jax.Array], jax.Array]) -> Embedded:
-  """Return `start` with the order of `inputs` and, after its tokens, the targets; `queries(types)` embeds those."""
+def add(
+  start: Embedded, inputs: Mapping[str, jax.Array], queries: Callable[[jax.Array], jax.Array]
+) -> Embedded:
+  """Return `start` with the order of `inputs` and, after its tokens, the targets; `queries(types)`
+  embeds those.
+  """
   if 'order_ids' not in inputs:
     return start
   info = ordered(start.info, inputs['order_ids'])
@@ -39,13 +44,17 @@ def add(start: Embedded, inputs: Mapping[str, jax.Array], queries: Callable[[jax
 
 
 def ordered(info: TokenInfo, order_BT: jax.Array) -> TokenInfo:
-  """Return the info of tokens predicted in this order, int32; tokens of equal order attend to each other."""
+  """Return the info of tokens predicted in this order, int32; tokens of equal order attend to each
+  other.
+  """
   order_BT = order_BT.astype(jnp.int32)
   return info.with_extras(order=order_BT, bound=order_BT + 1)
 
 
 def of_targets(info: TokenInfo, place_BP: jax.Array) -> TokenInfo:
-  """Return the info of targets at these places of the rows (-1: none), given that of the ordered tokens."""
+  """Return the info of targets at these places of the rows (-1: none), given that of the ordered
+  tokens.
+  """
   at_BP = jnp.maximum(place_BP, 0)
   own = jax.tree.map(lambda a: jnp.take_along_axis(a, at_BP, 1), info)
   order_BP = own.extras['order']

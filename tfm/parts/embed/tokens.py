@@ -21,28 +21,29 @@ from tfm.parts.stored import Stored
 
 @dataclasses.dataclass(frozen=True)
 class Tokens(Embed):
-  """E[token] * scale * D^power + E_type[type] + E_task[task], then norm and dropout after positions are added.
+  """E[token] * scale * D^power + E_type[type] + E_task[task], then norm and dropout after positions
+  are added.
 
-  Inputs, int32 `[B, T]`: `input_ids`; `attention_mask` (1: token, 0: padding) or `segment_ids` (0: padding, 1 and on:
-  documents packed in a row); `position_ids` (default: the place in the document); `token_type_ids`; `task_type_ids`;
-  `prefix_mask`; `global_attention_mask`; `order_ids` and `target_positions` `[B, P]` (see `tfm.parts.embed.targets`).
-  Padding holds ids of the vocabulary too: ids outside of it are an error, masked out or not
+  Inputs, int32 `[B, T]`: `input_ids`; `attention_mask` (1: token, 0: padding) or `segment_ids` (0:
+  padding, 1 and on: documents packed in a row); `position_ids` (default: the place in the
+  document); `token_type_ids`; `task_type_ids`; `prefix_mask`; `global_attention_mask`; `order_ids`
+  and `target_positions` `[B, P]` (see `tfm.parts.embed.targets`). Padding holds ids of the
+  vocabulary too: ids outside of it are an error, masked out or not
   (`tfm.parts.embed.ids_in_range`).
 
-  Attributes:
-    vocab: number of token ids. None shares the table of the model's own tokens (an encoder's `embed`).
-    scale, power: factors of the embeddings.
-    types: number of token types (BERT: 2).
-    tasks: number of task types (ERNIE 3.0, arXiv:2107.02137); task 0 unless `task_type_ids` are given.
-    rows: a norm applied to each row of the table wherever it is used (FixNorm).
-    norm, dropout: applied to the sum of embeddings and positions.
-    early_norm: apply `norm` before positions are added, not after (Blenderbot Small's decoder).
-    dim: width of the table, if it is not d_model; a projection follows (ALBERT's factorised embedding).
-    back: with `dim`, project to d_model before positions are added, and back to `dim` after the last layer, both
+  Attributes: vocab: number of token ids. None shares the table of the model's own tokens (an
+    encoder's `embed`). scale, power: factors of the embeddings. types: number of token types (BERT:
+    2). tasks: number of task types (ERNIE 3.0, arXiv:2107.02137); task 0 unless `task_type_ids` are
+    given. rows: a norm applied to each row of the table wherever it is used (FixNorm). norm,
+    dropout: applied to the sum of embeddings and positions. early_norm: apply `norm` before
+    positions are added, not after (Blenderbot Small's decoder). dim: width of the table, if it is
+    not d_model; a projection follows (ALBERT's factorised embedding). back: with `dim`, project to
+    d_model before positions are added, and back to `dim` after the last layer, both
       without biases (OPT-350M).
     query: add a learned vector for the inputs `target_positions` (XLNet).
-    mask_token: id of a token whose embedding is zero. The embeddings of the other tokens are multiplied by
-      0.88 / (1 - r), r the share of mask tokens in the document (ESM's token dropout). None: no such token.
+    mask_token: id of a token whose embedding is zero. The embeddings of the other tokens are
+      multiplied by 0.88 / (1 - r), r the share of mask tokens in the document (ESM's token
+      dropout). None: no such token.
   """
 
   needs: ClassVar = ('input_ids',)
@@ -107,7 +108,9 @@ class Tokens(Embed):
       yield 'back projects to the width of the table, which is that of the model. Expected dim=..., or back=false.'
     if self.early_norm and self.norm is None:
       yield 'early_norm moves the norm of the embeddings, and there is none. Expected norm=..., or early_norm=false.'
-    if self.mask_token is not None and not 0 <= self.mask_token < (self.vocab or self.mask_token + 1):
+    if self.mask_token is not None and not 0 <= self.mask_token < (
+      self.vocab or self.mask_token + 1
+    ):
       yield f'mask_token={self.mask_token} is no token id. Expected one of 0 to {(self.vocab or 1) - 1}, or none.'
     if self.dim is not None and self.dim < 1:
       yield f'dim={self.dim} is not a width. Expected at least 1, or none for the width of the model.'
@@ -121,7 +124,8 @@ class Tokens(Embed):
       wanted = (B, *value.shape[1:2]) if other == 'target_positions' else (B, T)
       if value.shape != wanted:
         raise errors.UserError(
-          f'apply: {name_of(other)} has shape {value.shape}. Expected {wanted}, as {name} is {ids.shape}.'
+          f'apply: {name_of(other)} has shape {value.shape}. Expected {wanted}, as {name} is '
+          f'{ids.shape}.'
         )
     if {'attention_mask', 'segment_ids'} <= set(given):
       raise errors.UserError(
@@ -130,16 +134,21 @@ class Tokens(Embed):
       )
     ids_in_range.check(name, ids, self.vocab, 'token ids')
     if 'token_type_ids' in given and self.types:
-      ids_in_range.check(name_of('token_type_ids'), given['token_type_ids'], self.types, 'token types')
+      ids_in_range.check(
+        name_of('token_type_ids'), given['token_type_ids'], self.types, 'token types'
+      )
     if limit is not None and 'position_ids' in given:
       ids_in_range.check(name_of('position_ids'), given['position_ids'], limit, 'positions')
     if limit is not None and limit < T:
       raise errors.UserError(
-        f'apply: {name} has {T} tokens, the position table {limit} rows. Expected at most {limit} tokens.'
+        f'apply: {name} has {T} tokens, the position table {limit} rows. Expected at most {limit} '
+        f'tokens.'
       )
 
   def info(self, inputs, shape):
-    return sequence_info({n: inputs[n] for n in ('attention_mask', 'segment_ids') if n in inputs}, shape)
+    return sequence_info(
+      {n: inputs[n] for n in ('attention_mask', 'segment_ids') if n in inputs}, shape
+    )
 
 
 class _Tokens(Module):
@@ -152,14 +161,20 @@ class _Tokens(Module):
     R = s.dim or d.d_model
     assert s.vocab is not None
     shape = (s.vocab, R)
-    self.table_VD = weight(self, 'table', sharded(d.init.weight('embed', *shape, d), f'V{width}'), shape, dtype)
+    self.table_VD = weight(
+      self, 'table', sharded(d.init.weight('embed', *shape, d), f'V{width}'), shape, dtype
+    )
     width = 'D' if s.back else width
     if s.types:
       shape = (s.types, d.d_model)
-      self.types_YD = self.param('types', sharded(d.init.weight('types', *shape, d), f'Y{width}'), shape, dtype)
+      self.types_YD = self.param(
+        'types', sharded(d.init.weight('types', *shape, d), f'Y{width}'), shape, dtype
+      )
     if s.tasks:
       shape = (s.tasks, d.d_model)
-      self.tasks_YD = self.param('tasks', sharded(d.init.weight('types', *shape, d), f'Y{width}'), shape, dtype)
+      self.tasks_YD = self.param(
+        'tasks', sharded(d.init.weight('types', *shape, d), f'Y{width}'), shape, dtype
+      )
     if s.query:
       init = sharded(d.init.weight('types', 1, d.d_model, d), width)
       self.query_R = self.param('query', init, (d.d_model,), dtype)
@@ -233,7 +248,9 @@ class _Tokens(Module):
     """Apply norm and dropout to the sum of embeddings and positions, and project it to d_model."""
     x_BTD = x_BTD if self.norm is None or self.spec.early_norm else self.norm(x_BTD)
     x_BTD = drop(x_BTD, self.spec.dropout, train, self)
-    return constrained(x_BTD if self.project is None or self.spec.back else self.project(x_BTD), 'BTD')
+    return constrained(
+      x_BTD if self.project is None or self.spec.back else self.project(x_BTD), 'BTD'
+    )
 
   def leave(self, x_BTD: jax.Array) -> jax.Array:
     """Project the last hidden state to the width of the table, if `back`."""
@@ -248,9 +265,13 @@ class _Tokens(Module):
 
 
 def _rescale(mask_BT: jax.Array, segment_BT: jax.Array) -> jax.Array:
-  """Return the factor of each embedding: 0 at mask tokens, 0.88 / (1 - share of them in the document) elsewhere."""
+  """Return the factor of each embedding: 0 at mask tokens, 0.88 / (1 - share of them in the
+  document) elsewhere.
+  """
   same_BTS = segment_BT[:, :, None] == segment_BT[:, None, :]
   length_BT = jnp.sum(same_BTS, -1)
   masked_BT = jnp.sum(same_BTS & mask_BT[:, None, :], -1)
-  kept_BT = jnp.maximum(1 - masked_BT / length_BT, 1e-6)  # in a document of mask tokens alone, all are zero anyway
+  kept_BT = jnp.maximum(
+    1 - masked_BT / length_BT, 1e-6
+  )  # in a document of mask tokens alone, all are zero anyway
   return jnp.where(mask_BT, 0.0, (1 - 0.15 * 0.8) / kept_BT)

@@ -19,13 +19,15 @@ from tfm.parts.norm.layer import LayerNorm
 
 @dataclasses.dataclass(frozen=True)
 class Waveform(Convolutions):
-  """A raw waveform through convolutions, and a projection to the width of the tower (wav2vec 2.0, arXiv:2006.11477).
+  """A raw waveform through convolutions, and a projection to the width of the tower (wav2vec 2.0,
+  arXiv:2006.11477).
 
   Inputs: `input_values`, float `[B, samples]`; `attention_mask`, int32 `[B, samples]`.
 
-  Attributes:
-    norm: 'first' normalises each channel of the first convolution over time (group norm with a group per channel;
-      padding counts), 'each' all channels of a vector after each convolution, before the activation.
+  Attributes: norm: 'first' normalises each channel of the first convolution over time (group norm
+    with a group per channel;
+      padding counts), 'each' all channels of a vector after each convolution, before the
+      activation.
     eps: that of the layer norm before the projection.
   """
 
@@ -94,9 +96,13 @@ class _OverTime(Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array) -> jax.Array:
     precision, D = self.dims.run.precision, x_BTD.shape[-1]
-    scale_D = self.param('scale', sharded(nn.initializers.ones, 'D'), (D,), precision.dtype('param'))
+    scale_D = self.param(
+      'scale', sharded(nn.initializers.ones, 'D'), (D,), precision.dtype('param')
+    )
     bias_D = self.param('bias', sharded(nn.initializers.zeros, 'D'), (D,), precision.dtype('param'))
     x_BDT = jnp.swapaxes(x_BTD, 1, 2).astype(precision.dtype('reduce'))
     y_BTD = jnp.swapaxes(standardized(x_BDT, 1e-5, True), 1, 2)
-    y_BTD = y_BTD * trailing(scale_D.astype(y_BTD.dtype), 3) + trailing(bias_D.astype(y_BTD.dtype), 3)
+    y_BTD = y_BTD * trailing(scale_D.astype(y_BTD.dtype), 3) + trailing(
+      bias_D.astype(y_BTD.dtype), 3
+    )
     return y_BTD.astype(x_BTD.dtype)

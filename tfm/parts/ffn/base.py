@@ -9,9 +9,12 @@ from tfm.core.registry import Part
 
 @dataclasses.dataclass(frozen=True)
 class FFN(Part):
-  """`make(dims)` returns a fresh module `(x_BTD, ctx) -> (y_BTD, aux)`, `aux` a scalar to add to the loss."""
+  """`make(dims)` returns a fresh module `(x_BTD, ctx) -> (y_BTD, aux)`, `aux` a scalar to add to
+  the loss.
+  """
 
-  #: Whether it can stand for E experts at once: rows in turn as `ctx.sizes_E` says, parameters with a leading axis E.
+  #: Whether it can stand for E experts at once: rows in turn as `ctx.sizes_E` says, parameters with
+  #: a leading axis E.
   stackable = False
 
   #: As `Mixer.joined`.
@@ -41,6 +44,8 @@ class FFN(Part):
     raise AssertionError(f'{type(self).__name__} must count its FLOPs')
 
   def updated(self, params: Any, load: Any) -> Any:
-    """The parameters after a step; `load` is what the module has sown into the collection of that name."""
+    """The parameters after a step; `load` is what the module has sown into the collection of that
+    name.
+    """
     del load
     return params

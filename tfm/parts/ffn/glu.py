@@ -17,9 +17,8 @@ from tfm.parts.ffn.base import FFN
 class Glu(FFN):
   """(act(x Wg) * (x Wu + shift)) Wd; as many parameters as an MLP of width f when d_ff = 2/3 f.
 
-  `limit` keeps x Wg below it and x Wu within +- it (GPT-OSS, with `shift` 1). `gate_scale` multiplies x Wg and
-  `out_scale` the output (Falcon-H1).
-  """
+  `limit` keeps x Wg below it and x Wu within +- it (GPT-OSS, with `shift` 1). `gate_scale`
+  multiplies x Wg and `out_scale` the output (Falcon-H1)."""
 
   d_ff: int = 1376
   act: Act = Swish()
@@ -51,7 +50,9 @@ class _Glu(nn.Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, float]:
     s, D = self.spec, self.dims.d_model
-    project = [Dense('DF', (D, s.d_ff), self.dims, bias=s.bias, name=name) for name in ('gate', 'up')]
+    project = [
+      Dense('DF', (D, s.d_ff), self.dims, bias=s.bias, name=name) for name in ('gate', 'up')
+    ]
     gate_BTF, up_BTF = together(x_BTD, *project, sizes_E=ctx.sizes_E)
     gate_BTF = gate_BTF if s.gate_scale == 1 else gate_BTF * s.gate_scale
     if s.limit is not None:

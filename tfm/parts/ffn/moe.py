@@ -1,4 +1,6 @@
-"""A mixture of experts: many feed-forwards, of which each token sees a few. Routers are in `tfm.parts.router`."""
+"""A mixture of experts: many feed-forwards, of which each token sees a few. Routers are in
+`tfm.parts.router`.
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -26,15 +28,17 @@ Params = Any
 
 @dataclasses.dataclass(frozen=True)
 class Moe(FFN):
-  """sum_e g_e FFN_e(x) over the experts e that the router chooses, plus a shared FFN(x) if there is one.
+  """sum_e g_e FFN_e(x) over the experts e that the router chooses, plus a shared FFN(x) if there is
+  one.
 
-  `shared` is one feed-forward that every token sees (DeepSeekMoE's n shared experts are one, n times as wide).
-  With `shared_gate` a token takes sigmoid(x w) of it (Qwen2's).
+  `shared` is one feed-forward that every token sees (DeepSeekMoE's n shared experts are one, n
+  times as wide). With `shared_gate` a token takes sigmoid(x w) of it (Qwen2's).
 
-  With `capacity` an expert takes no more than ceil(T k capacity / E) of the choices of a row of T, in the order of
-  its tokens, and the others come to nothing (Switch, GShard). What a token gets then depends on what else is in its
-  row, so such a model trains but does not generate. None drops nothing, at the cost of what is chosen. `slots` says
-  the same as a number of choices, whatever the length of the row (Switch's released models).
+  With `capacity` an expert takes no more than ceil(T k capacity / E) of the choices of a row of T,
+  in the order of its tokens, and the others come to nothing (Switch, GShard). What a token gets
+  then depends on what else is in its row, so such a model trains but does not generate. None drops
+  nothing, at the cost of what is chosen. `slots` says the same as a number of choices, whatever the
+  length of the row (Switch's released models).
 
   `scaled` says what g_e multiplies, the output of the expert or its input (FFN_e(g_e x), Llama 4).
   """
@@ -64,8 +68,12 @@ class Moe(FFN):
     return _Moe(self, dims)
 
   def flops(self, d_model):
-    shared = 0 if self.shared is None else self.shared.flops(d_model) + 2 * d_model * self.shared_gate
-    return int(2 * d_model * self.experts + self.active * self.experts * self.expert.flops(d_model) + shared)
+    shared = (
+      0 if self.shared is None else self.shared.flops(d_model) + 2 * d_model * self.shared_gate
+    )
+    return int(
+      2 * d_model * self.experts + self.active * self.experts * self.expert.flops(d_model) + shared
+    )
 
   def updated(self, params, load):
     return params | {'router': self.router.updated(params['router'], load['router'])}
@@ -106,13 +114,23 @@ class _Moe(Module):
     if s.slots is not None:
       route = within(route, E, s.slots)
     expert = s.expert.make(self.dims)
-    start = lambda key: expert.init(key, x_BTD[:1, :1], _ctx(jnp.zeros(E, jnp.int32), 1, ctx))['params']
+    start = lambda key: expert.init(key, x_BTD[:1, :1], _ctx(jnp.zeros(E, jnp.int32), 1, ctx))[
+      'params'
+    ]
     # Flax would compare shapes at each call, for which it starts the experts again.
-    params = self.param('expert', start) if self.is_initializing() else nn.unbox(self.get_variable('params', 'expert'))
+    params = (
+      self.param('expert', start)
+      if self.is_initializing()
+      else nn.unbox(self.get_variable('params', 'expert'))
+    )
     keys = {'dropout': self.make_rng('dropout')} if self.has_rng('dropout') else {}
 
-    def apply(params: Params, rows_BTD: jax.Array, sizes_E: jax.Array, rngs: dict[str, jax.Array]) -> jax.Array:
-      y_BTD, _ = expert.apply({'params': params}, rows_BTD, _ctx(sizes_E, rows_BTD.shape[1], ctx), rngs=rngs)
+    def apply(
+      params: Params, rows_BTD: jax.Array, sizes_E: jax.Array, rngs: dict[str, jax.Array]
+    ) -> jax.Array:
+      y_BTD, _ = expert.apply(
+        {'params': params}, rows_BTD, _ctx(sizes_E, rows_BTD.shape[1], ctx), rngs=rngs
+      )
       return y_BTD
 
     y_BTD = x_BTD
@@ -123,7 +141,9 @@ class _Moe(Module):
     if s.shared is not None:
       shared_BTD, _ = s.shared.make(self.dims).copy(name='shared')(x_BTD, ctx)
       if s.shared_gate:
-        gate_BT = jax.nn.sigmoid(Dense('D', (self.dims.d_model,), self.dims, name='shared_gate')(x_BTD))
+        gate_BT = jax.nn.sigmoid(
+          Dense('D', (self.dims.d_model,), self.dims, name='shared_gate')(x_BTD)
+        )
         shared_BTD = gate_BT[..., None] * shared_BTD
       y_BTD = y_BTD + shared_BTD
     return y_BTD, route.aux
@@ -135,7 +155,9 @@ def _ctx(sizes_E: jax.Array, rows: int, ctx: Ctx) -> Ctx:
 
 
 def within(route: Route, E: int, capacity: int) -> Route:
-  """The route without the choices that come, in the order of a row's tokens, after `capacity` others of an expert."""
+  """The route without the choices that come, in the order of a row's tokens, after `capacity`
+  others of an expert.
+  """
   B, T, C = route.expert_BTC.shape
   chosen = route.expert_BTC.reshape(B, T * C, 1) == jnp.arange(E).reshape(1, 1, E)
   place = jnp.sum(jnp.where(chosen, jnp.cumsum(chosen, axis=1), 0), -1).reshape(B, T, C)
@@ -143,13 +165,21 @@ def within(route: Route, E: int, capacity: int) -> Route:
 
 
 def mixed(
-  apply: Any, most: int, scaled: str, first: Any, count: int, x_BTD, expert_BTC, weight_BTC, params, rngs
+  apply: Any,
+  most: int,
+  scaled: str,
+  first: Any,
+  count: int,
+  x_BTD,
+  expert_BTC,
+  weight_BTC,
+  params,
+  rngs,
 ) -> jax.Array:
   """sum_e g_e FFN_e(x) over the `count` experts from `first` on, whose parameters these are.
 
-  The choices are sorted by expert, so that the rows of each are together: `apply` sees exactly those. With `scaled`
-  'input' it is FFN_e(g_e x).
-  """
+  The choices are sorted by expert, so that the rows of each are together: `apply` sees exactly
+  those. With `scaled` 'input' it is FFN_e(g_e x)."""
   (B, T, D), C = x_BTD.shape, expert_BTC.shape[-1]
   expert = expert_BTC.reshape(-1) - first
   expert = jnp.where((expert >= 0) & (expert < count), expert, count)
@@ -168,10 +198,11 @@ def mixed(
 
 @jax.custom_vjp
 def spread(x: jax.Array, token: jax.Array, place: jax.Array) -> jax.Array:
-  """x[token]: a token's numbers wherever it is wanted. `place[n]` are the rows that token n went to.
+  """x[token]: a token's numbers wherever it is wanted. `place[n]` are the rows that token n went
+  to.
 
-  It and `collected` are each other's gradient: both read by index, where autodiff would write by index, row by row.
-  """
+  It and `collected` are each other's gradient: both read by index, where autodiff would write by
+  index, row by row."""
   del place
   return x[token]
 
@@ -184,21 +215,28 @@ def collected(rows: jax.Array, token: jax.Array, place: jax.Array) -> jax.Array:
   return jnp.sum(found, 1, dtype=jnp.promote_types(rows.dtype, jnp.float32)).astype(rows.dtype)
 
 
-spread.defvjp(lambda x, t, p: (spread(x, t, p), (t, p)), lambda res, g: (collected(g, *res), None, None))
-collected.defvjp(lambda x, t, p: (collected(x, t, p), (t, p)), lambda res, g: (spread(g, *res), None, None))
+spread.defvjp(
+  lambda x, t, p: (spread(x, t, p), (t, p)), lambda res, g: (collected(g, *res), None, None)
+)
+collected.defvjp(
+  lambda x, t, p: (collected(x, t, p), (t, p)), lambda res, g: (spread(g, *res), None, None)
+)
 
 
 def _spread_over_mesh(part: Any, E: int, letters: Any) -> Any:
-  """`(x_BTD, route, params, rngs) -> y_BTD` by `part`, every device its own tokens and its own experts.
+  """`(x_BTD, route, params, rngs) -> y_BTD` by `part`, every device its own tokens and its own
+  experts.
 
-  Where tokens and experts are split over the same mesh axis, tokens are gathered along it and results summed and split
-  again; along an axis of experts only, results are summed. Other axes of the experts' parameters are gathered.
-  """
+  Where tokens and experts are split over the same mesh axis, tokens are gathered along it and
+  results summed and split again; along an axis of experts only, results are summed. Other axes of
+  the experts' parameters are gathered."""
 
   def run(x_BTD: jax.Array, route: Route, params: Params, rngs: dict[str, jax.Array]) -> jax.Array:
     (tokens,), (experts,) = mesh_axes('B', x_BTD.shape[:1]), mesh_axes('E', (E,))
     places = jax.tree.map(lambda p, axes: jax.P(*mesh_axes(axes, p.shape)), params, letters)
-    if not tokens and not any(any(place) for place in jax.tree.leaves(places, is_leaf=lambda p: isinstance(p, jax.P))):
+    if not tokens and not any(
+      any(place) for place in jax.tree.leaves(places, is_leaf=lambda p: isinstance(p, jax.P))
+    ):
       return part(0, E, x_BTD, route.expert_BTC, route.weight_BTC, params, rngs)
     both = tuple(n for n in tokens if n in experts)
     alone = tuple(n for n in experts if n not in tokens)
@@ -206,10 +244,14 @@ def _spread_over_mesh(part: Any, E: int, letters: Any) -> Any:
     def local(x_BTD, expert_BTC, weight_BTC, params, rngs):
       params = jax.tree.map(_whole, params, places)
       if both:
-        x_BTD, expert_BTC, weight_BTC = (_gather(a, both, 0) for a in (x_BTD, expert_BTC, weight_BTC))
+        x_BTD, expert_BTC, weight_BTC = (
+          _gather(a, both, 0) for a in (x_BTD, expert_BTC, weight_BTC)
+        )
       count = len(jax.tree.leaves(params)[0])
       first = lax.axis_index(experts) * count if experts else 0
-      rngs = {name: jax.random.fold_in(key, lax.axis_index(tokens + alone)) for name, key in rngs.items()}
+      rngs = {
+        name: jax.random.fold_in(key, lax.axis_index(tokens + alone)) for name, key in rngs.items()
+      }
       y_BTD = part(first, count, x_BTD, expert_BTC, weight_BTC, params, rngs)
       y_BTD = lax.psum(y_BTD, alone) if alone else y_BTD
       return lax.psum_scatter(y_BTD, both, scatter_dimension=0, tiled=True) if both else y_BTD

@@ -18,8 +18,9 @@ from tfm.parts.ffn.base import FFN
 class Xielu(FFN):
   """xielu(x Wu) Wd (arXiv:2411.13010), of Apertus.
 
-  xielu(x) = p x^2 + beta x for x > 0, else n (exp(min(x, eps)) - 1 - x) + beta x, with p = softplus(alpha_p) and
-  n = beta + softplus(alpha_n). A layer learns one alpha_p and one alpha_n; p and n start at 0.8.
+  xielu(x) = p x^2 + beta x for x > 0, else n (exp(min(x, eps)) - 1 - x) + beta x, with p =
+  softplus(alpha_p) and n = beta + softplus(alpha_n). A layer learns one alpha_p and one alpha_n; p
+  and n start at 0.8.
 
   Attributes:
     d_ff: width between the projections.
@@ -55,4 +56,6 @@ class _Xielu(Module):
   def _alpha(self, name: str, start: float) -> jax.Array:
     """Return a learned number in float32 whose softplus starts at `start`."""
     init = nn.initializers.constant(math.log(math.expm1(start)))
-    return self.param(name, sharded(init, ''), (), self.dims.run.precision.dtype('param')).astype(jnp.float32)
+    return self.param(name, sharded(init, ''), (), self.dims.run.precision.dtype('param')).astype(
+      jnp.float32
+    )

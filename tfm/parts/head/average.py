@@ -11,7 +11,8 @@ from tfm.parts.head.base import Head, HeadContext
 
 @dataclasses.dataclass(frozen=True)
 class Average(Head):
-  """`logits`, the mean of earlier outputs of one shape (DeiT's class and distillation logits, arXiv:2012.12877).
+  """`logits`, the mean of earlier outputs of one shape (DeiT's class and distillation logits,
+  arXiv:2012.12877).
 
   Attributes:
     of: names of the outputs.

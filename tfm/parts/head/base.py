@@ -36,9 +36,8 @@ class HeadContext(NamedTuple):
 class Head(Part):
   """`make(dims)` returns a module `(x_BTD, context: HeadContext) -> {name: output}`.
 
-  Attributes:
-    name: the name of the output, if it is not the usual one of its kind.
-    stream: the head is given the tokens of this stream only, of `embed=interleave`. None: all tokens.
+  Attributes: name: the name of the output, if it is not the usual one of its kind. stream: the head
+    is given the tokens of this stream only, of `embed=interleave`. None: all tokens.
   """
 
   name: str = dataclasses.field(default='', kw_only=True)
@@ -66,7 +65,9 @@ class Head(Part):
     return ()
 
   def examples(self, dtype: Any) -> dict[str, jax.Array]:
-    """Return outputs by the names in `reads`, of any size, from which its parameters can be started."""
+    """Return outputs by the names in `reads`, of any size, from which its parameters can be
+    started.
+    """
     del dtype
     return {}
 

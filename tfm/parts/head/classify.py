@@ -20,8 +20,9 @@ from tfm.parts.norm.base import Norm
 class Classify(Head):
   """norm(act(h W + b)) U + c, where h is the vector that `pick` names (see `tfm.parts.head.pick`).
 
-  Outputs: `logits` `[B, labels]` (`[B, T, labels]` for pick='each'; `class_logits` beside a language-model head), and
-  `pooler_output`, the vector before the labels, if there is an activation or no label.
+  Outputs: `logits` `[B, labels]` (`[B, T, labels]` for pick='each'; `class_logits` beside a
+  language-model head), and `pooler_output`, the vector before the labels, if there is an activation
+  or no label.
 
   Attributes:
     labels: number of classes; 0 returns only the vector.
@@ -47,7 +48,9 @@ class Classify(Head):
 
   def returns(self, alone):
     pooled = ('pooler_output',) if self.hidden is not None or not self.labels else ()
-    return (*pooled, self.name or ('logits' if alone else 'class_logits')) if self.labels else pooled
+    return (
+      (*pooled, self.name or ('logits' if alone else 'class_logits')) if self.labels else pooled
+    )
 
   def flops(self, dims, length):
     D, times = width(self.pick, dims.d_model), length if self.pick == 'each' else 1
@@ -59,7 +62,9 @@ class Classify(Head):
       yield from pick_lib.fits(self.pick, tower)
 
   def check(self) -> Iterator[str]:
-    if self.labels < 0 or (not self.labels and self.hidden is None and self.norm is None and self.pick == 'each'):
+    if self.labels < 0 or (
+      not self.labels and self.hidden is None and self.norm is None and self.pick == 'each'
+    ):
       yield f'labels={self.labels} and hidden={self.hidden} return nothing new. Expected labels, or an activation.'
     if self.late and (self.hidden is None or self.pick in ('each', 'first_patches')):
       yield (

@@ -1,4 +1,6 @@
-"""Logits over the codes of several codebooks, one set for each frame and codebook (MusicGen, arXiv:2306.05284)."""
+"""Logits over the codes of several codebooks, one set for each frame and codebook (MusicGen,
+arXiv:2306.05284).
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -13,7 +15,8 @@ from tfm.parts.head.base import Head, HeadContext
 
 @dataclasses.dataclass(frozen=True)
 class CodeLogits(Head):
-  """`logits` `[B, T, books, codes]`: h W_k + b_k for each codebook k (`code_logits` if there is a language-model head).
+  """`logits` `[B, T, books, codes]`: h W_k + b_k for each codebook k (`code_logits` if there is a
+  language-model head).
 
   *Differs*: MusicGen's logits in transformers are `[B * books, T, codes]`.
 

@@ -1,4 +1,6 @@
-"""Scores of labels for each frame, for connectionist temporal classification (CTC, Graves et al., 2006)."""
+"""Scores of labels for each frame, for connectionist temporal classification (CTC, Graves et al.,
+2006).
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -14,7 +16,8 @@ from tfm.parts.head.base import Head, HeadContext
 
 @dataclasses.dataclass(frozen=True)
 class Ctc(Head):
-  """h W + b for each frame: `logits` `[B, T, labels]` (`ctc_logits` if there is a language-model head).
+  """h W + b for each frame: `logits` `[B, T, labels]` (`ctc_logits` if there is a language-model
+  head).
 
   Attributes:
     labels: number of labels, with the blank.
@@ -49,4 +52,6 @@ class _Ctc(nn.Module):
     s = self.spec
     x_BTD = drop(x_BTD, s.dropout, context.train, self)
     name = s.name or ('logits' if context.alone else 'ctc_logits')
-    return {name: Dense('DV', (self.dims.d_model, s.labels), self.dims, bias=s.bias, name='out')(x_BTD)}
+    return {
+      name: Dense('DV', (self.dims.d_model, s.labels), self.dims, bias=s.bias, name='out')(x_BTD)
+    }

@@ -24,9 +24,8 @@ from tfm.parts.stored import Stored
 class Transform:
   """norm(act(x W + b)) before the head (BERT's masked-LM head).
 
-  Attributes:
-    act, norm, bias: the activation, the norm, and whether b is added.
-    dim: output width. None: that of the token table. A head with another width has a weight of its own (RemBERT,
+  Attributes: act, norm, bias: the activation, the norm, and whether b is added. dim: output width.
+    None: that of the token table. A head with another width has a weight of its own (RemBERT,
       arXiv:2010.12821).
   """
 
@@ -83,7 +82,8 @@ class Lm(Head):
       )
     if self.tied and self.transform is None and e.d_out is None and table != tower.d_model:
       yield (
-        f'lm is tied to a table of width embed.dim={e.dim}, and hidden states have d_model={tower.d_model}. '
+        f'lm is tied to a table of width embed.dim={e.dim}, and hidden states have '
+        f'd_model={tower.d_model}. '
         'Expected lm.transform, which projects to that width, or lm.tied=false.'
       )
 
@@ -97,7 +97,10 @@ class _Lm(Module):
     s, d, V = self.spec, self.dims, self.dims.vocab
     dtype = d.run.precision.dtype('param')
     if s.transform is not None:
-      R, width = s.transform.dim or d.d_table or d.d_model, 'R' if d.d_table or s.transform.dim else 'D'
+      R, width = (
+        s.transform.dim or d.d_table or d.d_model,
+        'R' if d.d_table or s.transform.dim else 'D',
+      )
       x_BTD = Dense(f'D{width}', (d.d_model, R), d, bias=s.transform.bias, name='transform')(x_BTD)
       x_BTD = s.transform.norm.make(d, width).copy(name='norm')(s.transform.act(x_BTD))
     factor = s.scale * d.d_model**s.power
@@ -105,10 +108,14 @@ class _Lm(Module):
       x_BTD = x_BTD * jnp.asarray(factor, x_BTD.dtype)
     if s.tied:
       table_VD = context.table
-      logits_BTV = table_VD.contract(x_BTD) if isinstance(table_VD, Stored) else against_rows(x_BTD, table_VD)
+      logits_BTV = (
+        table_VD.contract(x_BTD) if isinstance(table_VD, Stored) else against_rows(x_BTD, table_VD)
+      )
     else:
       logits_BTV = Dense('DV', (x_BTD.shape[-1], V), d, name='head', role='head')(x_BTD)
     if s.bias:
       bias_V = self.param('bias', sharded(nn.initializers.zeros, 'V'), (V,), dtype)
       logits_BTV = logits_BTV + trailing((factor * bias_V).astype(x_BTD.dtype), 3)
-    return {s.name or 'logits': logits_BTV if s.cap is None else s.cap * jnp.tanh(logits_BTV / s.cap)}
+    return {
+      s.name or 'logits': logits_BTV if s.cap is None else s.cap * jnp.tanh(logits_BTV / s.cap)
+    }

@@ -10,12 +10,16 @@ from tfm.core import errors
 from tfm.parts.head.base import HeadContext
 from tfm.parts.tokeninfo import TokenInfo
 
-#: first, last: the first or last token that is not padding. second: the one after the first (DeiT's distillation
-#: token). end: the last position, padding or not (SigLIP). mean: over all tokens that are not padding. patches: the
-#: mean over image patches, without class and register tokens. first_patches: `first` and `patches` concatenated.
-#: largest: the token with the largest id (CLIP, whose end token is its last id). A number: the first token with this
-#: id, or the first of all if there is none (an end token below added ones). each: every token by itself.
-Pick = Literal['first', 'second', 'last', 'end', 'mean', 'patches', 'first_patches', 'largest', 'each'] | int
+#: first, last: the first or last token that is not padding. second: the one after the first (DeiT's
+#: distillation token). end: the last position, padding or not (SigLIP). mean: over all tokens that
+#: are not padding. patches: the mean over image patches, without class and register tokens.
+#: first_patches: `first` and `patches` concatenated. largest: the token with the largest id (CLIP,
+#: whose end token is its last id). A number: the first token with this id, or the first of all if
+#: there is none (an end token below added ones). each: every token by itself.
+Pick = (
+  Literal['first', 'second', 'last', 'end', 'mean', 'patches', 'first_patches', 'largest', 'each']
+  | int
+)
 
 
 #: Kinds that take a token from the front of a row.
@@ -28,10 +32,13 @@ def width(pick: Pick, d: int) -> int:
 
 
 def fits(pick: Pick, tower: Any) -> Iterator[str]:
-  """Yield a sentence if `pick` takes a token that depends on no other, or looks for one that a tower never has."""
+  """Yield a sentence if `pick` takes a token that depends on no other, or looks for one that a
+  tower never has.
+  """
   if pick in _EARLY and tower.causal and _reads_rows(tower):
     yield (
-      f'pick={pick} takes a token that cannot attend to the rest of the row, as every mixer is causal. '
+      f'pick={pick} takes a token that cannot attend to the rest of the row, as every mixer is '
+      f'causal. '
       'Expected pick=last, or pick=mean.'
     )
   if pick in ('patches', 'first_patches') and 'grid' not in tower.embed.provides:
@@ -57,7 +64,9 @@ def picked(x_BTD: jax.Array, context: HeadContext, pick: Pick) -> jax.Array:
   if pick in ('patches', 'first_patches'):
     grid_BT2 = context.info.get('grid')
     if grid_BT2 is None:
-      raise errors.UserError(f'head: pick={pick} needs image patches, and the tower has none. Expected pick=mean.')
+      raise errors.UserError(
+        f'head: pick={pick} needs image patches, and the tower has none. Expected pick=mean.'
+      )
     mean_BD = _mean(x_BTD, real_BT & (grid_BT2[..., 0] >= 0))
     if pick == 'patches':
       return mean_BD
@@ -65,7 +74,9 @@ def picked(x_BTD: jax.Array, context: HeadContext, pick: Pick) -> jax.Array:
   T = real_BT.shape[1]
   if pick == 'largest' or isinstance(pick, int):
     if (ids_BT := context.inputs.get('input_ids')) is None:
-      raise errors.UserError(f'head: pick={pick} needs input_ids. Expected them beside the outputs of the tower.')
+      raise errors.UserError(
+        f'head: pick={pick} needs input_ids. Expected them beside the outputs of the tower.'
+      )
     place_B = jnp.argmax(ids_BT if pick == 'largest' else ids_BT == pick, 1)
   elif pick == 'last':
     place_B = T - 1 - jnp.argmax(real_BT[:, ::-1], 1)
@@ -75,12 +86,16 @@ def picked(x_BTD: jax.Array, context: HeadContext, pick: Pick) -> jax.Array:
 
 
 def _reads_rows(tower: Any) -> bool:
-  """Return whether tokens of the tower learn of each other, and of nothing else, through its mixers."""
+  """Return whether tokens of the tower learn of each other, and of nothing else, through its
+  mixers.
+  """
   mixes = any(block.mixer is not None for segment in tower.segments for block in segment.pattern)
   return mixes and not tower.reads_towers
 
 
-def of_stream(x_BTD: jax.Array, info: TokenInfo, index: int, count: int) -> tuple[jax.Array, TokenInfo]:
+def of_stream(
+  x_BTD: jax.Array, info: TokenInfo, index: int, count: int
+) -> tuple[jax.Array, TokenInfo]:
   """Return the vectors and the info of stream `index`, of `count` streams that take turns."""
   return jax.tree.map(lambda a: a[:, index::count], (x_BTD, info))
 

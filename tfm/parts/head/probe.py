@@ -1,4 +1,6 @@
-"""Attention pooling: a learned query attends to all tokens of a sequence (SigLIP, arXiv:2303.15343)."""
+"""Attention pooling: a learned query attends to all tokens of a sequence (SigLIP,
+arXiv:2303.15343).
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -25,7 +27,8 @@ _TOWER = 'tokens'  # the name under which the attention finds the tokens of its 
 
 @dataclasses.dataclass(frozen=True)
 class Probe(Head):
-  """a + ffn(norm(a)), where a is the attention of one learned query to all tokens that are not padding.
+  """a + ffn(norm(a)), where a is the attention of one learned query to all tokens that are not
+  padding.
 
   Output: `pooler_output` `[B, D]`, or another `name` such as `image_embeds`.
 

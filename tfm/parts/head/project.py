@@ -1,4 +1,6 @@
-"""One vector per sequence in a space of another width, where it is compared with others (CLIP, arXiv:2103.00020)."""
+"""One vector per sequence in a space of another width, where it is compared with others (CLIP,
+arXiv:2103.00020).
+"""
 
 from collections.abc import Iterator
 import dataclasses

@@ -19,8 +19,9 @@ _SUFFIX = '_embeds'
 class Similarity(Head):
   """exp(s) x y^T + b, with learned numbers s and b, for the vectors x and y of two outputs.
 
-  Outputs: `logits_per_text` `[texts, images]` and `logits_per_image`, its transpose, for the outputs `text_embeds`
-  and `image_embeds`; of others `_per_` and their name without `_embeds`. The two may have different batch sizes.
+  Outputs: `logits_per_text` `[texts, images]` and `logits_per_image`, its transpose, for the
+  outputs `text_embeds` and `image_embeds`; of others `_per_` and their name without `_embeds`. The
+  two may have different batch sizes.
 
   Attributes:
     rows, columns: names of the two outputs, `[B, R]` each.

@@ -18,8 +18,8 @@ from tfm.parts.modulation import ZERO
 class Unpatchify(Head):
   """`predictions` `[B, channels, H, W]`: h W + b of each patch, put in its place.
 
-  Tokens before the patches are left out. A patch is projected to its pixels row by row, the channels of a pixel side by
-  side.
+  Tokens before the patches are left out. A patch is projected to its pixels row by row, the
+  channels of a pixel side by side.
 
   Attributes:
     size: side of a patch in pixels, p; the image is p times the grid of patches.
@@ -62,11 +62,16 @@ class _Unpatchify(nn.Module):
     s, (B, T, D), grid = self.spec, x_BTD.shape, context.grid
     if grid is None or grid[0] * grid[1] > T:
       raise errors.UserError(
-        f'head=unpatchify: needs a grid of image patches, and the sequence has {T} tokens of grid {grid}. '
+        f'head=unpatchify: needs a grid of image patches, and the sequence has {T} tokens of grid '
+        f'{grid}. '
         'Expected embed=patches of images.'
       )
     dims = self.dims.replace(init=ZERO) if s.zero_init else self.dims
     (h, w), p, C = grid, s.size, s.channels
     y_BTR = Dense('DR', (D, p * p * C), dims, bias=s.bias, name='out')(x_BTD[:, T - h * w :])
     squares = y_BTR.reshape(B, h, w, p, p, C)
-    return {s.name or 'predictions': jnp.transpose(squares, (0, 5, 1, 3, 2, 4)).reshape(B, C, h * p, w * p)}
+    return {
+      s.name or 'predictions': jnp.transpose(squares, (0, 5, 1, 3, 2, 4)).reshape(
+        B, C, h * p, w * p
+      )
+    }

@@ -9,7 +9,9 @@ from tfm.parts.init.base import Init
 
 @dataclasses.dataclass(frozen=True)
 class T5Init(Init):
-  """N(0, 1 / n_in) times `factor`, except q: N(0, 1 / (D H)), so that scores start small without being divided."""
+  """N(0, 1 / n_in) times `factor`, except q: N(0, 1 / (D H)), so that scores start small without
+  being divided.
+  """
 
   factor: float = 1.0
 

@@ -15,7 +15,8 @@ from tfm.parts.tokeninfo import TokenInfo
 
 
 class Band(NamedTuple):
-  """A mask that depends on the distance of two tokens, and on whether they share a segment, and on nothing else.
+  """A mask that depends on the distance of two tokens, and on whether they share a segment, and on
+  nothing else.
 
   Attributes:
     back: how many positions before its own a query may attend to; None: any number.
@@ -32,10 +33,9 @@ class Band(NamedTuple):
 class Mask(Part):
   """Everybody sees everybody: the full mask.
 
-  A mask is called with infos that broadcast against each other (queries `[B, T, 1]`, keys `[B, 1, S]`, or a kernel's
-  tiles of them) and returns where looking is allowed. Padding and other documents are out of sight whatever the mask:
-  attention joins every mask with `Segments`.
-  """
+  A mask is called with infos that broadcast against each other (queries `[B, T, 1]`, keys `[B, 1,
+  S]`, or a kernel's tiles of them) and returns where looking is allowed. Padding and other
+  documents are out of sight whatever the mask: attention joins every mask with `Segments`."""
 
   def __call__(self, q: TokenInfo, k: TokenInfo) -> jax.Array:
     return jnp.ones(jnp.broadcast_shapes(q.positions.shape, k.positions.shape), bool)
@@ -65,8 +65,9 @@ class Mask(Part):
     return Band() if type(self) is Mask else None
 
   def reach(self, i_T: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """The first key that each query `i_T` of a document of n tokens sees and the one after the last, or None if what
-    a query sees has gaps. A prefix that is read from the input counts as empty."""
+    """The first key that each query `i_T` of a document of n tokens sees and the one after the
+    last, or None if what a query sees has gaps. A prefix that is read from the input counts as
+    empty."""
     return np.zeros_like(i_T), np.full_like(i_T, n)
 
   def pairs(self, n: int) -> int:
@@ -77,12 +78,15 @@ class Mask(Part):
     total = 0
     for start in range(0, n, 1024):
       query = key[:, :, start : start + 1024].swapaxes(1, 2)
-      total += int(np.sum(self(*(TokenInfo(jnp.asarray(p), jnp.ones_like(p)) for p in (query, key)))))
+      total += int(
+        np.sum(self(*(TokenInfo(jnp.asarray(p), jnp.ones_like(p)) for p in (query, key))))
+      )
     return total
 
   def views(self) -> tuple['View', ...]:
-    """The mask as the union of masks that share no pair, each in the order that suits it: what kernels go by that skip
-    tiles. A mask that knows no better order than that of the row is one view of itself."""
+    """The mask as the union of masks that share no pair, each in the order that suits it: what
+    kernels go by that skip tiles. A mask that knows no better order than that of the row is one
+    view of itself."""
     return (View(self),)
 
   def __and__(self, other: 'Mask') -> 'Mask':
@@ -91,11 +95,11 @@ class Mask(Part):
 
 @dataclasses.dataclass(frozen=True)
 class View:
-  """A mask, and the orders of a document's queries and keys in which its pairs stand close together.
+  """A mask, and the orders of a document's queries and keys in which its pairs stand close
+  together.
 
-  An order is a function of infos, int32 `[B, T]`, that tokens are sorted by (None: as they stand in the row). It
-  decides what attention costs, not what it says.
-  """
+  An order is a function of infos, int32 `[B, T]`, that tokens are sorted by (None: as they stand in
+  the row). It decides what attention costs, not what it says."""
 
   mask: Mask
   queries: Callable[[TokenInfo], jax.Array] | None = None
@@ -114,7 +118,11 @@ class Both(Mask):
 
   def reach(self, i_T, n):
     left, right = self.left.reach(i_T, n), self.right.reach(i_T, n)
-    return None if left is None or right is None else (np.maximum(left[0], right[0]), np.minimum(left[1], right[1]))
+    return (
+      None
+      if left is None or right is None
+      else (np.maximum(left[0], right[0]), np.minimum(left[1], right[1]))
+    )
 
   @property
   def band(self):
@@ -149,7 +157,8 @@ def _least(*distances: int | None) -> int | None:
 
 
 def scrambled(x: jax.Array, seed: int) -> jax.Array:
-  """x through a bijection of the 32-bit integers, picked by `seed`: distinct x stay distinct (MurmurHash3's finaliser).
+  """x through a bijection of the 32-bit integers, picked by `seed`: distinct x stay distinct
+  (MurmurHash3's finaliser).
 
   Elementwise, and in int32, which kernels have.
   """

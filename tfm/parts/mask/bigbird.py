@@ -11,14 +11,16 @@ from tfm.parts.mask.base import Mask, pairs_by_block, scrambled
 
 @dataclasses.dataclass(frozen=True)
 class BigBird(Mask):
-  """By blocks: the first and the last see and are seen by all; the others see 3 around them and `random` more.
+  """By blocks: the first and the last see and are seen by all; the others see 3 around them and
+  `random` more.
 
-  2 n + 2 (4 + r) + (n - 4) (5 + r) pairs of blocks for a document of `length` tokens, n blocks. The r are drawn without
-  repeats from the blocks not seen anyway, a function of `seed` and the query's block.
+  2 n + 2 (4 + r) + (n - 4) (5 + r) pairs of blocks for a document of `length` tokens, n blocks. The
+  r are drawn without repeats from the blocks not seen anyway, a function of `seed` and the query's
+  block.
 
-  A token does not know where its document ends, so `length` says which block is the last: a shorter document has none,
-  and of the random blocks those that it has; of a longer one all that follows belongs to the last block. It looks
-  ahead: a mask for encoders.
+  A token does not know where its document ends, so `length` says which block is the last: a shorter
+  document has none, and of the random blocks those that it has; of a longer one all that follows
+  belongs to the last block. It looks ahead: a mask for encoders.
 
   *Differs*: Hugging Face draws anew for each layer, and not at all outside training.
   """
@@ -36,13 +38,17 @@ class BigBird(Mask):
   def __call__(self, q, k):
     last = self.blocks - 1
     row, column = (jnp.minimum(info.positions // self.block, last) for info in (q, k))
-    ok = (row == 0) | (row == last) | (column == 0) | (column == last) | (jnp.abs(row - column) <= 1)
+    ok = (
+      (row == 0) | (row == last) | (column == 0) | (column == last) | (jnp.abs(row - column) <= 1)
+    )
     for drawn in self._drawn(row):
       ok |= column == drawn
     return ok
 
   def _drawn(self, row: jax.Array) -> Iterator[jax.Array]:
-    """The random blocks of each row of blocks but the first and the last (Floyd's sample without repeats)."""
+    """The random blocks of each row of blocks but the first and the last (Floyd's sample without
+    repeats).
+    """
     n = self.blocks
     beside_an_end = (row == 1) | (row == n - 2)
     candidates = n - 5 + beside_an_end
@@ -69,7 +75,8 @@ class BigBird(Mask):
       yield f'block={self.block}, random={self.random} is no size. Expected at least 1 and at least 0.'
     elif self.blocks < 5 + self.random:
       yield (
-        f'length={self.length} has {self.blocks} blocks of {self.block}, too few for {self.random} random ones. Expected '
+        f'length={self.length} has {self.blocks} blocks of {self.block}, too few for {self.random} '
+        f'random ones. Expected '
         f'at least {5 + self.random}, {(5 + self.random) * self.block} tokens.'
       )
     elif self.blocks >= 65_536:

@@ -13,14 +13,14 @@ _BITS = 30
 
 @dataclasses.dataclass(frozen=True)
 class Blocks(Mask):
-  """Query block i sees key block j where `rows[i][j]` is '1': `blocks(rows=(100, 110, 011), block=64)`.
+  """Query block i sees key block j where `rows[i][j]` is '1': `blocks(rows=(100, 110, 011),
+  block=64)`.
 
-  Blocks have `block` tokens; what comes after the last one belongs to it. A block that sees itself sees all of itself:
-  join with `causal` for a decoder.
+  Blocks have `block` tokens; what comes after the last one belongs to it. A block that sees itself
+  sees all of itself: join with `causal` for a decoder.
 
-  *Cost*: n ceil(n / 30) selections a query, which are no gather, so that kernels can run them on tiles: rows by the
-  dozen, not by the thousand.
-  """
+  *Cost*: n ceil(n / 30) selections a query, which are no gather, so that kernels can run them on
+  tiles: rows by the dozen, not by the thousand."""
 
   rows: tuple[str, ...] = ('10', '11')
   block: int = 64
@@ -46,5 +46,7 @@ class Blocks(Mask):
   def check(self) -> Iterator[str]:
     if self.block < 1:
       yield f'block={self.block} is no block. Expected at least 1 token.'
-    if not self.rows or any(len(row) != len(self.rows) or set(row) - {'0', '1'} for row in self.rows):
+    if not self.rows or any(
+      len(row) != len(self.rows) or set(row) - {'0', '1'} for row in self.rows
+    ):
       yield f'rows={self.rows} is no square of 0 and 1. Expected as many rows as columns, such as (10, 11).'

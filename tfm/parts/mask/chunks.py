@@ -8,7 +8,8 @@ from tfm.parts.mask.base import Mask
 
 @dataclasses.dataclass(frozen=True)
 class Chunks(Mask):
-  """Keys of the query's own chunk, positions c `size` to (c + 1) `size` - 1; joined with `causal` in a decoder.
+  """Keys of the query's own chunk, positions c `size` to (c + 1) `size` - 1; joined with `causal`
+  in a decoder.
 
   *Cost*: n `size` pairs, half of them where it is causal.
   """

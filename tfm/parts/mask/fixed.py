@@ -14,11 +14,12 @@ from tfm.parts.tokeninfo import TokenInfo
 
 @dataclasses.dataclass(frozen=True)
 class Fixed(Mask):
-  """Earlier keys of one's own block of l, and those that stand at one of the last c = `summary` places of any block.
+  """Earlier keys of one's own block of l, and those that stand at one of the last c = `summary`
+  places of any block.
 
-  `see` is both in one layer ('union'), or one of them for blocks that take turns in a pattern: 'local', then
-  'summary'; two such layers join any two tokens of different blocks through a summary.
-  """
+  `see` is both in one layer ('union'), or one of them for blocks that take turns in a pattern:
+  'local', then 'summary'; two such layers join any two tokens of different blocks through a
+  summary."""
 
   block: int = 128
   summary: int = 8
@@ -38,7 +39,11 @@ class Fixed(Mask):
 
   def views(self):
     # Summaries of all blocks first: the others are then seen by their own block alone.
-    return super().views() if self.see == 'local' else (View(self, keys=lambda k: self._plain(k).astype(jnp.int32)),)
+    return (
+      super().views()
+      if self.see == 'local'
+      else (View(self, keys=lambda k: self._plain(k).astype(jnp.int32)),)
+    )
 
   def reach(self, i_T, n):
     return (i_T // self.block * self.block, i_T + 1) if self.see == 'local' else None

@@ -9,11 +9,12 @@ from tfm.parts.mask.base import Mask, View, scrambled
 class Permutation(Mask):
   """rank(key) <= rank(query), in an order of positions picked by `seed`: n (n + 1) / 2 pairs.
 
-  Without `itself` a token does not see itself (XLNet's query stream): n (n - 1) / 2 pairs, and the first of the order
-  sees nobody. The order is that of scrambled positions, which has no ties and is there at any length.
+  Without `itself` a token does not see itself (XLNet's query stream): n (n - 1) / 2 pairs, and the
+  first of the order sees nobody. The order is that of scrambled positions, which has no ties and is
+  there at any length.
 
-  *Differs*: the paper draws an order for each sequence and step; here every document has that of `seed`.
-  """
+  *Differs*: the paper draws an order for each sequence and step; here every document has that of
+  `seed`."""
 
   seed: int = 0
   itself: bool = True

@@ -10,11 +10,11 @@ from tfm.parts.mask.base import Mask
 
 @dataclasses.dataclass(frozen=True)
 class Prefix(Mask):
-  """Key in the prefix, or key position <= query position: n m + (n - m)(n - m + 1) / 2 pairs, rows of the prefix m.
+  """Key in the prefix, or key position <= query position: n m + (n - m)(n - m + 1) / 2 pairs, rows
+  of the prefix m.
 
-  The prefix is the first `length` positions of a document, or, without a length, what the input `prefix_mask` says
-  (nothing, if it is not given).
-  """
+  The prefix is the first `length` positions of a document, or, without a length, what the input
+  `prefix_mask` says (nothing, if it is not given)."""
 
   length: int | None = None
 

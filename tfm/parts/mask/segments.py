@@ -1,4 +1,6 @@
-"""Documents packed in one row do not see each other, nobody sees padding, and an order that is told is kept."""
+"""Documents packed in one row do not see each other, nobody sees padding, and an order that is told
+is kept.
+"""
 
 import dataclasses
 
@@ -7,7 +9,8 @@ from tfm.parts.mask.base import Band, Mask
 
 @dataclasses.dataclass(frozen=True)
 class Segments(Mask):
-  """Same segment, and not padding (segment 0). Attention adds it to every mask; alone it is full within a document.
+  """Same segment, and not padding (segment 0). Attention adds it to every mask; alone it is full
+  within a document.
 
   Where infos tell an order of prediction, also order(key) < bound(query): see `tfm.model.targets`.
   """

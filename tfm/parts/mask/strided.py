@@ -11,10 +11,12 @@ from tfm.parts.mask.base import Band, Mask, View
 
 @dataclasses.dataclass(frozen=True)
 class Strided(Mask):
-  """The last l = `stride` keys, oneself included, and every l-th one before: O(n sqrt n) pairs for l near sqrt n.
+  """The last l = `stride` keys, oneself included, and every l-th one before: O(n sqrt n) pairs for
+  l near sqrt n.
 
-  `see` is both in one layer ('union'), or one of them for blocks that take turns in a pattern: 'local', then 'stride';
-  two such layers join any two tokens. 'beyond' are those of 'stride' that are not 'local'.
+  `see` is both in one layer ('union'), or one of them for blocks that take turns in a pattern:
+  'local', then 'stride'; two such layers join any two tokens. 'beyond' are those of 'stride' that
+  are not 'local'.
 
   *Differs*: the paper's text has l + 1 local keys, its code l.
   """
@@ -37,7 +39,9 @@ class Strided(Mask):
     if self.see == 'local':
       return super().views()
     if self.see == 'union':
-      return tuple(v for see in ('local', 'beyond') for v in dataclasses.replace(self, see=see).views())
+      return tuple(
+        v for see in ('local', 'beyond') for v in dataclasses.replace(self, see=see).views()
+      )
     column = lambda info: info.positions % self.stride
     return (View(self, column, column),)
 

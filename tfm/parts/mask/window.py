@@ -12,9 +12,8 @@ from tfm.parts.mask.base import Band, Mask, View
 class Window(Mask):
   """The last `size` keys, oneself included: W n - W (W - 1) / 2 pairs for W <= n.
 
-  With `ahead` as many later keys are seen too (an encoder's window of 2 `size` - 1). With a `step` they stand that far
-  apart (dilated: `size` keys span (`size` - 1) `step` + 1 positions).
-  """
+  With `ahead` as many later keys are seen too (an encoder's window of 2 `size` - 1). With a `step`
+  they stand that far apart (dilated: `size` keys span (`size` - 1) `step` + 1 positions)."""
 
   size: int = 128
   ahead: bool = False

@@ -1,4 +1,6 @@
-"""Multi-head attention with any number of key heads (MHA, GQA, MQA), any mask and any relative position."""
+"""Multi-head attention with any number of key heads (MHA, GQA, MQA), any mask and any relative
+position.
+"""
 
 import dataclasses
 from typing import ClassVar
@@ -31,12 +33,11 @@ from tfm.parts.tokeninfo import TokenInfo
 class Attention(Heads, MaskedMixer):
   """softmax(q k scale + bias, where the mask allows) v Wo; the other fields are those of `Heads`.
 
-  Attributes:
-    relative: the relative position of queries and keys.
-    mask: the attention mask.
-    rotate_first: rotate queries and keys before they are normalised and clipped, not after (HunYuan).
-    length_scale: a factor of the queries that grows with their position (Ministral 3). None: none.
-    gated: multiply the output of every head by sigmoid(x Wg), number by number, before Wo (arXiv:2505.06708); Wg has a
+  Attributes: relative: the relative position of queries and keys. mask: the attention mask.
+    rotate_first: rotate queries and keys before they are normalised and clipped, not after
+    (HunYuan). length_scale: a factor of the queries that grows with their position (Ministral 3).
+    None: none. gated: multiply the output of every head by sigmoid(x Wg), number by number, before
+    Wo (arXiv:2505.06708); Wg has a
       bias where Wq has one.
   """
 
@@ -107,27 +108,41 @@ class _Attention(Module):
     contents = relative.contents + self.contents(project_q, project_k, dims, ctx)
     more = contents, relative.products, relative.added
     scores = make_scores(self, s, H, ctx, s.effective_mask, relative.biases(N), *more)
-    capture(self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, q_info, k_info, scores, 'float32'))
-    y_BTNH = self.dims.run.attend(q_BTNH, k_BSKH, v_BSKH, q_info, k_info, scores, self.dims.run.precision.reduce)
+    capture(
+      self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, q_info, k_info, scores, 'float32')
+    )
+    y_BTNH = self.dims.run.attend(
+      q_BTNH, k_BSKH, v_BSKH, q_info, k_info, scores, self.dims.run.precision.reduce
+    )
     y_BTNH = self.mixed(y_BTNH, x_BTD, scores, relative, dims, ctx)
     if s.gated:
-      y_BTNH = y_BTNH * jax.nn.sigmoid(Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='gate')(x_BTD))
+      y_BTNH = y_BTNH * jax.nn.sigmoid(
+        Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='gate')(x_BTD)
+      )
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
 
   def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:
     """(what keys and values are made of, where queries stand, where those stand)."""
     return x_BTD, ctx.info, ctx.info
 
-  def seen(self, k_BSKH: jax.Array, v_BSKH: jax.Array, info: TokenInfo) -> tuple[jax.Array, jax.Array, TokenInfo]:
-    """The keys and values that queries meet and where they stand, given those of all tokens that are kept."""
+  def seen(
+    self, k_BSKH: jax.Array, v_BSKH: jax.Array, info: TokenInfo
+  ) -> tuple[jax.Array, jax.Array, TokenInfo]:
+    """The keys and values that queries meet and where they stand, given those of all tokens that
+    are kept.
+    """
     return k_BSKH, v_BSKH, info
 
-  def mixed(self, y_BTNH: jax.Array, x_BTD: jax.Array, scores: Scores, relative, dims: Dims, ctx: Ctx) -> jax.Array:
+  def mixed(
+    self, y_BTNH: jax.Array, x_BTD: jax.Array, scores: Scores, relative, dims: Dims, ctx: Ctx
+  ) -> jax.Array:
     """Return the values of the heads before the output projection, given those of this attention."""
     return y_BTNH
 
   def contents(self, project_q: Dense, project_k: Dense, dims: Dims, ctx: Ctx) -> tuple:
-    """More that is added to q k, as `Hooks.content` is; for kinds of attention that look at more than tokens."""
+    """More that is added to q k, as `Hooks.content` is; for kinds of attention that look at more
+    than tokens.
+    """
     return ()
 
 
@@ -142,7 +157,9 @@ def make_scores(
   products: tuple = (),
   added: tuple = (),
 ) -> Scores:
-  """How the attention module `module` of spec `s` forms its scores; its sink and its dropout belong to the module."""
+  """How the attention module `module` of spec `s` forms its scores; its sink and its dropout belong
+  to the module.
+  """
   sink_N = None
   if s.sink:
     sink_N = module.param('sink', sharded(nn.initializers.zeros, 'N'), (s.heads,), jnp.float32)

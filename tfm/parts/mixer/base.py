@@ -17,12 +17,14 @@ Cache = Any  # The cache of one layer: see `tfm.parts.state`.
 
 @dataclasses.dataclass(frozen=True)
 class Mixer(Part):
-  """`make(dims)` returns a fresh module `(x_BTD, ctx, cache) -> (y_BTD, cache)`; `cache` None means none is kept.
+  """`make(dims)` returns a fresh module `(x_BTD, ctx, cache) -> (y_BTD, cache)`; `cache` None means
+  none is kept.
 
   `heads` of every mixer in a stack that shares a relative position must agree.
   """
 
-  #: Names of projections that only `parts.dense.together` asks, all of one input: their weights may be laid out as one.
+  #: Names of projections that only `parts.dense.together` asks, all of one input: their weights may
+  #: be laid out as one.
   joined: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
   def make(self, dims: Any) -> Any:
@@ -33,24 +35,36 @@ class Mixer(Part):
     """Return the state of a layer while decoding, by name: entries per token and arrays per row."""
     raise AssertionError(f'{type(self).__name__} must name its state')
 
-  def init_cache(self, d_model: int, B: int, S: int, dtype: Any, kind: CacheKind = DenseCache()) -> Cache:
-    """Return an empty cache for B rows of S tokens: `{'tokens': store or None, 'rows': {name: [B, ...]}}`."""
+  def init_cache(
+    self, d_model: int, B: int, S: int, dtype: Any, kind: CacheKind = DenseCache()
+  ) -> Cache:
+    """Return an empty cache for B rows of S tokens: `{'tokens': store or None, 'rows': {name: [B,
+    ...]}}`.
+    """
     tokens, rows = (self.arrays(d_model, dtype, per) for per in ('token', 'row'))
     store = kind.init(tokens, B, S, self.lookback, self.reads) if tokens else None
     return {'tokens': store, 'rows': zeros(rows, (B,))}
 
   def cache_bytes(self, d_model: int, S: int, dtype: Any, kind: CacheKind = DenseCache()) -> int:
-    """Return the bytes that a row of S tokens takes in this layer's cache, its row state among them."""
-    return kind.bytes(self.arrays(d_model, dtype, 'token'), S, self.lookback) + self.state_bytes(d_model, dtype)
+    """Return the bytes that a row of S tokens takes in this layer's cache, its row state among
+    them.
+    """
+    return kind.bytes(self.arrays(d_model, dtype, 'token'), S, self.lookback) + self.state_bytes(
+      d_model, dtype
+    )
 
   def state_bytes(self, d_model: int, dtype: Any) -> int:
     """Return the bytes of a row's state, whatever its length."""
     return nbytes(self.arrays(d_model, dtype, 'row'))
 
-  def arrays(self, d_model: int, dtype: Any, per: Literal['token', 'row']) -> dict[str, jax.ShapeDtypeStruct]:
+  def arrays(
+    self, d_model: int, dtype: Any, per: Literal['token', 'row']
+  ) -> dict[str, jax.ShapeDtypeStruct]:
     """Return the state of one kind for a cache of `dtype`, without the axes of batch and time."""
     slots = {name: slot for name, slot in self.state(d_model).items() if slot.per == per}
-    return {name: jax.ShapeDtypeStruct(slot.shape, slot.dtype or dtype) for name, slot in slots.items()}
+    return {
+      name: jax.ShapeDtypeStruct(slot.shape, slot.dtype or dtype) for name, slot in slots.items()
+    }
 
   def flops(self, d_model: int, pairs: float) -> float:
     """Multiplications and additions a token takes when it looks at `pairs` tokens on average."""
@@ -69,12 +83,15 @@ class Mixer(Part):
     return 0
 
   def value_dim(self, d_model: int) -> int:
-    """How many numbers a value of a head has, to which a relative position may add; 0 where none is asked."""
+    """How many numbers a value of a head has, to which a relative position may add; 0 where none is
+    asked.
+    """
     return self.told_dim(d_model)
 
   @property
   def common(self) -> Any:
-    """What the layers of a stack share beside the stream: a spec whose `make(dims)` is a module `() -> array`, or None.
+    """What the layers of a stack share beside the stream: a spec whose `make(dims)` is a module `()
+    -> array`, or None.
 
     The stack owns its parameters, and tells each layer the array as `ctx.common`.
     """

@@ -19,14 +19,15 @@ from tfm.parts.mixer.base import Cache, Mixer
 
 @dataclasses.dataclass(frozen=True)
 class Conv(Mixer):
-  """act(sum_p x_{t+p} W_p + b) over the `size` tokens around t, p from -(size - 1) / 2 on; dropout before `act`.
+  """act(sum_p x_{t+p} W_p + b) over the `size` tokens around t, p from -(size - 1) / 2 on; dropout
+  before `act`.
 
-  What is in no such place (another document, padding, the ends of a row) counts as 0. With `groups` the numbers of a
-  token are cut into so many parts, and each part reads its own only. Tokens are next to each other as they stand in
-  the row, whatever their positions.
+  What is in no such place (another document, padding, the ends of a row) counts as 0. With `groups`
+  the numbers of a token are cut into so many parts, and each part reads its own only. Tokens are
+  next to each other as they stand in the row, whatever their positions.
 
-  *Cost*: 2 `size` D^2 / `groups` FLOPs a token, and `size` times the stream in memory. Nothing is cached.
-  """
+  *Cost*: 2 `size` D^2 / `groups` FLOPs a token, and `size` times the stream in memory. Nothing is
+  cached."""
 
   size: int = 3
   groups: int = 1
@@ -74,14 +75,23 @@ class _Conv(Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
     if cache is not None:
-      raise errors.UserError('conv: reads later tokens too, and keeps no cache. Expected an encoder without a cache.')
+      raise errors.UserError(
+        'conv: reads later tokens too, and keeps no cache. Expected an encoder without a cache.'
+      )
     s, (B, T, D) = self.spec, x_BTD.shape
     parts, dtype = (s.groups, D // s.groups), self.dims.run.precision.dtype('param')
     init = self.dims.init.weight('conv', s.size * parts[1], D, self.dims)
-    kernel = self.param('kernel', sharded(init, 'DPD'), (parts[1], s.size, D), dtype).astype(x_BTD.dtype)
-    bias_D = self.param('bias', sharded(nn.initializers.zeros, 'D'), (D,), dtype).astype(x_BTD.dtype)
+    kernel = self.param('kernel', sharded(init, 'DPD'), (parts[1], s.size, D), dtype).astype(
+      x_BTD.dtype
+    )
+    bias_D = self.param('bias', sharded(nn.initializers.zeros, 'D'), (D,), dtype).astype(
+      x_BTD.dtype
+    )
     around_BTPD = _around(x_BTD, ctx.info.segment_ids, s.size)
-    reads, writes = around_BTPD.reshape(B, T, s.size, *parts), kernel.reshape(parts[1], s.size, *parts)
+    reads, writes = (
+      around_BTPD.reshape(B, T, s.size, *parts),
+      kernel.reshape(parts[1], s.size, *parts),
+    )
     y_BTD = jnp.einsum('btpgi,ipgo->btgo', reads, writes).reshape(B, T, D) + trailing(bias_D, 3)
     return s.act(nn.Dropout(s.dropout, deterministic=not ctx.train)(y_BTD)), None
 
@@ -92,4 +102,6 @@ def _around(x_BTD: jax.Array, segment_BT: jax.Array, size: int) -> jax.Array:
   padded_BSD = jnp.pad(x_BTD, ((0, 0), (half, half), (0, 0)))
   padded_BS = jnp.pad(segment_BT, ((0, 0), (half, half)))
   same = lambda p: (padded_BS[:, p : p + T] == segment_BT) & (segment_BT > 0)
-  return jnp.stack([jnp.where(same(p)[..., None], padded_BSD[:, p : p + T], 0) for p in range(size)], 2)
+  return jnp.stack(
+    [jnp.where(same(p)[..., None], padded_BSD[:, p : p + T], 0) for p in range(size)], 2
+  )

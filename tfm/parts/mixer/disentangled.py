@@ -1,4 +1,6 @@
-"""Disentangled attention: words ask for words, for distances, and are asked for by distances (DeBERTa)."""
+"""Disentangled attention: words ask for words, for distances, and are asked for by distances
+(DeBERTa).
+"""
 
 from collections.abc import Callable, Iterator
 import dataclasses
@@ -21,9 +23,8 @@ from tfm.parts.tokeninfo import TokenInfo
 class Distances:
   """norm(table) of 2 `span` vectors, one for each distance i - j from -span to span - 1.
 
-  With `far` only the nearer half of them is told exactly; from there on to `far` distances share vectors, ever more of
-  them (DeBERTa v2's logarithmic buckets).
-  """
+  With `far` only the nearer half of them is told exactly; from there on to `far` distances share
+  vectors, ever more of them (DeBERTa v2's logarithmic buckets)."""
 
   span: int = 32
   far: int | None = None
@@ -60,16 +61,21 @@ class _Distances(Module):
   def __call__(self) -> jax.Array:
     d, shape = self.dims, (2 * self.spec.span, self.dims.d_model)
     init = sharded(d.init.weight('relative', *shape, d), 'UD')
-    table_UD = self.param('table', init, shape, d.run.precision.dtype('param')).astype(d.run.precision.dtype('compute'))
-    return table_UD if self.spec.norm is None else self.spec.norm.make(d).copy(name='norm')(table_UD)
+    table_UD = self.param('table', init, shape, d.run.precision.dtype('param')).astype(
+      d.run.precision.dtype('compute')
+    )
+    return (
+      table_UD if self.spec.norm is None else self.spec.norm.make(d).copy(name='norm')(table_UD)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Disentangled(Attention):
-  """Attention whose scores have q_i . (t Wk)[i - j] (c2p) and k_j . (t Wq)[i - j] (p2c) added (arXiv:2006.03654).
+  """Attention whose scores have q_i . (t Wk)[i - j] (c2p) and k_j . (t Wq)[i - j] (p2c) added
+  (arXiv:2006.03654).
 
-  The vectors t are the stack's, the projections those of the layer's words or, with `own`, two more. Its authors divide
-  scores by sqrt(3 H) where there are both `terms`: that is `scale`.
+  The vectors t are the stack's, the projections those of the layer's words or, with `own`, two
+  more. Its authors divide scores by sqrt(3 H) where there are both `terms`: that is `scale`.
 
   *Cost*: 2 N H 2 span FLOPs a token for each term, and a look-up a pair.
   """
@@ -117,17 +123,25 @@ class _Disentangled(_Attention):
     return tuple(found)
 
 
-def _asked(q_BTNH: jax.Array, k_UKH: jax.Array, rows: Callable[[TokenInfo, TokenInfo], jax.Array]) -> Asked:
+def _asked(
+  q_BTNH: jax.Array, k_UKH: jax.Array, rows: Callable[[TokenInfo, TokenInfo], jax.Array]
+) -> Asked:
   """Each query with the vector of its distance to each key."""
   B, T, N, H = q_BTNH.shape
   K = k_UKH.shape[1]
-  of_BKGTU = jnp.einsum('BTKGH,UKH->BKGTU', q_BTNH.reshape(B, T, K, N // K, H), k_UKH.astype(q_BTNH.dtype))
+  of_BKGTU = jnp.einsum(
+    'BTKGH,UKH->BKGTU', q_BTNH.reshape(B, T, K, N // K, H), k_UKH.astype(q_BTNH.dtype)
+  )
   return Asked(of_BKGTU.reshape(B, N, T, -1), rows)
 
 
-def _told(k_BSKH: jax.Array, q_UNH: jax.Array, rows: Callable[[TokenInfo, TokenInfo], jax.Array]) -> Given:
+def _told(
+  k_BSKH: jax.Array, q_UNH: jax.Array, rows: Callable[[TokenInfo, TokenInfo], jax.Array]
+) -> Given:
   """Each key with the vector of each query's distance to it."""
   B, S, K, H = k_BSKH.shape
   U, N, _ = q_UNH.shape
-  of_BKGSU = jnp.einsum('BSKH,UKGH->BKGSU', k_BSKH, q_UNH.reshape(U, K, N // K, H).astype(k_BSKH.dtype))
+  of_BKGSU = jnp.einsum(
+    'BSKH,UKGH->BKGSU', k_BSKH, q_UNH.reshape(U, K, N // K, H).astype(k_BSKH.dtype)
+  )
   return Given(of_BKGSU.reshape(B, N, S, U), rows)

@@ -16,16 +16,17 @@ from tfm.parts.mixer.base import Cache, Mixer
 
 @dataclasses.dataclass(frozen=True)
 class Fourier(Mixer):
-  """Re(F_n X F_D), F_n = exp(-2 pi i j k / n) over the n tokens of a document and F_D over their D numbers.
+  """Re(F_n X F_D), F_n = exp(-2 pi i j k / n) over the n tokens of a document and F_D over their D
+  numbers.
 
   It has no parameters, and nothing that could be cached.
 
-  *Cost*: 4 D^2 + 4 n D FLOPs a token, as products with matrices of cosines and sines, which is what suits an
-  accelerator at the lengths of an encoder.
+  *Cost*: 4 D^2 + 4 n D FLOPs a token, as products with matrices of cosines and sines, which is what
+  suits an accelerator at the lengths of an encoder.
 
-  *Differs*: the released code takes padding for tokens. Here n is that of the document, so what a text becomes does not
-  depend on what it is batched with; told of no padding (no attention_mask) both say the same.
-  """
+  *Differs*: the released code takes padding for tokens. Here n is that of the document, so what a
+  text becomes does not depend on what it is batched with; told of no padding (no attention_mask)
+  both say the same."""
 
   mask = Mask()
 
@@ -53,7 +54,8 @@ class _Fourier(nn.Module):
   def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
     if cache is not None:
       raise errors.UserError(
-        'fourier: mixes all tokens of a document at once, and keeps no cache. Expected an encoder without a cache.'
+        'fourier: mixes all tokens of a document at once, and keeps no cache. Expected an encoder '
+        'without a cache.'
       )
     pos_BT, segment_BT = ctx.info.positions, ctx.info.segment_ids
     same_BTS = (segment_BT[:, :, None] == segment_BT[:, None, :]) & (segment_BT > 0)[:, :, None]
@@ -63,8 +65,12 @@ class _Fourier(nn.Module):
     angle_BTS = turn_BTS.astype(jnp.float32) * (2 * np.pi / n_BT1)
     f_BTD = x_BTD.astype(self.precision.dtype('reduce'))
     cos_DD, sin_DD = (jnp.asarray(w, f_BTD.dtype) for w in _waves(x_BTD.shape[-1]))
-    over_tokens = lambda w_BTS, f_BSD: jnp.einsum('BTS,BSD->BTD', jnp.where(same_BTS, w_BTS, 0), f_BSD)
-    y_BTD = over_tokens(jnp.cos(angle_BTS), f_BTD @ cos_DD) - over_tokens(jnp.sin(angle_BTS), f_BTD @ sin_DD)
+    over_tokens = lambda w_BTS, f_BSD: jnp.einsum(
+      'BTS,BSD->BTD', jnp.where(same_BTS, w_BTS, 0), f_BSD
+    )
+    y_BTD = over_tokens(jnp.cos(angle_BTS), f_BTD @ cos_DD) - over_tokens(
+      jnp.sin(angle_BTS), f_BTD @ sin_DD
+    )
     return y_BTD.astype(x_BTD.dtype), None
 
 

@@ -21,7 +21,8 @@ from tfm.parts.state import SEGMENT, Slot, documents, row_state, with_state
 class GatedConv(Mixer):
   """(c_t * conv(b_t * x_t)) Wo, with b, c and x projections of the stream (LFM2, arXiv:2511.23404).
 
-  The convolution covers the last `size` tokens of the document, each channel by itself. The row state is its tail.
+  The convolution covers the last `size` tokens of the document, each channel by itself. The row
+  state is its tail.
 
   *Cost*: 8 D^2 + 2 `size` D FLOPs a token; (`size` - 1) D + 1 numbers of state a row.
 
@@ -48,7 +49,10 @@ class GatedConv(Mixer):
     return _GatedConv(self, dims)
 
   def state(self, d_model):
-    return {'tail': Slot((self.size - 1, d_model), 'float32', 'row'), SEGMENT: Slot((), 'int32', 'row')}
+    return {
+      'tail': Slot((self.size - 1, d_model), 'float32', 'row'),
+      SEGMENT: Slot((), 'int32', 'row'),
+    }
 
   def flops(self, d_model, pairs):
     return 8 * d_model**2 + 2 * self.size * d_model
@@ -68,7 +72,9 @@ class _GatedConv(Module):
     b_BTD, c_BTD, inner_BTD = together(x_BTD, *project)
     rows = row_state(s.state(D), cache, B)
     docs = documents(ctx.info.segment_ids, rows[SEGMENT])
-    y_BTD, tail = ShortConv(D, s.size, dims, bias=s.bias, name='conv')(b_BTD * inner_BTD, rows['tail'], docs)
+    y_BTD, tail = ShortConv(D, s.size, dims, bias=s.bias, name='conv')(
+      b_BTD * inner_BTD, rows['tail'], docs
+    )
     new = {'tail': tail(False), SEGMENT: docs.segment[:, -1]}
     cache = with_state(cache, new, lambda: {'tail': tail(True), SEGMENT: docs.segment}, docs.real)
     return Dense('DD', (D, D), dims, bias=s.bias, name='o')(c_BTD * y_BTD), cache

@@ -24,13 +24,16 @@ from tfm.parts.state import SEGMENT, Documents, Slot, documents, row_state, with
 
 @dataclasses.dataclass(frozen=True)
 class GatedDelta(Mixer):
-  """norm(q_t S_t) * silu(z_t) Wo, S_t = a_t S_{t-1} + k_t u_t^T, u_t = b_t (v_t - a_t k_t S_{t-1}) (arXiv:2412.06464).
+  """norm(q_t S_t) * silu(z_t) Wo, S_t = a_t S_{t-1} + k_t u_t^T, u_t = b_t (v_t - a_t k_t S_{t-1})
+  (arXiv:2412.06464).
 
-  a_t = exp(-A softplus(x_t Wa + c)) and b_t = sigmoid(x_t Wb) are one number a head. q, k and v are the outputs of a
-  short convolution and `act`; then q and k have length 1, and q is divided by sqrt(R). Long inputs are computed in
-  chunks (see `tfm.parts.recurrent.delta`). The row state is S and the tail of the convolution.
+  a_t = exp(-A softplus(x_t Wa + c)) and b_t = sigmoid(x_t Wb) are one number a head. q, k and v are
+  the outputs of a short convolution and `act`; then q and k have length 1, and q is divided by
+  sqrt(R). Long inputs are computed in chunks (see `tfm.parts.recurrent.delta`). The row state is S
+  and the tail of the convolution.
 
-  *Cost*: 4 D K R + 6 D N H + 6 N R H FLOPs a token; N R H + (`conv` - 1) (2 K R + N H) + 1 numbers of state a row.
+  *Cost*: 4 D K R + 6 D N H + 6 N R H FLOPs a token; N R H + (`conv` - 1) (2 K R + N H) + 1 numbers
+  of state a row.
 
   Attributes:
     heads: N, the heads of values.
@@ -92,7 +95,8 @@ class _GatedDelta(Module):
     s, (B, _, D), dims = self.spec, x_BTD.shape, self.dims
     N, K, R, H = s.heads, s.key_heads, s.key_dim, s.head_dim
     heads: dict[str, tuple[str, tuple[int, ...]]] = {
-      'q': ('DKR', (K, R)), 'k': ('DKR', (K, R)), 'v': ('DNH', (N, H)), 'gate': ('DNH', (N, H)), 'rate': ('DN', (N,)),
+      'q': ('DKR', (K, R)), 'k': ('DKR', (K, R)), 'v': ('DNH', (N, H)), 'gate': ('DNH', (N, H)),
+      'rate': ('DN', (N,)),
       'decay': ('DN', (N,)),
     }  # fmt: skip
     project = (Dense(letters, (D, *out), dims, name=name) for name, (letters, out) in heads.items())
@@ -115,13 +119,21 @@ class _GatedDelta(Module):
     )
     before = rows['sum'].astype(reduce)
     y_BTNH, after = in_chunks(delta, before, docs, tokens)
-    each = lambda: {'sum': each_state(delta, before, docs, tokens), 'tail': tail(True), SEGMENT: docs.segment}
+    each = lambda: {
+      'sum': each_state(delta, before, docs, tokens),
+      'tail': tail(True),
+      SEGMENT: docs.segment,
+    }
     new = {'sum': after, 'tail': tail(False), SEGMENT: docs.segment[:, -1]}
     cache = with_state(cache, new, each, docs.real)
-    y_BTNH = s.norm.make(dims, 'H').copy(name='norm')(y_BTNH.astype(x_BTD.dtype)) * jax.nn.silu(gate_BTNH)
+    y_BTNH = s.norm.make(dims, 'H').copy(name='norm')(y_BTNH.astype(x_BTD.dtype)) * jax.nn.silu(
+      gate_BTNH
+    )
     return Dense('NHD', (N, H, D), dims, n_in=2, name='o')(y_BTNH), cache
 
-  def _convolved(self, qkv: list[jax.Array], tail_BPC: jax.Array, docs: Documents) -> tuple[Any, ...]:
+  def _convolved(
+    self, qkv: list[jax.Array], tail_BPC: jax.Array, docs: Documents
+  ) -> tuple[Any, ...]:
     """Return q, k and v after the convolution and the activation, and the tail of its inputs."""
     s, flat = self.spec, [a.reshape(*a.shape[:2], -1) for a in qkv]
     conv = ShortConv(s.channels, s.conv, self.dims, bias=False, name='conv')

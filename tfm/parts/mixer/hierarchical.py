@@ -15,11 +15,12 @@ from tfm.parts.tokeninfo import TokenInfo
 
 @dataclasses.dataclass(frozen=True)
 class Hierarchical(Attention):
-  """Attention to the tokens of one's own block of `block`, as the mask says, and to the mean key and value of each
-  earlier block of the document: n b + n^2 / 2 b pairs at most, O(n sqrt n) for b near sqrt n.
+  """Attention to the tokens of one's own block of `block`, as the mask says, and to the mean key
+  and value of each earlier block of the document: n b + n^2 / 2 b pairs at most, O(n sqrt n) for b
+  near sqrt n.
 
-  A document that is one block has attention itself. A summary stands where the last token of its block does; means are
-  of rotated keys, and of blocks of which every position is there.
+  A document that is one block has attention itself. A summary stands where the last token of its
+  block does; means are of rotated keys, and of blocks of which every position is there.
 
   *Cost*: 4 N H FLOPs a pair; summaries are found anew of all that a cache keeps.
   In `attentions` they follow the tokens.
@@ -86,7 +87,9 @@ class _Sight(Mask):
 class _Hierarchical(_Attention):
   spec: Hierarchical
 
-  def seen(self, k_BSKH: jax.Array, v_BSKH: jax.Array, info: TokenInfo) -> tuple[jax.Array, jax.Array, TokenInfo]:
+  def seen(
+    self, k_BSKH: jax.Array, v_BSKH: jax.Array, info: TokenInfo
+  ) -> tuple[jax.Array, jax.Array, TokenInfo]:
     b = self.spec.block
     source_BMb, whole_BM = _blocks(info, b)
     of = lambda a, index_BM: jax.vmap(lambda row, index: row[index])(a, index_BM)
@@ -100,15 +103,20 @@ class _Hierarchical(_Attention):
 
 
 def _blocks(info: TokenInfo, b: int) -> tuple[jax.Array, jax.Array]:
-  """Where the tokens of each whole block stand in the row, int32 `[B, S // b, b]`, and which of these blocks there are.
+  """Where the tokens of each whole block stand in the row, int32 `[B, S // b, b]`, and which of
+  these blocks there are.
 
   Tokens may stand in any order, as in a cache.
   """
   S = info.positions.shape[1]
   at_BS = jnp.broadcast_to(jnp.arange(S, dtype=jnp.int32), info.positions.shape)
-  segment_BS, pos_BS, source_BS = jax.lax.sort((info.segment_ids, info.positions, at_BS), dimension=1, num_keys=2)
+  segment_BS, pos_BS, source_BS = jax.lax.sort(
+    (info.segment_ids, info.positions, at_BS), dimension=1, num_keys=2
+  )
   follows = lambda a, by: jnp.pad(a[:, 1:] == a[:, :-1] + by, [(0, 0), (1, 0)])
-  run_BS = at_BS - jax.lax.cummax(jnp.where(follows(segment_BS, 0) & follows(pos_BS, 1), 0, at_BS), axis=1)
+  run_BS = at_BS - jax.lax.cummax(
+    jnp.where(follows(segment_BS, 0) & follows(pos_BS, 1), 0, at_BS), axis=1
+  )
   ends_BS = (segment_BS > 0) & (pos_BS % b == b - 1) & (run_BS >= b - 1)
   end_BM = jnp.argsort(~ends_BS, axis=1, stable=True)[:, : S // b]
   whole_BM = jnp.take_along_axis(ends_BS, end_BM, 1)

@@ -23,10 +23,11 @@ CHUNK = 64
 
 @dataclasses.dataclass(frozen=True)
 class LinearAttention(Mixer):
-  """y_t = f(q_t) S_t / (f(q_t) z_t + eps), S_t = S_{t-1} + f(k_t) v_t^T, z_t = z_{t-1} + f(k_t) (arXiv:2006.16236).
+  """y_t = f(q_t) S_t / (f(q_t) z_t + eps), S_t = S_{t-1} + f(k_t) v_t^T, z_t = z_{t-1} + f(k_t)
+  (arXiv:2006.16236).
 
-  The row state is S and z in float32, of constant size. Long inputs are computed in chunks: a matrix of scores within
-  each chunk, and S and z for all tokens before it.
+  The row state is S and z in float32, of constant size. Long inputs are computed in chunks: a
+  matrix of scores within each chunk, and S and z for all tokens before it.
 
   *Cost*: 8 D N H + 4 N H^2 FLOPs a token; N H (H + 1) + 1 numbers of state a row.
 
@@ -117,7 +118,9 @@ class _LinearAttention(Module):
     q_BTNH, k_BTNH, v_BTNH = (a.astype(reduce) for a in together(x_BTD, *project))
     rows = row_state(s.state(D), cache, B)
     docs = documents(ctx.info.segment_ids, rows[SEGMENT])
-    before = _Sums(rows['sum'].astype(reduce), rows['norm'].astype(reduce), jnp.zeros((B,), jnp.int32))
+    before = _Sums(
+      rows['sum'].astype(reduce), rows['norm'].astype(reduce), jnp.zeros((B,), jnp.int32)
+    )
     tokens = _Tokens(s.feature(q_BTNH), s.feature(k_BTNH), v_BTNH, docs.number, docs.real)
     y_BTNH, after = attend(before, tokens, s.eps)
     new = {'sum': after.sum_BNRH, 'norm': after.norm_BNR, SEGMENT: docs.segment[:, -1]}
@@ -165,7 +168,9 @@ def _chunk(before: _Sums, tokens: _Tokens, eps: float) -> tuple[_Sums, jax.Array
   kept_BT11 = (real_BT & (number_BT == last_B[:, None]))[..., None, None]
   stays_B11 = (last_B == before.number_B)[:, None, None]
   k_BTNR = jnp.where(kept_BT11, k_BTNR, 0)
-  sum_BNRH = jnp.where(stays_B11[..., None], before.sum_BNRH, 0) + jnp.einsum('BTNR,BTNH->BNRH', k_BTNR, v_BTNH)
+  sum_BNRH = jnp.where(stays_B11[..., None], before.sum_BNRH, 0) + jnp.einsum(
+    'BTNR,BTNH->BNRH', k_BTNR, v_BTNH
+  )
   norm_BNR = jnp.where(stays_B11, before.norm_BNR, 0) + jnp.sum(k_BTNR, axis=1)
   return _Sums(sum_BNRH, norm_BNR, last_B), y_BTNH / (norm_BTN + eps)[..., None]
 

@@ -1,4 +1,6 @@
-"""Local attention with a few global tokens that attend to all others and are attended to by all (Longformer)."""
+"""Local attention with a few global tokens that attend to all others and are attended to by all
+(Longformer).
+"""
 
 import dataclasses
 
@@ -20,8 +22,9 @@ from tfm.parts.mixer.attention import Attention, _Attention
 class Longformer(Attention):
   """Attention to the tokens that the mask allows and to all global tokens (arXiv:2004.05150).
 
-  A global token attends to all tokens of its document instead, with projections of its own for queries, keys and
-  values. The input `global_attention_mask` marks global tokens; without it there are none.
+  A global token attends to all tokens of its document instead, with projections of its own for
+  queries, keys and values. The input `global_attention_mask` marks global tokens; without it there
+  are none.
 
   *Cost*: attention of every token to all, for the sake of the global ones, beside the local one.
   """
@@ -74,10 +77,14 @@ class _Longformer(_Attention):
 
   def __call__(self, x_BTD, ctx, cache=None):
     if ctx.slot is not None:
-      raise errors.UserError('longformer: global tokens attend to later ones. Expected an encoder, without a cache.')
+      raise errors.UserError(
+        'longformer: global tokens attend to later ones. Expected an encoder, without a cache.'
+      )
     return super().__call__(x_BTD, ctx, cache)
 
-  def mixed(self, y_BTNH: jax.Array, x_BTD: jax.Array, scores: Scores, relative, dims: Dims, ctx: Ctx) -> jax.Array:
+  def mixed(
+    self, y_BTNH: jax.Array, x_BTD: jax.Array, scores: Scores, relative, dims: Dims, ctx: Ctx
+  ) -> jax.Array:
     s, D, info = self.spec, dims.d_model, ctx.info
     N, K, H = s.sizes(D)
     project_q = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='global_q')
@@ -90,5 +97,7 @@ class _Longformer(_Attention):
       return y_BTNH
     whole = dataclasses.replace(scores, mask=Mask() & Segments())
     run = self.dims.run
-    all_BTNH = run.attend(q_BTNH, k_BTKH, tamed(s, dims, v_BTKH), info, info, whole, run.precision.reduce)
+    all_BTNH = run.attend(
+      q_BTNH, k_BTKH, tamed(s, dims, v_BTKH), info, info, whole, run.precision.reduce
+    )
     return jnp.where(marked_BT[..., None, None], all_BTNH, y_BTNH)

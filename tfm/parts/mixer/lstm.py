@@ -22,18 +22,18 @@ from tfm.parts.stored import Stored
 
 @dataclasses.dataclass(frozen=True)
 class LSTM(Mixer):
-  """c_t = s(f) c_{t-1} + s(i) tanh(g), h_t = s(o) tanh(c_t), [i f g o] = x_t W_x + h_{t-1} W_h + b, with s the sigmoid.
+  """c_t = s(f) c_{t-1} + s(i) tanh(g), h_t = s(o) tanh(c_t), [i f g o] = x_t W_x + h_{t-1} W_h + b,
+  with s the sigmoid.
 
-  It runs forward over each document (Hochreiter & Schmidhuber, 1997; forget gate: Gers et al., 2000). The gates are in
-  PyTorch's order, and b is the sum of PyTorch's two biases. One matmul computes x_t W_x for all tokens. The row state
-  is h and c in float32.
+  It runs forward over each document (Hochreiter & Schmidhuber, 1997; forget gate: Gers et al.,
+  2000). The gates are in PyTorch's order, and b is the sum of PyTorch's two biases. One matmul
+  computes x_t W_x for all tokens. The row state is h and c in float32.
 
-  *Cost*: 16 D F FLOPs a token for F cells, with `project` 2 D F more; D + F + 1 numbers of state a row.
+  *Cost*: 16 D F FLOPs a token for F cells, with `project` 2 D F more; D + F + 1 numbers of state a
+  row.
 
-  Attributes:
-    size: F, the number of cells; None is d_model.
-    project: h_t is (s(o) tanh(c_t)) W_o, from F cells to D numbers (arXiv:1402.1128). Required if F differs from D.
-    bias: add b.
+  Attributes: size: F, the number of cells; None is d_model. project: h_t is (s(o) tanh(c_t)) W_o,
+    from F cells to D numbers (arXiv:1402.1128). Required if F differs from D. bias: add b.
     forget_bias: the initial bias of the forget gates; the other gates start at 0.
   """
 
@@ -84,7 +84,9 @@ class _LSTM(Module):
     F, dtype, reduce = s.cells(D), x_BTD.dtype, precision.dtype('reduce')
     x_BTGF = Dense('DGF', (D, 4, F), self.dims, name='x')(x_BTD)
     if s.bias:
-      bias_GF = self.param('bias', sharded(_start(s.forget_bias), 'GF'), (4, F), precision.dtype('param'))
+      bias_GF = self.param(
+        'bias', sharded(_start(s.forget_bias), 'GF'), (4, F), precision.dtype('param')
+      )
       x_BTGF = x_BTGF + trailing(bias_GF.astype(dtype), 4)
     kernels = {'h': _Kernel('DGF', (D, 4, F), self.dims, name='h')(dtype)}
     if s.project:
@@ -98,7 +100,9 @@ class _LSTM(Module):
     run = _states if stored else _recurrence
     h, c = run(kernels, by_time(x_BTGF), (rows['h'].astype(dtype), rows['c'].astype(reduce)), marks)
     each = lambda: {'h': by_time(h), 'c': by_time(c), SEGMENT: docs.segment}
-    cache = with_state(cache, {'h': h[-1], 'c': c[-1], SEGMENT: docs.segment[:, -1]}, each, docs.real)
+    cache = with_state(
+      cache, {'h': h[-1], 'c': c[-1], SEGMENT: docs.segment[:, -1]}, each, docs.real
+    )
     return by_time(h), cache
 
 
@@ -106,13 +110,17 @@ class _LSTM(Module):
 _Pair = tuple[jax.Array, jax.Array]
 
 
-def _scan(kernels: dict[str, Any], x: jax.Array, tap: jax.Array | None, state: _Pair, marks: _Pair) -> Any:
-  """Return h and c after each token, and the outputs of the cells before the projection, all with time first.
+def _scan(
+  kernels: dict[str, Any], x: jax.Array, tap: jax.Array | None, state: _Pair, marks: _Pair
+) -> Any:
+  """Return h and c after each token, and the outputs of the cells before the projection, all with
+  time first.
 
   Args:
     kernels: W_h as 'h', and W_o as 'o' if h is projected.
     x: x_t W_x + b, `[T, B, 4, F]`.
-    tap: added to the projected outputs, `[T, B, D]`; its gradient is the gradient of the projection's output.
+    tap: added to the projected outputs, `[T, B, D]`; its gradient is the gradient of the
+    projection's output.
     state: h and c before the first token.
     marks: where documents start, and which tokens are real, `[T, B, 1]`.
   """
@@ -129,7 +137,9 @@ def _scan(kernels: dict[str, Any], x: jax.Array, tap: jax.Array | None, state: _
     m_BF = (jax.nn.sigmoid(o) * jnp.tanh(c_BF)).astype(x_BGF.dtype)
     h_BD = product('o', m_BF) if 'o' in kernels else m_BF
     h_BD = h_BD if tap_BD is None else h_BD + tap_BD
-    state = tuple(jnp.where(real_B1, new, old) for new, old in zip((h_BD, c_BF), state, strict=True))
+    state = tuple(
+      jnp.where(real_B1, new, old) for new, old in zip((h_BD, c_BF), state, strict=True)
+    )
     return state, (state, m_BF)
 
   _, (states, m) = jax.lax.scan(step, state, (x, tap, *marks))
@@ -152,8 +162,11 @@ def _recurrence(kernels: dict[str, jax.Array], x: jax.Array, state: _Pair, marks
 
 def _forward(kernels, x, state, marks):
   tap = jnp.zeros((*x.shape[:2], state[0].shape[-1]), x.dtype) if 'o' in kernels else None
-  # The kernels are constants here. Each product is added to `x` or `tap`, so their gradients are the product's.
-  states, pull, m = jax.vjp(lambda x, tap, state: _scan(kernels, x, tap, state, marks), x, tap, state, has_aux=True)
+  # The kernels are constants here. Each product is added to `x` or `tap`, so their gradients are
+  # the product's.
+  states, pull, m = jax.vjp(
+    lambda x, tap, state: _scan(kernels, x, tap, state, marks), x, tap, state, has_aux=True
+  )
   before = jnp.concatenate([state[0][None], states[0][:-1]])
   return states, (pull, jnp.where(marks[0], 0, before), m if 'o' in kernels else None)
 

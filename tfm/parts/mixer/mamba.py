@@ -24,22 +24,21 @@ from tfm.parts.state import SEGMENT, Slot, documents, row_state, with_state
 
 @dataclasses.dataclass(frozen=True)
 class Mamba(Mixer):
-  """(c_t S_t + d x_t) * silu(z_t) Wo, S_t = exp(-A e_t) S_{t-1} + e_t b_t x_t, by channel (arXiv:2312.00752).
+  """(c_t S_t + d x_t) * silu(z_t) Wo, S_t = exp(-A e_t) S_{t-1} + e_t b_t x_t, by channel
+  (arXiv:2312.00752).
 
-  x is the output of a short convolution and `act`. The step e_t = softplus(x_t Wr We + c), b and c are made of x. An
-  associative scan runs within each chunk of tokens. The row state is S and the tail of the convolution.
+  x is the output of a short convolution and `act`. The step e_t = softplus(x_t Wr We + c), b and c
+  are made of x. An associative scan runs within each chunk of tokens. The row state is S and the
+  tail of the convolution.
 
-  *Cost*: 6 D F + 2 F (2 R + 2 H) + 9 F H FLOPs a token; F H + (`conv` - 1) F + 1 numbers of state a row.
+  *Cost*: 6 D F + 2 F (2 R + 2 H) + 9 F H FLOPs a token; F H + (`conv` - 1) F + 1 numbers of state a
+  row.
 
-  Attributes:
-    width: F, the number of channels.
-    d_state: H, the size of a channel's state.
-    rank: R, the rank of the projection to steps.
-    conv: the number of tokens of the convolution.
-    bias: the projections of x and of the output have a bias.
-    conv_bias: the convolution has a bias.
-    act: after the convolution.
-    norm: of the steps before their second projection, of b and of c (Falcon Mamba, Jamba); None for none.
+  Attributes: width: F, the number of channels. d_state: H, the size of a channel's state. rank: R,
+    the rank of the projection to steps. conv: the number of tokens of the convolution. bias: the
+    projections of x and of the output have a bias. conv_bias: the convolution has a bias. act:
+    after the convolution. norm: of the steps before their second projection, of b and of c (Falcon
+    Mamba, Jamba); None for none.
   """
 
   width: int = 256
@@ -90,14 +89,20 @@ class _Mamba(Module):
     x_BTF, gate_BTF = together(x_BTD, *project)
     rows = row_state(s.state(D), cache, B)
     docs = documents(ctx.info.segment_ids, rows[SEGMENT])
-    x_BTF, tail = ShortConv(F, s.conv, dims, bias=s.conv_bias, name='conv')(x_BTF, rows['tail'], docs)
+    x_BTF, tail = ShortConv(F, s.conv, dims, bias=s.conv_bias, name='conv')(
+      x_BTF, rows['tail'], docs
+    )
     x_BTF = s.act(x_BTF)
 
     small = (Dense(letters, (F, n), dims, name=name) for name, letters, n in _SMALL(R, H))
     step_BTR, b_BTH, c_BTH = together(x_BTF, *small)
     if s.norm is not None:
       normed = lambda a, name, axis: s.norm.make(dims, axis).copy(name=f'{name}_norm')(a)
-      step_BTR, b_BTH, c_BTH = normed(step_BTR, 'rank', 'R'), normed(b_BTH, 'b', 'H'), normed(c_BTH, 'c', 'H')
+      step_BTR, b_BTH, c_BTH = (
+        normed(step_BTR, 'rank', 'R'),
+        normed(b_BTH, 'b', 'H'),
+        normed(c_BTH, 'c', 'H'),
+      )
     reduce = dims.run.precision.dtype('reduce')
     start = self.param('start', sharded(_log_count, 'FH'), (F, H), jnp.float32)
     shift = self.param('shift', sharded(small_steps, 'F'), (F,), jnp.float32)
@@ -108,10 +113,16 @@ class _Mamba(Module):
     tokens, chunk = (step_BTF, x_BTF, b_BTH, c_BTH), _selective(-jnp.exp(start.astype(reduce)))
     before = rows['sum'].astype(reduce)
     y_BTF, after = in_chunks(chunk, before, docs, tokens)
-    each = lambda: {'sum': each_state(chunk, before, docs, tokens), 'tail': tail(True), SEGMENT: docs.segment}
+    each = lambda: {
+      'sum': each_state(chunk, before, docs, tokens),
+      'tail': tail(True),
+      SEGMENT: docs.segment,
+    }
     new = {'sum': after, 'tail': tail(False), SEGMENT: docs.segment[:, -1]}
     cache = with_state(cache, new, each, docs.real)
-    y_BTF = (y_BTF + trailing(skip.astype(reduce), 3) * x_BTF).astype(x_BTD.dtype) * jax.nn.silu(gate_BTF)
+    y_BTF = (y_BTF + trailing(skip.astype(reduce), 3) * x_BTF).astype(x_BTD.dtype) * jax.nn.silu(
+      gate_BTF
+    )
     return Dense('FD', (F, D), dims, bias=s.bias, name='o')(y_BTF), cache
 
 

@@ -28,14 +28,15 @@ INPUTS = ('gate', 'x', 'b', 'c', 'step')
 
 @dataclasses.dataclass(frozen=True)
 class Mamba2(Mixer):
-  """norm((c_t S_t + d x_t) * silu(z_t)) Wo, S_t = exp(-A e_t) S_{t-1} + e_t b_t x_t^T (arXiv:2405.21060).
+  """norm((c_t S_t + d x_t) * silu(z_t)) Wo, S_t = exp(-A e_t) S_{t-1} + e_t b_t x_t^T
+  (arXiv:2405.21060).
 
-  The step e_t = softplus(x_t We + c) is one number a head, kept within `limits`. x, b and c are the outputs of a short
-  convolution and `act`. Long inputs are computed in chunks (see `tfm.parts.recurrent.decayed`). The row state is S and
-  the tail of the convolution.
+  The step e_t = softplus(x_t We + c) is one number a head, kept within `limits`. x, b and c are the
+  outputs of a short convolution and `act`. Long inputs are computed in chunks (see
+  `tfm.parts.recurrent.decayed`). The row state is S and the tail of the convolution.
 
-  *Cost*: 2 D (3 N H + 2 K R + N) + 6 N H R FLOPs a token; N R H + (`conv` - 1) (N H + 2 K R) + 1 numbers of state a
-  row.
+  *Cost*: 2 D (3 N H + 2 K R + N) + 6 N H R FLOPs a token; N R H + (`conv` - 1) (N H + 2 K R) + 1
+  numbers of state a row.
 
   Attributes:
     heads: N.
@@ -115,10 +116,16 @@ class _Mamba2(Module):
     s, (B, _, D), dims = self.spec, x_BTD.shape, self.dims
     N, H, R, K = s.heads, s.head_dim, s.d_state, s.key_heads
     outs: dict[str, tuple[str, tuple[int, ...]]] = {
-      'gate': ('DNH', (N, H)), 'x': ('DNH', (N, H)), 'b': ('DKR', (K, R)), 'c': ('DKR', (K, R)), 'step': ('DN', (N,)),
+      'gate': ('DNH', (N, H)), 'x': ('DNH', (N, H)), 'b': ('DKR', (K, R)), 'c': ('DKR', (K, R)),
+      'step': ('DN', (N,)),
     }  # fmt: skip
-    project = (Dense(letters, (D, *out), dims, bias=s.bias, name=name) for name, (letters, out) in outs.items())
-    inputs = [a if by == 1 else a * by for a, by in zip(together(x_BTD, *project), s.scales, strict=True)]
+    project = (
+      Dense(letters, (D, *out), dims, bias=s.bias, name=name)
+      for name, (letters, out) in outs.items()
+    )
+    inputs = [
+      a if by == 1 else a * by for a, by in zip(together(x_BTD, *project), s.scales, strict=True)
+    ]
     gate_BTNH, *convolved, step_BTN = inputs
     rows = row_state(s.state(D), cache, B)
     docs = documents(ctx.info.segment_ids, rows[SEGMENT])
@@ -134,14 +141,20 @@ class _Mamba2(Module):
     tokens = c_BTKR, b_BTKR, step_BTN[..., None] * x_BTNH, decay_BTN
     before = rows['sum'].astype(reduce)
     y_BTNH, after = in_chunks(decayed, before, docs, tokens)
-    each = lambda: {'sum': each_state(decayed, before, docs, tokens), 'tail': tail(True), SEGMENT: docs.segment}
+    each = lambda: {
+      'sum': each_state(decayed, before, docs, tokens),
+      'tail': tail(True),
+      SEGMENT: docs.segment,
+    }
     new = {'sum': after, 'tail': tail(False), SEGMENT: docs.segment[:, -1]}
     cache = with_state(cache, new, each, docs.real)
     y_BTNH += trailing(skip.astype(reduce)[:, None], 4) * x_BTNH
     y_BTNH = self._gated(y_BTNH.astype(x_BTD.dtype), gate_BTNH)
     return Dense('NHD', (N, H, D), dims, n_in=2, bias=s.bias, name='o')(y_BTNH), cache
 
-  def _convolved(self, inputs: list[jax.Array], tail_BPC: jax.Array, docs: Documents) -> tuple[Any, ...]:
+  def _convolved(
+    self, inputs: list[jax.Array], tail_BPC: jax.Array, docs: Documents
+  ) -> tuple[Any, ...]:
     """Return x, b and c after the convolution and the activation, and the tail of its inputs."""
     s, flat = self.spec, [a.reshape(*a.shape[:2], -1) for a in inputs]
     conv = ShortConv(s.channels, s.conv, self.dims, bias=s.conv_bias, name='conv')

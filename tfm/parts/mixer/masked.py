@@ -14,7 +14,9 @@ from tfm.parts.tokeninfo import TokenInfo
 
 
 class MaskedMixer(Mixer):
-  """A mixer with fields `relative`, which tells how far apart tokens stand, and `mask`, which says who sees whom."""
+  """A mixer with fields `relative`, which tells how far apart tokens stand, and `mask`, which says
+  who sees whom.
+  """
 
   relative: Relative
   mask: Mask
@@ -44,7 +46,8 @@ class MaskedMixer(Mixer):
 
 
 class Told(NamedTuple):
-  """All that tells a layer how far apart tokens stand: its own relative position, then the one that its stack shares.
+  """All that tells a layer how far apart tokens stand: its own relative position, then the one that
+  its stack shares.
 
   Each as it is chosen, and as it has been made.
   """
@@ -65,7 +68,9 @@ class Told(NamedTuple):
 
   def biases(self, n_heads: int) -> tuple:
     """What `Scores.biases` wants."""
-    return tuple(functools.partial(piece.bias, n_heads) for spec, piece in self.pieces[::-1] if spec.biased)
+    return tuple(
+      functools.partial(piece.bias, n_heads) for spec, piece in self.pieces[::-1] if spec.biased
+    )
 
   @property
   def products(self) -> tuple:
@@ -89,7 +94,9 @@ class Told(NamedTuple):
 
 
 def told(spec: MaskedMixer, dims: Dims, ctx: Ctx) -> Told:
-  """What tells a mixer's module of distances; its own parameters, if it has any, stand under the name `relative`."""
+  """What tells a mixer's module of distances; its own parameters, if it has any, stand under the
+  name `relative`.
+  """
   relative = spec.relative.make(dims)
   own = relative.copy(name='relative') if isinstance(relative, nn.Module) else relative
   return Told(((spec.relative, own), *([] if ctx.shared is None else [ctx.shared])))

@@ -1,4 +1,6 @@
-"""Multi-head latent attention: every key and value is made of one short latent a token (DeepSeek-V2)."""
+"""Multi-head latent attention: every key and value is made of one short latent a token
+(DeepSeek-V2).
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -28,19 +30,22 @@ from tfm.parts.stored import Stored
 
 @dataclasses.dataclass(frozen=True)
 class MLA(MaskedMixer):
-  """softmax((q_n k_n + q_r k_r) scale) v Wo, with c = norm(x Wc), k_n = c Wk and v = c Wv a head (arXiv:2405.04434).
+  """softmax((q_n k_n + q_r k_r) scale) v Wo, with c = norm(x Wc), k_n = c Wk and v = c Wv a head
+  (arXiv:2405.04434).
 
-  A head has `nope_dim` numbers without a position and `rope_dim` with one; the rotated key k_r = rotate(x Wr) is shared
-  by all heads, and values have `v_dim` numbers. Queries come from a latent of `q_rank` numbers, normed as c is, or
-  straight from x (None, as in V2-Lite). Only (c, k_r) is cached, `kv_rank` + `rope_dim` numbers a token.
+  A head has `nope_dim` numbers without a position and `rope_dim` with one; the rotated key k_r =
+  rotate(x Wr) is shared by all heads, and values have `v_dim` numbers. Queries come from a latent
+  of `q_rank` numbers, normed as c is, or straight from x (None, as in V2-Lite). Only (c, k_r) is
+  cached, `kv_rank` + `rope_dim` numbers a token.
 
-  q_n k_n = q_n Wk^T c and A v = (A c) Wv: with a cache the heads ask the latents themselves, one key head for all
-  (absorbed), where that is cheaper than making keys and values of every cached token (expanded).
+  q_n k_n = q_n Wk^T c and A v = (A c) Wv: with a cache the heads ask the latents themselves, one
+  key head for all (absorbed), where that is cheaper than making keys and values of every cached
+  token (expanded).
 
-  `relative` sees q_r and k_r only; DeepSeek's layout is 'interleaved'. `scale` None is (nope_dim + rope_dim) ** -0.5
-  times what the relative position asks for (YaRN's `mscale_all`). `bias` names the projections from x and to it that
-  have one: 'q' (queries or their latent), 'c' (latent and shared key), 'o'. The rest is as in `Attention`.
-  """
+  `relative` sees q_r and k_r only; DeepSeek's layout is 'interleaved'. `scale` None is (nope_dim +
+  rope_dim) ** -0.5 times what the relative position asks for (YaRN's `mscale_all`). `bias` names
+  the projections from x and to it that have one: 'q' (queries or their latent), 'c' (latent and
+  shared key), 'o'. The rest is as in `Attention`."""
 
   heads: int = 8
   q_rank: int | None = None
@@ -96,18 +101,25 @@ class MLA(MaskedMixer):
     return self._projections(d_model) + 2 * pairs * self.heads * (self.qk_dim + self.v_dim)
 
   def absorbed_flops(self, d_model: int, pairs: float) -> float:
-    """`flops` of a decoded token: as many for the projections, more for each token that it looks at."""
+    """`flops` of a decoded token: as many for the projections, more for each token that it looks
+    at.
+    """
     return self._projections(d_model) + 2 * pairs * self.heads * 2 * self.latent_dim
 
   def _projections(self, d_model: int) -> int:
     N, queries = self.heads, self.heads * self.qk_dim
     q = d_model * queries if self.q_rank is None else self.q_rank * (d_model + queries)
     return 2 * (
-      q + d_model * self.latent_dim + N * self.kv_rank * (self.nope_dim + self.v_dim) + N * self.v_dim * d_model
+      q
+      + d_model * self.latent_dim
+      + N * self.kv_rank * (self.nope_dim + self.v_dim)
+      + N * self.v_dim * d_model
     )
 
   def absorbs(self, T: int, S: int) -> bool:
-    """Whether T queries of S cached tokens cost fewer FLOPs in latent space than with the keys and values of all S."""
+    """Whether T queries of S cached tokens cost fewer FLOPs in latent space than with the keys and
+    values of all S.
+    """
     up = self.kv_rank * (self.nope_dim + self.v_dim)
     return T * up + T * S * 2 * self.latent_dim < S * up + T * S * (self.qk_dim + self.v_dim)
 
@@ -133,7 +145,9 @@ class _MLA(Module):
     if absorb and scores.added:
       # What is added to values is no latent: it is read beside them.
       v = jnp.pad(v, [(0, 0)] * 3 + [(0, s.v_dim)])
-      scores = dataclasses.replace(scores, added=tuple(a.behind(s.latent_dim) for a in scores.added))
+      scores = dataclasses.replace(
+        scores, added=tuple(a.behind(s.latent_dim) for a in scores.added)
+      )
     y_BTNH = dims.run.attend(q, k, v, ctx.info, k_info, scores, dims.run.precision.reduce)
     if absorb:
       beside, y_BTNH = y_BTNH[..., s.latent_dim :], up_v.lift(y_BTNH[..., : s.kv_rank])
@@ -147,7 +161,11 @@ class _MLA(Module):
     contents = tuple(map(of_turned, relative.contents))
     added = relative.biases(s.heads), contents, relative.products, relative.added
     scores = make_scores(self, s, s.qk_dim, ctx, s.mask & Segments(), *added)
-    return scores if s.scale is not None else dataclasses.replace(scores, scale=scores.scale * relative.score_scale)
+    return (
+      scores
+      if s.scale is not None
+      else dataclasses.replace(scores, scale=scores.scale * relative.score_scale)
+    )
 
   def _queries(self, dims, x_BTD, relative, info):
     """[q_n, rotated q_r] of every head."""
@@ -179,12 +197,15 @@ class _MLA(Module):
   def _absorbed(self, q_BTNH, latent_BSKd, up_k, up_v):
     """Queries of latents, and the latents as the keys and values of one head."""
     plain, turned = jnp.split(q_BTNH, [self.spec.nope_dim], -1)
-    # Values are the first `kv_rank` numbers of a key; mixing whole keys costs less than cutting a copy of the cache.
+    # Values are the first `kv_rank` numbers of a key; mixing whole keys costs less than cutting a
+    # copy of the cache.
     return jnp.concatenate([up_k.absorb(plain), turned], -1), latent_BSKd, latent_BSKd
 
 
 class _Up(Module):
-  """W of every head, from latents to what a head reads of them; its one parameter also serves in latent space."""
+  """W of every head, from latents to what a head reads of them; its one parameter also serves in
+  latent space.
+  """
 
   rank: int
   heads: int
@@ -193,13 +214,19 @@ class _Up(Module):
 
   def setup(self):
     shape, dims = (self.rank, self.heads, self.size), self.dims
-    init = sharded(dims.init.weight(self.name or '', self.rank, self.heads * self.size, dims), 'RNH')
+    init = sharded(
+      dims.init.weight(self.name or '', self.rank, self.heads * self.size, dims), 'RNH'
+    )
     self.kernel = weight(self, 'kernel', init, shape, dims.run.precision.dtype('param'))
 
   def __call__(self, c_BSR: jax.Array) -> jax.Array:
     """c W: what each head reads of each token."""
     kernel = self.kernel
-    return kernel.contract(c_BSR) if isinstance(kernel, Stored) else contract(c_BSR, kernel.astype(c_BSR.dtype))
+    return (
+      kernel.contract(c_BSR)
+      if isinstance(kernel, Stored)
+      else contract(c_BSR, kernel.astype(c_BSR.dtype))
+    )
 
   def absorb(self, q_BTNH: jax.Array) -> jax.Array:
     """q W^T: the queries of latents that are the queries q of keys."""
@@ -211,4 +238,8 @@ class _Up(Module):
 
   def _by_output(self, dtype: jnp.dtype) -> jax.Array:
     kernel = self.kernel
-    return kernel.by_output(dtype) if isinstance(kernel, Stored) else jnp.moveaxis(kernel, 0, -1).astype(dtype)
+    return (
+      kernel.by_output(dtype)
+      if isinstance(kernel, Stored)
+      else jnp.moveaxis(kernel, 0, -1).astype(dtype)
+    )

@@ -27,11 +27,13 @@ _STEEPEST = 1000.0
 
 @dataclasses.dataclass(frozen=True)
 class RGLRU(Mixer):
-  """(h_t * act(x_t Wg)) Wo, h_t = a_t h_{t-1} + sqrt(1 - a_t^2) i_t u_t by channel (arXiv:2402.19427).
+  """(h_t * act(x_t Wg)) Wo, h_t = a_t h_{t-1} + sqrt(1 - a_t^2) i_t u_t by channel
+  (arXiv:2402.19427).
 
-  u is x Wx after a short convolution. The gates are i_t = sigmoid(u_t Wi + bi) and log a_t = -8 softplus(l)
-  sigmoid(u_t Wa + ba), with Wi and Wa block-diagonal. The first token of a document has h = i u. An associative scan
-  runs within each chunk of tokens. The row state is h and the tail of the convolution.
+  u is x Wx after a short convolution. The gates are i_t = sigmoid(u_t Wi + bi) and log a_t = -8
+  softplus(l) sigmoid(u_t Wa + ba), with Wi and Wa block-diagonal. The first token of a document has
+  h = i u. An associative scan runs within each chunk of tokens. The row state is h and the tail of
+  the convolution.
 
   *Cost*: 6 D F + 4 F^2 / N + 2 `conv` F FLOPs a token; `conv` F + 1 numbers of state a row.
 
@@ -89,13 +91,19 @@ class _RGLRU(Module):
     x_BTF, tail = ShortConv(F, s.conv, dims, name='conv')(x_BTF, rows['tail'], docs)
 
     blocks_BTNH = x_BTF.reshape(*x_BTF.shape[:2], s.heads, -1)
-    input_BTF, decay_BTF = (_Blocks(dims, name=name)(blocks_BTNH).astype(reduce) for name in ('input', 'decay'))
+    input_BTF, decay_BTF = (
+      _Blocks(dims, name=name)(blocks_BTNH).astype(reduce) for name in ('input', 'decay')
+    )
     start_F = self.param('start', sharded(_slow, 'F'), (F,), jnp.float32).astype(reduce)
     log_BTF = -SHARPNESS * jax.nn.sigmoid(decay_BTF) * trailing(jax.nn.softplus(start_F), 3)
     tokens = log_BTF, jax.nn.sigmoid(input_BTF) * x_BTF.astype(reduce)
     before = rows['sum'].astype(reduce)
     h_BTF, after = in_chunks(_recurrence, before, docs, tokens)
-    each = lambda: {'sum': each_state(_recurrence, before, docs, tokens), 'tail': tail(True), SEGMENT: docs.segment}
+    each = lambda: {
+      'sum': each_state(_recurrence, before, docs, tokens),
+      'tail': tail(True),
+      SEGMENT: docs.segment,
+    }
     new = {'sum': after, 'tail': tail(False), SEGMENT: docs.segment[:, -1]}
     cache = with_state(cache, new, each, docs.real)
     y_BTF = h_BTF.astype(x_BTD.dtype) * s.act(gate_BTF)
@@ -133,9 +141,14 @@ class _Blocks(Module):
   @nn.compact
   def __call__(self, x_BTNH: jax.Array) -> jax.Array:
     B, T, N, H = x_BTNH.shape
-    dtype, init = self.dims.run.precision.dtype('param'), self.dims.init.weight('blocks', H, H, self.dims)
+    dtype, init = (
+      self.dims.run.precision.dtype('param'),
+      self.dims.init.weight('blocks', H, H, self.dims),
+    )
     weight_NHH = self.param('weight', sharded(init, 'NHH'), (N, H, H), dtype).astype(x_BTNH.dtype)
-    bias_NH = self.param('bias', sharded(nn.initializers.zeros, 'NH'), (N, H), dtype).astype(x_BTNH.dtype)
+    bias_NH = self.param('bias', sharded(nn.initializers.zeros, 'NH'), (N, H), dtype).astype(
+      x_BTNH.dtype
+    )
     y_BTNH = jnp.einsum('btnh,nhr->btnr', x_BTNH, weight_NHH) + trailing(bias_NH, 4)
     return y_BTNH.reshape(B, T, N * H)
 

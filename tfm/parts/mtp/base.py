@@ -9,11 +9,11 @@ from tfm.core.registry import Part
 
 @dataclasses.dataclass(frozen=True)
 class MTP(Part):
-  """At t, depth k = 1..`depth` predicts x_{t+k+1}, by a layer like the model's last and by the model's own head.
+  """At t, depth k = 1..`depth` predicts x_{t+k+1}, by a layer like the model's last and by the
+  model's own head.
 
-  The model says what it would without them: they are read in training, where the task asks, and for drafts
-  (`tfm.model.mtp`).
-  """
+  The model says what it would without them: they are read in training, where the task asks, and for
+  drafts (`tfm.model.mtp`)."""
 
   depth: int = 1
 
@@ -31,5 +31,7 @@ class MTP(Part):
     return 0.0
 
   def make(self, dims: Any) -> Any:
-    """What enters the layer of a depth, a fresh module `(h_BTD, e_BTD) -> x_BTD`, where they are chained."""
+    """What enters the layer of a depth, a fresh module `(h_BTD, e_BTD) -> x_BTD`, where they are
+    chained.
+    """
     raise AssertionError(f'{type(self).__name__} has nothing to make')

@@ -16,11 +16,11 @@ from tfm.parts.norm.base import Norm, standardized
 
 @dataclasses.dataclass(frozen=True)
 class AdaptiveNorm(Norm):
-  """(1 + scale) (x - mean) / sqrt(var + eps) + shift; scale and shift are act(c) W + b of a vector c per example.
+  """(1 + scale) (x - mean) / sqrt(var + eps) + shift; scale and shift are act(c) W + b of a vector
+  c per example.
 
-  Both start at 0, so that it is a plain normalisation at first. The input layer must give a condition
-  (`embed=conditioned`).
-  """
+  Both start at 0, so that it is a plain normalisation at first. The input layer must give a
+  condition (`embed=conditioned`)."""
 
   conditioned: ClassVar[bool] = True
 

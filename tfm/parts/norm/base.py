@@ -12,13 +12,17 @@ from tfm.core.registry import Part
 
 @dataclasses.dataclass(frozen=True)
 class Norm(Part):
-  """`make(dims)` returns a module `x_BTD -> x_BTD`; `(x_BTD, cond_BD) -> x_BTD` for kinds that are `conditioned`."""
+  """`make(dims)` returns a module `x_BTD -> x_BTD`; `(x_BTD, cond_BD) -> x_BTD` for kinds that are
+  `conditioned`.
+  """
 
   #: Whether it takes a vector per example (a timestep or class embedding) beside the activations.
   conditioned: ClassVar[bool] = False
 
   def make(self, dims: Any, letters: str = 'D') -> Any:
-    """A module that normalises the last axis, whose parameters lie along `letters` ('H' in a head, 'NH' one each)."""
+    """A module that normalises the last axis, whose parameters lie along `letters` ('H' in a head,
+    'NH' one each).
+    """
     raise AssertionError(f'{type(self).__name__} must make a module')
 
 
@@ -26,8 +30,8 @@ class Norm(Part):
 def standardized(x: jax.Array, eps: float, centred: bool) -> jax.Array:
   """(x - m) / sqrt(mean (x - m)^2 + eps) over the last axis, m the mean if `centred`, else 0.
 
-  *Why its own VJP*: y and one number a row are all its gradient needs, r (g - mean(g) - y mean(g y)).
-  """
+  *Why its own VJP*: y and one number a row are all its gradient needs, r (g - mean(g) - y mean(g
+  y))."""
   return _standardize(x, eps, centred)[0]
 
 

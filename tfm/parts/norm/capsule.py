@@ -16,9 +16,8 @@ from tfm.parts.norm.base import Norm
 class CapsuleNorm(Norm):
   """|x|^2 / (1 + |x|^2) x / |x| scale: long vectors get length 1, short ones their length squared.
 
-  *Differs*: a reconstruction. The text that names it was not to be had; the formula is that of capsule networks
-  (arXiv:1710.09829), with a learned scale a channel.
-  """
+  *Differs*: a reconstruction. The text that names it was not to be had; the formula is that of
+  capsule networks (arXiv:1710.09829), with a learned scale a channel."""
 
   eps: float = 1e-6
 

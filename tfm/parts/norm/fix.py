@@ -12,7 +12,9 @@ from tfm.parts.norm.base import Norm
 
 @dataclasses.dataclass(frozen=True)
 class FixNorm(Norm):
-  """x / max(|x|, eps). As `embed.rows` it normalises every word's row, on the way in and in the softmax."""
+  """x / max(|x|, eps). As `embed.rows` it normalises every word's row, on the way in and in the
+  softmax.
+  """
 
   eps: float = 1e-5
 

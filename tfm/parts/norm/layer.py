@@ -13,7 +13,8 @@ from tfm.parts.norm.base import Norm, standardized
 
 @dataclasses.dataclass(frozen=True)
 class LayerNorm(Norm):
-  """(x - mean) / sqrt(var + eps) * scale + bias, with the biased variance; OLMo has neither `scale` nor `bias`.
+  """(x - mean) / sqrt(var + eps) * scale + bias, with the biased variance; OLMo has neither `scale`
+  nor `bias`.
 
   `one_plus` stores the scale less one (Nemotron's LayerNorm1P).
   """
@@ -43,5 +44,7 @@ class _LayerNorm(Module):
       scale = self.param('scale', sharded(start, self.letters), shape, dtype)
       f = f * trailing(scale.astype(f.dtype) + self.spec.one_plus, f.ndim)
     if self.spec.bias:
-      f = f + trailing(self.param('bias', sharded(nn.initializers.zeros, self.letters), shape, dtype), f.ndim)
+      f = f + trailing(
+        self.param('bias', sharded(nn.initializers.zeros, self.letters), shape, dtype), f.ndim
+      )
     return f.astype(x.dtype)

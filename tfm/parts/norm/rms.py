@@ -16,9 +16,9 @@ from tfm.parts.norm.base import Norm, standardized
 class RMSNorm(Norm):
   """x / sqrt(mean x^2 + eps) * scale, or without the factor if not `scale`.
 
-  `one_plus` stores the scale less one (Gemma). `scale_first` multiplies before rounding to the compute dtype (Gemma),
-  otherwise after it (Llama); they differ in 16 bits only. Without `scale` there is no parameter (nanochat).
-  """
+  `one_plus` stores the scale less one (Gemma). `scale_first` multiplies before rounding to the
+  compute dtype (Gemma), otherwise after it (Llama); they differ in 16 bits only. Without `scale`
+  there is no parameter (nanochat)."""
 
   eps: float = 1e-6
   one_plus: bool = False
@@ -44,8 +44,12 @@ class _RMSNorm(Module):
     if not s.scale:
       return standardized(x.astype(precision.dtype('reduce')), s.eps, False).astype(x.dtype)
     start = nn.initializers.zeros if s.one_plus else nn.initializers.ones
-    scale_D = self.param('scale', sharded(start, self.letters), x.shape[-len(self.letters) :], precision.dtype('param'))
+    scale_D = self.param(
+      'scale', sharded(start, self.letters), x.shape[-len(self.letters) :], precision.dtype('param')
+    )
     f = x.astype(precision.dtype('reduce'))
     f = standardized(f, s.eps, False)
     scale = trailing(scale_D.astype(f.dtype) + s.one_plus, f.ndim)
-    return (f * scale).astype(x.dtype) if s.scale_first else f.astype(x.dtype) * scale.astype(x.dtype)
+    return (
+      (f * scale).astype(x.dtype) if s.scale_first else f.astype(x.dtype) * scale.astype(x.dtype)
+    )

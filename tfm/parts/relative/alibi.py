@@ -11,8 +11,8 @@ from tfm.parts.relative.base import Relative
 
 @dataclasses.dataclass(frozen=True)
 class ALiBi(Relative):
-  """-m_h |i - j|, with slopes m_h = 2^(-max_bias h / P) for the largest power of two P <= N, then every other
-  slope of 2P; all of them times `scale` (Falcon's H^-1/2).
+  """-m_h |i - j|, with slopes m_h = 2^(-max_bias h / P) for the largest power of two P <= N, then
+  every other slope of 2P; all of them times `scale` (Falcon's H^-1/2).
 
   *Differs*: the paper's i - j needs a causal mask; the distance serves encoders too.
   """

@@ -1,4 +1,6 @@
-"""Rotary position of image patches: a part of each head by row, the rest by column (arXiv:2403.13298)."""
+"""Rotary position of image patches: a part of each head by row, the rest by column
+(arXiv:2403.13298).
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -12,13 +14,14 @@ from tfm.parts.relative.rope import RoPE
 
 @dataclasses.dataclass(frozen=True)
 class Axial(Relative):
-  """The first half of a head is rotated by the row of a patch, the second half by its column, as in `rope`.
+  """The first half of a head is rotated by the row of a patch, the second half by its column, as in
+  `rope`.
 
-  Tokens that are no patch (class and register tokens) are not rotated. Images of any size share the same angles.
+  Tokens that are no patch (class and register tokens) are not rotated. Images of any size share the
+  same angles.
 
-  Attributes:
-    base: angles of pair h are place * base^(-2h / (H / 2)). Images have few rows, so it is smaller than for text.
-    layout: which numbers of a half are a pair (see `RoPE`).
+  Attributes: base: angles of pair h are place * base^(-2h / (H / 2)). Images have few rows, so it
+    is smaller than for text. layout: which numbers of a half are a pair (see `RoPE`).
   """
 
   base: float = 100.0

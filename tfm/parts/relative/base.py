@@ -13,10 +13,14 @@ from tfm.parts.tokeninfo import TokenInfo
 
 
 class Hooks:
-  """What attention asks of a relative position, or of its module if it owns parameters; nothing has an effect."""
+  """What attention asks of a relative position, or of its module if it owns parameters; nothing has
+  an effect.
+  """
 
   def places(self, info: TokenInfo) -> jax.Array:
-    """Return the places of tokens as `rotate` takes them: their positions, if not something else of `info`."""
+    """Return the places of tokens as `rotate` takes them: their positions, if not something else of
+    `info`.
+    """
     return info.positions
 
   def rotate(self, x_BTNH: jax.Array, pos_BT: jax.Array) -> jax.Array:
@@ -39,7 +43,9 @@ class Hooks:
     """What is added to values by how far away they are read."""
     return None
 
-  def content(self, q_BTNH: jax.Array, k_BSKH: jax.Array, q: TokenInfo, k: TokenInfo) -> tuple[Term, ...]:
+  def content(
+    self, q_BTNH: jax.Array, k_BSKH: jax.Array, q: TokenInfo, k: TokenInfo
+  ) -> tuple[Term, ...]:
     """What is added to q k before it is scaled: by distance and what (turned) queries and keys are."""
     return ()
 
@@ -48,12 +54,13 @@ class Hooks:
 class Relative(Hooks, Part):
   """Nothing: attention knows of order only what its mask tells (NoPE).
 
-  A piece overrides some of `Hooks`: `rotate`, `bias` (and then `biased`), `product` (and then `placed`), `content` (and
-  then `contextual`), `added` (and then `valued`).
-  """
+  A piece overrides some of `Hooks`: `rotate`, `bias` (and then `biased`), `product` (and then
+  `placed`), `content` (and then `contextual`), `added` (and then `valued`)."""
 
   def make(self, dims: Any) -> Any:
-    """A fresh object with `rotate` and `bias`: a module if it owns parameters, else the piece itself."""
+    """A fresh object with `rotate` and `bias`: a module if it owns parameters, else the piece
+    itself.
+    """
     return self
 
   def fits(self, head_dim: int) -> Iterator[str]:

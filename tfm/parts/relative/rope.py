@@ -15,13 +15,14 @@ from tfm.parts.term import Product
 
 @dataclasses.dataclass(frozen=True)
 class RoPE(Relative):
-  """Pair h of q and k turned by pos * base^(-2h / d), over the first d = `fraction` H numbers of a head.
+  """Pair h of q and k turned by pos * base^(-2h / d), over the first d = `fraction` H numbers of a
+  head.
 
-  `layout` says which numbers are a pair: 'halves' (h, h + d/2) as GPT-NeoX and Llama in Hugging Face's layout,
-  'interleaved' (2h, 2h + 1) as GPT-J, Cohere and Meta's Llama. Angles are float32 whatever the compute dtype.
-  With `far`, keys further behind count as that far (LM-Infinite, arXiv:2308.16137), at twice the cost of the scores.
-  `max_len` is the longest row that is to be told, None any: longer ones are refused, as by a table.
-  """
+  `layout` says which numbers are a pair: 'halves' (h, h + d/2) as GPT-NeoX and Llama in Hugging
+  Face's layout, 'interleaved' (2h, 2h + 1) as GPT-J, Cohere and Meta's Llama. Angles are float32
+  whatever the compute dtype. With `far`, keys further behind count as that far (LM-Infinite,
+  arXiv:2308.16137), at twice the cost of the scores. `max_len` is the longest row that is to be
+  told, None any: longer ones are refused, as by a table."""
 
   base: float = 10_000.0
   layout: Literal['halves', 'interleaved'] = 'halves'
@@ -45,7 +46,9 @@ class RoPE(Relative):
 
   @property
   def max_positions(self):
-    return min((n for n in (self.max_len, self.scaling.max_positions) if n is not None), default=None)
+    return min(
+      (n for n in (self.max_len, self.scaling.max_positions) if n is not None), default=None
+    )
 
   def fits(self, head_dim):
     d = self.rotated(head_dim)
@@ -82,11 +85,19 @@ class RoPE(Relative):
     a_BTNX = jnp.concatenate([self.rotate(q_BTNH, far - q.positions), -q_BTNH], -1)
     b_BSKX = jnp.concatenate([self.rotate(k_BSKH, -k.positions), k_BSKH], -1)
     return (
-      Product(jnp.moveaxis(a_BTNX, 1, 2), jnp.moveaxis(b_BSKX, 1, 2), lambda q, k: q.positions - k.positions > far),
+      Product(
+        jnp.moveaxis(a_BTNX, 1, 2),
+        jnp.moveaxis(b_BSKX, 1, 2),
+        lambda q, k: q.positions - k.positions > far,
+      ),
     )
 
   def angles(self, d: int, pos_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
     """cos and sin of every position, `[B, T, d / 2]` in float32."""
-    frequency_h, factor = self.scaling.scale(self.base ** (-np.arange(0, d, 2, dtype=np.float64) / d), self.base)
-    angle_BTh = pos_BT[..., None].astype(jnp.float32) * jnp.asarray(frequency_h, jnp.float32)[None, None]
+    frequency_h, factor = self.scaling.scale(
+      self.base ** (-np.arange(0, d, 2, dtype=np.float64) / d), self.base
+    )
+    angle_BTh = (
+      pos_BT[..., None].astype(jnp.float32) * jnp.asarray(frequency_h, jnp.float32)[None, None]
+    )
     return jnp.cos(angle_BTh) * factor, jnp.sin(angle_BTh) * factor

@@ -1,4 +1,6 @@
-"""Distances that queries ask for by content, and read with the values (Shaw et al., arXiv:1803.02155)."""
+"""Distances that queries ask for by content, and read with the values (Shaw et al.,
+arXiv:1803.02155).
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -17,14 +19,13 @@ from tfm.parts.term import Asked
 
 @dataclasses.dataclass(frozen=True)
 class Shaw(Relative):
-  """q_i . (k_j + a[clip(j - i, -far, far)]), the table of 2 far + 1 vectors shared by the heads; and with `values` a
-  second one, b: y_i = sum_j p_ij (v_j + b[clip(j - i, -far, far)]).
+  """q_i . (k_j + a[clip(j - i, -far, far)]), the table of 2 far + 1 vectors shared by the heads;
+  and with `values` a second one, b: y_i = sum_j p_ij (v_j + b[clip(j - i, -far, far)]).
 
   The paper has both, and found the second to make no difference.
 
-  *Cost*: 2 N H (2 far + 1) FLOPs a query and a look-up a pair and head; with `values` as many FLOPs again, and an
-  addition a pair and head.
-  """
+  *Cost*: 2 N H (2 far + 1) FLOPs a query and a look-up a pair and head; with `values` as many FLOPs
+  again, and an addition a pair and head."""
 
   far: int = 16
   values: bool = False

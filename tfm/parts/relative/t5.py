@@ -14,13 +14,13 @@ from tfm.parts.relative.base import Hooks, Relative
 
 @dataclasses.dataclass(frozen=True)
 class T5Bias(Relative):
-  """table[bucket(k - q), head]: near distances a bucket each, then logarithmic ones up to `far`, all beyond
-  in the last.
+  """table[bucket(k - q), head]: near distances a bucket each, then logarithmic ones up to `far`,
+  all beyond in the last.
 
-  Under a causal mask every bucket looks back; otherwise (or by `bidirectional`) each direction has half of them.
-  As `mixer.relative` a table per layer; as `model.shared_relative` one table for the stack, as in T5. With `blocks` a
-  second one tells of keys that stand for blocks, by distance in blocks (LongT5; see `mixer.transient`).
-  """
+  Under a causal mask every bucket looks back; otherwise (or by `bidirectional`) each direction has
+  half of them. As `mixer.relative` a table per layer; as `model.shared_relative` one table for the
+  stack, as in T5. With `blocks` a second one tells of keys that stand for blocks, by distance in
+  blocks (LongT5; see `mixer.transient`)."""
 
   buckets: int = 32
   far: int = 128
@@ -54,7 +54,9 @@ class _T5Bias(Hooks, Module):
     init = sharded(d.init.weight('relative', s.buckets, d.heads, d), 'UN')
     self.table_UN = self.param('table', init, (s.buckets, d.heads), d.run.precision.dtype('param'))
     if s.blocks:
-      self.blocks_UN = self.param('blocks', init, (s.buckets, d.heads), d.run.precision.dtype('param'))
+      self.blocks_UN = self.param(
+        'blocks', init, (s.buckets, d.heads), d.run.precision.dtype('param')
+      )
 
   def bias(self, n_heads, q, k):
     s = self.spec
@@ -68,7 +70,9 @@ class _T5Bias(Hooks, Module):
     return jnp.where((k.extras['block'] >= 0)[:, None, None], of_blocks_BNTS, bias_BNTS)
 
 
-def bucket(gap: jax.Array, buckets: int = 32, far: int = 128, bidirectional: bool = True) -> jax.Array:
+def bucket(
+  gap: jax.Array, buckets: int = 32, far: int = 128, bidirectional: bool = True
+) -> jax.Array:
   """The bucket of key position - query position, as the released code rounds it (in float32)."""
   first: jax.Array | int = 0
   if bidirectional:

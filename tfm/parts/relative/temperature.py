@@ -10,7 +10,9 @@ from tfm.parts.relative.base import Relative
 
 @dataclasses.dataclass(frozen=True)
 class Temperature(Relative):
-  """q (1 + `scale` log(1 + floor((pos + 1) / `every`))), and no positions otherwise (arXiv:2501.19399, Llama 4)."""
+  """q (1 + `scale` log(1 + floor((pos + 1) / `every`))), and no positions otherwise
+  (arXiv:2501.19399, Llama 4).
+  """
 
   every: int = 8192
   scale: float = 0.1

@@ -1,4 +1,6 @@
-"""A learned bias for every distance (the relative encodings of music transformers, NATTEN and many a ViT)."""
+"""A learned bias for every distance (the relative encodings of music transformers, NATTEN and many
+a ViT).
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -44,7 +46,9 @@ class _Toeplitz(Hooks, Module):
 
 
 def distance(q: TokenInfo, k: TokenInfo, far: int) -> jax.Array:
-  """clip(j - i, -far, far) + far of infos that broadcast, int32: the row of a table of 2 far + 1 distances."""
+  """clip(j - i, -far, far) + far of infos that broadcast, int32: the row of a table of 2 far + 1
+  distances.
+  """
   return jnp.clip(k.positions - q.positions, -far, far) + far
 
 

@@ -17,11 +17,12 @@ from tfm.parts.tokeninfo import TokenInfo
 
 @dataclasses.dataclass(frozen=True)
 class TUPE(Relative):
-  """q_i . k_j / sqrt(2 H) + (p_i U_q) . (p_j U_k) / sqrt(2 H), p a learned vector for each of `length` positions.
+  """q_i . k_j / sqrt(2 H) + (p_i U_q) . (p_j U_k) / sqrt(2 H), p a learned vector for each of
+  `length` positions.
 
-  With `reset`, the second term from and to position 0 (a [CLS]) is a learned scalar a head for each direction. Words
-  and positions share the softmax evenly: q and k are each divided by 2^(1/4), whatever the mixer's scale. As
-  `model.shared_relative` one U serves all layers, as in the paper.
+  With `reset`, the second term from and to position 0 (a [CLS]) is a learned scalar a head for each
+  direction. Words and positions share the softmax evenly: q and k are each divided by 2^(1/4),
+  whatever the mixer's scale. As `model.shared_relative` one U serves all layers, as in the paper.
   """
 
   length: int = 512
@@ -58,7 +59,9 @@ class _TUPE(Hooks, Module):
       name, sharded(d.init.weight('relative', sizes[0], n_out, d), letters), sizes, dtype
     )
     p_PD = weight('position', 'PD', (P, d.d_model), d.d_model)
-    project = lambda name: jnp.einsum('PD,DNH->PNH', p_PD, weight(name, 'DNH', shape, shape[1] * shape[2]))
+    project = lambda name: jnp.einsum(
+      'PD,DNH->PNH', p_PD, weight(name, 'DNH', shape, shape[1] * shape[2])
+    )
     # Found here, once, so that a kernel that asks tile by tile only looks them up.
     self.q_PNH, self.k_PNH = project('q') * (2 * shape[2]) ** -0.5, project('k')
     if self.spec.reset:
@@ -71,7 +74,9 @@ class _TUPE(Hooks, Module):
   def product(self, q, k):
     def found(x_PNH: jax.Array, info: TokenInfo) -> jax.Array:
       x_BNTH = jnp.moveaxis(x_PNH[info.positions], 2, 1)
-      return jnp.where((info.positions > 0)[:, None, :, None], x_BNTH, 0) if self.spec.reset else x_BNTH
+      return (
+        jnp.where((info.positions > 0)[:, None, :, None], x_BNTH, 0) if self.spec.reset else x_BNTH
+      )
 
     return Product(found(self.q_PNH, q), found(self.k_PNH, k))
 

@@ -1,4 +1,6 @@
-"""Transformer-XL's relative position (arXiv:1901.02860): content and distance, each with a bias a head; and XLNet's."""
+"""Transformer-XL's relative position (arXiv:1901.02860): content and distance, each with a bias a
+head; and XLNet's.
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -20,12 +22,13 @@ from tfm.parts.tokeninfo import TokenInfo
 class XL(Relative):
   """(q_i + u) . k_j + (q_i + v) . W s(i - j), s(d) = [sin(w d), cos(w d)], w = base^(-2h / D).
 
-  With `types` there is beside it (q_i + t) . e, e one of two vectors a head: for tokens of the same type, or of
-  different ones (XLNet's relative segments, arXiv:1906.08237). Nothing is added where `apply` is told no types.
+  With `types` there is beside it (q_i + t) . e, e one of two vectors a head: for tokens of the same
+  type, or of different ones (XLNet's relative segments, arXiv:1906.08237). Nothing is added where
+  `apply` is told no types.
 
-  *Cost*: 2 N D FLOPs a pair for the second term. *Differs*: sines of a difference are products of sines and cosines
-  of the two positions, so no array is shifted, and any positions, tiles and caches will do.
-  """
+  *Cost*: 2 N D FLOPs a pair for the second term. *Differs*: sines of a difference are products of
+  sines and cosines of the two positions, so no array is shifted, and any positions, tiles and
+  caches will do."""
 
   base: float = 10_000.0
   types: bool = False
@@ -70,7 +73,9 @@ class _XL(Hooks, Module):
 
   def content(self, q_BTNH, k_BSKH, q, k):
     asking_BTNH = self._biased(q_BTNH, self.v_NH)
-    asked_BNTD = jnp.einsum('BTNH,DNH->BNTD', asking_BTNH, self.w_DNH.astype(q_BTNH.dtype)).astype(jnp.float32)
+    asked_BNTD = jnp.einsum('BTNH,DNH->BNTD', asking_BTNH, self.w_DNH.astype(q_BTNH.dtype)).astype(
+      jnp.float32
+    )
     of_sin, of_cos = jnp.split(asked_BNTD, 2, -1)
     sin_q, cos_q = (wave[:, None] for wave in self._waves(q.positions))
     sin_k, cos_k = (wave[:, None] for wave in self._waves(k.positions))
@@ -79,7 +84,9 @@ class _XL(Hooks, Module):
     of_distance = Product(rows, jnp.concatenate([cos_k, sin_k], -1), constant=True)
     if not self.spec.types or q.get('type') is None:
       return (of_distance,)
-    of_type_BNTY = jnp.einsum('BTNH,YNH->BNTY', self._biased(q_BTNH, self.t_NH), self.e_YNH.astype(q_BTNH.dtype))
+    of_type_BNTY = jnp.einsum(
+      'BTNH,YNH->BNTY', self._biased(q_BTNH, self.t_NH), self.e_YNH.astype(q_BTNH.dtype)
+    )
     return of_distance, Asked(of_type_BNTY.astype(jnp.float32), _differ)
 
   def _biased(self, q_BTNH: jax.Array, bias_NH: jax.Array) -> jax.Array:

@@ -11,9 +11,8 @@ from tfm.core.registry import Part
 class Resample(Part):
   """`make(dims, width)` returns a module `(x_BTD, info, grid) -> (x_BSE, info, grid)`.
 
-  `dims.d_model` is the width E of the result, `width` that of the input. `grid` is the number of rows and columns of
-  image patches, None for other sequences.
-  """
+  `dims.d_model` is the width E of the result, `width` that of the input. `grid` is the number of
+  rows and columns of image patches, None for other sequences."""
 
   def make(self, dims: Any, width: int) -> Any:
     """Return the module."""

@@ -18,7 +18,8 @@ from tfm.parts.tokeninfo import TokenInfo, with_grid
 
 @dataclasses.dataclass(frozen=True)
 class Merge(Resample):
-  """norm([x_00, x_10, x_01, x_11]) W: each square of `size` x `size` patches becomes one, in Swin's order of columns.
+  """norm([x_00, x_10, x_01, x_11]) W: each square of `size` x `size` patches becomes one, in Swin's
+  order of columns.
 
   Attributes:
     size: patches per side of a square. The grid must be divisible by it.
@@ -56,16 +57,21 @@ class _Merge(nn.Module):
     n = self.spec.size
     if grid is None or grid[0] * grid[1] != x_BTD.shape[1]:
       raise errors.UserError(
-        f'resample=merge: needs a grid of image patches, and the sequence has {x_BTD.shape[1]} tokens of grid {grid}. '
+        f'resample=merge: needs a grid of image patches, and the sequence has {x_BTD.shape[1]} '
+        f'tokens of grid {grid}. '
         'Expected embed=patches without class and register tokens.'
       )
     (h, w), (B, _, D) = grid, x_BTD.shape
     if h % n or w % n:
-      raise errors.UserError(f'resample=merge: a grid of {h} x {w} patches is not divisible by size={n}.')
+      raise errors.UserError(
+        f'resample=merge: a grid of {h} x {w} patches is not divisible by size={n}.'
+      )
     squares = x_BTD.reshape(B, h // n, n, w // n, n, D)
     x_BTM = jnp.transpose(squares, (0, 1, 3, 4, 2, 5)).reshape(B, h // n * (w // n), n * n * D)
     if self.spec.norm is not None:
-      x_BTM = self.spec.norm.make(self.dims.replace(d_model=n * n * D), 'R').copy(name='norm')(x_BTM)
+      x_BTM = self.spec.norm.make(self.dims.replace(d_model=n * n * D), 'R').copy(name='norm')(
+        x_BTM
+      )
     y_BTD = Dense('RD', (n * n * D, self.dims.d_model), self.dims, name='project')(x_BTM)
     new = whole(B, y_BTD.shape[1])
     return y_BTD, with_grid(new, (h // n, w // n)), (h // n, w // n)

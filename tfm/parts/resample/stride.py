@@ -16,8 +16,9 @@ from tfm.parts.tokeninfo import TokenInfo, positions
 class Stride(Resample):
   """Each `size` neighbouring tokens become one: [x_1, ..., x_size] W + b.
 
-  A group belongs to the document of its first token that is not padding; tokens of other documents and padding are
-  replaced by zeros in it. A sequence whose length is not divisible by `size` is padded at its end.
+  A group belongs to the document of its first token that is not padding; tokens of other documents
+  and padding are replaced by zeros in it. A sequence whose length is not divisible by `size` is
+  padded at its end.
 
   Attributes:
     size: tokens per group.

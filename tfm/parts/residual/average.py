@@ -15,7 +15,9 @@ from tfm.parts.context import Dims
 
 
 class Sum(NamedTuple):
-  """What is read after `target` blocks: a sum over `sources` (0 the embeddings, j what block j wrote)."""
+  """What is read after `target` blocks: a sum over `sources` (0 the embeddings, j what block j
+  wrote).
+  """
 
   target: int
   sources: tuple[int, ...]
@@ -27,7 +29,9 @@ Pure = tuple[Callable[..., Any], Callable[..., Any]]
 
 
 class Average(Module):
-  """y_t = sum_j a_tj norm_j(x_j); where t is no target, y_t = x_t. Its parameters are the a, then the norms'."""
+  """y_t = sum_j a_tj norm_j(x_j); where t is no target, y_t = x_t. Its parameters are the a, then
+  the norms'.
+  """
 
   sums: tuple[Sum, ...]
   dims: Dims
@@ -50,22 +54,26 @@ class Average(Module):
     init, apply = self.norm
     x_D, many = jnp.zeros((dims.d_model,)), lambda key: jax.random.split(key, depth + 1)
     norms = self.param('norms', lambda key: stacked(jax.vmap(lambda k: init(k, x_D))(many(key))))
-    return _Sums(targets, shares_LU, lambda x_BTD, t: apply(jax.tree.map(lambda a: a[t], norms), x_BTD))
+    return _Sums(
+      targets, shares_LU, lambda x_BTD, t: apply(jax.tree.map(lambda a: a[t], norms), x_BTD)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class _Sums:
   """Every x_j is added to all the sums as soon as it is there.
 
-  So the backward pass of a scan keeps each x_j once; of a buffer of all x_j it would keep one for every repeat.
-  """
+  So the backward pass of a scan keeps each x_j once; of a buffer of all x_j it would keep one for
+  every repeat."""
 
   targets: np.ndarray
   shares_LU: jax.Array
   norm: Callable[[jax.Array, jax.Array], jax.Array] | None = None
 
   def start(self, x_BTD):
-    return self._next(x_BTD, jnp.zeros((len(self.targets), *x_BTD.shape), x_BTD.dtype), jnp.int32(0))
+    return self._next(
+      x_BTD, jnp.zeros((len(self.targets), *x_BTD.shape), x_BTD.dtype), jnp.int32(0)
+    )
 
   def join(self, residual_layout, x_BTD, carry, branches, norm):
     return residual_layout(x_BTD, branches, norm), carry
@@ -76,10 +84,14 @@ class _Sums:
   def end(self, x_BTD, carry):
     return x_BTD
 
-  def _next(self, x_BTD: jax.Array, sums_UBTD: jax.Array, t: jax.Array) -> tuple[jax.Array, jax.Array]:
+  def _next(
+    self, x_BTD: jax.Array, sums_UBTD: jax.Array, t: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
     y_BTD = x_BTD if self.norm is None else self.norm(x_BTD, t)
     share_U = self.shares_LU[t].astype(x_BTD.dtype)
     sums_UBTD = sums_UBTD + share_U[:, None, None, None] * y_BTD[None]
-    slot = jnp.asarray(np.searchsorted(self.targets, np.arange(len(self.shares_LU))).clip(max=len(self.targets) - 1))[t]
+    slot = jnp.asarray(
+      np.searchsorted(self.targets, np.arange(len(self.shares_LU))).clip(max=len(self.targets) - 1)
+    )[t]
     read_BTD = jax.lax.dynamic_index_in_dim(sums_UBTD, slot, keepdims=False)
     return jnp.where(jnp.asarray(self.targets)[slot] == t, read_BTD, x_BTD), sums_UBTD

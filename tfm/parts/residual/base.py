@@ -14,10 +14,10 @@ from tfm.parts.residual_layout.base import Branches, ResidualLayout
 class Residual(Part):
   """x: a block reads what the one before it wrote, and nothing else travels.
 
-  `make(dims)` returns a module if the piece owns parameters, else itself; either, when called, gives the four methods
-  with the parameters in them. The carry is a tree of arrays of one shape throughout the stack, so that it goes through
-  the scan over a segment's repeats. All of it belongs to single tokens: nothing is cached for decoding.
-  """
+  `make(dims)` returns a module if the piece owns parameters, else itself; either, when called,
+  gives the four methods with the parameters in them. The carry is a tree of arrays of one shape
+  throughout the stack, so that it goes through the scan over a segment's repeats. All of it belongs
+  to single tokens: nothing is cached for decoding."""
 
   def make(self, dims: Any) -> Any:
     return self
@@ -30,7 +30,12 @@ class Residual(Part):
     return x_BTD, ()
 
   def join(
-    self, residual_layout: ResidualLayout, x_BTD: jax.Array, carry: Any, branches: Branches, norm: Callable[[str], Any]
+    self,
+    residual_layout: ResidualLayout,
+    x_BTD: jax.Array,
+    carry: Any,
+    branches: Branches,
+    norm: Callable[[str], Any],
   ) -> tuple[jax.Array, Any]:
     """(x_BTD, carry) once a block's branches have been added."""
     return residual_layout(x_BTD, branches, norm), carry

@@ -10,7 +10,8 @@ from tfm.parts.residual.base import Residual
 
 @dataclasses.dataclass(frozen=True)
 class Dlcl(Residual):
-  """Block l + 1 reads sum_k w_lk norm_k(x_k) over k <= l, x_0 the embeddings; at first the mean, w = 1 / (l + 1).
+  """Block l + 1 reads sum_k w_lk norm_k(x_k) over k <= l, x_0 the embeddings; at first the mean, w
+  = 1 / (l + 1).
 
   What follows the last block is such a sum too. Each x_k has its own `norm`.
 
@@ -23,7 +24,10 @@ class Dlcl(Residual):
 
   def make(self, dims):
     norm = self.norm.make(dims)
-    pure = (lambda key, x: norm.init(key, x)['params'], lambda params, x: norm.apply({'params': params}, x))
+    pure = (
+      lambda key, x: norm.init(key, x)['params'],
+      lambda params, x: norm.apply({'params': params}, x),
+    )
     return Average(self.sums(dims.depth), dims, pure)
 
   def sums(self, depth: int) -> tuple[Sum, ...]:

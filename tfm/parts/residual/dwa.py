@@ -9,13 +9,14 @@ from tfm.parts.residual.base import Residual
 
 @dataclasses.dataclass(frozen=True)
 class Dwa(Residual):
-  """After block i: y_i = sum_j a_ij x_j over j <= i, x_0 the embeddings, x_j what block j wrote; a_ii = 1, else 0.
+  """After block i: y_i = sum_j a_ij x_j over j <= i, x_0 the embeddings, x_j what block j wrote;
+  a_ii = 1, else 0.
 
-  Only every `period`-th block averages, and only over j with (i - j) a multiple of `dilation`. At first the numbers are
-  those of the plain stack.
+  Only every `period`-th block averages, and only over j with (i - j) a multiple of `dilation`. At
+  first the numbers are those of the plain stack.
 
-  *Cost*: as many stream-sized arrays as there are averages, in training and in decoding; nothing is cached.
-  """
+  *Cost*: as many stream-sized arrays as there are averages, in training and in decoding; nothing is
+  cached."""
 
   dilation: int = 1
   period: int = 1

@@ -1,4 +1,6 @@
-"""Two streams, each written from the other, so that a block's input follows from its output (RevNet, Reformer)."""
+"""Two streams, each written from the other, so that a block's input follows from its output
+(RevNet, Reformer).
+"""
 
 import dataclasses
 
@@ -7,13 +9,16 @@ from tfm.parts.residual.base import Residual
 
 @dataclasses.dataclass(frozen=True)
 class Reversible(Residual):
-  """y1 = x1 + F(x2), y2 = x2 + G(y1), undone by x2 = y2 - G(y1), x1 = y1 - F(x2) (arXiv:1707.04585, 2001.04451).
+  """y1 = x1 + F(x2), y2 = x2 + G(y1), undone by x2 = y2 - G(y1), x1 = y1 - F(x2) (arXiv:1707.04585,
+  2001.04451).
 
-  Both streams start as the embeddings; their mean leaves the stack. F and G are the steps of the block's residual_layout (norm
-  and mixer, norm and feed-forward), which take turns also if there are three.
+  Both streams start as the embeddings; their mean leaves the stack. F and G are the steps of the
+  block's residual_layout (norm and mixer, norm and feed-forward), which take turns also if there
+  are three.
 
-  *Cost*: training keeps the last block's streams only, whatever the depth, and computes each step once more than a
-  plain backward pass. The streams are held in the reduce dtype: 16 bits could not be undone.
+  *Cost*: training keeps the last block's streams only, whatever the depth, and computes each step
+  once more than a plain backward pass. The streams are held in the reduce dtype: 16 bits could not
+  be undone.
 
   *Differs*: the Reformer's published code ends with both streams, side by side.
   """

@@ -11,6 +11,11 @@ from tfm.parts.residual_layout.unnormalised import Unnormalised
 
 TABLE = Table(
   'residual_layout',
-  former={'bare': 'unnormalised'},
-  after=After, parallel=Parallel, post=Post, pre=Pre, sandwich=Sandwich, unnormalised=Unnormalised,
+  {'bare': 'unnormalised'},
+  after=After,
+  parallel=Parallel,
+  post=Post,
+  pre=Pre,
+  sandwich=Sandwich,
+  unnormalised=Unnormalised,
 )

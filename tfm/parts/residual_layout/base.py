@@ -8,8 +8,9 @@ import jax
 
 from tfm.core.registry import Part
 
-#: The branches of a block by name, in order. A branch is called with its input, a function applied to its output before
-#: residual_scale and dropout (None: nothing), and the residual stream; it returns the update of the stream.
+#: The branches of a block by name, in order. A branch is called with its input, a function applied
+#: to its output before residual_scale and dropout (None: nothing), and the residual stream; it
+#: returns the update of the stream.
 Branches = dict[str, Callable[..., jax.Array]]
 Step = Callable[[jax.Array], jax.Array]
 
@@ -19,7 +20,9 @@ class ResidualLayout(Part):
   """Joins a block's branches to the residual stream: x + step(x), step after step."""
 
   def __call__(self, x_BTD: jax.Array, branches: Branches, norm: Callable[[str], Any]) -> jax.Array:
-    """x_BTD after all branches. `norm(name)` is a fresh norm whose parameters stand under that name."""
+    """x_BTD after all branches. `norm(name)` is a fresh norm whose parameters stand under that
+    name.
+    """
     for step in self.steps(branches, norm):
       x_BTD = x_BTD + step(x_BTD)
     return x_BTD
@@ -35,5 +38,7 @@ class ResidualLayout(Part):
 
   @property
   def final_norm(self) -> bool:
-    """Whether the residual stream leaves the last block unnormalised, so that the stack must end with a norm."""
+    """Whether the residual stream leaves the last block unnormalised, so that the stack must end
+    with a norm.
+    """
     return True

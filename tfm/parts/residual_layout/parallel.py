@@ -7,7 +7,9 @@ from tfm.parts.residual_layout.base import ResidualLayout
 
 @dataclasses.dataclass(frozen=True)
 class Parallel(ResidualLayout):
-  """x + f(norm(x)) + g(norm(x)); with `norms_per_branch` each branch has a norm of its own (GPT-NeoX, Falcon 40B)."""
+  """x + f(norm(x)) + g(norm(x)); with `norms_per_branch` each branch has a norm of its own
+  (GPT-NeoX, Falcon 40B).
+  """
 
   norms_per_branch: bool = False
 

@@ -9,7 +9,9 @@ from tfm.parts.residual_layout.base import ResidualLayout
 
 @dataclasses.dataclass(frozen=True)
 class Pre(ResidualLayout):
-  """x + f(norm(x)) for every branch f; those named in `unnormalised` read x as it is (ModernBERT's first mixer)."""
+  """x + f(norm(x)) for every branch f; those named in `unnormalised` read x as it is (ModernBERT's
+  first mixer).
+  """
 
   unnormalised: tuple[str, ...] = ()
 

@@ -8,5 +8,13 @@ from tfm.parts.residual_scale.gru import Gru
 from tfm.parts.residual_scale.layer_scale import LayerScale
 from tfm.parts.residual_scale.rezero import ReZero
 
-TABLE = Table('residual_scale', fixed=Fixed, gate=Gate, gru=Gru, layer_scale=LayerScale, none=ResidualScale, rezero=ReZero)
+TABLE = Table(
+  'residual_scale',
+  fixed=Fixed,
+  gate=Gate,
+  gru=Gru,
+  layer_scale=LayerScale,
+  none=ResidualScale,
+  rezero=ReZero,
+)
 """What a branch is multiplied by before it joins the residual stream."""

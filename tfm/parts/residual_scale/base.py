@@ -12,10 +12,9 @@ from tfm.core.registry import Part
 class ResidualScale(Part):
   """The output of the branch, unchanged.
 
-  `make(dims)` returns a module `(y_BTD, x_BTD, ctx) -> update_BTD`, or the part itself: `y_BTD` is the output of the
-  branch, `x_BTD` the residual stream that the update is added to. A gate that returns a new stream h is the update
-  h - x.
-  """
+  `make(dims)` returns a module `(y_BTD, x_BTD, ctx) -> update_BTD`, or the part itself: `y_BTD` is
+  the output of the branch, `x_BTD` the residual stream that the update is added to. A gate that
+  returns a new stream h is the update h - x."""
 
   #: Whether it uses `ctx.cond_BD`, a vector per example that the input layer gives.
   conditioned: ClassVar[bool] = False

@@ -16,7 +16,8 @@ from tfm.parts.residual_scale.base import ResidualScale
 
 @dataclasses.dataclass(frozen=True)
 class Gate(ResidualScale):
-  """gate f(x), where gate = act(c) W + b of a vector c per example, 0 at first: every block starts as the identity.
+  """gate f(x), where gate = act(c) W + b of a vector c per example, 0 at first: every block starts
+  as the identity.
 
   The input layer must give a condition (`embed=conditioned`).
   """
@@ -36,4 +37,6 @@ class _Gate(Module):
   @nn.compact
   def __call__(self, y_BTD: jax.Array, x_BTD: jax.Array, ctx: Ctx) -> jax.Array:
     assert ctx.cond_BD is not None
-    return y_BTD * Modulation(self.spec.act, self.dims, name='gate')(ctx.cond_BD).astype(y_BTD.dtype)
+    return y_BTD * Modulation(self.spec.act, self.dims, name='gate')(ctx.cond_BD).astype(
+      y_BTD.dtype
+    )

@@ -17,10 +17,11 @@ from tfm.parts.residual_scale.base import ResidualScale
 
 @dataclasses.dataclass(frozen=True)
 class Gru(ResidualScale):
-  """The stream becomes (1 - z) x + z h, with the branch's output f(x) as the input y = act(f(x)) of the unit.
+  """The stream becomes (1 - z) x + z h, with the branch's output f(x) as the input y = act(f(x)) of
+  the unit.
 
-  r = s(W_r y + U_r x), z = s(W_z y + U_z x - b), h = tanh(W_h y + U_h (r x)), s the logistic function. The update of
-  the stream is z (h - x).
+  r = s(W_r y + U_r x), z = s(W_z y + U_z x - b), h = tanh(W_h y + U_h (r x)), s the logistic
+  function. The update of the stream is z (h - x).
 
   Attributes:
     bias: value at which every b starts; the larger, the nearer a block is to the identity at first.
@@ -49,6 +50,8 @@ class _Gru(Module):
     start = sharded(nn.initializers.constant(self.spec.bias), 'D')
     bias_D = self.param('bias', start, (D,), d.run.precision.dtype('param')).astype(y_BTD.dtype)
     r_BTD = jax.nn.sigmoid(layer('reset_y', y_BTD) + layer('reset_x', x_BTD))
-    z_BTD = jax.nn.sigmoid(layer('update_y', y_BTD) + layer('update_x', x_BTD) - trailing(bias_D, 3))
+    z_BTD = jax.nn.sigmoid(
+      layer('update_y', y_BTD) + layer('update_x', x_BTD) - trailing(bias_D, 3)
+    )
     h_BTD = jnp.tanh(layer('new_y', y_BTD) + layer('new_x', r_BTD * x_BTD))
     return z_BTD * (h_BTD - x_BTD)

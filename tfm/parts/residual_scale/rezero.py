@@ -13,8 +13,8 @@ from tfm.parts.residual_scale.base import ResidualScale
 
 @dataclasses.dataclass(frozen=True)
 class ReZero(ResidualScale):
-  """a f(x), a = 0 at first, so that a stack of any depth starts as the identity. The paper goes without norms: residual_layout
-  `bare`.
+  """a f(x), a = 0 at first, so that a stack of any depth starts as the identity. The paper goes
+  without norms: residual_layout `bare`.
 
   *Differs*: every branch has its own a; the paper's two branches of a layer share one.
   """
@@ -29,4 +29,6 @@ class _ReZero(Module):
   @nn.compact
   def __call__(self, y_BTD: jax.Array, x_BTD: jax.Array, ctx: Ctx) -> jax.Array:
     start = sharded(nn.initializers.zeros, '')
-    return y_BTD * self.param('scale', start, (), self.dims.run.precision.dtype('param')).astype(y_BTD.dtype)
+    return y_BTD * self.param('scale', start, (), self.dims.run.precision.dtype('param')).astype(
+      y_BTD.dtype
+    )

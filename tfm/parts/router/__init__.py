@@ -7,4 +7,6 @@ from tfm.parts.router.grouped import Grouped
 from tfm.parts.router.sparse_mixer import SparseMixer
 from tfm.parts.router.top_k import TopK
 
-TABLE = Table('router', expert_choice=ExpertChoice, grouped=Grouped, sparse_mixer=SparseMixer, top_k=TopK)
+TABLE = Table(
+  'router', expert_choice=ExpertChoice, grouped=Grouped, sparse_mixer=SparseMixer, top_k=TopK
+)

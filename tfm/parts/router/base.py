@@ -14,7 +14,8 @@ from tfm.core.registry import Part
 
 @struct.dataclass
 class Route:
-  """The experts of each token: `expert_BTC` their numbers (E: none), `weight_BTC` float32; `aux` joins the loss.
+  """The experts of each token: `expert_BTC` their numbers (E: none), `weight_BTC` float32; `aux`
+  joins the loss.
 
   `most` is how many of a row's choices can at most be experts.
   """
@@ -27,15 +28,15 @@ class Route:
 
 @dataclasses.dataclass(frozen=True)
 class Router(Part):
-  """`make(dims)` returns a module `(x_BTD, real_BT) -> Route` over `dims.experts`; padding (not real) goes nowhere.
+  """`make(dims)` returns a module `(x_BTD, real_BT) -> Route` over `dims.experts`; padding (not
+  real) goes nowhere.
 
-  `balance` and `z` weigh two losses that are means over real tokens: E sum_e f_e P_e with f the share of the choices
-  and P the mean score of an expert (arXiv:2101.03961: 1 if all are alike), and log^2 sum_e exp logit_e
-  (arXiv:2202.08906).
+  `balance` and `z` weigh two losses that are means over real tokens: E sum_e f_e P_e with f the
+  share of the choices and P the mean score of an expert (arXiv:2101.03961: 1 if all are alike), and
+  log^2 sum_e exp logit_e (arXiv:2202.08906).
 
-  *Differs*: transformers sums f over the k choices of a token, so its factor is 1 / k of this one, and takes f and P
-  over all layers at once; here the losses of layers add up.
-  """
+  *Differs*: transformers sums f over the k choices of a token, so its factor is 1 / k of this one,
+  and takes f and P over all layers at once; here the losses of layers add up."""
 
   balance: float = 0.01
   z: float = 0.001
@@ -64,7 +65,9 @@ class Router(Part):
     raise AssertionError(f'{type(self).__name__} must make a module')
 
   def updated(self, params: Any, load: Any) -> Any:
-    """The parameters after a step, `load` being what the module has sown, summed over the tokens of the step."""
+    """The parameters after a step, `load` being what the module has sown, summed over the tokens of
+    the step.
+    """
     del load
     return params
 
@@ -79,7 +82,9 @@ def losses(
 ) -> jax.Array:
   """The weighted sum of a router's two losses; `score_BTE` sums to 1 over the experts."""
   E, tokens = logits_BTE.shape[-1], jnp.maximum(jnp.sum(real_BT), 1)
-  mean = lambda x, axes: jnp.sum(jnp.where(real_BT.reshape(*real_BT.shape, *(1,) * (x.ndim - 2)), x, 0), axes) / tokens
+  mean = lambda x, axes: (
+    jnp.sum(jnp.where(real_BT.reshape(*real_BT.shape, *(1,) * (x.ndim - 2)), x, 0), axes) / tokens
+  )
   share_E = load_E / jnp.maximum(jnp.sum(load_E), 1)
   balance = E * jnp.sum(jax.lax.stop_gradient(share_E) * mean(score_BTE, (0, 1)))
   z = mean(jax.nn.logsumexp(logits_BTE, -1) ** 2, (0, 1))
@@ -88,4 +93,6 @@ def losses(
 
 def load(expert_BTC: jax.Array, E: int) -> jax.Array:
   """float32 `[E]`: how many choices went to each expert."""
-  return jnp.sum(expert_BTC[..., None] == jnp.arange(E).reshape(1, 1, 1, E), (0, 1, 2), dtype=jnp.float32)
+  return jnp.sum(
+    expert_BTC[..., None] == jnp.arange(E).reshape(1, 1, 1, E), (0, 1, 2), dtype=jnp.float32
+  )

@@ -16,11 +16,14 @@ from tfm.parts.router.base import Route, Router, load, losses
 
 @dataclasses.dataclass(frozen=True)
 class ExpertChoice(Router):
-  """Each expert takes the ceil(n capacity / E) tokens, of a row's n, of the largest softmax(x W), softmax times each.
+  """Each expert takes the ceil(n capacity / E) tokens, of a row's n, of the largest softmax(x W),
+  softmax times each.
 
-  A token is seen by `capacity` experts on average, by none to all of them. The load is even by itself.
+  A token is seen by `capacity` experts on average, by none to all of them. The load is even by
+  itself.
 
-  *Differs*: tokens compete within their row, not over the whole batch, so a row is what it would be alone.
+  *Differs*: tokens compete within their row, not over the whole batch, so a row is what it would be
+  alone.
 
   It looks at later tokens: no model with it is causal, and none decodes.
   """
@@ -55,7 +58,9 @@ class _ExpertChoice(nn.Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, real_BT: jax.Array) -> Route:
     s, T, E = self.spec, x_BTD.shape[1], self.dims.experts
-    logits_BTE = Dense('DE', (self.dims.d_model, E), self.dims, name='score')(x_BTD.astype(jnp.float32))
+    logits_BTE = Dense('DE', (self.dims.d_model, E), self.dims, name='score')(
+      x_BTD.astype(jnp.float32)
+    )
     score_BTE = jax.nn.softmax(logits_BTE)
     order_BTE = jnp.argsort(jnp.where(real_BT[..., None], -score_BTE, jnp.inf), axis=1)
     rank_BTE = jnp.argsort(order_BTE, axis=1)

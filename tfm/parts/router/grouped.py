@@ -17,11 +17,12 @@ GROUP_SCORES = {'max': 1, 'top2': 2}
 
 @dataclasses.dataclass(frozen=True)
 class Grouped(TopK):
-  """TopK within the `keep` best of `groups` groups of experts; a group is as good as its best one, or best two.
+  """TopK within the `keep` best of `groups` groups of experts; a group is as good as its best one,
+  or best two.
 
-  `rate` keeps a bias b an expert that is added to s where experts (and groups) are chosen, never to the weights. It has
-  no gradient: after each step b <- b + rate sign(mean load - load) (arXiv:2408.15664). None keeps no bias (V2).
-  """
+  `rate` keeps a bias b an expert that is added to s where experts (and groups) are chosen, never to
+  the weights. It has no gradient: after each step b <- b + rate sign(mean load - load)
+  (arXiv:2408.15664). None keeps no bias (V2)."""
 
   score: str = 'sigmoid'
   groups: int = 4

@@ -1,4 +1,6 @@
-"""SparseMixer-v2's two experts, one after the other, each weighed against its near rivals only (arXiv:2409.12136)."""
+"""SparseMixer-v2's two experts, one after the other, each weighed against its near rivals only
+(arXiv:2409.12136).
+"""
 
 from collections.abc import Iterator
 import dataclasses
@@ -16,15 +18,16 @@ from tfm.parts.router.top_k import picked
 
 @dataclasses.dataclass(frozen=True)
 class SparseMixer(Router):
-  """The two experts of the largest logits x W; each weight is a softmax over the rivals near the chosen logit.
+  """The two experts of the largest logits x W; each weight is a softmax over the rivals near the
+  chosen logit.
 
-  Rivals of the first expert are logits l with (max - l) / max(|l|, max) <= 2 `jitter`. The second expert is chosen the
-  same way among the others. The two weights are independent, and do not sum to 1 (Phi-3.5-MoE, arXiv:2404.14219). A
-  choice without near rivals has the weight 1, and no gradient but that of the balance loss.
+  Rivals of the first expert are logits l with (max - l) / max(|l|, max) <= 2 `jitter`. The second
+  expert is chosen the same way among the others. The two weights are independent, and do not sum to
+  1 (Phi-3.5-MoE, arXiv:2404.14219). A choice without near rivals has the weight 1, and no gradient
+  but that of the balance loss.
 
-  *Differs*: in training the paper samples the experts and estimates the gradient of the choice. Here the choice is
-  the argmax in training too, and the gradient is that of the softmax.
-  """
+  *Differs*: in training the paper samples the experts and estimates the gradient of the choice.
+  Here the choice is the argmax in training too, and the gradient is that of the softmax."""
 
   jitter: float = 0.01
 
@@ -51,7 +54,9 @@ class _SparseMixer(nn.Module):
   @nn.compact
   def __call__(self, x_BTD: jax.Array, real_BT: jax.Array) -> Route:
     s, E = self.spec, self.dims.experts
-    logits_BTE = Dense('DE', (self.dims.d_model, E), self.dims, name='score')(x_BTD.astype(jnp.float32))
+    logits_BTE = Dense('DE', (self.dims.d_model, E), self.dims, name='score')(
+      x_BTD.astype(jnp.float32)
+    )
     first_BT, weight_BT = _chosen(logits_BTE, logits_BTE, s.jitter)
     taken_BTE = first_BT[..., None] == jnp.arange(E).reshape(1, 1, E)
     second_BT, other_BT = _chosen(jnp.where(taken_BTE, -jnp.inf, logits_BTE), logits_BTE, s.jitter)
@@ -61,8 +66,12 @@ class _SparseMixer(nn.Module):
     return Route(expert_BTC, jnp.stack([weight_BT, other_BT], -1), aux, 2 * x_BTD.shape[1])
 
 
-def _chosen(left_BTE: jax.Array, logits_BTE: jax.Array, jitter: float) -> tuple[jax.Array, jax.Array]:
-  """Return the expert of the largest logit of `left_BTE`, and its weight among the rivals that are near."""
+def _chosen(
+  left_BTE: jax.Array, logits_BTE: jax.Array, jitter: float
+) -> tuple[jax.Array, jax.Array]:
+  """Return the expert of the largest logit of `left_BTE`, and its weight among the rivals that are
+  near.
+  """
   fixed_BTE, values_BTE = (jax.lax.stop_gradient(a) for a in (left_BTE, logits_BTE))
   best_BT = jnp.argmax(fixed_BTE, -1)
   top_BT1 = jnp.max(fixed_BTE, -1, keepdims=True)

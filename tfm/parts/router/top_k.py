@@ -13,16 +13,19 @@ from tfm.parts.context import Dims
 from tfm.parts.dense import Dense
 from tfm.parts.router.base import Route, Router, load, losses
 
-SCORES: dict[str, Callable[[jax.Array], jax.Array]] = {'softmax': jax.nn.softmax, 'sigmoid': jax.nn.sigmoid}
+SCORES: dict[str, Callable[[jax.Array], jax.Array]] = {
+  'softmax': jax.nn.softmax,
+  'sigmoid': jax.nn.sigmoid,
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class TopK(Router):
-  """The k experts of the largest score s = softmax(x W) (or sigmoid), taken s times; logits and scores in float32.
+  """The k experts of the largest score s = softmax(x W) (or sigmoid), taken s times; logits and
+  scores in float32.
 
-  `renormalize` divides the k weights by their sum (Mixtral; not Switch, DeepSeek-V2); `scale` multiplies them after.
-  `bias` adds a learned one to the logits (GPT-OSS).
-  """
+  `renormalize` divides the k weights by their sum (Mixtral; not Switch, DeepSeek-V2); `scale`
+  multiplies them after. `bias` adds a learned one to the logits (GPT-OSS)."""
 
   k: int = 2
   score: str = 'softmax'
@@ -82,6 +85,8 @@ class Chosen(nn.Module):
 
 
 def picked(score_BTE: jax.Array, expert_BTC: jax.Array) -> jax.Array:
-  """The scores of the chosen experts, as a masked sum: the gradient of an indexed read is a slow scatter."""
+  """The scores of the chosen experts, as a masked sum: the gradient of an indexed read is a slow
+  scatter.
+  """
   ids = jnp.arange(score_BTE.shape[-1]).reshape(1, 1, 1, -1)
   return jnp.sum(jnp.where(expert_BTC[..., None] == ids, score_BTE[:, :, None], 0), -1)

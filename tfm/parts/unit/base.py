@@ -8,11 +8,12 @@ from tfm.core.registry import Part
 
 @dataclasses.dataclass(frozen=True)
 class Unit(Part):
-  """`make(pattern, dims)` returns a module `(x_BTD, carry, ctx, caches) -> (x_BTD, carry, caches, aux)`.
+  """`make(pattern, dims)` returns a module `(x_BTD, carry, ctx, caches) -> (x_BTD, carry, caches,
+  aux)`.
 
-  `pattern` is the segment's tuple of blocks. `carry` travels beside the residual stream, as the residual kind of the
-  tower defines; `ctx.layer` is the index of the first block; `caches` has one entry per block, or is None.
-  """
+  `pattern` is the segment's tuple of blocks. `carry` travels beside the residual stream, as the
+  residual kind of the tower defines; `ctx.layer` is the index of the first block; `caches` has one
+  entry per block, or is None."""
 
   def make(self, pattern: Any, dims: Any) -> Any:
     """Return the module."""

@@ -19,7 +19,9 @@ from tfm.parts.unit.base import Unit
 
 @dataclasses.dataclass(frozen=True)
 class Blocks(Unit):
-  """Every block of the pattern in order, each with mixer, cross-attention and feed-forward as far as it has them."""
+  """Every block of the pattern in order, each with mixer, cross-attention and feed-forward as far
+  as it has them.
+  """
 
   def make(self, pattern, dims):
     return BlocksModule(pattern, dims)
@@ -33,7 +35,9 @@ class BlocksModule(nn.Module):
   only: int | None = None
 
   @nn.compact
-  def __call__(self, x_BTD: jax.Array, carry: Any, ctx: Ctx, caches: Any) -> tuple[jax.Array, Any, Any, Any]:
+  def __call__(
+    self, x_BTD: jax.Array, carry: Any, ctx: Ctx, caches: Any
+  ) -> tuple[jax.Array, Any, Any, Any]:
     ctx = dataclasses.replace(ctx, residual=ctx.residual or Residual())
     kept: list[Any] = []
     aux: Any = 0.0
@@ -63,21 +67,33 @@ class _Block(nn.Module):
     kept = dict[str, Any](cache or {})
     aux: list[Any] = []
     branches = self._branches(x_BTD, ctx, cache, kept, aux)
-    x_BTD, carry = ctx.residual.join(self.spec.residual_layout, x_BTD, carry, branches, self._norm(ctx))
+    x_BTD, carry = ctx.residual.join(
+      self.spec.residual_layout, x_BTD, carry, branches, self._norm(ctx)
+    )
     return constrained(x_BTD, 'BTD'), carry, None if cache is None else kept, sum(aux)
 
-  def _branches(self, entered_BTD, ctx: Ctx, cache, kept: dict[str, Any], aux: list[Any]) -> Branches:
-    """Return the branches of the block by name; they add to `kept` (caches) and `aux` (losses) when called."""
+  def _branches(
+    self, entered_BTD, ctx: Ctx, cache, kept: dict[str, Any], aux: list[Any]
+  ) -> Branches:
+    """Return the branches of the block by name; they add to `kept` (caches) and `aux` (losses) when
+    called.
+    """
     s, dims = self.spec, self.dims
 
     def out(y_BTD, name, then, stream_BTD):
       y_BTD = y_BTD if then is None else then(y_BTD)
       residual_scale = s.residual_scale.make(dims)
-      residual_scale = residual_scale.copy(name=f'{name}_gain') if isinstance(residual_scale, nn.Module) else residual_scale
+      residual_scale = (
+        residual_scale.copy(name=f'{name}_gain')
+        if isinstance(residual_scale, nn.Module)
+        else residual_scale
+      )
       return Drop(s, dims, name=f'{name}_drop')(residual_scale(y_BTD, stream_BTD, ctx), ctx)
 
     def mix(name, part, x_BTD, then, stream_BTD):
-      y_BTD, kept[name] = part.make(dims).copy(name=name)(x_BTD, ctx, None if cache is None else cache[name])
+      y_BTD, kept[name] = part.make(dims).copy(name=name)(
+        x_BTD, ctx, None if cache is None else cache[name]
+      )
       return out(y_BTD, name, then, stream_BTD)
 
     def feed(x_BTD, then=None, stream_BTD=None):
@@ -88,7 +104,9 @@ class _Block(nn.Module):
     branches: Branches = {}
     for name, part in (('mixer', s.mixer), ('cross', s.cross)):
       if part is not None:
-        branches[name] = lambda x, then=None, stream=None, n=name, p=part: mix(n, p, x, then, stream)
+        branches[name] = lambda x, then=None, stream=None, n=name, p=part: mix(
+          n, p, x, then, stream
+        )
     if s.ffn is not None:
       branches['ffn'] = feed
     if (extra_branch := s.extra_branch) is not None:
@@ -97,7 +115,9 @@ class _Block(nn.Module):
     return branches
 
   def _norm(self, ctx: Ctx) -> Callable[[str], Callable[[jax.Array], jax.Array]]:
-    """Return a function that makes the norm of a name, which is conditioned on `ctx.cond_BD` if its kind is."""
+    """Return a function that makes the norm of a name, which is conditioned on `ctx.cond_BD` if its
+    kind is.
+    """
     norm = self.spec.norm
 
     def make(name):

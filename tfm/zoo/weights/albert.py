@@ -1,4 +1,6 @@
-"""ALBERT's checkpoints, with all of its heads: groups of layers, and the layers of a group, by their numbers."""
+"""ALBERT's checkpoints, with all of its heads: groups of layers, and the layers of a group, by
+their numbers.
+"""
 
 from tfm.model.spec import Model
 from tfm.parts.act.tanh import Tanh
@@ -37,7 +39,9 @@ def _pooled(c: Fields, labels: int) -> Classify:
 
 
 def _each(c: Fields, m: Model) -> Model:
-  return classifying(m, Classify(n_labels(c), 'each', dropout=c.get('classifier_dropout_prob', 0.1)))
+  return classifying(
+    m, Classify(n_labels(c), 'each', dropout=c.get('classifier_dropout_prob', 0.1))
+  )
 
 
 TOPS = {
@@ -48,10 +52,13 @@ TOPS = {
   'ForSequenceClassification': Top(lambda c, m: classifying(m, _pooled(c, n_labels(c)))),
   'ForMultipleChoice': Top(lambda c, m: classifying(m, _pooled(c, 1))),
   'ForTokenClassification': Top(_each),
-  'ForQuestionAnswering': Top(lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}),
+  'ForQuestionAnswering': Top(
+    lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
+  ),
   'Model': Top(lambda c, m: classifying(m, _pooled(c, 0))),
 }
 FAMILY = Family(
-  'Albert', albert.read, albert.write, NAMES, 'albert.', 'ForMaskedLM', TOPS, ('predictions.decoder.weight',),
+  'Albert', albert.read, albert.write, NAMES, 'albert.', 'ForMaskedLM', TOPS,
+  ('predictions.decoder.weight',),
   (r'position_ids$', r'^predictions\.decoder\.bias$', r'pooler\.', r'^sop_classifier\.'),
 )  # fmt: skip

@@ -1,4 +1,6 @@
-"""The checkpoints of Apertus: Llama's names but for the norms, and two numbers a layer for the activation."""
+"""The checkpoints of Apertus: Llama's names but for the norms, and two numbers a layer for the
+activation.
+"""
 
 from typing import Any
 
@@ -29,7 +31,9 @@ def constants(m: Any) -> dict[str, np.ndarray]:
     return {}
   values = {'beta': np.float32(ffn.beta), 'eps': np.float32(ffn.eps)}
   return {
-    f'model.layers.{i}.mlp.act_fn.{name}': np.asarray(value) for i in range(depth(m)) for name, value in values.items()
+    f'model.layers.{i}.mlp.act_fn.{name}': np.asarray(value)
+    for i in range(depth(m))
+    for name, value in values.items()
   }
 
 

@@ -11,7 +11,8 @@ _LAYER = {
   **{f'mixer/{n}': f'self_attn.{n}_proj' for n in 'qkv'}, 'mixer/o': 'self_attn.out_proj',
   **{f'cross/{n}': f'encoder_attn.{n}_proj' for n in 'qkv'}, 'cross/o': 'encoder_attn.out_proj',
   'ffn/up': 'fc1', 'ffn/down': 'fc2',
-  'mixer_norm': 'self_attn_layer_norm', 'cross_norm': 'encoder_attn_layer_norm', 'ffn_norm': 'final_layer_norm',
+  'mixer_norm': 'self_attn_layer_norm', 'cross_norm': 'encoder_attn_layer_norm',
+  'ffn_norm': 'final_layer_norm',
 }  # fmt: skip
 NAMES: Names = {
   'embed/table': Whole('model.shared.weight'),
@@ -32,14 +33,18 @@ TIED = ('lm_head.weight', 'model.encoder.embed_tokens.weight', 'model.decoder.em
 
 
 def _last(c, spec):
-  """*Differs*: the decoder's last token tells; theirs takes the one under the last `eos` of the source."""
+  """*Differs*: the decoder's last token tells; theirs takes the one under the last `eos` of the
+  source.
+  """
   dropout = c.get('classifier_dropout', c.get('classif_dropout', 0.0))
   return classifying(spec, Classify(n_labels(c), 'last', hidden=Tanh(), dropout=dropout))
 
 
 TOPS = {
   'ForSequenceClassification': Top(_last),
-  'ForQuestionAnswering': Top(lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}),
+  'ForQuestionAnswering': Top(
+    lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
+  ),
 }
 FAMILY = Family(
   'Bart', bart.read, bart.write_stacks, NAMES, 'model.', 'ForConditionalGeneration', TOPS, TIED,

@@ -49,7 +49,9 @@ CLASSES = {
   'ForSequenceClassification': Top(lambda c, m: classifying(m, _pooled(c, m, n_labels(c)))),
   'ForMultipleChoice': Top(lambda c, m: classifying(m, _pooled(c, m, 1))),
   'ForTokenClassification': Top(_tokens),
-  'ForQuestionAnswering': Top(lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}),
+  'ForQuestionAnswering': Top(
+    lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
+  ),
   'Model': Top(lambda c, m: classifying(m, _pooled(c, m, 0))),
 }
 TOPS = {
@@ -60,9 +62,11 @@ TOPS = {
 #: The layers and the head of the masked language model with a causal mask.
 AS_DECODER = Top(lambda c, m: m)
 IGNORED = (
-  r'position_ids$', r'^cls\.predictions\.decoder\.bias$', r'pooler\.dense\.', r'^cls\.seq_relationship\.',
+  r'position_ids$', r'^cls\.predictions\.decoder\.bias$', r'pooler\.dense\.',
+  r'^cls\.seq_relationship\.',
 )  # fmt: skip
 FAMILY = Family(
-  'Bert', bert_decoder.reader(bert.read), bert_decoder.writer(bert.write), NAMES, 'bert.', 'ForMaskedLM',
+  'Bert', bert_decoder.reader(bert.read), bert_decoder.writer(bert.write), NAMES, 'bert.',
+  'ForMaskedLM',
   {**TOPS, 'LMHeadModel': AS_DECODER}, ('cls.predictions.decoder.weight',), IGNORED,
 )  # fmt: skip

@@ -7,9 +7,11 @@ from tfm.zoo.weights.rules import renamed
 from tfm.zoo.weights.tops import DECODER
 
 NAMES: Names = {
-  **renamed(opt.NAMES, 'model.decoder.', 'biogpt.'), 'norm': 'biogpt.layer_norm', 'head/head': 'output_projection',
+  **renamed(opt.NAMES, 'model.decoder.', 'biogpt.'), 'norm': 'biogpt.layer_norm',
+  'head/head': 'output_projection',
 }  # fmt: skip
 TOPS = {'ForSequenceClassification': DECODER['ForSequenceClassification']}
 FAMILY = Family(
-  'BioGpt', biogpt.read, biogpt.write, NAMES, 'biogpt.', tops=TOPS, tied=('output_projection.weight',),
+  'BioGpt', biogpt.read, biogpt.write, NAMES, 'biogpt.', tops=TOPS,
+  tied=('output_projection.weight',),
 )  # fmt: skip

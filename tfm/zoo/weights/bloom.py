@@ -9,7 +9,9 @@ from tfm.zoo.weights.tops import GPT
 NAMES: Names = {
   'embed': 'transformer.word_embeddings',
   'embed/norm': 'transformer.word_embeddings_layernorm',
-  ('*/mixer/q', '*/mixer/k', '*/mixer/v'): FusedHeads('transformer.h.*.self_attention.query_key_value'),
+  ('*/mixer/q', '*/mixer/k', '*/mixer/v'): FusedHeads(
+    'transformer.h.*.self_attention.query_key_value'
+  ),
   '*/mixer/o': 'transformer.h.*.self_attention.dense',
   '*/ffn/up': 'transformer.h.*.mlp.dense_h_to_4h',
   '*/ffn/down': 'transformer.h.*.mlp.dense_4h_to_h',

@@ -52,7 +52,8 @@ def _pooled_image(c: Fields, spec: Model) -> Model:
 
 
 FAMILY = Family(
-  'CLIP', clip.read, clip.write, {**_TEXT, **within(_IMAGE, 'vision'), 'similarity_head/scale': Whole('logit_scale')},
+  'CLIP', clip.read, clip.write,
+  {**_TEXT, **within(_IMAGE, 'vision'), 'similarity_head/scale': Whole('logit_scale')},
   prefix='', head='Model', tied=(), ignored=IGNORED,
 )  # fmt: skip
 TEXT_MODEL = Family(

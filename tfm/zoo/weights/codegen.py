@@ -25,7 +25,12 @@ class FusedShares(Fused):
     return np.stack([part.reshape(self.shares, -1, *rest) for part in parts], 1).reshape(-1, *rest)
 
 
-_OWN: Names = {('*/mixer/q', '*/mixer/v', '*/mixer/k'): FusedShares('transformer.h.*.attn.qkv_proj')}
-NAMES: Names = {**{o: t for o, t in gptj.NAMES.items() if o not in ('*/mixer/q', '*/mixer/k', '*/mixer/v')}, **_OWN}
+_OWN: Names = {
+  ('*/mixer/q', '*/mixer/v', '*/mixer/k'): FusedShares('transformer.h.*.attn.qkv_proj')
+}
+NAMES: Names = {
+  **{o: t for o, t in gptj.NAMES.items() if o not in ('*/mixer/q', '*/mixer/k', '*/mixer/v')},
+  **_OWN,
+}
 
 FAMILY = Family('CodeGen', model.read, model.write, NAMES, 'transformer.', ignored=gptj.IGNORED)

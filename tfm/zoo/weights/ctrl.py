@@ -20,4 +20,6 @@ NAMES: Names = {
   'head/bias': Whole('lm_head.bias'),
 }
 
-FAMILY = Family('CTRL', ctrl.read, ctrl.write, NAMES, 'transformer.', 'LMHeadModel', ignored=(r'pos_encoding$',))
+FAMILY = Family(
+  'CTRL', ctrl.read, ctrl.write, NAMES, 'transformer.', 'LMHeadModel', ignored=(r'pos_encoding$',)
+)

@@ -1,4 +1,6 @@
-"""DeBERTa's checkpoints, with all of its heads: queries, keys and values fused, but for their biases."""
+"""DeBERTa's checkpoints, with all of its heads: queries, keys and values fused, but for their
+biases.
+"""
 
 import dataclasses
 import math
@@ -30,7 +32,8 @@ NAMES: Names = {
 }
 TOPS = {name: top for name, top in deberta_v2.TOPS.items() if name != 'ForMultipleChoice'}
 FAMILY = Family(
-  'Deberta', deberta.read, deberta.write, NAMES, 'deberta.', 'ForMaskedLM', TOPS, ('cls.predictions.decoder.weight',),
+  'Deberta', deberta.read, deberta.write, NAMES, 'deberta.', 'ForMaskedLM', TOPS,
+  ('cls.predictions.decoder.weight',),
   (r'position_ids$', r'^cls\.predictions\.decoder\.bias$', r'^mask_predictions\.', r'position_embeddings\.'),
   aliases=deberta_v2.LEGACY,
 )  # fmt: skip

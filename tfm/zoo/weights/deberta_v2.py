@@ -37,7 +37,8 @@ TOPS = {
   'ForMultipleChoice': Top(lambda c, m: _row(c, m, 1)),
   **{name: bert.CLASSES[name] for name in ('ForTokenClassification', 'ForQuestionAnswering')},
 }
-#: The head with `legacy` false, and with it: the same numbers under two names. What is written is legacy.
+#: The head with `legacy` false, and with it: the same numbers under two names. What is written is
+#: legacy.
 LEGACY = {
   'lm_predictions.lm_head.dense': 'cls.predictions.transform.dense',
   'lm_predictions.lm_head.LayerNorm': 'cls.predictions.transform.LayerNorm',

@@ -56,7 +56,9 @@ def names_ahead(m: Any) -> Names:
 
 
 def shared(m: Any) -> dict[str, str]:
-  """What the layers of later tokens share with the model, and checkpoints have again in each of them."""
+  """What the layers of later tokens share with the model, and checkpoints have again in each of
+  them.
+  """
   head = 'embed/table' if m.lm is None or m.lm.tied else 'head/head/kernel'
   again = {'embed_tokens.weight': 'embed/table', 'shared_head.head.weight': head}
   layers = [f'model.layers.{depth(m) + k}' for k in range(m.mtp.depth if m.mtp else 0)]
@@ -64,7 +66,9 @@ def shared(m: Any) -> dict[str, str]:
 
 
 def idle(m: Any) -> tuple[str, ...]:
-  """Tables of angles; and the layers of later tokens, of which there are a few, where the config has none of them."""
+  """Tables of angles; and the layers of later tokens, of which there are a few, where the config
+  has none of them.
+  """
   behind = '|'.join(str(depth(m) + k) for k in range(8))
   return r'rotary_emb\.inv_freq$', *(() if m.mtp else (rf'^(model\.)?layers\.({behind})\.',))
 
@@ -72,5 +76,6 @@ def idle(m: Any) -> tuple[str, ...]:
 V2 = Family('DeepseekV2', deepseek.read_v2, deepseek.write_v2, names, tops=DECODER)
 
 V3 = Family(
-  'DeepseekV3', deepseek.read_v3, deepseek.write_v3, names_ahead, tops=DECODER, ignored=idle, twins=shared,
+  'DeepseekV3', deepseek.read_v3, deepseek.write_v3, names_ahead, tops=DECODER, ignored=idle,
+  twins=shared,
 )  # fmt: skip

@@ -22,7 +22,10 @@ _NAMES: Names = {
   '*/ffn_gain/scale': Whole('vit.encoder.layer.*.layer_scale2.lambda1'),
   'classifier/out': 'classifier',
 }
-_PLAIN: Names = {'*/ffn/up': 'vit.encoder.layer.*.mlp.fc1', '*/ffn/down': 'vit.encoder.layer.*.mlp.fc2'}
+_PLAIN: Names = {
+  '*/ffn/up': 'vit.encoder.layer.*.mlp.fc1',
+  '*/ffn/down': 'vit.encoder.layer.*.mlp.fc2',
+}
 _GATED: Names = {
   ('*/ffn/gate', '*/ffn/up'): Fused('vit.encoder.layer.*.mlp.weights_in'),
   '*/ffn/down': 'vit.encoder.layer.*.mlp.weights_out',
@@ -35,8 +38,12 @@ def _family(stem: str, prefix: str, read: Callable[..., Model]) -> Family:
     return renamed({**_NAMES, **(_GATED if gated else _PLAIN)}, 'vit.', prefix)
 
   body = Top(lambda c, spec: classifying(spec, dinov2.POOLER))
-  return Family(stem, read, dinov2.write, names, prefix, 'ForImageClassification', {'Model': body}, ())
+  return Family(
+    stem, read, dinov2.write, names, prefix, 'ForImageClassification', {'Model': body}, ()
+  )
 
 
 FAMILY = _family('Dinov2', 'dinov2.', dinov2.read)
-REGISTERS = _family('Dinov2WithRegisters', 'dinov2_with_registers.', functools.partial(dinov2.read, registers=4))
+REGISTERS = _family(
+  'Dinov2WithRegisters', 'dinov2_with_registers.', functools.partial(dinov2.read, registers=4)
+)

@@ -37,7 +37,9 @@ def _choice(c: Fields, m: Model) -> Model:
 
 _FOUND = 'discriminator_predictions.dense'
 TOPS = {
-  'ForPreTraining': Top(_found, {'classifier/hidden': _FOUND, 'classifier/out': f'{_FOUND}_prediction'}),
+  'ForPreTraining': Top(
+    _found, {'classifier/hidden': _FOUND, 'classifier/out': f'{_FOUND}_prediction'}
+  ),
   'ForSequenceClassification': Top(
     _row, {'classifier/hidden': 'classifier.dense', 'classifier/out': 'classifier.out_proj'}
   ),
@@ -46,6 +48,7 @@ TOPS = {
   'ForCausalLM': bert.AS_DECODER,
 }
 FAMILY = Family(
-  'Electra', bert_decoder.reader(electra.read), bert_decoder.writer(electra.write), NAMES, 'electra.', 'ForMaskedLM',
+  'Electra', bert_decoder.reader(electra.read), bert_decoder.writer(electra.write), NAMES,
+  'electra.', 'ForMaskedLM',
   TOPS, ('generator_lm_head.weight',), (r'position_ids$',),
 )  # fmt: skip

@@ -1,4 +1,6 @@
-"""The checkpoints of encoder-decoders made of two encoders: the names of each, behind those of the two sides."""
+"""The checkpoints of encoder-decoders made of two encoders: the names of each, behind those of the
+two sides.
+"""
 
 from typing import Any
 
@@ -26,8 +28,14 @@ def names(m: Any) -> Names:
 
 def _cross(module: str) -> Names:
   words = {'q': 'query', 'k': 'key', 'v': 'value'}
-  looks: dict[Any, Any] = {f'*/cross/{ours}': f'{module}.self.{theirs}' for ours, theirs in words.items()}
-  return {**looks, '*/cross/o': f'{module}.output.dense', '*/cross_norm': f'{module}.output.LayerNorm'}
+  looks: dict[Any, Any] = {
+    f'*/cross/{ours}': f'{module}.self.{theirs}' for ours, theirs in words.items()
+  }
+  return {
+    **looks,
+    '*/cross/o': f'{module}.output.dense',
+    '*/cross_norm': f'{module}.output.LayerNorm',
+  }
 
 
 FAMILY = Family(

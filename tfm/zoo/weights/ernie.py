@@ -10,6 +10,7 @@ NAMES: Names = {
   'embed/tasks': Whole('ernie.embeddings.task_type_embeddings.weight'),
 }
 FAMILY = Family(
-  'Ernie', ernie.read, ernie.write, NAMES, 'ernie.', 'ForMaskedLM', bert.TOPS, ('cls.predictions.decoder.weight',),
+  'Ernie', ernie.read, ernie.write, NAMES, 'ernie.', 'ForMaskedLM', bert.TOPS,
+  ('cls.predictions.decoder.weight',),
   bert.IGNORED,
 )  # fmt: skip

@@ -1,4 +1,6 @@
-"""The checkpoints of ESM-1b and ESM-2, with their heads but that of contacts, which reads attention maps."""
+"""The checkpoints of ESM-1b and ESM-2, with their heads but that of contacts, which reads attention
+maps.
+"""
 
 from tfm.zoo import esm
 from tfm.zoo.weights import bert, roberta

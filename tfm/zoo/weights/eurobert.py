@@ -13,7 +13,8 @@ from tfm.zoo.weights.rules import Whole
 from tfm.zoo.weights.tops import classifying, n_labels
 
 NAMES: Names = {
-  **LLAMA, 'head/bias': Whole('lm_head.bias'), 'classifier/hidden': 'dense', 'classifier/out': 'classifier',
+  **LLAMA, 'head/bias': Whole('lm_head.bias'), 'classifier/hidden': 'dense',
+  'classifier/out': 'classifier',
 }  # fmt: skip
 _POOLING: dict[str, tuple[Literal['first', 'mean'], bool]] = {
   'bos': ('first', False), 'mean': ('mean', False), 'late': ('mean', True),
@@ -30,5 +31,6 @@ TOPS = {
   'ForTokenClassification': Top(lambda c, m: classifying(m, Classify(n_labels(c), 'each'))),
 }
 FAMILY = Family(
-  'EuroBert', eurobert.read, eurobert.write, NAMES, head='ForMaskedLM', tops=TOPS, ignored=(r'rotary_emb\.inv_freq$',),
+  'EuroBert', eurobert.read, eurobert.write, NAMES, head='ForMaskedLM', tops=TOPS,
+  ignored=(r'rotary_emb\.inv_freq$',),
 )  # fmt: skip

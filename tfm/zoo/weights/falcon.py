@@ -7,7 +7,11 @@ from tfm.zoo.weights.family import Family, Names
 from tfm.zoo.weights.tops import GPT
 
 ONE_NORM: Names = {**bloom.NAMES, '*/norm': 'transformer.h.*.input_layernorm'}
-TWO_NORMS: Names = {**bloom.NAMES, '*/mixer_norm': 'transformer.h.*.ln_attn', '*/ffn_norm': 'transformer.h.*.ln_mlp'}
+TWO_NORMS: Names = {
+  **bloom.NAMES,
+  '*/mixer_norm': 'transformer.h.*.ln_attn',
+  '*/ffn_norm': 'transformer.h.*.ln_mlp',
+}
 
 
 def names(spec: Model) -> Names:
@@ -15,4 +19,6 @@ def names(spec: Model) -> Names:
   return TWO_NORMS if blocks(spec)[0].residual_layout == falcon.TWO_NORMS else ONE_NORM
 
 
-FAMILY = Family('Falcon', falcon.read, falcon.write, names, 'transformer.', tops=GPT, ignored=(r'\.inv_freq$',))
+FAMILY = Family(
+  'Falcon', falcon.read, falcon.write, names, 'transformer.', tops=GPT, ignored=(r'\.inv_freq$',)
+)

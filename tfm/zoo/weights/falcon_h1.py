@@ -6,7 +6,9 @@ from tfm.zoo.weights.family import Family, Names
 from tfm.zoo.weights.mamba import mixer_names
 from tfm.zoo.weights.rules import renamed
 
-_ATTENTION: Names = {str(ours).replace('*/mixer/', '*/mixer/left/'): theirs for ours, theirs in llama.NAMES.items()}
+_ATTENTION: Names = {
+  str(ours).replace('*/mixer/', '*/mixer/left/'): theirs for ours, theirs in llama.NAMES.items()
+}
 
 NAMES: Names = {
   **renamed(_ATTENTION, '.mlp.', '.feed_forward.'),

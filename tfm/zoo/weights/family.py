@@ -1,4 +1,6 @@
-"""What is known of a published family, and the tensor_map it makes for a spec: which tensor is which parameter."""
+"""What is known of a published family, and the tensor_map it makes for a spec: which tensor is
+which parameter.
+"""
 
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
@@ -18,7 +20,9 @@ from tfm.zoo.weights.rules import Names as Names
 
 @dataclasses.dataclass(frozen=True)
 class Top:
-  """What a class of a family has on top of the body, put on the spec of the class with the head; and its own names."""
+  """What a class of a family has on top of the body, put on the spec of the class with the head;
+  and its own names.
+  """
 
   put: Callable[[Fields, Model], Model]
   names: Names = dataclasses.field(default_factory=dict)
@@ -28,25 +32,26 @@ class Top:
 class Family:
   """A `model_type` of Hugging Face's.
 
-  Its classes are `stem` and an ending: `head` for the one with the language-model head, those of `tops` for others,
-  `body` for the body alone (in `tops` too, if it has something on top). `read` makes the spec of the class with the
-  head of a config's fields, `write` the fields of a spec.
+  Its classes are `stem` and an ending: `head` for the one with the language-model head, those of
+  `tops` for others, `body` for the body alone (in `tops` too, if it has something on top). `read`
+  makes the spec of the class with the head of a config's fields, `write` the fields of a spec.
 
-  `names` maps modules of our tree to modules of theirs: 'embed', '*/mixer/q', 'encoder/*/ffn/up', where `*` is any
-  block on our side and the number of the layer on theirs; a second one on theirs is the number of the expert. (Where
-  repeats share their parameters: the numbers of the segment, and of the block in its pattern.) Depth k of later tokens
-  has 'mtp/*/mixer/q' and 'mtp/norm', `*` the number of the layer k behind the last. A path of one parameter
-  ('head/bias') goes before that of its module. Where layers have different kinds of mixer, '*/mamba/x' is the module
-  of that kind only, and goes before '*/mixer/x'. A row whose modules the spec has not is not used. Where they depend on
-  the spec it is a function of it.
+  `names` maps modules of our tree to modules of theirs: 'embed', '*/mixer/q', 'encoder/*/ffn/up',
+  where `*` is any block on our side and the number of the layer on theirs; a second one on theirs
+  is the number of the expert. (Where repeats share their parameters: the numbers of the segment,
+  and of the block in its pattern.) Depth k of later tokens has 'mtp/*/mixer/q' and 'mtp/norm', `*`
+  the number of the layer k behind the last. A path of one parameter ('head/bias') goes before that
+  of its module. Where layers have different kinds of mixer, '*/mamba/x' is the module of that kind
+  only, and goes before '*/mixer/x'. A row whose modules the spec has not is not used. Where they
+  depend on the spec it is a function of it.
 
-  `prefix` is what the names of the body begin with in a class with a head, and do not in a checkpoint of the body
-  alone. `tied` are their names for a tied table's second use; `ignored` are patterns of tensors that hold nothing
-  learnt, or are left unread by a class that has no use for them (a function of the spec, where they depend on it).
-  `fixed` are tensors that say what the spec says too (tables of sinusoids), `twins` those that have a parameter a
-  second time (its path): written, and compared where a checkpoint has them. `aliases` are what some checkpoints call a
-  module, and what it is called in `names`.
-  """
+  `prefix` is what the names of the body begin with in a class with a head, and do not in a
+  checkpoint of the body alone. `tied` are their names for a tied table's second use; `ignored` are
+  patterns of tensors that hold nothing learnt, or are left unread by a class that has no use for
+  them (a function of the spec, where they depend on it). `fixed` are tensors that say what the spec
+  says too (tables of sinusoids), `twins` those that have a parameter a second time (its path):
+  written, and compared where a checkpoint has them. `aliases` are what some checkpoints call a
+  module, and what it is called in `names`."""
 
   stem: str
   read: Callable[[Fields], Model]
@@ -69,7 +74,10 @@ class Family:
 
   def fixed_of(self, spec: Model, ending: str) -> dict[str, np.ndarray]:
     """`fixed`, under the names they have in the class with that ending."""
-    return {name.removeprefix(self.prefix) if ending == self.body else name: a for name, a in self.fixed(spec).items()}
+    return {
+      name.removeprefix(self.prefix) if ending == self.body else name: a
+      for name, a in self.fixed(spec).items()
+    }
 
   def ignored_of(self, spec: Model) -> list[re.Pattern[str]]:
     """`ignored`, to be searched for in names."""
@@ -122,7 +130,9 @@ def tensor_map(family: Family, spec: Model, ending: str) -> list[Tensor]:
       found.setdefault((name, rule), {})[part] = slot
       parts[name, rule] = key
   if homeless:
-    raise errors.UserError(f'{family.stem}{ending}: has no name for parameters of the model: {", ".join(homeless)}.')
+    raise errors.UserError(
+      f'{family.stem}{ending}: has no name for parameters of the model: {", ".join(homeless)}.'
+    )
   tensors = []
   for (name, rule), slots in found.items():
     ordered = tuple(slots[part] for part in parts[name, rule])
@@ -149,10 +159,15 @@ _DEPTH = re.compile(r'^mtp/depth_(\d+)/')
 
 def _rules(names: Names) -> Iterator[tuple[tuple[str, ...], Linear]]:
   for ours, theirs in names.items():
-    yield (ours,) if isinstance(ours, str) else ours, Linear(theirs) if isinstance(theirs, str) else theirs
+    yield (
+      (ours,) if isinstance(ours, str) else ours,
+      Linear(theirs) if isinstance(theirs, str) else theirs,
+    )
 
 
-def _slots(spec: Model, path: str, letters: str, shape: Shape, name: str) -> Iterator[tuple[str, Slot]]:
+def _slots(
+  spec: Model, path: str, letters: str, shape: Shape, name: str
+) -> Iterator[tuple[str, Slot]]:
   """Every tensor's name that holds some of the parameter `path`, with the place in it."""
   block, ahead = _BLOCK.search(path), _DEPTH.match(path)
   later = ahead and depth(spec) + int(ahead[1]) - 1

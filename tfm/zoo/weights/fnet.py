@@ -11,6 +11,7 @@ NAMES: Names = {
   '*/mixer_norm': 'fnet.encoder.layer.*.fourier.output.LayerNorm',
 }
 FAMILY = Family(
-  'FNet', fnet.read, fnet.write, NAMES, 'fnet.', 'ForMaskedLM', bert.TOPS, ('cls.predictions.decoder.weight',),
+  'FNet', fnet.read, fnet.write, NAMES, 'fnet.', 'ForMaskedLM', bert.TOPS,
+  ('cls.predictions.decoder.weight',),
   bert.IGNORED,
 )  # fmt: skip

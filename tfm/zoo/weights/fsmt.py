@@ -24,5 +24,6 @@ def sinusoids(m: Any) -> dict[str, np.ndarray]:
 
 FAMILY = Family(
   'FSMT', fsmt.read, fsmt.write, _NAMES, 'model.', 'ForConditionalGeneration',
-  tied=('model.encoder.embed_tokens.weight', 'model.decoder.output_projection.weight'), fixed=sinusoids,
+  tied=('model.encoder.embed_tokens.weight', 'model.decoder.output_projection.weight'),
+  fixed=sinusoids,
 )  # fmt: skip

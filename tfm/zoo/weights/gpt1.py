@@ -5,7 +5,11 @@ from tfm.zoo.weights import gpt2
 from tfm.zoo.weights.family import Family, Names
 from tfm.zoo.weights.tops import DECODER
 
-NAMES: Names = {**gpt2.NAMES, 'embed': 'transformer.tokens_embed', 'absolute': 'transformer.positions_embed'}
+NAMES: Names = {
+  **gpt2.NAMES,
+  'embed': 'transformer.tokens_embed',
+  'absolute': 'transformer.positions_embed',
+}
 
 FAMILY = Family(
   'OpenAIGPT', gpt1.read, gpt1.write, NAMES, 'transformer.', 'LMHeadModel',

@@ -1,4 +1,6 @@
-"""SantaCoder's and StarCoder's checkpoints: GPT-2's names, kernels as `[out, in]`, q, k, v a key head at a time."""
+"""SantaCoder's and StarCoder's checkpoints: GPT-2's names, kernels as `[out, in]`, q, k, v a key
+head at a time.
+"""
 
 from tfm.zoo import gpt_bigcode
 from tfm.zoo.weights import gpt2

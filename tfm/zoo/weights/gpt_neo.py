@@ -18,5 +18,11 @@ NAMES: Names = {
 }
 
 FAMILY = Family(
-  'GPTNeo', gpt_neo.read, gpt_neo.write, NAMES, 'transformer.', tops=GPT, ignored=(r'\.attention\.(masked_)?bias$',)
+  'GPTNeo',
+  gpt_neo.read,
+  gpt_neo.write,
+  NAMES,
+  'transformer.',
+  tops=GPT,
+  ignored=(r'\.attention\.(masked_)?bias$',),
 )

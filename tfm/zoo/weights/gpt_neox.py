@@ -7,7 +7,9 @@ from tfm.zoo.weights.tops import GPT
 
 NAMES: Names = {
   'embed': 'gpt_neox.embed_in',
-  ('*/mixer/q', '*/mixer/k', '*/mixer/v'): FusedHeads('gpt_neox.layers.*.attention.query_key_value'),
+  ('*/mixer/q', '*/mixer/k', '*/mixer/v'): FusedHeads(
+    'gpt_neox.layers.*.attention.query_key_value'
+  ),
   '*/mixer/o': 'gpt_neox.layers.*.attention.dense',
   '*/ffn/up': 'gpt_neox.layers.*.mlp.dense_h_to_4h',
   '*/ffn/down': 'gpt_neox.layers.*.mlp.dense_4h_to_h',
@@ -18,6 +20,7 @@ NAMES: Names = {
 }
 
 FAMILY = Family(
-  'GPTNeoX', gpt_neox.read, gpt_neox.write, NAMES, 'gpt_neox.', tops=GPT, tied=('embed_out.weight',),
+  'GPTNeoX', gpt_neox.read, gpt_neox.write, NAMES, 'gpt_neox.', tops=GPT,
+  tied=('embed_out.weight',),
   ignored=(r'\.attention\.(masked_)?bias$', r'rotary_emb\.inv_freq$'),
 )  # fmt: skip

@@ -14,8 +14,12 @@ NAMES: Names = {
   **llama.NAMES,
   '*/mixer/sink': Whole('model.layers.*.self_attn.sinks'),
   '*/ffn/router/score': 'model.layers.*.mlp.router',
-  ('*/ffn/expert/gate/kernel', '*/ffn/expert/up/kernel'): Stacked(f'{_EXPERTS}.gate_up_proj', True, True),
-  ('*/ffn/expert/gate/bias', '*/ffn/expert/up/bias'): Stacked(f'{_EXPERTS}.gate_up_proj_bias', True, True),
+  ('*/ffn/expert/gate/kernel', '*/ffn/expert/up/kernel'): Stacked(
+    f'{_EXPERTS}.gate_up_proj', True, True
+  ),
+  ('*/ffn/expert/gate/bias', '*/ffn/expert/up/bias'): Stacked(
+    f'{_EXPERTS}.gate_up_proj_bias', True, True
+  ),
   '*/ffn/expert/down/kernel': Stacked(f'{_EXPERTS}.down_proj', True),
   '*/ffn/expert/down/bias': Stacked(f'{_EXPERTS}.down_proj_bias'),
 }

@@ -10,7 +10,9 @@ _LAYER = 'model.layers.*'
 #: The feed-forward of a mixture, and its shared expert where it has one.
 EXPERTS: Names = {
   '*/ffn/router/score': f'{_LAYER}.block_sparse_moe.router.layer',
-  ('*/ffn/expert/gate', '*/ffn/expert/up'): Stacked(f'{_LAYER}.block_sparse_moe.input_linear.weight'),
+  ('*/ffn/expert/gate', '*/ffn/expert/up'): Stacked(
+    f'{_LAYER}.block_sparse_moe.input_linear.weight'
+  ),
   '*/ffn/expert/down': Stacked(f'{_LAYER}.block_sparse_moe.output_linear.weight'),
   ('*/ffn/shared/gate', '*/ffn/shared/up'): Fused(f'{_LAYER}.shared_mlp.input_linear'),
   '*/ffn/shared/down': f'{_LAYER}.shared_mlp.output_linear',

@@ -19,4 +19,6 @@ NAMES: Names = {
   '*/mixer/k_norm': f'{_LAYER}.self_attn.key_layernorm',
 }
 
-FAMILY = Family('HunYuanMoEV1', hunyuan_v1_moe.read, hunyuan_v1_moe.write, NAMES, tops={_LAST: DECODER[_LAST]})
+FAMILY = Family(
+  'HunYuanMoEV1', hunyuan_v1_moe.read, hunyuan_v1_moe.write, NAMES, tops={_LAST: DECODER[_LAST]}
+)

@@ -10,11 +10,15 @@ _WORDS = {'q': 'query', 'k': 'key', 'v': 'value'}
 NAMES: Names = {
   **renamed(bart.NAMES, 'model.', 'led.'),
   **{f'encoder/*/mixer/{n}': f'{_LAYER}.longformer_self_attn.{word}' for n, word in _WORDS.items()},
-  **{f'encoder/*/mixer/global_{n}': f'{_LAYER}.longformer_self_attn.{word}_global' for n, word in _WORDS.items()},
+  **{
+    f'encoder/*/mixer/global_{n}': f'{_LAYER}.longformer_self_attn.{word}_global'
+    for n, word in _WORDS.items()
+  },
   'encoder/*/mixer/o': f'{_LAYER}.output',
 }
 FAMILY = Family(
   'LED', led.read, led.write, NAMES, 'led.', 'ForConditionalGeneration',
   {'ForQuestionAnswering': bart.TOPS['ForQuestionAnswering']},
-  ('lm_head.weight', 'led.encoder.embed_tokens.weight', 'led.decoder.embed_tokens.weight'), (r'^final_logits_bias$',),
+  ('lm_head.weight', 'led.encoder.embed_tokens.weight', 'led.decoder.embed_tokens.weight'),
+  (r'^final_logits_bias$',),
 )  # fmt: skip

@@ -1,4 +1,6 @@
-"""The language model of Llama 4's checkpoints: Llama's attention, and the experts of a layer in two tensors."""
+"""The language model of Llama 4's checkpoints: Llama's attention, and the experts of a layer in two
+tensors.
+"""
 
 from tfm.zoo import llama4
 from tfm.zoo.weights import llama

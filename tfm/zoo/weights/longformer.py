@@ -1,7 +1,7 @@
 """Longformer's checkpoints: RoBERTa's names, and projections for global tokens.
 
-Its classes of sequences, questions and choices are not read: they choose global tokens by themselves.
-"""
+Its classes of sequences, questions and choices are not read: they choose global tokens by
+themselves."""
 
 from tfm.zoo import longformer
 from tfm.zoo.weights import bert, roberta

@@ -17,7 +17,8 @@ def names(m: Any) -> Names:
   looks = 'encoder.block.*.layer.0.TransientGlobalSelfAttention'
   table = f'{looks}.global_relative_attention_bias.weight'.replace('*', '0')
   own: Names = {
-    f'{stack}*/mixer/norm': f'{looks}.global_input_layer_norm', f'{stack}shared_relative/blocks': Whole(table),
+    f'{stack}*/mixer/norm': f'{looks}.global_input_layer_norm',
+    f'{stack}shared_relative/blocks': Whole(table),
   }  # fmt: skip
   return {**t5_names(m, 'TransientGlobalSelfAttention'), **own}
 

@@ -1,4 +1,6 @@
-"""Mixtral's checkpoints: Llama's names around `w1` (gate), `w2` (down) and `w3` (up) of every expert."""
+"""Mixtral's checkpoints: Llama's names around `w1` (gate), `w2` (down) and `w3` (up) of every
+expert.
+"""
 
 from tfm.zoo import mixtral
 from tfm.zoo.weights import llama

@@ -1,4 +1,6 @@
-"""ModernBERT's checkpoints: q, k and v in one, both ways into the feed-forward in one, one head before every label."""
+"""ModernBERT's checkpoints: q, k and v in one, both ways into the feed-forward in one, one head
+before every label.
+"""
 
 from typing import Any, Literal
 
@@ -49,5 +51,6 @@ TOPS = {
   'ForQuestionAnswering': Top(lambda c, m: _on(c, m, 2, 'each')),
 }
 FAMILY = Family(
-  'ModernBert', modernbert.read, modernbert.write, NAMES, 'model.', 'ForMaskedLM', TOPS, ('decoder.weight',),
+  'ModernBert', modernbert.read, modernbert.write, NAMES, 'model.', 'ForMaskedLM', TOPS,
+  ('decoder.weight',),
 )  # fmt: skip

@@ -25,7 +25,9 @@ NAMES: Names = {
 def _last(c: Fields, m: Model) -> Model:
   top: Any = m.lm and m.lm.transform
   dropout, bias = c.get('classifier_dropout', 0.0), top.bias
-  head = Classify(n_labels(c), 'last', top.act, bias=bias, dropout=dropout, hidden_bias=bias, norm=top.norm)
+  head = Classify(
+    n_labels(c), 'last', top.act, bias=bias, dropout=dropout, hidden_bias=bias, norm=top.norm
+  )
   return classifying(m, head)
 
 

@@ -13,6 +13,7 @@ NAMES: Names = {
   'shared_relative/table': Whole('mpnet.encoder.relative_attention_bias.weight'),
 }
 FAMILY = Family(
-  'MPNet', mpnet.read, mpnet.write, NAMES, 'mpnet.', 'ForMaskedLM', roberta.TOPS, ('lm_head.decoder.weight',),
+  'MPNet', mpnet.read, mpnet.write, NAMES, 'mpnet.', 'ForMaskedLM', roberta.TOPS,
+  ('lm_head.decoder.weight',),
   roberta.IGNORED,
 )  # fmt: skip

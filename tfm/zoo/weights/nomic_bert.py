@@ -18,7 +18,9 @@ NAMES: Names = {
   '*/ffn_norm': f'{_LAYER}.norm2',
   'head/norm': 'cls.predictions.transform.layer_norm',
 }
-TOPS = {name: bert.CLASSES[name] for name in ('ForSequenceClassification', 'ForTokenClassification')}
+TOPS = {
+  name: bert.CLASSES[name] for name in ('ForSequenceClassification', 'ForTokenClassification')
+}
 FAMILY = Family(
   'NomicBert', nomic_bert.read, nomic_bert.write, NAMES, 'nomic_bert.', 'ForMaskedLM', TOPS,
   ('cls.predictions.decoder.weight',), bert.IGNORED,

@@ -8,7 +8,11 @@ from tfm.zoo.weights.tops import DECODER
 
 _LAYER = 'model.layers.*'
 NAMES: Names = {
-  **{ours: theirs for ours, theirs in llama.NAMES.items() if ours not in ('*/mixer/q', '*/mixer/k', '*/mixer/v')},
+  **{
+    ours: theirs
+    for ours, theirs in llama.NAMES.items()
+    if ours not in ('*/mixer/q', '*/mixer/k', '*/mixer/v')
+  },
   ('*/mixer/q', '*/mixer/k', '*/mixer/v'): FusedHeads(f'{_LAYER}.self_attn.query_key_value'),
   '*/mixer/o': f'{_LAYER}.self_attn.dense',
   '*/mixer/q_norm': f'{_LAYER}.self_attn.q_layernorm',

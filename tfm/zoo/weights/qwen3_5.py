@@ -18,4 +18,6 @@ NAMES: Names = {
 _AHEAD = (r'^mtp\.',)
 
 FAMILY = Family('Qwen3_5', qwen3_5.read, qwen3_5.write, NAMES, ignored=_AHEAD, body='TextModel')
-MOE = Family('Qwen3_5Moe', qwen3_5.read_moe, qwen3_5.write_moe, NAMES, ignored=_AHEAD, body='TextModel')
+MOE = Family(
+  'Qwen3_5Moe', qwen3_5.read_moe, qwen3_5.write_moe, NAMES, ignored=_AHEAD, body='TextModel'
+)

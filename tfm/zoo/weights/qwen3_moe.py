@@ -5,4 +5,6 @@ from tfm.zoo.weights import llama
 from tfm.zoo.weights.family import Family
 from tfm.zoo.weights.tops import DECODER
 
-FAMILY = Family('Qwen3Moe', qwen3_moe.read, qwen3_moe.write, {**llama.NAMES, **llama.EXPERTS}, tops=DECODER)
+FAMILY = Family(
+  'Qwen3Moe', qwen3_moe.read, qwen3_moe.write, {**llama.NAMES, **llama.EXPERTS}, tops=DECODER
+)

@@ -36,4 +36,6 @@ def names(m: Any) -> Names:
   return {**qwen2_moe.NAMES, **MIXERS, **fused}
 
 
-FAMILY = Family('Qwen3Next', qwen3_next.read, qwen3_next.write, names, tops=DECODER, ignored=(r'^mtp\.',))
+FAMILY = Family(
+  'Qwen3Next', qwen3_next.read, qwen3_next.write, names, tops=DECODER, ignored=(r'^mtp\.',)
+)

@@ -25,8 +25,12 @@ TOPS = {**bert.CLASSES, 'ForSequenceClassification': SEQUENCE, 'ForCausalLM': be
 IGNORED = (r'position_ids$', r'^lm_head\.decoder\.bias$', r'pooler\.dense\.')
 
 
-def family(stem: str, body: str = 'roberta.', read=roberta.read, ignored: tuple[str, ...] = ()) -> Family:
-  """Return a family that differs from RoBERTa by its names: its classes begin with `stem`, tensors with `body`."""
+def family(
+  stem: str, body: str = 'roberta.', read=roberta.read, ignored: tuple[str, ...] = ()
+) -> Family:
+  """Return a family that differs from RoBERTa by its names: its classes begin with `stem`, tensors
+  with `body`.
+  """
   names = renamed(NAMES, 'roberta.', body)
   tied = ('lm_head.decoder.weight',)
   either, write = bert_decoder.reader(read), bert_decoder.writer(roberta.write)

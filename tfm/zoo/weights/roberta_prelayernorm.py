@@ -14,6 +14,7 @@ NAMES: Names = {
   'norm': f'{_BODY}.LayerNorm',
 }
 FAMILY = Family(
-  'RobertaPreLayerNorm', roberta_prelayernorm.read, zoo_roberta.write, NAMES, f'{_BODY}.', 'ForMaskedLM', roberta.TOPS,
+  'RobertaPreLayerNorm', roberta_prelayernorm.read, zoo_roberta.write, NAMES, f'{_BODY}.',
+  'ForMaskedLM', roberta.TOPS,
   ('lm_head.decoder.weight',), roberta.IGNORED,
 )  # fmt: skip

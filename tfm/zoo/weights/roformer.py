@@ -1,4 +1,6 @@
-"""RoFormer's checkpoints, with its heads but that of choices, which reads whatever stands last, padding or not."""
+"""RoFormer's checkpoints, with its heads but that of choices, which reads whatever stands last,
+padding or not.
+"""
 
 from typing import Any
 
@@ -13,7 +15,10 @@ from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import renamed
 from tfm.zoo.weights.tops import classifying, dropped, n_labels
 
-NAMES: Names = {**renamed(bert.NAMES, 'bert.', 'roformer.'), 'embed/project': 'roformer.embeddings_project'}
+NAMES: Names = {
+  **renamed(bert.NAMES, 'bert.', 'roformer.'),
+  'embed/project': 'roformer.embeddings_project',
+}
 
 
 def _row(c: Fields, m: Any) -> Model:
@@ -39,7 +44,8 @@ def _waves(m: Any) -> dict[str, np.ndarray]:
 
 
 FAMILY = Family(
-  'RoFormer', bert_decoder.reader(roformer.read), bert_decoder.writer(roformer.write), NAMES, 'roformer.',
+  'RoFormer', bert_decoder.reader(roformer.read), bert_decoder.writer(roformer.write), NAMES,
+  'roformer.',
   'ForMaskedLM', TOPS, ('cls.predictions.decoder.weight',),
   (r'position_ids$', r'^cls\.predictions\.decoder\.bias$'), fixed=_waves,
 )  # fmt: skip

@@ -1,7 +1,8 @@
-"""How a tensor of theirs is cut into parameters of ours, and joined from them again; all of it views, where it can be.
+"""How a tensor of theirs is cut into parameters of ours, and joined from them again; all of it
+views, where it can be.
 
-Theirs keep a projection as `[out, in]`, ours as its named axes with the inputs first (`DNH`, `NHD`, `DF`).
-"""
+Theirs keep a projection as `[out, in]`, ours as its named axes with the inputs first (`DNH`, `NHD`,
+`DF`)."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -15,12 +16,19 @@ Shape = tuple[int, ...]
 Names = Mapping['str | tuple[str, ...]', 'str | Linear']
 
 #: What theirs call the parameters of a module, by what ours do.
-LEAVES = {'kernel': 'weight', 'scale': 'weight', 'table': 'weight', 'types': 'weight', 'bias': 'bias'}
+LEAVES = {
+  'kernel': 'weight',
+  'scale': 'weight',
+  'table': 'weight',
+  'types': 'weight',
+  'bias': 'bias',
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-  """The place of an array in our tree: its path, the index on its leading axes (layer, expert), the shape of the rest.
+  """The place of an array in our tree: its path, the index on its leading axes (layer, expert), the
+  shape of the rest.
 
   `n_in` is how many axes of a kernel are inputs, 0 for what is no kernel.
   """
@@ -40,7 +48,8 @@ class Slot:
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
-  """One module of theirs for one of ours: `[out, in]` for kernels, as they are for norms and tables, flat biases.
+  """One module of theirs for one of ours: `[out, in]` for kernels, as they are for norms and
+  tables, flat biases.
 
   `name` has a `*` for the number of the layer, and a second one for that of the expert.
   """
@@ -49,7 +58,9 @@ class Linear:
 
   @property
   def apart(self) -> bool:
-    """Whether a part of the first axis of theirs is cut into the same part of that of ours, and into nothing else."""
+    """Whether a part of the first axis of theirs is cut into the same part of that of ours, and
+    into nothing else.
+    """
     return False
 
   def tensor(self, leaf: str) -> str:
@@ -79,7 +90,9 @@ class Linear:
 
 @dataclasses.dataclass(frozen=True)
 class SwappedHalves(Linear):
-  """A projection to heads whose halves are swapped, which reverses the direction of a rotation of halves."""
+  """A projection to heads whose halves are swapped, which reverses the direction of a rotation of
+  halves.
+  """
 
   def cut(self, theirs, slots):
     (one,) = super().cut(theirs, slots)
@@ -142,7 +155,9 @@ class Whole(Linear):
 
 @dataclasses.dataclass(frozen=True)
 class Row(Whole):
-  """A tensor of that full name with `ones` leading axes of size 1 (BART's bias of the logits, ViT's class token)."""
+  """A tensor of that full name with `ones` leading axes of size 1 (BART's bias of the logits, ViT's
+  class token).
+  """
 
   ones: int = 1
 
@@ -152,7 +167,9 @@ class Row(Whole):
 
 @dataclasses.dataclass(frozen=True)
 class Fused(Linear):
-  """Several projections of ours as one of theirs, one after the other along its outputs; `conv` keeps inputs first."""
+  """Several projections of ours as one of theirs, one after the other along its outputs; `conv`
+  keeps inputs first.
+  """
 
   conv: bool = False
 
@@ -168,7 +185,10 @@ class Fused(Linear):
     return [self._ours(part, s) for part, s in zip(self.parts(rows, slots), slots, strict=True)]
 
   def join(self, ours, slots):
-    flat = [one.reshape(s.matrix).T if s.n_in else one.reshape(-1) for one, s in zip(ours, slots, strict=True)]
+    flat = [
+      one.reshape(s.matrix).T if s.n_in else one.reshape(-1)
+      for one, s in zip(ours, slots, strict=True)
+    ]
     rows = self.fuse(flat, slots)
     return rows.T if self.conv else rows
 
@@ -192,7 +212,9 @@ class Fused(Linear):
 
 @dataclasses.dataclass(frozen=True)
 class InProj(Fused):
-  """q, k and v fused under PyTorch's names in `nn.MultiheadAttention`: `in_proj_weight`, `in_proj_bias`."""
+  """q, k and v fused under PyTorch's names in `nn.MultiheadAttention`: `in_proj_weight`,
+  `in_proj_bias`.
+  """
 
   def tensor(self, leaf):
     return f'{self.name}_{LEAVES[leaf]}'
@@ -200,7 +222,9 @@ class InProj(Fused):
 
 @dataclasses.dataclass(frozen=True)
 class FusedHeads(Fused):
-  """q, k, v fused a key head at a time: its query heads, its key, its value (GPT-NeoX, BLOOM, Falcon)."""
+  """q, k, v fused a key head at a time: its query heads, its key, its value (GPT-NeoX, BLOOM,
+  Falcon).
+  """
 
   def parts(self, rows, slots):
     q, k, _ = slots
@@ -219,7 +243,9 @@ class FusedHeads(Fused):
 
 @dataclasses.dataclass(frozen=True)
 class ByHead(Fused):
-  """Projections to as many heads, fused a head at a time: its numbers of the first, of the second (DeepSeek)."""
+  """Projections to as many heads, fused a head at a time: its numbers of the first, of the second
+  (DeepSeek).
+  """
 
   def parts(self, rows, slots):
     N, sizes = slots[0].shape[-2], [s.shape[-1] for s in slots]
@@ -233,7 +259,8 @@ class ByHead(Fused):
 
 @dataclasses.dataclass(frozen=True)
 class ByGroup(Fused):
-  """Projections fused a group of their outputs at a time, for `groups` groups: those of the first, then the second.
+  """Projections fused a group of their outputs at a time, for `groups` groups: those of the first,
+  then the second.
 
   Unlike in `ByHead`, the projections may have different numbers of heads (Qwen3-Next).
   """
@@ -247,7 +274,9 @@ class ByGroup(Fused):
 
   def fuse(self, parts, slots):
     rest = parts[0].shape[1:]
-    return np.concatenate([p.reshape(self.groups, -1, *rest) for p in parts], axis=1).reshape(-1, *rest)
+    return np.concatenate([p.reshape(self.groups, -1, *rest) for p in parts], axis=1).reshape(
+      -1, *rest
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -278,11 +307,11 @@ class Flat(Whole):
 
 @dataclasses.dataclass(frozen=True)
 class Stacked(Linear):
-  """A tensor of that full name with all experts of a layer: `[E, out, in]`, or `[E, in, out]` with `conv`.
+  """A tensor of that full name with all experts of a layer: `[E, out, in]`, or `[E, in, out]` with
+  `conv`.
 
-  Of several kernels of ours the outputs stand one after the other or, if `interleaved`, in turns (GPT-OSS).
-  `flat` is without the axis of the experts: the rows of each in turn (DBRX).
-  """
+  Of several kernels of ours the outputs stand one after the other or, if `interleaved`, in turns
+  (GPT-OSS). `flat` is without the axis of the experts: the rows of each in turn (DBRX)."""
 
   conv: bool = False
   interleaved: bool = False
@@ -322,8 +351,14 @@ class Stacked(Linear):
 
 def also(names: Names, prefix: str) -> Names:
   """The same modules of every layer where ours stand under `prefix` (`mtp/`), under the same names."""
-  ours = lambda key: f'{prefix}{key}' if isinstance(key, str) else tuple(f'{prefix}{part}' for part in key)
-  layers = {key: theirs for key, theirs in names.items() if (key if isinstance(key, str) else key[0]).startswith('*/')}
+  ours = lambda key: (
+    f'{prefix}{key}' if isinstance(key, str) else tuple(f'{prefix}{part}' for part in key)
+  )
+  layers = {
+    key: theirs
+    for key, theirs in names.items()
+    if (key if isinstance(key, str) else key[0]).startswith('*/')
+  }
   return {ours(key): theirs for key, theirs in layers.items()}
 
 
@@ -331,6 +366,8 @@ def renamed(names: Names, old: str, new: str) -> Names:
   """The same modules under names of theirs in which `new` stands for `old`."""
   changed = lambda theirs: theirs.replace(old, new)
   return {
-    ours: changed(theirs) if isinstance(theirs, str) else dataclasses.replace(theirs, name=changed(theirs.name))
+    ours: changed(theirs)
+    if isinstance(theirs, str)
+    else dataclasses.replace(theirs, name=changed(theirs.name))
     for ours, theirs in names.items()
   }

@@ -19,7 +19,9 @@ _IMAGE: Names = {
 
 
 def _qkv(tower: str) -> Names:
-  return {tuple(f'{tower}image_head/attention/{n}' for n in 'qkv'): InProj(f'{_HEAD}.attention.in_proj')}
+  return {
+    tuple(f'{tower}image_head/attention/{n}' for n in 'qkv'): InProj(f'{_HEAD}.attention.in_proj')
+  }
 
 
 _BOTH: Names = {
@@ -33,9 +35,11 @@ FAMILY = Family(
   'Siglip', siglip.read, siglip.write, _BOTH, prefix='', head='Model', tied=(), ignored=IGNORED,
 )  # fmt: skip
 TEXT_MODEL = Family(
-  'SiglipText', siglip.read_text, siglip.write_text, _TEXT, 'text_model.', 'Model', tied=(), ignored=IGNORED,
+  'SiglipText', siglip.read_text, siglip.write_text, _TEXT, 'text_model.', 'Model', tied=(),
+  ignored=IGNORED,
 )  # fmt: skip
 IMAGE_MODEL = Family(
-  'SiglipVision', siglip.read_image, siglip.write_image, {**_IMAGE, **_qkv('')}, 'vision_model.', 'Model', tied=(),
+  'SiglipVision', siglip.read_image, siglip.write_image, {**_IMAGE, **_qkv('')}, 'vision_model.',
+  'Model', tied=(),
   ignored=IGNORED,
 )  # fmt: skip

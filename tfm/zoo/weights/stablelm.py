@@ -12,4 +12,11 @@ NAMES: Names = {
   '*/mixer/k_norm': 'model.layers.*.self_attn.k_layernorm.norms.*',
 }
 
-FAMILY = Family('StableLm', stablelm.read, stablelm.write, NAMES, tops=DECODER, ignored=(r'rotary_emb\.inv_freq$',))
+FAMILY = Family(
+  'StableLm',
+  stablelm.read,
+  stablelm.write,
+  NAMES,
+  tops=DECODER,
+  ignored=(r'rotary_emb\.inv_freq$',),
+)

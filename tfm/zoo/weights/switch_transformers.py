@@ -14,5 +14,6 @@ def names(m: Any) -> Names:
 
 
 FAMILY = Family(
-  'SwitchTransformers', switch.read, switch.write, names, '', 'ForConditionalGeneration', tied=TIED, ignored=IDLE,
+  'SwitchTransformers', switch.read, switch.write, names, '', 'ForConditionalGeneration', tied=TIED,
+  ignored=IDLE,
 )  # fmt: skip

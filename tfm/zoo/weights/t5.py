@@ -37,11 +37,20 @@ def names(m: Any, reads: str = 'SelfAttention', feeds: str = 'DenseReluDense') -
     layer, looks = f'{stem}{theirs}.block.*.layer', reads if last == 1 else 'SelfAttention'
     found |= {f'{ours}*/mixer/{n}': f'{layer}.0.{looks}.{n}' for n in 'qkvo'}
     found |= {f'{ours}*/ffn/{o}': f'{layer}.{last}.{feeds}.{t}' for o, t in ways.items()}
-    found |= {f'{ours}*/ffn/expert/{o}': f'{layer}.{last}.{feeds}.experts.expert_*.{t}' for o, t in _DENSE.items()}
+    found |= {
+      f'{ours}*/ffn/expert/{o}': f'{layer}.{last}.{feeds}.experts.expert_*.{t}'
+      for o, t in _DENSE.items()
+    }
     found |= {f'{ours}*/ffn/router/score': f'{layer}.{last}.{feeds}.router.classifier'}
-    found |= {f'{ours}*/mixer_norm': f'{layer}.0.layer_norm', f'{ours}*/ffn_norm': f'{layer}.{last}.layer_norm'}
+    found |= {
+      f'{ours}*/mixer_norm': f'{layer}.0.layer_norm',
+      f'{ours}*/ffn_norm': f'{layer}.{last}.layer_norm',
+    }
     bias = f'{layer}.0.{looks}.relative_attention_bias.weight'
-    found |= {f'{ours}*/mixer/relative/table': Whole(bias), f'{ours}norm': f'{stem}{theirs}.final_layer_norm'}
+    found |= {
+      f'{ours}*/mixer/relative/table': Whole(bias),
+      f'{ours}norm': f'{stem}{theirs}.final_layer_norm',
+    }
     found |= {f'{ours}shared_relative/table': Whole(bias.replace('*', '0'))}
   return found
 
@@ -53,28 +62,42 @@ def _stem(m: Any) -> str:
 
 
 def _last(c: Fields, m: Model) -> Model:
-  """*Differs*: the decoder's last token tells; theirs takes the one under the last `eos` of the source."""
-  classifier = Classify(n_labels(c), 'last', hidden=Tanh(), dropout=c.get('classifier_dropout', 0.0))
+  """*Differs*: the decoder's last token tells; theirs takes the one under the last `eos` of the
+  source.
+  """
+  classifier = Classify(
+    n_labels(c), 'last', hidden=Tanh(), dropout=c.get('classifier_dropout', 0.0)
+  )
   return classifying(m, classifier)
 
 
 def _each(c: Fields, m: Model) -> Model:
-  return classifying(reading(m), Classify(n_labels(c), 'each', dropout=c.get('classifier_dropout', 0.0)))
+  return classifying(
+    reading(m), Classify(n_labels(c), 'each', dropout=c.get('classifier_dropout', 0.0))
+  )
 
 
 TOPS = {
   'EncoderModel': Top(lambda c, m: reading(m)),
   'ForSequenceClassification': Top(_last),
   'ForTokenClassification': Top(_each, {'classifier/out': 'classifier'}),
-  'ForQuestionAnswering': Top(lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}),
+  'ForQuestionAnswering': Top(
+    lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
+  ),
 }
 TIED = (
   'lm_head.weight',
-  *(f'{stem}{stack}.embed_tokens.weight' for stem in ('', 'transformer.') for stack in ('encoder', 'decoder')),
+  *(
+    f'{stem}{stack}.embed_tokens.weight'
+    for stem in ('', 'transformer.')
+    for stack in ('encoder', 'decoder')
+  ),
 )
 #: Written by old versions, of use to none.
 IDLE = (r'decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$',)
 
 #: What the class with the head was called when T5 came out.
 _FORMER = {'WithLMHeadModel': Top(lambda c, m: m)}
-FAMILY = Family('T5', t5.read, t5.write, names, '', 'ForConditionalGeneration', TOPS | _FORMER, TIED, IDLE)
+FAMILY = Family(
+  'T5', t5.read, t5.write, names, '', 'ForConditionalGeneration', TOPS | _FORMER, TIED, IDLE
+)

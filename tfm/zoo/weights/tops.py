@@ -45,7 +45,8 @@ def _spans(c: Fields, spec: Model) -> Model:
   return classifying(spec, Classify(2, 'each'))
 
 
-#: The classifiers of decoders, of the last token (no bias) and of each; both stand under the name `score`.
+#: The classifiers of decoders, of the last token (no bias) and of each; both stand under the name
+#: `score`.
 DECODER = {
   'ForSequenceClassification': Top(_on_last, {'classifier/out': 'score'}),
   'ForTokenClassification': Top(_on_each, {'classifier/out': 'score'}),

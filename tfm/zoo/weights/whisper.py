@@ -12,5 +12,6 @@ NAMES: Names = {
   'encoder/embed/conv_1': Taps('model.encoder.conv2'),
 }
 FAMILY = Family(
-  'Whisper', whisper.read, whisper.write, NAMES, 'model.', 'ForConditionalGeneration', tied=('proj_out.weight',)
+  'Whisper', whisper.read, whisper.write, NAMES, 'model.', 'ForConditionalGeneration',
+  tied=('proj_out.weight',)
 )  # fmt: skip

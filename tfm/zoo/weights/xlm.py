@@ -1,4 +1,6 @@
-"""The checkpoints of XLM and FlauBERT, with their heads but those of choices and of beams over answers."""
+"""The checkpoints of XLM and FlauBERT, with their heads but those of choices and of beams over
+answers.
+"""
 
 from tfm.model.spec import Model
 from tfm.parts.head.classify import Classify
@@ -26,7 +28,12 @@ NAMES: Names = {
 
 
 def _row(c: Fields, m: Model) -> Model:
-  c.only(summary_type='first', summary_use_proj=True, summary_proj_to_labels=True, summary_activation=None)
+  c.only(
+    summary_type='first',
+    summary_use_proj=True,
+    summary_proj_to_labels=True,
+    summary_activation=None,
+  )
   return classifying(m, Classify(n_labels(c), dropout=c.get('summary_first_dropout', 0.1)))
 
 
@@ -42,7 +49,17 @@ TOPS = {
 def family(stem: str) -> Family:
   """Return a family that differs by its name."""
   tied = ('pred_layer.proj.weight',)
-  return Family(stem, xlm.read, xlm.write, NAMES, f'{_BODY}.', 'WithLMHeadModel', TOPS, tied, (r'position_ids$',))
+  return Family(
+    stem,
+    xlm.read,
+    xlm.write,
+    NAMES,
+    f'{_BODY}.',
+    'WithLMHeadModel',
+    TOPS,
+    tied,
+    (r'position_ids$',),
+  )
 
 
 FAMILY, FLAUBERT = family('XLM'), family('Flaubert')

@@ -12,6 +12,7 @@ NAMES: Names = {
   'norm': 'roberta.encoder.LayerNorm',
 }
 FAMILY = Family(
-  'XLMRobertaXL', xlm_roberta_xl.read, zoo_roberta.write, NAMES, 'roberta.', 'ForMaskedLM', roberta.TOPS,
+  'XLMRobertaXL', xlm_roberta_xl.read, zoo_roberta.write, NAMES, 'roberta.', 'ForMaskedLM',
+  roberta.TOPS,
   ('lm_head.decoder.weight',), roberta.IGNORED,
 )  # fmt: skip

@@ -67,6 +67,10 @@ def _row(c: Fields, m: Model) -> Model:
 TOPS = {
   'ForSequenceClassification': Top(_row, {'classifier/out': 'logits_proj'}),
   'ForTokenClassification': Top(lambda c, m: classifying(m, Classify(n_labels(c), 'each'))),
-  'ForQuestionAnsweringSimple': Top(lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}),
+  'ForQuestionAnsweringSimple': Top(
+    lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
+  ),
 }
-FAMILY = Family('XLNet', xlnet.read, xlnet.write, NAMES, 'transformer.', 'LMHeadModel', TOPS, ('lm_loss.weight',))
+FAMILY = Family(
+  'XLNet', xlnet.read, xlnet.write, NAMES, 'transformer.', 'LMHeadModel', TOPS, ('lm_loss.weight',)
+)

@@ -1,8 +1,7 @@
 """Tokenizers of published folders, with the ids of `AutoTokenizer` of transformers 5.23.0.
 
-`choose` finds the class of a folder. A `Recipe` builds a `tokenizers.Tokenizer` for it; a `Splitter` implements a class
-that `transformers` implements in Python.
-"""
+`choose` finds the class of a folder. A `Recipe` builds a `tokenizers.Tokenizer` for it; a
+`Splitter` implements a class that `transformers` implements in Python."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,18 +36,20 @@ _LIKE = {'MBart50Tokenizer': 'en_XX', 'MBartTokenizer': 'en_XX', 'NllbTokenizer'
 _OURS = ('bos', 'eos', 'unk', 'sep', 'pad', 'cls', 'mask')
 
 
-def read_tokenizer(folder: Path, framed: bool = True, language: str | None = None) -> Vocabulary | None:
+def read_tokenizer(
+  folder: Path, framed: bool = True, language: str | None = None
+) -> Vocabulary | None:
   """Read the tokenizer of a published folder.
 
   Args:
     folder: The folder.
     framed: Put special tokens around prompts.
-    language: The language of prompts, for multilingual tokenizers: 'fra_Latn' of NLLB, 'fr_XX' of mBART, 'fr' of
-      M2M-100 and Whisper. None: the folder's own.
+    language: The language of prompts, for multilingual tokenizers: 'fra_Latn' of NLLB, 'fr_XX' of
+      mBART, 'fr' of M2M-100 and Whisper. None: the folder's own.
 
   Returns:
-    The vocabulary; None if the folder has no files of a tokenizer. If tfm cannot reproduce a tokenizer, each use of the
-    vocabulary raises UserError, and the model still loads.
+    The vocabulary; None if the folder has no files of a tokenizer. If tfm cannot reproduce a
+    tokenizer, each use of the vocabulary raises UserError, and the model still loads.
 
   Raises:
     UserError: the files cannot be read; a language that the tokenizer lacks.
@@ -59,7 +60,9 @@ def read_tokenizer(folder: Path, framed: bool = True, language: str | None = Non
     return RefusedVocabulary.of_config(name, str(folder), model) if _has_files(folder) else None
   row = SPLITTERS.get(name) or RECIPES.get(name) or RECIPES[BACKEND]
   if language is not None and not row.language:
-    raise errors.UserError(f'{folder}: language={language!r}, and its tokenizer ({name}) marks none. Expected None.')
+    raise errors.UserError(
+      f'{folder}: language={language!r}, and its tokenizer ({name}) marks none. Expected None.'
+    )
   settings = {} if language is None else {row.language: language}
   if not isinstance(row, Recipe):
     return read_slow(folder, name, framed, settings)
@@ -72,20 +75,31 @@ def read_tokenizer(folder: Path, framed: bool = True, language: str | None = Non
     raise errors.UserError(f'{folder}: its tokenizer cannot be read: {error}.') from error
   if draft is None:
     return None
-  if recipe.language == 'src_lang' and language is not None and draft.inner.token_to_id(language) is None:
+  if (
+    recipe.language == 'src_lang'
+    and language is not None
+    and draft.inner.token_to_id(language) is None
+  ):
     raise errors.UserError(
-      f'{folder}: language={language!r} is none of its tokenizer. Expected one such as {_LIKE[name]!r}.'
+      f'{folder}: language={language!r} is none of its tokenizer. Expected one such as '
+      f'{_LIKE[name]!r}.'
     )
   mend_pattern(draft, model)
   return _vocabulary(draft, recipe, model, framed)
 
 
 def special_texts(folder: Path) -> dict[str, str]:
-  """Return the special tokens of a folder by name, such as 'bos_token', with the defaults of its class."""
+  """Return the special tokens of a folder by name, such as 'bos_token', with the defaults of its
+  class.
+  """
   name = choose(folder, read_json(folder / CONFIG), read_json(folder / MODEL))
   row = SPLITTERS.get(name) or RECIPES.get(name) or RECIPES[BACKEND]
   fields = {**row.tokens, **read_fields(folder)}
-  named = {n: v for n, v in fields.items() if n.endswith('_token') and isinstance(v, (str, tokenizers.AddedToken))}
+  named = {
+    n: v
+    for n, v in fields.items()
+    if n.endswith('_token') and isinstance(v, (str, tokenizers.AddedToken))
+  }
   named |= fields.get('model_specific_special_tokens') or {}
   return {name: str(value) for name, value in named.items()}
 
@@ -103,22 +117,32 @@ def read_file(path: Path) -> FileVocabulary:
   try:
     inner = tokenizers.Tokenizer.from_file(str(path))
   except Exception as error:
-    raise errors.UserError(f'data.tokenizer.path: {path} is not a tokenizer.json: {error}.') from error
+    raise errors.UserError(
+      f'data.tokenizer.path: {path} is not a tokenizer.json: {error}.'
+    ) from error
   return FileVocabulary(inner, framed=True)
 
 
 def _has_files(folder: Path) -> bool:
-  return any(p.suffix in ('.txt', '.model') or 'vocab' in p.name or p.name == WHOLE for p in folder.iterdir())
+  return any(
+    p.suffix in ('.txt', '.model') or 'vocab' in p.name or p.name == WHOLE for p in folder.iterdir()
+  )
 
 
-def _vocabulary(draft: Draft, recipe: Recipe, model: Mapping[str, Any], framed: bool) -> FileVocabulary:
+def _vocabulary(
+  draft: Draft, recipe: Recipe, model: Mapping[str, Any], framed: bool
+) -> FileVocabulary:
   fields, kind = draft.fields, type(draft.inner.model).__name__
   options = dict(recipe.decoding)
   clean_pairs = options.pop('clean_pairs', False)
-  clean_pairs = fields.get('clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output', clean_pairs)
+  clean_pairs = fields.get(
+    'clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output', clean_pairs
+  )
   clean = bool(fields.get('clean_up_tokenization_spaces')) and (kind != 'BPE' or clean_pairs)
   if options.get('times'):
-    options['prompt'] = tuple(draft.number(text) for text in ('<|startofprev|>', '<|startoftranscript|>'))
+    options['prompt'] = tuple(
+      draft.number(text) for text in ('<|startofprev|>', '<|startoftranscript|>')
+    )
   decoding = Decoding(clean=clean, **options)
   split = bool(fields.get('split_special_tokens'))
   found = FileVocabulary(draft.inner, framed=framed, decoding=decoding, split_specials=split)
@@ -131,7 +155,9 @@ def _vocabulary(draft: Draft, recipe: Recipe, model: Mapping[str, Any], framed: 
   return found
 
 
-def special_ids(found: FileVocabulary, named: Mapping[str, str | None], model: Mapping[str, Any]) -> dict[str, int]:
+def special_ids(
+  found: FileVocabulary, named: Mapping[str, str | None], model: Mapping[str, Any]
+) -> dict[str, int]:
   """Return the ids of the special tokens that a folder names.
 
   The tokenizer's own names count first, then the ids of `config.json`, then the usual spellings.

@@ -54,7 +54,11 @@ def _take_apart(draft: Draft, recipe: Recipe) -> Any:
   vocab = model['vocab']
   if isinstance(vocab, list):
     scored = [(text, score) for text, score in vocab]
-    draft.vocab = scored if recipe.model in (None, 'Unigram') else {text: i for i, (text, _) in enumerate(scored)}
+    draft.vocab = (
+      scored
+      if recipe.model in (None, 'Unigram')
+      else {text: i for i, (text, _) in enumerate(scored)}
+    )
   else:
     draft.vocab = vocab
   if recipe.model == 'BPE' and 'merges' in model:
@@ -66,21 +70,29 @@ def _take_apart(draft: Draft, recipe: Recipe) -> Any:
   if layout.get('post_processor') is None:
     return None
   empty = {'version': '1.0', 'model': {'type': 'WordLevel', 'vocab': {'a': 0}, 'unk_token': 'a'}}
-  shell = tokenizers.Tokenizer.from_str(json.dumps({**empty, 'post_processor': layout['post_processor']}))
+  shell = tokenizers.Tokenizer.from_str(
+    json.dumps({**empty, 'post_processor': layout['post_processor']})
+  )
   return shell.post_processor
 
 
 def _charsmap(layout: Any) -> bytes | None:
   """Return the character map of a SentencePiece normaliser."""
-  steps = layout['normalizers'] if layout and layout['type'] == 'Sequence' else [layout] if layout else []
-  found = [step for step in steps if step['type'] == 'Precompiled' and 'precompiled_charsmap' in step]
+  steps = (
+    layout['normalizers'] if layout and layout['type'] == 'Sequence' else [layout] if layout else []
+  )
+  found = [
+    step for step in steps if step['type'] == 'Precompiled' and 'precompiled_charsmap' in step
+  ]
   if not found:
     return None
   return base64.b64decode(found[0]['precompiled_charsmap'])
 
 
 def _take_files(draft: Draft, recipe: Recipe) -> bool:
-  """Take vocabulary and merges from the files of before `tokenizer.json`; return whether they are there."""
+  """Take vocabulary and merges from the files of before `tokenizer.json`; return whether they are
+  there.
+  """
   folder = draft.folder
   # Every class takes these three, before its own.
   names = ['tokenizer.model', 'tekken.json', 'tiktoken.model', recipe.vocab]
@@ -151,6 +163,7 @@ def _check_numbers(draft: Draft) -> None:
     if (found := draft.inner.token_to_id(str(value))) != number:
       stated = f'the added token {str(value)!r} has id {number} in the files'
       raise errors.UserError(
-        f'{draft.folder}: {stated}, but the vocabulary gives it {found}. Expected added ids that follow the vocabulary '
+        f'{draft.folder}: {stated}, but the vocabulary gives it {found}. Expected added ids that '
+        f'follow the vocabulary '
         'without a gap.'
       )

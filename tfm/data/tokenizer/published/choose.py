@@ -1,9 +1,8 @@
 """The choice of a tokenizer class for a published folder.
 
-The class determines normalisation, splitting and special tokens, and it overrides `tokenizer.json` in most cases. A
-folder names it in `tokenizer_config.json` or `config.json`; otherwise the model type decides. The rules follow
-`AutoTokenizer` of transformers 5.23.0.
-"""
+The class determines normalisation, splitting and special tokens, and it overrides `tokenizer.json`
+in most cases. A folder names it in `tokenizer_config.json` or `config.json`; otherwise the model
+type decides. The rules follow `AutoTokenizer` of transformers 5.23.0."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,7 +18,8 @@ _MODEL_TYPES = {
   'BertGenerationTokenizer': ('bert-generation',),
   'BertJapaneseTokenizer': ('bert-japanese',),
   'BertTokenizer': (
-    'bert', 'convbert', 'distilbert', 'electra', 'ernie', 'layoutlm', 'lxmert', 'megatron-bert', 'mobilebert', 'nezha',
+    'bert', 'convbert', 'distilbert', 'electra', 'ernie', 'layoutlm', 'lxmert', 'megatron-bert',
+    'mobilebert', 'nezha',
     'nomic_bert', 'qdqbert', 'squeezebert', 'visual_bert',
   ),
   'BertweetTokenizer': ('bertweet',),
@@ -49,7 +49,8 @@ _MODEL_TYPES = {
   ),
   'GPTSw3Tokenizer': ('gpt-sw3',),
   'GemmaTokenizer': (
-    'gemma', 'gemma2', 'gemma3', 'gemma3_text', 'gemma3n', 'gemma3n_text', 'recurrent_gemma', 't5gemma', 'zaya',
+    'gemma', 'gemma2', 'gemma3', 'gemma3_text', 'gemma3n', 'gemma3n_text', 'recurrent_gemma',
+    't5gemma', 'zaya',
   ),
   'HerbertTokenizer': ('herbert',),
   'LukeTokenizer': ('luke',),
@@ -71,7 +72,8 @@ _MODEL_TYPES = {
   'RoCBertTokenizer': ('roc_bert',),
   'RoFormerTokenizer': ('roformer',),
   'RobertaTokenizer': (
-    'bart', 'data2vec-text', 'ibert', 'led', 'longformer', 'mega', 'mra', 'mvp', 'roberta', 'roberta-prelayernorm',
+    'bart', 'data2vec-text', 'ibert', 'led', 'longformer', 'mega', 'mra', 'mvp', 'roberta',
+    'roberta-prelayernorm',
   ),
   'SeamlessM4TTokenizer': ('seamless_m4t',),
   'Siglip2Tokenizer': ('siglip2',),
@@ -85,33 +87,45 @@ _MODEL_TYPES = {
   'XLMTokenizer': ('xlm',),
   'XLNetTokenizer': ('xlnet',),
   BACKEND: (
-    'arctic', 'bigbird_pegasus', 'ernie4_5', 'ernie4_5_moe', 'flex_olmo', 'glm', 'glm4', 'glm4_moe', 'gpt_bigcode',
-    'granite', 'granitemoe', 'granitemoehybrid', 'granitemoeshared', 'internlm2', 'internlm3', 'jamba', 'kimi_linear',
-    'mimo_v2_flash', 'minicpm3', 'minimax_m2', 'ministral', 'ministral3', 'mistral', 'mistral3', 'mixtral',
-    'modernbert', 'modernbert-decoder', 'nemotron', 'nystromformer', 'olmo2', 'olmo3', 'olmo_hybrid', 'pegasus_x',
-    'hyperclovax', 'persimmon', 'phi3', 'phimoe', 'pixtral', 'stablelm', 'umt5', 'voxtral', 'xlm-roberta-xl',
+    'arctic', 'bigbird_pegasus', 'ernie4_5', 'ernie4_5_moe', 'flex_olmo', 'glm', 'glm4', 'glm4_moe',
+    'gpt_bigcode',
+    'granite', 'granitemoe', 'granitemoehybrid', 'granitemoeshared', 'internlm2', 'internlm3',
+    'jamba', 'kimi_linear',
+    'mimo_v2_flash', 'minicpm3', 'minimax_m2', 'ministral', 'ministral3', 'mistral', 'mistral3',
+    'mixtral',
+    'modernbert', 'modernbert-decoder', 'nemotron', 'nystromformer', 'olmo2', 'olmo3',
+    'olmo_hybrid', 'pegasus_x',
+    'hyperclovax', 'persimmon', 'phi3', 'phimoe', 'pixtral', 'stablelm', 'umt5', 'voxtral',
+    'xlm-roberta-xl',
   ),
 }  # fmt: skip
 _OF_MODEL = {kind: name for name, kinds in _MODEL_TYPES.items() for kind in kinds}
 
 #: Model types with wrong classes in many folders: the class of the model type is used.
 _WRONG_CLASS = {
-  'arctic', 'chatlm', 'ernie4_5', 'ernie4_5_moe', 'fuyu', 'h2ovl_chat', 'hyperclovax', 'internlm2', 'internlm3',
+  'arctic', 'chatlm', 'ernie4_5', 'ernie4_5_moe', 'fuyu', 'h2ovl_chat', 'hyperclovax', 'internlm2',
+  'internlm3',
   'iquestcoder', 'jamba', 'llava', 'llava_next', 'minicpm3', 'minicpmv', 'minimax_m2', 'modernbert',
-  'modernbert-decoder', 'molmo', 'molmo2', 'nemotron', 'phi3', 'phi3_v', 'phimoe', 'qwen2', 'qwen3_5', 'qwen3_5_moe',
+  'modernbert-decoder', 'molmo', 'molmo2', 'nemotron', 'phi3', 'phi3_v', 'phimoe', 'qwen2',
+  'qwen3_5', 'qwen3_5_moe',
   'qwen3_5_moe_text', 'siglip2', 'smolvlm', 'step3_vl', 'vipllava',
 }  # fmt: skip
 
 #: Other names of a class.
 _ALIASES = {
-  'BartTokenizer': 'RobertaTokenizer', 'LEDTokenizer': 'RobertaTokenizer', 'LongformerTokenizer': 'RobertaTokenizer',
-  'MvpTokenizer': 'RobertaTokenizer', 'ConvBertTokenizer': 'BertTokenizer', 'DistilBertTokenizer': 'BertTokenizer',
-  'ElectraTokenizer': 'BertTokenizer', 'LayoutLMTokenizer': 'BertTokenizer', 'LxmertTokenizer': 'BertTokenizer',
+  'BartTokenizer': 'RobertaTokenizer', 'LEDTokenizer': 'RobertaTokenizer',
+  'LongformerTokenizer': 'RobertaTokenizer',
+  'MvpTokenizer': 'RobertaTokenizer', 'ConvBertTokenizer': 'BertTokenizer',
+  'DistilBertTokenizer': 'BertTokenizer',
+  'ElectraTokenizer': 'BertTokenizer', 'LayoutLMTokenizer': 'BertTokenizer',
+  'LxmertTokenizer': 'BertTokenizer',
   'MobileBertTokenizer': 'BertTokenizer', 'SqueezeBertTokenizer': 'BertTokenizer',
   'DPRContextEncoderTokenizer': 'BertTokenizer', 'DPRQuestionEncoderTokenizer': 'BertTokenizer',
-  'DPRReaderTokenizer': 'BertTokenizer', 'RetriBertTokenizer': 'BertTokenizer', 'Phi3Tokenizer': 'LlamaTokenizer',
+  'DPRReaderTokenizer': 'BertTokenizer', 'RetriBertTokenizer': 'BertTokenizer',
+  'Phi3Tokenizer': 'LlamaTokenizer',
 }  # fmt: skip
-# Classes of SentencePiece models, which cannot read a tokenizer.json of bytes: transformers fails on its texts.
+# Classes of SentencePiece models, which cannot read a tokenizer.json of bytes: transformers fails
+# on its texts.
 _SENTENCES = {'CodeLlamaTokenizer', 'GemmaTokenizer', 'Siglip2Tokenizer'}
 _GENERIC = {BACKEND, 'PreTrainedTokenizer', 'PreTrainedTokenizerFast', 'PythonBackend'}
 
@@ -163,6 +177,8 @@ def plain_name(name: str) -> str:
 
 
 def _byte_level(folder: Path) -> bool:
-  """Return whether `tokenizer.json` splits text into bytes, which the class named in the folder would not."""
+  """Return whether `tokenizer.json` splits text into bytes, which the class named in the folder
+  would not.
+  """
   path = folder / 'tokenizer.json'
   return path.is_file() and '"ByteLevel"' in path.read_text('utf-8')

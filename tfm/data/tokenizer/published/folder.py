@@ -42,9 +42,8 @@ def token(value: Any) -> str | AddedToken | None:
 def read_fields(folder: Path) -> dict[str, Any]:
   """Return the settings of a folder's tokenizer, special and added tokens among them.
 
-  `added_tokens_decoder` holds the added tokens by id, from `tokenizer_config.json`; a folder without that has them in
-  `special_tokens_map.json`, `added_tokens.json` and `tokenizer.json`.
-  """
+  `added_tokens_decoder` holds the added tokens by id, from `tokenizer_config.json`; a folder
+  without that has them in `special_tokens_map.json`, `added_tokens.json` and `tokenizer.json`."""
   fields = read_json(folder / CONFIG)
   fields.pop('tokenizer_class', None)
   fields.pop('chat_template', None)
@@ -89,7 +88,9 @@ def _merge_extras(fields: dict[str, Any]) -> None:
 
 
 def _is_token(value: Any) -> bool:
-  return isinstance(value, str) or (isinstance(value, Mapping) and value.get('__type') == 'AddedToken')
+  return isinstance(value, str) or (
+    isinstance(value, Mapping) and value.get('__type') == 'AddedToken'
+  )
 
 
 def _read_map(fields: dict[str, Any], folder: Path) -> None:

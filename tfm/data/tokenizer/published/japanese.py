@@ -9,10 +9,18 @@ from tfm.core import errors
 from tfm.data.tokenizer.published.splitter import Splitter
 
 _SIGNS = (
-  (' ', '<SP>'), ('\u3000', '<SP>'), ('\r\n', '<BR>'), ('\n', '<BR>'), ('\r', '<BR>'), ('\t', '<TAB>'), ('—', 'ー'),
+  (' ', '<SP>'), ('\u3000', '<SP>'), ('\r\n', '<BR>'), ('\n', '<BR>'), ('\r', '<BR>'),
+  ('\t', '<TAB>'), ('—', 'ー'),
   ('−', 'ー'),
 )  # fmt: skip
-_TEXTS = {'<SP>': ' ', '<BR>': '\n', '<TAB>': '\t', '<BLOCK>': '▀', '<KIGOU>': 'ǀ', '<U2000U2BFF>': '‖'}
+_TEXTS = {
+  '<SP>': ' ',
+  '<BR>': '\n',
+  '<TAB>': '\t',
+  '<BLOCK>': '▀',
+  '<KIGOU>': 'ǀ',
+  '<U2000U2BFF>': '‖',
+}
 #: Ranges of two-byte UTF-8 codes that share one token.
 _SYMBOLS = ((0xC2A1, 0xC2BF), (0xC780, 0xC783), (0xCAB9, 0xCBBF), (0xCC80, 0xCDA2))
 
@@ -30,7 +38,8 @@ class GptNeoXJapanese(Splitter):
     super().__init__(folder, fields)
     if fields.get('do_clean_text'):
       raise errors.UserError(
-        f'{folder}: do_clean_text=true replaces addresses, dates and prices, which tfm does not. Expected false.'
+        f'{folder}: do_clean_text=true replaces addresses, dates and prices, which tfm does not. '
+        f'Expected false.'
       )
     lines = (folder / 'vocab.txt').read_text('utf-8').splitlines(keepends=True)
     self.spellings = [_spellings(line) for line in lines]

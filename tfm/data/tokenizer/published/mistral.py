@@ -12,7 +12,8 @@ _KINDS = ('mistral', 'mistral3', 'voxtral', 'ministral', 'pixtral', None)
 _UPPER, _LOWER = r'[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]', r'[\p{Ll}\p{Lm}\p{Lo}\p{M}]'
 _BEFORE = r'[^\r\n\p{L}\p{N}]?'
 _PATTERN = (
-  rf'{_BEFORE}{_UPPER}*{_LOWER}+|{_BEFORE}{_UPPER}+{_LOWER}*|\p{{N}}| ?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|\s*[\r\n]+|'
+  rf'{_BEFORE}{_UPPER}*{_LOWER}+|{_BEFORE}{_UPPER}+{_LOWER}*|\p{{N}}| '
+  rf'?[^\s\p{{L}}\p{{N}}]+[\r\n/]*|\s*[\r\n]+|'
   r'\s+(?!\S)|\s+'
 )
 _LARGE = 100_000
@@ -24,7 +25,12 @@ def mend_pattern(draft: Draft, model: Mapping[str, Any]) -> None:
   old = str(model.get('transformers_version') or '0').split('.')[0]
   asked = draft.fields.get('fix_mistral_regex') is True and old.isdigit() and int(old) < 5
   words = inner.pre_tokenizer
-  if not asked or model.get('model_type') not in _KINDS or inner.get_vocab_size() <= _LARGE or words is None:
+  if (
+    not asked
+    or model.get('model_type') not in _KINDS
+    or inner.get_vocab_size() <= _LARGE
+    or words is None
+  ):
     return
   split = pre_tokenizers.Split(tokenizers.Regex(_PATTERN), 'isolated')
   if isinstance(words, pre_tokenizers.Sequence):

@@ -13,7 +13,9 @@ UNIGRAM, BPE = 1, 2
 
 
 class Pieces(NamedTuple):
-  """A SentencePiece model: the pieces and their scores by id, the kind of model, and the tokens it adds."""
+  """A SentencePiece model: the pieces and their scores by id, the kind of model, and the tokens it
+  adds.
+  """
 
   scored: list[tuple[str, float]]
   kind: int
@@ -39,7 +41,9 @@ def read_pieces(path: Path) -> Pieces:
     raise errors.UserError(f'{path}: is not a SentencePiece model: {error}.') from error
   kind = proto.trainer_spec.model_type
   if kind not in (UNIGRAM, BPE):
-    raise errors.UserError(f'{path}: model_type is {kind}. Expected {UNIGRAM} (unigram) or {BPE} (byte pairs).')
+    raise errors.UserError(
+      f'{path}: model_type is {kind}. Expected {UNIGRAM} (unigram) or {BPE} (byte pairs).'
+    )
   return pieces_of(proto)
 
 
@@ -52,7 +56,9 @@ def pieces_of(proto: Any) -> Pieces:
     if piece.type in (_CONTROL, _USER)
   ]
   charsmap = proto.normalizer_spec.precompiled_charsmap or None
-  return Pieces(scored, proto.trainer_spec.model_type, proto.trainer_spec.unk_id, charsmap, added, proto)
+  return Pieces(
+    scored, proto.trainer_spec.model_type, proto.trainer_spec.unk_id, charsmap, added, proto
+  )
 
 
 def merges_of(vocab: Mapping[str, int], left_out: Collection[str] = ()) -> list[tuple[str, str]]:

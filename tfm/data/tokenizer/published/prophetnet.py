@@ -9,7 +9,8 @@ from tfm.data.tokenizer.published.splitter import Splitter
 
 _LONGEST = 100
 _CHINESE = (
-  (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F), (0x2B820, 0x2CEAF),
+  (0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F), (0x2B740, 0x2B81F),
+  (0x2B820, 0x2CEAF),
   (0xF900, 0xFAFF), (0x2F800, 0x2FA1F),
 )  # fmt: skip
 
@@ -19,7 +20,8 @@ class ProphetNet(Splitter):
 
   files = ('prophetnet.tokenizer',)
   tokens = {
-    'unk_token': '[UNK]', 'sep_token': '[SEP]', 'x_sep_token': '[X_SEP]', 'pad_token': '[PAD]', 'mask_token': '[MASK]',
+    'unk_token': '[UNK]', 'sep_token': '[SEP]', 'x_sep_token': '[X_SEP]', 'pad_token': '[PAD]',
+    'mask_token': '[MASK]',
     'clean_up_tokenization_spaces': True,
   }  # fmt: skip
 
@@ -39,7 +41,9 @@ class ProphetNet(Splitter):
     return self.literal(text, frozenset())
 
   def literal(self, text: str, special: frozenset[str]) -> list[str]:
-    words = self._words(text, special) if self.fields.get('do_basic_tokenize', True) else text.split()
+    words = (
+      self._words(text, special) if self.fields.get('do_basic_tokenize', True) else text.split()
+    )
     return [piece for word in words for piece in self._pieces(word)]
 
   def _words(self, text: str, whole: frozenset[str]) -> list[str]:
@@ -53,7 +57,9 @@ class ProphetNet(Splitter):
   def _parts(self, word: str) -> list[str]:
     word = word.lower() if self.lower else word
     if self.plain:
-      word = ''.join(c for c in unicodedata.normalize('NFD', word) if unicodedata.category(c) != 'Mn')
+      word = ''.join(
+        c for c in unicodedata.normalize('NFD', word) if unicodedata.category(c) != 'Mn'
+      )
     return ''.join(f' {c} ' if is_punctuation(c) else c for c in word).split()
 
   def _pieces(self, word: str) -> list[str]:
@@ -85,7 +91,9 @@ class ProphetNet(Splitter):
 
 
 def _cleaned(character: str) -> str:
-  """Return a space for white space, nothing for what prints nothing, and any other character itself."""
+  """Return a space for white space, nothing for what prints nothing, and any other character
+  itself.
+  """
   if character in '\t\n\r' or unicodedata.category(character) == 'Zs':
     return ' '
   hidden = character in '\0\ufffd' or unicodedata.category(character).startswith('C')

@@ -15,16 +15,18 @@ from tfm.data.tokenizer.published.folder import NAMED
 class Draft:
   """A tokenizer under construction.
 
-  `fields` are the settings of the folder with the defaults of the class; `vocab` is {text: id}, or (text, score) by id
-  for a unigram model. `framed` is False if `add_bos_token` and `add_eos_token` determine the frame.
-  """
+  `fields` are the settings of the folder with the defaults of the class; `vocab` is {text: id}, or
+  (text, score) by id for a unigram model. `framed` is False if `add_bos_token` and `add_eos_token`
+  determine the frame."""
 
   folder: Path
   fields: dict[str, Any]
   vocab: Any = None
   merges: list[tuple[str, str]] | None = None
   charsmap: bytes | None = None
-  inner: tokenizers.Tokenizer = dataclasses.field(default_factory=lambda: tokenizers.Tokenizer(tokenizers.models.BPE()))
+  inner: tokenizers.Tokenizer = dataclasses.field(
+    default_factory=lambda: tokenizers.Tokenizer(tokenizers.models.BPE())
+  )
   named: dict[str, str | AddedToken | None] = dataclasses.field(default_factory=dict)
   extra: list[str | AddedToken] = dataclasses.field(default_factory=list)
   framed: bool = True
@@ -56,7 +58,9 @@ class Draft:
   def make_special(self) -> None:
     """Mark every named token as special, regardless of its flags in the folder."""
     values = [value for value in [*self.named.values(), *self.extra] if value is not None]
-    added = [AddedToken(v, special=True, normalized=False) if isinstance(v, str) else v for v in values]
+    added = [
+      AddedToken(v, special=True, normalized=False) if isinstance(v, str) else v for v in values
+    ]
     self.inner.add_special_tokens(added)
     if not self.framed:
       self.frame_by_flags()
@@ -115,7 +119,11 @@ def collect_tokens(draft: Draft) -> None:
     fields['extra_special_tokens'] = fields['additional_special_tokens']
   draft.named = {name: fields.get(name) for name in NAMED}
   extra = fields.get('extra_special_tokens') or []
-  own = {name: v for name, v in fields.items() if name.endswith('_token') and name not in NAMED and _token(v)}
+  own = {
+    name: v
+    for name, v in fields.items()
+    if name.endswith('_token') and name not in NAMED and _token(v)
+  }
   draft.named |= own | (fields.get('model_specific_special_tokens') or {})
   draft.extra = list(extra)
 

@@ -1,4 +1,6 @@
-"""Tokenizers that tfm does not reproduce: their models load, and their text is refused with the reason."""
+"""Tokenizers that tfm does not reproduce: their models load, and their text is refused with the
+reason.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar, NoReturn
@@ -23,9 +25,12 @@ REFUSED = {
   **dict.fromkeys(
     (
       'BartphoTokenizer', 'CanineTokenizer', 'ClvpTokenizer', 'DiaTokenizer', 'EsmcTokenizer',
-      'FastSpeech2ConformerTokenizer', 'LasrTokenizer', 'MLukeTokenizer', 'MgpstrTokenizer', 'MyT5Tokenizer',
-      'NougatTokenizer', 'ParakeetTokenizer', 'PerceiverTokenizer', 'Pop2PianoTokenizer', 'RagTokenizer',
-      'RoCBertTokenizer', 'SeamlessM4TTokenizer', 'Speech2TextTokenizer', 'SpeechT5Tokenizer', 'Tipsv2Tokenizer',
+      'FastSpeech2ConformerTokenizer', 'LasrTokenizer', 'MLukeTokenizer', 'MgpstrTokenizer',
+      'MyT5Tokenizer',
+      'NougatTokenizer', 'ParakeetTokenizer', 'PerceiverTokenizer', 'Pop2PianoTokenizer',
+      'RagTokenizer',
+      'RoCBertTokenizer', 'SeamlessM4TTokenizer', 'Speech2TextTokenizer', 'SpeechT5Tokenizer',
+      'Tipsv2Tokenizer',
       'VideoPrismTokenizer', 'VitsTokenizer', 'Wav2Vec2CTCTokenizer', 'Wav2Vec2PhonemeCTCTokenizer',
     ),
     'a reader of its own',
@@ -52,13 +57,18 @@ class RefusedVocabulary(Vocabulary):
   @classmethod
   def of_config(cls, name: str, folder: str, model: Mapping[str, Any]) -> 'RefusedVocabulary':
     """Return the vocabulary of a folder, with the size and ids of its `config.json`."""
-    sizes = [value for key, value in model.items() if key.endswith('vocab_size') and isinstance(value, int)]
+    sizes = [
+      value for key, value in model.items() if key.endswith('vocab_size') and isinstance(value, int)
+    ]
     named = {our: model.get(f'{our}_token_id') for our in ('bos', 'eos', 'pad')}
-    return cls(name, folder, max(sizes, default=0), {n: i for n, i in named.items() if isinstance(i, int)})
+    return cls(
+      name, folder, max(sizes, default=0), {n: i for n, i in named.items() if isinstance(i, int)}
+    )
 
   def _refuse(self) -> NoReturn:
     raise UserError(
-      f'{self.folder}: its tokenizer is a {self.name}, which needs {REFUSED[self.name]}, and tfm has no such part. '
+      f'{self.folder}: its tokenizer is a {self.name}, which needs {REFUSED[self.name]}, and tfm '
+      f'has no such part. '
       'Expected token ids instead of text: encode and decode with transformers.'
     )
 

@@ -60,7 +60,9 @@ def _gemma(draft: Draft) -> tokenizers.Tokenizer:
 
 
 def _siglip2(draft: Draft) -> None:
-  draft.inner.normalizer = normalizers.Sequence([normalizers.Lowercase(), normalizers.Replace(' ', _SPACE)])
+  draft.inner.normalizer = normalizers.Sequence(
+    [normalizers.Lowercase(), normalizers.Replace(' ', _SPACE)]
+  )
 
 
 def _words(draft: Draft) -> tokenizers.Tokenizer:
@@ -96,14 +98,17 @@ def _nllb_frame(draft: Draft) -> None:
 _INFILL = ('prefix_token', 'middle_token', 'suffix_token', 'eot_token', 'fill_token')
 _LLAMA = {'unk_token': '<unk>', 'bos_token': '<s>', 'eos_token': '</s>'}
 _GEMMA = {
-  'unk_token': '<unk>', 'bos_token': '<bos>', 'eos_token': '<eos>', 'pad_token': '<pad>', 'mask_token': '<mask>',
+  'unk_token': '<unk>', 'bos_token': '<bos>', 'eos_token': '<eos>', 'pad_token': '<pad>',
+  'mask_token': '<mask>',
 }  # fmt: skip
 _CODE = {
-  'prefix_token': '▁<PRE>', 'middle_token': '▁<MID>', 'suffix_token': '▁<SUF>', 'eot_token': '▁<EOT>',
+  'prefix_token': '▁<PRE>', 'middle_token': '▁<MID>', 'suffix_token': '▁<SUF>',
+  'eot_token': '▁<EOT>',
   'fill_token': '<FILL_ME>',
 }  # fmt: skip
 _NLLB = {
-  'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'cls_token': '<s>', 'unk_token': '<unk>',
+  'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'cls_token': '<s>',
+  'unk_token': '<unk>',
   'pad_token': '<pad>', 'mask_token': '<mask>',
 }  # fmt: skip
 _MASK = {'mask_token': {'lstrip': True, 'normalized': True, 'special': True}}
@@ -117,10 +122,12 @@ RECIPES = {
   'GemmaTokenizer': Recipe(_gemma, 'BPE', tokens=_GEMMA),
   'Siglip2Tokenizer': Recipe(_gemma, 'BPE', tokens=_GEMMA, finish=_siglip2),
   'NllbTokenizer': Recipe(
-    _words, 'BPE', 'sentencepiece.bpe.model', tokens=_NLLB, flags=_MASK, arrange=_nllb_order, prepare=_nllb_tokens,
+    _words, 'BPE', 'sentencepiece.bpe.model', tokens=_NLLB, flags=_MASK, arrange=_nllb_order,
+    prepare=_nllb_tokens,
     finish=_nllb_frame, language='src_lang',
   ),
   'ReformerTokenizer': Recipe(
-    _words, 'BPE', 'spiece.model', tokens={'eos_token': '</s>', 'unk_token': '<unk>'}, finish=Draft.make_special
+    _words, 'BPE', 'spiece.model', tokens={'eos_token': '</s>', 'unk_token': '<unk>'},
+    finish=Draft.make_special
   ),
 }  # fmt: skip

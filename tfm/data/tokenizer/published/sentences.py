@@ -39,7 +39,8 @@ class Sentence(Splitter):
   files: ClassVar[tuple[str, ...]] = ('spiece.model',)
   pieces = True
   tokens: ClassVar[Mapping[str, Any]] = {
-    'bos_token': '<s>', 'eos_token': '</s>', 'unk_token': '<unk>', 'pad_token': '<pad>', 'sep_token': '<::::>',
+    'bos_token': '<s>', 'eos_token': '</s>', 'unk_token': '<unk>', 'pad_token': '<pad>',
+    'sep_token': '<::::>',
   }  # fmt: skip
 
   def __init__(self, folder: Path, fields: dict[str, Any]):
@@ -76,8 +77,12 @@ class Sentence(Splitter):
     del special
     return ''.join(tokens).replace(_SPACE, ' ').strip()
 
-  def runs(self, tokens: Sequence[str], special: frozenset[str], before: str = '', after: str = '') -> str:
-    """Return the text of tokens, special tokens verbatim: `before` precedes a run of them, `after` follows each."""
+  def runs(
+    self, tokens: Sequence[str], special: frozenset[str], before: str = '', after: str = ''
+  ) -> str:
+    """Return the text of tokens, special tokens verbatim: `before` precedes a run of them, `after`
+    follows each.
+    """
     text, was = '', False
     run: list[str] = []
     for token in tokens:
@@ -130,7 +135,9 @@ class Siglip(Sentence):
     return self.behind_unknown(re.sub(r'\s+', ' ', text).strip())
 
   def tidy(self, tokens: list[str], special: frozenset[str]) -> list[str]:
-    return tokens[1:] if len(tokens) > 1 and tokens[0] == _SPACE and tokens[1] in special else tokens
+    return (
+      tokens[1:] if len(tokens) > 1 and tokens[0] == _SPACE and tokens[1] in special else tokens
+    )
 
   def join(self, tokens: Sequence[str], special: frozenset[str]) -> str:
     return self.runs(tokens, special, before=' ').strip()
@@ -145,7 +152,8 @@ class PlBart(Sentence):
   files = ('sentencepiece.bpe.model',)
   language = 'src_lang'
   tokens = {
-    'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'cls_token': '<s>', 'unk_token': '<unk>',
+    'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'cls_token': '<s>',
+    'unk_token': '<unk>',
     'pad_token': '<pad>', 'mask_token': '<mask>', 'clean_up_tokenization_spaces': True,
   }  # fmt: skip
   _base = ('java', 'python', 'en_XX')
@@ -156,7 +164,10 @@ class PlBart(Sentence):
     base = fields['language_codes'] == 'base'
     languages = [f'__{code}__' for code in (self._base if base else (*self._base, *self._more))]
     known = fields.get('additional_special_tokens') or []
-    fields['additional_special_tokens'] = [*languages, *(t for t in known if str(t) not in languages)]
+    fields['additional_special_tokens'] = [
+      *languages,
+      *(t for t in known if str(t) not in languages),
+    ]
     super().__init__(folder, fields)
     size = self.model.get_piece_size()
     self.own = {'<s>': 0, '<pad>': 1, '</s>': 2, '<unk>': 3}
@@ -173,7 +184,9 @@ class PlBart(Sentence):
     return max([self.model.get_piece_size(), *self.texts]) + 1
 
   def first_new(self, added: Mapping[int, AddedToken]) -> int:
-    return len({*self.vocab(), '<s>', '<pad>', '</s>', '<unk>', *(token.content for token in added.values())})
+    return len(
+      {*self.vocab(), '<s>', '<pad>', '</s>', '<unk>', *(token.content for token in added.values())}
+    )
 
   def number(self, token: str) -> int:
     if token in self.own:
@@ -185,7 +198,9 @@ class PlBart(Sentence):
     return self.texts[number] if number in self.texts else self.model.IdToPiece(number - 1)
 
   def mend(self, added: dict[int, AddedToken]) -> None:
-    for number in [n for n, token in added.items() if token.content in self.own or token.content == '<mask>']:
+    for number in [
+      n for n, token in added.items() if token.content in self.own or token.content == '<mask>'
+    ]:
       del added[number]
 
   def frame(self, ids: list[int], named: Mapping[str, int]) -> list[int]:
@@ -217,7 +232,8 @@ class M2M100Splitter(Numbered):
   files = ('sentencepiece.bpe.model', 'vocab.json')
   language = 'src_lang'
   tokens = {
-    'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'pad_token': '<pad>', 'unk_token': '<unk>',
+    'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'pad_token': '<pad>',
+    'unk_token': '<unk>',
   }  # fmt: skip
 
   def __init__(self, folder: Path, fields: dict[str, Any]):
@@ -227,7 +243,9 @@ class M2M100Splitter(Numbered):
     self.texts = {number: text for text, number in {**self.numbers, **self.codes}.items()}
     self.code = f'__{fields.get("src_lang") or "en"}__'
     if self.code not in self.codes:
-      raise errors.UserError(f'{folder}: src_lang: {errors.unknown("language", fields["src_lang"], codes)}')
+      raise errors.UserError(
+        f'{folder}: src_lang: {errors.unknown("language", fields["src_lang"], codes)}'
+      )
 
   def size(self) -> int:
     return len(self.numbers) + len(self.codes)
@@ -250,7 +268,9 @@ class M2M100Splitter(Numbered):
 
 
 class Marian(Numbered):
-  """Marian: the source's model splits, `vocab.json` numbers; `>>code<<` before a text is a language."""
+  """Marian: the source's model splits, `vocab.json` numbers; `>>code<<` before a text is a
+  language.
+  """
 
   files = ('source.spm', 'target.spm', 'vocab.json')
   optional = ('target_vocab.json',)
@@ -276,7 +296,9 @@ class Marian(Numbered):
     return self.numbers.get(token, self.numbers[self.unknown])
 
   def token(self, number: int) -> str:
-    return self.texts[number] if number in self.texts else self.joined.IdToPiece(number) or self.unknown
+    return (
+      self.texts[number] if number in self.texts else self.joined.IdToPiece(number) or self.unknown
+    )
 
   def join(self, tokens: Sequence[str], special: frozenset[str]) -> str:
     text = ''

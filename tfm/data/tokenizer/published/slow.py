@@ -31,7 +31,8 @@ _ALWAYS = (CONFIG, 'special_tokens_map.json', 'added_tokens.json')
 
 
 class SlowVocabulary(Vocabulary):
-  """A vocabulary over a `Splitter`. Special and added tokens are cut out of a text first; the splitter gets the rest.
+  """A vocabulary over a `Splitter`. Special and added tokens are cut out of a text first; the
+  splitter gets the rest.
 
   Args:
     name: The class of the tokenizer.
@@ -92,7 +93,11 @@ class SlowVocabulary(Vocabulary):
       self._words.append(text)
 
   def _ours(self) -> dict[str, int]:
-    return {name.removesuffix('_token'): self._id(self._named[name]) for name in NAMED if name in self._named}
+    return {
+      name.removesuffix('_token'): self._id(self._named[name])
+      for name in NAMED
+      if name in self._named
+    }
 
   def _id(self, token: str) -> int:
     return self._number[token] if token in self._number else self.splitter.number(token)
@@ -123,7 +128,9 @@ class SlowVocabulary(Vocabulary):
     return [unknown if i in self.special_numbers else i for i in ids]
 
   def prompt(self, text: str, framed: bool = True) -> NDArray[np.int32]:
-    tokens = self.splitter.literal(text, frozenset(self._special)) if self._literal else self._tokens(text)
+    tokens = (
+      self.splitter.literal(text, frozenset(self._special)) if self._literal else self._tokens(text)
+    )
     ids = [self._id(token) for token in tokens]
     if framed and self.framed:
       ids = self.splitter.frame(ids, {name: self._id(token) for name, token in self._named.items()})
@@ -138,10 +145,16 @@ class SlowVocabulary(Vocabulary):
 
   def token_id(self, text: str) -> int | None:
     number = self._id(text)
-    return None if number == self._id(self.splitter.unknown) and text != self.splitter.unknown else number
+    return (
+      None
+      if number == self._id(self.splitter.unknown) and text != self.splitter.unknown
+      else number
+    )
 
   def unsettled(self, text: str) -> int:
-    marked = len(self.splitter.mark) if self.splitter.mark and text.endswith(self.splitter.mark) else 0
+    marked = (
+      len(self.splitter.mark) if self.splitter.mark and text.endswith(self.splitter.mark) else 0
+    )
     return max(marked, uncleaned(text) if self._clean else 0)
 
   def token_bytes(self) -> None:
@@ -183,7 +196,9 @@ class SlowVocabulary(Vocabulary):
       return cls(state['class'], folder, state['framed'], state['settings'], state['specials'])
 
 
-def read_slow(folder: Path, name: str, framed: bool, settings: Mapping[str, Any]) -> SlowVocabulary | None:
+def read_slow(
+  folder: Path, name: str, framed: bool, settings: Mapping[str, Any]
+) -> SlowVocabulary | None:
   """Return the vocabulary of a folder; None if its files are not there.
 
   Raises:
@@ -210,15 +225,23 @@ def _special_tokens(fields: dict[str, Any]) -> tuple[dict[str, str], list[str]]:
   if 'additional_special_tokens' in fields and 'extra_special_tokens' not in fields:
     fields['extra_special_tokens'] = fields['additional_special_tokens']
   own = {
-    n: v for n, v in fields.items() if n.endswith('_token') and n not in NAMED and isinstance(v, (str, AddedToken))
+    n: v
+    for n, v in fields.items()
+    if n.endswith('_token') and n not in NAMED and isinstance(v, (str, AddedToken))
   }
-  named = {name: fields.get(name) for name in NAMED} | own | (fields.get('model_specific_special_tokens') or {})
+  named = (
+    {name: fields.get(name) for name in NAMED}
+    | own
+    | (fields.get('model_specific_special_tokens') or {})
+  )
   texts = {name: str(value) for name, value in named.items() if value is not None}
   return texts, [str(value) for value in fields.get('extra_special_tokens') or []]
 
 
 def _spaced(parts: list[str], added: dict[str, AddedToken]) -> list[str]:
-  """Drop the spaces around added tokens with `lstrip` and `rstrip`; merge `single_word` tokens inside a word."""
+  """Drop the spaces around added tokens with `lstrip` and `rstrip`; merge `single_word` tokens
+  inside a word.
+  """
   parts = list(parts)
   for i, part in enumerate(parts):
     token = added.get(part)

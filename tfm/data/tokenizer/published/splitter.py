@@ -53,7 +53,9 @@ class Splitter(abc.ABC):
     """Return the tokens of a text without special tokens."""
 
   def literal(self, text: str, special: frozenset[str]) -> list[str]:
-    """Return the tokens of a text in which special tokens are not looked for (`split_special_tokens`)."""
+    """Return the tokens of a text in which special tokens are not looked for
+    (`split_special_tokens`).
+    """
     del special
     return self.split(self.prepare(text))
 

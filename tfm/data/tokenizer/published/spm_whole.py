@@ -10,20 +10,26 @@ from tfm.data.tokenizer.published.recipe import Draft
 
 
 def build(draft: Draft, found: Pieces) -> tokenizers.Tokenizer:
-  """Return the tokenizer of a SentencePiece model, and name the special tokens that the model names."""
+  """Return the tokenizer of a SentencePiece model, and name the special tokens that the model
+  names.
+  """
   trainer = found.proto.trainer_spec
   vocab = draft.vocab
   fallback = trainer.byte_fallback
   if isinstance(vocab, dict):
     _rename(vocab, draft.fields['added_tokens_decoder'])
-    model: Any = models.BPE(vocab, draft.merges, unk_token=trainer.unk_piece, fuse_unk=True, byte_fallback=fallback)
+    model: Any = models.BPE(
+      vocab, draft.merges, unk_token=trainer.unk_piece, fuse_unk=True, byte_fallback=fallback
+    )
   else:
     model = models.Unigram(vocab, trainer.unk_id, fallback)
   inner = tokenizers.Tokenizer(model)
   before = [normalizers.Precompiled(found.charsmap)] if found.charsmap else []
   inner.normalizer = normalizers.Sequence([*before, normalizers.Replace(' ', '▁')])
   steps: list[Any] = [decoders.Replace('▁', ' ')]
-  inner.decoder = decoders.Sequence([*steps, decoders.ByteFallback(), decoders.Fuse()] if fallback else steps)
+  inner.decoder = decoders.Sequence(
+    [*steps, decoders.ByteFallback(), decoders.Fuse()] if fallback else steps
+  )
   for name in ('bos', 'eos', 'unk'):
     if getattr(trainer, f'{name}_id') >= 0:
       draft.fields.setdefault(f'{name}_token', getattr(trainer, f'{name}_piece'))

@@ -20,20 +20,30 @@ def read(path: Path) -> tokenizers.Tokenizer:
   layout = read_json(path)
   if layout.get('special_tokens') is None:
     raise errors.UserError(
-      f'{path}: lists no special tokens. Expected a newer file, or the tokenizer.json of the same model.'
+      f'{path}: lists no special tokens. Expected a newer file, or the tokenizer.json of the same '
+      f'model.'
     )
   config = layout['config']
-  special = [str(entry['token_str']) for entry in sorted(layout['special_tokens'], key=lambda entry: entry['rank'])]
+  special = [
+    str(entry['token_str'])
+    for entry in sorted(layout['special_tokens'], key=lambda entry: entry['rank'])
+  ]
   count = config.get('default_num_special_tokens') or len(special)
   special += [f'<SPECIAL_{i}>' for i in range(len(special), count)]
   # A padded vocabulary is cut to the ids that the model has.
   size = config.get('default_vocab_size')
   kept = layout['vocab'] if size is None else layout['vocab'][: size - count]
   ranks = {base64.b64decode(entry['token_bytes']): rank for rank, entry in enumerate(kept)}
-  vocab = {printable(token): rank + count for token, rank in ranks.items()} | {t: i for i, t in enumerate(special)}
-  inner = tokenizers.Tokenizer(models.BPE(vocab, merges_of_ranks(ranks), fuse_unk=False, ignore_merges=True))
+  vocab = {printable(token): rank + count for token, rank in ranks.items()} | {
+    t: i for i, t in enumerate(special)
+  }
+  inner = tokenizers.Tokenizer(
+    models.BPE(vocab, merges_of_ranks(ranks), fuse_unk=False, ignore_merges=True)
+  )
   split = pre_tokenizers.Split(tokenizers.Regex(config['pattern']), 'isolated')
-  inner.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+  inner.pre_tokenizer = pre_tokenizers.Sequence(
+    [split, pre_tokenizers.ByteLevel(False, use_regex=False)]
+  )
   inner.decoder = decoders.ByteLevel()
   inner.add_special_tokens([AddedToken(text, special=True) for text in special])
   inner.post_processor = processors.ByteLevel(trim_offsets=False)

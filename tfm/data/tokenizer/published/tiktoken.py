@@ -1,4 +1,6 @@
-"""Vocabularies as OpenAI's `tiktoken` writes them: a line a token, its bytes in base64 and its rank."""
+"""Vocabularies as OpenAI's `tiktoken` writes them: a line a token, its bytes in base64 and its
+rank.
+"""
 
 import base64
 import binascii
@@ -11,9 +13,7 @@ from tokenizers import AddedToken, decoders, models, pre_tokenizers, processors
 
 from tfm.data.tokenizer.file import BYTE_ALPHABET
 
-_PATTERN = (
-  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
+_PATTERN = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
 
 
 def is_tiktoken(path: Path) -> bool:
@@ -21,7 +21,9 @@ def is_tiktoken(path: Path) -> bool:
   with path.open('rb') as file:
     parts = file.readline(1000).split()
   try:
-    return len(parts) == 2 and parts[1].isdigit() and bool(base64.b64decode(parts[0], validate=True))
+    return (
+      len(parts) == 2 and parts[1].isdigit() and bool(base64.b64decode(parts[0], validate=True))
+    )
   except binascii.Error:
     return False
 
@@ -33,15 +35,22 @@ def read(path: Path, fields: Mapping[str, Any]) -> tokenizers.Tokenizer:
     path: The file.
     fields: The settings of the folder; special tokens between those it names are reserved.
   """
-  ranks = {base64.b64decode(text): int(rank) for text, rank in map(bytes.split, path.read_bytes().splitlines())}
+  ranks = {
+    base64.b64decode(text): int(rank)
+    for text, rank in map(bytes.split, path.read_bytes().splitlines())
+  }
   vocab = {printable(token): rank for token, rank in ranks.items()}
   model = models.BPE(vocab, merges_of_ranks(ranks), fuse_unk=False, ignore_merges=True)
   inner = tokenizers.Tokenizer(model)
   split = pre_tokenizers.Split(tokenizers.Regex(_PATTERN), 'isolated')
-  inner.pre_tokenizer = pre_tokenizers.Sequence([split, pre_tokenizers.ByteLevel(False, use_regex=False)])
+  inner.pre_tokenizer = pre_tokenizers.Sequence(
+    [split, pre_tokenizers.ByteLevel(False, use_regex=False)]
+  )
   inner.decoder = decoders.ByteLevel()
   inner.post_processor = processors.ByteLevel(trim_offsets=False)
-  inner.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in _specials(len(ranks), fields)])
+  inner.add_special_tokens(
+    [AddedToken(text, normalized=False, special=True) for text in _specials(len(ranks), fields)]
+  )
   return inner
 
 

@@ -14,8 +14,12 @@ _LINES = normalizers.Replace(tokenizers.Regex(r'\s{2,}|[\n\r\t]'), ' ')
 Scored = list[tuple[str, float]]
 
 
-def _unigram(draft: Draft, unk_id: int, steps: list[Any], by_words: bool = False, scheme: str = '') -> Any:
-  """Return a unigram tokenizer with normalisers `steps`, that splits at white space first if `by_words`."""
+def _unigram(
+  draft: Draft, unk_id: int, steps: list[Any], by_words: bool = False, scheme: str = ''
+) -> Any:
+  """Return a unigram tokenizer with normalisers `steps`, that splits at white space first if
+  `by_words`.
+  """
   inner = tokenizers.Tokenizer(models.Unigram(draft.vocab, unk_id, False))
   if steps:
     inner.normalizer = normalizers.Sequence(steps)
@@ -70,7 +74,9 @@ def _xlm_r(draft: Draft) -> tokenizers.Tokenizer:
 
 
 def _camembert(draft: Draft) -> tokenizers.Tokenizer:
-  return _unigram(draft, _place(draft.vocab, str(draft.fields['unk_token']), 0), _charsmap(draft), by_words=True)
+  return _unigram(
+    draft, _place(draft.vocab, str(draft.fields['unk_token']), 0), _charsmap(draft), by_words=True
+  )
 
 
 def _place(vocab: Scored, text: str, otherwise: int) -> int:
@@ -129,10 +135,16 @@ def _t5(draft: Draft) -> tokenizers.Tokenizer:
 # The order of pieces: fairseq's puts its own special tokens first, and others behind.
 
 
-def _fairseq(draft: Draft, vocab: Scored, first: str = 'bos_token', rest: tuple[str, ...] = ()) -> Scored:
+def _fairseq(
+  draft: Draft, vocab: Scored, first: str = 'bos_token', rest: tuple[str, ...] = ()
+) -> Scored:
   named = ((first, '<s>'), ('pad_token', '<pad>'), ('eos_token', '</s>'), ('unk_token', '<unk>'))
   own = [_name(draft, name, text) for name, text in named]
-  return [(text, 0.0) for text in own] + vocab[3:] + [(text, 0.0) for text in (*rest, _name(draft, 'mask_token'))]
+  return (
+    [(text, 0.0) for text in own]
+    + vocab[3:]
+    + [(text, 0.0) for text in (*rest, _name(draft, 'mask_token'))]
+  )
 
 
 def _name(draft: Draft, name: str, otherwise: str = '<mask>') -> str:
@@ -140,7 +152,12 @@ def _name(draft: Draft, name: str, otherwise: str = '<mask>') -> str:
 
 
 def _camembert_order(draft: Draft, vocab: Scored) -> Scored:
-  own = ['<s>NOTUSED', _name(draft, 'pad_token', '<pad>'), '</s>NOTUSED', _name(draft, 'unk_token', '<unk>')]
+  own = [
+    '<s>NOTUSED',
+    _name(draft, 'pad_token', '<pad>'),
+    '</s>NOTUSED',
+    _name(draft, 'unk_token', '<unk>'),
+  ]
   first = [*((text, 0.0) for text in own), ('<unk>NOTUSED', -100.0)]
   return [*first, *vocab[1:], (_name(draft, 'mask_token'), 0.0)]
 
@@ -148,7 +165,10 @@ def _camembert_order(draft: Draft, vocab: Scored) -> Scored:
 def _pegasus_order(draft: Draft, vocab: Scored) -> Scored:
   fields = draft.fields
   own = [_name(draft, 'pad_token', '<pad>'), _name(draft, 'eos_token', '</s>')]
-  mask, sentence = _name(draft, 'mask_token', '<mask_1>'), str(fields.get('mask_token_sent', '<mask_2>'))
+  mask, sentence = (
+    _name(draft, 'mask_token', '<mask_1>'),
+    str(fields.get('mask_token_sent', '<mask_2>')),
+  )
   own += [text for text in dict.fromkeys((mask, sentence)) if text != 'None']
   unused = [(f'<unk_{i}>', -100.0) for i in range(2, fields.get('offset', 103))]
   return [*((text, 0.0) for text in own), *unused, *vocab[2:]]
@@ -176,7 +196,11 @@ def _pegasus_tokens(draft: Draft) -> None:
   fields = draft.fields
   sentence = fields['mask_token_sent']
   known = fields.get('additional_special_tokens')
-  own = [sentence] if sentence is not None and (known is None or sentence not in map(str, known)) else []
+  own = (
+    [sentence]
+    if sentence is not None and (known is None or sentence not in map(str, known))
+    else []
+  )
   fields['additional_special_tokens'] = [*own, *(f'<unk_{i}>' for i in range(2, fields['offset']))]
 
 
@@ -242,11 +266,13 @@ def _language_first(draft: Draft) -> None:
 
 
 _ALBERT = {
-  'bos_token': '[CLS]', 'eos_token': '[SEP]', 'unk_token': '<unk>', 'sep_token': '[SEP]', 'pad_token': '<pad>',
+  'bos_token': '[CLS]', 'eos_token': '[SEP]', 'unk_token': '<unk>', 'sep_token': '[SEP]',
+  'pad_token': '<pad>',
   'cls_token': '[CLS]', 'mask_token': '[MASK]',
 }  # fmt: skip
 _XLM_R = {
-  'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'cls_token': '<s>', 'unk_token': '<unk>',
+  'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'cls_token': '<s>',
+  'unk_token': '<unk>',
   'pad_token': '<pad>', 'mask_token': '<mask>',
 }  # fmt: skip
 _MBART50 = {name: text for name, text in _XLM_R.items() if name != 'bos_token'}
@@ -254,7 +280,12 @@ _XGLM = {name: text for name, text in _XLM_R.items() if name != 'mask_token'}
 _XLNET = _XLM_R | {'sep_token': '<sep>', 'cls_token': '<cls>'}
 _BIG_BIRD = _XLM_R | {'sep_token': '[SEP]', 'mask_token': '[MASK]', 'cls_token': '[CLS]'}
 _DEBERTA = _ALBERT | {'unk_token': '[UNK]', 'pad_token': '[PAD]'}
-_PEGASUS = {'pad_token': '<pad>', 'eos_token': '</s>', 'unk_token': '<unk>', 'mask_token': '<mask_2>'}
+_PEGASUS = {
+  'pad_token': '<pad>',
+  'eos_token': '</s>',
+  'unk_token': '<unk>',
+  'mask_token': '<mask_2>',
+}
 _T5 = {'eos_token': '</s>', 'unk_token': '<unk>', 'pad_token': '<pad>'}
 _MASK: dict[str, dict[str, bool]] = {'mask_token': {'lstrip': True}}
 _BIG_BIRD_FLAGS = {name: {'lstrip': name == 'mask_token'} for name in _BIG_BIRD}
@@ -276,8 +307,10 @@ RECIPES = {
   ),
   'XLMRobertaTokenizer': Recipe(_xlm_r, _U, _FAIRSEQ, tokens=_XLM_R, arrange=_fairseq, finish=_begin_end),
   'CamembertTokenizer': Recipe(
-    _camembert, None, _FAIRSEQ, tokens=_XLM_R, flags={'mask_token': {'lstrip': True, 'special': True}},
-    arrange=_camembert_order, prepare=_added('<s>NOTUSED', '</s>NOTUSED', '<unk>NOTUSED'), finish=_begin_end,
+    _camembert, None, _FAIRSEQ, tokens=_XLM_R,
+    flags={'mask_token': {'lstrip': True, 'special': True}},
+    arrange=_camembert_order, prepare=_added('<s>NOTUSED', '</s>NOTUSED', '<unk>NOTUSED'),
+    finish=_begin_end,
   ),
   'BarthezTokenizer': Recipe(_barthez, None, _FAIRSEQ, tokens=_XLM_R, flags=_MASK),
   'BigBirdTokenizer': Recipe(_big_bird, _U, _SPM, tokens=_BIG_BIRD, flags=_BIG_BIRD_FLAGS, finish=_cls_sep),
@@ -286,20 +319,24 @@ RECIPES = {
     defaults={'do_lower_case': False, 'add_prefix_space': True, 'unk_id': 1},
   ),
   'MBartTokenizer': Recipe(
-    _mbart, _U, _FAIRSEQ, tokens=_XLM_R, flags=_MASK, prepare=_mbart_tokens, finish=_language_last, language='src_lang',
+    _mbart, _U, _FAIRSEQ, tokens=_XLM_R, flags=_MASK, prepare=_mbart_tokens, finish=_language_last,
+    language='src_lang',
     arrange=lambda draft, vocab: _fairseq(draft, vocab, rest=MBART),
   ),
   'MBart50Tokenizer': Recipe(
-    _mbart50, _U, _FAIRSEQ, tokens=_MBART50, flags=_MASK, prepare=_mbart50_tokens, finish=_language_first,
+    _mbart50, _U, _FAIRSEQ, tokens=_MBART50, flags=_MASK, prepare=_mbart50_tokens,
+    finish=_language_first,
     language='src_lang',
     arrange=lambda draft, vocab: _fairseq(draft, vocab, 'cls_token', MBART50),
   ),
   'XGLMTokenizer': Recipe(_xglm, _U, tokens=_XGLM, prepare=_xglm_tokens, finish=_eos_first),
   'PegasusTokenizer': Recipe(
-    _pegasus, _U, _SPM, tokens=_PEGASUS, arrange=_pegasus_order, prepare=_pegasus_tokens, finish=_end,
+    _pegasus, _U, _SPM, tokens=_PEGASUS, arrange=_pegasus_order, prepare=_pegasus_tokens,
+    finish=_end,
     defaults={'mask_token_sent': '<mask_1>', 'offset': 103},
   ),
   'T5Tokenizer': Recipe(
-    _t5, _U, _SPM, tokens=_T5, arrange=_t5_order, prepare=_t5_tokens, finish=_end, defaults={'extra_ids': 100}
+    _t5, _U, _SPM, tokens=_T5, arrange=_t5_order, prepare=_t5_tokens, finish=_end,
+    defaults={'extra_ids': 100}
   ),
 }  # fmt: skip

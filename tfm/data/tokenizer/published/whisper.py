@@ -14,13 +14,17 @@ _NAMES = ('unk_token', 'bos_token', 'eos_token')
 def _build(draft: Draft) -> tokenizers.Tokenizer:
   given = {'continuing_subword_prefix': '', 'end_of_word_suffix': '', 'fuse_unk': False}
   inner = tokenizers.Tokenizer(models.BPE(draft.vocab, draft.merges or [], **given))
-  inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=bool(draft.fields.get('add_prefix_space')))
+  inner.pre_tokenizer = pre_tokenizers.ByteLevel(
+    add_prefix_space=bool(draft.fields.get('add_prefix_space'))
+  )
   inner.decoder = decoders.ByteLevel()
   return inner
 
 
 def _frame(draft: Draft) -> None:
-  """Put the start, the language, the task and the mark of no time stamps before a text, the end behind it."""
+  """Put the start, the language, the task and the mark of no time stamps before a text, the end
+  behind it.
+  """
   fields = draft.fields
   before = ['<|startoftranscript|>']
   if (language := fields.get('language')) is not None:
@@ -36,14 +40,17 @@ def _code(draft: Draft, language: str) -> str:
   names = {name.replace('_', ' '): code for code, name in WHISPER.items()} | WHISPER_ALIASES
   code = names.get(language.lower(), language.lower())
   if code not in WHISPER:
-    raise errors.UserError(f'{draft.folder}: language: {errors.unknown("language", language, [*WHISPER])}')
+    raise errors.UserError(
+      f'{draft.folder}: language: {errors.unknown("language", language, [*WHISPER])}'
+    )
   return code
 
 
 RECIPES = {
   'WhisperTokenizer': Recipe(
     _build, 'BPE', 'vocab.json', 'merges.txt', tokens=dict.fromkeys(_NAMES, _END),
-    flags={name: {'normalized': False, 'special': True} for name in _NAMES}, finish=_frame, language='language',
+    flags={name: {'normalized': False, 'special': True} for name in _NAMES}, finish=_frame,
+    language='language',
     decoding={'times': True},
   ),
 }  # fmt: skip

@@ -49,37 +49,44 @@ def _herbert_frame(draft: Draft) -> None:
 
 _LOWER = {'do_lower_case': True, 'tokenize_chinese_chars': True}
 _BERT = {
-  'unk_token': '[UNK]', 'sep_token': '[SEP]', 'pad_token': '[PAD]', 'cls_token': '[CLS]', 'mask_token': '[MASK]',
+  'unk_token': '[UNK]', 'sep_token': '[SEP]', 'pad_token': '[PAD]', 'cls_token': '[CLS]',
+  'mask_token': '[MASK]',
 }  # fmt: skip
 _FUNNEL = {
-  'unk_token': '<unk>', 'sep_token': '<sep>', 'pad_token': '<pad>', 'cls_token': '<cls>', 'mask_token': '<mask>',
+  'unk_token': '<unk>', 'sep_token': '<sep>', 'pad_token': '<pad>', 'cls_token': '<cls>',
+  'mask_token': '<mask>',
   'bos_token': '<s>', 'eos_token': '</s>',
 }  # fmt: skip
 _MPNET = {
-  'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'cls_token': '<s>', 'unk_token': '[UNK]',
+  'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'cls_token': '<s>',
+  'unk_token': '[UNK]',
   'pad_token': '<pad>', 'mask_token': '<mask>',
 }  # fmt: skip
 _FLAGS = {name: {'lstrip': name == 'mask_token'} for name in _MPNET}
 _HERBERT = {
-  'cls_token': '<s>', 'unk_token': '<unk>', 'pad_token': '<pad>', 'mask_token': '<mask>', 'sep_token': '</s>',
+  'cls_token': '<s>', 'unk_token': '<unk>', 'pad_token': '<pad>', 'mask_token': '<mask>',
+  'sep_token': '</s>',
 }  # fmt: skip
 _PAIRS: dict[str, Any] = {'model': 'BPE', 'vocab': 'vocab.json', 'merges': 'merges.txt'}
 
 RECIPES = {
   'BertTokenizer': Recipe(_plain_bert, 'WordPiece', 'vocab.txt', tokens=_BERT, defaults=_LOWER, finish=_frame),
   'SplinterTokenizer': Recipe(
-    _plain_bert, 'WordPiece', 'vocab.txt', tokens=_BERT | {'question_token': '[QUESTION]'}, defaults=_LOWER,
+    _plain_bert, 'WordPiece', 'vocab.txt', tokens=_BERT | {'question_token': '[QUESTION]'},
+    defaults=_LOWER,
     finish=_frame,
   ),
   'FunnelTokenizer': Recipe(_bert, 'WordPiece', 'vocab.txt', tokens=_FUNNEL, defaults=_LOWER, finish=_frame),
   'MPNetTokenizer': Recipe(
-    _plain_bert, 'WordPiece', 'vocab.txt', tokens=_MPNET, flags=_FLAGS, defaults=_LOWER, finish=_frame
+    _plain_bert, 'WordPiece', 'vocab.txt', tokens=_MPNET, flags=_FLAGS, defaults=_LOWER,
+    finish=_frame
   ),
   'OpenAIGPTTokenizer': Recipe(
     lambda draft: _whole_words(draft, lowercase=True), tokens={'unk_token': '<unk>'}, **_PAIRS
   ),
   'HerbertTokenizer': Recipe(
-    lambda draft: _whole_words(draft, lowercase=False, strip_accents=False), tokens=_HERBERT, finish=_herbert_frame,
+    lambda draft: _whole_words(draft, lowercase=False, strip_accents=False), tokens=_HERBERT,
+    finish=_herbert_frame,
     **_PAIRS,
   ),
 }  # fmt: skip

@@ -73,12 +73,19 @@ class Ctrl(MarkedPairs):
 class BlenderbotSmall(MarkedPairs):
   """Blenderbot Small: lower case, punctuation split off, a token for new lines."""
 
-  tokens = {'bos_token': '__start__', 'eos_token': '__end__', 'unk_token': '__unk__', 'pad_token': '__null__'}
+  tokens = {
+    'bos_token': '__start__',
+    'eos_token': '__end__',
+    'unk_token': '__unk__',
+    'pad_token': '__null__',
+  }
 
   def tokens_of(self, word: str) -> Sequence[str]:
     word = re.sub('([.,!?()])', r' \1', word)
     word = re.sub(r'\s{2,}', ' ', re.sub("(')", r' \1 ', word)).replace('\n', ' __newln__')
-    return ' '.join(' '.join(self.pairs(part.lower())) for part in word.split(' ') if part).split(' ')
+    return ' '.join(' '.join(self.pairs(part.lower())) for part in word.split(' ') if part).split(
+      ' '
+    )
 
   def number(self, token: str) -> int:
     return super().number(token.lower())
@@ -89,13 +96,17 @@ class PhoBert(MarkedPairs):
 
   files = ('vocab.txt', 'bpe.codes')
   tokens = {
-    'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'cls_token': '<s>', 'unk_token': '<unk>',
+    'bos_token': '<s>', 'eos_token': '</s>', 'sep_token': '</s>', 'cls_token': '<s>',
+    'unk_token': '<unk>',
     'pad_token': '<pad>', 'mask_token': '<mask>',
   }  # fmt: skip
 
   def read(self, folder: Path) -> tuple[dict[str, int], list[tuple[str, ...]]]:
     own = [str(self.fields[f'{name}_token']) for name in ('bos', 'pad', 'eos', 'unk')]
-    words = [line.strip().rpartition(' ')[0] for line in (folder / 'vocab.txt').read_text('utf-8').splitlines()]
+    words = [
+      line.strip().rpartition(' ')[0]
+      for line in (folder / 'vocab.txt').read_text('utf-8').splitlines()
+    ]
     numbers: dict[str, int] = {}
     for word in [*own, *words]:
       numbers[word] = len(numbers)
@@ -113,7 +124,8 @@ class BerTweet(PhoBert):
     super().__init__(folder, fields)
     if fields.get('normalization'):
       raise errors.UserError(
-        f'{folder}: normalization=true rewrites tweets by the rules of NLTK, which tfm lacks. Expected false, and text '
+        f'{folder}: normalization=true rewrites tweets by the rules of NLTK, which tfm lacks. '
+        f'Expected false, and text '
         'that is normalised already.'
       )
 
@@ -123,7 +135,8 @@ class Esm(Splitter):
 
   files = ('vocab.txt',)
   tokens = {
-    'unk_token': '<unk>', 'cls_token': '<cls>', 'pad_token': '<pad>', 'mask_token': '<mask>', 'eos_token': '<eos>',
+    'unk_token': '<unk>', 'cls_token': '<cls>', 'pad_token': '<pad>', 'mask_token': '<mask>',
+    'eos_token': '<eos>',
   }  # fmt: skip
 
   def __init__(self, folder: Path, fields: dict[str, Any]):

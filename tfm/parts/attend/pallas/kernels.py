@@ -1,4 +1,6 @@
-"""The kernels: forward, the gradient of the queries, the gradients of keys and values (arXiv:2307.08691)."""
+"""The kernels: forward, the gradient of the queries, the gradients of keys and values
+(arXiv:2307.08691).
+"""
 
 from collections.abc import Sequence
 import functools
@@ -23,13 +25,16 @@ def forward(schedule: Schedule, x: Operands, visits: Visits) -> tuple[jax.Array,
   Hv, size, at = x.v_BKSH.shape[-1], schedule.size, _blocks(schedule, x, visits)
   return _call(
     schedule, _forward, (B, N, visits.most), x, visits,
-    at, [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (x.q_info, at.q_info), (x.k_info, at.k_info)],
+    at,
+    [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (x.q_info, at.q_info), (x.k_info, at.k_info)],
     [(_shape((B, N, T, Hv), x.v_BKSH.dtype), at.q(Hv)), (_shape((B, N, 1, T)), at.row(1))],
     [_shape((size, 1)), _shape((size, 1)), _shape((size, Hv)), _shape((size, x.q_info.shape[1]), jnp.int32)],
   )  # fmt: skip
 
 
-def _forward(schedule, scalars, terms, q, k, v, q_info, k_info, y, lse, top, total, mixed, q_column):
+def _forward(
+  schedule, scalars, terms, q, k, v, q_info, k_info, y, lse, top, total, mixed, q_column
+):
   rules, (b, n, t) = schedule.rules, _ids(3)
   turn = _turn(scalars, b, t)
 
@@ -64,18 +69,27 @@ def _forward(schedule, scalars, terms, q, k, v, q_info, k_info, y, lse, top, tot
     lse[0, 0] = jnp.broadcast_to(top[...] + jnp.log(sure), (schedule.size, LANES)).T[:1]
 
 
-def backward_queries(schedule: Schedule, x: Operands, visits: Visits, g_BNTH: jax.Array, stats: jax.Array) -> list[jax.Array]:
-  """[dq, the gradient of the numbers `[B, N, 1, floats]`, of the tables `[B, N, chunks, 128]`, of what is `asked`].
+def backward_queries(
+  schedule: Schedule, x: Operands, visits: Visits, g_BNTH: jax.Array, stats: jax.Array
+) -> list[jax.Array]:
+  """[dq, the gradient of the numbers `[B, N, 1, floats]`, of the tables `[B, N, chunks, 128]`, of
+  what is `asked`].
 
   `stats` `[B, N, 2, T]` are lse and sum g y.
   """
   B, N, T, H = x.q_BNTH.shape
-  Hv, size, floats, at = x.v_BKSH.shape[-1], schedule.size, schedule.rules.floats, _blocks(schedule, x, visits)
+  Hv, size, floats, at = (
+    x.v_BKSH.shape[-1],
+    schedule.size,
+    schedule.rules.floats,
+    _blocks(schedule, x, visits),
+  )
   a_head = lambda *shape: pl.BlockSpec((1, 1, *shape), lambda b, n, t, *_: (b, n, 0, 0))
   learned = [x.tables[i].shape[1:] for i in schedule.rules.learned(x.tables)]
   return _call(
     schedule, _backward_queries, (B, N, visits.most), x, visits,
-    at, [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (g_BNTH, at.q(Hv)), (stats, at.row(2)),
+    at,
+    [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (g_BNTH, at.q(Hv)), (stats, at.row(2)),
      (x.q_info, at.q_info), (x.k_info, at.k_info)],
     [(_shape((B, N, T, H), x.q_BNTH.dtype), at.q(H)), (_shape((B, N, 1, floats)), a_head(1, floats)),
      *((_shape((B, N, *shape)), a_head(*shape)) for shape in learned),
@@ -86,7 +100,9 @@ def backward_queries(schedule: Schedule, x: Operands, visits: Visits, g_BNTH: ja
   )  # fmt: skip
 
 
-def _backward_queries(schedule, scalars, terms, q, k, v, g, stats, q_info, k_info, dq, d_numbers, *rest):
+def _backward_queries(
+  schedule, scalars, terms, q, k, v, g, stats, q_info, k_info, dq, d_numbers, *rest
+):
   rules, (b, n, t) = schedule.rules, _ids(3)
   turn, learned = _turn(scalars, b, t), rules.learned(terms.tables)
   outs, (sums, stat, q_column, *kept_sums) = _split(rest, len(learned) + len(terms.asked))
@@ -134,18 +150,22 @@ def _backward_queries(schedule, scalars, terms, q, k, v, g, stats, q_info, k_inf
         d[0, 0, c : c + 1] = of[0, c * LANES : (c + 1) * LANES].T.sum(0, keepdims=True)
 
 
-def backward_keys(schedule: Schedule, x: Operands, visits: Visits, g_BNTH: jax.Array, stats: jax.Array) -> list[jax.Array]:
-  """[dk, dv, the gradients of what is `told`], each of as many heads as have gradients of their own.
+def backward_keys(
+  schedule: Schedule, x: Operands, visits: Visits, g_BNTH: jax.Array, stats: jax.Array
+) -> list[jax.Array]:
+  """[dk, dv, the gradients of what is `told`], each of as many heads as have gradients of their
+  own.
 
-  `visits` go by tiles of keys, and within one by tiles of queries, for all query heads of such a head.
-  """
+  `visits` go by tiles of keys, and within one by tiles of queries, for all query heads of such a
+  head."""
   learned = [i for i in range(len(x.told)) if i not in schedule.constant]
   (B, _, S, H), heads = x.k_BKSH.shape, x.heads(learned)
   Hv, width, at = x.v_BKSH.shape[-1], schedule.width, _blocks(schedule, x, visits, heads)
   dtype = lambda a: a.dtype if a.shape[1] == heads else jnp.float32
   return _call(
     schedule, _backward_keys, (B, heads, visits.most, x.q_BNTH.shape[1] // heads), x, visits,
-    at, [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (g_BNTH, at.q(Hv)), (stats, at.row(2)),
+    at,
+    [(x.q_BNTH, at.q(H)), (x.k_BKSH, at.k(H)), (x.v_BKSH, at.k(Hv)), (g_BNTH, at.q(Hv)), (stats, at.row(2)),
      (x.q_info, at.q_info), (x.k_info, at.k_info)],
     [(_shape((B, heads, S, a.shape[-1]), dtype(a)), at.own(a.shape[-1]))
      for a in (x.k_BKSH, x.v_BKSH, *(x.told[i] for i in learned))],
@@ -192,8 +212,8 @@ def _backward_keys(schedule, scalars, terms, q, k, v, g, stats, q_info, k_info, 
 
 
 class _Scalars(NamedTuple):
-  """What the programs have in scalar memory, flat: the visits of `rows` rows of the batch, each of `length`; the
-  numbers, integers and seeds of each of the `heads`."""
+  """What the programs have in scalar memory, flat: the visits of `rows` rows of the batch, each of
+  `length`; the numbers, integers and seeds of each of the `heads`."""
 
   rows: int
   length: int
@@ -217,7 +237,9 @@ class _Terms(NamedTuple):
 
 
 class _Turn(NamedTuple):
-  """One visit: the row and column of tiles, what is seen, and whether it is the row's first and last."""
+  """One visit: the row and column of tiles, what is seen, and whether it is the row's first and
+  last.
+  """
 
   row: jax.Array
   column: jax.Array
@@ -229,8 +251,8 @@ class _Turn(NamedTuple):
 class _Blocks(NamedTuple):
   """Which block of an array a program reads, given its last axis or axes.
 
-  Of queries, keys, rows of queries, keys of the head whose gradient it finds, keys of any number of heads, tables.
-  """
+  Of queries, keys, rows of queries, keys of the head whose gradient it finds, keys of any number of
+  heads, tables."""
 
   q: Any
   k: Any
@@ -243,7 +265,9 @@ class _Blocks(NamedTuple):
 
 
 def _blocks(schedule: Schedule, x: Operands, visits: Visits, heads: int | None = None) -> _Blocks:
-  """The blocks of programs (b, n, visit), or with `heads` of (b, head, visit, query head of it) that go by keys."""
+  """The blocks of programs (b, n, visit), or with `heads` of (b, head, visit, query head of it)
+  that go by keys.
+  """
   (rows, length), N = visits.code.shape, x.q_BNTH.shape[1]
   G = N // heads if heads else None
 
@@ -256,7 +280,10 @@ def _blocks(schedule: Schedule, x: Operands, visits: Visits, heads: int | None =
     return pl.BlockSpec(shape, index)
 
   def of_keys(H: int, M: int) -> pl.BlockSpec:
-    return spec((1, 1, schedule.width, H), lambda b, n, own, i, j: (b, jax.lax.div(n, jnp.int32(N // M)), j, 0))
+    return spec(
+      (1, 1, schedule.width, H),
+      lambda b, n, own, i, j: (b, jax.lax.div(n, jnp.int32(N // M)), j, 0),
+    )
 
   q_leaves, k_leaves = x.q_info.shape[1], x.k_info.shape[1]
   return _Blocks(
@@ -271,7 +298,17 @@ def _blocks(schedule: Schedule, x: Operands, visits: Visits, heads: int | None =
   )
 
 
-def _call(schedule: Schedule, kernel, grid, x: Operands, visits: Visits, at: _Blocks, inputs, outputs, scratch) -> Any:
+def _call(
+  schedule: Schedule,
+  kernel,
+  grid,
+  x: Operands,
+  visits: Visits,
+  at: _Blocks,
+  inputs,
+  outputs,
+  scratch,
+) -> Any:
   """The results of `kernel`: on a TPU compiled, elsewhere interpreted.
 
   Inputs and outputs are pairs of an array and its block.
@@ -279,7 +316,9 @@ def _call(schedule: Schedule, kernel, grid, x: Operands, visits: Visits, at: _Bl
   (rows, length), heads = visits.code.shape, x.q_BNTH.shape[1]
 
   inputs += [(a, at.table(a.shape[1])) for a in x.tables]
-  inputs += [(a, at.q(a.shape[-1])) for a in x.asked] + [(a, at.told(a.shape[-1], a.shape[1])) for a in x.told]
+  inputs += [(a, at.q(a.shape[-1])) for a in x.asked] + [
+    (a, at.told(a.shape[-1], a.shape[1])) for a in x.told
+  ]
   extra = len(x.tables) + len(x.asked) + len(x.told)
 
   def body(visits_ref, numbers, whole, seeds, *refs):
@@ -287,7 +326,13 @@ def _call(schedule: Schedule, kernel, grid, x: Operands, visits: Visits, at: _Bl
     given, of_terms = _split(given, len(given) - extra)
     tables, of_terms = _split(of_terms, len(x.tables))
     terms = _Terms(tables, *_split(of_terms, len(x.asked)))
-    kernel(schedule, _Scalars(rows, length, heads, visits_ref, numbers, whole, seeds), terms, *given, *rest)
+    kernel(
+      schedule,
+      _Scalars(rows, length, heads, visits_ref, numbers, whole, seeds),
+      terms,
+      *given,
+      *rest,
+    )
 
   def run(interpret: bool, most, *args):
     spec = pltpu.PrefetchScalarGridSpec(
@@ -300,7 +345,9 @@ def _call(schedule: Schedule, kernel, grid, x: Operands, visits: Visits, at: _Bl
     semantics: Any = ('parallel', 'parallel', 'arbitrary', 'arbitrary')[: len(grid)]
     params = pltpu.CompilerParams(dimension_semantics=semantics)
     shapes = [a for a, _ in outputs]
-    return pl.pallas_call(body, shapes, grid_spec=spec, compiler_params=params, interpret=interpret)(*args)
+    return pl.pallas_call(
+      body, shapes, grid_spec=spec, compiler_params=params, interpret=interpret
+    )(*args)
 
   scalars = (a.reshape(-1) for a in (visits.code, x.numbers, x.whole, x.seeds))
   args = (visits.most, *scalars, *(a for a, _ in inputs))
@@ -332,27 +379,36 @@ def _either(turn: _Turn, visit) -> None:
     pl.when(turn.kind == kind)(functools.partial(visit, kind == 1))
 
 
-def _where(schedule: Schedule, scalars: _Scalars, terms: _Terms, turn: _Turn, q, k, b, n, own: str = 'q') -> Where:
-  """The tile for head n of row b; q and k are its infos, that of the kernel's `own` in columns, the other's in rows."""
+def _where(
+  schedule: Schedule, scalars: _Scalars, terms: _Terms, turn: _Turn, q, k, b, n, own: str = 'q'
+) -> Where:
+  """The tile for head n of row b; q and k are its infos, that of the kernel's `own` in columns, the
+  other's in rows.
+  """
   rules = schedule.rules
   i, j = (turn.row, turn.column) if own == 'q' else (turn.column, turn.row)
   as_they_lie = (_columns(q), _rows(k[0])) if own == 'q' else (_rows(q[0]), _columns(k))
   (q_leaves, query), (k_leaves, key) = _infos(schedule, *as_they_lie, i, j)
 
   def turned() -> tuple[list[jax.Array], list[jax.Array]]:
-    other_way = (_rows(q[...].T), _columns(k[0].T)) if own == 'q' else (_columns(q[0].T), _rows(k[...].T))
+    other_way = (
+      (_rows(q[...].T), _columns(k[0].T)) if own == 'q' else (_columns(q[0].T), _rows(k[...].T))
+    )
     (q_leaves, _), (k_leaves, _) = _infos(schedule, *other_way, i, j)
     return q_leaves, k_leaves
 
   seed = scalars.seeds[0 if rules.drop is None else b * scalars.heads + n]
   return Where(
-    q_leaves, k_leaves, turned, query, key, scalars.numbers, n * rules.floats, scalars.whole, n * rules.ints, seed, own,
+    q_leaves, k_leaves, turned, query, key, scalars.numbers, n * rules.floats, scalars.whole,
+    n * rules.ints, seed, own,
     *terms,
   )  # fmt: skip
 
 
 def _infos(schedule: Schedule, q: list[jax.Array], k: list[jax.Array], i, j) -> tuple[Any, Any]:
-  return _placed(q, schedule.q_dtypes, i * schedule.size), _placed(k, schedule.k_dtypes, j * schedule.width)
+  return _placed(q, schedule.q_dtypes, i * schedule.size), _placed(
+    k, schedule.k_dtypes, j * schedule.width
+  )
 
 
 def _rows(info: Any) -> list[jax.Array]:
@@ -363,8 +419,12 @@ def _columns(column: Any) -> list[jax.Array]:
   return [column[:, f : f + 1] for f in range(column.shape[1])]
 
 
-def _placed(leaves: list[jax.Array], dtypes: tuple[Any, ...], first: jax.Array) -> tuple[list[jax.Array], jax.Array]:
-  """(the leaves of a tile's info, the places of its tokens in the row): told by one more leaf, or from `first` on."""
+def _placed(
+  leaves: list[jax.Array], dtypes: tuple[Any, ...], first: jax.Array
+) -> tuple[list[jax.Array], jax.Array]:
+  """(the leaves of a tile's info, the places of its tokens in the row): told by one more leaf, or
+  from `first` on.
+  """
   typed = [x != 0 if dtype == jnp.bool_ else x for x, dtype in zip(leaves, dtypes, strict=False)]
   shape = leaves[0].shape
   along = lambda: first + jax.lax.broadcasted_iota(jnp.int32, shape, shape.index(max(shape)))
@@ -373,7 +433,11 @@ def _placed(leaves: list[jax.Array], dtypes: tuple[Any, ...], first: jax.Array) 
 
 def _sums(schedule: Schedule, own: str, i: int, tokens: int, wide: int) -> jax.ShapeDtypeStruct:
   """Where the gradient of what a term has of `own` tokens is summed: of look-ups entry by entry."""
-  return _shape((tokens, wide) if schedule.rules.multiplied(own, i) else (-(-tokens // LANES), wide, min(tokens, LANES)))
+  return _shape(
+    (tokens, wide)
+    if schedule.rules.multiplied(own, i)
+    else (-(-tokens // LANES), wide, min(tokens, LANES))
+  )
 
 
 def _found(d, sums) -> None:

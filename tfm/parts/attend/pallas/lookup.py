@@ -23,13 +23,17 @@ def shared(table: Any, index: jax.Array) -> jax.Array:
 
 
 def each(numbers: Any, index: jax.Array) -> jax.Array:
-  """Of each row of `numbers`, `[1, 1, rows, chunks of 128]`, what stands at `index`, `[rows, columns]`."""
+  """Of each row of `numbers`, `[1, 1, rows, chunks of 128]`, what stands at `index`, `[rows,
+  columns]`.
+  """
   chunk = lambda c, _: numbers[0, 0, :, _from(c * LANES, LANES)].astype(jnp.float32)
   return _gathered(index, numbers.shape[3] // LANES, chunk)
 
 
 def count(sums: Any, index: jax.Array, d: jax.Array) -> None:
-  """Adds to row u of `sums`, `[1, entries, 128]`, the numbers of d where `index` is u; its columns are to be summed."""
+  """Adds to row u of `sums`, `[1, entries, 128]`, the numbers of d where `index` is u; its columns
+  are to be summed.
+  """
   if d.shape[1] == 1:
     lane = jax.lax.broadcasted_iota(jnp.int32, (d.shape[0], LANES), 1)
     index, d = spread(index, lane.shape), jnp.where(lane == 0, spread(d, lane.shape), 0.0)
@@ -48,18 +52,26 @@ def count(sums: Any, index: jax.Array, d: jax.Array) -> None:
 
 
 def count_each(sums: Any, index: jax.Array, d: jax.Array) -> None:
-  """Adds to `sums`, `[columns / 128, entries, 128]`, in row u of each column the numbers of d where `index` is u."""
+  """Adds to `sums`, `[columns / 128, entries, 128]`, in row u of each column the numbers of d where
+  `index` is u.
+  """
   for i, (part, first, last) in enumerate(_parts(index)):
     _summed(sums, i, part, d[:, first:last])
 
 
 def dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int) -> jax.Array:
   """a b in float32."""
-  return jax.lax.dot_general(a, b, (((axis_a,), (axis_b,)), ((), ())), preferred_element_type=jnp.float32)
+  return jax.lax.dot_general(
+    a, b, (((axis_a,), (axis_b,)), ((), ())), preferred_element_type=jnp.float32
+  )
 
 
-def _gathered(index: jax.Array, chunks: int, chunk: Callable[[jax.Array, jax.Array], jax.Array]) -> jax.Array:
-  """What `chunk(c, index)`, `[rows, 128]`, has at `index` - 128 c: of many chunks those that the indices fall on."""
+def _gathered(
+  index: jax.Array, chunks: int, chunk: Callable[[jax.Array, jax.Array], jax.Array]
+) -> jax.Array:
+  """What `chunk(c, index)`, `[rows, 128]`, has at `index` - 128 c: of many chunks those that the
+  indices fall on.
+  """
   found = []
   for part, *_ in _parts(index):
     if chunks == 1:
@@ -97,7 +109,9 @@ def _parts(index: jax.Array) -> Iterator[tuple[jax.Array, int, int]]:
 
 
 def _straight(index: jax.Array) -> jax.Array:
-  """Whether all of a diagonal are the same, as they are where neighbours stand one further than each other."""
+  """Whether all of a diagonal are the same, as they are where neighbours stand one further than
+  each other.
+  """
   rows, columns = (jax.lax.broadcasted_iota(jnp.int32, index.shape, axis) for axis in (0, 1))
   same = (index == _rolled(_rolled(index, 1, 0), 1, 1)) | (rows == 0) | (columns == 0)
   return jnp.where(same, 0.0, 1.0).max() == 0

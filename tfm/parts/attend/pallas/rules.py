@@ -1,4 +1,6 @@
-"""How the scores of a tile are formed inside a kernel: everything that is the same from tile to tile."""
+"""How the scores of a tile are formed inside a kernel: everything that is the same from tile to
+tile.
+"""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -15,12 +17,12 @@ Leaves = Sequence[jax.Array]
 
 
 class Where(NamedTuple):
-  """A tile's place: the leaves of its queries' and keys' infos, their places in the row, and where numbers are read.
+  """A tile's place: the leaves of its queries' and keys' infos, their places in the row, and where
+  numbers are read.
 
-  Of queries and keys one lies along columns and the other along rows, `own` that which the kernel goes through row by
-  row; `turned()` are the leaves of both the other way round. `asked` and `told` are what terms have of queries and of
-  keys, `tables` what functions look up.
-  """
+  Of queries and keys one lies along columns and the other along rows, `own` that which the kernel
+  goes through row by row; `turned()` are the leaves of both the other way round. `asked` and `told`
+  are what terms have of queries and of keys, `tables` what functions look up."""
 
   q: Leaves
   k: Leaves
@@ -41,8 +43,8 @@ class Where(NamedTuple):
 class Added(NamedTuple):
   """A term of the scores: a product of `asked[a]` and `told[b]`, or a look-up in one of them.
 
-  `function`, which is number `number` of those that read arrays, says where the product counts or what is looked up.
-  """
+  `function`, which is number `number` of those that read arrays, says where the product counts or
+  what is looked up."""
 
   a: int | None
   b: int | None
@@ -68,11 +70,11 @@ class Added(NamedTuple):
 class Rules:
   """Mask, biases, terms, cap and dropout as functions of a tile.
 
-  `inside` are the terms that are added before the cap, `outside` those after it. Functions are numbered: the bias 0,
-  the mask 1, those of terms from 2 on. `places` says of each function, for each of its arrays, whether it is a table
-  or among floats or integers, and which of the tables or where in a head's numbers of that kind it is; there are
-  `floats` and `ints` of them a head. Keys from `S` on are padding.
-  """
+  `inside` are the terms that are added before the cap, `outside` those after it. Functions are
+  numbered: the bias 0, the mask 1, those of terms from 2 on. `places` says of each function, for
+  each of its arrays, whether it is a table or among floats or integers, and which of the tables or
+  where in a head's numbers of that kind it is; there are `floats` and `ints` of them a head. Keys
+  from `S` on are padding."""
 
   mask: Tiled
   bias: Tiled | None
@@ -120,7 +122,9 @@ class Rules:
     return [i for kind, i in places if kind == 'table' and tables[i].dtype == jnp.float32]
 
   def numbers_of(self, ds: jax.Array, at: Where, sums: dict[int, Any]) -> jax.Array:
-    """The gradient of the bias's numbers, `[1, floats]`, given that of a tile of scores; its tables' goes to `sums`."""
+    """The gradient of the bias's numbers, `[1, floats]`, given that of a tile of scores; its
+    tables' goes to `sums`.
+    """
     assert self.bias is not None
     bias, looked_up = self.bias, []
     scalar, look_up = self._reading(0, at)
@@ -134,7 +138,9 @@ class Rules:
 
     def again(scalars: list[jax.Array], tables: list[jax.Array]) -> jax.Array:
       given, tiles = dict(zip(single, scalars, strict=True)), iter(tables)
-      x = bias(at.q, at.k, lambda i: given[i] if i in given else scalar(i), lambda i, _: next(tiles))
+      x = bias(
+        at.q, at.k, lambda i: given[i] if i in given else scalar(i), lambda i, _: next(tiles)
+      )
       return spread(x.astype(jnp.float32), ds.shape)
 
     _, pull = jax.vjp(again, [scalar(i) for i in single], [x for _, _, x in looked_up])
@@ -149,7 +155,9 @@ class Rules:
     return row
 
   def shares(self, ds: jax.Array, inner: jax.Array, at: Where, sums: dict[int, Any]) -> None:
-    """Adds to `sums` the gradients of what terms have of the kernel's own, given those of scores and of products."""
+    """Adds to `sums` the gradients of what terms have of the kernel's own, given those of scores
+    and of products.
+    """
     for term in self.inside + self.outside:
       i = term.of(at.own)
       if i is None or i not in sums:
@@ -171,27 +179,45 @@ class Rules:
     own, other = at.own, 'k' if at.own == 'q' else 'q'
     if term.product:
       found = lookup.dot(term.numbers(at, own)[0, 0], term.numbers(at, other)[0, 0], 1, 1)
-      return found if term.function is None else jnp.where(self._between(term, at, shape), found, 0.0)
+      return (
+        found if term.function is None else jnp.where(self._between(term, at, shape), found, 0.0)
+      )
     if term.of(own) is not None:
       return lookup.each(term.numbers(at, own), self._between(term, at, shape))
-    return lookup.each(term.numbers(at, other), self._between(term, at, shape[::-1], *at.turned())).T
+    return lookup.each(
+      term.numbers(at, other), self._between(term, at, shape[::-1], *at.turned())
+    ).T
 
   def _between(
-    self, term: Added, at: Where, shape: tuple[int, ...], q: Leaves | None = None, k: Leaves | None = None
+    self,
+    term: Added,
+    at: Where,
+    shape: tuple[int, ...],
+    q: Leaves | None = None,
+    k: Leaves | None = None,
   ) -> jax.Array:
     """What the term's function says, of the infos as they lie or of these."""
-    return spread(self._run(term.number, term.function, at, at.q if q is None else q, at.k if k is None else k), shape)
+    return spread(
+      self._run(term.number, term.function, at, at.q if q is None else q, at.k if k is None else k),
+      shape,
+    )
 
   def _run(self, number: int, function: Tiled | None, at: Where, q: Leaves, k: Leaves) -> jax.Array:
     assert function is not None
     return function(q, k, *self._reading(number, at))
 
-  def _reading(self, number: int, at: Where) -> tuple[Callable[..., jax.Array], Callable[..., jax.Array]]:
+  def _reading(
+    self, number: int, at: Where
+  ) -> tuple[Callable[..., jax.Array], Callable[..., jax.Array]]:
     """The functions by which function `number` reads the head's numbers."""
     places = self.places[number]
 
     def scalar(i: int) -> jax.Array:
       kind, offset = places[i]
-      return at.numbers[at.first_number + offset] if kind == 'float' else at.whole[at.first_whole + offset]
+      return (
+        at.numbers[at.first_number + offset]
+        if kind == 'float'
+        else at.whole[at.first_whole + offset]
+      )
 
     return scalar, lambda i, index: lookup.shared(at.tables[places[i][1]], index)

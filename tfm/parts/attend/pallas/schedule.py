@@ -11,11 +11,11 @@ from tfm.parts.attend.pallas.rules import Rules
 class Operands(NamedTuple):
   """What the kernels read: heads before tokens, whole tiles of tokens.
 
-  Sites are their leaves in int32, `[B, leaves, T]`, and one more if dropout must know where tokens stood that have been
-  moved; `numbers` `[N, floats]` and `whole` `[N, ints]` are what the rules read, `seeds` `[B, N]` what dropout does.
-  `tables` `[N, chunks, 128]` are looked up; `asked` `[B, N, T, X]` and `told` `[B, 1 or K or N, S, X]` are what terms
-  have of queries and keys, X whole chunks of 128.
-  """
+  Sites are their leaves in int32, `[B, leaves, T]`, and one more if dropout must know where tokens
+  stood that have been moved; `numbers` `[N, floats]` and `whole` `[N, ints]` are what the rules
+  read, `seeds` `[B, N]` what dropout does. `tables` `[N, chunks, 128]` are looked up; `asked` `[B,
+  N, T, X]` and `told` `[B, 1 or K or N, S, X]` are what terms have of queries and keys, X whole
+  chunks of 128."""
 
   q_BNTH: jax.Array
   k_BKSH: jax.Array
@@ -35,7 +35,8 @@ class Operands(NamedTuple):
 
 
 class Schedule(NamedTuple):
-  """How the kernels go about it: the rules, the tiles' sizes, the dtypes of the infos' leaves, whether interpreted.
+  """How the kernels go about it: the rules, the tiles' sizes, the dtypes of the infos' leaves,
+  whether interpreted.
 
   `constant` says which of what terms have of keys has no gradient.
   """

@@ -1,4 +1,6 @@
-"""Functions of infos as a kernel runs them: on a tile, for one head, in two dimensions, their arrays as scalars."""
+"""Functions of infos as a kernel runs them: on a tile, for one head, in two dimensions, their
+arrays as scalars.
+"""
 
 from collections.abc import Callable, Sequence
 import contextlib
@@ -12,14 +14,18 @@ import jax.numpy as jnp
 from tfm.core.closures import bind, flatten, read
 from tfm.parts.tokeninfo import TokenInfo
 
-#: The longest table that is looked up: the sums of its gradient, 128 an entry, are kept on the chip.
+#: The longest table that is looked up: the sums of its gradient, 128 an entry, are kept on the
+#: chip.
 LONGEST = 4096
 
 # What does to a tile's numbers what it does to all, and can be said to a TPU's vector unit.
 _ELEMENTWISE = frozenset([
-  'abs', 'add', 'and', 'ceil', 'clamp', 'cos', 'div', 'eq', 'exp', 'exp2', 'floor', 'ge', 'gt', 'integer_pow',
-  'le', 'log', 'log1p', 'logistic', 'lt', 'max', 'min', 'mul', 'ne', 'neg', 'not', 'or', 'pow', 'rem', 'round',
-  'rsqrt', 'select_n', 'shift_left', 'shift_right_arithmetic', 'shift_right_logical', 'sign', 'sin', 'sqrt',
+  'abs', 'add', 'and', 'ceil', 'clamp', 'cos', 'div', 'eq', 'exp', 'exp2', 'floor', 'ge', 'gt',
+  'integer_pow',
+  'le', 'log', 'log1p', 'logistic', 'lt', 'max', 'min', 'mul', 'ne', 'neg', 'not', 'or', 'pow',
+  'rem', 'round',
+  'rsqrt', 'select_n', 'shift_left', 'shift_right_arithmetic', 'shift_right_logical', 'sign', 'sin',
+  'sqrt',
   'square', 'stop_gradient', 'sub', 'tanh', 'xor',
 ])  # fmt: skip
 
@@ -29,7 +35,9 @@ class Unfit(Exception):
 
 
 class Tile(NamedTuple):
-  """A scalar, a row, a column or all of a tile, and which axis of B, N, T, S each dimension of the whole array is."""
+  """A scalar, a row, a column or all of a tile, and which axis of B, N, T, S each dimension of the
+  whole array is.
+  """
 
   x: jax.Array
   axes: tuple[str | None, ...]
@@ -38,9 +46,8 @@ class Tile(NamedTuple):
 class Tiled(NamedTuple):
   """A function of infos to be run on tiles, in float32 and int32.
 
-  `arrays` are the numbers that it has from elsewhere, found once outside of the kernel: `[N or 1, 1]`, or tables
-  `[N or 1, U]`.
-  """
+  `arrays` are the numbers that it has from elsewhere, found once outside of the kernel: `[N or 1,
+  1]`, or tables `[N or 1, U]`."""
 
   steps: tuple[Any, ...]
   infos: tuple[Any, ...]
@@ -84,7 +91,9 @@ class Tiled(NamedTuple):
       else:
         env[eqn.outvars[0]] = _stepped(eqn, value)
     x, axes = value(self.result)
-    if len(axes) != len(self.out) or any(a not in (None, w) for a, w in zip(axes, self.out, strict=True)):
+    if len(axes) != len(self.out) or any(
+      a not in (None, w) for a, w in zip(axes, self.out, strict=True)
+    ):
       raise Unfit(f'gives an array of axes {_spelt(axes)} instead of {_spelt(tuple(self.out))}')
     return x
 
@@ -105,14 +114,22 @@ class Tiled(NamedTuple):
       self.leaves[var, axis] = len(self.leaves)
     return self.leaves[var, axis]
 
-  def _gathered(self, eqn: Any, value: Callable[[Any], Tile], lookup: Callable[[int, jax.Array], jax.Array]) -> Tile:
+  def _gathered(
+    self, eqn: Any, value: Callable[[Any], Tile], lookup: Callable[[int, jax.Array], jax.Array]
+  ) -> Tile:
     table, index = eqn.invars
     numbers, sizes = eqn.params['dimension_numbers'], eqn.params['slice_sizes']
     if table not in self.known:
       raise Unfit('looks up what itself depends on the tokens')
     (axis, *more) = numbers.start_index_map
-    whole = all(n == size for i, (n, size) in enumerate(zip(table.aval.shape, sizes, strict=True)) if i != axis)
-    if more or numbers.collapsed_slice_dims != (axis,) or not whole or numbers.operand_batching_dims:
+    whole = all(
+      n == size
+      for i, (n, size) in enumerate(zip(table.aval.shape, sizes, strict=True))
+      if i != axis
+    )
+    if (
+      more or numbers.collapsed_slice_dims != (axis,) or not whole or numbers.operand_batching_dims
+    ):
       raise Unfit('looks up slices of an array')
     x, axes = value(index)
     given = iter(axes[:-1])
@@ -123,8 +140,11 @@ class Tiled(NamedTuple):
     return Tile(_typed(found, self.known[table].dtype), out)
 
 
-def tiled(fn: Callable[[TokenInfo, TokenInfo], jax.Array], q: TokenInfo, k: TokenInfo, heads: int, out: str) -> Tiled:
-  """`fn` of infos like q `[B, T]` and k `[B, S]`, with results of axes `out` ('BTS', 'BNTS'), to be run on tiles.
+def tiled(
+  fn: Callable[[TokenInfo, TokenInfo], jax.Array], q: TokenInfo, k: TokenInfo, heads: int, out: str
+) -> Tiled:
+  """`fn` of infos like q `[B, T]` and k `[B, S]`, with results of axes `out` ('BTS', 'BNTS'), to be
+  run on tiles.
 
   Raises: Unfit if it cannot be.
   """
@@ -137,7 +157,10 @@ def tiled(fn: Callable[[TokenInfo, TokenInfo], jax.Array], q: TokenInfo, k: Toke
       a in waiting for a in eqn.invars if not isinstance(a, core.Literal)
     )
     # What is spread over the tile is spread in the kernel, unless it turns out to be a table.
-    grows = eqn.primitive.name == 'broadcast_in_dim' and eqn.outvars[0].aval.size > eqn.invars[0].aval.size
+    grows = (
+      eqn.primitive.name == 'broadcast_in_dim'
+      and eqn.outvars[0].aval.size > eqn.invars[0].aval.size
+    )
     if here:
       constant = not any(isinstance(x, jax.core.Tracer) for x in given)
       with jax.ensure_compile_time_eval() if constant else contextlib.nullcontext():
@@ -150,7 +173,9 @@ def tiled(fn: Callable[[TokenInfo, TokenInfo], jax.Array], q: TokenInfo, k: Toke
   dtype = lambda i: handed(known[list(made.leaves)[i][0]].dtype)
   scalar, lookup = lambda i: jnp.zeros((), dtype(i)), lambda i, x: jnp.zeros(x.shape, dtype(i))
   row, column = jax.ShapeDtypeStruct((1, 3), jnp.int32), jax.ShapeDtypeStruct((2, 1), jnp.int32)
-  like = lambda info, x: [jax.ShapeDtypeStruct(x.shape, narrow(a.dtype)) for a in jax.tree.leaves(info)]
+  like = lambda info, x: [
+    jax.ShapeDtypeStruct(x.shape, narrow(a.dtype)) for a in jax.tree.leaves(info)
+  ]
   jax.eval_shape(lambda q, k: made(q, k, scalar, lookup), like(q, column), like(k, row))
   made.arrays.extend(_by_head(known[var], axis) for var, axis in made.leaves)
   return made
@@ -170,7 +195,9 @@ def _needed(steps: list[Any], result: Any, known: dict[Any, jax.Array]) -> list[
 def _by_head(array: jax.Array, axis: int | None) -> jax.Array:
   """`[N or 1, U]`, of the numbers along `axis`, as they are `handed` over."""
   array = (
-    jax.lax.bitcast_convert_type(array, jnp.int32) if array.dtype == jnp.uint32 else array.astype(handed(array.dtype))
+    jax.lax.bitcast_convert_type(array, jnp.int32)
+    if array.dtype == jnp.uint32
+    else array.astype(handed(array.dtype))
   )
   U = 1 if axis is None else array.shape[axis]
   return (array if axis is None else jnp.moveaxis(array, axis, -1)).reshape(-1, U)
@@ -210,7 +237,14 @@ def _stepped(eqn: Any, value: Callable[[Any], Tile]) -> Tile:
     shape = jnp.broadcast_shapes(*(t.x.shape for t in tiles))
     xs = [spread(t.x, shape) for t in tiles]
     return Tile(_sign(*xs) if name == 'sign' else eqn.primitive.bind(*xs, **params), _merged(tiles))
-  if not tiles or name not in ('broadcast_in_dim', 'convert_element_type', 'copy', 'reshape', 'squeeze', 'transpose'):
+  if not tiles or name not in (
+    'broadcast_in_dim',
+    'convert_element_type',
+    'copy',
+    'reshape',
+    'squeeze',
+    'transpose',
+  ):
     raise Unfit(f'uses {name}')
   x, axes = tiles[0]
   if name == 'convert_element_type':
@@ -230,7 +264,8 @@ def _stepped(eqn: Any, value: Callable[[Any], Tile]) -> Tile:
 
 
 def _sign(x: jax.Array) -> jax.Array:
-  # Mosaic's own asks which TPU is at hand, and none is when a program is compiled for another machine.
+  # Mosaic's own asks which TPU is at hand, and none is when a program is compiled for another
+  # machine.
   return (x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)
 
 

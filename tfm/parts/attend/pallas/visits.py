@@ -8,26 +8,34 @@ import jax.numpy as jnp
 
 from tfm.parts.tokeninfo import TokenInfo
 
-#: How many visits are told apart by row of the batch; more are shared by its rows. They live in scalar memory.
+#: How many visits are told apart by row of the batch; more are shared by its rows. They live in
+#: scalar memory.
 APART = 2**14
 _COLUMN, _KIND = 15, 2
 
 
 class Visits(NamedTuple):
-  """For each row of the batch (or for all), the tiles to visit in their order, and how many at most.
+  """For each row of the batch (or for all), the tiles to visit in their order, and how many at
+  most.
 
-  A visit is a number: the row of tiles, the column, and whether nothing, something or all of the tile is seen. Every
-  row is visited, so that every row has a result. The list goes on past its end with its last tile.
-  """
+  A visit is a number: the row of tiles, the column, and whether nothing, something or all of the
+  tile is seen. Every row is visited, so that every row has a result. The list goes on past its end
+  with its last tile."""
 
   code: jax.Array  # int32 [rows of the batch or 1, tiles]
   most: jax.Array
 
 
 def kinds(
-  mask: Callable[[TokenInfo, TokenInfo], jax.Array], q: TokenInfo, k: TokenInfo, size: int, width: int, S: int
+  mask: Callable[[TokenInfo, TokenInfo], jax.Array],
+  q: TokenInfo,
+  k: TokenInfo,
+  size: int,
+  width: int,
+  S: int,
 ) -> jax.Array:
-  """int32 `[B, tiles of queries, tiles of keys]`: 0 where nobody sees anybody, 2 where everybody sees all, else 1.
+  """int32 `[B, tiles of queries, tiles of keys]`: 0 where nobody sees anybody, 2 where everybody
+  sees all, else 1.
 
   Keys from S on are padding.
   """
@@ -62,4 +70,8 @@ def listed(kinds: jax.Array) -> Visits:
 
 def decoded(code: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
   """(row, column, kind) of a visit."""
-  return code >> (_COLUMN + _KIND), (code >> _KIND) & ((1 << _COLUMN) - 1), code & ((1 << _KIND) - 1)
+  return (
+    code >> (_COLUMN + _KIND),
+    (code >> _KIND) & ((1 << _COLUMN) - 1),
+    code & ((1 << _KIND) - 1),
+  )

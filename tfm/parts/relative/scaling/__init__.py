@@ -8,4 +8,12 @@ from tfm.parts.relative.scaling.llama3 import Llama3
 from tfm.parts.relative.scaling.longrope import LongRoPE
 from tfm.parts.relative.scaling.yarn import Yarn
 
-TABLE = Table('RoPE scaling', dynamic=Dynamic, linear=Linear, llama3=Llama3, longrope=LongRoPE, none=Scaling, yarn=Yarn)
+TABLE = Table(
+  'RoPE scaling',
+  dynamic=Dynamic,
+  linear=Linear,
+  llama3=Llama3,
+  longrope=LongRoPE,
+  none=Scaling,
+  yarn=Yarn,
+)

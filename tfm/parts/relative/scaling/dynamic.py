@@ -8,11 +8,12 @@ from tfm.parts.relative.scaling.base import Scaling
 
 @dataclasses.dataclass(frozen=True)
 class Dynamic(Scaling):
-  """base' = base (factor length / original - (factor - 1))^(d / (d - 2)) when `length` exceeds `original`.
+  """base' = base (factor length / original - (factor - 1))^(d / (d - 2)) when `length` exceeds
+  `original`.
 
-  *Differs*: elsewhere `length` is the length of the sequence so far, so that keys cached earlier were turned by other
-  angles than keys of one full pass, and decoding disagrees with training. Here it is a field: the length to be served.
-  """
+  *Differs*: elsewhere `length` is the length of the sequence so far, so that keys cached earlier
+  were turned by other angles than keys of one full pass, and decoding disagrees with training. Here
+  it is a field: the length to be served."""
 
   factor: float = 2.0
   original: int = 4096

@@ -1,4 +1,6 @@
-"""Llama 3.1's scaling: long wavelengths divided, short ones kept, a blend between (arXiv:2407.21783)."""
+"""Llama 3.1's scaling: long wavelengths divided, short ones kept, a blend between
+(arXiv:2407.21783).
+"""
 
 import dataclasses
 
@@ -9,7 +11,8 @@ from tfm.parts.relative.scaling.base import Scaling, wavelengths
 
 @dataclasses.dataclass(frozen=True)
 class Llama3(Scaling):
-  """Kept where the wavelength < original / high, divided by `factor` where > original / low, blended between.
+  """Kept where the wavelength < original / high, divided by `factor` where > original / low,
+  blended between.
 
   With `low` = `high` there is nothing between (Llama 4 Scout).
   """
@@ -21,6 +24,8 @@ class Llama3(Scaling):
 
   def scale(self, frequency_h, base):
     turns_h = self.original / wavelengths(frequency_h) - self.low
-    smooth_h = turns_h / (self.high - self.low) if self.high != self.low else np.where(turns_h > 0, 1.0, 0.0)
+    smooth_h = (
+      turns_h / (self.high - self.low) if self.high != self.low else np.where(turns_h > 0, 1.0, 0.0)
+    )
     smooth_h = np.clip(smooth_h, 0, 1)
     return (1 - smooth_h) * frequency_h / self.factor + smooth_h * frequency_h, 1.0

@@ -11,15 +11,17 @@ from tfm.parts.relative.scaling.base import Scaling
 
 @dataclasses.dataclass(frozen=True)
 class LongRoPE(Scaling):
-  """frequency / long, or / short for rows of up to `original`; cos and sin times sqrt(1 + ln(factor) / ln(original)).
+  """frequency / long, or / short for rows of up to `original`; cos and sin times sqrt(1 +
+  ln(factor) / ln(original)).
 
-  `length` is the longest row of the published model, `served` the longest that is to be told (None: `length`). It
-  chooses the factors; if they are the short ones, rows longer than `original` are refused.
+  `length` is the longest row of the published model, `served` the longest that is to be told (None:
+  `length`). It chooses the factors; if they are the short ones, rows longer than `original` are
+  refused.
 
-  *Differs*: elsewhere the longest row of each call chooses, so that a row's numbers depend on its neighbours, and
-  tokens cached before a row outgrew `original` stay turned by other angles than one full pass has. Here every row,
-  padded, packed or decoded, is what the one choice makes it: that of theirs for rows on the same side of `original`.
-  """
+  *Differs*: elsewhere the longest row of each call chooses, so that a row's numbers depend on its
+  neighbours, and tokens cached before a row outgrew `original` stay turned by other angles than one
+  full pass has. Here every row, padded, packed or decoded, is what the one choice makes it: that of
+  theirs for rows on the same side of `original`."""
 
   short: tuple[float, ...] = ()
   long: tuple[float, ...] = ()

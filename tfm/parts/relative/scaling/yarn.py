@@ -10,13 +10,14 @@ from tfm.parts.relative.scaling.base import Scaling
 
 @dataclasses.dataclass(frozen=True)
 class Yarn(Scaling):
-  """frequency / factor for pairs that turn less than `slow` times over `original` positions, frequency above `fast`.
+  """frequency / factor for pairs that turn less than `slow` times over `original` positions,
+  frequency above `fast`.
 
-  cos and sin are multiplied by `attention`, by default .1 ln factor + 1. With `mscale` and `mscale_all` (DeepSeek) it
-  is g(mscale) / g(mscale_all), g(m) = .1 m ln factor + 1, and `MLA` multiplies its scores, rotated or not, by
-  g(mscale_all)^2 (`score_scale`). Scores of any other attention are not multiplied, as in Hugging Face's.
-  `truncate` rounds the ramp's ends to whole pairs, as released.
-  """
+  cos and sin are multiplied by `attention`, by default .1 ln factor + 1. With `mscale` and
+  `mscale_all` (DeepSeek) it is g(mscale) / g(mscale_all), g(m) = .1 m ln factor + 1, and `MLA`
+  multiplies its scores, rotated or not, by g(mscale_all)^2 (`score_scale`). Scores of any other
+  attention are not multiplied, as in Hugging Face's. `truncate` rounds the ramp's ends to whole
+  pairs, as released."""
 
   factor: float = 4.0
   original: int = 4096
