@@ -105,7 +105,7 @@ LATENT = s.Model(
     decoder(relative=T5Bias()), ENCDEC,
   ],
 )  # fmt: skip
-def test_every_suffixed_name_has_the_axes_it_says(spec):
+def test_suffixed_names_have_the_axes_of_their_letters(spec):
   inputs = {'input_ids': TOK_BT} | ({'decoder_input_ids': TOK_BT[:, :5]} if spec.encoder else {})
 
   def said(p, key=jax.random.key(0)):
@@ -124,7 +124,7 @@ def test_every_suffixed_name_has_the_axes_it_says(spec):
   assert not wrong, '\n'.join(wrong)
 
 
-def test_the_watch_sees_a_wrong_name():
+def test_watch_detects_a_wrong_suffix():
   source = 'import jax.numpy as jnp\ndef f():\n  x_BT = jnp.ones(3)\n  y_B, z_B = jnp.ones(2), jnp.ones(4)\n'
   module = {'__name__': 'tfm.wrong'}
   exec(source, module)

@@ -43,7 +43,7 @@ def test_there_are_four_numbered_notebooks():
 
 
 @pytest.mark.parametrize('path', COLABS, ids=lambda path: path.stem)
-def test_a_notebook_is_committed_with_its_outputs_and_pictures(path):
+def test_notebook_is_committed_with_outputs_and_plots(path):
   cells = [cell for cell in _cells(path).cells if cell.cell_type == 'code']
   outputs = [output for cell in cells for output in cell.outputs]
   assert any('image/png' in output.get('data', {}) for output in outputs)
@@ -60,7 +60,7 @@ def test_a_notebook_is_committed_with_its_outputs_and_pictures(path):
 @pytest.mark.slow
 @pytest.mark.parametrize('path', COLABS, ids=lambda path: path.stem)
 @pytest.mark.large(when=lambda path: path.stem in ('03_swap_variants', '04_finetune_and_export'))
-def test_a_notebook_runs(path, tmp_path):
+def test_notebook_runs(path, tmp_path):
   from nbclient import NotebookClient
 
   book = _cells(path)

@@ -24,7 +24,7 @@ def _cases(request):
   return cases
 
 
-def test_when_selects_some_cases_and_not_all(request):
+def test_when_selects_a_proper_subset_of_cases(request):
   for name, items in _cases(request).items():
     marks = getattr(items[0].function, 'pytestmark', ())
     if any(mark.name == 'large' and 'when' in mark.kwargs for mark in marks):

@@ -54,16 +54,16 @@ def test_imports_point_down(room):
         assert parts[1] in _BELOW[room] | {room}, f'{path}: {room} may not import {name}'
 
 
-def test_no_room_is_without_a_place_in_the_order():
+def test_every_package_has_a_place_in_the_import_order():
   rooms = {p.name for p in (_ROOT / 'tfm').iterdir() if p.is_dir() and (p / '__init__.py').exists()}
   assert rooms <= {*_BELOW, 'cli', 'plan'}
 
 
-def test_no_file_is_called_for_what_it_has_in_common():
+def test_no_file_has_a_catch_all_name():
   assert not [f for f in _FILES if f.stem in ('utils', 'util', 'common', 'helpers', 'misc')]
 
 
-def test_files_are_short_enough_to_read():
+def test_files_have_at_most_400_lines():
   long = {str(f): n for f in _FILES if (n := len(f.read_text().splitlines())) > 460}
   assert not long
 
@@ -77,7 +77,7 @@ def _kinds():
 
 
 @pytest.mark.parametrize('folder', _kinds(), ids=lambda p: str(p.relative_to(_ROOT / 'tfm')))
-def test_every_piece_of_a_kind_stands_on_its_table(folder):
+def test_every_part_is_in_the_table_of_its_kind(folder):
   package = '.'.join(folder.relative_to(_ROOT).parts)
   table = importlib.import_module(package).TABLE
   assert isinstance(table, Table)
@@ -105,7 +105,7 @@ def _paths(name):
   return {k: [v, list(s.shape)] for k, (_, v), s in zip(keys, letters, shapes, strict=True)}
 
 
-def test_parameter_paths_letters_and_shapes_are_what_checkpoints_hold():
+def test_parameter_paths_and_shapes_equal_golden_file():
   # A change on purpose: write `{name: _paths(name)}` to the file, and say in the changelog that
   # checkpoints break.
   golden = json.loads(_GOLDEN.read_text())

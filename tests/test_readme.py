@@ -32,7 +32,7 @@ def commands(name: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize('words', commands('train'), ids=' '.join)
-def test_a_training_command_describes_a_run_that_fits(words, tmp_path, monkeypatch):
+def test_train_commands_resolve(words, tmp_path, monkeypatch):
   monkeypatch.chdir(tmp_path)
   (tmp_path / 'all-MiniLM-L6-v2').mkdir()
   values, _ = hub.class_of(zoo.get('bert-base').with_heads(lm=None))
@@ -45,7 +45,7 @@ def test_a_training_command_describes_a_run_that_fits(words, tmp_path, monkeypat
 
 
 @pytest.mark.parametrize('words', commands('show'), ids=' '.join)
-def test_a_show_command_shows(words, capsys, tmp_path, monkeypatch):
+def test_show_commands_print(words, capsys, tmp_path, monkeypatch):
   if '--checkpoint=Llama-3.2-1B' in words:
     chat_folder(tmp_path / 'Llama-3.2-1B')
     monkeypatch.chdir(tmp_path)
@@ -54,18 +54,18 @@ def test_a_show_command_shows(words, capsys, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize('name', ['convert', 'eval', 'generate'])
-def test_a_command_with_a_checkpoint_wants_that_checkpoint(name, tmp_path, monkeypatch, capsys):
+def test_checkpoint_commands_need_the_checkpoint(name, tmp_path, monkeypatch, capsys):
   monkeypatch.chdir(tmp_path)
   for words in commands(name):
     assert main.run([name, *words]) == 2
     assert 'holds no checkpoint' in capsys.readouterr().err
 
 
-def test_the_readme_shows_every_kind_of_command():
+def test_readme_shows_every_command():
   assert all(commands(name) for name in main.COMMANDS)
 
 
-def test_the_python_of_the_readme_runs(monkeypatch, capsys, tmp_path):
+def test_python_of_the_readme_runs(monkeypatch, capsys, tmp_path):
   monkeypatch.chdir(tmp_path)
   spec = dataclasses.replace(
     zoo.tiny(zoo.get('gpt2')),
@@ -86,7 +86,7 @@ def test_the_python_of_the_readme_runs(monkeypatch, capsys, tmp_path):
   assert (tmp_path / 'mine' / 'model.safetensors').exists()
 
 
-def test_the_worked_example_is_in_the_files_it_names():
+def test_worked_example_is_in_its_files():
   text = README.read_text('utf-8')
   example = text[text.index('### Add a family') : text.index('### What does not go together')]
   files = [README.parent / name for name in re.findall(r'\((tfm/[^)]+\.py)\)', example)]
@@ -122,11 +122,11 @@ def refused_table() -> str:
 @pytest.mark.parametrize(
   ('name', 'table'), [('parts', parts_table), ('zoo', zoo_table), ('refused', refused_table)]
 )
-def test_a_table_of_the_readme_is_up_to_date(name, table):
+def test_readme_table_is_up_to_date(name, table):
   assert f'<!-- {name} -->\n{table()}\n<!-- end -->' in README.read_text('utf-8')
 
 
-def test_the_page_of_models_has_every_model_and_family():
+def test_models_page_has_every_model_and_family():
   page = (README.parent / 'tfm' / 'zoo' / 'MODELS.md').read_text('utf-8')
   for name, entry in zoo.TABLE.items():
     assert f'| `{name}` | {entry.params:,} | {entry.published} |' in page, (
@@ -135,7 +135,7 @@ def test_the_page_of_models_has_every_model_and_family():
   assert not [name for name in weights.TABLE if f'| `{name}` |' not in page]
 
 
-def test_the_page_and_the_notebooks_name_one_repository():
+def test_readme_and_notebooks_name_one_repository():
   (home,) = re.findall(
     r'^Repository = "https://github.com/(.*)"$',
     (README.parent / 'pyproject.toml').read_text(),

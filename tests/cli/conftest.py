@@ -24,7 +24,7 @@ def get_config(name='plain'):
 
 @pytest.fixture
 def file(tmp_path):
-  """A config file of an experiment that trains nothing."""
+  """Write a config file of an experiment without a model."""
   path = tmp_path / 'toy.py'
   path.write_text(CONFIG)
   return path
@@ -32,10 +32,9 @@ def file(tmp_path):
 
 @pytest.fixture
 def trained(monkeypatch):
-  """The calls of the training page that the command has made; they raise `trained.error` if it is
-  set.
-  """
-  from tfm.train import loop
+  """Record calls of `loop.train`; they raise `trained.error` if it is set."""
+  from tfm.core import config
+  from tfm.train import loop, preflight
 
   class Calls(list):
     error = None
@@ -48,4 +47,6 @@ def trained(monkeypatch):
       raise calls.error
 
   monkeypatch.setattr(loop, 'train', train)
+  # The config of `file` is no Experiment.
+  monkeypatch.setattr(preflight, 'mistakes', config.violations)
   return calls

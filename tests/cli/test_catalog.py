@@ -10,7 +10,7 @@ def rows(sheets, kind):
   return {row[0]: row for s in sheets if s.title.startswith(kind) for row in s.rows}
 
 
-def test_every_row_of_every_table_is_listed_with_its_fields():
+def test_every_part_is_listed_with_its_fields():
   tables, sheets = catalog.tables(), catalog.parts()
   assert {
     'tfm.parts.norm',
@@ -24,11 +24,11 @@ def test_every_row_of_every_table_is_listed_with_its_fields():
   assert rows(sheets, 'norm')['rms'][2].startswith('eps=1e-06')
 
 
-def test_every_part_says_in_a_sentence_what_it_is():
+def test_every_part_has_a_one_sentence_description():
   assert [row[0] for sheet in catalog.parts() for row in sheet.rows if not row[1]] == []
 
 
-def test_a_sentence_is_told_whole_and_alone(monkeypatch):
+def test_description_is_one_whole_sentence(monkeypatch):
   @dataclasses.dataclass(frozen=True)
   class Long(Part):
     """a / (b + 1.5)
@@ -49,7 +49,7 @@ def test_a_sentence_is_told_whole_and_alone(monkeypatch):
   assert got['silent'] == ('silent', '', '')
 
 
-def test_every_model_of_the_zoo_is_listed_with_its_size():
+def test_every_zoo_model_is_listed_with_its_size():
   got = rows([catalog.zoo()], 'models')
   assert set(got) == set(zoo.names())
   assert got['gpt2'][:5] == ('gpt2', '124,439,808', '12', '768', '50,257')

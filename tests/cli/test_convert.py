@@ -35,7 +35,7 @@ def _without_lora(tree):
   )
 
 
-def test_adapter_is_written_and_merged_again(adapted, tmp_path, capsys):
+def test_exported_adapter_merges_into_the_same_model(adapted, tmp_path, capsys):
   base, lora, peft, merged = (tmp_path / name for name in ('base', 'lora', 'peft', 'merged'))
   assert (
     main.run(['convert', f'--input={lora}', f'--output={peft}', '--to=peft', f'--base={base}']) == 0
@@ -54,8 +54,8 @@ def test_adapter_is_written_and_merged_again(adapted, tmp_path, capsys):
 @pytest.mark.parametrize(
   'words', [['--to=peft'], ['--base=b']], ids=lambda words: f'words={words[0]}'
 )
-def test_base_and_peft_go_together(adapted, tmp_path, capsys, words):
+def test_peft_export_needs_a_base(adapted, tmp_path, capsys, words):
   assert (
     main.run(['convert', f'--input={tmp_path / "lora"}', f'--output={tmp_path / "x"}', *words]) == 2
   )
-  assert '--base: names the base model of an adapter' in capsys.readouterr().err
+  assert '--base: is the base model of an adapter' in capsys.readouterr().err

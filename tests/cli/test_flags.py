@@ -15,7 +15,7 @@ def config(values):
   return flags.define_config(values)
 
 
-def test_settings_are_taken_in_order_in_every_spelling(values, config):
+def test_settings_keep_their_order_in_every_spelling(values, config):
   flags.parse(
     values,
     [
@@ -32,24 +32,24 @@ def test_settings_are_taken_in_order_in_every_spelling(values, config):
   assert config.settings == (('a.b', '1'), ('c', '-2'), ('..d', '='), ('e.*.f', ''))
 
 
-def test_three_dots_are_two_dots_at_the_root(values, config):
+def test_three_dots_mean_any_depth_from_the_root(values, config):
   flags.parse(values, ['--config...d=1', '--config..e=2'])
   assert [path for path, _ in config.settings] == ['...d', '..e']
 
 
-def test_what_an_earlier_parse_has_set_is_forgotten(values, config):
+def test_parse_resets_earlier_flags(values, config):
   flags.parse(values, ['--config=x', '--config.a=1', '--debug'])
   flags.parse(values, [])
   assert (config.file, config.settings, values.debug) == (None, (), False)
 
 
-def test_a_command_can_have_two_configs(values, config):
+def test_command_may_have_two_configs(values, config):
   other = flags.define_config(values, 'diff')
   flags.parse(values, ['--diff.a=1', '--config.b=2', '--diff=y'])
   assert (other.file, other.settings, config.settings) == ('y', (('a', '1'),), (('b', '2'),))
 
 
-def test_a_setting_without_a_value_is_refused(values, config):
+def test_setting_without_a_value_is_refused(values, config):
   for words in (['--config.a'], ['--config.a', '--debug']):
     with pytest.raises(
       UserError, match=r'--config\.a: has no value\. Expected --config\.a=VALUE\.'
@@ -57,27 +57,27 @@ def test_a_setting_without_a_value_is_refused(values, config):
       flags.parse(values, words)
 
 
-def test_a_command_without_a_config_knows_no_settings(values):
+def test_command_without_config_refuses_settings(values):
   with pytest.raises(UserError, match=r"unknown flag 'config\.a'\. Known: debug\.$"):
     flags.parse(values, ['--config.a=1'])
 
 
-def test_a_stray_word_is_refused_wherever_it_stands(values, config):
-  with pytest.raises(UserError, match=r'^lr=1: is no flag\. Expected --name=value\. A field'):
+def test_word_that_is_not_a_flag_is_refused(values, config):
+  with pytest.raises(UserError, match=r'^lr=1: is not a flag\. Expected --name=value\. Fields'):
     flags.parse(values, ['--config=x', 'lr=1', '--debug'])
 
 
 @pytest.mark.parametrize(
   ('words', 'message'),
   [
-    (['--depth=deep'], "--depth: want an integer, got 'deep'."),
-    (['--depth=0'], "--depth: want a positive integer, got '0'."),
+    (['--depth=deep'], "--depth: is 'deep'. Expected an integer."),
+    (['--depth=0'], "--depth: is '0'. Expected a positive integer."),
     (['--kind=evn'], "--kind: unknown value 'evn'. Did you mean 'even'? Known: even, odd."),
     (['--depth=1'], '--kind: is missing. Expected <even|odd>: the kind.'),
     (['--kind'], 'Missing value for flag --kind'),
   ],
 )
-def test_a_value_that_a_flag_cannot_have_says_what_it_wants(values, words, message):
+def test_illegal_flag_value_names_the_expected_one(values, words, message):
   absl_flags.DEFINE_integer(
     'depth', 1, 'How deep.', 1 if words == ['--depth=0'] else None, flag_values=values
   )
@@ -89,23 +89,42 @@ def test_a_value_that_a_flag_cannot_have_says_what_it_wants(values, words, messa
   assert message in str(e.value)
 
 
-def test_settings_are_applied_to_a_config_that_came_from_elsewhere(values, config, file):
+def test_settings_apply_to_a_given_config(values, config, file):
   flags.parse(values, [f'--config={file}'])
   base = config.resolve().config
   flags.parse(values, ['--config.steps=3'])
   assert config.resolve(base).config.steps == 3
 
 
-def test_the_resolved_config_is_validated_after_all_settings(values, config, file):
+def test_config_is_validated_after_all_settings(values, config, file):
   flags.parse(values, [f'--config={file}', '--config.optim.lr=-1'])
   with pytest.raises(UserError, match=r'^optim: lr=-1\.0 is not positive\.$'):
     config.resolve()
 
 
-def test_the_usage_has_every_flag_with_its_default_and_help(values, config):
-  absl_flags.DEFINE_integer('depth', 3, 'How deep.', flag_values=values)
-  text = flags.usage(values, 'do', 'Does it.\n\nAnd more.')
-  assert text.startswith(
-    'usage: tfm do [--flag=value ...]\n\nDoes it.\n\nAnd more.\n\nflags:\n  --config=FILE[:ARG]\n'
-  )
-  assert '  --depth=3\n      How deep.' in text.replace("'3'", '3')
+def test_usage_lists_flags_with_defaults_and_help(values, config):
+  values.group('Sizes')
+  absl_flags.DEFINE_integer('depth', 3, 'How deep. And why.', flag_values=values)
+  values.group('Rare', hidden=True)
+  absl_flags.DEFINE_float('ratio', None, 'A ratio.', flag_values=values)
+  lines = flags.usage(values, 'do', 'Does it.').splitlines()
+  assert lines[:3] == ['usage: tfm do [--flag=value ...]', '', 'Does it.']
+  assert any(line.startswith('  --config=FILE[:ARG]') for line in lines)
+  assert lines[lines.index('Sizes:') + 1].split(maxsplit=1) == ['--depth=3', 'How deep']
+  assert not any('--ratio' in line for line in lines)
+  assert lines[-1].split(maxsplit=1) == ['--help=all', 'more flags: rare']
+  full = flags.usage(values, 'do', 'Does it.', full=True).splitlines()
+  assert any(line.split(maxsplit=1) == ['--ratio=X', 'A ratio'] for line in full)
+  assert any(line.endswith('How deep. And why') for line in full)
+
+
+def test_all_mistakes_are_reported_together(values, config, file):
+  absl_flags.DEFINE_string('workdir', None, 'the folder.', required=True, flag_values=values)
+  words = ['--dpeth=3', '--debug=maybe', f'--config={file}', '--config.lr=1', '--config.optim.lr=0']
+  with pytest.raises(UserError) as error:
+    flags.parse(values, words)
+  lines = str(error.value).splitlines()
+  assert {line.partition('.')[0] for line in lines} == {
+    "unknown flag 'dpeth'", "--debug: is 'maybe'", '--workdir: is missing',
+    "config: unknown field 'lr'", 'optim: lr=0',
+  }  # fmt: skip

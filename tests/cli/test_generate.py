@@ -33,7 +33,7 @@ def command(monkeypatch, capsys):
   return run
 
 
-def test_prompts_are_printed_with_what_comes_after_them(command, tmp_path):
+def test_prompts_are_printed_with_continuations(command, tmp_path):
   file = tmp_path / 'prompt.txt'
   file.write_text('for é', 'utf-8')
   status, out, err = command('--prompt=def ', f'--prompt_file={file}')
@@ -42,12 +42,12 @@ def test_prompts_are_printed_with_what_comes_after_them(command, tmp_path):
   assert '\nfor é' in out
 
 
-def test_a_stream_shows_the_text_that_is_printed_otherwise(command):
+def test_streamed_text_equals_printed_text(command):
   assert command('--prompt=ab', '--stream')[1] == command('--prompt=ab')[1]
   assert command('--prompt=ab', '--seed=1')[1] != command('--prompt=ab')[1]
 
 
-def test_json_says_prompt_and_text(command):
+def test_json_has_prompt_and_text(command):
   _, out, _ = command('--prompt=ab', '--prompt=b', '--json', '--temperature=0')
   first, second = map(json.loads, out.splitlines())
   assert (first['prompt'], second['prompt']) == ('ab', 'b')
@@ -57,7 +57,7 @@ def test_json_says_prompt_and_text(command):
   assert out == 'ab' + first['text'].partition(stop)[0] + '\n'
 
 
-def test_penalties_keep_it_from_saying_the_same_again(command):
+def test_penalties_prevent_repetition(command):
   said = lambda *words: json.loads(command('--prompt=ab', '--json', '--temperature=0', *words)[1])[
     'text'
   ].encode()
@@ -71,7 +71,7 @@ def test_penalties_keep_it_from_saying_the_same_again(command):
   assert [len(set(said(word))) for word in again] == [5] * 4
 
 
-def test_the_cache_and_how_the_prompt_is_read_change_no_word(command, tmp_path):
+def test_cache_kind_and_prefill_keep_the_text(command, tmp_path):
   words = ('--prompt=abcdefgh', '--temperature=0')
   plain = command(*words)[1]
   assert command(*words, '--cache=paged(block=4)', '--prefill_chunk=3')[1] == plain
@@ -83,13 +83,13 @@ def test_the_cache_and_how_the_prompt_is_read_change_no_word(command, tmp_path):
 
 
 @pytest.mark.parametrize('draft', ['ngram', 'elsewhere'])
-def test_a_draft_changes_no_greedy_text(command, draft):
+def test_draft_keeps_greedy_text(command, draft):
   plain = command('--prompt=ab', '--temperature=0')
   assert command('--prompt=ab', '--temperature=0', f'--draft={draft}', '--draft_tokens=2') == plain
   assert command('--prompt=ab', '--temperature=0', f'--draft={draft}', '--stream') == plain
 
 
-def test_a_draft_of_another_vocabulary_is_refused(command, monkeypatch):
+def test_draft_with_another_vocabulary_is_refused(command, monkeypatch):
   from tfm.train import checkpoint
 
   loaded = checkpoint.load('there')
@@ -102,7 +102,7 @@ def test_a_draft_of_another_vocabulary_is_refused(command, monkeypatch):
   assert '--draft: other has another vocabulary than --checkpoint. Expected the same.' in err
 
 
-def test_beams_print_the_likeliest_text(command):
+def test_beams_print_the_most_probable_text(command):
   status, out, err = command('--prompt=ab', '--prompt=b', '--json', '--temperature=0', '--beams=3')
   assert status == 0, err
   text = json.loads(out.splitlines()[0])['text']
@@ -135,21 +135,21 @@ def test_beams_print_the_likeliest_text(command):
     ),
     (
       ('--prompt=a', '--beams=2', '--stream'),
-      '--stream: prints one text while it grows. Expected one prompt',
+      '--stream: prints one text while it is generated. Expected one prompt',
     ),
     (
       ('--prompt=a', '--json', '--stream'),
-      '--stream: prints one text while it grows. Expected one prompt, no --json',
+      '--stream: prints one text while it is generated. Expected one prompt, no --json',
     ),
   ],
 )
-def test_a_mistake_is_one_message_and_status_2(command, words, message):
+def test_mistake_is_one_message_and_status_2(command, words, message):
   status, out, err = command(*words)
   assert (status, out) == (2, '')
   assert message in err
 
 
-def test_a_prompt_file_that_is_no_text_is_refused(command, tmp_path):
+def test_binary_prompt_file_is_refused(command, tmp_path):
   file = tmp_path / 'prompt.bin'
   file.write_bytes(b'ab\xff')
   status, _, err = command(f'--prompt_file={file}')

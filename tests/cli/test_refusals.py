@@ -4,7 +4,7 @@ from tfm.cli import refusals
 from tfm.core import config
 
 
-def test_what_is_refused_is_refused_and_what_is_not_is_not():
+def test_listed_refusals_match_validation():
   lines = list(refusals._training())
   post = [
     why
@@ -18,7 +18,7 @@ def test_what_is_refused_is_refused_and_what_is_not_is_not():
   config.validate(refusals._with(refusals._decoder(), ('relative', 'shaw'), ('mask', 'window')))
 
 
-def test_rows_refused_alike_are_said_together_and_others_apart():
+def test_refusals_with_one_reason_are_grouped():
   one, two = (('mask', 'full'), ('mtp', 'parallel')), (('mask', 'both'), ('mtp', 'parallel'))
   assert refusals._said([one, two]) == 'mask=full, both with mtp=parallel'
   odd = (('mask', 'both'), ('mtp', 'sequential'))
@@ -26,5 +26,5 @@ def test_rows_refused_alike_are_said_together_and_others_apart():
   assert refusals._said([(('mask', 'full'),)]) == 'mask=full'
 
 
-def test_a_place_that_a_model_has_not_is_no_refusal():
+def test_missing_field_is_not_a_refusal():
   assert refusals._with(refusals._decoder(), ('mixer', 'nothing')) is None

@@ -13,7 +13,7 @@ from tfm.train.experiment import Sample
 from tfm.train.recover import PREEMPTED, Stopped
 
 
-def test_train_is_called_with_the_config_of_the_file_and_the_flags(file, trained, capsys):
+def test_train_gets_the_config_of_file_and_flags(file, trained, capsys):
   words = [
     'train',
     f'--config={file}:big',
@@ -32,14 +32,14 @@ def test_train_is_called_with_the_config_of_the_file_and_the_flags(file, trained
   )
 
 
-def test_a_wrong_setting_stops_before_training(file, trained, capsys):
+def test_wrong_setting_stops_before_training(file, trained, capsys):
   assert main.run(['train', f'--config={file}', '--config.optm.lr=3', '--workdir=there']) == 2
   assert "config: unknown field 'optm'. Did you mean 'optim'?" in capsys.readouterr().err
   assert not trained
 
 
 @pytest.mark.parametrize('debug', [False, True])
-def test_a_run_that_stopped_early_ends_with_its_own_status(file, trained, capsys, debug):
+def test_stopped_run_exits_with_its_status(file, trained, capsys, debug):
   trained.error = Stopped(PREEMPTED, 'step 3 is saved.')
   assert (
     main.run(['train', f'--config={file}', '--workdir=there', f'--debug={str(debug).lower()}'])
@@ -50,7 +50,7 @@ def test_a_run_that_stopped_early_ends_with_its_own_status(file, trained, capsys
   assert ('Traceback' in err) == debug
 
 
-def test_a_sample_stays_within_the_positions_and_the_words_there_are():
+def test_sample_stays_within_positions_and_vocabulary():
   vocabulary = Byte().learn(lambda split: iter(()))
   model = Model(Tokens(512), 16, (Segment((Block(Attention(2), Glu(16)),)),), Learned(8))
   text = train.write(

@@ -8,12 +8,12 @@ from tfm.core.errors import ConfigError
 from .kinds import Block, Mixer, Model, Rope, Run
 
 
-def test_a_config_that_can_be_is_returned():
+def test_validate_returns_a_valid_config():
   run = Run()
   assert config.validate(run) is run
 
 
-def test_all_violations_are_raised_together_with_their_paths():
+def test_all_violations_are_raised_with_their_paths():
   bad = Run(
     model=Model(d_model=0, blocks=(Block(Mixer(6, 4)), Block(), Block(Mixer(inner=Mixer(3, 2)))))
   )
@@ -26,7 +26,7 @@ def test_all_violations_are_raised_together_with_their_paths():
   ]
 
 
-def test_a_sentence_that_begins_with_a_path_inside_is_put_there():
+def test_violation_may_name_a_field_inside():
   @dataclasses.dataclass(frozen=True)
   class Fussy:
     mixer: Mixer = Mixer()
@@ -40,7 +40,7 @@ def test_a_sentence_that_begins_with_a_path_inside_is_put_there():
   assert str(e.value).splitlines() == ['mixer.heads: too few.', 'config: here: is no field.']
 
 
-def test_what_the_root_says_is_said_of_the_config():
+def test_violation_of_the_root_names_the_config():
   with pytest.raises(ConfigError, match=r'^config: d_model=0 is not positive'):
     config.validate(Model(0))
 
@@ -48,28 +48,28 @@ def test_what_the_root_says_is_said_of_the_config():
 @pytest.mark.parametrize(
   ('change', 'message'),
   [
-    ({'steps': 1.5}, 'steps: want int, got 1.5.'),
-    ({'steps': True}, 'steps: want int, got true.'),
-    ({'steps': '100'}, "steps: want int, got '100'."),
-    ({'model': Rope()}, 'model: want a Model, got rope.'),
-    ({'files': ['a']}, "files: want a tuple of str, got ['a']."),
-    ({'betas': (0.9,)}, 'betas: want a tuple (float, float), got (0.9,).'),
-    ({'schedule': 'cosine'}, 'schedule: want float or a relative position, got cosine.'),
-    ({'rules': {'F': 3}}, 'rules: want a mapping of str to str or none, got {F: 3}.'),
-    ({'model': Model(norm=Rope())}, 'model.norm: want a norm, got rope.'),
+    ({'steps': 1.5}, 'steps: is 1.5. Expected int.'),
+    ({'steps': True}, 'steps: is true. Expected int.'),
+    ({'steps': '100'}, "steps: is '100'. Expected int."),
+    ({'model': Rope()}, 'model: is rope. Expected a Model.'),
+    ({'files': ['a']}, "files: is ['a']. Expected a tuple of str."),
+    ({'betas': (0.9,)}, 'betas: is (0.9,). Expected a tuple (float, float).'),
+    ({'schedule': 'cosine'}, 'schedule: is cosine. Expected float or a relative position.'),
+    ({'rules': {'F': 3}}, 'rules: is {F: 3}. Expected a mapping of str to str or none.'),
+    ({'model': Model(norm=Rope())}, 'model.norm: is rope. Expected a norm.'),
   ],
 )
-def test_a_value_of_the_wrong_type_in_a_file_is_named(change, message):
+def test_value_of_the_wrong_type_is_named(change, message):
   with pytest.raises(ConfigError) as e:
     config.validate(Run(**change))
   assert str(e.value).splitlines()[0] == message
 
 
-def test_checks_are_not_asked_about_fields_of_the_wrong_type():
+def test_checks_skip_fields_of_the_wrong_type():
   with pytest.raises(ConfigError) as e:
     config.validate(Mixer(heads='6', kv_heads=4))
-  assert str(e.value) == "heads: want int, got '6'."
+  assert str(e.value) == "heads: is '6'. Expected int."
 
 
-def test_an_int_is_a_float():
+def test_int_is_accepted_as_float():
   config.validate(dataclasses.replace(Run(), lr=1, betas=(0, 1)))

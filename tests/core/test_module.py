@@ -24,7 +24,7 @@ class Scaled(Module):
     return x * self.param('scale', sharded(start, 'D'), x.shape, jnp.float32)
 
 
-def test_how_a_parameter_starts_is_asked_only_where_there_is_none():
+def test_initializer_is_skipped_for_existing_parameters():
   module = Scaled()
   variables = nn.unbox(module.init(jax.random.key(0), X))
   assert variables['params']['scale'].shape == (3,)
@@ -34,6 +34,6 @@ def test_how_a_parameter_starts_is_asked_only_where_there_is_none():
   assert STARTED == []
 
 
-def test_a_parameter_of_another_shape_is_refused():
+def test_parameter_of_another_shape_is_refused():
   with pytest.raises(errors.ScopeParamShapeError, match=r'scale'):
     Scaled().apply({'params': {'scale': np.ones(4, np.float32)}}, X)

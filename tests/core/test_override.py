@@ -14,36 +14,36 @@ def relatives(run: Run) -> list[object]:
   return [b.mixer.relative for b in run.model.blocks]
 
 
-def test_a_path_of_names_sets_one_field_and_leaves_the_rest():
+def test_path_of_names_sets_one_field():
   assert config.override(RUN, 'model.d_model', '128') == dataclasses.replace(
     RUN, model=Model(d_model=128)
   )
 
 
-def test_an_index_picks_one_element_from_either_end():
+def test_index_selects_an_element_from_either_end():
   first, last = (config.override(RUN, f'model.blocks.{i}.mixer.heads', '2') for i in (0, -1))
   assert [b.mixer.heads for b in first.model.blocks] == [2, 8]
   assert [b.mixer.heads for b in last.model.blocks] == [4, 2]
 
 
-def test_a_star_sets_every_element():
+def test_star_sets_every_element():
   run = config.override(RUN, 'model.blocks.*.mixer.heads', '2')
   assert [b.mixer.heads for b in run.model.blocks] == [2, 2]
 
 
-def test_two_dots_reach_every_depth():
+def test_two_dots_match_any_depth():
   assert relatives(config.override(RUN, 'model..relative', 'alibi')) == [Alibi(), Alibi()]
 
 
 @pytest.mark.parametrize(
   'path', ['..heads', '...heads', 'model..heads', 'model..mixer.heads', 'model..blocks.*..heads']
 )
-def test_two_dots_may_lead_and_may_be_followed_by_more(path):
+def test_two_dots_may_start_a_path_and_continue(path):
   run = config.override(RUN, path, '16')
   assert [b.mixer.heads for b in run.model.blocks] == [16, 16]
 
 
-def test_two_dots_find_a_field_inside_a_field_of_the_same_name():
+def test_two_dots_match_nested_fields_of_one_name():
   run = dataclasses.replace(RUN, model=Model(blocks=(Block(Mixer(inner=Mixer())),)))
   mixer = config.override(run, 'model..mixer.heads', '2').model.blocks[0].mixer
   assert (mixer.heads, mixer.inner.heads) == (2, 4)
@@ -52,7 +52,7 @@ def test_two_dots_find_a_field_inside_a_field_of_the_same_name():
   assert (mixer.heads, mixer.inner.heads, mixer.inner.inner.heads) == (4, 2, 2)
 
 
-def test_two_dots_do_not_look_into_what_they_have_just_put_there():
+def test_two_dots_skip_the_new_values():
   @dataclasses.dataclass(frozen=True)
   class Box:
     inner: 'Mixer | Box | None' = None
@@ -66,17 +66,17 @@ def test_two_dots_do_not_look_into_what_they_have_just_put_there():
   assert config.override(Box(), '..inner', '3') == Box(Box(Box(None, 3), 3))
 
 
-def test_two_dots_leave_alone_the_places_that_have_no_such_field():
+def test_two_dots_skip_places_without_the_field():
   assert relatives(config.override(RUN, 'model..relative.base', '7')) == [Rope(7.0), Alibi()]
 
 
-def test_two_dots_swap_the_parts_that_are_there_and_put_none_where_there_was_none():
+def test_two_dots_replace_existing_parts_only():
   run = config.override(RUN, 'model..norm', 'rms')
   assert [b.mixer.norm for b in run.model.blocks] == [None, None]
   assert {b.norm for b in run.model.blocks} == {run.model.norm} == {RMS()}
 
 
-def test_two_dots_put_a_part_where_there_was_none_if_there_was_none_anywhere_or_its_owner_is_named():
+def test_two_dots_add_parts_if_none_exists_or_owner_is_named():
   first = config.override(RUN, 'model.blocks..mixer.norm', 'rms')
   assert [b.mixer.norm for b in first.model.blocks] == [RMS(), RMS()]
   assert config.override(Mixer(inner=Mixer()), '..norm', 'rms') == Mixer(
@@ -84,18 +84,18 @@ def test_two_dots_put_a_part_where_there_was_none_if_there_was_none_anywhere_or_
   )
 
 
-def test_a_star_leaves_alone_the_elements_that_have_no_such_field():
+def test_star_skips_elements_without_the_field():
   assert relatives(config.override(RUN, 'model.blocks.*.mixer.relative.base', '7')) == [
     Rope(7.0),
     Alibi(),
   ]
 
 
-def test_a_part_chosen_by_name_has_its_defaults_and_not_what_stood_there():
+def test_part_chosen_by_name_has_default_fields():
   assert relatives(config.override(RUN, 'model..relative', 'rope')) == [Rope(), Rope()]
 
 
-def test_a_part_is_chosen_and_its_fields_set_in_one_command():
+def test_part_and_its_fields_are_set_in_one_command():
   settings = [
     ('model..relative', 'rope'),
     ('model..relative.base', '5'),
@@ -111,20 +111,20 @@ def test_later_settings_win():
   assert (run.model.blocks[0].norm, run.model.norm) == (Norm(0.1), RMS(0.1))
 
 
-def test_one_path_set_twice_must_be_set_to_the_same():
+def test_path_set_to_two_values_is_an_error():
   assert config.resolve(RUN, [('steps', '5'), ('steps', '5')]).config.steps == 5
   with pytest.raises(
-    ConfigError, match=r"steps: set twice, to '5' and to '6'\. Expected one of them\."
+    ConfigError, match=r"steps: set twice, to '5' and to '6'\. Expected one value\."
   ):
     config.resolve(RUN, [('steps', '5'), ('lr', '1'), ('steps', '6')])
 
 
-def test_two_spellings_of_one_path_are_one_path():
+def test_spellings_of_one_path_are_equal():
   with pytest.raises(ConfigError, match='set twice'):
     config.resolve(RUN, [('..heads', '5'), ('...heads', '6')])
 
 
-def test_a_mapping_is_set_by_key_and_takes_new_ones():
+def test_mapping_is_set_by_key_and_accepts_new_keys():
   run = config.override(config.override(RUN, 'rules', '{F: tensor, D: none}'), 'rules.D', 'fsdp')
   assert config.override(run, 'rules.V', 'tensor').rules == {
     'F': 'tensor',
@@ -134,17 +134,17 @@ def test_a_mapping_is_set_by_key_and_takes_new_ones():
   assert config.override(run, 'rules.*', 'none').rules == {'F': None, 'D': None}
 
 
-def test_a_value_class_is_set_by_its_fields_its_own_text_or_to_its_default():
+def test_dataclass_is_set_by_fields_text_or_default():
   assert config.override(RUN, 'mesh.tensor', '2').mesh == Mesh(-1, 2)
   assert config.override(RUN, 'mesh', '2x4').mesh == Mesh(2, 4)
   assert config.override(RUN, 'limits', 'Limits').limits == Limits()
 
 
-def test_an_element_of_a_tuple_is_parsed_by_its_own_type():
+def test_tuple_elements_are_parsed_by_their_types():
   assert config.override(RUN, 'betas.1', '1').betas == (0.9, 1.0)
 
 
-def test_what_a_class_refuses_when_it_is_made_is_a_config_error():
+def test_error_of_post_init_is_a_config_error():
   @dataclasses.dataclass(frozen=True)
   class Even:
     n: int = 0
@@ -162,16 +162,16 @@ def test_what_a_class_refuses_when_it_is_made_is_a_config_error():
   [
     ('modle.d_model', '1', "config: unknown field 'modle'. Did you mean 'model' or 'mode"),
     ('model.d_modle', '1', "model: unknown field 'd_modle'. Did you mean 'd_model'? Known: blocks, d_model, norm."),
-    ('model.relative', 'rope', 'It stands deeper, at model.blocks.0.mixer.relative: reach every one with model..relat'),
+    ('model.relative', 'rope', 'The field exists at model.blocks.0.mixer.relative; model..relative sets all of them.'),
     ('..relativ', 'rope', "..relativ: unknown field 'relativ'. Did you mean 'relative'? Nearest of 25 known: relative, "),
     ('model.blocks.2.norm', 'rms', "model.blocks: no element '2'. Expected an index below 2 or *."),
     ('model.blocks.-3.norm', 'rms', "model.blocks: no element '-3'. Expected an index below 2 or *."),
-    ('model.blocks.norm', 'rms', 'reach every one with model.blocks..norm.'),
+    ('model.blocks.norm', 'rms', 'model.blocks..norm sets all of them.'),
     ('files.0', 'x', "files: no element '0'. Expected nothing: the tuple is empty."),
-    ('steps.few', '1', "steps: is '100' and has no field 'few'."),
-    ('model..inner.heads', '1', "does not fit any of 2 places. model.blocks.0.mixer.inner: is 'none' and has no field"),
-    ('model.blocks.1.mixer.relative.base', '1', "model.blocks.1.mixer.relative=alibi: no field 'base', nor any."),
-    ('model.blocks.1.mixer.relative.base', '1', 'Field of: rope; choose one first, as model.blocks.1.mixer.relative=r'),
+    ('steps.few', '1', "steps: is '100', which has no field 'few'."),
+    ('model..inner.heads', '1', "does not fit any of 2 places. model.blocks.0.mixer.inner: is 'none', which has no field"),
+    ('model.blocks.1.mixer.relative.base', '1', "model.blocks.1.mixer.relative=alibi: has no fields, and 'base' is unknown."),
+    ('model.blocks.1.mixer.relative.base', '1', 'It is a field of rope; set model.blocks.1.mixer.relative=rope first.'),
     ('model..relative.bass', '1', "model.blocks.0.mixer.relative=rope: unknown field 'bass'. Did you mean 'base'? Kno"),
     ('model.blocks.*.relative', 'rope', "model.blocks.*.relative: does not fit any of 2 places. model.blocks.0: unkno"),
     ('rules.*', 'x', 'rules.*: does not fit any of 0 places.'),
@@ -181,13 +181,13 @@ def test_what_a_class_refuses_when_it_is_made_is_a_config_error():
     ('model..0', '1', "model..0: '..' finds fields by name, got '0'. Expected a name after it."),
   ],
 )  # fmt: skip
-def test_a_path_that_leads_nowhere_says_what_is_there(path, text, message):
+def test_unknown_path_error_lists_near_names(path, text, message):
   with pytest.raises(ConfigError) as e:
     config.override(RUN, path, text)
   assert message.removesuffix("' or 'mode") in str(e.value)
 
 
-def test_the_same_complaint_of_many_layers_is_made_once():
+def test_repeated_errors_of_layers_are_listed_once():
   run = dataclasses.replace(RUN, model=Model(blocks=(Block(),) * 40))
   with pytest.raises(ConfigError) as e:
     config.override(run, '..norm.epsilon', '1')

@@ -36,7 +36,7 @@ NESTED = {
 
 
 @pytest.mark.parametrize('want', SCALARS, ids=str)
-def test_scalars_read_back_as_they_were_written(want):
+def test_scalars_round_trip_through_text(want):
   @QUICK
   @given(SCALARS[want])
   def check(value):
@@ -48,7 +48,7 @@ def test_scalars_read_back_as_they_were_written(want):
 
 
 @pytest.mark.parametrize('want', NESTED, ids=str)
-def test_tuples_unions_and_mappings_read_back_as_they_were_written(want):
+def test_tuples_unions_and_mappings_round_trip_through_text(want):
   @QUICK
   @given(NESTED[want])
   def check(value):
@@ -59,7 +59,7 @@ def test_tuples_unions_and_mappings_read_back_as_they_were_written(want):
 
 @QUICK
 @given(trees.RUNS)
-def test_every_config_reads_back_as_it_was_written(run):
+def test_every_config_round_trips_through_text(run):
   assert parse(Run, text_of(run)) == run
 
 
@@ -108,7 +108,7 @@ def test_every_config_reads_back_as_it_was_written(run):
     (tuple, '1, a', (1, 'a')),
   ],
 )
-def test_text_is_read_by_the_declared_type(want, text, value):
+def test_text_is_parsed_by_the_declared_type(want, text, value):
   got = parse(want, text)
   assert got == value
   assert type(got) is type(value)
@@ -117,18 +117,18 @@ def test_text_is_read_by_the_declared_type(want, text, value):
 @pytest.mark.parametrize(
   ('want', 'text', 'message'),
   [
-    (int, '1.5', "at: want int, got '1.5'."),
-    (int, '4.0', "at: want int, got '4.0'."),
-    (int, 'true', "at: want int, got 'true'."),
-    (int, '1e999999999', "at: want int, got '1e999999999'."),
-    (int, 'inf', "at: want int, got 'inf'."),
-    (float, 'fast', "at: want float, got 'fast'."),
-    (bool, '1', "at: want bool, got '1'."),
-    (int | None, 'few', "at: want int or none, got 'few'."),
-    (type(None), '1', "at: want none, got '1'."),
-    (tuple[int, ...], '1,x', "at.1: want int, got 'x'."),
-    (tuple[float, float], '1', "at: want a tuple (float, float), got '1'."),
-    (Mapping[str, int], 'a', "at: want a mapping of str to int, got 'a'."),
+    (int, '1.5', "at: is '1.5'. Expected int."),
+    (int, '4.0', "at: is '4.0'. Expected int."),
+    (int, 'true', "at: is 'true'. Expected int."),
+    (int, '1e999999999', "at: is '1e999999999'. Expected int."),
+    (int, 'inf', "at: is 'inf'. Expected int."),
+    (float, 'fast', "at: is 'fast'. Expected float."),
+    (bool, '1', "at: is '1'. Expected bool."),
+    (int | None, 'few', "at: is 'few'. Expected int or none."),
+    (type(None), '1', "at: is '1'. Expected none."),
+    (tuple[int, ...], '1,x', "at.1: is 'x'. Expected int."),
+    (tuple[float, float], '1', "at: is '1'. Expected a tuple (float, float)."),
+    (Mapping[str, int], 'a', "at: is 'a'. Expected a mapping of str to int."),
     (
       Literal['even', 'odd'],
       'evn',
@@ -144,42 +144,41 @@ def test_text_is_read_by_the_declared_type(want, text, value):
     (
       float | Relative,
       'rop',
-      "at: want float or a relative position, got 'rop'. As a part: unknown relative positi",
+      "at: is 'rop'. Expected float or a relative position. As a part: unknown relative positi",
     ),
-    (Rope, 'alibi', "at: want a Rope, got 'alibi'."),
-    (Mesh, 'wide', "at: want a Mesh, got 'wide'."),
+    (Rope, 'alibi', "at: is 'alibi'. Expected a Rope."),
+    (Mesh, 'wide', "at: is 'wide'. Expected a Mesh."),
     (
       Limits,
       '3',
-      "at: want a Limits, got '3'. Set its fields, or write Limits for the default ones or "
-      'Limits(field=v',
+      "at: is '3'. Expected Limits for default fields, or Limits(field=v",
     ),
     (
       Relative,
       'rope(bass=1)',
       "at=rope: unknown field 'bass'. Did you mean 'base'? Known: base, layout.",
     ),
-    (Relative, 'rope(1)', "at: want rope(field=value), got '1'."),
+    (Relative, 'rope(1)', "at: is '1'. Expected rope(field=value)."),
     (Relative, 'rope(base=1, base=2)', 'at=rope: base is given twice. Expected it once.'),
-    (Relative, 'rope(base=x)', "at.base: want float, got 'x'."),
+    (Relative, 'rope(base=x)', "at.base: is 'x'. Expected float."),
     (Relative, 'rop(base=1)', "at: unknown relative position 'rop'. Did you mean 'rope'?"),
-    (list[int], '3', 'at: cannot be set by text. Its type is list[int]'),
+    (list[int], '3', 'at: cannot be set by a flag, since its type is list[int]'),
   ],
 )
-def test_text_of_another_type_says_what_was_wanted(want, text, message):
+def test_text_of_another_type_names_the_expected_type(want, text, message):
   with pytest.raises(ConfigError) as e:
     parse(want, text, 'at')
   assert message in str(e.value)
 
 
-def test_a_part_shows_only_the_fields_that_are_not_at_their_defaults():
+def test_text_of_a_part_omits_default_fields():
   assert text_of(Rope()) == 'rope'
   assert text_of(Rope(5e5)) == 'rope(base=500000.0)'
   assert text_of(Given('x y')) == "given(table_path='x y')"
   assert text_of((Norm(), Limits(0.5))) == '(layer, Limits(low=0.5))'
 
 
-def test_a_part_on_no_row_shows_its_class():
+def test_text_of_a_part_outside_tables_is_its_class():
   @dataclasses.dataclass(frozen=True)
   class Loose(Norm):
     pass

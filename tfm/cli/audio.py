@@ -18,9 +18,7 @@ from tfm.hub.speech import multilingual
 
 
 class Transcript(NamedTuple):
-  """The text of a recording, and its language (None: the model has one only, or it was not
-  detected).
-  """
+  """The text of a recording; `language` is None if the model has one only or did not detect it."""
 
   path: str
   text: str
@@ -37,26 +35,26 @@ def transcripts(
 ) -> Iterator[Transcript]:
   """Yield the text of each recording.
 
-  A recording longer than the processor's window (30 seconds for Whisper) is cut into windows that
-  are read one by one, so a word on a cut may be lost.
+  A recording longer than the processor's window (30 seconds for Whisper) is split into windows. A
+  word at a boundary may be lost.
 
   Args:
-    m: the model, its parameters prepared for decoding.
-    folder: where it was loaded from.
-    paths: the recordings. Another sampling rate than the model's is converted.
-    language, task: see `tfm.hub.speech.decoder_prompt`. Without a language a multilingual model
-      detects it in the first window.
-    options: of `tfm.generate`.
+    m: The model, its parameters prepared for decoding.
+    folder: Its folder, for errors.
+    paths: The recordings. They are resampled to the model's rate.
+    language: The language; None lets a multilingual model detect it in the first window.
+    task: 'transcribe' or 'translate'; None is the model's default.
+    options: Options of `tfm.generate`.
 
   Raises:
-    UserError: the model reads no audio, or a file cannot be read.
+    UserError: The model reads no audio, or a file cannot be read.
   """
   processor: Any = m.processor
   if not isinstance(processor, AudioProcessor):
     raise errors.UserError(
-      f'--audio: {folder} configures no audio processor. Expected a model of speech.'
+      f'--audio: {folder} configures no audio processor. Expected a speech model.'
     )
-  read: Any = processor  # its call has other keywords in each class
+  read: Any = processor  # keywords differ by class
   clips = [_windows(path, processor) for path in paths]
   fields = m.files.json(GENERATION)
   detects = language is None and multilingual(fields)
@@ -76,7 +74,7 @@ def transcripts(
 
 
 def _windows(path: str, processor: AudioProcessor) -> list[np.ndarray]:
-  """Return a recording at the model's sampling rate, cut to the windows that the processor takes."""
+  """Return a recording at the model's sampling rate, in windows of the processor's length."""
   clip, rate = read_audio(Path(path))
   clip = clip if rate == processor.sampling_rate else resample(clip, rate, processor.sampling_rate)
   seconds = getattr(processor, 'chunk_length', None)

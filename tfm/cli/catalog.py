@@ -1,4 +1,4 @@
-"""What there is to choose from: the parts of every kind and the published models, as sheets."""
+"""The parts of every kind and the published models, as sheets."""
 
 from collections.abc import Iterator
 import importlib
@@ -13,7 +13,7 @@ from tfm.core.text import text_of
 
 
 def tables() -> dict[str, Table]:
-  """Every table of parts, by the package that holds it; a new kind is found by being there."""
+  """Return every table of parts in the package, by the name of its module."""
   found = {}
   for name in _packages():
     table = getattr(importlib.import_module(name), 'TABLE', None)
@@ -25,11 +25,11 @@ def tables() -> dict[str, Table]:
 
 
 def parts() -> list[Sheet]:
-  """A sheet for each kind: the name a flag gives, what it is, its fields with their defaults."""
+  """Return a sheet for each kind: names of parts, descriptions, and fields with defaults."""
   return [
     Sheet(
       f'{table.kind} (`{package}`)',
-      ('name', 'what it is', 'fields'),
+      ('name', 'description', 'fields'),
       tuple((name, _about(cls), _fields(cls)) for name, cls in sorted(table.items())),
     )
     for package, table in tables().items()
@@ -37,7 +37,7 @@ def parts() -> list[Sheet]:
 
 
 def zoo() -> Sheet:
-  """The published models, oldest family first."""
+  """Return the published models, by family."""
   from tfm.model import spec
   from tfm.zoo import TABLE
 
@@ -62,17 +62,18 @@ def _packages() -> Iterator[str]:
 
 
 def _about(cls: type) -> str:
-  said = cls.__doc__ or ''
-  # A dataclass without a docstring is given its signature for one.
-  if said.startswith(f'{cls.__name__}('):
+  """Return the first sentence of a class's docstring."""
+  text = cls.__doc__ or ''
+  # A dataclass without a docstring gets its signature as docstring.
+  if text.startswith(f'{cls.__name__}('):
     return ''
-  return re.split(r'(?<=\.)\s+(?=[A-Z`])', ' '.join(said.partition('\n\n')[0].split()))[0]
+  return re.split(r'(?<=\.)\s+(?=[A-Z`])', ' '.join(text.partition('\n\n')[0].split()))[0]
 
 
 def _fields(cls: type) -> str:
   defaults = {name: nodes.default(cls, name) for name in nodes.hints(cls)}
-  said = (
+  texts = (
     name if v is nodes.MISSING else f'{name}={text_of(v, inner=True)}'
     for name, v in defaults.items()
   )
-  return ', '.join(said)
+  return ', '.join(texts)

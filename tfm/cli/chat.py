@@ -14,24 +14,21 @@ Reply = Callable[[Loaded, Sequence[int]], Iterator[str]]
 def converse(
   m: Loaded, prompts: Sequence[str], fields: Mapping[str, Any], reply: Reply, as_json: bool
 ) -> None:
-  """Print the reply to each prompt; without prompts, hold a conversation with whoever types.
+  """Print the reply to each prompt; without prompts, hold a conversation.
 
   Args:
     m: The model, its parameters prepared for decoding.
-    prompts: Messages, each of a conversation of its own. Without any, the message is what stands on
-      the standard input, or each line that is typed at a terminal.
-    fields: `system` (a text or None), and the arguments `tools` and `variables` of
-    `Loaded.chat_prompt`.
+    prompts: Messages, each of a separate conversation. Without any, the message is the standard
+      input, or each line typed at a terminal.
+    fields: `system` (a text or None), and `tools` and `variables` as in `Loaded.chat_prompt`.
     reply: Generates a reply.
     as_json: Whether to print a JSON object per reply.
 
   Raises:
-    UserError: the model has no chat template, or the template refuses the messages.
+    UserError: The model has no chat template, or the template rejects the messages.
   """
-  system, arguments = (
-    fields['system'],
-    {name: value for name, value in fields.items() if name != 'system'},
-  )
+  system = fields['system']
+  arguments = {name: value for name, value in fields.items() if name != 'system'}
   before = [] if system is None else [{'role': 'system', 'content': system}]
   if not prompts and sys.stdin.isatty():
     _talk(m, before, arguments, reply)
@@ -48,7 +45,7 @@ def converse(
 def _talk(
   m: Loaded, messages: list[dict[str, str]], arguments: Mapping[str, Any], reply: Reply
 ) -> None:
-  """Answer each line that is typed, until the end of the input (Ctrl-D) or an empty line."""
+  """Answer each typed line, until an empty line or the end of the input (Ctrl-D)."""
   print('Type a message. An empty line ends the conversation.')
   while True:
     try:
@@ -64,7 +61,7 @@ def _talk(
 
 
 def _print(pieces: Iterator[str]) -> str:
-  """Print a reply while it grows, and return it."""
+  """Print a reply piece by piece, and return it."""
   text = ''
   for piece in pieces:
     print(piece, end='', flush=True)

@@ -1,6 +1,4 @@
-"""`FILE[:ARG]` to the config it names: a path anywhere, or the name of a config that comes with the
-package.
-"""
+"""Load a config from `FILE[:ARG]`, a path or the name of a config that comes with the package."""
 
 from collections.abc import Callable
 import importlib.util
@@ -18,25 +16,35 @@ _PACKAGE = Path(tfm.__file__).parent
 
 
 def load(named: str, flag: str = '--config', package: Path = _PACKAGE) -> Any:
-  """What `get_config(ARG)` of the file returns, a frozen dataclass; without `:ARG` it is called
-  with nothing.
+  """Return the config of a file, by its `get_config(ARG)`, or `get_config()` without ARG.
 
-  Raises: ConfigError, also for whatever goes wrong inside the file.
+  Args:
+    named: `FILE[:ARG]`.
+    flag: The flag that named it, for errors.
+    package: The folder of the package, which has the configs that come with it.
+
+  Returns:
+    A frozen dataclass.
+
+  Raises:
+    ConfigError: There is no such file, or an error occurs in it.
   """
   name, _, arg = named.partition('.py:') if '.py:' in named else named.partition(':')
   path = find(f'{name}.py' if '.py:' in named else name, flag, package)
   get_config = _call(path, _module, path, zlib.crc32(str(path).encode())).__dict__.get('get_config')
   if not callable(get_config):
     raise errors.ConfigError(
-      f'{path}: has no function get_config. Expected one that returns an experiment.'
+      f'{path}: has no function get_config. Expected a function that returns an experiment.'
     )
-  given = [arg] if ':' in named else []
+  args = [arg] if ':' in named else []
   try:
-    inspect.signature(get_config).bind(*given)
+    inspect.signature(get_config).bind(*args)
   except TypeError:
-    wanted = f'no argument, got {arg!r}' if given else f'an argument: {flag}={named}:ARG'
-    raise errors.ConfigError(f'{path}: get_config takes {wanted}.') from None
-  cfg = _call(path, get_config, *given)
+    expected = f'no argument after :, given {arg!r}' if args else f'{flag}={named}:ARG'
+    raise errors.ConfigError(
+      f'{path}: get_config takes {"no" if args else "an"} argument. Expected {expected}.'
+    ) from None
+  cfg = _call(path, get_config, *args)
   frozen = getattr(cfg, '__dataclass_params__', None)
   if isinstance(cfg, type) or frozen is None or not frozen.frozen:
     raise errors.ConfigError(
@@ -46,26 +54,22 @@ def load(named: str, flag: str = '--config', package: Path = _PACKAGE) -> Any:
 
 
 def shipped(package: Path = _PACKAGE) -> dict[str, Path]:
-  """The configs that come with the package, by name: those of the source checkout, or those in the
-  wheel.
-  """
+  """Return the configs that come with the package, by name, from the checkout or the wheel."""
   checkout = package.parent / 'configs'
   folder = checkout if (package.parent / 'pyproject.toml').exists() else package / '_configs'
   return {path.stem: path for path in sorted(folder.glob('*.py')) if not path.stem.startswith('_')}
 
 
 def find(name: str, flag: str = '--config', package: Path = _PACKAGE) -> Path:
-  """The file that `name` means: the path itself if there is one, else the shipped config of that
-  name.
-  """
+  """Return the file at path `name`, or else the config of that name that comes with the package."""
   known = shipped(package)
-  wanted = f'Want {flag}=FILE[:ARG], a path or one of: {", ".join(known) or "none shipped"}.'
+  expected = f'Expected {flag}=FILE[:ARG], a path, or a name: {", ".join(known) or "none shipped"}.'
   if not name:
-    raise errors.ConfigError(f'{flag}: is missing. {wanted}')
+    raise errors.ConfigError(f'{flag}: is missing. {expected}')
   if Path(name).is_file():
     return Path(name)
   if Path(name).is_dir():
-    raise errors.ConfigError(f'{flag}: {name} is a directory. {wanted}')
+    raise errors.ConfigError(f'{flag}: {name} is a directory. {expected}')
   short = name.removeprefix('configs/').removesuffix('.py')
   if short not in known:
     raise errors.ConfigError(
@@ -75,17 +79,19 @@ def find(name: str, flag: str = '--config', package: Path = _PACKAGE) -> Path:
 
 
 def _module(path: Path, number: int) -> Any:
-  # A number keeps apart files of one name; dataclasses look their module up while it is being made.
+  # The number distinguishes files with one name. Dataclasses look up their module while it loads.
   spec = importlib.util.spec_from_file_location(f'_config_{path.stem}_{number:08x}', path)
   if spec is None or spec.loader is None:
-    raise errors.ConfigError(f'{path}: is no Python file. Expected one with a function get_config.')
+    raise errors.ConfigError(
+      f'{path}: is not a Python file. Expected a file with a function get_config.'
+    )
   sys.modules[spec.name] = module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   return module
 
 
 def _call(path: Path, function: Callable[..., Any], *args: Any) -> Any:
-  """What the function returns; an error inside the config file is told by its line there."""
+  """Call a function of a config file; errors name the line of the file."""
   try:
     return function(*args)
   except errors.UserError as e:

@@ -1,14 +1,12 @@
-"""Write a published model as a checkpoint of tfm, or a checkpoint of tfm as a folder for Hugging
-Face transformers.
+"""Convert between tfm checkpoints and Hugging Face folders.
 
-tfm convert --input=all-MiniLM-L6-v2 --output=minilm
-tfm convert --input=runs/1 --output=published/1
-tfm convert --input=runs/1 --output=published/1 --architecture=MistralForCausalLM --dtype=bfloat16
-tfm convert --input=Llama-3.2-1B --adapter=lora --output=merged --to=hf      # an adapter merged into its base
-tfm convert --input=runs/lora --output=adapter --to=peft --base=Llama-3.2-1B
+Examples:
+  tfm convert --input=all-MiniLM-L6-v2 --output=minilm     # to tfm
+  tfm convert --input=runs/1 --output=published            # to Hugging Face
+  tfm convert --input=Llama-3.2-1B --adapter=lora --output=merged --to=hf
+  tfm convert --input=runs/lora --output=lora --to=peft --base=Llama-3.2-1B
 
-Tokenizer, chat template, generation settings and model card are kept byte for byte.
-"""
+Tokenizer, chat template, settings and model card are copied byte for byte."""
 
 from absl import flags
 
@@ -16,40 +14,38 @@ from tfm.cli import flags as command
 
 FLAGS = command.new()
 INPUT = flags.DEFINE_string(
-  'input', None, 'a published folder, or a --workdir.', required=True, flag_values=FLAGS
+  'input', None, 'a published folder, or the --workdir of a run', required=True, flag_values=FLAGS
 )
-OUTPUT = flags.DEFINE_string(
-  'output', None, 'the folder to write, a new one.', required=True, flag_values=FLAGS
-)
+OUTPUT = flags.DEFINE_string('output', None, 'the new folder', required=True, flag_values=FLAGS)
 DTYPE = flags.DEFINE_enum(
   'dtype',
   None,
   ['float32', 'bfloat16', 'float16'],
-  'of the parameters; by default as they are.',
+  'the dtype of the parameters; by default unchanged',
   flag_values=FLAGS,
 )
 TO = flags.DEFINE_enum(
   'to',
   None,
   ['hf', 'tfm', 'peft'],
-  'what to write; by default what the input is not.',
+  'the format; by default the other one',
   flag_values=FLAGS,
 )
 ARCHITECTURE = flags.DEFINE_string(
   'architecture',
   None,
-  'the class of transformers to write for, where several fit.',
+  '--to=hf: the class of transformers, where several fit',
   flag_values=FLAGS,
 )
 BASE = flags.DEFINE_string(
-  'base', None, '--to=peft: the model that the adapter was trained on.', flag_values=FLAGS
+  'base', None, '--to=peft: the model that the adapter was trained on', flag_values=FLAGS
 )
 ADAPTER = command.define_adapter(FLAGS)
 IGNORED = command.define_ignored(FLAGS)
 
 
 def main() -> None:
-  """Read a model, write it, and print what was written."""
+  """Read a model, write it, and print its path."""
   from tfm import hub
   from tfm.core import errors
   from tfm.core.newfolder import check_new
@@ -60,18 +56,18 @@ def main() -> None:
   to = TO.value or ('tfm' if published else 'hf')
   if to == 'tfm' and ARCHITECTURE.value:
     raise errors.UserError(
-      '--architecture: names a class of transformers. Expected --to=hf with it.'
+      f'--architecture: {ARCHITECTURE.value} is a class of transformers. Expected --to=hf.'
     )
   base = BASE.value or ''
   if (to == 'peft') != bool(base):
     raise errors.UserError(
-      '--base: names the base model of an adapter. Expected it together with --to=peft.'
+      '--base: is the base model of an adapter. Expected both --base and --to=peft.'
     )
   m = hub.load(INPUT.value, dtype=DTYPE.value, ignore=IGNORED.value, adapter=ADAPTER.value)
   size = f'{count_params(m.spec):,} parameters'
   if to == 'tfm':
     hub.save(m.spec, m.params, OUTPUT.value, tokenizer=m.tokenizer, files=m.files)
-    print(f'{OUTPUT.value}: a checkpoint of tfm, {size}. tfm.load({OUTPUT.value!r}) reads it.')
+    print(f'{OUTPUT.value}: a tfm checkpoint, {size}. tfm.load({OUTPUT.value!r}) reads it.')
     return
   if to == 'peft':
     name = hub.export_peft(

@@ -1,11 +1,12 @@
 """Score a model on held-out data, with the metrics of its task.
 
+Examples:
   tfm eval --checkpoint=runs/1
-  tfm eval --checkpoint=runs/1 --config.data.batch=64 --config.attend=dense --batches=10
-  tfm eval --checkpoint=Llama-3.2-1B --config.data='text(files=a.txt, val_tail=0)' --split=train    # a published folder
+  tfm eval --checkpoint=runs/1 --config.data.batch=64 --batches=10
+  tfm eval --checkpoint=Llama-3.2-1B --split=train \\
+    --config.data='text(files=a.txt, val_tail=0)'
 
---config.PATH=VALUE changes the experiment of the checkpoint. Its model and tokenizer cannot change.
-"""
+--config.PATH=VALUE changes the experiment, but not its model or tokenizer."""
 
 import json
 
@@ -17,18 +18,18 @@ from tfm.core import errors
 FLAGS = command.new()
 CHECKPOINT = flags.DEFINE_string(
   'checkpoint', None,
-  'the --workdir of a training run, one checkpoint of it, or a published folder.', required=True,
+  'a --workdir, one checkpoint, or a published folder', required=True,
   flag_values=FLAGS,
 )  # fmt: skip
-SPLIT = flags.DEFINE_string('split', 'val', 'the split: val or train.', flag_values=FLAGS)
+SPLIT = flags.DEFINE_string('split', 'val', 'the split: val or train', flag_values=FLAGS)
 BATCHES = flags.DEFINE_integer(
   'batches',
   None,
-  'evaluate only this many batches, spread over the split.',
+  'only this many batches, spread over the split',
   lower_bound=1,
   flag_values=FLAGS,
 )
-JSON = flags.DEFINE_bool('json', False, 'print one JSON object.', flag_values=FLAGS)
+JSON = flags.DEFINE_bool('json', False, 'print one JSON object', flag_values=FLAGS)
 ADAPTER = command.define_adapter(FLAGS)
 IGNORED = command.define_ignored(FLAGS)
 CONFIG = command.define_config(FLAGS)
@@ -38,7 +39,7 @@ def main() -> None:
   """Print the metrics."""
   if CONFIG.file:
     raise errors.UserError(
-      '--config: a checkpoint has its config in it. Expected --config.PATH=VALUE for changes.'
+      f'--config: is {CONFIG.file!r}, but checkpoints have configs. Expected --config.PATH=VALUE.'
     )
   from tfm.hub import load
   from tfm.train.evaluate import evaluate_checkpoint

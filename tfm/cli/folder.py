@@ -1,4 +1,4 @@
-"""A model in a folder as sheets: what it is, how it generates, its parts and its cost."""
+"""A model in a folder as sheets: files, generation settings, layers and cost."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,18 +15,18 @@ def sheets(path: str, cache: Cache, ignore: Sequence[str] = ()) -> list[Sheet]:
 
   Args:
     path: The folder.
-    cache: How tokens are kept while decoding, for the memory that it needs.
-    ignore: Unknown fields of its config to leave out.
+    cache: The kind of cache, for its memory.
+    ignore: Unknown fields of its config to ignore.
 
   Raises:
-    UserError: there is no model.
+    UserError: The folder holds no model.
   """
   m = describe(path, ignore)
   data, precision = getattr(m.experiment, 'data', None), getattr(m.experiment, 'precision', None)
   values = m.files.json(CONFIG)
-  own = getattr(precision, 'compute', 'bfloat16')
-  dtype = str(values.get('dtype') or values.get('torch_dtype') or own)
-  about = Sheet('folder', ('what', 'value'), tuple(_about(path, m)))
+  computed = getattr(precision, 'compute', 'bfloat16')
+  dtype = str(values.get('dtype') or values.get('torch_dtype') or computed)
+  about = Sheet('folder', ('field', 'value'), tuple(_about(path, m)))
   costs = layers.sheets(m.spec, getattr(data, 'length', None), dtype, cache)
   return [about, *_settings(m), *costs]
 
@@ -48,7 +48,7 @@ def _about(path: str, m: Loaded) -> Iterator[tuple[str, str]]:
 
 
 def _settings(m: Loaded) -> Iterator[Sheet]:
-  """Yield how the folder wants text to be generated; nothing for a model that generates none."""
+  """Yield the generation settings of the folder, if the model has a language-model head."""
   if m.spec.lm is None:
     return
   try:

@@ -1,14 +1,11 @@
-"""Continue prompts, hold a conversation, or transcribe recordings, and print the text.
+"""Continue prompts, chat, or transcribe recordings.
 
-tfm generate --checkpoint=runs/1 --prompt='def ' --max_new_tokens=64 --temperature=0.8
-tfm generate --checkpoint=runs/1 --prompt_file=a.txt --prompt_file=b.txt --stop='class ' --json
-tfm generate --checkpoint=Qwen2.5-0.5B-Instruct --chat --prompt='What is the capital of France?'
-tfm generate --checkpoint=Qwen2.5-0.5B-Instruct --chat                                  # a conversation
-tfm generate --checkpoint=runs/1 --prompt='def ' --temperature=0 --draft=runs/small --draft_tokens=4
-tfm generate --checkpoint=whisper-tiny.en --audio=a.wav --audio=b.wav
+Examples:
+  tfm generate --checkpoint=runs/1 --prompt='def ' --temperature=0.8
+  tfm generate --checkpoint=Qwen2.5-0.5B-Instruct --chat
+  tfm generate --checkpoint=whisper-tiny.en --audio=a.wav
 
-A published folder's own settings (end tokens, sampling, beams) are the defaults; flags replace
-them."""
+A published folder's settings (end tokens, sampling, beams) are the defaults."""
 
 from collections.abc import Iterable, Iterator, Sequence
 import itertools
@@ -27,140 +24,109 @@ if TYPE_CHECKING:
   from tfm.hub import Loaded
 
 FLAGS = command.new()
+FLAGS.group('Input')
 CHECKPOINT = flags.DEFINE_string(
-  'checkpoint',
-  None,
-  'the --workdir of a training run, or a published folder.',
-  required=True,
+  'checkpoint', None, 'the --workdir of a run, or a published folder', required=True,
   flag_values=FLAGS,
-)
+)  # fmt: skip
 PROMPT = flags.DEFINE_multi_string(
-  'prompt', [], 'text to go on from; may be given again.', flag_values=FLAGS
+  'prompt', [], 'a text to continue; repeat for more', flag_values=FLAGS
 )
 PROMPT_FILE = flags.DEFINE_multi_string(
-  'prompt_file', [], 'a file of it; may be given again.', flag_values=FLAGS
-)
-AUDIO = flags.DEFINE_multi_string(
-  'audio',
-  [],
-  'a recording to transcribe (wave, or what soundfile reads); may be given again.',
-  flag_values=FLAGS,
-)
-LANGUAGE = flags.DEFINE_string(
-  'language',
-  None,
-  'of the recordings, such as en; a multilingual model detects it by default.',
-  flag_values=FLAGS,
-)
-TASK = flags.DEFINE_string(
-  'task',
-  None,
-  'of a multilingual model of speech: transcribe, or translate to English.',
-  flag_values=FLAGS,
+  'prompt_file', [], 'a file with a prompt; repeat for more', flag_values=FLAGS
 )
 CHAT = flags.DEFINE_bool(
-  'chat', False,
-  'treat each prompt as a message to a chat model; without a prompt, hold a conversation.',
-  flag_values=FLAGS,
-)  # fmt: skip
-SYSTEM = flags.DEFINE_string('system', None, '--chat: the system message.', flag_values=FLAGS)
-TOOLS = flags.DEFINE_string(
-  'tools',
-  None,
-  '--chat: a JSON file with a list of the functions that the model may call.',
-  flag_values=FLAGS,
+  'chat', False, 'treat prompts as chat messages; without any, converse', flag_values=FLAGS
 )
-VARIABLES = flags.DEFINE_string(
-  'template_variables', None,
-  '--chat: a JSON object of further variables of the chat template, such as '
-  '{"enable_thinking": false}.', flag_values=FLAGS,
-)  # fmt: skip
-IGNORE = flags.DEFINE_multi_string(
-  'ignore_settings', [],
-  'a setting of the folder that tfm does not support, to be left out; may be given again.',
-  flag_values=FLAGS,
-)  # fmt: skip
+AUDIO = flags.DEFINE_multi_string(
+  'audio', [], 'a recording to transcribe; repeat for more', flag_values=FLAGS
+)
+FLAGS.group('Length and output')
+flags.DEFINE_integer('max_new_tokens', 64, 'at most this many new tokens', flag_values=FLAGS)
 STOP = flags.DEFINE_multi_string(
-  'stop', [], 'text before which a row ends; may be given again.', flag_values=FLAGS
-)
-SEED = flags.DEFINE_integer('seed', 0, 'the same seed gives the same text.', flag_values=FLAGS)
-INT8 = flags.DEFINE_bool(
-  'int8', False, 'weights of one byte: faster, not quite the same.', flag_values=FLAGS
+  'stop', [], 'end before this text; repeat for more', flag_values=FLAGS
 )
 STREAM = flags.DEFINE_bool(
-  'stream',
-  None,
-  'print text as it comes; the default for one prompt on a terminal.',
+  'stream', None, 'print text while it is generated. The default for one prompt on a terminal',
   flag_values=FLAGS,
+)  # fmt: skip
+JSON = flags.DEFINE_bool('json', False, 'print one JSON object per prompt', flag_values=FLAGS)
+FLAGS.group('Sampling')
+flags.DEFINE_float('temperature', 1.0, '0 is greedy; above 1 is more random', flag_values=FLAGS)
+flags.DEFINE_integer('top_k', None, 'sample among the k most probable tokens', flag_values=FLAGS)
+flags.DEFINE_float(
+  'top_p', None, 'sample among top tokens of this total probability', flag_values=FLAGS
 )
-JSON = flags.DEFINE_bool(
-  'json', False, 'print a JSON object a prompt: prompt and text.', flag_values=FLAGS
+flags.DEFINE_float(
+  'min_p', None, 'keep tokens of at least this share of the top one', flag_values=FLAGS
+)
+SEED = flags.DEFINE_integer('seed', 0, 'the random seed', flag_values=FLAGS)
+FLAGS.group('Speed and memory')
+CACHE = flags.DEFINE_string(
+  'cache', 'dense', 'dense, ring, int8, paged, or "int8(of=ring)"', flag_values=FLAGS
+)
+INT8 = flags.DEFINE_bool(
+  'int8', False, 'quantize weights to int8: faster, slightly inexact', flag_values=FLAGS
+)
+DRAFT = flags.DEFINE_string(
+  'draft', None, 'speculative decoding: ngram, mtp, or a checkpoint', flag_values=FLAGS
+)
+FLAGS.group('Penalties', hidden=True)
+flags.DEFINE_float(
+  'repetition_penalty', 1.0, 'above 1 makes tokens of the text less probable', flag_values=FLAGS
+)
+flags.DEFINE_float(
+  'frequency_penalty', 0.0, 'subtracted from a logit for each occurrence', flag_values=FLAGS
+)
+flags.DEFINE_float(
+  'presence_penalty', 0.0, 'subtracted once from logits of tokens that occur', flag_values=FLAGS
 )
 flags.DEFINE_integer(
-  'max_new_tokens',
-  64,
-  'how many tokens to add; with --audio up to the end of the positions.',
+  'no_repeat_ngram', None, 'never repeat a sequence of this many tokens', flag_values=FLAGS
+)
+flags.DEFINE_integer('min_new_tokens', 0, 'at least this many new tokens', flag_values=FLAGS)
+FLAGS.group('Beam search', hidden=True)
+flags.DEFINE_integer('beams', 1, 'beam search with this many beams', flag_values=FLAGS)
+flags.DEFINE_float('length_penalty', 1.0, 'above 0 prefers longer texts', flag_values=FLAGS)
+FLAGS.group('Chat and speech', hidden=True)
+SYSTEM = flags.DEFINE_string('system', None, '--chat: the system message', flag_values=FLAGS)
+TOOLS = flags.DEFINE_string(
+  'tools', None, '--chat: a JSON file with a list of functions that the model may call',
   flag_values=FLAGS,
-)
-flags.DEFINE_integer(
-  'min_new_tokens', 0, 'how many tokens to add before the text may end.', flag_values=FLAGS
-)
-flags.DEFINE_float(
-  'temperature',
-  1.0,
-  '0: the likeliest token, the default with --audio; above 1: bolder.',
+)  # fmt: skip
+VARIABLES = flags.DEFINE_string(
+  'template_variables', None,
+  '--chat: a JSON object of further template variables, such as {"enable_thinking": false}',
   flag_values=FLAGS,
+)  # fmt: skip
+LANGUAGE = flags.DEFINE_string(
+  'language', None, '--audio: the language, such as en. Multilingual models detect it by default',
+  flag_values=FLAGS,
+)  # fmt: skip
+TASK = flags.DEFINE_string(
+  'task', None, '--audio: transcribe, or translate to English', flag_values=FLAGS
 )
-flags.DEFINE_integer('top_k', None, 'sample among the k most probable tokens.', flag_values=FLAGS)
-flags.DEFINE_float(
-  'top_p', None, 'sample among the top tokens with this total probability.', flag_values=FLAGS
-)
-flags.DEFINE_float(
-  'min_p', None, 'keep tokens with at least this share of the top probability.', flag_values=FLAGS
-)
-flags.DEFINE_float(
-  'repetition_penalty', 1.0, 'above 1: tokens of the text become less probable.', flag_values=FLAGS
-)
-flags.DEFINE_float(
-  'frequency_penalty', 0.0, 'subtracted from a logit for each occurrence.', flag_values=FLAGS
-)
-flags.DEFINE_float(
-  'presence_penalty', 0.0, 'subtracted once from logits of tokens that occur.', flag_values=FLAGS
-)
-flags.DEFINE_integer(
-  'no_repeat_ngram', None, 'never repeat a sequence of this many tokens.', flag_values=FLAGS
-)
+FLAGS.group('Loading and caching', hidden=True)
 ADAPTER = command.define_adapter(FLAGS)
 IGNORED = command.define_ignored(FLAGS)
+IGNORE = flags.DEFINE_multi_string(
+  'ignore_settings', [], 'a generation setting of the folder to ignore; repeat for more',
+  flag_values=FLAGS,
+)  # fmt: skip
 LENGTH = flags.DEFINE_integer(
-  'length',
-  None,
-  'the longest row, prompt and answer, where positions are stretched by that.',
+  'length', None, 'the longest sequence, prompt and answer, for RoPE scaling that depends on it',
   flag_values=FLAGS,
-)
-CACHE = flags.DEFINE_string(
-  'cache',
-  'dense',
-  'how earlier tokens are kept: dense, ring, int8, paged, "int8(of=ring)".',
-  flag_values=FLAGS,
-)
+)  # fmt: skip
 flags.DEFINE_integer(
-  'prefill_chunk', None, 'read the prompt so many tokens at a time.', flag_values=FLAGS
+  'prefill_chunk', None, 'process the prompt in chunks of this many tokens', flag_values=FLAGS
 )
 flags.DEFINE_string(
-  'prompt_cache', None, 'a file for what is cached of the prompt.', flag_values=FLAGS
-)
-flags.DEFINE_integer(
-  'beams', 1, 'search for the likeliest text with so many beams.', flag_values=FLAGS
-)
-flags.DEFINE_float('length_penalty', 1.0, 'beams: above 0 for longer texts.', flag_values=FLAGS)
-DRAFT = flags.DEFINE_string(
-  'draft',
-  None,
-  'who guesses tokens for fewer passes: ngram, mtp, or a checkpoint.',
+  'prompt_cache', None, 'a file that keeps the cached keys and values of the prompt',
   flag_values=FLAGS,
+)  # fmt: skip
+flags.DEFINE_integer(
+  'draft_tokens', 4, '--draft: guess this many tokens at a time', flag_values=FLAGS
 )
-flags.DEFINE_integer('draft_tokens', 4, 'how many tokens to guess at a time.', flag_values=FLAGS)
 _OPTIONS = (
   'max_new_tokens', 'min_new_tokens', 'temperature', 'top_k', 'top_p', 'min_p',
   'repetition_penalty', 'frequency_penalty', 'presence_penalty', 'no_repeat_ngram',
@@ -182,7 +148,7 @@ def main() -> None:
     return
   for flag in (SYSTEM, TOOLS, VARIABLES):
     if flag.value is not None:
-      raise errors.UserError(f'--{flag.name}: is given without --chat. Expected both.')
+      raise errors.UserError(f'--{flag.name}: needs --chat. Expected both.')
   if not prompts:
     raise errors.UserError(
       '--prompt: is missing. Expected text to continue, here or in a --prompt_file.'
@@ -196,9 +162,10 @@ def main() -> None:
   live = STREAM.value if STREAM.value is not None else sys.stdout.isatty() and one
   if live and not one:
     beams = given.get('beams', 1)
-    own = f' The folder asks for {beams} beams: --beams=1 switches them off.' if beams > 1 else ''
+    hint = f' The folder sets {beams} beams; --beams=1 disables them.' if beams > 1 else ''
     raise errors.UserError(
-      f'--stream: prints one text while it grows. Expected one prompt, no --json and no beams.{own}'
+      f'--stream: prints one text while it is generated. Expected one prompt, no --json and no beams.'
+      f'{hint}'
     )
   stops = STOP.value or several(given.pop('stop', ()))
   continues = m.spec.encoder is None
@@ -256,7 +223,7 @@ def _transcribe(prompted: bool) -> None:
 
   if prompted or STREAM.value or CHAT.value:
     other = '--prompt' if prompted else '--stream' if STREAM.value else '--chat'
-    raise errors.UserError(f'--audio: does not go with {other}. Expected one of them.')
+    raise errors.UserError(f'--audio: cannot be combined with {other}. Expected only one.')
   m = _load('checkpoint', CHECKPOINT.value, LENGTH.value)
   options = _explicit(m.tokenizer) | {'stop': STOP.value, 'ignore': IGNORE.value}
   if 'temperature' not in options and not m.files:
@@ -270,7 +237,7 @@ def _transcribe(prompted: bool) -> None:
 
 
 def _explicit(vocabulary: Any) -> dict[str, Any]:
-  """Return the options of `tfm.generate` that flags set, beside those that every command has."""
+  """Return the options of `tfm.generate` that flags set, with the key and the run."""
   import jax
 
   from tfm.core import config
@@ -312,7 +279,7 @@ def _type(
 
 
 def _draft(vocabulary: Any) -> Any:
-  """Return what guesses tokens for a model of this vocabulary."""
+  """Return the draft model of `--draft`, which must share the vocabulary."""
   from tfm.generate import Later, Lookup, Smaller, prepare
 
   known = {'ngram': Lookup, 'mtp': Later}
@@ -321,7 +288,7 @@ def _draft(vocabulary: Any) -> Any:
   m = _load('draft', str(DRAFT.value))
   if not m.tokenizer.same(vocabulary):
     raise errors.UserError(
-      f'--draft: {DRAFT.value} has another vocabulary than --checkpoint. Expected the same.'
+      f'--draft: the vocabulary of {DRAFT.value} differs from that of --checkpoint. Expected the same.'
     )
   return Smaller(m.spec, prepare(m.spec, m.params))
 

@@ -1,6 +1,7 @@
-"""A model line by line, what it costs, and the attention kernels of a run, as sheets."""
+"""The cost and the layers of a model, and the attention kernels of a run, as sheets."""
 
 from collections.abc import Iterator
+import math
 from typing import Any
 
 from tfm.cli.sheets import Sheet
@@ -11,55 +12,83 @@ from tfm.model.spec import Model
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
 
-#: The length of documents that costs are said for where no data says one.
+#: The sequence length of costs where the config has no data.
 LENGTH = 1024
 
 
 def sheets(spec: Model, length: int | None, dtype: str, cache: Cache = DenseCache()) -> list[Sheet]:
-  """The costs of a model for documents of `length` tokens and a cache of `dtype`, and its layers."""
+  """Return the costs of a model and its layers.
+
+  Args:
+    spec: The model.
+    length: Tokens of a sequence; None takes 1024, or the most that the model has positions for.
+    dtype: The dtype of activations and of the cache.
+    cache: The kind of cache.
+
+  Returns:
+    Two sheets: costs, and layers.
+  """
   length = spec.embed.tokens(length or min(LENGTH, spec.max_positions or LENGTH))
-  forward, kept = count.flops_per_token(spec, length), f'{dtype}, {config.text_of(cache)}'
-  costs: tuple[tuple[str, str], ...] = (
-    ('parameters', f'{count.count_params(spec):,}'),
-    (f'FLOPs per token, forward, documents of {length}', _short(forward)),
-    (
-      f'FLOPs per token, training, documents of {length}',
-      _short(3 * (forward + count.mtp_flops(spec, length))),
-    ),
-  )
+  forward, params = count.flops_per_token(spec, length), count.count_params(spec)
+  training = 3 * (forward + count.mtp_flops(spec, length))
+  costs = [
+    ('parameters', f'{params:,}'),
+    ('weights, float32', size_of(4 * params)),
+    ('weights, bfloat16', size_of(2 * params)),
+    (f'FLOPs per token, forward, sequences of {length}', _short(forward)),
+    (f'FLOPs per token, training, sequences of {length}', _short(training)),
+    *_cache_costs(spec, length, dtype, cache),
+  ]
+  return [Sheet('model', ('cost', 'value'), tuple(costs)), _layers(spec, length)]
+
+
+def _cache_costs(spec: Model, length: int, dtype: str, cache: Cache) -> Iterator[tuple[str, str]]:
   if any(can_go_on(spec)):
-    costs += (('cache bytes', 'none: the model does not go on token by token'),)
-  else:
-    costs += (
-      (f'cache bytes per token, {kept}', f'{count.cache_bytes_per_token(spec, dtype, cache):,}'),
-      (
-        f'cache bytes of {length} tokens, {kept}',
-        f'{count.cache_bytes(spec, length, dtype, cache):,}',
-      ),
-    )
-    if state := count.state_bytes(spec, dtype):
-      costs += (('row state bytes, of any number of tokens', f'{state:,}'),)
-  rows = count.table(spec, length)
-  kinds = list(dict.fromkeys(kind for row in rows for kind in row.parts))
-  lines = tuple(
-    (
-      row.where,
-      str(row.repeats),
-      *(row.parts.get(kind, '') for kind in kinds),
-      f'{row.params:,}',
-      f'{row.params * row.repeats:,}',
-      _short(row.flops * row.repeats) if row.flops else '',
-    )
-    for row in rows
-  )
-  columns = ('layers', 'times', *kinds, 'parameters each', 'parameters', 'FLOPs per token')
-  return [Sheet('model', ('what', 'how much'), costs), Sheet('layers', columns, lines)]
+    yield 'cache', 'none: the model does not decode token by token'
+    return
+  kind = f'{dtype}, {config.text_of(cache)}'
+  yield f'cache per token, {kind}', size_of(count.cache_bytes_per_token(spec, dtype, cache))
+  yield f'cache of {length} tokens, {kind}', size_of(count.cache_bytes(spec, length, dtype, cache))
+  if state := count.state_bytes(spec, dtype):
+    yield 'recurrent state per sequence, any length', size_of(state)
+
+
+def _layers(spec: Model, length: int) -> Sheet:
+  """Return a line for each layer or module that has parameters or FLOPs."""
+  lines = []
+  for row in count.table(spec, length):
+    if not (row.params or row.flops):
+      continue
+    parts = ', '.join(name for name in row.parts.values() if name)
+    flops = _short(row.flops * row.repeats) if row.flops else ''
+    numbers = (f'{row.params:,}', f'{row.params * row.repeats:,}', flops)
+    lines.append((row.where, str(row.repeats), parts, *numbers))
+  columns = ('layers', 'times', 'parts', 'each', 'parameters', 'FLOPs/token')
+  return Sheet('layers', columns, tuple(lines))
+
+
+def training_state(experiment: Any) -> Iterator[Sheet]:
+  """Yield the bytes of a run's weights and optimizer state; no array is made."""
+  import jax
+
+  from tfm.model import transformer
+  from tfm.train import step
+
+  tx = experiment.optim.make(experiment.steps, transformer.param_letters(experiment.model))
+  rows = []
+  for name, tree in step.shapes(experiment, tx).items():
+    arrays = jax.tree.leaves(tree)
+    total = sum(math.prod(a.shape) * a.dtype.itemsize for a in arrays)
+    if total > 8:  # the step number is no cost
+      rows.append((_STATE.get(name, name), size_of(total)))
+  yield Sheet('training state, all devices', ('arrays', 'value'), tuple(rows))
+
+
+_STATE = {'params': 'weights', 'opt': 'optimizer state', 'ema': 'average of weights'}
 
 
 def kernels(experiment: Any) -> Iterator[Sheet]:
-  """The attention kernels that an experiment's step takes here, and why not others; nothing if it
-  names its own.
-  """
+  """Yield the attention kernels that `attend=auto` takes on this machine, and why not others."""
   import jax
 
   from tfm.model import transformer
@@ -70,21 +99,23 @@ def kernels(experiment: Any) -> Iterator[Sheet]:
   shapes = transformer.param_shapes(spec)
   with recorded() as choices:
     jax.eval_shape(lambda p, x: transformer.apply(spec, p, run=run, **x), shapes, inputs)
-  if choices:
-    lines = tuple(
-      (
-        ' x '.join(map(str, choice.shape)),
-        choice.kernel.table().name_of(choice.kernel),
-        ' '.join(f'{name}: {why}' for name, why in choice.refused.items()),
-      )
-      for choice in choices
-    )
-    title = f'attention kernels on {jax.default_backend()}'
-    yield Sheet(title, ('rows x heads x queries x keys', 'kernel', 'not taken'), lines)
+  rows = []
+  for choice in choices:
+    kernel = choice.kernel.table().name_of(choice.kernel)
+    reasons = '\n'.join(f'{name}: {why}' for name, why in choice.refused.items())
+    rows.append((' x '.join(map(str, choice.shape)), kernel, reasons))
+  if rows:
+    columns = ('batch x heads x queries x keys', 'kernel', 'others')
+    yield Sheet(f'attention kernels on {jax.default_backend()}', columns, tuple(rows))
+
+
+def size_of(number: float) -> str:
+  """Return bytes in the nearest unit: `5.25 MB`, powers of 1000."""
+  return f'{_short(number)}B' if number >= 1000 else f'{number:.4g} B'
 
 
 def _short(number: float) -> str:
-  """`2.66 G` of 2.66e9."""
+  """Return a number with its unit: `2.66 G` for 2.66e9."""
   for unit in ('', ' k', ' M', ' G', ' T', ' P'):
     if number < 1000 or unit == ' P':
       break

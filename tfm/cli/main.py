@@ -1,6 +1,4 @@
-"""`tfm COMMAND --flags`: finds the command, runs it, and says a user's mistake in one message.
-Next: `cli/train.py`.
-"""
+"""`tfm COMMAND --flags`: run a command, and print a user's mistakes. Next: `cli/train.py`."""
 
 from collections.abc import Sequence
 import errno
@@ -19,8 +17,11 @@ from tfm.version import __version__
 
 
 class Command(NamedTuple):
-  """A command: the module that holds its `FLAGS` and its `main() -> exit status or None`, and what
-  it does.
+  """A command.
+
+  Attributes:
+    module: The module with its `FLAGS` and its `main`, which returns an exit status or None.
+    summary: One line for `tfm --help`.
   """
 
   module: str
@@ -29,27 +30,26 @@ class Command(NamedTuple):
 
 COMMANDS = Table(
   'command',
-  convert=Command(
-    'tfm.cli.convert',
-    'write a published checkpoint as one of ours, or one of ours for transformers',
-  ),
-  eval=Command('tfm.cli.eval', 'score a checkpoint on held-out text'),
-  generate=Command('tfm.cli.generate', 'go on from a prompt with the model of a checkpoint'),
-  show=Command(
-    'tfm.cli.show', 'show a config, its model and its cost; the parts and models there are'
-  ),
-  train=Command('tfm.cli.train', 'train the experiment of a config, or go on with it'),
+  convert=Command('tfm.cli.convert', 'convert between tfm and Hugging Face checkpoints'),
+  eval=Command('tfm.cli.eval', 'score a checkpoint on held-out data'),
+  generate=Command('tfm.cli.generate', 'continue prompts, chat, or transcribe recordings'),
+  show=Command('tfm.cli.show', 'show a config, its cost, and the available parts and models'),
+  train=Command('tfm.cli.train', 'train the experiment of a config, or resume it'),
 )
 
-#: What a file system refuses because of what the user asked for.
-_REFUSED = (errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EROFS,
-            errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG)  # fmt: skip
-_HELP = ('help', '--help', '-help', '-h')
+#: Errors of the file system that come from the user's input.
+_USER_ERRNOS = frozenset({
+  errno.ENOENT, errno.EACCES, errno.EPERM, errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.EROFS,
+  errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG,
+})  # fmt: skip
+_HELP = ('help', '--help', '-help', '-h', '--help=all', '--helpfull')
+_FULL_HELP = ('--help=all', '--helpfull')
 
 
 def run(argv: Sequence[str] | None = None) -> int:
-  """The exit status of `tfm ARGV...`: 0 done, 2 a mistake of the user, 130 interrupted, or what the
-  command says.
+  """Run `tfm ARGV...` and return its exit status.
+
+  The status is 0 for success, 2 for a user's mistake, 130 for an interrupt, or the command's own.
   """
   words = list(sys.argv[1:] if argv is None else argv)
   try:
@@ -57,15 +57,15 @@ def run(argv: Sequence[str] | None = None) -> int:
   except KeyboardInterrupt:
     print('tfm: interrupted', file=sys.stderr)
     return 130
-  except BrokenPipeError:  # `tfm show | head`: the reader has seen enough
+  except BrokenPipeError:  # `tfm show | head`
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return 141
   except (errors.UserError, absl_flags.Error, OSError) as e:
-    if isinstance(e, OSError) and e.errno not in _REFUSED:
+    if isinstance(e, OSError) and e.errno not in _USER_ERRNOS:
       raise
     if {'--debug', '-debug', '--debug=true'} & set(words):
       traceback.print_exception(e)
-    print(f'{" ".join(["tfm", *words[:1]])}: {_message(e)}', file=sys.stderr)
+    print(_report(' '.join(['tfm', *words[:1]]), _message(e)), file=sys.stderr)
     return 2
 
 
@@ -78,15 +78,15 @@ def _dispatch(words: list[str]) -> int | None:
     return 0
   name, *rest = words
   if name.startswith('-'):
-    raise errors.UserError(
-      f'{name}: no command is named before it. Expected tfm COMMAND {name}: {", ".join(COMMANDS)}.'
-    )
+    known = ', '.join(COMMANDS)
+    raise errors.UserError(f'{name}: no command before it. Expected tfm COMMAND {name}: {known}.')
   module = importlib.import_module(COMMANDS[name].module)
   if set(rest) & set(_HELP[1:]):
-    print(flags.usage(module.FLAGS, name, module.__doc__))
+    full = bool(set(rest) & set(_FULL_HELP))
+    print(flags.usage(module.FLAGS, name, module.__doc__, full))
     return 0
   flags.parse(module.FLAGS, rest)
-  # Libraries ask the flags of the whole process, of which a command sets none.
+  # Libraries read absl's global flags, of which a command sets none.
   absl_flags.FLAGS.mark_as_parsed()
   return module.main()
 
@@ -95,10 +95,14 @@ def _overview() -> str:
   width = max(map(len, COMMANDS))
   rows = [f'  {name:<{width}}  {command.summary}' for name, command in sorted(COMMANDS.items())]
   return '\n'.join([
-    'usage: tfm COMMAND [--flag=value ...]', '', *rows, '',
-    'tfm COMMAND --help lists the flags of a command. Exit status: 0 done, 2 a mistake in the '
-    'command or its input',
-    '(--debug shows where it was found), 130 interrupted.',
+    'usage: tfm COMMAND [--flag=value ...]', '', 'Commands:', *rows, '',
+    'Example:',
+    '  tfm train --config=quickstart --workdir=runs/1',
+    '  tfm generate --checkpoint=runs/1 --prompt="def "',
+    '',
+    'tfm COMMAND --help lists the flags of a command.',
+    'Exit status: 0 success, 2 a mistake in the command or its input (--debug prints',
+    'the traceback), 130 interrupted.',
   ])  # fmt: skip
 
 
@@ -106,3 +110,11 @@ def _message(e: Exception) -> str:
   if isinstance(e, OSError):
     return f'{e.filename}: {e.strerror}' if e.filename else str(e.strerror)
   return str(e)
+
+
+def _report(command: str, message: str) -> str:
+  """Return the text of an error; several mistakes are counted and listed."""
+  lines = message.splitlines()
+  if len(lines) < 2 or any(line.startswith(' ') for line in lines):
+    return f'{command}: {message}'
+  return '\n'.join([f'{command}: {len(lines)} mistakes', *(f'  {line}' for line in lines)])

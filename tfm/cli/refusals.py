@@ -1,4 +1,4 @@
-"""Which parts do not go together, and why: asked of every two rows of two tables, not written down."""
+"""Combinations of parts that are refused, and why, found by trying all pairs of parts."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -16,10 +16,10 @@ from tfm.parts.embed.tokens import Tokens
 from tfm.parts.mask import Mask
 from tfm.parts.mixer import Attention
 
-#: Rows of tables, each with the place where it stands.
+#: `(field, name)` of parts.
 Rows = tuple[tuple[str, str], ...]
 
-#: Where in a model the rows of a table stand, by the field that holds them.
+#: The path of each field that holds a part.
 PLACES = {
   'absolute': 'absolute',
   'shared_relative': 'shared_relative',
@@ -37,7 +37,7 @@ PLACES = {
 
 @functools.cache
 def sheet() -> Sheet:
-  """The parts and the pairs of parts that are refused, once for each sentence why."""
+  """Return the parts and the pairs of parts that are refused, one row for each reason."""
   lines: dict[tuple[str, str], list[Rows]] = {}
   for rows, task, why in itertools.chain(_training(), _generating(), _kernels()):
     if rows in lines.get((why, 'any'), ()):
@@ -46,13 +46,13 @@ def sheet() -> Sheet:
     found += [] if rows in found else [rows]
   return Sheet(
     'refused',
-    ('what', 'for', 'why'),
+    ('parts', 'with', 'reason'),
     tuple((_said(what), *key[::-1]) for key, what in lines.items()),
   )
 
 
 def _said(found: list[Rows]) -> str:
-  """`mask=full, window with mtp=parallel` of the rows that are refused alike."""
+  """Return `mask=full, window with mtp=parallel` for combinations refused for the same reason."""
   groups: dict[tuple[str, ...], list[Rows]] = {}
   for rows in found:
     groups.setdefault(tuple(place for place, _ in rows), []).append(rows)
@@ -79,7 +79,7 @@ def _encoder_decoder() -> Model:
 
 
 def _rows() -> Iterator[tuple[str, str]]:
-  """Every (place, row) of a part of a model."""
+  """Yield every (field, name) of a part of a model."""
   from tfm.cli import catalog
 
   tables = {package.rpartition('.')[2]: table for package, table in catalog.tables().items()}
@@ -89,11 +89,11 @@ def _rows() -> Iterator[tuple[str, str]]:
 
 
 def _with(spec: Model, *rows: tuple[str, str]) -> Model | None:
-  """The model with these rows, or None where it has no such place."""
+  """Return a model with these parts, or None if it has no such field."""
   try:
     if any(place == 'router' for place, _ in rows):
       spec = config.override(spec, '..ffn', 'moe')
-    # Pairs have a row in common with many others: it is put in its place once.
+    # Many pairs share a part: the cache sets it once.
     return functools.reduce(_put, sorted(rows, key=lambda row: list(PLACES).index(row[0])), spec)
   except errors.ConfigError:
     return None
@@ -105,8 +105,8 @@ def _put(spec: Model, row: tuple[str, str]) -> Model:
 
 
 def _sentences(spec: Model | None) -> set[str]:
-  """Why a model is refused, without the places of parts and the numbers of this one."""
-  # Most of the pieces of one model are those of the last one, too: each is checked once.
+  """Return why a model is refused, without the paths of its parts."""
+  # Models share most of their parts: the cache checks each part once.
   if spec is None or not any(_faulty(node) for node in (spec, *_nodes(spec))):
     return set()
   try:
@@ -119,15 +119,13 @@ def _sentences(spec: Model | None) -> set[str]:
 
 @functools.lru_cache(maxsize=1 << 14)
 def _faulty(piece: Any) -> bool:
-  """Whether the `check` of a piece has something to say; its types are right, as `config.override`
-  set them.
-  """
+  """Return whether the `check` of a part yields anything."""
   return any(True for _ in getattr(piece, 'check', tuple)())
 
 
 @functools.lru_cache(maxsize=1 << 14)
 def _nodes(piece: Any) -> frozenset[Any]:
-  """The pieces inside of one, at any depth."""
+  """Return the parts inside a part, at any depth."""
   inside = [child.value for child in nodes.children(piece, Any, '')]
   return frozenset(value for value in inside if nodes.is_node(value)).union(
     *map(_nodes, filter(_holds, inside))
@@ -160,9 +158,7 @@ def _generating() -> Iterator[tuple[Rows, str, str]]:
 
 
 def _kernels() -> Iterator[tuple[Rows, str, str]]:
-  """What a kernel that may refuse does refuse of a model that is otherwise in order; no array is
-  made.
-  """
+  """Yield the combinations that attention kernels refuse, of models that are valid."""
   import jax
   import jax.numpy as jnp
 
@@ -174,10 +170,8 @@ def _kernels() -> Iterator[tuple[Rows, str, str]]:
   kernels = {name: row() for name, row in TABLE.items() if row.refuses is not Attend.refuses}
   found: dict[str, str] = {}
 
-  class Asking(Attend):
-    """Tracing a model is what takes time: all the kernels are asked in one trace, by what they say
-    when called.
-    """
+  class Collecting(Attend):
+    """A kernel that collects the errors of all others in one trace, since tracing takes time."""
 
     def __call__(self, q_BTNH, k_BSKH, v_BSKH, *others):
       args = (q_BTNH, k_BSKH, v_BSKH, *others)
@@ -200,7 +194,9 @@ def _kernels() -> Iterator[tuple[Rows, str, str]]:
     if _sentences(spec):
       continue
     found.clear()
-    call = lambda p, x, spec=spec: transformer.apply(spec, p, run=Run(attend=Asking()), input_ids=x)
+    call = lambda p, x, spec=spec: transformer.apply(
+      spec, p, run=Run(attend=Collecting()), input_ids=x
+    )
     jax.eval_shape(call, transformer.param_shapes(spec), tokens)
     yield from (
       (((place, name),), f'attend={kernel}', found[kernel]) for kernel in kernels if kernel in found

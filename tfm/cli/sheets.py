@@ -1,28 +1,42 @@
 """Tables of text for the terminal and for a page of Markdown."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 import dataclasses
-import sys
+from typing import Literal
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-#: How wide a table may be where nobody looks at it as it is written.
-_WIDE = 400
+#: Names up to this length are never wrapped.
+_NAME = 40
 
 
 @dataclasses.dataclass(frozen=True)
 class Sheet:
-  """A titled table; numbers stand to the right."""
+  """A titled table; columns of numbers are aligned right."""
 
   title: str
   columns: tuple[str, ...]
   rows: tuple[tuple[str, ...], ...]
 
+  def containing(self, words: Sequence[str], columns: int | None = None) -> 'Sheet':
+    """Return the sheet with the rows that contain all words, in any case.
+
+    Args:
+      words: The words. The title counts as a part of each row.
+      columns: Search the first columns only; None searches all.
+    """
+
+    def holds(row: tuple[str, ...]) -> bool:
+      text = ' '.join([self.title, *row[:columns]]).lower()
+      return all(word.lower() in text for word in words)
+
+    return dataclasses.replace(self, rows=tuple(filter(holds, self.rows)))
+
   def markdown(self) -> str:
-    """The sheet as a section of Markdown."""
+    """Return the sheet as a section of Markdown."""
     lines = [
       self.columns,
       tuple('--:' if self._numeric(i) else '---' for i in range(len(self.columns))),
@@ -32,12 +46,15 @@ class Sheet:
     return '\n'.join([f'### {self.title}', '', *(f'| {" | ".join(line)} |' for line in cells), ''])
 
   def rich(self) -> Table:
-    """The sheet for a terminal."""
+    """Return the sheet as a table of rich."""
     table = Table(
       box=SIMPLE_HEAD, title=self.title, title_justify='left', title_style='bold', pad_edge=False
     )
     for i, column in enumerate(self.columns):
-      table.add_column(column, justify='right' if self._numeric(i) else 'left', overflow='fold')
+      numeric = self._numeric(i)
+      short = i == 0 and max((len(row[0]) for row in self.rows), default=0) <= _NAME
+      justify: Literal['left', 'right'] = 'right' if numeric else 'left'
+      table.add_column(column, justify=justify, overflow='fold', no_wrap=numeric or short)
     for row in self.rows:
       table.add_row(*map(Text, row))
     return table
@@ -48,8 +65,12 @@ class Sheet:
 
 
 def show(sheets: Iterable[Sheet], markdown: bool = False) -> None:
-  """Prints the sheets, each below the other."""
-  console = Console(width=None if sys.stdout.isatty() else _WIDE)
+  """Print sheets, as tables that wrap at the width of the terminal or as Markdown.
+
+  The width is 80 columns, or the value of the environment variable COLUMNS, where the output is no
+  terminal.
+  """
+  console = Console()
   for sheet in sheets:
     if markdown:
       print(sheet.markdown())

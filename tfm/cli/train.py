@@ -1,12 +1,14 @@
-"""Trains the experiment of a config. The same command goes on where an earlier one of that workdir
-has stopped.
+"""Train the experiment of a config, or resume it from its last checkpoint.
 
-  tfm train --config=shakespeare_char --config.data.files=input.txt --workdir=runs/1
-  tfm train --config=pretrain:llama3-8b --config.model..relative=alibi --workdir=runs/2
+Examples:
+  tfm train --config=quickstart --workdir=runs/1
+  tfm train --config=shakespeare_char --config.data.files=a.txt --workdir=runs/2
+  tfm train --config=pretrain:llama3.2-1b --config.model..relative=alibi \\
+    --config.data.files='corpus/*.txt' --config.mesh.fsdp=8 --workdir=runs/3
 
-Exit status: 0 trained, 1 the loss is not finite, 2 a mistake in the command or a workdir in use, 69
-the workdir was taken over by another run, 74 the disk is full, 75 SIGTERM: saved, the same command
-continues."""
+Exit status: 0 trained, 1 the loss is not finite, 2 a mistake in the command or
+a workdir in use, 69 another run took over the workdir, 74 the disk is full, 75
+SIGTERM: the state is saved, and the same command resumes."""
 
 from collections.abc import Callable, Mapping
 import sys
@@ -25,16 +27,17 @@ if TYPE_CHECKING:
 FLAGS = command.new()
 CONFIG = command.define_config(FLAGS)
 WORKDIR = flags.DEFINE_string(
-  'workdir', None, 'the directory of checkpoints and metrics.', required=True, flag_values=FLAGS
+  'workdir', None, 'the folder of checkpoints and metrics', required=True, flag_values=FLAGS
 )
 
 
 def main() -> int:
-  """The exit status of the training."""
-  experiment = CONFIG.resolve().config
+  """Train, and return the exit status."""
+  from tfm.train import preflight
   from tfm.train.loop import train
   from tfm.train.recover import Stopped
 
+  experiment = CONFIG.resolve(check=preflight.mistakes).config
   try:
     train(experiment, WORKDIR.value, sample=write, warm_start=warm_start)
   except Stopped as e:
@@ -48,14 +51,14 @@ def main() -> int:
 def warm_start(
   experiment: 'Experiment', vocabulary: 'Vocabulary | None', where: Any, say: Callable[[str], None]
 ) -> tuple[Any, Mapping[str, bytes]]:
-  """Return the parameters that the experiment starts from, and the files that its checkpoints keep."""
+  """Return the parameters of `init_from` and the files to keep (`hub.warm_start`)."""
   from tfm import hub
 
   return hub.warm_start(experiment, vocabulary, where, say)
 
 
 def write(model: 'Model', params: Any, vocabulary: 'Vocabulary', sample: 'Sample') -> str:
-  """The prompt and what the model says after it, as far as its positions go."""
+  """Return the text sample of an evaluation: the prompt and its continuation."""
   from tfm.generate import generate
   from tfm.parts.context import Run
 
@@ -63,7 +66,7 @@ def write(model: 'Model', params: Any, vocabulary: 'Vocabulary', sample: 'Sample
   if model.max_positions is not None:
     tokens = max(1, min(tokens, model.max_positions - len(prompt)))
   options: dict[str, Any] = {'max_new_tokens': tokens, 'temperature': sample.temperature}
-  # Scanned: a sample is short, and compiling layer by layer takes longer the deeper the model is.
+  # loop='scan' compiles one layer for all; a short sample would not repay unrolling.
   ids = generate(
     model, params, [prompt.tolist()], tokenizer=vocabulary, run=Run(loop='scan'), **options
   )[0]

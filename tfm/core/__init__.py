@@ -1,1 +1,1 @@
-"""What knows nothing of transformers: tables, typed configs, axes, precision, trees, errors."""
+"""Foundations without transformers: tables, typed configs, axis letters, precision, errors."""

@@ -1,4 +1,4 @@
-"""One alphabet: the letter in a name's suffix, in an einsum and in a sharding rule."""
+"""Letters of array axes, for name suffixes, einsums and sharding rules."""
 
 from collections.abc import Callable
 import math
@@ -19,33 +19,50 @@ AXES = {
 
 
 def sharded(init: Callable[..., jax.Array], letters: str) -> Callable[..., Any]:
-  """`init`, whose result carries the letters of its axes: `sharded(init, 'DNH')`.
+  """Return an initializer that labels its result with the letters of its axes.
 
-  `tfm.train.shard` maps letters to mesh axes by one rule table; nothing else in the package names a
-  mesh axis."""
+  `tfm.train.shard` maps letters to mesh axes by one table of rules. No other code names mesh axes.
+
+  Args:
+    init: An initializer, as in `flax.linen.initializers`.
+    letters: A letter for each axis, such as 'DNH'.
+
+  Returns:
+    An initializer that returns a boxed array (`nn.LogicallyPartitioned`).
+  """
   bad = [c for c in letters if c not in AXES]
   assert not bad, f'{letters!r}: {bad} are not letters of the alphabet {sorted(AXES)}'
   return nn.with_logical_partitioning(init, tuple(letters))
 
 
 def stacked(boxed: Any) -> Any:
-  """The boxed parameters of layers that `vmap` has put on a leading axis, which their letters get
-  too.
-  """
+  """Return parameters of layers stacked by `vmap`, with the letter L for the new first axis."""
   is_box = lambda x: isinstance(x, nn.Partitioned)
   return jax.tree.map(lambda b: b.replace(names=('L', *b.names)), boxed, is_leaf=is_box)
 
 
 def constrained(x: jax.Array, letters: str) -> jax.Array:
-  """x, laid out on the mesh as the rules in force say for these letters ('-' is whole); x itself if
-  none are.
+  """Return x with a sharding constraint by the rules in force.
+
+  Args:
+    x: An array.
+    letters: A letter for each axis; '-' leaves an axis unsharded.
+
+  Returns:
+    The constrained array, or x itself where no rules are in force.
   """
   return nn.with_logical_constraint(x, tuple(None if c == '-' else c for c in letters))
 
 
 def mesh_axes(letters: str, shape: tuple[int, ...]) -> tuple[tuple[str, ...], ...]:
-  """The mesh axes of more than one device that the rules in force split each axis of an array over;
-  () for none.
+  """Return the mesh axes that split each axis of an array under the rules in force.
+
+  Args:
+    letters: A letter for each axis.
+    shape: The shape of the array.
+
+  Returns:
+    The names of mesh axes with more than one device, for each axis; `()` for axes that stay whole.
   """
   mesh = jax.sharding.get_abstract_mesh()
   rules: dict[str, Any] = dict(nn.get_logical_axis_rules())
@@ -58,16 +75,20 @@ def mesh_axes(letters: str, shape: tuple[int, ...]) -> tuple[tuple[str, ...], ..
 
 
 def letters_of(tree: Any, prefix: str = '') -> Any:
-  """The tree of axis letters (`'DNH'`) of a tree of boxed parameters, each with `prefix` put before
-  it.
+  """Return the tree of axis letters (`'DNH'`) of a tree of boxed parameters.
+
+  Args:
+    tree: Boxed parameters.
+    prefix: Letters to put before the letters of each parameter.
   """
   is_box = lambda x: isinstance(x, nn.Partitioned)
   return jax.tree.map(lambda x: prefix + ''.join(x.names), tree, is_leaf=is_box)
 
 
 def n_inputs(letters: str) -> int:
-  """How many leading axes of a kernel are inputs: those before the model axis where it is an
-  output, else one.
+  """Return the number of leading kernel axes that are inputs.
+
+  These are the axes before an output axis D, or one axis otherwise.
 
   Example:
     >>> [n_inputs(letters) for letters in ('DNH', 'NHD', 'DF', 'DD')]
@@ -77,5 +98,5 @@ def n_inputs(letters: str) -> int:
 
 
 def trailing(x: jax.Array, ndim: int) -> jax.Array:
-  """x with axes of size 1 before its own, so that it meets the last axes of a rank `ndim` array."""
+  """Return x with leading axes of size 1, so that it broadcasts to arrays of rank `ndim`."""
   return x.reshape((1,) * (ndim - x.ndim) + x.shape)

@@ -1,16 +1,17 @@
 """Turn the arrays that a function closes over into explicit arguments.
 
-A bias or an attention mask is given to a kernel as a Python function. Such a function often closes
-over traced arrays: a learned table, an encoder output, positions. Two places need those arrays as
+Kernels take biases and attention masks as Python functions. Such a function often closes over
+traced arrays: a learned table, an encoder output, positions. Two places need those arrays as
 arguments:
 
-- A `jax.custom_vjp` returns gradients of its arguments only. An array that it closes over gets no gradient, or JAX
-  raises an error. `convert` makes such arrays arguments.
-- A Pallas kernel reads only the blocks that it is given and cannot close over arrays. `flatten` returns the function
-  as a list of steps, together with its arrays.
+- `jax.custom_vjp` returns gradients of its arguments only. A closed-over array gets no gradient, or
+  JAX raises an error. `convert` makes such arrays arguments.
+- A Pallas kernel reads only the blocks that it is given, and cannot close over arrays. `flatten`
+  returns the function as a list of steps, together with its arrays.
 
 `jax.closure_convert` converts only the arrays that an outer gradient differentiates. Here every
-array becomes explicit, whatever the caller differentiates."""
+array becomes explicit.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -26,9 +27,10 @@ _CALLS = frozenset(['jit', 'pjit', 'closed_call', 'custom_jvp_call'])
 class Converted(NamedTuple):
   """A function without free arrays, and the arrays that the original closed over.
 
-  Attributes: pure: `pure(smooth, fixed, *args)` equals `f(*args)`, for arguments with the shapes of
-    the examples. smooth: the arrays of inexact numbers, which may have gradients (a learned table,
-    an encoder output). fixed: all others, which have none (positions, segment ids, random keys).
+  Attributes:
+    pure: `pure(smooth, fixed, *args)` equals `f(*args)` for arguments shaped like the examples.
+    smooth: Floating-point arrays, which may have gradients (a learned table, an encoder output).
+    fixed: All other arrays (positions, segment ids, random keys).
   """
 
   pure: Callable[..., Any]

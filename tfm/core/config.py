@@ -23,25 +23,32 @@ C = TypeVar('C')
 
 
 def validate(cfg: C) -> C:
-  """`cfg`, if every value is of its declared type and no `check` in the tree has anything to say.
+  """Return a config if its values have their declared types and its parts fit together.
 
-  A sentence of a `check` that begins with the path of a value inside (`mixer.heads: ...`) is put
-  there.
-
-  Raises: ConfigError, with all that is wrong, a line each, by path.
+  Raises:
+    ConfigError: lists every violation on a line with its path.
   """
-  if wrong := list(dict.fromkeys(_violations(cfg, type(cfg), ''))):
+  if wrong := violations(cfg):
     raise errors.ConfigError('\n'.join(wrong))
   return cfg
+
+
+def violations(cfg: Any) -> list[str]:
+  """Return every violation in a config as `path: problem (value). Expected ...`.
+
+  The `check` methods of the tree yield them. A sentence of `check` that begins with the path of a
+  field inside (`mixer.heads: ...`) belongs to that field.
+  """
+  return list(dict.fromkeys(_violations(cfg, type(cfg), '')))
 
 
 def _violations(node: Any, want: Any, path: str) -> Iterator[str]:
   here = path or 'config'
   if not nodes.fits(node, want):
-    yield f'{here}: want {nodes.describe(want)}, got {text_of(node, inner=True)}.'
+    yield f'{here}: is {text_of(node, inner=True)}. Expected {nodes.describe(want)}.'
     return
   inside = list(nodes.children(node, want, path))
-  # A check may count on the types of its own fields.
+  # `check` may rely on the types of its fields.
   if all(nodes.fits(c.value, c.want) for c in inside):
     check = getattr(node, 'check', None) if nodes.is_node(node) else None
     for sentence in check() if check else ():

@@ -1,20 +1,18 @@
-"""The one kind of exception a user's mistake raises, and the one wording of an unknown name."""
+"""Exceptions for users' mistakes, and the text of unknown-name errors."""
 
 from collections.abc import Iterable
 import difflib
 
 
 class UserError(ValueError):
-  """A mistake a user can make and mend; the command line prints its text and exits with status 2.
+  """A mistake that a user can correct; the command line prints it and exits with status 2.
 
-  Written as *where: what is wrong with which value. What was wanted. The near miss.*
+  The form is *where: problem (value). Expected ... . Did you mean ...?*
   """
 
 
 class ConfigError(UserError):
-  """A config that cannot be: an unknown field or part, a wrong type, parts that do not fit
-  together.
-  """
+  """An invalid config: unknown fields or parts, wrong types, or parts that do not fit together."""
 
 
 #: Up to this many known names an error lists all of them; of more it lists the nearest `_NEAREST`.
@@ -22,17 +20,16 @@ _LISTED, _NEAREST = 24, 8
 
 
 def unknown(kind: str, name: object, known: Iterable[str], command: str = '') -> str:
-  """Return the text of an unknown-name error: `unknown <kind> '<name>'. Did you mean ...? Known:
-  ...`
+  """Return the text of an unknown-name error.
 
   Args:
-    kind: What the name stands for, as 'flag'.
+    kind: The meaning of the name, such as 'flag'.
     name: The unknown name.
-    known: All known names. Up to 24 are all listed; of more, the eight nearest.
+    known: The known names. Up to 24 are all listed; of more, the nearest eight.
     command: A command that lists all names.
 
   Returns:
-    The text, with up to three near names.
+    `unknown <kind> '<name>'. Did you mean ...? Known: ...`
   """
   names = sorted(known)
   near = difflib.get_close_matches(str(name), names, n=3, cutoff=0.5)

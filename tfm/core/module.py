@@ -1,4 +1,4 @@
-"""What pieces with parameters of their own derive from."""
+"""The base class of parts with parameters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,11 +7,11 @@ from flax import linen as nn
 
 
 class Module(nn.Module):
-  """A linen module that takes a parameter which is there, and has the shape that was asked for, as
-  it is.
+  """A linen module that skips the shape check of parameters with the expected shape.
 
-  *Why*: flax would trace how it starts, only to learn its shape: a quarter of the time in which a
-  forward pass is traced. Where the shape is another one, flax says so."""
+  flax traces the initializer of each parameter in each forward pass to compare shapes. That takes
+  a quarter of the tracing time. Parameters of another shape still raise flax's error.
+  """
 
   @nn.nowrap
   def param(self, name: str, init_fn: Callable[..., Any], *init_args: Any, **options: Any) -> Any:

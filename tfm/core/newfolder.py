@@ -1,4 +1,4 @@
-"""Folders that appear whole or not at all."""
+"""Folders that are written completely or not at all."""
 
 from collections.abc import Iterator
 import contextlib
@@ -10,27 +10,25 @@ from tfm.core import errors
 
 
 def check_new(path: str | Path) -> Path:
-  """Return the path of a folder to be written.
+  """Return the path of a folder that does not exist yet.
 
   Raises:
-    UserError: something is there already.
+    UserError: The path exists.
   """
   folder = Path(path).expanduser()
   if folder.exists():
-    raise errors.UserError(f'{folder}: is there already. Expected a new folder.')
+    raise errors.UserError(f'{folder}: exists already. Expected a new folder.')
   return folder
 
 
 @contextlib.contextmanager
 def new_folder(path: str | Path) -> Iterator[Path]:
-  """Yield an empty hidden folder beside `path`, which gets that name at the end; it is deleted
-  after an error.
+  """Yield an empty hidden folder that is renamed to `path` at the end, or deleted after an error.
 
-  All files in it get the permissions that the process gives to new files (its umask), whatever
-  library wrote them.
+  The files get the permissions of the process's umask, whatever library wrote them.
 
   Raises:
-    UserError: something is at `path` already.
+    UserError: The path exists.
 
   Example:
     with new_folder('runs/published') as half:
@@ -50,7 +48,7 @@ def new_folder(path: str | Path) -> Iterator[Path]:
 
 
 def set_permissions(folder: Path) -> None:
-  """Give all files in a folder the permissions of its own mode, without the right to execute."""
+  """Give all files in a folder the permissions of its mode, without execution."""
   mode = folder.stat().st_mode & 0o666
   for file in folder.rglob('*'):
     if file.is_file() and not file.is_symlink():

@@ -1,6 +1,4 @@
-"""What a config tree is made of: frozen dataclasses, tuples and mappings, and the declared type of
-each value.
-"""
+"""Config trees of frozen dataclasses, tuples and mappings, with declared types."""
 
 import collections.abc
 from collections.abc import Iterator, Mapping
@@ -17,8 +15,13 @@ MISSING = dataclasses.MISSING
 
 
 class Child(NamedTuple):
-  """A value inside a node: its name (a field, an index, a key), the value, its declared type and
-  its path.
+  """A value inside a node.
+
+  Attributes:
+    name: The field, index or key.
+    value: The value.
+    want: Its declared type.
+    path: Its path from the root.
   """
 
   name: str
@@ -28,22 +31,22 @@ class Child(NamedTuple):
 
 
 def is_node(value: object) -> bool:
-  """Whether `value` is a dataclass with fields of its own (and not a class)."""
+  """Return whether a value is an instance of a dataclass."""
   return dataclasses.is_dataclass(value) and not isinstance(value, type)
 
 
 def is_part(want: object) -> typing.TypeGuard[type[Part]]:
-  """Whether a declared type is a kind of part or a part, so that a table has its names."""
+  """Return whether a declared type is a part or a kind of part."""
   return isinstance(want, type) and issubclass(want, Part) and want is not Part
 
 
 def join(path: str, name: object) -> str:
-  """`path.name`, and `name` alone at the root."""
+  """Return `path.name`, or `name` at the root."""
   return f'{path}.{name}' if path else str(name)
 
 
 def hints(cls: type) -> Mapping[str, Any]:
-  """The declared type of every field that a caller of `cls` may set, by name and in order."""
+  """Return the declared type of every field that `cls(...)` accepts, by name and in order."""
   return _hints(cls)
 
 
@@ -54,23 +57,23 @@ def _hints(cls: type) -> Mapping[str, Any]:
 
 
 def default(cls: type, name: str) -> Any:
-  """The default of a field, `MISSING` where it has none."""
+  """Return the default of a field, or `MISSING`."""
   field = next(f for f in dataclasses.fields(cls) if f.name == name)
   return field.default if field.default_factory is MISSING else field.default_factory()
 
 
 def required(cls: type) -> list[str]:
-  """The fields of `cls` that have no default."""
+  """Return the fields of a class that have no default."""
   return [name for name in hints(cls) if default(cls, name) is MISSING]
 
 
 def options(want: Any) -> tuple[Any, ...]:
-  """The types of a union, else the type alone."""
+  """Return the members of a union, or the type alone."""
   return typing.get_args(want) if typing.get_origin(want) in (Union, types.UnionType) else (want,)
 
 
 def element(want: Any, index: int) -> Any:
-  """The declared type of element `index` of a tuple declared as `want`, `Any` if it is not said."""
+  """Return the declared type of element `index` of a tuple type; `Any` if undeclared."""
   for option in options(want):
     if typing.get_origin(option) is tuple:
       args = typing.get_args(option)
@@ -85,7 +88,7 @@ def element(want: Any, index: int) -> Any:
 
 
 def entry(want: Any) -> Any:
-  """The declared type of the values of a mapping declared as `want`, `Any` if it is not said."""
+  """Return the declared type of the values of a mapping type; `Any` if undeclared."""
   for option in options(want):
     if typing.get_origin(option) in (dict, collections.abc.Mapping):
       return typing.get_args(option)[1]
@@ -93,7 +96,13 @@ def entry(want: Any) -> Any:
 
 
 def children(node: Any, want: Any, path: str) -> Iterator[Child]:
-  """What stands directly inside `node`, which is declared as `want`; nothing if it is a leaf."""
+  """Yield the direct children of a node, or nothing for a leaf.
+
+  Args:
+    node: A dataclass, tuple or mapping, or a leaf.
+    want: Its declared type.
+    path: Its path.
+  """
   if isinstance(node, tuple):
     for i, value in enumerate(node):
       yield Child(str(i), value, element(want, i), join(path, i))
@@ -106,14 +115,20 @@ def children(node: Any, want: Any, path: str) -> Iterator[Child]:
 
 
 def walk(node: Any, want: Any = Any, path: str = '') -> Iterator[Child]:
-  """Everything inside `node`, parents before children, each with its path."""
+  """Yield all descendants of a node, parents before children.
+
+  Args:
+    node: A config or a part of one.
+    want: Its declared type.
+    path: Its path.
+  """
   for child in children(node, want, path):
     yield child
     yield from walk(child.value, child.want, child.path)
 
 
 def rebuild(node: Any, changed: Mapping[str, Any]) -> Any:
-  """`node` with some of its children replaced, by their names; `node` itself if there are none."""
+  """Return a node with some children replaced, by name; without changes the node itself."""
   if not changed:
     return node
   if isinstance(node, tuple):
@@ -125,9 +140,7 @@ def rebuild(node: Any, changed: Mapping[str, Any]) -> Any:
 
 
 def describe(want: Any) -> str:
-  """The words for a declared type: `int`, `float or none`, `one of 'a', 'b'`, `a norm`, `a tuple of
-  int`.
-  """
+  """Return a declared type in words: `int`, `float or none`, `'a' or 'b'`, `a norm`."""
   origin, args = typing.get_origin(want), typing.get_args(want)
   if len(options(want)) > 1:
     return ' or '.join(describe(o) for o in args)
@@ -152,7 +165,7 @@ def describe(want: Any) -> str:
 
 
 def fits(value: Any, want: Any) -> bool:
-  """Whether `value` is what `want` declares; an int is a float, a bool is no number."""
+  """Return whether a value has a declared type. An int is also a float; a bool is not a number."""
   origin, args = typing.get_origin(want), typing.get_args(want)
   if len(options(want)) > 1:
     return any(fits(value, o) for o in args)

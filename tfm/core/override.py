@@ -1,4 +1,4 @@
-"""`path=text`: one setting of a flag, written into a nested frozen config."""
+"""Settings `path=text` of flags, written into nested frozen configs."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -13,33 +13,49 @@ DEEP = '..'
 
 
 class _Misfit(errors.ConfigError):
-  """This place has no such field; another one, reached by `..` or `*`, may have it."""
+  """The error of a place without the field; `..` and `*` may find the field elsewhere."""
 
 
 def override(cfg: Any, path: str, text: str) -> Any:
-  """`cfg` with the field or fields at `path` replaced by `text`, parsed by the declared type of
-  each.
+  """Return a config with the fields at a path replaced.
 
-  A path is names of fields joined by dots. `3` or `-1` picks an element of a tuple, `*` all of
-  them, `..` steps to any depth: `model..relative=alibi` sets every field named `relative` below
-  `model`, and does not look inside the values it has put there. Where `..` or `*` reach places that
-  have no such field those are left alone; it is an error if no place has it. `..norm=layer` swaps
-  the norms that are there: an optional part that is none stays none, unless it is none in all the
-  places. A part chosen by its name has its default fields, whatever stood there before.
+  A path joins field names by dots. `3` or `-1` selects an element of a tuple, `*` all elements, and
+  `..` any depth: `model..relative=alibi` sets every field `relative` below `model`, except inside
+  the new values. `..` and `*` skip places without the field, but one place must have it. `..norm=layer`
+  replaces existing norms: an optional part that is none stays none, unless it is none everywhere. A
+  part chosen by name has its default fields.
 
-  Raises: ConfigError, with the near misses.
+  Args:
+    cfg: The config.
+    path: The path.
+    text: The value, parsed by the declared type of each field (`tfm.core.text.parse`).
+
+  Returns:
+    The new config.
+
+  Raises:
+    ConfigError: No field matches, or the text is no value of its type.
   """
   return write(cfg, path, text)[0]
 
 
 def write(cfg: Any, path: str, text: str) -> tuple[Any, list[str]]:
-  """As `override`, and the concrete paths written, in order."""
+  """Return the new config as `override` does, and the concrete paths written, in order.
+
+  Args:
+    cfg: The config.
+    path: The path.
+    text: The value as text.
+
+  Returns:
+    `(config, paths)`.
+  """
   writer = _Writer(text)
   return writer.into(cfg, type(cfg), steps(path), ''), writer.places
 
 
 def steps(path: str) -> tuple[str, ...]:
-  """The steps of a path: names, indices, `*`, and `..` before a name to be found at any depth."""
+  """Return the steps of a path: names, indices, `*`, and `..` before a name at any depth."""
   out = tuple(
     DEEP if len(s) > 1 and not s.strip('.') else s for s in re.findall(r'\.\.+|[^.]+', path)
   )
@@ -51,16 +67,14 @@ def steps(path: str) -> tuple[str, ...]:
 
 
 class _Writer:
-  """One setting on its way into a config: its text, and the places where it has been written."""
+  """A setting that is being written: its text, and the paths written."""
 
   def __init__(self, text: str):
     self.text = text
     self.places: list[str] = []
 
   def into(self, old: Any, want: Any, todo: tuple[str, ...], at: str) -> Any:
-    """`old`, which is declared as `want` and stands at `at`, with the setting written at `todo`
-    below it.
-    """
+    """Return `old` (declared as `want`, at path `at`) with the setting written below it."""
     if not todo:
       value = self._parsed(old, want, at)
       self.places.append(at)
@@ -134,7 +148,7 @@ class _Writer:
     changed = {}
     for c in nodes.children(old, want, at):
       new, hit = c.value, nodes.is_node(old) and c.name == todo[0]
-      if not hit or len(todo) > 1:  # what is to be replaced whole is not looked into
+      if not hit or len(todo) > 1:  # values that are replaced as a whole stay untouched
         new = self._descend(new, c.want, todo, c.path, misfits, absent)
       elif new is None and not absent and any(map(nodes.is_part, nodes.options(c.want))):
         continue
@@ -150,7 +164,7 @@ class _Writer:
   def _replace(self, old: Any, changed: dict[str, Any], at: str) -> Any:
     try:
       return nodes.rebuild(old, changed)
-    except ValueError as e:  # what a class refuses in its __post_init__
+    except ValueError as e:  # raised by __post_init__
       raise errors.ConfigError(f'{at or "config"}: {e}') from None
 
 
@@ -173,29 +187,31 @@ def _nowhere(path: str, misfits: list[_Misfit]) -> _Misfit:
 
 
 def _nothing_there(node: Any, inside: list[nodes.Child], todo: tuple[str, ...], at: str) -> str:
-  """Why the first step of `todo` leads nowhere from `node`, and where it would lead."""
+  """Return the error for a step that `node` does not have, with hints where the field exists."""
   head, here, known = todo[0], at or 'config', [c.name for c in inside]
   if new := getattr(type(node), 'former', {}).get(head):
     return f'{here}: field {head!r} has been renamed. Expected {new!r}.'
   if isinstance(node, tuple):
     span = f'an index below {len(node)} or *' if node else 'nothing: the tuple is empty'
-    said = f'{here}: no element {head!r}. Expected {span}.'
+    message = f'{here}: no element {head!r}. Expected {span}.'
   elif not nodes.is_node(node):
-    said = f'{here}: is {text_of(node)!r} and has no field {head!r}. Expected a value with fields put there first.'
+    message = (
+      f'{here}: is {text_of(node)!r}, which has no field {head!r}. Expected a part or a config.'
+    )
   elif not nodes.is_part(type(node)):
-    said = f'{here}: {errors.unknown("field", head, known)}'
+    message = f'{here}: {errors.unknown("field", head, known)}'
   else:
     part = f'{here}={name_of(node)}'
-    said = (
+    message = (
       f'{part}: {errors.unknown("field", head, known)}'
       if known
-      else f'{part}: no field {head!r}, nor any.'
+      else f'{part}: has no fields, and {head!r} is unknown.'
     )
     if rows := _rows_with(node, head):
-      said += f' Field of: {", ".join(rows)}; choose one first, as {here}={rows[0]}.'
+      message += f' It is a field of {", ".join(rows)}; set {here}={rows[0]} first.'
   if deeper := [w.path for w in nodes.walk(node, path=at) if w.path.rpartition('.')[2] == head]:
-    said += f' It stands deeper, at {deeper[0]}: reach every one with {at}..{_written(todo)}.'
-  return said
+    message += f' The field exists at {deeper[0]}; {at}..{_written(todo)} sets all of them.'
+  return message
 
 
 def _rows_with(part: Any, field: str) -> list[str]:

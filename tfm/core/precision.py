@@ -1,4 +1,4 @@
-"""Which dtype a run keeps, computes and reduces in. The model never knows."""
+"""The dtypes of a run: parameters, computation and reductions."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -10,9 +10,13 @@ _NAMES = ('float32', 'bfloat16', 'float16', 'float64')
 
 @dataclasses.dataclass(frozen=True)
 class Precision:
-  """Dtypes by name. `param` is stored and updated, `compute` flows through the layers and matmuls,
-  `reduce` is what softmax, norms and the loss are computed in (never let it be 16 bits without
-  measuring)."""
+  """The dtypes of a run, by name.
+
+  Attributes:
+    param: Stored and updated parameters.
+    compute: Activations and matrix products.
+    reduce: Softmax, norms and losses. Sixteen bits lose accuracy here.
+  """
 
   param: str = 'float32'
   compute: str = 'float32'
@@ -24,4 +28,5 @@ class Precision:
         yield f'{f.name}: unknown dtype {name!r}. Known: {", ".join(_NAMES)}.'
 
   def dtype(self, which: str) -> jnp.dtype:
+    """Return the dtype of `'param'`, `'compute'` or `'reduce'`."""
     return jnp.dtype(getattr(self, which))

@@ -1,6 +1,4 @@
-"""Where the values of a config came from: a default, the config file, or a flag; and what sets two
-configs apart.
-"""
+"""Sources of config values (default, file or flag), and differences between configs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import dataclasses
@@ -14,7 +12,12 @@ from tfm.core.text import name_of, text_of
 
 @dataclasses.dataclass(frozen=True)
 class Resolved:
-  """A config after its flags: the value, and the flag that wrote each place a flag has written."""
+  """A config after its flags.
+
+  Attributes:
+    config: The config.
+    flags: The flag that wrote each path.
+  """
 
   config: Any
   flags: Mapping[str, str]
@@ -22,36 +25,75 @@ class Resolved:
 
 @dataclasses.dataclass(frozen=True)
 class Value:
-  """One line of an explanation: a path, the text of the value there, and where it came from."""
+  """One line of an explanation.
+
+  Attributes:
+    path: The path of a value.
+    text: The value as text.
+    source: 'default', 'file' or the flag.
+  """
 
   path: str
   text: str
   source: str
 
 
-def resolve(cfg: Any, settings: Sequence[tuple[str, str]], flag: str = '--config') -> Resolved:
-  """`cfg` with the `(path, text)` settings applied in the order given, later ones winning.
+def resolve(
+  cfg: Any,
+  settings: Sequence[tuple[str, str]],
+  flag: str = '--config',
+  mistakes: list[str] | None = None,
+) -> Resolved:
+  """Return a config with settings applied in order; later ones replace earlier ones.
 
-  Raises: ConfigError, also if one path is set twice to different texts.
+  Args:
+    cfg: The config before its flags.
+    settings: `(path, text)` pairs.
+    flag: The flag that the settings belong to, for explanations.
+    mistakes: A list that takes the errors; settings with errors are skipped. None raises them.
+
+  Returns:
+    The new config, and the flag that wrote each place.
+
+  Raises:
+    ConfigError: lists every setting that is wrong, and paths that are set to two values.
   """
-  seen: dict[tuple[str, ...], str] = {}
+  texts: dict[tuple[str, ...], str] = {}
   flags: dict[str, str] = {}
+  wrong: list[str] = []
   for path, text in settings:
-    said = f'{flag}{"" if path.startswith(".") else "."}{path}={text}'
-    if seen.setdefault(steps(path), text) != text:
-      raise errors.ConfigError(
-        f'{path}: set twice, to {seen[steps(path)]!r} and to {text!r}. Expected one of them.'
-      )
-    cfg, places = write(cfg, path, text)
+    setting = f'{flag}{"" if path.startswith(".") else "."}{path}={text}'
+    try:
+      if texts.setdefault(steps(path), text) != text:
+        raise errors.ConfigError(
+          f'{path}: set twice, to {texts[steps(path)]!r} and to {text!r}. Expected one value.'
+        )
+      cfg, places = write(cfg, path, text)
+    except errors.ConfigError as error:
+      wrong.append(str(error))
+      continue
     for place in places:
-      flags = {p: s for p, s in flags.items() if not p.startswith(f'{place}.')} | {place: said}
+      kept = {p: s for p, s in flags.items() if not p.startswith(f'{place}.')}
+      flags = kept | {place: setting}
+  if wrong and mistakes is None:
+    raise errors.ConfigError('\n'.join(wrong))
+  if mistakes is not None:
+    mistakes += wrong
   return Resolved(cfg, flags)
 
 
 def explain(resolved: Resolved, pattern: str = '') -> list[Value]:
-  """Every value of a config whose path the pattern leads to or above, and where each came from.
+  """Return the values of a config and their sources.
 
-  Raises: ConfigError, if the pattern leads nowhere.
+  Args:
+    resolved: The config.
+    pattern: A path, which may contain `..` and `*`, of the values to return; '' returns all.
+
+  Returns:
+    A `Value` for each path, in order.
+
+  Raises:
+    ConfigError: No path matches the pattern.
   """
   values = list(_values(resolved, resolved.config, nodes.MISSING, ''))
   if not pattern:
@@ -63,15 +105,19 @@ def explain(resolved: Resolved, pattern: str = '') -> list[Value]:
       n for n in steps(pattern) if n not in names and n not in (DEEP, '*') and not n.isdigit()
     ]
     raise errors.ConfigError(
-      f'{pattern}: leads to no value. '
+      f'{pattern}: matches no value. '
       + (errors.unknown('field', known[0], names) if known else 'Expected a path.')
     )
   return found
 
 
 def diff(a: Any, b: Any, path: str = '') -> list[str]:
-  """Lines `path: old -> new` for all that sets two configs apart, by the smallest values that
-  differ.
+  """Return the differences of two configs as lines `path: old -> new`.
+
+  Args:
+    a: A config.
+    b: Another config.
+    path: A prefix of the paths.
   """
   return list(_differences(a, b, path))
 
@@ -83,7 +129,7 @@ def _regex(step: str) -> str:
 
 
 def _values(resolved: Resolved, node: Any, usual: Any, path: str) -> Iterator[Value]:
-  """The lines below `node`; `usual` is what stands at its place if nobody says anything."""
+  """Yield the values below a node; `usual` is the default of the node."""
   for c in nodes.children(node, Any, path):
     if type(usual) is type(node):
       same = next(
@@ -102,7 +148,7 @@ def _values(resolved: Resolved, node: Any, usual: Any, path: str) -> Iterator[Va
         c.path, text_of(c.value) or "''", _source(resolved.flags, c.path, c.value == same)
       )
     if _is_deep(c.value):
-      # Below a place that a flag has filled, the defaults are those of what it put there.
+      # Below a value that a flag has set, defaults come from that value.
       yield from _values(
         resolved, c.value, nodes.MISSING if c.path in resolved.flags else same, c.path
       )
@@ -114,21 +160,21 @@ def _is_deep(value: Any) -> bool:
 
 
 def _source(flags: Mapping[str, str], path: str, usual: bool, part: bool = False) -> str:
-  # A flag may have set an element of a tuple or a key of a mapping; the fields of a part have lines
-  # of their own.
+  # A flag may have set an element of a tuple or a key of a mapping. Fields of a part have other
+  # lines.
   inside = [] if part else [p for p in flags if p.startswith(f'{path}.')]
   if path in flags or (inside and not usual):
     return f'flag {flags[path if path in flags else inside[-1]]}'
   if above := [p for p in flags if path.startswith(f'{p}.')]:
-    said = f'flag {flags[max(above, key=len)]}'
-    return f'default, chosen by {said}' if usual else said
+    flag = f'flag {flags[max(above, key=len)]}'
+    return f'default, chosen by {flag}' if usual else flag
   return 'default' if usual else 'file'
 
 
 def _differences(a: Any, b: Any, path: str) -> Iterator[str]:
   old = {c.name: c.value for c in nodes.children(a, Any, '')}
   new = {c.name: c.value for c in nodes.children(b, Any, '')}
-  # By name: a config file read twice defines its classes twice.
+  # Compare names: a config file that is loaded twice defines its classes twice.
   if type(a).__qualname__ != type(b).__qualname__ or not (
     _is_deep(a) or _is_deep(b) or isinstance(a, Mapping)
   ):

@@ -1,7 +1,8 @@
-"""Tables of interchangeable pieces, and `Part`, the frozen spec every piece is.
+"""Tables of interchangeable parts, and `Part`, the base class of all parts.
 
-A kind of part is a package with a `base.py` (the contract), one file a piece, and an `__init__.py`
-that holds `TABLE`: two lines an entry (its import, its row). Nothing registers itself on import.
+A kind of part is a package with a `base.py` (its interface), a file for each part, and an
+`__init__.py` with its `TABLE`. A part adds two lines to the table: an import and an entry. Imports
+register nothing.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,12 +14,11 @@ from tfm.core import errors
 
 
 class Table(Mapping[str, Any]):
-  """A read-only mapping of names to entries. Unknown names raise an error with near names.
+  """A read-only mapping of names to entries. Unknown names raise errors with near names.
 
   Args:
     kind: The kind of entry, for errors.
-    former: Earlier names of entries, each with its present name. Stored configs may use them; new
-    input may not.
+    former: Earlier names of entries, with their present names. Stored configs may use them.
     command: A command that lists all entries, for errors.
     **entries: The entries by name.
 
@@ -58,33 +58,39 @@ class Table(Mapping[str, Any]):
     return len(self._entries)
 
   def name_of(self, part: object) -> str:
-    """The row on which `part` (or its class) stands."""
+    """Return the name of a part (an instance or a class) in the table.
+
+    Raises:
+      ConfigError: The class is not in the table.
+    """
     cls = part if isinstance(part, type) else type(part)
     for name, entry in self._entries.items():
       if entry is cls:
         return name
-    raise errors.ConfigError(f'{cls.__name__} stands on no row of the table of {self.kind}s.')
+    raise errors.ConfigError(
+      f'{cls.__name__} is not in the table of {self.kind}s. Expected an entry.'
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-  """A piece of a model or a run: a frozen, hashable value that is its config and builds its code.
+  """A part of a model or a run: a frozen, hashable config that also builds its code.
 
-  The class directly below `Part` is a *kind* (`Norm`, `Mixer`, `Task`, ...); it lives in
-  `<kind>/base.py` beside that kind's table. A piece may yield sentences about its own fields from
-  `check`; `core.config.validate` collects them from the whole tree with their paths."""
+  The class directly below `Part` is a *kind* (`Norm`, `Mixer`, `Task`, ...), defined in
+  `<kind>/base.py`. `core.config.validate` collects the sentences of every `check` in a config.
+  """
 
   @classmethod
   def table(cls) -> Table:
-    """The table of this part's kind."""
+    """Return the table of this kind of part."""
     kind = next(c for c in cls.__mro__ if Part in c.__bases__)
     return importlib.import_module(kind.__module__.rpartition('.')[0]).TABLE
 
   @classmethod
   def from_text(cls, text: str) -> 'Part':
-    """The piece that `text` names, with its default fields; a kind may read more."""
+    """Return the part of a name with its default fields; a kind may accept other texts."""
     return cls.table()[text]()
 
   def check(self) -> Iterator[str]:
-    """Yields a sentence for every invariant of this part's own fields that does not hold."""
+    """Yield a sentence for every violation in the fields of this part."""
     yield from ()

@@ -1,4 +1,4 @@
-"""Configs as plain JSON values and back, without loss."""
+"""Lossless conversion between configs and JSON values."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -12,26 +12,25 @@ _PART, _KIND, _CLASS, _FLOAT = 'part', 'kind', 'class', 'float'
 
 
 def to_json(cfg: Any) -> Any:
-  """A config as dicts, lists and scalars that `json.dumps` writes; every field is said, also those
-  at their defaults.
+  """Return a config as dicts, lists and scalars, with all fields including defaults.
 
-  A part is written with the row of its table, `{"part": "rope", "base": 10000.0}`; where the
-  declared type leaves open which kind or class a value is of, that is written too. A float without
-  digits is `{"float": "inf"}`.
+  A part is stored with its table entry: `{"part": "rope", "base": 10000.0}`. Its kind or class is
+  added where the declared type is ambiguous. Infinite and NaN floats are `{"float": "inf"}`.
 
-  Raises: ConfigError, for a value that its declared type does not admit.
+  Raises:
+    ConfigError: A value does not have its declared type.
   """
   return _write(cfg, type(cfg), '')
 
 
 def from_json(cls: type, stored: Any) -> Any:
-  """The config of class `cls` that `to_json` wrote as `stored`. A field stored nowhere has its
-  default.
+  """Return the config of class `cls` that `to_json` stored; missing fields get their defaults.
 
-  Stored fields of earlier versions are accepted: a class lists renamed fields in `former` (old
-  name: new name), and rewrites other changes in a static method `upgrade`.
+  Fields of earlier versions are accepted: a class lists renamed fields in `former` (old name: new
+  name), and rewrites other changes in a static method `upgrade`.
 
-  Raises: ConfigError, for unknown parts and fields, wrong types, and missing fields without a default.
+  Raises:
+    ConfigError: A part or field is unknown, a type is wrong, or a required field is missing.
   """
   return _read(stored, cls, '')
 
@@ -43,26 +42,26 @@ def _write(value: Any, want: Any, path: str) -> Any:
     return [_write(c.value, c.want, c.path) for c in nodes.children(value, want, path)]
   if isinstance(value, Mapping):
     if not all(isinstance(key, str) for key in value):
-      raise errors.ConfigError(
-        f'{path}: the keys of a stored mapping are strings, got {list(value)!r}.'
-      )
+      raise errors.ConfigError(f'{path}: has the keys {list(value)!r}. Expected strings.')
     return {c.name: _write(c.value, c.want, c.path) for c in nodes.children(value, want, path)}
   if isinstance(value, float) and not math.isfinite(value):
     return {_FLOAT: repr(value)}
   if not nodes.is_node(value):
     if value is None or isinstance(value, (bool, int, float, str)):
       return value
-    raise errors.ConfigError(f'{path}: a {type(value).__name__} cannot be stored, got {value!r}.')
+    raise errors.ConfigError(
+      f'{path}: is {value!r}, a {type(value).__name__}. Expected a value that JSON can store.'
+    )
   fields = {c.name: _write(c.value, c.want, c.path) for c in nodes.children(value, want, path)}
   tags = _tags(value, want)
   assert not set(tags) & set(fields), (
-    f'{path}: a field of {type(value).__name__} is called {sorted(tags)}'
+    f'{path}: {type(value).__name__} has a field named {sorted(tags)}'
   )
   return tags | fields
 
 
 def _tags(node: Any, want: Any) -> dict[str, str]:
-  """What tells `from_json` the class of `node`, as far as its declared type leaves that open."""
+  """Return the entries that identify the class of a node where its declared type is ambiguous."""
   classes = [o for o in nodes.options(want) if dataclasses.is_dataclass(o)]
   if nodes.is_part(type(node)):
     kinds = {o.table().kind for o in classes if nodes.is_part(o)}
@@ -79,7 +78,7 @@ def _read(stored: Any, want: Any, path: str) -> Any:
       _read(v, nodes.element(want, i), nodes.join(path, i)) for i, v in enumerate(stored)
     )
   elif type(stored) is int and float in nodes.options(want) and int not in nodes.options(want):
-    value = float(stored)  # tools that rewrite JSON make 1 of 1.0
+    value = float(stored)  # other tools may write 1.0 as 1
   else:
     value = stored
   if not nodes.fits(value, want):
@@ -110,7 +109,7 @@ def _read_dict(stored: dict[str, Any], want: Any, path: str) -> Any:
       )
   if missing := [n for n in nodes.required(cls) if n not in values]:
     raise errors.ConfigError(
-      f'{here}: nothing is stored for {", ".join(missing)}, which {cls.__name__} needs.'
+      f'{here}: the fields {", ".join(missing)} of {cls.__name__} are missing. Expected values.'
     )
   made = {name: _read(v, hints[name], nodes.join(path, name)) for name, v in values.items()}
   try:
@@ -133,7 +132,7 @@ def _class_of(stored: dict[str, Any], classes: list[type], path: str) -> type:
       raise errors.ConfigError(f'{here}: {e}') from None
     if not (isinstance(cls, type) and issubclass(cls, tuple(classes))):
       raise errors.ConfigError(
-        f'{here}: want {nodes.describe(kinds[kind])}, got {stored[_PART]!r}.'
+        f'{here}: is {stored[_PART]!r}. Expected {nodes.describe(kinds[kind])}.'
       )
     return cls
   plain = {c.__name__: c for c in classes if not nodes.is_part(c)}
@@ -143,6 +142,6 @@ def _class_of(stored: dict[str, Any], classes: list[type], path: str) -> type:
     return plain[stored[_CLASS]]
   if len(plain) != 1:
     raise errors.ConfigError(
-      f'{here}: nothing is stored that says which {" or ".join(c.__name__ for c in classes)}.'
+      f'{here}: has no class. Expected {" or ".join(c.__name__ for c in classes)}.'
     )
   return next(iter(plain.values()))

@@ -1,4 +1,4 @@
-"""Text to a value of a declared type, and back."""
+"""Conversion between text and values of declared types."""
 
 import ast
 import collections.abc
@@ -14,19 +14,29 @@ from typing import Any, Literal
 
 from tfm.core import errors, nodes
 
-# Strings are tried last, or they would swallow the numbers of `str | int`.
+# Strings are tried last: every text is a string, also the numbers of `str | int`.
 _RANK = {bool: 0, int: 1, float: 2, str: 9}
 
 
 def parse(want: Any, text: str, path: str = '') -> Any:
-  """The value that `text` says, of the declared type `want`.
+  """Return the value of a text, by its declared type.
 
-  Numbers as in Python, `1e6` for an int too; `true`, `false`, `none`; `1,2` or `(1, 2)` for a
-  tuple; `{a: 1}` for a mapping; the row of its table for a part, the class for another dataclass.
-  Those have the default fields, or the ones given, as in `rope(base=5e5)`; parts that join are read
-  joined, `causal&window(size=64)`. Inside a tuple, a union or a part a string may be quoted.
+  Numbers are written as in Python, and `1e6` is also an int. Other values are `true`, `false`,
+  `none`, tuples `1,2` or `(1, 2)`, and mappings `{a: 1}`. A part is named by its entry in the table
+  of its kind, another dataclass by its class: `rope` with default fields, `rope(base=5e5)` with
+  given ones. `causal&window(size=64)` combines parts that can be combined. Strings inside a tuple,
+  a union or a part may be quoted.
 
-  Raises: ConfigError, naming `path`.
+  Args:
+    want: The declared type.
+    text: The text.
+    path: The path of the value, for errors.
+
+  Returns:
+    The value.
+
+  Raises:
+    ConfigError: The text is no value of this type.
   """
   origin = typing.get_origin(want)
   if len(nodes.options(want)) > 1:
@@ -42,7 +52,9 @@ def parse(want: Any, text: str, path: str = '') -> Any:
   if dataclasses.is_dataclass(want):
     return _plain(typing.cast(type, want), text, path)
   if (read := _SCALARS.get(want)) is None:
-    raise errors.ConfigError(f'{path}: cannot be set by text. Its type is {nodes.describe(want)}.')
+    raise errors.ConfigError(
+      f'{path}: cannot be set by a flag, since its type is {nodes.describe(want)}.'
+    )
   try:
     return read(text)
   except ValueError:
@@ -50,16 +62,17 @@ def parse(want: Any, text: str, path: str = '') -> Any:
 
 
 def wrong(path: str, want: Any, got: Any) -> errors.ConfigError:
-  """The error of a value that is not what was wanted."""
-  return errors.ConfigError(f'{path}: want {nodes.describe(want)}, got {got!r}.')
+  """Return the error for a value of another type."""
+  return errors.ConfigError(f'{path}: is {got!r}. Expected {nodes.describe(want)}.')
 
 
 def text_of(value: Any, *, inner: bool = False) -> str:
-  """One line for any value, which `parse` reads back; of a dataclass only the fields that are not
-  at their defaults.
+  """Return a value as one line that `parse` reads; dataclasses omit fields at their defaults.
 
-  `inner` quotes the strings that would be taken for something else inside a tuple, a union or a
-  part."""
+  Args:
+    value: The value.
+    inner: Whether the text is part of a tuple, union or part, where ambiguous strings are quoted.
+  """
   if value is None:
     return 'none'
   if isinstance(value, bool):
@@ -85,7 +98,7 @@ def text_of(value: Any, *, inner: bool = False) -> str:
 
 
 def name_of(node: Any) -> str:
-  """The row of a part, the class of any other node."""
+  """Return the table entry of a part, or the class name of another node."""
   if nodes.is_part(type(node)):
     with contextlib.suppress(errors.ConfigError):
       return node.table().name_of(node)
@@ -98,7 +111,7 @@ def _int(text: str) -> int:
   except decimal.InvalidOperation:
     raise ValueError(text) from None
   plain = '.' not in text or 'e' in text.lower()
-  # Decimal keeps 1e23 exact; the bound keeps 1e999999999 from filling the memory.
+  # Decimal is exact for 1e23; the bound rejects 1e999999999, which would fill the memory.
   if not (
     number.is_finite()
     and plain
@@ -166,7 +179,7 @@ def _union(want: Any, text: str, path: str) -> Any:
   if {int, float} <= set(choices) and 'e' in text.lower():
     choices = tuple(
       c for c in choices if c is not int
-    )  # 1e6 is an int only where no float is wanted
+    )  # 1e6 is an int only where a float is not allowed
   choices = tuple(
     sorted((c for c in choices if c is not type(None)), key=lambda c: _RANK.get(c, 5))
   )
@@ -196,19 +209,19 @@ def _items(text: str) -> list[str]:
   text = text.strip()
   marks = list(_outside_quotes(text))
   ends = next((i for i, _, depth in marks if depth == 0), -1)
-  if text[:1] in tuple('([{') and ends == len(text) - 1:  # one pair of brackets around it all
+  if text[:1] in tuple('([{') and ends == len(text) - 1:  # brackets around the whole text
     text = text[1:-1]
   return _pieces(text)
 
 
 def _pieces(text: str) -> list[str]:
-  """What stands between the commas; nothing after the last one is no piece."""
+  """Return the texts between commas; a trailing comma adds none."""
   pieces = [piece.strip() for piece in _split(text, ',')]
   return pieces[:-1] if pieces[-1] == '' else pieces
 
 
 def _split(text: str, separators: str) -> Iterator[str]:
-  """The pieces of `text` between separators outside brackets and quotes."""
+  """Yield the pieces of a text between separators outside brackets and quotes."""
   start = 0
   for i, c, depth in _outside_quotes(text):
     if c in separators and depth == 0:
@@ -218,12 +231,12 @@ def _split(text: str, separators: str) -> Iterator[str]:
 
 
 def _outside_quotes(text: str) -> Iterator[tuple[int, str, int]]:
-  """`(index, character, depth of brackets after it)` of what is not within quotes."""
+  """Yield `(index, character, bracket depth after it)` for characters outside quotes."""
   depth, quote, fresh, skip = 0, '', True, False
   for i, c in enumerate(text):
     if quote:
       quote, skip = ('' if c == quote and not skip else quote), c == '\\' and not skip
-    elif c in '\'"' and fresh:  # only where an item begins: the apostrophe of it's is a letter
+    elif c in '\'"' and fresh:  # only at the start of an item: in it's, the apostrophe is a letter
       quote = c
     else:
       depth += (c in '([{') - (c in ')]}')
@@ -289,14 +302,13 @@ def _plain(want: type, text: str, path: str) -> Any:
   if name == want.__name__:
     return _built(want, name, inside, path)
   raise errors.ConfigError(
-    f'{path}: want {nodes.describe(want)}, got {text!r}. Set its fields, or write {want.__name__} '
-    f'for the default ones '
-    f'or {want.__name__}(field=value). Known: {", ".join(nodes.hints(want))}.'
+    f'{path}: is {text!r}. Expected {want.__name__} for default fields, or '
+    f'{want.__name__}(field=value). Known: {", ".join(nodes.hints(want))}.'
   )
 
 
 def _call(text: str) -> tuple[str, str]:
-  """`('rope', 'base=5e5')` of `rope(base=5e5)`, `('rope', '')` of `rope`."""
+  """Return `('rope', 'base=5e5')` for `rope(base=5e5)`, `('rope', '')` for `rope`."""
   match = re.fullmatch(r'([\w.-]+)\((.*)\)', text.strip(), re.DOTALL)
   return (match[1], match[2]) if match else (text, '')
 
@@ -306,18 +318,18 @@ def _built(cls: type, name: str, inside: str, path: str) -> Any:
   for item in _pieces(inside):
     field, *rest = _split(item, '=')
     if not rest:
-      raise errors.ConfigError(f'{path}: want {name}(field=value), got {item!r}.')
+      raise errors.ConfigError(f'{path}: is {item!r}. Expected {name}(field=value).')
     if (field := field.strip()) not in hints:
       raise errors.ConfigError(f'{path}={name}: {errors.unknown("field", field, hints)}')
     if field in fields:
       raise errors.ConfigError(f'{path}={name}: {field} is given twice. Expected it once.')
     fields[field] = _item(hints[field], item.partition('=')[2].strip(), nodes.join(path, field))
   if missing := [n for n in nodes.required(cls) if n not in fields]:
-    wanted = ', '.join(f'{n}=...' for n in missing)
+    needed = ', '.join(f'{n}=...' for n in missing)
     raise errors.ConfigError(
-      f'{path}: {name!r} has no default {", ".join(missing)}. Expected {name}({wanted}).'
+      f'{path}: {name!r} has no default {", ".join(missing)}. Expected {name}({needed}).'
     )
   try:
     return cls(**fields)
-  except ValueError as e:  # what a class refuses in its __post_init__
+  except ValueError as e:  # raised by __post_init__
     raise errors.ConfigError(f'{path}: {e}') from None

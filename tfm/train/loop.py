@@ -12,12 +12,12 @@ from typing import Any, NamedTuple, cast
 import jax
 import numpy as np
 
-from tfm.core import config, errors
+from tfm.core import errors
 from tfm.data import TextData, prefetch
 from tfm.data.dataset import Dataset
 from tfm.data.tokenizer import Vocabulary
 from tfm.model.spec import Model
-from tfm.train import checkpoint, claim, distributed, evaluate, memory, recover, shard
+from tfm.train import checkpoint, claim, evaluate, memory, preflight, recover, shard
 from tfm.train import step as step_lib
 from tfm.train.build import Built, build
 from tfm.train.experiment import Experiment, Sample
@@ -76,8 +76,7 @@ def train(
       workdir that was taken over.
   """
   memory.keep_freed()
-  distributed.start()
-  config.validate(x)
+  preflight.check(x, devices)
   workdir = workdir_of(workdir)
 
   with contextlib.ExitStack() as closing:
