@@ -1,12 +1,13 @@
-"""Continue training a published language model on your own text, with its own tokenizer.
+r"""Continue training a published decoder on your text, with its tokenizer.
 
-tfm train --config=finetune:FOLDER --config.data.files=text.txt --workdir=runs/finetune
-tfm train --config=finetune:FOLDER --config.data.files=text.txt --config.model.adapter=lora \
-  --config.optim.only='*/lora/*' --workdir=runs/lora                                    # low-rank adapters alone
+  tfm train --config=finetune:FOLDER --config.data.files=text.txt --workdir=runs/finetune
+  tfm train --config=finetune:FOLDER --config.data.files=text.txt --workdir=runs/lora \
+    --config.model.adapter=lora --config.optim.only='*/lora/*'
 
-FOLDER holds a decoder such as SmolLM2-135M, with its tokenizer: 1000 steps of 8 rows of 512 tokens.
-The files beside the weights go along, so `tfm generate --chat` of the workdir works as that of
-FOLDER. Time and loss depend on the model and were not measured for a published one. """
+FOLDER holds a decoder with its tokenizer, such as SmolLM2-135M. Training takes 1000 steps of 8
+sequences of 512 tokens. Checkpoints keep the files of FOLDER, so `tfm generate --chat` works with
+the workdir. Time and loss were not measured for a published model.
+"""
 
 from tfm import hub
 from tfm.core import errors
@@ -19,7 +20,7 @@ from tfm.train import Experiment, Record
 
 
 def get_config(folder: str = '') -> Experiment:
-  """Return the experiment of a folder: its own spec, tokenizer and parameters."""
+  """Return the experiment of a folder, with its spec, tokenizer and parameters."""
   if not folder:
     raise errors.UserError(
       'finetune: the folder is missing. Expected --config=finetune:FOLDER, a published decoder.'

@@ -1,13 +1,14 @@
-"""Any language model of the zoo from scratch, by its name.
+r"""Train any language model of the zoo from scratch.
 
-tfm train --config=pretrain:gpt2 --workdir=runs/gpt2
+  tfm train --config=pretrain:gpt2 --config.data='text(files=corpus/*.txt)' \
+    --config.data.tokenizer=bpe --workdir=runs/gpt2
 
-The text is the standard library's own source, which every machine has and which is far too little
-for these models; give your own: --config.data=text --config.data.files='corpus/*.txt'
---config.data.tokenizer=bpe. The task follows from the model: causal LM for a decoder, masked LM for
-an encoder, permutation LM for one that can be asked (XLNet), span corruption for an
-encoder-decoder. Weights are spread over all devices (fsdp), matmuls are bfloat16. 124M parameters
-take about 2 GB with AdamW, 8B about 130 GB."""
+Without data the text is the source of the Python standard library, which is too little for these
+models. The model determines the task: causal language modelling for decoders, masked for encoders,
+permutation for XLNet, span corruption for encoder-decoders. Weights are sharded over all devices
+(fsdp), and matrix products are bfloat16. With AdamW, 124M parameters take about 2 GB, 8B about
+130 GB.
+"""
 
 from tfm import zoo
 from tfm.core.errors import ConfigError

@@ -1,7 +1,8 @@
-"""A language model of Python, from the source of the standard library, in under five minutes on two
-CPU cores.
+"""A language model of Python source, trained in under five minutes on two CPU cores.
 
-tfm train --config=quickstart --workdir=runs/quickstart
+  tfm train --config=quickstart --workdir=runs/quickstart
+
+The text is the source of the standard library of your Python.
 """
 
 from tfm.data import Stdlib

@@ -1,11 +1,11 @@
-"""nanoGPT's character model for a CPU: 0.8M parameters, 2000 steps, validation loss 1.88 there.
+"""nanoGPT's character model for a CPU: 0.8M parameters, 2000 steps.
 
-tfm train --config=shakespeare_char --config.data.files=tinyshakespeare.txt
---workdir=runs/shakespeare
+  tfm train --config=shakespeare_char --config.data.files=tinyshakespeare.txt --workdir=runs/a
 
-val_loss_nats at the end is that of the whole validation split (nanoGPT's is of 20 random batches):
-1.805 with seed 0. With nanoGPT's own peak rate (--config.optim.lr=1e-3
---config.optim.schedule.floor=0.1) it is 1.91 with seed 0 and 1.90 with seed 1."""
+The validation loss after 2000 steps is 1.805 (seed 0, whole validation split). nanoGPT reports 1.88
+on 20 random batches. With nanoGPT's learning rate (--config.optim.lr=1e-3
+--config.optim.schedule.floor=0.1) it is 1.91 with seed 0 and 1.90 with seed 1.
+"""
 
 from tfm.data.text import Text
 from tfm.data.tokenizer import Char
@@ -22,7 +22,7 @@ from tfm.train import Experiment, Record, Sample
 
 
 def get_config() -> Experiment:
-  """GPT-2's block without any bias, 4 layers of 4 heads and width 128."""
+  """Return GPT-2's block without biases: 4 layers of 4 heads and width 128."""
   norm = LayerNorm(bias=False)
   block = Block(Attention(heads=4), Mlp(512, Gelu(), bias=False), norm)
   return Experiment(
