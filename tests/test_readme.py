@@ -1,32 +1,36 @@
-"""The commands of the README are ones that the command line takes, and its Python runs."""
+"""Commands of the README and the guides are valid, and the Python of the README runs."""
 
-import dataclasses
+from collections.abc import Sequence
 import json
 import pathlib
 import re
 import shlex
 
-import jax
 import pytest
 
 from tests.hub.folders import chat_folder
-import tfm
 from tfm import hub, zoo
-from tfm.cli import catalog, flags, main, refusals, train
-from tfm.data.tokenizer import Byte
-from tfm.parts.absolute import Learned
+from tfm.cli import flags, main, train
 from tfm.zoo import weights
 
 README = pathlib.Path(__file__).parent.parent / 'README.md'
 
 
-def blocks(language: str) -> list[str]:
-  return re.findall(rf'```{language}\n(.*?)```', README.read_text('utf-8'), re.DOTALL)
+PAGES = [
+  README,
+  *sorted(README.parent.glob('*/README.md')),
+  *sorted(README.parent.glob('tfm/*/*.md')),
+]
+
+
+def blocks(language: str, pages: Sequence[pathlib.Path] = (README,)) -> list[str]:
+  text = '\n'.join(page.read_text('utf-8') for page in pages)
+  return re.findall(rf'```{language}\n(.*?)```', text, re.DOTALL)
 
 
 def commands(name: str) -> list[list[str]]:
-  """The words after `tfm NAME` of every such command."""
-  lines = '\n'.join(blocks('bash')).replace('\\\n', ' ').splitlines()
+  """Return the words after `tfm NAME` of every such command in README and guides."""
+  lines = '\n'.join(blocks('bash', PAGES)).replace('\\\n', ' ').splitlines()
   found = [shlex.split(line, comments=True) for line in lines if f'tfm {name} ' in line]
   return [words[words.index(name) + 1 :] for words in found]
 
@@ -67,70 +71,31 @@ def test_readme_shows_every_command():
 
 def test_python_of_the_readme_runs(monkeypatch, capsys, tmp_path):
   monkeypatch.chdir(tmp_path)
-  spec = dataclasses.replace(
-    zoo.tiny(zoo.get('gpt2')),
-    embed=dataclasses.replace(zoo.tiny(zoo.get('gpt2')).embed, vocab=256),
-    absolute=Learned(128),
-  )
-  tokenizer = Byte().learn(lambda split: iter(()))
-  files = hub.FolderFiles(
-    {'chat_template.jinja': b'{% for m in messages %}{{ m.content }}{% endfor %}'}
-  )
-  loaded = hub.Loaded(spec, tfm.init(spec, jax.random.key(0)), tokenizer, files=files)
-  monkeypatch.setattr(tfm, 'load', lambda path: loaded, raising=False)
+  chat_folder(tmp_path / 'Qwen2.5-0.5B-Instruct')
   names: dict[str, object] = {}
   for source in blocks('python'):
     exec(compile(source, 'README.md', 'exec'), names)
   out = capsys.readouterr().out.splitlines()
-  assert out[:2] == ['8030261248', '(1, 9, 256)']
+  assert out[-2:] == ['8030261248', '(1, 8, 64)']
   assert (tmp_path / 'mine' / 'model.safetensors').exists()
 
 
 def test_worked_example_is_in_its_files():
-  text = README.read_text('utf-8')
-  example = text[text.index('### Add a family') : text.index('### What does not go together')]
-  files = [README.parent / name for name in re.findall(r'\((tfm/[^)]+\.py)\)', example)]
+  folder = README.parent / 'tfm' / 'zoo'
+  text = (folder / 'ADDING.md').read_text('utf-8')
+  files = [folder / name for name in re.findall(r'\]\(([^)]+\.py)\)', text)]
   held = [path.read_text('utf-8').splitlines() for path in files]
-  lines = [
-    line
-    for block in re.findall(r'```text\n(.*?)```', example, re.DOTALL)
-    for line in block.splitlines()
-  ]
+  blocks = re.findall(r'```text\n(.*?)```', text, re.DOTALL)
+  lines = [line for block in blocks for line in block.splitlines()]
   assert len(lines) > 5
   assert not [line for line in lines if not any(line in file for file in held)]
-
-
-def parts_table() -> str:
-  """What the README says of the parts: a line a kind."""
-  lines = ['| kind | rows |', '|---|---|']
-  for package, table in catalog.tables().items():
-    names = ', '.join(f'`{name}`' for name in sorted(table))
-    lines.append(f'| {table.kind} (`{package}`) | {names} |')
-  return '\n'.join(lines)
-
-
-def zoo_table() -> str:
-  """What the README says of the families."""
-  return ', '.join(f'`{name}`' for name in sorted(weights.TABLE)) + '.'
-
-
-def refused_table() -> str:
-  """What the README says of parts that do not go together."""
-  return refusals.sheet().markdown().partition('\n\n')[2].rstrip()
-
-
-@pytest.mark.parametrize(
-  ('name', 'table'), [('parts', parts_table), ('zoo', zoo_table), ('refused', refused_table)]
-)
-def test_readme_table_is_up_to_date(name, table):
-  assert f'<!-- {name} -->\n{table()}\n<!-- end -->' in README.read_text('utf-8')
 
 
 def test_models_page_has_every_model_and_family():
   page = (README.parent / 'tfm' / 'zoo' / 'MODELS.md').read_text('utf-8')
   for name, entry in zoo.TABLE.items():
     assert f'| `{name}` | {entry.params:,} | {entry.published} |' in page, (
-      'python scripts/model_cards.py writes it anew'
+      'python scripts/model_cards.py rewrites the page'
     )
   assert not [name for name in weights.TABLE if f'| `{name}` |' not in page]
 

@@ -1,6 +1,6 @@
 """Collect the pages of the documentation site: Markdown from the repository, and API pages.
 
-    python scripts/docs/pages.py OUTPUT
+python scripts/docs/pages.py OUTPUT
 """
 
 from pathlib import Path

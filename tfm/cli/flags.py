@@ -36,12 +36,12 @@ class Flags(flags.FlagValues):
     if hidden:
       self.__dict__['hidden'].add(title)
 
-  def __setitem__(self, name: str, flag: flags.Flag) -> None:
+  def __setitem__(self, name: str, flag: 'flags.Flag[Any]') -> None:
     super().__setitem__(name, flag)
     self.__dict__['groups'].setdefault(self.__dict__['open'], []).append(name)
 
 
-class _ConfigFlag(flags.Flag):
+class _ConfigFlag(flags.Flag):  # type: ignore[type-arg]
   """A flag with settings below its name: `--config.model.d_model=64`."""
 
   settings: tuple[tuple[str, str], ...] = ()
@@ -237,7 +237,7 @@ def usage(values: Flags, command: str, about: str | None, full: bool = False) ->
   return '\n'.join(lines)
 
 
-def _described(name: str, flag: flags.Flag, full: bool) -> list[str]:
+def _described(name: str, flag: 'flags.Flag[Any]', full: bool) -> list[str]:
   """Return the lines of a flag: its name with the default or the kind of value, and its text."""
   if flag.boolean:
     spelt = f'--[no]{name}' if flag.default else f'--{name}'
@@ -258,7 +258,7 @@ def _aligned(spelt: str, text: str) -> str:
   return start + f'\n{gap}'.join(textwrap.wrap(text, _WIDTH - len(gap)))
 
 
-def _value(flag: flags.Flag) -> str:
+def _value(flag: 'flags.Flag[Any]') -> str:
   if isinstance(flag, _ConfigFlag):
     return 'FILE[:ARG]'
   if known := getattr(flag.parser, 'enum_values', None):

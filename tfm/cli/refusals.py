@@ -173,7 +173,7 @@ def _kernels() -> Iterator[tuple[Rows, str, str]]:
   class Collecting(Attend):
     """A kernel that collects the errors of all others in one trace, since tracing takes time."""
 
-    def __call__(self, q_BTNH, k_BSKH, v_BSKH, *others):
+    def __call__(self, q_BTNH: Any, k_BSKH: Any, v_BSKH: Any, *others: Any) -> jax.Array:
       args = (q_BTNH, k_BSKH, v_BSKH, *others)
       for name in kernels.keys() - found.keys():
         if kernels[name].refuses(*args[:-1]) is not None:
