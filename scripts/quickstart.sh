@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From a clone to a trained language model in minutes, on any machine with Python 3.11: it learns to write Python from
-# the interpreter's own standard library, and is compared with gzip and xz on source it has not seen.
+# Install tfm, train a small language model of Python source in minutes, compare it with gzip and xz on held-out
+# source, and sample from it. Needs Python 3.11 or newer.
 #   bash scripts/quickstart.sh [flags of `tfm train`, such as --config.model..relative=alibi]
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
 

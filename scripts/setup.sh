@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Sourced by the other scripts: makes .venv (or TFM_VENV) with the package and the extras named in EXTRAS, once per
-# pyproject.toml.
+# Sourced by the other scripts: make .venv (or TFM_VENV) with the package and the extras in EXTRAS. It installs again
+# only if pyproject.toml or EXTRAS change.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 TFM_VENV=${TFM_VENV:-.venv}
-# Else every process compiles all it imports, some ten seconds of jax and PyTorch: in tests, over and over.
+# With this variable every process would compile jax and PyTorch again, about ten seconds each time.
 unset PYTHONDONTWRITEBYTECODE
 
 PYTHON=${PYTHON:-python3}
@@ -23,9 +23,9 @@ fi
 stamp="$TFM_VENV/.installed-$(cat pyproject.toml <(echo "${EXTRAS:-}") | cksum | tr -d ' ')"
 if [ ! -e "$stamp" ]; then
   echo "setup: installing tfm${EXTRAS:+[$EXTRAS]} into $TFM_VENV (a minute or two the first time)"
-  # The pip that comes with older Pythons looks through the index for half a minute longer; a new one is 2 MB.
+  # pip of older Pythons searches the index for half a minute longer.
   "$TFM_VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile --upgrade pip
-  # Python compiles a module when it is first imported; compiling all of them takes as long as the rest.
+  # Python compiles modules on first import; compiling all of them would double the time.
   "$TFM_VENV/bin/python" -m pip install --quiet --disable-pip-version-check --no-compile -e ".${EXTRAS:+[$EXTRAS]}"
   touch "$stamp"
 fi

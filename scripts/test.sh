@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Lint, types and the tests, in .venv.   bash scripts/test.sh [--oracles | --all | --tpu] [pytest arguments]
-# --oracles also installs PyTorch and transformers (hundreds of MB) and runs the parity tests against them.
-# --all also runs the large group, slow cases that add little to others, as every night.
-# --tpu only compiles kernels for TPUs, which needs no TPU but libtpu (hundreds of MB, in .venv-tpu).
+# Run lint, types and tests in .venv.   bash scripts/test.sh [--oracles | --all | --tpu] [pytest arguments]
+# --oracles also installs PyTorch and transformers (hundreds of MB) and compares with them.
+# --all also runs the large group, as every night.
+# --tpu only compiles kernels for TPUs, with libtpu (hundreds of MB, in .venv-tpu) and without a TPU.
 EXTRAS=test
 if [ "${1:-}" = --tpu ]; then
   shift
-  # Beside libtpu jax looks for a TPU whenever it starts: it has a place of its own.
+  # With libtpu, jax searches for a TPU at every start; hence a separate environment.
   EXTRAS=tpu TFM_VENV=.venv-tpu
   . "$(dirname "${BASH_SOURCE[0]}")/setup.sh"
-  # What is asked is what a real run would compile.
+  # Compile what a real run would compile.
   JAX_DISABLE_MOST_OPTIMIZATIONS=0 exec "$TFM_VENV/bin/python" -m pytest tests/tpu "$@"
 fi
 if [ "${1:-}" = --oracles ] || [ "${1:-}" = --all ]; then
@@ -22,14 +22,14 @@ fi
 bin=.venv/bin
 $bin/ruff check .
 $bin/ruff format --check .
-$bin/mypy &  # beside the tests, which it would keep waiting on one core
+$bin/mypy &  # runs during the tests
 types=$!
 if [ "$EXTRAS" = test ]; then
-  echo 'test: the oracle group (parity with PyTorch and transformers) is left out: it needs hundreds of MB more.'
+  echo 'test: skipping the oracle group (parity with PyTorch and transformers), which needs hundreds of MB more.'
   echo '      bash scripts/test.sh --oracles installs them and runs it.'
 fi
 status=0
 $bin/python -m pytest -n "${TFM_TEST_WORKERS:-2}" --dist worksteal "$@" || status=$?
-# Once more where it is wrong, as tests stand between it and the reader.
+# After an error, print it again below the output of the tests.
 wait "$types" || { $bin/mypy || true; status=1; }
 exit "$status"

@@ -1,6 +1,4 @@
-"""What every test stands on: eight simulated devices, strict ranks, and programs compiled once a
-machine.
-"""
+"""Setup of all tests: eight simulated devices, strict ranks, and a cache of compiled programs."""
 
 from collections.abc import Iterator
 import gc
@@ -69,9 +67,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(scope='module', autouse=True)
 def _programs_of_a_module_go_with_it() -> Iterator[None]:
-  """What thousands of tests compile would fill the memory; what another module needs again is in
-  the cache on disk.
-  """
+  """Free the programs that a module compiled; the cache on disk keeps those that others need."""
   yield
   if 'jax' in sys.modules:
     sys.modules['jax'].clear_caches()

@@ -1,5 +1,4 @@
-"""The large group: slow cases that add little to the other cases of their test. They run nightly,
-and with TFM_ALL=1.
+"""The large group: slow cases that add little, run nightly and with TFM_ALL=1.
 
 A test or a case joins the group where it is defined:
 

@@ -1,6 +1,4 @@
-"""The name is the shape: every `x_BTD` that runs has three axes, and a letter is one size within a
-function.
-"""
+"""Suffixes of names give shapes: `x_BTD` has three axes, and a letter one size in a function."""
 
 import re
 import sys
@@ -34,9 +32,7 @@ TOK_BT = jnp.arange(12, dtype=jnp.int32).reshape(2, 6)
 
 
 def watch(run):
-  """Runs `run()`; returns how many suffixed arrays returned frames of tfm held, and a sentence a
-  wrong one.
-  """
+  """Run `run()`; return the number of suffixed arrays seen in tfm, and a sentence per error."""
   seen, wrong = 0, set()
 
   def look(frame, event, _):

@@ -1,4 +1,4 @@
-"""The large group leaves some cases of a test to every run; ids of cases are `key=value` pairs."""
+"""The large group leaves cases of every test to each run; ids of cases are `key=value` pairs."""
 
 import collections
 import dataclasses
@@ -9,12 +9,12 @@ import pytest
 from tests import groups, ids
 from tfm.parts.mask import Causal, Window
 
-#: Folders whose ids are `key=value` pairs, one for each argument.
+#: Folders with `key=value` ids, a pair for each argument.
 FOLDERS = ('contracts', 'parts')
 
 
 def _cases(request):
-  """The cases of each parametrised test, by its name."""
+  """Return the cases of each parametrised test, by its name."""
   if request.config.option.keyword or any('::' in arg for arg in request.config.args):
     pytest.skip('only some cases were collected')
   cases = collections.defaultdict(list)

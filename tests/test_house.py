@@ -1,4 +1,4 @@
-"""The rules of the house, read from the source."""
+"""Rules of the source tree: imports, file sizes, tables of parts, parameter paths."""
 
 import ast
 import importlib

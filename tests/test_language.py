@@ -1,7 +1,7 @@
-"""The prose of the tree is in plain English: docstrings, comments, messages, Markdown, test names.
+"""The prose of the tree is plain English: docstrings, comments, messages, Markdown, test names.
 
-Each pattern below marks wording that readers had to decode: verbs of speech for data flow, clauses in
-place of nouns, archaic adverbs. A few uses are fine, so each kind of text has a limit per 100.
+Each pattern below marks wording that readers had to decode: verbs of speech for data flow, clauses
+in place of nouns, archaic adverbs. A few uses are fine, so each kind of text has a limit per 100.
 """
 
 import ast

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Runs a command as N processes of one training run on this machine, as it will run on N hosts:
+# Run a command as N processes of one training run on this machine:
 #   bash scripts/launch/local.sh 2 tfm train --config=quickstart --workdir=runs/two
-# Ends with the first status that is not 0, and takes the other processes with it.
+# If a process fails, stop the others and exit with its status.
 set -euo pipefail
 count=${1:?usage: local.sh N COMMAND...}
 shift

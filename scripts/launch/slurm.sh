@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # sbatch scripts/launch/slurm.sh --config=pretrain:llama3-8b --workdir=/shared/runs/1 --config.mesh.fsdp=8
-# One task a node; jax finds its peers through SLURM. The workdir and the token cache must be on a shared file system.
-# A template: set the partition, the account and the GPUs of your cluster. Tried on no cluster yet.
+# One task per node; jax finds its peers through SLURM. Workdir and token cache must be on a shared file system.
+# A template, not tested on a cluster: set partition, account and GPUs.
 #SBATCH --job-name=tfm
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1

@@ -99,7 +99,9 @@ def test_draft_with_another_vocabulary_is_refused(command, monkeypatch):
   )
   status, _, err = command('--prompt=ab', '--draft=other')
   assert status == 2
-  assert '--draft: the vocabulary of other differs from that of --checkpoint. Expected the same.' in err
+  assert (
+    '--draft: the vocabulary of other differs from that of --checkpoint. Expected the same.' in err
+  )
 
 
 def test_beams_print_the_most_probable_text(command):
