@@ -11,7 +11,7 @@ from tfm.version import __version__  # noqa: E402
 
 project, author, release = 'tfm', 'The tfm authors', __version__
 copyright = author
-extensions = ['sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'sphinx.ext.viewcode', 'myst_parser']
+extensions = ['sphinx.ext.autodoc', 'sphinx.ext.napoleon', 'myst_parser']
 source_suffix = {'.md': 'markdown'}
 html_theme = 'furo'
 html_title = 'tfm'

@@ -67,23 +67,32 @@ def linked(text: str, page: str, pages: set[str]) -> str:
   return _LINK.sub(link, text)
 
 
-def modules(room: str) -> list[str]:
-  """Return the public modules of a package of tfm, in alphabetical order."""
+def packages(room: str) -> list[str]:
+  """Return the packages of a room that have an API page: itself, and those inside it."""
   folder = ROOT / 'tfm' / room
-  names = []
-  for path in sorted(folder.rglob('*.py')):
-    parts = path.relative_to(ROOT).with_suffix('').parts
-    name = '.'.join(parts[:-1] if parts[-1] == '__init__' else parts)
-    if room != 'zoo' or name == 'tfm.zoo' or name.removeprefix('tfm.zoo.') in CORE_OF_ZOO:
-      names.append(name)
-  return names
+  inside = [path.parent for path in sorted(folder.rglob('__init__.py'))]
+  names = ['.'.join(path.relative_to(ROOT).parts) for path in inside]
+  return [name for name in names if room != 'zoo' or name == 'tfm.zoo']
 
 
-def api(room: str) -> str:
+def modules(package: str) -> list[str]:
+  """Return the modules of a package, in alphabetical order."""
+  if package == 'tfm.zoo':
+    return [package, *(f'tfm.zoo.{name}' for name in CORE_OF_ZOO)]
+  paths = sorted((ROOT / package.replace('.', '/')).glob('*.py'))
+  return [package, *(f'{package}.{path.stem}' for path in paths if path.stem != '__init__')]
+
+
+def api(package: str) -> str:
   """Return the API page of a package."""
-  lines = [f'# tfm.{room}', '']
-  for name in modules(room):
-    lines += [f'## {name}', '', '```{eval-rst}', f'.. automodule:: {name}', '```', '']
+  lines = [f'# {package}', '']
+  for name in modules(package):
+    if name != package:
+      lines += [f'## {name.removeprefix(package + ".")}', '']
+    lines += ['```{eval-rst}', f'.. automodule:: {name}', '```', '']
+  inside = packages(package.removeprefix('tfm.')) if package.count('.') == 1 else []
+  if len(inside) > 1:
+    lines += ['```{toctree}', ':hidden:', '', *(f'/api/{name}' for name in inside[1:]), '```', '']
   return '\n'.join(lines)
 
 
@@ -96,7 +105,7 @@ def index() -> str:
     lines += [f'/{page.removesuffix(".md")}' for page in pages if page in guides()]
     lines.append('```')
   lines += ['', '```{toctree}', ':hidden:', ':caption: API', '']
-  return '\n'.join([*lines, *(f'/api/{room}' for room in ROOMS), '```', ''])
+  return '\n'.join([*lines, *(f'/api/tfm.{room}' for room in ROOMS), '```', ''])
 
 
 def main(output: Path) -> None:
@@ -107,8 +116,8 @@ def main(output: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(linked((ROOT / page).read_text('utf-8'), page, pages), 'utf-8')
   (output / 'api').mkdir(parents=True, exist_ok=True)
-  for room in ROOMS:
-    (output / 'api' / f'{room}.md').write_text(api(room), 'utf-8')
+  for package in (name for room in ROOMS for name in packages(room)):
+    (output / 'api' / f'{package}.md').write_text(api(package), 'utf-8')
   (output / 'index.md').write_text(index(), 'utf-8')
   for image in (ROOT / 'scripts').glob('*.png'):
     (output / 'scripts').mkdir(exist_ok=True)
