@@ -54,11 +54,9 @@ def read(path: Path) -> tuple[dict[str, Any], Tensors]:
   d, d_ff, layers, heads, kv_heads, vocab, length = struct.unpack(
     f'<{_HEADER}i', content[: 4 * _HEADER]
   )
-  tied, vocab, numbers = (
-    vocab > 0,
-    abs(vocab),
-    np.frombuffer(content, np.float32, offset=4 * _HEADER),
-  )
+  tied = vocab > 0
+  vocab = abs(vocab)
+  numbers = np.frombuffer(content, np.float32, offset=4 * _HEADER)
   half = d // max(heads, 1) // 2
   kv = 2 * half * kv_heads
   # Half a head of cosines and sines a position stand between the norm and the head, and are found

@@ -31,29 +31,31 @@ def bart(layers: int, d: int, heads: int, vocab: int = 50_265) -> Model:
 
   *Differs*: theirs holds that bias as a buffer, which training leaves alone and a count of
   parameters leaves out."""
-  blocks = reader_and_writer(heads, 4 * d, Gelu(), Post())
+  blocks = encoder_decoder_blocks(heads, 4 * d, Gelu(), Post())
   return stacks(
     vocab, d, blocks, (layers, layers), Learned(1024, 2), Tokens(norm=NORM, dropout=0.1)
   )
 
 
-def reader_and_writer(
+def encoder_decoder_blocks(
   heads: int,
   d_ff: int,
   act: Act,
   residual_layout: ResidualLayout,
   dropout: float = 0.1,
-  looking: float = 0.0,
-  inner: float = 0.0,
+  attention_dropout: float = 0.0,
+  ffn_dropout: float = 0.0,
 ) -> tuple[Block, Block]:
   """A block of the encoder and one of the decoder; `looking` and `inner` drop out scores and the
   feed-forward.
   """
-  look = Attention(heads, mask=Mask(), bias='qkvo', dropout=looking)
-  reader = Block(look, Mlp(d_ff, act, dropout=inner), NORM, residual_layout, dropout=dropout)
-  cross = CrossAttention(heads, bias='qkvo', dropout=looking)
-  return reader, dataclasses.replace(
-    reader, mixer=Attention(heads, bias='qkvo', dropout=looking), cross=cross
+  encoder_attention = Attention(heads, mask=Mask(), bias='qkvo', dropout=attention_dropout)
+  encoder_block = Block(
+    encoder_attention, Mlp(d_ff, act, dropout=ffn_dropout), NORM, residual_layout, dropout=dropout
+  )
+  cross = CrossAttention(heads, bias='qkvo', dropout=attention_dropout)
+  return encoder_block, dataclasses.replace(
+    encoder_block, mixer=Attention(heads, bias='qkvo', dropout=attention_dropout), cross=cross
   )
 
 
@@ -65,17 +67,19 @@ def stacks(
   """Encoder and decoder of these blocks; an `embed` with a norm is each stack's own, as is a table
   of `source` rows.
   """
-  reader, writer = blocks
-  own = (
+  encoder_block, decoder_block = blocks
+  encoder_embed = (
     dataclasses.replace(embed, vocab=source)
     if embed.norm is not None or source is not None
     else None
   )
-  encoder = Tower(own, segments=(Segment((reader,), depths[0]),), absolute=absolute, norm=NORM)
+  encoder = Tower(
+    encoder_embed, segments=(Segment((encoder_block,), depths[0]),), absolute=absolute, norm=NORM
+  )
   return Model(
     dataclasses.replace(embed, vocab=vocab),
     d,
-    (Segment((writer,), depths[1]),),
+    (Segment((decoder_block,), depths[1]),),
     absolute,
     NORM,
     heads={'lm': head},
@@ -96,33 +100,33 @@ def read_stacks(
   last = residual_layout.final_norm
   c.only(normalize_before=last, add_final_layer_norm=last, normalize_embedding=norm is not None)
   dropout, kind = c.get('dropout', 0.1), c.act('activation_function', act)
-  drops = dropout, c.get('attention_dropout', 0.0), c.get('activation_dropout', 0.0)
-  reader, _ = reader_and_writer(
-    c['encoder_attention_heads'], c['encoder_ffn_dim'], kind, residual_layout, *drops
+  dropouts = dropout, c.get('attention_dropout', 0.0), c.get('activation_dropout', 0.0)
+  encoder_block, _ = encoder_decoder_blocks(
+    c['encoder_attention_heads'], c['encoder_ffn_dim'], kind, residual_layout, *dropouts
   )
-  _, writer = reader_and_writer(
-    c['decoder_attention_heads'], c['decoder_ffn_dim'], kind, residual_layout, *drops
+  _, decoder_block = encoder_decoder_blocks(
+    c['decoder_attention_heads'], c['decoder_ffn_dim'], kind, residual_layout, *dropouts
   )
   embed = Tokens(power=0.5 if c.get('scale_embedding', scaled) else 0.0, norm=norm, dropout=dropout)
-  depths, vocab = (
-    (c['encoder_layers'], c['decoder_layers']),
-    fields.pop('vocab', None) or c['vocab_size'],
+  depths = (c['encoder_layers'], c['decoder_layers'])
+  vocab = fields.pop('vocab', None) or c['vocab_size']
+  return stacks(
+    vocab, c['d_model'], (encoder_block, decoder_block), depths, absolute, embed, **fields
   )
-  return stacks(vocab, c['d_model'], (reader, writer), depths, absolute, embed, **fields)
 
 
 def write_stacks(m: Any) -> dict[str, Any]:
   """The published fields of what `read_stacks` reads."""
-  reader, writer = m.encoder.segments[0].pattern[0], m.segments[0].pattern[0]
+  encoder_block, decoder_block = m.encoder.segments[0].pattern[0], m.segments[0].pattern[0]
   return {
-    'vocab_size': m.vocab, 'd_model': m.d_model, 'activation_function': name_of(writer.ffn.act),
+    'vocab_size': m.vocab, 'd_model': m.d_model, 'activation_function': name_of(decoder_block.ffn.act),
     'encoder_layers': depth(m.encoder), 'decoder_layers': depth(m),
-    'encoder_attention_heads': reader.mixer.heads,
-    'encoder_ffn_dim': reader.ffn.d_ff, 'decoder_attention_heads': writer.mixer.heads,
-    'decoder_ffn_dim': writer.ffn.d_ff,
+    'encoder_attention_heads': encoder_block.mixer.heads,
+    'encoder_ffn_dim': encoder_block.ffn.d_ff, 'decoder_attention_heads': decoder_block.mixer.heads,
+    'decoder_ffn_dim': decoder_block.ffn.d_ff,
     'max_position_embeddings': m.max_positions or 1024, 'scale_embedding': m.embed.power == 0.5,
-    'dropout': writer.dropout, 'attention_dropout': writer.mixer.dropout,
-    'activation_dropout': writer.ffn.dropout,
+    'dropout': decoder_block.dropout, 'attention_dropout': decoder_block.mixer.dropout,
+    'activation_dropout': decoder_block.ffn.dropout,
     'is_encoder_decoder': True,
   }  # fmt: skip
 

@@ -59,8 +59,8 @@ def read(
   )
   kind, dropout = c.act('hidden_act', act), c.get('hidden_dropout_prob', drop)
   norm = LayerNorm(c.get('layer_norm_eps', eps))
-  heads, dropped = c['num_attention_heads'], c.get('attention_probs_dropout_prob', drop)
-  attention = Attention(heads, mask=Mask(), bias='qkvo', dropout=dropped)
+  heads, attention_dropout = c['num_attention_heads'], c.get('attention_probs_dropout_prob', drop)
+  attention = Attention(heads, mask=Mask(), bias='qkvo', dropout=attention_dropout)
   block = Block(attention, Mlp(c['intermediate_size'], kind), norm, Post(), dropout=dropout)
   return Model(
     Tokens(c['vocab_size'], types=c.get('type_vocab_size', types), norm=norm, dropout=dropout),

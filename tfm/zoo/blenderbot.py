@@ -5,7 +5,7 @@ from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import Gelu
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.residual_layout.pre import Pre
-from tfm.zoo.bart import read_stacks, reader_and_writer, stacks
+from tfm.zoo.bart import encoder_decoder_blocks, read_stacks, stacks
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
@@ -16,7 +16,7 @@ def blenderbot(depths: tuple[int, int], d: int) -> Model:
   """A shallow encoder and a deep decoder of BART's blocks, norms before the branches and at the end
   of each stack.
   """
-  blocks = reader_and_writer(32, 4 * d, Gelu(), Pre())
+  blocks = encoder_decoder_blocks(32, 4 * d, Gelu(), Pre())
   return stacks(8008, d, blocks, depths, Learned(128), Tokens(power=0.5, dropout=0.1))
 
 

@@ -24,10 +24,8 @@ def bloom(
   """Pre-norm, norm on the embeddings, linear biases in the scores, tanh GELU, biases everywhere,
   tied.
   """
-  norm, attention = (
-    LayerNorm(eps),
-    Attention(heads, relative=ALiBi(), bias='qkvo', dropout=attention_dropout),
-  )
+  norm = LayerNorm(eps)
+  attention = Attention(heads, relative=ALiBi(), bias='qkvo', dropout=attention_dropout)
   block = Block(attention, Mlp(4 * d, GeluTanh()), norm, dropout=dropout)
   return Model(
     Tokens(vocab, norm=norm),
@@ -52,10 +50,8 @@ def read(c: Fields) -> Model:
   )
   c.skip('masked_softmax_fusion', 'seq_length', 'skip_bias_add')
   d = c.get('n_embed') or c['hidden_size']
-  heads, depth = (
-    c.get('num_attention_heads') or c['n_head'],
-    c.get('num_hidden_layers') or c['n_layer'],
-  )
+  heads = c.get('num_attention_heads') or c['n_head']
+  depth = c.get('num_hidden_layers') or c['n_layer']
   eps, tied = c.get('layer_norm_epsilon', 1e-5), c.get('tie_word_embeddings', True)
   dropouts = c.get('hidden_dropout', 0.0), c.get('attention_dropout', 0.0)
   return bloom(depth, d, heads, c['vocab_size'], eps, tied, *dropouts)

@@ -1,8 +1,9 @@
-"""Fields of a `config.json` that cannot change the outputs of a model, grouped by purpose.
+"""Fields of a `config.json` that cannot change a model's outputs, by purpose.
 
 `is_neutral` accepts a field of these tables, a value that turns a feature off, and a default that
-changes nothing. A family may still read a field of the tables; the rule applies to fields that it
-does not read."""
+changes nothing. A family may still read a field of the tables. The rule applies to fields that it
+does not read.
+"""
 
 import re
 from typing import Any
@@ -89,7 +90,14 @@ _DROPOUT = re.compile(r'(^|_)(drop(out|path)?|[a-z]*pdrop|droprate)(_|$)')
 
 
 def is_neutral(name: str, value: Any) -> bool:
-  """Return whether a field that no family reads leaves the computation unchanged.
+  """Return whether an unread field leaves the model's outputs unchanged.
+
+  Args:
+    name: name of the field.
+    value: its value in the config.
+
+  Returns:
+    True for bookkeeping fields, for values that switch a feature off, and for known defaults.
 
   Example:
     >>> is_neutral('_num_labels', 3), is_neutral('rope_interleaved', False), is_neutral('surprise', 3)

@@ -58,8 +58,10 @@ def clip(
   act, eps = QuickGelu(), 1e-5
   patches = Patches(size, side, bias=False, norm=LayerNorm(eps))
   tower = Tower(patches, image[1], layers(image[0], image[2], 4 * image[1], act, eps), norm=None)
-  words = layers(text[0], text[2], 4 * text[1], act, eps, Causal())
-  model = Model(Tokens(vocab), text[1], words, Learned(77), LayerNorm(eps), init=Normal(), heads={})
+  text_layers = layers(text[0], text[2], 4 * text[1], act, eps, Causal())
+  model = Model(
+    Tokens(vocab), text[1], text_layers, Learned(77), LayerNorm(eps), init=Normal(), heads={}
+  )
   return joined(model, tower, dim, 'largest', eps)
 
 
@@ -74,7 +76,7 @@ def joined(
   return text.with_towers(vision=dataclasses.replace(image, heads=heads))
 
 
-def sub(c: Fields, name: str) -> Fields:
+def tower_fields(c: Fields, name: str) -> Fields:
   """Return the fields of the config of a tower; an older `text_config_dict` replaces `text_config`
   altogether.
   """
@@ -85,7 +87,7 @@ def sub(c: Fields, name: str) -> Fields:
   return c.part(older)
 
 
-def texts(
+def text_tower(
   c: Fields,
   sizes: Mapping[str, int],
   act: str = 'quick_gelu',
@@ -98,13 +100,13 @@ def texts(
   c.skip('tie_word_embeddings', 'projection_dim')
   c.only(dropout=0.0)
   kind, eps, size = c.act('hidden_act', act), c.get('layer_norm_eps', eps), _sizes(c, sizes)
-  words = layers(*size[1:], kind, eps, mask, c.get('attention_dropout', 0.0))
+  text_layers = layers(*size[1:], kind, eps, mask, c.get('attention_dropout', 0.0))
   absolute = Learned(c.get('max_position_embeddings', sizes['max_position_embeddings']))
   tokens = Tokens(c.get('vocab_size', sizes['vocab_size']))
-  return Model(tokens, size[0], words, absolute, LayerNorm(eps), heads={}, init=Normal())
+  return Model(tokens, size[0], text_layers, absolute, LayerNorm(eps), heads={}, init=Normal())
 
 
-def images(
+def image_tower(
   c: Fields,
   sizes: Mapping[str, int],
   act: str = 'quick_gelu',
@@ -121,11 +123,9 @@ def images(
   """
   c.skip('tie_word_embeddings', 'projection_dim')
   c.only(dropout=0.0)
-  kind, norm, size = (
-    c.act('hidden_act', act),
-    LayerNorm(c.get('layer_norm_eps', eps)),
-    _sizes(c, sizes),
-  )
+  kind = c.act('hidden_act', act)
+  norm = LayerNorm(c.get('layer_norm_eps', eps))
+  size = _sizes(c, sizes)
   patch, side = c.get('patch_size', sizes['patch_size']), c.get('image_size', 224)
   if not isinstance(patch, int) or not isinstance(side, int):
     raise errors.UserError(
@@ -169,26 +169,26 @@ def pick_of(c: Fields) -> Pick:
 
 def read(c: Fields) -> Model:
   """Return the spec of a published config, whose towers have configs of their own."""
-  text, image = sub(c, 'text_config'), sub(c, 'vision_config')
+  text, image = tower_fields(c, 'text_config'), tower_fields(c, 'vision_config')
   scale, eps = c.get('logit_scale_init_value', 2.6592), image.get('layer_norm_eps', 1e-5)
-  towers = texts(text, TEXT), images(image, IMAGE)
+  towers = text_tower(text, TEXT), image_tower(image, IMAGE)
   return joined(*towers, c.get('projection_dim', 512), pick_of(text), eps, scale)
 
 
 def read_text(c: Fields) -> Model:
   """Return the spec of a config of the text tower alone, with its projection."""
   project = Project(c.get('projection_dim', 512), pick_of(c), unit=False, name='text_embeds')
-  return texts(c, TEXT).with_heads(text=project)
+  return text_tower(c, TEXT).with_heads(text=project)
 
 
 def read_image(c: Fields) -> Model:
   """Return the spec of a config of the image tower alone, with its projection."""
   norm = LayerNorm(c.get('layer_norm_eps', 1e-5))
   project = Project(c.get('projection_dim', 512), norm=norm, unit=False, name='image_embeds')
-  return alone(images(c, IMAGE)).with_heads(image=project)
+  return as_model(image_tower(c, IMAGE)).with_heads(image=project)
 
 
-def alone(tower: Any) -> Model:
+def as_model(tower: Any) -> Model:
   """Return a tower as a model of its own."""
   return Model(
     tower.embed, tower.d_model, tower.segments, norm=tower.norm, init=Normal(), heads=tower.heads

@@ -18,7 +18,7 @@ from tfm.parts.residual_layout.parallel import Parallel
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, masks, seen, segments, types_of, window_of
+from tfm.zoo.layers import GLOBAL, LOCAL, causal_mask, masks, segments, types_of, window_of
 from tfm.zoo.phi import sizes
 
 PAPER = 'Command R7B, model card, Cohere 2024'
@@ -33,8 +33,9 @@ def cohere2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
       Attention(heads, kv_heads, d // heads, relative, mask), Glu(d_ff), norm, Parallel()
     )
 
-  local, far = block(RoPE(5e4, 'interleaved'), seen(4096)), block(Relative(), seen(None))
-  layers = segments([local, local, local, far] * (depth // 4))
+  local = block(RoPE(5e4, 'interleaved'), causal_mask(4096))
+  full = block(Relative(), causal_mask(None))
+  layers = segments([local, local, local, full] * (depth // 4))
   return Model(
     Tokens(256_000),
     d,
@@ -56,16 +57,14 @@ def read(c: Fields) -> Model:
   )
   c.only(use_qk_norm=False, order_of_interleaved_layers='local_attn_first')
   c.skip('layer_switch', 'use_embedding_sharing', 'use_parallel_embedding')
-  norm, rope, ffn = (
-    LayerNorm(c.get('layer_norm_eps', 1e-5), bias=False),
-    c.rope(layout='interleaved', partial=False),
-    llama.glu(c),
-  )
+  norm = LayerNorm(c.get('layer_norm_eps', 1e-5), bias=False)
+  rope = c.rope(layout='interleaved', partial=False)
+  ffn = llama.glu(c)
   every = c.get('sliding_window_pattern', c.get('_sliding_window_pattern', 4))
   types = [LOCAL if (i + 1) % every else GLOBAL for i in range(c['num_hidden_layers'])]
   layers = [
     Block(
-      llama.attention(c, relative=Relative() if mask == seen(None) else rope, mask=mask),
+      llama.attention(c, relative=Relative() if mask == causal_mask(None) else rope, mask=mask),
       ffn,
       norm,
       Parallel(),

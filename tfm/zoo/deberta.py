@@ -28,10 +28,10 @@ def deberta(layers: int, d: int, heads: int) -> Model:
     distances=Distances(512),
     own=True,
   )
-  return _mixing(dataclasses.replace(spec, absolute=Absolute()), mixer)
+  return _with_mixer(dataclasses.replace(spec, absolute=Absolute()), mixer)
 
 
-def _mixing(spec: Any, mixer: Any) -> Model:
+def _with_mixer(spec: Any, mixer: Any) -> Model:
   (block,) = spec.segments[0].pattern
   segment = dataclasses.replace(
     spec.segments[0], pattern=(dataclasses.replace(block, mixer=mixer),)
@@ -51,7 +51,7 @@ def read(c: Fields) -> Model:
   c.skip('padding_idx', 'pos_ebd_type')
   spec: Any = deberta_v2.read(c)
   (block,) = spec.segments[0].pattern
-  return _mixing(spec, dataclasses.replace(block.mixer, bias=_BIAS))
+  return _with_mixer(spec, dataclasses.replace(block.mixer, bias=_BIAS))
 
 
 def write(m: Any) -> dict[str, Any]:

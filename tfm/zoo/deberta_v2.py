@@ -29,22 +29,22 @@ def deberta_v3(depth: int, d: int, heads: int) -> Model:
     heads, mask=Mask(), bias='qkvo', scale=(3 * d // heads) ** -0.5, dropout=0.1,
     distances=Distances(256, 512, LayerNorm(1e-7)),
   )  # fmt: skip
-  return _looking(dataclasses.replace(spec, absolute=Absolute()), mixer)
+  return _with_mixer(dataclasses.replace(spec, absolute=Absolute()), mixer)
 
 
 def deberta_v2(depth: int, d: int, heads: int) -> Model:
   """As v3, and a convolution over three tokens beside the first layer (DeBERTa v2's largest ones)."""
-  return _beside(deberta_v3(depth, d, heads), Conv(3, act=Gelu(), dropout=0.1))
+  return _with_conv(deberta_v3(depth, d, heads), Conv(3, act=Gelu(), dropout=0.1))
 
 
-def _beside(spec: Model, conv: Conv) -> Model:
+def _with_conv(spec: Model, conv: Conv) -> Model:
   """The first layer with a convolution of what enters it; it is a segment of its own."""
   (block,) = spec.segments[0].pattern
   first, rest = Segment((dataclasses.replace(block, extra_branch=conv),)), depth(spec) - 1
   return dataclasses.replace(spec, segments=(first, Segment((block,), rest)) if rest else (first,))
 
 
-def _looking(spec: Model, mixer: Attention) -> Model:
+def _with_mixer(spec: Model, mixer: Attention) -> Model:
   (block,) = spec.segments[0].pattern
   segment = dataclasses.replace(
     spec.segments[0], pattern=(dataclasses.replace(block, mixer=mixer),)
@@ -63,25 +63,25 @@ def read(c: Fields) -> Model:
   plain: Any = spec.segments[0].pattern[0].mixer
   size = spec.d_model // plain.heads
   c.only(attention_head_size=size)
-  looks = {f.name: getattr(plain, f.name) for f in dataclasses.fields(plain)}
-  looks |= {'scale': (size * (1 + len(terms))) ** -0.5}
-  mixer = Attention(**looks)
+  attention_fields = {f.name: getattr(plain, f.name) for f in dataclasses.fields(plain)}
+  attention_fields |= {'scale': (size * (1 + len(terms))) ** -0.5}
+  mixer = Attention(**attention_fields)
   if c.get('relative_attention', False):
     far, span = c.get('max_relative_positions', -1), c.get('position_buckets', -1)
     far = far if far > 0 else c.get('max_position_embeddings', 512)
     norm = c.choice('norm_rel_ebd', {'none': None, 'layer_norm': spec.norm}, 'none')
     distances = Distances(span, far, norm) if span > 0 else Distances(far, None, norm)
     mixer = Disentangled(
-      **looks, distances=distances, terms=terms, own=not c.get('share_att_key', False)
+      **attention_fields, distances=distances, terms=terms, own=not c.get('share_att_key', False)
     )
   else:
     c.skip('max_relative_positions', 'position_buckets', 'norm_rel_ebd', 'share_att_key')
-  spec = _looking(spec, mixer)
+  spec = _with_mixer(spec, mixer)
   if (size := c.get('conv_kernel_size', 0)) > 0:
     conv = Conv(
       size, c.get('conv_groups', 1), c.act('conv_act', 'tanh'), c.get('hidden_dropout_prob', 0.1)
     )
-    spec = _beside(spec, conv)
+    spec = _with_conv(spec, conv)
   else:
     c.skip('conv_act', 'conv_groups')
   return (
@@ -106,12 +106,12 @@ def write(m: Any) -> dict[str, Any]:
     }
   if mixer.common is None:
     return fields
-  told = mixer.distances
+  distances = mixer.distances
   return fields | {
     'pos_att_type': list(mixer.terms), 'share_att_key': not mixer.own,
-    'position_buckets': told.span if told.far else -1,
-    'max_relative_positions': told.far or told.span,
-    'norm_rel_ebd': 'none' if told.norm is None else 'layer_norm',
+    'position_buckets': distances.span if distances.far else -1,
+    'max_relative_positions': distances.far or distances.span,
+    'norm_rel_ebd': 'none' if distances.norm is None else 'layer_norm',
   }  # fmt: skip
 
 

@@ -120,16 +120,14 @@ def _decoder(c: Fields, moe: Moe, dense: int, layout: str) -> Model:
     dropout=c.get('attention_dropout', 0.0),
   )  # fmt: skip
   norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
-  feeds = [llama.glu(c) if i < dense else moe for i in range(c['num_hidden_layers'])]
-  return llama.decoder(c, [Block(attention, ffn, norm) for ffn in feeds], norm)
+  ffns = [llama.glu(c) if i < dense else moe for i in range(c['num_hidden_layers'])]
+  return llama.decoder(c, [Block(attention, ffn, norm) for ffn in ffns], norm)
 
 
 def write_v2(m: Any) -> dict[str, Any]:
   """The published fields of a spec of V2."""
-  router, groups = (
-    _first_moe(m).router,
-    {'topk_method': 'greedy', 'n_group': None, 'topk_group': None},
-  )
+  router = _first_moe(m).router
+  groups = {'topk_method': 'greedy', 'n_group': None, 'topk_group': None}
   if hasattr(router, 'groups'):
     groups = {
       'topk_method': 'group_limited_greedy',

@@ -68,11 +68,9 @@ def read(c: Fields, registers: int = 0) -> Model:
   d_ff, act = int(c.get('mlp_ratio', 4) * d), c.act('hidden_act', 'gelu')
   ffn = Glu(_gated(d_ff), bias=True) if c.get('use_swiglu_ffn', False) else Mlp(d_ff, act)
   norm, dropout = LayerNorm(c.get('layer_norm_eps', 1e-6)), c.get('hidden_dropout_prob', 0.0)
-  bias, dropped = (
-    'qkvo' if c.get('qkv_bias', True) else 'o',
-    c.get('attention_probs_dropout_prob', 0.0),
-  )
-  attention = Attention(c['num_attention_heads'], mask=Mask(), bias=bias, dropout=dropped)
+  bias = 'qkvo' if c.get('qkv_bias', True) else 'o'
+  attention_dropout = c.get('attention_probs_dropout_prob', 0.0)
+  attention = Attention(c['num_attention_heads'], mask=Mask(), bias=bias, dropout=attention_dropout)
   block = Block(attention, ffn, norm, residual_scale=LayerScale(c.get('layerscale_value', 1.0)))
   embed = vit.patches(c, 16 if registers else 14, dropout=dropout, mask_token=True)
   if registers:

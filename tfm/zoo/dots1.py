@@ -52,12 +52,12 @@ def read(c: Fields) -> Model:
   norm, n = RMSNorm(c.get('rms_norm_eps', 1e-6)), c['num_hidden_layers']
   window, full = c.given('sliding_window', 4096), c.get('max_window_layers', 62)
   local = [window is not None and i >= full for i in range(n)]
-  looks = masks(c, [LOCAL if here else GLOBAL for here in local], window)
+  layer_masks = masks(c, [LOCAL if is_local else GLOBAL for is_local in local], window)
   # The reference fails without these two sizes.
   moe = glm4_moe.mixture(c, c['n_routed_experts'], c['num_experts_per_tok'], 1408, 0, False)
   dense, first = llama.glu(c, bias=False), c.get('first_k_dense_replace', 0)
-  feeds = [dense if i < first else moe for i in range(n)]
-  pairs = zip(looks, feeds, strict=True)
+  ffns = [dense if i < first else moe for i in range(n)]
+  pairs = zip(layer_masks, ffns, strict=True)
   layers = [
     Block(llama.attention(c, 32, qk_norm=norm, mask=mask), ffn, norm) for mask, ffn in pairs
   ]

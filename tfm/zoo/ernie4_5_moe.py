@@ -46,11 +46,9 @@ def read(c: Fields) -> Model:
   c.only(moe_norm_min=1e-12, moe_gate='topk', compression_ratio=1.0)
   # Limits of training, and layers of later tokens, which are left unread.
   c.skip('moe_capacity', 'moe_use_aux_free', 'multi_token_pred_lambda', 'num_nextn_predict_layers')
-  norm, bias, n = (
-    RMSNorm(c.get('rms_norm_eps', 1e-5)),
-    c.get('use_bias', False),
-    c['num_hidden_layers'],
-  )
+  norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
+  bias = c.get('use_bias', False)
+  n = c['num_hidden_layers']
   attention = llama.attention(
     c, 4, relative=c.rope(5e5, 'interleaved'), bias='qkvo' if bias else '', dropout=0.0
   )
@@ -65,7 +63,7 @@ def read(c: Fields) -> Model:
   step, first, last = (c.get(f'moe_layer_{name}', usual) for name, usual in _PLACES.items())
   sparse = [(i + 1) % step == 0 and first <= i <= (n - 1 if last == -1 else last) for i in range(n)]
   dense = llama.glu(c, bias=bias)
-  layers = [Block(attention, moe if here else dense, norm) for here in sparse]
+  layers = [Block(attention, moe if is_sparse else dense, norm) for is_sparse in sparse]
   return llama.decoder(c, layers, norm, True, bias=bias)
 
 
@@ -75,9 +73,9 @@ _PLACES = {'interval': 1, 'start_index': 1, 'end_index': -1}
 
 def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
-  feeds = [b.ffn for b in layers_of(m)]
-  at = [i for i, f in enumerate(feeds) if hasattr(f, 'expert')]
-  moe: Any = feeds[at[0]]
+  ffns = [b.ffn for b in layers_of(m)]
+  at = [i for i, f in enumerate(ffns) if hasattr(f, 'expert')]
+  moe: Any = ffns[at[0]]
   fields = {
     'intermediate_size': moe.expert.d_ff,
     **llama.sizes(m),

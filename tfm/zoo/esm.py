@@ -68,9 +68,10 @@ def read(c: Fields) -> Model:
     'absolute': (Relative(), learned),
   }
   relative, absolute = c.choice('position_embedding_type', kinds, 'absolute')
-  dropped, dropout = c.get('attention_probs_dropout_prob', 0.1), c.get('hidden_dropout_prob', 0.1)
+  attention_dropout = c.get('attention_probs_dropout_prob', 0.1)
+  dropout = c.get('hidden_dropout_prob', 0.1)
   attention = Attention(
-    c['num_attention_heads'], relative=relative, mask=Mask(), bias='qkvo', dropout=dropped
+    c['num_attention_heads'], relative=relative, mask=Mask(), bias='qkvo', dropout=attention_dropout
   )
   block = Block(attention, Mlp(c['intermediate_size'], Gelu()), norm, dropout=dropout)
   mask = c['mask_token_id'] if c.get('token_dropout', False) else None

@@ -18,10 +18,10 @@ def eurobert(layers: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model
   """Llama's layers whose tokens attend to all of the sequence, with a masked-LM head of its own
   weights.
   """
-  return _both_ways(llama.llama(layers, d, heads, kv_heads, d_ff, 128_256, RoPE(250_000.0)))
+  return _bidirectional(llama.llama(layers, d, heads, kv_heads, d_ff, 128_256, RoPE(250_000.0)))
 
 
-def _both_ways(spec: Any) -> Model:
+def _bidirectional(spec: Any) -> Model:
   (block,) = spec.segments[0].pattern
   mixer = dataclasses.replace(block.mixer, mask=Mask())
   segment = dataclasses.replace(

@@ -19,7 +19,7 @@ from tfm.parts.residual_layout.after import After
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, masks, seen, segments, types_of, window_of
+from tfm.zoo.layers import GLOBAL, LOCAL, causal_mask, masks, segments, types_of, window_of
 
 PAPER = 'EXAONE 4.0, arXiv:2507.11407'
 
@@ -32,9 +32,9 @@ def exaone4(
   """
   norm = RMSNorm(1e-5)
   rope = RoPE(1e6, scaling=Llama3(16.0))
-  near = Attention(heads, 8, head_dim, rope, seen(window), qk_norm=norm)
-  far = Attention(heads, 8, head_dim, qk_norm=norm)
-  mixers = [near if window is None or (i + 1) % 4 else far for i in range(depth)]
+  local = Attention(heads, 8, head_dim, rope, causal_mask(window), qk_norm=norm)
+  full = Attention(heads, 8, head_dim, qk_norm=norm)
+  mixers = [local if window is None or (i + 1) % 4 else full for i in range(depth)]
   layers = [Block(mixer, Glu(d_ff), norm, After()) for mixer in mixers]
   m = Model(Tokens(102_400), d, segments(layers), norm=norm, init=Normal(depth_scaled=False))
   return m if tied else m.with_heads(lm=Lm(tied=False))
@@ -44,12 +44,16 @@ def read(c: Fields) -> Model:
   """The spec of a published config."""
   norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-5)), llama.glu(c)
   window = c.given('sliding_window', 4096)
-  looks = masks(c, _types(c, window), window)
+  layer_masks = masks(c, _types(c, window), window)
   rope = c.rope(partial=False)
   # Where some layers have a window, those without one have no positions.
-  turned = lambda mask: rope if window is None or mask.lookback is not None else Relative()
-  attention = lambda mask: llama.attention(c, 32, qk_norm=norm, mask=mask, relative=turned(mask))
-  return llama.decoder(c, [Block(attention(mask), ffn, norm, After()) for mask in looks], norm)
+  relative_of = lambda mask: rope if window is None or mask.lookback is not None else Relative()
+  attention = lambda mask: llama.attention(
+    c, 32, qk_norm=norm, mask=mask, relative=relative_of(mask)
+  )
+  return llama.decoder(
+    c, [Block(attention(mask), ffn, norm, After()) for mask in layer_masks], norm
+  )
 
 
 def _types(c: Fields, window: int | None) -> Sequence[str]:

@@ -48,11 +48,9 @@ def read(c: Fields) -> Model:
   where they do not use a fused kernel they add them twice."""
   c.only(apply_residual_connection_post_layernorm=False)
   c.skip('max_position_embeddings')
-  d, heads, bias = (
-    c.get('n_embed') or c['hidden_size'],
-    c['num_attention_heads'],
-    c.get('bias', False),
-  )
+  d = c.get('n_embed') or c['hidden_size']
+  heads = c['num_attention_heads']
+  bias = c.get('bias', False)
   alibi = c.get('alibi', False)
   residual_layout: ResidualLayout
   if c.get('new_decoder_architecture', False):

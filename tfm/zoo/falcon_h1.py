@@ -52,12 +52,12 @@ def read(c: Fields) -> Model:
       f'neither, as the '
       'projections into and out of Mamba-2 have a bias together.'
     )
-  by = c.get('ssm_in_multiplier', 1.0)
-  scales = tuple(float(by * scale) for scale in c.get('ssm_multipliers', [1.0] * 5))
+  multiplier = c.get('ssm_in_multiplier', 1.0)
+  scales = tuple(float(multiplier * scale) for scale in c.get('ssm_multipliers', [1.0] * 5))
   normed, first = c.get('mamba_rms_norm', False), not c.get('mamba_norm_before_gate', True)
-  if bias and by != 1:
+  if bias and multiplier != 1:
     raise errors.UserError(
-      f'{c.where}: ssm_in_multiplier is {by} and mamba_proj_bias true. Expected 1, or no bias.'
+      f'{c.where}: ssm_in_multiplier is {multiplier} and mamba_proj_bias true. Expected 1, or no bias.'
     )
   recurrent = mamba2(
     c, scales=scales, norm=norm if normed else None, gate_first=first if normed else True
@@ -74,9 +74,9 @@ def read(c: Fields) -> Model:
   gate, out = c.get('mlp_multipliers', [1.0, 1.0])
   ffn = llama.glu(c, gate_scale=float(gate), out_scale=float(out))
   embed = Tokens(scale=float(c.get('embedding_multiplier', 1.0)))
-  by = float(c.get('lm_head_multiplier', 1.0))
+  multiplier = float(c.get('lm_head_multiplier', 1.0))
   return llama.decoder(
-    c, [Block(mixer, ffn, norm)] * c['num_hidden_layers'], norm, embed=embed, scale=by
+    c, [Block(mixer, ffn, norm)] * c['num_hidden_layers'], norm, embed=embed, scale=multiplier
   )
 
 
@@ -86,7 +86,7 @@ def write(m: Any) -> dict[str, Any]:
   mixer, ffn = block.mixer, block.ffn
   a, r = mixer.left, mixer.right
   heads, kv_heads, head_dim = a.sizes(m.d_model)
-  alike = Model(m.embed, m.d_model, (Segment((Block(r, ffn, block.norm),)),))
+  mamba_only = Model(m.embed, m.d_model, (Segment((Block(r, ffn, block.norm),)),))
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
     'num_attention_heads': heads,
@@ -97,7 +97,7 @@ def write(m: Any) -> dict[str, Any]:
     'attention_dropout': a.dropout, 'attention_bias': bool(a.bias), 'mlp_bias': ffn.bias,
     'intermediate_size': ffn.d_ff, 'hidden_act': name_of(ffn.act),
     'tie_word_embeddings': m.lm is None or m.lm.tied,
-    **mamba_fields(alike), 'mamba_d_ssm': r.heads * r.head_dim, 'mamba_expand': 2,
+    **mamba_fields(mamba_only), 'mamba_d_ssm': r.heads * r.head_dim, 'mamba_expand': 2,
     'projectors_bias': r.bias,
     'mamba_rms_norm': r.norm is not None, 'mamba_norm_before_gate': not r.gate_first,
     'ssm_in_multiplier': 1.0,
@@ -115,7 +115,9 @@ def _multiplier(scale: float, head_dim: int) -> float:
   """
   near = scale * head_dim**0.5
   candidates = round(near, 12), near, math.nextafter(near, 0), math.nextafter(near, math.inf)
-  return next((by for by in candidates if head_dim**-0.5 * by == scale), near)
+  return next(
+    (multiplier for multiplier in candidates if head_dim**-0.5 * multiplier == scale), near
+  )
 
 
 def _recurrent(heads: int, d_state: int) -> Mamba2:

@@ -17,11 +17,9 @@ def read(c: Fields) -> Model:
   or one for all.
   """
   c.skip('langs', 'decoder', 'vocab_size')
-  source, target, tied = (
-    c['src_vocab_size'],
-    c['tgt_vocab_size'],
-    c.get('tie_word_embeddings', False),
-  )
+  source = c['src_vocab_size']
+  target = c['tgt_vocab_size']
+  tied = c.get('tie_word_embeddings', False)
   if tied:
     c.only(src_vocab_size=target)
   offset = c.get('pad_token_id', 1) + 1

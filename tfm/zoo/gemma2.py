@@ -18,7 +18,7 @@ from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.gemma import scaled
-from tfm.zoo.layers import GLOBAL, LOCAL, masks, seen, types_of, window_of
+from tfm.zoo.layers import GLOBAL, LOCAL, causal_mask, masks, types_of, window_of
 
 PAPER = 'Gemma 2: Improving Open Language Models at a Practical Size, arXiv:2408.00118'
 
@@ -30,7 +30,7 @@ def gemma2(
   norm = scaled(1e-6)
   attention = Attention(heads, kv_heads, head_dim, RoPE(1e4), cap=50.0, scale=per**-0.5)
   block = Block(attention, Glu(d_ff, GeluTanh()), norm, Sandwich())
-  local = dataclasses.replace(block, mixer=dataclasses.replace(attention, mask=seen(4096)))
+  local = dataclasses.replace(block, mixer=dataclasses.replace(attention, mask=causal_mask(4096)))
   return Model(
     Tokens(256_000, power=0.5),
     d,
@@ -46,19 +46,17 @@ def read(c: Fields) -> Model:
   c.only(use_bidirectional_attention=False)
   # `hidden_activation` is the one that is read.
   c.skip('hidden_act', 'sliding_window_size')
-  norm, ffn = (
-    scaled(c.get('rms_norm_eps', 1e-6)),
-    Glu(c['intermediate_size'], c.act('hidden_activation', _ACT)),
-  )
+  norm = scaled(c.get('rms_norm_eps', 1e-6))
+  ffn = Glu(c['intermediate_size'], c.act('hidden_activation', _ACT))
   types = [GLOBAL if i % 2 else LOCAL for i in range(c['num_hidden_layers'])]
   options = {
     'cap': c.given('attn_logit_softcapping', 50.0),
     'scale': c.get('query_pre_attn_scalar', 256) ** -0.5,
   }
   attention = lambda mask: llama.attention(c, 4, 256, mask=mask, **options)
-  looks = masks(c, types, c.given('sliding_window', 4096))
+  layer_masks = masks(c, types, c.given('sliding_window', 4096))
   cap = c.given('final_logit_softcapping', 30.0)
-  layers = [Block(attention(mask), ffn, norm, Sandwich()) for mask in looks]
+  layers = [Block(attention(mask), ffn, norm, Sandwich()) for mask in layer_masks]
   return llama.decoder(c, layers, norm, True, Tokens(power=0.5), cap=cap)
 
 

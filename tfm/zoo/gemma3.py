@@ -21,7 +21,7 @@ from tfm.zoo import gemma2, llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, rope_parameters
 from tfm.zoo.gemma import scaled
-from tfm.zoo.layers import GLOBAL, LOCAL, layers_of, masks, seen, segments
+from tfm.zoo.layers import GLOBAL, LOCAL, causal_mask, layers_of, masks, segments
 
 PAPER = 'Gemma 3 Technical Report, arXiv:2503.19786'
 
@@ -44,12 +44,12 @@ def gemma3(
   Scores are multiplied by `query` ** -0.5.
   """
   norm = scaled(1e-6)
-  far = Attention(
+  full = Attention(
     heads, kv_heads, head_dim, RoPE(1e6, scaling=scaling), qk_norm=norm, scale=query**-0.5
   )
-  near = dataclasses.replace(far, relative=RoPE(1e4), mask=seen(window))
+  local = dataclasses.replace(full, relative=RoPE(1e4), mask=causal_mask(window))
   layers = [
-    Block(near if (i + 1) % 6 else far, Glu(d_ff, GeluTanh()), norm, Sandwich())
+    Block(local if (i + 1) % 6 else full, Glu(d_ff, GeluTanh()), norm, Sandwich())
     for i in range(depth)
   ]
   return Model(
@@ -60,20 +60,18 @@ def gemma3(
 def read(c: Fields) -> Model:
   """The spec of a published config."""
   c.skip('hidden_act')
-  norm, ffn = (
-    scaled(c.get('rms_norm_eps', 1e-6)),
-    Glu(c['intermediate_size'], c.act('hidden_activation', _ACT)),
-  )
+  norm = scaled(c.get('rms_norm_eps', 1e-6))
+  ffn = Glu(c['intermediate_size'], c.act('hidden_activation', _ACT))
   every = c.get('_sliding_window_pattern', c.get('sliding_window_pattern', 6))
   types = c.get(
     'layer_types', [LOCAL if (i + 1) % every else GLOBAL for i in range(c['num_hidden_layers'])]
   )
   window = c.given('sliding_window', 4096)
-  looks = masks(c, types, window)
+  layer_masks = masks(c, types, window)
   if c.get('use_bidirectional_attention', False):
     # As many to either side as make up the window.
-    looks = [Window(window // 2 + 1, ahead=True) if t == LOCAL else Mask() for t in types]
-  ropes = {GLOBAL: c.rope(1e6, kind=GLOBAL, partial=False), LOCAL: _near(c)}
+    layer_masks = [Window(window // 2 + 1, ahead=True) if t == LOCAL else Mask() for t in types]
+  ropes = {GLOBAL: c.rope(1e6, kind=GLOBAL, partial=False), LOCAL: _local_rope(c)}
   options = {
     'cap': c.given('attn_logit_softcapping'), 'scale': c.get('query_pre_attn_scalar', 256) ** -0.5,
     'qk_norm': norm,
@@ -82,7 +80,7 @@ def read(c: Fields) -> Model:
     c, 4, 256, mask=mask, relative=ropes[kind], **options
   )
   layers = [
-    Block(attention(*each), ffn, norm, Sandwich()) for each in zip(looks, types, strict=True)
+    Block(attention(*each), ffn, norm, Sandwich()) for each in zip(layer_masks, types, strict=True)
   ]
   return llama.decoder(
     c, layers, norm, True, Tokens(power=0.5), cap=c.given('final_logit_softcapping')
@@ -92,7 +90,7 @@ def read(c: Fields) -> Model:
 _ACT = 'gelu_pytorch_tanh'
 
 
-def _near(c: Fields) -> RoPE:
+def _local_rope(c: Fields) -> RoPE:
   """The rotary position of layers with a window: never that of older configs' `rope_theta` and
   `rope_scaling`.
   """

@@ -57,8 +57,8 @@ def read(c: Fields) -> Model:
   attention = llama.attention(c, 8, relative=c.rope(fraction=0.5), bias=bias, qk_norm=qk_norm)
   moe = mixture(c, experts=128, k=8, width=1408, shared=1, renormalize=True)
   dense, first = llama.glu(c, bias=False), c.get('first_k_dense_replace', 1)
-  feeds = [dense if i < first else moe for i in range(c['num_hidden_layers'])]
-  spec = llama.decoder(c, [Block(attention, ffn, norm) for ffn in feeds], norm)
+  ffns = [dense if i < first else moe for i in range(c['num_hidden_layers'])]
+  spec = llama.decoder(c, [Block(attention, ffn, norm) for ffn in ffns], norm)
   ahead = c.get('num_nextn_predict_layers', c.get('num_mtp_layers', 0))
   return dataclasses.replace(spec, mtp=SequentialMTP(ahead, norm)) if ahead else spec
 
@@ -83,9 +83,9 @@ def mixture(c: Fields, experts: int, k: int, width: int, shared: int, renormaliz
 
 def mixed(m: Any) -> dict[str, Any]:
   """Return the published fields of sizes and experts, given the spec of such a model."""
-  feeds = [b.ffn for b in layers_of(m)]
-  dense = [f for f in feeds if hasattr(f, 'd_ff')]
-  moe = next(f for f in feeds if hasattr(f, 'expert'))
+  ffns = [b.ffn for b in layers_of(m)]
+  dense = [f for f in ffns if hasattr(f, 'd_ff')]
+  moe = next(f for f in ffns if hasattr(f, 'expert'))
   shared = 0 if moe.shared is None else moe.shared.d_ff // moe.expert.d_ff
   return {
     'intermediate_size': moe.expert.d_ff, **llama.sizes(m), 'hidden_act': name_of(moe.expert.act),

@@ -21,9 +21,9 @@ def gpt3(depth: int, d: int, heads: int, head_dim: int, band: int = 256) -> Mode
 
   *Differs*: how wide the band is was not published; 256 is GPT-Neo's.
   """
-  norm, everything = LayerNorm(1e-5), Attention(heads, None, head_dim, bias='qkvo')
-  near = dataclasses.replace(everything, mask=Causal() & Window(band))
-  pattern = tuple(Block(mixer, Mlp(4 * d, GeluTanh()), norm) for mixer in (everything, near))
+  norm, full = LayerNorm(1e-5), Attention(heads, None, head_dim, bias='qkvo')
+  local = dataclasses.replace(full, mask=Causal() & Window(band))
+  pattern = tuple(Block(mixer, Mlp(4 * d, GeluTanh()), norm) for mixer in (full, local))
   return Model(Tokens(50_257), d, (Segment(pattern, depth // 2),), Learned(2048), norm)
 
 

@@ -16,7 +16,7 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo import gpt2
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import layers_of, seen, segments, window_of
+from tfm.zoo.layers import causal_mask, layers_of, segments, window_of
 
 PAPER = (
   'GPT-Neo: Large Scale Autoregressive Language Modeling with Mesh-Tensorflow, EleutherAI 2021'
@@ -29,7 +29,7 @@ def gpt_neo(depth: int, d: int, heads: int, window: int = 256) -> Model:
   """
   norm, mixer = LayerNorm(1e-5), Attention(heads, bias='o', scale=1.0)
   blocks = [
-    Block(dataclasses.replace(mixer, mask=seen(w)), Mlp(4 * d, GeluTanh()), norm)
+    Block(dataclasses.replace(mixer, mask=causal_mask(w)), Mlp(4 * d, GeluTanh()), norm)
     for w in (None, window)
   ]
   return Model(
@@ -49,7 +49,7 @@ def read(c: Fields) -> Model:
   mixer = Attention(c['num_heads'], bias='o', scale=1.0, dropout=c.get('attention_dropout', 0.0))
   ffn = Mlp(c.get('intermediate_size', 4 * d), c.act('activation_function', 'gelu_new'))
   block = Block(mixer, ffn, norm, dropout=c.get('resid_dropout', 0.0))
-  masks = {'global': seen(None), 'local': seen(c.get('window_size', 256))}
+  masks = {'global': causal_mask(None), 'local': causal_mask(c.get('window_size', 256))}
   types = [t for some, n in c.get('attention_types', [[['global', 'local'], 12]]) for t in some * n]
   if odd := sorted({*types} - {*masks}):
     raise errors.UserError(f'{c.where}: attention_types: {errors.unknown("value", odd[0], masks)}')

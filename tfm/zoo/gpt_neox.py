@@ -47,20 +47,16 @@ def read(c: Fields) -> Model:
   c.skip(
     'attention_probs_dropout_prob', 'hidden_dropout_prob'
   )  # BERT's names, that nothing asks for
-  d, norm, dropout = (
-    c['hidden_size'],
-    LayerNorm(c.get('layer_norm_eps', 1e-5)),
-    c.get('hidden_dropout', 0.0),
-  )
+  d = c['hidden_size']
+  norm = LayerNorm(c.get('layer_norm_eps', 1e-5))
+  dropout = c.get('hidden_dropout', 0.0)
   rope = c.rope(fraction=0.25, fields=('rotary_emb_base', 'rotary_pct'))
   attention = Attention(
     c['num_attention_heads'], relative=rope, bias='qkvo' if c.get('attention_bias', True) else '',
     dropout=c.get('attention_dropout', 0.0),
   )  # fmt: skip
-  ffn, residual_layout = (
-    Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu')),
-    LAYOUTS[c.get('use_parallel_residual', True)],
-  )
+  ffn = Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu'))
+  residual_layout = LAYOUTS[c.get('use_parallel_residual', True)]
   return Model(
     Tokens(c['vocab_size'], dropout=dropout),
     d,

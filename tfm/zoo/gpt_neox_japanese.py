@@ -50,10 +50,8 @@ def read(c: Fields) -> Model:
   ffn = Mlp(
     int(d * c.get('intermediate_multiple_size', 4)), c.act('hidden_act', 'gelu'), bias=False
   )
-  block, head = (
-    Block(attention, ffn, LayerNorm(c.get('layer_norm_eps', 1e-5))),
-    Lm(c.get('tie_word_embeddings', True)),
-  )
+  block = Block(attention, ffn, LayerNorm(c.get('layer_norm_eps', 1e-5)))
+  head = Lm(c.get('tie_word_embeddings', True))
   return _model(
     c['vocab_size'], d, block, c['num_hidden_layers'], c.get('hidden_dropout', 0.0), head
   )

@@ -20,7 +20,7 @@ from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, masks, seen, types_of, window_of
+from tfm.zoo.layers import GLOBAL, LOCAL, causal_mask, masks, types_of, window_of
 
 PAPER = 'gpt-oss-120b & gpt-oss-20b Model Card, arXiv:2508.10925'
 ROPE = RoPE(1.5e5, scaling=Yarn(32.0, 4096, truncate=False))
@@ -31,10 +31,10 @@ def gpt_oss(depth: int, experts: int) -> Model:
   token.
   """
   norm = RMSNorm(1e-5, scale_first=True)
-  far = Attention(64, 8, 64, ROPE, bias='qkvo', sink=True)
-  near = dataclasses.replace(far, mask=seen(128))
+  full = Attention(64, 8, 64, ROPE, bias='qkvo', sink=True)
+  local = dataclasses.replace(full, mask=causal_mask(128))
   moe = Moe(experts, TopK(k=4, bias=True), Glu(2880, Swish(1.702), True, limit=7.0, shift=1.0))
-  segment = Segment((Block(near, moe, norm), Block(far, moe, norm)), depth // 2)
+  segment = Segment((Block(local, moe, norm), Block(full, moe, norm)), depth // 2)
   return Model(
     Tokens(201_088),
     2880,
@@ -62,8 +62,10 @@ def read(c: Fields) -> Model:
     rope = dataclasses.replace(ROPE, base=rope.base)
   fields = {'relative': rope, 'bias': 'qkvo' if c.get('attention_bias', True) else ''}
   attention = lambda mask: llama.attention(c, 8, 64, mask=mask, sink=True, **fields)
-  looks = masks(c, [GLOBAL if i % 2 else LOCAL for i in range(n)], c.given('sliding_window', 128))
-  return llama.decoder(c, [Block(attention(mask), moe, norm) for mask in looks], norm)
+  layer_masks = masks(
+    c, [GLOBAL if i % 2 else LOCAL for i in range(n)], c.given('sliding_window', 128)
+  )
+  return llama.decoder(c, [Block(attention(mask), moe, norm) for mask in layer_masks], norm)
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -44,15 +44,16 @@ def granite(
 
 def read(c: Fields) -> Model:
   """The spec of a published config."""
-  norm, by = RMSNorm(c.get('rms_norm_eps', 1e-6)), c.get('residual_multiplier', 1.0)
+  norm, multiplier = RMSNorm(c.get('rms_norm_eps', 1e-6)), c.get('residual_multiplier', 1.0)
   attention = llama.attention(c, scale=float(c.get('attention_multiplier', 1.0)))
   block = Block(
-    attention, llama.glu(c), norm, residual_scale=ResidualScale() if by == 1 else Fixed(float(by))
+    attention,
+    llama.glu(c),
+    norm,
+    residual_scale=ResidualScale() if multiplier == 1 else Fixed(float(multiplier)),
   )
-  embed, scale = (
-    Tokens(scale=float(c.get('embedding_multiplier', 1.0))),
-    1 / c.get('logits_scaling', 1.0),
-  )
+  embed = Tokens(scale=float(c.get('embedding_multiplier', 1.0)))
+  scale = 1 / c.get('logits_scaling', 1.0)
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=embed, scale=scale)
 
 

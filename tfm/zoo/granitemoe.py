@@ -66,9 +66,9 @@ def shared_mixture(c: Fields) -> Moe:
   return dataclasses.replace(mixture(c), shared=shared)
 
 
-def with_experts(m: Model, feeds: list[Any]) -> Model:
+def with_experts(m: Model, ffns: list[Any]) -> Model:
   """Return `m` with these feed-forwards, one for each layer."""
-  pairs = zip(layers_of(m), feeds, strict=True)
+  pairs = zip(layers_of(m), ffns, strict=True)
   return dataclasses.replace(
     m, segments=segments([dataclasses.replace(b, ffn=ffn) for b, ffn in pairs])
   )

@@ -60,11 +60,9 @@ def read(c: Fields) -> Model:
   """Return the spec of a published config."""
   c.only(normalization_function='rmsnorm')
   c.skip('init_method')
-  norm, by, n = (
-    RMSNorm(c.get('rms_norm_eps', 1e-6)),
-    c.get('residual_multiplier', 1.0),
-    c['num_hidden_layers'],
-  )
+  norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
+  multiplier = c.get('residual_multiplier', 1.0)
+  n = c['num_hidden_layers']
   rope = c.rope()
   relative = rope if c.get('position_embedding_type') == 'rope' else Relative()
   attention = llama.attention(c, relative=relative, scale=float(c.get('attention_multiplier', 1.0)))
@@ -78,19 +76,17 @@ def read(c: Fields) -> Model:
     raise errors.UserError(
       f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers ({n}).'
     )
-  ffn, residual_scale = _feed(c), ResidualScale() if by == 1 else Fixed(float(by))
+  ffn, residual_scale = _ffn(c), ResidualScale() if multiplier == 1 else Fixed(float(multiplier))
   layers = [
     Block(attention if t == GLOBAL else recurrent, ffn, norm, residual_scale=residual_scale)
     for t in types
   ]
-  embed, scale = (
-    Tokens(scale=float(c.get('embedding_multiplier', 1.0))),
-    1 / c.get('logits_scaling', 1.0),
-  )
+  embed = Tokens(scale=float(c.get('embedding_multiplier', 1.0)))
+  scale = 1 / c.get('logits_scaling', 1.0)
   return llama.decoder(c, layers, norm, embed=embed, scale=scale)
 
 
-def _feed(c: Fields) -> FFN:
+def _ffn(c: Fields) -> FFN:
   """Return the feed-forward of every layer: without experts the shared one alone."""
   if c.get('num_local_experts', 8):
     return shared_mixture(c)
@@ -101,10 +97,8 @@ def _feed(c: Fields) -> FFN:
 def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
   blocks: list[Any] = layers_of(m)
-  ffn, attention = (
-    blocks[0].ffn,
-    next((b.mixer for b in blocks if hasattr(b.mixer, 'sizes')), Attention(1)),
-  )
+  ffn = blocks[0].ffn
+  attention = next((b.mixer for b in blocks if hasattr(b.mixer, 'sizes')), Attention(1))
   rotated = hasattr(attention.relative, 'base')
   fields = {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': len(blocks),
@@ -113,7 +107,7 @@ def write(m: Any) -> dict[str, Any]:
     'position_embedding_type': 'rope' if rotated else None,
     'layer_types': [GLOBAL if hasattr(b.mixer, 'sizes') else LINEAR for b in blocks],
     **mamba_fields(m),
-    **_attention(m, attention), **_feed_fields(ffn),
+    **_attention(m, attention), **_ffn_fields(ffn),
   }  # fmt: skip
   return {**fields, **multipliers(as_attention(m))}
 
@@ -132,7 +126,7 @@ def _attention(m: Any, a: Attention) -> dict[str, Any]:
   )
 
 
-def _feed_fields(ffn: Any) -> dict[str, Any]:
+def _ffn_fields(ffn: Any) -> dict[str, Any]:
   if not hasattr(ffn, 'expert'):
     act, width = name_of(ffn.act), ffn.d_ff
     return {

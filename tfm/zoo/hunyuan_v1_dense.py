@@ -21,7 +21,7 @@ CARD = 'Hunyuan-7B, model card, Tencent 2025'
 def hunyuan(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int) -> Model:
   """Return pre-norm blocks with RMSNorm, SwiGLU and grouped keys, tied."""
   norm = RMSNorm(1e-5)
-  rope = RoPE(stretched(1e4, 1000.0, 128))
+  rope = RoPE(ntk_base(1e4, 1000.0, 128))
   block = Block(
     Attention(heads, kv_heads, 128, rope, qk_norm=norm, rotate_first=True), Glu(d_ff), norm
   )
@@ -30,7 +30,7 @@ def hunyuan(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int
   )
 
 
-def stretched(base: float, alpha: float, d: int) -> float:
+def ntk_base(base: float, alpha: float, d: int) -> float:
   """Return the base of rotary positions that `alpha` makes of another (NTK-aware scaling), for
   heads of size d.
   """
@@ -66,7 +66,7 @@ def _rope(c: Fields) -> RoPE:
   c.skip('max_position_embeddings')
   base = given.get('rope_theta', c.get('rope_theta', 1e4))
   return RoPE(
-    stretched(base, alpha, c.get('head_dim', c['hidden_size'] // c['num_attention_heads']))
+    ntk_base(base, alpha, c.get('head_dim', c['hidden_size'] // c['num_attention_heads']))
   )
 
 

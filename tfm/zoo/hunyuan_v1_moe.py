@@ -30,14 +30,14 @@ def hunyuan_moe(
   tied.
   """
   norm = RMSNorm(1e-5)
-  rope = RoPE(_stretched(1e4, 1000.0, 128))
+  rope = RoPE(_ntk_base(1e4, 1000.0, 128))
   attention = Attention(heads, kv_heads, 128, rope, qk_norm=norm, rotate_first=True)
   moe = Moe(experts, TopK(0.0, 0.0, k), Glu(d_ff), Glu(d_ff))
   segments = (Segment((Block(attention, moe, norm),), depth),)
   return Model(Tokens(128_167), d, segments, norm=norm, init=Normal(depth_scaled=False))
 
 
-def _stretched(base: float, alpha: float, d: int) -> float:
+def _ntk_base(base: float, alpha: float, d: int) -> float:
   """Return the base of rotary positions that `alpha` makes of another (NTK-aware scaling), for
   heads of size d.
   """
@@ -78,19 +78,17 @@ def read(c: Fields) -> Model:
     'qk_rope_head_dim',
   )
   c.skip('kv_lora_rank', 'q_lora_rank', 'v_head_dim', 'n_group', 'topk_group', 'org_vocab_size')
-  norm, n, dense = (
-    RMSNorm(c.get('rms_norm_eps', 1e-5)),
-    c['num_hidden_layers'],
-    llama.glu(c, bias=False),
-  )
+  norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
+  n = c['num_hidden_layers']
+  dense = llama.glu(c, bias=False)
   _same(c, 'moe_intermediate_size', dense.d_ff)
   _same(c, 'num_shared_expert', 1)
   attention = llama.attention(c, relative=_rope(c), qk_norm=norm, rotate_first=True)
   each = c.get('moe_topk', c.get('num_experts_per_tok', 1))
   each = each if isinstance(each, list) else [each] * n
   experts = c.get('num_experts', 1)
-  feeds = [Moe(experts, TopK(0.0, 0.0, k), dense, dense) for k in each]
-  return llama.decoder(c, [Block(attention, ffn, norm) for ffn in feeds], norm)
+  ffns = [Moe(experts, TopK(0.0, 0.0, k), dense, dense) for k in each]
+  return llama.decoder(c, [Block(attention, ffn, norm) for ffn in ffns], norm)
 
 
 def _same(c: Fields, name: str, known: int) -> None:
@@ -113,7 +111,7 @@ def _rope(c: Fields) -> RoPE:
     return c.rope()
   base = given.get('rope_theta', c.get('rope_theta', 1e4))
   size = c.get('head_dim', c['hidden_size'] // c['num_attention_heads'])
-  return rope_from(c, {'rope_type': 'default', 'rope_theta': _stretched(base, alpha, size)})
+  return rope_from(c, {'rope_type': 'default', 'rope_theta': _ntk_base(base, alpha, size)})
 
 
 def write(m: Any) -> dict[str, Any]:

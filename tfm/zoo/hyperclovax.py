@@ -43,7 +43,7 @@ def hyperclovax(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab:
 
 def read(c: Fields) -> Model:
   """Return the spec of a published config."""
-  norm, by = RMSNorm(c.get('rms_norm_eps', 1e-6)), float(c.get('residual_multiplier', 1.0))
+  norm, multiplier = RMSNorm(c.get('rms_norm_eps', 1e-6)), float(c.get('residual_multiplier', 1.0))
   scale = c.get('attention_multiplier')
   attention = llama.attention(c, scale=None if scale is None else float(scale))
   residual_layout = LAYOUTS[c.get('use_post_norm', True)]
@@ -52,12 +52,10 @@ def read(c: Fields) -> Model:
     llama.glu(c),
     norm,
     residual_layout,
-    residual_scale=ResidualScale() if by == 1 else Fixed(by),
+    residual_scale=ResidualScale() if multiplier == 1 else Fixed(multiplier),
   )
-  embed, scale = (
-    Tokens(scale=float(c.get('embedding_multiplier', 1.0))),
-    float(c.get('logits_scaling', 1.0)),
-  )
+  embed = Tokens(scale=float(c.get('embedding_multiplier', 1.0)))
+  scale = float(c.get('logits_scaling', 1.0))
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=embed, scale=scale)
 
 

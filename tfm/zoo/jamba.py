@@ -34,8 +34,8 @@ def jamba(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int) 
   norm = RMSNorm(1e-6)
   attention = Attention(heads, kv_heads, d // heads)
   recurrent = Mamba(2 * d, 16, math.ceil(d / 16), norm=norm)
-  feeds: tuple[FFN, ...] = (Glu(d_ff), Moe(16, TopK(0.001, 0.0, 2, renormalize=False), Glu(d_ff)))
-  layers = [Block(attention if i % 8 == 4 else recurrent, feeds[i % 2], norm) for i in range(depth)]
+  ffns: tuple[FFN, ...] = (Glu(d_ff), Moe(16, TopK(0.001, 0.0, 2, renormalize=False), Glu(d_ff)))
+  layers = [Block(attention if i % 8 == 4 else recurrent, ffns[i % 2], norm) for i in range(depth)]
   head = Lm(tied=False)
   return Model(
     Tokens(vocab),
@@ -67,7 +67,7 @@ def read(c: Fields) -> Model:
   )
   dense, experts = llama.glu(c, bias=False), c.get('num_experts', 16)
   moe: FFN = Moe(experts, router, dense) if experts > 1 else dense
-  at, sparse = _places(c, 'attn', 8, 4), _places(c, 'expert', 2, 1)
+  at, sparse = _layers_of_kind(c, 'attn', 8, 4), _layers_of_kind(c, 'expert', 2, 1)
   mixers = [attention if here else recurrent for here in at]
   layers = [
     Block(mixer, moe if here else dense, norm) for mixer, here in zip(mixers, sparse, strict=True)
@@ -75,7 +75,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, layers[:n], norm)
 
 
-def _places(c: Fields, name: str, period: int, offset: int) -> list[bool]:
+def _layers_of_kind(c: Fields, name: str, period: int, offset: int) -> list[bool]:
   """Return which layers are of a kind that comes once a period."""
   period, offset = c.get(f'{name}_layer_period', period), c.get(f'{name}_layer_offset', offset)
   return [i % period == offset for i in range(c['num_hidden_layers'])]

@@ -1,4 +1,4 @@
-"""Layers one by one: as segments and back, and what configs say of each."""
+"""Group layers into segments, list the layers of a stack, and read per-layer masks."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -15,8 +15,15 @@ LOCAL, GLOBAL = 'sliding_attention', 'full_attention'
 
 
 def segments(layers: Sequence[Block]) -> tuple[Segment, ...]:
-  """The layers as segments: as few blocks in their patterns as can be, then few segments, then the
-  longest first.
+  """Group layers into segments that compile the fewest blocks.
+
+  Ties are resolved by the number of segments, then by the length of the first segment.
+
+  Args:
+    layers: the blocks of a stack in order.
+
+  Returns:
+    Segments with the same layers in the same order.
 
   Example:
     >>> a, b = Block(dropout=0.1), Block()
@@ -49,18 +56,29 @@ def segments(layers: Sequence[Block]) -> tuple[Segment, ...]:
 
 
 def layers_of(stack: Any) -> list[Any]:
-  """Every layer, in order."""
+  """Return every layer of a stack, in order."""
   return [b for s in stack.segments for _ in range(s.repeats) for b in s.pattern]
 
 
-def seen(window: int | None) -> Mask:
-  """The last `window` tokens, or all that came before."""
+def causal_mask(window: int | None) -> Mask:
+  """Return a causal mask, limited to the last `window` tokens unless that is None."""
   return Causal() if window is None else Causal() & Window(window)
 
 
 def masks(c: Fields, types: Sequence[str], window: int | None) -> list[Mask]:
-  """The mask of every layer, as `layer_types` or, where there are none, `types` says: the last
-  `window`, or all.
+  """Return the attention mask of every layer.
+
+  Args:
+    c: fields of the config; its `layer_types` take precedence.
+    types: layer types if the config has none: `LOCAL` or `GLOBAL` for each layer.
+    window: number of tokens that a local layer attends to.
+
+  Returns:
+    One causal mask per layer.
+
+  Raises:
+    UserError: for an unknown layer type, a local layer without a window, or a wrong number of
+      types.
   """
   types = c.get('layer_types', types)
   if odd := sorted({*types} - {LOCAL, GLOBAL}):
@@ -76,22 +94,23 @@ def masks(c: Fields, types: Sequence[str], window: int | None) -> list[Mask]:
     raise errors.UserError(
       f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers.'
     )
-  return [seen(window if t == LOCAL else None) for t in types]
+  return [causal_mask(window if t == LOCAL else None) for t in types]
 
 
 def types_of(m: Any) -> list[str]:
-  """`layer_types` of a spec."""
+  """Return the `layer_types` of a spec."""
   return [GLOBAL if b.mixer.mask.lookback is None else LOCAL for b in layers_of(m)]
 
 
 def window_of(m: Any) -> int | None:
-  """`sliding_window` of a spec, None where no layer has one."""
+  """Return the `sliding_window` of a spec, or None if every layer is global."""
   return next((far + 1 for b in layers_of(m) if (far := b.mixer.mask.lookback) is not None), None)
 
 
 def as_attention(m: Any) -> Any:
-  """Return `m` with its first layer of attention in place of every layer, for functions that read
-  its sizes.
+  """Return `m` with its first attention layer in place of every layer.
+
+  Functions that read the sizes of attention from the first layer then work for hybrid models.
   """
   block = next(b for b in layers_of(m) if hasattr(b.mixer, 'sizes'))
   return dataclasses.replace(m, segments=(Segment((block,), depth(m)),))

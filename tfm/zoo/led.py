@@ -9,26 +9,26 @@ from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import Gelu
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.residual_layout.post import Post
-from tfm.zoo.bart import NORM, read_stacks, reader_and_writer, stacks, write_stacks
+from tfm.zoo.bart import NORM, encoder_decoder_blocks, read_stacks, stacks, write_stacks
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.longformer import PAPER, read_windows, windowed, write_windows
+from tfm.zoo.longformer import PAPER, read_windows, with_windows, write_windows
 
 
 def led(layers: int, d: int, heads: int, window: int = 1024) -> Model:
   """BART with positions from row 0 on, 16,384 of them in the encoder, which attends to window / 2
   tokens each way.
   """
-  blocks = reader_and_writer(heads, 4 * d, Gelu(), Post())
+  blocks = encoder_decoder_blocks(heads, 4 * d, Gelu(), Post())
   spec = stacks(50_265, d, blocks, (layers, layers), Learned(1024), Tokens(norm=NORM, dropout=0.1))
-  return near(spec, [window] * layers, 16_384)
+  return with_encoder_windows(spec, [window] * layers, 16_384)
 
 
-def near(spec: Any, windows: Sequence[int], length: int) -> Model:
+def with_encoder_windows(spec: Any, windows: Sequence[int], length: int) -> Model:
   """Return an encoder-decoder whose encoder has these windows, one for each layer, and so many
   positions.
   """
-  encoder = dataclasses.replace(windowed(spec.encoder, windows), absolute=Learned(length))
+  encoder = dataclasses.replace(with_windows(spec.encoder, windows), absolute=Learned(length))
   return spec.with_towers(encoder=encoder)
 
 
@@ -37,7 +37,7 @@ def read(c: Fields) -> Model:
   c.only(tie_word_embeddings=True, scale_embedding=False)
   spec = read_stacks(c, Learned(c.get('max_decoder_position_embeddings', 1024)), Post(), NORM)
   windows = read_windows(c, c['encoder_layers'])
-  return near(spec, windows, c.get('max_encoder_position_embeddings', 16_384))
+  return with_encoder_windows(spec, windows, c.get('max_encoder_position_embeddings', 16_384))
 
 
 def write(m: Any) -> dict[str, Any]:

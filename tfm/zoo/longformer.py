@@ -19,11 +19,11 @@ PAPER = 'Longformer: The Long-Document Transformer, arXiv:2004.05150'
 
 def longformer(layers: int, d: int, heads: int, window: int = 512) -> Model:
   """RoBERTa of 4,096 tokens that attend to window / 2 tokens each way, with global tokens."""
-  spec: Any = windowed(roberta.roberta(layers, d, heads), [window] * layers)
+  spec: Any = with_windows(roberta.roberta(layers, d, heads), [window] * layers)
   return dataclasses.replace(spec, absolute=Learned(4096, spec.absolute.offset))
 
 
-def windowed(stack: Any, windows: Sequence[int]) -> Any:
+def with_windows(stack: Any, windows: Sequence[int]) -> Any:
   """Return a tower whose layers attend to half of these windows each way, and to global tokens."""
   layers = []
   for block, window in zip(layers_of(stack), windows, strict=True):
@@ -62,7 +62,7 @@ def read(c: Fields) -> Model:
     'ignore_attention_mask', 'attention_mode', 'autoregressive'
   )  # the first release's, read by nothing
   spec = roberta.read(c)
-  return windowed(spec, read_windows(c, depth(spec)))
+  return with_windows(spec, read_windows(c, depth(spec)))
 
 
 def write(m: Any) -> dict[str, Any]:

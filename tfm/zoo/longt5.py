@@ -31,15 +31,19 @@ def tglobal(layers: int, d: int, heads: int, d_ff: int, radius: int = 127, pool:
 
 def local(m: Model, radius: int) -> Model:
   """`m` with an encoder that sees no farther."""
-  return _reading(m, lambda look, mask: dataclasses.replace(look, mask=mask), radius)
+  return _with_encoder_attention(
+    m, lambda attention, mask: dataclasses.replace(attention, mask=mask), radius
+  )
 
 
 def transient(m: Any, radius: int, pool: int) -> Model:
   """`m` with an encoder that sees no farther but for the blocks, whose distances its second table
   tells.
   """
-  m = _reading(
-    m, lambda look, mask: Transient(**{**vars(look), 'mask': mask}, pool=pool, norm=m.norm), radius
+  m = _with_encoder_attention(
+    m,
+    lambda attention, mask: Transient(**{**vars(attention), 'mask': mask}, pool=pool, norm=m.norm),
+    radius,
   )
   assert m.encoder is not None
   relative = m.encoder.shared_relative
@@ -50,7 +54,9 @@ def transient(m: Any, radius: int, pool: int) -> Model:
   return m.with_towers(encoder=encoder)
 
 
-def _reading(m: Model, mixer: Callable[[Attention, Mask], Attention], radius: int) -> Model:
+def _with_encoder_attention(
+  m: Model, mixer: Callable[[Attention, Mask], Attention], radius: int
+) -> Model:
   assert m.encoder is not None
   mask = Window(radius + 1, ahead=True)
   blocks = [dataclasses.replace(b, mixer=mixer(b.mixer, mask)) for b in layers_of(m.encoder)]
@@ -64,20 +70,20 @@ def read(c: Fields) -> Model:
     'local': lambda m: local(m, radius),
     'transient-global': lambda m: transient(m, radius, pool),
   }
-  put = c.choice('encoder_attention_type', kinds, 'local')
+  with_attention = c.choice('encoder_attention_type', kinds, 'local')
   tied = c.get('tie_word_embeddings', True)
   head = Lm(tied, power=-0.5 if c.get('scale_decoder_outputs', tied) else 0.0)
-  return put(t5.read_stacks(c, head))
+  return with_attention(t5.read_stacks(c, head))
 
 
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
-  reader = (m.encoder or m).segments[0].pattern[0]
-  pool = getattr(reader.mixer, 'pool', None)
+  encoder_block = (m.encoder or m).segments[0].pattern[0]
+  pool = getattr(encoder_block.mixer, 'pool', None)
   kind = {'encoder_attention_type': 'local'} if pool is None else {
     'encoder_attention_type': 'transient-global', 'global_block_size': pool,
   }  # fmt: skip
-  return {**t5.write(m), 'local_radius': reader.mixer.mask.size - 1, **kind}
+  return {**t5.write(m), 'local_radius': encoder_block.mixer.mask.size - 1, **kind}
 
 
 MODELS = {

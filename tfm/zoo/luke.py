@@ -13,10 +13,10 @@ PAPER = 'LUKE: Deep Contextualized Entity Representations with Entity-aware Self
 
 def luke(layers: int, d: int, heads: int, vocab: int) -> Model:
   """RoBERTa with a masked-LM head of its own weights."""
-  return own_head(roberta.roberta(layers, d, heads, vocab))
+  return untied_head(roberta.roberta(layers, d, heads, vocab))
 
 
-def own_head(spec: Any) -> Model:
+def untied_head(spec: Any) -> Model:
   """Return a RoBERTa whose head is not tied to the token table."""
   return spec.with_heads(lm=dataclasses.replace(spec.lm, tied=False))
 
@@ -28,7 +28,7 @@ def read(c: Fields) -> Model:
   are those of transformers."""
   c.skip('entity_vocab_size', 'entity_emb_size', 'use_entity_aware_attention', 'bert_model_name')
   c.skip('tie_word_embeddings')  # which ties the entities' table alone
-  return own_head(roberta.read(c.changed(tie_word_embeddings=True)))
+  return untied_head(roberta.read(c.changed(tie_word_embeddings=True)))
 
 
 MODELS = {

@@ -8,7 +8,7 @@ from tfm.parts.act.relu import Relu
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.head.lm import Lm
 from tfm.parts.residual_layout.pre import Pre
-from tfm.zoo.bart import read_stacks, reader_and_writer, stacks, write_stacks
+from tfm.zoo.bart import encoder_decoder_blocks, read_stacks, stacks, write_stacks
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
@@ -20,7 +20,7 @@ def m2m_100(vocab: int, layers: int, d: int, d_ff: int) -> Model:
   """BART's blocks with norms before the branches and at the end of each stack, tensor2tensor's
   sinusoids, ReLU.
   """
-  blocks = reader_and_writer(16, d_ff, Relu(), Pre(), looking=0.1)
+  blocks = encoder_decoder_blocks(16, d_ff, Relu(), Pre(), attention_dropout=0.1)
   embed = Tokens(power=0.5, dropout=0.1)
   return stacks(vocab, d, blocks, (layers, layers), Sinusoidal('t2t', offset=2), embed, Lm())
 

@@ -8,7 +8,7 @@ from tfm.parts.act.sigmoid import Swish
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.head.lm import Lm
 from tfm.parts.residual_layout.post import Post
-from tfm.zoo.bart import read_stacks, reader_and_writer, stacks, write_stacks
+from tfm.zoo.bart import encoder_decoder_blocks, read_stacks, stacks, write_stacks
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
@@ -19,7 +19,7 @@ PAPER = (
 
 def marian(vocab: int) -> Model:
   """The original encoder-decoder with Swish, sinusoids in halves and a bias on the logits."""
-  blocks = reader_and_writer(8, 2048, Swish(), Post())
+  blocks = encoder_decoder_blocks(8, 2048, Swish(), Post())
   positions = Sinusoidal('halves', max_len=512)
   return stacks(vocab, 512, blocks, (6, 6), positions, Tokens(power=0.5, dropout=0.1))
 

@@ -5,7 +5,7 @@ from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import Gelu
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.residual_layout.pre import Pre
-from tfm.zoo.bart import NORM, read_stacks, reader_and_writer, stacks
+from tfm.zoo.bart import NORM, encoder_decoder_blocks, read_stacks, stacks
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
@@ -17,7 +17,7 @@ def mbart(vocab: int) -> Model:
   """Large BART with its norms before the branches and at the end of each stack; embeddings times
   sqrt(D).
   """
-  blocks = reader_and_writer(16, 4096, Gelu(), Pre())
+  blocks = encoder_decoder_blocks(16, 4096, Gelu(), Pre())
   return stacks(
     vocab, 1024, blocks, (12, 12), Learned(1024, 2), Tokens(power=0.5, norm=NORM, dropout=0.1)
   )

@@ -45,8 +45,8 @@ def read(c: Fields) -> Model:
   c.skip('head_dim', 'qk_head_dim')
   attention = latent(c, 'halves', 768, 256, 64, 32, c.get('v_head_dim', d // heads))
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
-  by = c.given('scale_depth', 1.4)
-  residual_scale = Fixed(1.0 if by is None else by / math.sqrt(n))
+  multiplier = c.given('scale_depth', 1.4)
+  residual_scale = Fixed(1.0 if multiplier is None else multiplier / math.sqrt(n))
   base = c.given('dim_model_base', 256)
   embed, scale = Tokens(scale=float(c.get('scale_emb', 12))), (d if base is None else base) / d
   block = Block(attention, llama.glu(c), norm, residual_scale=residual_scale)

@@ -17,9 +17,9 @@ def read(c: Fields) -> Model:
   """Return the spec of a published config."""
   norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-6)), llama.glu(c)
   window = c.given('sliding_window', 4096)
-  looks = masks(c, [GLOBAL if window is None else LOCAL] * c['num_hidden_layers'], window)
+  layer_masks = masks(c, [GLOBAL if window is None else LOCAL] * c['num_hidden_layers'], window)
   return llama.decoder(
-    c, [Block(llama.attention(c, 8, mask=mask), ffn, norm) for mask in looks], norm
+    c, [Block(llama.attention(c, 8, mask=mask), ffn, norm) for mask in layer_masks], norm
   )
 
 

@@ -15,7 +15,7 @@ from tfm.parts.relative.scaling.yarn import Yarn
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, rope_parameters
-from tfm.zoo.layers import seen, window_of
+from tfm.zoo.layers import causal_mask, window_of
 
 PAPER = 'Ministral 3, arXiv:2601.08584'
 #: Fields that the rotary position of configs without one has.
@@ -40,16 +40,14 @@ def ministral3(depth: int, d: int, d_ff: int, tied: bool = False) -> Model:
 def read(c: Fields) -> Model:
   """Return the spec of a published config."""
   given = dict(c.get('rope_parameters') or c.get('rope_scaling') or _USUAL)
-  rate, every = (
-    given.pop('llama_4_scaling_beta', None),
-    given.get('original_max_position_embeddings'),
-  )
+  rate = given.pop('llama_4_scaling_beta', None)
+  every = given.get('original_max_position_embeddings')
   given.pop('max_position_embeddings', None)
   rope = c.changed(rope_parameters=given, rope_scaling=None).rope(1e6)
   c.skip('max_position_embeddings')
   scale = LengthScale(float(rate), every) if rate is not None and every is not None else None
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
-  mask = seen(c.given('sliding_window'))
+  mask = causal_mask(c.given('sliding_window'))
   attention = llama.attention(c, 8, 128, mask=mask, relative=rope, length_scale=scale)
   return llama.decoder(c, [Block(attention, llama.glu(c), norm)] * c['num_hidden_layers'], norm)
 

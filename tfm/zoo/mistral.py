@@ -13,7 +13,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import seen, window_of
+from tfm.zoo.layers import causal_mask, window_of
 
 PAPER = 'Mistral 7B, arXiv:2310.06825'
 CARD = 'Mistral-7B-v0.3, model card, Mistral AI 2024'
@@ -35,7 +35,7 @@ def mistral(
   """Pre-norm by root mean square, rotary positions, SwiGLU, 8 heads of keys, no biases."""
   norm = RMSNorm(1e-5)
   segment = Segment(
-    (Block(Attention(heads, 8, head_dim, RoPE(base), seen(window)), Glu(d_ff), norm),), depth
+    (Block(Attention(heads, 8, head_dim, RoPE(base), causal_mask(window)), Glu(d_ff), norm),), depth
   )
   return Model(
     Tokens(vocab),
@@ -50,7 +50,7 @@ def mistral(
 def read(c: Fields) -> Model:
   """The spec of a published config."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
-  attention = llama.attention(c, 8, mask=seen(c.given('sliding_window', 4096)))
+  attention = llama.attention(c, 8, mask=causal_mask(c.given('sliding_window', 4096)))
   return llama.decoder(c, [Block(attention, llama.glu(c), norm)] * c['num_hidden_layers'], norm)
 
 

@@ -15,7 +15,7 @@ from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import seen, window_of
+from tfm.zoo.layers import causal_mask, window_of
 
 PAPER = 'Mixtral of Experts, arXiv:2401.04088'
 POST = 'Cheaper, Better, Faster, Stronger (Mixtral 8x22B v0.3), Mistral AI 2024'
@@ -44,7 +44,7 @@ def read(c: Fields) -> Model:
   """The spec of a published config."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
   attention = llama.attention(
-    c, 8, mask=seen(c.get('sliding_window')), relative=c.rope(1e6, partial=False)
+    c, 8, mask=causal_mask(c.get('sliding_window')), relative=c.rope(1e6, partial=False)
   )
   router = TopK(c.get('router_aux_loss_coef', 0.001), 0.0, c.get('num_experts_per_tok', 2))
   n = c.get('num_local_experts', c.get('num_experts', 8))

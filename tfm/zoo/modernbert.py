@@ -30,9 +30,11 @@ def modernbert(depth: int, d: int, heads: int, d_ff: int) -> Model:
   """
   norm = LayerNorm(bias=False)
   kinds = {GLOBAL: (RoPE(160_000.0), Mask()), LOCAL: (RoPE(), Window(65, ahead=True))}
-  looks = {kind: Attention(heads, relative=rope, mask=mask) for kind, (rope, mask) in kinds.items()}
+  mixers = {
+    kind: Attention(heads, relative=rope, mask=mask) for kind, (rope, mask) in kinds.items()
+  }
   types = [LOCAL if i % 3 else GLOBAL for i in range(depth)]
-  layers = [Block(looks[t], Glu(d_ff, Gelu()), norm) for t in types]
+  layers = [Block(mixers[t], Glu(d_ff, Gelu()), norm) for t in types]
   return _model(
     50_368,
     d,
@@ -68,10 +70,8 @@ def read(c: Fields) -> Model:
   )
   c.skip('deterministic_flash_attn', 'reference_compile', 'repad_logits_with_grad')
   c.skip('sparse_prediction', 'sparse_pred_ignore_index', 'classifier_pooling')
-  norm, drop = (
-    LayerNorm(c.get('norm_eps', 1e-5), c.get('norm_bias', False)),
-    c.get('attention_dropout', 0.0),
-  )
+  norm = LayerNorm(c.get('norm_eps', 1e-5), c.get('norm_bias', False))
+  attention_dropout = c.get('attention_dropout', 0.0)
   every, layers = c.get('global_attn_every_n_layers', 3), c['num_hidden_layers']
   ropes = (
     c.rope(
@@ -81,8 +81,8 @@ def read(c: Fields) -> Model:
   )
   masks = Mask(), Window(c.get('local_attention', 128) // 2 + 1, ahead=True)
   bias = 'qkvo' if c.get('attention_bias', False) else ''
-  looks = dict(zip((GLOBAL, LOCAL), (
-    Attention(c['num_attention_heads'], relative=rope, mask=mask, bias=bias, dropout=drop)
+  mixers = dict(zip((GLOBAL, LOCAL), (
+    Attention(c['num_attention_heads'], relative=rope, mask=mask, bias=bias, dropout=attention_dropout)
     for rope, mask in zip(ropes, masks, strict=True)
   ), strict=True))  # fmt: skip
   types = c.get('layer_types', [LOCAL if i % every else GLOBAL for i in range(layers)])
@@ -90,7 +90,7 @@ def read(c: Fields) -> Model:
   ffn = Glu(c['intermediate_size'], act, c.get('mlp_bias', False), c.get('mlp_dropout', 0.0))
   top = Transform(c.act('classifier_activation', 'gelu'), norm, c.get('classifier_bias', False))
   return _model(
-    c['vocab_size'], c['hidden_size'], [Block(looks[t], ffn, norm) for t in types], norm,
+    c['vocab_size'], c['hidden_size'], [Block(mixers[t], ffn, norm) for t in types], norm,
     Tokens(norm=norm, dropout=c.get('embedding_dropout', 0.0)),
     Lm(c.get('tie_word_embeddings', True), c.get('decoder_bias', True), transform=top),
   )  # fmt: skip

@@ -8,7 +8,7 @@ from tfm.model.spec import Model
 from tfm.zoo import modernbert
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import layers_of, seen, segments, window_of
+from tfm.zoo.layers import causal_mask, layers_of, segments, window_of
 
 PAPER = 'Seq vs Seq: An Open Suite of Paired Encoders and Decoders, arXiv:2507.11412'
 
@@ -23,7 +23,7 @@ def causal(spec: Model, window: int) -> Model:
   layers = []
   for block in layers_of(spec):
     far = block.mixer.mask.lookback is None
-    mixer = dataclasses.replace(block.mixer, mask=seen(None if far else window))
+    mixer = dataclasses.replace(block.mixer, mask=causal_mask(None if far else window))
     layers.append(dataclasses.replace(block, mixer=mixer))
   return dataclasses.replace(spec, segments=segments(layers))
 

@@ -20,10 +20,10 @@ def mpnet(depth: int, d: int, heads: int) -> Model:
   """RoBERTa without token types, with T5's buckets of distances; BERT's vocabulary and five tokens
   more.
   """
-  return told_apart(roberta.roberta(depth, d, heads, 30_527))
+  return with_relative(roberta.roberta(depth, d, heads, 30_527))
 
 
-def told_apart(spec: Any) -> Model:
+def with_relative(spec: Any) -> Model:
   """A RoBERTa without token types, with distances."""
   embed = dataclasses.replace(spec.embed, types=0)
   return dataclasses.replace(spec, embed=embed, shared_relative=_RELATIVE)
@@ -33,7 +33,7 @@ def read(c: Fields) -> Model:
   """The spec of a published config, of a masked language model."""
   c.only(relative_attention_num_buckets=_RELATIVE.buckets)
   length = c.get('max_position_embeddings', 512) - _PAD - 1
-  return told_apart(roberta.behind_padding(bert.read(c), length, _PAD))
+  return with_relative(roberta.with_position_offset(bert.read(c), length, _PAD))
 
 
 def write(m: Any) -> dict[str, Any]:

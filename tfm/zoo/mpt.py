@@ -61,11 +61,9 @@ def read(c: Fields) -> Model:
     alibi=True,
   )
   a.skip('attn_impl')
-  d, norm, dropout = (
-    c['d_model'],
-    LayerNorm(c.get('layer_norm_epsilon', 1e-5), bias=False),
-    a.get('attn_pdrop', 0.0),
-  )
+  d = c['d_model']
+  norm = LayerNorm(c.get('layer_norm_epsilon', 1e-5), bias=False)
+  dropout = a.get('attn_pdrop', 0.0)
   attention = Attention(
     c['n_heads'], relative=ALiBi(float(a.get('alibi_bias_max', 8))), clip=a.get('clip_qkv') or None,
     scale=a.get('softmax_scale'), dropout=float(dropout),

@@ -16,7 +16,16 @@ from tfm.parts.residual_layout.after import After
 from tfm.zoo import llama, olmo2
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, rope_parameters
-from tfm.zoo.layers import GLOBAL, LOCAL, layers_of, masks, seen, segments, types_of, window_of
+from tfm.zoo.layers import (
+  GLOBAL,
+  LOCAL,
+  causal_mask,
+  layers_of,
+  masks,
+  segments,
+  types_of,
+  window_of,
+)
 
 PAPER = 'Olmo 3, arXiv:2512.13961'
 _BASE = 5e5
@@ -28,11 +37,11 @@ def olmo3(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
   """
   norm = RMSNorm(1e-6, scale_first=True)
   yarn = Yarn(8.0, 8192, attention=1.2079441541679836)
-  far = Attention(
+  full = Attention(
     heads, kv_heads, d // heads, RoPE(_BASE, scaling=yarn), qk_norm=norm, qk_norm_over='all'
   )
-  near = dataclasses.replace(far, relative=RoPE(_BASE), mask=seen(4096))
-  layers = [Block(near if (i + 1) % 4 else far, Glu(d_ff), norm, After()) for i in range(depth)]
+  local = dataclasses.replace(full, relative=RoPE(_BASE), mask=causal_mask(4096))
+  layers = [Block(local if (i + 1) % 4 else full, Glu(d_ff), norm, After()) for i in range(depth)]
   lm = Lm(tied=False)
   return Model(
     Tokens(100_278),
@@ -49,7 +58,7 @@ def read(c: Fields) -> Model:
   norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-5), scale_first=True), llama.glu(c)
   n = c['num_hidden_layers']
   types = c.get('layer_types', [LOCAL if (i + 1) % 4 else GLOBAL for i in range(n)])
-  looks = masks(c, types, c.given('sliding_window', 4096))
+  layer_masks = masks(c, types, c.given('sliding_window', 4096))
   # `rope_scaling` of older configs holds for layers without a window.
   own = LOCAL in c.get('rope_parameters', {})
   ropes = {
@@ -58,7 +67,9 @@ def read(c: Fields) -> Model:
   }
   options: dict[str, Any] = {'qk_norm': norm, 'qk_norm_over': 'all'}
   attention = lambda mask, kind: llama.attention(c, mask=mask, relative=ropes[kind], **options)
-  layers = [Block(attention(*each), ffn, norm, After()) for each in zip(looks, types, strict=True)]
+  layers = [
+    Block(attention(*each), ffn, norm, After()) for each in zip(layer_masks, types, strict=True)
+  ]
   return llama.decoder(c, layers, norm)
 
 

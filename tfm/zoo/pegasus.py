@@ -5,7 +5,7 @@ from tfm.parts.absolute.sinusoidal import Sinusoidal
 from tfm.parts.act.relu import Relu
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.residual_layout.pre import Pre
-from tfm.zoo.bart import read_stacks, reader_and_writer, stacks
+from tfm.zoo.bart import encoder_decoder_blocks, read_stacks, stacks
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
@@ -16,7 +16,7 @@ def pegasus(layers: int, d: int, heads: int) -> Model:
   """BART's blocks with norms before the branches and at the end of each stack, fixed sinusoids,
   ReLU.
   """
-  blocks = reader_and_writer(heads, 4 * d, Relu(), Pre())
+  blocks = encoder_decoder_blocks(heads, 4 * d, Relu(), Pre())
   positions = Sinusoidal('halves', max_len=1024)
   return stacks(96_103, d, blocks, (layers, layers), positions, Tokens(power=0.5, dropout=0.1))
 

@@ -15,7 +15,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import seen, window_of
+from tfm.zoo.layers import causal_mask, window_of
 
 PAPER = 'Phi-3 Technical Report, arXiv:2404.14219'
 PAPER_4 = 'Phi-4 Technical Report, arXiv:2412.08905'
@@ -33,7 +33,7 @@ def phi3(
 ) -> Model:
   """Pre-norm by root mean square, rotary positions, SwiGLU, no biases."""
   norm = RMSNorm(1e-5)
-  attention = Attention(heads, kv_heads, d // heads, RoPE(base), seen(window))
+  attention = Attention(heads, kv_heads, d // heads, RoPE(base), causal_mask(window))
   segment = Segment((Block(attention, Glu(d_ff), norm),), depth)
   return Model(
     Tokens(vocab),
@@ -49,7 +49,7 @@ def read(c: Fields) -> Model:
   """The spec of a published config."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
   rope = c.rope(older={'su': 'longrope', 'yarn': 'longrope'}, original=4096)
-  attention = llama.attention(c, relative=rope, mask=seen(c.given('sliding_window')))
+  attention = llama.attention(c, relative=rope, mask=causal_mask(c.given('sliding_window')))
   block = Block(attention, llama.glu(c), norm, dropout=c.get('resid_pdrop', 0.0))
   return llama.decoder(
     c, [block] * c['num_hidden_layers'], norm, embed=Tokens(dropout=c.get('embd_pdrop', 0.0))

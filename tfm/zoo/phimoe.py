@@ -19,7 +19,7 @@ from tfm.parts.router.sparse_mixer import SparseMixer
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import seen, window_of
+from tfm.zoo.layers import causal_mask, window_of
 from tfm.zoo.rope import rope_fields, rope_from
 
 PAPER = 'Phi-3 Technical Report, arXiv:2404.14219'
@@ -45,7 +45,7 @@ def read(c: Fields) -> Model:
   )
   c.only(num_experts_per_tok=2)
   c.skip('input_jitter_noise', 'hidden_dropout')  # of training
-  attention = llama.attention(c, 8, mask=seen(c.get('sliding_window')), relative=_rope(c))
+  attention = llama.attention(c, 8, mask=causal_mask(c.get('sliding_window')), relative=_rope(c))
   moe = Moe(c.get('num_local_experts', 16), router, llama.glu(c, bias=False))
   layers = [Block(attention, moe, norm)] * c['num_hidden_layers']
   return llama.decoder(c, layers, norm, bias=c.get('lm_head_bias', False))

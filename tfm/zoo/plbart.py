@@ -5,7 +5,7 @@ from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import Gelu
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.residual_layout.post import Post
-from tfm.zoo.bart import NORM, read_stacks, reader_and_writer, stacks
+from tfm.zoo.bart import NORM, encoder_decoder_blocks, read_stacks, stacks
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
@@ -14,7 +14,7 @@ PAPER = 'Unified Pre-training for Program Understanding and Generation, arXiv:21
 
 def plbart(layers: int, d: int, heads: int, vocab: int) -> Model:
   """BART with embeddings times sqrt(D) and dropout of attention."""
-  blocks = reader_and_writer(heads, 4 * d, Gelu(), Post(), looking=0.1)
+  blocks = encoder_decoder_blocks(heads, 4 * d, Gelu(), Post(), attention_dropout=0.1)
   return stacks(
     vocab, d, blocks, (layers, layers), Learned(1024, 2), Tokens(power=0.5, norm=NORM, dropout=0.1)
   )

@@ -41,25 +41,27 @@ def qwen2(
 def read(c: Fields) -> Model:
   """The spec of a published config."""
   norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-6)), llama.glu(c)
-  layers = [Block(llama.attention(c, 32, bias='qkv', mask=mask), ffn, norm) for mask in looks(c)]
+  layers = [
+    Block(llama.attention(c, 32, bias='qkv', mask=mask), ffn, norm) for mask in layer_masks(c)
+  ]
   return llama.decoder(c, layers, norm)
 
 
-def looks(c: Fields) -> list[Mask]:
+def layer_masks(c: Fields) -> list[Mask]:
   """The mask of every layer: in those from `max_window_layers` on a window, if it is switched on."""
   window = c.given('sliding_window', 4096) if c.get('use_sliding_window') else None
   first = c.get('max_window_layers', 28)
   c.skip('sliding_window')
   local = [window is not None and i >= first for i in range(c['num_hidden_layers'])]
-  return masks(c, [LOCAL if here else GLOBAL for here in local], window)
+  return masks(c, [LOCAL if is_local else GLOBAL for is_local in local], window)
 
 
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
-  return {**llama.sizes(m), **looked(m)}
+  return {**llama.sizes(m), **mask_fields(m)}
 
 
-def looked(m: Any) -> dict[str, Any]:
+def mask_fields(m: Any) -> dict[str, Any]:
   """Those of its masks."""
   window = window_of(m)
   return {

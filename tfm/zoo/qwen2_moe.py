@@ -18,7 +18,7 @@ from tfm.zoo import llama, qwen2
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import GLOBAL, LOCAL, layers_of, masks
-from tfm.zoo.qwen3_moe import feeds, mixed, top
+from tfm.zoo.qwen3_moe import ffns, mixed, top
 
 PAPER = 'Qwen2 Technical Report, arXiv:2407.10671'
 POST = 'Qwen1.5-MoE: Matching 7B Model Performance with 1/3 Activated Parameters, Qwen Team 2024'
@@ -55,8 +55,8 @@ def read(c: Fields) -> Model:
   first = c.get('max_window_layers', 28)
   c.skip('sliding_window')
   local = [window is not None and i < first and i % 2 == 0 for i in range(c['num_hidden_layers'])]
-  looks = masks(c, [LOCAL if here else GLOBAL for here in local], window)
-  pairs = zip(looks, feeds(c, moe), strict=True)
+  layer_masks = masks(c, [LOCAL if is_local else GLOBAL for is_local in local], window)
+  pairs = zip(layer_masks, ffns(c, moe), strict=True)
   return llama.decoder(
     c, [Block(llama.attention(c, 16, bias=bias, mask=m), ffn, norm) for m, ffn in pairs], norm
   )
@@ -65,7 +65,7 @@ def read(c: Fields) -> Model:
 def write(m: Any) -> dict[str, Any]:
   """The published fields of a spec."""
   moe = next(b.ffn for b in layers_of(m) if hasattr(b.ffn, 'expert'))
-  fields = {**mixed(m), **qwen2.looked(m), 'shared_expert_intermediate_size': moe.shared.d_ff}
+  fields = {**mixed(m), **qwen2.mask_fields(m), 'shared_expert_intermediate_size': moe.shared.d_ff}
   return {**fields, 'qkv_bias': bool(m.segments[0].pattern[0].mixer.bias)}
 
 

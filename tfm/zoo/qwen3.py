@@ -38,7 +38,9 @@ def read(c: Fields) -> Model:
   """The spec of a published config."""
   norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-6)), llama.glu(c)
   attention = lambda mask: llama.attention(c, 32, 128, qk_norm=norm, mask=mask)
-  return llama.decoder(c, [Block(attention(mask), ffn, norm) for mask in qwen2.looks(c)], norm)
+  return llama.decoder(
+    c, [Block(attention(mask), ffn, norm) for mask in qwen2.layer_masks(c)], norm
+  )
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import layers_of, seen, window_of
+from tfm.zoo.layers import causal_mask, layers_of, window_of
 
 PAPER = 'Qwen3 Technical Report, arXiv:2505.09388'
 
@@ -48,13 +48,13 @@ def read(c: Fields) -> Model:
   norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
   window = c.given('sliding_window', 4096) if c.get('use_sliding_window') else None
   c.skip('sliding_window', 'max_window_layers')
-  attention = llama.attention(c, 4, qk_norm=norm, mask=seen(window))
+  attention = llama.attention(c, 4, qk_norm=norm, mask=causal_mask(window))
   moe = Moe(
     c.get('num_local_experts', c.get('num_experts', 128)),
     top(c, 8),
     Glu(c.get('moe_intermediate_size', 768)),
   )
-  return llama.decoder(c, [Block(attention, ffn, norm) for ffn in feeds(c, moe)], norm)
+  return llama.decoder(c, [Block(attention, ffn, norm) for ffn in ffns(c, moe)], norm)
 
 
 def top(c: Fields, k: int) -> TopK:
@@ -68,7 +68,7 @@ def top(c: Fields, k: int) -> TopK:
   )
 
 
-def feeds(c: Fields, moe: Moe) -> list[FFN]:
+def ffns(c: Fields, moe: Moe) -> list[FFN]:
   """The feed-forward of every layer: experts, or one of the whole width."""
   dense, step, plain = llama.glu(c), c.get('decoder_sparse_step', 1), c.get('mlp_only_layers', [])
   expert: Any = moe.expert
@@ -89,15 +89,15 @@ def write(m: Any) -> dict[str, Any]:
 
 def mixed(m: Any) -> dict[str, Any]:
   """Those of its sizes and its experts."""
-  feeds = [b.ffn for b in layers_of(m)]
-  moe = next(f for f in feeds if hasattr(f, 'expert'))
+  ffns = [b.ffn for b in layers_of(m)]
+  moe = next(f for f in ffns if hasattr(f, 'expert'))
   return {
     'intermediate_size': moe.expert.d_ff, 'hidden_act': name_of(moe.expert.act), **llama.sizes(m),
     'num_experts': moe.experts, 'num_experts_per_tok': moe.router.k,
     'norm_topk_prob': moe.router.renormalize,
     'router_aux_loss_coef': moe.router.balance, 'moe_intermediate_size': moe.expert.d_ff,
     'decoder_sparse_step': 1,
-    'mlp_only_layers': [i for i, f in enumerate(feeds) if not hasattr(f, 'expert')],
+    'mlp_only_layers': [i for i, f in enumerate(ffns) if not hasattr(f, 'expert')],
   }  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import GLOBAL, as_attention, layers_of
-from tfm.zoo.qwen3_moe import feeds, top
+from tfm.zoo.qwen3_moe import ffns, top
 
 POST = 'Qwen3-Next: Towards Ultimate Training & Inference Efficiency, Qwen Team 2025'
 LINEAR = 'linear_attention'
@@ -58,7 +58,7 @@ def read(c: Fields) -> Model:
   shared = llama.glu(c, bias=False, d_ff=c.get('shared_expert_intermediate_size', 512))
   expert = Glu(c.get('moe_intermediate_size', 512))
   moe = Moe(c.get('num_experts', 512), top_of(c, 10), expert, shared, shared_gate=True)
-  found: list[Any] = feeds(c, moe)
+  found: list[Any] = ffns(c, moe)
   dense = [dataclasses.replace(f, bias=False) if hasattr(f, 'd_ff') else f for f in found]
   norm = scaled(c.get('rms_norm_eps', 1e-6))
   layers = [
@@ -98,8 +98,8 @@ def mixers(c: Fields, kv_heads: int, rope: RoPE) -> list[Mixer]:
 
 def mixed(m: Any) -> dict[str, Any]:
   """Return the published fields of the mixers of a spec and of its other sizes."""
-  alike = as_attention(m)
-  fields, attention = llama.sizes(alike), alike.segments[0].pattern[0].mixer
+  attention_only = as_attention(m)
+  fields, attention = llama.sizes(attention_only), attention_only.segments[0].pattern[0].mixer
   # Without the field, transformers rotates a quarter of each head.
   fields['rope_parameters'] |= {'partial_rotary_factor': attention.relative.fraction}
   types = [GLOBAL if hasattr(b.mixer, 'sizes') else LINEAR for b in layers_of(m)]
@@ -125,12 +125,12 @@ def experts(m: Any) -> dict[str, Any]:
 
 def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
-  feeds = [b.ffn for b in layers_of(m)]
-  dense = [i for i, f in enumerate(feeds) if not hasattr(f, 'expert')]
+  ffns = [b.ffn for b in layers_of(m)]
+  dense = [i for i, f in enumerate(ffns) if not hasattr(f, 'expert')]
   fields = {**mixed(m), **experts(m), 'mlp_only_layers': dense, 'decoder_sparse_step': 1}
   return {
     **fields,
-    'intermediate_size': feeds[dense[0]].d_ff if dense else fields['moe_intermediate_size'],
+    'intermediate_size': ffns[dense[0]].d_ff if dense else fields['moe_intermediate_size'],
   }
 
 

@@ -21,7 +21,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import as_attention, layers_of, seen, segments, window_of
+from tfm.zoo.layers import as_attention, causal_mask, layers_of, segments, window_of
 
 PAPER = (
   'RecurrentGemma: Moving Past Transformers for Efficient Open Language Models, arXiv:2404.07839'
@@ -34,7 +34,7 @@ def recurrent_gemma(depth: int, d: int, heads: int, d_ff: int) -> Model:
   capped at 30.
   """
   norm = scaled(1e-6)
-  attention = Attention(heads, 1, d // heads, RoPE(1e4, fraction=0.5), seen(2048), bias='o')
+  attention = Attention(heads, 1, d // heads, RoPE(1e4, fraction=0.5), causal_mask(2048), bias='o')
   mixers: tuple[Mixer, ...] = (RGLRU(d, heads), RGLRU(d, heads), attention)
   layers = [Block(mixers[i % 3], Glu(d_ff, GeluTanh(), bias=True), norm) for i in range(depth)]
   head = Lm(cap=30.0)
@@ -70,10 +70,8 @@ def read(c: Fields) -> Model:
     'w_init_variance_scale',
     'final_w_init_variance_scale',
   )
-  mask, bias = (
-    seen(c.get('attention_window_size', 2048)),
-    'qkvo' if c.get('attention_bias') else 'o',
-  )
+  mask = causal_mask(c.get('attention_window_size', 2048))
+  bias = 'qkvo' if c.get('attention_bias') else 'o'
   attention = llama.attention(
     c, heads, d // heads, relative=c.rope(fraction=0.5), mask=mask, bias=bias
   )
@@ -87,13 +85,13 @@ def read(c: Fields) -> Model:
 
 def write(m: Any) -> dict[str, Any]:
   """Return the published fields of a spec."""
-  alike = as_attention(m)
-  attention, ffn = alike.segments[0].pattern[0].mixer, m.segments[0].pattern[0].ffn
+  attention_only = as_attention(m)
+  attention, ffn = attention_only.segments[0].pattern[0].mixer, m.segments[0].pattern[0].ffn
   blocks: list[Any] = layers_of(m)
   recurrent = next(
     (b.mixer for b in blocks if isinstance(b.mixer, RGLRU)), RGLRU(m.d_model, attention.heads)
   )
-  fields = llama.sizes(alike)
+  fields = llama.sizes(attention_only)
   for name in ('head_dim', 'hidden_act', 'intermediate_size'):
     del fields[name]
   # Without the field, transformers rotates half of each head.
@@ -104,7 +102,7 @@ def write(m: Any) -> dict[str, Any]:
     'lru_width': recurrent.width, 'conv1d_width': recurrent.conv,
     'hidden_activation': name_of(ffn.act),
     'intermediate_size': 2 * ffn.d_ff, 'attention_bias': 'q' in attention.bias,
-    'attention_window_size': window_of(alike), 'logits_soft_cap': m.lm.cap if m.lm else 30.0,
+    'attention_window_size': window_of(attention_only), 'logits_soft_cap': m.lm.cap if m.lm else 30.0,
   }  # fmt: skip
 
 

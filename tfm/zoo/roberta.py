@@ -24,10 +24,10 @@ PAPER_XLM = 'Unsupervised Cross-lingual Representation Learning at Scale, arXiv:
 
 def roberta(depth: int, d: int, heads: int, vocab: int = 50_265) -> Model:
   """BERT with one token type, byte-level BPE or SentencePiece, and 512 positions from 2 on."""
-  return behind_padding(bert.bert(depth, d, heads, vocab, types=1, eps=1e-5), 512, 1)
+  return with_position_offset(bert.bert(depth, d, heads, vocab, types=1, eps=1e-5), 512, 1)
 
 
-def behind_padding(spec: Any, length: int, pad: int) -> Model:
+def with_position_offset(spec: Any, length: int, pad: int) -> Model:
   """A BERT of `length` positions that begin behind that of the padding token, with its head's own
   GELU.
   """
@@ -44,7 +44,7 @@ def gelu_head(norm: Norm) -> Lm:
 def read(c: Fields) -> Model:
   """The spec of a published config, of a masked language model."""
   pad = c.get('pad_token_id', 1)
-  return behind_padding(bert.read(c), c.get('max_position_embeddings', 512) - pad - 1, pad)
+  return with_position_offset(bert.read(c), c.get('max_position_embeddings', 512) - pad - 1, pad)
 
 
 def read_ibert(c: Fields) -> Model:

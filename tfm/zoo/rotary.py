@@ -1,8 +1,9 @@
-"""Rotary positions of a published config: `rope_parameters`, or `rope_theta` and `rope_scaling` of
-earlier versions.
+"""Read the rotary position embedding of a published config.
 
-A key is read exactly as `transformers` 5.23.0 reads it, or it raises an error that describes what
-`transformers` does."""
+The keys are those of `rope_parameters`, or `rope_theta` and `rope_scaling` in earlier versions.
+Each key has the effect that it has in `transformers` 5.23.0. Otherwise it raises an error that says
+what `transformers` does.
+"""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -32,8 +33,13 @@ _NEUTRAL: dict[str, Any] = {'factor': 1, 'attention_factor': 1}
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-  """A `rope_type`: its scaling, required keys, optional keys, and keys that only record how the
-  model was made.
+  """A `rope_type` and its keys.
+
+  Attributes:
+    make: function that returns the scaling.
+    needs: required keys.
+    takes: optional keys.
+    records: keys that document how the model was trained and have no effect.
   """
 
   make: Callable[['_Entry'], Scaling]
@@ -48,12 +54,12 @@ class _Kind:
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-  """The keys of one rotary position, and the config that holds it.
+  """Keys of one rotary position embedding, and the config that has them.
 
   Attributes:
-    c: the fields of the config.
-    values: the keys.
-    where: the name of the table for errors.
+    c: fields of the config.
+    values: the keys and their values.
+    where: name of the table, for error messages.
     nested: whether the table belongs to one layer type.
     default_original: the family's default of the config field `original_max_position_embeddings`.
   """
@@ -65,12 +71,12 @@ class _Entry:
   default_original: int | None
 
   def number(self, key: str, default: float | None = None, *, zero: bool = False) -> Any:
-    """Return a positive number, or `default` where the key is missing or null."""
+    """Return a positive number, or `default` if the key is missing or null."""
     value = self.values.get(key)
     return default if value is None else self.checked(key, value, zero=zero)
 
   def needed(self, key: str) -> Any:
-    """Return a positive number that must be given."""
+    """Return a positive number that the config must have."""
     return self.checked(key, self.values.get(key))
 
   def checked(self, key: str, value: Any, *, zero: bool = False) -> Any:
@@ -95,14 +101,12 @@ class _Entry:
 
   @property
   def length(self) -> int:
-    """The `max_position_embeddings` of the config, which must be given."""
+    """Value of the required config field `max_position_embeddings`."""
     return self.checked('max_position_embeddings', self.c['max_position_embeddings'])
 
   @property
   def original(self) -> int:
-    """The length of pretraining: the config's own field before that of the entry, as in
-    `transformers`.
-    """
+    """Length of pretraining; as in `transformers`, the config field overrides the key."""
     own = self.values.get(_ORIGINAL)
     if not self.nested and (_ORIGINAL in self.c or self.default_original is not None):
       value = self.checked(_ORIGINAL, self.c.given(_ORIGINAL, self.default_original))
@@ -187,24 +191,26 @@ def read_rope(
   original: int | None = None,
   fields: tuple[str, str] = ('rope_theta', 'partial_rotary_factor'),
 ) -> RoPE:
-  """Return the rotary position of a config.
+  """Return the rotary position embedding of a config.
 
   Args:
-    c: the fields of the config.
-    base: the base where none is given.
-    layout: which numbers of a head are a pair.
-    kind: the layer type, for a family whose `rope_parameters` has an entry per layer type.
-    fraction: the rotated part of a head where none is given.
-    older: earlier names of scalings in this family, and the present ones.
-    partial: whether the family reads `partial_rotary_factor`.
-    original: the default of the config's own `original_max_position_embeddings`, for a family that
-    has the field.
-    fields: the config's own fields for the base and for the rotated part of a head, as earlier
-    versions write them.
+    c: fields of the config.
+    base: base if the config has none.
+    layout: which dimensions of a head form a rotated pair: 'halves' or 'interleaved'.
+    kind: layer type, for a family whose `rope_parameters` has an entry for each layer type.
+    fraction: rotated fraction of a head if the config has none.
+    older: earlier names of scalings in this family, and their present names.
+    partial: whether the family supports `partial_rotary_factor`.
+    original: default of the config field `original_max_position_embeddings`, for a family that has
+      it.
+    fields: config fields of the base and of the rotated fraction in earlier versions.
+
+  Returns:
+    The rotary position embedding with its scaling.
 
   Raises:
-    UserError: for a key or value that `transformers` refuses, that it leaves out with a warning, or
-      that is given twice with different values.
+    UserError: for a key or value that `transformers` rejects or drops with a warning, and for two
+    different values of one key.
   """
   values = _given(c, kind)
   where = f'{c.where}: {"rope_parameters" if c.get("rope_parameters") else "rope_scaling"}'
@@ -230,7 +236,7 @@ def read_rope(
 
 
 def _given(c: 'Fields', kind: str | None) -> dict[str, Any]:
-  """Return the keys of `rope_scaling`, else of `rope_parameters` (of its entry `kind`)."""
+  """Return the keys of `rope_scaling`, or else of `rope_parameters` (or its entry `kind`)."""
   both = {name: c.get(name) or {} for name in ('rope_parameters', 'rope_scaling')}
   for name, value in both.items():
     if not isinstance(value, Mapping):
@@ -302,8 +308,9 @@ def _check_keys(e: _Entry, name: str) -> None:
 
 
 def _either(e: _Entry, key: str, older: str, flat: bool) -> Any:
-  """Return a value of the table, else of a config field, else None. With `flat`, two values must
-  agree.
+  """Return a value of the table, or else of a config field, or None.
+
+  With `flat`, two different values are an error.
   """
   own, outside = e.values.get(key), e.c.get(older)
   if own is None and outside is None and older in e.c and older != 'partial_rotary_factor':

@@ -76,20 +76,20 @@ _TEXT = {
 _IMAGE = {**clip.IMAGE, 'patch_size': 16}
 
 
-def _texts(c: Fields) -> Model:
-  return clip.texts(c, _TEXT, _ACT, _EPS, Mask())
+def _text_tower(c: Fields) -> Model:
+  return clip.text_tower(c, _TEXT, _ACT, _EPS, Mask())
 
 
-def _images(c: Fields) -> Tower:
-  return clip.images(c, _IMAGE, _ACT, _EPS, plain=True)
+def _image_tower(c: Fields) -> Tower:
+  return clip.image_tower(c, _IMAGE, _ACT, _EPS, plain=True)
 
 
 def read(c: Fields) -> Model:
   """Return the spec of a published config, whose towers have configs of their own."""
-  text, image = clip.sub(c, 'text_config'), clip.sub(c, 'vision_config')
+  text, image = clip.tower_fields(c, 'text_config'), clip.tower_fields(c, 'vision_config')
   image.only(vision_use_head=True)
-  model = _texts(text)
-  return joined(model, _images(image), _dim(text, model))
+  model = _text_tower(text)
+  return joined(model, _image_tower(image), _dim(text, model))
 
 
 def _dim(c: Fields, text: Model) -> int | None:
@@ -100,7 +100,7 @@ def _dim(c: Fields, text: Model) -> int | None:
 
 def read_text(c: Fields) -> Model:
   """Return the spec of a config of the text tower alone."""
-  model = _texts(c)
+  model = _text_tower(c)
   return model.with_heads(
     text=Project(_dim(c, model), 'end', bias=True, unit=False, name='pooler_output')
   )
@@ -108,7 +108,7 @@ def read_text(c: Fields) -> Model:
 
 def read_image(c: Fields) -> Model:
   """Return the spec of a config of the image tower alone, with its pooling head if it has one."""
-  model = clip.alone(_images(c))
+  model = clip.as_model(_image_tower(c))
   return model.with_heads(
     image=probe(model, 'pooler_output', False) if c.get('vision_use_head', True) else None
   )

@@ -57,10 +57,8 @@ def read(c: Fields) -> Model:
     qk_norm = {'qk_norm': LayerNorm(norm.eps, bias=False), 'qk_norm_over': 'each'}
   bias = 'qkv' if c.get('use_qkv_bias') else ''
   attention = llama.attention(c, 32, relative=c.rope(fraction=0.25), bias=bias, **qk_norm)
-  residual_layout, dropout = (
-    LAYOUTS[c.get('use_parallel_residual', False)],
-    c.get('hidden_dropout', 0.0),
-  )
+  residual_layout = LAYOUTS[c.get('use_parallel_residual', False)]
+  dropout = c.get('hidden_dropout', 0.0)
   block = Block(attention, llama.glu(c, bias=False), norm, residual_layout, dropout=dropout)
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=Tokens())
 

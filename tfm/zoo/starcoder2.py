@@ -15,7 +15,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import seen, window_of
+from tfm.zoo.layers import causal_mask, window_of
 
 PAPER = 'StarCoder 2 and The Stack v2, arXiv:2402.19173'
 
@@ -23,7 +23,7 @@ PAPER = 'StarCoder 2 and The Stack v2, arXiv:2402.19173'
 def starcoder2(depth: int, d: int, heads: int, kv_heads: int, base: float) -> Model:
   """LayerNorm before each branch, tanh GELU, few heads of keys, a window of 4096 tokens, tied."""
   norm = LayerNorm(1e-5)
-  attention = Attention(heads, kv_heads, d // heads, RoPE(base), seen(4096), bias='qkvo')
+  attention = Attention(heads, kv_heads, d // heads, RoPE(base), causal_mask(4096), bias='qkvo')
   segment = Segment((Block(attention, Mlp(4 * d, GeluTanh()), norm),), depth)
   return Model(Tokens(49_152), d, (segment,), norm=norm, init=Normal(depth_scaled=False))
 
@@ -40,7 +40,7 @@ def read(c: Fields) -> Model:
   )
   norm, bias = LayerNorm(c.get('norm_epsilon', 1e-5)), c.get('use_bias', True)
   attention = llama.attention(
-    c, 2, mask=seen(c.given('sliding_window')), bias='qkvo' if bias else ''
+    c, 2, mask=causal_mask(c.given('sliding_window')), bias='qkvo' if bias else ''
   )
   ffn = Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu_pytorch_tanh'), bias)
   block = Block(attention, ffn, norm, dropout=c.get('residual_dropout', 0.0))

@@ -30,21 +30,21 @@ def switch(layers: int, d: int, heads: int, d_ff: int, sparse: int, experts: int
   return with_experts(m, Moe(experts, TopK(k=1, renormalize=False), ffn, slots=64), sparse, sparse)
 
 
-def with_experts(m: Model, moe: Moe, reading: int, writing: int) -> Model:
+def with_experts(m: Model, moe: Moe, n_encoder: int, n_decoder: int) -> Model:
   """`m` with experts in so many layers of its encoder and of its decoder."""
   assert m.encoder is not None
-  return _sparse(m, moe, writing).with_towers(encoder=_sparse(m.encoder, moe, reading))
+  return _sparse(m, moe, n_decoder).with_towers(encoder=_sparse(m.encoder, moe, n_encoder))
 
 
 def _sparse(stack: Any, moe: Moe, n: int) -> Any:
-  feed = lambda b, sparse: dataclasses.replace(b, ffn=moe if sparse else moe.expert)
+  with_ffn = lambda b, sparse: dataclasses.replace(b, ffn=moe if sparse else moe.expert)
   layers: list[Block] = [
-    feed(b, s) for b, s in zip(layers_of(stack), _places(depth(stack), n), strict=True)
+    with_ffn(b, s) for b, s in zip(layers_of(stack), _sparse_layers(depth(stack), n), strict=True)
   ]
   return dataclasses.replace(stack, segments=segments(layers))
 
 
-def _places(n: int, sparse: int) -> list[bool]:
+def _sparse_layers(n: int, sparse: int) -> list[bool]:
   """Which of n layers are sparse, as the released code spreads them (none of them still makes the
   second one so).
   """
@@ -90,7 +90,7 @@ def write(m: Any) -> dict[str, Any]:
 def _count(stack: Any) -> int:
   """How many sparse layers a config says, so that they stand where they do."""
   places = [b.ffn.active < 1 for b in layers_of(stack)]
-  return next(n for n in range(1, len(places) + 1) if _places(len(places), n) == places)
+  return next(n for n in range(1, len(places) + 1) if _sparse_layers(len(places), n) == places)
 
 
 MODELS = {

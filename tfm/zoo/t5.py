@@ -51,20 +51,22 @@ def stacks(
 ) -> Model:  # fmt: skip
   """An encoder and a decoder, `depths` layers each."""
   cross = CrossAttention(heads, head_dim=d_kv, scale=1.0, dropout=dropout)
-  look = Attention(heads, head_dim=d_kv, mask=Mask(), scale=1.0, dropout=dropout)
-  reader = Block(look, ffn, norm, dropout=dropout)
-  writer = Block(
+  encoder_attention = Attention(heads, head_dim=d_kv, mask=Mask(), scale=1.0, dropout=dropout)
+  encoder_block = Block(encoder_attention, ffn, norm, dropout=dropout)
+  decoder_block = Block(
     Attention(heads, head_dim=d_kv, scale=1.0, dropout=dropout),
     ffn,
     norm,
     cross=cross,
     dropout=dropout,
   )
-  encoder = Tower(segments=(Segment((reader,), depths[0]),), norm=norm, shared_relative=relative)
+  encoder = Tower(
+    segments=(Segment((encoder_block,), depths[0]),), norm=norm, shared_relative=relative
+  )
   return Model(
     Tokens(vocab, dropout=dropout),
     d,
-    (Segment((writer,), depths[1]),),
+    (Segment((decoder_block,), depths[1]),),
     heads={'lm': head},
     norm=norm,
     shared_relative=relative,
@@ -74,7 +76,7 @@ def stacks(
 
 
 #: `feed_forward_proj` -> whether it is gated, and by what.
-_FEEDS = {'relu': (False, Relu()), 'gated-gelu': (True, GeluTanh()), 'gated-silu': (True, Swish())}
+_FFNS = {'relu': (False, Relu()), 'gated-gelu': (True, GeluTanh()), 'gated-silu': (True, Swish())}
 
 
 def read(c: Fields) -> Model:
@@ -85,19 +87,17 @@ def read(c: Fields) -> Model:
   return read_stacks(c, Lm(tied, power=-0.5 if c.get('scale_decoder_outputs', tied) else 0.0))
 
 
-def read_stacks(c: Fields, head: Lm, feed: str = 'relu') -> Model:
+def read_stacks(c: Fields, head: Lm, ffn_name: str = 'relu') -> Model:
   """The spec of a config with T5's fields; `feed` is the feed-forward where it names none."""
   c.skip('n_positions', 'dense_act_fn', 'is_gated_act', 'classifier_dropout', 'output_past')
   dropout, d_ff, layers = c.get('dropout_rate', 0.1), c['d_ff'], c['num_layers']
-  gated, act = c.choice('feed_forward_proj', _FEEDS, feed)
+  gated, act = c.choice('feed_forward_proj', _FFNS, ffn_name)
   ffn = Glu(d_ff, act, dropout=dropout) if gated else Mlp(d_ff, act, bias=False, dropout=dropout)
   relative = T5Bias(
     c.get('relative_attention_num_buckets', 32), c.get('relative_attention_max_distance', 128)
   )
-  depths, norm = (
-    (layers, c.get('num_decoder_layers', layers)),
-    RMSNorm(c.get('layer_norm_epsilon', 1e-6)),
-  )
+  depths = (layers, c.get('num_decoder_layers', layers))
+  norm = RMSNorm(c.get('layer_norm_epsilon', 1e-6))
   return stacks(
     c['vocab_size'],
     depths,
@@ -122,8 +122,8 @@ def write_stacks(m: Any) -> dict[str, Any]:
   as deep.
   """
   block, relative, tied = m.segments[0].pattern[0], m.shared_relative, m.lm is None or m.lm.tied
-  said = isinstance(block.ffn, Glu), block.ffn.act
-  feed = next(name for name, gated_act in _FEEDS.items() if gated_act == said)
+  key = isinstance(block.ffn, Glu), block.ffn.act
+  ffn_name = next(name for name, gated_act in _FFNS.items() if gated_act == key)
   return {
     'vocab_size': m.vocab, 'd_model': m.d_model, 'd_kv': block.mixer.size(m.d_model),
     'd_ff': block.ffn.d_ff,
@@ -131,7 +131,7 @@ def write_stacks(m: Any) -> dict[str, Any]:
     'num_decoder_layers': depth(m),
     'relative_attention_num_buckets': relative.buckets,
     'relative_attention_max_distance': relative.far,
-    'dropout_rate': block.dropout, 'layer_norm_epsilon': block.norm.eps, 'feed_forward_proj': feed,
+    'dropout_rate': block.dropout, 'layer_norm_epsilon': block.norm.eps, 'feed_forward_proj': ffn_name,
     'tie_word_embeddings': tied,
   }  # fmt: skip
 

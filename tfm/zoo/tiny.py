@@ -1,4 +1,4 @@
-"""Any model at toy size, for tests and for trying things out."""
+"""Shrink any model of the zoo to toy size, for tests and experiments."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -19,8 +19,9 @@ _HEADS, _HEAD_DIM = 4, 8
 
 
 def tiny(spec: Model) -> Model:
-  """`spec` with the same parts in the same places, every size cut to a few dozen (D 32, 4 heads, 2
-  repeats, V 64).
+  """Return `spec` with the same parts and toy sizes.
+
+  The model has width 32, at most 4 heads, 2 repeats of each segment and a vocabulary of 64.
   """
   return _shrunk(spec)
 

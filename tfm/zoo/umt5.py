@@ -17,21 +17,21 @@ PAPER = 'UniMax: Fairer and more Effective Language Sampling for Large-Scale Mul
 
 def umt5(layers: int, d: int, heads: int, d_ff: int) -> Model:
   """mT5 of 256,384 tokens whose layers have a bucket table each."""
-  m: Any = each_its_own(mt5(layers, d, heads, d_ff))
+  m: Any = unshared_relative(mt5(layers, d, heads, d_ff))
   return dataclasses.replace(m, embed=dataclasses.replace(m.embed, vocab=256_384))
 
 
-def each_its_own(m: Model) -> Model:
+def unshared_relative(m: Model) -> Model:
   """`m` with the relative position that a stack's layers share given to each of them."""
   assert m.encoder is not None
-  return _own(m).with_towers(encoder=_own(m.encoder))
+  return _unshared(m).with_towers(encoder=_unshared(m.encoder))
 
 
-def _own(stack: Any) -> Any:
-  give = lambda b: dataclasses.replace(
+def _unshared(stack: Any) -> Any:
+  unshared = lambda b: dataclasses.replace(
     b, mixer=dataclasses.replace(b.mixer, relative=stack.shared_relative)
   )
-  layers: list[Block] = [give(b) for b in layers_of(stack)]
+  layers: list[Block] = [unshared(b) for b in layers_of(stack)]
   return dataclasses.replace(stack, segments=segments(layers), shared_relative=Relative())
 
 
@@ -39,7 +39,7 @@ def read(c: Fields) -> Model:
   """The spec of a published config; what is untied is not scaled."""
   c.skip('scalable_attention')
   tied = c.get('tie_word_embeddings', True)
-  return each_its_own(t5.read_stacks(c, Lm(tied, power=-0.5 if tied else 0.0), 'gated-gelu'))
+  return unshared_relative(t5.read_stacks(c, Lm(tied, power=-0.5 if tied else 0.0), 'gated-gelu'))
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -23,14 +23,16 @@ def vaswani(d: int, heads: int, dropout: float) -> Model:
   *Differs*: the released code has no biases in its attention projections (36,864 parameters fewer
   in the base model)."""
   norm, ffn = LayerNorm(1e-6), Mlp(4 * d, Relu())
-  reader = Block(Attention(heads, mask=Mask(), bias='qkvo'), ffn, norm, Post(), dropout=dropout)
+  encoder_block = Block(
+    Attention(heads, mask=Mask(), bias='qkvo'), ffn, norm, Post(), dropout=dropout
+  )
   cross = CrossAttention(heads, bias='qkvo')
-  writer = Block(Attention(heads, bias='qkvo'), ffn, norm, Post(), cross, dropout)
-  encoder = Tower(segments=(Segment((reader,), 6),), absolute=Sinusoidal(), norm=norm)
+  decoder_block = Block(Attention(heads, bias='qkvo'), ffn, norm, Post(), cross, dropout)
+  encoder = Tower(segments=(Segment((encoder_block,), 6),), absolute=Sinusoidal(), norm=norm)
   return Model(
     Tokens(37_000, power=0.5, dropout=dropout),
     d,
-    (Segment((writer,), 6),),
+    (Segment((decoder_block,), 6),),
     Sinusoidal(),
     norm,
     init=Xavier(),

@@ -47,8 +47,8 @@ def read(c: Fields, distilled: bool = False) -> Model:
   c.skip('encoder_stride', 'pooler_act', 'pooler_output_size')
   norm, dropout = LayerNorm(c.get('layer_norm_eps', 1e-12)), c.get('hidden_dropout_prob', 0.0)
   bias = 'qkvo' if c.get('qkv_bias', True) else 'o'
-  dropped = c.get('attention_probs_dropout_prob', 0.0)
-  attention = Attention(c['num_attention_heads'], mask=Mask(), bias=bias, dropout=dropped)
+  attention_dropout = c.get('attention_probs_dropout_prob', 0.0)
+  attention = Attention(c['num_attention_heads'], mask=Mask(), bias=bias, dropout=attention_dropout)
   block = Block(
     attention, Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu')), norm, dropout=dropout
   )

@@ -96,13 +96,11 @@ def read(c: Fields) -> Model:
   )
   c.skip(*_OLDER.values())
   sizes = {new: c.get(new, c.get(old)) if old in c else c[new] for new, old in _OLDER.items()}
-  norm, dropout, d = (
-    LayerNorm(c.get('layer_norm_eps', 1e-12)),
-    c.get('dropout', 0.1),
-    sizes['emb_dim'],
-  )
-  dropped = c.get('attention_dropout', 0.1)
-  attention = Attention(sizes['n_heads'], mask=Mask(), bias='qkvo', dropout=dropped)
+  norm = LayerNorm(c.get('layer_norm_eps', 1e-12))
+  dropout = c.get('dropout', 0.1)
+  d = sizes['emb_dim']
+  attention_dropout = c.get('attention_dropout', 0.1)
+  attention = Attention(sizes['n_heads'], mask=Mask(), bias='qkvo', dropout=attention_dropout)
   act = Gelu() if c.get('gelu_activation', True) else Relu()
   block = Block(attention, Mlp(4 * d, act), norm, Post(), dropout=dropout)
   positions = Learned(c.get('max_position_embeddings', 512))

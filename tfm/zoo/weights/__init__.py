@@ -1,5 +1,6 @@
-"""Every family whose checkpoints are read and written, by its `model_type`; a new one is a new file
-and a new row.
+"""Families with readable and writable checkpoints, by `model_type`.
+
+A new family is a new file and a new row.
 """
 
 from collections.abc import Collection, Mapping
@@ -295,8 +296,13 @@ TABLE = Table(
 
 
 class Published(NamedTuple):
-  """The model of a config: its family, the ending of its class's name, its spec; and the ignored
-  fields.
+  """The model of a published config.
+
+  Attributes:
+    family: its family.
+    ending: ending of its class, as in `Family.endings`.
+    spec: the architecture.
+    ignored: names of the config fields that were ignored.
   """
 
   family: Family
@@ -315,15 +321,18 @@ def published(
   """Return the model of a published config.
 
   Args:
-    values: the fields of the config.
-    where: the name of the file for errors.
-    ignore: names of unknown fields to leave out; None leaves out all of them, for a config that was
-    read before.
+    values: fields of the config.
+    where: name of the file, for error messages.
+    ignore: names of unknown fields to ignore; None ignores all of them, for a config that was
+      already
+    checked.
+
+  Returns:
+    The family, class and spec of the model.
 
   Raises:
-    UserError: for an unknown `model_type` or class; for a field that the family does not read,
-      unless its value changes nothing (`tfm.zoo.bookkeeping`) or it is ignored; for an ignored
-      field that the family reads.
+    UserError: for an unknown `model_type` or class; for an unread field that may change the outputs
+    (`tfm.zoo.bookkeeping`) and is not ignored; for an ignored field that the family reads.
   """
   c = Fields(values, where)
   kind = c.get('model_type')
@@ -367,7 +376,7 @@ def published(
 
 
 def _valid(spec: Model, where: str) -> Model:
-  """Return the spec. Raises UserError, with the name of the file, for a model that cannot be."""
+  """Return the spec if it is valid; otherwise raise a UserError that names the file."""
   try:
     return config.validate(spec)
   except errors.ConfigError as error:
@@ -376,9 +385,7 @@ def _valid(spec: Model, where: str) -> Model:
 
 
 def _unknown(kind: str, left: Mapping[str, Any], c: Fields) -> str:
-  """Return the sentences about fields that no family reads, with the near names of those that this
-  one reads.
-  """
+  """Return the error message for unread fields, with near names."""
   given = ', '.join(f'{name}={value!r}' for name, value in left.items())
   near = [
     n

@@ -5,7 +5,7 @@ from tfm.parts.head.classify import Classify
 from tfm.zoo import bart
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Row, Whole
-from tfm.zoo.weights.tops import classifying, n_labels
+from tfm.zoo.weights.tops import n_labels, with_classifier
 
 _LAYER = {
   **{f'mixer/{n}': f'self_attn.{n}_proj' for n in 'qkv'}, 'mixer/o': 'self_attn.out_proj',
@@ -32,18 +32,18 @@ NAMES: Names = {
 TIED = ('lm_head.weight', 'model.encoder.embed_tokens.weight', 'model.decoder.embed_tokens.weight')
 
 
-def _last(c, spec):
+def _last_token(c, spec):
   """*Differs*: the decoder's last token tells; theirs takes the one under the last `eos` of the
   source.
   """
   dropout = c.get('classifier_dropout', c.get('classif_dropout', 0.0))
-  return classifying(spec, Classify(n_labels(c), 'last', hidden=Tanh(), dropout=dropout))
+  return with_classifier(spec, Classify(n_labels(c), 'last', hidden=Tanh(), dropout=dropout))
 
 
 TOPS = {
-  'ForSequenceClassification': Top(_last),
+  'ForSequenceClassification': Top(_last_token),
   'ForQuestionAnswering': Top(
-    lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
+    lambda c, m: with_classifier(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
   ),
 }
 FAMILY = Family(

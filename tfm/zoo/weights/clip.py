@@ -38,7 +38,7 @@ _IMAGE: Names = {
 IGNORED = (r'embeddings\.position_ids$',)
 
 
-def within(names: Names, tower: str) -> Names:
+def in_tower(names: Names, tower: str) -> Names:
   """Return the names of a model's own tower for another one."""
   return {f'{tower}/{ours}': theirs for ours, theirs in names.items() if isinstance(ours, str)}
 
@@ -53,7 +53,7 @@ def _pooled_image(c: Fields, spec: Model) -> Model:
 
 FAMILY = Family(
   'CLIP', clip.read, clip.write,
-  {**_TEXT, **within(_IMAGE, 'vision'), 'similarity_head/scale': Whole('logit_scale')},
+  {**_TEXT, **in_tower(_IMAGE, 'vision'), 'similarity_head/scale': Whole('logit_scale')},
   prefix='', head='Model', tied=(), ignored=IGNORED,
 )  # fmt: skip
 TEXT_MODEL = Family(

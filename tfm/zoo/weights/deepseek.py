@@ -6,7 +6,7 @@ from tfm.model.spec import depth
 from tfm.zoo import deepseek
 from tfm.zoo.weights import llama
 from tfm.zoo.weights.family import Family, Names
-from tfm.zoo.weights.rules import ByHead, Fused, Whole, also
+from tfm.zoo.weights.rules import ByHead, Fused, Whole, layers_under
 from tfm.zoo.weights.tops import DECODER
 
 _LAYER = 'model.layers.*'
@@ -21,15 +21,15 @@ EXPERTS: Names = {
 }
 
 #: Queries come from `q_proj`, or from a latent.
-STRAIGHT: Names = {
+DIRECT_QUERY: Names = {
   **llama.NAMES,
   **EXPERTS,
   ('*/mixer/c', '*/mixer/k_rope'): Fused(f'{_LAYER}.self_attn.kv_a_proj_with_mqa'),
   '*/mixer/c_norm': f'{_LAYER}.self_attn.kv_a_layernorm',
   ('*/mixer/k', '*/mixer/v'): ByHead(f'{_LAYER}.self_attn.kv_b_proj'),
 }
-LATENT: Names = {
-  **STRAIGHT,
+LATENT_QUERY: Names = {
+  **DIRECT_QUERY,
   '*/mixer/q_latent': f'{_LAYER}.self_attn.q_a_proj',
   '*/mixer/q_norm': f'{_LAYER}.self_attn.q_a_layernorm',
   '*/mixer/q': f'{_LAYER}.self_attn.q_b_proj',
@@ -37,7 +37,7 @@ LATENT: Names = {
 
 
 #: What enters the layer of a later token, and the norm before the head, which is the model's.
-AHEAD: Names = {
+MTP_NAMES: Names = {
   'mtp/join/embed_norm': f'{_LAYER}.enorm',
   'mtp/join/hidden_norm': f'{_LAYER}.hnorm',
   'mtp/join/project': f'{_LAYER}.eh_proj',
@@ -47,15 +47,15 @@ AHEAD: Names = {
 
 def names(m: Any) -> Names:
   """The names of a spec."""
-  return STRAIGHT if m.segments[0].pattern[0].mixer.q_rank is None else LATENT
+  return DIRECT_QUERY if m.segments[0].pattern[0].mixer.q_rank is None else LATENT_QUERY
 
 
-def names_ahead(m: Any) -> Names:
+def names_with_mtp(m: Any) -> Names:
   """The names of a spec with the layers of later tokens, which stand behind the model's own."""
-  return {**names(m), **also(names(m), 'mtp/'), **AHEAD}
+  return {**names(m), **layers_under(names(m), 'mtp/'), **MTP_NAMES}
 
 
-def shared(m: Any) -> dict[str, str]:
+def mtp_twins(m: Any) -> dict[str, str]:
   """What the layers of later tokens share with the model, and checkpoints have again in each of
   them.
   """
@@ -65,7 +65,7 @@ def shared(m: Any) -> dict[str, str]:
   return {f'{layer}.{theirs}': ours for layer in layers for theirs, ours in again.items()}
 
 
-def idle(m: Any) -> tuple[str, ...]:
+def ignored_tensors(m: Any) -> tuple[str, ...]:
   """Tables of angles; and the layers of later tokens, of which there are a few, where the config
   has none of them.
   """
@@ -76,6 +76,6 @@ def idle(m: Any) -> tuple[str, ...]:
 V2 = Family('DeepseekV2', deepseek.read_v2, deepseek.write_v2, names, tops=DECODER)
 
 V3 = Family(
-  'DeepseekV3', deepseek.read_v3, deepseek.write_v3, names_ahead, tops=DECODER, ignored=idle,
-  twins=shared,
+  'DeepseekV3', deepseek.read_v3, deepseek.write_v3, names_with_mtp, tops=DECODER, ignored=ignored_tensors,
+  twins=mtp_twins,
 )  # fmt: skip

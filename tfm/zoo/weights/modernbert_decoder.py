@@ -8,7 +8,7 @@ from tfm.zoo import modernbert_decoder
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights import modernbert
 from tfm.zoo.weights.family import Family, Names, Top
-from tfm.zoo.weights.tops import classifying, n_labels
+from tfm.zoo.weights.tops import n_labels, with_classifier
 
 _LAYER = 'model.layers.*'
 _FUSED = ('*/mixer/q', '*/mixer/k', '*/mixer/v')
@@ -22,16 +22,16 @@ NAMES: Names = {
 }
 
 
-def _last(c: Fields, m: Model) -> Model:
+def _last_token(c: Fields, m: Model) -> Model:
   top: Any = m.lm and m.lm.transform
   dropout, bias = c.get('classifier_dropout', 0.0), top.bias
   head = Classify(
     n_labels(c), 'last', top.act, bias=bias, dropout=dropout, hidden_bias=bias, norm=top.norm
   )
-  return classifying(m, head)
+  return with_classifier(m, head)
 
 
 FAMILY = Family(
   'ModernBertDecoder', modernbert_decoder.read, modernbert_decoder.write, NAMES,
-  tops={'ForSequenceClassification': Top(_last)}, tied=('decoder.weight',),
+  tops={'ForSequenceClassification': Top(_last_token)}, tied=('decoder.weight',),
 )  # fmt: skip

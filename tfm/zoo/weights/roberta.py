@@ -6,7 +6,7 @@ from tfm.zoo import bert_decoder, roberta
 from tfm.zoo.weights import bert
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole, renamed
-from tfm.zoo.weights.tops import classifying, dropped, n_labels
+from tfm.zoo.weights.tops import classifier_dropout, n_labels, with_classifier
 
 #: The head that is called `lm_head`, with a bias of its own.
 HEAD: Names = {
@@ -18,7 +18,9 @@ NAMES: Names = {**renamed(bert.NAMES, 'bert.', 'roberta.'), **HEAD}
 
 #: A classifier that has the pooler's numbers under names of its own.
 SEQUENCE = Top(
-  lambda c, m: classifying(m, Classify(n_labels(c), hidden=Tanh(), dropout=dropped(c, m))),
+  lambda c, m: with_classifier(
+    m, Classify(n_labels(c), hidden=Tanh(), dropout=classifier_dropout(c, m))
+  ),
   {'classifier/hidden': 'classifier.dense', 'classifier/out': 'classifier.out_proj'},
 )
 TOPS = {**bert.CLASSES, 'ForSequenceClassification': SEQUENCE, 'ForCausalLM': bert.AS_DECODER}

@@ -13,7 +13,7 @@ from tfm.zoo.fields import Fields
 from tfm.zoo.weights import bert
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import renamed
-from tfm.zoo.weights.tops import classifying, dropped, n_labels
+from tfm.zoo.weights.tops import classifier_dropout, n_labels, with_classifier
 
 NAMES: Names = {
   **renamed(bert.NAMES, 'bert.', 'roformer.'),
@@ -21,14 +21,14 @@ NAMES: Names = {
 }
 
 
-def _row(c: Fields, m: Any) -> Model:
+def _sequence(c: Fields, m: Any) -> Model:
   act = m.segments[0].pattern[0].ffn.act
-  return classifying(m, Classify(n_labels(c), hidden=act, dropout=dropped(c, m)))
+  return with_classifier(m, Classify(n_labels(c), hidden=act, dropout=classifier_dropout(c, m)))
 
 
 TOPS = {
   'ForSequenceClassification': Top(
-    _row, {'classifier/hidden': 'classifier.dense', 'classifier/out': 'classifier.out_proj'}
+    _sequence, {'classifier/hidden': 'classifier.dense', 'classifier/out': 'classifier.out_proj'}
   ),
   **{name: bert.CLASSES[name] for name in ('ForTokenClassification', 'ForQuestionAnswering')},
   'ForCausalLM': bert.AS_DECODER,

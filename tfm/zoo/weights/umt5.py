@@ -2,8 +2,8 @@
 
 from tfm.zoo import umt5
 from tfm.zoo.weights.family import Family
-from tfm.zoo.weights.t5 import IDLE, TIED, TOPS, names
+from tfm.zoo.weights.t5 import IGNORED, TIED, TOPS, names
 
 FAMILY = Family(
-  'UMT5', umt5.read, umt5.write, names, '', 'ForConditionalGeneration', TOPS, TIED, IDLE
+  'UMT5', umt5.read, umt5.write, names, '', 'ForConditionalGeneration', TOPS, TIED, IGNORED
 )

@@ -8,7 +8,7 @@ from tfm.zoo import xlm
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole
-from tfm.zoo.weights.tops import classifying, n_labels
+from tfm.zoo.weights.tops import n_labels, with_classifier
 
 _BODY = 'transformer'
 NAMES: Names = {
@@ -27,22 +27,22 @@ NAMES: Names = {
 }
 
 
-def _row(c: Fields, m: Model) -> Model:
+def _sequence(c: Fields, m: Model) -> Model:
   c.only(
     summary_type='first',
     summary_use_proj=True,
     summary_proj_to_labels=True,
     summary_activation=None,
   )
-  return classifying(m, Classify(n_labels(c), dropout=c.get('summary_first_dropout', 0.1)))
+  return with_classifier(m, Classify(n_labels(c), dropout=c.get('summary_first_dropout', 0.1)))
 
 
 TOPS = {
-  'ForSequenceClassification': Top(_row, {'classifier/out': 'sequence_summary.summary'}),
+  'ForSequenceClassification': Top(_sequence, {'classifier/out': 'sequence_summary.summary'}),
   'ForTokenClassification': Top(
-    lambda c, m: classifying(m, Classify(n_labels(c), 'each', dropout=c.get('dropout', 0.1)))
+    lambda c, m: with_classifier(m, Classify(n_labels(c), 'each', dropout=c.get('dropout', 0.1)))
   ),
-  'ForQuestionAnsweringSimple': Top(lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}),
+  'ForQuestionAnsweringSimple': Top(lambda c, m: with_classifier(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}),
 }  # fmt: skip
 
 

@@ -10,7 +10,7 @@ from tfm.zoo import xlnet
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole
-from tfm.zoo.weights.tops import classifying, n_labels
+from tfm.zoo.weights.tops import n_labels, with_classifier
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,17 +58,17 @@ NAMES: Names = {
 }
 
 
-def _row(c: Fields, m: Model) -> Model:
+def _sequence(c: Fields, m: Model) -> Model:
   c.only(summary_type='last', summary_use_proj=True)
   act, dropout = c.act('summary_activation', 'tanh'), c.get('summary_last_dropout', 0.1)
-  return classifying(m, Classify(n_labels(c), 'last', act, dropout=dropout))
+  return with_classifier(m, Classify(n_labels(c), 'last', act, dropout=dropout))
 
 
 TOPS = {
-  'ForSequenceClassification': Top(_row, {'classifier/out': 'logits_proj'}),
-  'ForTokenClassification': Top(lambda c, m: classifying(m, Classify(n_labels(c), 'each'))),
+  'ForSequenceClassification': Top(_sequence, {'classifier/out': 'logits_proj'}),
+  'ForTokenClassification': Top(lambda c, m: with_classifier(m, Classify(n_labels(c), 'each'))),
   'ForQuestionAnsweringSimple': Top(
-    lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
+    lambda c, m: with_classifier(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
   ),
 }
 FAMILY = Family(
