@@ -120,8 +120,8 @@ def spec_of(c: Fields, arrays: dict[str, np.ndarray], words: int) -> Model:
   table = arrays['embed_tokens.weight']
   if table.shape != (words, d):
     raise errors.UserError(
-      f'{c.where}: embed_tokens is {list(table.shape)}, and the words are {words}. '
-      'Expected the dict.txt it was made with.'
+      f'{c.where}: embed_tokens is {list(table.shape)}, and the words are {words}. Expected the '
+      'dict.txt it was made with.'
     )
   return spec
 

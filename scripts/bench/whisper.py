@@ -28,9 +28,8 @@ from tfm.generate import generate, prepare
 _ONES, _TENS = map(
   str.split,
   (
-    'zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen '
-    'sixteen seventeen '
-    'eighteen nineteen',
+    'zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen '
+    'fifteen sixteen seventeen eighteen nineteen',
     'twenty thirty forty fifty sixty seventy eighty ninety',
   ),
 )
@@ -179,7 +178,7 @@ def main() -> None:
       print(f'{name}: {np.median(found):.2f} s for {len(part)} clips')
     print(
       f'tfm runs at {harness.ratio(times["transformers"], times["tfm"]):.2f} times the rate of '
-      f'transformers'
+      'transformers'
     )
 
 

@@ -43,9 +43,9 @@ def test_layers_come_back_and_as_few_blocks_as_can_be_are_written(layers, shape)
     (
       {'layer_types': [LOCAL, GLOBAL]},
       None,
-      'layer_types has sliding_attention, and sliding_window is null',
+      'sliding_window is null, and layer_types has sliding_attention',
     ),
-    ({'layer_types': [LOCAL]}, 4, 'layer_types has 1 layers. Expected num_hidden_layers.'),
+    ({'layer_types': [LOCAL]}, 4, 'layer_types has 1 layers. Expected num_hidden_layers'),
   ],
 )
 def test_layer_types_that_cannot_be_are_told(fields, window, said):

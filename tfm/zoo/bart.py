@@ -1,4 +1,4 @@
-"""BART, its blocks, and what its many relatives share with it (2019)."""
+"""BART (Lewis et al., 2019): an encoder-decoder with the blocks that its relatives share."""
 
 import dataclasses
 from typing import Any
@@ -26,11 +26,24 @@ NORM = LayerNorm(1e-5)
 
 
 def bart(layers: int, d: int, heads: int, vocab: int = 50_265) -> Model:
-  """Post-norm stacks, learned positions from row 2 on, each stack's embeddings normed, a bias on
-  the logits.
+  """Return a post-norm encoder-decoder with learned positions and a bias on the logits.
 
-  *Differs*: theirs holds that bias as a buffer, which training leaves alone and a count of
-  parameters leaves out."""
+  Position embeddings start at row 2. Each stack normalises its embeddings.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
+
+  Note:
+    The published code stores the bias of the logits as a constant. Here it is a trained parameter,
+    so
+    the number of parameters is larger.
+  """
   blocks = encoder_decoder_blocks(heads, 4 * d, Gelu(), Post())
   return stacks(
     vocab, d, blocks, (layers, layers), Learned(1024, 2), Tokens(norm=NORM, dropout=0.1)
@@ -46,8 +59,19 @@ def encoder_decoder_blocks(
   attention_dropout: float = 0.0,
   ffn_dropout: float = 0.0,
 ) -> tuple[Block, Block]:
-  """A block of the encoder and one of the decoder; `looking` and `inner` drop out scores and the
-  feed-forward.
+  """Return the block of the encoder and the block of the decoder.
+
+  Args:
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    act: activation of the feed-forward.
+    residual_layout: where the norms and the residual additions are.
+    dropout: dropout rate of the residual branches.
+    attention_dropout: dropout rate of the attention weights.
+    ffn_dropout: dropout rate inside the feed-forward.
+
+  Returns:
+    The two blocks. The decoder's block has causal attention and cross-attention.
   """
   encoder_attention = Attention(heads, mask=Mask(), bias='qkvo', dropout=attention_dropout)
   encoder_block = Block(
@@ -64,8 +88,20 @@ def stacks(
   embed: Tokens,
   head: Lm = Lm(bias=True), source: int | None = None,
 ) -> Model:  # fmt: skip
-  """Encoder and decoder of these blocks; an `embed` with a norm is each stack's own, as is a table
-  of `source` rows.
+  """Return an encoder-decoder of two blocks.
+
+  Args:
+    vocab: size of the vocabulary.
+    d: width of the residual stream.
+    blocks: blocks of the encoder and of the decoder.
+    depths: number of layers of the encoder and of the decoder.
+    absolute: absolute position embedding of both stacks.
+    embed: input layer. If it has a norm, each stack has its own parameters.
+    head: output head.
+    source: size of the encoder's own token table; None shares the decoder's.
+
+  Returns:
+    The spec of the model.
   """
   encoder_block, decoder_block = blocks
   encoder_embed = (
@@ -93,7 +129,20 @@ def read_stacks(
   act: str = 'gelu', scaled: bool = False,
   **fields: Any,
 ) -> Model:  # fmt: skip
-  """The spec of the many configs with BART's fields: what differs is handed in."""
+  """Return the spec of a config with BART's fields.
+
+  Args:
+    c: fields of the config.
+    absolute: absolute position embedding.
+    residual_layout: where the norms and the residual additions are; it decides about final norms.
+    norm: norm of the embeddings; None has none.
+    act: default name of the activation.
+    scaled: default of `scale_embedding`: whether embeddings are multiplied by sqrt(d).
+    **fields: further arguments of `stacks`; `vocab` replaces the config's `vocab_size`.
+
+  Returns:
+    The spec of the model.
+  """
   c.skip('encoder_layerdrop', 'decoder_layerdrop', 'num_hidden_layers', 'max_position_embeddings')
   c.skip('add_bias_logits', 'static_position_embeddings', 'extra_pos_embeddings', 'classif_dropout')
   c.skip('_num_labels', 'output_past')
@@ -116,7 +165,7 @@ def read_stacks(
 
 
 def write_stacks(m: Any) -> dict[str, Any]:
-  """The published fields of what `read_stacks` reads."""
+  """Return the config fields that `read_stacks` reads."""
   encoder_block, decoder_block = m.encoder.segments[0].pattern[0], m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'd_model': m.d_model, 'activation_function': name_of(decoder_block.ffn.act),
@@ -132,7 +181,7 @@ def write_stacks(m: Any) -> dict[str, Any]:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(tie_word_embeddings=True)
   return read_stacks(c, Learned(c.get('max_position_embeddings', 1024), 2), Post(), NORM)
 

@@ -1,4 +1,4 @@
-"""Blenderbot (2020)."""
+"""Blenderbot (Roller et al., 2020): a pre-norm BART with a shallow encoder and a deep decoder."""
 
 from tfm.model.spec import Model
 from tfm.parts.absolute.learned import Learned
@@ -13,15 +13,21 @@ PAPER = 'Recipes for building an open-domain chatbot, arXiv:2004.13637'
 
 
 def blenderbot(depths: tuple[int, int], d: int) -> Model:
-  """A shallow encoder and a deep decoder of BART's blocks, norms before the branches and at the end
-  of each stack.
+  """Return a pre-norm encoder-decoder with a final norm in each stack.
+
+  Args:
+    depths: number of layers of the encoder and of the decoder.
+    d: width of the residual stream.
+
+  Returns:
+    The spec of the model.
   """
   blocks = encoder_decoder_blocks(32, 4 * d, Gelu(), Pre())
   return stacks(8008, d, blocks, depths, Learned(128), Tokens(power=0.5, dropout=0.1))
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(tie_word_embeddings=True, layernorm_variant='prelayernorm')
   c.skip('encoder_no_repeat_ngram_size', 'do_blenderbot_90_layernorm')
   return read_stacks(c, Learned(c.get('max_position_embeddings', 128)), Pre())

@@ -1,4 +1,4 @@
-"""BLOOM (2022)."""
+"""BLOOM (BigScience, 2022): a pre-norm decoder with ALiBi and normalised embeddings."""
 
 from typing import Any
 
@@ -21,8 +21,20 @@ def bloom(
   depth: int, d: int, heads: int, vocab: int = 250_880, eps: float = 1e-5, tied: bool = True,
   dropout: float = 0.0, attention_dropout: float = 0.0,
 ) -> Model:  # fmt: skip
-  """Pre-norm, norm on the embeddings, linear biases in the scores, tanh GELU, biases everywhere,
-  tied.
+  """Return a pre-norm decoder with ALiBi, tanh GELU, biases and a norm on the embeddings.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+    eps: epsilon of the norms.
+    tied: whether the head shares the token table.
+    dropout: dropout rate of the residual branches.
+    attention_dropout: dropout rate of the attention weights.
+
+  Returns:
+    The spec of the model.
   """
   norm = LayerNorm(eps)
   attention = Attention(heads, relative=ALiBi(), bias='qkvo', dropout=attention_dropout)
@@ -38,7 +50,7 @@ def bloom(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(apply_residual_connection_post_layernorm=False, skip_bias_add_qkv=False)
   # How a kernel was fused or split over devices, and sizes that nothing asks for.
   c.skip(
@@ -58,7 +70,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'n_layer': depth(m),

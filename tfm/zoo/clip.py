@@ -1,4 +1,4 @@
-"""CLIP (2021): a text tower and an image tower, and the cosines of their vectors."""
+"""CLIP (Radford et al., 2021): a text and an image tower, compared by cosine similarity."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -31,7 +31,20 @@ _LARGEST = 2
 def layers(
   depth: int, heads: int, d_ff: int, act: Act, eps: float, mask: Mask = Mask(), dropout: float = 0.0
 ) -> tuple[Segment, ...]:
-  """Return pre-norm layers with biases, which towers of both kinds are made of."""
+  """Return the pre-norm layers of a tower, with biases everywhere.
+
+  Args:
+    depth: number of layers.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    act: activation of the feed-forward.
+    eps: epsilon of the norms.
+    mask: attention mask.
+    dropout: dropout rate of the residual branches.
+
+  Returns:
+    One segment.
+  """
   attention = Attention(heads, mask=mask, bias='qkvo', dropout=dropout)
   return (Segment((Block(attention, Mlp(d_ff, act), LayerNorm(eps)),), depth),)
 
@@ -44,16 +57,21 @@ def clip(
   side: int = 224,
   vocab: int = 49_408,
 ) -> Model:
-  """Return a CLIP of a text and an image tower, each given as (depth, width, heads).
+  """Return a CLIP with a text tower and an image tower.
+
+  The text tower is causal, has 77 learned positions and is pooled at the end token. The image tower
+  normalises its embeddings and is pooled at the class token.
 
   Args:
-    dim: width of the vectors that are compared.
-    text: sizes of the text tower: causal, 77 learned positions, read at the end token.
-    image: sizes of the image tower: a class token, a norm before the first layer, read at the class
-    token.
+    dim: width of the compared vectors.
+    text: depth, width and heads of the text tower.
+    image: depth, width and heads of the image tower.
     size: side of a patch in pixels.
     side: side of an image in pixels.
-    vocab: number of token ids; the end token is the last.
+    vocab: size of the vocabulary; the end token has the largest id.
+
+  Returns:
+    The spec of the model.
   """
   act, eps = QuickGelu(), 1e-5
   patches = Patches(size, side, bias=False, norm=LayerNorm(eps))
@@ -68,7 +86,19 @@ def clip(
 def joined(
   text: Model, image: Tower, dim: int, pick: Pick, eps: float, scale: float = 2.6592
 ) -> Model:
-  """Return a text and an image tower without heads as one model that compares them."""
+  """Return a text and an image tower as one model that compares their vectors.
+
+  Args:
+    text: text tower without heads.
+    image: image tower without heads.
+    dim: width of the compared vectors.
+    pick: pooled position of the text tower.
+    eps: epsilon of the norm after image pooling.
+    scale: initial logarithm of the similarity's factor.
+
+  Returns:
+    The spec of the model.
+  """
   heads = {'image': Project(dim, norm=LayerNorm(eps), name='image_embeds')}
   text = text.with_heads(
     text=Project(dim, pick, name='text_embeds'), similarity=Similarity(scale=scale)
@@ -77,8 +107,9 @@ def joined(
 
 
 def tower_fields(c: Fields, name: str) -> Fields:
-  """Return the fields of the config of a tower; an older `text_config_dict` replaces `text_config`
-  altogether.
+  """Return the config fields of a tower.
+
+  An older `text_config_dict` or `vision_config_dict` replaces the present field.
   """
   older = f'{name}_dict'
   if not c.get(older):
@@ -94,8 +125,17 @@ def text_tower(
   eps: float = 1e-5,
   mask: Mask = Causal(),
 ) -> Model:
-  """Return the text tower of a config, without heads; `sizes`, `act` and `eps` are defaults of the
-  family.
+  """Return the text tower of a config, without heads.
+
+  Args:
+    c: fields of the config.
+    sizes: default sizes of the family.
+    act: default name of the activation.
+    eps: default epsilon of the norms.
+    mask: attention mask.
+
+  Returns:
+    The spec of the model.
   """
   c.skip('tie_word_embeddings', 'projection_dim')
   c.only(dropout=0.0)
@@ -116,10 +156,16 @@ def image_tower(
   """Return the image tower of a config, without heads.
 
   Args:
-    c: the fields of the config.
-    sizes, act, eps: defaults of the family.
-    plain: no class token and no norm before the first layer, but a bias of the patches and a norm
-      after the last (SigLIP).
+    c: fields of the config.
+    sizes: default sizes of the family.
+    act: default name of the activation.
+    eps: default epsilon of the norms.
+    plain: whether patches have a bias and the tower a final norm (SigLIP), instead of a class token
+      and
+    a norm before the first layer (CLIP).
+
+  Returns:
+    The spec of the tower.
   """
   c.skip('tie_word_embeddings', 'projection_dim')
   c.only(dropout=0.0)
@@ -129,7 +175,7 @@ def image_tower(
   patch, side = c.get('patch_size', sizes['patch_size']), c.get('image_size', 224)
   if not isinstance(patch, int) or not isinstance(side, int):
     raise errors.UserError(
-      f'{c.where}: patch_size={patch}, image_size={side}. Expected squares, one number each.'
+      f'{c.where}: patch_size={patch}, image_size={side}. Expected one number each; only squares are supported.'
     )
   channels = c.get('num_channels', 3)
   patches = Patches(
@@ -158,17 +204,17 @@ IMAGE = {
 
 
 def pick_of(c: Fields) -> Pick:
-  """Return where a config's text tower is read."""
+  """Return the position at which a config's text tower is pooled."""
   end = c.get('eos_token_id', 49_407)
   if not isinstance(end, int):
     raise errors.UserError(
-      f'{c.where}: eos_token_id is {end!r}. Expected one number: the token that is pooled.'
+      f'{c.where}: eos_token_id is {end!r}. Expected one number: the id of the pooled token.'
     )
   return 'largest' if end == _LARGEST else end
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config, whose towers have configs of their own."""
+  """Return the spec of a published `config.json` with both towers."""
   text, image = tower_fields(c, 'text_config'), tower_fields(c, 'vision_config')
   scale, eps = c.get('logit_scale_init_value', 2.6592), image.get('layer_norm_eps', 1e-5)
   towers = text_tower(text, TEXT), image_tower(image, IMAGE)
@@ -176,27 +222,27 @@ def read(c: Fields) -> Model:
 
 
 def read_text(c: Fields) -> Model:
-  """Return the spec of a config of the text tower alone, with its projection."""
+  """Return the spec of a config of the text tower, with its projection."""
   project = Project(c.get('projection_dim', 512), pick_of(c), unit=False, name='text_embeds')
   return text_tower(c, TEXT).with_heads(text=project)
 
 
 def read_image(c: Fields) -> Model:
-  """Return the spec of a config of the image tower alone, with its projection."""
+  """Return the spec of a config of the image tower, with its projection."""
   norm = LayerNorm(c.get('layer_norm_eps', 1e-5))
   project = Project(c.get('projection_dim', 512), norm=norm, unit=False, name='image_embeds')
   return as_model(image_tower(c, IMAGE)).with_heads(image=project)
 
 
 def as_model(tower: Any) -> Model:
-  """Return a tower as a model of its own."""
+  """Return a tower as a complete model."""
   return Model(
     tower.embed, tower.d_model, tower.segments, norm=tower.norm, init=Normal(), heads=tower.heads
   )
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   project = m.heads['text']
   return {
     'projection_dim': project.dim, 'logit_scale_init_value': m.heads['similarity'].scale,
@@ -206,25 +252,25 @@ def write(m: Any) -> dict[str, Any]:
 
 
 def write_text(m: Any) -> dict[str, Any]:
-  """Return the published fields of a text tower."""
+  """Return the config fields of a text tower."""
   head = m.heads.get('text') or m.heads['classify']
   fields = text_fields(m) | {'eos_token_id': _LARGEST if head.pick == 'largest' else head.pick}
   return fields | ({'projection_dim': head.dim} if isinstance(head, Project) else {})
 
 
 def write_image(m: Any) -> dict[str, Any]:
-  """Return the published fields of an image tower."""
+  """Return the config fields of an image tower."""
   head = m.heads.get('image') or m.heads['classify']
   return image_fields(m) | ({'projection_dim': head.dim} if isinstance(head, Project) else {})
 
 
 def text_fields(m: Any) -> dict[str, Any]:
-  """Return the fields of a text tower that do not depend on its head."""
+  """Return the config fields of a text tower that do not depend on its head."""
   return _fields(m) | {'vocab_size': m.vocab, 'max_position_embeddings': m.max_positions}
 
 
 def image_fields(m: Any) -> dict[str, Any]:
-  """Return the fields of an image tower that do not depend on its head."""
+  """Return the config fields of an image tower that do not depend on its head."""
   embed = m.embed
   return _fields(m) | {
     'patch_size': embed.size,

@@ -1,6 +1,4 @@
-"""Command R7B and A (2024, 2025): Cohere's block, three layers with a window to each without
-positions.
-"""
+"""Command R7B and Command A (Cohere, 2024): Cohere's block, three local layers to one global."""
 
 from typing import Any
 
@@ -25,7 +23,20 @@ PAPER = 'Command R7B, model card, Cohere 2024'
 
 
 def cohere2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Three of four layers see 4096 tokens and rotate, the fourth sees all and knows no positions."""
+  """Return a decoder with three local RoPE layers to one global layer without positions.
+
+  A local layer attends to 4096 tokens.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+  """
   norm = LayerNorm(1e-5, bias=False)
 
   def block(relative: Relative, mask: Mask) -> Block:
@@ -47,7 +58,7 @@ def cohere2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   # What the first of these configs say beside what is read.
   c.only(
     rotary_pct=1.0,
@@ -75,7 +86,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return {
     **sizes(m), 'attention_bias': bool(m.segments[0].pattern[0].mixer.bias),
     'layer_types': types_of(m),

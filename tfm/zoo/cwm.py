@@ -1,4 +1,4 @@
-"""CWM, the code world model of Meta (2025): Llama's block, one full layer to three with a window."""
+"""CWM (Meta, 2025): Llama's block as a code world model, three local layers to one global."""
 
 import dataclasses
 from typing import Any
@@ -24,7 +24,17 @@ _ROPE = RoPE(1e6, scaling=Llama3(16.0))
 
 
 def cwm(depth: int, d: int, heads: int, d_ff: int) -> Model:
-  """Return pre-norm blocks with RMSNorm, SwiGLU and 8 key heads of 128."""
+  """Return a pre-norm decoder with RMSNorm, SwiGLU and 8 key/value heads of width 128.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-5)
   full = Block(Attention(heads, 8, 128, _ROPE), Glu(d_ff), norm)
   local = dataclasses.replace(full, mixer=Attention(heads, 8, 128, _ROPE, causal_mask(8192)))
@@ -40,7 +50,7 @@ def cwm(depth: int, d: int, heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(pretraining_tp=1, attention_bias=False)
   norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-5)), llama.glu(c)
   rope = c.rope(1e6) if 'rope_parameters' in c or 'rope_scaling' in c else _ROPE
@@ -53,7 +63,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields = llama.write(m)
   del fields['attention_bias']
   return {**fields, 'sliding_window': window_of(m) or 8192, 'layer_types': types_of(m)}

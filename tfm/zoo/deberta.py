@@ -1,4 +1,4 @@
-"""DeBERTa: BERT whose attention scores also depend on learned vectors of distances (2020)."""
+"""DeBERTa (He et al., 2020): BERT with disentangled attention over learned relative distances."""
 
 import dataclasses
 from typing import Any
@@ -17,7 +17,16 @@ _BIAS = 'qvo'
 
 
 def deberta(layers: int, d: int, heads: int) -> Model:
-  """BERT without positions or types, with 512 distances each way; byte-level BPE."""
+  """Return a BERT with 512 relative distances each way, without positions or token types.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
+  """
   spec: Any = bert.bert(layers, d, heads, 50_265, types=0, eps=1e-7)
   mixer = Disentangled(
     heads,
@@ -40,7 +49,7 @@ def _with_mixer(spec: Any, mixer: Any) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config, with a masked-LM head."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   c.only(
     talking_head=False,
     position_buckets=-1,
@@ -55,7 +64,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields = deberta_v2.write(m)
   return {
     n: v

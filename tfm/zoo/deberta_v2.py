@@ -1,4 +1,4 @@
-"""DeBERTa v2 and v3: BERT whose words ask for distances and are asked for by them (2020, 2021)."""
+"""DeBERTa v2 and v3 (He et al., 2020, 2021): disentangled attention with shared projections."""
 
 import dataclasses
 from typing import Any, cast
@@ -21,8 +21,17 @@ _TERMS = ('c2p', 'p2c')
 
 
 def deberta_v3(depth: int, d: int, heads: int) -> Model:
-  """BERT without positions or types; 512 vectors of distances for all layers, projected as their
-  words are.
+  """Return a BERT with 512 distance embeddings, which all layers share and project like tokens.
+
+  It has no absolute positions and no token types.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
   """
   spec = bert.bert(depth, d, heads, 128_100, types=0, eps=1e-7)
   mixer = Disentangled(
@@ -33,12 +42,21 @@ def deberta_v3(depth: int, d: int, heads: int) -> Model:
 
 
 def deberta_v2(depth: int, d: int, heads: int) -> Model:
-  """As v3, and a convolution over three tokens beside the first layer (DeBERTa v2's largest ones)."""
+  """Return a DeBERTa v3 with a convolution over three tokens in the first layer.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
+  """
   return _with_conv(deberta_v3(depth, d, heads), Conv(3, act=Gelu(), dropout=0.1))
 
 
 def _with_conv(spec: Model, conv: Conv) -> Model:
-  """The first layer with a convolution of what enters it; it is a segment of its own."""
+  """Return the spec with a convolution as extra branch of the first layer."""
   (block,) = spec.segments[0].pattern
   first, rest = Segment((dataclasses.replace(block, extra_branch=conv),)), depth(spec) - 1
   return dataclasses.replace(spec, segments=(first, Segment((block,), rest)) if rest else (first,))
@@ -53,7 +71,7 @@ def _with_mixer(spec: Model, mixer: Attention) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config, of a masked language model."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   c.only(embedding_size=c['hidden_size'], pooler_hidden_size=c['hidden_size'])
   c.skip('pooler_hidden_act', 'pooler_dropout', 'cls_dropout', 'z_steps', 'legacy')
   spec = bert.read(c, eps=1e-7, types=0)
@@ -90,7 +108,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block: Block = m.segments[0].pattern[0]
   mixer: Any = block.mixer
   fields = {

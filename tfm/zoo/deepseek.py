@@ -1,6 +1,4 @@
-"""DeepSeek-V2 (2024) and V3 (2024): latent attention, fine-grained experts beside shared ones,
-dense layers first.
-"""
+"""DeepSeek-V2 and V3 (2024): latent attention, and fine-grained experts with shared ones."""
 
 import dataclasses
 from typing import Any
@@ -39,8 +37,20 @@ def deepseek(
   experts: Moe,
   mtp: MTP | None = None,
 ) -> Model:
-  """Pre-norm by root mean square; the first `dense` layers have one SwiGLU of width `d_ff`, the
-  others experts.
+  """Return a pre-norm decoder with RMSNorm, dense layers first, then layers with experts.
+
+  Args:
+    depth: number of layers.
+    dense: number of dense layers before the first layer with experts.
+    d: width of the residual stream.
+    attention: multi-head latent attention.
+    d_ff: hidden width of the dense feed-forward.
+    vocab: size of the vocabulary.
+    experts: mixture of experts.
+    mtp: multi-token prediction; None has none.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-6)
   segments = (
@@ -59,7 +69,7 @@ def deepseek(
 
 
 def read_v2(c: Fields) -> Model:
-  """The spec of a published config of V2."""
+  """Return the spec of a published `config.json` of V2."""
   c.only(scoring_func='softmax', norm_topk_prob=False)
   common: dict[str, Any] = {
     'score': 'softmax',
@@ -83,8 +93,9 @@ def read_v2(c: Fields) -> Model:
 
 
 def read_v3(c: Fields) -> Model:
-  """The spec of a published config of V3, with the layers that predict later tokens
-  (`num_nextn_predict_layers`).
+  """Return the spec of a published `config.json` of V3, with multi-token prediction.
+
+  `num_nextn_predict_layers` is the number of predicted later tokens.
   """
   c.only(scoring_func='sigmoid', topk_method='noaux_tc')
   router = Grouped(
@@ -125,7 +136,7 @@ def _decoder(c: Fields, moe: Moe, dense: int, layout: str) -> Model:
 
 
 def write_v2(m: Any) -> dict[str, Any]:
-  """The published fields of a spec of V2."""
+  """Return the fields of a published `config.json` of V2 for a spec."""
   router = _first_moe(m).router
   groups = {'topk_method': 'greedy', 'n_group': None, 'topk_group': None}
   if hasattr(router, 'groups'):
@@ -139,7 +150,7 @@ def write_v2(m: Any) -> dict[str, Any]:
 
 
 def write_v3(m: Any) -> dict[str, Any]:
-  """The published fields of a spec of V3."""
+  """Return the fields of a published `config.json` of V3 for a spec."""
   router, layout = _first_moe(m).router, m.segments[0].pattern[0].mixer.relative.layout
   return {
     **_written(m), 'n_group': router.groups, 'topk_group': router.keep,

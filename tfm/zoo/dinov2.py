@@ -1,4 +1,4 @@
-"""Self-supervised vision transformers (DINOv2, 2023), with and without registers."""
+"""DINOv2 (Oquab et al., 2023): self-supervised vision transformers, also with registers."""
 
 import dataclasses
 from typing import Any
@@ -26,8 +26,17 @@ POOLER = Classify(0)
 
 
 def dinov2(depth: int, d: int, heads: int, registers: int = 0, gated: bool = False) -> Model:
-  """Return ViT with LayerScale and a mask token, positions for 518 pixels; `gated` feed-forwards
-  are SwiGLU.
+  """Return a ViT with LayerScale and a mask token, for images of 518 pixels.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    registers: number of register tokens.
+    gated: whether the feed-forward is SwiGLU.
+
+  Returns:
+    The spec of the model.
   """
   ffn = Glu(_gated(4 * d), bias=True) if gated else Mlp(4 * d, Gelu())
   norm = LayerNorm(1e-6)
@@ -52,15 +61,22 @@ def dinov2(depth: int, d: int, heads: int, registers: int = 0, gated: bool = Fal
 
 
 def _gated(d_ff: int) -> int:
-  """Return the width of a SwiGLU of as many parameters as an MLP, a multiple of 8."""
+  """Return the width of a SwiGLU with the parameters of an MLP, rounded up to a multiple of 8."""
   return (int(d_ff * 2 / 3) + 7) // 8 * 8
 
 
 def read(c: Fields, registers: int = 0) -> Model:
-  """Return the spec of a published config, with a classifier of class token and mean patch.
+  """Return the spec of a published `config.json`, with its classifier.
 
-  `registers` is the number of register tokens of a config that gives none; 0 for the family
-  without."""
+  The classifier's input is the class token and the mean of the patches.
+
+  Args:
+    c: fields of the config.
+    registers: number of register tokens if the config has none; 0 for the family without them.
+
+  Returns:
+    The spec of the model.
+  """
   # Only a backbone for dense prediction reads these.
   c.skip('apply_layernorm', 'reshape_hidden_states', 'out_features', 'out_indices', 'stage_names')
   c.only(drop_path_rate=0.0)
@@ -92,7 +108,7 @@ def read(c: Fields, registers: int = 0) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   gated = isinstance(block.ffn, Glu)
   ratios = (

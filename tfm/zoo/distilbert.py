@@ -1,4 +1,4 @@
-"""DistilBERT: half of BERT's layers, without token types and pooler (2019)."""
+"""DistilBERT (Sanh et al., 2019): BERT with half of the layers and no token types."""
 
 import dataclasses
 from typing import Any
@@ -29,12 +29,21 @@ _DEFAULTS = {
 
 
 def distilbert(depth: int, d: int, heads: int) -> Model:
-  """BERT without token types."""
+  """Return a BERT without token types.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
+  """
   return bert.bert(depth, d, heads, types=0)
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config, of a masked language model."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   c.skip(
     'sinusoidal_pos_embds', 'qa_dropout', 'seq_classif_dropout', 'output_past'
   )  # how a table of them starts
@@ -48,7 +57,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields = bert.write(m)
   return {ours: fields[theirs] for ours, theirs in _NAMES.items()}
 

@@ -1,6 +1,4 @@
-"""dots.llm1 (2025): normalised queries and keys, DeepSeek-V3's experts without groups, one dense
-layer first.
-"""
+"""dots.llm1 (2025): query/key norms and DeepSeek-V3's experts after one dense layer."""
 
 from typing import Any
 
@@ -25,8 +23,20 @@ PAPER = 'dots.llm1 Technical Report, arXiv:2506.05767'
 def dots1(
   depth: int, d: int, heads: int, d_ff: int, experts: int, k: int, width: int, shared: int
 ) -> Model:
-  """Pre-norm by root mean square, rotary positions, one SwiGLU layer, then experts and `shared`
-  shared ones.
+  """Return a pre-norm decoder with RMSNorm and RoPE: one dense SwiGLU layer, then experts.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the dense feed-forward.
+    experts: number of experts.
+    k: number of experts per token.
+    width: hidden width of an expert.
+    shared: number of shared experts.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, heads, 128, RoPE(1e7), qk_norm=norm)
@@ -48,7 +58,7 @@ def dots1(
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm, n = RMSNorm(c.get('rms_norm_eps', 1e-6)), c['num_hidden_layers']
   window, full = c.given('sliding_window', 4096), c.get('max_window_layers', 62)
   local = [window is not None and i >= full for i in range(n)]
@@ -65,7 +75,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   bias = bool(m.segments[0].pattern[0].mixer.bias)
   return {
     **glm4_moe.mixed(m),

@@ -1,4 +1,4 @@
-"""Encoder-decoders made of two pretrained encoders, BERT or RoBERTa (2019)."""
+"""Encoder-decoders of two pretrained BERT or RoBERTa encoders (Rothe et al., 2019)."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -16,7 +16,12 @@ PAPER = 'Leveraging Pre-trained Checkpoints for Sequence Generation Tasks, arXiv
 
 
 class Kind(NamedTuple):
-  """A family that either side may be, and the class of its config's language model."""
+  """A family that either stack may have.
+
+  Attributes:
+    module: module with its `read` and `write`.
+    model_type: its name in configs.
+  """
 
   module: Any
   model_type: str
@@ -32,8 +37,9 @@ def kind_of(stack: Any) -> Kind:
 
 
 def joined(encoder_spec: Any, decoder_spec: Any) -> Model:
-  """Return the model whose encoder is `reads`, and whose decoder is `writes` with causal masks and
-  cross-attention.
+  """Return an encoder-decoder of two encoders.
+
+  The second becomes the decoder: its masks are causal and its layers have cross-attention.
   """
   (block,) = decoder_spec.segments[0].pattern
   attention = block.mixer
@@ -53,7 +59,7 @@ def joined(encoder_spec: Any, decoder_spec: Any) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config: those of the encoder and of the decoder within it."""
+  """Return the spec of a published `config.json` with the configs of both stacks."""
   c.only(tie_encoder_decoder=False, tie_word_embeddings=True)
   parts = [c.part(name) for name in ('encoder', 'decoder')]
   for part in parts:
@@ -62,12 +68,11 @@ def read(c: Fields) -> Model:
   flags = {name: decoder_spec.get(name, False) for name in ('is_decoder', 'add_cross_attention')}
   if not all(flags.values()):
     found = ', '.join(f'{name} is {value}' for name, value in flags.items())
-    raise errors.UserError(f'{decoder_spec.where}: {found}. Expected both true.')
+    raise errors.UserError(f'{decoder_spec.where}: {found}. Expected true for both.')
   if (d := decoder_spec['hidden_size']) != encoder_spec['hidden_size']:
     raise errors.UserError(
-      f'{decoder_spec.where}: hidden_size is {d}, and that of the encoder {encoder_spec["hidden_size"]}. '
-      f'Expected one width; a '
-      'projection between the two is not read.'
+      f'{decoder_spec.where}: hidden_size is {d}, and the encoder has '
+      f'{encoder_spec["hidden_size"]}. Expected equal widths; tfm has no projection between them.'
     )
   kinds = [part.choice('model_type', KINDS) for part in parts]
   decoder = decoder_spec.changed(is_decoder=False, add_cross_attention=False)
@@ -75,7 +80,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   encoder_spec, kinds = m.tower('encoder'), (kind_of(m.encoder), kind_of(m))
   encoder, decoder = (
     {**k.module.write(s), 'model_type': k.model_type}

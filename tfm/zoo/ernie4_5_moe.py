@@ -1,6 +1,4 @@
-"""ERNIE 4.5's mixtures (2025): ERNIE 4.5's attention, experts chosen by softmax plus a bias, shared
-experts.
-"""
+"""ERNIE 4.5 mixtures (Baidu, 2025): experts selected by softmax plus a bias, and shared ones."""
 
 from typing import Any
 
@@ -28,8 +26,20 @@ def _router(balance: float, k: int) -> Grouped:
 def ernie4_5_moe(
   depth: int, d: int, heads: int, kv_heads: int, d_ff: int, width: int, experts: int, k: int
 ) -> Model:
-  """Pre-norm by root mean square, one SwiGLU layer, then experts and two shared ones, no biases,
-  tied.
+  """Return a tied pre-norm decoder: one dense SwiGLU layer, then experts and two shared ones.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the dense feed-forward.
+    width: hidden width of an expert.
+    experts: number of experts.
+    k: number of experts per token.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, kv_heads, 128, RoPE(5e5, 'interleaved'))
@@ -42,7 +52,7 @@ def ernie4_5_moe(
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(moe_norm_min=1e-12, moe_gate='topk', compression_ratio=1.0)
   # Limits of training, and layers of later tokens, which are left unread.
   c.skip('moe_capacity', 'moe_use_aux_free', 'multi_token_pred_lambda', 'num_nextn_predict_layers')
@@ -72,7 +82,7 @@ _PLACES = {'interval': 1, 'start_index': 1, 'end_index': -1}
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   ffns = [b.ffn for b in layers_of(m)]
   at = [i for i, f in enumerate(ffns) if hasattr(f, 'expert')]
   moe: Any = ffns[at[0]]

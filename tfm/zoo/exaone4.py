@@ -1,6 +1,4 @@
-"""EXAONE 4 (2025): norms after the branches, normalised queries and keys, positions only where
-there is a window.
-"""
+"""EXAONE 4 (LG AI Research, 2025): post-branch norms, query/key norms, and local layers with RoPE."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,8 +25,20 @@ PAPER = 'EXAONE 4.0, arXiv:2507.11407'
 def exaone4(
   depth: int, d: int, heads: int, d_ff: int, head_dim: int, window: int | None, tied: bool
 ) -> Model:
-  """Norms by root mean square, SwiGLU, 8 heads of keys; with a window, every fourth layer sees all
-  and no order.
+  """Return a decoder with norms after the branches, SwiGLU and 8 key/value heads.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    head_dim: width of a head.
+    window: number of tokens that a local layer attends to. Then every fourth layer is global and
+      has no positions. None makes all layers global, with RoPE.
+    tied: whether the head shares the token table.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-5)
   rope = RoPE(1e6, scaling=Llama3(16.0))
@@ -41,7 +51,7 @@ def exaone4(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-5)), llama.glu(c)
   window = c.given('sliding_window', 4096)
   layer_masks = masks(c, _types(c, window), window)
@@ -64,7 +74,7 @@ def _types(c: Fields, window: int | None) -> Sequence[str]:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return {**llama.sizes(m), 'sliding_window': window_of(m), 'layer_types': types_of(m)}
 
 

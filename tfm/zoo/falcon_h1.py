@@ -1,6 +1,4 @@
-"""Falcon-H1 (2025): attention and Mamba-2 side by side in every layer, with a multiplier for each
-of their parts.
-"""
+"""Falcon-H1 (TII, 2025): attention and Mamba-2 in parallel in every layer, with multipliers."""
 
 import dataclasses
 import math
@@ -28,7 +26,21 @@ PAPER = 'Falcon-H1: A Family of Hybrid-Head Language Models, arXiv:2507.22448'
 def falcon_h1(
   depth: int, d: int, attention: Attention, recurrent: Mamba2, d_ff: int, vocab: int
 ) -> Model:
-  """Pre-norm by root mean square, SwiGLU; the multipliers of released models are in their configs."""
+  """Return a pre-norm hybrid with RMSNorm and SwiGLU.
+
+  The multipliers are 1 here; released configs set them.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    attention: mixer of the layers.
+    recurrent: mixer of the recurrent layers.
+    d_ff: hidden width of the feed-forward.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-5)
   segments = (Segment((Block(Sum(attention, recurrent), Glu(d_ff), norm),), depth),)
   return Model(
@@ -42,22 +54,21 @@ def falcon_h1(
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(mamba_use_mlp=True)
   c.skip('mlp_expansion_factor')
   norm, bias = RMSNorm(c.get('rms_norm_eps', 1e-5)), c.get('mamba_proj_bias', False)
   if c.get('projectors_bias', False) != bias:
     raise errors.UserError(
-      f'{c.where}: projectors_bias is {not bias} and mamba_proj_bias {bias}. Expected both or '
-      f'neither, as the '
-      'projections into and out of Mamba-2 have a bias together.'
+      f'{c.where}: projectors_bias is {not bias} and mamba_proj_bias {bias}. Expected equal '
+      'values: both projections of Mamba-2 have a bias, or neither.'
     )
   multiplier = c.get('ssm_in_multiplier', 1.0)
   scales = tuple(float(multiplier * scale) for scale in c.get('ssm_multipliers', [1.0] * 5))
   normed, first = c.get('mamba_rms_norm', False), not c.get('mamba_norm_before_gate', True)
   if bias and multiplier != 1:
     raise errors.UserError(
-      f'{c.where}: ssm_in_multiplier is {multiplier} and mamba_proj_bias true. Expected 1, or no bias.'
+      f'{c.where}: ssm_in_multiplier is {multiplier}, and mamba_proj_bias is true. Expected 1, or no bias.'
     )
   recurrent = mamba2(
     c, scales=scales, norm=norm if normed else None, gate_first=first if normed else True
@@ -81,7 +92,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   mixer, ffn = block.mixer, block.ffn
   a, r = mixer.left, mixer.right
@@ -110,9 +121,7 @@ def write(m: Any) -> dict[str, Any]:
 
 
 def _multiplier(scale: float, head_dim: int) -> float:
-  """Return the factor of keys that makes `scale` of head_dim ** -0.5, to the last bit where there
-  is one.
-  """
+  """Return the multiplier of the keys for a score factor `scale`, bit-exact if possible."""
   near = scale * head_dim**0.5
   candidates = round(near, 12), near, math.nextafter(near, 0), math.nextafter(near, math.inf)
   return next(

@@ -75,12 +75,12 @@ class Fields(Mapping[str, Any]):
     """
     if self.values_.get(name) is None:
       raise errors.UserError(
-        f'{self.where}: {errors.unknown("field", name, self.values_)} It must be given.'
+        f'{self.where}: {name} is missing. Expected it: {errors.unknown("field", name, self.values_)}'
       )
     self._read.add(name)
     if isinstance(self.values_[name], str) and _NUMBER.search(name):
       raise errors.UserError(
-        f'{self.where}: {name} is {self.values_[name]!r}, a text. Expected a number.'
+        f'{self.where}: {name} is {self.values_[name]!r} (text). Expected a number.'
       )
     return self.values_[name]
 
@@ -102,11 +102,9 @@ class Fields(Mapping[str, Any]):
     self._read.add(name)
     value = self.values_.get(name)
     if value is None and name in self.values_ and name in _NEVER_NULL:
-      raise errors.UserError(
-        f'{self.where}: {name} is null. Expected a value, or a file without the field.'
-      )
+      raise errors.UserError(f'{self.where}: {name} is null. Expected a value, or no such field.')
     if isinstance(value, str) and _NUMBER.search(name):
-      raise errors.UserError(f'{self.where}: {name} is {value!r}, a text. Expected a number.')
+      raise errors.UserError(f'{self.where}: {name} is {value!r} (text). Expected a number.')
     return default if value is None else value
 
   def given(self, name: str, default: Any = None) -> Any:
@@ -143,7 +141,7 @@ class Fields(Mapping[str, Any]):
     for name, known in values.items():
       if (value := self.get(name, known)) != known:
         raise errors.UserError(
-          f'{self.where}: {name} is {value!r}. Known: {known!r}; nothing here computes another.'
+          f'{self.where}: {name} is {value!r}. Expected {known!r}, the only supported value.'
         )
 
   def skip(self, *names: str) -> None:
@@ -233,7 +231,7 @@ def name_of(act: Act, usual: str = 'gelu_new') -> str:
     if known == act:
       return name
   raise errors.UserError(
-    f'export: no published config has a name for the activation {act}. Known: {", ".join(ACTS)}.'
+    f'export: activation is {act}, which has no name in published configs. Expected one of {", ".join(ACTS)}.'
   )
 
 

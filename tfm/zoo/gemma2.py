@@ -1,6 +1,4 @@
-"""Gemma 2 (2024): a norm before and after each branch, every other layer a window, capped scores
-and logits.
-"""
+"""Gemma 2 (Google, 2024): sandwich norms, alternating local layers, capped scores and logits."""
 
 import dataclasses
 from typing import Any
@@ -26,7 +24,20 @@ PAPER = 'Gemma 2: Improving Open Language Models at a Practical Size, arXiv:2408
 def gemma2(
   depth: int, d: int, heads: int, kv_heads: int, d_ff: int, head_dim: int = 256, per: int = 256
 ) -> Model:
-  """Layers that see 4096 tokens and all of them in turns; scores are divided by sqrt(per)."""
+  """Return a decoder with norms around each branch; every other layer attends to 4096 tokens.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+    head_dim: width of a head.
+    per: attention scores are divided by the square root of this number.
+
+  Returns:
+    The spec of the model.
+  """
   norm = scaled(1e-6)
   attention = Attention(heads, kv_heads, head_dim, RoPE(1e4), cap=50.0, scale=per**-0.5)
   block = Block(attention, Glu(d_ff, GeluTanh()), norm, Sandwich())
@@ -42,7 +53,7 @@ def gemma2(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(use_bidirectional_attention=False)
   # `hidden_activation` is the one that is read.
   c.skip('hidden_act', 'sliding_window_size')
@@ -64,7 +75,7 @@ _ACT = 'gelu_pytorch_tanh'
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   sizes = {name: value for name, value in llama.sizes(m).items() if name != 'hidden_act'}
   return {

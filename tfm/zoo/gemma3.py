@@ -1,6 +1,4 @@
-"""Gemma 3 without its eyes (2025): five layers of a window to one that sees all, with rotary
-positions of their own.
-"""
+"""Gemma 3 (Google, 2025), text model: five local layers to one global, with separate RoPE bases."""
 
 import dataclasses
 from typing import Any
@@ -38,10 +36,22 @@ def gemma3(
   head_dim: int = 256,
   query: int = 256,
 ) -> Model:
-  """Return blocks with a norm before and after each branch, normalised queries and keys, and a
-  tied, scaled table.
+  """Return a decoder with norms around each branch, query/key norms and a tied, scaled table.
 
-  Scores are multiplied by `query` ** -0.5.
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+    window: number of tokens that a local layer attends to.
+    vocab: size of the vocabulary.
+    scaling: scaling of RoPE in the global layers.
+    head_dim: width of a head.
+    query: attention scores are multiplied by `query` ** -0.5.
+
+  Returns:
+    The spec of the model.
   """
   norm = scaled(1e-6)
   full = Attention(
@@ -58,7 +68,7 @@ def gemma3(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.skip('hidden_act')
   norm = scaled(c.get('rms_norm_eps', 1e-6))
   ffn = Glu(c['intermediate_size'], c.act('hidden_activation', _ACT))
@@ -91,8 +101,9 @@ _ACT = 'gelu_pytorch_tanh'
 
 
 def _local_rope(c: Fields) -> RoPE:
-  """The rotary position of layers with a window: never that of older configs' `rope_theta` and
-  `rope_scaling`.
+  """Return the rotary position embedding of local layers.
+
+  It never uses `rope_theta` and `rope_scaling` of older configs.
   """
   if LOCAL in c.get('rope_parameters', {}):
     return c.rope(
@@ -104,7 +115,7 @@ def _local_rope(c: Fields) -> RoPE:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields = gemma2.write(m)
   if not m.causal and fields['sliding_window'] is not None:
     fields['sliding_window'] = 2 * (fields['sliding_window'] - 1)

@@ -1,6 +1,4 @@
-"""GLM-4.5 (2025): grouped-query attention with half of each head rotated, DeepSeek-V3's experts,
-dense layers first.
-"""
+"""GLM-4.5 (Zhipu AI, 2025): grouped-query attention, dense layers first, then experts."""
 
 import dataclasses
 from typing import Any
@@ -27,8 +25,20 @@ PAPER = 'GLM-4.5: Agentic, Reasoning, and Coding (ARC) Foundation Models, arXiv:
 def glm4_moe(
   depth: int, dense: int, d: int, d_ff: int, experts: int, width: int, scale: float, normed: bool
 ) -> Model:
-  """Pre-norm by root mean square, 96 query heads, `dense` SwiGLU layers, then experts and a shared
-  one.
+  """Return a pre-norm decoder with 96 query heads, dense SwiGLU layers, then experts.
+
+  Args:
+    depth: number of layers.
+    dense: number of dense layers before the first layer with experts.
+    d: width of the residual stream.
+    d_ff: hidden width of the dense feed-forward.
+    experts: number of experts.
+    width: hidden width of an expert.
+    scale: factor of the experts' weights.
+    normed: whether queries and keys are normalised.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-5)
   attention = Attention(
@@ -50,7 +60,7 @@ def glm4_moe(
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
   bias = 'qkv' if c.get('attention_bias') else ''
   qk_norm = norm if c.get('use_qk_norm') else None
@@ -64,8 +74,18 @@ def read(c: Fields) -> Model:
 
 
 def mixture(c: Fields, experts: int, k: int, width: int, shared: int, renormalize: bool) -> Moe:
-  """Return the experts of a config that routes as DeepSeek-V3; the other arguments are its family's
-  defaults.
+  """Return the experts of a config with DeepSeek-V3's routing.
+
+  Args:
+    c: fields of the config.
+    experts: number of experts if the config has none.
+    k: number of experts per token if the config has none.
+    width: hidden width of an expert if the config has none.
+    shared: number of shared experts if the config has none.
+    renormalize: whether the selected weights sum to 1 if the config does not specify it.
+
+  Returns:
+    The mixture of experts.
   """
   # These families have one kind of routing, under either name.
   c.choice('scoring_func', {'sigmoid': True, 'noaux_tc': True}, 'sigmoid')
@@ -82,7 +102,7 @@ def mixture(c: Fields, experts: int, k: int, width: int, shared: int, renormaliz
 
 
 def mixed(m: Any) -> dict[str, Any]:
-  """Return the published fields of sizes and experts, given the spec of such a model."""
+  """Return the config fields of a spec's sizes and experts."""
   ffns = [b.ffn for b in layers_of(m)]
   dense = [f for f in ffns if hasattr(f, 'd_ff')]
   moe = next(f for f in ffns if hasattr(f, 'expert'))
@@ -99,7 +119,7 @@ def mixed(m: Any) -> dict[str, Any]:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   a, fields = m.segments[0].pattern[0].mixer, mixed(m)
   # Without the field, transformers rotates half of each head.
   fields['rope_parameters'] |= {'partial_rotary_factor': a.relative.fraction}

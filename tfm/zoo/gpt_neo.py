@@ -1,4 +1,4 @@
-"""GPT-Neo (2021): GPT-3's alternation of layers, in the open."""
+"""GPT-Neo (EleutherAI, 2021): GPT-2's block with alternating full and local layers."""
 
 import dataclasses
 from typing import Any
@@ -24,8 +24,16 @@ PAPER = (
 
 
 def gpt_neo(depth: int, d: int, heads: int, window: int = 256) -> Model:
-  """GPT-2's block, every other layer with a window; scores are not divided, and only the last
-  projection has a bias.
+  """Return a GPT-2 with local layers, unscaled scores and a bias in the output projection only.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    window: number of tokens that a local layer attends to.
+
+  Returns:
+    The spec of the model.
   """
   norm, mixer = LayerNorm(1e-5), Attention(heads, bias='o', scale=1.0)
   blocks = [
@@ -43,7 +51,7 @@ def gpt_neo(depth: int, d: int, heads: int, window: int = 256) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.skip('attention_layers', *gpt2.SUMMARY)
   d, norm = c['hidden_size'], LayerNorm(c.get('layer_norm_epsilon', 1e-5))
   mixer = Attention(c['num_heads'], bias='o', scale=1.0, dropout=c.get('attention_dropout', 0.0))
@@ -51,8 +59,10 @@ def read(c: Fields) -> Model:
   block = Block(mixer, ffn, norm, dropout=c.get('resid_dropout', 0.0))
   masks = {'global': causal_mask(None), 'local': causal_mask(c.get('window_size', 256))}
   types = [t for some, n in c.get('attention_types', [[['global', 'local'], 12]]) for t in some * n]
-  if odd := sorted({*types} - {*masks}):
-    raise errors.UserError(f'{c.where}: attention_types: {errors.unknown("value", odd[0], masks)}')
+  if unknown := sorted({*types} - {*masks}):
+    raise errors.UserError(
+      f'{c.where}: attention_types: {errors.unknown("value", unknown[0], masks)}'
+    )
   if len(types) != c['num_layers']:
     raise errors.UserError(
       f'{c.where}: attention_types has {len(types)} layers. Expected num_layers={c["num_layers"]}.'
@@ -72,7 +82,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   types = ['global' if b.mixer.mask.lookback is None else 'local' for b in layers_of(m)]
   return {

@@ -1,4 +1,4 @@
-"""GPT-NeoX (2022) and Pythia (2023)."""
+"""GPT-NeoX (EleutherAI, 2022) and Pythia (2023): parallel branches with a norm each."""
 
 from typing import Any
 
@@ -25,8 +25,17 @@ LAYOUTS = {True: Parallel(norms_per_branch=True), False: Pre()}
 
 
 def gpt_neox(depth: int, d: int, heads: int, vocab: int, act: Act = Gelu()) -> Model:
-  """Branches side by side, each behind its norm, a quarter of a head rotated, biases everywhere,
-  not tied.
+  """Return an untied parallel-branch decoder with RoPE on a quarter of each head, and biases.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+    act: activation of the feed-forward.
+
+  Returns:
+    The spec of the model.
   """
   norm = LayerNorm(1e-5)
   attention = Attention(heads, relative=RoPE(fraction=0.25), bias='qkvo')
@@ -43,7 +52,7 @@ def gpt_neox(depth: int, d: int, heads: int, vocab: int, act: Act = Gelu()) -> M
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.skip(
     'attention_probs_dropout_prob', 'hidden_dropout_prob'
   )  # BERT's names, that nothing asks for
@@ -72,7 +81,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   a = block.mixer
   return {
@@ -88,7 +97,7 @@ def write(m: Any) -> dict[str, Any]:
 
 
 def all_rope_parameters(rope: RoPE) -> dict[str, Any]:
-  """`rope_parameters` that do without a family's default of how much of a head is rotated."""
+  """Return `rope_parameters` with an explicit rotated fraction."""
   return {**rope_parameters(rope), 'partial_rotary_factor': rope.fraction}
 
 

@@ -1,6 +1,4 @@
-"""GPT-OSS (2025): a sink in every head, every other layer a window, experts with biases and a
-bounded SwiGLU.
-"""
+"""GPT-OSS (OpenAI, 2025): attention sinks, alternating local layers, experts with biases."""
 
 import dataclasses
 from typing import Any
@@ -27,9 +25,7 @@ ROPE = RoPE(1.5e5, scaling=Yarn(32.0, 4096, truncate=False))
 
 
 def gpt_oss(depth: int, experts: int) -> Model:
-  """Pre-norm by root mean square, rotary positions, 64 heads of 64 and 8 of keys, four experts a
-  token.
-  """
+  """Return a pre-norm decoder with 64 heads, 8 key/value heads and 4 experts per token."""
   norm = RMSNorm(1e-5, scale_first=True)
   full = Attention(64, 8, 64, ROPE, bias='qkvo', sink=True)
   local = dataclasses.replace(full, mask=causal_mask(128))
@@ -46,7 +42,7 @@ def gpt_oss(depth: int, experts: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(hidden_act='silu')
   # An older name of `num_experts_per_tok`, and what `rope_scaling` says too.
   c.skip('experts_per_token', 'initial_context_length')
@@ -69,7 +65,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   moe = block.ffn
   return {

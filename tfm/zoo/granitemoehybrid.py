@@ -1,10 +1,7 @@
-"""Granite 4 (2025): Mamba-2 and attention without positions, experts beside a shared one or a dense
-feed-forward.
-"""
+"""Granite 4 (IBM, 2025): Mamba-2 with a few attention layers, and experts or a dense SwiGLU."""
 
 from typing import Any
 
-from tfm.core import errors
 from tfm.model.spec import Block, Model
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.base import FFN
@@ -25,7 +22,7 @@ from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 from tfm.zoo.granite import multipliers
 from tfm.zoo.granitemoe import shared_mixture
-from tfm.zoo.layers import GLOBAL, as_attention, layers_of, segments
+from tfm.zoo.layers import GLOBAL, as_attention, check_layer_types, layers_of, segments
 
 CARD = 'Granite 4.0, model card, IBM 2025'
 LINEAR = 'linear_attention'
@@ -36,8 +33,21 @@ _OLDER = {'attention': GLOBAL, 'mamba': LINEAR}
 def granitemoehybrid(
   d: int, heads: int, kv_heads: int, ffn: FFN, recurrent: Mamba2, logits: float, at: tuple
 ) -> Model:
-  """Pre-norm by root mean square, 40 layers of which those `at` are attention, tied; multipliers of
-  every branch.
+  """Return a tied pre-norm hybrid of 40 layers with Granite's multipliers.
+
+  Attention has no positions.
+
+  Args:
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    ffn: feed-forward of a layer.
+    recurrent: mixer of the recurrent layers.
+    logits: divisor of the logits.
+    at: indices of the attention layers.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, kv_heads, 128, scale=1 / 128)
@@ -57,7 +67,7 @@ def granitemoehybrid(
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(normalization_function='rmsnorm')
   c.skip('init_method')
   norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
@@ -68,14 +78,7 @@ def read(c: Fields) -> Model:
   attention = llama.attention(c, relative=relative, scale=float(c.get('attention_multiplier', 1.0)))
   recurrent = mamba2(c, norm=norm)
   types = [_OLDER.get(t, t) for t in c.get('layer_types', [LINEAR] * n)]
-  if odd := sorted({*types} - {LINEAR, GLOBAL}):
-    raise errors.UserError(
-      f'{c.where}: layer_types: {errors.unknown("value", odd[0], (LINEAR, GLOBAL))}'
-    )
-  if len(types) != n:
-    raise errors.UserError(
-      f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers ({n}).'
-    )
+  check_layer_types(c, types, (LINEAR, GLOBAL))
   ffn, residual_scale = _ffn(c), ResidualScale() if multiplier == 1 else Fixed(float(multiplier))
   layers = [
     Block(attention if t == GLOBAL else recurrent, ffn, norm, residual_scale=residual_scale)
@@ -87,7 +90,7 @@ def read(c: Fields) -> Model:
 
 
 def _ffn(c: Fields) -> FFN:
-  """Return the feed-forward of every layer: without experts the shared one alone."""
+  """Return the feed-forward of every layer: experts with a shared one, or the shared one only."""
   if c.get('num_local_experts', 8):
     return shared_mixture(c)
   c.skip('num_experts_per_tok', 'intermediate_size')
@@ -95,7 +98,7 @@ def _ffn(c: Fields) -> FFN:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   blocks: list[Any] = layers_of(m)
   ffn = blocks[0].ffn
   attention = next((b.mixer for b in blocks if hasattr(b.mixer, 'sizes')), Attention(1))

@@ -1,6 +1,4 @@
-"""Hunyuan-A13B (2025): queries and keys normalised after their rotation, experts and a shared one
-of one width.
-"""
+"""Hunyuan-A13B (Tencent, 2025): query/key norms after the rotation, experts and a shared one."""
 
 from typing import Any
 
@@ -26,8 +24,19 @@ CARD = 'Hunyuan-A13B Technical Report, Tencent 2025'
 def hunyuan_moe(
   depth: int, d: int, heads: int, kv_heads: int, d_ff: int, experts: int, k: int
 ) -> Model:
-  """Pre-norm by root mean square, rotary positions, SwiGLU experts with weights that sum to 1,
-  tied.
+  """Return a tied pre-norm decoder with RoPE and SwiGLU experts whose weights sum to 1.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of each expert and of the shared expert.
+    experts: number of experts.
+    k: number of experts per token.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-5)
   rope = RoPE(_ntk_base(1e4, 1000.0, 128))
@@ -38,14 +47,12 @@ def hunyuan_moe(
 
 
 def _ntk_base(base: float, alpha: float, d: int) -> float:
-  """Return the base of rotary positions that `alpha` makes of another (NTK-aware scaling), for
-  heads of size d.
-  """
+  """Return the NTK-aware base of a rotary position embedding for heads of width `d`."""
   return float(base * alpha ** (d / (d - 2)))
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(pretraining_tp=1, use_qk_norm=True, use_cla=False, use_mla=False, use_mixed_mlp_moe=True)
   c.only(
     moe_layer_num_skipped=0,
@@ -92,19 +99,21 @@ def read(c: Fields) -> Model:
 
 
 def _same(c: Fields, name: str, known: int) -> None:
-  """Check a field that is one number, or a list of one for each layer.
+  """Check a field that has one number, or a list with one number per layer.
 
   Raises:
-    UserError: some layer has another number.
+    UserError: if some layer has another number.
   """
   given = c.get(name, known)
   for value in given if isinstance(given, list) else [given]:
     if value != known:
-      raise errors.UserError(f'{c.where}: {name} has {value}. Expected {known} in every layer.')
+      raise errors.UserError(
+        f'{c.where}: {name} is {value} in some layer. Expected {known} in every layer.'
+      )
 
 
 def _rope(c: Fields) -> RoPE:
-  """Return the rotary position: 'dynamic' with `alpha` is another base, whatever the length."""
+  """Return the rotary position embedding; 'dynamic' with `alpha` is a fixed NTK-aware base."""
   given = rope_fields(c)
   alpha = given.get('alpha')
   if given.get('rope_type', given.get('type')) != 'dynamic' or not alpha:
@@ -115,7 +124,7 @@ def _rope(c: Fields) -> RoPE:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   moe = m.segments[0].pattern[0].ffn
   each = [b.ffn.router.k for b in layers_of(m)]
   return {

@@ -1,6 +1,4 @@
-"""Jamba (2024): seven layers of Mamba to one of attention without positions, experts in every other
-layer.
-"""
+"""Jamba (AI21, 2024): seven Mamba layers to one attention layer, experts in every other layer."""
 
 import math
 from typing import Any
@@ -28,8 +26,20 @@ PAPER = 'Jamba: A Hybrid Transformer-Mamba Language Model, arXiv:2403.19887'
 
 
 def jamba(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int) -> Model:
-  """Pre-norm by root mean square, SwiGLU, 16 experts of which two see a token, by weights that do
-  not sum to 1.
+  """Return a pre-norm hybrid with RMSNorm and SwiGLU, and 2 of 16 experts per token.
+
+  Attention has no positions. The weights of the selected experts do not sum to 1.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-6)
   attention = Attention(heads, kv_heads, d // heads)
@@ -48,7 +58,7 @@ def jamba(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int) 
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   d, n, norm = c['hidden_size'], c['num_hidden_layers'], RMSNorm(c.get('rms_norm_eps', 1e-6))
   c.skip('use_mamba_kernels', 'use_mambapy', 'use_associative_scan', 'num_logits_to_keep')
   c.skip('max_position_embeddings', 'calc_logits_for_entire_prompt')
@@ -76,16 +86,16 @@ def read(c: Fields) -> Model:
 
 
 def _layers_of_kind(c: Fields, name: str, period: int, offset: int) -> list[bool]:
-  """Return which layers are of a kind that comes once a period."""
+  """Return for each layer whether it is of a periodic kind."""
   period, offset = c.get(f'{name}_layer_period', period), c.get(f'{name}_layer_offset', offset)
   return [i % period == offset for i in range(c['num_hidden_layers'])]
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec.
+  """Return the fields of a published `config.json` for a spec.
 
   Raises:
-    UserError: attention or experts do not come once a period.
+    UserError: if attention or experts are not periodic.
   """
   blocks: list[Any] = layers_of(m)
   a: Any = next(b.mixer for b in blocks if hasattr(b.mixer, 'sizes'))
@@ -114,7 +124,7 @@ def _period(name: str, here: list[bool]) -> dict[str, int]:
   period = at[1] - at[0] if len(at) > 1 else len(here)
   if any(here) and here != [i % period == at[0] for i in range(len(here))]:
     raise errors.UserError(
-      f'export: the layers {at} of kind {name!r} do not come once a period. Expected them to.'
+      f'export: the {name} layers are {at}. Expected a constant distance between them.'
     )
   return {f'{name}_layer_period': period, f'{name}_layer_offset': at[0]}
 

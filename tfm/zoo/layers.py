@@ -1,6 +1,6 @@
 """Group layers into segments, list the layers of a stack, and read per-layer masks."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 import dataclasses
 from typing import Any
 
@@ -81,20 +81,32 @@ def masks(c: Fields, types: Sequence[str], window: int | None) -> list[Mask]:
       types.
   """
   types = c.get('layer_types', types)
-  if odd := sorted({*types} - {LOCAL, GLOBAL}):
-    raise errors.UserError(
-      f'{c.where}: layer_types: {errors.unknown("value", odd[0], (LOCAL, GLOBAL))}'
-    )
+  check_layer_types(c, types, (LOCAL, GLOBAL))
   if LOCAL in types and window is None:
     raise errors.UserError(
-      f'{c.where}: layer_types has {LOCAL}, and sliding_window is null. Expected a number of '
-      f'tokens.'
-    )
-  if len(types) != c['num_hidden_layers']:
-    raise errors.UserError(
-      f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers.'
+      f'{c.where}: sliding_window is null, and layer_types has {LOCAL}. Expected a number of '
+      'tokens.'
     )
   return [causal_mask(window if t == LOCAL else None) for t in types]
+
+
+def check_layer_types(c: Fields, types: Sequence[str], known: Collection[str]) -> None:
+  """Check the `layer_types` of a config.
+
+  Args:
+    c: fields of the config.
+    types: the type of every layer.
+    known: the types that the family supports.
+
+  Raises:
+    UserError: for an unknown type, and for a number of types that is not `num_hidden_layers`.
+  """
+  if unknown := sorted({*types} - {*known}):
+    raise errors.UserError(f'{c.where}: layer_types: {errors.unknown("value", unknown[0], known)}')
+  if len(types) != (n := c['num_hidden_layers']):
+    raise errors.UserError(
+      f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers ({n}).'
+    )
 
 
 def types_of(m: Any) -> list[str]:

@@ -1,10 +1,7 @@
-"""LFM2 (2025): gated short convolutions with a few layers of attention, queries and keys
-normalised.
-"""
+"""LFM2 (Liquid AI, 2025): gated short convolutions with a few attention layers."""
 
 from typing import Any
 
-from tfm.core import errors
 from tfm.model.spec import Block, Model
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
@@ -16,14 +13,25 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, as_attention, layers_of, segments
+from tfm.zoo.layers import GLOBAL, as_attention, check_layer_types, layers_of, segments
 
 PAPER = 'LFM2 Technical Report, arXiv:2511.23404'
 CONV = 'conv'
 
 
 def lfm2(depth: int, d: int, heads: int, d_ff: int, at: tuple[int, ...]) -> Model:
-  """Pre-norm by root mean square, SwiGLU; layers `at` are attention with 8 heads of keys, tied."""
+  """Return a tied pre-norm hybrid with RMSNorm, SwiGLU, 8 key/value heads and query/key norms.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    at: indices of the attention layers.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, 8, d // heads, RoPE(1e6), qk_norm=norm)
   layers = [Block(attention if i in at else GatedConv(), Glu(d_ff), norm) for i in range(depth)]
@@ -31,18 +39,11 @@ def lfm2(depth: int, d: int, heads: int, d_ff: int, at: tuple[int, ...]) -> Mode
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   n, norm = c['num_hidden_layers'], RMSNorm(c.get('norm_eps', 1e-5))
   at = c.get('full_attn_idxs', list(range(n)))
   types = c.get('layer_types', [GLOBAL if i in at else CONV for i in range(n)])
-  if odd := sorted({*types} - {CONV, GLOBAL}):
-    raise errors.UserError(
-      f'{c.where}: layer_types: {errors.unknown("value", odd[0], (CONV, GLOBAL))}'
-    )
-  if len(types) != n:
-    raise errors.UserError(
-      f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers ({n}).'
-    )
+  check_layer_types(c, types, (CONV, GLOBAL))
   # Other names of sizes, and how weights start, in the authors' configs.
   c.skip(
     'block_dim',
@@ -61,7 +62,7 @@ def read(c: Fields) -> Model:
 
 
 def _width(c: Fields) -> int:
-  """Return the width of the feed-forward, two thirds of the field's where the config says so."""
+  """Return the width of the feed-forward; some configs state 3/2 of it."""
   width: int = c.get('block_ff_dim', c.get('intermediate_size', 12_288))
   by, step = c.given('block_ffn_dim_multiplier', 1.0), c.get('block_multiple_of', 256)
   if not c.given('block_auto_adjust_ff_dim', True):
@@ -71,7 +72,7 @@ def _width(c: Fields) -> int:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields, blocks = llama.sizes(as_attention(m), 'norm_eps'), layers_of(m)
   conv: Any = next((b.mixer for b in blocks if isinstance(b.mixer, GatedConv)), GatedConv())
   types = [GLOBAL if hasattr(b.mixer, 'sizes') else CONV for b in blocks]

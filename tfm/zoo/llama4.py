@@ -1,5 +1,6 @@
-"""Llama 4 (2025): chunked attention with rotary positions, every fourth layer without either, top-1
-experts.
+"""Llama 4 (Meta, 2025), text model: chunked attention with RoPE, and top-1 experts.
+
+Every fourth layer has full attention without positions.
 """
 
 from typing import Any
@@ -25,7 +26,7 @@ from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import GLOBAL, layers_of, segments
+from tfm.zoo.layers import GLOBAL, check_layer_types, layers_of, segments
 
 CARD = 'Llama 4, model card, Meta 2025'
 CHUNKED = 'chunked_attention'
@@ -33,10 +34,16 @@ _HEADS = 40, 8, 128
 
 
 def llama4(experts: int, every: int, rope: RoPE, normed: bool) -> Model:
-  """Pre-norm by root mean square, 48 layers; experts and a shared one in every `every`-th, SwiGLU
-  in the others.
+  """Return a pre-norm decoder of 48 layers with experts in every `every`-th layer.
 
-  `normed` divides rotated queries and keys by their root mean square.
+  Args:
+    experts: number of experts.
+    every: distance between layers with experts; the others have SwiGLU.
+    rope: rotary position embedding.
+    normed: whether rotated queries and keys are normalised.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-5)
   qk_norm = RMSNorm(1e-5, scale=False) if normed else None
@@ -61,7 +68,7 @@ def _router(balance: float, k: int) -> TopK:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config of the language model."""
+  """Return the spec of a published `config.json` of the language model."""
   norm, n = RMSNorm(c.get('rms_norm_eps', 1e-5)), c['num_hidden_layers']
   every = c.get('no_rope_layer_interval', 4)
   # An empty list is none.
@@ -91,15 +98,12 @@ def read(c: Fields) -> Model:
 
 
 def _masks(c: Fields, types: list[str]) -> list[Mask]:
-  """Return the mask of every layer."""
-  if odd := sorted({*types} - {CHUNKED, GLOBAL}):
-    raise errors.UserError(
-      f'{c.where}: layer_types: {errors.unknown("value", odd[0], (CHUNKED, GLOBAL))}'
-    )
+  """Return the attention mask of every layer."""
+  check_layer_types(c, types, (CHUNKED, GLOBAL))
   size = c.given('attention_chunk_size', 8192)
   if CHUNKED in types and size is None:
     raise errors.UserError(
-      f'{c.where}: layer_types has {CHUNKED}. attention_chunk_size is null, expected a number.'
+      f'{c.where}: attention_chunk_size is null, and layer_types has {CHUNKED}. Expected a number of tokens.'
     )
   return [Causal() & Chunks(size) if t == CHUNKED else Causal() for t in types]
 
@@ -118,7 +122,7 @@ def _ffns(c: Fields) -> list[FFN]:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   blocks: list[Any] = layers_of(m)
   ffns: list[Any] = [b.ffn for b in blocks]
   dense = [f for f in ffns if hasattr(f, 'd_ff')]

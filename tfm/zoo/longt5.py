@@ -1,4 +1,4 @@
-"""LongT5, with local attention and with blocks of the whole text beside it (2021)."""
+"""LongT5 (Guo et al., 2021): T5 with local or transient-global attention in the encoder."""
 
 from collections.abc import Callable
 import dataclasses
@@ -20,25 +20,57 @@ PAPER = 'LongT5: Efficient Text-To-Text Transformer for Long Sequences, arXiv:21
 
 
 def longt5(layers: int, d: int, heads: int, d_ff: int, radius: int = 127) -> Model:
-  """T5 v1.1 whose encoder sees `radius` tokens each way."""
+  """Return a T5 v1.1 with local encoder attention.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    radius: number of tokens on each side that the encoder attends to.
+
+  Returns:
+    The spec of the model.
+  """
   return local(t5.t5_v1_1(layers, d, heads, d_ff), radius)
 
 
 def tglobal(layers: int, d: int, heads: int, d_ff: int, radius: int = 127, pool: int = 16) -> Model:
-  """T5 v1.1 whose encoder sees `radius` tokens each way, and the sums of all blocks of `pool`."""
+  """Return a T5 v1.1 with local encoder attention and global summaries of blocks.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    radius: number of tokens on each side that the encoder attends to.
+    pool: number of tokens of a block.
+
+  Returns:
+    The spec of the model.
+  """
   return transient(t5.t5_v1_1(layers, d, heads, d_ff), radius, pool)
 
 
 def local(m: Model, radius: int) -> Model:
-  """`m` with an encoder that sees no farther."""
+  """Return `m` with local encoder attention."""
   return _with_encoder_attention(
     m, lambda attention, mask: dataclasses.replace(attention, mask=mask), radius
   )
 
 
 def transient(m: Any, radius: int, pool: int) -> Model:
-  """`m` with an encoder that sees no farther but for the blocks, whose distances its second table
-  tells.
+  """Return `m` with local encoder attention and global summaries of blocks.
+
+  A second table holds the relative positions of blocks.
+
+  Args:
+    m: spec of the model.
+    radius: number of tokens on each side that the encoder attends to.
+    pool: number of tokens of a block.
+
+  Returns:
+    The spec of the model.
   """
   m = _with_encoder_attention(
     m,
@@ -64,7 +96,7 @@ def _with_encoder_attention(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config; what is untied is not scaled."""
+  """Return the spec of a published `config.json`; logits are scaled only if the head is tied."""
   radius, pool = c.get('local_radius', 127), c.get('global_block_size', 16)
   kinds = {
     'local': lambda m: local(m, radius),
@@ -77,7 +109,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   encoder_block = (m.encoder or m).segments[0].pattern[0]
   pool = getattr(encoder_block.mixer, 'pool', None)
   kind = {'encoder_attention_type': 'local'} if pool is None else {

@@ -1,4 +1,4 @@
-"""LUKE: RoBERTa that also reads entities; here its words alone (2020)."""
+"""LUKE (Yamada et al., 2020): RoBERTa with entity inputs, of which tfm supports the text only."""
 
 import dataclasses
 from typing import Any
@@ -12,20 +12,31 @@ PAPER = 'LUKE: Deep Contextualized Entity Representations with Entity-aware Self
 
 
 def luke(layers: int, d: int, heads: int, vocab: int) -> Model:
-  """RoBERTa with a masked-LM head of its own weights."""
+  """Return a RoBERTa with an untied masked-LM head.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
+  """
   return untied_head(roberta.roberta(layers, d, heads, vocab))
 
 
 def untied_head(spec: Any) -> Model:
-  """Return a RoBERTa whose head is not tied to the token table."""
+  """Return a RoBERTa whose head does not share the token table."""
   return spec.with_heads(lm=dataclasses.replace(spec.lm, tied=False))
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config, with a masked-LM head.
+  """Return the spec of a published `config.json`, with its masked-LM head.
 
-  *Differs*: entities are not read, so there is no input `entity_ids`. Without entities the outputs
-  are those of transformers."""
+  Note:
+    There is no input `entity_ids`. Without entities, the outputs equal those of transformers.
+  """
   c.skip('entity_vocab_size', 'entity_emb_size', 'use_entity_aware_attention', 'bert_model_name')
   c.skip('tie_word_embeddings')  # which ties the entities' table alone
   return untied_head(roberta.read(c.changed(tie_word_embeddings=True)))

@@ -1,4 +1,4 @@
-"""mBART and mBART-50 (2020)."""
+"""mBART and mBART-50 (Liu et al., 2020; Tang et al., 2020): a multilingual pre-norm BART."""
 
 from tfm.model.spec import Model
 from tfm.parts.absolute.learned import Learned
@@ -14,9 +14,7 @@ PAPER_50 = 'Multilingual Translation with Extensible Multilingual Pretraining an
 
 
 def mbart(vocab: int) -> Model:
-  """Large BART with its norms before the branches and at the end of each stack; embeddings times
-  sqrt(D).
-  """
+  """Return a large pre-norm BART with final norms and embeddings times sqrt(d)."""
   blocks = encoder_decoder_blocks(16, 4096, Gelu(), Pre())
   return stacks(
     vocab, 1024, blocks, (12, 12), Learned(1024, 2), Tokens(power=0.5, norm=NORM, dropout=0.1)
@@ -24,7 +22,7 @@ def mbart(vocab: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(tie_word_embeddings=True)
   return read_stacks(c, Learned(c.get('max_position_embeddings', 1024), 2), Pre(), NORM)
 

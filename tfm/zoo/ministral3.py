@@ -1,4 +1,4 @@
-"""Ministral 3 (2025): Mistral's block with YaRN, and queries that grow with their position."""
+"""Ministral 3 (Mistral AI, 2025): Mistral's block with YaRN and position-scaled queries."""
 
 from typing import Any
 
@@ -28,7 +28,17 @@ _USUAL = {
 
 
 def ministral3(depth: int, d: int, d_ff: int, tied: bool = False) -> Model:
-  """Return pre-norm blocks with RMSNorm, SwiGLU, 32 heads and 8 key heads of 128."""
+  """Return a pre-norm decoder with RMSNorm, SwiGLU and 8 key/value heads of width 128.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    d_ff: hidden width of the feed-forward.
+    tied: whether the head shares the token table.
+
+  Returns:
+    The spec of the model.
+  """
   norm, yarn = RMSNorm(1e-5), Yarn(16.0, 16_384, 32.0, 1.0, mscale=1.0, mscale_all=1.0)
   attention = Attention(32, 8, 128, RoPE(1e6, scaling=yarn), length_scale=LengthScale(0.1, 16_384))
   segment, head = Segment((Block(attention, Glu(d_ff), norm),), depth), Lm(tied=tied)
@@ -38,7 +48,7 @@ def ministral3(depth: int, d: int, d_ff: int, tied: bool = False) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   given = dict(c.get('rope_parameters') or c.get('rope_scaling') or _USUAL)
   rate = given.pop('llama_4_scaling_beta', None)
   every = given.get('original_max_position_embeddings')
@@ -53,7 +63,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   a = m.segments[0].pattern[0].mixer
   rope = rope_parameters(a.relative)
   if a.length_scale is not None:

@@ -1,4 +1,4 @@
-"""ModernBERT: an encoder of local and global layers, rotary, gated, without biases (2024)."""
+"""ModernBERT (Warner et al., 2024): an encoder with local and global layers, RoPE and GeGLU."""
 
 import dataclasses
 from typing import Any
@@ -23,10 +23,19 @@ PAPER = 'Smarter, Better, Faster, Longer: A Modern Bidirectional Encoder, arXiv:
 
 
 def modernbert(depth: int, d: int, heads: int, d_ff: int) -> Model:
-  """Pre-norm without biases, GeGLU, every third layer global and the others 64 tokens far, each
-  with a base of its own.
+  """Return a pre-norm encoder without biases; every third layer is global.
 
-  Embeddings are normed, so the first layer's attention reads them as they are.
+  The other layers attend to 64 tokens on each side and have another RoPE base. The embeddings are
+  normalised, so the first attention has no norm of its input.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
   """
   norm = LayerNorm(bias=False)
   kinds = {GLOBAL: (RoPE(160_000.0), Mask()), LOCAL: (RoPE(), Window(65, ahead=True))}
@@ -61,7 +70,7 @@ def _model(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config, of a masked language model."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   c.skip(
     'max_position_embeddings',
     'initializer_cutoff_factor',
@@ -97,7 +106,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block, types = m.segments[0].pattern[0], types_of(m)
   ropes = {t: rope_parameters(b.mixer.relative) for t, b in zip(types, layers_of(m), strict=True)}
   top_fields: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""ModernBERT as a decoder, of the Ettin suite (2025)."""
+"""ModernBERT as a decoder, from the Ettin suite (Weller et al., 2025)."""
 
 import dataclasses
 from typing import Any
@@ -14,11 +14,14 @@ PAPER = 'Seq vs Seq: An Open Suite of Paired Encoders and Decoders, arXiv:2507.1
 
 
 def causal(spec: Model, window: int) -> Model:
-  """Return the model with causal masks.
+  """Return a ModernBERT with causal attention masks.
 
   Args:
     spec: a ModernBERT.
-    window: number of tokens that its local layers attend to.
+    window: number of tokens that a local layer attends to.
+
+  Returns:
+    The causal spec.
   """
   layers = []
   for block in layers_of(spec):
@@ -29,7 +32,7 @@ def causal(spec: Model, window: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   # The window is half of what ModernBERT's is, as it looks back only.
   window = c.get('sliding_window', (c.given('local_attention', 128) or 0) // 2)
   if window < 1:
@@ -40,7 +43,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields = modernbert.write(m)
   fields.pop('classifier_pooling', None)
   window = window_of(m)

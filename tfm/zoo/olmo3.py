@@ -1,4 +1,4 @@
-"""OLMo 3 (2025): OLMo 2's block, three layers with a window to one without."""
+"""OLMo 3 (AI2, 2025): OLMo 2's block, three local layers to one global."""
 
 import dataclasses
 from typing import Any
@@ -32,8 +32,19 @@ _BASE = 5e5
 
 
 def olmo3(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Return blocks with norms after the branches and normalised queries and keys; YaRN in full
-  layers only.
+  """Return a decoder with norms after each branch and query/key norms.
+
+  Global layers scale RoPE by YaRN.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-6, scale_first=True)
   yarn = Yarn(8.0, 8192, attention=1.2079441541679836)
@@ -54,7 +65,7 @@ def olmo3(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-5), scale_first=True), llama.glu(c)
   n = c['num_hidden_layers']
   types = c.get('layer_types', [LOCAL if (i + 1) % 4 else GLOBAL for i in range(n)])
@@ -74,7 +85,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   types = types_of(m)
   pairs = zip(types, layers_of(m), strict=True)
   ropes = {GLOBAL: RoPE(_BASE), LOCAL: RoPE(_BASE)} | {kind: b.mixer.relative for kind, b in pairs}

@@ -1,4 +1,4 @@
-"""PEGASUS (2019)."""
+"""PEGASUS (Zhang et al., 2019): a pre-norm encoder-decoder for summarization."""
 
 from tfm.model.spec import Model
 from tfm.parts.absolute.sinusoidal import Sinusoidal
@@ -13,8 +13,15 @@ PAPER = 'PEGASUS: Pre-training with Extracted Gap-sentences for Abstractive Summ
 
 
 def pegasus(layers: int, d: int, heads: int) -> Model:
-  """BART's blocks with norms before the branches and at the end of each stack, fixed sinusoids,
-  ReLU.
+  """Return a pre-norm encoder-decoder with sinusoids, ReLU and a final norm in each stack.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
   """
   blocks = encoder_decoder_blocks(heads, 4 * d, Relu(), Pre())
   positions = Sinusoidal('halves', max_len=1024)
@@ -22,7 +29,7 @@ def pegasus(layers: int, d: int, heads: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(tie_word_embeddings=True)
   return read_stacks(c, Sinusoidal('halves', max_len=c.get('max_position_embeddings', 1024)), Pre())
 

@@ -1,6 +1,4 @@
-"""Phi-3 and Phi-4 (2024): Llama's block, kept as two fused matrices a branch; rotary positions of
-part of a head.
-"""
+"""Phi-3 and Phi-4 (Microsoft, 2024): Llama's block with fused projections."""
 
 from typing import Any
 
@@ -31,7 +29,21 @@ def phi3(
   base: float = 1e4,
   window: int | None = None,
 ) -> Model:
-  """Pre-norm by root mean square, rotary positions, SwiGLU, no biases."""
+  """Return a pre-norm decoder with RMSNorm, RoPE, SwiGLU and no biases.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+    vocab: size of the vocabulary.
+    base: base of the rotary position embedding.
+    window: number of tokens that a token attends to; None is no limit.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, kv_heads, d // heads, RoPE(base), causal_mask(window))
   segment = Segment((Block(attention, Glu(d_ff), norm),), depth)
@@ -46,7 +58,7 @@ def phi3(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
   rope = c.rope(older={'su': 'longrope', 'yarn': 'longrope'}, original=4096)
   attention = llama.attention(c, relative=rope, mask=causal_mask(c.given('sliding_window')))
@@ -57,7 +69,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields, block = llama.sizes(m), m.segments[0].pattern[0]
   original = fields['rope_parameters'].get('original_max_position_embeddings', 4096)
   return {

@@ -1,4 +1,4 @@
-"""Qwen2 and 2.5 (2024): Llama's block with biases of queries, keys and values."""
+"""Qwen2 and Qwen2.5 (2024): Llama's block with biases of queries, keys and values."""
 
 from typing import Any
 
@@ -23,8 +23,19 @@ PAPER_2_5 = 'Qwen2.5 Technical Report, arXiv:2412.15115'
 def qwen2(
   depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int = 152_064, tied: bool = False
 ) -> Model:
-  """Pre-norm by root mean square, rotary positions, SwiGLU, grouped keys, biases where heads are
-  made.
+  """Return a pre-norm decoder with RMSNorm, RoPE, SwiGLU, grouped-query attention and q/k/v biases.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+    vocab: size of the vocabulary.
+    tied: whether the head shares the token table.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-6)
   block = Block(Attention(heads, kv_heads, d // heads, RoPE(1e6), bias='qkv'), Glu(d_ff), norm)
@@ -39,7 +50,7 @@ def qwen2(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-6)), llama.glu(c)
   layers = [
     Block(llama.attention(c, 32, bias='qkv', mask=mask), ffn, norm) for mask in layer_masks(c)
@@ -48,7 +59,10 @@ def read(c: Fields) -> Model:
 
 
 def layer_masks(c: Fields) -> list[Mask]:
-  """The mask of every layer: in those from `max_window_layers` on a window, if it is switched on."""
+  """Return the attention mask of every layer.
+
+  With `use_sliding_window`, layers from `max_window_layers` on are local.
+  """
   window = c.given('sliding_window', 4096) if c.get('use_sliding_window') else None
   first = c.get('max_window_layers', 28)
   c.skip('sliding_window')
@@ -57,12 +71,12 @@ def layer_masks(c: Fields) -> list[Mask]:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return {**llama.sizes(m), **mask_fields(m)}
 
 
 def mask_fields(m: Any) -> dict[str, Any]:
-  """Those of its masks."""
+  """Return the config fields of a spec's attention masks."""
   window = window_of(m)
   return {
     'use_sliding_window': window is not None,

@@ -1,6 +1,4 @@
-"""Qwen3's mixtures (2025): 128 narrow experts, eight of which see a token; queries and keys
-normalised.
-"""
+"""Qwen3 mixtures (2025): 8 of 128 narrow experts per token, and query/key norms."""
 
 import dataclasses
 from typing import Any
@@ -27,8 +25,21 @@ PAPER = 'Qwen3 Technical Report, arXiv:2505.09388'
 def qwen3_moe(
   depth: int, d: int, heads: int, d_ff: int, head_dim: int = 128, experts: int = 128, k: int = 8
 ) -> Model:
-  """Pre-norm by root mean square, rotary positions, 4 heads of keys, SwiGLU experts with weights
-  that sum to 1.
+  """Return a pre-norm decoder with RoPE, 4 key/value heads and SwiGLU experts.
+
+  The weights of the selected experts sum to 1.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of an expert.
+    head_dim: width of a head.
+    experts: number of experts.
+    k: number of experts per token.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-6)
   attention = Attention(heads, 4, head_dim, RoPE(1e6), qk_norm=norm)
@@ -44,7 +55,7 @@ def qwen3_moe(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
   window = c.given('sliding_window', 4096) if c.get('use_sliding_window') else None
   c.skip('sliding_window', 'max_window_layers')
@@ -58,7 +69,7 @@ def read(c: Fields) -> Model:
 
 
 def top(c: Fields, k: int) -> TopK:
-  """The router of a config."""
+  """Return the router of a config."""
   renormalize = c.get('norm_topk_prob', False)
   return TopK(
     c.get('router_aux_loss_coef', 0.001),
@@ -69,7 +80,7 @@ def top(c: Fields, k: int) -> TopK:
 
 
 def ffns(c: Fields, moe: Moe) -> list[FFN]:
-  """The feed-forward of every layer: experts, or one of the whole width."""
+  """Return the feed-forward of every layer: experts, or a dense one."""
   dense, step, plain = llama.glu(c), c.get('decoder_sparse_step', 1), c.get('mlp_only_layers', [])
   expert: Any = moe.expert
   moe = dataclasses.replace(moe, expert=dataclasses.replace(expert, act=dense.act))
@@ -78,7 +89,7 @@ def ffns(c: Fields, moe: Moe) -> list[FFN]:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   window = window_of(m)
   bias = bool(m.segments[0].pattern[0].mixer.bias)
   return {
@@ -88,7 +99,7 @@ def write(m: Any) -> dict[str, Any]:
 
 
 def mixed(m: Any) -> dict[str, Any]:
-  """Those of its sizes and its experts."""
+  """Return the config fields of a spec's sizes and experts."""
   ffns = [b.ffn for b in layers_of(m)]
   moe = next(f for f in ffns if hasattr(f, 'expert'))
   return {

@@ -1,6 +1,4 @@
-"""RecurrentGemma (2024): two layers of RG-LRU to one of local attention, Gemma's scaled and tied
-embeddings.
-"""
+"""RecurrentGemma (Google, 2024): two RG-LRU layers to one of local attention."""
 
 from typing import Any
 
@@ -30,8 +28,16 @@ _PATTERN = ('recurrent', 'recurrent', 'attention')
 
 
 def recurrent_gemma(depth: int, d: int, heads: int, d_ff: int) -> Model:
-  """Pre-norm by root mean square with scales stored less one, one head of keys, biases, logits
-  capped at 30.
+  """Return a tied pre-norm hybrid with RMSNorm, multi-query attention, biases and capped logits.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
   """
   norm = scaled(1e-6)
   attention = Attention(heads, 1, d // heads, RoPE(1e4, fraction=0.5), causal_mask(2048), bias='o')
@@ -44,23 +50,23 @@ def recurrent_gemma(depth: int, d: int, heads: int, d_ff: int) -> Model:
 
 
 def scaled(eps: float) -> RMSNorm:
-  """Return its norm."""
+  """Return the RMSNorm of the model, whose parameter is the scale minus one."""
   return RMSNorm(eps, one_plus=True, scale_first=True)
 
 
 def embedding(vocab: int, d: int) -> Tokens:
-  """Return the scaled table; the scale sqrt(D) is rounded to bfloat16, as in the reference."""
+  """Return the token table, scaled by sqrt(d) rounded to bfloat16 as in the reference."""
   return Tokens(vocab, float(jnp.bfloat16(d**0.5)))
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   d, heads, n = c['hidden_size'], c['num_attention_heads'], c['num_hidden_layers']
   norm, act = scaled(c.get('rms_norm_eps', 1e-6)), c.act('hidden_activation', 'gelu_pytorch_tanh')
   types = [*c.get('block_types', _PATTERN)]
-  if odd := sorted({*types} - {*_PATTERN}):
+  if unknown := sorted({*types} - {*_PATTERN}):
     raise errors.UserError(
-      f'{c.where}: block_types: {errors.unknown("value", odd[0], ("recurrent", "attention"))}'
+      f'{c.where}: block_types: {errors.unknown("value", unknown[0], ("recurrent", "attention"))}'
     )
   # They repeat the other sizes, or are how weights start.
   c.skip(
@@ -84,7 +90,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   attention_only = as_attention(m)
   attention, ffn = attention_only.segments[0].pattern[0].mixer, m.segments[0].pattern[0].ffn
   blocks: list[Any] = layers_of(m)

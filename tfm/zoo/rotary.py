@@ -112,9 +112,8 @@ class _Entry:
       value = self.checked(_ORIGINAL, self.c.given(_ORIGINAL, self.default_original))
       if own not in (None, value):
         raise errors.UserError(
-          f'{self.where}: {_ORIGINAL} is {own!r}, and {value!r} outside of it. Expected one '
-          f'number; transformers '
-          'computes with the one outside.'
+          f'{self.where}: {_ORIGINAL} is {own!r}, and {value!r} outside the table. Expected equal '
+          'numbers; transformers uses the one outside.'
         )
       return value
     if _ORIGINAL not in self.values:
@@ -136,8 +135,7 @@ def _dynamic(e: _Entry) -> Scaling:
   if original not in (None, e.length):
     raise errors.UserError(
       f'{e.where}: {_ORIGINAL} is {original!r}. Expected max_position_embeddings={e.length!r}: '
-      f"rope_type 'dynamic' of "
-      'transformers stretches rows longer than that, and does not read this key.'
+      "transformers ignores this key with rope_type 'dynamic'."
     )
   return Dynamic(e.needed('factor'), e.length, e.length)
 
@@ -147,8 +145,8 @@ def _yarn(e: _Entry) -> Scaling:
   truncate = e.values.get('truncate', True)
   if e.nested and not truncate:
     raise errors.UserError(
-      f'{e.where}: truncate is {truncate!r}. Expected true: transformers reads no other value '
-      f'inside a layer type.'
+      f'{e.where}: truncate is {truncate!r}. Expected true: transformers ignores other values '
+      'inside a layer type.'
     )
   return Yarn(
     e.length / original if factor is None else factor, original,
@@ -229,8 +227,7 @@ def read_rope(
   part = fraction if found[1] is None else entry.checked('partial_rotary_factor', found[1])
   if not partial and part != 1:
     raise errors.UserError(
-      f'{where}: partial_rotary_factor is {part!r}. Expected 1: models of this family rotate whole '
-      f'heads.'
+      f'{where}: partial_rotary_factor is {part!r}. Expected 1: this family rotates whole heads.'
     )
   return RoPE(float(base), layout, float(part), _KINDS[name].make(entry))
 
@@ -240,18 +237,17 @@ def _given(c: 'Fields', kind: str | None) -> dict[str, Any]:
   both = {name: c.get(name) or {} for name in ('rope_parameters', 'rope_scaling')}
   for name, value in both.items():
     if not isinstance(value, Mapping):
-      raise errors.UserError(f'{c.where}: {name} is {value!r}. Expected keys with values.')
+      raise errors.UserError(f'{c.where}: {name} is {value!r}. Expected a table of keys.')
   new, old = both.values()
   if kind is not None:
     if new and old:
       raise errors.UserError(
-        f'{c.where}: rope_parameters and rope_scaling are both given. Expected only one.'
+        f'{c.where}: both rope_parameters and rope_scaling are set. Expected one of them.'
       )
     if flat := sorted(key for key, value in new.items() if not isinstance(value, Mapping | None)):
       raise errors.UserError(
-        f'{c.where}: rope_parameters: {flat[0]} is outside of the layer types, where transformers '
-        f'ignores it. '
-        f'Expected it inside {kind}.'
+        f'{c.where}: rope_parameters: {flat[0]} is outside the layer types. Expected it inside '
+        f'{kind}; transformers ignores it outside.'
       )
     return dict(new.get(kind) or old)
   if not (new and old):
@@ -260,11 +256,10 @@ def _given(c: 'Fields', kind: str | None) -> dict[str, Any]:
   for key, value in new.items():
     other = old.get(key, c.get(key))
     if other != value and not plain(key, value):
-      beside = 'rope_scaling lacks it' if other is None else f'rope_scaling has {other!r}'
+      difference = 'rope_scaling lacks it' if other is None else f'rope_scaling has {other!r}'
       raise errors.UserError(
-        f'{c.where}: rope_parameters has {key}={value!r}, and {beside}. Expected only one table: '
-        f'of two, '
-        'transformers reads rope_scaling alone.'
+        f'{c.where}: rope_parameters has {key}={value!r}, and {difference}. Expected one table; '
+        'transformers ignores rope_parameters if both are set.'
       )
   return dict(old)
 
@@ -274,9 +269,8 @@ def _rope_type(e: _Entry, older: Mapping[str, str]) -> str:
   mapped = [older.get(name, name) if isinstance(name, str) else name for name in names]
   if len({*map(repr, mapped)}) > 1 and names[1] is not None:
     raise errors.UserError(
-      f'{e.where}: rope_type is {names[0]!r} and type {names[1]!r}. Expected the same; '
-      f'transformers computes with '
-      'rope_type.'
+      f'{e.where}: rope_type is {names[0]!r}, and type is {names[1]!r}. Expected equal values; '
+      'transformers uses rope_type.'
     )
   name: Any = mapped[0] if mapped else 'default'
   if not isinstance(name, str) or name not in _KINDS:
@@ -292,15 +286,14 @@ def _check_keys(e: _Entry, name: str) -> None:
       continue
     if key in every:
       raise errors.UserError(
-        f'{e.where}: {key} is {value!r}, which rope_type {name!r} does not read. Expected it '
-        f'without; transformers '
-        'warns and leaves it out.'
+        f'{e.where}: {key} is {value!r}, and rope_type {name!r} ignores it. Expected no such key; '
+        'transformers warns and ignores it.'
       )
     raise errors.UserError(f'{e.where}: {key}={value!r}: {errors.unknown("key", key, kind.keys)}')
   if missing := [key for key in kind.needs if key not in e.values]:
     raise errors.UserError(
-      f'{e.where}: {missing[0]} is missing. Expected it with rope_type {name!r}; transformers '
-      f'raises an error too.'
+      f'{e.where}: {missing[0]} is missing. Expected it with rope_type {name!r}, as in '
+      'transformers.'
     )
   for key in ('rope_theta', 'partial_rotary_factor'):
     if key in e.values:
@@ -317,8 +310,7 @@ def _either(e: _Entry, key: str, older: str, flat: bool) -> Any:
     raise errors.UserError(f'{e.c.where}: {older} is null. Expected a number, or no such field.')
   if flat and own is not None and outside is not None and own != outside:
     raise errors.UserError(
-      f'{e.where}: {key} is {own!r}, and {older}={outside!r} outside of it. Expected one number; '
-      f'transformers '
-      'computes with the one inside.'
+      f'{e.where}: {key} is {own!r}, and {older}={outside!r} outside the table. Expected equal '
+      'numbers; transformers uses the one inside.'
     )
   return outside if own is None else own

@@ -1,4 +1,4 @@
-"""SmolLM3 (2025): Llama's block, every fourth layer without positions."""
+"""SmolLM3 (Hugging Face, 2025): Llama's block; every fourth layer has no positions."""
 
 import dataclasses
 from typing import Any
@@ -20,7 +20,18 @@ POST = 'SmolLM3: smol, multilingual, long-context reasoner, Hugging Face 2025'
 
 
 def smollm3(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Three layers with rotary positions to one with none (NoPE, arXiv:2501.18795), tied."""
+  """Return a tied decoder with three RoPE layers to one without positions (NoPE, arXiv:2501.18795).
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-6)
   block = Block(Attention(heads, kv_heads, d // heads, RoPE(5e6)), Glu(d_ff), norm)
   no_rope = dataclasses.replace(block, mixer=Attention(heads, kv_heads, d // heads))
@@ -29,7 +40,7 @@ def smollm3(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm, ffn, n = RMSNorm(c.get('rms_norm_eps', 1e-6)), llama.glu(c), c['num_hidden_layers']
   every = c.get('no_rope_layer_interval', 4)
   rotated = c.get('no_rope_layers', [(i + 1) % every for i in range(n)])
@@ -49,7 +60,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   rotated = [int(hasattr(b.mixer.relative, 'base')) for b in layers_of(m)]
   return {
     **llama.write(m),

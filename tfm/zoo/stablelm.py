@@ -1,4 +1,4 @@
-"""StableLM 3B (2023), StableLM 2 (2024)."""
+"""StableLM 3B (2023) and StableLM 2 (2024): Llama's block with LayerNorm and partial RoPE."""
 
 from typing import Any
 
@@ -29,7 +29,21 @@ LAYOUTS = {True: Parallel(), False: Pre()}
 def stablelm(
   depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int, **attention: Any
 ) -> Model:
-  """Llama's block with layer norms, a quarter of a head rotated; not tied."""
+  """Return an untied decoder with LayerNorm, SwiGLU and RoPE on a quarter of each head.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+    vocab: size of the vocabulary.
+    **attention: further fields of the attention. With `qk_norm`, the branches are parallel, as in
+      StableLM 2 12B.
+
+  Returns:
+    The spec of the model.
+  """
   norm = LayerNorm(1e-5)
   # Those with a norm in every head, 12B alone, have the branches side by side too.
   residual_layout = LAYOUTS[attention.get('qk_norm') is not None]
@@ -50,7 +64,7 @@ def stablelm(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = LayerNorm(c.get('layer_norm_eps', 1e-5))
   qk_norm: dict[str, Any] = {}
   if c.get('qk_layernorm'):
@@ -64,7 +78,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   a = block.mixer
   fields = sizes(m)

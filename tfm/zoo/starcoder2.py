@@ -1,6 +1,4 @@
-"""StarCoder2 (2024): pre-norm with biases everywhere, rotary positions, a plain feed-forward, a
-window.
-"""
+"""StarCoder2 (BigCode, 2024): a pre-norm decoder with biases and sliding-window attention."""
 
 from typing import Any
 
@@ -21,7 +19,18 @@ PAPER = 'StarCoder 2 and The Stack v2, arXiv:2402.19173'
 
 
 def starcoder2(depth: int, d: int, heads: int, kv_heads: int, base: float) -> Model:
-  """LayerNorm before each branch, tanh GELU, few heads of keys, a window of 4096 tokens, tied."""
+  """Return a tied pre-norm decoder with LayerNorm, tanh GELU and a window of 4096 tokens.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    base: base of the rotary position embedding.
+
+  Returns:
+    The spec of the model.
+  """
   norm = LayerNorm(1e-5)
   attention = Attention(heads, kv_heads, d // heads, RoPE(base), causal_mask(4096), bias='qkvo')
   segment = Segment((Block(attention, Mlp(4 * d, GeluTanh()), norm),), depth)
@@ -29,7 +38,7 @@ def starcoder2(depth: int, d: int, heads: int, kv_heads: int, base: float) -> Mo
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(mlp_type='default', norm_type='layer_norm', scale_attn_weights=True)
   # What the library it was trained with read, and transformers does not.
   c.skip(
@@ -49,7 +58,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     **llama.sizes(m, 'norm_epsilon'), 'use_bias': block.ffn.bias, 'sliding_window': window_of(m),

@@ -1,4 +1,4 @@
-"""T5Gemma (2025): two Gemma 2 models, one turned into an encoder, the other reading it."""
+"""T5Gemma (Google, 2025): an encoder-decoder adapted from two Gemma 2 models."""
 
 import dataclasses
 from typing import Any
@@ -21,10 +21,19 @@ PAPER = 'Encoder-Decoder Gemma: Improving the Quality-Efficiency Trade-Off via A
 def joined(
   encoder_spec: Any, decoder_spec: Any, dropout: float = 0.0, attention_dropout: float = 0.0
 ) -> Model:
-  """`reads` without its head and with both sides in sight; `writes` with a cross attention like its
-  own in each layer.
+  """Return an encoder-decoder of two decoders.
 
-  A window of w tokens is of w on either side in the encoder. Each has a token table.
+  The encoder attends in both directions; a window of w tokens becomes w tokens on each side. The
+  decoder gets cross-attention like its self-attention in each layer. Each stack has a token table.
+
+  Args:
+    encoder_spec: decoder that becomes the encoder.
+    decoder_spec: decoder that gets cross-attention.
+    dropout: dropout rate of the residual branches.
+    attention_dropout: dropout rate of the attention weights.
+
+  Returns:
+    The spec of the model.
   """
   encoder_blocks = [_encoder_block(b, dropout, attention_dropout) for b in layers_of(encoder_spec)]
   decoder_blocks = [_decoder_block(b, dropout, attention_dropout) for b in layers_of(decoder_spec)]
@@ -62,7 +71,7 @@ def _decoder_block(b: Block, dropout: float, attention_dropout: float) -> Block:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config, whose stacks have configs of their own."""
+  """Return the spec of a published `config.json` with the configs of both stacks."""
   c.skip('vocab_size', 'classifier_dropout_rate')
   encoder_spec, decoder_spec = (
     Fields(c[name], f'{c.where}: {name}') for name in ('encoder', 'decoder')
@@ -72,9 +81,10 @@ def read(c: Fields) -> Model:
   for stack in (encoder_spec, decoder_spec):
     stack.skip('dropout_rate', 'cross_attention_hidden_size')
     specs.append(gemma2.read(stack))
-    if odd := stack.unread():
+    if unread := stack.unread():
       raise errors.UserError(
-        f'{stack.where}: {", ".join(odd)}: not known, and may change what is computed.'
+        f'{stack.where}: {", ".join(unread)}: unknown fields, which may change the outputs. '
+        'Expected fields of Gemma 2.'
       )
   m = joined(specs[0], specs[1], c.get('dropout_rate', 0.0), c.get('attention_dropout', 0.0))
   assert m.lm is not None
@@ -82,7 +92,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   causal_blocks = [
     dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, mask=_causal(b)))
     for b in layers_of(m.encoder)
@@ -102,7 +112,7 @@ def write(m: Any) -> dict[str, Any]:
 
 
 def _causal(b: Any) -> Mask:
-  """The mask that a config says for a layer of the encoder."""
+  """Return the causal mask that a config describes for an encoder layer."""
   return causal_mask(b.mixer.lookback)
 
 

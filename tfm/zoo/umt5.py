@@ -1,4 +1,4 @@
-"""UMT5: mT5 with a table of relative positions in every layer (2023)."""
+"""UMT5 (Chung et al., 2023): mT5 with relative position buckets in every layer."""
 
 import dataclasses
 from typing import Any
@@ -16,13 +16,23 @@ PAPER = 'UniMax: Fairer and more Effective Language Sampling for Large-Scale Mul
 
 
 def umt5(layers: int, d: int, heads: int, d_ff: int) -> Model:
-  """mT5 of 256,384 tokens whose layers have a bucket table each."""
+  """Return an mT5 with a vocabulary of 256,384 and a bucket table per layer.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+  """
   m: Any = unshared_relative(mt5(layers, d, heads, d_ff))
   return dataclasses.replace(m, embed=dataclasses.replace(m.embed, vocab=256_384))
 
 
 def unshared_relative(m: Model) -> Model:
-  """`m` with the relative position that a stack's layers share given to each of them."""
+  """Return `m` with a separate relative position table in each layer."""
   assert m.encoder is not None
   return _unshared(m).with_towers(encoder=_unshared(m.encoder))
 
@@ -36,14 +46,14 @@ def _unshared(stack: Any) -> Any:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config; what is untied is not scaled."""
+  """Return the spec of a published `config.json`; logits are scaled only if the head is tied."""
   c.skip('scalable_attention')
   tied = c.get('tie_word_embeddings', True)
   return unshared_relative(t5.read_stacks(c, Lm(tied, power=-0.5 if tied else 0.0), 'gated-gelu'))
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return t5.write_stacks(
     dataclasses.replace(m, shared_relative=m.segments[0].pattern[0].mixer.relative)
   )

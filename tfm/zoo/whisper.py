@@ -1,4 +1,4 @@
-"""Whisper: speech recognition and translation (2022)."""
+"""Whisper (Radford et al., 2022): an encoder-decoder for speech recognition and translation."""
 
 from typing import Any
 
@@ -34,10 +34,25 @@ def whisper(
   bins: int = 80,
   decoder_layers: int | None = None,
 ) -> Model:
-  """Return an encoder of log-mel frames and a decoder of text, pre-norm, without biases of keys.
+  """Return a pre-norm encoder of log-mel frames and a decoder of text.
 
-  *Differs*: the encoder's position table starts as the published sinusoids, and is a parameter like
-  any other. The published code trains none of it."""
+  Keys have no biases.
+
+  Args:
+    d: width of the residual stream.
+    heads: number of attention heads.
+    layers: number of layers of the encoder.
+    vocab: size of the vocabulary.
+    bins: number of mel bins.
+    decoder_layers: number of layers of the decoder; None is that of the encoder.
+
+  Returns:
+    The spec of the model.
+
+  Note:
+    The encoder's position table starts as sinusoids and is trained. The published code keeps it
+    fixed.
+  """
   stacks = (heads, 4 * d, layers), (heads, 4 * d, decoder_layers or layers)
   return _model(d, vocab, bins, stacks, (1500, 448), Gelu(), 0.0, 0.0, 0.0)
 
@@ -47,8 +62,21 @@ def _model(
   attention_dropout: float,
   ffn_dropout: float,
 ) -> Model:  # fmt: skip
-  """`stacks` are (heads, d_ff, layers) of the encoder and of the decoder; `scores`, `inner` are
-  dropout rates.
+  """Return the model.
+
+  Args:
+    d: width of the residual stream.
+    vocab: size of the vocabulary.
+    bins: number of mel bins.
+    stacks: heads, d_ff and layers of the encoder and of the decoder.
+    positions: number of positions of the encoder and of the decoder.
+    act: activation of the feed-forward.
+    dropout: dropout rate of the residual branches.
+    attention_dropout: dropout rate of the attention weights.
+    ffn_dropout: dropout rate inside the feed-forward.
+
+  Returns:
+    The spec of the model.
   """
   (heads, d_ff, layers), (decoder_heads, decoder_d_ff, decoder_depth) = stacks
   encoder_block = Block(
@@ -85,7 +113,7 @@ def _model(
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(tie_word_embeddings=True, scale_embedding=False, use_weighted_layer_sum=False)
   c.skip(
     'encoder_layerdrop',
@@ -115,7 +143,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec, and the usual ids of its special tokens."""
+  """Return the fields of a published `config.json` for a spec, with the usual special token ids."""
   encoder_block, decoder_block = m.encoder.segments[0].pattern[0], m.segments[0].pattern[0]
   # The first id after the text's is the end, the second the start of a transcript. Smaller
   # vocabularies lack them.

@@ -1,4 +1,4 @@
-"""XLM and FlauBERT: BERTs named as fairseq's XLM names them (2019)."""
+"""XLM (Lample and Conneau, 2019) and FlauBERT (Le et al., 2019): cross-lingual BERTs."""
 
 import dataclasses
 from typing import Any
@@ -42,9 +42,18 @@ _TRAINING = """
 def xlm(
   layers: int, d: int, heads: int, vocab: int, pre: bool = False, eps: float = 1e-12
 ) -> Model:
-  """Post-norm layers, a norm on the embeddings, learned positions, a bias on the logits.
+  """Return a BERT encoder with normalised embeddings and a bias on the logits.
 
-  With `pre`, norms stand before the branches, and none follows the last layer (FlauBERT large).
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+    pre: whether norms precede the branches and no norm follows the last layer (FlauBERT large).
+    eps: epsilon of the norms.
+
+  Returns:
+    The spec of the model.
   """
   attention = Attention(heads, mask=Mask(), bias='qkvo', dropout=0.1)
   embed = Tokens(vocab, norm=LayerNorm(eps), dropout=0.1)
@@ -64,16 +73,15 @@ def _model(
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config, with a language-model head.
+  """Return the spec of a published `config.json`, with its language-model head.
 
-  Models of language embeddings, of causal masks and of adaptive softmax are refused.
+  Language embeddings, causal masks and adaptive softmax are errors.
   """
   count, languages = c.get('n_langs', 1), c.get('use_lang_emb', True)
   if count > 1 and languages:
     raise errors.UserError(
       f'{c.where}: use_lang_emb is true, and n_langs is {count}. Expected use_lang_emb=false or '
-      f'n_langs=1; language '
-      'embeddings are not read.'
+      'n_langs=1; language embeddings are not supported.'
     )
   c.only(causal=False, asm=False, is_encoder=True)
   c.skip(
@@ -110,7 +118,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   pre = {'pre_norm': True} if block.residual_layout.final_norm else {}
   return {

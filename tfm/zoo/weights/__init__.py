@@ -338,7 +338,7 @@ def published(
   kind = c.get('model_type')
   if kind is None:
     raise errors.UserError(
-      f'{where}: model_type is missing. Expected one that tfm reads, such as llama or bert.'
+      f'{where}: model_type is missing. Expected a supported type, such as llama or bert.'
     )
   if kind not in TABLE:
     raise errors.UserError(f'{where}: {errors.unknown("model_type", kind, TABLE)}')
@@ -351,7 +351,7 @@ def published(
   if ending not in family.endings:
     known = [family.stem + other for other in family.endings]
     raise errors.UserError(
-      f'{where}: architectures is {ending!r}, no class of model_type {kind!r}. Expected '
+      f'{where}: architectures is {ending!r}, which model_type {kind!r} lacks. Expected one of '
       f'{", ".join(known)}.'
     )
   spec = family.spec(c, ending)
@@ -360,13 +360,12 @@ def published(
     return Published(family, ending, _valid(spec, where), tuple(unread))
   if absent := sorted(set(ignore) - {*values, *unread, *c.read_names()}):
     raise errors.UserError(
-      f'{where}: {errors.unknown("field", absent[0], values)} Expected a field of it to ignore.'
+      f'{where}: {errors.unknown("field", absent[0], values)} Expected a field of the config to ignore.'
     )
   if read := sorted(set(ignore) & c.read_names()):
     raise errors.UserError(
-      f'{where}: {read[0]}: cannot be ignored, since a {family.stem} is computed with it. Expected '
-      f'only fields that '
-      'are not known.'
+      f'{where}: {read[0]} cannot be ignored, because {family.stem} depends on it. Expected '
+      'unknown fields only.'
     )
   if left := {name: value for name, value in unread.items() if name not in ignore}:
     raise errors.UserError(f'{where}: {_unknown(kind, left, c)}')
@@ -381,7 +380,9 @@ def _valid(spec: Model, where: str) -> Model:
     return config.validate(spec)
   except errors.ConfigError as error:
     lines = '\n'.join(f'  {line}' for line in str(error).splitlines())
-    raise errors.UserError(f'{where}: describes a model that cannot be:\n{lines}') from error
+    raise errors.UserError(
+      f'{where}: the model is invalid. Expected a valid combination:\n{lines}'
+    ) from error
 
 
 def _unknown(kind: str, left: Mapping[str, Any], c: Fields) -> str:
@@ -395,8 +396,7 @@ def _unknown(kind: str, left: Mapping[str, Any], c: Fields) -> str:
   hint = f' Did you mean {" and ".join(dict.fromkeys(near))}?' if near else ''
   names = tuple(left)
   return (
-    f'{given}: not known of model_type {kind!r}, and may change what is computed. Expected fields '
-    f'of a '
-    f'{TABLE[kind].stem}.{hint} Where they change nothing, tfm.load(path, ignore={names!r}) or '
-    f'--ignore_fields={",".join(names)} reads the folder without them.'
+    f'{given}: unknown for model_type {kind!r}, and may change the outputs. Expected fields of '
+    f'{TABLE[kind].stem}.{hint} If they change nothing, ignore them with tfm.load(path, '
+    f'ignore={names!r}) or --ignore_fields={",".join(names)}.'
   )

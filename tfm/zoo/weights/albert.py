@@ -1,6 +1,4 @@
-"""ALBERT's checkpoints, with all of its heads: groups of layers, and the layers of a group, by
-their numbers.
-"""
+"""Checkpoints of ALBERT with all of its heads; layers are numbered by group and within a group."""
 
 from tfm.model.spec import Model
 from tfm.parts.act.tanh import Tanh

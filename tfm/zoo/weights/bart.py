@@ -1,4 +1,4 @@
-"""BART's checkpoints, with its heads, and the names that its relatives share."""
+"""Checkpoints of BART with its heads, and the names that its relatives share."""
 
 from tfm.parts.act.tanh import Tanh
 from tfm.parts.head.classify import Classify
@@ -33,8 +33,9 @@ TIED = ('lm_head.weight', 'model.encoder.embed_tokens.weight', 'model.decoder.em
 
 
 def _last_token(c, spec):
-  """*Differs*: the decoder's last token tells; theirs takes the one under the last `eos` of the
-  source.
+  """Return `spec` with a classifier of the decoder's last token.
+
+  transformers pools the decoder token at the position of the last `eos` in the source instead.
   """
   dropout = c.get('classifier_dropout', c.get('classif_dropout', 0.0))
   return with_classifier(spec, Classify(n_labels(c), 'last', hidden=Tanh(), dropout=dropout))

@@ -1,4 +1,4 @@
-"""BERT's checkpoints, with all of its heads."""
+"""Checkpoints of BERT with all of its heads."""
 
 from tfm.model.spec import Model
 from tfm.parts.act.tanh import Tanh

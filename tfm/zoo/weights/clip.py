@@ -1,4 +1,4 @@
-"""CLIP's checkpoints: both towers, or one with its projection or alone."""
+"""Checkpoints of CLIP: both towers, or one of them with or without its projection."""
 
 from tfm.model.spec import Model
 from tfm.parts.head.classify import Classify
@@ -39,7 +39,7 @@ IGNORED = (r'embeddings\.position_ids$',)
 
 
 def in_tower(names: Names, tower: str) -> Names:
-  """Return the names of a model's own tower for another one."""
+  """Return names of a single model for the same modules in a tower."""
   return {f'{tower}/{ours}': theirs for ours, theirs in names.items() if isinstance(ours, str)}
 
 

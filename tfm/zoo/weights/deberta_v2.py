@@ -1,4 +1,4 @@
-"""DeBERTa v2's checkpoints, with all of its heads."""
+"""Checkpoints of DeBERTa v2 with all of its heads."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""DeepSeek-V2's and V3's checkpoints."""
+"""Checkpoints of DeepSeek-V2 and V3."""
 
 from typing import Any
 
@@ -46,19 +46,20 @@ MTP_NAMES: Names = {
 
 
 def names(m: Any) -> Names:
-  """The names of a spec."""
+  """Return the names of a spec."""
   return DIRECT_QUERY if m.segments[0].pattern[0].mixer.q_rank is None else LATENT_QUERY
 
 
 def names_with_mtp(m: Any) -> Names:
-  """The names of a spec with the layers of later tokens, which stand behind the model's own."""
+  """Return the names of a spec and of its multi-token prediction layers.
+
+  Checkpoints number these layers after the model's own.
+  """
   return {**names(m), **layers_under(names(m), 'mtp/'), **MTP_NAMES}
 
 
 def mtp_twins(m: Any) -> dict[str, str]:
-  """What the layers of later tokens share with the model, and checkpoints have again in each of
-  them.
-  """
+  """Return tensors that each multi-token prediction layer duplicates from the model."""
   head = 'embed/table' if m.lm is None or m.lm.tied else 'head/head/kernel'
   again = {'embed_tokens.weight': 'embed/table', 'shared_head.head.weight': head}
   layers = [f'model.layers.{depth(m) + k}' for k in range(m.mtp.depth if m.mtp else 0)]
@@ -66,8 +67,9 @@ def mtp_twins(m: Any) -> dict[str, str]:
 
 
 def ignored_tensors(m: Any) -> tuple[str, ...]:
-  """Tables of angles; and the layers of later tokens, of which there are a few, where the config
-  has none of them.
+  """Return patterns of ignored tensors.
+
+  These are tables of rotary angles, and multi-token prediction layers if the config has none.
   """
   behind = '|'.join(str(depth(m) + k) for k in range(8))
   return r'rotary_emb\.inv_freq$', *(() if m.mtp else (rf'^(model\.)?layers\.({behind})\.',))

@@ -1,4 +1,4 @@
-"""DINOv2's checkpoints, with and without registers."""
+"""Checkpoints of DINOv2, with or without registers."""
 
 from collections.abc import Callable
 import functools

@@ -1,4 +1,4 @@
-"""DistilBERT's checkpoints, with all of its heads."""
+"""Checkpoints of DistilBERT with all of its heads."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""ELECTRA's checkpoints, generators and discriminators, with all of their heads."""
+"""Checkpoints of ELECTRA generators and discriminators with all of their heads."""
 
 from typing import Any
 

@@ -1,6 +1,4 @@
-"""The checkpoints of encoder-decoders made of two encoders: the names of each, behind those of the
-two sides.
-"""
+"""Checkpoints of encoder-decoders of two encoders: the names of each, with a prefix per stack."""
 
 from typing import Any
 
@@ -13,7 +11,7 @@ _NAMES: dict[str, Names] = {'bert': bert.NAMES, 'roberta': roberta.NAMES}
 
 
 def names(m: Any) -> Names:
-  """Return the names of the encoder, a body alone, and those of the decoder, which has a head."""
+  """Return the names of the encoder, which has no head, and of the decoder, which has one."""
   kinds = [encoder_decoder.kind_of(stack).model_type for stack in (m.encoder, m)]
   encoder_names, decoder_names = (_NAMES[kind] for kind in kinds)
   body = f'{kinds[1]}.'

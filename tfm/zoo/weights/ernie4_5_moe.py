@@ -1,4 +1,4 @@
-"""Checkpoints of ERNIE 4.5's mixtures."""
+"""Checkpoints of ERNIE 4.5 mixtures."""
 
 from tfm.zoo import ernie4_5_moe
 from tfm.zoo.weights import deepseek, llama

@@ -1,6 +1,4 @@
-"""The checkpoints of ESM-1b and ESM-2, with their heads but that of contacts, which reads attention
-maps.
-"""
+"""Checkpoints of ESM-1b and ESM-2 with their heads, except the contact head."""
 
 from tfm.zoo import esm
 from tfm.zoo.weights import bert, roberta

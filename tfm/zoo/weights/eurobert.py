@@ -1,4 +1,4 @@
-"""EuroBERT's checkpoints: Llama's names, with its classifiers of sequences and of tokens."""
+"""Checkpoints of EuroBERT: Llama's names, with classifiers of sequences and of tokens."""
 
 from typing import Literal
 

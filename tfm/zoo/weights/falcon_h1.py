@@ -1,4 +1,4 @@
-"""Falcon-H1's checkpoints: Llama's attention beside a Mamba-2 mixer."""
+"""Checkpoints of Falcon-H1: Llama's attention and a Mamba-2 mixer in each layer."""
 
 from tfm.zoo import falcon_h1
 from tfm.zoo.weights import llama

@@ -147,7 +147,7 @@ def tensor_map(family: Family, spec: Model, ending: str) -> list[Tensor]:
   rules = {part: (key, rule) for key, rule in _rules(family.names_of(spec, ending)) for part in key}
   found: dict[tuple[str, Linear], dict[str, Slot]] = {}
   parts: dict[tuple[str, Linear], tuple[str, ...]] = {}
-  homeless = []
+  unnamed = []
   leaves = jax.tree_util.tree_leaves_with_path(transformer.param_letters(spec))
   shapes = jax.tree.leaves(transformer.param_shapes(spec))
   for (path, letters), shape in zip(leaves, shapes, strict=True):
@@ -155,15 +155,15 @@ def tensor_map(family: Family, spec: Model, ending: str) -> list[Tensor]:
     leaf = ours.rpartition('/')[2]
     part = next((p for p in _candidates(spec, ours) if p in rules), None)
     if part is None:
-      homeless.append(ours)
+      unnamed.append(ours)
       continue
     key, rule = rules[part]
     for name, slot in _slots(spec, ours, letters, shape.shape, rule.tensor(leaf)):
       found.setdefault((name, rule), {})[part] = slot
       parts[name, rule] = key
-  if homeless:
+  if unnamed:
     raise errors.UserError(
-      f'{family.stem}{ending}: has no name for parameters of the model: {", ".join(homeless)}.'
+      f'{family.stem}{ending}: no checkpoint name for {", ".join(unnamed)}. Expected an entry in `names`.'
     )
   tensors = []
   for (name, rule), slots in found.items():

@@ -1,4 +1,4 @@
-"""The checkpoints of Gemma 3's texts: Gemma 2's names."""
+"""Checkpoints of Gemma 3 text models: Gemma 2's names."""
 
 from tfm.zoo import gemma3
 from tfm.zoo.weights.family import Family

@@ -1,4 +1,4 @@
-"""GLM-4.5's checkpoints: Llama's attention, DeepSeek-V3's experts and its layers of later tokens."""
+"""Checkpoints of GLM-4.5: Llama's attention, DeepSeek-V3's experts and multi-token prediction."""
 
 from tfm.zoo import glm4_moe
 from tfm.zoo.weights import deepseek, llama

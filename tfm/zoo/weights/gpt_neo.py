@@ -1,4 +1,4 @@
-"""GPT-Neo's checkpoints."""
+"""Checkpoints of GPT-Neo."""
 
 from tfm.zoo import gpt_neo
 from tfm.zoo.weights import gpt2

@@ -1,4 +1,4 @@
-"""Checkpoints of Granite's mixtures: Llama's attention, and all experts of a layer in one tensor."""
+"""Checkpoints of Granite mixtures: Llama's attention, and all experts of a layer in one tensor."""
 
 from tfm.zoo import granitemoe
 from tfm.zoo.weights import llama

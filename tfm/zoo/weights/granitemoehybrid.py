@@ -1,4 +1,4 @@
-"""Granite 4's checkpoints: those of Granite's mixtures with Mamba-2's mixers."""
+"""Checkpoints of Granite 4: Granite mixtures with Mamba-2 mixers."""
 
 from tfm.zoo import granitemoehybrid
 from tfm.zoo.weights import granitemoe

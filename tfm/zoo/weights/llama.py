@@ -1,4 +1,4 @@
-"""Llama's checkpoints."""
+"""Checkpoints of Llama."""
 
 from tfm.zoo import llama
 from tfm.zoo.weights.family import Family, Names

@@ -1,4 +1,4 @@
-"""LongT5's checkpoints: T5's names, but for the encoder's attention."""
+"""Checkpoints of LongT5: T5's names, except the encoder's attention."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tfm.zoo.weights.t5 import names as t5_names
 
 
 def names(m: Any) -> Names:
-  """T5's names, and those of blocks."""
+  """Return T5's names and those of the global blocks."""
   stack, at = ('encoder/', m.encoder) if m.encoder is not None else ('', m)
   if not hasattr(at.segments[0].pattern[0].mixer, 'pool'):
     return t5_names(m, 'LocalSelfAttention')

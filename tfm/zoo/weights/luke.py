@@ -1,4 +1,4 @@
-"""LUKE's checkpoints without what reads entities, under RoBERTa's names."""
+"""Checkpoints of LUKE without its entity modules: RoBERTa's names."""
 
 from tfm.zoo import luke
 from tfm.zoo import roberta as zoo_roberta

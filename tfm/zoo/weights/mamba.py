@@ -9,12 +9,15 @@ from tfm.zoo.weights.rules import Depthwise, Flat, Fused, Whole
 
 
 def mixer_names(kind: str, layer: str, ours: str | None = None) -> Names:
-  """Return the names of a mixer of either kind.
+  """Return the names of a Mamba or Mamba-2 mixer.
 
   Args:
     kind: 'mamba' or 'mamba2'.
-    layer: what its module is called in checkpoints.
-    ours: the path of its module; None is that of a mixer of this kind.
+    layer: name of the mixer's module in checkpoints.
+    ours: path of the mixer in tfm; None is that of mixers of this kind.
+
+  Returns:
+    The names of its modules.
   """
   ours = ours or f'*/{kind}'
   return {

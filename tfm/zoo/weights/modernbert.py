@@ -1,6 +1,4 @@
-"""ModernBERT's checkpoints: q, k and v in one, both ways into the feed-forward in one, one head
-before every label.
-"""
+"""Checkpoints of ModernBERT: fused q, k and v, fused gate and up, and one transform for all heads."""
 
 from typing import Any, Literal
 

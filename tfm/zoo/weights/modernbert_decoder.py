@@ -1,4 +1,4 @@
-"""The checkpoints of ModernBERT as a decoder: ModernBERT's names, with q, k and v apart."""
+"""Checkpoints of ModernBERT decoders: ModernBERT's names, with separate q, k and v."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""mT5's checkpoints, under T5's names."""
+"""Checkpoints of mT5: T5's names."""
 
 from tfm.zoo import mt5, t5
 from tfm.zoo.weights.family import Family

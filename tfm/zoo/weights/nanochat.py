@@ -1,4 +1,4 @@
-"""The checkpoints of nanochat: Llama's names; queries and keys are rotated backwards."""
+"""Checkpoints of nanochat: Llama's names; queries and keys are rotated in reverse."""
 
 from tfm.zoo import nanochat
 from tfm.zoo.weights import llama

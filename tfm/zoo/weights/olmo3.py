@@ -1,4 +1,4 @@
-"""The checkpoints of OLMo 3: OLMo 2's names."""
+"""Checkpoints of OLMo 3: OLMo 2's names."""
 
 from tfm.zoo import olmo3
 from tfm.zoo.weights.family import Family

@@ -1,4 +1,4 @@
-"""The checkpoints of Persimmon: q, k and v fused head by head."""
+"""Checkpoints of Persimmon: q, k and v are fused per head."""
 
 from tfm.zoo import persimmon
 from tfm.zoo.weights import llama

@@ -1,4 +1,4 @@
-"""Qwen3-Next's checkpoints: queries, keys, values and gates fused, a head of keys at a time."""
+"""Checkpoints of Qwen3-Next: queries, keys, values and gates are fused per key head."""
 
 from typing import Any
 

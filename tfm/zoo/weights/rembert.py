@@ -1,4 +1,4 @@
-"""RemBERT's checkpoints, with all of its heads."""
+"""Checkpoints of RemBERT with all of its heads."""
 
 from tfm.model.spec import Model
 from tfm.parts.act.tanh import Tanh

@@ -1,4 +1,4 @@
-"""RoBERTa's checkpoints, and those of its family, with all of their heads."""
+"""Checkpoints of RoBERTa and its relatives with all of their heads."""
 
 from tfm.parts.act.tanh import Tanh
 from tfm.parts.head.classify import Classify
@@ -30,8 +30,16 @@ IGNORED = (r'position_ids$', r'^lm_head\.decoder\.bias$', r'pooler\.dense\.')
 def family(
   stem: str, body: str = 'roberta.', read=roberta.read, ignored: tuple[str, ...] = ()
 ) -> Family:
-  """Return a family that differs from RoBERTa by its names: its classes begin with `stem`, tensors
-  with `body`.
+  """Return a family that differs from RoBERTa in its names only.
+
+  Args:
+    stem: first part of its class names.
+    body: prefix of its tensors.
+    read: function from the fields of a config to a spec.
+    ignored: further patterns of ignored tensors.
+
+  Returns:
+    The family.
   """
   names = renamed(NAMES, 'roberta.', body)
   tied = ('lm_head.decoder.weight',)

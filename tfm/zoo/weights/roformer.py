@@ -1,5 +1,6 @@
-"""RoFormer's checkpoints, with its heads but that of choices, which reads whatever stands last,
-padding or not.
+"""Checkpoints of RoFormer with its heads, except multiple choice.
+
+Its multiple-choice head pools the last position, padding included.
 """
 
 from typing import Any
@@ -36,7 +37,7 @@ TOPS = {
 
 
 def _waves(m: Any) -> dict[str, np.ndarray]:
-  """The table of sines and cosines that theirs turns by."""
+  """Return the table of sines and cosines that checkpoints store."""
   length, size = m.max_positions, m.segments[0].pattern[0].mixer.size(m.d_model)
   angle = np.arange(length)[:, None] * 10_000.0 ** (-np.arange(0, size, 2) / size)
   table = np.concatenate([np.sin(angle), np.cos(angle)], 1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""SigLIP's checkpoints: both towers, or one."""
+"""Checkpoints of SigLIP: both towers, or one of them."""
 
 from tfm.zoo import siglip
 from tfm.zoo.weights.clip import IGNORED, IMAGE, TEXT, in_tower

@@ -1,4 +1,4 @@
-"""Switch's checkpoints: T5's names, but for the feed-forwards."""
+"""Checkpoints of Switch Transformers: T5's names, except feed-forwards."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tfm.zoo.weights.t5 import names as t5_names
 
 
 def names(m: Any) -> Names:
-  """T5's names."""
+  """Return T5's names, with Switch's name of the feed-forward."""
   return t5_names(m, ffn='mlp')
 
 

@@ -1,4 +1,4 @@
-"""T5's checkpoints, with their heads, and the names that its relatives share."""
+"""Checkpoints of T5 with its heads, and the names that its relatives share."""
 
 from typing import Any
 
@@ -18,9 +18,15 @@ _DENSE = {'up': 'wi', 'down': 'wo'}
 
 
 def names(m: Any, encoder_attention: str = 'SelfAttention', ffn: str = 'DenseReluDense') -> Names:
-  """The names of both stacks, or of the encoder alone; a gated feed-forward has two ways in.
+  """Return the names of both stacks, or of the encoder alone.
 
-  `reads` is what the encoder's attention is called, `feeds` the feed-forward.
+  Args:
+    m: spec of the model.
+    encoder_attention: name of the encoder's attention module.
+    ffn: name of the feed-forward module.
+
+  Returns:
+    The names of all modules.
   """
   gated = isinstance(m.segments[0].pattern[0].ffn, Glu)
   ffn_names = {'gate': 'wi_0', 'up': 'wi_1', 'down': 'wo'} if gated else _DENSE
@@ -57,14 +63,15 @@ def names(m: Any, encoder_attention: str = 'SelfAttention', ffn: str = 'DenseRel
 
 
 def _stem(m: Any) -> str:
-  """Their classifiers hold a body of their own, but for the one of questions."""
+  """Return the prefix of the tensors; classifiers have one, except of question answering."""
   top = m.classifier
   return 'transformer.' if top is not None and (m.encoder is None or top.hidden is not None) else ''
 
 
 def _last_token(c: Fields, m: Model) -> Model:
-  """*Differs*: the decoder's last token tells; theirs takes the one under the last `eos` of the
-  source.
+  """Return `m` with a classifier of the decoder's last token.
+
+  transformers pools the decoder token at the position of the last `eos` in the source instead.
   """
   classifier = Classify(
     n_labels(c), 'last', hidden=Tanh(), dropout=c.get('classifier_dropout', 0.0)

@@ -1,4 +1,4 @@
-"""T5Gemma's checkpoints."""
+"""Checkpoints of T5Gemma."""
 
 from tfm.zoo import t5gemma
 from tfm.zoo.weights.family import Family, Names

@@ -1,4 +1,4 @@
-"""UMT5's checkpoints, under T5's names."""
+"""Checkpoints of UMT5: T5's names."""
 
 from tfm.zoo import umt5
 from tfm.zoo.weights.family import Family

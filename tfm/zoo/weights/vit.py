@@ -1,4 +1,4 @@
-"""ViT's checkpoints."""
+"""Checkpoints of ViT."""
 
 from tfm.model.spec import Model
 from tfm.parts.head.classify import Classify
@@ -31,7 +31,7 @@ NAMES: Names = {
 
 
 def pooled(c: Fields, spec: Model) -> Model:
-  """Return `spec` with the pooler of the body for its heads."""
+  """Return `spec` with the pooler of the body as its only head."""
   c.only(pooler_output_size=spec.d_model)
   return with_classifier(spec, Classify(0, hidden=c.act('pooler_act', 'tanh')))
 

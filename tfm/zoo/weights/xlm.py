@@ -1,6 +1,4 @@
-"""The checkpoints of XLM and FlauBERT, with their heads but those of choices and of beams over
-answers.
-"""
+"""Checkpoints of XLM and FlauBERT with their heads, except multiple choice and beam answers."""
 
 from tfm.model.spec import Model
 from tfm.parts.head.classify import Classify
@@ -47,7 +45,7 @@ TOPS = {
 
 
 def family(stem: str) -> Family:
-  """Return a family that differs by its name."""
+  """Return a family that differs in its name only."""
   tied = ('pred_layer.proj.weight',)
   return Family(
     stem,

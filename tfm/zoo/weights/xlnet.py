@@ -1,4 +1,4 @@
-"""XLNet's checkpoints: projections as they are used, three axes each."""
+"""Checkpoints of XLNet: projections with three axes."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ from tfm.zoo.weights.tops import n_labels, with_classifier
 
 @dataclasses.dataclass(frozen=True)
 class ModelFirst(Whole):
-  """A projection from heads that theirs keep as `[D, N, H]`."""
+  """A projection from heads, stored as `[D, N, H]`."""
 
   def shape(self, slots):
     N, H, D = slots[0].shape
@@ -30,7 +30,7 @@ class ModelFirst(Whole):
 
 @dataclasses.dataclass(frozen=True)
 class OfAll(Whole):
-  """A vector that theirs keep as `[1, 1, D]`."""
+  """A vector, stored as `[1, 1, D]`."""
 
   def shape(self, slots):
     return 1, 1, *slots[0].shape
