@@ -17,7 +17,10 @@ from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 
-PAPER = 'Apertus: Democratizing Open and Compliant LLMs for Global Language Environments, arXiv:2509.14233'
+PAPER = (
+  'Apertus: Democratizing Open and Compliant LLMs for Global Language Environments, '
+  'arXiv:2509.14233'
+)
 _ROPE = RoPE(1.2e7, scaling=Llama3(8.0))
 
 
@@ -49,7 +52,7 @@ def apertus(depth: int, d: int, heads: int, d_ff: int) -> Model:
 def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
   c.only(mlp_bias=False, qk_norm=True, post_norm=False)
-  c.skip('hidden_dropout')  # which the code of the family does not read
+  c.skip('hidden_dropout')  # unused in transformers
   norm, d_ff = RMSNorm(c.get('rms_norm_eps', 1e-5)), c['intermediate_size']
   ffn: FFN = Xielu(d_ff)
   if c.get('hidden_act', 'xielu') != 'xielu':

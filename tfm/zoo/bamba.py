@@ -57,7 +57,7 @@ def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
   norm, at = RMSNorm(c.get('rms_norm_eps', 1e-5)), c.get('attn_layer_indices', [])
   c.only(z_loss_coefficient=0.0, attn_rotary_emb=64)
-  # transformers rotates half of each head, whatever the config says.
+  # transformers always rotates half of each head.
   attention = llama.attention(c, 8, relative=c.rope(fraction=0.5))
   recurrent = mamba2(c)
   layers = [

@@ -168,7 +168,8 @@ def write_stacks(m: Any) -> dict[str, Any]:
   """Return the config fields that `read_stacks` reads."""
   encoder_block, decoder_block = m.encoder.segments[0].pattern[0], m.segments[0].pattern[0]
   return {
-    'vocab_size': m.vocab, 'd_model': m.d_model, 'activation_function': name_of(decoder_block.ffn.act),
+    'vocab_size': m.vocab, 'd_model': m.d_model,
+    'activation_function': name_of(decoder_block.ffn.act),
     'encoder_layers': depth(m.encoder), 'decoder_layers': depth(m),
     'encoder_attention_heads': encoder_block.mixer.heads,
     'encoder_ffn_dim': encoder_block.ffn.d_ff, 'decoder_attention_heads': decoder_block.mixer.heads,

@@ -14,8 +14,11 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 
-PAPER = 'BioGPT: Generative Pre-trained Transformer for Biomedical Text Generation and Mining, arXiv:2210.10341'
-#: `layer_norm_eps` of the published configs is not used.
+PAPER = (
+  'BioGPT: Generative Pre-trained Transformer for Biomedical Text Generation and Mining, '
+  'arXiv:2210.10341'
+)
+#: transformers ignores the config's `layer_norm_eps`.
 NORM = LayerNorm(1e-5)
 
 

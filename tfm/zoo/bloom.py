@@ -52,7 +52,7 @@ def bloom(
 def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
   c.only(apply_residual_connection_post_layernorm=False, skip_bias_add_qkv=False)
-  # How a kernel was fused or split over devices, and sizes that nothing asks for.
+  # Kernel fusion, splits over devices, and unused sizes.
   c.skip(
     'pretraining_tp',
     'slow_but_exact',

@@ -24,7 +24,7 @@ from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'Learning Transferable Visual Models From Natural Language Supervision, arXiv:2103.00020'
-#: The end token that configs name for "the largest id", as all did at first.
+#: End token id of early configs, which means "the largest id".
 _LARGEST = 2
 
 
@@ -175,7 +175,8 @@ def image_tower(
   patch, side = c.get('patch_size', sizes['patch_size']), c.get('image_size', 224)
   if not isinstance(patch, int) or not isinstance(side, int):
     raise errors.UserError(
-      f'{c.where}: patch_size={patch}, image_size={side}. Expected one number each; only squares are supported.'
+      f'{c.where}: patch_size={patch}, image_size={side}. Expected one number each; '
+      'only squares are supported.'
     )
   channels = c.get('num_channels', 3)
   patches = Patches(
@@ -192,7 +193,7 @@ def _sizes(c: Fields, sizes: Mapping[str, int]) -> tuple[int, int, int, int]:
   return width, depth, heads, d_ff
 
 
-#: Sizes that configs of CLIP leave out.
+#: Sizes if a config has none.
 TEXT = {
   'hidden_size': 512, 'num_hidden_layers': 12, 'num_attention_heads': 8, 'intermediate_size': 2048,
   'max_position_embeddings': 77, 'vocab_size': 49_408,

@@ -59,7 +59,7 @@ def cohere2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
 
 def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
-  # What the first of these configs say beside what is read.
+  # Fields of the first release.
   c.only(
     rotary_pct=1.0,
     use_gated_activation=True,

@@ -45,7 +45,7 @@ def ctrl(depth: int, d: int, heads: int, d_ff: int, vocab: int, length: int) -> 
 def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
   c.skip('n_ctx', 'attn_pdrop')
-  # The norms of the layers have an epsilon that no field changes.
+  # The norms of the layers have a fixed epsilon.
   block = Block(
     Attention(c['n_head'], bias='qkvo'),
     Mlp(c['dff'], Relu()),

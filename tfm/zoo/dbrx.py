@@ -51,7 +51,7 @@ def read(c: Fields) -> Model:
   c.skip('num_key_value_heads', 'max_seq_len')
   d, heads = c['d_model'], c['n_heads']
   a, f = c.part('attn_config'), c.part('ffn_config')
-  # transformers 5 reads only the first, and writes it as well as what older files have.
+  # transformers 5 reads `rope_parameters` only, and writes the older field too.
   rope = c.rope(a.get('rope_theta', 1e4), partial=False)
   clip, dropout = a.get('clip_qkv'), a.get('attn_pdrop', 0.0)
   attention = Attention(heads, a.get('kv_n_heads', 1), d // heads, rope, clip=clip, dropout=dropout)

@@ -12,7 +12,7 @@ from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
 PAPER = 'DeBERTa: Decoding-enhanced BERT with Disentangled Attention, arXiv:2006.03654'
-#: Keys of words have no bias, nor have those of distances.
+#: Projections with a bias; keys have none.
 _BIAS = 'qvo'
 
 

@@ -120,9 +120,9 @@ def _mixture(c: Fields, n: int, router: Router, width: int, shared: int) -> Moe:
 def _decoder(c: Fields, moe: Moe, dense: int, layout: str) -> Model:
   heads, rank = c['num_attention_heads'], c.given('q_lora_rank', 1536)
   c.only(num_key_value_heads=heads, moe_layer_freq=1)
-  # They follow from others, or only training reads them.
+  # Derived from other fields, or used in training only.
   c.skip('head_dim', 'qk_head_dim', 'ep_size', 'seq_aux')
-  # Inside attention theirs have an epsilon of their own, and no bias for queries straight from x.
+  # The norms inside attention have a fixed epsilon, and direct query projections have no bias.
   bias = '' if not c.get('attention_bias') else 'co' if rank is None else 'qco'
   attention = MLA(
     heads, rank, c.get('kv_lora_rank', 512), c.get('qk_nope_head_dim', 128),
@@ -219,8 +219,7 @@ _V2_SPEC = deepseek(
   60, 1, 5120, _latent(128, 1536, 0.707), 12_288, 102_400, _experts(160, 1536, 2, _V2)
 )
 
-#: V3 is counted with the 58 x 256 biases of its routers; `-mtp` has the module that predicts the
-#: token after the next.
+#: V3's number of parameters includes 58 x 256 router biases; `-mtp` adds multi-token prediction.
 MODELS = {
   'deepseek-v2-lite': Entry(_LITE_SPEC, 15_706_484_224, '15.7B', PAPER_2),
   'deepseek-v2': Entry(_V2_SPEC, 235_741_434_880, '236B', PAPER_2),

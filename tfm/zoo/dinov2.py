@@ -21,7 +21,7 @@ from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'DINOv2: Learning Robust Visual Features without Supervision, arXiv:2304.07193'
 REGISTERS = 'Vision Transformers Need Registers, arXiv:2309.16588'
-#: The head of the body: the class token.
+#: The head of the body, which returns the class token.
 POOLER = Classify(0)
 
 
@@ -77,7 +77,7 @@ def read(c: Fields, registers: int = 0) -> Model:
   Returns:
     The spec of the model.
   """
-  # Only a backbone for dense prediction reads these.
+  # Used by backbones for dense prediction only.
   c.skip('apply_layernorm', 'reshape_hidden_states', 'out_features', 'out_indices', 'stage_names')
   c.only(drop_path_rate=0.0)
   d = c['hidden_size']

@@ -13,7 +13,7 @@ PAPER = (
   'DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter, arXiv:1910.01108'
 )
 
-#: Theirs -> BERT's.
+#: Field of DistilBERT -> field of BERT.
 _NAMES = {
   'vocab_size': 'vocab_size', 'dim': 'hidden_size', 'n_layers': 'num_hidden_layers',
   'n_heads': 'num_attention_heads',
@@ -46,7 +46,7 @@ def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`, with a masked-LM head."""
   c.skip(
     'sinusoidal_pos_embds', 'qa_dropout', 'seq_classif_dropout', 'output_past'
-  )  # how a table of them starts
+  )  # initialization of the position table
   c.only(tie_word_embeddings=True)
   c.skip('tie_weights_')
   values = {theirs: c.get(ours, _DEFAULTS[ours]) for ours, theirs in _NAMES.items()}

@@ -63,7 +63,7 @@ def read(c: Fields) -> Model:
   window, full = c.given('sliding_window', 4096), c.get('max_window_layers', 62)
   local = [window is not None and i >= full for i in range(n)]
   layer_masks = masks(c, [LOCAL if is_local else GLOBAL for is_local in local], window)
-  # The reference fails without these two sizes.
+  # transformers requires these two sizes too.
   moe = glm4_moe.mixture(c, c['n_routed_experts'], c['num_experts_per_tok'], 1408, 0, False)
   dense, first = llama.glu(c, bias=False), c.get('first_k_dense_replace', 0)
   ffns = [dense if i < first else moe for i in range(n)]
@@ -85,7 +85,7 @@ def write(m: Any) -> dict[str, Any]:
   }
 
 
-#: Counted with the biases of the routers.
+#: The numbers of parameters include the router biases.
 MODELS = {
   'dots.llm1': Entry(dots1(62, 4096, 32, 10_944, 128, 6, 1408, 2), 142_774_381_696, '143B', PAPER)
 }

@@ -42,7 +42,7 @@ def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`, with a masked-LM head."""
   c.skip(
     'summary_type', 'summary_use_proj', 'summary_activation', 'summary_last_dropout'
-  )  # of a choice's class
+  )  # of the multiple-choice class
   return narrow(bert.read(c), c.get('embedding_size', 128))
 
 

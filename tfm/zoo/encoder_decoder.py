@@ -27,7 +27,7 @@ class Kind(NamedTuple):
   model_type: str
 
 
-#: Learned positions begin at 0 in BERT, behind that of the padding token in RoBERTa.
+#: Learned positions start at 0 in BERT, and after the padding id in RoBERTa.
 KINDS: Mapping[str, Kind] = {'bert': Kind(bert, 'bert'), 'roberta': Kind(roberta, 'roberta')}
 
 

@@ -54,7 +54,7 @@ def ernie4_5_moe(
 def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
   c.only(moe_norm_min=1e-12, moe_gate='topk', compression_ratio=1.0)
-  # Limits of training, and layers of later tokens, which are left unread.
+  # Training settings, and multi-token prediction, which is not loaded.
   c.skip('moe_capacity', 'moe_use_aux_free', 'multi_token_pred_lambda', 'num_nextn_predict_layers')
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
   bias = c.get('use_bias', False)
@@ -77,7 +77,7 @@ def read(c: Fields) -> Model:
   return llama.decoder(c, layers, norm, True, bias=bias)
 
 
-#: Which layers have experts, and the defaults of these fields.
+#: Fields that select the layers with experts, and their defaults.
 _PLACES = {'interval': 1, 'start_index': 1, 'end_index': -1}
 
 
@@ -102,7 +102,7 @@ def write(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-#: Counted with the biases of the routers.
+#: The numbers of parameters include the router biases.
 MODELS = {
   'ernie4.5-21b-a3b': Entry(
     ernie4_5_moe(28, 2560, 20, 4, 12_288, 1536, 64, 6), 21_825_437_888, '21.8B', PAPER

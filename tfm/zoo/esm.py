@@ -21,7 +21,10 @@ from tfm.zoo.fields import Fields
 PAPER_1B = (
   'Biological structure and function emerge from scaling unsupervised learning, PNAS 118(15), 2021'
 )
-PAPER_2 = 'Evolutionary-scale prediction of atomic-level protein structure with a language model, Science 379, 2023'
+PAPER_2 = (
+  'Evolutionary-scale prediction of atomic-level protein structure with a language model, '
+  'Science 379, 2023'
+)
 
 
 def esm2(layers: int, d: int, heads: int) -> Model:
@@ -43,7 +46,7 @@ def esm2(layers: int, d: int, heads: int) -> Model:
 
 
 def esm1b() -> Model:
-  """Return the encoder of 650 million parameters, with learned positions and normalised embeddings."""
+  """Return ESM-1b, which has learned positions and normalised embeddings."""
   norm = LayerNorm(1e-5)
   block = Block(Attention(20, mask=Mask(), bias='qkvo'), Mlp(5120, Gelu()), norm)
   return _model(Tokens(33, norm=norm, mask_token=32), 1280, 33, block, Learned(1024, 2))
@@ -94,9 +97,11 @@ def write(m: Any) -> dict[str, Any]:
   block = m.segments[0].pattern[0]
   rotary = isinstance(block.mixer.relative, RoPE)
   pad = 1 if rotary else m.absolute.offset - 1
-  positions = {'position_embedding_type': 'rotary', 'rope_theta': block.mixer.relative.base} if rotary else {
-    'position_embedding_type': 'absolute', 'max_position_embeddings': m.max_positions + pad + 1,
-  }  # fmt: skip
+  positions: dict[str, Any] = {'position_embedding_type': 'rotary' if rotary else 'absolute'}
+  if rotary:
+    positions['rope_theta'] = block.mixer.relative.base
+  else:
+    positions['max_position_embeddings'] = m.max_positions + pad + 1
   masks = {} if m.embed.mask_token is None else {'mask_token_id': m.embed.mask_token}
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),

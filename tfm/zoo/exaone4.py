@@ -1,4 +1,4 @@
-"""EXAONE 4 (LG AI Research, 2025): post-branch norms, query/key norms, and local layers with RoPE."""
+"""EXAONE 4 (LG AI Research, 2025): norms after the branches, and local layers with RoPE."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -56,7 +56,7 @@ def read(c: Fields) -> Model:
   window = c.given('sliding_window', 4096)
   layer_masks = masks(c, _types(c, window), window)
   rope = c.rope(partial=False)
-  # Where some layers have a window, those without one have no positions.
+  # If some layers are local, the global layers have no positions.
   relative_of = lambda mask: rope if window is None or mask.lookback is not None else Relative()
   attention = lambda mask: llama.attention(
     c, 32, qk_norm=norm, mask=mask, relative=relative_of(mask)
@@ -68,7 +68,7 @@ def read(c: Fields) -> Model:
 
 def _types(c: Fields, window: int | None) -> Sequence[str]:
   every = c.get('sliding_window_pattern', 4)
-  if window is None or not isinstance(every, int):  # 'LLLG' stands beside `layer_types`
+  if window is None or not isinstance(every, int):  # a text such as 'LLLG' duplicates `layer_types`
     return c.get('layer_types', [GLOBAL] * c['num_hidden_layers'])
   return [LOCAL if (i + 1) % every else GLOBAL for i in range(c['num_hidden_layers'])]
 

@@ -21,7 +21,7 @@ from tfm.zoo.fields import Fields, name_of, rope_parameters
 
 PAPER = 'The Falcon Series of Open Language Models, arXiv:2311.16867'
 
-#: The branches one after the other, or side by side behind one norm, or behind one each.
+#: Sequential branches, parallel branches with one norm, and parallel branches with two norms.
 STEPS, ONE_NORM, TWO_NORMS = Pre(), Parallel(), Parallel(norms_per_branch=True)
 
 

@@ -68,7 +68,8 @@ def read(c: Fields) -> Model:
   normed, first = c.get('mamba_rms_norm', False), not c.get('mamba_norm_before_gate', True)
   if bias and multiplier != 1:
     raise errors.UserError(
-      f'{c.where}: ssm_in_multiplier is {multiplier}, and mamba_proj_bias is true. Expected 1, or no bias.'
+      f'{c.where}: ssm_in_multiplier is {multiplier}, and mamba_proj_bias is true. '
+      'Expected 1, or no bias.'
     )
   recurrent = mamba2(
     c, scales=scales, norm=norm if normed else None, gate_first=first if normed else True

@@ -28,7 +28,7 @@ ACTS: dict[str, Act] = {
   'tanh': Tanh(),
 }  # fmt: skip
 
-#: Fields whose null is no default: transformers refuses it.
+#: Fields in which null is an error, as in transformers.
 _NEVER_NULL = frozenset(
   {
     'rms_norm_eps',
@@ -39,7 +39,7 @@ _NEVER_NULL = frozenset(
     'attention_bias',
   }
 )
-#: Fields of numbers.
+#: Names of numeric fields.
 _NUMBER = re.compile(
   r'^(num|n)_\w*(heads|layers|experts)$|^(hidden|intermediate|vocab)_size$|_(dim|eps|epsilon|theta)$'
 )
@@ -75,7 +75,8 @@ class Fields(Mapping[str, Any]):
     """
     if self.values_.get(name) is None:
       raise errors.UserError(
-        f'{self.where}: {name} is missing. Expected it: {errors.unknown("field", name, self.values_)}'
+        f'{self.where}: {name} is missing. Expected this field: '
+        f'{errors.unknown("field", name, self.values_)}'
       )
     self._read.add(name)
     if isinstance(self.values_[name], str) and _NUMBER.search(name):
@@ -231,7 +232,8 @@ def name_of(act: Act, usual: str = 'gelu_new') -> str:
     if known == act:
       return name
   raise errors.UserError(
-    f'export: activation is {act}, which has no name in published configs. Expected one of {", ".join(ACTS)}.'
+    f'export: activation is {act}, which has no name in published configs. '
+    f'Expected one of {", ".join(ACTS)}.'
   )
 
 
@@ -250,7 +252,7 @@ _TYPES: dict[type[Scaling], str] = {
   Linear: 'linear', Dynamic: 'dynamic', Llama3: 'llama3', LongRoPE: 'longrope', Yarn: 'yarn',
 }  # fmt: skip
 
-#: Fields of scalings and their keys in a config.
+#: Field of a scaling -> its key in a config.
 _NAMES = {
   'factor': 'factor', 'low': 'low_freq_factor', 'high': 'high_freq_factor', 'fast': 'beta_fast',
   'slow': 'beta_slow',

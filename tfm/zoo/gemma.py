@@ -49,7 +49,7 @@ def scaled(eps: float) -> RMSNorm:
 def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
   c.only(use_bidirectional_attention=False)
-  # The first releases say 'gelu' and mean this.
+  # In the first releases, 'gelu' means tanh GELU.
   act = c.choice('hidden_act', {**ACTS, 'gelu': GeluTanh()}, 'gelu_pytorch_tanh')
   c.skip('hidden_activation')
   norm = scaled(c.get('rms_norm_eps', 1e-6))

@@ -55,7 +55,7 @@ def gemma2(
 def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
   c.only(use_bidirectional_attention=False)
-  # `hidden_activation` is the one that is read.
+  # transformers reads `hidden_activation`.
   c.skip('hidden_act', 'sliding_window_size')
   norm = scaled(c.get('rms_norm_eps', 1e-6))
   ffn = Glu(c['intermediate_size'], c.act('hidden_activation', _ACT))
@@ -77,12 +77,13 @@ _ACT = 'gelu_pytorch_tanh'
 def write(m: Any) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
+  scale = block.mixer.scale or block.mixer.size(m.d_model) ** -0.5
   sizes = {name: value for name, value in llama.sizes(m).items() if name != 'hidden_act'}
   return {
     **sizes, 'hidden_activation': name_of(block.ffn.act, _ACT),
     'attention_bias': bool(block.mixer.bias),
     'attn_logit_softcapping': block.mixer.cap, 'final_logit_softcapping': m.lm and m.lm.cap,
-    'query_pre_attn_scalar': round((block.mixer.scale or block.mixer.size(m.d_model) ** -0.5) ** -2),
+    'query_pre_attn_scalar': round(scale**-2),
     'sliding_window': window_of(m), 'layer_types': types_of(m),
   }  # fmt: skip
 

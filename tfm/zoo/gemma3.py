@@ -79,7 +79,7 @@ def read(c: Fields) -> Model:
   window = c.given('sliding_window', 4096)
   layer_masks = masks(c, types, window)
   if c.get('use_bidirectional_attention', False):
-    # As many to either side as make up the window.
+    # Half of the window on each side.
     layer_masks = [Window(window // 2 + 1, ahead=True) if t == LOCAL else Mask() for t in types]
   ropes = {GLOBAL: c.rope(1e6, kind=GLOBAL, partial=False), LOCAL: _local_rope(c)}
   options = {
@@ -111,7 +111,7 @@ def _local_rope(c: Fields) -> RoPE:
     )
   return RoPE(
     float(c.given('rope_local_base_freq', 1e4) or c['rope_local_base_freq'])
-  )  # null is refused
+  )  # null is an error
 
 
 def write(m: Any) -> dict[str, Any]:

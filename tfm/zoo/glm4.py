@@ -69,7 +69,7 @@ def write(m: Any) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   a = m.segments[0].pattern[0].mixer
   fields = llama.sizes(m)
-  # Without it theirs turn half of a head.
+  # Without the field, transformers rotates half of each head.
   fields['rope_parameters'] |= {'partial_rotary_factor': a.relative.fraction}
   return {**fields, **llama.padding(m, 151_329), 'attention_bias': bool(a.bias)}
 

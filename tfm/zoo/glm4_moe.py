@@ -87,10 +87,10 @@ def mixture(c: Fields, experts: int, k: int, width: int, shared: int, renormaliz
   Returns:
     The mixture of experts.
   """
-  # These families have one kind of routing, under either name.
+  # Both names stand for the same routing.
   c.choice('scoring_func', {'sigmoid': True, 'noaux_tc': True}, 'sigmoid')
   c.only(topk_method='noaux_tc', moe_layer_freq=1, pretraining_tp=1)
-  c.skip('aux_loss_alpha', 'ep_size', 'seq_aux')  # of training
+  c.skip('aux_loss_alpha', 'ep_size', 'seq_aux')  # training only
   router = Grouped(
     0.0, 0.0, c.get('num_experts_per_tok', k), 'sigmoid', c.get('norm_topk_prob', renormalize),
     float(c.get('routed_scaling_factor', 1.0)), c.get('n_group', 1), c.get('topk_group', 1),
@@ -130,8 +130,7 @@ def write(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-#: Counted with the biases of the routers, and without the layer that predicts the token after the
-#: next.
+#: The numbers of parameters include the router biases but no multi-token prediction layer.
 MODELS = {
   'glm4.5-air': Entry(
     glm4_moe(46, 1, 4096, 10_944, 128, 1408, 1.0, False), 106_852_251_264, '106B', PAPER

@@ -20,7 +20,7 @@ from tfm.zoo.fields import Fields
 
 PAPER = 'Improving Language Understanding by Generative Pre-Training, OpenAI 2018'
 
-#: `afn`, whose 'gelu' is the tanh one.
+#: Activations of the field `afn`; its 'gelu' is tanh GELU.
 ACTS = {'gelu': GeluTanh(), 'relu': Relu(), 'silu': Swish(), 'swish': Swish()}
 
 

@@ -38,7 +38,7 @@ def gpt3(depth: int, d: int, heads: int, head_dim: int, band: int = 256) -> Mode
   return Model(Tokens(50_257), d, (Segment(pattern, depth // 2),), Learned(2048), norm)
 
 
-#: The paper prints 24 heads for XL, which come to 1.5B; 16 come to the 1.3B it prints beside them.
+#: The paper states 24 heads and 1.3B parameters for XL; 24 heads give 1.5B, and 16 give 1.3B.
 MODELS = {
   'gpt3-small': Entry(gpt3(12, 768, 12, 64), 125_226_240, '125M', PAPER),
   'gpt3-medium': Entry(gpt3(24, 1024, 16, 64), 355_871_744, '350M', PAPER),

@@ -13,7 +13,7 @@ SANTA = "SantaCoder: don't reach for the stars!, arXiv:2301.03988"
 
 def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
-  # How a softmax is rounded, and what ran it.
+  # Rounding of the softmax, and settings of the inference program.
   c.skip(
     'attention_softmax_in_fp32',
     'scale_attention_softmax_in_fp32',
@@ -30,9 +30,7 @@ def write(m: Any) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   fields = {**gpt2.write(m), 'multi_query': m.segments[0].pattern[0].mixer.kv_heads == 1}
   if fields['activation_function'] == 'gelu_new':
-    fields['activation_function'] = (
-      'gelu_pytorch_tanh'  # their name for it here, and another rounding
-    )
+    fields['activation_function'] = 'gelu_pytorch_tanh'  # the same function under another name
   return fields
 
 

@@ -18,9 +18,12 @@ from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 
 PAPER = 'GPT-NeoX-20B: An Open-Source Autoregressive Language Model, arXiv:2204.06745'
-PYTHIA = 'Pythia: A Suite for Analyzing Large Language Models Across Training and Scaling, arXiv:2304.01373'
+PYTHIA = (
+  'Pythia: A Suite for Analyzing Large Language Models Across Training and Scaling, '
+  'arXiv:2304.01373'
+)
 
-#: By whether the branches stand side by side.
+#: Residual layout by `use_parallel_residual`.
 LAYOUTS = {True: Parallel(norms_per_branch=True), False: Pre()}
 
 
@@ -53,9 +56,7 @@ def gpt_neox(depth: int, d: int, heads: int, vocab: int, act: Act = Gelu()) -> M
 
 def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
-  c.skip(
-    'attention_probs_dropout_prob', 'hidden_dropout_prob'
-  )  # BERT's names, that nothing asks for
+  c.skip('attention_probs_dropout_prob', 'hidden_dropout_prob')  # unused fields with BERT's names
   d = c['hidden_size']
   norm = LayerNorm(c.get('layer_norm_eps', 1e-5))
   dropout = c.get('hidden_dropout', 0.0)

@@ -44,7 +44,7 @@ def gpt_oss(depth: int, experts: int) -> Model:
 def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
   c.only(hidden_act='silu')
-  # An older name of `num_experts_per_tok`, and what `rope_scaling` says too.
+  # An older name of `num_experts_per_tok`, and a duplicate of a `rope_scaling` key.
   c.skip('experts_per_token', 'initial_context_length')
   norm, n = RMSNorm(c.get('rms_norm_eps', 1e-5), scale_first=True), c['num_hidden_layers']
   act, limit = Swish(c.get('swiglu_alpha', 1.702)), c.get('swiglu_limit', 7.0)

@@ -26,7 +26,7 @@ from tfm.zoo.layers import GLOBAL, as_attention, check_layer_types, layers_of, s
 
 CARD = 'Granite 4.0, model card, IBM 2025'
 LINEAR = 'linear_attention'
-#: What published configs call the kinds of layers.
+#: Published name of a layer type -> present name.
 _OLDER = {'attention': GLOBAL, 'mamba': LINEAR}
 
 

@@ -60,7 +60,7 @@ def read(c: Fields) -> Model:
     norm_topk_prob=True,
     routed_scaling_factor=1.0,
   )
-  # Tokens, what only training reads, and fields of variants that are refused above.
+  # Token ids, training settings, and fields of variants that are errors above.
   c.skip(
     'eod_token_id',
     'pad_id',

@@ -20,7 +20,7 @@ from tfm.zoo.fields import Fields
 
 CARD = 'HyperCLOVAX-SEED-Think-14B, model card, NAVER 2025'
 
-#: By `use_post_norm`.
+#: Residual layout by `use_post_norm`.
 LAYOUTS = {True: Sandwich(), False: Pre()}
 
 

@@ -33,8 +33,8 @@ def segments(layers: Sequence[Block]) -> tuple[Segment, ...]:
   n = len(layers)
   number: dict[Block, int] = {}
   kinds = tuple(number.setdefault(layer, len(number)) for layer in layers)
-  # From each layer on: (blocks to compile, segments, - layers of the first one, how long its
-  # pattern is).
+  # Best split of the layers from each index on: (blocks to compile, number of segments,
+  # -layers of the first segment, length of its pattern).
   best: list[tuple[int, int, int, int]] = [(0, 0, 0, 0)] * (n + 1)
   for start in reversed(range(n)):
     options = []

@@ -44,7 +44,7 @@ def read(c: Fields) -> Model:
   at = c.get('full_attn_idxs', list(range(n)))
   types = c.get('layer_types', [GLOBAL if i in at else CONV for i in range(n)])
   check_layer_types(c, types, (CONV, GLOBAL))
-  # Other names of sizes, and how weights start, in the authors' configs.
+  # Duplicate sizes and initialization in the authors' configs.
   c.skip(
     'block_dim',
     'block_mlp_init_scale',

@@ -162,7 +162,7 @@ def sizes(m: Any, eps: str | None = 'rms_norm_eps') -> dict[str, Any]:
   block = m.segments[0].pattern[0]
   a, dense = block.mixer, [b.ffn for b in layers_of(m) if hasattr(b.ffn, 'act')]
   heads, kv_heads, head_dim = a.sizes(m.d_model)
-  # A layer without one (NoPE) has no base.
+  # A layer without positions (NoPE) has no base.
   rope = next(r for b in layers_of(m) if hasattr(r := b.mixer.relative, 'base'))
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),

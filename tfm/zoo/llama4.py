@@ -71,7 +71,7 @@ def read(c: Fields) -> Model:
   """Return the spec of a published `config.json` of the language model."""
   norm, n = RMSNorm(c.get('rms_norm_eps', 1e-5)), c['num_hidden_layers']
   every = c.get('no_rope_layer_interval', 4)
-  # An empty list is none.
+  # transformers treats an empty list as missing.
   rotated = c.get('no_rope_layers') or [int((i + 1) % every != 0) for i in range(n)]
   types = c.get('layer_types') or [CHUNKED if rotates else GLOBAL for rotates in rotated]
   c.skip('for_llm_compressor')
@@ -103,7 +103,8 @@ def _masks(c: Fields, types: list[str]) -> list[Mask]:
   size = c.given('attention_chunk_size', 8192)
   if CHUNKED in types and size is None:
     raise errors.UserError(
-      f'{c.where}: attention_chunk_size is null, and layer_types has {CHUNKED}. Expected a number of tokens.'
+      f'{c.where}: attention_chunk_size is null, and layer_types has {CHUNKED}. '
+      'Expected a number of tokens.'
     )
   return [Causal() & Chunks(size) if t == CHUNKED else Causal() for t in types]
 

@@ -85,7 +85,7 @@ def read(c: Fields) -> Model:
   c.only(onnx_export=False)
   c.skip(
     'ignore_attention_mask', 'attention_mode', 'autoregressive'
-  )  # the first release's, read by nothing
+  )  # unused fields of the first release
   spec = roberta.read(c)
   return with_windows(spec, read_windows(c, depth(spec)))
 

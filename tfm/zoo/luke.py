@@ -8,7 +8,10 @@ from tfm.zoo import roberta
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
-PAPER = 'LUKE: Deep Contextualized Entity Representations with Entity-aware Self-attention, arXiv:2010.01057'
+PAPER = (
+  'LUKE: Deep Contextualized Entity Representations with Entity-aware Self-attention, '
+  'arXiv:2010.01057'
+)
 
 
 def luke(layers: int, d: int, heads: int, vocab: int) -> Model:
@@ -38,7 +41,7 @@ def read(c: Fields) -> Model:
     There is no input `entity_ids`. Without entities, the outputs equal those of transformers.
   """
   c.skip('entity_vocab_size', 'entity_emb_size', 'use_entity_aware_attention', 'bert_model_name')
-  c.skip('tie_word_embeddings')  # which ties the entities' table alone
+  c.skip('tie_word_embeddings')  # which ties the table of entities only
   return untied_head(roberta.read(c.changed(tie_word_embeddings=True)))
 
 

@@ -75,7 +75,7 @@ def read_2(c: Fields) -> Model:
     act=c.act('hidden_act', 'silu'),
     norm=RMSNorm(c.get('layer_norm_epsilon', 1e-5)), norm_groups=groups, limits=limits(c),
   )  # fmt: skip
-  # The width of the mixer follows from its heads.
+  # The heads determine the width of the mixer.
   c.only(expand=mixer.heads * mixer.head_dim / c['hidden_size'])
   c.skip('chunk_size', 'time_step_rank', 'norm_before_gate', 'rms_norm')
   return _decoder(c, mixer, tied=False)
@@ -93,7 +93,7 @@ def _selective(c: Fields, **changes: Any) -> Mamba:
   )  # fmt: skip
 
 
-#: Fields of how weights start, of the dtype of the stream, and older names of sizes.
+#: Fields of initialization and of the residual dtype, and older names of sizes.
 _SILENT = (
   'd_inner', 'd_model', 'fused_add_norm', 'n_layer', 'pad_vocab_size_multiple',
   'rescale_prenorm_residual',

@@ -10,7 +10,10 @@ from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
 PAPER = 'Multilingual Denoising Pre-training for Neural Machine Translation, arXiv:2001.08210'
-PAPER_50 = 'Multilingual Translation with Extensible Multilingual Pretraining and Finetuning, arXiv:2008.00401'
+PAPER_50 = (
+  'Multilingual Translation with Extensible Multilingual Pretraining and Finetuning, '
+  'arXiv:2008.00401'
+)
 
 
 def mbart(vocab: int) -> Model:

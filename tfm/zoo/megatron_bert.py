@@ -9,7 +9,10 @@ from tfm.zoo import bert
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
-PAPER = 'Megatron-LM: Training Multi-Billion Parameter Language Models Using Model Parallelism, arXiv:1909.08053'
+PAPER = (
+  'Megatron-LM: Training Multi-Billion Parameter Language Models Using Model Parallelism, '
+  'arXiv:1909.08053'
+)
 
 
 def megatron_bert(layers: int, d: int, heads: int, vocab: int) -> Model:

@@ -18,7 +18,7 @@ from tfm.zoo.fields import Fields, rope_parameters
 from tfm.zoo.layers import causal_mask, window_of
 
 PAPER = 'Ministral 3, arXiv:2601.08584'
-#: Fields that the rotary position of configs without one has.
+#: Keys of the rotary position embedding if a config has none.
 _USUAL = {
   'rope_type': 'yarn', 'rope_theta': 1e6, 'factor': 16.0,
   'original_max_position_embeddings': 16_384,

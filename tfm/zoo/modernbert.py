@@ -90,10 +90,11 @@ def read(c: Fields) -> Model:
   )
   masks = Mask(), Window(c.get('local_attention', 128) // 2 + 1, ahead=True)
   bias = 'qkvo' if c.get('attention_bias', False) else ''
-  mixers = dict(zip((GLOBAL, LOCAL), (
-    Attention(c['num_attention_heads'], relative=rope, mask=mask, bias=bias, dropout=attention_dropout)
-    for rope, mask in zip(ropes, masks, strict=True)
-  ), strict=True))  # fmt: skip
+  mixers: dict[str, Attention] = {}
+  for kind, rope, mask in zip((GLOBAL, LOCAL), ropes, masks, strict=True):
+    mixers[kind] = Attention(
+      c['num_attention_heads'], relative=rope, mask=mask, bias=bias, dropout=attention_dropout
+    )
   types = c.get('layer_types', [LOCAL if i % every else GLOBAL for i in range(layers)])
   act = c.act('hidden_activation', 'gelu')
   ffn = Glu(c['intermediate_size'], act, c.get('mlp_bias', False), c.get('mlp_dropout', 0.0))

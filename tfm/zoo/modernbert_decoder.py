@@ -33,7 +33,7 @@ def causal(spec: Model, window: int) -> Model:
 
 def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
-  # The window is half of what ModernBERT's is, as it looks back only.
+  # The window is half of ModernBERT's, because it extends to the left only.
   window = c.get('sliding_window', (c.given('local_attention', 128) or 0) // 2)
   if window < 1:
     raise errors.UserError(
@@ -47,7 +47,7 @@ def write(m: Any) -> dict[str, Any]:
   fields = modernbert.write(m)
   fields.pop('classifier_pooling', None)
   window = window_of(m)
-  # The config has to name a token for padding, and that of a small vocabulary is another.
+  # The config requires a padding token; a small vocabulary lacks the usual one.
   fields['pad_token_id'] = fields['pad_token_id'] or 0
   return {**fields, 'local_attention': 128 if window is None else 2 * window}
 

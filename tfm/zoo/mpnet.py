@@ -12,7 +12,7 @@ from tfm.zoo.fields import Fields
 
 PAPER = 'MPNet: Masked and Permuted Pre-training for Language Understanding, arXiv:2004.09297'
 
-#: Neither of them is to be set: padding is token 1, and distances are told as T5's encoder does.
+#: Fixed by the family: the padding id, and T5's relative position buckets.
 _PAD, _RELATIVE = 1, T5Bias(32, 128)
 
 

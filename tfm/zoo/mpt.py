@@ -54,7 +54,7 @@ def read(c: Fields) -> Model:
     resid_pdrop=0.0,
     emb_pdrop=0.0,
   )
-  # There is no table of positions beside linear biases, whatever `learned_pos_emb` says.
+  # With ALiBi there is no position table, even if `learned_pos_emb` is true.
   c.skip(
     'max_seq_len',
     'learned_pos_emb',

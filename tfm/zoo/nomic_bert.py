@@ -31,7 +31,7 @@ def nomic_bert(depth: int, d: int, heads: int) -> Model:
     The spec of the model.
   """
   spec: Any = bert.bert(depth, d, heads, 30_528)
-  # The head's activation is the gate's.
+  # The head and the gate have the same activation.
   assert spec.lm is not None
   spec = spec.with_heads(lm=dataclasses.replace(spec.lm, transform=Transform(Swish(), spec.norm)))
   return _changed(spec, Attention(heads, relative=RoPE(1000.0), mask=Mask()), Glu(4 * d), 0.0)

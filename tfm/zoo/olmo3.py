@@ -70,7 +70,7 @@ def read(c: Fields) -> Model:
   n = c['num_hidden_layers']
   types = c.get('layer_types', [LOCAL if (i + 1) % 4 else GLOBAL for i in range(n)])
   layer_masks = masks(c, types, c.given('sliding_window', 4096))
-  # `rope_scaling` of older configs holds for layers without a window.
+  # `rope_scaling` of older configs applies to global layers only.
   own = LOCAL in c.get('rope_parameters', {})
   ropes = {
     GLOBAL: c.rope(_BASE, kind=GLOBAL),

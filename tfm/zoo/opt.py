@@ -19,7 +19,7 @@ from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'OPT: Open Pre-trained Transformer Language Models, arXiv:2205.01068'
 
-#: By `do_layer_norm_before`.
+#: Residual layout by `do_layer_norm_before`.
 LAYOUTS = {True: Pre(), False: Post()}
 
 

@@ -9,7 +9,10 @@ from tfm.zoo.bart import encoder_decoder_blocks, read_stacks, stacks
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
-PAPER = 'PEGASUS: Pre-training with Extracted Gap-sentences for Abstractive Summarization, arXiv:1912.08777'
+PAPER = (
+  'PEGASUS: Pre-training with Extracted Gap-sentences for Abstractive Summarization, '
+  'arXiv:1912.08777'
+)
 
 
 def pegasus(layers: int, d: int, heads: int) -> Model:

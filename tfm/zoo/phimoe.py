@@ -54,7 +54,7 @@ def read(c: Fields) -> Model:
     c.get('router_aux_loss_coef', 0.001), 0.0, c.get('router_jitter_noise', 0.01)
   )
   c.only(num_experts_per_tok=2)
-  c.skip('input_jitter_noise', 'hidden_dropout')  # of training
+  c.skip('input_jitter_noise', 'hidden_dropout')  # training only
   attention = llama.attention(c, 8, mask=causal_mask(c.get('sliding_window')), relative=_rope(c))
   moe = Moe(c.get('num_local_experts', 16), router, llama.glu(c, bias=False))
   layers = [Block(attention, moe, norm)] * c['num_hidden_layers']

@@ -73,10 +73,10 @@ def read_moe(c: Fields) -> Model:
 def _mixers(c: Fields, kv_heads: int) -> list[Mixer]:
   """Return the mixer of every layer."""
   c.only(attn_output_gate=True, mtp_use_dedicated_embeddings=False)
-  # The dtype of states is the run's, and the layers that predict later tokens are left unread.
+  # The run sets the dtype of states; multi-token prediction is not loaded.
   c.skip('mamba_ssm_dtype', 'mtp_num_hidden_layers')
   given = rope_fields(c)
-  # How the positions of images are told apart: a token of text has one position.
+  # These keys set positions of image patches; text has one position per token.
   fields = {
     name: value
     for name, value in given.items()

@@ -68,7 +68,7 @@ def read(c: Fields) -> Model:
     raise errors.UserError(
       f'{c.where}: block_types: {errors.unknown("value", unknown[0], ("recurrent", "attention"))}'
     )
-  # They repeat the other sizes, or are how weights start.
+  # Duplicates of other sizes, and initialization.
   c.skip(
     'head_dim',
     'layers_block_type',
@@ -108,7 +108,8 @@ def write(m: Any) -> dict[str, Any]:
     'lru_width': recurrent.width, 'conv1d_width': recurrent.conv,
     'hidden_activation': name_of(ffn.act),
     'intermediate_size': 2 * ffn.d_ff, 'attention_bias': 'q' in attention.bias,
-    'attention_window_size': window_of(attention_only), 'logits_soft_cap': m.lm.cap if m.lm else 30.0,
+    'attention_window_size': window_of(attention_only),
+    'logits_soft_cap': m.lm.cap if m.lm else 30.0,
   }  # fmt: skip
 
 

@@ -23,11 +23,10 @@ if TYPE_CHECKING:
 
 #: Keys of every `rope_type`.
 _COMMON = ('rope_theta', 'rope_type', 'type', 'partial_rotary_factor')
-#: Keys that no text model computes with: a note of fine-tuning, and the axes of image positions,
-#: equal for text.
+#: Keys without effect on text: a note of fine-tuning, and the axes of image positions.
 _NOTES = ('finetuned', 'mrope_section', 'mrope_interleaved')
 _ORIGINAL = 'original_max_position_embeddings'
-#: Values of keys with which a `rope_type` that does not read them computes the same.
+#: Values that have no effect with a `rope_type` that ignores the key.
 _NEUTRAL: dict[str, Any] = {'factor': 1, 'attention_factor': 1}
 
 
@@ -169,10 +168,15 @@ _KINDS = {
   'linear': _Kind(lambda e: Linear(e.needed('factor')), ('factor',), records=(_ORIGINAL,)),
   'dynamic': _Kind(_dynamic, ('factor',), (_ORIGINAL,)),
   'llama3': _Kind(_llama3, ('factor', 'low_freq_factor', 'high_freq_factor'), (_ORIGINAL,)),
-  'longrope': _Kind(_longrope, ('short_factor', 'long_factor'), ('factor', 'attention_factor', _ORIGINAL)),
+  'longrope': _Kind(
+    _longrope, ('short_factor', 'long_factor'), ('factor', 'attention_factor', _ORIGINAL)
+  ),
   'yarn': _Kind(
     _yarn, ('factor',),
-    ('attention_factor', 'beta_fast', 'beta_slow', 'mscale', 'mscale_all_dim', 'truncate', _ORIGINAL),
+    (
+      'attention_factor', 'beta_fast', 'beta_slow', 'mscale', 'mscale_all_dim', 'truncate',
+      _ORIGINAL,
+    ),
   ),
 }  # fmt: skip
 
@@ -217,7 +221,7 @@ def read_rope(
   )
   name = _rope_type(entry, older or {})
   _check_keys(entry, name)
-  c.skip(_ORIGINAL, 'max_position_embeddings')  # read with the types that need them
+  c.skip(_ORIGINAL, 'max_position_embeddings')  # read by the types that need them
   flat = kind is None
   found = (
     _either(entry, 'rope_theta', fields[0], flat),

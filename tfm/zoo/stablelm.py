@@ -22,7 +22,7 @@ PAPER = 'StableLM 3B 4E1T, Stability AI 2023'
 PAPER_2 = 'Stable LM 2 1.6B Technical Report, arXiv:2402.17834'
 PAPER_12B = 'Stable LM 2 12B, Stability AI 2024'
 
-#: By `use_parallel_residual`.
+#: Residual layout by `use_parallel_residual`.
 LAYOUTS = {True: Parallel(), False: Pre()}
 
 
@@ -45,7 +45,7 @@ def stablelm(
     The spec of the model.
   """
   norm = LayerNorm(1e-5)
-  # Those with a norm in every head, 12B alone, have the branches side by side too.
+  # Only 12B has query/key norms, and only 12B has parallel branches.
   residual_layout = LAYOUTS[attention.get('qk_norm') is not None]
   block = Block(
     Attention(heads, kv_heads, d // heads, RoPE(fraction=0.25), **attention),

@@ -40,7 +40,7 @@ def starcoder2(depth: int, d: int, heads: int, kv_heads: int, base: float) -> Mo
 def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
   c.only(mlp_type='default', norm_type='layer_norm', scale_attn_weights=True)
-  # What the library it was trained with read, and transformers does not.
+  # Fields of the training library, which transformers ignores.
   c.skip(
     'activation_function',
     'layer_norm_epsilon',

@@ -16,7 +16,10 @@ from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import layers_of, segments
 
-PAPER = 'Switch Transformers: Scaling to Trillion Parameter Models with Simple and Efficient Sparsity, arXiv:2101.03961'
+PAPER = (
+  'Switch Transformers: Scaling to Trillion Parameter Models with Simple and Efficient '
+  'Sparsity, arXiv:2101.03961'
+)
 
 
 def switch(layers: int, d: int, heads: int, d_ff: int, sparse: int, experts: int) -> Model:

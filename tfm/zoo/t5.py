@@ -23,7 +23,10 @@ from tfm.parts.relative.t5 import T5Bias
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
-PAPER = 'Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer, arXiv:1910.10683'
+PAPER = (
+  'Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer, '
+  'arXiv:1910.10683'
+)
 PAPER_1_1 = f'{PAPER}, with GLU Variants Improve Transformer, arXiv:2002.05202'
 
 
@@ -116,7 +119,7 @@ def stacks(
   )
 
 
-#: `feed_forward_proj` -> whether it is gated, and by what.
+#: `feed_forward_proj` -> (gated, activation).
 _FFNS = {'relu': (False, Relu()), 'gated-gelu': (True, GeluTanh()), 'gated-silu': (True, Swish())}
 
 
@@ -183,7 +186,8 @@ def write_stacks(m: Any) -> dict[str, Any]:
     'num_decoder_layers': depth(m),
     'relative_attention_num_buckets': relative.buckets,
     'relative_attention_max_distance': relative.far,
-    'dropout_rate': block.dropout, 'layer_norm_epsilon': block.norm.eps, 'feed_forward_proj': ffn_name,
+    'dropout_rate': block.dropout, 'layer_norm_epsilon': block.norm.eps,
+    'feed_forward_proj': ffn_name,
     'tie_word_embeddings': tied,
   }  # fmt: skip
 

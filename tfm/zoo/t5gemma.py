@@ -15,7 +15,10 @@ from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 from tfm.zoo.layers import causal_mask, layers_of, segments
 
-PAPER = 'Encoder-Decoder Gemma: Improving the Quality-Efficiency Trade-Off via Adaptation, arXiv:2504.06225'
+PAPER = (
+  'Encoder-Decoder Gemma: Improving the Quality-Efficiency Trade-Off via Adaptation, '
+  'arXiv:2504.06225'
+)
 
 
 def joined(
@@ -63,7 +66,8 @@ def _encoder_block(b: Block, dropout: float, attention_dropout: float) -> Block:
 def _decoder_block(b: Block, dropout: float, attention_dropout: float) -> Block:
   a, ffn = _parts(b)
   cross = CrossAttention(
-    a.heads, a.kv_heads, a.head_dim, bias=a.bias, cap=a.cap, scale=a.scale, dropout=attention_dropout,
+    a.heads, a.kv_heads, a.head_dim, bias=a.bias, cap=a.cap, scale=a.scale,
+    dropout=attention_dropout,
   )  # fmt: skip
   a = dataclasses.replace(a, dropout=attention_dropout)
   ffn = dataclasses.replace(ffn, dropout=dropout)

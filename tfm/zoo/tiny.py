@@ -43,12 +43,12 @@ def _value(name: str, value: Any, fields: dict[str, Any]) -> Any:
   if name in _SIZES and isinstance(value, int):
     return min(value, _SIZES[name])
   if name == 'heads' and isinstance(value, int):
-    return 1 << (min(value, _HEADS).bit_length() - 1)  # which divides the width
+    return 1 << (min(value, _HEADS).bit_length() - 1)  # a power of 2 divides the width
   if name == 'kv_heads' and value is not None:
-    # All, one, or some heads: which of them is the structure.
+    # Keep the structure: one key/value head, as many as heads, or fewer.
     return {fields['heads']: min(value, _HEADS), 1: 1}.get(value, 2)
   if name == 'head_dim' and value is not None:
     return min(value, _HEAD_DIM)
   if name == 'fraction':
-    return max(1, round(value * _HEAD_DIM / 2)) / (_HEAD_DIM / 2)  # whole pairs of a head
+    return max(1, round(value * _HEAD_DIM / 2)) / (_HEAD_DIM / 2)  # whole pairs of dimensions
   return _shrunk(value)

@@ -12,7 +12,10 @@ from tfm.zoo.fields import Fields
 from tfm.zoo.layers import layers_of, segments
 from tfm.zoo.mt5 import mt5
 
-PAPER = 'UniMax: Fairer and more Effective Language Sampling for Large-Scale Multilingual Pretraining, arXiv:2304.09151'
+PAPER = (
+  'UniMax: Fairer and more Effective Language Sampling for Large-Scale Multilingual '
+  'Pretraining, arXiv:2304.09151'
+)
 
 
 def umt5(layers: int, d: int, heads: int, d_ff: int) -> Model:

@@ -51,7 +51,7 @@ def vit(
 
 def read(c: Fields, distilled: bool = False) -> Model:
   """Return the spec of a published `config.json`, with a classifier of the class token."""
-  # What only the decoder of masked image modelling, and the pooler of the body, read.
+  # Used by the masked-image decoder and the body's pooler only.
   c.skip('encoder_stride', 'pooler_act', 'pooler_output_size')
   norm, dropout = LayerNorm(c.get('layer_norm_eps', 1e-12)), c.get('hidden_dropout_prob', 0.0)
   bias = 'qkvo' if c.get('qkv_bias', True) else 'o'

@@ -20,8 +20,7 @@ from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'Robust Speech Recognition via Large-Scale Weak Supervision, arXiv:2212.04356'
 NORM = LayerNorm(1e-5)
-#: Rows of the token table in the English models, in the multilingual ones, and in those with
-#: Cantonese.
+#: Vocabulary sizes of the English models, the multilingual models, and those with Cantonese.
 ENGLISH, MULTILINGUAL, CANTONESE = 51_864, 51_865, 51_866
 
 
@@ -92,7 +91,7 @@ def _model(
     cross=CrossAttention(decoder_heads, bias='qvo', dropout=attention_dropout),
     dropout=dropout,
   )
-  # The convolutions have the exact GELU whatever the activation of the feed-forward.
+  # The convolutions always have erf GELU.
   frames = Frames((Conv(3, 1, pad=1), Conv(3, 2, pad=1)), bins=bins, dropout=dropout)
   source, target = positions
   encoder = Tower(
@@ -145,8 +144,8 @@ def read(c: Fields) -> Model:
 def write(m: Any) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec, with the usual special token ids."""
   encoder_block, decoder_block = m.encoder.segments[0].pattern[0], m.segments[0].pattern[0]
-  # The first id after the text's is the end, the second the start of a transcript. Smaller
-  # vocabularies lack them.
+  # After the text tokens come the end token and the start of a transcript. Smaller vocabularies
+  # lack them.
   end = min(50_256 if m.vocab == ENGLISH else 50_257, m.vocab - 2)
   return {
     'vocab_size': m.vocab, 'd_model': m.d_model, 'num_mel_bins': m.encoder.embed.bins,

@@ -42,7 +42,7 @@ def xglm(depth: int, d: int, heads: int, d_ff: int) -> Model:
 def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
   c.only(add_cross_attention=False, layerdrop=0.0)
-  c.skip('max_position_embeddings', 'is_decoder')  # sinusoids have no last row
+  c.skip('max_position_embeddings', 'is_decoder')  # sinusoids have no maximum length
   dropout = c.get('dropout', 0.1)
   attention = Attention(c['attention_heads'], bias='qkvo', dropout=c.get('attention_dropout', 0.1))
   ffn = Mlp(

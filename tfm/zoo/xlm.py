@@ -23,19 +23,19 @@ from tfm.zoo.fields import Fields
 PAPER = 'Cross-lingual Language Model Pretraining, arXiv:1901.07291'
 PAPER_FLAUBERT = 'FlauBERT: Unsupervised Language Model Pre-training for French, arXiv:1912.05372'
 
-#: Names that older configs have for fields.
+#: Field -> its name in older configs.
 _OLDER = {
   'vocab_size': 'n_words',
   'emb_dim': 'hidden_size',
   'n_layers': 'num_hidden_layers',
   'n_heads': 'num_heads',
 }
-#: Fields of the first release's training, which nothing reads.
+#: Training fields of the first release, without effect.
 _TRAINING = """
-  accumulate_gradients ae_steps amp bptt bt_steps clip_grad_norm clm_steps encoder_only epoch_size fp16 group_by_size
-  lg_sampling_factor lgs max_batch_size max_vocab min_count mlm_steps pc_steps same_enc_dec sample_alpha share_inout_emb
-  tokens_per_batch use_apex word_blank word_dropout word_keep word_mask word_mask_keep_rand word_pred word_rand
-  word_shuffle
+  accumulate_gradients ae_steps amp bptt bt_steps clip_grad_norm clm_steps encoder_only epoch_size
+  fp16 group_by_size lg_sampling_factor lgs max_batch_size max_vocab min_count mlm_steps pc_steps
+  same_enc_dec sample_alpha share_inout_emb tokens_per_batch use_apex word_blank word_dropout
+  word_keep word_mask word_mask_keep_rand word_pred word_rand word_shuffle
 """.split()  # noqa: SIM905
 
 

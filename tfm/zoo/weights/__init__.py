@@ -140,7 +140,7 @@ from tfm.zoo.weights.family import Family as Family
 from tfm.zoo.weights.family import Tensor as Tensor
 from tfm.zoo.weights.family import tensor_map as tensor_map
 
-#: A spec that several families say is exported as the first of them.
+#: A spec that several families can describe is exported as the first of them.
 TABLE = Table(
   'model_type',
   **{
@@ -173,7 +173,7 @@ TABLE = Table(
     'deberta': deberta.FAMILY,
     'luke': luke.FAMILY,
     'longformer': longformer.FAMILY,
-    # Decoders, GPT's kin.
+    # Decoders related to GPT.
     'openai-gpt': gpt1.FAMILY,
     'gpt2': gpt2.FAMILY,
     'gpt_neo': gpt_neo.FAMILY,
@@ -196,7 +196,7 @@ TABLE = Table(
     'ctrl': ctrl.FAMILY,
     'gpt_neox_japanese': gpt_neox_japanese.FAMILY,
     'modernbert-decoder': modernbert_decoder.FAMILY,
-    # Decoders, Llama's kin.
+    # Decoders related to Llama.
     'llama': llama.FAMILY,
     'mistral': mistral.FAMILY,
     'qwen2': qwen2.FAMILY,
@@ -346,7 +346,7 @@ def published(
   ending = (c.get('architectures') or [family.head])[0]
   if ending.lower().startswith(
     family.stem.lower()
-  ):  # MPT's own code has capitals that transformers has not
+  ):  # MPT's published code writes capitals that transformers does not
     ending = ending[len(family.stem) :]
   if ending not in family.endings:
     known = [family.stem + other for other in family.endings]
@@ -360,7 +360,8 @@ def published(
     return Published(family, ending, _valid(spec, where), tuple(unread))
   if absent := sorted(set(ignore) - {*values, *unread, *c.read_names()}):
     raise errors.UserError(
-      f'{where}: {errors.unknown("field", absent[0], values)} Expected a field of the config to ignore.'
+      f'{where}: {errors.unknown("field", absent[0], values)} '
+      'Expected a field of the config to ignore.'
     )
   if read := sorted(set(ignore) & c.read_names()):
     raise errors.UserError(

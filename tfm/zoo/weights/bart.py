@@ -28,7 +28,7 @@ NAMES: Names = {
   'classifier/hidden': 'classification_head.dense',
   'classifier/out': 'classification_head.out_proj',
 }
-#: Their names for the second uses of the token table.
+#: Names of further uses of the token table.
 TIED = ('lm_head.weight', 'model.encoder.embed_tokens.weight', 'model.decoder.embed_tokens.weight')
 
 

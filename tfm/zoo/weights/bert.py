@@ -44,7 +44,7 @@ def _tokens(c: Fields, spec: Model) -> Model:
 
 
 _NEXT: Names = {'classifier/out': 'cls.seq_relationship'}
-#: The classes that many encoders have.
+#: Classes that many encoders have.
 CLASSES = {
   'ForSequenceClassification': Top(lambda c, m: with_classifier(m, _pooled(c, m, n_labels(c)))),
   'ForMultipleChoice': Top(lambda c, m: with_classifier(m, _pooled(c, m, 1))),
@@ -59,7 +59,7 @@ TOPS = {
   'ForNextSentencePrediction': Top(lambda c, m: with_classifier(m, _next(c, m)), _NEXT),
   'ForPreTraining': Top(lambda c, m: m.with_heads(classify=_next(c, m)), _NEXT),
 }
-#: The layers and the head of the masked language model with a causal mask.
+#: The decoder class: the masked-LM head on layers with causal masks.
 AS_DECODER = Top(lambda c, m: m)
 IGNORED = (
   r'position_ids$', r'^cls\.predictions\.decoder\.bias$', r'pooler\.dense\.',

@@ -32,6 +32,7 @@ TOPS = {name: top for name, top in deberta_v2.TOPS.items() if name != 'ForMultip
 FAMILY = Family(
   'Deberta', deberta.read, deberta.write, NAMES, 'deberta.', 'ForMaskedLM', TOPS,
   ('cls.predictions.decoder.weight',),
-  (r'position_ids$', r'^cls\.predictions\.decoder\.bias$', r'^mask_predictions\.', r'position_embeddings\.'),
+  (r'position_ids$', r'^cls\.predictions\.decoder\.bias$', r'^mask_predictions\.',
+   r'position_embeddings\.'),
   aliases=deberta_v2.LEGACY,
 )  # fmt: skip

@@ -37,8 +37,7 @@ TOPS = {
   'ForMultipleChoice': Top(lambda c, m: _sequence(c, m, 1)),
   **{name: bert.CLASSES[name] for name in ('ForTokenClassification', 'ForQuestionAnswering')},
 }
-#: The head with `legacy` false, and with it: the same numbers under two names. What is written is
-#: legacy.
+#: Names of the head with `legacy` false -> names with `legacy` true, which are written.
 LEGACY = {
   'lm_predictions.lm_head.dense': 'cls.predictions.transform.dense',
   'lm_predictions.lm_head.LayerNorm': 'cls.predictions.transform.LayerNorm',

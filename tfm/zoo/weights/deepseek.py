@@ -11,7 +11,7 @@ from tfm.zoo.weights.tops import DECODER
 
 _LAYER = 'model.layers.*'
 
-#: Experts beside shared ones, chosen with a bias.
+#: Experts with shared ones and a router bias.
 EXPERTS: Names = {
   **llama.EXPERTS,
   '*/ffn/router/bias': Whole(f'{_LAYER}.mlp.gate.e_score_correction_bias'),
@@ -20,7 +20,7 @@ EXPERTS: Names = {
   '*/ffn/shared/down': f'{_LAYER}.mlp.shared_experts.down_proj',
 }
 
-#: Queries come from `q_proj`, or from a latent.
+#: Queries are projected directly (`q_proj`), or from a latent.
 DIRECT_QUERY: Names = {
   **llama.NAMES,
   **EXPERTS,
@@ -36,7 +36,7 @@ LATENT_QUERY: Names = {
 }
 
 
-#: What enters the layer of a later token, and the norm before the head, which is the model's.
+#: Inputs of a multi-token prediction layer, and the norm before the shared head.
 MTP_NAMES: Names = {
   'mtp/join/embed_norm': f'{_LAYER}.enorm',
   'mtp/join/hidden_norm': f'{_LAYER}.hnorm',
@@ -78,6 +78,7 @@ def ignored_tensors(m: Any) -> tuple[str, ...]:
 V2 = Family('DeepseekV2', deepseek.read_v2, deepseek.write_v2, names, tops=DECODER)
 
 V3 = Family(
-  'DeepseekV3', deepseek.read_v3, deepseek.write_v3, names_with_mtp, tops=DECODER, ignored=ignored_tensors,
+  'DeepseekV3', deepseek.read_v3, deepseek.write_v3, names_with_mtp, tops=DECODER,
+  ignored=ignored_tensors,
   twins=mtp_twins,
 )  # fmt: skip

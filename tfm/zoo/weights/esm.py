@@ -18,5 +18,6 @@ TOPS = {
 }
 FAMILY = Family(
   'Esm', esm.read, esm.write, NAMES, 'esm.', 'ForMaskedLM', TOPS, ('lm_head.decoder.weight',),
-  (*roberta.IGNORED, r'contact_head\.', r'rotary_embeddings\.inv_freq$', r'position_embeddings\.weight$'),
+  (*roberta.IGNORED, r'contact_head\.', r'rotary_embeddings\.inv_freq$',
+   r'position_embeddings\.weight$'),
 )  # fmt: skip

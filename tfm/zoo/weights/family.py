@@ -109,7 +109,9 @@ class Family:
     spec = self.read(c)
     if ending == self.head:
       return spec
-    spec = dataclasses.replace(spec, mtp=None)  # which is said by the head
+    spec = dataclasses.replace(
+      spec, mtp=None
+    )  # multi-token prediction needs the language-model head
     return self.tops[ending].put(c, spec) if ending in self.tops else spec.with_heads(lm=None)
 
 
@@ -163,7 +165,8 @@ def tensor_map(family: Family, spec: Model, ending: str) -> list[Tensor]:
       parts[name, rule] = key
   if unnamed:
     raise errors.UserError(
-      f'{family.stem}{ending}: no checkpoint name for {", ".join(unnamed)}. Expected an entry in `names`.'
+      f'{family.stem}{ending}: no checkpoint name for {", ".join(unnamed)}. '
+      'Expected an entry in `names`.'
     )
   tensors = []
   for (name, rule), slots in found.items():

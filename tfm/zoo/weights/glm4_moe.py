@@ -9,5 +9,6 @@ _LAYERS: Names = {**llama.NAMES, **deepseek.EXPERTS}
 NAMES: Names = {**_LAYERS, **layers_under(_LAYERS, 'mtp/'), **deepseek.MTP_NAMES}
 
 FAMILY = Family(
-  'Glm4Moe', glm4_moe.read, glm4_moe.write, NAMES, ignored=deepseek.ignored_tensors, twins=deepseek.mtp_twins,
+  'Glm4Moe', glm4_moe.read, glm4_moe.write, NAMES, ignored=deepseek.ignored_tensors,
+  twins=deepseek.mtp_twins,
 )  # fmt: skip

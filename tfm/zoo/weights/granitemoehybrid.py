@@ -10,7 +10,7 @@ _LAYER = 'model.layers.*'
 NAMES: Names = {
   **granitemoe.NAMES,
   **mixer_names('mamba2', f'{_LAYER}.mamba'),
-  # Without experts the shared feed-forward stands alone.
+  # Without experts, the shared feed-forward is the only one.
   ('*/ffn/gate', '*/ffn/up'): Fused(f'{_LAYER}.shared_mlp.input_linear'),
   '*/ffn/down': f'{_LAYER}.shared_mlp.output_linear',
 }

@@ -13,6 +13,7 @@ NAMES: Names = {
 }
 FAMILY = Family(
   'Luke', luke.read, zoo_roberta.write, NAMES, 'luke.', 'ForMaskedLM', bert.CLASSES, (),
-  (r'position_ids$', r'^lm_head\.bias$', r'pooler\.dense\.', r'entity_embeddings\.', r'\.(w2e|e2w|e2e)_query\.',
+  (r'position_ids$', r'^lm_head\.bias$', r'pooler\.dense\.', r'entity_embeddings\.',
+   r'\.(w2e|e2w|e2e)_query\.',
    r'^entity_predictions\.'),
 )  # fmt: skip

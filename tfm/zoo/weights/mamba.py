@@ -58,7 +58,7 @@ NAMES: Names = {
 
 _COMMON: dict[str, Any] = {'prefix': 'backbone.'}
 
-#: The original checkpoints call the table `embedding`.
+#: The original checkpoints name the table `embedding`.
 _ALIASES = {'backbone.embedding': 'backbone.embeddings'}
 
 FAMILY = Family('Mamba', mamba.read, mamba.write, NAMES, aliases=_ALIASES, **_COMMON)

@@ -10,7 +10,7 @@ from tfm.zoo.weights.family import Family, Names
 from tfm.zoo.weights.rules import Whole
 
 POSITIONS = ('model.encoder.embed_positions.weight', 'model.decoder.embed_positions.weight')
-#: A token table for each stack.
+#: One token table per stack.
 TABLES: Names = {
   'embed/table': Whole('model.decoder.embed_tokens.weight'),
   'encoder/embed/table': Whole('model.encoder.embed_tokens.weight'),

@@ -1,4 +1,4 @@
-"""Checkpoints of ModernBERT: fused q, k and v, fused gate and up, and one transform for all heads."""
+"""Checkpoints of ModernBERT: fused q, k and v, fused gate and up, one transform for all heads."""
 
 from typing import Any, Literal
 

@@ -13,7 +13,7 @@ from tfm.zoo.weights.tops import DECODER
 _LAYER = 'model.layers.*'
 _DELTA = f'{_LAYER}.linear_attn'
 
-#: Attention with a gate, and what all checkpoints of Gated DeltaNet call alike.
+#: Gated attention, and the names that all checkpoints of Gated DeltaNet share.
 MIXERS: Names = {
   ('*/mixer/q', '*/mixer/gate'): ByHead(f'{_LAYER}.self_attn.q_proj'),
   '*/gated_delta/conv': Depthwise(f'{_DELTA}.conv1d'),

@@ -8,7 +8,7 @@ from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole, renamed
 from tfm.zoo.weights.tops import classifier_dropout, n_labels, with_classifier
 
-#: The head that is called `lm_head`, with a bias of its own.
+#: The masked-LM head under the name `lm_head`, with its bias.
 HEAD: Names = {
   'head/transform': 'lm_head.dense',
   'head/norm': 'lm_head.layer_norm',
@@ -16,7 +16,7 @@ HEAD: Names = {
 }
 NAMES: Names = {**renamed(bert.NAMES, 'bert.', 'roberta.'), **HEAD}
 
-#: A classifier that has the pooler's numbers under names of its own.
+#: A sequence classifier with its own transform in place of the pooler.
 SEQUENCE = Top(
   lambda c, m: with_classifier(
     m, Classify(n_labels(c), hidden=Tanh(), dropout=classifier_dropout(c, m))
@@ -49,6 +49,6 @@ def family(
 
 FAMILY, CAMEMBERT, XLM = family('Roberta'), family('Camembert'), family('XLMRoberta')
 DATA2VEC = family('Data2VecText', 'data2vec_text.')
-#: I-BERT's buffers of integers and their ranges, which nothing reads while `quant_mode` is false.
+#: I-BERT's integer buffers and ranges, unused if `quant_mode` is false.
 _INTEGERS = r'(weight_integer|bias_integer|scaling_factor|x_min|x_max|LayerNorm\.shift)$'
 IBERT = family('IBert', 'ibert.', roberta.read_ibert, (_INTEGERS,))

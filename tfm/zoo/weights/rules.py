@@ -12,10 +12,10 @@ import numpy as np
 
 Shape = tuple[int, ...]
 
-#: Modules of ours (several: together they are one of theirs) -> a module of theirs.
+#: Module of tfm, or several that one tensor fuses -> module of the checkpoint.
 Names = Mapping['str | tuple[str, ...]', 'str | Linear']
 
-#: What theirs call the parameters of a module, by what ours do.
+#: Parameter of a tfm module -> its name in checkpoints.
 LEAVES = {
   'kernel': 'weight',
   'scale': 'weight',

@@ -12,7 +12,7 @@ from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole
 from tfm.zoo.weights.tops import encoder_alone, n_labels, with_classifier
 
-#: Ours, theirs, and which sublayer of theirs the feed-forward is.
+#: (tfm's prefix, the checkpoint's prefix, index of the feed-forward sublayer).
 STACKS = (('encoder/', 'encoder', 1), ('', 'decoder', 2))
 _DENSE = {'up': 'wi', 'down': 'wo'}
 
@@ -101,10 +101,10 @@ TIED = (
     for stack in ('encoder', 'decoder')
   ),
 )
-#: Written by old versions, of use to none.
+#: Unused tensors that old versions wrote.
 IGNORED = (r'decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$',)
 
-#: What the class with the head was called when T5 came out.
+#: Former name of the class with the head.
 _FORMER = {'WithLMHeadModel': Top(lambda c, m: m)}
 FAMILY = Family(
   'T5', t5.read, t5.write, names, '', 'ForConditionalGeneration', TOPS | _FORMER, TIED, IGNORED

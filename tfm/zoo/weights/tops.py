@@ -45,14 +45,13 @@ def _spans(c: Fields, spec: Model) -> Model:
   return with_classifier(spec, Classify(2, 'each'))
 
 
-#: The classifiers of decoders, of the last token (no bias) and of each; both stand under the name
-#: `score`.
+#: Classifiers of decoders: of the last token (without bias) and of each token, both named `score`.
 DECODER = {
   'ForSequenceClassification': Top(_on_last, {'classifier/out': 'score'}),
   'ForTokenClassification': Top(_on_each, {'classifier/out': 'score'}),
 }
 
-#: Those of GPT's kin, where that of each token has a name of its own, and spans are found too.
+#: Classifiers of GPT's relatives, with another name for tokens, and question answering.
 GPT = {
   'ForSequenceClassification': DECODER['ForSequenceClassification'],
   'ForTokenClassification': Top(_on_each, {'classifier/out': 'classifier'}),

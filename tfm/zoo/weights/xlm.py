@@ -40,7 +40,9 @@ TOPS = {
   'ForTokenClassification': Top(
     lambda c, m: with_classifier(m, Classify(n_labels(c), 'each', dropout=c.get('dropout', 0.1)))
   ),
-  'ForQuestionAnsweringSimple': Top(lambda c, m: with_classifier(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}),
+  'ForQuestionAnsweringSimple': Top(
+    lambda c, m: with_classifier(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
+  ),
 }  # fmt: skip
 
 
