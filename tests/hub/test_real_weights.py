@@ -104,7 +104,7 @@ def test_what_is_no_checkpoint_of_fairseqs_is_refused(sapiens, convert, tmp_path
 
   torch.save({'model': {}, 'cfg': {}}, tmp_path / 'new.pt')
   with pytest.raises(
-    errors.UserError, match=r'has no args and model\. Expected a checkpoint of fairseq'
+    errors.UserError, match=r'args or model is missing\. Expected a checkpoint of fairseq'
   ):
     convert.read(tmp_path / 'new.pt')
   (tmp_path / 'dict.txt').write_text('A 1\nB 1\n')
