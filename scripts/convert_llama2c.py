@@ -25,7 +25,7 @@ from tfm.hub.tensors import Tensors
 from tfm.zoo import weights
 
 _HEADER = 7
-#: Names of the first tokens, in place of those of the file.
+#: Names of the first tokens, in place of the file's.
 _SPECIALS = ('<unk>', '<s>', '</s>')
 
 

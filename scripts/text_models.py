@@ -72,7 +72,7 @@ REASONS = {
     """,
 }
 
-#: Why one class of a type is unsupported: sentence -> (mapping, types).
+#: Why a class of a type is unsupported: sentence -> (mapping, types).
 CLASS_REASONS = {
   'The decoder of an encoder-decoder without its encoder.': (
     'causal',
