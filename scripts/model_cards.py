@@ -32,7 +32,7 @@ HEAD = f"""# Models
 Written by `python scripts/model_cards.py`. Numbers of parameters are exact; the next column is the
 size that the authors state. Active parameters are those used per token. FLOPs are per token of a
 forward pass over {LENGTH:,} tokens. Cache bytes are per token of a long sequence in bfloat16. The
-class is the one of `transformers` that opens the files of `tfm.export_hf`.
+`transformers` class in the table opens the files of `tfm.export_hf`.
 """
 
 

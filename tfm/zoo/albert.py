@@ -1,4 +1,4 @@
-"""ALBERT (Lan et al., 2019): BERT whose layers share parameters, with narrow token embeddings."""
+"""ALBERT (Lan et al., 2019): BERT with shared layers and narrow token embeddings."""
 
 import dataclasses
 from typing import Any
@@ -31,7 +31,7 @@ def albert(depth: int, d: int, heads: int) -> Model:
 
 
 def shared(spec: Any, repeats: list[int], inner: int, width: int, act: Act) -> Model:
-  """Return a BERT whose layers share parameters within groups.
+  """Return a BERT with layers that share parameters within groups.
 
   Args:
     spec: a BERT with one segment.

@@ -32,7 +32,7 @@ def blenderbot_small(layers: int, d: int, heads: int, vocab: int) -> Model:
 
 
 def with_early_norm(spec: Any) -> Model:
-  """Return an encoder-decoder whose decoder normalises token embeddings before adding positions."""
+  """Return an encoder-decoder that normalises decoder embeddings before adding positions."""
   return dataclasses.replace(spec, embed=dataclasses.replace(spec.embed, early_norm=True))
 
 

@@ -1,4 +1,4 @@
-"""CTRL (Keskar et al., 2019): a decoder whose first token is a control code."""
+"""CTRL (Keskar et al., 2019): a decoder that starts with a control code."""
 
 from typing import Any
 

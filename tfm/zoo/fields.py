@@ -213,7 +213,7 @@ class Fields(Mapping[str, Any]):
     return dict(sorted({**left, **within}.items()))
 
   def read_names(self) -> set[str]:
-    """Return the names of all fields read so far, nested ones as in `unread`."""
+    """Return the names of all read fields, nested fields as in `unread`."""
     within = {f'{part}.{n}' for part, c in self._parts.items() for n in c.read_names()}
     return {*self._read, *within}
 

@@ -42,7 +42,7 @@ def gemma(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
 
 
 def scaled(eps: float) -> RMSNorm:
-  """Return Gemma's RMSNorm, whose parameter is the scale minus one."""
+  """Return Gemma's RMSNorm, which stores its scale minus one."""
   return RMSNorm(eps, one_plus=True, scale_first=True)
 
 

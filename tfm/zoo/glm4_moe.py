@@ -87,7 +87,7 @@ def mixture(c: Fields, experts: int, k: int, width: int, shared: int, renormaliz
   Returns:
     The mixture of experts.
   """
-  # Both names stand for the same routing.
+  # Both names mean the same routing.
   c.choice('scoring_func', {'sigmoid': True, 'noaux_tc': True}, 'sigmoid')
   c.only(topk_method='noaux_tc', moe_layer_freq=1, pretraining_tp=1)
   c.skip('aux_loss_alpha', 'ep_size', 'seq_aux')  # training only

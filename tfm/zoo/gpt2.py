@@ -18,7 +18,7 @@ PAPER = 'Language Models are Unsupervised Multitask Learners, OpenAI 2019'
 PAPER_SW3 = 'GPT-SW3: An Autoregressive Language Model for the Nordic Languages, arXiv:2305.12987'
 
 
-#: Fields of a sequence summary head, whose class tfm lacks.
+#: Fields of a sequence summary head, a class that tfm lacks.
 SUMMARY = (
   'summary_activation', 'summary_first_dropout', 'summary_proj_to_labels', 'summary_type',
   'summary_use_proj',

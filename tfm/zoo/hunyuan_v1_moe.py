@@ -24,7 +24,7 @@ CARD = 'Hunyuan-A13B Technical Report, Tencent 2025'
 def hunyuan_moe(
   depth: int, d: int, heads: int, kv_heads: int, d_ff: int, experts: int, k: int
 ) -> Model:
-  """Return a tied pre-norm decoder with RoPE and SwiGLU experts whose weights sum to 1.
+  """Return a tied pre-norm decoder with RoPE and SwiGLU experts with renormalized weights.
 
   Args:
     depth: number of layers.

@@ -30,7 +30,7 @@ def luke(layers: int, d: int, heads: int, vocab: int) -> Model:
 
 
 def untied_head(spec: Any) -> Model:
-  """Return a RoBERTa whose head does not share the token table."""
+  """Return a RoBERTa with an untied head."""
   return spec.with_heads(lm=dataclasses.replace(spec.lm, tied=False))
 
 
@@ -41,7 +41,7 @@ def read(c: Fields) -> Model:
     There is no input `entity_ids`. Without entities, the outputs equal those of transformers.
   """
   c.skip('entity_vocab_size', 'entity_emb_size', 'use_entity_aware_attention', 'bert_model_name')
-  c.skip('tie_word_embeddings')  # which ties the table of entities only
+  c.skip('tie_word_embeddings')  # which ties the entity table only
   return untied_head(roberta.read(c.changed(tie_word_embeddings=True)))
 
 

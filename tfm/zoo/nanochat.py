@@ -1,4 +1,4 @@
-"""nanochat (Karpathy, 2025): small chat models whose norms have no parameters."""
+"""nanochat (Karpathy, 2025): small chat models with parameter-free norms."""
 
 from typing import Any
 

@@ -21,7 +21,7 @@ PAPER = 'OLMoE: Open Mixture-of-Experts Language Models, arXiv:2409.02060'
 
 
 def olmoe(depth: int, d: int, heads: int, d_ff: int, experts: int, k: int) -> Model:
-  """Return a pre-norm decoder with RoPE and SwiGLU experts whose weights do not sum to 1.
+  """Return a pre-norm decoder with RoPE and SwiGLU experts, weighted without renormalization.
 
   Args:
     depth: number of layers.

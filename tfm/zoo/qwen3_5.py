@@ -26,7 +26,7 @@ POST = 'Qwen3.5, model card, Qwen Team 2026'
 def qwen3_5(
   depth: int, d: int, heads: int, kv_heads: int, ffn: FFN, recurrent: GatedDelta
 ) -> Model:
-  """Return a pre-norm hybrid: three Gated DeltaNet layers to one of gated attention.
+  """Return a pre-norm hybrid: three Gated DeltaNet layers per gated attention layer.
 
   Args:
     depth: number of layers.

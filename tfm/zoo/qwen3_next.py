@@ -1,4 +1,4 @@
-"""Qwen3-Next (2025): three Gated DeltaNet layers to one of gated attention, and 512 experts."""
+"""Qwen3-Next (2025): three Gated DeltaNet layers per attention layer, and 512 experts."""
 
 import dataclasses
 from typing import Any
@@ -26,7 +26,7 @@ LINEAR = 'linear_attention'
 
 
 def scaled(eps: float) -> RMSNorm:
-  """Return the RMSNorm of the model, whose parameter is the scale minus one."""
+  """Return the model's RMSNorm, which stores its scale minus one."""
   return RMSNorm(eps, one_plus=True, scale_first=True)
 
 

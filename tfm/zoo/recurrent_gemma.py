@@ -1,4 +1,4 @@
-"""RecurrentGemma (Google, 2024): two RG-LRU layers to one of local attention."""
+"""RecurrentGemma (Google, 2024): two RG-LRU layers per local attention layer."""
 
 from typing import Any
 
@@ -50,7 +50,7 @@ def recurrent_gemma(depth: int, d: int, heads: int, d_ff: int) -> Model:
 
 
 def scaled(eps: float) -> RMSNorm:
-  """Return the RMSNorm of the model, whose parameter is the scale minus one."""
+  """Return the model's RMSNorm, which stores its scale minus one."""
   return RMSNorm(eps, one_plus=True, scale_first=True)
 
 

@@ -1,4 +1,4 @@
-"""RoBERTa and relatives (2019-2022): BERT whose positions start after the padding id.
+"""RoBERTa and relatives (2019-2022): BERT with positions after the padding id.
 
 The relatives are CamemBERT, XLM-R, I-BERT and data2vec.
 """
@@ -39,7 +39,7 @@ def roberta(depth: int, d: int, heads: int, vocab: int = 50_265) -> Model:
 
 
 def with_position_offset(spec: Any, length: int, pad: int) -> Model:
-  """Return a BERT whose positions start after the padding id, with erf GELU in its head.
+  """Return a BERT with positions after the padding id, with erf GELU in its head.
 
   Args:
     spec: spec of the model.

@@ -199,7 +199,7 @@ def read_rope(
     c: fields of the config.
     base: base if the config has none.
     layout: which dimensions of a head form a rotated pair: 'halves' or 'interleaved'.
-    kind: layer type, for a family whose `rope_parameters` has an entry for each layer type.
+    kind: layer type, for a family with an entry of `rope_parameters` per layer type.
     fraction: rotated fraction of a head if the config has none.
     older: earlier names of scalings in this family, and their present names.
     partial: whether the family supports `partial_rotary_factor`.

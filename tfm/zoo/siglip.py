@@ -26,7 +26,7 @@ _ACT, _EPS = 'gelu_pytorch_tanh', 1e-6
 def siglip(
   size: tuple[int, int, int], patch: int, side: int, d_ff: int = 0, length: int = 64
 ) -> Model:
-  """Return a SigLIP whose towers have equal sizes.
+  """Return a SigLIP with towers of equal sizes.
 
   The text tower attends in both directions and is pooled at its last position, padding included.
   Pad texts to `length` and pass no attention mask. An attention probe pools the image tower.

@@ -45,7 +45,7 @@ def _value(name: str, value: Any, fields: dict[str, Any]) -> Any:
   if name == 'heads' and isinstance(value, int):
     return 1 << (min(value, _HEADS).bit_length() - 1)  # a power of 2 divides the width
   if name == 'kv_heads' and value is not None:
-    # Keep the structure: one key/value head, as many as heads, or fewer.
+    # Keep the structure: one key/value head, the number of heads, or fewer.
     return {fields['heads']: min(value, _HEADS), 1: 1}.get(value, 2)
   if name == 'head_dim' and value is not None:
     return min(value, _HEAD_DIM)

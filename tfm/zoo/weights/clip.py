@@ -1,4 +1,4 @@
-"""Checkpoints of CLIP: both towers, or one of them with or without its projection."""
+"""Checkpoints of CLIP: both towers, or a single tower."""
 
 from tfm.model.spec import Model
 from tfm.parts.head.classify import Classify

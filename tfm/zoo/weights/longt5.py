@@ -10,7 +10,7 @@ from tfm.zoo.weights.t5 import names as t5_names
 
 
 def names(m: Any) -> Names:
-  """Return T5's names and those of the global blocks."""
+  """Return T5's names and the names of the global blocks."""
   stack, at = ('encoder/', m.encoder) if m.encoder is not None else ('', m)
   if not hasattr(at.segments[0].pattern[0].mixer, 'pool'):
     return t5_names(m, 'LocalSelfAttention')

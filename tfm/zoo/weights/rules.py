@@ -93,7 +93,7 @@ class Linear:
 
 @dataclasses.dataclass(frozen=True)
 class SwappedHalves(Linear):
-  """A projection to heads whose halves are swapped.
+  """A projection to heads with swapped halves.
 
   The swap reverses the direction of a rotary embedding with layout 'halves'.
   """
@@ -270,7 +270,7 @@ class ByHead(Fused):
 
 @dataclasses.dataclass(frozen=True)
 class ByGroup(Fused):
-  """Fused projections whose outputs are interleaved in groups (Qwen3-Next).
+  """Fused projections with outputs interleaved in groups (Qwen3-Next).
 
   Unlike in `ByHead`, the projections may have different numbers of heads.
 

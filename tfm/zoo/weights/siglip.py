@@ -1,4 +1,4 @@
-"""Checkpoints of SigLIP: both towers, or one of them."""
+"""Checkpoints of SigLIP: both towers, or a single tower."""
 
 from tfm.zoo import siglip
 from tfm.zoo.weights.clip import IGNORED, IMAGE, TEXT, in_tower
