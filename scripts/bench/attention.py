@@ -14,6 +14,7 @@ relative to the same kernel with a causal mask, if that is measured. Needs the e
 
 import argparse
 from collections.abc import Callable
+import itertools
 import statistics
 from typing import Any
 
@@ -118,13 +119,10 @@ def main() -> None:
   args = parser.parse_args()
   names, masks, rows = args.rivals.split(','), args.masks.split(','), []
   for T in map(int, args.lengths.split(',')):
-    rivals = {
-      (name, mask): harness.OwnProcess(torch_call, mask, T)
-      if name == 'torch'
-      else harness.OwnProcess(tfm_call, name, mask, T)
-      for mask in masks
-      for name in names
-    }
+    rivals = {}
+    for mask, name in itertools.product(masks, names):
+      call = (torch_call, mask, T) if name == 'torch' else (tfm_call, name, mask, T)
+      rivals[name, mask] = harness.OwnProcess(*call)
     seconds = harness.alternate(rivals, args.rounds)
     for rival in rivals.values():
       rival.close()

@@ -192,23 +192,24 @@ def main() -> None:
   for context, batch in itertools.product(
     map(int, args.contexts.split(',')), map(int, args.batches.split(','))
   ):
-    rivals = {
-      n: harness.OwnProcess(torch_call if n in TORCH_NAMES else tfm_call, n, batch, context)
-      for n in names
-    }
+    rivals = {}
+    for name in names:
+      call = torch_call if name in TORCH_NAMES else tfm_call
+      rivals[name] = harness.OwnProcess(call, name, batch, context)
     seconds = harness.alternate(rivals, args.rounds, warm=2)
     for rival in rivals.values():
       rival.close()
     base = seconds.get('torch')
     for name, times in seconds.items():
       median = statistics.median(times)
+      speedup = harness.ratio(base, times) if base else float('nan')
       rows.append({
         'decode': name if name in TORCH_NAMES else f'tfm {name}',
         'batch': batch, 'context': context,
         'tokens/s': batch * NEW / median, 'best': batch * NEW / min(times),
         'ms per token': 1e3 * median / NEW,
         'floor per pass, ms': 1e3 * size(name, context) / bandwidth,
-        'times torch': harness.ratio(base, times) if base else float('nan'),
+        'times torch': speedup,
       })  # fmt: skip
   title = f'greedy decoding, GPT-2 small, {NEW} new tokens, prefill included, float32 or int8'
   harness.report(title, rows, args.out, {'read bandwidth, GB/s': bandwidth / 1e9})

@@ -120,6 +120,10 @@ def matmul_gflops(m: int = 1024, k: int = 768, n: int = 3072, rounds: int = 7) -
   return 8 * 2 * m * k * n / best / 1e9
 
 
+def _shown(value: Any) -> str:
+  return f'{value:.4g}' if isinstance(value, float) else str(value)
+
+
 def report(
   title: str, rows: list[dict[str, Any]], out: str | None, notes: dict[str, Any] | None = None
 ) -> None:
@@ -137,7 +141,7 @@ def report(
   for column in rows[0]:
     table.add_column(column, justify='left' if isinstance(rows[0][column], str) else 'right')
   for row in rows:
-    table.add_row(*(f'{v:.4g}' if isinstance(v, float) else str(v) for v in row.values()))
+    table.add_row(*map(_shown, row.values()))
   console = Console(width=120)
   console.print(table)
   for name, value in (notes or {}).items():

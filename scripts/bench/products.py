@@ -114,15 +114,10 @@ def main() -> None:
       rival.close()
     n = count(inputs, outputs)
     each = {f'{name}, us': 1e6 * statistics.median(times) / n for name, times in seconds.items()}
-    rates = {
-      f'{name}, GB/s': (1 if name == 'int8' else 4)
-      * inputs
-      * outputs
-      * n
-      / statistics.median(times)
-      / 1e9
-      for name, times in seconds.items()
-    }
+    rates = {}
+    for name, times in seconds.items():
+      read = n * inputs * outputs * (1 if name == 'int8' else 4)
+      rates[f'{name}, GB/s'] = read / statistics.median(times) / 1e9
     found.append({'inputs x outputs': shape, 'rows': rows, **each, **rates})
   harness.report('products of few rows', found, args.out)
 

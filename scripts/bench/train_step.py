@@ -159,12 +159,10 @@ def main() -> None:
   make, batch, length = SIZES[args.model]
   spec = make()
   given = batch_of(spec, batch, length)
-  rivals = {
-    n: harness.OwnProcess(torch_call, spec, given)
-    if n == 'torch'
-    else harness.OwnProcess(tfm_call, spec, given, n)
-    for n in args.rivals.split(',')
-  }
+  rivals = {}
+  for name in args.rivals.split(','):
+    call = (torch_call, spec, given) if name == 'torch' else (tfm_call, spec, given, name)
+    rivals[name] = harness.OwnProcess(*call)
   peak = harness.matmul_gflops()
   seconds = harness.alternate(rivals, args.rounds, warm=2)
   flops = 3 * flops_per_token(spec, length) * batch * length
@@ -172,11 +170,12 @@ def main() -> None:
   rows = []
   for name, times in seconds.items():
     median = statistics.median(times)
+    speedup = harness.ratio(base, times) if base else float('nan')
     rows.append({
       'step': name if name == 'torch' else f'tfm {name}', 'seconds': median, 'best': min(times),
       'tokens/s': batch * length / median, 'GFLOP/s': flops / median / 1e9,
       'of matmul peak': flops / median / 1e9 / peak,
-      'times torch': harness.ratio(base, times) if base else float('nan'),
+      'times torch': speedup,
     })  # fmt: skip
   size = f'{count_params(spec):,} parameters, batch {batch} x {length}'
   title = f'training step, {args.model}: {size}, float32, AdamW'

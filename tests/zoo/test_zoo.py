@@ -46,9 +46,9 @@ def _shape(node):
   if isinstance(node, tuple):
     return tuple(_shape(n) for n in node)
   fields = getattr(node, '__dataclass_fields__', None)
-  return (
-    node is None if fields is None else (type(node), *(_shape(getattr(node, f)) for f in fields))
-  )
+  if fields is None:
+    return node is None
+  return type(node), *(_shape(getattr(node, f)) for f in fields)
 
 
 @pytest.mark.parametrize('name', sizes())

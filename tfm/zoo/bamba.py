@@ -15,7 +15,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import as_attention, layers_of, segments
+from tfm.zoo.layers import as_attention, choose, layers_of, segments
 from tfm.zoo.mamba import expand, limits, limits_of
 
 POST = 'Bamba: Inference-Efficient Hybrid Mamba2 Model, IBM, Princeton, CMU and UIUC 2024'
@@ -41,7 +41,8 @@ def bamba(
   """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, 8, d // heads, RoPE(1e4, fraction=0.5))
-  layers = [Block(attention if i in at else recurrent, Glu(d_ff), norm) for i in range(depth)]
+  mixers = choose((i in at for i in range(depth)), attention, recurrent)
+  layers = [Block(mixer, Glu(d_ff), norm) for mixer in mixers]
   head = Lm(tied=False)
   return Model(
     Tokens(128_256),
@@ -60,10 +61,8 @@ def read(c: Fields) -> Model:
   # transformers always rotates half of each head.
   attention = llama.attention(c, 8, relative=c.rope(fraction=0.5))
   recurrent = mamba2(c)
-  layers = [
-    Block(attention if i in at else recurrent, llama.glu(c), norm)
-    for i in range(c['num_hidden_layers'])
-  ]
+  mixers = choose((i in at for i in range(c['num_hidden_layers'])), attention, recurrent)
+  layers = [Block(mixer, llama.glu(c), norm) for mixer in mixers]
   return llama.decoder(c, layers, norm)
 
 

@@ -161,8 +161,7 @@ def image_tower(
     act: default name of the activation.
     eps: default epsilon of the norms.
     plain: whether patches have a bias and the tower a final norm (SigLIP), instead of a class token
-      and
-    a norm before the first layer (CLIP).
+      and a norm before the first layer (CLIP).
 
   Returns:
     The spec of the tower.

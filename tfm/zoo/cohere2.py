@@ -16,7 +16,14 @@ from tfm.parts.residual_layout.parallel import Parallel
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, causal_mask, masks, segments, types_of, window_of
+from tfm.zoo.layers import (
+  causal_mask,
+  every_nth_global,
+  masks,
+  segments,
+  types_of,
+  window_of,
+)
 from tfm.zoo.phi import sizes
 
 PAPER = 'Command R7B, model card, Cohere 2024'
@@ -72,16 +79,12 @@ def read(c: Fields) -> Model:
   rope = c.rope(layout='interleaved', partial=False)
   ffn = llama.glu(c)
   every = c.get('sliding_window_pattern', c.get('_sliding_window_pattern', 4))
-  types = [LOCAL if (i + 1) % every else GLOBAL for i in range(c['num_hidden_layers'])]
-  layers = [
-    Block(
-      llama.attention(c, relative=Relative() if mask == causal_mask(None) else rope, mask=mask),
-      ffn,
-      norm,
-      Parallel(),
-    )
-    for mask in masks(c, types, c.given('sliding_window', 4096))
-  ]
+  types = every_nth_global(c['num_hidden_layers'], every)
+  layers = []
+  for mask in masks(c, types, c.given('sliding_window', 4096)):
+    relative = Relative() if mask == causal_mask(None) else rope
+    attention = llama.attention(c, relative=relative, mask=mask)
+    layers.append(Block(attention, ffn, norm, Parallel()))
   return llama.decoder(c, layers, norm, True, scale=c.get('logit_scale', 0.0625))
 
 

@@ -15,7 +15,7 @@ from tfm.parts.relative.scaling.llama3 import Llama3
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, causal_mask, masks, segments, types_of, window_of
+from tfm.zoo.layers import GLOBAL, LOCAL, causal_mask, choose, masks, segments, types_of, window_of
 
 PAPER = (
   'CWM: An Open-Weights LLM for Research on Code Generation with World Models, arXiv:2510.02387'
@@ -38,7 +38,8 @@ def cwm(depth: int, d: int, heads: int, d_ff: int) -> Model:
   norm = RMSNorm(1e-5)
   full = Block(Attention(heads, 8, 128, _ROPE), Glu(d_ff), norm)
   local = dataclasses.replace(full, mixer=Attention(heads, 8, 128, _ROPE, causal_mask(8192)))
-  layers, head = [local if i % 4 else full for i in range(depth)], Lm(tied=False)
+  layers = choose((i % 4 for i in range(depth)), local, full)
+  head = Lm(tied=False)
   return Model(
     Tokens(128_256),
     d,
@@ -54,7 +55,7 @@ def read(c: Fields) -> Model:
   c.only(pretraining_tp=1, attention_bias=False)
   norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-5)), llama.glu(c)
   rope = c.rope(1e6) if 'rope_parameters' in c or 'rope_scaling' in c else _ROPE
-  types = [LOCAL if i % 4 else GLOBAL for i in range(c['num_hidden_layers'])]
+  types = choose((i % 4 for i in range(c['num_hidden_layers'])), LOCAL, GLOBAL)
   layer_masks = masks(c, types, c.get('sliding_window', 8192))
   layers = [
     Block(llama.attention(c, 8, 128, mask=mask, relative=rope), ffn, norm) for mask in layer_masks

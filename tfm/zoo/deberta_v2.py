@@ -76,7 +76,8 @@ def read(c: Fields) -> Model:
   c.skip('pooler_hidden_act', 'pooler_dropout', 'cls_dropout', 'z_steps', 'legacy')
   spec = bert.read(c, eps=1e-7, types=0)
   given = c.get('pos_att_type', [])
-  given = [x.strip() for x in given.lower().split('|')] if isinstance(given, str) else given
+  if isinstance(given, str):
+    given = [x.strip() for x in given.lower().split('|')]
   terms = tuple(t for t in _TERMS if t in given)
   plain: Any = spec.segments[0].pattern[0].mixer
   size = spec.d_model // plain.heads
@@ -125,11 +126,11 @@ def write(m: Any) -> dict[str, Any]:
   if mixer.common is None:
     return fields
   distances = mixer.distances
+  norm = 'none' if distances.norm is None else 'layer_norm'
   return fields | {
     'pos_att_type': list(mixer.terms), 'share_att_key': not mixer.own,
     'position_buckets': distances.span if distances.far else -1,
-    'max_relative_positions': distances.far or distances.span,
-    'norm_rel_ebd': 'none' if distances.norm is None else 'layer_norm',
+    'max_relative_positions': distances.far or distances.span, 'norm_rel_ebd': norm,
   }  # fmt: skip
 
 

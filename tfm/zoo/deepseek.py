@@ -5,6 +5,7 @@ from typing import Any
 
 from tfm.model.spec import Block, Model, Segment, depth
 from tfm.parts.embed.tokens import Tokens
+from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
 from tfm.parts.head.lm import Lm
@@ -21,7 +22,7 @@ from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of, rope_parameters
-from tfm.zoo.layers import layers_of
+from tfm.zoo.layers import choose, layers_of
 
 PAPER_2 = 'DeepSeek-V2, arXiv:2405.04434'
 PAPER_3 = 'DeepSeek-V3 Technical Report, arXiv:2412.19437'
@@ -123,7 +124,9 @@ def _decoder(c: Fields, moe: Moe, dense: int, layout: str) -> Model:
   # Derived from other fields, or used in training only.
   c.skip('head_dim', 'qk_head_dim', 'ep_size', 'seq_aux')
   # The norms inside attention have a fixed epsilon, and direct query projections have no bias.
-  bias = '' if not c.get('attention_bias') else 'co' if rank is None else 'qco'
+  bias = ''
+  if c.get('attention_bias'):
+    bias = 'co' if rank is None else 'qco'
   attention = MLA(
     heads, rank, c.get('kv_lora_rank', 512), c.get('qk_nope_head_dim', 128),
     c.get('qk_rope_head_dim', 64),
@@ -131,7 +134,7 @@ def _decoder(c: Fields, moe: Moe, dense: int, layout: str) -> Model:
     dropout=c.get('attention_dropout', 0.0),
   )  # fmt: skip
   norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
-  ffns = [llama.glu(c) if i < dense else moe for i in range(c['num_hidden_layers'])]
+  ffns: list[FFN] = choose((i < dense for i in range(c['num_hidden_layers'])), llama.glu(c), moe)
   return llama.decoder(c, [Block(attention, ffn, norm) for ffn in ffns], norm)
 
 

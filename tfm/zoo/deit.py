@@ -50,8 +50,9 @@ def read(c: Fields) -> Model:
 def write(m: Any) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   head = m.heads.get('cls')
-  labels = {} if head is None else {'id2label': {str(i): f'LABEL_{i}' for i in range(head.labels)}}
-  return {**vit.write(m), **labels}
+  if head is None:
+    return vit.write(m)
+  return {**vit.write(m), 'id2label': {str(i): f'LABEL_{i}' for i in range(head.labels)}}
 
 
 MODELS = {

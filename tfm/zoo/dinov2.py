@@ -111,9 +111,8 @@ def write(m: Any) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   gated = isinstance(block.ffn, Glu)
-  ratios = (
-    r for r in range(1, 17) if (_gated(r * m.d_model) if gated else r * m.d_model) == block.ffn.d_ff
-  )
+  width = _gated if gated else int
+  ratios = (r for r in range(1, 17) if width(r * m.d_model) == block.ffn.d_ff)
   tokens = (
     {'num_register_tokens': m.embed.registers}
     if m.embed.registers

@@ -4,6 +4,7 @@ from typing import Any
 
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.embed.tokens import Tokens
+from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
 from tfm.parts.head.lm import Lm
@@ -15,7 +16,7 @@ from tfm.parts.router.grouped import Grouped
 from tfm.zoo import glm4_moe, llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, masks, types_of, window_of
+from tfm.zoo.layers import GLOBAL, LOCAL, choose, masks, types_of, window_of
 
 PAPER = 'dots.llm1 Technical Report, arXiv:2506.05767'
 
@@ -62,11 +63,11 @@ def read(c: Fields) -> Model:
   norm, n = RMSNorm(c.get('rms_norm_eps', 1e-6)), c['num_hidden_layers']
   window, full = c.given('sliding_window', 4096), c.get('max_window_layers', 62)
   local = [window is not None and i >= full for i in range(n)]
-  layer_masks = masks(c, [LOCAL if is_local else GLOBAL for is_local in local], window)
+  layer_masks = masks(c, choose(local, LOCAL, GLOBAL), window)
   # transformers requires these two sizes too.
   moe = glm4_moe.mixture(c, c['n_routed_experts'], c['num_experts_per_tok'], 1408, 0, False)
   dense, first = llama.glu(c, bias=False), c.get('first_k_dense_replace', 0)
-  ffns = [dense if i < first else moe for i in range(n)]
+  ffns: list[FFN] = choose((i < first for i in range(n)), dense, moe)
   pairs = zip(layer_masks, ffns, strict=True)
   layers = [
     Block(llama.attention(c, 32, qk_norm=norm, mask=mask), ffn, norm) for mask, ffn in pairs

@@ -4,6 +4,7 @@ from typing import Any
 
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.embed.tokens import Tokens
+from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
 from tfm.parts.init.normal import Normal
@@ -14,7 +15,7 @@ from tfm.parts.router.grouped import Grouped
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import layers_of
+from tfm.zoo.layers import choose, layers_of
 
 PAPER = 'ERNIE 4.5 Technical Report, Baidu 2025'
 
@@ -71,9 +72,11 @@ def read(c: Fields) -> Model:
   shared = Glu(n_shared * width, act, bias) if n_shared else None
   moe = Moe(experts, router, Glu(width, act), shared)
   step, first, last = (c.get(f'moe_layer_{name}', usual) for name, usual in _PLACES.items())
-  sparse = [(i + 1) % step == 0 and first <= i <= (n - 1 if last == -1 else last) for i in range(n)]
+  last = n - 1 if last == -1 else last
+  sparse = [(i + 1) % step == 0 and first <= i <= last for i in range(n)]
   dense = llama.glu(c, bias=bias)
-  layers = [Block(attention, moe if is_sparse else dense, norm) for is_sparse in sparse]
+  ffns: list[FFN] = choose(sparse, moe, dense)
+  layers = [Block(attention, ffn, norm) for ffn in ffns]
   return llama.decoder(c, layers, norm, True, bias=bias)
 
 

@@ -17,7 +17,16 @@ from tfm.parts.residual_layout.after import After
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, causal_mask, masks, segments, types_of, window_of
+from tfm.zoo.layers import (
+  GLOBAL,
+  causal_mask,
+  choose,
+  every_nth_global,
+  masks,
+  segments,
+  types_of,
+  window_of,
+)
 
 PAPER = 'EXAONE 4.0, arXiv:2507.11407'
 
@@ -44,7 +53,7 @@ def exaone4(
   rope = RoPE(1e6, scaling=Llama3(16.0))
   local = Attention(heads, 8, head_dim, rope, causal_mask(window), qk_norm=norm)
   full = Attention(heads, 8, head_dim, qk_norm=norm)
-  mixers = [local if window is None or (i + 1) % 4 else full for i in range(depth)]
+  mixers = choose((window is None or (i + 1) % 4 for i in range(depth)), local, full)
   layers = [Block(mixer, Glu(d_ff), norm, After()) for mixer in mixers]
   m = Model(Tokens(102_400), d, segments(layers), norm=norm, init=Normal(depth_scaled=False))
   return m if tied else m.with_heads(lm=Lm(tied=False))
@@ -70,7 +79,7 @@ def _types(c: Fields, window: int | None) -> Sequence[str]:
   every = c.get('sliding_window_pattern', 4)
   if window is None or not isinstance(every, int):  # a text such as 'LLLG' duplicates `layer_types`
     return c.get('layer_types', [GLOBAL] * c['num_hidden_layers'])
-  return [LOCAL if (i + 1) % every else GLOBAL for i in range(c['num_hidden_layers'])]
+  return every_nth_global(c['num_hidden_layers'], every)
 
 
 def write(m: Any) -> dict[str, Any]:

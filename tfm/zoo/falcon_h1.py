@@ -71,9 +71,8 @@ def read(c: Fields) -> Model:
       f'{c.where}: ssm_in_multiplier is {multiplier}, and mamba_proj_bias is true. '
       'Expected 1, or no bias.'
     )
-  recurrent = mamba2(
-    c, scales=scales, norm=norm if normed else None, gate_first=first if normed else True
-  )
+  inner_norm = norm if normed else None
+  recurrent = mamba2(c, scales=scales, norm=inner_norm, gate_first=first or not normed)
   attention, keys = llama.attention(c, 8), c.get('key_multiplier', 1.0)
   if keys != 1:
     attention = dataclasses.replace(
@@ -99,6 +98,7 @@ def write(m: Any) -> dict[str, Any]:
   a, r = mixer.left, mixer.right
   heads, kv_heads, head_dim = a.sizes(m.d_model)
   mamba_only = Model(m.embed, m.d_model, (Segment((Block(r, ffn, block.norm),)),))
+  key_multiplier = 1.0 if a.scale is None else _multiplier(a.scale, head_dim)
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
     'num_attention_heads': heads,
@@ -115,7 +115,7 @@ def write(m: Any) -> dict[str, Any]:
     'ssm_in_multiplier': 1.0,
     'ssm_multipliers': list(r.scales), 'ssm_out_multiplier': mixer.right_out,
     'attention_in_multiplier': mixer.left_in, 'attention_out_multiplier': mixer.left_out,
-    'key_multiplier': 1.0 if a.scale is None else _multiplier(a.scale, head_dim),
+    'key_multiplier': key_multiplier,
     'mlp_multipliers': [ffn.gate_scale, ffn.out_scale], 'embedding_multiplier': m.embed.scale,
     'lm_head_multiplier': 1.0 if m.lm is None else m.lm.scale,
   }  # fmt: skip

@@ -16,7 +16,7 @@ from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.gemma import scaled
-from tfm.zoo.layers import GLOBAL, LOCAL, causal_mask, masks, types_of, window_of
+from tfm.zoo.layers import causal_mask, every_nth_global, masks, types_of, window_of
 
 PAPER = 'Gemma 2: Improving Open Language Models at a Practical Size, arXiv:2408.00118'
 
@@ -59,7 +59,7 @@ def read(c: Fields) -> Model:
   c.skip('hidden_act', 'sliding_window_size')
   norm = scaled(c.get('rms_norm_eps', 1e-6))
   ffn = Glu(c['intermediate_size'], c.act('hidden_activation', _ACT))
-  types = [GLOBAL if i % 2 else LOCAL for i in range(c['num_hidden_layers'])]
+  types = every_nth_global(c['num_hidden_layers'], 2)
   options = {
     'cap': c.given('attn_logit_softcapping', 50.0),
     'scale': c.get('query_pre_attn_scalar', 256) ** -0.5,

@@ -19,7 +19,16 @@ from tfm.zoo import gemma2, llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, rope_parameters
 from tfm.zoo.gemma import scaled
-from tfm.zoo.layers import GLOBAL, LOCAL, causal_mask, layers_of, masks, segments
+from tfm.zoo.layers import (
+  GLOBAL,
+  LOCAL,
+  causal_mask,
+  choose,
+  every_nth_global,
+  layers_of,
+  masks,
+  segments,
+)
 
 PAPER = 'Gemma 3 Technical Report, arXiv:2503.19786'
 
@@ -58,10 +67,8 @@ def gemma3(
     heads, kv_heads, head_dim, RoPE(1e6, scaling=scaling), qk_norm=norm, scale=query**-0.5
   )
   local = dataclasses.replace(full, relative=RoPE(1e4), mask=causal_mask(window))
-  layers = [
-    Block(local if (i + 1) % 6 else full, Glu(d_ff, GeluTanh()), norm, Sandwich())
-    for i in range(depth)
-  ]
+  mixers = choose(((i + 1) % 6 for i in range(depth)), local, full)
+  layers = [Block(mixer, Glu(d_ff, GeluTanh()), norm, Sandwich()) for mixer in mixers]
   return Model(
     Tokens(vocab, power=0.5), d, segments(layers), norm=norm, init=Normal(depth_scaled=False)
   )
@@ -73,14 +80,13 @@ def read(c: Fields) -> Model:
   norm = scaled(c.get('rms_norm_eps', 1e-6))
   ffn = Glu(c['intermediate_size'], c.act('hidden_activation', _ACT))
   every = c.get('_sliding_window_pattern', c.get('sliding_window_pattern', 6))
-  types = c.get(
-    'layer_types', [LOCAL if (i + 1) % every else GLOBAL for i in range(c['num_hidden_layers'])]
-  )
+  types = c.get('layer_types', every_nth_global(c['num_hidden_layers'], every))
   window = c.given('sliding_window', 4096)
   layer_masks = masks(c, types, window)
   if c.get('use_bidirectional_attention', False):
     # Half of the window on each side.
-    layer_masks = [Window(window // 2 + 1, ahead=True) if t == LOCAL else Mask() for t in types]
+    both_sides = Window(window // 2 + 1, ahead=True)
+    layer_masks = choose((t == LOCAL for t in types), both_sides, Mask())
   ropes = {GLOBAL: c.rope(1e6, kind=GLOBAL, partial=False), LOCAL: _local_rope(c)}
   options = {
     'cap': c.given('attn_logit_softcapping'), 'scale': c.get('query_pre_attn_scalar', 256) ** -0.5,

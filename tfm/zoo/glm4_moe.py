@@ -5,6 +5,7 @@ from typing import Any
 
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.embed.tokens import Tokens
+from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
 from tfm.parts.head.lm import Lm
@@ -17,7 +18,7 @@ from tfm.parts.router.grouped import Grouped
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import layers_of
+from tfm.zoo.layers import choose, layers_of
 
 PAPER = 'GLM-4.5: Agentic, Reasoning, and Coding (ARC) Foundation Models, arXiv:2508.06471'
 
@@ -67,7 +68,7 @@ def read(c: Fields) -> Model:
   attention = llama.attention(c, 8, relative=c.rope(fraction=0.5), bias=bias, qk_norm=qk_norm)
   moe = mixture(c, experts=128, k=8, width=1408, shared=1, renormalize=True)
   dense, first = llama.glu(c, bias=False), c.get('first_k_dense_replace', 1)
-  ffns = [dense if i < first else moe for i in range(c['num_hidden_layers'])]
+  ffns: list[FFN] = choose((i < first for i in range(c['num_hidden_layers'])), dense, moe)
   spec = llama.decoder(c, [Block(attention, ffn, norm) for ffn in ffns], norm)
   ahead = c.get('num_nextn_predict_layers', c.get('num_mtp_layers', 0))
   return dataclasses.replace(spec, mtp=SequentialMTP(ahead, norm)) if ahead else spec

@@ -88,8 +88,11 @@ def _scales(c: Fields) -> list[float | None]:
   usual = (c['n_embd'] // c['n_head']) ** -0.5
   first = usual if c.get('scale_attn_weights', True) else 1.0
   by_layer = c.get('scale_attn_by_inverse_layer_idx', False)
-  scales = [first / (i + 1 if by_layer else 1) for i in range(c['n_layer'])]
-  return [None if scale == usual else scale for scale in scales]
+  scales: list[float | None] = []
+  for i in range(c['n_layer']):
+    scale = first / (i + 1) if by_layer else first
+    scales.append(None if scale == usual else scale)
+  return scales
 
 
 def _scaling(m: Any) -> dict[str, bool]:

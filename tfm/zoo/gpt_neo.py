@@ -16,7 +16,7 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo import gpt2
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import causal_mask, layers_of, segments, window_of
+from tfm.zoo.layers import causal_mask, choose, layers_of, segments, window_of
 
 PAPER = (
   'GPT-Neo: Large Scale Autoregressive Language Modeling with Mesh-Tensorflow, EleutherAI 2021'
@@ -84,7 +84,7 @@ def read(c: Fields) -> Model:
 def write(m: Any) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
-  types = ['global' if b.mixer.mask.lookback is None else 'local' for b in layers_of(m)]
+  types = choose((b.mixer.mask.lookback is None for b in layers_of(m)), 'global', 'local')
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_layers': depth(m),
     'num_heads': block.mixer.heads,

@@ -18,7 +18,7 @@ from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, causal_mask, masks, types_of, window_of
+from tfm.zoo.layers import causal_mask, every_nth_global, masks, types_of, window_of
 
 PAPER = 'gpt-oss-120b & gpt-oss-20b Model Card, arXiv:2508.10925'
 ROPE = RoPE(1.5e5, scaling=Yarn(32.0, 4096, truncate=False))
@@ -58,9 +58,7 @@ def read(c: Fields) -> Model:
     rope = dataclasses.replace(ROPE, base=rope.base)
   fields = {'relative': rope, 'bias': 'qkvo' if c.get('attention_bias', True) else ''}
   attention = lambda mask: llama.attention(c, 8, 64, mask=mask, sink=True, **fields)
-  layer_masks = masks(
-    c, [GLOBAL if i % 2 else LOCAL for i in range(n)], c.given('sliding_window', 128)
-  )
+  layer_masks = masks(c, every_nth_global(n, 2), c.given('sliding_window', 128))
   return llama.decoder(c, [Block(attention(mask), moe, norm) for mask in layer_masks], norm)
 
 

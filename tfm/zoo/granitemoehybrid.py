@@ -22,7 +22,7 @@ from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 from tfm.zoo.granite import multipliers
 from tfm.zoo.granitemoe import shared_mixture
-from tfm.zoo.layers import GLOBAL, as_attention, check_layer_types, layers_of, segments
+from tfm.zoo.layers import GLOBAL, as_attention, check_layer_types, choose, layers_of, segments
 
 CARD = 'Granite 4.0, model card, IBM 2025'
 LINEAR = 'linear_attention'
@@ -51,10 +51,8 @@ def granitemoehybrid(
   """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, kv_heads, 128, scale=1 / 128)
-  layers = [
-    Block(attention if i in at else recurrent, ffn, norm, residual_scale=Fixed(0.22))
-    for i in range(40)
-  ]
+  mixers = choose((i in at for i in range(40)), attention, recurrent)
+  layers = [Block(mixer, ffn, norm, residual_scale=Fixed(0.22)) for mixer in mixers]
   head = Lm(scale=1 / logits)
   return Model(
     Tokens(100_352, 12.0),
@@ -80,10 +78,8 @@ def read(c: Fields) -> Model:
   types = [_OLDER.get(t, t) for t in c.get('layer_types', [LINEAR] * n)]
   check_layer_types(c, types, (LINEAR, GLOBAL))
   ffn, residual_scale = _ffn(c), ResidualScale() if multiplier == 1 else Fixed(float(multiplier))
-  layers = [
-    Block(attention if t == GLOBAL else recurrent, ffn, norm, residual_scale=residual_scale)
-    for t in types
-  ]
+  mixers = choose((t == GLOBAL for t in types), attention, recurrent)
+  layers = [Block(mixer, ffn, norm, residual_scale=residual_scale) for mixer in mixers]
   embed = Tokens(scale=float(c.get('embedding_multiplier', 1.0)))
   scale = 1 / c.get('logits_scaling', 1.0)
   return llama.decoder(c, layers, norm, embed=embed, scale=scale)
@@ -102,13 +98,13 @@ def write(m: Any) -> dict[str, Any]:
   blocks: list[Any] = layers_of(m)
   ffn = blocks[0].ffn
   attention = next((b.mixer for b in blocks if hasattr(b.mixer, 'sizes')), Attention(1))
-  rotated = hasattr(attention.relative, 'base')
+  positions = 'rope' if hasattr(attention.relative, 'base') else None
   fields = {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': len(blocks),
     'rms_norm_eps': m.norm.eps,
     'tie_word_embeddings': m.lm is None or m.lm.tied,
-    'position_embedding_type': 'rope' if rotated else None,
-    'layer_types': [GLOBAL if hasattr(b.mixer, 'sizes') else LINEAR for b in blocks],
+    'position_embedding_type': positions,
+    'layer_types': choose((hasattr(b.mixer, 'sizes') for b in blocks), GLOBAL, LINEAR),
     **mamba_fields(m),
     **_attention(m, attention), **_ffn_fields(ffn),
   }  # fmt: skip

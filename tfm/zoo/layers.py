@@ -1,8 +1,8 @@
 """Group layers into segments, list the layers of a stack, and read per-layer masks."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 import dataclasses
-from typing import Any
+from typing import Any, TypeVar
 
 from tfm.core import errors
 from tfm.model.spec import Block, Segment, depth
@@ -10,6 +10,8 @@ from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.window import Window
 from tfm.zoo.fields import Fields
+
+T = TypeVar('T')
 
 LOCAL, GLOBAL = 'sliding_attention', 'full_attention'
 
@@ -60,6 +62,29 @@ def layers_of(stack: Any) -> list[Any]:
   return [b for s in stack.segments for _ in range(s.repeats) for b in s.pattern]
 
 
+def choose(flags: Iterable[object], yes: T, no: T) -> list[T]:
+  """Return `yes` for each true flag and `no` for each false flag.
+
+  Args:
+    flags: one value per layer.
+    yes: entry for true values.
+    no: entry for false values.
+
+  Returns:
+    One entry per flag.
+
+  Example:
+    >>> choose([True, False], 'local', 'global')
+    ['local', 'global']
+  """
+  return [yes if flag else no for flag in flags]
+
+
+def every_nth_global(n: int, every: int) -> list[str]:
+  """Return the types of n layers; every `every`-th is global and the others are local."""
+  return choose(((i + 1) % every for i in range(n)), LOCAL, GLOBAL)
+
+
 def causal_mask(window: int | None) -> Mask:
   """Return a causal mask, limited to the last `window` tokens unless that is None."""
   return Causal() if window is None else Causal() & Window(window)
@@ -87,7 +112,7 @@ def masks(c: Fields, types: Sequence[str], window: int | None) -> list[Mask]:
       f'{c.where}: sliding_window is null, and layer_types has {LOCAL}. Expected a number of '
       'tokens.'
     )
-  return [causal_mask(window if t == LOCAL else None) for t in types]
+  return choose((t == LOCAL for t in types), causal_mask(window), causal_mask(None))
 
 
 def check_layer_types(c: Fields, types: Sequence[str], known: Collection[str]) -> None:
@@ -111,7 +136,7 @@ def check_layer_types(c: Fields, types: Sequence[str], known: Collection[str]) -
 
 def types_of(m: Any) -> list[str]:
   """Return the `layer_types` of a spec."""
-  return [GLOBAL if b.mixer.mask.lookback is None else LOCAL for b in layers_of(m)]
+  return choose((b.mixer.mask.lookback is None for b in layers_of(m)), GLOBAL, LOCAL)
 
 
 def window_of(m: Any) -> int | None:

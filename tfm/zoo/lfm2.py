@@ -7,13 +7,14 @@ from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
+from tfm.parts.mixer.base import Mixer
 from tfm.parts.mixer.gated_conv import GatedConv
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, as_attention, check_layer_types, layers_of, segments
+from tfm.zoo.layers import GLOBAL, as_attention, check_layer_types, choose, layers_of, segments
 
 PAPER = 'LFM2 Technical Report, arXiv:2511.23404'
 CONV = 'conv'
@@ -34,7 +35,8 @@ def lfm2(depth: int, d: int, heads: int, d_ff: int, at: tuple[int, ...]) -> Mode
   """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, 8, d // heads, RoPE(1e6), qk_norm=norm)
-  layers = [Block(attention if i in at else GatedConv(), Glu(d_ff), norm) for i in range(depth)]
+  mixers: list[Mixer] = choose((i in at for i in range(depth)), attention, GatedConv())
+  layers = [Block(mixer, Glu(d_ff), norm) for mixer in mixers]
   return Model(Tokens(65_536), d, segments(layers), norm=norm, init=Normal(depth_scaled=False))
 
 
@@ -42,7 +44,7 @@ def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
   n, norm = c['num_hidden_layers'], RMSNorm(c.get('norm_eps', 1e-5))
   at = c.get('full_attn_idxs', list(range(n)))
-  types = c.get('layer_types', [GLOBAL if i in at else CONV for i in range(n)])
+  types = c.get('layer_types', choose((i in at for i in range(n)), GLOBAL, CONV))
   check_layer_types(c, types, (CONV, GLOBAL))
   # Duplicate sizes and initialization in the authors' configs.
   c.skip(
@@ -57,7 +59,8 @@ def read(c: Fields) -> Model:
   c.only(block_use_swiglu=True, use_pos_enc=True)
   attention = llama.attention(c, 8, relative=c.rope(1e6), qk_norm=norm, bias='', dropout=0.0)
   recurrent, ffn = GatedConv(c.get('conv_L_cache', 3), c.get('conv_bias', False)), Glu(_width(c))
-  layers = [Block(attention if t == GLOBAL else recurrent, ffn, norm) for t in types]
+  mixers: list[Mixer] = choose((t == GLOBAL for t in types), attention, recurrent)
+  layers = [Block(mixer, ffn, norm) for mixer in mixers]
   return llama.decoder(c, layers, norm, c.get('tie_embedding', True))
 
 
@@ -75,7 +78,7 @@ def write(m: Any) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   fields, blocks = llama.sizes(as_attention(m), 'norm_eps'), layers_of(m)
   conv: Any = next((b.mixer for b in blocks if isinstance(b.mixer, GatedConv)), GatedConv())
-  types = [GLOBAL if hasattr(b.mixer, 'sizes') else CONV for b in blocks]
+  types = choose((hasattr(b.mixer, 'sizes') for b in blocks), GLOBAL, CONV)
   for name in ('attention_dropout', 'hidden_act'):
     del fields[name]
   return {

@@ -164,15 +164,18 @@ def sizes(m: Any, eps: str | None = 'rms_norm_eps') -> dict[str, Any]:
   heads, kv_heads, head_dim = a.sizes(m.d_model)
   # A layer without positions (NoPE) has no base.
   rope = next(r for b in layers_of(m) if hasattr(r := b.mixer.relative, 'base'))
-  return {
+  fields = {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
     'num_attention_heads': heads, 'num_key_value_heads': kv_heads, 'head_dim': head_dim,
     'rope_parameters': rope_parameters(rope),
     'max_position_embeddings': getattr(rope.scaling, 'length', 131_072),
     'attention_dropout': a.dropout, 'tie_word_embeddings': m.lm is None or m.lm.tied,
-    **({eps: m.norm.eps} if eps else {}),
-    **({'intermediate_size': dense[0].d_ff, 'hidden_act': name_of(dense[0].act)} if dense else {}),
   }  # fmt: skip
+  if eps:
+    fields[eps] = m.norm.eps
+  if dense:
+    fields |= {'intermediate_size': dense[0].d_ff, 'hidden_act': name_of(dense[0].act)}
+  return fields
 
 
 def padding(m: Any, usual: int) -> dict[str, Any]:

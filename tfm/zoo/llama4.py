@@ -26,7 +26,7 @@ from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import GLOBAL, check_layer_types, layers_of, segments
+from tfm.zoo.layers import GLOBAL, check_layer_types, choose, layers_of, segments
 
 CARD = 'Llama 4, model card, Meta 2025'
 CHUNKED = 'chunked_attention'
@@ -51,7 +51,8 @@ def llama4(experts: int, every: int, rope: RoPE, normed: bool) -> Model:
   full = Attention(*_HEADS, Temperature(8192, 0.1))
   moe = Moe(experts, _router(0.001, 1), Glu(8192), Glu(8192), scaled='input')
   feed = lambda i: moe if (i + 1) % every == 0 else Glu(16_384)
-  layers = [Block(chunked if (i + 1) % 4 else full, feed(i), norm) for i in range(48)]
+  mixers = choose(((i + 1) % 4 for i in range(48)), chunked, full)
+  layers = [Block(mixer, feed(i), norm) for i, mixer in enumerate(mixers)]
   head = Lm(tied=False)
   return Model(
     Tokens(202_048),
@@ -73,7 +74,7 @@ def read(c: Fields) -> Model:
   every = c.get('no_rope_layer_interval', 4)
   # transformers treats an empty list as missing.
   rotated = c.get('no_rope_layers') or [int((i + 1) % every != 0) for i in range(n)]
-  types = c.get('layer_types') or [CHUNKED if rotates else GLOBAL for rotates in rotated]
+  types = c.get('layer_types') or choose(rotated, CHUNKED, GLOBAL)
   c.skip('for_llm_compressor')
   for name, values in {'no_rope_layers': rotated, 'layer_types': types}.items():
     if len(values) != n:
@@ -106,7 +107,9 @@ def _masks(c: Fields, types: list[str]) -> list[Mask]:
       f'{c.where}: attention_chunk_size is null, and layer_types has {CHUNKED}. '
       'Expected a number of tokens.'
     )
-  return [Causal() & Chunks(size) if t == CHUNKED else Causal() for t in types]
+  if CHUNKED not in types:
+    return [Causal()] * len(types)
+  return choose((t == CHUNKED for t in types), Causal() & Chunks(size), Causal())
 
 
 def _ffns(c: Fields) -> list[FFN]:
@@ -119,7 +122,7 @@ def _ffns(c: Fields) -> list[FFN]:
   dense = Glu(c.get('intermediate_size_mlp', 16_384), act)
   router = _router(c.get('router_aux_loss_coef', 0.001), c.get('num_experts_per_tok', 1))
   moe = Moe(c.get('num_local_experts', 16), router, expert, expert, scaled='input')
-  return [moe if i in sparse else dense for i in range(n)]
+  return choose((i in sparse for i in range(n)), moe, dense)
 
 
 def write(m: Any) -> dict[str, Any]:
@@ -127,27 +130,29 @@ def write(m: Any) -> dict[str, Any]:
   blocks: list[Any] = layers_of(m)
   ffns: list[Any] = [b.ffn for b in blocks]
   dense = [f for f in ffns if hasattr(f, 'd_ff')]
-  moe: Any = next(
-    (f for f in ffns if hasattr(f, 'expert')),
-    Moe(1, _router(0.0, 1), dense[0] if dense else Glu()),
-  )
+  no_moe = Moe(1, _router(0.0, 1), dense[0] if dense else Glu())
+  moe: Any = next((f for f in ffns if hasattr(f, 'expert')), no_moe)
   rotated = [int(hasattr(b.mixer.relative, 'base')) for b in blocks]
   chunks = [b.mixer.mask.lookback for b in blocks]
   tuned = next(
     (b.mixer.relative for b in blocks if isinstance(b.mixer.relative, Temperature)), None
   )
   chunked = next(b.mixer for b in blocks if hasattr(b.mixer.relative, 'base'))
+  tuning = {} if tuned is None else _tuning(tuned)
+  dense_width = dense[0].d_ff if dense else 2 * moe.expert.d_ff
+  sparse = [i for i, f in enumerate(ffns) if hasattr(f, 'expert')]
+  types = choose((size is None for size in chunks), GLOBAL, CHUNKED)
   return {
     **llama.sizes(m), 'attention_bias': bool(chunked.bias), 'no_rope_layers': rotated,
-    'layer_types': [GLOBAL if size is None else CHUNKED for size in chunks],
+    'layer_types': types,
     'attention_chunk_size': next((size + 1 for size in chunks if size is not None), None),
-    'attn_temperature_tuning': tuned is not None, **({} if tuned is None else _tuning(tuned)),
+    'attn_temperature_tuning': tuned is not None, **tuning,
     'use_qk_norm': chunked.qk_norm is not None, 'num_local_experts': moe.experts,
     'num_experts_per_tok': moe.router.k,
     'router_aux_loss_coef': moe.router.balance, 'intermediate_size': moe.expert.d_ff,
     'hidden_act': name_of(moe.expert.act),
-    'intermediate_size_mlp': dense[0].d_ff if dense else 2 * moe.expert.d_ff,
-    'moe_layers': [i for i, f in enumerate(ffns) if hasattr(f, 'expert')],
+    'intermediate_size_mlp': dense_width,
+    'moe_layers': sparse,
   }  # fmt: skip
 
 

@@ -82,7 +82,9 @@ def latent(
     The attention mixer.
   """
   rank = c.given('q_lora_rank', q_rank)
-  bias = '' if not c.get('attention_bias') else 'co' if rank is None else 'qco'
+  bias = ''
+  if c.get('attention_bias'):
+    bias = 'co' if rank is None else 'qco'
   return MLA(
     c['num_attention_heads'], rank, c.get('kv_lora_rank', kv_rank),
     c.get('qk_nope_head_dim', nope_dim),

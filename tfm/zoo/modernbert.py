@@ -17,7 +17,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of, rope_parameters
-from tfm.zoo.layers import GLOBAL, LOCAL, layers_of, segments, types_of, window_of
+from tfm.zoo.layers import GLOBAL, LOCAL, choose, layers_of, segments, types_of, window_of
 
 PAPER = 'Smarter, Better, Faster, Longer: A Modern Bidirectional Encoder, arXiv:2412.13663'
 
@@ -42,7 +42,7 @@ def modernbert(depth: int, d: int, heads: int, d_ff: int) -> Model:
   mixers = {
     kind: Attention(heads, relative=rope, mask=mask) for kind, (rope, mask) in kinds.items()
   }
-  types = [LOCAL if i % 3 else GLOBAL for i in range(depth)]
+  types = choose((i % 3 for i in range(depth)), LOCAL, GLOBAL)
   layers = [Block(mixers[t], Glu(d_ff, Gelu()), norm) for t in types]
   return _model(
     50_368,
@@ -95,7 +95,7 @@ def read(c: Fields) -> Model:
     mixers[kind] = Attention(
       c['num_attention_heads'], relative=rope, mask=mask, bias=bias, dropout=attention_dropout
     )
-  types = c.get('layer_types', [LOCAL if i % every else GLOBAL for i in range(layers)])
+  types = c.get('layer_types', choose((i % every for i in range(layers)), LOCAL, GLOBAL))
   act = c.act('hidden_activation', 'gelu')
   ffn = Glu(c['intermediate_size'], act, c.get('mlp_bias', False), c.get('mlp_dropout', 0.0))
   top = Transform(c.act('classifier_activation', 'gelu'), norm, c.get('classifier_bias', False))

@@ -20,6 +20,8 @@ from tfm.zoo.layers import (
   GLOBAL,
   LOCAL,
   causal_mask,
+  choose,
+  every_nth_global,
   layers_of,
   masks,
   segments,
@@ -52,7 +54,8 @@ def olmo3(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
     heads, kv_heads, d // heads, RoPE(_BASE, scaling=yarn), qk_norm=norm, qk_norm_over='all'
   )
   local = dataclasses.replace(full, relative=RoPE(_BASE), mask=causal_mask(4096))
-  layers = [Block(local if (i + 1) % 4 else full, Glu(d_ff), norm, After()) for i in range(depth)]
+  mixers = choose(((i + 1) % 4 for i in range(depth)), local, full)
+  layers = [Block(mixer, Glu(d_ff), norm, After()) for mixer in mixers]
   lm = Lm(tied=False)
   return Model(
     Tokens(100_278),
@@ -68,7 +71,7 @@ def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
   norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-5), scale_first=True), llama.glu(c)
   n = c['num_hidden_layers']
-  types = c.get('layer_types', [LOCAL if (i + 1) % 4 else GLOBAL for i in range(n)])
+  types = c.get('layer_types', every_nth_global(n, 4))
   layer_masks = masks(c, types, c.given('sliding_window', 4096))
   # `rope_scaling` of older configs applies to global layers only.
   own = LOCAL in c.get('rope_parameters', {})

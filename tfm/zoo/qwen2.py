@@ -14,7 +14,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, masks, types_of, window_of
+from tfm.zoo.layers import GLOBAL, LOCAL, choose, masks, types_of, window_of
 
 PAPER = 'Qwen2 Technical Report, arXiv:2407.10671'
 PAPER_2_5 = 'Qwen2.5 Technical Report, arXiv:2412.15115'
@@ -67,7 +67,7 @@ def layer_masks(c: Fields) -> list[Mask]:
   first = c.get('max_window_layers', 28)
   c.skip('sliding_window')
   local = [window is not None and i >= first for i in range(c['num_hidden_layers'])]
-  return masks(c, [LOCAL if is_local else GLOBAL for is_local in local], window)
+  return masks(c, choose(local, LOCAL, GLOBAL), window)
 
 
 def write(m: Any) -> dict[str, Any]:

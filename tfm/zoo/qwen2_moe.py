@@ -15,7 +15,7 @@ from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama, qwen2
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, layers_of, masks
+from tfm.zoo.layers import GLOBAL, LOCAL, choose, layers_of, masks
 from tfm.zoo.qwen3_moe import ffns, mixed, top
 
 PAPER = 'Qwen2 Technical Report, arXiv:2407.10671'
@@ -65,7 +65,7 @@ def read(c: Fields) -> Model:
   first = c.get('max_window_layers', 28)
   c.skip('sliding_window')
   local = [window is not None and i < first and i % 2 == 0 for i in range(c['num_hidden_layers'])]
-  layer_masks = masks(c, [LOCAL if is_local else GLOBAL for is_local in local], window)
+  layer_masks = masks(c, choose(local, LOCAL, GLOBAL), window)
   pairs = zip(layer_masks, ffns(c, moe), strict=True)
   return llama.decoder(
     c, [Block(llama.attention(c, 16, bias=bias, mask=m), ffn, norm) for m, ffn in pairs], norm

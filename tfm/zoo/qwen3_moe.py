@@ -17,7 +17,7 @@ from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import causal_mask, layers_of, window_of
+from tfm.zoo.layers import causal_mask, choose, layers_of, window_of
 
 PAPER = 'Qwen3 Technical Report, arXiv:2505.09388'
 
@@ -85,7 +85,7 @@ def ffns(c: Fields, moe: Moe) -> list[FFN]:
   expert: Any = moe.expert
   moe = dataclasses.replace(moe, expert=dataclasses.replace(expert, act=dense.act))
   sparse = lambda i: moe.experts and i not in plain and (i + 1) % step == 0
-  return [moe if sparse(i) else dense for i in range(c['num_hidden_layers'])]
+  return choose(map(sparse, range(c['num_hidden_layers'])), moe, dense)
 
 
 def write(m: Any) -> dict[str, Any]:

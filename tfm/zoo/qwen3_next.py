@@ -18,7 +18,7 @@ from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import GLOBAL, as_attention, check_layer_types, layers_of
+from tfm.zoo.layers import GLOBAL, as_attention, check_layer_types, choose, layers_of
 from tfm.zoo.qwen3_moe import ffns, top
 
 POST = 'Qwen3-Next: Towards Ultimate Training & Inference Efficiency, Qwen Team 2025'
@@ -92,7 +92,7 @@ def mixers(c: Fields, kv_heads: int, rope: RoPE) -> list[Mixer]:
     One mixer per layer.
   """
   n, every = c['num_hidden_layers'], c.get('full_attention_interval', 4)
-  types = c.get('layer_types', [LINEAR if (i + 1) % every else GLOBAL for i in range(n)])
+  types = c.get('layer_types', choose(((i + 1) % every for i in range(n)), LINEAR, GLOBAL))
   check_layer_types(c, types, (LINEAR, GLOBAL))
   eps, norm = c.get('rms_norm_eps', 1e-6), scaled(c.get('rms_norm_eps', 1e-6))
   attention = llama.attention(c, kv_heads, 256, relative=rope, qk_norm=norm, gated=True)
@@ -102,7 +102,7 @@ def mixers(c: Fields, kv_heads: int, rope: RoPE) -> list[Mixer]:
     c.get('linear_value_head_dim', 128), c.get('linear_conv_kernel_dim', 4),
     c.act('hidden_act', 'silu'), RMSNorm(eps),
   )  # fmt: skip
-  return [attention if t == GLOBAL else recurrent for t in types]
+  return choose((t == GLOBAL for t in types), attention, recurrent)
 
 
 def mixed(m: Any) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def mixed(m: Any) -> dict[str, Any]:
   fields, attention = llama.sizes(attention_only), attention_only.segments[0].pattern[0].mixer
   # Without the field, transformers rotates a quarter of each head.
   fields['rope_parameters'] |= {'partial_rotary_factor': attention.relative.fraction}
-  types = [GLOBAL if hasattr(b.mixer, 'sizes') else LINEAR for b in layers_of(m)]
+  types = choose((hasattr(b.mixer, 'sizes') for b in layers_of(m)), GLOBAL, LINEAR)
   fields |= {'attention_bias': bool(attention.bias), 'layer_types': types}
   r = next((b.mixer for b in layers_of(m) if isinstance(b.mixer, GatedDelta)), None)
   return fields if r is None else {

@@ -19,7 +19,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import as_attention, causal_mask, layers_of, segments, window_of
+from tfm.zoo.layers import as_attention, causal_mask, choose, layers_of, segments, window_of
 
 PAPER = (
   'RecurrentGemma: Moving Past Transformers for Efficient Open Language Models, arXiv:2404.07839'
@@ -102,14 +102,15 @@ def write(m: Any) -> dict[str, Any]:
     del fields[name]
   # Without the field, transformers rotates half of each head.
   fields['rope_parameters'] |= {'partial_rotary_factor': attention.relative.fraction}
+  cap = m.lm.cap if m.lm else 30.0
   return {
     **fields,
-    'block_types': ['attention' if hasattr(b.mixer, 'sizes') else 'recurrent' for b in blocks],
+    'block_types': choose((hasattr(b.mixer, 'sizes') for b in blocks), 'attention', 'recurrent'),
     'lru_width': recurrent.width, 'conv1d_width': recurrent.conv,
     'hidden_activation': name_of(ffn.act),
     'intermediate_size': 2 * ffn.d_ff, 'attention_bias': 'q' in attention.bias,
     'attention_window_size': window_of(attention_only),
-    'logits_soft_cap': m.lm.cap if m.lm else 30.0,
+    'logits_soft_cap': cap,
   }  # fmt: skip
 
 

@@ -212,7 +212,7 @@ def read_rope(
 
   Raises:
     UserError: for a key or value that `transformers` rejects or drops with a warning, and for two
-    different values of one key.
+      different values of one key.
   """
   values = _given(c, kind)
   where = f'{c.where}: {"rope_parameters" if c.get("rope_parameters") else "rope_scaling"}'

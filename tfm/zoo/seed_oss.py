@@ -47,9 +47,8 @@ def read(c: Fields) -> Model:
   """Return the spec of a published `config.json`."""
   c.only(pretraining_tp=1)
   norm, dropout = RMSNorm(c.get('rms_norm_eps', 1e-6)), c.get('residual_dropout', 0.1)
-  bias = ('qkv' if c.get('attention_bias', True) else '') + (
-    'o' if c.get('attention_out_bias', False) else ''
-  )
+  bias = 'qkv' if c.get('attention_bias', True) else ''
+  bias += 'o' if c.get('attention_out_bias', False) else ''
   attention = llama.attention(c, 8, 128, bias=bias, dropout=c.get('attention_dropout', 0.1))
   block = Block(attention, llama.glu(c), norm, dropout=dropout)
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm)

@@ -58,7 +58,7 @@ def joined(text: Model, image: Tower, dim: int | None = None) -> Model:
     text: text tower without heads.
     image: image tower without heads.
     dim: width of the compared vectors, equal to that of the image tower; None is that of the text
-    tower.
+      tower.
 
   Returns:
     The spec of the model.

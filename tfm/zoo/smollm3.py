@@ -14,7 +14,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama, qwen2
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, layers_of, masks
+from tfm.zoo.layers import GLOBAL, LOCAL, choose, layers_of, masks
 
 POST = 'SmolLM3: smol, multilingual, long-context reasoner, Hugging Face 2025'
 
@@ -46,11 +46,10 @@ def read(c: Fields) -> Model:
   rotated = c.get('no_rope_layers', [(i + 1) % every for i in range(n)])
   window = c.get('sliding_window') if c.get('use_sliding_window') else None
   c.skip('sliding_window', 'max_window_layers')
-  layer_masks = masks(
-    c, [GLOBAL if window is None or rotates else LOCAL for rotates in rotated], window
-  )
+  types = choose((window is None or rotates for rotates in rotated), GLOBAL, LOCAL)
+  layer_masks = masks(c, types, window)
   rope = c.rope(2e6, partial=False)
-  relatives = [rope if rotates else Relative() for rotates in rotated]
+  relatives = choose(rotated, rope, Relative())
   pairs = zip(layer_masks, relatives, strict=True)
   layers = [
     Block(llama.attention(c, 4, mask=mask, relative=relative), ffn, norm)

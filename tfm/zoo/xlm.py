@@ -103,7 +103,9 @@ def read(c: Fields) -> Model:
     'summary_first_dropout',
   )
   c.skip(*_OLDER.values())
-  sizes = {new: c.get(new, c.get(old)) if old in c else c[new] for new, old in _OLDER.items()}
+  sizes = {}
+  for new, old in _OLDER.items():
+    sizes[new] = c.get(new, c.get(old)) if old in c else c[new]
   norm = LayerNorm(c.get('layer_norm_eps', 1e-12))
   dropout = c.get('dropout', 0.1)
   d = sizes['emb_dim']

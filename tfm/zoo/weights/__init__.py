@@ -324,15 +324,14 @@ def published(
     values: fields of the config.
     where: name of the file, for error messages.
     ignore: names of unknown fields to ignore; None ignores all of them, for a config that was
-      already
-    checked.
+      already checked.
 
   Returns:
     The family, class and spec of the model.
 
   Raises:
     UserError: for an unknown `model_type` or class; for an unread field that may change the outputs
-    (`tfm.zoo.bookkeeping`) and is not ignored; for an ignored field that the family reads.
+      (`tfm.zoo.bookkeeping`) and is not ignored; for an ignored field that the family reads.
   """
   c = Fields(values, where)
   kind = c.get('model_type')

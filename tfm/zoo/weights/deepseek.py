@@ -62,7 +62,8 @@ def mtp_twins(m: Any) -> dict[str, str]:
   """Return tensors that each multi-token prediction layer duplicates from the model."""
   head = 'embed/table' if m.lm is None or m.lm.tied else 'head/head/kernel'
   again = {'embed_tokens.weight': 'embed/table', 'shared_head.head.weight': head}
-  layers = [f'model.layers.{depth(m) + k}' for k in range(m.mtp.depth if m.mtp else 0)]
+  n = m.mtp.depth if m.mtp else 0
+  layers = [f'model.layers.{depth(m) + k}' for k in range(n)]
   return {f'{layer}.{theirs}': ours for layer in layers for theirs, ours in again.items()}
 
 

@@ -22,8 +22,7 @@ class Top:
 
   Attributes:
     put: function of the config and the spec with the language-model head; it returns the spec of
-      the
-    class.
+      the class.
     names: modules of the head and their names in checkpoints.
   """
 
@@ -44,10 +43,10 @@ class Family:
   they are the number of the segment and the number of the block in its pattern. Three keys are
   special:
 
-  - 'mtp/*/mixer/q' and 'mtp/norm' belong to multi-token prediction depth k, and `*` in their
-  checkpoint name is the number of the k-th layer after the last one. - The path of one parameter
-  ('head/bias') takes precedence over the path of its module. - With several kinds of mixer,
-  '*/mamba/x' matches that kind only and precedes '*/mixer/x'.
+  - 'mtp/*/mixer/q' and 'mtp/norm' belong to multi-token prediction depth k. `*` in their checkpoint
+    name is the number of the k-th layer after the last one.
+  - The path of one parameter ('head/bias') takes precedence over the path of its module.
+  - With several kinds of mixer, '*/mamba/x' matches that kind only and precedes '*/mixer/x'.
 
   Entries for modules that the spec lacks are ignored. `names` may be a function of the spec.
 
@@ -64,8 +63,7 @@ class Family:
     body: ending of the class without a head.
     fixed: function from a spec to constant tensors that checkpoints store, such as sinusoids.
     twins: function from a spec to names of duplicate tensors, each with the path of its parameter.
-      They
-    are written, and compared if a checkpoint has them.
+      They are written, and compared if a checkpoint has them.
     aliases: other checkpoint names of modules, each with the name used in `names`.
   """
 
@@ -90,14 +88,13 @@ class Family:
 
   def fixed_of(self, spec: Model, ending: str) -> dict[str, np.ndarray]:
     """Return the constant tensors by their names in the class with that ending."""
-    return {
-      name.removeprefix(self.prefix) if ending == self.body else name: a
-      for name, a in self.fixed(spec).items()
-    }
+    prefix = self.prefix if ending == self.body else ''
+    return {name.removeprefix(prefix): a for name, a in self.fixed(spec).items()}
 
   def ignored_of(self, spec: Model) -> list[re.Pattern[str]]:
     """Return the patterns of ignored tensors, compiled for `search`."""
-    return [re.compile(p) for p in (self.ignored(spec) if callable(self.ignored) else self.ignored)]
+    ignored = self.ignored(spec) if callable(self.ignored) else self.ignored
+    return [re.compile(p) for p in ignored]
 
   @property
   def endings(self) -> list[str]:
@@ -194,10 +191,8 @@ _DEPTH = re.compile(r'^mtp/depth_(\d+)/')
 
 def _rules(names: Names) -> Iterator[tuple[tuple[str, ...], Linear]]:
   for ours, theirs in names.items():
-    yield (
-      (ours,) if isinstance(ours, str) else ours,
-      Linear(theirs) if isinstance(theirs, str) else theirs,
-    )
+    keys = (ours,) if isinstance(ours, str) else ours
+    yield keys, Linear(theirs) if isinstance(theirs, str) else theirs
 
 
 def _slots(

@@ -199,10 +199,9 @@ class Fused(Linear):
     return [self._ours(part, s) for part, s in zip(self.parts(rows, slots), slots, strict=True)]
 
   def join(self, ours, slots):
-    flat = [
-      one.reshape(s.matrix).T if s.n_in else one.reshape(-1)
-      for one, s in zip(ours, slots, strict=True)
-    ]
+    flat = []
+    for one, s in zip(ours, slots, strict=True):
+      flat.append(one.reshape(s.matrix).T if s.n_in else one.reshape(-1))
     rows = self.fuse(flat, slots)
     return rows.T if self.conv else rows
 
@@ -325,7 +324,7 @@ class Stacked(Linear):
   Attributes:
     conv: whether it is stored as `[E, in, out]`.
     interleaved: whether the outputs of several kernels alternate (GPT-OSS) instead of being
-    concatenated.
+      concatenated.
     flat: whether experts and outputs share one axis (DBRX).
   """
 
@@ -370,15 +369,13 @@ def layers_under(names: Names, prefix: str) -> Names:
 
   Checkpoint names stay the same.
   """
-  ours = lambda key: (
-    f'{prefix}{key}' if isinstance(key, str) else tuple(f'{prefix}{part}' for part in key)
-  )
-  layers = {
-    key: theirs
-    for key, theirs in names.items()
-    if (key if isinstance(key, str) else key[0]).startswith('*/')
-  }
-  return {ours(key): theirs for key, theirs in layers.items()}
+  layers: dict[str | tuple[str, ...], str | Linear] = {}
+  for key, rule in names.items():
+    parts = (key,) if isinstance(key, str) else key
+    if parts[0].startswith('*/'):
+      prefixed = tuple(f'{prefix}{part}' for part in parts)
+      layers[prefixed[0] if isinstance(key, str) else prefixed] = rule
+  return layers
 
 
 def renamed(names: Names, old: str, new: str) -> Names:
@@ -392,10 +389,10 @@ def renamed(names: Names, old: str, new: str) -> Names:
   Returns:
     The same modules under the new names.
   """
-  changed = lambda theirs: theirs.replace(old, new)
-  return {
-    ours: changed(theirs)
-    if isinstance(theirs, str)
-    else dataclasses.replace(theirs, name=changed(theirs.name))
-    for ours, theirs in names.items()
-  }
+  changed: dict[str | tuple[str, ...], str | Linear] = {}
+  for key, rule in names.items():
+    if isinstance(rule, str):
+      changed[key] = rule.replace(old, new)
+    else:
+      changed[key] = dataclasses.replace(rule, name=rule.name.replace(old, new))
+  return changed
