@@ -114,8 +114,8 @@ def read_v3(c: Fields) -> Model:
 def _mixture(c: Fields, n: int, router: Router, width: int, shared: int) -> Moe:
   act, width = c.act('hidden_act', 'silu'), c.get('moe_intermediate_size', width)
   n = c.get('n_routed_experts', c.get('num_local_experts', c.get('num_experts', n)))
-  beside = Glu(shared * width, act, c.get('mlp_bias', False)) if shared else None
-  return Moe(n, router, Glu(width, act), beside)
+  shared_expert = Glu(shared * width, act, c.get('mlp_bias', False)) if shared else None
+  return Moe(n, router, Glu(width, act), shared_expert)
 
 
 def _decoder(c: Fields, moe: Moe, dense: int, layout: str) -> Model:

@@ -49,7 +49,7 @@ def read(c: Fields) -> Model:
   )  # initialization of the position table
   c.only(tie_word_embeddings=True)
   c.skip('tie_weights_')
-  values = {theirs: c.get(ours, _DEFAULTS[ours]) for ours, theirs in _NAMES.items()}
+  values = {bert_name: c.get(name, _DEFAULTS[name]) for name, bert_name in _NAMES.items()}
   spec: Any = bert.read(Fields({**values, 'layer_norm_eps': 1e-12}, c.where))
   return dataclasses.replace(
     spec, embed=Tokens(spec.vocab, norm=spec.norm, dropout=spec.embed.dropout)
@@ -59,7 +59,7 @@ def read(c: Fields) -> Model:
 def write(m: Any) -> dict[str, Any]:
   """Return the fields of a published `config.json` for a spec."""
   fields = bert.write(m)
-  return {ours: fields[theirs] for ours, theirs in _NAMES.items()}
+  return {name: fields[bert_name] for name, bert_name in _NAMES.items()}
 
 
 MODELS = {'distilbert-base': Entry(distilbert(6, 768, 12), 66_985_530, '66M', PAPER)}

@@ -74,10 +74,10 @@ def read(c: Fields) -> Model:
   types = c.get('layer_types', every_nth_global(n, 4))
   layer_masks = masks(c, types, c.given('sliding_window', 4096))
   # `rope_scaling` of older configs applies to global layers only.
-  own = LOCAL in c.get('rope_parameters', {})
+  per_type = LOCAL in c.get('rope_parameters', {})
   ropes = {
     GLOBAL: c.rope(_BASE, kind=GLOBAL),
-    LOCAL: c.rope(_BASE, kind=LOCAL) if own else RoPE(_BASE),
+    LOCAL: c.rope(_BASE, kind=LOCAL) if per_type else RoPE(_BASE),
   }
   options: dict[str, Any] = {'qk_norm': norm, 'qk_norm_over': 'all'}
   attention = lambda mask, kind: llama.attention(c, mask=mask, relative=ropes[kind], **options)

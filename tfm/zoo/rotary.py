@@ -106,18 +106,18 @@ class _Entry:
   @property
   def original(self) -> int:
     """Length of pretraining; as in `transformers`, the config field overrides the key."""
-    own = self.values.get(_ORIGINAL)
+    inside = self.values.get(_ORIGINAL)
     if not self.nested and (_ORIGINAL in self.c or self.default_original is not None):
       value = self.checked(_ORIGINAL, self.c.given(_ORIGINAL, self.default_original))
-      if own not in (None, value):
+      if inside not in (None, value):
         raise errors.UserError(
-          f'{self.where}: {_ORIGINAL} is {own!r}, and {value!r} outside the table. Expected equal '
-          'numbers; transformers uses the one outside.'
+          f'{self.where}: {_ORIGINAL} is {inside!r}, and {value!r} outside the table. Expected '
+          'equal numbers; transformers uses the one outside.'
         )
       return value
     if _ORIGINAL not in self.values:
       return self.length
-    return self.checked(_ORIGINAL, own)
+    return self.checked(_ORIGINAL, inside)
 
 
 def _llama3(e: _Entry) -> Scaling:
@@ -309,12 +309,12 @@ def _either(e: _Entry, key: str, older: str, flat: bool) -> Any:
 
   With `flat`, two different values are an error.
   """
-  own, outside = e.values.get(key), e.c.get(older)
-  if own is None and outside is None and older in e.c and older != 'partial_rotary_factor':
+  inside, outside = e.values.get(key), e.c.get(older)
+  if inside is None and outside is None and older in e.c and older != 'partial_rotary_factor':
     raise errors.UserError(f'{e.c.where}: {older} is null. Expected a number, or no such field.')
-  if flat and own is not None and outside is not None and own != outside:
+  if flat and inside is not None and outside is not None and inside != outside:
     raise errors.UserError(
-      f'{e.where}: {key} is {own!r}, and {older}={outside!r} outside the table. Expected equal '
+      f'{e.where}: {key} is {inside!r}, and {older}={outside!r} outside the table. Expected equal '
       'numbers; transformers uses the one inside.'
     )
-  return outside if own is None else own
+  return outside if inside is None else inside

@@ -4,13 +4,9 @@ A new family is a new file and a new row.
 """
 
 from collections.abc import Collection, Mapping
-import difflib
-from typing import Any, NamedTuple
+from typing import Any
 
-from tfm.core import config, errors
 from tfm.core.registry import Table
-from tfm.model.spec import Model
-from tfm.zoo.fields import Fields
 from tfm.zoo.weights import (
   albert,
   apertus,
@@ -139,6 +135,8 @@ from tfm.zoo.weights import (
 from tfm.zoo.weights.family import Family as Family
 from tfm.zoo.weights.family import Tensor as Tensor
 from tfm.zoo.weights.family import tensor_map as tensor_map
+from tfm.zoo.weights.identify import Published as Published
+from tfm.zoo.weights.identify import identify
 
 #: A spec that several families can describe is exported as the first of them.
 TABLE = Table(
@@ -295,26 +293,6 @@ TABLE = Table(
 )
 
 
-class Published(NamedTuple):
-  """The model of a published config.
-
-  Attributes:
-    family: its family.
-    ending: ending of its class, as in `Family.endings`.
-    spec: the architecture.
-    ignored: names of the config fields that were ignored.
-  """
-
-  family: Family
-  ending: str
-  spec: Model
-  ignored: tuple[str, ...] = ()
-
-  @property
-  def architecture(self) -> str:
-    return self.family.stem + self.ending
-
-
 def published(
   values: Mapping[str, Any], where: str = 'config.json', ignore: Collection[str] | None = ()
 ) -> Published:
@@ -333,70 +311,4 @@ def published(
     UserError: for an unknown `model_type` or class; for an unread field that may change the outputs
       (`tfm.zoo.bookkeeping`) and is not ignored; for an ignored field that the family reads.
   """
-  c = Fields(values, where)
-  kind = c.get('model_type')
-  if kind is None:
-    raise errors.UserError(
-      f'{where}: model_type is missing. Expected a supported type, such as llama or bert.'
-    )
-  if kind not in TABLE:
-    raise errors.UserError(f'{where}: {errors.unknown("model_type", kind, TABLE)}')
-  family: Family = TABLE[kind]
-  ending = (c.get('architectures') or [family.head])[0]
-  if ending.lower().startswith(
-    family.stem.lower()
-  ):  # MPT's published code writes capitals that transformers does not
-    ending = ending[len(family.stem) :]
-  if ending not in family.endings:
-    known = [family.stem + other for other in family.endings]
-    raise errors.UserError(
-      f'{where}: architectures is {ending!r}, which model_type {kind!r} lacks. Expected one of '
-      f'{", ".join(known)}.'
-    )
-  spec = family.spec(c, ending)
-  unread = c.unread()
-  if ignore is None:
-    return Published(family, ending, _valid(spec, where), tuple(unread))
-  if absent := sorted(set(ignore) - {*values, *unread, *c.read_names()}):
-    raise errors.UserError(
-      f'{where}: {errors.unknown("field", absent[0], values)} '
-      'Expected a field of the config to ignore.'
-    )
-  if read := sorted(set(ignore) & c.read_names()):
-    raise errors.UserError(
-      f'{where}: {read[0]} cannot be ignored, because {family.stem} depends on it. Expected '
-      'unknown fields only.'
-    )
-  if left := {name: value for name, value in unread.items() if name not in ignore}:
-    raise errors.UserError(f'{where}: {_unknown(kind, left, c)}')
-  return Published(
-    family, ending, _valid(spec, where), tuple(name for name in unread if name in ignore)
-  )
-
-
-def _valid(spec: Model, where: str) -> Model:
-  """Return the spec if it is valid; otherwise raise a UserError that names the file."""
-  try:
-    return config.validate(spec)
-  except errors.ConfigError as error:
-    lines = '\n'.join(f'  {line}' for line in str(error).splitlines())
-    raise errors.UserError(
-      f'{where}: the model is invalid. Expected a valid combination:\n{lines}'
-    ) from error
-
-
-def _unknown(kind: str, left: Mapping[str, Any], c: Fields) -> str:
-  """Return the error message for unread fields, with near names."""
-  given = ', '.join(f'{name}={value!r}' for name, value in left.items())
-  near = [
-    n
-    for name in left
-    for n in difflib.get_close_matches(name, sorted(c.read_names() - set(left)), 1, 0.7)
-  ]
-  hint = f' Did you mean {" and ".join(dict.fromkeys(near))}?' if near else ''
-  names = tuple(left)
-  return (
-    f'{given}: unknown for model_type {kind!r}, and may change the outputs. Expected fields of '
-    f'{TABLE[kind].stem}.{hint} If they change nothing, ignore them with tfm.load(path, '
-    f'ignore={names!r}) or --ignore_fields={",".join(names)}.'
-  )
+  return identify(TABLE, values, where, ignore)

@@ -18,13 +18,13 @@ LAYER = {
 TEXT: Names = {
   'embed': 'text_model.embeddings.token_embedding',
   'absolute': 'text_model.embeddings.position_embedding',
-  **{ours: f'text_model.{theirs}' for ours, theirs in LAYER.items()},
+  **{path: f'text_model.{name}' for path, name in LAYER.items()},
   'norm': 'text_model.final_layer_norm',
 }
 IMAGE: Names = {
   'embed/patches': Taps('vision_model.embeddings.patch_embedding'),
   'embed/positions': Whole('vision_model.embeddings.position_embedding.weight'),
-  **{ours: f'vision_model.{theirs}' for ours, theirs in LAYER.items()},
+  **{path: f'vision_model.{name}' for path, name in LAYER.items()},
 }
 _TEXT: Names = {**TEXT, 'text_head/out': 'text_projection'}
 _IMAGE: Names = {
@@ -40,7 +40,7 @@ IGNORED = (r'embeddings\.position_ids$',)
 
 def in_tower(names: Names, tower: str) -> Names:
   """Return names of a single model for the same modules in a tower."""
-  return {f'{tower}/{ours}': theirs for ours, theirs in names.items() if isinstance(ours, str)}
+  return {f'{tower}/{path}': name for path, name in names.items() if isinstance(path, str)}
 
 
 def _pooled_text(c: Fields, spec: Model) -> Model:

@@ -64,7 +64,7 @@ def mtp_twins(m: Any) -> dict[str, str]:
   again = {'embed_tokens.weight': 'embed/table', 'shared_head.head.weight': head}
   n = m.mtp.depth if m.mtp else 0
   layers = [f'model.layers.{depth(m) + k}' for k in range(n)]
-  return {f'{layer}.{theirs}': ours for layer in layers for theirs, ours in again.items()}
+  return {f'{layer}.{name}': path for layer in layers for name, path in again.items()}
 
 
 def ignored_tensors(m: Any) -> tuple[str, ...]:

@@ -22,8 +22,8 @@ def names(m: Any) -> Names:
     **_cross(f'decoder.{body}encoder.layer.*.crossattention'),
   }
   encoder: dict[Any, Any] = {
-    f'encoder/{ours}': theirs
-    for ours, theirs in renamed(encoder_names, f'{kinds[0]}.', 'encoder.').items()
+    f'encoder/{path}': name
+    for path, name in renamed(encoder_names, f'{kinds[0]}.', 'encoder.').items()
   }
   return {**decoder, **encoder}
 
@@ -31,7 +31,7 @@ def names(m: Any) -> Names:
 def _cross(module: str) -> Names:
   projections = {'q': 'query', 'k': 'key', 'v': 'value'}
   attention: dict[Any, Any] = {
-    f'*/cross/{ours}': f'{module}.self.{theirs}' for ours, theirs in projections.items()
+    f'*/cross/{path}': f'{module}.self.{name}' for path, name in projections.items()
   }
   return {
     **attention,

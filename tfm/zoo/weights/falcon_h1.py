@@ -7,7 +7,7 @@ from tfm.zoo.weights.mamba import mixer_names
 from tfm.zoo.weights.rules import renamed
 
 _ATTENTION: Names = {
-  str(ours).replace('*/mixer/', '*/mixer/left/'): theirs for ours, theirs in llama.NAMES.items()
+  str(path).replace('*/mixer/', '*/mixer/left/'): name for path, name in llama.NAMES.items()
 }
 
 NAMES: Names = {

@@ -144,21 +144,21 @@ def tensor_map(family: Family, spec: Model, ending: str) -> list[Tensor]:
     UserError: if the family has no name for some parameters.
   """
   rules = {part: (key, rule) for key, rule in _rules(family.names_of(spec, ending)) for part in key}
-  found: dict[tuple[str, Linear], dict[str, Slot]] = {}
+  slots_of: dict[tuple[str, Linear], dict[str, Slot]] = {}
   parts: dict[tuple[str, Linear], tuple[str, ...]] = {}
   unnamed = []
   leaves = jax.tree_util.tree_leaves_with_path(transformer.param_letters(spec))
   shapes = jax.tree.leaves(transformer.param_shapes(spec))
-  for (path, letters), shape in zip(leaves, shapes, strict=True):
-    ours = jax.tree_util.keystr(path, simple=True, separator='/')
-    leaf = ours.rpartition('/')[2]
-    part = next((p for p in _candidates(spec, ours) if p in rules), None)
+  for (keys, letters), shape in zip(leaves, shapes, strict=True):
+    path = jax.tree_util.keystr(keys, simple=True, separator='/')
+    leaf = path.rpartition('/')[2]
+    part = next((p for p in _candidates(spec, path) if p in rules), None)
     if part is None:
-      unnamed.append(ours)
+      unnamed.append(path)
       continue
     key, rule = rules[part]
-    for name, slot in _slots(spec, ours, letters, shape.shape, rule.tensor(leaf)):
-      found.setdefault((name, rule), {})[part] = slot
+    for name, slot in _slots(spec, path, letters, shape.shape, rule.tensor(leaf)):
+      slots_of.setdefault((name, rule), {})[part] = slot
       parts[name, rule] = key
   if unnamed:
     raise errors.UserError(
@@ -166,7 +166,7 @@ def tensor_map(family: Family, spec: Model, ending: str) -> list[Tensor]:
       'Expected an entry in `names`.'
     )
   tensors = []
-  for (name, rule), slots in found.items():
+  for (name, rule), slots in slots_of.items():
     ordered = tuple(slots[part] for part in parts[name, rule])
     name = name.removeprefix(family.prefix) if ending == family.body else name
     tensors.append(Tensor(name, rule.shape(ordered), rule, ordered))
@@ -180,8 +180,8 @@ def _candidates(spec: Model, path: str) -> Iterator[str]:
   if block is not None and '*/mixer/' in part:
     stack = spec.towers.get(path.partition('/')[0]) or spec
     mixer: Any = stack.segments[int(block[1])].pattern[int(block[2])].mixer
-    own = part.replace('*/mixer/', f'*/{mixer.table().name_of(mixer)}/')
-    yield from (own, own.rpartition('/')[0])
+    of_kind = part.replace('*/mixer/', f'*/{mixer.table().name_of(mixer)}/')
+    yield from (of_kind, of_kind.rpartition('/')[0])
   yield from (part, part.rpartition('/')[0])
 
 
@@ -190,9 +190,9 @@ _DEPTH = re.compile(r'^mtp/depth_(\d+)/')
 
 
 def _rules(names: Names) -> Iterator[tuple[tuple[str, ...], Linear]]:
-  for ours, theirs in names.items():
-    keys = (ours,) if isinstance(ours, str) else ours
-    yield keys, Linear(theirs) if isinstance(theirs, str) else theirs
+  for path, name in names.items():
+    keys = (path,) if isinstance(path, str) else path
+    yield keys, Linear(name) if isinstance(name, str) else name
 
 
 def _slots(

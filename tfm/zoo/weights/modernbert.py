@@ -34,8 +34,8 @@ NAMES: Names = {
 def _with_head(c: Fields, m: Model, labels: int, pick: Literal['first', 'mean', 'each']) -> Model:
   top: Any = m.lm and m.lm.transform
   dropout = c.get('classifier_dropout', 0.0)
-  found = Classify(labels, pick, top.act, dropout=dropout, hidden_bias=top.bias, norm=top.norm)
-  return with_classifier(m, found)
+  head = Classify(labels, pick, top.act, dropout=dropout, hidden_bias=top.bias, norm=top.norm)
+  return with_classifier(m, head)
 
 
 def _sequence(c: Fields, m: Model, labels: int) -> Model:

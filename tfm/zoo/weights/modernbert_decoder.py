@@ -13,7 +13,7 @@ from tfm.zoo.weights.tops import n_labels, with_classifier
 _LAYER = 'model.layers.*'
 _FUSED = ('*/mixer/q', '*/mixer/k', '*/mixer/v')
 NAMES: Names = {
-  **{ours: theirs for ours, theirs in modernbert.NAMES.items() if ours != _FUSED},
+  **{path: name for path, name in modernbert.NAMES.items() if path != _FUSED},
   '*/mixer/q': f'{_LAYER}.attn.q_proj',
   '*/mixer/k': f'{_LAYER}.attn.k_proj',
   '*/mixer/v': f'{_LAYER}.attn.v_proj',

@@ -77,14 +77,14 @@ class Linear:
       return slot.matrix[::-1]
     return slot.shape if self._keeps(slot) else (math.prod(slot.shape),)
 
-  def cut(self, theirs: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
+  def cut(self, tensor: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
     """Split a tensor into tfm's arrays, one per slot."""
     (slot,) = slots
-    return [(theirs.T if slot.n_in else theirs).reshape(slot.shape)]
+    return [(tensor.T if slot.n_in else tensor).reshape(slot.shape)]
 
-  def join(self, ours: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
+  def join(self, arrays: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
     """Join tfm's arrays into a tensor; the inverse of `cut`."""
-    (slot,), (one,) = slots, ours
+    (slot,), (one,) = slots, arrays
     return one.reshape(slot.matrix).T if slot.n_in else one.reshape(self.shape(slots))
 
   def _keeps(self, slot: Slot) -> bool:
@@ -98,12 +98,12 @@ class SwappedHalves(Linear):
   The swap reverses the direction of a rotary embedding with layout 'halves'.
   """
 
-  def cut(self, theirs, slots):
-    (one,) = super().cut(theirs, slots)
+  def cut(self, tensor, slots):
+    (one,) = super().cut(tensor, slots)
     return [np.roll(one, one.shape[-1] // 2, -1)]
 
-  def join(self, ours, slots):
-    (one,) = ours
+  def join(self, arrays, slots):
+    (one,) = arrays
     return super().join([np.roll(one, one.shape[-1] // 2, -1)], slots)
 
 
@@ -115,12 +115,12 @@ class Conv(Linear):
     (slot,) = slots
     return slot.matrix if slot.n_in else super().shape(slots)
 
-  def cut(self, theirs, slots):
+  def cut(self, tensor, slots):
     (slot,) = slots
-    return [theirs.reshape(slot.shape)]
+    return [tensor.reshape(slot.shape)]
 
-  def join(self, ours, slots):
-    return ours[0].reshape(self.shape(slots))
+  def join(self, arrays, slots):
+    return arrays[0].reshape(self.shape(slots))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,11 +131,11 @@ class Taps(Linear):
     (slot,) = slots
     return (slot.shape[-1], *slot.shape[:-1]) if slot.n_in else super().shape(slots)
 
-  def cut(self, theirs, slots):
-    return [np.moveaxis(theirs, 0, -1)]
+  def cut(self, tensor, slots):
+    return [np.moveaxis(tensor, 0, -1)]
 
-  def join(self, ours, slots):
-    return np.moveaxis(ours[0], -1, 0)
+  def join(self, arrays, slots):
+    return np.moveaxis(arrays[0], -1, 0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,11 +154,11 @@ class Whole(Linear):
   def shape(self, slots):
     return slots[0].shape if self.dims is None else self.dims
 
-  def cut(self, theirs, slots):
-    return [theirs.reshape(slots[0].shape)]
+  def cut(self, tensor, slots):
+    return [tensor.reshape(slots[0].shape)]
 
-  def join(self, ours, slots):
-    return ours[0].reshape(self.shape(slots))
+  def join(self, arrays, slots):
+    return arrays[0].reshape(self.shape(slots))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -194,13 +194,13 @@ class Fused(Linear):
     n_in = slots[0].matrix[0]
     return (n_in, outs) if self.conv else (outs, n_in)
 
-  def cut(self, theirs, slots):
-    rows = theirs.T if self.conv else theirs
-    return [self._ours(part, s) for part, s in zip(self.parts(rows, slots), slots, strict=True)]
+  def cut(self, tensor, slots):
+    rows = tensor.T if self.conv else tensor
+    return [self._as_param(part, s) for part, s in zip(self.parts(rows, slots), slots, strict=True)]
 
-  def join(self, ours, slots):
+  def join(self, arrays, slots):
     flat = []
-    for one, s in zip(ours, slots, strict=True):
+    for one, s in zip(arrays, slots, strict=True):
       flat.append(one.reshape(s.matrix).T if s.n_in else one.reshape(-1))
     rows = self.fuse(flat, slots)
     return rows.T if self.conv else rows
@@ -219,7 +219,7 @@ class Fused(Linear):
     return slot.matrix[-1] if slot.n_in else math.prod(slot.shape)
 
   @staticmethod
-  def _ours(rows: np.ndarray, slot: Slot) -> np.ndarray:
+  def _as_param(rows: np.ndarray, slot: Slot) -> np.ndarray:
     return (rows.T if slot.n_in else rows).reshape(slot.shape)
 
 
@@ -302,11 +302,11 @@ class Depthwise(Linear):
     shape = slots[0].shape
     return (shape[1], 1, shape[0]) if slots[0].path.endswith('/taps') else shape
 
-  def cut(self, theirs, slots):
-    return [theirs[:, 0].T if theirs.ndim == 3 else theirs]
+  def cut(self, tensor, slots):
+    return [tensor[:, 0].T if tensor.ndim == 3 else tensor]
 
-  def join(self, ours, slots):
-    return ours[0].T[:, None] if ours[0].ndim == 2 else ours[0]
+  def join(self, arrays, slots):
+    return arrays[0].T[:, None] if arrays[0].ndim == 2 else arrays[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -347,19 +347,19 @@ class Stacked(Linear):
     rows, columns = (n_in, outs) if self.conv else (outs, n_in)
     return (E * rows, columns) if self.flat else (E, rows, columns)
 
-  def cut(self, theirs, slots):
-    theirs = theirs.reshape(slots[0].shape[0], -1, theirs.shape[-1]) if self.flat else theirs
-    ours = theirs if self.conv or not slots[0].n_in else np.swapaxes(theirs, 1, 2)
+  def cut(self, tensor, slots):
+    tensor = tensor.reshape(slots[0].shape[0], -1, tensor.shape[-1]) if self.flat else tensor
+    arrays = tensor if self.conv or not slots[0].n_in else np.swapaxes(tensor, 1, 2)
     if self.interleaved:
-      return [ours[..., i :: len(slots)] for i in range(len(slots))]
+      return [arrays[..., i :: len(slots)] for i in range(len(slots))]
     ends = np.cumsum([s.shape[-1] for s in slots])
-    return np.split(ours, ends[:-1], axis=-1)
+    return np.split(arrays, ends[:-1], axis=-1)
 
-  def join(self, ours, slots):
+  def join(self, arrays, slots):
     if self.interleaved:
-      both = np.stack(ours, -1).reshape(*ours[0].shape[:-1], -1)
+      both = np.stack(arrays, -1).reshape(*arrays[0].shape[:-1], -1)
     else:
-      both = np.concatenate(ours, -1)
+      both = np.concatenate(arrays, -1)
     both = both if self.conv or not slots[0].n_in else np.swapaxes(both, 1, 2)
     return both.reshape(self.shape(slots)) if self.flat else both
 

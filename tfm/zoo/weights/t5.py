@@ -39,26 +39,26 @@ def names(m: Any, encoder_attention: str = 'SelfAttention', ffn: str = 'DenseRel
     '*/cross_norm': f'{stem}decoder.block.*.layer.1.layer_norm',
   }
   mapping |= {f'*/cross/{n}': f'{stem}decoder.block.*.layer.1.EncDecAttention.{n}' for n in 'qkvo'}
-  for ours, theirs, last in STACKS if m.encoder is not None else [('', 'encoder', 1)]:
-    layer = f'{stem}{theirs}.block.*.layer'
+  for prefix, stack, last in STACKS if m.encoder is not None else [('', 'encoder', 1)]:
+    layer = f'{stem}{stack}.block.*.layer'
     attention = encoder_attention if last == 1 else 'SelfAttention'
-    mapping |= {f'{ours}*/mixer/{n}': f'{layer}.0.{attention}.{n}' for n in 'qkvo'}
-    mapping |= {f'{ours}*/ffn/{o}': f'{layer}.{last}.{ffn}.{t}' for o, t in ffn_names.items()}
+    mapping |= {f'{prefix}*/mixer/{n}': f'{layer}.0.{attention}.{n}' for n in 'qkvo'}
+    mapping |= {f'{prefix}*/ffn/{o}': f'{layer}.{last}.{ffn}.{t}' for o, t in ffn_names.items()}
     mapping |= {
-      f'{ours}*/ffn/expert/{o}': f'{layer}.{last}.{ffn}.experts.expert_*.{t}'
+      f'{prefix}*/ffn/expert/{o}': f'{layer}.{last}.{ffn}.experts.expert_*.{t}'
       for o, t in _DENSE.items()
     }
-    mapping |= {f'{ours}*/ffn/router/score': f'{layer}.{last}.{ffn}.router.classifier'}
+    mapping |= {f'{prefix}*/ffn/router/score': f'{layer}.{last}.{ffn}.router.classifier'}
     mapping |= {
-      f'{ours}*/mixer_norm': f'{layer}.0.layer_norm',
-      f'{ours}*/ffn_norm': f'{layer}.{last}.layer_norm',
+      f'{prefix}*/mixer_norm': f'{layer}.0.layer_norm',
+      f'{prefix}*/ffn_norm': f'{layer}.{last}.layer_norm',
     }
     bias = f'{layer}.0.{attention}.relative_attention_bias.weight'
     mapping |= {
-      f'{ours}*/mixer/relative/table': Whole(bias),
-      f'{ours}norm': f'{stem}{theirs}.final_layer_norm',
+      f'{prefix}*/mixer/relative/table': Whole(bias),
+      f'{prefix}norm': f'{stem}{stack}.final_layer_norm',
     }
-    mapping |= {f'{ours}shared_relative/table': Whole(bias.replace('*', '0'))}
+    mapping |= {f'{prefix}shared_relative/table': Whole(bias.replace('*', '0'))}
   return mapping
 
 

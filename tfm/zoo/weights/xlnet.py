@@ -21,11 +21,11 @@ class ModelFirst(Whole):
     N, H, D = slots[0].shape
     return D, N, H
 
-  def cut(self, theirs, slots):
-    return [np.moveaxis(theirs, 0, -1)]
+  def cut(self, tensor, slots):
+    return [np.moveaxis(tensor, 0, -1)]
 
-  def join(self, ours, slots):
-    return np.moveaxis(ours[0], -1, 0)
+  def join(self, arrays, slots):
+    return np.moveaxis(arrays[0], -1, 0)
 
 
 @dataclasses.dataclass(frozen=True)
