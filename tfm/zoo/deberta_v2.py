@@ -103,9 +103,9 @@ def read(c: Fields) -> Model:
     spec = _with_conv(spec, conv)
   else:
     c.skip('conv_act', 'conv_groups')
-  return (
-    spec if c.get('position_biased_input', True) else dataclasses.replace(spec, absolute=Absolute())
-  )
+  if not c.get('position_biased_input', True):
+    spec = dataclasses.replace(spec, absolute=Absolute())
+  return spec
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -134,7 +134,8 @@ def _decoder(c: Fields, moe: Moe, dense: int, layout: str) -> Model:
     dropout=c.get('attention_dropout', 0.0),
   )  # fmt: skip
   norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
-  ffns: list[FFN] = choose((i < dense for i in range(c['num_hidden_layers'])), llama.glu(c), moe)
+  first = llama.glu(c) if dense else moe
+  ffns: list[FFN] = choose((i < dense for i in range(c['num_hidden_layers'])), first, moe)
   return llama.decoder(c, [Block(attention, ffn, norm) for ffn in ffns], norm)
 
 

@@ -85,7 +85,7 @@ def read(c: Fields) -> Model:
   layer_masks = masks(c, types, window)
   if c.get('use_bidirectional_attention', False):
     # Half of the window on each side.
-    both_sides = Window(window // 2 + 1, ahead=True)
+    both_sides = Mask() if window is None else Window(window // 2 + 1, ahead=True)
     layer_masks = choose((t == LOCAL for t in types), both_sides, Mask())
   ropes = {GLOBAL: c.rope(1e6, kind=GLOBAL, partial=False), LOCAL: _local_rope(c)}
   options = {
@@ -115,9 +115,9 @@ def _local_rope(c: Fields) -> RoPE:
     return c.rope(
       kind=LOCAL, partial=False, fields=('rope_local_base_freq', 'partial_rotary_factor')
     )
-  return RoPE(
-    float(c.given('rope_local_base_freq', 1e4) or c['rope_local_base_freq'])
-  )  # null is an error
+  # Null is an error.
+  base = c.given('rope_local_base_freq', 1e4) or c['rope_local_base_freq']
+  return RoPE(float(base))
 
 
 def write(m: Any) -> dict[str, Any]:

@@ -62,10 +62,9 @@ def with_experts(m: Model, moe: Moe, n_encoder: int, n_decoder: int) -> Model:
 
 
 def _sparse(stack: Any, moe: Moe, n: int) -> Any:
-  with_ffn = lambda b, sparse: dataclasses.replace(b, ffn=moe if sparse else moe.expert)
-  layers: list[Block] = [
-    with_ffn(b, s) for b, s in zip(layers_of(stack), _sparse_layers(depth(stack), n), strict=True)
-  ]
+  layers: list[Block] = []
+  for block, sparse in zip(layers_of(stack), _sparse_layers(depth(stack), n), strict=True):
+    layers.append(dataclasses.replace(block, ffn=moe if sparse else moe.expert))
   return dataclasses.replace(stack, segments=segments(layers))
 
 
@@ -119,8 +118,8 @@ def write(m: Any) -> dict[str, Any]:
 
 def _count(stack: Any) -> int:
   """Return the number of sparse layers that reproduces the layers with experts."""
-  places = [b.ffn.active < 1 for b in layers_of(stack)]
-  return next(n for n in range(1, len(places) + 1) if _sparse_layers(len(places), n) == places)
+  flags = [b.ffn.active < 1 for b in layers_of(stack)]
+  return next(n for n in range(1, len(flags) + 1) if _sparse_layers(len(flags), n) == flags)
 
 
 MODELS = {
