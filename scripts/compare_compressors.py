@@ -1,4 +1,4 @@
-"""Bits per byte of a trained model beside gzip -9 and xz -9 on the same held-out text.
+"""Compare bits per byte of a trained model with gzip -9 and xz -9 on the same held-out text.
 
 python scripts/compare_compressors.py --workdir=runs/quickstart
 """
@@ -18,17 +18,18 @@ from tfm.train import checkpoint
 
 
 def last_score(workdir: Path) -> float:
-  """`val_bits_per_byte` of the last evaluation."""
+  """Return `val_bits_per_byte` of the last evaluation."""
   rows = [json.loads(line) for line in (workdir / 'metrics.jsonl').read_text().splitlines()]
   scores = [row['val_bits_per_byte'] for row in rows if row.get('val_bits_per_byte') is not None]
   if not scores:
     raise errors.UserError(
-      f'{workdir}/metrics.jsonl: holds no val_bits_per_byte. Expected an evaluated run.'
+      f'{workdir}/metrics.jsonl: no val_bits_per_byte. Expected an evaluated run.'
     )
   return scores[-1]
 
 
 def main() -> None:
+  """Print the table."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )

@@ -1,10 +1,10 @@
-"""A RoBERTa that fairseq has trained, as a published folder: `tfm.load` reads it, and plain
-`from_pretrained`.
+"""Convert a RoBERTa checkpoint of fairseq to a folder in the format of transformers.
 
     .venv/bin/python scripts/convert_fairseq.py checkpoint.pt dict.txt folder
 
-fairseq keeps what it was run with beside the tensors, under names of its own. PyTorch reads the
-file, and nothing in it is run. The words of `dict.txt` are written to `vocab.txt`, a line an id.
+`tfm.load` and `from_pretrained` open the folder. The checkpoint contains the arguments of fairseq
+next to the tensors. PyTorch loads it without running code from it. `vocab.txt` gets the words of
+`dict.txt`, one per id.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from tfm.zoo.weights.family import Family, Names
 from tfm.zoo.weights.rules import Whole
 
 _LAYER = 'layers.*'
-#: fairseq's names, without what stands before them.
+#: Module of tfm -> its name in fairseq, without the prefix of the encoder.
 NAMES: Names = {
   'embed/table': Whole('embed_tokens.weight'),
   'embed/types': Whole('types'),
@@ -44,18 +44,24 @@ NAMES: Names = {
   'head/norm': 'lm_head.layer_norm',
   'head/bias': Whole('lm_head.bias'),
 }
-_BEFORE = ('encoder.', 'decoder.', 'sentence_encoder.')
+_PREFIXES = ('encoder.', 'decoder.', 'sentence_encoder.')
 
 
 def main(checkpoint: Path, words: Path, folder: Path) -> None:
-  """Writes the folder.
+  """Write the folder.
 
-  Raises: UserError for what is no RoBERTa of fairseq's.
+  Args:
+    checkpoint: file of fairseq 0.10 or older.
+    words: the `dict.txt` of the checkpoint.
+    folder: folder to write.
+
+  Raises:
+    UserError: if the file is not a RoBERTa checkpoint of fairseq.
   """
   arguments, arrays = read(checkpoint)
   vocabulary = vocabulary_of(words)
   spec = spec_of(Fields(arguments, str(checkpoint)), arrays, len(vocabulary))
-  # One type of tokens, which says nothing: transformers knows no RoBERTa without.
+  # RoBERTa in transformers has one token type; zeros leave the outputs unchanged.
   arrays['types'] = np.zeros((1, spec.d_model), np.float32)
   family = Family(
     'Roberta',
@@ -79,32 +85,46 @@ def main(checkpoint: Path, words: Path, folder: Path) -> None:
 
 
 def read(path: Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-  """(what fairseq was run with, its tensors by their names in the encoder)."""
+  """Return the arguments of fairseq, and its tensors by their names in the encoder."""
   import torch
 
   with torch.serialization.safe_globals([argparse.Namespace]):
     found = torch.load(path, map_location='cpu', weights_only=True)
   if found.get('args') is None or 'model' not in found:
     raise errors.UserError(
-      f'{path}: has no args and model. Expected a checkpoint of fairseq 0.10 or older.'
+      f'{path}: args or model is missing. Expected a checkpoint of fairseq 0.10 or older.'
     )
-  return vars(found['args']), {_bare(name): x.float().numpy() for name, x in found['model'].items()}
+  return vars(found['args']), {
+    _without_prefix(name): x.float().numpy() for name, x in found['model'].items()
+  }
 
 
-def _bare(name: str) -> str:
-  for prefix in _BEFORE:
+def _without_prefix(name: str) -> str:
+  for prefix in _PREFIXES:
     name = name.removeprefix(prefix)
   return name
 
 
 def vocabulary_of(path: Path) -> list[str]:
-  """The words by their ids: fairseq puts four before those of the file, and the mask behind."""
+  """Return the words in the order of their ids.
+
+  fairseq puts four special tokens before the words of the file and the mask token after them.
+  """
   counted = [line.split()[0] for line in path.read_text('utf-8').splitlines() if line.strip()]
   return ['<s>', '<pad>', '</s>', '<unk>', *counted, '<mask>']
 
 
 def spec_of(c: Fields, arrays: dict[str, np.ndarray], words: int) -> Model:
-  """The spec that fairseq's arguments and the table of positions say."""
+  """Return the spec of a checkpoint.
+
+  Args:
+    c: arguments of fairseq.
+    arrays: tensors of the checkpoint.
+    words: number of words.
+
+  Returns:
+    The spec of the model.
+  """
   d, heads = c['encoder_embed_dim'], c['encoder_attention_heads']
   fields = {
     'vocab_size': words, 'hidden_size': d, 'num_hidden_layers': c['encoder_layers'],
@@ -120,8 +140,8 @@ def spec_of(c: Fields, arrays: dict[str, np.ndarray], words: int) -> Model:
   table = arrays['embed_tokens.weight']
   if table.shape != (words, d):
     raise errors.UserError(
-      f'{c.where}: embed_tokens is {list(table.shape)}, and the words are {words}. '
-      'Expected the dict.txt it was made with.'
+      f'{c.where}: embed_tokens is {list(table.shape)}, and there are {words} words. '
+      'Expected the dict.txt of this checkpoint.'
     )
   return spec
 

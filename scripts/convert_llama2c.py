@@ -1,9 +1,10 @@
-"""A model of llama2.c's as a published folder: `tfm.load` reads it, and plain `from_pretrained`.
+"""Convert a model of llama2.c to a folder in the format of transformers.
 
     .venv/bin/python scripts/convert_llama2c.py model.bin tokenizer.bin folder
 
-The file is of the first version: seven integers, then float32 numbers without names. Rotated pairs
-stand beside each other there, and half a head apart in what is written."""
+`tfm.load` and `from_pretrained` open the folder. The file has version 0: seven integers, then
+float32 numbers without names. Its rotary embedding is interleaved; the folder's is in halves.
+"""
 
 from pathlib import Path
 import struct
@@ -24,14 +25,20 @@ from tfm.hub.tensors import Tensors
 from tfm.zoo import weights
 
 _HEADER = 7
-#: What the first tokens are, whatever the file calls them.
-_OWN = ('<unk>', '<s>', '</s>')
+#: Names of the first tokens, in place of the file's.
+_SPECIALS = ('<unk>', '<s>', '</s>')
 
 
 def main(model: Path, tokens: Path, folder: Path) -> None:
-  """Writes the folder.
+  """Write the folder.
 
-  Raises: UserError for what is no file of llama2.c's.
+  Args:
+    model: the `model.bin`.
+    tokens: the `tokenizer.bin`.
+    folder: folder to write.
+
+  Raises:
+    UserError: if the file is not a model of llama2.c.
   """
   values, tensors = read(model)
   published = weights.published(values, str(model))
@@ -45,24 +52,21 @@ def main(model: Path, tokens: Path, folder: Path) -> None:
 
 
 def read(path: Path) -> tuple[dict[str, Any], Tensors]:
-  """(the config that the header says, the tensors by the names that transformers has for them)."""
+  """Return the config of the header, and the tensors by their names in transformers."""
   content = path.read_bytes()
   if len(content) < 4 * _HEADER:
     raise errors.UserError(
-      f'{path}: ends within its header. Expected a model.bin of llama2.c, version 0.'
+      f'{path}: the file ends within its header. Expected a model.bin of llama2.c, version 0.'
     )
   d, d_ff, layers, heads, kv_heads, vocab, length = struct.unpack(
     f'<{_HEADER}i', content[: 4 * _HEADER]
   )
-  tied, vocab, numbers = (
-    vocab > 0,
-    abs(vocab),
-    np.frombuffer(content, np.float32, offset=4 * _HEADER),
-  )
+  tied = vocab > 0
+  vocab = abs(vocab)
+  numbers = np.frombuffer(content, np.float32, offset=4 * _HEADER)
   half = d // max(heads, 1) // 2
   kv = 2 * half * kv_heads
-  # Half a head of cosines and sines a position stand between the norm and the head, and are found
-  # anew.
+  # The file has rotary tables between the norm and the head, which are not needed.
   shapes = {
     'embed': (vocab, d), 'mixer_norm': (layers, d), 'q': (layers, d, d), 'k': (layers, kv, d),
     'v': (layers, kv, d),
@@ -75,7 +79,7 @@ def read(path: Path) -> tuple[dict[str, Any], Tensors]:
     numbers
   ):
     raise errors.UserError(
-      f'{path}: its header and its size do not fit. Expected a model.bin of llama2.c, version 0.'
+      f'{path}: header and size disagree. Expected a model.bin of llama2.c, version 0.'
     )
   ends = np.cumsum([np.prod(shape) for shape in shapes.values()])
   parts = dict(zip(shapes, np.split(numbers, ends[:-1]), strict=True))
@@ -103,24 +107,25 @@ def _named(found: dict[str, np.ndarray], half: int) -> dict[str, np.ndarray]:
 
 
 def _halves(rows: np.ndarray, half: int) -> np.ndarray:
-  """Rows of projections to heads, of each head the first of every pair before the second of every
-  pair.
-  """
+  """Return query or key weights with rotated pairs in halves in place of interleaved."""
   layers, out, d = rows.shape
   return rows.reshape(layers, -1, half, 2, d).swapaxes(2, 3).reshape(layers, out, d)
 
 
 def vocabulary_of(path: Path, size: int) -> FileVocabulary:
-  """Return the pieces of a tokenizer.bin, the likeliest merged first; a prompt begins with token 1."""
+  """Return the pieces of a tokenizer.bin; the pieces with the highest scores merge first."""
   content, at, scored = path.read_bytes(), 4, []
   while at < len(content):
     score, length = struct.unpack_from('<fi', content, at)
     text = content[at + 8 : at + 8 + length].decode('utf-8', 'replace')
-    scored.append((_OWN[len(scored)] if len(scored) < len(_OWN) else text.replace(' ', '▁'), score))
+    scored.append(
+      (_SPECIALS[len(scored)] if len(scored) < len(_SPECIALS) else text.replace(' ', '▁'), score)
+    )
     at += 8 + length
   if len(scored) != size:
     raise errors.UserError(
-      f'{path}: has {len(scored)} tokens, and the model {size}. Expected the file it was made with.'
+      f'{path}: the file has {len(scored)} tokens, and the model {size}. '
+      'Expected the tokenizer.bin of this model.'
     )
   vocab = {text: i for i, (text, _) in enumerate(scored)}
   rank = lambda text: (-scored[vocab[text]][1], vocab[text])
@@ -137,15 +142,15 @@ def vocabulary_of(path: Path, size: int) -> FileVocabulary:
     decoders.Strip(' ', 1, 0),
   ]
   inner.decoder = decoders.Sequence(steps)
-  inner.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in _OWN])
+  inner.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in _SPECIALS])
   inner.post_processor = processors.TemplateProcessing(single='<s> $A', special_tokens=[('<s>', 1)])
   vocabulary = FileVocabulary(inner, framed=True)
   return vocabulary.with_specials(['eos'])
 
 
 def _plain(text: str) -> bool:
-  """Return whether a token is none that pairs are merged into: a special token or a byte."""
-  return text in _OWN or (text.startswith('<0x') and text.endswith('>'))
+  """Return whether a token is a special token or a byte, to which no pair merges."""
+  return text in _SPECIALS or (text.startswith('<0x') and text.endswith('>'))
 
 
 if __name__ == '__main__':

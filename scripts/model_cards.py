@@ -1,13 +1,15 @@
-"""Writes tfm/zoo/MODELS.md: every model of the zoo with what it costs, every family with how near
-its numbers come.
+"""Write tfm/zoo/MODELS.md: the cost of every model, and the accuracy of every family.
 
-    python scripts/model_cards.py  # a few minutes; no array is made TFM_ALL=1
-    TFM_REACHED=tfm/zoo/weights/reached.jsonl python -m pytest tests/hub/test_published.py  #
-    families
+    python scripts/model_cards.py    # a few minutes; allocates no arrays
 
-Differences are of outputs, relative to the largest of theirs where that is above 1, and of
-gradients, relative to the largest of each parameter; both as the tests of the families have them,
-with random weights at toy size in float32."""
+Measure the accuracy of the families first:
+
+    TFM_ALL=1 TFM_REACHED=tfm/zoo/weights/reached.jsonl python -m pytest tests/hub/test_published.py
+
+Differences are relative to transformers, with random weights at toy size in float32. Differences of
+outputs are relative to the largest output if that is above 1. Differences of gradients are relative
+to the largest gradient of each parameter.
+"""
 
 import json
 import pathlib
@@ -27,14 +29,15 @@ LENGTH = 1024
 
 HEAD = f"""# Models
 
-Written by `python scripts/model_cards.py`. Parameters are exact, beside the size that the authors print; active ones
-are those that a token meets. FLOPs are of a forward pass, a token of a document of {LENGTH:,}; cache bytes are what a
-token adds in bfloat16 to a long row. The class is that of `transformers` which opens what `tfm.export_hf` writes.
+Written by `python scripts/model_cards.py`. Numbers of parameters are exact; the next column is the
+size that the authors state. Active parameters are those used per token. FLOPs are per token of a
+forward pass over {LENGTH:,} tokens. Cache bytes are per token of a long sequence in bfloat16. The
+`transformers` class in the table opens the files of `tfm.export_hf`.
 """
 
 
 def models() -> Sheet:
-  """A line a model."""
+  """Return the table of models."""
   rows = []
   for name in track(zoo.names(), 'models'):
     entry = zoo.TABLE[name]
@@ -46,20 +49,14 @@ def models() -> Sheet:
       architecture(entry.spec), entry.paper,
     ))  # fmt: skip
   columns = (
-    'name',
-    'parameters',
-    'published as',
-    'active',
-    'FLOPs a token',
-    'cache bytes a token',
-    'class',
-    'paper',
-  )
+    'name', 'parameters', 'published as', 'active', 'FLOPs per token', 'cache bytes per token',
+    'class', 'paper',
+  )  # fmt: skip
   return Sheet('Models', columns, tuple(rows))
 
 
 def architecture(spec) -> str:
-  """The class that says what the spec computes; '' if none is known."""
+  """Return the transformers class of a spec, '' if there is none."""
   try:
     return f'`{hub.class_of(spec)[1].architecture}`'
   except UserError:
@@ -67,8 +64,8 @@ def architecture(spec) -> str:
 
 
 def families() -> Sheet:
-  """A line a family."""
-  # Of a case that was measured again the last line holds.
+  """Return the table of families."""
+  # If a case was measured repeatedly, the last line counts.
   reached = {row['case']: row for row in map(json.loads, REACHED.read_text('utf-8').splitlines())}
   rows = []
   for name, family in sorted(weights.TABLE.items()):
@@ -76,7 +73,7 @@ def families() -> Sheet:
     cases = [row for row in reached.values() if row['model_type'] == name]
     worst = [f'{max(row[what] or 0 for row in cases):.1e}' for what in ('outputs', 'gradients')]
     rows.append((f'`{name}`', f'{family.stem}...', classes, str(len(cases)), *worst))
-  columns = 'model_type', 'class', 'endings', 'cases', 'outputs within', 'gradients within'
+  columns = 'model_type', 'class', 'endings', 'cases', 'output error', 'gradient error'
   return Sheet('Families', columns, tuple(rows))
 
 

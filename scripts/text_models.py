@@ -1,9 +1,10 @@
-"""Writes tfm/zoo/TEXT_MODELS.md: every text model type of transformers, and whether tfm reads it.
+"""Write tfm/zoo/TEXT_MODELS.md: the text model types of transformers that tfm supports.
 
-    python scripts/text_models.py  # needs transformers and PyTorch; no weights
+    python scripts/text_models.py    # needs transformers and PyTorch, but no weights
 
-The types are those of the mappings for causal, masked and sequence-to-sequence language models.
-Prints the types with a reason below that are read by now, so that the reason can be deleted."""
+The types are those of transformers' mappings for causal, masked and sequence-to-sequence language
+models. The script also prints types that are supported but still have a reason in `REASONS`.
+"""
 
 from collections.abc import Iterator
 import pathlib
@@ -23,18 +24,18 @@ MAPPINGS = {
   'seq2seq': 'MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES',
 }
 
-#: A type whose published configs have another `model_type`.
+#: Type -> the `model_type` of its published configs.
 WRITTEN_AS = {'gpt-sw3': 'gpt2'}
 
-#: Why types are not read: sentence -> types.
+#: Why types are unsupported: sentence -> types.
 REASONS = {
-  'A dense model whose parts tfm has; nobody has written the spec.': """
+  'A dense model that tfm has all parts for; the spec is not written yet.': """
     bert-generation cohere_compass_text esmc ernie gte internlm3 iquestcoder
     jina_embeddings_v3 megatron-bert rembert roc_bert ultrabert
     granite_swa blenderbot-small plbart mvp
     xmod
     """,
-  'A mixture of experts; nobody has written the spec.': """
+  'A mixture of experts; the spec is not written yet.': """
     afmoe aria_text axk1 cohere2_moe exaone_moe flex_olmo flint glm4_moe_lite
     granitemoe_swa hy_v3 jetmoe kolibri1 laguna mellum mimo_v2_flash minimax_m2
     nllb-moe solar_open longcat_flash
@@ -45,36 +46,42 @@ REASONS = {
     qwen4_exp_text rwkv xlstm zamba zamba2
     """,
   'Attention that selects or compresses keys by learned scores.': """
-    axk2 beam deepseek_v32 deepseek_v4 dots3_note dots3_note_text glm_moe_dsa hy_v4 minimax_m3_vl_text zaya
+    axk2 beam deepseek_v32 deepseek_v4 dots3_note dots3_note_text glm_moe_dsa hy_v4
+    minimax_m3_vl_text zaya
     """,
   'Attention by blocks, hashing, landmarks or pooling that tfm lacks.': """
     big_bird bigbird_pegasus funnel mra nystromformer pegasus_x perceiver reformer yoso
     """,
-  'Blocks of an idea of its own that tfm has no part for.': """
-    blt convbert cpmant diffllama doge gemma3n gemma3n_text gemma4 gemma4_assistant gemma4_text gemma4_unified
-    gemma4_unified_assistant gemma4_unified_text hrm_text inkling2_text inkling_text mobilebert neomme prophetnet
+  'An architecture with blocks that tfm lacks.': """
+    blt convbert cpmant diffllama doge gemma3n gemma3n_text gemma4 gemma4_assistant
+    gemma4_text gemma4_unified
+    gemma4_unified_assistant gemma4_unified_text hrm_text inkling2_text inkling_text mobilebert
+    neomme prophetnet
     squeezebert t5gemma2
     """,
   'Linear layers that round activations and weights in every forward pass.': 'bitnet',
-  'Reads images, sound or pages too; its language model is not taken out.': """
-    audioflamingo3 emu3 fuyu git glmasr got_ocr2 granite_speech granite_speech_plus layoutlm mllama modernvbert
-    moss_transcribe_diarize musicflamingo nemo_speechlm phi4_multimodal qwen2_audio qwen3_asr tapas trocr
+  'A multimodal model; tfm does not extract its language model.': """
+    audioflamingo3 emu3 fuyu git glmasr got_ocr2 granite_speech granite_speech_plus layoutlm mllama
+    modernvbert
+    moss_transcribe_diarize musicflamingo nemo_speechlm phi4_multimodal qwen2_audio qwen3_asr
+    tapas trocr
     ultravbert vibevoice_asr voxtral voxtral_realtime
     """,
-  'Generates sound, or translates speech.': """
+  'Generates audio, or translates speech.': """
     moshi musicgen musicgen_melody seamless_m4t seamless_m4t_v2
     """,
 }
 
-#: Why one class of a type is not read whose other classes may be: sentence -> (mapping, types).
+#: Why a class of a type is unsupported: sentence -> (mapping, types).
 CLASS_REASONS = {
-  'The decoder of an encoder-decoder on its own.': (
+  'The decoder of an encoder-decoder without its encoder.': (
     'causal',
     """
-    bart blenderbot blenderbot-small bigbird_pegasus marian mbart mvp pegasus plbart prophetnet trocr whisper
+    bart blenderbot blenderbot-small bigbird_pegasus marian mbart mvp pegasus plbart
+    prophetnet trocr whisper
     """,
   ),
-  'The language model alone under the type of the whole; published folders hold the whole model.': (
+  'The language model of a multimodal type; published folders have the whole model.': (
     'causal',
     'llama4 qwen3_5 qwen3_5_moe',
   ),
@@ -89,8 +96,14 @@ CLASS_REASONS = {
 
 
 class Row(NamedTuple):
-  """A class of a type: where transformers lists it, whether tfm reads it, and why not ('' if nobody
-  has said).
+  """A class of a model type.
+
+  Attributes:
+    kind: the `model_type`.
+    mapping: the mapping of transformers that lists it.
+    architecture: name of the class.
+    read: whether tfm supports it.
+    reason: why it is unsupported, '' if `REASONS` has none.
   """
 
   kind: str
@@ -101,7 +114,7 @@ class Row(NamedTuple):
 
 
 def reads(kind: str, architecture: str) -> bool:
-  """Return whether tfm reads folders of this `model_type` and class."""
+  """Return whether tfm supports folders of this `model_type` and class."""
   if kind in OUTER:
     return OUTER[kind].architecture == architecture
   kind = WRITTEN_AS.get(kind, kind)
@@ -112,7 +125,7 @@ def reads(kind: str, architecture: str) -> bool:
 
 
 def reason(kind: str, mapping: str) -> str:
-  """Return why the class of a mapping is not read, '' if no reason is given."""
+  """Return why a class is unsupported, '' if there is no reason."""
   for sentence, (of, kinds) in CLASS_REASONS.items():
     if mapping == of and kind in kinds.split():
       return sentence
@@ -120,7 +133,7 @@ def reason(kind: str, mapping: str) -> str:
 
 
 def rows() -> Iterator[Row]:
-  """Yield every class of every text type of transformers, in alphabetical order of the types."""
+  """Yield every class of every text model type, sorted by type."""
   from transformers.models.auto import modeling_auto
 
   found = {mapping: dict(getattr(modeling_auto, name)) for mapping, name in MAPPINGS.items()}
@@ -148,21 +161,21 @@ def page() -> str:
   ]
   head = f"""# Text models
 
-Written by `python scripts/text_models.py`. These are the model types of transformers {transformers.__version__} with a
-class for causal, masked or sequence-to-sequence language modeling: tfm reads {len(known)} of {len(kinds)} types. Of
-types that read images too, `tfm.load` reads the language model. Other heads of a family are in
-[MODELS.md](MODELS.md).
+Written by `python scripts/text_models.py`. tfm supports {len(known)} of the {len(kinds)} model
+types of transformers {transformers.__version__} with a class for causal, masked or
+sequence-to-sequence language modeling. Of multimodal types, `tfm.load` opens the language model.
+Other heads of a family are in [MODELS.md](MODELS.md).
 """
   sheets = (
     Sheet('Reasons', ('reason', 'why'), tuple((f'reason {number[s]}', s) for s in reasons)),
-    Sheet('Read', ('model_type', 'class', 'mapping'), tuple(read)),
-    Sheet('Not read', ('model_type', 'class', 'mapping', 'reason'), tuple(left)),
+    Sheet('Supported', ('model_type', 'class', 'mapping'), tuple(read)),
+    Sheet('Not supported', ('model_type', 'class', 'mapping', 'reason'), tuple(left)),
   )
   return '\n'.join([head, *(sheet.markdown() for sheet in sheets)])
 
 
 def stale() -> list[str]:
-  """Return the types that have a reason although every class of theirs is read."""
+  """Return the types that have a reason although all of their classes are supported."""
   left = {row.kind for row in rows() if not row.read}
   named = {kind for kinds in REASONS.values() for kind in kinds.split()}
   return sorted(named - left)
@@ -171,4 +184,8 @@ def stale() -> list[str]:
 if __name__ == '__main__':
   PAGE.write_text(page(), 'utf-8')
   if unneeded := stale():
-    print(f'Delete these from REASONS, as they are read: {", ".join(unneeded)}.', file=sys.stderr)
+    print(
+      'text_models: supported types in REASONS. Expected unsupported ones only. '
+      f'Delete {", ".join(unneeded)}.',
+      file=sys.stderr,
+    )

@@ -1,17 +1,20 @@
-"""Attention alone, forward and backward: time and memory against length, by kernel and mask, beside
-PyTorch's SDPA.
+r"""Measure time and memory of attention by length, kernel and mask, next to PyTorch's SDPA.
 
-    python scripts/bench/attention.py                                   # causal, 512 to 4096 tokens
-    python scripts/bench/attention.py --lengths=512,1024,2048,4096,8192,16384
-    --rivals=blockwise,torch python scripts/bench/attention.py --masks=causal,strided,fixed,dilated
-    --lengths=2048,8192 --rivals=blockwise
+    python scripts/bench/attention.py    # causal, 512 to 4096 tokens
+    python scripts/bench/attention.py --lengths=512,1024,2048,4096,8192,16384 \
+      --rivals=blockwise,torch
+    python scripts/bench/attention.py --masks=causal,strided,fixed,dilated \
+      --lengths=2048,8192 --rivals=blockwise
 
-`temp MB` is what XLA's compiler sets aside beside operands and results, `pairs` the share of T x T
-in sight, and `of causal` the time by that of the same kernel with the causal mask, where it is
-among the masks. Wants the extra `bench` (PyTorch)."""
+A measurement is one forward and backward pass. Columns: `temp MB` is the temporary memory of the
+compiled program; `pairs` is the share of T x T that the mask allows; `of causal` is the time
+relative to the same kernel with a causal mask, if that is measured. Needs the extra `bench`
+(PyTorch).
+"""
 
 import argparse
 from collections.abc import Callable
+import itertools
 import statistics
 from typing import Any
 
@@ -30,46 +33,66 @@ HEADS, HEAD_DIM = 12, 64
 
 
 def mask_of(name: str) -> Mask:
-  """A causal window of 256, one of every 8th of 1,024 keys, or a row of the table of masks at its
-  defaults.
+  """Return a mask by name.
+
+  `window` is causal over 256 tokens. `dilated` is every 8th of 1,024 keys. Other names are rows of
+  the table of masks.
   """
   given = {'window': Causal() & Window(256), 'dilated': Window(128, step=8)}
   return given[name] if name in given else MASKS[name]()
 
 
-def drawn(T: int) -> list[np.ndarray]:
+def random_qkv(T: int) -> list[np.ndarray]:
+  """Return random queries, keys and values `[1, T, heads, head width]`."""
   rng = np.random.default_rng(0)
   return [rng.standard_normal((1, T, HEADS, HEAD_DIM), np.float32) for _ in range(3)]
 
 
 def program(kernel: str, mask: str, T: int) -> Any:
-  """The compiled gradient of a sum over y by q, k and v."""
+  """Return the compiled gradient of sum(y^2) with respect to q, k and v.
+
+  Args:
+    kernel: name of the attention kernel.
+    mask: name of the mask.
+    T: number of tokens.
+
+  Returns:
+    The compiled program.
+  """
   info = TokenInfo(jnp.arange(T)[None], jnp.ones((1, T), jnp.int32))
   scores = Scores(HEAD_DIM**-0.5, mask_of(mask) & Segments(), ordered=mask_of(mask).causal)
   attend = TABLE[kernel]()
   loss = lambda q, k, v: jnp.square(attend(q, k, v, info, info, scores, 'float32')).sum()
-  return jax.jit(jax.grad(loss, (0, 1, 2))).lower(*drawn(T)).compile()
+  return jax.jit(jax.grad(loss, (0, 1, 2))).lower(*random_qkv(T)).compile()
 
 
-def ours(kernel: str, mask: str, T: int) -> Callable[[], Any]:
-  step, x = program(kernel, mask, T), [jnp.asarray(a) for a in drawn(T)]
+def tfm_call(kernel: str, mask: str, T: int) -> Callable[[], Any]:
+  """Return a call of tfm's kernel.
+
+  Args:
+    kernel: name of the attention kernel.
+    mask: name of the mask.
+    T: number of tokens.
+
+  Returns:
+    A function that runs one step.
+  """
+  step, x = program(kernel, mask, T), [jnp.asarray(a) for a in random_qkv(T)]
   return lambda: jax.block_until_ready(step(*x))
 
 
-def theirs(mask: str, T: int) -> Callable[[], Any]:
-  """The same by `torch.nn.functional.scaled_dot_product_attention`: fused for causal, with an array
-  for other masks.
-  """
+def torch_call(mask: str, T: int) -> Callable[[], Any]:
+  """Return a call of `scaled_dot_product_attention`, fused for the causal mask only."""
   import torch
 
-  x = [torch.tensor(a.swapaxes(1, 2).copy(), requires_grad=True) for a in drawn(T)]
+  x = [torch.tensor(a.swapaxes(1, 2).copy(), requires_grad=True) for a in random_qkv(T)]
   pos = np.arange(T)
-  seen = np.asarray(
+  allowed = np.asarray(
     mask_of(mask)(
       *(TokenInfo(jnp.asarray(p), jnp.ones_like(p)) for p in (pos[None, :, None], pos[None, None]))
     )
   )
-  given = {'is_causal': True} if mask == 'causal' else {'attn_mask': torch.tensor(seen)}
+  given = {'is_causal': True} if mask == 'causal' else {'attn_mask': torch.tensor(allowed)}
 
   def call() -> None:
     for a in x:
@@ -80,28 +103,26 @@ def theirs(mask: str, T: int) -> Callable[[], Any]:
 
 
 def main() -> None:
+  """Measure and print the table."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('--lengths', default='512,1024,2048,4096')
   parser.add_argument(
-    '--masks', default='causal', help='window (of 256), dilated, or rows of the table of masks'
+    '--masks', default='causal', help='window, dilated, or names of masks, with commas'
   )
   parser.add_argument(
-    '--rivals', default='dense,blockwise,torch', help='torch, or rows of the table of kernels'
+    '--rivals', default='dense,blockwise,torch', help='torch, or names of kernels, with commas'
   )
   parser.add_argument('--rounds', type=int, default=5)
-  parser.add_argument('--out', help='a file for the numbers as JSON')
+  parser.add_argument('--out', help='write the numbers as JSON to this file')
   args = parser.parse_args()
   names, masks, rows = args.rivals.split(','), args.masks.split(','), []
   for T in map(int, args.lengths.split(',')):
-    rivals = {
-      (name, mask): harness.Apart(theirs, mask, T)
-      if name == 'torch'
-      else harness.Apart(ours, name, mask, T)
-      for mask in masks
-      for name in names
-    }
+    rivals = {}
+    for mask, name in itertools.product(masks, names):
+      call = (torch_call, mask, T) if name == 'torch' else (tfm_call, name, mask, T)
+      rivals[name, mask] = harness.OwnProcess(*call)
     seconds = harness.alternate(rivals, args.rounds)
     for rival in rivals.values():
       rival.close()
@@ -126,7 +147,10 @@ def main() -> None:
         'of causal': against((name, mask), (name, 'causal')),
         'times torch': against(('torch', mask), (name, mask)),
       })  # fmt: skip
-  title = f'attention, forward and backward: 1 row, {HEADS} heads of {HEAD_DIM}, float32 (14 FLOPs a pair and number)'
+  title = (
+    f'attention, forward and backward: 1 sequence, {HEADS} heads of {HEAD_DIM}, float32 '
+    '(14 FLOPs per pair and dimension)'
+  )
   harness.report(title, rows, args.out)
 
 

@@ -1,7 +1,8 @@
-"""Seconds from a traced function to the end of its first step, against depth: scanned layers
-compile once.
+"""Measure the time from a traced function to the end of its first step, by depth and loop.
 
-python scripts/bench/compile.py --loops=scan,unroll --depths=6,12,24
+    python scripts/bench/compile.py --loops=scan,unroll --depths=6,12,24
+
+A scanned loop compiles its layer only one time.
 """
 
 import argparse
@@ -22,8 +23,15 @@ from tfm.train.experiment import Experiment
 
 
 def seconds(depth: int, loop: str, width: int) -> tuple[float, float]:
-  """(lowering and compiling, the first step) of a GPT-2 of this depth, narrowed so that compiling
-  is the cost.
+  """Return the compile time and the first step time of a narrow GPT-2.
+
+  Args:
+    depth: number of layers.
+    loop: `scan` or `unroll`.
+    width: width of the model; it is small, so that compilation dominates.
+
+  Returns:
+    Seconds to lower and compile, and seconds of the first step.
   """
   spec = config.override(zoo.get('gpt2'), '..dropout', '0')
   spec = dataclasses.replace(
@@ -46,6 +54,7 @@ def seconds(depth: int, loop: str, width: int) -> tuple[float, float]:
 
 
 def main() -> None:
+  """Measure and print the table."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -53,7 +62,7 @@ def main() -> None:
   parser.add_argument('--depths', default='6,12,24')
   parser.add_argument('--width', type=int, default=192)
   parser.add_argument('--rounds', type=int, default=5)
-  parser.add_argument('--out', help='a file for the numbers as JSON')
+  parser.add_argument('--out', help='write the numbers as JSON to this file')
   args = parser.parse_args()
   cases = [(loop, int(depth)) for loop in args.loops.split(',') for depth in args.depths.split(',')]
   found: dict[tuple[str, int], list[float]] = {case: [] for case in cases}

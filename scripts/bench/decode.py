@@ -1,16 +1,21 @@
-"""Greedy decoding of GPT-2 small beside `transformers` on PyTorch: the same weights' shapes, the
-same tokens to add.
+r"""Measure greedy decoding of GPT-2 small next to `transformers` on PyTorch.
 
-    python scripts/bench/decode.py                        # batch 1, batch 8, and batch 1 with int8 weights
-    python scripts/bench/decode.py --batches=1 --rivals=layers,int8 --rounds=9 python
-    scripts/bench/decode.py --batches=1,8,32 --contexts=128,512,2048 --rivals=torch,static,layers
+    python scripts/bench/decode.py    # batch 1 and 8, float32 and int8 weights
+    python scripts/bench/decode.py --batches=1 --rivals=layers,int8 --rounds=9
+    python scripts/bench/decode.py --batches=1,8,32 --contexts=128,512,2048 \
+      --rivals=torch,static,layers
     python scripts/bench/decode.py --batches=1 --rivals=layers,speculative,lookup
 
-A step reads every weight once, so its floor is bytes of weights over the read bandwidth, which is
-measured too. `static` is `transformers` with a static cache. `speculative` has a draft of DRAFT
-layers that says what the model says: of the model's layers those after them add nothing to the
-residual stream, at the same cost. `lookup` guesses from what the row has. Wants the extra `bench`
-(PyTorch and transformers)."""
+All rivals have weights of the same shapes and generate the same number of tokens. A step reads
+every weight one time, so its floor is the size of the weights divided by the read bandwidth, which
+is measured too.
+
+Rivals: `layers` has weights prepared per layer, `int8` quantized ones, `stack` the layout of
+training. `torch` is `transformers` with a growing cache and `static` with a static cache.
+`speculative` has a draft model that always agrees: the layers after the first DRAFT add nothing to
+the residual stream, at full cost. `lookup` drafts from n-grams of the sequence. Needs the extra
+`bench` (PyTorch and transformers).
+"""
 
 import argparse
 from collections.abc import Callable
@@ -31,24 +36,29 @@ from tfm.parts.absolute import Learned
 from tfm.parts.context import Run
 
 NEW, DRAFT = 64, 2
-THEIRS = ('torch', 'static')
+TORCH_NAMES = ('torch', 'static')
 DRAFTED = ('speculative', 'lookup')
-OURS = ('layers', 'int8', 'stack', *DRAFTED)
+TFM_NAMES = ('layers', 'int8', 'stack', *DRAFTED)
 
 
 def spec_of(context: int) -> Model:
-  """GPT-2 small, with rows enough in its position table."""
+  """Return GPT-2 small with enough positions for the context."""
   return dataclasses.replace(zoo.get('gpt2'), absolute=Learned(max(1024, context + NEW)))
 
 
 def prompts(batch: int, context: int) -> np.ndarray:
+  """Return random prompts `[batch, context]`."""
   return np.random.default_rng(0).integers(
     0, zoo.get('gpt2').vocab, (batch, context), dtype=np.int32
   )
 
 
 def weights(layout: str, context: int) -> Any:
-  """Its parameters as they are trained (stack), or a layer at a time, in bytes for int8."""
+  """Return the parameters in a layout.
+
+  `stack` is the layout of training. The others have one entry per layer, `int8` with quantized
+  weights.
+  """
   spec = spec_of(context)
   params = jax.jit(init, static_argnums=0)(spec, jax.random.key(0))
   if layout in DRAFTED:
@@ -59,7 +69,16 @@ def weights(layout: str, context: int) -> Any:
 
 
 def drafter(layout: str, params: Any, context: int) -> Any:
-  """Who guesses: the first DRAFT layers of the model, the row's n-grams, or nobody."""
+  """Return the draft model of a layout: the first DRAFT layers, n-gram lookup, or None.
+
+  Args:
+    layout: name of the rival.
+    params: parameters of the model.
+    context: length of the prompts.
+
+  Returns:
+    The drafter.
+  """
   spec = spec_of(context)
   if layout == 'lookup':
     return Lookup()
@@ -72,8 +91,17 @@ def drafter(layout: str, params: Any, context: int) -> Any:
   )
 
 
-def ours(layout: str, batch: int, context: int) -> Callable[[], Any]:
-  """A call that adds NEW tokens to each row."""
+def tfm_call(layout: str, batch: int, context: int) -> Callable[[], Any]:
+  """Return a call that adds NEW tokens to each sequence.
+
+  Args:
+    layout: name of the rival.
+    batch: number of sequences.
+    context: length of the prompts.
+
+  Returns:
+    A function that generates.
+  """
   params, rows = weights(layout, context), prompts(batch, context).tolist()
   run = Run() if layout == 'stack' else Run(loop='unroll')
   options: dict[str, Any] = {
@@ -84,8 +112,17 @@ def ours(layout: str, batch: int, context: int) -> Callable[[], Any]:
   return lambda: generate(spec_of(context), params, rows, max_new_tokens=NEW, **options)
 
 
-def theirs(name: str, batch: int, context: int) -> Callable[[], Any]:
-  """The same with `transformers` on PyTorch, its cache growing or static."""
+def torch_call(name: str, batch: int, context: int) -> Callable[[], Any]:
+  """Return a call that generates with `transformers` on PyTorch.
+
+  Args:
+    name: `torch` or `static`, the kind of cache.
+    batch: number of sequences.
+    context: length of the prompts.
+
+  Returns:
+    A function that generates.
+  """
   import torch
   from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -107,8 +144,9 @@ def theirs(name: str, batch: int, context: int) -> Callable[[], Any]:
 
 
 def read_bandwidth() -> float:
-  """Bytes a second at which this machine reads numbers it has not in a cache, by whichever reads
-  faster.
+  """Return the read bandwidth of main memory in bytes per second.
+
+  It is the best of numpy, jax and PyTorch.
   """
   a = np.ones(1 << 27, np.float32)
   total, x = jax.jit(lambda x: x.sum()), jax.numpy.asarray(a)
@@ -127,8 +165,8 @@ def read_bandwidth() -> float:
 
 
 def size(layout: str, context: int) -> int:
-  """Bytes of weights a step reads: all of them but the rows of the position table."""
-  spec, layout = spec_of(context), 'stack' if layout in THEIRS else layout
+  """Return the bytes of weights that a step reads: all except the position table."""
+  spec, layout = spec_of(context), 'stack' if layout in TORCH_NAMES else layout
   arrays = jax.tree.leaves(jax.eval_shape(lambda: weights(layout, context)))
   return (
     sum(a.size * a.dtype.itemsize for a in arrays) - (spec.max_positions or 0) * spec.d_model * 4
@@ -136,16 +174,17 @@ def size(layout: str, context: int) -> int:
 
 
 def main() -> None:
+  """Measure and print the table."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('--batches', default='1,8')
-  parser.add_argument('--contexts', default='64', help='how many tokens each prompt has')
+  parser.add_argument('--contexts', default='64', help='number of tokens of each prompt')
   parser.add_argument(
-    '--rivals', default='torch,layers,int8', help=f'some of {", ".join((*THEIRS, *OURS))}'
+    '--rivals', default='torch,layers,int8', help=f'some of {", ".join((*TORCH_NAMES, *TFM_NAMES))}'
   )
   parser.add_argument('--rounds', type=int, default=5)
-  parser.add_argument('--out', help='a file for the numbers as JSON')
+  parser.add_argument('--out', help='write the numbers as JSON to this file')
   args = parser.parse_args()
   names = args.rivals.split(',')
   bandwidth = read_bandwidth()
@@ -153,21 +192,26 @@ def main() -> None:
   for context, batch in itertools.product(
     map(int, args.contexts.split(',')), map(int, args.batches.split(','))
   ):
-    rivals = {n: harness.Apart(theirs if n in THEIRS else ours, n, batch, context) for n in names}
+    rivals = {}
+    for name in names:
+      call = torch_call if name in TORCH_NAMES else tfm_call
+      rivals[name] = harness.OwnProcess(call, name, batch, context)
     seconds = harness.alternate(rivals, args.rounds, warm=2)
     for rival in rivals.values():
       rival.close()
     base = seconds.get('torch')
     for name, times in seconds.items():
       median = statistics.median(times)
+      speedup = harness.ratio(base, times) if base else float('nan')
       rows.append({
-        'decode': name if name in THEIRS else f'tfm {name}', 'batch': batch, 'context': context,
+        'decode': name if name in TORCH_NAMES else f'tfm {name}',
+        'batch': batch, 'context': context,
         'tokens/s': batch * NEW / median, 'best': batch * NEW / min(times),
-        'ms a token': 1e3 * median / NEW,
-        'floor a pass, ms': 1e3 * size(name, context) / bandwidth,
-        'times torch': harness.ratio(base, times) if base else float('nan'),
+        'ms per token': 1e3 * median / NEW,
+        'floor per pass, ms': 1e3 * size(name, context) / bandwidth,
+        'times torch': speedup,
       })  # fmt: skip
-  title = f'greedy decoding, GPT-2 small, {NEW} new tokens, prompts read too, float32 (int8: one byte a weight)'
+  title = f'greedy decoding, GPT-2 small, {NEW} new tokens, prefill included, float32 or int8'
   harness.report(title, rows, args.out, {'read bandwidth, GB/s': bandwidth / 1e9})
 
 

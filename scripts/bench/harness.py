@@ -1,6 +1,4 @@
-"""Measuring side by side: the rivals take turns, every number is a median, the machine's floor is
-measured too.
-"""
+"""Run benchmarks in turns, and report medians with the limits of the machine."""
 
 from collections.abc import Callable
 import json
@@ -17,11 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 
-class Apart:
-  """A rival in a process of its own: two runtimes in one share an allocator and keep each other's
-  threads awake.
+class OwnProcess:
+  """A rival in its own process.
 
-  `make(*args)` is called there and gives the call to be timed; it and `args` must pickle.
+  Two runtimes in one process share an allocator and keep each other's threads awake.
+
+  Args:
+    make: function that returns the call to be timed; it runs in the process and must pickle.
+    *args: arguments of `make`, which must pickle.
   """
 
   def __init__(self, make: Callable[..., Callable[[], Any]], *args: Any):
@@ -33,6 +34,7 @@ class Apart:
     self._wait()
 
   def __call__(self) -> None:
+    """Run the call one time in its process."""
     self._here.send(None)
     self._wait()
 
@@ -41,6 +43,7 @@ class Apart:
       raise RuntimeError(error)
 
   def close(self) -> None:
+    """End the process."""
     self._process.terminate()
     self._process.join()
 
@@ -62,8 +65,15 @@ def _serve(pipe: Connection, make: Callable[..., Callable[[], Any]], args: tuple
 def alternate(
   rivals: dict[Any, Callable[[], Any]], rounds: int = 5, warm: int = 1
 ) -> dict[Any, list[float]]:
-  """Seconds of each of `rounds` calls of every rival, taken in turns so that all feel the same
-  disturbances.
+  """Time all rivals in turns, so that disturbances affect all of them.
+
+  Args:
+    rivals: calls by name.
+    rounds: number of timed calls per rival.
+    warm: number of calls before them that are not timed.
+
+  Returns:
+    Seconds of each timed call, by name.
   """
   seconds: dict[Any, list[float]] = {name: [] for name in rivals}
   for i in range(warm + rounds):
@@ -76,13 +86,21 @@ def alternate(
 
 
 def ratio(slow: list[float], fast: list[float]) -> float:
-  """How many times faster the second is: the median over rounds of the ratios within a round."""
+  """Return the speedup of the second over the first: the median of the ratios per round."""
   return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
 
 
 def matmul_gflops(m: int = 1024, k: int = 768, n: int = 3072, rounds: int = 7) -> float:
-  """The best matmul rate of this machine at a transformer's shapes, by whichever of jax and PyTorch
-  is faster.
+  """Return the best matmul rate of the machine in GFLOP/s, by jax or PyTorch.
+
+  Args:
+    m: rows of the first matrix.
+    k: columns of the first matrix.
+    n: columns of the second matrix.
+    rounds: number of timed calls.
+
+  Returns:
+    GFLOP/s of the fastest call.
   """
   import jax
   import jax.numpy as jnp
@@ -102,17 +120,28 @@ def matmul_gflops(m: int = 1024, k: int = 768, n: int = 3072, rounds: int = 7) -
   return 8 * 2 * m * k * n / best / 1e9
 
 
+def _shown(value: Any) -> str:
+  return f'{value:.4g}' if isinstance(value, float) else str(value)
+
+
 def report(
   title: str, rows: list[dict[str, Any]], out: str | None, notes: dict[str, Any] | None = None
 ) -> None:
-  """Prints rows as a table and writes them, with the machine and the versions, as JSON to `out`."""
+  """Print the rows as a table, and write them as JSON.
+
+  Args:
+    title: title of the table.
+    rows: one dict per row, with the same keys.
+    out: file for the JSON, with the machine and the versions; None writes none.
+    notes: further values to print and write.
+  """
   import jax
 
   table = Table(title=title)
   for column in rows[0]:
     table.add_column(column, justify='left' if isinstance(rows[0][column], str) else 'right')
   for row in rows:
-    table.add_row(*(f'{v:.4g}' if isinstance(v, float) else str(v) for v in row.values()))
+    table.add_row(*map(_shown, row.values()))
   console = Console(width=120)
   console.print(table)
   for name, value in (notes or {}).items():

@@ -1,12 +1,12 @@
-"""A step through a dropless mixture of experts beside a dense layer of equal active FLOPs, in
-turns.
+"""Measure a dropless mixture of experts next to a dense layer of equal active FLOPs.
 
-    python scripts/bench/moe.py                                  # k of E experts for E = 8, 32
+    python scripts/bench/moe.py    # k of E experts for E = 8, 32
     python scripts/bench/moe.py --experts=8 --rows=1024 --rounds=3
-    python scripts/bench/moe.py --ragged                         # jax.lax.ragged_dot too
+    python scripts/bench/moe.py --ragged    # jax.lax.ragged_dot too
 
 A step is forward and backward (gradients of x and of every parameter) of one feed-forward layer.
-The dense one is k times as wide as an expert. `router` and sorting are what a mixture does besides.
+The dense layer is k times as wide as an expert, so the difference is the cost of routing and
+sorting.
 """
 
 import argparse
@@ -28,7 +28,17 @@ from tfm.parts.tokeninfo import TokenInfo
 
 
 def step(ffn: FFN, rows: int, d_model: int, ragged: bool = False) -> Callable[[], Any]:
-  """A call that makes one step of `ffn` over `rows` tokens."""
+  """Return a call that runs one step of a feed-forward.
+
+  Args:
+    ffn: the feed-forward.
+    rows: number of tokens.
+    d_model: width of a token.
+    ragged: whether experts use `jax.lax.ragged_dot`.
+
+  Returns:
+    A function that runs the step.
+  """
   if ragged:
     cpu.product, cpu.input_gradient = grouped._at_once, grouped._at_once_back
     cpu.weight_gradient = grouped._weights_at_once
@@ -48,6 +58,7 @@ def step(ffn: FFN, rows: int, d_model: int, ragged: bool = False) -> Callable[[]
 
 
 def main() -> None:
+  """Measure and print the table."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -58,15 +69,15 @@ def main() -> None:
   parser.add_argument('--k', type=int, default=2)
   parser.add_argument('--ragged', action='store_true', help='also with jax.lax.ragged_dot')
   parser.add_argument('--rounds', type=int, default=5)
-  parser.add_argument('--out', help='a file for the numbers as JSON')
+  parser.add_argument('--out', help='write the numbers as JSON to this file')
   args = parser.parse_args()
   dense = Glu(args.k * args.d_ff)
-  rivals = {f'dense, {dense.d_ff} wide': harness.Apart(step, dense, args.rows, args.d_model)}
+  rivals = {f'dense, {dense.d_ff} wide': harness.OwnProcess(step, dense, args.rows, args.d_model)}
   for E in map(int, args.experts.split(',')):
     moe = Moe(E, TopK(k=args.k), Glu(args.d_ff))
-    rivals[f'{args.k} of {E} experts'] = harness.Apart(step, moe, args.rows, args.d_model)
+    rivals[f'{args.k} of {E} experts'] = harness.OwnProcess(step, moe, args.rows, args.d_model)
     if args.ragged:
-      rivals[f'{args.k} of {E}, ragged_dot'] = harness.Apart(
+      rivals[f'{args.k} of {E}, ragged_dot'] = harness.OwnProcess(
         step, moe, args.rows, args.d_model, True
       )
   peak = harness.matmul_gflops()

@@ -1,4 +1,4 @@
-"""Seconds that imports take, and from a command to its first training step.
+"""Measure the time of imports, and from a command to its first training step.
 
 python scripts/bench/startup.py
 """
@@ -20,14 +20,14 @@ main.run(sys.argv[1:])
 
 
 def run(*words: str) -> None:
-  """A Python process from start to end."""
+  """Run a Python process to its end."""
   subprocess.run(
     [sys.executable, *words], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
   )
 
 
 def first_step(folder: str) -> None:
-  """The quickstart until its first metrics; its text is tokenised already."""
+  """Run the quickstart to its first metrics; the text is already tokenized."""
   work = tempfile.mkdtemp(dir=folder)
   words = ['train', '--config=quickstart', f'--workdir={work}', '--config.record.log_every=1']
   subprocess.run(
@@ -36,11 +36,12 @@ def first_step(folder: str) -> None:
 
 
 def main() -> None:
+  """Measure and print the table."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('--rounds', type=int, default=5)
-  parser.add_argument('--out', help='a file for the numbers as JSON')
+  parser.add_argument('--out', help='write the numbers as JSON to this file')
   args = parser.parse_args()
   with tempfile.TemporaryDirectory() as folder:
     rivals = {

@@ -1,12 +1,11 @@
-"""A whole training step (forward, backward, AdamW) beside PyTorch eager: the same shapes, the same
-work, in turns.
+"""Measure a training step (forward, backward, AdamW) next to PyTorch eager, in turns.
 
-    python scripts/bench/train_step.py --model=gpt2             # 124M parameters, batch 4 x 256
-    python scripts/bench/train_step.py --model=small            # 2M parameters, batch 16 x 256
-    python scripts/bench/train_step.py --model=vit              # ViT-S/16, batch 16 of 224 x 224 pixels
-    python scripts/bench/train_step.py --model=gpt2 --rivals=scan,unroll   # without PyTorch
+    python scripts/bench/train_step.py --model=gpt2     # 124M parameters, batch 4 x 256
+    python scripts/bench/train_step.py --model=small    # 2M parameters, batch 16 x 256
+    python scripts/bench/train_step.py --model=vit      # ViT-S/16, 16 images of 224 x 224
+    python scripts/bench/train_step.py --model=gpt2 --rivals=scan,unroll    # without PyTorch
 
-Wants the extra `bench` (PyTorch and transformers).
+Both have equal shapes and work. Needs the extra `bench` (PyTorch and transformers).
 """
 
 import argparse
@@ -36,7 +35,7 @@ from tfm.train.experiment import Experiment
 
 
 def small() -> Model:
-  """GPT-2's block at 2M parameters."""
+  """Return a model with GPT-2's block and 2M parameters."""
   block = Block(Attention(5, bias='qkvo'), Mlp(640), LayerNorm())
   return Model(Tokens(2048), 160, (Segment((block,), 6),), Learned(256), LayerNorm())
 
@@ -50,7 +49,16 @@ SIZES = {
 
 
 def batch_of(spec: Model, rows: int, length: int) -> dict[str, np.ndarray]:
-  """Return random inputs, labels and weights: next tokens of text, or classes of images."""
+  """Return random inputs, labels and weights of a language model or an image classifier.
+
+  Args:
+    spec: spec of the model.
+    rows: number of sequences or images.
+    length: number of tokens of a sequence.
+
+  Returns:
+    The batch, by input name.
+  """
   rng = np.random.default_rng(0)
   if spec.vocab:
     tokens = rng.integers(0, spec.vocab, (rows, length + 1), dtype=np.int32)
@@ -65,8 +73,17 @@ def batch_of(spec: Model, rows: int, length: int) -> dict[str, np.ndarray]:
   return {'pixel_values': pixels, 'labels': labels, 'weights': np.ones(rows, np.float32)}
 
 
-def ours(spec: Model, batch: dict[str, np.ndarray], loop: str) -> Any:
-  """A call that makes one step of ours, in a process that keeps what it frees, as `tfm train` does."""
+def tfm_call(spec: Model, batch: dict[str, np.ndarray], loop: str) -> Any:
+  """Return a call that trains tfm for one step, with the memory settings of `tfm train`.
+
+  Args:
+    spec: spec of the model.
+    batch: inputs, labels and weights.
+    loop: `scan` or `unroll`.
+
+  Returns:
+    A function that runs a step and returns the loss.
+  """
   memory.keep_freed()
   optim = AdamW(lr=1e-4, schedule=Constant(), clip=None, decay=0.01, b2=0.999)
   x = Experiment(spec, task=CausalLM() if spec.vocab else Classify(), optim=optim, loop=loop)
@@ -82,8 +99,8 @@ def ours(spec: Model, batch: dict[str, np.ndarray], loop: str) -> Any:
   return call
 
 
-def theirs(spec: Model, batch: dict[str, np.ndarray]) -> Any:
-  """A call that makes one step of `transformers` on PyTorch eager."""
+def torch_call(spec: Model, batch: dict[str, np.ndarray]) -> Any:
+  """Return a call that trains `transformers` on PyTorch eager for one step."""
   import torch
 
   model = (_gpt2 if spec.vocab else _vit)(spec).train()
@@ -130,21 +147,22 @@ def _vit(spec: Model) -> Any:
 
 
 def main() -> None:
+  """Measure and print the table."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
   parser.add_argument('--model', choices=SIZES, default='gpt2')
   parser.add_argument('--rivals', default='scan,unroll,torch', help='some of scan, unroll, torch')
   parser.add_argument('--rounds', type=int, default=5)
-  parser.add_argument('--out', help='a file for the numbers as JSON')
+  parser.add_argument('--out', help='write the numbers as JSON to this file')
   args = parser.parse_args()
   make, batch, length = SIZES[args.model]
   spec = make()
   given = batch_of(spec, batch, length)
-  rivals = {
-    n: harness.Apart(theirs, spec, given) if n == 'torch' else harness.Apart(ours, spec, given, n)
-    for n in args.rivals.split(',')
-  }
+  rivals = {}
+  for name in args.rivals.split(','):
+    call = (torch_call, spec, given) if name == 'torch' else (tfm_call, spec, given, name)
+    rivals[name] = harness.OwnProcess(*call)
   peak = harness.matmul_gflops()
   seconds = harness.alternate(rivals, args.rounds, warm=2)
   flops = 3 * flops_per_token(spec, length) * batch * length
@@ -152,14 +170,16 @@ def main() -> None:
   rows = []
   for name, times in seconds.items():
     median = statistics.median(times)
+    speedup = harness.ratio(base, times) if base else float('nan')
     rows.append({
       'step': name if name == 'torch' else f'tfm {name}', 'seconds': median, 'best': min(times),
       'tokens/s': batch * length / median, 'GFLOP/s': flops / median / 1e9,
       'of matmul peak': flops / median / 1e9 / peak,
-      'times torch': harness.ratio(base, times) if base else float('nan'),
+      'times torch': speedup,
     })  # fmt: skip
-  title = f'training step, {args.model}: {count_params(spec):,} parameters, batch {batch} x {length}, float32, AdamW'
-  harness.report(title, rows, args.out, {'matmul peak, GFLOP/s': peak, 'FLOPs a step': flops})
+  size = f'{count_params(spec):,} parameters, batch {batch} x {length}'
+  title = f'training step, {args.model}: {size}, float32, AdamW'
+  harness.report(title, rows, args.out, {'matmul peak, GFLOP/s': peak, 'FLOPs per step': flops})
 
 
 if __name__ == '__main__':

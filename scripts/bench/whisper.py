@@ -1,14 +1,14 @@
-"""Word error rate of a Whisper checkpoint on transcribed clips, and its speed beside
-`transformers`.
+r"""Measure word error rate and speed of a Whisper checkpoint on transcribed clips.
 
-    python scripts/bench/whisper.py --checkpoint=whisper-tiny.en --clips=en_US_f_Allison
-    --transcripts=sounds.txt.gz
-    python scripts/bench/whisper.py ... --rounds=3 --rival_clips=16      # and seconds beside transformers, in turns
+    python scripts/bench/whisper.py --checkpoint=whisper-tiny.en --clips=en_US_f_Allison \
+      --transcripts=sounds.txt.gz
+    python scripts/bench/whisper.py ... --rounds=3 --rival_clips=16    # speed of transformers too
 
-A line of the transcripts is `name: text`; the clip is CLIPS/name.wav. Lines with a bracket (sounds,
-not speech) are left out. Of the others, sorted, every sixth is taken. Texts are compared in lower
-case, without punctuation, with numbers as words. `--rounds` needs the extra `bench` (PyTorch and
-transformers)."""
+A line of the transcripts is `name: text`, and the clip is CLIPS/name.wav. Lines with a bracket
+(sounds without speech) are skipped. Of the others, sorted by name, every sixth is used. Texts are
+compared in lower case, without punctuation, and with numbers as words. `--rounds` needs the extra
+`bench` (PyTorch and transformers).
+"""
 
 import argparse
 import gzip
@@ -28,9 +28,8 @@ from tfm.generate import generate, prepare
 _ONES, _TENS = map(
   str.split,
   (
-    'zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen '
-    'sixteen seventeen '
-    'eighteen nineteen',
+    'zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen '
+    'fifteen sixteen seventeen eighteen nineteen',
     'twenty thirty forty fifty sixty seventy eighty ninety',
   ),
 )
@@ -42,7 +41,7 @@ _ORDINALS = {
   'eight': 'eighth',
   'nine': 'ninth',
 }
-#: Keys of a telephone, which the transcripts write as they are printed.
+#: Telephone keys in the transcripts, and their spoken form.
 _KEYS = {'*': ' star ', '#': ' pound '}
 
 
@@ -66,7 +65,7 @@ def ordinal(n: int) -> str:
 
 
 def words(text: str) -> list[str]:
-  """Return the words of a text as they are compared."""
+  """Return the normalised words of a text, for comparison."""
   text = text.lower().replace("'", '')
   text = re.sub(r'(\d+)(?:st|nd|rd|th)\b', lambda m: f' {ordinal(int(m[1]))} ', text)
   text = re.sub(r'\d+', lambda m: f' {number(int(m[0]))} ', text)
@@ -87,7 +86,17 @@ def edits(truth: list[str], found: list[str]) -> int:
 def read_clips(
   folder: Path, transcripts: Path, every: int, rate: int
 ) -> dict[str, tuple[np.ndarray, str]]:
-  """Return name -> (samples, text) of the clips."""
+  """Return the samples and the text of each clip, by name.
+
+  Args:
+    folder: folder of the clips.
+    transcripts: file of the texts.
+    every: use every n-th clip.
+    rate: samples per second.
+
+  Returns:
+    Name -> (samples, text).
+  """
   raw = transcripts.read_bytes()
   text = (gzip.decompress(raw) if transcripts.suffix == '.gz' else raw).decode('utf-8')
   lines = dict(
@@ -104,7 +113,16 @@ def read_clips(
 
 
 def transcriber(checkpoint: str, features: np.ndarray, batch: int) -> Any:
-  """Return a call that transcribes all clips by tfm, and returns the texts."""
+  """Return a call that transcribes all clips with tfm.
+
+  Args:
+    checkpoint: folder of the model.
+    features: log-mel features of the clips.
+    batch: number of clips per batch.
+
+  Returns:
+    A function that returns the texts.
+  """
   m = hub.load(checkpoint)
   params, options = prepare(m.spec, m.params), hub.generation_options(checkpoint)
   limit = m.spec.max_positions - len(options['decoder_start'])
@@ -125,7 +143,16 @@ def transcriber(checkpoint: str, features: np.ndarray, batch: int) -> Any:
 
 
 def rival(checkpoint: str, features: np.ndarray, batch: int) -> Any:
-  """Return the same call by transformers, which returns ids."""
+  """Return a call that transcribes all clips with transformers.
+
+  Args:
+    checkpoint: folder of the model.
+    features: log-mel features of the clips.
+    batch: number of clips per batch.
+
+  Returns:
+    A function that returns token ids.
+  """
   import torch
   import transformers
 
@@ -140,6 +167,7 @@ def rival(checkpoint: str, features: np.ndarray, batch: int) -> Any:
 
 
 def main() -> None:
+  """Transcribe, compare and print the results."""
   parser = argparse.ArgumentParser(
     description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
   )
@@ -171,15 +199,15 @@ def main() -> None:
   if args.rounds:
     part = features[: args.rival_clips]
     both = {
-      'tfm': harness.Apart(transcriber, args.checkpoint, part, args.batch),
-      'transformers': harness.Apart(rival, args.checkpoint, part, args.batch),
+      'tfm': harness.OwnProcess(transcriber, args.checkpoint, part, args.batch),
+      'transformers': harness.OwnProcess(rival, args.checkpoint, part, args.batch),
     }
     times = harness.alternate(both, args.rounds)
     for name, found in times.items():
       print(f'{name}: {np.median(found):.2f} s for {len(part)} clips')
     print(
       f'tfm runs at {harness.ratio(times["transformers"], times["tfm"]):.2f} times the rate of '
-      f'transformers'
+      'transformers'
     )
 
 

@@ -11,7 +11,7 @@ def test_masked_lm_with_is_decoder_is_refused():
   values = {**SIZES, 'model_type': 'bert', 'architectures': ['BertForMaskedLM'], 'is_decoder': True}
   with pytest.raises(
     errors.UserError,
-    match=r'is_decoder is true\. Expected is_decoder=false, or a class of decoders',
+    match=r'is_decoder is true\. Expected is_decoder=false, or a decoder class',
   ):
     weights.published(values)
 

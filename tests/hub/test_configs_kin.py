@@ -136,17 +136,17 @@ def test_a_published_config_is_the_model_of_that_name(name):
     (
       'luke-base',
       {'architectures': ['LukeForEntityClassification']},
-      "'ForEntityClassification', no class of",
+      "'ForEntityClassification', which model_type",
     ),
     (
       'bert2bert-base',
       {'decoder': {**_SIDE, 'is_decoder': True}},
-      'add_cross_attention is False. Expected both true',
+      'add_cross_attention is False. Expected true for both',
     ),
     (
       'bert2bert-base',
       {'encoder': {**_SIDE, 'hidden_size': 384}},
-      'hidden_size is 768, and that of the encoder 384',
+      'hidden_size is 768, and the encoder has 384',
     ),
   ],
 )

@@ -54,7 +54,7 @@ def test_fields_that_may_change_something_are_refused(name, value):
   with pytest.raises(errors.UserError) as error:
     published({**LLAMA, name: value})
   said = str(error.value)
-  assert f'{name}={value!r}: not known of model_type' in said
+  assert f'{name}={value!r}: unknown for model_type' in said
   assert f"ignore=('{name}',)" in said
   assert f'--ignore_fields={name}' in said
 
@@ -70,7 +70,7 @@ def test_only_unknown_fields_can_be_ignored():
   assert found.ignored == ('surprise',)
   assert found.spec == published(LLAMA).spec
   with pytest.raises(
-    errors.UserError, match='hidden_act: cannot be ignored, since a Llama is computed with it'
+    errors.UserError, match='hidden_act cannot be ignored, because Llama depends on it'
   ):
     published(config, ignore=('surprise', 'hidden_act'))
   with pytest.raises(errors.UserError, match=r"unknown field 'suprise'\. Did you mean 'surprise'"):

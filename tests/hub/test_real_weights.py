@@ -99,14 +99,14 @@ def test_roberta_of_antibodies_from_fairseq_says_115_of_125_masked_residues(
   )
 
 
-def test_what_is_no_checkpoint_of_fairseqs_is_refused(sapiens, convert, tmp_path):
+def test_wrong_fairseq_files_raise_errors(sapiens, convert, tmp_path):
   import torch
 
   torch.save({'model': {}, 'cfg': {}}, tmp_path / 'new.pt')
   with pytest.raises(
-    errors.UserError, match=r'has no args and model\. Expected a checkpoint of fairseq'
+    errors.UserError, match=r'args or model is missing\. Expected a checkpoint of fairseq'
   ):
     convert.read(tmp_path / 'new.pt')
   (tmp_path / 'dict.txt').write_text('A 1\nB 1\n')
-  with pytest.raises(errors.UserError, match=r'embed_tokens is \[25, 128\], and the words are 7'):
+  with pytest.raises(errors.UserError, match=r'embed_tokens is \[25, 128\], and there are 7 words'):
     convert.main(sapiens / 'checkpoint_vl.pt', tmp_path / 'dict.txt', tmp_path / 'light')

@@ -159,22 +159,22 @@ def test_angles_with_top_level_fields_equal_transformers(kind):
   [
     ({'type': 'linear'}, {}, r'rope_scaling: factor is missing'),
     ({'type': 'yarn', 'facter': 2.0}, {}, r"unknown key 'facter'\. Did you mean 'factor'"),
-    ({'type': 'yarn', 'rope_type': 'linear', 'factor': 2.0}, {}, r"rope_type is 'linear' and type 'yarn'"),
+    ({'type': 'yarn', 'rope_type': 'linear', 'factor': 2.0}, {}, r"rope_type is 'linear', and type is 'yarn'"),
     ({'type': 'linear', 'factor': None}, {}, r'factor is None\. Expected a number above 0'),
-    ({'type': 'linear', 'factor': 2.0, 'beta_fast': 3}, {}, r"beta_fast is 3, which rope_type 'linear' does not read"),
+    ({'type': 'linear', 'factor': 2.0, 'beta_fast': 3}, {}, r"beta_fast is 3, and rope_type 'linear' ignores it"),
     ({'type': 'dynamic', 'factor': 2.0, 'original_max_position_embeddings': 9}, {}, r'Expected max_position_embedd'),
-    ({'type': 'linear', 'factor': 2.0, 'rope_theta': 5.0}, {'rope_theta': 7.0}, r'rope_theta=7\.0 outside of it'),
-    ({'type': 'linear', 'factor': 2.0}, {'partial_rotary_factor': 0.5}, r'models of this family rotate whole heads'),
+    ({'type': 'linear', 'factor': 2.0, 'rope_theta': 5.0}, {'rope_theta': 7.0}, r'rope_theta=7\.0 outside the table'),
+    ({'type': 'linear', 'factor': 2.0}, {'partial_rotary_factor': 0.5}, r'this family rotates whole heads'),
     ({'type': 'linear', 'factor': 2.0}, {'rope_parameters': {'rope_theta': 5.0}}, r'rope_scaling lacks it\. Exp'),
     ({'type': 'longrope', 'short_factor': 1, 'long_factor': [1]}, {}, r'short_factor is 1\. Expected a list'),
-    ('linear', {}, r"rope_scaling is 'linear'\. Expected keys with values"),
+    ('linear', {}, r"rope_scaling is 'linear'\. Expected a table of keys"),
     (
       {'type': 'longrope', 'short_factor': [1.0] * 3, 'long_factor': [1.0] * 3, 'factor': 4.0}, {},
       r'long has 3 factors\. Expected 8',
     ),
     (
       {'type': 'yarn', 'factor': 2.0, 'original_max_position_embeddings': 64},
-      {'original_max_position_embeddings': 32}, r'is 64, and 32 outside of it',
+      {'original_max_position_embeddings': 32}, r'is 64, and 32 outside the table',
     ),
   ],
 )  # fmt: skip
@@ -194,14 +194,14 @@ _GEMMA = {
   [
     (
       {'rope_parameters': {'rope_type': 'linear', 'factor': 8.0}},
-      r'factor is outside of the layer types',
+      r'factor is outside the layer types',
     ),
     (
       {
         'rope_parameters': {'full_attention': {'rope_type': 'default'}},
         'rope_scaling': {'rope_type': 'default'},
       },
-      r'are both given',
+      'both rope_parameters and rope_scaling are set',
     ),
   ],
 )

@@ -9,15 +9,16 @@ from tfm import zoo
 
 
 def sizes() -> list[Any]:
-  """Return the names of the zoo; of those that differ only in numbers, all but the first are in the
-  large group.
+  """Return the names of the zoo as test cases.
+
+  If several models differ in sizes only, all but the first are in the large group.
   """
-  seen: set[object] = set()
+  known: set[object] = set()
   found = []
   for name in zoo.names():
     shape = _without_numbers(zoo.get(name))
-    found.append(pytest.param(name, marks=pytest.mark.large) if shape in seen else name)
-    seen.add(shape)
+    found.append(pytest.param(name, marks=pytest.mark.large) if shape in known else name)
+    known.add(shape)
   return found
 
 

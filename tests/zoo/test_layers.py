@@ -1,4 +1,4 @@
-"""Layers as segments and back, and what a config may not say of them."""
+"""Segments of layers, and errors of `layer_types`."""
 
 import pytest
 
@@ -26,14 +26,14 @@ class Stack:
     ([A, B, C], [(3, 1)]),
   ],
 )
-def test_layers_come_back_and_as_few_blocks_as_can_be_are_written(layers, shape):
+def test_segments_keep_order_and_minimise_compiled_blocks(layers, shape):
   stack = Stack(layers)
   assert layers_of(stack) == layers
   assert [(len(s.pattern), s.repeats) for s in stack.segments] == shape
 
 
 @pytest.mark.parametrize(
-  ('fields', 'window', 'said'),
+  ('fields', 'window', 'message'),
   [
     (
       {'layer_types': ['chunked_attention'] * 2},
@@ -43,17 +43,17 @@ def test_layers_come_back_and_as_few_blocks_as_can_be_are_written(layers, shape)
     (
       {'layer_types': [LOCAL, GLOBAL]},
       None,
-      'layer_types has sliding_attention, and sliding_window is null',
+      'sliding_window is null, and layer_types has sliding_attention',
     ),
-    ({'layer_types': [LOCAL]}, 4, 'layer_types has 1 layers. Expected num_hidden_layers.'),
+    ({'layer_types': [LOCAL]}, 4, 'layer_types has 1 layers. Expected num_hidden_layers'),
   ],
 )
-def test_layer_types_that_cannot_be_are_told(fields, window, said):
-  with pytest.raises(errors.UserError, match=said):
+def test_invalid_layer_types_raise_errors(fields, window, message):
+  with pytest.raises(errors.UserError, match=message):
     masks(Fields({'num_hidden_layers': 2, **fields}), [], window)
 
 
-def test_a_config_within_a_config_is_read_to_its_last_field():
+def test_unread_lists_fields_of_nested_configs():
   c = Fields({'outer': 1, 'attn_config': {'clip': 8, 'surprise': 3}})
   assert c.part('attn_config')['clip'] == 8
   assert c.get('outer') == 1

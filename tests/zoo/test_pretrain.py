@@ -1,4 +1,4 @@
-"""`configs/pretrain.py` fits every model of the zoo."""
+"""`configs/pretrain.py` with every model of the zoo."""
 
 import importlib.util
 import pathlib
@@ -26,7 +26,7 @@ def _reads_text(name):
 
 
 @pytest.mark.parametrize('name', zoo.names())
-def test_every_model_of_the_zoo_has_a_valid_experiment(get_config, name):
+def test_every_model_has_a_valid_experiment(get_config, name):
   if not _reads_text(name):
     with pytest.raises(errors.ConfigError, match='reads more than text'):
       get_config(name)
@@ -36,7 +36,7 @@ def test_every_model_of_the_zoo_has_a_valid_experiment(get_config, name):
   assert not list(experiment.task.fits(experiment.model))
 
 
-def test_the_task_follows_from_the_topology(get_config):
+def test_task_depends_on_the_architecture(get_config):
   tasks = {
     'gpt2': CausalLM,
     'llama3-8b': CausalLM,
@@ -47,6 +47,6 @@ def test_the_task_follows_from_the_topology(get_config):
   assert {name: type(get_config(name).task) for name in tasks} == tasks
 
 
-def test_an_unknown_model_is_named_with_its_near_miss(get_config):
+def test_unknown_model_error_has_a_near_name(get_config):
   with pytest.raises(errors.ConfigError, match=r"unknown model 'gpt-2'\. Did you mean 'gpt2'"):
     get_config('gpt-2')

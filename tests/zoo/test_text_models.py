@@ -1,4 +1,4 @@
-"""The page of text models says what tfm reads of transformers."""
+"""The page of supported text models of transformers."""
 
 import functools
 import importlib.util
@@ -19,15 +19,15 @@ def _script():
 
 
 def test_page_of_text_models_is_up_to_date():
-  held = _script().PAGE.read_text('utf-8')
-  assert held == _script().page(), 'python scripts/text_models.py writes it anew'
+  text = _script().PAGE.read_text('utf-8')
+  assert text == _script().page(), 'run python scripts/text_models.py'
 
 
-def test_every_class_that_is_not_read_has_a_reason():
-  bare = [
+def test_unsupported_classes_have_reasons():
+  without_reason = [
     (row.kind, row.architecture) for row in _script().rows() if not row.read and not row.reason
   ]
-  assert not bare
+  assert not without_reason
 
 
 @pytest.mark.parametrize(
@@ -41,11 +41,11 @@ def test_every_class_that_is_not_read_has_a_reason():
     ('llama', 'LlamaForDreaming', False),
   ],
 )
-def test_type_is_read_if_a_family_has_its_class(kind, architecture, read):
+def test_class_is_supported_if_a_family_has_it(kind, architecture, read):
   assert _script().reads(kind, architecture) is read
 
 
-def test_reasons_name_types_of_transformers():
+def test_reasons_list_types_of_transformers():
   kinds = {row.kind for row in _script().rows()}
   named = {kind for kinds in _script().REASONS.values() for kind in kinds.split()}
-  assert not sorted(named - kinds), 'no type of transformers'
+  assert not sorted(named - kinds), 'not in transformers'

@@ -49,7 +49,7 @@ def fill_params(
         small = math.prod(whole) * kind.itemsize <= _CHUNK
         filled[path] = np.empty(whole, kind) if small else _empty(whole, kind, sharding[path])
       first = 0
-      for theirs in tensors.slabs(tensor.name) if tensor.rule.apart else [tensors[tensor.name]]:
+      for theirs in tensors.slabs(tensor.name) if tensor.rule.sliceable else [tensors[tensor.name]]:
         _take(filled, tensor, theirs, first)
         first += theirs.shape[0] if theirs.ndim else 0
         bar.advance(theirs.nbytes)

@@ -1,4 +1,4 @@
-"""Published models by name; a family is one file and a row here for each size."""
+"""Published models by name. A family is one file, and each of its sizes is one row here."""
 
 from tfm.core.registry import Table
 from tfm.model.spec import Model
@@ -267,9 +267,16 @@ TABLE = Table(
 
 
 def get(name: str) -> Model:
-  """The spec of a published model.
+  """Return the spec of a published model.
 
-  Raises: ConfigError for an unknown name, with the near misses.
+  Args:
+    name: name of the model, as `names` lists it.
+
+  Returns:
+    The spec, with random initialization.
+
+  Raises:
+    ConfigError: for an unknown name; the message has near names.
 
   Example:
     >>> get('gpt2').d_model
@@ -280,5 +287,5 @@ def get(name: str) -> Model:
 
 
 def names() -> list[str]:
-  """Every name, oldest family first."""
+  """Return the names of all models, grouped by family."""
   return list(TABLE)

@@ -1,4 +1,4 @@
-"""ALBERT: one layer's parameters in every layer, and embeddings narrower than the model (2019)."""
+"""ALBERT (Lan et al., 2019): BERT with shared layers and narrow token embeddings."""
 
 import dataclasses
 from typing import Any
@@ -17,14 +17,32 @@ PAPER = (
 
 
 def albert(depth: int, d: int, heads: int) -> Model:
-  """BERT with tanh GELU and embeddings of 128, whose layers share their parameters; SentencePiece
-  vocabulary.
+  """Return a BERT with shared layers, embeddings of width 128 and tanh GELU.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
   """
   return shared(bert.bert(depth, d, heads, 30_000), [depth], 1, 128, GeluTanh())
 
 
 def shared(spec: Any, repeats: list[int], inner: int, width: int, act: Act) -> Model:
-  """A BERT as groups of `inner` layers, each repeated so many times, over embeddings of `width`."""
+  """Return a BERT with layers that share parameters within groups.
+
+  Args:
+    spec: a BERT with one segment.
+    repeats: number of times that each group is applied.
+    inner: number of distinct layers in a group.
+    width: width of the token embeddings.
+    act: activation of the feed-forward and of the head.
+
+  Returns:
+    The spec of the model.
+  """
   (block,) = spec.segments[0].pattern
   block = dataclasses.replace(block, ffn=dataclasses.replace(block.ffn, act=act))
   groups = tuple(Segment((block,) * inner, n, shared=True) for n in repeats)
@@ -34,7 +52,7 @@ def shared(spec: Any, repeats: list[int], inner: int, width: int, act: Act) -> M
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config, of a masked language model."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   c.only(down_scale_factor=1, gap_size=0, net_structure_type=0, num_memory_blocks=0)
   c.skip('classifier_dropout_prob')
   layers, groups = c.get('num_hidden_layers', 12), c.get('num_hidden_groups', 1)
@@ -47,7 +65,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   inner = len(m.segments[0].pattern)
   return {
     **bert.write(m), 'embedding_size': m.embed.dim, 'num_hidden_layers': depth(m) // inner,

@@ -1,6 +1,4 @@
-"""Apertus of the Swiss AI Initiative (2025): Llama's block with normalised queries and keys, and
-xIELU.
-"""
+"""Apertus (Swiss AI Initiative, 2025): Llama's block with query/key norms and xIELU."""
 
 from typing import Any
 
@@ -19,12 +17,25 @@ from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 
-PAPER = 'Apertus: Democratizing Open and Compliant LLMs for Global Language Environments, arXiv:2509.14233'
+PAPER = (
+  'Apertus: Democratizing Open and Compliant LLMs for Global Language Environments, '
+  'arXiv:2509.14233'
+)
 _ROPE = RoPE(1.2e7, scaling=Llama3(8.0))
 
 
 def apertus(depth: int, d: int, heads: int, d_ff: int) -> Model:
-  """Return pre-norm blocks with RMSNorm, rotary positions, 8 key heads and an ungated feed-forward."""
+  """Return a pre-norm decoder with RMSNorm, RoPE, 8 key/value heads and an ungated xIELU.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-5)
   block = Block(Attention(heads, 8, d // heads, _ROPE, qk_norm=norm), Xielu(d_ff), norm)
   segment = Segment((block,), depth)
@@ -39,9 +50,9 @@ def apertus(depth: int, d: int, heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(mlp_bias=False, qk_norm=True, post_norm=False)
-  c.skip('hidden_dropout')  # which the code of the family does not read
+  c.skip('hidden_dropout')  # unused in transformers
   norm, d_ff = RMSNorm(c.get('rms_norm_eps', 1e-5)), c['intermediate_size']
   ffn: FFN = Xielu(d_ff)
   if c.get('hidden_act', 'xielu') != 'xielu':
@@ -52,7 +63,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block, fields = m.segments[0].pattern[0], llama.sizes(m, None)
   act = name_of(block.ffn.act) if hasattr(block.ffn, 'act') else 'xielu'
   return {

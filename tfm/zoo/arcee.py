@@ -1,4 +1,4 @@
-"""AFM-4.5B of Arcee AI (2025): Llama's block with a squared-ReLU feed-forward in place of SwiGLU."""
+"""AFM-4.5B (Arcee AI, 2025): Llama's block with squared ReLU in place of SwiGLU."""
 
 from typing import Any
 
@@ -20,8 +20,17 @@ CARD = 'AFM-4.5B, model card, Arcee AI 2025'
 
 
 def arcee(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Return pre-norm blocks with RMSNorm, rotary positions, grouped keys and an ungated
-  feed-forward.
+  """Return a pre-norm decoder with RMSNorm, RoPE, grouped-query attention and squared ReLU.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
   """
   norm, rope = RMSNorm(1e-5), RoPE(1e4, scaling=Yarn(20.0, 4096, 32.0, 1.0))
   block = Block(Attention(heads, kv_heads, 128, rope), Mlp(d_ff, SquaredRelu(), bias=False), norm)
@@ -37,14 +46,14 @@ def arcee(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
   ffn = Mlp(c['intermediate_size'], c.act('hidden_act', 'relu2'), c.get('mlp_bias', False))
   return llama.decoder(c, [Block(llama.attention(c), ffn, norm)] * c['num_hidden_layers'], norm)
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return llama.write(m)
 
 

@@ -1,4 +1,4 @@
-"""Bamba (2024): Mamba-2 with a few layers of attention, a feed-forward in every layer."""
+"""Bamba (2024): Mamba-2 layers with a few attention layers, and SwiGLU in every layer."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import as_attention, layers_of, segments
+from tfm.zoo.layers import as_attention, choose, layers_of, segments
 from tfm.zoo.mamba import expand, limits, limits_of
 
 POST = 'Bamba: Inference-Efficient Hybrid Mamba2 Model, IBM, Princeton, CMU and UIUC 2024'
@@ -24,10 +24,25 @@ POST = 'Bamba: Inference-Efficient Hybrid Mamba2 Model, IBM, Princeton, CMU and 
 def bamba(
   depth: int, d: int, heads: int, d_ff: int, recurrent: Mamba2, at: tuple[int, ...]
 ) -> Model:
-  """Pre-norm by root mean square, SwiGLU; layers `at` are attention with half of each head rotated."""
+  """Return a pre-norm hybrid of Mamba-2 and attention with RMSNorm and SwiGLU.
+
+  RoPE rotates half of each attention head.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    recurrent: mixer of the recurrent layers.
+    at: indices of the attention layers.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, 8, d // heads, RoPE(1e4, fraction=0.5))
-  layers = [Block(attention if i in at else recurrent, Glu(d_ff), norm) for i in range(depth)]
+  mixers = choose((i in at for i in range(depth)), attention, recurrent)
+  layers = [Block(mixer, Glu(d_ff), norm) for mixer in mixers]
   head = Lm(tied=False)
   return Model(
     Tokens(128_256),
@@ -40,24 +55,29 @@ def bamba(
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm, at = RMSNorm(c.get('rms_norm_eps', 1e-5)), c.get('attn_layer_indices', [])
   c.only(z_loss_coefficient=0.0, attn_rotary_emb=64)
-  # transformers rotates half of each head, whatever the config says.
+  # transformers always rotates half of each head.
   attention = llama.attention(c, 8, relative=c.rope(fraction=0.5))
   recurrent = mamba2(c)
-  layers = [
-    Block(attention if i in at else recurrent, llama.glu(c), norm)
-    for i in range(c['num_hidden_layers'])
-  ]
+  mixers = choose((i in at for i in range(c['num_hidden_layers'])), attention, recurrent)
+  layers = [Block(mixer, llama.glu(c), norm) for mixer in mixers]
   return llama.decoder(c, layers, norm)
 
 
 def mamba2(c: Fields, **changes: Any) -> Mamba2:
-  """Return the Mamba-2 mixer of a config whose fields begin with `mamba_`.
+  """Return the Mamba-2 mixer of a config with fields named `mamba_*`.
+
+  Args:
+    c: fields of the config.
+    **changes: fields of the mixer that the family sets.
+
+  Returns:
+    The mixer.
 
   Raises:
-    UserError: the heads are not as wide as the mixer.
+    UserError: if heads times head width is not the width of the mixer.
   """
   heads, groups = c.get('mamba_n_heads', 128), c.get('mamba_n_groups', 1)
   width = c.get('mamba_d_ssm', c.get('mamba_expand', 2) * c['hidden_size'])
@@ -65,9 +85,8 @@ def mamba2(c: Fields, **changes: Any) -> Mamba2:
   size = width // heads if size == 'auto' else size
   if size * heads != width:
     raise errors.UserError(
-      f'{c.where}: mamba_n_heads={heads} heads of mamba_d_head={size} are not {width} numbers. '
-      f'Expected mamba_expand '
-      'x hidden_size, or mamba_d_ssm.'
+      f'{c.where}: mamba_n_heads ({heads}) x mamba_d_head ({size}) is {size * heads}. Expected '
+      f'{width}: mamba_d_ssm, or mamba_expand x hidden_size.'
     )
   c.skip('mamba_chunk_size', 'mamba_expand', 'num_logits_to_keep')
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
@@ -85,7 +104,7 @@ def mamba2(c: Fields, **changes: Any) -> Mamba2:
 
 
 def mamba_fields(m: Any) -> dict[str, Any]:
-  """Return the published fields of the Mamba-2 layers of a spec, none if it has none."""
+  """Return the config fields of a spec's Mamba-2 layers, none if it has no such layer."""
   mixer: Any = next((b.mixer for b in layers_of(m) if isinstance(b.mixer, Mamba2)), None)
   if mixer is None:
     return {}
@@ -99,7 +118,7 @@ def mamba_fields(m: Any) -> dict[str, Any]:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   at = [i for i, b in enumerate(layers_of(m)) if hasattr(b.mixer, 'sizes')]
   return {**llama.write(as_attention(m)), **mamba_fields(m), 'attn_layer_indices': at}
 

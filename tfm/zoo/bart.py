@@ -1,4 +1,4 @@
-"""BART, its blocks, and what its many relatives share with it (2019)."""
+"""BART (Lewis et al., 2019): an encoder-decoder with the blocks that its relatives share."""
 
 import dataclasses
 from typing import Any
@@ -26,34 +26,60 @@ NORM = LayerNorm(1e-5)
 
 
 def bart(layers: int, d: int, heads: int, vocab: int = 50_265) -> Model:
-  """Post-norm stacks, learned positions from row 2 on, each stack's embeddings normed, a bias on
-  the logits.
+  """Return a post-norm encoder-decoder with learned positions and a bias on the logits.
 
-  *Differs*: theirs holds that bias as a buffer, which training leaves alone and a count of
-  parameters leaves out."""
-  blocks = reader_and_writer(heads, 4 * d, Gelu(), Post())
+  Position embeddings start at row 2. Each stack normalises its embeddings.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
+
+  Note:
+    The published code stores the bias of the logits as a constant. Here it is a trained parameter,
+    so
+    the number of parameters is larger.
+  """
+  blocks = encoder_decoder_blocks(heads, 4 * d, Gelu(), Post())
   return stacks(
     vocab, d, blocks, (layers, layers), Learned(1024, 2), Tokens(norm=NORM, dropout=0.1)
   )
 
 
-def reader_and_writer(
+def encoder_decoder_blocks(
   heads: int,
   d_ff: int,
   act: Act,
   residual_layout: ResidualLayout,
   dropout: float = 0.1,
-  looking: float = 0.0,
-  inner: float = 0.0,
+  attention_dropout: float = 0.0,
+  ffn_dropout: float = 0.0,
 ) -> tuple[Block, Block]:
-  """A block of the encoder and one of the decoder; `looking` and `inner` drop out scores and the
-  feed-forward.
+  """Return the block of the encoder and the block of the decoder.
+
+  Args:
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    act: activation of the feed-forward.
+    residual_layout: where the norms and the residual additions are.
+    dropout: dropout rate of the residual branches.
+    attention_dropout: dropout rate of the attention weights.
+    ffn_dropout: dropout rate inside the feed-forward.
+
+  Returns:
+    The two blocks. The decoder's block has causal attention and cross-attention.
   """
-  look = Attention(heads, mask=Mask(), bias='qkvo', dropout=looking)
-  reader = Block(look, Mlp(d_ff, act, dropout=inner), NORM, residual_layout, dropout=dropout)
-  cross = CrossAttention(heads, bias='qkvo', dropout=looking)
-  return reader, dataclasses.replace(
-    reader, mixer=Attention(heads, bias='qkvo', dropout=looking), cross=cross
+  encoder_attention = Attention(heads, mask=Mask(), bias='qkvo', dropout=attention_dropout)
+  encoder_block = Block(
+    encoder_attention, Mlp(d_ff, act, dropout=ffn_dropout), NORM, residual_layout, dropout=dropout
+  )
+  cross = CrossAttention(heads, bias='qkvo', dropout=attention_dropout)
+  return encoder_block, dataclasses.replace(
+    encoder_block, mixer=Attention(heads, bias='qkvo', dropout=attention_dropout), cross=cross
   )
 
 
@@ -62,20 +88,34 @@ def stacks(
   embed: Tokens,
   head: Lm = Lm(bias=True), source: int | None = None,
 ) -> Model:  # fmt: skip
-  """Encoder and decoder of these blocks; an `embed` with a norm is each stack's own, as is a table
-  of `source` rows.
+  """Return an encoder-decoder of two blocks.
+
+  Args:
+    vocab: size of the vocabulary.
+    d: width of the residual stream.
+    blocks: blocks of the encoder and of the decoder.
+    depths: number of layers of the encoder and of the decoder.
+    absolute: absolute position embedding of both stacks.
+    embed: input layer. If it has a norm, each stack has its own parameters.
+    head: output head.
+    source: size of the encoder's own token table; None shares the decoder's.
+
+  Returns:
+    The spec of the model.
   """
-  reader, writer = blocks
-  own = (
+  encoder_block, decoder_block = blocks
+  encoder_embed = (
     dataclasses.replace(embed, vocab=source)
     if embed.norm is not None or source is not None
     else None
   )
-  encoder = Tower(own, segments=(Segment((reader,), depths[0]),), absolute=absolute, norm=NORM)
+  encoder = Tower(
+    encoder_embed, segments=(Segment((encoder_block,), depths[0]),), absolute=absolute, norm=NORM
+  )
   return Model(
     dataclasses.replace(embed, vocab=vocab),
     d,
-    (Segment((writer,), depths[1]),),
+    (Segment((decoder_block,), depths[1]),),
     absolute,
     NORM,
     heads={'lm': head},
@@ -89,46 +129,60 @@ def read_stacks(
   act: str = 'gelu', scaled: bool = False,
   **fields: Any,
 ) -> Model:  # fmt: skip
-  """The spec of the many configs with BART's fields: what differs is handed in."""
+  """Return the spec of a config with BART's fields.
+
+  Args:
+    c: fields of the config.
+    absolute: absolute position embedding.
+    residual_layout: where the norms and the residual additions are; it decides about final norms.
+    norm: norm of the embeddings; None has none.
+    act: default name of the activation.
+    scaled: default of `scale_embedding`: whether embeddings are multiplied by sqrt(d).
+    **fields: further arguments of `stacks`; `vocab` replaces the config's `vocab_size`.
+
+  Returns:
+    The spec of the model.
+  """
   c.skip('encoder_layerdrop', 'decoder_layerdrop', 'num_hidden_layers', 'max_position_embeddings')
   c.skip('add_bias_logits', 'static_position_embeddings', 'extra_pos_embeddings', 'classif_dropout')
   c.skip('_num_labels', 'output_past')
   last = residual_layout.final_norm
   c.only(normalize_before=last, add_final_layer_norm=last, normalize_embedding=norm is not None)
   dropout, kind = c.get('dropout', 0.1), c.act('activation_function', act)
-  drops = dropout, c.get('attention_dropout', 0.0), c.get('activation_dropout', 0.0)
-  reader, _ = reader_and_writer(
-    c['encoder_attention_heads'], c['encoder_ffn_dim'], kind, residual_layout, *drops
+  dropouts = dropout, c.get('attention_dropout', 0.0), c.get('activation_dropout', 0.0)
+  encoder_block, _ = encoder_decoder_blocks(
+    c['encoder_attention_heads'], c['encoder_ffn_dim'], kind, residual_layout, *dropouts
   )
-  _, writer = reader_and_writer(
-    c['decoder_attention_heads'], c['decoder_ffn_dim'], kind, residual_layout, *drops
+  _, decoder_block = encoder_decoder_blocks(
+    c['decoder_attention_heads'], c['decoder_ffn_dim'], kind, residual_layout, *dropouts
   )
   embed = Tokens(power=0.5 if c.get('scale_embedding', scaled) else 0.0, norm=norm, dropout=dropout)
-  depths, vocab = (
-    (c['encoder_layers'], c['decoder_layers']),
-    fields.pop('vocab', None) or c['vocab_size'],
+  depths = (c['encoder_layers'], c['decoder_layers'])
+  vocab = fields.pop('vocab', None) or c['vocab_size']
+  return stacks(
+    vocab, c['d_model'], (encoder_block, decoder_block), depths, absolute, embed, **fields
   )
-  return stacks(vocab, c['d_model'], (reader, writer), depths, absolute, embed, **fields)
 
 
 def write_stacks(m: Any) -> dict[str, Any]:
-  """The published fields of what `read_stacks` reads."""
-  reader, writer = m.encoder.segments[0].pattern[0], m.segments[0].pattern[0]
+  """Return the config fields that `read_stacks` reads."""
+  encoder_block, decoder_block = m.encoder.segments[0].pattern[0], m.segments[0].pattern[0]
   return {
-    'vocab_size': m.vocab, 'd_model': m.d_model, 'activation_function': name_of(writer.ffn.act),
+    'vocab_size': m.vocab, 'd_model': m.d_model,
+    'activation_function': name_of(decoder_block.ffn.act),
     'encoder_layers': depth(m.encoder), 'decoder_layers': depth(m),
-    'encoder_attention_heads': reader.mixer.heads,
-    'encoder_ffn_dim': reader.ffn.d_ff, 'decoder_attention_heads': writer.mixer.heads,
-    'decoder_ffn_dim': writer.ffn.d_ff,
+    'encoder_attention_heads': encoder_block.mixer.heads,
+    'encoder_ffn_dim': encoder_block.ffn.d_ff, 'decoder_attention_heads': decoder_block.mixer.heads,
+    'decoder_ffn_dim': decoder_block.ffn.d_ff,
     'max_position_embeddings': m.max_positions or 1024, 'scale_embedding': m.embed.power == 0.5,
-    'dropout': writer.dropout, 'attention_dropout': writer.mixer.dropout,
-    'activation_dropout': writer.ffn.dropout,
+    'dropout': decoder_block.dropout, 'attention_dropout': decoder_block.mixer.dropout,
+    'activation_dropout': decoder_block.ffn.dropout,
     'is_encoder_decoder': True,
   }  # fmt: skip
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(tie_word_embeddings=True)
   return read_stacks(c, Learned(c.get('max_position_embeddings', 1024), 2), Post(), NORM)
 

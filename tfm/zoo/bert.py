@@ -1,4 +1,4 @@
-"""BERT with its masked-LM head (2018)."""
+"""BERT (Devlin et al., 2018): a post-norm encoder with a masked-LM head."""
 
 from typing import Any
 
@@ -22,10 +22,23 @@ PAPER = 'BERT: Pre-training of Deep Bidirectional Transformers, arXiv:1810.04805
 def bert(
   depth: int, d: int, heads: int, vocab: int = 30_522, types: int = 2, eps: float = 1e-12
 ) -> Model:
-  """An encoder, post-norm, erf GELU, learned positions, two token types, norm on the embeddings;
-  uncased vocabulary.
+  """Return a post-norm encoder with erf GELU, learned positions and token types.
 
-  *Differs*: no pooler and no next-sentence head.
+  The vocabulary is the uncased one. The embeddings are normalised.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+    types: number of token types.
+    eps: epsilon of the norms.
+
+  Returns:
+    The spec of the model.
+
+  Note:
+    It has no pooler and no next-sentence head.
   """
   norm = LayerNorm(eps)
   attention = Attention(heads, mask=Mask(), bias='qkvo', dropout=0.1)
@@ -44,8 +57,17 @@ def bert(
 def read(
   c: Fields, act: str = 'gelu', drop: float = 0.1, eps: float = 1e-12, types: int = 2
 ) -> Model:
-  """The spec of a published config, of a masked language model; what a family is silent of is as
-  given.
+  """Return the spec of a published `config.json`, with its masked-LM head.
+
+  Args:
+    c: fields of the config.
+    act: activation if the config has none.
+    drop: dropout rate if the config has none.
+    eps: epsilon of the norms if the config has none.
+    types: number of token types if the config has none.
+
+  Returns:
+    The spec of the model.
   """
   c.only(
     position_embedding_type='absolute',
@@ -59,8 +81,8 @@ def read(
   )
   kind, dropout = c.act('hidden_act', act), c.get('hidden_dropout_prob', drop)
   norm = LayerNorm(c.get('layer_norm_eps', eps))
-  heads, dropped = c['num_attention_heads'], c.get('attention_probs_dropout_prob', drop)
-  attention = Attention(heads, mask=Mask(), bias='qkvo', dropout=dropped)
+  heads, attention_dropout = c['num_attention_heads'], c.get('attention_probs_dropout_prob', drop)
+  attention = Attention(heads, mask=Mask(), bias='qkvo', dropout=attention_dropout)
   block = Block(attention, Mlp(c['intermediate_size'], kind), norm, Post(), dropout=dropout)
   return Model(
     Tokens(c['vocab_size'], types=c.get('type_vocab_size', types), norm=norm, dropout=dropout),
@@ -74,7 +96,7 @@ def read(
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),

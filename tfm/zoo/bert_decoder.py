@@ -1,4 +1,4 @@
-"""BERT and its kin as decoders: `is_decoder` makes the attention mask of their layers causal."""
+"""BERT and its relatives as decoders: `is_decoder` makes the attention mask causal."""
 
 from collections.abc import Callable
 import dataclasses
@@ -11,9 +11,7 @@ from tfm.zoo.fields import Fields
 
 
 def reader(read: Callable[[Fields], Model]) -> Callable[[Fields], Model]:
-  """Return a function that reads a config of an encoder with `read`, and as a decoder if it says
-  so.
-  """
+  """Return a function that reads configs of encoders, and of decoders if `is_decoder` is true."""
 
   def read_either(c: Fields) -> Model:
     if not c.get('is_decoder', False):
@@ -21,8 +19,8 @@ def reader(read: Callable[[Fields], Model]) -> Callable[[Fields], Model]:
     name = (c.get('architectures') or [''])[0]
     if name.endswith('ForMaskedLM'):
       raise errors.UserError(
-        f'{c.where}: architectures is {name}, and is_decoder is true. '
-        'Expected is_decoder=false, or a class of decoders: BertLMHeadModel, RobertaForCausalLM.'
+        f'{c.where}: architectures is {name}, and is_decoder is true. Expected is_decoder=false, '
+        'or a decoder class such as BertLMHeadModel or RobertaForCausalLM.'
       )
     return causal(read(c.changed(is_decoder=False)))
 
@@ -30,7 +28,7 @@ def reader(read: Callable[[Fields], Model]) -> Callable[[Fields], Model]:
 
 
 def writer(write: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, Any]]:
-  """Return a function that writes the fields of an encoder as `write` does, and those of a decoder."""
+  """Return a function that writes the fields of `write`, and `is_decoder` for a causal model."""
 
   def write_either(m: Any) -> dict[str, Any]:
     return {**write(m), 'is_decoder': True} if m.causal else write(m)
@@ -39,11 +37,7 @@ def writer(write: Callable[[Any], dict[str, Any]]) -> Callable[[Any], dict[str, 
 
 
 def causal(spec: Model) -> Model:
-  """Return the spec with a causal mask in every layer.
-
-  Args:
-    spec: an encoder whose layers attend to all tokens.
-  """
+  """Return an encoder's spec with causal attention masks."""
   segments = []
   for segment in spec.segments:
     blocks: list[Any] = list(segment.pattern)

@@ -1,4 +1,4 @@
-"""BioGPT (2022): a decoder of biomedical text, with OPT's positions and GPT-2's blocks."""
+"""BioGPT (Luo et al., 2022): GPT-2's blocks with OPT's positions, for biomedical text."""
 
 from typing import Any
 
@@ -14,20 +14,35 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 
-PAPER = 'BioGPT: Generative Pre-trained Transformer for Biomedical Text Generation and Mining, arXiv:2210.10341'
-#: `layer_norm_eps` of the published configs is not used.
+PAPER = (
+  'BioGPT: Generative Pre-trained Transformer for Biomedical Text Generation and Mining, '
+  'arXiv:2210.10341'
+)
+#: transformers ignores the config's `layer_norm_eps`.
 NORM = LayerNorm(1e-5)
 
 
 def biogpt(depth: int, d: int, heads: int, d_ff: int, vocab: int, length: int) -> Model:
-  """Return pre-norm blocks with erf GELU and biases everywhere, and a tied and scaled token table."""
+  """Return a pre-norm decoder with erf GELU, biases and a tied, scaled token table.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    vocab: size of the vocabulary.
+    length: number of positions.
+
+  Returns:
+    The spec of the model.
+  """
   block = Block(Attention(heads, bias='qkvo', dropout=0.1), Mlp(d_ff, Gelu()), NORM, dropout=0.1)
   embed, segment = Tokens(vocab, power=0.5, dropout=0.1), Segment((block,), depth)
   return Model(embed, d, (segment,), Learned(length, 2), NORM, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(layerdrop=0.0, add_cross_attention=False)
   c.skip('layer_norm_eps', 'is_decoder')
   dropout = c.get('hidden_dropout_prob', 0.1)
@@ -50,7 +65,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),

@@ -1,6 +1,4 @@
-"""Blenderbot Small: post-norm BART whose decoder norms its token embeddings before positions are
-added (2020).
-"""
+"""Blenderbot Small (2020): a post-norm BART that normalises token embeddings before positions."""
 
 import dataclasses
 from typing import Any
@@ -10,29 +8,41 @@ from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import Gelu
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.residual_layout.post import Post
-from tfm.zoo.bart import NORM, read_stacks, reader_and_writer, stacks
+from tfm.zoo.bart import NORM, encoder_decoder_blocks, read_stacks, stacks
 from tfm.zoo.blenderbot import PAPER
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
 
 def blenderbot_small(layers: int, d: int, heads: int, vocab: int) -> Model:
-  """BART's post-norm stacks with positions from row 0 on, embeddings times sqrt(D)."""
-  blocks = reader_and_writer(heads, 4 * d, Gelu(), Post())
+  """Return a post-norm encoder-decoder with embeddings times sqrt(d) and positions from row 0.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
+  """
+  blocks = encoder_decoder_blocks(heads, 4 * d, Gelu(), Post())
   embed = Tokens(power=0.5, norm=NORM, dropout=0.1)
-  return early(stacks(vocab, d, blocks, (layers, layers), Learned(512), embed))
+  return with_early_norm(stacks(vocab, d, blocks, (layers, layers), Learned(512), embed))
 
 
-def early(spec: Any) -> Model:
-  """Return an encoder-decoder whose decoder norms token embeddings before positions are added."""
+def with_early_norm(spec: Any) -> Model:
+  """Return an encoder-decoder that normalises decoder embeddings before adding positions."""
   return dataclasses.replace(spec, embed=dataclasses.replace(spec.embed, early_norm=True))
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(tie_word_embeddings=True, layernorm_variant='xlm')
   c.skip('do_blenderbot_90_layernorm', 'variant', 'extra_layer_norm')
-  return early(read_stacks(c, Learned(c.get('max_position_embeddings', 512)), Post(), NORM))
+  return with_early_norm(
+    read_stacks(c, Learned(c.get('max_position_embeddings', 512)), Post(), NORM)
+  )
 
 
 MODELS = {

@@ -1,4 +1,4 @@
-"""BLOOM (2022)."""
+"""BLOOM (BigScience, 2022): a pre-norm decoder with ALiBi and normalised embeddings."""
 
 from typing import Any
 
@@ -21,13 +21,23 @@ def bloom(
   depth: int, d: int, heads: int, vocab: int = 250_880, eps: float = 1e-5, tied: bool = True,
   dropout: float = 0.0, attention_dropout: float = 0.0,
 ) -> Model:  # fmt: skip
-  """Pre-norm, norm on the embeddings, linear biases in the scores, tanh GELU, biases everywhere,
-  tied.
+  """Return a pre-norm decoder with ALiBi, tanh GELU, biases and a norm on the embeddings.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+    eps: epsilon of the norms.
+    tied: whether the head shares the token table.
+    dropout: dropout rate of the residual branches.
+    attention_dropout: dropout rate of the attention weights.
+
+  Returns:
+    The spec of the model.
   """
-  norm, attention = (
-    LayerNorm(eps),
-    Attention(heads, relative=ALiBi(), bias='qkvo', dropout=attention_dropout),
-  )
+  norm = LayerNorm(eps)
+  attention = Attention(heads, relative=ALiBi(), bias='qkvo', dropout=attention_dropout)
   block = Block(attention, Mlp(4 * d, GeluTanh()), norm, dropout=dropout)
   return Model(
     Tokens(vocab, norm=norm),
@@ -40,9 +50,9 @@ def bloom(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(apply_residual_connection_post_layernorm=False, skip_bias_add_qkv=False)
-  # How a kernel was fused or split over devices, and sizes that nothing asks for.
+  # Kernel fusion, splits over devices, and unused sizes.
   c.skip(
     'pretraining_tp',
     'slow_but_exact',
@@ -52,17 +62,15 @@ def read(c: Fields) -> Model:
   )
   c.skip('masked_softmax_fusion', 'seq_length', 'skip_bias_add')
   d = c.get('n_embed') or c['hidden_size']
-  heads, depth = (
-    c.get('num_attention_heads') or c['n_head'],
-    c.get('num_hidden_layers') or c['n_layer'],
-  )
+  heads = c.get('num_attention_heads') or c['n_head']
+  depth = c.get('num_hidden_layers') or c['n_layer']
   eps, tied = c.get('layer_norm_epsilon', 1e-5), c.get('tie_word_embeddings', True)
   dropouts = c.get('hidden_dropout', 0.0), c.get('attention_dropout', 0.0)
   return bloom(depth, d, heads, c['vocab_size'], eps, tied, *dropouts)
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'n_layer': depth(m),

@@ -1,4 +1,4 @@
-"""CLIP (2021): a text tower and an image tower, and the cosines of their vectors."""
+"""CLIP (Radford et al., 2021): a text and an image tower, compared by cosine similarity."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -24,14 +24,27 @@ from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'Learning Transferable Visual Models From Natural Language Supervision, arXiv:2103.00020'
-#: The end token that configs name for "the largest id", as all did at first.
+#: End token id of early configs, which means "the largest id".
 _LARGEST = 2
 
 
 def layers(
   depth: int, heads: int, d_ff: int, act: Act, eps: float, mask: Mask = Mask(), dropout: float = 0.0
 ) -> tuple[Segment, ...]:
-  """Return pre-norm layers with biases, which towers of both kinds are made of."""
+  """Return the pre-norm layers of a tower, with biases everywhere.
+
+  Args:
+    depth: number of layers.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    act: activation of the feed-forward.
+    eps: epsilon of the norms.
+    mask: attention mask.
+    dropout: dropout rate of the residual branches.
+
+  Returns:
+    One segment.
+  """
   attention = Attention(heads, mask=mask, bias='qkvo', dropout=dropout)
   return (Segment((Block(attention, Mlp(d_ff, act), LayerNorm(eps)),), depth),)
 
@@ -44,29 +57,48 @@ def clip(
   side: int = 224,
   vocab: int = 49_408,
 ) -> Model:
-  """Return a CLIP of a text and an image tower, each given as (depth, width, heads).
+  """Return a CLIP with a text tower and an image tower.
+
+  The text tower is causal, has 77 learned positions and is pooled at the end token. The image tower
+  normalises its embeddings and is pooled at the class token.
 
   Args:
-    dim: width of the vectors that are compared.
-    text: sizes of the text tower: causal, 77 learned positions, read at the end token.
-    image: sizes of the image tower: a class token, a norm before the first layer, read at the class
-    token.
+    dim: width of the compared vectors.
+    text: depth, width and heads of the text tower.
+    image: depth, width and heads of the image tower.
     size: side of a patch in pixels.
     side: side of an image in pixels.
-    vocab: number of token ids; the end token is the last.
+    vocab: size of the vocabulary; the end token has the largest id.
+
+  Returns:
+    The spec of the model.
   """
   act, eps = QuickGelu(), 1e-5
   patches = Patches(size, side, bias=False, norm=LayerNorm(eps))
   tower = Tower(patches, image[1], layers(image[0], image[2], 4 * image[1], act, eps), norm=None)
-  words = layers(text[0], text[2], 4 * text[1], act, eps, Causal())
-  model = Model(Tokens(vocab), text[1], words, Learned(77), LayerNorm(eps), init=Normal(), heads={})
+  text_layers = layers(text[0], text[2], 4 * text[1], act, eps, Causal())
+  model = Model(
+    Tokens(vocab), text[1], text_layers, Learned(77), LayerNorm(eps), init=Normal(), heads={}
+  )
   return joined(model, tower, dim, 'largest', eps)
 
 
 def joined(
   text: Model, image: Tower, dim: int, pick: Pick, eps: float, scale: float = 2.6592
 ) -> Model:
-  """Return a text and an image tower without heads as one model that compares them."""
+  """Return a text and an image tower as one model that compares their vectors.
+
+  Args:
+    text: text tower without heads.
+    image: image tower without heads.
+    dim: width of the compared vectors.
+    pick: pooled position of the text tower.
+    eps: epsilon of the norm after image pooling.
+    scale: initial logarithm of the similarity's factor.
+
+  Returns:
+    The spec of the model.
+  """
   heads = {'image': Project(dim, norm=LayerNorm(eps), name='image_embeds')}
   text = text.with_heads(
     text=Project(dim, pick, name='text_embeds'), similarity=Similarity(scale=scale)
@@ -74,9 +106,10 @@ def joined(
   return text.with_towers(vision=dataclasses.replace(image, heads=heads))
 
 
-def sub(c: Fields, name: str) -> Fields:
-  """Return the fields of the config of a tower; an older `text_config_dict` replaces `text_config`
-  altogether.
+def tower_fields(c: Fields, name: str) -> Fields:
+  """Return the config fields of a tower.
+
+  An older `text_config_dict` or `vision_config_dict` replaces the present field.
   """
   older = f'{name}_dict'
   if not c.get(older):
@@ -85,26 +118,35 @@ def sub(c: Fields, name: str) -> Fields:
   return c.part(older)
 
 
-def texts(
+def text_tower(
   c: Fields,
   sizes: Mapping[str, int],
   act: str = 'quick_gelu',
   eps: float = 1e-5,
   mask: Mask = Causal(),
 ) -> Model:
-  """Return the text tower of a config, without heads; `sizes`, `act` and `eps` are defaults of the
-  family.
+  """Return the text tower of a config, without heads.
+
+  Args:
+    c: fields of the config.
+    sizes: default sizes of the family.
+    act: default name of the activation.
+    eps: default epsilon of the norms.
+    mask: attention mask.
+
+  Returns:
+    The spec of the model.
   """
   c.skip('tie_word_embeddings', 'projection_dim')
   c.only(dropout=0.0)
   kind, eps, size = c.act('hidden_act', act), c.get('layer_norm_eps', eps), _sizes(c, sizes)
-  words = layers(*size[1:], kind, eps, mask, c.get('attention_dropout', 0.0))
+  text_layers = layers(*size[1:], kind, eps, mask, c.get('attention_dropout', 0.0))
   absolute = Learned(c.get('max_position_embeddings', sizes['max_position_embeddings']))
   tokens = Tokens(c.get('vocab_size', sizes['vocab_size']))
-  return Model(tokens, size[0], words, absolute, LayerNorm(eps), heads={}, init=Normal())
+  return Model(tokens, size[0], text_layers, absolute, LayerNorm(eps), heads={}, init=Normal())
 
 
-def images(
+def image_tower(
   c: Fields,
   sizes: Mapping[str, int],
   act: str = 'quick_gelu',
@@ -114,22 +156,26 @@ def images(
   """Return the image tower of a config, without heads.
 
   Args:
-    c: the fields of the config.
-    sizes, act, eps: defaults of the family.
-    plain: no class token and no norm before the first layer, but a bias of the patches and a norm
-      after the last (SigLIP).
+    c: fields of the config.
+    sizes: default sizes of the family.
+    act: default name of the activation.
+    eps: default epsilon of the norms.
+    plain: whether patches have a bias and the tower a final norm (SigLIP), instead of a class token
+      and a norm before the first layer (CLIP).
+
+  Returns:
+    The spec of the tower.
   """
   c.skip('tie_word_embeddings', 'projection_dim')
   c.only(dropout=0.0)
-  kind, norm, size = (
-    c.act('hidden_act', act),
-    LayerNorm(c.get('layer_norm_eps', eps)),
-    _sizes(c, sizes),
-  )
+  kind = c.act('hidden_act', act)
+  norm = LayerNorm(c.get('layer_norm_eps', eps))
+  size = _sizes(c, sizes)
   patch, side = c.get('patch_size', sizes['patch_size']), c.get('image_size', 224)
   if not isinstance(patch, int) or not isinstance(side, int):
     raise errors.UserError(
-      f'{c.where}: patch_size={patch}, image_size={side}. Expected squares, one number each.'
+      f'{c.where}: patch_size={patch}, image_size={side}. Expected one number each; '
+      'only squares are supported.'
     )
   channels = c.get('num_channels', 3)
   patches = Patches(
@@ -146,7 +192,7 @@ def _sizes(c: Fields, sizes: Mapping[str, int]) -> tuple[int, int, int, int]:
   return width, depth, heads, d_ff
 
 
-#: Sizes that configs of CLIP leave out.
+#: Sizes if a config has none.
 TEXT = {
   'hidden_size': 512, 'num_hidden_layers': 12, 'num_attention_heads': 8, 'intermediate_size': 2048,
   'max_position_embeddings': 77, 'vocab_size': 49_408,
@@ -158,45 +204,45 @@ IMAGE = {
 
 
 def pick_of(c: Fields) -> Pick:
-  """Return where a config's text tower is read."""
+  """Return the position at which a config's text tower is pooled."""
   end = c.get('eos_token_id', 49_407)
   if not isinstance(end, int):
     raise errors.UserError(
-      f'{c.where}: eos_token_id is {end!r}. Expected one number: the token that is pooled.'
+      f'{c.where}: eos_token_id is {end!r}. Expected one number: the id of the pooled token.'
     )
   return 'largest' if end == _LARGEST else end
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config, whose towers have configs of their own."""
-  text, image = sub(c, 'text_config'), sub(c, 'vision_config')
+  """Return the spec of a published `config.json` with both towers."""
+  text, image = tower_fields(c, 'text_config'), tower_fields(c, 'vision_config')
   scale, eps = c.get('logit_scale_init_value', 2.6592), image.get('layer_norm_eps', 1e-5)
-  towers = texts(text, TEXT), images(image, IMAGE)
+  towers = text_tower(text, TEXT), image_tower(image, IMAGE)
   return joined(*towers, c.get('projection_dim', 512), pick_of(text), eps, scale)
 
 
 def read_text(c: Fields) -> Model:
-  """Return the spec of a config of the text tower alone, with its projection."""
+  """Return the spec of a config of the text tower, with its projection."""
   project = Project(c.get('projection_dim', 512), pick_of(c), unit=False, name='text_embeds')
-  return texts(c, TEXT).with_heads(text=project)
+  return text_tower(c, TEXT).with_heads(text=project)
 
 
 def read_image(c: Fields) -> Model:
-  """Return the spec of a config of the image tower alone, with its projection."""
+  """Return the spec of a config of the image tower, with its projection."""
   norm = LayerNorm(c.get('layer_norm_eps', 1e-5))
   project = Project(c.get('projection_dim', 512), norm=norm, unit=False, name='image_embeds')
-  return alone(images(c, IMAGE)).with_heads(image=project)
+  return as_model(image_tower(c, IMAGE)).with_heads(image=project)
 
 
-def alone(tower: Any) -> Model:
-  """Return a tower as a model of its own."""
+def as_model(tower: Any) -> Model:
+  """Return a tower as a complete model."""
   return Model(
     tower.embed, tower.d_model, tower.segments, norm=tower.norm, init=Normal(), heads=tower.heads
   )
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   project = m.heads['text']
   return {
     'projection_dim': project.dim, 'logit_scale_init_value': m.heads['similarity'].scale,
@@ -206,25 +252,25 @@ def write(m: Any) -> dict[str, Any]:
 
 
 def write_text(m: Any) -> dict[str, Any]:
-  """Return the published fields of a text tower."""
+  """Return the config fields of a text tower."""
   head = m.heads.get('text') or m.heads['classify']
   fields = text_fields(m) | {'eos_token_id': _LARGEST if head.pick == 'largest' else head.pick}
   return fields | ({'projection_dim': head.dim} if isinstance(head, Project) else {})
 
 
 def write_image(m: Any) -> dict[str, Any]:
-  """Return the published fields of an image tower."""
+  """Return the config fields of an image tower."""
   head = m.heads.get('image') or m.heads['classify']
   return image_fields(m) | ({'projection_dim': head.dim} if isinstance(head, Project) else {})
 
 
 def text_fields(m: Any) -> dict[str, Any]:
-  """Return the fields of a text tower that do not depend on its head."""
+  """Return the config fields of a text tower that do not depend on its head."""
   return _fields(m) | {'vocab_size': m.vocab, 'max_position_embeddings': m.max_positions}
 
 
 def image_fields(m: Any) -> dict[str, Any]:
-  """Return the fields of an image tower that do not depend on its head."""
+  """Return the config fields of an image tower that do not depend on its head."""
   embed = m.embed
   return _fields(m) | {
     'patch_size': embed.size,

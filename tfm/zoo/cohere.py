@@ -1,4 +1,4 @@
-"""Command R and R+ (2024), Aya."""
+"""Command R and R+, Aya (Cohere, 2024): parallel residual branches and scaled logits."""
 
 from typing import Any
 
@@ -24,10 +24,20 @@ PLUS = 'Command R+, model card, Cohere 2024'
 def cohere(
   depth: int, d: int, heads: int, kv_heads: int, d_ff: int, base: float, scale: float, each: bool
 ) -> Model:
-  """Both branches side by side behind one norm without a bias, rotary positions in turns, SwiGLU,
-  tied; scaled logits.
+  """Return a parallel-branch decoder with bias-free LayerNorm, interleaved RoPE and SwiGLU.
 
-  `each` gives every head norms of its own, of queries and keys.
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+    base: base of the rotary position embedding.
+    scale: factor of the logits.
+    each: whether every head has its own query and key norms.
+
+  Returns:
+    The spec of the model.
   """
   norm = LayerNorm(1e-5, bias=False)
   qk_norm: Norm | None = norm if each else None
@@ -47,7 +57,7 @@ def cohere(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.skip('model_max_length')
   norm = LayerNorm(c.get('layer_norm_eps', 1e-5), bias=False)
   qk_norm: dict[str, Any] = (
@@ -61,7 +71,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   a = m.segments[0].pattern[0].mixer
   scale = 0.0625 if m.lm is None else m.lm.scale
   return {

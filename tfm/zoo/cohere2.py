@@ -1,6 +1,4 @@
-"""Command R7B and A (2024, 2025): Cohere's block, three layers with a window to each without
-positions.
-"""
+"""Command R7B and Command A (Cohere, 2024): Cohere's block, three local layers to one global."""
 
 from typing import Any
 
@@ -18,14 +16,34 @@ from tfm.parts.residual_layout.parallel import Parallel
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, masks, seen, segments, types_of, window_of
+from tfm.zoo.layers import (
+  causal_mask,
+  every_nth_global,
+  masks,
+  segments,
+  types_of,
+  window_of,
+)
 from tfm.zoo.phi import sizes
 
 PAPER = 'Command R7B, model card, Cohere 2024'
 
 
 def cohere2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Three of four layers see 4096 tokens and rotate, the fourth sees all and knows no positions."""
+  """Return a decoder with three local RoPE layers to one global layer without positions.
+
+  A local layer attends to 4096 tokens.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+  """
   norm = LayerNorm(1e-5, bias=False)
 
   def block(relative: Relative, mask: Mask) -> Block:
@@ -33,8 +51,9 @@ def cohere2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
       Attention(heads, kv_heads, d // heads, relative, mask), Glu(d_ff), norm, Parallel()
     )
 
-  local, far = block(RoPE(5e4, 'interleaved'), seen(4096)), block(Relative(), seen(None))
-  layers = segments([local, local, local, far] * (depth // 4))
+  local = block(RoPE(5e4, 'interleaved'), causal_mask(4096))
+  full = block(Relative(), causal_mask(None))
+  layers = segments([local, local, local, full] * (depth // 4))
   return Model(
     Tokens(256_000),
     d,
@@ -46,8 +65,8 @@ def cohere2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
-  # What the first of these configs say beside what is read.
+  """Return the spec of a published `config.json`."""
+  # Fields of the first release.
   c.only(
     rotary_pct=1.0,
     use_gated_activation=True,
@@ -56,27 +75,21 @@ def read(c: Fields) -> Model:
   )
   c.only(use_qk_norm=False, order_of_interleaved_layers='local_attn_first')
   c.skip('layer_switch', 'use_embedding_sharing', 'use_parallel_embedding')
-  norm, rope, ffn = (
-    LayerNorm(c.get('layer_norm_eps', 1e-5), bias=False),
-    c.rope(layout='interleaved', partial=False),
-    llama.glu(c),
-  )
+  norm = LayerNorm(c.get('layer_norm_eps', 1e-5), bias=False)
+  rope = c.rope(layout='interleaved', partial=False)
+  ffn = llama.glu(c)
   every = c.get('sliding_window_pattern', c.get('_sliding_window_pattern', 4))
-  types = [LOCAL if (i + 1) % every else GLOBAL for i in range(c['num_hidden_layers'])]
-  layers = [
-    Block(
-      llama.attention(c, relative=Relative() if mask == seen(None) else rope, mask=mask),
-      ffn,
-      norm,
-      Parallel(),
-    )
-    for mask in masks(c, types, c.given('sliding_window', 4096))
-  ]
+  types = every_nth_global(c['num_hidden_layers'], every)
+  layers = []
+  for mask in masks(c, types, c.given('sliding_window', 4096)):
+    relative = Relative() if mask == causal_mask(None) else rope
+    attention = llama.attention(c, relative=relative, mask=mask)
+    layers.append(Block(attention, ffn, norm, Parallel()))
   return llama.decoder(c, layers, norm, True, scale=c.get('logit_scale', 0.0625))
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return {
     **sizes(m), 'attention_bias': bool(m.segments[0].pattern[0].mixer.bias),
     'layer_types': types_of(m),

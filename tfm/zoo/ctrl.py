@@ -1,4 +1,4 @@
-"""CTRL (2019): a decoder whose first token is a control code."""
+"""CTRL (Keskar et al., 2019): a decoder that starts with a control code."""
 
 from typing import Any
 
@@ -20,7 +20,19 @@ PAPER = (
 
 
 def ctrl(depth: int, d: int, heads: int, d_ff: int, vocab: int, length: int) -> Model:
-  """Return pre-norm blocks with ReLU and biases everywhere; the tied head has a bias too."""
+  """Return a pre-norm decoder with sinusoidal positions, ReLU, biases and a tied head with bias.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    vocab: size of the vocabulary.
+    length: number of positions.
+
+  Returns:
+    The spec of the model.
+  """
   norm = LayerNorm(1e-6)
   block = Block(Attention(heads, bias='qkvo'), Mlp(d_ff, Relu()), norm, dropout=0.1)
   embed, segment = Tokens(vocab, power=0.5, dropout=0.1), Segment((block,), depth)
@@ -31,9 +43,9 @@ def ctrl(depth: int, d: int, heads: int, d_ff: int, vocab: int, length: int) -> 
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.skip('n_ctx', 'attn_pdrop')
-  # The norms of the layers have an epsilon that no field changes.
+  # The norms of the layers have a fixed epsilon.
   block = Block(
     Attention(c['n_head'], bias='qkvo'),
     Mlp(c['dff'], Relu()),
@@ -52,7 +64,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'n_embd': m.d_model, 'n_layer': depth(m), 'n_head': block.mixer.heads,

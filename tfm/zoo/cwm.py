@@ -1,4 +1,4 @@
-"""CWM, the code world model of Meta (2025): Llama's block, one full layer to three with a window."""
+"""CWM (Meta, 2025): Llama's block as a code world model, three local layers to one global."""
 
 import dataclasses
 from typing import Any
@@ -15,7 +15,7 @@ from tfm.parts.relative.scaling.llama3 import Llama3
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, masks, seen, segments, types_of, window_of
+from tfm.zoo.layers import GLOBAL, LOCAL, causal_mask, choose, masks, segments, types_of, window_of
 
 PAPER = (
   'CWM: An Open-Weights LLM for Research on Code Generation with World Models, arXiv:2510.02387'
@@ -24,11 +24,22 @@ _ROPE = RoPE(1e6, scaling=Llama3(16.0))
 
 
 def cwm(depth: int, d: int, heads: int, d_ff: int) -> Model:
-  """Return pre-norm blocks with RMSNorm, SwiGLU and 8 key heads of 128."""
+  """Return a pre-norm decoder with RMSNorm, SwiGLU and 8 key/value heads of width 128.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-5)
-  far = Block(Attention(heads, 8, 128, _ROPE), Glu(d_ff), norm)
-  near = dataclasses.replace(far, mixer=Attention(heads, 8, 128, _ROPE, seen(8192)))
-  layers, head = [near if i % 4 else far for i in range(depth)], Lm(tied=False)
+  full = Block(Attention(heads, 8, 128, _ROPE), Glu(d_ff), norm)
+  local = dataclasses.replace(full, mixer=Attention(heads, 8, 128, _ROPE, causal_mask(8192)))
+  layers = choose((i % 4 for i in range(depth)), local, full)
+  head = Lm(tied=False)
   return Model(
     Tokens(128_256),
     d,
@@ -40,20 +51,20 @@ def cwm(depth: int, d: int, heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(pretraining_tp=1, attention_bias=False)
   norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-5)), llama.glu(c)
   rope = c.rope(1e6) if 'rope_parameters' in c or 'rope_scaling' in c else _ROPE
-  types = [LOCAL if i % 4 else GLOBAL for i in range(c['num_hidden_layers'])]
-  looks = masks(c, types, c.get('sliding_window', 8192))
+  types = choose((i % 4 for i in range(c['num_hidden_layers'])), LOCAL, GLOBAL)
+  layer_masks = masks(c, types, c.get('sliding_window', 8192))
   layers = [
-    Block(llama.attention(c, 8, 128, mask=mask, relative=rope), ffn, norm) for mask in looks
+    Block(llama.attention(c, 8, 128, mask=mask, relative=rope), ffn, norm) for mask in layer_masks
   ]
   return llama.decoder(c, layers, norm)
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields = llama.write(m)
   del fields['attention_bias']
   return {**fields, 'sliding_window': window_of(m) or 8192, 'layer_types': types_of(m)}

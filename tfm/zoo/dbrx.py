@@ -1,6 +1,4 @@
-"""DBRX (2024): 16 experts, four of which see a token; norms without biases, heads kept within
-bounds.
-"""
+"""DBRX (Databricks, 2024): a mixture of 16 experts with clipped queries, keys and values."""
 
 from typing import Any
 
@@ -23,7 +21,18 @@ NORM = LayerNorm(1e-5, bias=False)
 
 
 def dbrx(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Pre-norm, rotary positions, grouped keys, SwiGLU experts with weights that sum to 1."""
+  """Return a pre-norm decoder with RoPE, grouped-query attention and 4 of 16 experts per token.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+  """
   attention = Attention(heads, kv_heads, d // heads, RoPE(5e5), clip=8.0)
   segment = Segment((Block(attention, Moe(16, TopK(k=4), Glu(d_ff)), NORM),), depth)
   return Model(
@@ -37,12 +46,12 @@ def dbrx(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(tie_word_embeddings=False)
   c.skip('num_key_value_heads', 'max_seq_len')
   d, heads = c['d_model'], c['n_heads']
   a, f = c.part('attn_config'), c.part('ffn_config')
-  # transformers 5 reads only the first, and writes it as well as what older files have.
+  # transformers 5 reads `rope_parameters` only, and writes the older field too.
   rope = c.rope(a.get('rope_theta', 1e4), partial=False)
   clip, dropout = a.get('clip_qkv'), a.get('attn_pdrop', 0.0)
   attention = Attention(heads, a.get('kv_n_heads', 1), d // heads, rope, clip=clip, dropout=dropout)
@@ -68,7 +77,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   a, moe = block.mixer, block.ffn
   heads, kv_heads, _ = a.sizes(m.d_model)

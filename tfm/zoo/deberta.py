@@ -1,4 +1,4 @@
-"""DeBERTa: BERT whose attention scores also depend on learned vectors of distances (2020)."""
+"""DeBERTa (He et al., 2020): BERT with disentangled attention over learned relative distances."""
 
 import dataclasses
 from typing import Any
@@ -12,12 +12,21 @@ from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
 PAPER = 'DeBERTa: Decoding-enhanced BERT with Disentangled Attention, arXiv:2006.03654'
-#: Keys of words have no bias, nor have those of distances.
+#: Projections with a bias; keys have none.
 _BIAS = 'qvo'
 
 
 def deberta(layers: int, d: int, heads: int) -> Model:
-  """BERT without positions or types, with 512 distances each way; byte-level BPE."""
+  """Return a BERT with 512 relative distances each way, without positions or token types.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
+  """
   spec: Any = bert.bert(layers, d, heads, 50_265, types=0, eps=1e-7)
   mixer = Disentangled(
     heads,
@@ -28,10 +37,10 @@ def deberta(layers: int, d: int, heads: int) -> Model:
     distances=Distances(512),
     own=True,
   )
-  return _mixing(dataclasses.replace(spec, absolute=Absolute()), mixer)
+  return _with_mixer(dataclasses.replace(spec, absolute=Absolute()), mixer)
 
 
-def _mixing(spec: Any, mixer: Any) -> Model:
+def _with_mixer(spec: Any, mixer: Any) -> Model:
   (block,) = spec.segments[0].pattern
   segment = dataclasses.replace(
     spec.segments[0], pattern=(dataclasses.replace(block, mixer=mixer),)
@@ -40,7 +49,7 @@ def _mixing(spec: Any, mixer: Any) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config, with a masked-LM head."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   c.only(
     talking_head=False,
     position_buckets=-1,
@@ -51,11 +60,11 @@ def read(c: Fields) -> Model:
   c.skip('padding_idx', 'pos_ebd_type')
   spec: Any = deberta_v2.read(c)
   (block,) = spec.segments[0].pattern
-  return _mixing(spec, dataclasses.replace(block.mixer, bias=_BIAS))
+  return _with_mixer(spec, dataclasses.replace(block.mixer, bias=_BIAS))
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields = deberta_v2.write(m)
   return {
     n: v

@@ -1,4 +1,4 @@
-"""DeBERTa v2 and v3: BERT whose words ask for distances and are asked for by them (2020, 2021)."""
+"""DeBERTa v2 and v3 (He et al., 2020, 2021): disentangled attention with shared projections."""
 
 import dataclasses
 from typing import Any, cast
@@ -21,30 +21,48 @@ _TERMS = ('c2p', 'p2c')
 
 
 def deberta_v3(depth: int, d: int, heads: int) -> Model:
-  """BERT without positions or types; 512 vectors of distances for all layers, projected as their
-  words are.
+  """Return a BERT with 512 distance embeddings, which all layers share and project like tokens.
+
+  It has no absolute positions and no token types.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
   """
   spec = bert.bert(depth, d, heads, 128_100, types=0, eps=1e-7)
   mixer = Disentangled(
     heads, mask=Mask(), bias='qkvo', scale=(3 * d // heads) ** -0.5, dropout=0.1,
     distances=Distances(256, 512, LayerNorm(1e-7)),
   )  # fmt: skip
-  return _looking(dataclasses.replace(spec, absolute=Absolute()), mixer)
+  return _with_mixer(dataclasses.replace(spec, absolute=Absolute()), mixer)
 
 
 def deberta_v2(depth: int, d: int, heads: int) -> Model:
-  """As v3, and a convolution over three tokens beside the first layer (DeBERTa v2's largest ones)."""
-  return _beside(deberta_v3(depth, d, heads), Conv(3, act=Gelu(), dropout=0.1))
+  """Return a DeBERTa v3 with a convolution over three tokens in the first layer.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
+  """
+  return _with_conv(deberta_v3(depth, d, heads), Conv(3, act=Gelu(), dropout=0.1))
 
 
-def _beside(spec: Model, conv: Conv) -> Model:
-  """The first layer with a convolution of what enters it; it is a segment of its own."""
+def _with_conv(spec: Model, conv: Conv) -> Model:
+  """Return the spec with a convolution as extra branch of the first layer."""
   (block,) = spec.segments[0].pattern
   first, rest = Segment((dataclasses.replace(block, extra_branch=conv),)), depth(spec) - 1
   return dataclasses.replace(spec, segments=(first, Segment((block,), rest)) if rest else (first,))
 
 
-def _looking(spec: Model, mixer: Attention) -> Model:
+def _with_mixer(spec: Model, mixer: Attention) -> Model:
   (block,) = spec.segments[0].pattern
   segment = dataclasses.replace(
     spec.segments[0], pattern=(dataclasses.replace(block, mixer=mixer),)
@@ -53,44 +71,45 @@ def _looking(spec: Model, mixer: Attention) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config, of a masked language model."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   c.only(embedding_size=c['hidden_size'], pooler_hidden_size=c['hidden_size'])
   c.skip('pooler_hidden_act', 'pooler_dropout', 'cls_dropout', 'z_steps', 'legacy')
   spec = bert.read(c, eps=1e-7, types=0)
   given = c.get('pos_att_type', [])
-  given = [x.strip() for x in given.lower().split('|')] if isinstance(given, str) else given
+  if isinstance(given, str):
+    given = [x.strip() for x in given.lower().split('|')]
   terms = tuple(t for t in _TERMS if t in given)
   plain: Any = spec.segments[0].pattern[0].mixer
   size = spec.d_model // plain.heads
   c.only(attention_head_size=size)
-  looks = {f.name: getattr(plain, f.name) for f in dataclasses.fields(plain)}
-  looks |= {'scale': (size * (1 + len(terms))) ** -0.5}
-  mixer = Attention(**looks)
+  attention_fields = {f.name: getattr(plain, f.name) for f in dataclasses.fields(plain)}
+  attention_fields |= {'scale': (size * (1 + len(terms))) ** -0.5}
+  mixer = Attention(**attention_fields)
   if c.get('relative_attention', False):
     far, span = c.get('max_relative_positions', -1), c.get('position_buckets', -1)
     far = far if far > 0 else c.get('max_position_embeddings', 512)
     norm = c.choice('norm_rel_ebd', {'none': None, 'layer_norm': spec.norm}, 'none')
     distances = Distances(span, far, norm) if span > 0 else Distances(far, None, norm)
     mixer = Disentangled(
-      **looks, distances=distances, terms=terms, own=not c.get('share_att_key', False)
+      **attention_fields, distances=distances, terms=terms, own=not c.get('share_att_key', False)
     )
   else:
     c.skip('max_relative_positions', 'position_buckets', 'norm_rel_ebd', 'share_att_key')
-  spec = _looking(spec, mixer)
+  spec = _with_mixer(spec, mixer)
   if (size := c.get('conv_kernel_size', 0)) > 0:
     conv = Conv(
       size, c.get('conv_groups', 1), c.act('conv_act', 'tanh'), c.get('hidden_dropout_prob', 0.1)
     )
-    spec = _beside(spec, conv)
+    spec = _with_conv(spec, conv)
   else:
     c.skip('conv_act', 'conv_groups')
-  return (
-    spec if c.get('position_biased_input', True) else dataclasses.replace(spec, absolute=Absolute())
-  )
+  if not c.get('position_biased_input', True):
+    spec = dataclasses.replace(spec, absolute=Absolute())
+  return spec
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block: Block = m.segments[0].pattern[0]
   mixer: Any = block.mixer
   fields = {
@@ -106,12 +125,12 @@ def write(m: Any) -> dict[str, Any]:
     }
   if mixer.common is None:
     return fields
-  told = mixer.distances
+  distances = mixer.distances
+  norm = 'none' if distances.norm is None else 'layer_norm'
   return fields | {
     'pos_att_type': list(mixer.terms), 'share_att_key': not mixer.own,
-    'position_buckets': told.span if told.far else -1,
-    'max_relative_positions': told.far or told.span,
-    'norm_rel_ebd': 'none' if told.norm is None else 'layer_norm',
+    'position_buckets': distances.span if distances.far else -1,
+    'max_relative_positions': distances.far or distances.span, 'norm_rel_ebd': norm,
   }  # fmt: skip
 
 

@@ -1,12 +1,11 @@
-"""DeepSeek-V2 (2024) and V3 (2024): latent attention, fine-grained experts beside shared ones,
-dense layers first.
-"""
+"""DeepSeek-V2 and V3 (2024): latent attention, and fine-grained experts with shared ones."""
 
 import dataclasses
 from typing import Any
 
 from tfm.model.spec import Block, Model, Segment, depth
 from tfm.parts.embed.tokens import Tokens
+from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
 from tfm.parts.head.lm import Lm
@@ -23,7 +22,7 @@ from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of, rope_parameters
-from tfm.zoo.layers import layers_of
+from tfm.zoo.layers import choose, layers_of
 
 PAPER_2 = 'DeepSeek-V2, arXiv:2405.04434'
 PAPER_3 = 'DeepSeek-V3 Technical Report, arXiv:2412.19437'
@@ -39,8 +38,20 @@ def deepseek(
   experts: Moe,
   mtp: MTP | None = None,
 ) -> Model:
-  """Pre-norm by root mean square; the first `dense` layers have one SwiGLU of width `d_ff`, the
-  others experts.
+  """Return a pre-norm decoder with RMSNorm, dense layers first, then layers with experts.
+
+  Args:
+    depth: number of layers.
+    dense: number of dense layers before the first layer with experts.
+    d: width of the residual stream.
+    attention: multi-head latent attention.
+    d_ff: hidden width of the dense feed-forward.
+    vocab: size of the vocabulary.
+    experts: mixture of experts.
+    mtp: multi-token prediction; None has none.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-6)
   segments = (
@@ -59,7 +70,7 @@ def deepseek(
 
 
 def read_v2(c: Fields) -> Model:
-  """The spec of a published config of V2."""
+  """Return the spec of a published `config.json` of V2."""
   c.only(scoring_func='softmax', norm_topk_prob=False)
   common: dict[str, Any] = {
     'score': 'softmax',
@@ -83,8 +94,9 @@ def read_v2(c: Fields) -> Model:
 
 
 def read_v3(c: Fields) -> Model:
-  """The spec of a published config of V3, with the layers that predict later tokens
-  (`num_nextn_predict_layers`).
+  """Return the spec of a published `config.json` of V3, with multi-token prediction.
+
+  `num_nextn_predict_layers` is the number of predicted later tokens.
   """
   c.only(scoring_func='sigmoid', topk_method='noaux_tc')
   router = Grouped(
@@ -102,17 +114,19 @@ def read_v3(c: Fields) -> Model:
 def _mixture(c: Fields, n: int, router: Router, width: int, shared: int) -> Moe:
   act, width = c.act('hidden_act', 'silu'), c.get('moe_intermediate_size', width)
   n = c.get('n_routed_experts', c.get('num_local_experts', c.get('num_experts', n)))
-  beside = Glu(shared * width, act, c.get('mlp_bias', False)) if shared else None
-  return Moe(n, router, Glu(width, act), beside)
+  shared_expert = Glu(shared * width, act, c.get('mlp_bias', False)) if shared else None
+  return Moe(n, router, Glu(width, act), shared_expert)
 
 
 def _decoder(c: Fields, moe: Moe, dense: int, layout: str) -> Model:
   heads, rank = c['num_attention_heads'], c.given('q_lora_rank', 1536)
   c.only(num_key_value_heads=heads, moe_layer_freq=1)
-  # They follow from others, or only training reads them.
+  # Derived from other fields, or used in training only.
   c.skip('head_dim', 'qk_head_dim', 'ep_size', 'seq_aux')
-  # Inside attention theirs have an epsilon of their own, and no bias for queries straight from x.
-  bias = '' if not c.get('attention_bias') else 'co' if rank is None else 'qco'
+  # The norms inside attention have a fixed epsilon, and direct query projections have no bias.
+  bias = ''
+  if c.get('attention_bias'):
+    bias = 'co' if rank is None else 'qco'
   attention = MLA(
     heads, rank, c.get('kv_lora_rank', 512), c.get('qk_nope_head_dim', 128),
     c.get('qk_rope_head_dim', 64),
@@ -120,16 +134,15 @@ def _decoder(c: Fields, moe: Moe, dense: int, layout: str) -> Model:
     dropout=c.get('attention_dropout', 0.0),
   )  # fmt: skip
   norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
-  feeds = [llama.glu(c) if i < dense else moe for i in range(c['num_hidden_layers'])]
-  return llama.decoder(c, [Block(attention, ffn, norm) for ffn in feeds], norm)
+  first = llama.glu(c) if dense else moe
+  ffns: list[FFN] = choose((i < dense for i in range(c['num_hidden_layers'])), first, moe)
+  return llama.decoder(c, [Block(attention, ffn, norm) for ffn in ffns], norm)
 
 
 def write_v2(m: Any) -> dict[str, Any]:
-  """The published fields of a spec of V2."""
-  router, groups = (
-    _first_moe(m).router,
-    {'topk_method': 'greedy', 'n_group': None, 'topk_group': None},
-  )
+  """Return the fields of a published `config.json` of V2 for a spec."""
+  router = _first_moe(m).router
+  groups = {'topk_method': 'greedy', 'n_group': None, 'topk_group': None}
   if hasattr(router, 'groups'):
     groups = {
       'topk_method': 'group_limited_greedy',
@@ -141,7 +154,7 @@ def write_v2(m: Any) -> dict[str, Any]:
 
 
 def write_v3(m: Any) -> dict[str, Any]:
-  """The published fields of a spec of V3."""
+  """Return the fields of a published `config.json` of V3 for a spec."""
   router, layout = _first_moe(m).router, m.segments[0].pattern[0].mixer.relative.layout
   return {
     **_written(m), 'n_group': router.groups, 'topk_group': router.keep,
@@ -210,8 +223,7 @@ _V2_SPEC = deepseek(
   60, 1, 5120, _latent(128, 1536, 0.707), 12_288, 102_400, _experts(160, 1536, 2, _V2)
 )
 
-#: V3 is counted with the 58 x 256 biases of its routers; `-mtp` has the module that predicts the
-#: token after the next.
+#: V3's number of parameters includes 58 x 256 router biases; `-mtp` adds multi-token prediction.
 MODELS = {
   'deepseek-v2-lite': Entry(_LITE_SPEC, 15_706_484_224, '15.7B', PAPER_2),
   'deepseek-v2': Entry(_V2_SPEC, 235_741_434_880, '236B', PAPER_2),

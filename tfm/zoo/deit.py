@@ -1,4 +1,4 @@
-"""Vision transformers with a distillation token (DeiT, 2020)."""
+"""DeiT (Touvron et al., 2020): a vision transformer with a distillation token."""
 
 import dataclasses
 from typing import Any
@@ -16,12 +16,24 @@ PAPER = (
 
 
 def deit(d: int, heads: int, labels: int = 1000) -> Model:
-  """Return ViT with a second special token; class and distillation token have a classifier each."""
+  """Return a ViT with classifiers of the class token and of the distillation token.
+
+  Args:
+    d: width of the residual stream.
+    heads: number of attention heads.
+    labels: number of classes.
+
+  Returns:
+    The spec of the model.
+  """
   return with_teacher(vit.vit(12, d, heads, distilled=True), labels)
 
 
 def with_teacher(m: Model, labels: int) -> Model:
-  """Return `m` with a classifier of each special token; `logits` is the mean of the two."""
+  """Return `m` with a classifier for each special token.
+
+  The output `logits` is the mean of both.
+  """
   heads = {
     'cls': Classify(labels, 'first', name='cls_logits'),
     'distillation': Classify(labels, 'second', name='distillation_logits'),
@@ -31,15 +43,16 @@ def with_teacher(m: Model, labels: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   return with_teacher(vit.read(c, distilled=True), c.labels)
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   head = m.heads.get('cls')
-  labels = {} if head is None else {'id2label': {str(i): f'LABEL_{i}' for i in range(head.labels)}}
-  return {**vit.write(m), **labels}
+  if head is None:
+    return vit.write(m)
+  return {**vit.write(m), 'id2label': {str(i): f'LABEL_{i}' for i in range(head.labels)}}
 
 
 MODELS = {

@@ -1,4 +1,4 @@
-"""Self-supervised vision transformers (DINOv2, 2023), with and without registers."""
+"""DINOv2 (Oquab et al., 2023): self-supervised vision transformers, also with registers."""
 
 import dataclasses
 from typing import Any
@@ -21,13 +21,22 @@ from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'DINOv2: Learning Robust Visual Features without Supervision, arXiv:2304.07193'
 REGISTERS = 'Vision Transformers Need Registers, arXiv:2309.16588'
-#: The head of the body: the class token.
+#: The head of the body, which returns the class token.
 POOLER = Classify(0)
 
 
 def dinov2(depth: int, d: int, heads: int, registers: int = 0, gated: bool = False) -> Model:
-  """Return ViT with LayerScale and a mask token, positions for 518 pixels; `gated` feed-forwards
-  are SwiGLU.
+  """Return a ViT with LayerScale and a mask token, for images of 518 pixels.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    registers: number of register tokens.
+    gated: whether the feed-forward is SwiGLU.
+
+  Returns:
+    The spec of the model.
   """
   ffn = Glu(_gated(4 * d), bias=True) if gated else Mlp(4 * d, Gelu())
   norm = LayerNorm(1e-6)
@@ -52,27 +61,32 @@ def dinov2(depth: int, d: int, heads: int, registers: int = 0, gated: bool = Fal
 
 
 def _gated(d_ff: int) -> int:
-  """Return the width of a SwiGLU of as many parameters as an MLP, a multiple of 8."""
+  """Return the width of a SwiGLU with the parameters of an MLP, rounded up to a multiple of 8."""
   return (int(d_ff * 2 / 3) + 7) // 8 * 8
 
 
 def read(c: Fields, registers: int = 0) -> Model:
-  """Return the spec of a published config, with a classifier of class token and mean patch.
+  """Return the spec of a published `config.json`, with its classifier.
 
-  `registers` is the number of register tokens of a config that gives none; 0 for the family
-  without."""
-  # Only a backbone for dense prediction reads these.
+  The classifier's input is the class token and the mean of the patches.
+
+  Args:
+    c: fields of the config.
+    registers: number of register tokens if the config has none; 0 for the family without them.
+
+  Returns:
+    The spec of the model.
+  """
+  # Used by backbones for dense prediction only.
   c.skip('apply_layernorm', 'reshape_hidden_states', 'out_features', 'out_indices', 'stage_names')
   c.only(drop_path_rate=0.0)
   d = c['hidden_size']
   d_ff, act = int(c.get('mlp_ratio', 4) * d), c.act('hidden_act', 'gelu')
   ffn = Glu(_gated(d_ff), bias=True) if c.get('use_swiglu_ffn', False) else Mlp(d_ff, act)
   norm, dropout = LayerNorm(c.get('layer_norm_eps', 1e-6)), c.get('hidden_dropout_prob', 0.0)
-  bias, dropped = (
-    'qkvo' if c.get('qkv_bias', True) else 'o',
-    c.get('attention_probs_dropout_prob', 0.0),
-  )
-  attention = Attention(c['num_attention_heads'], mask=Mask(), bias=bias, dropout=dropped)
+  bias = 'qkvo' if c.get('qkv_bias', True) else 'o'
+  attention_dropout = c.get('attention_probs_dropout_prob', 0.0)
+  attention = Attention(c['num_attention_heads'], mask=Mask(), bias=bias, dropout=attention_dropout)
   block = Block(attention, ffn, norm, residual_scale=LayerScale(c.get('layerscale_value', 1.0)))
   embed = vit.patches(c, 16 if registers else 14, dropout=dropout, mask_token=True)
   if registers:
@@ -94,12 +108,11 @@ def read(c: Fields, registers: int = 0) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   gated = isinstance(block.ffn, Glu)
-  ratios = (
-    r for r in range(1, 17) if (_gated(r * m.d_model) if gated else r * m.d_model) == block.ffn.d_ff
-  )
+  width = _gated if gated else int
+  ratios = (r for r in range(1, 17) if width(r * m.d_model) == block.ffn.d_ff)
   tokens = (
     {'num_register_tokens': m.embed.registers}
     if m.embed.registers

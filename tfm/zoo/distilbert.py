@@ -1,4 +1,4 @@
-"""DistilBERT: half of BERT's layers, without token types and pooler (2019)."""
+"""DistilBERT (Sanh et al., 2019): BERT with half of the layers and no token types."""
 
 import dataclasses
 from typing import Any
@@ -13,7 +13,7 @@ PAPER = (
   'DistilBERT, a distilled version of BERT: smaller, faster, cheaper and lighter, arXiv:1910.01108'
 )
 
-#: Theirs -> BERT's.
+#: Field of DistilBERT -> field of BERT.
 _NAMES = {
   'vocab_size': 'vocab_size', 'dim': 'hidden_size', 'n_layers': 'num_hidden_layers',
   'n_heads': 'num_attention_heads',
@@ -29,18 +29,27 @@ _DEFAULTS = {
 
 
 def distilbert(depth: int, d: int, heads: int) -> Model:
-  """BERT without token types."""
+  """Return a BERT without token types.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
+  """
   return bert.bert(depth, d, heads, types=0)
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config, of a masked language model."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   c.skip(
     'sinusoidal_pos_embds', 'qa_dropout', 'seq_classif_dropout', 'output_past'
-  )  # how a table of them starts
+  )  # initialization of the position table
   c.only(tie_word_embeddings=True)
   c.skip('tie_weights_')
-  values = {theirs: c.get(ours, _DEFAULTS[ours]) for ours, theirs in _NAMES.items()}
+  values = {bert_name: c.get(name, _DEFAULTS[name]) for name, bert_name in _NAMES.items()}
   spec: Any = bert.read(Fields({**values, 'layer_norm_eps': 1e-12}, c.where))
   return dataclasses.replace(
     spec, embed=Tokens(spec.vocab, norm=spec.norm, dropout=spec.embed.dropout)
@@ -48,9 +57,9 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields = bert.write(m)
-  return {ours: fields[theirs] for ours, theirs in _NAMES.items()}
+  return {name: fields[bert_name] for name, bert_name in _NAMES.items()}
 
 
 MODELS = {'distilbert-base': Entry(distilbert(6, 768, 12), 66_985_530, '66M', PAPER)}

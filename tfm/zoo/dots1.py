@@ -1,11 +1,10 @@
-"""dots.llm1 (2025): normalised queries and keys, DeepSeek-V3's experts without groups, one dense
-layer first.
-"""
+"""dots.llm1 (2025): query/key norms and DeepSeek-V3's experts after one dense layer."""
 
 from typing import Any
 
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.embed.tokens import Tokens
+from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
 from tfm.parts.head.lm import Lm
@@ -17,7 +16,7 @@ from tfm.parts.router.grouped import Grouped
 from tfm.zoo import glm4_moe, llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, masks, types_of, window_of
+from tfm.zoo.layers import GLOBAL, LOCAL, choose, masks, types_of, window_of
 
 PAPER = 'dots.llm1 Technical Report, arXiv:2506.05767'
 
@@ -25,8 +24,20 @@ PAPER = 'dots.llm1 Technical Report, arXiv:2506.05767'
 def dots1(
   depth: int, d: int, heads: int, d_ff: int, experts: int, k: int, width: int, shared: int
 ) -> Model:
-  """Pre-norm by root mean square, rotary positions, one SwiGLU layer, then experts and `shared`
-  shared ones.
+  """Return a pre-norm decoder with RMSNorm and RoPE: one dense SwiGLU layer, then experts.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the dense feed-forward.
+    experts: number of experts.
+    k: number of experts per token.
+    width: hidden width of an expert.
+    shared: number of shared experts.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, heads, 128, RoPE(1e7), qk_norm=norm)
@@ -48,16 +59,16 @@ def dots1(
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm, n = RMSNorm(c.get('rms_norm_eps', 1e-6)), c['num_hidden_layers']
   window, full = c.given('sliding_window', 4096), c.get('max_window_layers', 62)
   local = [window is not None and i >= full for i in range(n)]
-  looks = masks(c, [LOCAL if here else GLOBAL for here in local], window)
-  # The reference fails without these two sizes.
+  layer_masks = masks(c, choose(local, LOCAL, GLOBAL), window)
+  # transformers requires these two sizes too.
   moe = glm4_moe.mixture(c, c['n_routed_experts'], c['num_experts_per_tok'], 1408, 0, False)
   dense, first = llama.glu(c, bias=False), c.get('first_k_dense_replace', 0)
-  feeds = [dense if i < first else moe for i in range(n)]
-  pairs = zip(looks, feeds, strict=True)
+  ffns: list[FFN] = choose((i < first for i in range(n)), dense, moe)
+  pairs = zip(layer_masks, ffns, strict=True)
   layers = [
     Block(llama.attention(c, 32, qk_norm=norm, mask=mask), ffn, norm) for mask, ffn in pairs
   ]
@@ -65,7 +76,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   bias = bool(m.segments[0].pattern[0].mixer.bias)
   return {
     **glm4_moe.mixed(m),
@@ -75,7 +86,7 @@ def write(m: Any) -> dict[str, Any]:
   }
 
 
-#: Counted with the biases of the routers.
+#: The numbers of parameters include the router biases.
 MODELS = {
   'dots.llm1': Entry(dots1(62, 4096, 32, 10_944, 128, 6, 1408, 2), 142_774_381_696, '143B', PAPER)
 }

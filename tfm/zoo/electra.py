@@ -1,6 +1,4 @@
-"""ELECTRA: BERTs with narrow embeddings, a generator of words and a discriminator that finds them
-(2020).
-"""
+"""ELECTRA (Clark et al., 2020): BERT with narrow embeddings, as generator and discriminator."""
 
 import dataclasses
 from typing import Any
@@ -17,28 +15,39 @@ PAPER = (
 
 
 def electra(depth: int, d: int, heads: int, width: int) -> Model:
-  """BERT with embeddings of `width`, as a masked language model (a generator)."""
+  """Return a BERT with narrow token embeddings and a masked-LM head (a generator).
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    width: width of the token embeddings.
+
+  Returns:
+    The spec of the model.
+  """
   return narrow(bert.bert(depth, d, heads), width)
 
 
 def narrow(spec: Any, width: int) -> Model:
-  """A BERT with embeddings of `width`, projected where the model is wider, and the erf GELU in its
-  head.
+  """Return a BERT with narrow token embeddings and erf GELU in its head.
+
+  The embeddings are projected if `width` is not the width of the model.
   """
   embed = dataclasses.replace(spec.embed, dim=None if width == spec.d_model else width)
   return dataclasses.replace(spec, embed=embed, heads={**spec.heads, 'lm': gelu_head(spec.norm)})
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config, of a masked language model."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   c.skip(
     'summary_type', 'summary_use_proj', 'summary_activation', 'summary_last_dropout'
-  )  # of a choice's class
+  )  # of the multiple-choice class
   return narrow(bert.read(c), c.get('embedding_size', 128))
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return {**bert.write(m), 'embedding_size': m.embed.dim or m.d_model}
 
 

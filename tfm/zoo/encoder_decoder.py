@@ -1,4 +1,4 @@
-"""Encoder-decoders made of two pretrained encoders, BERT or RoBERTa (2019)."""
+"""Encoder-decoders of two pretrained BERT or RoBERTa encoders (Rothe et al., 2019)."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -16,13 +16,18 @@ PAPER = 'Leveraging Pre-trained Checkpoints for Sequence Generation Tasks, arXiv
 
 
 class Kind(NamedTuple):
-  """A family that either side may be, and the class of its config's language model."""
+  """A family that either stack may have.
+
+  Attributes:
+    module: module with its `read` and `write`.
+    model_type: its name in configs.
+  """
 
   module: Any
   model_type: str
 
 
-#: Learned positions begin at 0 in BERT, behind that of the padding token in RoBERTa.
+#: Learned positions start at 0 in BERT, and after the padding id in RoBERTa.
 KINDS: Mapping[str, Kind] = {'bert': Kind(bert, 'bert'), 'roberta': Kind(roberta, 'roberta')}
 
 
@@ -31,47 +36,55 @@ def kind_of(stack: Any) -> Kind:
   return KINDS['roberta' if stack.absolute.offset else 'bert']
 
 
-def joined(reads: Any, writes: Any) -> Model:
-  """Return the model whose encoder is `reads`, and whose decoder is `writes` with causal masks and
-  cross-attention.
+def joined(encoder_spec: Any, decoder_spec: Any) -> Model:
+  """Return an encoder-decoder of two encoders.
+
+  The second becomes the decoder: its masks are causal and its layers have cross-attention.
   """
-  (block,) = writes.segments[0].pattern
-  looks = block.mixer
-  cross = CrossAttention(looks.heads, bias='qkvo', dropout=looks.dropout)
-  block = dataclasses.replace(block, mixer=dataclasses.replace(looks, mask=Causal()), cross=cross)
-  encoder = Tower(reads.embed, reads.d_model, reads.segments, reads.absolute, reads.norm)
-  segment = dataclasses.replace(writes.segments[0], pattern=(block,))
-  return dataclasses.replace(writes, segments=(segment,), towers={'encoder': encoder})
+  (block,) = decoder_spec.segments[0].pattern
+  attention = block.mixer
+  cross = CrossAttention(attention.heads, bias='qkvo', dropout=attention.dropout)
+  block = dataclasses.replace(
+    block, mixer=dataclasses.replace(attention, mask=Causal()), cross=cross
+  )
+  encoder = Tower(
+    encoder_spec.embed,
+    encoder_spec.d_model,
+    encoder_spec.segments,
+    encoder_spec.absolute,
+    encoder_spec.norm,
+  )
+  segment = dataclasses.replace(decoder_spec.segments[0], pattern=(block,))
+  return dataclasses.replace(decoder_spec, segments=(segment,), towers={'encoder': encoder})
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config: those of the encoder and of the decoder within it."""
+  """Return the spec of a published `config.json` with the configs of both stacks."""
   c.only(tie_encoder_decoder=False, tie_word_embeddings=True)
   parts = [c.part(name) for name in ('encoder', 'decoder')]
   for part in parts:
     part.only(cross_attention_hidden_size=None, tie_encoder_decoder=False)
-  reads, writes = parts
-  flags = {name: writes.get(name, False) for name in ('is_decoder', 'add_cross_attention')}
+  encoder_spec, decoder_spec = parts
+  flags = {name: decoder_spec.get(name, False) for name in ('is_decoder', 'add_cross_attention')}
   if not all(flags.values()):
     found = ', '.join(f'{name} is {value}' for name, value in flags.items())
-    raise errors.UserError(f'{writes.where}: {found}. Expected both true.')
-  if (d := writes['hidden_size']) != reads['hidden_size']:
+    raise errors.UserError(f'{decoder_spec.where}: {found}. Expected true for both.')
+  if (d := decoder_spec['hidden_size']) != encoder_spec['hidden_size']:
     raise errors.UserError(
-      f'{writes.where}: hidden_size is {d}, and that of the encoder {reads["hidden_size"]}. '
-      f'Expected one width; a '
-      'projection between the two is not read.'
+      f'{decoder_spec.where}: hidden_size is {d}, and the encoder has '
+      f'{encoder_spec["hidden_size"]}. Expected equal widths; tfm has no projection between them.'
     )
   kinds = [part.choice('model_type', KINDS) for part in parts]
-  decoder = writes.changed(is_decoder=False, add_cross_attention=False)
-  return joined(kinds[0].module.read(reads), kinds[1].module.read(decoder))
+  decoder = decoder_spec.changed(is_decoder=False, add_cross_attention=False)
+  return joined(kinds[0].module.read(encoder_spec), kinds[1].module.read(decoder))
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
-  reads, kinds = m.tower('encoder'), (kind_of(m.encoder), kind_of(m))
+  """Return the fields of a published `config.json` for a spec."""
+  encoder_spec, kinds = m.tower('encoder'), (kind_of(m.encoder), kind_of(m))
   encoder, decoder = (
     {**k.module.write(s), 'model_type': k.model_type}
-    for k, s in zip(kinds, (reads, m), strict=True)
+    for k, s in zip(kinds, (encoder_spec, m), strict=True)
   )
   return {
     'encoder': encoder, 'decoder': {**decoder, 'is_decoder': True, 'add_cross_attention': True},

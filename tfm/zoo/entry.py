@@ -1,4 +1,4 @@
-"""What the zoo says of a published model."""
+"""One published model of the zoo."""
 
 import dataclasses
 
@@ -7,8 +7,13 @@ from tfm.model.spec import Model
 
 @dataclasses.dataclass(frozen=True)
 class Entry:
-  """A published architecture: its spec, the exact number of its parameters, the size its authors
-  print, the paper.
+  """A published model.
+
+  Attributes:
+    spec: the architecture.
+    params: exact number of parameters.
+    published: size as the authors state it, such as '7B'.
+    paper: title of the paper or model card, with its arXiv number if it has one.
   """
 
   spec: Model

@@ -1,4 +1,4 @@
-"""ERNIE 2.0 and 3.0: BERT with more token types and, in 3.0, task types (2019, 2021)."""
+"""ERNIE 2.0 and 3.0 (Sun et al., 2019, 2021): BERT with more token types and task types."""
 
 import dataclasses
 from typing import Any
@@ -16,7 +16,19 @@ PAPER_3 = 'ERNIE 3.0: Large-scale Knowledge Enhanced Pre-training, arXiv:2107.02
 
 
 def ernie(layers: int, d: int, heads: int, vocab: int, length: int, tasks: int) -> Model:
-  """BERT with 4 token types and a number of task types."""
+  """Return a BERT with 4 token types, and with task types.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+    length: number of positions.
+    tasks: number of task types.
+
+  Returns:
+    The spec of the model.
+  """
   spec = bert.bert(layers, d, heads, vocab, types=4, eps=1e-5)
   return with_tasks(dataclasses.replace(spec, absolute=Learned(length)), tasks)
 
@@ -27,13 +39,13 @@ def with_tasks(spec: Any, tasks: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config, with a masked-LM head."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   tasks = c.get('task_type_vocab_size', 3)
   return with_tasks(bert.read(c), tasks if c.get('use_task_id', False) else 0)
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   tasks = (
     {'use_task_id': True, 'task_type_vocab_size': m.embed.tasks}
     if m.embed.tasks

@@ -1,4 +1,4 @@
-"""ERNIE 4.5's smallest (2025): Llama's block with neighbouring pairs turned."""
+"""ERNIE 4.5 0.3B (Baidu, 2025): Llama's block with interleaved RoPE."""
 
 from typing import Any
 
@@ -17,8 +17,17 @@ PAPER = 'ERNIE 4.5 Technical Report, Baidu 2025'
 
 
 def ernie4_5(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Pre-norm by root mean square, rotary positions, SwiGLU, heads wider than D / N, no biases,
-  tied.
+  """Return a tied pre-norm decoder with RMSNorm, RoPE, SwiGLU and heads of width 128.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, kv_heads, 128, RoPE(5e5, 'interleaved'))
@@ -27,7 +36,7 @@ def ernie4_5(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm, bias = RMSNorm(c.get('rms_norm_eps', 1e-5)), c.get('use_bias', False)
   attention = llama.attention(
     c, 2, 128, relative=c.rope(5e5, 'interleaved', partial=False), bias='qkvo' if bias else ''
@@ -38,7 +47,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields = llama.sizes(m)
   del fields['attention_dropout']
   return {**fields, 'use_bias': m.segments[0].pattern[0].ffn.bias}

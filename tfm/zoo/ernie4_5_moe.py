@@ -1,11 +1,10 @@
-"""ERNIE 4.5's mixtures (2025): ERNIE 4.5's attention, experts chosen by softmax plus a bias, shared
-experts.
-"""
+"""ERNIE 4.5 mixtures (Baidu, 2025): experts selected by softmax plus a bias, and shared ones."""
 
 from typing import Any
 
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.embed.tokens import Tokens
+from tfm.parts.ffn.base import FFN
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.ffn.moe import Moe
 from tfm.parts.init.normal import Normal
@@ -16,7 +15,7 @@ from tfm.parts.router.grouped import Grouped
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import layers_of
+from tfm.zoo.layers import choose, layers_of
 
 PAPER = 'ERNIE 4.5 Technical Report, Baidu 2025'
 
@@ -28,8 +27,20 @@ def _router(balance: float, k: int) -> Grouped:
 def ernie4_5_moe(
   depth: int, d: int, heads: int, kv_heads: int, d_ff: int, width: int, experts: int, k: int
 ) -> Model:
-  """Pre-norm by root mean square, one SwiGLU layer, then experts and two shared ones, no biases,
-  tied.
+  """Return a tied pre-norm decoder: one dense SwiGLU layer, then experts and two shared ones.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the dense feed-forward.
+    width: hidden width of an expert.
+    experts: number of experts.
+    k: number of experts per token.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, kv_heads, 128, RoPE(5e5, 'interleaved'))
@@ -42,15 +53,13 @@ def ernie4_5_moe(
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(moe_norm_min=1e-12, moe_gate='topk', compression_ratio=1.0)
-  # Limits of training, and layers of later tokens, which are left unread.
+  # Training settings, and multi-token prediction, which is not loaded.
   c.skip('moe_capacity', 'moe_use_aux_free', 'multi_token_pred_lambda', 'num_nextn_predict_layers')
-  norm, bias, n = (
-    RMSNorm(c.get('rms_norm_eps', 1e-5)),
-    c.get('use_bias', False),
-    c['num_hidden_layers'],
-  )
+  norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
+  bias = c.get('use_bias', False)
+  n = c['num_hidden_layers']
   attention = llama.attention(
     c, 4, relative=c.rope(5e5, 'interleaved'), bias='qkvo' if bias else '', dropout=0.0
   )
@@ -63,21 +72,23 @@ def read(c: Fields) -> Model:
   shared = Glu(n_shared * width, act, bias) if n_shared else None
   moe = Moe(experts, router, Glu(width, act), shared)
   step, first, last = (c.get(f'moe_layer_{name}', usual) for name, usual in _PLACES.items())
-  sparse = [(i + 1) % step == 0 and first <= i <= (n - 1 if last == -1 else last) for i in range(n)]
+  last = n - 1 if last == -1 else last
+  sparse = [(i + 1) % step == 0 and first <= i <= last for i in range(n)]
   dense = llama.glu(c, bias=bias)
-  layers = [Block(attention, moe if here else dense, norm) for here in sparse]
+  ffns: list[FFN] = choose(sparse, moe, dense)
+  layers = [Block(attention, ffn, norm) for ffn in ffns]
   return llama.decoder(c, layers, norm, True, bias=bias)
 
 
-#: Which layers have experts, and the defaults of these fields.
+#: Fields that select the layers with experts, and their defaults.
 _PLACES = {'interval': 1, 'start_index': 1, 'end_index': -1}
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
-  feeds = [b.ffn for b in layers_of(m)]
-  at = [i for i, f in enumerate(feeds) if hasattr(f, 'expert')]
-  moe: Any = feeds[at[0]]
+  """Return the fields of a published `config.json` for a spec."""
+  ffns = [b.ffn for b in layers_of(m)]
+  at = [i for i, f in enumerate(ffns) if hasattr(f, 'expert')]
+  moe: Any = ffns[at[0]]
   fields = {
     'intermediate_size': moe.expert.d_ff,
     **llama.sizes(m),
@@ -94,7 +105,7 @@ def write(m: Any) -> dict[str, Any]:
   }  # fmt: skip
 
 
-#: Counted with the biases of the routers.
+#: The numbers of parameters include the router biases.
 MODELS = {
   'ernie4.5-21b-a3b': Entry(
     ernie4_5_moe(28, 2560, 20, 4, 12_288, 1536, 64, 6), 21_825_437_888, '21.8B', PAPER

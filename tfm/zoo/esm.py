@@ -1,4 +1,4 @@
-"""ESM-1b and ESM-2: pre-norm BERTs of protein sequences (2021, 2022)."""
+"""ESM-1b and ESM-2 (Rives et al., 2021; Lin et al., 2022): pre-norm BERTs of proteins."""
 
 from typing import Any
 
@@ -21,11 +21,23 @@ from tfm.zoo.fields import Fields
 PAPER_1B = (
   'Biological structure and function emerge from scaling unsupervised learning, PNAS 118(15), 2021'
 )
-PAPER_2 = 'Evolutionary-scale prediction of atomic-level protein structure with a language model, Science 379, 2023'
+PAPER_2 = (
+  'Evolutionary-scale prediction of atomic-level protein structure with a language model, '
+  'Science 379, 2023'
+)
 
 
 def esm2(layers: int, d: int, heads: int) -> Model:
-  """Rotary positions, no norm on the embeddings, which mask tokens rescale."""
+  """Return a pre-norm encoder with RoPE; mask tokens rescale the embeddings.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
+  """
   attention = Attention(heads, relative=RoPE(), mask=Mask(), bias='qkvo')
   norm = LayerNorm(1e-5)
   return _model(
@@ -34,9 +46,7 @@ def esm2(layers: int, d: int, heads: int) -> Model:
 
 
 def esm1b() -> Model:
-  """650 million parameters with learned positions behind that of the padding token, and a norm on
-  the embeddings.
-  """
+  """Return ESM-1b, which has learned positions and normalised embeddings."""
   norm = LayerNorm(1e-5)
   block = Block(Attention(20, mask=Mask(), bias='qkvo'), Mlp(5120, Gelu()), norm)
   return _model(Tokens(33, norm=norm, mask_token=32), 1280, 33, block, Learned(1024, 2))
@@ -51,9 +61,10 @@ def _model(embed: Tokens, d: int, layers: int, block: Block, absolute: Absolute)
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config, with a masked-LM head.
+  """Return the spec of a published `config.json`, with its masked-LM head.
 
-  *Differs*: no contact head, and no dropout of embeddings, which transformers never applies either.
+  Note:
+    There is no contact head, and no dropout of embeddings, which transformers never applies either.
   """
   c.only(
     is_folding_model=False, is_decoder=False, add_cross_attention=False, tie_word_embeddings=True
@@ -68,9 +79,10 @@ def read(c: Fields) -> Model:
     'absolute': (Relative(), learned),
   }
   relative, absolute = c.choice('position_embedding_type', kinds, 'absolute')
-  dropped, dropout = c.get('attention_probs_dropout_prob', 0.1), c.get('hidden_dropout_prob', 0.1)
+  attention_dropout = c.get('attention_probs_dropout_prob', 0.1)
+  dropout = c.get('hidden_dropout_prob', 0.1)
   attention = Attention(
-    c['num_attention_heads'], relative=relative, mask=Mask(), bias='qkvo', dropout=dropped
+    c['num_attention_heads'], relative=relative, mask=Mask(), bias='qkvo', dropout=attention_dropout
   )
   block = Block(attention, Mlp(c['intermediate_size'], Gelu()), norm, dropout=dropout)
   mask = c['mask_token_id'] if c.get('token_dropout', False) else None
@@ -81,13 +93,15 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   rotary = isinstance(block.mixer.relative, RoPE)
   pad = 1 if rotary else m.absolute.offset - 1
-  positions = {'position_embedding_type': 'rotary', 'rope_theta': block.mixer.relative.base} if rotary else {
-    'position_embedding_type': 'absolute', 'max_position_embeddings': m.max_positions + pad + 1,
-  }  # fmt: skip
+  positions: dict[str, Any] = {'position_embedding_type': 'rotary' if rotary else 'absolute'}
+  if rotary:
+    positions['rope_theta'] = block.mixer.relative.base
+  else:
+    positions['max_position_embeddings'] = m.max_positions + pad + 1
   masks = {} if m.embed.mask_token is None else {'mask_token_id': m.embed.mask_token}
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),

@@ -1,4 +1,4 @@
-"""EuroBERT: Llama's layers as an encoder (2025)."""
+"""EuroBERT (Boizard et al., 2025): Llama's block as a bidirectional encoder."""
 
 import dataclasses
 from typing import Any
@@ -15,13 +15,22 @@ PAPER = 'EuroBERT: Scaling Multilingual Encoders for European Languages, arXiv:2
 
 
 def eurobert(layers: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Llama's layers whose tokens attend to all of the sequence, with a masked-LM head of its own
-  weights.
+  """Return a bidirectional Llama with an untied masked-LM head.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
   """
-  return _both_ways(llama.llama(layers, d, heads, kv_heads, d_ff, 128_256, RoPE(250_000.0)))
+  return _bidirectional(llama.llama(layers, d, heads, kv_heads, d_ff, 128_256, RoPE(250_000.0)))
 
 
-def _both_ways(spec: Any) -> Model:
+def _bidirectional(spec: Any) -> Model:
   (block,) = spec.segments[0].pattern
   mixer = dataclasses.replace(block.mixer, mask=Mask())
   segment = dataclasses.replace(
@@ -31,7 +40,7 @@ def _both_ways(spec: Any) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config, with a masked-LM head."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   c.skip('pretraining_tp', 'classifier_pooling', 'mask_token', 'hidden_dropout')
   c.only(is_decoder=False)
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
@@ -41,7 +50,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   pooling = {}
   if m.classifier is not None and m.classifier.hidden is not None:
     name = {'first': 'bos', 'mean': 'mean'}[m.classifier.pick]

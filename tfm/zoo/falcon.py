@@ -1,4 +1,4 @@
-"""Falcon (2023): three architectures under one name."""
+"""Falcon (Almazrouei et al., 2023): three architectures under one name."""
 
 from typing import Any
 
@@ -21,7 +21,7 @@ from tfm.zoo.fields import Fields, name_of, rope_parameters
 
 PAPER = 'The Falcon Series of Open Language Models, arXiv:2311.16867'
 
-#: The branches one after the other, or side by side behind one norm, or behind one each.
+#: Sequential branches, parallel branches with one norm, and parallel branches with two norms.
 STEPS, ONE_NORM, TWO_NORMS = Pre(), Parallel(), Parallel(norms_per_branch=True)
 
 
@@ -33,7 +33,19 @@ def falcon(
   residual_layout: ResidualLayout,
   vocab: int = 65_024,
 ) -> Model:
-  """Branches side by side, rotary positions, grouped keys, erf GELU, no biases but in norms, tied."""
+  """Return a decoder with RoPE, grouped-query attention, erf GELU, no biases and a tied head.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    residual_layout: parallel branches with one norm or two, or one branch after the other.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
+  """
   norm, attention = LayerNorm(1e-5), Attention(heads, kv_heads, relative=RoPE())
   block = Block(attention, Mlp(4 * d, Gelu(), bias=False), norm, residual_layout)
   return Model(
@@ -42,17 +54,18 @@ def falcon(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config.
+  """Return the spec of a published `config.json`.
 
-  *Differs*: with `alibi` theirs round the biases to bfloat16, which shows from position 257 on; and
-  where they do not use a fused kernel they add them twice."""
+  Note:
+    With `alibi`, transformers rounds the biases to bfloat16, which changes outputs from position
+    257
+    on. Without a fused kernel, it adds the biases twice.
+  """
   c.only(apply_residual_connection_post_layernorm=False)
   c.skip('max_position_embeddings')
-  d, heads, bias = (
-    c.get('n_embed') or c['hidden_size'],
-    c['num_attention_heads'],
-    c.get('bias', False),
-  )
+  d = c.get('n_embed') or c['hidden_size']
+  heads = c['num_attention_heads']
+  bias = c.get('bias', False)
   alibi = c.get('alibi', False)
   residual_layout: ResidualLayout
   if c.get('new_decoder_architecture', False):
@@ -95,7 +108,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   a = block.mixer
   heads, kv_heads, H = a.sizes(m.d_model)

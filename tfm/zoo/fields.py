@@ -1,4 +1,4 @@
-"""The fields of a published `config.json`, and the names of activations and scalings in it."""
+"""Fields of a published `config.json`, and names of its activations and rotary scalings."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -28,7 +28,7 @@ ACTS: dict[str, Act] = {
   'tanh': Tanh(),
 }  # fmt: skip
 
-#: Fields whose null is no default: transformers refuses it.
+#: Fields in which null is an error, as in transformers.
 _NEVER_NULL = frozenset(
   {
     'rms_norm_eps',
@@ -39,14 +39,20 @@ _NEVER_NULL = frozenset(
     'attention_bias',
   }
 )
-#: Fields of numbers.
+#: Names of numeric fields.
 _NUMBER = re.compile(
   r'^(num|n)_\w*(heads|layers|experts)$|^(hidden|intermediate|vocab)_size$|_(dim|eps|epsilon|theta)$'
 )
 
 
 class Fields(Mapping[str, Any]):
-  """The fields of a config; the names that a family reads are recorded.
+  """Mapping of a config's fields that records which ones a family reads.
+
+  The record makes unknown fields an error: `unread` lists fields that no code has used.
+
+  Args:
+    values: fields of the config.
+    where: name of the file, for error messages.
 
   Example:
     >>> c = Fields({'hidden_size': 8, 'hidden_act': 'silu', 'surprise': 3})
@@ -62,18 +68,20 @@ class Fields(Mapping[str, Any]):
     self._parts: dict[str, Fields] = {}
 
   def __getitem__(self, name: str) -> Any:
-    """The value of a field that must be there.
+    """Return the value of a required field.
 
-    Raises: UserError if it is not.
+    Raises:
+      UserError: if the field is missing or null, or if a numeric field has text.
     """
     if self.values_.get(name) is None:
       raise errors.UserError(
-        f'{self.where}: {errors.unknown("field", name, self.values_)} It must be given.'
+        f'{self.where}: {name} is missing. Expected this field: '
+        f'{errors.unknown("field", name, self.values_)}'
       )
     self._read.add(name)
     if isinstance(self.values_[name], str) and _NUMBER.search(name):
       raise errors.UserError(
-        f'{self.where}: {name} is {self.values_[name]!r}, a text. Expected a number.'
+        f'{self.where}: {name} is {self.values_[name]!r} (text). Expected a number.'
       )
     return self.values_[name]
 
@@ -87,47 +95,46 @@ class Fields(Mapping[str, Any]):
     return len(self.values_)
 
   def get(self, name: str, default: Any = None) -> Any:
-    """Return the value of a field, or `default` where it is missing or null.
+    """Return the value of a field, or `default` if it is missing or null.
 
     Raises:
-      UserError: for null where transformers refuses it too, and for text in place of a number.
+      UserError: for null where `transformers` also raises, and for text in a numeric field.
     """
     self._read.add(name)
     value = self.values_.get(name)
     if value is None and name in self.values_ and name in _NEVER_NULL:
-      raise errors.UserError(
-        f'{self.where}: {name} is null. Expected a value, or a file without the field.'
-      )
+      raise errors.UserError(f'{self.where}: {name} is null. Expected a value, or no such field.')
     if isinstance(value, str) and _NUMBER.search(name):
-      raise errors.UserError(f'{self.where}: {name} is {value!r}, a text. Expected a number.')
+      raise errors.UserError(f'{self.where}: {name} is {value!r} (text). Expected a number.')
     return default if value is None else value
 
   def given(self, name: str, default: Any = None) -> Any:
-    """The value of a field, None where it is null, `default` where it is missing."""
+    """Return the value of a field as written: None if null, `default` if missing."""
     self._read.add(name)
     return self.values_.get(name, default)
 
   @property
   def labels(self) -> int:
-    """The number of labels of its classifier."""
+    """Number of classes of the classifier."""
     return len(self.get('id2label') or {}) or self.get('num_labels', 2)
 
   def part(self, name: str) -> 'Fields':
-    """Return the fields of a nested config. Its unread fields count as unread here."""
+    """Return the fields of a nested config; its unread fields are listed by `unread` too."""
     if name not in self._parts:
       self._parts[name] = Fields(self.get(name, {}), f'{self.where}: {name}')
     return self._parts[name]
 
   def changed(self, **values: Any) -> 'Fields':
-    """Return the fields with other values for some of them; what is read of them is read of this
-    one too.
-    """
+    """Return a copy with other values, which shares this object's record of read fields."""
     found = Fields({**self.values_, **values}, self.where)
     found._read, found._parts = self._read, self._parts
     return found
 
   def only(self, **values: Any) -> None:
-    """Mark fields as read that may have only one value in this family, the default.
+    """Mark fields as read that must be missing or have the given value.
+
+    Args:
+      **values: the only supported value of each field, which is also its default.
 
     Raises:
       UserError: for another value.
@@ -135,18 +142,26 @@ class Fields(Mapping[str, Any]):
     for name, known in values.items():
       if (value := self.get(name, known)) != known:
         raise errors.UserError(
-          f'{self.where}: {name} is {value!r}. Known: {known!r}; nothing here computes another.'
+          f'{self.where}: {name} is {value!r}. Expected {known!r}, the only supported value.'
         )
 
   def skip(self, *names: str) -> None:
-    """Marks fields read that, in this family, change nothing that is computed."""
+    """Mark fields as read that change no output of this family."""
     self._read.update(names)
 
   def choice(self, name: str, known: Mapping[str, Any], default: str | None = None) -> Any:
-    """Return the entry of `known` for the field's value.
+    """Return the entry of `known` that a field names.
+
+    Args:
+      name: name of the field.
+      known: values by their names in configs.
+      default: name to use if the field is missing or null; None makes the field required.
+
+    Returns:
+      The value in `known`.
 
     Raises:
-      UserError: for a value that `known` lacks.
+      UserError: for a name that `known` lacks.
     """
     value = self[name] if default is None else self.get(name, default)
     if value not in known:
@@ -156,7 +171,7 @@ class Fields(Mapping[str, Any]):
     return known[value]
 
   def act(self, name: str, default: str | None = None) -> Act:
-    """The activation that a field names."""
+    """Return the activation that a field names."""
     return self.choice(name, ACTS, default)
 
   def rope(
@@ -167,20 +182,28 @@ class Fields(Mapping[str, Any]):
     fraction: float = 1.0,
     **options: Any,
   ) -> RoPE:
-    """Return the rotary position of the config (`tfm.zoo.rotary.read_rope`, which has the other
-    `options`).
+    """Return the rotary position embedding of the config; see `tfm.zoo.rotary.read_rope`.
+
+    Args:
+      base: base if the config has none.
+      layout: which dimensions of a head form a rotated pair: 'halves' or 'interleaved'.
+      kind: layer type, if `rope_parameters` has an entry for each layer type.
+      fraction: rotated fraction of a head if the config has none.
+      **options: further arguments of `read_rope`.
+
+    Returns:
+      The rotary position embedding with its scaling.
 
     Raises:
-      UserError: for a scaling that tfm lacks, and for keys that are unknown, missing or
-      contradictory.
+      UserError: for an unsupported scaling, and for unknown, missing or contradictory keys.
     """
     return read_rope(self, base, layout, kind, fraction, **options)
 
   def unread(self) -> dict[str, Any]:
-    """Return the unread fields that may change the outputs, by name in alphabetical order.
+    """Return the unread fields that may change the outputs, sorted by name.
 
-    The name of a field of a nested config begins with the name of that config:
-    'text_config.surprise'."""
+    A field of a nested config is prefixed with the name of that config: 'text_config.surprise'.
+    """
     left = {
       n: v
       for n, v in self.values_.items()
@@ -190,27 +213,32 @@ class Fields(Mapping[str, Any]):
     return dict(sorted({**left, **within}.items()))
 
   def read_names(self) -> set[str]:
-    """Return the names of the fields that the family reads, with nested ones as in `unread`."""
+    """Return the names of all read fields, nested fields as in `unread`."""
     within = {f'{part}.{n}' for part, c in self._parts.items() for n in c.read_names()}
     return {*self._read, *within}
 
 
 def name_of(act: Act, usual: str = 'gelu_new') -> str:
-  """Return the name of an activation in configs, `usual` if it has several.
+  """Return the name of an activation in configs.
+
+  Args:
+    act: the activation.
+    usual: name to prefer among several names of the same activation.
 
   Raises:
-    UserError: if it has no name.
+    UserError: if published configs have no name for it.
   """
   for name, known in {usual: ACTS[usual], **ACTS}.items():
     if known == act:
       return name
   raise errors.UserError(
-    f'export: no published config has a name for the activation {act}. Known: {", ".join(ACTS)}.'
+    f'export: activation is {act}, which has no name in published configs. '
+    f'Expected one of {", ".join(ACTS)}.'
   )
 
 
 def rope_parameters(rope: RoPE) -> dict[str, Any]:
-  """Return `rope_parameters` as configs write them."""
+  """Return the `rope_parameters` of a config for a rotary position embedding."""
   base: dict[str, Any] = {'rope_theta': rope.base}
   if rope.fraction != 1:
     base['partial_rotary_factor'] = rope.fraction
@@ -224,7 +252,7 @@ _TYPES: dict[type[Scaling], str] = {
   Linear: 'linear', Dynamic: 'dynamic', Llama3: 'llama3', LongRoPE: 'longrope', Yarn: 'yarn',
 }  # fmt: skip
 
-#: Fields of scalings and their keys in a config.
+#: Field of a scaling -> its key in a config.
 _NAMES = {
   'factor': 'factor', 'low': 'low_freq_factor', 'high': 'high_freq_factor', 'fast': 'beta_fast',
   'slow': 'beta_slow',

@@ -1,4 +1,4 @@
-"""FNet: BERT whose tokens are mixed by a Fourier transform (2021)."""
+"""FNet (Lee-Thorp et al., 2021): BERT with Fourier transforms in place of attention."""
 
 import dataclasses
 from typing import Any
@@ -22,7 +22,7 @@ PAPER = 'FNet: Mixing Tokens with Fourier Transforms, arXiv:2105.03824'
 
 
 def fnet(depth: int, d: int) -> Model:
-  """BERT without attention, with tanh GELU, a projection of the embeddings and four token types."""
+  """Return a BERT without attention, with tanh GELU, projected embeddings and four token types."""
   norm, init = LayerNorm(1e-12), Normal(depth_scaled=False, truncated=True)
   block = Block(Fourier(), Mlp(4 * d, GeluTanh()), norm, Post(), dropout=0.1)
   return Model(
@@ -37,7 +37,7 @@ def fnet(depth: int, d: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config, of a masked language model; its classes all have a pooler."""
+  """Return the spec of a published `config.json`, with its masked-LM head and pooler."""
   c.only(use_tpu_fourier_optimizations=False, tie_word_embeddings=True)
   c.skip('tpu_short_seq_length')
   spec = fnet(c['num_hidden_layers'], c['hidden_size'])
@@ -60,7 +60,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),

@@ -1,4 +1,4 @@
-"""Facebook's WMT19 translation models (2019)."""
+"""WMT19 translation models (Ng et al., Facebook FAIR, 2019): post-norm encoder-decoders."""
 
 from typing import Any
 
@@ -13,15 +13,14 @@ PAPER = "Facebook FAIR's WMT19 News Translation Task Submission, arXiv:1907.0661
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config: a table of the source, one of the target and one of the head;
-  or one for all.
+  """Return the spec of a published `config.json`.
+
+  Source, target and head have one token table each, or share one.
   """
   c.skip('langs', 'decoder', 'vocab_size')
-  source, target, tied = (
-    c['src_vocab_size'],
-    c['tgt_vocab_size'],
-    c.get('tie_word_embeddings', False),
-  )
+  source = c['src_vocab_size']
+  target = c['tgt_vocab_size']
+  tied = c.get('tie_word_embeddings', False)
   if tied:
     c.only(src_vocab_size=target)
   offset = c.get('pad_token_id', 1) + 1
@@ -31,7 +30,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields = write_stacks(m)
   target = fields.pop('vocab_size')
   return {

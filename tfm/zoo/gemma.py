@@ -1,5 +1,6 @@
-"""Gemma (2024): embeddings times sqrt(D), norms that store their scale less one, GeGLU, heads wider
-than D / N.
+"""Gemma (Google, 2024): Llama's block with GeGLU, scaled embeddings and wide heads.
+
+The norms store their scale minus one. Heads have width 256.
 """
 
 from typing import Any
@@ -20,7 +21,18 @@ PAPER = 'Gemma: Open Models Based on Gemini Research and Technology, arXiv:2403.
 
 
 def gemma(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Pre-norm by root mean square, rotary positions, tied embeddings that are scaled on the way in."""
+  """Return a tied pre-norm decoder with RMSNorm, RoPE, GeGLU and embeddings times sqrt(d).
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+  """
   norm = scaled(1e-6)
   block = Block(Attention(heads, kv_heads, 256, RoPE(1e4)), Glu(d_ff, GeluTanh()), norm)
   segment = Segment((block,), depth)
@@ -30,14 +42,14 @@ def gemma(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
 
 
 def scaled(eps: float) -> RMSNorm:
-  """Gemma's norm."""
+  """Return Gemma's RMSNorm, which stores its scale minus one."""
   return RMSNorm(eps, one_plus=True, scale_first=True)
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(use_bidirectional_attention=False)
-  # The first releases say 'gelu' and mean this.
+  # In the first releases, 'gelu' means tanh GELU.
   act = c.choice('hidden_act', {**ACTS, 'gelu': GeluTanh()}, 'gelu_pytorch_tanh')
   c.skip('hidden_activation')
   norm = scaled(c.get('rms_norm_eps', 1e-6))
@@ -47,7 +59,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     **llama.sizes(m), 'hidden_act': name_of(block.ffn.act, 'gelu_pytorch_tanh'),

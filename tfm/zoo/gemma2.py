@@ -1,6 +1,4 @@
-"""Gemma 2 (2024): a norm before and after each branch, every other layer a window, capped scores
-and logits.
-"""
+"""Gemma 2 (Google, 2024): sandwich norms, alternating local layers, capped scores and logits."""
 
 import dataclasses
 from typing import Any
@@ -18,7 +16,7 @@ from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.gemma import scaled
-from tfm.zoo.layers import GLOBAL, LOCAL, masks, seen, types_of, window_of
+from tfm.zoo.layers import causal_mask, every_nth_global, masks, types_of, window_of
 
 PAPER = 'Gemma 2: Improving Open Language Models at a Practical Size, arXiv:2408.00118'
 
@@ -26,11 +24,24 @@ PAPER = 'Gemma 2: Improving Open Language Models at a Practical Size, arXiv:2408
 def gemma2(
   depth: int, d: int, heads: int, kv_heads: int, d_ff: int, head_dim: int = 256, per: int = 256
 ) -> Model:
-  """Layers that see 4096 tokens and all of them in turns; scores are divided by sqrt(per)."""
+  """Return a decoder with norms around each branch; every other layer attends to 4096 tokens.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+    head_dim: width of a head.
+    per: attention scores are divided by the square root of this number.
+
+  Returns:
+    The spec of the model.
+  """
   norm = scaled(1e-6)
   attention = Attention(heads, kv_heads, head_dim, RoPE(1e4), cap=50.0, scale=per**-0.5)
   block = Block(attention, Glu(d_ff, GeluTanh()), norm, Sandwich())
-  local = dataclasses.replace(block, mixer=dataclasses.replace(attention, mask=seen(4096)))
+  local = dataclasses.replace(block, mixer=dataclasses.replace(attention, mask=causal_mask(4096)))
   return Model(
     Tokens(256_000, power=0.5),
     d,
@@ -42,23 +53,21 @@ def gemma2(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(use_bidirectional_attention=False)
-  # `hidden_activation` is the one that is read.
+  # transformers reads `hidden_activation`.
   c.skip('hidden_act', 'sliding_window_size')
-  norm, ffn = (
-    scaled(c.get('rms_norm_eps', 1e-6)),
-    Glu(c['intermediate_size'], c.act('hidden_activation', _ACT)),
-  )
-  types = [GLOBAL if i % 2 else LOCAL for i in range(c['num_hidden_layers'])]
+  norm = scaled(c.get('rms_norm_eps', 1e-6))
+  ffn = Glu(c['intermediate_size'], c.act('hidden_activation', _ACT))
+  types = every_nth_global(c['num_hidden_layers'], 2)
   options = {
     'cap': c.given('attn_logit_softcapping', 50.0),
     'scale': c.get('query_pre_attn_scalar', 256) ** -0.5,
   }
   attention = lambda mask: llama.attention(c, 4, 256, mask=mask, **options)
-  looks = masks(c, types, c.given('sliding_window', 4096))
+  layer_masks = masks(c, types, c.given('sliding_window', 4096))
   cap = c.given('final_logit_softcapping', 30.0)
-  layers = [Block(attention(mask), ffn, norm, Sandwich()) for mask in looks]
+  layers = [Block(attention(mask), ffn, norm, Sandwich()) for mask in layer_masks]
   return llama.decoder(c, layers, norm, True, Tokens(power=0.5), cap=cap)
 
 
@@ -66,14 +75,15 @@ _ACT = 'gelu_pytorch_tanh'
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
+  scale = block.mixer.scale or block.mixer.size(m.d_model) ** -0.5
   sizes = {name: value for name, value in llama.sizes(m).items() if name != 'hidden_act'}
   return {
     **sizes, 'hidden_activation': name_of(block.ffn.act, _ACT),
     'attention_bias': bool(block.mixer.bias),
     'attn_logit_softcapping': block.mixer.cap, 'final_logit_softcapping': m.lm and m.lm.cap,
-    'query_pre_attn_scalar': round((block.mixer.scale or block.mixer.size(m.d_model) ** -0.5) ** -2),
+    'query_pre_attn_scalar': round(scale**-2),
     'sliding_window': window_of(m), 'layer_types': types_of(m),
   }  # fmt: skip
 

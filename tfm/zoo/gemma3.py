@@ -1,6 +1,4 @@
-"""Gemma 3 without its eyes (2025): five layers of a window to one that sees all, with rotary
-positions of their own.
-"""
+"""Gemma 3 (Google, 2025), text model: five local layers to one global, with separate RoPE bases."""
 
 import dataclasses
 from typing import Any
@@ -21,7 +19,16 @@ from tfm.zoo import gemma2, llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, rope_parameters
 from tfm.zoo.gemma import scaled
-from tfm.zoo.layers import GLOBAL, LOCAL, layers_of, masks, seen, segments
+from tfm.zoo.layers import (
+  GLOBAL,
+  LOCAL,
+  causal_mask,
+  choose,
+  every_nth_global,
+  layers_of,
+  masks,
+  segments,
+)
 
 PAPER = 'Gemma 3 Technical Report, arXiv:2503.19786'
 
@@ -38,42 +45,49 @@ def gemma3(
   head_dim: int = 256,
   query: int = 256,
 ) -> Model:
-  """Return blocks with a norm before and after each branch, normalised queries and keys, and a
-  tied, scaled table.
+  """Return a decoder with norms around each branch, query/key norms and a tied, scaled table.
 
-  Scores are multiplied by `query` ** -0.5.
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+    window: number of tokens that a local layer attends to.
+    vocab: size of the vocabulary.
+    scaling: scaling of RoPE in the global layers.
+    head_dim: width of a head.
+    query: attention scores are multiplied by `query` ** -0.5.
+
+  Returns:
+    The spec of the model.
   """
   norm = scaled(1e-6)
-  far = Attention(
+  full = Attention(
     heads, kv_heads, head_dim, RoPE(1e6, scaling=scaling), qk_norm=norm, scale=query**-0.5
   )
-  near = dataclasses.replace(far, relative=RoPE(1e4), mask=seen(window))
-  layers = [
-    Block(near if (i + 1) % 6 else far, Glu(d_ff, GeluTanh()), norm, Sandwich())
-    for i in range(depth)
-  ]
+  local = dataclasses.replace(full, relative=RoPE(1e4), mask=causal_mask(window))
+  mixers = choose(((i + 1) % 6 for i in range(depth)), local, full)
+  layers = [Block(mixer, Glu(d_ff, GeluTanh()), norm, Sandwich()) for mixer in mixers]
   return Model(
     Tokens(vocab, power=0.5), d, segments(layers), norm=norm, init=Normal(depth_scaled=False)
   )
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.skip('hidden_act')
-  norm, ffn = (
-    scaled(c.get('rms_norm_eps', 1e-6)),
-    Glu(c['intermediate_size'], c.act('hidden_activation', _ACT)),
-  )
+  norm = scaled(c.get('rms_norm_eps', 1e-6))
+  ffn = Glu(c['intermediate_size'], c.act('hidden_activation', _ACT))
   every = c.get('_sliding_window_pattern', c.get('sliding_window_pattern', 6))
-  types = c.get(
-    'layer_types', [LOCAL if (i + 1) % every else GLOBAL for i in range(c['num_hidden_layers'])]
-  )
+  types = c.get('layer_types', every_nth_global(c['num_hidden_layers'], every))
   window = c.given('sliding_window', 4096)
-  looks = masks(c, types, window)
+  layer_masks = masks(c, types, window)
   if c.get('use_bidirectional_attention', False):
-    # As many to either side as make up the window.
-    looks = [Window(window // 2 + 1, ahead=True) if t == LOCAL else Mask() for t in types]
-  ropes = {GLOBAL: c.rope(1e6, kind=GLOBAL, partial=False), LOCAL: _near(c)}
+    # Half of the window on each side.
+    both_sides = Mask() if window is None else Window(window // 2 + 1, ahead=True)
+    layer_masks = choose((t == LOCAL for t in types), both_sides, Mask())
+  ropes = {GLOBAL: c.rope(1e6, kind=GLOBAL, partial=False), LOCAL: _local_rope(c)}
   options = {
     'cap': c.given('attn_logit_softcapping'), 'scale': c.get('query_pre_attn_scalar', 256) ** -0.5,
     'qk_norm': norm,
@@ -82,7 +96,7 @@ def read(c: Fields) -> Model:
     c, 4, 256, mask=mask, relative=ropes[kind], **options
   )
   layers = [
-    Block(attention(*each), ffn, norm, Sandwich()) for each in zip(looks, types, strict=True)
+    Block(attention(*each), ffn, norm, Sandwich()) for each in zip(layer_masks, types, strict=True)
   ]
   return llama.decoder(
     c, layers, norm, True, Tokens(power=0.5), cap=c.given('final_logit_softcapping')
@@ -92,21 +106,22 @@ def read(c: Fields) -> Model:
 _ACT = 'gelu_pytorch_tanh'
 
 
-def _near(c: Fields) -> RoPE:
-  """The rotary position of layers with a window: never that of older configs' `rope_theta` and
-  `rope_scaling`.
+def _local_rope(c: Fields) -> RoPE:
+  """Return the rotary position embedding of local layers.
+
+  It never uses `rope_theta` and `rope_scaling` of older configs.
   """
   if LOCAL in c.get('rope_parameters', {}):
     return c.rope(
       kind=LOCAL, partial=False, fields=('rope_local_base_freq', 'partial_rotary_factor')
     )
-  return RoPE(
-    float(c.given('rope_local_base_freq', 1e4) or c['rope_local_base_freq'])
-  )  # null is refused
+  # Null is an error.
+  base = c.given('rope_local_base_freq', 1e4) or c['rope_local_base_freq']
+  return RoPE(float(base))
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields = gemma2.write(m)
   if not m.causal and fields['sliding_window'] is not None:
     fields['sliding_window'] = 2 * (fields['sliding_window'] - 1)

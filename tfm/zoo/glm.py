@@ -1,4 +1,4 @@
-"""GLM-4 (2024): Llama's block with half of each head rotated in adjacent pairs."""
+"""GLM-4 (Zhipu AI, 2024): Llama's block with interleaved RoPE on half of each head."""
 
 from typing import Any
 
@@ -21,8 +21,17 @@ PAPER = (
 
 
 def glm(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Return pre-norm blocks with RMSNorm, SwiGLU, few key heads, and biases of queries, keys and
-  values.
+  """Return a pre-norm decoder with RMSNorm, SwiGLU, grouped-query attention and q/k/v biases.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
   """
   norm, rope = RMSNorm(1.5625e-7), RoPE(1e4, 'interleaved', 0.5)
   block = Block(Attention(heads, kv_heads, 128, rope, bias='qkv'), Glu(d_ff), norm)
@@ -38,12 +47,12 @@ def glm(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   return glm4.read(c, Pre())
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return glm4.write(m)
 
 

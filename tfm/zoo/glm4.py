@@ -1,6 +1,4 @@
-"""GLM-4-0414 (2025): a norm before and after each branch, half of each head turned in neighbouring
-pairs.
-"""
+"""GLM-4-0414 (Zhipu AI, 2025): GLM-4 with a norm before and after each branch."""
 
 from typing import Any
 
@@ -22,7 +20,19 @@ CARD = 'GLM-4-0414, model card, Zhipu AI 2025'
 
 
 def glm4(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, bias: bool) -> Model:
-  """Norms by root mean square, SwiGLU, few heads of keys, biases where heads are made."""
+  """Return a decoder with sandwich RMSNorm, SwiGLU and interleaved RoPE on half of each head.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+    bias: whether queries, keys and values have biases.
+
+  Returns:
+    The spec of the model.
+  """
   norm, rope = RMSNorm(1e-5), RoPE(1e4, 'interleaved', 0.5)
   attention = Attention(heads, kv_heads, 128, rope, bias='qkv' if bias else '')
   segment = Segment((Block(attention, Glu(d_ff), norm, Sandwich()),), depth)
@@ -37,7 +47,15 @@ def glm4(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, bias: bool) -
 
 
 def read(c: Fields, residual_layout: ResidualLayout = Sandwich()) -> Model:
-  """Return the spec of a published config, whose norms stand as `residual_layout` says."""
+  """Return the spec of a published `config.json`.
+
+  Args:
+    c: fields of the config.
+    residual_layout: where the norms are; GLM-4 passes pre-norm.
+
+  Returns:
+    The spec of the model.
+  """
   norm, rope = RMSNorm(c.get('rms_norm_eps', 1.5625e-7)), c.rope(layout='interleaved', fraction=0.5)
   attention = llama.attention(
     c, 2, 128, relative=rope, bias='qkv' if c.get('attention_bias', True) else ''
@@ -48,10 +66,10 @@ def read(c: Fields, residual_layout: ResidualLayout = Sandwich()) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   a = m.segments[0].pattern[0].mixer
   fields = llama.sizes(m)
-  # Without it theirs turn half of a head.
+  # Without the field, transformers rotates half of each head.
   fields['rope_parameters'] |= {'partial_rotary_factor': a.relative.fraction}
   return {**fields, **llama.padding(m, 151_329), 'attention_bias': bool(a.bias)}
 

@@ -1,4 +1,4 @@
-"""Gopher, six sizes (2021), and Chinchilla (2022)."""
+"""Gopher (Rae et al., 2021) and Chinchilla (Hoffmann et al., 2022)."""
 
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.act.gelu import GeluTanh
@@ -16,8 +16,16 @@ CHINCHILLA = 'Training Compute-Optimal Large Language Models, arXiv:2203.15556'
 
 
 def gopher(depth: int, d: int, heads: int, head_dim: int = 128) -> Model:
-  """Pre-norm by root mean square, Transformer-XL's relative positions, a GELU of 4d, no biases,
-  tied, 32,000 tokens.
+  """Return a tied pre-norm decoder with RMSNorm, Transformer-XL positions, GELU and no biases.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    head_dim: width of a head.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm()
   block = Block(Attention(heads, None, head_dim, XL()), Mlp(4 * d, GeluTanh(), bias=False), norm)

@@ -1,4 +1,4 @@
-"""GPT, the first of them (2018)."""
+"""GPT (Radford et al., 2018): a post-norm decoder with learned positions."""
 
 from typing import Any
 
@@ -20,12 +20,21 @@ from tfm.zoo.fields import Fields
 
 PAPER = 'Improving Language Understanding by Generative Pre-Training, OpenAI 2018'
 
-#: `afn`, whose 'gelu' is the tanh one.
+#: Activations of the field `afn`; its 'gelu' is tanh GELU.
 ACTS = {'gelu': GeluTanh(), 'relu': Relu(), 'silu': Swish(), 'swish': Swish()}
 
 
 def gpt1(depth: int, d: int, heads: int) -> Model:
-  """A causal decoder, post-norm, learned positions, tanh GELU, biases everywhere, tied."""
+  """Return a tied post-norm decoder with learned positions, tanh GELU and biases.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
+  """
   norm = LayerNorm(1e-5)
   block = Block(
     Attention(heads, bias='qkvo', dropout=0.1), Mlp(4 * d, GeluTanh()), norm, Post(), dropout=0.1
@@ -41,7 +50,7 @@ def gpt1(depth: int, d: int, heads: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.skip('n_ctx', 'n_special', 'predict_special_tokens', *gpt2.SUMMARY)
   d, norm = c['n_embd'], LayerNorm(c.get('layer_norm_epsilon', 1e-5))
   attention = Attention(c['n_head'], bias='qkvo', dropout=c.get('attn_pdrop', 0.1))
@@ -64,7 +73,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'n_embd': m.d_model, 'n_layer': depth(m), 'n_head': block.mixer.heads,

@@ -1,4 +1,4 @@
-"""GPT-2, four sizes (2019)."""
+"""GPT-2 (Radford et al., 2019): a pre-norm decoder with learned positions; and GPT-SW3."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ PAPER = 'Language Models are Unsupervised Multitask Learners, OpenAI 2019'
 PAPER_SW3 = 'GPT-SW3: An Autoregressive Language Model for the Nordic Languages, arXiv:2305.12987'
 
 
-#: Fields of a head that makes one vector of a row, of a class that is not read.
+#: Fields of a sequence summary head, a class that tfm lacks.
 SUMMARY = (
   'summary_activation', 'summary_first_dropout', 'summary_proj_to_labels', 'summary_type',
   'summary_use_proj',
@@ -33,8 +33,20 @@ def gpt2(
   vocab: int = 50_257,
   length: int = 1024,
 ) -> Model:
-  """Pre-norm, learned positions, tanh GELU, biases everywhere, tied, residual weights started at
-  .02 / sqrt(2 L).
+  """Return a tied pre-norm decoder with learned positions, tanh GELU and biases.
+
+  Residual projections start with standard deviation 0.02 / sqrt(2 depth).
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads; None is the number of heads.
+    vocab: size of the vocabulary.
+    length: number of positions.
+
+  Returns:
+    The spec of the model.
   """
   norm = LayerNorm(1e-5)
   attention = Attention(heads, kv_heads, bias='qkvo', dropout=0.1)
@@ -43,7 +55,15 @@ def gpt2(
 
 
 def read(c: Fields, kv_heads: int | None = None) -> Model:
-  """Return the spec of a published config, or of one like it with `kv_heads` key heads."""
+  """Return the spec of a published `config.json`.
+
+  Args:
+    c: fields of the config.
+    kv_heads: number of key/value heads, for families with GPT-2's fields.
+
+  Returns:
+    The spec of the model.
+  """
   d = c['n_embd']
   c.only(add_cross_attention=False)
   c.skip('n_ctx', *SUMMARY)
@@ -64,16 +84,19 @@ def read(c: Fields, kv_heads: int | None = None) -> Model:
 
 
 def _scales(c: Fields) -> list[float | None]:
-  """Return the factor of the scores of every layer; None is the usual one."""
+  """Return the score factor of every layer; None is 1 / sqrt(head width)."""
   usual = (c['n_embd'] // c['n_head']) ** -0.5
   first = usual if c.get('scale_attn_weights', True) else 1.0
   by_layer = c.get('scale_attn_by_inverse_layer_idx', False)
-  scales = [first / (i + 1 if by_layer else 1) for i in range(c['n_layer'])]
-  return [None if scale == usual else scale for scale in scales]
+  scales: list[float | None] = []
+  for i in range(c['n_layer']):
+    scale = first / (i + 1) if by_layer else first
+    scales.append(None if scale == usual else scale)
+  return scales
 
 
 def _scaling(m: Any) -> dict[str, bool]:
-  """Return the fields that scale the scores, where they are not the usual ones."""
+  """Return the config fields of the score factors, none if all are standard."""
   scales = [b.mixer.scale for b in layers_of(m)]
   fields = {
     'scale_attn_weights': scales[0] is None, 'scale_attn_by_inverse_layer_idx': len({*scales}) > 1,
@@ -82,7 +105,7 @@ def _scaling(m: Any) -> dict[str, bool]:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'n_embd': m.d_model, 'n_layer': depth(m), 'n_head': block.mixer.heads,

@@ -1,4 +1,4 @@
-"""GPT-3, eight sizes (2020)."""
+"""GPT-3 (Brown et al., 2020): GPT-2's block with alternating full and local layers."""
 
 import dataclasses
 
@@ -17,17 +17,28 @@ PAPER = 'Language Models are Few-Shot Learners, arXiv:2005.14165'
 
 
 def gpt3(depth: int, d: int, heads: int, head_dim: int, band: int = 256) -> Model:
-  """GPT-2's block over 2048 positions; every other layer sees a band of the last `band` tokens.
+  """Return a GPT-2 with 2048 positions, in which every other layer is local.
 
-  *Differs*: how wide the band is was not published; 256 is GPT-Neo's.
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    head_dim: width of a head.
+    band: number of tokens that a local layer attends to.
+
+  Returns:
+    The spec of the model.
+
+  Note:
+    The paper does not state the width of the band; 256 is GPT-Neo's.
   """
-  norm, everything = LayerNorm(1e-5), Attention(heads, None, head_dim, bias='qkvo')
-  near = dataclasses.replace(everything, mask=Causal() & Window(band))
-  pattern = tuple(Block(mixer, Mlp(4 * d, GeluTanh()), norm) for mixer in (everything, near))
+  norm, full = LayerNorm(1e-5), Attention(heads, None, head_dim, bias='qkvo')
+  local = dataclasses.replace(full, mask=Causal() & Window(band))
+  pattern = tuple(Block(mixer, Mlp(4 * d, GeluTanh()), norm) for mixer in (full, local))
   return Model(Tokens(50_257), d, (Segment(pattern, depth // 2),), Learned(2048), norm)
 
 
-#: The paper prints 24 heads for XL, which come to 1.5B; 16 come to the 1.3B it prints beside them.
+#: The paper states 24 heads and 1.3B parameters for XL; 24 heads give 1.5B, and 16 give 1.3B.
 MODELS = {
   'gpt3-small': Entry(gpt3(12, 768, 12, 64), 125_226_240, '125M', PAPER),
   'gpt3-medium': Entry(gpt3(24, 1024, 16, 64), 355_871_744, '350M', PAPER),

@@ -1,4 +1,4 @@
-"""SantaCoder and StarCoder (2023): GPT-2 with one key head."""
+"""SantaCoder and StarCoder (BigCode, 2023): GPT-2 with multi-query attention."""
 
 from typing import Any
 
@@ -12,8 +12,8 @@ SANTA = "SantaCoder: don't reach for the stars!, arXiv:2301.03988"
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
-  # How a softmax is rounded, and what ran it.
+  """Return the spec of a published `config.json`."""
+  # Rounding of the softmax, and settings of the inference program.
   c.skip(
     'attention_softmax_in_fp32',
     'scale_attention_softmax_in_fp32',
@@ -27,12 +27,10 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields = {**gpt2.write(m), 'multi_query': m.segments[0].pattern[0].mixer.kv_heads == 1}
   if fields['activation_function'] == 'gelu_new':
-    fields['activation_function'] = (
-      'gelu_pytorch_tanh'  # their name for it here, and another rounding
-    )
+    fields['activation_function'] = 'gelu_pytorch_tanh'  # the same function under another name
   return fields
 
 

@@ -1,4 +1,4 @@
-"""GPT-Neo (2021): GPT-3's alternation of layers, in the open."""
+"""GPT-Neo (EleutherAI, 2021): GPT-2's block with alternating full and local layers."""
 
 import dataclasses
 from typing import Any
@@ -16,7 +16,7 @@ from tfm.parts.norm.layer import LayerNorm
 from tfm.zoo import gpt2
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import layers_of, seen, segments, window_of
+from tfm.zoo.layers import causal_mask, choose, layers_of, segments, window_of
 
 PAPER = (
   'GPT-Neo: Large Scale Autoregressive Language Modeling with Mesh-Tensorflow, EleutherAI 2021'
@@ -24,12 +24,20 @@ PAPER = (
 
 
 def gpt_neo(depth: int, d: int, heads: int, window: int = 256) -> Model:
-  """GPT-2's block, every other layer with a window; scores are not divided, and only the last
-  projection has a bias.
+  """Return a GPT-2 with local layers, unscaled scores and a bias in the output projection only.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    window: number of tokens that a local layer attends to.
+
+  Returns:
+    The spec of the model.
   """
   norm, mixer = LayerNorm(1e-5), Attention(heads, bias='o', scale=1.0)
   blocks = [
-    Block(dataclasses.replace(mixer, mask=seen(w)), Mlp(4 * d, GeluTanh()), norm)
+    Block(dataclasses.replace(mixer, mask=causal_mask(w)), Mlp(4 * d, GeluTanh()), norm)
     for w in (None, window)
   ]
   return Model(
@@ -43,16 +51,18 @@ def gpt_neo(depth: int, d: int, heads: int, window: int = 256) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.skip('attention_layers', *gpt2.SUMMARY)
   d, norm = c['hidden_size'], LayerNorm(c.get('layer_norm_epsilon', 1e-5))
   mixer = Attention(c['num_heads'], bias='o', scale=1.0, dropout=c.get('attention_dropout', 0.0))
   ffn = Mlp(c.get('intermediate_size', 4 * d), c.act('activation_function', 'gelu_new'))
   block = Block(mixer, ffn, norm, dropout=c.get('resid_dropout', 0.0))
-  masks = {'global': seen(None), 'local': seen(c.get('window_size', 256))}
+  masks = {'global': causal_mask(None), 'local': causal_mask(c.get('window_size', 256))}
   types = [t for some, n in c.get('attention_types', [[['global', 'local'], 12]]) for t in some * n]
-  if odd := sorted({*types} - {*masks}):
-    raise errors.UserError(f'{c.where}: attention_types: {errors.unknown("value", odd[0], masks)}')
+  if unknown := sorted({*types} - {*masks}):
+    raise errors.UserError(
+      f'{c.where}: attention_types: {errors.unknown("value", unknown[0], masks)}'
+    )
   if len(types) != c['num_layers']:
     raise errors.UserError(
       f'{c.where}: attention_types has {len(types)} layers. Expected num_layers={c["num_layers"]}.'
@@ -72,9 +82,9 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
-  types = ['global' if b.mixer.mask.lookback is None else 'local' for b in layers_of(m)]
+  types = choose((b.mixer.mask.lookback is None for b in layers_of(m)), 'global', 'local')
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_layers': depth(m),
     'num_heads': block.mixer.heads,

@@ -1,4 +1,4 @@
-"""GPT-NeoX (2022) and Pythia (2023)."""
+"""GPT-NeoX (EleutherAI, 2022) and Pythia (2023): parallel branches with a norm each."""
 
 from typing import Any
 
@@ -18,15 +18,27 @@ from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 
 PAPER = 'GPT-NeoX-20B: An Open-Source Autoregressive Language Model, arXiv:2204.06745'
-PYTHIA = 'Pythia: A Suite for Analyzing Large Language Models Across Training and Scaling, arXiv:2304.01373'
+PYTHIA = (
+  'Pythia: A Suite for Analyzing Large Language Models Across Training and Scaling, '
+  'arXiv:2304.01373'
+)
 
-#: By whether the branches stand side by side.
+#: Residual layout by `use_parallel_residual`.
 LAYOUTS = {True: Parallel(norms_per_branch=True), False: Pre()}
 
 
 def gpt_neox(depth: int, d: int, heads: int, vocab: int, act: Act = Gelu()) -> Model:
-  """Branches side by side, each behind its norm, a quarter of a head rotated, biases everywhere,
-  not tied.
+  """Return an untied parallel-branch decoder with RoPE on a quarter of each head, and biases.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+    act: activation of the feed-forward.
+
+  Returns:
+    The spec of the model.
   """
   norm = LayerNorm(1e-5)
   attention = Attention(heads, relative=RoPE(fraction=0.25), bias='qkvo')
@@ -43,24 +55,18 @@ def gpt_neox(depth: int, d: int, heads: int, vocab: int, act: Act = Gelu()) -> M
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
-  c.skip(
-    'attention_probs_dropout_prob', 'hidden_dropout_prob'
-  )  # BERT's names, that nothing asks for
-  d, norm, dropout = (
-    c['hidden_size'],
-    LayerNorm(c.get('layer_norm_eps', 1e-5)),
-    c.get('hidden_dropout', 0.0),
-  )
+  """Return the spec of a published `config.json`."""
+  c.skip('attention_probs_dropout_prob', 'hidden_dropout_prob')  # unused fields with BERT's names
+  d = c['hidden_size']
+  norm = LayerNorm(c.get('layer_norm_eps', 1e-5))
+  dropout = c.get('hidden_dropout', 0.0)
   rope = c.rope(fraction=0.25, fields=('rotary_emb_base', 'rotary_pct'))
   attention = Attention(
     c['num_attention_heads'], relative=rope, bias='qkvo' if c.get('attention_bias', True) else '',
     dropout=c.get('attention_dropout', 0.0),
   )  # fmt: skip
-  ffn, residual_layout = (
-    Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu')),
-    LAYOUTS[c.get('use_parallel_residual', True)],
-  )
+  ffn = Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu'))
+  residual_layout = LAYOUTS[c.get('use_parallel_residual', True)]
   return Model(
     Tokens(c['vocab_size'], dropout=dropout),
     d,
@@ -76,7 +82,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   a = block.mixer
   return {
@@ -92,7 +98,7 @@ def write(m: Any) -> dict[str, Any]:
 
 
 def all_rope_parameters(rope: RoPE) -> dict[str, Any]:
-  """`rope_parameters` that do without a family's default of how much of a head is rotated."""
+  """Return `rope_parameters` with an explicit rotated fraction."""
   return {**rope_parameters(rope), 'partial_rotary_factor': rope.fraction}
 
 

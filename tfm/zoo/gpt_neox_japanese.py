@@ -1,4 +1,4 @@
-"""GPT-NeoX Japanese (2022): GPT-NeoX without biases, the branches one after the other."""
+"""GPT-NeoX Japanese (ABEJA, 2022): a sequential GPT-NeoX without biases."""
 
 import dataclasses
 from typing import Any
@@ -21,8 +21,16 @@ CARD = 'gpt-neox-japanese-2.7b, model card, ABEJA 2022'
 
 
 def gpt_neox_japanese(depth: int, d: int, heads: int, vocab: int) -> Model:
-  """Return pre-norm blocks with rotary positions; only the last attention has a bias, of its
-  output.
+  """Return a pre-norm decoder with RoPE; only the last attention output has a bias.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
   """
   block = Block(
     Attention(heads, relative=RoPE(), dropout=0.1), Mlp(4 * d, Gelu(), bias=False), LayerNorm(1e-5)
@@ -40,7 +48,7 @@ def _model(vocab: int, d: int, block: Any, depth: int, dropout: float, head: Lm)
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.skip('is_decoder', 'max_position_embeddings')
   d = c['hidden_size']
   rope = c.rope(c.get('rotary_emb_base', 1e4), fraction=c.get('rotary_pct', 1.0))
@@ -50,17 +58,15 @@ def read(c: Fields) -> Model:
   ffn = Mlp(
     int(d * c.get('intermediate_multiple_size', 4)), c.act('hidden_act', 'gelu'), bias=False
   )
-  block, head = (
-    Block(attention, ffn, LayerNorm(c.get('layer_norm_eps', 1e-5))),
-    Lm(c.get('tie_word_embeddings', True)),
-  )
+  block = Block(attention, ffn, LayerNorm(c.get('layer_norm_eps', 1e-5)))
+  head = Lm(c.get('tie_word_embeddings', True))
   return _model(
     c['vocab_size'], d, block, c['num_hidden_layers'], c.get('hidden_dropout', 0.0), head
   )
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),

@@ -1,6 +1,4 @@
-"""GPT-OSS (2025): a sink in every head, every other layer a window, experts with biases and a
-bounded SwiGLU.
-"""
+"""GPT-OSS (OpenAI, 2025): attention sinks, alternating local layers, experts with biases."""
 
 import dataclasses
 from typing import Any
@@ -20,21 +18,19 @@ from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, masks, seen, types_of, window_of
+from tfm.zoo.layers import causal_mask, every_nth_global, masks, types_of, window_of
 
 PAPER = 'gpt-oss-120b & gpt-oss-20b Model Card, arXiv:2508.10925'
 ROPE = RoPE(1.5e5, scaling=Yarn(32.0, 4096, truncate=False))
 
 
 def gpt_oss(depth: int, experts: int) -> Model:
-  """Pre-norm by root mean square, rotary positions, 64 heads of 64 and 8 of keys, four experts a
-  token.
-  """
+  """Return a pre-norm decoder with 64 heads, 8 key/value heads and 4 experts per token."""
   norm = RMSNorm(1e-5, scale_first=True)
-  far = Attention(64, 8, 64, ROPE, bias='qkvo', sink=True)
-  near = dataclasses.replace(far, mask=seen(128))
+  full = Attention(64, 8, 64, ROPE, bias='qkvo', sink=True)
+  local = dataclasses.replace(full, mask=causal_mask(128))
   moe = Moe(experts, TopK(k=4, bias=True), Glu(2880, Swish(1.702), True, limit=7.0, shift=1.0))
-  segment = Segment((Block(near, moe, norm), Block(far, moe, norm)), depth // 2)
+  segment = Segment((Block(local, moe, norm), Block(full, moe, norm)), depth // 2)
   return Model(
     Tokens(201_088),
     2880,
@@ -46,9 +42,9 @@ def gpt_oss(depth: int, experts: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(hidden_act='silu')
-  # An older name of `num_experts_per_tok`, and what `rope_scaling` says too.
+  # An older name of `num_experts_per_tok`, and a duplicate of a `rope_scaling` key.
   c.skip('experts_per_token', 'initial_context_length')
   norm, n = RMSNorm(c.get('rms_norm_eps', 1e-5), scale_first=True), c['num_hidden_layers']
   act, limit = Swish(c.get('swiglu_alpha', 1.702)), c.get('swiglu_limit', 7.0)
@@ -62,12 +58,12 @@ def read(c: Fields) -> Model:
     rope = dataclasses.replace(ROPE, base=rope.base)
   fields = {'relative': rope, 'bias': 'qkvo' if c.get('attention_bias', True) else ''}
   attention = lambda mask: llama.attention(c, 8, 64, mask=mask, sink=True, **fields)
-  looks = masks(c, [GLOBAL if i % 2 else LOCAL for i in range(n)], c.given('sliding_window', 128))
-  return llama.decoder(c, [Block(attention(mask), moe, norm) for mask in looks], norm)
+  layer_masks = masks(c, every_nth_global(n, 2), c.given('sliding_window', 128))
+  return llama.decoder(c, [Block(attention(mask), moe, norm) for mask in layer_masks], norm)
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   moe = block.ffn
   return {

@@ -1,4 +1,4 @@
-"""GPT-J (2021) and CodeGen (2022), which is the same but for how its weights are laid out."""
+"""GPT-J (EleutherAI, 2021) and CodeGen (2022): parallel branches behind one norm."""
 
 from typing import Any
 
@@ -21,8 +21,17 @@ CODEGEN = 'CodeGen: An Open Large Language Model for Code, arXiv:2203.13474'
 
 
 def gptj(depth: int, d: int, heads: int, rotary: int, vocab: int = 50_400) -> Model:
-  """Both branches side by side behind one norm, part of a head rotated, biases in the feed-forward
-  and the head.
+  """Return a parallel-branch decoder with interleaved RoPE, and biases in feed-forward and head.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    rotary: number of rotated dimensions of a head.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
   """
   norm, rope = LayerNorm(1e-5), RoPE(layout='interleaved', fraction=rotary * heads / d)
   block = Block(Attention(heads, relative=rope), Mlp(4 * d, GeluTanh()), norm, Parallel())
@@ -38,7 +47,7 @@ def gptj(depth: int, d: int, heads: int, rotary: int, vocab: int = 50_400) -> Mo
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(scale_attn_weights=True, rotary=True)
   c.skip('n_positions', 'n_ctx', *gpt2.SUMMARY)
   d, heads, norm = c['n_embd'], c['n_head'], LayerNorm(c.get('layer_norm_epsilon', 1e-5))
@@ -57,7 +66,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   a = block.mixer
   return {

@@ -1,5 +1,6 @@
-"""Granite 3 (2024): Llama's block with four multipliers, of embeddings, scores, branches and
-logits.
+"""Granite 3 (IBM, 2024): Llama's block with four multipliers.
+
+They scale the embeddings, the attention scores, the residual branches and the logits.
 """
 
 from typing import Any
@@ -24,7 +25,21 @@ PAPER = 'Granite 3.0 Language Models, IBM 2024'
 def granite(
   depth: int, d: int, heads: int, d_ff: int, scale: float, logits: float, base: float, vocab: int
 ) -> Model:
-  """Pre-norm by root mean square, rotary positions, SwiGLU, 8 heads of keys, tied."""
+  """Return a tied pre-norm decoder with RMSNorm, RoPE, SwiGLU and 8 key/value heads.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    scale: factor of the attention scores.
+    logits: divisor of the logits.
+    base: base of the rotary position embedding.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-5)
   block = Block(
     Attention(heads, 8, d // heads, RoPE(base), scale=scale),
@@ -43,26 +58,27 @@ def granite(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
-  norm, by = RMSNorm(c.get('rms_norm_eps', 1e-6)), c.get('residual_multiplier', 1.0)
+  """Return the spec of a published `config.json`."""
+  norm, multiplier = RMSNorm(c.get('rms_norm_eps', 1e-6)), c.get('residual_multiplier', 1.0)
   attention = llama.attention(c, scale=float(c.get('attention_multiplier', 1.0)))
   block = Block(
-    attention, llama.glu(c), norm, residual_scale=ResidualScale() if by == 1 else Fixed(float(by))
+    attention,
+    llama.glu(c),
+    norm,
+    residual_scale=ResidualScale() if multiplier == 1 else Fixed(float(multiplier)),
   )
-  embed, scale = (
-    Tokens(scale=float(c.get('embedding_multiplier', 1.0))),
-    1 / c.get('logits_scaling', 1.0),
-  )
+  embed = Tokens(scale=float(c.get('embedding_multiplier', 1.0)))
+  scale = 1 / c.get('logits_scaling', 1.0)
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=embed, scale=scale)
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return {**llama.write(m), **multipliers(m)}
 
 
 def multipliers(m: Any) -> dict[str, Any]:
-  """Return the published fields of the four multipliers of a spec."""
+  """Return the config fields of a spec's four multipliers."""
   block = m.segments[0].pattern[0]
   return {
     'embedding_multiplier': m.embed.scale,

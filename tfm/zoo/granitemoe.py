@@ -1,6 +1,4 @@
-"""Granite 3's mixtures (2024): Granite's four multipliers around narrow experts, with or without a
-shared one.
-"""
+"""Granite 3 mixtures (IBM, 2024): Granite's multipliers and narrow experts."""
 
 import dataclasses
 from typing import Any
@@ -25,8 +23,16 @@ PAPER = 'Granite 3.0 Language Models, IBM 2024'
 
 
 def granitemoe(depth: int, d: int, heads: int, experts: int) -> Model:
-  """Pre-norm by root mean square, rotary positions, 8 heads of keys, 8 of the experts for each
-  token, tied.
+  """Return a tied pre-norm decoder with RoPE, 8 key/value heads and 8 experts per token.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    experts: number of experts.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-6)
   attention = Attention(heads, 8, 64, RoPE(1e4), scale=0.015625)
@@ -42,40 +48,48 @@ def granitemoe(depth: int, d: int, heads: int, experts: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config without a shared expert."""
+  """Return the spec of a published `config.json` without a shared expert."""
   dense = granite.read(c)
   return with_experts(dense, [mixture(c)] * c['num_hidden_layers'])
 
 
 def read_shared(c: Fields) -> Model:
-  """Return the spec of a published config with a shared expert, of width 0 if there is none."""
+  """Return the spec of a published `config.json` with a shared expert; width 0 means none."""
   dense = granite.read(c)
   return with_experts(dense, [shared_mixture(c)] * c['num_hidden_layers'])
 
 
 def mixture(c: Fields) -> Moe:
-  """Return the experts of a config: a softmax over the best logits weighs them."""
+  """Return the experts of a config, weighted by a softmax over the selected logits."""
   router = TopK(c.get('router_aux_loss_coef', 0.001), 0.0, c.get('num_experts_per_tok', 2))
   return Moe(c.get('num_local_experts', 8), router, llama.glu(c, bias=False))
 
 
 def shared_mixture(c: Fields) -> Moe:
-  """Return the experts of a config beside its shared expert."""
+  """Return the experts of a config with its shared expert."""
   width = c.get('shared_intermediate_size', 0)
   shared = Glu(width, c.act('hidden_act', 'silu')) if width else None
   return dataclasses.replace(mixture(c), shared=shared)
 
 
-def with_experts(m: Model, feeds: list[Any]) -> Model:
-  """Return `m` with these feed-forwards, one for each layer."""
-  pairs = zip(layers_of(m), feeds, strict=True)
+def with_experts(m: Model, ffns: list[Any]) -> Model:
+  """Return `m` with other feed-forwards.
+
+  Args:
+    m: spec of the model.
+    ffns: feed-forward of every layer.
+
+  Returns:
+    The spec with these feed-forwards.
+  """
+  pairs = zip(layers_of(m), ffns, strict=True)
   return dataclasses.replace(
     m, segments=segments([dataclasses.replace(b, ffn=ffn) for b, ffn in pairs])
   )
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   moe = block.ffn
   return {
@@ -87,7 +101,7 @@ def write(m: Any) -> dict[str, Any]:
 
 
 def write_shared(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec with a shared expert."""
+  """Return the fields of a published `config.json` for a spec with a shared expert."""
   shared = m.segments[0].pattern[0].ffn.shared
   return {**write(m), 'shared_intermediate_size': 0 if shared is None else shared.d_ff}
 

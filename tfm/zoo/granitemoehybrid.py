@@ -1,10 +1,7 @@
-"""Granite 4 (2025): Mamba-2 and attention without positions, experts beside a shared one or a dense
-feed-forward.
-"""
+"""Granite 4 (IBM, 2025): Mamba-2 with a few attention layers, and experts or a dense SwiGLU."""
 
 from typing import Any
 
-from tfm.core import errors
 from tfm.model.spec import Block, Model
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.base import FFN
@@ -25,26 +22,37 @@ from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of, rope_parameters
 from tfm.zoo.granite import multipliers
 from tfm.zoo.granitemoe import shared_mixture
-from tfm.zoo.layers import GLOBAL, as_attention, layers_of, segments
+from tfm.zoo.layers import GLOBAL, as_attention, check_layer_types, choose, layers_of, segments
 
 CARD = 'Granite 4.0, model card, IBM 2025'
 LINEAR = 'linear_attention'
-#: What published configs call the kinds of layers.
+#: Published name of a layer type -> present name.
 _OLDER = {'attention': GLOBAL, 'mamba': LINEAR}
 
 
 def granitemoehybrid(
   d: int, heads: int, kv_heads: int, ffn: FFN, recurrent: Mamba2, logits: float, at: tuple
 ) -> Model:
-  """Pre-norm by root mean square, 40 layers of which those `at` are attention, tied; multipliers of
-  every branch.
+  """Return a tied pre-norm hybrid of 40 layers with Granite's multipliers.
+
+  Attention has no positions.
+
+  Args:
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    ffn: feed-forward of a layer.
+    recurrent: mixer of the recurrent layers.
+    logits: divisor of the logits.
+    at: indices of the attention layers.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, kv_heads, 128, scale=1 / 128)
-  layers = [
-    Block(attention if i in at else recurrent, ffn, norm, residual_scale=Fixed(0.22))
-    for i in range(40)
-  ]
+  mixers = choose((i in at for i in range(40)), attention, recurrent)
+  layers = [Block(mixer, ffn, norm, residual_scale=Fixed(0.22)) for mixer in mixers]
   head = Lm(scale=1 / logits)
   return Model(
     Tokens(100_352, 12.0),
@@ -57,41 +65,28 @@ def granitemoehybrid(
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(normalization_function='rmsnorm')
   c.skip('init_method')
-  norm, by, n = (
-    RMSNorm(c.get('rms_norm_eps', 1e-6)),
-    c.get('residual_multiplier', 1.0),
-    c['num_hidden_layers'],
-  )
+  norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
+  multiplier = c.get('residual_multiplier', 1.0)
+  n = c['num_hidden_layers']
   rope = c.rope()
   relative = rope if c.get('position_embedding_type') == 'rope' else Relative()
   attention = llama.attention(c, relative=relative, scale=float(c.get('attention_multiplier', 1.0)))
   recurrent = mamba2(c, norm=norm)
   types = [_OLDER.get(t, t) for t in c.get('layer_types', [LINEAR] * n)]
-  if odd := sorted({*types} - {LINEAR, GLOBAL}):
-    raise errors.UserError(
-      f'{c.where}: layer_types: {errors.unknown("value", odd[0], (LINEAR, GLOBAL))}'
-    )
-  if len(types) != n:
-    raise errors.UserError(
-      f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers ({n}).'
-    )
-  ffn, residual_scale = _feed(c), ResidualScale() if by == 1 else Fixed(float(by))
-  layers = [
-    Block(attention if t == GLOBAL else recurrent, ffn, norm, residual_scale=residual_scale)
-    for t in types
-  ]
-  embed, scale = (
-    Tokens(scale=float(c.get('embedding_multiplier', 1.0))),
-    1 / c.get('logits_scaling', 1.0),
-  )
+  check_layer_types(c, types, (LINEAR, GLOBAL))
+  ffn, residual_scale = _ffn(c), ResidualScale() if multiplier == 1 else Fixed(float(multiplier))
+  mixers = choose((t == GLOBAL for t in types), attention, recurrent)
+  layers = [Block(mixer, ffn, norm, residual_scale=residual_scale) for mixer in mixers]
+  embed = Tokens(scale=float(c.get('embedding_multiplier', 1.0)))
+  scale = 1 / c.get('logits_scaling', 1.0)
   return llama.decoder(c, layers, norm, embed=embed, scale=scale)
 
 
-def _feed(c: Fields) -> FFN:
-  """Return the feed-forward of every layer: without experts the shared one alone."""
+def _ffn(c: Fields) -> FFN:
+  """Return the feed-forward of every layer: experts with a shared one, or the shared one only."""
   if c.get('num_local_experts', 8):
     return shared_mixture(c)
   c.skip('num_experts_per_tok', 'intermediate_size')
@@ -99,21 +94,19 @@ def _feed(c: Fields) -> FFN:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   blocks: list[Any] = layers_of(m)
-  ffn, attention = (
-    blocks[0].ffn,
-    next((b.mixer for b in blocks if hasattr(b.mixer, 'sizes')), Attention(1)),
-  )
-  rotated = hasattr(attention.relative, 'base')
+  ffn = blocks[0].ffn
+  attention = next((b.mixer for b in blocks if hasattr(b.mixer, 'sizes')), Attention(1))
+  positions = 'rope' if hasattr(attention.relative, 'base') else None
   fields = {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': len(blocks),
     'rms_norm_eps': m.norm.eps,
     'tie_word_embeddings': m.lm is None or m.lm.tied,
-    'position_embedding_type': 'rope' if rotated else None,
-    'layer_types': [GLOBAL if hasattr(b.mixer, 'sizes') else LINEAR for b in blocks],
+    'position_embedding_type': positions,
+    'layer_types': choose((hasattr(b.mixer, 'sizes') for b in blocks), GLOBAL, LINEAR),
     **mamba_fields(m),
-    **_attention(m, attention), **_feed_fields(ffn),
+    **_attention(m, attention), **_ffn_fields(ffn),
   }  # fmt: skip
   return {**fields, **multipliers(as_attention(m))}
 
@@ -132,7 +125,7 @@ def _attention(m: Any, a: Attention) -> dict[str, Any]:
   )
 
 
-def _feed_fields(ffn: Any) -> dict[str, Any]:
+def _ffn_fields(ffn: Any) -> dict[str, Any]:
   if not hasattr(ffn, 'expert'):
     act, width = name_of(ffn.act), ffn.d_ff
     return {

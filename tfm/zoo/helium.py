@@ -1,4 +1,4 @@
-"""Helium 1 of Kyutai (2025): Llama's block, rotated in adjacent pairs."""
+"""Helium 1 (Kyutai, 2025): Llama's block with interleaved RoPE."""
 
 from typing import Any
 
@@ -18,7 +18,18 @@ CARD = 'Helium-1 preview, model card, Kyutai 2025'
 
 
 def helium(depth: int, d: int, heads: int, d_ff: int, vocab: int) -> Model:
-  """Return pre-norm blocks with RMSNorm, rotary positions and SwiGLU, without biases."""
+  """Return a pre-norm decoder with RMSNorm, interleaved RoPE, SwiGLU and no biases.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-8, scale_first=True)
   block = Block(Attention(heads, heads, 128, RoPE(1e5, 'interleaved')), Glu(d_ff), norm)
   segment = Segment((block,), depth)
@@ -33,7 +44,7 @@ def helium(depth: int, d: int, heads: int, d_ff: int, vocab: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-8), scale_first=True)
   bias = 'qkv' if c.get('attention_bias', False) else ''
   attention = llama.attention(c, 20, 128, relative=c.rope(1e5, 'interleaved'), bias=bias)
@@ -41,7 +52,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return llama.write(m)
 
 

@@ -1,6 +1,4 @@
-"""Hunyuan dense of Tencent (2025): Llama's block; queries and keys are normalised after their
-rotation.
-"""
+"""Hunyuan dense (Tencent, 2025): Llama's block with query/key norms after the rotation."""
 
 from typing import Any
 
@@ -19,9 +17,21 @@ CARD = 'Hunyuan-7B, model card, Tencent 2025'
 
 
 def hunyuan(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int) -> Model:
-  """Return pre-norm blocks with RMSNorm, SwiGLU and grouped keys, tied."""
+  """Return a tied pre-norm decoder with RMSNorm, SwiGLU and grouped-query attention.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-5)
-  rope = RoPE(stretched(1e4, 1000.0, 128))
+  rope = RoPE(ntk_base(1e4, 1000.0, 128))
   block = Block(
     Attention(heads, kv_heads, 128, rope, qk_norm=norm, rotate_first=True), Glu(d_ff), norm
   )
@@ -30,15 +40,22 @@ def hunyuan(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int
   )
 
 
-def stretched(base: float, alpha: float, d: int) -> float:
-  """Return the base of rotary positions that `alpha` makes of another (NTK-aware scaling), for
-  heads of size d.
+def ntk_base(base: float, alpha: float, d: int) -> float:
+  """Return the NTK-aware base of a rotary position embedding.
+
+  Args:
+    base: original base.
+    alpha: factor of the context length.
+    d: width of a head.
+
+  Returns:
+    The larger base.
   """
   return float(base * alpha ** (d / (d - 2)))
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(pretraining_tp=1, use_qk_norm=True, use_cla=False)
   c.skip(
     'eod_token_id',
@@ -58,7 +75,7 @@ def read(c: Fields) -> Model:
 
 
 def _rope(c: Fields) -> RoPE:
-  """Return the rotary position: 'dynamic' with `alpha` is another base, whatever the length."""
+  """Return the rotary position embedding; 'dynamic' with `alpha` is a fixed NTK-aware base."""
   given = {**(c.get('rope_scaling') or {}), **(c.get('rope_parameters') or {})}
   alpha = given.get('alpha')
   if given.get('rope_type', given.get('type')) != 'dynamic' or not alpha:
@@ -66,12 +83,12 @@ def _rope(c: Fields) -> RoPE:
   c.skip('max_position_embeddings')
   base = given.get('rope_theta', c.get('rope_theta', 1e4))
   return RoPE(
-    stretched(base, alpha, c.get('head_dim', c['hidden_size'] // c['num_attention_heads']))
+    ntk_base(base, alpha, c.get('head_dim', c['hidden_size'] // c['num_attention_heads']))
   )
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return {**llama.sizes(m), 'attention_bias': bool(m.segments[0].pattern[0].mixer.bias)}
 
 

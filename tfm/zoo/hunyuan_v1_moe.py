@@ -1,6 +1,4 @@
-"""Hunyuan-A13B (2025): queries and keys normalised after their rotation, experts and a shared one
-of one width.
-"""
+"""Hunyuan-A13B (Tencent, 2025): query/key norms after the rotation, experts and a shared one."""
 
 from typing import Any
 
@@ -26,26 +24,35 @@ CARD = 'Hunyuan-A13B Technical Report, Tencent 2025'
 def hunyuan_moe(
   depth: int, d: int, heads: int, kv_heads: int, d_ff: int, experts: int, k: int
 ) -> Model:
-  """Pre-norm by root mean square, rotary positions, SwiGLU experts with weights that sum to 1,
-  tied.
+  """Return a tied pre-norm decoder with RoPE and SwiGLU experts with renormalized weights.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of each expert and of the shared expert.
+    experts: number of experts.
+    k: number of experts per token.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-5)
-  rope = RoPE(_stretched(1e4, 1000.0, 128))
+  rope = RoPE(_ntk_base(1e4, 1000.0, 128))
   attention = Attention(heads, kv_heads, 128, rope, qk_norm=norm, rotate_first=True)
   moe = Moe(experts, TopK(0.0, 0.0, k), Glu(d_ff), Glu(d_ff))
   segments = (Segment((Block(attention, moe, norm),), depth),)
   return Model(Tokens(128_167), d, segments, norm=norm, init=Normal(depth_scaled=False))
 
 
-def _stretched(base: float, alpha: float, d: int) -> float:
-  """Return the base of rotary positions that `alpha` makes of another (NTK-aware scaling), for
-  heads of size d.
-  """
+def _ntk_base(base: float, alpha: float, d: int) -> float:
+  """Return the NTK-aware base of a rotary position embedding for heads of width `d`."""
   return float(base * alpha ** (d / (d - 2)))
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(pretraining_tp=1, use_qk_norm=True, use_cla=False, use_mla=False, use_mixed_mlp_moe=True)
   c.only(
     moe_layer_num_skipped=0,
@@ -53,7 +60,7 @@ def read(c: Fields) -> Model:
     norm_topk_prob=True,
     routed_scaling_factor=1.0,
   )
-  # Tokens, what only training reads, and fields of variants that are refused above.
+  # Token ids, training settings, and fields of variants that are errors above.
   c.skip(
     'eod_token_id',
     'pad_id',
@@ -78,46 +85,46 @@ def read(c: Fields) -> Model:
     'qk_rope_head_dim',
   )
   c.skip('kv_lora_rank', 'q_lora_rank', 'v_head_dim', 'n_group', 'topk_group', 'org_vocab_size')
-  norm, n, dense = (
-    RMSNorm(c.get('rms_norm_eps', 1e-5)),
-    c['num_hidden_layers'],
-    llama.glu(c, bias=False),
-  )
+  norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
+  n = c['num_hidden_layers']
+  dense = llama.glu(c, bias=False)
   _same(c, 'moe_intermediate_size', dense.d_ff)
   _same(c, 'num_shared_expert', 1)
   attention = llama.attention(c, relative=_rope(c), qk_norm=norm, rotate_first=True)
   each = c.get('moe_topk', c.get('num_experts_per_tok', 1))
   each = each if isinstance(each, list) else [each] * n
   experts = c.get('num_experts', 1)
-  feeds = [Moe(experts, TopK(0.0, 0.0, k), dense, dense) for k in each]
-  return llama.decoder(c, [Block(attention, ffn, norm) for ffn in feeds], norm)
+  ffns = [Moe(experts, TopK(0.0, 0.0, k), dense, dense) for k in each]
+  return llama.decoder(c, [Block(attention, ffn, norm) for ffn in ffns], norm)
 
 
 def _same(c: Fields, name: str, known: int) -> None:
-  """Check a field that is one number, or a list of one for each layer.
+  """Check a field that has one number, or a list with one number per layer.
 
   Raises:
-    UserError: some layer has another number.
+    UserError: if some layer has another number.
   """
   given = c.get(name, known)
   for value in given if isinstance(given, list) else [given]:
     if value != known:
-      raise errors.UserError(f'{c.where}: {name} has {value}. Expected {known} in every layer.')
+      raise errors.UserError(
+        f'{c.where}: {name} is {value} in some layer. Expected {known} in every layer.'
+      )
 
 
 def _rope(c: Fields) -> RoPE:
-  """Return the rotary position: 'dynamic' with `alpha` is another base, whatever the length."""
+  """Return the rotary position embedding; 'dynamic' with `alpha` is a fixed NTK-aware base."""
   given = rope_fields(c)
   alpha = given.get('alpha')
   if given.get('rope_type', given.get('type')) != 'dynamic' or not alpha:
     return c.rope()
   base = given.get('rope_theta', c.get('rope_theta', 1e4))
   size = c.get('head_dim', c['hidden_size'] // c['num_attention_heads'])
-  return rope_from(c, {'rope_type': 'default', 'rope_theta': _stretched(base, alpha, size)})
+  return rope_from(c, {'rope_type': 'default', 'rope_theta': _ntk_base(base, alpha, size)})
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   moe = m.segments[0].pattern[0].ffn
   each = [b.ffn.router.k for b in layers_of(m)]
   return {

@@ -1,4 +1,4 @@
-"""HyperCLOVA X SEED of NAVER (2025): Granite's multipliers, and norms before and after each branch."""
+"""HyperCLOVA X SEED (NAVER, 2025): Granite's multipliers and sandwich norms."""
 
 from typing import Any
 
@@ -20,12 +20,24 @@ from tfm.zoo.fields import Fields
 
 CARD = 'HyperCLOVAX-SEED-Think-14B, model card, NAVER 2025'
 
-#: By `use_post_norm`.
+#: Residual layout by `use_post_norm`.
 LAYOUTS = {True: Sandwich(), False: Pre()}
 
 
 def hyperclovax(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int) -> Model:
-  """Return blocks with norms around each branch, rotary positions and SwiGLU."""
+  """Return a decoder with a norm before and after each branch, RoPE and SwiGLU.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-5)
   block = Block(
     Attention(heads, kv_heads, 128, RoPE(1e8), scale=0.0078125), Glu(d_ff), norm, Sandwich()
@@ -42,8 +54,8 @@ def hyperclovax(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
-  norm, by = RMSNorm(c.get('rms_norm_eps', 1e-6)), float(c.get('residual_multiplier', 1.0))
+  """Return the spec of a published `config.json`."""
+  norm, multiplier = RMSNorm(c.get('rms_norm_eps', 1e-6)), float(c.get('residual_multiplier', 1.0))
   scale = c.get('attention_multiplier')
   attention = llama.attention(c, scale=None if scale is None else float(scale))
   residual_layout = LAYOUTS[c.get('use_post_norm', True)]
@@ -52,17 +64,15 @@ def read(c: Fields) -> Model:
     llama.glu(c),
     norm,
     residual_layout,
-    residual_scale=ResidualScale() if by == 1 else Fixed(by),
+    residual_scale=ResidualScale() if multiplier == 1 else Fixed(multiplier),
   )
-  embed, scale = (
-    Tokens(scale=float(c.get('embedding_multiplier', 1.0))),
-    float(c.get('logits_scaling', 1.0)),
-  )
+  embed = Tokens(scale=float(c.get('embedding_multiplier', 1.0)))
+  scale = float(c.get('logits_scaling', 1.0))
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=embed, scale=scale)
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     **granite.write(m), 'attention_multiplier': block.mixer.scale,

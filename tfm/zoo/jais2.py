@@ -1,4 +1,4 @@
-"""Jais 2 (2025): an Arabic and English decoder with layer norms, squared ReLU and biases."""
+"""Jais 2 (Inception, 2025): an Arabic and English decoder with LayerNorm and squared ReLU."""
 
 from typing import Any
 
@@ -19,7 +19,17 @@ CARD = 'Jais-2-8B, model card, Inception 2025'
 
 
 def jais2(depth: int, d: int, heads: int, d_ff: int) -> Model:
-  """Return pre-norm blocks with rotary positions and biases everywhere; the head is not tied."""
+  """Return an untied pre-norm decoder with RoPE and biases everywhere.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+  """
   norm = LayerNorm(1e-5)
   attention = Attention(heads, heads, d // heads, RoPE(1e4), bias='qkvo')
   segment = Segment((Block(attention, Mlp(d_ff, SquaredRelu()), norm),), depth)
@@ -34,7 +44,7 @@ def jais2(depth: int, d: int, heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = LayerNorm(c.get('layer_norm_eps', 1e-5))
   bias = 'qkvo' if c.get('attention_bias', True) else ''
   ffn = Mlp(c['intermediate_size'], c.act('hidden_act', 'relu2'), c.get('mlp_bias', True))
@@ -44,7 +54,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {**phi.sizes(m), 'attention_bias': bool(block.mixer.bias), 'mlp_bias': block.ffn.bias}
 

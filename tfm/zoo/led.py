@@ -1,4 +1,4 @@
-"""LED: BART whose encoder attends to near tokens and to global ones (2020)."""
+"""LED (Beltagy et al., 2020): BART with Longformer's local and global attention in the encoder."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -9,39 +9,54 @@ from tfm.parts.absolute.learned import Learned
 from tfm.parts.act.gelu import Gelu
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.residual_layout.post import Post
-from tfm.zoo.bart import NORM, read_stacks, reader_and_writer, stacks, write_stacks
+from tfm.zoo.bart import NORM, encoder_decoder_blocks, read_stacks, stacks, write_stacks
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.longformer import PAPER, read_windows, windowed, write_windows
+from tfm.zoo.longformer import PAPER, read_windows, with_windows, write_windows
 
 
 def led(layers: int, d: int, heads: int, window: int = 1024) -> Model:
-  """BART with positions from row 0 on, 16,384 of them in the encoder, which attends to window / 2
-  tokens each way.
+  """Return a BART with 16,384 encoder positions and windowed encoder attention.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    window: number of tokens that the encoder attends to, half on each side.
+
+  Returns:
+    The spec of the model.
   """
-  blocks = reader_and_writer(heads, 4 * d, Gelu(), Post())
+  blocks = encoder_decoder_blocks(heads, 4 * d, Gelu(), Post())
   spec = stacks(50_265, d, blocks, (layers, layers), Learned(1024), Tokens(norm=NORM, dropout=0.1))
-  return near(spec, [window] * layers, 16_384)
+  return with_encoder_windows(spec, [window] * layers, 16_384)
 
 
-def near(spec: Any, windows: Sequence[int], length: int) -> Model:
-  """Return an encoder-decoder whose encoder has these windows, one for each layer, and so many
-  positions.
+def with_encoder_windows(spec: Any, windows: Sequence[int], length: int) -> Model:
+  """Return an encoder-decoder with windowed encoder attention.
+
+  Args:
+    spec: an encoder-decoder.
+    windows: window of each encoder layer.
+    length: number of encoder positions.
+
+  Returns:
+    The spec with these windows.
   """
-  encoder = dataclasses.replace(windowed(spec.encoder, windows), absolute=Learned(length))
+  encoder = dataclasses.replace(with_windows(spec.encoder, windows), absolute=Learned(length))
   return spec.with_towers(encoder=encoder)
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(tie_word_embeddings=True, scale_embedding=False)
   spec = read_stacks(c, Learned(c.get('max_decoder_position_embeddings', 1024)), Post(), NORM)
   windows = read_windows(c, c['encoder_layers'])
-  return near(spec, windows, c.get('max_encoder_position_embeddings', 16_384))
+  return with_encoder_windows(spec, windows, c.get('max_encoder_position_embeddings', 16_384))
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields = write_stacks(m)
   del fields['max_position_embeddings'], fields['scale_embedding']
   return {

@@ -1,49 +1,52 @@
-"""LFM2 (2025): gated short convolutions with a few layers of attention, queries and keys
-normalised.
-"""
+"""LFM2 (Liquid AI, 2025): gated short convolutions with a few attention layers."""
 
 from typing import Any
 
-from tfm.core import errors
 from tfm.model.spec import Block, Model
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
 from tfm.parts.init.normal import Normal
 from tfm.parts.mixer.attention import Attention
+from tfm.parts.mixer.base import Mixer
 from tfm.parts.mixer.gated_conv import GatedConv
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, as_attention, layers_of, segments
+from tfm.zoo.layers import GLOBAL, as_attention, check_layer_types, choose, layers_of, segments
 
 PAPER = 'LFM2 Technical Report, arXiv:2511.23404'
 CONV = 'conv'
 
 
 def lfm2(depth: int, d: int, heads: int, d_ff: int, at: tuple[int, ...]) -> Model:
-  """Pre-norm by root mean square, SwiGLU; layers `at` are attention with 8 heads of keys, tied."""
+  """Return a tied pre-norm hybrid with RMSNorm, SwiGLU, 8 key/value heads and query/key norms.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    at: indices of the attention layers.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, 8, d // heads, RoPE(1e6), qk_norm=norm)
-  layers = [Block(attention if i in at else GatedConv(), Glu(d_ff), norm) for i in range(depth)]
+  mixers: list[Mixer] = choose((i in at for i in range(depth)), attention, GatedConv())
+  layers = [Block(mixer, Glu(d_ff), norm) for mixer in mixers]
   return Model(Tokens(65_536), d, segments(layers), norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   n, norm = c['num_hidden_layers'], RMSNorm(c.get('norm_eps', 1e-5))
   at = c.get('full_attn_idxs', list(range(n)))
-  types = c.get('layer_types', [GLOBAL if i in at else CONV for i in range(n)])
-  if odd := sorted({*types} - {CONV, GLOBAL}):
-    raise errors.UserError(
-      f'{c.where}: layer_types: {errors.unknown("value", odd[0], (CONV, GLOBAL))}'
-    )
-  if len(types) != n:
-    raise errors.UserError(
-      f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers ({n}).'
-    )
-  # Other names of sizes, and how weights start, in the authors' configs.
+  types = c.get('layer_types', choose((i in at for i in range(n)), GLOBAL, CONV))
+  check_layer_types(c, types, (CONV, GLOBAL))
+  # Duplicate sizes and initialization in the authors' configs.
   c.skip(
     'block_dim',
     'block_mlp_init_scale',
@@ -56,12 +59,13 @@ def read(c: Fields) -> Model:
   c.only(block_use_swiglu=True, use_pos_enc=True)
   attention = llama.attention(c, 8, relative=c.rope(1e6), qk_norm=norm, bias='', dropout=0.0)
   recurrent, ffn = GatedConv(c.get('conv_L_cache', 3), c.get('conv_bias', False)), Glu(_width(c))
-  layers = [Block(attention if t == GLOBAL else recurrent, ffn, norm) for t in types]
+  mixers: list[Mixer] = choose((t == GLOBAL for t in types), attention, recurrent)
+  layers = [Block(mixer, ffn, norm) for mixer in mixers]
   return llama.decoder(c, layers, norm, c.get('tie_embedding', True))
 
 
 def _width(c: Fields) -> int:
-  """Return the width of the feed-forward, two thirds of the field's where the config says so."""
+  """Return the width of the feed-forward; some configs state 3/2 of it."""
   width: int = c.get('block_ff_dim', c.get('intermediate_size', 12_288))
   by, step = c.given('block_ffn_dim_multiplier', 1.0), c.get('block_multiple_of', 256)
   if not c.given('block_auto_adjust_ff_dim', True):
@@ -71,10 +75,10 @@ def _width(c: Fields) -> int:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields, blocks = llama.sizes(as_attention(m), 'norm_eps'), layers_of(m)
   conv: Any = next((b.mixer for b in blocks if isinstance(b.mixer, GatedConv)), GatedConv())
-  types = [GLOBAL if hasattr(b.mixer, 'sizes') else CONV for b in blocks]
+  types = choose((hasattr(b.mixer, 'sizes') for b in blocks), GLOBAL, CONV)
   for name in ('attention_dropout', 'hidden_act'):
     del fields[name]
   return {

@@ -1,4 +1,8 @@
-"""Llama 2, 3, 3.1 and 3.2 (2023, 2024). Next: `model/spec.py`, which says what a model is made of."""
+"""Llama 2, 3, 3.1 and 3.2 (Touvron et al., 2023; Meta, 2024).
+
+A pre-norm decoder with RMSNorm, rotary position embeddings, SwiGLU and grouped-query attention.
+Read `model/spec.py` next: it defines the parts of a model.
+"""
 
 from collections.abc import Sequence
 import dataclasses
@@ -33,7 +37,21 @@ def llama(
   rope: RoPE,
   tied: bool = False,
 ) -> Model:
-  """Pre-norm by root mean square, rotary positions, SwiGLU, grouped keys, no biases."""
+  """Return a pre-norm decoder with RMSNorm, RoPE, SwiGLU, grouped-query attention and no biases.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+    vocab: size of the vocabulary.
+    rope: rotary position embedding.
+    tied: whether the head shares the token table.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-5)
   block = Block(Attention(heads, kv_heads, d // heads, rope), Glu(d_ff), norm)
   return Model(
@@ -47,7 +65,7 @@ def llama(
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
   return decoder(c, [Block(attention(c), glu(c), norm)] * c['num_hidden_layers'], norm)
 
@@ -55,10 +73,17 @@ def read(c: Fields) -> Model:
 def attention(
   c: Fields, kv_heads: int | None = None, head_dim: int | None = None, **changes: Any
 ) -> Attention:
-  """The attention of a config as Llama and its kin write it; where they write no sizes they are
-  these.
+  """Return the attention of a config with Llama's fields.
 
-  `changes` are fields that a family has otherwise.
+  Args:
+    c: fields of the config.
+    kv_heads: number of key/value heads if the config has no such field; None is the number of
+      heads.
+    head_dim: width of a head if the config has none; None is hidden_size / heads.
+    **changes: fields of the attention that the family sets.
+
+  Returns:
+    The attention mixer.
   """
   d, heads = c['hidden_size'], c['num_attention_heads']
   rope = changes.pop('relative') if 'relative' in changes else c.rope(partial=False)
@@ -72,7 +97,15 @@ def attention(
 
 
 def glu(c: Fields, **changes: Any) -> Glu:
-  """The feed-forward of such a config."""
+  """Return the gated feed-forward of a config with Llama's fields.
+
+  Args:
+    c: fields of the config.
+    **changes: fields of the feed-forward that the family sets.
+
+  Returns:
+    The feed-forward.
+  """
   fields = {'bias': c.get('mlp_bias', False), **changes}
   d_ff, act = c['intermediate_size'], c.act('hidden_act', 'silu')
   return Glu(**{'d_ff': d_ff, 'act': act, **fields})
@@ -86,7 +119,19 @@ def decoder(
   embed: Tokens | None = None,
   **head: Any,
 ) -> Model:
-  """A decoder of these layers with the other sizes of such a config; `head` are fields of the head."""
+  """Return a decoder with the given layers and the sizes of a config.
+
+  Args:
+    c: fields of the config.
+    layers: blocks of the decoder, in order.
+    norm: final norm.
+    tied: whether the head shares the token table if the config does not specify it.
+    embed: input layer; its vocabulary is that of the config.
+    **head: fields of the language-model head.
+
+  Returns:
+    The spec of the model.
+  """
   top = Lm(tied=c.get('tie_word_embeddings', tied), **head)
   return Model(
     dataclasses.replace(embed or Tokens(), vocab=c['vocab_size']),
@@ -99,31 +144,42 @@ def decoder(
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {**sizes(m), 'attention_bias': bool(block.mixer.bias), 'mlp_bias': block.ffn.bias}
 
 
 def sizes(m: Any, eps: str | None = 'rms_norm_eps') -> dict[str, Any]:
-  """Those that almost every family of Llama's kin has; `eps` is what it calls that of its norms."""
+  """Return the config fields that almost every relative of Llama has.
+
+  Args:
+    m: spec of the model.
+    eps: name of the field for the norms' epsilon; None leaves it out.
+
+  Returns:
+    The fields and their values.
+  """
   block = m.segments[0].pattern[0]
   a, dense = block.mixer, [b.ffn for b in layers_of(m) if hasattr(b.ffn, 'act')]
   heads, kv_heads, head_dim = a.sizes(m.d_model)
-  # A layer without one (NoPE) has no base.
+  # A layer without positions (NoPE) has no base.
   rope = next(r for b in layers_of(m) if hasattr(r := b.mixer.relative, 'base'))
-  return {
+  fields = {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
     'num_attention_heads': heads, 'num_key_value_heads': kv_heads, 'head_dim': head_dim,
     'rope_parameters': rope_parameters(rope),
     'max_position_embeddings': getattr(rope.scaling, 'length', 131_072),
     'attention_dropout': a.dropout, 'tie_word_embeddings': m.lm is None or m.lm.tied,
-    **({eps: m.norm.eps} if eps else {}),
-    **({'intermediate_size': dense[0].d_ff, 'hidden_act': name_of(dense[0].act)} if dense else {}),
   }  # fmt: skip
+  if eps:
+    fields[eps] = m.norm.eps
+  if dense:
+    fields |= {'intermediate_size': dense[0].d_ff, 'hidden_act': name_of(dense[0].act)}
+  return fields
 
 
 def padding(m: Any, usual: int) -> dict[str, Any]:
-  """No token for padding, where a vocabulary is too small for the one that a family usually has."""
+  """Return a null `pad_token_id` if the family's usual id is outside the vocabulary."""
   return {} if usual < m.vocab else {'pad_token_id': None}
 
 

@@ -1,5 +1,6 @@
-"""Llama 4 (2025): chunked attention with rotary positions, every fourth layer without either, top-1
-experts.
+"""Llama 4 (Meta, 2025), text model: chunked attention with RoPE, and top-1 experts.
+
+Every fourth layer has full attention without positions.
 """
 
 from typing import Any
@@ -25,7 +26,7 @@ from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import GLOBAL, layers_of, segments
+from tfm.zoo.layers import GLOBAL, check_layer_types, choose, layers_of, segments
 
 CARD = 'Llama 4, model card, Meta 2025'
 CHUNKED = 'chunked_attention'
@@ -33,18 +34,25 @@ _HEADS = 40, 8, 128
 
 
 def llama4(experts: int, every: int, rope: RoPE, normed: bool) -> Model:
-  """Pre-norm by root mean square, 48 layers; experts and a shared one in every `every`-th, SwiGLU
-  in the others.
+  """Return a pre-norm decoder of 48 layers with experts in every `every`-th layer.
 
-  `normed` divides rotated queries and keys by their root mean square.
+  Args:
+    experts: number of experts.
+    every: distance between layers with experts; the others have SwiGLU.
+    rope: rotary position embedding.
+    normed: whether rotated queries and keys are normalised.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-5)
   qk_norm = RMSNorm(1e-5, scale=False) if normed else None
-  near = Attention(*_HEADS, rope, Causal() & Chunks(8192), qk_norm=qk_norm)
-  far = Attention(*_HEADS, Temperature(8192, 0.1))
+  chunked = Attention(*_HEADS, rope, Causal() & Chunks(8192), qk_norm=qk_norm)
+  full = Attention(*_HEADS, Temperature(8192, 0.1))
   moe = Moe(experts, _router(0.001, 1), Glu(8192), Glu(8192), scaled='input')
   feed = lambda i: moe if (i + 1) % every == 0 else Glu(16_384)
-  layers = [Block(near if (i + 1) % 4 else far, feed(i), norm) for i in range(48)]
+  mixers = choose(((i + 1) % 4 for i in range(48)), chunked, full)
+  layers = [Block(mixer, feed(i), norm) for i, mixer in enumerate(mixers)]
   head = Lm(tied=False)
   return Model(
     Tokens(202_048),
@@ -61,12 +69,12 @@ def _router(balance: float, k: int) -> TopK:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config of the language model."""
+  """Return the spec of a published `config.json` of the language model."""
   norm, n = RMSNorm(c.get('rms_norm_eps', 1e-5)), c['num_hidden_layers']
   every = c.get('no_rope_layer_interval', 4)
-  # An empty list is none.
+  # transformers treats an empty list as missing.
   rotated = c.get('no_rope_layers') or [int((i + 1) % every != 0) for i in range(n)]
-  types = c.get('layer_types') or [CHUNKED if here else GLOBAL for here in rotated]
+  types = c.get('layer_types') or choose(rotated, CHUNKED, GLOBAL)
   c.skip('for_llm_compressor')
   for name, values in {'no_rope_layers': rotated, 'layer_types': types}.items():
     if len(values) != n:
@@ -75,78 +83,76 @@ def read(c: Fields) -> Model:
       )
   tuned = bool(c.get('attn_temperature_tuning', True))
   temperature = Temperature(c.get('floor_scale', 8192), c.get('attn_scale', 0.1))
-  far = temperature if tuned else Relative()
+  full = temperature if tuned else Relative()
   qk_norm = RMSNorm(norm.eps, scale=False) if c.get('use_qk_norm', True) else None
   masks, rope = _masks(c, types), c.rope(5e5, 'interleaved')
   kinds: dict[bool, dict[str, Any]] = {
     True: {'relative': rope, 'qk_norm': qk_norm},
-    False: {'relative': far},
+    False: {'relative': full},
   }
   mixers = [
-    llama.attention(c, 8, 128, mask=mask, **kinds[bool(here)])
-    for mask, here in zip(masks, rotated, strict=True)
+    llama.attention(c, 8, 128, mask=mask, **kinds[bool(rotates)])
+    for mask, rotates in zip(masks, rotated, strict=True)
   ]
-  pairs = zip(mixers, _feeds(c), strict=True)
+  pairs = zip(mixers, _ffns(c), strict=True)
   return llama.decoder(c, [Block(mixer, ffn, norm) for mixer, ffn in pairs], norm)
 
 
 def _masks(c: Fields, types: list[str]) -> list[Mask]:
-  """Return the mask of every layer."""
-  if odd := sorted({*types} - {CHUNKED, GLOBAL}):
-    raise errors.UserError(
-      f'{c.where}: layer_types: {errors.unknown("value", odd[0], (CHUNKED, GLOBAL))}'
-    )
+  """Return the attention mask of every layer."""
+  check_layer_types(c, types, (CHUNKED, GLOBAL))
   size = c.given('attention_chunk_size', 8192)
   if CHUNKED in types and size is None:
     raise errors.UserError(
-      f'{c.where}: layer_types has {CHUNKED}. attention_chunk_size is null, expected a number.'
+      f'{c.where}: attention_chunk_size is null, and layer_types has {CHUNKED}. '
+      'Expected a number of tokens.'
     )
-  return [Causal() & Chunks(size) if t == CHUNKED else Causal() for t in types]
+  if CHUNKED not in types:
+    return [Causal()] * len(types)
+  return choose((t == CHUNKED for t in types), Causal() & Chunks(size), Causal())
 
 
-def _feeds(c: Fields) -> list[FFN]:
+def _ffns(c: Fields) -> list[FFN]:
   """Return the feed-forward of every layer."""
-  n, step, act = (
-    c['num_hidden_layers'],
-    c.get('interleave_moe_layer_step', 1),
-    c.act('hidden_act', 'silu'),
-  )
+  n = c['num_hidden_layers']
+  step = c.get('interleave_moe_layer_step', 1)
+  act = c.act('hidden_act', 'silu')
   sparse = c.get('moe_layers', list(range(step - 1, n, step)))
-  expert, dense = (
-    Glu(c.get('intermediate_size', 8192), act),
-    Glu(c.get('intermediate_size_mlp', 16_384), act),
-  )
+  expert = Glu(c.get('intermediate_size', 8192), act)
+  dense = Glu(c.get('intermediate_size_mlp', 16_384), act)
   router = _router(c.get('router_aux_loss_coef', 0.001), c.get('num_experts_per_tok', 1))
   moe = Moe(c.get('num_local_experts', 16), router, expert, expert, scaled='input')
-  return [moe if i in sparse else dense for i in range(n)]
+  return choose((i in sparse for i in range(n)), moe, dense)
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   blocks: list[Any] = layers_of(m)
-  feeds: list[Any] = [b.ffn for b in blocks]
-  dense = [f for f in feeds if hasattr(f, 'd_ff')]
-  moe: Any = next(
-    (f for f in feeds if hasattr(f, 'expert')),
-    Moe(1, _router(0.0, 1), dense[0] if dense else Glu()),
-  )
+  ffns: list[Any] = [b.ffn for b in blocks]
+  dense = [f for f in ffns if hasattr(f, 'd_ff')]
+  no_moe = Moe(1, _router(0.0, 1), dense[0] if dense else Glu())
+  moe: Any = next((f for f in ffns if hasattr(f, 'expert')), no_moe)
   rotated = [int(hasattr(b.mixer.relative, 'base')) for b in blocks]
   chunks = [b.mixer.mask.lookback for b in blocks]
   tuned = next(
     (b.mixer.relative for b in blocks if isinstance(b.mixer.relative, Temperature)), None
   )
-  near = next(b.mixer for b in blocks if hasattr(b.mixer.relative, 'base'))
+  chunked = next(b.mixer for b in blocks if hasattr(b.mixer.relative, 'base'))
+  tuning = {} if tuned is None else _tuning(tuned)
+  dense_width = dense[0].d_ff if dense else 2 * moe.expert.d_ff
+  sparse = [i for i, f in enumerate(ffns) if hasattr(f, 'expert')]
+  types = choose((size is None for size in chunks), GLOBAL, CHUNKED)
   return {
-    **llama.sizes(m), 'attention_bias': bool(near.bias), 'no_rope_layers': rotated,
-    'layer_types': [GLOBAL if size is None else CHUNKED for size in chunks],
+    **llama.sizes(m), 'attention_bias': bool(chunked.bias), 'no_rope_layers': rotated,
+    'layer_types': types,
     'attention_chunk_size': next((size + 1 for size in chunks if size is not None), None),
-    'attn_temperature_tuning': tuned is not None, **({} if tuned is None else _tuning(tuned)),
-    'use_qk_norm': near.qk_norm is not None, 'num_local_experts': moe.experts,
+    'attn_temperature_tuning': tuned is not None, **tuning,
+    'use_qk_norm': chunked.qk_norm is not None, 'num_local_experts': moe.experts,
     'num_experts_per_tok': moe.router.k,
     'router_aux_loss_coef': moe.router.balance, 'intermediate_size': moe.expert.d_ff,
     'hidden_act': name_of(moe.expert.act),
-    'intermediate_size_mlp': dense[0].d_ff if dense else 2 * moe.expert.d_ff,
-    'moe_layers': [i for i, f in enumerate(feeds) if hasattr(f, 'expert')],
+    'intermediate_size_mlp': dense_width,
+    'moe_layers': sparse,
   }  # fmt: skip
 
 

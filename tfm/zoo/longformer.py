@@ -1,4 +1,4 @@
-"""Longformer: RoBERTa whose tokens attend to near tokens and to global ones (2020)."""
+"""Longformer (Beltagy et al., 2020): RoBERTa with windowed attention and global tokens."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -18,13 +18,31 @@ PAPER = 'Longformer: The Long-Document Transformer, arXiv:2004.05150'
 
 
 def longformer(layers: int, d: int, heads: int, window: int = 512) -> Model:
-  """RoBERTa of 4,096 tokens that attend to window / 2 tokens each way, with global tokens."""
-  spec: Any = windowed(roberta.roberta(layers, d, heads), [window] * layers)
+  """Return a RoBERTa with 4,096 positions, windowed attention and global tokens.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    window: number of tokens that a token attends to, half on each side.
+
+  Returns:
+    The spec of the model.
+  """
+  spec: Any = with_windows(roberta.roberta(layers, d, heads), [window] * layers)
   return dataclasses.replace(spec, absolute=Learned(4096, spec.absolute.offset))
 
 
-def windowed(stack: Any, windows: Sequence[int]) -> Any:
-  """Return a tower whose layers attend to half of these windows each way, and to global tokens."""
+def with_windows(stack: Any, windows: Sequence[int]) -> Any:
+  """Return a tower with windowed attention and global tokens.
+
+  Args:
+    stack: the tower.
+    windows: window of each layer, half of it on each side.
+
+  Returns:
+    The tower with these windows.
+  """
   layers = []
   for block, window in zip(layers_of(stack), windows, strict=True):
     mask = Window(window // 2 + 1, ahead=True)
@@ -37,36 +55,43 @@ def windowed(stack: Any, windows: Sequence[int]) -> Any:
 def read_windows(c: Fields, layers: int) -> list[int]:
   """Return the window of each layer.
 
+  Args:
+    c: fields of the config.
+    layers: number of layers.
+
+  Returns:
+    One even number per layer.
+
   Raises:
-    UserError: for windows that are odd, or not one for each layer.
+    UserError: for an odd window, and for a number of windows that is not the number of layers.
   """
   windows = c.get('attention_window', 512)
   windows = windows if isinstance(windows, list) else [windows] * layers
   if len(windows) != layers or any(w < 2 or w % 2 for w in windows):
     raise errors.UserError(
       f'{c.where}: attention_window is {windows}. Expected an even number, or {layers} of them, '
-      f'one for each layer.'
+      'one for each layer.'
     )
   return windows
 
 
 def write_windows(stack: Any) -> dict[str, Any]:
-  """Return the field of the windows of a tower."""
+  """Return the config field of a tower's windows."""
   return {'attention_window': [2 * (b.mixer.mask.size - 1) for b in layers_of(stack)]}
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config, with a masked-LM head."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   c.only(onnx_export=False)
   c.skip(
     'ignore_attention_mask', 'attention_mode', 'autoregressive'
-  )  # the first release's, read by nothing
+  )  # unused fields of the first release
   spec = roberta.read(c)
-  return windowed(spec, read_windows(c, depth(spec)))
+  return with_windows(spec, read_windows(c, depth(spec)))
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return {**roberta.write(m), **write_windows(m)}
 
 

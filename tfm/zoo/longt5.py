@@ -1,4 +1,4 @@
-"""LongT5, with local attention and with blocks of the whole text beside it (2021)."""
+"""LongT5 (Guo et al., 2021): T5 with local or transient-global attention in the encoder."""
 
 from collections.abc import Callable
 import dataclasses
@@ -20,26 +20,62 @@ PAPER = 'LongT5: Efficient Text-To-Text Transformer for Long Sequences, arXiv:21
 
 
 def longt5(layers: int, d: int, heads: int, d_ff: int, radius: int = 127) -> Model:
-  """T5 v1.1 whose encoder sees `radius` tokens each way."""
+  """Return a T5 v1.1 with local encoder attention.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    radius: number of tokens on each side that the encoder attends to.
+
+  Returns:
+    The spec of the model.
+  """
   return local(t5.t5_v1_1(layers, d, heads, d_ff), radius)
 
 
 def tglobal(layers: int, d: int, heads: int, d_ff: int, radius: int = 127, pool: int = 16) -> Model:
-  """T5 v1.1 whose encoder sees `radius` tokens each way, and the sums of all blocks of `pool`."""
+  """Return a T5 v1.1 with local encoder attention and global summaries of blocks.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    radius: number of tokens on each side that the encoder attends to.
+    pool: number of tokens of a block.
+
+  Returns:
+    The spec of the model.
+  """
   return transient(t5.t5_v1_1(layers, d, heads, d_ff), radius, pool)
 
 
 def local(m: Model, radius: int) -> Model:
-  """`m` with an encoder that sees no farther."""
-  return _reading(m, lambda look, mask: dataclasses.replace(look, mask=mask), radius)
+  """Return `m` with local encoder attention."""
+  return _with_encoder_attention(
+    m, lambda attention, mask: dataclasses.replace(attention, mask=mask), radius
+  )
 
 
 def transient(m: Any, radius: int, pool: int) -> Model:
-  """`m` with an encoder that sees no farther but for the blocks, whose distances its second table
-  tells.
+  """Return `m` with local encoder attention and global summaries of blocks.
+
+  A second table holds the relative positions of blocks.
+
+  Args:
+    m: spec of the model.
+    radius: number of tokens on each side that the encoder attends to.
+    pool: number of tokens of a block.
+
+  Returns:
+    The spec of the model.
   """
-  m = _reading(
-    m, lambda look, mask: Transient(**{**vars(look), 'mask': mask}, pool=pool, norm=m.norm), radius
+  m = _with_encoder_attention(
+    m,
+    lambda attention, mask: Transient(**{**vars(attention), 'mask': mask}, pool=pool, norm=m.norm),
+    radius,
   )
   assert m.encoder is not None
   relative = m.encoder.shared_relative
@@ -50,7 +86,9 @@ def transient(m: Any, radius: int, pool: int) -> Model:
   return m.with_towers(encoder=encoder)
 
 
-def _reading(m: Model, mixer: Callable[[Attention, Mask], Attention], radius: int) -> Model:
+def _with_encoder_attention(
+  m: Model, mixer: Callable[[Attention, Mask], Attention], radius: int
+) -> Model:
   assert m.encoder is not None
   mask = Window(radius + 1, ahead=True)
   blocks = [dataclasses.replace(b, mixer=mixer(b.mixer, mask)) for b in layers_of(m.encoder)]
@@ -58,26 +96,26 @@ def _reading(m: Model, mixer: Callable[[Attention, Mask], Attention], radius: in
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config; what is untied is not scaled."""
+  """Return the spec of a published `config.json`; logits are scaled only if the head is tied."""
   radius, pool = c.get('local_radius', 127), c.get('global_block_size', 16)
   kinds = {
     'local': lambda m: local(m, radius),
     'transient-global': lambda m: transient(m, radius, pool),
   }
-  put = c.choice('encoder_attention_type', kinds, 'local')
+  with_attention = c.choice('encoder_attention_type', kinds, 'local')
   tied = c.get('tie_word_embeddings', True)
   head = Lm(tied, power=-0.5 if c.get('scale_decoder_outputs', tied) else 0.0)
-  return put(t5.read_stacks(c, head))
+  return with_attention(t5.read_stacks(c, head))
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
-  reader = (m.encoder or m).segments[0].pattern[0]
-  pool = getattr(reader.mixer, 'pool', None)
+  """Return the fields of a published `config.json` for a spec."""
+  encoder_block = (m.encoder or m).segments[0].pattern[0]
+  pool = getattr(encoder_block.mixer, 'pool', None)
   kind = {'encoder_attention_type': 'local'} if pool is None else {
     'encoder_attention_type': 'transient-global', 'global_block_size': pool,
   }  # fmt: skip
-  return {**t5.write(m), 'local_radius': reader.mixer.mask.size - 1, **kind}
+  return {**t5.write(m), 'local_radius': encoder_block.mixer.mask.size - 1, **kind}
 
 
 MODELS = {

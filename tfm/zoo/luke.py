@@ -1,4 +1,4 @@
-"""LUKE: RoBERTa that also reads entities; here its words alone (2020)."""
+"""LUKE (Yamada et al., 2020): RoBERTa with entity inputs, of which tfm supports the text only."""
 
 import dataclasses
 from typing import Any
@@ -8,27 +8,41 @@ from tfm.zoo import roberta
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
-PAPER = 'LUKE: Deep Contextualized Entity Representations with Entity-aware Self-attention, arXiv:2010.01057'
+PAPER = (
+  'LUKE: Deep Contextualized Entity Representations with Entity-aware Self-attention, '
+  'arXiv:2010.01057'
+)
 
 
 def luke(layers: int, d: int, heads: int, vocab: int) -> Model:
-  """RoBERTa with a masked-LM head of its own weights."""
-  return own_head(roberta.roberta(layers, d, heads, vocab))
+  """Return a RoBERTa with an untied masked-LM head.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
+  """
+  return untied_head(roberta.roberta(layers, d, heads, vocab))
 
 
-def own_head(spec: Any) -> Model:
-  """Return a RoBERTa whose head is not tied to the token table."""
+def untied_head(spec: Any) -> Model:
+  """Return a RoBERTa with an untied head."""
   return spec.with_heads(lm=dataclasses.replace(spec.lm, tied=False))
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config, with a masked-LM head.
+  """Return the spec of a published `config.json`, with its masked-LM head.
 
-  *Differs*: entities are not read, so there is no input `entity_ids`. Without entities the outputs
-  are those of transformers."""
+  Note:
+    There is no input `entity_ids`. Without entities, the outputs equal those of transformers.
+  """
   c.skip('entity_vocab_size', 'entity_emb_size', 'use_entity_aware_attention', 'bert_model_name')
-  c.skip('tie_word_embeddings')  # which ties the entities' table alone
-  return own_head(roberta.read(c.changed(tie_word_embeddings=True)))
+  c.skip('tie_word_embeddings')  # which ties the entity table only
+  return untied_head(roberta.read(c.changed(tie_word_embeddings=True)))
 
 
 MODELS = {

@@ -1,4 +1,4 @@
-"""M2M-100 and NLLB-200 (2020, 2022)."""
+"""M2M-100 (Fan et al., 2020) and NLLB-200 (2022): multilingual translation models."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tfm.parts.act.relu import Relu
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.head.lm import Lm
 from tfm.parts.residual_layout.pre import Pre
-from tfm.zoo.bart import read_stacks, reader_and_writer, stacks, write_stacks
+from tfm.zoo.bart import encoder_decoder_blocks, read_stacks, stacks, write_stacks
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
@@ -17,17 +17,26 @@ PAPER_NLLB = 'No Language Left Behind: Scaling Human-Centered Machine Translatio
 
 
 def m2m_100(vocab: int, layers: int, d: int, d_ff: int) -> Model:
-  """BART's blocks with norms before the branches and at the end of each stack, tensor2tensor's
-  sinusoids, ReLU.
+  """Return a pre-norm encoder-decoder with tensor2tensor's sinusoids and ReLU.
+
+  Args:
+    vocab: size of the vocabulary.
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
   """
-  blocks = reader_and_writer(16, d_ff, Relu(), Pre(), looking=0.1)
+  blocks = encoder_decoder_blocks(16, d_ff, Relu(), Pre(), attention_dropout=0.1)
   embed = Tokens(power=0.5, dropout=0.1)
   return stacks(vocab, d, blocks, (layers, layers), Sinusoidal('t2t', offset=2), embed, Lm())
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config. The first token stands one after the position of the padding
-  token's number.
+  """Return the spec of a published `config.json`.
+
+  The first token has position `pad_token_id` + 1.
   """
   c.only(tie_word_embeddings=True)
   positions = Sinusoidal('t2t', offset=c.get('pad_token_id', 1) + 1)
@@ -35,7 +44,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return {**write_stacks(m), 'pad_token_id': m.absolute.offset - 1}
 
 

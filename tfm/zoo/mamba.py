@@ -1,5 +1,6 @@
-"""Mamba (2023), Falcon Mamba (2024) and Mamba-2 (2024): selective state spaces, without attention
-or feed-forward.
+"""Mamba (2023), Falcon Mamba (2024) and Mamba-2 (2024): selective state-space models.
+
+They have neither attention nor feed-forward layers.
 """
 
 import math
@@ -25,7 +26,18 @@ PAPER_FALCON = (
 
 
 def mamba(depth: int, d: int, mixer: Mixer, vocab: int, tied: bool = True) -> Model:
-  """Pre-norm by root mean square, one mixer a layer."""
+  """Return a pre-norm model with RMSNorm and one state-space mixer per layer.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    mixer: mixer of every layer.
+    vocab: size of the vocabulary.
+    tied: whether the head shares the token table.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-5)
   segments = (Segment((Block(mixer, None, norm),), depth),)
   return Model(
@@ -39,21 +51,22 @@ def mamba(depth: int, d: int, mixer: Mixer, vocab: int, tied: bool = True) -> Mo
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config of Mamba."""
+  """Return the spec of a published `config.json` of Mamba."""
   c.only(rms_norm=True, ssm_cfg={})
   return _decoder(c, _selective(c))
 
 
 def read_falcon(c: Fields) -> Model:
-  """Return the spec of a published config of Falcon Mamba, which normalises steps, b and c without
-  weights.
+  """Return the spec of a published `config.json` of Falcon Mamba.
+
+  It normalises the time step, B and C without weights.
   """
   c.skip('use_falcon_mambapy')
   return _decoder(c, _selective(c, norm=RMSNorm(c.get('mixer_rms_eps', 1e-6), scale=False)))
 
 
 def read_2(c: Fields) -> Model:
-  """Return the spec of a published config of Mamba-2."""
+  """Return the spec of a published `config.json` of Mamba-2."""
   groups = c.get('n_groups', 8)
   mixer = Mamba2(
     c.get('num_heads', 128), c.get('head_dim', 64), c.get('state_size', 128), groups,
@@ -62,7 +75,7 @@ def read_2(c: Fields) -> Model:
     act=c.act('hidden_act', 'silu'),
     norm=RMSNorm(c.get('layer_norm_epsilon', 1e-5)), norm_groups=groups, limits=limits(c),
   )  # fmt: skip
-  # The width of the mixer follows from its heads.
+  # The heads determine the width of the mixer.
   c.only(expand=mixer.heads * mixer.head_dim / c['hidden_size'])
   c.skip('chunk_size', 'time_step_rank', 'norm_before_gate', 'rms_norm')
   return _decoder(c, mixer, tied=False)
@@ -80,7 +93,7 @@ def _selective(c: Fields, **changes: Any) -> Mamba:
   )  # fmt: skip
 
 
-#: Fields of how weights start, of the dtype of the stream, and older names of sizes.
+#: Fields of initialization and of the residual dtype, and older names of sizes.
 _SILENT = (
   'd_inner', 'd_model', 'fused_add_norm', 'n_layer', 'pad_vocab_size_multiple',
   'rescale_prenorm_residual',
@@ -96,21 +109,22 @@ def _decoder(c: Fields, mixer: Mixer, tied: bool = True) -> Model:
 
 
 def limits(c: Fields) -> tuple[float, float]:
-  """Return the least and the largest step of a config, in which infinity may be `{'__float__':
-  'Infinity'}`.
+  """Return the smallest and the largest time step of a config.
+
+  Infinity may be written as `{'__float__': 'Infinity'}`.
   """
   low, high = c.get('time_step_limit', (0.0, math.inf))
   return float(low), float(high['__float__'] if isinstance(high, dict) else high)
 
 
 def limits_of(mixer: Any) -> list[Any]:
-  """Return the limits as transformers writes them."""
+  """Return the limits of a mixer as transformers writes them."""
   low, high = mixer.limits
   return [low, {'__float__': 'Infinity'} if math.isinf(high) else high]
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec of Mamba."""
+  """Return the fields of a published `config.json` of Mamba for a spec."""
   mixer = m.segments[0].pattern[0].mixer
   return {
     **_common(m, mixer), 'intermediate_size': mixer.width, 'expand': expand(mixer.width, m),
@@ -119,12 +133,12 @@ def write(m: Any) -> dict[str, Any]:
 
 
 def write_falcon(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec of Falcon Mamba."""
+  """Return the fields of a published `config.json` of Falcon Mamba for a spec."""
   return {**write(m), 'mixer_rms_eps': m.segments[0].pattern[0].mixer.norm.eps}
 
 
 def write_2(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec of Mamba-2."""
+  """Return the fields of a published `config.json` of Mamba-2 for a spec."""
   mixer = m.segments[0].pattern[0].mixer
   return {
     **_common(m, mixer), 'num_heads': mixer.heads, 'head_dim': mixer.head_dim,
@@ -135,7 +149,7 @@ def write_2(m: Any) -> dict[str, Any]:
 
 
 def expand(width: int, m: Any) -> float:
-  """Return the width of a mixer by that of the model, an integer where it is one."""
+  """Return the width of a mixer divided by that of the model, as an int if it is whole."""
   share = width / m.d_model
   return int(share) if share == int(share) else share
 

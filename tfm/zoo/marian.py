@@ -1,4 +1,4 @@
-"""Marian's translation models: OPUS-MT (2018, 2020)."""
+"""Marian (Junczys-Dowmunt et al., 2018): the translation models of OPUS-MT (2020)."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from tfm.parts.act.sigmoid import Swish
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.head.lm import Lm
 from tfm.parts.residual_layout.post import Post
-from tfm.zoo.bart import read_stacks, reader_and_writer, stacks, write_stacks
+from tfm.zoo.bart import encoder_decoder_blocks, read_stacks, stacks, write_stacks
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
@@ -18,14 +18,17 @@ PAPER = (
 
 
 def marian(vocab: int) -> Model:
-  """The original encoder-decoder with Swish, sinusoids in halves and a bias on the logits."""
-  blocks = reader_and_writer(8, 2048, Swish(), Post())
+  """Return a post-norm encoder-decoder with Swish, sinusoids and a bias on the logits."""
+  blocks = encoder_decoder_blocks(8, 2048, Swish(), Post())
   positions = Sinusoidal('halves', max_len=512)
   return stacks(vocab, 512, blocks, (6, 6), positions, Tokens(power=0.5, dropout=0.1))
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config: one table for source and target, or one each."""
+  """Return the spec of a published `config.json`.
+
+  Source and target share one token table, or have one each.
+  """
   one, source = c.get('share_encoder_decoder_embeddings', True), c['vocab_size']
   target = c.get('decoder_vocab_size', source)
   tied = c.get('tie_word_embeddings', True)
@@ -37,8 +40,9 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec; the padding, with which a text begins, is the last of its
-  tokens.
+  """Return the fields of a published `config.json` for a spec.
+
+  The padding token is the last of the vocabulary, and starts the decoder.
   """
   one, source = m.encoder.shares, m.tower('encoder').vocab
   last = min(source, m.vocab) - 1

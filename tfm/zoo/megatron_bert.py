@@ -1,4 +1,4 @@
-"""Megatron-BERT: BERT with pre-norm layers (2019)."""
+"""Megatron-BERT (Shoeybi et al., 2019): a pre-norm BERT."""
 
 import dataclasses
 from typing import Any
@@ -9,18 +9,36 @@ from tfm.zoo import bert
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
-PAPER = 'Megatron-LM: Training Multi-Billion Parameter Language Models Using Model Parallelism, arXiv:1909.08053'
+PAPER = (
+  'Megatron-LM: Training Multi-Billion Parameter Language Models Using Model Parallelism, '
+  'arXiv:1909.08053'
+)
 
 
 def megatron_bert(layers: int, d: int, heads: int, vocab: int) -> Model:
-  """BERT with norms before the branches and after the last layer, none on the embeddings."""
+  """Return a pre-norm BERT with a final norm and unnormalised embeddings.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
+  """
   return pre_norm(bert.bert(layers, d, heads, vocab))
 
 
 def pre_norm(spec: Any, embed_norm: bool = False) -> Model:
-  """Return a BERT with norms before its branches and after the last layer.
+  """Return a pre-norm BERT with a final norm.
 
-  `embed_norm` keeps the norm of the embeddings.
+  Args:
+    spec: a BERT.
+    embed_norm: whether to keep the norm of the embeddings.
+
+  Returns:
+    The pre-norm spec.
   """
   (block,) = spec.segments[0].pattern
   segment = dataclasses.replace(
@@ -31,7 +49,7 @@ def pre_norm(spec: Any, embed_norm: bool = False) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config, with a masked-LM head."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   return pre_norm(bert.read(c))
 
 

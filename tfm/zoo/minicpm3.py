@@ -1,4 +1,4 @@
-"""MiniCPM3 (2024): latent attention, with multipliers of embeddings, branches and logits."""
+"""MiniCPM3 (OpenBMB, 2024): latent attention with scaled embeddings, branches and logits."""
 
 import math
 from typing import Any
@@ -20,10 +20,21 @@ PAPER = 'MiniCPM: Unveiling the Potential of Small Language Models, arXiv:2404.0
 
 
 def minicpm3(depth: int, d: int, heads: int, d_ff: int, vocab: int) -> Model:
-  """Return pre-norm blocks with RMSNorm and SwiGLU, tied.
+  """Return a tied pre-norm decoder with latent attention, RMSNorm and SwiGLU.
 
-  *Differs*: the published config stretches its rotary positions by a table of factors (LongRoPE),
-  which is not here."""
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
+
+  Note:
+    The published config scales RoPE by LongRoPE factors, which this spec leaves out.
+  """
   norm = RMSNorm(1e-5)
   attention = MLA(heads, 768, 256, 64, 32, d // heads, RoPE(1e4))
   block = Block(attention, Glu(d_ff), norm, residual_scale=Fixed(1.4 / math.sqrt(depth)))
@@ -39,14 +50,14 @@ def minicpm3(depth: int, d: int, heads: int, d_ff: int, vocab: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   heads, d, n = c['num_attention_heads'], c['hidden_size'], c['num_hidden_layers']
   c.only(num_key_value_heads=heads, pretraining_tp=1)
   c.skip('head_dim', 'qk_head_dim')
   attention = latent(c, 'halves', 768, 256, 64, 32, c.get('v_head_dim', d // heads))
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
-  by = c.given('scale_depth', 1.4)
-  residual_scale = Fixed(1.0 if by is None else by / math.sqrt(n))
+  multiplier = c.given('scale_depth', 1.4)
+  residual_scale = Fixed(1.0 if multiplier is None else multiplier / math.sqrt(n))
   base = c.given('dim_model_base', 256)
   embed, scale = Tokens(scale=float(c.get('scale_emb', 12))), (d if base is None else base) / d
   block = Block(attention, llama.glu(c), norm, residual_scale=residual_scale)
@@ -59,13 +70,21 @@ def latent(
   """Return the latent attention of a config.
 
   Args:
-    c: the config.
-    layout: layout of the rotary position.
-    q_rank, kv_rank, nope_dim, rope_dim: what they are where the config does not say.
-    v_dim: size of the values of a head.
+    c: fields of the config.
+    layout: layout of the rotary position embedding.
+    q_rank: rank of the query latent if the config has none.
+    kv_rank: rank of the key/value latent if the config has none.
+    nope_dim: width of a head without positions if the config has none.
+    rope_dim: width of a head's rotated part if the config has none.
+    v_dim: width of a head's values.
+
+  Returns:
+    The attention mixer.
   """
   rank = c.given('q_lora_rank', q_rank)
-  bias = '' if not c.get('attention_bias') else 'co' if rank is None else 'qco'
+  bias = ''
+  if c.get('attention_bias'):
+    bias = 'co' if rank is None else 'qco'
   return MLA(
     c['num_attention_heads'], rank, c.get('kv_lora_rank', kv_rank),
     c.get('qk_nope_head_dim', nope_dim),
@@ -76,7 +95,7 @@ def latent(
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block, n = m.segments[0].pattern[0], depth(m)
   scale = 1.0 if m.lm is None else m.lm.scale
   return {
@@ -87,7 +106,7 @@ def write(m: Any) -> dict[str, Any]:
 
 
 def sizes(m: Any) -> dict[str, Any]:
-  """Return the published fields of a model with latent attention and dense feed-forwards."""
+  """Return the config fields of a spec with latent attention and dense feed-forwards."""
   block, n = m.segments[0].pattern[0], depth(m)
   a = block.mixer
   return {
@@ -105,8 +124,9 @@ def sizes(m: Any) -> dict[str, Any]:
 
 
 def _depth_scale(factor: float, n: int) -> float:
-  """Return the shortest number that makes the factor of n layers: 1.4 / sqrt(62) * sqrt(62) is not
-  1.4.
+  """Return the shortest number that gives `factor` after division by sqrt(n).
+
+  Rounding matters: 1.4 / sqrt(62) * sqrt(62) is not exactly 1.4.
   """
   number = factor * math.sqrt(n)
   rounded = (round(number, digits) for digits in range(1, 17))

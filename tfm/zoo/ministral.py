@@ -1,4 +1,4 @@
-"""Ministral (2024): Mistral's block, with layers that have a window and layers that have none."""
+"""Ministral (Mistral AI, 2024): Mistral's block with local and global layers."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ CARD = 'Ministral-8B-Instruct-2410, model card, Mistral AI 2024'
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-6)), llama.glu(c)
   window = c.given('sliding_window', 4096)
-  looks = masks(c, [GLOBAL if window is None else LOCAL] * c['num_hidden_layers'], window)
+  layer_masks = masks(c, [GLOBAL if window is None else LOCAL] * c['num_hidden_layers'], window)
   return llama.decoder(
-    c, [Block(llama.attention(c, 8, mask=mask), ffn, norm) for mask in looks], norm
+    c, [Block(llama.attention(c, 8, mask=mask), ffn, norm) for mask in layer_masks], norm
   )
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return {**llama.sizes(m), 'sliding_window': window_of(m), 'layer_types': types_of(m)}
 
 

@@ -1,4 +1,4 @@
-"""Ministral 3 (2025): Mistral's block with YaRN, and queries that grow with their position."""
+"""Ministral 3 (Mistral AI, 2025): Mistral's block with YaRN and position-scaled queries."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ from tfm.parts.relative.scaling.yarn import Yarn
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, rope_parameters
-from tfm.zoo.layers import seen, window_of
+from tfm.zoo.layers import causal_mask, window_of
 
 PAPER = 'Ministral 3, arXiv:2601.08584'
-#: Fields that the rotary position of configs without one has.
+#: Keys of the rotary position embedding if a config has none.
 _USUAL = {
   'rope_type': 'yarn', 'rope_theta': 1e6, 'factor': 16.0,
   'original_max_position_embeddings': 16_384,
@@ -28,7 +28,17 @@ _USUAL = {
 
 
 def ministral3(depth: int, d: int, d_ff: int, tied: bool = False) -> Model:
-  """Return pre-norm blocks with RMSNorm, SwiGLU, 32 heads and 8 key heads of 128."""
+  """Return a pre-norm decoder with RMSNorm, SwiGLU and 8 key/value heads of width 128.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    d_ff: hidden width of the feed-forward.
+    tied: whether the head shares the token table.
+
+  Returns:
+    The spec of the model.
+  """
   norm, yarn = RMSNorm(1e-5), Yarn(16.0, 16_384, 32.0, 1.0, mscale=1.0, mscale_all=1.0)
   attention = Attention(32, 8, 128, RoPE(1e6, scaling=yarn), length_scale=LengthScale(0.1, 16_384))
   segment, head = Segment((Block(attention, Glu(d_ff), norm),), depth), Lm(tied=tied)
@@ -38,24 +48,22 @@ def ministral3(depth: int, d: int, d_ff: int, tied: bool = False) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   given = dict(c.get('rope_parameters') or c.get('rope_scaling') or _USUAL)
-  rate, every = (
-    given.pop('llama_4_scaling_beta', None),
-    given.get('original_max_position_embeddings'),
-  )
+  rate = given.pop('llama_4_scaling_beta', None)
+  every = given.get('original_max_position_embeddings')
   given.pop('max_position_embeddings', None)
   rope = c.changed(rope_parameters=given, rope_scaling=None).rope(1e6)
   c.skip('max_position_embeddings')
   scale = LengthScale(float(rate), every) if rate is not None and every is not None else None
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
-  mask = seen(c.given('sliding_window'))
+  mask = causal_mask(c.given('sliding_window'))
   attention = llama.attention(c, 8, 128, mask=mask, relative=rope, length_scale=scale)
   return llama.decoder(c, [Block(attention, llama.glu(c), norm)] * c['num_hidden_layers'], norm)
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   a = m.segments[0].pattern[0].mixer
   rope = rope_parameters(a.relative)
   if a.length_scale is not None:

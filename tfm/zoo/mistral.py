@@ -1,4 +1,4 @@
-"""Mistral (2023): Llama's block, in the first one with a window of 4096 tokens."""
+"""Mistral (2023): Llama's block; the first release attends to 4096 tokens."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import seen, window_of
+from tfm.zoo.layers import causal_mask, window_of
 
 PAPER = 'Mistral 7B, arXiv:2310.06825'
 CARD = 'Mistral-7B-v0.3, model card, Mistral AI 2024'
@@ -32,10 +32,24 @@ def mistral(
   window: int | None = None,
   head_dim: int = 128,
 ) -> Model:
-  """Pre-norm by root mean square, rotary positions, SwiGLU, 8 heads of keys, no biases."""
+  """Return a pre-norm decoder with RMSNorm, RoPE, SwiGLU, 8 key/value heads and no biases.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    vocab: size of the vocabulary.
+    base: base of the rotary position embedding.
+    window: number of tokens that a token attends to; None is no limit.
+    head_dim: width of a head.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-5)
   segment = Segment(
-    (Block(Attention(heads, 8, head_dim, RoPE(base), seen(window)), Glu(d_ff), norm),), depth
+    (Block(Attention(heads, 8, head_dim, RoPE(base), causal_mask(window)), Glu(d_ff), norm),), depth
   )
   return Model(
     Tokens(vocab),
@@ -48,14 +62,14 @@ def mistral(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-6))
-  attention = llama.attention(c, 8, mask=seen(c.given('sliding_window', 4096)))
+  attention = llama.attention(c, 8, mask=causal_mask(c.given('sliding_window', 4096)))
   return llama.decoder(c, [Block(attention, llama.glu(c), norm)] * c['num_hidden_layers'], norm)
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return {**llama.sizes(m), 'sliding_window': window_of(m)}
 
 

@@ -1,4 +1,4 @@
-"""Mixtral (2024): Mistral's block with eight experts, two of which see a token."""
+"""Mixtral (Mistral AI, 2024): Mistral's block with 2 of 8 experts per token."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import seen, window_of
+from tfm.zoo.layers import causal_mask, window_of
 
 PAPER = 'Mixtral of Experts, arXiv:2401.04088'
 POST = 'Cheaper, Better, Faster, Stronger (Mixtral 8x22B v0.3), Mistral AI 2024'
@@ -24,8 +24,22 @@ POST = 'Cheaper, Better, Faster, Stronger (Mixtral 8x22B v0.3), Mistral AI 2024'
 def mixtral(
   depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int, experts: int = 8, k: int = 2
 ) -> Model:
-  """Pre-norm by root mean square, rotary positions, grouped keys, SwiGLU experts with weights that
-  sum to 1.
+  """Return a pre-norm decoder with RoPE, grouped-query attention and SwiGLU experts.
+
+  The weights of the selected experts sum to 1.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of an expert.
+    vocab: size of the vocabulary.
+    experts: number of experts.
+    k: number of experts per token.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-5)
   ffn = Moe(experts, TopK(k=k), Glu(d_ff))
@@ -41,10 +55,10 @@ def mixtral(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
   attention = llama.attention(
-    c, 8, mask=seen(c.get('sliding_window')), relative=c.rope(1e6, partial=False)
+    c, 8, mask=causal_mask(c.get('sliding_window')), relative=c.rope(1e6, partial=False)
   )
   router = TopK(c.get('router_aux_loss_coef', 0.001), 0.0, c.get('num_experts_per_tok', 2))
   n = c.get('num_local_experts', c.get('num_experts', 8))
@@ -54,7 +68,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   moe = m.segments[0].pattern[0].ffn
   return {
     **llama.sizes(m), 'sliding_window': window_of(m), 'num_local_experts': moe.experts,

@@ -1,4 +1,4 @@
-"""ModernBERT: an encoder of local and global layers, rotary, gated, without biases (2024)."""
+"""ModernBERT (Warner et al., 2024): an encoder with local and global layers, RoPE and GeGLU."""
 
 import dataclasses
 from typing import Any
@@ -17,22 +17,33 @@ from tfm.parts.relative.rope import RoPE
 from tfm.parts.residual_layout.pre import Pre
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of, rope_parameters
-from tfm.zoo.layers import GLOBAL, LOCAL, layers_of, segments, types_of, window_of
+from tfm.zoo.layers import GLOBAL, LOCAL, choose, layers_of, segments, types_of, window_of
 
 PAPER = 'Smarter, Better, Faster, Longer: A Modern Bidirectional Encoder, arXiv:2412.13663'
 
 
 def modernbert(depth: int, d: int, heads: int, d_ff: int) -> Model:
-  """Pre-norm without biases, GeGLU, every third layer global and the others 64 tokens far, each
-  with a base of its own.
+  """Return a pre-norm encoder without biases; every third layer is global.
 
-  Embeddings are normed, so the first layer's attention reads them as they are.
+  The other layers attend to 64 tokens on each side and have another RoPE base. The embeddings are
+  normalised, so the first attention has no norm of its input.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
   """
   norm = LayerNorm(bias=False)
   kinds = {GLOBAL: (RoPE(160_000.0), Mask()), LOCAL: (RoPE(), Window(65, ahead=True))}
-  looks = {kind: Attention(heads, relative=rope, mask=mask) for kind, (rope, mask) in kinds.items()}
-  types = [LOCAL if i % 3 else GLOBAL for i in range(depth)]
-  layers = [Block(looks[t], Glu(d_ff, Gelu()), norm) for t in types]
+  mixers = {
+    kind: Attention(heads, relative=rope, mask=mask) for kind, (rope, mask) in kinds.items()
+  }
+  types = choose((i % 3 for i in range(depth)), LOCAL, GLOBAL)
+  layers = [Block(mixers[t], Glu(d_ff, Gelu()), norm) for t in types]
   return _model(
     50_368,
     d,
@@ -59,7 +70,7 @@ def _model(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config, of a masked language model."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   c.skip(
     'max_position_embeddings',
     'initializer_cutoff_factor',
@@ -68,10 +79,8 @@ def read(c: Fields) -> Model:
   )
   c.skip('deterministic_flash_attn', 'reference_compile', 'repad_logits_with_grad')
   c.skip('sparse_prediction', 'sparse_pred_ignore_index', 'classifier_pooling')
-  norm, drop = (
-    LayerNorm(c.get('norm_eps', 1e-5), c.get('norm_bias', False)),
-    c.get('attention_dropout', 0.0),
-  )
+  norm = LayerNorm(c.get('norm_eps', 1e-5), c.get('norm_bias', False))
+  attention_dropout = c.get('attention_dropout', 0.0)
   every, layers = c.get('global_attn_every_n_layers', 3), c['num_hidden_layers']
   ropes = (
     c.rope(
@@ -81,23 +90,24 @@ def read(c: Fields) -> Model:
   )
   masks = Mask(), Window(c.get('local_attention', 128) // 2 + 1, ahead=True)
   bias = 'qkvo' if c.get('attention_bias', False) else ''
-  looks = dict(zip((GLOBAL, LOCAL), (
-    Attention(c['num_attention_heads'], relative=rope, mask=mask, bias=bias, dropout=drop)
-    for rope, mask in zip(ropes, masks, strict=True)
-  ), strict=True))  # fmt: skip
-  types = c.get('layer_types', [LOCAL if i % every else GLOBAL for i in range(layers)])
+  mixers: dict[str, Attention] = {}
+  for kind, rope, mask in zip((GLOBAL, LOCAL), ropes, masks, strict=True):
+    mixers[kind] = Attention(
+      c['num_attention_heads'], relative=rope, mask=mask, bias=bias, dropout=attention_dropout
+    )
+  types = c.get('layer_types', choose((i % every for i in range(layers)), LOCAL, GLOBAL))
   act = c.act('hidden_activation', 'gelu')
   ffn = Glu(c['intermediate_size'], act, c.get('mlp_bias', False), c.get('mlp_dropout', 0.0))
   top = Transform(c.act('classifier_activation', 'gelu'), norm, c.get('classifier_bias', False))
   return _model(
-    c['vocab_size'], c['hidden_size'], [Block(looks[t], ffn, norm) for t in types], norm,
+    c['vocab_size'], c['hidden_size'], [Block(mixers[t], ffn, norm) for t in types], norm,
     Tokens(norm=norm, dropout=c.get('embedding_dropout', 0.0)),
     Lm(c.get('tie_word_embeddings', True), c.get('decoder_bias', True), transform=top),
   )  # fmt: skip
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block, types = m.segments[0].pattern[0], types_of(m)
   ropes = {t: rope_parameters(b.mixer.relative) for t, b in zip(types, layers_of(m), strict=True)}
   top_fields: dict[str, Any] = {}

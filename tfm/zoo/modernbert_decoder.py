@@ -1,4 +1,4 @@
-"""ModernBERT as a decoder, of the Ettin suite (2025)."""
+"""ModernBERT as a decoder, from the Ettin suite (Weller et al., 2025)."""
 
 import dataclasses
 from typing import Any
@@ -8,29 +8,32 @@ from tfm.model.spec import Model
 from tfm.zoo import modernbert
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import layers_of, seen, segments, window_of
+from tfm.zoo.layers import causal_mask, layers_of, segments, window_of
 
 PAPER = 'Seq vs Seq: An Open Suite of Paired Encoders and Decoders, arXiv:2507.11412'
 
 
 def causal(spec: Model, window: int) -> Model:
-  """Return the model with causal masks.
+  """Return a ModernBERT with causal attention masks.
 
   Args:
     spec: a ModernBERT.
-    window: number of tokens that its local layers attend to.
+    window: number of tokens that a local layer attends to.
+
+  Returns:
+    The causal spec.
   """
   layers = []
   for block in layers_of(spec):
     far = block.mixer.mask.lookback is None
-    mixer = dataclasses.replace(block.mixer, mask=seen(None if far else window))
+    mixer = dataclasses.replace(block.mixer, mask=causal_mask(None if far else window))
     layers.append(dataclasses.replace(block, mixer=mixer))
   return dataclasses.replace(spec, segments=segments(layers))
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
-  # The window is half of what ModernBERT's is, as it looks back only.
+  """Return the spec of a published `config.json`."""
+  # The window is half of ModernBERT's, because it extends to the left only.
   window = c.get('sliding_window', (c.given('local_attention', 128) or 0) // 2)
   if window < 1:
     raise errors.UserError(
@@ -40,11 +43,11 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields = modernbert.write(m)
   fields.pop('classifier_pooling', None)
   window = window_of(m)
-  # The config has to name a token for padding, and that of a small vocabulary is another.
+  # The config requires a padding token; a small vocabulary lacks the usual one.
   fields['pad_token_id'] = fields['pad_token_id'] or 0
   return {**fields, 'local_attention': 128 if window is None else 2 * window}
 

@@ -1,4 +1,4 @@
-"""MPNet: RoBERTa with one table of relative positions for all layers (2020)."""
+"""MPNet (Song et al., 2020): RoBERTa with T5's relative position buckets, shared by all layers."""
 
 import dataclasses
 from typing import Any
@@ -12,34 +12,43 @@ from tfm.zoo.fields import Fields
 
 PAPER = 'MPNet: Masked and Permuted Pre-training for Language Understanding, arXiv:2004.09297'
 
-#: Neither of them is to be set: padding is token 1, and distances are told as T5's encoder does.
+#: Fixed by the family: the padding id, and T5's relative position buckets.
 _PAD, _RELATIVE = 1, T5Bias(32, 128)
 
 
 def mpnet(depth: int, d: int, heads: int) -> Model:
-  """RoBERTa without token types, with T5's buckets of distances; BERT's vocabulary and five tokens
-  more.
+  """Return a RoBERTa with relative position buckets and without token types.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
   """
-  return told_apart(roberta.roberta(depth, d, heads, 30_527))
+  return with_relative(roberta.roberta(depth, d, heads, 30_527))
 
 
-def told_apart(spec: Any) -> Model:
-  """A RoBERTa without token types, with distances."""
+def with_relative(spec: Any) -> Model:
+  """Return a RoBERTa with relative position buckets and without token types."""
   embed = dataclasses.replace(spec.embed, types=0)
   return dataclasses.replace(spec, embed=embed, shared_relative=_RELATIVE)
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config, of a masked language model."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   c.only(relative_attention_num_buckets=_RELATIVE.buckets)
   length = c.get('max_position_embeddings', 512) - _PAD - 1
-  return told_apart(roberta.behind_padding(bert.read(c), length, _PAD))
+  return with_relative(roberta.with_position_offset(bert.read(c), length, _PAD))
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   if m.shared_relative != _RELATIVE:
-    raise errors.UserError(f'mpnet: shared_relative is {m.shared_relative}. Expected {_RELATIVE}.')
+    raise errors.UserError(
+      f'export: shared_relative is {m.shared_relative}. Expected {_RELATIVE} for MPNet.'
+    )
   fields = roberta.write(m)
   del fields['type_vocab_size'], fields['pad_token_id']
   return {**fields, 'relative_attention_num_buckets': _RELATIVE.buckets}

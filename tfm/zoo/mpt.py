@@ -1,4 +1,4 @@
-"""MPT (2023)."""
+"""MPT (MosaicML, 2023): a pre-norm decoder with ALiBi and without biases."""
 
 from typing import Any
 
@@ -21,7 +21,17 @@ PAPER_30B = 'MPT-30B: Raising the bar for open-source foundation models, MosaicM
 
 
 def mpt(depth: int, d: int, heads: int, vocab: int = 50_432) -> Model:
-  """Pre-norm, linear biases in the scores, erf GELU, no bias anywhere, tied."""
+  """Return a tied pre-norm decoder with ALiBi, erf GELU and no biases.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
+  """
   norm = LayerNorm(1e-5, bias=False)
   block = Block(Attention(heads, relative=ALiBi()), Mlp(4 * d, Gelu(), bias=False), norm)
   return Model(
@@ -30,10 +40,12 @@ def mpt(depth: int, d: int, heads: int, vocab: int = 50_432) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config.
+  """Return the spec of a published `config.json`.
 
-  *Differs*: transformers takes every `alibi_bias_max` for 8. The code that the models were trained
-  with does not (StoryWriter has 16), nor is it so here."""
+  Note:
+    transformers assumes `alibi_bias_max=8`. The published code and tfm use the config's value
+    (StoryWriter has 16).
+  """
   c.only(
     expansion_ratio=4,
     no_bias=True,
@@ -42,7 +54,7 @@ def read(c: Fields) -> Model:
     resid_pdrop=0.0,
     emb_pdrop=0.0,
   )
-  # There is no table of positions beside linear biases, whatever `learned_pos_emb` says.
+  # With ALiBi there is no position table, even if `learned_pos_emb` is true.
   c.skip(
     'max_seq_len',
     'learned_pos_emb',
@@ -61,11 +73,9 @@ def read(c: Fields) -> Model:
     alibi=True,
   )
   a.skip('attn_impl')
-  d, norm, dropout = (
-    c['d_model'],
-    LayerNorm(c.get('layer_norm_epsilon', 1e-5), bias=False),
-    a.get('attn_pdrop', 0.0),
-  )
+  d = c['d_model']
+  norm = LayerNorm(c.get('layer_norm_epsilon', 1e-5), bias=False)
+  dropout = a.get('attn_pdrop', 0.0)
   attention = Attention(
     c['n_heads'], relative=ALiBi(float(a.get('alibi_bias_max', 8))), clip=a.get('clip_qkv') or None,
     scale=a.get('softmax_scale'), dropout=float(dropout),
@@ -82,7 +92,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   a = block.mixer
   attention = {

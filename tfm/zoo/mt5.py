@@ -1,4 +1,4 @@
-"""mT5, five sizes (2020)."""
+"""mT5 (Xue et al., 2020): T5 v1.1 with a multilingual vocabulary."""
 
 import dataclasses
 from typing import Any
@@ -13,15 +13,23 @@ PAPER = 'mT5: A massively multilingual pre-trained text-to-text transformer, arX
 
 
 def mt5(layers: int, d: int, heads: int, d_ff: int) -> Model:
-  """T5 v1.1 with a vocabulary of a hundred languages."""
+  """Return a T5 v1.1 with a vocabulary for a hundred languages.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+  """
   m: Any = t5_v1_1(layers, d, heads, d_ff)
   return dataclasses.replace(m, embed=dataclasses.replace(m.embed, vocab=250_112))
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config. Logits are not scaled, whether the head is tied (by
-  transformers 5) or not.
-  """
+  """Return the spec of a published `config.json`; logits are not scaled, tied head or not."""
   return read_stacks(c, Lm(tied=c.get('tie_word_embeddings', True)), 'gated-gelu')
 
 

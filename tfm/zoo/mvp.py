@@ -1,4 +1,4 @@
-"""MVP: BART trained on many supervised tasks (2022)."""
+"""MVP (Tang et al., 2022): BART pre-trained on many supervised tasks."""
 
 from tfm.model.spec import Model
 from tfm.zoo import bart
@@ -9,8 +9,9 @@ PAPER = 'MVP: Multi-task Supervised Pre-training for Natural Language Generation
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config. Prompts (`use_prompt`), which are for tuning, are
-  refused.
+  """Return the spec of a published `config.json`.
+
+  Configs with `use_prompt` are an error, because tfm has no prompt tuning.
   """
   c.only(use_prompt=False)
   c.skip('prompt_length', 'prompt_mid_dim')

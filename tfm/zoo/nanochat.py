@@ -1,4 +1,4 @@
-"""nanochat (2025): small chat models with norms that have no parameters."""
+"""nanochat (Karpathy, 2025): small chat models with parameter-free norms."""
 
 from typing import Any
 
@@ -19,8 +19,18 @@ CODE = 'nanochat, Andrej Karpathy 2025'
 
 
 def nanochat(depth: int, d: int, heads: int, vocab: int) -> Model:
-  """Return pre-norm blocks with squared ReLU, normalised queries, keys and embeddings, and capped
-  logits.
+  """Return a pre-norm decoder with squared ReLU, normalised embeddings and capped logits.
+
+  Queries and keys are normalised after the rotation.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-6, scale=False)
   attention = Attention(heads, heads, d // heads, RoPE(1e4), qk_norm=norm, rotate_first=True)
@@ -37,7 +47,7 @@ def nanochat(depth: int, d: int, heads: int, vocab: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-6), scale=False)
   attention = llama.attention(c, qk_norm=norm, rotate_first=True)
   block = Block(
@@ -48,7 +58,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields = llama.sizes(m)
   del fields['head_dim']
   cap = m.lm and m.lm.cap

@@ -1,4 +1,4 @@
-"""Nemotron-4 (2024) and Minitron."""
+"""Nemotron-4 (NVIDIA, 2024) and Minitron: decoders with squared ReLU."""
 
 from typing import Any
 
@@ -21,8 +21,17 @@ PAPER_340B = 'Nemotron-4 340B Technical Report, arXiv:2406.11704'
 
 
 def nemotron(depth: int, d: int, heads: int) -> Model:
-  """Pre-norm by scales kept less one, half of a head rotated, eight key heads, squared ReLU, no
-  biases, not tied.
+  """Return an untied pre-norm decoder with 8 key/value heads and RoPE on half of each head.
+
+  LayerNorm stores its scale minus one. Projections have no biases.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
   """
   norm = LayerNorm(1e-5, one_plus=True)
   attention = Attention(heads, 8, d // heads, RoPE(fraction=0.5))
@@ -38,9 +47,9 @@ def nemotron(depth: int, d: int, heads: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(layernorm_type='layernorm1p')
-  c.skip('kv_channels', 'num_query_groups', 'rope_percent')  # said by other fields too
+  c.skip('kv_channels', 'num_query_groups', 'rope_percent')  # duplicates of other fields
   norm = LayerNorm(c.get('norm_eps', 1e-5), one_plus=True)
   ffn = Mlp(c['intermediate_size'], c.act('hidden_act', 'relu2'), c.get('mlp_bias', False))
   block = Block(llama.attention(c, relative=c.rope(fraction=0.5)), ffn, norm)
@@ -48,7 +57,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   fields = llama.write(m)
   eps, rope = fields.pop('rms_norm_eps'), all_rope_parameters(block.mixer.relative)

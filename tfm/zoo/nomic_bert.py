@@ -1,4 +1,4 @@
-"""Nomic's BERT of long texts: rotary positions and gated feed-forwards, without biases (2024)."""
+"""Nomic BERT (Nussbaum et al., 2024): BERT with RoPE and SwiGLU for long texts."""
 
 import dataclasses
 from typing import Any
@@ -20,9 +20,18 @@ PAPER = 'Nomic Embed: Training a Reproducible Long Context Text Embedder, arXiv:
 
 
 def nomic_bert(depth: int, d: int, heads: int) -> Model:
-  """BERT with rotary positions, SwiGLU and no biases but the norms'."""
+  """Return a BERT with RoPE, SwiGLU and no biases except in norms.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
+  """
   spec: Any = bert.bert(depth, d, heads, 30_528)
-  # The head's activation is the gate's.
+  # The head and the gate have the same activation.
   assert spec.lm is not None
   spec = spec.with_heads(lm=dataclasses.replace(spec.lm, transform=Transform(Swish(), spec.norm)))
   return _changed(spec, Attention(heads, relative=RoPE(1000.0), mask=Mask()), Glu(4 * d), 0.0)
@@ -36,7 +45,7 @@ def _changed(spec: Any, mixer: Attention, ffn: Glu, dropout: float) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config, of a masked language model."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   heads = c['num_attention_heads']
   spec: Any = bert.read(c, 'silu', 0.0)
   size, drop = c.get('head_dim', spec.d_model // heads), c.get('attention_probs_dropout_prob', 0.0)
@@ -49,7 +58,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   mixer = m.segments[0].pattern[0].mixer
   rope, size = rope_parameters(mixer.relative), mixer.size(m.d_model)
   return {

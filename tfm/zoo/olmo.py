@@ -1,4 +1,4 @@
-"""OLMo (2024): Llama's block with norms that have no parameters, and heads kept within bounds."""
+"""OLMo (AI2, 2024): Llama's block with LayerNorm that has no parameters."""
 
 from typing import Any
 
@@ -19,7 +19,18 @@ NORM = LayerNorm(1e-5, bias=False, scale=False)
 
 
 def olmo(depth: int, d: int, heads: int, d_ff: int, tied: bool = False) -> Model:
-  """Pre-norm without parameters, rotary positions, SwiGLU, no biases."""
+  """Return a pre-norm decoder with parameter-free LayerNorm, RoPE, SwiGLU and no biases.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    tied: whether the head shares the token table.
+
+  Returns:
+    The spec of the model.
+  """
   segment = Segment(
     (Block(Attention(heads, heads, d // heads, RoPE(1e4)), Glu(d_ff), NORM),), depth
   )
@@ -34,13 +45,13 @@ def olmo(depth: int, d: int, heads: int, d_ff: int, tied: bool = False) -> Model
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   attention = llama.attention(c, clip=c.get('clip_qkv'))
   return llama.decoder(c, [Block(attention, llama.glu(c), NORM)] * c['num_hidden_layers'], NORM)
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   a = m.segments[0].pattern[0].mixer
   return {**llama.sizes(m, None), 'attention_bias': bool(a.bias), 'clip_qkv': a.clip}
 

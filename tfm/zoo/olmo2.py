@@ -1,4 +1,4 @@
-"""OLMo 2 (2024): norms after the branches, queries and keys of all heads normalised at once."""
+"""OLMo 2 (AI2, 2024): norms after the branches, and query/key norms over all heads."""
 
 from typing import Any
 
@@ -19,7 +19,18 @@ PAPER = '2 OLMo 2 Furious, arXiv:2501.00656'
 
 
 def olmo2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Norms by root mean square after the branches, rotary positions, SwiGLU, no biases."""
+  """Return a decoder with RMSNorm after each branch, RoPE, SwiGLU and no biases.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-6, scale_first=True)
   attention = Attention(heads, kv_heads, d // heads, RoPE(5e5), qk_norm=norm, qk_norm_over='all')
   segment = Segment((Block(attention, Glu(d_ff), norm, After()),), depth)
@@ -34,7 +45,7 @@ def olmo2(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5), scale_first=True)
   attention = llama.attention(c, qk_norm=norm, qk_norm_over='all')
   return llama.decoder(
@@ -43,7 +54,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return {**llama.sizes(m), 'attention_bias': bool(m.segments[0].pattern[0].mixer.bias)}
 
 

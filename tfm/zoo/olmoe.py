@@ -1,6 +1,4 @@
-"""OLMoE (2024): 64 narrow experts, eight of which see a token; queries and keys normalised over all
-heads at once.
-"""
+"""OLMoE (AI2, 2024): 8 of 64 narrow experts per token, and query/key norms over all heads."""
 
 from typing import Any
 
@@ -23,7 +21,19 @@ PAPER = 'OLMoE: Open Mixture-of-Experts Language Models, arXiv:2409.02060'
 
 
 def olmoe(depth: int, d: int, heads: int, d_ff: int, experts: int, k: int) -> Model:
-  """Pre-norm by root mean square, rotary positions, SwiGLU experts by weights that do not sum to 1."""
+  """Return a pre-norm decoder with RoPE and SwiGLU experts, weighted without renormalization.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of an expert.
+    experts: number of experts.
+    k: number of experts per token.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-5)
   attention = Attention(heads, heads, d // heads, RoPE(1e4), qk_norm=norm, qk_norm_over='all')
   moe = Moe(experts, TopK(0.01, 0.001, k, renormalize=False), Glu(d_ff))
@@ -39,7 +49,7 @@ def olmoe(depth: int, d: int, heads: int, d_ff: int, experts: int, k: int) -> Mo
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
   attention = llama.attention(c, qk_norm=norm, qk_norm_over='all', clip=c.get('clip_qkv'))
   moe = Moe(c.get('num_experts', 64), top(c, 8), llama.glu(c))
@@ -47,7 +57,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   a, fields = m.segments[0].pattern[0].mixer, mixed(m)
   for name in ('moe_intermediate_size', 'decoder_sparse_step', 'mlp_only_layers'):
     del fields[name]

@@ -1,4 +1,4 @@
-"""OPT (2022)."""
+"""OPT (Meta, 2022): a pre-norm decoder with learned positions and ReLU."""
 
 import dataclasses
 from typing import Any
@@ -19,13 +19,22 @@ from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'OPT: Open Pre-trained Transformer Language Models, arXiv:2205.01068'
 
-#: By `do_layer_norm_before`.
+#: Residual layout by `do_layer_norm_before`.
 LAYOUTS = {True: Pre(), False: Post()}
 
 
 def opt(depth: int, d: int, heads: int) -> Model:
-  """Pre-norm, ReLU, biases everywhere, tied, learned positions of which the first two are never
-  used.
+  """Return a tied pre-norm decoder with learned positions, ReLU and biases.
+
+  The first two rows of the position table are unused.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
   """
   norm = LayerNorm(1e-5)
   block = Block(Attention(heads, bias='qkvo'), Mlp(4 * d, Relu()), norm, dropout=0.1)
@@ -40,7 +49,7 @@ def opt(depth: int, d: int, heads: int) -> Model:
 
 
 def opt_350m() -> Model:
-  """The one of them that is post-norm, with a token table of half the width."""
+  """Return OPT 350M, which is post-norm and has a token table of half the width."""
   spec = opt(24, 1024, 16)
   (block,) = spec.segments[0].pattern
   segment = Segment((dataclasses.replace(block, residual_layout=Post()),), 24)
@@ -50,7 +59,7 @@ def opt_350m() -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   d, bias, norm = c['hidden_size'], c.get('enable_bias', True), LayerNorm(1e-5)
   width = c.get('word_embed_proj_dim', d)
   c.only(layer_norm_elementwise_affine=True, layerdrop=0.0, _remove_final_layer_norm=False)
@@ -78,7 +87,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'hidden_size': m.d_model, 'word_embed_proj_dim': m.d_out,

@@ -1,4 +1,4 @@
-"""PaLM, three sizes (2022)."""
+"""PaLM (Chowdhery et al., 2022): parallel branches, multi-query attention and SwiGLU."""
 
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.embed.tokens import Tokens
@@ -15,8 +15,15 @@ PAPER = 'PaLM: Scaling Language Modeling with Pathways, arXiv:2204.02311'
 
 
 def palm(depth: int, d: int, heads: int) -> Model:
-  """Both branches side by side behind one norm, one key head, SwiGLU to 4d, no bias, tied, logits /
-  sqrt(d).
+  """Return a tied parallel-branch decoder with interleaved RoPE, and logits / sqrt(d).
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
   """
   norm = LayerNorm(bias=False)
   block = Block(Attention(heads, 1, 256, RoPE(layout='interleaved')), Glu(4 * d), norm, Parallel())

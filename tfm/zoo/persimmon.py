@@ -1,4 +1,4 @@
-"""Persimmon (2023): GPT-NeoX's names, squared ReLU, and layer norms of queries and keys."""
+"""Persimmon (Adept, 2023): a decoder with squared ReLU and LayerNorm of queries and keys."""
 
 from typing import Any
 
@@ -20,8 +20,16 @@ POST = 'Releasing Persimmon-8B, Adept 2023'
 
 
 def persimmon(depth: int, d: int, heads: int, d_ff: int) -> Model:
-  """Return pre-norm blocks with biases everywhere and half of each head rotated; the head is not
-  tied.
+  """Return an untied pre-norm decoder with biases and RoPE on half of each head.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
   """
   norm = LayerNorm(1e-5)
   attention = Attention(
@@ -39,7 +47,7 @@ def persimmon(depth: int, d: int, heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = LayerNorm(c.get('layer_norm_eps', 1e-5))
   qk_norm = norm if c.get('qk_layernorm', True) else None
   attention = llama.attention(c, relative=c.rope(fraction=0.5), bias='qkvo', qk_norm=qk_norm)
@@ -49,7 +57,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block, fields = m.segments[0].pattern[0], phi.sizes(m)
   del fields['head_dim'], fields['num_key_value_heads']
   return {

@@ -1,4 +1,4 @@
-"""Phi 1, 1.5 and 2 (2023)."""
+"""Phi 1, 1.5 and 2 (Microsoft, 2023): parallel branches behind one norm."""
 
 from typing import Any
 
@@ -21,8 +21,16 @@ PAPER = 'Phi-2: The surprising power of small language models, Microsoft 2023'
 
 
 def phi(depth: int, d: int, heads: int, rotary: int = 32) -> Model:
-  """Both branches side by side behind one norm, part of a head rotated, tanh GELU, biases
-  everywhere, not tied.
+  """Return an untied parallel-branch decoder with partial RoPE, tanh GELU and biases.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    rotary: number of rotated dimensions of a head.
+
+  Returns:
+    The spec of the model.
   """
   norm, rope = LayerNorm(1e-5), RoPE(fraction=rotary * heads / d)
   block = Block(
@@ -40,7 +48,7 @@ def phi(depth: int, d: int, heads: int, rotary: int = 32) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = LayerNorm(c.get('layer_norm_eps', 1e-5))
   qk_norm = norm if c.get('qk_layernorm') else None
   attention = llama.attention(c, relative=c.rope(fraction=0.5), bias='qkvo', qk_norm=qk_norm)
@@ -51,7 +59,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     **sizes(m), 'rope_parameters': all_rope_parameters(block.mixer.relative),
@@ -61,7 +69,7 @@ def write(m: Any) -> dict[str, Any]:
 
 
 def sizes(m: Any) -> dict[str, Any]:
-  """What Llama's kin write, with the other name of the norm's epsilon."""
+  """Return Llama's config fields, with the epsilon as `layer_norm_eps`."""
   fields = llama.sizes(m)
   eps = fields.pop('rms_norm_eps')
   return {**fields, 'layer_norm_eps': eps}

@@ -1,6 +1,4 @@
-"""Phi-3 and Phi-4 (2024): Llama's block, kept as two fused matrices a branch; rotary positions of
-part of a head.
-"""
+"""Phi-3 and Phi-4 (Microsoft, 2024): Llama's block with fused projections."""
 
 from typing import Any
 
@@ -15,7 +13,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import seen, window_of
+from tfm.zoo.layers import causal_mask, window_of
 
 PAPER = 'Phi-3 Technical Report, arXiv:2404.14219'
 PAPER_4 = 'Phi-4 Technical Report, arXiv:2412.08905'
@@ -31,9 +29,23 @@ def phi3(
   base: float = 1e4,
   window: int | None = None,
 ) -> Model:
-  """Pre-norm by root mean square, rotary positions, SwiGLU, no biases."""
+  """Return a pre-norm decoder with RMSNorm, RoPE, SwiGLU and no biases.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+    vocab: size of the vocabulary.
+    base: base of the rotary position embedding.
+    window: number of tokens that a token attends to; None is no limit.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-5)
-  attention = Attention(heads, kv_heads, d // heads, RoPE(base), seen(window))
+  attention = Attention(heads, kv_heads, d // heads, RoPE(base), causal_mask(window))
   segment = Segment((Block(attention, Glu(d_ff), norm),), depth)
   return Model(
     Tokens(vocab),
@@ -46,10 +58,10 @@ def phi3(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = RMSNorm(c.get('rms_norm_eps', 1e-5))
   rope = c.rope(older={'su': 'longrope', 'yarn': 'longrope'}, original=4096)
-  attention = llama.attention(c, relative=rope, mask=seen(c.given('sliding_window')))
+  attention = llama.attention(c, relative=rope, mask=causal_mask(c.given('sliding_window')))
   block = Block(attention, llama.glu(c), norm, dropout=c.get('resid_pdrop', 0.0))
   return llama.decoder(
     c, [block] * c['num_hidden_layers'], norm, embed=Tokens(dropout=c.get('embd_pdrop', 0.0))
@@ -57,7 +69,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   fields, block = llama.sizes(m), m.segments[0].pattern[0]
   original = fields['rope_parameters'].get('original_max_position_embeddings', 4096)
   return {

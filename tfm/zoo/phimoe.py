@@ -1,6 +1,4 @@
-"""Phi-3.5-MoE (2024): LayerNorm, biases in attention, sixteen experts that SparseMixer chooses two
-of.
-"""
+"""Phi-3.5-MoE (Microsoft, 2024): LayerNorm, and 2 of 16 experts selected by SparseMixer."""
 
 from typing import Any
 
@@ -19,14 +17,26 @@ from tfm.parts.router.sparse_mixer import SparseMixer
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import seen, window_of
+from tfm.zoo.layers import causal_mask, window_of
 from tfm.zoo.rope import rope_fields, rope_from
 
 PAPER = 'Phi-3 Technical Report, arXiv:2404.14219'
 
 
 def phimoe(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, experts: int) -> Model:
-  """Pre-norm, rotary positions, grouped keys, biases in attention and in the head."""
+  """Return a pre-norm decoder with RoPE, grouped-query attention, and biases in attention and head.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of an expert.
+    experts: number of experts.
+
+  Returns:
+    The spec of the model.
+  """
   norm = LayerNorm(1e-5)
   moe = Moe(experts, SparseMixer(0.0, 0.0), Glu(d_ff))
   block = Block(Attention(heads, kv_heads, d // heads, RoPE(1e4), bias='qkvo'), moe, norm)
@@ -38,39 +48,39 @@ def phimoe(depth: int, d: int, heads: int, kv_heads: int, d_ff: int, experts: in
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = LayerNorm(c.get('rms_norm_eps', 1e-5))
   router = SparseMixer(
     c.get('router_aux_loss_coef', 0.001), 0.0, c.get('router_jitter_noise', 0.01)
   )
   c.only(num_experts_per_tok=2)
-  c.skip('input_jitter_noise', 'hidden_dropout')  # of training
-  attention = llama.attention(c, 8, mask=seen(c.get('sliding_window')), relative=_rope(c))
+  c.skip('input_jitter_noise', 'hidden_dropout')  # training only
+  attention = llama.attention(c, 8, mask=causal_mask(c.get('sliding_window')), relative=_rope(c))
   moe = Moe(c.get('num_local_experts', 16), router, llama.glu(c, bias=False))
   layers = [Block(attention, moe, norm)] * c['num_hidden_layers']
   return llama.decoder(c, layers, norm, bias=c.get('lm_head_bias', False))
 
 
 def _rope(c: Fields) -> RoPE:
-  """Return the rotary positions of a config, whose LongRoPE has the factor of cos and sin under two
-  names.
+  """Return the rotary position embedding; its LongRoPE factor has two names in the config.
 
-  *Differs*: transformers 5.23 rotates rows longer than `original_max_position_embeddings` by the
-  short factors. The published code rotates them by the long ones, as here."""
+  Note:
+    transformers 5.23 uses the short factors for sequences longer than
+    `original_max_position_embeddings`. The published code and tfm use the long ones.
+  """
   given = rope_fields(c)
   scales = [given.pop(name, None) for name in ('short_mscale', 'long_mscale')]
   if scales[0] != scales[1]:
     raise errors.UserError(
       f'{c.where}: rope_parameters: short_mscale is {scales[0]} and long_mscale {scales[1]}. '
-      f'Expected equal factors, '
-      'since one factor scales cos and sin of all rows.'
+      'Expected equal factors: tfm scales cos and sin of all sequences by one factor.'
     )
   given |= {} if scales[0] is None else {'attention_factor': scales[0]}
   return rope_from(c, given, 1e6)
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   moe, fields = block.ffn, llama.sizes(m)
   rope = fields['rope_parameters']

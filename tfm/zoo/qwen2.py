@@ -1,4 +1,4 @@
-"""Qwen2 and 2.5 (2024): Llama's block with biases of queries, keys and values."""
+"""Qwen2 and Qwen2.5 (2024): Llama's block with biases of queries, keys and values."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, masks, types_of, window_of
+from tfm.zoo.layers import GLOBAL, LOCAL, choose, masks, types_of, window_of
 
 PAPER = 'Qwen2 Technical Report, arXiv:2407.10671'
 PAPER_2_5 = 'Qwen2.5 Technical Report, arXiv:2412.15115'
@@ -23,8 +23,19 @@ PAPER_2_5 = 'Qwen2.5 Technical Report, arXiv:2412.15115'
 def qwen2(
   depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int = 152_064, tied: bool = False
 ) -> Model:
-  """Pre-norm by root mean square, rotary positions, SwiGLU, grouped keys, biases where heads are
-  made.
+  """Return a pre-norm decoder with RMSNorm, RoPE, SwiGLU, grouped-query attention and q/k/v biases.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+    vocab: size of the vocabulary.
+    tied: whether the head shares the token table.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-6)
   block = Block(Attention(heads, kv_heads, d // heads, RoPE(1e6), bias='qkv'), Glu(d_ff), norm)
@@ -39,28 +50,33 @@ def qwen2(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-6)), llama.glu(c)
-  layers = [Block(llama.attention(c, 32, bias='qkv', mask=mask), ffn, norm) for mask in looks(c)]
+  layers = [
+    Block(llama.attention(c, 32, bias='qkv', mask=mask), ffn, norm) for mask in layer_masks(c)
+  ]
   return llama.decoder(c, layers, norm)
 
 
-def looks(c: Fields) -> list[Mask]:
-  """The mask of every layer: in those from `max_window_layers` on a window, if it is switched on."""
+def layer_masks(c: Fields) -> list[Mask]:
+  """Return the attention mask of every layer.
+
+  With `use_sliding_window`, layers from `max_window_layers` on are local.
+  """
   window = c.given('sliding_window', 4096) if c.get('use_sliding_window') else None
   first = c.get('max_window_layers', 28)
   c.skip('sliding_window')
   local = [window is not None and i >= first for i in range(c['num_hidden_layers'])]
-  return masks(c, [LOCAL if here else GLOBAL for here in local], window)
+  return masks(c, choose(local, LOCAL, GLOBAL), window)
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
-  return {**llama.sizes(m), **looked(m)}
+  """Return the fields of a published `config.json` for a spec."""
+  return {**llama.sizes(m), **mask_fields(m)}
 
 
-def looked(m: Any) -> dict[str, Any]:
-  """Those of its masks."""
+def mask_fields(m: Any) -> dict[str, Any]:
+  """Return the config fields of a spec's attention masks."""
   window = window_of(m)
   return {
     'use_sliding_window': window is not None,

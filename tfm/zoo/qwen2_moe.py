@@ -1,6 +1,4 @@
-"""Qwen2's mixtures (2024): many narrow experts beside a wide one that every token sees through a
-gate.
-"""
+"""Qwen2 mixtures (2024): narrow experts, and a wide shared expert with a gate."""
 
 from typing import Any
 
@@ -17,8 +15,8 @@ from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama, qwen2
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, layers_of, masks
-from tfm.zoo.qwen3_moe import feeds, mixed, top
+from tfm.zoo.layers import GLOBAL, LOCAL, choose, layers_of, masks
+from tfm.zoo.qwen3_moe import ffns, mixed, top
 
 PAPER = 'Qwen2 Technical Report, arXiv:2407.10671'
 POST = 'Qwen1.5-MoE: Matching 7B Model Performance with 1/3 Activated Parameters, Qwen Team 2024'
@@ -27,8 +25,20 @@ POST = 'Qwen1.5-MoE: Matching 7B Model Performance with 1/3 Activated Parameters
 def qwen2_moe(
   depth: int, d: int, heads: int, kv_heads: int, experts: int, k: int, d_ff: int, shared: int
 ) -> Model:
-  """Pre-norm by root mean square, rotary positions, biases where heads are made, SwiGLU experts and
-  a gated one.
+  """Return a pre-norm decoder with RoPE, q/k/v biases, SwiGLU experts and a gated shared one.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    experts: number of experts.
+    k: number of experts per token.
+    d_ff: hidden width of an expert.
+    shared: hidden width of the shared expert.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-6)
   moe = Moe(experts, TopK(k=k, renormalize=False), Glu(d_ff), Glu(shared), shared_gate=True)
@@ -46,7 +56,7 @@ def qwen2_moe(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm, bias = RMSNorm(c.get('rms_norm_eps', 1e-6)), 'qkv' if c.get('qkv_bias', True) else ''
   shared = llama.glu(c, d_ff=c.get('shared_expert_intermediate_size', 5632))
   expert = Glu(c.get('moe_intermediate_size', 1408))
@@ -55,17 +65,17 @@ def read(c: Fields) -> Model:
   first = c.get('max_window_layers', 28)
   c.skip('sliding_window')
   local = [window is not None and i < first and i % 2 == 0 for i in range(c['num_hidden_layers'])]
-  looks = masks(c, [LOCAL if here else GLOBAL for here in local], window)
-  pairs = zip(looks, feeds(c, moe), strict=True)
+  layer_masks = masks(c, choose(local, LOCAL, GLOBAL), window)
+  pairs = zip(layer_masks, ffns(c, moe), strict=True)
   return llama.decoder(
     c, [Block(llama.attention(c, 16, bias=bias, mask=m), ffn, norm) for m, ffn in pairs], norm
   )
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   moe = next(b.ffn for b in layers_of(m) if hasattr(b.ffn, 'expert'))
-  fields = {**mixed(m), **qwen2.looked(m), 'shared_expert_intermediate_size': moe.shared.d_ff}
+  fields = {**mixed(m), **qwen2.mask_fields(m), 'shared_expert_intermediate_size': moe.shared.d_ff}
   return {**fields, 'qkv_bias': bool(m.segments[0].pattern[0].mixer.bias)}
 
 

@@ -1,4 +1,4 @@
-"""Qwen3 (2025): Llama's block with normalised queries and keys."""
+"""Qwen3 (2025): Llama's block with query/key norms."""
 
 from typing import Any
 
@@ -18,8 +18,17 @@ PAPER = 'Qwen3 Technical Report, arXiv:2505.09388'
 
 
 def qwen3(depth: int, d: int, heads: int, d_ff: int, tied: bool = False) -> Model:
-  """Pre-norm by root mean square, rotary positions, SwiGLU, 8 heads of keys, queries and keys
-  normalised, no biases.
+  """Return a pre-norm decoder with RMSNorm, RoPE, SwiGLU, 8 key/value heads and query/key norms.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    tied: whether the head shares the token table.
+
+  Returns:
+    The spec of the model.
   """
   norm = RMSNorm(1e-6)
   block = Block(Attention(heads, 8, 128, RoPE(1e6), qk_norm=norm), Glu(d_ff), norm)
@@ -35,14 +44,16 @@ def qwen3(depth: int, d: int, heads: int, d_ff: int, tied: bool = False) -> Mode
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm, ffn = RMSNorm(c.get('rms_norm_eps', 1e-6)), llama.glu(c)
   attention = lambda mask: llama.attention(c, 32, 128, qk_norm=norm, mask=mask)
-  return llama.decoder(c, [Block(attention(mask), ffn, norm) for mask in qwen2.looks(c)], norm)
+  return llama.decoder(
+    c, [Block(attention(mask), ffn, norm) for mask in qwen2.layer_masks(c)], norm
+  )
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return {**qwen2.write(m), 'attention_bias': bool(m.segments[0].pattern[0].mixer.bias)}
 
 

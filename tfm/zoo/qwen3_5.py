@@ -1,6 +1,4 @@
-"""Qwen3.5 (2026): the language model of Qwen3.5, Qwen3-Next's layers around dense feed-forwards or
-experts.
-"""
+"""Qwen3.5 (2026), text model: Qwen3-Next's mixers with dense feed-forwards or experts."""
 
 from typing import Any
 
@@ -28,7 +26,19 @@ POST = 'Qwen3.5, model card, Qwen Team 2026'
 def qwen3_5(
   depth: int, d: int, heads: int, kv_heads: int, ffn: FFN, recurrent: GatedDelta
 ) -> Model:
-  """Pre-norm by root mean square, three layers of Gated DeltaNet to one of gated attention."""
+  """Return a pre-norm hybrid: three Gated DeltaNet layers per gated attention layer.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    ffn: feed-forward of a layer.
+    recurrent: mixer of the recurrent layers.
+
+  Returns:
+    The spec of the model.
+  """
   norm = scaled(1e-6)
   attention = Attention(heads, kv_heads, 256, RoPE(1e7, fraction=0.25), qk_norm=norm, gated=True)
   blocks = [Block(mixer, ffn, norm) for mixer in (recurrent, recurrent, recurrent, attention)]
@@ -44,13 +54,13 @@ def qwen3_5(
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config of dense layers."""
+  """Return the spec of a published `config.json` without experts."""
   norm, ffn = scaled(c.get('rms_norm_eps', 1e-6)), llama.glu(c, bias=False)
   return llama.decoder(c, [Block(mixer, ffn, norm) for mixer in _mixers(c, 4)], norm)
 
 
 def read_moe(c: Fields) -> Model:
-  """Return the spec of a published config of experts."""
+  """Return the spec of a published `config.json` with experts."""
   norm, act = scaled(c.get('rms_norm_eps', 1e-6)), c.act('hidden_act', 'silu')
   shared = Glu(c.get('shared_expert_intermediate_size', 512), act)
   expert = Glu(c.get('moe_intermediate_size', 512), act)
@@ -63,10 +73,10 @@ def read_moe(c: Fields) -> Model:
 def _mixers(c: Fields, kv_heads: int) -> list[Mixer]:
   """Return the mixer of every layer."""
   c.only(attn_output_gate=True, mtp_use_dedicated_embeddings=False)
-  # The dtype of states is the run's, and the layers that predict later tokens are left unread.
+  # The run sets the dtype of states; multi-token prediction is not loaded.
   c.skip('mamba_ssm_dtype', 'mtp_num_hidden_layers')
   given = rope_fields(c)
-  # How the positions of images are told apart: a token of text has one position.
+  # These keys set positions of image patches; text has one position per token.
   fields = {
     name: value
     for name, value in given.items()
@@ -76,12 +86,12 @@ def _mixers(c: Fields, kv_heads: int) -> list[Mixer]:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec of dense layers."""
+  """Return the fields of a published `config.json` for a spec without experts."""
   return mixed(m)
 
 
 def write_moe(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec of experts."""
+  """Return the fields of a published `config.json` for a spec with experts."""
   fields = {**mixed(m), **experts(m)}
   del fields['norm_topk_prob']
   return fields

@@ -1,11 +1,8 @@
-"""Qwen3-Next (2025): three layers of Gated DeltaNet to one of gated attention, 512 narrow experts
-and a shared one.
-"""
+"""Qwen3-Next (2025): three Gated DeltaNet layers per attention layer, and 512 experts."""
 
 import dataclasses
 from typing import Any
 
-from tfm.core import errors
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.embed.tokens import Tokens
 from tfm.parts.ffn.glu import Glu
@@ -21,23 +18,33 @@ from tfm.parts.router.top_k import TopK
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import GLOBAL, as_attention, layers_of
-from tfm.zoo.qwen3_moe import feeds, top
+from tfm.zoo.layers import GLOBAL, as_attention, check_layer_types, choose, layers_of
+from tfm.zoo.qwen3_moe import ffns, top
 
 POST = 'Qwen3-Next: Towards Ultimate Training & Inference Efficiency, Qwen Team 2025'
 LINEAR = 'linear_attention'
 
 
 def scaled(eps: float) -> RMSNorm:
-  """Return the norm of the residual stream, of queries and of keys."""
+  """Return the model's RMSNorm, which stores its scale minus one."""
   return RMSNorm(eps, one_plus=True, scale_first=True)
 
 
 def qwen3_next(
   depth: int, d: int, heads: int, kv_heads: int, moe: Moe, recurrent: GatedDelta
 ) -> Model:
-  """Pre-norm by root mean square with scales stored less one, a quarter of each attention head
-  rotated.
+  """Return a pre-norm hybrid with RMSNorm and RoPE on a quarter of each head.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    moe: mixture of experts.
+    recurrent: mixer of the recurrent layers.
+
+  Returns:
+    The spec of the model.
   """
   norm = scaled(1e-6)
   attention = Attention(heads, kv_heads, 256, RoPE(1e7, fraction=0.25), qk_norm=norm, gated=True)
@@ -54,11 +61,11 @@ def qwen3_next(
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   shared = llama.glu(c, bias=False, d_ff=c.get('shared_expert_intermediate_size', 512))
   expert = Glu(c.get('moe_intermediate_size', 512))
   moe = Moe(c.get('num_experts', 512), top_of(c, 10), expert, shared, shared_gate=True)
-  found: list[Any] = feeds(c, moe)
+  found: list[Any] = ffns(c, moe)
   dense = [dataclasses.replace(f, bias=False) if hasattr(f, 'd_ff') else f for f in found]
   norm = scaled(c.get('rms_norm_eps', 1e-6))
   layers = [
@@ -69,22 +76,24 @@ def read(c: Fields) -> Model:
 
 
 def top_of(c: Fields, k: int) -> TopK:
-  """Return the router of a config, whose weights sum to 1 unless it says otherwise."""
+  """Return the router of a config; its weights sum to 1 by default."""
   return dataclasses.replace(top(c, k), renormalize=c.get('norm_topk_prob', True))
 
 
 def mixers(c: Fields, kv_heads: int, rope: RoPE) -> list[Mixer]:
-  """Return the mixer of every layer, by `layer_types` or else `full_attention_interval`."""
+  """Return the mixer of every layer, by `layer_types` or `full_attention_interval`.
+
+  Args:
+    c: fields of the config.
+    kv_heads: number of key/value heads.
+    rope: rotary position embedding.
+
+  Returns:
+    One mixer per layer.
+  """
   n, every = c['num_hidden_layers'], c.get('full_attention_interval', 4)
-  types = c.get('layer_types', [LINEAR if (i + 1) % every else GLOBAL for i in range(n)])
-  if odd := sorted({*types} - {LINEAR, GLOBAL}):
-    raise errors.UserError(
-      f'{c.where}: layer_types: {errors.unknown("value", odd[0], (LINEAR, GLOBAL))}'
-    )
-  if len(types) != n:
-    raise errors.UserError(
-      f'{c.where}: layer_types has {len(types)} layers. Expected num_hidden_layers ({n}).'
-    )
+  types = c.get('layer_types', choose(((i + 1) % every for i in range(n)), LINEAR, GLOBAL))
+  check_layer_types(c, types, (LINEAR, GLOBAL))
   eps, norm = c.get('rms_norm_eps', 1e-6), scaled(c.get('rms_norm_eps', 1e-6))
   attention = llama.attention(c, kv_heads, 256, relative=rope, qk_norm=norm, gated=True)
   recurrent = GatedDelta(
@@ -93,16 +102,16 @@ def mixers(c: Fields, kv_heads: int, rope: RoPE) -> list[Mixer]:
     c.get('linear_value_head_dim', 128), c.get('linear_conv_kernel_dim', 4),
     c.act('hidden_act', 'silu'), RMSNorm(eps),
   )  # fmt: skip
-  return [attention if t == GLOBAL else recurrent for t in types]
+  return choose((t == GLOBAL for t in types), attention, recurrent)
 
 
 def mixed(m: Any) -> dict[str, Any]:
-  """Return the published fields of the mixers of a spec and of its other sizes."""
-  alike = as_attention(m)
-  fields, attention = llama.sizes(alike), alike.segments[0].pattern[0].mixer
+  """Return the config fields of a spec's mixers and sizes."""
+  attention_only = as_attention(m)
+  fields, attention = llama.sizes(attention_only), attention_only.segments[0].pattern[0].mixer
   # Without the field, transformers rotates a quarter of each head.
   fields['rope_parameters'] |= {'partial_rotary_factor': attention.relative.fraction}
-  types = [GLOBAL if hasattr(b.mixer, 'sizes') else LINEAR for b in layers_of(m)]
+  types = choose((hasattr(b.mixer, 'sizes') for b in layers_of(m)), GLOBAL, LINEAR)
   fields |= {'attention_bias': bool(attention.bias), 'layer_types': types}
   r = next((b.mixer for b in layers_of(m) if isinstance(b.mixer, GatedDelta)), None)
   return fields if r is None else {
@@ -113,7 +122,7 @@ def mixed(m: Any) -> dict[str, Any]:
 
 
 def experts(m: Any) -> dict[str, Any]:
-  """Return the published fields of the experts of a spec."""
+  """Return the config fields of a spec's experts."""
   moe = next(b.ffn for b in layers_of(m) if hasattr(b.ffn, 'expert'))
   return {
     'hidden_act': name_of(moe.expert.act), 'num_experts': moe.experts,
@@ -124,13 +133,13 @@ def experts(m: Any) -> dict[str, Any]:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
-  feeds = [b.ffn for b in layers_of(m)]
-  dense = [i for i, f in enumerate(feeds) if not hasattr(f, 'expert')]
+  """Return the fields of a published `config.json` for a spec."""
+  ffns = [b.ffn for b in layers_of(m)]
+  dense = [i for i, f in enumerate(ffns) if not hasattr(f, 'expert')]
   fields = {**mixed(m), **experts(m), 'mlp_only_layers': dense, 'decoder_sparse_step': 1}
   return {
     **fields,
-    'intermediate_size': feeds[dense[0]].d_ff if dense else fields['moe_intermediate_size'],
+    'intermediate_size': ffns[dense[0]].d_ff if dense else fields['moe_intermediate_size'],
   }
 
 

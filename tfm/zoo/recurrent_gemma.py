@@ -1,6 +1,4 @@
-"""RecurrentGemma (2024): two layers of RG-LRU to one of local attention, Gemma's scaled and tied
-embeddings.
-"""
+"""RecurrentGemma (Google, 2024): two RG-LRU layers per local attention layer."""
 
 from typing import Any
 
@@ -21,7 +19,7 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import as_attention, layers_of, seen, segments, window_of
+from tfm.zoo.layers import as_attention, causal_mask, choose, layers_of, segments, window_of
 
 PAPER = (
   'RecurrentGemma: Moving Past Transformers for Efficient Open Language Models, arXiv:2404.07839'
@@ -30,11 +28,19 @@ _PATTERN = ('recurrent', 'recurrent', 'attention')
 
 
 def recurrent_gemma(depth: int, d: int, heads: int, d_ff: int) -> Model:
-  """Pre-norm by root mean square with scales stored less one, one head of keys, biases, logits
-  capped at 30.
+  """Return a tied pre-norm hybrid with RMSNorm, multi-query attention, biases and capped logits.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
   """
   norm = scaled(1e-6)
-  attention = Attention(heads, 1, d // heads, RoPE(1e4, fraction=0.5), seen(2048), bias='o')
+  attention = Attention(heads, 1, d // heads, RoPE(1e4, fraction=0.5), causal_mask(2048), bias='o')
   mixers: tuple[Mixer, ...] = (RGLRU(d, heads), RGLRU(d, heads), attention)
   layers = [Block(mixers[i % 3], Glu(d_ff, GeluTanh(), bias=True), norm) for i in range(depth)]
   head = Lm(cap=30.0)
@@ -44,25 +50,25 @@ def recurrent_gemma(depth: int, d: int, heads: int, d_ff: int) -> Model:
 
 
 def scaled(eps: float) -> RMSNorm:
-  """Return its norm."""
+  """Return the model's RMSNorm, which stores its scale minus one."""
   return RMSNorm(eps, one_plus=True, scale_first=True)
 
 
 def embedding(vocab: int, d: int) -> Tokens:
-  """Return the scaled table; the scale sqrt(D) is rounded to bfloat16, as in the reference."""
+  """Return the token table, scaled by sqrt(d) rounded to bfloat16 as in the reference."""
   return Tokens(vocab, float(jnp.bfloat16(d**0.5)))
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   d, heads, n = c['hidden_size'], c['num_attention_heads'], c['num_hidden_layers']
   norm, act = scaled(c.get('rms_norm_eps', 1e-6)), c.act('hidden_activation', 'gelu_pytorch_tanh')
   types = [*c.get('block_types', _PATTERN)]
-  if odd := sorted({*types} - {*_PATTERN}):
+  if unknown := sorted({*types} - {*_PATTERN}):
     raise errors.UserError(
-      f'{c.where}: block_types: {errors.unknown("value", odd[0], ("recurrent", "attention"))}'
+      f'{c.where}: block_types: {errors.unknown("value", unknown[0], ("recurrent", "attention"))}'
     )
-  # They repeat the other sizes, or are how weights start.
+  # Duplicates of other sizes, and initialization.
   c.skip(
     'head_dim',
     'layers_block_type',
@@ -70,10 +76,8 @@ def read(c: Fields) -> Model:
     'w_init_variance_scale',
     'final_w_init_variance_scale',
   )
-  mask, bias = (
-    seen(c.get('attention_window_size', 2048)),
-    'qkvo' if c.get('attention_bias') else 'o',
-  )
+  mask = causal_mask(c.get('attention_window_size', 2048))
+  bias = 'qkvo' if c.get('attention_bias') else 'o'
   attention = llama.attention(
     c, heads, d // heads, relative=c.rope(fraction=0.5), mask=mask, bias=bias
   )
@@ -86,25 +90,27 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
-  alike = as_attention(m)
-  attention, ffn = alike.segments[0].pattern[0].mixer, m.segments[0].pattern[0].ffn
+  """Return the fields of a published `config.json` for a spec."""
+  attention_only = as_attention(m)
+  attention, ffn = attention_only.segments[0].pattern[0].mixer, m.segments[0].pattern[0].ffn
   blocks: list[Any] = layers_of(m)
   recurrent = next(
     (b.mixer for b in blocks if isinstance(b.mixer, RGLRU)), RGLRU(m.d_model, attention.heads)
   )
-  fields = llama.sizes(alike)
+  fields = llama.sizes(attention_only)
   for name in ('head_dim', 'hidden_act', 'intermediate_size'):
     del fields[name]
   # Without the field, transformers rotates half of each head.
   fields['rope_parameters'] |= {'partial_rotary_factor': attention.relative.fraction}
+  cap = m.lm.cap if m.lm else 30.0
   return {
     **fields,
-    'block_types': ['attention' if hasattr(b.mixer, 'sizes') else 'recurrent' for b in blocks],
+    'block_types': choose((hasattr(b.mixer, 'sizes') for b in blocks), 'attention', 'recurrent'),
     'lru_width': recurrent.width, 'conv1d_width': recurrent.conv,
     'hidden_activation': name_of(ffn.act),
     'intermediate_size': 2 * ffn.d_ff, 'attention_bias': 'q' in attention.bias,
-    'attention_window_size': window_of(alike), 'logits_soft_cap': m.lm.cap if m.lm else 30.0,
+    'attention_window_size': window_of(attention_only),
+    'logits_soft_cap': cap,
   }  # fmt: skip
 
 

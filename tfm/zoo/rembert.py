@@ -1,4 +1,4 @@
-"""RemBERT: a multilingual BERT whose input and output embeddings have widths of their own (2020)."""
+"""RemBERT (Chung et al., 2020): a multilingual BERT with decoupled input and output embeddings."""
 
 import dataclasses
 from typing import Any
@@ -15,15 +15,30 @@ PAPER = 'Rethinking Embedding Coupling in Pre-trained Language Models, arXiv:201
 
 
 def rembert(layers: int, d: int, heads: int) -> Model:
-  """BERT with token embeddings of width 256 and an untied head of width 1664; SentencePiece
-  vocabulary.
+  """Return a BERT with token embeddings of width 256 and an untied head of width 1664.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
   """
   return uncoupled(bert.bert(layers, d, heads, 250_300), 256, 1664, Gelu())
 
 
 def uncoupled(spec: Any, width: int, out: int, act: Act) -> Model:
-  """Return a BERT with token embeddings of `width` and a head of width `out` with a weight of its
-  own.
+  """Return a BERT with an untied head and separate widths of input and output embeddings.
+
+  Args:
+    spec: spec of the model.
+    width: width of the token embeddings.
+    out: width of the head.
+    act: activation of the head.
+
+  Returns:
+    The spec of the model.
   """
   head = Lm(tied=False, bias=True, transform=Transform(act, spec.norm, dim=out))
   embed = dataclasses.replace(spec.embed, dim=width)
@@ -31,7 +46,7 @@ def uncoupled(spec: Any, width: int, out: int, act: Act) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config, with a masked-LM head."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   c.skip('tie_word_embeddings', 'classifier_dropout_prob')
   width, out = c.get('input_embedding_size', 256), c.get('output_embedding_size', 1664)
   return uncoupled(
@@ -43,7 +58,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   out = {} if m.lm is None else {'output_embedding_size': m.lm.transform.dim}
   return {**bert.write(m), 'input_embedding_size': m.embed.dim, **out}
 

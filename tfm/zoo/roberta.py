@@ -1,5 +1,6 @@
-"""RoBERTa, CamemBERT, XLM-R, I-BERT and data2vec: BERT whose positions begin behind that of padding
-(2019-2022).
+"""RoBERTa and relatives (2019-2022): BERT with positions after the padding id.
+
+The relatives are CamemBERT, XLM-R, I-BERT and data2vec.
 """
 
 import dataclasses
@@ -23,13 +24,30 @@ PAPER_XLM = 'Unsupervised Cross-lingual Representation Learning at Scale, arXiv:
 
 
 def roberta(depth: int, d: int, heads: int, vocab: int = 50_265) -> Model:
-  """BERT with one token type, byte-level BPE or SentencePiece, and 512 positions from 2 on."""
-  return behind_padding(bert.bert(depth, d, heads, vocab, types=1, eps=1e-5), 512, 1)
+  """Return a BERT with one token type and 512 positions that start at row 2.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
+  """
+  return with_position_offset(bert.bert(depth, d, heads, vocab, types=1, eps=1e-5), 512, 1)
 
 
-def behind_padding(spec: Any, length: int, pad: int) -> Model:
-  """A BERT of `length` positions that begin behind that of the padding token, with its head's own
-  GELU.
+def with_position_offset(spec: Any, length: int, pad: int) -> Model:
+  """Return a BERT with positions after the padding id, with erf GELU in its head.
+
+  Args:
+    spec: spec of the model.
+    length: number of positions.
+    pad: id of the padding token.
+
+  Returns:
+    The spec of the model.
   """
   return dataclasses.replace(
     spec, absolute=Learned(length, pad + 1), heads={**spec.heads, 'lm': gelu_head(spec.norm)}
@@ -37,27 +55,30 @@ def behind_padding(spec: Any, length: int, pad: int) -> Model:
 
 
 def gelu_head(norm: Norm) -> Lm:
-  """The masked-LM head whose activation is erf GELU, whatever the layers' is."""
+  """Return a masked-LM head with erf GELU."""
   return Lm(bias=True, transform=Transform(Gelu(), norm))
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config, of a masked language model."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   pad = c.get('pad_token_id', 1)
-  return behind_padding(bert.read(c), c.get('max_position_embeddings', 512) - pad - 1, pad)
+  return with_position_offset(bert.read(c), c.get('max_position_embeddings', 512) - pad - 1, pad)
 
 
 def read_ibert(c: Fields) -> Model:
-  """Return the spec of an I-BERT config in floating point; `quant_mode` is refused."""
+  """Return the spec of a published `config.json` of I-BERT, in floating point.
+
+  Configs with `quant_mode` are an error.
+  """
   c.only(quant_mode=False, hidden_act='gelu')
   c.skip('force_dequant')
   return read(c)
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   if (offset := m.absolute.offset) < 1:
-    raise errors.UserError('roberta: positions begin at 0. Expected absolute.offset of at least 1.')
+    raise errors.UserError(f'export: absolute.offset is {offset}. Expected at least 1 for RoBERTa.')
   return {
     **bert.write(m),
     'max_position_embeddings': m.max_positions + offset,

@@ -1,4 +1,4 @@
-"""RoFormer: BERT whose positions are rotations of queries and keys, the first to have them (2021)."""
+"""RoFormer (Su et al., 2021): BERT with rotary position embeddings, their first use."""
 
 import dataclasses
 from typing import Any
@@ -14,12 +14,30 @@ PAPER = 'RoFormer: Enhanced Transformer with Rotary Position Embedding, arXiv:21
 
 
 def roformer(depth: int, d: int, heads: int) -> Model:
-  """BERT with rotary positions of neighbouring pairs; Chinese vocabulary."""
+  """Return a BERT with interleaved RoPE and a Chinese vocabulary.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
+  """
   return rotated(bert.bert(depth, d, heads, 50_000), 1536, d)
 
 
 def rotated(spec: Any, length: int, width: int) -> Model:
-  """A BERT of rotary positions, at most `length` of them, with embeddings of `width`."""
+  """Return a BERT with interleaved RoPE in place of learned positions.
+
+  Args:
+    spec: spec of the model.
+    length: largest number of tokens.
+    width: width of the token embeddings.
+
+  Returns:
+    The spec of the model.
+  """
   (block,) = spec.segments[0].pattern
   mixer = dataclasses.replace(block.mixer, relative=RoPE(layout='interleaved', max_len=length))
   segment = dataclasses.replace(
@@ -30,7 +48,7 @@ def rotated(spec: Any, length: int, width: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config, of a masked language model."""
+  """Return the spec of a published `config.json`, with a masked-LM head."""
   c.only(rotary_value=False)
   spec = bert.read(c)
   return rotated(
@@ -39,7 +57,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return {**bert.write(m), 'embedding_size': m.embed.dim or m.d_model}
 
 

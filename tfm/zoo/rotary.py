@@ -1,8 +1,9 @@
-"""Rotary positions of a published config: `rope_parameters`, or `rope_theta` and `rope_scaling` of
-earlier versions.
+"""Read the rotary position embedding of a published config.
 
-A key is read exactly as `transformers` 5.23.0 reads it, or it raises an error that describes what
-`transformers` does."""
+The keys are those of `rope_parameters`, or `rope_theta` and `rope_scaling` in earlier versions.
+Each key has the effect that it has in `transformers` 5.23.0. Otherwise it raises an error that says
+what `transformers` does.
+"""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -22,18 +23,22 @@ if TYPE_CHECKING:
 
 #: Keys of every `rope_type`.
 _COMMON = ('rope_theta', 'rope_type', 'type', 'partial_rotary_factor')
-#: Keys that no text model computes with: a note of fine-tuning, and the axes of image positions,
-#: equal for text.
+#: Keys without effect on text: a note of fine-tuning, and the axes of image positions.
 _NOTES = ('finetuned', 'mrope_section', 'mrope_interleaved')
 _ORIGINAL = 'original_max_position_embeddings'
-#: Values of keys with which a `rope_type` that does not read them computes the same.
+#: Values that have no effect with a `rope_type` that ignores the key.
 _NEUTRAL: dict[str, Any] = {'factor': 1, 'attention_factor': 1}
 
 
 @dataclasses.dataclass(frozen=True)
 class _Kind:
-  """A `rope_type`: its scaling, required keys, optional keys, and keys that only record how the
-  model was made.
+  """A `rope_type` and its keys.
+
+  Attributes:
+    make: function that returns the scaling.
+    needs: required keys.
+    takes: optional keys.
+    records: keys that document how the model was trained and have no effect.
   """
 
   make: Callable[['_Entry'], Scaling]
@@ -48,12 +53,12 @@ class _Kind:
 
 @dataclasses.dataclass(frozen=True)
 class _Entry:
-  """The keys of one rotary position, and the config that holds it.
+  """Keys of one rotary position embedding, and the config that has them.
 
   Attributes:
-    c: the fields of the config.
-    values: the keys.
-    where: the name of the table for errors.
+    c: fields of the config.
+    values: the keys and their values.
+    where: name of the table, for error messages.
     nested: whether the table belongs to one layer type.
     default_original: the family's default of the config field `original_max_position_embeddings`.
   """
@@ -65,12 +70,12 @@ class _Entry:
   default_original: int | None
 
   def number(self, key: str, default: float | None = None, *, zero: bool = False) -> Any:
-    """Return a positive number, or `default` where the key is missing or null."""
+    """Return a positive number, or `default` if the key is missing or null."""
     value = self.values.get(key)
     return default if value is None else self.checked(key, value, zero=zero)
 
   def needed(self, key: str) -> Any:
-    """Return a positive number that must be given."""
+    """Return a positive number that the config must have."""
     return self.checked(key, self.values.get(key))
 
   def checked(self, key: str, value: Any, *, zero: bool = False) -> Any:
@@ -95,27 +100,24 @@ class _Entry:
 
   @property
   def length(self) -> int:
-    """The `max_position_embeddings` of the config, which must be given."""
+    """Value of the required config field `max_position_embeddings`."""
     return self.checked('max_position_embeddings', self.c['max_position_embeddings'])
 
   @property
   def original(self) -> int:
-    """The length of pretraining: the config's own field before that of the entry, as in
-    `transformers`.
-    """
-    own = self.values.get(_ORIGINAL)
+    """Length of pretraining; as in `transformers`, the config field overrides the key."""
+    inside = self.values.get(_ORIGINAL)
     if not self.nested and (_ORIGINAL in self.c or self.default_original is not None):
       value = self.checked(_ORIGINAL, self.c.given(_ORIGINAL, self.default_original))
-      if own not in (None, value):
+      if inside not in (None, value):
         raise errors.UserError(
-          f'{self.where}: {_ORIGINAL} is {own!r}, and {value!r} outside of it. Expected one '
-          f'number; transformers '
-          'computes with the one outside.'
+          f'{self.where}: {_ORIGINAL} is {inside!r}, and {value!r} outside the table. Expected '
+          'equal numbers; transformers uses the one outside.'
         )
       return value
     if _ORIGINAL not in self.values:
       return self.length
-    return self.checked(_ORIGINAL, own)
+    return self.checked(_ORIGINAL, inside)
 
 
 def _llama3(e: _Entry) -> Scaling:
@@ -132,8 +134,7 @@ def _dynamic(e: _Entry) -> Scaling:
   if original not in (None, e.length):
     raise errors.UserError(
       f'{e.where}: {_ORIGINAL} is {original!r}. Expected max_position_embeddings={e.length!r}: '
-      f"rope_type 'dynamic' of "
-      'transformers stretches rows longer than that, and does not read this key.'
+      "transformers ignores this key with rope_type 'dynamic'."
     )
   return Dynamic(e.needed('factor'), e.length, e.length)
 
@@ -143,8 +144,8 @@ def _yarn(e: _Entry) -> Scaling:
   truncate = e.values.get('truncate', True)
   if e.nested and not truncate:
     raise errors.UserError(
-      f'{e.where}: truncate is {truncate!r}. Expected true: transformers reads no other value '
-      f'inside a layer type.'
+      f'{e.where}: truncate is {truncate!r}. Expected true: transformers ignores other values '
+      'inside a layer type.'
     )
   return Yarn(
     e.length / original if factor is None else factor, original,
@@ -167,10 +168,15 @@ _KINDS = {
   'linear': _Kind(lambda e: Linear(e.needed('factor')), ('factor',), records=(_ORIGINAL,)),
   'dynamic': _Kind(_dynamic, ('factor',), (_ORIGINAL,)),
   'llama3': _Kind(_llama3, ('factor', 'low_freq_factor', 'high_freq_factor'), (_ORIGINAL,)),
-  'longrope': _Kind(_longrope, ('short_factor', 'long_factor'), ('factor', 'attention_factor', _ORIGINAL)),
+  'longrope': _Kind(
+    _longrope, ('short_factor', 'long_factor'), ('factor', 'attention_factor', _ORIGINAL)
+  ),
   'yarn': _Kind(
     _yarn, ('factor',),
-    ('attention_factor', 'beta_fast', 'beta_slow', 'mscale', 'mscale_all_dim', 'truncate', _ORIGINAL),
+    (
+      'attention_factor', 'beta_fast', 'beta_slow', 'mscale', 'mscale_all_dim', 'truncate',
+      _ORIGINAL,
+    ),
   ),
 }  # fmt: skip
 
@@ -187,24 +193,26 @@ def read_rope(
   original: int | None = None,
   fields: tuple[str, str] = ('rope_theta', 'partial_rotary_factor'),
 ) -> RoPE:
-  """Return the rotary position of a config.
+  """Return the rotary position embedding of a config.
 
   Args:
-    c: the fields of the config.
-    base: the base where none is given.
-    layout: which numbers of a head are a pair.
-    kind: the layer type, for a family whose `rope_parameters` has an entry per layer type.
-    fraction: the rotated part of a head where none is given.
-    older: earlier names of scalings in this family, and the present ones.
-    partial: whether the family reads `partial_rotary_factor`.
-    original: the default of the config's own `original_max_position_embeddings`, for a family that
-    has the field.
-    fields: the config's own fields for the base and for the rotated part of a head, as earlier
-    versions write them.
+    c: fields of the config.
+    base: base if the config has none.
+    layout: which dimensions of a head form a rotated pair: 'halves' or 'interleaved'.
+    kind: layer type, for a family with an entry of `rope_parameters` per layer type.
+    fraction: rotated fraction of a head if the config has none.
+    older: earlier names of scalings in this family, and their present names.
+    partial: whether the family supports `partial_rotary_factor`.
+    original: default of the config field `original_max_position_embeddings`, for a family that has
+      it.
+    fields: config fields of the base and of the rotated fraction in earlier versions.
+
+  Returns:
+    The rotary position embedding with its scaling.
 
   Raises:
-    UserError: for a key or value that `transformers` refuses, that it leaves out with a warning, or
-      that is given twice with different values.
+    UserError: for a key or value that `transformers` rejects or drops with a warning, and for two
+      different values of one key.
   """
   values = _given(c, kind)
   where = f'{c.where}: {"rope_parameters" if c.get("rope_parameters") else "rope_scaling"}'
@@ -213,7 +221,7 @@ def read_rope(
   )
   name = _rope_type(entry, older or {})
   _check_keys(entry, name)
-  c.skip(_ORIGINAL, 'max_position_embeddings')  # read with the types that need them
+  c.skip(_ORIGINAL, 'max_position_embeddings')  # read by the types that need them
   flat = kind is None
   found = (
     _either(entry, 'rope_theta', fields[0], flat),
@@ -223,29 +231,27 @@ def read_rope(
   part = fraction if found[1] is None else entry.checked('partial_rotary_factor', found[1])
   if not partial and part != 1:
     raise errors.UserError(
-      f'{where}: partial_rotary_factor is {part!r}. Expected 1: models of this family rotate whole '
-      f'heads.'
+      f'{where}: partial_rotary_factor is {part!r}. Expected 1: this family rotates whole heads.'
     )
   return RoPE(float(base), layout, float(part), _KINDS[name].make(entry))
 
 
 def _given(c: 'Fields', kind: str | None) -> dict[str, Any]:
-  """Return the keys of `rope_scaling`, else of `rope_parameters` (of its entry `kind`)."""
+  """Return the keys of `rope_scaling`, or else of `rope_parameters` (or its entry `kind`)."""
   both = {name: c.get(name) or {} for name in ('rope_parameters', 'rope_scaling')}
   for name, value in both.items():
     if not isinstance(value, Mapping):
-      raise errors.UserError(f'{c.where}: {name} is {value!r}. Expected keys with values.')
+      raise errors.UserError(f'{c.where}: {name} is {value!r}. Expected a table of keys.')
   new, old = both.values()
   if kind is not None:
     if new and old:
       raise errors.UserError(
-        f'{c.where}: rope_parameters and rope_scaling are both given. Expected only one.'
+        f'{c.where}: both rope_parameters and rope_scaling are set. Expected one of them.'
       )
     if flat := sorted(key for key, value in new.items() if not isinstance(value, Mapping | None)):
       raise errors.UserError(
-        f'{c.where}: rope_parameters: {flat[0]} is outside of the layer types, where transformers '
-        f'ignores it. '
-        f'Expected it inside {kind}.'
+        f'{c.where}: rope_parameters: {flat[0]} is outside the layer types. Expected it inside '
+        f'{kind}; transformers ignores it outside.'
       )
     return dict(new.get(kind) or old)
   if not (new and old):
@@ -254,11 +260,10 @@ def _given(c: 'Fields', kind: str | None) -> dict[str, Any]:
   for key, value in new.items():
     other = old.get(key, c.get(key))
     if other != value and not plain(key, value):
-      beside = 'rope_scaling lacks it' if other is None else f'rope_scaling has {other!r}'
+      difference = 'rope_scaling lacks it' if other is None else f'rope_scaling has {other!r}'
       raise errors.UserError(
-        f'{c.where}: rope_parameters has {key}={value!r}, and {beside}. Expected only one table: '
-        f'of two, '
-        'transformers reads rope_scaling alone.'
+        f'{c.where}: rope_parameters has {key}={value!r}, and {difference}. Expected one table; '
+        'transformers ignores rope_parameters if both are set.'
       )
   return dict(old)
 
@@ -268,9 +273,8 @@ def _rope_type(e: _Entry, older: Mapping[str, str]) -> str:
   mapped = [older.get(name, name) if isinstance(name, str) else name for name in names]
   if len({*map(repr, mapped)}) > 1 and names[1] is not None:
     raise errors.UserError(
-      f'{e.where}: rope_type is {names[0]!r} and type {names[1]!r}. Expected the same; '
-      f'transformers computes with '
-      'rope_type.'
+      f'{e.where}: rope_type is {names[0]!r}, and type is {names[1]!r}. Expected equal values; '
+      'transformers uses rope_type.'
     )
   name: Any = mapped[0] if mapped else 'default'
   if not isinstance(name, str) or name not in _KINDS:
@@ -286,15 +290,14 @@ def _check_keys(e: _Entry, name: str) -> None:
       continue
     if key in every:
       raise errors.UserError(
-        f'{e.where}: {key} is {value!r}, which rope_type {name!r} does not read. Expected it '
-        f'without; transformers '
-        'warns and leaves it out.'
+        f'{e.where}: {key} is {value!r}, and rope_type {name!r} ignores it. Expected no such key; '
+        'transformers warns and ignores it.'
       )
     raise errors.UserError(f'{e.where}: {key}={value!r}: {errors.unknown("key", key, kind.keys)}')
   if missing := [key for key in kind.needs if key not in e.values]:
     raise errors.UserError(
-      f'{e.where}: {missing[0]} is missing. Expected it with rope_type {name!r}; transformers '
-      f'raises an error too.'
+      f'{e.where}: {missing[0]} is missing. Expected it with rope_type {name!r}, as in '
+      'transformers.'
     )
   for key in ('rope_theta', 'partial_rotary_factor'):
     if key in e.values:
@@ -302,16 +305,16 @@ def _check_keys(e: _Entry, name: str) -> None:
 
 
 def _either(e: _Entry, key: str, older: str, flat: bool) -> Any:
-  """Return a value of the table, else of a config field, else None. With `flat`, two values must
-  agree.
+  """Return a value of the table, or else of a config field, or None.
+
+  With `flat`, two different values are an error.
   """
-  own, outside = e.values.get(key), e.c.get(older)
-  if own is None and outside is None and older in e.c and older != 'partial_rotary_factor':
+  inside, outside = e.values.get(key), e.c.get(older)
+  if inside is None and outside is None and older in e.c and older != 'partial_rotary_factor':
     raise errors.UserError(f'{e.c.where}: {older} is null. Expected a number, or no such field.')
-  if flat and own is not None and outside is not None and own != outside:
+  if flat and inside is not None and outside is not None and inside != outside:
     raise errors.UserError(
-      f'{e.where}: {key} is {own!r}, and {older}={outside!r} outside of it. Expected one number; '
-      f'transformers '
-      'computes with the one inside.'
+      f'{e.where}: {key} is {inside!r}, and {older}={outside!r} outside the table. Expected equal '
+      'numbers; transformers uses the one inside.'
     )
-  return outside if own is None else own
+  return outside if inside is None else inside

@@ -1,4 +1,4 @@
-"""Seed-OSS of ByteDance (2025): Llama's block with biases of queries, keys and values."""
+"""Seed-OSS (ByteDance, 2025): Llama's block with biases of queries, keys and values."""
 
 from typing import Any
 
@@ -18,7 +18,18 @@ CARD = 'Seed-OSS-36B, model card, ByteDance Seed 2025'
 
 
 def seed_oss(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Return pre-norm blocks with RMSNorm, rotary positions and SwiGLU, and heads wider than D / N."""
+  """Return a pre-norm decoder with RMSNorm, RoPE, SwiGLU and heads of width 128.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-6)
   attention = Attention(heads, kv_heads, 128, RoPE(1e7), bias='qkv', dropout=0.1)
   segment = Segment((Block(attention, Glu(d_ff), norm, dropout=0.1),), depth)
@@ -33,19 +44,18 @@ def seed_oss(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(pretraining_tp=1)
   norm, dropout = RMSNorm(c.get('rms_norm_eps', 1e-6)), c.get('residual_dropout', 0.1)
-  bias = ('qkv' if c.get('attention_bias', True) else '') + (
-    'o' if c.get('attention_out_bias', False) else ''
-  )
+  bias = 'qkv' if c.get('attention_bias', True) else ''
+  bias += 'o' if c.get('attention_out_bias', False) else ''
   attention = llama.attention(c, 8, 128, bias=bias, dropout=c.get('attention_dropout', 0.1))
   block = Block(attention, llama.glu(c), norm, dropout=dropout)
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm)
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     **llama.write(m), 'attention_bias': 'q' in block.mixer.bias,

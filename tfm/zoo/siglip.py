@@ -1,4 +1,4 @@
-"""SigLIP (2023): a text and an image tower, trained by a sigmoid of every pair."""
+"""SigLIP (Zhai et al., 2023): a text and an image tower trained with a sigmoid per pair."""
 
 import dataclasses
 from typing import Any
@@ -26,17 +26,20 @@ _ACT, _EPS = 'gelu_pytorch_tanh', 1e-6
 def siglip(
   size: tuple[int, int, int], patch: int, side: int, d_ff: int = 0, length: int = 64
 ) -> Model:
-  """Return a SigLIP whose two towers have the same (depth, width, heads).
+  """Return a SigLIP with towers of equal sizes.
 
-  The text tower attends in both directions and is read at its last position, padding or not: pad
-  texts to `length` and give no attention mask. An attention probe pools the image tower.
+  The text tower attends in both directions and is pooled at its last position, padding included.
+  Pad texts to `length` and pass no attention mask. An attention probe pools the image tower.
 
   Args:
     size: depth, width and heads of both towers.
     patch: side of a patch in pixels.
     side: side of an image in pixels.
-    d_ff: width of the feed-forward layers (0: four times the width).
+    d_ff: hidden width of the feed-forward; 0 is four times the width.
     length: number of positions of the text tower.
+
+  Returns:
+    The spec of the model.
   """
   depth, d, heads = size
   blocks = clip.layers(depth, heads, d_ff or 4 * d, GeluTanh(), _EPS)
@@ -49,10 +52,17 @@ def siglip(
 
 
 def joined(text: Model, image: Tower, dim: int | None = None) -> Model:
-  """Return a text and an image tower without heads as one model that compares them.
+  """Return a text and an image tower as one model that compares their vectors.
 
-  `dim` is the width of the vectors, which is that of the image tower; None: that of the text tower
-  too."""
+  Args:
+    text: text tower without heads.
+    image: image tower without heads.
+    dim: width of the compared vectors, equal to that of the image tower; None is that of the text
+      tower.
+
+  Returns:
+    The spec of the model.
+  """
   project = Project(dim, 'end', bias=True, name='text_embeds')
   text = text.with_heads(text=project, similarity=Similarity(scale=2.3026, bias=-10.0))
   return text.with_towers(
@@ -61,7 +71,16 @@ def joined(text: Model, image: Tower, dim: int | None = None) -> Model:
 
 
 def probe(image: Any, name: str, unit: bool) -> Probe:
-  """Return the pooling head of an image tower, whose sizes are those of its layers."""
+  """Return the attention pooling of an image tower.
+
+  Args:
+    image: the image tower; its layers give the sizes.
+    name: name of the output.
+    unit: whether the output is scaled to length 1.
+
+  Returns:
+    The head.
+  """
   block = image.segments[0].pattern[0]
   return Probe(
     block.mixer.heads, norm=block.norm, ffn=Mlp(block.ffn.d_ff, block.ffn.act), name=name, unit=unit
@@ -76,46 +95,46 @@ _TEXT = {
 _IMAGE = {**clip.IMAGE, 'patch_size': 16}
 
 
-def _texts(c: Fields) -> Model:
-  return clip.texts(c, _TEXT, _ACT, _EPS, Mask())
+def _text_tower(c: Fields) -> Model:
+  return clip.text_tower(c, _TEXT, _ACT, _EPS, Mask())
 
 
-def _images(c: Fields) -> Tower:
-  return clip.images(c, _IMAGE, _ACT, _EPS, plain=True)
+def _image_tower(c: Fields) -> Tower:
+  return clip.image_tower(c, _IMAGE, _ACT, _EPS, plain=True)
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config, whose towers have configs of their own."""
-  text, image = clip.sub(c, 'text_config'), clip.sub(c, 'vision_config')
+  """Return the spec of a published `config.json` with both towers."""
+  text, image = clip.tower_fields(c, 'text_config'), clip.tower_fields(c, 'vision_config')
   image.only(vision_use_head=True)
-  model = _texts(text)
-  return joined(model, _images(image), _dim(text, model))
+  model = _text_tower(text)
+  return joined(model, _image_tower(image), _dim(text, model))
 
 
 def _dim(c: Fields, text: Model) -> int | None:
-  """Return the width of the vectors of a text tower, None if it is that of the tower."""
+  """Return the width of the compared vectors; None is that of the text tower."""
   dim: int = c.get('projection_size', text.d_model)
   return None if dim == text.d_model else dim
 
 
 def read_text(c: Fields) -> Model:
-  """Return the spec of a config of the text tower alone."""
-  model = _texts(c)
+  """Return the spec of a config of the text tower."""
+  model = _text_tower(c)
   return model.with_heads(
     text=Project(_dim(c, model), 'end', bias=True, unit=False, name='pooler_output')
   )
 
 
 def read_image(c: Fields) -> Model:
-  """Return the spec of a config of the image tower alone, with its pooling head if it has one."""
-  model = clip.alone(_images(c))
+  """Return the spec of a config of the image tower, with its pooling head if it has one."""
+  model = clip.as_model(_image_tower(c))
   return model.with_heads(
     image=probe(model, 'pooler_output', False) if c.get('vision_use_head', True) else None
   )
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return {
     'text_config': {**write_text(m), 'model_type': 'siglip_text_model'},
     'vision_config': {**write_image(m.tower('vision')), 'model_type': 'siglip_vision_model'},
@@ -123,12 +142,12 @@ def write(m: Any) -> dict[str, Any]:
 
 
 def write_text(m: Any) -> dict[str, Any]:
-  """Return the published fields of a text tower."""
+  """Return the config fields of a text tower."""
   return clip.text_fields(m) | {'projection_size': m.heads['text'].dim or m.d_model}
 
 
 def write_image(m: Any) -> dict[str, Any]:
-  """Return the published fields of an image tower."""
+  """Return the config fields of an image tower."""
   return clip.image_fields(m) | {'vision_use_head': 'image' in m.heads}
 
 

@@ -1,4 +1,4 @@
-"""SmolLM and SmolLM 2 (2024): Llama's block at small sizes."""
+"""SmolLM and SmolLM 2 (Hugging Face, 2024): Llama's block at small sizes."""
 
 from tfm.parts.relative.rope import RoPE
 from tfm.zoo.entry import Entry

@@ -1,4 +1,4 @@
-"""SmolLM3 (2025): Llama's block, every fourth layer without positions."""
+"""SmolLM3 (Hugging Face, 2025): Llama's block; every fourth layer has no positions."""
 
 import dataclasses
 from typing import Any
@@ -14,31 +14,43 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama, qwen2
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import GLOBAL, LOCAL, layers_of, masks
+from tfm.zoo.layers import GLOBAL, LOCAL, choose, layers_of, masks
 
 POST = 'SmolLM3: smol, multilingual, long-context reasoner, Hugging Face 2025'
 
 
 def smollm3(depth: int, d: int, heads: int, kv_heads: int, d_ff: int) -> Model:
-  """Three layers with rotary positions to one with none (NoPE, arXiv:2501.18795), tied."""
+  """Return a tied decoder with three RoPE layers to one without positions (NoPE, arXiv:2501.18795).
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-6)
   block = Block(Attention(heads, kv_heads, d // heads, RoPE(5e6)), Glu(d_ff), norm)
-  bare = dataclasses.replace(block, mixer=Attention(heads, kv_heads, d // heads))
-  segment = Segment((block, block, block, bare), depth // 4)
+  no_rope = dataclasses.replace(block, mixer=Attention(heads, kv_heads, d // heads))
+  segment = Segment((block, block, block, no_rope), depth // 4)
   return Model(Tokens(128_256), d, (segment,), norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm, ffn, n = RMSNorm(c.get('rms_norm_eps', 1e-6)), llama.glu(c), c['num_hidden_layers']
   every = c.get('no_rope_layer_interval', 4)
-  turned = c.get('no_rope_layers', [(i + 1) % every for i in range(n)])
+  rotated = c.get('no_rope_layers', [(i + 1) % every for i in range(n)])
   window = c.get('sliding_window') if c.get('use_sliding_window') else None
   c.skip('sliding_window', 'max_window_layers')
-  looks = masks(c, [GLOBAL if window is None or here else LOCAL for here in turned], window)
+  types = choose((window is None or rotates for rotates in rotated), GLOBAL, LOCAL)
+  layer_masks = masks(c, types, window)
   rope = c.rope(2e6, partial=False)
-  relatives = [rope if here else Relative() for here in turned]
-  pairs = zip(looks, relatives, strict=True)
+  relatives = choose(rotated, rope, Relative())
+  pairs = zip(layer_masks, relatives, strict=True)
   layers = [
     Block(llama.attention(c, 4, mask=mask, relative=relative), ffn, norm)
     for mask, relative in pairs
@@ -47,13 +59,13 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
-  turned = [int(hasattr(b.mixer.relative, 'base')) for b in layers_of(m)]
+  """Return the fields of a published `config.json` for a spec."""
+  rotated = [int(hasattr(b.mixer.relative, 'base')) for b in layers_of(m)]
   return {
     **llama.write(m),
     **llama.padding(m, 128_004),
-    **qwen2.looked(m),
-    'no_rope_layers': turned,
+    **qwen2.mask_fields(m),
+    'no_rope_layers': rotated,
   }
 
 

@@ -1,4 +1,4 @@
-"""StableLM 3B (2023), StableLM 2 (2024)."""
+"""StableLM 3B (2023) and StableLM 2 (2024): Llama's block with LayerNorm and partial RoPE."""
 
 from typing import Any
 
@@ -22,16 +22,30 @@ PAPER = 'StableLM 3B 4E1T, Stability AI 2023'
 PAPER_2 = 'Stable LM 2 1.6B Technical Report, arXiv:2402.17834'
 PAPER_12B = 'Stable LM 2 12B, Stability AI 2024'
 
-#: By `use_parallel_residual`.
+#: Residual layout by `use_parallel_residual`.
 LAYOUTS = {True: Parallel(), False: Pre()}
 
 
 def stablelm(
   depth: int, d: int, heads: int, kv_heads: int, d_ff: int, vocab: int, **attention: Any
 ) -> Model:
-  """Llama's block with layer norms, a quarter of a head rotated; not tied."""
+  """Return an untied decoder with LayerNorm, SwiGLU and RoPE on a quarter of each head.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    d_ff: hidden width of the feed-forward.
+    vocab: size of the vocabulary.
+    **attention: further fields of the attention. With `qk_norm`, the branches are parallel, as in
+      StableLM 2 12B.
+
+  Returns:
+    The spec of the model.
+  """
   norm = LayerNorm(1e-5)
-  # Those with a norm in every head, 12B alone, have the branches side by side too.
+  # Only 12B has query/key norms, and only 12B has parallel branches.
   residual_layout = LAYOUTS[attention.get('qk_norm') is not None]
   block = Block(
     Attention(heads, kv_heads, d // heads, RoPE(fraction=0.25), **attention),
@@ -50,23 +64,21 @@ def stablelm(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   norm = LayerNorm(c.get('layer_norm_eps', 1e-5))
   qk_norm: dict[str, Any] = {}
   if c.get('qk_layernorm'):
     qk_norm = {'qk_norm': LayerNorm(norm.eps, bias=False), 'qk_norm_over': 'each'}
   bias = 'qkv' if c.get('use_qkv_bias') else ''
   attention = llama.attention(c, 32, relative=c.rope(fraction=0.25), bias=bias, **qk_norm)
-  residual_layout, dropout = (
-    LAYOUTS[c.get('use_parallel_residual', False)],
-    c.get('hidden_dropout', 0.0),
-  )
+  residual_layout = LAYOUTS[c.get('use_parallel_residual', False)]
+  dropout = c.get('hidden_dropout', 0.0)
   block = Block(attention, llama.glu(c, bias=False), norm, residual_layout, dropout=dropout)
   return llama.decoder(c, [block] * c['num_hidden_layers'], norm, embed=Tokens())
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   a = block.mixer
   fields = sizes(m)

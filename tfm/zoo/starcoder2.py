@@ -1,6 +1,4 @@
-"""StarCoder2 (2024): pre-norm with biases everywhere, rotary positions, a plain feed-forward, a
-window.
-"""
+"""StarCoder2 (BigCode, 2024): a pre-norm decoder with biases and sliding-window attention."""
 
 from typing import Any
 
@@ -15,23 +13,34 @@ from tfm.parts.relative.rope import RoPE
 from tfm.zoo import llama
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
-from tfm.zoo.layers import seen, window_of
+from tfm.zoo.layers import causal_mask, window_of
 
 PAPER = 'StarCoder 2 and The Stack v2, arXiv:2402.19173'
 
 
 def starcoder2(depth: int, d: int, heads: int, kv_heads: int, base: float) -> Model:
-  """LayerNorm before each branch, tanh GELU, few heads of keys, a window of 4096 tokens, tied."""
+  """Return a tied pre-norm decoder with LayerNorm, tanh GELU and a window of 4096 tokens.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    kv_heads: number of key/value heads.
+    base: base of the rotary position embedding.
+
+  Returns:
+    The spec of the model.
+  """
   norm = LayerNorm(1e-5)
-  attention = Attention(heads, kv_heads, d // heads, RoPE(base), seen(4096), bias='qkvo')
+  attention = Attention(heads, kv_heads, d // heads, RoPE(base), causal_mask(4096), bias='qkvo')
   segment = Segment((Block(attention, Mlp(4 * d, GeluTanh()), norm),), depth)
   return Model(Tokens(49_152), d, (segment,), norm=norm, init=Normal(depth_scaled=False))
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(mlp_type='default', norm_type='layer_norm', scale_attn_weights=True)
-  # What the library it was trained with read, and transformers does not.
+  # Fields of the training library, which transformers ignores.
   c.skip(
     'activation_function',
     'layer_norm_epsilon',
@@ -40,7 +49,7 @@ def read(c: Fields) -> Model:
   )
   norm, bias = LayerNorm(c.get('norm_epsilon', 1e-5)), c.get('use_bias', True)
   attention = llama.attention(
-    c, 2, mask=seen(c.given('sliding_window')), bias='qkvo' if bias else ''
+    c, 2, mask=causal_mask(c.given('sliding_window')), bias='qkvo' if bias else ''
   )
   ffn = Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu_pytorch_tanh'), bias)
   block = Block(attention, ffn, norm, dropout=c.get('residual_dropout', 0.0))
@@ -49,7 +58,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     **llama.sizes(m, 'norm_epsilon'), 'use_bias': block.ffn.bias, 'sliding_window': window_of(m),

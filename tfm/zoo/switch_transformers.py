@@ -1,4 +1,4 @@
-"""Switch Transformers (2021): T5 with a mixture of experts, one a token, in every so many layers."""
+"""Switch Transformers (Fedus et al., 2021): T5 with top-1 experts in some layers."""
 
 import dataclasses
 from typing import Any
@@ -16,12 +16,27 @@ from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields, name_of
 from tfm.zoo.layers import layers_of, segments
 
-PAPER = 'Switch Transformers: Scaling to Trillion Parameter Models with Simple and Efficient Sparsity, arXiv:2101.03961'
+PAPER = (
+  'Switch Transformers: Scaling to Trillion Parameter Models with Simple and Efficient '
+  'Sparsity, arXiv:2101.03961'
+)
 
 
 def switch(layers: int, d: int, heads: int, d_ff: int, sparse: int, experts: int) -> Model:
-  """T5's stacks, `sparse` layers of each with experts that take 64 tokens of a row and leave the
-  others as they are.
+  """Return a T5 with experts in `sparse` layers of each stack.
+
+  An expert takes up to 64 tokens of a sequence; further tokens pass unchanged.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    sparse: number of layers of each stack with experts.
+    experts: number of experts.
+
+  Returns:
+    The spec of the model.
   """
   ffn = Mlp(d_ff, Relu(), bias=False, dropout=0.1)
   m = t5.stacks(
@@ -30,30 +45,44 @@ def switch(layers: int, d: int, heads: int, d_ff: int, sparse: int, experts: int
   return with_experts(m, Moe(experts, TopK(k=1, renormalize=False), ffn, slots=64), sparse, sparse)
 
 
-def with_experts(m: Model, moe: Moe, reading: int, writing: int) -> Model:
-  """`m` with experts in so many layers of its encoder and of its decoder."""
+def with_experts(m: Model, moe: Moe, n_encoder: int, n_decoder: int) -> Model:
+  """Return `m` with experts in some layers of each stack.
+
+  Args:
+    m: spec of the model.
+    moe: mixture of experts.
+    n_encoder: number of encoder layers with experts.
+    n_decoder: number of decoder layers with experts.
+
+  Returns:
+    The spec of the model.
+  """
   assert m.encoder is not None
-  return _sparse(m, moe, writing).with_towers(encoder=_sparse(m.encoder, moe, reading))
+  return _sparse(m, moe, n_decoder).with_towers(encoder=_sparse(m.encoder, moe, n_encoder))
 
 
 def _sparse(stack: Any, moe: Moe, n: int) -> Any:
-  feed = lambda b, sparse: dataclasses.replace(b, ffn=moe if sparse else moe.expert)
-  layers: list[Block] = [
-    feed(b, s) for b, s in zip(layers_of(stack), _places(depth(stack), n), strict=True)
-  ]
+  layers: list[Block] = []
+  for block, sparse in zip(layers_of(stack), _sparse_layers(depth(stack), n), strict=True):
+    layers.append(dataclasses.replace(block, ffn=moe if sparse else moe.expert))
   return dataclasses.replace(stack, segments=segments(layers))
 
 
-def _places(n: int, sparse: int) -> list[bool]:
-  """Which of n layers are sparse, as the released code spreads them (none of them still makes the
-  second one so).
+def _sparse_layers(n: int, sparse: int) -> list[bool]:
+  """Return for each of n layers whether it has experts, spread as in the released code.
+
+  With `sparse` = 0, the second layer still has experts if there are at least two.
   """
   step = n // sparse if sparse else n
   return [step == 1 or (step > 0 and i % step == 1) for i in range(n)]
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config. *Differs*: padding takes no expert's slots."""
+  """Return the spec of a published `config.json`.
+
+  Note:
+    Padding takes no slot of an expert, unlike in the released code.
+  """
   c.only(router_bias=False, feed_forward_proj='relu', router_dtype='float32')
   c.skip(
     'router_ignore_padding_tokens', 'add_router_probs', 'encoder_sparse_step', 'decoder_sparse_step'
@@ -73,7 +102,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   moe = next(b.ffn for b in layers_of(m) + layers_of(m.encoder) if b.ffn.active < 1)
   dense = dataclasses.replace(
     m.segments[0].pattern[0], ffn=dataclasses.replace(moe.expert, act=Relu())
@@ -88,9 +117,9 @@ def write(m: Any) -> dict[str, Any]:
 
 
 def _count(stack: Any) -> int:
-  """How many sparse layers a config says, so that they stand where they do."""
-  places = [b.ffn.active < 1 for b in layers_of(stack)]
-  return next(n for n in range(1, len(places) + 1) if _places(len(places), n) == places)
+  """Return the number of sparse layers that reproduces the layers with experts."""
+  flags = [b.ffn.active < 1 for b in layers_of(stack)]
+  return next(n for n in range(1, len(flags) + 1) if _sparse_layers(len(flags), n) == flags)
 
 
 MODELS = {

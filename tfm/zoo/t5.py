@@ -1,4 +1,7 @@
-"""T5 and T5 v1.1, five sizes each (2019, 2020)."""
+"""T5 (Raffel et al., 2019) and T5 v1.1 (2020): pre-norm encoder-decoders.
+
+Relative position buckets are shared by the layers of a stack.
+"""
 
 from typing import Any
 
@@ -20,15 +23,30 @@ from tfm.parts.relative.t5 import T5Bias
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
 
-PAPER = 'Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer, arXiv:1910.10683'
+PAPER = (
+  'Exploring the Limits of Transfer Learning with a Unified Text-to-Text Transformer, '
+  'arXiv:1910.10683'
+)
 PAPER_1_1 = f'{PAPER}, with GLU Variants Improve Transformer, arXiv:2002.05202'
 
 
 def t5(layers: int, d: int, heads: int, d_kv: int, d_ff: int) -> Model:
-  """Pre-norm by root mean square, no biases, ReLU, scores not divided, one bucket table a stack,
-  logits / sqrt(D).
+  """Return a pre-norm encoder-decoder with RMSNorm, ReLU, no biases and logits / sqrt(d).
 
-  *Differs*: the output of a stack's last norm is not dropped out.
+  The attention scores are not divided by sqrt(d_kv).
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_kv: width of a head.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+
+  Note:
+    There is no dropout after the final norm of a stack.
   """
   ffn = Mlp(d_ff, Relu(), bias=False, dropout=0.1)
   return stacks(
@@ -37,7 +55,17 @@ def t5(layers: int, d: int, heads: int, d_kv: int, d_ff: int) -> Model:
 
 
 def t5_v1_1(layers: int, d: int, heads: int, d_ff: int) -> Model:
-  """T5 with gated GELU and an untied head, pre-trained without dropout."""
+  """Return a T5 with gated GELU and an untied head, pre-trained without dropout.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+  """
   ffn = Glu(d_ff, GeluTanh())
   return stacks(
     32_128, (layers, layers), d, heads, 64, ffn, Lm(tied=False), T5Bias(), RMSNorm(1e-6), 0.0
@@ -49,22 +77,40 @@ def stacks(
   relative: T5Bias,
   norm: RMSNorm, dropout: float,
 ) -> Model:  # fmt: skip
-  """An encoder and a decoder, `depths` layers each."""
+  """Return an encoder and a decoder with T5's attention.
+
+  Args:
+    vocab: size of the vocabulary.
+    depths: number of layers of the encoder and of the decoder.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_kv: width of a head.
+    ffn: feed-forward of a layer.
+    head: output head.
+    relative: relative position buckets, one table per stack.
+    norm: norm of all layers.
+    dropout: dropout rate of the residual branches.
+
+  Returns:
+    The spec of the model.
+  """
   cross = CrossAttention(heads, head_dim=d_kv, scale=1.0, dropout=dropout)
-  look = Attention(heads, head_dim=d_kv, mask=Mask(), scale=1.0, dropout=dropout)
-  reader = Block(look, ffn, norm, dropout=dropout)
-  writer = Block(
+  encoder_attention = Attention(heads, head_dim=d_kv, mask=Mask(), scale=1.0, dropout=dropout)
+  encoder_block = Block(encoder_attention, ffn, norm, dropout=dropout)
+  decoder_block = Block(
     Attention(heads, head_dim=d_kv, scale=1.0, dropout=dropout),
     ffn,
     norm,
     cross=cross,
     dropout=dropout,
   )
-  encoder = Tower(segments=(Segment((reader,), depths[0]),), norm=norm, shared_relative=relative)
+  encoder = Tower(
+    segments=(Segment((encoder_block,), depths[0]),), norm=norm, shared_relative=relative
+  )
   return Model(
     Tokens(vocab, dropout=dropout),
     d,
-    (Segment((writer,), depths[1]),),
+    (Segment((decoder_block,), depths[1]),),
     heads={'lm': head},
     norm=norm,
     shared_relative=relative,
@@ -73,31 +119,39 @@ def stacks(
   )
 
 
-#: `feed_forward_proj` -> whether it is gated, and by what.
-_FEEDS = {'relu': (False, Relu()), 'gated-gelu': (True, GeluTanh()), 'gated-silu': (True, Swish())}
+#: `feed_forward_proj` -> (gated, activation).
+_FFNS = {'relu': (False, Relu()), 'gated-gelu': (True, GeluTanh()), 'gated-silu': (True, Swish())}
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config; what is untied is not scaled, and what is tied (by transformers
-  5) may not be.
+  """Return the spec of a published `config.json`; logits are scaled only if the head is tied.
+
+  `scale_decoder_outputs`, which transformers 5 writes, overrides this.
   """
   tied = c.get('tie_word_embeddings', True)
   return read_stacks(c, Lm(tied, power=-0.5 if c.get('scale_decoder_outputs', tied) else 0.0))
 
 
-def read_stacks(c: Fields, head: Lm, feed: str = 'relu') -> Model:
-  """The spec of a config with T5's fields; `feed` is the feed-forward where it names none."""
+def read_stacks(c: Fields, head: Lm, ffn_name: str = 'relu') -> Model:
+  """Return the spec of a config with T5's fields.
+
+  Args:
+    c: fields of the config.
+    head: output head.
+    ffn_name: `feed_forward_proj` if the config has none.
+
+  Returns:
+    The spec of the model.
+  """
   c.skip('n_positions', 'dense_act_fn', 'is_gated_act', 'classifier_dropout', 'output_past')
   dropout, d_ff, layers = c.get('dropout_rate', 0.1), c['d_ff'], c['num_layers']
-  gated, act = c.choice('feed_forward_proj', _FEEDS, feed)
+  gated, act = c.choice('feed_forward_proj', _FFNS, ffn_name)
   ffn = Glu(d_ff, act, dropout=dropout) if gated else Mlp(d_ff, act, bias=False, dropout=dropout)
   relative = T5Bias(
     c.get('relative_attention_num_buckets', 32), c.get('relative_attention_max_distance', 128)
   )
-  depths, norm = (
-    (layers, c.get('num_decoder_layers', layers)),
-    RMSNorm(c.get('layer_norm_epsilon', 1e-6)),
-  )
+  depths = (layers, c.get('num_decoder_layers', layers))
+  norm = RMSNorm(c.get('layer_norm_epsilon', 1e-6))
   return stacks(
     c['vocab_size'],
     depths,
@@ -113,17 +167,18 @@ def read_stacks(c: Fields, head: Lm, feed: str = 'relu') -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return {**write_stacks(m), 'scale_decoder_outputs': m.lm is None or m.lm.power == -0.5}
 
 
 def write_stacks(m: Any) -> dict[str, Any]:
-  """The published fields of what `read_stacks` reads; of an encoder alone, as if it had a decoder
-  as deep.
+  """Return the config fields that `read_stacks` reads.
+
+  An encoder alone is written as if it had a decoder of equal depth.
   """
   block, relative, tied = m.segments[0].pattern[0], m.shared_relative, m.lm is None or m.lm.tied
-  said = isinstance(block.ffn, Glu), block.ffn.act
-  feed = next(name for name, gated_act in _FEEDS.items() if gated_act == said)
+  key = isinstance(block.ffn, Glu), block.ffn.act
+  ffn_name = next(name for name, gated_act in _FFNS.items() if gated_act == key)
   return {
     'vocab_size': m.vocab, 'd_model': m.d_model, 'd_kv': block.mixer.size(m.d_model),
     'd_ff': block.ffn.d_ff,
@@ -131,7 +186,8 @@ def write_stacks(m: Any) -> dict[str, Any]:
     'num_decoder_layers': depth(m),
     'relative_attention_num_buckets': relative.buckets,
     'relative_attention_max_distance': relative.far,
-    'dropout_rate': block.dropout, 'layer_norm_epsilon': block.norm.eps, 'feed_forward_proj': feed,
+    'dropout_rate': block.dropout, 'layer_norm_epsilon': block.norm.eps,
+    'feed_forward_proj': ffn_name,
     'tie_word_embeddings': tied,
   }  # fmt: skip
 

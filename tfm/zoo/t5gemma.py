@@ -1,4 +1,4 @@
-"""T5Gemma (2025): two Gemma 2 models, one turned into an encoder, the other reading it."""
+"""T5Gemma (Google, 2025): an encoder-decoder adapted from two Gemma 2 models."""
 
 import dataclasses
 from typing import Any
@@ -13,25 +13,39 @@ from tfm.parts.mixer.attention import Attention
 from tfm.zoo import gemma2
 from tfm.zoo.entry import Entry
 from tfm.zoo.fields import Fields
-from tfm.zoo.layers import layers_of, seen, segments
+from tfm.zoo.layers import causal_mask, layers_of, segments
 
-PAPER = 'Encoder-Decoder Gemma: Improving the Quality-Efficiency Trade-Off via Adaptation, arXiv:2504.06225'
+PAPER = (
+  'Encoder-Decoder Gemma: Improving the Quality-Efficiency Trade-Off via Adaptation, '
+  'arXiv:2504.06225'
+)
 
 
-def joined(reads: Any, writes: Any, dropout: float = 0.0, looking: float = 0.0) -> Model:
-  """`reads` without its head and with both sides in sight; `writes` with a cross attention like its
-  own in each layer.
+def joined(
+  encoder_spec: Any, decoder_spec: Any, dropout: float = 0.0, attention_dropout: float = 0.0
+) -> Model:
+  """Return an encoder-decoder of two decoders.
 
-  A window of w tokens is of w on either side in the encoder. Each has a token table.
+  The encoder attends in both directions; a window of w tokens becomes w tokens on each side. The
+  decoder gets cross-attention like its self-attention in each layer. Each stack has a token table.
+
+  Args:
+    encoder_spec: decoder that becomes the encoder.
+    decoder_spec: decoder that gets cross-attention.
+    dropout: dropout rate of the residual branches.
+    attention_dropout: dropout rate of the attention weights.
+
+  Returns:
+    The spec of the model.
   """
-  reading = [_free(b, dropout, looking) for b in layers_of(reads)]
-  writing = [_crossed(b, dropout, looking) for b in layers_of(writes)]
-  width = None if reads.d_model == writes.d_model else reads.d_model
-  embed = dataclasses.replace(writes.embed, dropout=dropout)
-  own = dataclasses.replace(embed, vocab=reads.vocab)
-  encoder = Tower(own, width, segments(reading), norm=reads.norm)
+  encoder_blocks = [_encoder_block(b, dropout, attention_dropout) for b in layers_of(encoder_spec)]
+  decoder_blocks = [_decoder_block(b, dropout, attention_dropout) for b in layers_of(decoder_spec)]
+  width = None if encoder_spec.d_model == decoder_spec.d_model else encoder_spec.d_model
+  embed = dataclasses.replace(decoder_spec.embed, dropout=dropout)
+  encoder_embed = dataclasses.replace(embed, vocab=encoder_spec.vocab)
+  encoder = Tower(encoder_embed, width, segments(encoder_blocks), norm=encoder_spec.norm)
   return dataclasses.replace(
-    writes, embed=embed, segments=segments(writing), towers={'encoder': encoder}
+    decoder_spec, embed=embed, segments=segments(decoder_blocks), towers={'encoder': encoder}
   )
 
 
@@ -41,66 +55,69 @@ def _parts(b: Block) -> tuple[Attention, Glu]:
   return b.mixer, b.ffn
 
 
-def _free(b: Block, dropout: float, looking: float) -> Block:
+def _encoder_block(b: Block, dropout: float, attention_dropout: float) -> Block:
   a, ffn = _parts(b)
   mask = Mask() if a.lookback is None else Window(a.lookback + 2, ahead=True)
-  a, ffn = (
-    dataclasses.replace(a, mask=mask, dropout=looking),
-    dataclasses.replace(ffn, dropout=dropout),
-  )
+  a = dataclasses.replace(a, mask=mask, dropout=attention_dropout)
+  ffn = dataclasses.replace(ffn, dropout=dropout)
   return dataclasses.replace(b, mixer=a, ffn=ffn, dropout=dropout)
 
 
-def _crossed(b: Block, dropout: float, looking: float) -> Block:
+def _decoder_block(b: Block, dropout: float, attention_dropout: float) -> Block:
   a, ffn = _parts(b)
   cross = CrossAttention(
-    a.heads, a.kv_heads, a.head_dim, bias=a.bias, cap=a.cap, scale=a.scale, dropout=looking,
+    a.heads, a.kv_heads, a.head_dim, bias=a.bias, cap=a.cap, scale=a.scale,
+    dropout=attention_dropout,
   )  # fmt: skip
-  a, ffn = dataclasses.replace(a, dropout=looking), dataclasses.replace(ffn, dropout=dropout)
+  a = dataclasses.replace(a, dropout=attention_dropout)
+  ffn = dataclasses.replace(ffn, dropout=dropout)
   return dataclasses.replace(b, mixer=a, ffn=ffn, dropout=dropout, cross=cross)
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config, whose stacks have configs of their own."""
+  """Return the spec of a published `config.json` with the configs of both stacks."""
   c.skip('vocab_size', 'classifier_dropout_rate')
-  reads, writes = (Fields(c[name], f'{c.where}: {name}') for name in ('encoder', 'decoder'))
-  writes.skip('is_decoder')
-  both: list[Model] = []
-  for stack in (reads, writes):
+  encoder_spec, decoder_spec = (
+    Fields(c[name], f'{c.where}: {name}') for name in ('encoder', 'decoder')
+  )
+  decoder_spec.skip('is_decoder')
+  specs: list[Model] = []
+  for stack in (encoder_spec, decoder_spec):
     stack.skip('dropout_rate', 'cross_attention_hidden_size')
-    both.append(gemma2.read(stack))
-    if odd := stack.unread():
+    specs.append(gemma2.read(stack))
+    if unread := stack.unread():
       raise errors.UserError(
-        f'{stack.where}: {", ".join(odd)}: not known, and may change what is computed.'
+        f'{stack.where}: {", ".join(unread)}: unknown fields, which may change the outputs. '
+        'Expected fields of Gemma 2.'
       )
-  m = joined(both[0], both[1], c.get('dropout_rate', 0.0), c.get('attention_dropout', 0.0))
+  m = joined(specs[0], specs[1], c.get('dropout_rate', 0.0), c.get('attention_dropout', 0.0))
   assert m.lm is not None
   return m.with_heads(lm=dataclasses.replace(m.lm, tied=c.get('tie_word_embeddings', True)))
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
-  alone = [
+  """Return the fields of a published `config.json` for a spec."""
+  causal_blocks = [
     dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, mask=_causal(b)))
     for b in layers_of(m.encoder)
   ]
   source = m.tower('encoder')
-  reads = dataclasses.replace(
-    m, embed=source.embed, d_model=source.d_model, segments=segments(alone), towers={}
+  encoder_spec = dataclasses.replace(
+    m, embed=source.embed, d_model=source.d_model, segments=segments(causal_blocks), towers={}
   )
-  writer = m.segments[0].pattern[0]
-  writes = {**gemma2.write(m), 'cross_attention_hidden_size': reads.d_model}
+  decoder_block = m.segments[0].pattern[0]
+  decoder_spec = {**gemma2.write(m), 'cross_attention_hidden_size': encoder_spec.d_model}
   return {
-    'encoder': gemma2.write(reads), 'decoder': writes, 'vocab_size': m.vocab,
+    'encoder': gemma2.write(encoder_spec), 'decoder': decoder_spec, 'vocab_size': m.vocab,
     'is_encoder_decoder': True,
-    'dropout_rate': writer.dropout, 'attention_dropout': writer.mixer.dropout,
+    'dropout_rate': decoder_block.dropout, 'attention_dropout': decoder_block.mixer.dropout,
     'tie_word_embeddings': m.lm is None or m.lm.tied,
   }  # fmt: skip
 
 
 def _causal(b: Any) -> Mask:
-  """The mask that a config says for a layer of the encoder."""
-  return seen(b.mixer.lookback)
+  """Return the causal mask that a config describes for an encoder layer."""
+  return causal_mask(b.mixer.lookback)
 
 
 _2B = gemma2.gemma2(26, 2304, 8, 4, 9216)

@@ -1,4 +1,4 @@
-"""Any model at toy size, for tests and for trying things out."""
+"""Shrink any model of the zoo to toy size, for tests and experiments."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -19,8 +19,9 @@ _HEADS, _HEAD_DIM = 4, 8
 
 
 def tiny(spec: Model) -> Model:
-  """`spec` with the same parts in the same places, every size cut to a few dozen (D 32, 4 heads, 2
-  repeats, V 64).
+  """Return `spec` with the same parts and toy sizes.
+
+  The model has width 32, at most 4 heads, 2 repeats of each segment and a vocabulary of 64.
   """
   return _shrunk(spec)
 
@@ -42,12 +43,12 @@ def _value(name: str, value: Any, fields: dict[str, Any]) -> Any:
   if name in _SIZES and isinstance(value, int):
     return min(value, _SIZES[name])
   if name == 'heads' and isinstance(value, int):
-    return 1 << (min(value, _HEADS).bit_length() - 1)  # which divides the width
+    return 1 << (min(value, _HEADS).bit_length() - 1)  # a power of 2 divides the width
   if name == 'kv_heads' and value is not None:
-    # All, one, or some heads: which of them is the structure.
+    # Keep the structure: one key/value head, the number of heads, or fewer.
     return {fields['heads']: min(value, _HEADS), 1: 1}.get(value, 2)
   if name == 'head_dim' and value is not None:
     return min(value, _HEAD_DIM)
   if name == 'fraction':
-    return max(1, round(value * _HEAD_DIM / 2)) / (_HEAD_DIM / 2)  # whole pairs of a head
+    return max(1, round(value * _HEAD_DIM / 2)) / (_HEAD_DIM / 2)  # whole pairs of dimensions
   return _shrunk(value)

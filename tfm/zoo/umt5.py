@@ -1,4 +1,4 @@
-"""UMT5: mT5 with a table of relative positions in every layer (2023)."""
+"""UMT5 (Chung et al., 2023): mT5 with relative position buckets in every layer."""
 
 import dataclasses
 from typing import Any
@@ -12,38 +12,51 @@ from tfm.zoo.fields import Fields
 from tfm.zoo.layers import layers_of, segments
 from tfm.zoo.mt5 import mt5
 
-PAPER = 'UniMax: Fairer and more Effective Language Sampling for Large-Scale Multilingual Pretraining, arXiv:2304.09151'
+PAPER = (
+  'UniMax: Fairer and more Effective Language Sampling for Large-Scale Multilingual '
+  'Pretraining, arXiv:2304.09151'
+)
 
 
 def umt5(layers: int, d: int, heads: int, d_ff: int) -> Model:
-  """mT5 of 256,384 tokens whose layers have a bucket table each."""
-  m: Any = each_its_own(mt5(layers, d, heads, d_ff))
+  """Return an mT5 with a vocabulary of 256,384 and a bucket table per layer.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+  """
+  m: Any = unshared_relative(mt5(layers, d, heads, d_ff))
   return dataclasses.replace(m, embed=dataclasses.replace(m.embed, vocab=256_384))
 
 
-def each_its_own(m: Model) -> Model:
-  """`m` with the relative position that a stack's layers share given to each of them."""
+def unshared_relative(m: Model) -> Model:
+  """Return `m` with a separate relative position table in each layer."""
   assert m.encoder is not None
-  return _own(m).with_towers(encoder=_own(m.encoder))
+  return _unshared(m).with_towers(encoder=_unshared(m.encoder))
 
 
-def _own(stack: Any) -> Any:
-  give = lambda b: dataclasses.replace(
+def _unshared(stack: Any) -> Any:
+  unshared = lambda b: dataclasses.replace(
     b, mixer=dataclasses.replace(b.mixer, relative=stack.shared_relative)
   )
-  layers: list[Block] = [give(b) for b in layers_of(stack)]
+  layers: list[Block] = [unshared(b) for b in layers_of(stack)]
   return dataclasses.replace(stack, segments=segments(layers), shared_relative=Relative())
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config; what is untied is not scaled."""
+  """Return the spec of a published `config.json`; logits are scaled only if the head is tied."""
   c.skip('scalable_attention')
   tied = c.get('tie_word_embeddings', True)
-  return each_its_own(t5.read_stacks(c, Lm(tied, power=-0.5 if tied else 0.0), 'gated-gelu'))
+  return unshared_relative(t5.read_stacks(c, Lm(tied, power=-0.5 if tied else 0.0), 'gated-gelu'))
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return t5.write_stacks(
     dataclasses.replace(m, shared_relative=m.segments[0].pattern[0].mixer.relative)
   )

@@ -1,4 +1,4 @@
-"""The original encoder-decoder transformer (2017)."""
+"""The original encoder-decoder transformer (Vaswani et al., 2017)."""
 
 from tfm.model.spec import Block, Model, Segment, Tower
 from tfm.parts.absolute.sinusoidal import Sinusoidal
@@ -17,20 +17,30 @@ PAPER = 'Attention Is All You Need, arXiv:1706.03762'
 
 
 def vaswani(d: int, heads: int, dropout: float) -> Model:
-  """Six layers each way, post-norm, one table of 37000 shared byte pairs for source, target and
-  softmax.
+  """Return a post-norm encoder-decoder of 6 + 6 layers with one table of 37,000 byte pairs.
 
-  *Differs*: the released code has no biases in its attention projections (36,864 parameters fewer
-  in the base model)."""
+  Args:
+    d: width of the residual stream.
+    heads: number of attention heads.
+    dropout: dropout rate of the residual branches and the embeddings.
+
+  Returns:
+    The spec of the model.
+
+  Note:
+    The released code has no biases in attention: 36,864 parameters fewer in the base model.
+  """
   norm, ffn = LayerNorm(1e-6), Mlp(4 * d, Relu())
-  reader = Block(Attention(heads, mask=Mask(), bias='qkvo'), ffn, norm, Post(), dropout=dropout)
+  encoder_block = Block(
+    Attention(heads, mask=Mask(), bias='qkvo'), ffn, norm, Post(), dropout=dropout
+  )
   cross = CrossAttention(heads, bias='qkvo')
-  writer = Block(Attention(heads, bias='qkvo'), ffn, norm, Post(), cross, dropout)
-  encoder = Tower(segments=(Segment((reader,), 6),), absolute=Sinusoidal(), norm=norm)
+  decoder_block = Block(Attention(heads, bias='qkvo'), ffn, norm, Post(), cross, dropout)
+  encoder = Tower(segments=(Segment((encoder_block,), 6),), absolute=Sinusoidal(), norm=norm)
   return Model(
     Tokens(37_000, power=0.5, dropout=dropout),
     d,
-    (Segment((writer,), 6),),
+    (Segment((decoder_block,), 6),),
     Sinusoidal(),
     norm,
     init=Xavier(),

@@ -1,6 +1,4 @@
-"""VaultGemma (2025): Gemma 2 trained with differential privacy, with norms before the branches
-only.
-"""
+"""VaultGemma (Google, 2025): a pre-norm Gemma 2, trained with differential privacy."""
 
 import dataclasses
 from typing import Any
@@ -13,12 +11,12 @@ from tfm.zoo.layers import layers_of, segments
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   spec = gemma2.read(c)
   layers = [dataclasses.replace(block, residual_layout=Pre()) for block in layers_of(spec)]
   return dataclasses.replace(spec, segments=segments(layers))
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   return gemma2.write(m)

@@ -1,4 +1,4 @@
-"""Vision transformers (ViT, 2020) with a classifier."""
+"""Vision Transformer (Dosovitskiy et al., 2020): a pre-norm encoder of patches."""
 
 from typing import Any
 
@@ -23,10 +23,18 @@ INIT = Normal(depth_scaled=False, truncated=True)
 def vit(
   depth: int, d: int, heads: int, patch: int = 16, labels: int = 1000, distilled: bool = False
 ) -> Model:
-  """Return an encoder of patches: pre-norm, erf GELU, learned positions, a class token that is
-  classified.
+  """Return a pre-norm encoder of patches with learned positions and a classified class token.
 
-  If `distilled`, there is a distillation token too (DeiT).
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    patch: side of a patch in pixels.
+    labels: number of classes.
+    distilled: whether there is a distillation token (DeiT).
+
+  Returns:
+    The spec of the model.
   """
   norm = LayerNorm(1e-12)
   block = Block(Attention(heads, mask=Mask(), bias='qkvo'), Mlp(4 * d, Gelu()), norm)
@@ -42,13 +50,13 @@ def vit(
 
 
 def read(c: Fields, distilled: bool = False) -> Model:
-  """Return the spec of a published config, with a classifier of the class token."""
-  # What only the decoder of masked image modelling, and the pooler of the body, read.
+  """Return the spec of a published `config.json`, with a classifier of the class token."""
+  # Used by the masked-image decoder and the body's pooler only.
   c.skip('encoder_stride', 'pooler_act', 'pooler_output_size')
   norm, dropout = LayerNorm(c.get('layer_norm_eps', 1e-12)), c.get('hidden_dropout_prob', 0.0)
   bias = 'qkvo' if c.get('qkv_bias', True) else 'o'
-  dropped = c.get('attention_probs_dropout_prob', 0.0)
-  attention = Attention(c['num_attention_heads'], mask=Mask(), bias=bias, dropout=dropped)
+  attention_dropout = c.get('attention_probs_dropout_prob', 0.0)
+  attention = Attention(c['num_attention_heads'], mask=Mask(), bias=bias, dropout=attention_dropout)
   block = Block(
     attention, Mlp(c['intermediate_size'], c.act('hidden_act', 'gelu')), norm, dropout=dropout
   )
@@ -64,7 +72,16 @@ def read(c: Fields, distilled: bool = False) -> Model:
 
 
 def patches(c: Fields, size: int = 16, **fields: Any) -> Patches:
-  """Return the input layer of a published config, with `fields` beside those that it has."""
+  """Return the input layer of a config.
+
+  Args:
+    c: fields of the config.
+    size: side of a patch in pixels if the config has none.
+    **fields: further fields of the input layer.
+
+  Returns:
+    The input layer.
+  """
   image, patch = (_side(c.get(name, n)) for name, n in (('image_size', 224), ('patch_size', size)))
   return Patches(patch, image, c.get('num_channels', 3), **fields)
 
@@ -74,7 +91,7 @@ def _side(value: Any) -> int | tuple[int, ...]:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     **write_patches(m.embed), 'hidden_size': m.d_model, 'num_hidden_layers': depth(m),
@@ -87,7 +104,7 @@ def write(m: Any) -> dict[str, Any]:
 
 
 def write_patches(embed: Any) -> dict[str, Any]:
-  """Return the published fields of an input layer."""
+  """Return the config fields of an input layer."""
   return {'image_size': embed.image, 'patch_size': embed.size, 'num_channels': embed.channels}
 
 

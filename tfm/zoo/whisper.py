@@ -1,4 +1,4 @@
-"""Whisper: speech recognition and translation (2022)."""
+"""Whisper (Radford et al., 2022): an encoder-decoder for speech recognition and translation."""
 
 from typing import Any
 
@@ -20,8 +20,7 @@ from tfm.zoo.fields import Fields, name_of
 
 PAPER = 'Robust Speech Recognition via Large-Scale Weak Supervision, arXiv:2212.04356'
 NORM = LayerNorm(1e-5)
-#: Rows of the token table in the English models, in the multilingual ones, and in those with
-#: Cantonese.
+#: Vocabulary sizes of the English models, the multilingual models, and those with Cantonese.
 ENGLISH, MULTILINGUAL, CANTONESE = 51_864, 51_865, 51_866
 
 
@@ -34,46 +33,77 @@ def whisper(
   bins: int = 80,
   decoder_layers: int | None = None,
 ) -> Model:
-  """Return an encoder of log-mel frames and a decoder of text, pre-norm, without biases of keys.
+  """Return a pre-norm encoder of log-mel frames and a decoder of text.
 
-  *Differs*: the encoder's position table starts as the published sinusoids, and is a parameter like
-  any other. The published code trains none of it."""
+  Keys have no biases.
+
+  Args:
+    d: width of the residual stream.
+    heads: number of attention heads.
+    layers: number of layers of the encoder.
+    vocab: size of the vocabulary.
+    bins: number of mel bins.
+    decoder_layers: number of layers of the decoder; None is that of the encoder.
+
+  Returns:
+    The spec of the model.
+
+  Note:
+    The encoder's position table starts as sinusoids and is trained. The published code keeps it
+    fixed.
+  """
   stacks = (heads, 4 * d, layers), (heads, 4 * d, decoder_layers or layers)
   return _model(d, vocab, bins, stacks, (1500, 448), Gelu(), 0.0, 0.0, 0.0)
 
 
 def _model(
   d: int, vocab: int, bins: int, stacks: Any, positions: tuple[int, int], act: Act, dropout: float,
-  scores: float,
-  inner: float,
+  attention_dropout: float,
+  ffn_dropout: float,
 ) -> Model:  # fmt: skip
-  """`stacks` are (heads, d_ff, layers) of the encoder and of the decoder; `scores`, `inner` are
-  dropout rates.
+  """Return the model.
+
+  Args:
+    d: width of the residual stream.
+    vocab: size of the vocabulary.
+    bins: number of mel bins.
+    stacks: heads, d_ff and layers of the encoder and of the decoder.
+    positions: number of positions of the encoder and of the decoder.
+    act: activation of the feed-forward.
+    dropout: dropout rate of the residual branches.
+    attention_dropout: dropout rate of the attention weights.
+    ffn_dropout: dropout rate inside the feed-forward.
+
+  Returns:
+    The spec of the model.
   """
-  (heads, d_ff, layers), (own_heads, own_d_ff, own_layers) = stacks
-  reader = Block(
-    Attention(heads, mask=Mask(), bias='qvo', dropout=scores),
-    Mlp(d_ff, act, dropout=inner),
+  (heads, d_ff, layers), (decoder_heads, decoder_d_ff, decoder_depth) = stacks
+  encoder_block = Block(
+    Attention(heads, mask=Mask(), bias='qvo', dropout=attention_dropout),
+    Mlp(d_ff, act, dropout=ffn_dropout),
     NORM,
     dropout=dropout,
   )
-  writer = Block(
-    Attention(own_heads, bias='qvo', dropout=scores),
-    Mlp(own_d_ff, act, dropout=inner),
+  decoder_block = Block(
+    Attention(decoder_heads, bias='qvo', dropout=attention_dropout),
+    Mlp(decoder_d_ff, act, dropout=ffn_dropout),
     NORM,
-    cross=CrossAttention(own_heads, bias='qvo', dropout=scores),
+    cross=CrossAttention(decoder_heads, bias='qvo', dropout=attention_dropout),
     dropout=dropout,
   )
-  # The convolutions have the exact GELU whatever the activation of the feed-forward.
+  # The convolutions always have erf GELU.
   frames = Frames((Conv(3, 1, pad=1), Conv(3, 2, pad=1)), bins=bins, dropout=dropout)
   source, target = positions
   encoder = Tower(
-    frames, segments=(Segment((reader,), layers),), absolute=Learned(source, start='t2t'), norm=NORM
+    frames,
+    segments=(Segment((encoder_block,), layers),),
+    absolute=Learned(source, start='t2t'),
+    norm=NORM,
   )
   return Model(
     Tokens(vocab, dropout=dropout),
     d,
-    (Segment((writer,), own_layers),),
+    (Segment((decoder_block,), decoder_depth),),
     Learned(target),
     NORM,
     init=Normal(depth_scaled=False),
@@ -82,7 +112,7 @@ def _model(
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(tie_word_embeddings=True, scale_embedding=False, use_weighted_layer_sum=False)
   c.skip(
     'encoder_layerdrop',
@@ -100,28 +130,32 @@ def read(c: Fields) -> Model:
     (c[f'{s}_attention_heads'], c[f'{s}_ffn_dim'], c[f'{s}_layers']) for s in ('encoder', 'decoder')
   )  # fmt: skip
   positions = c.get('max_source_positions', 1500), c.get('max_target_positions', 448)
-  drops = c.get('dropout', 0.0), c.get('attention_dropout', 0.0), c.get('activation_dropout', 0.0)
+  dropouts = (
+    c.get('dropout', 0.0),
+    c.get('attention_dropout', 0.0),
+    c.get('activation_dropout', 0.0),
+  )
   act = c.act('activation_function', 'gelu')
   return _model(
-    c['d_model'], c['vocab_size'], c.get('num_mel_bins', 80), stacks, positions, act, *drops
+    c['d_model'], c['vocab_size'], c.get('num_mel_bins', 80), stacks, positions, act, *dropouts
   )
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec, and the usual ids of its special tokens."""
-  reader, writer = m.encoder.segments[0].pattern[0], m.segments[0].pattern[0]
-  # The first id after the text's is the end, the second the start of a transcript. Smaller
-  # vocabularies lack them.
+  """Return the fields of a published `config.json` for a spec, with the usual special token ids."""
+  encoder_block, decoder_block = m.encoder.segments[0].pattern[0], m.segments[0].pattern[0]
+  # After the text tokens come the end token and the start of a transcript. Smaller vocabularies
+  # lack them.
   end = min(50_256 if m.vocab == ENGLISH else 50_257, m.vocab - 2)
   return {
     'vocab_size': m.vocab, 'd_model': m.d_model, 'num_mel_bins': m.encoder.embed.bins,
-    'encoder_layers': depth(m.encoder), 'encoder_attention_heads': reader.mixer.heads,
-    'encoder_ffn_dim': reader.ffn.d_ff, 'decoder_layers': depth(m),
-    'decoder_attention_heads': writer.mixer.heads,
-    'decoder_ffn_dim': writer.ffn.d_ff, 'max_source_positions': m.encoder.max_positions,
-    'max_target_positions': m.max_positions, 'activation_function': name_of(writer.ffn.act),
-    'dropout': writer.dropout, 'attention_dropout': writer.mixer.dropout,
-    'activation_dropout': writer.ffn.dropout,
+    'encoder_layers': depth(m.encoder), 'encoder_attention_heads': encoder_block.mixer.heads,
+    'encoder_ffn_dim': encoder_block.ffn.d_ff, 'decoder_layers': depth(m),
+    'decoder_attention_heads': decoder_block.mixer.heads,
+    'decoder_ffn_dim': decoder_block.ffn.d_ff, 'max_source_positions': m.encoder.max_positions,
+    'max_target_positions': m.max_positions, 'activation_function': name_of(decoder_block.ffn.act),
+    'dropout': decoder_block.dropout, 'attention_dropout': decoder_block.mixer.dropout,
+    'activation_dropout': decoder_block.ffn.dropout,
     'is_encoder_decoder': True, 'pad_token_id': end, 'bos_token_id': end, 'eos_token_id': end,
     'decoder_start_token_id': end + 1,
   }  # fmt: skip

@@ -1,4 +1,4 @@
-"""XGLM (2021): a multilingual decoder with BART's names and fixed sinusoids."""
+"""XGLM (Lin et al., 2021): a multilingual decoder with sinusoidal positions."""
 
 from typing import Any
 
@@ -20,7 +20,17 @@ NORM = LayerNorm(1e-5)
 
 
 def xglm(depth: int, d: int, heads: int, d_ff: int) -> Model:
-  """Return pre-norm blocks with erf GELU and biases everywhere, and a tied and scaled token table."""
+  """Return a pre-norm decoder with erf GELU, biases and a tied, scaled token table.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+
+  Returns:
+    The spec of the model.
+  """
   attention = Attention(heads, bias='qkvo', dropout=0.1)
   block = Block(attention, Mlp(d_ff, Gelu()), NORM, dropout=0.1)
   embed = Tokens(256_008, power=0.5, dropout=0.1)
@@ -30,9 +40,9 @@ def xglm(depth: int, d: int, heads: int, d_ff: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(add_cross_attention=False, layerdrop=0.0)
-  c.skip('max_position_embeddings', 'is_decoder')  # sinusoids have no last row
+  c.skip('max_position_embeddings', 'is_decoder')  # sinusoids have no maximum length
   dropout = c.get('dropout', 0.1)
   attention = Attention(c['attention_heads'], bias='qkvo', dropout=c.get('attention_dropout', 0.1))
   ffn = Mlp(
@@ -51,7 +61,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'd_model': m.d_model, 'num_layers': depth(m),

@@ -1,4 +1,4 @@
-"""XLM and FlauBERT: BERTs named as fairseq's XLM names them (2019)."""
+"""XLM (Lample and Conneau, 2019) and FlauBERT (Le et al., 2019): cross-lingual BERTs."""
 
 import dataclasses
 from typing import Any
@@ -23,28 +23,37 @@ from tfm.zoo.fields import Fields
 PAPER = 'Cross-lingual Language Model Pretraining, arXiv:1901.07291'
 PAPER_FLAUBERT = 'FlauBERT: Unsupervised Language Model Pre-training for French, arXiv:1912.05372'
 
-#: Names that older configs have for fields.
+#: Field -> its name in older configs.
 _OLDER = {
   'vocab_size': 'n_words',
   'emb_dim': 'hidden_size',
   'n_layers': 'num_hidden_layers',
   'n_heads': 'num_heads',
 }
-#: Fields of the first release's training, which nothing reads.
+#: Training fields of the first release, without effect.
 _TRAINING = """
-  accumulate_gradients ae_steps amp bptt bt_steps clip_grad_norm clm_steps encoder_only epoch_size fp16 group_by_size
-  lg_sampling_factor lgs max_batch_size max_vocab min_count mlm_steps pc_steps same_enc_dec sample_alpha share_inout_emb
-  tokens_per_batch use_apex word_blank word_dropout word_keep word_mask word_mask_keep_rand word_pred word_rand
-  word_shuffle
+  accumulate_gradients ae_steps amp bptt bt_steps clip_grad_norm clm_steps encoder_only epoch_size
+  fp16 group_by_size lg_sampling_factor lgs max_batch_size max_vocab min_count mlm_steps pc_steps
+  same_enc_dec sample_alpha share_inout_emb tokens_per_batch use_apex word_blank word_dropout
+  word_keep word_mask word_mask_keep_rand word_pred word_rand word_shuffle
 """.split()  # noqa: SIM905
 
 
 def xlm(
   layers: int, d: int, heads: int, vocab: int, pre: bool = False, eps: float = 1e-12
 ) -> Model:
-  """Post-norm layers, a norm on the embeddings, learned positions, a bias on the logits.
+  """Return a BERT encoder with normalised embeddings and a bias on the logits.
 
-  With `pre`, norms stand before the branches, and none follows the last layer (FlauBERT large).
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    vocab: size of the vocabulary.
+    pre: whether norms precede the branches and no norm follows the last layer (FlauBERT large).
+    eps: epsilon of the norms.
+
+  Returns:
+    The spec of the model.
   """
   attention = Attention(heads, mask=Mask(), bias='qkvo', dropout=0.1)
   embed = Tokens(vocab, norm=LayerNorm(eps), dropout=0.1)
@@ -64,16 +73,15 @@ def _model(
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config, with a language-model head.
+  """Return the spec of a published `config.json`, with its language-model head.
 
-  Models of language embeddings, of causal masks and of adaptive softmax are refused.
+  Language embeddings, causal masks and adaptive softmax are errors.
   """
   count, languages = c.get('n_langs', 1), c.get('use_lang_emb', True)
   if count > 1 and languages:
     raise errors.UserError(
       f'{c.where}: use_lang_emb is true, and n_langs is {count}. Expected use_lang_emb=false or '
-      f'n_langs=1; language '
-      'embeddings are not read.'
+      'n_langs=1; language embeddings are not supported.'
     )
   c.only(causal=False, asm=False, is_encoder=True)
   c.skip(
@@ -95,14 +103,14 @@ def read(c: Fields) -> Model:
     'summary_first_dropout',
   )
   c.skip(*_OLDER.values())
-  sizes = {new: c.get(new, c.get(old)) if old in c else c[new] for new, old in _OLDER.items()}
-  norm, dropout, d = (
-    LayerNorm(c.get('layer_norm_eps', 1e-12)),
-    c.get('dropout', 0.1),
-    sizes['emb_dim'],
-  )
-  dropped = c.get('attention_dropout', 0.1)
-  attention = Attention(sizes['n_heads'], mask=Mask(), bias='qkvo', dropout=dropped)
+  sizes = {}
+  for new, old in _OLDER.items():
+    sizes[new] = c.get(new, c.get(old)) if old in c else c[new]
+  norm = LayerNorm(c.get('layer_norm_eps', 1e-12))
+  dropout = c.get('dropout', 0.1)
+  d = sizes['emb_dim']
+  attention_dropout = c.get('attention_dropout', 0.1)
+  attention = Attention(sizes['n_heads'], mask=Mask(), bias='qkvo', dropout=attention_dropout)
   act = Gelu() if c.get('gelu_activation', True) else Relu()
   block = Block(attention, Mlp(4 * d, act), norm, Post(), dropout=dropout)
   positions = Learned(c.get('max_position_embeddings', 512))
@@ -112,7 +120,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   pre = {'pre_norm': True} if block.residual_layout.final_norm else {}
   return {

@@ -1,4 +1,4 @@
-"""XLM-R XL and XXL: XLM-R with pre-norm layers (2021)."""
+"""XLM-R XL and XXL (Goyal et al., 2021): a pre-norm XLM-R."""
 
 from tfm.model.spec import Model
 from tfm.zoo import roberta
@@ -10,14 +10,24 @@ PAPER = 'Larger-Scale Transformers for Multilingual Masked Language Modeling, ar
 
 
 def xlm_roberta_xl(layers: int, d: int, heads: int) -> Model:
-  """RoBERTa with norms before the branches and after the last layer, none on the embeddings."""
+  """Return a pre-norm RoBERTa with a final norm and unnormalised embeddings.
+
+  Args:
+    layers: number of layers of each stack.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
+  """
   return pre_norm(roberta.roberta(layers, d, heads, 250_880))
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config, with a masked-LM head.
+  """Return the spec of a published `config.json`, with its masked-LM head.
 
-  *Differs*: dropout also follows the feed-forward, where transformers has none.
+  Note:
+    Dropout also follows the feed-forward, where transformers has none.
   """
   return pre_norm(roberta.read(c))
 

@@ -1,6 +1,4 @@
-"""XLNet: a BERT that is told distances as Transformer-XL is, and was trained on permutations
-(2019).
-"""
+"""XLNet (Yang et al., 2019): Transformer-XL positions, trained on permutations."""
 
 from typing import Any
 
@@ -22,14 +20,22 @@ PAPER = 'XLNet: Generalized Autoregressive Pretraining for Language Understandin
 
 
 def xlnet(depth: int, d: int, heads: int) -> Model:
-  """Post-norm, erf GELU, distances by sinusoids, same or other segment told by `token_type_ids`, no
-  embedding norm.
+  """Return a post-norm model with relative sinusoids, erf GELU and unnormalised embeddings.
 
-  The content stream is what `apply` gives; with `order_ids` and `target_positions` it is the query
-  stream, which `tasks.PermutationLM` trains. transformers' `perm_mask` of an order is order_ids[j]
-  >= order_ids[i].
+  `token_type_ids` add a term for equal or different segments. `apply` returns the content stream.
+  With `order_ids` and `target_positions` it returns the query stream, which `tasks.PermutationLM`
+  trains. The equivalent `perm_mask` in transformers is order_ids[j] >= order_ids[i].
 
-  *Differs*: no memory of the rows before (`mems`).
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+
+  Returns:
+    The spec of the model.
+
+  Note:
+    There is no memory of previous segments (`mems`).
   """
   attention = Attention(
     heads, head_dim=d // heads, relative=XL(types=True), mask=Mask(), dropout=0.1
@@ -52,7 +58,7 @@ def _model(
 
 
 def read(c: Fields) -> Model:
-  """The spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(untie_r=True, attn_type='bi', bi_data=False, clamp_len=-1, same_length=False)
   c.skip('mem_len', 'reuse_len', 'use_mems_eval', 'use_mems_train', 'start_n_top', 'end_n_top')
   c.skip('summary_type', 'summary_use_proj', 'summary_activation', 'summary_last_dropout')
@@ -66,7 +72,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """The published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   block = m.segments[0].pattern[0]
   return {
     'vocab_size': m.vocab, 'd_model': m.d_model, 'n_layer': depth(m), 'n_head': block.mixer.heads,

@@ -1,6 +1,4 @@
-"""Youtu-LLM of Tencent (2025): latent attention as in DeepSeek-V3, with a dense feed-forward in
-every layer.
-"""
+"""Youtu-LLM (Tencent, 2025): DeepSeek-V3's latent attention with dense feed-forwards."""
 
 from typing import Any
 
@@ -19,7 +17,18 @@ PAPER = 'Youtu-LLM, Tencent 2025'
 
 
 def youtu(depth: int, d: int, heads: int, d_ff: int, vocab: int) -> Model:
-  """Return pre-norm blocks with RMSNorm and SwiGLU, tied."""
+  """Return a tied pre-norm decoder with latent attention, RMSNorm and SwiGLU.
+
+  Args:
+    depth: number of layers.
+    d: width of the residual stream.
+    heads: number of attention heads.
+    d_ff: hidden width of the feed-forward.
+    vocab: size of the vocabulary.
+
+  Returns:
+    The spec of the model.
+  """
   norm = RMSNorm(1e-6)
   block = Block(MLA(heads, 1536, 512, 128, 64, 128, RoPE(1.6e6, 'interleaved')), Glu(d_ff), norm)
   return Model(
@@ -28,7 +37,7 @@ def youtu(depth: int, d: int, heads: int, d_ff: int, vocab: int) -> Model:
 
 
 def read(c: Fields) -> Model:
-  """Return the spec of a published config."""
+  """Return the spec of a published `config.json`."""
   c.only(num_key_value_heads=c['num_attention_heads'])
   c.skip('head_dim', 'qk_head_dim', 'embedding_initializer_range')
   layout = 'interleaved' if c.given('rope_interleave', True) else 'halves'
@@ -39,7 +48,7 @@ def read(c: Fields) -> Model:
 
 
 def write(m: Any) -> dict[str, Any]:
-  """Return the published fields of a spec."""
+  """Return the fields of a published `config.json` for a spec."""
   layout = m.segments[0].pattern[0].mixer.relative.layout
   return {**minicpm3.sizes(m), 'rope_interleave': layout == 'interleaved'}
 

@@ -1,15 +1,12 @@
-"""Every family whose checkpoints are read and written, by its `model_type`; a new one is a new file
-and a new row.
+"""Families with readable and writable checkpoints, by `model_type`.
+
+A new family is a new file and a new row.
 """
 
 from collections.abc import Collection, Mapping
-import difflib
-from typing import Any, NamedTuple
+from typing import Any
 
-from tfm.core import config, errors
 from tfm.core.registry import Table
-from tfm.model.spec import Model
-from tfm.zoo.fields import Fields
 from tfm.zoo.weights import (
   albert,
   apertus,
@@ -138,8 +135,10 @@ from tfm.zoo.weights import (
 from tfm.zoo.weights.family import Family as Family
 from tfm.zoo.weights.family import Tensor as Tensor
 from tfm.zoo.weights.family import tensor_map as tensor_map
+from tfm.zoo.weights.identify import Published as Published
+from tfm.zoo.weights.identify import identify
 
-#: A spec that several families say is exported as the first of them.
+#: A spec that several families can describe is exported as the first of them.
 TABLE = Table(
   'model_type',
   **{
@@ -172,7 +171,7 @@ TABLE = Table(
     'deberta': deberta.FAMILY,
     'luke': luke.FAMILY,
     'longformer': longformer.FAMILY,
-    # Decoders, GPT's kin.
+    # Decoders related to GPT.
     'openai-gpt': gpt1.FAMILY,
     'gpt2': gpt2.FAMILY,
     'gpt_neo': gpt_neo.FAMILY,
@@ -195,7 +194,7 @@ TABLE = Table(
     'ctrl': ctrl.FAMILY,
     'gpt_neox_japanese': gpt_neox_japanese.FAMILY,
     'modernbert-decoder': modernbert_decoder.FAMILY,
-    # Decoders, Llama's kin.
+    # Decoders related to Llama.
     'llama': llama.FAMILY,
     'mistral': mistral.FAMILY,
     'qwen2': qwen2.FAMILY,
@@ -294,102 +293,22 @@ TABLE = Table(
 )
 
 
-class Published(NamedTuple):
-  """The model of a config: its family, the ending of its class's name, its spec; and the ignored
-  fields.
-  """
-
-  family: Family
-  ending: str
-  spec: Model
-  ignored: tuple[str, ...] = ()
-
-  @property
-  def architecture(self) -> str:
-    return self.family.stem + self.ending
-
-
 def published(
   values: Mapping[str, Any], where: str = 'config.json', ignore: Collection[str] | None = ()
 ) -> Published:
   """Return the model of a published config.
 
   Args:
-    values: the fields of the config.
-    where: the name of the file for errors.
-    ignore: names of unknown fields to leave out; None leaves out all of them, for a config that was
-    read before.
+    values: fields of the config.
+    where: name of the file, for error messages.
+    ignore: names of unknown fields to ignore; None ignores all of them, for a config that was
+      already checked.
+
+  Returns:
+    The family, class and spec of the model.
 
   Raises:
-    UserError: for an unknown `model_type` or class; for a field that the family does not read,
-      unless its value changes nothing (`tfm.zoo.bookkeeping`) or it is ignored; for an ignored
-      field that the family reads.
+    UserError: for an unknown `model_type` or class; for an unread field that may change the outputs
+      (`tfm.zoo.bookkeeping`) and is not ignored; for an ignored field that the family reads.
   """
-  c = Fields(values, where)
-  kind = c.get('model_type')
-  if kind is None:
-    raise errors.UserError(
-      f'{where}: model_type is missing. Expected one that tfm reads, such as llama or bert.'
-    )
-  if kind not in TABLE:
-    raise errors.UserError(f'{where}: {errors.unknown("model_type", kind, TABLE)}')
-  family: Family = TABLE[kind]
-  ending = (c.get('architectures') or [family.head])[0]
-  if ending.lower().startswith(
-    family.stem.lower()
-  ):  # MPT's own code has capitals that transformers has not
-    ending = ending[len(family.stem) :]
-  if ending not in family.endings:
-    known = [family.stem + other for other in family.endings]
-    raise errors.UserError(
-      f'{where}: architectures is {ending!r}, no class of model_type {kind!r}. Expected '
-      f'{", ".join(known)}.'
-    )
-  spec = family.spec(c, ending)
-  unread = c.unread()
-  if ignore is None:
-    return Published(family, ending, _valid(spec, where), tuple(unread))
-  if absent := sorted(set(ignore) - {*values, *unread, *c.read_names()}):
-    raise errors.UserError(
-      f'{where}: {errors.unknown("field", absent[0], values)} Expected a field of it to ignore.'
-    )
-  if read := sorted(set(ignore) & c.read_names()):
-    raise errors.UserError(
-      f'{where}: {read[0]}: cannot be ignored, since a {family.stem} is computed with it. Expected '
-      f'only fields that '
-      'are not known.'
-    )
-  if left := {name: value for name, value in unread.items() if name not in ignore}:
-    raise errors.UserError(f'{where}: {_unknown(kind, left, c)}')
-  return Published(
-    family, ending, _valid(spec, where), tuple(name for name in unread if name in ignore)
-  )
-
-
-def _valid(spec: Model, where: str) -> Model:
-  """Return the spec. Raises UserError, with the name of the file, for a model that cannot be."""
-  try:
-    return config.validate(spec)
-  except errors.ConfigError as error:
-    lines = '\n'.join(f'  {line}' for line in str(error).splitlines())
-    raise errors.UserError(f'{where}: describes a model that cannot be:\n{lines}') from error
-
-
-def _unknown(kind: str, left: Mapping[str, Any], c: Fields) -> str:
-  """Return the sentences about fields that no family reads, with the near names of those that this
-  one reads.
-  """
-  given = ', '.join(f'{name}={value!r}' for name, value in left.items())
-  near = [
-    n
-    for name in left
-    for n in difflib.get_close_matches(name, sorted(c.read_names() - set(left)), 1, 0.7)
-  ]
-  hint = f' Did you mean {" and ".join(dict.fromkeys(near))}?' if near else ''
-  names = tuple(left)
-  return (
-    f'{given}: not known of model_type {kind!r}, and may change what is computed. Expected fields '
-    f'of a '
-    f'{TABLE[kind].stem}.{hint} Where they change nothing, tfm.load(path, ignore={names!r}) or '
-    f'--ignore_fields={",".join(names)} reads the folder without them.'
-  )
+  return identify(TABLE, values, where, ignore)

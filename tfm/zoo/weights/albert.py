@@ -1,6 +1,4 @@
-"""ALBERT's checkpoints, with all of its heads: groups of layers, and the layers of a group, by
-their numbers.
-"""
+"""Checkpoints of ALBERT with all of its heads; layers are numbered by group and within a group."""
 
 from tfm.model.spec import Model
 from tfm.parts.act.tanh import Tanh
@@ -9,7 +7,7 @@ from tfm.zoo import albert
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole
-from tfm.zoo.weights.tops import classifying, n_labels
+from tfm.zoo.weights.tops import n_labels, with_classifier
 
 _LAYER = 'albert.encoder.albert_layer_groups.*.albert_layers.*'
 NAMES: Names = {
@@ -38,8 +36,8 @@ def _pooled(c: Fields, labels: int) -> Classify:
   return Classify(labels, hidden=Tanh(), dropout=c.get('classifier_dropout_prob', 0.1))
 
 
-def _each(c: Fields, m: Model) -> Model:
-  return classifying(
+def _tokens(c: Fields, m: Model) -> Model:
+  return with_classifier(
     m, Classify(n_labels(c), 'each', dropout=c.get('classifier_dropout_prob', 0.1))
   )
 
@@ -49,13 +47,13 @@ TOPS = {
     lambda c, m: m.with_heads(classify=_pooled(c, 2)),
     {'classifier/out': 'sop_classifier.classifier'},
   ),
-  'ForSequenceClassification': Top(lambda c, m: classifying(m, _pooled(c, n_labels(c)))),
-  'ForMultipleChoice': Top(lambda c, m: classifying(m, _pooled(c, 1))),
-  'ForTokenClassification': Top(_each),
+  'ForSequenceClassification': Top(lambda c, m: with_classifier(m, _pooled(c, n_labels(c)))),
+  'ForMultipleChoice': Top(lambda c, m: with_classifier(m, _pooled(c, 1))),
+  'ForTokenClassification': Top(_tokens),
   'ForQuestionAnswering': Top(
-    lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
+    lambda c, m: with_classifier(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
   ),
-  'Model': Top(lambda c, m: classifying(m, _pooled(c, 0))),
+  'Model': Top(lambda c, m: with_classifier(m, _pooled(c, 0))),
 }
 FAMILY = Family(
   'Albert', albert.read, albert.write, NAMES, 'albert.', 'ForMaskedLM', TOPS,

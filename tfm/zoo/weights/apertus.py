@@ -1,6 +1,4 @@
-"""The checkpoints of Apertus: Llama's names but for the norms, and two numbers a layer for the
-activation.
-"""
+"""Checkpoints of Apertus: Llama's names except norms, and two numbers per layer for xIELU."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The checkpoints of Arcee: Llama's names."""
+"""Checkpoints of Arcee: Llama's names."""
 
 from tfm.zoo import arcee
 from tfm.zoo.weights.family import Family

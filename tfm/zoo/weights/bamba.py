@@ -1,4 +1,4 @@
-"""Bamba's checkpoints: Llama's attention and Mamba-2's mixers."""
+"""Checkpoints of Bamba: Llama's attention and Mamba-2's mixers."""
 
 from tfm.zoo import bamba
 from tfm.zoo.weights import llama

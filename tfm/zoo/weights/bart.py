@@ -1,11 +1,11 @@
-"""BART's checkpoints, with its heads, and the names that its relatives share."""
+"""Checkpoints of BART with its heads, and the names that its relatives share."""
 
 from tfm.parts.act.tanh import Tanh
 from tfm.parts.head.classify import Classify
 from tfm.zoo import bart
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Row, Whole
-from tfm.zoo.weights.tops import classifying, n_labels
+from tfm.zoo.weights.tops import n_labels, with_classifier
 
 _LAYER = {
   **{f'mixer/{n}': f'self_attn.{n}_proj' for n in 'qkv'}, 'mixer/o': 'self_attn.out_proj',
@@ -20,30 +20,31 @@ NAMES: Names = {
   'encoder/embed/norm': 'model.encoder.layernorm_embedding',
   'absolute': 'model.decoder.embed_positions',
   'encoder/absolute': 'model.encoder.embed_positions',
-  **{f'*/{ours}': f'model.decoder.layers.*.{theirs}' for ours, theirs in _LAYER.items()},
-  **{f'encoder/*/{ours}': f'model.encoder.layers.*.{theirs}' for ours, theirs in _LAYER.items()},
+  **{f'*/{path}': f'model.decoder.layers.*.{name}' for path, name in _LAYER.items()},
+  **{f'encoder/*/{path}': f'model.encoder.layers.*.{name}' for path, name in _LAYER.items()},
   'norm': 'model.decoder.layer_norm',
   'encoder/norm': 'model.encoder.layer_norm',
   'head/bias': Row('final_logits_bias'),
   'classifier/hidden': 'classification_head.dense',
   'classifier/out': 'classification_head.out_proj',
 }
-#: Their names for the second uses of the token table.
+#: Names of further uses of the token table.
 TIED = ('lm_head.weight', 'model.encoder.embed_tokens.weight', 'model.decoder.embed_tokens.weight')
 
 
-def _last(c, spec):
-  """*Differs*: the decoder's last token tells; theirs takes the one under the last `eos` of the
-  source.
+def _last_token(c, spec):
+  """Return `spec` with a classifier of the decoder's last token.
+
+  transformers pools the decoder token at the position of the last `eos` in the source instead.
   """
   dropout = c.get('classifier_dropout', c.get('classif_dropout', 0.0))
-  return classifying(spec, Classify(n_labels(c), 'last', hidden=Tanh(), dropout=dropout))
+  return with_classifier(spec, Classify(n_labels(c), 'last', hidden=Tanh(), dropout=dropout))
 
 
 TOPS = {
-  'ForSequenceClassification': Top(_last),
+  'ForSequenceClassification': Top(_last_token),
   'ForQuestionAnswering': Top(
-    lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
+    lambda c, m: with_classifier(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
   ),
 }
 FAMILY = Family(

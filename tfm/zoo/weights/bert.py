@@ -1,4 +1,4 @@
-"""BERT's checkpoints, with all of its heads."""
+"""Checkpoints of BERT with all of its heads."""
 
 from tfm.model.spec import Model
 from tfm.parts.act.tanh import Tanh
@@ -7,7 +7,7 @@ from tfm.zoo import bert, bert_decoder
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole
-from tfm.zoo.weights.tops import classifying, dropped, n_labels
+from tfm.zoo.weights.tops import classifier_dropout, n_labels, with_classifier
 
 NAMES: Names = {
   'embed/table': Whole('bert.embeddings.word_embeddings.weight'),
@@ -32,7 +32,7 @@ NAMES: Names = {
 
 
 def _pooled(c: Fields, spec: Model, labels: int) -> Classify:
-  return Classify(labels, hidden=Tanh(), dropout=dropped(c, spec))
+  return Classify(labels, hidden=Tanh(), dropout=classifier_dropout(c, spec))
 
 
 def _next(c: Fields, spec: Model) -> Classify:
@@ -40,26 +40,26 @@ def _next(c: Fields, spec: Model) -> Classify:
 
 
 def _tokens(c: Fields, spec: Model) -> Model:
-  return classifying(spec, Classify(n_labels(c), 'each', dropout=dropped(c, spec)))
+  return with_classifier(spec, Classify(n_labels(c), 'each', dropout=classifier_dropout(c, spec)))
 
 
 _NEXT: Names = {'classifier/out': 'cls.seq_relationship'}
-#: The classes that many encoders have.
+#: Classes that many encoders have.
 CLASSES = {
-  'ForSequenceClassification': Top(lambda c, m: classifying(m, _pooled(c, m, n_labels(c)))),
-  'ForMultipleChoice': Top(lambda c, m: classifying(m, _pooled(c, m, 1))),
+  'ForSequenceClassification': Top(lambda c, m: with_classifier(m, _pooled(c, m, n_labels(c)))),
+  'ForMultipleChoice': Top(lambda c, m: with_classifier(m, _pooled(c, m, 1))),
   'ForTokenClassification': Top(_tokens),
   'ForQuestionAnswering': Top(
-    lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
+    lambda c, m: with_classifier(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
   ),
-  'Model': Top(lambda c, m: classifying(m, _pooled(c, m, 0))),
+  'Model': Top(lambda c, m: with_classifier(m, _pooled(c, m, 0))),
 }
 TOPS = {
   **CLASSES,
-  'ForNextSentencePrediction': Top(lambda c, m: classifying(m, _next(c, m)), _NEXT),
+  'ForNextSentencePrediction': Top(lambda c, m: with_classifier(m, _next(c, m)), _NEXT),
   'ForPreTraining': Top(lambda c, m: m.with_heads(classify=_next(c, m)), _NEXT),
 }
-#: The layers and the head of the masked language model with a causal mask.
+#: The decoder class: the masked-LM head on layers with causal masks.
 AS_DECODER = Top(lambda c, m: m)
 IGNORED = (
   r'position_ids$', r'^cls\.predictions\.decoder\.bias$', r'pooler\.dense\.',

@@ -1,4 +1,4 @@
-"""The checkpoints of BioGPT."""
+"""Checkpoints of BioGPT: OPT's names."""
 
 from tfm.zoo import biogpt
 from tfm.zoo.weights import opt

@@ -1,4 +1,4 @@
-"""Blenderbot's checkpoints, under BART's names."""
+"""Checkpoints of Blenderbot: BART's names."""
 
 from tfm.zoo import bart, blenderbot
 from tfm.zoo.weights.bart import NAMES, TIED

@@ -1,4 +1,4 @@
-"""Blenderbot Small's checkpoints, under BART's names."""
+"""Checkpoints of Blenderbot Small: BART's names."""
 
 from tfm.zoo import bart, blenderbot_small
 from tfm.zoo.weights.bart import NAMES, TIED

@@ -1,4 +1,4 @@
-"""BLOOM's checkpoints."""
+"""Checkpoints of BLOOM."""
 
 from tfm.zoo import bloom
 from tfm.zoo.weights.family import Family, Names

@@ -1,4 +1,4 @@
-"""CLIP's checkpoints: both towers, or one with its projection or alone."""
+"""Checkpoints of CLIP: both towers, or a single tower."""
 
 from tfm.model.spec import Model
 from tfm.parts.head.classify import Classify
@@ -18,13 +18,13 @@ LAYER = {
 TEXT: Names = {
   'embed': 'text_model.embeddings.token_embedding',
   'absolute': 'text_model.embeddings.position_embedding',
-  **{ours: f'text_model.{theirs}' for ours, theirs in LAYER.items()},
+  **{path: f'text_model.{name}' for path, name in LAYER.items()},
   'norm': 'text_model.final_layer_norm',
 }
 IMAGE: Names = {
   'embed/patches': Taps('vision_model.embeddings.patch_embedding'),
   'embed/positions': Whole('vision_model.embeddings.position_embedding.weight'),
-  **{ours: f'vision_model.{theirs}' for ours, theirs in LAYER.items()},
+  **{path: f'vision_model.{name}' for path, name in LAYER.items()},
 }
 _TEXT: Names = {**TEXT, 'text_head/out': 'text_projection'}
 _IMAGE: Names = {
@@ -38,9 +38,9 @@ _IMAGE: Names = {
 IGNORED = (r'embeddings\.position_ids$',)
 
 
-def within(names: Names, tower: str) -> Names:
-  """Return the names of a model's own tower for another one."""
-  return {f'{tower}/{ours}': theirs for ours, theirs in names.items() if isinstance(ours, str)}
+def in_tower(names: Names, tower: str) -> Names:
+  """Return names of a single model for the same modules in a tower."""
+  return {f'{tower}/{path}': name for path, name in names.items() if isinstance(path, str)}
 
 
 def _pooled_text(c: Fields, spec: Model) -> Model:
@@ -53,7 +53,7 @@ def _pooled_image(c: Fields, spec: Model) -> Model:
 
 FAMILY = Family(
   'CLIP', clip.read, clip.write,
-  {**_TEXT, **within(_IMAGE, 'vision'), 'similarity_head/scale': Whole('logit_scale')},
+  {**_TEXT, **in_tower(_IMAGE, 'vision'), 'similarity_head/scale': Whole('logit_scale')},
   prefix='', head='Model', tied=(), ignored=IGNORED,
 )  # fmt: skip
 TEXT_MODEL = Family(

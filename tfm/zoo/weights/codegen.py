@@ -1,4 +1,4 @@
-"""CodeGen's checkpoints: q, v and k as four devices had them."""
+"""Checkpoints of CodeGen: q, v and k are fused in four shares, one per training device."""
 
 import dataclasses
 
@@ -12,7 +12,11 @@ from tfm.zoo.weights.rules import Fused
 
 @dataclasses.dataclass(frozen=True)
 class FusedShares(Fused):
-  """Several projections as one of theirs, a `shares`-th of the outputs of each after the other."""
+  """Several projections as one tensor, interleaved in `shares` equal parts of their outputs.
+
+  Attributes:
+    shares: number of parts.
+  """
 
   shares: int = 4
 

@@ -1,4 +1,4 @@
-"""Cohere's checkpoints, of both generations: Llama's names, and one norm a layer."""
+"""Checkpoints of both generations of Cohere: Llama's names, with one norm per layer."""
 
 from tfm.zoo import cohere, cohere2
 from tfm.zoo.weights import llama

@@ -1,4 +1,4 @@
-"""The checkpoints of CTRL."""
+"""Checkpoints of CTRL."""
 
 from tfm.zoo import ctrl
 from tfm.zoo.weights.family import Family, Names

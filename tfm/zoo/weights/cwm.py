@@ -1,4 +1,4 @@
-"""The checkpoints of CWM: Llama's names."""
+"""Checkpoints of CWM: Llama's names."""
 
 from tfm.zoo import cwm
 from tfm.zoo.weights.family import Family

@@ -1,4 +1,4 @@
-"""DBRX's checkpoints: q, k and v in one, all experts of a layer below each other."""
+"""Checkpoints of DBRX: fused q, k and v; all experts of a layer concatenated."""
 
 from tfm.zoo import dbrx
 from tfm.zoo.weights.family import Family, Names

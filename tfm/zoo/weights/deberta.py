@@ -1,6 +1,4 @@
-"""DeBERTa's checkpoints, with all of its heads: queries, keys and values fused, but for their
-biases.
-"""
+"""Checkpoints of DeBERTa with all of its heads: fused q, k and v with separate biases."""
 
 import dataclasses
 import math
@@ -13,7 +11,7 @@ from tfm.zoo.weights.rules import ByHead, Whole, renamed
 
 @dataclasses.dataclass(frozen=True)
 class _Flat(Whole):
-  """A tensor of that full name with one axis."""
+  """A tensor with this full name and one axis."""
 
   def shape(self, slots):
     return (math.prod(slots[0].shape),)
@@ -34,6 +32,7 @@ TOPS = {name: top for name, top in deberta_v2.TOPS.items() if name != 'ForMultip
 FAMILY = Family(
   'Deberta', deberta.read, deberta.write, NAMES, 'deberta.', 'ForMaskedLM', TOPS,
   ('cls.predictions.decoder.weight',),
-  (r'position_ids$', r'^cls\.predictions\.decoder\.bias$', r'^mask_predictions\.', r'position_embeddings\.'),
+  (r'position_ids$', r'^cls\.predictions\.decoder\.bias$', r'^mask_predictions\.',
+   r'position_embeddings\.'),
   aliases=deberta_v2.LEGACY,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""DeBERTa v2's checkpoints, with all of its heads."""
+"""Checkpoints of DeBERTa v2 with all of its heads."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tfm.zoo.fields import Fields
 from tfm.zoo.weights import bert
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Taps, renamed
-from tfm.zoo.weights.tops import classifying, n_labels
+from tfm.zoo.weights.tops import n_labels, with_classifier
 
 _LOOK = 'deberta.encoder.layer.*.attention.self'
 NAMES: Names = {
@@ -27,18 +27,17 @@ NAMES: Names = {
 }
 
 
-def _row(c: Fields, m: Any, labels: int) -> Model:
+def _sequence(c: Fields, m: Any, labels: int) -> Model:
   act, dropout = c.act('pooler_hidden_act', 'gelu'), c.get('cls_dropout', m.embed.dropout)
-  return classifying(m, Classify(labels, hidden=act, dropout=dropout))
+  return with_classifier(m, Classify(labels, hidden=act, dropout=dropout))
 
 
 TOPS = {
-  'ForSequenceClassification': Top(lambda c, m: _row(c, m, n_labels(c))),
-  'ForMultipleChoice': Top(lambda c, m: _row(c, m, 1)),
+  'ForSequenceClassification': Top(lambda c, m: _sequence(c, m, n_labels(c))),
+  'ForMultipleChoice': Top(lambda c, m: _sequence(c, m, 1)),
   **{name: bert.CLASSES[name] for name in ('ForTokenClassification', 'ForQuestionAnswering')},
 }
-#: The head with `legacy` false, and with it: the same numbers under two names. What is written is
-#: legacy.
+#: Names of the head with `legacy` false -> names with `legacy` true, which are written.
 LEGACY = {
   'lm_predictions.lm_head.dense': 'cls.predictions.transform.dense',
   'lm_predictions.lm_head.LayerNorm': 'cls.predictions.transform.LayerNorm',

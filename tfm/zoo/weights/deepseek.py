@@ -1,4 +1,4 @@
-"""DeepSeek-V2's and V3's checkpoints."""
+"""Checkpoints of DeepSeek-V2 and V3."""
 
 from typing import Any
 
@@ -6,12 +6,12 @@ from tfm.model.spec import depth
 from tfm.zoo import deepseek
 from tfm.zoo.weights import llama
 from tfm.zoo.weights.family import Family, Names
-from tfm.zoo.weights.rules import ByHead, Fused, Whole, also
+from tfm.zoo.weights.rules import ByHead, Fused, Whole, layers_under
 from tfm.zoo.weights.tops import DECODER
 
 _LAYER = 'model.layers.*'
 
-#: Experts beside shared ones, chosen with a bias.
+#: Experts with shared ones and a router bias.
 EXPERTS: Names = {
   **llama.EXPERTS,
   '*/ffn/router/bias': Whole(f'{_LAYER}.mlp.gate.e_score_correction_bias'),
@@ -20,24 +20,24 @@ EXPERTS: Names = {
   '*/ffn/shared/down': f'{_LAYER}.mlp.shared_experts.down_proj',
 }
 
-#: Queries come from `q_proj`, or from a latent.
-STRAIGHT: Names = {
+#: Queries are projected directly (`q_proj`), or from a latent.
+DIRECT_QUERY: Names = {
   **llama.NAMES,
   **EXPERTS,
   ('*/mixer/c', '*/mixer/k_rope'): Fused(f'{_LAYER}.self_attn.kv_a_proj_with_mqa'),
   '*/mixer/c_norm': f'{_LAYER}.self_attn.kv_a_layernorm',
   ('*/mixer/k', '*/mixer/v'): ByHead(f'{_LAYER}.self_attn.kv_b_proj'),
 }
-LATENT: Names = {
-  **STRAIGHT,
+LATENT_QUERY: Names = {
+  **DIRECT_QUERY,
   '*/mixer/q_latent': f'{_LAYER}.self_attn.q_a_proj',
   '*/mixer/q_norm': f'{_LAYER}.self_attn.q_a_layernorm',
   '*/mixer/q': f'{_LAYER}.self_attn.q_b_proj',
 }
 
 
-#: What enters the layer of a later token, and the norm before the head, which is the model's.
-AHEAD: Names = {
+#: Inputs of a multi-token prediction layer, and the norm before the shared head.
+MTP_NAMES: Names = {
   'mtp/join/embed_norm': f'{_LAYER}.enorm',
   'mtp/join/hidden_norm': f'{_LAYER}.hnorm',
   'mtp/join/project': f'{_LAYER}.eh_proj',
@@ -46,28 +46,31 @@ AHEAD: Names = {
 
 
 def names(m: Any) -> Names:
-  """The names of a spec."""
-  return STRAIGHT if m.segments[0].pattern[0].mixer.q_rank is None else LATENT
+  """Return the names of a spec."""
+  return DIRECT_QUERY if m.segments[0].pattern[0].mixer.q_rank is None else LATENT_QUERY
 
 
-def names_ahead(m: Any) -> Names:
-  """The names of a spec with the layers of later tokens, which stand behind the model's own."""
-  return {**names(m), **also(names(m), 'mtp/'), **AHEAD}
+def names_with_mtp(m: Any) -> Names:
+  """Return the names of a spec and of its multi-token prediction layers.
 
-
-def shared(m: Any) -> dict[str, str]:
-  """What the layers of later tokens share with the model, and checkpoints have again in each of
-  them.
+  Checkpoints number these layers after the model's own.
   """
+  return {**names(m), **layers_under(names(m), 'mtp/'), **MTP_NAMES}
+
+
+def mtp_twins(m: Any) -> dict[str, str]:
+  """Return tensors that each multi-token prediction layer duplicates from the model."""
   head = 'embed/table' if m.lm is None or m.lm.tied else 'head/head/kernel'
   again = {'embed_tokens.weight': 'embed/table', 'shared_head.head.weight': head}
-  layers = [f'model.layers.{depth(m) + k}' for k in range(m.mtp.depth if m.mtp else 0)]
-  return {f'{layer}.{theirs}': ours for layer in layers for theirs, ours in again.items()}
+  n = m.mtp.depth if m.mtp else 0
+  layers = [f'model.layers.{depth(m) + k}' for k in range(n)]
+  return {f'{layer}.{name}': path for layer in layers for name, path in again.items()}
 
 
-def idle(m: Any) -> tuple[str, ...]:
-  """Tables of angles; and the layers of later tokens, of which there are a few, where the config
-  has none of them.
+def ignored_tensors(m: Any) -> tuple[str, ...]:
+  """Return patterns of ignored tensors.
+
+  These are tables of rotary angles, and multi-token prediction layers if the config has none.
   """
   behind = '|'.join(str(depth(m) + k) for k in range(8))
   return r'rotary_emb\.inv_freq$', *(() if m.mtp else (rf'^(model\.)?layers\.({behind})\.',))
@@ -76,6 +79,7 @@ def idle(m: Any) -> tuple[str, ...]:
 V2 = Family('DeepseekV2', deepseek.read_v2, deepseek.write_v2, names, tops=DECODER)
 
 V3 = Family(
-  'DeepseekV3', deepseek.read_v3, deepseek.write_v3, names_ahead, tops=DECODER, ignored=idle,
-  twins=shared,
+  'DeepseekV3', deepseek.read_v3, deepseek.write_v3, names_with_mtp, tops=DECODER,
+  ignored=ignored_tensors,
+  twins=mtp_twins,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""DeiT's checkpoints, with a classifier of the distillation token or without."""
+"""Checkpoints of DeiT, with or without the classifier of the distillation token."""
 
 import dataclasses
 

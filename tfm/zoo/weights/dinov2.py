@@ -1,4 +1,4 @@
-"""DINOv2's checkpoints, with and without registers."""
+"""Checkpoints of DINOv2, with or without registers."""
 
 from collections.abc import Callable
 import functools
@@ -10,7 +10,7 @@ from tfm.zoo import dinov2
 from tfm.zoo.weights import vit
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Fused, Row, Whole, renamed
-from tfm.zoo.weights.tops import classifying
+from tfm.zoo.weights.tops import with_classifier
 
 _NAMES: Names = {
   **vit.STEM,
@@ -37,7 +37,7 @@ def _family(stem: str, prefix: str, read: Callable[..., Model]) -> Family:
     gated = isinstance(spec.segments[0].pattern[0].ffn, Glu)
     return renamed({**_NAMES, **(_GATED if gated else _PLAIN)}, 'vit.', prefix)
 
-  body = Top(lambda c, spec: classifying(spec, dinov2.POOLER))
+  body = Top(lambda c, spec: with_classifier(spec, dinov2.POOLER))
   return Family(
     stem, read, dinov2.write, names, prefix, 'ForImageClassification', {'Model': body}, ()
   )

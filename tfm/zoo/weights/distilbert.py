@@ -1,4 +1,4 @@
-"""DistilBERT's checkpoints, with all of its heads."""
+"""Checkpoints of DistilBERT with all of its heads."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from tfm.zoo import distilbert
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole
-from tfm.zoo.weights.tops import classifying, n_labels
+from tfm.zoo.weights.tops import n_labels, with_classifier
 
 _LAYER = 'distilbert.transformer.layer.*'
 NAMES: Names = {
@@ -32,12 +32,14 @@ NAMES: Names = {
 }
 
 
-def _row(c: Fields, m: Model, labels: int) -> Model:
-  return classifying(m, Classify(labels, hidden=Relu(), dropout=c.get('seq_classif_dropout', 0.2)))
+def _sequence(c: Fields, m: Model, labels: int) -> Model:
+  return with_classifier(
+    m, Classify(labels, hidden=Relu(), dropout=c.get('seq_classif_dropout', 0.2))
+  )
 
 
-def _each(m: Model, labels: int, dropout: float) -> Model:
-  return classifying(m, Classify(labels, 'each', dropout=dropout))
+def _tokens(m: Model, labels: int, dropout: float) -> Model:
+  return with_classifier(m, Classify(labels, 'each', dropout=dropout))
 
 
 def _embed_dropout(m: Any) -> float:
@@ -46,11 +48,11 @@ def _embed_dropout(m: Any) -> float:
 
 
 TOPS = {
-  'ForSequenceClassification': Top(lambda c, m: _row(c, m, n_labels(c))),
-  'ForMultipleChoice': Top(lambda c, m: _row(c, m, 1)),
-  'ForTokenClassification': Top(lambda c, m: _each(m, n_labels(c), _embed_dropout(m))),
+  'ForSequenceClassification': Top(lambda c, m: _sequence(c, m, n_labels(c))),
+  'ForMultipleChoice': Top(lambda c, m: _sequence(c, m, 1)),
+  'ForTokenClassification': Top(lambda c, m: _tokens(m, n_labels(c), _embed_dropout(m))),
   'ForQuestionAnswering': Top(
-    lambda c, m: _each(m, 2, c.get('qa_dropout', 0.1)), {'classifier/out': 'qa_outputs'}
+    lambda c, m: _tokens(m, 2, c.get('qa_dropout', 0.1)), {'classifier/out': 'qa_outputs'}
   ),
 }  # fmt: skip
 FAMILY = Family(

@@ -1,4 +1,4 @@
-"""dots.llm1's checkpoints: Llama's attention and DeepSeek-V3's experts."""
+"""Checkpoints of dots.llm1: Llama's attention and DeepSeek-V3's experts."""
 
 from tfm.zoo import dots1
 from tfm.zoo.weights import deepseek, llama

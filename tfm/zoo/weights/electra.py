@@ -1,4 +1,4 @@
-"""ELECTRA's checkpoints, generators and discriminators, with all of their heads."""
+"""Checkpoints of ELECTRA generators and discriminators with all of their heads."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tfm.zoo.fields import Fields
 from tfm.zoo.weights import bert
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole, renamed
-from tfm.zoo.weights.tops import classifying, dropped, n_labels
+from tfm.zoo.weights.tops import classifier_dropout, n_labels, with_classifier
 
 NAMES: Names = {
   **renamed(bert.NAMES, 'bert.', 'electra.'),
@@ -21,27 +21,29 @@ NAMES: Names = {
 }
 
 
-def _found(c: Fields, m: Any) -> Model:
-  return classifying(m, Classify(1, 'each', hidden=m.segments[0].pattern[0].ffn.act))
+def _discriminator(c: Fields, m: Any) -> Model:
+  return with_classifier(m, Classify(1, 'each', hidden=m.segments[0].pattern[0].ffn.act))
 
 
-def _row(c: Fields, m: Model) -> Model:
-  return classifying(m, Classify(n_labels(c), hidden=Gelu(), dropout=dropped(c, m)))
+def _sequence(c: Fields, m: Model) -> Model:
+  return with_classifier(m, Classify(n_labels(c), hidden=Gelu(), dropout=classifier_dropout(c, m)))
 
 
 def _choice(c: Fields, m: Model) -> Model:
   c.only(summary_type='first', summary_use_proj=True)
   dropout = c.get('summary_last_dropout', 0.1)
-  return classifying(m, Classify(1, hidden=c.act('summary_activation', 'gelu'), dropout=dropout))
+  return with_classifier(
+    m, Classify(1, hidden=c.act('summary_activation', 'gelu'), dropout=dropout)
+  )
 
 
 _FOUND = 'discriminator_predictions.dense'
 TOPS = {
   'ForPreTraining': Top(
-    _found, {'classifier/hidden': _FOUND, 'classifier/out': f'{_FOUND}_prediction'}
+    _discriminator, {'classifier/hidden': _FOUND, 'classifier/out': f'{_FOUND}_prediction'}
   ),
   'ForSequenceClassification': Top(
-    _row, {'classifier/hidden': 'classifier.dense', 'classifier/out': 'classifier.out_proj'}
+    _sequence, {'classifier/hidden': 'classifier.dense', 'classifier/out': 'classifier.out_proj'}
   ),
   'ForMultipleChoice': Top(_choice, {'classifier/hidden': 'sequence_summary.summary'}),
   **{name: bert.CLASSES[name] for name in ('ForTokenClassification', 'ForQuestionAnswering')},

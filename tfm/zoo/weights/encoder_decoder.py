@@ -1,6 +1,4 @@
-"""The checkpoints of encoder-decoders made of two encoders: the names of each, behind those of the
-two sides.
-"""
+"""Checkpoints of encoder-decoders of two encoders: the names of each, with a prefix per stack."""
 
 from typing import Any
 
@@ -13,26 +11,30 @@ _NAMES: dict[str, Names] = {'bert': bert.NAMES, 'roberta': roberta.NAMES}
 
 
 def names(m: Any) -> Names:
-  """Return the names of the encoder, a body alone, and those of the decoder, which has a head."""
+  """Return the names of the encoder, which has no head, and of the decoder, which has one."""
   kinds = [encoder_decoder.kind_of(stack).model_type for stack in (m.encoder, m)]
-  reads, writes = (_NAMES[kind] for kind in kinds)
+  encoder_names, decoder_names = (_NAMES[kind] for kind in kinds)
   body = f'{kinds[1]}.'
   for module in (body, 'cls.', 'lm_head.'):
-    writes = renamed(writes, module, f'decoder.{module}')
-  decoder: dict[Any, Any] = {**writes, **_cross(f'decoder.{body}encoder.layer.*.crossattention')}
+    decoder_names = renamed(decoder_names, module, f'decoder.{module}')
+  decoder: dict[Any, Any] = {
+    **decoder_names,
+    **_cross(f'decoder.{body}encoder.layer.*.crossattention'),
+  }
   encoder: dict[Any, Any] = {
-    f'encoder/{ours}': theirs for ours, theirs in renamed(reads, f'{kinds[0]}.', 'encoder.').items()
+    f'encoder/{path}': name
+    for path, name in renamed(encoder_names, f'{kinds[0]}.', 'encoder.').items()
   }
   return {**decoder, **encoder}
 
 
 def _cross(module: str) -> Names:
-  words = {'q': 'query', 'k': 'key', 'v': 'value'}
-  looks: dict[Any, Any] = {
-    f'*/cross/{ours}': f'{module}.self.{theirs}' for ours, theirs in words.items()
+  projections = {'q': 'query', 'k': 'key', 'v': 'value'}
+  attention: dict[Any, Any] = {
+    f'*/cross/{path}': f'{module}.self.{name}' for path, name in projections.items()
   }
   return {
-    **looks,
+    **attention,
     '*/cross/o': f'{module}.output.dense',
     '*/cross_norm': f'{module}.output.LayerNorm',
   }

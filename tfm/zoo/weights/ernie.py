@@ -1,4 +1,4 @@
-"""ERNIE's checkpoints: BERT's names, and a table of task types."""
+"""Checkpoints of ERNIE: BERT's names and a table of task types."""
 
 from tfm.zoo import ernie
 from tfm.zoo.weights import bert

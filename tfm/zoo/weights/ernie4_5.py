@@ -1,4 +1,4 @@
-"""ERNIE 4.5's checkpoints: Llama's names."""
+"""Checkpoints of ERNIE 4.5: Llama's names."""
 
 from tfm.zoo import ernie4_5
 from tfm.zoo.weights.family import Family

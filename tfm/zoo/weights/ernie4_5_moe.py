@@ -1,4 +1,4 @@
-"""Checkpoints of ERNIE 4.5's mixtures."""
+"""Checkpoints of ERNIE 4.5 mixtures."""
 
 from tfm.zoo import ernie4_5_moe
 from tfm.zoo.weights import deepseek, llama
@@ -12,5 +12,5 @@ NAMES: Names = {
   'head/bias': Whole('lm_head.bias'),
 }
 
-#: The layers that predict later tokens are left unread, as transformers leaves them.
+#: Multi-token prediction layers are ignored, as in transformers.
 FAMILY = Family('Ernie4_5_Moe', ernie4_5_moe.read, ernie4_5_moe.write, NAMES, ignored=(r'mtp',))

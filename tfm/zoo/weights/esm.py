@@ -1,6 +1,4 @@
-"""The checkpoints of ESM-1b and ESM-2, with their heads but that of contacts, which reads attention
-maps.
-"""
+"""Checkpoints of ESM-1b and ESM-2 with their heads, except the contact head."""
 
 from tfm.zoo import esm
 from tfm.zoo.weights import bert, roberta
@@ -20,5 +18,6 @@ TOPS = {
 }
 FAMILY = Family(
   'Esm', esm.read, esm.write, NAMES, 'esm.', 'ForMaskedLM', TOPS, ('lm_head.decoder.weight',),
-  (*roberta.IGNORED, r'contact_head\.', r'rotary_embeddings\.inv_freq$', r'position_embeddings\.weight$'),
+  (*roberta.IGNORED, r'contact_head\.', r'rotary_embeddings\.inv_freq$',
+   r'position_embeddings\.weight$'),
 )  # fmt: skip

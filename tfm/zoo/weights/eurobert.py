@@ -1,4 +1,4 @@
-"""EuroBERT's checkpoints: Llama's names, with its classifiers of sequences and of tokens."""
+"""Checkpoints of EuroBERT: Llama's names, with classifiers of sequences and of tokens."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.llama import NAMES as LLAMA
 from tfm.zoo.weights.rules import Whole
-from tfm.zoo.weights.tops import classifying, n_labels
+from tfm.zoo.weights.tops import n_labels, with_classifier
 
 NAMES: Names = {
   **LLAMA, 'head/bias': Whole('lm_head.bias'), 'classifier/hidden': 'dense',
@@ -21,14 +21,14 @@ _POOLING: dict[str, tuple[Literal['first', 'mean'], bool]] = {
 }  # fmt: skip
 
 
-def _row(c: Fields, m: Model) -> Model:
+def _sequence(c: Fields, m: Model) -> Model:
   pick, late = c.choice('classifier_pooling', _POOLING, 'late')
-  return classifying(m, Classify(n_labels(c), pick, Gelu(), late=late))
+  return with_classifier(m, Classify(n_labels(c), pick, Gelu(), late=late))
 
 
 TOPS = {
-  'ForSequenceClassification': Top(_row),
-  'ForTokenClassification': Top(lambda c, m: classifying(m, Classify(n_labels(c), 'each'))),
+  'ForSequenceClassification': Top(_sequence),
+  'ForTokenClassification': Top(lambda c, m: with_classifier(m, Classify(n_labels(c), 'each'))),
 }
 FAMILY = Family(
   'EuroBert', eurobert.read, eurobert.write, NAMES, head='ForMaskedLM', tops=TOPS,

@@ -1,4 +1,4 @@
-"""EXAONE 4's checkpoints: Llama's names, with the norms after the branches."""
+"""Checkpoints of EXAONE 4: Llama's names, with norms after the branches."""
 
 from tfm.zoo import exaone4
 from tfm.zoo.weights.family import Family

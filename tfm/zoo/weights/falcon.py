@@ -1,4 +1,4 @@
-"""Falcon's checkpoints: BLOOM's names, but for the norms of branches that have one each."""
+"""Checkpoints of Falcon: BLOOM's names, except norms of layers with two norms."""
 
 from tfm.model.spec import Model, blocks
 from tfm.zoo import falcon
@@ -15,7 +15,7 @@ TWO_NORMS: Names = {
 
 
 def names(spec: Model) -> Names:
-  """Ours to theirs."""
+  """Return the names of a spec."""
   return TWO_NORMS if blocks(spec)[0].residual_layout == falcon.TWO_NORMS else ONE_NORM
 
 

@@ -1,4 +1,4 @@
-"""Falcon-H1's checkpoints: Llama's attention beside a Mamba-2 mixer."""
+"""Checkpoints of Falcon-H1: Llama's attention and a Mamba-2 mixer in each layer."""
 
 from tfm.zoo import falcon_h1
 from tfm.zoo.weights import llama
@@ -7,7 +7,7 @@ from tfm.zoo.weights.mamba import mixer_names
 from tfm.zoo.weights.rules import renamed
 
 _ATTENTION: Names = {
-  str(ours).replace('*/mixer/', '*/mixer/left/'): theirs for ours, theirs in llama.NAMES.items()
+  str(path).replace('*/mixer/', '*/mixer/left/'): name for path, name in llama.NAMES.items()
 }
 
 NAMES: Names = {

@@ -1,6 +1,4 @@
-"""What is known of a published family, and the tensor_map it makes for a spec: which tensor is
-which parameter.
-"""
+"""A published family, and the mapping from its checkpoint tensors to parameters."""
 
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
@@ -20,8 +18,12 @@ from tfm.zoo.weights.rules import Names as Names
 
 @dataclasses.dataclass(frozen=True)
 class Top:
-  """What a class of a family has on top of the body, put on the spec of the class with the head;
-  and its own names.
+  """Head of one class of a family.
+
+  Attributes:
+    put: function of the config and the spec with the language-model head; it returns the spec of
+      the class.
+    names: modules of the head and their names in checkpoints.
   """
 
   put: Callable[[Fields, Model], Model]
@@ -30,28 +32,40 @@ class Top:
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-  """A `model_type` of Hugging Face's.
+  """A `model_type` of `transformers`: its classes, its configs and its tensor names.
 
-  Its classes are `stem` and an ending: `head` for the one with the language-model head, those of
-  `tops` for others, `body` for the body alone (in `tops` too, if it has something on top). `read`
-  makes the spec of the class with the head of a config's fields, `write` the fields of a spec.
+  The classes are named `stem` plus an ending: `head` for the class with the language-model head,
+  the keys of `tops` for other heads, and `body` for the model without a head.
 
-  `names` maps modules of our tree to modules of theirs: 'embed', '*/mixer/q', 'encoder/*/ffn/up',
-  where `*` is any block on our side and the number of the layer on theirs; a second one on theirs
-  is the number of the expert. (Where repeats share their parameters: the numbers of the segment,
-  and of the block in its pattern.) Depth k of later tokens has 'mtp/*/mixer/q' and 'mtp/norm', `*`
-  the number of the layer k behind the last. A path of one parameter ('head/bias') goes before that
-  of its module. Where layers have different kinds of mixer, '*/mamba/x' is the module of that kind
-  only, and goes before '*/mixer/x'. A row whose modules the spec has not is not used. Where they
-  depend on the spec it is a function of it.
+  `names` maps modules of tfm to modules of the checkpoint, such as 'embed', '*/mixer/q' or
+  'encoder/*/ffn/up'. In a key, `*` is any block. In a checkpoint name, the first `*` is the number
+  of the layer and the second the number of the expert. If repeats of a segment share parameters,
+  they are the number of the segment and the number of the block in its pattern. Three keys are
+  special:
 
-  `prefix` is what the names of the body begin with in a class with a head, and do not in a
-  checkpoint of the body alone. `tied` are their names for a tied table's second use; `ignored` are
-  patterns of tensors that hold nothing learnt, or are left unread by a class that has no use for
-  them (a function of the spec, where they depend on it). `fixed` are tensors that say what the spec
-  says too (tables of sinusoids), `twins` those that have a parameter a second time (its path):
-  written, and compared where a checkpoint has them. `aliases` are what some checkpoints call a
-  module, and what it is called in `names`."""
+  - 'mtp/*/mixer/q' and 'mtp/norm' belong to multi-token prediction depth k. `*` in their checkpoint
+    name is the number of the k-th layer after the last one.
+  - The path of one parameter ('head/bias') takes precedence over the path of its module.
+  - With several kinds of mixer, '*/mamba/x' matches that kind only and precedes '*/mixer/x'.
+
+  Entries for modules that the spec lacks are ignored. `names` may be a function of the spec.
+
+  Attributes:
+    stem: first part of the class names.
+    read: function from the fields of a config to the spec of the class with the head.
+    write: function from a spec to the fields of a config.
+    names: mapping of modules, or a function of the spec that returns it.
+    prefix: prefix of the body's tensors in a class with a head, absent in checkpoints of the body.
+    head: ending of the class with the language-model head.
+    tops: other heads, by the ending of their class.
+    tied: checkpoint names of a tied table's second use.
+    ignored: patterns of tensors that are not loaded, or a function of the spec that returns them.
+    body: ending of the class without a head.
+    fixed: function from a spec to constant tensors that checkpoints store, such as sinusoids.
+    twins: function from a spec to names of duplicate tensors, each with the path of its parameter.
+      They are written, and compared if a checkpoint has them.
+    aliases: other checkpoint names of modules, each with the name used in `names`.
+  """
 
   stem: str
   read: Callable[[Fields], Model]
@@ -68,38 +82,46 @@ class Family:
   aliases: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
   def names_of(self, spec: Model, ending: str) -> Names:
-    """The names of the class with that ending."""
+    """Return the module names of the class with that ending."""
     names = self.names(spec) if callable(self.names) else self.names
     return {**names, **(self.tops[ending].names if ending in self.tops else {})}
 
   def fixed_of(self, spec: Model, ending: str) -> dict[str, np.ndarray]:
-    """`fixed`, under the names they have in the class with that ending."""
-    return {
-      name.removeprefix(self.prefix) if ending == self.body else name: a
-      for name, a in self.fixed(spec).items()
-    }
+    """Return the constant tensors by their names in the class with that ending."""
+    prefix = self.prefix if ending == self.body else ''
+    return {name.removeprefix(prefix): a for name, a in self.fixed(spec).items()}
 
   def ignored_of(self, spec: Model) -> list[re.Pattern[str]]:
-    """`ignored`, to be searched for in names."""
-    return [re.compile(p) for p in (self.ignored(spec) if callable(self.ignored) else self.ignored)]
+    """Return the patterns of ignored tensors, compiled for `search`."""
+    ignored = self.ignored(spec) if callable(self.ignored) else self.ignored
+    return [re.compile(p) for p in ignored]
 
   @property
   def endings(self) -> list[str]:
-    """How the names of its classes end, the one with the head first."""
+    """Endings of the class names, that of the language model first."""
     return list(dict.fromkeys((self.head, *self.tops, self.body)))
 
   def spec(self, c: Fields, ending: str) -> Model:
-    """The spec of the class with that ending."""
+    """Return the spec of the class with that ending."""
     spec = self.read(c)
     if ending == self.head:
       return spec
-    spec = dataclasses.replace(spec, mtp=None)  # which is said by the head
+    spec = dataclasses.replace(
+      spec, mtp=None
+    )  # multi-token prediction needs the language-model head
     return self.tops[ending].put(c, spec) if ending in self.tops else spec.with_heads(lm=None)
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensor:
-  """A tensor of theirs: its name and shape, the rule, and the places of ours that it fills."""
+  """A tensor of a checkpoint and the parameters that it holds.
+
+  Attributes:
+    name: name in the checkpoint.
+    shape: shape in the checkpoint.
+    rule: conversion between the tensor and the parameters.
+    slots: places of the parameters in tfm's tree.
+  """
 
   name: str
   shape: Shape
@@ -108,33 +130,43 @@ class Tensor:
 
 
 def tensor_map(family: Family, spec: Model, ending: str) -> list[Tensor]:
-  """The tensors that hold the parameters of `spec`, each parameter once, in the order of our tree.
+  """Return the checkpoint tensors of a spec, in the order of tfm's parameters.
 
-  Raises: UserError for parameters that the family has no name for.
+  Args:
+    family: the family of the checkpoint.
+    spec: the model.
+    ending: ending of its class, as in `Family.endings`.
+
+  Returns:
+    The tensors that hold the parameters of `spec`, each parameter once.
+
+  Raises:
+    UserError: if the family has no name for some parameters.
   """
   rules = {part: (key, rule) for key, rule in _rules(family.names_of(spec, ending)) for part in key}
-  found: dict[tuple[str, Linear], dict[str, Slot]] = {}
+  slots_of: dict[tuple[str, Linear], dict[str, Slot]] = {}
   parts: dict[tuple[str, Linear], tuple[str, ...]] = {}
-  homeless = []
+  unnamed = []
   leaves = jax.tree_util.tree_leaves_with_path(transformer.param_letters(spec))
   shapes = jax.tree.leaves(transformer.param_shapes(spec))
-  for (path, letters), shape in zip(leaves, shapes, strict=True):
-    ours = jax.tree_util.keystr(path, simple=True, separator='/')
-    leaf = ours.rpartition('/')[2]
-    part = next((p for p in _candidates(spec, ours) if p in rules), None)
+  for (keys, letters), shape in zip(leaves, shapes, strict=True):
+    path = jax.tree_util.keystr(keys, simple=True, separator='/')
+    leaf = path.rpartition('/')[2]
+    part = next((p for p in _candidates(spec, path) if p in rules), None)
     if part is None:
-      homeless.append(ours)
+      unnamed.append(path)
       continue
     key, rule = rules[part]
-    for name, slot in _slots(spec, ours, letters, shape.shape, rule.tensor(leaf)):
-      found.setdefault((name, rule), {})[part] = slot
+    for name, slot in _slots(spec, path, letters, shape.shape, rule.tensor(leaf)):
+      slots_of.setdefault((name, rule), {})[part] = slot
       parts[name, rule] = key
-  if homeless:
+  if unnamed:
     raise errors.UserError(
-      f'{family.stem}{ending}: has no name for parameters of the model: {", ".join(homeless)}.'
+      f'{family.stem}{ending}: no checkpoint name for {", ".join(unnamed)}. '
+      'Expected an entry in `names`.'
     )
   tensors = []
-  for (name, rule), slots in found.items():
+  for (name, rule), slots in slots_of.items():
     ordered = tuple(slots[part] for part in parts[name, rule])
     name = name.removeprefix(family.prefix) if ending == family.body else name
     tensors.append(Tensor(name, rule.shape(ordered), rule, ordered))
@@ -142,14 +174,14 @@ def tensor_map(family: Family, spec: Model, ending: str) -> list[Tensor]:
 
 
 def _candidates(spec: Model, path: str) -> Iterator[str]:
-  """The keys of `names` that a parameter may stand under, the most particular first."""
+  """Yield the keys of `names` that match a parameter, the most specific first."""
   part = _DEPTH.sub('mtp/', _BLOCK.sub('*', path))
   block = _BLOCK.search(path)
   if block is not None and '*/mixer/' in part:
     stack = spec.towers.get(path.partition('/')[0]) or spec
     mixer: Any = stack.segments[int(block[1])].pattern[int(block[2])].mixer
-    own = part.replace('*/mixer/', f'*/{mixer.table().name_of(mixer)}/')
-    yield from (own, own.rpartition('/')[0])
+    of_kind = part.replace('*/mixer/', f'*/{mixer.table().name_of(mixer)}/')
+    yield from (of_kind, of_kind.rpartition('/')[0])
   yield from (part, part.rpartition('/')[0])
 
 
@@ -158,17 +190,15 @@ _DEPTH = re.compile(r'^mtp/depth_(\d+)/')
 
 
 def _rules(names: Names) -> Iterator[tuple[tuple[str, ...], Linear]]:
-  for ours, theirs in names.items():
-    yield (
-      (ours,) if isinstance(ours, str) else ours,
-      Linear(theirs) if isinstance(theirs, str) else theirs,
-    )
+  for path, name in names.items():
+    keys = (path,) if isinstance(path, str) else path
+    yield keys, Linear(name) if isinstance(name, str) else name
 
 
 def _slots(
   spec: Model, path: str, letters: str, shape: Shape, name: str
 ) -> Iterator[tuple[str, Slot]]:
-  """Every tensor's name that holds some of the parameter `path`, with the place in it."""
+  """Yield each tensor that holds part of the parameter `path`, with the slot of that part."""
   block, ahead = _BLOCK.search(path), _DEPTH.match(path)
   later = ahead and depth(spec) + int(ahead[1]) - 1
   if block is None or not letters.startswith('L'):
@@ -193,7 +223,16 @@ def _n_in(path: str, letters: str) -> int:
 
 
 def layer_numbers(stack: Tower, segment: int, block: int) -> range:
-  """The numbers, in the stack, of the layers that are repeats of a block of a segment's pattern."""
+  """Return the numbers of the layers that repeat one block of a segment.
+
+  Args:
+    stack: the stack of layers.
+    segment: index of the segment.
+    block: index of the block in the segment's pattern.
+
+  Returns:
+    The numbers, counted from the first layer of the stack.
+  """
   first = sum(len(s.pattern) * s.repeats for s in stack.segments[:segment]) + block
   one = stack.segments[segment]
   return range(first, first + len(one.pattern) * one.repeats, len(one.pattern))

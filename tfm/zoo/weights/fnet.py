@@ -1,4 +1,4 @@
-"""FNet's checkpoints, with all of BERT's heads."""
+"""Checkpoints of FNet with all of BERT's heads."""
 
 from tfm.zoo import fnet
 from tfm.zoo.weights import bert

@@ -1,4 +1,4 @@
-"""FSMT's checkpoints: BART's names, a token table for each stack, sinusoids saved."""
+"""Checkpoints of FSMT: BART's names, a token table per stack, and stored sinusoids."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ _NAMES: Names = {**NAMES, **TABLES, 'head/head': 'model.decoder.output_projectio
 
 
 def sinusoids(m: Any) -> dict[str, np.ndarray]:
-  """The table of both stacks in single precision; nothing stands where padding does."""
+  """Return the position table of both stacks, computed in float32; the padding row is 0."""
   half, f = m.d_model // 2, np.float32
   w_H = np.exp(np.arange(half, dtype=f) * f(-np.log(10_000) / (half - 1)))
   angle_PH = np.arange(m.absolute.max_len + m.absolute.offset, dtype=f)[:, None] * w_H[None]

@@ -1,4 +1,4 @@
-"""Gemma's checkpoints: Llama's names."""
+"""Checkpoints of Gemma: Llama's names."""
 
 from tfm.zoo import gemma
 from tfm.zoo.weights.family import Family

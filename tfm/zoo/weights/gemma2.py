@@ -1,4 +1,4 @@
-"""Gemma 2's checkpoints: Llama's names, and two norms a layer more."""
+"""Checkpoints of Gemma 2: Llama's names and two more norms per layer."""
 
 from tfm.zoo import gemma2
 from tfm.zoo.weights import llama

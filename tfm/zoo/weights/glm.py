@@ -1,4 +1,4 @@
-"""The checkpoints of GLM: Llama's names, with gate and up projection as one."""
+"""Checkpoints of GLM: Llama's names, with fused gate and up projections."""
 
 from tfm.zoo import glm
 from tfm.zoo.weights import llama

@@ -1,4 +1,4 @@
-"""GLM-4's checkpoints."""
+"""Checkpoints of GLM-4."""
 
 from tfm.zoo import glm4
 from tfm.zoo.weights import llama

@@ -1,4 +1,4 @@
-"""GPT's checkpoints: GPT-2's, by other names."""
+"""Checkpoints of GPT: GPT-2's, under other names."""
 
 from tfm.zoo import gpt1
 from tfm.zoo.weights import gpt2

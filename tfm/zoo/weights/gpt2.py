@@ -1,4 +1,4 @@
-"""GPT-2's checkpoints: kernels as `[in, out]`, q, k and v in one."""
+"""Checkpoints of GPT-2: kernels as `[in, out]`, with fused q, k and v."""
 
 from tfm.zoo import gpt2
 from tfm.zoo.weights.family import Family, Names

@@ -1,5 +1,6 @@
-"""SantaCoder's and StarCoder's checkpoints: GPT-2's names, kernels as `[out, in]`, q, k, v a key
-head at a time.
+"""Checkpoints of SantaCoder and StarCoder: GPT-2's names, with kernels as `[out, in]`.
+
+q, k and v are fused per key/value head.
 """
 
 from tfm.zoo import gpt_bigcode

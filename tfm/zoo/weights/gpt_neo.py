@@ -1,4 +1,4 @@
-"""GPT-Neo's checkpoints."""
+"""Checkpoints of GPT-Neo."""
 
 from tfm.zoo import gpt_neo
 from tfm.zoo.weights import gpt2
@@ -14,7 +14,7 @@ NAMES: Names = {
   '*/mixer/o': 'transformer.h.*.attn.attention.out_proj',
   '*/ffn/up': 'transformer.h.*.mlp.c_fc',
   '*/ffn/down': 'transformer.h.*.mlp.c_proj',
-  **{ours: gpt2.NAMES[ours] for ours in ('*/mixer_norm', '*/ffn_norm', 'norm', 'head/head')},
+  **{path: gpt2.NAMES[path] for path in ('*/mixer_norm', '*/ffn_norm', 'norm', 'head/head')},
 }
 
 FAMILY = Family(

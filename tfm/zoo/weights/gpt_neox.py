@@ -1,4 +1,4 @@
-"""GPT-NeoX's checkpoints: q, k and v fused a head at a time, as BLOOM and Falcon have them too."""
+"""Checkpoints of GPT-NeoX: q, k and v are fused per head, as in BLOOM and Falcon."""
 
 from tfm.zoo import gpt_neox
 from tfm.zoo.weights.family import Family, Names

@@ -1,4 +1,4 @@
-"""The checkpoints of GPT-NeoX Japanese: GPT-NeoX's names, and a bias under a name of its own."""
+"""Checkpoints of GPT-NeoX Japanese: GPT-NeoX's names, with a separate name for the bias."""
 
 from tfm.zoo import gpt_neox_japanese
 from tfm.zoo.weights import gpt_neox

@@ -1,6 +1,6 @@
-"""GPT-OSS's checkpoints: all experts of a layer in one tensor, their gates and ways up in turns.
+"""Checkpoints of GPT-OSS: all experts of a layer in one tensor, gate and up interleaved.
 
-As published they are quantized (MXFP4), which `tfm.hub.quantized` undoes on the way.
+The published tensors are quantized (MXFP4); `tfm.hub.quantized` dequantizes them while loading.
 """
 
 from tfm.zoo import gpt_oss

@@ -1,4 +1,4 @@
-"""GPT-J's checkpoints."""
+"""Checkpoints of GPT-J."""
 
 from tfm.zoo import gptj
 from tfm.zoo.weights.family import Family, Names

@@ -1,4 +1,4 @@
-"""Granite's checkpoints: Llama's names."""
+"""Checkpoints of Granite: Llama's names."""
 
 from tfm.zoo import granite
 from tfm.zoo.weights.family import Family

@@ -1,4 +1,4 @@
-"""Checkpoints of Granite's mixtures: Llama's attention, and all experts of a layer in one tensor."""
+"""Checkpoints of Granite mixtures: Llama's attention, and all experts of a layer in one tensor."""
 
 from tfm.zoo import granitemoe
 from tfm.zoo.weights import llama
@@ -7,7 +7,7 @@ from tfm.zoo.weights.rules import Fused, Stacked
 
 _LAYER = 'model.layers.*'
 
-#: The feed-forward of a mixture, and its shared expert where it has one.
+#: Experts of a mixture, and its shared expert if it has one.
 EXPERTS: Names = {
   '*/ffn/router/score': f'{_LAYER}.block_sparse_moe.router.layer',
   ('*/ffn/expert/gate', '*/ffn/expert/up'): Stacked(

@@ -1,4 +1,4 @@
-"""Granite 4's checkpoints: those of Granite's mixtures with Mamba-2's mixers."""
+"""Checkpoints of Granite 4: Granite mixtures with Mamba-2 mixers."""
 
 from tfm.zoo import granitemoehybrid
 from tfm.zoo.weights import granitemoe
@@ -10,7 +10,7 @@ _LAYER = 'model.layers.*'
 NAMES: Names = {
   **granitemoe.NAMES,
   **mixer_names('mamba2', f'{_LAYER}.mamba'),
-  # Without experts the shared feed-forward stands alone.
+  # Without experts, the shared feed-forward is the only one.
   ('*/ffn/gate', '*/ffn/up'): Fused(f'{_LAYER}.shared_mlp.input_linear'),
   '*/ffn/down': f'{_LAYER}.shared_mlp.output_linear',
 }

@@ -1,4 +1,4 @@
-"""The checkpoints of Helium: Llama's names."""
+"""Checkpoints of Helium: Llama's names."""
 
 from tfm.zoo import helium
 from tfm.zoo.weights.family import Family

@@ -1,4 +1,4 @@
-"""The checkpoints of Hunyuan: Llama's names, and two norms in each attention."""
+"""Checkpoints of Hunyuan: Llama's names and two norms in each attention."""
 
 from tfm.zoo import hunyuan_v1_dense
 from tfm.zoo.weights import llama

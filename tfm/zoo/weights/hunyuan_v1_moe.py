@@ -1,4 +1,4 @@
-"""The checkpoints of Hunyuan's mixtures."""
+"""Checkpoints of Hunyuan mixtures."""
 
 from tfm.zoo import hunyuan_v1_moe
 from tfm.zoo.weights import llama

@@ -1,4 +1,4 @@
-"""The checkpoints of HyperCLOVA X: Llama's names, and two norms a layer more."""
+"""Checkpoints of HyperCLOVA X: Llama's names and two more norms per layer."""
 
 from tfm.zoo import hyperclovax
 from tfm.zoo.weights import llama

@@ -1,4 +1,4 @@
-"""The checkpoints of Jais 2: Llama's names."""
+"""Checkpoints of Jais 2: Llama's names."""
 
 from tfm.zoo import jais2
 from tfm.zoo.weights.family import Family

@@ -1,4 +1,4 @@
-"""Jamba's checkpoints: Llama's attention, Mamba's mixers, and the experts of a layer one by one."""
+"""Checkpoints of Jamba: Llama's attention, Mamba's mixers, and one tensor per expert."""
 
 from tfm.zoo import jamba
 from tfm.zoo.weights import llama

@@ -1,4 +1,4 @@
-"""LED's checkpoints: BART's names, but for the encoder's attention."""
+"""Checkpoints of LED: BART's names, except the encoder's attention."""
 
 from tfm.zoo import led
 from tfm.zoo.weights import bart

@@ -1,4 +1,4 @@
-"""LFM2's checkpoints."""
+"""Checkpoints of LFM2."""
 
 from tfm.zoo import lfm2
 from tfm.zoo.weights import llama

@@ -1,11 +1,11 @@
-"""Llama's checkpoints."""
+"""Checkpoints of Llama."""
 
 from tfm.zoo import llama
 from tfm.zoo.weights.family import Family, Names
 from tfm.zoo.weights.rules import Fused
 from tfm.zoo.weights.tops import DECODER
 
-#: Shared by the many decoders that took Llama's names.
+#: Names that many decoders share.
 NAMES: Names = {
   'embed': 'model.embed_tokens',
   '*/mixer/q': 'model.layers.*.self_attn.q_proj',
@@ -23,16 +23,16 @@ NAMES: Names = {
   'head/head': 'lm_head',
 }
 
-#: Both ways into a gated feed-forward in one.
+#: Fused gate and up projections.
 GATE_UP: Names = {('*/ffn/gate', '*/ffn/up'): Fused('model.layers.*.mlp.gate_up_proj')}
 
-#: Norms after the branches instead of before them.
+#: Norms after the branches, in place of norms before them.
 AFTER: Names = {
   '*/mixer_norm': 'model.layers.*.post_attention_layernorm',
   '*/ffn_norm': 'model.layers.*.post_feedforward_layernorm',
 }
 
-#: A feed-forward that is a mixture of experts, kept one by one.
+#: A mixture of experts with one tensor per expert.
 EXPERTS: Names = {
   '*/ffn/router/score': 'model.layers.*.mlp.gate',
   '*/ffn/expert/gate': 'model.layers.*.mlp.experts.*.gate_proj',

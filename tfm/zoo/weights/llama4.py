@@ -1,6 +1,4 @@
-"""The language model of Llama 4's checkpoints: Llama's attention, and the experts of a layer in two
-tensors.
-"""
+"""Checkpoints of the Llama 4 text model: Llama's attention, and two tensors for the experts."""
 
 from tfm.zoo import llama4
 from tfm.zoo.weights import llama

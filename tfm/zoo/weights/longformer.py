@@ -1,7 +1,8 @@
-"""Longformer's checkpoints: RoBERTa's names, and projections for global tokens.
+"""Checkpoints of Longformer: RoBERTa's names, and projections for global tokens.
 
-Its classes of sequences, questions and choices are not read: they choose global tokens by
-themselves."""
+Its classes for sequences, questions and choices are not supported: they select global tokens on
+their own.
+"""
 
 from tfm.zoo import longformer
 from tfm.zoo.weights import bert, roberta

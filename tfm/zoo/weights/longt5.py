@@ -1,29 +1,29 @@
-"""LongT5's checkpoints: T5's names, but for the encoder's attention."""
+"""Checkpoints of LongT5: T5's names, except the encoder's attention."""
 
 from typing import Any
 
 from tfm.zoo import longt5
 from tfm.zoo.weights.family import Family, Names
 from tfm.zoo.weights.rules import Whole
-from tfm.zoo.weights.t5 import IDLE, TIED, TOPS
+from tfm.zoo.weights.t5 import IGNORED, TIED, TOPS
 from tfm.zoo.weights.t5 import names as t5_names
 
 
 def names(m: Any) -> Names:
-  """T5's names, and those of blocks."""
+  """Return T5's names and the names of the global blocks."""
   stack, at = ('encoder/', m.encoder) if m.encoder is not None else ('', m)
   if not hasattr(at.segments[0].pattern[0].mixer, 'pool'):
     return t5_names(m, 'LocalSelfAttention')
-  looks = 'encoder.block.*.layer.0.TransientGlobalSelfAttention'
-  table = f'{looks}.global_relative_attention_bias.weight'.replace('*', '0')
-  own: Names = {
-    f'{stack}*/mixer/norm': f'{looks}.global_input_layer_norm',
+  attention = 'encoder.block.*.layer.0.TransientGlobalSelfAttention'
+  table = f'{attention}.global_relative_attention_bias.weight'.replace('*', '0')
+  global_names: Names = {
+    f'{stack}*/mixer/norm': f'{attention}.global_input_layer_norm',
     f'{stack}shared_relative/blocks': Whole(table),
   }  # fmt: skip
-  return {**t5_names(m, 'TransientGlobalSelfAttention'), **own}
+  return {**t5_names(m, 'TransientGlobalSelfAttention'), **global_names}
 
 
 FAMILY = Family(
   'LongT5', longt5.read, longt5.write, names, '', 'ForConditionalGeneration',
-  {'EncoderModel': TOPS['EncoderModel']}, TIED, IDLE,
+  {'EncoderModel': TOPS['EncoderModel']}, TIED, IGNORED,
 )  # fmt: skip

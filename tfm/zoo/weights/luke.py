@@ -1,4 +1,4 @@
-"""LUKE's checkpoints without what reads entities, under RoBERTa's names."""
+"""Checkpoints of LUKE without its entity modules: RoBERTa's names."""
 
 from tfm.zoo import luke
 from tfm.zoo import roberta as zoo_roberta
@@ -13,6 +13,7 @@ NAMES: Names = {
 }
 FAMILY = Family(
   'Luke', luke.read, zoo_roberta.write, NAMES, 'luke.', 'ForMaskedLM', bert.CLASSES, (),
-  (r'position_ids$', r'^lm_head\.bias$', r'pooler\.dense\.', r'entity_embeddings\.', r'\.(w2e|e2w|e2e)_query\.',
+  (r'position_ids$', r'^lm_head\.bias$', r'pooler\.dense\.', r'entity_embeddings\.',
+   r'\.(w2e|e2w|e2e)_query\.',
    r'^entity_predictions\.'),
 )  # fmt: skip

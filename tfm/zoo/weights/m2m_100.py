@@ -1,4 +1,4 @@
-"""M2M-100's checkpoints, under BART's names."""
+"""Checkpoints of M2M-100: BART's names."""
 
 from tfm.zoo import m2m_100
 from tfm.zoo.weights.bart import NAMES, TIED

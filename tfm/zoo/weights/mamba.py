@@ -8,38 +8,41 @@ from tfm.zoo.weights.family import Family, Names
 from tfm.zoo.weights.rules import Depthwise, Flat, Fused, Whole
 
 
-def mixer_names(kind: str, layer: str, ours: str | None = None) -> Names:
-  """Return the names of a mixer of either kind.
+def mixer_names(kind: str, layer: str, path: str | None = None) -> Names:
+  """Return the names of a Mamba or Mamba-2 mixer.
 
   Args:
     kind: 'mamba' or 'mamba2'.
-    layer: what its module is called in checkpoints.
-    ours: the path of its module; None is that of a mixer of this kind.
+    layer: name of the mixer's module in checkpoints.
+    path: path of the mixer in tfm; None is that of mixers of this kind.
+
+  Returns:
+    The names of its modules.
   """
-  ours = ours or f'*/{kind}'
+  path = path or f'*/{kind}'
   return {
-    f'{ours}/conv': Depthwise(f'{layer}.conv1d'),
-    f'{ours}/start': Whole(f'{layer}.A_log'),
-    f'{ours}/skip': Whole(f'{layer}.D'),
-    f'{ours}/o': f'{layer}.out_proj',
-    **(_selective(ours, layer) if kind == 'mamba' else _second(ours, layer)),
+    f'{path}/conv': Depthwise(f'{layer}.conv1d'),
+    f'{path}/start': Whole(f'{layer}.A_log'),
+    f'{path}/skip': Whole(f'{layer}.D'),
+    f'{path}/o': f'{layer}.out_proj',
+    **(_selective(path, layer) if kind == 'mamba' else _second(path, layer)),
   }
 
 
-def _selective(ours: str, layer: str) -> Names:
+def _selective(path: str, layer: str) -> Names:
   return {
-    (f'{ours}/x', f'{ours}/gate'): Fused(f'{layer}.in_proj'),
-    (f'{ours}/rank', f'{ours}/b', f'{ours}/c'): Fused(f'{layer}.x_proj'),
-    f'{ours}/step': f'{layer}.dt_proj',
-    f'{ours}/shift': Whole(f'{layer}.dt_proj.bias'),
+    (f'{path}/x', f'{path}/gate'): Fused(f'{layer}.in_proj'),
+    (f'{path}/rank', f'{path}/b', f'{path}/c'): Fused(f'{layer}.x_proj'),
+    f'{path}/step': f'{layer}.dt_proj',
+    f'{path}/shift': Whole(f'{layer}.dt_proj.bias'),
   }
 
 
-def _second(ours: str, layer: str) -> Names:
+def _second(path: str, layer: str) -> Names:
   return {
-    tuple(f'{ours}/{name}' for name in INPUTS): Fused(f'{layer}.in_proj'),
-    f'{ours}/shift': Whole(f'{layer}.dt_bias'),
-    f'{ours}/norm': Flat(f'{layer}.norm.weight'),
+    tuple(f'{path}/{name}' for name in INPUTS): Fused(f'{layer}.in_proj'),
+    f'{path}/shift': Whole(f'{layer}.dt_bias'),
+    f'{path}/norm': Flat(f'{layer}.norm.weight'),
   }
 
 
@@ -55,7 +58,7 @@ NAMES: Names = {
 
 _COMMON: dict[str, Any] = {'prefix': 'backbone.'}
 
-#: The original checkpoints call the table `embedding`.
+#: The original checkpoints name the table `embedding`.
 _ALIASES = {'backbone.embedding': 'backbone.embeddings'}
 
 FAMILY = Family('Mamba', mamba.read, mamba.write, NAMES, aliases=_ALIASES, **_COMMON)

@@ -1,4 +1,4 @@
-"""Marian's checkpoints: BART's names, sinusoids saved, one token table or two."""
+"""Checkpoints of Marian: BART's names, stored sinusoids, and one or two token tables."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from tfm.zoo.weights.family import Family, Names
 from tfm.zoo.weights.rules import Whole
 
 POSITIONS = ('model.encoder.embed_positions.weight', 'model.decoder.embed_positions.weight')
-#: A token table for each stack.
+#: One token table per stack.
 TABLES: Names = {
   'embed/table': Whole('model.decoder.embed_tokens.weight'),
   'encoder/embed/table': Whole('model.encoder.embed_tokens.weight'),
@@ -19,12 +19,12 @@ TABLES: Names = {
 
 
 def names(m: Any) -> Names:
-  """BART's names; where the tables differ there is none that is shared."""
+  """Return BART's names, with one token table or one per stack."""
   return NAMES if m.encoder.shares else {**NAMES, **TABLES}
 
 
 def sinusoids(m: Any) -> dict[str, np.ndarray]:
-  """The table of both stacks, in double precision until it is rounded."""
+  """Return the position table of both stacks, computed in float64 and rounded to float32."""
   half = np.arange(m.d_model // 2) * 2 / m.d_model
   angle_PH = np.arange(m.absolute.max_len)[:, None] / np.power(10_000, half)[None]
   table_PD = np.concatenate([np.sin(angle_PH), np.cos(angle_PH)], -1).astype(np.float32)

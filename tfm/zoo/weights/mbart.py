@@ -1,4 +1,4 @@
-"""mBART's checkpoints, under BART's names."""
+"""Checkpoints of mBART: BART's names."""
 
 from tfm.zoo import bart, mbart
 from tfm.zoo.weights.bart import NAMES, TIED, TOPS

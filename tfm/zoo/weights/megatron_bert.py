@@ -1,4 +1,4 @@
-"""Megatron-BERT's checkpoints: BERT's names, but for the norms."""
+"""Checkpoints of Megatron-BERT: BERT's names, except norms."""
 
 from tfm.zoo import bert as zoo_bert
 from tfm.zoo import megatron_bert

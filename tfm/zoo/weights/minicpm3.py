@@ -1,4 +1,4 @@
-"""The checkpoints of MiniCPM3: DeepSeek's names of latent attention."""
+"""Checkpoints of MiniCPM3: DeepSeek's names of latent attention."""
 
 from tfm.zoo import minicpm3
 from tfm.zoo.weights import deepseek

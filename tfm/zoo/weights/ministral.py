@@ -1,4 +1,4 @@
-"""The checkpoints of Ministral: Llama's names."""
+"""Checkpoints of Ministral: Llama's names."""
 
 from tfm.zoo import ministral
 from tfm.zoo.weights.family import Family

@@ -1,4 +1,4 @@
-"""The checkpoints of Ministral 3: Llama's names."""
+"""Checkpoints of Ministral 3: Llama's names."""
 
 from tfm.zoo import ministral3
 from tfm.zoo.weights.family import Family

@@ -1,4 +1,4 @@
-"""Mistral's checkpoints: Llama's under another name."""
+"""Checkpoints of Mistral: Llama's names."""
 
 from tfm.zoo import mistral
 from tfm.zoo.weights.family import Family

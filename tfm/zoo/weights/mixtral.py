@@ -1,6 +1,4 @@
-"""Mixtral's checkpoints: Llama's names around `w1` (gate), `w2` (down) and `w3` (up) of every
-expert.
-"""
+"""Checkpoints of Mixtral: Llama's names, with `w1` (gate), `w2` (down), `w3` (up) per expert."""
 
 from tfm.zoo import mixtral
 from tfm.zoo.weights import llama

@@ -1,6 +1,4 @@
-"""ModernBERT's checkpoints: q, k and v in one, both ways into the feed-forward in one, one head
-before every label.
-"""
+"""Checkpoints of ModernBERT: fused q, k and v, fused gate and up, one transform for all heads."""
 
 from typing import Any, Literal
 
@@ -10,7 +8,7 @@ from tfm.zoo import modernbert
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Fused, Whole
-from tfm.zoo.weights.tops import classifying, n_labels
+from tfm.zoo.weights.tops import n_labels, with_classifier
 
 _LAYER = 'model.layers.*'
 NAMES: Names = {
@@ -33,22 +31,24 @@ NAMES: Names = {
 }
 
 
-def _on(c: Fields, m: Model, labels: int, pick: Literal['first', 'mean', 'each']) -> Model:
+def _with_head(c: Fields, m: Model, labels: int, pick: Literal['first', 'mean', 'each']) -> Model:
   top: Any = m.lm and m.lm.transform
   dropout = c.get('classifier_dropout', 0.0)
-  found = Classify(labels, pick, top.act, dropout=dropout, hidden_bias=top.bias, norm=top.norm)
-  return classifying(m, found)
+  head = Classify(labels, pick, top.act, dropout=dropout, hidden_bias=top.bias, norm=top.norm)
+  return with_classifier(m, head)
 
 
-def _row(c: Fields, m: Model, labels: int) -> Model:
-  return _on(c, m, labels, c.choice('classifier_pooling', {'cls': 'first', 'mean': 'mean'}, 'cls'))
+def _sequence(c: Fields, m: Model, labels: int) -> Model:
+  return _with_head(
+    c, m, labels, c.choice('classifier_pooling', {'cls': 'first', 'mean': 'mean'}, 'cls')
+  )
 
 
 TOPS = {
-  'ForSequenceClassification': Top(lambda c, m: _row(c, m, n_labels(c))),
-  'ForMultipleChoice': Top(lambda c, m: _row(c, m, 1)),
-  'ForTokenClassification': Top(lambda c, m: _on(c, m, n_labels(c), 'each')),
-  'ForQuestionAnswering': Top(lambda c, m: _on(c, m, 2, 'each')),
+  'ForSequenceClassification': Top(lambda c, m: _sequence(c, m, n_labels(c))),
+  'ForMultipleChoice': Top(lambda c, m: _sequence(c, m, 1)),
+  'ForTokenClassification': Top(lambda c, m: _with_head(c, m, n_labels(c), 'each')),
+  'ForQuestionAnswering': Top(lambda c, m: _with_head(c, m, 2, 'each')),
 }
 FAMILY = Family(
   'ModernBert', modernbert.read, modernbert.write, NAMES, 'model.', 'ForMaskedLM', TOPS,

@@ -1,4 +1,4 @@
-"""MPNet's checkpoints, with all of its heads."""
+"""Checkpoints of MPNet with all of its heads."""
 
 from tfm.zoo import mpnet
 from tfm.zoo.weights import roberta

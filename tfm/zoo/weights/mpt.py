@@ -1,4 +1,4 @@
-"""MPT's checkpoints."""
+"""Checkpoints of MPT."""
 
 from tfm.zoo import mpt
 from tfm.zoo.weights.family import Family, Names

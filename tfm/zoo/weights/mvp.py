@@ -1,4 +1,4 @@
-"""MVP's checkpoints, under BART's names."""
+"""Checkpoints of MVP: BART's names."""
 
 from tfm.zoo import bart, mvp
 from tfm.zoo.weights.bart import NAMES, TIED, TOPS

@@ -1,4 +1,4 @@
-"""The checkpoints of nanochat: Llama's names; queries and keys are rotated backwards."""
+"""Checkpoints of nanochat: Llama's names; queries and keys are rotated in reverse."""
 
 from tfm.zoo import nanochat
 from tfm.zoo.weights import llama
@@ -8,7 +8,7 @@ from tfm.zoo.weights.rules import SwappedHalves
 _LAYER = 'model.layers.*'
 NAMES: Names = {
   **llama.NAMES,
-  # With its halves swapped a head that turns backwards turns forwards.
+  # Swapped halves turn the reversed rotation into the standard one.
   '*/mixer/q': SwappedHalves(f'{_LAYER}.self_attn.q_proj'),
   '*/mixer/k': SwappedHalves(f'{_LAYER}.self_attn.k_proj'),
   '*/ffn/up': f'{_LAYER}.mlp.fc1',

@@ -1,4 +1,4 @@
-"""Nemotron's checkpoints: Llama's names."""
+"""Checkpoints of Nemotron: Llama's names."""
 
 from tfm.zoo import nemotron
 from tfm.zoo.weights import llama

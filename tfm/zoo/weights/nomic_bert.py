@@ -1,4 +1,4 @@
-"""Nomic's BERT's checkpoints, with its heads."""
+"""Checkpoints of Nomic BERT with its heads."""
 
 from tfm.zoo import nomic_bert
 from tfm.zoo.weights import bert

@@ -1,4 +1,4 @@
-"""OLMo's checkpoints: Llama's names, without norms."""
+"""Checkpoints of OLMo: Llama's names, without norms."""
 
 from tfm.zoo import olmo
 from tfm.zoo.weights.family import Family

@@ -1,4 +1,4 @@
-"""OLMo 2's checkpoints: Llama's names, with the norms after the branches."""
+"""Checkpoints of OLMo 2: Llama's names, with norms after the branches."""
 
 from tfm.zoo import olmo2
 from tfm.zoo.weights.family import Family

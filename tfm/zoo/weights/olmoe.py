@@ -1,4 +1,4 @@
-"""OLMoE's checkpoints."""
+"""Checkpoints of OLMoE."""
 
 from tfm.zoo import olmoe
 from tfm.zoo.weights import llama

@@ -1,4 +1,4 @@
-"""OPT's checkpoints."""
+"""Checkpoints of OPT."""
 
 from tfm.zoo import opt
 from tfm.zoo.weights.family import Family, Names

@@ -1,4 +1,4 @@
-"""PEGASUS's checkpoints, under BART's names, their sinusoids saved."""
+"""Checkpoints of PEGASUS: BART's names and stored sinusoids."""
 
 from tfm.zoo import bart, pegasus
 from tfm.zoo.weights.bart import NAMES, TIED

@@ -1,4 +1,4 @@
-"""The checkpoints of Persimmon: q, k and v fused head by head."""
+"""Checkpoints of Persimmon: q, k and v are fused per head."""
 
 from tfm.zoo import persimmon
 from tfm.zoo.weights import llama
@@ -9,9 +9,9 @@ from tfm.zoo.weights.tops import DECODER
 _LAYER = 'model.layers.*'
 NAMES: Names = {
   **{
-    ours: theirs
-    for ours, theirs in llama.NAMES.items()
-    if ours not in ('*/mixer/q', '*/mixer/k', '*/mixer/v')
+    path: name
+    for path, name in llama.NAMES.items()
+    if path not in ('*/mixer/q', '*/mixer/k', '*/mixer/v')
   },
   ('*/mixer/q', '*/mixer/k', '*/mixer/v'): FusedHeads(f'{_LAYER}.self_attn.query_key_value'),
   '*/mixer/o': f'{_LAYER}.self_attn.dense',

@@ -1,4 +1,4 @@
-"""Phi's checkpoints."""
+"""Checkpoints of Phi."""
 
 from tfm.zoo import phi
 from tfm.zoo.weights import llama

@@ -1,4 +1,4 @@
-"""Phi-3's checkpoints: q, k and v in one, both ways in of the feed-forward in another."""
+"""Checkpoints of Phi-3: fused q, k and v, and fused gate and up projections."""
 
 from tfm.zoo import phi3
 from tfm.zoo.weights import llama

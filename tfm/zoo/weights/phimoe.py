@@ -1,4 +1,4 @@
-"""Phi-3.5-MoE's checkpoints: Mixtral's names."""
+"""Checkpoints of Phi-3.5-MoE: Mixtral's names."""
 
 from tfm.zoo import phimoe
 from tfm.zoo.weights import mixtral

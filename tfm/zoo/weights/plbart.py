@@ -1,4 +1,4 @@
-"""PLBART's checkpoints, under BART's names."""
+"""Checkpoints of PLBART: BART's names."""
 
 from tfm.zoo import bart, plbart
 from tfm.zoo.weights.bart import NAMES, TIED, TOPS

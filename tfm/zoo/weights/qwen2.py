@@ -1,4 +1,4 @@
-"""Qwen2's checkpoints: Llama's names, and biases."""
+"""Checkpoints of Qwen2: Llama's names and biases."""
 
 from tfm.zoo import qwen2
 from tfm.zoo.weights.family import Family

@@ -1,4 +1,4 @@
-"""The checkpoints of Qwen2's mixtures."""
+"""Checkpoints of Qwen2 mixtures."""
 
 from tfm.zoo import qwen2_moe
 from tfm.zoo.weights import llama

@@ -1,4 +1,4 @@
-"""Qwen3's checkpoints: Llama's names, and two norms a layer more."""
+"""Checkpoints of Qwen3: Llama's names and two more norms per layer."""
 
 from tfm.zoo import qwen3
 from tfm.zoo.weights.family import Family

@@ -1,4 +1,4 @@
-"""The language model of Qwen3.5's checkpoints."""
+"""Checkpoints of the Qwen3.5 text model."""
 
 from tfm.zoo import qwen3_5
 from tfm.zoo.weights import qwen2_moe, qwen3_next

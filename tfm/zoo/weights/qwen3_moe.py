@@ -1,4 +1,4 @@
-"""The checkpoints of Qwen3's mixtures."""
+"""Checkpoints of Qwen3 mixtures."""
 
 from tfm.zoo import qwen3_moe
 from tfm.zoo.weights import llama

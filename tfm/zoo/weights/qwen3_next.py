@@ -1,4 +1,4 @@
-"""Qwen3-Next's checkpoints: queries, keys, values and gates fused, a head of keys at a time."""
+"""Checkpoints of Qwen3-Next: queries, keys, values and gates are fused per key head."""
 
 from typing import Any
 
@@ -13,7 +13,7 @@ from tfm.zoo.weights.tops import DECODER
 _LAYER = 'model.layers.*'
 _DELTA = f'{_LAYER}.linear_attn'
 
-#: Attention with a gate, and what all checkpoints of Gated DeltaNet call alike.
+#: Gated attention, and the names that all checkpoints of Gated DeltaNet share.
 MIXERS: Names = {
   ('*/mixer/q', '*/mixer/gate'): ByHead(f'{_LAYER}.self_attn.q_proj'),
   '*/gated_delta/conv': Depthwise(f'{_DELTA}.conv1d'),

@@ -1,4 +1,4 @@
-"""RecurrentGemma's checkpoints."""
+"""Checkpoints of RecurrentGemma."""
 
 from tfm.zoo import recurrent_gemma
 from tfm.zoo.weights import llama

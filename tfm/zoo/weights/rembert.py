@@ -1,4 +1,4 @@
-"""RemBERT's checkpoints, with all of its heads."""
+"""Checkpoints of RemBERT with all of its heads."""
 
 from tfm.model.spec import Model
 from tfm.parts.act.tanh import Tanh
@@ -8,7 +8,7 @@ from tfm.zoo.fields import Fields
 from tfm.zoo.weights import bert
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole, renamed
-from tfm.zoo.weights.tops import classifying, n_labels
+from tfm.zoo.weights.tops import n_labels, with_classifier
 
 NAMES: Names = {
   **renamed(bert.NAMES, 'bert.', 'rembert.'),
@@ -24,15 +24,15 @@ def _dropout(c: Fields) -> float:
   return found
 
 
-def _row(c: Fields, m: Model, labels: int) -> Model:
-  return classifying(m, Classify(labels, hidden=Tanh(), dropout=_dropout(c)))
+def _sequence(c: Fields, m: Model, labels: int) -> Model:
+  return with_classifier(m, Classify(labels, hidden=Tanh(), dropout=_dropout(c)))
 
 
 TOPS = {
-  'ForSequenceClassification': Top(lambda c, m: _row(c, m, n_labels(c))),
-  'ForMultipleChoice': Top(lambda c, m: _row(c, m, 1)),
+  'ForSequenceClassification': Top(lambda c, m: _sequence(c, m, n_labels(c))),
+  'ForMultipleChoice': Top(lambda c, m: _sequence(c, m, 1)),
   'ForTokenClassification': Top(
-    lambda c, m: classifying(m, Classify(n_labels(c), 'each', dropout=_dropout(c)))
+    lambda c, m: with_classifier(m, Classify(n_labels(c), 'each', dropout=_dropout(c)))
   ),
   **{name: bert.CLASSES[name] for name in ('ForQuestionAnswering', 'Model')},
 }  # fmt: skip

@@ -1,4 +1,4 @@
-"""RoBERTa's checkpoints, and those of its family, with all of their heads."""
+"""Checkpoints of RoBERTa and its relatives with all of their heads."""
 
 from tfm.parts.act.tanh import Tanh
 from tfm.parts.head.classify import Classify
@@ -6,9 +6,9 @@ from tfm.zoo import bert_decoder, roberta
 from tfm.zoo.weights import bert
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole, renamed
-from tfm.zoo.weights.tops import classifying, dropped, n_labels
+from tfm.zoo.weights.tops import classifier_dropout, n_labels, with_classifier
 
-#: The head that is called `lm_head`, with a bias of its own.
+#: The masked-LM head under the name `lm_head`, with its bias.
 HEAD: Names = {
   'head/transform': 'lm_head.dense',
   'head/norm': 'lm_head.layer_norm',
@@ -16,9 +16,11 @@ HEAD: Names = {
 }
 NAMES: Names = {**renamed(bert.NAMES, 'bert.', 'roberta.'), **HEAD}
 
-#: A classifier that has the pooler's numbers under names of its own.
+#: A sequence classifier with its own transform in place of the pooler.
 SEQUENCE = Top(
-  lambda c, m: classifying(m, Classify(n_labels(c), hidden=Tanh(), dropout=dropped(c, m))),
+  lambda c, m: with_classifier(
+    m, Classify(n_labels(c), hidden=Tanh(), dropout=classifier_dropout(c, m))
+  ),
   {'classifier/hidden': 'classifier.dense', 'classifier/out': 'classifier.out_proj'},
 )
 TOPS = {**bert.CLASSES, 'ForSequenceClassification': SEQUENCE, 'ForCausalLM': bert.AS_DECODER}
@@ -28,8 +30,16 @@ IGNORED = (r'position_ids$', r'^lm_head\.decoder\.bias$', r'pooler\.dense\.')
 def family(
   stem: str, body: str = 'roberta.', read=roberta.read, ignored: tuple[str, ...] = ()
 ) -> Family:
-  """Return a family that differs from RoBERTa by its names: its classes begin with `stem`, tensors
-  with `body`.
+  """Return a family that differs from RoBERTa in its names only.
+
+  Args:
+    stem: first part of its class names.
+    body: prefix of its tensors.
+    read: function from the fields of a config to a spec.
+    ignored: further patterns of ignored tensors.
+
+  Returns:
+    The family.
   """
   names = renamed(NAMES, 'roberta.', body)
   tied = ('lm_head.decoder.weight',)
@@ -39,6 +49,6 @@ def family(
 
 FAMILY, CAMEMBERT, XLM = family('Roberta'), family('Camembert'), family('XLMRoberta')
 DATA2VEC = family('Data2VecText', 'data2vec_text.')
-#: I-BERT's buffers of integers and their ranges, which nothing reads while `quant_mode` is false.
+#: I-BERT's integer buffers and ranges, unused if `quant_mode` is false.
 _INTEGERS = r'(weight_integer|bias_integer|scaling_factor|x_min|x_max|LayerNorm\.shift)$'
 IBERT = family('IBert', 'ibert.', roberta.read_ibert, (_INTEGERS,))

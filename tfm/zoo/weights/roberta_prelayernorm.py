@@ -1,4 +1,4 @@
-"""The checkpoints of RoBERTa with pre-norm layers: RoBERTa's names, but for the norms."""
+"""Checkpoints of pre-norm RoBERTa: RoBERTa's names, except norms."""
 
 from tfm.zoo import roberta as zoo_roberta
 from tfm.zoo import roberta_prelayernorm

@@ -1,5 +1,6 @@
-"""RoFormer's checkpoints, with its heads but that of choices, which reads whatever stands last,
-padding or not.
+"""Checkpoints of RoFormer with its heads, except multiple choice.
+
+Its multiple-choice head pools the last position, padding included.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from tfm.zoo.fields import Fields
 from tfm.zoo.weights import bert
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import renamed
-from tfm.zoo.weights.tops import classifying, dropped, n_labels
+from tfm.zoo.weights.tops import classifier_dropout, n_labels, with_classifier
 
 NAMES: Names = {
   **renamed(bert.NAMES, 'bert.', 'roformer.'),
@@ -21,14 +22,14 @@ NAMES: Names = {
 }
 
 
-def _row(c: Fields, m: Any) -> Model:
+def _sequence(c: Fields, m: Any) -> Model:
   act = m.segments[0].pattern[0].ffn.act
-  return classifying(m, Classify(n_labels(c), hidden=act, dropout=dropped(c, m)))
+  return with_classifier(m, Classify(n_labels(c), hidden=act, dropout=classifier_dropout(c, m)))
 
 
 TOPS = {
   'ForSequenceClassification': Top(
-    _row, {'classifier/hidden': 'classifier.dense', 'classifier/out': 'classifier.out_proj'}
+    _sequence, {'classifier/hidden': 'classifier.dense', 'classifier/out': 'classifier.out_proj'}
   ),
   **{name: bert.CLASSES[name] for name in ('ForTokenClassification', 'ForQuestionAnswering')},
   'ForCausalLM': bert.AS_DECODER,
@@ -36,7 +37,7 @@ TOPS = {
 
 
 def _waves(m: Any) -> dict[str, np.ndarray]:
-  """The table of sines and cosines that theirs turns by."""
+  """Return the table of sines and cosines that checkpoints store."""
   length, size = m.max_positions, m.segments[0].pattern[0].mixer.size(m.d_model)
   angle = np.arange(length)[:, None] * 10_000.0 ** (-np.arange(0, size, 2) / size)
   table = np.concatenate([np.sin(angle), np.cos(angle)], 1).astype(np.float32)

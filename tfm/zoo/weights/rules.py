@@ -1,8 +1,8 @@
-"""How a tensor of theirs is cut into parameters of ours, and joined from them again; all of it
-views, where it can be.
+"""Conversions between the tensors of checkpoints and tfm's parameters, as views where possible.
 
-Theirs keep a projection as `[out, in]`, ours as its named axes with the inputs first (`DNH`, `NHD`,
-`DF`)."""
+Checkpoints store a projection as `[out, in]`. tfm stores it with named axes, the inputs first
+(`DNH`, `NHD`, `DF`).
+"""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -12,10 +12,10 @@ import numpy as np
 
 Shape = tuple[int, ...]
 
-#: Modules of ours (several: together they are one of theirs) -> a module of theirs.
+#: Module of tfm, or several that one tensor fuses -> module of the checkpoint.
 Names = Mapping['str | tuple[str, ...]', 'str | Linear']
 
-#: What theirs call the parameters of a module, by what ours do.
+#: Parameter of a tfm module -> its name in checkpoints.
 LEAVES = {
   'kernel': 'weight',
   'scale': 'weight',
@@ -27,10 +27,13 @@ LEAVES = {
 
 @dataclasses.dataclass(frozen=True)
 class Slot:
-  """The place of an array in our tree: its path, the index on its leading axes (layer, expert), the
-  shape of the rest.
+  """Place of an array in tfm's parameter tree.
 
-  `n_in` is how many axes of a kernel are inputs, 0 for what is no kernel.
+  Attributes:
+    path: path of the parameter.
+    index: index of the array on the parameter's leading axes (layer, expert).
+    shape: shape of the remaining axes.
+    n_in: number of input axes of a kernel; 0 for other parameters.
   """
 
   path: str
@@ -40,7 +43,7 @@ class Slot:
 
   @property
   def matrix(self) -> Shape:
-    """The shape as `[in, out]`; of what is no kernel, as it is in a checkpoint of theirs."""
+    """Shape as `[in, out]` for a kernel; the shape itself for other parameters."""
     if not self.n_in:
       return self.shape
     return math.prod(self.shape[: self.n_in]), math.prod(self.shape[self.n_in :])
@@ -48,40 +51,40 @@ class Slot:
 
 @dataclasses.dataclass(frozen=True)
 class Linear:
-  """One module of theirs for one of ours: `[out, in]` for kernels, as they are for norms and
-  tables, flat biases.
+  """One module of the checkpoint for one module of tfm.
 
-  `name` has a `*` for the number of the layer, and a second one for that of the expert.
+  Kernels are stored as `[out, in]`, biases with one axis, norms and tables as in tfm.
+
+  Attributes:
+    name: name of the module, with `*` for the number of the layer and a second `*` for the expert.
   """
 
   name: str
 
   @property
-  def apart(self) -> bool:
-    """Whether a part of the first axis of theirs is cut into the same part of that of ours, and
-    into nothing else.
-    """
+  def sliceable(self) -> bool:
+    """Whether a slice of the tensor's first axis converts to the same slice of the parameter."""
     return False
 
   def tensor(self, leaf: str) -> str:
-    """The name of the tensor that holds our parameter `leaf` of the module."""
+    """Return the name of the tensor that holds the parameter `leaf` of the module."""
     return f'{self.name}.{LEAVES.get(leaf, leaf)}'
 
   def shape(self, slots: Sequence[Slot]) -> Shape:
-    """The shape of theirs."""
+    """Return the shape of the tensor."""
     (slot,) = slots
     if slot.n_in:
       return slot.matrix[::-1]
     return slot.shape if self._keeps(slot) else (math.prod(slot.shape),)
 
-  def cut(self, theirs: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
-    """Ours."""
+  def cut(self, tensor: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
+    """Split a tensor into tfm's arrays, one per slot."""
     (slot,) = slots
-    return [(theirs.T if slot.n_in else theirs).reshape(slot.shape)]
+    return [(tensor.T if slot.n_in else tensor).reshape(slot.shape)]
 
-  def join(self, ours: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
-    """Theirs."""
-    (slot,), (one,) = slots, ours
+  def join(self, arrays: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
+    """Join tfm's arrays into a tensor; the inverse of `cut`."""
+    (slot,), (one,) = slots, arrays
     return one.reshape(slot.matrix).T if slot.n_in else one.reshape(self.shape(slots))
 
   def _keeps(self, slot: Slot) -> bool:
@@ -90,53 +93,58 @@ class Linear:
 
 @dataclasses.dataclass(frozen=True)
 class SwappedHalves(Linear):
-  """A projection to heads whose halves are swapped, which reverses the direction of a rotation of
-  halves.
+  """A projection to heads with swapped halves.
+
+  The swap reverses the direction of a rotary embedding with layout 'halves'.
   """
 
-  def cut(self, theirs, slots):
-    (one,) = super().cut(theirs, slots)
+  def cut(self, tensor, slots):
+    (one,) = super().cut(tensor, slots)
     return [np.roll(one, one.shape[-1] // 2, -1)]
 
-  def join(self, ours, slots):
-    (one,) = ours
+  def join(self, arrays, slots):
+    (one,) = arrays
     return super().join([np.roll(one, one.shape[-1] // 2, -1)], slots)
 
 
 @dataclasses.dataclass(frozen=True)
 class Conv(Linear):
-  """A kernel that theirs keep as `[in, out]` too (GPT-2's Conv1D)."""
+  """A kernel stored as `[in, out]`, as in tfm (GPT-2's Conv1D)."""
 
   def shape(self, slots):
     (slot,) = slots
     return slot.matrix if slot.n_in else super().shape(slots)
 
-  def cut(self, theirs, slots):
+  def cut(self, tensor, slots):
     (slot,) = slots
-    return [theirs.reshape(slot.shape)]
+    return [tensor.reshape(slot.shape)]
 
-  def join(self, ours, slots):
-    return ours[0].reshape(self.shape(slots))
+  def join(self, arrays, slots):
+    return arrays[0].reshape(self.shape(slots))
 
 
 @dataclasses.dataclass(frozen=True)
 class Taps(Linear):
-  """A convolution over tokens or pixels: theirs is `[out, in, ...]`, ours has its outputs last."""
+  """A convolution over tokens or pixels, stored as `[out, in, ...]`; tfm has outputs last."""
 
   def shape(self, slots):
     (slot,) = slots
     return (slot.shape[-1], *slot.shape[:-1]) if slot.n_in else super().shape(slots)
 
-  def cut(self, theirs, slots):
-    return [np.moveaxis(theirs, 0, -1)]
+  def cut(self, tensor, slots):
+    return [np.moveaxis(tensor, 0, -1)]
 
-  def join(self, ours, slots):
-    return np.moveaxis(ours[0], -1, 0)
+  def join(self, arrays, slots):
+    return np.moveaxis(arrays[0], -1, 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Whole(Linear):
-  """A tensor of that full name, in our shape or, where they differ, in `dims`."""
+  """A tensor with this full name.
+
+  Attributes:
+    dims: shape of the tensor; None is the shape of the parameter.
+  """
 
   dims: Shape | None = None
 
@@ -146,17 +154,21 @@ class Whole(Linear):
   def shape(self, slots):
     return slots[0].shape if self.dims is None else self.dims
 
-  def cut(self, theirs, slots):
-    return [theirs.reshape(slots[0].shape)]
+  def cut(self, tensor, slots):
+    return [tensor.reshape(slots[0].shape)]
 
-  def join(self, ours, slots):
-    return ours[0].reshape(self.shape(slots))
+  def join(self, arrays, slots):
+    return arrays[0].reshape(self.shape(slots))
 
 
 @dataclasses.dataclass(frozen=True)
 class Row(Whole):
-  """A tensor of that full name with `ones` leading axes of size 1 (BART's bias of the logits, ViT's
-  class token).
+  """A tensor with this full name and extra leading axes of size 1.
+
+  Examples are the bias of BART's logits and the class token of ViT.
+
+  Attributes:
+    ones: number of the leading axes.
   """
 
   ones: int = 1
@@ -167,8 +179,10 @@ class Row(Whole):
 
 @dataclasses.dataclass(frozen=True)
 class Fused(Linear):
-  """Several projections of ours as one of theirs, one after the other along its outputs; `conv`
-  keeps inputs first.
+  """Several projections of tfm as one tensor, concatenated along the outputs.
+
+  Attributes:
+    conv: whether the tensor has its inputs first.
   """
 
   conv: bool = False
@@ -180,25 +194,24 @@ class Fused(Linear):
     n_in = slots[0].matrix[0]
     return (n_in, outs) if self.conv else (outs, n_in)
 
-  def cut(self, theirs, slots):
-    rows = theirs.T if self.conv else theirs
-    return [self._ours(part, s) for part, s in zip(self.parts(rows, slots), slots, strict=True)]
+  def cut(self, tensor, slots):
+    rows = tensor.T if self.conv else tensor
+    return [self._as_param(part, s) for part, s in zip(self.parts(rows, slots), slots, strict=True)]
 
-  def join(self, ours, slots):
-    flat = [
-      one.reshape(s.matrix).T if s.n_in else one.reshape(-1)
-      for one, s in zip(ours, slots, strict=True)
-    ]
+  def join(self, arrays, slots):
+    flat = []
+    for one, s in zip(arrays, slots, strict=True):
+      flat.append(one.reshape(s.matrix).T if s.n_in else one.reshape(-1))
     rows = self.fuse(flat, slots)
     return rows.T if self.conv else rows
 
   def parts(self, rows: np.ndarray, slots: Sequence[Slot]) -> list[np.ndarray]:
-    """The outputs (first axis) of each projection."""
+    """Split the tensor along its first axis, the outputs, into one part per projection."""
     ends = np.cumsum([self._outs(s) for s in slots])
     return np.split(rows, ends[:-1])
 
   def fuse(self, parts: Sequence[np.ndarray], slots: Sequence[Slot]) -> np.ndarray:
-    """Undoes `parts`."""
+    """Concatenate the parts; the inverse of `parts`."""
     return np.concatenate(parts)
 
   @staticmethod
@@ -206,15 +219,13 @@ class Fused(Linear):
     return slot.matrix[-1] if slot.n_in else math.prod(slot.shape)
 
   @staticmethod
-  def _ours(rows: np.ndarray, slot: Slot) -> np.ndarray:
+  def _as_param(rows: np.ndarray, slot: Slot) -> np.ndarray:
     return (rows.T if slot.n_in else rows).reshape(slot.shape)
 
 
 @dataclasses.dataclass(frozen=True)
 class InProj(Fused):
-  """q, k and v fused under PyTorch's names in `nn.MultiheadAttention`: `in_proj_weight`,
-  `in_proj_bias`.
-  """
+  """Fused q, k and v of PyTorch's `nn.MultiheadAttention`: `in_proj_weight`, `in_proj_bias`."""
 
   def tensor(self, leaf):
     return f'{self.name}_{LEAVES[leaf]}'
@@ -222,8 +233,9 @@ class InProj(Fused):
 
 @dataclasses.dataclass(frozen=True)
 class FusedHeads(Fused):
-  """q, k, v fused a key head at a time: its query heads, its key, its value (GPT-NeoX, BLOOM,
-  Falcon).
+  """Fused q, k and v, grouped by key/value head (GPT-NeoX, BLOOM, Falcon).
+
+  Each group is the queries of one key/value head, then its key and its value.
   """
 
   def parts(self, rows, slots):
@@ -243,9 +255,7 @@ class FusedHeads(Fused):
 
 @dataclasses.dataclass(frozen=True)
 class ByHead(Fused):
-  """Projections to as many heads, fused a head at a time: its numbers of the first, of the second
-  (DeepSeek).
-  """
+  """Fused projections with equal numbers of heads, grouped by head (DeepSeek)."""
 
   def parts(self, rows, slots):
     N, sizes = slots[0].shape[-2], [s.shape[-1] for s in slots]
@@ -259,10 +269,12 @@ class ByHead(Fused):
 
 @dataclasses.dataclass(frozen=True)
 class ByGroup(Fused):
-  """Projections fused a group of their outputs at a time, for `groups` groups: those of the first,
-  then the second.
+  """Fused projections with outputs interleaved in groups (Qwen3-Next).
 
-  Unlike in `ByHead`, the projections may have different numbers of heads (Qwen3-Next).
+  Unlike in `ByHead`, the projections may have different numbers of heads.
+
+  Attributes:
+    groups: number of groups.
   """
 
   groups: int = 1
@@ -281,7 +293,7 @@ class ByGroup(Fused):
 
 @dataclasses.dataclass(frozen=True)
 class Depthwise(Linear):
-  """A convolution of each channel by itself: theirs is `[C, 1, P]`, ours `[P, C]`."""
+  """A depthwise convolution, stored as `[C, 1, P]`; tfm has `[P, C]`."""
 
   def tensor(self, leaf):
     return f'{self.name}.weight' if leaf == 'taps' else super().tensor(leaf)
@@ -290,16 +302,16 @@ class Depthwise(Linear):
     shape = slots[0].shape
     return (shape[1], 1, shape[0]) if slots[0].path.endswith('/taps') else shape
 
-  def cut(self, theirs, slots):
-    return [theirs[:, 0].T if theirs.ndim == 3 else theirs]
+  def cut(self, tensor, slots):
+    return [tensor[:, 0].T if tensor.ndim == 3 else tensor]
 
-  def join(self, ours, slots):
-    return ours[0].T[:, None] if ours[0].ndim == 2 else ours[0]
+  def join(self, arrays, slots):
+    return arrays[0].T[:, None] if arrays[0].ndim == 2 else arrays[0]
 
 
 @dataclasses.dataclass(frozen=True)
 class Flat(Whole):
-  """A tensor of that full name with a single axis."""
+  """A tensor with this full name and one axis."""
 
   def shape(self, slots):
     return (math.prod(slots[0].shape),)
@@ -307,18 +319,21 @@ class Flat(Whole):
 
 @dataclasses.dataclass(frozen=True)
 class Stacked(Linear):
-  """A tensor of that full name with all experts of a layer: `[E, out, in]`, or `[E, in, out]` with
-  `conv`.
+  """All experts of a layer in one tensor with this full name, stored as `[E, out, in]`.
 
-  Of several kernels of ours the outputs stand one after the other or, if `interleaved`, in turns
-  (GPT-OSS). `flat` is without the axis of the experts: the rows of each in turn (DBRX)."""
+  Attributes:
+    conv: whether it is stored as `[E, in, out]`.
+    interleaved: whether the outputs of several kernels alternate (GPT-OSS) instead of being
+      concatenated.
+    flat: whether experts and outputs share one axis (DBRX).
+  """
 
   conv: bool = False
   interleaved: bool = False
   flat: bool = False
 
   @property
-  def apart(self):
+  def sliceable(self):
     return not self.flat
 
   def tensor(self, leaf):
@@ -332,42 +347,52 @@ class Stacked(Linear):
     rows, columns = (n_in, outs) if self.conv else (outs, n_in)
     return (E * rows, columns) if self.flat else (E, rows, columns)
 
-  def cut(self, theirs, slots):
-    theirs = theirs.reshape(slots[0].shape[0], -1, theirs.shape[-1]) if self.flat else theirs
-    ours = theirs if self.conv or not slots[0].n_in else np.swapaxes(theirs, 1, 2)
+  def cut(self, tensor, slots):
+    tensor = tensor.reshape(slots[0].shape[0], -1, tensor.shape[-1]) if self.flat else tensor
+    arrays = tensor if self.conv or not slots[0].n_in else np.swapaxes(tensor, 1, 2)
     if self.interleaved:
-      return [ours[..., i :: len(slots)] for i in range(len(slots))]
+      return [arrays[..., i :: len(slots)] for i in range(len(slots))]
     ends = np.cumsum([s.shape[-1] for s in slots])
-    return np.split(ours, ends[:-1], axis=-1)
+    return np.split(arrays, ends[:-1], axis=-1)
 
-  def join(self, ours, slots):
+  def join(self, arrays, slots):
     if self.interleaved:
-      both = np.stack(ours, -1).reshape(*ours[0].shape[:-1], -1)
+      both = np.stack(arrays, -1).reshape(*arrays[0].shape[:-1], -1)
     else:
-      both = np.concatenate(ours, -1)
+      both = np.concatenate(arrays, -1)
     both = both if self.conv or not slots[0].n_in else np.swapaxes(both, 1, 2)
     return both.reshape(self.shape(slots)) if self.flat else both
 
 
-def also(names: Names, prefix: str) -> Names:
-  """The same modules of every layer where ours stand under `prefix` (`mtp/`), under the same names."""
-  ours = lambda key: (
-    f'{prefix}{key}' if isinstance(key, str) else tuple(f'{prefix}{part}' for part in key)
-  )
-  layers = {
-    key: theirs
-    for key, theirs in names.items()
-    if (key if isinstance(key, str) else key[0]).startswith('*/')
-  }
-  return {ours(key): theirs for key, theirs in layers.items()}
+def layers_under(names: Names, prefix: str) -> Names:
+  """Return the layer modules of `names` with tfm's paths under `prefix`, such as `mtp/`.
+
+  Checkpoint names stay the same.
+  """
+  layers: dict[str | tuple[str, ...], str | Linear] = {}
+  for key, rule in names.items():
+    parts = (key,) if isinstance(key, str) else key
+    if parts[0].startswith('*/'):
+      prefixed = tuple(f'{prefix}{part}' for part in parts)
+      layers[prefixed[0] if isinstance(key, str) else prefixed] = rule
+  return layers
 
 
 def renamed(names: Names, old: str, new: str) -> Names:
-  """The same modules under names of theirs in which `new` stands for `old`."""
-  changed = lambda theirs: theirs.replace(old, new)
-  return {
-    ours: changed(theirs)
-    if isinstance(theirs, str)
-    else dataclasses.replace(theirs, name=changed(theirs.name))
-    for ours, theirs in names.items()
-  }
+  """Return `names` with `old` replaced by `new` in all checkpoint names.
+
+  Args:
+    names: modules of tfm and their names in checkpoints.
+    old: text to replace.
+    new: replacement.
+
+  Returns:
+    The same modules under the new names.
+  """
+  changed: dict[str | tuple[str, ...], str | Linear] = {}
+  for key, rule in names.items():
+    if isinstance(rule, str):
+      changed[key] = rule.replace(old, new)
+    else:
+      changed[key] = dataclasses.replace(rule, name=rule.name.replace(old, new))
+  return changed

@@ -1,4 +1,4 @@
-"""The checkpoints of Seed-OSS: Llama's names."""
+"""Checkpoints of Seed-OSS: Llama's names."""
 
 from tfm.zoo import seed_oss
 from tfm.zoo.weights.family import Family

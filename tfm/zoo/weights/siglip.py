@@ -1,7 +1,7 @@
-"""SigLIP's checkpoints: both towers, or one."""
+"""Checkpoints of SigLIP: both towers, or a single tower."""
 
 from tfm.zoo import siglip
-from tfm.zoo.weights.clip import IGNORED, IMAGE, TEXT, within
+from tfm.zoo.weights.clip import IGNORED, IMAGE, TEXT, in_tower
 from tfm.zoo.weights.family import Family, Names
 from tfm.zoo.weights.rules import InProj, Row
 
@@ -26,7 +26,7 @@ def _qkv(tower: str) -> Names:
 
 _BOTH: Names = {
   **_TEXT,
-  **within(_IMAGE, 'vision'),
+  **in_tower(_IMAGE, 'vision'),
   **_qkv('vision/'),
   'similarity_head/scale': Row('logit_scale'),
   'similarity_head/bias': Row('logit_bias'),

@@ -1,4 +1,4 @@
-"""SmolLM3's checkpoints: Llama's names."""
+"""Checkpoints of SmolLM3: Llama's names."""
 
 from tfm.zoo import smollm3
 from tfm.zoo.weights.family import Family

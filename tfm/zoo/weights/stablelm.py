@@ -1,4 +1,4 @@
-"""StableLM's checkpoints: Llama's names, and a norm for each head."""
+"""Checkpoints of StableLM: Llama's names and a norm per head."""
 
 from tfm.zoo import stablelm
 from tfm.zoo.weights import llama

@@ -1,4 +1,4 @@
-"""StarCoder2's checkpoints."""
+"""Checkpoints of StarCoder2."""
 
 from tfm.zoo import starcoder2
 from tfm.zoo.weights import llama

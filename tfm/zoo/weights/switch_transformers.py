@@ -1,19 +1,19 @@
-"""Switch's checkpoints: T5's names, but for the feed-forwards."""
+"""Checkpoints of Switch Transformers: T5's names, except feed-forwards."""
 
 from typing import Any
 
 from tfm.zoo import switch_transformers as switch
 from tfm.zoo.weights.family import Family, Names
-from tfm.zoo.weights.t5 import IDLE, TIED
+from tfm.zoo.weights.t5 import IGNORED, TIED
 from tfm.zoo.weights.t5 import names as t5_names
 
 
 def names(m: Any) -> Names:
-  """T5's names."""
-  return t5_names(m, feeds='mlp')
+  """Return T5's names, with Switch's name of the feed-forward."""
+  return t5_names(m, ffn='mlp')
 
 
 FAMILY = Family(
   'SwitchTransformers', switch.read, switch.write, names, '', 'ForConditionalGeneration', tied=TIED,
-  ignored=IDLE,
+  ignored=IGNORED,
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""T5's checkpoints, with their heads, and the names that its relatives share."""
+"""Checkpoints of T5 with its heads, and the names that its relatives share."""
 
 from typing import Any
 
@@ -10,79 +10,87 @@ from tfm.zoo import t5
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole
-from tfm.zoo.weights.tops import classifying, n_labels, reading
+from tfm.zoo.weights.tops import encoder_alone, n_labels, with_classifier
 
-#: Ours, theirs, and which sublayer of theirs the feed-forward is.
+#: (tfm's prefix, the checkpoint's prefix, index of the feed-forward sublayer).
 STACKS = (('encoder/', 'encoder', 1), ('', 'decoder', 2))
 _DENSE = {'up': 'wi', 'down': 'wo'}
 
 
-def names(m: Any, reads: str = 'SelfAttention', feeds: str = 'DenseReluDense') -> Names:
-  """The names of both stacks, or of the encoder alone; a gated feed-forward has two ways in.
+def names(m: Any, encoder_attention: str = 'SelfAttention', ffn: str = 'DenseReluDense') -> Names:
+  """Return the names of both stacks, or of the encoder alone.
 
-  `reads` is what the encoder's attention is called, `feeds` the feed-forward.
+  Args:
+    m: spec of the model.
+    encoder_attention: name of the encoder's attention module.
+    ffn: name of the feed-forward module.
+
+  Returns:
+    The names of all modules.
   """
   gated = isinstance(m.segments[0].pattern[0].ffn, Glu)
-  ways = {'gate': 'wi_0', 'up': 'wi_1', 'down': 'wo'} if gated else _DENSE
+  ffn_names = {'gate': 'wi_0', 'up': 'wi_1', 'down': 'wo'} if gated else _DENSE
   stem = _stem(m)
-  found: dict[Any, Any] = {
+  mapping: dict[Any, Any] = {
     'embed': f'{stem}shared',
     'head/head': 'lm_head',
     'classifier/hidden': 'classification_head.dense',
     'classifier/out': 'classification_head.out_proj',
     '*/cross_norm': f'{stem}decoder.block.*.layer.1.layer_norm',
   }
-  found |= {f'*/cross/{n}': f'{stem}decoder.block.*.layer.1.EncDecAttention.{n}' for n in 'qkvo'}
-  for ours, theirs, last in STACKS if m.encoder is not None else [('', 'encoder', 1)]:
-    layer, looks = f'{stem}{theirs}.block.*.layer', reads if last == 1 else 'SelfAttention'
-    found |= {f'{ours}*/mixer/{n}': f'{layer}.0.{looks}.{n}' for n in 'qkvo'}
-    found |= {f'{ours}*/ffn/{o}': f'{layer}.{last}.{feeds}.{t}' for o, t in ways.items()}
-    found |= {
-      f'{ours}*/ffn/expert/{o}': f'{layer}.{last}.{feeds}.experts.expert_*.{t}'
+  mapping |= {f'*/cross/{n}': f'{stem}decoder.block.*.layer.1.EncDecAttention.{n}' for n in 'qkvo'}
+  for prefix, stack, last in STACKS if m.encoder is not None else [('', 'encoder', 1)]:
+    layer = f'{stem}{stack}.block.*.layer'
+    attention = encoder_attention if last == 1 else 'SelfAttention'
+    mapping |= {f'{prefix}*/mixer/{n}': f'{layer}.0.{attention}.{n}' for n in 'qkvo'}
+    mapping |= {f'{prefix}*/ffn/{o}': f'{layer}.{last}.{ffn}.{t}' for o, t in ffn_names.items()}
+    mapping |= {
+      f'{prefix}*/ffn/expert/{o}': f'{layer}.{last}.{ffn}.experts.expert_*.{t}'
       for o, t in _DENSE.items()
     }
-    found |= {f'{ours}*/ffn/router/score': f'{layer}.{last}.{feeds}.router.classifier'}
-    found |= {
-      f'{ours}*/mixer_norm': f'{layer}.0.layer_norm',
-      f'{ours}*/ffn_norm': f'{layer}.{last}.layer_norm',
+    mapping |= {f'{prefix}*/ffn/router/score': f'{layer}.{last}.{ffn}.router.classifier'}
+    mapping |= {
+      f'{prefix}*/mixer_norm': f'{layer}.0.layer_norm',
+      f'{prefix}*/ffn_norm': f'{layer}.{last}.layer_norm',
     }
-    bias = f'{layer}.0.{looks}.relative_attention_bias.weight'
-    found |= {
-      f'{ours}*/mixer/relative/table': Whole(bias),
-      f'{ours}norm': f'{stem}{theirs}.final_layer_norm',
+    bias = f'{layer}.0.{attention}.relative_attention_bias.weight'
+    mapping |= {
+      f'{prefix}*/mixer/relative/table': Whole(bias),
+      f'{prefix}norm': f'{stem}{stack}.final_layer_norm',
     }
-    found |= {f'{ours}shared_relative/table': Whole(bias.replace('*', '0'))}
-  return found
+    mapping |= {f'{prefix}shared_relative/table': Whole(bias.replace('*', '0'))}
+  return mapping
 
 
 def _stem(m: Any) -> str:
-  """Their classifiers hold a body of their own, but for the one of questions."""
+  """Return the prefix of the tensors; classifiers have one, except of question answering."""
   top = m.classifier
   return 'transformer.' if top is not None and (m.encoder is None or top.hidden is not None) else ''
 
 
-def _last(c: Fields, m: Model) -> Model:
-  """*Differs*: the decoder's last token tells; theirs takes the one under the last `eos` of the
-  source.
+def _last_token(c: Fields, m: Model) -> Model:
+  """Return `m` with a classifier of the decoder's last token.
+
+  transformers pools the decoder token at the position of the last `eos` in the source instead.
   """
   classifier = Classify(
     n_labels(c), 'last', hidden=Tanh(), dropout=c.get('classifier_dropout', 0.0)
   )
-  return classifying(m, classifier)
+  return with_classifier(m, classifier)
 
 
-def _each(c: Fields, m: Model) -> Model:
-  return classifying(
-    reading(m), Classify(n_labels(c), 'each', dropout=c.get('classifier_dropout', 0.0))
+def _tokens(c: Fields, m: Model) -> Model:
+  return with_classifier(
+    encoder_alone(m), Classify(n_labels(c), 'each', dropout=c.get('classifier_dropout', 0.0))
   )
 
 
 TOPS = {
-  'EncoderModel': Top(lambda c, m: reading(m)),
-  'ForSequenceClassification': Top(_last),
-  'ForTokenClassification': Top(_each, {'classifier/out': 'classifier'}),
+  'EncoderModel': Top(lambda c, m: encoder_alone(m)),
+  'ForSequenceClassification': Top(_last_token),
+  'ForTokenClassification': Top(_tokens, {'classifier/out': 'classifier'}),
   'ForQuestionAnswering': Top(
-    lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
+    lambda c, m: with_classifier(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
   ),
 }
 TIED = (
@@ -93,11 +101,11 @@ TIED = (
     for stack in ('encoder', 'decoder')
   ),
 )
-#: Written by old versions, of use to none.
-IDLE = (r'decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$',)
+#: Unused tensors that old versions wrote.
+IGNORED = (r'decoder\.block\.0\.layer\.1\.EncDecAttention\.relative_attention_bias\.weight$',)
 
-#: What the class with the head was called when T5 came out.
+#: Former name of the class with the head.
 _FORMER = {'WithLMHeadModel': Top(lambda c, m: m)}
 FAMILY = Family(
-  'T5', t5.read, t5.write, names, '', 'ForConditionalGeneration', TOPS | _FORMER, TIED, IDLE
+  'T5', t5.read, t5.write, names, '', 'ForConditionalGeneration', TOPS | _FORMER, TIED, IGNORED
 )

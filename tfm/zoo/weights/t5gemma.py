@@ -1,4 +1,4 @@
-"""T5Gemma's checkpoints."""
+"""Checkpoints of T5Gemma."""
 
 from tfm.zoo import t5gemma
 from tfm.zoo.weights.family import Family, Names
@@ -8,16 +8,16 @@ _LAYER = {
   **{f'cross/{n}': f'cross_attn.{n}_proj' for n in 'qkvo'},
   **{f'ffn/{n}': f'mlp.{n}_proj' for n in ('gate', 'up', 'down')},
   **{
-    f'{ours}_{place}norm': f'{"post" if place else "pre"}_{theirs}_layernorm'
-    for ours, theirs in (('mixer', 'self_attn'), ('cross', 'cross_attn'), ('ffn', 'feedforward'))
+    f'{path}_{place}norm': f'{"post" if place else "pre"}_{name}_layernorm'
+    for path, name in (('mixer', 'self_attn'), ('cross', 'cross_attn'), ('ffn', 'feedforward'))
     for place in ('', 'post_')
   },
 }
 NAMES: Names = {
   'embed': 'model.decoder.embed_tokens',
   'encoder/embed': 'model.encoder.embed_tokens',
-  **{f'*/{ours}': f'model.decoder.layers.*.{theirs}' for ours, theirs in _LAYER.items()},
-  **{f'encoder/*/{ours}': f'model.encoder.layers.*.{theirs}' for ours, theirs in _LAYER.items()},
+  **{f'*/{path}': f'model.decoder.layers.*.{name}' for path, name in _LAYER.items()},
+  **{f'encoder/*/{path}': f'model.encoder.layers.*.{name}' for path, name in _LAYER.items()},
   'norm': 'model.decoder.norm',
   'encoder/norm': 'model.encoder.norm',
   'head/head': 'lm_head.out_proj',

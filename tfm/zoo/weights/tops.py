@@ -1,4 +1,4 @@
-"""What classes have on top of a body that many families share."""
+"""Heads of classes that many families share."""
 
 import dataclasses
 from typing import Any
@@ -10,49 +10,48 @@ from tfm.zoo.weights.family import Top
 
 
 def n_labels(c: Fields) -> int:
-  """How many labels a config's classifier has."""
+  """Return the number of classes of a config's classifier."""
   return c.labels
 
 
-def classifying(spec: Model, classifier: Classify) -> Model:
-  """`spec` with a classifier where its head was."""
+def with_classifier(spec: Model, classifier: Classify) -> Model:
+  """Return `spec` with a classifier in place of its language-model head."""
   return spec.with_heads(lm=None, classify=classifier)
 
 
-def dropped(c: Fields, spec: Any) -> float:
-  """The dropout before an encoder's labels."""
+def classifier_dropout(c: Fields, spec: Any) -> float:
+  """Return the dropout rate before an encoder's classifier."""
   found: float = c.get('classifier_dropout', spec.embed.dropout)
   return found
 
 
-def reading(spec: Model) -> Model:
-  """The encoder of an encoder-decoder, alone."""
+def encoder_alone(spec: Model) -> Model:
+  """Return the encoder of an encoder-decoder as a model."""
   source = spec.tower('encoder')
   fields = {f.name: getattr(source, f.name) for f in dataclasses.fields(source)}
   return Model(**fields, init=spec.init)
 
 
 def _on_last(c: Fields, spec: Model) -> Model:
-  return classifying(spec, Classify(n_labels(c), 'last', bias=False))
+  return with_classifier(spec, Classify(n_labels(c), 'last', bias=False))
 
 
 def _on_each(c: Fields, spec: Model) -> Model:
   dropout = c.get('classifier_dropout', c.get('hidden_dropout', 0.1))
-  return classifying(spec, Classify(n_labels(c), 'each', dropout=dropout))
+  return with_classifier(spec, Classify(n_labels(c), 'each', dropout=dropout))
 
 
 def _spans(c: Fields, spec: Model) -> Model:
-  return classifying(spec, Classify(2, 'each'))
+  return with_classifier(spec, Classify(2, 'each'))
 
 
-#: The classifiers of decoders, of the last token (no bias) and of each; both stand under the name
-#: `score`.
+#: Classifiers of decoders: of the last token (without bias) and of each token, both named `score`.
 DECODER = {
   'ForSequenceClassification': Top(_on_last, {'classifier/out': 'score'}),
   'ForTokenClassification': Top(_on_each, {'classifier/out': 'score'}),
 }
 
-#: Those of GPT's kin, where that of each token has a name of its own, and spans are found too.
+#: Classifiers of GPT's relatives, with another name for tokens, and question answering.
 GPT = {
   'ForSequenceClassification': DECODER['ForSequenceClassification'],
   'ForTokenClassification': Top(_on_each, {'classifier/out': 'classifier'}),

@@ -1,4 +1,4 @@
-"""The checkpoints of VaultGemma: Llama's names, but for the norm before the feed-forward."""
+"""Checkpoints of VaultGemma: Llama's names, except the norm before the feed-forward."""
 
 from tfm.zoo import vaultgemma
 from tfm.zoo.weights import llama

@@ -1,4 +1,4 @@
-"""ViT's checkpoints."""
+"""Checkpoints of ViT."""
 
 from tfm.model.spec import Model
 from tfm.parts.head.classify import Classify
@@ -6,7 +6,7 @@ from tfm.zoo import vit
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Row, Taps
-from tfm.zoo.weights.tops import classifying
+from tfm.zoo.weights.tops import with_classifier
 
 #: The input layer and the attention of many vision models.
 STEM: Names = {
@@ -31,9 +31,9 @@ NAMES: Names = {
 
 
 def pooled(c: Fields, spec: Model) -> Model:
-  """Return `spec` with the pooler of the body for its heads."""
+  """Return `spec` with the pooler of the body as its only head."""
   c.only(pooler_output_size=spec.d_model)
-  return classifying(spec, Classify(0, hidden=c.act('pooler_act', 'tanh')))
+  return with_classifier(spec, Classify(0, hidden=c.act('pooler_act', 'tanh')))
 
 
 FAMILY = Family(

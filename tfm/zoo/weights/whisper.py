@@ -1,4 +1,4 @@
-"""Whisper's checkpoints: BART's names, two convolutions, and position tables in the file."""
+"""Checkpoints of Whisper: BART's names, two convolutions, and stored position tables."""
 
 from tfm.zoo import whisper
 from tfm.zoo.weights.bart import NAMES as BART

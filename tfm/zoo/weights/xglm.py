@@ -1,4 +1,4 @@
-"""The checkpoints of XGLM: the names of BART's decoder, without their prefix."""
+"""Checkpoints of XGLM: the names of BART's decoder, without their prefix."""
 
 from tfm.zoo import xglm
 from tfm.zoo.weights import opt

@@ -1,6 +1,4 @@
-"""The checkpoints of XLM and FlauBERT, with their heads but those of choices and of beams over
-answers.
-"""
+"""Checkpoints of XLM and FlauBERT with their heads, except multiple choice and beam answers."""
 
 from tfm.model.spec import Model
 from tfm.parts.head.classify import Classify
@@ -8,7 +6,7 @@ from tfm.zoo import xlm
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole
-from tfm.zoo.weights.tops import classifying, n_labels
+from tfm.zoo.weights.tops import n_labels, with_classifier
 
 _BODY = 'transformer'
 NAMES: Names = {
@@ -27,27 +25,29 @@ NAMES: Names = {
 }
 
 
-def _row(c: Fields, m: Model) -> Model:
+def _sequence(c: Fields, m: Model) -> Model:
   c.only(
     summary_type='first',
     summary_use_proj=True,
     summary_proj_to_labels=True,
     summary_activation=None,
   )
-  return classifying(m, Classify(n_labels(c), dropout=c.get('summary_first_dropout', 0.1)))
+  return with_classifier(m, Classify(n_labels(c), dropout=c.get('summary_first_dropout', 0.1)))
 
 
 TOPS = {
-  'ForSequenceClassification': Top(_row, {'classifier/out': 'sequence_summary.summary'}),
+  'ForSequenceClassification': Top(_sequence, {'classifier/out': 'sequence_summary.summary'}),
   'ForTokenClassification': Top(
-    lambda c, m: classifying(m, Classify(n_labels(c), 'each', dropout=c.get('dropout', 0.1)))
+    lambda c, m: with_classifier(m, Classify(n_labels(c), 'each', dropout=c.get('dropout', 0.1)))
   ),
-  'ForQuestionAnsweringSimple': Top(lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}),
+  'ForQuestionAnsweringSimple': Top(
+    lambda c, m: with_classifier(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
+  ),
 }  # fmt: skip
 
 
 def family(stem: str) -> Family:
-  """Return a family that differs by its name."""
+  """Return a family that differs in its name only."""
   tied = ('pred_layer.proj.weight',)
   return Family(
     stem,

@@ -1,4 +1,4 @@
-"""The checkpoints of XLM-R XL: RoBERTa's names, but for the norms."""
+"""Checkpoints of XLM-R XL: RoBERTa's names, except norms."""
 
 from tfm.zoo import roberta as zoo_roberta
 from tfm.zoo import xlm_roberta_xl

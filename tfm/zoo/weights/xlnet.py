@@ -1,4 +1,4 @@
-"""XLNet's checkpoints: projections as they are used, three axes each."""
+"""Checkpoints of XLNet: projections with three axes."""
 
 import dataclasses
 
@@ -10,27 +10,27 @@ from tfm.zoo import xlnet
 from tfm.zoo.fields import Fields
 from tfm.zoo.weights.family import Family, Names, Top
 from tfm.zoo.weights.rules import Whole
-from tfm.zoo.weights.tops import classifying, n_labels
+from tfm.zoo.weights.tops import n_labels, with_classifier
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelFirst(Whole):
-  """A projection from heads that theirs keep as `[D, N, H]`."""
+  """A projection from heads, stored as `[D, N, H]`."""
 
   def shape(self, slots):
     N, H, D = slots[0].shape
     return D, N, H
 
-  def cut(self, theirs, slots):
-    return [np.moveaxis(theirs, 0, -1)]
+  def cut(self, tensor, slots):
+    return [np.moveaxis(tensor, 0, -1)]
 
-  def join(self, ours, slots):
-    return np.moveaxis(ours[0], -1, 0)
+  def join(self, arrays, slots):
+    return np.moveaxis(arrays[0], -1, 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class OfAll(Whole):
-  """A vector that theirs keep as `[1, 1, D]`."""
+  """A vector, stored as `[1, 1, D]`."""
 
   def shape(self, slots):
     return 1, 1, *slots[0].shape
@@ -58,17 +58,17 @@ NAMES: Names = {
 }
 
 
-def _row(c: Fields, m: Model) -> Model:
+def _sequence(c: Fields, m: Model) -> Model:
   c.only(summary_type='last', summary_use_proj=True)
   act, dropout = c.act('summary_activation', 'tanh'), c.get('summary_last_dropout', 0.1)
-  return classifying(m, Classify(n_labels(c), 'last', act, dropout=dropout))
+  return with_classifier(m, Classify(n_labels(c), 'last', act, dropout=dropout))
 
 
 TOPS = {
-  'ForSequenceClassification': Top(_row, {'classifier/out': 'logits_proj'}),
-  'ForTokenClassification': Top(lambda c, m: classifying(m, Classify(n_labels(c), 'each'))),
+  'ForSequenceClassification': Top(_sequence, {'classifier/out': 'logits_proj'}),
+  'ForTokenClassification': Top(lambda c, m: with_classifier(m, Classify(n_labels(c), 'each'))),
   'ForQuestionAnsweringSimple': Top(
-    lambda c, m: classifying(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
+    lambda c, m: with_classifier(m, Classify(2, 'each')), {'classifier/out': 'qa_outputs'}
   ),
 }
 FAMILY = Family(

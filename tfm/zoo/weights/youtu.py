@@ -1,4 +1,4 @@
-"""The checkpoints of Youtu: DeepSeek's names of latent attention."""
+"""Checkpoints of Youtu: DeepSeek's names of latent attention."""
 
 from tfm.zoo import youtu
 from tfm.zoo.weights import deepseek
