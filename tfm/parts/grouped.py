@@ -1,4 +1,4 @@
-"""The product of a mixture of experts: runs of rows, each times its own matrix."""
+"""The grouped matrix product of a mixture of experts."""
 
 from typing import Any
 
@@ -8,22 +8,25 @@ import jax.numpy as jnp
 from tfm.parts.cpu import grouped as cpu
 from tfm.parts.stored import sum_dtype
 
-#: Rows of x and of y are the ragged axis, and each run of them has its own matrix.
+#: The rows of x and y are the ragged axis; each run of rows has its own matrix.
 _WEIGHTS = jax.lax.RaggedDotDimensionNumbers((((0,), (0,)), ((), ())), (0,), ())
 
 
 @jax.custom_vjp
 def grouped_product(x_ri: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> jax.Array:
-  """Return y[r] = x[r] W[e], where e is 0 for the first sizes[0] rows, 1 for the next sizes[1], and
-  so on.
+  """Multiply each run of rows by the matrix of its expert: y[r] = x[r] W[e].
 
-  Rows after the last run give 0. The cost is that of one matrix per row, forward and in both
-  gradients. On a CPU the products are those of `tfm.parts.cpu.grouped`.
+  The first sizes[0] rows use expert 0, the next sizes[1] rows expert 1, and so on. Rows after the
+  last run give 0. The cost is one matrix per row, forward and in both gradients. On a CPU the
+  products of `tfm.parts.cpu.grouped` are used.
 
   Args:
-    x_ri: rows, those of each expert in turn.
+    x_ri: the rows, ordered by expert.
     w_Eio: one matrix per expert.
     sizes_E: int32, the number of rows of each expert.
+
+  Returns:
+    y_ro, in the dtype of x.
   """
   return jax.lax.platform_dependent(x_ri, w_Eio, sizes_E, cpu=cpu.product, default=_at_once)
 

@@ -1,4 +1,4 @@
-"""What is added to values by the distance over which they are read."""
+"""Position vectors that attention adds to values."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -12,48 +12,65 @@ from tfm.parts.tokeninfo import TokenInfo
 
 @dataclasses.dataclass(frozen=True)
 class Added:
-  """The vector `table_UH[rows(q, k)]` of each pair of infos, the same for all heads: y_i = sum_j
-  p_ij (v_j + it).
+  """A vector per (query, key) pair to add to the value: y_i = sum_j p_ij (v_j + table[rows_ij]).
 
-  `rows` gives int32 `[B or 1, T, S]` of infos `[B, T]` and `[B, S]`; of parameters it must know
-  nothing. What is as wide as the values are is summed by row first, so no array is of queries by
-  keys by H.
+  All heads share the vectors. The probabilities are summed per table entry first, so no array of
+  queries by keys by H is made. The cost is an addition per pair and head, and 2 U H FLOPs per query
+  and head.
 
-  *Cost*: an addition a pair and head, 2 U H FLOPs a query and head.
+  Attributes:
+    rows: maps token infos `[B, T]` and `[B, S]` to table entries, int32 `[B or 1, T, S]`. It must
+      not depend on parameters.
+    table_UH: U vectors of the size of a value.
   """
 
   rows: Callable[[TokenInfo, TokenInfo], jax.Array]
   table_UH: jax.Array
 
   def behind(self, n: int) -> 'Added':
-    """The same for values with n numbers before those that it is added to."""
+    """Return the same vectors with `n` zeros before each, for wider values."""
     return dataclasses.replace(self, table_UH=jnp.pad(self.table_UH, [(0, 0), (n, 0)]))
 
 
 def read(
   p_BKGTS: jax.Array, rows: Sequence[jax.Array], tables: Sequence[jax.Array], dtype: Any
 ) -> jax.Array:
-  """sum_j p_ij table[rows_ij] of all tables, in the dtype of p, `[B, K, G, T, H]`; 0 if there are
-  none.
+  """Return sum_j p_ij table[rows_ij], summed over all tables.
 
-  `rows` are `[B or 1, T, S]`; sums of p and tables are multiplied as numbers of `dtype`.
+  Args:
+    p_BKGTS: attention probabilities, or unnormalised exponentials.
+    rows: the table entries of the pairs, `[B or 1, T, S]` for each table.
+    tables: `[U, H]` each.
+    dtype: the dtype in which the summed probabilities and tables are multiplied.
+
+  Returns:
+    `[B, K, G, T, H]` in the dtype of p; the scalar 0 without tables.
   """
   B, K, G, T, S = p_BKGTS.shape
-  more = jnp.zeros((), p_BKGTS.dtype)
+  total = jnp.zeros((), p_BKGTS.dtype)
   for rows_BTS, table_UH in zip(rows, tables, strict=True):
     p_BNTU = summed(p_BKGTS.reshape(B, K * G, T, S), rows_BTS, len(table_UH)).astype(dtype)
     y_BNTH = jnp.einsum(
       'BNTU,UH->BNTH', p_BNTU, table_UH.astype(dtype), preferred_element_type=p_BKGTS.dtype
     )
-    more = more + y_BNTH.reshape(B, K, G, T, -1)
-  return more
+    total = total + y_BNTH.reshape(B, K, G, T, -1)
+  return total
 
 
 def summed(p_BNTS: jax.Array, rows_BTS: jax.Array, U: int) -> jax.Array:
-  """p_BNTU, the sum of p over the keys of each row."""
+  """Return p_BNTU, the sum of p over the keys of each table entry.
+
+  Args:
+    p_BNTS: attention probabilities.
+    rows_BTS: the table entry of each pair.
+    U: the number of table entries.
+
+  Returns:
+    An array `[B, N, T, U]`.
+  """
+  # The sum is the transpose of a lookup.
   look_up = lambda p_BNTU: jnp.take_along_axis(
     p_BNTU, rows_BTS[:, None], -1, mode='promise_in_bounds'
   )
-  return jax.linear_transpose(look_up, jax.ShapeDtypeStruct((*p_BNTS.shape[:3], U), p_BNTS.dtype))(
-    p_BNTS
-  )[0]
+  shape = jax.ShapeDtypeStruct((*p_BNTS.shape[:3], U), p_BNTS.dtype)
+  return jax.linear_transpose(look_up, shape)(p_BNTS)[0]

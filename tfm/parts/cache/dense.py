@@ -1,4 +1,4 @@
-"""A slot for every token."""
+"""A contiguous cache with one slot for every token."""
 
 import dataclasses
 
@@ -21,10 +21,10 @@ from tfm.parts.cache.base import (
 
 @dataclasses.dataclass(frozen=True)
 class DenseCache(Cache):
-  """Token n of a row in slot n of it, head by head.
+  """A contiguous cache: token n of a sequence is in slot n.
 
-  *Cost*: the bytes of its arrays for each slot of each row: 2 K H numbers a layer for keys and
-  values."""
+  Keys and values take 2 K H numbers per slot and layer.
+  """
 
   def init(self, arrays, B, S, lookback, extras):
     empty = {name: by_head(a) for name, a in zeros(arrays, (B, S)).items()}

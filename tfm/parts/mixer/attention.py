@@ -1,6 +1,4 @@
-"""Multi-head attention with any number of key heads (MHA, GQA, MQA), any mask and any relative
-position.
-"""
+"""Multi-head attention (MHA, GQA, MQA) with any mask and relative position."""
 
 import dataclasses
 from typing import ClassVar
@@ -31,14 +29,19 @@ from tfm.parts.tokeninfo import TokenInfo
 
 @dataclasses.dataclass(frozen=True)
 class Attention(Heads, MaskedMixer):
-  """softmax(q k scale + bias, where the mask allows) v Wo; the other fields are those of `Heads`.
+  """Multi-head attention with any mask and relative position (arXiv:1706.03762).
 
-  Attributes: relative: the relative position of queries and keys. mask: the attention mask.
+  The output is softmax(q k scale + bias, masked) v Wo. The remaining fields are those of `Heads`.
+
+  Attributes:
+    relative: the relative position of queries and keys.
+    mask: the attention mask.
     rotate_first: rotate queries and keys before they are normalised and clipped, not after
-    (HunYuan). length_scale: a factor of the queries that grows with their position (Ministral 3).
-    None: none. gated: multiply the output of every head by sigmoid(x Wg), number by number, before
-    Wo (arXiv:2505.06708); Wg has a
-      bias where Wq has one.
+      (HunYuan).
+    length_scale: a factor of the queries that grows with their position (Ministral 3); None: no
+      factor.
+    gated: multiply the output of every head elementwise by sigmoid(x Wg) before Wo
+      (arXiv:2505.06708). Wg has a bias where Wq has one.
   """
 
   relative: Relative = Relative()
@@ -65,7 +68,7 @@ class Attention(Heads, MaskedMixer):
 
   @property
   def effective_mask(self) -> Mask:
-    """Who sees whom of the queries and keys that meet."""
+    """The mask that is applied to scores, including padding and packed documents."""
     return self.mask & Segments()
 
   def flops(self, d_model, pairs):
@@ -103,8 +106,8 @@ class _Attention(Module):
       q_BTNH = s.length_scale(q_BTNH, q_info.positions)
 
     new = {'k': k_BSKH, 'v': v_BSKH}
-    kept, k_info, cache = self.dims.run.cache.extend(cache, new, info, ctx.slot, s.lookback)
-    k_BSKH, v_BSKH, k_info = self.seen(kept['k'], kept['v'], k_info)
+    cached, k_info, cache = self.dims.run.cache.extend(cache, new, info, ctx.slot, s.lookback)
+    k_BSKH, v_BSKH, k_info = self.seen(cached['k'], cached['v'], k_info)
     contents = relative.contents + self.contents(project_q, project_k, dims, ctx)
     more = contents, relative.products, relative.added
     scores = make_scores(self, s, H, ctx, s.effective_mask, relative.biases(N), *more)
@@ -116,33 +119,31 @@ class _Attention(Module):
     )
     y_BTNH = self.mixed(y_BTNH, x_BTD, scores, relative, dims, ctx)
     if s.gated:
-      y_BTNH = y_BTNH * jax.nn.sigmoid(
-        Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='gate')(x_BTD)
-      )
+      gate_BTNH = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='gate')(x_BTD)
+      y_BTNH = y_BTNH * jax.nn.sigmoid(gate_BTNH)
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
 
   def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:
-    """(what keys and values are made of, where queries stand, where those stand)."""
+    """Return the input of keys and values, and the token info of queries and keys."""
     return x_BTD, ctx.info, ctx.info
 
   def seen(
     self, k_BSKH: jax.Array, v_BSKH: jax.Array, info: TokenInfo
   ) -> tuple[jax.Array, jax.Array, TokenInfo]:
-    """The keys and values that queries meet and where they stand, given those of all tokens that
-    are kept.
-    """
+    """Return the keys and values to attend to, and their token info, given all cached ones."""
     return k_BSKH, v_BSKH, info
 
   def mixed(
     self, y_BTNH: jax.Array, x_BTD: jax.Array, scores: Scores, relative, dims: Dims, ctx: Ctx
   ) -> jax.Array:
-    """Return the values of the heads before the output projection, given those of this attention."""
+    """Return the output of the heads before the output projection.
+
+    Subclasses override it to change `y_BTNH`, the output of this attention.
+    """
     return y_BTNH
 
   def contents(self, project_q: Dense, project_k: Dense, dims: Dims, ctx: Ctx) -> tuple:
-    """More that is added to q k, as `Hooks.content` is; for kinds of attention that look at more
-    than tokens.
-    """
+    """Return more content terms (see `Hooks.content`); subclasses override it."""
     return ()
 
 
@@ -157,8 +158,23 @@ def make_scores(
   products: tuple = (),
   added: tuple = (),
 ) -> Scores:
-  """How the attention module `module` of spec `s` forms its scores; its sink and its dropout belong
-  to the module.
+  """Return the score configuration of an attention module.
+
+  The sink parameter and the dropout seeds belong to the module.
+
+  Args:
+    module: the attention module.
+    s: its config, with `sink`, `heads`, `dropout`, `scale` and `cap`.
+    H: the size of a head, for the default scale.
+    ctx: the side inputs of the layer.
+    mask: the effective mask.
+    biases: as in `Scores`.
+    contents: as in `Scores`.
+    products: as in `Scores`.
+    added: as in `Scores`.
+
+  Returns:
+    The scores.
   """
   sink_N = None
   if s.sink:

@@ -1,6 +1,4 @@
-"""Local attention with a few global tokens that attend to all others and are attended to by all
-(Longformer).
-"""
+"""Longformer: local attention with a few global tokens."""
 
 import dataclasses
 
@@ -20,13 +18,13 @@ from tfm.parts.mixer.attention import Attention, _Attention
 
 @dataclasses.dataclass(frozen=True)
 class Longformer(Attention):
-  """Attention to the tokens that the mask allows and to all global tokens (arXiv:2004.05150).
+  """Local attention with global tokens (arXiv:2004.05150).
 
-  A global token attends to all tokens of its document instead, with projections of its own for
-  queries, keys and values. The input `global_attention_mask` marks global tokens; without it there
-  are none.
+  Global tokens attend to all tokens of their document, and all tokens attend to them.
 
-  *Cost*: attention of every token to all, for the sake of the global ones, beside the local one.
+  Global tokens use a second set of query, key and value projections. The input
+  `global_attention_mask` marks them; without it there are none. In addition to local attention, it
+  costs full attention of every token, whose result is used only for the global ones.
   """
 
   mask: Mask = Window(257, ahead=True)
@@ -78,7 +76,7 @@ class _Longformer(_Attention):
   def __call__(self, x_BTD, ctx, cache=None):
     if ctx.slot is not None:
       raise errors.UserError(
-        'longformer: global tokens attend to later ones. Expected an encoder, without a cache.'
+        'longformer: global tokens attend to later ones. Expected an encoder without a cache.'
       )
     return super().__call__(x_BTD, ctx, cache)
 
