@@ -9,7 +9,7 @@ from tfm.parts.attend.dropout import Dropout
 from tfm.parts.mask import Mask, Segments
 from tfm.parts.relative import ALiBi
 from tfm.parts.relative.t5 import bucket
-from tfm.parts.term import Asked
+from tfm.parts.term import QueryLookup
 from tfm.parts.tokeninfo import TokenInfo
 
 B, N, K, H = 2, 4, 2, 8
@@ -43,7 +43,7 @@ def asked(table_UN):
 
   def content(q_BTNH, k_BSKH, q, k):
     asked_BNTU = jnp.einsum('BTNH,UN->BNTU', q_BTNH, table_UN)
-    return (Asked(asked_BNTU, lambda q, k: bucket(k.positions - q.positions)),)
+    return (QueryLookup(asked_BNTU, lambda q, k: bucket(k.positions - q.positions)),)
 
   return content
 

@@ -20,9 +20,9 @@ from tfm.parts.attend.blockwise import Blockwise
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.attend.pallas.flash import Pallas
-from tfm.parts.attend.pallas.visits import kinds
+from tfm.parts.attend.pallas.visits import tile_kinds
 from tfm.parts.attend.staircase import Staircase
-from tfm.parts.attend.views import moved, order, worth
+from tfm.parts.attend.views import order, reorder, useful_views
 from tfm.parts.mask import Causal, Fixed, Permutation, Segments, Strided, Window
 from tfm.parts.relative import ALiBi
 from tfm.parts.tokeninfo import TokenInfo
@@ -101,7 +101,7 @@ SPARSE = {
 @pytest.mark.large(when=lambda name: name == 'both')
 def test_masks_in_an_order_of_their_own_say_what_the_dense_kernel_says(name):
   mask, T = SPARSE[name], 37
-  assert [v.mask for v in worth(mask, T / 4)] == [v.mask for v in mask.views()]
+  assert [v.mask for v in useful_views(mask, T / 4)] == [v.mask for v in mask.views()]
   case = CASES['all'] | {'mask': mask}
   got, want = attended(Blockwise(4, 8), case, T, T), attended(DenseAttention(), case, T, T)
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
@@ -135,13 +135,14 @@ def test_tiles_seen_go_by_the_pairs(mask, tiles, plain):
   at = TokenInfo(jnp.arange(n)[None], jnp.ones((1, n), jnp.int32))
 
   def seen(views):
-    infos = ([moved(at, order(by, at)) for by in (view.queries, view.keys)] for view in views)
+    infos = ([reorder(at, order(by, at)) for by in (view.queries, view.keys)] for view in views)
     return sum(
-      int((kinds(v.mask, *s, size, size, n) > 0).sum()) for v, s in zip(views, infos, strict=True)
+      int((tile_kinds(v.mask, *s, size, size, n) > 0).sum())
+      for v, s in zip(views, infos, strict=True)
     )
 
-  assert seen(worth(mask, 0)) == plain
-  assert seen(worth(mask, n / size)) == tiles
+  assert seen(useful_views(mask, 0)) == plain
+  assert seen(useful_views(mask, n / size)) == tiles
 
 
 @pytest.mark.parametrize('kernel', KERNELS)

@@ -10,9 +10,9 @@ import pytest
 from tfm.core import config
 from tfm.model.transformer import apply, init
 from tfm.parts.attend import Auto, cudnn
-from tfm.parts.attend.added import Added
 from tfm.parts.attend.auto import CANDIDATES, recorded
-from tfm.parts.attend.base import Scores, few
+from tfm.parts.attend.base import Scores, scores_fit
+from tfm.parts.attend.value_table import ValueTable
 from tfm.parts.context import Run
 from tfm.parts.mask import Causal, Segments
 from tfm.parts.relative.toeplitz import distance
@@ -62,10 +62,10 @@ def test_many_scores_go_tile_by_tile(causal):
 
 
 def test_how_many_are_few_goes_by_the_row_on_a_cpu_and_by_memory_elsewhere():
-  assert few('cpu', 64, 12, 256, 256)
-  assert not few('cpu', 1, 1, 512, 512)
-  assert few('tpu', 1, 12, 2048, 1024)
-  assert not few('tpu', 8, 12, 1024, 1024)
+  assert scores_fit('cpu', 64, 12, 256, 256)
+  assert not scores_fit('cpu', 1, 1, 512, 512)
+  assert scores_fit('tpu', 1, 12, 2048, 1024)
+  assert not scores_fit('tpu', 8, 12, 1024, 1024)
 
 
 def test_what_is_chosen_gives_the_numbers_of_the_dense_kernel():
@@ -100,7 +100,7 @@ def asked_on(platform, dtype=jnp.bfloat16, B=1, T=2048, **changes):
 
 
 def test_a_gpu_is_offered_cudnn_and_what_that_refuses_goes_as_before(monkeypatch):
-  monkeypatch.setattr(cudnn, 'lacking', lambda: None)
+  monkeypatch.setattr(cudnn, 'missing_support', lambda: None)
   assert names([asked_on('gpu')]) == ['cudnn']
   assert asked_on('gpu').refused == {'pallas': 'its kernels are for TPUs, and interpreted on a gpu'}
   precise = asked_on('gpu', jnp.float32)
@@ -115,7 +115,7 @@ def test_a_gpu_is_offered_cudnn_and_what_that_refuses_goes_as_before(monkeypatch
 
 def test_a_gpu_that_cudnn_is_not_for_goes_without(monkeypatch):
   monkeypatch.setattr(
-    cudnn, 'lacking', lambda: 'its kernels are for GPUs of NVIDIA, and this is another'
+    cudnn, 'missing_support', lambda: 'its kernels are for GPUs of NVIDIA, and this is another'
   )
   assert names([asked_on('gpu')]) == ['staircase']
 
@@ -129,8 +129,8 @@ def test_no_vendor_is_asked_on_a_tpu_before_our_own():
 
 
 def test_what_is_added_to_values_goes_by_tiles_or_dense_whatever_the_platform(monkeypatch):
-  monkeypatch.setattr(cudnn, 'lacking', lambda: None)
-  added = (Added(lambda q, k: distance(q.rows(), k.columns(), 2), jnp.zeros((5, 64))),)
+  monkeypatch.setattr(cudnn, 'missing_support', lambda: None)
+  added = (ValueTable(lambda q, k: distance(q.rows(), k.columns(), 2), jnp.zeros((5, 64))),)
   for platform, kernel in (('tpu', 'pallas'), ('gpu', 'cudnn')):
     short, long = (asked_on(platform, B=B, added=added) for B in (1, 16))
     assert names([short, long]) == ['staircase', 'blockwise']

@@ -15,7 +15,7 @@ from tfm.model import count, transformer
 from tfm.model.cache import init_cache
 from tfm.parts.cache import TABLE, Cache, DenseCache, Int8Cache, PagedCache, RingCache
 from tfm.parts.cache.int8 import quantize
-from tfm.parts.cache.paged import laid
+from tfm.parts.cache.paged import set_tables
 from tfm.parts.context import Run
 from tfm.parts.mask import Causal, Prefix, Segments, Strided, Window
 from tfm.parts.mixer import Attention
@@ -121,7 +121,7 @@ def test_a_paged_cache_says_to_the_bit_what_a_dense_one_says_whatever_its_table(
   spec, kind = MODELS[name], PagedCache(4, 11)
   table = np.random.default_rng(seed).permutation(11)[:8].reshape(2, 4)
   run = Run(cache=kind)
-  paged = laid(
+  paged = set_tables(
     init_cache(spec, 2, 16, kind=kind), jnp.asarray(table), jnp.zeros(0, int), jnp.zeros(0, int)
   )
   dense = init_cache(spec, 2, 16)
@@ -136,7 +136,7 @@ def test_forks_of_a_row_share_its_blocks_and_go_their_own_ways():
   run, params, blocks = Run(cache=kind), weights(spec), BlockAllocator(6, 4)
   row = blocks.row()
   cache = init_cache(spec, 1, 16, kind=kind)
-  lay = jax.jit(lambda cache, table, copies: laid(cache, table, copies[:, 0], copies[:, 1]))
+  lay = jax.jit(lambda cache, table, copies: set_tables(cache, table, copies[:, 0], copies[:, 1]))
   none = np.full((1, 2), 6, np.int32)
   blocks.grow(row, 6)
   _, cache = apply(spec, run, params, lay(cache, blocks.table([row], 4), none), IDS[:1, :6])
@@ -178,10 +178,10 @@ def test_rows_that_follow_each_other_share_full_blocks_and_copy_none_but_their_l
     name: rng.standard_normal((B, T, *a.shape), np.float32) for name, a in shapes.items()
   }
   rows, copies = made(1, prompt), np.stack([np.repeat(table[0, own], B), table[:, own]])
-  store = laid(
+  store = set_tables(
     kind.init(shapes, 1, 6 * block, None, frozenset()), table[:1], *np.zeros((2, 0), int)
   )
-  store = laid(write(store, rows, 0)[2], jnp.asarray(table), *copies)
+  store = set_tables(write(store, rows, 0)[2], jnp.asarray(table), *copies)
   rows = {name: np.repeat(a, B, axis=0) for name, a in rows.items()}
   for n in range(prompt, 15):
     index_B, new, before = rng.integers(0, B, B), made(B, 1), np.asarray(store.arrays['k'])

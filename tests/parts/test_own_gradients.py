@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfm.parts import act
-from tfm.parts.attend.dense import mixed, products, softmax
+from tfm.parts.attend.dense import qk_products, softmax, softmax_values
 from tfm.parts.contract import against_rows, contract
 from tfm.parts.norm.base import standardized
 
@@ -86,13 +86,17 @@ def test_mixing_by_scores_has_the_gradient_of_softmax_and_product(with_sink):
     return jnp.einsum('BKGTS,BKSH->BKGTH', softmax(s, ok, sink if with_sink else None), v)
 
   same_gradients(
-    lambda s, v, sink: mixed(s, v, ok, sink if with_sink else None, [], []), plain, s, v, sink
+    lambda s, v, sink: softmax_values(s, v, ok, sink if with_sink else None, [], []),
+    plain,
+    s,
+    v,
+    sink,
   )
-  assert not np.asarray(mixed(s, v, ok, None, [], []))[0, :, :, 0].any()
+  assert not np.asarray(softmax_values(s, v, ok, None, [], []))[0, :, :, 0].any()
 
 
 def test_scores_have_the_gradient_of_a_product():
   plain = lambda q, k: jnp.einsum('BKMH,BKSH->BKMS', q, k)
   same_gradients(
-    lambda q, k: products(q, k, 'float32'), plain, random(2, 3, 4, 5), random(2, 3, 6, 5)
+    lambda q, k: qk_products(q, k, 'float32'), plain, random(2, 3, 4, 5), random(2, 3, 6, 5)
   )

@@ -11,16 +11,16 @@ import pytest
 from tests.parts.attending import t5
 from tfm.core import config, errors
 from tfm.parts import mask as masks
-from tfm.parts.attend.added import Added
 from tfm.parts.attend.base import Scores
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.attend.pallas import visits
 from tfm.parts.attend.pallas.flash import Pallas
+from tfm.parts.attend.value_table import ValueTable
 from tfm.parts.mask import Causal, Segments, Window
 from tfm.parts.relative import ALiBi
 from tfm.parts.relative.toeplitz import distance
-from tfm.parts.term import Asked, Product
+from tfm.parts.term import Product, QueryLookup
 from tfm.parts.tokeninfo import TokenInfo
 
 B, N, K, H, T = 2, 4, 2, 8, 37
@@ -119,7 +119,7 @@ def test_biases_of_many_makes_are_run_inside_the_kernel_and_get_their_gradients(
 
 
 def mask_of(predicate):
-  return type('Given', (masks.Mask,), {'__call__': lambda self, q, k: predicate(q, k)})()
+  return type('KeyLookup', (masks.Mask,), {'__call__': lambda self, q, k: predicate(q, k)})()
 
 
 def test_a_mask_may_read_an_array():
@@ -155,9 +155,9 @@ def test_a_tile_nobody_looks_into_is_neither_read_nor_summed():
 )
 def test_the_grid_goes_through_the_tiles_in_sight(mask, tiles, whole):
   at = TokenInfo(*(jnp.broadcast_to(a, (1, 64)) for a in (jnp.arange(64), jnp.ones(64, jnp.int32))))
-  found = visits.listed(visits.kinds(mask & Segments(), at, at, 8, 8, 64))
-  row, column, kind = (np.asarray(a)[0, : int(found.most)] for a in visits.decoded(found.code))
-  assert found.most == tiles == len({*zip(row.tolist(), column.tolist(), strict=True)})
+  found = visits.list_visits(visits.tile_kinds(mask & Segments(), at, at, 8, 8, 64))
+  row, column, kind = (np.asarray(a)[0, : int(found.longest)] for a in visits.decode(found.code))
+  assert found.longest == tiles == len({*zip(row.tolist(), column.tolist(), strict=True)})
   assert (kind == 2).sum() == whole
   assert (kind == 0).sum() == 0
   assert (np.diff(row) >= 0).all()
@@ -165,19 +165,19 @@ def test_the_grid_goes_through_the_tiles_in_sight(mask, tiles, whole):
 
 def test_a_row_of_tiles_in_which_nothing_is_seen_is_visited_once_and_the_list_ends_in_its_last_tile():
   seen = jnp.asarray([[[0, 0], [1, 2], [0, 1]], [[1, 1], [1, 1], [1, 1]]])
-  found = visits.listed(seen)
-  row, column, kind = (np.asarray(a) for a in visits.decoded(found.code))
-  assert found.most == 6
+  found = visits.list_visits(seen)
+  row, column, kind = (np.asarray(a) for a in visits.decode(found.code))
+  assert found.longest == 6
   assert list(zip(row[0], column[0], kind[0], strict=True)) == [
     (0, 0, 0), (1, 0, 1), (1, 1, 2), (2, 1, 1), (2, 1, 0), (2, 1, 0)
   ]  # fmt: skip
 
 
 def test_rows_of_a_large_batch_share_their_visits(monkeypatch):
-  monkeypatch.setattr(visits, 'APART', 4)
-  found = visits.listed(jnp.asarray([[[0, 0], [2, 2]], [[0, 1], [2, 1]]]))
-  row, column, kind = (np.asarray(a)[0].tolist() for a in visits.decoded(found.code))
-  assert found.most == 3
+  monkeypatch.setattr(visits, 'MAX_SEPARATE', 4)
+  found = visits.list_visits(jnp.asarray([[[0, 0], [2, 2]], [[0, 1], [2, 1]]]))
+  row, column, kind = (np.asarray(a)[0].tolist() for a in visits.decode(found.code))
+  assert found.longest == 3
   assert list(zip(row, column, kind, strict=True))[:3] == [(0, 1, 1), (1, 0, 2), (1, 1, 1)]
   same(lambda: Scores(H**-0.5, Causal() & Segments()))
 
@@ -211,7 +211,7 @@ def test_over_a_mesh_every_device_has_its_rows_and_heads(tensor, kv):
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=1e-5), got, want)
 
 
-ADDED = Added(lambda q, k: distance(q.rows(), k.columns(), 2), jnp.zeros((5, H)))
+ADDED = ValueTable(lambda q, k: distance(q.rows(), k.columns(), 2), jnp.zeros((5, H)))
 
 
 def met(X):
@@ -229,7 +229,7 @@ REFUSALS = {
     drawn(), biased(t5(jnp.ones((5000, N))))),
   'what is looked up uses cumsum': lambda: (
     drawn(),
-    Scores(1.0, Causal(), contents=(lambda q_BTNH, k, *_: (Asked(jnp.moveaxis(q_BTNH, 1, 2), counted),),))),
+    Scores(1.0, Causal(), contents=(lambda q_BTNH, k, *_: (QueryLookup(jnp.moveaxis(q_BTNH, 1, 2), counted),),))),
   'the bias uses dot_general': lambda: (drawn(), biased(outer)),
   'the bias uses cumsum': lambda: (drawn(), biased(lambda q, k: jnp.cumsum(t5(jnp.ones((32, N)))(q, k), -1))),
   r'the bias reads an array of shape \(2, 4, 1, 1\)': lambda: (

@@ -26,7 +26,7 @@ from tfm.parts.mask import Causal, Segments, Strided, Window
 from tfm.parts.mixer import Attention
 from tfm.parts.mixer.disentangled import Distances
 from tfm.parts.relative import TABLE, TUPE, XL, RoPE, Shaw, Toeplitz
-from tfm.parts.term import Asked, Given
+from tfm.parts.term import KeyLookup, QueryLookup
 from tfm.parts.tokeninfo import TokenInfo
 
 B, N, K, H, T = 2, 4, 2, 8, 37
@@ -136,9 +136,9 @@ def test_look_ups_of_queries_and_of_keys_by_shared_distances():
   e_UNH = jax.random.normal(jax.random.key(5), (12, N, H))
 
   def loss(kernel, qkv, e_UNH):
-    asked = lambda q, k, *_: (Asked(jnp.einsum('BTNH,UNH->BNTU', q, e_UNH), rows),)
+    asked = lambda q, k, *_: (QueryLookup(jnp.einsum('BTNH,UNH->BNTU', q, e_UNH), rows),)
     given = lambda q, k, *_: (
-      Given(
+      KeyLookup(
         jnp.einsum('BSKH,UKGH->BKGSU', k, e_UNH.reshape(12, K, -1, H)).reshape(B, N, T, 12), rows
       ),
     )

@@ -20,7 +20,7 @@ from tfm.parts.ffn import Glu
 from tfm.parts.init import TABLE as INITS
 from tfm.parts.mixer import Attention, Fourier
 from tfm.parts.relative import TUPE, XL, ALiBi, RoPE, Shaw, Toeplitz
-from tfm.parts.term import totals
+from tfm.parts.term import sum_terms
 from tfm.parts.tokeninfo import TokenInfo
 
 N, H, D, T = 2, 4, 8, 9
@@ -49,9 +49,9 @@ def told(spec, *given):
   """(its parameters drawn afresh, what its content adds)."""
   params, _ = made(spec, 'content', *given)
   module = spec.make(DIMS)
-  return params, jax.jit(totals(lambda *a: module.apply({'params': params}, *a, method='content')))(
-    *given
-  )
+  return params, jax.jit(
+    sum_terms(lambda *a: module.apply({'params': params}, *a, method='content'))
+  )(*given)
 
 
 def gap(i, j, far):
@@ -128,7 +128,7 @@ def test_rope_with_a_farthest_distance_caps_it():
   q, k = Q[:, :4], K[:, :4]
   spec = RoPE(far=4)
   rotated = spec.rotate(q, pos), spec.rotate(k, pos)
-  scores = jnp.einsum('BTNH,BSNH->BNTS', *rotated) + totals(spec.content)(*rotated, info, info)
+  scores = jnp.einsum('BTNH,BSNH->BNTS', *rotated) + sum_terms(spec.content)(*rotated, info, info)
   for i in range(4):
     for j in range(4):
       distance = jnp.minimum(pos[:, i] - pos[:, j], 4)[:, None]

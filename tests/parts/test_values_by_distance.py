@@ -19,10 +19,10 @@ from tfm.model import cache as cache_lib
 from tfm.model import count, transformer
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.attend import Blockwise, DenseAttention, Staircase
-from tfm.parts.attend.added import Added
 from tfm.parts.attend.base import Scores
 from tfm.parts.attend.dropout import Dropout
-from tfm.parts.attend.views import worth
+from tfm.parts.attend.value_table import ValueTable
+from tfm.parts.attend.views import useful_views
 from tfm.parts.cache import DenseCache, Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
 from tfm.parts.embed.tokens import Tokens
@@ -137,7 +137,7 @@ def ours(kernel, case, asking, seen):
       sink_N if 'sink' in case else None,
       dropout(case) if 'drop' in case else None,
       case.get('mask', Mask()).causal,
-      tuple(itertools.starmap(Added, zip((BY_DISTANCE, BY_PARITY), added, strict=True))),
+      tuple(itertools.starmap(ValueTable, zip((BY_DISTANCE, BY_PARITY), added, strict=True))),
     )
     return kernel(q, k, v, asking, seen, scores, 'float32')
 
@@ -208,7 +208,7 @@ def _plain(tree):
 
 
 def test_masks_of_several_views_are_asked_in_them():
-  assert all(len(worth(CASES[name]['mask'], T / 4)) > 1 for name in OF_VIEWS)
+  assert all(len(useful_views(CASES[name]['mask'], T / 4)) > 1 for name in OF_VIEWS)
 
 
 @pytest.mark.parametrize('kernel', [DenseAttention(), Blockwise(16, 32)])
@@ -225,7 +225,7 @@ def test_no_array_is_of_queries_by_keys_by_numbers_of_a_value(kernel):
       v,
       at,
       at,
-      Scores(1.0, Causal() & Segments(), added=(Added(BY_DISTANCE, table),)),
+      Scores(1.0, Causal() & Segments(), added=(ValueTable(BY_DISTANCE, table),)),
       'float32',
     ).sum()
 
@@ -337,7 +337,7 @@ def test_values_tell_of_order_where_nothing_else_does_and_a_table_of_zeros_is_no
 def test_the_second_table_is_as_wide_as_values_and_counted(mixer):
   plain = dataclasses.replace(mixer, relative=Shaw(FAR))
   more = count.count_params(decoder(mixer)) - count.count_params(decoder(plain))
-  assert more == 2 * (2 * FAR + 1) * {8: 8, 4: 12}[mixer.told_dim(32)]
+  assert more == 2 * (2 * FAR + 1) * {8: 8, 4: 12}[mixer.relative_dim(32)]
   params = transformer.init(decoder(mixer), jax.random.key(0))
   assert count.count_params(decoder(mixer)) == sum(a.size for a in jax.tree.leaves(params))
 

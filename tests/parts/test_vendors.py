@@ -10,17 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.parts.attending import attended, drawn
+from tests.parts.attending import drawn
 from tfm.core import config, errors
 from tfm.model import transformer
 from tfm.parts import mask as masks
 from tfm.parts.attend import TABLE, cudnn
-from tfm.parts.attend.added import Added
 from tfm.parts.attend.base import Attend, Scores
 from tfm.parts.attend.cudnn import Cudnn
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.attend.splash import Splash
+from tfm.parts.attend.value_table import ValueTable
 from tfm.parts.context import Run
 from tfm.parts.mask import Causal, Mask, Segments, Window
 from tfm.parts.relative.toeplitz import distance
@@ -36,7 +36,7 @@ class Told(Attend):
   """`cudnn`, by JAX's other implementation of the function that it calls."""
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
-    return cudnn.attended(q_BTNH, k_BSKH, v_BSKH, q, k, scores, 'xla')
+    return cudnn.fused_attention(q_BTNH, k_BSKH, v_BSKH, q, k, scores, 'xla')
 
 
 def info(n, packed=True):
@@ -67,7 +67,9 @@ ASKED = {
 @pytest.mark.large(when=lambda name: name.startswith(('splash window', 'splash full')))
 def test_vendor_kernels_match_the_dense_kernel(name):
   kernel, case, T, S, wide = ASKED[name]
-  got, want = (attended(k, case, T, S, wide=wide, info=info) for k in (kernel, DenseAttention()))
+  got, want = (
+    fused_attention(k, case, T, S, wide=wide, info=info) for k in (kernel, DenseAttention())
+  )
   jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
   unseen = np.asarray(info(T).segment_ids) == 0
   for a in (got[0], got[1][0]):
@@ -122,7 +124,7 @@ def test_a_model_is_asked_with_splash_by_name_and_a_cache_is_refused():
 
 BIAS = lambda q, k: jnp.zeros((1, N, T, T))
 CONTENT = lambda q_BTNH, k_BSKH, q, k: jnp.zeros((B, N, T, T))
-ADDED = (Added(lambda q, k: distance(q.rows(), k.columns(), 2), jnp.zeros((5, H))),)
+ADDED = (ValueTable(lambda q, k: distance(q.rows(), k.columns(), 2), jnp.zeros((5, H))),)
 ORDER = info(T).with_extras(order=jnp.zeros((B, T), jnp.int32), bound=jnp.ones((B, T), jnp.int32))
 
 
@@ -213,7 +215,7 @@ def test_cudnn_asks_what_gpu_it_is(version, capability, why, monkeypatch):
   chip = types.SimpleNamespace(client=client, compute_capability=capability, device_kind='A chip')
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   monkeypatch.setattr(jax, 'local_devices', lambda: [chip])
-  assert cudnn.lacking() == (why and f'its kernels are for {why}')
+  assert cudnn.missing_support() == (why and f'its kernels are for {why}')
 
 
 def test_cudnn_lowers_for_cuda_with_its_kv_heads_as_they_are_and_half_of_a_causal_mask_left_out(
@@ -223,7 +225,7 @@ def test_cudnn_lowers_for_cuda_with_its_kv_heads_as_they_are_and_half_of_a_causa
   monkeypatch.setattr(
     'jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version', lambda: 9_10_00
   )
-  monkeypatch.setattr(cudnn, 'lacking', lambda: None)
+  monkeypatch.setattr(cudnn, 'missing_support', lambda: None)
   like = lambda heads: jax.ShapeDtypeStruct((B, T, heads, 64), jnp.bfloat16)
   at = jax.eval_shape(lambda: info(T))
 

@@ -47,9 +47,14 @@ class Heads:
     if self.heads < 1:
       yield f'heads={self.heads} is not a number of heads. Expected at least 1.'
     elif self.kv_heads is not None and (self.kv_heads < 1 or self.heads % self.kv_heads):
-      yield f'heads={self.heads} is not a multiple of kv_heads={self.kv_heads}. Expected a divisor of heads, or none.'
+      yield (
+        f'heads={self.heads} is not a multiple of kv_heads={self.kv_heads}. '
+        'Expected a divisor of heads, or none.'
+      )
     if self.head_dim is not None and self.head_dim < 1:
-      yield f'head_dim={self.head_dim} is not a size. Expected at least 1, or none for d_model / heads.'
+      yield (
+        f'head_dim={self.head_dim} is not a size. Expected at least 1, or none for d_model / heads.'
+      )
     if odd := sorted(set(self.bias) - set('qkvo')):
       yield f'bias={self.bias!r} has unknown letters {", ".join(odd)}. Expected letters of qkvo.'
     if self.clip is not None and self.clip <= 0:
@@ -58,7 +63,10 @@ class Heads:
   def fits(self, d_model: int) -> Iterator[str]:
     """Yield a sentence if the heads do not divide `d_model`."""
     if self.head_dim is None and self.heads >= 1 and d_model % self.heads:
-      yield f'heads={self.heads} does not divide d_model={d_model}. Expected a divisor of d_model, or a value for head_dim.'
+      yield (
+        f'heads={self.heads} does not divide d_model={d_model}. '
+        'Expected a divisor of d_model, or a value for head_dim.'
+      )
 
   def size(self, d_model: int) -> int:
     """Return H, the size of a head."""
@@ -69,7 +77,9 @@ class Heads:
     return self.heads, self.kv_heads or self.heads, self.size(d_model)
 
 
-def tamed(s: Heads, dims: Any, x_BTNH: jax.Array, name: str = '', axis: str = 'N') -> jax.Array:
+def norm_and_clip(
+  s: Heads, dims: Any, x_BTNH: jax.Array, name: str = '', axis: str = 'N'
+) -> jax.Array:
   """Return queries, keys or values after the optional norm and clipping of `s`.
 
   Args:

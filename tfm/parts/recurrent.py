@@ -37,8 +37,8 @@ class Reach(NamedTuple):
   stays_B: jax.Array
 
 
-#: The recurrence of a chunk, `(state, reach, tokens) -> (state, y)`. `state` is a tree of `[B, ...]`,
-#: `tokens` a tree of `[B, T, ...]`, and y `[B, T, ...]` the outputs of the tokens.
+#: The recurrence of a chunk, `(state, reach, tokens) -> (state, y)`. `state` is a tree of
+#: `[B, ...]`, `tokens` a tree of `[B, T, ...]`, and y `[B, T, ...]` the outputs of the tokens.
 Chunk = Callable[[Any, Reach, Any], tuple[Any, jax.Array]]
 
 

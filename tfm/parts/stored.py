@@ -90,7 +90,7 @@ class Rows(Stored):
 
   def contract(self, x: jax.Array, n_in: int = 1) -> jax.Array:
     lead = x.shape[: x.ndim - n_in]
-    y = against(x.reshape(math.prod(lead), -1), self.w_oi.astype(x.dtype))
+    y = matmul_transposed(x.reshape(math.prod(lead), -1), self.w_oi.astype(x.dtype))
     return y.reshape(*lead, *self.out)
 
   def rows(self, index: jax.Array, dtype: jnp.dtype) -> jax.Array:
@@ -100,7 +100,7 @@ class Rows(Stored):
     return self.w_oi.astype(dtype).reshape(*self.out, -1)
 
 
-def against(x_ri: jax.Array, w_oi: jax.Array) -> jax.Array:
+def matmul_transposed(x_ri: jax.Array, w_oi: jax.Array) -> jax.Array:
   """Return x W^T.
 
   A single row is multiplied as a vector, which XLA's CPU compiler does at memory bandwidth.

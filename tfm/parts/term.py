@@ -44,7 +44,7 @@ class Product:
 
 
 @struct.dataclass
-class Asked:
+class QueryLookup:
   """The term a_i[between(i, j)], a lookup in a vector of the query.
 
   Attributes:
@@ -61,7 +61,7 @@ class Asked:
 
 
 @struct.dataclass
-class Given:
+class KeyLookup:
   """The term b_j[between(i, j)], a lookup in a vector of the key.
 
   Attributes:
@@ -79,16 +79,16 @@ class Given:
     return term_BNST.swapaxes(2, 3)
 
 
-Term = Product | Asked | Given
+Term = Product | QueryLookup | KeyLookup
 
 
 def scaled(term: Term, scale: float) -> Term:
   """Return the term multiplied by `scale`."""
-  name = 'b_BKSX' if isinstance(term, Given) else 'a_BNTX'
+  name = 'b_BKSX' if isinstance(term, KeyLookup) else 'a_BNTX'
   return dataclasses.replace(term, **{name: getattr(term, name) * scale})
 
 
-def totals(function: Callable[..., tuple[Term, ...]]) -> Callable[..., jax.Array]:
+def sum_terms(function: Callable[..., tuple[Term, ...]]) -> Callable[..., jax.Array]:
   """Return a function that computes the sum `[B, N, T, S]` of the terms of `function`.
 
   The last two arguments of `function` must be the token infos of queries and keys.

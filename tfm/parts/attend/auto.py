@@ -39,7 +39,7 @@ class Choice:
 class Auto(Attend):
   """The first kernel of `CANDIDATES` that supports the call and is not slower than a later one.
 
-  `record_choices` records the choices and their reasons.
+  `recorded` records the choices and their reasons.
   """
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):

@@ -6,14 +6,14 @@ import dataclasses
 import jax
 
 from tfm.core.registry import Part
-from tfm.parts.attend.added import Added
 from tfm.parts.attend.dropout import Dropout
+from tfm.parts.attend.value_table import ValueTable
 from tfm.parts.mask.base import Mask
-from tfm.parts.term import Product, Term, totals
+from tfm.parts.term import Product, Term, sum_terms
 from tfm.parts.tokeninfo import TokenInfo
 
 
-def few(platform: str, B: int, N: int, T: int, S: int) -> bool:
+def scores_fit(platform: str, B: int, N: int, T: int, S: int) -> bool:
   """Return whether a kernel that stores all scores is faster for this shape.
 
   That is up to 256 MB of float32 scores, and on a CPU only what nearly fits its caches.
@@ -46,7 +46,7 @@ class Scores:
     sink_N: an extra logit per head that takes part in the softmax but has no value; None: no sink.
     drop: dropout of the probabilities; None: no dropout.
     ordered: whether the mask never allows a key that is later in the sequence than the query.
-    added: position vectors to add to the values.
+    value_tables: position vectors to add to the values.
     products: functions of token infos to products of position vectors, added after scale and cap.
   """
 
@@ -60,13 +60,13 @@ class Scores:
   sink_N: jax.Array | None = None
   drop: Dropout | None = None
   ordered: bool = False
-  added: tuple[Added, ...] = ()
+  value_tables: tuple[ValueTable, ...] = ()
   products: tuple[Callable[[TokenInfo, TokenInfo], Product], ...] = ()
 
   @property
   def offsets(self) -> tuple[Callable[[TokenInfo, TokenInfo], jax.Array], ...]:
     """`biases` and `products` as one tuple of bias functions."""
-    return self.biases + tuple(totals(lambda q, k, f=f: (f(q, k),)) for f in self.products)
+    return self.biases + tuple(sum_terms(lambda q, k, f=f: (f(q, k),)) for f in self.products)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Cudnn(Attend):
       return 'biases would be arrays of heads by queries by keys in the dtype of the queries'
     if scores.contents:
       return 'cuDNN does not support content terms (`contents`)'
-    if scores.added:
+    if scores.value_tables:
       return 'cuDNN does not support position vectors of values (`value_tables`)'
     if scores.cap is not None:
       return 'cuDNN does not support a score cap'
@@ -62,7 +62,7 @@ class Cudnn(Attend):
       return f'head size {H} is not a multiple of 8 up to {_WIDEST}'
     if T % 2 or S % 2:
       return f'{T} queries and {S} keys are not both even, which its gradient with a mask needs'
-    return lacking()
+    return missing_support()
 
   def loses(self, platform, B, N, T, S):
     if platform != 'gpu':
@@ -76,10 +76,10 @@ class Cudnn(Attend):
       raise errors.UserError(
         f'attend=cudnn: {why}. Expected attend=blockwise, which supports all scores.'
       )
-    return attended(q_BTNH, k_BSKH, v_BSKH, q, k, scores, 'cudnn')
+    return fused_attention(q_BTNH, k_BSKH, v_BSKH, q, k, scores, 'cudnn')
 
 
-def attended(
+def fused_attention(
   q_BTNH: jax.Array,
   k_BSKH: jax.Array,
   v_BSKH: jax.Array,
@@ -117,7 +117,7 @@ def attended(
   return jnp.where(ok_BTS.any(-1)[..., None, None], y_BTNH, 0)
 
 
-def lacking() -> str | None:
+def missing_support() -> str | None:
   """Return why this machine cannot run cuDNN's attention, or None if it can."""
   if (platform := jax.default_backend()) != 'gpu':
     return f'its kernels are for GPUs, and this is a {platform}'

@@ -7,9 +7,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from tfm.parts.attend.added import read
 from tfm.parts.attend.base import Attend
-from tfm.parts.term import totals
+from tfm.parts.attend.value_table import weighted_vectors
+from tfm.parts.term import sum_terms
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,10 +23,10 @@ class DenseAttention(Attend):
     scaled_BTNH = q_BTNH * jnp.asarray(scores.scale, q_BTNH.dtype)
     q_BKGTH = jnp.moveaxis(scaled_BTNH.reshape(B, T, K, N // K, H), 1, 3)
     k_BKSH, v_BKSH = jnp.moveaxis(k_BSKH, 1, 2), jnp.moveaxis(v_BSKH, 1, 2)
-    s_BKMS = products(q_BKGTH.reshape(B, K, -1, H), k_BKSH, reduce)
+    s_BKMS = qk_products(q_BKGTH.reshape(B, K, -1, H), k_BKSH, reduce)
     s_BKGTS = s_BKMS.reshape(B, K, N // K, T, S)
     for content in scores.contents:
-      term_BNTS = totals(content)(q_BTNH, k_BSKH, q, k).astype(reduce)
+      term_BNTS = sum_terms(content)(q_BTNH, k_BSKH, q, k).astype(reduce)
       s_BKGTS = s_BKGTS + scores.scale * term_BNTS.reshape(s_BKGTS.shape)
     if scores.cap is not None:
       s_BKGTS = scores.cap * jnp.tanh(s_BKGTS / scores.cap)
@@ -37,15 +37,15 @@ class DenseAttention(Attend):
     sink = None
     if scores.sink_N is not None:
       sink = scores.sink_N.astype(reduce).reshape(1, K, N // K, 1, 1)
-    rows = [added.rows(q, k) for added in scores.added]
-    tables = [added.table_UH for added in scores.added]
+    rows = [vectors.entries(q, k) for vectors in scores.value_tables]
+    tables = [vectors.table_UH for vectors in scores.value_tables]
     if scores.drop is None:
-      y_BKGTH = mixed(s_BKGTS, v_BKSH, ok_B11TS, sink, rows, tables)
+      y_BKGTH = softmax_values(s_BKGTS, v_BKSH, ok_B11TS, sink, rows, tables)
     else:
       kept_BNTS = scores.drop(jnp.arange(T), jnp.arange(S))
       p_BKGTS = softmax(s_BKGTS, ok_B11TS, sink) * kept_BNTS.reshape(s_BKGTS.shape).astype(reduce)
       y_BKGTH = jnp.einsum('BKGTS,BKSH->BKGTH', p_BKGTS.astype(v_BKSH.dtype), v_BKSH)
-      y_BKGTH = y_BKGTH + read(p_BKGTS, rows, tables, v_BKSH.dtype).astype(v_BKSH.dtype)
+      y_BKGTH = y_BKGTH + weighted_vectors(p_BKGTS, rows, tables, v_BKSH.dtype).astype(v_BKSH.dtype)
     return jnp.moveaxis(y_BKGTH, 3, 1).reshape(B, T, N, v_BSKH.shape[-1])
 
 
@@ -67,7 +67,7 @@ def probabilities(q_BTNH, k_BSKH, q, k, scores, reduce) -> jax.Array:
   """
   B, S, K = k_BSKH.shape[:3]
   # Position vectors of values do not affect the probabilities.
-  scores = dataclasses.replace(scores, added=())
+  scores = dataclasses.replace(scores, value_tables=())
   eye_BSKS = jnp.broadcast_to(jnp.eye(S, dtype=k_BSKH.dtype)[None, :, None], (B, S, K, S))
   return jnp.moveaxis(DenseAttention()(q_BTNH, k_BSKH, eye_BSKS, q, k, scores, reduce), 2, 1)
 
@@ -90,7 +90,7 @@ def dot(a: jax.Array, b: jax.Array, axis_a: int, axis_b: int, dtype: Any = None)
   )
 
 
-def turned(a_BKMH: jax.Array, b_BKMS: jax.Array) -> jax.Array:
+def dot_transposed(a_BKMH: jax.Array, b_BKMS: jax.Array) -> jax.Array:
   """Return b^T a as (a^T b)^T, so that the smaller array a is transposed.
 
   The barrier keeps XLA from undoing this.
@@ -100,7 +100,7 @@ def turned(a_BKMH: jax.Array, b_BKMS: jax.Array) -> jax.Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def products(q_BKMH: jax.Array, k_BKSH: jax.Array, dtype: str) -> jax.Array:
+def qk_products(q_BKMH: jax.Array, k_BKSH: jax.Array, dtype: str) -> jax.Array:
   """Return q k^T in `dtype`, with a custom gradient.
 
   Autodiff would transpose ds, which is large, for the gradient of k.
@@ -116,13 +116,13 @@ def products(q_BKMH: jax.Array, k_BKSH: jax.Array, dtype: str) -> jax.Array:
   return dot(q_BKMH, k_BKSH, 3, 3, dtype)
 
 
-def _products_backward(dtype, residuals, g_BKMS):
+def _qk_products_backward(dtype, residuals, g_BKMS):
   q_BKMH, k_BKSH = residuals
   g_BKMS = g_BKMS.astype(k_BKSH.dtype)
-  return dot(g_BKMS, k_BKSH, 3, 2), turned(q_BKMH, g_BKMS)
+  return dot(g_BKMS, k_BKSH, 3, 2), dot_transposed(q_BKMH, g_BKMS)
 
 
-products.defvjp(lambda q, k, dtype: (products(q, k, dtype), (q, k)), _products_backward)
+qk_products.defvjp(lambda q, k, dtype: (qk_products(q, k, dtype), (q, k)), _qk_products_backward)
 
 
 def _exponentials(s, ok, sink):
@@ -140,7 +140,7 @@ def _exponentials(s, ok, sink):
 
 
 @jax.custom_vjp
-def mixed(
+def softmax_values(
   s_BKGTS: jax.Array, v_BKSH: jax.Array, ok: jax.Array, sink: jax.Array | None,
   rows: list[jax.Array], tables: list[jax.Array],
 ) -> jax.Array:  # fmt: skip
@@ -169,7 +169,9 @@ def _mix(s_BKGTS, v_BKSH, ok, sink, rows, tables):
   e_BKMS = e.astype(v_BKSH.dtype).reshape(B, K, G * T, S)
   share = jnp.where(total > 0, 1 / jnp.where(total > 0, total, 1), 0)
   y_BKGTH = dot(e_BKMS, v_BKSH, 3, 2, s_BKGTS.dtype).reshape(B, K, G, T, -1)
-  y_BKGTH = ((y_BKGTH + read(e, rows, tables, v_BKSH.dtype)) * share).astype(v_BKSH.dtype)
+  y_BKGTH = ((y_BKGTH + weighted_vectors(e, rows, tables, v_BKSH.dtype)) * share).astype(
+    v_BKSH.dtype
+  )
   return y_BKGTH, (e_BKMS, share, y_BKGTH, v_BKSH, of_sink, sink, rows, tables)
 
 
@@ -190,13 +192,15 @@ def _mix_backward(residuals, g_BKGTH):
   ds_BKGTS = e_BKGTS * (dp_BKMS.reshape(e_BKGTS.shape) - inner)
   d_tables = tables
   if tables:
-    _, back = jax.vjp(lambda e, tables: read(e, rows, tables, v_BKSH.dtype), e_BKGTS, tables)
+    _, back = jax.vjp(
+      lambda e, tables: weighted_vectors(e, rows, tables, v_BKSH.dtype), e_BKGTS, tables
+    )
     de_BKGTS, d_tables = back(g_BKGTH)
     ds_BKGTS = ds_BKGTS + e_BKGTS * de_BKGTS
-  return ds_BKGTS, turned(g_BKMH, e_BKMS), None, d_sink, None, d_tables
+  return ds_BKGTS, dot_transposed(g_BKMH, e_BKMS), None, d_sink, None, d_tables
 
 
-mixed.defvjp(_mix, _mix_backward)
+softmax_values.defvjp(_mix, _mix_backward)
 
 
 @jax.custom_vjp

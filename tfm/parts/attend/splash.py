@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from tfm.core import errors
 from tfm.parts.attend.base import Attend
 from tfm.parts.attend.split import split
-from tfm.parts.attend.views import moved, order
+from tfm.parts.attend.views import order, reorder
 from tfm.parts.tokeninfo import TokenInfo
 
 _LANES = 128
@@ -68,7 +68,7 @@ class Splash(Attend):
       return 'the kernel does not support biases'
     if scores.contents:
       return 'the kernel does not support content terms (`contents`)'
-    if scores.added:
+    if scores.value_tables:
       return 'the kernel does not support position vectors of values (`value_tables`)'
     if scores.drop is not None:
       return 'the kernel does not support dropout'
@@ -97,8 +97,8 @@ class Splash(Attend):
     if band[0] is not None:
       q_order, k_order = (order(lambda info: info.positions, info) for info in (q, k))
     (q_BTNH, q), (k_BSKH, v_BSKH, k) = (
-      moved((q_BTNH, q), q_order),
-      moved((k_BSKH, v_BSKH, k), k_order),
+      reorder((q_BTNH, q), q_order),
+      reorder((k_BSKH, v_BSKH, k), k_order),
     )
     rows, size = _tiled(T, self.queries)
     # In a band every query needs a key, including padding.
@@ -114,7 +114,7 @@ class Splash(Attend):
     y_BTNH = jnp.moveaxis(
       self._over_mesh(x, ids, sink_N, _Schedule(band, size, width, scores.cap)), 1, 2
     )[:, :T]
-    return moved(y_BTNH.astype(v_BSKH.dtype), q_order and q_order.back)
+    return reorder(y_BTNH.astype(v_BSKH.dtype), q_order and q_order.back)
 
   def _over_mesh(
     self,
@@ -129,7 +129,7 @@ class Splash(Attend):
 
     def local(x: tuple[jax.Array, ...], ids: tuple[jax.Array, ...], sink_N: jax.Array) -> jax.Array:
       q_BNTH, k_BKSH, v_BKSH = x
-      args = q_BNTH, over.own(k_BKSH), over.own(v_BKSH), *ids, sink_N
+      args = q_BNTH, over.local(k_BKSH), over.local(v_BKSH), *ids, sink_N
       if self.interpret is not None:
         return schedule.run(self.interpret, *args)
       # Depends on the platform that the program is compiled for, not on the current backend.

@@ -24,14 +24,14 @@ class Split(NamedTuple):
   kv_heads: tuple[str, ...]
   shared: int | None = None
 
-  def own(self, x_BKSH: jax.Array) -> jax.Array:
+  def local(self, x_BKSH: jax.Array) -> jax.Array:
     """Return the key/value heads that the query heads of this device use.
 
     If all devices have all key/value heads, this selects one of them.
     """
     if self.shared is None:
       return x_BKSH
-    mine = jax.lax.axis_index(self.heads) * self.shared // ways(self.heads)
+    mine = jax.lax.axis_index(self.heads) * self.shared // device_count(self.heads)
     return jax.lax.dynamic_slice_in_dim(x_BKSH, mine, 1, 1)
 
 
@@ -49,9 +49,9 @@ def split(B: int, N: int, K: int) -> Split:
   (rows, heads), (kv_heads,) = mesh_axes('BN', (B, N)), mesh_axes('K', (K,))
   if heads == kv_heads:
     return Split(rows, heads, kv_heads)
-  return Split(rows, (), ()) if ways(heads) % K else Split(rows, heads, (), K)
+  return Split(rows, (), ()) if device_count(heads) % K else Split(rows, heads, (), K)
 
 
-def ways(names: tuple[str, ...]) -> int:
+def device_count(names: tuple[str, ...]) -> int:
   """Return the number of devices along these mesh axes."""
   return math.prod(jax.sharding.get_abstract_mesh().shape[n] for n in names)

@@ -6,7 +6,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from tfm.parts.attend.base import Attend, few
+from tfm.parts.attend.base import Attend, scores_fit
 from tfm.parts.attend.dense import DenseAttention
 
 #: The minimum number of queries per chunk. With 16 it is as slow as dense attention on a CPU and
@@ -41,7 +41,7 @@ class Staircase(Attend):
     return None
 
   def loses(self, platform, B, N, T, S):
-    if not few(platform, B, N, T, S):
+    if not scores_fit(platform, B, N, T, S):
       return f'{B * N * T * S:,} scores are too many to store.'
     if T // self.steps < SHORTEST:
       return f'chunks of {T // self.steps} queries are shorter than {SHORTEST}, too short to gain.'

@@ -12,7 +12,7 @@ from tfm.parts.mask.base import Mask, View
 from tfm.parts.tokeninfo import TokenInfo
 
 
-def worth(mask: Mask, tiles: float) -> tuple[View, ...]:
+def useful_views(mask: Mask, tiles: float) -> tuple[View, ...]:
   """Return the views of the mask if reordering pays for this length, else the mask as one view.
 
   In sequence order about half of the tiles are visited; in a view, a tile of queries visits 2 or 3
@@ -22,7 +22,7 @@ def worth(mask: Mask, tiles: float) -> tuple[View, ...]:
   return views if tiles > 4 * len(views) else (View(mask),)
 
 
-def joined(
+def attend_views(
   kernel: Callable[..., tuple[jax.Array, jax.Array]],
   views: tuple[View, ...],
   q_BTNH: jax.Array,
@@ -62,9 +62,9 @@ def joined(
       query_BT, key_BS = (o and o.source_BT for o in (q_order, k_order))
       drop = dataclasses.replace(scores.drop, query_BT=query_BT, key_BS=key_BS)
       own = dataclasses.replace(own, drop=drop)
-    q_v, q_info = moved((q_BTNH, q), q_order)
-    k_v, v_v, k_info = moved((k_BSKH, v_BSKH, k), k_order)
-    y, lse = moved(kernel(q_v, k_v, v_v, q_info, k_info, own, reduce), q_order and q_order.back)
+    q_v, q_info = reorder((q_BTNH, q), q_order)
+    k_v, v_v, k_info = reorder((k_BSKH, v_BSKH, k), k_order)
+    y, lse = reorder(kernel(q_v, k_v, v_v, q_info, k_info, own, reduce), q_order and q_order.back)
     ys.append(y)
     logs.append(lse)
   if len(views) == 1:
@@ -108,7 +108,7 @@ def order(by: Callable[[TokenInfo], jax.Array] | None, info: TokenInfo) -> Order
   return Order(source_BT, jax.lax.sort((source_BT, at_BT), dimension=1)[1])
 
 
-def moved(tree: Any, order: Order | None) -> Any:
+def reorder(tree: Any, order: Order | None) -> Any:
   """Return arrays `[B, T, ...]` in that order; unchanged if it is None."""
   return tree if order is None else jax.tree.map(lambda x: _taken(x, order), tree)
 

@@ -16,10 +16,10 @@ Arrays = Mapping[str, Any]
 Store = Any
 
 #: The extras that a cache stores with each token, and their dtypes.
-KEPT_EXTRAS = {'prefix': jnp.bool_}
+STORED_EXTRAS = {'prefix': jnp.bool_}
 
 #: A slot beyond the end of any cache. Writes to it are dropped.
-NOWHERE = 1 << 30
+OUT_OF_RANGE = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,17 +99,17 @@ class Cache(Part):
     seen, info, store = self.write(cache['tokens'], new, info, count_B, lookback)
     return seen, info, cache | {'tokens': store}
 
-  def rows(self, store: Store, index_B: jax.Array) -> Store:
+  def select(self, store: Store, index_B: jax.Array) -> Store:
     """Return a store in which sequence i is a copy of sequence `index_B[i]`.
 
     The result may have another batch size, and its sequences share no memory.
     """
-    raise AssertionError(f'{type(self).__name__} must define rows')
+    raise AssertionError(f'{type(self).__name__} must define select')
 
   def follow(self, store: Store, index_B: jax.Array, count_B: jax.Array) -> Store:
     """Return a store in which sequence i continues sequence `index_B[i]`, as in beam search.
 
-    Unlike with `rows`, sequences may share memory, so none may be rewound below `count_B`.
+    Unlike with `select`, sequences may share memory, so none may be rewound below `count_B`.
 
     Args:
       store: the store of the layer.
@@ -119,7 +119,7 @@ class Cache(Part):
     Returns:
       The new store.
     """
-    return self.rows(store, index_B)
+    return self.select(store, index_B)
 
   @property
   def block(self) -> int | None:
@@ -179,7 +179,7 @@ def zeros(arrays: Arrays, lead: tuple[int, ...]) -> dict[str, jax.Array]:
   return {name: jnp.zeros((*lead, *a.shape), a.dtype) for name, a in arrays.items()}
 
 
-def by_head(a: jax.Array) -> jax.Array:
+def head_major(a: jax.Array) -> jax.Array:
   """Return `[B, S, K, ...]` as `[B K, S, ...]`, the stored layout.
 
   Arrays without heads are unchanged. In this layout the tokens of a head are contiguous, so
@@ -193,7 +193,7 @@ def by_head(a: jax.Array) -> jax.Array:
   return jnp.swapaxes(a, 1, 2).reshape(B * K, S, *rest)
 
 
-def seen(arrays: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def token_major(arrays: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, jax.Array]:
   """Return stored arrays as `[B, S, ...]` in the dtypes of `new`, for attention."""
 
   def by_token(kept: jax.Array, part: jax.Array) -> jax.Array:
@@ -202,40 +202,40 @@ def seen(arrays: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, j
     B, _, K, *_ = part.shape
     return jnp.swapaxes(kept.reshape(B, K, *kept.shape[1:]), 1, 2)
 
-  return in_dtypes_of({name: by_token(a, new[name]) for name, a in arrays.items()}, new)
+  return cast_like({name: by_token(a, new[name]) for name, a in arrays.items()}, new)
 
 
 def empty_info(lead: tuple[int, int], extras: frozenset[str]) -> TokenInfo:
   """Return the token info of padding, with the extras among `extras` that a cache stores."""
   # Separate arrays, so that the store can be donated.
-  stored = {name: jnp.zeros(lead, dtype) for name, dtype in KEPT_EXTRAS.items() if name in extras}
+  stored = {name: jnp.zeros(lead, dtype) for name, dtype in STORED_EXTRAS.items() if name in extras}
   return TokenInfo(jnp.zeros(lead, jnp.int32), jnp.zeros(lead, jnp.int32), stored)
 
 
-def like(info: TokenInfo, kept: TokenInfo) -> TokenInfo:
+def with_stored_extras(info: TokenInfo, kept: TokenInfo) -> TokenInfo:
   """Return `info` with the extras that `kept` has."""
   return info.only(tuple(kept.extras))
 
 
-def numbers(info: TokenInfo, count_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+def slot_numbers(info: TokenInfo, count_B: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Return the index of each new token in its sequence, and the token counts after the call.
 
-  The index of padding is `NOWHERE` or more.
+  The index of padding is `OUT_OF_RANGE` or more.
   """
   real_BT = info.segment_ids > 0
   T = real_BT.shape[1]
   number_BT = count_B[:, None] + jnp.cumsum(real_BT, axis=1, dtype=jnp.int32) - 1
   # Distinct indices, so that the scatter needs no order.
-  beyond_BT = jnp.broadcast_to(NOWHERE + jnp.arange(T, dtype=jnp.int32)[None], real_BT.shape)
+  beyond_BT = jnp.broadcast_to(OUT_OF_RANGE + jnp.arange(T, dtype=jnp.int32)[None], real_BT.shape)
   after_B = count_B + jnp.sum(real_BT, axis=1, dtype=jnp.int32)
   return jnp.where(real_BT, number_BT, beyond_BT), after_B
 
 
-def put(old: Any, new: Any, slot_BT: jax.Array) -> Any:
+def scatter_tokens(old: Any, new: Any, slot_BT: jax.Array) -> Any:
   """Return stored arrays with the new tokens written to their slots, in the stored dtypes.
 
   Args:
-    old: a tree of stored arrays, in the layout of `by_head`.
+    old: a tree of stored arrays, in the layout of `head_major`.
     new: a tree of new arrays, `[B, T, ...]`.
     slot_BT: the slot of each new token. Slots beyond the last are dropped.
 
@@ -246,20 +246,20 @@ def put(old: Any, new: Any, slot_BT: jax.Array) -> Any:
   def all_rows(kept, part):
     slots = jnp.repeat(slot_BT, len(kept) // len(slot_BT), axis=0)
     at = lambda a, b, slot_T: a.at[slot_T].set(b, mode='drop', unique_indices=True)
-    return jax.vmap(at)(kept, by_head(part.astype(kept.dtype)), slots)
+    return jax.vmap(at)(kept, head_major(part.astype(kept.dtype)), slots)
 
   return jax.tree.map(all_rows, old, new)
 
 
-def of_rows(store: Any, index_B: jax.Array) -> Any:
-  """Return the store of the sequences `index_B`, for arrays in the layout of `by_head`."""
+def select_sequences(store: Any, index_B: jax.Array) -> Any:
+  """Return the store of the sequences `index_B`, for arrays in the layout of `head_major`."""
   B = len(store['info'].positions)
   return jax.tree.map(
     lambda a: a.reshape(B, -1, *a.shape[1:])[index_B].reshape(-1, *a.shape[1:]), store
   )
 
 
-def before(info: TokenInfo, number_BS: jax.Array, count_B: jax.Array) -> TokenInfo:
+def mask_from(info: TokenInfo, number_BS: jax.Array, count_B: jax.Array) -> TokenInfo:
   """Return `info` with the tokens from number `count_B` on masked out.
 
   Args:
@@ -275,6 +275,6 @@ def before(info: TokenInfo, number_BS: jax.Array, count_B: jax.Array) -> TokenIn
   )
 
 
-def in_dtypes_of(arrays: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, jax.Array]:
+def cast_like(arrays: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, jax.Array]:
   """Return the arrays that `new` names, in the dtypes of `new`."""
   return {name: arrays[name].astype(a.dtype) for name, a in new.items()}

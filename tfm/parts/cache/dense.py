@@ -6,15 +6,15 @@ import jax.numpy as jnp
 
 from tfm.parts.cache.base import (
   Cache,
-  before,
-  by_head,
   empty_info,
-  like,
+  head_major,
+  mask_from,
   nbytes,
-  numbers,
-  of_rows,
-  put,
-  seen,
+  scatter_tokens,
+  select_sequences,
+  slot_numbers,
+  token_major,
+  with_stored_extras,
   zeros,
 )
 
@@ -27,19 +27,21 @@ class DenseCache(Cache):
   """
 
   def init(self, arrays, B, S, lookback, extras):
-    empty = {name: by_head(a) for name, a in zeros(arrays, (B, S)).items()}
+    empty = {name: head_major(a) for name, a in zeros(arrays, (B, S)).items()}
     return {'arrays': empty, 'info': empty_info((B, S), extras)}
 
   def write(self, store, new, info, count_B, lookback):
-    number_BT, count_B = numbers(info, count_B)
-    store = put(store, {'arrays': new, 'info': like(info, store['info'])}, number_BT)
+    number_BT, count_B = slot_numbers(info, count_B)
+    store = scatter_tokens(
+      store, {'arrays': new, 'info': with_stored_extras(info, store['info'])}, number_BT
+    )
     number_BS = jnp.broadcast_to(
       jnp.arange(store['info'].positions.shape[1])[None], store['info'].positions.shape
     )
-    return seen(store['arrays'], new), before(store['info'], number_BS, count_B), store
+    return token_major(store['arrays'], new), mask_from(store['info'], number_BS, count_B), store
 
-  def rows(self, store, index_B):
-    return of_rows(store, index_B)
+  def select(self, store, index_B):
+    return select_sequences(store, index_B)
 
   def bytes(self, arrays, S, lookback):
     return S * nbytes(arrays)

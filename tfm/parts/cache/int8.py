@@ -44,8 +44,8 @@ class Int8Cache(Cache):
     }
     return arrays, info, store
 
-  def rows(self, store, index_B):
-    return self.of.rows(store, index_B)
+  def select(self, store, index_B):
+    return self.of.select(store, index_B)
 
   def follow(self, store, index_B, count_B):
     return self.of.follow(store, index_B, count_B)

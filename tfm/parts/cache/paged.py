@@ -10,12 +10,12 @@ import jax.numpy as jnp
 
 from tfm.parts.cache.base import (
   Cache,
-  before,
+  cast_like,
   empty_info,
-  in_dtypes_of,
-  like,
+  mask_from,
   nbytes,
-  numbers,
+  slot_numbers,
+  with_stored_extras,
   zeros,
 )
 from tfm.parts.tokeninfo import TokenInfo
@@ -58,7 +58,10 @@ class PagedCache(Cache):
 
   def check(self) -> Iterator[str]:
     if self.block < 1 or (self.blocks is not None and self.blocks < 1):
-      yield f'block={self.block}, blocks={self.blocks} must be positive. Expected at least 1, or blocks=none.'
+      yield (
+        f'block={self.block}, blocks={self.blocks} must be positive. '
+        'Expected at least 1, or blocks=none.'
+      )
 
   def init(self, arrays, B, S, lookback, extras):
     n = -(-S // self.block)
@@ -69,7 +72,7 @@ class PagedCache(Cache):
 
   def write(self, store, new, info, count_B, lookback):
     B, T = info.positions.shape
-    number_BT, count_B = numbers(info, count_B)
+    number_BT, count_B = slot_numbers(info, count_B)
     pool, block = store.info.positions.shape
     at_BT = _entries(store.table, number_BT // block, pool)
     # Indices beyond the pool must also be unique for the scatter.
@@ -80,16 +83,18 @@ class PagedCache(Cache):
       where = (at_BT, in_BT) if old.ndim < 4 else (at_BT, slice(None), in_BT)
       return old.at[where].set(part.astype(old.dtype), mode='drop', unique_indices=True)
 
-    arrays, infos = jax.tree.map(put, (store.arrays, store.info), (new, like(info, store.info)))
+    arrays, infos = jax.tree.map(
+      put, (store.arrays, store.info), (new, with_stored_extras(info, store.info))
+    )
     seen, info = jax.tree.map(lambda a: _rows(a, store.table), (arrays, infos))
     number_BS = jnp.broadcast_to(jnp.arange(info.positions.shape[1])[None], info.positions.shape)
     return (
-      in_dtypes_of(seen, new),
-      before(info, number_BS, count_B),
+      cast_like(seen, new),
+      mask_from(info, number_BS, count_B),
       store.replace(arrays=arrays, info=infos),
     )
 
-  def rows(self, store, index_B):
+  def select(self, store, index_B):
     # Every sequence gets a copy of its blocks; `tfm.generate.prefix_sharing` does the sharing.
     B, n = len(index_B), store.table.shape[1]
     copied = lambda a: jnp.take(a, store.table[index_B].reshape(B * n), axis=0, mode='clip')
@@ -97,9 +102,9 @@ class PagedCache(Cache):
     return Pages(arrays, info, jnp.arange(B * n, dtype=jnp.int32).reshape(B, n))
 
   def follow(self, store, index_B, count_B):
-    # Full blocks are never written again, so they can be shared. From the block of the next token on,
-    # each sequence keeps its own blocks: every column of the table has one for every sequence, so
-    # none has to be allocated or freed.
+    # Full blocks are never written again, so they can be shared. From the block of the next token
+    # on, each sequence keeps its own blocks: every column of the table has one for every sequence,
+    # so none has to be allocated or freed.
     own, theirs, next_B = store.table, store.table[index_B], count_B // self.block
     pool = len(store.info.positions)
     target_B, source_B = _entries(own, next_B, pool), _entries(theirs, next_B, pool)
@@ -144,7 +149,7 @@ def _rows(pool: jax.Array, table: jax.Array) -> jax.Array:
   return _heads_first(found.reshape(B, K, n * block, *own))
 
 
-def spread(store: Pages, origin: jax.Array, table: jax.Array) -> Pages:
+def regroup(store: Pages, origin: jax.Array, table: jax.Array) -> Pages:
   """Return the store with another table and pool.
 
   Args:
@@ -161,7 +166,7 @@ def spread(store: Pages, origin: jax.Array, table: jax.Array) -> Pages:
   return Pages(arrays, info, table.astype(jnp.int32))
 
 
-def laid(tree: Any, table: jax.Array, source: jax.Array, target: jax.Array) -> Any:
+def set_tables(tree: Any, table: jax.Array, source: jax.Array, target: jax.Array) -> Any:
   """Return a cache in which every `Pages` has this table, after copying some blocks.
 
   Args:

@@ -6,7 +6,17 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from tfm.parts.cache.base import NOWHERE, Cache, before, like, nbytes, numbers, of_rows, put, seen
+from tfm.parts.cache.base import (
+  OUT_OF_RANGE,
+  Cache,
+  mask_from,
+  nbytes,
+  scatter_tokens,
+  select_sequences,
+  slot_numbers,
+  token_major,
+  with_stored_extras,
+)
 from tfm.parts.cache.dense import DenseCache
 
 
@@ -47,20 +57,26 @@ class RingCache(Cache):
     if 'number' not in store:
       return DenseCache().write(store, new, info, count_B, lookback)
     R, T = store['info'].positions.shape[1], info.positions.shape[1]
-    number_BT, after_B = numbers(info, count_B)
-    chunk = {'arrays': new, 'info': like(info, store['info']), 'number': number_BT}
+    number_BT, after_B = slot_numbers(info, count_B)
+    chunk = {'arrays': new, 'info': with_stored_extras(info, store['info']), 'number': number_BT}
     # Only the last R tokens are stored, so that each slot is written once.
-    stays_BT = (number_BT < NOWHERE) & (number_BT >= after_B[:, None] - R)
-    slot_BT = jnp.where(stays_BT, number_BT % R, NOWHERE + jnp.arange(T, dtype=jnp.int32)[None])
-    kept = put(store, chunk, slot_BT)
+    stays_BT = (number_BT < OUT_OF_RANGE) & (number_BT >= after_B[:, None] - R)
+    slot_BT = jnp.where(
+      stays_BT, number_BT % R, OUT_OF_RANGE + jnp.arange(T, dtype=jnp.int32)[None]
+    )
+    kept = scatter_tokens(store, chunk, slot_BT)
     if self.margin >= T:
-      return seen(kept['arrays'], new), before(kept['info'], kept['number'], after_B), kept
-    old = seen(store['arrays'], new), before(store['info'], store['number'], count_B)
+      return (
+        token_major(kept['arrays'], new),
+        mask_from(kept['info'], kept['number'], after_B),
+        kept,
+      )
+    old = token_major(store['arrays'], new), mask_from(store['info'], store['number'], count_B)
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), old, (new, chunk['info']))
     return *both, kept
 
-  def rows(self, store, index_B):
-    return of_rows(store, index_B)
+  def select(self, store, index_B):
+    return select_sequences(store, index_B)
 
   def bytes(self, arrays, S, lookback):
     return (self._slots(S, lookback) or S) * nbytes(arrays)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from tfm.parts.stored import against
+from tfm.parts.stored import matmul_transposed
 
 #: `product` rounds x to int8 for up to this number of rows; for more rows it converts the weight.
 _FEW = 32
@@ -44,7 +44,9 @@ def product_in_pieces(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:
 
   def one(i: jax.Array, y_ro: jax.Array) -> jax.Array:
     start = jnp.minimum(i * n, O - n)  # The last piece may overlap the one before.
-    part_rn = against(x_ri, jax.lax.dynamic_slice_in_dim(q_oi, start, n).astype(x_ri.dtype))
+    part_rn = matmul_transposed(
+      x_ri, jax.lax.dynamic_slice_in_dim(q_oi, start, n).astype(x_ri.dtype)
+    )
     return jax.lax.dynamic_update_slice_in_dim(y_ro, part_rn, start, 1)
 
   return jax.lax.fori_loop(0, pieces, one, jnp.zeros((len(x_ri), O), x_ri.dtype))

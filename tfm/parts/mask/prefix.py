@@ -37,4 +37,7 @@ class Prefix(Mask):
 
   def check(self) -> Iterator[str]:
     if self.length is not None and self.length < 0:
-      yield f'length={self.length} is negative. Expected at least 0, or none to use the input prefix_mask.'
+      yield (
+        f'length={self.length} is negative. '
+        'Expected at least 0, or none to use the input prefix_mask.'
+      )

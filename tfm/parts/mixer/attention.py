@@ -15,13 +15,13 @@ from tfm.parts.attend.dropout import Dropout
 from tfm.parts.capture import ATTENTIONS, capture
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense, together
-from tfm.parts.heads import Heads, tamed
+from tfm.parts.heads import Heads, norm_and_clip
 from tfm.parts.length_scale import LengthScale
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.base import Cache
-from tfm.parts.mixer.masked import MaskedMixer, told
+from tfm.parts.mixer.masked import MaskedMixer, relative_positions
 from tfm.parts.relative.base import Relative
 from tfm.parts.state import Slot
 from tfm.parts.tokeninfo import TokenInfo
@@ -56,7 +56,7 @@ class Attention(Heads, MaskedMixer):
     yield from super().fits(d_model)
     yield from (f'relative: {m}' for m in self.relative.fits(self.size(d_model)))
 
-  def told_dim(self, d_model):
+  def relative_dim(self, d_model):
     return self.size(d_model)
 
   def make(self, dims):
@@ -85,7 +85,7 @@ class _Attention(Module):
     s, D = self.spec, self.dims.d_model
     N, K, H = s.sizes(D)
     dims = self.dims.replace(heads=N, head_dim=H, value_dim=H, causal=s.mask.causal)
-    relative = told(s, dims, ctx)
+    relative = relative_positions(s, dims, ctx)
 
     project_q = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='q')
     project_k = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='k')
@@ -96,20 +96,20 @@ class _Attention(Module):
     else:
       q_BTNH, k_BSKH, v_BSKH = project_q(x_BTD), project_k(source), project_v(source)
     if s.rotate_first:
-      q_BTNH = tamed(s, dims, relative.queries(q_BTNH, q_info), 'q')
-      k_BSKH = tamed(s, dims, relative.rotate(k_BSKH, info), 'k', 'K')
+      q_BTNH = norm_and_clip(s, dims, relative.queries(q_BTNH, q_info), 'q')
+      k_BSKH = norm_and_clip(s, dims, relative.rotate(k_BSKH, info), 'k', 'K')
     else:
-      q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'q'), q_info)
-      k_BSKH = relative.rotate(tamed(s, dims, k_BSKH, 'k', 'K'), info)
-    v_BSKH = tamed(s, dims, v_BSKH)
+      q_BTNH = relative.queries(norm_and_clip(s, dims, q_BTNH, 'q'), q_info)
+      k_BSKH = relative.rotate(norm_and_clip(s, dims, k_BSKH, 'k', 'K'), info)
+    v_BSKH = norm_and_clip(s, dims, v_BSKH)
     if s.length_scale is not None:
       q_BTNH = s.length_scale(q_BTNH, q_info.positions)
 
     new = {'k': k_BSKH, 'v': v_BSKH}
     cached, k_info, cache = self.dims.run.cache.extend(cache, new, info, ctx.slot, s.lookback)
-    k_BSKH, v_BSKH, k_info = self.seen(cached['k'], cached['v'], k_info)
+    k_BSKH, v_BSKH, k_info = self.expand_keys(cached['k'], cached['v'], k_info)
     contents = relative.contents + self.contents(project_q, project_k, dims, ctx)
-    more = contents, relative.products, relative.added
+    more = contents, relative.products, relative.value_tables
     scores = make_scores(self, s, H, ctx, s.effective_mask, relative.biases(N), *more)
     capture(
       self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, q_info, k_info, scores, 'float32')
@@ -117,7 +117,7 @@ class _Attention(Module):
     y_BTNH = self.dims.run.attend(
       q_BTNH, k_BSKH, v_BSKH, q_info, k_info, scores, self.dims.run.precision.reduce
     )
-    y_BTNH = self.mixed(y_BTNH, x_BTD, scores, relative, dims, ctx)
+    y_BTNH = self.combine_heads(y_BTNH, x_BTD, scores, relative, dims, ctx)
     if s.gated:
       gate_BTNH = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='gate')(x_BTD)
       y_BTNH = y_BTNH * jax.nn.sigmoid(gate_BTNH)
@@ -127,13 +127,13 @@ class _Attention(Module):
     """Return the input of keys and values, and the token info of queries and keys."""
     return x_BTD, ctx.info, ctx.info
 
-  def seen(
+  def expand_keys(
     self, k_BSKH: jax.Array, v_BSKH: jax.Array, info: TokenInfo
   ) -> tuple[jax.Array, jax.Array, TokenInfo]:
     """Return the keys and values to attend to, and their token info, given all cached ones."""
     return k_BSKH, v_BSKH, info
 
-  def mixed(
+  def combine_heads(
     self, y_BTNH: jax.Array, x_BTD: jax.Array, scores: Scores, relative, dims: Dims, ctx: Ctx
   ) -> jax.Array:
     """Return the output of the heads before the output projection.
@@ -156,7 +156,7 @@ def make_scores(
   biases: tuple,
   contents: tuple = (),
   products: tuple = (),
-  added: tuple = (),
+  value_tables: tuple = (),
 ) -> Scores:
   """Return the score configuration of an attention module.
 
@@ -171,7 +171,7 @@ def make_scores(
     biases: as in `Scores`.
     contents: as in `Scores`.
     products: as in `Scores`.
-    added: as in `Scores`.
+    value_tables: as in `Scores`.
 
   Returns:
     The scores.
@@ -183,5 +183,5 @@ def make_scores(
   if ctx.train and s.dropout:
     drop = Dropout.of(module.make_rng('dropout'), ctx.info.positions.shape[0], s.heads, s.dropout)
   ordered = ctx.ordered and mask.causal and ctx.slot is None
-  more = {'products': products, 'added': added}
+  more = {'products': products, 'value_tables': value_tables}
   return Scores(s.scale or H**-0.5, mask, biases, contents, s.cap, sink_N, drop, ordered, **more)

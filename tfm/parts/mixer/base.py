@@ -104,13 +104,13 @@ class Mixer(Part):
     """Yield a sentence for each reason why the mixer does not fit a model of this width."""
     yield from ()
 
-  def told_dim(self, d_model: int) -> int:
+  def relative_dim(self, d_model: int) -> int:
     """Return the head size that relative positions apply to; 0 if they do not apply."""
     return 0
 
   def value_dim(self, d_model: int) -> int:
     """Return the head size of values that relative positions may add to; 0 if none."""
-    return self.told_dim(d_model)
+    return self.relative_dim(d_model)
 
   @property
   def common(self) -> Any:

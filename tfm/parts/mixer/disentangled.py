@@ -13,7 +13,7 @@ from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense
 from tfm.parts.mixer.attention import Attention, _Attention
 from tfm.parts.norm.base import Norm
-from tfm.parts.term import Asked, Given, Term
+from tfm.parts.term import KeyLookup, QueryLookup, Term
 from tfm.parts.tokeninfo import TokenInfo
 
 
@@ -134,23 +134,23 @@ class _Disentangled(_Attention):
 
 def _content_to_position(
   q_BTNH: jax.Array, k_UKH: jax.Array, rows: Callable[[TokenInfo, TokenInfo], jax.Array]
-) -> Asked:
+) -> QueryLookup:
   """Return the c2p term: each query times the vector of its distance to each key."""
   B, T, N, H = q_BTNH.shape
   K = k_UKH.shape[1]
   of_BKGTU = jnp.einsum(
     'BTKGH,UKH->BKGTU', q_BTNH.reshape(B, T, K, N // K, H), k_UKH.astype(q_BTNH.dtype)
   )
-  return Asked(of_BKGTU.reshape(B, N, T, -1), rows)
+  return QueryLookup(of_BKGTU.reshape(B, N, T, -1), rows)
 
 
 def _position_to_content(
   k_BSKH: jax.Array, q_UNH: jax.Array, rows: Callable[[TokenInfo, TokenInfo], jax.Array]
-) -> Given:
+) -> KeyLookup:
   """Return the p2c term: each key times the vector of the distance of each query to it."""
   B, S, K, H = k_BSKH.shape
   U, N, _ = q_UNH.shape
   of_BKGSU = jnp.einsum(
     'BSKH,UKGH->BKGSU', k_BSKH, q_UNH.reshape(U, K, N // K, H).astype(k_BSKH.dtype)
   )
-  return Given(of_BKGSU.reshape(B, N, S, U), rows)
+  return KeyLookup(of_BKGSU.reshape(B, N, S, U), rows)

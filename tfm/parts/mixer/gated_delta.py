@@ -61,7 +61,10 @@ class GatedDelta(Mixer):
       if (value := getattr(self, name)) < 1:
         yield f'{name}={value} is not a size. Expected at least 1.'
     if self.key_heads > 0 and self.heads % self.key_heads:
-      yield f'heads={self.heads} is not a multiple of key_heads={self.key_heads}. Expected a divisor of heads.'
+      yield (
+        f'heads={self.heads} is not a multiple of key_heads={self.key_heads}. '
+        'Expected a divisor of heads.'
+      )
 
   def make(self, dims):
     return _GatedDelta(self, dims)

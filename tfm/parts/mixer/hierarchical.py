@@ -90,7 +90,7 @@ class _BlocksAndSummaries(Mask):
 class _Hierarchical(_Attention):
   spec: Hierarchical
 
-  def seen(
+  def expand_keys(
     self, k_BSKH: jax.Array, v_BSKH: jax.Array, info: TokenInfo
   ) -> tuple[jax.Array, jax.Array, TokenInfo]:
     b = self.spec.block

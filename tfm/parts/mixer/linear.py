@@ -52,15 +52,22 @@ class LinearAttention(Mixer):
     if self.heads < 1:
       yield f'heads={self.heads} is not a number of heads. Expected at least 1.'
     if self.head_dim is not None and self.head_dim < 1:
-      yield f'head_dim={self.head_dim} is not a size. Expected at least 1, or none for d_model / heads.'
+      yield (
+        f'head_dim={self.head_dim} is not a size. Expected at least 1, or none for d_model / heads.'
+      )
     if unknown := sorted(set(self.bias) - set('qkvo')):
-      yield f'bias={self.bias!r} has unknown letters {", ".join(unknown)}. Expected letters of qkvo.'
+      yield (
+        f'bias={self.bias!r} has unknown letters {", ".join(unknown)}. Expected letters of qkvo.'
+      )
     if self.eps < 0:
       yield f'eps={self.eps} is negative. Expected at least 0.'
 
   def fits(self, d_model):
     if self.head_dim is None and self.heads >= 1 and d_model % self.heads:
-      yield f'heads={self.heads} does not divide d_model={d_model}. Expected a divisor of d_model, or a value for head_dim.'
+      yield (
+        f'heads={self.heads} does not divide d_model={d_model}. '
+        'Expected a divisor of d_model, or a value for head_dim.'
+      )
 
   def size(self, d_model: int) -> int:
     """Return H, the size of a head."""

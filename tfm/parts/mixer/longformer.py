@@ -9,7 +9,7 @@ from tfm.core import errors
 from tfm.parts.attend.base import Scores
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense, together
-from tfm.parts.heads import tamed
+from tfm.parts.heads import norm_and_clip
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mask.window import Window
@@ -80,7 +80,7 @@ class _Longformer(_Attention):
       )
     return super().__call__(x_BTD, ctx, cache)
 
-  def mixed(
+  def combine_heads(
     self, y_BTNH: jax.Array, x_BTD: jax.Array, scores: Scores, relative, dims: Dims, ctx: Ctx
   ) -> jax.Array:
     s, D, info = self.spec, dims.d_model, ctx.info
@@ -89,13 +89,13 @@ class _Longformer(_Attention):
     project_k = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='global_k')
     project_v = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='global_v')
     q_BTNH, k_BTKH, v_BTKH = together(x_BTD, project_q, project_k, project_v)
-    q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'global_q'), info)
-    k_BTKH = relative.rotate(tamed(s, dims, k_BTKH, 'global_k', 'K'), info)
+    q_BTNH = relative.queries(norm_and_clip(s, dims, q_BTNH, 'global_q'), info)
+    k_BTKH = relative.rotate(norm_and_clip(s, dims, k_BTKH, 'global_k', 'K'), info)
     if (marked_BT := info.get('global')) is None:
       return y_BTNH
     whole = dataclasses.replace(scores, mask=Mask() & Segments())
     run = self.dims.run
     all_BTNH = run.attend(
-      q_BTNH, k_BTKH, tamed(s, dims, v_BTKH), info, info, whole, run.precision.reduce
+      q_BTNH, k_BTKH, norm_and_clip(s, dims, v_BTKH), info, info, whole, run.precision.reduce
     )
     return jnp.where(marked_BT[..., None, None], all_BTNH, y_BTNH)

@@ -78,7 +78,10 @@ class Mamba2(Mixer):
         yield f'{name}={value} is not a size. Expected at least 1.'
         return
     if self.heads % self.key_heads:
-      yield f'heads={self.heads} is not a multiple of key_heads={self.key_heads}. Expected a divisor of heads.'
+      yield (
+        f'heads={self.heads} is not a multiple of key_heads={self.key_heads}. '
+        'Expected a divisor of heads.'
+      )
     if self.heads * self.head_dim % self.norm_groups:
       width = self.heads * self.head_dim
       yield f'norm_groups={self.norm_groups} does not divide {width} channels. Expected a divisor.'

@@ -48,7 +48,7 @@ class MaskedMixer(Mixer):
     return self.mask.lookback
 
 
-class Told(NamedTuple):
+class RelativePositions(NamedTuple):
   """The relative positions of a layer: its own, then the shared one of its stack.
 
   Attributes:
@@ -86,9 +86,9 @@ class Told(NamedTuple):
     return tuple(piece.content for spec, piece in self.pieces if spec.contextual)
 
   @property
-  def added(self) -> tuple:
-    """The position vectors of values, for `Scores.added`."""
-    return tuple(piece.added() for spec, piece in self.pieces if spec.valued)
+  def value_tables(self) -> tuple:
+    """The position vectors of values, for `Scores.value_tables`."""
+    return tuple(piece.value_table() for spec, piece in self.pieces if spec.valued)
 
   @property
   def score_scale(self) -> float:
@@ -96,7 +96,7 @@ class Told(NamedTuple):
     return functools.reduce(lambda scale, piece: scale * piece[0].score_scale, self.pieces, 1.0)
 
 
-def told(spec: MaskedMixer, dims: Dims, ctx: Ctx) -> Told:
+def relative_positions(spec: MaskedMixer, dims: Dims, ctx: Ctx) -> RelativePositions:
   """Return the relative positions of a mixer's module.
 
   The parameters of its own relative position have the name `relative`.
@@ -111,4 +111,4 @@ def told(spec: MaskedMixer, dims: Dims, ctx: Ctx) -> Told:
   """
   relative = spec.relative.make(dims)
   own = relative.copy(name='relative') if isinstance(relative, nn.Module) else relative
-  return Told(((spec.relative, own), *([] if ctx.shared is None else [ctx.shared])))
+  return RelativePositions(((spec.relative, own), *([] if ctx.shared is None else [ctx.shared])))

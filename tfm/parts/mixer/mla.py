@@ -17,7 +17,7 @@ from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.attention import make_scores
 from tfm.parts.mixer.base import Cache
-from tfm.parts.mixer.masked import MaskedMixer, Told, told
+from tfm.parts.mixer.masked import MaskedMixer, RelativePositions, relative_positions
 from tfm.parts.norm.base import Norm
 from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.relative.base import Relative
@@ -98,7 +98,7 @@ class MLA(MaskedMixer):
     """The number of cached entries per token."""
     return self.kv_rank + self.rope_dim
 
-  def told_dim(self, d_model):
+  def relative_dim(self, d_model):
     return self.rope_dim
 
   def value_dim(self, d_model):
@@ -145,7 +145,7 @@ class _MLA(Module):
     s, D, N = self.spec, self.dims.d_model, self.spec.heads
     dims = self.dims.replace(heads=N, head_dim=s.qk_dim, causal=s.mask.causal)
     # Relative positions apply only to the rotated part of a head.
-    relative = told(s, dims.replace(head_dim=s.rope_dim, value_dim=s.v_dim), ctx)
+    relative = relative_positions(s, dims.replace(head_dim=s.rope_dim, value_dim=s.v_dim), ctx)
     q_BTNH = self._queries(dims, x_BTD, relative, ctx.info)
     new = {'k': self._latents(dims, x_BTD, relative, ctx.info)}
     cached, k_info, cache = dims.run.cache.extend(cache, new, ctx.info, ctx.slot, s.lookback)
@@ -154,24 +154,24 @@ class _MLA(Module):
     absorb = cache is not None and s.absorbs(x_BTD.shape[1], cached['k'].shape[1])
     q, k, v = (self._absorbed if absorb else self._expanded)(q_BTNH, cached['k'], up_k, up_v)
     scores = self._scores(ctx, relative, s.kv_rank if absorb else s.nope_dim)
-    if absorb and scores.added:
+    if absorb and scores.value_tables:
       # Position vectors of values are not latents: append them as further entries.
       v = jnp.pad(v, [(0, 0)] * 3 + [(0, s.v_dim)])
-      added = tuple(a.behind(s.latent_dim) for a in scores.added)
-      scores = dataclasses.replace(scores, added=added)
+      tables = tuple(table.padded(s.latent_dim) for table in scores.value_tables)
+      scores = dataclasses.replace(scores, value_tables=tables)
     y_BTNH = dims.run.attend(q, k, v, ctx.info, k_info, scores, dims.run.precision.reduce)
     if absorb:
       vectors, y_BTNH = y_BTNH[..., s.latent_dim :], up_v.lift(y_BTNH[..., : s.kv_rank])
-      y_BTNH = y_BTNH + vectors if scores.added else y_BTNH
+      y_BTNH = y_BTNH + vectors if scores.value_tables else y_BTNH
     return Dense('NHD', (N, s.v_dim, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
 
-  def _scores(self, ctx, relative: Told, plain):
+  def _scores(self, ctx, relative: RelativePositions, plain):
     """Return how scores are formed; the first `plain` entries of a head have no position."""
     s = self.spec
     of_rotated = lambda f: lambda q, k, *infos: f(q[..., plain:], k[..., plain:], *infos)
     contents = tuple(map(of_rotated, relative.contents))
-    added = relative.biases(s.heads), contents, relative.products, relative.added
-    scores = make_scores(self, s, s.qk_dim, ctx, s.mask & Segments(), *added)
+    terms = relative.biases(s.heads), contents, relative.products, relative.value_tables
+    scores = make_scores(self, s, s.qk_dim, ctx, s.mask & Segments(), *terms)
     if s.scale is not None:
       return scores
     return dataclasses.replace(scores, scale=scores.scale * relative.score_scale)

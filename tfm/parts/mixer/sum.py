@@ -63,8 +63,8 @@ class Sum(Mixer):
   def pairs(self, length):
     return self.left.pairs(length)
 
-  def told_dim(self, d_model):
-    return self.left.told_dim(d_model)
+  def relative_dim(self, d_model):
+    return self.left.relative_dim(d_model)
 
   def value_dim(self, d_model):
     return self.left.value_dim(d_model)

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 
 from tfm.core.registry import Part
-from tfm.parts.attend.added import Added
+from tfm.parts.attend.value_table import ValueTable
 from tfm.parts.term import Product, Term
 from tfm.parts.tokeninfo import TokenInfo
 
@@ -47,7 +47,7 @@ class Hooks:
     """Return a product of position vectors to add to the scaled scores, or None."""
     return None
 
-  def added(self) -> Added | None:
+  def value_table(self) -> ValueTable | None:
     """Return position vectors to add to the values, or None."""
     return None
 
@@ -72,9 +72,9 @@ class Hooks:
 class Relative(Hooks, Part):
   """No relative position (NoPE): attention depends on order only through its mask.
 
-  Other encodings derive from it and override some `Hooks`, each with the property that announces
-  it: `bias` and `biased`, `product` and `placed`, `content` and `contextual`, `added` and `valued`.
-  `rotate` needs none.
+  Other encodings derive from it and override some `Hooks`. Each hook except `rotate` has a property
+  that announces it: `bias` and `biased`, `product` and `placed`, `content` and `contextual`,
+  `value_table` and `valued`.
   """
 
   def make(self, dims: Any) -> Any:
@@ -107,7 +107,7 @@ class Relative(Hooks, Part):
 
   @property
   def valued(self) -> bool:
-    """Whether `added` returns vectors."""
+    """Whether `value_table` returns vectors."""
     return False
 
   @property

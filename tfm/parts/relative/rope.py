@@ -40,7 +40,9 @@ class RoPE(Relative):
 
   def check(self) -> Iterator[str]:
     if not 0 < self.fraction <= 1:
-      yield f'fraction={self.fraction} is not a share of a head. Expected more than 0 and at most 1.'
+      yield (
+        f'fraction={self.fraction} is not a share of a head. Expected more than 0 and at most 1.'
+      )
     if self.base <= 1:
       yield f'base={self.base} does not increase wavelengths. Expected more than 1, usually 10000.'
     if self.far is not None and self.far < 1:

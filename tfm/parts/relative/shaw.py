@@ -8,11 +8,11 @@ import jax.numpy as jnp
 
 from tfm.core.axes import sharded
 from tfm.core.module import Module
-from tfm.parts.attend.added import Added
+from tfm.parts.attend.value_table import ValueTable
 from tfm.parts.context import Dims
 from tfm.parts.relative.base import Hooks, Relative
 from tfm.parts.relative.toeplitz import check_far, distance
-from tfm.parts.term import Asked
+from tfm.parts.term import QueryLookup
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,11 +58,11 @@ class _Shaw(Hooks, Module):
 
   def content(self, q_BTNH, k_BSKH, q, k):
     score_BNTU = jnp.einsum('BTNH,UH->BNTU', q_BTNH, self.table_UH.astype(q_BTNH.dtype))
-    return (Asked(score_BNTU, lambda q, k: distance(q, k, self.spec.far)),)
+    return (QueryLookup(score_BNTU, lambda q, k: distance(q, k, self.spec.far)),)
 
-  def added(self):
+  def value_table(self):
     if self.spec.values:
-      return Added(lambda q, k: distance(q.rows(), k.columns(), self.spec.far), self.values_UH)
+      return ValueTable(lambda q, k: distance(q.rows(), k.columns(), self.spec.far), self.values_UH)
     return None
 
   def _table(self, name: str, size: int) -> jax.Array:

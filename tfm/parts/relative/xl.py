@@ -12,7 +12,7 @@ from tfm.core.axes import sharded
 from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.relative.base import Hooks, Relative
-from tfm.parts.term import Asked, Product
+from tfm.parts.term import Product, QueryLookup
 from tfm.parts.tokeninfo import TokenInfo
 
 
@@ -90,7 +90,7 @@ class _XL(Hooks, Module):
     of_type_BNTY = jnp.einsum(
       'BTNH,YNH->BNTY', self._biased(q_BTNH, self.t_NH), self.e_YNH.astype(q_BTNH.dtype)
     )
-    return of_distance, Asked(of_type_BNTY.astype(jnp.float32), _differ)
+    return of_distance, QueryLookup(of_type_BNTY.astype(jnp.float32), _differ)
 
   def _biased(self, q_BTNH: jax.Array, bias_NH: jax.Array) -> jax.Array:
     """Return queries with this bias instead of the bias that `queries` added."""

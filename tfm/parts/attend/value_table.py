@@ -11,35 +11,35 @@ from tfm.parts.tokeninfo import TokenInfo
 
 
 @dataclasses.dataclass(frozen=True)
-class Added:
-  """A vector per (query, key) pair to add to the value: y_i = sum_j p_ij (v_j + table[rows_ij]).
+class ValueTable:
+  """A vector per (query, key) pair to add to the value: y_i = sum_j p_ij (v_j + table[entry_ij]).
 
   All heads share the vectors. The probabilities are summed per table entry first, so no array of
   queries by keys by H is made. The cost is an addition per pair and head, and 2 U H FLOPs per query
   and head.
 
   Attributes:
-    rows: maps token infos `[B, T]` and `[B, S]` to table entries, int32 `[B or 1, T, S]`. It must
-      not depend on parameters.
+    entries: maps token infos `[B, T]` and `[B, S]` to table entries, int32 `[B or 1, T, S]`. It
+      must not depend on parameters.
     table_UH: U vectors of the size of a value.
   """
 
-  rows: Callable[[TokenInfo, TokenInfo], jax.Array]
+  entries: Callable[[TokenInfo, TokenInfo], jax.Array]
   table_UH: jax.Array
 
-  def behind(self, n: int) -> 'Added':
+  def padded(self, n: int) -> 'ValueTable':
     """Return the same vectors with `n` zeros before each, for wider values."""
     return dataclasses.replace(self, table_UH=jnp.pad(self.table_UH, [(0, 0), (n, 0)]))
 
 
-def read(
-  p_BKGTS: jax.Array, rows: Sequence[jax.Array], tables: Sequence[jax.Array], dtype: Any
+def weighted_vectors(
+  p_BKGTS: jax.Array, entries: Sequence[jax.Array], tables: Sequence[jax.Array], dtype: Any
 ) -> jax.Array:
-  """Return sum_j p_ij table[rows_ij], summed over all tables.
+  """Return sum_j p_ij table[entry_ij], summed over all tables.
 
   Args:
     p_BKGTS: attention probabilities, or unnormalised exponentials.
-    rows: the table entries of the pairs, `[B or 1, T, S]` for each table.
+    entries: the table entries of the pairs, `[B or 1, T, S]` for each table.
     tables: `[U, H]` each.
     dtype: the dtype in which the summed probabilities and tables are multiplied.
 
@@ -48,8 +48,8 @@ def read(
   """
   B, K, G, T, S = p_BKGTS.shape
   total = jnp.zeros((), p_BKGTS.dtype)
-  for rows_BTS, table_UH in zip(rows, tables, strict=True):
-    p_BNTU = summed(p_BKGTS.reshape(B, K * G, T, S), rows_BTS, len(table_UH)).astype(dtype)
+  for entry_BTS, table_UH in zip(entries, tables, strict=True):
+    p_BNTU = summed(p_BKGTS.reshape(B, K * G, T, S), entry_BTS, len(table_UH)).astype(dtype)
     y_BNTH = jnp.einsum(
       'BNTU,UH->BNTH', p_BNTU, table_UH.astype(dtype), preferred_element_type=p_BKGTS.dtype
     )
@@ -57,12 +57,12 @@ def read(
   return total
 
 
-def summed(p_BNTS: jax.Array, rows_BTS: jax.Array, U: int) -> jax.Array:
+def summed(p_BNTS: jax.Array, entry_BTS: jax.Array, U: int) -> jax.Array:
   """Return p_BNTU, the sum of p over the keys of each table entry.
 
   Args:
     p_BNTS: attention probabilities.
-    rows_BTS: the table entry of each pair.
+    entry_BTS: the table entry of each pair.
     U: the number of table entries.
 
   Returns:
@@ -70,7 +70,7 @@ def summed(p_BNTS: jax.Array, rows_BTS: jax.Array, U: int) -> jax.Array:
   """
   # The sum is the transpose of a lookup.
   look_up = lambda p_BNTU: jnp.take_along_axis(
-    p_BNTU, rows_BTS[:, None], -1, mode='promise_in_bounds'
+    p_BNTU, entry_BTS[:, None], -1, mode='promise_in_bounds'
   )
   shape = jax.ShapeDtypeStruct((*p_BNTS.shape[:3], U), p_BNTS.dtype)
   return jax.linear_transpose(look_up, shape)(p_BNTS)[0]
