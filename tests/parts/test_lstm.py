@@ -51,7 +51,7 @@ def mixed(spec, p, x_BTD, segment_BT, cache=None):
 
 
 def stepped(p, x_BTD, segment_BT):
-  """The recurrence token by token in float64."""
+  """Return the recurrence token by token in float64."""
   p = jax.tree.map(lambda a: np.asarray(a, np.float64), p)
   sigmoid = lambda a: 1 / (1 + np.exp(-a))
   W, U, y = p['x']['kernel'], p['h']['kernel'], np.zeros(x_BTD.shape)
@@ -77,8 +77,8 @@ def test_equals_the_recurrence_over_each_document(name):
   spec, real = SPECS[name], PACKED > 0
   for segments, mask in ((WHOLE, WHOLE > 0), (PACKED, real)):
     found = jax.jit(lambda p, x, s=segments: mixed(spec, p, x, s)[0])(params(spec), X_BTD)
-    wanted = stepped(params(spec), X_BTD, segments)
-    np.testing.assert_allclose(np.asarray(found)[mask], wanted[mask], rtol=1e-4, atol=1e-5)
+    expected = stepped(params(spec), X_BTD, segments)
+    np.testing.assert_allclose(np.asarray(found)[mask], expected[mask], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.oracle
@@ -121,7 +121,7 @@ def test_equals_torch_with_states_and_gradients(name):
 
 
 @pytest.mark.parametrize('name', SPECS)
-def test_state_continues_a_row_after_any_cut(name):
+def test_state_continues_a_sequence_after_any_cut(name):
   spec, real = SPECS[name], PACKED > 0
   whole, cuts = stepped(params(spec), X_BTD, PACKED), [1, 2, 4, 9, 13]
   cache, found = spec.init_cache(D, B, T, 'bfloat16'), []
@@ -133,7 +133,7 @@ def test_state_continues_a_row_after_any_cut(name):
   np.testing.assert_allclose(np.concatenate(found, 1)[real], whole[real], rtol=1e-4, atol=1e-5)
 
 
-def test_bfloat16_steps_equal_the_whole_row_bitwise():
+def test_bfloat16_steps_equal_the_full_pass_bitwise():
   spec = SPECS['projected']
   x_BTD = jnp.asarray(X_BTD, jnp.bfloat16)
   run = jax.jit(lambda p, x, c: mixed(spec, p, x, np.ones(x.shape[:2], np.int32), c))
@@ -158,7 +158,7 @@ def test_history_is_the_state_after_each_token():
 
 
 @pytest.mark.parametrize('name', SPECS)
-def test_kernel_gradients_equal_those_of_autodiff(name, monkeypatch):
+def test_kernel_gradients_match_autodiff(name, monkeypatch):
   spec = SPECS[name]
   cache = mixed(
     spec, params(spec), X_BTD[:, :2], PACKED[:, :2], spec.init_cache(D, B, T, 'float32')

@@ -28,16 +28,16 @@ def grouped_product(x_ri: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> ja
   Returns:
     y_ro, in the dtype of x.
   """
-  return jax.lax.platform_dependent(x_ri, w_Eio, sizes_E, cpu=cpu.product, default=_at_once)
+  return jax.lax.platform_dependent(x_ri, w_Eio, sizes_E, cpu=cpu.product, default=_ragged_product)
 
 
 def _backward(residuals: Any, g_ro: jax.Array) -> tuple[jax.Array, jax.Array, None]:
   x_ri, w_Eio, sizes_E = residuals
   dx_ri = jax.lax.platform_dependent(
-    g_ro, w_Eio, sizes_E, cpu=cpu.input_gradient, default=_at_once_back
+    g_ro, w_Eio, sizes_E, cpu=cpu.input_gradient, default=_ragged_input_gradient
   )
   dw_Eio = jax.lax.platform_dependent(
-    x_ri, g_ro, sizes_E, cpu=cpu.weight_gradient, default=_weights_at_once
+    x_ri, g_ro, sizes_E, cpu=cpu.weight_gradient, default=_ragged_weight_gradient
   )
   return dx_ri, dw_Eio.astype(w_Eio.dtype), None
 
@@ -45,16 +45,16 @@ def _backward(residuals: Any, g_ro: jax.Array) -> tuple[jax.Array, jax.Array, No
 grouped_product.defvjp(lambda x, w, sizes: (grouped_product(x, w, sizes), (x, w, sizes)), _backward)
 
 
-def _at_once(x_ri: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> jax.Array:
+def _ragged_product(x_ri: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> jax.Array:
   y_ro = jax.lax.ragged_dot(x_ri, w_Eio, sizes_E, preferred_element_type=x_ri.dtype)
   return jnp.where((jnp.arange(len(y_ro)) < jnp.sum(sizes_E))[:, None], y_ro, 0)
 
 
-def _at_once_back(g_ro: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> jax.Array:
-  return _at_once(g_ro, jnp.swapaxes(w_Eio, 1, 2), sizes_E)
+def _ragged_input_gradient(g_ro: jax.Array, w_Eio: jax.Array, sizes_E: jax.Array) -> jax.Array:
+  return _ragged_product(g_ro, jnp.swapaxes(w_Eio, 1, 2), sizes_E)
 
 
-def _weights_at_once(x_ri: jax.Array, g_ro: jax.Array, sizes_E: jax.Array) -> jax.Array:
+def _ragged_weight_gradient(x_ri: jax.Array, g_ro: jax.Array, sizes_E: jax.Array) -> jax.Array:
   return jax.lax.ragged_dot_general(
     x_ri, g_ro, sizes_E, _WEIGHTS, preferred_element_type=sum_dtype(x_ri)
   )

@@ -262,7 +262,8 @@ class ShortConv(Module):
 def _lags(x_BTC: jax.Array, tail_BPC: jax.Array, docs: Documents) -> Callable[..., jax.Array]:
   """Return `lag(p)`, the input p tokens before each token, or 0 before its document starts.
 
-  `lag(p, last=True)` returns that of the last token only. Padding is skipped, wherever it is.
+  `lag(p, last=True)` returns only the entry of the last token. Padding is skipped, wherever it
+  occurs.
   """
   B, P = tail_BPC.shape[:2]
   joined_BSC = jnp.concatenate([tail_BPC, x_BTC], axis=1)
@@ -272,7 +273,9 @@ def _lags(x_BTC: jax.Array, tail_BPC: jax.Array, docs: Documents) -> Callable[..
   pick = lambda a, index: jnp.take_along_axis(a, jnp.maximum(index, 0), axis=1)
 
   def lag(p: int, last: bool = False) -> jax.Array:
-    rank, number = (a[:, -1:] if last else a for a in (rank_BT, docs.number))
+    rank, number = rank_BT, docs.number
+    if last:
+      rank, number = rank[:, -1:], number[:, -1:]
     index = jnp.where(rank > p, P + pick(order_BT, rank - p - 1), P + rank - p - 1)
     known = (index >= 0) & (pick(number_BS, index) == number)
     found = jax.vmap(lambda a, i: a[i])(joined_BSC, jnp.maximum(index, 0))

@@ -79,7 +79,7 @@ class Rows(Stored):
 
   @classmethod
   def of(cls, w: jax.Array, n_in: int) -> Self:
-    """Return the stored form of `w`, whose first `n_in` axes are the inputs."""
+    """Return the stored form of `w`; its first `n_in` axes are the inputs."""
     out = w.shape[n_in:]
     return cls(w.reshape(-1, math.prod(out)).T, out)
 

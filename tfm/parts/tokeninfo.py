@@ -83,7 +83,7 @@ def with_grid(info: TokenInfo, grid: tuple[int, int], lead: int = 0, frames: int
     info: the tokens, `[B, lead + frames * rows * columns]`.
     grid: the number of rows and columns of patches.
     lead: the number of special tokens before the patches. Their grid entries are -1.
-    frames: the number of video frames. The patches of each frame follow those of the previous one.
+    frames: the number of video frames. Patches are in the order of frames.
 
   Returns:
     A copy of `info` with `grid`, int32 `[B, T, 2]`.

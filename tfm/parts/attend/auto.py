@@ -27,7 +27,7 @@ class Choice:
   Attributes:
     kernel: the kernel.
     shape: the shape of the scores, (B, N, T, S).
-    refused: why each earlier candidate was not chosen, by its name.
+    refused: a sentence why each earlier candidate was not chosen, by its name.
   """
 
   kernel: Attend
@@ -80,7 +80,7 @@ class Auto(Attend):
       why = slower or kernel.refuses(q_BTNH, k_BSKH, v_BSKH, q, k, scores)
       if why is None:
         return Choice(kernel, (B, N, T, S), refused)
-      refused[kernel.table().name_of(kernel)] = why
+      refused[kernel.table().name_of(kernel)] = f'{why}.'
     raise AssertionError('dense supports every call')
 
 

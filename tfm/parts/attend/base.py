@@ -90,7 +90,7 @@ class Attend(Part):
     Args:
       q_BTNH: queries.
       k_BSKH: keys.
-      v_BSKH: values, whose last axis may differ from that of keys.
+      v_BSKH: values; the last axis may differ from the last axis of keys.
       q: token info of the queries.
       k: token info of the keys.
       scores: how scores are formed.

@@ -45,7 +45,7 @@ class Blockwise(Attend):
 
   def loses(self, platform, B, N, T, S):
     if scores_fit(platform, B, N, T, S):
-      return f'{B * N * T * S:,} scores fit into memory, and a dense kernel is faster.'
+      return f'{B * N * T * S:,} scores fit into memory, and a dense kernel is faster'
     return None
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
@@ -65,12 +65,15 @@ class Blockwise(Attend):
     consts = (of_bias, of_content)
     problem = _Problem(scores, bias, content, S, K, jnp.dtype(reduce))
     q_BTKGH = q_BTNH.reshape(B, T, K, N // K, H)
+    sink = None
+    if scores.sink_N is not None:
+      sink = scores.sink_N.astype(reduce).reshape(1, K, N // K, 1, 1)
     operands = _Operands(
       jnp.moveaxis(_tiles(q_BTKGH, size), 2, 4),
       jnp.moveaxis(_tiles(k_BSKH, width), 2, 3),
       jnp.moveaxis(_tiles(v_BSKH, width), 2, 3),
       consts,
-      None if scores.sink_N is None else scores.sink_N.astype(reduce).reshape(1, K, N // K, 1, 1),
+      sink,
       tuple(vectors.table_UH for vectors in scores.value_tables),
     )
     y, lse = _flash(problem)(operands, q_info, k_info, scores.drop)

@@ -66,9 +66,9 @@ class Cudnn(Attend):
 
   def loses(self, platform, B, N, T, S):
     if platform != 'gpu':
-      return f'its kernels are for GPUs, and this is a {platform}.'
+      return f'its kernels are for GPUs, and this is a {platform}'
     if 2 * B * T * S > _MASK:
-      return f'a mask of {B * T * S:,} entries is too large.'
+      return f'a mask of {B * T * S:,} entries is too large'
     return None
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):

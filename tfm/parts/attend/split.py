@@ -27,7 +27,7 @@ class Split(NamedTuple):
   def local(self, x_BKSH: jax.Array) -> jax.Array:
     """Return the key/value heads that the query heads of this device use.
 
-    If all devices have all key/value heads, this selects one of them.
+    If all devices have all key/value heads, this selects a single head.
     """
     if self.shared is None:
       return x_BKSH

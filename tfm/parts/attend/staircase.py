@@ -35,16 +35,16 @@ class Staircase(Attend):
   def refuses(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores):
     T = q_BTNH.shape[1]
     if not scores.ordered or k_BSKH.shape[1] != T:
-      return 'it needs a causal mask over tokens in the order of their positions, without a cache.'
+      return 'it needs a causal mask over tokens in the order of their positions, without a cache'
     if T % self.steps:
-      return f'{self.steps} chunks do not divide {T} tokens.'
+      return f'{self.steps} chunks do not divide {T} tokens'
     return None
 
   def loses(self, platform, B, N, T, S):
     if not scores_fit(platform, B, N, T, S):
-      return f'{B * N * T * S:,} scores are too many to store.'
+      return f'{B * N * T * S:,} scores are too many to store'
     if T // self.steps < SHORTEST:
-      return f'chunks of {T // self.steps} queries are shorter than {SHORTEST}, too short to gain.'
+      return f'chunks of {T // self.steps} queries are shorter than {SHORTEST}, too short to gain'
     return None
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):

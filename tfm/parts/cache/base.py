@@ -152,7 +152,7 @@ class Cache(Part):
 
   @property
   def exact(self) -> bool:
-    """Whether reads return exactly what was written."""
+    """Whether reads return the written values exactly."""
     return True
 
   def bytes(self, arrays: Arrays, S: int, lookback: int | None) -> int:

@@ -44,7 +44,7 @@ class PagedCache(Cache):
 
   Initially every sequence has its own blocks. In `tfm.generate`, a `Blocks` allocator
   (`tfm.generate.block_allocator`) hands out blocks as sequences grow. Sequences share the full
-  blocks of a common prompt prefix, and beams also share those of new tokens. `set_tables` and
+  blocks of a common prompt prefix, and beams also share full blocks of new tokens. `set_tables` and
   `regroup` install the tables. Each step gathers a copy of all keys and values; reordering beams
   copies one block per sequence.
 

@@ -7,7 +7,7 @@ from tfm.parts.stored import matmul_transposed
 
 #: `product` rounds x to int8 for up to this number of rows; for more rows it converts the weight.
 _FEW = 32
-#: Outputs whose weights are converted at a time.
+#: The number of outputs per piece of converted weights.
 _PIECE = 1024
 
 

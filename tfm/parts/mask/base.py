@@ -43,7 +43,7 @@ class Mask(Part):
 
   @property
   def causal(self) -> bool:
-    """Whether no token can attend to a later one of its document."""
+    """Whether no token can attend to a later token of its document."""
     return False
 
   @property

@@ -31,7 +31,7 @@ from tfm.parts.tokeninfo import TokenInfo
 class Attention(Heads, MaskedMixer):
   """Multi-head attention with any mask and relative position (arXiv:1706.03762).
 
-  The output is softmax(q k scale + bias, masked) v Wo. The remaining fields are those of `Heads`.
+  The output is softmax(q k scale + bias, masked) v Wo. `Heads` documents the remaining fields.
 
   Attributes:
     relative: the relative position of queries and keys.

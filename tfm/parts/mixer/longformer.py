@@ -24,7 +24,7 @@ class Longformer(Attention):
 
   Global tokens use a second set of query, key and value projections. The input
   `global_attention_mask` marks them; without it there are none. In addition to local attention, it
-  costs full attention of every token, whose result is used only for the global ones.
+  costs full attention of every token, of which only the global tokens use the result.
   """
 
   mask: Mask = Window(257, ahead=True)

@@ -120,8 +120,8 @@ def _scan(
   Args:
     kernels: W_h as 'h', and W_o as 'o' if h is projected.
     x: x_t W_x + b, `[T, B, 4, F]`.
-    tap: zeros added to the projected outputs, `[T, B, D]`, whose gradient is that of the
-      projection's output; None: no gradient is needed.
+    tap: zeros `[T, B, D]` added to the projected outputs. Its gradient is the gradient of the
+      projection's output. None: no gradient is needed.
     state: h and c before the first token.
     marks: where documents start, and which tokens are real, `[T, B, 1]`.
   """
@@ -163,8 +163,8 @@ def _recurrence(kernels: dict[str, jax.Array], x: jax.Array, state: _Pair, marks
 
 def _forward(kernels, x, state, marks):
   tap = jnp.zeros((*x.shape[:2], state[0].shape[-1]), x.dtype) if 'o' in kernels else None
-  # The kernels are constants here. Each product is added to `x` or `tap`, so the gradients of these
-  # are those of the products.
+  # The kernels are constants here. Each product is added to `x` or `tap`, so its gradient
+  # is also the gradient of the product.
   states, pull, m = jax.vjp(
     lambda x, tap, state: _scan(kernels, x, tap, state, marks), x, tap, state, has_aux=True
   )

@@ -127,10 +127,8 @@ class _Mamba2(Module):
       Dense(letters, (D, *out), dims, bias=s.bias, name=name)
       for name, (letters, out) in outs.items()
     )
-    inputs = [
-      a if by == 1 else a * by for a, by in zip(together(x_BTD, *project), s.scales, strict=True)
-    ]
-    gate_BTNH, *convolved, step_BTN = inputs
+    inputs = zip(together(x_BTD, *project), s.scales, strict=True)
+    gate_BTNH, *convolved, step_BTN = [a if by == 1 else a * by for a, by in inputs]
     rows = row_state(s.state(D), cache, B)
     docs = documents(ctx.info.segment_ids, rows[SEGMENT])
     x_BTNH, b_BTKR, c_BTKR, tail = self._convolved(convolved, rows['tail'], docs)
@@ -186,7 +184,7 @@ def _log_count(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
 
 
 def small_steps(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-  """Return numbers whose softplus is log-uniform in [0.001, 0.1].
+  """Return inputs of softplus that make its values log-uniform in [0.001, 0.1].
 
   Args:
     key: a random key.

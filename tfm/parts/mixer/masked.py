@@ -49,7 +49,7 @@ class MaskedMixer(Mixer):
 
 
 class RelativePositions(NamedTuple):
-  """The relative positions of a layer: its own, then the shared one of its stack.
+  """The relative positions of a layer: first its own, then the one that the stack shares.
 
   Attributes:
     pieces: (config, module or config) of each.
@@ -99,7 +99,7 @@ class RelativePositions(NamedTuple):
 def relative_positions(spec: MaskedMixer, dims: Dims, ctx: Ctx) -> RelativePositions:
   """Return the relative positions of a mixer's module.
 
-  The parameters of its own relative position have the name `relative`.
+  The parameters of the mixer's relative position have the name `relative`.
 
   Args:
     spec: the config of the mixer.

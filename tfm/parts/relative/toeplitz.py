@@ -54,7 +54,7 @@ def distance(q: TokenInfo, k: TokenInfo, far: int) -> jax.Array:
 
   Args:
     q: the queries.
-    k: the keys, with arrays that broadcast against those of `q`.
+    k: the keys; its arrays must broadcast against the arrays of `q`.
     far: the maximum distance.
 
   Returns:

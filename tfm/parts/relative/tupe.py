@@ -17,8 +17,7 @@ from tfm.parts.tokeninfo import TokenInfo
 
 @dataclasses.dataclass(frozen=True)
 class TUPE(Relative):
-  """Position correlations with their own projections, separate from those of tokens
-  (arXiv:2006.15595).
+  """Position correlations with separate projections (arXiv:2006.15595).
 
   Scores are q_i . k_j / sqrt(2 H) + (p_i U_q) . (p_j U_k) / sqrt(2 H), where p is a learned vector
   per position. q and k are each divided by 2^(1/4) to give both terms equal weight, whatever the

@@ -80,7 +80,7 @@ terms (`TileScores.add_term_gradients`) are written by hand.
 # Terms
 
 A term (`parts/term.py`) is another way to add to scores: the product of a query vector and a key
-vector, or a lookup in one of them at an index that a `Tiled` computes. The kernel fetches these
+vector, or a lookup in either at an index that a `Tiled` computes. The kernel fetches these
 vectors together with queries and keys.
 
 # Where to start

@@ -1,4 +1,4 @@
-"""The arrays of a kernel call: those that functions read, term vectors and token infos."""
+"""The arrays of a kernel call: scalars and tables of functions, term vectors, token infos."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -80,7 +80,7 @@ def scaled_terms(
 def on_tokens(
   function: Callable[[TokenInfo, TokenInfo], jax.Array],
 ) -> Callable[[TokenInfo, TokenInfo], jax.Array]:
-  """Return a function of infos that broadcast as one of infos `[B, T]` and `[B, S]`."""
+  """Adapt a function of infos that broadcast to infos `[B, T]` and `[B, S]`."""
   return lambda q, k: function(q.rows(), k.columns())
 
 

@@ -61,6 +61,8 @@ def _backward(schedule: Schedule, residuals: Any, g: tuple[jax.Array, jax.Array]
   originals = [x.k_BKSH, x.v_BKSH, *(x.k_terms[i] for i in k_learned)]
   dk_BKSH, dv_BKSH, *d_k_terms = map(_of_heads, d_keys, originals)
   k_terms = dict(zip(k_learned, d_k_terms, strict=True))
+  d_table_list = [tables.get(i) for i in range(len(x.tables))]
+  d_k_term_list = [k_terms.get(i) for i in range(len(x.k_terms))]
   gradients: dict[str, Any] = {
     'q_BNTH': dq_BNTH,
     'k_BKSH': dk_BKSH,
@@ -70,9 +72,9 @@ def _backward(schedule: Schedule, residuals: Any, g: tuple[jax.Array, jax.Array]
     'floats': d_floats,
     'ints': None,
     'seeds': None,
-    'tables': tuple(tables.get(i) for i in range(len(x.tables))),
+    'tables': tuple(d_table_list),
     'q_terms': tuple(d_q_terms),
-    'k_terms': tuple(k_terms.get(i) for i in range(len(x.k_terms))),
+    'k_terms': tuple(d_k_term_list),
   }
   return Operands(**gradients)
 
@@ -103,17 +105,18 @@ def over_mesh(run: Callable[[Operands, jax.Array], Any], x: Operands, kinds: jax
   per_kv_head = [a.shape[1] not in (1, N) for a in x.k_terms]
 
   def local(x: Operands, kinds: jax.Array) -> Any:
-    pairs = zip(x.k_terms, per_kv_head, strict=True)
-    k_terms = tuple(over.local(a) if own else a for a, own in pairs)
+    k_terms = []
+    for a, per_kv in zip(x.k_terms, per_kv_head, strict=True):
+      k_terms.append(over.local(a) if per_kv else a)
     keys, values = over.local(x.k_BKSH), over.local(x.v_BKSH)
-    return run(x._replace(k_BKSH=keys, v_BKSH=values, k_terms=k_terms), kinds)
+    return run(x._replace(k_BKSH=keys, v_BKSH=values, k_terms=tuple(k_terms)), kinds)
 
   q_spec, kv_spec = jax.P(rows, heads), jax.P(rows, kv_heads)
   by_row, by_head = jax.P(rows), jax.P(heads)
   k_terms: list[Any] = []
-  for a, own in zip(x.k_terms, per_kv_head, strict=True):
+  for a, per_kv in zip(x.k_terms, per_kv_head, strict=True):
     per_query_head = by_row if a.shape[1] == 1 else q_spec
-    k_terms.append(kv_spec if own else per_query_head)
+    k_terms.append(kv_spec if per_kv else per_query_head)
   specs: dict[str, Any] = {
     'q_BNTH': q_spec,
     'k_BKSH': kv_spec,

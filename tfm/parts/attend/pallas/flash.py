@@ -181,7 +181,7 @@ class Pallas(Attend):
     """Return the mask, the bias and the functions of the terms, converted to run on tiles.
 
     Raises:
-      Unsupported: if one of them cannot run on tiles, or does not fit.
+      Unsupported: if a function cannot run on tiles, or an array does not fit.
     """
     N, H = q_BTNH.shape[2], max(q_BTNH.shape[-1], v_BSKH.shape[-1])
     if H > _WIDEST:

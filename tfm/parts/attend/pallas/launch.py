@@ -154,12 +154,12 @@ def launch(
 
   Args:
     schedule: the static options.
-    kernel: called as `kernel(schedule, scalars, terms, *inputs, *outputs, *scratch)` on references.
+    kernel: called with schedule, scalars, terms, and references to inputs, outputs and scratch.
     grid: the grid of programs. Its third axis is the number of visits.
-    x: the arrays. Tables and term vectors are added to `inputs`.
+    x: the arrays. Tables and term vectors become further inputs.
     visits: the tiles to visit.
     at: the blocks.
-    inputs: the other input arrays and their blocks.
+    inputs: the other inputs and their blocks.
     outputs: the shapes of the results and their blocks.
     scratch: the shapes of arrays in vector memory.
 
@@ -183,24 +183,27 @@ def launch(
     spec = pltpu.PrefetchScalarGridSpec(
       num_scalar_prefetch=4,
       grid=(*grid[:2], count, *grid[3:]),
-      in_specs=[block for _, block in inputs],
-      out_specs=[block for _, block in outputs],
+      in_specs=_second(inputs),
+      out_specs=_second(outputs),
       scratch_shapes=[pltpu.VMEM(a.shape, a.dtype) for a in scratch],
     )
     semantics: Any = ('parallel', 'parallel', 'arbitrary', 'arbitrary')[: len(grid)]
     params = pltpu.CompilerParams(dimension_semantics=semantics)
     shapes = [a for a, _ in outputs]
-    return pl.pallas_call(
-      body, shapes, grid_spec=spec, compiler_params=params, interpret=interpret
-    )(*args)
+    call = pl.pallas_call(body, shapes, grid_spec=spec, compiler_params=params, interpret=interpret)
+    return call(*args)
 
-  scalars = (a.reshape(-1) for a in (visits.code, x.floats, x.ints, x.seeds))
-  args = (visits.longest, *scalars, *(a for a, _ in inputs))
+  scalars = [a.reshape(-1) for a in (visits.code, x.floats, x.ints, x.seeds)]
+  args = [visits.longest, *scalars, *(a for a, _ in inputs)]
   if schedule.interpret is not None:
     return run(schedule.interpret, *args)
   # Depends on the platform that the program is compiled for, not on the current backend.
   compiled, interpreted = functools.partial(run, False), functools.partial(run, True)
   return jax.lax.platform_dependent(*args, tpu=compiled, default=interpreted)
+
+
+def _second(pairs: list[tuple[Any, pl.BlockSpec]]) -> list[pl.BlockSpec]:
+  return [block for _, block in pairs]
 
 
 def as_shape(shape: tuple[int, ...], dtype: Any = jnp.float32) -> jax.ShapeDtypeStruct:
@@ -321,7 +324,9 @@ def _with_index(
 
   The indices are the last leaf, if there are more leaves than dtypes, or else count from `first`.
   """
-  typed = [x != 0 if dtype == jnp.bool_ else x for x, dtype in zip(leaves, dtypes, strict=False)]
+  typed = []
+  for x, dtype in zip(leaves, dtypes, strict=False):
+    typed.append(x != 0 if dtype == jnp.bool_ else x)
   if len(leaves) > len(dtypes):
     return typed, leaves[-1]
   shape = leaves[0].shape

@@ -20,7 +20,9 @@ def lookup_table(table: Any, index: jax.Array) -> jax.Array:
   """
   rows, columns = index.shape
   # The TPU gathers along lanes only, and from whole registers.
-  index = broadcast(index, (8 if rows == 1 else rows, LANES if columns == 1 else columns))
+  height = 8 if rows == 1 else rows
+  width = LANES if columns == 1 else columns
+  index = broadcast(index, (height, width))
   chunk = lambda c, like: jnp.broadcast_to(
     table[0, _aligned_slice(c, 1), :], (like.shape[0], LANES)
   )

@@ -39,7 +39,7 @@ class Operands(NamedTuple):
   k_terms: tuple[jax.Array, ...]
 
   def gradient_heads(self, k_terms: Sequence[int]) -> int:
-    """Return the number of heads that gradients of keys need, including those of `k_terms`."""
+    """Return the number of heads in the gradients of keys and of `k_terms`."""
     return max([self.k_BKSH.shape[1], *(self.k_terms[i].shape[1] for i in k_terms)])
 
 

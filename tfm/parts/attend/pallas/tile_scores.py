@@ -58,7 +58,7 @@ class TileInputs(NamedTuple):
 
 
 class KernelTerm(NamedTuple):
-  """An additive term of the scores: a product of two vectors, or a lookup in one of them.
+  """An additive term of the scores: a product of two vectors, or a lookup in a vector.
 
   Attributes:
     q_array: the index in `q_terms` of the query vectors, or None.
@@ -92,7 +92,7 @@ class KernelTerm(NamedTuple):
 class TileScores:
   """Computes the scores of a tile: everything that is the same for all tiles.
 
-  Functions are numbered: the bias is 0, the mask 1, those of terms follow from 2.
+  Functions are numbered: the bias is 0, the mask 1, the functions of terms follow from 2.
 
   Attributes:
     mask: the mask.
@@ -161,7 +161,7 @@ class TileScores:
     return [i for kind, i in places if kind == 'table' and tables[i].dtype == jnp.float32]
 
   def bias_gradient(self, ds: jax.Array, at: TileInputs, table_sums: dict[int, Any]) -> jax.Array:
-    """Return the gradient of the bias's floats, and add those of its tables to `table_sums`.
+    """Return the gradient of the bias's floats, and add its table gradients to `table_sums`.
 
     Args:
       ds: the gradient of a tile of scores.
@@ -188,7 +188,8 @@ class TileScores:
       x = bias(at.q, at.k, read, lambda i, _: next(tiles))
       return broadcast(x.astype(jnp.float32), ds.shape)
 
-    _, pull = jax.vjp(replayed, [scalar(i) for i in single], [x for _, _, x in lookups])
+    scalars = [scalar(i) for i in single]
+    _, pull = jax.vjp(replayed, scalars, [x for _, _, x in lookups])
     d_scalars, d_tables = pull(ds)
     lane = jax.lax.broadcasted_iota(jnp.int32, (1, self.n_floats), 1)
     row = jnp.zeros((1, self.n_floats), jnp.float32)
@@ -251,7 +252,8 @@ class TileScores:
     k: Leaves | None = None,
   ) -> jax.Array:
     """Return the term's function on the tile, or on the given leaves."""
-    q, k = at.q if q is None else q, at.k if k is None else k
+    if q is None or k is None:
+      q, k = at.q, at.k
     return broadcast(self._run(term.number, term.function, at, q, k), shape)
 
   def _run(

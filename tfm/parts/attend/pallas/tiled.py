@@ -88,7 +88,8 @@ class Tiled(NamedTuple):
     Returns:
       The tile of the result.
     """
-    leaves = [Tile(x, ('B', 'T')) for x in q] + [Tile(x, ('B', 'S')) for x in k]
+    leaves = [Tile(x, ('B', 'T')) for x in q]
+    leaves += [Tile(x, ('B', 'S')) for x in k]
     env = dict(zip(self.infos, leaves, strict=True))
 
     def value(atom: Any) -> Tile:
@@ -101,7 +102,7 @@ class Tiled(NamedTuple):
       if known.size == 1 and not isinstance(known, jax.core.Tracer):
         return Tile(jnp.asarray(known.item(), compute_dtype(known.dtype)), (None,) * known.ndim)
       x = _from_operand(scalar(self._array_index(atom, None)), known.dtype)
-      return Tile(x, tuple('N' if n > 1 else None for n in known.shape))
+      return Tile(x, _head_axes(known.shape))
 
     for eqn in self.steps:
       if eqn.primitive.name == 'gather':
@@ -150,12 +151,13 @@ class Tiled(NamedTuple):
     ):
       raise Unsupported('looks up slices of an array')
     x, axes = value(index)
-    given = iter(axes[:-1])
-    rest = iter('N' if n > 1 else None for i, n in enumerate(table.aval.shape) if i != axis)
-    places = range(len(eqn.outvars[0].aval.shape))
-    out = tuple(next(rest) if i in numbers.offset_dims else next(given) for i in places)
-    found = lookup(self._array_index(table, axis), jnp.clip(x, 0, table.aval.shape[axis] - 1))
-    return Tile(_from_operand(found, self.known[table].dtype), out)
+    shape = table.aval.shape
+    index_axes, table_axes = iter(axes[:-1]), iter(_head_axes(shape[:axis] + shape[axis + 1 :]))
+    out: list[str | None] = []
+    for i in range(len(eqn.outvars[0].aval.shape)):
+      out.append(next(table_axes if i in numbers.offset_dims else index_axes))
+    y = lookup(self._array_index(table, axis), jnp.clip(x, 0, shape[axis] - 1))
+    return Tile(_from_operand(y, self.known[table].dtype), tuple(out))
 
 
 def tiled(
@@ -214,7 +216,8 @@ def _needed_steps(steps: list[Any], result: Any, known: dict[Any, jax.Array]) ->
   for eqn in reversed(steps):
     if any(v in needed for v in eqn.outvars):
       table = eqn.primitive.name == 'gather' and eqn.invars[0] in known
-      needed.update(a for a in eqn.invars[1 if table else 0 :] if not isinstance(a, core.Literal))
+      inputs = eqn.invars[1:] if table else eqn.invars
+      needed.update(a for a in inputs if not isinstance(a, core.Literal))
       steps_kept.append(eqn)
   return steps_kept[::-1]
 
@@ -282,13 +285,18 @@ def _run_step(eqn: Any, value: Callable[[Any], Tile]) -> Tile:
   old, new = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape
   if [n for n in old if n > 1] != [n for n in new if n > 1]:
     raise Unsupported(f'reshapes {old} to {new}')
-  long = iter(a for n, a in zip(old, axes, strict=True) if n > 1)
-  return Tile(x, tuple(next(long) if n > 1 else None for n in new))
+  remaining = iter(a for n, a in zip(old, axes, strict=True) if n > 1)
+  return Tile(x, tuple(next(remaining) if n > 1 else None for n in new))
 
 
 def _sign(x: jax.Array) -> jax.Array:
   # Mosaic's own version queries the current TPU, which does not exist in ahead-of-time compilation.
   return (x > 0).astype(x.dtype) - (x < 0).astype(x.dtype)
+
+
+def _head_axes(shape: Sequence[int]) -> tuple[str | None, ...]:
+  """Return the axes of an outside array, in which every axis of size > 1 is that of heads."""
+  return tuple('N' if n > 1 else None for n in shape)
 
 
 def _merged_axes(tiles: Sequence[Tile]) -> tuple[str | None, ...]:

@@ -1,4 +1,4 @@
-"""RoPE scaling for contexts longer than those of training."""
+"""RoPE scaling for contexts that are longer than in training."""
 
 from collections.abc import Iterator
 import dataclasses
