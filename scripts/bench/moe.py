@@ -30,8 +30,8 @@ from tfm.parts.tokeninfo import TokenInfo
 def step(ffn: FFN, rows: int, d_model: int, ragged: bool = False) -> Callable[[], Any]:
   """A call that makes one step of `ffn` over `rows` tokens."""
   if ragged:
-    cpu.product, cpu.input_gradient = grouped._at_once, grouped._at_once_back
-    cpu.weight_gradient = grouped._weights_at_once
+    cpu.product, cpu.input_gradient = grouped._ragged_product, grouped._ragged_input_gradient
+    cpu.weight_gradient = grouped._ragged_weight_gradient
   module = ffn.make(Dims(d_model, 1, init.FanIn(), Run()))
   ones_BT = jnp.ones((1, rows), jnp.int32)
   ctx = Ctx(TokenInfo(ones_BT, ones_BT))

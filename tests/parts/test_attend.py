@@ -74,17 +74,21 @@ def dense_results(name, *args, **options):
   )
 )
 def test_kernel_matches_dense_attention(name, kernel):
-  got, want = run_kernel(KERNELS[kernel], CASES[name]), dense_results(name)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
+  actual, expected = run_kernel(KERNELS[kernel], CASES[name]), dense_results(name)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), actual, expected
+  )
 
 
 @pytest.mark.parametrize(('T', 'S'), [(1, 40), (40, 7), (17, 33)])
 @pytest.mark.parametrize('kernel', KERNELS)
 @pytest.mark.large(when=lambda kernel, T: kernel == 'pallas' and T != 17)
 def test_query_key_counts_and_value_size_may_differ(kernel, T, S):
-  got = run_kernel(KERNELS[kernel], CASES['full'], T, S, packed=False, wide=5)
-  want = dense_results('full', T, S, packed=False, wide=5)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
+  actual = run_kernel(KERNELS[kernel], CASES['full'], T, S, packed=False, wide=5)
+  expected = dense_results('full', T, S, packed=False, wide=5)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), actual, expected
+  )
 
 
 SPARSE = {
@@ -100,18 +104,25 @@ def test_mask_views_match_dense_attention(name):
   mask, T = SPARSE[name], 37
   assert [v.mask for v in useful_views(mask, T / 4)] == [v.mask for v in mask.views()]
   case = CASES['all'] | {'mask': mask}
-  got, want = run_kernel(Blockwise(4, 8), case, T, T), run_kernel(DenseAttention(), case, T, T)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
+  actual, expected = (
+    run_kernel(Blockwise(4, 8), case, T, T),
+    run_kernel(DenseAttention(), case, T, T),
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), actual, expected
+  )
 
 
 def test_mask_views_support_given_positions_and_other_keys():
   hand = lambda n: jnp.stack([jnp.arange(n)[::-1] * 2, jnp.arange(n) % 7])
   by_hand = lambda n, packed: info(n, packed).replace(positions=hand(n))
   case = {'mask': Strided(4), 'drop': 0.2, 'sink': True}
-  got, want = (
+  actual, expected = (
     run_kernel(kernel, case, 37, 21, info=by_hand) for kernel in (Blockwise(4, 8), DenseAttention())
   )
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), actual, expected
+  )
 
 
 @pytest.mark.parametrize(

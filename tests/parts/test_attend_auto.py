@@ -27,13 +27,13 @@ ENCDEC = tiny(get('t5-small'))
 def choices(spec, run=Run(attend=Auto()), T=16, **inputs):
   tokens = jnp.ones((2, T), jnp.int32)
   shapes = jax.eval_shape(lambda: init(spec, jax.random.key(0)))
-  with recorded() as found:
+  with recorded() as chosen:
     jax.eval_shape(lambda p: apply(spec, p, run=run, input_ids=tokens, **inputs), shapes)
-  return found
+  return chosen
 
 
-def names(found):
-  return [c.kernel.table().name_of(c.kernel) for c in found]
+def names(chosen):
+  return [c.kernel.table().name_of(c.kernel) for c in chosen]
 
 
 def test_causal_attention_uses_staircase_if_length_allows():
@@ -43,16 +43,16 @@ def test_causal_attention_uses_staircase_if_length_allows():
     124: 'chunks of 31 queries are shorter than 32, too short to gain.',
   }
   for T, reason in reasons.items():
-    (found,) = choices(SPEC, T=T)
-    assert names([found]) == ['dense']
-    assert found.refused['staircase'] == reason
-    assert 'fit into memory' in found.refused['blockwise']
+    (chosen,) = choices(SPEC, T=T)
+    assert names([chosen]) == ['dense']
+    assert chosen.refused['staircase'] == reason
+    assert 'fit into memory' in chosen.refused['blockwise']
 
 
 def test_encoder_decoder_chooses_a_kernel_per_attention():
-  found = choices(ENCDEC, decoder_input_ids=jnp.ones((2, 128), jnp.int32))
-  assert [c.shape[2:] for c in found] == [(16, 16), (128, 128), (128, 16)]
-  assert names(found) == ['dense', 'staircase', 'dense']
+  chosen = choices(ENCDEC, decoder_input_ids=jnp.ones((2, 128), jnp.int32))
+  assert [c.shape[2:] for c in chosen] == [(16, 16), (128, 128), (128, 16)]
+  assert names(chosen) == ['dense', 'staircase', 'dense']
 
 
 @pytest.mark.parametrize('causal', [True, False])

@@ -30,14 +30,14 @@ def test_axial_scores_depend_on_row_and_column_distance(layout):
   )
   at = np.asarray(relative.places(info))[0]
   scores = _scores(relative, q, k, jnp.asarray(at)[None])
-  found = {}
+  by_offset = {}
   for t, s in np.ndindex(15, 15):
-    found.setdefault(tuple(at[t] - at[s]), []).append(scores[t, s])
-  assert len(found) == (2 * GRID[0] - 1) * (2 * GRID[1] - 1)
-  for values in found.values():
+    by_offset.setdefault(tuple(at[t] - at[s]), []).append(scores[t, s])
+  assert len(by_offset) == (2 * GRID[0] - 1) * (2 * GRID[1] - 1)
+  for values in by_offset.values():
     np.testing.assert_allclose(values, values[0], atol=1e-4)
   # Rows and columns are distinguished: no two offsets have the same score.
-  firsts = np.sort([values[0] for values in found.values()])
+  firsts = np.sort([values[0] for values in by_offset.values()])
   assert np.diff(firsts).min() > 1e-5
 
 

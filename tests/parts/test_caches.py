@@ -126,9 +126,9 @@ def test_paged_cache_equals_dense_cache_for_any_table(name, seed):
   )
   dense = init_cache(spec, 2, 16)
   for chunk in np.split(IDS, [7, 8, 10], axis=1):
-    ours, paged = apply(spec, run, weights(spec), paged, chunk)
-    theirs, dense = apply(spec, Run(), weights(spec), dense, chunk)
-    np.testing.assert_array_equal(ours, theirs)
+    paged_logits, paged = apply(spec, run, weights(spec), paged, chunk)
+    dense_logits, dense = apply(spec, Run(), weights(spec), dense, chunk)
+    np.testing.assert_array_equal(paged_logits, dense_logits)
 
 
 def test_forked_sequences_share_blocks_and_diverge():
@@ -148,9 +148,9 @@ def test_forked_sequences_share_blocks_and_diverge():
   for t in range(6, 10):
     copies = [copy for row in rows for copy in blocks.grow(row, 1)]
     forked = lay(forked, blocks.table(rows, 4), np.asarray(copies or none, np.int32))
-    ours, forked = apply(spec, run, params, forked, IDS[:, t : t + 1])
-    theirs, dense = apply(spec, Run(), params, dense, IDS[:, t : t + 1])
-    np.testing.assert_array_equal(ours, theirs)
+    paged_logits, forked = apply(spec, run, params, forked, IDS[:, t : t + 1])
+    dense_logits, dense = apply(spec, Run(), params, dense, IDS[:, t : t + 1])
+    np.testing.assert_array_equal(paged_logits, dense_logits)
   assert blocks.free == 6 - 5  # each sequence has 3 blocks, and the first is shared
 
 

@@ -37,8 +37,8 @@ def test_grouped_product_matches_a_loop_over_experts(name):
   y, back = jax.vjp(jax.jit(lambda x, w: grouped.grouped_product(x, w, n)), x, w)
   expected, expected_back = jax.vjp(lambda x, w: loop(x, w, sizes), x, w)
   np.testing.assert_allclose(y, expected, atol=1e-5)
-  for ours, theirs in zip(back(g), expected_back(g), strict=True):
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+  for actual, expected_grad in zip(back(g), expected_back(g), strict=True):
+    np.testing.assert_allclose(actual, expected_grad, atol=1e-4)
   np.testing.assert_allclose(jax.jit(grouped._ragged_product)(x, w, n), expected, atol=1e-5)
   np.testing.assert_allclose(
     jax.jit(grouped._ragged_input_gradient)(g, w, n), expected_back(g)[0], atol=1e-5

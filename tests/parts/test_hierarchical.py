@@ -46,8 +46,8 @@ def test_one_block_document_has_plain_attention():
   ctx = Ctx(TokenInfo(jnp.tile(jnp.arange(9), (2, 1)), jnp.ones((2, 9), jnp.int32)))
   plain, whole = made(Attention(4, 2, mask=Mask())), made(Hierarchical(4, 2, mask=Mask(), block=9))
   params = jax.jit(plain.init)(jax.random.key(1), x_BTD, ctx)
-  y, want = (jax.jit(module.apply)(params, x_BTD, ctx)[0] for module in (whole, plain))
-  np.testing.assert_allclose(y, want, atol=1e-6)
+  y, expected = (jax.jit(module.apply)(params, x_BTD, ctx)[0] for module in (whole, plain))
+  np.testing.assert_allclose(y, expected, atol=1e-6)
   assert Hierarchical(mask=Mask(), block=9).pairs(9) == 9
 
 

@@ -15,8 +15,8 @@ def test_first_queries_are_not_scaled():
 
 def test_factor_grows_with_the_logarithm_of_steps():
   q_BTNH, positions_BT = jnp.ones((1, 3, 1, 1)), jnp.asarray([[3, 4, 11]])
-  found = LengthScale(0.5, 4)(q_BTNH, positions_BT).ravel()
-  np.testing.assert_allclose(found, [1, 1 + 0.5 * np.log(2), 1 + 0.5 * np.log(3)], rtol=1e-6)
+  scaled = LengthScale(0.5, 4)(q_BTNH, positions_BT).ravel()
+  np.testing.assert_allclose(scaled, [1, 1 + 0.5 * np.log(2), 1 + 0.5 * np.log(3)], rtol=1e-6)
 
 
 def test_empty_steps_are_errors():

@@ -84,29 +84,29 @@ def quadratic(spec, p, x_BTD, segment_BT):
 @pytest.mark.parametrize('length', [1, 63, 64, 65, 128, T])
 def test_chunks_equal_the_quadratic_sum_at_any_length(length):
   x_BTD, segments = X_BTD[:, :length], WHOLE[:, :length]
-  found = jax.jit(lambda p, x: mixed(SPEC, p, x, segments)[0])(params(), x_BTD)
+  outputs = jax.jit(lambda p, x: mixed(SPEC, p, x, segments)[0])(params(), x_BTD)
   np.testing.assert_allclose(
-    found, quadratic(SPEC, params(), x_BTD, segments), rtol=1e-4, atol=1e-5
+    outputs, quadratic(SPEC, params(), x_BTD, segments), rtol=1e-4, atol=1e-5
   )
 
 
 def test_packed_documents_are_independent():
-  found = jax.jit(lambda p, x: mixed(SPEC, p, x, PACKED)[0])(params(), X_BTD)
+  outputs = jax.jit(lambda p, x: mixed(SPEC, p, x, PACKED)[0])(params(), X_BTD)
   expected, real = quadratic(SPEC, params(), X_BTD, PACKED), PACKED > 0
-  np.testing.assert_allclose(np.asarray(found)[real], expected[real], rtol=1e-4, atol=1e-5)
-  assert np.isfinite(found).all()
+  np.testing.assert_allclose(np.asarray(outputs)[real], expected[real], rtol=1e-4, atol=1e-5)
+  assert np.isfinite(outputs).all()
 
 
 @pytest.mark.parametrize('cuts', [[70], [1, 2, 3, 69, 71, 149], [64, 128]])
 def test_state_continues_a_sequence_after_any_cut(cuts):
   whole, real = quadratic(SPEC, params(), X_BTD, PACKED), PACKED > 0
-  cache, found = SPEC.init_cache(D, B, T, 'bfloat16'), []
+  cache, outputs = SPEC.init_cache(D, B, T, 'bfloat16'), []
   for x_BTD, segments in zip(np.split(X_BTD, cuts, 1), np.split(PACKED, cuts, 1), strict=True):
     y_BTD, cache = jax.jit(lambda p, x, c, s=segments: mixed(SPEC, p, x, s, c))(
       params(), x_BTD, cache
     )
-    found.append(y_BTD)
-  np.testing.assert_allclose(np.concatenate(found, 1)[real], whole[real], rtol=1e-4, atol=1e-5)
+    outputs.append(y_BTD)
+  np.testing.assert_allclose(np.concatenate(outputs, 1)[real], whole[real], rtol=1e-4, atol=1e-5)
 
 
 def test_history_is_the_state_after_each_token():

@@ -114,8 +114,8 @@ def test_joined_masks_keep_the_order_of_either():
   info = TokenInfo(jnp.arange(7)[None], jnp.ones((1, 7), jnp.int32))
   for joined in (Causal() & Window(3, step=2), Window(3, step=2) & Segments()):
     (view,) = joined.views()
-    for order, want in ((view.queries, alone.queries), (view.keys, alone.keys)):
-      np.testing.assert_array_equal(order(info), want(info))
+    for order, expected in ((view.queries, alone.queries), (view.keys, alone.keys)):
+      np.testing.assert_array_equal(order(info), expected(info))
       np.testing.assert_array_equal(order(info), [[0, 1, 0, 1, 0, 1, 0]])
 
 

@@ -126,9 +126,9 @@ def test_mla_is_attention_with_low_rank_keys_and_values():
     'v': {'kernel': v_DNH},
     'o': params['o'],
   }
-  ours = spec.make(DIMS).apply({'params': params}, x_BTD, ctx(), None)[0]
-  theirs = Attention(N, head_dim=12).make(DIMS).apply({'params': plain}, x_BTD, ctx(), None)[0]
-  np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+  latent = spec.make(DIMS).apply({'params': params}, x_BTD, ctx(), None)[0]
+  plain_y = Attention(N, head_dim=12).make(DIMS).apply({'params': plain}, x_BTD, ctx(), None)[0]
+  np.testing.assert_allclose(latent, plain_y, rtol=1e-4, atol=1e-5)
 
 
 def test_mla_caches_only_latent_and_shared_key():

@@ -17,14 +17,14 @@ def random(*shape):
   return jnp.asarray(RNG.normal(size=shape), jnp.float32)
 
 
-def same_gradients(ours, plain, *args):
+def same_gradients(custom, plain, *args):
   y = jax.jit(plain)(*args)
   weights = random(*y.shape)
-  np.testing.assert_allclose(jax.jit(ours)(*args), y, atol=1e-6, rtol=1e-5)
+  np.testing.assert_allclose(jax.jit(custom)(*args), y, atol=1e-6, rtol=1e-5)
   of = lambda f: jax.jit(jax.grad(lambda *a: jnp.sum(weights * f(*a)), tuple(range(len(args)))))(
     *args
   )
-  for a, b in zip(of(ours), of(plain), strict=True):
+  for a, b in zip(of(custom), of(plain), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4)
 
 

@@ -51,12 +51,12 @@ def results(kernel, scores, qkv, at, *more):
 
 def assert_matches_dense(scores, qkv=None, at=None, more=(), kernel=KERNEL, tolerance=2e-5):
   qkv, at = qkv or random_qkv(), at or info()
-  got, want = (
+  actual, expected = (
     jax.jit(lambda *x, k=k: results(k, scores, *x))(qkv, at, *more)
     for k in (kernel, DenseAttention())
   )
   jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance), got, want
+    lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance), actual, expected
   )
 
 
@@ -204,11 +204,13 @@ def test_kernel_is_sharded_over_batch_and_heads(tensor, kv):
 
   x = (random_qkv(K=kv), info(), table, sink)
   on_mesh = jax.device_put(x, jax.NamedSharding(mesh, jax.P()))
-  got, want = (
+  actual, expected = (
     jax.jit(split)(*on_mesh),
     jax.jit(lambda *x: results(DenseAttention(), scores, *x))(*x),
   )
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=1e-5), got, want)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=1e-5), actual, expected
+  )
 
 
 TABLE = ValueTable(lambda q, k: distance(q.rows(), k.columns(), 2), jnp.zeros((5, H)))

@@ -124,11 +124,11 @@ def test_pallas_combines_all_relative_positions(mask):
 
 
 def test_pallas_in_bfloat16_is_close_to_dense():
-  got, want = both([TUPE(64), Shaw(3)], {'mask': Causal() & Segments()}, dtype=jnp.bfloat16)
+  actual, expected = both([TUPE(64), Shaw(3)], {'mask': Causal() & Segments()}, dtype=jnp.bfloat16)
   near = lambda a, b: np.testing.assert_allclose(
     a.astype(float), b.astype(float), atol=0.1, rtol=0.1
   )
-  jax.tree.map(near, got, want)
+  jax.tree.map(near, actual, expected)
 
 
 def test_pallas_lookups_of_queries_and_keys_match_dense():
@@ -153,11 +153,13 @@ def test_pallas_lookups_of_queries_and_keys_match_dense():
     )
     return (y * jnp.cos(jnp.arange(y.size).reshape(y.shape))).sum()
 
-  got, want = (
+  actual, expected = (
     jax.jit(jax.grad(functools.partial(loss, k), (0, 1)))(qkv, e_UNH)
     for k in (KERNEL, DenseAttention())
   )
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=3e-5), got, want)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=3e-5), actual, expected
+  )
 
 
 @pytest.mark.parametrize('kv', [2, 1])
@@ -174,9 +176,11 @@ def test_term_vectors_are_sharded_with_their_heads(kv):
       return results(KERNEL, specs, fields, *x)
 
   x = (info(), random_qkv(kv), params, None)
-  got = jax.jit(split)(*jax.device_put(x, jax.NamedSharding(mesh, jax.P())))
-  want = jax.jit(lambda *x: results(DenseAttention(), specs, fields, *x))(*x)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=3e-5), got, want)
+  actual = jax.jit(split)(*jax.device_put(x, jax.NamedSharding(mesh, jax.P())))
+  expected = jax.jit(lambda *x: results(DenseAttention(), specs, fields, *x))(*x)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=3e-5), actual, expected
+  )
 
 
 @pytest.mark.large
@@ -192,5 +196,7 @@ def test_model_with_pallas_matches_dense():
     ].var()
     return jax.value_and_grad(loss)(params)
 
-  got, want = gradients(params, KERNEL), gradients(params, DenseAttention())
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), got, want)
+  actual, expected = gradients(params, KERNEL), gradients(params, DenseAttention())
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4), actual, expected
+  )

@@ -73,32 +73,34 @@ def mixed(name, p, x_BTD, segment_BT, cache=None):
 def defined(name):
   """Return the output of the definition for every document, 0 at padding."""
   p = jax.tree.map(lambda a: np.asarray(a, np.float64), params(name))
-  found = np.zeros((B, T, D))
+  outputs = np.zeros((B, T, D))
   for row in range(B):
     for number in {*PACKED[row]} - {0}:
       at = PACKED[row] == number
-      found[row, at] = getattr(recurrences, name)(SPECS[name], p, X_BTD[row, at].astype(np.float64))
-  return found
+      outputs[row, at] = getattr(recurrences, name)(
+        SPECS[name], p, X_BTD[row, at].astype(np.float64)
+      )
+  return outputs
 
 
 @pytest.mark.parametrize('name', SPECS)
 def test_packed_and_padded_documents_equal_the_definition(name):
-  found = jax.jit(lambda p, x: mixed(name, p, x, PACKED)[0])(params(name), X_BTD)
-  assert np.isfinite(found).all()
-  np.testing.assert_allclose(np.asarray(found)[PACKED > 0], defined(name)[PACKED > 0], **CLOSE)
+  outputs = jax.jit(lambda p, x: mixed(name, p, x, PACKED)[0])(params(name), X_BTD)
+  assert np.isfinite(outputs).all()
+  np.testing.assert_allclose(np.asarray(outputs)[PACKED > 0], defined(name)[PACKED > 0], **CLOSE)
 
 
 @pytest.mark.parametrize('name', SPECS)
 def test_state_continues_a_sequence_after_any_cut(name):
-  cuts, found = [1, 2, 65, 70, 75, 149], []
+  cuts, outputs = [1, 2, 65, 70, 75, 149], []
   cache = SPECS[name].init_cache(D, B, T, 'float32')
   for x_BTD, segments in zip(np.split(X_BTD, cuts, 1), np.split(PACKED, cuts, 1), strict=True):
     y_BTD, cache = jax.jit(lambda p, x, c, s=segments: mixed(name, p, x, s, c))(
       params(name), x_BTD, cache
     )
-    found.append(y_BTD)
+    outputs.append(y_BTD)
   np.testing.assert_allclose(
-    np.concatenate(found, 1)[PACKED > 0], defined(name)[PACKED > 0], **CLOSE
+    np.concatenate(outputs, 1)[PACKED > 0], defined(name)[PACKED > 0], **CLOSE
   )
 
 

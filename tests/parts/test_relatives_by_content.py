@@ -61,32 +61,32 @@ def test_toeplitz_bias_is_the_table_entry_of_the_distance():
   params = nn.unbox(module.init(jax.random.key(0), N, INFO, INFO, method='bias')['params'])
   bias = module.apply({'params': params}, N, INFO, INFO, method='bias')
   table = np.asarray(params['table'])
-  want = [[[table[gap(i, j, 3), n] for j in range(T)] for i in range(T)] for n in range(N)]
-  np.testing.assert_array_equal(bias[0], want)
+  expected = [[[table[gap(i, j, 3), n] for j in range(T)] for i in range(T)] for n in range(N)]
+  np.testing.assert_array_equal(bias[0], expected)
 
 
 def test_shaw_score_is_a_product_with_the_distance_vector():
   params, more = content_sum(Shaw(2), Q, K, INFO, INFO)
-  want = [
+  expected = [
     [[Q[0, i, n] @ params['table'][gap(i, j, 2)] for j in range(T)] for i in range(T)]
     for n in range(N)
   ]
-  np.testing.assert_allclose(more[0], want, atol=1e-5)
+  np.testing.assert_allclose(more[0], expected, atol=1e-5)
 
 
 def test_xl_score_is_a_product_with_the_projected_wave():
   params, more = content_sum(XL(), Q, K, INFO, INFO)
   w = 1e4 ** (-np.arange(D // 2) / (D // 2))
   v = Q + (params['v'] - params['u'])[None, None]
-  want = np.zeros((N, T, T))
+  expected = np.zeros((N, T, T))
   for i in range(T):
     for j in range(T):
       d = float(POS[0, i] - POS[0, j])
       r_NH = np.einsum(
         'd,dnh->nh', np.concatenate([np.sin(w * d), np.cos(w * d)]), params['distance']
       )
-      want[:, i, j] = (np.asarray(v[0, i]) * r_NH).sum(-1)
-  np.testing.assert_allclose(more[0], want, atol=1e-4)
+      expected[:, i, j] = (np.asarray(v[0, i]) * r_NH).sum(-1)
+  np.testing.assert_allclose(more[0], expected, atol=1e-4)
   biased = made(XL(), 'queries', Q, POS)
   np.testing.assert_allclose(biased[1], Q + biased[0]['u'][None, None], atol=1e-6)
 
@@ -98,9 +98,9 @@ def test_tupe_score_is_a_product_of_projected_positions():
   for i in range(T):
     for j in range(T):
       a, b = int(POS[0, i]), int(POS[0, j])
-      want = (q[a] * k[b]).sum(-1) / (2 * H) ** 0.5
-      want = params['from'] if a == 0 else params['to'] if b == 0 else want
-      np.testing.assert_allclose(bias[0, :, i, j], want, atol=1e-4)
+      expected = (q[a] * k[b]).sum(-1) / (2 * H) ** 0.5
+      expected = params['from'] if a == 0 else params['to'] if b == 0 else expected
+      np.testing.assert_allclose(bias[0, :, i, j], expected, atol=1e-4)
   plain = _tupe(TUPE(16, reset=False))
   assert 'from' not in plain[0]
 
@@ -130,8 +130,8 @@ def test_rope_far_caps_the_distance():
   for i in range(4):
     for j in range(4):
       distance = jnp.minimum(pos[:, i] - pos[:, j], 4)[:, None]
-      want = (spec.rotate(q[:, i : i + 1], distance) * k[:, j : j + 1]).sum(-1)[0, 0]
-      np.testing.assert_allclose(scores[0, :, i, j], want, atol=1e-4)
+      expected = (spec.rotate(q[:, i : i + 1], distance) * k[:, j : j + 1]).sum(-1)[0, 0]
+      np.testing.assert_allclose(scores[0, :, i, j], expected, atol=1e-4)
   assert not dataclasses.replace(spec, far=None).contextual
 
 

@@ -119,7 +119,7 @@ def dropout(case):
   return Dropout.of(jax.random.key(9), B, N, case['drop'])
 
 
-def ours(kernel, case, q_info, k_info):
+def attention(kernel, case, q_info, k_info):
   """Return attention as a function of the arrays of `inputs`."""
 
   def run(q, k, v, added, content_UN, bias_UN, sink_N):
@@ -162,21 +162,21 @@ def test_value_tables_match_gathered_vectors(name, kernel):
   assert all(np.abs(table).max() > 0.1 for table in grads[3])
 
   def loss(*x):
-    y = ours(KERNELS[kernel], CASES[name], *infos)(*x)
+    y = attention(KERNELS[kernel], CASES[name], *infos)(*x)
     return weighted_sum(y), y
 
-  got, got_y = jax.jit(jax.grad(loss, range(7), has_aux=True))(*arrays)
-  np.testing.assert_allclose(got_y, y, atol=2e-5, rtol=1e-5)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4), got, grads)
+  actual, actual_y = jax.jit(jax.grad(loss, range(7), has_aux=True))(*arrays)
+  np.testing.assert_allclose(actual_y, y, atol=2e-5, rtol=1e-5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4), actual, grads)
 
 
 @pytest.mark.parametrize('kernel', ['dense', 'blockwise'])
 @pytest.mark.parametrize(('T', 'S'), [(1, 40), (40, 7)])
 def test_query_key_counts_and_value_size_may_differ(kernel, T, S):
   arrays, rest, infos = inputs({}, 5, T, S)
-  want = naive(np, *jax.tree.map(np.asarray, arrays), *rest)
+  expected = naive(np, *jax.tree.map(np.asarray, arrays), *rest)
   np.testing.assert_allclose(
-    jax.jit(ours(KERNELS[kernel], {}, *infos))(*arrays), want, atol=2e-5, rtol=1e-5
+    jax.jit(attention(KERNELS[kernel], {}, *infos))(*arrays), expected, atol=2e-5, rtol=1e-5
   )
 
 
@@ -185,16 +185,16 @@ def test_value_tables_in_bfloat16(kernel):
   case = CASES['causal']
   arrays, rest, infos = inputs(case)
   half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), arrays[:3])
-  run = ours(KERNELS[kernel], case, *infos)
+  run = attention(KERNELS[kernel], case, *infos)
   y = jax.jit(run)(*half, *arrays[3:])
   assert y.dtype == jnp.bfloat16
   np.testing.assert_allclose(
     y.astype(jnp.float32), naive(np, *map(_plain, arrays), *rest), atol=0.05
   )
-  got = jax.jit(jax.grad(lambda *x: weighted_sum(run(*x)), range(4)))(*half, *arrays[3:])
-  want = jax.jit(jax.grad(lambda *x: weighted_sum(run(*x)), range(4)))(*arrays)
-  assert [g.dtype for g in jax.tree.leaves(got)] == [jnp.bfloat16] * 3 + [jnp.float32] * 2
-  for a, b in zip(*map(jax.tree.leaves, (got, want)), strict=True):
+  actual = jax.jit(jax.grad(lambda *x: weighted_sum(run(*x)), range(4)))(*half, *arrays[3:])
+  expected = jax.jit(jax.grad(lambda *x: weighted_sum(run(*x)), range(4)))(*arrays)
+  assert [g.dtype for g in jax.tree.leaves(actual)] == [jnp.bfloat16] * 3 + [jnp.float32] * 2
+  for a, b in zip(*map(jax.tree.leaves, (actual, expected)), strict=True):
     np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.05 * float(jnp.abs(b).max()))
 
 

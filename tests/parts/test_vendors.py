@@ -65,19 +65,23 @@ CASES = {
 @pytest.mark.large(when=lambda name: name.startswith(('splash window', 'splash full')))
 def test_vendor_kernels_match_the_dense_kernel(name):
   kernel, case, T, S, wide = CASES[name]
-  got, want = (run_kernel(k, case, T, S, wide=wide, info=info) for k in (kernel, DenseAttention()))
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
+  actual, expected = (
+    run_kernel(k, case, T, S, wide=wide, info=info) for k in (kernel, DenseAttention())
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), actual, expected
+  )
   padding = np.asarray(info(T).segment_ids) == 0
-  for a in (got[0], got[1][0]):
+  for a in (actual[0], actual[1][0]):
     assert not np.any(np.asarray(a)[padding])
 
 
 def test_splash_without_segments_uses_full_attention():
   x, at = random_qkv(5, 5), info(5)
   run = lambda kernel: jax.jit(lambda *x: kernel(*x, at, at, Scores(1e4, Mask()), 'float32'))(*x)
-  y, want = (run(kernel) for kernel in (SPLASH, DenseAttention()))
+  y, expected = (run(kernel) for kernel in (SPLASH, DenseAttention()))
   assert np.isfinite(y).all()
-  np.testing.assert_allclose(y, want, atol=1e-5)
+  np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
 def test_kernel_is_sharded_over_batch_and_heads():
@@ -98,8 +102,8 @@ def test_kernel_is_sharded_over_batch_and_heads():
       return program(SPLASH, *x)
 
   x = draw(0, N), draw(1, K), draw(2, K), jnp.linspace(-1.0, 1.0, N)
-  got = jax.jit(split)(*jax.device_put(x, jax.NamedSharding(mesh, jax.P())))
-  np.testing.assert_allclose(got, program(DenseAttention(), *x), atol=1e-5)
+  actual = jax.jit(split)(*jax.device_put(x, jax.NamedSharding(mesh, jax.P())))
+  np.testing.assert_allclose(actual, program(DenseAttention(), *x), atol=1e-5)
 
 
 def test_splash_in_a_model_and_unordered_positions():

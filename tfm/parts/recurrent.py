@@ -253,8 +253,8 @@ class ShortConv(Module):
       y_BTC += trailing(self.param('bias', zeros, (self.channels,), dtype).astype(x_BTC.dtype), 3)
 
     def tail(each: bool) -> jax.Array:
-      found = [lag(p, last=not each) for p in reversed(range(self.size - 1))]
-      return jnp.stack(found, 2) if each else jnp.concatenate(found, 1)
+      inputs = [lag(p, last=not each) for p in reversed(range(self.size - 1))]
+      return jnp.stack(inputs, 2) if each else jnp.concatenate(inputs, 1)
 
     return y_BTC, tail
 
@@ -278,7 +278,7 @@ def _lags(x_BTC: jax.Array, tail_BPC: jax.Array, docs: Documents) -> Callable[..
       rank, number = rank[:, -1:], number[:, -1:]
     index = jnp.where(rank > p, P + pick(order_BT, rank - p - 1), P + rank - p - 1)
     known = (index >= 0) & (pick(number_BS, index) == number)
-    found = jax.vmap(lambda a, i: a[i])(joined_BSC, jnp.maximum(index, 0))
-    return jnp.where(known[..., None], found, 0)
+    earlier = jax.vmap(lambda a, i: a[i])(joined_BSC, jnp.maximum(index, 0))
+    return jnp.where(known[..., None], earlier, 0)
 
   return lag

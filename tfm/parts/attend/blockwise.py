@@ -20,13 +20,12 @@ Pytree = Any
 
 @dataclasses.dataclass(frozen=True)
 class Blockwise(Attend):
-  """Attention over tiles with a running maximum and sum per query (arXiv:2205.14135,
-  arXiv:2307.08691).
+  """Flash attention in plain JAX, tile by tile (arXiv:2205.14135, arXiv:2307.08691).
 
-  Tiles that are masked out in every sequence of the batch are skipped, forward and backward: causal
-  attention costs half, a window its band, packed documents their squares. Long sequences are sorted
-  into the order of `Mask.views`, so that strided, fixed and dilated masks also cost about their
-  allowed pairs.
+  It keeps a running maximum and sum per query. Tiles that are masked out in every sequence are
+  skipped, forward and backward. So causal attention costs half, a window its band, and packed
+  documents their squares. Long sequences are sorted into the order of `Mask.views`, so that
+  strided, fixed and dilated masks also cost about their allowed pairs.
 
   A pair in a computed tile costs 4 N H FLOPs forward and 10 N H backward, which recomputes the
   scores. Memory is B N (T H + queries keys) numbers, and B N T H more for each further view.

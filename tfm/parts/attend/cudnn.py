@@ -25,8 +25,8 @@ class Cudnn(Attend):
   sharded over a mesh.
 
   A pair costs 4 N H FLOPs, half of them if causal, and 10 N H backward. Memory is B N T (H + 1)
-  numbers, B T S for the mask in the dtype of the queries, and the same again for its gradient,
-  which cuDNN always computes.
+  numbers, and B T S for the mask in the dtype of the queries. The gradient of the mask, which cuDNN
+  always computes, takes B T S more.
 
   Note:
     It has not run on a GPU. Its arguments are tested on a CPU with the XLA implementation of the

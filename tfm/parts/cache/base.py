@@ -184,8 +184,8 @@ def head_major(a: jax.Array) -> jax.Array:
 
   Arrays without heads are unchanged. In this layout the tokens of a head are contiguous, so
   attention reads them without a copy, which would cost ten times the product on a CPU. B and K
-  share one axis: with a separate batch axis, often of size 1, XLA's CPU compiler keeps two versions
-  of each store and copies them four times a step.
+  share one axis. With a separate batch axis, often of size 1, XLA's CPU compiler keeps two versions
+  of each store, and copies them four times a step.
   """
   if a.ndim < 4:
     return a
@@ -196,11 +196,11 @@ def head_major(a: jax.Array) -> jax.Array:
 def token_major(arrays: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, jax.Array]:
   """Return stored arrays as `[B, S, ...]` in the dtypes of `new`, for attention."""
 
-  def by_token(kept: jax.Array, part: jax.Array) -> jax.Array:
+  def by_token(stored: jax.Array, part: jax.Array) -> jax.Array:
     if part.ndim < 4:
-      return kept
+      return stored
     B, _, K, *_ = part.shape
-    return jnp.swapaxes(kept.reshape(B, K, *kept.shape[1:]), 1, 2)
+    return jnp.swapaxes(stored.reshape(B, K, *stored.shape[1:]), 1, 2)
 
   return cast_like({name: by_token(a, new[name]) for name, a in arrays.items()}, new)
 
@@ -212,9 +212,9 @@ def empty_info(lead: tuple[int, int], extras: frozenset[str]) -> TokenInfo:
   return TokenInfo(jnp.zeros(lead, jnp.int32), jnp.zeros(lead, jnp.int32), stored)
 
 
-def with_stored_extras(info: TokenInfo, kept: TokenInfo) -> TokenInfo:
-  """Return `info` with the extras that `kept` has."""
-  return info.only(tuple(kept.extras))
+def with_stored_extras(info: TokenInfo, stored: TokenInfo) -> TokenInfo:
+  """Return `info` with the extras that `stored` has."""
+  return info.only(tuple(stored.extras))
 
 
 def slot_numbers(info: TokenInfo, count_B: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -243,10 +243,10 @@ def scatter_tokens(old: Any, new: Any, slot_BT: jax.Array) -> Any:
     The tree with the new tokens.
   """
 
-  def all_rows(kept, part):
-    slots = jnp.repeat(slot_BT, len(kept) // len(slot_BT), axis=0)
+  def all_rows(stored, part):
+    slots = jnp.repeat(slot_BT, len(stored) // len(slot_BT), axis=0)
     at = lambda a, b, slot_T: a.at[slot_T].set(b, mode='drop', unique_indices=True)
-    return jax.vmap(at)(kept, head_major(part.astype(kept.dtype)), slots)
+    return jax.vmap(at)(stored, head_major(part.astype(stored.dtype)), slots)
 
   return jax.tree.map(all_rows, old, new)
 

@@ -16,7 +16,7 @@ _SCALE = '_scale'
 class Int8Cache(Cache):
   """An int8 cache with one float32 scale per token and head, stored by another cache.
 
-  An entry x is stored as round(x / s) with s = max |x| / 127 over the last axis, so its error is at
+  An entry x is stored as round(x / s), with s = max |x| / 127 over the last axis. Its error is at
   most s / 2. Attention always reads the rounded values, also in the call that writes them, so the
   result does not depend on how a prompt is split into calls. H numbers take H + 4 bytes: 0.53 of
   bfloat16 at H = 64, 0.52 at H = 128.

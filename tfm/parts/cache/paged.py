@@ -1,4 +1,4 @@
-"""A paged cache: blocks of slots from a shared pool (arXiv:2309.06180)."""
+"""A paged cache: blocks of slots from a shared pool."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -40,13 +40,13 @@ class Pages:
 
 @dataclasses.dataclass(frozen=True)
 class PagedCache(Cache):
-  """A paged cache: token n of sequence b is in slot n % `block` of block `table[b, n // block]`.
+  """A paged cache of fixed-size blocks from a shared pool (arXiv:2309.06180).
 
-  Initially every sequence has its own blocks. In `tfm.generate`, a `Blocks` allocator
-  (`tfm.generate.block_allocator`) hands out blocks as sequences grow. Sequences share the full
-  blocks of a common prompt prefix, and beams also share full blocks of new tokens. `set_tables` and
-  `regroup` install the tables. Each step gathers a copy of all keys and values; reordering beams
-  copies one block per sequence.
+  Token n of sequence b is in slot n % `block` of block `table[b, n // block]`. Initially every
+  sequence has its own blocks. In `tfm.generate`, a `BlockAllocator` hands out blocks as sequences
+  grow. Sequences share the full blocks of a common prompt prefix, and beams also share full blocks
+  of new tokens. `set_tables` and `regroup` install the tables. Each step gathers a copy of all keys
+  and values; reordering beams copies one block per sequence.
 
   Attributes:
     block: the number of tokens in a block.
@@ -145,8 +145,8 @@ def _rows(pool: jax.Array, table: jax.Array) -> jax.Array:
   K, block, *own = pool.shape[1:]
   # Gather each head of a block separately, so that the tokens of a head are contiguous.
   index_BKn = table[:, None] * K + jnp.arange(K, dtype=jnp.int32)[None, :, None]
-  found = jnp.take(pool.reshape(-1, block, *own), index_BKn, axis=0, mode='clip')
-  return _heads_first(found.reshape(B, K, n * block, *own))
+  gathered = jnp.take(pool.reshape(-1, block, *own), index_BKn, axis=0, mode='clip')
+  return _heads_first(gathered.reshape(B, K, n * block, *own))
 
 
 def regroup(store: Pages, origin: jax.Array, table: jax.Array) -> Pages:

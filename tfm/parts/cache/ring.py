@@ -64,16 +64,16 @@ class RingCache(Cache):
     slot_BT = jnp.where(
       stays_BT, number_BT % R, OUT_OF_RANGE + jnp.arange(T, dtype=jnp.int32)[None]
     )
-    kept = scatter_tokens(store, chunk, slot_BT)
+    stored = scatter_tokens(store, chunk, slot_BT)
     if self.margin >= T:
       return (
-        token_major(kept['arrays'], new),
-        mask_from(kept['info'], kept['number'], after_B),
-        kept,
+        token_major(stored['arrays'], new),
+        mask_from(stored['info'], stored['number'], after_B),
+        stored,
       )
     old = token_major(store['arrays'], new), mask_from(store['info'], store['number'], count_B)
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), old, (new, chunk['info']))
-    return *both, kept
+    return *both, stored
 
   def select(self, store, index_B):
     return select_sequences(store, index_B)

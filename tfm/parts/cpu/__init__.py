@@ -8,5 +8,6 @@ contains none of this. Skip the folder if you use a GPU or a TPU. Measurements a
 `scripts/bench/NOTES.md`.
 
 Code that runs on every platform stays with its part, even if the CPU compiler is the reason for its
-form: the custom gradients of `tfm.parts.contract` and the layout of `tfm.parts.stored.Rows`.
+form. Examples are the custom gradients of `tfm.parts.contract` and the layout of
+`tfm.parts.stored.Rows`.
 """

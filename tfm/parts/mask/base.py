@@ -32,9 +32,9 @@ class Band(NamedTuple):
 class Mask(Part):
   """The full mask: every query attends to every key. Other masks derive from it.
 
-  Calling a mask with token infos that broadcast (queries `[B, T, 1]`, keys `[B, 1, S]`, or tiles of
-  them) returns a bool array that is True where attention is allowed. Masks need not handle padding
-  and packed documents: attention combines every mask with `Segments`.
+  Call a mask with token infos that broadcast: queries `[B, T, 1]`, keys `[B, 1, S]`, or tiles of
+  them. It returns a bool array that is True where attention is allowed. Masks need not handle
+  padding and packed documents: attention combines every mask with `Segments`.
   """
 
   def __call__(self, q: TokenInfo, k: TokenInfo) -> jax.Array:

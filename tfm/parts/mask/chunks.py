@@ -10,8 +10,8 @@ from tfm.parts.mask.base import Mask
 class Chunks(Mask):
   """Attention within chunks of `size` positions (Llama 4).
 
-  Queries attend to keys at positions c `size` to (c + 1) `size` - 1 of their chunk c: n `size`
-  pairs, or half of them in a decoder, where it is combined with `causal`.
+  Queries attend to the keys of their chunk c, at positions c `size` to (c + 1) `size` - 1: n `size`
+  pairs. Combine it with `causal` in a decoder, which halves the pairs.
 
   Attributes:
     size: the chunk size, in tokens.

@@ -1,7 +1,7 @@
 """Multi-head attention (MHA, GQA, MQA) with any mask and relative position."""
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from flax import linen as nn
 import jax
@@ -21,7 +21,7 @@ from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.base import Cache
-from tfm.parts.mixer.masked import MaskedMixer, relative_positions
+from tfm.parts.mixer.masked import MaskedMixer, RelativePositions, relative_positions
 from tfm.parts.relative.base import Relative
 from tfm.parts.state import Slot
 from tfm.parts.tokeninfo import TokenInfo
@@ -134,7 +134,13 @@ class _Attention(Module):
     return k_BSKH, v_BSKH, info
 
   def combine_heads(
-    self, y_BTNH: jax.Array, x_BTD: jax.Array, scores: Scores, relative, dims: Dims, ctx: Ctx
+    self,
+    y_BTNH: jax.Array,
+    x_BTD: jax.Array,
+    scores: Scores,
+    relative: RelativePositions,
+    dims: Dims,
+    ctx: Ctx,
   ) -> jax.Array:
     """Return the output of the heads before the output projection.
 
@@ -147,9 +153,28 @@ class _Attention(Module):
     return ()
 
 
+class ScoreOptions(Protocol):
+  """The config fields that `make_scores` uses (see `Heads`)."""
+
+  @property
+  def heads(self) -> int: ...
+
+  @property
+  def scale(self) -> float | None: ...
+
+  @property
+  def cap(self) -> float | None: ...
+
+  @property
+  def sink(self) -> bool: ...
+
+  @property
+  def dropout(self) -> float: ...
+
+
 def make_scores(
   module: nn.Module,
-  s,
+  s: ScoreOptions,
   H: int,
   ctx: Ctx,
   mask: Mask,
@@ -164,7 +189,7 @@ def make_scores(
 
   Args:
     module: the attention module.
-    s: its config, with `sink`, `heads`, `dropout`, `scale` and `cap`.
+    s: its config.
     H: the size of a head, for the default scale.
     ctx: the side inputs of the layer.
     mask: the effective mask.
@@ -183,5 +208,15 @@ def make_scores(
   if ctx.train and s.dropout:
     drop = Dropout.of(module.make_rng('dropout'), ctx.info.positions.shape[0], s.heads, s.dropout)
   ordered = ctx.ordered and mask.causal and ctx.slot is None
-  more = {'products': products, 'value_tables': value_tables}
-  return Scores(s.scale or H**-0.5, mask, biases, contents, s.cap, sink_N, drop, ordered, **more)
+  return Scores(
+    scale=s.scale or H**-0.5,
+    mask=mask,
+    biases=biases,
+    contents=contents,
+    cap=s.cap,
+    sink_N=sink_N,
+    drop=drop,
+    ordered=ordered,
+    value_tables=value_tables,
+    products=products,
+  )

@@ -19,8 +19,7 @@ from tfm.parts.mixer.base import Cache, Mixer
 
 @dataclasses.dataclass(frozen=True)
 class Conv(Mixer):
-  """A convolution over the `size` nearest tokens, with an activation (arXiv:1705.03122,
-  arXiv:2006.03654).
+  """A convolution over nearby tokens, with an activation (arXiv:1705.03122, arXiv:2006.03654).
 
   The output is act(sum_p x_{t+p} W_p + b), with p from -(size - 1) / 2 to (size - 1) / 2.
   Neighbours in other documents, padding and the ends of the sequence count as 0. Neighbours are

@@ -14,6 +14,7 @@ from tfm.parts.mask.base import Mask
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mask.window import Window
 from tfm.parts.mixer.attention import Attention, _Attention
+from tfm.parts.mixer.masked import RelativePositions
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,7 +82,13 @@ class _Longformer(_Attention):
     return super().__call__(x_BTD, ctx, cache)
 
   def combine_heads(
-    self, y_BTNH: jax.Array, x_BTD: jax.Array, scores: Scores, relative, dims: Dims, ctx: Ctx
+    self,
+    y_BTNH: jax.Array,
+    x_BTD: jax.Array,
+    scores: Scores,
+    relative: RelativePositions,
+    dims: Dims,
+    ctx: Ctx,
   ) -> jax.Array:
     s, D, info = self.spec, dims.d_model, ctx.info
     N, K, H = s.sizes(D)

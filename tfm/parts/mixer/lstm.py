@@ -172,9 +172,9 @@ def _forward(kernels, x, state, marks):
   return states, (pull, jnp.where(marks[0], 0, before), m if 'o' in kernels else None)
 
 
-def _backward(kept, given):
-  pull, before, m = kept
-  dx, dtap, dstate = pull(given)
+def _backward(residuals, grads):
+  pull, before, m = residuals
+  dx, dtap, dstate = pull(grads)
   dkernels = {'h': jnp.einsum('TBD,TBGF->DGF', before, dx)}
   if m is not None:
     dkernels['o'] = jnp.einsum('TBF,TBD->FD', m, dtap)

@@ -36,7 +36,7 @@ class Mamba2(Mixer):
   `tfm.parts.recurrent.decayed`).
 
   It costs 2 D (3 N H + 2 K R + N) + 6 N H R FLOPs per token. The state of a sequence is S and the
-  last inputs of the convolution, N R H + (`conv` - 1) (N H + 2 K R) + 1 numbers.
+  last inputs of the convolution. It has N R H + (`conv` - 1) (N H + 2 K R) + 1 numbers.
 
   Attributes:
     heads: N, the number of heads.

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from tfm.core.axes import sharded
 from tfm.core.module import Module
+from tfm.parts.attend.base import Scores
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.contract import contract
 from tfm.parts.dense import Dense, weight
@@ -24,20 +25,20 @@ from tfm.parts.relative.base import Relative
 from tfm.parts.relative.rope import RoPE
 from tfm.parts.state import Slot
 from tfm.parts.stored import Stored
+from tfm.parts.tokeninfo import TokenInfo
 
 
 @dataclasses.dataclass(frozen=True)
 class MLA(MaskedMixer):
-  """Attention with keys and values made from one cached latent per token (DeepSeek-V2,
-  arXiv:2405.04434).
+  """Attention with one cached latent per token (MLA, DeepSeek-V2, arXiv:2405.04434).
 
-  The output is softmax((q_n k_n + q_r k_r) scale) v Wo, with the latent c = norm(x Wc), and k_n = c
-  Wk and v = c Wv in each head. All heads share the rotated key k_r = rotate(x Wr). The cache holds
+  The output is softmax((q_n k_n + q_r k_r) scale) v Wo, with the latent c = norm(x Wc). In each
+  head, k_n = c Wk and v = c Wv. All heads share the rotated key k_r = rotate(x Wr). The cache holds
   only (c, k_r), `kv_rank` + `rope_dim` numbers per token.
 
   Since q_n k_n = (q_n Wk^T) c and p v = (p c) Wv for probabilities p, decoding can attend to the
-  latents directly, as one key head for all query heads (absorbed). It does where that is cheaper
-  than making the keys and values of all cached tokens (expanded).
+  latents directly. They are one key head for all query heads (absorbed). MLA does so where
+  it is cheaper than making the keys and values of all cached tokens (expanded).
 
   Attributes:
     heads: N, the number of heads.
@@ -165,7 +166,7 @@ class _MLA(Module):
       y_BTNH = y_BTNH + vectors if scores.value_tables else y_BTNH
     return Dense('NHD', (N, s.v_dim, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
 
-  def _scores(self, ctx, relative: RelativePositions, plain):
+  def _scores(self, ctx: Ctx, relative: RelativePositions, plain: int) -> Scores:
     """Return how scores are formed; the first `plain` entries of a head have no position."""
     s = self.spec
     of_rotated = lambda f: lambda q, k, *infos: f(q[..., plain:], k[..., plain:], *infos)
@@ -176,7 +177,9 @@ class _MLA(Module):
       return scores
     return dataclasses.replace(scores, scale=scores.scale * relative.score_scale)
 
-  def _queries(self, dims, x_BTD, relative, info):
+  def _queries(
+    self, dims: Dims, x_BTD: jax.Array, relative: RelativePositions, info: TokenInfo
+  ) -> jax.Array:
     """Return [q_n, rotated q_r] of every head."""
     s, bias, D = self.spec, 'q' in self.spec.bias, dims.d_model
     if s.q_rank is None:
@@ -188,7 +191,9 @@ class _MLA(Module):
     plain, rotated = jnp.split(q_BTNH, [s.nope_dim], -1)
     return jnp.concatenate([plain, relative.queries(rotated, info)], -1)
 
-  def _latents(self, dims, x_BTD, relative, info):
+  def _latents(
+    self, dims: Dims, x_BTD: jax.Array, relative: RelativePositions, info: TokenInfo
+  ) -> jax.Array:
     """Return [c, rotated k_r] of every token, as one key head."""
     s, bias, D = self.spec, 'c' in self.spec.bias, dims.d_model
     c_BTR = Dense('DR', (D, s.kv_rank), dims, bias=bias, name='c')(x_BTD)

@@ -25,9 +25,10 @@ splits the equations:
 
 The result is a `Tiled`: the steps and the outside arrays that they read. Calling it runs the steps
 on `Tile` values. A `Tile` is a two-dimensional array (a scalar, row, column or whole tile) and the
-axis letters of the original value. Queries lie along one dimension and keys along the other: `[B,
-T, 1]` becomes a column, `[B, 1, S]` a row. One program handles one sequence and one head, so the
-axes B and N have size 1. Broadcasts and transposes therefore only relabel axes; no data moves.
+axis letters of the original value. Queries lie along one dimension and keys along the other. An
+array `[B, T, 1]` becomes a column, and `[B, 1, S]` a row. One program handles one sequence and one
+head, so the axes B and N have size 1. Broadcasts and transposes therefore only relabel axes; no
+data moves.
 
 Supported:
 
@@ -79,13 +80,13 @@ terms (`TileScores.add_term_gradients`) are written by hand.
 
 # Terms
 
-A term (`parts/term.py`) is another way to add to scores: the product of a query vector and a key
-vector, or a lookup in either at an index that a `Tiled` computes. The kernel fetches these
-vectors together with queries and keys.
+A term (`parts/term.py`) also adds to scores. It is the product of a query vector and a key vector,
+or a lookup in either at an index that a `Tiled` computes. The kernel fetches these vectors together
+with queries and keys.
 
 # Where to start
 
 Read `flash.py`, then `tiled.py`, then `kernels.forward`. To support a primitive, add it to
-`_ELEMENTWISE` or `_run_step` in `tiled.py`, and add a case to `tests/parts/test_pallas.py` and to
+`_ELEMENTWISE` or `_run_step` in `tiled.py`. Add a case to `tests/parts/test_pallas.py`, and one to
 `tests/tpu/test_pallas.py`, which compiles for a TPU ahead of time.
 """
