@@ -40,8 +40,8 @@ def step(ffn: FFN, rows: int, d_model: int, ragged: bool = False) -> Callable[[]
     A function that runs the step.
   """
   if ragged:
-    cpu.product, cpu.input_gradient = grouped._at_once, grouped._at_once_back
-    cpu.weight_gradient = grouped._weights_at_once
+    cpu.product, cpu.input_gradient = grouped._ragged_product, grouped._ragged_input_gradient
+    cpu.weight_gradient = grouped._ragged_weight_gradient
   module = ffn.make(Dims(d_model, 1, init.FanIn(), Run()))
   ones_BT = jnp.ones((1, rows), jnp.int32)
   ctx = Ctx(TokenInfo(ones_BT, ones_BT))

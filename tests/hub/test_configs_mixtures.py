@@ -137,11 +137,11 @@ def test_experts_of_jamba_that_have_no_period_are_not_exported():
     (Block(ffn=Moe(4, scaled='both')), r"scaled: want one of 'output', 'input', got both"),
     (
       Block(Attention(4, mask=Causal() & Chunks(0))),
-      r'size=0 holds no token\. Expected at least 1',
+      r'size=0 is not a chunk size\. Expected at least 1',
     ),
     (
       Block(Attention(4, relative=Temperature(0))),
-      r'every=0 is no number of positions\. Expected at least 1',
+      r'every=0 is not a number of positions\. Expected at least 1',
     ),
     (Block(norm=RMSNorm(scale=False, one_plus=True)), r'scale=no: there is no scale to store'),
   ],

@@ -1,4 +1,4 @@
-"""One call of an attention kernel with its gradients, from a short description of the scores."""
+"""Run an attention kernel with its gradients on a named case of scores."""
 
 import jax
 import jax.numpy as jnp
@@ -9,19 +9,19 @@ from tfm.parts.attend.dropout import Dropout
 from tfm.parts.mask import Mask, Segments
 from tfm.parts.relative import ALiBi
 from tfm.parts.relative.t5 import bucket
-from tfm.parts.term import Asked
+from tfm.parts.term import QueryLookup
 from tfm.parts.tokeninfo import TokenInfo
 
 B, N, K, H = 2, 4, 2, 8
 
 
-def drawn(T, S, dtype=jnp.float32, seed=0, wide=H):
+def random_qkv(T, S, dtype=jnp.float32, seed=0, wide=H):
   draw = lambda i, *shape: jax.random.normal(jax.random.key(seed + i), shape).astype(dtype)
   return draw(0, B, T, N, H), draw(1, B, S, K, H), draw(2, B, S, K, wide)
 
 
 def info(n, packed=True):
-  """Two documents and padding on the right in row 0, padding on the left in row 1."""
+  """Return two documents with padding on the right, and one with padding on the left."""
   pos, segment = np.tile(np.arange(n), (B, 1)), np.ones((B, n), int)
   if packed:
     cut = n // 3
@@ -38,18 +38,18 @@ def t5(table_UN):
   )
 
 
-def asked(table_UN):
-  """Queries ask for a distance by content, of a table of 32."""
+def content_terms(table_UN):
+  """Return content terms: each query times a table entry of the distance, of 32."""
 
   def content(q_BTNH, k_BSKH, q, k):
-    asked_BNTU = jnp.einsum('BTNH,UN->BNTU', q_BTNH, table_UN)
-    return (Asked(asked_BNTU, lambda q, k: bucket(k.positions - q.positions)),)
+    score_BNTU = jnp.einsum('BTNH,UN->BNTU', q_BTNH, table_UN)
+    return (QueryLookup(score_BNTU, lambda q, k: bucket(k.positions - q.positions)),)
 
   return content
 
 
-def attended(kernel, case, T=21, S=21, packed=True, wide=H, info=info):
-  """(y, the gradients by q, k, v, table and sink)."""
+def run_kernel(kernel, case, T=21, S=21, packed=True, wide=H, info=info):
+  """Return the output, and the gradients of q, k, v, table and sink."""
   mask = case.get('mask', Mask()) & Segments()
 
   @jax.jit
@@ -57,7 +57,7 @@ def attended(kernel, case, T=21, S=21, packed=True, wide=H, info=info):
     def loss(q, k, v, table_UN, sink_N):
       biases = [t5(table_UN)] if 't5' in case else []
       biases += [lambda a, b: ALiBi().bias(N, a, b)] if 'alibi' in case else []
-      contents = (asked(table_UN),) if 'content' in case else ()
+      contents = (content_terms(table_UN),) if 'content' in case else ()
       drop = Dropout.of(jax.random.key(9), B, N, case['drop']) if 'drop' in case else None
       sink_N, ordered = sink_N if 'sink' in case else None, T == S and 'mask' in case
       scores = Scores(
@@ -70,4 +70,4 @@ def attended(kernel, case, T=21, S=21, packed=True, wide=H, info=info):
     return y, grads
 
   table_UN, sink_N = jax.random.normal(jax.random.key(5), (32, N)), jnp.linspace(-1.0, 1.0, N)
-  return program(*drawn(T, S, wide=wide), table_UN, sink_N)
+  return program(*random_qkv(T, S, wide=wide), table_UN, sink_N)

@@ -1,4 +1,4 @@
-"""The recurrent mixers a token at a time in float64, by their definitions."""
+"""Reference recurrences: one token at a time in float64, by their definitions."""
 
 import numpy as np
 
@@ -16,13 +16,13 @@ def softplus(x):
 
 
 def project(p, name, x_TD, n_out=1):
-  """x W + b of a projection of the mixer, its outputs kept as axes."""
+  """Return x W + b of a projection of the mixer, with its output axes."""
   kernel = p[name]['kernel']
   return np.tensordot(x_TD, kernel, kernel.ndim - n_out) + p[name].get('bias', 0)
 
 
 def convolved(p, x_TC):
-  """The causal convolution of each channel."""
+  """Return the causal convolution of each channel."""
   taps = p['conv']['taps']
   padded = np.concatenate([np.zeros((len(taps) - 1, x_TC.shape[1])), x_TC])
   rows = [np.sum(padded[t : t + len(taps)] * taps, 0) for t in range(len(x_TC))]
@@ -34,7 +34,7 @@ def normed(x, p, eps):
 
 
 def gated_delta(s, p, x_TD):
-  """The definition of `GatedDelta` on one document."""
+  """Return the output of `GatedDelta` on one document."""
   N, K, R, H = s.heads, s.key_heads, s.key_dim, s.head_dim
   parts = [project(p, name, x_TD, 2).reshape(len(x_TD), -1) for name in ('q', 'k', 'v')]
   q, k, v = np.split(silu(convolved(p, np.concatenate(parts, 1))), [K * R, 2 * K * R], 1)
@@ -53,7 +53,7 @@ def gated_delta(s, p, x_TD):
 
 
 def mamba(s, p, x_TD):
-  """The definition of `Mamba` on one document."""
+  """Return the output of `Mamba` on one document."""
   x = silu(convolved(p, project(p, 'x', x_TD)))
   small = {
     name: normed(project(p, name, x), p[f'{name}_norm'], s.norm.eps) for name in ('rank', 'b', 'c')
@@ -67,7 +67,7 @@ def mamba(s, p, x_TD):
 
 
 def mamba2(s, p, x_TD):
-  """The definition of `Mamba2` on one document."""
+  """Return the output of `Mamba2` on one document."""
   N, H, R, K = s.heads, s.head_dim, s.d_state, s.key_heads
   parts = [project(p, name, x_TD, 2).reshape(len(x_TD), -1) for name in ('x', 'b', 'c')]
   x, b, c = np.split(silu(convolved(p, np.concatenate(parts, 1))), [N * H, N * H + K * R], 1)
@@ -87,7 +87,7 @@ def mamba2(s, p, x_TD):
 
 
 def rglru(s, p, x_TD):
-  """The definition of `RGLRU` on one document."""
+  """Return the output of `RGLRU` on one document."""
   u = convolved(p, project(p, 'x', x_TD))
   blocks = u.reshape(len(u), s.heads, -1)
   of = lambda name: (
@@ -106,7 +106,7 @@ def rglru(s, p, x_TD):
 
 
 def gated_conv(s, p, x_TD):
-  """The definition of `GatedConv` on one document."""
+  """Return the output of `GatedConv` on one document."""
   del s
   b, c, x = (project(p, name, x_TD) for name in ('b', 'c', 'x'))
   return project(p, 'o', c * convolved(p, b * x))

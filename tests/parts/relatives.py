@@ -1,4 +1,4 @@
-"""Attention with relative positions, outside of a mixer."""
+"""Attention with relative positions, without a mixer."""
 
 import functools
 
@@ -10,7 +10,7 @@ from tfm.parts.tokeninfo import TokenInfo
 
 
 def started(spec, dims, key):
-  """The parameters of a relative position."""
+  """Return initial parameters of a relative position."""
   module, one = spec.make(dims), jnp.zeros((1, 1), jnp.int32)
   if not isinstance(module, nn.Module):
     return {}
@@ -21,7 +21,7 @@ def started(spec, dims, key):
 
 
 def attended(kernel, dims, specs, params, qkv, q_info, k_info, **fields):
-  """y of queries and keys that are told of their places by every one of `specs`."""
+  """Return attention with all relative positions of `specs`."""
   q, k, v = qkv
   made = [(spec, spec.make(dims), p) for spec, p in zip(specs, params, strict=True)]
   made = [(spec, m.bind({'params': p}) if isinstance(m, nn.Module) else m) for spec, m, p in made]

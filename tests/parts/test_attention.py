@@ -1,4 +1,4 @@
-"""Identities of attention: shared keys, sinks, caps, and rows that may look at nobody."""
+"""Identities of attention: grouped heads, sinks, caps and masked-out queries."""
 
 from flax import linen as nn
 import jax
@@ -35,7 +35,7 @@ def ctx(segment=None):
 
 @pytest.fixture(scope='module')
 def full_params(x_BTD):
-  """Of four heads with four key heads."""
+  """Return parameters of four heads with four key heads."""
   return nn.unbox(
     Attention(4, 4, 8).make(DIMS).init(jax.random.key(1), x_BTD, ctx(), None)['params']
   )
@@ -46,18 +46,18 @@ def run(spec, params, x_BTD, where=None):
 
 
 def grouped(params, K):
-  """The parameters of K key heads, those of the first head of each group."""
+  """Return the parameters of K key heads, taken from the first head of each group."""
   return {n: {'kernel': p['kernel'][:, :: 4 // K]} if n in 'kv' else p for n, p in params.items()}
 
 
-def test_as_many_key_heads_as_heads_is_plain_multi_head_attention(full_params, x_BTD):
+def test_equal_head_counts_are_multi_head_attention(full_params, x_BTD):
   np.testing.assert_array_equal(
     run(Attention(4, 4, 8), full_params, x_BTD), run(Attention(4), full_params, x_BTD)
   )
 
 
 @pytest.mark.parametrize('K', [1, 2])
-def test_shared_key_heads_are_consecutive_heads_with_repeated_weights(full_params, x_BTD, K):
+def test_grouped_heads_equal_repeated_key_weights(full_params, x_BTD, K):
   few = grouped(full_params, K)
   repeated = {
     n: {'kernel': jnp.repeat(p['kernel'], 4 // K, 1)} if n in 'kv' else p for n, p in few.items()
@@ -75,14 +75,14 @@ def test_shared_key_heads_are_consecutive_heads_with_repeated_weights(full_param
     )
 
 
-def test_without_mask_and_positions_a_permutation_of_tokens_permutes_the_output(full_params, x_BTD):
+def test_unmasked_attention_is_permutation_equivariant(full_params, x_BTD):
   spec, order = Attention(4, mask=Mask()), np.asarray([3, 1, 5, 0, 2, 4])
   np.testing.assert_allclose(
     run(spec, full_params, x_BTD)[:, order], run(spec, full_params, x_BTD[:, order]), atol=1e-6
   )
 
 
-def test_a_causal_mask_alone_tells_of_order(full_params, x_BTD):
+def test_causal_mask_makes_order_matter(full_params, x_BTD):
   spec, order = Attention(4), np.asarray([3, 1, 5, 0, 2, 4])
   assert (
     np.abs(run(spec, full_params, x_BTD)[:, order] - run(spec, full_params, x_BTD[:, order])).max()
@@ -90,16 +90,14 @@ def test_a_causal_mask_alone_tells_of_order(full_params, x_BTD):
   )
 
 
-def test_a_token_that_may_look_at_nobody_gets_zeros(full_params, x_BTD):
+def test_fully_masked_tokens_return_zeros(full_params, x_BTD):
   y = run(Attention(4), full_params, x_BTD, ctx([[0] * T, [0, 0, 1, 1, 1, 1]]))
   assert not y[0].any()
   assert not y[1, :2].any()
   assert np.isfinite(y).all()
 
 
-def test_a_wide_cap_and_a_sink_far_below_change_nothing_and_a_high_sink_takes_all(
-  full_params, x_BTD
-):
+def test_limits_of_score_cap_and_sink(full_params, x_BTD):
   plain = run(Attention(4), full_params, x_BTD)
   np.testing.assert_allclose(run(Attention(4, cap=1e4), full_params, x_BTD), plain, atol=1e-5)
   sunk = lambda level: run(
@@ -109,7 +107,7 @@ def test_a_wide_cap_and_a_sink_far_below_change_nothing_and_a_high_sink_takes_al
   assert np.abs(sunk(100.0)).max() < 1e-6
 
 
-def test_a_sink_of_zero_is_one_more_key_of_score_zero():
+def test_zero_sink_is_a_key_of_score_zero():
   s = jnp.asarray([[1.0, 2.0]])
   with_sink = softmax(s, jnp.ones_like(s, bool), jnp.zeros((1, 1)))
   np.testing.assert_allclose(
@@ -118,7 +116,7 @@ def test_a_sink_of_zero_is_one_more_key_of_score_zero():
 
 
 @pytest.mark.parametrize('size', [1e4, -1e4])
-def test_softmax_of_huge_scores_is_finite_and_has_a_gradient(size):
+def test_softmax_of_large_scores_is_finite(size):
   s = jnp.asarray([[size, size + 1, 0.0]])
   ok = jnp.asarray([[True, True, False]])
   p = softmax(s, ok)
@@ -127,13 +125,13 @@ def test_softmax_of_huge_scores_is_finite_and_has_a_gradient(size):
   assert not softmax(s, jnp.zeros_like(ok)).any()
 
 
-def test_the_scale_is_that_of_the_head_unless_given(full_params, x_BTD):
+def test_default_scale_depends_on_head_size(full_params, x_BTD):
   plain = run(Attention(4), full_params, x_BTD)
   np.testing.assert_array_equal(run(Attention(4, scale=8**-0.5), full_params, x_BTD), plain)
   assert np.abs(run(Attention(4, scale=1.0), full_params, x_BTD) - plain).max() > 1e-3
 
 
-def test_dropout_acts_in_training_only_and_keeps_the_mean():
+def test_dropout_is_for_training_and_preserves_the_mean():
   spec = Attention(4, dropout=0.5)
   x_BTD = jnp.ones((2, T, D))
   module, train = spec.make(DIMS), ctx().replace(train=True)
@@ -154,15 +152,15 @@ def test_dropout_acts_in_training_only_and_keeps_the_mean():
     ({'heads': 0}, 'heads=0 is not a number of heads'),
     ({'heads': 6, 'kv_heads': 4}, 'heads=6 is not a multiple of kv_heads=4'),
     ({'head_dim': 0}, 'head_dim=0 is not a size'),
-    ({'bias': 'qz'}, "bias='qz' names no projection z"),
+    ({'bias': 'qz'}, "bias='qz' has unknown letters z"),
   ],
 )
-def test_heads_that_do_not_go_together_are_refused(cls, fields, message):
+def test_invalid_head_options_are_errors(cls, fields, message):
   with pytest.raises(errors.ConfigError, match=message):
     config.validate(cls(**fields))
 
 
-def test_a_model_refuses_heads_that_do_not_divide_it_with_the_path():
+def test_indivisible_heads_raise_an_error_with_the_path():
   block = Block(Attention(5), norm=LayerNorm())
   with pytest.raises(
     errors.ConfigError, match=r'pattern\.0\.mixer: heads=5 does not divide d_model=32'

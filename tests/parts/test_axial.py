@@ -1,4 +1,4 @@
-"""Axial rotary positions depend on rows and columns alone."""
+"""Axial rotary positions depend only on rows and columns."""
 
 import dataclasses
 
@@ -23,21 +23,21 @@ def _scores(relative, q_BTNH, k_BTNH, at):
 
 
 @pytest.mark.parametrize('layout', ['halves', 'interleaved'])
-def test_scores_depend_on_the_distance_of_rows_and_columns(layout):
+def test_axial_scores_depend_on_row_and_column_distance(layout):
   relative, info = Axial(layout=layout), with_grid(whole(1, 15), GRID)
   q, k = (
     jnp.broadcast_to(jax.random.normal(jax.random.key(i), (8,)), (1, 15, 1, 8)) for i in range(2)
   )
   at = np.asarray(relative.places(info))[0]
   scores = _scores(relative, q, k, jnp.asarray(at)[None])
-  found = {}
+  by_offset = {}
   for t, s in np.ndindex(15, 15):
-    found.setdefault(tuple(at[t] - at[s]), []).append(scores[t, s])
-  assert len(found) == (2 * GRID[0] - 1) * (2 * GRID[1] - 1)
-  for values in found.values():
+    by_offset.setdefault(tuple(at[t] - at[s]), []).append(scores[t, s])
+  assert len(by_offset) == (2 * GRID[0] - 1) * (2 * GRID[1] - 1)
+  for values in by_offset.values():
     np.testing.assert_allclose(values, values[0], atol=1e-4)
-  # Rows and columns are told apart: no two offsets have the same score.
-  firsts = np.sort([values[0] for values in found.values()])
+  # Rows and columns are distinguished: no two offsets have the same score.
+  firsts = np.sort([values[0] for values in by_offset.values()])
   assert np.diff(firsts).min() > 1e-5
 
 
@@ -50,7 +50,7 @@ def test_special_tokens_are_not_rotated():
 
 
 @pytest.mark.parametrize('positions', ['rope', 'axial', 'alibi', 't5'])
-def test_positions_of_images_are_one_flag(positions):
+def test_image_positions_can_be_swapped(positions):
   model = zoo.tiny(zoo.get('dinov2-small-registers'))
   model = config.override(model, 'embed.positions', 'none')
   plain = config.validate(model)
@@ -62,11 +62,11 @@ def test_positions_of_images_are_one_flag(positions):
     'pooler_output'
   ]
   assert np.isfinite(out).all()
-  if positions in ('rope', 'axial'):  # which have no parameters of their own
+  if positions in ('rope', 'axial'):  # these have no parameters
     assert np.abs(out - without).max() > 1e-4
 
 
-def test_shared_axial_positions_equal_those_of_each_layer():
+def test_shared_axial_positions_equal_per_layer_ones():
   model = zoo.tiny(zoo.get('vit-base-16'))
   own = config.override(model, '..relative', 'axial')
   shared = dataclasses.replace(model, shared_relative=Axial())
@@ -77,7 +77,7 @@ def test_shared_axial_positions_equal_those_of_each_layer():
   assert np.abs(outs[0] - outs[2]).max() > 1e-6
 
 
-def test_text_has_no_rows_and_columns():
+def test_axial_positions_of_text_are_an_error():
   model = config.override(zoo.get('gpt2'), '..relative', 'axial')
   with pytest.raises(errors.ConfigError, match="relative=axial needs 'grid' of each token"):
     config.validate(model)

@@ -1,4 +1,4 @@
-"""Bounds that a piece keeps its numbers in: told where they leave nothing."""
+"""Bounds that clip values must be positive."""
 
 import pytest
 
@@ -9,7 +9,7 @@ from tfm.parts.mixer import Attention
 @pytest.mark.parametrize(
   ('piece', 'said'),
   [
-    (Attention(clip=0.0), 'clip=0.0 leaves nothing. Expected more than 0, or none.'),
+    (Attention(clip=0.0), 'clip=0.0 is not positive. Expected more than 0, or none.'),
     (Glu(limit=-1.0), 'limit=-1.0 leaves nothing. Expected more than 0, or none.'),
     (
       Moe(shared_gate=True),
@@ -17,5 +17,5 @@ from tfm.parts.mixer import Attention
     ),
   ],
 )
-def test_what_leaves_nothing_is_told(piece, said):
+def test_bounds_out_of_range_are_errors(piece, said):
   assert said in list(piece.check())

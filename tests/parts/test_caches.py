@@ -1,4 +1,4 @@
-"""What is particular to a way of keeping a cache: bytes, bounds, tables."""
+"""Properties of single cache layouts: bytes, bounds and block tables."""
 
 import functools
 
@@ -15,7 +15,7 @@ from tfm.model import count, transformer
 from tfm.model.cache import init_cache
 from tfm.parts.cache import TABLE, Cache, DenseCache, Int8Cache, PagedCache, RingCache
 from tfm.parts.cache.int8 import quantize
-from tfm.parts.cache.paged import laid
+from tfm.parts.cache.paged import set_tables
 from tfm.parts.context import Run
 from tfm.parts.mask import Causal, Prefix, Segments, Strided, Window
 from tfm.parts.mixer import Attention
@@ -30,8 +30,8 @@ def apply(spec, run, params, cache, ids):
   return out['logits'], out['cache']
 
 
-def held(cache):
-  """Bytes of the cached arrays, without their infos and what else finds them."""
+def array_bytes(cache):
+  """Return the bytes of the cached arrays, without token infos and tables."""
   leaves = jax.tree_util.tree_leaves_with_path(cache['layers'])
   return sum(a.nbytes for path, a in leaves if 'arrays' in jax.tree_util.keystr(path))
 
@@ -40,7 +40,7 @@ def held(cache):
   'kind', [row() for row in TABLE.values()] + [RingCache(3), PagedCache(5), Int8Cache(RingCache(3))]
 )
 @pytest.mark.parametrize('name', ['rope_gqa', 'window', 'mla'])
-def test_the_bytes_that_are_counted_are_those_that_are_held(kind, name):
+def test_cache_bytes_match_the_arrays(kind, name):
   spec = MODELS[name]
   cache = jax.eval_shape(lambda: init_cache(spec, 3, 40, jnp.bfloat16, kind=kind))
   sizes = jax.tree_util.tree_leaves_with_path(cache['layers'])
@@ -50,7 +50,7 @@ def test_the_bytes_that_are_counted_are_those_that_are_held(kind, name):
   )
 
 
-def test_a_ring_is_as_long_as_its_window_whatever_the_length():
+def test_ring_cache_size_does_not_grow_with_length():
   spec = decoder(Attention(4, 2, 8, mask=Window(16)))
   ring = lambda length: count.cache_bytes(spec, length, jnp.bfloat16, RingCache(8))
   assert ring(64) == ring(1 << 20) == 2 * (15 + 8) * 2 * 2 * 8 * 2
@@ -62,7 +62,7 @@ def test_a_ring_is_as_long_as_its_window_whatever_the_length():
   ) == count.cache_bytes_per_token(plain)
 
 
-def test_int8_takes_a_byte_a_number_and_four_a_head():
+def test_int8_cache_takes_one_byte_per_entry():
   assert (
     count.cache_bytes_per_token(zoo.get('llama2-70b'), kind=Int8Cache())
     == 2 * 80 * 8 * (128 + 4)
@@ -71,7 +71,7 @@ def test_int8_takes_a_byte_a_number_and_four_a_head():
   assert count.cache_bytes_per_token(zoo.get('gpt2'), kind=Int8Cache()) == 2 * 12 * 12 * (64 + 4)
 
 
-def test_masks_say_how_far_back_they_see():
+def test_mask_lookback():
   assert Window(5).lookback == 4
   assert Window(5, step=3).lookback == 12
   assert (Causal() & Window(5) & Segments() & Window(3)).lookback == 2
@@ -80,20 +80,20 @@ def test_masks_say_how_far_back_they_see():
 
 
 @pytest.mark.parametrize('margin', [1, 4, 30])
-def test_a_prompt_longer_than_the_window_in_chunks_of_any_size_says_what_it_says_at_once(margin):
+def test_ring_cache_matches_full_pass_for_any_chunks(margin):
   spec, run = decoder(Attention(4, 2, 8, mask=Window(3))), Run(cache=RingCache(margin))
   params = weights(spec)
   whole = jax.jit(lambda p: transformer.apply(spec, p, input_ids=IDS)['logits'])(params)
   for cuts in ([7], [1, 3, 10], [4, 8]):
-    cache, said = init_cache(spec, 2, 64, kind=run.cache), []
+    cache, chunks = init_cache(spec, 2, 64, kind=run.cache), []
     for chunk in np.split(IDS, cuts, axis=1):
       logits, cache = apply(spec, run, params, cache, chunk)
-      said.append(logits)
-    np.testing.assert_allclose(np.concatenate(said, 1), whole, rtol=1e-4, atol=1e-4)
-  assert held(cache) == 2 * count.cache_bytes(spec, 64, jnp.float32, run.cache)
+      chunks.append(logits)
+    np.testing.assert_allclose(np.concatenate(chunks, 1), whole, rtol=1e-4, atol=1e-4)
+  assert array_bytes(cache) == 2 * count.cache_bytes(spec, 64, jnp.float32, run.cache)
 
 
-def test_no_number_of_an_int8_cache_is_off_by_more_than_half_a_step():
+def test_int8_error_is_at_most_half_a_step():
   x = np.random.default_rng(1).standard_normal((3, 5, 2, 16)).astype(np.float32)
   x[0, 0] = 0
   x[1, 1] *= 1e6
@@ -105,38 +105,38 @@ def test_no_number_of_an_int8_cache_is_off_by_more_than_half_a_step():
   np.testing.assert_allclose(scale[..., 0], np.abs(x).max(-1) / 127, rtol=1e-6)
 
 
-def test_logits_through_an_int8_cache_are_close_and_not_the_same():
+def test_int8_cache_changes_logits_slightly():
   spec = MODELS['rope_gqa']
-  say = lambda kind: apply(
+  logits = lambda kind: apply(
     spec, Run(cache=kind), weights(spec), init_cache(spec, 2, 16, kind=kind), IDS
   )[0]
-  exact, rough = say(DenseCache()), say(Int8Cache())
+  exact, rough = logits(DenseCache()), logits(Int8Cache())
   off = np.sqrt(np.mean(np.square(exact - rough)) / np.mean(np.square(exact)))
   assert 1e-4 < off < 0.1
 
 
 @pytest.mark.parametrize('seed', range(3))
 @pytest.mark.parametrize('name', ['rope_gqa', 'window'])
-def test_a_paged_cache_says_to_the_bit_what_a_dense_one_says_whatever_its_table(name, seed):
+def test_paged_cache_equals_dense_cache_for_any_table(name, seed):
   spec, kind = MODELS[name], PagedCache(4, 11)
   table = np.random.default_rng(seed).permutation(11)[:8].reshape(2, 4)
   run = Run(cache=kind)
-  paged = laid(
+  paged = set_tables(
     init_cache(spec, 2, 16, kind=kind), jnp.asarray(table), jnp.zeros(0, int), jnp.zeros(0, int)
   )
   dense = init_cache(spec, 2, 16)
   for chunk in np.split(IDS, [7, 8, 10], axis=1):
-    ours, paged = apply(spec, run, weights(spec), paged, chunk)
-    theirs, dense = apply(spec, Run(), weights(spec), dense, chunk)
-    np.testing.assert_array_equal(ours, theirs)
+    paged_logits, paged = apply(spec, run, weights(spec), paged, chunk)
+    dense_logits, dense = apply(spec, Run(), weights(spec), dense, chunk)
+    np.testing.assert_array_equal(paged_logits, dense_logits)
 
 
-def test_forks_of_a_row_share_its_blocks_and_go_their_own_ways():
+def test_forked_sequences_share_blocks_and_diverge():
   spec, kind = MODELS['rope_gqa'], PagedCache(4, 6)
   run, params, blocks = Run(cache=kind), weights(spec), BlockAllocator(6, 4)
   row = blocks.row()
   cache = init_cache(spec, 1, 16, kind=kind)
-  lay = jax.jit(lambda cache, table, copies: laid(cache, table, copies[:, 0], copies[:, 1]))
+  lay = jax.jit(lambda cache, table, copies: set_tables(cache, table, copies[:, 0], copies[:, 1]))
   none = np.full((1, 2), 6, np.int32)
   blocks.grow(row, 6)
   _, cache = apply(spec, run, params, lay(cache, blocks.table([row], 4), none), IDS[:1, :6])
@@ -148,22 +148,22 @@ def test_forks_of_a_row_share_its_blocks_and_go_their_own_ways():
   for t in range(6, 10):
     copies = [copy for row in rows for copy in blocks.grow(row, 1)]
     forked = lay(forked, blocks.table(rows, 4), np.asarray(copies or none, np.int32))
-    ours, forked = apply(spec, run, params, forked, IDS[:, t : t + 1])
-    theirs, dense = apply(spec, Run(), params, dense, IDS[:, t : t + 1])
-    np.testing.assert_array_equal(ours, theirs)
-  assert blocks.free == 6 - 5  # of 3 blocks a row the first is shared
+    paged_logits, forked = apply(spec, run, params, forked, IDS[:, t : t + 1])
+    dense_logits, dense = apply(spec, Run(), params, dense, IDS[:, t : t + 1])
+    np.testing.assert_array_equal(paged_logits, dense_logits)
+  assert blocks.free == 6 - 5  # each sequence has 3 blocks, and the first is shared
 
 
 @pytest.mark.parametrize('prompt', [1, 5, 9])
-def test_rows_that_follow_each_other_share_full_blocks_and_copy_none_but_their_last(prompt):
+def test_reordered_sequences_share_full_blocks(prompt):
   B, block, pool, rng = 4, 3, 24, np.random.default_rng(prompt)
   kind = PagedCache(block, pool)
   shapes = {
     'k': jax.ShapeDtypeStruct((2, 5), jnp.float32),
     'c': jax.ShapeDtypeStruct((7,), jnp.float32),
   }
-  # The prompt's full blocks belong to all, the others to one row each; the last places of the rows
-  # are in none.
+  # All sequences share the full blocks of the prompt; the other blocks belong to one sequence each.
+  # The last column of the table is unused.
   table, own = rng.permutation(pool)[: B * 6].reshape(B, 6), prompt // block
   table[:, :own], table[:, 5] = table[0, :own], pool
 
@@ -178,10 +178,10 @@ def test_rows_that_follow_each_other_share_full_blocks_and_copy_none_but_their_l
     name: rng.standard_normal((B, T, *a.shape), np.float32) for name, a in shapes.items()
   }
   rows, copies = made(1, prompt), np.stack([np.repeat(table[0, own], B), table[:, own]])
-  store = laid(
+  store = set_tables(
     kind.init(shapes, 1, 6 * block, None, frozenset()), table[:1], *np.zeros((2, 0), int)
   )
-  store = laid(write(store, rows, 0)[2], jnp.asarray(table), *copies)
+  store = set_tables(write(store, rows, 0)[2], jnp.asarray(table), *copies)
   rows = {name: np.repeat(a, B, axis=0) for name, a in rows.items()}
   for n in range(prompt, 15):
     index_B, new, before = rng.integers(0, B, B), made(B, 1), np.asarray(store.arrays['k'])
@@ -196,7 +196,7 @@ def test_rows_that_follow_each_other_share_full_blocks_and_copy_none_but_their_l
       np.testing.assert_array_equal(seen[name][:, : n + 1], a)
 
 
-def test_a_cache_is_named_in_text_with_its_fields():
+def test_cache_is_parsed_from_text():
   assert config.parse(Cache, 'int8(of=ring(margin=4))', 'cache') == Int8Cache(RingCache(4))
   with pytest.raises(errors.ConfigError, match=r"unknown cache 'rign'\. Did you mean 'ring'"):
     config.parse(Cache, 'rign', 'cache')
@@ -205,15 +205,15 @@ def test_a_cache_is_named_in_text_with_its_fields():
 @pytest.mark.parametrize(
   ('kind', 'message'),
   [
-    (RingCache(0), r'margin=0 leaves no slot for a new token. Expected at least 1'),
-    (PagedCache(0), r'block=0, blocks=None is no size. Expected at least 1 of each, or no blocks'),
-    (PagedCache(4, 0), r'block=4, blocks=0 is no size'),
+    (RingCache(0), r'margin=0 leaves no slot for new tokens. Expected at least 1'),
+    (PagedCache(0), r'block=0, blocks=None must be positive. Expected at least 1, or blocks=none'),
+    (PagedCache(4, 0), r'block=4, blocks=0 must be positive'),
     (
       Int8Cache(Int8Cache()),
-      r'rounds what is rounded already. Expected a cache that keeps its arrays as they are',
+      r'is itself a quantized cache. Expected a cache that stores arrays exactly',
     ),
   ],
 )
-def test_sizes_that_are_none_are_refused(kind, message):
+def test_sizes_out_of_range_are_errors(kind, message):
   with pytest.raises(errors.ConfigError, match=message):
     config.validate(Run(cache=kind))

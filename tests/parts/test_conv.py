@@ -1,6 +1,4 @@
-"""The convolution is the sum it says, of each document by itself; beside a block it reads what
-enters it.
-"""
+"""The convolution mixer, alone and as the extra branch of a block."""
 
 import dataclasses
 
@@ -51,21 +49,21 @@ def _params(conv):
 
 
 @pytest.mark.parametrize(('size', 'groups'), [(3, 1), (5, 2), (1, 3)])
-def test_it_is_the_sum_over_the_tokens_around_that_are_of_the_same_document(size, groups):
+def test_conv_sums_neighbours_of_the_same_document(size, groups):
   conv = Conv(size, groups)
   params, width = _params(conv), D // groups
   x_BTD = np.random.default_rng(1).standard_normal((2, 8, D)).astype(np.float32)
   kernel, bias = np.asarray(params['params']['kernel']), np.asarray(params['params']['bias'])
-  wanted = np.tile(bias, (2, 8, 1))
+  expected = np.tile(bias, (2, 8, 1))
   for b, t, p, o in np.ndindex(2, 8, size, D):
     s, first = t + p - size // 2, o // width * width
     if 0 <= s < 8 and SEGMENT_BT[b, s] == SEGMENT_BT[b, t] > 0:
-      wanted[b, t, o] += x_BTD[b, s, first : first + width] @ kernel[:, p, o]
-  np.testing.assert_allclose(_mixed(conv, params, x_BTD), np.tanh(wanted), atol=1e-5)
+      expected[b, t, o] += x_BTD[b, s, first : first + width] @ kernel[:, p, o]
+  np.testing.assert_allclose(_mixed(conv, params, x_BTD), np.tanh(expected), atol=1e-5)
 
 
-def test_dropout_stands_before_the_activation_and_in_training_only():
-  # Small: of a large number tanh is 1 to the last bit, which nothing undoes.
+def test_conv_dropout_is_before_the_activation():
+  # Small inputs: tanh of a large one is exactly 1 and cannot be inverted.
   conv, x_BTD = Conv(dropout=0.5), jnp.full((2, 8, D), 0.25)
   params = _params(conv)
   whole = _mixed(conv, params, x_BTD)
@@ -78,7 +76,7 @@ def test_dropout_stands_before_the_activation_and_in_training_only():
   )
 
 
-def test_beside_a_block_it_reads_what_enters_it_and_joins_behind_the_feed_forward():
+def test_extra_branch_takes_the_block_input():
   config.validate(MODEL)
   params = transformer.init(MODEL, jax.random.key(0))
   assert set(params['segment_0']['block_0']) - set(params['segment_1']['block_0']) == {
@@ -103,7 +101,7 @@ def test_beside_a_block_it_reads_what_enters_it_and_joins_behind_the_feed_forwar
   np.testing.assert_allclose(after, x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6), atol=1e-5)
 
 
-def test_its_flops_are_two_a_parameter_and_the_table_says_where_it_stands():
+def test_conv_flops_and_layer_table():
   bare = dataclasses.replace(
     MODEL, segments=(Segment((dataclasses.replace(BLOCK, extra_branch=None),)), MODEL.segments[1])
   )
@@ -114,7 +112,7 @@ def test_its_flops_are_two_a_parameter_and_the_table_says_where_it_stands():
   ] == ['conv', None]
 
 
-def test_nobody_writes_with_it_and_it_keeps_no_cache():
+def test_conv_has_no_cache_and_cannot_generate():
   causal = dataclasses.replace(BLOCK, mixer=Attention(2, head_dim=4))
   spec = dataclasses.replace(MODEL, segments=(Segment((causal,)),))
   assert not spec.causal
@@ -124,18 +122,20 @@ def test_nobody_writes_with_it_and_it_keeps_no_cache():
   params, kept = transformer.init(spec, jax.random.key(0)), cache.init_cache(spec, 1, 4)
   with pytest.raises(
     errors.UserError,
-    match=r'conv: reads later tokens too, and keeps no cache\. Expected an encoder',
+    match=r'conv: depends on later tokens and has no cache\. Expected an encoder',
   ):
     transformer.apply(spec, params, input_ids=jnp.ones((1, 2), jnp.int32), cache=kept)
 
 
 @pytest.mark.parametrize(('fields', 'message'), [
   ({'extra_branch': Conv(4)}, r'size=4 has no middle\. Expected an odd number of tokens'),
-  ({'extra_branch': Conv(groups=0)}, r'groups=0 is no number of parts\. Expected at least 1'),
-  ({'extra_branch': Conv(groups=3)}, r'extra_branch: groups=3 does not divide the 8 numbers of a token'),
-  ({'extra_branch': Conv(dropout=1.0)}, r'dropout=1\.0 is not a share'),
-  ({'extra_branch': Attention(2, head_dim=4)}, r'extra_branch: needs a cache, and an extra branch has none\. Expected conv or four'),
-  ({'extra_branch': Conv(), 'residual_layout': Block().residual_layout}, r'extra_branch is added and normalised after .* Expected residual_layout=post'),
+  ({'extra_branch': Conv(groups=0)}, r'groups=0 is not a number of groups\. Expected at least 1'),
+  ({'extra_branch': Conv(groups=3)}, r'extra_branch: groups=3 does not divide d_model=8'),
+  ({'extra_branch': Conv(dropout=1.0)}, r'dropout=1\.0 is not a rate'),
+  ({'extra_branch': Attention(2, head_dim=4)},
+   r'extra_branch: needs a cache, and an extra branch has none\. Expected conv or four'),
+  ({'extra_branch': Conv(), 'residual_layout': Block().residual_layout},
+   r'extra_branch is added and normalised after .* Expected residual_layout=post'),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(fields, message):
   with pytest.raises(errors.ConfigError, match=message):

@@ -1,6 +1,4 @@
-"""Disentangled attention: distances share vectors as its authors' do, kernels agree, and what
-cannot be is refused.
-"""
+"""Disentangled attention: distance buckets, kernels and errors."""
 
 import dataclasses
 
@@ -24,13 +22,13 @@ def _rows(distances, n):
   return np.asarray(distances.rows(info.rows(), info.columns()))[0]
 
 
-def test_near_distances_have_a_vector_each_and_far_ones_share_the_last():
+def test_far_distances_share_the_last_vector():
   rows = _rows(Distances(3), 9)
   i, j = np.indices(rows.shape)
   np.testing.assert_array_equal(rows, np.clip(i - j + 3, 0, 5))
 
 
-def test_logarithmic_buckets_are_exact_for_half_of_the_span_and_grow_beyond():
+def test_logarithmic_buckets_are_exact_for_half_the_span():
   away = _rows(Distances(8, 64), 64)[:, 0] - 8
   assert list(away[:5]) == [0, 1, 2, 3, 4]
   assert (np.diff(away[4:]) >= 0).all()
@@ -38,29 +36,29 @@ def test_logarithmic_buckets_are_exact_for_half_of_the_span_and_grow_beyond():
   np.testing.assert_array_equal(_rows(Distances(8, 64), 64)[0, 1:] - 8, -away[1:])
 
 
-def test_tiles_give_the_numbers_of_the_whole():
+def test_blockwise_matches_dense_disentangled_attention():
   spec = cases.decoder(Block(Disentangled(4, 2, 8, mask=Mask(), distances=Distances(4, 10))))
-  said = harness.answers(spec, Run(attend=Blockwise(4, 8)))
-  np.testing.assert_allclose(said.tiled, said.rows, atol=1e-5)
+  answers = harness.answers(spec, Run(attend=Blockwise(4, 8)))
+  np.testing.assert_allclose(answers.tiled, answers.rows, atol=1e-5)
 
 
 @pytest.mark.parametrize(
-  ('fields', 'said'),
+  ('fields', 'message'),
   [
-    ({'distances': Distances(1)}, r'span=1 tells no distance from another\. Expected at least 2'),
+    ({'distances': Distances(1)}, r'span=1 is too small\. Expected at least 2'),
     (
       {'distances': Distances(8, 5)},
-      r'far=5 leaves no distance to share vectors\. Expected more than 5, or none',
+      r'far=5 leaves no logarithmic buckets\. Expected more than 5, or none',
     ),
-    ({'terms': ('p2p',)}, r"terms=\('p2p',\) are not those there are\. Expected c2p, p2c or both"),
+    ({'terms': ('p2p',)}, r"terms=\('p2p',\) is unknown\. Expected c2p, p2c or both"),
   ],
 )
-def test_what_tells_nothing_is_refused(fields, said):
-  with pytest.raises(errors.ConfigError, match=said):
+def test_invalid_distances_and_terms_are_errors(fields, message):
+  with pytest.raises(errors.ConfigError, match=message):
     config.validate(cases.disentangled(**fields))
 
 
-def test_layers_that_would_share_different_things_are_refused():
+def test_layers_with_different_shared_vectors_are_errors():
   one, other = (Block(Disentangled(4, distances=Distances(n))) for n in (4, 5))
   spec = dataclasses.replace(cases.decoder(), segments=(Segment((one, other)),))
   with pytest.raises(errors.ConfigError, match='mixers of one tower would share different modules'):

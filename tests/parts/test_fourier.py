@@ -1,4 +1,4 @@
-"""The Fourier mixer is the transform, of each document by itself."""
+"""The Fourier mixer is the transform of each document."""
 
 import jax
 import jax.numpy as jnp
@@ -28,13 +28,13 @@ def _transform(x_TD):
   return np.fft.fft2(x_TD).real
 
 
-def test_it_is_the_real_part_of_the_transform_of_a_document():
+def test_fourier_is_the_real_part_of_the_transform():
   x_BTD = np.random.default_rng(0).standard_normal((2, 97, D)).astype(np.float32)
   y_BTD = _mixed(jnp.asarray(x_BTD), jnp.ones((2, 97), jnp.int32))
   np.testing.assert_allclose(y_BTD[1], _transform(x_BTD[1]), atol=2e-4)
 
 
-def test_documents_of_a_row_are_transformed_apart_and_padding_is_none():
+def test_fourier_transforms_packed_documents_separately():
   x_BTD = np.random.default_rng(1).standard_normal((1, 12, D)).astype(np.float32)
   y_BTD = _mixed(jnp.asarray(x_BTD), jnp.asarray([[0, 0, 1, 1, 1, 1, 1, 2, 2, 2, 0, 0]]))
   for own in (slice(2, 7), slice(7, 10)):
@@ -42,20 +42,20 @@ def test_documents_of_a_row_are_transformed_apart_and_padding_is_none():
   assert not y_BTD[0, [0, 1, 10, 11]].any()
 
 
-def test_it_keeps_no_cache():
+def test_fourier_has_no_cache():
   info = TokenInfo(jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1), jnp.int32))
   with pytest.raises(
-    errors.UserError, match='fourier: mixes all tokens of a document at once, and keeps no cache'
+    errors.UserError, match='fourier: mixes all tokens of a document and has no cache'
   ):
     Fourier().make(Dims(D, 1, Normal(), Run())).apply({}, jnp.zeros((1, 1, D)), Ctx(info), {})
 
 
-def test_a_branch_that_is_bare_has_no_norm():
+def test_bare_branch_has_no_norm():
   spec = Model(Tokens(16), 8, (Segment((Block(residual_layout=Pre(('mixer',))),)),))
   params = init(spec, jax.random.key(0))
   assert set(params['segment_0']['block_0']) == {'mixer', 'ffn', 'ffn_norm'}
   assert np.isfinite(apply(spec, params, input_ids=jnp.ones((1, 3), jnp.int32))['logits']).all()
   with pytest.raises(
-    errors.ConfigError, match=r'bare names no branch mix\. Expected some of mixer, cross, ffn'
+    errors.ConfigError, match=r'unnormalised names no branch mix\. Expected some of mixer, cross'
   ):
     config.validate(Model(segments=(Segment((Block(residual_layout=Pre(('mix',))),)),)))

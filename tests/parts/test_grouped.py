@@ -1,6 +1,4 @@
-"""The product of experts against a loop over them, on the path of a CPU and on that of
-accelerators.
-"""
+"""The grouped product matches a loop over experts, for CPUs and accelerators."""
 
 import jax
 import jax.numpy as jnp
@@ -25,32 +23,32 @@ def random(*shape):
 
 
 def loop(x, w, sizes):
-  """Each run by itself."""
+  """Return the product of each run, one after the other."""
   ends = np.cumsum(sizes)
   parts = [x[end - n : end] @ w[e] for e, (end, n) in enumerate(zip(ends, sizes, strict=True))]
   return jnp.concatenate([*parts, jnp.zeros((len(x) - ends[-1], w.shape[2]))])
 
 
 @pytest.mark.parametrize('name', SIZES)
-def test_the_product_and_its_gradients_are_those_of_a_loop_over_experts(name):
+def test_grouped_product_matches_a_loop_over_experts(name):
   rows, sizes = SIZES[name]
   x, w, g = random(rows, 6), random(len(sizes), 6, 5), random(rows, 5)
   n = jnp.asarray(sizes, jnp.int32)
   y, back = jax.vjp(jax.jit(lambda x, w: grouped.grouped_product(x, w, n)), x, w)
   expected, expected_back = jax.vjp(lambda x, w: loop(x, w, sizes), x, w)
   np.testing.assert_allclose(y, expected, atol=1e-5)
-  for ours, theirs in zip(back(g), expected_back(g), strict=True):
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)
-  np.testing.assert_allclose(jax.jit(grouped._at_once)(x, w, n), expected, atol=1e-5)
+  for actual, expected_grad in zip(back(g), expected_back(g), strict=True):
+    np.testing.assert_allclose(actual, expected_grad, atol=1e-4)
+  np.testing.assert_allclose(jax.jit(grouped._ragged_product)(x, w, n), expected, atol=1e-5)
   np.testing.assert_allclose(
-    jax.jit(grouped._at_once_back)(g, w, n), expected_back(g)[0], atol=1e-5
+    jax.jit(grouped._ragged_input_gradient)(g, w, n), expected_back(g)[0], atol=1e-5
   )
   np.testing.assert_allclose(
-    jax.jit(grouped._weights_at_once)(x, g, n), expected_back(g)[1], atol=1e-4
+    jax.jit(grouped._ragged_weight_gradient)(x, g, n), expected_back(g)[1], atol=1e-4
   )
 
 
-def test_numbers_of_16_bits_are_summed_in_32():
+def test_bfloat16_gradients_accumulate_in_float32():
   x, w, g = (jnp.ones(s, jnp.bfloat16) for s in ((600, 4), (1, 4, 2), (600, 2)))
   n = jnp.asarray([600], jnp.int32)
   _, back = jax.vjp(lambda x, w: grouped.grouped_product(x, w, n), x, w)
@@ -59,8 +57,8 @@ def test_numbers_of_16_bits_are_summed_in_32():
   np.testing.assert_array_equal(np.asarray(dw, np.float32), np.float32(jnp.bfloat16(600)))
 
 
-def test_the_work_on_a_cpu_does_not_grow_with_the_number_of_experts():
-  # In the program, one piece of each length: the numbers of experts and of rows are those of loops.
+def test_cpu_flops_do_not_grow_with_the_number_of_experts():
+  # The program has one piece of each length; experts and rows are loop counts.
   def flops(E):
     shapes = [jax.ShapeDtypeStruct(s, 'f4') for s in ((512, 32), (E, 32, 64))]
     sizes = jax.ShapeDtypeStruct((E,), 'i4')

@@ -1,6 +1,4 @@
-"""Linear attention equals the quadratic sum over earlier tokens, in chunks, in steps and in packed
-documents.
-"""
+"""Linear attention equals the quadratic sum over earlier tokens of a document."""
 
 import functools
 
@@ -28,8 +26,8 @@ DIMS = Dims(D, 1, Normal(), Run())
 _rng = np.random.default_rng(0)
 X_BTD = _rng.standard_normal((B, T, D)).astype(np.float32)
 WHOLE = np.ones((B, T), np.int32)
-# Documents end within chunks of 64 tokens and at their borders; padding is on both sides and
-# between documents.
+# Documents end inside and at the ends of chunks of 64 tokens; padding is on both sides and between
+# documents.
 PACKED = np.asarray(
   [
     [1] * 30 + [2] * 34 + [3] * 86,
@@ -61,7 +59,7 @@ def mixed(spec, p, x_BTD, segment_BT, cache=None):
 
 
 def quadratic(spec, p, x_BTD, segment_BT):
-  """The attention of each token to every earlier token of its document, by the definition."""
+  """Return attention of each token to earlier tokens of its document, by definition."""
   feature = lambda a: np.where(a > 0, a + 1, np.exp(np.minimum(a, 0)))
   of = lambda name: (
     np.einsum('btd,dnh->btnh', x_BTD, np.asarray(p[name]['kernel'], np.float64))
@@ -86,29 +84,29 @@ def quadratic(spec, p, x_BTD, segment_BT):
 @pytest.mark.parametrize('length', [1, 63, 64, 65, 128, T])
 def test_chunks_equal_the_quadratic_sum_at_any_length(length):
   x_BTD, segments = X_BTD[:, :length], WHOLE[:, :length]
-  found = jax.jit(lambda p, x: mixed(SPEC, p, x, segments)[0])(params(), x_BTD)
+  outputs = jax.jit(lambda p, x: mixed(SPEC, p, x, segments)[0])(params(), x_BTD)
   np.testing.assert_allclose(
-    found, quadratic(SPEC, params(), x_BTD, segments), rtol=1e-4, atol=1e-5
+    outputs, quadratic(SPEC, params(), x_BTD, segments), rtol=1e-4, atol=1e-5
   )
 
 
 def test_packed_documents_are_independent():
-  found = jax.jit(lambda p, x: mixed(SPEC, p, x, PACKED)[0])(params(), X_BTD)
-  wanted, real = quadratic(SPEC, params(), X_BTD, PACKED), PACKED > 0
-  np.testing.assert_allclose(np.asarray(found)[real], wanted[real], rtol=1e-4, atol=1e-5)
-  assert np.isfinite(found).all()
+  outputs = jax.jit(lambda p, x: mixed(SPEC, p, x, PACKED)[0])(params(), X_BTD)
+  expected, real = quadratic(SPEC, params(), X_BTD, PACKED), PACKED > 0
+  np.testing.assert_allclose(np.asarray(outputs)[real], expected[real], rtol=1e-4, atol=1e-5)
+  assert np.isfinite(outputs).all()
 
 
 @pytest.mark.parametrize('cuts', [[70], [1, 2, 3, 69, 71, 149], [64, 128]])
-def test_state_continues_a_row_after_any_cut(cuts):
+def test_state_continues_a_sequence_after_any_cut(cuts):
   whole, real = quadratic(SPEC, params(), X_BTD, PACKED), PACKED > 0
-  cache, found = SPEC.init_cache(D, B, T, 'bfloat16'), []
+  cache, outputs = SPEC.init_cache(D, B, T, 'bfloat16'), []
   for x_BTD, segments in zip(np.split(X_BTD, cuts, 1), np.split(PACKED, cuts, 1), strict=True):
     y_BTD, cache = jax.jit(lambda p, x, c, s=segments: mixed(SPEC, p, x, s, c))(
       params(), x_BTD, cache
     )
-    found.append(y_BTD)
-  np.testing.assert_allclose(np.concatenate(found, 1)[real], whole[real], rtol=1e-4, atol=1e-5)
+    outputs.append(y_BTD)
+  np.testing.assert_allclose(np.concatenate(outputs, 1)[real], whole[real], rtol=1e-4, atol=1e-5)
 
 
 def test_history_is_the_state_after_each_token():
@@ -127,7 +125,7 @@ def test_history_is_the_state_after_each_token():
   )
 
 
-def test_gradients_equal_those_of_one_large_chunk(monkeypatch):
+def test_chunked_gradients_match_one_large_chunk(monkeypatch):
   target = jnp.asarray(_rng.standard_normal(X_BTD.shape) * (PACKED > 0)[..., None], jnp.float32)
   grad = lambda: jax.jit(jax.grad(lambda p: jnp.sum(mixed(SPEC, p, X_BTD, PACKED)[0] * target)))(
     params()
@@ -138,7 +136,7 @@ def test_gradients_equal_those_of_one_large_chunk(monkeypatch):
   jax.tree.map(close, chunked, grad())
 
 
-def test_long_rows_make_no_quadratic_array():
+def test_long_sequences_make_no_quadratic_array():
   program = jax.make_jaxpr(lambda p, x: mixed(SPEC, p, x, np.ones((1, 1024), np.int32))[0])
   text = str(program(params(), jax.ShapeDtypeStruct((1, 1024, D), jnp.float32)))
   assert '1024,1024' not in text
@@ -163,9 +161,9 @@ def test_state_and_flops_are_constant_in_length():
   ('mixer', 'message'),
   [
     (LinearAttention(0), r'heads=0 is not a number of heads\. Expected at least 1'),
-    (LinearAttention(5), r'heads=5 does not divide d_model=12\. Expected a divisor, or head_dim'),
+    (LinearAttention(5), r'heads=5 does not divide d_model=12\. Expected a divisor of d_model'),
     (LinearAttention(2, 0), r'head_dim=0 is not a size\. Expected at least 1'),
-    (LinearAttention(2, bias='qx'), r"bias='qx' names no projection x\. Expected letters of qkvo"),
+    (LinearAttention(2, bias='qx'), r"bias='qx' has unknown letters x\. Expected letters of qkvo"),
     (LinearAttention(2, eps=-1.0), r'eps=-1\.0 is negative\. Expected at least 0'),
   ],
 )

@@ -1,6 +1,4 @@
-"""Global tokens of local attention: whom they reach, that documents stay apart, and what is
-refused.
-"""
+"""Global tokens of local attention: reach, packed documents and errors."""
 
 import jax
 import numpy as np
@@ -48,20 +46,20 @@ def run():
 
 
 def _changed_by(run, place, **inputs):
-  """Return which outputs depend on the token of a place."""
+  """Return the outputs that depend on the token at an index."""
   other = IDS.copy()
   other[0, place] = 1 + other[0, place] % 63
   one, two = (run(input_ids=ids, **inputs)[0] for ids in (IDS, other))
   return np.flatnonzero(np.abs(one - two).max(-1)[0] > 1e-6)
 
 
-def test_local_tokens_reach_their_window_and_global_ones_all(run):
+def test_local_tokens_reach_their_window_global_tokens_all(run):
   assert _changed_by(run, 9).tolist() == [8, 9, 10]
   assert _changed_by(run, 9, global_attention_mask=MARKED).tolist() == [4, 8, 9, 10]
   assert _changed_by(run, 4, global_attention_mask=MARKED).tolist() == list(range(12))
 
 
-def test_packed_documents_with_global_tokens_equal_them_alone(run):
+def test_packed_documents_with_global_tokens_are_independent(run):
   segments = np.asarray([[1] * 3 + [2] * 8 + [0]], np.int32)
   packed = run(input_ids=IDS, segment_ids=segments, global_attention_mask=MARKED)
   alone = run(input_ids=IDS[:, 3:11], global_attention_mask=MARKED[:, 3:11])
@@ -80,7 +78,7 @@ def test_packed_documents_with_global_tokens_equal_them_alone(run):
     ),
   ],
 )
-def test_caches_and_masks_that_nothing_reads_are_refused(spec, inputs, message):
+def test_cache_and_unused_global_mask_are_errors(spec, inputs, message):
   if 'cache' in inputs:
     inputs = {'cache': init_cache(spec, 1, inputs['cache'])}
   with pytest.raises(errors.UserError, match=message):

@@ -51,7 +51,7 @@ def mixed(spec, p, x_BTD, segment_BT, cache=None):
 
 
 def stepped(p, x_BTD, segment_BT):
-  """The recurrence token by token in float64."""
+  """Return the recurrence token by token in float64."""
   p = jax.tree.map(lambda a: np.asarray(a, np.float64), p)
   sigmoid = lambda a: 1 / (1 + np.exp(-a))
   W, U, y = p['x']['kernel'], p['h']['kernel'], np.zeros(x_BTD.shape)
@@ -76,9 +76,9 @@ def stepped(p, x_BTD, segment_BT):
 def test_equals_the_recurrence_over_each_document(name):
   spec, real = SPECS[name], PACKED > 0
   for segments, mask in ((WHOLE, WHOLE > 0), (PACKED, real)):
-    found = jax.jit(lambda p, x, s=segments: mixed(spec, p, x, s)[0])(params(spec), X_BTD)
-    wanted = stepped(params(spec), X_BTD, segments)
-    np.testing.assert_allclose(np.asarray(found)[mask], wanted[mask], rtol=1e-4, atol=1e-5)
+    outputs = jax.jit(lambda p, x, s=segments: mixed(spec, p, x, s)[0])(params(spec), X_BTD)
+    expected = stepped(params(spec), X_BTD, segments)
+    np.testing.assert_allclose(np.asarray(outputs)[mask], expected[mask], rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.oracle
@@ -89,17 +89,19 @@ def test_equals_torch_with_states_and_gradients(name):
 
   spec = SPECS[name]
   own, F = params(spec), spec.cells(D)
-  theirs = torch.nn.LSTM(D, F, bias=spec.bias, batch_first=True, proj_size=D if spec.project else 0)
+  torch_lstm = torch.nn.LSTM(
+    D, F, bias=spec.bias, batch_first=True, proj_size=D if spec.project else 0
+  )
   rows = lambda kernel: torch.tensor(np.asarray(kernel).transpose(1, 2, 0).reshape(4 * F, D))
   with torch.no_grad():
-    theirs.weight_ih_l0.copy_(rows(own['x']['kernel']))
-    theirs.weight_hh_l0.copy_(rows(own['h']['kernel']))
+    torch_lstm.weight_ih_l0.copy_(rows(own['x']['kernel']))
+    torch_lstm.weight_hh_l0.copy_(rows(own['h']['kernel']))
     if spec.bias:
-      theirs.bias_ih_l0.copy_(torch.tensor(np.asarray(own['bias']).reshape(-1)))
-      theirs.bias_hh_l0.zero_()
+      torch_lstm.bias_ih_l0.copy_(torch.tensor(np.asarray(own['bias']).reshape(-1)))
+      torch_lstm.bias_hh_l0.zero_()
     if spec.project:
-      theirs.weight_hr_l0.copy_(torch.tensor(np.asarray(own['o']['kernel']).T))
-  y, (h, c) = theirs(torch.tensor(X_BTD))
+      torch_lstm.weight_hr_l0.copy_(torch.tensor(np.asarray(own['o']['kernel']).T))
+  y, (h, c) = torch_lstm(torch.tensor(X_BTD))
   y.square().sum().backward()
 
   def loss(p):
@@ -112,37 +114,37 @@ def test_equals_torch_with_states_and_gradients(name):
   close(cache['rows']['h'], h[0])
   close(cache['rows']['c'], c[0])
   flat = lambda kernel: np.asarray(kernel).transpose(1, 2, 0).reshape(4 * F, D)
-  close(flat(grads['x']['kernel']), theirs.weight_ih_l0.grad)
-  close(flat(grads['h']['kernel']), theirs.weight_hh_l0.grad)
+  close(flat(grads['x']['kernel']), torch_lstm.weight_ih_l0.grad)
+  close(flat(grads['h']['kernel']), torch_lstm.weight_hh_l0.grad)
   if spec.bias:
-    close(grads['bias'].reshape(-1), theirs.bias_ih_l0.grad)
+    close(grads['bias'].reshape(-1), torch_lstm.bias_ih_l0.grad)
   if spec.project:
-    close(grads['o']['kernel'].T, theirs.weight_hr_l0.grad)
+    close(grads['o']['kernel'].T, torch_lstm.weight_hr_l0.grad)
 
 
 @pytest.mark.parametrize('name', SPECS)
-def test_state_continues_a_row_after_any_cut(name):
+def test_state_continues_a_sequence_after_any_cut(name):
   spec, real = SPECS[name], PACKED > 0
   whole, cuts = stepped(params(spec), X_BTD, PACKED), [1, 2, 4, 9, 13]
-  cache, found = spec.init_cache(D, B, T, 'bfloat16'), []
+  cache, outputs = spec.init_cache(D, B, T, 'bfloat16'), []
   for x_BTD, segments in zip(np.split(X_BTD, cuts, 1), np.split(PACKED, cuts, 1), strict=True):
     y_BTD, cache = jax.jit(lambda p, x, c, s=segments: mixed(spec, p, x, s, c))(
       params(spec), x_BTD, cache
     )
-    found.append(y_BTD)
-  np.testing.assert_allclose(np.concatenate(found, 1)[real], whole[real], rtol=1e-4, atol=1e-5)
+    outputs.append(y_BTD)
+  np.testing.assert_allclose(np.concatenate(outputs, 1)[real], whole[real], rtol=1e-4, atol=1e-5)
 
 
-def test_bfloat16_steps_equal_the_whole_row_bitwise():
+def test_bfloat16_steps_equal_the_full_pass_bitwise():
   spec = SPECS['projected']
   x_BTD = jnp.asarray(X_BTD, jnp.bfloat16)
   run = jax.jit(lambda p, x, c: mixed(spec, p, x, np.ones(x.shape[:2], np.int32), c))
   whole, _ = run(params(spec), x_BTD, spec.init_cache(D, B, T, 'bfloat16'))
-  cache, found = spec.init_cache(D, B, T, 'bfloat16'), []
+  cache, outputs = spec.init_cache(D, B, T, 'bfloat16'), []
   for t in range(T):
     y_BTD, cache = run(params(spec), x_BTD[:, t : t + 1], cache)
-    found.append(y_BTD)
-  np.testing.assert_array_equal(np.concatenate(found, 1), whole)
+    outputs.append(y_BTD)
+  np.testing.assert_array_equal(np.concatenate(outputs, 1), whole)
 
 
 def test_history_is_the_state_after_each_token():
@@ -158,7 +160,7 @@ def test_history_is_the_state_after_each_token():
 
 
 @pytest.mark.parametrize('name', SPECS)
-def test_kernel_gradients_equal_those_of_autodiff(name, monkeypatch):
+def test_kernel_gradients_match_autodiff(name, monkeypatch):
   spec = SPECS[name]
   cache = mixed(
     spec, params(spec), X_BTD[:, :2], PACKED[:, :2], spec.init_cache(D, B, T, 'float32')

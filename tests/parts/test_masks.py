@@ -46,7 +46,7 @@ MASKS = {
 
 
 def allowed(mask, n, prefix=None):
-  """[n, n] bool: rows are queries."""
+  """Return the mask as bool `[n, n]`; rows are queries."""
   pos = jnp.arange(n)[None]
   info = TokenInfo(pos, jnp.ones_like(pos)).with_extras(prefix=prefix)
   return np.asarray(mask(info.rows(), info.columns()))[0]
@@ -54,25 +54,25 @@ def allowed(mask, n, prefix=None):
 
 @pytest.mark.parametrize('n', [1, 4, 11])
 @pytest.mark.parametrize('name', MASKS)
-def test_pairs_are_counted_as_the_predicate_allows_them(name, n):
+def test_pair_count_matches_the_predicate(name, n):
   assert MASKS[name].pairs(n) == allowed(MASKS[name], n).sum()
 
 
 @pytest.mark.parametrize('name', MASKS)
-def test_a_mask_that_says_it_is_causal_shows_no_later_token(name):
+def test_causal_masks_hide_later_tokens(name):
   assert MASKS[name].causal == (
     not np.triu(allowed(MASKS[name], 11), 1).any() and 'prefix' not in MASKS[name].reads
   )
 
 
 @pytest.mark.parametrize('name', MASKS)
-def test_views_are_the_mask_in_parts_that_share_no_pair(name):
+def test_views_partition_the_mask(name):
   parts = [allowed(view.mask, 11).astype(int) for view in MASKS[name].views()]
   np.testing.assert_array_equal(sum(parts), allowed(MASKS[name], 11))
 
 
 def in_band(band, q, k):
-  """[B, T, S] bool: the pairs that the band allows."""
+  """Return the pairs that the band allows, bool `[B, T, S]`."""
   distance = q.positions[:, :, None] - k.positions[:, None]
   ok = (band.back is None or distance <= band.back) & (
     band.ahead is None or -distance <= band.ahead
@@ -84,13 +84,13 @@ def in_band(band, q, k):
 @pytest.mark.parametrize('name', [name for name, mask in MASKS.items() if mask.band is not None])
 def test_band_allows_what_the_mask_allows(name):
   rng = np.random.default_rng(0)
-  # Positions up to a few more than the widest band of a table row, which is 128.
+  # Positions slightly beyond the widest band of the table, which is 128.
   q, k = (TokenInfo(*(rng.integers(0, n, (50, T)) for n in (140, 3))) for T in (19, 23))
   expected = np.broadcast_to(np.asarray(MASKS[name](q.rows(), k.columns())), (50, 19, 23))
   np.testing.assert_array_equal(in_band(MASKS[name].band, q, k), expected)
 
 
-def test_masks_that_are_bands_declare_them():
+def test_masks_declare_their_bands():
   assert Mask().band == Band()
   assert Causal().band == Band(None, 0)
   assert Window(4).band == Strided(4, 'local').band == Band(3, 0)
@@ -109,13 +109,13 @@ def test_masks_that_are_bands_declare_them():
     assert mask.band is None, mask
 
 
-def test_a_mask_joined_with_another_keeps_the_order_that_either_knows():
+def test_joined_masks_keep_the_order_of_either():
   (alone,) = Window(3, step=2).views()
   info = TokenInfo(jnp.arange(7)[None], jnp.ones((1, 7), jnp.int32))
   for joined in (Causal() & Window(3, step=2), Window(3, step=2) & Segments()):
     (view,) = joined.views()
-    for order, want in ((view.queries, alone.queries), (view.keys, alone.keys)):
-      np.testing.assert_array_equal(order(info), want(info))
+    for order, expected in ((view.queries, alone.queries), (view.keys, alone.keys)):
+      np.testing.assert_array_equal(order(info), expected(info))
       np.testing.assert_array_equal(order(info), [[0, 1, 0, 1, 0, 1, 0]])
 
 
@@ -150,7 +150,7 @@ def test_sparse_masks_have_the_published_number_of_pairs(n, masks):
       assert allowed(mask, n).sum() == pairs, mask
 
 
-def test_a_layer_of_each_part_of_a_sparse_mask_joins_any_two_tokens():
+def test_two_sparse_layers_connect_all_tokens():
   causal = allowed(Causal(), 16)
   two = lambda a, b: allowed(a, 16).astype(int) @ allowed(b, 16).astype(int) > 0
   np.testing.assert_array_equal(two(Strided(4, 'local'), Strided(4, 'stride')), causal)
@@ -162,7 +162,7 @@ def test_a_layer_of_each_part_of_a_sparse_mask_joins_any_two_tokens():
 
 
 @pytest.mark.parametrize('part', ['union', 'local'])
-def test_degenerate_sparse_masks_are_the_plain_ones(part):
+def test_degenerate_sparse_masks_equal_plain_ones(part):
   n = 11
   np.testing.assert_array_equal(allowed(Strided(1), n), allowed(Causal(), n))
   np.testing.assert_array_equal(allowed(Strided(4, 'local'), n), allowed(Window(4), n))
@@ -174,7 +174,7 @@ def test_degenerate_sparse_masks_are_the_plain_ones(part):
   np.testing.assert_array_equal(allowed(Blocks(('1',), 4), n), allowed(Mask(), n))
 
 
-def test_a_lambda_is_its_sinks_and_its_window():
+def test_lambda_mask_is_sinks_and_window():
   np.testing.assert_array_equal(
     allowed(Lambda(2, 3), 20),
     (allowed(Window(3), 20) | (np.arange(20)[None] < 2)) & allowed(Causal(), 20),
@@ -183,26 +183,26 @@ def test_a_lambda_is_its_sinks_and_its_window():
 
 @pytest.mark.parametrize('seed', range(3))
 @pytest.mark.parametrize(('n', 'r'), [(8, 3), (16, 3), (40, 5)])
-def test_bigbird_draws_as_many_blocks_as_it_says_and_none_that_it_sees_anyway(n, r, seed):
-  seen, rest = allowed(BigBird(1, r, n, seed), n), allowed(BigBird(1, 0, n), n)
-  assert seen[[0, -1]].all()
-  assert seen[:, [0, -1]].all()
-  assert not (rest & ~seen).any()
-  np.testing.assert_array_equal((seen & ~rest).sum(1)[1:-1], r)
-  assert seen.sum() == 2 * n + 2 * (4 + r) + (n - 4) * (5 + r)
+def test_bigbird_draws_distinct_blocks_outside_its_pattern(n, r, seed):
+  full, rest = allowed(BigBird(1, r, n, seed), n), allowed(BigBird(1, 0, n), n)
+  assert full[[0, -1]].all()
+  assert full[:, [0, -1]].all()
+  assert not (rest & ~full).any()
+  np.testing.assert_array_equal((full & ~rest).sum(1)[1:-1], r)
+  assert full.sum() == 2 * n + 2 * (4 + r) + (n - 4) * (5 + r)
 
 
-def test_bigbird_draws_every_block_about_as_often():
+def test_bigbird_draws_blocks_uniformly():
   n, r = 300, 5
-  often = (allowed(BigBird(1, r, n), n) & ~allowed(BigBird(1, 0, n), n)).sum(0)[1:-1]
-  assert often.sum() == r * (n - 2)
-  # Columns are sums of nearly independent draws: nearly Poisson of mean r.
-  assert often.max() < r + 5 * np.sqrt(r)
-  assert abs(often.var() / r - 1) < 0.35
-  assert abs(often[: n // 2].mean() - r) < 4 * np.sqrt(r / (n // 2))
+  counts = (allowed(BigBird(1, r, n), n) & ~allowed(BigBird(1, 0, n), n)).sum(0)[1:-1]
+  assert counts.sum() == r * (n - 2)
+  # Columns are sums of nearly independent draws, so nearly Poisson with mean r.
+  assert counts.max() < r + 5 * np.sqrt(r)
+  assert abs(counts.var() / r - 1) < 0.35
+  assert abs(counts[: n // 2].mean() - r) < 4 * np.sqrt(r / (n // 2))
 
 
-def test_a_shorter_document_has_no_last_global_block_and_a_longer_one_a_longer_one():
+def test_bigbird_last_block_depends_on_document_length():
   mask = BigBird(2, 1, 16)
   np.testing.assert_array_equal(allowed(mask, 10), allowed(mask, 16)[:10, :10])
   longer = allowed(mask, 24)
@@ -212,7 +212,7 @@ def test_a_shorter_document_has_no_last_global_block_and_a_longer_one_a_longer_o
 
 
 @pytest.mark.parametrize('n', [7, 33])
-def test_a_permutation_is_the_causal_mask_of_another_order(n):
+def test_permutation_is_a_causal_mask_in_another_order(n):
   seen = allowed(Permutation(3), n)
   rank = seen.sum(1) - 1
   assert sorted(rank) == list(range(n))
@@ -224,7 +224,7 @@ def test_a_permutation_is_the_causal_mask_of_another_order(n):
   assert (seen != allowed(Permutation(4), n)).any()
 
 
-def test_orders_of_many_seeds_put_any_token_anywhere():
+def test_permutation_orders_are_uniform_over_seeds():
   n, seeds = 5, 80
   ranks = np.stack(
     [np.argsort(np.argsort(scrambled(jnp.arange(n), seed))) for seed in range(seeds)]
@@ -233,12 +233,12 @@ def test_orders_of_many_seeds_put_any_token_anywhere():
   assert (np.abs(counts - seeds / n) < 4 * np.sqrt(seeds / n)).all()
 
 
-def test_scrambled_numbers_are_all_different():
+def test_scrambled_numbers_are_distinct():
   for seed in (0, 1, -1):
     assert len(np.unique(scrambled(jnp.arange(100_000), seed))) == 100_000
 
 
-def test_blocks_of_more_columns_than_a_word_has_bits_are_those_of_the_array():
+def test_blocks_mask_with_more_columns_than_word_bits():
   table = np.random.default_rng(0).random((70, 70)) < 0.3
   mask = Blocks(tuple(''.join('01'[int(c)] for c in row) for row in table), 2)
   np.testing.assert_array_equal(allowed(mask, 140), table.repeat(2, 0).repeat(2, 1))
@@ -251,7 +251,7 @@ def test_tokens_after_the_last_block_belong_to_it():
   np.testing.assert_array_equal(seen, (np.arange(7)[:, None] >= 2) | (np.arange(7)[None] < 2))
 
 
-def test_a_mask_with_gaps_is_counted_by_its_predicate():
+def test_masks_with_gaps_count_pairs_by_the_predicate():
   class EveryOther(Mask):
     def __call__(self, q, k):
       return (k.positions <= q.positions) & ((q.positions - k.positions) % 2 == 0)
@@ -264,26 +264,26 @@ def test_a_mask_with_gaps_is_counted_by_its_predicate():
     assert (EveryOther() & Window(3)).pairs(n) == 2 * n - 2
 
 
-def test_a_prefix_of_nothing_or_of_one_is_causal_and_of_everything_is_full():
+def test_prefix_is_causal_or_full_at_its_limits():
   n = 9
   for m in (0, 1):
     np.testing.assert_array_equal(allowed(Prefix(m), n), allowed(Causal(), n))
   np.testing.assert_array_equal(allowed(Prefix(n), n), allowed(Mask(), n))
 
 
-def test_a_prefix_read_from_the_input_is_the_prefix_of_that_length():
+def test_prefix_input_equals_prefix_of_that_length():
   n, m = 9, 4
   prefix = jnp.arange(n)[None] < m
   np.testing.assert_array_equal(allowed(Prefix(), n, prefix), allowed(Prefix(m), n))
   np.testing.assert_array_equal(allowed(Prefix(), n), allowed(Causal(), n))
 
 
-def test_a_window_no_shorter_than_the_row_is_causal():
+def test_window_as_long_as_the_sequence_is_causal():
   np.testing.assert_array_equal(allowed(Window(9), 9), allowed(Causal(), 9))
   assert not np.array_equal(allowed(Window(8), 9), allowed(Causal(), 9))
 
 
-def test_documents_do_not_see_each_other_nor_padding():
+def test_documents_do_not_attend_to_others_or_padding():
   segment = jnp.asarray([[0, 1, 1, 2, 2, 2]])
   info = TokenInfo(positions(segment), segment)
   seen = np.asarray(Segments()(info.rows(), info.columns()))[0]
@@ -305,7 +305,7 @@ def test_documents_do_not_see_each_other_nor_padding():
     ('blocks(rows=(100, 110, 011), block=4)', Blocks(('100', '110', '011'), 4)),
   ],
 )
-def test_masks_are_read_from_text_with_fields_and_joined(text, mask):
+def test_masks_are_parsed_from_text(text, mask):
   assert config.parse(Mask, text) == mask
   assert config.parse(Mask, config.text_of(mask)) == mask
 
@@ -319,7 +319,7 @@ def test_masks_are_read_from_text_with_fields_and_joined(text, mask):
     ('causal&', "at: unknown mask ''."),
   ],
 )
-def test_joined_masks_that_are_misspelt_are_named(text, message):
+def test_misspelt_joined_masks_are_errors(text, message):
   with pytest.raises(errors.ConfigError) as e:
     config.parse(Mask, text, 'at')
   assert message in str(e.value)
@@ -328,26 +328,26 @@ def test_joined_masks_that_are_misspelt_are_named(text, message):
 @pytest.mark.parametrize(
   ('mask', 'message'),
   [
-    (Window(0), 'size=0 lets a token see nobody'),
-    (Window(step=0), 'step=0 is no distance'),
+    (Window(0), 'size=0 leaves no key in the window'),
+    (Window(step=0), 'step=0 is not a distance'),
     (Prefix(-1), 'length=-1 is negative'),
-    (Strided(0), 'stride=0 is no distance'),
-    (Fixed(0), 'block=0 is no block'),
-    (Fixed(4, 5), r'summary=5 is no number of columns of a block of 4\. Expected 1 to 4'),
+    (Strided(0), 'stride=0 is not a distance'),
+    (Fixed(0), 'block=0 is not a block size'),
+    (Fixed(4, 5), r'summary=5 does not fit block=4\. Expected 1 to 4'),
     (Lambda(-1), 'sinks=-1 is negative'),
-    (Lambda(size=0), 'size=0 lets a token see no near one'),
-    (BigBird(0), 'block=0, random=3 is no size'),
+    (Lambda(size=0), 'size=0 leaves no key in the window'),
+    (BigBird(0), 'block=0, random=3 is out of range'),
     (
       BigBird(64, 3, 400),
-      r'length=400 has 7 blocks of 64, too few for 3 random ones\. Expected at least 8, 512 tokens',
+      r'length=400 has 7 blocks of 64 tokens, too few for random=3\. Expected at least 8 blocks',
     ),
-    (BigBird(1, 3, 70_000), 'length=70000 has 70000 blocks of 1. Expected fewer'),
-    (Blocks(block=0), 'block=0 is no block'),
-    (Blocks(('10', '1')), r"rows=\('10', '1'\) is no square of 0 and 1"),
-    (Blocks(('12', '11')), 'is no square of 0 and 1'),
-    (Blocks(()), 'is no square of 0 and 1'),
+    (BigBird(1, 3, 70_000), 'length=70000 has 70000 blocks of 1 tokens. Expected fewer'),
+    (Blocks(block=0), 'block=0 is not a block size'),
+    (Blocks(('10', '1')), r"rows=\('10', '1'\) is not a square of 0 and 1"),
+    (Blocks(('12', '11')), 'is not a square of 0 and 1'),
+    (Blocks(()), 'is not a square of 0 and 1'),
   ],
 )
-def test_a_mask_that_cannot_be_is_refused(mask, message):
+def test_invalid_mask_fields_are_errors(mask, message):
   with pytest.raises(errors.ConfigError, match=message):
     config.validate(mask)

@@ -1,6 +1,4 @@
-"""Latent attention: absorbed equals expanded equals plain attention over the keys it stands for;
-and its costs.
-"""
+"""Latent attention: absorbed, expanded and plain attention are equal; costs."""
 
 import dataclasses
 import itertools
@@ -48,8 +46,8 @@ def started(spec):
 
 
 @dataclasses.dataclass(frozen=True)
-class Told(MLA):
-  """Told which form to take."""
+class FixedForm(MLA):
+  """MLA with a fixed choice of form."""
 
   absorbed: bool = True
 
@@ -87,14 +85,14 @@ def test_absorbed_equals_expanded_equals_no_cache(name, attend):
   spec = dataclasses.replace(SMALL, **FIELDS[name])
   dims = DIMS.replace(run=Run(attend=ATTEND[attend]))
   params, x_BTD = started(spec)
-  told = lambda absorbed: Told(
+  fixed = lambda absorbed: FixedForm(
     **{f.name: getattr(spec, f.name) for f in dataclasses.fields(MLA)}, absorbed=absorbed
   )
 
   @jax.jit
   def all_three(params):
     cached = [
-      told(absorbed)
+      fixed(absorbed)
       .make(dims)
       .apply({'params': params}, x_BTD, ctx(EMPTY), spec.init_cache(D, 2, 8, 'float32'))[0]
       for absorbed in (True, False)
@@ -106,16 +104,16 @@ def test_absorbed_equals_expanded_equals_no_cache(name, attend):
   np.testing.assert_allclose(absorbed, plain, atol=2e-6, rtol=1e-5)
 
 
-def test_it_is_plain_attention_over_keys_and_values_of_rank_kv_rank():
-  """With no norm to speak of and nothing to rotate, W_c W_k and W_c W_v are the weights of plain
-  attention.
+def test_mla_is_attention_with_low_rank_keys_and_values():
+  """Compare with plain attention with the weights W_c W_k of keys and W_c W_v of values.
+
+  The norm is made linear, and nothing is rotated.
   """
   spec = dataclasses.replace(
     SMALL, relative=Relative(), v_dim=12, norm=LayerNorm(eps=1e12, bias=False)
   )
   params, x_BTD = started(spec)
-  # LayerNorm of such an eps divides by 1e6; what it also takes away, the mean, is left out by
-  # centred columns.
+  # LayerNorm with this eps divides by 1e6. Centred columns make the mean that it subtracts 0.
   c_DR = params['c']['kernel']
   params['c']['kernel'] = c_DR - c_DR.mean(1, keepdims=True)
   params['c_norm']['scale'] = jnp.full(16, 1e6)
@@ -128,19 +126,19 @@ def test_it_is_plain_attention_over_keys_and_values_of_rank_kv_rank():
     'v': {'kernel': v_DNH},
     'o': params['o'],
   }
-  ours = spec.make(DIMS).apply({'params': params}, x_BTD, ctx(), None)[0]
-  theirs = Attention(N, head_dim=12).make(DIMS).apply({'params': plain}, x_BTD, ctx(), None)[0]
-  np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+  latent = spec.make(DIMS).apply({'params': params}, x_BTD, ctx(), None)[0]
+  plain_y = Attention(N, head_dim=12).make(DIMS).apply({'params': plain}, x_BTD, ctx(), None)[0]
+  np.testing.assert_allclose(latent, plain_y, rtol=1e-4, atol=1e-5)
 
 
-def test_the_cache_holds_the_latent_and_the_shared_key_and_nothing_else():
+def test_mla_caches_only_latent_and_shared_key():
   assert SMALL.state(D) == {'k': Slot((1, 16 + 4))}
   assert V3.cache_bytes(7168, 1, jnp.bfloat16) == 2 * 576
   deepseek_v3 = Model(Tokens(129_280), 7168, (Segment((Block(V3),), 61),))
   assert count.cache_bytes_per_token(deepseek_v3, jnp.bfloat16) == 70_272
 
 
-def test_the_cached_latent_is_normed_and_its_shared_key_rotated():
+def test_cached_latent_is_normed_and_shared_key_rotated():
   params, x_BTD = started(SMALL)
   _, cache = SMALL.make(DIMS).apply(
     {'params': params}, x_BTD, ctx(EMPTY), SMALL.init_cache(D, 2, T, 'float32')
@@ -150,21 +148,21 @@ def test_the_cached_latent_is_normed_and_its_shared_key_rotated():
     jnp.mean(c_BTR**2, -1), np.mean(np.square(params['c_norm']['scale'])), rtol=0.3
   )
   raw_BTH = x_BTD @ params['k_rope']['kernel']
-  turned = SMALL.relative.rotate(raw_BTH[:, :, None], ctx().info.positions)[:, :, 0]
-  np.testing.assert_allclose(k_BTH, turned, rtol=1e-5, atol=1e-6)
+  rotated = SMALL.relative.rotate(raw_BTH[:, :, None], ctx().info.positions)[:, :, 0]
+  np.testing.assert_allclose(k_BTH, rotated, rtol=1e-5, atol=1e-6)
   assert np.abs(k_BTH - raw_BTH)[:, 1:].max() > 1e-2
 
 
-def test_a_step_is_absorbed_and_a_long_prompt_is_not():
+def test_steps_are_absorbed_and_long_prompts_are_not():
   assert V3.absorbs(1, 4096)
   assert not V3.absorbs(2048, 4096)
-  # Keys and values of one cached token cost 2 R (nope + v); a pair costs 2 (2 (R + rope) - nope -
-  # rope - v) more.
-  turn = next(T for T in range(1, 4096) if not V3.absorbs(T, 10**9))
-  assert turn == -(-512 * 256 // (2 * 576 - 320))
+  # Expanding one cached token costs 2 R (nope + v) FLOPs. Absorbed, a pair costs
+  # 2 (2 (R + rope) - nope - rope - v) more.
+  threshold = next(T for T in range(1, 4096) if not V3.absorbs(T, 10**9))
+  assert threshold == -(-512 * 256 // (2 * 576 - 320))
 
 
-def test_a_prompt_by_either_form_and_then_steps_equal_the_full_pass():
+def test_absorbed_steps_after_a_prompt_match_the_full_pass():
   spec = Model(Tokens(61), D, (Segment((Block(SMALL),), 2),))
   params = jax.tree.map(
     lambda a: 8 * a if a.ndim > 2 else a, transformer.init(spec, jax.random.key(0))
@@ -176,17 +174,17 @@ def test_a_prompt_by_either_form_and_then_steps_equal_the_full_pass():
   @jax.jit
   def run(p):
     out = transformer.apply(spec, p, input_ids=ids[:, :14], cache=cache_lib.init_cache(spec, 1, 16))
-    found = [out['logits']]
+    logits = [out['logits']]
     for t in (14, 15):
       out = transformer.apply(spec, p, input_ids=ids[:, t : t + 1], cache=out['cache'])
-      found.append(out['logits'])
-    return jnp.concatenate(found, 1), transformer.apply(spec, p, input_ids=ids)['logits']
+      logits.append(out['logits'])
+    return jnp.concatenate(logits, 1), transformer.apply(spec, p, input_ids=ids)['logits']
 
   stepped, full = run(params)
   np.testing.assert_allclose(stepped, full, atol=2e-5, rtol=1e-5)
 
 
-def test_flops_are_those_of_the_weights_and_of_the_pairs():
+def test_mla_flops_match_weights_and_pairs():
   shapes = jax.eval_shape(
     lambda k: V3.make(DIMS.replace(d_model=7168)).init(k, jnp.zeros((2, T, 7168)), ctx(), None),
     jax.random.key(0),
@@ -202,9 +200,7 @@ def test_flops_are_those_of_the_weights_and_of_the_pairs():
 
 
 @pytest.mark.parametrize(('mscale', 'expected'), [(0.707, 1.58963), (1.0, 1.87385)])
-def test_yarn_corrects_scores_by_the_square_and_angles_not_at_all_where_both_are_given(
-  mscale, expected
-):
+def test_yarn_with_two_mscales_scales_scores_not_angles(mscale, expected):
   scaling = Yarn(40.0, 4096, mscale=mscale, mscale_all=mscale)
   assert scaling.scale(np.ones(32), 1e4)[1] == 1.0
   assert RoPE(scaling=scaling).score_scale == pytest.approx(expected, rel=1e-5)
@@ -213,7 +209,7 @@ def test_yarn_corrects_scores_by_the_square_and_angles_not_at_all_where_both_are
   )
 
 
-def test_a_scale_that_is_given_is_taken_as_it_is():
+def test_given_scale_ignores_score_scale():
   yarn = dataclasses.replace(SMALL, relative=FIELDS['yarn']['relative'])
   params, x_BTD = started(yarn)
   run = lambda spec: np.asarray(spec.make(DIMS).apply({'params': params}, x_BTD, ctx(), None)[0])
@@ -229,19 +225,19 @@ def test_a_scale_that_is_given_is_taken_as_it_is():
     ({'kv_rank': 0}, 'kv_rank=0 is not a size'),
     (
       {'q_rank': 0},
-      'q_rank=0 is not a size. Expected at least 1, or none for queries straight from x',
+      'q_rank=0 is not a size. Expected at least 1, or none for no latent',
     ),
-    ({'bias': 'qv'}, "bias='qv' names no projection v. Expected letters of qco"),
+    ({'bias': 'qv'}, "bias='qv' has unknown letters v. Expected letters of qco"),
   ],
 )
-def test_sizes_that_are_none_are_refused(fields, message):
+def test_sizes_out_of_range_are_errors(fields, message):
   with pytest.raises(errors.ConfigError, match=message):
     config.validate(MLA(**fields))
 
 
-def test_a_model_refuses_rotated_numbers_that_do_not_pair():
+def test_odd_rope_dim_is_an_error():
   with pytest.raises(
-    errors.ConfigError, match=r'pattern\.0\.mixer: relative: 3 of 3 numbers of a head cannot be rot'
+    errors.ConfigError, match=r'pattern\.0\.mixer: relative: 3 of 3 entries of a head cannot be rot'
   ):
     config.validate(
       Model(Tokens(64), 32, (Segment((Block(dataclasses.replace(SMALL, rope_dim=3)),), 1),))

@@ -1,4 +1,4 @@
-"""Gradients written by hand equal those that autodiff finds for the plain formulas."""
+"""Custom gradients match autodiff of the plain formulas."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tfm.parts import act
-from tfm.parts.attend.dense import mixed, products, softmax
+from tfm.parts.attend.dense import qk_products, softmax, softmax_values
 from tfm.parts.contract import against_rows, contract
 from tfm.parts.norm.base import standardized
 
@@ -17,19 +17,19 @@ def random(*shape):
   return jnp.asarray(RNG.normal(size=shape), jnp.float32)
 
 
-def same_gradients(ours, plain, *args):
+def same_gradients(custom, plain, *args):
   y = jax.jit(plain)(*args)
   weights = random(*y.shape)
-  np.testing.assert_allclose(jax.jit(ours)(*args), y, atol=1e-6, rtol=1e-5)
+  np.testing.assert_allclose(jax.jit(custom)(*args), y, atol=1e-6, rtol=1e-5)
   of = lambda f: jax.jit(jax.grad(lambda *a: jnp.sum(weights * f(*a)), tuple(range(len(args)))))(
     *args
   )
-  for a, b in zip(of(ours), of(plain), strict=True):
+  for a, b in zip(of(custom), of(plain), strict=True):
     np.testing.assert_allclose(a, b, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize('centred', [True, False])
-def test_a_norm_has_the_gradient_of_its_formula(centred):
+def test_norm_gradient_matches_autodiff(centred):
   def plain(x):
     x = x - jnp.mean(x, -1, keepdims=True) if centred else x
     return x / jnp.sqrt(jnp.mean(x * x, -1, keepdims=True) + 1e-5)
@@ -38,27 +38,27 @@ def test_a_norm_has_the_gradient_of_its_formula(centred):
 
 
 @pytest.mark.parametrize('name', act.TABLE)
-def test_an_activation_has_the_gradient_of_its_formula(name):
+def test_activation_gradient_matches_autodiff(name):
   piece = act.TABLE[name]()
   same_gradients(piece, piece.value, random(4, 9))
 
 
 @pytest.mark.parametrize('n_in', [1, 2])
-def test_a_projection_has_the_gradient_of_its_formula(n_in):
+def test_projection_gradient_matches_autodiff(n_in):
   w = random(*(4, 3, 5)[: n_in + 1], 2)
   x = random(2, 3, *w.shape[:n_in])
   plain = lambda x, w: jnp.tensordot(x, w, n_in)
   same_gradients(lambda x, w: contract(x, w, n_in), plain, x, w)
 
 
-def test_a_tied_head_has_the_gradient_of_its_formula():
+def test_tied_head_gradient_matches_autodiff():
   same_gradients(
     against_rows, lambda x, w: jnp.einsum('BTD,VD->BTV', x, w), random(2, 3, 4), random(7, 4)
   )
 
 
 @pytest.mark.parametrize('with_sink', [False, True])
-def test_a_masked_softmax_has_the_gradient_of_its_formula_and_rows_that_see_nobody_have_none(
+def test_masked_softmax_gradient_matches_autodiff(
   with_sink,
 ):
   s, ok = (
@@ -78,7 +78,7 @@ def test_a_masked_softmax_has_the_gradient_of_its_formula_and_rows_that_see_nobo
 
 
 @pytest.mark.parametrize('with_sink', [False, True])
-def test_mixing_by_scores_has_the_gradient_of_softmax_and_product(with_sink):
+def test_softmax_values_gradient_matches_autodiff(with_sink):
   s, v, sink = random(2, 2, 3, 4, 5), random(2, 2, 5, 6), random(1, 2, 3, 1, 1)
   ok = jnp.asarray(RNG.random((2, 1, 1, 4, 5)) > 0.4).at[0, 0, 0, 0].set(False)
 
@@ -86,13 +86,17 @@ def test_mixing_by_scores_has_the_gradient_of_softmax_and_product(with_sink):
     return jnp.einsum('BKGTS,BKSH->BKGTH', softmax(s, ok, sink if with_sink else None), v)
 
   same_gradients(
-    lambda s, v, sink: mixed(s, v, ok, sink if with_sink else None, [], []), plain, s, v, sink
+    lambda s, v, sink: softmax_values(s, v, ok, sink if with_sink else None, [], []),
+    plain,
+    s,
+    v,
+    sink,
   )
-  assert not np.asarray(mixed(s, v, ok, None, [], []))[0, :, :, 0].any()
+  assert not np.asarray(softmax_values(s, v, ok, None, [], []))[0, :, :, 0].any()
 
 
-def test_scores_have_the_gradient_of_a_product():
+def test_score_gradient_matches_autodiff():
   plain = lambda q, k: jnp.einsum('BKMH,BKSH->BKMS', q, k)
   same_gradients(
-    lambda q, k: products(q, k, 'float32'), plain, random(2, 3, 4, 5), random(2, 3, 6, 5)
+    lambda q, k: qk_products(q, k, 'float32'), plain, random(2, 3, 4, 5), random(2, 3, 6, 5)
   )

@@ -1,6 +1,4 @@
-"""The kernel for TPUs, interpreted: any mask, biases of many makes, wide heads, a mesh, and what it
-refuses.
-"""
+"""The interpreted TPU kernel: masks, biases, wide heads, a mesh and unsupported calls."""
 
 from flax import linen as nn
 import jax
@@ -11,23 +9,23 @@ import pytest
 from tests.parts.attending import t5
 from tfm.core import config, errors
 from tfm.parts import mask as masks
-from tfm.parts.attend.added import Added
 from tfm.parts.attend.base import Scores
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.attend.pallas import visits
 from tfm.parts.attend.pallas.flash import Pallas
+from tfm.parts.attend.value_table import ValueTable
 from tfm.parts.mask import Causal, Segments, Window
 from tfm.parts.relative import ALiBi
 from tfm.parts.relative.toeplitz import distance
-from tfm.parts.term import Asked, Product
+from tfm.parts.term import Product, QueryLookup
 from tfm.parts.tokeninfo import TokenInfo
 
 B, N, K, H, T = 2, 4, 2, 8, 37
 KERNEL = Pallas(8, 16, interpret=True)
 
 
-def drawn(T=T, H=H, K=K, dtype=jnp.float32):
+def random_qkv(T=T, H=H, K=K, dtype=jnp.float32):
   return [
     jax.random.normal(jax.random.key(i), (B, T, n, H)).astype(dtype)
     for i, n in enumerate((N, K, K))
@@ -41,7 +39,7 @@ def info(n=T, prefix=False):
 
 
 def results(kernel, scores, qkv, at, *more):
-  """(y, the gradients of q, k, v and of what `scores` is made of)."""
+  """Return the output, and the gradients of q, k, v and the arguments of `scores`."""
 
   def loss(qkv, *more):
     y = kernel(*qkv, at, at, scores(*more), 'float32').astype(jnp.float32)
@@ -51,14 +49,14 @@ def results(kernel, scores, qkv, at, *more):
   return y, grads
 
 
-def same(scores, qkv=None, at=None, more=(), kernel=KERNEL, tolerance=2e-5):
-  qkv, at = qkv or drawn(), at or info()
-  got, want = (
+def assert_matches_dense(scores, qkv=None, at=None, more=(), kernel=KERNEL, tolerance=2e-5):
+  qkv, at = qkv or random_qkv(), at or info()
+  actual, expected = (
     jax.jit(lambda *x, k=k: results(k, scores, *x))(qkv, at, *more)
     for k in (kernel, DenseAttention())
   )
   jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance), got, want
+    lambda a, b: np.testing.assert_allclose(a, b, atol=tolerance, rtol=tolerance), actual, expected
   )
 
 
@@ -76,14 +74,16 @@ MASKS = {
 
 @pytest.mark.parametrize('name', MASKS)
 @pytest.mark.large(when=lambda name: name not in ('blocks', 'strided'))
-def test_any_mask_is_run_inside_the_kernel_by_its_views_with_dropout_and_sink(name):
+def test_pallas_matches_dense_for_every_mask(name):
   drop, sink = Dropout.of(jax.random.key(9), B, N, 0.2), jnp.linspace(-1.0, 1.0, N)
   scores = lambda sink: Scores(H**-0.5, MASKS[name] & Segments(), sink_N=sink, drop=drop)
-  same(scores, at=info(prefix=name == 'prefix'), more=(sink,), kernel=Pallas(4, 16, interpret=True))
+  assert_matches_dense(
+    scores, at=info(prefix=name == 'prefix'), more=(sink,), kernel=Pallas(4, 16, interpret=True)
+  )
 
 
 BUCKET = lambda q, k: jnp.clip(k.positions[:, None, :] - q.positions[:, :, None], -4, 4) + 4
-# Functions of a table [9, N].
+# Biases as functions of a table [9, N].
 BIASES = {
   'heads_first': lambda table, q, k: jnp.moveaxis(jnp.moveaxis(table, 0, 1)[:, BUCKET(q, k)], 0, 1),
   'of_all_heads': lambda table, q, k: table[:, 0][BUCKET(q, k)][:, None] * jnp.ones((1, N, 1, 1)),
@@ -109,38 +109,38 @@ BIASES = {
 @pytest.mark.large(
   when=lambda name: name in ('of_all_heads', 'squared_and_sloped', 'of_keys_alone')
 )
-def test_biases_of_many_makes_are_run_inside_the_kernel_and_get_their_gradients(name):
+def test_pallas_biases_match_dense_with_gradients(name):
   table = jax.random.normal(jax.random.key(4), (9, N))
   low = name == 'low_precision'
   scores = lambda table: Scores(
     H**-0.5, Causal() & Segments(), (lambda q, k: BIASES[name](table, q, k),)
   )
-  same(scores, more=(table,), tolerance=0.1 if low else 2e-5)
+  assert_matches_dense(scores, more=(table,), tolerance=0.1 if low else 2e-5)
 
 
 def mask_of(predicate):
-  return type('Given', (masks.Mask,), {'__call__': lambda self, q, k: predicate(q, k)})()
+  return type('FromPredicate', (masks.Mask,), {'__call__': lambda self, q, k: predicate(q, k)})()
 
 
-def test_a_mask_may_read_an_array():
+def test_mask_may_read_an_array():
   far = jnp.asarray([1, 5, 2, 9])
   mask = mask_of(
     lambda q, k: (q.positions - k.positions < far[k.positions % 4]) & (k.positions <= q.positions)
   )
-  same(lambda: Scores(H**-0.5, mask))
+  assert_matches_dense(lambda: Scores(H**-0.5, mask))
 
 
 @pytest.mark.parametrize(('dtype', 'tolerance'), [(jnp.float32, 1e-4), (jnp.bfloat16, 3e-2)])
-def test_heads_of_256_numbers_at_a_ragged_length(dtype, tolerance):
-  same(
+def test_head_size_256_at_a_ragged_length(dtype, tolerance):
+  assert_matches_dense(
     lambda: Scores(1 / 16, Causal() & Segments(), cap=20.0),
-    drawn(H=256, dtype=dtype),
+    random_qkv(H=256, dtype=dtype),
     tolerance=tolerance,
   )
 
 
-def test_a_tile_nobody_looks_into_is_neither_read_nor_summed():
-  q, k, v = drawn(64)
+def test_masked_out_tiles_are_not_read():
+  q, k, v = random_qkv(64)
   k, v = (a.at[:, 16:32].set(jnp.nan) for a in (k, v))
   mask = mask_of(
     lambda q, k: (k.positions <= q.positions) & ((k.positions < 16) | (k.positions >= 32))
@@ -151,40 +151,40 @@ def test_a_tile_nobody_looks_into_is_neither_read_nor_summed():
 
 
 @pytest.mark.parametrize(
-  ('mask', 'tiles', 'whole'), [(Causal(), 36, 28), (Causal() & Window(8), 15, 0)]
+  ('mask', 'tiles', 'unmasked'), [(Causal(), 36, 28), (Causal() & Window(8), 15, 0)]
 )
-def test_the_grid_goes_through_the_tiles_in_sight(mask, tiles, whole):
+def test_visits_cover_exactly_the_allowed_tiles(mask, tiles, unmasked):
   at = TokenInfo(*(jnp.broadcast_to(a, (1, 64)) for a in (jnp.arange(64), jnp.ones(64, jnp.int32))))
-  found = visits.listed(visits.kinds(mask & Segments(), at, at, 8, 8, 64))
-  row, column, kind = (np.asarray(a)[0, : int(found.most)] for a in visits.decoded(found.code))
-  assert found.most == tiles == len({*zip(row.tolist(), column.tolist(), strict=True)})
-  assert (kind == 2).sum() == whole
+  listed = visits.list_visits(visits.tile_kinds(mask & Segments(), at, at, 8, 8, 64))
+  row, column, kind = (np.asarray(a)[0, : int(listed.longest)] for a in visits.decode(listed.code))
+  assert listed.longest == tiles == len({*zip(row.tolist(), column.tolist(), strict=True)})
+  assert (kind == 2).sum() == unmasked
   assert (kind == 0).sum() == 0
   assert (np.diff(row) >= 0).all()
 
 
-def test_a_row_of_tiles_in_which_nothing_is_seen_is_visited_once_and_the_list_ends_in_its_last_tile():
-  seen = jnp.asarray([[[0, 0], [1, 2], [0, 1]], [[1, 1], [1, 1], [1, 1]]])
-  found = visits.listed(seen)
-  row, column, kind = (np.asarray(a) for a in visits.decoded(found.code))
-  assert found.most == 6
+def test_masked_out_rows_of_tiles_are_visited_once():
+  kinds = jnp.asarray([[[0, 0], [1, 2], [0, 1]], [[1, 1], [1, 1], [1, 1]]])
+  listed = visits.list_visits(kinds)
+  row, column, kind = (np.asarray(a) for a in visits.decode(listed.code))
+  assert listed.longest == 6
   assert list(zip(row[0], column[0], kind[0], strict=True)) == [
     (0, 0, 0), (1, 0, 1), (1, 1, 2), (2, 1, 1), (2, 1, 0), (2, 1, 0)
   ]  # fmt: skip
 
 
-def test_rows_of_a_large_batch_share_their_visits(monkeypatch):
-  monkeypatch.setattr(visits, 'APART', 4)
-  found = visits.listed(jnp.asarray([[[0, 0], [2, 2]], [[0, 1], [2, 1]]]))
-  row, column, kind = (np.asarray(a)[0].tolist() for a in visits.decoded(found.code))
-  assert found.most == 3
+def test_large_batches_share_a_visit_list(monkeypatch):
+  monkeypatch.setattr(visits, 'MAX_SEPARATE', 4)
+  listed = visits.list_visits(jnp.asarray([[[0, 0], [2, 2]], [[0, 1], [2, 1]]]))
+  row, column, kind = (np.asarray(a)[0].tolist() for a in visits.decode(listed.code))
+  assert listed.longest == 3
   assert list(zip(row, column, kind, strict=True))[:3] == [(0, 1, 1), (1, 0, 2), (1, 1, 1)]
-  same(lambda: Scores(H**-0.5, Causal() & Segments()))
+  assert_matches_dense(lambda: Scores(H**-0.5, Causal() & Segments()))
 
 
 @pytest.mark.parametrize(('tensor', 'kv'), [(2, 2), (4, 2), (4, 1), (1, 2)])
 @pytest.mark.large(when=lambda tensor, kv: (tensor, kv) in ((4, 2), (1, 2)))
-def test_over_a_mesh_every_device_has_its_rows_and_heads(tensor, kv):
+def test_kernel_is_sharded_over_batch_and_heads(tensor, kv):
   devices = np.array(jax.devices()[: 2 * tensor]).reshape(2, tensor)
   mesh = jax.sharding.Mesh(
     devices, ('data', 'tensor'), axis_types=(jax.sharding.AxisType.Auto,) * 2
@@ -202,40 +202,47 @@ def test_over_a_mesh_every_device_has_its_rows_and_heads(tensor, kv):
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh), nn.logical_axis_rules(rules):
       return results(KERNEL, scores, *x)
 
-  x = (drawn(K=kv), info(), table, sink)
+  x = (random_qkv(K=kv), info(), table, sink)
   on_mesh = jax.device_put(x, jax.NamedSharding(mesh, jax.P()))
-  got, want = (
+  actual, expected = (
     jax.jit(split)(*on_mesh),
     jax.jit(lambda *x: results(DenseAttention(), scores, *x))(*x),
   )
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=1e-5), got, want)
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=3e-5, rtol=1e-5), actual, expected
+  )
 
 
-ADDED = Added(lambda q, k: distance(q.rows(), k.columns(), 2), jnp.zeros((5, H)))
+TABLE = ValueTable(lambda q, k: distance(q.rows(), k.columns(), 2), jnp.zeros((5, H)))
 
 
-def met(X):
-  """Queries and keys that meet in X more numbers."""
+def product_of_size(X):
+  """Return a product of vectors of size X."""
   return lambda q, k: Product(jnp.zeros((B, N, T, X)), jnp.zeros((B, 1, T, X)))
 
 
 REFUSALS = {
-  'heads of 300 numbers are wider than 256': lambda: (drawn(H=300), Scores(1.0, Causal())),
-  'vectors that are added to values': lambda: (drawn(), Scores(1.0, Causal(), added=(ADDED,))),
-  'float16 is neither float32 nor bfloat16': lambda: (drawn(dtype=jnp.float16), Scores(1.0, Causal())),
-  'terms have 16,384 bytes of a token for a head, and a chip holds 8,192 beside a tile': lambda: (
-    drawn(), Scores(1.0, Causal(), products=(met(2048),))),
-  'the bias looks up a table of 5,000 entries, and a chip holds the sums of 4,096': lambda: (
-    drawn(), biased(t5(jnp.ones((5000, N))))),
-  'what is looked up uses cumsum': lambda: (
-    drawn(),
-    Scores(1.0, Causal(), contents=(lambda q_BTNH, k, *_: (Asked(jnp.moveaxis(q_BTNH, 1, 2), counted),),))),
-  'the bias uses dot_general': lambda: (drawn(), biased(outer)),
-  'the bias uses cumsum': lambda: (drawn(), biased(lambda q, k: jnp.cumsum(t5(jnp.ones((32, N)))(q, k), -1))),
+  'head size 300 is larger than 256': lambda: (random_qkv(H=300), Scores(1.0, Causal())),
+  'the kernel does not support position vectors of values': lambda: (
+    random_qkv(), Scores(1.0, Causal(), value_tables=(TABLE,))),
+  'float16 is neither float32 nor bfloat16': lambda: (
+    random_qkv(dtype=jnp.float16), Scores(1.0, Causal())),
+  'terms have 16,384 bytes per token and head, more than the maximum of 8,192': lambda: (
+    random_qkv(), Scores(1.0, Causal(), products=(product_of_size(2048),))),
+  'the bias uses a table of 5,000 entries, more than the maximum of 4,096': lambda: (
+    random_qkv(), biased(t5(jnp.ones((5000, N))))),
+  'the function of a term uses cumsum': lambda: (
+    random_qkv(),
+    Scores(1.0, Causal(), contents=(
+      lambda q_BTNH, k, *_: (QueryLookup(jnp.moveaxis(q_BTNH, 1, 2), counted),),))),
+  'the bias uses dot_general': lambda: (random_qkv(), biased(outer)),
+  'the bias uses cumsum': lambda: (
+    random_qkv(), biased(lambda q, k: jnp.cumsum(t5(jnp.ones((32, N)))(q, k), -1))),
   r'the bias reads an array of shape \(2, 4, 1, 1\)': lambda: (
-    drawn(),
+    random_qkv(),
     biased(lambda q, k: jnp.arange(8.0).reshape(B, N, 1, 1) * t5(jnp.ones((32, N)))(q, k))),
-  r'the bias gives an array of axes \[B, N, S, T\]': lambda: (drawn(), biased(lambda q, k: outer_gap(k, q))),
+  r'the bias returns axes \[B, N, S, T\]': lambda: (
+    random_qkv(), biased(lambda q, k: outer_gap(k, q))),
 }  # fmt: skip
 
 
@@ -259,40 +266,37 @@ def outer_gap(q, k):
   ]
 
 
-def test_more_tiles_than_a_tpu_can_count_are_refused():
+def test_too_many_tiles_are_refused():
   n = 1 << 18
   like = lambda *shape, dtype=jnp.float32: jax.ShapeDtypeStruct(shape, dtype)
   at = TokenInfo(like(1, n, dtype=jnp.int32), like(1, n, dtype=jnp.int32))
-  asked = lambda size: Pallas(size, size).refuses(
+  reason = lambda size: Pallas(size, size).refuses(
     like(1, n, 1, 8), *[like(1, n, 1, 8)] * 2, at, at, Scores(1.0, Causal())
   )
-  assert (
-    asked(512)
-    == '262,145 tiles and numbers of heads are more than the 196,608 that fit; larger tiles are fewer'
-  )
-  assert asked(1024) is None
+  assert reason(512) == '262,145 tiles and scalars exceed the maximum of 196,608; use larger tiles'
+  assert reason(1024) is None
 
 
 @pytest.mark.parametrize('why', REFUSALS)
-def test_what_no_kernel_can_do_is_refused_with_the_reason(why):
+def test_unsupported_calls_are_errors_with_the_reason(why):
   qkv, scores = REFUSALS[why]()
   assert KERNEL.refuses(*qkv, info(), info(), scores)
   with pytest.raises(errors.UserError, match=f'attend=pallas: {why}.*Expected attend=blockwise'):
     KERNEL(*qkv, info(), info(), scores, 'float32')
 
 
-def test_what_can_be_done_is_not_refused_and_tpus_are_where_it_pays():
-  assert KERNEL.refuses(*drawn(), info(), info(), biased(outer_gap)) is None
+def test_supported_calls_are_not_refused():
+  assert KERNEL.refuses(*random_qkv(), info(), info(), biased(outer_gap)) is None
   assert KERNEL.loses('tpu', B, N, T, T) is None
-  assert KERNEL.loses('cpu', B, N, T, T) == 'its kernels are for TPUs, and interpreted on a cpu'
+  assert KERNEL.loses('cpu', B, N, T, T) == 'its kernels are for TPUs, and this is a cpu'
 
 
-def test_tiles_that_a_tpu_cannot_have_are_refused():
-  with pytest.raises(errors.ConfigError, match='queries=0, keys=512 is no size of a tile'):
+def test_invalid_tile_sizes_are_errors():
+  with pytest.raises(errors.ConfigError, match='queries=0, keys=512 must be positive'):
     config.validate(Pallas(queries=0))
   with pytest.raises(
     errors.ConfigError,
-    match=r'queries=512, keys=200 cannot be tiles on a TPU. Expected multiples of 128',
+    match=r'queries=512, keys=200 are not tile sizes of a TPU. Expected multiples of 128',
   ):
     config.validate(Pallas(keys=200))
   config.validate(Pallas(8, 16, interpret=True))

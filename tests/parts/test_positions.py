@@ -96,10 +96,10 @@ def test_buckets_are_the_published_ones(bidirectional, expected):
 @pytest.mark.parametrize(
   ('piece', 'message'),
   [
-    (T5Bias(buckets=6), 'buckets=6 cannot be halved twice'),
-    (T5Bias(far=16), 'far=16 leaves no distance'),
+    (T5Bias(buckets=6), 'buckets=6 is not a positive multiple of 4'),
+    (T5Bias(far=16), 'far=16 leaves the logarithmic buckets empty'),
     (Sinusoidal(base=1.0), r'base=1\.0 does not make wavelengths longer'),
-    (ALiBi(scale=0.0), r'scale=0\.0 does not make far keys count less'),
+    (ALiBi(scale=0.0), r'scale=0\.0 is not positive'),
   ],
 )
 def test_a_position_that_cannot_be_is_refused(piece, message):

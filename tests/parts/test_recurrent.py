@@ -1,6 +1,4 @@
-"""Recurrent mixers equal their definitions, token by token: in chunks, in steps, in packed
-documents, with padding.
-"""
+"""Recurrent mixers equal their definitions, in chunks, steps and packed documents."""
 
 import functools
 
@@ -34,8 +32,8 @@ SPECS = {
 DIMS = Dims(D, 1, Normal(), Run())
 _rng = np.random.default_rng(0)
 X_BTD = _rng.standard_normal((B, T, D)).astype(np.float32)
-# Documents end within chunks of 64 tokens and at their borders; padding is on both sides, between
-# and within documents.
+# Documents end inside and at the ends of chunks of 64 tokens; padding is on both sides, between and
+# within documents.
 PACKED = np.asarray(
   [
     [1] * 30 + [2] * 34 + [3] * 86,
@@ -73,34 +71,36 @@ def mixed(name, p, x_BTD, segment_BT, cache=None):
 
 @functools.cache
 def defined(name):
-  """What the definition returns for every document, 0 at padding."""
+  """Return the output of the definition for every document, 0 at padding."""
   p = jax.tree.map(lambda a: np.asarray(a, np.float64), params(name))
-  found = np.zeros((B, T, D))
+  outputs = np.zeros((B, T, D))
   for row in range(B):
     for number in {*PACKED[row]} - {0}:
       at = PACKED[row] == number
-      found[row, at] = getattr(recurrences, name)(SPECS[name], p, X_BTD[row, at].astype(np.float64))
-  return found
+      outputs[row, at] = getattr(recurrences, name)(
+        SPECS[name], p, X_BTD[row, at].astype(np.float64)
+      )
+  return outputs
 
 
 @pytest.mark.parametrize('name', SPECS)
 def test_packed_and_padded_documents_equal_the_definition(name):
-  found = jax.jit(lambda p, x: mixed(name, p, x, PACKED)[0])(params(name), X_BTD)
-  assert np.isfinite(found).all()
-  np.testing.assert_allclose(np.asarray(found)[PACKED > 0], defined(name)[PACKED > 0], **CLOSE)
+  outputs = jax.jit(lambda p, x: mixed(name, p, x, PACKED)[0])(params(name), X_BTD)
+  assert np.isfinite(outputs).all()
+  np.testing.assert_allclose(np.asarray(outputs)[PACKED > 0], defined(name)[PACKED > 0], **CLOSE)
 
 
 @pytest.mark.parametrize('name', SPECS)
-def test_a_row_continues_from_its_state_after_any_cut(name):
-  cuts, found = [1, 2, 65, 70, 75, 149], []
+def test_state_continues_a_sequence_after_any_cut(name):
+  cuts, outputs = [1, 2, 65, 70, 75, 149], []
   cache = SPECS[name].init_cache(D, B, T, 'float32')
   for x_BTD, segments in zip(np.split(X_BTD, cuts, 1), np.split(PACKED, cuts, 1), strict=True):
     y_BTD, cache = jax.jit(lambda p, x, c, s=segments: mixed(name, p, x, s, c))(
       params(name), x_BTD, cache
     )
-    found.append(y_BTD)
+    outputs.append(y_BTD)
   np.testing.assert_allclose(
-    np.concatenate(found, 1)[PACKED > 0], defined(name)[PACKED > 0], **CLOSE
+    np.concatenate(outputs, 1)[PACKED > 0], defined(name)[PACKED > 0], **CLOSE
   )
 
 
@@ -124,7 +124,7 @@ def test_history_is_the_state_after_each_token(name):
 
 
 @pytest.mark.parametrize('name', [name for name in SPECS if name != 'gated_conv'])
-def test_gradients_equal_those_of_one_large_chunk(name, monkeypatch):
+def test_chunked_gradients_match_one_large_chunk(name, monkeypatch):
   target = jnp.asarray(
     np.random.default_rng(2).standard_normal(X_BTD.shape) * (PACKED > 0)[..., None], jnp.float32
   )
@@ -157,18 +157,21 @@ def test_state_and_flops_are_constant_in_length(name):
       Mamba2(3, key_heads=2),
       r'heads=3 is not a multiple of key_heads=2\. Expected a divisor of heads',
     ),
-    (Mamba2(2, 3, norm_groups=4), r'norm_groups=4 does not divide 6 numbers\. Expected a divisor'),
+    (Mamba2(2, 3, norm_groups=4), r'norm_groups=4 does not divide 6 channels\. Expected a divisor'),
     (
       Mamba2(limits=(1.0, 0.5)),
-      r'limits=\(1\.0, 0\.5\) leave no step\. Expected the least one first',
+      r'limits=\(1\.0, 0\.5\) are not in order\. Expected the minimum first',
     ),
     (RGLRU(conv=0), r'conv=0 is not a size\. Expected at least 1'),
     (RGLRU(10, 4), r'heads=4 does not divide width=10\. Expected a divisor'),
-    (GatedConv(0), r'size=0 covers no token\. Expected at least 1'),
-    (Sum(Mamba2(), Mamba2()), r'left=mamba2 keeps state per row\. Expected attention on the left'),
+    (GatedConv(0), r'size=0 is not a number of tokens\. Expected at least 1'),
+    (
+      Sum(Mamba2(), Mamba2()),
+      r'left=mamba2 has state per sequence\. Expected attention on the left',
+    ),
     (
       Sum(Attention(2), Attention(2)),
-      r'right=attention keeps state per token\. Expected attention on the left',
+      r'right=attention has state per token\. Expected attention on the left',
     ),
     (Sum(Attention(5)), r'left: heads=5 does not divide d_model=12'),
   ],

@@ -1,6 +1,4 @@
-"""Relative positions that ask by content, and learned ones by distance, against the sums they stand
-for.
-"""
+"""Content-based and learned relative positions match their formulas."""
 
 import dataclasses
 
@@ -20,7 +18,7 @@ from tfm.parts.ffn import Glu
 from tfm.parts.init import TABLE as INITS
 from tfm.parts.mixer import Attention, Fourier
 from tfm.parts.relative import TUPE, XL, ALiBi, RoPE, Shaw, Toeplitz
-from tfm.parts.term import totals
+from tfm.parts.term import sum_terms
 from tfm.parts.tokeninfo import TokenInfo
 
 N, H, D, T = 2, 4, 8, 9
@@ -31,7 +29,7 @@ Q, K = (jax.random.normal(jax.random.key(i), (1, T, N, H)) for i in (1, 2))
 
 
 def made(spec, method, *args):
-  """(its parameters drawn afresh, what `method` says of args)."""
+  """Return random parameters, and the result of `method`."""
   module = spec.make(DIMS)
   params = module.init(jax.random.key(0), *args, method=method)['params']
   params = nn.unbox(params)
@@ -45,64 +43,64 @@ def made(spec, method, *args):
   )
 
 
-def told(spec, *given):
-  """(its parameters drawn afresh, what its content adds)."""
-  params, _ = made(spec, 'content', *given)
+def content_sum(spec, *args):
+  """Return random parameters, and the sum of the content terms."""
+  params, _ = made(spec, 'content', *args)
   module = spec.make(DIMS)
-  return params, jax.jit(totals(lambda *a: module.apply({'params': params}, *a, method='content')))(
-    *given
-  )
+  return params, jax.jit(
+    sum_terms(lambda *a: module.apply({'params': params}, *a, method='content'))
+  )(*args)
 
 
 def gap(i, j, far):
   return int(np.clip(int(POS[0, j]) - int(POS[0, i]), -far, far)) + far
 
 
-def test_a_toeplitz_bias_is_its_tables_row_for_the_distance():
+def test_toeplitz_bias_is_the_table_entry_of_the_distance():
   module = Toeplitz(3).make(DIMS)
   params = nn.unbox(module.init(jax.random.key(0), N, INFO, INFO, method='bias')['params'])
   bias = module.apply({'params': params}, N, INFO, INFO, method='bias')
   table = np.asarray(params['table'])
-  want = [[[table[gap(i, j, 3), n] for j in range(T)] for i in range(T)] for n in range(N)]
-  np.testing.assert_array_equal(bias[0], want)
+  expected = [[[table[gap(i, j, 3), n] for j in range(T)] for i in range(T)] for n in range(N)]
+  np.testing.assert_array_equal(bias[0], expected)
 
 
-def test_shaw_is_the_product_with_the_distances_vector():
-  params, more = told(Shaw(2), Q, K, INFO, INFO)
-  want = [
+def test_shaw_score_is_a_product_with_the_distance_vector():
+  params, more = content_sum(Shaw(2), Q, K, INFO, INFO)
+  expected = [
     [[Q[0, i, n] @ params['table'][gap(i, j, 2)] for j in range(T)] for i in range(T)]
     for n in range(N)
   ]
-  np.testing.assert_allclose(more[0], want, atol=1e-5)
+  np.testing.assert_allclose(more[0], expected, atol=1e-5)
 
 
-def test_xl_is_the_product_with_the_projected_wave_of_the_distance():
-  params, more = told(XL(), Q, K, INFO, INFO)
+def test_xl_score_is_a_product_with_the_projected_wave():
+  params, more = content_sum(XL(), Q, K, INFO, INFO)
   w = 1e4 ** (-np.arange(D // 2) / (D // 2))
   v = Q + (params['v'] - params['u'])[None, None]
-  want = np.zeros((N, T, T))
+  expected = np.zeros((N, T, T))
   for i in range(T):
     for j in range(T):
       d = float(POS[0, i] - POS[0, j])
       r_NH = np.einsum(
         'd,dnh->nh', np.concatenate([np.sin(w * d), np.cos(w * d)]), params['distance']
       )
-      want[:, i, j] = (np.asarray(v[0, i]) * r_NH).sum(-1)
-  np.testing.assert_allclose(more[0], want, atol=1e-4)
-  turned = made(XL(), 'queries', Q, POS)
-  np.testing.assert_allclose(turned[1], Q + turned[0]['u'][None, None], atol=1e-6)
+      expected[:, i, j] = (np.asarray(v[0, i]) * r_NH).sum(-1)
+  np.testing.assert_allclose(more[0], expected, atol=1e-4)
+  biased = made(XL(), 'queries', Q, POS)
+  np.testing.assert_allclose(biased[1], Q + biased[0]['u'][None, None], atol=1e-6)
 
 
-def test_tupe_is_the_product_of_projected_positions_but_for_the_first():
+def test_tupe_score_is_a_product_of_projected_positions():
   params, bias = _tupe(TUPE(16))
   p = np.asarray(params['position'])
   q, k = (np.einsum('pd,dnh->pnh', p, params[n]) for n in 'qk')
   for i in range(T):
     for j in range(T):
       a, b = int(POS[0, i]), int(POS[0, j])
-      want = (q[a] * k[b]).sum(-1) / (2 * H) ** 0.5
-      want = params['from'] if a == 0 else params['to'] if b == 0 else want
-      np.testing.assert_allclose(bias[0, :, i, j], want, atol=1e-4)
+      expected = (q[a] * k[b]).sum(-1) / (2 * H) ** 0.5
+      expected = params['from'] if a == 0 else params['to'] if b == 0 else expected
+      np.testing.assert_allclose(bias[0, :, i, j], expected, atol=1e-4)
   plain = _tupe(TUPE(16, reset=False))
   assert 'from' not in plain[0]
 
@@ -112,32 +110,32 @@ def _tupe(spec):
   params = nn.unbox(module.init(jax.random.key(0), INFO, INFO, method='product')['params'])
   params = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape), params)
   given = lambda *a, method: module.apply({'params': params}, *a, method=method)
-  added = given(INFO, INFO, method='product').total(INFO, INFO)
-  return params, added + given(N, INFO, INFO, method='bias') if spec.biased else added
+  product = given(INFO, INFO, method='product').total(INFO, INFO)
+  return params, product + given(N, INFO, INFO, method='bias') if spec.biased else product
 
 
-def test_words_and_positions_share_a_tupe_softmax_evenly():
+def test_tupe_halves_the_scale_of_token_scores():
   params, _ = _tupe(TUPE(16))
-  turned = TUPE(16).make(DIMS).apply({'params': params}, Q, POS, method='rotate')
-  np.testing.assert_allclose(jnp.square(turned).sum(), jnp.square(Q).sum() / 2**0.5, rtol=1e-5)
+  scaled = TUPE(16).make(DIMS).apply({'params': params}, Q, POS, method='rotate')
+  np.testing.assert_allclose(jnp.square(scaled).sum(), jnp.square(Q).sum() / 2**0.5, rtol=1e-5)
 
 
-def test_rope_with_a_farthest_distance_caps_it():
+def test_rope_far_caps_the_distance():
   pos = jnp.asarray([[0, 1, 5, 30]])
   info = TokenInfo(pos, jnp.ones_like(pos))
   q, k = Q[:, :4], K[:, :4]
   spec = RoPE(far=4)
   rotated = spec.rotate(q, pos), spec.rotate(k, pos)
-  scores = jnp.einsum('BTNH,BSNH->BNTS', *rotated) + totals(spec.content)(*rotated, info, info)
+  scores = jnp.einsum('BTNH,BSNH->BNTS', *rotated) + sum_terms(spec.content)(*rotated, info, info)
   for i in range(4):
     for j in range(4):
       distance = jnp.minimum(pos[:, i] - pos[:, j], 4)[:, None]
-      want = (spec.rotate(q[:, i : i + 1], distance) * k[:, j : j + 1]).sum(-1)[0, 0]
-      np.testing.assert_allclose(scores[0, :, i, j], want, atol=1e-4)
+      expected = (spec.rotate(q[:, i : i + 1], distance) * k[:, j : j + 1]).sum(-1)[0, 0]
+      np.testing.assert_allclose(scores[0, :, i, j], expected, atol=1e-4)
   assert not dataclasses.replace(spec, far=None).contextual
 
 
-def test_learned_waves_without_their_feed_forward_are_the_papers_and_their_frequencies_learn():
+def test_lspe_without_feed_forward_is_sinusoidal():
   module, x = LSPE(16).make(DIMS), jnp.zeros((1, T, D))
   params = nn.unbox(module.init(jax.random.key(0), x, POS)['params'])
   none = params | {'down': jax.tree.map(jnp.zeros_like, params['down'])}
@@ -152,20 +150,20 @@ def test_learned_waves_without_their_feed_forward_are_the_papers_and_their_frequ
 @pytest.mark.parametrize(
   ('piece', 'sentence'),
   [
-    (Toeplitz(0), 'far=0 tells no distance from another'),
-    (Shaw(-1), 'far=-1 tells no distance from another'),
-    (XL(1.0), 'base=1.0 does not make wavelengths longer'),
-    (TUPE(0), 'length=0 is no number of positions'),
-    (RoPE(far=0), 'far=0 is no distance'),
+    (Toeplitz(0), 'far=0 is not a distance'),
+    (Shaw(-1), 'far=-1 is not a distance'),
+    (XL(1.0), 'base=1.0 does not increase wavelengths'),
+    (TUPE(0), 'length=0 is not a number of positions'),
+    (RoPE(far=0), 'far=0 is not a distance'),
   ],
 )
-def test_fields_that_make_no_sense_are_refused(piece, sentence):
+def test_fields_out_of_range_are_errors(piece, sentence):
   with pytest.raises(errors.ConfigError, match=sentence):
     config.validate(piece)
 
 
 @pytest.mark.parametrize('relative', [XL(), RoPE(), Shaw(2)])
-def test_a_position_that_the_stack_shares_is_each_layers_own_with_the_same_numbers(relative):
+def test_shared_relative_position_equals_per_layer_copies(relative):
   ids = jnp.asarray([[5, 6, 7, 8]])
   stack = lambda **fields: (Segment((Block(Attention(2, head_dim=4, **fields), Glu(8)),), 2),)
   own, shared = (
@@ -187,7 +185,7 @@ def test_a_position_that_the_stack_shares_is_each_layers_own_with_the_same_numbe
   np.testing.assert_array_equal(*logits)
 
 
-def test_what_a_stack_cannot_share_is_refused():
+def test_unsharable_relative_positions_are_errors():
   block = lambda mixer: Block(mixer, Glu(8))
   sizes = (Segment((block(Attention(2, head_dim=4)), block(Attention(2, head_dim=8)))),)
   with pytest.raises(errors.ConfigError, match=r'its vectors serve heads of sizes \[4, 8\]'):

@@ -1,6 +1,4 @@
-"""Rotary positions: what they keep, what they depend on, and the published numbers of their
-scalings.
-"""
+"""Rotary positions: invariants, and published numbers of RoPE scalings."""
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +16,7 @@ def frequencies(base=1e4, d=_D):
   return base ** (-np.arange(0, d, 2) / d)
 
 
-def turned(rope, x_H, pos):
+def rotated(rope, x_H, pos):
   pos = jnp.asarray([[pos]], jnp.int32)
   return np.asarray(rope.rotate(jnp.asarray(x_H, jnp.float32)[None, None, None], pos))[0, 0, 0]
 
@@ -32,17 +30,19 @@ def q_k():
 @pytest.mark.parametrize(
   'rope', [RoPE(), RoPE(layout='interleaved'), RoPE(fraction=0.25), RoPE(scaling=Llama3())]
 )
-def test_scores_depend_on_the_distance_only_and_lengths_are_kept(rope, q_k):
+def test_rope_scores_depend_only_on_distance(rope, q_k):
   q, k = q_k
-  near = turned(rope, q, 7) @ turned(rope, k, 3)
+  near = rotated(rope, q, 7) @ rotated(rope, k, 3)
   for shift in (1, 50, 500):
-    assert turned(rope, q, 7 + shift) @ turned(rope, k, 3 + shift) == pytest.approx(near, abs=1e-3)
-  assert np.linalg.norm(turned(rope, q, 99)) == pytest.approx(np.linalg.norm(q), rel=1e-6)
-  assert turned(rope, q, 7) @ turned(rope, k, 4) != pytest.approx(near, abs=1e-3)
+    assert rotated(rope, q, 7 + shift) @ rotated(rope, k, 3 + shift) == pytest.approx(
+      near, abs=1e-3
+    )
+  assert np.linalg.norm(rotated(rope, q, 99)) == pytest.approx(np.linalg.norm(q), rel=1e-6)
+  assert rotated(rope, q, 7) @ rotated(rope, k, 4) != pytest.approx(near, abs=1e-3)
 
 
-def test_scores_depend_on_the_distance_only_in_double_precision(q_k):
-  # The identity itself, with the angles of the piece, free of float32.
+def test_rope_scores_depend_only_on_distance_in_float64(q_k):
+  # The identity itself, without the rounding of float32.
   q, k = (v[:8] + 1j * v[8:] for v in q_k)
   w = frequencies(d=16)
   score = lambda i, j: np.real(np.sum(q * np.exp(1j * i * w) * np.conj(k * np.exp(1j * j * w))))
@@ -50,28 +50,30 @@ def test_scores_depend_on_the_distance_only_in_double_precision(q_k):
 
 
 @pytest.mark.parametrize('pos', [0, 1, 31])
-def test_turning_is_multiplying_complex_numbers(q_k, pos):
+def test_rotation_is_complex_multiplication(q_k, pos):
   q = q_k[0]
   z = (q[:8] + 1j * q[8:]) * np.exp(1j * pos * frequencies(d=16))
-  np.testing.assert_allclose(turned(RoPE(), q, pos), [*z.real, *z.imag], atol=1e-5)
+  np.testing.assert_allclose(rotated(RoPE(), q, pos), [*z.real, *z.imag], atol=1e-5)
 
 
-def test_interleaved_is_halves_after_a_permutation(q_k):
-  order = np.arange(16).reshape(2, 8).T.ravel()  # 0 8 1 9 ...: a pair of halves beside each other
+def test_interleaved_layout_is_permuted_halves(q_k):
+  order = (
+    np.arange(16).reshape(2, 8).T.ravel()
+  )  # 0 8 1 9 ...: the pairs of the halves layout, interleaved
   q = q_k[0]
   np.testing.assert_allclose(
-    turned(RoPE(layout='interleaved'), q[order], 13), turned(RoPE(), q, 13)[order], atol=1e-6
+    rotated(RoPE(layout='interleaved'), q[order], 13), rotated(RoPE(), q, 13)[order], atol=1e-6
   )
 
 
-def test_a_fraction_leaves_the_rest_of_the_head_alone(q_k):
+def test_fraction_leaves_the_rest_of_the_head_unchanged(q_k):
   q = q_k[0]
-  y = turned(RoPE(fraction=0.5), q, 5)
+  y = rotated(RoPE(fraction=0.5), q, 5)
   np.testing.assert_array_equal(y[8:], q[8:].astype(np.float32))
-  np.testing.assert_allclose(y[:8], turned(RoPE(), q[:8], 5), atol=1e-6)
+  np.testing.assert_allclose(y[:8], rotated(RoPE(), q[:8], 5), atol=1e-6)
 
 
-def test_angles_of_large_positions_are_float32_in_16_bits():
+def test_angles_are_float32_for_bfloat16_inputs():
   x = jnp.ones((1, 1, 1, 4), jnp.bfloat16)
   pos = jnp.asarray([[100_003]], jnp.int32)
   y = RoPE().rotate(x, pos)
@@ -80,13 +82,13 @@ def test_angles_of_large_positions_are_float32_in_16_bits():
   np.testing.assert_allclose(y.astype(jnp.float32), exact, atol=0.01)
 
 
-def test_linear_divides_every_frequency():
+def test_linear_scaling_divides_every_frequency():
   scaled, factor = Linear(4.0).scale(frequencies(), 1e4)
   np.testing.assert_allclose(scaled, frequencies() / 4)
   assert factor == 1
 
 
-def test_dynamic_raises_the_base_to_the_published_one():
+def test_dynamic_scaling_has_the_published_base():
   scaled, _ = Dynamic(4.0, 4096, 16_384).scale(frequencies(), 1e4)
   np.testing.assert_allclose(scaled, frequencies(135_401.97), rtol=1e-6)
   np.testing.assert_array_equal(
@@ -107,7 +109,7 @@ def test_yarn_has_the_published_numbers():
 @pytest.mark.parametrize(
   ('mscale', 'cos_factor'), [((0.707, 0.707), 1.0), ((1.0, 1.0), 1.0), ((1.0, 0.0), 1.3688879)]
 )
-def test_yarn_with_two_mscales_leaves_their_ratio_to_cos_and_sin(mscale, cos_factor):
+def test_yarn_with_two_mscales_scales_cos_by_their_ratio(mscale, cos_factor):
   piece = Yarn(40.0, 4096, mscale=mscale[0], mscale_all=mscale[1])
   assert piece.scale(frequencies(), 1e4)[1] == pytest.approx(cos_factor)
 
@@ -122,7 +124,7 @@ def test_llama3_has_the_published_numbers():
   np.testing.assert_allclose(scaled[list(published)], list(published.values()), rtol=1e-6)
 
 
-def test_longrope_divides_each_pair_by_its_own_factor():
+def test_longrope_divides_each_pair_by_a_factor():
   short, long = (1.0,) * 8, tuple(1.0 + i for i in range(8))
   far = LongRoPE(short, long, original=4096, length=131_072)
   w = frequencies(d=16)
@@ -134,7 +136,7 @@ def test_longrope_divides_each_pair_by_its_own_factor():
 
 
 @pytest.mark.parametrize('name', TABLE)
-def test_a_scaling_never_speeds_a_pair_up(name):
+def test_scalings_never_raise_frequencies(name):
   scaled, factor = TABLE[name]().scale(frequencies(), 1e4)
   assert (scaled <= frequencies() * (1 + 1e-12)).all()
   assert factor >= 1
@@ -143,22 +145,22 @@ def test_a_scaling_never_speeds_a_pair_up(name):
 @pytest.mark.parametrize(
   ('piece', 'message'),
   [
-    (RoPE(fraction=0.0), r'fraction=0\.0 of a head cannot be rotated'),
-    (RoPE(base=1.0), r'base=1\.0 does not make wavelengths longer'),
-    (RoPE(scaling=LongRoPE((1.0,), ())), 'short has 1 factors and long 0'),
+    (RoPE(fraction=0.0), r'fraction=0\.0 is not a share of a head'),
+    (RoPE(base=1.0), r'base=1\.0 does not increase wavelengths'),
+    (RoPE(scaling=LongRoPE((1.0,), ())), 'short has 1 factors and long has 0'),
   ],
 )
-def test_a_rope_that_cannot_be_is_refused(piece, message):
+def test_invalid_rope_fields_are_errors(piece, message):
   with pytest.raises(errors.ConfigError, match=message):
     config.validate(piece)
 
 
-def test_a_head_that_cannot_be_paired_is_refused():
+def test_odd_rotated_sizes_are_errors():
   assert 'cannot be rotated in pairs' in next(RoPE(fraction=0.25).fits(12))
   assert not list(RoPE(fraction=0.25).fits(16))
 
 
-def test_rope_under_jit_is_rope():
+def test_rope_under_jit_matches_eager():
   x = jax.random.normal(jax.random.key(0), (1, 3, 2, 8))
   pos = jnp.arange(3)[None]
   np.testing.assert_allclose(jax.jit(RoPE().rotate)(x, pos), RoPE().rotate(x, pos), atol=1e-6)

@@ -1,6 +1,4 @@
-"""Local attention beside the sums of blocks: which blocks there are, whoever shares the row, and
-what is refused.
-"""
+"""Transient-global attention: block boundaries, packed documents and errors."""
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +30,7 @@ SPECS = {'t5': model(T5Bias(8, 16, blocks=True)), 'rope': model(RoPE())}
 
 
 @pytest.fixture(scope='module', params=SPECS)
-def said(request):
+def logits(request):
   spec, rng = SPECS[request.param], np.random.default_rng(0)
   params = jax.tree.map(
     lambda s: rng.standard_normal(s.shape).astype(np.float32) * 0.3, param_shapes(spec)
@@ -51,7 +49,7 @@ def said(request):
   ]
 
 
-def test_what_is_left_over_belongs_to_the_last_block_and_short_documents_have_none():
+def test_leftover_tokens_belong_to_the_last_block():
   segments = [0, 0, *[1] * 6, *[2] * 3, *[3] * 8, 0]
   block, slot, ends = (np.asarray(x[0]) for x in _blocks(jnp.asarray([segments]), 4))
   assert block.tolist() == [-1, -1, *[0] * 6, *[-1] * 3, 0, 0, 0, 0, 1, 1, 1, 1, -1]
@@ -60,53 +58,50 @@ def test_what_is_left_over_belongs_to_the_last_block_and_short_documents_have_no
   assert np.flatnonzero(ends).tolist() == [5, 14, 18]
 
 
-def test_padded_equals_packed_equals_alone_by_any_kernel(said):
+def test_padded_packed_and_single_documents_are_equal(logits):
   rng = np.random.default_rng(1)
   text, other = rng.integers(1, 64, N).tolist(), rng.integers(1, 64, 6).tolist()
-  alone, tiled = (x[0, :N] for x in said(text + [0] * 6, [1] * N + [0] * 6))
+  alone, tiled = (x[0, :N] for x in logits(text + [0] * 6, [1] * N + [0] * 6))
   np.testing.assert_allclose(tiled, alone, atol=1e-5)
   for ids, segments, at in (
     ([0] * 6 + text, [0] * 6 + [1] * N, 6),
     (other + text, [1] * 6 + [2] * N, 6),
     (text + other, [1] * N + [2] * 6, 0),
   ):
-    for logits in said(ids, segments):
-      np.testing.assert_allclose(logits[0, at : at + N], alone, atol=1e-5)
+    for one in logits(ids, segments):
+      np.testing.assert_allclose(one[0, at : at + N], alone, atol=1e-5)
 
 
-def test_a_token_learns_of_far_ones_through_whole_blocks_alone(said):
+def test_distant_tokens_are_reached_through_complete_blocks(logits):
   ids = np.random.default_rng(2).integers(1, 63, 17)
   changed = ids.copy()
   changed[0] += 1
 
-  def moved(n):
+  def changed_outputs(n):
     segments = [1] * n + [0] * (17 - n)
-    (before, _), (after, _) = said(ids.tolist(), segments), said(changed.tolist(), segments)
+    (before, _), (after, _) = logits(ids.tolist(), segments), logits(changed.tolist(), segments)
     return (np.abs(after - before)[0, :n].max(-1) > 1e-6).tolist()
 
-  assert all(moved(17))
-  assert all(moved(4))
-  # Three tokens fill no block, and two layers of a window of one token each way reach as far as
-  # they do.
-  assert moved(3) == [True] * 3
+  assert all(changed_outputs(17))
+  assert all(changed_outputs(4))
+  # Three tokens fill no block; two layers with a window of one token each way reach all of them.
+  assert changed_outputs(3) == [True] * 3
 
 
-def test_a_cache_and_a_block_of_nothing_are_refused():
+def test_cache_and_empty_blocks_are_errors():
   spec, ids = SPECS['rope'], jnp.ones((1, 8), jnp.int32)
-  with pytest.raises(
-    errors.UserError, match='transient: a block tells of all of its tokens at once'
-  ):
+  with pytest.raises(errors.UserError, match='transient: block sums depend on later tokens'):
     jax.eval_shape(
       lambda p: apply(spec, p, input_ids=ids, cache=init_cache(spec, 1, 8)), param_shapes(spec)
     )
-  with pytest.raises(errors.ConfigError, match='pool=0 is no block'):
+  with pytest.raises(errors.ConfigError, match='pool=0 is not a block size'):
     config.validate(Transient(pool=0))
   assert not spec.causal
   assert spec.ahead
   assert not spec.masked
 
 
-def test_what_tells_of_blocks_wants_layers_that_have_some():
+def test_t5_blocks_need_a_transient_mixer():
   plain = Block(Attention(4), Glu(48))
   shared = Model(
     Tokens(64), 32, (Segment((plain,), 2),), shared_relative=T5Bias(8, 16, blocks=True)

@@ -1,6 +1,4 @@
-"""Vectors of a distance that are added to values (Shaw's second table) against every pair's,
-gathered one by one.
-"""
+"""Position vectors of values match vectors gathered for every pair."""
 
 import dataclasses
 import functools
@@ -12,17 +10,17 @@ import numpy as np
 import pytest
 
 from tests.generate.models import decoder, weights
-from tests.parts.attending import asked, drawn, info, t5
+from tests.parts.attending import content_terms, info, random_qkv, t5
 from tests.parts.jaxprs import variables
 from tfm.core import config, errors
 from tfm.model import cache as cache_lib
 from tfm.model import count, transformer
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.attend import Blockwise, DenseAttention, Staircase
-from tfm.parts.attend.added import Added
 from tfm.parts.attend.base import Scores
 from tfm.parts.attend.dropout import Dropout
-from tfm.parts.attend.views import worth
+from tfm.parts.attend.value_table import ValueTable
+from tfm.parts.attend.views import useful_views
 from tfm.parts.cache import DenseCache, Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
 from tfm.parts.embed.tokens import Tokens
@@ -40,9 +38,7 @@ BY_PARITY = lambda q, k: (q.positions[:, :, None] + k.positions[:, None]) % 2
 
 
 def naive(xp, q, k, v, added, content_UN, bias_UN, sink_N, kept, ok_BTS, rows, buckets, case):
-  """y and all that it is made of, written for numpy: a vector is gathered for every pair of a query
-  and a key.
-  """
+  """Return attention in plain numpy, with a vector gathered for every pair."""
   each = lambda x: xp.repeat(x, N // K, axis=2)
   s = xp.einsum('btnh,bsnh->bnts', q, each(k))
   if 'content' in case:
@@ -67,7 +63,7 @@ CASES = {
   'sink': {'mask': Causal(), 'sink': True},
   'dropout': {'mask': Causal(), 'drop': 0.3},
   'strided': {'mask': Strided(4), 'drop': 0.2, 'sink': True},
-  'two views and one more': {'mask': Window(9) & Strided(4) & Fixed(5, 2)},
+  'two masks of two views': {'mask': Window(9) & Strided(4) & Fixed(5, 2)},
   'all': {
     'mask': Causal() & Window(9),
     'cap': 5.0,
@@ -83,21 +79,20 @@ KERNELS = {
   'views': Blockwise(4, 8),
   'staircase': Staircase(),
 }
-OF_VIEWS = ('strided', 'two views and one more')
-# The stairs are dense attention, one after the other; whether they stand right does not go by the
-# case.
-ASKED = [
+OF_VIEWS = ('strided', 'two masks of two views')
+# Staircase runs dense attention on chunks, so one case is enough for it.
+PAIRS = [
   (c, k)
   for c, k in itertools.product(CASES, KERNELS)
   if k == 'dense' or (k == 'views' and c in OF_VIEWS)
 ]
-ASKED += [(c, 'blockwise') for c in CASES if c not in OF_VIEWS] + [('all', 'staircase')]
+PAIRS += [(c, 'blockwise') for c in CASES if c not in OF_VIEWS] + [('all', 'staircase')]
 T = 36
 
 
-def told(case, wide=H, T=T, S=T):
-  """(the arrays that have gradients, what `naive` is told besides)."""
-  q, k, v = drawn(T, S, wide=wide)
+def inputs(case, wide=H, T=T, S=T):
+  """Return the differentiable arrays, the other arguments of `naive`, and token infos."""
+  q, k, v = random_qkv(T, S, wide=wide)
   normal = lambda i, *shape: jax.random.normal(jax.random.key(i), shape)
   arrays = (
     q,
@@ -108,98 +103,98 @@ def told(case, wide=H, T=T, S=T):
     normal(6, 32, N),
   )
   arrays = *arrays, jnp.linspace(-1.0, 1.0, N)
-  asking, seen = info(T), info(S)
-  ok = np.asarray((case.get('mask', Mask()) & Segments())(asking.rows(), seen.columns()))
-  gap = np.asarray(seen.positions)[:, None] - np.asarray(asking.positions)[:, :, None]
+  q_info, k_info = info(T), info(S)
+  ok = np.asarray((case.get('mask', Mask()) & Segments())(q_info.rows(), k_info.columns()))
+  gap = np.asarray(k_info.positions)[:, None] - np.asarray(q_info.positions)[:, :, None]
   rows = (
     np.clip(gap, -FAR, FAR) + FAR,
-    (np.asarray(seen.positions)[:, None] + np.asarray(asking.positions)[:, :, None]) % 2,
+    (np.asarray(k_info.positions)[:, None] + np.asarray(q_info.positions)[:, :, None]) % 2,
   )
   buckets = np.asarray(bucket(gap))
   kept = np.asarray(dropout(case)(jnp.arange(T), jnp.arange(S))) if 'drop' in case else np.ones(())
-  return arrays, (kept, ok, rows, buckets, case), (asking, seen)
+  return arrays, (kept, ok, rows, buckets, case), (q_info, k_info)
 
 
 def dropout(case):
   return Dropout.of(jax.random.key(9), B, N, case['drop'])
 
 
-def ours(kernel, case, asking, seen):
-  """A function of the arrays of `told`."""
+def attention(kernel, case, q_info, k_info):
+  """Return attention as a function of the arrays of `inputs`."""
 
   def run(q, k, v, added, content_UN, bias_UN, sink_N):
     scores = Scores(
       H**-0.5,
       case.get('mask', Mask()) & Segments(),
       (t5(bias_UN),) if 't5' in case else (),
-      (asked(content_UN),) if 'content' in case else (),
+      (content_terms(content_UN),) if 'content' in case else (),
       case.get('cap'),
       sink_N if 'sink' in case else None,
       dropout(case) if 'drop' in case else None,
       case.get('mask', Mask()).causal,
-      tuple(itertools.starmap(Added, zip((BY_DISTANCE, BY_PARITY), added, strict=True))),
+      tuple(itertools.starmap(ValueTable, zip((BY_DISTANCE, BY_PARITY), added, strict=True))),
     )
-    return kernel(q, k, v, asking, seen, scores, 'float32')
+    return kernel(q, k, v, q_info, k_info, scores, 'float32')
 
   return run
 
 
-def weighed(y):
+def weighted_sum(y):
   return (y * jnp.cos(jnp.arange(y.size).reshape(y.shape))).sum()
 
 
 @functools.cache
-def wanted(name):
-  arrays, rest, _ = told(CASES[name])
+def reference(name):
+  arrays, rest, _ = inputs(CASES[name])
   y = naive(np, *jax.tree.map(lambda a: np.asarray(a, np.float64), arrays), *rest)
-  return y, jax.jit(jax.grad(lambda *x: weighed(naive(jnp, *x, *rest)), range(7)))(*arrays)
+  return y, jax.jit(jax.grad(lambda *x: weighted_sum(naive(jnp, *x, *rest)), range(7)))(*arrays)
 
 
-@pytest.mark.parametrize(('name', 'kernel'), ASKED)
+@pytest.mark.parametrize(('name', 'kernel'), PAIRS)
 @pytest.mark.large(
   when=lambda name, kernel: (
     name in ('full', 'sink', 'dropout') or (kernel == 'dense' and name in OF_VIEWS)
   )
 )
-def test_a_kernel_reads_what_a_vector_gathered_for_every_pair_gives(name, kernel):
-  arrays, _, infos = told(CASES[name])
-  y, grads = wanted(name)
+def test_value_tables_match_gathered_vectors(name, kernel):
+  arrays, _, infos = inputs(CASES[name])
+  y, grads = reference(name)
   assert all(np.abs(table).max() > 0.1 for table in grads[3])
 
   def loss(*x):
-    y = ours(KERNELS[kernel], CASES[name], *infos)(*x)
-    return weighed(y), y
+    y = attention(KERNELS[kernel], CASES[name], *infos)(*x)
+    return weighted_sum(y), y
 
-  got, got_y = jax.jit(jax.grad(loss, range(7), has_aux=True))(*arrays)
-  np.testing.assert_allclose(got_y, y, atol=2e-5, rtol=1e-5)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4), got, grads)
+  actual, actual_y = jax.jit(jax.grad(loss, range(7), has_aux=True))(*arrays)
+  np.testing.assert_allclose(actual_y, y, atol=2e-5, rtol=1e-5)
+  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4, rtol=1e-4), actual, grads)
 
 
 @pytest.mark.parametrize('kernel', ['dense', 'blockwise'])
 @pytest.mark.parametrize(('T', 'S'), [(1, 40), (40, 7)])
-def test_queries_and_keys_may_differ_in_number_and_values_in_width(kernel, T, S):
-  arrays, rest, infos = told({}, 5, T, S)
-  want = naive(np, *jax.tree.map(np.asarray, arrays), *rest)
+def test_query_key_counts_and_value_size_may_differ(kernel, T, S):
+  arrays, rest, infos = inputs({}, 5, T, S)
+  expected = naive(np, *jax.tree.map(np.asarray, arrays), *rest)
   np.testing.assert_allclose(
-    jax.jit(ours(KERNELS[kernel], {}, *infos))(*arrays), want, atol=2e-5, rtol=1e-5
+    jax.jit(attention(KERNELS[kernel], {}, *infos))(*arrays), expected, atol=2e-5, rtol=1e-5
   )
 
 
 @pytest.mark.parametrize('kernel', ['dense', 'blockwise'])
-def test_in_half_precision_it_is_near_and_has_gradients_of_its_own_dtypes(kernel):
+def test_value_tables_in_bfloat16(kernel):
   case = CASES['causal']
-  arrays, rest, infos = told(case)
+  arrays, rest, infos = inputs(case)
   half = jax.tree.map(lambda a: a.astype(jnp.bfloat16), arrays[:3])
-  run = ours(KERNELS[kernel], case, *infos)
+  run = attention(KERNELS[kernel], case, *infos)
   y = jax.jit(run)(*half, *arrays[3:])
   assert y.dtype == jnp.bfloat16
   np.testing.assert_allclose(
     y.astype(jnp.float32), naive(np, *map(_plain, arrays), *rest), atol=0.05
   )
-  got = jax.jit(jax.grad(lambda *x: weighed(run(*x)), range(4)))(*half, *arrays[3:])
-  want = jax.jit(jax.grad(lambda *x: weighed(run(*x)), range(4)))(*arrays)
-  assert [g.dtype for g in jax.tree.leaves(got)] == [jnp.bfloat16] * 3 + [jnp.float32] * 2
-  for a, b in zip(*map(jax.tree.leaves, (got, want)), strict=True):
+  actual = jax.jit(jax.grad(lambda *x: weighted_sum(run(*x)), range(4)))(*half, *arrays[3:])
+  expected = jax.jit(jax.grad(lambda *x: weighted_sum(run(*x)), range(4)))(*arrays)
+  assert [g.dtype for g in jax.tree.leaves(actual)] == [jnp.bfloat16] * 3 + [jnp.float32] * 2
+  for a, b in zip(*map(jax.tree.leaves, (actual, expected)), strict=True):
     np.testing.assert_allclose(a.astype(jnp.float32), b, atol=0.05 * float(jnp.abs(b).max()))
 
 
@@ -207,12 +202,12 @@ def _plain(tree):
   return jax.tree.map(np.asarray, tree)
 
 
-def test_masks_of_several_views_are_asked_in_them():
-  assert all(len(worth(CASES[name]['mask'], T / 4)) > 1 for name in OF_VIEWS)
+def test_masks_with_several_views_use_them():
+  assert all(len(useful_views(CASES[name]['mask'], T / 4)) > 1 for name in OF_VIEWS)
 
 
 @pytest.mark.parametrize('kernel', [DenseAttention(), Blockwise(16, 32)])
-def test_no_array_is_of_queries_by_keys_by_numbers_of_a_value(kernel):
+def test_value_tables_make_no_array_of_pairs_by_head_size(kernel):
   n, wide = 128, 64
   q, k, v = (jnp.zeros((1, n, 1, wide)) for _ in range(3))
   at = jax.tree.map(lambda a: a[1:], info(n))
@@ -225,14 +220,14 @@ def test_no_array_is_of_queries_by_keys_by_numbers_of_a_value(kernel):
       v,
       at,
       at,
-      Scores(1.0, Causal() & Segments(), added=(Added(BY_DISTANCE, table),)),
+      Scores(1.0, Causal() & Segments(), value_tables=(ValueTable(BY_DISTANCE, table),)),
       'float32',
     ).sum()
 
-  found = jax.make_jaxpr(jax.grad(loss, range(4)))(q, k, v, table)
-  sizes = [int(np.prod(x.aval.shape)) for x in variables(found.jaxpr)]
-  most = n * n if kernel == DenseAttention() else n * n // 2
-  assert max(sizes) <= most, max(sizes)
+  program = jax.make_jaxpr(jax.grad(loss, range(4)))(q, k, v, table)
+  sizes = [int(np.prod(x.aval.shape)) for x in variables(program.jaxpr)]
+  limit = n * n if kernel == DenseAttention() else n * n // 2
+  assert max(sizes) <= limit, max(sizes)
 
 
 # Whole models.
@@ -246,10 +241,10 @@ MIXERS = {
   'window': decoder(Attention(4, 2, 8, Shaw(FAR, values=True), Window(6))),
   'hierarchical': decoder(Hierarchical(4, 2, 8, Shaw(FAR, values=True), block=4)),
   'latent': decoder(MLA_),
-  "shared, and a layer's own": decoder(
+  'shared and per layer': decoder(
     Attention(4, 2, 8, Shaw(2, values=True)), shared_relative=Shaw(FAR, values=True)
   ),
-  'latents that share': decoder(
+  'latent, shared': decoder(
     dataclasses.replace(MLA_, relative=RoPE()), shared_relative=Shaw(FAR, values=True)
   ),
 }
@@ -270,7 +265,7 @@ KEPT = (
 
 @pytest.mark.parametrize(('name', 'cache'), DECODED)
 @pytest.mark.large(when=lambda name, cache: (name, cache) not in KEPT)
-def test_a_prompt_and_then_a_token_at_a_time_say_what_the_whole_row_says(name, cache):
+def test_cached_decoding_with_value_tables_matches_full_pass(name, cache):
   spec, run = MIXERS[name], Run(cache=CACHES[cache])
 
   @jax.jit
@@ -294,24 +289,26 @@ def test_a_prompt_and_then_a_token_at_a_time_say_what_the_whole_row_says(name, c
     assert np.linalg.norm(stepped - whole) < 0.1 * np.linalg.norm(whole)
 
 
-def test_steps_of_latents_are_absorbed():
+def test_latent_steps_are_absorbed():
   assert MLA_.absorbs(1, 14)
   assert not MLA_.absorbs(14, 14)
 
 
-def said(spec, params, **inputs):
+def logits(spec, params, **inputs):
   return np.asarray(jax.jit(lambda p: transformer.apply(spec, p, **inputs)['logits'])(params))
 
 
-def test_keys_farther_than_far_are_all_as_far_as_that():
+def test_distances_are_clipped_at_far():
   spec = decoder(Attention(4, relative=Shaw(FAR, values=True)))
   params = weights(spec)
-  at = lambda *pos: said(spec, params, input_ids=IDS[:1, :4], position_ids=np.asarray([pos]))[0, -1]
+  at = lambda *pos: logits(spec, params, input_ids=IDS[:1, :4], position_ids=np.asarray([pos]))[
+    0, -1
+  ]
   np.testing.assert_allclose(at(0, 1, 2, 50), at(0, 1, 2, 5), atol=1e-5)
   assert np.abs(at(0, 1, 2, 5) - at(0, 1, 2, 4)).max() > 1e-2
 
 
-def test_values_tell_of_order_where_nothing_else_does_and_a_table_of_zeros_is_none():
+def test_value_table_alone_makes_order_matter():
   mixer = Attention(4, mask=Mask(), relative=Shaw(FAR, values=True))
   spec, plain = decoder(mixer), decoder(dataclasses.replace(mixer, relative=Shaw(FAR)))
   params = weights(spec)
@@ -321,12 +318,12 @@ def test_values_tell_of_order_where_nothing_else_does_and_a_table_of_zeros_is_no
     return jax.tree_util.tree_map_with_path(lambda path, a: 0 * a if own(path) else a, params)
 
   less = without('values')
-  zeroed = said(spec, less, input_ids=IDS)
+  zeroed = logits(spec, less, input_ids=IDS)
   del less['segment_0']['block_0']['mixer']['relative']['values']
-  np.testing.assert_allclose(zeroed, said(plain, less, input_ids=IDS), atol=1e-5)
-  assert np.abs(zeroed - said(spec, params, input_ids=IDS)).max() > 0.1
+  np.testing.assert_allclose(zeroed, logits(plain, less, input_ids=IDS), atol=1e-5)
+  assert np.abs(zeroed - logits(spec, params, input_ids=IDS)).max() > 0.1
   swapped = IDS[:, [*range(11), 12, 11, 13]]
-  last = lambda p, ids: said(spec, p, input_ids=ids)[:, -1]
+  last = lambda p, ids: logits(spec, p, input_ids=ids)[:, -1]
   np.testing.assert_allclose(
     last(without('table', 'values'), IDS), last(without('table', 'values'), swapped), atol=1e-4
   )
@@ -334,15 +331,15 @@ def test_values_tell_of_order_where_nothing_else_does_and_a_table_of_zeros_is_no
 
 
 @pytest.mark.parametrize('mixer', [Attention(4, 2, 8, Shaw(FAR, values=True)), MLA_])
-def test_the_second_table_is_as_wide_as_values_and_counted(mixer):
+def test_value_table_has_the_value_size_and_is_counted(mixer):
   plain = dataclasses.replace(mixer, relative=Shaw(FAR))
   more = count.count_params(decoder(mixer)) - count.count_params(decoder(plain))
-  assert more == 2 * (2 * FAR + 1) * {8: 8, 4: 12}[mixer.told_dim(32)]
+  assert more == 2 * (2 * FAR + 1) * {8: 8, 4: 12}[mixer.relative_dim(32)]
   params = transformer.init(decoder(mixer), jax.random.key(0))
   assert count.count_params(decoder(mixer)) == sum(a.size for a in jax.tree.leaves(params))
 
 
-def test_attentions_tell_of_probabilities_and_not_of_what_values_are_told():
+def test_captured_attentions_exclude_value_tables():
   spec = decoder(Attention(4, 2, 8, Shaw(FAR, values=True)))
   params = weights(spec)
   out = jax.jit(lambda p: transformer.apply(spec, p, input_ids=IDS, output_attentions=True))(params)
@@ -350,7 +347,7 @@ def test_attentions_tell_of_probabilities_and_not_of_what_values_are_told():
     np.testing.assert_allclose(np.asarray(p_BNTS).sum(-1), 1, atol=1e-5)
 
 
-def test_a_stack_shares_it_where_values_are_of_one_width_and_is_refused_elsewhere():
+def test_shared_value_table_needs_one_value_size():
   block = lambda mixer: Block(mixer, Glu(8))
   blocks = block(Attention(2, head_dim=4)), block(MLA(2, None, 8, 4, 4, 6))
   model = lambda relative: Model(Tokens(16), 8, (Segment(blocks),), shared_relative=relative)

@@ -1,6 +1,4 @@
-"""Kernels of others: what they are told is what the dense one says, values and gradients, or they
-refuse it.
-"""
+"""Vendor kernels (cuDNN, splash) match dense attention or reject the call."""
 
 import types
 
@@ -10,17 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tests.parts.attending import attended, drawn
+from tests.parts.attending import random_qkv, run_kernel
 from tfm.core import config, errors
 from tfm.model import transformer
 from tfm.parts import mask as masks
 from tfm.parts.attend import TABLE, cudnn
-from tfm.parts.attend.added import Added
 from tfm.parts.attend.base import Attend, Scores
 from tfm.parts.attend.cudnn import Cudnn
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.attend.splash import Splash
+from tfm.parts.attend.value_table import ValueTable
 from tfm.parts.context import Run
 from tfm.parts.mask import Causal, Mask, Segments, Window
 from tfm.parts.relative.toeplitz import distance
@@ -32,15 +30,15 @@ SPLASH = Splash(128, 128, interpret=True)
 CAUSAL = Causal() & Segments()
 
 
-class Told(Attend):
-  """`cudnn`, by JAX's other implementation of the function that it calls."""
+class CudnnByXla(Attend):
+  """cuDNN's arguments, run with the XLA implementation of the same function."""
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
-    return cudnn.attended(q_BTNH, k_BSKH, v_BSKH, q, k, scores, 'xla')
+    return cudnn.fused_attention(q_BTNH, k_BSKH, v_BSKH, q, k, scores, 'xla')
 
 
 def info(n, packed=True):
-  """Two documents with padding before, between and after them; and one with padding in its midst."""
+  """Return two documents with padding around and between, and one with padding inside."""
   at = np.arange(n)
   segment = np.stack(
     [np.where(at < n // 2, 1, 2) * (at > 1) * (at != n // 2) * (at < n - 3), at % 5 != 3]
@@ -51,38 +49,42 @@ def info(n, packed=True):
 
 
 WINDOW = {'mask': Causal() & Window(9)}
-ASKED = {
+CASES = {
   'splash causal': (SPLASH, {'mask': Causal()}, 21, 21, 8),
   'splash full, fewer queries than keys, narrow values': (SPLASH, {}, 17, 33, 5),
   'splash window over tiles, cap, sink': (
     Splash(256, 128, interpret=True), WINDOW | {'cap': 2.0, 'sink': True}, 150, 150, 8),
-  'cudnn causal': (Told(), {'mask': Causal()}, T, T, 8),
-  'cudnn full, fewer queries than keys': (Told(), {}, 16, 34, 8),
-  'cudnn window': (Told(), WINDOW, 34, 34, 8),
-  'cudnn strided': (Told(), {'mask': masks.Strided(5)}, 34, 34, 8),
+  'cudnn causal': (CudnnByXla(), {'mask': Causal()}, T, T, 8),
+  'cudnn full, fewer queries than keys': (CudnnByXla(), {}, 16, 34, 8),
+  'cudnn window': (CudnnByXla(), WINDOW, 34, 34, 8),
+  'cudnn strided': (CudnnByXla(), {'mask': masks.Strided(5)}, 34, 34, 8),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize('name', ASKED)
+@pytest.mark.parametrize('name', CASES)
 @pytest.mark.large(when=lambda name: name.startswith(('splash window', 'splash full')))
 def test_vendor_kernels_match_the_dense_kernel(name):
-  kernel, case, T, S, wide = ASKED[name]
-  got, want = (attended(k, case, T, S, wide=wide, info=info) for k in (kernel, DenseAttention()))
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), got, want)
-  unseen = np.asarray(info(T).segment_ids) == 0
-  for a in (got[0], got[1][0]):
-    assert not np.any(np.asarray(a)[unseen])
+  kernel, case, T, S, wide = CASES[name]
+  actual, expected = (
+    run_kernel(k, case, T, S, wide=wide, info=info) for k in (kernel, DenseAttention())
+  )
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, atol=2e-5, rtol=1e-5), actual, expected
+  )
+  padding = np.asarray(info(T).segment_ids) == 0
+  for a in (actual[0], actual[1][0]):
+    assert not np.any(np.asarray(a)[padding])
 
 
-def test_splash_without_segments_has_everybody_see_everybody():
-  x, at = drawn(5, 5), info(5)
+def test_splash_without_segments_uses_full_attention():
+  x, at = random_qkv(5, 5), info(5)
   run = lambda kernel: jax.jit(lambda *x: kernel(*x, at, at, Scores(1e4, Mask()), 'float32'))(*x)
-  y, want = (run(kernel) for kernel in (SPLASH, DenseAttention()))
+  y, expected = (run(kernel) for kernel in (SPLASH, DenseAttention()))
   assert np.isfinite(y).all()
-  np.testing.assert_allclose(y, want, atol=1e-5)
+  np.testing.assert_allclose(y, expected, atol=1e-5)
 
 
-def test_over_a_mesh_every_device_has_its_rows_and_heads():
+def test_kernel_is_sharded_over_batch_and_heads():
   mesh = jax.sharding.Mesh(
     np.array(jax.devices()).reshape(2, 4),
     ('data', 'tensor'),
@@ -100,11 +102,11 @@ def test_over_a_mesh_every_device_has_its_rows_and_heads():
       return program(SPLASH, *x)
 
   x = draw(0, N), draw(1, K), draw(2, K), jnp.linspace(-1.0, 1.0, N)
-  got = jax.jit(split)(*jax.device_put(x, jax.NamedSharding(mesh, jax.P())))
-  np.testing.assert_allclose(got, program(DenseAttention(), *x), atol=1e-5)
+  actual = jax.jit(split)(*jax.device_put(x, jax.NamedSharding(mesh, jax.P())))
+  np.testing.assert_allclose(actual, program(DenseAttention(), *x), atol=1e-5)
 
 
-def test_a_model_is_asked_with_splash_by_name_and_a_cache_is_refused():
+def test_splash_in_a_model_and_unordered_positions():
   spec = tiny(get('llama2-70b'))
   run = config.override(Run(), 'attend', 'splash')
   params = transformer.init(spec, jax.random.key(0))
@@ -115,19 +117,19 @@ def test_a_model_is_asked_with_splash_by_name_and_a_cache_is_refused():
   np.testing.assert_allclose(logits(run), logits(Run(attend=DenseAttention())), atol=1e-5)
   by_hand = lambda p: transformer.apply(spec, p, run=run, input_ids=ids, position_ids=ids)
   with pytest.raises(
-    errors.UserError, match=r'attend=splash: it counts places .* Expected attend=blockwise'
+    errors.UserError, match=r'attend=splash: a band must be causal.* Expected attend=blockwise'
   ):
     jax.eval_shape(by_hand, params)
 
 
 BIAS = lambda q, k: jnp.zeros((1, N, T, T))
 CONTENT = lambda q_BTNH, k_BSKH, q, k: jnp.zeros((B, N, T, T))
-ADDED = (Added(lambda q, k: distance(q.rows(), k.columns(), 2), jnp.zeros((5, H))),)
+TABLES = (ValueTable(lambda q, k: distance(q.rows(), k.columns(), 2), jnp.zeros((5, H))),)
 ORDER = info(T).with_extras(order=jnp.zeros((B, T), jnp.int32), bound=jnp.ones((B, T), jnp.int32))
 
 
 class Undeclared(Mask):
-  """Causal, but with no declared band."""
+  """A causal mask without a declared band."""
 
   def __call__(self, q, k):
     return k.positions <= q.positions
@@ -135,67 +137,70 @@ class Undeclared(Mask):
 
 ORDERED = {'ordered': True}
 NO_SPLASH = {
-  'biases are not': (Scores(1.0, CAUSAL, (BIAS,), **ORDERED), {}),
-  'scores by content': (Scores(1.0, CAUSAL, (), (CONTENT,), **ORDERED), {}),
-  'vectors that are added to values': (Scores(1.0, CAUSAL, added=ADDED, **ORDERED), {}),
-  'it has no dropout': (Scores(1.0, CAUSAL, drop=Dropout.of(jax.random.key(0), B, N, 0.1), **ORDERED), {}),
-  'float16 is neither float32 nor bfloat16': (Scores(1.0, CAUSAL, **ORDERED), {'dtype': jnp.float16}),
-  'the mask declares no band': (Scores(1.0, masks.Strided(3) & Segments(), **ORDERED), {}),
-  'declares no band of distances': (Scores(1.0, Undeclared() & Segments(), **ORDERED), {}),
-  'the tokens have an order of prediction': (Scores(1.0, CAUSAL, **ORDERED), {'at': ORDER}),
-  'it counts places in the row': (Scores(1.0, CAUSAL), {}),
+  'does not support biases': (Scores(1.0, CAUSAL, (BIAS,), **ORDERED), {}),
+  'does not support content terms': (Scores(1.0, CAUSAL, (), (CONTENT,), **ORDERED), {}),
+  'position vectors of values': (Scores(1.0, CAUSAL, value_tables=TABLES, **ORDERED), {}),
+  'does not support dropout': (
+    Scores(1.0, CAUSAL, drop=Dropout.of(jax.random.key(0), B, N, 0.1), **ORDERED), {}),
+  'float16 is neither float32 nor bfloat16': (
+    Scores(1.0, CAUSAL, **ORDERED), {'dtype': jnp.float16}),
+  'the mask is not a band': (Scores(1.0, masks.Strided(3) & Segments(), **ORDERED), {}),
+  'is not a band of distances': (Scores(1.0, Undeclared() & Segments(), **ORDERED), {}),
+  'does not support a prediction order': (Scores(1.0, CAUSAL, **ORDERED), {'at': ORDER}),
+  'a band must be causal': (Scores(1.0, CAUSAL), {}),
 }  # fmt: skip
 HALF = {'dtype': jnp.bfloat16}
 NO_CUDNN = {
   'biases would be arrays': (Scores(1.0, CAUSAL, (BIAS,)), HALF),
-  'scores by content': (Scores(1.0, CAUSAL, (), (CONTENT,)), HALF),
-  'vectors that are added to values': (Scores(1.0, CAUSAL, added=ADDED), HALF),
-  'it has no cap': (Scores(1.0, CAUSAL, cap=2.0), HALF),
-  'it has no sink': (Scores(1.0, CAUSAL, sink_N=jnp.zeros(N)), HALF),
-  'has of it has no dropout': (
+  'does not support content terms': (Scores(1.0, CAUSAL, (), (CONTENT,)), HALF),
+  'position vectors of values': (Scores(1.0, CAUSAL, value_tables=TABLES), HALF),
+  'does not support a score cap': (Scores(1.0, CAUSAL, cap=2.0), HALF),
+  'does not support a sink': (Scores(1.0, CAUSAL, sink_N=jnp.zeros(N)), HALF),
+  'does not support dropout': (
     Scores(1.0, CAUSAL, drop=Dropout.of(jax.random.key(0), B, N, 0.1)),
     HALF,
   ),
   'float32 is neither bfloat16 nor float16': (Scores(1.0, CAUSAL), {}),
-  'values of 5 numbers are not as wide as keys of 8': (Scores(1.0, CAUSAL), HALF | {'wide': 5}),
-  'heads of 136 numbers are not a multiple of 8 up to 128': (
+  'values of size 5 differ from keys of size 8': (Scores(1.0, CAUSAL), HALF | {'wide': 5}),
+  'head size 136 is not a multiple of 8 up to 128': (
     Scores(1.0, CAUSAL),
     HALF | {'H': 136, 'wide': 136},
   ),
-  'heads of 12 numbers are not a multiple of 8': (
+  'head size 12 is not a multiple of 8': (
     Scores(1.0, CAUSAL),
     HALF | {'H': 12, 'wide': 12},
   ),
-  'of 19 queries and 19 keys one number is odd': (Scores(1.0, CAUSAL), HALF | {'T': 19}),
+  '19 queries and 19 keys are not both even': (Scores(1.0, CAUSAL), HALF | {'T': 19}),
   'its kernels are for GPUs, and this is a cpu': (Scores(1.0, CAUSAL), HALF),
 }
-ALL_REFUSED = [
-  pytest.param(kernel, why, asked, id=f'kernel={kernel}-why={why}')
-  for kernel, refused in (('splash', NO_SPLASH), ('cudnn', NO_CUDNN))
-  for why, asked in refused.items()
+UNSUPPORTED = [
+  pytest.param(kernel, reason, call, id=f'kernel={kernel}-reason={reason}')
+  for kernel, calls in (('splash', NO_SPLASH), ('cudnn', NO_CUDNN))
+  for reason, call in calls.items()
 ]
 
 
-@pytest.mark.parametrize(('row', 'why', 'asked'), ALL_REFUSED)
-def test_what_a_vendor_has_no_word_for_is_refused_with_the_reason(row, why, asked):
-  scores, given = asked
+@pytest.mark.parametrize(('name', 'reason', 'call'), UNSUPPORTED)
+def test_unsupported_vendor_calls_are_errors_with_the_reason(name, reason, call):
+  scores, given = call
   n, H_ = given.get('T', T), given.get('H', H)
   like = lambda heads, wide: jax.ShapeDtypeStruct(
     (B, n, heads, wide), given.get('dtype', jnp.float32)
   )
   at = given.get('at', info(n))
   x = like(N, H_), like(K, H_), like(K, given.get('wide', H)), at, at, scores
-  assert why in TABLE[row]().refuses(*x)
+  assert reason in TABLE[name]().refuses(*x)
   with pytest.raises(
-    errors.UserError, match=rf'attend={row}: .*{why}.*\. Expected attend=blockwise, which takes any'
+    errors.UserError,
+    match=rf'attend={name}: .*{reason}.*\. Expected attend=blockwise, which supports',
   ):
-    TABLE[row]()(*x, 'float32')
+    TABLE[name]()(*x, 'float32')
 
 
-def test_tiles_that_splash_cannot_have_are_refused():
+def test_invalid_splash_tiles_are_errors():
   with pytest.raises(
     errors.ConfigError,
-    match=r'queries=512, keys=64 cannot be tiles of splash. Expected multiples of',
+    match=r'queries=512, keys=64 are not tile sizes of splash. Expected multiples of',
   ):
     config.validate(Splash(keys=64))
 
@@ -204,26 +209,26 @@ def test_tiles_that_splash_cannot_have_are_refused():
   ('version', 'capability', 'why'),
   [
     ('PJRT C API\ncuda 12090', '8.0', None),
-    ('PJRT C API\ncuda 12090', '7.5', 'compute capability 8.0 and later, and that of A chip is less'),
-    ('PJRT C API\nrocm 60300', '9.4', 'GPUs of NVIDIA, and this is A chip'),
+    ('PJRT C API\ncuda 12090', '7.5', 'A chip is older than compute capability 8.0'),
+    ('PJRT C API\nrocm 60300', '9.4', 'its kernels are for NVIDIA GPUs, and this is A chip'),
   ],
 )  # fmt: skip
-def test_cudnn_asks_what_gpu_it_is(version, capability, why, monkeypatch):
+def test_cudnn_checks_the_gpu(version, capability, why, monkeypatch):
   client = types.SimpleNamespace(platform_version=version)
   chip = types.SimpleNamespace(client=client, compute_capability=capability, device_kind='A chip')
   monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
   monkeypatch.setattr(jax, 'local_devices', lambda: [chip])
-  assert cudnn.lacking() == (why and f'its kernels are for {why}')
+  assert cudnn.missing_support() == why
 
 
-def test_cudnn_lowers_for_cuda_with_its_kv_heads_as_they_are_and_half_of_a_causal_mask_left_out(
+def test_cudnn_lowers_for_cuda_with_grouped_heads_and_causal(
   monkeypatch,
 ):
-  # What a machine with CUDA would say.
+  # Pretend to be a machine with CUDA.
   monkeypatch.setattr(
     'jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version', lambda: 9_10_00
   )
-  monkeypatch.setattr(cudnn, 'lacking', lambda: None)
+  monkeypatch.setattr(cudnn, 'missing_support', lambda: None)
   like = lambda heads: jax.ShapeDtypeStruct((B, T, heads, 64), jnp.bfloat16)
   at = jax.eval_shape(lambda: info(T))
 

@@ -16,7 +16,7 @@ from tfm.model import transformer
 from tfm.parts import mask as masks
 from tfm.parts.attend.dropout import Dropout
 from tfm.parts.attend.pallas.flash import Pallas
-from tfm.parts.attend.views import worth
+from tfm.parts.attend.views import useful_views
 from tfm.parts.context import Dims, Run
 from tfm.parts.init import TABLE as INITS
 from tfm.parts.mask import Causal, Mask, Segments, Window
@@ -55,7 +55,7 @@ CASES = {
 @pytest.mark.parametrize('name', CASES)
 def test_the_kernels_compile_for_a_tpu(name, chips):
   case = CASES[name]
-  views = len(worth(case.mask, case.T / Pallas().queries))
+  views = len(useful_views(case.mask, case.T / Pallas().queries))
   assert (
     lowered(case, chips).compile().as_text().count('custom_call_target="tpu_custom_call"')
     == 3 * views

@@ -16,7 +16,7 @@ class BlockAllocator:
 
   A row is a handle. `grow` says which blocks to copy before the new tokens are written: a block
   that others read too is written to by nobody. The tables and copies go to the device by
-  `tfm.parts.cache.paged.laid`.
+  `tfm.parts.cache.paged.set_tables`.
 
   *Example*:
     >>> blocks = BlockAllocator(8, 4)

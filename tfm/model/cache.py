@@ -10,7 +10,7 @@ from tfm.core import errors
 from tfm.model.spec import Model, placed
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
-from tfm.parts.cache.paged import spread
+from tfm.parts.cache.paged import regroup
 from tfm.parts.state import cut_back
 
 
@@ -149,7 +149,7 @@ def rows(
   Without `cross`, what was read of an encoder stays where it is: rows then change places with rows
   of the same source, which may share what they hold."""
   if cross:
-    return _moved(cache, index_B, lambda store: kind.rows(store, index_B), cross)
+    return _moved(cache, index_B, lambda store: kind.select(store, index_B), cross)
   count_B = cache['slot'][index_B]
   return _moved(cache, index_B, lambda store: kind.follow(store, index_B, count_B), cross)
 
@@ -160,7 +160,7 @@ def fanned(
   """`rows` of a cache in blocks which share them: of a pool with copies of blocks `origin`, row i
   has `table[i]`.
   """
-  return _moved(cache, index_B, lambda store: spread(store, origin, table), cross=True)
+  return _moved(cache, index_B, lambda store: regroup(store, origin, table), cross=True)
 
 
 def _moved(

@@ -241,7 +241,7 @@ def _same_heads(tower: Tower) -> Iterator[str]:
   if len({c for b in blocks(tower) for m in b.mixers if (c := m.common) is not None}) > 1:
     yield 'mixers of one tower would share different modules. Expected the same in all of its layers.'
   heads = sorted(
-    {getattr(m, 'heads', 0) for *_, b, d in placed(tower) for m in b.mixers if m.told_dim(d)}
+    {getattr(m, 'heads', 0) for *_, b, d in placed(tower) for m in b.mixers if m.relative_dim(d)}
   )
   shared = tower.shared_relative
   if (shared.biased or shared.placed or shared.contextual) and len(heads) > 1:
@@ -253,7 +253,7 @@ def _shared_relative(tower: Tower) -> Iterator[str]:
   shared = tower.shared_relative
   if shared == Relative():
     return
-  sizes = sorted({n for *_, b, d in placed(tower) for m in b.mixers if (n := m.told_dim(d))})
+  sizes = sorted({n for *_, b, d in placed(tower) for m in b.mixers if (n := m.relative_dim(d))})
   if not sizes:
     yield 'is set, but no mixer uses attention. Expected shared_relative=none.'
   provided = frozenset().union(*(m.provides for b in blocks(tower) for m in b.mixers))

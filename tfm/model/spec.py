@@ -327,7 +327,7 @@ def shared_heads(tower: Tower) -> int:
 
 def shared_head_dim(tower: Tower) -> int:
   """Return the size of a head as a shared relative position sees it."""
-  return next((n for *_, b, d in placed(tower) for m in b.mixers if (n := m.told_dim(d))), 0)
+  return next((n for *_, b, d in placed(tower) for m in b.mixers if (n := m.relative_dim(d))), 0)
 
 
 def shared_value_dim(tower: Tower) -> int:

@@ -1,4 +1,4 @@
-"""What a part is told: `Run` and `Dims` while it is built, `Ctx` while it runs."""
+"""The arguments of parts: `Run` and `Dims` at construction, `Ctx` at each call."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -21,12 +21,16 @@ LOOPS = ('scan', 'unroll')
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-  """The static choices of a run. None of them changes a model's parameters or, beyond rounding, its
-  numbers.
+  """Static options of a run that change neither the parameters nor, beyond rounding, the results.
 
-  `loop` compiles a segment's repeats as one scanned body ('scan': compile time flat in depth) or
-  one after another ('unroll': often faster, longer to compile). `remat` names a policy of
-  `tfm.model.remat`. `attend` is the kernel, `cache` how earlier tokens are kept while decoding."""
+  Attributes:
+    precision: the dtypes of parameters, activations and reductions.
+    loop: 'scan' compiles the repeated blocks of a segment as one scanned body, so compile time does
+      not grow with depth. 'unroll' compiles each block: often faster, longer to compile.
+    remat: the name of a rematerialisation policy of `tfm.model.remat`.
+    attend: the attention kernel.
+    cache: the layout of the key/value cache during decoding.
+  """
 
   precision: Precision = Precision()
   loop: str = 'scan'
@@ -35,20 +39,33 @@ class Run:
   cache: Cache = DenseCache()
 
   def check(self) -> Iterator[str]:
+    """Yield a sentence for each invalid field."""
     if self.loop not in LOOPS:
-      yield f'loop={self.loop!r} is not one of {", ".join(LOOPS)}.'
+      yield f'loop={self.loop!r} is unknown. Expected {" or ".join(LOOPS)}.'
 
 
 @dataclasses.dataclass(frozen=True)
 class Dims:
-  """The surroundings of a part while it is built: sizes it does not own, how weights start, and the
-  run.
+  """Sizes, initializer and run options that a part needs while it is built.
 
-  `depth` counts the blocks of the tower. An attention layer fills in `heads`, `head_dim`,
-  `value_dim` (the size of a head's value) and `causal` for the parts inside it, a mixture of
-  experts fills in `experts`. `d_embed` is the width of embeddings before they are projected to
-  `d_model` (0: the same), `d_table` that of the token table (0: the same), `vocab` its number of
-  rows. `adapter` is added to projections."""
+  An attention layer sets `heads`, `head_dim`, `value_dim` and `causal` for the parts inside it. A
+  mixture of experts sets `experts`.
+
+  Attributes:
+    d_model: the width of the residual stream.
+    depth: the number of blocks of the tower.
+    init: the initializer of weights.
+    run: the static options of the run.
+    heads: the number of query heads.
+    head_dim: the size of a query or key head.
+    value_dim: the size of a value head.
+    causal: whether the attention mask is causal.
+    experts: the number of experts.
+    d_embed: the width of embeddings before they are projected to `d_model`; 0: `d_model`.
+    d_table: the width of the token table; 0: the same.
+    vocab: the number of entries of the token table.
+    adapter: the adapter that is added to projections.
+  """
 
   d_model: int
   depth: int
@@ -65,29 +82,34 @@ class Dims:
   adapter: Adapter = Adapter()
 
   def replace(self, **changes) -> 'Dims':
+    """Return a copy with these fields changed."""
     return dataclasses.replace(self, **changes)
 
   @property
   def foot(self) -> 'Dims':
-    """The surroundings at the foot of the stack, where embeddings have yet to be projected to the
-    model's width.
-    """
+    """The dims at the input of the stack, before embeddings are projected to `d_model`."""
     return self.replace(d_model=self.d_embed or self.d_model)
 
 
 @struct.dataclass
 class Ctx:
-  """The side inputs of every layer of a stack, in one object.
+  """The side inputs of every layer of a stack.
 
-  `info` describes the tokens of `x_BTD`, `towers` has the outputs of other towers and their token
-  info by name. `slot` is the number of tokens that the cache holds of each row, `[B]`. `cond_BD`
-  conditions norms and residual scales, `grid` is the number of rows and columns of image patches.
-  `shared` is a relative position owned by the whole stack: as it is chosen, and as it is asked,
-  with its parameters. `residual` joins the blocks of the stack, with its parameters (None: plain),
-  `common` what the stack's mixers share (see `Mixer.common`), and `layer` is the number of the
-  block, from 0. `train` turns dropout on. `ordered` says that the tokens of a document stand in the
-  order of their positions. `sizes_E`, told to a feed-forward that stands for E experts, is how many
-  of the rows, in order, are each expert's."""
+  Attributes:
+    info: the tokens of `x_BTD`.
+    towers: the outputs `[B, S, D]` and token info of other towers, by name.
+    slot: int32 `[B]`, the number of cached tokens of each sequence; None: no cache.
+    shared: the relative position that all layers share, as (config, module with parameters).
+    residual: the module that joins the blocks of the stack; None: a plain residual stream.
+    common: the array that all mixers of the stack share (see `Mixer.common`).
+    layer: int32, the index of the block, from 0.
+    train: whether dropout is on.
+    ordered: whether the tokens of each document are in the order of their positions.
+    sizes_E: int32 `[E]`, the number of tokens of each expert, for a feed-forward layer that
+      computes E experts at a time.
+    cond_BD: the conditioning vector of norms and residual scales.
+    grid: the number of rows and columns of image patches.
+  """
 
   info: TokenInfo
   towers: Mapping[str, tuple[jax.Array, TokenInfo]] = struct.field(default_factory=dict)

@@ -5,7 +5,7 @@ import math
 
 import jax
 
-from tfm.parts.stored import against
+from tfm.parts.stored import matmul_transposed
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -36,10 +36,10 @@ contract.defvjp(_forward, _backward)
 
 @jax.custom_vjp
 def against_rows(x: jax.Array, w: jax.Array) -> jax.Array:
-  """x W^T: the last axis of x against each row of a table `[V, D]`, with the table's gradient in
+  """x W^T: the last axis of x matmul_transposed each row of a table `[V, D]`, with the table's gradient in
   its own layout.
   """
-  return against(matrix(x, x.ndim - 1), w).reshape(*x.shape[:-1], w.shape[0])
+  return matmul_transposed(matrix(x, x.ndim - 1), w).reshape(*x.shape[:-1], w.shape[0])
 
 
 def _rows_backward(residuals, g):

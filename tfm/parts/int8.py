@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.parts.cpu import int8 as cpu
-from tfm.parts.stored import Stored, against
+from tfm.parts.stored import Stored, matmul_transposed
 
 
 @struct.dataclass
@@ -56,4 +56,4 @@ def quantize(w: jax.Array, n_in: int) -> Int8:
 
 
 def _converted(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:
-  return against(x_ri, q_oi.astype(x_ri.dtype))
+  return matmul_transposed(x_ri, q_oi.astype(x_ri.dtype))

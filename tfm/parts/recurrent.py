@@ -1,6 +1,4 @@
-"""Recurrences over the documents of a batch, in chunks, and the short convolution that stands
-before many of them.
-"""
+"""Chunked recurrences over packed documents, and the short convolution before many of them."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -20,15 +18,15 @@ CHUNK = 64
 
 
 class Reach(NamedTuple):
-  """Which tokens of a chunk depend on which.
+  """The dependencies between the tokens of a chunk and the state before it.
 
   Attributes:
     real_BT: False for padding.
     starts_BT: True for the first token of a document.
-    own_BT: True for tokens of the document that the state belongs to.
-    seen_BTS: True where token T depends on token S, which may be itself.
-    kept_BT: True for tokens that the state after the chunk depends on.
-    stays_B: True where the state after the chunk depends on the one before it.
+    own_BT: True for tokens of the document that the incoming state belongs to.
+    seen_BTS: True where token T depends on token S; a token depends on itself.
+    kept_BT: True for tokens that the outgoing state depends on.
+    stays_B: True where the outgoing state depends on the incoming one.
   """
 
   real_BT: jax.Array
@@ -39,35 +37,58 @@ class Reach(NamedTuple):
   stays_B: jax.Array
 
 
-#: `(state, reach, tokens) -> (state, y)`: the state after the tokens of a chunk, and what they
-#: read. `state` is a tree of `[B, ...]`, `tokens` one of `[B, T, ...]`.
+#: The recurrence of a chunk, `(state, reach, tokens) -> (state, y)`. `state` is a tree of
+#: `[B, ...]`, `tokens` a tree of `[B, T, ...]`, and y `[B, T, ...]` the outputs of the tokens.
 Chunk = Callable[[Any, Reach, Any], tuple[Any, jax.Array]]
 
 
 def in_chunks(chunk: Chunk, state: Any, docs: Documents, tokens: Any) -> tuple[jax.Array, Any]:
-  """Return what every token reads, `[B, T, ...]`, and the state after the last token."""
+  """Run a recurrence over a sequence in chunks of `CHUNK` tokens.
+
+  Args:
+    chunk: the recurrence of one chunk.
+    state: the state before the first token, a tree of `[B, ...]`.
+    docs: the documents of the tokens.
+    tokens: the inputs of the recurrence, a tree of `[B, T, ...]`.
+
+  Returns:
+    The output of every token, `[B, T, ...]`, and the state after the last token.
+  """
   B, T = docs.real.shape
   step, before = _step(chunk), (state, jnp.zeros((B,), jnp.int32))
   marks: Any = (docs.number, docs.real, docs.starts)
   if T <= CHUNK:
     (state, _), y = step(before, (marks, tokens))
     return y, state
-  fill = lambda a, how: jnp.pad(
-    a, [(0, -T % CHUNK if i == 1 else 0) for i in range(a.ndim)], mode=how
-  )
-  # The filling belongs to the last document and is padding, so that the state stays.
+
+  def fill(a: jax.Array, mode: str) -> jax.Array:
+    widths = [(0, 0)] * a.ndim
+    widths[1] = (0, -T % CHUNK)
+    return jnp.pad(a, widths, mode=mode)
+
+  # The filler tokens are padding of the last document, so they leave the state unchanged.
   marks = fill(marks[0], 'edge'), *(fill(a, 'constant') for a in marks[1:])
   tokens = jax.tree.map(lambda a: fill(a, 'constant'), tokens)
   pieces = jax.tree.map(
     lambda a: a.reshape(B, -1, CHUNK, *a.shape[2:]).swapaxes(0, 1), (marks, tokens)
   )
-  # Backward computes the products within a chunk again instead of storing them.
+  # The backward pass recomputes the products within a chunk, so they are not stored.
   (state, _), y = jax.lax.scan(jax.checkpoint(step, prevent_cse=False), before, pieces)
   return y.swapaxes(0, 1).reshape(B, -1, *y.shape[3:])[:, :T], state
 
 
 def each_state(chunk: Chunk, state: Any, docs: Documents, tokens: Any) -> Any:
-  """Return the state after each token, a tree of `[B, T, ...]`."""
+  """Return the state after each token.
+
+  Args:
+    chunk: the recurrence of one chunk.
+    state: the state before the first token, a tree of `[B, ...]`.
+    docs: the documents of the tokens.
+    tokens: the inputs of the recurrence, a tree of `[B, T, ...]`.
+
+  Returns:
+    A tree of `[B, T, ...]`.
+  """
 
   def one(before, piece):
     after, _ = step(before, jax.tree.map(lambda a: a[:, None], piece))
@@ -80,7 +101,7 @@ def each_state(chunk: Chunk, state: Any, docs: Documents, tokens: Any) -> Any:
 
 
 def _step(chunk: Chunk) -> Any:
-  """Return `chunk` as the body of a scan, whose carry has the number of the state's document too."""
+  """Return `chunk` as a scan body; the carry also has the document number of the state."""
 
   def step(before, piece):
     (state, number_B), ((number_BT, real_BT, starts_BT), tokens) = before, piece
@@ -101,8 +122,15 @@ def _step(chunk: Chunk) -> Any:
 
 
 def linear_scan(a: jax.Array, b: jax.Array, before: jax.Array) -> jax.Array:
-  """Return h_t = a_t h_{t-1} + b_t for every t, `[B, T, ...]`, elementwise, given h before the
-  first token.
+  """Return h_t = a_t h_{t-1} + b_t for every t, elementwise.
+
+  Args:
+    a: the factors, `[B, T, ...]`.
+    b: the inputs, `[B, T, ...]`.
+    before: h before the first token, `[B, ...]`.
+
+  Returns:
+    h, `[B, T, ...]`, by an associative scan over T.
   """
   b = b.at[:, 0].add(a[:, 0] * before)
   if b.shape[1] == 1:
@@ -112,11 +140,17 @@ def linear_scan(a: jax.Array, b: jax.Array, before: jax.Array) -> jax.Array:
 
 
 def decayed(state_BNRH: jax.Array, reach: Reach, tokens: Any) -> tuple[jax.Array, jax.Array]:
-  """Return S after a chunk and y_t = q_t S_t of each token, S_t = exp(g_t) S_{t-1} + k_t v_t^T
-  (arXiv:2405.21060).
+  """Run one chunk of y_t = q_t S_t, S_t = exp(g_t) S_{t-1} + k_t v_t^T (arXiv:2405.21060).
 
-  `tokens` are q and k `[B, T, K, R]` for K groups of heads, v `[B, T, N, H]` and g <= 0, `[B, T,
-  N]`."""
+  Args:
+    state_BNRH: S before the chunk.
+    reach: the dependencies between tokens.
+    tokens: (q, k, v, g): q and k `[B, T, K, R]` for K groups of heads, v `[B, T, N, H]`, g <= 0
+      `[B, T, N]`.
+
+  Returns:
+    S after the chunk, `[B, N, R, H]`, and y, `[B, T, N, H]`.
+  """
   q_BTKR, k_BTKR, v_BTNH, log_BTN = tokens
   (B, T, N, H), K = v_BTNH.shape, k_BTKR.shape[2]
   total_BTN, gap_BTSN = _decays(log_BTN, reach)
@@ -133,12 +167,19 @@ def decayed(state_BNRH: jax.Array, reach: Reach, tokens: Any) -> tuple[jax.Array
 
 
 def delta(state_BNRH: jax.Array, reach: Reach, tokens: Any) -> tuple[jax.Array, jax.Array]:
-  """Return S after a chunk and y_t = q_t S_t of each token by the gated delta rule
-  (arXiv:2412.06464).
+  """Run one chunk of the gated delta rule (arXiv:2412.06464).
 
-  S_t = exp(g_t) S_{t-1} + k_t u_t^T, u_t = b_t (v_t - exp(g_t) k_t S_{t-1}). The u of a chunk solve
-  one triangular system. `tokens` are q and k `[B, T, N, R]`, v `[B, T, N, H]`, b and g <= 0 `[B, T,
-  N]`."""
+  It computes y_t = q_t S_t with S_t = exp(g_t) S_{t-1} + k_t u_t^T and u_t = b_t (v_t - exp(g_t)
+  k_t S_{t-1}). The u of a chunk are the solution of a triangular system.
+
+  Args:
+    state_BNRH: S before the chunk.
+    reach: the dependencies between tokens.
+    tokens: (q, k, v, b, g): q and k `[B, T, N, R]`, v `[B, T, N, H]`, b and g <= 0 `[B, T, N]`.
+
+  Returns:
+    S after the chunk, `[B, N, R, H]`, and y, `[B, T, N, H]`.
+  """
   q_BTNR, k_BTNR, v_BTNH, rate_BTN, log_BTN = tokens
   rate_BTN = jnp.where(reach.real_BT[..., None], rate_BTN, 0)
   total_BTN, gap_BTSN = _decays(log_BTN, reach)
@@ -162,8 +203,10 @@ def delta(state_BNRH: jax.Array, reach: Reach, tokens: Any) -> tuple[jax.Array, 
 
 
 def _decays(log_BTN: jax.Array, reach: Reach) -> tuple[jax.Array, jax.Array]:
-  """Return the log decay from the start of the chunk to each token, and the decay between pairs of
-  tokens.
+  """Return cumulative log decays and pairwise decays of a chunk.
+
+  The first, `[B, T, N]`, is the log decay from the start of the chunk to each token. The second,
+  `[B, T, S, N]`, is the decay from token S to token T, 0 where T does not depend on S.
   """
   total_BTN = jnp.cumsum(jnp.where(reach.real_BT[..., None], log_BTN, 0), axis=1)
   gap_BTSN = total_BTN[:, :, None] - total_BTN[:, None]
@@ -171,18 +214,23 @@ def _decays(log_BTN: jax.Array, reach: Reach) -> tuple[jax.Array, jax.Array]:
 
 
 def _faded(state_BNRH: jax.Array, total_BTN: jax.Array, reach: Reach) -> jax.Array:
-  """Return what is left of the state at the end of the chunk."""
+  """Return the share of the incoming state that remains after the chunk."""
   left_BN = jnp.where(reach.stays_B[:, None], jnp.exp(total_BTN[:, -1]), 0)
   return left_BN[..., None, None] * state_BNRH
 
 
 class ShortConv(Module):
-  """y_t = sum_p x_{t-p} W_p (+ b) over the last `size` tokens of the document, each channel by
-  itself.
+  """Depthwise causal convolution y_t = sum_p x_{t-p} W_p (+ b) within each document.
 
-  `(x_BTC, tail_BPC, docs) -> (y_BTC, tail)`. The row state is the tail, the last `size` - 1 inputs,
-  the newest last. `tail(each)` is the tail after the call, or after each token. Entry 0 of the taps
-  belongs to the oldest token."""
+  `(x_BTC, tail_BPC, docs) -> (y_BTC, tail)`. The state of a sequence is its last `size` - 1 inputs,
+  newest last. `tail(False)` returns the state after the call, `tail(True)` after each token.
+
+  Attributes:
+    channels: C, the number of channels.
+    size: the number of taps. Entry 0 of the parameter `taps` belongs to the oldest token.
+    dims: the dims of the layer.
+    bias: whether to add a bias.
+  """
 
   channels: int
   size: int
@@ -205,17 +253,17 @@ class ShortConv(Module):
       y_BTC += trailing(self.param('bias', zeros, (self.channels,), dtype).astype(x_BTC.dtype), 3)
 
     def tail(each: bool) -> jax.Array:
-      found = [lag(p, last=not each) for p in reversed(range(self.size - 1))]
-      return jnp.stack(found, 2) if each else jnp.concatenate(found, 1)
+      inputs = [lag(p, last=not each) for p in reversed(range(self.size - 1))]
+      return jnp.stack(inputs, 2) if each else jnp.concatenate(inputs, 1)
 
     return y_BTC, tail
 
 
 def _lags(x_BTC: jax.Array, tail_BPC: jax.Array, docs: Documents) -> Callable[..., jax.Array]:
-  """Return `lag(p)`: the input p tokens before each one, 0 where its document has none; with `last`
-  of the last token.
+  """Return `lag(p)`, the input p tokens before each token, or 0 before its document starts.
 
-  Padding is passed over, wherever it stands.
+  `lag(p, last=True)` returns only the entry of the last token. Padding is skipped, wherever it
+  occurs.
   """
   B, P = tail_BPC.shape[:2]
   joined_BSC = jnp.concatenate([tail_BPC, x_BTC], axis=1)
@@ -225,10 +273,12 @@ def _lags(x_BTC: jax.Array, tail_BPC: jax.Array, docs: Documents) -> Callable[..
   pick = lambda a, index: jnp.take_along_axis(a, jnp.maximum(index, 0), axis=1)
 
   def lag(p: int, last: bool = False) -> jax.Array:
-    rank, number = (a[:, -1:] if last else a for a in (rank_BT, docs.number))
+    rank, number = rank_BT, docs.number
+    if last:
+      rank, number = rank[:, -1:], number[:, -1:]
     index = jnp.where(rank > p, P + pick(order_BT, rank - p - 1), P + rank - p - 1)
     known = (index >= 0) & (pick(number_BS, index) == number)
-    found = jax.vmap(lambda a, i: a[i])(joined_BSC, jnp.maximum(index, 0))
-    return jnp.where(known[..., None], found, 0)
+    earlier = jax.vmap(lambda a, i: a[i])(joined_BSC, jnp.maximum(index, 0))
+    return jnp.where(known[..., None], earlier, 0)
 
   return lag

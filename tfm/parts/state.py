@@ -1,8 +1,9 @@
-"""The state of a layer while decoding: cached entries per token, and plain arrays per row.
+"""The decoding state of a layer: cached entries per token and arrays per sequence.
 
-The cache of a layer is `{'tokens': store or None, 'rows': {name: [B, ...]}}`. With the key
-`history` (see `tfm.model.cache.with_history`) a call also returns the row state after each of its
-tokens, so that it can be cut back."""
+The cache of a layer is `{'tokens': store or None, 'rows': {name: [B, ...]}}`. If it has the key
+`history` (see `tfm.model.cache.with_history`), a call also returns the `rows` state after each of
+its tokens, so that the sequence can be rewound.
+"""
 
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
@@ -10,17 +11,18 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-#: The row entry that holds the segment id of the last token of each row, 0 before the first.
+#: The state entry with the segment id of the last token of each sequence, 0 before the first.
 SEGMENT = 'segment'
 
 
 class Slot(NamedTuple):
-  """One array that a layer keeps.
+  """One array of the decoding state of a layer.
 
-  Attributes: shape: the shape without the axes of batch and time. dtype: its dtype, or None for the
-    dtype of the cache. per: 'token' for an entry per token, which the cache kind stores; 'row' for
-    one array `[B, *shape]`, which each
-      call replaces.
+  Attributes:
+    shape: the shape without the batch and time axes.
+    dtype: the dtype; None: the dtype of the cache.
+    per: 'token' for an entry per token, which the `Cache` part stores; 'row' for one array `[B,
+      *shape]` per sequence, which each call replaces.
   """
 
   shape: tuple[int, ...]
@@ -29,12 +31,14 @@ class Slot(NamedTuple):
 
 
 class Documents(NamedTuple):
-  """The documents of a call's tokens, all `[B, T]`.
+  """The documents that the tokens of a call belong to. All arrays are `[B, T]`.
 
-  Attributes: real: bool, False for padding. starts: bool, True for the first token of a document,
-    unless the document continues from an earlier call. number: int32, the number of documents that
-    have started in this call. Tokens with 0 continue the earlier state. segment: int32, the segment
-    id of the last real token up to this one.
+  Attributes:
+    real: bool, False for padding.
+    starts: bool, True for the first token of a document, unless an earlier call started it.
+    number: int32, the number of documents that have started in this call. Tokens with 0 continue
+      the earlier state.
+    segment: int32, the segment id of the last real token up to this one.
   """
 
   real: jax.Array
@@ -44,8 +48,11 @@ class Documents(NamedTuple):
 
 
 def documents(segment_BT: jax.Array, last_B: jax.Array) -> Documents:
-  """Return where documents start, given the segment id of each row's last token before this call
-  (0: none).
+  """Find the document boundaries of a call.
+
+  Args:
+    segment_BT: segment ids of the tokens; 0 is padding.
+    last_B: the segment id of the last token before this call, 0 if there is none.
   """
   real_BT, T = segment_BT > 0, segment_BT.shape[1]
   place_BT = jnp.where(real_BT, jnp.arange(1, T + 1, dtype=jnp.int32)[None], 0)
@@ -58,7 +65,16 @@ def documents(segment_BT: jax.Array, last_B: jax.Array) -> Documents:
 
 
 def row_state(slots: dict[str, Slot], cache: Any, B: int) -> dict[str, jax.Array]:
-  """Return the row entries of a layer's cache, or zeros if there is no cache."""
+  """Return the per-sequence state in a layer's cache, or zeros without a cache.
+
+  Args:
+    slots: the state of the layer, by name.
+    cache: the layer's cache, or None.
+    B: the batch size.
+
+  Returns:
+    Arrays `[B, ...]` by name.
+  """
   if cache is not None:
     return cache['rows']
   return {
@@ -74,14 +90,17 @@ def with_state(
   each: Callable[[], dict[str, jax.Array]],
   real_BT: jax.Array,
 ) -> Any:
-  """Return a layer's cache with new row entries; None stays None.
+  """Return a layer's cache with new per-sequence state; None stays None.
 
   Args:
     cache: the layer's cache before the call, or None.
-    rows: the entries after the call, `[B, ...]`.
-    each: returns the entries after each token, `[B, T, ...]`; called only if the cache has the key
-    `history`.
+    rows: the state after the call, `[B, ...]` by name.
+    each: returns the state after each token, `[B, T, ...]`. It is called only if the cache has the
+      key `history`.
     real_BT: False for padding.
+
+  Returns:
+    The new cache, with `history` if the old one had it.
   """
   if cache is None:
     return None
@@ -96,8 +115,9 @@ def with_state(
 
 
 def cut_back(cache: Any, back_B: jax.Array) -> Any:
-  """Return a layer's cache with the row state before the last `back_B` real tokens, and without
-  `history`.
+  """Return a layer's cache rewound by `back_B` real tokens, without `history`.
+
+  A cache without `history` is returned as is.
   """
   if 'history' not in cache:
     return cache

@@ -1,4 +1,4 @@
-"""Weights laid out for decoding, in place of the arrays that training keeps: rows are outputs."""
+"""Weight layouts for decoding, with output features as the first axis."""
 
 from collections.abc import Sequence
 import itertools
@@ -11,41 +11,51 @@ import jax.numpy as jnp
 
 
 class Stored:
-  """What a projection asks of a weight that `tfm.generate.prepare` has laid out anew."""
+  """A weight in a decoding layout, as `tfm.generate.prepare` makes it."""
 
   def contract(self, x: jax.Array, n_in: int = 1) -> jax.Array:
-    """x W over the last `n_in` axes of x, in x's dtype."""
-    raise AssertionError(f'{type(self).__name__} must contract')
+    """Return x W, contracted over the last `n_in` axes of x, in the dtype of x.
+
+    Args:
+      x: the input, `[..., *inputs]`.
+      n_in: the number of input axes.
+
+    Returns:
+      An array `[..., *outputs]`.
+    """
+    raise AssertionError(f'{type(self).__name__} must define contract')
 
   def rows(self, index: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """W[index] in `dtype`, for a table that is looked up."""
-    raise AssertionError(f'{type(self).__name__} must give rows')
+    """Return W[index] in `dtype`, for embedding tables."""
+    raise AssertionError(f'{type(self).__name__} must define rows')
 
   def by_output(self, dtype: jnp.dtype) -> jax.Array:
-    """W itself in `dtype`, its output axes before its inputs."""
-    raise AssertionError(f'{type(self).__name__} must give itself back')
+    """Return W in `dtype` with its output axes before its input axes."""
+    raise AssertionError(f'{type(self).__name__} must define by_output')
 
   @classmethod
   def joined(cls, weights: Sequence[Any]) -> 'Stored':
-    """One weight with the outputs of all of these, which are of this class, after one another."""
-    raise AssertionError(f'{cls.__name__} must join')
+    """Return one weight with the outputs of all `weights` concatenated."""
+    raise AssertionError(f'{cls.__name__} must define joined')
 
 
 @struct.dataclass
 class Joined:
-  """The weights of several projections of one input as one: their outputs after one another, those
-  of each `outs`.
+  """Several projections of the same input, fused into one weight.
 
-  It stands where the first one's weight would; the others have none.
+  The fused weight replaces the first of the projections in the parameter tree; the others have
+  none. One larger product avoids the launch cost of several small ones.
 
-  *Why*: small products take as long to start as to compute, and on accelerators one is one kernel.
+  Attributes:
+    whole: the fused weight.
+    outs: the output shape of each projection, in the order of concatenation.
   """
 
   whole: Stored
   outs: tuple[tuple[int, ...], ...] = struct.field(pytree_node=False)
 
   def products(self, x: jax.Array) -> list[jax.Array]:
-    """x W of each, over the last axis of x."""
+    """Return x W of each projection, contracted over the last axis of x."""
     y = self.whole.contract(x)
     ends = list(itertools.accumulate(map(math.prod, self.outs)))
     parts = jnp.split(y, ends[:-1], axis=-1)
@@ -54,17 +64,22 @@ class Joined:
 
 @struct.dataclass
 class Rows(Stored):
-  """W[o, i], the inputs innermost, in the dtype it came in.
+  """W[o, i] with the input features contiguous, in the dtype of the given weight.
 
-  *Why*: XLA's CPU compiler reads it at two to three times the rate of the other order when x has
-  few rows."""
+  When x has few rows, the CPU compiler of XLA reads this layout two to three times as fast as W[i,
+  o].
+
+  Attributes:
+    w_oi: the weight as a matrix.
+    out: the shape of the output axes.
+  """
 
   w_oi: jax.Array
   out: tuple[int, ...] = struct.field(pytree_node=False)
 
   @classmethod
   def of(cls, w: jax.Array, n_in: int) -> Self:
-    """w, its first `n_in` axes the inputs."""
+    """Return the stored form of `w`; its first `n_in` axes are the inputs."""
     out = w.shape[n_in:]
     return cls(w.reshape(-1, math.prod(out)).T, out)
 
@@ -75,9 +90,8 @@ class Rows(Stored):
 
   def contract(self, x: jax.Array, n_in: int = 1) -> jax.Array:
     lead = x.shape[: x.ndim - n_in]
-    return against(x.reshape(math.prod(lead), -1), self.w_oi.astype(x.dtype)).reshape(
-      *lead, *self.out
-    )
+    y = matmul_transposed(x.reshape(math.prod(lead), -1), self.w_oi.astype(x.dtype))
+    return y.reshape(*lead, *self.out)
 
   def rows(self, index: jax.Array, dtype: jnp.dtype) -> jax.Array:
     return self.w_oi[index].astype(dtype)
@@ -86,9 +100,10 @@ class Rows(Stored):
     return self.w_oi.astype(dtype).reshape(*self.out, -1)
 
 
-def against(x_ri: jax.Array, w_oi: jax.Array) -> jax.Array:
-  """x W^T. One row alone is a matrix times a vector, which XLA's CPU compiler reads at the memory's
-  bandwidth.
+def matmul_transposed(x_ri: jax.Array, w_oi: jax.Array) -> jax.Array:
+  """Return x W^T.
+
+  A single row is multiplied as a vector, which XLA's CPU compiler does at memory bandwidth.
   """
   if x_ri.shape[0] == 1:
     return (w_oi @ x_ri[0])[None]

@@ -10,22 +10,27 @@ import jax.numpy as jnp
 
 @struct.dataclass
 class TokenInfo:
-  """What attention masks and relative positions can read of each token.
+  """The token properties that attention masks and relative positions read.
 
   Attributes:
     positions: int32 `[B, T]`, counted from 0 within a document.
-    segment_ids: int32 `[B, T]`, the documents packed in a row, counted from 1; 0 is padding.
-    extras: further arrays `[B, T, ...]` by name. Parts declare those that they need in `reads`.
+    segment_ids: int32 `[B, T]`, the index of the packed document, counted from 1; 0 is padding.
+    extras: more arrays `[B, T, ...]` by name. Parts declare the names that they need in `reads`.
 
-  Extras in use: prefix: bool, tokens that every token of their document may attend to. global:
-    bool, tokens that attend to all others of their document, and to which all attend (Longformer).
-    type: int32, the token type (BERT's `token_type_ids`). order, bound: int32, a token's place in
-    the order of prediction, and the first place that is hidden from it as a
-      query (XLNet).
-    block: int32, the block of a query, or the block that a key summarises (-1: the key is a token).
-    grid: int32 `[B, T, 2]`, row and column of an image patch (-1: not a patch).
-    time: int32, the place of a video's patch in time (-1: not a patch).
-    stream: int32, the index of the stream that a token of `embed=interleave` belongs to.
+  Note:
+    The extras in use are:
+
+    - prefix: bool, tokens that every token of their document may attend to.
+    - global: bool, tokens that attend to all tokens of their document and are attended to by all of
+      them (Longformer).
+    - type: int32, the token type (`token_type_ids` of BERT).
+    - order, bound: int32, the rank of a token in the prediction order, and the first rank that is
+      hidden from its query (XLNet).
+    - block: int32, the block of a query, or the block that a key summarises (-1: the key is a
+      token).
+    - grid: int32 `[B, T, 2]`, the row and column of an image patch (-1: not a patch).
+    - time: int32, the frame index of a video patch (-1: not a patch).
+    - stream: int32, the index of the stream that a token of `embed=interleave` belongs to.
   """
 
   positions: jax.Array
@@ -33,7 +38,7 @@ class TokenInfo:
   extras: Mapping[str, jax.Array] = struct.field(default_factory=dict)
 
   def at(self, positions_BT: jax.Array) -> 'TokenInfo':
-    """Return a copy with these positions."""
+    """Return a copy with other positions, `[B, T]`."""
     return dataclasses.replace(self, positions=positions_BT)
 
   def get(self, name: str) -> jax.Array | None:
@@ -41,27 +46,27 @@ class TokenInfo:
     return self.extras.get(name)
 
   def with_extras(self, **extras: jax.Array | None) -> 'TokenInfo':
-    """Return a copy with these extras added or replaced; those that are None are left out."""
-    return dataclasses.replace(
-      self, extras={**self.extras, **{n: a for n, a in extras.items() if a is not None}}
-    )
+    """Return a copy with extras added or replaced; None values are skipped."""
+    given = {name: a for name, a in extras.items() if a is not None}
+    return dataclasses.replace(self, extras={**self.extras, **given})
 
   def only(self, names: frozenset[str] | tuple[str, ...]) -> 'TokenInfo':
-    """Return a copy with no extras but these."""
+    """Return a copy that keeps only the named extras."""
     return dataclasses.replace(self, extras={n: a for n, a in self.extras.items() if n in names})
 
   def rows(self) -> 'TokenInfo':
-    """Return the arrays of queries, `[B, T, 1, ...]`, which broadcast against `columns`."""
+    """Return the arrays as queries, `[B, T, 1, ...]`, to broadcast against `columns`."""
     return jax.tree.map(lambda a: a[:, :, None], self)
 
   def columns(self) -> 'TokenInfo':
-    """Return the arrays of keys, `[B, 1, S, ...]`, which broadcast against `rows`."""
+    """Return the arrays as keys, `[B, 1, S, ...]`, to broadcast against `rows`."""
     return jax.tree.map(lambda a: a[:, None, :], self)
 
 
 def positions(segment_BT: jax.Array) -> jax.Array:
-  """Return the position of each token in its document, int32 `[B, T]`; a document is a run of one
-  segment id.
+  """Return the position of each token in its document, int32 `[B, T]`.
+
+  A document is a run of equal segment ids.
   """
   B, T = segment_BT.shape
   index_BT = jnp.broadcast_to(jnp.arange(T, dtype=jnp.int32), (B, T))
@@ -72,10 +77,16 @@ def positions(segment_BT: jax.Array) -> jax.Array:
 
 
 def with_grid(info: TokenInfo, grid: tuple[int, int], lead: int = 0, frames: int = 1) -> TokenInfo:
-  """Return `info` with the extra 'grid': rows and columns of patches, -1 for the first `lead`
-  special tokens.
+  """Return `info` with the extra `grid`, the row and column of each image patch.
 
-  The patches of a video are those of each of its `frames` in turn.
+  Args:
+    info: the tokens, `[B, lead + frames * rows * columns]`.
+    grid: the number of rows and columns of patches.
+    lead: the number of special tokens before the patches. Their grid entries are -1.
+    frames: the number of video frames. Patches are in the order of frames.
+
+  Returns:
+    A copy of `info` with `grid`, int32 `[B, T, 2]`.
   """
   h, w = grid
   rows, columns = jnp.meshgrid(

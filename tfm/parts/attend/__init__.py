@@ -1,4 +1,4 @@
-"""Every attention kernel; a new one is a new file and a new row."""
+"""Every attention kernel. To add one, write a file and add it to `TABLE`."""
 
 from tfm.core.registry import Table
 from tfm.parts.attend.auto import Auto

@@ -1,4 +1,4 @@
-"""The kernel that is fastest for what is asked, chosen while the program is traced."""
+"""Automatic choice of the attention kernel, at trace time."""
 
 from collections.abc import Iterator
 import contextlib
@@ -15,15 +15,19 @@ from tfm.parts.attend.pallas.flash import Pallas
 from tfm.parts.attend.staircase import Staircase
 from tfm.parts.tokeninfo import TokenInfo
 
-#: The kernels to try, the fastest first; the last refuses nothing. `splash` has not been timed
-#: against `pallas`, which takes all that it does: whoever wants it names it.
+#: The kernels to try, fastest first. The last supports every call. `splash` is not among them: it
+#: has not been timed against `pallas`, which supports everything that it does.
 CANDIDATES: tuple[Attend, ...] = (Pallas(), Cudnn(), Staircase(), Blockwise(), DenseAttention())
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-  """A kernel, for scores of which shape `[B, N, T, S]`, and why each one that stands before it was
-  refused.
+  """The kernel that `Auto` chose for one attention call.
+
+  Attributes:
+    kernel: the kernel.
+    shape: the shape of the scores, (B, N, T, S).
+    refused: a sentence why each earlier candidate was not chosen, by its name.
   """
 
   kernel: Attend
@@ -33,8 +37,9 @@ class Choice:
 
 @dataclasses.dataclass(frozen=True)
 class Auto(Attend):
-  """The first of `CANDIDATES` that neither refuses what is asked nor loses to a simpler one;
-  `recorded` tells why.
+  """The first kernel of `CANDIDATES` that supports the call and is not slower than a later one.
+
+  `recorded` records the choices and their reasons.
   """
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
@@ -53,18 +58,30 @@ class Auto(Attend):
     k: TokenInfo,
     scores: Scores,
   ) -> Choice:
-    """The first candidate that does not refuse, and the sentences of those that do."""
+    """Return the kernel for a call on a platform, and why each earlier candidate was rejected.
+
+    Args:
+      platform: 'cpu', 'gpu' or 'tpu'.
+      q_BTNH: queries.
+      k_BSKH: keys.
+      v_BSKH: values.
+      q: token info of the queries.
+      k: token info of the keys.
+      scores: how scores are formed.
+
+    Returns:
+      The choice.
+    """
     B, T, N, _ = q_BTNH.shape
     S = k_BSKH.shape[1]
     refused: dict[str, str] = {}
     for kernel in CANDIDATES:
-      why = kernel.loses(platform, B, N, T, S) or kernel.refuses(
-        q_BTNH, k_BSKH, v_BSKH, q, k, scores
-      )
+      slower = kernel.loses(platform, B, N, T, S)
+      why = slower or kernel.refuses(q_BTNH, k_BSKH, v_BSKH, q, k, scores)
       if why is None:
         return Choice(kernel, (B, N, T, S), refused)
-      refused[kernel.table().name_of(kernel)] = why
-    raise AssertionError('dense refuses nothing')
+      refused[kernel.table().name_of(kernel)] = f'{why}.'
+    raise AssertionError('dense supports every call')
 
 
 _RECORD: contextvars.ContextVar[list[Choice] | None] = contextvars.ContextVar(
@@ -74,10 +91,10 @@ _RECORD: contextvars.ContextVar[list[Choice] | None] = contextvars.ContextVar(
 
 @contextlib.contextmanager
 def recorded() -> Iterator[list[Choice]]:
-  """The choices that `Auto` makes in programs traced within, each once."""
-  found: list[Choice] = []
-  token = _RECORD.set(found)
+  """Record the choices of `Auto` in programs traced in this context, without repeats."""
+  choices: list[Choice] = []
+  token = _RECORD.set(choices)
   try:
-    yield found
+    yield choices
   finally:
     _RECORD.reset(token)

@@ -1,4 +1,4 @@
-"""The one maths of attention, whatever the kernel: softmax(cap(q k scale) + bias where allowed) v."""
+"""The interface of attention kernels: softmax(cap(q k scale) + bias, masked) v."""
 
 from collections.abc import Callable
 import dataclasses
@@ -6,32 +6,49 @@ import dataclasses
 import jax
 
 from tfm.core.registry import Part
-from tfm.parts.attend.added import Added
 from tfm.parts.attend.dropout import Dropout
+from tfm.parts.attend.value_table import ValueTable
 from tfm.parts.mask.base import Mask
-from tfm.parts.term import Product, Term, totals
+from tfm.parts.term import Product, Term, sum_terms
 from tfm.parts.tokeninfo import TokenInfo
 
 
-def few(platform: str, B: int, N: int, T: int, S: int) -> bool:
-  """Whether scores `[B, N, T, S]` are better all kept: at most 256 MB in float32, and on a CPU near
-  its caches.
+def scores_fit(platform: str, B: int, N: int, T: int, S: int) -> bool:
+  """Return whether a kernel that stores all scores is faster for this shape.
+
+  That is up to 256 MB of float32 scores, and on a CPU only what nearly fits its caches.
+
+  Args:
+    platform: 'cpu', 'gpu' or 'tpu'.
+    B: the batch size.
+    N: the number of query heads.
+    T: the number of queries.
+    S: the number of keys.
+
+  Returns:
+    True if the scores should be stored.
   """
   return B * N * T * S < 1 << 26 and (platform != 'cpu' or T * S < 512 * 512)
 
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-  """How scores are formed: everything between q k and the softmax, as functions a kernel may call
-  on tiles.
+  """How attention scores are formed, as functions that a kernel may call on tiles.
 
-  `mask(q, k)` is where looking is allowed, on infos that broadcast; `biases` are added to the
-  scaled and capped scores, on `[B, T]` and `[B, S]` infos, each `-> [B or 1, N, T, S]`, and so are
-  `products`; `contents`, which are given queries and keys too, are added to q k before the scale.
-  `added` to values: the vectors of the pairs in which they are read. `cap` squashes to cap tanh(s /
-  cap). `sink_N` is one more logit a head that takes its share of the softmax and gives nothing.
-  `drop` thins the probabilities. `ordered` promises that nobody sees a key that stands behind it in
-  the row."""
+  Attributes:
+    scale: the factor of q k.
+    mask: returns True where attention is allowed, for token infos that broadcast.
+    biases: functions of token infos `[B, T]` and `[B, S]` to `[B or 1, N, T, S]`, added after scale
+      and cap.
+    contents: functions of queries, keys and their token infos to terms that are added to q k before
+      the scale.
+    cap: replace scores s by cap tanh(s / cap); None: no cap.
+    sink_N: an extra logit per head that takes part in the softmax but has no value; None: no sink.
+    drop: dropout of the probabilities; None: no dropout.
+    ordered: whether the mask never allows a key that is later in the sequence than the query.
+    value_tables: position vectors to add to the values.
+    products: functions of token infos to products of position vectors, added after scale and cap.
+  """
 
   scale: float
   mask: Mask
@@ -43,18 +60,18 @@ class Scores:
   sink_N: jax.Array | None = None
   drop: Dropout | None = None
   ordered: bool = False
-  added: tuple[Added, ...] = ()
+  value_tables: tuple[ValueTable, ...] = ()
   products: tuple[Callable[[TokenInfo, TokenInfo], Product], ...] = ()
 
   @property
   def offsets(self) -> tuple[Callable[[TokenInfo, TokenInfo], jax.Array], ...]:
-    """All that is added to the scaled and capped scores, as `biases` are."""
-    return self.biases + tuple(totals(lambda q, k, f=f: (f(q, k),)) for f in self.products)
+    """`biases` and `products` as one tuple of bias functions."""
+    return self.biases + tuple(sum_terms(lambda q, k, f=f: (f(q, k),)) for f in self.products)
 
 
 @dataclasses.dataclass(frozen=True)
 class Attend(Part):
-  """A kernel. A query that may look at nobody gets zeros."""
+  """The interface of attention kernels. A query that may attend to no key returns zeros."""
 
   def __call__(
     self,
@@ -66,8 +83,23 @@ class Attend(Part):
     scores: Scores,
     reduce: str,
   ) -> jax.Array:
-    """y_BTNH; query head n reads kv head n // (N / K); the softmax is computed in dtype `reduce`."""
-    raise AssertionError(f'{type(self).__name__} must attend')
+    """Return the attention output.
+
+    Query head n uses key/value head n // (N / K).
+
+    Args:
+      q_BTNH: queries.
+      k_BSKH: keys.
+      v_BSKH: values; the last axis may differ from the last axis of keys.
+      q: token info of the queries.
+      k: token info of the keys.
+      scores: how scores are formed.
+      reduce: the dtype of the softmax.
+
+    Returns:
+      y_BTNH, in the dtype of the values.
+    """
+    raise AssertionError(f'{type(self).__name__} must define __call__')
 
   def refuses(
     self,
@@ -78,11 +110,32 @@ class Attend(Part):
     k: TokenInfo,
     scores: Scores,
   ) -> str | None:
-    """A sentence why the kernel cannot serve this; None if it can."""
+    """Return why the kernel does not support this call, or None if it does.
+
+    Args:
+      q_BTNH: queries.
+      k_BSKH: keys.
+      v_BSKH: values.
+      q: token info of the queries.
+      k: token info of the keys.
+      scores: how scores are formed.
+
+    Returns:
+      A sentence, or None.
+    """
     return None
 
   def loses(self, platform: str, B: int, N: int, T: int, S: int) -> str | None:
-    """A sentence why a simpler kernel is faster on this platform ('cpu', 'gpu', 'tpu') for scores
-    `[B, N, T, S]`.
+    """Return why a simpler kernel is faster, or None if this one is.
+
+    Args:
+      platform: 'cpu', 'gpu' or 'tpu'.
+      B: the batch size.
+      N: the number of query heads.
+      T: the number of queries.
+      S: the number of keys.
+
+    Returns:
+      A sentence, or None.
     """
     return None

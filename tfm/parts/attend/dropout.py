@@ -1,4 +1,4 @@
-"""Dropout of attention's probabilities that every kernel draws alike, whatever tiles it works in."""
+"""Dropout of attention probabilities that does not depend on the tiles of a kernel."""
 
 from flax import struct
 import jax
@@ -7,11 +7,15 @@ import jax.numpy as jnp
 
 @struct.dataclass
 class Dropout:
-  """What a probability is multiplied by: 0 at `rate`, else 1 / (1 - rate), by a hash of (row, head,
-  query, key).
+  """Dropout factors from a hash of (sequence, head, query, key): 0 or 1 / (1 - rate).
 
-  `first` is the place in the row of the first query asked about. Where queries or keys have been
-  put in another order, `query_BT` and `key_BS` are the places they had."""
+  Attributes:
+    seed_BN: a seed for each sequence and head.
+    rate: the probability of 0.
+    first: the index in the sequence of query 0 of a call.
+    query_BT: the original index of each query, if queries were reordered.
+    key_BS: the original index of each key, if keys were reordered.
+  """
 
   seed_BN: jax.Array
   rate: float = struct.field(pytree_node=False)
@@ -21,11 +25,21 @@ class Dropout:
 
   @classmethod
   def of(cls, key: jax.Array, B: int, N: int, rate: float) -> 'Dropout':
-    """A draw for B rows of N heads."""
+    """Return dropout with random seeds.
+
+    Args:
+      key: a random key.
+      B: the batch size.
+      N: the number of query heads.
+      rate: the dropout rate.
+
+    Returns:
+      The dropout.
+    """
     return cls(jax.random.bits(key, (B, N), jnp.uint32), rate)
 
   def __call__(self, query_T: jax.Array, key_S: jax.Array) -> jax.Array:
-    """float32 `[B, N, T, S]` for the places of queries and keys in their rows."""
+    """Return the factors, float32 `[B, N, T, S]`, for indices of queries and keys."""
     query_BT, key_BS = _places(self.query_BT, query_T + self.first), _places(self.key_BS, key_S)
     return factor(
       self.seed_BN[..., None, None], query_BT[:, None, :, None], key_BS[:, None, None], self.rate
@@ -33,23 +47,30 @@ class Dropout:
 
 
 def _places(moved: jax.Array | None, at: jax.Array) -> jax.Array:
-  """uint32 `[B or 1, at]`; what is asked about beyond the row is padding."""
-  return (at[None] if moved is None else jnp.take(moved, at, axis=1, mode='clip')).astype(
-    jnp.uint32
-  )
+  """Return original indices, uint32 `[B or 1, n]`; those beyond the sequence are padding."""
+  places = at[None] if moved is None else jnp.take(moved, at, axis=1, mode='clip')
+  return places.astype(jnp.uint32)
 
 
 def factor(seed: jax.Array, query: jax.Array, key: jax.Array, rate: float) -> jax.Array:
-  """What probabilities are multiplied by, all of it in uint32 that broadcast."""
-  row = _mixed(seed ^ (query * jnp.uint32(0x9E3779B1)))
-  drawn = _mixed(row ^ (key * jnp.uint32(0x85EBCA77)))
+  """Return dropout factors from uint32 arrays that broadcast.
+
+  Args:
+    seed: the seed of the sequence and head.
+    query: indices of queries.
+    key: indices of keys.
+    rate: the dropout rate.
+
+  Returns:
+    float32 of the broadcast shape: 0 at `rate`, else 1 / (1 - rate).
+  """
+  row = _finalised(seed ^ (query * jnp.uint32(0x9E3779B1)))
+  drawn = _finalised(row ^ (key * jnp.uint32(0x85EBCA77)))
   return jnp.where(drawn >= jnp.uint32(min(rate * 2**32, 2**32 - 1)), 1 / (1 - rate), 0.0)
 
 
-def _mixed(x: jax.Array) -> jax.Array:
-  """A permutation of the 32-bit numbers in which every bit turns on every other (MurmurHash3's last
-  step).
-  """
+def _finalised(x: jax.Array) -> jax.Array:
+  """Return the finaliser of MurmurHash3, a bijection of 32-bit integers."""
   x = (x ^ (x >> 16)) * jnp.uint32(0x85EBCA6B)
   x = (x ^ (x >> 13)) * jnp.uint32(0xC2B2AE35)
   return x ^ (x >> 16)

@@ -1,4 +1,4 @@
-"""How a mesh splits the rows and heads of a kernel, which a compiler cannot split."""
+"""Sharding of batch and heads for kernels that a compiler cannot partition."""
 
 import math
 from typing import NamedTuple
@@ -9,9 +9,14 @@ from tfm.core.axes import mesh_axes
 
 
 class Split(NamedTuple):
-  """The mesh axes that rows, query heads and kv heads are split over; () for none.
+  """The mesh axes that batch and heads are sharded over.
 
-  Fewer kv heads than devices are on all of them, and `shared` says how many there are.
+  Attributes:
+    rows: the mesh axes of the batch; () for none.
+    heads: the mesh axes of query heads.
+    kv_heads: the mesh axes of key/value heads.
+    shared: the number of key/value heads if there are fewer than devices; then every device has all
+      of them.
   """
 
   rows: tuple[str, ...]
@@ -19,26 +24,34 @@ class Split(NamedTuple):
   kv_heads: tuple[str, ...]
   shared: int | None = None
 
-  def own(self, x_BKSH: jax.Array) -> jax.Array:
-    """On a device, the keys or values of its kv heads: where they are shared, the one that its
-    query heads read.
+  def local(self, x_BKSH: jax.Array) -> jax.Array:
+    """Return the key/value heads that the query heads of this device use.
+
+    If all devices have all key/value heads, this selects a single head.
     """
     if self.shared is None:
       return x_BKSH
-    mine = jax.lax.axis_index(self.heads) * self.shared // ways(self.heads)
+    mine = jax.lax.axis_index(self.heads) * self.shared // device_count(self.heads)
     return jax.lax.dynamic_slice_in_dim(x_BKSH, mine, 1, 1)
 
 
 def split(B: int, N: int, K: int) -> Split:
-  """How the rules in force split B rows, N query heads and K kv heads, so that each query head
-  meets its kv head.
+  """Return the sharding of batch and heads under the active sharding rules.
+
+  Args:
+    B: the batch size.
+    N: the number of query heads.
+    K: the number of key/value heads.
+
+  Returns:
+    A sharding in which every query head is on a device with its key/value head.
   """
   (rows, heads), (kv_heads,) = mesh_axes('BN', (B, N)), mesh_axes('K', (K,))
   if heads == kv_heads:
     return Split(rows, heads, kv_heads)
-  return Split(rows, (), ()) if ways(heads) % K else Split(rows, heads, (), K)
+  return Split(rows, (), ()) if device_count(heads) % K else Split(rows, heads, (), K)
 
 
-def ways(names: tuple[str, ...]) -> int:
-  """Over how many devices these axes of the mesh split."""
+def device_count(names: tuple[str, ...]) -> int:
+  """Return the number of devices along these mesh axes."""
   return math.prod(jax.sharding.get_abstract_mesh().shape[n] for n in names)

@@ -1,4 +1,4 @@
-"""Dense attention without the half that a causal mask throws away."""
+"""Dense causal attention that skips most of the masked-out half."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -6,44 +6,45 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from tfm.parts.attend.base import Attend, few
+from tfm.parts.attend.base import Attend, scores_fit
 from tfm.parts.attend.dense import DenseAttention
 
-#: Queries a run from which on it pays: of 16 it takes as long as dense on a CPU, and twice as long
-#: to compile.
+#: The minimum number of queries per chunk. With 16 it is as slow as dense attention on a CPU and
+#: takes twice as long to compile.
 SHORTEST = 32
 
 
 @dataclasses.dataclass(frozen=True)
 class Staircase(Attend):
-  """Each of `steps` runs of queries densely attends to the keys up to its end: (steps + 1) / (2
-  steps) of the scores.
+  """Dense attention in `steps` chunks of queries, each with the keys up to its end.
 
-  That is for causal masks over tokens that stand in the order of their positions and for rows that
-  `steps` divides; anything else (a cache, an encoder, positions given by hand) is dense, which says
-  the same."""
+  It computes (steps + 1) / (2 steps) of the scores. It applies to causal masks over tokens in the
+  order of their positions, if `steps` divides the sequence length. All other calls (a cache, an
+  encoder, given positions) use dense attention, with the same result.
+
+  Attributes:
+    steps: the number of chunks.
+  """
 
   steps: int = 4
 
   def check(self) -> Iterator[str]:
     if self.steps < 1:
-      yield f'steps={self.steps} is no number of runs of queries. Expected at least 1.'
+      yield f'steps={self.steps} is not a number of chunks. Expected at least 1.'
 
   def refuses(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores):
     T = q_BTNH.shape[1]
     if not scores.ordered or k_BSKH.shape[1] != T:
-      return 'it is for causal masks over tokens that stand in the order of their positions, without a cache.'
+      return 'it needs a causal mask over tokens in the order of their positions, without a cache'
     if T % self.steps:
-      return f'{T} tokens cannot be cut into {self.steps} runs.'
+      return f'{self.steps} chunks do not divide {T} tokens'
     return None
 
   def loses(self, platform, B, N, T, S):
-    if not few(platform, B, N, T, S):
-      return f'{B * N * T * S:,} scores are too many to keep.'
+    if not scores_fit(platform, B, N, T, S):
+      return f'{B * N * T * S:,} scores are too many to store'
     if T // self.steps < SHORTEST:
-      return (
-        f'runs of {T // self.steps} queries save less than they cost; from {SHORTEST} on they pay.'
-      )
+      return f'chunks of {T // self.steps} queries are shorter than {SHORTEST}, too short to gain'
     return None
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
@@ -54,11 +55,10 @@ class Staircase(Attend):
     part = lambda tree, start, stop: jax.tree.map(lambda a: a[:, start:stop], tree)
 
     def run(stop: int) -> jax.Array:
-      asking_BTNH, asking = part((q_BTNH, q), stop - length, stop)
-      seen_k, seen_v, seen = part((k_BSKH, v_BSKH, k), 0, stop)
+      queries = part((q_BTNH, q), stop - length, stop)
+      keys, values, k_info = part((k_BSKH, v_BSKH, k), 0, stop)
       drop = None if scores.drop is None else dataclasses.replace(scores.drop, first=stop - length)
-      return dense(
-        asking_BTNH, seen_k, seen_v, asking, seen, dataclasses.replace(scores, drop=drop), reduce
-      )
+      chunk = dataclasses.replace(scores, drop=drop)
+      return dense(queries[0], keys, values, queries[1], k_info, chunk, reduce)
 
     return jnp.concatenate([run(stop) for stop in range(length, T + 1, length)], axis=1)

@@ -1,4 +1,4 @@
-"""Every way to keep a cache; a new one is a new file and a new row."""
+"""Every cache layout. To add one, write a file and add it to `TABLE`."""
 
 from tfm.core.registry import Table
 from tfm.parts.cache.base import Cache as Cache

@@ -1,6 +1,4 @@
-"""How a layer keeps what it must remember of earlier tokens: a choice of the run, never of the
-model.
-"""
+"""Cache layouts for decoding: an option of the run, never of the model."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -13,35 +11,44 @@ import jax.numpy as jnp
 from tfm.core.registry import Part
 from tfm.parts.tokeninfo import TokenInfo
 
-#: What a layer caches of each token: name -> an array without its first two axes, B and T.
+#: The cached arrays of one token by name, without the axes B and T.
 Arrays = Mapping[str, Any]
 Store = Any
 
-#: Extras of tokens that a cache can store, and their dtypes; other extras describe whole rows only.
-KEPT_EXTRAS = {'prefix': jnp.bool_}
+#: The extras that a cache stores with each token, and their dtypes.
+STORED_EXTRAS = {'prefix': jnp.bool_}
 
-#: A place beyond the last of any cache: what is written there is dropped.
-NOWHERE = 1 << 30
+#: A slot beyond the end of any cache. Writes to it are dropped.
+OUT_OF_RANGE = 1 << 30
 
 
 @dataclasses.dataclass(frozen=True)
 class Cache(Part):
-  """The mixer says what it caches (keys and values, a latent), this says how.
+  """Stores the per-token state of a layer, such as keys and values, during decoding.
 
-  A row's tokens are numbered from 0 as they come; padding is not cached, so a row of n tokens takes
-  n slots wherever its padding stands. A row may be cut back at any time by making its count smaller
-  (`tfm.model.cache.rewind`): tokens from the count on are out of sight, and the next ones take
-  their places."""
+  The mixer defines which arrays are cached (`Mixer.state`); the cache defines their layout. The
+  tokens of a sequence are numbered from 0 in the order of arrival. Padding is not cached, so a
+  sequence of n tokens takes n slots. Rewinding a sequence only lowers its count
+  (`tfm.model.cache.rewind`): tokens from the count on are masked out, and the next tokens overwrite
+  them.
+  """
 
   def init(
     self, arrays: Arrays, B: int, S: int, lookback: int | None, extras: frozenset[str]
   ) -> Store:
-    """An empty store for B rows of S tokens of a layer that sees no token more than `lookback`
-    positions back.
+    """Return an empty store.
 
-    `arrays` are `jax.ShapeDtypeStruct`s. Of the tokens' extras those of `KEPT_EXTRAS` in `extras`
-    are stored too."""
-    raise AssertionError(f'{type(self).__name__} must make a store')
+    Args:
+      arrays: the cached arrays of one token, as `jax.ShapeDtypeStruct`s by name.
+      B: the batch size.
+      S: the maximum length of a sequence, in tokens.
+      lookback: the number of earlier positions that a query may attend to; None: all.
+      extras: names of extras to store with the tokens. Only those in `STORED_EXTRAS` are stored.
+
+    Returns:
+      The store, a tree of arrays.
+    """
+    raise AssertionError(f'{type(self).__name__} must define init')
 
   def write(
     self,
@@ -51,12 +58,20 @@ class Cache(Part):
     count_B: jax.Array,
     lookback: int | None,
   ) -> tuple[dict[str, jax.Array], TokenInfo, Store]:
-    """(all that these tokens may look at, where it stands, the store with them), rows having held
-    `count_B` before.
+    """Store new tokens and return everything that they may attend to.
 
-    Arrays come back in the dtype in which they are given, `[B, S, ...]` for some S.
+    Args:
+      store: the store of the layer.
+      new: the arrays of the new tokens, `[B, T, ...]` by name.
+      info: the new tokens.
+      count_B: the number of cached tokens of each sequence before this call.
+      lookback: as in `init`.
+
+    Returns:
+      (arrays, info, store): the arrays `[B, S, ...]` of earlier and new tokens in the dtypes of
+      `new`, their token info, and the new store.
     """
-    raise AssertionError(f'{type(self).__name__} must write')
+    raise AssertionError(f'{type(self).__name__} must define write')
 
   def extend(
     self,
@@ -66,8 +81,17 @@ class Cache(Part):
     count_B: jax.Array | None,
     lookback: int | None = None,
   ) -> tuple[dict[str, jax.Array], TokenInfo, Any]:
-    """`write` to the store of a layer's cache, which comes back with it; without a cache (None),
-    what is given.
+    """Apply `write` to the cache of a layer; without a cache, return the inputs.
+
+    Args:
+      cache: the cache of the layer, or None.
+      new: the arrays of the new tokens, `[B, T, ...]` by name.
+      info: the new tokens.
+      count_B: the number of cached tokens of each sequence; None only without a cache.
+      lookback: as in `init`.
+
+    Returns:
+      (arrays, info, cache) as in `write`.
     """
     if cache is None:
       return new, info, None
@@ -75,150 +99,182 @@ class Cache(Part):
     seen, info, store = self.write(cache['tokens'], new, info, count_B, lookback)
     return seen, info, cache | {'tokens': store}
 
-  def rows(self, store: Store, index_B: jax.Array) -> Store:
-    """A store whose row i is row `index_B[i]` of this one, to be written to apart: any number of
-    rows, any of them.
+  def select(self, store: Store, index_B: jax.Array) -> Store:
+    """Return a store in which sequence i is a copy of sequence `index_B[i]`.
+
+    The result may have another batch size, and its sequences share no memory.
     """
-    raise AssertionError(f'{type(self).__name__} must give rows')
+    raise AssertionError(f'{type(self).__name__} must define select')
 
   def follow(self, store: Store, index_B: jax.Array, count_B: jax.Array) -> Store:
-    """`rows`, of as many, each of which goes on from one that holds as many tokens as itself,
-    `count_B`.
+    """Return a store in which sequence i continues sequence `index_B[i]`, as in beam search.
 
-    They may share what they hold from then on, so none is cut back to fewer tokens.
+    Unlike with `select`, sequences may share memory, so none may be rewound below `count_B`.
+
+    Args:
+      store: the store of the layer.
+      index_B: int32, the source of each sequence. The batch size does not change.
+      count_B: the number of cached tokens. It must equal that of the source.
+
+    Returns:
+      The new store.
     """
-    return self.rows(store, index_B)
+    return self.select(store, index_B)
 
   @property
   def block(self) -> int | None:
-    """How many tokens there are to a block that rows may share; None: they share nothing."""
+    """The number of tokens in a block that sequences may share; None: no sharing."""
     return None
 
   @property
   def blocks(self) -> int | None:
-    """How many blocks all rows may take; None: as many as they can fill."""
+    """The number of blocks in the pool; None: enough to fill every sequence."""
     return None
 
   @property
   def roomy(self) -> 'Cache':
-    """The same with as many blocks as rows can fill."""
+    """The same layout with enough blocks to fill every sequence."""
     return self
 
   @property
   def back(self) -> int | None:
-    """How many tokens a row may be cut back by; None: all of them."""
+    """The number of tokens by which a sequence may be rewound; None: any number."""
     return None
 
   @property
   def raw(self) -> 'Cache':
-    """What keeps the arrays of `stored` as they are."""
+    """The layout that stores the arrays of `stored` without conversion."""
     return self
 
   def stored(self, arrays: Arrays) -> Arrays:
-    """What stands for `arrays` in memory."""
+    """Return the arrays that represent `arrays` in memory."""
     return arrays
 
   @property
   def exact(self) -> bool:
-    """Whether what is looked at is what was written, to the last bit."""
+    """Whether reads return the written values exactly."""
     return True
 
   def bytes(self, arrays: Arrays, S: int, lookback: int | None) -> int:
-    """Bytes of the arrays of one row of S tokens, without their infos."""
-    raise AssertionError(f'{type(self).__name__} must count its bytes')
+    """Return the bytes of one sequence, without its token info.
+
+    Args:
+      arrays: the cached arrays of one token, as `jax.ShapeDtypeStruct`s by name.
+      S: the length of the sequence, in tokens.
+      lookback: as in `init`.
+
+    Returns:
+      The size in bytes.
+    """
+    raise AssertionError(f'{type(self).__name__} must define bytes')
 
 
 def nbytes(arrays: Arrays) -> int:
-  """Bytes that one token's arrays take."""
+  """Return the bytes of the arrays of one token."""
   return sum(math.prod(a.shape) * jnp.dtype(a.dtype).itemsize for a in arrays.values())
 
 
 def zeros(arrays: Arrays, lead: tuple[int, ...]) -> dict[str, jax.Array]:
-  """Empty arrays with axes `lead` before a token's own."""
+  """Return zeros with the axes `lead` before the axes of one token."""
   return {name: jnp.zeros((*lead, *a.shape), a.dtype) for name, a in arrays.items()}
 
 
-def by_head(a: jax.Array) -> jax.Array:
-  """`[B, S, K, ...]` as it is kept, `[B K, S, ...]`; what has no heads stays as it is.
+def head_major(a: jax.Array) -> jax.Array:
+  """Return `[B, S, K, ...]` as `[B K, S, ...]`, the stored layout.
 
-  *Why*: products over the tokens of a head read them where they stand; one head's among the others'
-  would be copied together at every step, at ten times the cost of the products on CPU. With an axis
-  for B, of which there often is one, XLA's CPU compiler keeps two versions of each store and copies
-  them four times a step."""
+  Arrays without heads are unchanged. In this layout the tokens of a head are contiguous, so
+  attention reads them without a copy, which would cost ten times the product on a CPU. B and K
+  share one axis. With a separate batch axis, often of size 1, XLA's CPU compiler keeps two versions
+  of each store, and copies them four times a step.
+  """
   if a.ndim < 4:
     return a
   B, S, K, *rest = a.shape
   return jnp.swapaxes(a, 1, 2).reshape(B * K, S, *rest)
 
 
-def seen(arrays: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  """Kept arrays as they are looked at, `[B, S, ...]`, in the dtypes of those of `new`."""
+def token_major(arrays: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  """Return stored arrays as `[B, S, ...]` in the dtypes of `new`, for attention."""
 
-  def looked_at(kept: jax.Array, part: jax.Array) -> jax.Array:
+  def by_token(stored: jax.Array, part: jax.Array) -> jax.Array:
     if part.ndim < 4:
-      return kept
+      return stored
     B, _, K, *_ = part.shape
-    return jnp.swapaxes(kept.reshape(B, K, *kept.shape[1:]), 1, 2)
+    return jnp.swapaxes(stored.reshape(B, K, *stored.shape[1:]), 1, 2)
 
-  return in_dtypes_of({name: looked_at(a, new[name]) for name, a in arrays.items()}, new)
+  return cast_like({name: by_token(a, new[name]) for name, a in arrays.items()}, new)
 
 
 def empty_info(lead: tuple[int, int], extras: frozenset[str]) -> TokenInfo:
   """Return the token info of padding, with the extras among `extras` that a cache stores."""
-  # Arrays of their own, so that a store may be donated.
-  stored = {name: jnp.zeros(lead, dtype) for name, dtype in KEPT_EXTRAS.items() if name in extras}
+  # Separate arrays, so that the store can be donated.
+  stored = {name: jnp.zeros(lead, dtype) for name, dtype in STORED_EXTRAS.items() if name in extras}
   return TokenInfo(jnp.zeros(lead, jnp.int32), jnp.zeros(lead, jnp.int32), stored)
 
 
-def like(info: TokenInfo, kept: TokenInfo) -> TokenInfo:
-  """Return `info` with the extras that `kept` has."""
-  return info.only(tuple(kept.extras))
+def with_stored_extras(info: TokenInfo, stored: TokenInfo) -> TokenInfo:
+  """Return `info` with the extras that `stored` has."""
+  return info.only(tuple(stored.extras))
 
 
-def numbers(info: TokenInfo, count_B: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """(the number that each token takes in its row, `NOWHERE` or more for padding; how many tokens
-  rows then hold).
+def slot_numbers(info: TokenInfo, count_B: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Return the index of each new token in its sequence, and the token counts after the call.
+
+  The index of padding is `OUT_OF_RANGE` or more.
   """
   real_BT = info.segment_ids > 0
   T = real_BT.shape[1]
   number_BT = count_B[:, None] + jnp.cumsum(real_BT, axis=1, dtype=jnp.int32) - 1
-  # Distinct, so that a scatter need not ask which of two comes last.
-  beyond_BT = jnp.broadcast_to(NOWHERE + jnp.arange(T, dtype=jnp.int32)[None], real_BT.shape)
-  return jnp.where(real_BT, number_BT, beyond_BT), count_B + jnp.sum(
-    real_BT, axis=1, dtype=jnp.int32
-  )
+  # Distinct indices, so that the scatter needs no order.
+  beyond_BT = jnp.broadcast_to(OUT_OF_RANGE + jnp.arange(T, dtype=jnp.int32)[None], real_BT.shape)
+  after_B = count_B + jnp.sum(real_BT, axis=1, dtype=jnp.int32)
+  return jnp.where(real_BT, number_BT, beyond_BT), after_B
 
 
-def put(old: Any, new: Any, slot_BT: jax.Array) -> Any:
-  """Trees of what is kept, as `by_head` has it, with new `[B, T, ...]` at each row's slots, in the
-  old dtypes.
+def scatter_tokens(old: Any, new: Any, slot_BT: jax.Array) -> Any:
+  """Return stored arrays with the new tokens written to their slots, in the stored dtypes.
 
-  Slots from S on are nowhere.
+  Args:
+    old: a tree of stored arrays, in the layout of `head_major`.
+    new: a tree of new arrays, `[B, T, ...]`.
+    slot_BT: the slot of each new token. Slots beyond the last are dropped.
+
+  Returns:
+    The tree with the new tokens.
   """
 
-  def all_rows(kept, part):
-    slots = jnp.repeat(slot_BT, len(kept) // len(slot_BT), axis=0)
+  def all_rows(stored, part):
+    slots = jnp.repeat(slot_BT, len(stored) // len(slot_BT), axis=0)
     at = lambda a, b, slot_T: a.at[slot_T].set(b, mode='drop', unique_indices=True)
-    return jax.vmap(at)(kept, by_head(part.astype(kept.dtype)), slots)
+    return jax.vmap(at)(stored, head_major(part.astype(stored.dtype)), slots)
 
   return jax.tree.map(all_rows, old, new)
 
 
-def of_rows(store: Any, index_B: jax.Array) -> Any:
-  """A store of arrays as `by_head` has them, of these rows of it."""
+def select_sequences(store: Any, index_B: jax.Array) -> Any:
+  """Return the store of the sequences `index_B`, for arrays in the layout of `head_major`."""
   B = len(store['info'].positions)
   return jax.tree.map(
     lambda a: a.reshape(B, -1, *a.shape[1:])[index_B].reshape(-1, *a.shape[1:]), store
   )
 
 
-def before(info: TokenInfo, number_BS: jax.Array, count_B: jax.Array) -> TokenInfo:
-  """`info` with the tokens numbered `count_B` and later out of sight."""
+def mask_from(info: TokenInfo, number_BS: jax.Array, count_B: jax.Array) -> TokenInfo:
+  """Return `info` with the tokens from number `count_B` on masked out.
+
+  Args:
+    info: stored tokens.
+    number_BS: the index of each stored token in its sequence.
+    count_B: the number of valid tokens of each sequence.
+
+  Returns:
+    A copy with segment id 0 for tokens that are masked out.
+  """
   return dataclasses.replace(
     info, segment_ids=jnp.where(number_BS < count_B[:, None], info.segment_ids, 0)
   )
 
 
-def in_dtypes_of(arrays: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, jax.Array]:
-  """`arrays` in the dtypes of the arrays of those names in `new`."""
+def cast_like(arrays: dict[str, jax.Array], new: dict[str, jax.Array]) -> dict[str, jax.Array]:
+  """Return the arrays that `new` names, in the dtypes of `new`."""
   return {name: arrays[name].astype(a.dtype) for name, a in new.items()}

@@ -1,4 +1,4 @@
-"""A slot for every token."""
+"""A contiguous cache with one slot for every token."""
 
 import dataclasses
 
@@ -6,40 +6,42 @@ import jax.numpy as jnp
 
 from tfm.parts.cache.base import (
   Cache,
-  before,
-  by_head,
   empty_info,
-  like,
+  head_major,
+  mask_from,
   nbytes,
-  numbers,
-  of_rows,
-  put,
-  seen,
+  scatter_tokens,
+  select_sequences,
+  slot_numbers,
+  token_major,
+  with_stored_extras,
   zeros,
 )
 
 
 @dataclasses.dataclass(frozen=True)
 class DenseCache(Cache):
-  """Token n of a row in slot n of it, head by head.
+  """A contiguous cache: token n of a sequence is in slot n.
 
-  *Cost*: the bytes of its arrays for each slot of each row: 2 K H numbers a layer for keys and
-  values."""
+  Keys and values take 2 K H numbers per slot and layer.
+  """
 
   def init(self, arrays, B, S, lookback, extras):
-    empty = {name: by_head(a) for name, a in zeros(arrays, (B, S)).items()}
+    empty = {name: head_major(a) for name, a in zeros(arrays, (B, S)).items()}
     return {'arrays': empty, 'info': empty_info((B, S), extras)}
 
   def write(self, store, new, info, count_B, lookback):
-    number_BT, count_B = numbers(info, count_B)
-    store = put(store, {'arrays': new, 'info': like(info, store['info'])}, number_BT)
+    number_BT, count_B = slot_numbers(info, count_B)
+    store = scatter_tokens(
+      store, {'arrays': new, 'info': with_stored_extras(info, store['info'])}, number_BT
+    )
     number_BS = jnp.broadcast_to(
       jnp.arange(store['info'].positions.shape[1])[None], store['info'].positions.shape
     )
-    return seen(store['arrays'], new), before(store['info'], number_BS, count_B), store
+    return token_major(store['arrays'], new), mask_from(store['info'], number_BS, count_B), store
 
-  def rows(self, store, index_B):
-    return of_rows(store, index_B)
+  def select(self, store, index_B):
+    return select_sequences(store, index_B)
 
   def bytes(self, arrays, S, lookback):
     return S * nbytes(arrays)

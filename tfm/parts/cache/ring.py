@@ -1,4 +1,4 @@
-"""As many slots as a window sees, taken over and over."""
+"""A ring buffer for layers with a bounded attention window."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -6,34 +6,44 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from tfm.parts.cache.base import NOWHERE, Cache, before, like, nbytes, numbers, of_rows, put, seen
+from tfm.parts.cache.base import (
+  OUT_OF_RANGE,
+  Cache,
+  mask_from,
+  nbytes,
+  scatter_tokens,
+  select_sequences,
+  slot_numbers,
+  token_major,
+  with_stored_extras,
+)
 from tfm.parts.cache.dense import DenseCache
 
 
 @dataclasses.dataclass(frozen=True)
 class RingCache(Cache):
-  """Token n of a row in slot n modulo R, R = `lookback` + `margin`; layers that see everything keep
-  everything.
+  """A ring buffer: token n is in slot n % R, with R = lookback + `margin`.
 
-  Up to `margin` tokens are written before they are looked at, in place; more of them look at what
-  was there before and at each other, and only the last R stay. Rows can be cut back by up to
-  `margin` tokens.
+  Layers without a bounded `lookback` use a dense cache. A call with up to `margin` tokens writes
+  them in place. A longer call attends to a copy of the old slots and its own tokens, and stores
+  only its last R tokens.
 
-  *Cost*: R slots a row in a layer with a bounded `lookback`, and a copy of them for chunks longer
-  than `margin`."""
+  Attributes:
+    margin: extra slots. Sequences can be rewound by up to `margin` tokens.
+  """
 
   margin: int = 8
 
   def check(self) -> Iterator[str]:
     if self.margin < 1:
-      yield f'margin={self.margin} leaves no slot for a new token. Expected at least 1.'
+      yield f'margin={self.margin} leaves no slot for new tokens. Expected at least 1.'
 
   @property
   def back(self):
     return self.margin
 
   def _slots(self, S: int, lookback: int | None) -> int | None:
-    """R, or None where a slot for every token is no more."""
+    """Return R, or None where a dense cache needs no more slots."""
     return None if lookback is None or lookback + self.margin >= S else lookback + self.margin
 
   def init(self, arrays, B, S, lookback, extras):
@@ -47,20 +57,26 @@ class RingCache(Cache):
     if 'number' not in store:
       return DenseCache().write(store, new, info, count_B, lookback)
     R, T = store['info'].positions.shape[1], info.positions.shape[1]
-    number_BT, after_B = numbers(info, count_B)
-    chunk = {'arrays': new, 'info': like(info, store['info']), 'number': number_BT}
-    # Of a long chunk the last R stay: a slot is written once.
-    stays_BT = (number_BT < NOWHERE) & (number_BT >= after_B[:, None] - R)
-    slot_BT = jnp.where(stays_BT, number_BT % R, NOWHERE + jnp.arange(T, dtype=jnp.int32)[None])
-    kept = put(store, chunk, slot_BT)
+    number_BT, after_B = slot_numbers(info, count_B)
+    chunk = {'arrays': new, 'info': with_stored_extras(info, store['info']), 'number': number_BT}
+    # Only the last R tokens are stored, so that each slot is written once.
+    stays_BT = (number_BT < OUT_OF_RANGE) & (number_BT >= after_B[:, None] - R)
+    slot_BT = jnp.where(
+      stays_BT, number_BT % R, OUT_OF_RANGE + jnp.arange(T, dtype=jnp.int32)[None]
+    )
+    stored = scatter_tokens(store, chunk, slot_BT)
     if self.margin >= T:
-      return seen(kept['arrays'], new), before(kept['info'], kept['number'], after_B), kept
-    old = seen(store['arrays'], new), before(store['info'], store['number'], count_B)
+      return (
+        token_major(stored['arrays'], new),
+        mask_from(stored['info'], stored['number'], after_B),
+        stored,
+      )
+    old = token_major(store['arrays'], new), mask_from(store['info'], store['number'], count_B)
     both = jax.tree.map(lambda a, b: jnp.concatenate([a, b], axis=1), old, (new, chunk['info']))
-    return *both, kept
+    return *both, stored
 
-  def rows(self, store, index_B):
-    return of_rows(store, index_B)
+  def select(self, store, index_B):
+    return select_sequences(store, index_B)
 
   def bytes(self, arrays, S, lookback):
     return (self._slots(S, lookback) or S) * nbytes(arrays)

@@ -3,27 +3,26 @@
 import jax
 import jax.numpy as jnp
 
-from tfm.parts.stored import against
+from tfm.parts.stored import matmul_transposed
 
-#: Up to this many rows of x, `product` rounds x to bytes; with more it converts the weight to x's
-#: dtype.
+#: `product` rounds x to int8 for up to this number of rows; for more rows it converts the weight.
 _FEW = 32
-#: Outputs whose weights are converted at a time.
+#: The number of outputs per piece of converted weights.
 _PIECE = 1024
 
 
 def product(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:
-  """Return x q^T in x's dtype."""
+  """Return x q^T in the dtype of x."""
   return product_by_halves(x_ri, q_oi) if len(x_ri) <= _FEW else product_in_pieces(x_ri, q_oi)
 
 
 def product_by_halves(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:
-  """Return x q^T with x rounded to two bytes, x = (128 high + low) scale, as a product of bytes for
-  each half.
+  """Return x q^T with x rounded to 15 bits and split into two int8 halves.
 
-  The rounding step is 1 / 16256 of the largest number of a row. XLA's CPU compiler multiplies two
-  or more rows of bytes nearly as fast as it reads them; converting the weight to floats takes three
-  times as long."""
+  x is approximately (128 high + low) scale; the rounding step is 1 / 16256 of the largest entry of
+  a row. XLA's CPU compiler multiplies two or more int8 rows nearly as fast as it reads them, while
+  converting the weight to floats takes three times as long.
+  """
   x32_ri = x_ri.astype(jnp.float32)
   scale_r1 = jnp.max(jnp.abs(x32_ri), axis=1, keepdims=True) / (127 * 128)
   whole_ri = jnp.round(x32_ri / jnp.where(scale_r1 > 0, scale_r1, 1))
@@ -35,9 +34,9 @@ def product_by_halves(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:
 
 
 def product_in_pieces(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:
-  """Return x q^T, converting some rows of the weight at a time.
+  """Return x q^T, converting a few rows of the weight at a time.
 
-  XLA's CPU compiler would otherwise convert all weights of a program before it starts.
+  Otherwise XLA's CPU compiler would convert all weights of a program before it starts.
   """
   O = len(q_oi)
   pieces = max(2, -(-O // _PIECE))
@@ -45,7 +44,9 @@ def product_in_pieces(x_ri: jax.Array, q_oi: jax.Array) -> jax.Array:
 
   def one(i: jax.Array, y_ro: jax.Array) -> jax.Array:
     start = jnp.minimum(i * n, O - n)  # The last piece may overlap the one before.
-    part_rn = against(x_ri, jax.lax.dynamic_slice_in_dim(q_oi, start, n).astype(x_ri.dtype))
+    part_rn = matmul_transposed(
+      x_ri, jax.lax.dynamic_slice_in_dim(q_oi, start, n).astype(x_ri.dtype)
+    )
     return jax.lax.dynamic_update_slice_in_dim(y_ro, part_rn, start, 1)
 
   return jax.lax.fori_loop(0, pieces, one, jnp.zeros((len(x_ri), O), x_ri.dtype))

@@ -13,7 +13,7 @@ from tfm.parts.capture import CROSS, capture
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.cross.base import Cross
 from tfm.parts.dense import Dense
-from tfm.parts.heads import Heads, tamed
+from tfm.parts.heads import Heads, norm_and_clip
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.attention import make_scores
 from tfm.parts.tokeninfo import TokenInfo
@@ -56,7 +56,7 @@ class _CrossAttention(Module):
     N, K, H = s.sizes(D)
     dims = self.dims.replace(heads=N, head_dim=H, causal=False)
     q_BTNH = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='q')(x_BTD)
-    q_BTNH = tamed(s, dims, q_BTNH, 'q')
+    q_BTNH = norm_and_clip(s, dims, q_BTNH, 'q')
 
     source = ctx.towers.get(s.tower)
     if source is not None:
@@ -64,7 +64,7 @@ class _CrossAttention(Module):
       d_memory = m_BSD.shape[-1]
       k_BSKH = Dense('DKH', (d_memory, K, H), dims, bias='k' in s.bias, name='k')(m_BSD)
       v_BSKH = Dense('DKH', (d_memory, K, H), dims, bias='v' in s.bias, name='v')(m_BSD)
-      k_BSKH, v_BSKH = tamed(s, dims, k_BSKH, 'k', 'K'), tamed(s, dims, v_BSKH)
+      k_BSKH, v_BSKH = norm_and_clip(s, dims, k_BSKH, 'k', 'K'), norm_and_clip(s, dims, v_BSKH)
       if cache is not None:
         # The encoder is read once; later calls find its keys and values here.
         k_BKSH, v_BKSH = jnp.swapaxes(k_BSKH, 1, 2), jnp.swapaxes(v_BSKH, 1, 2)

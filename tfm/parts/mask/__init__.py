@@ -1,4 +1,4 @@
-"""Every mask; a new one is a new file and a new row."""
+"""Every attention mask. To add one, write a file and add it to `TABLE`."""
 
 from tfm.core.registry import Table
 from tfm.parts.mask.base import Both, Mask
@@ -30,4 +30,4 @@ TABLE = Table(
   strided=Strided,
   window=Window,
 )
-"""Who may look at whom: predicates on two tokens' infos, joined by `&`."""
+"""Attention masks: predicates on the token info of queries and keys, combined with `&`."""

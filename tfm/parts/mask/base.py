@@ -1,4 +1,4 @@
-"""Who may look at whom: predicates on two tokens' infos, joined by `&`."""
+"""Attention masks: predicates on the token info of queries and keys, combined with `&`."""
 
 from collections.abc import Callable
 import dataclasses
@@ -15,13 +15,12 @@ from tfm.parts.tokeninfo import TokenInfo
 
 
 class Band(NamedTuple):
-  """A mask that depends on the distance of two tokens, and on whether they share a segment, and on
-  nothing else.
+  """A mask that depends only on the distance of two tokens and on whether they share a segment.
 
   Attributes:
-    back: how many positions before its own a query may attend to; None: any number.
-    ahead: how many positions after its own a query may attend to; None: any number.
-    same_segment: whether both tokens must be of one segment, which is not padding (segment 0).
+    back: the number of positions before its own that a query may attend to; None: any number.
+    ahead: the number of positions after its own that a query may attend to; None: any number.
+    same_segment: whether both tokens must be in the same segment, which is not padding (segment 0).
   """
 
   back: int | None = None
@@ -31,75 +30,91 @@ class Band(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Mask(Part):
-  """Everybody sees everybody: the full mask.
+  """The full mask: every query attends to every key. Other masks derive from it.
 
-  A mask is called with infos that broadcast against each other (queries `[B, T, 1]`, keys `[B, 1,
-  S]`, or a kernel's tiles of them) and returns where looking is allowed. Padding and other
-  documents are out of sight whatever the mask: attention joins every mask with `Segments`."""
+  Call a mask with token infos that broadcast: queries `[B, T, 1]`, keys `[B, 1, S]`, or tiles of
+  them. It returns a bool array that is True where attention is allowed. Masks need not handle
+  padding and packed documents: attention combines every mask with `Segments`.
+  """
 
   def __call__(self, q: TokenInfo, k: TokenInfo) -> jax.Array:
+    """Return True where query `q` may attend to key `k`."""
     return jnp.ones(jnp.broadcast_shapes(q.positions.shape, k.positions.shape), bool)
 
   @property
   def causal(self) -> bool:
-    """True if no token can see a later one of its document."""
+    """Whether no token can attend to a later token of its document."""
     return False
 
   @property
   def reads(self) -> frozenset[str]:
-    """The extras of `TokenInfo` that the mask uses."""
+    """The names of the `TokenInfo` extras that the mask uses."""
     return frozenset()
 
   @property
   def lookback(self) -> int | None:
-    """How many positions back a query sees at most; None: to the beginning."""
+    """The number of earlier positions that a query may attend to; None: all."""
     return None
 
   @property
   def band(self) -> Band | None:
-    """The mask as a band of distances, for kernels that take no other; None if it is none.
+    """The mask as a band of distances, for kernels that need one; None if it is not a band.
 
-    The order of prediction that `Segments` reads from the infos is not part of it.
+    The prediction order that `Segments` reads from the token info is not part of it.
     """
-    # A mask that overrides only `__call__` is not the full one.
+    # A subclass that overrides only `__call__` is not the full mask.
     return Band() if type(self) is Mask else None
 
   def reach(self, i_T: np.ndarray, n: int) -> tuple[np.ndarray, np.ndarray] | None:
-    """The first key that each query `i_T` of a document of n tokens sees and the one after the
-    last, or None if what a query sees has gaps. A prefix that is read from the input counts as
-    empty."""
+    """Return the range of keys of each query in a document of n tokens.
+
+    A prefix that is given as an input counts as empty.
+
+    Args:
+      i_T: positions of queries.
+      n: the length of the document, in tokens.
+
+    Returns:
+      (first, end) for each query, with `end` exclusive; None if the keys are not contiguous.
+    """
     return np.zeros_like(i_T), np.full_like(i_T, n)
 
   def pairs(self, n: int) -> int:
-    """How many (query, key) pairs of a document of n tokens are allowed."""
+    """Return the number of allowed (query, key) pairs in a document of n tokens."""
     if (span := self.reach(np.arange(n), n)) is not None:
       return int(np.maximum(np.minimum(span[1], n) - np.maximum(span[0], 0), 0).sum())
     key = np.arange(n)[None, None]
     total = 0
     for start in range(0, n, 1024):
       query = key[:, :, start : start + 1024].swapaxes(1, 2)
-      total += int(
-        np.sum(self(*(TokenInfo(jnp.asarray(p), jnp.ones_like(p)) for p in (query, key))))
-      )
+      q, k = (TokenInfo(jnp.asarray(p), jnp.ones_like(p)) for p in (query, key))
+      total += int(np.sum(self(q, k)))
     return total
 
   def views(self) -> tuple['View', ...]:
-    """The mask as the union of masks that share no pair, each in the order that suits it: what
-    kernels go by that skip tiles. A mask that knows no better order than that of the row is one
-    view of itself."""
+    """Return views: masks that together are this mask and that overlap nowhere.
+
+    Kernels that skip masked-out tiles use them. Each view has the token order that groups its pairs
+    into the fewest tiles. The default is a single view in sequence order.
+    """
     return (View(self),)
 
   def __and__(self, other: 'Mask') -> 'Mask':
+    """Return the mask that allows what both masks allow."""
     return Both(self, other)
 
 
 @dataclasses.dataclass(frozen=True)
 class View:
-  """A mask, and the orders of a document's queries and keys in which its pairs stand close
-  together.
+  """A mask, and the order of queries and keys in which its pairs form dense tiles.
 
-  An order is a function of infos, int32 `[B, T]`, that tokens are sorted by (None: as they stand in
-  the row). It decides what attention costs, not what it says."""
+  The order affects only the cost of attention, not its result.
+
+  Attributes:
+    mask: the mask.
+    queries: maps token info to int32 sort keys `[B, T]` of queries; None: sequence order.
+    keys: the same for keys.
+  """
 
   mask: Mask
   queries: Callable[[TokenInfo], jax.Array] | None = None
@@ -108,7 +123,12 @@ class View:
 
 @dataclasses.dataclass(frozen=True)
 class Both(Mask):
-  """Allowed by `left` and by `right`."""
+  """The intersection of two masks.
+
+  Attributes:
+    left: a mask.
+    right: another mask.
+  """
 
   left: Mask = Mask()
   right: Mask = Mask()
@@ -118,11 +138,9 @@ class Both(Mask):
 
   def reach(self, i_T, n):
     left, right = self.left.reach(i_T, n), self.right.reach(i_T, n)
-    return (
-      None
-      if left is None or right is None
-      else (np.maximum(left[0], right[0]), np.minimum(left[1], right[1]))
-    )
+    if left is None or right is None:
+      return None
+    return np.maximum(left[0], right[0]), np.minimum(left[1], right[1])
 
   @property
   def band(self):
@@ -134,9 +152,12 @@ class Both(Mask):
 
   def views(self):
     pairs = itertools.product(self.left.views(), self.right.views())
-    # Of two orders one is kept: the pairs are the same in any.
-    ordered = ((a, b, a if a.keys or a.queries else b) for a, b in pairs)
-    return tuple(View(a.mask & b.mask, by.queries, by.keys) for a, b, by in ordered)
+    views = []
+    for left, right in pairs:
+      # One of the two orders is used: any order gives the same result.
+      order = left if left.keys or left.queries else right
+      views.append(View(left.mask & right.mask, order.queries, order.keys))
+    return tuple(views)
 
   @property
   def causal(self):
@@ -152,15 +173,15 @@ class Both(Mask):
 
 
 def _least(*distances: int | None) -> int | None:
-  """The least of these distances; None is no limit."""
+  """Return the smallest distance; None means no limit."""
   return min((d for d in distances if d is not None), default=None)
 
 
 def scrambled(x: jax.Array, seed: int) -> jax.Array:
-  """x through a bijection of the 32-bit integers, picked by `seed`: distinct x stay distinct
-  (MurmurHash3's finaliser).
+  """Map int32 values to pseudo-random int32 values, one to one, depending on `seed`.
 
-  Elementwise, and in int32, which kernels have.
+  It is elementwise and uses only int32 operations (the finaliser of MurmurHash3), so kernels can
+  evaluate it.
   """
   x = x.astype(jnp.int32) * _signed(0x9E3779B9) + _signed(zlib.crc32(str(seed).encode()))
   for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
@@ -173,12 +194,21 @@ def _signed(word: int) -> int:
 
 
 def _shifted(x: jax.Array, by: int) -> jax.Array:
-  """The bits of x moved down, with zeros for the sign's copies."""
+  """Return x >> by with zeros shifted in."""
   return (x >> by) & ((1 << (32 - by)) - 1)
 
 
 def pairs_by_block(mask: Mask, n: int, block: int) -> int:
-  """`mask.pairs(n)` of a mask that is one value on every pair of blocks."""
+  """Return `mask.pairs(n)` for a mask that is constant on each pair of blocks.
+
+  Args:
+    mask: the mask.
+    n: the length of the document, in tokens.
+    block: the block size, in tokens.
+
+  Returns:
+    The number of allowed (query, key) pairs.
+  """
   first = np.arange(0, n, block)
   size = np.minimum(first + block, n) - first
   info = TokenInfo(jnp.asarray(first[None]), jnp.ones((1, len(first)), jnp.int32))

@@ -1,4 +1,4 @@
-"""Blocks of keys given as an array."""
+"""A block-sparse mask from a given pattern."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -7,20 +7,22 @@ import jax.numpy as jnp
 
 from tfm.parts.mask.base import Mask, pairs_by_block
 
-# Bits of an int32 that are shifted without regard to its sign.
+# The number of bits used of an int32, without its sign.
 _BITS = 30
 
 
 @dataclasses.dataclass(frozen=True)
 class Blocks(Mask):
-  """Query block i sees key block j where `rows[i][j]` is '1': `blocks(rows=(100, 110, 011),
-  block=64)`.
+  """Block-sparse attention with a given pattern, such as `blocks(rows=(100, 110, 011), block=64)`.
 
-  Blocks have `block` tokens; what comes after the last one belongs to it. A block that sees itself
-  sees all of itself: join with `causal` for a decoder.
+  Block i of queries attends to block j of keys if `rows[i][j]` is '1'. A block that attends to
+  itself attends to all of its tokens, so combine the mask with `causal` in a decoder. A query costs
+  n ceil(n / 30) selections for n rows; there is no gather, so kernels can run them on tiles.
 
-  *Cost*: n ceil(n / 30) selections a query, which are no gather, so that kernels can run them on
-  tiles: rows by the dozen, not by the thousand."""
+  Attributes:
+    rows: a square of '0' and '1', one string per row. Use dozens of rows, not thousands.
+    block: the block size, in tokens. Tokens after the last block belong to it.
+  """
 
   rows: tuple[str, ...] = ('10', '11')
   block: int = 64
@@ -45,8 +47,7 @@ class Blocks(Mask):
 
   def check(self) -> Iterator[str]:
     if self.block < 1:
-      yield f'block={self.block} is no block. Expected at least 1 token.'
-    if not self.rows or any(
-      len(row) != len(self.rows) or set(row) - {'0', '1'} for row in self.rows
-    ):
-      yield f'rows={self.rows} is no square of 0 and 1. Expected as many rows as columns, such as (10, 11).'
+      yield f'block={self.block} is not a block size. Expected at least 1 token.'
+    n = len(self.rows)
+    if n == 0 or any(len(row) != n or set(row) - {'0', '1'} for row in self.rows):
+      yield f'rows={self.rows} is not a square of 0 and 1. Expected for example (10, 11).'

@@ -1,4 +1,4 @@
-"""No token sees a later one."""
+"""The causal mask."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from tfm.parts.mask.base import Band, Mask
 
 @dataclasses.dataclass(frozen=True)
 class Causal(Mask):
-  """Key position <= query position: n (n + 1) / 2 pairs."""
+  """The causal mask: key position <= query position, n (n + 1) / 2 pairs."""
 
   def __call__(self, q, k):
     return k.positions <= q.positions

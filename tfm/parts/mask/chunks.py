@@ -1,4 +1,4 @@
-"""Attention within chunks of positions (Llama 4, Meta 2025)."""
+"""Attention within fixed chunks of positions (Llama 4)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -8,10 +8,13 @@ from tfm.parts.mask.base import Mask
 
 @dataclasses.dataclass(frozen=True)
 class Chunks(Mask):
-  """Keys of the query's own chunk, positions c `size` to (c + 1) `size` - 1; joined with `causal`
-  in a decoder.
+  """Attention within chunks of `size` positions (Llama 4).
 
-  *Cost*: n `size` pairs, half of them where it is causal.
+  Queries attend to the keys of their chunk c, at positions c `size` to (c + 1) `size` - 1: n `size`
+  pairs. Combine it with `causal` in a decoder, which halves the pairs.
+
+  Attributes:
+    size: the chunk size, in tokens.
   """
 
   size: int = 8192
@@ -29,4 +32,4 @@ class Chunks(Mask):
 
   def check(self) -> Iterator[str]:
     if self.size < 1:
-      yield f'size={self.size} holds no token. Expected at least 1.'
+      yield f'size={self.size} is not a chunk size. Expected at least 1 token.'

@@ -1,4 +1,4 @@
-"""One's own block, and the last columns of every block (Sparse Transformer, arXiv:1904.10509)."""
+"""The 'fixed' pattern of the Sparse Transformer: the current block and summary columns."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -14,36 +14,36 @@ from tfm.parts.tokeninfo import TokenInfo
 
 @dataclasses.dataclass(frozen=True)
 class Fixed(Mask):
-  """Earlier keys of one's own block of l, and those that stand at one of the last c = `summary`
-  places of any block.
+  """Earlier keys of the current block, and the last keys of every block (arXiv:1904.10509).
 
-  `see` is both in one layer ('union'), or one of them for blocks that take turns in a pattern:
-  'local', then 'summary'; two such layers join any two tokens of different blocks through a
-  summary."""
+  Attributes:
+    block: l, the block size, in tokens.
+    summary: c, the number of keys at the end of each block that all later queries attend to.
+    see: 'union' for both patterns in one layer, or 'local' and 'summary' for alternating layers.
+      Two such layers connect any two tokens of different blocks through a summary.
+  """
 
   block: int = 128
   summary: int = 8
   see: Literal['union', 'local', 'summary'] = 'union'
 
   def __call__(self, q, k):
-    seen = k.positions <= q.positions
-    local = seen & (q.positions // self.block == k.positions // self.block)
+    causal = k.positions <= q.positions
+    local = causal & (q.positions // self.block == k.positions // self.block)
     if self.see == 'local':
       return local
-    summary = seen & ~self._plain(k)
+    summary = causal & ~self._plain(k)
     return summary if self.see == 'summary' else local | summary
 
   def _plain(self, k: TokenInfo) -> jax.Array:
-    """Keys that do not stand at the last places of their block."""
+    """Return True for keys that are not summaries."""
     return k.positions % self.block < self.block - self.summary
 
   def views(self):
-    # Summaries of all blocks first: the others are then seen by their own block alone.
-    return (
-      super().views()
-      if self.see == 'local'
-      else (View(self, keys=lambda k: self._plain(k).astype(jnp.int32)),)
-    )
+    # Summaries of all blocks first: only their own block attends to the other keys.
+    if self.see == 'local':
+      return super().views()
+    return (View(self, keys=lambda k: self._plain(k).astype(jnp.int32)),)
 
   def reach(self, i_T, n):
     return (i_T // self.block * self.block, i_T + 1) if self.see == 'local' else None
@@ -60,6 +60,6 @@ class Fixed(Mask):
 
   def check(self) -> Iterator[str]:
     if self.block < 1:
-      yield f'block={self.block} is no block. Expected at least 1 token.'
+      yield f'block={self.block} is not a block size. Expected at least 1 token.'
     elif not 1 <= self.summary <= self.block:
-      yield f'summary={self.summary} is no number of columns of a block of {self.block}. Expected 1 to {self.block}.'
+      yield f'summary={self.summary} does not fit block={self.block}. Expected 1 to {self.block}.'

@@ -1,6 +1,4 @@
-"""The first keys and the nearest ones, which together look like a capital lambda (LM-Infinite,
-arXiv:2308.16137).
-"""
+"""The lambda-shaped mask of LM-Infinite: the first keys and a window."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -12,11 +10,15 @@ from tfm.parts.mask.base import Mask
 
 @dataclasses.dataclass(frozen=True)
 class Lambda(Mask):
-  """The first `sinks` keys, and the last `size`, oneself included: at most `sinks` + `size` a
-  query.
+  """The first `sinks` keys and the last `size` keys (LM-Infinite, arXiv:2308.16137).
 
-  For documents of up to `sinks` + `size` tokens it is causal. The paper's cap on distances belongs
-  to the relative position."""
+  Documents of up to `sinks` + `size` tokens have the causal mask. The distance cap of the paper
+  belongs to the relative position, such as `rope.far`.
+
+  Attributes:
+    sinks: the number of first keys that every later query attends to.
+    size: the window size, which includes the query itself.
+  """
 
   sinks: int = 4
   size: int = 128
@@ -38,6 +40,6 @@ class Lambda(Mask):
 
   def check(self) -> Iterator[str]:
     if self.sinks < 0:
-      yield f'sinks={self.sinks} is negative. Expected a number of first keys, or 0 for a window.'
+      yield f'sinks={self.sinks} is negative. Expected at least 0.'
     if self.size < 1:
-      yield f'size={self.size} lets a token see no near one. Expected at least 1 (oneself).'
+      yield f'size={self.size} leaves no key in the window. Expected at least 1 (the query itself).'

@@ -1,4 +1,4 @@
-"""Tokens in a random order, each seeing those before it in that order (XLNet, arXiv:1906.08237)."""
+"""The permutation mask of XLNet."""
 
 import dataclasses
 
@@ -7,14 +7,20 @@ from tfm.parts.mask.base import Mask, View, scrambled
 
 @dataclasses.dataclass(frozen=True)
 class Permutation(Mask):
-  """rank(key) <= rank(query), in an order of positions picked by `seed`: n (n + 1) / 2 pairs.
+  """Attention to earlier tokens of a random order (XLNet, arXiv:1906.08237).
 
-  Without `itself` a token does not see itself (XLNet's query stream): n (n - 1) / 2 pairs, and the
-  first of the order sees nobody. The order is that of scrambled positions, which has no ties and is
-  there at any length.
+  The mask is rank(key) <= rank(query): n (n + 1) / 2 pairs. The ranks are hashed positions, which
+  have no ties at any length.
 
-  *Differs*: the paper draws an order for each sequence and step; here every document has that of
-  `seed`."""
+  Attributes:
+    seed: selects the order.
+    itself: whether a token attends to itself. If not (XLNet's query stream), there are n (n - 1) /
+      2 pairs, and the first token of the order attends to none.
+
+  Note:
+    The paper draws an order for each sequence and step. Here `seed` gives one order for all
+    documents.
+  """
 
   seed: int = 0
   itself: bool = True

@@ -1,4 +1,4 @@
-"""A prefix in full view of its document, causal after it (UniLM, T5's prefix LM)."""
+"""The prefix mask of prefix language models (UniLM, T5)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -10,11 +10,15 @@ from tfm.parts.mask.base import Mask
 
 @dataclasses.dataclass(frozen=True)
 class Prefix(Mask):
-  """Key in the prefix, or key position <= query position: n m + (n - m)(n - m + 1) / 2 pairs, rows
-  of the prefix m.
+  """Full attention within a prefix of the document, causal attention after it (arXiv:1910.10683).
 
-  The prefix is the first `length` positions of a document, or, without a length, what the input
-  `prefix_mask` says (nothing, if it is not given)."""
+  A key is allowed if it is in the prefix or not after the query. A document of n tokens with a
+  prefix of m has n m + (n - m)(n - m + 1) / 2 pairs.
+
+  Attributes:
+    length: the prefix length, in tokens; None: the input `prefix_mask` marks the prefix, and
+      without that input there is none.
+  """
 
   length: int | None = None
 
@@ -33,4 +37,7 @@ class Prefix(Mask):
 
   def check(self) -> Iterator[str]:
     if self.length is not None and self.length < 0:
-      yield f'length={self.length} is negative. Expected a number of positions, or none to read prefix_mask.'
+      yield (
+        f'length={self.length} is negative. '
+        'Expected at least 0, or none to use the input prefix_mask.'
+      )

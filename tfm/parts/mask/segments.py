@@ -1,6 +1,4 @@
-"""Documents packed in one row do not see each other, nobody sees padding, and an order that is told
-is kept.
-"""
+"""The mask between packed documents, padding and prediction orders."""
 
 import dataclasses
 
@@ -9,10 +7,10 @@ from tfm.parts.mask.base import Band, Mask
 
 @dataclasses.dataclass(frozen=True)
 class Segments(Mask):
-  """Same segment, and not padding (segment 0). Attention adds it to every mask; alone it is full
-  within a document.
+  """Attention within a document: equal segment ids, and no padding (segment 0).
 
-  Where infos tell an order of prediction, also order(key) < bound(query): see `tfm.model.targets`.
+  Attention combines it with every mask; on its own it is the full mask of a document. If the token
+  info has a prediction order, it also requires order(key) < bound(query): see `tfm.model.targets`.
   """
 
   def __call__(self, q, k):

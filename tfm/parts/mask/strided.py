@@ -1,4 +1,4 @@
-"""Near keys, and far ones a stride apart (Sparse Transformer, arXiv:1904.10509)."""
+"""The 'strided' pattern of the Sparse Transformer: a window and every l-th key."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -11,26 +11,29 @@ from tfm.parts.mask.base import Band, Mask, View
 
 @dataclasses.dataclass(frozen=True)
 class Strided(Mask):
-  """The last l = `stride` keys, oneself included, and every l-th one before: O(n sqrt n) pairs for
-  l near sqrt n.
+  """The last `stride` keys, and every `stride`-th key before them (arXiv:1904.10509).
 
-  `see` is both in one layer ('union'), or one of them for blocks that take turns in a pattern:
-  'local', then 'stride'; two such layers join any two tokens. 'beyond' are those of 'stride' that
-  are not 'local'.
+  There are O(n sqrt n) pairs for a stride near sqrt n.
 
-  *Differs*: the paper's text has l + 1 local keys, its code l.
+  Attributes:
+    stride: l, the window size and the distance between far keys, in tokens.
+    see: 'union' for both patterns in one layer, or 'local' and 'stride' for alternating layers. Two
+      such layers connect any two tokens. 'beyond' is 'stride' without 'local'.
+
+  Note:
+    The text of the paper has l + 1 local keys, its code l, as here.
   """
 
   stride: int = 128
   see: Literal['union', 'local', 'stride', 'beyond'] = 'union'
 
   def __call__(self, q, k):
-    distance, seen = q.positions - k.positions, k.positions <= q.positions
-    local = seen & (distance < self.stride)
+    distance, causal = q.positions - k.positions, k.positions <= q.positions
+    local = causal & (distance < self.stride)
     if self.see == 'local':
       return local
-    # Rather than the distance's remainder: two numbers a token instead of one a pair.
-    far = seen & (q.positions % self.stride == k.positions % self.stride)
+    # Two remainders per token instead of one per pair.
+    far = causal & (q.positions % self.stride == k.positions % self.stride)
     if self.see == 'beyond':
       return far & (distance >= self.stride)
     return far if self.see == 'stride' else local | far
@@ -63,4 +66,4 @@ class Strided(Mask):
 
   def check(self) -> Iterator[str]:
     if self.stride < 1:
-      yield f'stride={self.stride} is no distance between keys. Expected at least 1.'
+      yield f'stride={self.stride} is not a distance. Expected at least 1.'

@@ -1,4 +1,4 @@
-"""A band of the nearest keys (Longformer, Mistral)."""
+"""The sliding-window mask (Longformer, Mistral)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -10,10 +10,16 @@ from tfm.parts.mask.base import Band, Mask, View
 
 @dataclasses.dataclass(frozen=True)
 class Window(Mask):
-  """The last `size` keys, oneself included: W n - W (W - 1) / 2 pairs for W <= n.
+  """A sliding window over the last `size` keys (arXiv:2004.05150).
 
-  With `ahead` as many later keys are seen too (an encoder's window of 2 `size` - 1). With a `step`
-  they stand that far apart (dilated: `size` keys span (`size` - 1) `step` + 1 positions)."""
+  It has W n - W (W - 1) / 2 pairs for W = `size` <= n.
+
+  Attributes:
+    size: the number of keys, which includes the query itself.
+    ahead: whether queries also attend to the next `size` - 1 keys (encoders).
+    step: the distance between keys; more than 1 is a dilated window of (`size` - 1) `step` + 1
+      positions.
+  """
 
   size: int = 128
   ahead: bool = False
@@ -30,16 +36,20 @@ class Window(Mask):
     return super().views() if self.step == 1 else (View(self, column, column),)
 
   def reach(self, i_T, n):
-    return (i_T - self.size + 1, i_T + (self.size if self.ahead else 1)) if self.step == 1 else None
+    if self.step != 1:
+      return None
+    return i_T - self.size + 1, i_T + (self.size if self.ahead else 1)
 
   def pairs(self, n):
     i = np.arange(n)
-    behind = np.minimum(i // self.step, self.size - 1)  # and, from the end, as many ahead
+    behind = np.minimum(i // self.step, self.size - 1)  # and, by symmetry, the same number ahead
     return int(n + behind.sum() * (2 if self.ahead else 1))
 
   @property
   def band(self):
-    return Band(self.size - 1, self.size - 1 if self.ahead else 0) if self.step == 1 else None
+    if self.step != 1:
+      return None
+    return Band(self.size - 1, self.size - 1 if self.ahead else 0)
 
   @property
   def causal(self):
@@ -51,6 +61,6 @@ class Window(Mask):
 
   def check(self) -> Iterator[str]:
     if self.size < 1:
-      yield f'size={self.size} lets a token see nobody. Expected at least 1 (oneself).'
+      yield f'size={self.size} leaves no key in the window. Expected at least 1 (the query itself).'
     if self.step < 1:
-      yield f'step={self.step} is no distance between keys. Expected at least 1.'
+      yield f'step={self.step} is not a distance. Expected at least 1.'

@@ -1,4 +1,4 @@
-"""Every mixer; a new one is a new file and a new row."""
+"""Every mixer. To add one, write a file and add it to `TABLE`."""
 
 from tfm.core.registry import Table
 from tfm.parts.mixer.attention import Attention

@@ -1,9 +1,7 @@
-"""Multi-head attention with any number of key heads (MHA, GQA, MQA), any mask and any relative
-position.
-"""
+"""Multi-head attention (MHA, GQA, MQA) with any mask and relative position."""
 
 import dataclasses
-from typing import ClassVar
+from typing import ClassVar, Protocol
 
 from flax import linen as nn
 import jax
@@ -17,13 +15,13 @@ from tfm.parts.attend.dropout import Dropout
 from tfm.parts.capture import ATTENTIONS, capture
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense, together
-from tfm.parts.heads import Heads, tamed
+from tfm.parts.heads import Heads, norm_and_clip
 from tfm.parts.length_scale import LengthScale
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mixer.base import Cache
-from tfm.parts.mixer.masked import MaskedMixer, told
+from tfm.parts.mixer.masked import MaskedMixer, RelativePositions, relative_positions
 from tfm.parts.relative.base import Relative
 from tfm.parts.state import Slot
 from tfm.parts.tokeninfo import TokenInfo
@@ -31,14 +29,19 @@ from tfm.parts.tokeninfo import TokenInfo
 
 @dataclasses.dataclass(frozen=True)
 class Attention(Heads, MaskedMixer):
-  """softmax(q k scale + bias, where the mask allows) v Wo; the other fields are those of `Heads`.
+  """Multi-head attention with any mask and relative position (arXiv:1706.03762).
 
-  Attributes: relative: the relative position of queries and keys. mask: the attention mask.
+  The output is softmax(q k scale + bias, masked) v Wo. `Heads` documents the remaining fields.
+
+  Attributes:
+    relative: the relative position of queries and keys.
+    mask: the attention mask.
     rotate_first: rotate queries and keys before they are normalised and clipped, not after
-    (HunYuan). length_scale: a factor of the queries that grows with their position (Ministral 3).
-    None: none. gated: multiply the output of every head by sigmoid(x Wg), number by number, before
-    Wo (arXiv:2505.06708); Wg has a
-      bias where Wq has one.
+      (HunYuan).
+    length_scale: a factor of the queries that grows with their position (Ministral 3); None: no
+      factor.
+    gated: multiply the output of every head elementwise by sigmoid(x Wg) before Wo
+      (arXiv:2505.06708). Wg has a bias where Wq has one.
   """
 
   relative: Relative = Relative()
@@ -53,7 +56,7 @@ class Attention(Heads, MaskedMixer):
     yield from super().fits(d_model)
     yield from (f'relative: {m}' for m in self.relative.fits(self.size(d_model)))
 
-  def told_dim(self, d_model):
+  def relative_dim(self, d_model):
     return self.size(d_model)
 
   def make(self, dims):
@@ -65,7 +68,7 @@ class Attention(Heads, MaskedMixer):
 
   @property
   def effective_mask(self) -> Mask:
-    """Who sees whom of the queries and keys that meet."""
+    """The mask that is applied to scores, including padding and packed documents."""
     return self.mask & Segments()
 
   def flops(self, d_model, pairs):
@@ -82,7 +85,7 @@ class _Attention(Module):
     s, D = self.spec, self.dims.d_model
     N, K, H = s.sizes(D)
     dims = self.dims.replace(heads=N, head_dim=H, value_dim=H, causal=s.mask.causal)
-    relative = told(s, dims, ctx)
+    relative = relative_positions(s, dims, ctx)
 
     project_q = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='q')
     project_k = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='k')
@@ -93,20 +96,20 @@ class _Attention(Module):
     else:
       q_BTNH, k_BSKH, v_BSKH = project_q(x_BTD), project_k(source), project_v(source)
     if s.rotate_first:
-      q_BTNH = tamed(s, dims, relative.queries(q_BTNH, q_info), 'q')
-      k_BSKH = tamed(s, dims, relative.rotate(k_BSKH, info), 'k', 'K')
+      q_BTNH = norm_and_clip(s, dims, relative.queries(q_BTNH, q_info), 'q')
+      k_BSKH = norm_and_clip(s, dims, relative.rotate(k_BSKH, info), 'k', 'K')
     else:
-      q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'q'), q_info)
-      k_BSKH = relative.rotate(tamed(s, dims, k_BSKH, 'k', 'K'), info)
-    v_BSKH = tamed(s, dims, v_BSKH)
+      q_BTNH = relative.queries(norm_and_clip(s, dims, q_BTNH, 'q'), q_info)
+      k_BSKH = relative.rotate(norm_and_clip(s, dims, k_BSKH, 'k', 'K'), info)
+    v_BSKH = norm_and_clip(s, dims, v_BSKH)
     if s.length_scale is not None:
       q_BTNH = s.length_scale(q_BTNH, q_info.positions)
 
     new = {'k': k_BSKH, 'v': v_BSKH}
-    kept, k_info, cache = self.dims.run.cache.extend(cache, new, info, ctx.slot, s.lookback)
-    k_BSKH, v_BSKH, k_info = self.seen(kept['k'], kept['v'], k_info)
+    cached, k_info, cache = self.dims.run.cache.extend(cache, new, info, ctx.slot, s.lookback)
+    k_BSKH, v_BSKH, k_info = self.expand_keys(cached['k'], cached['v'], k_info)
     contents = relative.contents + self.contents(project_q, project_k, dims, ctx)
-    more = contents, relative.products, relative.added
+    more = contents, relative.products, relative.value_tables
     scores = make_scores(self, s, H, ctx, s.effective_mask, relative.biases(N), *more)
     capture(
       self, ATTENTIONS, lambda: probabilities(q_BTNH, k_BSKH, q_info, k_info, scores, 'float32')
@@ -114,51 +117,89 @@ class _Attention(Module):
     y_BTNH = self.dims.run.attend(
       q_BTNH, k_BSKH, v_BSKH, q_info, k_info, scores, self.dims.run.precision.reduce
     )
-    y_BTNH = self.mixed(y_BTNH, x_BTD, scores, relative, dims, ctx)
+    y_BTNH = self.combine_heads(y_BTNH, x_BTD, scores, relative, dims, ctx)
     if s.gated:
-      y_BTNH = y_BTNH * jax.nn.sigmoid(
-        Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='gate')(x_BTD)
-      )
+      gate_BTNH = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='gate')(x_BTD)
+      y_BTNH = y_BTNH * jax.nn.sigmoid(gate_BTNH)
     return Dense('NHD', (N, H, D), dims, n_in=2, bias='o' in s.bias, name='o')(y_BTNH), cache
 
   def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:
-    """(what keys and values are made of, where queries stand, where those stand)."""
+    """Return the input of keys and values, and the token info of queries and keys."""
     return x_BTD, ctx.info, ctx.info
 
-  def seen(
+  def expand_keys(
     self, k_BSKH: jax.Array, v_BSKH: jax.Array, info: TokenInfo
   ) -> tuple[jax.Array, jax.Array, TokenInfo]:
-    """The keys and values that queries meet and where they stand, given those of all tokens that
-    are kept.
-    """
+    """Return the keys and values to attend to, and their token info, given all cached ones."""
     return k_BSKH, v_BSKH, info
 
-  def mixed(
-    self, y_BTNH: jax.Array, x_BTD: jax.Array, scores: Scores, relative, dims: Dims, ctx: Ctx
+  def combine_heads(
+    self,
+    y_BTNH: jax.Array,
+    x_BTD: jax.Array,
+    scores: Scores,
+    relative: RelativePositions,
+    dims: Dims,
+    ctx: Ctx,
   ) -> jax.Array:
-    """Return the values of the heads before the output projection, given those of this attention."""
+    """Return the output of the heads before the output projection.
+
+    Subclasses override it to change `y_BTNH`, the output of this attention.
+    """
     return y_BTNH
 
   def contents(self, project_q: Dense, project_k: Dense, dims: Dims, ctx: Ctx) -> tuple:
-    """More that is added to q k, as `Hooks.content` is; for kinds of attention that look at more
-    than tokens.
-    """
+    """Return more content terms (see `Hooks.content`); subclasses override it."""
     return ()
+
+
+class ScoreOptions(Protocol):
+  """The config fields that `make_scores` uses (see `Heads`)."""
+
+  @property
+  def heads(self) -> int: ...
+
+  @property
+  def scale(self) -> float | None: ...
+
+  @property
+  def cap(self) -> float | None: ...
+
+  @property
+  def sink(self) -> bool: ...
+
+  @property
+  def dropout(self) -> float: ...
 
 
 def make_scores(
   module: nn.Module,
-  s,
+  s: ScoreOptions,
   H: int,
   ctx: Ctx,
   mask: Mask,
   biases: tuple,
   contents: tuple = (),
   products: tuple = (),
-  added: tuple = (),
+  value_tables: tuple = (),
 ) -> Scores:
-  """How the attention module `module` of spec `s` forms its scores; its sink and its dropout belong
-  to the module.
+  """Return the score configuration of an attention module.
+
+  The sink parameter and the dropout seeds belong to the module.
+
+  Args:
+    module: the attention module.
+    s: its config.
+    H: the size of a head, for the default scale.
+    ctx: the side inputs of the layer.
+    mask: the effective mask.
+    biases: as in `Scores`.
+    contents: as in `Scores`.
+    products: as in `Scores`.
+    value_tables: as in `Scores`.
+
+  Returns:
+    The scores.
   """
   sink_N = None
   if s.sink:
@@ -167,5 +208,15 @@ def make_scores(
   if ctx.train and s.dropout:
     drop = Dropout.of(module.make_rng('dropout'), ctx.info.positions.shape[0], s.heads, s.dropout)
   ordered = ctx.ordered and mask.causal and ctx.slot is None
-  more = {'products': products, 'added': added}
-  return Scores(s.scale or H**-0.5, mask, biases, contents, s.cap, sink_N, drop, ordered, **more)
+  return Scores(
+    scale=s.scale or H**-0.5,
+    mask=mask,
+    biases=biases,
+    contents=contents,
+    cap=s.cap,
+    sink_N=sink_N,
+    drop=drop,
+    ordered=ordered,
+    value_tables=value_tables,
+    products=products,
+  )

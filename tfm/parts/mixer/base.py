@@ -1,4 +1,4 @@
-"""Mixers: how tokens exchange what they know."""
+"""The interface of mixers, which exchange information between tokens."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -17,112 +17,136 @@ Cache = Any  # The cache of one layer: see `tfm.parts.state`.
 
 @dataclasses.dataclass(frozen=True)
 class Mixer(Part):
-  """`make(dims)` returns a fresh module `(x_BTD, ctx, cache) -> (y_BTD, cache)`; `cache` None means
-  none is kept.
+  """The interface of mixers, such as attention, convolutions and recurrences.
 
-  `heads` of every mixer in a stack that shares a relative position must agree.
+  `make(dims)` returns a module `(x_BTD, ctx, cache) -> (y_BTD, cache)`; `cache` is None outside
+  decoding. All mixers of a stack that shares a relative position must have the same `heads`.
   """
 
-  #: Names of projections that only `parts.dense.together` asks, all of one input: their weights may
-  #: be laid out as one.
+  #: Groups of projections of the same input that only `parts.dense.together` applies. Decoding may
+  #: fuse the weights of a group.
   joined: ClassVar[tuple[tuple[str, ...], ...]] = ()
 
   def make(self, dims: Any) -> Any:
-    """The module."""
-    raise AssertionError(f'{type(self).__name__} must make a module')
+    """Return a new module with these dims."""
+    raise AssertionError(f'{type(self).__name__} must define make')
 
   def state(self, d_model: int) -> dict[str, Slot]:
-    """Return the state of a layer while decoding, by name: entries per token and arrays per row."""
-    raise AssertionError(f'{type(self).__name__} must name its state')
+    """Return the decoding state of a layer, by name: entries per token and per sequence."""
+    raise AssertionError(f'{type(self).__name__} must define state')
 
   def init_cache(
     self, d_model: int, B: int, S: int, dtype: Any, kind: CacheKind = DenseCache()
   ) -> Cache:
-    """Return an empty cache for B rows of S tokens: `{'tokens': store or None, 'rows': {name: [B,
-    ...]}}`.
+    """Return an empty cache of this layer.
+
+    Args:
+      d_model: the width of the model.
+      B: the batch size.
+      S: the maximum length of a sequence, in tokens.
+      dtype: the dtype of state that declares none.
+      kind: the cache layout.
+
+    Returns:
+      `{'tokens': store or None, 'rows': {name: [B, ...]}}`.
     """
     tokens, rows = (self.arrays(d_model, dtype, per) for per in ('token', 'row'))
     store = kind.init(tokens, B, S, self.lookback, self.reads) if tokens else None
     return {'tokens': store, 'rows': zeros(rows, (B,))}
 
   def cache_bytes(self, d_model: int, S: int, dtype: Any, kind: CacheKind = DenseCache()) -> int:
-    """Return the bytes that a row of S tokens takes in this layer's cache, its row state among
-    them.
+    """Return the bytes of one sequence in the cache of this layer.
+
+    Args:
+      d_model: the width of the model.
+      S: the length of the sequence, in tokens.
+      dtype: the dtype of state that declares none.
+      kind: the cache layout.
+
+    Returns:
+      The size in bytes, including the state per sequence.
     """
-    return kind.bytes(self.arrays(d_model, dtype, 'token'), S, self.lookback) + self.state_bytes(
-      d_model, dtype
-    )
+    tokens = kind.bytes(self.arrays(d_model, dtype, 'token'), S, self.lookback)
+    return tokens + self.state_bytes(d_model, dtype)
 
   def state_bytes(self, d_model: int, dtype: Any) -> int:
-    """Return the bytes of a row's state, whatever its length."""
+    """Return the bytes of the state of one sequence that do not depend on its length."""
     return nbytes(self.arrays(d_model, dtype, 'row'))
 
   def arrays(
     self, d_model: int, dtype: Any, per: Literal['token', 'row']
   ) -> dict[str, jax.ShapeDtypeStruct]:
-    """Return the state of one kind for a cache of `dtype`, without the axes of batch and time."""
-    slots = {name: slot for name, slot in self.state(d_model).items() if slot.per == per}
-    return {
-      name: jax.ShapeDtypeStruct(slot.shape, slot.dtype or dtype) for name, slot in slots.items()
-    }
+    """Return the shapes of one kind of state, without the batch and time axes.
+
+    Args:
+      d_model: the width of the model.
+      dtype: the dtype of state that declares none.
+      per: 'token' for entries per token, 'row' for entries per sequence.
+
+    Returns:
+      Shapes and dtypes by name.
+    """
+    arrays = {}
+    for name, slot in self.state(d_model).items():
+      if slot.per == per:
+        arrays[name] = jax.ShapeDtypeStruct(slot.shape, slot.dtype or dtype)
+    return arrays
 
   def flops(self, d_model: int, pairs: float) -> float:
-    """Multiplications and additions a token takes when it looks at `pairs` tokens on average."""
-    raise AssertionError(f'{type(self).__name__} must count its FLOPs')
+    """Return the FLOPs per token, if it attends to `pairs` tokens on average."""
+    raise AssertionError(f'{type(self).__name__} must define flops')
 
   def pairs(self, length: int) -> float:
-    """How many tokens a token of a document of `length` looks at on average."""
-    raise AssertionError(f'{type(self).__name__} must say how far it looks')
+    """Return the mean number of tokens that a token of a document attends to."""
+    raise AssertionError(f'{type(self).__name__} must define pairs')
 
   def fits(self, d_model: int) -> Iterator[str]:
-    """Yields a sentence for each reason why the mixer cannot stand in a model of this width."""
+    """Yield a sentence for each reason why the mixer does not fit a model of this width."""
     yield from ()
 
-  def told_dim(self, d_model: int) -> int:
-    """How many numbers of a head a relative position sees; 0 where none is asked."""
+  def relative_dim(self, d_model: int) -> int:
+    """Return the head size that relative positions apply to; 0 if they do not apply."""
     return 0
 
   def value_dim(self, d_model: int) -> int:
-    """How many numbers a value of a head has, to which a relative position may add; 0 where none is
-    asked.
-    """
-    return self.told_dim(d_model)
+    """Return the head size of values that relative positions may add to; 0 if none."""
+    return self.relative_dim(d_model)
 
   @property
   def common(self) -> Any:
-    """What the layers of a stack share beside the stream: a spec whose `make(dims)` is a module `()
-    -> array`, or None.
+    """The config of an array that all layers of a stack share, or None.
 
-    The stack owns its parameters, and tells each layer the array as `ctx.common`.
+    Its `make(dims)` returns a module `() -> array`. The stack owns the parameters and passes the
+    array to each layer as `ctx.common`.
     """
     return None
 
   @property
   def max_positions(self) -> int | None:
-    """How many positions it can tell, or None for any number."""
+    """The number of positions that it supports; None: any number."""
     return None
 
   @property
   def causal(self) -> bool:
-    """True if no token can learn of a later one."""
+    """Whether no output depends on later tokens."""
     return True
 
   @property
   def lookback(self) -> int | None:
-    """How many positions back a token sees at most; None: as many as there are."""
+    """The number of earlier positions that a token depends on; None: all."""
     return None
 
   @property
   def reads(self) -> frozenset[str]:
-    """The extras of `TokenInfo` that it uses, such as 'prefix' or 'type'."""
+    """The names of the `TokenInfo` extras that it uses, such as 'prefix' or 'type'."""
     return frozenset()
 
   @property
   def provides(self) -> frozenset[str]:
-    """The extras of `TokenInfo` that it adds for its own mask and relative position."""
+    """The names of the `TokenInfo` extras that it adds for its own mask and relative position."""
     return frozenset()
 
   @property
   def masked(self) -> bool:
-    """True if the attention mask alone decides which tokens a token depends on."""
+    """Whether the attention mask alone decides which tokens a token depends on."""
     return False

@@ -1,4 +1,4 @@
-"""A convolution over the tokens around (arXiv:1705.03122; DeBERTa v2, arXiv:2006.03654)."""
+"""A convolution over neighbouring tokens, for encoders."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -19,15 +19,19 @@ from tfm.parts.mixer.base import Cache, Mixer
 
 @dataclasses.dataclass(frozen=True)
 class Conv(Mixer):
-  """act(sum_p x_{t+p} W_p + b) over the `size` tokens around t, p from -(size - 1) / 2 on; dropout
-  before `act`.
+  """A convolution over nearby tokens, with an activation (arXiv:1705.03122, arXiv:2006.03654).
 
-  What is in no such place (another document, padding, the ends of a row) counts as 0. With `groups`
-  the numbers of a token are cut into so many parts, and each part reads its own only. Tokens are
-  next to each other as they stand in the row, whatever their positions.
+  The output is act(sum_p x_{t+p} W_p + b), with p from -(size - 1) / 2 to (size - 1) / 2.
+  Neighbours in other documents, padding and the ends of the sequence count as 0. Neighbours are
+  adjacent in the sequence, whatever their positions. It costs 2 `size` D^2 / `groups` FLOPs per
+  token and makes an array of `size` times the residual stream. It has no cache.
 
-  *Cost*: 2 `size` D^2 / `groups` FLOPs a token, and `size` times the stream in memory. Nothing is
-  cached."""
+  Attributes:
+    size: the number of tokens, odd.
+    groups: the number of channel groups that are convolved independently.
+    act: the activation.
+    dropout: the dropout rate before the activation.
+  """
 
   size: int = 3
   groups: int = 1
@@ -48,7 +52,7 @@ class Conv(Mixer):
 
   @property
   def mask(self) -> Window:
-    """Who sees whom, as a mask would say it."""
+    """The tokens that a token depends on, as an attention mask."""
     return Window(self.size // 2 + 1, ahead=True)
 
   @property
@@ -57,15 +61,15 @@ class Conv(Mixer):
 
   def fits(self, d_model):
     if self.groups > 0 and d_model % self.groups:
-      yield f'groups={self.groups} does not divide the {d_model} numbers of a token.'
+      yield f'groups={self.groups} does not divide d_model={d_model}. Expected a divisor.'
 
   def check(self) -> Iterator[str]:
     if self.size < 1 or self.size % 2 == 0:
       yield f'size={self.size} has no middle. Expected an odd number of tokens.'
     if self.groups < 1:
-      yield f'groups={self.groups} is no number of parts. Expected at least 1.'
+      yield f'groups={self.groups} is not a number of groups. Expected at least 1.'
     if not 0 <= self.dropout < 1:
-      yield f'dropout={self.dropout} is not a share. Expected at least 0 and less than 1.'
+      yield f'dropout={self.dropout} is not a rate. Expected at least 0 and less than 1.'
 
 
 class _Conv(Module):
@@ -76,7 +80,7 @@ class _Conv(Module):
   def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
     if cache is not None:
       raise errors.UserError(
-        'conv: reads later tokens too, and keeps no cache. Expected an encoder without a cache.'
+        'conv: depends on later tokens and has no cache. Expected an encoder without a cache.'
       )
     s, (B, T, D) = self.spec, x_BTD.shape
     parts, dtype = (s.groups, D // s.groups), self.dims.run.precision.dtype('param')
@@ -88,20 +92,20 @@ class _Conv(Module):
       x_BTD.dtype
     )
     around_BTPD = _around(x_BTD, ctx.info.segment_ids, s.size)
-    reads, writes = (
-      around_BTPD.reshape(B, T, s.size, *parts),
-      kernel.reshape(parts[1], s.size, *parts),
-    )
-    y_BTD = jnp.einsum('btpgi,ipgo->btgo', reads, writes).reshape(B, T, D) + trailing(bias_D, 3)
+    inputs = around_BTPD.reshape(B, T, s.size, *parts)
+    weights = kernel.reshape(parts[1], s.size, *parts)
+    y_BTD = jnp.einsum('btpgi,ipgo->btgo', inputs, weights).reshape(B, T, D) + trailing(bias_D, 3)
     return s.act(nn.Dropout(s.dropout, deterministic=not ctx.train)(y_BTD)), None
 
 
 def _around(x_BTD: jax.Array, segment_BT: jax.Array, size: int) -> jax.Array:
-  """x_BTPD: the `size` tokens around each, 0 where none of its document stands."""
+  """Return x_BTPD, the `size` tokens around each token, 0 outside its document."""
   half, T = size // 2, x_BTD.shape[1]
   padded_BSD = jnp.pad(x_BTD, ((0, 0), (half, half), (0, 0)))
   padded_BS = jnp.pad(segment_BT, ((0, 0), (half, half)))
-  same = lambda p: (padded_BS[:, p : p + T] == segment_BT) & (segment_BT > 0)
-  return jnp.stack(
-    [jnp.where(same(p)[..., None], padded_BSD[:, p : p + T], 0) for p in range(size)], 2
-  )
+
+  def neighbour(p: int) -> jax.Array:
+    same_BT = (padded_BS[:, p : p + T] == segment_BT) & (segment_BT > 0)
+    return jnp.where(same_BT[..., None], padded_BSD[:, p : p + T], 0)
+
+  return jnp.stack([neighbour(p) for p in range(size)], 2)

@@ -1,6 +1,4 @@
-"""Disentangled attention: words ask for words, for distances, and are asked for by distances
-(DeBERTa).
-"""
+"""DeBERTa's disentangled attention: content-to-position and position-to-content scores."""
 
 from collections.abc import Callable, Iterator
 import dataclasses
@@ -15,33 +13,41 @@ from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense
 from tfm.parts.mixer.attention import Attention, _Attention
 from tfm.parts.norm.base import Norm
-from tfm.parts.term import Asked, Given, Term
+from tfm.parts.term import KeyLookup, QueryLookup, Term
 from tfm.parts.tokeninfo import TokenInfo
 
 
 @dataclasses.dataclass(frozen=True)
 class Distances:
-  """norm(table) of 2 `span` vectors, one for each distance i - j from -span to span - 1.
+  """Learned vectors of 2 `span` distances i - j, from -span to span - 1, with an optional norm.
 
-  With `far` only the nearer half of them is told exactly; from there on to `far` distances share
-  vectors, ever more of them (DeBERTa v2's logarithmic buckets)."""
+  Attributes:
+    span: half of the number of vectors.
+    far: if given, the nearer half of the distances is exact, and distances from there to `far`
+      share vectors in logarithmic buckets (DeBERTa v2). None: all are exact.
+    norm: a norm of the vectors, or None.
+  """
 
   span: int = 32
   far: int | None = None
   norm: Norm | None = None
 
   def check(self) -> Iterator[str]:
+    """Yield a sentence for each invalid field."""
     if self.span < 2:
-      yield f'span={self.span} tells no distance from another. Expected at least 2.'
+      yield f'span={self.span} is too small. Expected at least 2.'
     if self.far is not None and self.far <= self.span // 2 + 1:
-      yield f'far={self.far} leaves no distance to share vectors. Expected more than {self.span // 2 + 1}, or none.'
+      yield (
+        f'far={self.far} leaves no logarithmic buckets. '
+        f'Expected more than {self.span // 2 + 1}, or none.'
+      )
 
   def make(self, dims: Dims) -> nn.Module:
-    """The module that returns the vectors."""
+    """Return the module that returns the vectors, `[2 span, D]`."""
     return _Distances(self, dims)
 
   def rows(self, q: TokenInfo, k: TokenInfo) -> jax.Array:
-    """The row of the table for query i and key j of infos that broadcast, int32."""
+    """Return the vector index for query i and key j, int32, for infos that broadcast."""
     gap_BTS = q.positions - k.positions
     if self.far is not None:
       near = self.span // 2
@@ -64,32 +70,35 @@ class _Distances(Module):
     table_UD = self.param('table', init, shape, d.run.precision.dtype('param')).astype(
       d.run.precision.dtype('compute')
     )
-    return (
-      table_UD if self.spec.norm is None else self.spec.norm.make(d).copy(name='norm')(table_UD)
-    )
+    if self.spec.norm is None:
+      return table_UD
+    return self.spec.norm.make(d).copy(name='norm')(table_UD)
 
 
 @dataclasses.dataclass(frozen=True)
 class Disentangled(Attention):
-  """Attention whose scores have q_i . (t Wk)[i - j] (c2p) and k_j . (t Wq)[i - j] (p2c) added
-  (arXiv:2006.03654).
+  """Attention with content-to-position and position-to-content scores (DeBERTa, arXiv:2006.03654).
 
-  The vectors t are the stack's, the projections those of the layer's words or, with `own`, two
-  more. Its authors divide scores by sqrt(3 H) where there are both `terms`: that is `scale`.
+  Scores also have q_i . (t Wk)[i - j] (c2p) and k_j . (t Wq)[i - j] (p2c). All layers share the
+  vectors t. DeBERTa divides scores by sqrt(3 H) with both terms: set `scale`. Each term costs 4 N H
+  span FLOPs per token, and a lookup per pair.
 
-  *Cost*: 2 N H 2 span FLOPs a token for each term, and a look-up a pair.
+  Attributes:
+    distances: the vectors t.
+    terms: 'c2p', 'p2c' or both.
+    own: whether t has its own projections, instead of Wq and Wk of the layer.
   """
 
   distances: Distances = dataclasses.field(default=Distances(), kw_only=True)
   terms: tuple[str, ...] = dataclasses.field(default=('c2p', 'p2c'), kw_only=True)
   own: bool = dataclasses.field(default=False, kw_only=True)
 
-  joined = ()  # the projections of words are asked of distances too
+  joined = ()  # the projections also apply to distances
 
   def check(self) -> Iterator[str]:
     yield from super().check()
     if not self.terms or set(self.terms) - {'c2p', 'p2c'}:
-      yield f'terms={self.terms} are not those there are. Expected c2p, p2c or both.'
+      yield f'terms={self.terms} is unknown. Expected c2p, p2c or both.'
 
   @property
   def common(self):
@@ -113,35 +122,35 @@ class _Disentangled(_Attention):
       project_q = Dense('DNH', (D, N, H), dims, bias='q' in s.bias, name='distance_q')
       project_k = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='distance_k')
     t_UD = jnp.zeros((2 * s.distances.span, D)) if ctx.common is None else ctx.common
-    found: list[Callable[..., tuple[Term, ...]]] = []
+    terms: list[Callable[..., tuple[Term, ...]]] = []
     if 'c2p' in s.terms:
       k_UKH = project_k(t_UD[None])[0]
-      found.append(lambda q, k, q_info, k_info: (_asked(q, k_UKH, s.distances.rows),))
+      terms.append(lambda q, k, q_info, k_info: (_content_to_position(q, k_UKH, s.distances.rows),))
     if 'p2c' in s.terms:
       q_UNH = project_q(t_UD[None])[0]
-      found.append(lambda q, k, q_info, k_info: (_told(k, q_UNH, s.distances.rows),))
-    return tuple(found)
+      terms.append(lambda q, k, q_info, k_info: (_position_to_content(k, q_UNH, s.distances.rows),))
+    return tuple(terms)
 
 
-def _asked(
+def _content_to_position(
   q_BTNH: jax.Array, k_UKH: jax.Array, rows: Callable[[TokenInfo, TokenInfo], jax.Array]
-) -> Asked:
-  """Each query with the vector of its distance to each key."""
+) -> QueryLookup:
+  """Return the c2p term: each query times the vector of its distance to each key."""
   B, T, N, H = q_BTNH.shape
   K = k_UKH.shape[1]
   of_BKGTU = jnp.einsum(
     'BTKGH,UKH->BKGTU', q_BTNH.reshape(B, T, K, N // K, H), k_UKH.astype(q_BTNH.dtype)
   )
-  return Asked(of_BKGTU.reshape(B, N, T, -1), rows)
+  return QueryLookup(of_BKGTU.reshape(B, N, T, -1), rows)
 
 
-def _told(
+def _position_to_content(
   k_BSKH: jax.Array, q_UNH: jax.Array, rows: Callable[[TokenInfo, TokenInfo], jax.Array]
-) -> Given:
-  """Each key with the vector of each query's distance to it."""
+) -> KeyLookup:
+  """Return the p2c term: each key times the vector of the distance of each query to it."""
   B, S, K, H = k_BSKH.shape
   U, N, _ = q_UNH.shape
   of_BKGSU = jnp.einsum(
     'BSKH,UKGH->BKGSU', k_BSKH, q_UNH.reshape(U, K, N // K, H).astype(k_BSKH.dtype)
   )
-  return Given(of_BKGSU.reshape(B, N, S, U), rows)
+  return KeyLookup(of_BKGSU.reshape(B, N, S, U), rows)

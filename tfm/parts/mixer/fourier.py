@@ -1,4 +1,4 @@
-"""The Fourier transform as a mixer (FNet, arXiv:2105.03824)."""
+"""The Fourier transform as a mixer."""
 
 import dataclasses
 
@@ -16,17 +16,16 @@ from tfm.parts.mixer.base import Cache, Mixer
 
 @dataclasses.dataclass(frozen=True)
 class Fourier(Mixer):
-  """Re(F_n X F_D), F_n = exp(-2 pi i j k / n) over the n tokens of a document and F_D over their D
-  numbers.
+  """The real part of a 2D Fourier transform over tokens and channels (FNet, arXiv:2105.03824).
 
-  It has no parameters, and nothing that could be cached.
+  y = Re(F_n X F_D), where F_n = exp(-2 pi i j k / n) transforms the n tokens of a document and F_D
+  their D channels. It has no parameters and no cache. The transforms are products with matrices of
+  cos and sin: 4 D^2 + 4 n D FLOPs per token, which suits accelerators at encoder lengths.
 
-  *Cost*: 4 D^2 + 4 n D FLOPs a token, as products with matrices of cosines and sines, which is what
-  suits an accelerator at the lengths of an encoder.
-
-  *Differs*: the released code takes padding for tokens. Here n is that of the document, so what a
-  text becomes does not depend on what it is batched with; told of no padding (no attention_mask)
-  both say the same."""
+  Note:
+    The released code treats padding as tokens. Here n is the length of the document, so the result
+    does not depend on the batch. Without padding both agree.
+  """
 
   mask = Mask()
 
@@ -54,13 +53,13 @@ class _Fourier(nn.Module):
   def __call__(self, x_BTD: jax.Array, ctx: Ctx, cache: Cache = None) -> tuple[jax.Array, Cache]:
     if cache is not None:
       raise errors.UserError(
-        'fourier: mixes all tokens of a document at once, and keeps no cache. Expected an encoder '
-        'without a cache.'
+        'fourier: mixes all tokens of a document and has no cache. '
+        'Expected an encoder without a cache.'
       )
     pos_BT, segment_BT = ctx.info.positions, ctx.info.segment_ids
     same_BTS = (segment_BT[:, :, None] == segment_BT[:, None, :]) & (segment_BT > 0)[:, :, None]
     n_BT1 = jnp.maximum(jnp.sum(same_BTS, -1, keepdims=True), 1)
-    # Whole turns are left out as integers, where they cost no precision.
+    # Reduce the angle modulo one turn in integers, to keep precision.
     turn_BTS = pos_BT[:, :, None] * pos_BT[:, None, :] % n_BT1
     angle_BTS = turn_BTS.astype(jnp.float32) * (2 * np.pi / n_BT1)
     f_BTD = x_BTD.astype(self.precision.dtype('reduce'))

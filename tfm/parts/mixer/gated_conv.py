@@ -1,4 +1,4 @@
-"""A gated short convolution: each token sees its few predecessors, channel by channel (LFM2)."""
+"""A gated short convolution (LFM2)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -10,6 +10,7 @@ import jax
 from tfm.core.module import Module
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense, together
+from tfm.parts.mask.base import Mask
 from tfm.parts.mask.causal import Causal
 from tfm.parts.mask.window import Window
 from tfm.parts.mixer.base import Cache, Mixer
@@ -19,16 +20,15 @@ from tfm.parts.state import SEGMENT, Slot, documents, row_state, with_state
 
 @dataclasses.dataclass(frozen=True)
 class GatedConv(Mixer):
-  """(c_t * conv(b_t * x_t)) Wo, with b, c and x projections of the stream (LFM2, arXiv:2511.23404).
+  """A gated depthwise convolution over the last `size` tokens (LFM2, arXiv:2511.23404).
 
-  The convolution covers the last `size` tokens of the document, each channel by itself. The row
-  state is its tail.
-
-  *Cost*: 8 D^2 + 2 `size` D FLOPs a token; (`size` - 1) D + 1 numbers of state a row.
+  The output is (c_t * conv(b_t * x_t)) Wo, where b, c and x are projections of the residual stream.
+  Each channel is convolved separately, within the document. It costs 8 D^2 + 2 `size` D FLOPs per
+  token; the state of a sequence is the last inputs of the convolution, (`size` - 1) D + 1 numbers.
 
   Attributes:
     size: the number of tokens of the convolution.
-    bias: the projections and the convolution have a bias.
+    bias: whether the projections and the convolution have a bias.
   """
 
   size: int = 3
@@ -38,11 +38,11 @@ class GatedConv(Mixer):
 
   def check(self) -> Iterator[str]:
     if self.size < 1:
-      yield f'size={self.size} covers no token. Expected at least 1.'
+      yield f'size={self.size} is not a number of tokens. Expected at least 1.'
 
   @property
-  def mask(self):
-    """Return which tokens a token depends on, as an attention mask."""
+  def mask(self) -> Mask:
+    """The tokens that a token depends on, as an attention mask."""
     return Causal() & Window(self.size)
 
   def make(self, dims):

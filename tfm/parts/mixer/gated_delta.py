@@ -1,4 +1,4 @@
-"""Gated DeltaNet: a matrix of each head that decays, and that every key corrects."""
+"""Gated DeltaNet: linear attention with decay and the delta rule."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -24,25 +24,25 @@ from tfm.parts.state import SEGMENT, Documents, Slot, documents, row_state, with
 
 @dataclasses.dataclass(frozen=True)
 class GatedDelta(Mixer):
-  """norm(q_t S_t) * silu(z_t) Wo, S_t = a_t S_{t-1} + k_t u_t^T, u_t = b_t (v_t - a_t k_t S_{t-1})
-  (arXiv:2412.06464).
+  """Linear attention with decay and the delta rule (Gated DeltaNet, arXiv:2412.06464).
 
-  a_t = exp(-A softplus(x_t Wa + c)) and b_t = sigmoid(x_t Wb) are one number a head. q, k and v are
-  the outputs of a short convolution and `act`; then q and k have length 1, and q is divided by
-  sqrt(R). Long inputs are computed in chunks (see `tfm.parts.recurrent.delta`). The row state is S
-  and the tail of the convolution.
+  The output is norm(q_t S_t) * silu(z_t) Wo, with S_t = a_t S_{t-1} + k_t u_t^T and u_t = b_t (v_t
+  - a_t k_t S_{t-1}). The decay a_t = exp(-A softplus(x_t Wa + c)) and the rate b_t = sigmoid(x_t
+    Wb) are scalars per head. q, k and v are outputs of a short convolution and `act`; then q and k
+    are normalised to length 1, and q is divided by sqrt(R). Long inputs are computed in chunks (see
+    `tfm.parts.recurrent.delta`).
 
-  *Cost*: 4 D K R + 6 D N H + 6 N R H FLOPs a token; N R H + (`conv` - 1) (2 K R + N H) + 1 numbers
-  of state a row.
+  It costs 4 D K R + 6 D N H + 6 N R H FLOPs per token. The state of a sequence is S and the last
+  inputs of the convolution. It has N R H + (`conv` - 1) (2 K R + N H) + 1 numbers.
 
   Attributes:
-    heads: N, the heads of values.
-    key_heads: K, the heads of queries and keys, each shared by N / K consecutive heads.
+    heads: N, the number of value heads.
+    key_heads: K, the number of query and key heads, each shared by N / K consecutive value heads.
     key_dim: R, the size of a query or a key.
     head_dim: H, the size of a value.
     conv: the number of tokens of the convolution.
-    act: after the convolution.
-    norm: of each head's output, one scale for all heads.
+    act: the activation after the convolution.
+    norm: the norm of each head's output, with one scale for all heads.
   """
 
   heads: int = 8
@@ -61,7 +61,10 @@ class GatedDelta(Mixer):
       if (value := getattr(self, name)) < 1:
         yield f'{name}={value} is not a size. Expected at least 1.'
     if self.key_heads > 0 and self.heads % self.key_heads:
-      yield f'heads={self.heads} is not a multiple of key_heads={self.key_heads}. Expected a divisor of heads.'
+      yield (
+        f'heads={self.heads} is not a multiple of key_heads={self.key_heads}. '
+        'Expected a divisor of heads.'
+      )
 
   def make(self, dims):
     return _GatedDelta(self, dims)
@@ -75,7 +78,7 @@ class GatedDelta(Mixer):
 
   @property
   def channels(self) -> int:
-    """Return how many channels the convolution has."""
+    """The number of channels of the convolution."""
     return 2 * self.key_heads * self.key_dim + self.heads * self.head_dim
 
   def flops(self, d_model, pairs):
@@ -126,15 +129,14 @@ class _GatedDelta(Module):
     }
     new = {'sum': after, 'tail': tail(False), SEGMENT: docs.segment[:, -1]}
     cache = with_state(cache, new, each, docs.real)
-    y_BTNH = s.norm.make(dims, 'H').copy(name='norm')(y_BTNH.astype(x_BTD.dtype)) * jax.nn.silu(
-      gate_BTNH
-    )
+    y_BTNH = s.norm.make(dims, 'H').copy(name='norm')(y_BTNH.astype(x_BTD.dtype))
+    y_BTNH = y_BTNH * jax.nn.silu(gate_BTNH)
     return Dense('NHD', (N, H, D), dims, n_in=2, name='o')(y_BTNH), cache
 
   def _convolved(
     self, qkv: list[jax.Array], tail_BPC: jax.Array, docs: Documents
   ) -> tuple[Any, ...]:
-    """Return q, k and v after the convolution and the activation, and the tail of its inputs."""
+    """Return q, k and v after convolution and activation, and the `tail` function."""
     s, flat = self.spec, [a.reshape(*a.shape[:2], -1) for a in qkv]
     conv = ShortConv(s.channels, s.conv, self.dims, bias=False, name='conv')
     y_BTC, tail = conv(jnp.concatenate(flat, -1), tail_BPC, docs)

@@ -1,4 +1,4 @@
-"""Hierarchical attention: one's own block token by token, earlier ones as summaries."""
+"""Hierarchical attention: the current block token by token, earlier blocks as means."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -15,15 +15,18 @@ from tfm.parts.tokeninfo import TokenInfo
 
 @dataclasses.dataclass(frozen=True)
 class Hierarchical(Attention):
-  """Attention to the tokens of one's own block of `block`, as the mask says, and to the mean key
-  and value of each earlier block of the document: n b + n^2 / 2 b pairs at most, O(n sqrt n) for b
-  near sqrt n.
+  """Attention within a block, and to the mean key and value of each earlier block of the document.
 
-  A document that is one block has attention itself. A summary stands where the last token of its
-  block does; means are of rotated keys, and of blocks of which every position is there.
+  Within its block a query attends where the mask allows. There are at most n b + n^2 / (2 b) pairs
+  for b = `block`, so O(n sqrt n) for b near sqrt n. A document of one block has plain attention. A
+  summary has the token info of the last token of its block. Means are of rotated keys, and only of
+  complete blocks.
 
-  *Cost*: 4 N H FLOPs a pair; summaries are found anew of all that a cache keeps.
-  In `attentions` they follow the tokens.
+  A pair costs 4 N H FLOPs. Summaries are recomputed from all cached tokens. In captured attentions
+  they follow the tokens.
+
+  Attributes:
+    block: b, the block size, in tokens.
   """
 
   block: int = dataclasses.field(default=128, kw_only=True)
@@ -31,14 +34,14 @@ class Hierarchical(Attention):
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.block < 1:
-      yield f'block={self.block} is no block. Expected at least 1 token.'
+      yield f'block={self.block} is not a block size. Expected at least 1 token.'
 
   def make(self, dims):
     return _Hierarchical(self, dims)
 
   def pairs(self, length):
     earlier = int((np.arange(length) // self.block).sum())
-    return ((self.mask & _Own(self.block)).pairs(length) + earlier) / length
+    return ((self.mask & _SameBlock(self.block)).pairs(length) + earlier) / length
 
   def flops(self, d_model, pairs):
     _, K, H = self.sizes(d_model)
@@ -46,7 +49,7 @@ class Hierarchical(Attention):
 
   @property
   def effective_mask(self):
-    return _Sight(self.mask, self.block)
+    return _BlocksAndSummaries(self.mask, self.block)
 
   @property
   def lookback(self):
@@ -58,8 +61,8 @@ class Hierarchical(Attention):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Own(Mask):
-  """Keys of one's own block."""
+class _SameBlock(Mask):
+  """Keys of the same block."""
 
   block: int
 
@@ -72,14 +75,14 @@ class _Own(Mask):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Sight(Mask):
-  """Of tokens those of one's own block that `mask` shows, of summaries those of earlier blocks."""
+class _BlocksAndSummaries(Mask):
+  """Tokens of the same block that `mask` allows, and summaries of earlier blocks."""
 
   mask: Mask
   block: int
 
   def __call__(self, q, k):
-    own = (self.mask & _Own(self.block))(q, k)
+    own = (self.mask & _SameBlock(self.block))(q, k)
     earlier = k.positions // self.block < q.positions // self.block
     return Segments()(q, k) & jnp.where(k.extras['block'] < 0, own, earlier)
 
@@ -87,7 +90,7 @@ class _Sight(Mask):
 class _Hierarchical(_Attention):
   spec: Hierarchical
 
-  def seen(
+  def expand_keys(
     self, k_BSKH: jax.Array, v_BSKH: jax.Array, info: TokenInfo
   ) -> tuple[jax.Array, jax.Array, TokenInfo]:
     b = self.spec.block
@@ -103,10 +106,9 @@ class _Hierarchical(_Attention):
 
 
 def _blocks(info: TokenInfo, b: int) -> tuple[jax.Array, jax.Array]:
-  """Where the tokens of each whole block stand in the row, int32 `[B, S // b, b]`, and which of
-  these blocks there are.
+  """Return the complete blocks: token indices, int32 `[B, S // b, b]`, and which entries are valid.
 
-  Tokens may stand in any order, as in a cache.
+  Tokens may be in any order, as in a cache.
   """
   S = info.positions.shape[1]
   at_BS = jnp.broadcast_to(jnp.arange(S, dtype=jnp.int32), info.positions.shape)

@@ -1,4 +1,4 @@
-"""Causal linear attention: a running sum of key-value products in place of cached keys and values."""
+"""Causal linear attention, with a running sum in place of a key/value cache."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -23,19 +23,18 @@ CHUNK = 64
 
 @dataclasses.dataclass(frozen=True)
 class LinearAttention(Mixer):
-  """y_t = f(q_t) S_t / (f(q_t) z_t + eps), S_t = S_{t-1} + f(k_t) v_t^T, z_t = z_{t-1} + f(k_t)
-  (arXiv:2006.16236).
+  """Causal attention with a feature map in place of the softmax (arXiv:2006.16236).
 
-  The row state is S and z in float32, of constant size. Long inputs are computed in chunks: a
-  matrix of scores within each chunk, and S and z for all tokens before it.
-
-  *Cost*: 8 D N H + 4 N H^2 FLOPs a token; N H (H + 1) + 1 numbers of state a row.
+  y_t = f(q_t) S_t / (f(q_t) z_t + eps), with S_t = S_{t-1} + f(k_t) v_t^T and z_t = z_{t-1} +
+  f(k_t). Long inputs are computed in chunks: scores within a chunk, S and z for all tokens before
+  it. It costs 8 D N H + 4 N H^2 FLOPs per token. The state of a sequence is S and z in float32, N H
+  (H + 1) + 1 numbers.
 
   Attributes:
-    heads: N.
-    head_dim: H, the numbers of a head; None is d_model / heads.
-    feature: f, elementwise. Its values must not be negative.
-    bias: the projections with a bias, letters of 'qkvo'.
+    heads: N, the number of heads.
+    head_dim: H, the size of a head; None: d_model / heads.
+    feature: f, an elementwise function with values of at least 0.
+    bias: the projections that have a bias, letters of 'qkvo'.
     eps: added to the normaliser.
   """
 
@@ -53,18 +52,25 @@ class LinearAttention(Mixer):
     if self.heads < 1:
       yield f'heads={self.heads} is not a number of heads. Expected at least 1.'
     if self.head_dim is not None and self.head_dim < 1:
-      yield f'head_dim={self.head_dim} is not a size. Expected at least 1, or none for d_model / heads.'
+      yield (
+        f'head_dim={self.head_dim} is not a size. Expected at least 1, or none for d_model / heads.'
+      )
     if unknown := sorted(set(self.bias) - set('qkvo')):
-      yield f'bias={self.bias!r} names no projection {", ".join(unknown)}. Expected letters of qkvo.'
+      yield (
+        f'bias={self.bias!r} has unknown letters {", ".join(unknown)}. Expected letters of qkvo.'
+      )
     if self.eps < 0:
       yield f'eps={self.eps} is negative. Expected at least 0.'
 
   def fits(self, d_model):
     if self.head_dim is None and self.heads >= 1 and d_model % self.heads:
-      yield f'heads={self.heads} does not divide d_model={d_model}. Expected a divisor, or head_dim.'
+      yield (
+        f'heads={self.heads} does not divide d_model={d_model}. '
+        'Expected a divisor of d_model, or a value for head_dim.'
+      )
 
   def size(self, d_model: int) -> int:
-    """Return H."""
+    """Return H, the size of a head."""
     return self.head_dim or d_model // self.heads
 
   def make(self, dims):
@@ -87,7 +93,7 @@ class LinearAttention(Mixer):
 
 
 class _Sums(NamedTuple):
-  """S and z of each row, and the number of the document that they sum over."""
+  """S and z of each sequence, and the number of the document that they sum over."""
 
   sum_BNRH: jax.Array
   norm_BNR: jax.Array
@@ -95,7 +101,7 @@ class _Sums(NamedTuple):
 
 
 class _Tokens(NamedTuple):
-  """The features of queries and keys, the values, and the documents of the tokens of a chunk."""
+  """Features of queries and keys, values, and documents of the tokens of a chunk."""
 
   q_BTNR: jax.Array
   k_BTNR: jax.Array
@@ -130,14 +136,23 @@ class _LinearAttention(Module):
 
 
 def attend(before: _Sums, tokens: _Tokens, eps: float) -> tuple[jax.Array, _Sums]:
-  """Return what each token reads, `[B, T, N, H]`, and the sums after the last one."""
+  """Run linear attention over a sequence in chunks of `CHUNK` tokens.
+
+  Args:
+    before: the sums before the first token.
+    tokens: features, values and documents of the tokens.
+    eps: added to the normaliser.
+
+  Returns:
+    The output of each token, `[B, T, N, H]`, and the sums after the last one.
+  """
   B, T, N, H = tokens.v_BTNH.shape
   if T <= CHUNK:
     after, y_BTNH = _chunk(before, tokens, eps)
     return y_BTNH, after
-  cut = lambda a: jnp.pad(a, [(0, -T % CHUNK if i == 1 else 0) for i in range(a.ndim)])
-  # Padding belongs to the last document, so that its sums stay.
-  tokens = jax.tree.map(cut, tokens)
+  fill = lambda a: jnp.pad(a, [(0, 0), (0, -T % CHUNK)] + [(0, 0)] * (a.ndim - 2))
+  # The filler tokens are padding of the last document, so they leave its sums unchanged.
+  tokens = jax.tree.map(fill, tokens)
   last_B1 = tokens.number_BT[:, T - 1 : T]
   padding_T = jnp.arange(tokens.number_BT.shape[1]) >= T
   tokens = tokens._replace(number_BT=jnp.where(padding_T[None], last_B1, tokens.number_BT))
@@ -146,18 +161,18 @@ def attend(before: _Sums, tokens: _Tokens, eps: float) -> tuple[jax.Array, _Sums
   return y.swapaxes(0, 1).reshape(B, -1, N, H)[:, :T], after
 
 
-def _seen(tokens: _Tokens) -> jax.Array:
-  """Which keys of the chunk each query reads, `[B, T, T]`."""
+def _chunk_mask(tokens: _Tokens) -> jax.Array:
+  """Return the causal mask of a chunk within documents, `[B, T, T]`."""
   T = tokens.number_BT.shape[1]
   same_BTS = tokens.number_BT[:, :, None] == tokens.number_BT[:, None, :]
   return same_BTS & jnp.tri(T, dtype=bool)[None] & tokens.real_BT[:, None, :]
 
 
 def _chunk(before: _Sums, tokens: _Tokens, eps: float) -> tuple[_Sums, jax.Array]:
-  """Return the sums after the tokens of a chunk, and what each of them reads."""
+  """Return the sums after a chunk, and the output of each of its tokens."""
   q_BTNR, k_BTNR, v_BTNH, number_BT, real_BT = tokens
   score_BNTS = jnp.einsum('BTNR,BSNR->BNTS', q_BTNR, k_BTNR)
-  score_BNTS = jnp.where(_seen(tokens)[:, None], score_BNTS, 0)
+  score_BNTS = jnp.where(_chunk_mask(tokens)[:, None], score_BNTS, 0)
   own_BT11 = (number_BT == before.number_B[:, None])[..., None, None]
   y_BTNH = jnp.einsum('BNTS,BSNH->BTNH', score_BNTS, v_BTNH)
   y_BTNH += jnp.where(own_BT11, jnp.einsum('BTNR,BNRH->BTNH', q_BTNR, before.sum_BNRH), 0)
@@ -176,8 +191,8 @@ def _chunk(before: _Sums, tokens: _Tokens, eps: float) -> tuple[_Sums, jax.Array
 
 
 def _each(before: _Sums, tokens: _Tokens, docs: Documents) -> dict[str, Any]:
-  """Return the row state after each token."""
-  seen_BTS = _seen(tokens).astype(tokens.v_BTNH.dtype)
+  """Return the state after each token."""
+  seen_BTS = _chunk_mask(tokens).astype(tokens.v_BTNH.dtype)
   own_BT111 = (tokens.number_BT == before.number_B[:, None])[..., None, None, None]
   sum_BTNRH = jnp.where(own_BT111, before.sum_BNRH[:, None], 0)
   norm_BTNR = jnp.where(own_BT111[..., 0], before.norm_BNR[:, None], 0)

@@ -1,6 +1,4 @@
-"""Local attention with a few global tokens that attend to all others and are attended to by all
-(Longformer).
-"""
+"""Longformer: local attention with a few global tokens."""
 
 import dataclasses
 
@@ -11,22 +9,23 @@ from tfm.core import errors
 from tfm.parts.attend.base import Scores
 from tfm.parts.context import Ctx, Dims
 from tfm.parts.dense import Dense, together
-from tfm.parts.heads import tamed
+from tfm.parts.heads import norm_and_clip
 from tfm.parts.mask.base import Mask
 from tfm.parts.mask.segments import Segments
 from tfm.parts.mask.window import Window
 from tfm.parts.mixer.attention import Attention, _Attention
+from tfm.parts.mixer.masked import RelativePositions
 
 
 @dataclasses.dataclass(frozen=True)
 class Longformer(Attention):
-  """Attention to the tokens that the mask allows and to all global tokens (arXiv:2004.05150).
+  """Local attention with global tokens (arXiv:2004.05150).
 
-  A global token attends to all tokens of its document instead, with projections of its own for
-  queries, keys and values. The input `global_attention_mask` marks global tokens; without it there
-  are none.
+  Global tokens attend to all tokens of their document, and all tokens attend to them.
 
-  *Cost*: attention of every token to all, for the sake of the global ones, beside the local one.
+  Global tokens use a second set of query, key and value projections. The input
+  `global_attention_mask` marks them; without it there are none. In addition to local attention, it
+  costs full attention of every token, of which only the global tokens use the result.
   """
 
   mask: Mask = Window(257, ahead=True)
@@ -78,12 +77,18 @@ class _Longformer(_Attention):
   def __call__(self, x_BTD, ctx, cache=None):
     if ctx.slot is not None:
       raise errors.UserError(
-        'longformer: global tokens attend to later ones. Expected an encoder, without a cache.'
+        'longformer: global tokens attend to later ones. Expected an encoder without a cache.'
       )
     return super().__call__(x_BTD, ctx, cache)
 
-  def mixed(
-    self, y_BTNH: jax.Array, x_BTD: jax.Array, scores: Scores, relative, dims: Dims, ctx: Ctx
+  def combine_heads(
+    self,
+    y_BTNH: jax.Array,
+    x_BTD: jax.Array,
+    scores: Scores,
+    relative: RelativePositions,
+    dims: Dims,
+    ctx: Ctx,
   ) -> jax.Array:
     s, D, info = self.spec, dims.d_model, ctx.info
     N, K, H = s.sizes(D)
@@ -91,13 +96,13 @@ class _Longformer(_Attention):
     project_k = Dense('DKH', (D, K, H), dims, bias='k' in s.bias, name='global_k')
     project_v = Dense('DKH', (D, K, H), dims, bias='v' in s.bias, name='global_v')
     q_BTNH, k_BTKH, v_BTKH = together(x_BTD, project_q, project_k, project_v)
-    q_BTNH = relative.queries(tamed(s, dims, q_BTNH, 'global_q'), info)
-    k_BTKH = relative.rotate(tamed(s, dims, k_BTKH, 'global_k', 'K'), info)
+    q_BTNH = relative.queries(norm_and_clip(s, dims, q_BTNH, 'global_q'), info)
+    k_BTKH = relative.rotate(norm_and_clip(s, dims, k_BTKH, 'global_k', 'K'), info)
     if (marked_BT := info.get('global')) is None:
       return y_BTNH
     whole = dataclasses.replace(scores, mask=Mask() & Segments())
     run = self.dims.run
     all_BTNH = run.attend(
-      q_BTNH, k_BTKH, tamed(s, dims, v_BTKH), info, info, whole, run.precision.reduce
+      q_BTNH, k_BTKH, norm_and_clip(s, dims, v_BTKH), info, info, whole, run.precision.reduce
     )
     return jnp.where(marked_BT[..., None, None], all_BTNH, y_BTNH)

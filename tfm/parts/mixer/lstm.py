@@ -1,4 +1,4 @@
-"""Long short-term memory: one state a row that every token updates."""
+"""Long short-term memory (LSTM)."""
 
 from collections.abc import Callable, Iterator
 import dataclasses
@@ -22,18 +22,20 @@ from tfm.parts.stored import Stored
 
 @dataclasses.dataclass(frozen=True)
 class LSTM(Mixer):
-  """c_t = s(f) c_{t-1} + s(i) tanh(g), h_t = s(o) tanh(c_t), [i f g o] = x_t W_x + h_{t-1} W_h + b,
-  with s the sigmoid.
+  """A long short-term memory network over each document (Hochreiter & Schmidhuber, 1997).
 
-  It runs forward over each document (Hochreiter & Schmidhuber, 1997; forget gate: Gers et al.,
-  2000). The gates are in PyTorch's order, and b is the sum of PyTorch's two biases. One matmul
-  computes x_t W_x for all tokens. The row state is h and c in float32.
+  c_t = s(f) c_{t-1} + s(i) tanh(g) and h_t = s(o) tanh(c_t), with [i f g o] = x_t W_x + h_{t-1} W_h
+  + b and s the sigmoid. The forget gate is that of Gers et al. (2000). The gates are in PyTorch's
+  order, and b is the sum of PyTorch's two biases.
 
-  *Cost*: 16 D F FLOPs a token for F cells, with `project` 2 D F more; D + F + 1 numbers of state a
-  row.
+  One matrix product computes x_t W_x for all tokens. It costs 16 D F FLOPs per token for F cells,
+  and 2 D F more with `project`. The state of a sequence is h and c in float32, D + F + 1 numbers.
 
-  Attributes: size: F, the number of cells; None is d_model. project: h_t is (s(o) tanh(c_t)) W_o,
-    from F cells to D numbers (arXiv:1402.1128). Required if F differs from D. bias: add b.
+  Attributes:
+    size: F, the number of cells; None: d_model.
+    project: h_t is (s(o) tanh(c_t)) W_o, from F to D numbers (arXiv:1402.1128). Required if F
+      differs from D.
+    bias: whether to add b.
     forget_bias: the initial bias of the forget gates; the other gates start at 0.
   """
 
@@ -54,7 +56,7 @@ class LSTM(Mixer):
       yield f'size={self.size} differs from d_model={d_model}. Expected project=true, or size=none.'
 
   def cells(self, d_model: int) -> int:
-    """Return F."""
+    """Return F, the number of cells."""
     return self.size or d_model
 
   def make(self, dims):
@@ -106,21 +108,20 @@ class _LSTM(Module):
     return by_time(h), cache
 
 
-#: The state is h `[B, D]` and c `[B, F]`, or both after each token, with time first.
+#: h `[B, D]` and c `[B, F]`, or both after each token, time first.
 _Pair = tuple[jax.Array, jax.Array]
 
 
 def _scan(
   kernels: dict[str, Any], x: jax.Array, tap: jax.Array | None, state: _Pair, marks: _Pair
 ) -> Any:
-  """Return h and c after each token, and the outputs of the cells before the projection, all with
-  time first.
+  """Return h and c after each token, and the cell outputs before the projection, time first.
 
   Args:
     kernels: W_h as 'h', and W_o as 'o' if h is projected.
     x: x_t W_x + b, `[T, B, 4, F]`.
-    tap: added to the projected outputs, `[T, B, D]`; its gradient is the gradient of the
-    projection's output.
+    tap: zeros `[T, B, D]` added to the projected outputs. Its gradient is the gradient of the
+      projection's output. None: no gradient is needed.
     state: h and c before the first token.
     marks: where documents start, and which tokens are real, `[T, B, 1]`.
   """
@@ -153,17 +154,17 @@ def _states(kernels: dict[str, Any], x: jax.Array, state: _Pair, marks: _Pair) -
 
 @jax.custom_vjp
 def _recurrence(kernels: dict[str, jax.Array], x: jax.Array, state: _Pair, marks: _Pair) -> _Pair:
-  """`_states`, with the gradient of each kernel as one matmul over all tokens.
+  """Return `_states`, with the gradient of each kernel as one product over all tokens.
 
-  *Why*: autodiff adds to the whole gradient of each kernel at every token.
+  Autodiff would add to the full gradient of each kernel at every token.
   """
   return _states(kernels, x, state, marks)
 
 
 def _forward(kernels, x, state, marks):
   tap = jnp.zeros((*x.shape[:2], state[0].shape[-1]), x.dtype) if 'o' in kernels else None
-  # The kernels are constants here. Each product is added to `x` or `tap`, so their gradients are
-  # the product's.
+  # The kernels are constants here. Each product is added to `x` or `tap`, so its gradient
+  # is also the gradient of the product.
   states, pull, m = jax.vjp(
     lambda x, tap, state: _scan(kernels, x, tap, state, marks), x, tap, state, has_aux=True
   )
@@ -171,9 +172,9 @@ def _forward(kernels, x, state, marks):
   return states, (pull, jnp.where(marks[0], 0, before), m if 'o' in kernels else None)
 
 
-def _backward(kept, given):
-  pull, before, m = kept
-  dx, dtap, dstate = pull(given)
+def _backward(residuals, grads):
+  pull, before, m = residuals
+  dx, dtap, dstate = pull(grads)
   dkernels = {'h': jnp.einsum('TBD,TBGF->DGF', before, dx)}
   if m is not None:
     dkernels['o'] = jnp.einsum('TBF,TBD->FD', m, dtap)
@@ -184,7 +185,7 @@ _recurrence.defvjp(_forward, _backward)
 
 
 class _Kernel(Module):
-  """A weight in the dtype of activations, or as `tfm.generate.prepare` stores it."""
+  """A weight in the dtype of activations, or in the layout of `tfm.generate.prepare`."""
 
   letters: str
   shape: tuple[int, ...]
@@ -199,5 +200,5 @@ class _Kernel(Module):
 
 
 def _start(forget_bias: float) -> Callable[..., jax.Array]:
-  """The initializer of the bias `[4, F]`."""
+  """Return the initializer of the bias `[4, F]`."""
   return lambda key, shape, dtype: jnp.zeros(shape, dtype).at[1].set(forget_bias)

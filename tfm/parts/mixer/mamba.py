@@ -1,4 +1,4 @@
-"""Mamba: selective state spaces, one small diagonal system for each channel."""
+"""Mamba: a selective state space model with a diagonal system per channel."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -24,21 +24,24 @@ from tfm.parts.state import SEGMENT, Slot, documents, row_state, with_state
 
 @dataclasses.dataclass(frozen=True)
 class Mamba(Mixer):
-  """(c_t S_t + d x_t) * silu(z_t) Wo, S_t = exp(-A e_t) S_{t-1} + e_t b_t x_t, by channel
-  (arXiv:2312.00752).
+  """A selective state space model with a diagonal system per channel (arXiv:2312.00752).
 
-  x is the output of a short convolution and `act`. The step e_t = softplus(x_t Wr We + c), b and c
-  are made of x. An associative scan runs within each chunk of tokens. The row state is S and the
-  tail of the convolution.
+  The output is (c_t S_t + d x_t) * silu(z_t) Wo, with S_t = exp(-A e_t) S_{t-1} + e_t b_t x_t in
+  each channel. x is the output of a short convolution and `act`. The step e_t = softplus(x_t Wr We
+  + c), b and c are projections of x. An associative scan runs within each chunk of tokens.
 
-  *Cost*: 6 D F + 2 F (2 R + 2 H) + 9 F H FLOPs a token; F H + (`conv` - 1) F + 1 numbers of state a
-  row.
+  It costs 6 D F + 2 F (2 R + 2 H) + 9 F H FLOPs per token. The state of a sequence is S and the
+  last inputs of the convolution, F H + (`conv` - 1) F + 1 numbers.
 
-  Attributes: width: F, the number of channels. d_state: H, the size of a channel's state. rank: R,
-    the rank of the projection to steps. conv: the number of tokens of the convolution. bias: the
-    projections of x and of the output have a bias. conv_bias: the convolution has a bias. act:
-    after the convolution. norm: of the steps before their second projection, of b and of c (Falcon
-    Mamba, Jamba); None for none.
+  Attributes:
+    width: F, the number of channels.
+    d_state: H, the state size of a channel.
+    rank: R, the rank of the projection to steps.
+    conv: the number of tokens of the convolution.
+    bias: whether the projections of x and of the output have a bias.
+    conv_bias: whether the convolution has a bias.
+    act: the activation after the convolution.
+    norm: the norm of b, c and the steps before We (Falcon Mamba, Jamba); None: no norm.
   """
 
   width: int = 256
@@ -94,15 +97,14 @@ class _Mamba(Module):
     )
     x_BTF = s.act(x_BTF)
 
-    small = (Dense(letters, (F, n), dims, name=name) for name, letters, n in _SMALL(R, H))
+    small = (
+      Dense(letters, (F, n), dims, name=name) for name, letters, n in _small_projections(R, H)
+    )
     step_BTR, b_BTH, c_BTH = together(x_BTF, *small)
     if s.norm is not None:
       normed = lambda a, name, axis: s.norm.make(dims, axis).copy(name=f'{name}_norm')(a)
-      step_BTR, b_BTH, c_BTH = (
-        normed(step_BTR, 'rank', 'R'),
-        normed(b_BTH, 'b', 'H'),
-        normed(c_BTH, 'c', 'H'),
-      )
+      step_BTR = normed(step_BTR, 'rank', 'R')
+      b_BTH, c_BTH = normed(b_BTH, 'b', 'H'), normed(c_BTH, 'c', 'H')
     reduce = dims.run.precision.dtype('reduce')
     start = self.param('start', sharded(_log_count, 'FH'), (F, H), jnp.float32)
     shift = self.param('shift', sharded(small_steps, 'F'), (F,), jnp.float32)
@@ -120,13 +122,13 @@ class _Mamba(Module):
     }
     new = {'sum': after, 'tail': tail(False), SEGMENT: docs.segment[:, -1]}
     cache = with_state(cache, new, each, docs.real)
-    y_BTF = (y_BTF + trailing(skip.astype(reduce), 3) * x_BTF).astype(x_BTD.dtype) * jax.nn.silu(
-      gate_BTF
-    )
+    y_BTF = (y_BTF + trailing(skip.astype(reduce), 3) * x_BTF).astype(x_BTD.dtype)
+    y_BTF = y_BTF * jax.nn.silu(gate_BTF)
     return Dense('FD', (F, D), dims, bias=s.bias, name='o')(y_BTF), cache
 
 
-def _SMALL(R: int, H: int) -> tuple[tuple[str, str, int], ...]:
+def _small_projections(R: int, H: int) -> tuple[tuple[str, str, int], ...]:
+  """Return (name, axes, size) of the projections to step rank, b and c."""
   return ('rank', 'FR', R), ('b', 'FH', H), ('c', 'FH', H)
 
 
@@ -146,6 +148,6 @@ def _selective(rate_FH: jax.Array) -> Any:
 
 
 def _log_count(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-  """Return log A, A = 1, 2, 3, ... in each channel."""
+  """Return log A, with A = 1, 2, 3, ... in each channel."""
   del key
   return jnp.broadcast_to(jnp.log(jnp.arange(1, shape[1] + 1, dtype=dtype))[None], shape)

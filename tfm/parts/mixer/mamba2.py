@@ -1,4 +1,4 @@
-"""Mamba-2: selective state spaces as attention whose scores decay with distance."""
+"""Mamba-2: a state space model with a scalar decay per head."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -22,35 +22,35 @@ from tfm.parts.norm.rms import RMSNorm
 from tfm.parts.recurrent import ShortConv, decayed, each_state, in_chunks
 from tfm.parts.state import SEGMENT, Documents, Slot, documents, row_state, with_state
 
-#: The inputs that one projection makes, in the order of published checkpoints.
+#: The outputs of the input projection, in the order of published checkpoints.
 INPUTS = ('gate', 'x', 'b', 'c', 'step')
 
 
 @dataclasses.dataclass(frozen=True)
 class Mamba2(Mixer):
-  """norm((c_t S_t + d x_t) * silu(z_t)) Wo, S_t = exp(-A e_t) S_{t-1} + e_t b_t x_t^T
-  (arXiv:2405.21060).
+  """A state space model with a scalar decay per head (Mamba-2, arXiv:2405.21060).
 
-  The step e_t = softplus(x_t We + c) is one number a head, kept within `limits`. x, b and c are the
-  outputs of a short convolution and `act`. Long inputs are computed in chunks (see
-  `tfm.parts.recurrent.decayed`). The row state is S and the tail of the convolution.
+  The output is norm((c_t S_t + d x_t) * silu(z_t)) Wo, with S_t = exp(-A e_t) S_{t-1} + e_t b_t
+  x_t^T. The step e_t = softplus(x_t We + c) is a scalar per head, clipped to `limits`. x, b and c
+  are outputs of a short convolution and `act`. Long inputs are computed in chunks (see
+  `tfm.parts.recurrent.decayed`).
 
-  *Cost*: 2 D (3 N H + 2 K R + N) + 6 N H R FLOPs a token; N R H + (`conv` - 1) (N H + 2 K R) + 1
-  numbers of state a row.
+  It costs 2 D (3 N H + 2 K R + N) + 6 N H R FLOPs per token. The state of a sequence is S and the
+  last inputs of the convolution. It has N R H + (`conv` - 1) (N H + 2 K R) + 1 numbers.
 
   Attributes:
-    heads: N.
+    heads: N, the number of heads.
     head_dim: H, the size of a head of x.
     d_state: R, the size of b and c.
-    key_heads: K, the groups of heads that share b and c.
+    key_heads: K, the number of groups of heads that share b and c.
     conv: the number of tokens of the convolution.
-    bias: the projections of x and of the output have a bias.
-    conv_bias: the convolution has a bias.
-    act: after the convolution.
-    norm: of the output, None for none.
-    norm_groups: the parts of the output that are normalised apart from each other.
-    gate_first: multiply by the gate before the norm, else after it.
-    limits: the least and the largest step.
+    bias: whether the projections of x and of the output have a bias.
+    conv_bias: whether the convolution has a bias.
+    act: the activation after the convolution.
+    norm: the norm of the output; None: no norm.
+    norm_groups: the number of groups of channels that are normalised separately.
+    gate_first: whether to multiply by the gate before the norm, or after it.
+    limits: the minimum and maximum step.
     scales: factors of the gate, x, b, c and the step before the convolution (Falcon-H1).
   """
 
@@ -78,11 +78,15 @@ class Mamba2(Mixer):
         yield f'{name}={value} is not a size. Expected at least 1.'
         return
     if self.heads % self.key_heads:
-      yield f'heads={self.heads} is not a multiple of key_heads={self.key_heads}. Expected a divisor of heads.'
+      yield (
+        f'heads={self.heads} is not a multiple of key_heads={self.key_heads}. '
+        'Expected a divisor of heads.'
+      )
     if self.heads * self.head_dim % self.norm_groups:
-      yield f'norm_groups={self.norm_groups} does not divide {self.heads * self.head_dim} numbers. Expected a divisor.'
+      width = self.heads * self.head_dim
+      yield f'norm_groups={self.norm_groups} does not divide {width} channels. Expected a divisor.'
     if self.limits[0] > self.limits[1]:
-      yield f'limits={self.limits} leave no step. Expected the least one first.'
+      yield f'limits={self.limits} are not in order. Expected the minimum first.'
 
   def make(self, dims):
     return _Mamba2(self, dims)
@@ -96,7 +100,7 @@ class Mamba2(Mixer):
 
   @property
   def channels(self) -> int:
-    """Return how many channels the convolution has."""
+    """The number of channels of the convolution."""
     return self.heads * self.head_dim + 2 * self.key_heads * self.d_state
 
   def flops(self, d_model, pairs):
@@ -123,10 +127,8 @@ class _Mamba2(Module):
       Dense(letters, (D, *out), dims, bias=s.bias, name=name)
       for name, (letters, out) in outs.items()
     )
-    inputs = [
-      a if by == 1 else a * by for a, by in zip(together(x_BTD, *project), s.scales, strict=True)
-    ]
-    gate_BTNH, *convolved, step_BTN = inputs
+    inputs = zip(together(x_BTD, *project), s.scales, strict=True)
+    gate_BTNH, *convolved, step_BTN = [a if by == 1 else a * by for a, by in inputs]
     rows = row_state(s.state(D), cache, B)
     docs = documents(ctx.info.segment_ids, rows[SEGMENT])
     x_BTNH, b_BTKR, c_BTKR, tail = self._convolved(convolved, rows['tail'], docs)
@@ -155,7 +157,7 @@ class _Mamba2(Module):
   def _convolved(
     self, inputs: list[jax.Array], tail_BPC: jax.Array, docs: Documents
   ) -> tuple[Any, ...]:
-    """Return x, b and c after the convolution and the activation, and the tail of its inputs."""
+    """Return x, b and c after convolution and activation, and the `tail` function."""
     s, flat = self.spec, [a.reshape(*a.shape[:2], -1) for a in inputs]
     conv = ShortConv(s.channels, s.conv, self.dims, bias=s.conv_bias, name='conv')
     y_BTC, tail = conv(jnp.concatenate(flat, -1), tail_BPC, docs)
@@ -164,7 +166,7 @@ class _Mamba2(Module):
     return *(part.reshape(a.shape) for part, a in zip(parts, inputs, strict=True)), tail
 
   def _gated(self, y_BTNH: jax.Array, gate_BTNH: jax.Array) -> jax.Array:
-    """Return the output, gated and normalised."""
+    """Return the gated and normalised output."""
     s, gate_BTNH = self.spec, jax.nn.silu(gate_BTNH)
     y_BTNH = y_BTNH * gate_BTNH if s.gate_first or s.norm is None else y_BTNH
     if s.norm is None:
@@ -176,13 +178,22 @@ class _Mamba2(Module):
 
 
 def _log_count(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-  """Return log A, A = 1, 2, 3, ..."""
+  """Return log A, with A = 1, 2, 3, ..."""
   del key
   return jnp.log(jnp.arange(1, shape[0] + 1, dtype=dtype))
 
 
 def small_steps(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-  """Return numbers whose softplus is log-uniform in [0.001, 0.1]."""
+  """Return inputs of softplus that make its values log-uniform in [0.001, 0.1].
+
+  Args:
+    key: a random key.
+    shape: the shape.
+    dtype: the dtype.
+
+  Returns:
+    An array of this shape and dtype.
+  """
   low, high = math.log(0.001), math.log(0.1)
   step = jnp.exp(jax.random.uniform(key, shape, dtype, low, high))
   return step + jnp.log(-jnp.expm1(-step))

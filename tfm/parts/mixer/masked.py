@@ -1,4 +1,4 @@
-"""What mixers have in common whose tokens look at each other: a mask, and a relative position."""
+"""The base of mixers with an attention mask and a relative position."""
 
 import functools
 from typing import Any, NamedTuple
@@ -14,8 +14,11 @@ from tfm.parts.tokeninfo import TokenInfo
 
 
 class MaskedMixer(Mixer):
-  """A mixer with fields `relative`, which tells how far apart tokens stand, and `mask`, which says
-  who sees whom.
+  """A mixer with an attention mask and a relative position.
+
+  Attributes:
+    relative: the relative position.
+    mask: the attention mask.
   """
 
   relative: Relative
@@ -45,11 +48,11 @@ class MaskedMixer(Mixer):
     return self.mask.lookback
 
 
-class Told(NamedTuple):
-  """All that tells a layer how far apart tokens stand: its own relative position, then the one that
-  its stack shares.
+class RelativePositions(NamedTuple):
+  """The relative positions of a layer: first its own, then the one that the stack shares.
 
-  Each as it is chosen, and as it has been made.
+  Attributes:
+    pieces: (config, module or config) of each.
   """
 
   pieces: tuple[tuple[Relative, Any], ...]
@@ -67,36 +70,45 @@ class Told(NamedTuple):
     return q_BTNH
 
   def biases(self, n_heads: int) -> tuple:
-    """What `Scores.biases` wants."""
+    """Return the bias functions, for `Scores.biases`."""
     return tuple(
       functools.partial(piece.bias, n_heads) for spec, piece in self.pieces[::-1] if spec.biased
     )
 
   @property
   def products(self) -> tuple:
-    """What `Scores.products` wants."""
+    """The products of position vectors, for `Scores.products`."""
     return tuple(piece.product for spec, piece in self.pieces if spec.placed)
 
   @property
   def contents(self) -> tuple:
-    """What `Scores.contents` wants."""
+    """The functions of content terms, for `Scores.contents`."""
     return tuple(piece.content for spec, piece in self.pieces if spec.contextual)
 
   @property
-  def added(self) -> tuple:
-    """What `Scores.added` wants."""
-    return tuple(piece.added() for spec, piece in self.pieces if spec.valued)
+  def value_tables(self) -> tuple:
+    """The position vectors of values, for `Scores.value_tables`."""
+    return tuple(piece.value_table() for spec, piece in self.pieces if spec.valued)
 
   @property
   def score_scale(self) -> float:
-    """What scores are to be multiplied by where their scale is not given."""
+    """A factor of the default score scale."""
     return functools.reduce(lambda scale, piece: scale * piece[0].score_scale, self.pieces, 1.0)
 
 
-def told(spec: MaskedMixer, dims: Dims, ctx: Ctx) -> Told:
-  """What tells a mixer's module of distances; its own parameters, if it has any, stand under the
-  name `relative`.
+def relative_positions(spec: MaskedMixer, dims: Dims, ctx: Ctx) -> RelativePositions:
+  """Return the relative positions of a mixer's module.
+
+  The parameters of the mixer's relative position have the name `relative`.
+
+  Args:
+    spec: the config of the mixer.
+    dims: the dims of the mixer.
+    ctx: the side inputs, with the shared relative position.
+
+  Returns:
+    The relative positions.
   """
   relative = spec.relative.make(dims)
   own = relative.copy(name='relative') if isinstance(relative, nn.Module) else relative
-  return Told(((spec.relative, own), *([] if ctx.shared is None else [ctx.shared])))
+  return RelativePositions(((spec.relative, own), *([] if ctx.shared is None else [ctx.shared])))

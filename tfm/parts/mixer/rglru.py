@@ -1,4 +1,4 @@
-"""Griffin's recurrent block: a gated linear recurrence of each channel behind a short convolution."""
+"""Griffin's recurrent block: a gated linear recurrence per channel."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -19,29 +19,29 @@ from tfm.parts.mixer.base import Cache, Mixer
 from tfm.parts.recurrent import Reach, ShortConv, each_state, in_chunks, linear_scan
 from tfm.parts.state import SEGMENT, Slot, documents, row_state, with_state
 
-#: c of the paper.
+#: The constant c of the paper.
 SHARPNESS = 8.0
-#: The gradient of sqrt(1 - a^2) is kept below this, as in the published code.
+#: The maximum gradient of sqrt(1 - a^2), as in the published code.
 _STEEPEST = 1000.0
 
 
 @dataclasses.dataclass(frozen=True)
 class RGLRU(Mixer):
-  """(h_t * act(x_t Wg)) Wo, h_t = a_t h_{t-1} + sqrt(1 - a_t^2) i_t u_t by channel
-  (arXiv:2402.19427).
+  """A gated linear recurrence per channel after a short convolution (Griffin, arXiv:2402.19427).
 
-  u is x Wx after a short convolution. The gates are i_t = sigmoid(u_t Wi + bi) and log a_t = -8
-  softplus(l) sigmoid(u_t Wa + ba), with Wi and Wa block-diagonal. The first token of a document has
-  h = i u. An associative scan runs within each chunk of tokens. The row state is h and the tail of
-  the convolution.
+  The output is (h_t * act(x_t Wg)) Wo, with h_t = a_t h_{t-1} + sqrt(1 - a_t^2) i_t u_t. u is x Wx
+  after the convolution. The gates are i_t = sigmoid(u_t Wi + bi) and log a_t = -8 softplus(l)
+  sigmoid(u_t Wa + ba), with block-diagonal Wi and Wa. The first token of a document has h = i u. An
+  associative scan runs within each chunk of tokens.
 
-  *Cost*: 6 D F + 4 F^2 / N + 2 `conv` F FLOPs a token; `conv` F + 1 numbers of state a row.
+  It costs 6 D F + 4 F^2 / N + 2 `conv` F FLOPs per token. The state of a sequence is h and the last
+  inputs of the convolution, `conv` F + 1 numbers.
 
   Attributes:
     width: F, the number of channels.
-    heads: N, the blocks of Wi and Wa.
+    heads: N, the number of blocks of Wi and Wa.
     conv: the number of tokens of the convolution.
-    act: of the gate.
+    act: the activation of the output gate.
   """
 
   width: int = 256
@@ -122,7 +122,7 @@ def _recurrence(state_BF: jax.Array, reach: Reach, tokens: Any) -> tuple[jax.Arr
 
 @jax.custom_vjp
 def _sqrt(x: jax.Array) -> jax.Array:
-  """Return sqrt(x), whose gradient is kept below `_STEEPEST`."""
+  """Return sqrt(x), with the gradient limited to `_STEEPEST`."""
   return jnp.sqrt(x)
 
 
@@ -134,17 +134,15 @@ _sqrt.defvjp(lambda x: (jnp.sqrt(x), x), _sqrt_backward)
 
 
 class _Blocks(Module):
-  """x W + b, with W block-diagonal: `[B, T, N, H] -> [B, T, N H]`."""
+  """x W + b with block-diagonal W: `[B, T, N, H] -> [B, T, N H]`."""
 
   dims: Dims
 
   @nn.compact
   def __call__(self, x_BTNH: jax.Array) -> jax.Array:
     B, T, N, H = x_BTNH.shape
-    dtype, init = (
-      self.dims.run.precision.dtype('param'),
-      self.dims.init.weight('blocks', H, H, self.dims),
-    )
+    dtype = self.dims.run.precision.dtype('param')
+    init = self.dims.init.weight('blocks', H, H, self.dims)
     weight_NHH = self.param('weight', sharded(init, 'NHH'), (N, H, H), dtype).astype(x_BTNH.dtype)
     bias_NH = self.param('bias', sharded(nn.initializers.zeros, 'NH'), (N, H), dtype).astype(
       x_BTNH.dtype
@@ -154,6 +152,6 @@ class _Blocks(Module):
 
 
 def _slow(key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
-  """Return l such that exp(-softplus(l)) is uniform in [0.9, 0.999] by its square."""
+  """Return l such that the square of exp(-softplus(l)) is uniform in [0.9^2, 0.999^2]."""
   square = jax.random.uniform(key, shape, dtype, 0.9**2 + 1e-8, 0.999**2 + 1e-8)
   return jnp.log(jnp.exp(-0.5 * jnp.log(square)) - 1)

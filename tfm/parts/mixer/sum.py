@@ -1,4 +1,4 @@
-"""Two mixers side by side in a layer, their outputs added (Falcon-H1)."""
+"""Two mixers in parallel (Falcon-H1)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -17,14 +17,16 @@ from tfm.parts.mixer.mamba2 import Mamba2
 
 @dataclasses.dataclass(frozen=True)
 class Sum(Mixer):
-  """a left(b x) + c right(x), the latter a mixer with row state only (Falcon-H1, arXiv:2507.22448).
+  """The weighted sum of two mixers in parallel (Falcon-H1, arXiv:2507.22448).
+
+  The output is a left(b x) + c right(x).
 
   Attributes:
-    left: any mixer that keeps no row state, such as attention.
-    right: a mixer that keeps no entries per token, such as Mamba-2.
-    left_in: b.
-    left_out: a.
-    right_out: c.
+    left: a mixer without state per sequence, such as attention.
+    right: a mixer without entries per token, such as Mamba-2.
+    left_in: b, the factor of the left input.
+    left_out: a, the factor of the left output.
+    right_out: c, the factor of the right output.
   """
 
   left: Mixer = Attention()
@@ -42,8 +44,12 @@ class Sum(Mixer):
     for name, per in kinds.items():
       mixer: Mixer = getattr(self, name)
       if any(slot.per == per for slot in mixer.state(64).values()):
-        row = mixer.table().name_of(mixer)
-        yield f'{name}={row} keeps state per {per}. Expected attention on the left and a recurrence on the right.'
+        kind = mixer.table().name_of(mixer)
+        unit = {'row': 'sequence', 'token': 'token'}[per]
+        yield (
+          f'{name}={kind} has state per {unit}. '
+          f'Expected attention on the left and a recurrence on the right.'
+        )
 
   def make(self, dims):
     return _Sum(self, dims)
@@ -57,8 +63,8 @@ class Sum(Mixer):
   def pairs(self, length):
     return self.left.pairs(length)
 
-  def told_dim(self, d_model):
-    return self.left.told_dim(d_model)
+  def relative_dim(self, d_model):
+    return self.left.relative_dim(d_model)
 
   def value_dim(self, d_model):
     return self.left.value_dim(d_model)
@@ -73,7 +79,7 @@ class Sum(Mixer):
 
   @property
   def mask(self) -> Mask:
-    """Return which tokens a token depends on, as an attention mask."""
+    """The tokens that a token depends on, as an attention mask."""
     left: Any = self.left
     right: Any = self.right
     return _Either(left.mask, right.mask)
@@ -97,7 +103,7 @@ class Sum(Mixer):
 
 @dataclasses.dataclass(frozen=True)
 class _Either(Mask):
-  """Allowed by `left` or by `right`."""
+  """The union of two masks."""
 
   left: Mask = Mask()
   right: Mask = Mask()

@@ -1,6 +1,4 @@
-"""Local attention that sees the whole text through the sums of its blocks (LongT5's
-transient-global).
-"""
+"""LongT5's transient-global attention: local attention and block sums."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -21,28 +19,35 @@ from tfm.parts.tokeninfo import TokenInfo, positions
 
 @dataclasses.dataclass(frozen=True)
 class Transient(Attention):
-  """Attention to the tokens that the mask shows and, as to one more token each, to norm(sum of the
-  x of a block), for every block of `pool` tokens of the document (arXiv:2112.07916).
+  """Local attention, and attention to normalised sums of all blocks (LongT5, arXiv:2112.07916).
 
-  What is left over at the end of a document belongs to its last block; a document shorter than a
-  block has none. The blocks are made anew in each layer, with the tokens' own projections. A
-  relative position that tells of blocks (`T5Bias.blocks`) is told their numbers; others take a
-  block to stand where its last token but leftovers does.
+  Each block of `pool` tokens of the document gives one more key and value from norm(sum of its x),
+  with the projections of tokens, in every layer. Leftover tokens at the end of a document belong to
+  its last block; a document shorter than a block has none. `T5Bias` with `blocks` uses block
+  numbers; other relative positions place a block at its last token without leftovers. It costs
+  attention to n / `pool` more tokens.
 
-  *Cost*: as attention to n / `pool` tokens more. *Differs*: blocks are counted from a document's
-  first token, where transformers count from the row's, which is padding if that is on the left."""
+  Attributes:
+    mask: the mask of local attention.
+    pool: the block size, in tokens.
+    norm: the norm of block sums.
+
+  Note:
+    Blocks start at the first token of a document. In Hugging Face they start at the sequence, which
+    begins with padding if it is on the left.
+  """
 
   mask: Mask = Window(128, ahead=True)
   _: dataclasses.KW_ONLY
   pool: int = 16
   norm: Norm = RMSNorm()
 
-  joined = ()  # keys and values are made of blocks too
+  joined = ()  # keys and values are also made of blocks
 
   def check(self) -> Iterator[str]:
     yield from super().check()
     if self.pool < 1:
-      yield f'pool={self.pool} is no block. Expected at least 1 token.'
+      yield f'pool={self.pool} is not a block size. Expected at least 1 token.'
 
   def make(self, dims):
     return _Transient(self, dims)
@@ -56,7 +61,7 @@ class Transient(Attention):
 
   @property
   def effective_mask(self):
-    return _Sight(self.mask)
+    return _TokensAndBlocks(self.mask)
 
   @property
   def causal(self):
@@ -76,8 +81,8 @@ class Transient(Attention):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Sight(Mask):
-  """Of tokens those that `mask` shows, and all blocks of the document."""
+class _TokensAndBlocks(Mask):
+  """The tokens that `mask` allows, and all blocks of the document."""
 
   mask: Mask
 
@@ -91,23 +96,23 @@ class _Transient(_Attention):
   def sources(self, x_BTD: jax.Array, ctx: Ctx) -> tuple[jax.Array, TokenInfo, TokenInfo]:
     if ctx.slot is not None:
       raise errors.UserError(
-        'transient: a block tells of all of its tokens at once, and no cache is kept. '
-        'Expected an encoder, without a cache.'
+        'transient: block sums depend on later tokens, and there is no cache. '
+        'Expected an encoder without a cache.'
       )
     s, info = self.spec, ctx.info
     M = x_BTD.shape[1] // s.pool
     block_BT, slot_BT, ends_BT = _blocks(info.segment_ids, s.pool)
-    # Beyond the last slot is nowhere.
-    put = lambda a, at_BT: jax.vmap(
-      lambda a, at: jnp.zeros((M + 1, *a.shape[1:]), a.dtype).at[at].add(a)[:M]
-    )(a, at_BT)
-    sums_BMD = put(x_BTD.astype(jnp.float32), jnp.where(block_BT < 0, M, slot_BT)).astype(
-      x_BTD.dtype
-    )
-    last = jax.tree.map(
-      lambda a: put(a.astype(jnp.int32), jnp.where(ends_BT, slot_BT, M)).astype(a.dtype), info
-    )
-    number_BM = put(block_BT, jnp.where(ends_BT, slot_BT, M))
+
+    def put(a: jax.Array, at_BT: jax.Array) -> jax.Array:
+      # Slot M collects the tokens to drop.
+      one = lambda a, at: jnp.zeros((M + 1, *a.shape[1:]), a.dtype).at[at].add(a)[:M]
+      return jax.vmap(one)(a, at_BT)
+
+    sums_BMD = put(x_BTD.astype(jnp.float32), jnp.where(block_BT < 0, M, slot_BT))
+    sums_BMD = sums_BMD.astype(x_BTD.dtype)
+    end_BT = jnp.where(ends_BT, slot_BT, M)
+    last = jax.tree.map(lambda a: put(a.astype(jnp.int32), end_BT).astype(a.dtype), info)
+    number_BM = put(block_BT, end_BT)
     both = lambda tokens, blocks: jnp.concatenate([tokens, blocks], 1)
     k_info = jax.tree.map(both, info, last).with_extras(
       block=both(jnp.full_like(block_BT, -1), number_BM)
@@ -117,18 +122,20 @@ class _Transient(_Attention):
 
 
 def _blocks(segment_BT: jax.Array, pool: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """Each token's block in its document (-1: none), the place of that among the row's, and which
-  token fills it up.
+  """Return block numbers, block slots and block ends of all tokens, `[B, T]`.
+
+  The number is that of the token's block in its document (-1: none), the slot its index in the
+  sequence. The third result is True for the token that completes a block.
   """
   place_BT, real_BT = positions(segment_BT), segment_BT > 0
   ends_BT = real_BT & (place_BT % pool == pool - 1)
-  so_far_BT = jnp.cumsum(ends_BT, axis=1, dtype=jnp.int32)
+  completed_BT = jnp.cumsum(ends_BT, axis=1, dtype=jnp.int32)
   # Blocks of documents before this one.
-  before_BT = so_far_BT - jnp.where(real_BT, (place_BT + 1) // pool, 0)
+  before_BT = completed_BT - jnp.where(real_BT, (place_BT + 1) // pool, 0)
   stops_BT = jnp.concatenate(
     [segment_BT[:, 1:] != segment_BT[:, :-1], jnp.ones_like(real_BT[:, :1])], 1
   )
   far = jnp.iinfo(jnp.int32).max
-  at_stop_BT = jax.lax.cummin(jnp.where(stops_BT, so_far_BT, far), axis=1, reverse=True)
+  at_stop_BT = jax.lax.cummin(jnp.where(stops_BT, completed_BT, far), axis=1, reverse=True)
   block_BT = jnp.where(real_BT, jnp.minimum(place_BT // pool, at_stop_BT - before_BT - 1), -1)
   return block_BT, before_BT + block_BT, ends_BT

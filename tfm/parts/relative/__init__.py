@@ -1,4 +1,4 @@
-"""Every relative position; a new one is a new file and a new row."""
+"""Every relative position encoding. To add one, write a file and add it to `TABLE`."""
 
 from tfm.core.registry import Table
 from tfm.parts.relative.alibi import ALiBi

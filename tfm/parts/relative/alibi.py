@@ -1,4 +1,4 @@
-"""Attention with linear biases (arXiv:2108.12409)."""
+"""Attention with linear biases (ALiBi)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -11,10 +11,17 @@ from tfm.parts.relative.base import Relative
 
 @dataclasses.dataclass(frozen=True)
 class ALiBi(Relative):
-  """-m_h |i - j|, with slopes m_h = 2^(-max_bias h / P) for the largest power of two P <= N, then
-  every other slope of 2P; all of them times `scale` (Falcon's H^-1/2).
+  """Linear biases -m_h |i - j| of the scores (arXiv:2108.12409).
 
-  *Differs*: the paper's i - j needs a causal mask; the distance serves encoders too.
+  The slopes are m_h = 2^(-max_bias h / P) for the largest power of two P <= N, then every other
+  slope of 2 P.
+
+  Attributes:
+    max_bias: the exponent of the smallest slope.
+    scale: a factor of all slopes (Falcon: H^-1/2).
+
+  Note:
+    The bias i - j of the paper needs a causal mask; the absolute distance also serves encoders.
   """
 
   max_bias: float = 8.0
@@ -22,7 +29,7 @@ class ALiBi(Relative):
 
   def check(self) -> Iterator[str]:
     if self.scale <= 0:
-      yield f'scale={self.scale} does not make far keys count less. Expected more than 0, usually 1.'
+      yield f'scale={self.scale} is not positive. Expected more than 0, usually 1.'
 
   @property
   def biased(self):
@@ -35,7 +42,7 @@ class ALiBi(Relative):
 
 
 def slopes(n_heads: int, max_bias: float = 8.0) -> list[float]:
-  """The slope of every head, steepest first within each run of a power of two."""
+  """Return the slope of every head, steepest first within each power of two."""
   power = 2 ** math.floor(math.log2(n_heads))
   first = [2.0 ** (-max_bias * h / power) for h in range(1, power + 1)]
   between = [2.0 ** (-max_bias * h / (2 * power)) for h in range(1, 2 * power + 1, 2)]

@@ -1,4 +1,4 @@
-"""Relative position: what attention is told about q - k. Hooks without effect by default."""
+"""Relative position encodings: hooks that attention calls, without effect by default."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -7,97 +7,115 @@ from typing import Any
 import jax
 
 from tfm.core.registry import Part
-from tfm.parts.attend.added import Added
+from tfm.parts.attend.value_table import ValueTable
 from tfm.parts.term import Product, Term
 from tfm.parts.tokeninfo import TokenInfo
 
 
 class Hooks:
-  """What attention asks of a relative position, or of its module if it owns parameters; nothing has
-  an effect.
+  """The hooks that attention calls on a relative position, or on its module if it has parameters.
+
+  By default none of them has an effect.
   """
 
   def places(self, info: TokenInfo) -> jax.Array:
-    """Return the places of tokens as `rotate` takes them: their positions, if not something else of
-    `info`.
-    """
+    """Return the positions that `rotate` takes, `[B, T]`; by default `info.positions`."""
     return info.positions
 
   def rotate(self, x_BTNH: jax.Array, pos_BT: jax.Array) -> jax.Array:
-    """Queries or keys, turned by their positions."""
+    """Return queries or keys, rotated by their positions."""
     return x_BTNH
 
   def queries(self, q_BTNH: jax.Array, pos_BT: jax.Array) -> jax.Array:
-    """Queries, turned; for what does not turn keys alike."""
+    """Return transformed queries; override it if queries and keys differ."""
     return self.rotate(q_BTNH, pos_BT)
 
   def bias(self, n_heads: int, q: TokenInfo, k: TokenInfo) -> jax.Array | None:
-    """What is added to the scaled scores, `[B or 1, N, T, S]`, of infos `[B, T]` and `[B, S]`."""
+    """Return a bias of the scaled scores, or None.
+
+    Args:
+      n_heads: N, the number of query heads.
+      q: the queries, `[B, T]`.
+      k: the keys, `[B, S]`.
+
+    Returns:
+      An array `[B or 1, N, T, S]`, or None.
+    """
     return None
 
   def product(self, q: TokenInfo, k: TokenInfo) -> Product | None:
-    """What is added to the scaled scores beside `bias`: by what two positions are to each other."""
+    """Return a product of position vectors to add to the scaled scores, or None."""
     return None
 
-  def added(self) -> Added | None:
-    """What is added to values by how far away they are read."""
+  def value_table(self) -> ValueTable | None:
+    """Return position vectors to add to the values, or None."""
     return None
 
   def content(
     self, q_BTNH: jax.Array, k_BSKH: jax.Array, q: TokenInfo, k: TokenInfo
   ) -> tuple[Term, ...]:
-    """What is added to q k before it is scaled: by distance and what (turned) queries and keys are."""
+    """Return terms to add to q k before scaling, which depend on queries, keys and positions.
+
+    Args:
+      q_BTNH: the rotated queries.
+      k_BSKH: the rotated keys.
+      q: the queries' token info, `[B, T]`.
+      k: the keys' token info, `[B, S]`.
+
+    Returns:
+      The terms, possibly none.
+    """
     return ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Relative(Hooks, Part):
-  """Nothing: attention knows of order only what its mask tells (NoPE).
+  """No relative position (NoPE): attention depends on order only through its mask.
 
-  A piece overrides some of `Hooks`: `rotate`, `bias` (and then `biased`), `product` (and then
-  `placed`), `content` (and then `contextual`), `added` (and then `valued`)."""
+  Other encodings derive from it and override some `Hooks`. Each hook except `rotate` has a property
+  that announces it: `bias` and `biased`, `product` and `placed`, `content` and `contextual`,
+  `value_table` and `valued`.
+  """
 
   def make(self, dims: Any) -> Any:
-    """A fresh object with `rotate` and `bias`: a module if it owns parameters, else the piece
-    itself.
-    """
+    """Return the object with the hooks: a module if it has parameters, else itself."""
     return self
 
   def fits(self, head_dim: int) -> Iterator[str]:
-    """Yields a sentence for each reason why it cannot serve heads of this size."""
+    """Yield a sentence for each reason why heads of size `head_dim` do not fit."""
     yield from ()
 
   @property
   def biased(self) -> bool:
-    """Whether `bias` returns anything."""
+    """Whether `bias` returns an array."""
     return False
 
   @property
   def placed(self) -> bool:
-    """Whether `product` returns anything."""
+    """Whether `product` returns a term."""
     return False
 
   @property
   def max_positions(self) -> int | None:
-    """How many positions it can tell, or None for any number."""
+    """The number of positions that it supports; None: any number."""
     return None
 
   @property
   def contextual(self) -> bool:
-    """Whether `content` returns anything."""
+    """Whether `content` returns terms."""
     return False
 
   @property
   def valued(self) -> bool:
-    """Whether `added` returns anything."""
+    """Whether `value_table` returns vectors."""
     return False
 
   @property
   def reads(self) -> frozenset[str]:
-    """The extras of `TokenInfo` that it uses."""
+    """The names of the `TokenInfo` extras that it uses."""
     return frozenset()
 
   @property
   def score_scale(self) -> float:
-    """What scores are to be multiplied by where their scale is not given (see `Yarn`)."""
+    """A factor of the default score scale (see `Yarn`)."""
     return 1.0

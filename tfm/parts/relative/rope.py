@@ -1,4 +1,4 @@
-"""Rotary position embedding (RoFormer, arXiv:2104.09864)."""
+"""Rotary position embedding (RoPE)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -15,14 +15,21 @@ from tfm.parts.term import Product
 
 @dataclasses.dataclass(frozen=True)
 class RoPE(Relative):
-  """Pair h of q and k turned by pos * base^(-2h / d), over the first d = `fraction` H numbers of a
-  head.
+  """Rotary position embedding of queries and keys (RoFormer, arXiv:2104.09864).
 
-  `layout` says which numbers are a pair: 'halves' (h, h + d/2) as GPT-NeoX and Llama in Hugging
-  Face's layout, 'interleaved' (2h, 2h + 1) as GPT-J, Cohere and Meta's Llama. Angles are float32
-  whatever the compute dtype. With `far`, keys further behind count as that far (LM-Infinite,
-  arXiv:2308.16137), at twice the cost of the scores. `max_len` is the longest row that is to be
-  told, None any: longer ones are refused, as by a table."""
+  Pair h of a head is rotated by pos * base^(-2h / d), over the first d = `fraction` H entries.
+  Angles are float32 whatever the compute dtype.
+
+  Attributes:
+    base: the base of the wavelengths.
+    layout: the entries of pair h: 'halves' is (h, h + d/2), as in GPT-NeoX and Hugging Face's
+      Llama; 'interleaved' is (2h, 2h + 1), as in GPT-J, Cohere and Meta's Llama.
+    fraction: the share of a head that is rotated.
+    scaling: a change of the frequencies for long contexts.
+    far: the maximum distance; farther keys count as at this distance (LM-Infinite,
+      arXiv:2308.16137), which doubles the cost of the scores. None: no maximum.
+    max_len: the maximum sequence length; longer sequences raise an error. None: no maximum.
+  """
 
   base: float = 10_000.0
   layout: Literal['halves', 'interleaved'] = 'halves'
@@ -33,12 +40,13 @@ class RoPE(Relative):
 
   def check(self) -> Iterator[str]:
     if not 0 < self.fraction <= 1:
-      yield f'fraction={self.fraction} of a head cannot be rotated. Expected more than 0 and at most 1.'
+      yield (
+        f'fraction={self.fraction} is not a share of a head. Expected more than 0 and at most 1.'
+      )
     if self.base <= 1:
-      yield f'base={self.base} does not make wavelengths longer. Expected more than 1, usually 10000.'
-
+      yield f'base={self.base} does not increase wavelengths. Expected more than 1, usually 10000.'
     if self.far is not None and self.far < 1:
-      yield f'far={self.far} is no distance. Expected at least 1, or none.'
+      yield f'far={self.far} is not a distance. Expected at least 1, or none.'
 
   @property
   def contextual(self):
@@ -46,14 +54,16 @@ class RoPE(Relative):
 
   @property
   def max_positions(self):
-    return min(
-      (n for n in (self.max_len, self.scaling.max_positions) if n is not None), default=None
-    )
+    limits = [n for n in (self.max_len, self.scaling.max_positions) if n is not None]
+    return min(limits, default=None)
 
   def fits(self, head_dim):
     d = self.rotated(head_dim)
     if d < 2 or d % 2:
-      yield f'{d} of {head_dim} numbers of a head cannot be rotated in pairs. Expected an even number of at least 2.'
+      yield (
+        f'{d} of {head_dim} entries of a head cannot be rotated in pairs. '
+        f'Expected an even number of at least 2.'
+      )
     yield from (f'scaling: {m}' for m in self.scaling.fits(d // 2))
 
   @property
@@ -61,7 +71,7 @@ class RoPE(Relative):
     return self.scaling.score_scale
 
   def rotated(self, head_dim: int) -> int:
-    """How many numbers of a head are turned."""
+    """Return d, the number of rotated entries of a head."""
     return int(head_dim * self.fraction)
 
   def rotate(self, x_BTNH, pos_BT):
@@ -81,7 +91,7 @@ class RoPE(Relative):
   def content(self, q_BTNH, k_BSKH, q, k):
     assert self.far is not None
     far = self.far
-    # Turned back by its own place a key stands at 0; the query, turned forth again, at `far`.
+    # Move keys to position 0 and queries to position `far`, and subtract the exact score.
     a_BTNX = jnp.concatenate([self.rotate(q_BTNH, far - q.positions), -q_BTNH], -1)
     b_BSKX = jnp.concatenate([self.rotate(k_BSKH, -k.positions), k_BSKH], -1)
     return (
@@ -93,7 +103,7 @@ class RoPE(Relative):
     )
 
   def angles(self, d: int, pos_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """cos and sin of every position, `[B, T, d / 2]` in float32."""
+    """Return cos and sin for every position, `[B, T, d / 2]` in float32."""
     frequency_h, factor = self.scaling.scale(
       self.base ** (-np.arange(0, d, 2, dtype=np.float64) / d), self.base
     )

@@ -1,6 +1,4 @@
-"""Distances that queries ask for by content, and read with the values (Shaw et al.,
-arXiv:1803.02155).
-"""
+"""Relative position vectors added to keys and values (Shaw et al.)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -10,22 +8,25 @@ import jax.numpy as jnp
 
 from tfm.core.axes import sharded
 from tfm.core.module import Module
-from tfm.parts.attend.added import Added
+from tfm.parts.attend.value_table import ValueTable
 from tfm.parts.context import Dims
 from tfm.parts.relative.base import Hooks, Relative
 from tfm.parts.relative.toeplitz import check_far, distance
-from tfm.parts.term import Asked
+from tfm.parts.term import QueryLookup
 
 
 @dataclasses.dataclass(frozen=True)
 class Shaw(Relative):
-  """q_i . (k_j + a[clip(j - i, -far, far)]), the table of 2 far + 1 vectors shared by the heads;
-  and with `values` a second one, b: y_i = sum_j p_ij (v_j + b[clip(j - i, -far, far)]).
+  """Learned vectors by clipped distance, added to keys and optionally to values (arXiv:1803.02155).
 
-  The paper has both, and found the second to make no difference.
+  Scores are q_i . (k_j + a[clip(j - i, -far, far)]), with a table of 2 far + 1 vectors that all
+  heads share. They cost 2 N H (2 far + 1) FLOPs per query and a lookup per pair and head.
 
-  *Cost*: 2 N H (2 far + 1) FLOPs a query and a look-up a pair and head; with `values` as many FLOPs
-  again, and an addition a pair and head."""
+  Attributes:
+    far: the maximum distance.
+    values: whether outputs are sum_j p_ij (v_j + b[clip(j - i, -far, far)]) with a second table b.
+      It doubles the FLOPs and adds an addition per pair and head. The paper found no difference.
+  """
 
   far: int = 16
   values: bool = False
@@ -56,12 +57,12 @@ class _Shaw(Hooks, Module):
       self.values_UH = self._table('values', d.value_dim)
 
   def content(self, q_BTNH, k_BSKH, q, k):
-    asked_BNTU = jnp.einsum('BTNH,UH->BNTU', q_BTNH, self.table_UH.astype(q_BTNH.dtype))
-    return (Asked(asked_BNTU, lambda q, k: distance(q, k, self.spec.far)),)
+    score_BNTU = jnp.einsum('BTNH,UH->BNTU', q_BTNH, self.table_UH.astype(q_BTNH.dtype))
+    return (QueryLookup(score_BNTU, lambda q, k: distance(q, k, self.spec.far)),)
 
-  def added(self):
+  def value_table(self):
     if self.spec.values:
-      return Added(lambda q, k: distance(q.rows(), k.columns(), self.spec.far), self.values_UH)
+      return ValueTable(lambda q, k: distance(q.rows(), k.columns(), self.spec.far), self.values_UH)
     return None
 
   def _table(self, name: str, size: int) -> jax.Array:

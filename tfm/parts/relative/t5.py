@@ -1,4 +1,4 @@
-"""Bucketed relative bias, learned per head (T5, arXiv:1910.10683)."""
+"""The bucketed relative bias of T5."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -14,13 +14,19 @@ from tfm.parts.relative.base import Hooks, Relative
 
 @dataclasses.dataclass(frozen=True)
 class T5Bias(Relative):
-  """table[bucket(k - q), head]: near distances a bucket each, then logarithmic ones up to `far`,
-  all beyond in the last.
+  """A learned bias per distance bucket and head (T5, arXiv:1910.10683).
 
-  Under a causal mask every bucket looks back; otherwise (or by `bidirectional`) each direction has
-  half of them. As `mixer.relative` a table per layer; as `model.shared_relative` one table for the
-  stack, as in T5. With `blocks` a second one tells of keys that stand for blocks, by distance in
-  blocks (LongT5; see `mixer.transient`)."""
+  Near distances have a bucket each, farther ones logarithmic buckets up to `far`; all distances
+  beyond share the last one. As `mixer.relative` each layer has a table; as `model.shared_relative`
+  the stack has one, as in T5.
+
+  Attributes:
+    buckets: the number of buckets.
+    far: the distance from which on all keys share the last bucket.
+    bidirectional: whether each direction has half of the buckets; None: unless the mask is causal.
+    blocks: whether block summaries have a second table, by distance in blocks (LongT5; see
+      `mixer.transient`).
+  """
 
   buckets: int = 32
   far: int = 128
@@ -29,9 +35,12 @@ class T5Bias(Relative):
 
   def check(self) -> Iterator[str]:
     if self.buckets < 4 or self.buckets % 4:
-      yield f'buckets={self.buckets} cannot be halved twice. Expected a multiple of 4.'
+      yield f'buckets={self.buckets} is not a positive multiple of 4. Expected for example 32.'
     if self.far <= self.buckets // 2:
-      yield f'far={self.far} leaves no distance to the logarithmic buckets. Expected more than {self.buckets // 2}.'
+      yield (
+        f'far={self.far} leaves the logarithmic buckets empty. '
+        f'Expected more than {self.buckets // 2}.'
+      )
 
   @property
   def biased(self):
@@ -54,9 +63,8 @@ class _T5Bias(Hooks, Module):
     init = sharded(d.init.weight('relative', s.buckets, d.heads, d), 'UN')
     self.table_UN = self.param('table', init, (s.buckets, d.heads), d.run.precision.dtype('param'))
     if s.blocks:
-      self.blocks_UN = self.param(
-        'blocks', init, (s.buckets, d.heads), d.run.precision.dtype('param')
-      )
+      dtype = d.run.precision.dtype('param')
+      self.blocks_UN = self.param('blocks', init, (s.buckets, d.heads), dtype)
 
   def bias(self, n_heads, q, k):
     s = self.spec
@@ -73,7 +81,17 @@ class _T5Bias(Hooks, Module):
 def bucket(
   gap: jax.Array, buckets: int = 32, far: int = 128, bidirectional: bool = True
 ) -> jax.Array:
-  """The bucket of key position - query position, as the released code rounds it (in float32)."""
+  """Return the bucket of key position - query position.
+
+  Args:
+    gap: key position - query position, int32 of any shape.
+    buckets: the number of buckets.
+    far: the distance from which on all keys share the last bucket.
+    bidirectional: whether each direction has half of the buckets.
+
+  Returns:
+    int32 of the same shape, rounded in float32 as in the released code.
+  """
   first: jax.Array | int = 0
   if bidirectional:
     buckets //= 2

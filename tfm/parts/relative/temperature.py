@@ -1,4 +1,4 @@
-"""Queries that grow with their position, so that attention over long rows stays sharp."""
+"""Position-dependent scaling of queries, for long sequences."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -10,8 +10,13 @@ from tfm.parts.relative.base import Relative
 
 @dataclasses.dataclass(frozen=True)
 class Temperature(Relative):
-  """q (1 + `scale` log(1 + floor((pos + 1) / `every`))), and no positions otherwise
-  (arXiv:2501.19399, Llama 4).
+  """A query factor 1 + scale log(1 + floor((pos + 1) / every)), without rotation.
+
+  Llama 4 uses it in its layers without RoPE, after scalable softmax (arXiv:2501.19399).
+
+  Attributes:
+    every: the number of positions per step of the factor.
+    scale: the weight of the logarithm.
   """
 
   every: int = 8192
@@ -19,7 +24,7 @@ class Temperature(Relative):
 
   def check(self) -> Iterator[str]:
     if self.every < 1:
-      yield f'every={self.every} is no number of positions. Expected at least 1.'
+      yield f'every={self.every} is not a number of positions. Expected at least 1.'
 
   def queries(self, q_BTNH, pos_BT):
     steps_BT = jnp.floor((pos_BT.astype(jnp.float32) + 1) / self.every)

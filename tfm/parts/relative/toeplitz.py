@@ -1,6 +1,4 @@
-"""A learned bias for every distance (the relative encodings of music transformers, NATTEN and many
-a ViT).
-"""
+"""A learned bias for every distance (music transformers, NATTEN, some ViTs)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -17,7 +15,13 @@ from tfm.parts.tokeninfo import TokenInfo
 
 @dataclasses.dataclass(frozen=True)
 class Toeplitz(Relative):
-  """table[clip(j - i, -far, far), head] is added to the score of query i and key j."""
+  """A learned bias table[clip(j - i, -far, far), head] of query i and key j.
+
+  NATTEN and some ViTs use it.
+
+  Attributes:
+    far: the maximum distance.
+  """
 
   far: int = 128
 
@@ -46,13 +50,20 @@ class _Toeplitz(Hooks, Module):
 
 
 def distance(q: TokenInfo, k: TokenInfo, far: int) -> jax.Array:
-  """clip(j - i, -far, far) + far of infos that broadcast, int32: the row of a table of 2 far + 1
-  distances.
+  """Return clip(j - i, -far, far) + far, the entry of a table of 2 far + 1 distances.
+
+  Args:
+    q: the queries.
+    k: the keys; its arrays must broadcast against the arrays of `q`.
+    far: the maximum distance.
+
+  Returns:
+    int32 of the broadcast shape.
   """
   return jnp.clip(k.positions - q.positions, -far, far) + far
 
 
 def check_far(far: int) -> Iterator[str]:
-  """A sentence for a `far` that is no distance."""
+  """Yield a sentence if `far` is not a distance."""
   if far < 1:
-    yield f'far={far} tells no distance from another. Expected at least 1.'
+    yield f'far={far} is not a distance. Expected at least 1.'

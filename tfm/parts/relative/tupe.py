@@ -1,4 +1,4 @@
-"""Positions that look at each other, untied from words (TUPE, arXiv:2006.15595)."""
+"""Untied position correlations (TUPE)."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -17,12 +17,16 @@ from tfm.parts.tokeninfo import TokenInfo
 
 @dataclasses.dataclass(frozen=True)
 class TUPE(Relative):
-  """q_i . k_j / sqrt(2 H) + (p_i U_q) . (p_j U_k) / sqrt(2 H), p a learned vector for each of
-  `length` positions.
+  """Position correlations with separate projections (arXiv:2006.15595).
 
-  With `reset`, the second term from and to position 0 (a [CLS]) is a learned scalar a head for each
-  direction. Words and positions share the softmax evenly: q and k are each divided by 2^(1/4),
-  whatever the mixer's scale. As `model.shared_relative` one U serves all layers, as in the paper.
+  Scores are q_i . k_j / sqrt(2 H) + (p_i U_q) . (p_j U_k) / sqrt(2 H), where p is a learned vector
+  per position. q and k are each divided by 2^(1/4) to give both terms equal weight, whatever the
+  mixer's scale. As `model.shared_relative` all layers share the projections U, as in the paper.
+
+  Attributes:
+    length: the number of positions.
+    reset: whether a learned scalar per head and direction replaces the position term from and to
+      position 0, the [CLS] token.
   """
 
   length: int = 512
@@ -30,7 +34,7 @@ class TUPE(Relative):
 
   def check(self) -> Iterator[str]:
     if self.length < 1:
-      yield f'length={self.length} is no number of positions. Expected at least 1.'
+      yield f'length={self.length} is not a number of positions. Expected at least 1.'
 
   @property
   def biased(self):
@@ -62,7 +66,7 @@ class _TUPE(Hooks, Module):
     project = lambda name: jnp.einsum(
       'PD,DNH->PNH', p_PD, weight(name, 'DNH', shape, shape[1] * shape[2])
     )
-    # Found here, once, so that a kernel that asks tile by tile only looks them up.
+    # Computed once, so that tiled kernels only look them up.
     self.q_PNH, self.k_PNH = project('q') * (2 * shape[2]) ** -0.5, project('k')
     if self.spec.reset:
       self.from_N = self.param('from', sharded(nn.initializers.zeros, 'N'), (d.heads,), dtype)
@@ -72,13 +76,13 @@ class _TUPE(Hooks, Module):
     return x_BTNH * jnp.asarray(2**-0.25, x_BTNH.dtype)
 
   def product(self, q, k):
-    def found(x_PNH: jax.Array, info: TokenInfo) -> jax.Array:
+    def gathered(x_PNH: jax.Array, info: TokenInfo) -> jax.Array:
       x_BNTH = jnp.moveaxis(x_PNH[info.positions], 2, 1)
-      return (
-        jnp.where((info.positions > 0)[:, None, :, None], x_BNTH, 0) if self.spec.reset else x_BNTH
-      )
+      if not self.spec.reset:
+        return x_BNTH
+      return jnp.where((info.positions > 0)[:, None, :, None], x_BNTH, 0)
 
-    return Product(found(self.q_PNH, q), found(self.k_PNH, k))
+    return Product(gathered(self.q_PNH, q), gathered(self.k_PNH, k))
 
   def bias(self, n_heads, q, k):
     each = lambda x_N: x_N[None, :, None, None]

@@ -1,6 +1,4 @@
-"""Transformer-XL's relative position (arXiv:1901.02860): content and distance, each with a bias a
-head; and XLNet's.
-"""
+"""The relative positions of Transformer-XL and XLNet."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -14,28 +12,34 @@ from tfm.core.axes import sharded
 from tfm.core.module import Module
 from tfm.parts.context import Dims
 from tfm.parts.relative.base import Hooks, Relative
-from tfm.parts.term import Asked, Product
+from tfm.parts.term import Product, QueryLookup
 from tfm.parts.tokeninfo import TokenInfo
 
 
 @dataclasses.dataclass(frozen=True)
 class XL(Relative):
-  """(q_i + u) . k_j + (q_i + v) . W s(i - j), s(d) = [sin(w d), cos(w d)], w = base^(-2h / D).
+  """Sinusoidal distances with learned biases of content and position (arXiv:1901.02860).
 
-  With `types` there is beside it (q_i + t) . e, e one of two vectors a head: for tokens of the same
-  type, or of different ones (XLNet's relative segments, arXiv:1906.08237). Nothing is added where
-  `apply` is told no types.
+  Scores are (q_i + u) . k_j + (q_i + v) . W s(i - j), with s(d) = [sin(w d), cos(w d)] and w =
+  base^(-2h / D). The second term costs 2 N D FLOPs per pair.
 
-  *Cost*: 2 N D FLOPs a pair for the second term. *Differs*: sines of a difference are products of
-  sines and cosines of the two positions, so no array is shifted, and any positions, tiles and
-  caches will do."""
+  Attributes:
+    base: the base of the wavelengths.
+    types: whether to add (q_i + t) . e, with one vector e per head for pairs of the same token type
+      and one for other pairs (XLNet, arXiv:1906.08237). Without the input token types the term is
+      0.
+
+  Note:
+    The paper shifts an array of distances. Here sin and cos of a difference are expanded into
+    products of sin and cos of both positions, so any positions, tiles and caches work.
+  """
 
   base: float = 10_000.0
   types: bool = False
 
   def check(self) -> Iterator[str]:
     if self.base <= 1:
-      yield f'base={self.base} does not make wavelengths longer. Expected more than 1, usually 10000.'
+      yield f'base={self.base} does not increase wavelengths. Expected more than 1, usually 10000.'
 
   @property
   def contextual(self):
@@ -72,11 +76,10 @@ class _XL(Hooks, Module):
     return q_BTNH + self.u_NH.astype(q_BTNH.dtype)[None, None]
 
   def content(self, q_BTNH, k_BSKH, q, k):
-    asking_BTNH = self._biased(q_BTNH, self.v_NH)
-    asked_BNTD = jnp.einsum('BTNH,DNH->BNTD', asking_BTNH, self.w_DNH.astype(q_BTNH.dtype)).astype(
-      jnp.float32
-    )
-    of_sin, of_cos = jnp.split(asked_BNTD, 2, -1)
+    biased_BTNH = self._biased(q_BTNH, self.v_NH)
+    w_DNH = self.w_DNH.astype(q_BTNH.dtype)
+    wave_BNTD = jnp.einsum('BTNH,DNH->BNTD', biased_BTNH, w_DNH).astype(jnp.float32)
+    of_sin, of_cos = jnp.split(wave_BNTD, 2, -1)
     sin_q, cos_q = (wave[:, None] for wave in self._waves(q.positions))
     sin_k, cos_k = (wave[:, None] for wave in self._waves(k.positions))
     # a sin(i - j) + b cos(i - j) = (a sin i + b cos i) cos j + (b sin i - a cos i) sin j
@@ -87,10 +90,10 @@ class _XL(Hooks, Module):
     of_type_BNTY = jnp.einsum(
       'BTNH,YNH->BNTY', self._biased(q_BTNH, self.t_NH), self.e_YNH.astype(q_BTNH.dtype)
     )
-    return of_distance, Asked(of_type_BNTY.astype(jnp.float32), _differ)
+    return of_distance, QueryLookup(of_type_BNTY.astype(jnp.float32), _differ)
 
   def _biased(self, q_BTNH: jax.Array, bias_NH: jax.Array) -> jax.Array:
-    """Queries with this bias in place of the one that `queries` has added."""
+    """Return queries with this bias instead of the bias that `queries` added."""
     return q_BTNH + (bias_NH - self.u_NH).astype(q_BTNH.dtype)[None, None]
 
   def _waves(self, pos_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -100,5 +103,5 @@ class _XL(Hooks, Module):
 
 
 def _differ(q: TokenInfo, k: TokenInfo) -> jax.Array:
-  """0 for tokens of the same type, 1 for others."""
+  """Return 0 for pairs of the same type, 1 for others."""
   return jnp.asarray(q.extras['type'] != k.extras['type']).astype(jnp.int32)

@@ -1,12 +1,9 @@
-"""Attention tile by tile on a TPU: scores, mask, biases and dropout live and die in its vector
-memory.
-"""
+"""The attention kernel for TPUs: masks, biases and dropout are computed per tile, on the chip."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
 import math
-from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,44 +11,65 @@ import jax.numpy as jnp
 from tfm.core import errors
 from tfm.core.axes import mesh_axes
 from tfm.parts.attend.base import Attend, Scores
-from tfm.parts.attend.pallas.rules import Added, Rules
+from tfm.parts.attend.pallas.arrays import (
+  collect_arrays,
+  leaf_dtypes,
+  on_tokens,
+  padded,
+  scaled_terms,
+  stacked_leaves,
+  term_bytes,
+  term_vectors,
+)
+from tfm.parts.attend.pallas.differentiable import flash_attention, over_mesh
 from tfm.parts.attend.pallas.schedule import Operands, Schedule
-from tfm.parts.attend.pallas.tiled import Tiled, Unfit, tiled
-from tfm.parts.attend.pallas.visits import kinds, listed
-from tfm.parts.attend.split import split, ways
-from tfm.parts.attend.views import joined, worth
+from tfm.parts.attend.pallas.tile_scores import TileScores
+from tfm.parts.attend.pallas.tiled import Tiled, Unsupported, tiled
+from tfm.parts.attend.pallas.visits import tile_kinds
+from tfm.parts.attend.split import device_count
+from tfm.parts.attend.views import attend_views, useful_views
 from tfm.parts.mask.base import View
-from tfm.parts.term import Term, scaled
+from tfm.parts.term import Term
 from tfm.parts.tokeninfo import TokenInfo
 
 _LANES = 128
+#: The maximum head size.
 _WIDEST = 256
-#: Of bytes that terms have of a tile's tokens: with more tiles are smaller, and twice as many a
-#: tile of 128 may have.
-_BESIDE = 2**19
-#: Of the 2^18 numbers that a TPU's scalar memory holds.
+#: The maximum bytes of term vectors in a tile. Tiles shrink to fit; a tile of 128 may have twice
+#: as much.
+_TERM_BYTES = 2**19
+#: The maximum number of entries in scalar memory. A TPU has 2^18.
 _SCALARS = 3 * 2**16
 
 
 @dataclasses.dataclass(frozen=True)
 class Pallas(Attend):
-  """softmax(q k) v in one kernel forward and two backward, for TPUs (arXiv:2307.08691).
+  """Fused attention for TPUs with any mask and bias (arXiv:2307.08691).
 
-  Mask and biases are run inside, on tiles of `queries` x `keys`; tiles in which nobody sees anybody
-  are neither computed nor fetched, and where all is seen nothing is masked. Kv heads are not
-  repeated. `interpret` runs the kernels step by step in plain JAX; None does wherever the program
-  is not compiled for a TPU. Over a mesh every device has its rows and heads. Long rows are put in
-  the orders that the mask knows (`Mask.views`), a kernel for each.
+  There is one kernel forward and two backward. Mask and biases are evaluated in the kernel, on
+  tiles of `queries` x `keys`. Masked-out tiles are neither computed nor fetched; tiles with all
+  pairs allowed are not masked. Key/value heads are not repeated. Batch and heads may be sharded
+  over a mesh. Long sequences are sorted into the order of `Mask.views`, with a kernel call per
+  view. See the page of `tfm.parts.attend.pallas` for the design.
 
-  *Cost*: 4 N H FLOPs a pair in a tile that is computed, 14 N H backward; B N T (H + 3) numbers;
-  scores never leave the chip. Of a term (`parts/term.py`) its X numbers of every query or key and
-  head are kept; as a product it costs 2 N X FLOPs a pair, 8 N X backward, and with keys for every
-  head their gradients are B N S H numbers. Tables are looked up 128 entries at a time and their
-  gradients summed entry by entry, those that a tile's distances fall on: a look-up's backward pass
-  is many times its forward one, but for biases among neighbours, whose diagonals are summed first.
+  A pair in a computed tile costs 4 N H FLOPs forward and 14 N H backward. Memory is B N (T H + 3 T)
+  numbers; scores stay on the chip. A term (`tfm.parts.term`) stores X numbers per query or key and
+  head. As a product it costs 2 N X FLOPs per pair and 8 N X backward; with keys per query head
+  their gradients take B N S H numbers. Tables are looked up 128 entries at a time. Their gradients
+  are summed entry by entry, so the backward pass of a lookup costs many times its forward pass. For
+  biases that depend only on the distance of consecutive tokens, diagonals are summed first, which
+  is cheaper.
 
-  *Differs*: the softmax is float32 whatever the precision's `reduce`; numbers of terms are as exact
-  as queries."""
+  Attributes:
+    queries: the number of queries in a tile.
+    keys: the number of keys in a tile.
+    interpret: True interprets the kernels in plain JAX, False compiles them, None compiles them on
+      TPUs only.
+
+  Note:
+    The softmax is float32 whatever the precision's `reduce`. Term vectors have the dtype of the
+    queries.
+  """
 
   queries: int = 512
   keys: int = 512
@@ -59,341 +77,146 @@ class Pallas(Attend):
 
   def check(self) -> Iterator[str]:
     if self.queries < 1 or self.keys < 1:
-      yield f'queries={self.queries}, keys={self.keys} is no size of a tile. Expected at least 1 of each.'
+      yield f'queries={self.queries}, keys={self.keys} must be positive. Expected at least 1.'
     elif not self.interpret and (self.queries % _LANES or self.keys % _LANES):
-      yield f'queries={self.queries}, keys={self.keys} cannot be tiles on a TPU. Expected multiples of {_LANES}.'
+      yield (
+        f'queries={self.queries}, keys={self.keys} are not tile sizes of a TPU. '
+        f'Expected multiples of {_LANES}.'
+      )
 
   def loses(self, platform, B, N, T, S):
-    return (
-      None if platform == 'tpu' else f'its kernels are for TPUs, and interpreted on a {platform}'
-    )
+    if platform == 'tpu':
+      return None
+    return f'its kernels are for TPUs, and this is a {platform}'
 
   def refuses(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores):
     try:
-      inside, outside = jax.eval_shape(functools.partial(_terms, scores), q_BTNH, k_BSKH, q, k)
+      terms = jax.eval_shape(functools.partial(scaled_terms, scores), q_BTNH, k_BSKH, q, k)
       for view in self._views(q_BTNH, scores):
         own = dataclasses.replace(scores, mask=view.mask)
-        self._functions(q_BTNH, k_BSKH, v_BSKH, q, k, own, inside + outside)
-    except Unfit as reason:
+        self._functions(q_BTNH, k_BSKH, v_BSKH, q, k, own, terms[0] + terms[1])
+    except Unsupported as reason:
       return str(reason)
     return None
 
   def __call__(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
-    return joined(
+    return attend_views(
       self._summed, self._views(q_BTNH, scores), q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce
     )
 
   def _views(self, q_BTNH: jax.Array, scores: Scores) -> tuple[View, ...]:
-    return worth(scores.mask, q_BTNH.shape[1] / self.queries)
+    return useful_views(scores.mask, q_BTNH.shape[1] / self.queries)
 
   def _summed(self, q_BTNH, k_BSKH, v_BSKH, q, k, scores, reduce):
-    """y_BTNH of one view, and lse_BTN."""
-    inside, outside = _terms(scores, q_BTNH, k_BSKH, q, k)
-    terms = inside + outside
+    """Return y_BTNH and the log-sum-exp lse_BTN of one view."""
+    before_cap, after_cap = scaled_terms(scores, q_BTNH, k_BSKH, q, k)
+    terms = before_cap + after_cap
     try:
-      mask, bias, of_terms = self._functions(q_BTNH, k_BSKH, v_BSKH, q, k, scores, terms)
-    except Unfit as reason:
+      mask, bias, functions = self._functions(q_BTNH, k_BSKH, v_BSKH, q, k, scores, terms)
+    except Unsupported as reason:
       raise errors.UserError(
-        f'attend=pallas: {reason}. Expected attend=blockwise, which takes any scores.'
+        f'attend=pallas: {reason}. Expected attend=blockwise, which supports all scores.'
       ) from None
     T, N, S = q_BTNH.shape[1], q_BTNH.shape[2], k_BSKH.shape[1]
-    size, width = self._sizes(T, S, _beside(terms, q_BTNH.dtype))
-    numbers, whole, tables, places = _numbers((bias, mask, *of_terms), scores.sink_N, N)
-    drop = None if scores.drop is None else (scores.drop.rate, scores.drop.first)
-    sink, counts = scores.sink_N is not None, (numbers.shape[1], whole.shape[1])
-    laid, n = _laid(terms, of_terms, q_BTNH.dtype, size, width), len(inside)
-    rules = Rules(
-      mask, bias, laid.added[:n], laid.added[n:], scores.cap, drop, sink, S, places, *counts
+    size, width = self._sizes(T, S, term_bytes(terms, q_BTNH.dtype))
+    floats, ints, tables, places = collect_arrays((bias, mask, *functions), scores.sink_N, N)
+    drop = scores.drop
+    vectors, n = term_vectors(terms, functions, q_BTNH.dtype, size, width), len(before_cap)
+    tile_scores = TileScores(
+      mask=mask,
+      bias=bias,
+      before_cap=vectors.terms[:n],
+      after_cap=vectors.terms[n:],
+      cap=scores.cap,
+      dropout=None if drop is None else (drop.rate, drop.first),
+      sink=scores.sink_N is not None,
+      S=S,
+      places=places,
+      n_floats=floats.shape[1],
+      n_ints=ints.shape[1],
     )
-    seeds, places = jnp.zeros(q_BTNH.shape[::2], jnp.int32), (None, None)
-    if scores.drop is not None:
-      seeds = jax.lax.bitcast_convert_type(scores.drop.seed_BN, jnp.int32)
-      places = scores.drop.query_BT, scores.drop.key_BS
+    seeds, query_BT, key_BS = jnp.zeros(q_BTNH.shape[::2], jnp.int32), None, None
+    if drop is not None:
+      seeds = jax.lax.bitcast_convert_type(drop.seed_BN, jnp.int32)
+      query_BT, key_BS = drop.query_BT, drop.key_BS
     q_scaled = q_BTNH * jnp.asarray(scores.scale, q_BTNH.dtype)
-    q, k = _padded(q, size), _padded(k, width)
-    tiles = [
-      jnp.moveaxis(_padded(a, n), 1, 2)
-      for a, n in ((q_scaled, size), (k_BSKH, width), (v_BSKH, width))
-    ]
-    infos = [_stacked(info, place) for info, place in zip((q, k), places, strict=True)]
+    q, k = padded(q, size), padded(k, width)
+    heads_first = lambda a, n: jnp.moveaxis(padded(a, n), 1, 2)
     x = Operands(
-      tiles[0],
-      tiles[1],
-      tiles[2],
-      infos[0],
-      infos[1],
-      numbers,
-      whole,
-      seeds,
-      tables,
-      laid.asked,
-      laid.told,
+      q_BNTH=heads_first(q_scaled, size),
+      k_BKSH=heads_first(k_BSKH, width),
+      v_BKSH=heads_first(v_BSKH, width),
+      q_info=stacked_leaves(q, query_BT),
+      k_info=stacked_leaves(k, key_BS),
+      floats=floats,
+      ints=ints,
+      seeds=seeds,
+      tables=tables,
+      q_terms=vectors.q_terms,
+      k_terms=vectors.k_terms,
     )
-    run = _flash(
-      Schedule(rules, size, width, _dtypes(q), _dtypes(k), self.interpret, laid.constant)
-    )
-    y_BNTH, lse_BN1T = _over_mesh(run, x, kinds(scores.mask, q, k, size, width, S))
+    dtypes = leaf_dtypes(q), leaf_dtypes(k)
+    schedule = Schedule(tile_scores, size, width, *dtypes, self.interpret, vectors.constant)
+    kinds = tile_kinds(scores.mask, q, k, size, width, S)
+    y_BNTH, lse_BN1T = over_mesh(flash_attention(schedule), x, kinds)
     return jnp.moveaxis(y_BNTH, 1, 2)[:, :T], jnp.moveaxis(lse_BN1T[:, :, 0], 1, 2)[:, :T]
 
-  def _sizes(self, T: int, S: int, wide: int) -> tuple[int, int]:
-    """The tiles of this many queries and keys: as even as they can be, smaller where terms have
-    much of a token.
+  def _sizes(self, T: int, S: int, per_token: int) -> tuple[int, int]:
+    """Return the tile sizes for T queries and S keys, as even as possible.
+
+    Tiles are smaller if terms have many bytes per token.
     """
 
-    def fitted(n: int, most: int) -> int:
-      unit = min(most, _LANES)
-      while most > unit and most * wide > _BESIDE:
-        most = max(most // 2 // unit * unit, unit)
-      return -(-n // (-(-n // most) * unit)) * unit
+    def fitted(n: int, largest: int) -> int:
+      unit = min(largest, _LANES)
+      while largest > unit and largest * per_token > _TERM_BYTES:
+        largest = max(largest // 2 // unit * unit, unit)
+      return -(-n // (-(-n // largest) * unit)) * unit
 
     return fitted(T, self.queries), fitted(S, self.keys)
 
   def _functions(
     self, q_BTNH, k_BSKH, v_BSKH, q: TokenInfo, k: TokenInfo, scores: Scores, terms: Sequence[Term]
   ) -> tuple[Tiled, Tiled | None, list[Tiled | None]]:
-    """Mask, bias and the functions of the terms, to be run on tiles.
+    """Return the mask, the bias and the functions of the terms, converted to run on tiles.
 
-    Raises: Unfit.
+    Raises:
+      Unsupported: if a function cannot run on tiles, or an array does not fit.
     """
     N, H = q_BTNH.shape[2], max(q_BTNH.shape[-1], v_BSKH.shape[-1])
     if H > _WIDEST:
-      raise Unfit(f'heads of {H} numbers are wider than {_WIDEST}')
+      raise Unsupported(f'head size {H} is larger than {_WIDEST}')
     if q_BTNH.dtype not in (jnp.float32, jnp.bfloat16):
-      raise Unfit(f'{q_BTNH.dtype} is neither float32 nor bfloat16, the numbers that TPUs multiply')
-    if scores.added:
-      raise Unfit(
-        'vectors that are added to values (`added`) are not among what the kernel computes'
+      raise Unsupported(f'{q_BTNH.dtype} is neither float32 nor bfloat16')
+    if scores.value_tables:
+      raise Unsupported('the kernel does not support position vectors of values (`value_tables`)')
+    per_token = term_bytes(terms, q_BTNH.dtype)
+    if per_token * _LANES > 2 * _TERM_BYTES:
+      maximum = 2 * _TERM_BYTES // _LANES
+      raise Unsupported(
+        f'terms have {per_token:,} bytes per token and head, more than the maximum of {maximum:,}'
       )
-    wide = _beside(terms, q_BTNH.dtype)
-    if wide * _LANES > 2 * _BESIDE:
-      most = 2 * _BESIDE // _LANES
-      raise Unfit(
-        f'terms have {wide:,} bytes of a token for a head, and a chip holds {most:,} beside a tile'
-      )
-    size, width = self._sizes(q_BTNH.shape[1], k_BSKH.shape[1], wide)
+    size, width = self._sizes(q_BTNH.shape[1], k_BSKH.shape[1], per_token)
     tile = lambda info, n: jax.tree.map(
       lambda a: jax.ShapeDtypeStruct((a.shape[0], n), a.dtype), info
     )
     infos = tile(q, size), tile(k, width)
-    said = 'the mask'
+    subject = 'the mask'
     try:
-      mask = tiled(_of_rows(scores.mask), *infos, N, 'BTS')
-      said = 'the bias'
+      mask = tiled(on_tokens(scores.mask), *infos, N, 'BTS')
+      subject = 'the bias'
       total = lambda q, k: functools.reduce(jnp.add, [bias(q, k) for bias in scores.biases])
       bias = tiled(total, *infos, N, 'BNTS') if scores.biases else None
-      said = 'what is looked up'
-      of_terms = [t.between and tiled(_of_rows(t.between), *infos, N, 'BTS') for t in terms]
-    except Unfit as reason:
-      raise Unfit(f'{said} {reason}') from None
+      subject = 'the function of a term'
+      functions = [t.between and tiled(on_tokens(t.between), *infos, N, 'BTS') for t in terms]
+    except Unsupported as reason:
+      raise Unsupported(f'{subject} {reason}') from None
     B, T, S = q_BTNH.shape[0], q_BTNH.shape[1], k_BSKH.shape[1]
-    devices = math.prod(ways(names) for names in mesh_axes('BN', (B, N)))
-    single = sum(f.tables.count(False) for f in (mask, bias, *of_terms) if f)
-    numbers = -(-T // size) * -(-S // width) + (B * N + N * single) // devices
-    if numbers > _SCALARS:
-      raise Unfit(
-        f'{numbers:,} tiles and numbers of heads are more than the {_SCALARS:,} that fit; larger '
-        f'tiles are fewer'
+    devices = math.prod(device_count(names) for names in mesh_axes('BN', (B, N)))
+    scalars = sum(f.tables.count(False) for f in (mask, bias, *functions) if f)
+    entries = -(-T // size) * -(-S // width) + (B * N + N * scalars) // devices
+    if entries > _SCALARS:
+      raise Unsupported(
+        f'{entries:,} tiles and scalars exceed the maximum of {_SCALARS:,}; use larger tiles'
       )
-    return mask, bias, of_terms
-
-
-def _flash(schedule: Schedule) -> Callable[[Operands, jax.Array], tuple[jax.Array, jax.Array]]:
-  """(operands, what is seen in each tile) -> (y_BNTH, lse_BN1T)."""
-
-  from tfm.parts.attend.pallas import kernels  # slow to import, and not needed but here
-
-  @jax.custom_vjp
-  def flash(x: Operands, seen: jax.Array) -> tuple[jax.Array, jax.Array]:
-    return kernels.forward(schedule, x, listed(seen))
-
-  def forward(x: Operands, seen: jax.Array) -> tuple[Any, Any]:
-    y_BNTH, lse = kernels.forward(schedule, x, listed(seen))
-    return (y_BNTH, lse), (x, seen, y_BNTH, lse)
-
-  def backward(residuals: Any, g: tuple[jax.Array, jax.Array]) -> tuple[Operands, None]:
-    (x, seen, y_BNTH, lse), (g_BNTH, g_lse) = residuals, g
-    inner = jnp.sum(g_BNTH.astype(jnp.float32) * y_BNTH.astype(jnp.float32), -1)[:, :, None] - g_lse
-    stats = jnp.concatenate([lse, inner], 2)
-    dq_BNTH, d_numbers, *more = kernels.backward_queries(schedule, x, listed(seen), g_BNTH, stats)
-    of_told = [i for i in range(len(x.told)) if i not in schedule.constant]
-    of_keys = kernels.backward_keys(schedule, x, listed(jnp.swapaxes(seen, 1, 2)), g_BNTH, stats)
-    d_numbers, learned = d_numbers.sum((0, 2)), schedule.rules.learned(x.tables)
-    of_tables = dict(zip(learned, (d.sum(0) for d in more[: len(learned)]), strict=True))
-    dk_BKSH, dv_BKSH, *d_told = map(
-      _of_heads, of_keys, [x.k_BKSH, x.v_BKSH, *(x.told[i] for i in of_told)]
-    )
-    told = dict(zip(of_told, d_told, strict=True))
-    if schedule.rules.sink:
-      share = jnp.exp(x.numbers[None, :, :1] - lse[:, :, 0])
-      d_numbers = d_numbers.at[:, 0].set(-(share * inner[:, :, 0]).sum((0, 2)))
-    none = x._replace(
-      q_info=None, k_info=None, whole=None, seeds=None, asked=tuple(more[len(learned) :])
-    )
-    none = none._replace(tables=tuple(of_tables.get(i) for i in range(len(x.tables))))
-    none = none._replace(told=tuple(told.get(i) for i in range(len(x.told))))
-    return none._replace(q_BNTH=dq_BNTH, k_BKSH=dk_BKSH, v_BKSH=dv_BKSH, numbers=d_numbers), None
-
-  flash.defvjp(forward, backward)
-  return flash
-
-
-def _of_heads(d: jax.Array, x: jax.Array) -> jax.Array:
-  """The gradient of x, given that of as many heads as have one of their own."""
-  return d.reshape(*x.shape[:2], -1, *x.shape[2:]).sum(2).astype(x.dtype)
-
-
-def _over_mesh(run: Callable[[Operands, jax.Array], Any], x: Operands, seen: jax.Array) -> Any:
-  """`run(x, seen)`, every device of the mesh its rows and heads: a compiler cannot split a kernel."""
-  (B, N), K = x.q_BNTH.shape[:2], x.k_BKSH.shape[1]
-  over = split(B, N, K)
-  rows, heads, kv_heads = over[:3]
-  if not rows and not heads:
-    return run(x, seen)
-
-  # What terms have of keys is that of all heads, of each query head, or of each kv head.
-  by_kv = [a.shape[1] not in (1, N) for a in x.told]
-
-  def local(x: Operands, seen: jax.Array) -> Any:
-    of_terms = tuple(over.own(a) if own else a for a, own in zip(x.told, by_kv, strict=True))
-    return run(
-      x._replace(k_BKSH=over.own(x.k_BKSH), v_BKSH=over.own(x.v_BKSH), told=of_terms), seen
-    )
-
-  asked, told, by_row, by_head = (
-    jax.P(rows, heads),
-    jax.P(rows, kv_heads),
-    jax.P(rows),
-    jax.P(heads),
-  )
-  of_terms = tuple(
-    told if own else by_row if a.shape[1] == 1 else asked
-    for a, own in zip(x.told, by_kv, strict=True)
-  )
-  specs: Any = (
-    asked,
-    told,
-    told,
-    by_row,
-    by_row,
-    by_head,
-    by_head,
-    asked,
-    by_head,
-    asked,
-    of_terms,
-  )
-  return jax.shard_map(
-    local, in_specs=(Operands(*specs), by_row), out_specs=asked, check_vma=False
-  )(x, seen)
-
-
-def _numbers(
-  functions: Sequence[Tiled | None], sink_N: jax.Array | None, N: int
-) -> tuple[Any, ...]:
-  """(the floats of every head, a sink first; its integers; tables; for each function, where each of
-  its arrays is).
-  """
-  floats = [] if sink_N is None else [sink_N.astype(jnp.float32)[:, None]]
-  ints: list[jax.Array] = []
-  tables: list[jax.Array] = []
-  places = []
-  for function in functions:
-    own = []
-    for array, table in zip(function.arrays, function.tables, strict=True) if function else ():
-      name = 'table' if table else 'float' if array.dtype == jnp.float32 else 'int'
-      kind = {'table': tables, 'float': floats, 'int': ints}[name]
-      own.append((name, len(kind)))
-      array = jnp.broadcast_to(array, (N, array.shape[1]))
-      kind.append(_chunks(array) if table else array)
-    places.append(tuple(own))
-  floats, ints = floats or [jnp.zeros((N, 1))], ints or [jnp.zeros((N, 1), jnp.int32)]
-  return jnp.concatenate(floats, 1), jnp.concatenate(ints, 1), tuple(tables), tuple(places)
-
-
-def _chunks(array: jax.Array) -> jax.Array:
-  """Tables `[N, U]` in chunks of 128."""
-  return jnp.pad(array, [(0, 0), (0, -array.shape[1] % _LANES)]).reshape(array.shape[0], -1, _LANES)
-
-
-def _terms(
-  scores: Scores, q_BTNH: jax.Array, k_BSKH: jax.Array, q: TokenInfo, k: TokenInfo
-) -> tuple[Any, Any]:
-  """The terms that are added before the cap, scaled, and those after it."""
-  inside = [
-    scaled(term, scores.scale)
-    for content in scores.contents
-    for term in content(q_BTNH, k_BSKH, q, k)
-  ]
-  return inside, [product(q, k) for product in scores.products]
-
-
-def _of_rows(
-  function: Callable[[TokenInfo, TokenInfo], jax.Array],
-) -> Callable[[TokenInfo, TokenInfo], jax.Array]:
-  """A function of infos that broadcast as one of infos `[B, T]` and `[B, S]`."""
-  return lambda q, k: function(q.rows(), k.columns())
-
-
-def _of_tokens(term: Term) -> tuple[jax.Array | None, jax.Array | None]:
-  """What a term has of queries `[B, N, T, X]` and of keys `[B, K, S, X]`."""
-  return getattr(term, 'a_BNTX', None), getattr(term, 'b_BKSX', None)
-
-
-def _beside(terms: Sequence[Term], dtype: Any) -> int:
-  """Bytes that terms have of a query and a key for a head."""
-  each = [x.shape[-1] for term in terms for x in _of_tokens(term) if x is not None]
-  return sum(-(-X // _LANES) * _LANES for X in each) * jnp.dtype(dtype).itemsize
-
-
-class _Laid(NamedTuple):
-  """What terms have of queries and keys, which of the latter is constant, and the terms as kernels
-  know them.
-  """
-
-  asked: tuple[jax.Array, ...]
-  told: tuple[jax.Array, ...]
-  constant: frozenset[int]
-  added: tuple[Added, ...]
-
-
-def _laid(
-  terms: Sequence[Term], functions: Sequence[Tiled | None], dtype: Any, size: int, width: int
-) -> _Laid:
-  """In whole tiles, their numbers as exact as those of queries are."""
-  asked: list[jax.Array] = []
-  told: list[jax.Array] = []
-  constant, added = set(), []
-
-  def put(x: jax.Array | None, among: list[jax.Array], tokens: int) -> int | None:
-    if x is None:
-      return None
-    T, X = x.shape[2:]
-    among.append(jnp.pad(x.astype(dtype), [(0, 0), (0, 0), (0, -T % tokens), (0, -X % _LANES)]))
-    return len(among) - 1
-
-  for i, (term, function) in enumerate(zip(terms, functions, strict=True)):
-    of_queries, of_keys = _of_tokens(term)
-    added.append(Added(put(of_queries, asked, size), put(of_keys, told, width), function, i + 2))
-    if getattr(term, 'constant', False):
-      constant.add(len(told) - 1)
-  return _Laid(tuple(asked), tuple(told), frozenset(constant), tuple(added))
-
-
-def _padded(tree: Any, size: int) -> Any:
-  """Arrays `[B, T, ...]` padded to whole tiles with zeros, which is padding's segment too."""
-  return jax.tree.map(
-    lambda a: jnp.pad(a, [(0, 0), (0, -a.shape[1] % size), *[(0, 0)] * (a.ndim - 2)]), tree
-  )
-
-
-def _stacked(info: TokenInfo, place_BT: jax.Array | None) -> jax.Array:
-  """The leaves of the info, and the places that its tokens had in the row if they have been moved."""
-  leaves = [a.astype(jnp.int32) for a in jax.tree.leaves(info)]
-  if place_BT is not None:
-    T = place_BT.shape[1]
-    leaves.append(jnp.pad(place_BT, [(0, 0), (0, leaves[0].shape[1] - T)], constant_values=T))
-  return jnp.stack(leaves, 1)
-
-
-def _dtypes(info: TokenInfo) -> tuple[Any, ...]:
-  return tuple(a.dtype for a in jax.tree.leaves(info))
+    return mask, bias, functions

@@ -1,4 +1,4 @@
-"""The tiles in which something is seen, as a list that a kernel's grid goes through."""
+"""The list of tiles that a kernel visits."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,25 +8,30 @@ import jax.numpy as jnp
 
 from tfm.parts.tokeninfo import TokenInfo
 
-#: How many visits are told apart by row of the batch; more are shared by its rows. They live in
-#: scalar memory.
-APART = 2**14
+#: The maximum number of visits with a list per sequence. Beyond it all sequences share one list, to
+#: fit into scalar memory.
+MAX_SEPARATE = 2**14
+#: The number of bits of the column and of the kind in an encoded visit.
 _COLUMN, _KIND = 15, 2
 
 
 class Visits(NamedTuple):
-  """For each row of the batch (or for all), the tiles to visit in their order, and how many at
-  most.
+  """The tiles to visit, in order, for each sequence or for all.
 
-  A visit is a number: the row of tiles, the column, and whether nothing, something or all of the
-  tile is seen. Every row is visited, so that every row has a result. The list goes on past its end
-  with its last tile."""
+  A visit is encoded in one int32: the row and column of the tile, and its kind (0 masked out, 1
+  mixed, 2 all pairs allowed). Every row has at least one visit, so that its result is written. The
+  end of a shorter list is filled with its last tile, as kind 0.
 
-  code: jax.Array  # int32 [rows of the batch or 1, tiles]
-  most: jax.Array
+  Attributes:
+    code: int32 `[sequences or 1, tiles]`.
+    longest: the length of the longest list.
+  """
+
+  code: jax.Array
+  longest: jax.Array
 
 
-def kinds(
+def tile_kinds(
   mask: Callable[[TokenInfo, TokenInfo], jax.Array],
   q: TokenInfo,
   k: TokenInfo,
@@ -34,10 +39,18 @@ def kinds(
   width: int,
   S: int,
 ) -> jax.Array:
-  """int32 `[B, tiles of queries, tiles of keys]`: 0 where nobody sees anybody, 2 where everybody
-  sees all, else 1.
+  """Return the kind of every tile: 0 if masked out, 2 if all pairs are allowed, else 1.
 
-  Keys from S on are padding.
+  Args:
+    mask: the mask.
+    q: token info of the queries, padded to whole tiles.
+    k: token info of the keys, padded to whole tiles.
+    size: the number of queries in a tile.
+    width: the number of keys in a tile.
+    S: the number of keys without padding.
+
+  Returns:
+    int32 `[B, tiles of queries, tiles of keys]`.
   """
   B, columns = k.positions.shape[0], k.positions.shape[1] // width
   real = (jnp.arange(k.positions.shape[1]) < S)[None, None]
@@ -51,11 +64,11 @@ def kinds(
   return jnp.moveaxis(jax.lax.map(kind, tiles), 0, 1)
 
 
-def listed(kinds: jax.Array) -> Visits:
-  """The visits of `[B, rows, columns]` tiles, row by row."""
-  if kinds.size > APART:
-    all_seen, seen = (kinds == 2).all(0, keepdims=True), (kinds > 0).any(0, keepdims=True)
-    kinds = seen.astype(jnp.int32) + all_seen
+def list_visits(kinds: jax.Array) -> Visits:
+  """Return the visits of tiles `[B, rows, columns]`, row by row."""
+  if kinds.size > MAX_SEPARATE:
+    everywhere, anywhere = (kinds == 2).all(0, keepdims=True), (kinds > 0).any(0, keepdims=True)
+    kinds = anywhere.astype(jnp.int32) + everywhere
   B, rows, columns = kinds.shape
   first = (jnp.arange(columns) == 0)[None, None]
   keep = ((kinds > 0) | (first & ~(kinds > 0).any(2, keepdims=True))).reshape(B, -1)
@@ -68,8 +81,8 @@ def listed(kinds: jax.Array) -> Visits:
   return Visits(code.astype(jnp.int32), count.max().astype(jnp.int32))
 
 
-def decoded(code: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-  """(row, column, kind) of a visit."""
+def decode(code: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Return (row, column, kind) of an encoded visit."""
   return (
     code >> (_COLUMN + _KIND),
     (code >> _KIND) & ((1 << _COLUMN) - 1),

@@ -1,4 +1,4 @@
-"""Every RoPE scaling; a new one is a new file and a new row."""
+"""Every RoPE scaling. To add one, write a file and add it to `TABLE`."""
 
 from tfm.core.registry import Table
 from tfm.parts.relative.scaling.base import Scaling

@@ -1,4 +1,4 @@
-"""How RoPE's frequencies are stretched for contexts longer than those trained on."""
+"""RoPE scaling for contexts that are longer than in training."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -10,31 +10,34 @@ from tfm.core.registry import Part
 
 @dataclasses.dataclass(frozen=True)
 class Scaling(Part):
-  """No stretching."""
+  """No scaling. Other scalings derive from it."""
 
   def scale(self, frequency_h: np.ndarray, base: float) -> tuple[np.ndarray, float]:
-    """New frequencies (radians a position, float64 `[d / 2]`) and a factor for cos and sin."""
+    """Return scaled frequencies and a factor of cos and sin.
+
+    Frequencies are radians per position, float64 `[d / 2]`.
+    """
     return frequency_h, 1.0
 
   def fits(self, pairs: int) -> Iterator[str]:
-    """Yield a sentence for each field that does not fit a head with that many rotated pairs."""
+    """Yield a sentence for each field that does not fit a head with `pairs` rotated pairs."""
     return iter(())
 
   @property
   def score_scale(self) -> float:
-    """What the scores are to be multiplied by, beside the factor for cos and sin."""
+    """A factor of attention scores, in addition to the factor of cos and sin."""
     return 1.0
 
   @property
   def max_positions(self) -> int | None:
-    """The longest row that it is made for, where longer ones are stretched otherwise; None for any."""
+    """The maximum sequence length of this configuration; None: any length."""
     return None
 
   def serving(self, length: int) -> 'Scaling':
-    """The same for rows of up to `length` tokens, where that is a choice; otherwise itself."""
+    """Return the scaling for sequences of up to `length` tokens, by default itself."""
     return self
 
 
 def wavelengths(frequency_h: np.ndarray) -> np.ndarray:
-  """Positions a full turn takes."""
+  """Return the number of positions per full turn."""
   return 2 * np.pi / frequency_h

@@ -1,4 +1,4 @@
-"""NTK-aware scaling: a larger base instead of slower positions."""
+"""NTK-aware RoPE scaling by a larger base."""
 
 import dataclasses
 import math
@@ -8,12 +8,19 @@ from tfm.parts.relative.scaling.base import Scaling
 
 @dataclasses.dataclass(frozen=True)
 class Dynamic(Scaling):
-  """base' = base (factor length / original - (factor - 1))^(d / (d - 2)) when `length` exceeds
-  `original`.
+  """RoPE with a larger base when `length` exceeds `original` (NTK-aware scaling).
 
-  *Differs*: elsewhere `length` is the length of the sequence so far, so that keys cached earlier
-  were turned by other angles than keys of one full pass, and decoding disagrees with training. Here
-  it is a field: the length to be served."""
+  base' = base (factor length / original - (factor - 1))^(d / (d - 2)).
+
+  Attributes:
+    factor: the factor of the formula.
+    original: the context length of training, in tokens.
+    length: the maximum length to serve, in tokens.
+
+  Note:
+    Other implementations use the current sequence length, so cached keys have other angles than
+    keys of a full pass, and decoding differs from training. Here `length` is fixed.
+  """
 
   factor: float = 2.0
   original: int = 4096

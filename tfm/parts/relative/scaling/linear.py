@@ -1,4 +1,4 @@
-"""Position interpolation (arXiv:2306.15595)."""
+"""RoPE scaling by position interpolation."""
 
 import dataclasses
 
@@ -7,7 +7,11 @@ from tfm.parts.relative.scaling.base import Scaling
 
 @dataclasses.dataclass(frozen=True)
 class Linear(Scaling):
-  """frequency / factor."""
+  """RoPE frequencies divided by `factor` (position interpolation, arXiv:2306.15595).
+
+  Attributes:
+    factor: the ratio of the new context length to that of training.
+  """
 
   factor: float = 2.0
 

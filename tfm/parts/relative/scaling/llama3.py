@@ -1,6 +1,4 @@
-"""Llama 3.1's scaling: long wavelengths divided, short ones kept, a blend between
-(arXiv:2407.21783).
-"""
+"""Llama 3.1's RoPE scaling."""
 
 import dataclasses
 
@@ -11,10 +9,16 @@ from tfm.parts.relative.scaling.base import Scaling, wavelengths
 
 @dataclasses.dataclass(frozen=True)
 class Llama3(Scaling):
-  """Kept where the wavelength < original / high, divided by `factor` where > original / low,
-  blended between.
+  """RoPE with long wavelengths divided, short ones kept, and a blend between (arXiv:2407.21783).
 
-  With `low` = `high` there is nothing between (Llama 4 Scout).
+  Wavelengths below original / high are kept; those above original / low are multiplied by `factor`.
+  With `low` = `high` there is no blend (Llama 4 Scout).
+
+  Attributes:
+    factor: the divisor of low frequencies.
+    low: the number of turns over `original` positions below which frequencies are divided.
+    high: the number of turns above which frequencies are kept.
+    original: the context length of training, in tokens.
   """
 
   factor: float = 8.0

@@ -1,4 +1,4 @@
-"""LongRoPE (arXiv:2402.13753): a searched factor for every pair."""
+"""LongRoPE: a searched divisor for every frequency."""
 
 from collections.abc import Iterator
 import dataclasses
@@ -11,17 +11,26 @@ from tfm.parts.relative.scaling.base import Scaling
 
 @dataclasses.dataclass(frozen=True)
 class LongRoPE(Scaling):
-  """frequency / long, or / short for rows of up to `original`; cos and sin times sqrt(1 +
-  ln(factor) / ln(original)).
+  """RoPE frequencies divided by searched factors, one per rotated pair (arXiv:2402.13753).
 
-  `length` is the longest row of the published model, `served` the longest that is to be told (None:
-  `length`). It chooses the factors; if they are the short ones, rows longer than `original` are
-  refused.
+  The `short` factors serve sequences of up to `original` tokens, the `long` ones longer sequences.
+  cos and sin are multiplied by sqrt(1 + ln(factor) / ln(original)).
 
-  *Differs*: elsewhere the longest row of each call chooses, so that a row's numbers depend on its
-  neighbours, and tokens cached before a row outgrew `original` stay turned by other angles than one
-  full pass has. Here every row, padded, packed or decoded, is what the one choice makes it: that of
-  theirs for rows on the same side of `original`."""
+  Attributes:
+    short: the divisors for sequences of up to `original` tokens.
+    long: the divisors for longer sequences.
+    original: the context length of training, in tokens.
+    length: the maximum length of the published model, in tokens.
+    factor: the factor of the formula; None: length / original.
+    attention: the factor of cos and sin; None: by the formula.
+    served: the maximum length to serve; None: `length`. It selects the divisors. With the short
+      ones, sequences longer than `original` raise an error.
+
+  Note:
+    Other implementations choose by the longest sequence of each call. There, results depend on the
+    rest of the batch, and cached keys keep their angles when a sequence outgrows `original`. Here
+    one choice holds for all sequences.
+  """
 
   short: tuple[float, ...] = ()
   long: tuple[float, ...] = ()
@@ -33,7 +42,10 @@ class LongRoPE(Scaling):
 
   def check(self) -> Iterator[str]:
     if len(self.short) != len(self.long):
-      yield f'short has {len(self.short)} factors and long {len(self.long)}. Expected one a rotated pair in both.'
+      yield (
+        f'short has {len(self.short)} factors and long has {len(self.long)}. '
+        f'Expected one per rotated pair in both.'
+      )
 
   def fits(self, pairs):
     if self.long and len(self.long) != pairs:

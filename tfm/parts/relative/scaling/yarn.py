@@ -1,4 +1,4 @@
-"""YaRN (arXiv:2309.00071): slow turns interpolated, fast ones kept, a ramp between."""
+"""YaRN: RoPE scaling with a ramp over frequencies."""
 
 import dataclasses
 import math
@@ -10,14 +10,23 @@ from tfm.parts.relative.scaling.base import Scaling
 
 @dataclasses.dataclass(frozen=True)
 class Yarn(Scaling):
-  """frequency / factor for pairs that turn less than `slow` times over `original` positions,
-  frequency above `fast`.
+  """RoPE with low frequencies interpolated and high ones kept (YaRN, arXiv:2309.00071).
 
-  cos and sin are multiplied by `attention`, by default .1 ln factor + 1. With `mscale` and
-  `mscale_all` (DeepSeek) it is g(mscale) / g(mscale_all), g(m) = .1 m ln factor + 1, and `MLA`
-  multiplies its scores, rotated or not, by g(mscale_all)^2 (`score_scale`). Scores of any other
-  attention are not multiplied, as in Hugging Face's. `truncate` rounds the ramp's ends to whole
-  pairs, as released."""
+  Pairs with fewer than `slow` turns over `original` positions are divided by `factor`, those with
+  more than `fast` turns are kept, with a linear ramp between. Let g(m) = 0.1 m ln(factor) + 1.
+
+  Attributes:
+    factor: the ratio of the new context length to that of training.
+    original: the context length of training, in tokens.
+    fast: the number of turns above which frequencies are kept.
+    slow: the number of turns below which frequencies are divided.
+    attention: the factor of cos and sin; None: g(mscale) / g(mscale_all) if both are given, else
+      g(1).
+    mscale: DeepSeek's parameter of the factor of cos and sin.
+    mscale_all: DeepSeek's second parameter. If given, `MLA` also multiplies its scores by
+      g(mscale_all)^2 (`score_scale`). Other mixers do not, as in Hugging Face.
+    truncate: whether the ends of the ramp are rounded to whole pairs, as in the released code.
+  """
 
   factor: float = 4.0
   original: int = 4096
@@ -38,7 +47,7 @@ class Yarn(Scaling):
     if self.truncate:
       low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, d - 1)
-    # Of a short `original` the ends may be in the other order, and the ramp falls, as released.
+    # If `original` is short, low may exceed high, and the ramp falls, as in the released code.
     ramp_h = np.clip((np.arange(h) - low) / ((high - low) or 0.001), 0, 1)
     return frequency_h * (1 - ramp_h) + frequency_h / self.factor * ramp_h, self._attention()
 
