@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from tfm.generate.accept import accept, accept_likeliest, residual
+from tfm.generate.accept import accept, accept_greedy, residual
 
 
 def distributions(n, V, seed=0):
@@ -79,6 +79,6 @@ def test_a_draft_of_the_models_own_distribution_always_stays():
 
 def test_the_likeliest_stay_up_to_the_first_that_is_not():
   best = jnp.asarray([[3, 1, 4], [3, 1, 4], [3, 1, 4]])
-  stay, after = accept_likeliest(best, jnp.asarray([[3, 1], [2, 1], [3, 2]]))
+  stay, after = accept_greedy(best, jnp.asarray([[3, 1], [2, 1], [3, 2]]))
   assert stay.tolist() == [2, 0, 1]
   assert after.tolist() == [4, 3, 1]

@@ -18,7 +18,7 @@ import tfm.data.processors
 from tfm.data.processors import WhisperFeatures
 import tfm.data.recordings
 from tfm.data.tokenizer.file import FileVocabulary
-from tfm.generate import Smaller, detect_language, generate
+from tfm.generate import ModelDraft, detect_language, generate
 from tfm.model.transformer import apply, init
 
 NEW = 12
@@ -155,7 +155,7 @@ def test_dict_array_and_draft_give_the_same_tokens(small):
   found = generate(spec, params, x, **options)
   assert found == generate(spec, params, {'input_features': x}, **options)
   assert found == [generate(spec, params, x[i : i + 1], **options)[0] for i in range(2)]
-  assert found == generate(spec, params, x, draft=Smaller(spec, params), **options)
+  assert found == generate(spec, params, x, draft=ModelDraft(spec, params), **options)
   ids = [1, 2]
   for token in found[0]:  # one full pass per token, without a cache
     logits = apply(spec, params, input_features=x[:1], decoder_input_ids=np.asarray([ids]))[

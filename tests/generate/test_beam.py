@@ -12,7 +12,7 @@ import pytest
 
 from tests.generate.models import MODELS, weights
 from tfm.core.errors import UserError
-from tfm.generate import Lookup, decode
+from tfm.generate import LookupDraft, decode
 from tfm.model import transformer
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.cache import TABLE, PagedCache
@@ -176,7 +176,7 @@ def test_fewer_continuations_than_beams_are_no_trouble():
       "stop='a' is text, but there is no tokenizer. Expected tokenizer=, or eos= for token ids",
     ),
     (
-      {'beams': 2, 'draft': Lookup()},
+      {'beams': 2, 'draft': LookupDraft()},
       'beams=2 have no use for a draft. Expected draft=None, or beams=1',
     ),
     (

@@ -6,12 +6,12 @@ import jax
 import pytest
 
 from tests.generate.models import MODELS, weights
-from tfm.generate import Lookup, Smaller, generate
+from tfm.generate import LookupDraft, ModelDraft, generate
 from tfm.parts.cache import PagedCache
 from tfm.parts.context import Run
 
 SPEC = MODELS['alibi_mqa']
-SMALL = Smaller(SPEC, weights(SPEC))
+SMALL = ModelDraft(SPEC, weights(SPEC))
 
 
 class Digits:
@@ -43,8 +43,8 @@ WAYS = {
   ),
   'small draft': ({'draft': SMALL, 'top_k': 9}, {'draft': SMALL, 'top_k': 3, 'temperature': 0.3}),
   'lookup': (
-    {'draft': Lookup(), 'temperature': 0},
-    {'draft': Lookup(), 'temperature': 0, 'eos': (3, 4)},
+    {'draft': LookupDraft(), 'temperature': 0},
+    {'draft': LookupDraft(), 'temperature': 0, 'eos': (3, 4)},
   ),
   'beams': (
     {'beams': 3, 'temperature': 0},

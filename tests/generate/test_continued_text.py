@@ -102,6 +102,6 @@ def test_punctuation_that_may_lose_its_space_is_held_back(read):
 def test_unknown_text_before_keeps_the_first_space(read):
   ours = read('llama')
   new = ours.encode('the cat').tolist()
-  detokenizer, begun = Detokenizer(ours), Detokenizer(ours, prompt_ids=())
+  detokenizer, prefilled = Detokenizer(ours), Detokenizer(ours, prompt_ids=())
   assert ''.join([*map(detokenizer.push, new), detokenizer.flush()]) == ' the cat'
-  assert ''.join([*map(begun.push, new), begun.flush()]) == 'the cat'
+  assert ''.join([*map(prefilled.push, new), prefilled.flush()]) == 'the cat'

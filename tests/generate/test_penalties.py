@@ -12,7 +12,7 @@ import pytest
 from tests.generate.models import MODELS, VOCAB, weights
 from tfm.core.errors import UserError
 from tfm.generate import generate
-from tfm.generate.penalties import NOTHING, Penalties, penalized
+from tfm.generate.penalties import NOTHING, Penalties, apply_penalties
 from tfm.parts.context import Run
 
 V = 12
@@ -21,14 +21,14 @@ LOGITS = np.random.default_rng(0).normal(size=(3, V)).astype(np.float32) * 3
 #: yet.
 SAID = np.array([[4, 7, 4, 7, 1, 4, 11], [1, 2, 3, 2, 3, 2, 11], [NOTHING, 5, 5, 5, 0, 5, 11]])
 END = 6
-jitted = jax.jit(penalized)
+jitted = jax.jit(apply_penalties)
 
 
 def ours(said=SAID, end=END, start=2, **fields):
   said, logits = jnp.asarray(said), jnp.asarray(LOGITS[: len(said)])
   new = jnp.broadcast_to((jnp.arange(said.shape[1]) >= start)[None], said.shape)
   return np.asarray(
-    jitted(logits, said, new, jnp.full(len(said), end), Penalties(**fields).prices())
+    jitted(logits, said, new, jnp.full(len(said), end), Penalties(**fields).penalty_values())
   )
 
 

@@ -16,7 +16,7 @@ from tests.generate.models import MODELS, decoder, weights
 from tfm.core.errors import UserError
 from tfm.core.precision import Precision
 from tfm.generate import decode, prepare, prompt_cache
-from tfm.generate.drafts import Draft, Later, Lookup, Smaller
+from tfm.generate.drafts import Draft, MTPDraft, LookupDraft, ModelDraft
 from tfm.model import count, transformer
 from tfm.parts.cache import TABLE, DenseCache, Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
@@ -56,7 +56,7 @@ def test_chunks_bound_the_memory_of_reading():
   ids = jax.ShapeDtypeStruct((1, 1024), jnp.int32)
 
   def temporary(chunk):
-    from tfm.generate.chunks import read
+    from tfm.generate.chunked_prefill import chunked_forward
     from tfm.model.cache import init_cache
     from tfm.parts.attend import DenseAttention
 
@@ -95,8 +95,8 @@ def test_a_prompt_from_a_file_is_gone_on_with_as_without(tmp_path, kind, name):
 
 DRAFTS = {
   'beams': {'beams': 3},
-  'lookup': {'draft': Lookup()},
-  'smaller': {'draft': Smaller(MODELS['alibi_mqa'], weights(MODELS['alibi_mqa']))},
+  'lookup': {'draft': LookupDraft()},
+  'smaller': {'draft': ModelDraft(MODELS['alibi_mqa'], weights(MODELS['alibi_mqa']))},
 }
 
 
@@ -302,7 +302,7 @@ def test_a_draft_of_the_models_own_heads_goes_on_from_the_file_with_the_same_gue
 
   def drawn(prompts, **options):
     """Drawn tokens: what is drawn depends on each guess that was made."""
-    options |= {'max_new_tokens': NEW, 'draft': Later(), 'key': jax.random.key(3)}
+    options |= {'max_new_tokens': NEW, 'draft': MTPDraft(), 'key': jax.random.key(3)}
     return decode.generate(spec, params, prompts, run=run, **options)
 
   others = [PROMPT + [12, 12, 13], PROMPT[:10] + [4, 4], [8, 8]]
@@ -320,7 +320,7 @@ def test_a_file_without_what_a_draft_goes_on_from_is_refused(later, tmp_path):
     UserError,
     match=r"drafts differ: the file has nothing of the model's own heads for later tokens",
   ):
-    say(spec, params, [PROMPT], run=Run(), draft=Later(), prompt_cache=file)
+    say(spec, params, [PROMPT], run=Run(), draft=MTPDraft(), prompt_cache=file)
 
 
 def started(spec, prompts, file, run, **options):

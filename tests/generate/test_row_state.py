@@ -12,10 +12,10 @@ from safetensors import safe_open
 from tests.generate.models import MODELS as PLAIN
 from tests.generate.models import decoder, weights
 from tfm.core.errors import UserError
-from tfm.generate import Later, Lookup, Smaller, decode, prefix_sharing, prepare, prompt_cache
+from tfm.generate import MTPDraft, LookupDraft, ModelDraft, decode, prefix_sharing, prepare, prompt_cache
 from tfm.generate.drafts import Draft
 from tfm.model import count, transformer
-from tfm.model.cache import init_cache, rewind, row_states, with_history
+from tfm.model.cache import init_cache, rewind, recurrent_states, with_history
 from tfm.model.spec import Block, Segment
 from tfm.parts.cache import DenseCache, Int8Cache, PagedCache, RingCache
 from tfm.parts.context import Run
@@ -121,7 +121,7 @@ def near(spec):
   """The model with other weights for its last layer: it agrees with it often, not always."""
   params = dict(weights(spec))
   last = f'segment_{len(spec.segments) - 1}'
-  return Smaller(spec, params | {last: jax.tree.map(lambda a: 0.9 * a, params[last])})
+  return ModelDraft(spec, params | {last: jax.tree.map(lambda a: 0.9 * a, params[last])})
 
 
 @pytest.mark.parametrize('name', MODELS)
@@ -129,23 +129,23 @@ def test_drafts_keep_the_greedy_tokens(name):
   spec = MODELS[name]
   plain = expected(spec, PROMPTS)
   assert say(spec, weights(spec), PROMPTS, draft=near(spec)) == plain
-  assert say(spec, weights(spec), PROMPTS, draft=Lookup(), draft_tokens=2) == plain
+  assert say(spec, weights(spec), PROMPTS, draft=LookupDraft(), draft_tokens=2) == plain
 
 
 def test_draft_and_model_may_keep_different_state():
   for spec, draft in ((MODELS['lstm'], PLAIN['alibi_mqa']), (PLAIN['alibi_mqa'], MODELS['lstm'])):
     plain = say(spec, weights(spec), PROMPTS)
-    assert say(spec, weights(spec), PROMPTS, draft=Smaller(draft, weights(draft))) == plain
+    assert say(spec, weights(spec), PROMPTS, draft=ModelDraft(draft, weights(draft))) == plain
 
 
 def test_perfect_draft_is_always_accepted(monkeypatch):
   from tfm.generate import speculate
 
-  spec, passes, original = MODELS['hybrid'], [], speculate.go_on
+  spec, passes, original = MODELS['hybrid'], [], speculate.speculative_loop
   monkeypatch.setattr(
-    speculate, 'go_on', lambda *a, **k: passes.append(s := original(*a, **k)) or s
+    speculate, 'decode_loop', lambda *a, **k: passes.append(s := original(*a, **k)) or s
   )
-  draft = Smaller(spec, weights(spec))
+  draft = ModelDraft(spec, weights(spec))
   assert say(spec, weights(spec), PROMPTS, draft=draft, draft_tokens=2) == expected(spec, PROMPTS)
   assert int(passes[-1].passes) == -(-(NEW - 1) // 3)
 
@@ -153,7 +153,7 @@ def test_perfect_draft_is_always_accepted(monkeypatch):
 def test_mtp_drafts_keep_the_greedy_tokens():
   spec = dataclasses.replace(MODELS['lstm'], mtp=SequentialMTP(2))
   plain = say(spec, weights(spec), PROMPTS)
-  assert say(spec, weights(spec), PROMPTS, draft=Later()) == plain
+  assert say(spec, weights(spec), PROMPTS, draft=MTPDraft()) == plain
 
 
 @pytest.mark.parametrize('left', [True, False])
@@ -249,7 +249,7 @@ def test_unsupported_prompt_files_are_an_error(tmp_path):
   with pytest.raises(
     UserError, match=r"row states continue only after all tokens .* draft's own layers"
   ):
-    say(later, weights(later), [PROMPT], draft=Later(), prompt_cache=tmp_path / 'prompt')
+    say(later, weights(later), [PROMPT], draft=MTPDraft(), prompt_cache=tmp_path / 'prompt')
 
 
 def test_recurrent_decoder_with_an_encoder(tmp_path):
@@ -275,7 +275,7 @@ def test_counted_bytes_equal_allocated_bytes():
   spec = MODELS['hybrid']
   for kind in (DenseCache(), Int8Cache(), PagedCache(4), RingCache()):
     cache = jax.eval_shape(lambda kind=kind: init_cache(spec, 3, 40, jnp.bfloat16, kind=kind))
-    rows = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(row_states(cache)))
+    rows = sum(a.size * a.dtype.itemsize for a in jax.tree.leaves(recurrent_states(cache)))
     assert rows == 3 * count.state_bytes(spec) == 3 * 4 * (2 * 32 + 1 + 2 * (2 * 16 * 17 + 1))
     tokens = dataclasses.replace(spec, segments=(Segment(spec.segments[0].pattern[1:]),))
     assert count.cache_bytes(spec, 40, kind=kind) - count.state_bytes(spec) == count.cache_bytes(

@@ -13,7 +13,7 @@ jitted_warp = jax.jit(warp)
 
 def kept(logits, **fields):
   """The indices each row keeps."""
-  out = np.asarray(jitted_warp(jnp.asarray(logits, jnp.float32), Sampling(**fields).knobs()))
+  out = np.asarray(jitted_warp(jnp.asarray(logits, jnp.float32), Sampling(**fields).sampling_values()))
   return [set(np.flatnonzero(np.isfinite(row)).tolist()) for row in out]
 
 
@@ -60,20 +60,20 @@ def test_equal_logits_stay_or_go_together():
 
 
 def test_temperature_comes_first_and_divides():
-  out = jitted_warp(LOGITS, Sampling(temperature=2.0).knobs())
+  out = jitted_warp(LOGITS, Sampling(temperature=2.0).sampling_values())
   np.testing.assert_allclose(out, LOGITS / 2, rtol=1e-6)
 
 
 def test_temperature_zero_takes_the_likeliest():
   keys = jax.random.split(jax.random.key(0), 4)
-  tok_B = sample(LOGITS, keys, Sampling(temperature=0, top_k=3).knobs())
+  tok_B = sample(LOGITS, keys, Sampling(temperature=0, top_k=3).sampling_values())
   assert tok_B.tolist() == np.argmax(LOGITS, axis=-1).tolist()
 
 
 def test_tokens_are_drawn_as_often_as_they_are_likely():
   n, p = 4000, np.array([0.5, 0.3, 0.15, 0.05])
   logits = jnp.broadcast_to(jnp.log(jnp.asarray(p, jnp.float32))[None], (n, 4))
-  tok_B = jax.jit(sample)(logits, jax.random.split(jax.random.key(1), n), Sampling(top_k=3).knobs())
+  tok_B = jax.jit(sample)(logits, jax.random.split(jax.random.key(1), n), Sampling(top_k=3).sampling_values())
   share = np.bincount(tok_B, minlength=4) / n
   expected = np.array([0.5, 0.3, 0.15, 0]) / 0.95
   assert np.all(np.abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / n) + 1e-9)
@@ -96,5 +96,5 @@ def test_filtered_logits_are_those_of_transformers(fields):
     if name in fields:
       scores = cls(fields[name])(None, scores)
   np.testing.assert_allclose(
-    jitted_warp(LOGITS, Sampling(**fields).knobs()), scores.numpy(), rtol=1e-6
+    jitted_warp(LOGITS, Sampling(**fields).sampling_values()), scores.numpy(), rtol=1e-6
   )

@@ -10,7 +10,7 @@ import pytest
 
 from tests.generate.models import MODELS, weights
 from tfm.core.errors import UserError
-from tfm.generate import Smaller, decode, prefix_sharing, step
+from tfm.generate import ModelDraft, decode, prefix_sharing, step
 from tfm.parts.cache import DenseCache, Int8Cache, PagedCache
 from tfm.parts.context import Run
 
@@ -54,7 +54,7 @@ def plainly():
 def passes(monkeypatch):
   """The bytes of each cache that is decoded with, and how many prompts were read for it."""
   found = []
-  prefill = step.prefill
+  prefill = decode_loop.prefill
 
   def heard(spec, params, begin, *args, **kwargs):
     state = prefill(spec, params, begin, *args, **kwargs)
@@ -103,11 +103,11 @@ def test_a_pool_is_smaller_by_most_of_what_prompts_have_in_common():
   alike = planned([[*LONG, i] for i in range(7)])
   assert apart.blocks - alike.blocks == 6 * 9
   # Few sizes are compiled for, so not all of the 54 blocks that are spared.
-  assert len(planned([LONG] * 2 + [[i, *LONG] for i in range(6)]).fan.origin) == 7 * 12 + 8 * (
+  assert len(planned([LONG] * 2 + [[i, *LONG] for i in range(6)]).expansion.origin) == 7 * 12 + 8 * (
     4 + 1
   )
   assert (
-    len(planned([LONG] * 2 + [[*LONG, i] for i in range(6)]).fan.origin)
+    len(planned([LONG] * 2 + [[*LONG, i] for i in range(6)]).expansion.origin)
     == 7 * 12 + 8 * (4 + 1) - 48
   )
   assert planned([[i, *LONG] for i in range(7)]) is None
@@ -128,7 +128,7 @@ ROWS = st.lists(
 def test_rows_find_their_prompts_in_blocks_that_no_other_writes(rows, beams):
   prompts = [[*pieces, *rest] for pieces, rest in rows]
   plan = planned(prompts, beams, PagedCache(BLOCK, 200))
-  each, origin, table = (np.asarray(a) for a in (plan.fan.each, plan.fan.origin, plan.fan.table))
+  each, origin, table = (np.asarray(a) for a in (plan.expansion.each, plan.expansion.origin, plan.expansion.table))
   assert plan.blocks == wanted(prompts, beams)
   read = [[t for t in row.tolist() if t >= 0] for row in plan.batch.prompt]
   assert len(read) == len({tuple(p) for p in prompts})
@@ -165,7 +165,7 @@ def test_beams_share_the_blocks_of_their_prompt():
 
 @pytest.mark.large
 def test_drafts_and_prompt_files_do_not_mind(tmp_path, passes):
-  draft = Smaller(MODELS['alibi_mqa'], weights(MODELS['alibi_mqa']))
+  draft = ModelDraft(MODELS['alibi_mqa'], weights(MODELS['alibi_mqa']))
   prompts = [PROMPT] * 3 + [[*PROMPT, 4, 4], [8, 8]]
   here = functools.partial(say, prompts, draft=draft, temperature=0)
   plain, file = here(run=Run()), tmp_path / 'prompt'

@@ -12,7 +12,7 @@ import pytest
 
 from tests.generate.models import MODELS, VOCAB, weights
 from tfm.core.errors import UserError
-from tfm.generate import Later, Lookup, Smaller, decode, speculate
+from tfm.generate import MTPDraft, LookupDraft, ModelDraft, decode, speculate
 from tfm.model import transformer
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.absolute.learned import Learned
@@ -34,7 +34,7 @@ NEW = 20
 @functools.cache
 def near(spec, by=0.02):
   """The model itself with its weights moved a little: it agrees with it often, not always."""
-  return Smaller(spec, _moved(weights(spec), by))
+  return ModelDraft(spec, _moved(weights(spec), by))
 
 
 @jax.jit
@@ -58,14 +58,14 @@ def say(spec, prompts=PROMPTS, new=NEW, **options):
 def passes(monkeypatch):
   """How many passes each call of the compiled loop took."""
   taken = []
-  original = speculate.go_on
+  original = speculate.speculative_loop
 
   def counted(*args, **kwargs):
     state = original(*args, **kwargs)
     taken.append(int(state.passes))
     return state
 
-  monkeypatch.setattr(speculate, 'go_on', counted)
+  monkeypatch.setattr(speculate, 'decode_loop', counted)
   return taken
 
 
@@ -81,7 +81,7 @@ def test_greedy_rows_are_what_they_are_without_a_draft(name, passes):
 @pytest.mark.parametrize('draft_tokens', [1, 3, 7])
 def test_a_draft_that_is_right_takes_one_pass_for_all_it_guesses(draft_tokens, passes):
   spec = MODELS['rope_gqa']
-  own = Smaller(spec, weights(spec))
+  own = ModelDraft(spec, weights(spec))
   assert say(spec, draft=own, draft_tokens=draft_tokens) == say(spec)
   assert passes[-1] == -(-(NEW - 1) // (draft_tokens + 1))
 
@@ -90,15 +90,15 @@ def test_lookup_guesses_what_followed_before(passes):
   spec = MODELS['rope_gqa']
   bias = {'logit_bias': dict.fromkeys((7, 8), 1000.0), 'no_repeat_ngram': 6}
   for options in ({}, bias):
-    assert say(spec, draft=Lookup(), **options) == say(spec, **options)
+    assert say(spec, draft=LookupDraft(), **options) == say(spec, **options)
   # The model says what it has said: 11 again and again.
-  assert say(spec, logit_bias={11: 1000.0}, draft=Lookup()) == [[11] * NEW] * 3
+  assert say(spec, logit_bias={11: 1000.0}, draft=LookupDraft()) == [[11] * NEW] * 3
   assert passes[-1] <= NEW / 5 + 1
 
 
 def test_lookup_finds_the_longest_match_then_the_latest_and_goes_round():
   row = jnp.asarray([-1, -1, 1, 2, 3, 9, 2, 3, 8, 1, 2, 3, 0, 0, 0])
-  after = lambda end, longest=3, G=4: Lookup(longest)._after(row, end, G).tolist()
+  after = lambda end, longest=3, G=4: LookupDraft(longest)._after(row, end, G).tolist()
   assert after(12) == [9, 2, 3, 8]
   assert after(12, longest=2) == [8, 1, 2, 3]
   assert after(12, longest=2, G=6) == [8, 1, 2, 3, 8, 1]
@@ -109,7 +109,7 @@ def test_lookup_finds_the_longest_match_then_the_latest_and_goes_round():
 @pytest.mark.large(when=lambda draft: draft == 'near')
 def test_ends_penalties_and_streams_are_the_same_too(draft):
   spec = MODELS['rope_gqa']
-  draft = near(spec) if draft == 'near' else Lookup()
+  draft = near(spec) if draft == 'near' else LookupDraft()
   options = {
     'repetition_penalty': 1.2,
     'frequency_penalty': 0.3,
@@ -152,9 +152,9 @@ def test_guesses_beyond_the_last_position_harm_nothing(cache):
   short = dataclasses.replace(spec, absolute=Learned(40))
   cut = jax.tree.map(lambda a, like: a[: len(like)], weights(spec), transformer.param_shapes(short))
   assert (
-    generate(spec, weights(spec), prompts, run=run, draft=Smaller(short, cut), **options) == plain
+    generate(spec, weights(spec), prompts, run=run, draft=ModelDraft(short, cut), **options) == plain
   )
-  options = {'max_new_tokens': 9, 'allowed': (3, 5, 11), 'draft': Smaller(short, cut), 'run': run}
+  options = {'max_new_tokens': 9, 'allowed': (3, 5, 11), 'draft': ModelDraft(short, cut), 'run': run}
   assert {t for row in generate(spec, weights(spec), prompts, **options) for t in row} == {3, 5, 11}
 
 
@@ -179,14 +179,14 @@ def test_heads_for_later_tokens_change_no_greedy_row(name, run):
   )
   plain = say()
   assert len({token for row in plain for token in row}) > 5
-  assert say(draft=Later()) == plain
+  assert say(draft=MTPDraft()) == plain
   eos = (plain[0][7], plain[1][4])
-  assert say(draft=Later(), draft_tokens=1, eos=eos) == say(eos=eos)
+  assert say(draft=MTPDraft(), draft_tokens=1, eos=eos) == say(eos=eos)
 
 
 def test_heads_that_are_right_take_one_pass_for_all_they_guess(passes):
   spec = HEADS['parallel']
-  assert say(spec, draft=Later(), logit_bias={7: 1e4}) == [[7] * NEW] * 3
+  assert say(spec, draft=MTPDraft(), logit_bias={7: 1e4}) == [[7] * NEW] * 3
   assert passes[-1] == -(-(NEW - 1) // 4)
 
 
@@ -195,7 +195,7 @@ def test_heads_draft_what_the_model_looked_ahead_to(monkeypatch):
   # remember guesses.
   spec = HEADS['parallel']
   drafted = []
-  original = Later.propose
+  original = MTPDraft.propose
 
   def watched(self, *args):
     out = original(self, *args)
@@ -204,9 +204,9 @@ def test_heads_draft_what_the_model_looked_ahead_to(monkeypatch):
     )
     return out
 
-  monkeypatch.setattr(Later, 'propose', watched)
+  monkeypatch.setattr(MTPDraft, 'propose', watched)
   rows = np.asarray(
-    generate(spec, weights(spec), [[5, 9, 2]], max_new_tokens=12, temperature=0, draft=Later())
+    generate(spec, weights(spec), [[5, 9, 2]], max_new_tokens=12, temperature=0, draft=MTPDraft())
   )
   jax.effects_barrier()
   whole = np.concatenate([[[5, 9, 2]], rows], axis=1).astype(np.int32)
@@ -243,13 +243,13 @@ def exact_pairs(spec, filters):
   """The probabilities [6, 6] of the first two tokens after the prompt 1 2, a pass for each."""
   from tfm.generate.sampling import Sampling, warp
 
-  knobs = Sampling(**filters).knobs()
+  sampling = Sampling(**filters).sampling_values()
   rows = np.asarray([[1, 2, t] for t in range(6)], np.int32)
 
   @jax.jit
   def asked(params):
     logits = transformer.apply(spec, params, input_ids=rows)['logits']
-    return [jax.nn.softmax(warp(logits[:, i], knobs), axis=-1) for i in (1, 2)]
+    return [jax.nn.softmax(warp(logits[:, i], sampling), axis=-1) for i in (1, 2)]
 
   first, second = (np.asarray(p, np.float64) for p in asked(weights(spec)))
   return first[0][:, None] * second
@@ -262,9 +262,9 @@ def test_the_first_two_tokens_are_distributed_as_without_a_draft(draft):
   n, expected = 6000, exact_pairs(spec, KNOBS)
   drafts = {
     'near': lambda: near(TOY, 0.3),
-    'other': lambda: Smaller(TOY, weights(TOY, seed=9)),
-    'lookup': Lookup,
-    'heads': Later,
+    'other': lambda: ModelDraft(TOY, weights(TOY, seed=9)),
+    'lookup': LookupDraft,
+    'heads': MTPDraft,
   }
   draft = drafts[draft]()
   # Three tokens: the second may be a draft's or come in its place, and is no end.
@@ -305,23 +305,23 @@ def test_a_stop_text_ends_the_same_rows(passes):
   ('draft', 'options', 'message'),
   [
     (
-      Lookup(0),
+      LookupDraft(0),
       {},
       'generate: draft: longest=0 is no number of tokens to look up. Expected at least 1',
     ),
     (
-      Later(),
+      MTPDraft(),
       {},
       'draft: the model predicts the next token only. Expected one with mtp, or another draft',
     ),
-    (Lookup(), {'draft_tokens': 0}, 'draft_tokens=0 guesses nothing. Expected at least 1'),
+    (LookupDraft(), {'draft_tokens': 0}, 'draft_tokens=0 guesses nothing. Expected at least 1'),
     (
-      Smaller(MODELS['encdec'], {}),
+      ModelDraft(MODELS['encdec'], {}),
       {},
       'draft: it has an encoder, the model has none. Expected both or neither',
     ),
     (
-      Smaller(TOY, {}),
+      ModelDraft(TOY, {}),
       {},
       f'draft: it has a vocabulary of 6, the model one of {VOCAB}. Expected the same tokens',
     ),

@@ -328,7 +328,7 @@ def test_a_group_that_begins_with_padding_keeps_its_tokens():
 def test_a_resampled_model_is_not_causal():
   spec = strided(mask=Causal())
   assert not spec.causal
-  assert spec.ahead
+  assert spec.looks_ahead
   assert dataclasses.replace(spec, segments=spec.segments[:1]).causal
 
 

@@ -161,7 +161,7 @@ def test_experts_of_a_later_depth_are_balanced_by_their_own_load():
   spec = Model(Tokens(V), D, (Segment((experts,), 1),), mtp=SequentialMTP())
   params = start(spec, jax.random.key(0))
   load = jax.jit(lambda p: transformer.apply(spec, p, input_ids=IDS, mtp=True)['load'])(params)
-  moved = balance.updated(spec, params, load)
+  moved = balance.update_params(spec, params, load)
   bias = lambda p: p['mtp']['depth_1']['segment_0']['block_0']['ffn']['router']['bias']
   assert np.abs(bias(moved) - bias(params)).max() > 0.09
   assert jax.tree.structure(moved) == jax.tree.structure(params)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tfm.core import config, errors
-from tfm.generate.prompts import can_go_on
+from tfm.generate.prompts import decoding_problems
 from tfm.model import cache, count, transformer
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.context import Ctx, Dims, Run
@@ -120,7 +120,7 @@ def test_nobody_writes_with_it_and_it_keeps_no_cache():
   assert not spec.causal
   assert spec.ahead
   assert not spec.masked
-  assert list(can_go_on(spec))
+  assert list(decoding_problems(spec))
   params, kept = transformer.init(spec, jax.random.key(0)), cache.init_cache(spec, 1, 4)
   with pytest.raises(
     errors.UserError,

@@ -313,9 +313,9 @@ def _type(
 
 def _draft(vocabulary: Any) -> Any:
   """Return what guesses tokens for a model of this vocabulary."""
-  from tfm.generate import Later, Lookup, Smaller, prepare
+  from tfm.generate import LookupDraft, ModelDraft, MTPDraft, prepare
 
-  known = {'ngram': Lookup, 'mtp': Later}
+  known = {'ngram': LookupDraft, 'mtp': MTPDraft}
   if DRAFT.value in known:
     return known[DRAFT.value]()
   m = _load('draft', str(DRAFT.value))
@@ -323,7 +323,7 @@ def _draft(vocabulary: Any) -> Any:
     raise errors.UserError(
       f'--draft: {DRAFT.value} has another vocabulary than --checkpoint. Expected the same.'
     )
-  return Smaller(m.spec, prepare(m.spec, m.params))
+  return ModelDraft(m.spec, prepare(m.spec, m.params))
 
 
 def _load(flag: str, path: str, length: int | None = None) -> Any:

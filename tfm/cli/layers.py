@@ -5,7 +5,7 @@ from typing import Any
 
 from tfm.cli.sheets import Sheet
 from tfm.core import config
-from tfm.generate.prompts import can_go_on
+from tfm.generate.prompts import decoding_problems
 from tfm.model import count
 from tfm.model.spec import Model
 from tfm.parts.cache.base import Cache
@@ -27,7 +27,7 @@ def sheets(spec: Model, length: int | None, dtype: str, cache: Cache = DenseCach
       _short(3 * (forward + count.mtp_flops(spec, length))),
     ),
   )
-  if any(can_go_on(spec)):
+  if any(decoding_problems(spec)):
     costs += (('cache bytes', 'none: the model does not go on token by token'),)
   else:
     costs += (
