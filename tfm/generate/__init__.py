@@ -1,7 +1,7 @@
 """Text generation. The package is callable: `tfm.generate(spec, params, prompts, ...)`.
 
-`generate` decodes a batch of prompts, `stream` yields its tokens as they are sampled, and `prepare`
-lays out parameters once for many calls. `few_shot` writes prompts with worked examples, and `vote`
+`generate` decodes a batch of prompts, `stream` yields its tokens step by step, and `prepare` lays
+out parameters once for many calls. `few_shot` writes prompts with worked examples, and `vote`
 takes the majority answer of several samples.
 """
 

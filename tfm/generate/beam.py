@@ -229,7 +229,7 @@ def next_candidates(
 
 def _empty_beams(B: int, K: int, new_slots: int) -> Beams:
   nothing_BKT = jnp.full((B, K, new_slots), NOTHING, jnp.int32)
-  # All beams of a prompt are equal at first, so only one of them is running.
+  # All beams of a prompt are equal at first, so a single beam is running.
   logp_BK = jnp.broadcast_to(jnp.where(jnp.arange(K) == 0, 0.0, -jnp.inf)[None], (B, K))
   score_BK = jnp.full((B, K), -jnp.inf)
   return Beams(nothing_BKT, logp_BK, nothing_BKT, score_BK, jnp.zeros(B, bool), jnp.int32(0))

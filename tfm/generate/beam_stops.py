@@ -27,7 +27,7 @@ _top_unfinished = jax.jit(beam.top_unfinished, static_argnames='J')
 
 
 def stop_check(tokenizer: Tokenizer, stops: Sequence[str]) -> StopCheck:
-  """Return a function: whether the text of token ids contains one of `stops`."""
+  """Return a function: whether the text of token ids contains a stop text."""
 
   def contains_stop(ids: list[int]) -> bool:
     text = tokenizer.decode(ids)

@@ -11,7 +11,7 @@ from tfm.core import errors
 class BlockAllocator:
   """Allocates cache blocks to sequences as they grow, with copy on write (arXiv:2309.06180).
 
-  A sequence is an integer handle. Forks share blocks until one of them writes: `grow` returns the
+  A sequence is an integer handle. Forks share blocks until they write: `grow` returns the
   blocks to copy before the new tokens are written. `tfm.parts.cache.paged.laid` transfers tables
   and copies to the device.
 

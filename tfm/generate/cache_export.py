@@ -50,7 +50,7 @@ def export_tokens(stack: Model, run: Run, cache: Any) -> Arrays:
 def import_tokens(
   stack: Model, run: Run, slots: int, arrays: Arrays, tokens: int, cached_B: NDArray[np.int32]
 ) -> dict[str, Any]:
-  """Return a cache whose sequences hold the first tokens of an exported one.
+  """Return a cache filled with the first tokens of an exported one.
 
   Args:
     stack: The spec of the layers.
@@ -99,7 +99,7 @@ def export_source(spec: Model, cache: Any, tokens: int) -> Arrays:
 def import_source(
   spec: Model, run: Run, B: int, slots: int, source: int, arrays: Arrays
 ) -> dict[str, Any]:
-  """Return a cache whose sequences all attend to an exported encoder output.
+  """Return a cache in which all sequences attend to an exported encoder output.
 
   Args:
     spec: An encoder-decoder.

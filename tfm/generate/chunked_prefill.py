@@ -15,8 +15,8 @@ def chunked_forward(
 ) -> dict[str, Any]:
   """Return the outputs of `apply` for left-padded prompts, `chunk` tokens per pass.
 
-  The FLOPs are those of one pass. Activations and attention scores need memory for `chunk` tokens,
-  and hidden states `[B, T, D]` if the caller uses them.
+  The FLOPs equal one pass over the prompts. Activations and attention scores need memory for
+  `chunk` tokens, and hidden states `[B, T, D]` if the caller uses them.
 
   Args:
     spec: A causal model.

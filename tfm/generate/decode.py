@@ -150,8 +150,8 @@ def stream(
   chosen = options_lib.parse(options)
   if chosen.beams > 1:
     raise errors.UserError(
-      f'generate: beams={chosen.beams} cannot be streamed, because the best beam is known only at '
-      'the end. Expected beams=1.'
+      f'generate: beams={chosen.beams} cannot be streamed, because the search selects the best '
+      'beam at the end. Expected beams=1.'
     )
   batch = prompts_lib.batch(spec, prompts, tokenizer, chosen)
   stops, prefixes = options_lib.several(chosen.stop), _text_prefixes(spec, prompts, batch)
@@ -161,7 +161,7 @@ def stream(
 
 
 class _Prepared(NamedTuple):
-  """What a prefill needs: parameters in the layout of `run`, and the prompts in their cache."""
+  """The inputs of a prefill, with parameters in the layout of `run`."""
 
   params: Any
   processors: processors_lib.LogitsProcessors
@@ -275,7 +275,7 @@ def _prepare_decoding(
   run: Run,
   draft: Draft,
 ) -> _Prepared:
-  """Return what a prefill needs."""
+  """Return the inputs of a prefill."""
   keys_B = _sequence_keys(jax.random.key(0) if key is None else key, len(batch.prompt))
   processors = processors_lib.make(batch, spec.vocab, options, keys_B)
   if run.loop == 'unroll' and not prepared(params):

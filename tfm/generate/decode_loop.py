@@ -104,7 +104,17 @@ def forward_prompts(
   slots: int,
   chunk: int | None,
 ) -> dict[str, Any]:
-  """Run the model over prompts; arguments as for `prefill`.
+  """Run the model over prompts.
+
+  Args:
+    spec: The model.
+    params: Its parameters.
+    prompts: The part of the prompts that is not cached yet, with its caches.
+    processors: Settings of the batch, for the length of its prompts.
+    expansion: How sequences share the prompts. None: one each.
+    run: Kernels and precision.
+    slots: Cache slots per sequence.
+    chunk: Prompt tokens per pass. None: all.
 
   Returns:
     The outputs of `apply` per distinct prompt: the logits of its last token, and its cache.

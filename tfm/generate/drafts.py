@@ -80,7 +80,7 @@ class Draft:
     return ()
 
   def cached_layers(self, spec: Model) -> Model | None:
-    """Return the draft's layers whose cache is stored in prompt files, as a spec; None for none."""
+    """Return a spec of the draft's layers to cache in prompt files, None if there are none."""
     return None
 
   def cache(self, draft_state: Any) -> Any:

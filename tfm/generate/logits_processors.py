@@ -128,9 +128,15 @@ def process_logits(
 def next_tokens(
   processors: LogitsProcessors, logits_BV: jax.Array, tokens_BT: jax.Array, n_B: jax.Array
 ) -> jax.Array:
-  """Sample new token number `n_B` of each sequence; arguments as for `process_logits`.
+  """Sample new token number `n_B` of each sequence.
 
   The randomness depends on the key of the sequence and on `n_B` only, not on the rest of the batch.
+
+  Args:
+    processors: The settings of the batch.
+    logits_BV: Logits `[B, V]` of any float dtype.
+    tokens_BT: The new tokens of each sequence; entries from `n_B` on are ignored.
+    n_B: The index of the token to sample among the new ones, int32 `[B]`.
 
   Returns:
     Token ids, int32 `[B]`.

@@ -12,13 +12,13 @@ from tfm.generate.sampling import Sampling
 
 @dataclasses.dataclass(frozen=True)
 class Options(Sampling, Penalties):
-  """Options of `generate`: length, stopping, beams, prompts, and those of its base classes.
+  """Options of `generate`: length, stopping, beams, prompts, sampling and penalties.
 
   Attributes:
     max_new_tokens: The most tokens to generate per prompt.
     min_new_tokens: The number of tokens before which `eos` is not sampled.
     eos: The id or ids that end a sequence. None: the tokenizer's end of text, if it has one.
-    stop: One or more texts that end a sequence, wherever in its tokens they begin.
+    stop: One or more texts that end a sequence. They may start and end inside tokens.
     decoder_start: The id or ids with which the decoder of an encoder-decoder starts.
     forced_first: The first new token of every sequence (the language to translate to).
     forced_last: The last token of sequences that reach `max_new_tokens`.

@@ -65,7 +65,7 @@ def restore(
     batch: The prompts.
     run: Kernels, precision and the kind of cache.
     draft: The draft of speculative decoding; `Draft()` for none.
-    slots: Cache slots per sequence. None: those of the batch.
+    slots: Cache slots per sequence. None: `batch.slots`.
     chunk: Prompt tokens per pass. None: all.
 
   Returns:
@@ -73,7 +73,7 @@ def restore(
 
   Raises:
     UserError: for a file that is damaged, or of another model, run or prompt. Also for recurrent
-      states in a prefix LM, or with a draft whose cache is in the file.
+      states in a prefix LM, or with a draft that has a cache in the file.
   """
   if _stores_states(spec):
     _check_states(path, spec, draft)

@@ -165,7 +165,7 @@ def _states_at(cache: dict[str, Any], states: list[Any], back_B: jax.Array) -> l
 def select_sequences(
   cache: dict[str, Any], kind: Cache, index_B: jax.Array, cross: bool = True
 ) -> dict[str, Any]:
-  """Return a cache whose sequence i is sequence `index_B[i]` of this one.
+  """Return a cache with sequence `index_B[i]` of this one at index i.
 
   It copies sequences for several samples of a prompt, or reorders beams.
 
@@ -188,7 +188,7 @@ def select_sequences(
 def expand_blocks(
   cache: dict[str, Any], index_B: jax.Array, source: jax.Array, table: jax.Array
 ) -> dict[str, Any]:
-  """Return a paged cache whose sequences share blocks of the sequences that they continue.
+  """Return a paged cache for sequences that share the blocks of their prompts.
 
   Args:
     cache: A paged cache, one sequence per prompt.

@@ -25,7 +25,7 @@ _NO_BACK = (
   'embed.back needs a single tower without mtp. '
   'Expected embed.back=false, or neither encoder nor mtp.'
 )
-#: Names of parameters other than those of towers and heads.
+#: Parameter names that towers and heads cannot have.
 _RESERVED = (
   'embed',
   'absolute',
@@ -90,7 +90,10 @@ def _links(model: Model) -> Iterator[str]:
           'Expected cross=none, or an encoder.'
         )
       else:
-        yield f'{at}reads tower {other!r}, which does not exist. Expected one of: {known}.'
+        yield (
+          f'{at}reads tower {other!r}, which does not exist. '
+          f'Expected a tower of the model: {known}.'
+        )
   if cycle := _tower_cycle(model):
     yield f'towers: {" -> ".join(cycle)} read each other in a cycle. Expected no cycle.'
 
@@ -172,7 +175,7 @@ def _tower_cycle(model: Model) -> list[str]:
 
 
 def _tower(tower: Tower, at: str) -> Iterator[str]:
-  """Yield the problems of one tower, whose paths begin with `at`."""
+  """Yield the problems of one tower, with `at` before every path."""
   width = tower.d_model or 0
   embed = tower.embed
   assert embed is not None

@@ -72,7 +72,7 @@ def _idle(tower: Tower, params: Any, letters: Any) -> int:
 def flops_per_token(spec: Model, length: int) -> float:
   """Return the forward FLOPs per token of a document of `length` tokens.
 
-  They are 2 per matmul parameter, and 4 N H per attended pair. The pairs are those that the masks
+  They are 2 per matmul parameter, and 4 N H per attended pair. Pairs are counted as the masks
   allow, on average over the document: (length + 1) / 2 per token for a causal mask. Embedding
   lookups, norms, activations, softmax, and computations once per example count nothing. A sequence
   classifier counts once per document. Training takes three times as many, also of `mtp_flops`.

@@ -67,7 +67,7 @@ def input_name(model: Model, tower: str, name: str) -> str:
 
 @functools.lru_cache(maxsize=512)
 def input_names(model: Model) -> Mapping[str, Mapping[str, str]]:
-  """Return for each tower a mapping from the names of its `embed` to those of `apply`."""
+  """Return for each tower a mapping from names of its `embed` to keywords of `apply`."""
 
   def inputs_of(tower: Tower) -> tuple[str, ...]:
     assert tower.embed is not None
@@ -127,7 +127,7 @@ def split_inputs(
     model: The model.
     inputs: Keyword arguments of `apply`. None values are ignored.
     cache: The cache, or None.
-    only: The name of a tower, to run only this one and those that it reads. None: all.
+    only: The name of a tower, to run only this one and its prerequisites. None: all.
 
   Returns:
     The inputs by tower.
@@ -178,7 +178,7 @@ def _is_given(
 
 @functools.lru_cache(maxsize=512)
 def optional(model: Model) -> frozenset[str]:
-  """Return the names of the towers whose inputs may be omitted, because no reader needs them."""
+  """Return the names of the towers with optional inputs: no reader needs them."""
   found: set[str] = set()
   for name in reversed(order(model)[:-1]):
     readers = [n for n in order(model) if name in model.tower(n).reads_towers]

@@ -118,8 +118,7 @@ def init_cache(
 ) -> dict[str, Any]:
   """Return an empty cache for the layers of `spec.mtp`.
 
-  Arguments and result are those of `tfm.model.cache.init_cache`. It holds as many tokens of a
-  sequence as the model's cache, and is rewound in the same way (`cache.rewind`).
+  It holds the same tokens as the model's cache, and is rewound in the same way (`cache.rewind`).
 
   Args:
     spec: A model with `mtp`.
@@ -156,7 +155,7 @@ def draft(
   Call it with the prompt first, then in each round with the accepted tokens.
 
   In a chained depth above 1, the cache entries of a sequence's last places depend on drafted
-  tokens. If one of those is rejected, the entries differ slightly from training. This lowers the
+  tokens. If such a token is rejected, the entries differ slightly from training. This lowers the
   acceptance rate, never the exactness. To avoid it, rewind the cache by depth - 1 more tokens and
   pass those tokens again.
 
@@ -215,7 +214,7 @@ def unembed(spec: Model, dims: Dims, params: Params, x_BTD: jax.Array) -> jax.Ar
 
   Args:
     spec: A language model.
-    dims: The sizes of its own tower.
+    dims: The sizes of the tower.
     params: Its parameters.
     x_BTD: Hidden states after the final norm.
 

@@ -10,7 +10,7 @@ from tfm.core.registry import Table
 _policies = jax.checkpoint_policies
 
 #: none stores everything; full stores only a layer's input; dots stores the outputs of weight
-#: matmuls; dots_batch also those of the attention matmuls.
+#: matmuls; dots_batch also the outputs of attention matmuls.
 POLICIES = Table(
   'remat policy',
   none=None,
@@ -21,6 +21,6 @@ POLICIES = Table(
 
 
 def remat(body: Callable[..., Any], name: str) -> Callable[..., Any]:
-  """Return `body` under a policy of `POLICIES`; what it does not store is recomputed."""
+  """Return `body` with rematerialisation under a policy of `POLICIES`."""
   policy = POLICIES[name]
   return body if policy is None else jax.checkpoint(body, policy=policy, prevent_cse=False)

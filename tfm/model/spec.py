@@ -121,7 +121,7 @@ class Segment:
     if self.repeats < 1 or not self.pattern:
       yield (
         f'repeats={self.repeats} of {len(self.pattern)} blocks give no layer. '
-        'Expected at least one of each.'
+        'Expected at least one block and one repeat.'
       )
     if self.d_model is not None and self.resample is None:
       yield (

@@ -108,7 +108,7 @@ def _boxed_tower(spec: Model, tower: Tower, key: jax.Array, run: Run, outputs: O
 
 
 def _boxed_embed(spec: Model, name: str, key: jax.Array, run: Run, outputs: Outputs) -> Params:
-  """Return the parameters of a tower's input layer, without those that are the model's."""
+  """Return the parameters of a tower's input layer, except shared ones."""
   embed, tower = (spec if not name else spec.towers[name]).embed, spec.tower(name)
   if embed is None:
     return {}
@@ -158,7 +158,7 @@ def apply(
     mtp: Also compute the logits of multi-token prediction, for a model with `mtp` and no cache.
     output_hidden_states: Return `hidden_states`, the input of each layer and the last output.
     output_attentions: Return `attentions`, the weights `[B, N, T, S]` of each attention layer.
-    tower: Run only this tower ('': the model's own) and those that it reads. Heads that read other
+    tower: Run only this tower ('': the model's own) and its prerequisites. Heads that read other
       towers are skipped.
     **inputs: The inputs of all towers, under Hugging Face's names. For text: `input_ids`,
       `attention_mask`, `segment_ids`, `position_ids`, `token_type_ids`, `prefix_mask` (see
@@ -328,7 +328,7 @@ class _TowerCall(NamedTuple):
     self, x_BTD: jax.Array, stack: stack_lib.StackOutput, given: inputs_lib.TowerInputs,
     outputs: Outputs, embedded: Embedded, with_logits: bool,
   ) -> _MTPResult:  # fmt: skip
-    """Return the input of the multi-token prediction layers, and their logits if asked for."""
+    """Return the input of the multi-token prediction layers, and optionally their logits."""
     assert self.model.mtp is not None
     state_BTD = x_BTD if self.model.mtp.chained else stack.trunk_BTD
     if not with_logits:

@@ -38,7 +38,7 @@ def _per_layer(tree: Any, n: int) -> tuple[Any, ...]:
 
 
 def unstack(tree_L: Any, length: int | None = None) -> tuple[Any, ...]:
-  """Return one tree per layer of a tree whose arrays have a leading layer axis.
+  """Split a tree of arrays with a leading layer axis into one tree per layer.
 
   `length` is the number of layers, required only if the tree may have no array.
   """

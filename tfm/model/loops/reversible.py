@@ -1,4 +1,4 @@
-"""A scan over reversible blocks, whose backward pass recomputes inputs from outputs.
+"""A scan over reversible blocks, which recomputes inputs from outputs in the backward pass.
 
 The gradient stores only the final residual streams (RevNet, arXiv:1707.04585).
 """
@@ -67,7 +67,7 @@ def _steps(unit: Any, ctx: Ctx) -> Iterator[Callable[..., tuple[jax.Array, jax.A
 
 
 def reversible(body: Body, unit: Any, ctx: Ctx, carry: Carry, layers: Layers) -> tuple[Carry, Any]:
-  """Run the repeats as a scan whose gradient needs only its final residual streams; a `Loop`.
+  """Run the repeats as a scan that stores only its final residual streams; a `Loop`.
 
   The backward pass computes each block twice forward and once backward, in the memory of one block.
   Dropout is repeated from its keys. Outputs besides the carry (captured activations, expert loads)

@@ -10,7 +10,7 @@ from tfm.parts.context import Ctx
 
 
 def scan(body: Body, unit: Any, ctx: Ctx, carry: Carry, layers: Layers) -> tuple[Carry, Any]:
-  """Run the repeats as a `lax.scan`, whose compile time does not grow with depth; a `Loop`.
+  """Run the repeats as a `lax.scan`; the compile time does not grow with depth. A `Loop`.
 
   Args:
     body: One repeat.
@@ -28,8 +28,6 @@ def scan(body: Body, unit: Any, ctx: Ctx, carry: Carry, layers: Layers) -> tuple
 
 def unroll(body: Body, unit: Any, ctx: Ctx, carry: Carry, layers: Layers) -> tuple[Carry, Any]:
   """Run the repeats as an unrolled scan: often faster, but slower to compile.
-
-  Args and result are those of `scan`.
 
   Args:
     body: One repeat.
