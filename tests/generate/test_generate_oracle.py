@@ -148,8 +148,12 @@ def theirs(model, spec, prompts=PROMPTS, **options):
       do_sample=False,
       pad_token_id=0, **options,
     )  # fmt: skip
-  new = rows[:, width if left else 1 :].tolist()
-  return [row[: next((t for t, token in enumerate(row, 1) if token in eos), NEW)] for row in new]
+  return [up_to_eos(row, eos) for row in rows[:, width if left else 1 :].tolist()]
+
+
+def up_to_eos(row, eos):
+  ends = [t for t, token in enumerate(row, 1) if token in eos]
+  return row[: min(ends, default=NEW)]
 
 
 def ours(spec, params, prompts=PROMPTS, **options):

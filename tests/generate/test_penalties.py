@@ -36,7 +36,7 @@ def theirs(name, *args):
 
   processor = getattr(logits_process, f'{name}LogitsProcessor')(*args)
   # One sequence at a time, each without its padding.
-  rows = [[t for t in row[:END] if t != NOTHING] for row in TOKENS.tolist()]
+  rows = [row[:END][row[:END] != NOTHING].tolist() for row in TOKENS]
   given = zip(rows, torch.tensor(LOGITS), strict=True)
   return np.concatenate(
     [processor(torch.tensor([row]), scores[None].clone()).numpy() for row, scores in given]

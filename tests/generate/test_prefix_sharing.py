@@ -120,7 +120,7 @@ def test_sequences_read_their_prompts_and_write_private_blocks(sequences, beams)
   expansion = jax.tree.map(np.asarray, layout.expansion)
   source, table = expansion.source, expansion.table
   assert layout.blocks == expected_blocks(prompts, beams)
-  distinct = [[t for t in row.tolist() if t >= 0] for row in layout.batch.prompt]
+  distinct = [row[row >= 0].tolist() for row in layout.batch.prompt]
   assert len(distinct) == len({tuple(p) for p in prompts})
   width, readers = ceil(layout.batch.prompt.shape[1]), np.bincount(table[table < 200])
   for i, (which, own) in enumerate(zip(expansion.prompt_B, table, strict=True)):

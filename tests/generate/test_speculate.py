@@ -122,8 +122,8 @@ def test_drafts_keep_eos_penalties_and_streams(draft):
   steps = stream(
     spec, weights(spec), PROMPTS, max_new_tokens=NEW, temperature=0, draft=draft, **options
   )
-  rows = np.stack(list(steps), axis=1).tolist()
-  assert [[t for t in row if t >= 0] for row in rows] == plain
+  rows = np.stack(list(steps), axis=1)
+  assert [row[row >= 0].tolist() for row in rows] == plain
 
 
 @pytest.mark.large

@@ -73,12 +73,12 @@ def test_stream_ends_at_the_stop_text(unstopped, chunk):
   stop = spanning(unstopped[0], ids[0])
   expected = generate([TOK.encode(p) for p in PROMPTS], tokenizer=TOK, eos=(), stop=stop)
   steps = np.stack(list(stream(PROMPTS, tokenizer=TOK, eos=(), stop=stop, chunk=chunk)), axis=1)
-  assert [[t for t in row if t >= 0] for row in steps.tolist()] == expected
-  detokenizer, shown = Detokenizer(TOK, [stop]), ''
+  assert [row[row >= 0].tolist() for row in steps] == expected
+  detokenizer, text = Detokenizer(TOK, [stop]), ''
   for token in steps[0]:
-    shown += detokenizer.push(int(token))
-    assert unstopped[0].partition(stop)[0].startswith(shown)
-  assert shown + detokenizer.flush() == unstopped[0].partition(stop)[0]
+    text += detokenizer.push(int(token))
+    assert unstopped[0].partition(stop)[0].startswith(text)
+  assert text + detokenizer.flush() == unstopped[0].partition(stop)[0]
 
 
 def test_decoding_ends_once_every_sequence_has_a_stop(unstopped):

@@ -50,7 +50,8 @@ VECTORS = {'vectors': normal(B, 5, 5)}
 
 def decoder(*pattern: Block, **fields) -> Model:
   """Return a language model of these blocks, with a tower of vectors if one is read."""
-  read = {'inputs': source()} if any(b.cross is not None for b in pattern) else {}
+  crosses = [block.cross for block in pattern if block.cross is not None]
+  read = {'inputs': source()} if crosses else {}
   return model(Tokens(61), *pattern, heads={'lm': Lm()}, towers=read, **fields)
 
 
@@ -172,7 +173,7 @@ def test_reversible_blocks_may_lack_a_part(part):
   value, grads = jax.jit(jax.value_and_grad(loss))(p)
   assert np.isfinite(value)
   # The reference is plain autodiff, through a loop over separate parameter trees.
-  unstacked = {n: _unstack(v) if n.startswith('segment_') else v for n, v in p.items()}
+  unstacked = p | {n: _unstack(v) for n, v in p.items() if n.startswith('segment_')}
   for name, expected in jax.jit(jax.grad(loss))(unstacked).items():
     found = _unstack(grads[name]) if name.startswith('segment_') else grads[name]
     jax.tree.map(functools.partial(close, atol=1e-4, rtol=1e-3), found, expected)
@@ -294,7 +295,8 @@ def test_stride_is_a_convolution():
   )
   kernel = kernel.reshape(3, D, D)
   bias = np.asarray(p['segment_0_resample']['project']['bias'])
-  close(found, np.stack([sum(x[:, t + i] @ kernel[i] for i in range(3)) + bias for t in (0, 3)], 1))
+  window = lambda t: sum(x[:, t + i] @ kernel[i] for i in range(3)) + bias
+  close(found, np.stack([window(0), window(3)], 1))
 
 
 def test_packed_strided_texts_match_separate_ones():

@@ -237,22 +237,17 @@ def test_packed_documents_match_separate_ones(model):
 def test_training_lowers_the_loss_of_every_depth(model):
   spec = model[0]
   task = CausalLM(mtp=float(spec.mtp.depth))
-  batch, key = (
-    {'labels': jnp.roll(IDS, -1, 1), 'weights': jnp.ones((2, T)).at[:, -1].set(0)},
-    jax.random.key(0),
-  )
+  batch = {'labels': jnp.roll(IDS, -1, 1), 'weights': jnp.ones((2, T)).at[:, -1].set(0)}
+  key = jax.random.key(0)
 
   def loss(p):
     out = transformer.apply(spec, p, input_ids=IDS, mtp=True)
-    alone = [
-      mean(
-        *task.loss(
-          lambda x=x, k=k, **_: {'logits': x[:, :-k]}, {n: b[:, k:] for n, b in batch.items()}, key
-        )['loss']
-      )
-      for k, x in enumerate(out['mtp_logits'], 1)
-    ]
-    return mean(*task.loss(lambda **inputs: out, batch, key)['loss']), jnp.stack(alone)
+    per_depth = []
+    for k, x in enumerate(out['mtp_logits'], 1):
+      shifted = {name: b[:, k:] for name, b in batch.items()}
+      predict = lambda x=x, k=k, **_: {'logits': x[:, :-k]}
+      per_depth.append(mean(*task.loss(predict, shifted, key)['loss']))
+    return mean(*task.loss(lambda **inputs: out, batch, key)['loss']), jnp.stack(per_depth)
 
   @jax.jit
   def step(p):

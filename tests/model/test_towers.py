@@ -317,7 +317,7 @@ READING = {
 @pytest.mark.parametrize(
   ('spec', 'message'),
   [
-    (model('vision'), r"reads tower 'vision', which does not exist\. Expected a tower of the model: n"),
+    (model('vision'), r"reads tower 'vision', which does not exist\. Expected a tower"),
     (
       model(vision=Tower(IMAGE.embed, 24, layers('sound'))),
       r"towers\.vision: reads tower 'sound', which does not exist\. Expected a tower .*: vision\.",

@@ -134,7 +134,7 @@ def test_a_paged_cache_says_to_the_bit_what_a_dense_one_says_whatever_its_table(
 def test_forks_of_a_row_share_its_blocks_and_go_their_own_ways():
   spec, kind = MODELS['rope_gqa'], PagedCache(4, 6)
   run, params, blocks = Run(cache=kind), weights(spec), BlockAllocator(6, 4)
-  row = blocks.row()
+  row = blocks.new()
   cache = init_cache(spec, 1, 16, kind=kind)
   lay = jax.jit(lambda cache, table, copies: laid(cache, table, copies[:, 0], copies[:, 1]))
   none = np.full((1, 2), 6, np.int32)
@@ -151,7 +151,7 @@ def test_forks_of_a_row_share_its_blocks_and_go_their_own_ways():
     ours, forked = apply(spec, run, params, forked, IDS[:, t : t + 1])
     theirs, dense = apply(spec, Run(), params, dense, IDS[:, t : t + 1])
     np.testing.assert_array_equal(ours, theirs)
-  assert blocks.free == 6 - 5  # of 3 blocks a row the first is shared
+  assert blocks.n_free == 6 - 5  # of 3 blocks a row the first is shared
 
 
 @pytest.mark.parametrize('prompt', [1, 5, 9])

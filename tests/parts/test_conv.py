@@ -134,8 +134,8 @@ def test_nobody_writes_with_it_and_it_keeps_no_cache():
   ({'extra_branch': Conv(groups=0)}, r'groups=0 is no number of parts\. Expected at least 1'),
   ({'extra_branch': Conv(groups=3)}, r'extra_branch: groups=3 does not divide the 8 numbers of a token'),
   ({'extra_branch': Conv(dropout=1.0)}, r'dropout=1\.0 is not a share'),
-  ({'extra_branch': Attention(2, head_dim=4)}, r'extra_branch: needs a cache, and an extra branch has none\. Expected conv or four'),
-  ({'extra_branch': Conv(), 'residual_layout': Block().residual_layout}, r'extra_branch is added and normalised after .* Expected residual_layout=post'),
+  ({'extra_branch': Attention(2, head_dim=4)}, r'extra_branch: needs a cache, which extra branches do not have\. Expected conv or four'),
+  ({'extra_branch': Conv(), 'residual_layout': Block().residual_layout}, r'extra_branch needs a layout that normalises after .* Expected residual_layout=post'),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(fields, message):
   with pytest.raises(errors.ConfigError, match=message):

@@ -190,7 +190,7 @@ def test_a_position_that_the_stack_shares_is_each_layers_own_with_the_same_numbe
 def test_what_a_stack_cannot_share_is_refused():
   block = lambda mixer: Block(mixer, Glu(8))
   sizes = (Segment((block(Attention(2, head_dim=4)), block(Attention(2, head_dim=8)))),)
-  with pytest.raises(errors.ConfigError, match=r'its vectors serve heads of sizes \[4, 8\]'):
+  with pytest.raises(errors.ConfigError, match=r'its vectors are used by heads of sizes \[4, 8\]'):
     config.validate(Model(Tokens(16), 8, sizes, shared_relative=Shaw()))
   with pytest.raises(
     errors.ConfigError, match='shared_relative: is set, but no mixer uses attention'

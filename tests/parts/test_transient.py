@@ -118,6 +118,6 @@ def test_what_tells_of_blocks_wants_layers_that_have_some():
   )
   for spec, where in (shared, 'shared_relative'), (own, 'segments.0.pattern.0.mixer.relative'):
     with pytest.raises(
-      errors.ConfigError, match=f'{where}: blocks=true is about keys that summarise blocks, and no'
+      errors.ConfigError, match=f'{where}: blocks=true is for keys that summarise blocks, and no'
     ):
       config.validate(spec)

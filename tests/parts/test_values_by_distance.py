@@ -356,7 +356,7 @@ def test_a_stack_shares_it_where_values_are_of_one_width_and_is_refused_elsewher
   model = lambda relative: Model(Tokens(16), 8, (Segment(blocks),), shared_relative=relative)
   with pytest.raises(
     errors.ConfigError,
-    match=r'shared_relative: it adds to values of sizes \[4, 6\]. Expected one size',
+    match=r'shared_relative: it is added to values of sizes \[4, 6\]. Expected one size',
   ):
     config.validate(model(Shaw(values=True)))
   config.validate(model(Shaw()))

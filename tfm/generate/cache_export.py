@@ -1,4 +1,4 @@
-"""The cache of a prompt as plain arrays, and a cache filled with them, for every kind of cache."""
+"""Export of a prompt's cache to plain arrays, and import, for every kind of cache."""
 
 from collections.abc import Iterator, Mapping
 import functools
@@ -147,7 +147,9 @@ def _with_prefix(arrays: Arrays, prefix: str) -> Arrays:
 
 def _padded(a: NDArray[Any], axis: int, size: int) -> NDArray[Any]:
   """Return `a` with zeros appended up to `size` along an axis."""
-  return np.pad(a, [(0, size - n if i == axis else 0) for i, n in enumerate(a.shape)])
+  after = [0] * a.ndim
+  after[axis] = size - a.shape[axis]
+  return np.pad(a, [(0, n) for n in after])
 
 
 def _cross_arrays(spec: Model, block: Block) -> list[tuple[str, int]]:

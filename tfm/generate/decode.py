@@ -75,9 +75,9 @@ def generate(
     text from a `stop` on.
 
   Raises:
-    UserError: for an unknown option or an invalid value, an empty prompt, a token outside the
-      vocabulary, text without a tokenizer, a model that attends to later tokens, or more tokens
-      than a learned position table has.
+    UserError: for an unknown option or an invalid value; an empty prompt; a token outside the
+      vocabulary; text without a tokenizer; or a model that attends to later tokens. Also for more
+      tokens than a learned position table has.
 
   Example:
     `tfm.generate(spec, params, ['def '], tokenizer=tokenizer, max_new_tokens=64, temperature=0.8)`
@@ -100,7 +100,7 @@ def generate(
     chunk = STOP_CHECK_STEPS if stops else chosen.max_new_tokens
     chunks = _decode_chunks(spec, params, batch, chosen, key, run, draft, stopper, chunk)
     tokens_BT = np.concatenate([*chunks], axis=1)
-  ids = [[int(t) for t in row if t != NOTHING] for row in tokens_BT]
+  ids = [prompts_lib.without_padding(row) for row in tokens_BT]
   if not _returns_text(spec, prompts, tokenizer):
     return ids
   assert tokenizer is not None
@@ -361,7 +361,7 @@ def _text_prefixes(spec: Model, prompts: Any, batch: Batch) -> list[list[int]]:
   """Return the ids that the new text of each sequence continues; none after an encoder."""
   if spec.encoder is not None or prompts_lib.are_arrays(spec, prompts):
     return [[] for _ in batch.prompt]
-  return [[int(t) for t in row if t != NOTHING] for row in batch.prompt]
+  return [prompts_lib.without_padding(row) for row in batch.prompt]
 
 
 def _text(tokenizer: Tokenizer, ids: list[int], stops: Sequence[str], prefix: list[int]) -> str:

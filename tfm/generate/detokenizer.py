@@ -7,7 +7,7 @@ from tfm.generate.prompts import Tokenizer
 
 
 class Detokenizer:
-  """Incremental text of token ids, up to the first of `stops` (excluded) or the end of text.
+  """Incremental text of token ids, up to the first stop text (excluded).
 
   Args:
     tokenizer: Decodes the ids.
@@ -36,7 +36,10 @@ class Detokenizer:
     self._pending = ''
 
   def push(self, token: int) -> str:
-    """Add a token (below 0: none) and return the new text, without a possible start of a stop."""
+    """Add a token and return the new text, without a possible start of a stop text.
+
+    Tokens below 0 are ignored.
+    """
     if self.done or token < 0:
       return ''
     return self._emit(self._stream.push(token))

@@ -88,7 +88,7 @@ class Draft:
     raise AssertionError(f'{type(self).__name__} has no cached layers')
 
   def recomputed(self, spec: Model) -> int:
-    """Return the number of tokens at the end of a cached prefix that the draft must recompute."""
+    """Return how many tokens at the end of a cached prefix the draft recomputes."""
     return 0
 
   def propose(
@@ -134,7 +134,7 @@ class Draft:
 
 @struct.dataclass
 class LookupDraft(Draft):
-  """Prompt lookup (n-gram) drafts: the tokens after the last match of the end of the sequence.
+  """Prompt lookup (n-gram) drafts, which copy the tokens after an earlier match.
 
   The match is of the last `longest` tokens, or as many of them as possible. It runs no model, and
   works well for texts that repeat their prompt. Without a match, the last token is repeated.

@@ -79,6 +79,8 @@ def make(batch: Batch, V: int, options: Options, keys_B: jax.Array) -> LogitsPro
     raise errors.UserError(
       'generate: forbidden_first forbids every first token. Expected at least one.'
     )
+  first = -1 if options.forced_first is None else options.forced_first
+  last = -1 if options.forced_last is None else options.forced_last
   return LogitsProcessors(
     keys_B=keys_B,
     sampling=options.sampling_values(),
@@ -88,8 +90,8 @@ def make(batch: Batch, V: int, options: Options, keys_B: jax.Array) -> LogitsPro
     stop_V=jnp.asarray(stop_V),
     minimum=jnp.int32(options.min_new_tokens),
     maximum=jnp.int32(options.max_new_tokens),
-    first=jnp.int32(-1 if options.forced_first is None else options.forced_first),
-    last=jnp.int32(-1 if options.forced_last is None else options.forced_last),
+    first=jnp.int32(first),
+    last=jnp.int32(last),
     not_first_V=jnp.asarray(not_first_V),
   )
 

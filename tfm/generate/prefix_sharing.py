@@ -55,7 +55,7 @@ class PrefixLayout:
 def prefix_layout(
   spec: Model, kind: Cache, batch: Batch, beams: int, new: int
 ) -> PrefixLayout | None:
-  """Return how sequences share the blocks of their prompts, or None if nothing can be shared.
+  """Return how sequences share the blocks of their prompts, or None.
 
   Sequences of one prompt share all of its full blocks. Sequences of different prompts share the
   full blocks of their common prefix, if the cache of a token does not depend on later tokens. The
@@ -71,7 +71,7 @@ def prefix_layout(
     new: New tokens per sequence.
 
   Returns:
-    The layout, or None.
+    The layout, or None if nothing can be shared.
 
   Raises:
     UserError: if the cache specifies too few blocks.
@@ -83,8 +83,9 @@ def prefix_layout(
   prompt_B = np.repeat(which, beams)
   tokens = [row[row >= 0] for row in batch.prompt[first]]
   # In an encoder or a prefix LM, the cache of a token depends on the whole prompt.
-  whole = spec.encoder is not None or spec.reads_prefix
-  shared = [(i, 0) for i in range(len(tokens))] if whole else _common_prefixes(tokens, block)
+  shared = [(i, 0) for i in range(len(tokens))]
+  if spec.encoder is None and not spec.reads_prefix:
+    shared = _common_prefixes(tokens, block)
   saved = sum(common for _, common in shared) // block
   if len(first) == len(prompt_B) and not saved and kind.blocks is None:
     return None
@@ -165,6 +166,6 @@ def _common_prefixes(prompts: Sequence[NDArray[np.int32]], block: int) -> list[t
 
 
 def _round_down(n: int) -> int:
-  """Return the largest of 0, 1, 2, 3, 4, 6, 8, 12, ... up to n, so that few sizes are compiled."""
+  """Return the largest of 0, 1, 2, 3, 4, 6, 8, 12, ... up to n, for few compiled sizes."""
   size = (1 << n.bit_length()) >> 1
   return max(size, size * 3 // 2 * (size * 3 // 2 <= n))

@@ -113,7 +113,9 @@ def _fuse(params: Params, names: tuple[str, ...], shared: bool) -> Params:
   kernels = [params[name]['kernel'] for name in names]
   join = type(kernels[0]).joined
   whole = (join if shared else jax.vmap(join))(kernels)
-  rest = {name: {n: p for n, p in params[name].items() if n != 'kernel'} for name in names}
+  rest: Params = {}
+  for name in names:
+    rest[name] = {n: p for n, p in params[name].items() if n != 'kernel'}
   rest[names[0]]['kernel'] = Joined(whole, tuple(kernel.out for kernel in kernels))
   return params | rest
 

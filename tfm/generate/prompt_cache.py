@@ -14,7 +14,6 @@ from tfm.core import config, errors
 from tfm.generate import cache_export, chunked_prefill, prompt_file
 from tfm.generate import prompts as prompts_lib
 from tfm.generate.drafts import Draft
-from tfm.generate.penalties import NOTHING
 from tfm.generate.prompts import Batch
 from tfm.model.cache import has_state, init_cache
 from tfm.model.spec import Model
@@ -25,7 +24,7 @@ _DRAFT = 'draft.'
 
 @struct.dataclass
 class PrefillInputs:
-  """The part of the prompts that a prefill computes, and the caches of the part before it.
+  """The uncached part of the prompts, and the caches of the part before it.
 
   Attributes:
     inputs: Inputs of `apply` for the tokens that are not cached.
@@ -202,7 +201,7 @@ def _prompt_cache(
 def _prompts(spec: Model, batch: Batch) -> list[list[int]]:
   """Return the token ids of the prompts: of the encoder, or before the new tokens."""
   if spec.encoder is None:
-    return [[int(t) for t in row if t != NOTHING] for row in batch.prompt]
+    return [prompts_lib.without_padding(row) for row in batch.prompt]
   pairs = zip(batch.inputs['input_ids'], batch.inputs['attention_mask'], strict=True)
   return [row[mask > 0].tolist() for row, mask in pairs]
 
@@ -243,8 +242,9 @@ def _cached_lengths(
   complete = back is None or all(
     a.shape[1] >= n for name, a in arrays.items() if not name.startswith(_DRAFT)
   )
-  # A ring cache has overwritten the tokens that earlier tokens than its margin attend to.
-  cached = [c if complete or c >= n - (back or 0) else 0 for c in usable]
+  # Before its margin, a ring cache has overwritten tokens within the attention window.
+  least = 0 if complete or back is None else n - back
+  cached = [c if c >= least else 0 for c in usable]
   if any(usable) and not any(cached):
     raise errors.UserError(
       f'prompt_cache: {path}: tokens differ: the prompt has {max(common)} of the {n} tokens of '
@@ -260,8 +260,8 @@ def _all_or_none(
 ) -> NDArray[np.int32]:
   """Return the cached lengths for a file with recurrent states: all of its tokens, or none."""
   n = len(tokens)
-  pairs = zip(common, prompts, strict=True)
-  cached = [n if c == n and len(prompt) > n else 0 for c, prompt in pairs]
+  continues = [c == n and len(p) > n for c, p in zip(common, prompts, strict=True)]
+  cached = [n * whole for whole in continues]
   if not any(cached):
     raise errors.UserError(
       f'prompt_cache: {path}: tokens differ: the prompt has {max(common)} of the {n} tokens of '

@@ -59,7 +59,7 @@ class Batch:
 
 
 def bucket(n: int) -> int:
-  """Return the least of 16, 24, 32, 48, 64, 96, ... that is at least n.
+  """Round a length up to 16, 24, 32, 48, 64, 96, ...
 
   Lengths are rounded up to these sizes, so that few shapes are compiled. At most half is padding.
   """
@@ -88,7 +88,9 @@ def batch(spec: Model, prompts: Prompts, tokenizer: Tokenizer | None, options: O
   for why in decoding_problems(spec):
     raise errors.UserError(f'generate: {why}')
   arrays = _arrays(spec, prompts)
-  sequences = [] if arrays else [_encode(i, p, tokenizer) for i, p in enumerate(_listed(prompts))]
+  sequences: list[list[int]] = []
+  if not arrays:
+    sequences = [_encode(i, prompt, tokenizer) for i, prompt in enumerate(_listed(prompts))]
   reader = spec.tower('encoder' if spec.encoder is not None else MAIN)
   for i, sequence in enumerate(sequences):
     _check_ids(reader, sequence, f'prompt {i}')
@@ -145,6 +147,11 @@ def padded(
   return tokens_BT, mask_BT
 
 
+def without_padding(tokens: NDArray[np.int32]) -> list[int]:
+  """Return the ids of a padded sequence, without `NOTHING`."""
+  return [int(token) for token in tokens if token != NOTHING]
+
+
 def decoding_problems(spec: Model) -> Iterator[str]:
   """Yield a sentence for each reason why a model cannot decode one token at a time."""
   if spec.lm is None:
@@ -178,7 +185,7 @@ def _arrays(spec: Model, prompts: Prompts) -> dict[str, NDArray[Any]]:
       'generate: prompts is a dict, but the model has no encoder. Expected texts or token ids.'
     )
   arrays = {name: np.asarray(value) for name, value in prompts.items() if value is not None}
-  sizes = {name: value.shape[0] if value.ndim else 0 for name, value in arrays.items()}
+  sizes = {name: (*value.shape, 0)[0] for name, value in arrays.items()}
   if len(set(sizes.values())) != 1 or 0 in sizes.values():
     raise errors.UserError(
       f'generate: prompts has batch sizes {sizes}. Expected arrays of one batch size, at least 1.'

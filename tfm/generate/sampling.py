@@ -85,7 +85,7 @@ def warp(logits_BV: jax.Array, values: dict[str, jax.Array]) -> jax.Array:
 
 
 def _largest(x_BV: jax.Array, mass_BV: jax.Array, limit: jax.Array) -> jax.Array:
-  """Return x where the total mass of all larger x is less than `limit`, else -inf.
+  """Keep x where the total mass of all larger x is less than `limit`, else -inf.
 
   Equal values are kept or removed together. A binary search over the bits finds the threshold in 32
   passes, because sorting a vocabulary takes longer than a layer.

@@ -49,9 +49,9 @@ def few_shot(
 
 
 def answer_after(marker: str) -> Callable[[str], str | None]:
-  r"""Return a parser: the rest of the line after the last `marker`, None without a marker.
+  r"""Return a parser for the rest of the line after the last `marker`.
 
-  Outer spaces and a final full stop are removed.
+  It returns None without a marker. Outer spaces and a final full stop are removed.
 
   Example:
     >>> import tfm

@@ -220,12 +220,22 @@ def _map_stores(
 
 def _map_blocks(cache: dict[str, Any], one: Callable[[dict[str, Any]], Any]) -> list[Any]:
   """Apply `one` to the cache of each block, with all layers of a segment stacked if they are."""
-  layer = lambda blocks: [one(block) for block in blocks]
-  return [tuple(map(layer, s)) if isinstance(s, tuple) else layer(s) for s in cache['layers']]
+
+  def segment(layers: Any) -> Any:
+    if isinstance(layers, tuple):
+      return tuple([one(block) for block in layer] for layer in layers)
+    return [one(block) for block in layers]
+
+  return [segment(layers) for layers in cache['layers']]
 
 
 def _map_layers(cache: dict[str, Any], one: Callable[[dict[str, Any]], Any]) -> list[Any]:
   """Apply `one` to the cache of each block of each layer separately."""
   layer = lambda blocks: [one(block) for block in blocks]
-  mapped = lambda s: jax.vmap(layer)(s) if jax.tree.leaves(s) else s
-  return [tuple(map(layer, s)) if isinstance(s, tuple) else mapped(s) for s in cache['layers']]
+
+  def segment(layers: Any) -> Any:
+    if isinstance(layers, tuple):
+      return tuple(map(layer, layers))
+    return jax.vmap(layer)(layers) if jax.tree.leaves(layers) else layers
+
+  return [segment(layers) for layers in cache['layers']]

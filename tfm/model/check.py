@@ -40,7 +40,7 @@ _RESERVED = (
 
 
 def violations(model: Model) -> Iterator[str]:
-  """Yield a sentence for each reason why the parts of a model do not fit together."""
+  """Yield a sentence for each conflict between the parts of a model."""
   yield from _names(model)
   if broken := [*_links(model), *_outputs(model)]:
     yield from broken

@@ -1,4 +1,4 @@
-"""Costs of a model from its spec: parameters, FLOPs per token, cache bytes. No array is made."""
+"""Costs of a model, from its spec: parameters, FLOPs per token, cache bytes."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -102,9 +102,9 @@ def flops_of_document(spec: Model, length: int, source: int = 0) -> float:
     tower = spec.tower(name)
     n = _tokens(tower, source if name == 'encoder' else length)
     widths = {other: _width(spec.tower(other)) for other in spec.towers}
-    lengths = {
-      o: _last_length(spec.tower(o), source if o == 'encoder' else length) for o in spec.towers
-    }
+    lengths = {other: _last_length(spec.tower(other), length) for other in spec.towers}
+    if spec.encoder is not None:
+      lengths['encoder'] = _last_length(spec.tower('encoder'), source)
     total += _embed_flops(tower, n, lengths, widths) + _layer_flops(tower, n, lengths, widths)
     last = _last_length(tower, source if name == 'encoder' else length)
     total += _heads_flops(spec, tower, int(last))

@@ -32,7 +32,7 @@ class TowerInputs:
 
 
 def order(model: Model) -> tuple[str, ...]:
-  """Return the names of the towers in the order in which they run; the model's own is last."""
+  """Return the names of the towers in execution order; the model's own is last."""
   ordered: dict[str, None] = {}
 
   def visit(name: str) -> None:
@@ -75,11 +75,11 @@ def input_names(model: Model) -> Mapping[str, Mapping[str, str]]:
 
   main = {n: n for n in inputs_of(model)}
   if model.encoder is not None:
-    main = {n: n if n in _UNPREFIXED else f'decoder_{n}' for n in main}
+    main |= {n: f'decoder_{n}' for n in main if n not in _UNPREFIXED}
   names: dict[str, Mapping[str, str]] = {}
   for tower in model.towers:
-    taken = main.values()
-    names[tower] = {n: f'{tower}_{n}' if n in taken else n for n in inputs_of(model.tower(tower))}
+    own = {n: n for n in inputs_of(model.tower(tower))}
+    names[tower] = own | {n: f'{tower}_{n}' for n in own if n in main.values()}
   return {**names, MAIN: main}
 
 
@@ -120,8 +120,8 @@ def split_inputs(
 ) -> dict[str, TowerInputs]:
   """Return the checked inputs of every tower that runs, in order.
 
-  A tower other than the model's own does not run if none of its inputs are given and either there
-  is a cache, or the towers that read it do not need it (`Embed.optional`).
+  A tower without any given input does not run in two cases: there is a cache, or the towers that
+  read it do not need it (`Embed.optional`). The model's own tower always runs.
 
   Args:
     model: The model.
@@ -193,7 +193,7 @@ def _can_omit(reader: Tower, name: str) -> bool:
 
 
 def _towers_for(model: Model, only: str, given: Mapping[str, Any]) -> tuple[str, ...]:
-  """Return the towers that run for the outputs of one, in order; unused inputs are an error."""
+  """Return the towers that one needs, in order; raise for unused inputs."""
   if only not in (MAIN, *model.towers):
     known = (f'{MAIN!r} (its own)', *model.towers)
     raise errors.UserError(f'apply: tower: {errors.unknown("tower", only, known)}')

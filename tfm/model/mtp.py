@@ -171,8 +171,8 @@ def draft(
 
   Returns:
     A dict with `tokens` `[B, depth]`; `logits` `[B, depth, V]`; the new `cache`; and `state`
-    `[B, 1, D]`. With the last of `tokens` as `next_BT`, `state` can be passed as `state_BTD` to
-    chained depths for one more token, which is less likely to be accepted.
+    `[B, 1, D]`. For one more token from chained depths, pass `state` as `state_BTD` and the last of
+    `tokens` as `next_BT`. That token is less likely to be accepted.
 
   Raises:
     UserError: if the model has no `mtp`, or an encoder.

@@ -21,11 +21,11 @@ def scan_chunks(
   detach: bool = True,
   key: jax.Array | None = None,
 ) -> dict[str, Any]:
-  """Apply a model to `chunk` tokens at a time and carry its cache from chunk to chunk.
+  """Apply a model in chunks of `chunk` tokens, with a carried cache.
 
   Layers with a recurrent state (LSTM, linear attention) continue from it. Attention layers attend
-  to cached tokens: all earlier ones in a `dense` cache, or the last few in a `ring` cache of
-  bounded size under a window mask (the memory of Transformer-XL, arXiv:1901.02860). With
+  to cached tokens. A `dense` cache holds all earlier tokens. A `ring` cache under a window mask has
+  a bounded size and holds the last few (the memory of Transformer-XL, arXiv:1901.02860). With
   `jax.checkpoint(apply_fn)` the backward pass stores the activations of one chunk.
 
   Args:

@@ -132,7 +132,9 @@ class Segment:
 
 @dataclasses.dataclass(frozen=True)
 class Tower:
-  """An input layer, layers and heads. A tower may read other towers of the model by name.
+  """An input layer, layers and heads.
+
+  A tower may read other towers of the model by name.
 
   Attributes:
     embed: The input layer. None shares the model's, for a tower in `Model.towers`.

@@ -13,7 +13,7 @@ Carry = tuple[jax.Array, Any, jax.Array]
 
 
 class Layers(NamedTuple):
-  """The inputs of the repeats, each a tree of arrays stacked on a leading axis L (or None).
+  """The inputs of the repeats, as trees with a leading layer axis (or None).
 
   Attributes:
     params: Parameters; a tuple of trees if `tfm.generate.prepare` has unstacked them.
