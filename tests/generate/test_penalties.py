@@ -15,8 +15,7 @@ from tfm.parts.context import Run
 
 V = 12
 LOGITS = np.random.default_rng(0).normal(size=(3, V)).astype(np.float32) * 3
-#: Two tokens of prompt (the last row has one), then new ones; the 11 at the end has not been tokens
-#: yet.
+#: Two prompt tokens (one in the last row), then new ones. The 11 is beyond the end.
 TOKENS = np.array([[4, 7, 4, 7, 1, 4, 11], [1, 2, 3, 2, 3, 2, 11], [NOTHING, 5, 5, 5, 0, 5, 11]])
 END = 6
 jitted = jax.jit(apply_penalties)

@@ -135,7 +135,7 @@ def test_each_chunk_gets_its_own_key():
   assert len(np.unique(noise.round(6))) == noise.size
 
 
-def test_positions_restart_with_documents_and_continue_over_chunks():
+def test_positions_restart_at_documents_not_at_chunks():
   apply_fn = lambda cache, **inputs: {'cache': cache, 'at': inputs['position_ids']}
   start = {'next': jnp.asarray([3, 0, 0])}
   out = scan_chunks(apply_fn, {'input_ids': IDS, 'segment_ids': PACKED}, 4, start)

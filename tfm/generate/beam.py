@@ -15,6 +15,7 @@ from tfm.generate.prefix_sharing import Expansion
 from tfm.generate.prompt_cache import PrefillInputs
 from tfm.model.cache import expand_blocks, select_sequences
 from tfm.model.spec import Model
+from tfm.model.stack import Params
 from tfm.model.transformer import apply
 from tfm.parts.context import Run
 
@@ -95,7 +96,7 @@ class TopTokens:
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'chunk'))
 def prefill(
-  spec: Model, params: Any, prompts: PrefillInputs, processors: LogitsProcessors,
+  spec: Model, params: Params, prompts: PrefillInputs, processors: LogitsProcessors,
   expansion: Expansion | None = None, *,
   run: Run, slots: int, chunk: int | None = None,
 ) -> PrefillOutput:  # fmt: skip
@@ -122,7 +123,7 @@ def prefill(
 
 @functools.partial(jax.jit, static_argnames=('spec', 'beams', 'new_slots', 'run'))
 def search(
-  spec: Model, params: Any, prefilled: PrefillOutput, processors: LogitsProcessors,
+  spec: Model, params: Params, prefilled: PrefillOutput, processors: LogitsProcessors,
   scoring: BeamScoring,
   expansion: Expansion | None = None, *,
   beams: int, new_slots: int, run: Run,
@@ -194,7 +195,7 @@ def first_candidates(
 
 def next_candidates(
   spec: Model,
-  params: Any,
+  params: Params,
   state: Beams,
   beam_BK: jax.Array,
   cache: Any,

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 import dataclasses
-from typing import Any
 
 import jax
 import numpy as np
@@ -13,6 +12,7 @@ from tfm.generate.logits_processors import LogitsProcessors
 from tfm.generate.prefix_sharing import Expansion
 from tfm.generate.prompts import Tokenizer
 from tfm.model.spec import Model
+from tfm.model.stack import Params
 from tfm.parts.context import Run
 
 #: Whether the text of some token ids contains a stop text.
@@ -38,7 +38,7 @@ def stop_check(tokenizer: Tokenizer, stops: Sequence[str]) -> StopCheck:
 
 def search(
   spec: Model,
-  params: Any,
+  params: Params,
   prefilled: beam.PrefillOutput,
   processors: LogitsProcessors,
   scoring: beam.BeamScoring,

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 
 from tfm.model.spec import Model
+from tfm.model.stack import Params
 from tfm.model.transformer import apply
 from tfm.parts.context import Run
 
 
 def chunked_forward(
-  spec: Model, params: Any, cache: Any, inputs: dict[str, Any], *, run: Run, chunk: int | None
+  spec: Model, params: Params, cache: Any, inputs: dict[str, Any], *, run: Run, chunk: int | None
 ) -> dict[str, Any]:
   """Return the outputs of `apply` for left-padded prompts, `chunk` tokens per pass.
 

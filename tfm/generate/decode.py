@@ -21,6 +21,7 @@ from tfm.generate.penalties import NOTHING
 from tfm.generate.prepare import prepare, prepared
 from tfm.generate.prompts import Batch, Prompts, Tokenizer
 from tfm.model.spec import Model
+from tfm.model.stack import Params
 from tfm.parts.context import Run
 
 RUN = Run(loop='unroll')
@@ -31,7 +32,7 @@ STOP_CHECK_STEPS = 8
 
 def generate(
   spec: Model,
-  params: Any,
+  params: Params,
   prompts: Prompts,
   *,
   tokenizer: Tokenizer | None = None,
@@ -39,7 +40,7 @@ def generate(
   run: Run = RUN,
   draft: Draft | None = None,
   **options: Any,
-) -> Any:
+) -> list[Any]:
   """Return the continuation of each prompt, as text or token ids.
 
   Prompts may have any lengths; each result is the same as for the prompt alone. They precede the
@@ -113,7 +114,7 @@ def generate(
 
 def stream(
   spec: Model,
-  params: Any,
+  params: Params,
   prompts: Prompts,
   *,
   tokenizer: Tokenizer | None = None,
@@ -163,7 +164,7 @@ def stream(
 class _Prepared(NamedTuple):
   """The inputs of a prefill, with parameters in the layout of `run`."""
 
-  params: Any
+  params: Params
   processors: processors_lib.LogitsProcessors
   prompts: prompt_cache.PrefillInputs
   expansion: prefix_sharing.Expansion | None
@@ -171,7 +172,7 @@ class _Prepared(NamedTuple):
 
 def _decode_chunks(
   spec: Model,
-  params: Any,
+  params: Params,
   batch: Batch,
   options: Options,
   key: jax.Array | None,
@@ -232,7 +233,7 @@ def _draft_length(spec: Model, options: Options, run: Run, draft: Draft | None) 
 
 def _beam_search(
   spec: Model,
-  params: Any,
+  params: Params,
   batch: Batch,
   options: Options,
   key: jax.Array | None,
@@ -268,7 +269,7 @@ def _beam_search(
 
 def _prepare_decoding(
   spec: Model,
-  params: Any,
+  params: Params,
   batch: Batch,
   options: Options,
   key: jax.Array | None,
@@ -288,7 +289,7 @@ def _prepare_decoding(
 
 def _prefill_inputs(
   spec: Model,
-  params: Any,
+  params: Params,
   batch: Batch,
   options: Options,
   run: Run,

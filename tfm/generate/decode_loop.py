@@ -16,6 +16,7 @@ from tfm.generate.prefix_sharing import Expansion
 from tfm.generate.prompt_cache import PrefillInputs
 from tfm.model.cache import expand_blocks, init_cache, select_sequences
 from tfm.model.spec import Model
+from tfm.model.stack import Params
 from tfm.model.transformer import apply, source_length
 from tfm.parts.context import Run
 
@@ -45,7 +46,7 @@ class State:
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'new_slots', 'chunk'))
 def prefill(
-  spec: Model, params: Any, prompts: PrefillInputs, processors: LogitsProcessors, draft: Draft,
+  spec: Model, params: Params, prompts: PrefillInputs, processors: LogitsProcessors, draft: Draft,
   inputs: dict[str, Any], expansion: Expansion | None = None, *,
   run: Run, slots: int, new_slots: int, chunk: int | None = None,
 ) -> State:  # fmt: skip
@@ -95,7 +96,7 @@ def prefill(
 
 def forward_prompts(
   spec: Model,
-  params: Any,
+  params: Params,
   prompts: PrefillInputs,
   processors: LogitsProcessors,
   expansion: Expansion | None,
@@ -133,7 +134,7 @@ def forward_prompts(
 @functools.partial(jax.jit, static_argnames=('spec', 'run'), donate_argnames='state')
 def decode_loop(
   spec: Model,
-  params: Any,
+  params: Params,
   state: State,
   processors: LogitsProcessors,
   until: jax.Array,

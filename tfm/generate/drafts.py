@@ -18,6 +18,7 @@ from tfm.generate.sampling import warp
 from tfm.model import mtp
 from tfm.model.cache import init_cache, recurrent_states, rewind
 from tfm.model.spec import Model
+from tfm.model.stack import Params
 from tfm.model.transformer import apply, source_length
 from tfm.parts.context import Run
 
@@ -56,7 +57,7 @@ class Draft:
   def init_state(
     self,
     spec: Model,
-    params: Any,
+    params: Params,
     run: Run,
     slots: int,
     inputs: dict[str, jax.Array],
@@ -94,7 +95,7 @@ class Draft:
   def propose(
     self,
     spec: Model,
-    params: Any,
+    params: Params,
     run: Run,
     processors: LogitsProcessors,
     new: NewTokens,
@@ -184,7 +185,7 @@ class ModelDraft(Draft):
   """
 
   spec: Model = struct.field(pytree_node=False)
-  params: Any
+  params: Params
 
   def fits(self, spec):
     if self.spec.vocab != spec.vocab:

@@ -6,11 +6,12 @@ from typing import Any
 from tfm.generate.decode import generate
 from tfm.generate.prompts import Prompts
 from tfm.model.spec import Model
+from tfm.model.stack import Params
 
 
 def detect_language(
   spec: Model,
-  params: Any,
+  params: Params,
   prompts: Prompts,
   languages: Mapping[str, int],
   start: int,

@@ -11,11 +11,10 @@ from tfm.core.axes import n_inputs
 from tfm.model.loops.layers import unstack
 from tfm.model.mtp import one_layer
 from tfm.model.spec import Model, Segment, Tower
+from tfm.model.stack import Params
 from tfm.model.transformer import param_letters
 from tfm.parts.int8 import quantize
 from tfm.parts.stored import Joined, Rows
-
-Params = dict[str, Any]
 
 
 def prepare(spec: Model, params: Params, *, int8: bool = False) -> Params:

@@ -17,6 +17,7 @@ from tfm.generate.drafts import Draft
 from tfm.generate.prompts import Batch
 from tfm.model.cache import has_state, init_cache
 from tfm.model.spec import Model
+from tfm.model.stack import Params
 from tfm.parts.context import Run
 
 _DRAFT = 'draft.'
@@ -40,7 +41,7 @@ class PrefillInputs:
 def restore(
   path: str | Path,
   spec: Model,
-  params: Any,
+  params: Params,
   batch: Batch,
   run: Run,
   draft: Draft,
@@ -118,7 +119,7 @@ def restore(
 def store(
   path: str | Path,
   spec: Model,
-  params: Any,
+  params: Params,
   batch: Batch,
   run: Run,
   cache: Any,
@@ -174,7 +175,7 @@ def _check_states(path: str | Path, spec: Model, draft: Draft) -> None:
 
 
 def _store_without_last(
-  path: str | Path, spec: Model, params: Any, batch: Batch, run: Run, chunk: int | None
+  path: str | Path, spec: Model, params: Params, batch: Batch, run: Run, chunk: int | None
 ) -> None:
   """Write a file of the first prompt without its last token; none for a prompt of one token."""
   tokens = _prompts(spec, batch)[0][:-1]
@@ -191,7 +192,7 @@ def _store_without_last(
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'chunk'))
 def _prompt_cache(
-  spec: Model, params: Any, inputs: dict[str, Any], *, run: Run, slots: int, chunk: int | None
+  spec: Model, params: Params, inputs: dict[str, Any], *, run: Run, slots: int, chunk: int | None
 ) -> Any:
   cache = init_cache(spec, 1, slots, run.precision.dtype('compute'), kind=run.cache.roomy)
   out = chunked_prefill.chunked_forward(spec, params, cache, inputs, run=run, chunk=chunk)

@@ -18,6 +18,7 @@ from safetensors.numpy import save_file
 from tfm.core import config, errors
 from tfm.generate.cache_export import Arrays
 from tfm.model.spec import Model
+from tfm.model.stack import Params
 from tfm.parts.context import Run
 
 #: Metadata that a file and the run that reads it must have in common, with names for errors.
@@ -26,7 +27,7 @@ _TOKENS, _POSITIONS, _DIGEST = 'tokens', 'positions', 'digest'
 
 
 def save(
-  path: str | Path, spec: Model, params: Any, run: Run, tokens: NDArray[np.int32], arrays: Arrays
+  path: str | Path, spec: Model, params: Params, run: Run, tokens: NDArray[np.int32], arrays: Arrays
 ) -> None:
   """Write the tokens and the cache of a prompt atomically.
 
@@ -50,7 +51,9 @@ def save(
     os.replace(part, path)
 
 
-def load(path: str | Path, spec: Model, params: Any, run: Run) -> tuple[NDArray[np.int32], Arrays]:
+def load(
+  path: str | Path, spec: Model, params: Params, run: Run
+) -> tuple[NDArray[np.int32], Arrays]:
   """Read a prompt-cache file of this model and run.
 
   Args:
@@ -107,7 +110,7 @@ def _differences(found: dict[str, str], expected: dict[str, str], spec: Model) -
       yield f'{word} differs (the file: {found[name]}, this run: {expected[name]})'
 
 
-def _metadata(spec: Model, params: Any, run: Run) -> dict[str, str]:
+def _metadata(spec: Model, params: Params, run: Run) -> dict[str, str]:
   leaves = jax.tree_util.tree_leaves_with_path(params)
   return {
     'weights': _digest({jax.tree_util.keystr(path): x for path, x in leaves}),

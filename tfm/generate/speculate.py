@@ -14,6 +14,7 @@ from tfm.generate.penalties import NOTHING
 from tfm.generate.sampling import warp
 from tfm.model.cache import rewind, with_history
 from tfm.model.spec import Model
+from tfm.model.stack import Params
 from tfm.model.transformer import apply
 from tfm.parts.context import Run
 
@@ -23,7 +24,7 @@ from tfm.parts.context import Run
 )
 def speculative_loop(
   spec: Model,
-  params: Any,
+  params: Params,
   state: State,
   processors: LogitsProcessors,
   draft: Draft,
@@ -53,7 +54,7 @@ def speculative_loop(
 
 def _round(
   spec: Model,
-  params: Any,
+  params: Params,
   state: State,
   processors: LogitsProcessors,
   draft: Draft,

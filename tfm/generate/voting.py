@@ -8,6 +8,7 @@ from tfm.core import errors
 from tfm.generate.decode import generate
 from tfm.generate.prompts import Tokenizer
 from tfm.model.spec import Model
+from tfm.model.stack import Params
 
 T = TypeVar('T', bound=Hashable)
 
@@ -84,7 +85,7 @@ def majority(answers: Iterable[T | None]) -> T | None:
 
 def vote(
   spec: Model,
-  params: Any,
+  params: Params,
   prompts: Sequence[str],
   *,
   n: int,

@@ -7,11 +7,12 @@ import jax
 
 from tfm.core.axes import n_inputs
 from tfm.model.spec import Model
+from tfm.model.stack import Params
 from tfm.model.transformer import param_letters
 from tfm.parts.adapter.base import Adapter
 
 
-def merge_adapters(spec: Model, params: Any) -> tuple[Model, Any]:
+def merge_adapters(spec: Model, params: Params) -> tuple[Model, Params]:
   """Merge the adapter of a model (LoRA, arXiv:2106.09685) into its weights.
 
   Args:
