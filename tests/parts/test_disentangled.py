@@ -63,5 +63,7 @@ def test_what_tells_nothing_is_refused(fields, said):
 def test_layers_that_would_share_different_things_are_refused():
   one, other = (Block(Disentangled(4, distances=Distances(n))) for n in (4, 5))
   spec = dataclasses.replace(cases.decoder(), segments=(Segment((one, other)),))
-  with pytest.raises(errors.ConfigError, match='the mixers of one tower share a module with different'):
+  with pytest.raises(
+    errors.ConfigError, match='the mixers of one tower share a module with different'
+  ):
     config.validate(spec)
