@@ -29,7 +29,7 @@ import jax
 import numpy as np
 
 from tfm import zoo
-from tfm.generate import Lookup, Smaller, generate, prepare
+from tfm.generate import LookupDraft, ModelDraft, generate, prepare
 from tfm.model.spec import Model
 from tfm.model.transformer import init
 from tfm.parts.absolute import Learned
@@ -81,11 +81,11 @@ def drafter(layout: str, params: Any, context: int) -> Any:
   """
   spec = spec_of(context)
   if layout == 'lookup':
-    return Lookup()
+    return LookupDraft()
   if layout != 'speculative':
     return None
   segments = (dataclasses.replace(spec.segments[0], repeats=DRAFT),)
-  return Smaller(
+  return ModelDraft(
     dataclasses.replace(spec, segments=segments),
     params | {'segment_0': params['segment_0'][:DRAFT]},
   )

@@ -9,7 +9,7 @@ import pytest
 import tfm
 from tfm import hub, zoo
 from tfm.cli import main
-from tfm.model.adapted import merge_adapters
+from tfm.model.adapters import merge_adapters
 from tfm.parts.adapter.lora import LoRA
 
 

@@ -125,15 +125,15 @@ def test_beams_print_the_most_probable_text(command):
     ((), '--prompt: is missing. Expected text to continue, here or in a --prompt_file.'),
     (
       ('--prompt=a', '--top_p=2'),
-      'tfm generate: generate: top_p=2.0 is not a share of the probability.',
+      'tfm generate: generate: top_p=2.0 is not a probability.',
     ),
-    (('--prompt=a', '--no_repeat_ngram=0'), 'no_repeat_ngram=0 is no number of tokens.'),
-    (('--prompt=',), 'generate: prompt 0 is empty. Expected at least one token to go on from.'),
+    (('--prompt=a', '--no_repeat_ngram=0'), 'no_repeat_ngram=0 is too small.'),
+    (('--prompt=',), 'generate: prompt 0 is empty. Expected at least one token.'),
     (('--prompt_file=/nowhere.txt',), '/nowhere.txt: No such file or directory'),
-    (('--prompt=a', '--draft=mtp'), 'generate: draft: the model predicts the next token only.'),
+    (('--prompt=a', '--draft=mtp'), 'generate: draft: the model has no mtp.'),
     (
       ('--prompt=a', '--beams=2', '--temperature=1'),
-      'beams=2 seek the likeliest text, temperature=1.0 draws. Expected temperature=0.',
+      'beams=2 cannot be combined with sampling (temperature=1.0). Expected temperature=0.',
     ),
     (
       ('--prompt=a', '--beams=2', '--stream'),

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm.model import cache, transformer
-from tfm.model.spec import Model, blocks, reads
+from tfm.model.spec import Model, blocks, token_extras
 from tfm.parts.attend import DenseAttention
 from tfm.parts.attend.base import Attend
 from tfm.parts.context import Run
@@ -119,7 +119,7 @@ def _marks(spec: Model, segments: np.ndarray, source: np.ndarray | None) -> dict
   found = {}
   own = '' if spec.encoder is None else 'decoder_'
   for prefix, tower, places in ((own, spec, segments), ('', spec.encoder, source)):
-    if tower is not None and places is not None and 'global' in reads(tower):
+    if tower is not None and places is not None and 'global' in token_extras(tower):
       before = np.pad(places, ((0, 0), (1, 0)))[:, :-1]
       found[f'{prefix}global_attention_mask'] = ((places != before) & (places > 0)).astype(np.int32)
   return found
@@ -127,7 +127,7 @@ def _marks(spec: Model, segments: np.ndarray, source: np.ndarray | None) -> dict
 
 def _types(spec: Model, ids: np.ndarray) -> dict[str, np.ndarray]:
   """Types, where layers are told them: a token has the same one wherever it stands."""
-  return {'token_type_ids': ids % 2} if 'type' in reads(spec) else {}
+  return {'token_type_ids': ids % 2} if 'type' in token_extras(spec) else {}
 
 
 def real(spec: Model) -> np.ndarray:

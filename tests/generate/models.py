@@ -1,4 +1,4 @@
-"""Tiny models of every topology and position, with weights that make them say more than one word."""
+"""Tiny models of every topology and position, with weights that give varied tokens."""
 
 import functools
 
@@ -28,7 +28,7 @@ VOCAB = 61
 
 
 def decoder(mixer, **fields):
-  """Two layers, 32 wide, over `mixer`."""
+  """Return a decoder of two layers with `mixer`, 32 wide."""
   segments = (Segment((Block(mixer, Mlp(48)),), 2),)
   heads = {'lm': Lm(tied=False)}
   return Model(
@@ -76,14 +76,12 @@ MODELS = {
 
 @functools.cache
 def weights(spec, seed=2):
-  """Weights eight times larger than a model begins with, so that logits differ and depend on every
-  token seen.
+  """Return weights eight times larger than initial ones, so that logits depend on every token.
 
-  numpy draws them: for each model it would take longer to compile how it begins than to decode with
-  it."""
+  numpy draws them, because compiling `init` would take longer than decoding."""
   rng = np.random.default_rng(seed)
 
-  def drawn(path, a):
+  def draw(path, a):
     name, of = path[-1].key, path[-2].key
     large = 8 if a.ndim > 1 else 1
     if name in ('scale', 'bias'):
@@ -91,4 +89,4 @@ def weights(spec, seed=2):
     std = 0.02 * (0.5 if of in RESIDUAL else 1)
     return jnp.asarray(large * std * rng.standard_normal(a.shape), a.dtype)
 
-  return jax.tree.map_with_path(drawn, param_shapes(spec))
+  return jax.tree.map_with_path(draw, param_shapes(spec))

@@ -1,4 +1,4 @@
-"""Transcription: what an encoder of audio reads, and the tokens a decoder of speech begins with."""
+"""Transcription: audio inputs of an encoder, and the start tokens of a speech decoder."""
 
 import dataclasses
 import json
@@ -18,12 +18,11 @@ import tfm.data.processors
 from tfm.data.processors import WhisperFeatures
 import tfm.data.recordings
 from tfm.data.tokenizer.file import FileVocabulary
-from tfm.generate import Smaller, detect_language, generate
+from tfm.generate import ModelDraft, detect_language, generate
 from tfm.model.transformer import apply, init
 
 NEW = 12
-#: Of the small model below: end, start, languages, tasks, no timestamps (the last id: those after
-#: it are timestamps).
+#: Token ids of the small model: end, start, languages, tasks, and no timestamps (the last id).
 END, START, ENGLISH, GERMAN, TRANSLATE, TRANSCRIBE, SILENT = 60, 61, 62, 63, 64, 65, 79
 SETTINGS = {
   'is_multilingual': True, 'lang_to_id': {'<|en|>': ENGLISH, '<|de|>': GERMAN},
@@ -37,7 +36,7 @@ X = np.random.default_rng(0).standard_normal((3, 10, 24)).astype(np.float32)
 
 @pytest.fixture(scope='module')
 def theirs(tmp_path_factory):
-  """A random Whisper of transformers, and the folder that it was saved to."""
+  """Return a random Whisper of transformers, and the folder that it was saved to."""
   import torch
   import transformers
 
@@ -57,7 +56,7 @@ def theirs(tmp_path_factory):
   with torch.no_grad():
     for p in model.parameters():
       p.add_(0.3 * torch.randn_like(p))
-    model.model.decoder.embed_positions.weight *= 5  # or it would repeat itself
+    model.model.decoder.embed_positions.weight *= 5  # otherwise it repeats tokens
   for name, value in SETTINGS.items():
     setattr(model.generation_config, name, value)
   folder = tmp_path_factory.mktemp('whisper') / 'small'
@@ -67,14 +66,14 @@ def theirs(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def small():
-  """The same sizes without transformers."""
+  """Return a tiny Whisper without transformers."""
   spec = zoo.tiny(zoo.get('whisper-tiny'))
   return spec, init(spec, jax.random.key(0))
 
 
-def spoken(rows):
-  """Rows without their end, which transformers leaves out, and without padding."""
-  return [row[: row.index(END)] if END in row else row for row in rows]
+def before_end(rows):
+  """Return rows up to their end, which transformers excludes, without padding."""
+  return [row[: [*row, END].index(END)] for row in rows]
 
 
 @pytest.mark.oracle
@@ -90,7 +89,7 @@ def test_greedy_ids_equal_transformers(theirs, language, task):
   m = tfm.load(folder)
   options = hub.generation_options(folder, language=language, task=task)
   found = generate(m.spec, m.params, X, temperature=0, max_new_tokens=NEW, **options)
-  assert spoken(found) == spoken(rows)
+  assert before_end(found) == before_end(rows)
   assert len({token for row in found for token in row}) > 2
 
 
@@ -116,7 +115,7 @@ def test_suppressed_first_tokens_equal_transformers(theirs):
     ).tolist()
   finally:
     model.generation_config.begin_suppress_tokens = SETTINGS['begin_suppress_tokens']
-  assert spoken(found) == spoken(rows)
+  assert before_end(found) == before_end(rows)
   assert not first & {row[0] for row in found}
 
 
@@ -131,7 +130,7 @@ def test_best_beam_equals_transformers(theirs):
     torch.tensor(X), language='de', do_sample=False, max_new_tokens=6, num_beams=3
   ).tolist()
   found = generate(m.spec, m.params, X, temperature=0, max_new_tokens=6, beams=3, **options)
-  assert spoken(found) == spoken(rows)
+  assert before_end(found) == before_end(rows)
 
 
 @pytest.mark.oracle
@@ -155,7 +154,7 @@ def test_dict_array_and_draft_give_the_same_tokens(small):
   found = generate(spec, params, x, **options)
   assert found == generate(spec, params, {'input_features': x}, **options)
   assert found == [generate(spec, params, x[i : i + 1], **options)[0] for i in range(2)]
-  assert found == generate(spec, params, x, draft=Smaller(spec, params), **options)
+  assert found == generate(spec, params, x, draft=ModelDraft(spec, params), **options)
   ids = [1, 2]
   for token in found[0]:  # one full pass per token, without a cache
     logits = apply(spec, params, input_features=x[:1], decoder_input_ids=np.asarray([ids]))[
@@ -177,7 +176,7 @@ def test_forbidden_first_token_comes_later(small):
   assert row[1:] == [free[0]] * 3
 
 
-def test_encoder_outputs_are_prompts_too(small):
+def test_encoder_outputs_can_be_prompts(small):
   spec, params = small
   x = np.random.default_rng(1).standard_normal((2, 80, 64)).astype(np.float32)
   options = {'temperature': 0, 'max_new_tokens': 5, 'decoder_start': 1, 'eos': ()}
@@ -190,19 +189,19 @@ def test_encoder_outputs_are_prompts_too(small):
 @pytest.mark.parametrize(
   ('prompts', 'options', 'problem'),
   [
-    (['a'], {}, r"prompts is \['a'\], and the encoder reads input_features. Expected a dict"),
-    ([[1, 2]], {}, 'the encoder reads input_features'),
+    (['a'], {}, r"prompts is \['a'\], but the encoder takes input_features. Expected a dict"),
+    ([[1, 2]], {}, 'the encoder takes input_features'),
     (
       {'input_features': np.zeros((2, 80, 8)), 'attention_mask': np.ones((1, 8))},
       {},
-      'the same number of rows',
+      'prompts has batch sizes .* Expected arrays of one batch size',
     ),
-    ({}, {}, 'the same number of rows'),
+    ({}, {}, 'Expected arrays of one batch size'),
     ({'input_featurs': np.zeros((1, 80, 8))}, {}, "unknown input 'input_featurs'"),
     (
       np.zeros((1, 80, 8)),
       {'prompt_cache': 'x'},
-      'keeps prompts of tokens, and the encoder reads input_features',
+      'supports token prompts only, but the encoder takes input_features',
     ),
     (np.zeros((1, 80, 8)), {'prefill_chunk': 4}, 'prefill_chunk=4'),
     (np.zeros((1, 80, 8)), {'decoder_start': None}, 'decoder_start is missing'),
@@ -211,17 +210,17 @@ def test_encoder_outputs_are_prompts_too(small):
       {'forbidden_first': [64]},
       'forbidden_first has token 64, outside the vocabulary',
     ),
-    (np.zeros((1, 80, 8)), {'forbidden_first': range(64)}, 'leaves no first token'),
+    (np.zeros((1, 80, 8)), {'forbidden_first': range(64)}, 'forbids every first token'),
   ],
 )
-def test_wrong_prompts_are_named(small, prompts, options, problem):
+def test_invalid_prompts_are_errors(small, prompts, options, problem):
   with pytest.raises(errors.UserError, match=problem):
     generate(
       *small, prompts, **{'decoder_start': 1, 'max_new_tokens': 2, 'temperature': 0, **options}
     )
 
 
-def test_dict_is_refused_without_an_encoder():
+def test_dict_prompt_without_an_encoder_is_an_error():
   spec = zoo.tiny(zoo.get('gpt2'))
   with pytest.raises(errors.UserError, match='the model has no encoder'):
     generate(
@@ -264,7 +263,7 @@ def test_decoder_begins_with_language_and_task(tmp_path, fields, given, ids):
     ({'no_timestamps_token_id': 9}, {'language': 'de'}, 'the model has one language only'),
   ],
 )
-def test_wrong_language_is_named(tmp_path, fields, given, problem):
+def test_unknown_language_is_an_error(tmp_path, fields, given, problem):
   _write(tmp_path, fields)
   with pytest.raises(errors.UserError, match=problem):
     hub.generation_options(tmp_path, **given)
@@ -278,7 +277,7 @@ def _write(folder, fields):
 
 @pytest.fixture
 def folder(tmp_path):
-  """A published folder of a tiny Whisper with a tokenizer and a processor of windows of a second."""
+  """Return a folder of a tiny Whisper with a tokenizer and a processor of 1 s windows."""
   spec = zoo.tiny(zoo.get('whisper-tiny'))
   words = tokenizers.ByteLevelBPETokenizer()
   words.train_from_iterator(['the cat sat on the mat'] * 8, 280, special_tokens=['<|endoftext|>'])
@@ -349,7 +348,7 @@ def test_recordings_are_transcribed_on_the_command_line(folder, tmp_path, capsys
     (['--audio=nowhere.wav'], 'nowhere.wav: cannot be read'),
   ],
 )
-def test_wrong_flags_of_audio_are_named(folder, tmp_path, capsys, words, problem):
+def test_invalid_audio_flags_are_errors(folder, tmp_path, capsys, words, problem):
   _record(tmp_path / 'a.wav', 16000, 0.3)
   assert (
     main.run(['generate', f'--checkpoint={folder}', f'--audio={tmp_path / "a.wav"}', *words]) == 2
@@ -357,7 +356,7 @@ def test_wrong_flags_of_audio_are_named(folder, tmp_path, capsys, words, problem
   assert problem in capsys.readouterr().err
 
 
-def test_processor_files_are_kept_byte_for_byte(folder, tmp_path):
+def test_processor_files_are_copied_byte_for_byte(folder, tmp_path):
   content = b'{"feature_extractor_type": "WhisperFeatureExtractor",\n\n   "chunk_length": 1}'
   (folder / 'preprocessor_config.json').write_bytes(content)
   assert main.run(['convert', f'--input={folder}', f'--output={tmp_path / "ours"}']) == 0

@@ -1,6 +1,4 @@
-"""Beams are the best that there are where they are as many as there can be, whatever cache and
-batch they stand in.
-"""
+"""Beam search finds the best text with enough beams, in every cache and batch."""
 
 import functools
 import itertools
@@ -12,7 +10,7 @@ import pytest
 
 from tests.generate.models import MODELS, weights
 from tfm.core.errors import UserError
-from tfm.generate import Lookup, decode
+from tfm.generate import LookupDraft, decode
 from tfm.model import transformer
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.cache import TABLE, PagedCache
@@ -30,32 +28,30 @@ generate = functools.partial(decode.generate, temperature=0, run=Run())
 
 @functools.cache
 def logp_of_all(prompt):
-  """log p of each token of every NEW tokens after the prompt, told those before it, `[V ** NEW,
-  NEW, V]`.
-  """
+  """Return log p `[NEW, V]` for every text of NEW tokens after the prompt."""
   texts = list(itertools.product(range(V), repeat=NEW))
   ids = jnp.asarray([[*prompt, *t] for t in texts], jnp.int32)
-  said = jax.jit(lambda ids: transformer.apply(TOY, weights(TOY), input_ids=ids)['logits'])(ids)
-  logp = np.asarray(jax.nn.log_softmax(said, axis=-1), np.float64)[:, len(prompt) - 1 :]
+  logits = jax.jit(lambda ids: transformer.apply(TOY, weights(TOY), input_ids=ids)['logits'])(ids)
+  logp = np.asarray(jax.nn.log_softmax(logits, axis=-1), np.float64)[:, len(prompt) - 1 :]
   return dict(zip(texts, logp, strict=True))
 
 
 def every_text(prompt, length_penalty, ends=lambda text: END in text):
-  """All texts of up to NEW tokens after the prompt that end as soon as they may or at NEW, best
-  first.
-  """
+  """Return all texts that end at their first possible end or after NEW tokens, best first."""
   texts = [t for n in range(1, NEW + 1) for t in itertools.product(range(V), repeat=n)]
   texts = [t for t in texts if not ends(t[:-1]) and (ends(t) or len(t) == NEW)]
   logp = logp_of_all(tuple(prompt))
-  total = [
-    sum(logp[(*t, *[0] * (NEW - len(t)))][j, token] for j, token in enumerate(t)) for t in texts
-  ]
-  order = np.argsort([-p / len(t) ** length_penalty for p, t in zip(total, texts, strict=True)])
+  scores = []
+  for text in texts:
+    per_token = logp[(*text, *[0] * (NEW - len(text)))]
+    total = sum(per_token[j, token] for j, token in enumerate(text))
+    scores.append(total / len(text) ** length_penalty)
+  order = np.argsort(-np.asarray(scores))
   return [list(texts[i]) for i in order]
 
 
 @pytest.mark.parametrize('length_penalty', [-2.0, 0.0, 1.0, 3.0])
-def test_as_many_beams_as_there_are_prefixes_find_the_best_text(length_penalty):
+def test_exhaustive_beams_find_the_best_text(length_penalty):
   prompts = [[1, 4], [3], [0, 0, 2]]
   options = {
     'length_penalty': length_penalty,
@@ -68,7 +64,7 @@ def test_as_many_beams_as_there_are_prefixes_find_the_best_text(length_penalty):
 
 
 class Letters:
-  """One to three letters an id, of every five ids the same."""
+  """A vocabulary of one to three letters per id, with a period of five ids."""
 
   pieces = ('a', 'b', 'ba', 'cab', 'd')
 
@@ -81,7 +77,7 @@ class Letters:
 
 @pytest.mark.parametrize('length_penalty', [-2.0, 1.0])
 @pytest.mark.parametrize('stop', ['bc', ('ab', 'da'), ('a', 'b', 'd')])
-def test_a_beam_ends_where_its_text_holds_a_stop_text(stop, length_penalty):
+def test_beam_ends_at_a_stop_text(stop, length_penalty):
   prompts = [[1, 4], [3], [0, 0, 2]]
   options = {
     'length_penalty': length_penalty,
@@ -95,26 +91,26 @@ def test_a_beam_ends_where_its_text_holds_a_stop_text(stop, length_penalty):
   assert found == [every_text(p, length_penalty, ends)[0] for p in prompts]
 
 
-def test_a_text_of_beams_is_cut_before_its_stop_and_one_never_said_changes_nothing():
+def test_beam_text_excludes_the_stop_text():
   spec = MODELS['encdec_t5']
-  rows = say(spec)
-  assert say(spec, tokenizer=Letters(), stop='xyz') == rows
-  said = [Letters().decode(row) for row in rows]
-  first, second = stops = said[0][3:7], said[1][5:7]
-  ids = say(spec, tokenizer=Letters(), stop=stops)
+  rows = generated(spec)
+  assert generated(spec, tokenizer=Letters(), stop='xyz') == rows
+  unstopped = [Letters().decode(row) for row in rows]
+  first, second = stops = unstopped[0][3:7], unstopped[1][5:7]
+  ids = generated(spec, tokenizer=Letters(), stop=stops)
   assert ids != rows
   ended = [Letters().decode(row) for row in ids]
   assert any((first in text) or (second in text) for text in ended)
   prompts = [[0, 1], [4], [1, 1, 0]]
-  texts = say(spec, [Letters().decode(p) for p in prompts], tokenizer=Letters(), stop=stops)
-  rows = say(spec, prompts, tokenizer=Letters(), stop=stops)
+  texts = generated(spec, [Letters().decode(p) for p in prompts], tokenizer=Letters(), stop=stops)
+  rows = generated(spec, prompts, tokenizer=Letters(), stop=stops)
   whole = map(Letters().decode, rows)
   assert texts == [
     min(text.partition(first)[0], text.partition(second)[0], key=len) for text in whole
   ]
 
 
-def say(spec, prompts=PROMPTS, run=Run(), **options):
+def generated(spec, prompts=PROMPTS, run=Run(), **options):
   start = {} if spec.encoder is None else {'decoder_start': 0}
   return generate(
     spec, weights(spec), prompts, max_new_tokens=12, beams=3, run=run, **start, **options
@@ -124,33 +120,33 @@ def say(spec, prompts=PROMPTS, run=Run(), **options):
 @pytest.fixture(scope='module', params=['rope_gqa', 'window', 'encdec_t5'])
 def found(request):
   spec = MODELS[request.param]
-  return spec, say(spec)
+  return spec, generated(spec)
 
 
 @pytest.mark.large(when=lambda found: found == 'window')
-def test_a_prompt_is_searched_as_if_alone(found):
+def test_beams_do_not_depend_on_the_batch(found):
   spec, rows = found
-  assert [say(spec, [p])[0] for p in PROMPTS] == rows
+  assert [generated(spec, [p])[0] for p in PROMPTS] == rows
   assert len({token for row in rows for token in row}) > 2
 
 
 @pytest.mark.parametrize('cache', sorted(set(TABLE) - {'dense', 'int8'}))
 @pytest.mark.large(when=lambda found: found == 'window')
-def test_every_cache_follows_its_beams(found, cache):
+def test_beams_are_equal_in_every_cache(found, cache):
   spec, rows = found
-  # Beams begin new blocks on their way.
+  # With blocks of 4 tokens, beams allocate new blocks during the search.
   kind = PagedCache(4) if cache == 'paged' else TABLE[cache]()
-  assert say(spec, run=Run(cache=kind)) == rows
+  assert generated(spec, run=Run(cache=kind)) == rows
 
 
-def test_layers_laid_out_one_by_one_follow_theirs(found):
+def test_beams_are_equal_with_prepared_parameters(found):
   spec, rows = found
-  assert say(spec, run=Run(loop='unroll')) == rows
+  assert generated(spec, run=Run(loop='unroll')) == rows
 
 
-def test_beams_obey_penalties_and_a_constrained_vocabulary():
+def test_beams_apply_penalties_and_allowed_tokens():
   spec = MODELS['rope_gqa']
-  rows = say(spec, allowed=(3, 11, 40), no_repeat_ngram=3, min_new_tokens=4, eos=40)
+  rows = generated(spec, allowed=(3, 11, 40), no_repeat_ngram=3, min_new_tokens=4, eos=40)
   for row in rows:
     assert set(row) <= {3, 11, 40}
     assert 40 not in row[:4]
@@ -159,40 +155,41 @@ def test_beams_obey_penalties_and_a_constrained_vocabulary():
     assert len(set(triples)) == len(triples)
 
 
-def test_fewer_continuations_than_beams_are_no_trouble():
-  assert say(MODELS['rope_gqa'], allowed=(7,)) == [[7] * 12] * 3
+def test_fewer_continuations_than_beams_are_supported():
+  assert generated(MODELS['rope_gqa'], allowed=(7,)) == [[7] * 12] * 3
 
 
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'beams': 0}, 'beams=0 searches nothing. Expected at least 1'),
+    ({'beams': 0}, 'beams=0 is too small. Expected at least 1'),
     (
       {'beams': 2, 'temperature': 1.0},
-      'beams=2 seek the likeliest text, temperature=1.0 draws. Expected temperature=0',
+      r'beams=2 cannot be combined with sampling \(temperature=1.0\). Expected temperature=0',
     ),
     (
       {'beams': 2, 'stop': 'a'},
       "stop='a' is text, but there is no tokenizer. Expected tokenizer=, or eos= for token ids",
     ),
     (
-      {'beams': 2, 'draft': Lookup()},
-      'beams=2 have no use for a draft. Expected draft=None, or beams=1',
+      {'beams': 2, 'draft': LookupDraft()},
+      'beams=2 does not support a draft. Expected draft=None, or beams=1',
     ),
     (
       {'length_penalty': np.nan},
-      'length_penalty=nan is no power. Expected a number: 0 for the sum, 1 for the mean',
+      'length_penalty=nan is not a finite exponent. Expected a number: 0 for the sum of log p',
     ),
-    ({'early_stopping': 'often'}, "early_stopping='often' is not one of True, False, 'never'"),
+    (
+      {'early_stopping': 'often'},
+      "early_stopping='often' is unknown. Expected True, False or 'never'",
+    ),
   ],
 )
-def test_mistakes_name_the_expected_value(options, message):
+def test_invalid_options_name_the_expected_value(options, message):
   with pytest.raises(UserError, match=message):
     generate(TOY, {}, [[1]], **options)
 
 
-def test_beams_make_no_stream():
-  with pytest.raises(
-    UserError, match=r'beams=2 are chosen at the end, no stream. Expected beams=1'
-  ):
+def test_beams_cannot_be_streamed():
+  with pytest.raises(UserError, match=r'beams=2 cannot be streamed, .* Expected beams=1'):
     decode.stream(TOY, {}, [[1]], temperature=0, beams=2)

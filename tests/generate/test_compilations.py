@@ -1,32 +1,30 @@
-"""What one call has compiled serves the next, of other lengths and with other values, in every way
-of decoding.
-"""
+"""Calls with other lengths and option values reuse compiled functions."""
 
 import jax
 import pytest
 
 from tests.generate.models import MODELS, weights
-from tfm.generate import Lookup, Smaller, generate
+from tfm.generate import LookupDraft, ModelDraft, generate
 from tfm.parts.cache import PagedCache
 from tfm.parts.context import Run
 
 SPEC = MODELS['alibi_mqa']
-SMALL = Smaller(SPEC, weights(SPEC))
+SMALL = ModelDraft(SPEC, weights(SPEC))
 
 
 class Digits:
-  """The last digit of each id."""
+  """A vocabulary of the last digit of each id."""
 
   def decode(self, ids):
     return ''.join(str(i % 10) for i in ids)
 
 
-WAYS = {
+MODES = {
   'greedy': (
     {'temperature': 0},
     {'temperature': 0, 'eos': 7, 'min_new_tokens': 3, 'logit_bias': {5: 2.0}},
   ),
-  'drawn': (
+  'sampled': (
     {'temperature': 0.5, 'top_k': 9, 'top_p': 0.9, 'min_p': 0.1},
     {
       'temperature': 1.5,
@@ -43,8 +41,8 @@ WAYS = {
   ),
   'small draft': ({'draft': SMALL, 'top_k': 9}, {'draft': SMALL, 'top_k': 3, 'temperature': 0.3}),
   'lookup': (
-    {'draft': Lookup(), 'temperature': 0},
-    {'draft': Lookup(), 'temperature': 0, 'eos': (3, 4)},
+    {'draft': LookupDraft(), 'temperature': 0},
+    {'draft': LookupDraft(), 'temperature': 0, 'eos': (3, 4)},
   ),
   'beams': (
     {'beams': 3, 'temperature': 0},
@@ -60,7 +58,7 @@ WAYS = {
     {'beams': 3, 'temperature': 0, 'run': Run(cache=PagedCache(4))},
     {'beams': 3, 'temperature': 0, 'run': Run(cache=PagedCache(4)), 'eos': (3, 4)},
   ),
-  'beams to a text': (
+  'beams with stops': (
     {'beams': 3, 'temperature': 0, 'tokenizer': Digits(), 'stop': ['12', '3']},
     {
       'beams': 3,
@@ -75,31 +73,31 @@ WAYS = {
 
 @pytest.fixture
 def compiled():
-  """The programs that were lowered, by the names of their functions: one line for each that was not
-  cached.
-  """
+  """Yield the list of functions that were compiled and not cached."""
   lowered = []
 
-  def heard(event, seconds, **about):
+  def listen(event, seconds, **metadata):
     if event == '/jax/core/compile/jaxpr_to_mlir_module_duration':
-      lowered.append(about.get('fun_name', 'a program'))
+      lowered.append(metadata.get('fun_name', 'a program'))
 
-  jax.monitoring.register_event_duration_secs_listener(heard)
+  jax.monitoring.register_event_duration_secs_listener(listen)
   yield lowered
-  jax.monitoring.unregister_event_duration_listener(heard)
+  jax.monitoring.unregister_event_duration_listener(listen)
 
 
-@pytest.mark.parametrize('way', WAYS)
-@pytest.mark.large(when=lambda way: way in ('drawn', 'penalised', 'lookup', 'beams', 'small draft'))
-def test_nothing_is_compiled_again_while_lengths_stay_in_their_buckets(compiled, way):
-  first, other = WAYS[way]
-  say = lambda prompts, new, options: generate(
+@pytest.mark.parametrize('mode', MODES)
+@pytest.mark.large(
+  when=lambda mode: mode in ('sampled', 'penalised', 'lookup', 'beams', 'small draft')
+)
+def test_lengths_in_the_same_buckets_compile_nothing(compiled, mode):
+  first, other = MODES[mode]
+  generated = lambda prompts, new, options: generate(
     SPEC, weights(SPEC), prompts, max_new_tokens=new, **({'run': Run()} | options)
   )
-  say([[1] * 3, [2] * 5], 9, first)
+  generated([[1] * 3, [2] * 5], 9, first)
   before = len(compiled)
   for length, new, options in ((2, 9, first), (7, 11, other), (16, 16, other)):
-    say([[1] * length, [2]], new, options)
+    generated([[1] * length, [2]], new, options)
   assert compiled[before:] == []
-  say([[1] * 17, [2]], 16, first)
+  generated([[1] * 17, [2]], 16, first)
   assert len(compiled) > before

@@ -1,6 +1,4 @@
-"""New text continues the prompt: no space is lost between them, and no piece is shown that may
-still change.
-"""
+"""New text continues the prompt: its first space is kept, and no piece changes later."""
 
 import functools
 
@@ -19,7 +17,7 @@ NAMES = ('bert_clean', 'ctrl', 'gpt2', 'llama', 'llama2', 'marian', 'm2m_100', '
 
 @pytest.fixture(scope='module')
 def read(tmp_path_factory):
-  """Return the vocabulary of a name, made once."""
+  """Return a function from a name to its vocabulary, made once."""
 
   @functools.cache
   def make(name):
@@ -42,7 +40,7 @@ def rest(vocabulary, before, new):
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_the_space_before_the_first_new_word_is_kept(read, name):
+def test_space_before_the_first_new_word_is_kept(read, name):
   ours = read(name)
   before = ours.encode('the cat').tolist()
   new = ours.encode('the cat sat on the mat').tolist()[len(before) :]
@@ -77,7 +75,7 @@ def test_pieces_of_any_text_join_to_it(read, name):
 
 
 @pytest.mark.parametrize('name', ['gpt2', 'llama'])
-def test_half_characters_are_held_back(read, name):
+def test_incomplete_characters_are_withheld(read, name):
   ours = read(name)
   before, new = ours.encode('a').tolist(), ours.encode('a🙂日').tolist()[len(ours.encode('a')) :]
   pieces = shown(ours, before, new)
@@ -86,22 +84,22 @@ def test_half_characters_are_held_back(read, name):
   assert pieces.count('') >= 3
 
 
-def test_a_special_token_between_words_keeps_their_space(read):
+def test_special_token_between_words_keeps_their_space(read):
   ours = read('llama')
   before, new = [ours.bos, *ours.encode('the cat').tolist(), ours.eos], ours.encode('sat').tolist()
   assert ''.join(shown(ours, before, new)) == ' sat'
 
 
-def test_punctuation_that_may_lose_its_space_is_held_back(read):
+def test_punctuation_that_may_lose_its_space_is_withheld(read):
   ours = read('bert_clean')
   before, new = ours.encode('it is').tolist(), ours.encode('it is ok , do not').tolist()[2:]
   pieces = shown(ours, before, new)
   assert ''.join(pieces) == ' ok, do not'
 
 
-def test_unknown_text_before_keeps_the_first_space(read):
+def test_unknown_prefix_keeps_the_first_space(read):
   ours = read('llama')
   new = ours.encode('the cat').tolist()
-  detokenizer, begun = Detokenizer(ours), Detokenizer(ours, prompt_ids=())
+  detokenizer, prefilled = Detokenizer(ours), Detokenizer(ours, prompt_ids=())
   assert ''.join([*map(detokenizer.push, new), detokenizer.flush()]) == ' the cat'
-  assert ''.join([*map(begun.push, new), begun.flush()]) == 'the cat'
+  assert ''.join([*map(prefilled.push, new), prefilled.flush()]) == 'the cat'

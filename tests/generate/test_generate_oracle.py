@@ -1,6 +1,4 @@
-"""Greedy decoding and beam search add the tokens that transformers' own `generate` adds with the
-same weights.
-"""
+"""Greedy decoding and beam search give the same tokens as `generate` of transformers."""
 
 import functools
 import json
@@ -41,7 +39,7 @@ def gpt2():
 
 
 def read(model, **changes):
-  """The model, and what `hub.load` makes of what it saves, with these fields of its config changed."""
+  """Return the model, and tfm's spec and parameters of it, with config fields changed."""
   with tempfile.TemporaryDirectory() as folder:
     model.save_pretrained(folder)
     path = pathlib.Path(folder) / 'config.json'
@@ -51,7 +49,7 @@ def read(model, **changes):
 
 
 def untied(model):
-  """The model with output weights of its own: with the token table's it would repeat itself."""
+  """Return the model with separate output weights; with tied ones it repeats tokens."""
   import torch
 
   model.lm_head.weight = torch.nn.Parameter(torch.randn(61, 32))
@@ -90,7 +88,7 @@ def bart():
   )
   with torch.no_grad():
     model.final_logits_bias.normal_()
-    # Or it would repeat itself.
+    # Otherwise the model repeats tokens.
     model.model.decoder.embed_positions.weight *= 10
     for layer in model.model.decoder.layers:
       layer.fc2.weight *= 10
@@ -137,7 +135,7 @@ def case(request):
 
 
 def theirs(model, spec, prompts=PROMPTS, **options):
-  """The rows that `model.generate` adds to the prompts, up to the first token that ends them."""
+  """Return the new tokens of `model.generate`, up to the first `eos`."""
   import torch
 
   left, width = spec.encoder is None, max(map(len, prompts))
@@ -150,8 +148,12 @@ def theirs(model, spec, prompts=PROMPTS, **options):
       do_sample=False,
       pad_token_id=0, **options,
     )  # fmt: skip
-  new = rows[:, width if left else 1 :].tolist()
-  return [row[: next((t for t, token in enumerate(row, 1) if token in eos), NEW)] for row in new]
+  return [up_to_eos(row, eos) for row in rows[:, width if left else 1 :].tolist()]
+
+
+def up_to_eos(row, eos):
+  ends = [t for t, token in enumerate(row, 1) if token in eos]
+  return row[: min(ends, default=NEW)]
 
 
 def ours(spec, params, prompts=PROMPTS, **options):
@@ -160,7 +162,7 @@ def ours(spec, params, prompts=PROMPTS, **options):
 
 
 @pytest.mark.large(when=lambda case: case in ('bloom', 'gpt2', 'marian'))
-def test_greedy_rows_of_different_lengths_are_theirs(case):
+def test_greedy_tokens_equal_transformers(case):
   model, spec, params = case
   expected = theirs(model, spec)
   assert len({token for row in expected for token in row}) > 2
@@ -168,25 +170,24 @@ def test_greedy_rows_of_different_lengths_are_theirs(case):
 
 
 @pytest.mark.large(when=lambda case: case in ('bloom', 'gpt2', 'marian'))
-def test_greedy_rows_end_where_theirs_do_and_obey_the_same_penalties(case):
+def test_eos_and_penalties_equal_transformers(case):
   model, spec, params = case
   free = theirs(model, spec)
   eos = (free[0][4], free[1][2])
   expected = theirs(model, spec, eos=eos)
   assert len(set(map(len, expected))) > 1
   assert ours(spec, params, eos=eos) == expected
-  # Their penalties see padding as tokens of the prompt, so each row stands alone there, and in a
-  # batch here.
+  # The penalties of transformers count padding as prompt tokens, so its prompts are not batched.
   both = {'repetition_penalty': 1.4, 'min_new_tokens': 2}
   alone = [theirs(model, spec, [p], eos=eos, no_repeat_ngram_size=2, **both)[0] for p in PROMPTS]
   assert ours(spec, params, eos=eos, no_repeat_ngram=2, **both) == alone
 
 
 @pytest.mark.large(when=lambda case: case in ('bloom', 'gpt2', 'marian'))
-def test_forced_tokens_and_forbidden_ones_are_theirs(case):
+def test_forced_and_forbidden_tokens_equal_transformers(case):
   model, spec, params = case
   if spec.encoder is None:
-    pytest.skip('is for what reads a source')
+    pytest.skip('needs an encoder')
   start = theirs(model, spec)[0][0]
   expected = theirs(
     model,
@@ -202,13 +203,13 @@ def test_forced_tokens_and_forbidden_ones_are_theirs(case):
 
 
 @pytest.mark.large(when=lambda case: case in ('bloom', 'gpt2', 'marian', 'llama', 'bart'))
-def test_the_best_beam_is_theirs(case):
+def test_best_beam_equals_transformers(case):
   model, spec, params = case
   eos = theirs(model, spec)[0][3:5]
   for early_stopping, length_penalty in ((False, 1.0), (False, -1.0), (True, 0.0), ('never', 2.0)):
     options = {'length_penalty': length_penalty, 'early_stopping': early_stopping, 'eos': eos}
     assert ours(spec, params, beams=3, **options) == theirs(model, spec, num_beams=3, **options)
-  # Where nothing ends, all beams are of one length.
+  # Without eos, all beams have the same length.
   free = theirs(model, spec, num_beams=3)
   assert ours(spec, params, beams=3) == free != theirs(model, spec)
 
@@ -217,14 +218,14 @@ PIECES = [a + b for a in 'abcdef' for b in ('', 'a', 'ba', 'cc', 'd', 'dab', 'e'
 
 
 class Pieces:
-  """One to four letters an id; 60 is none."""
+  """A vocabulary of one to four letters per id; 60 is empty."""
 
   def decode(self, ids):
     return ''.join([*PIECES, ''][i] for i in ids)
 
 
 def pieces():
-  """The same as a tokenizer of theirs."""
+  """Return the same vocabulary as a tokenizer of transformers."""
   import tokenizers
   import transformers
 
@@ -236,16 +237,16 @@ def pieces():
 
 
 @pytest.mark.large(when=lambda case: case in ('bloom', 'gpt2', 'marian', 'llama', 'bart'))
-def test_beams_end_with_their_stop_texts_as_theirs_do(case):
+def test_beams_with_stop_texts_equal_transformers(case):
   model, spec, params = case
   tokenizer, ended = pieces(), False
   for beams, length_penalty in ((3, 1.0), (2, -1.0)):
     free = ours(spec, params, beams=beams, length_penalty=length_penalty)
-    # From within a token to within another one, of a row's text that is likely.
+    # Substrings of probable texts that start and end inside tokens.
     stops = [Pieces().decode(free[0])[4:7], Pieces().decode(free[1])[6:8]]
     options = {'length_penalty': length_penalty, 'early_stopping': False}
     found = ours(spec, params, beams=beams, stop=stops, tokenizer=Pieces(), **options)
-    # Theirs pads rows that end early with an id that may be said too, so each row stands alone.
+    # transformers pads finished sequences with a valid id, so its prompts are not batched.
     for prompt, row in zip(PROMPTS, found, strict=True):
       texts = {'stop_strings': stops, 'tokenizer': tokenizer, 'num_beams': beams}
       expected = theirs(model, spec, [prompt], **texts, **options)[0]

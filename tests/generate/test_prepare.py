@@ -1,4 +1,4 @@
-"""Parameters laid out for decoding, and in one byte a number, are the model's still."""
+"""Prepared parameters give the same outputs, and int8 ones nearly the same."""
 
 import dataclasses
 import functools
@@ -28,16 +28,16 @@ def logits(spec, params, ids):
   return transformer.apply(spec, params, input_ids=ids, **inputs)['logits']
 
 
-def widened(params):
-  """The float parameters that int8 ones stand for, kernels as outputs by inputs."""
+def dequantized(params):
+  """Return parameters with int8 weights dequantized, kernels as outputs by inputs."""
   is_int8 = lambda x: isinstance(x, Int8)
-  wide = lambda w: w.q * w.scale[:, None] if is_int8(w) else w
-  return jax.tree.map(wide, params, is_leaf=is_int8)
+  dequantize = lambda w: w.q * w.scale[:, None] if is_int8(w) else w
+  return jax.tree.map(dequantize, params, is_leaf=is_int8)
 
 
 @pytest.mark.parametrize('name', ['rope_gqa', 'mla', 'shared', 'encdec'])
 @pytest.mark.large(when=lambda name: name in ('shared', 'rope_gqa'))
-def test_a_layer_at_a_time_says_what_the_stack_says(name):
+def test_prepared_parameters_give_the_same_outputs(name):
   spec = MODELS[name]
   ready = prepare(spec, weights(spec))
   assert isinstance(ready['segment_0'], tuple)
@@ -52,12 +52,12 @@ def test_a_layer_at_a_time_says_what_the_stack_says(name):
 
 
 @pytest.mark.parametrize(('shape', 'n_in'), [((16, 5, 3), 1), ((4, 8, 1500), 2), ((1024, 200), 1)])
-def test_an_int8_weight_is_within_half_a_step_and_multiplies_as_what_it_stands_for(shape, n_in):
+def test_int8_weight_is_rounded_and_multiplies_as_dequantized(shape, n_in):
   w = np.random.default_rng(1).normal(size=shape).astype(np.float32)
   q = quantize(jnp.asarray(w), n_in)
   out = shape[n_in:]
   w_oi = w.reshape(-1, int(np.prod(out))).T
-  wide_oi = np.asarray(widened(q))
+  wide_oi = np.asarray(dequantized(q))
   assert q.q.dtype == jnp.int8
   assert np.all(np.abs(wide_oi - w_oi) <= np.asarray(q.scale)[:, None] * 0.5001)
   x = np.random.default_rng(2).normal(size=(5, 7, *shape[:n_in])).astype(np.float32)
@@ -66,20 +66,20 @@ def test_an_int8_weight_is_within_half_a_step_and_multiplies_as_what_it_stands_f
   np.testing.assert_allclose(y, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_rows_of_an_int8_table_are_those_it_stands_for():
+def test_int8_table_rows_equal_dequantized_rows():
   table = jnp.asarray(np.random.default_rng(1).normal(size=(700, 24)), jnp.float32)
   q = quantize(table.T, 1)
   index = jnp.asarray([[0, 699], [350, 3]])
-  np.testing.assert_allclose(q.rows(index, jnp.float32), widened(q)[index], rtol=1e-6)
+  np.testing.assert_allclose(q.rows(index, jnp.float32), dequantized(q)[index], rtol=1e-6)
 
 
 @pytest.mark.parametrize('rows', [1, 32, 33])
-def test_few_rows_are_rounded_to_two_bytes_a_number_and_many_are_not(rows):
+def test_small_batches_round_activations_to_int16(rows):
   w = np.random.default_rng(1).normal(size=(300, 40)).astype(np.float32)
   x = np.random.default_rng(2).normal(size=(rows, 300)).astype(np.float32)
-  x[0, 7] = 50.0  # one that stands out takes its row's precision, not that of the others
+  x[0, 7] = 50.0  # an outlier reduces the precision of its row only
   q = quantize(jnp.asarray(w), 1)
-  wide_io = np.asarray(widened(q)).T.astype(np.float64)
+  wide_io = np.asarray(dequantized(q)).T.astype(np.float64)
   error = np.abs(jax.jit(lambda x, q: q.contract(x))(x, q) - x @ wide_io)
   half_a_step = np.abs(x).max(1, keepdims=True) / 16256 / 2 if rows <= 32 else np.zeros((rows, 1))
   assert (
@@ -88,19 +88,19 @@ def test_few_rows_are_rounded_to_two_bytes_a_number_and_many_are_not(rows):
   assert not rows <= 32 or error.max() > 1e-4
 
 
-def test_what_is_no_number_stays_none():
+def test_nan_and_inf_propagate_through_int8():
   q = quantize(jnp.ones((4, 3)), 1)
   y = q.contract(jnp.asarray([[1.0, jnp.nan, 1, 1], [1, 1, jnp.inf, 1], [1, 1, 1, 1]]))
   assert not np.isfinite(y[:2]).any()
   np.testing.assert_allclose(y[2], 4, rtol=1e-4)
 
 
-def test_an_output_of_zeros_stays_zero():
+def test_zero_int8_output_stays_zero():
   q = quantize(jnp.zeros((8, 3)), 1)
   assert not np.any(q.contract(jnp.ones((1, 8))))
 
 
-def test_int8_logits_are_close_and_the_layers_weigh_a_quarter():
+def test_int8_logits_are_close_at_a_quarter_of_the_size():
   spec = MODELS['learned'].with_heads(lm=Lm(tied=True))
   ready = prepare(spec, weights(spec), int8=True)
   exact, rough = logits(spec, weights(spec), IDS), logits(spec, ready, IDS)
@@ -114,9 +114,8 @@ def test_int8_logits_are_close_and_the_layers_weigh_a_quarter():
 
 
 @pytest.mark.large
-def test_int8_latents_are_asked_by_the_weights_that_int8_keys_are_made_of():
-  # Weights with which no activation stands so near the middle of two steps that it is rounded to
-  # both.
+def test_int8_mla_decodes_with_the_key_weights():
+  # With these weights no activation is so close to a rounding boundary that results differ.
   spec, plain = MODELS['mla'], weights(MODELS['mla'], seed=3)
   ready = prepare(spec, plain, int8=True)
   for name, out in (('k', (4, 8)), ('v', (4, 12))):
@@ -133,7 +132,7 @@ def test_int8_latents_are_asked_by_the_weights_that_int8_keys_are_made_of():
       found, cache = [*found, out['logits']], out['cache']
     return jnp.concatenate(found, 1)
 
-  # Keys are never made where latents are asked, so activations are not rounded alike.
+  # Decoding attends to latents without computing keys, so activations are rounded differently.
   np.testing.assert_allclose(stepped(ready), logits(spec, ready, ids_BT), rtol=1e-3, atol=1e-3)
   assert (
     float(jnp.corrcoef(logits(spec, plain, IDS).ravel(), logits(spec, ready, IDS).ravel())[0, 1])
@@ -142,7 +141,7 @@ def test_int8_latents_are_asked_by_the_weights_that_int8_keys_are_made_of():
   assert len(generate(spec, ready, [[1, 2, 3]], max_new_tokens=4)[0]) == 4
 
 
-def test_a_prepared_model_drafts_what_it_drafted():
+def test_prepared_mtp_layers_draft_the_same():
   spec = dataclasses.replace(MODELS['mla'], mtp=SequentialMTP())
   plain = weights(spec)
 
@@ -154,9 +153,9 @@ def test_a_prepared_model_drafts_what_it_drafted():
   np.testing.assert_allclose(drafted(prepare(spec, plain)), drafted(plain), rtol=1e-4, atol=1e-4)
 
 
-def test_prepared_parameters_are_not_prepared_again():
+def test_preparing_twice_is_an_error():
   ready = prepare(PLAIN, weights(PLAIN))
   with pytest.raises(
-    UserError, match=r'prepare: the parameters are not those of the model. Expected what init'
+    UserError, match=r'prepare: params do not have the structure of the model. Expected the result'
   ):
     prepare(PLAIN, ready)

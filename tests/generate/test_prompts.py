@@ -17,14 +17,14 @@ PLAIN, TABLE, BOTH = MODELS['rope_gqa'], MODELS['learned'], MODELS['encdec']
 @pytest.mark.parametrize(
   ('prompts', 'options', 'message'),
   [
-    ([[1], []], {}, 'generate: prompt 1 is empty. Expected at least one token to go on from.'),
+    ([[1], []], {}, 'generate: prompt 1 is empty. Expected at least one token.'),
     ([], {}, 'generate: prompts is empty. Expected at least one.'),
-    ([1, 2], {}, 'generate: prompts is a single prompt, [1, 2]. Expected a list of them.'),
-    ('def ', {}, "generate: prompts is a single prompt, 'def '. Expected a list of them."),
+    ([1, 2], {}, 'generate: prompts is a single prompt ([1, 2]). Expected a list of prompts.'),
+    ('def ', {}, "generate: prompts is a single prompt ('def '). Expected a list of prompts."),
     (
       ['def '],
       {},
-      "generate: prompt 0 is text, 'def ', but there is no tokenizer. Expected tokenizer=, or "
+      "generate: prompt 0 is text ('def '), but there is no tokenizer. Expected tokenizer=, or "
       'token ids.',
     ),
     (
@@ -45,9 +45,9 @@ PLAIN, TABLE, BOTH = MODELS['rope_gqa'], MODELS['learned'], MODELS['encdec']
     (
       [[1]],
       {'top_p': 0},
-      'top_p=0 is not a share of the probability. Expected more than 0 and at most 1, or None.',
+      'top_p=0 is not a probability. Expected more than 0 and at most 1, or None.',
     ),
-    ([[1]], {'top_p': 1.5}, 'top_p=1.5 is not a share of the probability.'),
+    ([[1]], {'top_p': 1.5}, 'top_p=1.5 is not a probability.'),
     (
       [[1]],
       {'min_p': 2},
@@ -57,15 +57,15 @@ PLAIN, TABLE, BOTH = MODELS['rope_gqa'], MODELS['learned'], MODELS['encdec']
     (
       [[1]],
       {'temperature': -1},
-      'generate: temperature=-1 is not one. Expected 0 (the likeliest token) or more',
+      'generate: temperature=-1 is out of range. Expected 0 (greedy) or more',
     ),
-    ([[1]], {'temperature': float('nan')}, 'temperature=nan is not one.'),
+    ([[1]], {'temperature': float('nan')}, 'temperature=nan is out of range.'),
     ([[1]], {'temperature': -1, 'top_k': 0}, 'usually 0.6 to 1.2. top_k=0 keeps no token.'),
-    ([[1]], {'max_new_tokens': 0}, 'max_new_tokens=0 asks for nothing. Expected at least 1.'),
+    ([[1]], {'max_new_tokens': 0}, 'max_new_tokens=0 is too small. Expected at least 1.'),
     (
       [[1]],
       {'max_new_tokens': 4, 'min_new_tokens': 5},
-      'min_new_tokens=5 is not between 0 and max_new_tokens=4.',
+      'min_new_tokens=5 is out of range. Expected 0 to max_new_tokens=4.',
     ),
     (
       [[1]],
@@ -77,54 +77,55 @@ PLAIN, TABLE, BOTH = MODELS['rope_gqa'], MODELS['learned'], MODELS['encdec']
       {'decoder_start': 0},
       'generate: decoder_start=0 is given, but the model has no encoder. Expected None.',
     ),
-    ([[1]], {'decoder_start': ()}, 'decoder_start=() gives the decoder nothing to begin with.'),
+    ([[1]], {'decoder_start': ()}, 'decoder_start=() is empty. Expected at least one token id.'),
     (
       [[1]],
       {'key': jax.random.split(jax.random.key(0), 2)},
-      'generate: key has shape (2,) for 1 prompts. Expected one key, or one a prompt.',
+      'generate: key has shape (2,) for 1 prompts. Expected one key, or one per prompt.',
     ),
   ],
 )
-def test_mistakes_name_the_expected_value(prompts, options, message):
+def test_invalid_prompts_name_the_expected_value(prompts, options, message):
   with pytest.raises(UserError, match=re.escape(message)):
     generate(PLAIN, {}, prompts, **options)
 
 
-def test_more_tokens_than_positions_are_refused_with_the_numbers():
+def test_too_many_tokens_are_an_error_with_numbers():
   message = (
-    'generate: prompt 1 has 40 tokens, and 9 new ones make 49, but the position table has 48 rows. '
+    'generate: prompt 1 has 40 tokens and max_new_tokens=9, in total 49, but the position table '
+    'has 48 entries. '
     'Expected max_new_tokens of at most 8, or a shorter prompt.'
   )
   with pytest.raises(UserError, match=re.escape(message)):
     generate(TABLE, {}, [[1], [1] * 40], max_new_tokens=9)
-  with pytest.raises(UserError, match=r'decoder_start has 1 tokens, and 48 new ones make 49'):
+  with pytest.raises(
+    UserError, match=r'decoder_start has 1 tokens and max_new_tokens=48, in total 49'
+  ):
     generate(BOTH, {}, [[1]], max_new_tokens=48, decoder_start=0)
   with pytest.raises(
-    UserError, match=r"prompt 0 has 49 tokens, but the encoder's position table has 48 rows"
+    UserError, match=r"prompt 0 has 49 tokens, but the encoder's position table has 48 entries"
   ):
     generate(BOTH, {}, [[1] * 49], max_new_tokens=4, decoder_start=0)
 
 
-def test_an_encoder_decoder_needs_to_be_told_how_its_decoder_begins():
+def test_encoder_decoder_requires_decoder_start():
   with pytest.raises(
-    UserError, match=r'generate: decoder_start is missing: the model reads prompts in its encoder'
+    UserError, match=r'generate: decoder_start is missing, but the model is an encoder-decoder'
   ):
     generate(BOTH, {}, [[1]])
   with pytest.raises(UserError, match=r'decoder_start has token 61, outside the vocabulary of 61'):
     generate(BOTH, {}, [[1]], decoder_start=(0, 61))
 
 
-def test_a_model_that_looks_ahead_is_refused():
+def test_model_that_attends_to_later_tokens_is_an_error():
   with pytest.raises(
-    UserError, match=r'layers whose tokens see later ones, which are not there yet'
+    UserError, match=r'some layers attend to later tokens, which do not exist yet'
   ):
     generate(decoder(Attention(4, mask=Mask())), {}, [[1]])
 
 
-def test_a_stream_refuses_before_its_first_token_is_asked_for():
-  with pytest.raises(
-    UserError, match=r'generate: chunk=0 is no number of steps. Expected at least 1'
-  ):
+def test_stream_checks_its_arguments_immediately():
+  with pytest.raises(UserError, match=r'generate: chunk=0 is too small. Expected at least 1 step'):
     stream(PLAIN, {}, [[1]], chunk=0)
   with pytest.raises(UserError, match=r'prompt 0 is empty'):
     stream(PLAIN, {}, [[]])

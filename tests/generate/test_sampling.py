@@ -1,4 +1,4 @@
-"""Filters keep what their definitions say, whatever the logits."""
+"""Sampling filters follow their definitions."""
 
 import jax
 import jax.numpy as jnp
@@ -12,8 +12,9 @@ jitted_warp = jax.jit(warp)
 
 
 def kept(logits, **fields):
-  """The indices each row keeps."""
-  out = np.asarray(jitted_warp(jnp.asarray(logits, jnp.float32), Sampling(**fields).knobs()))
+  """Return the set of token ids that remain in each row."""
+  values = Sampling(**fields).sampling_values()
+  out = np.asarray(jitted_warp(jnp.asarray(logits, jnp.float32), values))
   return [set(np.flatnonzero(np.isfinite(row)).tolist()) for row in out]
 
 
@@ -22,14 +23,14 @@ def probabilities(logits):
 
 
 @pytest.mark.parametrize('k', [1, 7, 50, 99])
-def test_top_k_keeps_the_k_likeliest(k):
+def test_top_k_keeps_the_k_most_probable(k):
   assert kept(LOGITS, top_k=k) == [
     set(row[:k].tolist()) for row in np.argsort(-np.asarray(LOGITS), axis=-1)
   ]
 
 
 @pytest.mark.parametrize('p', [1e-6, 0.3, 0.9, 0.999])
-def test_top_p_keeps_the_fewest_likeliest_whose_mass_reaches_p(p):
+def test_top_p_keeps_the_smallest_set_with_mass_p(p):
   for row, keeps in zip(probabilities(LOGITS), kept(LOGITS, top_p=p), strict=True):
     order = np.argsort(-row)
     enough = int(np.searchsorted(np.cumsum(row[order]), p)) + 1
@@ -41,39 +42,39 @@ def test_top_p_of_one_keeps_everything():
 
 
 @pytest.mark.parametrize('p', [0.0, 0.02, 0.5, 1.0])
-def test_min_p_keeps_what_is_at_least_that_share_of_the_likeliest(p):
+def test_min_p_keeps_a_share_of_the_top_probability(p):
   for row, keeps in zip(probabilities(LOGITS), kept(LOGITS, min_p=p), strict=True):
     assert keeps == set(np.flatnonzero(row >= p * row.max() * (1 - 1e-6)).tolist())
 
 
-def test_each_filter_sees_what_the_one_before_it_left():
-  # Of the four likeliest, 0.4 / 0.8 is half the mass: top_p = 0.5 keeps one where all ten would
-  # keep two.
+def test_filters_apply_one_after_another():
+  # Among the top four, 0.4 / 0.8 is half of the mass, so top_p keeps one token instead of two.
   logits = jnp.log(jnp.asarray([[0.4, 0.2, 0.1, 0.1] + [0.2 / 6] * 6]))
   assert kept(logits, top_p=0.45) == [{0, 1}]
   assert kept(logits, top_k=4, top_p=0.45) == [{0}]
 
 
-def test_equal_logits_stay_or_go_together():
+def test_equal_logits_are_kept_or_removed_together():
   assert kept([[1.0, 2.0, 2.0, 0.0]], top_k=1) == [{1, 2}]
   assert kept([[0.0, -0.0, -1.0]], top_k=1) == [{0, 1}]
 
 
 def test_temperature_comes_first_and_divides():
-  out = jitted_warp(LOGITS, Sampling(temperature=2.0).knobs())
+  out = jitted_warp(LOGITS, Sampling(temperature=2.0).sampling_values())
   np.testing.assert_allclose(out, LOGITS / 2, rtol=1e-6)
 
 
-def test_temperature_zero_takes_the_likeliest():
+def test_temperature_zero_is_greedy():
   keys = jax.random.split(jax.random.key(0), 4)
-  tok_B = sample(LOGITS, keys, Sampling(temperature=0, top_k=3).knobs())
+  tok_B = sample(LOGITS, keys, Sampling(temperature=0, top_k=3).sampling_values())
   assert tok_B.tolist() == np.argmax(LOGITS, axis=-1).tolist()
 
 
-def test_tokens_are_drawn_as_often_as_they_are_likely():
+def test_sample_frequencies_match_probabilities():
   n, p = 4000, np.array([0.5, 0.3, 0.15, 0.05])
   logits = jnp.broadcast_to(jnp.log(jnp.asarray(p, jnp.float32))[None], (n, 4))
-  tok_B = jax.jit(sample)(logits, jax.random.split(jax.random.key(1), n), Sampling(top_k=3).knobs())
+  keys = jax.random.split(jax.random.key(1), n)
+  tok_B = jax.jit(sample)(logits, keys, Sampling(top_k=3).sampling_values())
   share = np.bincount(tok_B, minlength=4) / n
   expected = np.array([0.5, 0.3, 0.15, 0]) / 0.95
   assert np.all(np.abs(share - expected) < 4 * np.sqrt(expected * (1 - expected) / n) + 1e-9)
@@ -85,7 +86,7 @@ def test_tokens_are_drawn_as_often_as_they_are_likely():
   [{'temperature': 0.7}, {'top_k': 5}, {'top_p': 0.6}, {'min_p': 0.1},
    {'temperature': 1.7, 'top_k': 12, 'top_p': 0.8, 'min_p': 0.2}],
 )  # fmt: skip
-def test_filtered_logits_are_those_of_transformers(fields):
+def test_filtered_logits_equal_transformers(fields):
   import torch
   from transformers.generation import logits_process as hf
 
@@ -96,5 +97,5 @@ def test_filtered_logits_are_those_of_transformers(fields):
     if name in fields:
       scores = cls(fields[name])(None, scores)
   np.testing.assert_allclose(
-    jitted_warp(LOGITS, Sampling(**fields).knobs()), scores.numpy(), rtol=1e-6
+    jitted_warp(LOGITS, Sampling(**fields).sampling_values()), scores.numpy(), rtol=1e-6
   )

@@ -1,4 +1,4 @@
-"""A row ends with the token that completes a stop text, however the text lies across its tokens."""
+"""A sequence ends with the token that completes a stop text, across token borders."""
 
 import functools
 
@@ -21,7 +21,7 @@ stream = functools.partial(
 
 
 class Pieces:
-  """Each id is one to three letters; 60 is the end of text."""
+  """A vocabulary of one to four letters per id; 51 is the end of text."""
 
   pieces = [
     a + b
@@ -41,25 +41,25 @@ TOK = Pieces()
 
 
 @pytest.fixture(scope='module')
-def free():
+def unstopped():
   return generate(PROMPTS, tokenizer=TOK, eos=())
 
 
 def spanning(text, ids):
-  """A piece of the text that begins within one token and ends within another, away from both ends."""
+  """Return a substring of the text that starts and ends inside tokens."""
   at = len(TOK.decode(ids[:10]))
   return text[at - 1 : at + 2]
 
 
-def test_text_is_cut_before_the_first_stop_that_spans_tokens(free):
+def test_text_ends_before_a_stop_that_spans_tokens(unstopped):
   ids = generate([TOK.encode(p) for p in PROMPTS], tokenizer=TOK, eos=())
-  stop = spanning(free[0], ids[0])
+  stop = spanning(unstopped[0], ids[0])
   cut = generate(PROMPTS, tokenizer=TOK, eos=(), stop=stop)
-  assert cut == [text.partition(stop)[0] for text in free]
-  assert cut[0] != free[0]
-  # Ids go on to the token that completes the text, and no further.
+  assert cut == [text.partition(stop)[0] for text in unstopped]
+  assert cut[0] != unstopped[0]
+  # Ids end with the token that completes the stop text.
   ended = generate(
-    [TOK.encode(p) for p in PROMPTS], tokenizer=TOK, eos=(), stop=(stop, 'never said')
+    [TOK.encode(p) for p in PROMPTS], tokenizer=TOK, eos=(), stop=(stop, 'never generated')
   )
   for row, whole in zip(ended, ids, strict=True):
     assert whole[: len(row)] == row
@@ -68,19 +68,19 @@ def test_text_is_cut_before_the_first_stop_that_spans_tokens(free):
 
 
 @pytest.mark.parametrize('chunk', [1, 5])
-def test_a_stream_ends_rows_there_too_and_shows_no_part_of_the_stop(free, chunk):
+def test_stream_ends_at_the_stop_text(unstopped, chunk):
   ids = generate([TOK.encode(p) for p in PROMPTS], tokenizer=TOK, eos=())
-  stop = spanning(free[0], ids[0])
+  stop = spanning(unstopped[0], ids[0])
   expected = generate([TOK.encode(p) for p in PROMPTS], tokenizer=TOK, eos=(), stop=stop)
   steps = np.stack(list(stream(PROMPTS, tokenizer=TOK, eos=(), stop=stop, chunk=chunk)), axis=1)
-  assert [[t for t in row if t >= 0] for row in steps.tolist()] == expected
-  detokenizer, shown = Detokenizer(TOK, [stop]), ''
+  assert [row[row >= 0].tolist() for row in steps] == expected
+  detokenizer, text = Detokenizer(TOK, [stop]), ''
   for token in steps[0]:
-    shown += detokenizer.push(int(token))
-    assert free[0].partition(stop)[0].startswith(shown)
-  assert shown + detokenizer.flush() == free[0].partition(stop)[0]
+    text += detokenizer.push(int(token))
+    assert unstopped[0].partition(stop)[0].startswith(text)
+  assert text + detokenizer.flush() == unstopped[0].partition(stop)[0]
 
 
-def test_decoding_ends_once_every_row_has_its_stop(free):
-  stop = free[0][3:6]
+def test_decoding_ends_once_every_sequence_has_a_stop(unstopped):
+  stop = unstopped[0][3:6]
   assert len(list(stream(PROMPTS[:1], tokenizer=TOK, eos=(), stop=stop))) < 10

@@ -1,4 +1,4 @@
-"""Votes are counted as they should be, and examples stand where the form says."""
+"""Few-shot prompts, answer parsing, and majority votes."""
 
 from math import comb
 
@@ -8,8 +8,7 @@ import pytest
 
 from tests.generate.models import MODELS, weights
 from tfm.core.errors import UserError
-from tfm.generate import generate
-from tfm.generate.voting import after, few_shot, majority, vote
+from tfm.generate import answer_after, few_shot, generate, majority, vote
 from tfm.parts.context import Run
 
 
@@ -24,31 +23,33 @@ class Letters:
 SPEC, TOK = MODELS['rope_gqa'], Letters()
 
 
-def test_examples_come_before_the_question_in_the_same_form():
+def test_few_shot_puts_examples_before_the_question():
   assert few_shot([('a', 'b')], 'c') == 'Q: a\nA: b\n\nQ: c\nA:'
   assert few_shot([], 'c', form='<{}|{}>') == '<c|'
   assert few_shot([('{}', 'x')], 'q{}') == 'Q: {}\nA: x\n\nQ: q{}\nA:'
   with pytest.raises(
-    UserError, match=r"few_shot: form='Q: \{\}' has 1 \{\}. Expected one for the question, one for"
+    UserError,
+    match=r"few_shot: form='Q: \{\}' has 1 \{\}. Expected one for the question and one for",
   ):
     few_shot([], 'c', form='Q: {}')
 
 
-def test_an_answer_is_parsed_out_of_the_form_it_was_asked_for_in():
+def test_answer_after_parses_few_shot_answers():
   for answer in ('42', 'x = 3', 'a.b'):
-    assert after('A:')(few_shot([('q', answer)], 'r', between='\n').rpartition('\nQ:')[0]) == answer
-  assert after('A:')('A: 1.\nA: 2.') == '2'
-  assert after('A:')('no answer') is None
-  assert after('A:')('A: ') is None
+    shot = few_shot([('q', answer)], 'r', between='\n').rpartition('\nQ:')[0]
+    assert answer_after('A:')(shot) == answer
+  assert answer_after('A:')('A: 1.\nA: 2.') == '2'
+  assert answer_after('A:')('no answer') is None
+  assert answer_after('A:')('A: ') is None
 
 
-def test_the_most_frequent_answer_wins_and_the_first_of_equals():
+def test_majority_is_the_first_most_frequent_answer():
   assert majority(['b', 'a', 'a', None, None, None]) == 'a'
   assert majority(['b', 'a', 'a', 'b']) == 'b'
   assert majority([None]) is None
 
 
-def test_five_that_are_right_six_times_in_ten_are_right_together_as_often_as_the_binomial_says():
+def test_majority_vote_accuracy_matches_binomial():
   expected = sum(comb(5, k) * 0.6**k * 0.4 ** (5 - k) for k in (3, 4, 5))
   assert expected == pytest.approx(0.68256)
   right = np.random.default_rng(0).random((20_000, 5)) < 0.6
@@ -56,7 +57,7 @@ def test_five_that_are_right_six_times_in_ten_are_right_together_as_often_as_the
   assert abs(won - expected) < 4 * (expected * (1 - expected) / 20_000) ** 0.5
 
 
-def test_a_vote_is_the_majority_of_the_samples_of_its_own_prompt():
+def test_vote_is_the_majority_per_prompt():
   options = {
     'tokenizer': TOK,
     'max_new_tokens': 3,
@@ -73,13 +74,13 @@ def test_a_vote_is_the_majority_of_the_samples_of_its_own_prompt():
 @pytest.mark.parametrize(
   ('options', 'message'),
   [
-    ({'n': 0}, 'vote: n=0 is no number of samples. Expected at least 1'),
+    ({'n': 0}, 'vote: n=0 is too small. Expected at least 1 sample'),
     (
       {'n': 3, 'temperature': 0},
-      'vote: n=3 samples at temperature=0 are all the same. Expected more, or n=1',
+      'vote: all n=3 samples are equal at temperature=0. Expected temperature > 0, or n=1',
     ),
   ],
 )
-def test_mistakes_name_the_expected_value(options, message):
+def test_invalid_options_name_the_expected_value(options, message):
   with pytest.raises(UserError, match=message):
     vote(SPEC, {}, ['a'], parse=str, tokenizer=TOK, **options)

@@ -23,7 +23,7 @@ from tfm.hub.fill_params import fill_params
 from tfm.hub.load import read_config
 from tfm.hub.tensors import Tensors, open_tensors
 from tfm.model.cache import init_cache
-from tfm.model.spec import reads
+from tfm.model.spec import token_extras
 from tfm.model.transformer import apply
 
 V, D, L, N, K, F, T = 61, 32, 2, 4, 2, 48, 12
@@ -143,10 +143,10 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
   # The rows of theirs that stand for padding have no gradient.
   ids = np.where(ids == case.first - 1, V - 1, ids) * mask
   inputs = {'input_ids': ids, 'attention_mask': mask}
-  if spec.embed.types or 'type' in reads(spec):
+  if spec.embed.types or 'type' in token_extras(spec):
     types = np.minimum(np.arange(T)[None] // 6, (spec.embed.types or 2) - 1)
     inputs['token_type_ids'] = types.astype(np.int32) * np.ones((3, 1), np.int32)
-  if 'global' in reads(spec if spec.encoder is None else spec.tower('encoder')):
+  if 'global' in token_extras(spec if spec.encoder is None else spec.tower('encoder')):
     inputs['global_attention_mask'] = np.isin(np.arange(T), (0, 7)).astype(np.int32) * np.ones(
       (3, 1), np.int32
     )

@@ -145,7 +145,8 @@ def test_a_reader_of_another_width_than_the_one_who_writes_has_a_token_table_of_
     },
   )
   with pytest.raises(
-    errors.UserError, match=r"encoder: has a d_model of its own, and the decoder's token"
+    errors.UserError,
+    match=r"encoder: has another d_model than the decoder, but shares the decoder's",
   ):
     validate(shared)
 

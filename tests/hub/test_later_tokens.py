@@ -13,7 +13,7 @@ import safetensors.numpy
 import tfm
 from tfm import hub, zoo
 from tfm.core import errors
-from tfm.generate import Later
+from tfm.generate import MTPDraft
 from tfm.hub.tensors import SAFE, open_tensors
 from tfm.model.transformer import apply, param_shapes
 from tfm.zoo import weights
@@ -121,7 +121,7 @@ def test_what_it_says_is_what_transformers_layer_says(folder, loaded):
 def test_it_is_a_draft_that_changes_no_text(loaded):
   """Each token that is said is the one that a full pass finds likeliest."""
   said = tfm.generate(
-    loaded.spec, loaded.params, IDS[:1].tolist(), max_new_tokens=6, temperature=0, draft=Later()
+    loaded.spec, loaded.params, IDS[:1].tolist(), max_new_tokens=6, temperature=0, draft=MTPDraft()
   )
   row = np.concatenate([IDS[:1], np.asarray(said)], 1)
   logits = jax.jit(lambda p: apply(loaded.spec, p, input_ids=row)['logits'])(loaded.params)

@@ -80,7 +80,7 @@ def test_a_length_that_changes_nothing_is_refused(tmp_path, capsys):
   )
   hub.export_hf(spec, params, tmp_path / 'llama')
   with pytest.raises(
-    errors.UserError, match='length=64: no position of the model depends on how long rows are'
+    errors.UserError, match='length=64: no position of the model depends on the length'
   ):
     tfm.load(tmp_path / 'llama', length=64)
   assert (

@@ -16,7 +16,7 @@ import tfm
 from tfm import hub, zoo
 from tfm.core import errors
 from tfm.hub.peft import CONFIG, SAFE
-from tfm.model.adapted import merge_adapters
+from tfm.model.adapters import merge_adapters
 from tfm.model.transformer import param_shapes
 from tfm.parts.adapter.lora import LoRA
 

@@ -1,6 +1,4 @@
-"""A cache that has been cut back is the cache that never went so far; rows are cut back each on its
-own.
-"""
+"""A rewound cache equals a cache without the dropped tokens, per sequence."""
 
 import functools
 
@@ -34,7 +32,7 @@ def whole(spec, params, ids):
 
 
 def prompts(left):
-  """[3, 6] tokens and mask: the first 6, 4 and 5 tokens of the rows."""
+  """Return tokens and mask `[3, 6]` of the first 6, 4 and 5 tokens of each sequence."""
   ids, mask = np.zeros((2, 3, 6), np.int32)
   for i, n in enumerate(LENGTHS):
     place = slice(6 - n, 6) if left else slice(0, n)
@@ -42,14 +40,14 @@ def prompts(left):
   return ids, mask
 
 
-def started(spec, run, left=True, slots=16):
+def prefilled(spec, run, left=True, slots=16):
   cache = init_cache(spec, 3, slots, kind=run.cache)
   return apply(spec, run, weights(spec), cache, *prompts(left))
 
 
 @functools.cache
 def expected(spec, run):
-  """Logits of the whole rows; what a cache that rounds makes of them, if it does."""
+  """Return logits of whole sequences, through the cache if it rounds."""
   if run.cache.exact:
     return np.asarray(whole(spec, weights(spec), ROWS))
   return np.asarray(
@@ -75,43 +73,41 @@ def runs():
     left == (name == 'rope_gqa') or (not left and kind.startswith(('ring', 'paged', 'int8-ring')))
   )
 )
-def test_rows_cut_back_to_lengths_of_their_own_go_on_as_if_they_had_never_gone_further(
-  kind, name, left
-):
+def test_rewound_sequences_continue_as_before(kind, name, left):
   spec, run = MODELS[name], runs()[kind]
-  _, cache = started(spec, run, left)
+  _, cache = prefilled(spec, run, left)
   assert cache['slot'].tolist() == cache['next'].tolist() == LENGTHS
-  # A draft of five tokens, of which the first 0, 3 and 5 are the rows' own.
+  # Five drafted tokens, of which the first 0, 3 and 5 are correct.
   draft = OTHER.copy()
   for i, (n, a) in enumerate(zip(LENGTHS, ACCEPTED, strict=True)):
     draft[i, :a] = ROWS[i, n : n + a]
   _, after = apply(spec, run, weights(spec), cache, draft)
   assert after['slot'].tolist() == [n + 5 for n in LENGTHS]
-  cut = rewind(after, cache['slot'] + jnp.asarray(ACCEPTED))
+  rewound = rewind(after, cache['slot'] + jnp.asarray(ACCEPTED))
   assert (
-    cut['slot'].tolist()
-    == cut['next'].tolist()
+    rewound['slot'].tolist()
+    == rewound['next'].tolist()
     == [n + a for n, a in zip(LENGTHS, ACCEPTED, strict=True)]
   )
   following = [n + a for n, a in zip(LENGTHS, ACCEPTED, strict=True)]
   for _ in range(3):
     ids = np.stack([ROWS[i, n : n + 1] for i, n in enumerate(following)])
-    logits, cut = apply(spec, run, weights(spec), cut, ids)
+    logits, rewound = apply(spec, run, weights(spec), rewound, ids)
     for i, n in enumerate(following):
       np.testing.assert_allclose(logits[i, 0], expected(spec, run)[i, n], rtol=1e-4, atol=1e-4)
     following = [n + 1 for n in following]
 
 
 @pytest.mark.parametrize('kind', runs())
-def test_what_was_cut_off_is_out_of_sight_of_a_token_at_a_later_position(kind):
+def test_dropped_tokens_are_masked_out(kind):
   spec, run = MODELS['rope_gqa'], runs()[kind]
-  _, cache = started(spec, run)
+  _, cache = prefilled(spec, run)
   step = lambda c, ids, pos: transformer.apply(
     spec, weights(spec), run=run, cache=c, input_ids=ids, position_ids=pos
   )['logits']
   _, after = apply(spec, run, weights(spec), cache, OTHER[:, :2])
   far = jnp.full((3, 1), 30)
   jitted = jax.jit(step)
-  kept = jitted(rewind(after, cache['slot']), ROWS[:, :1], far)
-  np.testing.assert_allclose(kept, jitted(cache, ROWS[:, :1], far), rtol=1e-5, atol=1e-5)
-  assert np.abs(kept - jitted(after, ROWS[:, :1], far)).max() > 1e-2
+  found = jitted(rewind(after, cache['slot']), ROWS[:, :1], far)
+  np.testing.assert_allclose(found, jitted(cache, ROWS[:, :1], far), rtol=1e-5, atol=1e-5)
+  assert np.abs(found - jitted(after, ROWS[:, :1], far)).max() > 1e-2

@@ -1,4 +1,4 @@
-"""Closed forms against the tree and against published numbers."""
+"""Counts equal the parameter tree, closed forms and published numbers."""
 
 import dataclasses
 import math
@@ -37,26 +37,24 @@ RECURRENT = (RGLRU, GatedConv, GatedDelta, Mamba, Mamba2)
   ('name', 'bytes_per_token'),
   [('llama2-70b', 327_680), ('llama3.1-405b', 516_096), ('gpt2', 36_864), ('deepseek-v3', 70_272)],
 )
-def test_the_cache_takes_the_published_bytes_a_token(name, bytes_per_token):
+def test_cache_bytes_per_token_match_published_numbers(name, bytes_per_token):
   assert count.cache_bytes_per_token(zoo.get(name), jnp.bfloat16) == bytes_per_token
 
 
 def _matmul_params(spec):
-  """Elements of every projection of the tree, the head's table counted where it is used as one."""
+  """Return the number of matmul parameters, with a tied table as the output projection."""
   flat = jax.tree_util.tree_flatten_with_path(transformer.param_shapes(spec))[0]
   kernels = sum(leaf.size * _times(spec, path) for path, leaf in flat if path[-1].key == 'kernel')
   return round(kernels) + (spec.vocab * (spec.embed.dim or spec.d_model) if spec.lm.tied else 0)
 
 
 def _times(spec, path):
-  """How often a token meets a parameter: once, as often as the layers are that share it, an
-  expert's share of once.
-  """
+  """Return how many times a token uses a parameter: its layers, or an expert's share."""
   keys = [part.key for part in path]
-  if keys[-2] in ('distance_q', 'distance_k'):  # project a table of distances once, not each token
+  if keys[-2] in ('distance_q', 'distance_k'):  # applied to a table of distances, not to tokens
     return 0
   stack, keys = (spec.encoder, keys[1:]) if keys[0] == 'encoder' else (spec, keys)
-  if keys[0] == 'embed' and keys[1].startswith('conv_'):  # at the rate that later strides have left
+  if keys[0] == 'embed' and keys[1].startswith('conv_'):  # the rate before later strides
     return math.prod(
       conv.stride for conv in stack.embed.convs[int(keys[1].removeprefix('conv_')) + 1 :]
     )
@@ -69,10 +67,8 @@ def _times(spec, path):
   return chosen * (segment.repeats if segment.shared else 1)
 
 
-def _beside(mixer, d_model):
-  """FLOPs a token that no parameter stands for: the transform of its own numbers, the look at
-  distances.
-  """
+def _without_params(mixer, d_model):
+  """Return the FLOPs per token without parameters, such as Fourier transforms."""
   if isinstance(mixer, Fourier):
     return 4 * d_model**2
   if isinstance(mixer, Disentangled):
@@ -80,7 +76,7 @@ def _beside(mixer, d_model):
   if isinstance(mixer, Transient):  # keys and values of a block for every `pool` tokens
     return 4 * d_model * mixer.heads * mixer.size(d_model) / mixer.pool
   if isinstance(mixer, Sum):
-    return _beside(mixer.left, d_model) + _beside(mixer.right, d_model)
+    return _without_params(mixer.left, d_model) + _without_params(mixer.right, d_model)
   return _of_state(mixer, d_model)
 
 
@@ -93,14 +89,13 @@ def _of_state(mixer, d_model):
   if isinstance(mixer, GatedDelta):
     return 6 * mixer.heads * mixer.head_dim * mixer.key_dim
   if isinstance(mixer, RGLRU):
-    return (
-      2 * mixer.conv * mixer.width + 4 * mixer.width**2 // mixer.heads
-    )  # its gates' kernels are blocks
+    gates = 4 * mixer.width**2 // mixer.heads  # their kernels are block-diagonal
+    return 2 * mixer.conv * mixer.width + gates
   return 2 * mixer.size * d_model if isinstance(mixer, GatedConv) else 0
 
 
 def _pairs(block, n, d_model):
-  """Return the pairs of tokens in a document of n, each as often as its numbers are multiplied."""
+  """Return the token pairs in a document of n tokens, weighted by their width."""
   mixer = block.mixer.left if isinstance(block.mixer, Sum) else block.mixer
   if isinstance(mixer, RECURRENT):
     return 0
@@ -110,7 +105,7 @@ def _pairs(block, n, d_model):
 
 
 def _width(mixer, d_model):
-  """Numbers of all heads that a pair is multiplied with, for scores and again for values."""
+  """Return the total width of all heads, averaged over scores and values."""
   if isinstance(mixer, Fourier):
     return d_model
   sizes = (mixer.qk_dim, mixer.v_dim) if isinstance(mixer, MLA) else (mixer.size(d_model),) * 2
@@ -118,26 +113,26 @@ def _width(mixer, d_model):
 
 
 @pytest.mark.parametrize(('name', 'macs'), [('vit-base-16', 17.58e9), ('deit-tiny', 1.26e9)])
-def test_images_take_twice_the_published_multiply_adds(name, macs):
+def test_image_flops_are_twice_the_published_macs(name, macs):
   assert count.flops_of_document(zoo.get(name), 1) == pytest.approx(2 * macs, rel=2e-3)
 
 
 @pytest.mark.parametrize(
   'name', [p for p in sizes() if zoo.get(getattr(p, 'values', (p,))[0]).lm is not None]
 )
-def test_flops_are_two_a_matmul_parameter_and_four_heads_a_pair(name):
+def test_flops_are_two_per_parameter_and_four_nh_per_pair(name):
   spec = dataclasses.replace(zoo.tiny(zoo.get(name)), mtp=None)
-  n, pairs, beside = 10, 0, 0
+  n, pairs, other = 10, 0, 0
   for stack in (spec, spec.encoder):
     for segment in stack.segments if stack is not None else ():
       for block in segment.pattern:
         pairs += segment.repeats * _pairs(block, n, spec.d_model)
-        beside += segment.repeats * _beside(block.mixer, spec.d_model)
-  assert count.flops_of_document(spec, n, n) == n * (2 * _matmul_params(spec) + beside) + 4 * pairs
+        other += segment.repeats * _without_params(block.mixer, spec.d_model)
+  assert count.flops_of_document(spec, n, n) == n * (2 * _matmul_params(spec) + other) + 4 * pairs
 
 
 @pytest.mark.parametrize(('pick', 'times'), [('each', 10), ('mean', 1)])
-def test_a_classifier_costs_two_flops_a_parameter_for_each_thing_it_labels(pick, times):
+def test_classifier_flops_are_counted_per_label(pick, times):
   body = zoo.tiny(zoo.get('bert-base')).with_heads(lm=None)
   spec = body.with_heads(classify=Classify(3, pick, hidden=Tanh()))
   more = count.flops_of_document(spec, 10) - count.flops_of_document(body, 10)
@@ -156,29 +151,29 @@ def test_a_classifier_costs_two_flops_a_parameter_for_each_thing_it_labels(pick,
     ('deepseek-v3', 37_552_282_624 + 58 * 256),
   ],
 )
-def test_a_token_meets_the_published_number_of_parameters(name, active):
+def test_active_parameters_match_published_numbers(name, active):
   assert count.count_active_params(zoo.get(name)) == active
 
 
-def test_the_module_of_deepseek_v3_adds_its_published_parameters_and_no_token_meets_them():
+def test_deepseek_v3_mtp_adds_inactive_parameters():
   spec, with_module = zoo.get('deepseek-v3'), zoo.get('deepseek-v3-mtp')
   assert count.count_params(with_module) - count.count_params(spec) == 11_610_068_224
   assert count.count_active_params(with_module) == count.count_active_params(spec)
 
 
-def test_gpt2_takes_the_flops_of_the_book():
+def test_gpt2_flops_match_the_closed_form():
   # 2 x (12 layers x 12 D^2 + V D) and 4 N H (n + 1) / 2 a layer.
   expected = 2 * (12 * 12 * 768**2 + 50_257 * 768) + 12 * 4 * 768 * (1024 + 1) / 2
   assert count.flops_per_token(zoo.get('gpt2'), 1024) == expected
 
 
-def test_a_window_bounds_the_flops_of_long_documents():
+def test_window_bounds_the_flops_of_long_documents():
   spec = Model(Tokens(64), 32, (Segment((Block(Attention(4, mask=Window(8))),), 2),))
   short, long = count.flops_per_token(spec, 64), count.flops_per_token(spec, 4096)
   assert short < long < short * 1.02
 
 
-def test_an_encoder_decoder_costs_by_both_lengths():
+def test_encoder_decoder_flops_depend_on_both_lengths():
   spec = zoo.tiny(zoo.get('t5-small'))
   assert (
     count.flops_of_document(spec, 8, 0)
@@ -191,7 +186,7 @@ def test_an_encoder_decoder_costs_by_both_lengths():
 @pytest.mark.parametrize(
   'name', ['gpt2', 'bert-base', 't5-base', 't5-v1.1-xxl', 'llama3.2-3b', 'vaswani-big']
 )
-def test_the_lines_of_the_table_add_up(name):
+def test_table_rows_add_up(name):
   spec = zoo.get(name)
   rows = count.table(spec, 512)
   assert sum(r.repeats * r.params for r in rows) == count.count_params(spec)
@@ -205,7 +200,7 @@ def test_untying_the_head_adds_one_table():
   assert count.count_params(untied) - count.count_params(spec) == spec.vocab * spec.d_model
 
 
-def test_counting_the_largest_model_makes_no_array():
+def test_counting_makes_no_array():
   spec = zoo.get('llama3.1-405b')
   leaves = jax.tree.leaves(transformer.param_shapes(spec))
   assert all(isinstance(x, jax.ShapeDtypeStruct) for x in leaves)

@@ -1,4 +1,4 @@
-"""Parameters start alike whatever kernel the run has, those of a bias too."""
+"""Initial parameters do not depend on the attention kernel of the run."""
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ from tfm.parts.mixer import Attention
 
 
 @pytest.mark.parametrize('relative', ['t5', 'toeplitz', 'shaw', 'tupe'])
-def test_a_run_that_goes_by_tiles_starts_the_same_parameters(relative):
+def test_blockwise_run_has_the_same_initial_parameters(relative):
   spec = config.override(
     Model(Tokens(16), 16, (Segment((Block(Attention(2), Glu(16)),)),)), '..relative', relative
   )

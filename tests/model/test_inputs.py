@@ -1,6 +1,4 @@
-"""What a model says of inputs and parts that do not fit; packing and padding are in
-tests/contracts.
-"""
+"""Errors for inputs and parts that do not fit; tests/contracts covers packing and padding."""
 
 import dataclasses
 
@@ -36,7 +34,7 @@ IDS = jnp.ones((2, 5), jnp.int32)
     (
       GPT2,
       {'input_ids': IDS, 'decoder_input_ids': IDS},
-      'no encoder, so it does not take decoder_input_ids',
+      'decoder_input_ids is given, but the model has no encoder. Expected input_ids',
     ),
     (GPT2, {'attention_mask': IDS}, 'input_ids is missing'),
     (GPT2, {'input_ids': IDS[0]}, r'input_ids has shape \(5,\)\. Expected \[B, T\]'),
@@ -56,47 +54,49 @@ IDS = jnp.ones((2, 5), jnp.int32)
     (BERT, {'input_ids': jnp.ones((1, 65), jnp.int32)}, 'Expected at most 64'),
   ],
 )
-def test_inputs_that_do_not_fit_are_refused(spec, inputs, message):
+def test_invalid_inputs_are_errors(spec, inputs, message):
   with pytest.raises(errors.UserError, match=message):
     jax.eval_shape(
       lambda p, x: transformer.apply(spec, p, **x), transformer.param_shapes(spec), inputs
     )
 
 
-def test_a_cache_longer_than_the_position_table_is_refused():
-  with pytest.raises(errors.UserError, match='65 slots exceed the 64 rows'):
+def test_cache_longer_than_the_position_table_is_an_error():
+  with pytest.raises(
+    errors.UserError, match=r'slots=65 exceeds the position table\. Expected at most 64'
+  ):
     init_cache(GPT2, 1, 65)
 
 
-_READER = Segment((Block(Attention(4, mask=Mask())),), 1)
-_WRITER = (Segment((Block(Attention(4), cross=CrossAttention(4)),), 1),)
+_ENCODER = Segment((Block(Attention(4, mask=Mask())),), 1)
+_DECODER = (Segment((Block(Attention(4), cross=CrossAttention(4)),), 1),)
 
 
 @pytest.mark.parametrize(
   ('spec', 'message'),
   [
     (Model(Tokens(0), 32), 'embed: vocab=0 is not a size'),
-    (Model(Tokens(64), 32, (Segment((), 1),)), 'repeats=1 of 0 blocks make no layer'),
+    (Model(Tokens(64), 32, (Segment((), 1),)), 'repeats=1 of 0 blocks give no layer'),
     (
       Model(Tokens(64), 32, (Segment((Block(Attention(4), dropout=1.0),), 1),)),
-      r'dropout=1\.0 is not a share',
+      r'dropout=1\.0 is not a probability',
     ),
     (
       Model(
         Tokens(64),
         32,
         (Segment((Block(Attention(4)),), 1),),
-        towers={'encoder': Tower(segments=(_READER,))},
+        towers={'encoder': Tower(segments=(_ENCODER,))},
       ),
       'no block has cross-attention to it',
     ),
     (
       Model(Tokens(64), 32, (Segment((Block(Attention(4), cross=CrossAttention(4)),), 1),)),
-      'there is no tower encoder to read',
+      'there is no tower encoder',
     ),
     (
       Model(
-        Tokens(64), 32, _WRITER, towers={'encoder': Tower(embed=Tokens(0), segments=(_READER,))}
+        Tokens(64), 32, _DECODER, towers={'encoder': Tower(embed=Tokens(0), segments=(_ENCODER,))}
       ),
       r'towers\.encoder\.embed: vocab=0 is not a size',
     ),
@@ -104,11 +104,10 @@ _WRITER = (Segment((Block(Attention(4), cross=CrossAttention(4)),), 1),)
       Model(
         Tokens(64),
         32,
-        _WRITER,
-        towers={'encoder': Tower(embed=Tokens(None, dim=8), segments=(_READER,))},
+        _DECODER,
+        towers={'encoder': Tower(embed=Tokens(None, dim=8), segments=(_ENCODER,))},
       ),
-      r'towers\.encoder\.embed: dim=8 is not the width of the shared table, whose embed\.dim is '
-      r'None',
+      r'towers\.encoder\.embed: dim=8 differs from the shared table \(embed\.dim=None\)',
     ),
     (
       Model(
@@ -117,16 +116,16 @@ _WRITER = (Segment((Block(Attention(4), cross=CrossAttention(4)),), 1),)
         (Segment((Block(Attention(4)), Block(Attention(2))), 1),),
         shared_relative=T5Bias(),
       ),
-      r'shared_relative serves layers of \[2, 4\] heads',
+      r'shared_relative is used by layers with \[2, 4\] heads',
     ),
   ],
 )
-def test_a_model_of_parts_that_do_not_go_together_is_refused(spec, message):
+def test_invalid_combinations_of_parts_are_errors(spec, message):
   with pytest.raises(errors.ConfigError, match=message):
     config.validate(spec)
 
 
-def test_topologies_are_told_by_their_masks():
+def test_masks_determine_the_topology():
   assert GPT2.causal
   assert GPT2.max_positions == 64
   assert not BERT.causal
@@ -135,7 +134,7 @@ def test_topologies_are_told_by_their_masks():
   assert not GPT2.reads_prefix
 
 
-def test_only_the_last_logits_are_made_when_asked():
+def test_logits_to_keep_limits_the_logits():
   out = jax.eval_shape(
     lambda p, x: transformer.apply(GPT2, p, input_ids=x, logits_to_keep=1),
     transformer.param_shapes(GPT2),

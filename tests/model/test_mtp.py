@@ -1,6 +1,4 @@
-"""Later tokens: a base model that does not notice, targets in their places, drafts that are what
-training had.
-"""
+"""Multi-token prediction: the base model is unchanged, targets are aligned, drafts match."""
 
 import dataclasses
 
@@ -45,7 +43,7 @@ IDS = jnp.asarray(np.random.default_rng(0).integers(0, V, (2, T)), jnp.int32)
 
 @pytest.fixture(scope='module', params=KINDS)
 def model(request):
-  """(the spec, weights far from a start, what it says of IDS, later tokens included)."""
+  """Return (spec, large weights, outputs for IDS with mtp)."""
   spec = KINDS[request.param]
   params = start(spec, jax.random.key(0))
   params = jax.tree.map(lambda a: 6 * a if a.ndim > 1 else a, params)
@@ -54,12 +52,12 @@ def model(request):
 
 
 @pytest.mark.large(when=lambda model: model in ('parallel', 'latent'))
-def test_the_base_model_is_the_same_to_the_bit(model):
+def test_base_model_is_unchanged_bit_for_bit(model):
   spec, params, out = model
   base = dataclasses.replace(spec, mtp=None)
-  without, beside = start(base, jax.random.key(3)), start(spec, jax.random.key(3))
-  assert set(beside) - set(without) == {'mtp'}
-  jax.tree.map(np.testing.assert_array_equal, {k: beside[k] for k in without}, without)
+  without, with_mtp = start(base, jax.random.key(3)), start(spec, jax.random.key(3))
+  assert set(with_mtp) - set(without) == {'mtp'}
+  jax.tree.map(np.testing.assert_array_equal, {k: with_mtp[k] for k in without}, without)
   plain = jax.jit(lambda p: transformer.apply(base, p, input_ids=IDS))(
     {k: params[k] for k in without}
   )
@@ -70,7 +68,7 @@ def test_the_base_model_is_the_same_to_the_bit(model):
   )
 
 
-def test_parameters_are_counted_and_flops_only_where_asked(model):
+def test_mtp_parameters_and_flops_are_counted(model):
   spec, params, _ = model
   base = dataclasses.replace(spec, mtp=None)
   more = sum(a.size for a in jax.tree.leaves(params['mtp']))
@@ -86,7 +84,7 @@ def test_parameters_are_counted_and_flops_only_where_asked(model):
   assert sum(r.repeats * r.params for r in count.table(spec)) == count.count_params(spec)
 
 
-def test_depth_k_at_t_knows_the_tokens_up_to_t_plus_k_and_parallel_heads_up_to_t(model):
+def test_depth_k_depends_on_tokens_up_to_t_plus_k(model):
   spec, params, out = model
   j = 6
   changed = IDS.at[:, j].set((IDS[:, j] + 1) % V)
@@ -98,7 +96,7 @@ def test_depth_k_at_t_knows_the_tokens_up_to_t_plus_k_and_parallel_heads_up_to_t
     assert moved[first:].all()
 
 
-def test_the_head_of_the_trunk_is_the_layer_of_a_parallel_head():
+def test_parallel_depth_with_trunk_weights_equals_the_trunk():
   spec = dataclasses.replace(BASE, mtp=ParallelMTP(1))
   params = start(spec, jax.random.key(0))
   params['mtp']['depth_1']['segment_0'] = params['segment_1']
@@ -106,31 +104,29 @@ def test_the_head_of_the_trunk_is_the_layer_of_a_parallel_head():
   np.testing.assert_allclose(out['mtp_logits'][0], out['logits'], atol=1e-6)
 
 
-def test_drafts_after_a_prompt_and_step_by_step_are_what_training_has(model):
-  """Told the tokens that do come next, each depth says after each token what it says over the whole
-  row.
-  """
+def test_drafts_equal_the_logits_of_training(model):
+  """With the true next tokens, drafts after each token equal a pass over whole sequences."""
   spec, params, out = model
   depth, prompt = spec.mtp.depth, 4
   run = jax.jit(
-    lambda p, cache, state, nxt, told_BD: mtp.draft(
-      spec, p, cache, state, nxt, choose=lambda _, k: told_BD[:, k - 1]
+    lambda p, cache, state, nxt, next_BD: mtp.draft(
+      spec, p, cache, state, nxt, choose=lambda _, k: next_BD[:, k - 1]
     )
   )
   cache = mtp.init_cache(spec, 2, 16)
   for first, stop in [(0, prompt), *((t, t + 1) for t in range(prompt, T - depth - 1))]:
-    told_BD = IDS[:, stop + 1 : stop + 1 + depth]
+    next_BD = IDS[:, stop + 1 : stop + 1 + depth]
     found = run(
-      params, cache, out['mtp_state'][:, first:stop], IDS[:, first + 1 : stop + 1], told_BD
+      params, cache, out['mtp_state'][:, first:stop], IDS[:, first + 1 : stop + 1], next_BD
     )
     expected = np.stack([x[:, stop - 1] for x in out['mtp_logits']], 1)
     np.testing.assert_allclose(found['logits'], expected, atol=2e-5, rtol=1e-4)
-    np.testing.assert_array_equal(found['tokens'], told_BD)
+    np.testing.assert_array_equal(found['tokens'], next_BD)
     cache = found['cache']
   np.testing.assert_array_equal(cache['slot'], T - depth - 1)
 
 
-def test_padding_before_or_behind_a_row_changes_no_draft(model):
+def test_padding_on_either_side_changes_no_draft(model):
   spec, params, out = model
   draft = jax.jit(lambda p, s, n, m: mtp.draft(spec, p, mtp.init_cache(spec, 2, 16), s, n, m))
   plain = draft(params, out['mtp_state'][:, :4], IDS[:, 1:5], None)
@@ -143,40 +139,38 @@ def test_padding_before_or_behind_a_row_changes_no_draft(model):
 
 
 @pytest.mark.large(when=lambda model: model in ('parallel', 'latent'))
-def test_a_rejected_draft_is_cut_back_as_the_models_own_cache_is(model):
+def test_mtp_cache_can_be_rewound(model):
   spec, params, out = model
   draft = jax.jit(lambda p, c, s, n: mtp.draft(spec, p, c, s, n))
-  begun = draft(params, mtp.init_cache(spec, 2, 16), out['mtp_state'][:, :4], IDS[:, 1:5])
-  straight = draft(params, begun['cache'], out['mtp_state'][:, 4:5], IDS[:, 5:6])
-  wrong = draft(params, begun['cache'], out['mtp_state'][:, 7:9], IDS[:, 2:4])
-  back = cache_lib.rewind(wrong['cache'], begun['cache']['slot'])
-  again = draft(params, back, out['mtp_state'][:, 4:5], IDS[:, 5:6])
-  np.testing.assert_allclose(again['logits'], straight['logits'], atol=1e-6)
+  prefilled = draft(params, mtp.init_cache(spec, 2, 16), out['mtp_state'][:, :4], IDS[:, 1:5])
+  expected = draft(params, prefilled['cache'], out['mtp_state'][:, 4:5], IDS[:, 5:6])
+  wrong = draft(params, prefilled['cache'], out['mtp_state'][:, 7:9], IDS[:, 2:4])
+  rewound = cache_lib.rewind(wrong['cache'], prefilled['cache']['slot'])
+  again = draft(params, rewound, out['mtp_state'][:, 4:5], IDS[:, 5:6])
+  np.testing.assert_allclose(again['logits'], expected['logits'], atol=1e-6)
 
 
-def test_experts_of_a_later_depth_are_balanced_by_their_own_load():
+def test_mtp_experts_are_balanced_by_their_load():
   experts = Block(
     Attention(4), Moe(4, Grouped(groups=2, keep=1, k=1, renormalize=False, rate=0.1), Glu(16))
   )
   spec = Model(Tokens(V), D, (Segment((experts,), 1),), mtp=SequentialMTP())
   params = start(spec, jax.random.key(0))
   load = jax.jit(lambda p: transformer.apply(spec, p, input_ids=IDS, mtp=True)['load'])(params)
-  moved = balance.updated(spec, params, load)
+  moved = balance.update_params(spec, params, load)
   bias = lambda p: p['mtp']['depth_1']['segment_0']['block_0']['ffn']['router']['bias']
   assert np.abs(bias(moved) - bias(params)).max() > 0.09
   assert jax.tree.structure(moved) == jax.tree.structure(params)
 
 
 def with_logits(ids, depth):
-  """Logits that are sure of the right token at every place and depth, and what `CausalLM` has of
-  them.
-  """
-  sure = lambda k: 50 * jax.nn.one_hot(jnp.roll(ids, -k - 1, 1), V)
-  return {'logits': sure(0), 'mtp_logits': tuple(sure(k) for k in range(1, depth + 1))}
+  """Return logits that predict the right token at every place and depth."""
+  certain = lambda k: 50 * jax.nn.one_hot(jnp.roll(ids, -k - 1, 1), V)
+  return {'logits': certain(0), 'mtp_logits': tuple(certain(k) for k in range(1, depth + 1))}
 
 
-def test_targets_stand_k_plus_1_places_on_and_the_last_k_have_none():
-  """Tokens 0 to 10: at t depth k is to say t + k + 1, and the row knows labels up to 10."""
+def test_depth_k_targets_are_k_plus_1_places_later():
+  """With tokens 0 to 10, the target of depth k at t is t + k + 1, up to label 10."""
   row = jnp.arange(11)[None]
   batch = {'labels': row[:, 1:], 'weights': jnp.ones((1, T))}
   out = with_logits(row, 2)
@@ -187,8 +181,7 @@ def test_targets_stand_k_plus_1_places_on_and_the_last_k_have_none():
   loss = ratios['loss'].sum
   assert ratios['loss'].weight == T
   assert loss == pytest.approx(0, abs=1e-5)
-  # A place whose depth is wrong costs 50 nats times mtp / depths, and none where there is no
-  # target.
+  # A wrong prediction costs 50 nats times mtp / depths, and nothing where there is no target.
   for k, last in ((1, T - 2), (2, T - 3)):
     for t, cost in ((0, 12.5), (last, 12.5), (last + 1, 0.0)):
       wrong = list(right['mtp_logits'])
@@ -199,8 +192,8 @@ def test_targets_stand_k_plus_1_places_on_and_the_last_k_have_none():
       assert found | {'loss': None} == ratios | {'loss': None}
 
 
-def test_no_target_is_of_another_document():
-  """Documents of 4 and 6 tokens: depth k has its last target k + 1 tokens before each end."""
+def test_targets_stay_within_documents():
+  """In documents of 4 and 6 tokens, the last target of depth k is k + 1 before the end."""
   weights = jnp.asarray([[1, 1, 1, 0, 1, 1, 1, 1, 1, 0]], jnp.float32)
   batch = {'labels': jnp.zeros((1, T), jnp.int32), 'weights': weights}
   counted = []
@@ -222,8 +215,8 @@ def test_no_target_is_of_another_document():
 
 
 @pytest.mark.large(when=lambda model: model in ('latent',))
-def test_packed_documents_say_what_they_say_alone(model):
-  """As far as their own tokens go: depth k tells nothing of the last k places of a document."""
+def test_packed_documents_match_separate_ones(model):
+  """The last k places of a document are excluded at depth k, where no target exists."""
   spec, params, _ = model
   segments = jnp.asarray([[1] * 4 + [2] * 6] * 2)
   apply = jax.jit(
@@ -241,25 +234,20 @@ def test_packed_documents_say_what_they_say_alone(model):
 
 
 @pytest.mark.large(when=lambda model: model in ('parallel', 'latent'))
-def test_a_few_steps_lower_the_loss_of_every_depth(model):
+def test_training_lowers_the_loss_of_every_depth(model):
   spec = model[0]
   task = CausalLM(mtp=float(spec.mtp.depth))
-  batch, key = (
-    {'labels': jnp.roll(IDS, -1, 1), 'weights': jnp.ones((2, T)).at[:, -1].set(0)},
-    jax.random.key(0),
-  )
+  batch = {'labels': jnp.roll(IDS, -1, 1), 'weights': jnp.ones((2, T)).at[:, -1].set(0)}
+  key = jax.random.key(0)
 
   def loss(p):
     out = transformer.apply(spec, p, input_ids=IDS, mtp=True)
-    alone = [
-      mean(
-        *task.loss(
-          lambda x=x, k=k, **_: {'logits': x[:, :-k]}, {n: b[:, k:] for n, b in batch.items()}, key
-        )['loss']
-      )
-      for k, x in enumerate(out['mtp_logits'], 1)
-    ]
-    return mean(*task.loss(lambda **inputs: out, batch, key)['loss']), jnp.stack(alone)
+    per_depth = []
+    for k, x in enumerate(out['mtp_logits'], 1):
+      shifted = {name: b[:, k:] for name, b in batch.items()}
+      predict = lambda x=x, k=k, **_: {'logits': x[:, :-k]}
+      per_depth.append(mean(*task.loss(predict, shifted, key)['loss']))
+    return mean(*task.loss(lambda **inputs: out, batch, key)['loss']), jnp.stack(per_depth)
 
   @jax.jit
   def step(p):
@@ -273,11 +261,11 @@ def test_a_few_steps_lower_the_loss_of_every_depth(model):
   assert (np.asarray(each) < first - 0.05).all()
 
 
-def test_the_decoder_of_an_encoder_decoder_may_look_ahead_and_has_no_draft():
-  writer = Block(Attention(4), Glu(48), cross=CrossAttention(4))
+def test_encoder_decoder_supports_mtp_but_no_drafts():
+  decoder = Block(Attention(4), Glu(48), cross=CrossAttention(4))
   encoder = Tower(segments=(Segment((Block(Attention(4, mask=Mask()), Glu(48)),), 1),))
   spec = config.validate(
-    Model(Tokens(V), D, (Segment((writer,), 1),), mtp=SequentialMTP(), towers={'encoder': encoder})
+    Model(Tokens(V), D, (Segment((decoder,), 1),), mtp=SequentialMTP(), towers={'encoder': encoder})
   )
   params = start(spec, jax.random.key(0))
   out = jax.jit(
@@ -286,15 +274,15 @@ def test_the_decoder_of_an_encoder_decoder_may_look_ahead_and_has_no_draft():
   assert out['mtp_logits'][0].shape == (2, T, V)
   with pytest.raises(
     errors.UserError,
-    match=r'mtp: a model with an encoder has no draft of its own. Expected a decoder',
+    match=r'mtp: multi-token drafts do not support an encoder. Expected a decoder-only model',
   ):
     mtp.init_cache(spec, 2, 16)
 
 
-def test_a_model_without_later_tokens_has_no_draft():
+def test_draft_without_mtp_is_an_error():
   with pytest.raises(
     errors.UserError,
-    match=r'mtp: the model predicts the next token only. Expected a model with mtp=',
+    match=r'mtp: the model predicts the next token only. Expected mtp=sequential or parallel',
   ):
     mtp.init_cache(BASE, 2, 16)
 
@@ -308,19 +296,18 @@ def test_a_model_without_later_tokens_has_no_draft():
     ),
     (
       {'mtp': ParallelMTP(), 'segments': (Segment((BLOCK,), 2),)},
-      'mtp shares what enters the last segment, and the',
+      'mtp shares the input of the last segment, but the model has one segment',
     ),
     (
       {'mtp': SequentialMTP(), 'segments': (Segment((Block(Attention(4, mask=Mask())),), 1),)},
-      'mtp predicts later tokens, and a mask or router shows them. Expected mask=causal, or '
-      'mtp=none',
+      'mtp predicts later tokens, which a mask or router makes visible. Expected mask=causal',
     ),
   ],
 )
-def test_what_cannot_look_ahead_is_refused(fields, message):
+def test_invalid_mtp_is_an_error(fields, message):
   with pytest.raises(errors.ConfigError, match=message):
     config.validate(dataclasses.replace(BASE, **fields))
 
 
-def test_a_weight_below_zero_is_refused():
+def test_negative_mtp_weight_is_an_error():
   assert list(CausalLM(mtp=-1.0).check()) == ['mtp: is -1.0. Expected 0 or more.']

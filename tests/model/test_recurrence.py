@@ -1,6 +1,4 @@
-"""Chunked evaluation and its gradient equal a pass over whole rows; detached gradients stop at
-chunk borders.
-"""
+"""Chunks give the outputs and gradient of whole sequences; detached gradients stop at borders."""
 
 import dataclasses
 import functools
@@ -49,7 +47,7 @@ def chunked(spec, params, kind, chunk, detach=True, **inputs):
 
 @pytest.mark.parametrize('packed', [False, True])
 @pytest.mark.parametrize('name', MODELS)
-def test_chunks_give_the_outputs_of_whole_rows(name, packed):
+def test_chunks_give_the_outputs_of_whole_sequences(name, packed):
   spec, kind = MODELS[name]
   inputs = {'input_ids': IDS} | ({'segment_ids': PACKED} if packed else {})
   real = PACKED > 0 if packed else np.ones_like(IDS, bool)
@@ -77,18 +75,19 @@ def gradients(spec, kind, chunk, detach):
 
 
 @pytest.mark.parametrize('name', MODELS)
-def test_attached_chunks_give_the_gradient_of_whole_rows(name):
+def test_attached_chunks_give_the_gradient_of_sequences(name):
   spec, kind = MODELS[name]
-  whole, attached, cut = (
+  whole, attached, detached = (
     gradients(spec, kind, c, d) for c, d in ((None, None), (4, False), (4, True))
   )
   scale = max(float(jnp.abs(g).max()) for g in jax.tree.leaves(whole))
   close = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5 * scale)
   jax.tree.map(close, attached, whole)
-  # Gradients that are cut miss what earlier chunks contribute to later ones.
+  # Detached gradients miss the contribution of earlier chunks to later ones.
   assert (
     max(
-      float(jnp.abs(a - b).max()) for a, b in zip(*map(jax.tree.leaves, (cut, whole)), strict=True)
+      float(jnp.abs(a - b).max())
+      for a, b in zip(*map(jax.tree.leaves, (detached, whole)), strict=True)
     )
     > 1e-3
   )
@@ -100,7 +99,7 @@ def test_detached_gradient_treats_the_cache_as_constant():
     params
   )
 
-  def apart(p):
+  def separate(p):
     first = transformer.apply(spec, p, input_ids=IDS[:, :7], cache=init_cache(spec, 3, 16))[
       'logits'
     ]
@@ -110,20 +109,15 @@ def test_detached_gradient_treats_the_cache_as_constant():
 
   together = lambda p: jnp.sum(chunked(spec, p, DenseCache(), 7, input_ids=IDS)['logits'] ** 2)
   same = lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
-  jax.tree.map(same, jax.jit(jax.grad(together))(params), jax.jit(jax.grad(apart))(params))
+  jax.tree.map(same, jax.jit(jax.grad(together))(params), jax.jit(jax.grad(separate))(params))
 
 
-def test_ring_memory_does_not_grow_with_the_row():
-  sizes = [
-    sum(
-      a.size
-      for a in jax.tree.leaves(
-        jax.eval_shape(lambda s=slots: init_cache(WINDOW, 1, s, kind=RingCache(2)))
-      )
-    )
-    for slots in (64, 1 << 20)
-  ]
-  assert sizes[0] == sizes[1]
+def test_ring_memory_does_not_grow_with_the_sequence():
+  def size(slots):
+    cache = jax.eval_shape(lambda: init_cache(WINDOW, 1, slots, kind=RingCache(2)))
+    return sum(a.size for a in jax.tree.leaves(cache))
+
+  assert size(64) == size(1 << 20)
 
 
 def test_each_chunk_gets_its_own_key():
@@ -141,7 +135,7 @@ def test_each_chunk_gets_its_own_key():
   assert len(np.unique(noise.round(6))) == noise.size
 
 
-def test_positions_restart_with_documents_and_continue_over_chunks():
+def test_positions_restart_at_documents_not_at_chunks():
   apply_fn = lambda cache, **inputs: {'cache': cache, 'at': inputs['position_ids']}
   start = {'next': jnp.asarray([3, 0, 0])}
   out = scan_chunks(apply_fn, {'input_ids': IDS, 'segment_ids': PACKED}, 4, start)
@@ -153,12 +147,12 @@ def test_positions_restart_with_documents_and_continue_over_chunks():
 @pytest.mark.parametrize(
   ('inputs', 'chunk', 'out', 'message'),
   [
-    ({'input_ids': IDS}, 0, {}, r'chunk=0 is not a number of tokens\. Expected at least 1'),
+    ({'input_ids': IDS}, 0, {}, r'chunk=0 is too small\. Expected at least 1 token'),
     (
       {'input_ids': IDS, 'attention_mask': IDS[:, 1:]},
       4,
       {},
-      r'inputs differ in shape \(.*\)\. Expected \[B, T\]',
+      r'inputs differ in shape \(.*\)\. Expected the same \[B, T\] for all',
     ),
     (
       {'input_ids': IDS},

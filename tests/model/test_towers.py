@@ -1,4 +1,4 @@
-"""Models of several towers: how they are checked, run, trained, sharded, counted, shown and stored."""
+"""Models of several towers: checks, outputs, training, sharding, counts, display, storage."""
 
 import dataclasses
 import functools
@@ -35,7 +35,7 @@ D, V, TEXTS, IMAGES = 32, 64, 8, 4
 
 
 def layers(*crosses: str, mask: Mask = Mask(), repeats: int = 2) -> tuple[Segment, ...]:
-  """Return layers, one block for each tower that is read (one block that reads none without)."""
+  """Return layers with a block per tower that is read, or one block that reads none."""
   block = Block(Attention(4, mask=mask), Mlp(48), LayerNorm())
   reading = [dataclasses.replace(block, cross=CrossAttention(4, tower=name)) for name in crosses]
   return (Segment(tuple(reading) or (block,), repeats),)
@@ -50,26 +50,27 @@ def projected(tower: Tower, name: str, **fields) -> Tower:
 
 
 def model(*crosses: str, heads=None, **towers: Tower) -> Model:
-  """Return a text tower that reads others, with these towers beside it."""
+  """Return a text model that reads some of these towers."""
   heads = {'lm': Lm()} if heads is None else heads
   return Model(Tokens(V), D, layers(*crosses), norm=LayerNorm(), heads=heads, towers=towers)
 
 
-#: Heads that compare, before those that they read.
+#: Heads that compare, listed before the heads that they read.
 COMPARING = {
   'similarity': Similarity(bias=-2.0),
   'text': Project(16, 'largest', name='text_embeds'),
 }
 WITH_SOUND = {**COMPARING, 'sound': Similarity(columns='sound_embeds', name='sound')}
-# A bias of keys moves no softmax, and has no gradient.
+# A bias of keys does not change a softmax, so it would have no gradient.
 PROBE = Probe(4, 'qvo', ffn=Mlp(40), unit=True, name='image_embeds')
 NO_LAYERS = Tower(Patches(4, 16), D, (), norm=None)
 MODELS = {
   'side-by-side': model(heads=COMPARING, vision=projected(IMAGE, 'image', norm=LayerNorm())),
-  'probe': model(heads={'similarity': COMPARING['similarity'], 'text': Project(24, 'end', name='text_embeds')},
+  'probe': model(heads={**COMPARING, 'text': Project(24, 'end', name='text_embeds')},
                  vision=IMAGE.with_heads(image=PROBE)),
   'no-layers': model('vision', vision=NO_LAYERS),
-  'three': model(heads=WITH_SOUND, vision=projected(IMAGE, 'image'), sound=projected(SOUND, 'sound', pick='mean')),
+  'three': model(heads=WITH_SOUND, vision=projected(IMAGE, 'image'),
+                 sound=projected(SOUND, 'sound', pick='mean')),
   'reads-two': model('vision', 'sound', vision=IMAGE, sound=SOUND),
   'chain': model('middle', middle=Tower(Tokens(40), 16, layers('vision')), vision=IMAGE),
   'encoder': model('encoder', encoder=Tower(segments=layers(), norm=LayerNorm())),
@@ -87,9 +88,7 @@ def params_of(spec: Model):
 
 
 def batch(spec: Model, texts: int = TEXTS, images: int = TEXTS) -> dict[str, jax.Array]:
-  """Return inputs of every tower; the numbers of texts and of images may differ where neither reads
-  the other.
-  """
+  """Return inputs of every tower, with possibly different numbers of texts and images."""
   rng, found = np.random.default_rng(0), {}
   for name in inputs.order(spec):
     tower = spec.tower(name)
@@ -174,7 +173,7 @@ def test_table_of_layers_adds_up(spec):
 
 
 def test_flops_follow_the_arithmetic():
-  """2 per weight and token, 4 N H per attended pair, and nothing for comparing."""
+  """FLOPs are 2 per weight and token, and 4 N H per attended pair."""
   text, image = 8, 17  # tokens, class token and patches
   layer = lambda d, n: n * (2 * (4 * d * d + 2 * d * 48) + 4 * d * n)
   both = 2 * layer(D, text) + 2 * layer(24, image) + image * 2 * 48 * 24 + 2 * 16 * (D + 24)
@@ -239,7 +238,7 @@ def test_batches_of_texts_and_images_may_differ():
   np.testing.assert_allclose(jnp.linalg.norm(out['image_embeds'], axis=-1), 1.0, rtol=1e-6)
 
 
-def test_given_outputs_of_a_tower_are_pooled_by_its_heads():
+def test_heads_pool_given_tower_outputs():
   spec, params = MODELS['probe'], params_of(MODELS['probe'])
   given = batch(spec)
   run = jax.jit(lambda p, x: transformer.apply(spec, p, **x))
@@ -251,7 +250,7 @@ def test_given_outputs_of_a_tower_are_pooled_by_its_heads():
   np.testing.assert_allclose(alone['image_embeds'], whole['image_embeds'], atol=1e-6)
 
 
-def test_towers_that_one_reads_run_with_it():
+def test_selected_tower_runs_with_the_towers_it_reads():
   spec = MODELS['chain']
   given = batch(spec)
   given.pop('input_ids')
@@ -294,8 +293,8 @@ def test_end_tokens_are_found(pick, places):
   ],
   ids=['name=t5-small', 'name=bart-base'],
 )
-def test_encoder_decoders_compute_what_they_did(name, last, total, encoder):
-  """The numbers are those of the version before towers (60b492f), with the same key and inputs."""
+def test_encoder_decoder_outputs_are_unchanged(name, last, total, encoder):
+  """The reference values are from the version before towers (60b492f), with the same inputs."""
   spec = zoo.tiny(zoo.get(name))
   ids = jnp.arange(12, dtype=jnp.int32).reshape(2, 6) + 3
   mask = jnp.array([[1] * 6, [1] * 4 + [0] * 2], jnp.int32)
@@ -318,12 +317,12 @@ READING = {
 @pytest.mark.parametrize(
   ('spec', 'message'),
   [
-    (model('vision'), r"reads tower 'vision', which does not exist\. Known towers: none\."),
+    (model('vision'), r"reads tower 'vision', which does not exist\. Expected a tower"),
     (
       model(vision=Tower(IMAGE.embed, 24, layers('sound'))),
-      r"towers\.vision: reads tower 'sound', which does not exist\. Known towers: vision\.",
+      r"towers\.vision: reads tower 'sound', which does not exist\. Expected a tower .*: vision\.",
     ),
-    (model('a', **READING), r'towers: a -> b -> a read each other in a circle\. Expected an order'),
+    (model('a', **READING), r'towers: a -> b -> a read each other in a cycle\. Expected no cycle'),
     (
       model(heads=COMPARING, vision=VISION, other=VISION),
       r"towers\.other\.heads\.project: returns 'image_embeds', as towers\.vision\.heads\.project "
@@ -345,22 +344,28 @@ READING = {
     ),
     (
       model(heads={'text': COMPARING['text']}, vision=VISION.with_heads(similarity=Similarity())),
-      r"towers\.vision\.heads\.similarity: reads 'text_embeds' of the own tower of the model, "
+      r"towers\.vision\.heads\.similarity: reads 'text_embeds' of the model's own tower, "
       r"which runs last\. "
       r'Expected heads\.similarity\.',
     ),
     (
       model(heads={'loop': Similarity('x', 'text_per_x', name='text'), 'x': Project(8, name='x')}),
-      r'heads\.loop: reads heads\.loop, which reads it\. Expected no circle\.',
+      r'heads\.loop: reads heads\.loop, which reads it\. Expected no cycle\.',
     ),
-    (model(heads={'x': Project(8, 64)}), r'heads\.x: pick=64 is no token id\. Expected one of 0 to 63\.'),
+    (
+      model(heads={'x': Project(8, 64)}),
+      r'heads\.x: pick=64 is no token id\. Expected one of 0 to 63\.',
+    ),
     (
       model(vision=IMAGE.with_heads(x=Project(8, 'largest', name='x'))),
       r'towers\.vision\.heads\.x: pick=largest looks for a token id, and the tower reads no '
       r'tokens\.',
     ),
     (
-      model(heads={**COMPARING, 'text': Project(None, name='text_embeds')}, vision=projected(IMAGE, 'image')),
+      model(
+        heads={**COMPARING, 'text': Project(None, name='text_embeds')},
+        vision=projected(IMAGE, 'image'),
+      ),
       r'heads\.similarity: reads text_embeds of width 32 and image_embeds of width 16\. Expected '
       r'the same width',
     ),
@@ -369,7 +374,7 @@ READING = {
     (model(heads={'x': Probe(5)}), r'heads\.x: heads=5 does not divide d_model=32\.'),
   ],
 )  # fmt: skip
-def test_models_that_cannot_run_are_refused(spec, message):
+def test_invalid_models_are_errors(spec, message):
   with pytest.raises(errors.ConfigError, match=message):
     config.validate(spec)
 
@@ -378,13 +383,16 @@ def test_models_that_cannot_run_are_refused(spec, message):
   ('tower', 'given', 'message'),
   [
     ('vison', ('pixel_values',), r"apply: tower: unknown tower 'vison'\. Did you mean 'vision'\?"),
-    ('vision', ('pixel_values', 'input_ids'), r"input_ids is given, and tower='vision' does not read it"),
-    ('', ('pixel_values', 'input_ids'), r"pixel_values is given, and tower='' does not read it"),
+    (
+      'vision', ('pixel_values', 'input_ids'),
+      r"input_ids is given, but tower='vision' does not read it",
+    ),
+    ('', ('pixel_values', 'input_ids'), r"pixel_values is given, but tower='' does not read it"),
     ('vision', (), r'pixel_values is missing'),
     (None, ('input_ids',), r"pixel_values is missing\. Expected pixel_values, input_ids\."),
   ],
 )  # fmt: skip
-def test_inputs_and_tower_go_together(tower, given, message):
+def test_inputs_must_match_the_selected_tower(tower, given, message):
   spec = MODELS['side-by-side']
   inputs_of = {name: array for name, array in batch(spec).items() if name in given}
   with pytest.raises(errors.UserError, match=message):
@@ -393,7 +401,7 @@ def test_inputs_and_tower_go_together(tower, given, message):
     )
 
 
-def test_heads_whose_inputs_were_not_computed_are_named():
+def test_head_without_its_inputs_is_an_error():
   spec = MODELS['side-by-side']
   unread = dataclasses.replace(
     spec, towers={'vision': dataclasses.replace(spec.towers['vision'], heads={})}

@@ -1,4 +1,4 @@
-"""Specs that earlier versions stored are read as those of this one.
+"""Specs stored by earlier versions are converted.
 
 The golden file holds what `config.to_json` wrote before models had towers and heads by name.
 """
@@ -78,11 +78,11 @@ def test_embedding_without_a_kind_is_tokens():
 
 
 def _with_spec(path, spec):
-  """Store a spec in a prompt file as JSON, in place of its own."""
+  """Replace the spec of a prompt file."""
   with safetensors.safe_open(path, 'numpy') as file:
-    about = file.metadata()
+    metadata = file.metadata()
   safetensors.numpy.save_file(
-    safetensors.numpy.load_file(path), path, {**about, 'spec': json.dumps(spec)}
+    safetensors.numpy.load_file(path), path, {**metadata, 'spec': json.dumps(spec)}
   )
 
 
@@ -100,7 +100,7 @@ def test_prompt_file_of_an_earlier_version_is_read(tmp_path):
     prompt_file.load(path, spec, params, run)
 
 
-def test_stored_task_loses_fields_that_changed_nothing():
+def test_stored_task_drops_fields_without_effect():
   stored = {
     'part': 'classify',
     'label_smoothing': 0.1,

@@ -271,7 +271,7 @@ def bare(embed, *pattern, **fields) -> Model:
       (
         'latents-tower',
         bare(Latents(4)),
-        "reads tower 'inputs', which does not exist. Known towers: none",
+        "reads tower 'inputs', which does not exist. Expected a tower of the model: none",
       ),
       (
         'count',
@@ -299,13 +299,13 @@ def bare(embed, *pattern, **fields) -> Model:
       (
         'unread',
         bare(Conditioned()),
-        'embed: gives a condition, and no norm or residual_scale needs one',
+        'embed: provides a condition, but no norm or residual_scale needs it',
       ),
       (
         'norm',
         bare(Features(), block(norm=AdaptiveNorm())),
-        r'segments\.0\.pattern\.0\.norm: norm=adaptive needs a condition, and embed=features gives '
-        r'none',
+        r'segments\.0\.pattern\.0\.norm: norm=adaptive needs a condition, but embed=features '
+        r'provides none',
       ),
       (
         'residual_scale',
@@ -320,17 +320,17 @@ def bare(embed, *pattern, **fields) -> Model:
       (
         'elsewhere',
         bare(Conditioned(Features()), block(norm=AdaptiveNorm()), residual=Dlcl(AdaptiveNorm())),
-        r'residual\.norm: norm=adaptive needs a condition, and here it is given none',
+        r'residual\.norm: norm=adaptive needs a condition, which is not available here',
       ),
       (
         'stream',
         bare(Features(), heads={'r': Regress(stream='a')}),
-        r"heads\.r: stream='a' is no stream of embed=features",
+        r"heads\.r: stream='a' is not a stream of embed=features",
       ),
       (
         'known-streams',
         bare(Interleave(), heads={'r': Regress(stream='action')}),
-        "stream='action' is no stream of embed=interleave. Expected one of returns, states, "
+        "stream='action' is not a stream of embed=interleave. Expected one of returns, states, "
         'actions',
       ),
       (
@@ -352,12 +352,12 @@ def bare(embed, *pattern, **fields) -> Model:
           towers={'vision': source()},
           heads={'lm': Lm()},
         ),
-        'mtp reads token embeddings, and embed=splice',
+        'mtp reads token embeddings, but embed=splice',
       ),
       (
         'merge',
         Model(Features(), 32, (Segment((block(),), 1, resample=Merge()),), heads={}),
-        r'segments\.0\.resample: needs a grid of image patches, and embed=features gives none',
+        r'segments\.0\.resample: needs a grid of image patches, which embed=features does not provide',
       ),
       (
         'resampled-stream',

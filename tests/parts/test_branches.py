@@ -119,6 +119,7 @@ def test_in_training_only_and_by_key_whether_scanned_or_unrolled():
 
 def test_a_chance_that_is_none_is_refused():
   with pytest.raises(
-    errors.ConfigError, match=r'pattern\.0: drop_path=1\.5 is not a share\. Expected at least 0'
+    errors.ConfigError,
+    match=r'pattern\.0: drop_path=1\.5 is not a probability\. Expected at least 0',
   ):
     config.validate(model(drop_path=1.5))

@@ -134,7 +134,7 @@ def test_paged_cache_equals_dense_cache_for_any_table(name, seed):
 def test_forked_sequences_share_blocks_and_diverge():
   spec, kind = MODELS['rope_gqa'], PagedCache(4, 6)
   run, params, blocks = Run(cache=kind), weights(spec), BlockAllocator(6, 4)
-  row = blocks.row()
+  row = blocks.new()
   cache = init_cache(spec, 1, 16, kind=kind)
   lay = jax.jit(lambda cache, table, copies: set_tables(cache, table, copies[:, 0], copies[:, 1]))
   none = np.full((1, 2), 6, np.int32)
@@ -151,7 +151,7 @@ def test_forked_sequences_share_blocks_and_diverge():
     paged_logits, forked = apply(spec, run, params, forked, IDS[:, t : t + 1])
     dense_logits, dense = apply(spec, Run(), params, dense, IDS[:, t : t + 1])
     np.testing.assert_array_equal(paged_logits, dense_logits)
-  assert blocks.free == 6 - 5  # each sequence has 3 blocks, and the first is shared
+  assert blocks.n_free == 6 - 5  # each sequence has 3 blocks, and the first is shared
 
 
 @pytest.mark.parametrize('prompt', [1, 5, 9])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tfm.core import config, errors
-from tfm.generate.prompts import can_go_on
+from tfm.generate.prompts import decoding_problems
 from tfm.model import cache, count, transformer
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.context import Ctx, Dims, Run
@@ -118,7 +118,7 @@ def test_conv_has_no_cache_and_cannot_generate():
   assert not spec.causal
   assert spec.ahead
   assert not spec.masked
-  assert list(can_go_on(spec))
+  assert list(decoding_problems(spec))
   params, kept = transformer.init(spec, jax.random.key(0)), cache.init_cache(spec, 1, 4)
   with pytest.raises(
     errors.UserError,
@@ -133,9 +133,9 @@ def test_conv_has_no_cache_and_cannot_generate():
   ({'extra_branch': Conv(groups=3)}, r'extra_branch: groups=3 does not divide d_model=8'),
   ({'extra_branch': Conv(dropout=1.0)}, r'dropout=1\.0 is not a rate'),
   ({'extra_branch': Attention(2, head_dim=4)},
-   r'extra_branch: needs a cache, and an extra branch has none\. Expected conv or four'),
+   r'extra_branch: needs a cache, which extra branches do not have\. Expected conv or four'),
   ({'extra_branch': Conv(), 'residual_layout': Block().residual_layout},
-   r'extra_branch is added and normalised after .* Expected residual_layout=post'),
+   r'extra_branch needs a layout that normalises after .* Expected residual_layout=post'),
 ])  # fmt: skip
 def test_what_cannot_be_is_refused(fields, message):
   with pytest.raises(errors.ConfigError, match=message):

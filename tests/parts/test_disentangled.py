@@ -61,5 +61,7 @@ def test_invalid_distances_and_terms_are_errors(fields, message):
 def test_layers_with_different_shared_vectors_are_errors():
   one, other = (Block(Disentangled(4, distances=Distances(n))) for n in (4, 5))
   spec = dataclasses.replace(cases.decoder(), segments=(Segment((one, other)),))
-  with pytest.raises(errors.ConfigError, match='mixers of one tower would share different modules'):
+  with pytest.raises(
+    errors.ConfigError, match='the mixers of one tower share a module with different'
+  ):
     config.validate(spec)

@@ -62,7 +62,7 @@ def test_lists_of_ids_equal_arrays(bert):
   spec, params = bert
   run = lambda ids: tfm.apply(spec, params, input_ids=ids)['last_hidden_state']
   np.testing.assert_array_equal(run([[1, 2], [3, 4]]), run(np.array([[1, 2], [3, 4]])))
-  with pytest.raises(errors.UserError, match='input_ids holds rows of several lengths'):
+  with pytest.raises(errors.UserError, match='input_ids has sequences of different lengths'):
     run([[1, 2], [3]])
 
 

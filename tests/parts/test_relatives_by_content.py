@@ -188,7 +188,7 @@ def test_shared_relative_position_equals_per_layer_copies(relative):
 def test_unsharable_relative_positions_are_errors():
   block = lambda mixer: Block(mixer, Glu(8))
   sizes = (Segment((block(Attention(2, head_dim=4)), block(Attention(2, head_dim=8)))),)
-  with pytest.raises(errors.ConfigError, match=r'its vectors serve heads of sizes \[4, 8\]'):
+  with pytest.raises(errors.ConfigError, match=r'its vectors are used by heads of sizes \[4, 8\]'):
     config.validate(Model(Tokens(16), 8, sizes, shared_relative=Shaw()))
   with pytest.raises(
     errors.ConfigError, match='shared_relative: is set, but no mixer uses attention'

@@ -63,7 +63,11 @@ def test_task_types_add_a_row_of_their_table():
   ('embed', 'inputs', 'message'),
   [
     (Tokens(61), {'task_type_ids': IDS}, 'the model has no task types'),
-    (Tokens(61, mask_token=MASK), {'cache': 8}, 'a cache keeps no share of mask tokens'),
+    (
+      Tokens(61, mask_token=MASK),
+      {'cache': 8},
+      'the share of mask tokens, which a cache does not store',
+    ),
   ],
 )
 def test_inputs_that_the_embedding_cannot_use_are_refused(embed, inputs, message):

@@ -113,6 +113,6 @@ def test_t5_blocks_need_a_transient_mixer():
   )
   for spec, where in (shared, 'shared_relative'), (own, 'segments.0.pattern.0.mixer.relative'):
     with pytest.raises(
-      errors.ConfigError, match=f'{where}: blocks=true is about keys that summarise blocks, and no'
+      errors.ConfigError, match=f'{where}: blocks=true is for keys that summarise blocks, and no'
     ):
       config.validate(spec)

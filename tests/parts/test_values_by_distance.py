@@ -353,7 +353,7 @@ def test_shared_value_table_needs_one_value_size():
   model = lambda relative: Model(Tokens(16), 8, (Segment(blocks),), shared_relative=relative)
   with pytest.raises(
     errors.ConfigError,
-    match=r'shared_relative: it adds to values of sizes \[4, 6\]. Expected one size',
+    match=r'shared_relative: it is added to values of sizes \[4, 6\]. Expected one size',
   ):
     config.validate(model(Shaw(values=True)))
   config.validate(model(Shaw()))

@@ -11,7 +11,7 @@ from tests.train import tiny
 from tfm import hub
 from tfm.cli.train import warm_start
 from tfm.core import errors
-from tfm.model.adapted import merge_adapters
+from tfm.model.adapters import merge_adapters
 from tfm.model.transformer import apply, init
 from tfm.parts.adapter import LoRA
 from tfm.train import loop

@@ -280,9 +280,9 @@ def _type(
 
 def _draft(vocabulary: Any) -> Any:
   """Return the draft model of `--draft`, which must share the vocabulary."""
-  from tfm.generate import Later, Lookup, Smaller, prepare
+  from tfm.generate import LookupDraft, ModelDraft, MTPDraft, prepare
 
-  known = {'ngram': Lookup, 'mtp': Later}
+  known = {'ngram': LookupDraft, 'mtp': MTPDraft}
   if DRAFT.value in known:
     return known[DRAFT.value]()
   m = _load('draft', str(DRAFT.value))
@@ -290,7 +290,7 @@ def _draft(vocabulary: Any) -> Any:
     raise errors.UserError(
       f'--draft: the vocabulary of {DRAFT.value} differs from that of --checkpoint. Expected the same.'
     )
-  return Smaller(m.spec, prepare(m.spec, m.params))
+  return ModelDraft(m.spec, prepare(m.spec, m.params))
 
 
 def _load(flag: str, path: str, length: int | None = None) -> Any:

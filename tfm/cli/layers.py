@@ -6,7 +6,7 @@ from typing import Any
 
 from tfm.cli.sheets import Sheet
 from tfm.core import config
-from tfm.generate.prompts import can_go_on
+from tfm.generate.prompts import decoding_problems
 from tfm.model import count
 from tfm.model.spec import Model
 from tfm.parts.cache.base import Cache
@@ -43,7 +43,7 @@ def sheets(spec: Model, length: int | None, dtype: str, cache: Cache = DenseCach
 
 
 def _cache_costs(spec: Model, length: int, dtype: str, cache: Cache) -> Iterator[tuple[str, str]]:
-  if any(can_go_on(spec)):
+  if any(decoding_problems(spec)):
     yield 'cache', 'none: the model does not decode token by token'
     return
   kind = f'{dtype}, {config.text_of(cache)}'

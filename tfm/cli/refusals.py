@@ -149,12 +149,12 @@ def _training() -> Iterator[tuple[Rows, str, str]]:
 
 
 def _generating() -> Iterator[tuple[Rows, str, str]]:
-  from tfm.generate.prompts import can_go_on
+  from tfm.generate.prompts import decoding_problems
 
   for row in _rows():
     spec = _with(_decoder(), row)
     if spec is not None and not _sentences(spec):
-      yield from (((row,), 'generate', why) for why in can_go_on(spec))
+      yield from (((row,), 'generate', why) for why in decoding_problems(spec))
 
 
 def _kernels() -> Iterator[tuple[Rows, str, str]]:

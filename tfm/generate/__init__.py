@@ -1,5 +1,8 @@
-"""Going on from prompts. The package is the function too: `tfm.generate(spec, params, prompts,
-...)`.
+"""Text generation. The package is callable: `tfm.generate(spec, params, prompts, ...)`.
+
+`generate` decodes a batch of prompts, `stream` yields its tokens step by step, and `prepare` lays
+out parameters once for many calls. `few_shot` writes prompts with worked examples, and `vote`
+takes the majority answer of several samples.
 """
 
 import sys
@@ -10,18 +13,21 @@ from tfm.generate.decode import generate as generate
 from tfm.generate.decode import stream as stream
 from tfm.generate.detokenizer import Detokenizer as Detokenizer
 from tfm.generate.drafts import Draft as Draft
-from tfm.generate.drafts import Later as Later
-from tfm.generate.drafts import Lookup as Lookup
-from tfm.generate.drafts import Smaller as Smaller
+from tfm.generate.drafts import LookupDraft as LookupDraft
+from tfm.generate.drafts import ModelDraft as ModelDraft
+from tfm.generate.drafts import MTPDraft as MTPDraft
 from tfm.generate.language import detect_language as detect_language
 from tfm.generate.options import Options as Options
 from tfm.generate.prepare import prepare as prepare
 from tfm.generate.sampling import Sampling as Sampling
+from tfm.generate.voting import answer_after as answer_after
+from tfm.generate.voting import few_shot as few_shot
+from tfm.generate.voting import majority as majority
+from tfm.generate.voting import vote as vote
 
 
 class _Callable(types.ModuleType):
-  # Importing any module in here binds `tfm.generate` to the package, over the function of that
-  # name.
+  # Importing a module of this package binds `tfm.generate` to the package, over the function.
   def __call__(self, *args: Any, **kwargs: Any) -> Any:
     return generate(*args, **kwargs)
 

@@ -1,6 +1,4 @@
-"""Who has which block of a paged cache: kept on the host, brought to the cache as a table and a few
-copies.
-"""
+"""The block allocator of a paged cache, on the host."""
 
 from collections.abc import Sequence
 
@@ -11,114 +9,120 @@ from tfm.core import errors
 
 
 class BlockAllocator:
-  """Hands out the blocks of a pool to rows as they grow; forks share blocks until they write
-  (arXiv:2309.06180).
+  """Allocates cache blocks to sequences as they grow, with copy on write (arXiv:2309.06180).
 
-  A row is a handle. `grow` says which blocks to copy before the new tokens are written: a block
-  that others read too is written to by nobody. The tables and copies go to the device by
-  `tfm.parts.cache.paged.set_tables`.
+  A sequence is an integer handle. Forks share blocks until they write: `grow` returns the
+  blocks to copy before the new tokens are written. `tfm.parts.cache.paged.set_tables` transfers tables
+  and copies to the device.
 
-  *Example*:
-    >>> blocks = BlockAllocator(8, 4)
-    >>> row = blocks.row()
-    >>> blocks.grow(row, 6)
+  Args:
+    blocks: The number of blocks in the pool.
+    block: The number of tokens per block.
+
+  Example:
+    >>> allocator = BlockAllocator(8, 4)
+    >>> first = allocator.new()
+    >>> allocator.grow(first, 6)
     []
-    >>> twin = blocks.fork(row)
-    >>> blocks.grow(twin, 1)
+    >>> second = allocator.fork(first)
+    >>> allocator.grow(second, 1)
     [(1, 2)]
-    >>> blocks.table([row, twin], 3).tolist()
+    >>> allocator.table([first, second], 3).tolist()
     [[0, 1, 8], [0, 2, 8]]
   """
 
   def __init__(self, blocks: int, block: int):
     self.blocks, self.block = blocks, block
     self._free = list(range(blocks))[::-1]
-    self._readers = [0] * blocks
-    self._rows: dict[int, list[int]] = {}
+    self._references = [0] * blocks
+    self._tables: dict[int, list[int]] = {}
     self._lengths: dict[int, int] = {}
     self._next = 0
 
   @property
-  def free(self) -> int:
-    """How many blocks nobody has."""
+  def n_free(self) -> int:
+    """The number of blocks that no sequence uses."""
     return len(self._free)
 
-  def length(self, row: int) -> int:
-    """How many tokens the row has."""
-    return self._lengths[row]
+  def length(self, sequence: int) -> int:
+    """Return the number of tokens of a sequence."""
+    return self._lengths[sequence]
 
-  def row(self) -> int:
-    """A new row without tokens."""
-    return self._new([], 0)
+  def new(self) -> int:
+    """Return a new empty sequence."""
+    return self._add([], 0)
 
-  def fork(self, row: int) -> int:
-    """A new row with the tokens of another. Nothing is copied."""
-    for block in self._rows[row]:
-      self._readers[block] += 1
-    return self._new(list(self._rows[row]), self._lengths[row])
+  def fork(self, sequence: int) -> int:
+    """Return a new sequence with the tokens of another, without copies."""
+    for block in self._tables[sequence]:
+      self._references[block] += 1
+    return self._add(list(self._tables[sequence]), self._lengths[sequence])
 
-  def grow(self, row: int, tokens: int) -> list[tuple[int, int]]:
-    """Room for so many more tokens; the copies `(from, to)` to make before they are written, at
-    most one.
+  def grow(self, sequence: int, tokens: int) -> list[tuple[int, int]]:
+    """Allocate blocks for `tokens` more tokens of a sequence.
 
-    Raises: UserError if the pool has too few free blocks; nothing is changed then.
+    Returns the copies `(from, to)` to make before the tokens are written, at most one.
+
+    Raises:
+      UserError: if the pool has too few free blocks. Nothing is changed then.
     """
-    own, length = self._rows[row], self._lengths[row]
+    table, length = self._tables[sequence], self._lengths[sequence]
     first = length // self.block
-    # The block that is written to first holds tokens already, and somebody else reads it.
-    shared = tokens > 0 and first < len(own) and self._readers[own[first]] > 1
-    more = max(-(-(length + tokens) // self.block) - len(own), 0)
-    if more + shared > self.free:
+    # The first block to write to already has tokens, and another sequence reads it.
+    shared = tokens > 0 and first < len(table) and self._references[table[first]] > 1
+    more = max(-(-(length + tokens) // self.block) - len(table), 0)
+    if more + shared > self.n_free:
       raise errors.UserError(
-        f'blocks: {tokens} more tokens need {more + shared} more blocks of {self.block}, '
-        f'{self.free} of {self.blocks} '
-        'are free. Expected rows released first, or a larger pool.'
+        f'blocks: {tokens} more tokens need {more + shared} more blocks of {self.block} tokens, '
+        f'but {self.n_free} of {self.blocks} are free. '
+        'Expected finished sequences to be released, or a larger pool.'
       )
     copies = []
     if shared:
-      copies.append((own[first], self._take()))
-      self._drop(own[first])
-      own[first] = copies[0][1]
-    own.extend(self._take() for _ in range(more))
-    self._lengths[row] = length + tokens
+      copies.append((table[first], self._take()))
+      self._drop(table[first])
+      table[first] = copies[0][1]
+    table.extend(self._take() for _ in range(more))
+    self._lengths[sequence] = length + tokens
     return copies
 
-  def cut(self, row: int, length: int) -> None:
-    """The row with its first `length` tokens only; blocks that then hold none of it are given back."""
-    assert 0 <= length <= self._lengths[row], (length, self._lengths[row])
-    keep, own = -(-length // self.block), self._rows[row]
-    for block in own[keep:]:
+  def truncate(self, sequence: int, length: int) -> None:
+    """Keep the first `length` tokens of a sequence, and free the blocks after them."""
+    assert 0 <= length <= self._lengths[sequence], (length, self._lengths[sequence])
+    keep, table = -(-length // self.block), self._tables[sequence]
+    for block in table[keep:]:
       self._drop(block)
-    del own[keep:]
-    self._lengths[row] = length
+    del table[keep:]
+    self._lengths[sequence] = length
 
-  def release(self, row: int) -> None:
-    """Gives the row's blocks back, as far as nobody else reads them; the handle is no row any more."""
-    self.cut(row, 0)
-    del self._rows[row], self._lengths[row]
+  def release(self, sequence: int) -> None:
+    """Remove a sequence, and free the blocks that no other sequence uses."""
+    self.truncate(sequence, 0)
+    del self._tables[sequence], self._lengths[sequence]
 
-  def table(self, rows: Sequence[int], width: int) -> NDArray[np.int32]:
-    """The blocks of each row, int32 `[len(rows), width]`; `blocks`, which is no block, where a row
-    has no more.
+  def table(self, sequences: Sequence[int], width: int) -> NDArray[np.int32]:
+    """Return the block table of sequences, int32 `[len(sequences), width]`.
+
+    Entries after the last block of a sequence are `blocks`, which is not a valid block.
     """
-    table = np.full((len(rows), width), self.blocks, np.int32)
-    for i, row in enumerate(rows):
-      own = self._rows[row]
-      assert len(own) <= width, (len(own), width)
-      table[i, : len(own)] = own
-    return table
+    tables = np.full((len(sequences), width), self.blocks, np.int32)
+    for i, sequence in enumerate(sequences):
+      table = self._tables[sequence]
+      assert len(table) <= width, (len(table), width)
+      tables[i, : len(table)] = table
+    return tables
 
-  def _new(self, own: list[int], length: int) -> int:
-    row, self._next = self._next, self._next + 1
-    self._rows[row], self._lengths[row] = own, length
-    return row
+  def _add(self, table: list[int], length: int) -> int:
+    sequence, self._next = self._next, self._next + 1
+    self._tables[sequence], self._lengths[sequence] = table, length
+    return sequence
 
   def _take(self) -> int:
     block = self._free.pop()
-    self._readers[block] = 1
+    self._references[block] = 1
     return block
 
   def _drop(self, block: int) -> None:
-    self._readers[block] -= 1
-    if not self._readers[block]:
+    self._references[block] -= 1
+    if not self._references[block]:
       self._free.append(block)

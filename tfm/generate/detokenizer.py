@@ -1,4 +1,4 @@
-"""New tokens of a row as text that can be shown: whole characters, and nothing of a stop text."""
+"""Streaming detokenization: new tokens as text, in whole characters and without stop texts."""
 
 from collections.abc import Iterable, Sequence
 
@@ -7,14 +7,17 @@ from tfm.generate.prompts import Tokenizer
 
 
 class Detokenizer:
-  """The text of ids as they come, up to the first of `stops` (left out), an end of text or a token
-  below 0.
+  """Incremental text of token ids, up to the first stop text (excluded).
 
   Args:
     tokenizer: Decodes the ids.
-    stops: Texts that end the row.
-    prompt_ids: The ids before the new ones. The text continues theirs: the space before its first
-      word is kept. None: ids that are not known; `()`: the text begins with the new ones.
+    stops: Texts that end the sequence.
+    prompt_ids: The ids before the new ones. The new text continues theirs, so the space before its
+      first word is kept. `()`: the text begins with the new ids. None: unknown ids.
+
+  Attributes:
+    text: The text returned by `push` and `flush` up to now.
+    done: Whether a stop text has occurred, or `flush` was called.
 
   Example:
     >>> from tfm.data.tokenizer.byte import ByteVocabulary
@@ -30,33 +33,39 @@ class Detokenizer:
     self.done = False
     self._stream = StreamDecoder(tokenizer, prompt_ids)
     self._stops = [stop for stop in stops if stop]
-    self._held = ''
+    self._pending = ''
 
   def push(self, token: int) -> str:
-    """Return the text that may be shown now that `token` is here."""
+    """Add a token and return the new text, without a possible start of a stop text.
+
+    Tokens below 0 are ignored.
+    """
     if self.done or token < 0:
       return ''
-    return self._type(self._stream.push(token))
+    return self._emit(self._stream.push(token))
 
   def flush(self) -> str:
-    """Return the text that was held back, at the end."""
+    """Return the rest of the text, after the last token."""
     if self.done:
       return ''
-    text = self._type(self._stream.flush())
-    rest, self._held, self.done = self._held, '', True
+    text = self._emit(self._stream.flush())
+    rest, self._pending, self.done = self._pending, '', True
     self.text += rest
     return text + rest
 
-  def _type(self, new: str) -> str:
-    text = self._held + new
+  def _emit(self, new: str) -> str:
+    text = self._pending + new
     ends = [at for stop in self._stops if (at := text.find(stop)) >= 0]
     if ends:
-      self.done, self._held = True, ''
-      shown = text[: min(ends)]
+      self.done, self._pending = True, ''
+      emitted = text[: min(ends)]
     else:
-      hold = max(
-        (n for stop in self._stops for n in range(len(stop)) if text.endswith(stop[:n])), default=0
-      )
-      shown, self._held = text[: len(text) - hold], text[len(text) - hold :]
-    self.text += shown
-    return shown
+      n = max((_overlap(text, stop) for stop in self._stops), default=0)
+      emitted, self._pending = text[: len(text) - n], text[len(text) - n :]
+    self.text += emitted
+    return emitted
+
+
+def _overlap(text: str, stop: str) -> int:
+  """Return the length of the longest proper prefix of `stop` that ends `text`."""
+  return next(n for n in range(len(stop) - 1, -1, -1) if text.endswith(stop[:n]))

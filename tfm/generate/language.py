@@ -1,24 +1,36 @@
-"""The language of a recording, by the first token of a multilingual speech model."""
+"""Language identification of recordings, by the first token of a multilingual speech model."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from tfm.generate.decode import generate
+from tfm.generate.prompts import Prompts
 from tfm.model.spec import Model
+from tfm.model.stack import Params
 
 
 def detect_language(
-  spec: Model, params: Any, prompts: Any, languages: Mapping[str, int], start: int, **options: Any
+  spec: Model,
+  params: Params,
+  prompts: Prompts,
+  languages: Mapping[str, int],
+  start: int,
+  **options: Any,
 ) -> list[str]:
   """Return the most probable language of each recording.
 
   Args:
-    spec, params: a multilingual model.
-    prompts: inputs of its encoder, as for `tfm.generate`.
-    languages: token ids by language (`tfm.hub.languages`).
-    start: the id that the decoder begins with.
-    **options: of `tfm.generate`, such as `run`.
+    spec: A multilingual speech model.
+    params: Its parameters.
+    prompts: Inputs of its encoder, as for `tfm.generate`.
+    languages: Token ids by language (`tfm.hub.languages`).
+    start: The id with which the decoder starts.
+    **options: Options of `tfm.generate`, such as `run`.
+
+  Returns:
+    A key of `languages` for each recording.
   """
   names = {token: name for name, token in languages.items()}
   settings = options | {'temperature': 0, 'max_new_tokens': 1, 'allowed': sorted(names), 'eos': ()}
-  return [names[row[0]] for row in generate(spec, params, prompts, decoder_start=start, **settings)]
+  tokens = generate(spec, params, prompts, decoder_start=start, **settings)
+  return [names[ids[0]] for ids in tokens]

@@ -1,4 +1,4 @@
-"""What a user may ask of `generate`, as one checked value."""
+"""The options of `generate`, as one checked dataclass."""
 
 from collections.abc import Iterable, Iterator, Sequence
 import dataclasses
@@ -12,25 +12,29 @@ from tfm.generate.sampling import Sampling
 
 @dataclasses.dataclass(frozen=True)
 class Options(Sampling, Penalties):
-  """How far to go on, and how tokens are priced (see `Penalties`) and drawn (see `Sampling`).
+  """Options of `generate`: length, stopping, beams, prompts, sampling and penalties.
 
-  A row ends with the first token of `eos` (an id or several; None is the tokenizer's end of text,
-  if it has one), but not before `min_new_tokens`. It ends too with the token that completes a text
-  of `stop` (one or several), wherever in its tokens that text begins. `decoder_start` is what the
-  decoder of an encoder-decoder begins with. `forced_first` is every row's first new token (the
-  language to translate to), `forced_last` the last one of rows that have gone on for
-  `max_new_tokens`. `forbidden_first` are ids that are not chosen as the first new token.
-  `draft_tokens` are guessed before each pass of the model, where there is a draft.
-
-  `beams` > 1 searches for the text whose log p / length ** `length_penalty` is highest (above 0:
-  longer texts), among so many at each length. `early_stopping` ends a prompt's search: True, once
-  as many have ended; False, once no open one would count more than the worst of them if it ended
-  now; 'never', if it ended at its longest.
-
-  `prefill_chunk` reads prompts so many tokens at a time, in memory that does not grow with them.
-  `prompt_cache` names a file that keeps what is cached of the first prompt, or has kept it: then
-  only what is new of a prompt is read (an encoder reads it all or nothing, and a ring goes on from
-  no prompt that leaves the file's before its margin)."""
+  Attributes:
+    max_new_tokens: The most tokens to generate per prompt.
+    min_new_tokens: The number of tokens before which `eos` is not sampled.
+    eos: The id or ids that end a sequence. None: the tokenizer's end of text, if it has one.
+    stop: One or more texts that end a sequence. They may start and end inside tokens.
+    decoder_start: The id or ids with which the decoder of an encoder-decoder starts.
+    forced_first: The first new token of every sequence (the language to translate to).
+    forced_last: The last token of sequences that reach `max_new_tokens`.
+    forbidden_first: Ids that are not sampled as the first new token.
+    draft_tokens: The number of tokens that a draft proposes before each pass of the model.
+    beams: Number of beams. Above 1, beam search maximises log p / length ** `length_penalty`.
+    length_penalty: The exponent of that length. Above 0 favours longer texts.
+    early_stopping: When the search of a prompt ends. True: as soon as `beams` texts have finished.
+      False: once no running beam would score higher if it finished now. 'never': once none could
+      score higher at `max_new_tokens`.
+    prefill_chunk: The number of prompt tokens per forward pass, which bounds the memory of long
+      prompts. None: all of them.
+    prompt_cache: A file for the cache of the first prompt. Later calls compute only the tokens
+      after the common prefix. An encoder-decoder reuses all or nothing. A ring cache needs a common
+      prefix that ends within its margin.
+  """
 
   max_new_tokens: int = 64
   min_new_tokens: int = 0
@@ -51,36 +55,50 @@ class Options(Sampling, Penalties):
     yield from Sampling.check(self)
     yield from Penalties.check(self)
     if self.max_new_tokens < 1:
-      yield f'max_new_tokens={self.max_new_tokens} asks for nothing. Expected at least 1.'
+      yield f'max_new_tokens={self.max_new_tokens} is too small. Expected at least 1.'
     elif not 0 <= self.min_new_tokens <= self.max_new_tokens:
-      yield f'min_new_tokens={self.min_new_tokens} is not between 0 and max_new_tokens={self.max_new_tokens}.'
+      yield (
+        f'min_new_tokens={self.min_new_tokens} is out of range. '
+        f'Expected 0 to max_new_tokens={self.max_new_tokens}.'
+      )
     if self.decoder_start == ():
-      yield 'decoder_start=() gives the decoder nothing to begin with. Expected at least one token id.'
+      yield 'decoder_start=() is empty. Expected at least one token id.'
     if self.draft_tokens < 1:
-      yield f'draft_tokens={self.draft_tokens} guesses nothing. Expected at least 1.'
+      yield f'draft_tokens={self.draft_tokens} is too small. Expected at least 1.'
     yield from self._beams()
     if self.prefill_chunk is not None and self.prefill_chunk < 1:
-      yield f'prefill_chunk={self.prefill_chunk} reads nothing. Expected at least 1, or None for the whole prompt.'
+      yield (
+        f'prefill_chunk={self.prefill_chunk} is too small. '
+        'Expected at least 1, or None for the whole prompt.'
+      )
     for text in several(self.stop):
       if not isinstance(text, str):
-        yield f'stop={text!r} is no text to end a row before. Expected a string or several; ids that end a row are eos.'
+        yield f'stop={text!r} is not text. Expected one or more strings; use eos for token ids.'
       elif not text:
-        yield "stop='' is in every text. Expected at least one character."
+        yield "stop='' is empty. Expected at least one character."
 
   def _beams(self) -> Iterator[str]:
     if self.beams < 1:
-      yield f'beams={self.beams} searches nothing. Expected at least 1.'
+      yield f'beams={self.beams} is too small. Expected at least 1.'
     if self.early_stopping not in (True, False, 'never'):
-      yield f"early_stopping={self.early_stopping!r} is not one of True, False, 'never'."
+      yield f"early_stopping={self.early_stopping!r} is unknown. Expected True, False or 'never'."
     if not math.isfinite(self.length_penalty):
-      yield f'length_penalty={self.length_penalty} is no power. Expected a number: 0 for the sum, 1 for the mean.'
+      yield (
+        f'length_penalty={self.length_penalty} is not a finite exponent. '
+        'Expected a number: 0 for the sum of log p, 1 for the mean.'
+      )
     if self.beams > 1 and self.temperature:
-      yield f'beams={self.beams} seek the likeliest text, temperature={self.temperature} draws. Expected temperature=0.'
+      yield (
+        f'beams={self.beams} cannot be combined with sampling (temperature={self.temperature}). '
+        'Expected temperature=0.'
+      )
 
 
 def parse(given: dict[str, Any]) -> Options:
-  """The checked options of these keywords. Raises UserError with everything that is wrong with
-  them.
+  """Return the checked options of keyword arguments.
+
+  Raises:
+    UserError: for an unknown option, or with all invalid values.
   """
   known = [f.name for f in dataclasses.fields(Options)]
   for name in given:
@@ -93,7 +111,9 @@ def parse(given: dict[str, Any]) -> Options:
 
 
 def several(value: Any) -> tuple[Any, ...]:
-  """One, several or None, as a tuple."""
+  """Return one value, several or None as a tuple."""
   if value is None:
     return ()
-  return (value,) if isinstance(value, str) or not isinstance(value, Iterable) else tuple(value)
+  if isinstance(value, str) or not isinstance(value, Iterable):
+    return (value,)
+  return tuple(value)

@@ -1,8 +1,8 @@
-"""Rows that go on from prompts: each is read once, and what rows have in common stands once in a
-paged cache (arXiv:2309.06180).
+"""Prefix sharing: sequences with a common prefix share its blocks of a paged cache.
 
-Samples of a prompt, its beams, and prompts that begin alike write new tokens only: who gets which
-block is known before the first of them."""
+Samples of a prompt, its beams, and prompts with a common prefix write new tokens only
+(arXiv:2309.06180). All blocks are assigned before decoding starts.
+"""
 
 from collections.abc import Sequence
 import dataclasses
@@ -16,121 +16,156 @@ from numpy.typing import NDArray
 from tfm.core import config, errors
 from tfm.generate.block_allocator import BlockAllocator
 from tfm.generate.prompts import Batch
-from tfm.model.cache import keeps
+from tfm.model.cache import has_state
 from tfm.model.spec import Model
 from tfm.parts.cache.base import Cache
 
 
 @struct.dataclass
-class Fan:
-  """From a row a prompt to the rows that go on: the prompt of each, `[B]`, and each one's blocks,
-  `[B, row blocks]`.
+class Expansion:
+  """The mapping from distinct prompts to the sequences that continue them.
 
-  `origin` says for each block of the pool from which block of the prompts it is copied; what nobody
-  has read yet is a copy of anything."""
+  Attributes:
+    prompt_B: The prompt of each sequence.
+    source: For each block of the pool, the block of the prompts' cache that it is copied from.
+      Blocks without tokens have an arbitrary source.
+    table: The block table of the sequences, `[B, blocks per sequence]`.
+  """
 
-  each: jax.Array
-  origin: jax.Array
+  prompt_B: jax.Array
+  source: jax.Array
   table: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
 class PrefixLayout:
-  """The batch of the prompts that differ, how rows fan out of it, and how many blocks all of them
-  will take.
+  """The batch of distinct prompts, and how sequences share their blocks.
+
+  Attributes:
+    batch: The distinct prompts.
+    expansion: The mapping from them to sequences.
+    blocks: The number of blocks that all sequences use together.
   """
 
   batch: Batch
-  fan: Fan
+  expansion: Expansion
   blocks: int
 
 
 def prefix_layout(
   spec: Model, kind: Cache, batch: Batch, beams: int, new: int
 ) -> PrefixLayout | None:
-  """How each prompt is gone on with by `beams` rows of `new` tokens; None where no two rows can
-  share, or none need.
+  """Return how sequences share the blocks of their prompts, or None.
 
-  Rows of one prompt share all of its full blocks, and rows of prompts that begin alike the full
-  blocks of what they have in common, if what is cached of a token depends on no later one. The pool
-  is as large as the cache says, or as rows of this batch's bucket may want that have so much in
-  common.
+  Sequences of one prompt share all of its full blocks. Sequences of different prompts share the
+  full blocks of their common prefix, if the cache of a token does not depend on later tokens. The
+  pool has the size that the cache specifies, or enough blocks for any batch of these bucketed
+  shapes with this much in common. During the prefill, each distinct prompt has its blocks in
+  addition to the pool.
 
-  *Cost*: while the prompts are read, each that differs has all of its blocks to itself, and beside
-  those there is the pool to which they are copied.
+  Args:
+    spec: The model.
+    kind: The cache; only a paged one has blocks.
+    batch: The prompts.
+    beams: Sequences per prompt.
+    new: New tokens per sequence.
 
-  *Raises*: UserError if the cache says too few blocks.
+  Returns:
+    The layout, or None if nothing can be shared.
+
+  Raises:
+    UserError: if the cache specifies too few blocks.
   """
-  if kind.block is None or not keeps(spec, 'token'):
+  if kind.block is None or not has_state(spec, 'token'):
     return None
-  block, known = kind.block, dict[tuple[bytes, ...], int]()
-  rows = zip(
-    *(map(np.ndarray.tobytes, a) for a in (*batch.inputs.values(), batch.prompt)), strict=True
-  )
-  which = [known.setdefault(row, len(known)) for row in rows]
-  each = np.repeat(which, beams)
-  first = np.unique(which, return_index=True)[1]
+  block = kind.block
+  which, first = _distinct(batch)
+  prompt_B = np.repeat(which, beams)
   tokens = [row[row >= 0] for row in batch.prompt[first]]
-  # What an encoder or a prefix LM says of a token depends on the whole prompt.
-  whole = spec.encoder is not None or spec.reads_prefix
-  alike = [(i, 0) for i in range(len(tokens))] if whole else _alike(tokens, block)
-  spared = sum(common for _, common in alike) // block
-  if len(known) == len(each) and not spared and kind.blocks is None:
+  # In an encoder or a prefix LM, the cache of a token depends on the whole prompt.
+  shared = [(i, 0) for i in range(len(tokens))]
+  if spec.encoder is None and not spec.reads_prefix:
+    shared = _common_prefixes(tokens, block)
+  saved = sum(common for _, common in shared) // block
+  if len(first) == len(prompt_B) and not saved and kind.blocks is None:
     return None
-  width, row_blocks = -(-batch.prompt.shape[1] // block), -(-batch.slots // block)
-  enough = min(
-    len(known) * width + len(each) * (-(-batch.room // block) + 1), len(each) * row_blocks
-  )
-  pool = kind.blocks or enough - _few(spared)
-  blocks = BlockAllocator(max(enough, pool), block)
-  origin, prompts = np.zeros(blocks.blocks, np.int32), list[int]()
-  for i, (other, common) in enumerate(alike):
-    row = blocks.fork(prompts[other]) if common else blocks.row()
-    blocks.cut(row, common)
-    blocks.grow(row, len(tokens[i]) - common)
-    own = blocks.table([row], width)[0, common // block : -(-len(tokens[i]) // block)]
-    origin[own] = i * width + common // block + np.arange(len(own))
-    prompts.append(row)
-  forks = [blocks.fork(prompts[i]) for i in each]
-  for row in prompts:
-    blocks.release(row)
-  for row in forks:
-    for source, target in blocks.grow(row, new):
-      origin[target] = origin[source]
-  # None was given back on the way, so those that are taken are the first.
-  taken = blocks.blocks - blocks.free
-  if taken > pool:
+  width, sequence_blocks = -(-batch.prompt.shape[1] // block), -(-batch.slots // block)
+  new_blocks = -(-batch.new_slots // block) + 1
+  enough = min(len(first) * width + len(prompt_B) * new_blocks, len(prompt_B) * sequence_blocks)
+  pool = kind.blocks or enough - _round_down(saved)
+  allocator = BlockAllocator(max(enough, pool), block)
+  source, sequences = _allocate(allocator, tokens, shared, prompt_B, width, new)
+  # No block was freed since the first allocation, so the used ones are the first.
+  used = allocator.blocks - allocator.n_free
+  if used > pool:
     raise errors.UserError(
-      f'generate: cache={config.text_of(kind)} has too few blocks: {len(each)} rows of {new} new '
-      f'tokens take {taken}. '
-      f'Expected blocks of at least {taken}, fewer rows, or fewer tokens.'
+      f'generate: cache={config.text_of(kind)} has too few blocks: {len(prompt_B)} sequences of '
+      f'{new} new tokens need {used}. '
+      f'Expected blocks of at least {used}, fewer sequences, or fewer tokens.'
     )
-  fan = Fan(
-    *map(jnp.asarray, (each.astype(np.int32), origin[:pool], blocks.table(forks, row_blocks)))
-  )
+  table = allocator.table(sequences, sequence_blocks)
+  expansion = Expansion(*map(jnp.asarray, (prompt_B.astype(np.int32), source[:pool], table)))
   inputs = {name: a[first] for name, a in batch.inputs.items()}
-  return PrefixLayout(
-    dataclasses.replace(batch, inputs=inputs, prompt=batch.prompt[first]), fan, taken
-  )
+  distinct = dataclasses.replace(batch, inputs=inputs, prompt=batch.prompt[first])
+  return PrefixLayout(distinct, expansion, used)
 
 
-def _alike(prompts: Sequence[NDArray[np.int32]], block: int) -> list[tuple[int, int]]:
-  """For each prompt an earlier one with as many of the same first full blocks as any, and their
-  tokens (0: its own).
+def _distinct(batch: Batch) -> tuple[list[int], NDArray[np.intp]]:
+  """Return (the distinct prompt of each example, the first example of each distinct prompt)."""
+  known = dict[tuple[bytes, ...], int]()
+  columns = [map(np.ndarray.tobytes, a) for a in (*batch.inputs.values(), batch.prompt)]
+  which = [known.setdefault(example, len(known)) for example in zip(*columns, strict=True)]
+  return which, np.unique(which, return_index=True)[1]
+
+
+def _allocate(
+  allocator: BlockAllocator,
+  tokens: Sequence[NDArray[np.int32]],
+  shared: Sequence[tuple[int, int]],
+  prompt_B: NDArray[np.int_],
+  width: int,
+  new: int,
+) -> tuple[NDArray[np.int32], list[int]]:
+  """Return (the source of each block, the sequences in the allocator).
+
+  A source is an index into the prompts' cache, in which each prompt has `width` blocks.
   """
-  # Full blocks from the beginning on are named by the first prompt that has them, and by how many
-  # tokens they are.
+  block = allocator.block
+  source, prompts = np.zeros(allocator.blocks, np.int32), list[int]()
+  for i, (other, common) in enumerate(shared):
+    sequence = allocator.fork(prompts[other]) if common else allocator.new()
+    allocator.truncate(sequence, common)
+    allocator.grow(sequence, len(tokens[i]) - common)
+    blocks = slice(common // block, -(-len(tokens[i]) // block))
+    own = allocator.table([sequence], width)[0, blocks]
+    source[own] = i * width + common // block + np.arange(len(own))
+    prompts.append(sequence)
+  forks = [allocator.fork(prompts[i]) for i in prompt_B]
+  for sequence in prompts:
+    allocator.release(sequence)
+  for sequence in forks:
+    for old, copy in allocator.grow(sequence, new):
+      source[copy] = source[old]
+  return source, forks
+
+
+def _common_prefixes(prompts: Sequence[NDArray[np.int32]], block: int) -> list[tuple[int, int]]:
+  """Return for each prompt an earlier one with the longest common prefix, in full blocks.
+
+  The elements are (index of the other prompt, number of common tokens), (own index, 0) if none.
+  """
+  # A prefix of full blocks is identified by the first prompt that has it, and its length.
   firsts, found = dict[tuple[int, int, bytes], int](), list[tuple[int, int]]()
   for i, tokens in enumerate(prompts):
-    owner, alike = -1, (i, 0)
+    owner, shared = -1, (i, 0)
     for n in range(block, len(tokens) + 1, block):
       owner = firsts.setdefault((owner, n, tokens[n - block : n].tobytes()), i)
-      alike = alike if owner == i else (owner, n)
-    found.append(alike)
+      shared = shared if owner == i else (owner, n)
+    found.append(shared)
   return found
 
 
-def _few(n: int) -> int:
-  """The largest of 0, 1, 2, 3, 4, 6, 8, 12, ... up to n, so that few sizes are compiled for."""
+def _round_down(n: int) -> int:
+  """Return the largest of 0, 1, 2, 3, 4, 6, 8, 12, ... up to n, for few compiled sizes."""
   size = (1 << n.bit_length()) >> 1
   return max(size, size * 3 // 2 * (size * 3 // 2 <= n))

@@ -1,4 +1,4 @@
-"""The cache of a prompt in a file: the next run that begins alike reads only what is new."""
+"""Prompt caching in a file: a later call computes only the tokens after the common prefix."""
 
 from collections.abc import Sequence
 import functools
@@ -11,248 +11,271 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tfm.core import config, errors
-from tfm.generate import cache_export, chunks, prompt_file
+from tfm.generate import cache_export, chunked_prefill, prompt_file
 from tfm.generate import prompts as prompts_lib
 from tfm.generate.drafts import Draft
-from tfm.generate.penalties import NOTHING
 from tfm.generate.prompts import Batch
-from tfm.model.cache import init_cache, keeps
+from tfm.model.cache import has_state, init_cache
 from tfm.model.spec import Model
+from tfm.model.stack import Params
 from tfm.parts.context import Run
 
 _DRAFT = 'draft.'
 
 
 @struct.dataclass
-class Start:
-  """What a prefill begins with: the inputs that are left to read, caches of the others for the
-  model and for its draft.
+class PrefillInputs:
+  """The uncached part of the prompts, and the caches of the part before it.
 
-  Without a cache (None) all inputs are left; a draft that keeps none of its own with the prompt's
-  has None."""
+  Attributes:
+    inputs: Inputs of `apply` for the tokens that are not cached.
+    cache: The model's cache of the others. None: there are none.
+    draft_cache: The draft's cache of the others. None: the draft reads the whole prompt.
+  """
 
   inputs: dict[str, Any]
   cache: Any = None
-  draft: Any = None
+  draft_cache: Any = None
 
 
-def start(
+def restore(
   path: str | Path,
   spec: Model,
-  params: Any,
+  params: Params,
   batch: Batch,
   run: Run,
   draft: Draft,
   slots: int | None = None,
   chunk: int | None = None,
-) -> Start:
-  """The prompts of `batch` without what `path` holds of each, if there is such a file.
+) -> PrefillInputs:
+  """Return the prompts without the prefixes that a file has cached.
 
-  The cache has `slots`, or those of the batch; `chunk` is how many tokens are read at a time (None:
-  all).
+  Causal models use the common prefix of the file and each prompt, as far as a ring cache can be
+  rewound to it. In a prefix LM or an encoder each token depends on the whole prompt, so the prompts
+  must equal the file's. The last token of a decoder is always computed, because its logits are
+  needed.
 
-  A causal model takes from it as many tokens as the file and a prompt have in common, as far as a
-  ring can be cut back to them. What a prefix LM or an encoder says of a token depends on the whole
-  prompt, so their prompts must be the file's. The last token of a decoder is always read: it gives
-  the logits.
+  Recurrent states are stored only after the last token of the file. For a model with recurrent
+  states this function therefore writes the file, of the first prompt without its last token.
 
-  A row state continues only from the last token of the file. So a model with row states writes the
-  file here, of the first prompt without its last token; the prompt itself and every prompt that
-  continues those tokens can use it.
+  Args:
+    path: The file. If it does not exist, nothing is cached.
+    spec: The model.
+    params: Its parameters.
+    batch: The prompts.
+    run: Kernels, precision and the kind of cache.
+    draft: The draft of speculative decoding; `Draft()` for none.
+    slots: Cache slots per sequence. None: `batch.slots`.
+    chunk: Prompt tokens per pass. None: all.
 
-  Raises: UserError for a file of something else, saying what differs, or one that is broken; for a prefix LM with row
-    states, and for row states with a draft that keeps its cache in the file.
+  Returns:
+    The inputs that are left to compute, and the caches.
+
+  Raises:
+    UserError: for a file that is damaged, or of another model, run or prompt. Also for recurrent
+      states in a prefix LM, or with a draft that has a cache in the file.
   """
-  if _has_rows(spec):
-    _check_rows(path, spec, draft)
+  if _stores_states(spec):
+    _check_states(path, spec, draft)
     if not Path(path).exists():
-      _save_without_last(path, spec, params, batch, run, chunk)
+      _store_without_last(path, spec, params, batch, run, chunk)
   if not Path(path).exists():
-    return Start(batch.inputs)
+    return PrefillInputs(batch.inputs)
   tokens, arrays = prompt_file.load(path, spec, params, run)
   slots = slots or batch.slots
-  rows = _rows(spec, batch)
+  prompts = _prompts(spec, batch)
   if spec.encoder is not None:
-    _all_alike(path, tokens.tolist(), rows)
+    _check_same(path, tokens.tolist(), prompts)
     B, source = batch.inputs['input_ids'].shape
-    cache = cache_export.filled_source(spec, run, B, slots, source, arrays)
-    return Start({'decoder_input_ids': batch.inputs['decoder_input_ids']}, cache)
+    cache = cache_export.import_source(spec, run, B, slots, source, arrays)
+    return PrefillInputs({'decoder_input_ids': batch.inputs['decoder_input_ids']}, cache)
   if spec.reads_prefix:
-    _all_alike(path, tokens.tolist(), rows)
-  held_B = _held(path, spec, run, draft, tokens.tolist(), arrays, rows)
-  left = [row[n:] for n, row in zip(held_B, rows, strict=True)]
+    _check_same(path, tokens.tolist(), prompts)
+  cached_B = _cached_lengths(path, spec, run, draft, tokens.tolist(), arrays, prompts)
+  left = [prompt[n:] for n, prompt in zip(cached_B, prompts, strict=True)]
   width = min(prompts_lib.bucket(max(map(len, left))), batch.inputs['input_ids'].shape[1])
-  names = ('input_ids', 'attention_mask', *(['prefix_mask'] if spec.reads_prefix else []))
   ids, mask = prompts_lib.padded(left, width, left=True)
-  own = {name.removeprefix(_DRAFT): a for name, a in arrays.items() if name.startswith(_DRAFT)}
-  cache, kept = cache_export.filled(spec, run, slots, arrays, len(tokens), held_B), None
-  if (stack := draft.stack(spec)) is not None:
-    if not own:
-      raise errors.UserError(
-        f"prompt_cache: {path}: drafts differ: the file has nothing of the model's own heads for "
-        f'later tokens, from '
-        'which this draft goes on. Expected a file that was made with it, or another draft.'
-      )
-    # They have not been told the token after the last one.
-    kept = cache_export.filled(stack, run, batch.slots, own, len(tokens) - 1, held_B)
-  return Start(dict(zip(names, (ids, mask, mask), strict=False)), cache, kept)
+  inputs = {'input_ids': ids, 'attention_mask': mask}
+  inputs |= {'prefix_mask': mask} if spec.reads_prefix else {}
+  cache = cache_export.import_tokens(spec, run, slots, arrays, len(tokens), cached_B)
+  if (stack := draft.cached_layers(spec)) is None:
+    return PrefillInputs(inputs, cache)
+  draft_arrays = {
+    name.removeprefix(_DRAFT): a for name, a in arrays.items() if name.startswith(_DRAFT)
+  }
+  if not draft_arrays:
+    raise errors.UserError(
+      f"prompt_cache: {path}: drafts differ: the file has no cache of the model's multi-token "
+      'prediction layers, which this draft needs. '
+      'Expected a file that was made with this draft, or another draft.'
+    )
+  # The draft's cache ends one token earlier, because its layers also read the next token.
+  draft_cache = cache_export.import_tokens(
+    stack, run, batch.slots, draft_arrays, len(tokens) - 1, cached_B
+  )
+  return PrefillInputs(inputs, cache, draft_cache)
 
 
-def finish(
+def store(
   path: str | Path,
   spec: Model,
-  params: Any,
+  params: Params,
   batch: Batch,
   run: Run,
   cache: Any,
   draft: Draft,
-  memory: Any,
+  draft_state: Any,
 ) -> None:
-  """Keeps the first prompt's caches, right after it was read, unless there is a file or `start`
-  writes one.
+  """Write the caches of the first prompt right after its prefill.
+
+  Does nothing if the file exists, or if `restore` writes it.
+
+  Args:
+    path: The file.
+    spec: The model.
+    params: Its parameters.
+    batch: The prompts.
+    run: Kernels, precision and the kind of cache.
+    cache: The model's cache after the prefill.
+    draft: The draft of speculative decoding; `Draft()` for none.
+    draft_state: Its state after the prefill.
   """
-  if Path(path).exists() or _has_rows(spec):
+  if Path(path).exists() or _stores_states(spec):
     return
-  tokens = np.asarray(_rows(spec, batch)[0], np.int32)
+  tokens = np.asarray(_prompts(spec, batch)[0], np.int32)
   if spec.encoder is not None:
-    arrays = cache_export.taken_of_source(spec, cache, len(tokens))
+    arrays = cache_export.export_source(spec, cache, len(tokens))
   else:
-    arrays = cache_export.taken(spec, run, cache)
-  if (stack := draft.stack(spec)) is not None:
-    arrays |= {
-      f'{_DRAFT}{name}': a
-      for name, a in cache_export.taken(stack, run, draft.cache(memory)).items()
-    }
+    arrays = cache_export.export_tokens(spec, run, cache)
+  if (stack := draft.cached_layers(spec)) is not None:
+    exported = cache_export.export_tokens(stack, run, draft.cache(draft_state))
+    arrays |= {f'{_DRAFT}{name}': a for name, a in exported.items()}
   prompt_file.save(path, spec, params, run, tokens, arrays)
 
 
-def _has_rows(spec: Model) -> bool:
-  """Whether prompt files of the model hold row states. Files of an encoder-decoder hold its source
-  only.
+def _stores_states(spec: Model) -> bool:
+  """Return whether files of the model have recurrent states.
+
+  Files of an encoder-decoder have only the encoder output.
   """
-  return spec.encoder is None and keeps(spec, 'row')
+  return spec.encoder is None and has_state(spec, 'row')
 
 
-def _check_rows(path: str | Path, spec: Model, draft: Draft) -> None:
+def _check_states(path: str | Path, spec: Model, draft: Draft) -> None:
   if spec.reads_prefix:
     raise errors.UserError(
-      f'prompt_cache: {path}: the model has a prefix mask and row states, so the states before the '
-      f'last token depend '
-      'on that token. Expected prompt_cache=None.'
+      f'prompt_cache: {path}: the model has a prefix mask and recurrent states, so the states '
+      'before the last token depend on that token. Expected prompt_cache=None.'
     )
-  if draft.stack(spec) is not None:
+  if draft.cached_layers(spec) is not None:
     raise errors.UserError(
-      f"prompt_cache: {path}: row states continue only after all tokens of a file, and the draft's "
-      f'own layers read '
-      'some of them again. Expected another draft, or prompt_cache=None.'
+      f'prompt_cache: {path}: recurrent states continue only after all tokens of a file, but the '
+      "draft's layers compute some of them again. Expected another draft, or prompt_cache=None."
     )
 
 
-def _save_without_last(
-  path: str | Path, spec: Model, params: Any, batch: Batch, run: Run, chunk: int | None
+def _store_without_last(
+  path: str | Path, spec: Model, params: Params, batch: Batch, run: Run, chunk: int | None
 ) -> None:
-  """Write a file of the first prompt without its last token. A prompt of one token writes no file."""
-  tokens = _rows(spec, batch)[0][:-1]
+  """Write a file of the first prompt without its last token; none for a prompt of one token."""
+  tokens = _prompts(spec, batch)[0][:-1]
   if not tokens:
     return
   width = prompts_lib.bucket(len(tokens))
   width = width if spec.max_positions is None else min(width, spec.max_positions)
   ids, mask = prompts_lib.padded([tokens], width, left=True)
-  cache = _read(
-    spec, params, {'input_ids': ids, 'attention_mask': mask}, run=run, slots=width, chunk=chunk
-  )
-  prompt_file.save(
-    path, spec, params, run, np.asarray(tokens, np.int32), cache_export.taken(spec, run, cache)
-  )
+  inputs = {'input_ids': ids, 'attention_mask': mask}
+  cache = _prompt_cache(spec, params, inputs, run=run, slots=width, chunk=chunk)
+  arrays = cache_export.export_tokens(spec, run, cache)
+  prompt_file.save(path, spec, params, run, np.asarray(tokens, np.int32), arrays)
 
 
 @functools.partial(jax.jit, static_argnames=('spec', 'run', 'slots', 'chunk'))
-def _read(
-  spec: Model, params: Any, inputs: dict[str, Any], *, run: Run, slots: int, chunk: int | None
+def _prompt_cache(
+  spec: Model, params: Params, inputs: dict[str, Any], *, run: Run, slots: int, chunk: int | None
 ) -> Any:
   cache = init_cache(spec, 1, slots, run.precision.dtype('compute'), kind=run.cache.roomy)
-  return chunks.read(spec, params, cache, inputs, run=run, chunk=chunk)['cache']
+  out = chunked_prefill.chunked_forward(spec, params, cache, inputs, run=run, chunk=chunk)
+  return out['cache']
 
 
-def _rows(spec: Model, batch: Batch) -> list[list[int]]:
-  """The prompts: what an encoder reads, or what stands before the new tokens."""
+def _prompts(spec: Model, batch: Batch) -> list[list[int]]:
+  """Return the token ids of the prompts: of the encoder, or before the new tokens."""
   if spec.encoder is None:
-    return [[int(t) for t in row if t != NOTHING] for row in batch.prompt]
+    return [prompts_lib.without_padding(row) for row in batch.prompt]
   pairs = zip(batch.inputs['input_ids'], batch.inputs['attention_mask'], strict=True)
   return [row[mask > 0].tolist() for row, mask in pairs]
 
 
-def _all_alike(path: str | Path, tokens: list[int], rows: Sequence[list[int]]) -> None:
-  other = next((row for row in rows if row != tokens), None)
+def _check_same(path: str | Path, tokens: list[int], prompts: Sequence[list[int]]) -> None:
+  other = next((prompt for prompt in prompts if prompt != tokens), None)
   if other is not None:
     raise errors.UserError(
-      f'prompt_cache: {path}: tokens differ: the file is {_short(tokens)}, the prompt is '
-      f'{_short(other)}. '
-      'Expected the same, or another file.'
+      f'prompt_cache: {path}: tokens differ: the file has {_short(tokens)}, the prompt is '
+      f'{_short(other)}. Expected the same, or another file.'
     )
 
 
-def _held(
+def _cached_lengths(
   path: str | Path,
   spec: Model,
   run: Run,
   draft: Draft,
   tokens: list[int],
   arrays: cache_export.Arrays,
-  rows: list[list[int]],
+  prompts: list[list[int]],
 ) -> NDArray[np.int32]:
-  """How many tokens of each row come from the file."""
+  """Return the number of tokens of each prompt that come from the file."""
   n, back = len(tokens), run.cache.back
-  common = [_common(tokens, row) for row in rows]
+  common = [_common(tokens, prompt) for prompt in prompts]
   if not any(common):
     raise errors.UserError(
       f'prompt_cache: {path}: tokens differ: the file begins with {_short(tokens)}, the prompt '
-      f'begins with '
-      f'{_short(rows[0])}. Expected the same, or another file.'
+      f'begins with {_short(prompts[0])}. Expected the same, or another file.'
     )
-  # What a draft was told of the tokens after a place is not known to be so near the end of what is
-  # common.
-  count = [
-    max(min(c - draft.behind(spec), len(row) - 1), 0) for c, row in zip(common, rows, strict=True)
+  if _stores_states(spec):
+    return _all_or_none(path, tokens, common, prompts)
+  # The draft's cache of a token depends on the next tokens, which differ after the common prefix.
+  usable = [
+    max(min(c - draft.recomputed(spec), len(prompt) - 1), 0)
+    for c, prompt in zip(common, prompts, strict=True)
   ]
-  if _has_rows(spec):
-    return _held_whole(path, tokens, common, rows)
-  whole = back is None or all(
+  complete = back is None or all(
     a.shape[1] >= n for name, a in arrays.items() if not name.startswith(_DRAFT)
   )
-  # A ring that has gone round has overwritten what the tokens before its margin look at.
-  served = [c if whole or c >= n - (back or 0) else 0 for c in count]
-  if any(count) and not any(served):
+  # Before its margin, a ring cache has overwritten tokens within the attention window.
+  least = 0 if complete or back is None else n - back
+  cached = [c if c >= least else 0 for c in usable]
+  if any(usable) and not any(cached):
     raise errors.UserError(
-      f'prompt_cache: {path}: tokens differ: the prompt has {max(common)} of the {n} tokens of the '
-      f'file, but '
-      f'cache={config.text_of(run.cache)} has forgotten what stood before the last {back}. '
-      f'Expected a prompt that goes '
-      'on from all of them, another file, or a cache that keeps every token (dense, int8 or paged).'
+      f'prompt_cache: {path}: tokens differ: the prompt has {max(common)} of the {n} tokens of '
+      f'the file, but cache={config.text_of(run.cache)} can be rewound by {back} at most. '
+      'Expected a prompt that continues all of them, another file, or a cache of all tokens '
+      '(dense, int8 or paged).'
     )
-  return np.asarray(served, np.int32)
+  return np.asarray(cached, np.int32)
 
 
-def _held_whole(
-  path: str | Path, tokens: list[int], common: list[int], rows: list[list[int]]
+def _all_or_none(
+  path: str | Path, tokens: list[int], common: list[int], prompts: list[list[int]]
 ) -> NDArray[np.int32]:
-  """`_held` for a file with row states: all of its tokens, or none."""
+  """Return the cached lengths for a file with recurrent states: all of its tokens, or none."""
   n = len(tokens)
-  served = [n if c == n and len(row) > n else 0 for c, row in zip(common, rows, strict=True)]
-  if not any(served):
+  continues = [c == n and len(p) > n for c, p in zip(common, prompts, strict=True)]
+  cached = [n * whole for whole in continues]
+  if not any(cached):
     raise errors.UserError(
-      f'prompt_cache: {path}: tokens differ: the prompt has {max(common)} of the {n} tokens of the '
-      f'file, but row '
-      'states are only kept for the last of them. Expected a prompt that continues all of them, or '
-      'another file.'
+      f'prompt_cache: {path}: tokens differ: the prompt has {max(common)} of the {n} tokens of '
+      'the file, but recurrent states are stored only after the last of them. '
+      'Expected a prompt that continues all of them, or another file.'
     )
-  return np.asarray(served, np.int32)
+  return np.asarray(cached, np.int32)
 
 
 def _common(a: list[int], b: list[int]) -> int:
-  return next(
-    (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y), min(len(a), len(b))
-  )
+  """Return the length of the common prefix."""
+  differing = (i for i, (x, y) in enumerate(zip(a, b, strict=False)) if x != y)
+  return next(differing, min(len(a), len(b)))
 
 
 def _short(tokens: list[int]) -> str:

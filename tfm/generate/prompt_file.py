@@ -1,6 +1,4 @@
-"""Files of what is cached of a prompt: written whole or not at all, read only by the model and the
-run they are of.
-"""
+"""Prompt-cache files: written atomically, and bound to one model and one kind of run."""
 
 from collections.abc import Iterator
 import hashlib
@@ -20,79 +18,102 @@ from safetensors.numpy import save_file
 from tfm.core import config, errors
 from tfm.generate.cache_export import Arrays
 from tfm.model.spec import Model
+from tfm.model.stack import Params
 from tfm.parts.context import Run
 
-#: What a file must have in common with the run that reads it, and what each is called.
+#: Metadata that a file and the run that reads it must have in common, with names for errors.
 _SAME = {'weights': 'weights', 'dtype': 'dtype', 'cache': 'cache kind'}
 _TOKENS, _POSITIONS, _DIGEST = 'tokens', 'positions', 'digest'
 
 
 def save(
-  path: str | Path, spec: Model, params: Any, run: Run, tokens: NDArray[np.int32], arrays: Arrays
+  path: str | Path, spec: Model, params: Params, run: Run, tokens: NDArray[np.int32], arrays: Arrays
 ) -> None:
-  """Writes a prompt's tokens and what is cached of them, all of it or nothing.
+  """Write the tokens and the cache of a prompt atomically.
 
-  The file has 8 bytes a token (id and position), the bytes of the arrays, and a header.
+  The file has 8 bytes per token (id and position), the bytes of the arrays, and a header.
+
+  Args:
+    path: The file to write.
+    spec: The model.
+    params: Its parameters, of which the file stores a hash.
+    run: The run of the cache.
+    tokens: The ids of the prompt.
+    arrays: From `tfm.generate.cache_export`.
   """
-  plain = {name: _bits(a) for name, a in arrays.items()}
-  plain |= {_TOKENS: tokens.astype(np.int32), _POSITIONS: np.arange(len(tokens), dtype=np.int32)}
-  about = _about(spec, params, run) | {_DIGEST: _digest(plain)}
+  stored = {name: _bits(a) for name, a in arrays.items()}
+  stored |= {_TOKENS: tokens.astype(np.int32), _POSITIONS: np.arange(len(tokens), dtype=np.int32)}
+  metadata = _metadata(spec, params, run) | {_DIGEST: _digest(stored)}
   path = Path(path)
   with tempfile.TemporaryDirectory(dir=path.parent or '.', prefix=f'.{path.name}.') as folder:
     part = Path(folder) / path.name
-    save_file(plain, part, about)
+    save_file(stored, part, metadata)
     os.replace(part, path)
 
 
-def load(path: str | Path, spec: Model, params: Any, run: Run) -> tuple[NDArray[np.int32], Arrays]:
-  """(tokens, what is cached of them) of a file that was written for this model and this run.
+def load(
+  path: str | Path, spec: Model, params: Params, run: Run
+) -> tuple[NDArray[np.int32], Arrays]:
+  """Read a prompt-cache file of this model and run.
 
-  Raises: UserError.
+  Args:
+    path: The file.
+    spec: The model.
+    params: Its parameters.
+    run: The run that continues from the cache.
+
+  Returns:
+    (token ids, arrays of the cache).
+
+  Raises:
+    UserError: for a file that is damaged, or of another model or run.
   """
   try:
     with safe_open(path, 'numpy') as file:
-      about, plain = file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+      metadata = file.metadata() or {}
+      stored = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
   except (SafetensorError, OSError) as e:
     raise errors.UserError(
-      f'prompt_cache: {path}: cannot be read ({e}). Expected it removed: it is then made anew.'
+      f'prompt_cache: {path}: cannot be read ({e}). Expected a valid file, or none.'
     ) from e
-  mine = _about(spec, params, run)
-  if missing := sorted({*mine, _DIGEST} - {*about}):
+  expected = _metadata(spec, params, run)
+  if missing := sorted({*expected, _DIGEST} - {*metadata}):
     raise errors.UserError(
-      f'prompt_cache: {path}: is no prompt cache, it lacks {", ".join(missing)}. Expected another '
-      f'file.'
+      f'prompt_cache: {path}: is not a prompt cache, it lacks {", ".join(missing)}. '
+      'Expected another file.'
     )
-  if about[_DIGEST] != _digest(plain):
+  if metadata[_DIGEST] != _digest(stored):
     raise errors.UserError(
-      f'prompt_cache: {path}: its contents are damaged. Expected it removed: it is then made anew.'
+      f'prompt_cache: {path}: the contents are damaged (wrong digest). '
+      'Expected a valid file, or none.'
     )
-  if wrong := list(_differences(about, mine, spec)):
+  if wrong := list(_differences(metadata, expected, spec)):
     raise errors.UserError(
       f'prompt_cache: {path}: {"; ".join(wrong)}. Expected the same, or another file.'
     )
-  tokens = plain.pop(_TOKENS)
-  del plain[_POSITIONS]
-  return tokens, {
-    name: a.view(jnp.bfloat16) if a.dtype == np.uint16 else a for name, a in plain.items()
-  }
+  tokens = stored.pop(_TOKENS)
+  del stored[_POSITIONS]
+  return tokens, {name: _from_bits(a) for name, a in stored.items()}
 
 
-def _differences(theirs: dict[str, str], mine: dict[str, str], spec: Model) -> Iterator[str]:
-  # Not as text: earlier versions stored other fields.
-  stored = config.from_json(Model, json.loads(theirs['spec']))
+def _differences(found: dict[str, str], expected: dict[str, str], spec: Model) -> Iterator[str]:
+  # Specs are compared as values, because earlier versions stored other fields.
+  stored = config.from_json(Model, json.loads(found['spec']))
   if stored != spec:
     yield f'spec differs ({", ".join(config.diff(stored, spec))})'
   for name, word in _SAME.items():
-    if theirs[name] != mine[name]:
-      shown = '' if name == 'weights' else f' (the file: {theirs[name]}, this run: {mine[name]})'
-      yield f'{word} differ{"" if name == "weights" else "s"}{shown}'
+    if found[name] == expected[name]:
+      continue
+    if name == 'weights':
+      yield 'weights differ'
+    else:
+      yield f'{word} differs (the file: {found[name]}, this run: {expected[name]})'
 
 
-def _about(spec: Model, params: Any, run: Run) -> dict[str, str]:
+def _metadata(spec: Model, params: Params, run: Run) -> dict[str, str]:
+  leaves = jax.tree_util.tree_leaves_with_path(params)
   return {
-    'weights': _digest(
-      {jax.tree_util.keystr(path): x for path, x in jax.tree_util.tree_leaves_with_path(params)}
-    ),
+    'weights': _digest({jax.tree_util.keystr(path): x for path, x in leaves}),
     'spec': json.dumps(config.to_json(spec), sort_keys=True),
     'dtype': str(jnp.dtype(run.precision.dtype('compute'))),
     'cache': config.text_of(run.cache),
@@ -100,7 +121,7 @@ def _about(spec: Model, params: Any, run: Run) -> dict[str, str]:
 
 
 def _digest(arrays: Any) -> str:
-  """A hash of names, dtypes, shapes and bytes."""
+  """Return a hash of names, dtypes, shapes and bytes."""
   total = hashlib.sha256()
   for name in sorted(arrays):
     a = np.asarray(arrays[name])
@@ -110,5 +131,9 @@ def _digest(arrays: Any) -> str:
 
 
 def _bits(a: NDArray[Any]) -> NDArray[Any]:
-  """`a` as a dtype that files know: bfloat16 as its bits."""
+  """Return bfloat16 as uint16 bits, which files support, and other arrays unchanged."""
   return a.view(np.uint16) if a.dtype == jnp.bfloat16 else a
+
+
+def _from_bits(a: NDArray[Any]) -> NDArray[Any]:
+  return a.view(jnp.bfloat16) if a.dtype == np.uint16 else a

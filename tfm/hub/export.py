@@ -18,7 +18,7 @@ from tfm.hub.beside import carried, original_of, with_dtype, write_files
 from tfm.hub.files import CONFIG, FolderFiles, without_ids
 from tfm.hub.spec_equivalence import computed, layered
 from tfm.hub.tensors import INDEX, SAFE
-from tfm.model.adapted import merge_adapters
+from tfm.model.adapters import merge_adapters
 from tfm.model.spec import Model
 from tfm.model.transformer import param_shapes
 from tfm.version import __version__

@@ -64,7 +64,7 @@ def load(
       Phi-3 for 128k tokens has other angles for sequences of up to 4096. By default as long as
       published.
     adapter: The folder of a PEFT LoRA adapter that was trained on this published model. It becomes
-      the adapter of the spec, to be trained on or merged (`tfm.model.adapted.merge_adapters`).
+      the adapter of the spec, to be trained on or merged (`tfm.model.adapters.merge_adapters`).
     ignore: Names of fields of a published `config.json` to leave out, which no family knows. A line
       on stderr names each.
 

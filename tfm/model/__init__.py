@@ -1,1 +1,1 @@
-"""How pieces become a model: spec, embedding, block, transformer, heads, counts."""
+"""Models assembled from parts: the spec, its parameters, `apply`, caches and counts."""

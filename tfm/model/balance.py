@@ -1,4 +1,4 @@
-"""Parameters that no gradient moves: parts change them after each step by the load they have seen."""
+"""Updates of parameters without gradients, such as the biases that balance expert load."""
 
 from typing import Any
 
@@ -7,31 +7,42 @@ from tfm.model.spec import Model, Tower
 from tfm.model.stack import Params
 
 
-def updated(spec: Model, params: Params, load: Params) -> Params:
-  """The parameters after a step, by the `load` that `apply` returned, summed over the tokens of the
-  step.
+def update_params(spec: Model, params: Params, load: Params) -> Params:
+  """Return the parameters after the load-based updates of one step.
+
+  Args:
+    spec: The model.
+    params: Its parameters, after the optimizer's update.
+    load: The output `load` of `apply`, summed over the tokens of the step.
+
+  Returns:
+    Parameters of the same structure.
   """
-  out = _stack(spec, params, load)
+  new = _update_tower(spec, params, load)
   for name, tower in spec.towers.items():
     if name in load:
-      out[name] = _stack(tower, params[name], load[name])
+      new[name] = _update_tower(tower, params[name], load[name])
   if 'mtp' in load:
-    out['mtp'] = {
-      name: _stack(mtp.one_layer(spec), own, load['mtp'][name])
-      for name, own in params['mtp'].items()
+    layer = mtp.one_layer(spec)
+    new['mtp'] = {
+      depth: _update_tower(layer, subtree, load['mtp'][depth])
+      for depth, subtree in params['mtp'].items()
     }
-  return out
+  return new
 
 
-def _stack(stack: Tower, params: Params, load: Params) -> Params:
-  out = dict(params)
-  for i, segment in enumerate(stack.segments):
-    at = f'segment_{i}'
+def _update_tower(tower: Tower, params: Params, load: Params) -> Params:
+  new = dict(params)
+  for i, segment in enumerate(tower.segments):
+    segment_name = f'segment_{i}'
     changed: dict[str, Any] = {}
     for j, block in enumerate(segment.pattern):
-      if seen := load.get(at, {}).get(name := f'block_{j}'):
-        own = params[at][name]
-        assert block.ffn is not None
-        changed[name] = own | {'ffn': block.ffn.updated(own['ffn'], seen['ffn'])}
-    out[at] = params[at] | changed
-  return out
+      name = f'block_{j}'
+      block_load = load.get(segment_name, {}).get(name)
+      if not block_load:
+        continue
+      assert block.ffn is not None
+      old = params[segment_name][name]
+      changed[name] = old | {'ffn': block.ffn.updated(old['ffn'], block_load['ffn'])}
+    new[segment_name] = params[segment_name] | changed
+  return new

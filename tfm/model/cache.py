@@ -1,4 +1,8 @@
-"""Caches for decoding: the state of each mixer, stacked over a segment's repeats."""
+"""Decoding caches: the state of each mixer, stacked over the repeats of a segment.
+
+A layer has entries per token, stored by the cache kind (dense, ring, paged, int8), and recurrent
+states: arrays of a fixed size per sequence, under the key 'rows'.
+"""
 
 from collections.abc import Callable
 from typing import Any, Literal
@@ -7,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from tfm.core import errors
-from tfm.model.spec import Model, placed
+from tfm.model.spec import Block, Model, blocks_with_width
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
 from tfm.parts.cache.paged import regroup
@@ -22,14 +26,23 @@ def init_cache(
   source: int = 0,
   kind: Cache = DenseCache(),
 ) -> dict[str, Any]:
-  """A cache for `batch` rows of at most `slots` tokens (an encoder-decoder's `source` is the
-  encoder's length).
+  """Return an empty cache.
 
-  `slot` is how many tokens each row holds (padding is not kept), `next` its next position, `layers`
-  the caches by segment and block. `kind` is that of the `Run` it is applied with. The caller keeps
-  slot + new tokens <= slots: a jitted call cannot check it.
+  Args:
+    spec: The model.
+    batch: The number of sequences.
+    slots: The most tokens per sequence, including new ones. A jitted call cannot check that it is
+      not exceeded.
+    dtype: The dtype of keys and values.
+    source: The length of the encoder output, for an encoder-decoder.
+    kind: The kind of cache; the same as in the `Run` that it is used with.
 
-  *Raises*: UserError if a learned position table has fewer rows than `slots`.
+  Returns:
+    A dict with `slot`, the number of tokens of each sequence (without padding), int32 `[batch]`;
+    `next`, its next position, int32 `[batch]`; and `layers`, the caches by segment and block.
+
+  Raises:
+    UserError: if a learned position table has fewer entries than `slots`, or a segment resamples.
   """
   if any(segment.resample is not None for segment in spec.segments):
     raise errors.UserError(
@@ -37,22 +50,16 @@ def init_cache(
     )
   limit = spec.max_positions
   if limit is not None and slots > limit:
-    raise errors.UserError(f'cache: {slots} slots exceed the {limit} rows of the position table.')
+    raise errors.UserError(
+      f'cache: slots={slots} exceeds the position table. Expected at most {limit}.'
+    )
   layers = []
   width = spec.d_model
   for segment in spec.segments:
     width = segment.d_model or width
-    pattern = []
-    for block in segment.pattern:
-      own: Any = {'tokens': None, 'rows': {}}
-      one = {
-        'mixer': own
-        if block.mixer is None
-        else block.mixer.init_cache(width, batch, slots, dtype, kind)
-      }
-      if block.cross is not None:
-        one['cross'] = block.cross.init_cache(width, batch, source, dtype)
-      pattern.append(one)
+    pattern = [
+      _init_block(block, width, batch, slots, dtype, source, kind) for block in segment.pattern
+    ]
     repeat = lambda a, n=segment.repeats: jnp.repeat(a[None], n, axis=0)
     layers.append(jax.tree.map(repeat, pattern))
   return {
@@ -62,73 +69,88 @@ def init_cache(
   }
 
 
-def keeps(spec: Model, per: Literal['token', 'row']) -> bool:
-  """Return whether some layer has state of this kind."""
-  slots = (
-    slot for *_, block, d in placed(spec) if block.mixer for slot in block.mixer.state(d).values()
-  )
-  return any(slot.per == per for slot in slots)
+def _init_block(
+  block: Block, width: int, batch: int, slots: int, dtype: Any, source: int, kind: Cache
+) -> dict[str, Any]:
+  """Return the empty cache of one block."""
+  mixer: Any = {'tokens': None, 'rows': {}}
+  if block.mixer is not None:
+    mixer = block.mixer.init_cache(width, batch, slots, dtype, kind)
+  if block.cross is None:
+    return {'mixer': mixer}
+  return {'mixer': mixer, 'cross': block.cross.init_cache(width, batch, source, dtype)}
+
+
+def has_state(spec: Model, per: Literal['token', 'row']) -> bool:
+  """Return whether some layer has entries per token, or recurrent states ('row')."""
+  for *_, block, width in blocks_with_width(spec):
+    if block.mixer is None:
+      continue
+    if any(slot.per == per for slot in block.mixer.state(width).values()):
+      return True
+  return False
 
 
 def with_history(cache: dict[str, Any]) -> dict[str, Any]:
-  """Return a cache for which the next `apply` also records the row states after each token, so that
-  it can be rewound.
+  """Return a cache for which the next `apply` also records recurrent states, for `rewind`.
 
-  *Cost*: T + 1 row states in a call with T tokens. Models without row states record nothing.
+  A call with T tokens then stores T + 1 recurrent states. Models without recurrent states record
+  nothing.
   """
 
-  def one(block):
-    asked: dict[str, Any] = {'history': {}} if block['mixer']['rows'] else {}
-    return block | {'mixer': block['mixer'] | asked}
+  def one(block: dict[str, Any]) -> dict[str, Any]:
+    history: dict[str, Any] = {'history': {}} if block['mixer']['rows'] else {}
+    return block | {'mixer': block['mixer'] | history}
 
-  return cache | {'layers': _by_block(cache, one)}
+  return cache | {'layers': _map_blocks(cache, one)}
 
 
-def row_states(cache: dict[str, Any]) -> list[Any]:
-  """Return the row states of all layers: the leaves are `[L, B, ...]`, or `[B, ...]` for unstacked
-  layers.
-  """
-  return _by_block(cache, lambda block: block['mixer']['rows'])
+def recurrent_states(cache: dict[str, Any]) -> list[Any]:
+  """Return the recurrent states of all layers, `[L, B, ...]` or, if unstacked, `[B, ...]`."""
+  return _map_blocks(cache, lambda block: block['mixer']['rows'])
 
 
 def rewind(
   cache: dict[str, Any], slot_B: jax.Array, states: list[Any] | None = None
 ) -> dict[str, Any]:
-  """Return the cache with only the first `slot_B` tokens of each row.
+  """Return the cache with only the first `slot_B` tokens of each sequence.
 
   Token entries are not copied: entries from `slot_B` on are masked out, and the next tokens
-  overwrite them. Row states are selected from the history of the last call, so all dropped tokens
-  must belong to that call. Dropped tokens must have consecutive positions, the default of `apply`.
-  A ring can be rewound by at most its `margin` of tokens; this is not checked.
+  overwrite them. Recurrent states are selected from the history of the last call, so all dropped
+  tokens must belong to that call. Dropped tokens must have consecutive positions, the default of
+  `apply`. A ring can be rewound by at most its `margin` of tokens; this is not checked.
 
   Args:
-    cache: the cache after a call with `with_history(cache)`; without row states, after any call.
-    slot_B: int32 `[B]`, the number of tokens that each row keeps.
-    states: for tokens fed in calls of one token, `row_states` before the first call and after each,
-      stacked on a leading axis. Default: the history in `cache`.
+    cache: The cache after a call with `with_history(cache)`; without recurrent states, after any
+      call.
+    slot_B: int32 `[B]`, the number of tokens that each sequence keeps.
+    states: For tokens processed in calls of one token: `recurrent_states` before the first call and
+      after each, stacked on a leading axis. Default: the history in `cache`.
+
+  Returns:
+    The rewound cache.
 
   Raises:
-    UserError: if the model has row states, and neither a history nor `states` is given.
+    UserError: if the model has recurrent states, and neither a history nor `states` is given.
   """
   back_B = cache['slot'] - slot_B
   if states is not None:
     layers = _states_at(cache, states, back_B)
   else:
     known = lambda mixer: not mixer['rows'] or bool(mixer.get('history'))
-    if not all(jax.tree.leaves(_by_block(cache, lambda block: known(block['mixer'])))):
+    if not all(jax.tree.leaves(_map_blocks(cache, lambda block: known(block['mixer'])))):
       raise errors.UserError(
-        'rewind: a row state is not kept for earlier tokens. Expected a cache that was passed to '
-        'apply as '
-        'with_history(cache).'
+        'rewind: the cache has no recurrent states of earlier tokens. '
+        'Expected a cache that was passed to apply as with_history(cache).'
       )
-    layers = _by_layer(cache, lambda block: block | {'mixer': cut_back(block['mixer'], back_B)})
+    layers = _map_layers(cache, lambda block: block | {'mixer': cut_back(block['mixer'], back_B)})
   return cache | {'slot': slot_B, 'next': cache['next'] - back_B, 'layers': layers}
 
 
 def _states_at(cache: dict[str, Any], states: list[Any], back_B: jax.Array) -> list[Any]:
-  """The layers with the row states before the last `back_B` tokens."""
+  """Return the layers with the recurrent states before the last `back_B` tokens."""
 
-  def segment(layers, states):
+  def segment(layers: Any, states: Any) -> Any:
     batch = 1 if isinstance(layers, tuple) else 2
     at = lambda a: jax.vmap(lambda a, back: a[len(a) - 1 - back], (batch, 0), batch - 1)(a, back_B)
     put = lambda layer, rows: [
@@ -140,54 +162,80 @@ def _states_at(cache: dict[str, Any], states: list[Any], back_B: jax.Array) -> l
   return list(map(segment, cache['layers'], states))
 
 
-def rows(
+def select_sequences(
   cache: dict[str, Any], kind: Cache, index_B: jax.Array, cross: bool = True
 ) -> dict[str, Any]:
-  """A cache whose row i is row `index_B[i]` of this one: copies for several samples, or beams in a
-  new order.
+  """Return a cache with sequence `index_B[i]` of this one at index i.
 
-  Without `cross`, what was read of an encoder stays where it is: rows then change places with rows
-  of the same source, which may share what they hold."""
-  if cross:
-    return _moved(cache, index_B, lambda store: kind.select(store, index_B), cross)
-  count_B = cache['slot'][index_B]
-  return _moved(cache, index_B, lambda store: kind.follow(store, index_B, count_B), cross)
+  It copies sequences for several samples of a prompt, or reorders beams.
 
+  Args:
+    cache: A cache.
+    kind: Its kind.
+    index_B: int32 `[B]`, for a new batch size B.
+    cross: Whether to select the cross-attention cache too. Without it, sequences must only be
+      exchanged with sequences of the same encoder input; they may then share blocks.
 
-def fanned(
-  cache: dict[str, Any], index_B: jax.Array, origin: jax.Array, table: jax.Array
-) -> dict[str, Any]:
-  """`rows` of a cache in blocks which share them: of a pool with copies of blocks `origin`, row i
-  has `table[i]`.
+  Returns:
+    The new cache.
   """
-  return _moved(cache, index_B, lambda store: regroup(store, origin, table), cross=True)
+  if cross:
+    return _map_stores(cache, index_B, lambda store: kind.select(store, index_B), cross)
+  count_B = cache['slot'][index_B]
+  return _map_stores(cache, index_B, lambda store: kind.follow(store, index_B, count_B), cross)
 
 
-def _moved(
+def expand_blocks(
+  cache: dict[str, Any], index_B: jax.Array, source: jax.Array, table: jax.Array
+) -> dict[str, Any]:
+  """Return a paged cache for sequences that share the blocks of their prompts.
+
+  Args:
+    cache: A paged cache, one sequence per prompt.
+    index_B: The sequence of `cache` that each new sequence continues.
+    source: For each block of the new pool, the block of `cache` that it is copied from.
+    table: The block table of the new sequences.
+
+  Returns:
+    The new cache.
+  """
+  return _map_stores(cache, index_B, lambda store: regroup(store, source, table), cross=True)
+
+
+def _map_stores(
   cache: dict[str, Any], index_B: jax.Array, move: Callable[[Any], Any], cross: bool
 ) -> dict[str, Any]:
   gather = lambda tree: jax.tree.map(lambda a: a[index_B], tree)
 
-  def one(block):
+  def one(block: dict[str, Any]) -> dict[str, Any]:
     tokens, states = block['mixer']['tokens'], gather(block['mixer']['rows'])
     new = {'mixer': {'tokens': None if tokens is None else move(tokens), 'rows': states}}
     if 'cross' in block:
       new['cross'] = gather(block['cross']) if cross else block['cross']
     return new
 
-  return {**gather({'slot': cache['slot'], 'next': cache['next']}), 'layers': _by_layer(cache, one)}
+  counts = gather({'slot': cache['slot'], 'next': cache['next']})
+  return {**counts, 'layers': _map_layers(cache, one)}
 
 
-def _by_block(cache: dict[str, Any], one: Callable[[dict[str, Any]], Any]) -> list[Any]:
-  """`one` of each block's cache, with arrays of all its layers, or in a tuple with an element per
-  layer.
-  """
+def _map_blocks(cache: dict[str, Any], one: Callable[[dict[str, Any]], Any]) -> list[Any]:
+  """Apply `one` to the cache of each block, with all layers of a segment stacked if they are."""
+
+  def segment(layers: Any) -> Any:
+    if isinstance(layers, tuple):
+      return tuple([one(block) for block in layer] for layer in layers)
+    return [one(block) for block in layers]
+
+  return [segment(layers) for layers in cache['layers']]
+
+
+def _map_layers(cache: dict[str, Any], one: Callable[[dict[str, Any]], Any]) -> list[Any]:
+  """Apply `one` to the cache of each block of each layer separately."""
   layer = lambda blocks: [one(block) for block in blocks]
-  return [tuple(map(layer, s)) if isinstance(s, tuple) else layer(s) for s in cache['layers']]
 
+  def segment(layers: Any) -> Any:
+    if isinstance(layers, tuple):
+      return tuple(map(layer, layers))
+    return jax.vmap(layer)(layers) if jax.tree.leaves(layers) else layers
 
-def _by_layer(cache: dict[str, Any], one: Callable[[dict[str, Any]], Any]) -> list[Any]:
-  """`one` of each block's cache, applied to each layer separately."""
-  layer = lambda blocks: [one(block) for block in blocks]
-  mapped = lambda s: jax.vmap(layer)(s) if jax.tree.leaves(s) else s
-  return [tuple(map(layer, s)) if isinstance(s, tuple) else mapped(s) for s in cache['layers']]
+  return [segment(layers) for layers in cache['layers']]

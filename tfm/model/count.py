@@ -1,6 +1,4 @@
-"""What a model costs, from its spec alone: parameters, FLOPs a token, cache bytes a token. No array
-is made.
-"""
+"""Costs of a model, from its spec: parameters, FLOPs per token, cache bytes."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -13,17 +11,22 @@ import jax.numpy as jnp
 from tfm.model import inputs as inputs_lib
 from tfm.model import stack as stack_lib
 from tfm.model import transformer
-from tfm.model.spec import Block, Model, Tower, blocks, depth, last_width, placed
+from tfm.model.spec import Block, Model, Tower, blocks, blocks_with_width, depth, last_width
 from tfm.parts.cache.base import Cache
 from tfm.parts.cache.dense import DenseCache
+from tfm.parts.head.base import Head
 
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """A line of the table of layers: `repeats` layers alike, with the parameters and the FLOPs a
-  token of each.
+  """A row of the layer table: equal layers, or a piece outside the layers.
 
-  `parts` names the pieces by kind (`mixer`, `ffn`, ...), empty where the line is no block.
+  Attributes:
+    where: The path in the spec.
+    repeats: The number of equal layers.
+    parts: The names of the parts by kind (`mixer`, `ffn`, ...), for layers.
+    params: The parameters of each layer.
+    flops: The forward FLOPs per token of each layer.
   """
 
   where: str
@@ -39,9 +42,7 @@ def count_params(spec: Model) -> int:
 
 
 def count_active_params(spec: Model) -> int:
-  """Return the number of parameters used for a token: all but experts that are not chosen, and
-  `mtp`.
-  """
+  """Return the number of parameters used per token: without idle experts and without `mtp`."""
   params, letters = transformer.param_shapes(spec), transformer.param_letters(spec)
   idle = _idle(spec, params, letters)
   for name, tower in spec.towers.items():
@@ -50,41 +51,49 @@ def count_active_params(spec: Model) -> int:
 
 
 def _idle(tower: Tower, params: Any, letters: Any) -> int:
-  """Parameters of a layer's experts (their letters begin LE, or E if layers share them) times the
-  share not chosen.
-  """
+  """Return the expert parameters of a tower that a token does not use, on average."""
   idle = 0
   for i, segment in enumerate(tower.segments):
     for j, block in enumerate(segment.pattern):
       if block.ffn is None:
         continue
-      shapes, names = (
-        jax.tree.leaves(tree[f'segment_{i}'][f'block_{j}']['ffn']) for tree in (params, letters)
-      )
-      own = [(x.size, n.removeprefix('L')) for x, n in zip(shapes, names, strict=True)]
-      of_experts = sum(size for size, n in own if n.startswith('E') and n != 'E')
-      idle += int(of_experts * (1 - block.ffn.active))
+      shapes = jax.tree.leaves(params[f'segment_{i}'][f'block_{j}']['ffn'])
+      axes = jax.tree.leaves(letters[f'segment_{i}'][f'block_{j}']['ffn'])
+      in_experts = 0
+      for shape, letter in zip(shapes, axes, strict=True):
+        own_axes = letter.removeprefix('L')
+        # Weights of experts begin with axis E. Arrays of E alone (router biases) are always used.
+        if own_axes.startswith('E') and own_axes != 'E':
+          in_experts += shape.size
+      idle += int(in_experts * (1 - block.ffn.active))
   return idle
 
 
 def flops_per_token(spec: Model, length: int) -> float:
-  """Return the forward FLOPs per token of a document of `length`: 2 per matmul parameter, 4 N H per
-  attended pair.
+  """Return the forward FLOPs per token of a document of `length` tokens.
 
-  Pairs are those that the masks allow, on average over the document: (length + 1) / 2 for a causal
-  one. Embedding lookups, norms, activations, softmax and what is computed once per example from a
-  condition count nothing; a classifier of sequences counts once per document. Training takes three
-  times as much, and as much of `mtp_flops`.
+  They are 2 per matmul parameter, and 4 N H per attended pair. Pairs are counted as the masks
+  allow, on average over the document: (length + 1) / 2 per token for a causal mask. Embedding
+  lookups, norms, activations, softmax, and computations once per example count nothing. A sequence
+  classifier counts once per document. Training takes three times as many, also of `mtp_flops`.
 
-  For an encoder-decoder it is the sum of one decoder token and one encoder token, in documents of
-  `length` each; other lengths are counted by `flops_of_document`. Of images, whose length is fixed,
-  it is the FLOPs per patch or token."""
+  For an encoder-decoder it is the sum for one decoder token and one encoder token, in documents of
+  `length` each; use `flops_of_document` for other lengths. For images, which have a fixed length,
+  it is the FLOPs per patch or token.
+  """
   return flops_of_document(spec, length, length) / spec.embed.tokens(length)
 
 
 def flops_of_document(spec: Model, length: int, source: int = 0) -> float:
-  """Return the forward FLOPs for inputs of `length` tokens, and `source` tokens of an encoder (0:
-  none are read).
+  """Return the forward FLOPs of a document.
+
+  Args:
+    spec: The model.
+    length: The length in tokens.
+    source: The length of the encoder input. 0: the encoder does not run.
+
+  Returns:
+    FLOPs, counted as in `flops_per_token`.
   """
   total = 0.0
   for name in inputs_lib.order(spec):
@@ -93,13 +102,12 @@ def flops_of_document(spec: Model, length: int, source: int = 0) -> float:
     tower = spec.tower(name)
     n = _tokens(tower, source if name == 'encoder' else length)
     widths = {other: _width(spec.tower(other)) for other in spec.towers}
-    lengths = {
-      o: _last_length(spec.tower(o), source if o == 'encoder' else length) for o in spec.towers
-    }
+    lengths = {other: _last_length(spec.tower(other), length) for other in spec.towers}
+    if spec.encoder is not None:
+      lengths['encoder'] = _last_length(spec.tower('encoder'), source)
     total += _embed_flops(tower, n, lengths, widths) + _layer_flops(tower, n, lengths, widths)
-    total += _heads_flops(
-      spec, tower, int(_last_length(tower, source if name == 'encoder' else length))
-    )
+    last = _last_length(tower, source if name == 'encoder' else length)
+    total += _heads_flops(spec, tower, int(last))
   return total
 
 
@@ -124,36 +132,30 @@ def _width(tower: Tower) -> int:
 def _layer_flops(
   tower: Tower, n: float, lengths: Mapping[str, float], widths: Mapping[str, int]
 ) -> float:
-  """Return the FLOPs of all layers for `n` tokens; `lengths` and `widths` are those of the other
-  towers' outputs.
-  """
+  """Return the FLOPs of all layers for `n` tokens, given the outputs of other towers."""
   total, width = 0.0, tower.d_model or 0
   for segment in tower.segments:
     if segment.resample is not None:
       new = segment.d_model or width
-      total, n, width = (
-        total + n * segment.resample.flops(width, new),
-        segment.resample.length(n),
-        new,
-      )
+      total += n * segment.resample.flops(width, new)
+      n, width = segment.resample.length(n), new
     for block in segment.pattern:
       total += n * segment.repeats * _block_flops(block, width, n, lengths)
       if block.cross is not None and lengths[block.cross.tower]:
-        read = block.cross.memory_flops(width, widths[block.cross.tower])
-        total += lengths[block.cross.tower] * segment.repeats * read
+        per_token = block.cross.memory_flops(width, widths[block.cross.tower])
+        total += lengths[block.cross.tower] * segment.repeats * per_token
   return total + n * tower.residual.flops(width, depth(tower))
 
 
 def _block_flops(block: Block, width: int, length: float, lengths: Mapping[str, float]) -> float:
   """Return the FLOPs per token of a block."""
   flops = sum(m.flops(width, m.pairs(int(length))) for m in block.mixers)
-  flops += 0.0 if block.ffn is None else block.ffn.flops(width)
-  flops += sum(
-    part is not None for part in (block.mixer, block.cross, block.ffn)
-  ) * block.residual_scale.flops(width)
-  return (
-    flops if block.cross is None else flops + block.cross.flops(width, lengths[block.cross.tower])
-  )
+  if block.ffn is not None:
+    flops += block.ffn.flops(width)
+  if block.cross is not None:
+    flops += block.cross.flops(width, lengths[block.cross.tower])
+  branches = sum(part is not None for part in (block.mixer, block.cross, block.ffn))
+  return flops + branches * block.residual_scale.flops(width)
 
 
 def _heads_flops(spec: Model, tower: Tower, length: int) -> float:
@@ -161,15 +163,22 @@ def _heads_flops(spec: Model, tower: Tower, length: int) -> float:
   return sum(head.flops(dims, _head_length(tower, head, length)) for head in tower.heads.values())
 
 
-def _head_length(tower: Tower, head: Any, length: int) -> int:
-  """Return the number of tokens that a head is given, of `length`."""
+def _head_length(tower: Tower, head: Head, length: int) -> int:
+  """Return the number of tokens that a head reads, of `length`."""
   assert tower.embed is not None
   return length if head.stream is None else length // len(tower.embed.streams)
 
 
 def mtp_flops(spec: Model, length: int, source: int = 0) -> float:
-  """Return the forward FLOPs per token that training takes for `spec.mtp`, and nothing else; 0
-  without.
+  """Return the forward FLOPs per token of `spec.mtp` in training, 0 without it.
+
+  Args:
+    spec: The model.
+    length: The length of the document in tokens.
+    source: The length of the encoder input.
+
+  Returns:
+    FLOPs, to be added to `flops_per_token`.
   """
   if spec.mtp is None:
     return 0.0
@@ -181,38 +190,59 @@ def mtp_flops(spec: Model, length: int, source: int = 0) -> float:
 def cache_bytes(
   spec: Model, length: int, dtype: Any = jnp.bfloat16, kind: Cache = DenseCache()
 ) -> int:
-  """Return the bytes cached for a row of `length` tokens: keys, values, and row states, which do
-  not grow.
+  """Return the bytes cached for a sequence: keys, values and recurrent states.
 
-  What is cached of other towers is left out.
+  The cross-attention cache is not included.
+
+  Args:
+    spec: The model.
+    length: The length in tokens.
+    dtype: The dtype of the cache.
+    kind: The kind of cache.
+
+  Returns:
+    Bytes.
   """
-  return sum(
-    s.repeats * m.cache_bytes(d, length, dtype, kind)
-    for _, s, b, d in placed(spec)
-    if (m := b.mixer)
-  )
+  total = 0
+  for _, segment, block, width in blocks_with_width(spec):
+    if block.mixer is not None:
+      total += segment.repeats * block.mixer.cache_bytes(width, length, dtype, kind)
+  return total
 
 
 def state_bytes(spec: Model, dtype: Any = jnp.bfloat16) -> int:
-  """Return the bytes of the row states of all layers, the same for rows of any length: a part of
-  `cache_bytes`.
-  """
-  return sum(s.repeats * m.state_bytes(d, dtype) for _, s, b, d in placed(spec) if (m := b.mixer))
+  """Return the bytes of the recurrent states per sequence, which `cache_bytes` includes."""
+  total = 0
+  for _, segment, block, width in blocks_with_width(spec):
+    if block.mixer is not None:
+      total += segment.repeats * block.mixer.state_bytes(width, dtype)
+  return total
 
 
 def cache_bytes_per_token(
   spec: Model, dtype: Any = jnp.bfloat16, kind: Cache = DenseCache()
 ) -> int:
-  """Return the bytes by which the cache of a long row grows per token; a window or fixed state adds
-  none.
+  """Return the growth of the cache of a long sequence, in bytes per token.
+
+  Windows and recurrent states add nothing.
+
+  Args:
+    spec: The model.
+    dtype: The dtype of the cache.
+    kind: The kind of cache.
+
+  Returns:
+    Bytes per token.
   """
   far = 1 << 30
   return cache_bytes(spec, far + 1, dtype, kind) - cache_bytes(spec, far, dtype, kind)
 
 
 def table(spec: Model, length: int = 1024) -> list[Row]:
-  """Return the model line by line; parameters times repeats add up to `count_params`, FLOPs to
-  `flops_per_token`.
+  """Return the rows of the layer table.
+
+  Parameters times repeats add up to `count_params`, FLOPs times repeats to `flops_per_token` of a
+  document of `length` tokens.
   """
   params = transformer.param_shapes(spec)
   rows = []
@@ -252,21 +282,15 @@ def _tower_rows(spec: Model, name: str, params: Any, length: int, at: str) -> It
       own = params[f'segment_{i}'][f'block_{j}']
       flops = n * _block_flops(block, width, n, lengths)
       if block.cross is not None:
-        flops += lengths[block.cross.tower] * block.cross.memory_flops(
-          width, widths[block.cross.tower]
-        )
-      # A line's parameters times its repeats add up, so repeats that share theirs are one line.
+        per_token = block.cross.memory_flops(width, widths[block.cross.tower])
+        flops += lengths[block.cross.tower] * per_token
+      # Repeats that share their parameters are one layer here, so that the parameters add up.
       times = 1 if segment.shared else segment.repeats
       flops *= segment.repeats // times / whole
       yield Row(f'{at}segments.{i}.pattern.{j}', times, _pieces(block), _size(own) // times, flops)
   flops = n * tower.residual.flops(width, depth(tower)) / whole
-  yield Row(
-    f'{at}residual',
-    1,
-    {'residual': _name(tower.residual)},
-    _size(params.get('residual', {})),
-    flops,
-  )
+  own = _size(params.get('residual', {}))
+  yield Row(f'{at}residual', 1, {'residual': _name(tower.residual)}, own, flops)
   norm = {} if tower.norm is None else {'norm': _name(tower.norm)}
   yield Row(f'{at}norm', 1, norm, _size(params.get('norm', {})), 0.0)
   dims = stack_lib.tower_dims(spec, tower, transformer.RUN).replace(d_model=_width(tower))
@@ -278,19 +302,19 @@ def _tower_rows(spec: Model, name: str, params: Any, length: int, at: str) -> It
 
 def _pieces(block: Block) -> dict[str, str]:
   kinds = ('mixer', 'cross', 'ffn', 'extra_branch', 'norm', 'residual_layout')
-  return {kind: _name(piece) for kind in kinds if (piece := getattr(block, kind)) is not None}
+  parts = {kind: getattr(block, kind) for kind in kinds}
+  return {kind: _name(part) for kind, part in parts.items() if part is not None}
 
 
-def _name(piece: Any) -> str:
-  return piece.table().name_of(piece)
+def _name(part: Any) -> str:
+  name: str = part.table().name_of(part)
+  return name
 
 
 def _embed_flops(
   tower: Tower, n: float, lengths: Mapping[str, float], widths: Mapping[str, int]
 ) -> float:
-  """Return the FLOPs of the input layer for `n` tokens; `lengths` and `widths` are those of the
-  towers it reads.
-  """
+  """Return the FLOPs of the input layer for `n` tokens, given the outputs of other towers."""
   assert tower.embed is not None
   embed, d = tower.embed, tower.d_model or 0
   return n * embed.flops(d) + sum(lengths[t] * embed.read_flops(d, widths[t]) for t in embed.towers)

@@ -1,6 +1,4 @@
-"""From the keyword arguments of `apply` to the inputs of each tower, with one error for what does
-not fit.
-"""
+"""From the keyword arguments of `apply` to the inputs of each tower, with checks."""
 
 from collections.abc import Iterator, Mapping
 import dataclasses
@@ -13,17 +11,20 @@ import numpy as np
 
 from tfm.core import errors
 from tfm.model import outputs as outputs_lib
-from tfm.model.spec import MAIN, Model, Tower, blocks, reads
+from tfm.model.spec import MAIN, Model, Tower, blocks, token_extras
 from tfm.parts.tokeninfo import TokenInfo
 
-#: Inputs that an encoder-decoder takes under their plain names although its decoder reads them.
-_PLAIN = ('prefix_mask',)
+#: Decoder inputs that have no prefix `decoder_` in an encoder-decoder.
+_UNPREFIXED = ('prefix_mask',)
 
 
 @dataclasses.dataclass(frozen=True)
-class Given:
-  """The inputs of one tower: arrays by the names of its `embed`, or its outputs `[B, S, D]`,
-  computed before.
+class TowerInputs:
+  """The inputs of one tower.
+
+  Attributes:
+    arrays: Arrays by the input names of the tower's `embed`.
+    outputs: The outputs `[B, S, D]` of the tower, if they were computed before.
   """
 
   arrays: Mapping[str, jax.Array]
@@ -31,53 +32,59 @@ class Given:
 
 
 def order(model: Model) -> tuple[str, ...]:
-  """Return the names of the towers, each after those that it or a head of it reads; the model's own
-  is the last.
-  """
-  found: dict[str, None] = {}
+  """Return the names of the towers in execution order; the model's own is last."""
+  ordered: dict[str, None] = {}
 
   def visit(name: str) -> None:
-    for other in sorted(outputs_lib.before(model, name)):
-      if other not in found:
+    for other in sorted(outputs_lib.prerequisites(model, name)):
+      if other not in ordered:
         visit(other)
-    found.setdefault(name)
+    ordered.setdefault(name)
 
   for name in model.towers:
     visit(name)
   visit(MAIN)
-  return tuple(found)
+  return tuple(ordered)
 
 
 def input_name(model: Model, tower: str, name: str) -> str:
-  """Return the name under which `apply` takes the input `name` of a tower.
+  """Return the name under which `apply` takes an input of a tower.
 
-  It is the plain name, with two exceptions as in Hugging Face's models: the decoder of an
-  encoder-decoder takes `decoder_input_ids` and so on, and another tower that reads an input of the
-  same name as the model's own takes it with the name of the tower before it (`query_input_ids`).
+  It is the same name, with two exceptions as in Hugging Face's models. The decoder of an
+  encoder-decoder takes `decoder_input_ids` and so on. Another tower with an input of the same name
+  as the model's own takes it with the name of the tower as a prefix (`query_input_ids`).
+
+  Args:
+    model: The model.
+    tower: The name of the tower.
+    name: The input's name in the tower's `embed`.
+
+  Returns:
+    A keyword of `apply`.
   """
-  return names(model)[tower][name]
+  return input_names(model)[tower][name]
 
 
 @functools.lru_cache(maxsize=512)
-def names(model: Model) -> Mapping[str, Mapping[str, str]]:
-  """Return for each tower a mapping from the names of its `embed` to those of `apply`."""
+def input_names(model: Model) -> Mapping[str, Mapping[str, str]]:
+  """Return for each tower a mapping from names of its `embed` to keywords of `apply`."""
 
   def inputs_of(tower: Tower) -> tuple[str, ...]:
     assert tower.embed is not None
     return (*tower.embed.needs, *tower.embed.takes)
 
-  two = model.encoder is not None
-  own = {n: f'decoder_{n}' if two and n not in _PLAIN else n for n in inputs_of(model)}
-  found: dict[str, dict[str, str]] = {}
+  main = {n: n for n in inputs_of(model)}
+  if model.encoder is not None:
+    main |= {n: f'decoder_{n}' for n in main if n not in _UNPREFIXED}
+  names: dict[str, Mapping[str, str]] = {}
   for tower in model.towers:
-    found[tower] = {
-      n: f'{tower}_{n}' if n in own.values() else n for n in inputs_of(model.tower(tower))
-    }
-  return {**found, MAIN: own}
+    own = {n: n for n in inputs_of(model.tower(tower))}
+    names[tower] = own | {n: f'{tower}_{n}' for n in own if n in main.values()}
+  return {**names, MAIN: main}
 
 
-def needed(model: Model) -> Iterator[tuple[str, str]]:
-  """Yield (tower, name) of every input that `apply` must be given."""
+def required(model: Model) -> Iterator[tuple[str, str]]:
+  """Yield (tower, name) of every input that `apply` requires."""
   for tower in order(model):
     embed = model.tower(tower).embed
     assert embed is not None
@@ -87,50 +94,62 @@ def needed(model: Model) -> Iterator[tuple[str, str]]:
 def shapes(
   model: Model, batch: int, length: int, source: int | None = None
 ) -> dict[str, jax.ShapeDtypeStruct]:
-  """Return the shapes of the inputs that `apply` must be given, by name.
+  """Return the shapes of the inputs that `apply` requires, by name.
 
   Args:
-    model: the model.
-    batch: number of examples.
-    length: their length in tokens, for inputs whose length is not fixed.
-    source: the length for a tower 'encoder'; None: the same.
+    model: The model.
+    batch: The number of examples.
+    length: Their length in tokens, for inputs of variable length.
+    source: The length for a tower 'encoder'. None: the same.
+
+  Returns:
+    Shapes and dtypes by input name.
   """
   found: dict[str, jax.ShapeDtypeStruct] = {}
   for tower in order(model):
     embed = model.tower(tower).embed
     assert embed is not None
-    own = length if source is None or tower != 'encoder' else source
-    found |= {
-      input_name(model, tower, name): shape for name, shape in embed.shapes(batch, own).items()
-    }
+    own_length = length if source is None or tower != 'encoder' else source
+    for name, shape in embed.shapes(batch, own_length).items():
+      found[input_name(model, tower, name)] = shape
   return found
 
 
-def split(
+def split_inputs(
   model: Model, inputs: Mapping[str, Any], cache: Any, only: str | None = None
-) -> dict[str, Given]:
-  """Return the inputs of every tower that is to run, in order, checked by name and shape.
+) -> dict[str, TowerInputs]:
+  """Return the checked inputs of every tower that runs, in order.
 
-  A tower beside the model's own does not run if none of its inputs are given, but a cache is, or no
-  tower needs it (`Embed.optional`). With `only`, the other towers that it does not read do not run
-  either."""
+  A tower without any given input does not run in two cases: there is a cache, or the towers that
+  read it do not need it (`Embed.optional`). The model's own tower always runs.
+
+  Args:
+    model: The model.
+    inputs: Keyword arguments of `apply`. None values are ignored.
+    cache: The cache, or None.
+    only: The name of a tower, to run only this one and its prerequisites. None: all.
+
+  Returns:
+    The inputs by tower.
+
+  Raises:
+    UserError: for an unknown, missing or badly shaped input.
+  """
   given = {name: _array(name, value) for name, value in inputs.items() if value is not None}
-  known = names(model)
+  names = input_names(model)
   outputs = {f'{tower}_outputs': tower for tower in model.towers}
-  _check_names(model, given, (*(n for own in known.values() for n in own.values()), *outputs))
-  running = order(model) if only is None else _needed_by(model, only, given)
-  found: dict[str, Given] = {}
+  _check_names(model, given, (*(n for own in names.values() for n in own.values()), *outputs))
+  running = order(model) if only is None else _towers_for(model, only, given)
+  found: dict[str, TowerInputs] = {}
   for tower in running:
-    arrays = {bare: given[name] for bare, name in known[tower].items() if name in given}
+    arrays = {bare: given[name] for bare, name in names[tower].items() if name in given}
     computed = given.get(f'{tower}_outputs') if tower else None
-    embed = model.tower(tower).embed
-    assert embed is not None
-    may_lack = tower and (cache is not None or tower in optional(model))
-    if computed is None and may_lack and not _is_given(model, tower, arrays, found):
+    can_skip = tower and (cache is not None or tower in optional(model))
+    if computed is None and can_skip and not _is_given(model, tower, arrays, found):
       continue
     if computed is None:
       _check(model, tower, arrays, cache)
-    found[tower] = Given(arrays, computed)
+    found[tower] = TowerInputs(arrays, computed)
   return found
 
 
@@ -141,140 +160,161 @@ def _array(name: str, value: Any) -> Any:
     return np.asarray(value)
   except ValueError:
     raise errors.UserError(
-      f'apply: {name} holds rows of several lengths. Expected [B, T], padded.'
+      f'apply: {name} has sequences of different lengths. Expected [B, T], padded.'
     ) from None
 
 
 def _is_given(
   model: Model, tower: str, arrays: Mapping[str, Any], found: Mapping[str, Any]
 ) -> bool:
-  """Return whether a tower has some of the inputs it needs, or needs none and the towers it reads
-  have run.
-  """
+  """Return whether a tower has some required input, or requires none and its inputs have run."""
   embed = model.tower(tower).embed
   assert embed is not None
+  if embed.needs:
+    return any(name in arrays for name in embed.needs)
   read = model.tower(tower).reads_towers
-  return any(n in arrays for n in embed.needs) or (
-    not embed.needs and bool(read) and read <= set(found)
-  )
+  return bool(read) and read <= set(found)
 
 
 @functools.lru_cache(maxsize=512)
 def optional(model: Model) -> frozenset[str]:
-  """Return the names of the towers whose inputs `apply` need not be given: all towers that read
-  them do without.
-  """
+  """Return the names of the towers with optional inputs: no reader needs them."""
   found: set[str] = set()
   for name in reversed(order(model)[:-1]):
     readers = [n for n in order(model) if name in model.tower(n).reads_towers]
-    if readers and all(n in found or _does_without(model.tower(n), name) for n in readers):
+    if readers and all(n in found or _can_omit(model.tower(n), name) for n in readers):
       found.add(name)
   return frozenset(found)
 
 
-def _does_without(reader: Tower, name: str) -> bool:
+def _can_omit(reader: Tower, name: str) -> bool:
   crosses = {b.cross.tower for b in blocks(reader) if b.cross is not None}
   return name not in crosses and reader.embed is not None and reader.embed.optional
 
 
-def _needed_by(model: Model, only: str, given: Mapping[str, Any]) -> tuple[str, ...]:
-  """Return the towers that run for the outputs of one, in order; inputs that none of them takes are
-  an error.
-  """
+def _towers_for(model: Model, only: str, given: Mapping[str, Any]) -> tuple[str, ...]:
+  """Return the towers that one needs, in order; raise for unused inputs."""
   if only not in (MAIN, *model.towers):
     known = (f'{MAIN!r} (its own)', *model.towers)
     raise errors.UserError(f'apply: tower: {errors.unknown("tower", only, known)}')
-  running = tuple(t for t in order(model) if t == only or t in _read_by(model, only))
-  taken = {
-    *(n for t in running for n in names(model)[t].values()),
-    *(f'{t}_outputs' for t in running),
-  }
-  if idle := [name for name in given if name not in taken]:
+  read = _all_read(model, only)
+  running = tuple(tower for tower in order(model) if tower == only or tower in read)
+  names = input_names(model)
+  used = {name for tower in running for name in names[tower].values()}
+  used |= {f'{tower}_outputs' for tower in running}
+  if unused := [name for name in given if name not in used]:
     raise errors.UserError(
-      f'apply: {idle[0]} is given, and tower={only!r} does not read it. Expected it without, or no '
-      f'tower.'
+      f'apply: {unused[0]} is given, but tower={only!r} does not read it. '
+      'Expected no such input, or no tower.'
     )
   return running
 
 
-def _read_by(model: Model, tower: str) -> frozenset[str]:
+def _all_read(model: Model, tower: str) -> frozenset[str]:
   """Return the names of all towers that a tower reads, directly or through others."""
   direct = model.tower(tower).reads_towers
-  return direct.union(*(_read_by(model, other) for other in direct))
+  return direct.union(*(_all_read(model, other) for other in direct))
 
 
 def _check_names(model: Model, given: Mapping[str, Any], known: tuple[str, ...]) -> None:
   for name in given:
-    if name not in known:
-      if model.encoder is None and name.startswith(('decoder_', 'encoder_')):
-        raise errors.UserError(
-          f'apply: the model has no encoder, so it does not take {name}. {_expected(model)}'
-        )
-      raise errors.UserError(f'apply: {errors.unknown("input", name, tuple(dict.fromkeys(known)))}')
+    if name in known:
+      continue
+    if model.encoder is None and name.startswith(('decoder_', 'encoder_')):
+      raise errors.UserError(
+        f'apply: {name} is given, but the model has no encoder. {_expected(model)}'
+      )
+    raise errors.UserError(f'apply: {errors.unknown("input", name, tuple(dict.fromkeys(known)))}')
 
 
 def _expected(model: Model) -> str:
-  return f'Expected {", ".join(name for _, name in needed(model))}.'
+  return f'Expected {", ".join(name for _, name in required(model))}.'
 
 
 def _check(model: Model, name: str, arrays: Mapping[str, jax.Array], cache: Any) -> None:
-  """Raise UserError for inputs of a tower that are missing or of the wrong shape, or that a cache
-  rules out.
-  """
-  tower, name_of = model.tower(name), names(model)[name]
+  """Raise UserError for inputs of a tower that are missing, badly shaped or not supported."""
+  tower, name_of = model.tower(name), input_names(model)[name]
   embed = tower.embed
   assert embed is not None
   if missing := [name_of[n] for n in embed.needs if n not in arrays]:
     raise errors.UserError(f'apply: {missing[0]} is missing. {_expected(model)}')
   embed.check_inputs(arrays, name_of.__getitem__, tower.max_positions)
-  for why in _unfit(model, tower, arrays, cache):
+  for why in (*_unsupported(tower, arrays, cache), *_order_problems(model, tower, arrays, cache)):
     raise errors.UserError(f'apply: {why}')
 
 
-def _unfit(
-  model: Model, tower: Tower, arrays: Mapping[str, jax.Array], cache: Any
-) -> Iterator[str]:
-  """Yield a sentence for each input that the model, or a cache, cannot use."""
+def _unsupported(tower: Tower, arrays: Mapping[str, jax.Array], cache: Any) -> Iterator[str]:
+  """Yield a sentence for each input that the model, or a cache, does not support."""
   tokens = None if tower.embed is None else tower.embed.token_embed
-  types = getattr(tokens, 'types', 0) or 'type' in reads(tower)
+  extras = token_extras(tower)
+  types = getattr(tokens, 'types', 0) or 'type' in extras
   if 'token_type_ids' in arrays and not types:
-    yield 'token_type_ids are given, but the model has no token types (embed.types=0).'
-  if 'global_attention_mask' in arrays and 'global' not in reads(tower):
     yield (
-      'global_attention_mask is given, but no layer has global tokens. Expected mixer=longformer, '
-      'or no '
-      'global_attention_mask.'
+      'token_type_ids are given, but the model has no token types. '
+      'Expected embed.types of at least 1, or no token_type_ids.'
+    )
+  if 'global_attention_mask' in arrays and 'global' not in extras:
+    yield (
+      'global_attention_mask is given, but no layer has global tokens. '
+      'Expected mixer=longformer, or no global_attention_mask.'
     )
   if 'task_type_ids' in arrays and not getattr(tokens, 'tasks', 0):
-    yield 'task_type_ids are given, but the model has no task types. Expected embed.tasks of at least 1, or no ids.'
-  if cache is not None and getattr(tokens, 'mask_token', None) is not None:
-    yield 'a cache keeps no share of mask tokens, and embed.mask_token needs it. Expected whole rows, without a cache.'
-  if cache is not None and 'token_type_ids' in arrays and 'type' in reads(tower):
     yield (
-      'a cache keeps no token types, and layers of the model need them. Expected whole rows, or no '
-      'token_type_ids.'
+      'task_type_ids are given, but the model has no task types. '
+      'Expected embed.tasks of at least 1, or no task_type_ids.'
     )
+  if cache is None:
+    return
+  if getattr(tokens, 'mask_token', None) is not None:
+    yield (
+      'embed.mask_token needs the share of mask tokens, which a cache does not store. '
+      'Expected whole sequences, without a cache.'
+    )
+  if 'token_type_ids' in arrays and 'type' in extras:
+    yield (
+      'layers of the model need token types, which a cache does not store. '
+      'Expected whole sequences, or no token_type_ids.'
+    )
+
+
+def _order_problems(
+  model: Model, tower: Tower, arrays: Mapping[str, jax.Array], cache: Any
+) -> Iterator[str]:
+  """Yield a sentence for each reason against the inputs of permutation language modelling."""
+  tokens = None if tower.embed is None else tower.embed.token_embed
   targets = 'target_positions' in arrays
   if not targets and 'order_ids' not in arrays:
     return
   if not model.masked:
     yield (
-      'order_ids: some layer lets tokens depend on others whatever the mask (a mixer without '
-      'masks, a router that '
-      'weighs tokens, an encoder). Expected a single tower of attention layers.'
+      'order_ids: tokens of the model depend on others in ways that no mask limits (a mixer '
+      'without masks, a router over several tokens, an encoder). '
+      'Expected a single tower of attention layers.'
     )
   if cache is not None:
-    yield 'order_ids: a cache keeps no order. Expected whole rows, without a cache.'
+    yield 'order_ids: a cache stores no order. Expected whole sequences, without a cache.'
   if targets and 'order_ids' not in arrays:
-    yield 'target_positions: without order_ids a target would attend to its own token. Expected both.'
+    yield 'target_positions: a target would attend to itself without order_ids. Expected both.'
   if targets and not getattr(tokens, 'query', False):
-    yield 'target_positions: the model has no vector for targets. Expected embed.query=true.'
+    yield 'target_positions: the model has no target vector. Expected embed.query=true.'
   if targets and (model.mtp is not None or model.classifier is not None):
-    yield 'target_positions: neither mtp nor a classifier supports targets. Expected mtp=none and no head classify.'
+    yield (
+      'target_positions: neither mtp nor a classifier supports targets. '
+      'Expected mtp=none and no head classify.'
+    )
 
 
-def advance(cache: dict[str, Any], info: TokenInfo, layers: Any) -> dict[str, Any]:
-  """Return the cache after the tokens of `info` have been written to it."""
+def advance_cache(cache: dict[str, Any], info: TokenInfo, layers: Any) -> dict[str, Any]:
+  """Return the cache after the tokens of `info` were written to it.
+
+  Args:
+    cache: The cache before.
+    info: Positions and segment ids of the tokens.
+    layers: The new caches of the layers.
+
+  Returns:
+    The new cache.
+  """
   real_BT = info.segment_ids > 0
   last_B = jnp.max(jnp.where(real_BT, info.positions + 1, 0), axis=1)
   slot_B = cache['slot'] + jnp.sum(real_BT, axis=1, dtype=jnp.int32)

@@ -1,4 +1,4 @@
-"""Which head of which tower returns an output, and the order in which towers and heads can run."""
+"""Which head returns each output, and the order in which towers and heads can run."""
 
 from collections.abc import Iterator, Mapping
 import functools
@@ -8,8 +8,8 @@ from tfm.model.spec import MAIN, Model, Tower
 from tfm.parts.head.base import Head
 
 
-class Source(NamedTuple):
-  """A head: the name of its tower, and its name in the tower's `heads`."""
+class HeadPath(NamedTuple):
+  """The location of a head: the name of its tower, and its name in `heads`."""
 
   tower: str
   head: str
@@ -20,65 +20,70 @@ class Source(NamedTuple):
     return f'towers.{self.tower}.heads.{self.head}' if self.tower else f'heads.{self.head}'
 
 
-def name_of(tower: str, head: Head, output: str) -> str:
+def output_name(tower: str, head: Head, output: str) -> str:
   """Return the name under which `apply` returns an output of a head.
 
-  Those of a tower beside the model's own begin with its name, unless the head has a `name`.
+  Args:
+    tower: The name of the tower.
+    head: The head.
+    output: The name that the head itself uses.
+
+  Returns:
+    The output's name. For another tower than the model's own it has the prefix `{tower}_`, unless
+    the head has a `name`.
   """
   return output if head.name or not tower else f'{tower}_{output}'
 
 
-def alone(tower: Tower) -> bool:
-  """Return whether no head of a tower returns logits over its vocabulary (`HeadContext.alone`)."""
+def without_lm(tower: Tower) -> bool:
+  """Return whether no head of a tower returns logits over its vocabulary."""
   return not any(head.decodes for head in tower.heads.values())
 
 
-def listed(model: Model) -> Iterator[tuple[str, Source]]:
-  """Yield (output, head) of every output of every head."""
-  for tower in (*model.towers, MAIN):
-    own = model.tower(tower)
-    for name, head in own.heads.items():
-      for output in head.returns(alone(own)):
-        yield name_of(tower, head, output), Source(tower, name)
+def all_outputs(model: Model) -> Iterator[tuple[str, HeadPath]]:
+  """Yield (output name, head) for every output of every head."""
+  for name in (*model.towers, MAIN):
+    tower = model.tower(name)
+    for head_name, head in tower.heads.items():
+      for output in head.returns(without_lm(tower)):
+        yield output_name(name, head, output), HeadPath(name, head_name)
 
 
 @functools.lru_cache(maxsize=512)
-def sources(model: Model) -> Mapping[str, Source]:
+def output_heads(model: Model) -> Mapping[str, HeadPath]:
   """Return the head that returns each output."""
-  return dict(listed(model))
+  return dict(all_outputs(model))
 
 
-def before(model: Model, tower: str) -> frozenset[str]:
-  """Return the names of the towers that run before a tower: those that it reads, and those that its
-  heads read.
+def prerequisites(model: Model, tower: str) -> frozenset[str]:
+  """Return the names of the towers that must run before a tower.
+
+  They are the towers that it reads, and those with outputs that its heads read.
   """
-  own, found = model.tower(tower), sources(model)
-  by_heads = {
-    found[name].tower for head in own.heads.values() for name in head.reads if name in found
-  }
-  return own.reads_towers | (by_heads - {tower, MAIN})
+  spec, heads = model.tower(tower), output_heads(model)
+  read_by_heads = {name for head in spec.heads.values() for name in head.reads}
+  towers = {heads[name].tower for name in read_by_heads if name in heads}
+  return spec.reads_towers | (towers - {tower, MAIN})
 
 
 def head_order(model: Model, tower: str) -> tuple[str, ...]:
-  """Return the names of a tower's heads, each after those whose outputs it reads."""
-  own, found = model.tower(tower).heads, sources(model)
+  """Return the names of a tower's heads, each after those with outputs that it reads."""
+  heads, by_output = model.tower(tower).heads, output_heads(model)
   ordered: dict[str, None] = {}
 
   def visit(name: str, path: tuple[str, ...]) -> None:
-    for read in own[name].reads:
-      source = found.get(read)
+    for output in heads[name].reads:
+      source = by_output.get(output)
       if source is not None and source.tower == tower and source.head not in (*path, *ordered):
         visit(source.head, (*path, source.head))
     ordered.setdefault(name)
 
-  for name in own:
+  for name in heads:
     visit(name, (name,))
   return tuple(ordered)
 
 
 def no_language_model(model: Model) -> str:
-  """Return a predicate for errors about a model without the head `lm`: what it returns, and what
-  was expected.
-  """
-  returned = ', '.join(sources(model)) or 'last_hidden_state'
+  """Return the end of an error message about a model without the head `lm`."""
+  returned = ', '.join(output_heads(model)) or 'last_hidden_state'
   return f'is no language model: it returns {returned}. Expected a model with the head lm.'

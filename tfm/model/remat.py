@@ -1,4 +1,4 @@
-"""Which activations of a layer are kept for the backward pass, by name."""
+"""Rematerialisation policies: which activations of a layer are stored for the backward pass."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +9,8 @@ from tfm.core.registry import Table
 
 _policies = jax.checkpoint_policies
 
-#: none keeps everything; full keeps a layer's input only; dots keeps the outputs of weight matmuls;
-#: dots_batch those of attention's matmuls too.
+#: none stores everything; full stores only a layer's input; dots stores the outputs of weight
+#: matmuls; dots_batch also the outputs of attention matmuls.
 POLICIES = Table(
   'remat policy',
   none=None,
@@ -21,6 +21,6 @@ POLICIES = Table(
 
 
 def remat(body: Callable[..., Any], name: str) -> Callable[..., Any]:
-  """`body`, keeping what policy `name` keeps and computing the rest again."""
+  """Return `body` with rematerialisation under a policy of `POLICIES`."""
   policy = POLICIES[name]
   return body if policy is None else jax.checkpoint(body, policy=policy, prevent_cse=False)

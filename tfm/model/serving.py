@@ -1,4 +1,4 @@
-"""Models whose positions are stretched for rows of one length, for rows of another."""
+"""Models with length-dependent position scaling, set up for sequences of another length."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -10,22 +10,21 @@ from tfm.parts.relative.scaling.base import Scaling
 
 
 def serving(spec: Model, length: int) -> Model:
-  """`spec` for rows of up to `length` tokens, prompt and answer together: other angles, the same
-  parameters.
+  """Return the model for sequences of up to `length` tokens, prompt and answer together.
 
-  What chooses by that length is a field of the model (`LongRoPE.served`, `Dynamic.length`), so that
-  a row is the same alone, in a batch and token by token.
+  The rotary angles differ, the parameters stay the same. The length is a field of the model
+  (`LongRoPE.served`, `Dynamic.length`), so that results do not depend on the batch or the chunking.
 
-  Raises: UserError if no position of the model depends on it.
+  Raises:
+    UserError: if no part of the model depends on the length.
   """
-  found = _serving(spec, length)
-  if found == spec and _serving(spec, length + 1) == spec:
+  new: Model = _serving(spec, length)
+  if new == spec and _serving(spec, length + 1) == spec:
     raise errors.UserError(
-      f'length={length}: no position of the model depends on how long rows are. Expected a model '
-      f'with scaling=longrope '
-      'or dynamic, or no length.'
+      f'length={length}: no position of the model depends on the length. '
+      'Expected a model with scaling=longrope or dynamic, or no length.'
     )
-  return found
+  return new
 
 
 def _serving(node: Any, length: int) -> Any:
@@ -37,7 +36,6 @@ def _serving(node: Any, length: int) -> Any:
     return {name: _serving(n, length) for name, n in node.items()}
   if not dataclasses.is_dataclass(node) or isinstance(node, type):
     return node
-  return dataclasses.replace(
-    node,
-    **{f.name: _serving(getattr(node, f.name), length) for f in dataclasses.fields(node) if f.init},
-  )
+  fields = [f.name for f in dataclasses.fields(node) if f.init]
+  new = {name: _serving(getattr(node, name), length) for name in fields}
+  return dataclasses.replace(node, **new)

@@ -1,10 +1,11 @@
-"""What a model is: a frozen value made of parts. Next: `parts/mixer/attention.py`, then
-`model/transformer.py`.
+"""The spec of a model: a frozen dataclass made of parts.
+
+Read next: `parts/mixer/attention.py`, then `model/transformer.py`.
 """
 
 from collections.abc import Iterator, Mapping
 import dataclasses
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from tfm.core.frozen import FrozenMap
 from tfm.model import upgrade
@@ -33,23 +34,26 @@ from tfm.parts.residual_scale.base import ResidualScale
 from tfm.parts.unit.base import Unit
 from tfm.parts.unit.blocks import Blocks
 
-MAIN = ''  # the name of the model's own tower, beside those in `towers`
+#: The name of the model's own tower; the others are in `towers`.
+MAIN = ''
 
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-  """One layer: a mixer, cross-attention to another tower, and a feed-forward. Any of the three may
-  be none.
+  """One layer: a mixer, cross-attention, and a feed-forward network, each of which may be none.
 
-  Attributes: mixer: how tokens of the sequence exchange information. ffn: what is computed for each
-    token by itself. norm, residual_layout: the normalisation, and where it stands (pre-norm,
-    post-norm, ...). cross: attention to the output of another tower. dropout: rate for the output
-    of every branch in training. residual_scale: how the output of a branch becomes an update of the
-    residual stream (a factor, a gate). drop_path: probability that the last block skips a branch of
-    an example in training; proportionally less in earlier
-      blocks (stochastic depth, arXiv:1603.09382).
-    extra_branch: an extra branch without a cache. It reads what enters the block, and its output is
-      added as it is, last (DeBERTa v2's convolution, arXiv:2006.03654).
+  Attributes:
+    mixer: How tokens of the sequence exchange information (attention, LSTM, ...).
+    ffn: The feed-forward network, applied to each token separately.
+    norm: The normalisation of branches.
+    residual_layout: Where the normalisation is applied (pre-norm, post-norm, sandwich, parallel).
+    cross: Attention to the output of another tower.
+    dropout: Dropout rate for the output of every branch.
+    residual_scale: How the output of a branch is scaled before it is added (a factor, a gate).
+    drop_path: The probability that the last block skips a branch of an example in training,
+      proportionally less in earlier blocks (stochastic depth, arXiv:1603.09382).
+    extra_branch: A branch without a cache that reads the input of the block. Its output is added
+      last, without normalisation (the convolution of DeBERTa v2, arXiv:2006.03654).
   """
 
   mixer: Mixer | None = Attention()
@@ -62,7 +66,7 @@ class Block:
   drop_path: float = 0.0
   extra_branch: Mixer | None = None
 
-  #: Fields that earlier versions stored under other names.
+  #: Former names of fields, in checkpoints of earlier versions.
   former: ClassVar = {
     'wiring': 'residual_layout',
     'gain': 'residual_scale',
@@ -71,7 +75,7 @@ class Block:
 
   @property
   def mixers(self) -> tuple[Mixer, ...]:
-    """The branches through which tokens of the sequence exchange information."""
+    """The branches in which tokens of the sequence exchange information."""
     return tuple(m for m in (self.mixer, self.extra_branch) if m is not None)
 
   @property
@@ -82,23 +86,28 @@ class Block:
   def check(self) -> Iterator[str]:
     for name in ('dropout', 'drop_path'):
       if not 0 <= (share := getattr(self, name)) < 1:
-        yield f'{name}={share} is not a share. Expected at least 0 and less than 1.'
+        yield f'{name}={share} is not a probability. Expected at least 0 and less than 1.'
     if self.mixer is None and self.ffn is None and self.cross is None:
-      yield 'mixer, ffn and cross are all none, so the block computes nothing. Expected one of them.'
+      yield 'mixer, ffn and cross are all none, so the block is empty. Expected at least one.'
     if self.extra_branch is not None and self.residual_layout.final_norm:
-      yield 'extra_branch is added and normalised after the other branches. Expected residual_layout=post, or extra_branch=none.'
+      yield (
+        'extra_branch needs a layout that normalises after the other branches. '
+        'Expected residual_layout=post, or extra_branch=none.'
+      )
 
 
 @dataclasses.dataclass(frozen=True)
 class Segment:
-  """`pattern`, repeated `repeats` times: 5 local layers and 1 global one, dense layers before
-  sparse ones.
+  """A pattern of blocks, repeated: 5 local layers and 1 global one, for example.
 
-  Attributes: pattern: the blocks of one repeat. repeats: how many there are; they are compiled as
-    one scan. shared: the repeats have the same parameters (ALBERT, arXiv:1909.11942), which then
-    have no layer axis. unit: what one repeat computes of its blocks. resample: changes the length
-    of the sequence on entry. d_model: width from here on, if it changes on entry (None: as before);
-    needs `resample`.
+  Attributes:
+    pattern: The blocks of one repeat.
+    repeats: The number of repeats, which are compiled as one scan.
+    shared: Whether the repeats share their parameters (ALBERT, arXiv:1909.11942), which then have
+      no layer axis.
+    unit: How one repeat applies its blocks.
+    resample: A change of the sequence length on entry.
+    d_model: The width from here on, if it changes on entry; needs `resample`. None: unchanged.
   """
 
   pattern: tuple[Block, ...] = (Block(),)
@@ -110,23 +119,33 @@ class Segment:
 
   def check(self) -> Iterator[str]:
     if self.repeats < 1 or not self.pattern:
-      yield f'repeats={self.repeats} of {len(self.pattern)} blocks make no layer. Expected at least one of each.'
+      yield (
+        f'repeats={self.repeats} of {len(self.pattern)} blocks give no layer. '
+        'Expected at least one block and one repeat.'
+      )
     if self.d_model is not None and self.resample is None:
-      yield f'd_model={self.d_model} changes the width without a projection. Expected resample=..., or d_model=none.'
+      yield (
+        f'd_model={self.d_model} changes the width without a projection. '
+        'Expected resample=..., or d_model=none.'
+      )
 
 
 @dataclasses.dataclass(frozen=True)
 class Tower:
-  """An input layer, layers and heads. It may read other towers of the model by name.
+  """An input layer, layers and heads.
 
-  Attributes: embed: how inputs become a sequence. None (of a tower beside the model's own) shares
-    the model's embedding. d_model: width of the first segment. None (of a tower beside the model's
-    own) is the model's. segments: the layers; none at all for a tower that others only read.
-    absolute: positions added to the embeddings. norm: final norm, where the layers leave the
-    residual stream unnormalised (pre-norm, not post-norm). None: none. shared_relative: one
-    relative position, with its parameters, for all layers (T5); `mixer.relative` is one per layer.
-    residual: what is passed from block to block beside the residual stream. heads: what is computed
-    from the last hidden state, by name.
+  A tower may read other towers of the model by name.
+
+  Attributes:
+    embed: The input layer. None shares the model's, for a tower in `Model.towers`.
+    d_model: The width of the first segment. None is the model's, for a tower in `Model.towers`.
+    segments: The layers. May be empty.
+    absolute: Absolute positions, added to the embeddings.
+    norm: The final norm, for layouts that leave the residual stream unnormalised (pre-norm).
+    shared_relative: A relative position with one set of parameters for all layers (T5).
+      `mixer.relative` has one set per layer.
+    residual: The residual connection between blocks.
+    heads: The heads on the last hidden state, by name.
   """
 
   embed: Embed | None = None
@@ -138,17 +157,17 @@ class Tower:
   residual: Residual = Residual()
   heads: Mapping[str, Head] = FrozenMap()
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     object.__setattr__(self, 'heads', FrozenMap(self.heads))
 
   @property
   def vocab(self) -> int:
-    """Number of token ids that it reads, 0 if it reads no tokens."""
+    """The number of token ids of the input layer, 0 without tokens."""
     return 0 if self.embed is None else self.embed.vocab or 0
 
   @property
   def shares(self) -> bool:
-    """Whether it uses the token table of the model's own tower."""
+    """Whether the tower uses the token table of the model's own tower."""
     return self.embed is None or self.embed.shares
 
   @property
@@ -168,35 +187,35 @@ class Tower:
 
   @property
   def reads_towers(self) -> frozenset[str]:
-    """Names of the towers whose outputs it reads."""
+    """The names of the towers that this one reads."""
     crosses = {b.cross.tower for b in blocks(self) if b.cross is not None}
     return frozenset(crosses.union(() if self.embed is None else self.embed.towers))
 
   @property
   def max_positions(self) -> int | None:
-    """Length of the longest sequence that its positions can number, None for any length."""
+    """The longest sequence that the positions support, None for any length."""
     limits = [self.absolute.max_positions, self.shared_relative.max_positions]
     limits += [m.max_positions for b in blocks(self) for m in b.mixers]
     return min((n for n in limits if n is not None), default=None)
 
-  def with_heads(self, **heads: Any) -> Any:
+  def with_heads(self, **heads: Any) -> Self:
     """Return a copy with these heads added or replaced; None removes one."""
     return dataclasses.replace(self, heads={**self.heads, **heads})
 
 
 @dataclasses.dataclass(frozen=True)
 class Model(Tower):
-  """A tower, and the towers that it reads or that stand beside it.
+  """A model: its own tower, and further towers.
 
-  A decoder, an encoder or a prefix LM by its masks; an encoder-decoder if there is a tower named
-  'encoder'. Contrastive models (CLIP) have a tower of images that nobody reads, and heads that
-  compare the two.
+  The masks make it a decoder, an encoder or a prefix LM. With a tower named 'encoder' it is an
+  encoder-decoder. Contrastive models (CLIP) have a separate image tower, and heads that compare
+  both.
 
   Attributes:
-    towers: further towers by name; `params[name]` has their parameters.
-    init: how weights start, in every tower.
-    mtp: layers that predict the tokens after the next one.
-    adapter: added to projections that were trained before (LoRA).
+    towers: Further towers by name. `params[name]` has their parameters.
+    init: The weight initialisation of all towers.
+    mtp: Multi-token prediction layers.
+    adapter: Trainable updates of pretrained projections (LoRA, arXiv:2106.09685).
   """
 
   embed: Embed = Tokens()
@@ -207,11 +226,11 @@ class Model(Tower):
   mtp: MTP | None = None
   adapter: Adapter = Adapter()
 
-  def __post_init__(self):
+  def __post_init__(self) -> None:
     super().__post_init__()
     object.__setattr__(self, 'towers', FrozenMap(self.towers))
 
-  #: Reads the fields that earlier versions stored in checkpoints.
+  #: Converts the fields of earlier versions, in checkpoints.
   upgrade = staticmethod(upgrade.model)
 
   @property
@@ -227,67 +246,74 @@ class Model(Tower):
   @property
   def returns(self) -> frozenset[str]:
     """The names of the outputs of all heads."""
-    from tfm.model import outputs  # here, as it looks at whole models
+    from tfm.model import outputs  # imports this module
 
-    return frozenset(outputs.sources(self))
+    return frozenset(outputs.output_heads(self))
 
   @property
   def ahead(self) -> bool:
-    """True if an output may depend on later tokens that are in no prefix."""
-    later = lambda m: not (m.causal or 'prefix' in m.reads)
-    shown = lambda b: any(map(later, b.mixers)) or not (b.ffn is None or b.ffn.causal)
-    return resampled(self) or any(map(shown, blocks(self)))
+    """True if an output may depend on later tokens outside the prefix."""
+    if resampled(self):
+      return True
+    for block in blocks(self):
+      if any(not (m.causal or 'prefix' in m.reads) for m in block.mixers):
+        return True
+      if block.ffn is not None and not block.ffn.causal:
+        return True
+    return False
 
   @property
   def apart(self) -> bool:
-    """True if an example does not depend on the others of its batch."""
-    return all(
-      b.ffn is None or b.ffn.apart for t in (self, *self.towers.values()) for b in blocks(t)
-    )
+    """True if the outputs of an example do not depend on the rest of its batch."""
+    towers = (self, *self.towers.values())
+    return all(b.ffn is None or b.ffn.apart for tower in towers for b in blocks(tower))
 
   @property
   def masked(self) -> bool:
-    """True if attention masks alone decide which tokens an output depends on, so that they can hide
-    an order.
+    """True if the attention masks alone determine which tokens an output depends on.
+
+    Permutation language modelling needs this.
     """
-    alone = lambda b: all(m.masked for m in b.mixers) and (b.ffn is None or b.ffn.apart)
-    return not self.towers and all(map(alone, blocks(self)))
+    if self.towers:
+      return False
+    for block in blocks(self):
+      if not all(m.masked for m in block.mixers):
+        return False
+      if block.ffn is not None and not block.ffn.apart:
+        return False
+    return True
 
   @property
   def reads_prefix(self) -> bool:
     """True if some mask reads the input `prefix_mask`."""
-    return 'prefix' in reads(self)
+    return 'prefix' in token_extras(self)
 
   def tower(self, name: str) -> Tower:
-    """Return the tower of a name (`MAIN` is the model's own), with what it shares with the model
-    filled in.
-    """
+    """Return a tower by name (`MAIN`: the model's own), with shared fields filled in."""
     if name == MAIN:
       return self
     own = self.towers[name]
     embed = self.embed if own.embed is None else own.embed.resolved(self.embed)
     return dataclasses.replace(own, embed=embed, d_model=own.d_model or self.d_model)
 
-  def with_towers(self, **towers: Any) -> Any:
+  def with_towers(self, **towers: Any) -> Self:
     """Return a copy with these towers added or replaced; None removes one."""
     return dataclasses.replace(self, towers={**self.towers, **towers})
 
   def check(self) -> Iterator[str]:
-    # Imported here, as the checks look at whole models.
-    from tfm.model import check
+    from tfm.model import check  # imports this module
 
     yield from check.violations(self)
 
 
-def reads(tower: Tower) -> frozenset[str]:
-  """Return the extras of `TokenInfo` that the layers of a tower use."""
-  return frozenset().union(
-    tower.shared_relative.reads, *(m.reads for b in blocks(tower) for m in b.mixers)
-  )
+def token_extras(tower: Tower) -> frozenset[str]:
+  """Return the extras of `TokenInfo` that the layers of a tower read."""
+  by_mixers = (m.reads for b in blocks(tower) for m in b.mixers)
+  return frozenset().union(tower.shared_relative.reads, *by_mixers)
 
 
 def blocks(tower: Tower) -> list[Block]:
-  """Return every distinct block of a tower, once (repeats are not counted)."""
+  """Return the distinct blocks of a tower, without repeats."""
   return [b for s in tower.segments for b in s.pattern]
 
 
@@ -296,17 +322,13 @@ def resampled(tower: Tower) -> bool:
   return any(segment.resample is not None for segment in tower.segments)
 
 
-def placed(tower: Tower) -> list[tuple[str, Segment, Block, int]]:
-  """Return (path, segment, block, width) of every distinct block of a tower whose `d_model` is
-  known.
-  """
+def blocks_with_width(tower: Tower) -> list[tuple[str, Segment, Block, int]]:
+  """Return (path, segment, block, width) of the distinct blocks of a complete tower."""
   found, width = [], tower.d_model or 0
   for i, segment in enumerate(tower.segments):
     width = segment.d_model or width
-    found += [
-      (f'segments.{i}.pattern.{j}', segment, block, width)
-      for j, block in enumerate(segment.pattern)
-    ]
+    for j, block in enumerate(segment.pattern):
+      found.append((f'segments.{i}.pattern.{j}', segment, block, width))
   return found
 
 
@@ -326,15 +348,19 @@ def shared_heads(tower: Tower) -> int:
 
 
 def shared_head_dim(tower: Tower) -> int:
-  """Return the size of a head as a shared relative position sees it."""
-  return next((n for *_, b, d in placed(tower) for m in b.mixers if (n := m.relative_dim(d))), 0)
+  """Return the head size of queries and keys for a shared relative position."""
+  return next(
+    (n for *_, b, d in blocks_with_width(tower) for m in b.mixers if (n := m.relative_dim(d))), 0
+  )
 
 
 def shared_value_dim(tower: Tower) -> int:
-  """Return the size of a head's values, to which a shared relative position may add."""
-  return next((n for *_, b, d in placed(tower) for m in b.mixers if (n := m.value_dim(d))), 0)
+  """Return the head size of values for a shared relative position."""
+  return next(
+    (n for *_, b, d in blocks_with_width(tower) for m in b.mixers if (n := m.value_dim(d))), 0
+  )
 
 
-def common(tower: Tower) -> Any:
-  """Return what the mixers of a tower share, or None."""
+def shared_module(tower: Tower) -> Any:
+  """Return the part that the mixers of a tower share, or None."""
   return next((c for b in blocks(tower) for m in b.mixers if (c := m.common) is not None), None)

@@ -1,5 +1,6 @@
-"""The model as pure functions: `init(spec, key)` and `apply(spec, params, **inputs)`. Next:
-`train/loop.py`.
+"""The model as pure functions: `init(spec, key)` and `apply(spec, params, **inputs)`.
+
+Read next: `train/loop.py`.
 """
 
 from collections.abc import Mapping
@@ -16,7 +17,7 @@ from tfm.model import inputs as inputs_lib
 from tfm.model import mtp as mtp_lib
 from tfm.model import outputs as outputs_lib
 from tfm.model import stack as stack_lib
-from tfm.model.spec import MAIN, Model, Tower, last_width, reads, resampled
+from tfm.model.spec import MAIN, Model, Tower, last_width, resampled, token_extras
 from tfm.model.stack import Params, named_key
 from tfm.parts.attend.dense import DenseAttention
 from tfm.parts.capture import ATTENTIONS, CROSS, HIDDEN
@@ -28,60 +29,66 @@ from tfm.parts.head.pick import of_stream
 from tfm.parts.tokeninfo import TokenInfo, with_grid
 
 RUN = Run()
-#: Heads whose parameters have names of their own; those of others are under `NAME_head`.
+#: Parameter names of some heads; the others use `NAME_head`.
 _HEAD_PARAMS = {'lm': 'head', 'classify': 'classifier'}
 
 
 def init(spec: Model, key: jax.Array, run: Run = RUN) -> Params:
-  """Return fresh parameters: nested dicts of arrays, the repeats of a segment stacked on a leading
-  axis.
+  """Return initial parameters.
+
+  Args:
+    spec: The model.
+    key: A random key.
+    run: Kernels and precision; only the parameter dtype matters here.
+
+  Returns:
+    Nested dicts of arrays. The repeats of a segment are stacked on a leading axis.
   """
   return nn.unbox(_boxed(spec, key, run))
 
 
 def param_shapes(spec: Model, run: Run = RUN) -> Params:
-  """Return the parameters as `jax.ShapeDtypeStruct`s; no array is made."""
+  """Return the shapes and dtypes of the parameters, without making arrays."""
   return nn.unbox(_boxed_shapes(spec, run))
 
 
 def param_letters(spec: Model) -> Params:
-  """Return the letters of each parameter's axes ('LDNH'), a tree like the parameters'."""
+  """Return the axis letters of each parameter ('LDNH'), as a tree of the same structure."""
   return axes.letters_of(_boxed_shapes(spec, RUN))
 
 
 def head_params(name: str) -> str:
-  """Return the name under which a tower's parameters have those of the head `name`."""
+  """Return the parameter name of a head."""
   return _HEAD_PARAMS.get(name, f'{name}_head')
 
 
-@functools.lru_cache(
-  maxsize=512
-)  # more than the zoo has: a tree of shapes is small, tracing it is not
+# Larger than the zoo: a tree of shapes is small, but slow to trace.
+@functools.lru_cache(maxsize=512)
 def _boxed_shapes(spec: Model, run: Run) -> Params:
   return jax.eval_shape(functools.partial(_boxed, spec, run=run), jax.random.key(0))
 
 
 def _boxed(spec: Model, key: jax.Array, run: Run) -> Params:
-  # A kernel that traces a bias by itself must not be where the bias's parameters are created.
+  # Other kernels may trace a bias in isolation, where its parameters cannot be created.
   run = dataclasses.replace(run, attend=DenseAttention())
   outputs: dict[str, Any] = {}
   params: Params = {}
   for name in inputs_lib.order(spec):
-    tower, own_key = spec.tower(name), named_key(key, name) if name else key
-    own = _boxed_tower(spec, tower, own_key, run, outputs)
-    embed_key = named_key(key, 'source') if name == 'encoder' else named_key(own_key, 'embed')
+    tower = spec.tower(name)
+    tower_key = named_key(key, name) if name else key
+    tower_params = _boxed_tower(spec, tower, tower_key, run, outputs)
+    embed_key = named_key(key, 'source') if name == 'encoder' else named_key(tower_key, 'embed')
     if embed := _boxed_embed(spec, name, embed_key, run, outputs):
-      own['embed'] = embed
+      tower_params['embed'] = embed
     width = _d_out(tower)
     outputs[name] = jnp.zeros((1, 1, width), run.precision.dtype('compute')), whole(1, 1)
     if name:
-      params[name] = own
+      params[name] = tower_params
     else:
-      params |= own
+      params |= tower_params
   if spec.mtp is not None:
-    params['mtp'] = mtp_lib.init(
-      spec, named_key(key, 'mtp'), stack_lib.tower_dims(spec, spec, run), outputs
-    )
+    dims = stack_lib.tower_dims(spec, spec, run)
+    params['mtp'] = mtp_lib.init(spec, named_key(key, 'mtp'), dims, outputs)
   return params
 
 
@@ -95,20 +102,22 @@ def _boxed_tower(spec: Model, tower: Tower, key: jax.Array, run: Run, outputs: O
       with_grid(whole(1, 1), (1, 1)), _zeros(tower, 1), head.examples(x_BTD.dtype), table_VR, (1, 1)
     )
     module = head.make(dims.replace(d_model=_d_out(tower)))
-    started = module.init(named_key(key, head_params(name)), x_BTD, context)
-    params |= {head_params(name): started['params']} if 'params' in started else {}
+    variables = module.init(named_key(key, head_params(name)), x_BTD, context)
+    params |= {head_params(name): variables['params']} if 'params' in variables else {}
   return params
 
 
 def _boxed_embed(spec: Model, name: str, key: jax.Array, run: Run, outputs: Outputs) -> Params:
-  """Return the parameters of a tower's input layer that it does not share with the model's."""
-  own, tower = (spec if not name else spec.towers[name]).embed, spec.tower(name)
-  if own is None:
+  """Return the parameters of a tower's input layer, except shared ones."""
+  embed, tower = (spec if not name else spec.towers[name]).embed, spec.tower(name)
+  if embed is None:
     return {}
   assert tower.embed is not None
   module = tower.embed.make(stack_lib.tower_dims(spec, tower, run))
   params = module.init(key, _zeros(tower, 1), outputs).get('params', {})
-  return {part: p for part, p in params.items() if part != 'table'} if own.shares else params
+  if embed.shares:
+    return {part: p for part, p in params.items() if part != 'table'}
+  return params
 
 
 def _zeros(tower: Tower, length: int) -> dict[str, jax.Array]:
@@ -135,36 +144,34 @@ def apply(
   tower: str | None = None,
   **inputs: jax.Array | None,
 ) -> dict[str, Any]:
-  """Return the outputs of the model by name. Pure, and jit-able with all but params, key, cache and
-  inputs static.
+  """Return the outputs of the model by name.
+
+  The function is pure. To jit it, make all arguments but params, key, cache and inputs static.
 
   Args:
-    spec: the model.
-    params: its parameters.
-    run: kernels, precision and loops, which do not change the numbers beyond rounding.
-    key: turns dropout on.
-    cache: earlier tokens of the same rows (`tfm.model.cache.init_cache`); it is returned with these
-    added.
-    logits_to_keep: compute logits of the last n tokens only (0: none).
-    mtp: compute logits of later tokens too, for a model with `mtp` and without a cache.
-    output_hidden_states: return `hidden_states`, the input of each layer and the output of the
-    last.
-    output_attentions: return `attentions`, the weights `[B, N, T, S]` of each attention layer.
-    tower: run only this tower ('' is the model's own) and those that it reads. Heads that read
-      outputs of others are left out.
-    **inputs: what the input layers of the towers read, under Hugging Face's names: of text
-      `input_ids`, `attention_mask`, `segment_ids`, `position_ids`, `token_type_ids`, `prefix_mask`
-      (see `tfm.parts.embed.tokens`), of images `pixel_values` and so on. The decoder of an
-      encoder-decoder takes `decoder_input_ids` ...; instead of its inputs a tower can be given its
-      outputs, as `encoder_outputs`.
+    spec: The model.
+    params: Its parameters.
+    run: Kernels, precision and loops, which change results by rounding only.
+    key: Turns dropout on. None: evaluation.
+    cache: The cache of earlier tokens (`tfm.model.cache.init_cache`), to which these are added.
+    logits_to_keep: Compute the logits of the last n tokens only (0: none). None: all.
+    mtp: Also compute the logits of multi-token prediction, for a model with `mtp` and no cache.
+    output_hidden_states: Return `hidden_states`, the input of each layer and the last output.
+    output_attentions: Return `attentions`, the weights `[B, N, T, S]` of each attention layer.
+    tower: Run only this tower ('': the model's own) and its prerequisites. Heads that read other
+      towers are skipped.
+    **inputs: The inputs of all towers, under Hugging Face's names. For text: `input_ids`,
+      `attention_mask`, `segment_ids`, `position_ids`, `token_type_ids`, `prefix_mask` (see
+      `tfm.parts.embed.tokens`), all `[B, T]`. For images: `pixel_values` and so on. The decoder of
+      an encoder-decoder takes `decoder_input_ids` and so on. A tower's outputs can replace its
+      inputs, as `encoder_outputs`.
 
   Returns:
-    `last_hidden_state` `[B, T, D]`; the outputs of the heads, such as `logits` `[B, T, V]`; `aux`,
-    a scalar to add to the loss; `cache`, if one was given; `load`, expert loads from which
-    `tfm.model.balance` updates parameters that no gradient moves; with mtp `mtp_state` and
-    `mtp_logits`, one `[B, T, V]` per depth. Outputs of a tower other than the model's own begin
-    with its name (`encoder_last_hidden_state`), unless its head has a `name`. Captured activations
-    of an encoder-decoder's own tower begin with `decoder_`.
+    A dict with `last_hidden_state` `[B, T, D]`; the outputs of the heads, such as `logits`
+    `[B, T, V]`; `aux`, a scalar to add to the loss; `cache`, if one was given; `load`, the expert
+    loads for `tfm.model.balance`; and with mtp `mtp_state` and `mtp_logits`, `[B, T, V]` per depth.
+    Outputs of other towers have the tower's name as a prefix (`encoder_last_hidden_state`), unless
+    their head has a `name`. Captured activations of a decoder have the prefix `decoder_`.
 
   Raises:
     UserError: for an unknown, missing or badly shaped input.
@@ -173,53 +180,57 @@ def apply(
   outputs: dict[str, Any] = {}
   out: dict[str, Any] = {}
   aux, load = jnp.zeros((), jnp.float32), dict[str, Any]()
-  given = inputs_lib.split(spec, inputs, cache, tower)
-  for name, own in given.items():
-    own_params = params[name] if name else params
-    own_key = _tower_key(key, name)
-    state = _Run(
-      spec, name, spec.tower(name), own_params, params, run, own_key, capture, tower is None
-    )
-    if own.outputs is not None:
-      outputs[name] = x_BTD, info = state.computed(own)
+  for name, given in inputs_lib.split_inputs(spec, inputs, cache, tower).items():
+    tower_params = params[name] if name else params
+    call = _TowerCall(
+      spec, name, spec.tower(name), tower_params, params, run, _tower_key(key, name), capture,
+      tower is None,
+    )  # fmt: skip
+    if given.outputs is not None:
+      outputs[name] = x_BTD, info = call.computed(given)
       out[f'{name}_last_hidden_state'] = x_BTD
-      out = state.heads(out, x_BTD, info, None, own, logits_to_keep)
+      out = call.heads(out, x_BTD, info, None, given, logits_to_keep)
       continue
-    started, passed, x_BTD = state.layers(own, outputs, None if name else cache)
-    aux += passed.aux
-    load |= ({name: passed.load} if name else passed.load) if passed.load else {}
-    out |= state.captured(passed, x_BTD)
+    embedded, stack, x_BTD = call.layers(given, outputs, None if name else cache)
+    aux += stack.aux
+    if stack.load:
+      load |= {name: stack.load} if name else stack.load
+    out |= call.captured(stack, x_BTD)
     if not name and cache is not None:
-      out['cache'] = inputs_lib.advance(cache, started.info, passed.caches)
-    if started.outputs is not None:
-      x_BTD = x_BTD[:, -started.outputs :]
+      out['cache'] = inputs_lib.advance_cache(cache, embedded.info, stack.caches)
+    if embedded.outputs is not None:
+      x_BTD = x_BTD[:, -embedded.outputs :]
     if not name and spec.mtp is not None:
-      found, more, later = state.mtp(x_BTD, passed, own, outputs, started, mtp and cache is None)
-      out, aux, load = out | found, aux + more, load | later
-    outputs[name] = x_BTD, passed.info
+      later = call.mtp(x_BTD, stack, given, outputs, embedded, mtp and cache is None)
+      out, aux, load = out | later.outputs, aux + later.aux, load | later.load
+    outputs[name] = x_BTD, stack.info
     out[f'{name}_last_hidden_state' if name else 'last_hidden_state'] = x_BTD
-    info, grid = (
-      (passed.info, passed.grid) if resampled(state.tower) else (started.info, started.grid)
-    )
-    out = state.heads(out, x_BTD, info, grid, own, logits_to_keep)
+    shape = stack if resampled(call.tower) else embedded
+    out = call.heads(out, x_BTD, shape.info, shape.grid, given, logits_to_keep)
   return out | {'aux': aux} | ({'load': load} if load else {})
 
 
 def source_length(spec: Model, params: Params, inputs: Mapping[str, jax.Array]) -> int:
-  """Return the length of the encoder's output for these inputs of `apply`, 0 for a model without an
-  encoder.
+  """Return the length of the encoder output.
+
+  Args:
+    spec: The model.
+    params: Its parameters.
+    inputs: Inputs of `apply` by name.
+
+  Returns:
+    The length, 0 for a model without an encoder.
   """
   if spec.encoder is None:
     return 0
   if spec.tower('encoder').vocab and all(s.resample is None for s in spec.encoder.segments):
     return inputs['input_ids'].shape[1]
-  run = lambda params, inputs: apply(spec, params, tower='encoder', **inputs)[
-    'encoder_last_hidden_state'
-  ]
-  others = inputs_lib.names(spec)[MAIN].values()
-  return jax.eval_shape(
-    run, params, {name: x for name, x in inputs.items() if name not in others}
-  ).shape[1]
+  encode = lambda params, inputs: apply(spec, params, tower='encoder', **inputs)
+  of_decoder = inputs_lib.input_names(spec)[MAIN].values()
+  of_encoder = {name: x for name, x in inputs.items() if name not in of_decoder}
+  out = jax.eval_shape(encode, params, of_encoder)
+  length: int = out['encoder_last_hidden_state'].shape[1]
+  return length
 
 
 def _tower_key(key: jax.Array | None, name: str) -> jax.Array | None:
@@ -229,7 +240,15 @@ def _tower_key(key: jax.Array | None, name: str) -> jax.Array | None:
   return jax.random.fold_in(key, fixed[name]) if name in fixed else named_key(key, name)
 
 
-class _Run(NamedTuple):
+class _MTPResult(NamedTuple):
+  """Outputs of multi-token prediction by name, an auxiliary loss, and expert loads."""
+
+  outputs: dict[str, Any]
+  aux: jax.Array
+  load: Params
+
+
+class _TowerCall(NamedTuple):
   """One tower in one call of `apply`: its spec and parameters, and the steps of the call."""
 
   model: Model
@@ -248,92 +267,86 @@ class _Run(NamedTuple):
 
   def embed(self, method: str, *args: Any, dropout: bool = False) -> Any:
     """Call a method of the input layer."""
-    own = (self.model.towers[self.name] if self.name else self.model).embed
-    params = self.params.get('embed', {}) if own is not None else self.all_params['embed']
-    if own is not None and own.shares:
+    embed = (self.model.towers[self.name] if self.name else self.model).embed
+    params = self.params.get('embed', {}) if embed is not None else self.all_params['embed']
+    if embed is not None and embed.shares:
       params = {'table': self.all_params['embed']['table'], **params}
     assert self.tower.embed is not None
     rngs = {'dropout': named_key(self.key, 'embed')} if dropout and self.key is not None else {}
-    return self.tower.embed.make(self.dims).apply(
-      {'params': params}, *args, method=method, rngs=rngs
-    )
+    module = self.tower.embed.make(self.dims)
+    return module.apply({'params': params}, *args, method=method, rngs=rngs)
 
-  def computed(self, own: inputs_lib.Given) -> tuple[jax.Array, Any]:
+  def computed(self, given: inputs_lib.TowerInputs) -> tuple[jax.Array, TokenInfo]:
     """Return outputs that were computed before, and their token info."""
-    assert own.outputs is not None
+    assert given.outputs is not None
     assert self.tower.embed is not None
-    x_BTD = own.outputs.astype(self.run.precision.dtype('compute'))
-    return x_BTD, self.tower.embed.info(own.arrays, (x_BTD.shape[0], x_BTD.shape[1]))
+    x_BTD = given.outputs.astype(self.run.precision.dtype('compute'))
+    return x_BTD, self.tower.embed.info(given.arrays, (x_BTD.shape[0], x_BTD.shape[1]))
 
   def layers(
-    self, own: inputs_lib.Given, outputs: Outputs, cache: Params | None
-  ) -> tuple[Embedded, stack_lib.Passed, jax.Array]:
+    self, given: inputs_lib.TowerInputs, outputs: Outputs, cache: Params | None
+  ) -> tuple[Embedded, stack_lib.StackOutput, jax.Array]:
     """Return the embedded inputs, the result of the layers, and the last hidden state."""
     next_B, slot = (None, None) if cache is None else (cache['next'], cache['slot'])
-    start: Embedded = self.embed('start', own.arrays, outputs, next_B, dropout=True)
+    embedded: Embedded = self.embed('start', given.arrays, outputs, next_B, dropout=True)
     dims, train = self.dims, self.key is not None
-    x_BTD = stack_lib.add_positions(self.tower, dims, self.params, start.x_BTD, start.info)
+    x_BTD = stack_lib.add_positions(self.tower, dims, self.params, embedded.x_BTD, embedded.info)
     x_BTD = self.embed('finish', x_BTD, train, dropout=True)
-    info = start.info.only(reads(self.tower) | {*ORDER})
+    info = embedded.info.only(token_extras(self.tower) | {*ORDER})
     ctx = Ctx(
       info,
       outputs,
       slot,
       train=train,
-      ordered=start.ordered,
-      cond_BD=start.cond_BD,
-      grid=start.grid,
+      ordered=embedded.ordered,
+      cond_BD=embedded.cond_BD,
+      grid=embedded.grid,
     )
     caches = None if cache is None else cache['layers']
-    passed = stack_lib.apply_stack(
+    stack = stack_lib.apply_stack(
       self.tower, dims, self.params, x_BTD, ctx, caches, self.key, self.capture
     )
-    return start, passed, self.embed('leave', passed.x_BTD)
+    return embedded, stack, self.embed('leave', stack.x_BTD)
 
   def captured(
-    self, passed: stack_lib.Passed, x_BTD: jax.Array
+    self, stack: stack_lib.StackOutput, x_BTD: jax.Array
   ) -> dict[str, tuple[jax.Array, ...]]:
-    """Return the captured activations by name; the hidden states end with the output of the last
-    layer.
-    """
-    prefix = f'{self.name}_' if self.name else 'decoder_' if self.model.encoder is not None else ''
+    """Return the captured activations by name; hidden states end with the last layer's output."""
+    prefix = f'{self.name}_' if self.name else ''
+    if not self.name and self.model.encoder is not None:
+      prefix = 'decoder_'
     assert self.tower.embed is not None
-    last = x_BTD if self.tower.embed.ends_with_norm else passed.last_BTD
-    whole = {
-      what: (*found, last) if what == HIDDEN else found for what, found in passed.captured.items()
-    }
-    return {
-      what if what == CROSS else prefix + what: found for what, found in whole.items() if found
-    }
+    last = x_BTD if self.tower.embed.ends_with_norm else stack.last_BTD
+    captured: dict[str, tuple[jax.Array, ...]] = {}
+    for name, layers in stack.captured.items():
+      activations = (*layers, last) if name == HIDDEN else layers
+      if activations:
+        captured[name if name == CROSS else prefix + name] = activations
+    return captured
 
   def mtp(
-    self, x_BTD: jax.Array, passed: stack_lib.Passed, own: inputs_lib.Given, outputs: Outputs,
-    start: Embedded,
-    ahead: bool,
-  ) -> tuple[dict[str, Any], jax.Array, Params]:  # fmt: skip
-    """Return what the layers of later tokens read, their logits if `ahead`, an auxiliary loss and
-    expert loads.
-    """
+    self, x_BTD: jax.Array, stack: stack_lib.StackOutput, given: inputs_lib.TowerInputs,
+    outputs: Outputs, embedded: Embedded, with_logits: bool,
+  ) -> _MTPResult:  # fmt: skip
+    """Return the input of the multi-token prediction layers, and optionally their logits."""
     assert self.model.mtp is not None
-    out: dict[str, Any] = {'mtp_state': x_BTD if self.model.mtp.chained else passed.trunk_BTD}
-    if not ahead:
-      return out, jnp.zeros((), jnp.float32), {}
-    info = start.info.only(reads(self.tower) | {*ORDER})
-    ctx = Ctx(info, outputs, train=self.key is not None, ordered=start.ordered)
-    ids_BT = own.arrays['input_ids']
-    found = mtp_lib.look_ahead(
-      self.model, self.dims, self.params, out['mtp_state'], ids_BT, ctx, self.key
+    state_BTD = x_BTD if self.model.mtp.chained else stack.trunk_BTD
+    if not with_logits:
+      return _MTPResult({'mtp_state': state_BTD}, jnp.zeros((), jnp.float32), {})
+    info = embedded.info.only(token_extras(self.tower) | {*ORDER})
+    ctx = Ctx(info, outputs, train=self.key is not None, ordered=embedded.ordered)
+    ids_BT = given.arrays['input_ids']
+    depths = mtp_lib.forward_depths(
+      self.model, self.dims, self.params, state_BTD, ids_BT, ctx, self.key
     )
     unembed = functools.partial(mtp_lib.unembed, self.model, self.dims, self.params)
-    return (
-      out | {'mtp_logits': tuple(unembed(h_BTD) for h_BTD in found.hidden)},
-      found.aux,
-      found.load,
-    )
+    logits = tuple(unembed(h_BTD) for h_BTD in depths.hidden)
+    out = {'mtp_state': state_BTD, 'mtp_logits': logits}
+    return _MTPResult(out, depths.aux, depths.load)
 
   def heads(
     self, out: dict[str, Any], x_BTD: jax.Array, info: TokenInfo, grid: tuple[int, int] | None,
-    own: inputs_lib.Given, logits_to_keep: int | None,
+    given: inputs_lib.TowerInputs, logits_to_keep: int | None,
   ) -> dict[str, Any]:  # fmt: skip
     """Return `out` with the outputs of the heads added."""
     assert self.tower.embed is not None
@@ -342,42 +355,40 @@ class _Run(NamedTuple):
       head = self.tower.heads[name]
       if (head.decodes and logits_to_keep == 0) or not self._computable(name, out):
         continue
-      kept_BTD, own_info = x_BTD, info
+      head_BTD, head_info = x_BTD, info
       if head.stream is not None:
-        kept_BTD, own_info = of_stream(x_BTD, info, streams.index(head.stream), len(streams))
-      kept_BTD = kept_BTD[:, -logits_to_keep:] if head.decodes and logits_to_keep else kept_BTD
-      found = self._head(name, kept_BTD, own_info, grid, own, out)
-      if twice := sorted(set(found) & set(out)):
+        head_BTD, head_info = of_stream(x_BTD, info, streams.index(head.stream), len(streams))
+      if head.decodes and logits_to_keep:
+        head_BTD = head_BTD[:, -logits_to_keep:]
+      new = self._head(name, head_BTD, head_info, grid, given, out)
+      if twice := sorted(set(new) & set(out)):
         raise errors.UserError(
-          f'apply: head {name!r} returns {twice[0]!r}, as another does. Expected another name.'
+          f'apply: head {name!r} returns {twice[0]!r}, as another head does. Expected another name.'
         )
-      out = out | found
+      out = out | new
     return out
 
   def _computable(self, name: str, out: dict[str, Any]) -> bool:
-    """Return whether the outputs that a head reads are there; without them all towers are expected
-    to have run.
-    """
+    """Return whether the outputs that a head reads exist; raise if all towers have run."""
     missing = [read for read in self.tower.heads[name].reads if read not in out]
     if missing and self.all_towers:
       raise errors.UserError(
-        f'apply: head {name!r} reads {missing[0]!r}, which was not computed. Expected the inputs '
-        f'of all towers, or '
-        f'tower={self.name!r} for the outputs of one.'
+        f'apply: head {name!r} reads {missing[0]!r}, which was not computed. '
+        f'Expected the inputs of all towers, or tower={self.name!r} for the outputs of one.'
       )
     return not missing
 
   def _head(
     self, name: str, x_BTD: jax.Array, info: TokenInfo, grid: tuple[int, int] | None,
-    own: inputs_lib.Given,
-    out: dict[str, Any],
+    given: inputs_lib.TowerInputs, out: dict[str, Any],
   ) -> dict[str, Any]:  # fmt: skip
-    """Return the outputs of one head, by the names that `apply` returns."""
+    """Return the outputs of one head, under the names of `apply`."""
     head, dims = self.tower.heads[name], self.dims.replace(d_model=x_BTD.shape[-1])
     table = self.embed('words') if head.tied else None
-    alone = outputs_lib.alone(self.tower)
-    context = HeadContext(info, own.arrays, out, table, grid, alone, self.key is not None)
+    alone = outputs_lib.without_lm(self.tower)
+    context = HeadContext(info, given.arrays, out, table, grid, alone, self.key is not None)
     rngs = {} if self.key is None else {'dropout': named_key(self.key, head_params(name))}
     params = {'params': self.params.get(head_params(name), {})}
-    found = head.make(dims).apply(params, x_BTD, context, rngs=rngs)
-    return {outputs_lib.name_of(self.name, head, output): value for output, value in found.items()}
+    values = head.make(dims).apply(params, x_BTD, context, rngs=rngs)
+    name_of = functools.partial(outputs_lib.output_name, self.name, head)
+    return {name_of(output): value for output, value in values.items()}

@@ -1,4 +1,4 @@
-"""Specs that earlier versions stored as JSON in checkpoints, in the fields of this one."""
+"""Model specs that earlier versions stored as JSON in checkpoints."""
 
 from typing import Any
 
@@ -7,24 +7,25 @@ _ENCODER = ('segments', 'absolute', 'norm', 'shared_relative', 'residual', 'd_mo
 
 
 def model(stored: dict[str, Any]) -> dict[str, Any]:
-  """Return the stored fields of a model as this version names them; unchanged if it was this
-  version.
+  """Return the stored fields of a model under the names of this version.
 
-  Before, `vocab`, `head`, `classifier` and `encoder` were fields of the model, and `embed` had no
-  kinds."""
+  In earlier versions `vocab`, `head`, `classifier` and `encoder` were fields of the model, and
+  `embed` had no kinds. Fields of this version are returned unchanged.
+  """
   if 'vocab' not in stored:
     return stored
   new = dict(stored)
   embed = _tokens(new.pop('embed', {}), new.pop('vocab'))
-  head, classifier, encoder = (
-    new.pop('head', {}),
-    new.pop('classifier', None),
-    new.pop('encoder', None),
-  )
-  heads = {'lm': None if head is None else {'part': 'lm', **head}}
-  heads |= {'classify': None if classifier is None else {'part': 'classify', **classifier}}
-  new |= {'embed': embed, 'heads': {name: h for name, h in heads.items() if h is not None}}
-  return new | {'towers': {} if encoder is None else {'encoder': _encoder(encoder, embed)}}
+  head = new.pop('head', {})
+  classifier = new.pop('classifier', None)
+  encoder = new.pop('encoder', None)
+  heads: dict[str, Any] = {}
+  if head is not None:
+    heads['lm'] = {'part': 'lm', **head}
+  if classifier is not None:
+    heads['classify'] = {'part': 'classify', **classifier}
+  towers = {} if encoder is None else {'encoder': _encoder(encoder, embed)}
+  return new | {'embed': embed, 'heads': heads, 'towers': towers}
 
 
 def _tokens(embed: dict[str, Any], vocab: int | None) -> dict[str, Any]:

@@ -82,7 +82,7 @@ def make_step(
     grads = jax.tree.map(lambda g: g * share.astype(g.dtype), grads)
     updates, opt = tx.update(grads, state['opt'], trained)
     params = merged(optax.apply_updates(trained, updates), frozen)
-    params = balance.updated(x.model, params, load)
+    params = balance.update_params(x.model, params, load)
     new = {'step': state['step'] + 1, 'params': params, 'opt': opt}
     if x.optim.ema is not None:
       new['ema'] = ema.update(state['ema'], params, state['step'], x.optim.ema)

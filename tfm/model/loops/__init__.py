@@ -1,3 +1,1 @@
-"""How the repeats of a segment are run; every loop has the signature of
-`tfm.model.loops.base.Loop`.
-"""
+"""Loops over the repeats of a segment, all with the signature `tfm.model.loops.base.Loop`."""

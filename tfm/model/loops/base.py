@@ -1,4 +1,4 @@
-"""The signature of a loop over the repeats of a segment, and which loop runs a segment."""
+"""The signature of a loop over the repeats of a segment."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
@@ -7,19 +7,19 @@ import jax
 
 from tfm.parts.context import Ctx
 
-#: `(x_BTD, carry, aux)`: the residual stream, what is passed beside it, and the sum of auxiliary
-#: losses.
+#: `(x_BTD, carry, aux)`: the residual stream, the state of the residual kind, and the sum of
+#: auxiliary losses.
 Carry = tuple[jax.Array, Any, jax.Array]
 
 
 class Layers(NamedTuple):
-  """The inputs of the repeats, each a tree of arrays stacked on a leading axis L (or None).
+  """The inputs of the repeats, as trees with a leading layer axis (or None).
 
   Attributes:
-    params: parameters; a tuple of trees if `tfm.generate.prepare` has laid them out one by one.
-    caches: caches; a tuple of trees in the same case.
-    keys: dropout keys.
-    number: index of the first block of each repeat.
+    params: Parameters; a tuple of trees if `tfm.generate.prepare` has unstacked them.
+    caches: Caches; a tuple of trees in the same case.
+    keys: Dropout keys.
+    number: The index of the first block of each repeat.
   """
 
   params: Any
@@ -34,12 +34,21 @@ Body = Callable[[Carry, Any], tuple[Carry, Any]]
 
 
 class Loop(Protocol):
-  """`(body, unit, ctx, carry, layers) -> (carry, outputs)`.
-
-  Runs `body` for every repeat in order. `unit` and `ctx` are what `body` applies, for loops that
-  need the parts of a repeat by themselves. `outputs` has the second result of `body`, stacked over
-  repeats."""
+  """`(body, unit, ctx, carry, layers) -> (carry, outputs)`."""
 
   def __call__(
     self, body: Body, unit: Any, ctx: Ctx, carry: Carry, layers: Layers
-  ) -> tuple[Carry, Any]: ...
+  ) -> tuple[Carry, Any]:
+    """Run all repeats in order.
+
+    Args:
+      body: One repeat.
+      unit: The module that `body` applies, for loops that need its blocks separately.
+      ctx: The context that `body` applies it with.
+      carry: The initial carry.
+      layers: The inputs of the repeats.
+
+    Returns:
+      (the final carry, the outputs of `body` stacked over repeats).
+    """
+    ...

@@ -1,6 +1,4 @@
-"""Blocks that lack a mixer, a feed-forward or cross-attention, and segments that change length and
-width.
-"""
+"""Blocks without a mixer, feed-forward or cross-attention, and segments that resample."""
 
 import dataclasses
 import functools
@@ -25,7 +23,7 @@ from tfm import generate
 from tfm.core import config, errors
 from tfm.generate.prepare import prepare
 from tfm.model import count, transformer
-from tfm.model.cache import init_cache, rewind, rows
+from tfm.model.cache import init_cache, rewind, select_sequences
 from tfm.model.spec import Block, Model, Segment
 from tfm.parts.cache import TABLE as CACHES
 from tfm.parts.cache import DenseCache
@@ -52,12 +50,13 @@ VECTORS = {'vectors': normal(B, 5, 5)}
 
 def decoder(*pattern: Block, **fields) -> Model:
   """Return a language model of these blocks, with a tower of vectors if one is read."""
-  read = {'inputs': source()} if any(b.cross is not None for b in pattern) else {}
+  crosses = [block.cross for block in pattern if block.cross is not None]
+  read = {'inputs': source()} if crosses else {}
   return model(Tokens(61), *pattern, heads={'lm': Lm()}, towers=read, **fields)
 
 
 @pytest.mark.parametrize('part', ['mixer', 'ffn', 'cross'])
-def test_a_block_without_a_part_has_neither_its_parameters_nor_its_flops(part):
+def test_missing_part_has_no_parameters_and_no_flops(part):
   whole, lacking = decoder(WHOLE), decoder(dataclasses.replace(WHOLE, **{part: None}))
   lacking = lacking.with_towers(**whole.towers)
   size = {'mixer': 4 * D * D, 'ffn': 3 * D * F, 'cross': 4 * D * D}[part] + 2 * D  # with its norm
@@ -82,7 +81,7 @@ def test_a_block_without_a_part_has_neither_its_parameters_nor_its_flops(part):
 
 @pytest.mark.parametrize('part', ['mixer', 'ffn', 'cross'])
 @pytest.mark.parametrize('residual_layout', LAYOUTS)
-def test_a_block_is_its_remaining_branches(part, residual_layout):
+def test_block_is_the_sum_of_its_branches(part, residual_layout):
   """Compare a missing part with an output projection of zeros."""
   own = dataclasses.replace(WHOLE, residual_layout=LAYOUTS[residual_layout]())
   whole, lacking = decoder(own), decoder(dataclasses.replace(own, **{part: None}))
@@ -105,9 +104,9 @@ def test_a_block_is_its_remaining_branches(part, residual_layout):
   close(apply(lacking, p | {'segment_0': {'block_0': fewer}}, given)['logits'], expected)
 
 
-def test_a_block_of_nothing_is_refused():
+def test_empty_block_is_an_error():
   with pytest.raises(
-    errors.ConfigError, match='mixer, ffn and cross are all none, so the block computes nothing'
+    errors.ConfigError, match='mixer, ffn and cross are all none, so the block is empty'
   ):
     decoder(block(mixer=None, ffn=None))
 
@@ -118,7 +117,7 @@ MIXED = decoder(
 
 
 @pytest.mark.parametrize('kind', CACHES)
-def test_cached_decoding_with_blocks_without_mixers_matches_the_full_pass(kind):
+def test_cached_decoding_without_some_mixers_is_exact(kind):
   p, run = params(MIXED), Run(cache=CACHES[kind]())
   step = jax.jit(
     lambda cache, ids: transformer.apply(MIXED, p, run=run, cache=cache, input_ids=ids)
@@ -133,7 +132,7 @@ def test_cached_decoding_with_blocks_without_mixers_matches_the_full_pass(kind):
   close(jnp.concatenate(found, 1), whole, **tolerance)
 
 
-def test_a_block_without_a_mixer_keeps_nothing():
+def test_block_without_a_mixer_caches_nothing():
   cache = init_cache(MIXED, B, T)
   assert [len(jax.tree.leaves(block)) > 0 for block in cache['layers'][0]] == [
     True,
@@ -143,11 +142,11 @@ def test_a_block_without_a_mixer_keeps_nothing():
   ]
   attention = 2 * D * 4  # keys and values in float32
   assert count.cache_bytes_per_token(MIXED, jnp.float32) == 2 * 2 * attention
-  swapped = rows(rewind(cache, cache['slot']), DenseCache(), jnp.asarray([1, 0]))
+  swapped = select_sequences(rewind(cache, cache['slot']), DenseCache(), jnp.asarray([1, 0]))
   assert jax.tree.structure(swapped) == jax.tree.structure(cache)
 
 
-def test_a_segment_without_mixers_decodes_layer_by_layer_too():
+def test_prepared_segment_without_mixers_decodes():
   spec = decoder(block(Causal())).with_heads(lm=Lm(tied=False))
   spec = dataclasses.replace(spec, segments=(*spec.segments, Segment((block(mixer=None),), 2)))
   p = params(spec)
@@ -158,7 +157,7 @@ def test_a_segment_without_mixers_decodes_layer_by_layer_too():
     close(jnp.concatenate([out['logits'], later['logits']], 1), whole, atol=1e-4)
 
 
-def test_beams_of_a_model_with_blocks_without_mixers_start_with_the_greedy_choice():
+def test_beams_with_blocks_without_mixers_start_greedily():
   p, prompts = params(MIXED), np.asarray(IDS)[:, :4].tolist()
   greedy = generate.generate(MIXED, p, prompts, max_new_tokens=1, temperature=0)
   assert generate.generate(MIXED, p, prompts, max_new_tokens=1, beams=3, temperature=0) == greedy
@@ -173,19 +172,18 @@ def test_reversible_blocks_may_lack_a_part(part):
   loss = lambda p: jnp.mean(transformer.apply(spec, p, **given)['logits'] ** 2)
   value, grads = jax.jit(jax.value_and_grad(loss))(p)
   assert np.isfinite(value)
-  # The same sums, differentiated by autodiff: a loop of one repeat at a time, with separate
-  # parameter trees.
-  apart = {n: _apart(v) if n.startswith('segment_') else v for n, v in p.items()}
-  for name, expected in jax.jit(jax.grad(loss))(apart).items():
-    found = _apart(grads[name]) if name.startswith('segment_') else grads[name]
+  # The reference is plain autodiff, through a loop over separate parameter trees.
+  unstacked = p | {n: _unstack(v) for n, v in p.items() if n.startswith('segment_')}
+  for name, expected in jax.jit(jax.grad(loss))(unstacked).items():
+    found = _unstack(grads[name]) if name.startswith('segment_') else grads[name]
     jax.tree.map(functools.partial(close, atol=1e-4, rtol=1e-3), found, expected)
 
 
-def _apart(tree_L):
+def _unstack(tree_L):
   return tuple(jax.tree.map(lambda a, i=i: a[i], tree_L) for i in range(2))
 
 
-def test_a_shared_relative_position_skips_blocks_without_mixers():
+def test_shared_relative_skips_blocks_without_mixers():
   spec = decoder(block(Causal()), block(mixer=None), shared_relative=T5Bias())
   out = apply(spec, params(spec), {'input_ids': IDS})['logits']
   assert out.shape == (B, T, 61)
@@ -231,7 +229,7 @@ def test_merge_is_the_published_formula():
   close(found, joined @ np.asarray(own['project']['kernel']), atol=1e-4)
 
 
-def test_an_image_can_be_put_together_from_merged_patches():
+def test_image_is_reconstructed_from_merged_patches():
   spec = hierarchy(image=Unpatchify(2, 3))
   out = apply(spec, params(spec), {'patches': normal(B, 24, 5)})
   assert out['predictions'].shape == (B, 3, 4, 6)
@@ -249,7 +247,7 @@ def test_gradients_reach_both_sides_of_a_merge(loop):
     assert np.abs(g).max() > 0, path
 
 
-def test_a_hierarchy_counts_parameters_and_flops_of_each_width():
+def test_hierarchy_counts_parameters_and_flops_per_width():
   spec = hierarchy()
   table = count.table(spec)
   assert sum(row.params * row.repeats for row in table) == count.count_params(spec)
@@ -261,7 +259,7 @@ def test_a_hierarchy_counts_parameters_and_flops_of_each_width():
   assert count.flops_of_document(spec, 24) == expected
 
 
-def test_a_grid_that_squares_do_not_divide_is_refused():
+def test_indivisible_grid_is_an_error():
   spec = hierarchy(grid=(3, 6))
   with pytest.raises(errors.UserError, match='a grid of 3 x 6 patches is not divisible by size=2'):
     jax.eval_shape(
@@ -297,10 +295,11 @@ def test_stride_is_a_convolution():
   )
   kernel = kernel.reshape(3, D, D)
   bias = np.asarray(p['segment_0_resample']['project']['bias'])
-  close(found, np.stack([sum(x[:, t + i] @ kernel[i] for i in range(3)) + bias for t in (0, 3)], 1))
+  window = lambda t: sum(x[:, t + i] @ kernel[i] for i in range(3)) + bias
+  close(found, np.stack([window(0), window(3)], 1))
 
 
-def test_strided_texts_that_are_packed_are_as_alone():
+def test_packed_strided_texts_match_separate_ones():
   spec = strided()
   p = params(spec)
   alone = [apply(spec, p, {'input_ids': IDS[:1, :n]})['predictions'] for n in (4, 5)]
@@ -311,7 +310,7 @@ def test_strided_texts_that_are_packed_are_as_alone():
   close(found[:, 2:5], alone[1])
 
 
-def test_a_group_that_begins_with_padding_keeps_its_tokens():
+def test_group_that_begins_with_padding_keeps_its_tokens():
   spec = strided()
   p = params(spec)
   ids = jnp.concatenate([jnp.zeros((B, 1), jnp.int32), IDS[:, :5]], 1)
@@ -325,14 +324,14 @@ def test_a_group_that_begins_with_padding_keeps_its_tokens():
   )
 
 
-def test_a_resampled_model_is_not_causal():
+def test_resampled_model_is_not_causal():
   spec = strided(mask=Causal())
   assert not spec.causal
   assert spec.ahead
   assert dataclasses.replace(spec, segments=spec.segments[:1]).causal
 
 
-def test_a_resampled_model_has_no_cache():
+def test_resampled_model_has_no_cache():
   with pytest.raises(
     errors.UserError, match='a segment of the model changes the length of the sequence'
   ):
@@ -345,13 +344,13 @@ def test_a_resampled_model_has_no_cache():
     (Segment((block(),), 1, d_model=64), 'd_model=64 changes the width without a projection'),
     (
       Segment((block(),), 1, resample=Merge()),
-      'needs a grid of image patches, and embed=tokens gives none',
+      'needs a grid of image patches, which embed=tokens does not provide',
     ),
     (Segment((block(),), 1, resample=Merge(1)), 'size=1 merges nothing'),
     (Segment((block(),), 1, resample=Stride(1)), 'size=1 shortens nothing'),
   ],
   ids=['case=width', 'case=grid', 'case=merge-1', 'case=stride-1'],
 )
-def test_segments_that_cannot_resample_are_refused(segment, message):
+def test_invalid_resampling_is_an_error(segment, message):
   with pytest.raises(errors.ConfigError, match=message):
     config.validate(Model(Tokens(61), D, (segment,), heads={}))

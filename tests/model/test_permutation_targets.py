@@ -1,6 +1,4 @@
-"""Tokens in an order, and targets that are asked what stands at a place: who learns of whom, and
-what is refused.
-"""
+"""Permutation language modelling: which tokens outputs depend on, and unsupported inputs."""
 
 import dataclasses
 
@@ -27,33 +25,37 @@ from tfm.parts.relative import XL, RoPE
 T = 8
 
 
-def asking(*mixers, **fields):
+def with_query(*mixers, **fields):
   blocks = tuple(Block(mixer, Glu(48)) for mixer in mixers)
   return Model(
     **{'embed': Tokens(64, query=True), 'd_model': 32, 'segments': (Segment(blocks),), **fields}
   )
 
 
-FULL = asking(Attention(4, 2, 8, RoPE(), Mask()), Attention(4, 2, 8, XL(), Mask()))
+FULL = with_query(Attention(4, 2, 8, RoPE(), Mask()), Attention(4, 2, 8, XL(), Mask()))
 SPECS = {
   'rope and xl': FULL,
-  'latent': asking(MLA(4, None, 16, 8, 4, 12, mask=Mask())),
-  'window': asking(Attention(4, 2, 8, RoPE(), Window(3, ahead=True))),
+  'latent': with_query(MLA(4, None, 16, 8, 4, 12, mask=Mask())),
+  'window': with_query(Attention(4, 2, 8, RoPE(), Window(3, ahead=True))),
   'types': zoo.tiny(zoo.get('xlnet-base')),
 }
 _rng = np.random.default_rng(0)
 IDS, ORDER, PLACES = _rng.integers(0, 64, (1, T)), _rng.permutation(T)[None], np.arange(T)[None]
 
 
-def said(spec, params, ids, order, places, run=Run(), **inputs):
-  asked = {'order_ids': order, 'target_positions': places}
-  inputs = {n: jnp.asarray(x, jnp.int32) for n, x in {'input_ids': ids, **asked, **inputs}.items()}
-  ask = jax.jit(lambda p, x: transformer.apply(spec, p, run=run, output_hidden_states=True, **x))
-  out = ask(params, inputs)
+def outputs(spec, params, ids, order, places, run=Run(), **inputs):
+  permuted = {'order_ids': order, 'target_positions': places}
+  inputs = {
+    n: jnp.asarray(x, jnp.int32) for n, x in {'input_ids': ids, **permuted, **inputs}.items()
+  }
+  run_model = jax.jit(
+    lambda p, x: transformer.apply(spec, p, run=run, output_hidden_states=True, **x)
+  )
+  out = run_model(params, inputs)
   return np.asarray(out['logits']), np.asarray(out['hidden_states'][-1])
 
 
-def drawn(spec):
+def random_params(spec):
   rng = np.random.default_rng(1)
   return jax.tree.map(
     lambda s: rng.standard_normal(s.shape).astype(np.float32) * 0.3, transformer.param_shapes(spec)
@@ -62,47 +64,45 @@ def drawn(spec):
 
 @pytest.fixture(scope='module', params=SPECS)
 def model(request):
-  return SPECS[request.param], drawn(SPECS[request.param])
+  return SPECS[request.param], random_params(SPECS[request.param])
 
 
-def test_a_target_learns_of_those_before_it_in_the_order_and_a_token_of_itself_too(model):
+def test_targets_depend_on_earlier_tokens_of_the_order(model):
   spec, params = model
   changed = np.tile(IDS, (T + 1, 1))
   changed[np.arange(T), np.arange(T)] = (changed[np.arange(T), np.arange(T)] + 7) % 64
   whole = lambda x: np.tile(x, (T + 1, 1))
   run = Run(attend=Blockwise(8, 8))
-  logits, states = said(spec, params, changed, whole(ORDER), whole(PLACES), run)
-  moved = lambda x: (
-    (np.abs(x[:T] - x[T]).max(-1) > 1e-6).T
-  )  # [token that looks, token that changed]
+  logits, states = outputs(spec, params, changed, whole(ORDER), whole(PLACES), run)
+  moved = lambda x: (np.abs(x[:T] - x[T]).max(-1) > 1e-6).T  # [attending token, changed token]
   before = ORDER[0][None] < ORDER[0][:, None]
   near = np.abs(PLACES[0][None] - PLACES[0][:, None]) < 3 if spec is SPECS['window'] else True
   np.testing.assert_array_equal(moved(logits), before & near)
   np.testing.assert_array_equal(moved(states[:, :T]), (before & near) | np.eye(T, dtype=bool))
 
 
-def test_targets_are_the_same_packed_padded_alone_and_in_any_company(model):
+def test_targets_do_not_depend_on_packing_or_padding(model):
   spec, params = model
   types = {'token_type_ids': IDS % 2} if spec is SPECS['types'] else {}
-  alone, _ = said(spec, params, IDS, ORDER, PLACES, **types)
-  some, _ = said(spec, params, IDS, ORDER, np.asarray([[5, -1, 2, -1]]), **types)
+  alone, _ = outputs(spec, params, IDS, ORDER, PLACES, **types)
+  some, _ = outputs(spec, params, IDS, ORDER, np.asarray([[5, -1, 2, -1]]), **types)
   np.testing.assert_allclose(some[0, [0, 2]], alone[0, [5, 2]], atol=1e-5)
   assert np.isfinite(some).all()
-  beside = lambda x: np.concatenate([x, x[:, :3], 0 * x[:, :2]], 1)
+  packed_with = lambda x: np.concatenate([x, x[:, :3], 0 * x[:, :2]], 1)
   segments = np.asarray([[1] * T + [2] * 3 + [0] * 2])
-  packed, _ = said(
+  packed, _ = outputs(
     spec,
     params,
-    beside(IDS),
-    beside(ORDER),
+    packed_with(IDS),
+    packed_with(ORDER),
     PLACES,
     segment_ids=segments,
-    **{n: beside(x) for n, x in types.items()},
+    **{n: packed_with(x) for n, x in types.items()},
   )
   np.testing.assert_allclose(packed, alone, atol=1e-5)
 
 
-def test_the_order_of_positions_makes_a_causal_model_of_one_that_sees_both_ways():
+def test_order_of_positions_equals_a_causal_mask():
   blocks = [
     dataclasses.replace(b, mixer=dataclasses.replace(b.mixer, mask=Causal()))
     for b in FULL.segments[0].pattern
@@ -116,7 +116,7 @@ def test_the_order_of_positions_makes_a_causal_model_of_one_that_sees_both_ways(
     ]
     return run(FULL, order_ids=jnp.asarray(PLACES)), run(causal)
 
-  np.testing.assert_allclose(*both(drawn(FULL)), atol=1e-5)
+  np.testing.assert_allclose(*both(random_params(FULL)), atol=1e-5)
 
 
 _ONE = jnp.zeros((1, T), jnp.int32)
@@ -125,7 +125,7 @@ _ONE = jnp.zeros((1, T), jnp.int32)
 @pytest.mark.parametrize(
   ('spec', 'inputs', 'message'),
   [
-    (FULL, {'target_positions': _ONE}, 'without order_ids a target would attend to its own token'),
+    (FULL, {'target_positions': _ONE}, 'a target would attend to itself without order_ids'),
     (
       FULL,
       {'order_ids': _ONE[:, :3]},
@@ -137,28 +137,28 @@ _ONE = jnp.zeros((1, T), jnp.int32)
       r'target_positions has shape \(8,\)\. Expected',
     ),
     (
-      asking(Attention(4), embed=Tokens(64)),
+      with_query(Attention(4), embed=Tokens(64)),
       {'order_ids': _ONE, 'target_positions': _ONE},
       'Expected embed.query=true',
     ),
     (
       zoo.tiny(zoo.get('fnet-base')),
       {'order_ids': _ONE},
-      'some layer lets tokens depend on others whatever the mask',
+      'tokens of the model depend on others in ways that no mask limits',
     ),
     (
-      asking(Attention(4), mtp=SequentialMTP()),
+      with_query(Attention(4), mtp=SequentialMTP()),
       {'order_ids': _ONE, 'target_positions': _ONE},
       'Expected mtp=none and',
     ),
     (
-      asking(Attention(4)).with_heads(classify=Classify()),
+      with_query(Attention(4)).with_heads(classify=Classify()),
       {'order_ids': _ONE, 'target_positions': _ONE},
       'nor a classifier supports targets',
     ),
   ],
 )
-def test_orders_and_targets_that_cannot_be_are_refused(spec, inputs, message):
+def test_unsupported_orders_and_targets_are_errors(spec, inputs, message):
   with pytest.raises(errors.UserError, match=message):
     jax.eval_shape(
       lambda p: transformer.apply(spec, p, input_ids=_ONE, **inputs), transformer.param_shapes(spec)
@@ -166,26 +166,27 @@ def test_orders_and_targets_that_cannot_be_are_refused(spec, inputs, message):
 
 
 @pytest.mark.parametrize(
-  ('name', 'message'), [('order_ids', 'keeps no order'), ('token_type_ids', 'keeps no token types')]
+  ('name', 'message'),
+  [('order_ids', 'stores no order'), ('token_type_ids', 'token types, which a cache does not')],
 )
-def test_what_a_cache_does_not_keep_is_refused(name, message):
+def test_inputs_that_a_cache_does_not_store_are_errors(name, message):
   spec = SPECS['types']
   with pytest.raises(errors.UserError, match=message):
     transformer.apply(spec, {}, cache=init_cache(spec, 1, T), input_ids=_ONE, **{name: _ONE})
 
 
-def test_only_what_reaches_other_tokens_through_masks_keeps_an_order():
+def test_masked_requires_that_only_masks_mix_tokens():
   assert FULL.masked
   assert not zoo.get('t5-small').masked
   block = Block(Attention(4), Moe(4, capacity=0.5))
   assert not Model(Tokens(64), 32, (Segment((block,)),)).masked
 
 
-def test_a_decoder_beside_an_encoder_is_told_no_types():
+def test_decoder_with_an_encoder_has_no_token_types():
   spec = config.override(
     zoo.tiny(zoo.get('t5-small')), 'segments.0.pattern.0.mixer.relative', 'xl(types=true)'
   )
   with pytest.raises(
-    errors.ConfigError, match='layers of the decoder use token types, and only the encoder'
+    errors.ConfigError, match='layers of the decoder use token types, which only an encoder has'
   ):
     config.validate(spec)

@@ -1,0 +1,45 @@
+"""Merging of adapters into the weights that they modify."""
+
+import dataclasses
+from typing import Any
+
+import jax
+
+from tfm.core.axes import n_inputs
+from tfm.model.spec import Model
+from tfm.model.stack import Params
+from tfm.model.transformer import param_letters
+from tfm.parts.adapter.base import Adapter
+
+
+def merge_adapters(spec: Model, params: Params) -> tuple[Model, Params]:
+  """Merge the adapter of a model (LoRA, arXiv:2106.09685) into its weights.
+
+  Args:
+    spec: A model, with or without an adapter.
+    params: Its parameters.
+
+  Returns:
+    (the spec without the adapter, parameters with the same outputs).
+
+  Example:
+    `spec, params = merge_adapters(m.spec, m.params)`, then `tfm.export_hf(spec, params, path)`.
+  """
+  if spec.adapter == Adapter():
+    return spec, params
+  merged = _merged(spec.adapter, params, param_letters(spec))
+  return dataclasses.replace(spec, adapter=Adapter()), merged
+
+
+def _merged(adapter: Adapter, node: Any, letters: Any) -> Any:
+  if not isinstance(node, dict):
+    return node
+  new = {name: _merged(adapter, node[name], letters[name]) for name in node if name != 'lora'}
+  if 'lora' not in node:
+    return new
+  axes = letters['kernel']
+  n_in = n_inputs(axes.removeprefix('L'))
+  merge = lambda kernel, lora: adapter.merge(kernel, lora, n_in)
+  if axes.startswith('L'):
+    merge = jax.vmap(merge)
+  return new | {'kernel': merge(node['kernel'], node['lora'])}
