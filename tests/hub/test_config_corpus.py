@@ -15,7 +15,7 @@ import pytest
 
 from tfm.core import errors
 from tfm.hub.names import key
-from tfm.hub.spec_equivalence import computed, layered
+from tfm.hub.spec_equivalence import flattened, normalised
 from tfm.model.count import count_params
 from tfm.zoo import weights
 
@@ -151,7 +151,7 @@ def _same_as_transformers(config):
   if config['model_type'] in _TIED_AT_FIRST:
     own['tie_word_embeddings'] = config.get('tie_word_embeddings', True)
   theirs = weights.published(values | own).spec
-  assert layered(computed(ours)) == layered(computed(theirs))
+  assert flattened(normalised(ours)) == flattened(normalised(theirs))
   return True
 
 

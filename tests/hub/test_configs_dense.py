@@ -3,8 +3,8 @@
 import pytest
 
 from tfm import zoo
-from tfm.hub.spec_equivalence import computed, layered
-from tfm.hub.text_part import text_config
+from tfm.hub.multimodal import text_config
+from tfm.hub.spec_equivalence import flattened, normalised
 from tfm.zoo import weights
 
 _LOCAL, _ALL = 'sliding_attention', 'full_attention'
@@ -184,4 +184,4 @@ CONFIGS = {
 @pytest.mark.parametrize('name', CONFIGS)
 def test_published_config_is_the_model_of_that_name(name):
   read = weights.published(text_config(_ALIKE | CONFIGS[name])).spec
-  assert layered(computed(read)) == layered(computed(zoo.get(name)))
+  assert flattened(normalised(read)) == flattened(normalised(zoo.get(name)))

@@ -5,7 +5,7 @@ of that name.
 import pytest
 
 from tfm import zoo
-from tfm.hub.spec_equivalence import computed, layered
+from tfm.hub.spec_equivalence import flattened, normalised
 from tfm.zoo import weights
 
 _BERT = {
@@ -99,4 +99,4 @@ CONFIGS = {
 @pytest.mark.parametrize('name', CONFIGS)
 def test_a_published_config_is_the_model_of_that_name(name):
   read = weights.published(CONFIGS[name]).spec
-  assert layered(computed(read)) == layered(computed(zoo.get(name)))
+  assert flattened(normalised(read)) == flattened(normalised(zoo.get(name)))

@@ -13,7 +13,7 @@ import tfm
 from tfm import hub, zoo
 from tfm.core import errors
 from tfm.core.config import validate
-from tfm.hub.spec_equivalence import computed, layered
+from tfm.hub.spec_equivalence import flattened, normalised
 from tfm.hub.tensors import SAFE
 from tfm.model.transformer import init
 from tfm.zoo import weights
@@ -130,7 +130,7 @@ CONFIGS = {
 @pytest.mark.parametrize('name', CONFIGS)
 def test_a_published_config_says_the_model_of_the_zoo(name):
   found = weights.published(CONFIGS[name])
-  assert layered(computed(found.spec)) == layered(computed(zoo.get(name)))
+  assert flattened(normalised(found.spec)) == flattened(normalised(zoo.get(name)))
 
 
 def test_a_reader_of_another_width_than_the_one_who_writes_has_a_token_table_of_its_own():

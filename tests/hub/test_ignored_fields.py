@@ -10,7 +10,7 @@ import tfm
 from tfm import hub, zoo
 from tfm.cli import main
 from tfm.core import errors
-from tfm.hub.consistency import notes
+from tfm.hub.folder_consistency import inconsistencies
 from tfm.hub.load import read_config
 from tfm.model.transformer import init
 from tfm.zoo import bookkeeping
@@ -140,6 +140,6 @@ class _Words:
 )  # fmt: skip
 def test_files_that_contradict_each_other_are_named(fields, tokenizer, said):
   values = {**LLAMA, 'vocab_size': 64, **fields}
-  found = list(notes(values, published(values), tokenizer))
+  found = list(inconsistencies(values, published(values), tokenizer))
   assert len(found) == len(said)
   assert all(line.startswith(start) for line, start in zip(found, said, strict=True))

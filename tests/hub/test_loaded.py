@@ -13,7 +13,7 @@ from tfm import hub, zoo
 from tfm.cli import main
 from tfm.core import errors
 from tfm.hub.files import FolderFiles
-from tfm.hub.generation import combine, decoding_options, settings_of
+from tfm.hub.generation import decoding_options, generation_settings, merge_options
 from tfm.model.transformer import init
 
 
@@ -75,15 +75,23 @@ def test_explicit_options_replace_settings():
     {'temperature': 0.0, 'eos': 2},
     {'temperature': 0.0, 'beams': 4, 'min_new_tokens': 9},
   )
-  assert combine(greedy, {'top_p': 0.9}) == {'temperature': 1.0, 'eos': 2, 'top_p': 0.9, 'beams': 1}
-  assert combine(greedy, {'eos': 5}) == {'temperature': 0.0, 'eos': 5}
-  assert combine({'temperature': 0.7, 'top_k': 50}, {'beams': 3}) == {
+  assert merge_options(greedy, {'top_p': 0.9}) == {
+    'temperature': 1.0,
+    'eos': 2,
+    'top_p': 0.9,
+    'beams': 1,
+  }
+  assert merge_options(greedy, {'eos': 5}) == {'temperature': 0.0, 'eos': 5}
+  assert merge_options({'temperature': 0.7, 'top_k': 50}, {'beams': 3}) == {
     'temperature': 0.0,
     'beams': 3,
   }
-  assert combine(beams, {'temperature': 0.5})['beams'] == 1
-  assert combine(beams, {'max_new_tokens': 4}) == beams | {'max_new_tokens': 4, 'min_new_tokens': 4}
-  assert combine({}, {'beams': 2}) == {'beams': 2, 'temperature': 0.0}
+  assert merge_options(beams, {'temperature': 0.5})['beams'] == 1
+  assert merge_options(beams, {'max_new_tokens': 4}) == beams | {
+    'max_new_tokens': 4,
+    'min_new_tokens': 4,
+  }
+  assert merge_options({}, {'beams': 2}) == {'beams': 2, 'temperature': 0.0}
 
 
 def test_lengths_count_the_start_of_a_decoder():
@@ -91,15 +99,15 @@ def test_lengths_count_the_start_of_a_decoder():
   files = files_of(
     {'max_length': 20, 'min_length': 5}, is_encoder_decoder=True, decoder_start_token_id=0
   )
-  assert settings_of(files, spec, None) == {
+  assert generation_settings(files, spec, None) == {
     'decoder_start': 0, 'temperature': 0.0, 'max_new_tokens': 19, 'min_new_tokens': 4
   }  # fmt: skip
   decoder = zoo.tiny(zoo.get('llama3.2-1b'))
-  assert settings_of(files_of({'max_length': 4096}), decoder, None) == {'temperature': 0.0}
+  assert generation_settings(files_of({'max_length': 4096}), decoder, None) == {'temperature': 0.0}
 
 
 def test_model_of_tfm_keeps_the_defaults_of_generate():
-  assert settings_of(FolderFiles({}), zoo.tiny(zoo.get('llama3.2-1b')), None) == {}
+  assert generation_settings(FolderFiles({}), zoo.tiny(zoo.get('llama3.2-1b')), None) == {}
 
 
 def test_folder_ends_and_sampling_are_used(tmp_path, capsys):
@@ -184,7 +192,7 @@ def test_published_folder_is_scored_on_a_text(tmp_path, capsys):
 )
 def test_misspelt_settings_are_refused_by_name(fields, problem):
   with pytest.raises(errors.UserError, match=rf'generation_config\.json: {problem}'):
-    settings_of(files_of(fields), zoo.tiny(zoo.get('llama3.2-1b')), None)
+    generation_settings(files_of(fields), zoo.tiny(zoo.get('llama3.2-1b')), None)
 
 
 @pytest.mark.parametrize(

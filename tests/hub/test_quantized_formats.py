@@ -84,7 +84,7 @@ def _read(said, arrays, dtype='float32', **config):
 @pytest.mark.parametrize('form', FORMATS)
 @pytest.mark.parametrize('chunk', [1 << 20, 1 << 9])
 def test_weights_are_the_numbers_of_the_format(form, chunk, monkeypatch):
-  monkeypatch.setattr('tfm.hub.quantized.rows._CHUNK', chunk)
+  monkeypatch.setattr('tfm.hub.quantized.lazy_weights._CHUNK', chunk)
   said, written = FORMATS[form]
   arrays, wanted = written((48, 96))
   found = _read(said, arrays | {'bias': np.ones(48, np.float16)})

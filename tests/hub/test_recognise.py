@@ -10,7 +10,7 @@ import safetensors.numpy
 import tfm
 from tfm import hub, zoo
 from tfm.core import errors
-from tfm.hub.kinds import KINDS, LFS, NOWHERE, OTHER_WEIGHTS
+from tfm.hub.path_kinds import LFS, MISSING_PATHS, PATH_KINDS, UNREADABLE_WEIGHTS
 from tfm.hub.tensors import SAFE
 from tfm.model.transformer import param_shapes
 
@@ -117,9 +117,9 @@ def test_folders_without_readable_weights_are_named(tmp_path, kind):
 
 
 def test_every_kind_has_a_case():
-  assert {k.name for k in KINDS if k not in OTHER_WEIGHTS[2:]} == set(PLACES)
-  assert {k.name for k in OTHER_WEIGHTS} == set(WITHOUT_WEIGHTS)
-  assert [k.name for k in NOWHERE] == ['cached', 'hub', 'remote']
+  assert {k.name for k in PATH_KINDS if k not in UNREADABLE_WEIGHTS[2:]} == set(PLACES)
+  assert {k.name for k in UNREADABLE_WEIGHTS} == set(WITHOUT_WEIGHTS)
+  assert [k.name for k in MISSING_PATHS] == ['cached', 'hub', 'remote']
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from tfm import zoo
 from tfm.core import errors
-from tfm.hub.spec_equivalence import computed, layered
+from tfm.hub.spec_equivalence import flattened, normalised
 from tfm.zoo.weights import published
 
 _SUMMARY = {
@@ -193,7 +193,7 @@ CONFIGS = {
 @pytest.mark.parametrize('name', CONFIGS)
 def test_the_config_of_a_repository_says_what_the_entry_of_the_zoo_is(name):
   found = published(CONFIGS[name])
-  assert layered(computed(found.spec)) == layered(computed(zoo.get(name)))
+  assert flattened(normalised(found.spec)) == flattened(normalised(zoo.get(name)))
 
 
 @pytest.mark.parametrize(

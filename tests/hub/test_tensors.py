@@ -32,7 +32,7 @@ def test_tensors_are_those_of_the_file(folder):
   for name, array in _ARRAYS.items():
     assert found.shape(name) == array.shape
     np.testing.assert_array_equal(found[name], array)
-    found.forget(name)
+    found.release(name)
     np.testing.assert_array_equal(found[name], array)
 
 

@@ -12,8 +12,8 @@ from tests.hub import decoders_mixtures
 from tests.hub.published import SIZES, D, K, V
 import tfm
 from tfm.core import errors
+from tfm.hub.multimodal import MULTIMODAL, text_config
 from tfm.hub.tensors import SAFE
-from tfm.hub.text_part import OUTER, text_config
 
 _TEXT = {**SIZES, 'num_key_value_heads': K, 'pad_token_id': 0, 'head_dim': 8}
 _VISION = {
@@ -76,11 +76,11 @@ def _made(case, folder):
   if kind in _OTHER_VISION:
     vision = {**{n: v for n, v in _VISION.items() if n != 'image_size'}, **_OTHER_VISION[kind]}
   torch.manual_seed(0)
-  stem = OUTER[kind].architecture.removesuffix('ForConditionalGeneration')
+  stem = MULTIMODAL[kind].architecture.removesuffix('ForConditionalGeneration')
   config = getattr(transformers, f'{stem}Config')(
     vision_config=vision, **_image_token(kind), **fields
   )
-  theirs = getattr(transformers, OUTER[kind].architecture)(config)
+  theirs = getattr(transformers, MULTIMODAL[kind].architecture)(config)
   copying.randomized(theirs, 0.1)
   theirs.save_pretrained(folder)
   return theirs.eval()

@@ -12,8 +12,8 @@ from typing import Any
 from tfm.core.errors import UserError
 from tfm.data.tokenizer.published import special_texts
 from tfm.data.tokenizer.published.folder import CONFIG, read_json
-from tfm.hub.chat_data import plain, with_reasoning
-from tfm.hub.chat_environment import compiled
+from tfm.hub.chat_data import sanitised, with_reasoning
+from tfm.hub.chat_environment import compile_template
 from tfm.hub.files import CHAT, FolderFiles
 from tfm.hub.tool_schema import schema_of
 
@@ -111,10 +111,10 @@ class ChatTemplate:
     text = self._rendered(
       template,
       messages=chat,
-      tools=plain(schemas),
-      documents=plain(self._documents(documents)),
+      tools=sanitised(schemas),
+      documents=sanitised(self._documents(documents)),
       add_generation_prompt=add_generation_prompt and field is None,
-      **plain(values),
+      **sanitised(values),
     )
     return text if field is None else self._cut(text, field)
 
@@ -131,7 +131,7 @@ class ChatTemplate:
       raise UserError(f'{self.where}: messages is empty. Expected at least one message.')
     found = []
     for i, message in enumerate(messages):
-      values = plain(message)
+      values = sanitised(message)
       if not isinstance(values, dict) or 'role' not in values:
         raise UserError(
           f'{self.where}: messages[{i}] has no role ({str(message)[:60]}). Expected '
@@ -212,7 +212,7 @@ class ChatTemplate:
 
 @functools.lru_cache(maxsize=16)
 def _compiled(template: str) -> Any:
-  return compiled(template)
+  return compile_template(template)
 
 
 def no_template(where: str) -> UserError:

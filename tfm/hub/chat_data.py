@@ -1,4 +1,4 @@
-"""Sanitised inputs of chat templates: plain JSON values without methods."""
+"""Sanitised inputs of chat templates: sanitised JSON values without methods."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 
-def plain(value: Any) -> Any:
+def sanitised(value: Any) -> Any:
   """Return a copy of a value in JSON types; any other object becomes the name of its type in
   brackets.
 
@@ -21,17 +21,21 @@ def plain(value: Any) -> Any:
   if isinstance(value, (int, float)):
     return int.__int__(value) if isinstance(value, int) else float.__float__(value)
   if isinstance(value, Mapping):
-    return {plain(key): plain(item) for key, item in value.items()}
+    return {sanitised(key): sanitised(item) for key, item in value.items()}
   if isinstance(value, (list, tuple)):
     return (
-      type(value)(map(plain, value)) if type(value) in (list, tuple) else list(map(plain, value))
+      type(value)(map(sanitised, value))
+      if type(value) in (list, tuple)
+      else list(map(sanitised, value))
     )
   if isinstance(value, np.generic):
-    return plain(value.item())
+    return sanitised(value.item())
   if dataclasses.is_dataclass(value) and not isinstance(value, type):
-    return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    return {
+      field.name: sanitised(getattr(value, field.name)) for field in dataclasses.fields(value)
+    }
   if callable(dump := getattr(value, 'model_dump', None)):
-    return plain(dump())
+    return sanitised(dump())
   return f'<{type(value).__name__}>'
 
 

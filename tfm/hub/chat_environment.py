@@ -7,8 +7,8 @@ import json
 from typing import Any, NoReturn
 
 
-def compiled(template: str) -> Any:
-  """Return a compiled template.
+def compile_template(template: str) -> Any:
+  """Return a compile_template template.
 
   Raises:
     jinja2.TemplateSyntaxError: it is no template.

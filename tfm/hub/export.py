@@ -14,9 +14,9 @@ from tfm.core import config, errors
 from tfm.core.newfolder import check_new, new_folder
 from tfm.data.progress import Progress
 from tfm.data.tokenizer import Vocabulary
-from tfm.hub.beside import carried, original_of, with_dtype, write_files
+from tfm.hub.export_metadata import keep_metadata, matching_config, with_dtype, write_files
 from tfm.hub.files import CONFIG, FolderFiles, without_ids
-from tfm.hub.spec_equivalence import computed, layered
+from tfm.hub.spec_equivalence import flattened, normalised
 from tfm.hub.tensors import INDEX, SAFE
 from tfm.model.adapted import merge_adapters
 from tfm.model.spec import Model
@@ -66,7 +66,7 @@ def export_hf(
   check_new(path)
   spec, params = merge_adapters(spec, params)
   files = FolderFiles({}) if files is None else files
-  values, found = original_of(spec, files, architecture) or class_of(spec, architecture)
+  values, found = matching_config(spec, files, architecture) or class_of(spec, architecture)
   leaves = _leaves(spec, params)
   tensor_map = weights.tensor_map(found.family, spec, found.ending)
   twins = found.family.twins(spec).items()
@@ -82,7 +82,7 @@ def export_hf(
     values = values if files is before else without_ids(values)
     values = with_dtype(values, {str(leaf.dtype) for leaf in leaves.values()})
     if own is not None or values != files.json(CONFIG):
-      values = carried(values, files.json(CONFIG))
+      values = keep_metadata(values, files.json(CONFIG))
       _write_json(half / CONFIG, values | _tokens(own, values) | {'tfm_version': __version__})
     fixed = found.family.fixed_of(spec, found.ending)
     _write_weights(half, tensor_map, leaves, fixed, shard_bytes)
@@ -99,13 +99,13 @@ def class_of(spec: Model, architecture: str | None = None) -> tuple[dict[str, An
   }
   if architecture is not None and architecture not in classes:
     raise errors.UserError(f'export: {errors.unknown("architecture", architecture, classes)}')
-  ours = computed(spec)
+  ours = normalised(spec)
   others: dict[str, Model] = {}
   for cls in classes if architecture is None else [architecture]:
     if (fields := _said(spec, *classes[cls])) is None:
       continue
     values, found = fields
-    if layered(others.setdefault(cls, computed(found.spec))) == layered(ours):
+    if flattened(others.setdefault(cls, normalised(found.spec))) == flattened(ours):
       return values, found
   differs = {cls: config.diff(other, ours) for cls, other in others.items()}
   near = min(differs, key=lambda cls: len(differs[cls]), default=None)

@@ -14,7 +14,7 @@ import safetensors.numpy
 from tfm.core import errors
 from tfm.core.newfolder import check_new, new_folder
 from tfm.hub.export import class_of
-from tfm.hub.lowrank import Factors, inputs_first, is_linear, join
+from tfm.hub.lora_factors import Factors, inputs_first, is_linear, join_factors
 from tfm.hub.peft import CONFIG, SAFE
 from tfm.model.spec import Model
 from tfm.parts.adapter.base import Adapter
@@ -74,7 +74,9 @@ def export_peft(
   }
   if other := [t.name for t in adapted.values() if not is_linear(t)]:
     raise errors.UserError(f'export_peft: {other[0]} is no linear layer, and PEFT cannot adapt it.')
-  pairs = {module: join(t, [_factors(s, leaves) for s in t.slots]) for module, t in adapted.items()}
+  pairs = {
+    module: join_factors(t, [_factors(s, leaves) for s in t.slots]) for module, t in adapted.items()
+  }
   config = _config(adapter, kernels, adapted, {m: len(a) for m, (a, _) in pairs.items()})
   heads = [
     t

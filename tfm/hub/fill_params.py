@@ -49,12 +49,12 @@ def fill_params(
         small = math.prod(whole) * kind.itemsize <= _CHUNK
         filled[path] = np.empty(whole, kind) if small else _empty(whole, kind, sharding[path])
       first = 0
-      for theirs in tensors.slabs(tensor.name) if tensor.rule.apart else [tensors[tensor.name]]:
+      for theirs in tensors.chunks(tensor.name) if tensor.rule.apart else [tensors[tensor.name]]:
         _take(filled, tensor, theirs, first)
         first += theirs.shape[0] if theirs.ndim else 0
         bar.advance(theirs.nbytes)
         del theirs  # before the next one is made
-      tensors.forget(tensor.name)
+      tensors.release(tensor.name)
   arrays = [_whole(filled[name], sharding[name]) for name in shape]
   return jax.tree.unflatten(jax.tree.structure(shapes), arrays)
 

@@ -139,7 +139,7 @@ def decoding_options(files: FolderFiles, ignore: Sequence[str] = ()) -> dict[str
   return options | found
 
 
-def settings_of(
+def generation_settings(
   files: FolderFiles,
   spec: Model,
   tokenizer: Vocabulary | None,
@@ -180,7 +180,7 @@ def settings_of(
   return options
 
 
-def room_of(
+def length_limit(
   files: FolderFiles,
   spec: Model,
   tokenizer: Vocabulary | None,
@@ -213,7 +213,7 @@ def room_of(
   return {'max_new_tokens': room} if room < Options.max_new_tokens else {}
 
 
-def combine(settings: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
+def merge_options(settings: Mapping[str, Any], options: Mapping[str, Any]) -> dict[str, Any]:
   """Return `settings` replaced by explicit `options`; a setting that an option rules out is
   dropped.
 

@@ -13,17 +13,17 @@ import jax.numpy as jnp
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
 from tfm.hub.check_tensors import check_tensors
-from tfm.hub.consistency import notes
-from tfm.hub.experts import unstacked
 from tfm.hub.files import CONFIG, GENERATION, FolderFiles, fields_of
 from tfm.hub.fill_params import fill_params
+from tfm.hub.folder_consistency import inconsistencies
 from tfm.hub.gguf import Gguf, find_file
 from tfm.hub.loaded import Loaded
+from tfm.hub.multimodal import language_model, text_config
+from tfm.hub.path_errors import check_published, is_checkpoint, raise_unloadable, resolve_path
 from tfm.hub.peft import Peft
 from tfm.hub.quantized import dequantized
-from tfm.hub.recognise import check_published, is_checkpoint, refuse, resolve
+from tfm.hub.stacked_experts import unstack_experts
 from tfm.hub.tensors import Tensors, open_tensors
-from tfm.hub.text_part import text_config, text_part
 from tfm.hub.vocabulary import find_vocabulary
 from tfm.model.serving import serving
 from tfm.train import checkpoint
@@ -79,7 +79,7 @@ def load(
   Example:
     m = tfm.load('all-MiniLM-L6-v2'); m.apply(input_ids=ids)['last_hidden_state']
   """
-  folder, dtype = resolve(path), None if dtype is None else _float(dtype)
+  folder, dtype = resolve_path(path), None if dtype is None else _float(dtype)
   if (file := find_file(folder)) is not None:
     found = _filled(_gguf(file, dtype), dtype, mesh, adapter, ignore)
   elif is_published(folder):
@@ -114,12 +114,12 @@ def _float(dtype: Any) -> Any:
 
 def _published(folder: Path, dtype: Any | None) -> _Source:
   check_published(folder)
-  values = config_of(folder)
+  values = config_fields(folder)
   tensors = dequantized(open_tensors(folder), values, dtype, str(folder / CONFIG))
   values = {
     name: value for name, value in values.items() if name != 'quantization'
   }  # MLX's quantization_config
-  values, tensors = text_part(values, tensors, str(folder / CONFIG))
+  values, tensors = language_model(values, tensors, str(folder / CONFIG))
   return _Source(str(folder), values, tensors, find_vocabulary(folder), FolderFiles.read(folder))
 
 
@@ -138,7 +138,7 @@ def _checkpoint(
   ignore: Collection[str],
 ) -> Loaded:
   if not is_checkpoint(folder):
-    refuse(folder)
+    raise_unloadable(folder)
   for name, value in (('adapter', adapter), ('ignore', ignore)):
     if value:
       raise errors.UserError(
@@ -177,10 +177,10 @@ def _filled(
     source.values if peft is None else peft.config_for(source.values), where, ignore
   )
   tensors = source.tensors if peft is None else peft.overlay(found, source.tensors)
-  found = as_stored(found, tensors)
-  tensors = unstacked(tensors, found)
+  found = without_absent_parts(found, tensors)
+  tensors = unstack_experts(tensors, found)
   wanted = check_tensors(source.where, found, tensors)
-  for note in notes(source.values, found, source.tokenizer):
+  for note in inconsistencies(source.values, found, source.tokenizer):
     print(f'{source.where}: {note}', file=sys.stderr)
   params = fill_params(found.spec, wanted, tensors, dtype, mesh)
   spec, params = (found.spec, params) if peft is None else peft.add(found, params, dtype, mesh)
@@ -197,13 +197,13 @@ def describe(path: str | Path, ignore: Collection[str] = ()) -> Loaded:
   Raises:
     UserError: see `load`; tensors are not compared with the config.
   """
-  folder = resolve(path)
+  folder = resolve_path(path)
   if (file := find_file(folder)) is not None or is_published(folder):
     source = _published(folder, None) if file is None else _gguf(file, None)
-    found = as_stored(published(source.values, source.where, ignore), source.tensors)
+    found = without_absent_parts(published(source.values, source.where, ignore), source.tensors)
     return Loaded(found.spec, None, source.tokenizer, files=source.files)
   if not is_checkpoint(folder):
-    refuse(folder)
+    raise_unloadable(folder)
   folder = checkpoint.find(folder)
   experiment, vocabulary = checkpoint.about(folder)
   step = int(folder.name) if folder.name.isdigit() else 0
@@ -212,7 +212,7 @@ def describe(path: str | Path, ignore: Collection[str] = ()) -> Loaded:
 
 def is_published(path: str | Path) -> bool:
   """Return whether a path is a published folder or a GGUF file, and not a checkpoint of tfm."""
-  folder = resolve(path)
+  folder = resolve_path(path)
   return (folder / CONFIG).is_file() or find_file(folder) is not None
 
 
@@ -224,10 +224,10 @@ def read_config(folder: str | Path, ignore: Collection[str] = ()) -> Published:
     UserError: its `model_type`, class or a field is unknown.
   """
   where = str(Path(folder).expanduser() / CONFIG)
-  return published(text_config(config_of(folder), where), where, ignore)
+  return published(text_config(config_fields(folder), where), where, ignore)
 
 
-def config_of(folder: str | Path) -> dict[str, Any]:
+def config_fields(folder: str | Path) -> dict[str, Any]:
   """Return the fields of a folder's `config.json`.
 
   Raises:
@@ -236,7 +236,7 @@ def config_of(folder: str | Path) -> dict[str, Any]:
   return fields_of(Path(folder).expanduser() / CONFIG)
 
 
-def as_stored(found: Published, tensors: Tensors) -> Published:
+def without_absent_parts(found: Published, tensors: Tensors) -> Published:
   """Without what its class may have and this checkpoint was written without: a pooler, layers of
   later tokens.
   """

@@ -75,9 +75,9 @@ class Loaded(NamedTuple):
     Raises:
       UserError: the files ask for something that tfm does not support.
     """
-    from tfm.hub.generation import settings_of
+    from tfm.hub.generation import generation_settings
 
-    return settings_of(
+    return generation_settings(
       self.files, self.spec, self.tokenizer, language=language, task=task, ignore=ignore
     )
 
@@ -136,11 +136,11 @@ class Loaded(NamedTuple):
 
     Args and Raises: see `generate`.
     """
-    from tfm.hub.generation import combine, room_of
+    from tfm.hub.generation import length_limit, merge_options
 
     settings = self.settings(language=language, task=task, ignore=ignore)
-    settings |= room_of(self.files, self.spec, self.tokenizer, prompts, settings)
-    return combine(settings, options)
+    settings |= length_limit(self.files, self.spec, self.tokenizer, prompts, settings)
+    return merge_options(settings, options)
 
   def chat_prompt(
     self,

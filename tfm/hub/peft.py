@@ -18,11 +18,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from tfm.core import errors
-from tfm.hub.kinds import NOWHERE
-from tfm.hub.lowrank import cut, inputs_first, is_linear
+from tfm.hub.lora_factors import inputs_first, is_linear, split_factors
 from tfm.hub.names import key
-from tfm.hub.recognise import check_whole, recognise
-from tfm.hub.tensors import Entry, Tensors, pickled, safetensors_file
+from tfm.hub.path_errors import check_not_pointer, diagnose
+from tfm.hub.path_kinds import MISSING_PATHS
+from tfm.hub.tensors import Entry, Tensors, read_pickle, safetensors_file
 from tfm.model import transformer
 from tfm.model.spec import Model
 from tfm.parts.adapter.lora import LoRA
@@ -89,11 +89,11 @@ class _Merged:
       self.dtype
     )
 
-  def slabs(self) -> Iterator[np.ndarray]:
+  def chunks(self) -> Iterator[np.ndarray]:
     yield self.array()
 
-  def forget(self) -> None:
-    self.base.forget()
+  def release(self) -> None:
+    self.base.release()
 
 
 class Peft:
@@ -112,13 +112,13 @@ class Peft:
 
   def _config(self) -> dict[str, Any]:
     file = self.path / CONFIG
-    if not self.path.exists() and (sentence := recognise(self.path, NOWHERE)):
+    if not self.path.exists() and (sentence := diagnose(self.path, MISSING_PATHS)):
       raise errors.UserError(f'{self.path}: {sentence}')
     if not file.is_file():
       raise errors.UserError(
         f'{self.path}: has no {CONFIG}. Expected the folder of a PEFT adapter.'
       )
-    check_whole(file)
+    check_not_pointer(file)
     try:
       found = json.loads(file.read_text('utf-8'))
       kind = found.get('peft_type')
@@ -151,7 +151,7 @@ class Peft:
     file = next((f for f in (self.path / SAFE, self.path / PICKLED) if f.is_file()), None)
     if file is None:
       raise errors.UserError(f'{self.path}: has no {SAFE} or {PICKLED}. Expected the whole folder.')
-    entries = Tensors(safetensors_file(file) if file.name == SAFE else pickled(file)).entries
+    entries = Tensors(safetensors_file(file) if file.name == SAFE else read_pickle(file)).entries
     halves: dict[str, dict[str, Entry]] = {}
     saved, embeddings = {}, set()
     for name, entry in entries.items():
@@ -323,7 +323,7 @@ class Peft:
         if scale == factor
         else (b.astype(np.float32) * np.float32(scale / factor)).astype(b.dtype)
       )
-      for slot, factors in zip(tensor.slots, cut(tensor, a, b), strict=True):
+      for slot, factors in zip(tensor.slots, split_factors(tensor, a, b), strict=True):
         path = f'{_module(slot.path)}/lora'
         own[f'{path}/a'][slot.index][..., : len(a)] = factors.a
         own[f'{path}/b'][slot.index][: len(a)] = factors.b

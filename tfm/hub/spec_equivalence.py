@@ -23,18 +23,18 @@ _CHOSEN = {
 }
 
 
-def computed(spec: Model) -> Model:
+def normalised(spec: Model) -> Model:
   """`spec` as far as it says what is computed of given parameters without dropout."""
   return dataclasses.replace(_plain(spec, spec.d_model), init=Init())
 
 
-def layered(spec: Model) -> Model:
+def flattened(spec: Model) -> Model:
   """`spec` with every layer written out, however they are parted into segments."""
-  towers = {name: _layered(tower) for name, tower in spec.towers.items()}
-  return dataclasses.replace(_layered(spec), towers=towers)
+  towers = {name: _flattened(tower) for name, tower in spec.towers.items()}
+  return dataclasses.replace(_flattened(spec), towers=towers)
 
 
-def _layered(stack: Any) -> Any:
+def _flattened(stack: Any) -> Any:
   found: list[Segment] = []
   for s in stack.segments:
     if s.shared:

@@ -12,7 +12,7 @@ import numpy as np
 import safetensors
 
 from tfm.core import errors
-from tfm.hub.recognise import check_whole, no_weights
+from tfm.hub.path_errors import check_not_pointer, no_weights_message
 
 SAFE, INDEX = 'model.safetensors', 'model.safetensors.index.json'
 PICKLED, PICKLED_INDEX = 'pytorch_model.bin', 'pytorch_model.bin.index.json'
@@ -38,12 +38,12 @@ class Entry(Protocol):
   def array(self) -> np.ndarray:
     """Return all of it."""
 
-  def slabs(self) -> Iterator[np.ndarray]:
+  def chunks(self) -> Iterator[np.ndarray]:
     """Yield it in parts along its first axis, each small enough for memory; a view of a file is one
     part.
     """
 
-  def forget(self) -> None:
+  def release(self) -> None:
     """Free the memory of the pages of the file that hold it."""
 
 
@@ -82,13 +82,13 @@ class Tensors(Mapping[str, np.ndarray]):
     """Return the size of a tensor in bytes without reading it."""
     return math.prod(self.shape(name)) * self.dtype(name).itemsize
 
-  def slabs(self, name: str) -> Iterator[np.ndarray]:
-    """Return a tensor in parts along its first axis (`Entry.slabs`)."""
-    return self.entries[name].slabs()
+  def chunks(self, name: str) -> Iterator[np.ndarray]:
+    """Return a tensor in parts along its first axis (`Entry.chunks`)."""
+    return self.entries[name].chunks()
 
-  def forget(self, name: str) -> None:
+  def release(self, name: str) -> None:
     """Free the memory of the pages of the file that hold a tensor."""
-    self.entries[name].forget()
+    self.entries[name].release()
 
 
 class _Held:
@@ -100,10 +100,10 @@ class _Held:
   def array(self) -> np.ndarray:
     return self.held
 
-  def slabs(self) -> Iterator[np.ndarray]:
+  def chunks(self) -> Iterator[np.ndarray]:
     yield self.held
 
-  def forget(self) -> None:
+  def release(self) -> None:
     pass
 
 
@@ -116,7 +116,7 @@ class _File:
 
   def __init__(self, path: Path):
     self.path = path
-    check_whole(path)
+    check_not_pointer(path)
     try:
       # The library's own reader checks lengths, offsets, dtypes and holes of the header against the
       # file.
@@ -162,10 +162,10 @@ class _Entry:
       .reshape(self.shape)
     )
 
-  def slabs(self) -> Iterator[np.ndarray]:
+  def chunks(self) -> Iterator[np.ndarray]:
     yield self.array()
 
-  def forget(self) -> None:
+  def release(self) -> None:
     drop_pages(self.file.map, self.begin, math.prod(self.shape) * self.dtype.itemsize)
 
 
@@ -190,10 +190,10 @@ def open_tensors(folder: Path) -> Tensors:
     return Tensors(_File(folder / SAFE).entries())
   if (folder / PICKLED_INDEX).is_file():
     names = sorted({*_weight_map(folder, PICKLED_INDEX).values()})
-    return Tensors({k: v for name in names for k, v in pickled(_inside(folder, name)).items()})
+    return Tensors({k: v for name in names for k, v in read_pickle(_inside(folder, name)).items()})
   if (folder / PICKLED).is_file():
-    return Tensors(pickled(folder / PICKLED))
-  raise errors.UserError(f'{folder}: {no_weights(folder)}')
+    return Tensors(read_pickle(folder / PICKLED))
+  raise errors.UserError(f'{folder}: {no_weights_message(folder)}')
 
 
 def safetensors_file(path: Path) -> Mapping[str, Entry]:
@@ -205,13 +205,13 @@ def safetensors_file(path: Path) -> Mapping[str, Entry]:
   return _File(path).entries()
 
 
-def pickled(path: Path) -> dict[str, np.ndarray]:
+def read_pickle(path: Path) -> dict[str, np.ndarray]:
   """Return the tensors of a file that `torch.save` wrote, without running code in it.
 
   Raises:
     UserError: torch is not installed, or the file holds other objects.
   """
-  check_whole(path)
+  check_not_pointer(path)
   try:
     import torch
   except ImportError:

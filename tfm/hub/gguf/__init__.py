@@ -11,11 +11,11 @@ from typing import Any
 from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
 from tfm.data.tokenizer.file import FileVocabulary
-from tfm.hub.gguf.config import config_of
-from tfm.hub.gguf.names import hugging_face
+from tfm.hub.gguf.config import hugging_face_config
+from tfm.hub.gguf.names import to_hugging_face
 from tfm.hub.gguf.reader import find_file as find_file
 from tfm.hub.gguf.reader import open_files
-from tfm.hub.gguf.vocabulary import build
+from tfm.hub.gguf.vocabulary import build_tokenizer
 from tfm.hub.tensors import Tensors
 
 
@@ -33,7 +33,7 @@ class Gguf:
   def __init__(self, path: Path):
     self.path = path
     self.fields, self._found = open_files(path)
-    self.config = config_of(path, self.fields, self._found)
+    self.config = hugging_face_config(path, self.fields, self._found)
 
   def tensors(self, dtype: Any | None = None) -> Tensors:
     """Return the tensors under their Hugging Face names. Reading a tensor dequantizes it.
@@ -42,13 +42,13 @@ class Gguf:
       dtype: of every tensor. None keeps the stored dtype of float tensors; quantized tensors become
       bfloat16.
     """
-    return hugging_face(self._found, self.fields['general.architecture'], self.config, dtype)
+    return to_hugging_face(self._found, self.fields['general.architecture'], self.config, dtype)
 
   @functools.cached_property
   def vocabulary(self) -> Vocabulary | None:
     """The tokenizer, or None if the file has none."""
     try:
-      inner = build(self.path, self.fields, self.fields['general.architecture'])
+      inner = build_tokenizer(self.path, self.fields, self.fields['general.architecture'])
     except errors.UserError:
       raise
     except Exception as error:

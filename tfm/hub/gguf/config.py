@@ -58,7 +58,9 @@ _BY_WIDTH = {('gemma2', 46), ('gemma3', 62)}
 _LOW, _HIGH, _ORIGINAL = 1.0, 4.0, 8192
 
 
-def config_of(path: Path, fields: Mapping[str, Any], tensors: Mapping[str, Info]) -> dict[str, Any]:
+def hugging_face_config(
+  path: Path, fields: Mapping[str, Any], tensors: Mapping[str, Info]
+) -> dict[str, Any]:
   """Return the values of the config.json of the model in a GGUF file.
 
   Raises:

@@ -115,14 +115,14 @@ class Blocks:
       else np.arange(0)
     )
 
-  def slabs(self) -> Iterator[np.ndarray]:
+  def chunks(self) -> Iterator[np.ndarray]:
     yield self.array()
 
-  def forget(self) -> None:
+  def release(self) -> None:
     drop_pages(self.info.file.map, self.info.begin, self.info.nbytes)
 
 
-def hugging_face(
+def to_hugging_face(
   found: Mapping[str, Info], architecture: str, config: Mapping[str, Any], dtype: Any | None
 ) -> Tensors:
   """Return the tensors of a GGUF file under the names of the Hugging Face model.

@@ -36,7 +36,9 @@ _WORDS: dict[str, str | None] = {
 _WHOLE_WORDS: tuple[str | None, ...] = (_LLAMA3, _TEKKEN)
 
 
-def build(path: Path, fields: Mapping[str, Any], architecture: str) -> tokenizers.Tokenizer | None:
+def build_tokenizer(
+  path: Path, fields: Mapping[str, Any], architecture: str
+) -> tokenizers.Tokenizer | None:
   """Return the tokenizer that a header describes, with its special tokens around a text; None if
   there is none.
 

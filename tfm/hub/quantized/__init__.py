@@ -46,15 +46,15 @@ def dequantized(
   Raises:
     UserError: the format or one of its options is not read, or the tensors do not fit together.
   """
-  said = config.get('quantization_config') or config.get('quantization')
-  if not said:
+  options = config.get('quantization_config') or config.get('quantization')
+  if not options:
     return tensors
   kind = np.dtype(
     jnp.dtype(dtype or config.get('dtype') or config.get('torch_dtype') or 'bfloat16')
   )
-  method = said.get('quant_method')
-  if method is None and 'group_size' in said:
-    return _whole(mlx.read(tensors, said, kind, where), where)
+  method = options.get('quant_method')
+  if method is None and 'group_size' in options:
+    return _whole(mlx.read(tensors, options, kind, where), where)
   if method not in METHODS:
     unknown = errors.unknown('quant_method', method, METHODS)
     raise errors.UserError(
@@ -66,7 +66,7 @@ def dequantized(
       f'programs '
       'disagree on the order of their axes. Expected the original model.'
     )
-  return _whole(METHODS[method](tensors, said, kind, where), where)
+  return _whole(METHODS[method](tensors, options, kind, where), where)
 
 
 def _whole(found: Mapping[str, Entry], where: str) -> Tensors:

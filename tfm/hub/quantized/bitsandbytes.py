@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tfm.core import errors
-from tfm.hub.quantized.rows import Parts, Rows
+from tfm.hub.quantized.lazy_weights import LazyMatrix, Parts
 from tfm.hub.tensors import Entry, Tensors
 
 _STATE = '.quant_state.bitsandbytes__'
@@ -18,7 +18,7 @@ _PARTS = ('.absmax', '.quant_map', '.nested_absmax', '.nested_quant_map')
 
 
 def read(
-  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+  tensors: Tensors, options: Mapping[str, Any], dtype: np.dtype, where: str
 ) -> dict[str, Entry]:
   """Return the tensors with every quantized weight as numbers.
 
@@ -54,7 +54,7 @@ def _int8(found: dict[str, Entry], module: str, dtype: np.dtype, where: str) -> 
     scale = largest.array()[part].astype(np.float32)[:, None]
     return numbers.array()[part].astype(np.float32) * scale * np.float32(1 / 127)
 
-  found[f'{module}.weight'] = Rows(numbers.shape, dtype, make, [numbers, largest])
+  found[f'{module}.weight'] = LazyMatrix(numbers.shape, dtype, make, [numbers, largest])
 
 
 def _four_bits(found: dict[str, Entry], name: str, dtype: np.dtype, where: str) -> None:
@@ -118,7 +118,7 @@ def _four_bits(found: dict[str, Entry], name: str, dtype: np.dtype, where: str) 
     values *= largest_of[: len(values)]
     return values[first - start * step : last - start * step].reshape(-1, *shape[1:])
 
-  found[weight] = Rows(shape, dtype, make, [packed, table, largest, *nested.values()])
+  found[weight] = LazyMatrix(shape, dtype, make, [packed, table, largest, *nested.values()])
 
 
 def _pairs(table: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 
 from tfm.core import errors
-from tfm.hub.quantized.rows import Groups, Parts, Rows, fields
+from tfm.hub.quantized.lazy_weights import Groups, LazyMatrix, Parts, unpack_bits
 from tfm.hub.tensors import Entry, Tensors
 
 _FORMATS = (
@@ -43,21 +43,24 @@ Schemes = Sequence[Mapping[str, Any]]
 
 
 def read(
-  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+  tensors: Tensors, options: Mapping[str, Any], dtype: np.dtype, where: str
 ) -> dict[str, Entry]:
   """Return the tensors with every quantized weight as numbers.
 
   Raises:
     UserError: a format or option is not read, or the tensors do not fit together.
   """
-  groups = list((said.get('config_groups') or {}).values())
-  for form in [said.get('format', 'dense'), *(g.get('format') for g in groups if g.get('format'))]:
+  groups = list((options.get('config_groups') or {}).values())
+  for form in [
+    options.get('format', 'dense'),
+    *(g.get('format') for g in groups if g.get('format')),
+  ]:
     if form not in _FORMATS:
       raise errors.UserError(
         f'{where}: quantization_config: {errors.unknown("format", form, _FORMATS)}'
       )
   for name in ('transform_config', 'sparsity_config'):
-    options = said.get(name) or {}
+    options = options.get(name) or {}
     if options and options.get('format', options) != 'dense':
       raise errors.UserError(
         f'{where}: quantization_config: {name}={options!r} is not read. Expected none.'
@@ -73,17 +76,19 @@ def read(
   return found
 
 
-def _plain(parts: Parts, module: str, schemes: Schemes, dtype: np.dtype) -> Rows:
+def _plain(parts: Parts, module: str, schemes: Schemes, dtype: np.dtype) -> LazyMatrix:
   """Return numbers of 8 bits, each with the scale of its matrix, row, group of inputs, or block."""
   numbers = parts.need(module, '.weight')
   if numbers.dtype not in (np.int8, ml_dtypes.float8_e4m3fn):
     parts.refuse(f'{module}.weight is {numbers.dtype}', 'int8 or float8_e4m3fn')
   zero = parts.get(module, '.weight_zero_point')
   integers = lambda part: numbers.array()[part].astype(np.float32)
-  return _scaled(parts, module, schemes, Rows(numbers.shape, dtype, integers, [numbers]), zero)
+  return _scaled(
+    parts, module, schemes, LazyMatrix(numbers.shape, dtype, integers, [numbers]), zero
+  )
 
 
-def _packed(parts: Parts, module: str, schemes: Schemes, dtype: np.dtype) -> Rows:
+def _packed(parts: Parts, module: str, schemes: Schemes, dtype: np.dtype) -> LazyMatrix:
   """Return integers that are packed along the inputs, stored with half of their range added."""
   words, scale = parts.need(module, '.weight_packed'), parts.need(module, '.weight_scale')
   rows, columns = (int(n) for n in parts.need(module, '.weight_shape').array())
@@ -97,18 +102,24 @@ def _packed(parts: Parts, module: str, schemes: Schemes, dtype: np.dtype) -> Row
     )
   (width,) = fitting
   half = 1 << (width - 1)
-  integers = lambda part: fields(words.array()[part], width)[:, :columns].astype(np.float32) - half
+  integers = lambda part: (
+    unpack_bits(words.array()[part], width)[:, :columns].astype(np.float32) - half
+  )
   zero = parts.get(module, '.weight_zero_point')
   if zero is not None and zero.shape != scale.shape:
     # Packed along the outputs.
-    stored = fields(np.ascontiguousarray(zero.array().T), width).T[:rows].astype(np.float32) - half
+    stored = (
+      unpack_bits(np.ascontiguousarray(zero.array().T), width).T[:rows].astype(np.float32) - half
+    )
     zero = Tensors({'zero': stored}).entries['zero']
-  return _scaled(parts, module, schemes, Rows((rows, columns), dtype, integers, [words]), zero)
+  return _scaled(
+    parts, module, schemes, LazyMatrix((rows, columns), dtype, integers, [words]), zero
+  )
 
 
 def _scaled(
-  parts: Parts, module: str, schemes: Schemes, integers: Rows, zero: Entry | None
-) -> Rows:
+  parts: Parts, module: str, schemes: Schemes, integers: LazyMatrix, zero: Entry | None
+) -> LazyMatrix:
   """Return (q - zero) scale for integers q; scales are one, one a row, or a grid of groups or
   blocks.
   """
@@ -134,7 +145,7 @@ def _scaled(
     return q
 
   own = [e for e in (scale, zero, order) if e is not None]
-  return Rows(integers.shape, integers.dtype, make, [*integers.sources, *own])
+  return LazyMatrix(integers.shape, integers.dtype, make, [*integers.sources, *own])
 
 
 def _block(

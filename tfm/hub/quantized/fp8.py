@@ -45,16 +45,16 @@ class _Scaled:
         out[at][part] = numbers[at][part].astype(np.float32) * scales
     return out
 
-  def slabs(self) -> Iterator[np.ndarray]:
+  def chunks(self) -> Iterator[np.ndarray]:
     yield self.array()
 
-  def forget(self) -> None:
-    self.numbers.forget()
-    self.scale.forget()
+  def release(self) -> None:
+    self.numbers.release()
+    self.scale.release()
 
 
 def read(
-  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+  tensors: Tensors, options: Mapping[str, Any], dtype: np.dtype, where: str
 ) -> dict[str, Entry]:
   """Return the tensors with every weight in float8, which has a scale for each block or one, as
   numbers.
@@ -63,9 +63,9 @@ def read(
     UserError: an option is not read, or the tensors do not fit together.
   """
   for field, known in (('fmt', ('e4m3', None)), ('expert_dtype', ('fp8', None))):
-    if said.get(field) not in known:
+    if options.get(field) not in known:
       raise errors.UserError(
-        f'{where}: quantization_config: {field} is {said[field]!r}. Known: {known[0]!r}.'
+        f'{where}: quantization_config: {field} is {options[field]!r}. Known: {known[0]!r}.'
       )
   # Scales of quantized activations, which tfm does not quantize.
   rounded = ('.activation_scale', '.input_scale')
@@ -74,7 +74,7 @@ def read(
     if tensors.dtype(name) != ml_dtypes.float8_e4m3fn:
       continue
     scale = found.pop(f'{name}_scale_inv', None) or found.pop(f'{name}_scale', None)
-    height, width = said.get('weight_block_size') or tensors.shape(name)[-2:]
+    height, width = options.get('weight_block_size') or tensors.shape(name)[-2:]
     *lead, rows, columns = tensors.shape(name)
     wanted = [*lead, -(-rows // height), -(-columns // width)]
     if scale is None or (
@@ -90,7 +90,7 @@ def read(
 
 
 def read_rows(
-  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+  tensors: Tensors, options: Mapping[str, Any], dtype: np.dtype, where: str
 ) -> dict[str, Entry]:
   """Return the tensors with every weight of FBGEMM's float8, which has a scale for each row, as
   numbers.

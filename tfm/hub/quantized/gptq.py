@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tfm.hub.quantized.rows import Groups, Parts, Rows, fields, only
+from tfm.hub.quantized.lazy_weights import Groups, LazyMatrix, Parts, check_options, unpack_bits
 from tfm.hub.tensors import Entry, Tensors
 
 #: bits -> a one in each field of a word, which version 1 of the format subtracts from zeros.
@@ -19,31 +19,33 @@ _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
 def read_gptq(
-  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+  tensors: Tensors, options: Mapping[str, Any], dtype: np.dtype, where: str
 ) -> dict[str, Entry]:
   """Return the tensors with every weight that GPTQ quantized as numbers.
 
   Raises:
     UserError: an option is not read, or the tensors do not fit together.
   """
-  only(where, said, checkpoint_format=('gptq', 'gptq_v2', None), is_marlin_format=(False, None))
-  only(where, said, bits=(4, 8, 2), pack_dtype=('int32', None), planar=(False, None))
-  if 'bits' not in said:
-    only(where, {'bits': None}, bits=(4, 8, 2))
-  first_version = said.get('checkpoint_format') != 'gptq_v2'
+  check_options(
+    where, options, checkpoint_format=('gptq', 'gptq_v2', None), is_marlin_format=(False, None)
+  )
+  check_options(where, options, bits=(4, 8, 2), pack_dtype=('int32', None), planar=(False, None))
+  if 'bits' not in options:
+    check_options(where, {'bits': None}, bits=(4, 8, 2))
+  first_version = options.get('checkpoint_format') != 'gptq_v2'
   parts = Parts(tensors.entries, ('.qweight', '.qzeros', '.scales', '.g_idx'), where)
   modules = list(parts.modules())
   found = parts.rest(modules)
   for module in modules:
     found[f'{module}.weight'] = _gptq(
-      parts, module, int(said['bits']), int(said.get('group_size', -1)), first_version, dtype
+      parts, module, int(options['bits']), int(options.get('group_size', -1)), first_version, dtype
     )
   return found
 
 
 def _gptq(
   parts: Parts, module: str, bits: int, size: int, first_version: bool, dtype: np.dtype
-) -> Rows:
+) -> LazyMatrix:
   words, zeros, scales = (
     parts.need(module, f'.{name}') for name in ('qweight', 'qzeros', 'scales')
   )
@@ -73,13 +75,13 @@ def _gptq(
     stored = zeros.array().view(np.uint32)
     if first_version:
       stored = stored + np.uint32(_MINUS_ONE[bits])
-    q = fields(words.array()[:, part].T, bits).astype(np.float32)
+    q = unpack_bits(words.array()[:, part].T, bits).astype(np.float32)
     groups_of.put(np.subtract, q, _columns(stored, part, bits).T)
     groups_of.put(np.multiply, q, scales.array()[:, part].T.astype(np.float32))
     return q
 
   sources = [words, zeros, scales, *([] if order is None else [order])]
-  return Rows((outputs, inputs), dtype, make, sources)
+  return LazyMatrix((outputs, inputs), dtype, make, sources)
 
 
 def _columns(
@@ -88,14 +90,14 @@ def _columns(
   """Return some columns of integers that are packed along them; `order` is that of a word's fields."""
   n = 32 // bits
   first = part.start // n
-  q = fields(packed[:, first : -(-part.stop // n)], bits)
+  q = unpack_bits(packed[:, first : -(-part.stop // n)], bits)
   if order is not None:
     q = q.reshape(len(packed), -1, n)[..., np.argsort(order)].reshape(len(packed), -1)
   return q[:, part.start - first * n : part.stop - first * n]
 
 
 def read_awq(
-  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+  tensors: Tensors, options: Mapping[str, Any], dtype: np.dtype, where: str
 ) -> dict[str, Entry]:
   """Return the tensors with every weight that AWQ quantized as numbers.
 
@@ -103,11 +105,11 @@ def read_awq(
     UserError: an option is not read, or the tensors do not fit together.
   """
   bits, size = (
-    said.get('bits', said.get('w_bit', 4)),
-    said.get('group_size', said.get('q_group_size', 128)),
+    options.get('bits', options.get('w_bit', 4)),
+    options.get('group_size', options.get('q_group_size', 128)),
   )
-  version = str(said.get('version', 'gemm')).lower()
-  only(where, {**said, 'bits': bits, 'version': version}, bits=(4,), version=('gemm',))
+  version = str(options.get('version', 'gemm')).lower()
+  check_options(where, {**options, 'bits': bits, 'version': version}, bits=(4,), version=('gemm',))
   parts = Parts(tensors.entries, ('.qweight', '.qzeros', '.scales'), where)
   modules = list(parts.modules())
   found = parts.rest(modules)
@@ -116,7 +118,7 @@ def read_awq(
   return found
 
 
-def _awq(parts: Parts, module: str, size: int, dtype: np.dtype) -> Rows:
+def _awq(parts: Parts, module: str, size: int, dtype: np.dtype) -> LazyMatrix:
   words, zeros, scales = (
     parts.need(module, f'.{name}') for name in ('qweight', 'qzeros', 'scales')
   )
@@ -132,4 +134,4 @@ def _awq(parts: Parts, module: str, size: int, dtype: np.dtype) -> Rows:
     groups_of.put(np.multiply, q, scales.array()[:, part].T.astype(np.float32))
     return q
 
-  return Rows((outputs, inputs), dtype, make, [words, zeros, scales])
+  return LazyMatrix((outputs, inputs), dtype, make, [words, zeros, scales])

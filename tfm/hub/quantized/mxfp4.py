@@ -32,9 +32,9 @@ class _Mxfp4:
     return experts, 2 * size * blocks, outs
 
   def array(self) -> np.ndarray:
-    return np.concatenate(list(self.slabs()))
+    return np.concatenate(list(self.chunks()))
 
-  def slabs(self) -> Iterator[np.ndarray]:
+  def chunks(self) -> Iterator[np.ndarray]:
     blocks, scales = self.blocks.array(), self.scales.array().view(ml_dtypes.float8_e8m0fnu)
     _, D, F = self.shape
     step = max(1, _CHUNK // D)
@@ -47,13 +47,13 @@ class _Mxfp4:
       yield out.T[None]
       del out
 
-  def forget(self) -> None:
-    self.blocks.forget()
-    self.scales.forget()
+  def release(self) -> None:
+    self.blocks.release()
+    self.scales.release()
 
 
 def read(
-  tensors: Tensors, said: Mapping[str, Any], dtype: np.dtype, where: str
+  tensors: Tensors, options: Mapping[str, Any], dtype: np.dtype, where: str
 ) -> dict[str, Entry]:
   """Return the tensors with every matrix of experts in MXFP4 as numbers.
 

@@ -16,7 +16,7 @@ _STACKED = re.compile(r'(.*\.experts)\.(gate_up_proj|down_proj)$')
 _PARTS = {'gate_up_proj': ('gate_proj', 'up_proj'), 'down_proj': ('down_proj',)}
 
 
-def unstacked(tensors: Tensors, published: Published) -> Tensors:
+def unstack_experts(tensors: Tensors, published: Published) -> Tensors:
   """Return the tensors with an entry for each expert where the family names them so, and the file
   stacks them.
 
@@ -58,8 +58,8 @@ class _Expert:
   def array(self) -> np.ndarray:
     return self.whole.array()[self.expert, self.rows]
 
-  def slabs(self) -> Iterator[np.ndarray]:
+  def chunks(self) -> Iterator[np.ndarray]:
     yield self.array()
 
-  def forget(self) -> None:
-    self.whole.forget()
+  def release(self) -> None:
+    self.whole.release()

@@ -11,7 +11,7 @@ from tfm.zoo import weights
 
 
 @dataclasses.dataclass(frozen=True)
-class Outer:
+class Multimodal:
   """A published model around a language model.
 
   Attributes:
@@ -48,18 +48,20 @@ _QWEN = (
   'vision_end_token_id',
 )  # fmt: skip
 #: By `model_type`. Without an image each computes what its language model computes.
-OUTER = {
-  'gemma3': Outer('Gemma3ForConditionalGeneration', 'gemma3_text', _GEMMA),
-  'llama4': Outer('Llama4ForConditionalGeneration', 'llama4_text', _LLAMA4),
-  'llava': Outer('LlavaForConditionalGeneration', 'llama', _LLAVA),
-  'llava_next': Outer(
+MULTIMODAL = {
+  'gemma3': Multimodal('Gemma3ForConditionalGeneration', 'gemma3_text', _GEMMA),
+  'llama4': Multimodal('Llama4ForConditionalGeneration', 'llama4_text', _LLAMA4),
+  'llava': Multimodal('LlavaForConditionalGeneration', 'llama', _LLAVA),
+  'llava_next': Multimodal(
     'LlavaNextForConditionalGeneration',
     'llama',
     (*_LLAVA, 'image_grid_pinpoints', 'use_image_newline_parameter'),
   ),
-  'mistral3': Outer('Mistral3ForConditionalGeneration', 'mistral', (*_LLAVA, 'spatial_merge_size')),
-  'qwen3_5': Outer('Qwen3_5ForConditionalGeneration', 'qwen3_5_text', _QWEN),
-  'qwen3_5_moe': Outer('Qwen3_5MoeForConditionalGeneration', 'qwen3_5_moe_text', _QWEN),
+  'mistral3': Multimodal(
+    'Mistral3ForConditionalGeneration', 'mistral', (*_LLAVA, 'spatial_merge_size')
+  ),
+  'qwen3_5': Multimodal('Qwen3_5ForConditionalGeneration', 'qwen3_5_text', _QWEN),
+  'qwen3_5_moe': Multimodal('Qwen3_5MoeForConditionalGeneration', 'qwen3_5_moe_text', _QWEN),
 }
 
 #: Fields of `text_config` that published configs leave out, as they have the value that their
@@ -100,7 +102,7 @@ def text_config(values: Mapping[str, Any], where: str = 'config.json') -> dict[s
   Raises:
     UserError: the class is not the one that generates text.
   """
-  outer = OUTER.get(values.get('model_type', ''))
+  outer = MULTIMODAL.get(values.get('model_type', ''))
   if outer is None:
     return dict(values)
   name = (values.get('architectures') or [outer.architecture])[0]
@@ -116,7 +118,7 @@ def text_config(values: Mapping[str, Any], where: str = 'config.json') -> dict[s
   return {**fields, 'architectures': [family.stem + family.head]}
 
 
-def text_part(
+def language_model(
   values: Mapping[str, Any], tensors: Tensors, where: str
 ) -> tuple[dict[str, Any], Tensors]:
   """Return the config and the tensors of the language model alone, and print that images are left
@@ -133,7 +135,7 @@ def text_part(
     UserError: the class is not the one that generates text.
   """
   fields = text_config(values, where)
-  if values.get('model_type') not in OUTER:
+  if values.get('model_type') not in MULTIMODAL:
     return fields, tensors
   images = [name for name in tensors if name.startswith(_IMAGES)]
   kept: dict[str, Entry] = {

@@ -10,7 +10,7 @@ from tfm.core import errors
 from tfm.data.tokenizer import Vocabulary
 from tfm.data.tokenizer.file import FileVocabulary
 from tfm.hub.files import CONFIG, GENERATION, TOKENIZER, FolderFiles, without_ids
-from tfm.hub.spec_equivalence import computed, layered
+from tfm.hub.spec_equivalence import flattened, normalised
 from tfm.hub.vocabulary import find_vocabulary
 from tfm.model.spec import Model
 from tfm.zoo.bookkeeping import SILENT
@@ -29,7 +29,7 @@ TOKENIZER_CONFIG = 'tokenizer_config.json'
 _ANY_TOKENIZER = ('chat_template', 'model_max_length', 'padding_side', 'truncation_side')
 
 
-def original_of(
+def matching_config(
   spec: Model, files: FolderFiles, architecture: str | None
 ) -> tuple[dict[str, Any], Published] | None:
   """Return the original config and its reading, if it still describes `spec` as `architecture`
@@ -47,9 +47,9 @@ def original_of(
     return None
   if architecture not in (None, found.architecture):
     return None
-  wanted = layered(computed(spec))
+  wanted = flattened(normalised(spec))
   for other in _stored_specs(found.spec):
-    if layered(computed(other)) == wanted:
+    if flattened(normalised(other)) == wanted:
       return values, found._replace(spec=other)
   return None
 
@@ -79,7 +79,7 @@ def with_dtype(values: Mapping[str, Any], dtypes: set[str]) -> dict[str, Any]:
   return found
 
 
-def carried(values: Mapping[str, Any], original: Mapping[str, Any]) -> dict[str, Any]:
+def keep_metadata(values: Mapping[str, Any], original: Mapping[str, Any]) -> dict[str, Any]:
   """Return the fields of a new config with those of the original that say nothing of what is
   computed.
 

@@ -15,7 +15,7 @@ _CHUNK = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class LazyMatrix:
   """A matrix `[out, in]` of `dtype`.
 
   Attributes:
@@ -37,15 +37,15 @@ class Rows:
       out[part] = self.make(part)
     return out
 
-  def slabs(self) -> Iterator[np.ndarray]:
+  def chunks(self) -> Iterator[np.ndarray]:
     yield self.array()
 
-  def forget(self) -> None:
+  def release(self) -> None:
     for source in self.sources:
-      source.forget()
+      source.release()
 
 
-def fields(words: np.ndarray, bits: int) -> np.ndarray:
+def unpack_bits(words: np.ndarray, bits: int) -> np.ndarray:
   """Return the bit fields of words along the last axis as uint8, the lowest bits first; `bits`
   divide 8.
   """
@@ -147,13 +147,13 @@ class Parts:
     raise errors.UserError(f'{self.where}: {what}. Expected {expected}.')
 
 
-def only(where: str, said: Mapping[str, Any], **known: tuple[Any, ...]) -> None:
+def check_options(where: str, options: Mapping[str, Any], **known: tuple[Any, ...]) -> None:
   """Check that options have a supported value; the first is the default.
 
   Raises:
     UserError: one has another value.
   """
   for name, values in known.items():
-    if (value := said.get(name, values[0])) not in values:
+    if (value := options.get(name, values[0])) not in values:
       listed = ', '.join(repr(v) for v in values if v is not None)
       raise errors.UserError(f'{where}: quantization_config: {name} is {value!r}. Known: {listed}.')

@@ -4,7 +4,15 @@ import json
 from pathlib import Path
 
 from tfm.core import errors
-from tfm.hub.kinds import CONFIG, KINDS, NOWHERE, OTHER_WEIGHTS, WEIGHTS, Kind, is_pointer
+from tfm.hub.path_kinds import (
+  CONFIG,
+  MISSING_PATHS,
+  PATH_KINDS,
+  UNREADABLE_WEIGHTS,
+  WEIGHTS,
+  Kind,
+  is_pointer,
+)
 
 #: Fields of the config.json of libraries that write no model_type.
 _LIBRARIES = {
@@ -15,7 +23,7 @@ _LIBRARIES = {
 }
 
 
-def resolve(path: str | Path) -> Path:
+def resolve_path(path: str | Path) -> Path:
   """Return the folder of a path: the snapshot in a Hugging Face cache folder, else the path itself.
 
   Raises:
@@ -39,17 +47,17 @@ def resolve(path: str | Path) -> Path:
   )
 
 
-def refuse(path: str | Path) -> None:
+def raise_unloadable(path: str | Path) -> None:
   """Raise an error if a path is of a known kind without a loadable model.
 
   Raises:
     UserError: names the kind and the next step.
   """
-  if sentence := recognise(path, KINDS if Path(path).expanduser().exists() else NOWHERE):
+  if sentence := diagnose(path, PATH_KINDS if Path(path).expanduser().exists() else MISSING_PATHS):
     raise errors.UserError(f'{path}: {sentence}')
 
 
-def recognise(path: str | Path, kinds: tuple[Kind, ...]) -> str | None:
+def diagnose(path: str | Path, kinds: tuple[Kind, ...]) -> str | None:
   """Return the sentence of the first kind that a path is of, or None."""
   place = Path(path).expanduser()
   for kind in kinds:
@@ -82,7 +90,7 @@ def check_published(folder: Path) -> None:
       'vocab.txt',
     ]
   for name in names:
-    check_whole(folder / name)
+    check_not_pointer(folder / name)
   try:
     values = json.loads((folder / CONFIG).read_text('utf-8'))
   except (OSError, ValueError):
@@ -98,7 +106,7 @@ def check_published(folder: Path) -> None:
       )
 
 
-def check_whole(path: Path) -> None:
+def check_not_pointer(path: Path) -> None:
   """Check that a file is not a Git LFS pointer.
 
   Raises:
@@ -111,6 +119,6 @@ def check_whole(path: Path) -> None:
     )
 
 
-def no_weights(folder: Path) -> str:
+def no_weights_message(folder: Path) -> str:
   """Return the sentence about a folder with a config.json and without weights that are read."""
-  return recognise(folder, OTHER_WEIGHTS) or f'holds no weights. {WEIGHTS}'
+  return diagnose(folder, UNREADABLE_WEIGHTS) or f'holds no weights. {WEIGHTS}'

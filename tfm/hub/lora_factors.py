@@ -34,7 +34,7 @@ def inputs_first(tensor: Tensor) -> bool:
   return isinstance(tensor.rule, Conv) or bool(getattr(tensor.rule, 'conv', False))
 
 
-def cut(tensor: Tensor, a: np.ndarray, b: np.ndarray) -> list[Factors]:
+def split_factors(tensor: Tensor, a: np.ndarray, b: np.ndarray) -> list[Factors]:
   """Return the factors of each projection of a tensor; fused projections get copies of A.
 
   Args:
@@ -48,7 +48,9 @@ def cut(tensor: Tensor, a: np.ndarray, b: np.ndarray) -> list[Factors]:
   return [Factors(*each) for each in zip(inputs, parts, strict=True)]
 
 
-def join(tensor: Tensor, factors: Sequence[Factors | None]) -> tuple[np.ndarray, np.ndarray]:
+def join_factors(
+  tensor: Tensor, factors: Sequence[Factors | None]
+) -> tuple[np.ndarray, np.ndarray]:
   """Return A and B of a tensor from the factors of its projections. Ranks of fused projections add
   up.
 

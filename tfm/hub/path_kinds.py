@@ -147,7 +147,7 @@ WEIGHTS = 'Expected model.safetensors, or several files and their model.safetens
 _FOREIGN = 'Expected safetensors and config.json, as save_pretrained of transformers writes them.'
 
 #: Kinds of paths that do not exist.
-NOWHERE = (
+MISSING_PATHS = (
   Kind(
     'cached',
     _cached,
@@ -162,7 +162,7 @@ NOWHERE = (
 )
 
 #: Kinds of folders with a config.json and without readable weights.
-OTHER_WEIGHTS = (
+UNREADABLE_WEIGHTS = (
   Kind('lfs', _pointer, 'holds Git LFS pointers instead of files ({found}). Expected the files: run `git lfs pull`.'),
   Kind(
     'partial',
@@ -191,15 +191,15 @@ OTHER_WEIGHTS = (
 )  # fmt: skip
 
 #: Kinds of files and folders without a config.json.
-KINDS = (
+PATH_KINDS = (
   Kind('part', _part, 'is one file of a published folder. Expected the folder: {folder}'),
   Kind('state', _state, 'is a part of a tfm checkpoint. Expected the checkpoint: {folder}'),
   Kind('peft', _peft, (
     'is a PEFT adapter without its base model. Expected tfm.load(BASE, adapter=FOLDER), BASE being '
     '{found}.'
   )),
-  OTHER_WEIGHTS[0],
-  OTHER_WEIGHTS[1],
+  UNREADABLE_WEIGHTS[0],
+  UNREADABLE_WEIGHTS[1],
   Kind('safetensors', _ends('.safetensors'), (
     'is a file of weights in a folder without config.json. Expected both files: config.json '
     'describes '
@@ -248,7 +248,7 @@ KINDS = (
     'gathered by the '
     'program that wrote it, in a published folder.'
   )),
-  *OTHER_WEIGHTS[2:-1],
+  *UNREADABLE_WEIGHTS[2:-1],
   Kind('safetensors folder', _holds('*.safetensors', 'pytorch_model*.bin', '*.pth', '*.pt', '*.bin', '*.ckpt'), (
     'holds weights ({found}) and no config.json. Expected both: config.json describes the model.'
   )),

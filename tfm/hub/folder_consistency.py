@@ -11,7 +11,7 @@ from tfm.zoo.weights import Published
 _ENDS = ('eos_token_id', 'decoder_start_token_id', 'forced_bos_token_id', 'forced_eos_token_id')
 
 
-def notes(
+def inconsistencies(
   values: Mapping[str, Any], found: Published, tokenizer: Vocabulary | None
 ) -> Iterator[str]:
   """Yield a line for each contradiction between `config.json`, the tokenizer and the model, and
