@@ -1,6 +1,6 @@
 """Load and export published checkpoints.
 
-`load` reads a folder of Hugging Face, a GGUF file or a checkpoint of tfm. `export_hf`, `export_peft`
+`load` reads a Hugging Face folder, a GGUF file or a checkpoint of tfm. `export_hf`, `export_peft`
 and `save` write folders. The model families are in `tfm.zoo.weights`.
 """
 

@@ -1,6 +1,6 @@
 """Chat templates of published folders.
 
-Rendered texts equal those of `apply_chat_template` in transformers 5.23.0.
+The rendered text equals that of `apply_chat_template` in transformers 5.23.0.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -159,7 +159,9 @@ class ChatTemplate:
     name = field if isinstance(field, str) else 'content'
     last = chat[-1]
     text = last.get(name)
-    fields = [f for f in _REASONING if last.get(f) == text] if name in _REASONING else [name]
+    fields = [name]
+    if name in _REASONING:
+      fields = [f for f in _REASONING if last.get(f) == text]
     if text is None or not any(f in template for f in fields):
       raise UserError(
         f'{self.where}: continue_final_message={field!r}: the final message has no {name!r} that '
@@ -238,12 +240,12 @@ def _text(path: Path) -> str:
 
 
 def _of_config(config: Mapping[str, Any]) -> dict[str, str]:
-  given = config.get('chat_template')
-  if isinstance(given, str):
-    return {_DEFAULT: given}
-  if isinstance(given, list):
-    return {entry['name']: entry['template'] for entry in given}
-  return dict(given or {})
+  templates = config.get('chat_template')
+  if isinstance(templates, str):
+    return {_DEFAULT: templates}
+  if isinstance(templates, list):
+    return {entry['name']: entry['template'] for entry in templates}
+  return dict(templates or {})
 
 
 __all__ = ['ChatTemplate', 'Message', 'no_template']

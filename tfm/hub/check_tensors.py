@@ -135,7 +135,7 @@ class _Match:
     for name, original in sorted(originals.items()):
       if original is not None and _equal(self.tensors, name, original):
         continue
-      expected = 'equal tensors, or only one of them'
+      expected = 'equal tensors, or a single copy'
       if name in self.tied and name not in self.twins:
         expected = 'tie_word_embeddings=false for separate weights'
       raise errors.UserError(

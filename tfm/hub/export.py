@@ -65,15 +65,15 @@ def export_hf(
   check_new(path)
   spec, params = merge_adapters(spec, params)
   files = FolderFiles({}) if files is None else files
-  values, found = matching_config(spec, files, architecture) or class_of(spec, architecture)
+  values, model = matching_config(spec, files, architecture) or class_of(spec, architecture)
   leaves = _leaves(spec, params)
-  tensor_map = weights.tensor_map(found.family, spec, found.ending)
+  tensor_map = weights.tensor_map(model.family, spec, model.ending)
   by_path = {t.slots[0].path: t for t in reversed(tensor_map)}
-  for name, twin in found.family.twins(spec).items():
+  for name, twin in model.family.twins(spec).items():
     if twin in by_path:
       tensor_map.append(dataclasses.replace(by_path[twin], name=name))
-  with new_folder(path) as half:
-    before, files = files, write_files(half, files, tokenizer)
+  with new_folder(path) as folder:
+    before, files = files, write_files(folder, files, tokenizer)
     same_files = files is before
     new_tokenizer = None if same_files and CONFIG in files else tokenizer
     values = values if same_files else without_ids(values)
@@ -81,10 +81,10 @@ def export_hf(
     if new_tokenizer is not None or values != files.json(CONFIG):
       values = keep_metadata(values, files.json(CONFIG))
       values |= _tokens(new_tokenizer, values) | {'tfm_version': __version__}
-      _write_json(half / CONFIG, values)
-    fixed = found.family.fixed_of(spec, found.ending)
-    _write_weights(half, tensor_map, leaves, fixed, shard_bytes)
-  return found.architecture
+      _write_json(folder / CONFIG, values)
+    fixed = model.family.fixed_of(spec, model.ending)
+    _write_weights(folder, tensor_map, leaves, fixed, shard_bytes)
+  return model.architecture
 
 
 def class_of(spec: Model, architecture: str | None = None) -> tuple[dict[str, Any], Published]:
@@ -110,10 +110,10 @@ def class_of(spec: Model, architecture: str | None = None) -> tuple[dict[str, An
   for cls in classes if architecture is None else [architecture]:
     if (written := _written_config(spec, *classes[cls])) is None:
       continue
-    values, found = written
-    others[cls] = normalised(found.spec)
+    values, model = written
+    others[cls] = normalised(model.spec)
     if flattened(others[cls]) == flattened(target):
-      return values, found
+      return values, model
   differs = {cls: config.diff(other, target) for cls, other in others.items()}
   nearest = min(differs, key=lambda cls: len(differs[cls]), default=None)
   details = ''

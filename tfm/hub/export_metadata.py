@@ -45,15 +45,15 @@ def matching_config(
   """
   values = files.json(CONFIG)
   try:
-    found = published(values, ignore=None)
+    model = published(values, ignore=None)
   except errors.UserError:
     return None
-  if architecture not in (None, found.architecture):
+  if architecture not in (None, model.architecture):
     return None
   expected = flattened(normalised(spec))
-  for other in _stored_specs(found.spec):
+  for other in _stored_specs(model.spec):
     if flattened(normalised(other)) == expected:
-      return values, found._replace(spec=other)
+      return values, model._replace(spec=other)
   return None
 
 

@@ -56,9 +56,9 @@ def export_peft(
   check_new(path)
   if not isinstance(adapter, LoRA):
     raise errors.UserError('export_peft: the model has no LoRA. Expected a spec with adapter=lora.')
-  _, found = class_of(dataclasses.replace(spec, adapter=Adapter()), architecture)
-  base_spec = dataclasses.replace(found.spec, adapter=Adapter())
-  tensors = tensor_map(found.family, base_spec, found.ending)
+  _, model = class_of(dataclasses.replace(spec, adapter=Adapter()), architecture)
+  base_spec = dataclasses.replace(model.spec, adapter=Adapter())
+  tensors = tensor_map(model.family, base_spec, model.ending)
   leaves = _flat(params)
   adapted = {}
   for t in tensors:
@@ -79,7 +79,7 @@ def export_peft(
       heads.append(t)
   config |= {
     'base_model_name_or_path': str(base),
-    'task_type': _TASKS.get(found.ending),
+    'task_type': _TASKS.get(model.ending),
     'modules_to_save': sorted({t.name.partition('.')[0] for t in heads}) or None,
   }
   arrays: dict[str, np.ndarray] = {}
@@ -89,7 +89,7 @@ def export_peft(
   for t in heads:
     arrays[f'base_model.model.{t.name}'] = _full_tensor(t, leaves)
   _write(path, config, arrays)
-  return found.architecture
+  return model.architecture
 
 
 def _flat(params: Any) -> dict[str, Any]:
@@ -159,6 +159,6 @@ def _by_target(
 
 
 def _write(path: str | Path, config: Mapping[str, Any], tensors: Mapping[str, np.ndarray]) -> None:
-  with new_folder(path) as half:
-    (half / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + '\n', 'utf-8')
-    safetensors.numpy.save_file(dict(tensors), half / SAFE, metadata={'format': 'pt'})
+  with new_folder(path) as folder:
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + '\n', 'utf-8')
+    safetensors.numpy.save_file(dict(tensors), folder / SAFE, metadata={'format': 'pt'})

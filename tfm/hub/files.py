@@ -104,7 +104,7 @@ class FolderFiles(Mapping[str, bytes]):
     return type(self)({**self._files, **files}, self.folder)
 
   def only(self, patterns: Sequence[str]) -> Self:
-    """Return the files that match one of the patterns, such as '*.jinja'."""
+    """Return the files that match any of the patterns, such as '*.jinja'."""
     return type(self)({name: self[name] for name in self if _matches(name, patterns)}, self.folder)
 
   def without(self, patterns: Sequence[str]) -> Self:
@@ -125,7 +125,7 @@ class FolderFiles(Mapping[str, bytes]):
 
 
 def without_ids(fields: Mapping[str, Any]) -> dict[str, Any]:
-  """Return the fields of a config except those that hold token ids."""
+  """Return the fields of a config without token ids."""
   return {name: value for name, value in fields.items() if not _IDS.search(name)}
 
 

@@ -126,7 +126,9 @@ def _placed(sharding: Any, shape: tuple[int, ...], piece: np.ndarray, dtype: Any
 
 
 def _names(axis: Any) -> tuple[str, ...]:
-  return () if axis is None else (axis,) if isinstance(axis, str) else tuple(axis)
+  if axis is None:
+    return ()
+  return (axis,) if isinstance(axis, str) else tuple(axis)
 
 
 @functools.partial(jax.jit, donate_argnums=0)

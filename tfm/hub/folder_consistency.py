@@ -10,21 +10,21 @@ _ENDS = ('eos_token_id', 'decoder_start_token_id', 'forced_bos_token_id', 'force
 
 
 def inconsistencies(
-  values: Mapping[str, Any], found: Published, tokenizer: Vocabulary | None
+  values: Mapping[str, Any], model: Published, tokenizer: Vocabulary | None
 ) -> Iterator[str]:
   """Yield a warning for each inconsistency of config and tokenizer, and each ignored field.
 
   Args:
     values: The fields of `config.json`.
-    found: The model that it describes.
+    model: The model that it describes.
     tokenizer: The tokenizer of the folder, None if it has none.
 
   Yields:
     Warnings about files that do not change the outputs of the model.
   """
-  for name in found.ignored:
+  for name in model.ignored:
     yield f'{name}={values.get(name)!r} of config.json is ignored, as requested.'
-  vocab, size = found.spec.vocab, None if tokenizer is None else tokenizer.size
+  vocab, size = model.spec.vocab, None if tokenizer is None else tokenizer.size
   if vocab and size is not None and size > vocab:
     yield (
       f'the tokenizer has {size} tokens, but vocab_size of config.json is {vocab}. Texts with '
@@ -35,8 +35,7 @@ def inconsistencies(
     for number in ids if isinstance(ids, list) else [ids]:
       if vocab and isinstance(number, int) and not 0 <= number < vocab:
         yield (
-          f'{name} of config.json is {number}, but vocab_size is {vocab}. The model never generates '
-          'it.'
+          f'{name} of config.json is {number}, but vocab_size is {vocab}. It is never generated.'
         )
   labels, n = values.get('id2label'), values.get('num_labels')
   if isinstance(labels, Mapping) and isinstance(n, int) and n != len(labels):

@@ -60,7 +60,7 @@ def load(
   """Load a model with its parameters, tokenizer and settings.
 
   Args:
-    path: A published folder, a GGUF file, or a training run's workdir or one of its checkpoints. A
+    path: A published folder, a GGUF file, or the workdir or a checkpoint of a training run. A
       published folder holds `config.json`, weights and optional tokenizer files. The weights are
       `model.safetensors` (one file or several) or, with PyTorch installed, `pytorch_model.bin`.
       Code in the folder is never run.
@@ -88,13 +88,13 @@ def load(
   folder = resolve_path(path)
   dtype = None if dtype is None else _float(dtype)
   if (file := find_file(folder)) is not None:
-    found = _filled(_gguf(file, dtype), dtype, mesh, adapter, ignore)
+    loaded = _filled(_gguf(file, dtype), dtype, mesh, adapter, ignore)
   elif is_published(folder):
-    found = _filled(_published(folder, dtype), dtype, mesh, adapter, ignore)
+    loaded = _filled(_published(folder, dtype), dtype, mesh, adapter, ignore)
   else:
-    found = _checkpoint(folder, dtype, mesh, adapter, ignore)
-  found.files.json(GENERATION)  # Raise for a damaged file now, not at the first call of generate.
-  return found if length is None else found._replace(spec=serving(found.spec, length))
+    loaded = _checkpoint(folder, dtype, mesh, adapter, ignore)
+  loaded.files.json(GENERATION)  # Raise for a damaged file now, not at the first call of generate.
+  return loaded if length is None else loaded._replace(spec=serving(loaded.spec, length))
 
 
 def _float(dtype: Any) -> Any:
@@ -175,17 +175,17 @@ def _filled(
   if adapter is not None:
     peft = Peft(adapter)
     values = peft.config_for(values)
-  found = published(values, where, ignore)
+  model = published(values, where, ignore)
   if peft is not None:
-    tensors = peft.overlay(found, tensors)
-  found = without_absent_parts(found, tensors)
-  tensors = unstack_experts(tensors, found)
-  entries = check_tensors(source.where, found, tensors)
-  for note in inconsistencies(source.values, found, source.tokenizer):
+    tensors = peft.overlay(model, tensors)
+  model = without_absent_parts(model, tensors)
+  tensors = unstack_experts(tensors, model)
+  entries = check_tensors(source.where, model, tensors)
+  for note in inconsistencies(source.values, model, source.tokenizer):
     print(f'{source.where}: {note}', file=sys.stderr)
-  spec, params = found.spec, fill_params(found.spec, entries, tensors, dtype, mesh)
+  spec, params = model.spec, fill_params(model.spec, entries, tensors, dtype, mesh)
   if peft is not None:
-    spec, params = peft.add(found, params, dtype, mesh)
+    spec, params = peft.add(model, params, dtype, mesh)
   return Loaded(spec, params, source.tokenizer, files=source.files)
 
 
@@ -193,7 +193,7 @@ def describe(path: str | Path, ignore: Collection[str] = ()) -> Loaded:
   """Return a model as `load` does, but without weights: `params` is None.
 
   Args:
-    path: A published folder, a GGUF file, or a training run's workdir or one of its checkpoints.
+    path: A published folder, a GGUF file, or the workdir or a checkpoint of a training run.
     ignore: See `load`.
 
   Returns:
@@ -205,8 +205,8 @@ def describe(path: str | Path, ignore: Collection[str] = ()) -> Loaded:
   folder = resolve_path(path)
   if (file := find_file(folder)) is not None or is_published(folder):
     source = _published(folder, None) if file is None else _gguf(file, None)
-    found = published(source.values, source.where, ignore)
-    spec = without_absent_parts(found, source.tensors).spec
+    model = published(source.values, source.where, ignore)
+    spec = without_absent_parts(model, source.tensors).spec
     return Loaded(spec, None, source.tokenizer, files=source.files)
   if not is_checkpoint(folder):
     raise_unloadable(folder)
@@ -245,22 +245,22 @@ def config_fields(folder: str | Path) -> dict[str, Any]:
   return fields_of(Path(folder).expanduser() / CONFIG)
 
 
-def without_absent_parts(found: Published, tensors: Tensors) -> Published:
+def without_absent_parts(model: Published, tensors: Tensors) -> Published:
   """Return a published model without optional parts that its checkpoint lacks.
 
   These are a pooler and multi-token prediction layers.
 
   Args:
-    found: The model that `config.json` describes.
+    model: The model that `config.json` describes.
     tensors: The tensors of the checkpoint.
   """
-  top, spec = found.spec.classifier, found.spec
+  top, spec = model.spec.classifier, model.spec
   has_pooler = top is not None and not top.labels and top.hidden is not None
   if has_pooler and not any('pooler' in name for name in tensors):
     spec = spec.with_heads(classify=None)
   if spec.mtp is not None:
-    expected = tensor_map(found.family, spec, found.ending)
+    expected = tensor_map(model.family, spec, model.ending)
     mtp = [t.name for t in expected if t.slots[0].path.startswith('mtp/')]
     if not any(name in tensors for name in mtp):
       spec = dataclasses.replace(spec, mtp=None)
-  return found._replace(spec=spec)
+  return model._replace(spec=spec)

@@ -1,5 +1,6 @@
-"""The factors of LoRA between Hugging Face's layout, `B A` with A `[rank, in]` and B `[out, rank]`,
-and tfm's.
+"""Convert LoRA factors between the layouts of PEFT and tfm.
+
+PEFT stores A `[rank, in]` and B `[out, rank]` for each linear layer, with the update B A.
 """
 
 from collections.abc import Sequence
@@ -13,34 +14,39 @@ from tfm.zoo.weights.rules import Conv, Fused, InProj, Linear, Slot
 
 
 class Factors(NamedTuple):
-  """x A B of one projection: `a` is `[*inputs, rank]`, `b` is `[rank, *outputs]`."""
+  """The LoRA factors of one projection in tfm's layout, with the update x A B.
+
+  Attributes:
+    a: `[*inputs, rank]`.
+    b: `[rank, *outputs]`.
+  """
 
   a: np.ndarray
   b: np.ndarray
 
 
 def is_linear(tensor: Tensor) -> bool:
-  """Return whether a tensor is the weight of a linear layer, of one projection of tfm or of several
-  fused ones.
-  """
-  known = type(tensor.rule) in (Linear, Conv) or (
-    isinstance(tensor.rule, Fused) and not isinstance(tensor.rule, InProj)
-  )
-  return known and all(slot.n_in for slot in tensor.slots)
+  """Return whether a tensor is the weight of one linear layer or of several fused ones."""
+  is_fused = isinstance(tensor.rule, Fused) and not isinstance(tensor.rule, InProj)
+  is_known = type(tensor.rule) in (Linear, Conv) or is_fused
+  return is_known and all(slot.n_in for slot in tensor.slots)
 
 
 def inputs_first(tensor: Tensor) -> bool:
-  """Return whether Hugging Face keeps the weight as `[in, out]` (GPT-2's Conv1D)."""
+  """Return whether Hugging Face stores the weight as `[in, out]` (GPT-2's Conv1D)."""
   return isinstance(tensor.rule, Conv) or bool(getattr(tensor.rule, 'conv', False))
 
 
 def split_factors(tensor: Tensor, a: np.ndarray, b: np.ndarray) -> list[Factors]:
-  """Return the factors of each projection of a tensor; fused projections get copies of A.
+  """Return the factors of each projection of a tensor. Fused projections share A.
 
   Args:
-    tensor: the weight, a linear layer.
-    a: `[rank, in]`.
-    b: `[out, rank]`.
+    tensor: The weight of a linear layer.
+    a: PEFT's A, `[rank, in]`.
+    b: PEFT's B, `[out, rank]`.
+
+  Returns:
+    The factors in tfm's layout, one for each slot of the tensor.
   """
   narrow = [_narrow(slot, len(a)) for slot in tensor.slots]
   parts = tensor.rule.cut(b.T if inputs_first(tensor) else b, narrow)
@@ -51,28 +57,29 @@ def split_factors(tensor: Tensor, a: np.ndarray, b: np.ndarray) -> list[Factors]
 def join_factors(
   tensor: Tensor, factors: Sequence[Factors | None]
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Return A and B of a tensor from the factors of its projections. Ranks of fused projections add
-  up.
+  """Return PEFT's A and B of a tensor. The ranks of fused projections add up.
 
   Args:
-    tensor: the weight, a linear layer.
-    factors: of each projection, None if it is not adapted.
+    tensor: The weight of a linear layer.
+    factors: The factors of each projection in tfm's layout, None if it is not adapted.
+
+  Returns:
+    A `[rank, in]` and B `[out, rank]`.
   """
   rows, columns = [], []
-  for i, own in enumerate(factors):
-    if own is None:
+  for i, each in enumerate(factors):
+    if each is None:
       continue
-    rank = len(own.b)
+    rank = len(each.b)
     narrow = [_narrow(slot, rank) for slot in tensor.slots]
-    parts = [
-      own.b if i == j else np.zeros(slot.shape, own.b.dtype) for j, slot in enumerate(narrow)
-    ]
+    parts = [np.zeros(slot.shape, each.b.dtype) for slot in narrow]
+    parts[i] = each.b
     joined = tensor.rule.join(parts, narrow)
-    rows.append(own.a.reshape(-1, rank).T)
+    rows.append(each.a.reshape(-1, rank).T)
     columns.append(joined.T if inputs_first(tensor) else joined)
   return np.concatenate(rows), np.concatenate(columns, axis=1)
 
 
 def _narrow(slot: Slot, rank: int) -> Slot:
-  """Return the slot of a projection from `rank` inputs to the outputs of another one."""
+  """Return the slot of a projection from `rank` inputs to the same outputs."""
   return dataclasses.replace(slot, shape=(rank, *slot.shape[slot.n_in :]), n_in=1)

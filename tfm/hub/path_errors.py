@@ -42,8 +42,8 @@ def resolve_path(path: str | Path) -> Path:
     return snapshots[0]
   listed = ', '.join(str(p) for p in snapshots[:8]) or 'none'
   raise errors.UserError(
-    f'{folder}: is a Hugging Face cache folder without a main snapshot. Expected one of its '
-    f'snapshots: {listed}.'
+    f'{folder}: is a Hugging Face cache folder without a main snapshot. Expected a snapshot '
+    f'folder: {listed}.'
   )
 
 

@@ -49,7 +49,7 @@ def _holds(*patterns: str) -> Callable[[Path], str | None]:
 
 
 def _ends(*endings: str) -> Callable[[Path], str | None]:
-  """Return a detector of files with one of the endings."""
+  """Return a detector of files with the given endings."""
   return lambda path: path.suffix if path.is_file() and path.name.endswith(endings) else None
 
 
@@ -62,12 +62,14 @@ def _part(path: Path) -> str | None:
 
 
 def _pointer(path: Path) -> str | None:
-  files = [path] if path.is_file() else sorted(p for p in path.glob('*') if p.is_file())
+  files = [path]
+  if not path.is_file():
+    files = sorted(p for p in path.glob('*') if p.is_file())
   return next((p.name for p in files if is_pointer(p)), None)
 
 
 def _peft(path: Path) -> str | None:
-  """Detect a PEFT folder or one of its files; return the name of the base model."""
+  """Detect a PEFT folder or a file in it; return the name of the base model."""
   folder = path.parent if path.name.startswith('adapter_') else path
   if not (folder / 'adapter_config.json').is_file():
     return None

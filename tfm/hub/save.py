@@ -37,10 +37,10 @@ def save(
   Raises:
     UserError: `path` exists.
   """
-  with new_folder(path) as half:
+  with new_folder(path) as folder:
     dtypes = sorted({str(leaf.dtype) for leaf in jax.tree.leaves(params)})
     dtype = dtypes[0] if len(dtypes) == 1 else 'float32'
     experiment = Experiment(model=spec, precision=Precision(param=dtype))
-    write_about(half / 'about', experiment, tokenizer, beside=files.kept() if files else {})
+    write_about(folder / 'about', experiment, tokenizer, beside=files.kept() if files else {})
     with unwarned(), ocp.Checkpointer(ocp.PyTreeCheckpointHandler()) as writer:
-      writer.save(half / 'state', args=ocp.args.PyTreeSave({'params': params}))
+      writer.save(folder / 'state', args=ocp.args.PyTreeSave({'params': params}))

@@ -1,8 +1,8 @@
-"""GPTQ (arXiv:2210.17323) and AWQ (arXiv:2306.00978): integers of a few bits, with a scale and zero
-for each group.
+"""Weights of GPTQ (arXiv:2210.17323) and AWQ (arXiv:2306.00978): grouped low-bit integers.
 
-Both store the weight transposed, `[in, out]`, in words of 32 bits: GPTQ packs along the inputs, AWQ
-along the outputs."""
+Each group of inputs has a scale and a zero point. Both formats store the weight as `[in, out]` in
+32-bit words. GPTQ packs along the inputs, AWQ along the outputs.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,19 +12,28 @@ import numpy as np
 from tfm.hub.quantized.lazy_weights import Groups, LazyMatrix, Parts, check_options, unpack_bits
 from tfm.hub.tensors import Entry, Tensors
 
-#: bits -> a one in each field of a word, which version 1 of the format subtracts from zeros.
+#: Bits -> a word with a one in each field, which version 1 subtracts from zero points.
 _MINUS_ONE = {2: 0x55555555, 4: 0x11111111, 8: 0x01010101}
-#: The column of each field of a word of AWQ.
+#: The column of each field in a word of AWQ.
 _AWQ_ORDER = (0, 2, 4, 6, 1, 3, 5, 7)
 
 
 def read_gptq(
   tensors: Tensors, options: Mapping[str, Any], dtype: np.dtype, where: str
 ) -> dict[str, Entry]:
-  """Return the tensors with every weight that GPTQ quantized as numbers.
+  """Return the tensors of a checkpoint with GPTQ weights dequantized.
+
+  Args:
+    tensors: The stored tensors.
+    options: The fields of `quantization_config`.
+    dtype: The dtype of dequantized weights.
+    where: The path of the config, for errors.
+
+  Returns:
+    All tensors by name.
 
   Raises:
-    UserError: an option is not read, or the tensors do not fit together.
+    UserError: An option is not supported, or tensors are inconsistent.
   """
   check_options(
     where, options, checkpoint_format=('gptq', 'gptq_v2', None), is_marlin_format=(False, None)
@@ -46,38 +55,35 @@ def read_gptq(
 def _gptq(
   parts: Parts, module: str, bits: int, size: int, first_version: bool, dtype: np.dtype
 ) -> LazyMatrix:
-  words, zeros, scales = (
-    parts.need(module, f'.{name}') for name in ('qweight', 'qzeros', 'scales')
-  )
+  words, zeros, scales = parts.need_all(module, '.qweight', '.qzeros', '.scales')
   order = parts.get(module, '.g_idx')
-  if (
-    order is not None and len(order.shape) == 1 and order.shape[0]
-  ):  # modules may override the options
+  # Modules may override the options.
+  if order is not None and len(order.shape) == 1 and order.shape[0]:
     bits = words.shape[0] * 32 // order.shape[0]
   if bits not in _MINUS_ONE:
     parts.refuse(
-      f'{module}.qweight is {list(words.shape)}, {bits} bits a number', 'words of 2, 4 or 8 bits'
+      f'{module}.qweight is {list(words.shape)}, with {bits} bits per number', '2, 4 or 8 bits'
     )
   inputs, outputs = words.shape[0] * 32 // bits, words.shape[1]
-  groups = scales.shape[0] if order is not None else 1 if size < 0 else -(-inputs // size)
+  groups = scales.shape[0]
+  if order is None:
+    groups = 1 if size < 0 else -(-inputs // size)
   parts.check(module, qzeros=(groups, outputs * bits // 32), scales=(groups, outputs))
   if order is not None:
     parts.check(module, g_idx=(inputs,))
 
   def make(part: slice) -> np.ndarray:
     """Return scale (q - zero) for some outputs."""
-    groups_of = Groups(
-      inputs,
-      groups,
-      None if order is None else order.array(),
-      size if order is None and size > 0 else None,
-    )
+    if order is None:
+      by_input = Groups(inputs, groups, size=size if size > 0 else None)
+    else:
+      by_input = Groups(inputs, groups, order.array())
     stored = zeros.array().view(np.uint32)
     if first_version:
       stored = stored + np.uint32(_MINUS_ONE[bits])
     q = unpack_bits(words.array()[:, part].T, bits).astype(np.float32)
-    groups_of.put(np.subtract, q, _columns(stored, part, bits).T)
-    groups_of.put(np.multiply, q, scales.array()[:, part].T.astype(np.float32))
+    by_input.apply(np.subtract, q, _columns(stored, part, bits).T)
+    by_input.apply(np.multiply, q, scales.array()[:, part].T.astype(np.float32))
     return q
 
   sources = [words, zeros, scales, *([] if order is None else [order])]
@@ -87,7 +93,14 @@ def _gptq(
 def _columns(
   packed: np.ndarray, part: slice, bits: int, order: Sequence[int] | None = None
 ) -> np.ndarray:
-  """Return some columns of integers that are packed along them; `order` is that of a word's fields."""
+  """Return some columns of integers that are packed along columns.
+
+  Args:
+    packed: The words, `[rows, columns * bits / 32]`.
+    part: The columns to return.
+    bits: The bits of an integer.
+    order: The column of each field in a word. None for ascending columns.
+  """
   n = 32 // bits
   first = part.start // n
   q = unpack_bits(packed[:, first : -(-part.stop // n)], bits)
@@ -99,15 +112,22 @@ def _columns(
 def read_awq(
   tensors: Tensors, options: Mapping[str, Any], dtype: np.dtype, where: str
 ) -> dict[str, Entry]:
-  """Return the tensors with every weight that AWQ quantized as numbers.
+  """Return the tensors of a checkpoint with AWQ weights dequantized.
+
+  Args:
+    tensors: The stored tensors.
+    options: The fields of `quantization_config`.
+    dtype: The dtype of dequantized weights.
+    where: The path of the config, for errors.
+
+  Returns:
+    All tensors by name.
 
   Raises:
-    UserError: an option is not read, or the tensors do not fit together.
+    UserError: An option is not supported, or tensors are inconsistent.
   """
-  bits, size = (
-    options.get('bits', options.get('w_bit', 4)),
-    options.get('group_size', options.get('q_group_size', 128)),
-  )
+  bits = options.get('bits', options.get('w_bit', 4))
+  size = options.get('group_size', options.get('q_group_size', 128))
   version = str(options.get('version', 'gemm')).lower()
   check_options(where, {**options, 'bits': bits, 'version': version}, bits=(4,), version=('gemm',))
   parts = Parts(tensors.entries, ('.qweight', '.qzeros', '.scales'), where)
@@ -119,19 +139,17 @@ def read_awq(
 
 
 def _awq(parts: Parts, module: str, size: int, dtype: np.dtype) -> LazyMatrix:
-  words, zeros, scales = (
-    parts.need(module, f'.{name}') for name in ('qweight', 'qzeros', 'scales')
-  )
+  words, zeros, scales = parts.need_all(module, '.qweight', '.qzeros', '.scales')
   inputs, outputs = words.shape[0], words.shape[1] * 8
   groups = 1 if size < 0 else -(-inputs // size)
   parts.check(module, qzeros=(groups, outputs // 8), scales=(groups, outputs))
 
   def make(part: slice) -> np.ndarray:
     """Return scale (q - zero) for some outputs."""
-    groups_of = Groups(inputs, groups, None, size if size > 0 else None)
+    by_input = Groups(inputs, groups, size=size if size > 0 else None)
     q = np.ascontiguousarray(_columns(words.array(), part, 4, _AWQ_ORDER).T).astype(np.float32)
-    groups_of.put(np.subtract, q, _columns(zeros.array(), part, 4, _AWQ_ORDER).T)
-    groups_of.put(np.multiply, q, scales.array()[:, part].T.astype(np.float32))
+    by_input.apply(np.subtract, q, _columns(zeros.array(), part, 4, _AWQ_ORDER).T)
+    by_input.apply(np.multiply, q, scales.array()[:, part].T.astype(np.float32))
     return q
 
   return LazyMatrix((outputs, inputs), dtype, make, [words, zeros, scales])

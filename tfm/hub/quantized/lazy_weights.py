@@ -1,4 +1,4 @@
-"""Shared by several formats: weights made a few rows at a time, bit fields, and groups of columns."""
+"""Building blocks of several formats: lazy matrices, bit fields and groups of columns."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import dataclasses
@@ -10,18 +10,19 @@ import numpy as np
 from tfm.core import errors
 from tfm.hub.tensors import Entry
 
-#: Numbers that are made at a time.
+#: The number of values that are dequantized at a time.
 _CHUNK = 1 << 20
 
 
 @dataclasses.dataclass(frozen=True)
 class LazyMatrix:
-  """A matrix `[out, in]` of `dtype`.
+  """A matrix `[out, in]` that is dequantized on access, a few rows at a time.
 
   Attributes:
-    shape, dtype: of the matrix.
-    make: rows -> float32 numbers, each then rounded to `dtype` once.
-    sources: the tensors that `make` reads.
+    shape: The shape of the matrix.
+    dtype: The dtype of the matrix. Each number is rounded once.
+    make: Returns some rows in float32.
+    sources: The tensors that `make` reads.
   """
 
   shape: tuple[int, ...]
@@ -46,44 +47,52 @@ class LazyMatrix:
 
 
 def unpack_bits(words: np.ndarray, bits: int) -> np.ndarray:
-  """Return the bit fields of words along the last axis as uint8, the lowest bits first; `bits`
-  divide 8.
+  """Unpack the bit fields of words along the last axis, lowest bits first.
+
+  Args:
+    words: Words of any integer dtype.
+    bits: The bits of a field: 1, 2, 4 or 8.
+
+  Returns:
+    The fields as uint8.
   """
   parts = np.ascontiguousarray(words).view(np.uint8)
   if bits == 8:
     return parts
   shifts = np.arange(0, 8, bits, dtype=np.uint8)
-  found = (parts[..., None] >> shifts) & np.uint8((1 << bits) - 1)
-  return found.reshape(*parts.shape[:-1], -1)
+  fields = (parts[..., None] >> shifts) & np.uint8((1 << bits) - 1)
+  return fields.reshape(*parts.shape[:-1], -1)
 
 
 class Groups:
-  """The group of each column of a matrix, and values of the groups put onto it.
+  """The groups of the columns of a matrix.
 
   Args:
-    columns, groups: how many there are.
-    order: the group of each column. None, or negative numbers: one group after the other, all of
-    one size but the last.
-    size: columns of a group. None divides them evenly.
+    columns: The number of columns.
+    groups: The number of groups.
+    order: The group of each column. None or negative numbers mean consecutive groups of equal size,
+      of which the last may be smaller.
+    size: The columns of a consecutive group. None divides columns evenly.
   """
 
   def __init__(
     self, columns: int, groups: int, order: np.ndarray | None = None, size: int | None = None
   ):
     size = size or -(-columns // groups)
-    usual = np.arange(columns) // size
-    ordered = (
-      order is not None
-      and len(order) > 0
-      and bool(np.all(order >= 0))
-      and not np.array_equal(order, usual)
-    )
-    self.group = order.astype(np.int64) if order is not None and ordered else usual
-    self.size = size if not ordered and size * groups == columns else None
+    self.group = np.arange(columns) // size
+    self.size = size if size * groups == columns else None
+    if order is None or not len(order) or bool(np.any(order < 0)):
+      return
+    if not np.array_equal(order, self.group):
+      self.group, self.size = order.astype(np.int64), None
 
-  def put(self, function: Callable[..., Any], q: np.ndarray, values: np.ndarray) -> None:
-    """Apply a ufunc to `q` `[rows, columns]` and the values `[rows, groups]` of its groups, in
-    place.
+  def apply(self, function: Callable[..., Any], q: np.ndarray, values: np.ndarray) -> None:
+    """Apply a ufunc in place to a matrix and the values of its groups.
+
+    Args:
+      function: A ufunc with two inputs, such as `np.multiply`.
+      q: The matrix `[rows, columns]`, which receives the result.
+      values: The values of the groups, `[rows, groups]`.
     """
     if self.size is None:
       function(q, values[:, self.group], out=q)
@@ -93,49 +102,60 @@ class Groups:
 
 
 class Parts:
-  """The tensors that make up the quantized weights of a checkpoint, by module.
+  """Access to the tensors of quantized weights by module.
 
   Args:
-    entries: all tensors by name.
-    endings: how the names of the parts end, the first of which every weight has.
-    where: the config, for errors.
+    entries: All tensors by name.
+    endings: The suffixes of the parts of a weight. Every weight has the first one.
+    where: The path of the config, for errors.
   """
 
   def __init__(self, entries: Mapping[str, Entry], endings: Sequence[str], where: str):
     self.entries, self.endings, self.where = entries, endings, where
 
   def modules(self) -> Iterator[str]:
-    """Yield the modules that have the first part."""
+    """Yield the modules with quantized weights."""
     first = self.endings[0]
     return (name.removesuffix(first) for name in self.entries if name.endswith(first))
 
   def rest(self, modules: Sequence[str]) -> dict[str, Entry]:
-    """Return the tensors that are no part of these modules."""
-    own = {module + ending for module in modules for ending in self.endings}
-    return {name: entry for name, entry in self.entries.items() if name not in own}
+    """Return the tensors that are not parts of these modules."""
+    used = {module + ending for module in modules for ending in self.endings}
+    return {name: entry for name, entry in self.entries.items() if name not in used}
 
   def get(self, module: str, ending: str) -> Entry | None:
-    """Return a part, or None."""
+    """Return a part of a module, or None."""
     return self.entries.get(module + ending)
 
   def need(self, module: str, ending: str) -> Entry:
-    """Return a part.
+    """Return a part of a module.
 
     Raises:
-      UserError: it is missing.
+      UserError: The part is missing.
     """
     if (found := self.get(module, ending)) is None:
       raise errors.UserError(
-        f'{self.where}: {module}{ending} is missing. Expected it, as {module}{self.endings[0]} is '
-        f'there.'
+        f'{self.where}: {module}{ending} is missing. Expected it with {module}{self.endings[0]}.'
       )
     return found
 
-  def check(self, module: str, **shapes: tuple[int, ...]) -> None:
-    """Check the shapes of parts by their endings, given without the leading dot.
+  def need_all(self, module: str, *endings: str) -> list[Entry]:
+    """Return several parts of a module.
 
     Raises:
-      UserError: one has another shape.
+      UserError: A part is missing.
+    """
+    return [self.need(module, ending) for ending in endings]
+
+  def check(self, module: str, **shapes: tuple[int, ...]) -> None:
+    """Check the shapes of parts of a module.
+
+    Args:
+      module: The module.
+      **shapes: The expected shape by suffix, without the leading dot.
+
+    Raises:
+      UserError: A part has another shape.
     """
     for name, shape in shapes.items():
       entry = self.need(module, f'.{name}')
@@ -143,17 +163,24 @@ class Parts:
         self.refuse(f'{module}.{name} is {entry.dtype} {list(entry.shape)}', list(shape))
 
   def refuse(self, what: str, expected: Any) -> NoReturn:
-    """Raise the error about tensors that do not fit the format."""
+    """Raise a UserError about tensors that do not match the format."""
     raise errors.UserError(f'{self.where}: {what}. Expected {expected}.')
 
 
 def check_options(where: str, options: Mapping[str, Any], **known: tuple[Any, ...]) -> None:
-  """Check that options have a supported value; the first is the default.
+  """Check that options have supported values.
+
+  Args:
+    where: The path of the config, for errors.
+    options: The options.
+    **known: The supported values by option. The first one is the default.
 
   Raises:
-    UserError: one has another value.
+    UserError: An option has another value.
   """
   for name, values in known.items():
     if (value := options.get(name, values[0])) not in values:
       listed = ', '.join(repr(v) for v in values if v is not None)
-      raise errors.UserError(f'{where}: quantization_config: {name} is {value!r}. Known: {listed}.')
+      raise errors.UserError(
+        f'{where}: quantization_config: {name} is {value!r}. Expected {listed}.'
+      )
