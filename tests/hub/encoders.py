@@ -15,8 +15,7 @@ _ALBERT = {**SIZES, 'embedding_size': 24, 'num_hidden_layers': 3}
 _FNET = {**{n: x for n, x in SIZES.items() if n != 'num_attention_heads'}, 'pad_token_id': 0}
 _MODERN = {
   **SIZES, 'num_hidden_layers': 5, 'local_attention': 4, 'pad_token_id': 0, 'bos_token_id': 1,
-  'eos_token_id': 2,
-  'cls_token_id': 1, 'sep_token_id': 2,
+  'eos_token_id': 2, 'cls_token_id': 1, 'sep_token_id': 2,
 }  # fmt: skip
 _DEBERTA = {
   **SIZES, 'relative_attention': True, 'pos_att_type': 'p2c|c2p', 'position_buckets': 8,
@@ -50,13 +49,17 @@ CASES = {
   'bert-next': Case('BertConfig', 'BertForNextSentencePrediction', SIZES),
   **heads('bert', 'Bert', SIZES, 'sequence', 'tokens', 'questions', 'choices', 'body'),
   'roberta': Case('RobertaConfig', 'RobertaForMaskedLM', {**SIZES, 'hidden_act': 'relu'}, first=2),
-  'roberta-no-pad': Case('RobertaConfig', 'RobertaForMaskedLM', {**SIZES, 'pad_token_id': 0}, first=1),
+  'roberta-no-pad': Case('RobertaConfig', 'RobertaForMaskedLM', {
+    **SIZES, 'pad_token_id': 0,
+  }, first=1),
   **heads('roberta', 'Roberta', {**SIZES, 'type_vocab_size': 1}, 'sequence', 'choices', first=2),
   'camembert': Case('CamembertConfig', 'CamembertForMaskedLM', SIZES, first=2),
   'xlm-roberta': Case('XLMRobertaConfig', 'XLMRobertaForMaskedLM', SIZES, first=2),
   'distilbert': Case('DistilBertConfig', 'DistilBertForMaskedLM', _DISTIL),
   **heads('distilbert', 'DistilBert', _DISTIL, 'sequence', 'tokens', 'questions', 'body'),
-  'electra': Case('ElectraConfig', 'ElectraForMaskedLM', {**SIZES, 'embedding_size': 24, 'hidden_act': 'relu'}),
+  'electra': Case('ElectraConfig', 'ElectraForMaskedLM', {
+    **SIZES, 'embedding_size': 24, 'hidden_act': 'relu',
+  }),
   'electra-wide': Case('ElectraConfig', 'ElectraForMaskedLM', {**SIZES, 'embedding_size': D}),
   'electra-found': Case('ElectraConfig', 'ElectraForPreTraining', {**SIZES, 'embedding_size': 24}),
   **heads('electra', 'Electra', {**SIZES, 'embedding_size': 24}, 'sequence', 'choices'),
@@ -69,7 +72,9 @@ CASES = {
   **heads('albert', 'Albert', _ALBERT, 'sequence', 'tokens', 'questions', 'body'),
   'mpnet': Case('MPNetConfig', 'MPNetForMaskedLM', SIZES, first=2),
   **heads('mpnet', 'MPNet', SIZES, 'body', first=2),
-  'roformer': Case('RoFormerConfig', 'RoFormerForMaskedLM', {**SIZES, 'embedding_size': 24}, kept='embed_positions'),
+  'roformer': Case('RoFormerConfig', 'RoFormerForMaskedLM', {
+    **SIZES, 'embedding_size': 24,
+  }, kept='embed_positions'),
   **heads('roformer', 'RoFormer', SIZES, 'sequence', kept='embed_positions'),
   'fnet': Case('FNetConfig', 'FNetForMaskedLM', _FNET, padded=False),
   # Poolers stand there for every class.

@@ -45,13 +45,19 @@ CASES = {
   **heads('data2vec-text', 'Data2VecText', SIZES, 'sequence', 'tokens', first=2),
   'ibert': Case('IBertConfig', 'IBertForMaskedLM', SIZES, first=2, idle=_INTEGERS),
   **heads('ibert', 'IBert', SIZES, 'sequence', 'questions', first=2, idle=_INTEGERS),
-  'roberta-prelayernorm': Case('RobertaPreLayerNormConfig', 'RobertaPreLayerNormForMaskedLM', SIZES, first=2),
-  **heads('roberta-prelayernorm', 'RobertaPreLayerNorm', SIZES, 'sequence', 'choices', 'body', first=2),
+  'roberta-prelayernorm': Case(
+    'RobertaPreLayerNormConfig', 'RobertaPreLayerNormForMaskedLM', SIZES, first=2,
+  ),
+  **heads(
+    'roberta-prelayernorm', 'RobertaPreLayerNorm', SIZES, 'sequence', 'choices', 'body', first=2,
+  ),
   'xlm-roberta-xl': Case('XLMRobertaXLConfig', 'XLMRobertaXLForMaskedLM', SIZES, first=2),
   **heads('xlm-roberta-xl', 'XLMRobertaXL', SIZES, 'sequence', 'tokens', 'body', first=2),
   'rembert': Case('RemBertConfig', 'RemBertForMaskedLM', _REMBERT, whole=True),
   **heads('rembert', 'RemBert', _REMBERT, 'sequence', 'tokens', 'body'),
-  'esm': Case('EsmConfig', 'EsmForMaskedLM', _ESM, first=2, idle=_CONTACTS, merged=True, whole=True),
+  'esm': Case(
+    'EsmConfig', 'EsmForMaskedLM', _ESM, first=2, idle=_CONTACTS, merged=True, whole=True,
+  ),
   'esm-absolute': Case('EsmConfig', 'EsmForMaskedLM', {
     **_ESM, 'position_embedding_type': 'absolute', 'emb_layer_norm_before': True,
     'token_dropout': False,
@@ -74,17 +80,25 @@ CASES = {
   'flaubert': Case('FlaubertConfig', 'FlaubertWithLMHeadModel', {
     **XLM, 'gelu_activation': False, 'tie_word_embeddings': False,
   }, whole=True),
-  'flaubert-tokens': Case('FlaubertConfig', 'FlaubertForTokenClassification', {**XLM, 'num_labels': 5}),
+  'flaubert-tokens': Case(
+    'FlaubertConfig', 'FlaubertForTokenClassification', {**XLM, 'num_labels': 5},
+  ),
   # `deberta` is the name of the cases of its second version.
-  'deberta-v1': Case('DebertaConfig', 'DebertaForMaskedLM', {**_DEBERTA, 'max_relative_positions': 5}, whole=True),
+  'deberta-v1': Case('DebertaConfig', 'DebertaForMaskedLM', {
+    **_DEBERTA, 'max_relative_positions': 5,
+  }, whole=True),
   'deberta-v1-content': Case('DebertaConfig', 'DebertaForMaskedLM', {
     **_DEBERTA, 'pos_att_type': 'c2p', 'type_vocab_size': 2, 'position_biased_input': True,
   }),
   'deberta-v1-plain': Case('DebertaConfig', 'DebertaForMaskedLM', SIZES),
   **heads('deberta-v1', 'Deberta', _DEBERTA, 'sequence', 'tokens', 'body'),
-  'luke': Case('LukeConfig', 'LukeForMaskedLM', _LUKE, first=2, idle=_ENTITIES_AND_POOLER, whole=True),
+  'luke': Case(
+    'LukeConfig', 'LukeForMaskedLM', _LUKE, first=2, idle=_ENTITIES_AND_POOLER, whole=True,
+  ),
   **heads('luke', 'Luke', _LUKE, 'sequence', 'body', first=2, idle=_ENTITIES),
   **heads('luke', 'Luke', _LUKE, 'tokens', 'questions', first=2, idle=_ENTITIES_AND_POOLER),
-  'longformer': Case('LongformerConfig', 'LongformerForMaskedLM', _LONGFORMER, first=2, left=False, whole=True),
+  'longformer': Case(
+    'LongformerConfig', 'LongformerForMaskedLM', _LONGFORMER, first=2, left=False, whole=True,
+  ),
   **heads('longformer', 'Longformer', _LONGFORMER, 'tokens', 'body', first=2, left=False),
 }  # fmt: skip

@@ -108,10 +108,9 @@ def sizes(architecture, config):
 #: The header of a Llama of one layer.
 TINY = {
   'general.architecture': 'llama', 'llama.context_length': 64, 'llama.block_count': 1,
-  'llama.embedding_length': 32,
-  'llama.feed_forward_length': 64, 'llama.attention.head_count': 4,
-  'llama.attention.head_count_kv': 2,
-  'llama.attention.layer_norm_rms_epsilon': 1e-5, 'llama.rope.dimension_count': 8,
+  'llama.embedding_length': 32, 'llama.feed_forward_length': 64, 'llama.attention.head_count': 4,
+  'llama.attention.head_count_kv': 2, 'llama.attention.layer_norm_rms_epsilon': 1e-5,
+  'llama.rope.dimension_count': 8,
 }  # fmt: skip
 
 
@@ -120,10 +119,9 @@ def tiny_arrays():
   rng = np.random.default_rng(0)
   shapes = {
     'token_embd': (48, 32), 'blk.0.attn_norm': (32,), 'blk.0.attn_q': (32, 32),
-    'blk.0.attn_k': (16, 32),
-    'blk.0.attn_v': (16, 32), 'blk.0.attn_output': (32, 32), 'blk.0.ffn_norm': (32,),
-    'blk.0.ffn_gate': (64, 32),
-    'blk.0.ffn_up': (64, 32), 'blk.0.ffn_down': (32, 64), 'output_norm': (32,), 'output': (48, 32),
+    'blk.0.attn_k': (16, 32), 'blk.0.attn_v': (16, 32), 'blk.0.attn_output': (32, 32),
+    'blk.0.ffn_norm': (32,), 'blk.0.ffn_gate': (64, 32), 'blk.0.ffn_up': (64, 32),
+    'blk.0.ffn_down': (32, 64), 'output_norm': (32,), 'output': (48, 32),
   }  # fmt: skip
   return {
     f'{name}.weight': rng.standard_normal(shape).astype(np.float32)

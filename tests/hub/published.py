@@ -34,8 +34,7 @@ HIDDEN = ('hidden_states', 'encoder_hidden_states', 'decoder_hidden_states')
 #: The sizes that most configs call by these names.
 SIZES = {
   'vocab_size': V, 'hidden_size': D, 'num_hidden_layers': L, 'num_attention_heads': N,
-  'intermediate_size': F,
-  'max_position_embeddings': 64,
+  'intermediate_size': F, 'max_position_embeddings': 64,
 }  # fmt: skip
 
 

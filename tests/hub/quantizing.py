@@ -14,10 +14,9 @@ RNG = np.random.default_rng(0)
 #: arXiv:2305.14314, appendix E.
 NF4 = np.array([
   -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635,
-  -0.18477343022823334,
-  -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634,
-  0.33791524171829224,
-  0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+  -0.18477343022823334, -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725,
+  0.24611230194568634, 0.33791524171829224, 0.44070982933044434, 0.5626170039176941,
+  0.7229568362236023, 1.0,
 ], np.float32)  # fmt: skip
 FP4 = np.array([0, 0.0052, 0.6667, 1, 0.3333, 0.5, 0.1667, 0.25], np.float32)
 FP4 = np.concatenate([FP4, -FP4])
@@ -58,8 +57,7 @@ def gptq(shape, bits=4, size=16, ordered=False, second=False):
     wanted[:, i] = (q[:, i] - zero[group[i]]) * scale[group[i]].astype(np.float32)
   return {
     'qweight': packed(q, bits).T.copy(), 'qzeros': packed(zero - (not second), bits),
-    'scales': scale,
-    'g_idx': group.astype(np.int32),
+    'scales': scale, 'g_idx': group.astype(np.int32),
   }, wanted  # fmt: skip
 
 
@@ -114,8 +112,7 @@ def four_bits(shape, kind='nf4', nested=False, block=64):
   text = np.frombuffer(json.dumps(state).encode(), np.uint8)
   return {
     'weight': (high << 4 | low)[:, None], 'weight.absmax': stored, 'weight.quant_map': table,
-    **extra,
-    f'weight.quant_state.bitsandbytes__{kind}': text,
+    **extra, f'weight.quant_state.bitsandbytes__{kind}': text,
   }, wanted  # fmt: skip
 
 

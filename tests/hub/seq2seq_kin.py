@@ -19,24 +19,25 @@ CASES = {
     'BlenderbotSmallConfig', 'BlenderbotSmallForConditionalGeneration', BART, **BIAS, whole=True
   ),
   'plbart': Case('PLBartConfig', 'PLBartForConditionalGeneration', BART, **BIAS),
-  'plbart-sequence': Case('PLBartConfig', 'PLBartForSequenceClassification', {**BART, 'num_labels': 3}, left=False),
+  'plbart-sequence': Case(
+    'PLBartConfig', 'PLBartForSequenceClassification', {**BART, 'num_labels': 3}, left=False,
+  ),
   'mvp': Case('MvpConfig', 'MvpForConditionalGeneration', BART, **BIAS),
-  'mvp-sequence': Case('MvpConfig', 'MvpForSequenceClassification', {**BART, 'num_labels': 3}, left=False),
+  'mvp-sequence': Case(
+    'MvpConfig', 'MvpForSequenceClassification', {**BART, 'num_labels': 3}, left=False,
+  ),
   'mvp-questions': Case('MvpConfig', 'MvpForQuestionAnswering', BART, left=False),
   'bert2bert': Case(
     'EncoderDecoderConfig', 'EncoderDecoderModel', {'encoder': _ENCODER, 'decoder': _DECODER},
-    left=False,
-    idle=_POOLER, whole=True,
+    left=False, idle=_POOLER, whole=True,
   ),
   'bert2roberta': Case(
     'EncoderDecoderConfig', 'EncoderDecoderModel',
-    {'encoder': _ENCODER, 'decoder': {**_DECODER, **_ROBERTA}},
-    left=False, idle=_POOLER,
+    {'encoder': _ENCODER, 'decoder': {**_DECODER, **_ROBERTA}}, left=False, idle=_POOLER,
   ),
   'roberta2bert': Case(
     'EncoderDecoderConfig', 'EncoderDecoderModel',
-    {'encoder': {**_ENCODER, **_ROBERTA}, 'decoder': _DECODER},
-    left=False, idle=_POOLER, first=1,
+    {'encoder': {**_ENCODER, **_ROBERTA}, 'decoder': _DECODER}, left=False, idle=_POOLER, first=1,
   ),
   'led': Case('LEDConfig', 'LEDForConditionalGeneration', _LED, **BIAS, whole=True),
   'led-questions': Case('LEDConfig', 'LEDForQuestionAnswering', _LED, left=False),

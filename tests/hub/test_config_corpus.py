@@ -37,20 +37,14 @@ _TIED_AT_FIRST = ('t5', 'mt5', 'umt5', 'longt5', 'switch_transformers')
 #: Fields that decide shapes or numbers; tests misspell one at a time.
 _COMPUTED = (
   'hidden_size', 'n_embd', 'd_model', 'dim', 'num_hidden_layers', 'n_layer', 'n_layers',
-  'num_layers', 'd_ff',
-  'intermediate_size', 'num_attention_heads', 'n_head', 'num_heads', 'num_key_value_heads',
-  'head_dim',
-  'rms_norm_eps', 'layer_norm_eps', 'layer_norm_epsilon', 'hidden_act', 'activation_function',
-  'rope_theta',
-  'rope_scaling', 'sliding_window',
+  'num_layers', 'd_ff', 'intermediate_size', 'num_attention_heads', 'n_head', 'num_heads',
+  'num_key_value_heads', 'head_dim', 'rms_norm_eps', 'layer_norm_eps', 'layer_norm_epsilon',
+  'hidden_act', 'activation_function', 'rope_theta', 'rope_scaling', 'sliding_window',
   'tie_word_embeddings', 'attention_bias', 'partial_rotary_factor', 'rotary_pct', 'rotary_dim',
-  'num_experts_per_tok',
-  'num_local_experts', 'num_experts', 'query_pre_attn_scalar', 'attn_logit_softcapping',
-  'final_logit_softcapping',
-  'logit_scale', 'embedding_multiplier', 'residual_multiplier', 'logits_scaling',
-  'routed_scaling_factor',
-  'feed_forward_proj', 'scale_embedding', 'position_buckets', 'kv_lora_rank', 'norm_topk_prob',
-  'vocab_size',
+  'num_experts_per_tok', 'num_local_experts', 'num_experts', 'query_pre_attn_scalar',
+  'attn_logit_softcapping', 'final_logit_softcapping', 'logit_scale', 'embedding_multiplier',
+  'residual_multiplier', 'logits_scaling', 'routed_scaling_factor', 'feed_forward_proj',
+  'scale_embedding', 'position_buckets', 'kv_lora_rank', 'norm_topk_prob', 'vocab_size',
 )  # fmt: skip
 
 

@@ -19,13 +19,11 @@ from tfm.zoo import weights
 
 _SIZES = {
   'hidden_size': 32, 'num_hidden_layers': 2, 'num_attention_heads': 4, 'intermediate_size': 48,
-  'vocab_size': 61,
-  'max_position_embeddings': 64,
+  'vocab_size': 61, 'max_position_embeddings': 64,
 }  # fmt: skip
 _LONGROPE = {
   'type': 'longrope', 'short_factor': [1.0] * 4, 'long_factor': [2.0] * 4, 'short_mscale': 1.1,
-  'long_mscale': 1.1,
-  'original_max_position_embeddings': 16,
+  'long_mscale': 1.1, 'original_max_position_embeddings': 16,
 }  # fmt: skip
 
 
@@ -36,21 +34,47 @@ def read(kind, **fields):
 @pytest.mark.parametrize(
   ('kind', 'fields', 'message'),
   [
-    ('phimoe', {'rope_scaling': {**_LONGROPE, 'long_mscale': 1.2}}, r'short_mscale is 1\.1 and long_mscale 1\.2'),
+    ('phimoe', {
+      'rope_scaling': {**_LONGROPE, 'long_mscale': 1.2},
+    }, r'short_mscale is 1\.1 and long_mscale 1\.2'),
     ('phimoe', {'num_experts_per_tok': 3}, r'num_experts_per_tok is 3'),
-    ('qwen3_next', {'layer_types': ['linear_attention', 'full']}, r"layer_types: unknown value 'full'"),
-    ('qwen3_next', {'layer_types': ['full_attention']}, r'layer_types has 1 layers\. Expected num_hidden_layers \(2\)'),
+    ('qwen3_next', {
+      'layer_types': ['linear_attention', 'full'],
+    }, r"layer_types: unknown value 'full'"),
+    ('qwen3_next', {
+      'layer_types': ['full_attention'],
+    }, r'layer_types has 1 layers\. Expected num_hidden_layers \(2\)'),
     ('qwen3_5_text', {'attn_output_gate': False}, r'attn_output_gate is False'),
-    ('bamba', {'mamba_n_heads': 4, 'mamba_d_head': 15}, r'mamba_n_heads=4 heads of mamba_d_head=15 are not 64 numbers'),
-    ('granitemoehybrid', {'layer_types': ['mamba', 'conv'], 'mamba_n_heads': 4}, r"unknown value 'conv'"),
-    ('granitemoehybrid', {'layer_types': ['mamba'], 'mamba_n_heads': 4}, r'layer_types has 1 layers\. Expected'),
-    ('llama4_text', {'no_rope_layers': [1]}, r'no_rope_layers has 1 layers\. Expected num_hidden_layers \(2\)'),
-    ('llama4_text', {'layer_types': ['chunked', 'full_attention']}, r"layer_types: unknown value 'chunked'"),
-    ('llama4_text', {'attention_chunk_size': None}, r'attention_chunk_size is null, expected a number'),
-    ('recurrent_gemma', {'block_types': ['recurrent', 'attend']}, r"block_types: unknown value 'attend'"),
+    ('bamba', {
+      'mamba_n_heads': 4, 'mamba_d_head': 15,
+    }, r'mamba_n_heads=4 heads of mamba_d_head=15 are not 64 numbers'),
+    ('granitemoehybrid', {
+      'layer_types': ['mamba', 'conv'], 'mamba_n_heads': 4,
+    }, r"unknown value 'conv'"),
+    ('granitemoehybrid', {
+      'layer_types': ['mamba'], 'mamba_n_heads': 4,
+    }, r'layer_types has 1 layers\. Expected'),
+    (
+      'llama4_text', {'no_rope_layers': [1]},
+      r'no_rope_layers has 1 layers\. Expected num_hidden_layers \(2\)',
+    ),
+    ('llama4_text', {
+      'layer_types': ['chunked', 'full_attention'],
+    }, r"layer_types: unknown value 'chunked'"),
+    ('llama4_text', {
+      'attention_chunk_size': None,
+    }, r'attention_chunk_size is null, expected a number'),
+    ('recurrent_gemma', {
+      'block_types': ['recurrent', 'attend'],
+    }, r"block_types: unknown value 'attend'"),
     ('lfm2', {'layer_types': ['conv', 'full']}, r"layer_types: unknown value 'full'"),
-    ('lfm2', {'layer_types': ['conv']}, r'layer_types has 1 layers\. Expected num_hidden_layers \(2\)'),
-    ('falcon_h1', {'mamba_d_ssm': 64, 'mamba_n_heads': 4, 'projectors_bias': True}, r'projectors_bias is True and'),
+    (
+      'lfm2', {'layer_types': ['conv']},
+      r'layer_types has 1 layers\. Expected num_hidden_layers \(2\)',
+    ),
+    ('falcon_h1', {
+      'mamba_d_ssm': 64, 'mamba_n_heads': 4, 'projectors_bias': True,
+    }, r'projectors_bias is True and'),
     (
       'falcon_h1',
       {
@@ -59,7 +83,9 @@ def read(kind, **fields):
       },
       r'ssm_in_multiplier is 2\.0 and mamba_proj_bias true',
     ),
-    ('hunyuan_v1_moe', {'moe_topk': 2, 'num_experts': 4, 'num_shared_expert': [1, 2]}, r'num_shared_expert has 2'),
+    ('hunyuan_v1_moe', {
+      'moe_topk': 2, 'num_experts': 4, 'num_shared_expert': [1, 2],
+    }, r'num_shared_expert has 2'),
     ('hunyuan_v1_moe', {'moe_topk': 2, 'num_experts': 4, 'use_cla': True}, r'use_cla is True'),
     ('mamba', {'rms_norm': False}, r'rms_norm is False'),
     ('glm4_moe', {'scoring_func': 'softmax'}, r"scoring_func: unknown value 'softmax'"),

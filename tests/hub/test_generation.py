@@ -52,8 +52,7 @@ def test_a_translator_says_what_transformers_says_without_being_told_how(tmp_pat
   }
   config = transformers.MarianConfig(
     vocab_size=61, d_model=32, max_position_embeddings=32, pad_token_id=60, eos_token_id=0,
-    decoder_start_token_id=60,
-    forced_eos_token_id=0, attn_implementation='eager', **sizes,
+    decoder_start_token_id=60, forced_eos_token_id=0, attn_implementation='eager', **sizes,
   )  # fmt: skip
   model = transformers.MarianMTModel(config).eval()
   with torch.no_grad():

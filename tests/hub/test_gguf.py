@@ -308,8 +308,7 @@ SIZES = {
 }  # fmt: skip
 LLAMA3 = {
   'rope_type': 'llama3', 'rope_theta': 5e5, 'factor': 8.0, 'low_freq_factor': 1.0,
-  'high_freq_factor': 4.0,
-  'original_max_position_embeddings': 8192,
+  'high_freq_factor': 4.0, 'original_max_position_embeddings': 8192,
 }  # fmt: skip
 GEMMA2 = {
   'gemma2.attention.sliding_window': 8, 'gemma2.attn_logit_softcapping': 50.0,

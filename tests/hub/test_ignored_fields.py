@@ -18,19 +18,16 @@ from tfm.zoo.weights import published
 
 LLAMA = {
   'architectures': ['LlamaForCausalLM'], 'model_type': 'llama', 'hidden_size': 64,
-  'intermediate_size': 96,
-  'num_hidden_layers': 1, 'num_attention_heads': 4, 'vocab_size': 128,
+  'intermediate_size': 96, 'num_hidden_layers': 1, 'num_attention_heads': 4, 'vocab_size': 128,
   'max_position_embeddings': 256,
 }  # fmt: skip
 
 NEUTRAL = {
   '_num_labels': 3, 'unsloth_version': '2025.6.1', 'unsloth_fixed': True, 'is_llama_config': True,
   'rope_interleaved': False, 'transformers.js_config': {'dtype': 'q4'},
-  'transformers_weights': 'x.safetensors',
-  'attn_pdrop': 0.0, 'ffn_dropout': 0, 'residual_scale': 1.0, 'is_causal': True,
-  'quantization_bits': None,
-  'pretraining_tp': 2, 'use_fused_rope': True, 'some_hooks': [], 'wandb_run': 'a1',
-  'mergekit_version': '0.1',
+  'transformers_weights': 'x.safetensors', 'attn_pdrop': 0.0, 'ffn_dropout': 0,
+  'residual_scale': 1.0, 'is_causal': True, 'quantization_bits': None, 'pretraining_tp': 2,
+  'use_fused_rope': True, 'some_hooks': [], 'wandb_run': 'a1', 'mergekit_version': '0.1',
   'eta_cutoff': 0.1, 'layer_types': ['full_attention'], 'max_seq_length': 512, 'save_step': 58,
   'language': 'english',
 }  # fmt: skip
@@ -45,8 +42,8 @@ def test_fields_that_change_nothing_are_read_past(name):
   ('name', 'value'),
   [
     ('rope_interleaved', True), ('attn_pdrop', 0.1), ('residual_scale', 0.5), ('is_causal', False),
-    ('per_layer_config', {'0': {'hidden_size': 3}}), ('num_experts', 4), ('hiden_act', 'gelu'), ('clip_qkv', 8.0),
-    ('embedding_multiplier', 12.0), ('layer_types', ['sliding_attention']),
+    ('per_layer_config', {'0': {'hidden_size': 3}}), ('num_experts', 4), ('hiden_act', 'gelu'),
+    ('clip_qkv', 8.0), ('embedding_multiplier', 12.0), ('layer_types', ['sliding_attention']),
     ('sliding_window', 4096), ('use_bidirectional_attention', True),
   ],
 )  # fmt: skip
@@ -80,8 +77,7 @@ def test_only_unknown_fields_can_be_ignored():
 def test_tables_of_bookkeeping_name_a_field_once():
   groups = (
     bookkeeping.FILE, bookkeeping.STORAGE, bookkeeping.TOKENS, bookkeeping.TRAINING,
-    bookkeeping.GENERATION,
-    bookkeeping.PROGRAMS,
+    bookkeeping.GENERATION, bookkeeping.PROGRAMS,
   )  # fmt: skip
   assert sum(map(len, groups)) == len(bookkeeping.SILENT)
   assert not bookkeeping.SILENT & set(bookkeeping.DEFAULTS)
@@ -134,7 +130,10 @@ class _Words:
     ({'vocab_size': 70}, _Words(), []),
     ({'eos_token_id': [3, 64], 'pad_token_id': -1}, None, ['eos_token_id of config.json is 64']),
     ({'decoder_start_token_id': -1}, None, ['decoder_start_token_id of config.json is -1']),
-    ({'num_labels': 3, 'id2label': {'0': 'a', '1': 'b'}}, None, ['num_labels of config.json is 3, and id2label has 2']),
+    (
+      {'num_labels': 3, 'id2label': {'0': 'a', '1': 'b'}}, None,
+      ['num_labels of config.json is 3, and id2label has 2'],
+    ),
     ({'num_labels': 2, 'id2label': {'0': 'a', '1': 'b'}}, None, []),
   ],
 )  # fmt: skip

@@ -37,7 +37,9 @@ def files_of(generation=None, **config):
     ({'length_penalty': 2.0, 'num_beams': 1}, {'beams': 1, 'temperature': 0.0}),
     ({'repetition_penalty': 1.05, 'no_repeat_ngram_size': 3, 'stop_strings': ['\n'], 'max_new_tokens': 9},
      {'repetition_penalty': 1.05, 'no_repeat_ngram': 3, 'stop': ['\n'], 'max_new_tokens': 9, 'temperature': 0.0}),
-    ({'no_repeat_ngram_size': 0, 'typical_p': 1.0, 'max_length': 20, 'pad_token_id': 0}, {'temperature': 0.0}),
+    ({
+      'no_repeat_ngram_size': 0, 'typical_p': 1.0, 'max_length': 20, 'pad_token_id': 0,
+    }, {'temperature': 0.0}),
   ],
 )  # fmt: skip
 def test_generation_config_becomes_options(generation, options):
@@ -211,10 +213,9 @@ MODELS = {
          'd_kv': 8, 'vocab_size': 61, 'decoder_start_token_id': 0}),
   'bart': ('BartConfig', 'BartForConditionalGeneration', {
     'encoder_layers': 2, 'decoder_layers': 2, 'encoder_attention_heads': 4,
-    'decoder_attention_heads': 4,
-    'd_model': 32, 'encoder_ffn_dim': 48, 'decoder_ffn_dim': 48, 'vocab_size': 61,
-    'max_position_embeddings': 64,
-    'forced_eos_token_id': 2, 'bos_token_id': 0, 'eos_token_id': 2, 'pad_token_id': 1,
+    'decoder_attention_heads': 4, 'd_model': 32, 'encoder_ffn_dim': 48, 'decoder_ffn_dim': 48,
+    'vocab_size': 61, 'max_position_embeddings': 64, 'forced_eos_token_id': 2, 'bos_token_id': 0,
+    'eos_token_id': 2, 'pad_token_id': 1,
     'decoder_start_token_id': 2}),
 }  # fmt: skip
 SETTINGS = [

@@ -49,10 +49,9 @@ def test_short_rows_and_long_ones_have_the_angles_that_transformers_gives_them(b
 
 CONFIG = {
   'model_type': 'phi3', 'architectures': ['Phi3ForCausalLM'], 'hidden_size': 32,
-  'intermediate_size': 48,
-  'num_attention_heads': 4, 'num_hidden_layers': 2, 'vocab_size': 61,
-  'max_position_embeddings': 131_072,
-  'original_max_position_embeddings': 4096, 'rope_theta': 10_000.0,
+  'intermediate_size': 48, 'num_attention_heads': 4, 'num_hidden_layers': 2, 'vocab_size': 61,
+  'max_position_embeddings': 131_072, 'original_max_position_embeddings': 4096,
+  'rope_theta': 10_000.0,
 }  # fmt: skip
 
 

@@ -23,8 +23,7 @@ from tfm.parts.adapter.lora import LoRA
 RNG = np.random.default_rng(0)
 LLAMA = {
   'vocab_size': 61, 'hidden_size': 32, 'num_hidden_layers': 2, 'num_attention_heads': 4,
-  'intermediate_size': 48,
-  'num_key_value_heads': 2, 'max_position_embeddings': 64,
+  'intermediate_size': 48, 'num_key_value_heads': 2, 'max_position_embeddings': 64,
 }  # fmt: skip
 GPT2 = {'vocab_size': 61, 'n_embd': 32, 'n_layer': 2, 'n_head': 4, 'n_positions': 64}
 T5 = {'vocab_size': 61, 'd_model': 32, 'd_kv': 8, 'd_ff': 48, 'num_layers': 2, 'num_heads': 4}
@@ -48,9 +47,15 @@ class Case:
 
 CASES = {
   'llama': Case('Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': ['q_proj', 'v_proj']}),
-  'all_linear': Case('Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': 'all-linear', 'lora_alpha': 3}),
-  'regex': Case('Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': r'.*layers\.1\..*(up|down)_proj'}),
-  'layers': Case('Llama', 'LlamaForCausalLM', LLAMA, {'target_modules': ['o_proj'], 'layers_to_transform': [1]}),
+  'all_linear': Case('Llama', 'LlamaForCausalLM', LLAMA, {
+    'target_modules': 'all-linear', 'lora_alpha': 3,
+  }),
+  'regex': Case('Llama', 'LlamaForCausalLM', LLAMA, {
+    'target_modules': r'.*layers\.1\..*(up|down)_proj',
+  }),
+  'layers': Case('Llama', 'LlamaForCausalLM', LLAMA, {
+    'target_modules': ['o_proj'], 'layers_to_transform': [1],
+  }),
   'patterns': Case(
     'Llama', 'LlamaForCausalLM', LLAMA,
     {'target_modules': ['q_proj', 'k_proj', 'gate_proj'], 'rank_pattern': {'k_proj': 3, 'layers.0.self_attn.q_proj': 5},
@@ -77,14 +82,22 @@ CASES = {
     'Llama', 'LlamaForCausalLM', LLAMA | {'attention_bias': True},
     {'target_modules': ['q_proj'], 'bias': 'lora_only'}
   ),
-  'experts': Case('Mixtral', 'MixtralForCausalLM', MIXTRAL, {'target_modules': ['q_proj', 'v_proj']}),
-  'gpt2': Case('GPT2', 'GPT2LMHeadModel', GPT2, {'target_modules': ['c_attn', 'c_proj'], 'fan_in_fan_out': True}),
-  'neox': Case('GPTNeoX', 'GPTNeoXForCausalLM', NEOX, {'target_modules': ['query_key_value', 'dense']}),
+  'experts': Case('Mixtral', 'MixtralForCausalLM', MIXTRAL, {
+    'target_modules': ['q_proj', 'v_proj'],
+  }),
+  'gpt2': Case('GPT2', 'GPT2LMHeadModel', GPT2, {
+    'target_modules': ['c_attn', 'c_proj'], 'fan_in_fan_out': True,
+  }),
+  'neox': Case('GPTNeoX', 'GPTNeoXForCausalLM', NEOX, {
+    'target_modules': ['query_key_value', 'dense'],
+  }),
   'bert_classifier': Case(
     'Bert', 'BertForSequenceClassification', BERT | {'num_labels': 3},
     {'target_modules': ['query', 'dense'], 'task_type': 'SEQ_CLS'},
   ),
-  't5': Case('T5', 'T5ForConditionalGeneration', T5, {'target_modules': ['q', 'wo'], 'task_type': 'SEQ_2_SEQ_LM'}),
+  't5': Case('T5', 'T5ForConditionalGeneration', T5, {
+    'target_modules': ['q', 'wo'], 'task_type': 'SEQ_2_SEQ_LM',
+  }),
 }  # fmt: skip
 
 

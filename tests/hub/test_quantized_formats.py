@@ -29,7 +29,9 @@ def _compressed(form, **weights):
   return {
     'quant_method': 'compressed-tensors', 'format': form, 'quantization_status': 'compressed',
     'ignore': ['lm_head'],
-    'config_groups': {'group_0': {'targets': ['Linear'], 'weights': scheme, 'input_activations': None}},
+    'config_groups': {'group_0': {
+      'targets': ['Linear'], 'weights': scheme, 'input_activations': None,
+    }},
   }  # fmt: skip
 
 
@@ -47,25 +49,42 @@ FORMATS = {
   'gptq_one_group': (GPTQ | {'group_size': -1}, lambda s: make.gptq(s, size=s[1])),
   'gptq_v2': (GPTQ | {'checkpoint_format': 'gptq_v2'}, lambda s: make.gptq(s, second=True)),
   'awq': (AWQ, make.awq),
-  'awq_old_names': ({'quant_method': 'awq', 'w_bit': 4, 'q_group_size': 16, 'version': 'GEMM'}, make.awq),
+  'awq_old_names': ({
+    'quant_method': 'awq', 'w_bit': 4, 'q_group_size': 16, 'version': 'GEMM',
+  }, make.awq),
   'int8_rows': (BNB, make.int8_rows),
   'nf4': (BNB, make.four_bits),
   'nf4_nested': (BNB, lambda s: make.four_bits(s, nested=True)),
   'fp4': (BNB, lambda s: make.four_bits(s, 'fp4')),
   'w8a8': (_compressed('int-quantized', strategy='channel'), make.compressed),
-  'w8_tensor': (_compressed('naive-quantized', strategy='tensor'), lambda s: make.compressed(s, 'tensor')),
+  'w8_tensor': (
+    _compressed('naive-quantized', strategy='tensor'), lambda s: make.compressed(s, 'tensor'),
+  ),
   'w8_group': (_compressed('int-quantized', **GROUPS), lambda s: make.compressed(s, 'group')),
-  'w8_zeros': (_compressed('int-quantized', symmetric=False), lambda s: make.compressed(s, zeros=True)),
-  'fp8_channel': (_compressed('float-quantized', type='float'), lambda s: make.compressed(s, dtype=FP8)),
-  'fp8_tensor': (_compressed('float-quantized', type='float'), lambda s: make.compressed(s, 'tensor', dtype=FP8)),
-  'fp8_block': (_compressed('float-quantized', **BLOCKS), lambda s: make.compressed(s, 'block', dtype=FP8)),
+  'w8_zeros': (
+    _compressed('int-quantized', symmetric=False), lambda s: make.compressed(s, zeros=True),
+  ),
+  'fp8_channel': (
+    _compressed('float-quantized', type='float'), lambda s: make.compressed(s, dtype=FP8),
+  ),
+  'fp8_tensor': (
+    _compressed('float-quantized', type='float'), lambda s: make.compressed(s, 'tensor', dtype=FP8),
+  ),
+  'fp8_block': (
+    _compressed('float-quantized', **BLOCKS), lambda s: make.compressed(s, 'block', dtype=FP8),
+  ),
   'w4a16': (_compressed('pack-quantized', num_bits=4, **GROUPS), make.pack_quantized),
-  'w4a16_zeros': (_compressed('pack-quantized', num_bits=4, **GROUPS), lambda s: make.pack_quantized(s, zeros=True)),
+  'w4a16_zeros': (
+    _compressed('pack-quantized', num_bits=4, **GROUPS),
+    lambda s: make.pack_quantized(s, zeros=True),
+  ),
   'w4a16_ordered': (
     _compressed('pack-quantized', num_bits=4, **GROUPS),
     lambda s: make.pack_quantized(s, ordered=True)
   ),
-  'w8a16': (_compressed('pack-quantized', num_bits=8, **GROUPS), lambda s: make.pack_quantized(s, 8)),
+  'w8a16': (
+    _compressed('pack-quantized', num_bits=8, **GROUPS), lambda s: make.pack_quantized(s, 8),
+  ),
   'w4a16_channel': (
     _compressed('pack-quantized', num_bits=4, strategy='channel'),
     lambda s: make.pack_quantized(s, size=s[1])

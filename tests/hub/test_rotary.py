@@ -13,8 +13,7 @@ from tfm.zoo import weights
 
 _SIZES = {
   'hidden_size': 64, 'intermediate_size': 96, 'num_hidden_layers': 1, 'num_attention_heads': 4,
-  'vocab_size': 128,
-  'max_position_embeddings': 256,
+  'vocab_size': 128, 'max_position_embeddings': 256,
 }  # fmt: skip
 #: (model_type, class, further fields) of families with different rotary positions.
 FAMILIES = {
@@ -29,13 +28,17 @@ _FULL: dict[str, dict] = {
   'default': {},
   'linear': {'factor': 4.0},
   'dynamic': {'factor': 4.0},
-  'llama3': {'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0, 'original_max_position_embeddings': 64},
+  'llama3': {
+    'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0,
+    'original_max_position_embeddings': 64,
+  },
   'yarn': {
     'factor': 4.0, 'original_max_position_embeddings': 64, 'beta_fast': 32, 'beta_slow': 1,
-    'mscale': 1.0,
-    'mscale_all_dim': 0.7,
+    'mscale': 1.0, 'mscale_all_dim': 0.7,
   },
-  'longrope': {'short_factor': _FACTORS, 'long_factor': _FACTORS[::-1], 'original_max_position_embeddings': 64},
+  'longrope': {
+    'short_factor': _FACTORS, 'long_factor': _FACTORS[::-1], 'original_max_position_embeddings': 64,
+  },
 }  # fmt: skip
 #: Changes of one key: (key, values), `...` for a key that is taken away.
 _CHANGES: dict[str, list] = {
@@ -159,14 +162,30 @@ def test_angles_with_top_level_fields_equal_transformers(kind):
   [
     ({'type': 'linear'}, {}, r'rope_scaling: factor is missing'),
     ({'type': 'yarn', 'facter': 2.0}, {}, r"unknown key 'facter'\. Did you mean 'factor'"),
-    ({'type': 'yarn', 'rope_type': 'linear', 'factor': 2.0}, {}, r"rope_type is 'linear' and type 'yarn'"),
+    ({
+      'type': 'yarn', 'rope_type': 'linear', 'factor': 2.0,
+    }, {}, r"rope_type is 'linear' and type 'yarn'"),
     ({'type': 'linear', 'factor': None}, {}, r'factor is None\. Expected a number above 0'),
-    ({'type': 'linear', 'factor': 2.0, 'beta_fast': 3}, {}, r"beta_fast is 3, which rope_type 'linear' does not read"),
-    ({'type': 'dynamic', 'factor': 2.0, 'original_max_position_embeddings': 9}, {}, r'Expected max_position_embedd'),
-    ({'type': 'linear', 'factor': 2.0, 'rope_theta': 5.0}, {'rope_theta': 7.0}, r'rope_theta=7\.0 outside of it'),
-    ({'type': 'linear', 'factor': 2.0}, {'partial_rotary_factor': 0.5}, r'models of this family rotate whole heads'),
-    ({'type': 'linear', 'factor': 2.0}, {'rope_parameters': {'rope_theta': 5.0}}, r'rope_scaling lacks it\. Exp'),
-    ({'type': 'longrope', 'short_factor': 1, 'long_factor': [1]}, {}, r'short_factor is 1\. Expected a list'),
+    ({
+      'type': 'linear', 'factor': 2.0, 'beta_fast': 3,
+    }, {}, r"beta_fast is 3, which rope_type 'linear' does not read"),
+    ({
+      'type': 'dynamic', 'factor': 2.0, 'original_max_position_embeddings': 9,
+    }, {}, r'Expected max_position_embedd'),
+    ({
+      'type': 'linear', 'factor': 2.0, 'rope_theta': 5.0,
+    }, {'rope_theta': 7.0}, r'rope_theta=7\.0 outside of it'),
+    (
+      {'type': 'linear', 'factor': 2.0}, {'partial_rotary_factor': 0.5},
+      r'models of this family rotate whole heads',
+    ),
+    (
+      {'type': 'linear', 'factor': 2.0}, {'rope_parameters': {'rope_theta': 5.0}},
+      r'rope_scaling lacks it\. Exp',
+    ),
+    ({
+      'type': 'longrope', 'short_factor': 1, 'long_factor': [1],
+    }, {}, r'short_factor is 1\. Expected a list'),
     ('linear', {}, r"rope_scaling is 'linear'\. Expected keys with values"),
     (
       {'type': 'longrope', 'short_factor': [1.0] * 3, 'long_factor': [1.0] * 3, 'factor': 4.0}, {},

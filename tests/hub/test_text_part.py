@@ -18,13 +18,11 @@ from tfm.hub.tensors import SAFE
 _TEXT = {**SIZES, 'num_key_value_heads': K, 'pad_token_id': 0, 'head_dim': 8}
 _VISION = {
   'hidden_size': 16, 'intermediate_size': 24, 'num_hidden_layers': 1, 'num_attention_heads': 2,
-  'image_size': 28,
-  'patch_size': 14,
+  'image_size': 28, 'patch_size': 14,
 }  # fmt: skip
 _YARN = {
   'rope_type': 'yarn', 'rope_theta': 1e4, 'factor': 4.0, 'original_max_position_embeddings': 4,
-  'beta_fast': 32.0,
-  'beta_slow': 1.0, 'mscale': 1.0, 'mscale_all_dim': 1.0,
+  'beta_fast': 32.0, 'beta_slow': 1.0, 'mscale': 1.0, 'mscale_all_dim': 1.0,
 }  # fmt: skip
 _GEMMA = {**_TEXT, 'model_type': 'gemma3_text', 'num_hidden_layers': 7, 'sliding_window': 4}
 _MISTRAL = {**_TEXT, 'model_type': 'mistral', 'sliding_window': None}
@@ -38,8 +36,7 @@ _QWEN_MOE = {**decoders_mixtures.CASES['qwen3.5-moe'].fields, 'model_type': 'qwe
 _OTHER_VISION = {
   'llama4': {
     'image_size': 28, 'patch_size': 14, 'vision_output_dim': 16, 'projector_input_dim': 16,
-    'projector_output_dim': 16,
-    'intermediate_size': 64,
+    'projector_output_dim': 16, 'intermediate_size': 64,
   },
   'qwen3_5': {'depth': 1, 'num_heads': 2, 'out_hidden_size': D},
   'qwen3_5_moe': {'depth': 1, 'num_heads': 2, 'out_hidden_size': D},
@@ -150,10 +147,9 @@ def test_sparse_text_config_has_the_published_defaults():
   scaling = {'factor': 8.0, 'rope_type': 'linear'}
   values = {
     'architectures': ['Gemma3ForConditionalGeneration'], 'model_type': 'gemma3',
-    'boi_token_index': 255_999,
-    'eoi_token_index': 256_000, 'eos_token_id': [1, 106], 'image_token_index': 262_144,
-    'initializer_range': 0.02,
-    'mm_tokens_per_image': 256, 'torch_dtype': 'bfloat16', 'transformers_version': '4.50.0.dev0',
+    'boi_token_index': 255_999, 'eoi_token_index': 256_000, 'eos_token_id': [1, 106],
+    'image_token_index': 262_144, 'initializer_range': 0.02, 'mm_tokens_per_image': 256,
+    'torch_dtype': 'bfloat16', 'transformers_version': '4.50.0.dev0',
     'text_config': {**inner, 'model_type': 'gemma3_text', 'rope_scaling': scaling},
     'vision_config': {'hidden_size': 1152, 'model_type': 'siglip_vision_model'},
   }  # fmt: skip
@@ -172,8 +168,7 @@ def test_llava_has_the_sizes_of_llama_2():
   values = {
     'architectures': ['LlavaForConditionalGeneration'], 'model_type': 'llava', 'ignore_index': -100,
     'image_token_index': 32_000, 'pad_token_id': 32_001, 'projector_hidden_act': 'gelu',
-    'text_config': inner,
-    'vision_config': {'hidden_size': 1024}, 'vision_feature_layer': -2,
+    'text_config': inner, 'vision_config': {'hidden_size': 1024}, 'vision_feature_layer': -2,
     'vision_feature_select_strategy': 'default',
   }  # fmt: skip
   found = tfm.zoo.weights.published(text_config(values)).spec

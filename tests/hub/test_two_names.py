@@ -14,8 +14,7 @@ pytestmark = pytest.mark.oracle
 
 FIELDS = {
   'vocab_size': 61, 'hidden_size': 16, 'num_hidden_layers': 1, 'num_attention_heads': 2,
-  'intermediate_size': 24,
-  'max_position_embeddings': 16, 'conv_kernel_size': 3,
+  'intermediate_size': 24, 'max_position_embeddings': 16, 'conv_kernel_size': 3,
 }  # fmt: skip
 
 

@@ -75,8 +75,7 @@ def test_targets_and_tokens_and_gradients_are_the_same_in_any_kernel(both, told)
   def said(params, run):
     out = apply(
       both.ours.spec, params, run=run, order_ids=order, target_positions=targets,
-      output_hidden_states=True,
-      **both.inputs,
+      output_hidden_states=True, **both.inputs,
     )  # fmt: skip
     return jnp.sum(_weight(logits.shape) * out['logits']), out
 

@@ -21,27 +21,39 @@ _TEXT = {
 _OLD = {**_TEXT, 'eos_token_id': 2}
 _IMAGE = {
   'hidden_size': 24, 'num_hidden_layers': 3, 'num_attention_heads': 2, 'intermediate_size': 40,
-  'image_size': 24,
-  'patch_size': 8,
+  'image_size': 24, 'patch_size': 8,
 }  # fmt: skip
 _GELU = {'hidden_act': 'gelu'}
 #: SigLIP compares vectors as wide as its image tower.
 _TO_IMAGES = {**_TEXT, 'projection_size': 24}
 
 CASES = {
-  'clip': Case('CLIPConfig', 'CLIPModel', {'text_config': _TEXT, 'vision_config': _IMAGE, 'projection_dim': 20}),
+  'clip': Case('CLIPConfig', 'CLIPModel', {
+    'text_config': _TEXT, 'vision_config': _IMAGE, 'projection_dim': 20,
+  }),
   'clip-old-end': Case(
     'CLIPConfig', 'CLIPModel',
-    {'text_config': {**_OLD, **_GELU}, 'vision_config': {**_IMAGE, **_GELU}, 'logit_scale_init_value': 1.5},
+    {
+      'text_config': {**_OLD, **_GELU}, 'vision_config': {**_IMAGE, **_GELU},
+      'logit_scale_init_value': 1.5,
+    },
   ),
-  'clip-text': Case('CLIPTextConfig', 'CLIPTextModelWithProjection', {**_TEXT, 'projection_dim': 20}),
+  'clip-text': Case('CLIPTextConfig', 'CLIPTextModelWithProjection', {
+    **_TEXT, 'projection_dim': 20,
+  }),
   'clip-text-body': Case('CLIPTextConfig', 'CLIPTextModel', _OLD),
-  'clip-image': Case('CLIPVisionConfig', 'CLIPVisionModelWithProjection', {**_IMAGE, 'projection_dim': 20}),
+  'clip-image': Case('CLIPVisionConfig', 'CLIPVisionModelWithProjection', {
+    **_IMAGE, 'projection_dim': 20,
+  }),
   'clip-image-body': Case('CLIPVisionConfig', 'CLIPVisionModel', _IMAGE),
-  'siglip': Case('SiglipConfig', 'SiglipModel', {'text_config': _TO_IMAGES, 'vision_config': _IMAGE}),
+  'siglip': Case('SiglipConfig', 'SiglipModel', {
+    'text_config': _TO_IMAGES, 'vision_config': _IMAGE,
+  }),
   'siglip-text': Case('SiglipTextConfig', 'SiglipTextModel', _TEXT),
   'siglip-image': Case('SiglipVisionConfig', 'SiglipVisionModel', _IMAGE),
-  'siglip-image-no-head': Case('SiglipVisionConfig', 'SiglipVisionModel', {**_IMAGE, 'vision_use_head': False}),
+  'siglip-image-no-head': Case('SiglipVisionConfig', 'SiglipVisionModel', {
+    **_IMAGE, 'vision_use_head': False,
+  }),
 }  # fmt: skip
 #: The outputs that are compared, as far as a class returns them.
 NAMES = (
