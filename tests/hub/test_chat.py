@@ -157,7 +157,7 @@ def test_schemas_of_functions_match_transformers(tool):
   assert schema_of(tool, 'tools[0]') == get_json_schema(tool)
 
 
-def test_files_count_before_the_config(base, tmp_path):
+def test_template_files_override_the_config(base, tmp_path):
   with_template(base, 'config')
   for path in base.iterdir():
     (tmp_path / path.name).write_bytes(path.read_bytes())
@@ -176,7 +176,7 @@ def test_chat_template_json_of_older_folders_is_read(tmp_path):
   assert ChatTemplate.read(tmp_path) is None
 
 
-def test_templates_see_plain_values():
+def test_templates_get_json_values():
   @dataclasses.dataclass
   class Image:
     width: int
@@ -205,12 +205,12 @@ def test_templates_see_plain_values():
     ('{{ messages[0].content + 1 }}', 'its chat template fails on the conversation'),
   ],
 )
-def test_errors_of_templates_are_sentences(template, message):
+def test_invalid_templates_raise_errors(template, message):
   with pytest.raises(UserError, match=message):
     ChatTemplate({'default': template}).render([USER])
 
 
-def test_errors_of_conversations_are_sentences():
+def test_invalid_conversations_raise_errors():
   template = ChatTemplate({'default': CHATML, 'rag': GROUNDED}, where='m')
   with pytest.raises(UserError, match=r'm: messages is empty\. Expected at least one message'):
     template.render([])
@@ -234,7 +234,7 @@ def test_errors_of_conversations_are_sentences():
     raise no_template('m')
 
 
-def test_errors_of_tools_are_sentences():
+def test_invalid_tools_raise_errors():
   def bare(x: int):
     pass
 
@@ -262,7 +262,7 @@ def test_errors_of_tools_are_sentences():
       schema_of(tool, 'tools[0]')
 
 
-def test_a_message_is_continued_where_its_text_ends():
+def test_continued_message_ends_with_its_text():
   template = ChatTemplate({'default': CHATML})
   text = template.render(
     [USER, {'role': 'assistant', 'content': 'It is '}], continue_final_message=True

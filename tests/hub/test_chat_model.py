@@ -59,7 +59,7 @@ def test_continued_message_keeps_its_space(folder):
   assert whole == m.tokenizer.decode(ids) + reply
 
 
-def test_model_without_template_is_refused(tmp_path):
+def test_model_without_template_raises_an_error(tmp_path):
   folder = chat_folder(tmp_path / 'model')
   (folder / 'chat_template.jinja').unlink()
   (folder / 'tokenizer_config.json').write_text('{"tokenizer_class": "Qwen2Tokenizer"}')
@@ -137,6 +137,6 @@ def test_conversation_keeps_its_turns(folder, capsys, monkeypatch):
     (['--chat', '--audio=a.wav'], '--audio: does not go with --chat'),
   ],
 )
-def test_wrong_chat_flags_are_named(folder, capsys, words, problem):
+def test_invalid_chat_flags_raise_errors(folder, capsys, words, problem):
   assert main.run(['generate', f'--checkpoint={folder}', *words]) == 2
   assert problem in capsys.readouterr().err

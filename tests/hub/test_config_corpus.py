@@ -48,12 +48,12 @@ _COMPUTED = (
 )  # fmt: skip
 
 
-def test_repositories_of_the_corpus_are_named_once():
+def test_corpus_repositories_are_unique():
   assert len(CORPUS) == len(_ROWS) >= 60
 
 
 @pytest.mark.parametrize('repository', CORPUS)
-def test_count_of_a_repository_is_the_published_one(repository):
+def test_parameter_count_matches_publication(repository):
   row = CORPUS[repository]
   found = weights.published(row['config'], repository)
   ours = count_params(found.spec)
@@ -73,7 +73,7 @@ def _logits_bias(found):
 
 @pytest.mark.large(when=lambda repository: repository in _BIG)
 @pytest.mark.parametrize('repository', CORPUS)
-def test_spellings_of_two_tensors_never_meet(repository):
+def test_tensor_names_have_distinct_keys(repository):
   found = weights.published(CORPUS[repository]['config'], repository)
   planned = [t.name for t in weights.tensor_map(found.family, found.spec, found.ending)]
   assert len({key(found.family, name) for name in planned}) == len(planned)
@@ -125,7 +125,7 @@ def _our_count(config):
 @pytest.mark.oracle
 @pytest.mark.large(when=lambda repository: repository in _BIG)
 @pytest.mark.parametrize('repository', CORPUS)
-def test_count_of_a_repository_equals_transformers(repository):
+def test_parameter_count_matches_transformers(repository):
   config = CORPUS[repository]['config']
   assert _our_count(config) == _their_count(config)
 
@@ -151,7 +151,7 @@ def _same_as_transformers(config):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('repository', CORPUS)
-def test_a_config_is_read_as_transformers_completes_it(repository):
+def test_config_defaults_match_transformers(repository):
   assert _same_as_transformers(CORPUS[repository]['config'])
 
 
@@ -163,7 +163,7 @@ PAIRS = [
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('repository', CORPUS)
-def test_a_missing_field_is_refused_or_has_its_default(repository):
+def test_missing_field_raises_or_has_its_default(repository):
   for _, field in (pair for pair in PAIRS if pair[0] == repository):
     config = dict(CORPUS[repository]['config'])
     del config[field]
@@ -178,7 +178,7 @@ def _misspelt(field, at):
 
 @settings(max_examples=200, deadline=None, derandomize=True)
 @given(st.sampled_from(PAIRS), st.integers(0, 30))
-def test_a_misspelt_field_is_refused_unless_neutral(pair, at):
+def test_misspelt_field_raises_unless_neutral(pair, at):
   name, field = pair
   config = dict(CORPUS[name]['config'])
   value, wrong = config.pop(field), _misspelt(field, at)

@@ -274,6 +274,6 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_a_published_config_is_the_model_of_that_name(name):
+def test_published_config_matches_the_zoo(name):
   read = weights.published(_ALIKE | CONFIGS[name], 'config.json').spec
   assert flattened(normalised(read)) == flattened(normalised(zoo.get(name)))

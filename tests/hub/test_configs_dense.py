@@ -201,6 +201,6 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_published_config_is_the_model_of_that_name(name):
+def test_published_config_matches_the_zoo(name):
   read = weights.published(text_config(_ALIKE | CONFIGS[name])).spec
   assert flattened(normalised(read)) == flattened(normalised(zoo.get(name)))

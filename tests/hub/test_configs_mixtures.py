@@ -93,13 +93,13 @@ def read(kind, **fields):
     ('mamba2', {'num_heads': 4, 'head_dim': 16, 'n_groups': 1, 'expand': 3}, r'expand is 3'),
   ],
 )  # fmt: skip
-def test_a_config_with_another_computation_is_refused(kind, fields, message):
+def test_unsupported_computations_raise_errors(kind, fields, message):
   with pytest.raises(errors.UserError, match=message):
     read(kind, **fields)
 
 
 @pytest.mark.parametrize('infinity', [math.inf, {'__float__': 'Infinity'}])
-def test_both_spellings_of_an_unbounded_step_are_read(infinity):
+def test_unbounded_time_step_has_two_spellings(infinity):
   values = {
     'hidden_size': 32,
     'num_hidden_layers': 2,
@@ -114,7 +114,7 @@ def test_both_spellings_of_an_unbounded_step_are_read(infinity):
   assert spec.segments[0].pattern[0].mixer.limits == (0.0, math.inf)
 
 
-def test_older_names_of_layers_of_granite_4_are_read():
+def test_older_granite_4_layer_names_load():
   spec = read(
     'granitemoehybrid',
     layer_types=['mamba', 'attention'],
@@ -125,7 +125,7 @@ def test_older_names_of_layers_of_granite_4_are_read():
   assert mixers == [Mamba2, Attention]
 
 
-def test_older_names_of_sizes_of_lfm2_are_read():
+def test_older_lfm2_size_names_load():
   sizes = {'num_key_value_heads': 4, 'block_ff_dim': 96, 'block_multiple_of': 8}
   spec = read('lfm2', full_attn_idxs=[1], tie_embedding=False, **sizes)
   assert spec.segments[0].pattern[0].ffn.d_ff == 64
@@ -138,7 +138,7 @@ def test_one_factor_of_longrope_scales_cos_and_sin():
   assert class_of(spec)[0]['rope_parameters']['long_mscale'] == 1.1
 
 
-def test_experts_of_jamba_that_have_no_period_are_not_exported():
+def test_irregular_jamba_experts_are_not_exported():
   places = {'attn_layer_period': 3, 'attn_layer_offset': 1}
   spec = read('jamba', num_key_value_heads=4, num_hidden_layers=6, num_experts=4, **places)
   first, *rest = [
@@ -172,12 +172,12 @@ def test_experts_of_jamba_that_have_no_period_are_not_exported():
     (Block(norm=RMSNorm(scale=False, one_plus=True)), r'scale=no: there is no scale to store'),
   ],
 )
-def test_fields_out_of_range_are_errors(block, message):
+def test_fields_out_of_range_raise_errors(block, message):
   with pytest.raises(errors.ConfigError, match=message):
     config.validate(Model(Tokens(32), 32, (Segment((block,)),)))
 
 
-def test_fields_of_the_authors_of_dots_change_nothing():
+def test_extra_fields_of_dots_are_ignored():
   sizes = {
     'num_key_value_heads': 4,
     'n_routed_experts': 4,

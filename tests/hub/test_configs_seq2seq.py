@@ -134,12 +134,12 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_a_published_config_says_the_model_of_the_zoo(name):
+def test_published_config_matches_the_zoo(name):
   found = weights.published(CONFIGS[name])
   assert flattened(normalised(found.spec)) == flattened(normalised(zoo.get(name)))
 
 
-def test_a_reader_of_another_width_than_the_one_who_writes_has_a_token_table_of_its_own():
+def test_encoder_of_another_width_has_a_token_table():
   wide = zoo.tiny(zoo.get('t5gemma-9b-2b'))
   shared = dataclasses.replace(
     wide,
@@ -156,13 +156,13 @@ def test_a_reader_of_another_width_than_the_one_who_writes_has_a_token_table_of_
     validate(shared)
 
 
-def test_another_attention_of_an_encoder_is_refused_by_name():
+def test_unknown_encoder_attention_raises_an_error():
   config = {**CONFIGS['longt5-local-base'], 'encoder_attention_type': 'global'}
   with pytest.raises(errors.UserError, match=r"encoder_attention_type: unknown value 'global'"):
     weights.published(config)
 
 
-def test_sinusoids_that_are_none_are_refused(tmp_path):
+def test_wrong_sinusoid_tables_raise_errors(tmp_path):
   spec = zoo.tiny(zoo.get('opus-mt-en-de'))
   hub.export_hf(spec, init(spec, jax.random.key(0)), tmp_path / 'marian')
   arrays = safetensors.numpy.load_file(tmp_path / 'marian' / SAFE)

@@ -60,7 +60,7 @@ def test_new_dtype_changes_one_field_of_the_config(folder, tmp_path):
   assert after == before | {'dtype': 'bfloat16'}
 
 
-def test_another_model_keeps_what_still_holds(folder, tmp_path):
+def test_changed_model_keeps_valid_fields(folder, tmp_path):
   """Special tokens and context length do; the class of the original does not compute another
   activation.
   """
@@ -76,7 +76,7 @@ def test_another_model_keeps_what_still_holds(folder, tmp_path):
   assert contents(tmp_path / 'back')['tokenizer.json'] == contents(folder)['tokenizer.json']
 
 
-def test_label_names_and_problem_type_come_back(tmp_path):
+def test_label_names_and_problem_type_round_trip(tmp_path):
   spec = zoo.tiny(zoo.get('bert-base')).with_heads(
     lm=None, classify=classify.Classify(3, hidden=Tanh())
   )
@@ -160,7 +160,7 @@ def test_failed_export_leaves_nothing(folder, tmp_path, monkeypatch):
     m.export_hf(tmp_path / 'out' / 'back')
 
 
-def test_files_of_checkpoints_of_earlier_versions_are_read(tmp_path):
+def test_files_of_older_checkpoints_load(tmp_path):
   about = tmp_path / 'about'
   about.mkdir()
   (about / 'tokens.json').write_text(

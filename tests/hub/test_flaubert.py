@@ -10,7 +10,7 @@ from tests.oracles import copying
 pytestmark = pytest.mark.oracle
 
 
-def test_pre_norm_layers_have_the_outputs_and_gradients_of_theirs(tmp_path, monkeypatch):
+def test_pre_norm_layers_match_transformers(tmp_path, monkeypatch):
   import transformers
 
   # Its forward indexes a cache that cannot be indexed, and hands the entry to a layer, which does

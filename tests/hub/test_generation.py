@@ -13,7 +13,7 @@ from tfm import hub
 from tfm.core import errors
 
 
-def test_the_file_of_generation_goes_before_the_config(tmp_path):
+def test_generation_config_overrides_config(tmp_path):
   (tmp_path / 'config.json').write_text(
     json.dumps(
       {'eos_token_id': 1, 'forced_eos_token_id': 2, 'decoder_start_token_id': 5, 'max_length': 20}
@@ -40,7 +40,7 @@ def test_the_file_of_generation_goes_before_the_config(tmp_path):
 
 
 @pytest.mark.oracle
-def test_a_translator_says_what_transformers_says_without_being_told_how(tmp_path):
+def test_translation_matches_transformers(tmp_path):
   import torch
   import transformers
 

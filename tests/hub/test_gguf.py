@@ -75,7 +75,7 @@ def _blocks(name, rows):
 
 
 @pytest.mark.parametrize('name', ['Q4_0', 'Q8_0', 'Q4_K', 'Q6_K'])
-def test_blocks_are_the_numbers_of_the_format(name):
+def test_blocks_match_the_format(name):
   by_definition = {'Q4_0': _q4_0, 'Q8_0': _q8_0, 'Q4_K': _q4_k, 'Q6_K': _q6_k}[name]
   kind, blocks = TYPES[KINDS[name]], _blocks(name, 3)
   wanted = [
@@ -98,7 +98,7 @@ def test_blocks_equal_the_gguf_package(name):
   )
 
 
-def test_rows_of_queries_and_keys_are_put_in_order(tmp_path):
+def test_query_and_key_rows_are_reordered(tmp_path):
   arrays = tiny_arrays()
   changed = dict(arrays)
   for part, heads in (('q', 4), ('k', 2)):
@@ -119,7 +119,7 @@ def test_rows_of_queries_and_keys_are_put_in_order(tmp_path):
 
 
 @pytest.mark.oracle
-def test_files_of_the_gguf_package_are_read(tmp_path):
+def test_files_of_the_gguf_package_load(tmp_path):
   import gguf
 
   arrays = tiny_arrays()
@@ -149,7 +149,7 @@ def test_files_of_the_gguf_package_are_read(tmp_path):
     np.testing.assert_array_equal(ggufs.permuted(ours, heads) if heads else ours, wanted)
 
 
-def test_files_of_one_model_are_read_together(tmp_path):
+def test_split_files_load_as_one_model(tmp_path):
   tensors = ggufs.plain(tiny_arrays())
   ggufs.write(tmp_path / 'whole.gguf', TINY, tensors)
   names = sorted(tensors)
@@ -197,7 +197,7 @@ def test_files_of_one_model_are_read_together(tmp_path):
     ),
   ],
 )
-def test_headers_that_are_not_read_are_refused(tmp_path, fields, message):
+def test_unsupported_headers_raise_errors(tmp_path, fields, message):
   given = {n: v for n, v in (TINY | fields).items() if v is not None}
   path = ggufs.write(tmp_path / 'm.gguf', given, ggufs.plain(tiny_arrays()))
   if message is None:
@@ -207,7 +207,7 @@ def test_headers_that_are_not_read_are_refused(tmp_path, fields, message):
     tfm.load(path)
 
 
-def test_unknown_tensor_types_are_refused_by_name(tmp_path):
+def test_unknown_tensor_types_raise_errors(tmp_path):
   tensors = ggufs.plain(tiny_arrays())
   tensors['output.weight'] = ((48, 32), 20, b'\0' * 48 * 18)
   with pytest.raises(
@@ -216,14 +216,14 @@ def test_unknown_tensor_types_are_refused_by_name(tmp_path):
     tfm.load(ggufs.write(tmp_path / 'm.gguf', TINY, tensors))
 
 
-def test_unknown_tensors_are_refused_by_name(tmp_path):
+def test_unknown_tensors_raise_errors(tmp_path):
   tensors = ggufs.plain(tiny_arrays() | {'blk.0.ssm_in.weight': np.ones(3)})
   with pytest.raises(errors.UserError, match=r'not known \(1\):\s+blk.0.ssm_in.weight \[3\]'):
     tfm.load(ggufs.write(tmp_path / 'm.gguf', TINY, tensors))
 
 
 @pytest.mark.parametrize('size', [0, 3, 8, 20, 100, 700, -1])
-def test_files_cut_short_are_refused(tmp_path, size):
+def test_truncated_files_raise_errors(tmp_path, size):
   path = ggufs.write(tmp_path / 'm.gguf', TINY, ggufs.plain(tiny_arrays()))
   path.write_bytes(path.read_bytes()[:size])
   with pytest.raises(errors.UserError, match=r'is not a whole GGUF file|is not a GGUF file'):
@@ -233,13 +233,13 @@ def test_files_cut_short_are_refused(tmp_path, size):
 @pytest.mark.parametrize(
   ('version', 'message'), [(1, 'file version 1'), (3 << 24, 'of the other byte order')]
 )
-def test_other_versions_are_refused(tmp_path, version, message):
+def test_unsupported_versions_raise_errors(tmp_path, version, message):
   path = ggufs.write(tmp_path / 'm.gguf', TINY, {}, version)
   with pytest.raises(errors.UserError, match=message):
     tfm.load(path)
 
 
-def test_names_and_lengths_that_repeat_or_overrun_are_refused(tmp_path):
+def test_duplicate_names_and_overruns_raise_errors(tmp_path):
   path = ggufs.write(tmp_path / 'm.gguf', TINY, ggufs.plain(tiny_arrays()))
   whole = path.read_bytes()
   path.write_bytes(
@@ -253,7 +253,7 @@ def test_names_and_lengths_that_repeat_or_overrun_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize('value', [0, 'x', 1.5])
-def test_headers_with_an_impossible_alignment_are_refused(tmp_path, value):
+def test_invalid_alignments_raise_errors(tmp_path, value):
   path = ggufs.write(
     tmp_path / 'm.gguf', TINY | {'general.alignment': value}, ggufs.plain(tiny_arrays())
   )
@@ -261,7 +261,7 @@ def test_headers_with_an_impossible_alignment_are_refused(tmp_path, value):
     tfm.load(path)
 
 
-def test_vocabularies_that_do_not_fit_together_are_refused(tmp_path):
+def test_inconsistent_vocabularies_raise_errors(tmp_path):
   tokens = {
     'tokenizer.ggml.model': 'gpt2',
     'tokenizer.ggml.tokens': ['a', 'b'],
@@ -438,7 +438,7 @@ def test_logits_equal_transformers(tmp_path, model):
   )
 
 
-def test_factors_of_no_known_scaling_are_kept_exactly(tmp_path):
+def test_unknown_rope_factors_become_longrope(tmp_path):
   factors = np.linspace(1, 5, 4).astype(np.float32)
   tensors = ggufs.plain(tiny_arrays() | {'rope_freqs.weight': factors})
   rope = (
@@ -453,7 +453,7 @@ def test_factors_of_no_known_scaling_are_kept_exactly(tmp_path):
   assert attention == 1
 
 
-def test_float_tensors_keep_their_dtype_and_others_are_bfloat16(tmp_path):
+def test_float_tensors_keep_their_dtype(tmp_path):
   tensors = ggufs.plain(tiny_arrays())
   tensors['output.weight'] = ((48, 32), KINDS['Q8_0'], _blocks('Q8_0', 48).tobytes())
   path = ggufs.write(tmp_path / 'm.gguf', TINY, tensors)
@@ -462,7 +462,7 @@ def test_float_tensors_keep_their_dtype_and_others_are_bfloat16(tmp_path):
   assert dtypes(tfm.load(path, dtype='float16')) == ('float16', 'float16')
 
 
-def test_a_gguf_model_goes_out_as_a_published_folder(tmp_path):
+def test_gguf_model_exports_as_a_published_folder(tmp_path):
   m = tfm.load(ggufs.write(tmp_path / 'm.gguf', TINY, ggufs.plain(tiny_arrays())))
   tfm.export_hf(m.spec, m.params, tmp_path / 'out')
   jax.tree.map(np.testing.assert_array_equal, tfm.load(tmp_path / 'out').params, m.params)

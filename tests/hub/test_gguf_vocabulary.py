@@ -83,7 +83,7 @@ def _open(path, fields):
 
 
 @pytest.mark.parametrize('pre', WORDS)
-def test_byte_level_ids_equal_the_original_ones(tmp_path, pre):
+def test_byte_level_ids_match_the_original(tmp_path, pre):
   inner = _original(pre)
   found = _open(tmp_path, _fields(inner, pre, inner.get_vocab_size() + 5)).vocabulary
   assert found.inner.get_vocab_size() == inner.get_vocab_size()
@@ -146,7 +146,7 @@ def _piece_fields(model, prefixed):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('prefixed', [True, False])
-def test_sentence_piece_ids_equal_the_original_ones(tmp_path, prefixed):
+def test_sentence_piece_ids_match_the_original(tmp_path, prefixed):
   model = _pieces(tmp_path, prefixed)
   found = _open(tmp_path, _piece_fields(model, prefixed)).vocabulary
   for text in TEXTS:
@@ -157,7 +157,7 @@ def test_sentence_piece_ids_equal_the_original_ones(tmp_path, prefixed):
 
 
 @pytest.mark.oracle
-def test_user_defined_spaces_are_spelt_as_text_is(tmp_path):
+def test_user_defined_spaces_become_space_marks(tmp_path):
   """llama.cpp stores Gemma's runs of spaces as spaces; text has them as the mark of SentencePiece."""
   model = _pieces(tmp_path, False)
   fields = _piece_fields(model, False)
@@ -171,7 +171,7 @@ def test_user_defined_spaces_are_spelt_as_text_is(tmp_path):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('pre', ['llama-bpe', 'qwen2', 'tekken'])
-def test_ids_equal_transformers(tmp_path, pre):
+def test_ids_match_transformers(tmp_path, pre):
   import transformers
 
   inner = _original(pre)
@@ -188,7 +188,7 @@ def test_ids_equal_transformers(tmp_path, pre):
       assert ours.encode(text).ids == theirs.encode(text, add_special_tokens=False), text
 
 
-def test_chat_templates_and_end_tokens_are_read(tmp_path):
+def test_chat_templates_and_end_tokens_load(tmp_path):
   inner = _original('qwen2')
   fields = _fields(inner, 'qwen2', inner.get_vocab_size()) | {
     'tokenizer.chat_template': '{{ messages }}', 'tokenizer.ggml.eos_token_id': 3,
@@ -206,7 +206,7 @@ def test_chat_templates_and_end_tokens_are_read(tmp_path):
   assert both.chat_template == {'default': '{{ messages }}', 'tool_use': 'other'}
 
 
-def test_a_file_without_a_tokenizer_has_none(tmp_path):
+def test_file_without_tokenizer_has_none(tmp_path):
   found = _open(tmp_path, {})
   assert found.vocabulary is None
   assert found.chat_template is None

@@ -34,7 +34,7 @@ NEUTRAL = {
 
 
 @pytest.mark.parametrize('name', NEUTRAL)
-def test_fields_that_change_nothing_are_read_past(name):
+def test_neutral_fields_are_ignored(name):
   assert published({**LLAMA, name: NEUTRAL[name]}).spec == published(LLAMA).spec
 
 
@@ -47,7 +47,7 @@ def test_fields_that_change_nothing_are_read_past(name):
     ('sliding_window', 4096), ('use_bidirectional_attention', True),
   ],
 )  # fmt: skip
-def test_fields_that_may_change_something_are_refused(name, value):
+def test_fields_that_change_outputs_raise_errors(name, value):
   with pytest.raises(errors.UserError) as error:
     published({**LLAMA, name: value})
   said = str(error.value)
@@ -56,7 +56,7 @@ def test_fields_that_may_change_something_are_refused(name, value):
   assert f'--ignore_fields={name}' in said
 
 
-def test_error_of_an_unknown_field_has_its_near_name():
+def test_unknown_field_error_suggests_a_name():
   with pytest.raises(errors.UserError, match=r'Did you mean hidden_act\?'):
     published({**LLAMA, 'hiden_act': 'gelu'})
 
@@ -74,7 +74,7 @@ def test_only_unknown_fields_can_be_ignored():
     published(config, ignore=('suprise',))
 
 
-def test_tables_of_bookkeeping_name_a_field_once():
+def test_bookkeeping_tables_have_no_duplicates():
   groups = (
     bookkeeping.FILE, bookkeeping.STORAGE, bookkeeping.TOKENS, bookkeeping.TRAINING,
     bookkeeping.GENERATION, bookkeeping.PROGRAMS,
@@ -137,7 +137,7 @@ class _Words:
     ({'num_labels': 2, 'id2label': {'0': 'a', '1': 'b'}}, None, []),
   ],
 )  # fmt: skip
-def test_files_that_contradict_each_other_are_named(fields, tokenizer, said):
+def test_inconsistent_files_are_reported(fields, tokenizer, said):
   values = {**LLAMA, 'vocab_size': 64, **fields}
   found = list(inconsistencies(values, published(values), tokenizer))
   assert len(found) == len(said)

@@ -28,7 +28,7 @@ def convert():
   return module
 
 
-def test_its_greedy_text_is_the_same(convert, tmp_path):
+def test_greedy_text_matches_llama2c(convert, tmp_path):
   convert.main(DATA / 'aidreams260K.bin', DATA / 'tok512.bin', tmp_path / 'dreams')
   m = tfm.load(tmp_path / 'dreams')
   assert tfm.count_params(m.spec) == 230_976
@@ -38,7 +38,7 @@ def test_its_greedy_text_is_the_same(convert, tmp_path):
   assert m.tokenizer.prompt(m.tokenizer.decode(ids[:30])).tolist() == [1, *ids[:30]]
 
 
-def test_files_that_are_none_are_refused(convert, tmp_path):
+def test_invalid_files_raise_errors(convert, tmp_path):
   content = (DATA / 'aidreams260K.bin').read_bytes()
   for name, part in (('short', content[:20]), ('cut', content[:-4])):
     (tmp_path / name).write_bytes(part)

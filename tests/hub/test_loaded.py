@@ -58,7 +58,7 @@ def test_generation_config_becomes_options(generation, options):
     ('sequence_bias', {'1': 2}),
   ],
 )
-def test_unsupported_settings_are_refused_by_name(name, value):
+def test_unsupported_settings_raise_errors(name, value):
   files = files_of({name: value})
   with pytest.raises(
     errors.UserError, match=rf"generation_config\.json: {name}=.*ignore=\('{name}',\)"
@@ -67,12 +67,12 @@ def test_unsupported_settings_are_refused_by_name(name, value):
   assert decoding_options(files, ignore=[name]) == {'temperature': 0.0}
 
 
-def test_sampled_beams_are_refused():
+def test_sampled_beams_raise_an_error():
   with pytest.raises(errors.UserError, match='tfm does not sample beams'):
     decoding_options(files_of({'do_sample': True, 'num_beams': 2}))
 
 
-def test_explicit_options_replace_settings():
+def test_explicit_options_override_settings():
   greedy, beams = (
     {'temperature': 0.0, 'eos': 2},
     {'temperature': 0.0, 'beams': 4, 'min_new_tokens': 9},
@@ -146,7 +146,7 @@ def test_folder_ends_and_sampling_are_used(tmp_path, capsys):
   assert texts == [m.generate(['the cat'], max_new_tokens=12)[0]] * 2
 
 
-def test_apply_and_prepared_take_the_model_along(tmp_path):
+def test_apply_and_prepared_match_the_functions(tmp_path):
   m = tfm.load(chat_folder(tmp_path / 'a'))
   ids = np.array([[5, 6, 7]])
   np.testing.assert_array_equal(
@@ -192,7 +192,7 @@ def test_published_folder_is_scored_on_a_text(tmp_path, capsys):
   ],
   ids=lambda value: f'fields={next(iter(value))}' if isinstance(value, dict) else 'problem=named',
 )
-def test_misspelt_settings_are_refused_by_name(fields, problem):
+def test_misspelt_settings_raise_errors(fields, problem):
   with pytest.raises(errors.UserError, match=rf'generation_config\.json: {problem}'):
     generation_settings(files_of(fields), zoo.tiny(zoo.get('llama3.2-1b')), None)
 
@@ -200,7 +200,7 @@ def test_misspelt_settings_are_refused_by_name(fields, problem):
 @pytest.mark.parametrize(
   'dtype', ['int8', 'bool', 'bf16', 'float33', 'float8_e4m3fn'], ids=lambda d: f'dtype={d}'
 )
-def test_dtype_that_holds_no_weights_is_refused(dtype, tmp_path):
+def test_invalid_dtypes_raise_errors(dtype, tmp_path):
   folder = chat_folder(tmp_path / 'a')
   with pytest.raises(errors.UserError, match=f'dtype is .{dtype}.. Expected float32, bfloat16'):
     tfm.load(folder, dtype=dtype)
@@ -231,7 +231,7 @@ SETTINGS = [
 @pytest.mark.oracle
 @pytest.mark.parametrize('number', range(len(SETTINGS)), ids=lambda number: f'number={number}')
 @pytest.mark.parametrize('name', MODELS, ids=lambda name: f'name={name}')
-def test_generates_what_transformers_generates(name, number, tmp_path):
+def test_generation_matches_transformers(name, number, tmp_path):
   import torch
   import transformers
 

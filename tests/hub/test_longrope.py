@@ -27,7 +27,7 @@ def both(tmp_path_factory):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('length', [ORIGINAL, 12])
-def test_short_rows_and_long_ones_have_the_angles_that_transformers_gives_them(both, length):
+def test_angles_match_transformers_at_both_lengths(both, length):
   import torch
 
   m = hub.load(both.folder, length=length)
@@ -56,7 +56,7 @@ CONFIG = {
 
 
 @pytest.mark.parametrize('name', ['su', 'yarn', 'longrope'])
-def test_older_names_of_the_scaling_are_known(name):
+def test_older_names_of_longrope_load(name):
   said = {'type': name, 'short_factor': [1.0, 1.1, 1.2, 1.3], 'long_factor': [1.0, 2.0, 3.0, 4.0]}
   spec = weights.published(CONFIG | {'rope_scaling': said}).spec
   scaling = spec.segments[0].pattern[0].mixer.relative.scaling
@@ -72,7 +72,7 @@ def test_older_names_of_the_scaling_are_known(name):
     )  # of the published length, for both
 
 
-def test_a_length_that_changes_nothing_is_refused(tmp_path, capsys):
+def test_length_without_effect_raises_an_error(tmp_path, capsys):
   spec = zoo.tiny(zoo.get('llama3.2-1b'))
   params = jax.tree.map(
     lambda x: np.zeros(x.shape, x.dtype), tfm.model.transformer.param_shapes(spec)

@@ -139,7 +139,7 @@ def _ours(m, inputs):
   when=lambda case: case in ('all_linear', 'regex', 'layers', 'lora_bias_only', 'rslora', 'neox')
 )
 @pytest.mark.parametrize('case', CASES)
-def test_logits_equal_peft(tmp_path, case, capsys):
+def test_logits_match_peft(tmp_path, case, capsys):
   import peft
   import torch
 
@@ -172,7 +172,7 @@ def test_logits_equal_peft(tmp_path, case, capsys):
 @pytest.mark.large(when=lambda case, stable: stable != (case == 'llama'))
 @pytest.mark.parametrize('case', ['llama', 'gpt2', 'neox', 'bert_classifier', 't5'])
 @pytest.mark.parametrize('stable', [False, True])
-def test_an_exported_lora_computes_the_same_in_peft(tmp_path, case, stable):
+def test_exported_lora_matches_peft(tmp_path, case, stable):
   import peft
 
   each = CASES[case]
@@ -194,7 +194,7 @@ def test_an_exported_lora_computes_the_same_in_peft(tmp_path, case, stable):
 
 @pytest.mark.oracle
 @pytest.mark.filterwarnings('ignore')
-def test_a_classifier_adapter_brings_its_head(tmp_path):
+def test_classifier_adapter_includes_its_head(tmp_path):
   """The base is a language model; the adapter was trained on its class for sequence classification."""
   import peft
   import transformers
@@ -252,7 +252,7 @@ def test_export_and_load_return_the_same_adapter(lora, tmp_path):
   assert (config['r'], config['lora_alpha'], config['base_model_name_or_path']) == (3, 5.0, 'base')
 
 
-def test_an_adapter_is_loaded_onto_a_mesh(lora):
+def test_adapter_loads_onto_a_mesh(lora):
   from tfm.train.mesh import Mesh
   from tfm.train.shard import make_mesh
 
@@ -302,12 +302,12 @@ def _changed(lora, path, fields, rename=lambda name: name):
     ({}, lambda n: n.replace('q_proj', 'k_proj'), r'k_proj is \[.*and in the base'),
   ],
 )
-def test_adapters_that_are_not_read_are_refused(lora, tmp_path, fields, rename, message):
+def test_unsupported_adapters_raise_errors(lora, tmp_path, fields, rename, message):
   with pytest.raises(errors.UserError, match=message):
     tfm.load(lora / 'base', adapter=_changed(lora, tmp_path / 'odd', fields, rename))
 
 
-def test_folders_that_are_no_adapter_are_refused(lora, tmp_path):
+def test_folders_without_an_adapter_raise_errors(lora, tmp_path):
   with pytest.raises(
     errors.UserError, match=r'has no adapter_config\.json\. Expected the folder of a PEFT adapter'
   ):
@@ -324,7 +324,7 @@ def test_folders_that_are_no_adapter_are_refused(lora, tmp_path):
 
 
 @pytest.mark.oracle
-def test_an_adapter_in_a_pickle_is_read(lora, tmp_path):
+def test_pickled_adapter_loads(lora, tmp_path):
   import torch
 
   arrays = safetensors.numpy.load_file(lora / 'adapter' / SAFE)
@@ -336,7 +336,7 @@ def test_an_adapter_in_a_pickle_is_read(lora, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
-def test_an_adapter_goes_onto_a_gguf_file(tmp_path):
+def test_adapter_of_a_gguf_file_loads(tmp_path):
   path = ggufs.write(tmp_path / 'm.gguf', ggufs.TINY, ggufs.plain(ggufs.tiny_arrays()))
   m = tfm.load(path)
   hub.export_hf(m.spec, m.params, tmp_path / 'plain')
@@ -349,7 +349,7 @@ def test_an_adapter_goes_onto_a_gguf_file(tmp_path):
   jax.tree.map(np.testing.assert_array_equal, found, wanted)
 
 
-def test_hub_ids_of_adapters_are_named(lora):
+def test_hub_id_of_an_adapter_raises_an_error(lora):
   with pytest.raises(errors.UserError, match='hf download org/adapter'):
     tfm.load(lora / 'base', adapter='org/adapter')
 

@@ -58,7 +58,7 @@ def both(request, tmp_path_factory):
 
 
 @large_if_other_head
-def test_outputs_hidden_states_and_where_whole_gradients_and_a_cache_are_the_same(both, request):
+def test_outputs_and_gradients_match_transformers(both, request):
   theirs, their_grads = both.said
   ours, grads = published.our_outputs(both, tuple(theirs))
   assert sorted(ours) == sorted(theirs)
@@ -92,7 +92,7 @@ def test_outputs_hidden_states_and_where_whole_gradients_and_a_cache_are_the_sam
 
 
 @large_if_other_head
-def test_what_is_exported_is_what_was_imported(both, tmp_path):
+def test_export_returns_the_same_files(both, tmp_path):
   import torch
   import transformers
 
@@ -137,7 +137,7 @@ def test_every_family_has_a_case():
   assert made == set(weights.TABLE)
 
 
-def test_encoders_without_a_case_of_their_own_have_the_tensors_of_theirs():
+def test_other_encoder_classes_have_the_same_tensors():
   import torch
   import transformers
 

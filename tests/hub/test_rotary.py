@@ -129,7 +129,7 @@ def _check(config):
 @pytest.mark.oracle
 @pytest.mark.parametrize('kind', _FULL)
 @pytest.mark.parametrize('family', FAMILIES)
-def test_angles_equal_transformers_or_are_refused(family, kind):
+def test_angles_match_transformers_or_raise(family, kind):
   if family == 'phi3' and kind not in ('default', 'longrope'):
     kind = 'longrope'
   read = [
@@ -143,7 +143,7 @@ def test_angles_equal_transformers_or_are_refused(family, kind):
 
 @pytest.mark.oracle
 @pytest.mark.parametrize('kind', ['default', 'linear', 'yarn', 'llama3'])
-def test_angles_with_top_level_fields_equal_transformers(kind):
+def test_top_level_rotary_fields_match_transformers(kind):
   base = {'rope_type': kind, **_FULL[kind]}
   places = [
     {},
@@ -197,7 +197,7 @@ def test_angles_with_top_level_fields_equal_transformers(kind):
     ),
   ],
 )  # fmt: skip
-def test_rotary_keys_that_do_not_fit_are_refused_by_name(rope, beside, said):
+def test_inconsistent_rotary_keys_raise_errors(rope, beside, said):
   with pytest.raises(errors.UserError, match=said):
     weights.published(_config('llama', rope, **beside))
 

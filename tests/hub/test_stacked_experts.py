@@ -52,7 +52,7 @@ def test_stacked_experts_load_as_the_same_parameters(name, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, together.params, apart.params)
 
 
-def test_families_with_stacked_experts_stay_as_they_are(tmp_path):
+def test_families_with_stacked_experts_are_unchanged(tmp_path):
   spec = zoo.tiny(zoo.get('llama4-scout'))
   params = drawn(spec)
   folder = tmp_path / 'published'

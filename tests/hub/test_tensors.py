@@ -26,7 +26,7 @@ def folder(tmp_path):
   return tmp_path
 
 
-def test_tensors_are_those_of_the_file(folder):
+def test_tensors_equal_the_file(folder):
   found = open_tensors(folder)
   assert sorted(found) == sorted(_ARRAYS)
   for name, array in _ARRAYS.items():
@@ -44,7 +44,7 @@ def test_bfloat16_is_kept(tmp_path):
   np.testing.assert_array_equal(found, array)
 
 
-def test_several_files_are_one_model(tmp_path):
+def test_sharded_files_load_together(tmp_path):
   safetensors.numpy.save_file({'a': _ARRAYS['a']}, tmp_path / 'one.safetensors')
   safetensors.numpy.save_file({'b': _ARRAYS['b']}, tmp_path / 'two.safetensors')
   index = {'weight_map': {'a': 'one.safetensors', 'b': 'two.safetensors'}}
@@ -53,7 +53,7 @@ def test_several_files_are_one_model(tmp_path):
 
 
 @pytest.mark.parametrize('size', [0, 4, 8, 40, -1])
-def test_a_file_that_was_cut_short_is_refused(folder, size):
+def test_truncated_file_raises_an_error(folder, size):
   content = (folder / SAFE).read_bytes()
   (folder / SAFE).write_bytes(content[:size])
   with pytest.raises(errors.UserError, match='is not a whole safetensors file'):
@@ -98,14 +98,14 @@ def _written(folder, header, body=b'\0' * 24, length=None):
     (b'\xff\xfe{}', None),
   ],
 )
-def test_a_header_that_does_not_fit_its_file_is_refused(tmp_path, header, length):
+def test_invalid_header_raises_an_error(tmp_path, header, length):
   _written(tmp_path, header, length=length)
   with pytest.raises(errors.UserError, match=r'is not a whole safetensors file|unknown dtype'):
     open_tensors(tmp_path)
 
 
 @pytest.mark.parametrize('name', ['../secret.safetensors', '/etc/passwd', 'a/../../b.safetensors'])
-def test_an_index_reads_no_file_outside_of_its_folder(tmp_path, name):
+def test_index_cannot_leave_its_folder(tmp_path, name):
   safetensors.numpy.save_file(_ARRAYS, tmp_path / 'secret.safetensors')
   folder = tmp_path / 'model'
   folder.mkdir()
@@ -115,13 +115,13 @@ def test_an_index_reads_no_file_outside_of_its_folder(tmp_path, name):
 
 
 @pytest.mark.parametrize('content', ['{', '[]', '{"weight_map": 3}', '{"weight_map": {"a": 3}}'])
-def test_an_index_that_is_none_is_refused(tmp_path, content):
+def test_invalid_index_raises_an_error(tmp_path, content):
   (tmp_path / INDEX).write_text(content)
   with pytest.raises(errors.UserError, match='is not an index of files'):
     open_tensors(tmp_path)
 
 
-def test_files_and_tensors_that_an_index_lacks_are_named(tmp_path):
+def test_missing_files_and_tensors_raise_errors(tmp_path):
   safetensors.numpy.save_file(_ARRAYS, tmp_path / 'one.safetensors')
   (tmp_path / INDEX).write_text(json.dumps({'weight_map': {'z': 'one.safetensors'}}))
   with pytest.raises(errors.UserError, match='names tensors that its files have not: z'):
@@ -131,13 +131,13 @@ def test_files_and_tensors_that_an_index_lacks_are_named(tmp_path):
     open_tensors(tmp_path)
 
 
-def test_a_folder_without_weights_says_what_was_wanted(tmp_path):
+def test_folder_without_weights_raises_an_error(tmp_path):
   with pytest.raises(errors.UserError, match='holds no weights'):
     open_tensors(tmp_path)
 
 
 @pytest.mark.oracle
-def test_a_pickle_is_read_without_running_it(tmp_path):
+def test_pickle_loads(tmp_path):
   import torch
 
   torch.save({'a': torch.arange(3.0), 'b': torch.ones(2, dtype=torch.bfloat16)}, tmp_path / PICKLED)
@@ -155,7 +155,7 @@ class _Bomb:
 
 
 @pytest.mark.oracle
-def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path):
+def test_code_in_a_pickle_is_not_run(tmp_path):
   import torch
 
   torch.save({'a': _Bomb(tmp_path / 'ran')}, tmp_path / PICKLED)
@@ -164,7 +164,7 @@ def test_a_pickle_with_code_in_it_is_refused_and_not_run(tmp_path):
   assert not (tmp_path / 'ran').exists()
 
 
-def test_a_pickle_without_pytorch_says_how_to_convert(tmp_path, monkeypatch):
+def test_pickle_error_without_pytorch_has_a_remedy(tmp_path, monkeypatch):
   import sys
 
   (tmp_path / PICKLED).write_bytes(pickle.dumps({}))

@@ -47,7 +47,7 @@ def test_outputs_and_gradients_match(both, request):
   )
 
 
-def test_export_returns_the_file(both, tmp_path):
+def test_export_returns_the_same_file(both, tmp_path):
   import torch
   import transformers
 
@@ -106,7 +106,7 @@ def test_position_ids_in_old_files_are_ignored(clip, tmp_path):
   jax.tree.map(np.testing.assert_array_equal, hub.load(folder).params, clip.ours.params)
 
 
-def test_old_names_of_a_tower_alone_are_read(tmp_path):
+def test_old_names_of_a_single_tower_load(tmp_path):
   """Version 4 wrote the prefix of the tower in files of that tower alone."""
   from safetensors.numpy import load_file, save_file
 
@@ -157,11 +157,11 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_published_configs_give_the_zoo(name):
+def test_published_configs_match_the_zoo(name):
   assert normalised(weights.published(CONFIGS[name]).spec) == normalised(zoo.get(name))
 
 
-def test_unknown_fields_of_a_tower_are_named():
+def test_unknown_tower_fields_raise_errors():
   config = {**CONFIGS['siglip-base-patch16-224'], 'vision_config': {'surprise': 3}}
   with pytest.raises(errors.UserError, match=r'vision_config\.surprise=3: not known'):
     weights.published(config)
@@ -173,7 +173,7 @@ def test_unknown_fields_of_a_tower_are_named():
 
 
 @pytest.mark.parametrize('command', ['generate', 'eval'])
-def test_text_commands_name_what_the_model_returns(clip, command, tmp_path, capsys):
+def test_text_commands_list_the_outputs_in_errors(clip, command, tmp_path, capsys):
   folder = clip.folder
   if command == 'eval':
     folder = tmp_path / 'ours'

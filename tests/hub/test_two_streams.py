@@ -68,7 +68,7 @@ def _weight(shape):
   return np.random.default_rng(5).standard_normal(tuple(shape)).astype(np.float32)
 
 
-def test_targets_and_tokens_and_gradients_are_the_same_in_any_kernel(both, told):
+def test_streams_match_transformers_in_every_kernel(both, told):
   order, targets = told
   logits, content, query, their_grads = _theirs(both, order, targets)
 
@@ -94,7 +94,7 @@ def test_targets_and_tokens_and_gradients_are_the_same_in_any_kernel(both, told)
   assert np.abs(grads['embed']['query']).max() > 0
 
 
-def test_an_order_alone_is_their_permutation_mask(both, told):
+def test_order_alone_matches_the_permutation_mask(both, told):
   import torch
 
   order, _ = told

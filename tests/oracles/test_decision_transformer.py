@@ -112,7 +112,7 @@ def _theirs(model, given):
 
 
 @pytest.mark.parametrize('padded', [0, 2])
-def test_predictions_are_the_same(model, params, padded):
+def test_predictions_match_transformers(model, params, padded):
   given = _inputs(padded)
   theirs = _theirs(model, given)
   out = jax.jit(lambda p, x: transformer.apply(SPEC, p, **x))(params, given)
@@ -124,7 +124,7 @@ def test_predictions_are_the_same(model, params, padded):
     )
 
 
-def test_gradients_are_the_same(model, params):
+def test_gradients_match_transformers(model, params):
   import torch
 
   given = _inputs()

@@ -128,7 +128,7 @@ def v3_with_modules():
   return model, ahead.eval(), spec, copying.tree(spec, flat)
 
 
-def test_v3_and_its_modules_say_and_draft_what_those_of_transformers_do():
+def test_v3_logits_and_drafts_match_transformers():
   import torch
 
   model, ahead, spec, params = v3_with_modules()

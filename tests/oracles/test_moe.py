@@ -14,7 +14,7 @@ from tfm.model import transformer
 pytestmark = pytest.mark.oracle
 
 
-def test_the_balance_loss_of_a_layer_is_that_of_transformers_over_k_with_padding_left_out(tmp_path):
+def test_balance_loss_matches_transformers_over_k(tmp_path):
   import torch
   import transformers
 

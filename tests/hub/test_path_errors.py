@@ -102,14 +102,14 @@ def _write(folder, names):
 
 
 @pytest.mark.parametrize('kind', PLACES)
-def test_paths_without_a_model_are_named(tmp_path, kind):
+def test_errors_name_the_kind_of_a_path(tmp_path, kind):
   names, inner, message = PLACES[kind]
   with pytest.raises(errors.UserError, match=message):
     tfm.load(_write(tmp_path, names) / inner)
 
 
 @pytest.mark.parametrize('kind', WITHOUT_WEIGHTS)
-def test_folders_without_readable_weights_are_named(tmp_path, kind):
+def test_errors_name_unreadable_weights(tmp_path, kind):
   names, message = WITHOUT_WEIGHTS[kind]
   (tmp_path / 'config.json').write_text('{"model_type": "llama"}')
   with pytest.raises(errors.UserError, match=message):
@@ -136,7 +136,7 @@ def test_every_kind_has_a_case():
     ('/nowhere/at/all', 'There is no such folder'),
   ],
 )
-def test_absent_paths_and_hub_ids_have_different_errors(tmp_path, monkeypatch, path, message):
+def test_missing_paths_and_hub_ids_have_own_errors(tmp_path, monkeypatch, path, message):
   monkeypatch.chdir(tmp_path)
   monkeypatch.setenv('HF_HUB_CACHE', str(tmp_path))
   with pytest.raises(errors.UserError, match=message):
@@ -152,7 +152,7 @@ def model(tmp_path_factory):
 
 
 @pytest.mark.parametrize('named', [True, False])
-def test_a_cache_folder_loads_its_snapshot(model, tmp_path, monkeypatch, named):
+def test_cache_folder_loads_its_snapshot(model, tmp_path, monkeypatch, named):
   cache = tmp_path / 'models--org--name'
   (cache / 'refs').mkdir(parents=True)
   (cache / 'snapshots').mkdir()
@@ -166,7 +166,7 @@ def test_a_cache_folder_loads_its_snapshot(model, tmp_path, monkeypatch, named):
     tfm.load('org/name')
 
 
-def test_a_cache_folder_without_main_lists_snapshots(tmp_path):
+def test_cache_folder_without_main_lists_snapshots(tmp_path):
   for name in ('a', 'b'):
     (tmp_path / 'models--org--name' / 'snapshots' / name).mkdir(parents=True)
   with pytest.raises(
@@ -176,7 +176,7 @@ def test_a_cache_folder_without_main_lists_snapshots(tmp_path):
 
 
 @pytest.mark.parametrize('name', ['config.json', SAFE, 'tokenizer.json'])
-def test_git_lfs_pointers_are_not_damaged_files(model, tmp_path, name):
+def test_git_lfs_pointers_have_their_own_error(model, tmp_path, name):
   for path in model.iterdir():
     (tmp_path / path.name).write_bytes(path.read_bytes())
   (tmp_path / name).write_bytes(POINTER)
@@ -194,7 +194,7 @@ def test_unused_git_lfs_pointers_are_ignored(model, tmp_path):
 @pytest.mark.parametrize(
   ('field', 'library'), [('_class_name', 'diffusers'), ('architecture', 'timm')]
 )
-def test_configs_of_other_libraries_are_named(tmp_path, field, library):
+def test_configs_of_other_libraries_raise_errors(tmp_path, field, library):
   (tmp_path / 'config.json').write_text(json.dumps({field: 'X'}))
   safetensors.numpy.save_file({'a': np.ones(2)}, tmp_path / SAFE)
   with pytest.raises(errors.UserError, match=f'is a config of {library}'):

@@ -158,7 +158,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_the_config_of_a_repository_says_what_the_entry_of_the_zoo_is(name):
+def test_repository_config_matches_the_zoo(name):
   found = published(CONFIGS[name])
   assert flattened(normalised(found.spec)) == flattened(normalised(zoo.get(name)))
 
@@ -179,6 +179,6 @@ def test_the_config_of_a_repository_says_what_the_entry_of_the_zoo_is(name):
     ('command-r7b', {'use_gated_activation': False}, 'use_gated_activation is False. Known: True'),
   ],
 )
-def test_what_nothing_here_computes_is_refused_by_name(name, changes, message):
+def test_unsupported_options_raise_errors(name, changes, message):
   with pytest.raises(errors.UserError, match=message):
     published({**CONFIGS[name], **changes})

@@ -18,7 +18,7 @@ FIELDS = {
 }  # fmt: skip
 
 
-def test_the_head_of_a_released_deberta_is_read_and_written_under_the_legacy_names(tmp_path):
+def test_legacy_head_names_of_deberta_round_trip(tmp_path):
   from safetensors.numpy import save_file
   import torch
   import transformers

@@ -97,7 +97,7 @@ def _their_logits(theirs, ids):
 @pytest.mark.oracle
 @pytest.mark.parametrize('case', CASES)
 @pytest.mark.parametrize('older', [False, True])
-def test_language_model_gives_the_logits_of_the_whole(case, older, tmp_path, capsys):
+def test_language_model_logits_match_the_full_model(case, older, tmp_path, capsys):
   theirs = _made(case, tmp_path / 'theirs')
   tensors = safetensors.numpy.load_file(tmp_path / 'theirs' / SAFE)
   if older:
@@ -137,7 +137,7 @@ def _newer(name):
   return f'model.{name}' if name.startswith(('vis', 'multi_modal', 'image_newline')) else name
 
 
-def test_sparse_text_config_has_the_published_defaults():
+def test_sparse_text_config_has_published_defaults():
   inner = {
     'hidden_size': 2560,
     'intermediate_size': 10_240,
@@ -176,13 +176,13 @@ def test_llava_has_the_sizes_of_llama_2():
   assert found.segments == tfm.zoo.get('llama2-7b').segments
 
 
-def test_unknown_field_around_the_language_model_is_refused():
+def test_unknown_outer_field_raises_an_error():
   values = {'model_type': 'mistral3', 'text_config': {**_MISTRAL}, 'surprise': 3}
   with pytest.raises(errors.UserError, match='surprise=3'):
     tfm.zoo.weights.published(text_config(values))
 
 
-def test_class_without_text_is_refused():
+def test_class_without_text_raises_an_error():
   values = {
     'model_type': 'gemma3',
     'architectures': ['Gemma3ForSequenceClassification'],
@@ -192,6 +192,6 @@ def test_class_without_text_is_refused():
     text_config(values)
 
 
-def test_other_configs_stay_as_they_are(tmp_path):
+def test_other_configs_are_unchanged(tmp_path):
   values = {'model_type': 'llama', 'hidden_size': D}
   assert text_config(json.loads(json.dumps(values))) == values

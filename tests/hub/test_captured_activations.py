@@ -19,7 +19,7 @@ def both(request, tmp_path_factory):
   return published.build(CASES[request.param], tmp_path_factory.mktemp('inside') / 'theirs')
 
 
-def test_layers_tell_what_they_see(both):
+def test_captured_activations_match_transformers(both):
   import torch
 
   inputs = {n: torch.tensor(v, dtype=torch.long) for n, v in both.inputs.items()}
@@ -48,6 +48,6 @@ def test_layers_tell_what_they_see(both):
       )
 
 
-def test_what_is_not_asked_for_is_not_there(both):
+def test_uncaptured_outputs_are_absent(both):
   out = jax.eval_shape(lambda p: apply(both.ours.spec, p, **both.inputs), both.ours.params)
   assert not [n for n in out if n.endswith(('hidden_states', 'attentions'))]

@@ -53,7 +53,7 @@ def changed(folder, new, arrays=lambda found: None, **fields):
   return new
 
 
-def test_the_tensors_have_their_published_names(folder, loaded):
+def test_tensors_have_their_published_names(folder, loaded):
   names = {
     n.removeprefix(f'model.layers.{N}.')
     for n in open_tensors(folder)
@@ -75,7 +75,7 @@ def test_the_tensors_have_their_published_names(folder, loaded):
   )
 
 
-def test_the_published_names_are_those_of_the_published_model():
+def test_tensor_names_match_the_deepseek_v3_index():
   """`model.layers.61.*` of the index of DeepSeek-V3: 256 experts of three, and what it shares with
   the model.
   """
@@ -90,7 +90,7 @@ def test_the_published_names_are_those_of_the_published_model():
 
 
 @pytest.mark.oracle
-def test_what_it_says_is_what_transformers_layer_says(folder, loaded):
+def test_mtp_logits_match_transformers(folder, loaded):
   """Theirs reads the same files by names of its own; that its positions are one further on changes
   no score.
   """
@@ -118,7 +118,7 @@ def test_what_it_says_is_what_transformers_layer_says(folder, loaded):
   )
 
 
-def test_it_is_a_draft_that_changes_no_text(loaded):
+def test_mtp_drafts_do_not_change_greedy_text(loaded):
   """Each token that is said is the one that a full pass finds likeliest."""
   said = tfm.generate(
     loaded.spec, loaded.params, IDS[:1].tolist(), max_new_tokens=6, temperature=0, draft=Later()
@@ -128,14 +128,12 @@ def test_it_is_a_draft_that_changes_no_text(loaded):
   np.testing.assert_array_equal(np.argmax(logits, -1)[:, IDS.shape[1] - 1 : -1], said)
 
 
-def test_what_is_read_goes_out_as_it_came(folder, loaded, tmp_path):
+def test_export_returns_the_same_tensors(folder, loaded, tmp_path):
   hub.export_hf(loaded.spec, loaded.params, tmp_path / 'back')
   assert (tmp_path / 'back' / SAFE).read_bytes() == (folder / SAFE).read_bytes()
 
 
-def test_without_its_tensors_or_where_the_config_has_none_the_model_is_read_alone(
-  folder, loaded, tmp_path
-):
+def test_missing_mtp_layers_load_as_none(folder, loaded, tmp_path):
   def cut(arrays):
     for name in [n for n in arrays if n.startswith(f'model.layers.{N}.')]:
       del arrays[name]
@@ -151,7 +149,7 @@ def test_without_its_tensors_or_where_the_config_has_none_the_model_is_read_alon
     jax.tree.map(np.testing.assert_array_equal, m.params, base)
 
 
-def test_a_layer_that_is_not_whole_or_shares_other_numbers_is_refused(folder, tmp_path):
+def test_incomplete_mtp_layers_raise_errors(folder, tmp_path):
   lacking = changed(
     folder, tmp_path / 'lacking', lambda a: a.pop(f'model.layers.{N}.eh_proj.weight')
   )

@@ -126,7 +126,7 @@ CONFIGS = {
 
 
 @pytest.mark.parametrize('name', CONFIGS)
-def test_a_published_config_is_the_model_of_that_name(name):
+def test_published_config_matches_the_zoo(name):
   read = weights.published(CONFIGS[name]).spec
   assert flattened(normalised(read)) == flattened(normalised(zoo.get(name)))
 
@@ -157,12 +157,12 @@ def test_a_published_config_is_the_model_of_that_name(name):
     ),
   ],
 )
-def test_settings_that_are_not_read_are_refused(name, changes, message):
+def test_unsupported_settings_raise_errors(name, changes, message):
   with pytest.raises(errors.UserError, match=message):
     weights.published({**CONFIGS[name], **changes})
 
 
-def test_quantized_ibert_and_prompts_of_mvp_are_refused():
+def test_quantized_ibert_and_mvp_prompts_raise_errors():
   with pytest.raises(errors.UserError, match='quant_mode is True'):
     weights.published({**_ROBERTA, 'model_type': 'ibert', 'quant_mode': True})
   with pytest.raises(errors.UserError, match='use_prompt is True'):
