@@ -1,4 +1,4 @@
-"""Chat templates in the manner of published ones, whose lines stay as they are."""
+"""Chat templates in the style of published models."""
 # ruff: noqa: E501
 
 CHATML = (

@@ -1,4 +1,4 @@
-"""Decoders of transformers at toy size."""
+"""Toy configs of decoders in transformers."""
 
 from tests.hub.published import SIZES, Case, D, F, K, L, N, V
 
@@ -14,7 +14,7 @@ _NEO = {
   'window_size': 4, 'attention_types': [[['global', 'local'], 1], [['local'], 1]],
 }  # fmt: skip
 _ROPE = {'rope_type': 'default', 'rope_theta': 1e4}
-# Where token 1 is padding theirs give its row no gradient.
+# With padding token 1, transformers gives its embedding no gradient.
 _OPT = {**SIZES, 'ffn_dim': F, 'pad_token_id': 0}
 del _OPT['intermediate_size']
 _FALCON = {**_OPT, 'ffn_hidden_size': F}
@@ -49,7 +49,7 @@ CASES = {
     **_GPT2, 'rotary_dim': 8, 'n_inner': F, 'tie_word_embeddings': True,
   }),
   'codegen': Case('CodeGenConfig', 'CodeGenForCausalLM', {**_GPT2, 'n_head': 8, 'rotary_dim': 2}),
-  # Their head is called otherwise in files.
+  # The head has another name in files.
   'gpt-neox': Case('GPTNeoXConfig', 'GPTNeoXForCausalLM', SIZES, merged=True),
   'gpt-neox-in-steps': Case('GPTNeoXConfig', 'GPTNeoXForCausalLM', {
     **SIZES, 'use_parallel_residual': False, 'attention_bias': False, 'tie_word_embeddings': True,
@@ -83,7 +83,7 @@ CASES = {
   'falcon-11b': Case('FalconConfig', 'FalconForCausalLM', {
     **_FALCON, 'new_decoder_architecture': True, 'num_kv_heads': K, 'num_ln_in_parallel_attn': 1,
   }),
-  # Theirs without a fused kernel add the biases twice.
+  # Without a fused kernel, transformers adds the biases twice.
   'falcon-rw': Case('FalconConfig', 'FalconForCausalLM', {
     **_FALCON, 'alibi': True, 'multi_query': False, 'parallel_attn': False, 'bias': True,
   }, attend='sdpa'),

@@ -1,4 +1,4 @@
-"""More dense decoders of transformers at toy size."""
+"""Toy configs of further dense decoders in transformers."""
 
 from tests.hub.published import SIZES, Case, D, F, K, L, N, V
 
@@ -158,9 +158,9 @@ CASES = {
   }, 'ForSequenceClassification'),
 }  # fmt: skip
 
-# Steps through a cache have no token types.
+# Cached decoding steps have no token types.
 _DECODER = {**SIZES, 'is_decoder': True, 'type_vocab_size': 1}
-#: Encoders with a causal mask, which stand after the cases of the encoders.
+#: Encoders with a causal mask, which follow the encoder cases.
 OF_ENCODERS = {
   'bert-decoder': _of('Bert', {**_DECODER}, 'LMHeadModel', whole=True),
   'bert-decoder-body': _of('Bert', {**_DECODER}, 'Model'),

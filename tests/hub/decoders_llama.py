@@ -1,4 +1,4 @@
-"""Llama's kin and mixtures, of transformers at toy size."""
+"""Toy configs of Llama variants and mixtures of experts in transformers."""
 
 from tests.hub.published import SIZES, Case, D, F, K, N, V
 

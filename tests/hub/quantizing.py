@@ -1,8 +1,8 @@
-"""Weights in the formats of quantized checkpoints, written number by number from the definition of
-each format.
+"""Writers of quantized weights, one number at a time from the definition of each format.
 
-Each function draws integers and scales, and returns (the tensors of a module, its dequantized
-weight)."""
+Each function draws random integers and scales. It returns the stored tensors of a module and the
+dequantized weight.
+"""
 
 import json
 
@@ -23,8 +23,15 @@ FP4 = np.concatenate([FP4, -FP4])
 
 
 def packed(rows, bits, order=None):
-  """Integers along the last axis as words of 32 bits; `order` is the place in the row of each field
-  of a word.
+  """Pack integers along the last axis into 32-bit words.
+
+  Args:
+    rows: Integers `[rows, columns]`.
+    bits: The bits of an integer.
+    order: The column of each field in a word. None for ascending columns.
+
+  Returns:
+    The words, int32 `[rows, columns * bits / 32]`.
   """
   n = 32 // bits
   out = np.zeros((len(rows), rows.shape[1] // n), np.uint64)
@@ -40,8 +47,17 @@ def _scales(*shape):
 
 
 def gptq(shape, bits=4, size=16, ordered=False, second=False):
-  """GPTQ: q and zeros without sign; zeros are stored less one in the first version; groups may be
-  in any order.
+  """Return a GPTQ weight with unsigned integers and zero points.
+
+  Args:
+    shape: Rows and columns of the weight.
+    bits: The bits of an integer.
+    size: The columns of a group.
+    ordered: Whether columns are assigned to groups at random.
+    second: Whether the version is 2. Version 1 stores zero points minus one.
+
+  Returns:
+    The stored tensors and the dequantized weight.
   """
   rows, columns = shape
   groups = columns // size
@@ -62,7 +78,7 @@ def gptq(shape, bits=4, size=16, ordered=False, second=False):
 
 
 def awq(shape, size=16):
-  """AWQ, GEMM: `[in, out]`, the fields of a word in the order 0 2 4 6 1 3 5 7."""
+  """Return an AWQ weight (GEMM): `[in, out]`, with word fields in the order 0 2 4 6 1 3 5 7."""
   rows, columns = shape
   q, zero = RNG.integers(0, 16, (columns, rows)), RNG.integers(0, 16, (columns // size, rows))
   scale, order = _scales(columns // size, rows), (0, 2, 4, 6, 1, 3, 5, 7)
@@ -76,7 +92,7 @@ def awq(shape, size=16):
 
 
 def int8_rows(shape):
-  """bitsandbytes, int8."""
+  """Return an int8 weight of bitsandbytes."""
   q, largest = (
     RNG.integers(-127, 128, shape).astype(np.int8),
     RNG.uniform(0.1, 3, shape[0]).astype(np.float32),
@@ -86,8 +102,16 @@ def int8_rows(shape):
 
 
 def four_bits(shape, kind='nf4', nested=False, block=64):
-  """bitsandbytes, nf4 and fp4: the first of two numbers in the high bits; sizes of blocks may be
-  quantized, too.
+  """Return an NF4 or FP4 weight of bitsandbytes, the first number in the high bits.
+
+  Args:
+    shape: Rows and columns of the weight.
+    kind: 'nf4' or 'fp4'.
+    nested: Whether the block scales are quantized, too.
+    block: The numbers in a block.
+
+  Returns:
+    The stored tensors and the dequantized weight.
   """
   size, table = shape[0] * shape[1], {'nf4': NF4, 'fp4': FP4}[kind]
   codes, blocks = RNG.integers(0, 16, size), size // block
@@ -117,8 +141,17 @@ def four_bits(shape, kind='nf4', nested=False, block=64):
 
 
 def compressed(shape, strategy='channel', zeros=False, dtype=np.int8, size=16):
-  """compressed-tensors: numbers of 8 bits with scales a matrix, row, group of inputs or block of 20
-  x 40.
+  """Return an 8-bit weight of compressed-tensors.
+
+  Args:
+    shape: Rows and columns of the weight.
+    strategy: The unit with a scale: tensor, channel, group or block (of 20 x 40).
+    zeros: Whether there are zero points.
+    dtype: The dtype of the numbers.
+    size: The columns of a group.
+
+  Returns:
+    The stored tensors and the dequantized weight.
   """
   rows, columns = shape
   block = {'tensor': shape, 'channel': (1, columns), 'group': (1, size), 'block': (20, 40)}[
@@ -138,8 +171,17 @@ def compressed(shape, strategy='channel', zeros=False, dtype=np.int8, size=16):
 
 
 def pack_quantized(shape, bits=4, size=16, zeros=False, ordered=False):
-  """compressed-tensors, packed: q + 2^(bits - 1) along the inputs; zeros, so too, along the
-  outputs.
+  """Return a packed weight of compressed-tensors, as q + 2^(bits - 1) along the inputs.
+
+  Args:
+    shape: Rows and columns of the weight.
+    bits: The bits of an integer.
+    size: The columns of a group.
+    zeros: Whether there are zero points, which are packed along the outputs.
+    ordered: Whether columns are assigned to groups at random.
+
+  Returns:
+    The stored tensors and the dequantized weight.
   """
   rows, columns = shape
   half, groups = 1 << (bits - 1), columns // size
@@ -163,7 +205,16 @@ def pack_quantized(shape, bits=4, size=16, zeros=False, ordered=False):
 
 
 def mlx(shape, bits=4, size=16):
-  """MLX, affine: scale q + bias for each group of inputs."""
+  """Return an affine weight of MLX, scale q + bias per group of inputs.
+
+  Args:
+    shape: Rows and columns of the weight.
+    bits: The bits of an integer.
+    size: The columns of a group.
+
+  Returns:
+    The stored tensors and the dequantized weight.
+  """
   rows, columns = shape
   q, scale, least = (
     RNG.integers(0, 1 << bits, shape),
@@ -176,7 +227,7 @@ def mlx(shape, bits=4, size=16):
 
 
 def fbgemm(shape):
-  """FBGEMM: float8 with a scale a row."""
+  """Return a float8 weight of FBGEMM with a scale per row."""
   q, scale = (
     RNG.standard_normal(shape).astype(ml_dtypes.float8_e4m3fn),
     RNG.uniform(0.1, 2, (shape[0], 1)),

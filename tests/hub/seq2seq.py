@@ -1,4 +1,4 @@
-"""Encoder-decoders of transformers at toy size."""
+"""Toy configs of encoder-decoders in transformers."""
 
 from tests.hub.published import Case, D, F, K, L, N, V
 
@@ -89,7 +89,7 @@ CASES = {
     **BART, 'share_encoder_decoder_embeddings': False, 'tie_word_embeddings': False,
   }, kept='embed_positions', **BIAS),
   'm2m_100': Case('M2M100Config', 'M2M100ForConditionalGeneration', BART),
-  # With a cache theirs has no causal mask: it takes one token at a time for granted.
+  # With a cache, transformers has no causal mask and expects one token per step.
   'fsmt': Case('FSMTConfig', 'FSMTForConditionalGeneration', {
     **BART, 'use_cache': False, 'src_vocab_size': V + 3, 'tgt_vocab_size': V,
   }, kept='embed_positions'),

@@ -1,9 +1,9 @@
-"""BART's kin of transformers at toy size."""
+"""Toy configs of BART variants in transformers."""
 
 from tests.hub.published import SIZES, Case
 from tests.hub.seq2seq import BART, BIAS
 
-# The class passes no token types on.
+# The class ignores token types.
 _LED = {
   **{n: x for n, x in BART.items() if n != 'max_position_embeddings'}, 'attention_window': [4, 6],
   'max_encoder_position_embeddings': 40, 'max_decoder_position_embeddings': 32,
@@ -11,7 +11,7 @@ _LED = {
 _ENCODER = {**SIZES, 'model_type': 'bert', 'type_vocab_size': 1}
 _DECODER = {**_ENCODER, 'num_attention_heads': 2, 'is_decoder': True, 'add_cross_attention': True}
 _ROBERTA = {'model_type': 'roberta', 'pad_token_id': 0}
-#: The encoder's pooler is read by nothing.
+#: The pooler of the encoder is unused.
 _POOLER = r'^encoder\.pooler'
 
 CASES = {

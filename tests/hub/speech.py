@@ -1,4 +1,4 @@
-"""Models of speech of transformers at toy size."""
+"""Toy configs of speech models in transformers."""
 
 from tests.hub.published import Case, D, F, L, N, T, V
 

@@ -1,4 +1,4 @@
-"""Configs of encoders that are decoders."""
+"""Configs of encoders with a causal mask."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Chat templates render as `apply_chat_template` of transformers renders them."""
+"""Chat templates match `apply_chat_template` of transformers."""
 
 import dataclasses
 import enum

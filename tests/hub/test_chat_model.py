@@ -1,4 +1,4 @@
-"""Chat with a loaded model: `m.chat`, and `tfm generate --chat`."""
+"""Chat with a loaded model: `m.chat` and `tfm generate --chat`."""
 
 import io
 import json
@@ -39,7 +39,7 @@ def test_reply_is_the_decoded_continuation(folder):
 
 
 def test_reply_ends_with_the_tokenizer_end(tmp_path):
-  """The turn's end token counts even where generation_config.json names another."""
+  """The tokenizer's end token also ends a reply if generation_config.json has another one."""
   folder = chat_folder(tmp_path / 'model')
   (folder / 'generation_config.json').write_text('{"eos_token_id": [5]}')
   m = tfm.load(folder)

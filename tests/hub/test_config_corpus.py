@@ -1,8 +1,9 @@
-"""Configs of popular repositories load, with the published number of parameters.
+"""Configs of popular repositories load with the published number of parameters.
 
-`tests/hub/configs/*.jsonl` has one repository per line: its name, its number of parameters (null:
-not published), and the fields of its `config.json`, written from published facts, with the odd ones
-that programs leave in it."""
+`tests/hub/configs/*.jsonl` has one repository per line: its name, its number of parameters (null if
+not published), and the fields of its `config.json`. The fields are written from published facts,
+including unusual ones that programs leave in it.
+"""
 
 import contextlib
 import dataclasses
@@ -25,16 +26,16 @@ _ROWS = [
   for line in path.read_text('utf-8').splitlines()
 ]
 CORPUS = {row['repository']: row for row in _ROWS}
-#: Repositories with slow counts or plans.
+#: Repositories with slow counts or tensor maps.
 _BIG = {
   'deepseek-ai/DeepSeek-V3',
   'Qwen/Qwen3-30B-A3B',
   'deepseek-ai/DeepSeek-V2-Lite',
   'allenai/OLMoE-1B-7B-0924',
 }
-#: Families with a head that transformers ties at first, and unties for a file that has one.
+#: Families with a tied head that transformers unties if the file has one.
 _TIED_AT_FIRST = ('t5', 'mt5', 'umt5', 'longt5', 'switch_transformers')
-#: Fields that decide shapes or numbers; tests misspell one at a time.
+#: Fields that change shapes or outputs. Tests misspell one at a time.
 _COMPUTED = (
   'hidden_size', 'n_embd', 'd_model', 'dim', 'num_hidden_layers', 'n_layer', 'n_layers',
   'num_layers', 'd_ff', 'intermediate_size', 'num_attention_heads', 'n_head', 'num_heads',
@@ -58,7 +59,7 @@ def test_parameter_count_matches_publication(repository):
   found = weights.published(row['config'], repository)
   ours = count_params(found.spec)
   if row['parameters'] is not None:
-    # BART's kin count the bias of the logits, a buffer, here and not there.
+    # For BART variants, tfm counts the bias of the logits, a buffer in transformers.
     assert ours - _logits_bias(found) == row['parameters']
 
 
@@ -80,20 +81,18 @@ def test_tensor_names_have_distinct_keys(repository):
 
 
 def _made(config):
-  """The config of transformers, None if it refuses the fields."""
+  """Return the config of transformers, None if it rejects the fields."""
   import transformers
 
   values = {name: value for name, value in config.items() if name != 'quantization_config'}
   try:
     return transformers.AutoConfig.for_model(values.pop('model_type'), **values)
-  except Exception:  # whatever transformers raises for a broken config
+  except Exception:  # transformers raises many types for a broken config.
     return None
 
 
 def _their_count(config):
-  """The parameters of the class in transformers, made without memory, with the buffers that tfm
-  calls parameters.
-  """
+  """Return the number of parameters in transformers, with the buffers that are tfm's parameters."""
   import torch
   import transformers
 
@@ -110,8 +109,10 @@ def _their_count(config):
 
 
 def _our_count(config):
-  """The parameters in tfm, without layers of later tokens, with fixed tables, and a head of T5's
-  kin as first made.
+  """Return the number of parameters in tfm as transformers counts them.
+
+  Multi-token prediction layers are left out, fixed tables are included, and T5 variants have their
+  initial head.
   """
   found = weights.published(config)
   spec = dataclasses.replace(found.spec, mtp=None)
@@ -131,9 +132,7 @@ def test_parameter_count_matches_transformers(repository):
 
 
 def _same_as_transformers(config):
-  """Return whether tfm reads a config, after comparing it with the config that transformers
-  completes.
-  """
+  """Return whether tfm reads a config, after comparing it with the config of transformers."""
   try:
     ours = weights.published(config).spec
   except errors.UserError:
@@ -155,7 +154,7 @@ def test_config_defaults_match_transformers(repository):
   assert _same_as_transformers(CORPUS[repository]['config'])
 
 
-#: (repository, field of its config that decides shapes or numbers).
+#: (repository, config field that changes shapes or outputs).
 PAIRS = [
   (name, field) for name, row in CORPUS.items() for field in _COMPUTED if field in row['config']
 ]
@@ -184,7 +183,7 @@ def test_misspelt_field_raises_unless_neutral(pair, at):
   value, wrong = config.pop(field), _misspelt(field, at)
   misspelt = {**config, wrong: value}
   if value in (None, False):
-    with contextlib.suppress(errors.UserError):  # for a field that must be given
+    with contextlib.suppress(errors.UserError):  # For a required field.
       assert weights.published(misspelt).spec == weights.published(config).spec
     return
   with pytest.raises(errors.UserError) as error:

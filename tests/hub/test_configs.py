@@ -1,4 +1,4 @@
-"""Configs as families publish them, older names and all, say the models of the zoo."""
+"""Published configs, also with older field names, match the models of the zoo."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tfm.hub.spec_equivalence import flattened, normalised
 from tfm.zoo import weights
 
 _LOCAL, _ALL = 'sliding_attention', 'full_attention'
-#: Fields that most of them have, and that say nothing of what is computed.
+#: Common fields that do not affect the outputs.
 _ALIKE = {
   'bos_token_id': 1, 'eos_token_id': 2, 'initializer_range': 0.02, 'torch_dtype': 'bfloat16',
   'transformers_version': '4.40.0', 'use_cache': True,

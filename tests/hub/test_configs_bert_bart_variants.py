@@ -1,6 +1,4 @@
-"""Published configs of BERT's and BART's kin are the models of the zoo, and settings that are not
-read are refused.
-"""
+"""Published configs of BERT and BART variants match the zoo; unsupported ones raise errors."""
 
 import pytest
 

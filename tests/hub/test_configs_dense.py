@@ -1,4 +1,4 @@
-"""Published configs of dense decoders are the models of the zoo."""
+"""Published configs of dense decoders match the models of the zoo."""
 
 import pytest
 

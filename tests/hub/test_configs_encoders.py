@@ -1,6 +1,4 @@
-"""`config.json` of encoders as their repositories have them, old fields and all, is the zoo's model
-of that name.
-"""
+"""Published configs of encoders, with their old fields, match the models of the zoo."""
 
 import pytest
 

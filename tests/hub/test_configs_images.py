@@ -1,4 +1,4 @@
-"""`config.json` of image models as their repositories have them is the zoo's model of that name."""
+"""Published configs of image models match the models of the zoo."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What configs of mixtures and hybrids may not say; and that old names of their fields are read."""
+"""Unsupported options and older field names of mixtures and hybrid models."""
 
 import dataclasses
 import math

@@ -1,6 +1,4 @@
-"""Configs of encoder-decoders as they were published, older names and all, say the models of the
-zoo.
-"""
+"""Published configs of encoder-decoders match the models of the zoo."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""Load then export returns every file beside the weights."""
+"""Loading and exporting keeps all files of a folder."""
 
 import dataclasses
 import json
@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 
 def contents(folder):
-  """Return the bytes of all files but weights, by name."""
+  """Return the bytes of all files except weights by name."""
   paths = (path for path in folder.rglob('*') if path.is_file() and path.suffix != '.safetensors')
   return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
 
@@ -35,7 +35,7 @@ def test_exported_folder_holds_the_same_files(folder, tmp_path):
   m = tfm.load(folder)
   assert m.export_hf(tmp_path / 'back') == 'Qwen2ForCausalLM'
   wanted = contents(folder)
-  del wanted['notes.py']  # no code
+  del wanted['notes.py']  # Code is not kept.
   assert contents(tmp_path / 'back') == wanted
   assert (tmp_path / 'back' / 'model.safetensors').read_bytes() == (
     folder / 'model.safetensors'
@@ -61,8 +61,9 @@ def test_new_dtype_changes_one_field_of_the_config(folder, tmp_path):
 
 
 def test_changed_model_keeps_valid_fields(folder, tmp_path):
-  """Special tokens and context length do; the class of the original does not compute another
-  activation.
+  """Special tokens and context length remain valid for another activation.
+
+  The class of the original cannot express it.
   """
   m = tfm.load(folder)
   block = m.spec.segments[0].pattern[0]

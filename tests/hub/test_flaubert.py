@@ -1,4 +1,4 @@
-"""FlauBERT with norms before the branches, which transformers 5.23 computes only without a cache."""
+"""Pre-norm FlauBERT, which transformers 5.23 runs only without a cache."""
 
 import numpy as np
 import pytest
@@ -13,8 +13,7 @@ pytestmark = pytest.mark.oracle
 def test_pre_norm_layers_match_transformers(tmp_path, monkeypatch):
   import transformers
 
-  # Its forward indexes a cache that cannot be indexed, and hands the entry to a layer, which does
-  # without one.
+  # The forward pass of transformers indexes a cache without indexing support.
   monkeypatch.setattr(
     transformers.EncoderDecoderCache, '__getitem__', lambda self, layer: None, raising=False
   )

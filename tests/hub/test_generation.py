@@ -1,6 +1,4 @@
-"""What a folder says of generating becomes options of `generate`, and its tokens are those of
-transformers.
-"""
+"""Generation settings of a folder become options of `generate`, as in transformers."""
 
 import json
 import math
@@ -57,7 +55,7 @@ def test_translation_matches_transformers(tmp_path):
   model = transformers.MarianMTModel(config).eval()
   with torch.no_grad():
     model.final_logits_bias.normal_()
-    model.final_logits_bias[0, 60] = 9.0  # the padding, which is not to be said
+    model.final_logits_bias[0, 60] = 9.0  # The padding token is suppressed.
   model.generation_config.bad_words_ids, model.generation_config.num_beams = [[60]], 1
   model.save_pretrained(tmp_path / 'marian')
   source = np.array([[5, 9, 2, 7]])

@@ -1,6 +1,4 @@
-"""GGUF files: numbers as the format defines them, models as llama.cpp converts them, and refusals
-by name.
-"""
+"""GGUF files: dequantized numbers, converted models and errors."""
 
 import itertools
 import tracemalloc
@@ -35,8 +33,9 @@ def _q8_0(block, i):
 
 
 def _q4_k(block, i):
-  """Group j of 32 numbers: factor and minimum of six bits. Later groups have two bits in earlier
-  bytes.
+  """Return a group of 32 numbers with a 6-bit scale and minimum.
+
+  Later groups have two of these bits in earlier bytes.
   """
   j, s = i // 32, block[4:16]
   factor = s[j] & 63 if j < 4 else (s[j + 4] & 15) | (s[j - 4] >> 6) << 4
@@ -47,7 +46,7 @@ def _q4_k(block, i):
 
 
 def _q6_k(block, i):
-  """Halves of 128 numbers: four runs of 32. Their low bits share 64 bytes, their high bits 32."""
+  """Return a half of 128 numbers: four runs of 32 with shared low and high bits."""
   half, run, l = i // 128, i // 32 % 4, i % 32
   low = block[64 * half + l + 32 * (run % 2)]
   low = low >> 4 if run >= 2 else low & 15
@@ -57,7 +56,7 @@ def _q6_k(block, i):
 
 
 def _blocks(name, rows):
-  """Return random blocks with small factors."""
+  """Return random blocks with small scales."""
   kind = TYPES[KINDS[name]]
   blocks = RNG.integers(0, 256, (rows, kind.size), np.uint8)
   places = {
@@ -109,7 +108,7 @@ def test_query_and_key_rows_are_reordered(tmp_path):
   for ours, theirs in (('q', 'q_proj'), ('k', 'k_proj'), ('v', 'v_proj')):
     name = f'model.layers.0.self_attn.{theirs}.weight'
     np.testing.assert_array_equal(found[name], arrays[f'blk.0.attn_{ours}.weight'])
-  m = tfm.load(tmp_path)  # a folder with one file
+  m = tfm.load(tmp_path)  # A folder with one file.
   assert m.spec.d_model == 32
   assert m.spec.norm.eps == 1e-5
   kernel = m.params['segment_0']['block_0']['mixer']['q']['kernel']
@@ -273,7 +272,7 @@ def test_inconsistent_vocabularies_raise_errors(tmp_path):
 
 
 def test_one_matrix_is_dequantized_at_a_time(tmp_path, monkeypatch):
-  """Beside the parameters, less than two matrices are held in memory."""
+  """Loading holds less than two matrices in memory in addition to the parameters."""
   fields = TINY | {
     'llama.embedding_length': 256,
     'llama.feed_forward_length': 2048,
@@ -299,7 +298,7 @@ def test_one_matrix_is_dequantized_at_a_time(tmp_path, monkeypatch):
   assert matrix < peak < 2 * matrix, (peak, matrix)
 
 
-#: model -> config of transformers, and fields of the header that are not sizes.
+#: Model -> config of transformers, and header fields other than sizes.
 D = 256
 SIZES = {
   'vocab_size': 96, 'hidden_size': D, 'intermediate_size': D, 'num_hidden_layers': 2,
@@ -350,7 +349,7 @@ MODELS = {
 
 
 def _encoded(array, types):
-  """Return (type, bytes, dequantized numbers) of an array; vectors are float32."""
+  """Return the type, bytes and dequantized numbers of an array. Vectors are float32."""
   name = next(types) if array.ndim > 1 and len(array) > 1 else 'F32'
   kind = TYPES[KINDS[name]]
   if kind.dequantize is None:
@@ -362,7 +361,7 @@ def _encoded(array, types):
 
 
 def _convert_experts(name, array, kind, tensors, numbers):
-  """Write all experts of a layer, of which transformers has the gates and ways up in one."""
+  """Write the experts of a layer. transformers has the gate and up projections in one tensor."""
   layer = name.split('.')[2]
   parts = {'ffn_down_exps': array}
   if 'gate_up' in name:
@@ -374,8 +373,9 @@ def _convert_experts(name, array, kind, tensors, numbers):
 
 
 def _convert(theirs, architecture, path, extra):
-  """Write a model of transformers as llama.cpp does, each matrix in another type, and give it those
-  numbers.
+  """Write a model of transformers as llama.cpp does, each matrix with another type.
+
+  The model gets the dequantized numbers.
   """
   import torch
 

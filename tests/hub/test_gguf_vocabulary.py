@@ -1,4 +1,4 @@
-"""The tokenizer inside a GGUF file: the ids of the tokenizer that the file was converted from."""
+"""The tokenizer of a GGUF file matches the tokenizer that it was converted from."""
 
 import json
 
@@ -60,7 +60,7 @@ def _original(pre):
 
 
 def _fields(inner, pre, size):
-  """The header that llama.cpp's conversion writes of a byte-level tokenizer, padded to `size`."""
+  """Return the header fields of a byte-level tokenizer, padded to `size`."""
   layout = json.loads(inner.to_str())
   texts = {i: t for t, i in inner.get_vocab(with_added_tokens=True).items()}
   special = {t['id']: t['special'] for t in layout['added_tokens']}
@@ -87,7 +87,7 @@ def test_byte_level_ids_match_the_original(tmp_path, pre):
   inner = _original(pre)
   found = _open(tmp_path, _fields(inner, pre, inner.get_vocab_size() + 5)).vocabulary
   assert found.inner.get_vocab_size() == inner.get_vocab_size()
-  for ours in (True, False):  # special tokens in a text as such, or as text
+  for ours in (True, False):  # Special tokens in a text, encoded as special tokens or as text.
     found.inner.encode_special_tokens = inner.encode_special_tokens = ours
     for text in TEXTS:
       assert found.inner.encode(text).ids == inner.encode(text).ids, text
@@ -118,7 +118,7 @@ def test_begin_tokens_follow_the_header(tmp_path, pre, said, framed):
 
 
 def _pieces(tmp_path, prefixed, **options):
-  """Return a SentencePiece model of byte pairs, like Llama 2 and Gemma have."""
+  """Return a SentencePiece BPE model, as in Llama 2 and Gemma."""
   import sentencepiece
 
   (tmp_path / 'text').write_text('\n'.join(CORPUS * 3))
@@ -158,7 +158,7 @@ def test_sentence_piece_ids_match_the_original(tmp_path, prefixed):
 
 @pytest.mark.oracle
 def test_user_defined_spaces_become_space_marks(tmp_path):
-  """llama.cpp stores Gemma's runs of spaces as spaces; text has them as the mark of SentencePiece."""
+  """llama.cpp stores Gemma's runs of spaces without SentencePiece's space marks."""
   model = _pieces(tmp_path, False)
   fields = _piece_fields(model, False)
   number = len(fields['tokenizer.ggml.tokens'])
@@ -181,7 +181,7 @@ def test_ids_match_transformers(tmp_path, pre):
   ours.encode_special_tokens = False
   for text in TEXTS:
     if pre == 'qwen2' and text == 'e\u0301 decomposed':
-      continue  # a GGUF does not say that Qwen composes letters, and transformers, which goes by it, does not
+      continue  # The header lacks Qwen's NFC normalisation, so transformers omits it.
     if (
       '<|' not in text
     ):  # which is no control token to them, being of other letters than bytes are written in

@@ -1,4 +1,4 @@
-"""Fields of a config that change nothing are read past, and others only on request."""
+"""Neutral config fields are ignored, other unknown fields only on request."""
 
 import json
 

@@ -1,6 +1,4 @@
-"""A head that checkpoints have under either of two names says the same under both (DeBERTa v2's
-`legacy`).
-"""
+"""DeBERTa v2's head loads from both of its names in checkpoints (`legacy`)."""
 
 import jax
 import numpy as np
@@ -35,7 +33,7 @@ def test_legacy_head_names_of_deberta_round_trip(tmp_path):
   theirs.save_pretrained(released)
   stored = open_tensors(released)
   tensors = {name: stored[name] for name in stored}
-  # What the released files have beside, and transformers leaves unread.
+  # Additional tensors in the released files, which transformers ignores.
   save_file(
     tensors | {'mask_predictions.dense.weight': np.ones((2, 2), np.float32)},
     released / 'model.safetensors',

@@ -1,4 +1,4 @@
-"""A trained model in llama2.c's format says here what llama2.c's own program says."""
+"""A trained model in llama2.c's format generates the same text as llama2.c."""
 
 import importlib.util
 import pathlib
@@ -34,7 +34,7 @@ def test_greedy_text_matches_llama2c(convert, tmp_path):
   assert tfm.count_params(m.spec) == 230_976
   (ids,) = tfm.generate(m.spec, m.params, [[1]], max_new_tokens=112, temperature=0, eos=[1, 2])
   assert m.tokenizer.decode(ids).startswith(SAID)
-  # The beginning as text has the same tokens, behind the one that begins a text.
+  # As text, the prompt has the same tokens after the begin token.
   assert m.tokenizer.prompt(m.tokenizer.decode(ids[:30])).tolist() == [1, *ids[:30]]
 
 

@@ -1,4 +1,4 @@
-"""Folders in and out: what fits comes back the same, and what does not is told apart."""
+"""Load and export round trips, and errors about inconsistent folders."""
 
 import dataclasses
 import json
@@ -172,8 +172,7 @@ def test_failed_export_leaves_no_folder(model, tmp_path, monkeypatch):
   assert not list(tmp_path.iterdir())
 
 
-#: Models that no class of transformers computes: never released, or (FNet) with a pooler that says
-#: nothing here.
+#: Models without a published class: unreleased, or (FNet) without its pooler.
 UNSAID = re.compile(r'(vaswani|gpt3|palm|gopher|chinchilla|fnet)-.*')
 
 
@@ -222,7 +221,7 @@ print(peak[0] - start, kept)
 @pytest.mark.skipif(not Path('/proc/self/status').exists(), reason='wants /proc')
 @pytest.mark.large
 def test_loading_needs_little_extra_memory(model, tmp_path):
-  """A file of 200 MB: beside what is kept, less than 1.2 times its largest tensor."""
+  """The peak for a 200 MB file is below the parameters plus 1.2 times the largest tensor."""
   big = dataclasses.replace(
     model[0], embed=dataclasses.replace(model[0].embed, vocab=24_576), d_model=1024
   )
@@ -233,7 +232,7 @@ def test_loading_needs_little_extra_memory(model, tmp_path):
   )
   ones = jax.tree.map(
     lambda a: np.ones(a.shape, a.dtype), param_shapes(big)
-  )  # drawing them would take longer
+  )  # Random weights would take longer.
   hub.export_hf(big, ones, tmp_path / 'big')
   script = tmp_path / 'read.py'
   script.write_text(textwrap.dedent(_READ))

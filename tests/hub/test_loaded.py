@@ -1,4 +1,4 @@
-"""A loaded model generates as its folder asks, and as transformers generates with the same folder."""
+"""A loaded model generates with the settings of its folder, as in transformers."""
 
 import json
 import math
@@ -44,7 +44,7 @@ def files_of(generation=None, **config):
 )  # fmt: skip
 def test_generation_config_becomes_options(generation, options):
   assert decoding_options(files_of(generation)) == options
-  # Older folders have the same fields in config.json, which counts where the other file is missing.
+  # Older folders have the fields in config.json, without the other file.
   assert decoding_options(files_of(**generation)) == options
   assert decoding_options(files_of({}, **generation)) == {'temperature': 0.0}
 
@@ -113,7 +113,7 @@ def test_model_of_tfm_keeps_the_defaults_of_generate():
 
 
 def test_folder_ends_and_sampling_are_used(tmp_path, capsys):
-  """m.generate equals tfm.generate with the folder's options, and converting changes nothing."""
+  """m.generate equals tfm.generate with the folder's options, also after conversion."""
   folder = chat_folder(tmp_path / 'a')
   m = tfm.load(folder)
   ids = m.tokenizer.prompt('the cat').tolist()

@@ -1,6 +1,4 @@
-"""Phi-3 for long rows: one set of angles for short rows, one for long ones, each that of
-transformers.
-"""
+"""Phi-3 with LongRoPE: angles for short and for long sequences match transformers."""
 
 import jax
 import numpy as np
@@ -39,7 +37,7 @@ def test_angles_match_transformers_at_both_lengths(both, length):
   if length > ORIGINAL:
     assert jax.tree.all(jax.tree.map(np.array_equal, m.params, both.ours.params))
     return
-  # Told to be short, it takes no longer ones; and the published config says both.
+  # With a short length, long sequences raise an error. The export has both sets.
   with pytest.raises(errors.UserError, match=r'input_ids has 12 tokens.*Expected at most 8'):
     apply(m.spec, m.params, input_ids=both.inputs['input_ids'])
   values, found = hub.class_of(m.spec)
@@ -69,7 +67,7 @@ def test_older_names_of_longrope_load(name):
     np.testing.assert_allclose(frequency, base / np.array(factors))
     assert attention == pytest.approx(
       (1 + np.log(32) / np.log(4096)) ** 0.5
-    )  # of the published length, for both
+    )  # Scaled for the published length in both.
 
 
 def test_length_without_effect_raises_an_error(tmp_path, capsys):

@@ -1,6 +1,4 @@
-"""DeepSeek-V3's layer of the token after the next: read, asked, a draft, and written as it was
-published.
-"""
+"""DeepSeek-V3's multi-token prediction layers: loading, drafting and export."""
 
 import dataclasses
 import json
@@ -22,13 +20,13 @@ _TINY = zoo.tiny(zoo.get('deepseek-v3-mtp'))
 SPEC = dataclasses.replace(
   _TINY, segments=tuple(dataclasses.replace(s, repeats=1) for s in _TINY.segments)
 )
-N = 2  # the number of the layer, as there are two before it
+N = 2  # The index of the layer, after two others.
 IDS = np.random.default_rng(0).integers(1, 40, (2, 9)).astype(np.int32)
 
 
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  """Weights far from a start, written as the published ones are."""
+  """Write a folder with the published tensor names and random weights."""
   path, rng = tmp_path_factory.mktemp('later') / 'published', np.random.default_rng(1)
   drawn = lambda x: (
     rng.standard_normal(x.shape) * (0.3 if x.ndim > 1 else 0.1) + (x.ndim < 2)
@@ -76,9 +74,7 @@ def test_tensors_have_their_published_names(folder, loaded):
 
 
 def test_tensor_names_match_the_deepseek_v3_index():
-  """`model.layers.61.*` of the index of DeepSeek-V3: 256 experts of three, and what it shares with
-  the model.
-  """
+  """The index has `model.layers.61.*`: three tensors for 256 experts, and shared tensors."""
   found = weights.published(hub.class_of(zoo.get('deepseek-v3-mtp'))[0])
   names = [t.name for t in weights.tensor_map(found.family, found.spec, found.ending)]
   names += found.family.twins(found.spec)
@@ -91,8 +87,9 @@ def test_tensor_names_match_the_deepseek_v3_index():
 
 @pytest.mark.oracle
 def test_mtp_logits_match_transformers(folder, loaded):
-  """Theirs reads the same files by names of its own; that its positions are one further on changes
-  no score.
+  """transformers reads the same files under other names.
+
+  Its positions are larger by one, which does not change attention scores.
   """
   import torch
   import transformers
@@ -101,7 +98,7 @@ def test_mtp_logits_match_transformers(folder, loaded):
   theirs = transformers.DeepseekV3ForCausalLM.from_pretrained(folder, attn_implementation='eager')
   theirs._keys_to_ignore_on_load_unexpected = [
     rf'model\.layers\.{N}\.'
-  ]  # else of the released one, 61
+  ]  # The default is 61, as in the released model.
   ahead = MtpModel.from_pretrained(theirs).eval()
   ids = torch.tensor(IDS, dtype=torch.long)
   place = torch.arange(1, IDS.shape[1])[None].expand(2, -1)
@@ -119,7 +116,7 @@ def test_mtp_logits_match_transformers(folder, loaded):
 
 
 def test_mtp_drafts_do_not_change_greedy_text(loaded):
-  """Each token that is said is the one that a full pass finds likeliest."""
+  """Each generated token is the most probable token of a full forward pass."""
   said = tfm.generate(
     loaded.spec, loaded.params, IDS[:1].tolist(), max_new_tokens=6, temperature=0, draft=Later()
   )
@@ -139,7 +136,7 @@ def test_missing_mtp_layers_load_as_none(folder, loaded, tmp_path):
       del arrays[name]
 
   base = {k: v for k, v in loaded.params.items() if k != 'mtp'}
-  # As transformers saves it: the config still has one.
+  # transformers saves such a folder: the config still has a layer.
   for new in (
     changed(folder, tmp_path / 'cut', cut),
     changed(folder, tmp_path / 'none', num_nextn_predict_layers=0),

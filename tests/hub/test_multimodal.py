@@ -1,6 +1,4 @@
-"""The language model inside a folder of text and images computes what the whole computes without an
-image.
-"""
+"""The language model of a vision-language folder matches the full model without images."""
 
 import json
 
@@ -32,7 +30,7 @@ _MINISTRAL = {
 _LLAMA4 = {**decoders_mixtures.CASES['llama4'].fields, 'model_type': 'llama4_text'}
 _QWEN = {**decoders_mixtures.CASES['qwen3.5'].fields, 'model_type': 'qwen3_5_text'}
 _QWEN_MOE = {**decoders_mixtures.CASES['qwen3.5-moe'].fields, 'model_type': 'qwen3_5_moe_text'}
-#: Fields of the vision part and of the outer config that differ from Llava's.
+#: Fields of the vision model and of the outer config that differ from Llava.
 _OTHER_VISION = {
   'llama4': {
     'image_size': 28, 'patch_size': 14, 'vision_output_dim': 16, 'projector_input_dim': 16,
@@ -59,7 +57,7 @@ CASES = {
 
 
 def _made(case, folder):
-  """Write the folder of a case, with weights drawn anew, and return its model."""
+  """Write the folder of a case with random weights, and return the model of transformers."""
   import torch
   import transformers
 
@@ -114,7 +112,7 @@ def test_language_model_logits_match_the_full_model(case, older, tmp_path, capsy
 
 
 def _older(name):
-  """Return the name that folders of 2025 have."""
+  """Return the tensor name in folders of 2025."""
   for new, old in {
     'model.language_model.': 'language_model.model.',
     'lm_head.': 'language_model.lm_head.',
@@ -129,7 +127,7 @@ def _older(name):
 
 
 def _newer(name):
-  """Return the name that transformers 5 has in memory."""
+  """Return the parameter name in transformers 5."""
   if name.startswith('language_model.lm_head.'):
     return name.removeprefix('language_model.')
   if name.startswith('language_model.'):

@@ -1,4 +1,4 @@
-"""Paths without a loadable model: the error names each kind and the next step."""
+"""Paths without a loadable model: the error names the kind and the next step."""
 
 import json
 
@@ -16,7 +16,7 @@ from tfm.model.transformer import param_shapes
 
 POINTER = LFS + b'/v1\noid sha256:00\nsize 1\n'
 
-#: kind -> the files of a folder, the path in it that is loaded, and a part of the message.
+#: Kind -> files of a folder, the path in it that is loaded, and part of the message.
 PLACES = {
   'part': (
     ['config.json', 'model.safetensors'],
@@ -73,7 +73,7 @@ PLACES = {
   'empty': ([], '', 'is an empty folder'),
 }
 
-#: kind -> files in a folder with config.json, and a part of the message.
+#: Kind -> files in a folder with config.json, and part of the message.
 WITHOUT_WEIGHTS = {
   'lfs': (['model-Q4.pointer'], 'Git LFS pointers'),
   'partial': (['model.safetensors.part'], 'is a partial download'),

@@ -1,6 +1,4 @@
-"""PEFT LoRA folders on their base, and LoRAs of tfm as PEFT folders, compared with the peft
-package.
-"""
+"""PEFT LoRA folders on their base model, and LoRAs of tfm as PEFT folders."""
 
 import dataclasses
 import json
@@ -34,8 +32,9 @@ MIXTRAL = LLAMA | {'num_local_experts': 4, 'num_experts_per_tok': 2}
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """A model of transformers and the options of a LoRA; `merged` names modules that tfm folds into
-  the weights.
+  """A model of transformers with the options of a LoRA.
+
+  `merged` lists the modules that tfm merges into the weights.
   """
 
   stem: str
@@ -195,7 +194,7 @@ def test_exported_lora_matches_peft(tmp_path, case, stable):
 @pytest.mark.oracle
 @pytest.mark.filterwarnings('ignore')
 def test_classifier_adapter_includes_its_head(tmp_path):
-  """The base is a language model; the adapter was trained on its class for sequence classification."""
+  """The base is a language model, and the adapter belongs to its sequence classifier."""
   import peft
   import transformers
 
@@ -217,7 +216,7 @@ def test_classifier_adapter_includes_its_head(tmp_path):
 
 
 def _adapted(spec, params):
-  """`params` with an adapter of random numbers."""
+  """Return parameters with a random adapter."""
   shapes = jax.tree_util.tree_leaves_with_path(param_shapes(spec))
   name = lambda p: jax.tree_util.keystr(p, simple=True, separator='/')
   held = {name(p): x for p, x in jax.tree_util.tree_leaves_with_path(params)}
@@ -230,7 +229,7 @@ def _adapted(spec, params):
 
 @pytest.fixture(scope='module')
 def lora(tmp_path_factory):
-  """A base, and a LoRA of tfm for it as a PEFT folder."""
+  """Return a base model and a LoRA of tfm for it as a PEFT folder."""
   path = tmp_path_factory.mktemp('lora')
   spec = zoo.tiny(zoo.get('llama3-8b'))
   params = jax.tree.map(lambda x: RNG.standard_normal(x.shape, np.float32), param_shapes(spec))
@@ -355,7 +354,7 @@ def test_hub_id_of_an_adapter_raises_an_error(lora):
 
 
 def test_zero_padded_factors_stay_zero_in_training(lora, tmp_path):
-  """A rank or layer that an adapter does not have gets no gradient."""
+  """Padded ranks and layers without an adapter get no gradient."""
   drop = lambda n: '' if 'layers.1' in n else n
   m = tfm.load(lora / 'base', adapter=_changed(lora, tmp_path / 'part', {}, drop))
   total = lambda params: jnp.sum(

@@ -1,4 +1,4 @@
-"""Every family: published weights give the same numbers here, and go back as they came."""
+"""Published weights of every family match transformers, and export returns them."""
 
 import dataclasses
 import re
@@ -32,8 +32,8 @@ CASES = {
   **encoders_kin.CASES, **decoders_dense.OF_ENCODERS, **seq2seq.CASES, **seq2seq_kin.CASES,
   **images.CASES, **speech.CASES, **decoders_mixtures.CASES,
 }  # fmt: skip
-#: Families made of parts that those before them have not: every run asks for their gradients and
-#: steps, and the large group for those of the first case of every family.
+#: Families with parts that earlier families lack. Gradients and cached decoding of these always
+#: run. The large group runs them for the first case of every family.
 WHOLE = (
   'gpt2', 'gptj', 'bloom', 'falcon-7b', 'llama', 'cohere2', 'mixtral', 'gemma3', 'olmo2',
   'deepseek-v2', 'gpt-oss', 'bert', 'modernbert', 'deberta', 'xlnet', 'fnet', 't5', 'switch',
@@ -41,7 +41,7 @@ WHOLE = (
 )  # fmt: skip
 
 
-#: Other heads on bodies that have cases of their own. Those of three families always run.
+#: Other heads of families with further cases. Three families always run.
 OTHER_HEAD = (
   r'(?!bert|gpt2|t5)[a-z0-9._-]+-(classifier|sequence|tokens|questions|choices|body|tied|encoder)'
 )
@@ -62,7 +62,7 @@ def test_outputs_and_gradients_match_transformers(both, request):
   theirs, their_grads = both.said
   ours, grads = published.our_outputs(both, tuple(theirs))
   assert sorted(ours) == sorted(theirs)
-  # Features have no mask: every frame counts.
+  # Audio features have no mask.
   source, outputs, gradients = (
     both.inputs.get('attention_mask', np.ones((3, published.T))) > 0,
     0.0,
@@ -108,7 +108,7 @@ def test_export_returns_the_same_files(both, tmp_path):
   family = weights.TABLE[published.type_of(both.case)]
   fixed = family.fixed_of(
     both.ours.spec, name.removeprefix(family.stem)
-  )  # which some classes of theirs do not save
+  )  # Some classes of transformers do not save it.
   idle = lambda tensor: both.case.idle is not None and re.search(both.case.idle, tensor)
   assert sorted({*new, *fixed}) == sorted(n for n in {*old, *fixed} if not idle(n))
   for tensor in {*new} & {*old}:

@@ -1,4 +1,4 @@
-"""MXFP4 and FP8 checkpoints: numbers, memory, and refusals by name."""
+"""MXFP4 and FP8 checkpoints: numbers, memory and errors."""
 
 import dataclasses
 import gc
@@ -24,7 +24,7 @@ RNG = np.random.default_rng(0)
 
 
 def model(name, **experts):
-  """A small model; `experts` are fields of its experts."""
+  """Return a small model, with optional fields for its experts."""
   spec = zoo.tiny(zoo.get(name))
   changed = lambda b: (
     b if not hasattr(b.ffn, 'expert') else dataclasses.replace(b, ffn=_wider(b.ffn, experts))
@@ -40,7 +40,14 @@ def _wider(moe, fields):
 
 
 def rewritten(folder, new, said, change):
-  """`folder` as `new`: its tensors as `change` makes them, its config with `quantization_config`."""
+  """Return a copy of a folder with other tensors and a `quantization_config`.
+
+  Args:
+    folder: The folder to copy.
+    new: The new folder.
+    change: Returns the new tensors for the old ones.
+    quantization: The `quantization_config`.
+  """
   new.mkdir()
   arrays = safetensors.numpy.load_file(folder / SAFE)
   change(arrays)
@@ -63,7 +70,7 @@ def same(a, b):
 
 
 def _packed(arrays):
-  """Replace every matrix of experts by random MXFP4, with powers of two over a wide range."""
+  """Replace the matrices of experts by random MXFP4 with a wide range of scales."""
   for name in [n for n in arrays if n.endswith(('experts.gate_up_proj', 'experts.down_proj'))]:
     experts, inputs, outs = arrays.pop(name).shape
     arrays[f'{name}_blocks'] = RNG.integers(0, 256, (experts, outs, inputs // 32, 16), np.uint8)
@@ -75,7 +82,7 @@ MXFP4 = {'quant_method': 'mxfp4', 'modules_to_not_convert': ['model.layers.*.sel
 
 @pytest.fixture(scope='module')
 def packed(tmp_path_factory):
-  """GPT-OSS in its published format: experts of 64 -> 2 x 96 -> 64 in MXFP4, the rest in bfloat16."""
+  """Return a GPT-OSS folder with MXFP4 experts (64 -> 2 x 96 -> 64), the rest in bfloat16."""
   path = tmp_path_factory.mktemp('packed')
   spec = dataclasses.replace(model('gpt-oss-20b', d_ff=96), d_model=64)
   params = jax.tree.map(
@@ -86,13 +93,11 @@ def packed(tmp_path_factory):
 
 
 def test_mxfp4_experts_follow_the_format(packed):
-  """Read off the standard: sign, exponent of bias 1, one bit of mantissa; a power of two of bias
-  127 for 32.
-  """
+  """E2M1 numbers have an exponent bias of 1, the scale of 32 numbers a bias of 127."""
   found = hub.load(packed).params
   arrays = safetensors.numpy.load_file(packed / SAFE)
   at = 'model.layers.1.mlp.experts.gate_up_proj'
-  e, out, i = 1, 7, 41  # the odd outputs are the ways up
+  e, out, i = 1, 7, 41  # The odd outputs are the up projection.
   byte = int(arrays[f'{at}_blocks'][e, out, i // 32, i % 32 // 2])
   nibble = byte >> 4 if i % 2 else byte & 15
   sign, exponent, mantissa = nibble >> 3, nibble >> 1 & 3, nibble & 1
@@ -101,7 +106,7 @@ def test_mxfp4_experts_follow_the_format(packed):
   kernel = found['segment_0']['block_1']['ffn']['expert']['up']['kernel']
   assert kernel.dtype == jnp.bfloat16
   assert float(kernel[0, e, i, out // 2]) == wanted
-  same(hub.load(packed, dtype='float32').params, found)  # both are exact
+  same(hub.load(packed, dtype='float32').params, found)  # Both are exact.
 
 
 @pytest.mark.oracle
@@ -158,7 +163,7 @@ def test_one_expert_is_dequantized_at_a_time(tmp_path, monkeypatch):
   folder = rewritten(tmp_path / 'plain', tmp_path / 'packed', MXFP4, _packed)
   monkeypatch.setattr('tfm.hub.fill_params._CHUNK', 1 << 16)
   monkeypatch.setattr('tfm.hub.quantized.mxfp4._CHUNK', 1 << 13)
-  hub.load(folder, dtype='float32')  # what compiling takes is not what reading takes
+  hub.load(folder, dtype='float32')  # Exclude the memory for compilation.
   gc.collect()
   tracemalloc.start()
   m = hub.load(folder, dtype='float32')
@@ -166,7 +171,7 @@ def test_one_expert_is_dequantized_at_a_time(tmp_path, monkeypatch):
   tracemalloc.stop()
   largest = (
     max(a.nbytes for a in jax.tree.leaves(m.params)) * 2
-  )  # theirs has gates and ways up in one
+  )  # transformers has the gate and up projections in one tensor.
   expert = largest // 16
   assert expert < peak < 4 * expert, (peak, expert)
 
@@ -180,12 +185,12 @@ FP8 = {
 
 
 def _kept(name):
-  """The weights that DeepSeek-V3 keeps in eight bits: matrices of layers, but the routers'."""
+  """Return the float8 weights of DeepSeek-V3: matrices of layers except routers."""
   return name.endswith(('proj.weight', 'kv_a_proj_with_mqa.weight')) and '.layers.' in name
 
 
 def _scaled(arrays, block, other=None):
-  """Replace weights by random FP8 with a factor for each block; `other` gets the numbers."""
+  """Replace weights by random FP8 with a scale per block; `other` gets the numbers."""
   for name in [n for n in arrays if _kept(n)]:
     shape = arrays[name].shape
     height, width = block or shape
@@ -208,8 +213,9 @@ def deepseek(tmp_path_factory):
 
 @pytest.mark.parametrize('block', [(16, 24), None])
 def test_fp8_weights_are_scaled_by_block(deepseek, tmp_path, block):
-  """Sizes are no multiples of the blocks', so the last ones are cut short; without blocks a matrix
-  has one factor.
+  """Sizes are not multiples of the block size, so the last blocks are smaller.
+
+  Without blocks, a matrix has a single scale.
   """
   wanted = {}
   said = FP8 | {'weight_block_size': block and list(block)}
@@ -221,7 +227,7 @@ def test_fp8_weights_are_scaled_by_block(deepseek, tmp_path, block):
   same(found.params, hub.load(plain).params)
   shapes = [a.shape for a in wanted.values()]
   assert block is None or any(rows % 16 and columns % 24 for rows, columns in shapes)
-  # The config sets the dtype of quantized weights; the others keep theirs.
+  # The config sets the dtype of quantized weights. Others keep the stored dtype.
   path = folder / 'config.json'
   path.write_text(json.dumps(json.loads(path.read_text()) | {'dtype': 'bfloat16'}))
   half = hub.load(folder).params
@@ -290,6 +296,6 @@ def test_mxfp4_experts_without_scales_raise_errors(packed, tmp_path):
 
 
 def test_mxfp4_sizes_fit_gpt_oss():
-  """A matrix of the smaller one: [32, 5760, 90, 16] bytes and [32, 5760, 90] scales."""
+  """A matrix of the smaller model has blocks [32, 5760, 90, 16] and scales [32, 5760, 90]."""
   moe = gpt_oss.MODELS['gpt-oss-20b'].spec.segments[0].pattern[0].ffn
   assert (moe.experts, 2 * moe.expert.d_ff, 2880 // 32) == (32, 5760, 90)

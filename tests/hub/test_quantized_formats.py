@@ -1,6 +1,4 @@
-"""GPTQ, AWQ, bitsandbytes, compressed-tensors, FBGEMM and MLX folders: the numbers that each format
-defines.
-"""
+"""Numbers and errors of GPTQ, AWQ, bitsandbytes, compressed-tensors, FBGEMM and MLX."""
 
 import json
 
@@ -40,7 +38,7 @@ GROUPS, BLOCKS = (
   {'strategy': 'block', 'block_structure': [20, 40]},
 )
 
-#: format -> (quantization_config, how a weight of a shape is written).
+#: Format -> (quantization_config, writer of a weight of a given shape).
 FORMATS = {
   'gptq': (GPTQ, make.gptq),
   'gptq_8_bits': (GPTQ | {'bits': 8}, lambda s: make.gptq(s, bits=8)),

@@ -1,6 +1,4 @@
-"""Weights that were trained, as packages of a registry carry them, give the numbers that were read
-with other code.
-"""
+"""Trained weights from packages of a registry reproduce reference results."""
 
 import importlib.util
 import pathlib
@@ -21,7 +19,10 @@ pytestmark = pytest.mark.oracle
 
 
 def masked(m: Loaded, ids: np.ndarray, mask: int) -> int:
-  """How many tokens but the first and the last are said right, each masked in a row of its own."""
+  """Return how many tokens are predicted correctly, each masked in its own sequence.
+
+  The first and the last token are not masked.
+  """
   places = np.arange(1, len(ids) - 1)
   rows = np.tile(ids, (len(places), 1))
   rows[np.arange(len(places)), places] = mask

@@ -1,6 +1,6 @@
-"""Configs as they stand in the repositories of published models say what the zoo's entries are.
+"""Configs in the repositories of published models match the models of the zoo.
 
-Written down from memory of them; fields that every family ignores are left out.
+They were written from memory, without fields that every family ignores.
 """
 
 import pytest

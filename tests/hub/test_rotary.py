@@ -1,6 +1,4 @@
-"""Rotary fields of configs: the angles that transformers computes with them, or an error that names
-the field.
-"""
+"""Rotary config fields have the angles of transformers, or raise an error."""
 
 import itertools
 import warnings
@@ -15,7 +13,7 @@ _SIZES = {
   'hidden_size': 64, 'intermediate_size': 96, 'num_hidden_layers': 1, 'num_attention_heads': 4,
   'vocab_size': 128, 'max_position_embeddings': 256,
 }  # fmt: skip
-#: (model_type, class, further fields) of families with different rotary positions.
+#: (model_type, class, further fields) of families with different rotary embeddings.
 FAMILIES = {
   'llama': ('LlamaForCausalLM', {}),
   'phi': ('PhiForCausalLM', {}),
@@ -40,7 +38,7 @@ _FULL: dict[str, dict] = {
     'short_factor': _FACTORS, 'long_factor': _FACTORS[::-1], 'original_max_position_embeddings': 64,
   },
 }  # fmt: skip
-#: Changes of one key: (key, values), `...` for a key that is taken away.
+#: Changes of one key: (key, values), with `...` for a removed key.
 _CHANGES: dict[str, list] = {
   'factor': [..., None, 0.5, 1.0, 0, -2.0, '8', True],
   'original_max_position_embeddings': [..., None, 4, 16, 256, 512, 0],
@@ -76,7 +74,7 @@ def _config(family, rope, **beside):
 
 
 def _ours(config):
-  """(frequencies, factor of cos and sin), None for a config that is refused."""
+  """Return frequencies and the factor of cos and sin in tfm, None if the config is invalid."""
   try:
     spec = weights.published(config).spec
   except errors.UserError:
@@ -88,7 +86,7 @@ def _ours(config):
 
 
 def _theirs(config, length):
-  """The same of transformers for rows of that length, None where it raises an error."""
+  """Return the same for transformers at a sequence length, None if it raises an error."""
   import torch
   from transformers import AutoConfig
   from transformers.models.auto.modeling_auto import MODEL_MAPPING
@@ -100,7 +98,7 @@ def _theirs(config, length):
     name = next(n for n in vars(module) if n.endswith('RotaryEmbedding'))
     rotary = getattr(module, name)(made)
     cos, sin = rotary(torch.zeros(1, length, 1), torch.arange(length)[None])
-  except Exception:  # whatever transformers raises for a broken config
+  except Exception:  # transformers raises many types for a broken config.
     return None
   return rotary.inv_freq.double().numpy(), float(
     np.hypot(cos.numpy()[0, 0, 0], sin.numpy()[0, 0, 0])

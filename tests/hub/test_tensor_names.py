@@ -1,4 +1,4 @@
-"""Tensors under the names that training wrappers, older programs and other classes give them."""
+"""Tensor names of training wrappers, older programs and other classes load."""
 
 import json
 import pathlib
@@ -135,9 +135,7 @@ def test_untied_head_is_not_the_token_table(tmp_path):
 
 
 def test_matching_many_tensors_takes_linear_time():
-  """DeepSeek-V3 has 45,000 tensors: names are looked up in tables, and not compared with each
-  other.
-  """
+  """DeepSeek-V3 has 45,000 tensors, so names are looked up instead of compared."""
 
   class Entry:
     dtype = np.dtype(np.float32)

@@ -1,4 +1,4 @@
-"""Files of weights: read where they are looked at, and refused where they are damaged or hostile."""
+"""Weight files are read lazily; damaged or malicious ones raise errors."""
 
 import json
 import os
@@ -73,26 +73,26 @@ def _written(folder, header, body=b'\0' * 24, length=None):
     (
       {'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [0, 24]}},
       1 << 60,
-    ),  # a header longer than any file
+    ),  # A header that is longer than the file.
     (
       {'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [0, 1 << 40]}},
       None,
-    ),  # data beyond the end
-    ({'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [24, 0]}}, None),  # backwards
+    ),  # Data beyond the end.
+    ({'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [24, 0]}}, None),  # Reversed offsets.
     ({'a': {'dtype': 'F32', 'shape': [2, 3], 'data_offsets': [-24, 0]}}, None),
     (
       {'a': {'dtype': 'F32', 'shape': [1 << 40, 1 << 40], 'data_offsets': [0, 24]}},
       None,
-    ),  # a size that overflows
+    ),  # A size that overflows.
     (
       {'a': {'dtype': 'F32', 'shape': [7], 'data_offsets': [0, 24]}},
       None,
-    ),  # shape and bytes disagree
+    ),  # The shape and size contradict each other.
     ({'a': {'dtype': 'PY', 'shape': [6], 'data_offsets': [0, 24]}}, None),
     (
       {'a': {'dtype': 'F32', 'shape': [3], 'data_offsets': [0, 12]}},
       None,
-    ),  # bytes that nothing owns
+    ),  # Bytes of no tensor.
     (b'{"a": ', None),
     (b'[1, 2]', None),
     (b'\xff\xfe{}', None),

@@ -1,4 +1,4 @@
-"""CLIP and SigLIP: published weights give the same numbers here, and go back bit for bit."""
+"""CLIP and SigLIP match transformers, and export returns their files bit for bit."""
 
 import json
 
@@ -107,7 +107,7 @@ def test_position_ids_in_old_files_are_ignored(clip, tmp_path):
 
 
 def test_old_names_of_a_single_tower_load(tmp_path):
-  """Version 4 wrote the prefix of the tower in files of that tower alone."""
+  """Version 4 of transformers wrote the prefix of the tower in files of one tower."""
   from safetensors.numpy import load_file, save_file
 
   found = towers.build(towers.CASES['clip-text-body'], tmp_path / 'theirs')
@@ -128,7 +128,7 @@ _IMAGE = {
   'hidden_size': 1024, 'intermediate_size': 4096, 'num_attention_heads': 16,
   'num_hidden_layers': 24, 'patch_size': 14,
 }  # fmt: skip
-#: What version 4 added to the config of each tower.
+#: Fields that version 4 of transformers added to the config of each tower.
 _FILLER = {
   'dropout': 0.0,
   'tie_word_embeddings': True,

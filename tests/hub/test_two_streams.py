@@ -1,6 +1,4 @@
-"""XLNet's query stream is that of transformers: states of both, gradients of every tensor, by any
-tiles.
-"""
+"""XLNet's query stream matches transformers: states and gradients, in every kernel."""
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +22,9 @@ def both(tmp_path_factory):
 
 @pytest.fixture(scope='module', params=['ordered', 'tied'])
 def told(request, both):
-  """(order_ids, target_positions): the last P of an order of the real tokens, the others in order
-  too or all alike.
+  """Return order_ids and target_positions.
+
+  Targets are the last P tokens of an order. Other tokens are ordered too or have the same rank.
   """
   real = both.real
   order = np.where(
@@ -40,13 +39,11 @@ def told(request, both):
 
 
 def _theirs(both, order, targets):
-  """(what they say of targets and of tokens, their gradients) of a random projection of the
-  targets' logits.
-  """
+  """Return transformers' states of targets and tokens, and the gradients of the targets."""
   import torch
 
   mapping = np.eye(T, dtype=np.float32)[targets]
-  # A target may not see those alike in the order, of which it is one itself.
+  # A target does not attend to tokens of the same rank, such as itself.
   hidden = np.where(
     mapping.any(1)[:, :, None],
     order[:, None] >= order[..., None],

@@ -1,6 +1,4 @@
-"""Published vocabularies get the ids that their libraries give, and files that cannot be read are
-refused.
-"""
+"""Published vocabularies match their libraries; unreadable files raise errors."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Models of texts and images at toy size, in transformers and here."""
+"""Toy models of texts and images, in transformers and tfm."""
 
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,7 @@ CASES = {
     **_IMAGE, 'vision_use_head': False,
   }),
 }  # fmt: skip
-#: The outputs that are compared, as far as a class returns them.
+#: The outputs to compare, if a class returns them.
 NAMES = (
   'logits_per_image',
   'logits_per_text',
@@ -67,7 +67,7 @@ NAMES = (
 
 
 def build(case: Case, folder: Path) -> Both:
-  """Return the case in both libraries, its weights drawn and written by transformers."""
+  """Return a case in both libraries, with weights drawn and written by transformers."""
   import torch
   import transformers
 
@@ -82,12 +82,12 @@ def build(case: Case, folder: Path) -> Both:
 
 
 def inputs(spec: Any) -> dict[str, np.ndarray]:
-  """Return texts that end at different places and images, as far as the model reads them."""
+  """Return the inputs of a model: texts with different ends, and images."""
   rng = np.random.default_rng(0)
   ids = rng.integers(3, END, (TEXTS, T)).astype(np.int32)
   for row, end in enumerate((T - 1, 6, 4)):
     ids[row, end:] = END
-  ids[1, 8] = V - 1  # an added token, with an id above that of the end
+  ids[1, 8] = V - 1  # An added token, with an id above the end token.
   pixels = rng.standard_normal((IMAGES, 3, 24, 24)).astype(np.float32)
   found = {'input_ids': ids, 'pixel_values': pixels}
   towers = (spec, *spec.towers.values())
@@ -97,7 +97,7 @@ def inputs(spec: Any) -> dict[str, np.ndarray]:
 
 
 def their_inputs(both: Both) -> dict[str, Any]:
-  """Return the inputs as tensors."""
+  """Return the inputs as PyTorch tensors."""
   import torch
 
   return {
@@ -107,7 +107,7 @@ def their_inputs(both: Both) -> dict[str, Any]:
 
 
 def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-  """Return their outputs, and the gradient of `total` of every tensor."""
+  """Return the outputs of transformers and each tensor's gradient of `total`."""
   import torch
 
   out = both.theirs(**their_inputs(both), output_hidden_states=True)
@@ -121,7 +121,7 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
   if 'hidden_states' in out:
     found |= {
       f'hidden_states/{i}': x for i, x in enumerate(out.hidden_states[:-1])
-    }  # theirs ends before the norm
+    }  # The last one is before the norm in transformers.
   for name, tower in (('', 'text_model_output'), ('vision_', 'vision_model_output')):
     if tower in out:
       found |= {f'{name}last_hidden_state': out[tower].last_hidden_state}
@@ -129,7 +129,7 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
 
 
 def our_outputs(both: Both) -> tuple[dict[str, np.ndarray], Any]:
-  """Return tfm's outputs, and the gradient of `total`."""
+  """Return the outputs of tfm and the gradient of `total`."""
   spec = both.ours.spec
 
   def total(params, given):
@@ -143,7 +143,10 @@ def our_outputs(both: Both) -> tuple[dict[str, np.ndarray], Any]:
 
 
 def scores(both: Both, name: str) -> bool:
-  """Return whether an output is part of the loss: all of one tower, and of two those of the heads."""
+  """Return whether an output is part of the loss.
+
+  With two towers, only the outputs of the heads are.
+  """
   return name in NAMES and (name != 'last_hidden_state' or not both.ours.spec.towers)
 
 

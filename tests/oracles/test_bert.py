@@ -1,4 +1,4 @@
-"""BERT with its masked-LM head gives the logits of transformers."""
+"""The logits of BERT with a masked-LM head match transformers."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""GPT-2's logits and gradients are those of transformers."""
+"""Logits and gradients of GPT-2 match transformers."""
 
 import jax
 import jax.numpy as jnp

@@ -1,5 +1,6 @@
-"""The balance loss of a mixture of experts is that of transformers; its other numbers are in
-tests/hub.
+"""The balance loss of a mixture of experts matches transformers.
+
+Other outputs are compared in tests/hub.
 """
 
 import jax
