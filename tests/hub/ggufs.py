@@ -7,6 +7,11 @@ import struct
 
 import numpy as np
 
+from tfm.hub.gguf.blocks import TYPES
+
+RNG = np.random.default_rng(0)
+#: Name of a tensor type -> its number.
+KINDS = {t.name: number for number, t in TYPES.items()}
 _FORMS = {bool: (7, '?'), int: (4, 'I'), float: (6, 'f')}
 
 
@@ -49,6 +54,19 @@ def write(path, fields, tensors, version=3):
     body += raw + b'\0' * (-len(raw) % 32)
   path.write_bytes(head + b'\0' * (-len(head) % 32) + body)
   return path
+
+
+def random_blocks(name, rows):
+  """Return random blocks of a tensor type with small scales, bytes `[rows, size]`."""
+  kind = TYPES[KINDS[name]]
+  blocks = RNG.integers(0, 256, (rows, kind.size), np.uint8)
+  scales = {
+    'Q2_K': (80, 82), 'Q3_K': (108,), 'Q6_K': (208,), 'Q4_0': (0,), 'Q5_0': (0,), 'Q8_0': (0,),
+  }  # fmt: skip
+  for at in scales.get(name, (0, 2)):
+    factors = RNG.uniform(1e-4, 1e-3, rows).astype(np.float16)
+    blocks[:, at : at + 2] = factors[:, None].view(np.uint8)
+  return blocks
 
 
 def plain(arrays):

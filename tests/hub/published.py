@@ -149,9 +149,8 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
   mask = np.ones((3, T), np.int32)
   if case.padded:
     mask[1, 9:] = 0
-  first = (
-    spec.classifier is not None and spec.classifier.pick == 'first'
-  )  # transformers uses the first token even if it is padding.
+  # transformers uses the first token even if it is padding.
+  first = spec.classifier is not None and spec.classifier.pick == 'first'
   if case.left and case.padded and not first:
     mask[2, :4] = 0
   # Padding is token 0, which some classes of transformers search for.
@@ -163,9 +162,8 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
     types = np.minimum(np.arange(T)[None] // 6, (spec.embed.types or 2) - 1)
     inputs['token_type_ids'] = types.astype(np.int32) * np.ones((3, 1), np.int32)
   if 'global' in reads(spec if spec.encoder is None else spec.tower('encoder')):
-    inputs['global_attention_mask'] = np.isin(np.arange(T), (0, 7)).astype(np.int32) * np.ones(
-      (3, 1), np.int32
-    )
+    global_T = np.isin(np.arange(T), (0, 7)).astype(np.int32)
+    inputs['global_attention_mask'] = np.tile(global_T, (3, 1))
   if spec.encoder is None:
     return inputs, mask > 0
   if 'input_features' in spec.tower('encoder').embed.needs:
@@ -177,9 +175,8 @@ def _inputs(spec: Any, case: Case) -> tuple[dict[str, np.ndarray], np.ndarray]:
     # transformers pools at the last EOS of the source, tfm at the last decoder token.
     inputs['input_ids'] = np.where(ids == EOS, EOS + 1, ids)
     inputs['input_ids'][np.arange(3), [T - 1, 8, T - 1]] = EOS
-    inputs['decoder_input_ids'] = np.pad(inputs['input_ids'], ((0, 0), (1, 0)), constant_values=1)[
-      :, :-1
-    ]
+    shifted = np.pad(inputs['input_ids'], ((0, 0), (1, 0)), constant_values=1)
+    inputs['decoder_input_ids'] = shifted[:, :-1]
     inputs['decoder_attention_mask'] = mask
     return inputs, mask > 0
   inputs['decoder_input_ids'] = copying.tokens(3, 7, seed=1, vocab=V).astype(np.int32)
@@ -224,18 +221,16 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
 
   known = inspect.signature(both.theirs.forward).parameters
   inputs = their_inputs(both)
-  choosing = (
-    both.case.choosing and not both.case.first
-  )  # DistilBERT does not fold the choices of positions.
+  # Some classes do not fold the choices of positions.
+  choosing = both.case.choosing and not both.case.first
   if (
     'position_ids' in known
     and both.ours.spec.vocab
     and both.ours.spec.encoder is None
     and not choosing
   ):
-    places = torch.tensor(both.inputs['attention_mask'], dtype=torch.long).reshape(
-      inputs['input_ids'].shape
-    )
+    mask = torch.tensor(both.inputs['attention_mask'], dtype=torch.long)
+    places = mask.reshape(inputs['input_ids'].shape)
     inputs['position_ids'] = (places.cumsum(-1) - 1).clamp(min=0) + both.case.first
   both.theirs.zero_grad()
   for name in both.case.buffers:
@@ -303,9 +298,9 @@ def _logits(out: Any) -> dict[str, Any]:
 
 def _weight(name: str, shape: Any, real: np.ndarray) -> np.ndarray:
   weight = np.random.default_rng(len(name)).standard_normal(tuple(shape)).astype(np.float32)
-  return (
-    weight * real[:, :, None] if weight.ndim == 3 and weight.shape[:2] == real.shape else weight
-  )
+  if weight.ndim == 3 and weight.shape[:2] == real.shape:
+    return weight * real[:, :, None]
+  return weight
 
 
 def our_outputs(both: Both, names: Collection[str]) -> tuple[dict[str, np.ndarray], Any]:
@@ -329,18 +324,14 @@ def our_outputs(both: Both, names: Collection[str]) -> tuple[dict[str, np.ndarra
 def as_ours(both: Both, tensors: dict[str, np.ndarray]) -> Any:
   """Return tensors by name as a tree of tfm parameters."""
   found = read_config(both.folder)
-  zeros = {n: np.zeros(t.shape, np.float32) for n, t in _planned(both).items()}
-  filled = Tensors({**zeros, **{n: v for n, v in tensors.items() if n in zeros}})
-  return fill_params(
-    both.ours.spec,
-    check_tensors('gradients', found._replace(spec=both.ours.spec), filled),
-    filled,
-    None,
-    None,
-  )
+  arrays = {n: np.zeros(t.shape, np.float32) for n, t in _tensor_map(both).items()}
+  arrays |= {n: v for n, v in tensors.items() if n in arrays}
+  filled = Tensors(arrays)
+  expected = check_tensors('gradients', found._replace(spec=both.ours.spec), filled)
+  return fill_params(both.ours.spec, expected, filled, None, None)
 
 
-def _planned(both: Both) -> dict[str, Any]:
+def _tensor_map(both: Both) -> dict[str, Any]:
   found = read_config(both.folder)._replace(spec=both.ours.spec)
   return {t.name: t for t in check_tensors('file', found, open_tensors(both.folder))}
 
@@ -351,11 +342,9 @@ def in_steps(both: Both) -> np.ndarray:
   name = 'decoder_input_ids' if spec.encoder is not None else 'input_ids'
   ids = inputs[name][:1]
   ids = np.stack([ids[:, at : at + 2] for at in range(0, ids.shape[1] // 2 * 2, 2)])
-  source = (
-    {}
-    if spec.encoder is None
-    else {n: a[:1] for n, a in inputs.items() if not n.startswith('decoder_')}
-  )
+  source = {}
+  if spec.encoder is not None:
+    source = {n: a[:1] for n, a in inputs.items() if not n.startswith('decoder_')}
 
   @jax.jit
   def run(params, ids, source):

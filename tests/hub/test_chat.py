@@ -193,16 +193,16 @@ def test_templates_get_json_values():
   [
     (
       "{{ raise_exception('no system role') }}",
-      'its chat template refuses the conversation: no system role',
+      'the chat template rejects the conversation: no system role',
     ),
-    ('{{ ().__class__.__mro__ }}', 'refuses the conversation: access to attribute'),
+    ('{{ ().__class__.__mro__ }}', 'rejects the conversation: access to attribute'),
     (
       '{% set ns = namespace(_x=1) %}',
-      "refuses the conversation: a namespace may not have the attribute '_x'",
+      "rejects the conversation: a namespace may not have the attribute '_x'",
     ),
-    ('{{ messages.append(1) }}', 'refuses the conversation: '),
-    ('{% if %}', r'its chat template is not Jinja: .* \(line 1\)'),
-    ('{{ messages[0].content + 1 }}', 'its chat template fails on the conversation'),
+    ('{{ messages.append(1) }}', 'rejects the conversation: '),
+    ('{% if %}', r'invalid chat template: .* \(line 1\)\. Expected Jinja'),
+    ('{{ messages[0].content + 1 }}', 'the chat template fails on the conversation'),
   ],
 )
 def test_invalid_templates_raise_errors(template, message):
@@ -218,9 +218,7 @@ def test_invalid_conversations_raise_errors():
     UserError, match=r"m: messages\[1\] has no role \(\{'content': 'x'\}\)\. Expected"
   ):
     template.render([USER, {'content': 'x'}])
-  with pytest.raises(
-    UserError, match=r"unknown chat template 'tools'\. Expected one of 'default', 'rag'"
-  ):
+  with pytest.raises(UserError, match=r"unknown chat template 'tools'\. Expected 'default', 'rag'"):
     template.render([USER], name='tools')
   with pytest.raises(UserError, match=r"documents\[0\] is 'text'\. Expected a dict"):
     template.render([USER], name='rag', documents=['text'])
@@ -254,7 +252,7 @@ def test_invalid_tools_raise_errors():
   for tool, message in (
     (bare, 'the function bare has no docstring'),
     (untyped, 'untyped: the argument x has no type hint'),
-    (undescribed, 'the docstring does not describe the argument x'),
+    (undescribed, 'the docstring has no argument x'),
     (odd, "the type hint <class 'bytes'> has no JSON schema"),
     ('f', "is 'f'. Expected a JSON schema"),
   ):

@@ -119,10 +119,8 @@ def test_conversation_keeps_its_turns(folder, capsys, monkeypatch):
     {'role': 'assistant', 'content': first},
     {'role': 'user', 'content': 'on the mat'},
   ]
-  assert (
-    out
-    == f'Type a message. An empty line ends the conversation.\n{first}\n{m.chat(turns, **options)}\n'
-  )
+  second = m.chat(turns, **options)
+  assert out == f'Type a message. An empty line ends the conversation.\n{first}\n{second}\n'
 
 
 @pytest.mark.parametrize(

@@ -100,11 +100,8 @@ def _their_count(config):
   with torch.device('meta'):
     model = getattr(transformers, name)(_made(config))
   model.tie_weights()
-  buffers = [
-    b
-    for n, b in model.named_buffers()
-    if n.endswith(('final_logits_bias', 'e_score_correction_bias'))
-  ]
+  counted = ('final_logits_bias', 'e_score_correction_bias')
+  buffers = [b for n, b in model.named_buffers() if n.endswith(counted)]
   return sum(x.numel() for x in [*model.parameters(), *buffers])
 
 

@@ -169,6 +169,7 @@ def test_wrong_sinusoid_tables_raise_errors(tmp_path):
   for wrong in (arrays[name] + 1, np.zeros((3, 3), np.float32)):
     safetensors.numpy.save_file({**arrays, name: wrong}, tmp_path / 'marian' / SAFE)
     with pytest.raises(
-      errors.UserError, match=r'embed_positions\.weight \[.*\] is not the fixed table \[64, 32\]'
+      errors.UserError,
+      match=r'embed_positions\.weight \[.*\] differs from the fixed table \[64, 32\]',
     ):
       tfm.load(tmp_path / 'marian')

@@ -14,17 +14,22 @@ from tfm.hub.gguf import Gguf
 
 CORPUS = [
   'The quick brown fox jumps over the lazy dog 1234567 times.', "It's we'll they've I'm DON'T",
-  'naïve café Ünïcödé', 'def f(x):\n    return x ** 2\n\n\tprint(f(3))', '日本語のテキスト、漢字とかな。',
+  'naïve café Ünïcödé', 'def f(x):\n    return x ** 2\n\n\tprint(f(3))',
+  '日本語のテキスト、漢字とかな。',
   'Привет мир', 'emoji 🙂🎉👩‍👩‍👧 end', '   spaces   and\ttabs \n\n new lines \r\n',
   'URLs https://a.b/c?d=e&f=1', 'e\u0301 decomposed',
 ]  # fmt: skip
 TEXTS = [
-  *CORPUS, '', ' ', '  ', 'a', ' a', '\n', '\n\n\n', 'don’t', '12', '123', '1234', '½ ² ٣', 'ＡＢＣ',
+  *CORPUS, '', ' ', '  ', 'a', ' a', '\n', '\n\n\n', 'don’t', '12', '123', '1234', '½ ² ٣',
+  'ＡＢＣ',
   'x' * 50, '<|eot|> spelt', 'a<think>b</think>', '\u200b\ufeff', 'مرحبا', 'हिन्दी',
   'camelCaseWordsHTTPServer', 'a/b\\c', '…—“”',
 ]  # fmt: skip
 
-LLAMA3 = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+LLAMA3 = (
+  r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+  r'| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+'
+)
 TEKKEN = (
   r'[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]*[\p{Ll}\p{Lm}\p{Lo}\p{M}]+|[^\r\n\p{L}\p{N}]?[\p{Lu}\p{Lt}\p{Lm}\p{Lo}'
   r'\p{M}]+[\p{Ll}\p{Lm}\p{Lo}\p{M}]*|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+'

@@ -101,7 +101,7 @@ def test_loading_ignores_fields_and_prints_them(folder, capsys):
   spec = tfm.load(folder, ignore=('surprise',)).spec
   said = capsys.readouterr().err
   assert 'surprise=3 of config.json is ignored, as requested.' in said
-  assert 'eos_token_id of config.json is 64, no id of a vocabulary of 64.' in said
+  assert 'eos_token_id of config.json is 64, but vocab_size is 64.' in said
   assert read_config(folder, ('surprise',)).spec == spec
 
 
@@ -126,13 +126,13 @@ class _Words:
   ('fields', 'tokenizer', 'said'),
   [
     ({}, None, []),
-    ({}, _Words(), ['the tokenizer has 70 tokens, and vocab_size of config.json is 64']),
+    ({}, _Words(), ['the tokenizer has 70 tokens, but vocab_size of config.json is 64']),
     ({'vocab_size': 70}, _Words(), []),
     ({'eos_token_id': [3, 64], 'pad_token_id': -1}, None, ['eos_token_id of config.json is 64']),
     ({'decoder_start_token_id': -1}, None, ['decoder_start_token_id of config.json is -1']),
     (
       {'num_labels': 3, 'id2label': {'0': 'a', '1': 'b'}}, None,
-      ['num_labels of config.json is 3, and id2label has 2'],
+      ['num_labels of config.json is 3, but id2label has 2'],
     ),
     ({'num_labels': 2, 'id2label': {'0': 'a', '1': 'b'}}, None, []),
   ],

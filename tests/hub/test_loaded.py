@@ -35,11 +35,12 @@ def files_of(generation=None, **config):
     ({'num_beams': 4, 'length_penalty': 2.0, 'early_stopping': True},
      {'beams': 4, 'length_penalty': 2.0, 'early_stopping': True, 'temperature': 0.0}),
     ({'length_penalty': 2.0, 'num_beams': 1}, {'beams': 1, 'temperature': 0.0}),
-    ({'repetition_penalty': 1.05, 'no_repeat_ngram_size': 3, 'stop_strings': ['\n'], 'max_new_tokens': 9},
-     {'repetition_penalty': 1.05, 'no_repeat_ngram': 3, 'stop': ['\n'], 'max_new_tokens': 9, 'temperature': 0.0}),
-    ({
-      'no_repeat_ngram_size': 0, 'typical_p': 1.0, 'max_length': 20, 'pad_token_id': 0,
-    }, {'temperature': 0.0}),
+    ({'repetition_penalty': 1.05, 'no_repeat_ngram_size': 3},
+     {'repetition_penalty': 1.05, 'no_repeat_ngram': 3, 'temperature': 0.0}),
+    ({'stop_strings': ['\n'], 'max_new_tokens': 9},
+     {'stop': ['\n'], 'max_new_tokens': 9, 'temperature': 0.0}),
+    ({'no_repeat_ngram_size': 0, 'typical_p': 1.0, 'max_length': 20, 'pad_token_id': 0},
+     {'temperature': 0.0}),
   ],
 )  # fmt: skip
 def test_generation_config_becomes_options(generation, options):
@@ -166,7 +167,8 @@ def test_published_folder_is_scored_on_a_text(tmp_path, capsys):
   inner.save(str(tmp_path / 'hf' / 'tokenizer.json'))
   (tmp_path / 'text.txt').write_text('the cat sat on the mat. ' * 200)
   command = ['eval', f'--checkpoint={tmp_path / "hf"}', '--split=train', '--json']
-  text = f'--config.data=text(files={tmp_path / "text.txt"}, val_tail=0, length=32, cache={tmp_path / "cache"})'
+  files, cache = tmp_path / 'text.txt', tmp_path / 'cache'
+  text = f'--config.data=text(files={files}, val_tail=0, length=32, cache={cache})'
   assert main.run([*command, text]) == 0
   scores = json.loads(capsys.readouterr().out)
   assert scores['val_loss_nats'] == pytest.approx(math.log(spec.vocab), abs=0.5)
@@ -185,10 +187,10 @@ def test_published_folder_is_scored_on_a_text(tmp_path, capsys):
   [
     (
       {'temprature': 0.3, 'do_sample': True},
-      'temprature is no setting. .* Did you mean temperature',
+      'unknown setting temprature. .* Did you mean temperature',
     ),
-    ({'eos_token_id': '1'}, "eos_token_id is '1'. Expected an id"),
-    ({'eos_token_id': [1, 2.0]}, r'eos_token_id is \[1, 2.0\]. Expected an id'),
+    ({'eos_token_id': '1'}, "eos_token_id is '1'. Expected a token id"),
+    ({'eos_token_id': [1, 2.0]}, r'eos_token_id is \[1, 2.0\]. Expected a token id'),
   ],
   ids=lambda value: f'fields={next(iter(value))}' if isinstance(value, dict) else 'problem=named',
 )
@@ -207,10 +209,14 @@ def test_invalid_dtypes_raise_errors(dtype, tmp_path):
 
 
 MODELS = {
-  'llama': ('LlamaConfig', 'LlamaForCausalLM', {'num_hidden_layers': 2, 'num_attention_heads': 4, 'hidden_size': 32,
-            'intermediate_size': 48, 'vocab_size': 61}),
-  't5': ('T5Config', 'T5ForConditionalGeneration', {'num_layers': 2, 'num_heads': 4, 'd_model': 32, 'd_ff': 48,
-         'd_kv': 8, 'vocab_size': 61, 'decoder_start_token_id': 0}),
+  'llama': ('LlamaConfig', 'LlamaForCausalLM', {
+    'num_hidden_layers': 2, 'num_attention_heads': 4, 'hidden_size': 32, 'intermediate_size': 48,
+    'vocab_size': 61,
+  }),
+  't5': ('T5Config', 'T5ForConditionalGeneration', {
+    'num_layers': 2, 'num_heads': 4, 'd_model': 32, 'd_ff': 48, 'd_kv': 8, 'vocab_size': 61,
+    'decoder_start_token_id': 0,
+  }),
   'bart': ('BartConfig', 'BartForConditionalGeneration', {
     'encoder_layers': 2, 'decoder_layers': 2, 'encoder_attention_heads': 4,
     'decoder_attention_heads': 4, 'd_model': 32, 'encoder_ffn_dim': 48, 'decoder_ffn_dim': 48,

@@ -65,9 +65,8 @@ def test_older_names_of_longrope_load(name):
   for made, factors in ((scaling, scaling.long), (short.scaling, scaling.short)):
     frequency, attention = made.scale(base, 10_000.0)
     np.testing.assert_allclose(frequency, base / np.array(factors))
-    assert attention == pytest.approx(
-      (1 + np.log(32) / np.log(4096)) ** 0.5
-    )  # Scaled for the published length in both.
+    # Both are scaled for the published length.
+    assert attention == pytest.approx((1 + np.log(32) / np.log(4096)) ** 0.5)
 
 
 def test_length_without_effect_raises_an_error(tmp_path, capsys):

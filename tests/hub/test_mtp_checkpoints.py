@@ -96,9 +96,8 @@ def test_mtp_logits_match_transformers(folder, loaded):
   from transformers.modeling_layers import MtpModel
 
   theirs = transformers.DeepseekV3ForCausalLM.from_pretrained(folder, attn_implementation='eager')
-  theirs._keys_to_ignore_on_load_unexpected = [
-    rf'model\.layers\.{N}\.'
-  ]  # The default is 61, as in the released model.
+  # The default is layer 61, as in the released model.
+  theirs._keys_to_ignore_on_load_unexpected = [rf'model\.layers\.{N}\.']
   ahead = MtpModel.from_pretrained(theirs).eval()
   ids = torch.tensor(IDS, dtype=torch.long)
   place = torch.arange(1, IDS.shape[1])[None].expand(2, -1)
@@ -160,6 +159,6 @@ def test_incomplete_mtp_layers_raise_errors(folder, tmp_path):
     )
     new = changed(folder, tmp_path / name, own)
     with pytest.raises(
-      errors.UserError, match=rf'{name}\.weight is not {first}\.weight, which it has to equal'
+      errors.UserError, match=rf'{name}\.weight differs from {first}\.weight\. Expected equal'
     ):
       tfm.load(new)

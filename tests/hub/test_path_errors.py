@@ -26,12 +26,12 @@ PLACES = {
   'state': (
     ['about/experiment.json', 'state/_METADATA'],
     'state',
-    r'a part of a tfm checkpoint\. Expected the',
+    r'is part of a tfm checkpoint\. Expected the',
   ),
   'peft': (
     ['adapter_config.json', 'adapter_model.safetensors'],
     '',
-    r'PEFT adapter .*adapter=FOLDER.*BASE being org/b',
+    r'PEFT adapter .*adapter=FOLDER.*where BASE is org/b',
   ),
   'lfs': (['model.gguf.pointer'], '', 'Git LFS pointers instead of files .*git lfs pull'),
   'partial': (
@@ -42,20 +42,20 @@ PLACES = {
   'safetensors': (['model.safetensors'], 'model.safetensors', 'in a folder without config.json'),
   'pickle': (['model.pt'], 'model.pt', r'is a pickle \(\.pt\).*save_pretrained'),
   'foreign file': (['model.onnx'], 'model.onnx', r'file of another framework \(\.onnx\)'),
-  'archive': (['model.tar.gz'], 'model.tar.gz', 'is an archive .*unpack it first'),
-  'file': (['notes.txt'], 'notes.txt', 'is a file, and of no kind that tfm reads'),
+  'archive': (['model.tar.gz'], 'model.tar.gz', 'is an archive .*unpack the archive first'),
+  'file': (['notes.txt'], 'notes.txt', 'is a file in an unknown format'),
   'diffusers': (['model_index.json', 'unet/config.json'], '', 'is a diffusers pipeline'),
   'sentence-transformers': (
     ['modules.json', '0_Transformer/config.json'],
     '',
-    'folder of the transformer inside',
+    'subfolder of its transformer',
   ),
   'cache': (['models--a--b/refs/main'], '', 'is a Hugging Face cache.*models--a--b'),
-  'workdir': (['checkpoints/notes.txt'], '', 'saved no checkpoint yet'),
+  'workdir': (['checkpoints/notes.txt'], '', 'without a saved checkpoint'),
   'inner': (
     ['checkpoint-5/config.json', 'trainer_state.json'],
     '',
-    r'Expected a folder in it: checkpoint-5\.',
+    r'Expected a subfolder: checkpoint-5\.',
   ),
   'saved model': (['saved_model.pb'], '', 'is a TensorFlow SavedModel'),
   'orbax': (
@@ -78,17 +78,17 @@ WITHOUT_WEIGHTS = {
   'lfs': (['model-Q4.pointer'], 'Git LFS pointers'),
   'partial': (['model.safetensors.part'], 'is a partial download'),
   'gguf': (['x-Q4_K_M.gguf'], 'Expected the path of that file: x-Q4_K_M.gguf'),
-  'peft': (['adapter_config.json'], r'holds a PEFT adapter and no model.*BASE being org/b'),
+  'peft': (['adapter_config.json'], r'holds a PEFT adapter and no model.*where BASE is org/b'),
   'diffusers': (['diffusion_pytorch_model.safetensors'], 'is a diffusers model'),
-  'consolidated': (['consolidated.00.pth', 'params.json'], "in the authors' own layout"),
+  'consolidated': (['consolidated.00.pth', 'params.json'], "in the authors' layout"),
   'tensorflow': (['tf_model.h5'], 'TensorFlow weights'),
   'flax': (['flax_model.msgpack'], 'Flax msgpack weights'),
   'onnx': (['onnx/model.onnx'], 'ONNX graph'),
   'openvino': (['openvino_model.xml', 'openvino_model.bin'], 'OpenVINO graph'),
-  'ctranslate2': (['model.bin', 'vocabulary.json'], 'is a CTranslate2 model'),
+  'ctranslate2': (['model.bin', 'vocabulary.json'], 'is a converted CTranslate2 model'),
   'mlx': (['weights.00.npz'], 'MLX weights'),
   'rust': (['rust_model.ot'], 'weights for Rust'),
-  'named': (['model.fp16.safetensors'], r'under another name \(model.fp16.safetensors\)'),
+  'named': (['model.fp16.safetensors'], r'with an unexpected file name \(model.fp16.safetensors\)'),
 }
 
 
@@ -129,9 +129,9 @@ def test_every_kind_has_a_case():
     ('https://huggingface.co/org/name/tree/main', r"snapshot_download\('org/name'\)"),
     (
       'runs/1',
-      'holds no checkpoint that can be read: there is no such folder. Expected the --workdir',
+      'holds no checkpoint: there is no such folder. Expected the --workdir',
     ),
-    ('gs://bucket/model', r'is an address \(gs:\)'),
+    ('gs://bucket/model', r'is a remote address \(gs:\)'),
     ('nowhere', 'There is no such folder'),
     ('/nowhere/at/all', 'There is no such folder'),
   ],
@@ -162,7 +162,7 @@ def test_cache_folder_loads_its_snapshot(model, tmp_path, monkeypatch, named):
     (cache / 'refs' / 'main').write_text('abc')
   assert tfm.load(cache).spec == tfm.load(model).spec
   monkeypatch.setenv('HF_HUB_CACHE', str(tmp_path))
-  with pytest.raises(errors.UserError, match=f'in your cache. Expected that folder: {cache}'):
+  with pytest.raises(errors.UserError, match=f'Expected that folder: {cache}'):
     tfm.load('org/name')
 
 
@@ -170,7 +170,7 @@ def test_cache_folder_without_main_lists_snapshots(tmp_path):
   for name in ('a', 'b'):
     (tmp_path / 'models--org--name' / 'snapshots' / name).mkdir(parents=True)
   with pytest.raises(
-    errors.UserError, match=r'without one main snapshot\. Snapshots: .*/a, .*/b\.'
+    errors.UserError, match=r'without a main snapshot\. Expected a snapshot folder: .*/a, .*/b\.'
   ):
     tfm.load(tmp_path / 'models--org--name')
 

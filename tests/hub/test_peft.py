@@ -57,8 +57,11 @@ CASES = {
   }),
   'patterns': Case(
     'Llama', 'LlamaForCausalLM', LLAMA,
-    {'target_modules': ['q_proj', 'k_proj', 'gate_proj'], 'rank_pattern': {'k_proj': 3, 'layers.0.self_attn.q_proj': 5},
-     'alpha_pattern': {'gate_proj': 7, r'layers\.1\.self_attn\.q_proj': 1}},
+    {
+      'target_modules': ['q_proj', 'k_proj', 'gate_proj'],
+      'rank_pattern': {'k_proj': 3, 'layers.0.self_attn.q_proj': 5},
+      'alpha_pattern': {'gate_proj': 7, r'layers\.1\.self_attn\.q_proj': 1},
+    },
   ),
   'rslora': Case(
     'Llama', 'LlamaForCausalLM', LLAMA,
@@ -286,19 +289,19 @@ def _changed(lora, path, fields, rename=lambda name: name):
     (
       {},
       lambda n: n.replace('q_proj', 'qq'),
-      r'adapts modules that the base model has not: .*qq\. Expected the model',
+      r'adapts modules that the base model lacks: .*qq\. Expected its base model',
     ),
     (
       {},
       lambda n: '' if n.endswith('0.self_attn.q_proj.lora_B.weight') else n,
-      'lora_A and lora_B do not fit',
+      'lora_A and lora_B do not match',
     ),
     (
       {},
       lambda n: n.replace('lora_B.weight', 'lora_magnitude_vector'),
-      r'Expected lora_A and lora_B .*no DoRA',
+      r'Expected only lora_A and lora_B .*no DoRA',
     ),
-    ({}, lambda n: n.replace('q_proj', 'k_proj'), r'k_proj is \[.*and in the base'),
+    ({}, lambda n: n.replace('q_proj', 'k_proj'), r'k_proj has shape \[.*as in the base'),
   ],
 )
 def test_unsupported_adapters_raise_errors(lora, tmp_path, fields, rename, message):

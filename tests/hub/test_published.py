@@ -106,9 +106,8 @@ def test_export_returns_the_same_files(both, tmp_path):
   old = {today(n): tensor for n, tensor in open_tensors(both.folder).items()}
   new = open_tensors(tmp_path / 'back')
   family = weights.TABLE[published.type_of(both.case)]
-  fixed = family.fixed_of(
-    both.ours.spec, name.removeprefix(family.stem)
-  )  # Some classes of transformers do not save it.
+  # Some classes of transformers do not save fixed tables.
+  fixed = family.fixed_of(both.ours.spec, name.removeprefix(family.stem))
   idle = lambda tensor: both.case.idle is not None and re.search(both.case.idle, tensor)
   assert sorted({*new, *fixed}) == sorted(n for n in {*old, *fixed} if not idle(n))
   for tensor in {*new} & {*old}:
@@ -125,8 +124,7 @@ def test_export_returns_the_same_files(both, tmp_path):
   with torch.no_grad():
     inputs = published.their_inputs(both)
     first, second = (model.eval()(**inputs)[0].numpy() for model in (both.theirs, again))
-  # The tensors are the same to the bit; not all products of PyTorch are, of arrays that stand
-  # elsewhere in memory.
+  # The tensors are bitwise equal. Products in PyTorch may depend on memory alignment.
   np.testing.assert_allclose(
     second, first, atol=both.case.atol if fixed else 1e-6 * np.abs(first).max(), rtol=0
   )

@@ -39,23 +39,25 @@ def _wider(moe, fields):
   return dataclasses.replace(moe, expert=dataclasses.replace(moe.expert, **fields))
 
 
-def rewritten(folder, new, said, change):
+def rewritten(folder, new, quantization, change):
   """Return a copy of a folder with other tensors and a `quantization_config`.
 
   Args:
     folder: The folder to copy.
     new: The new folder.
-    change: Returns the new tensors for the old ones.
-    quantization: The `quantization_config`.
+    quantization: The `quantization_config`, or None.
+    change: Changes the tensors by name in place.
+
+  Returns:
+    The new folder.
   """
   new.mkdir()
   arrays = safetensors.numpy.load_file(folder / SAFE)
   change(arrays)
   safetensors.numpy.save_file(arrays, new / SAFE, metadata={'format': 'pt'})
   config = json.loads((folder / 'config.json').read_text())
-  (new / 'config.json').write_text(
-    json.dumps(config | ({'quantization_config': said} if said else {}))
-  )
+  config |= {'quantization_config': quantization} if quantization else {}
+  (new / 'config.json').write_text(json.dumps(config))
   return new
 
 
@@ -272,13 +274,13 @@ def _without(arrays, ending):
       None,
       r"unknown quant_method 'hqq'\. .*Known: awq, .*Expected a known method, or the original",
     ),
-    (FP8 | {'fmt': 'e5m2'}, None, "quantization_config: fmt is 'e5m2'. Known: 'e4m3'"),
+    (FP8 | {'fmt': 'e5m2'}, None, "quantization_config: fmt is 'e5m2'. Expected 'e4m3'"),
     (
       FP8,
       lambda a: _without(a, '_scale_inv'),
-      r'is float8 \[.*_scale_inv is missing. .*one a block of 16 x 24',
+      r'is float8 \[.*_scale_inv is missing. .*one per block of 16 x 24',
     ),
-    (FP8 | {'weight_block_size': [8, 8]}, None, r'_scale_inv is \[.*one a block of 8 x 8'),
+    (FP8 | {'weight_block_size': [8, 8]}, None, r'_scale_inv is \[.*one per block of 8 x 8'),
   ],
 )
 def test_unsupported_quantization_raises_an_error(deepseek, tmp_path, said, change, message):

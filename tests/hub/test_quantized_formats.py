@@ -156,25 +156,25 @@ def _without(written, name):
 @pytest.mark.parametrize(
   ('said', 'arrays', 'message'),
   [
-    (GPTQ | {'bits': 3}, {}, 'quantization_config: bits is 3. Known: 4, 8, 2'),
+    (GPTQ | {'bits': 3}, {}, 'quantization_config: bits is 3. Expected 4, 8, 2'),
     ({'quant_method': 'gptq'}, {}, 'quantization_config: bits is None'),
     (
       GPTQ | {'checkpoint_format': 'marlin'},
       {},
-      "checkpoint_format is 'marlin'. Known: 'gptq', 'gptq_v2'",
+      "checkpoint_format is 'marlin'. Expected 'gptq', 'gptq_v2'",
     ),
     (
       GPTQ,
       _without(make.gptq, 'scales'),
-      'm.scales is missing. Expected it, as m.qweight is there',
+      'm.scales is missing. Expected it with m.qweight',
     ),
     (
       GPTQ | {'group_size': 32},
       _without(make.gptq, 'g_idx'),
       r'm.qzeros is int32 \[6, 6\]. Expected \[3, 6\]',
     ),
-    (AWQ | {'version': 'gemv'}, {}, "version is 'gemv'. Known: 'gemm'"),
-    (AWQ | {'bits': 3}, {}, 'bits is 3. Known: 4'),
+    (AWQ | {'version': 'gemv'}, {}, "version is 'gemv'. Expected 'gemm'"),
+    (AWQ | {'bits': 3}, {}, 'bits is 3. Expected 4'),
     (AWQ, _without(make.awq, 'qzeros'), 'm.qzeros is missing'),
     (
       AWQ | {'group_size': 32},
@@ -206,23 +206,23 @@ def _without(written, name):
     (
       BNB,
       _without(make.four_bits, '') | {'weight': np.zeros((7, 1), np.uint8)},
-      'm.weight is 7 bytes with 72 sizes',
+      'm.weight is 7 bytes with 72 block scales',
     ),
     (
       BNB,
       {'weight.quant_state.bitsandbytes__nf4': np.zeros(3, np.uint8)},
-      'is not the state of a weight',
+      'is not a quantization state',
     ),
     (_compressed('marlin-24'), {}, "unknown format 'marlin-24'"),
     (
       _compressed('dense') | {'transform_config': {'config_groups': {'u': 1}}},
       {},
-      'transform_config=.* is not read',
+      'transform_config=.* is not supported',
     ),
     (
       _compressed('dense') | {'sparsity_config': {'format': 'sparse-24-bitmask'}},
       {},
-      'sparsity_config=.* is not read',
+      'sparsity_config=.* is not supported',
     ),
     (
       _compressed('int-quantized', strategy='group', group_size=32),
@@ -234,11 +234,11 @@ def _without(written, name):
       make.pack_quantized((48, 96))[0],
       r'm.weight_packed is \[48, 12\] for 48 x 96 numbers of \[8\] bits',
     ),
-    ({'group_size': 16, 'mode': 'mxfp4'}, {}, "mode is 'mxfp4'. Known: 'affine'"),
+    ({'group_size': 16, 'mode': 'mxfp4'}, {}, "mode is 'mxfp4'. Expected 'affine'"),
     (
       {'group_size': 32},
       make.mlx((48, 96))[0],
-      r'm.weight is uint32 \[48, 12\]. Expected uint32 words of 48 x 192',
+      r'm.weight is uint32 \[48, 12\]. Expected uint32 words for 48 x 192',
     ),
     (
       {'quant_method': 'fbgemm_fp8'},
@@ -253,5 +253,5 @@ def test_inconsistent_tensors_raise_errors(said, arrays, message):
 
 
 def test_quantized_gpt2_raises_an_error():
-  with pytest.raises(errors.UserError, match='quantized weights of gpt2 are not read'):
+  with pytest.raises(errors.UserError, match='quantized weights of gpt2 are not supported'):
     _read(GPTQ, make.gptq((48, 96))[0], model_type='gpt2')

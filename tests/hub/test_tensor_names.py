@@ -83,7 +83,7 @@ def test_duplicate_spellings_must_be_equal(exported):
   _same(path, params)
   _write(path, arrays | {f'module.{name}': arrays[name] + 1})
   with pytest.raises(
-    errors.UserError, match=rf'module\.{name} is not {name}, which it has to equal'
+    errors.UserError, match=rf'module\.{name} differs from {name}\. Expected equal tensors'
   ):
     tfm.load(path)
 
@@ -118,7 +118,7 @@ def test_extra_layers_are_reported(exported):
   deeper = {n.replace('.0.', '.7.'): a for n, a in arrays.items() if '.0.' in n}
   _write(path, arrays | deeper)
   with pytest.raises(
-    errors.UserError, match=r'The files hold more layers or experts than config\.json has'
+    errors.UserError, match=r'The files have more layers or experts than config\.json'
   ):
     tfm.load(path)
 

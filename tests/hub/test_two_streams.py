@@ -39,7 +39,10 @@ def told(request, both):
 
 
 def _theirs(both, order, targets):
-  """Return transformers' states of targets and tokens, and the gradients of the targets."""
+  """Return transformers' target logits, states of tokens and targets, and gradients.
+
+  The gradients are of a random projection of the logits, as a tree of tfm parameters.
+  """
   import torch
 
   mapping = np.eye(T, dtype=np.float32)[targets]

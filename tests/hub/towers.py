@@ -119,9 +119,8 @@ def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarr
   sum(scored).backward()
   grads = {n: p.grad.numpy() for n, p in both.theirs.named_parameters() if p.grad is not None}
   if 'hidden_states' in out:
-    found |= {
-      f'hidden_states/{i}': x for i, x in enumerate(out.hidden_states[:-1])
-    }  # The last one is before the norm in transformers.
+    # In transformers, the last hidden state is before the norm.
+    found |= {f'hidden_states/{i}': x for i, x in enumerate(out.hidden_states[:-1])}
   for name, tower in (('', 'text_model_output'), ('vision_', 'vision_model_output')):
     if tower in out:
       found |= {f'{name}last_hidden_state': out[tower].last_hidden_state}

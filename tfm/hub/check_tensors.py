@@ -135,12 +135,13 @@ class _Match:
     for name, original in sorted(originals.items()):
       if original is not None and _equal(self.tensors, name, original):
         continue
-      expected = 'equal tensors, or a single copy'
-      if name in self.tied and name not in self.twins:
-        expected = 'tie_word_embeddings=false for separate weights'
-      raise errors.UserError(
-        f'{self.where}: {name} differs from {original}, its tied copy. Expected {expected}.'
-      )
+      problem = f'{self.where}: {name} differs from {original}'
+      if name in self.tied:
+        raise errors.UserError(
+          f'{problem}, but config.json ties them. Expected tie_word_embeddings=false for separate '
+          'weights.'
+        )
+      raise errors.UserError(f'{problem}. Expected equal tensors, or only {original}.')
     _check_fixed(self.where, self.fixed, self.tensors)
 
 
