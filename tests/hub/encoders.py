@@ -48,10 +48,10 @@ def heads(
     'choices': ('ForMultipleChoice', {}),
     'body': ('Model', {}),
   }
-  made = {n: endings[n] for n in tops}
+  chosen = {n: endings[n] for n in tops}
   return {
     f'{name}-{n}': Case(f'{stem}Config', stem + end, {**fields, **more}, idle=idle, **case)
-    for n, (end, more) in made.items()
+    for n, (end, more) in chosen.items()
   }
 
 

@@ -107,7 +107,7 @@ class Both:
     return self.ours.spec.causal and self.ours.spec.lm is not None and self.ours.spec.apart
 
   @functools.cached_property
-  def said(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+  def reference(self) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """The result of `their_outputs`."""
     return their_outputs(self)
 

@@ -68,13 +68,13 @@ def gptq(shape, bits=4, size=16, ordered=False, second=False):
   )
   q, zero = RNG.integers(0, 1 << bits, shape), RNG.integers(1, 1 << bits, (groups, rows))
   scale = _scales(groups, rows)
-  wanted = np.empty(shape, np.float32)
+  expected = np.empty(shape, np.float32)
   for i in range(columns):
-    wanted[:, i] = (q[:, i] - zero[group[i]]) * scale[group[i]].astype(np.float32)
+    expected[:, i] = (q[:, i] - zero[group[i]]) * scale[group[i]].astype(np.float32)
   return {
     'qweight': packed(q, bits).T.copy(), 'qzeros': packed(zero - (not second), bits),
     'scales': scale, 'g_idx': group.astype(np.int32),
-  }, wanted  # fmt: skip
+  }, expected  # fmt: skip
 
 
 def awq(shape, size=16):
@@ -83,12 +83,12 @@ def awq(shape, size=16):
   q, zero = RNG.integers(0, 16, (columns, rows)), RNG.integers(0, 16, (columns // size, rows))
   scale, order = _scales(columns // size, rows), (0, 2, 4, 6, 1, 3, 5, 7)
   wide = lambda a: np.repeat(a.astype(np.float32), size, axis=0)
-  wanted = (q - wide(zero)) * wide(scale)
+  expected = (q - wide(zero)) * wide(scale)
   return {
     'qweight': packed(q, 4, order),
     'qzeros': packed(zero, 4, order),
     'scales': scale,
-  }, wanted.T
+  }, expected.T
 
 
 def int8_rows(shape):
@@ -97,8 +97,8 @@ def int8_rows(shape):
     RNG.integers(-127, 128, shape).astype(np.int8),
     RNG.uniform(0.1, 3, shape[0]).astype(np.float32),
   )
-  wanted = q.astype(np.float32) * largest[:, None] * np.float32(7.874015718698502e-3)
-  return {'weight': q, 'SCB': largest, 'weight_format': np.array(0, np.uint8)}, wanted
+  expected = q.astype(np.float32) * largest[:, None] * np.float32(7.874015718698502e-3)
+  return {'weight': q, 'SCB': largest, 'weight_format': np.array(0, np.uint8)}, expected
 
 
 def four_bits(shape, kind='nf4', nested=False, block=64):
@@ -129,7 +129,7 @@ def four_bits(shape, kind='nf4', nested=False, block=64):
     )
     state |= {'nested_blocksize': 4, 'nested_offset': offset, 'nested_dtype': 'float32'}
     extra = {'weight.nested_absmax': outer, 'weight.nested_quant_map': levels}
-  wanted = np.array(
+  expected = np.array(
     [table[c] * largest[i // block] for i, c in enumerate(codes)], np.float32
   ).reshape(shape)
   high, low = codes[::2].astype(np.uint8), codes[1::2].astype(np.uint8)
@@ -137,7 +137,7 @@ def four_bits(shape, kind='nf4', nested=False, block=64):
   return {
     'weight': (high << 4 | low)[:, None], 'weight.absmax': stored, 'weight.quant_map': table,
     **extra, f'weight.quant_state.bitsandbytes__{kind}': text,
-  }, wanted  # fmt: skip
+  }, expected  # fmt: skip
 
 
 def compressed(shape, strategy='channel', zeros=False, dtype=np.int8, size=16):
@@ -165,9 +165,9 @@ def compressed(shape, strategy='channel', zeros=False, dtype=np.int8, size=16):
   scale = RNG.uniform(1e-3, 1e-1, grid).astype(np.float32).astype(ml_dtypes.bfloat16)
   zero = RNG.integers(-128, 128, grid).astype(np.int8)
   wide = lambda a: np.kron(a.astype(np.float32), np.ones(block, np.float32))[:rows, :columns]
-  wanted = (q.astype(np.float32) - (wide(zero) if zeros else 0)) * wide(scale)
+  expected = (q.astype(np.float32) - (wide(zero) if zeros else 0)) * wide(scale)
   arrays = {'weight': q, 'weight_scale': scale if strategy != 'tensor' else scale.reshape(1)}
-  return arrays | ({'weight_zero_point': zero} if zeros else {}), wanted
+  return arrays | ({'weight_zero_point': zero} if zeros else {}), expected
 
 
 def pack_quantized(shape, bits=4, size=16, zeros=False, ordered=False):
@@ -192,14 +192,14 @@ def pack_quantized(shape, bits=4, size=16, zeros=False, ordered=False):
   )
   q, zero = RNG.integers(-half, half, shape), RNG.integers(-half, half, (rows, groups))
   scale = _scales(rows, groups)
-  wanted = (q - (zero[:, group] if zeros else 0)) * scale.astype(np.float32)[:, group]
+  expected = (q - (zero[:, group] if zeros else 0)) * scale.astype(np.float32)[:, group]
   arrays = {
     'weight_packed': packed(q + half, bits),
     'weight_scale': scale,
     'weight_shape': np.array(shape, np.int64),
   }
   arrays |= {'weight_zero_point': packed((zero + half).T, bits).T.copy()} if zeros else {}
-  return arrays | ({'weight_g_idx': group.astype(np.int32)} if ordered else {}), wanted.astype(
+  return arrays | ({'weight_g_idx': group.astype(np.int32)} if ordered else {}), expected.astype(
     np.float32
   )
 

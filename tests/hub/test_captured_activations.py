@@ -27,7 +27,7 @@ def test_captured_activations_match_transformers(both):
     inputs['position_ids'] = (inputs['attention_mask'].cumsum(1) - 1).clamp(min=0)
   with torch.no_grad():
     theirs = both.theirs(**inputs, output_hidden_states=True, output_attentions=True)
-  run = lambda params, **asked: apply(both.ours.spec, params, **both.inputs, **asked)
+  run = lambda params, **capture: apply(both.ours.spec, params, **both.inputs, **capture)
   ours = jax.jit(lambda p: run(p, output_hidden_states=True, output_attentions=True))(
     both.ours.params
   )

@@ -104,12 +104,12 @@ def test_tools_match_transformers(base, name):
     'type': 'function',
     'function': {'name': 'weather', 'arguments': {'place': 'Köln', 'days': 2}},
   }
-  asked = [
+  with_call = [
     USER,
     {'role': 'assistant', 'content': '', 'tool_calls': [call]},
     {'role': 'tool', 'content': '"12"'},
   ]
-  for messages in ([USER], asked):
+  for messages in ([USER], with_call):
     for tools in ([schema], [weather, convert]):
       text = expected.apply_chat_template(
         messages, tools=tools, tokenize=False, add_generation_prompt=True

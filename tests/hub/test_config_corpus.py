@@ -134,13 +134,13 @@ def _same_as_transformers(config):
     ours = weights.published(config).spec
   except errors.UserError:
     return False
-  made = _made(config)
-  assert made is not None, 'tfm reads a config that transformers refuses'
-  values = json.loads(made.to_json_string(use_diff=False))
-  own = {'architectures': config['architectures'], 'model_type': config['model_type']}
+  reference = _made(config)
+  assert reference is not None, 'tfm reads a config that transformers refuses'
+  values = json.loads(reference.to_json_string(use_diff=False))
+  required = {'architectures': config['architectures'], 'model_type': config['model_type']}
   if config['model_type'] in _TIED_AT_FIRST:
-    own['tie_word_embeddings'] = config.get('tie_word_embeddings', True)
-  theirs = weights.published(values | own).spec
+    required['tie_word_embeddings'] = config.get('tie_word_embeddings', True)
+  theirs = weights.published(values | required).spec
   assert flattened(normalised(ours)) == flattened(normalised(theirs))
   return True
 

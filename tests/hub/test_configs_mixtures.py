@@ -144,8 +144,10 @@ def test_irregular_jamba_experts_are_not_exported():
   first, *rest = [
     block for segment in spec.segments for _ in range(segment.repeats) for block in segment.pattern
   ]
-  odd = dataclasses.replace(first, ffn=rest[0].ffn)
-  changed = dataclasses.replace(spec, segments=tuple(Segment((block,)) for block in (odd, *rest)))
+  changed_block = dataclasses.replace(first, ffn=rest[0].ffn)
+  changed = dataclasses.replace(
+    spec, segments=tuple(Segment((block,)) for block in (changed_block, *rest))
+  )
   with pytest.raises(
     errors.UserError, match=r"the layers \[0, 1, 3, 5\] of kind 'expert' do not come once a period"
   ):
@@ -184,11 +186,11 @@ def test_extra_fields_of_dots_are_ignored():
     'num_experts_per_tok': 2,
     'moe_intermediate_size': 24,
   }
-  odd = {
+  extra = {
     'scoring_func': 'noaux_tc',
     'topk_method': 'noaux_tc',
     'moe_layer_freq': 1,
     'ep_size': 1,
     'seq_aux': True,
   }
-  assert read('dots1', **sizes, **odd) == read('dots1', **sizes)
+  assert read('dots1', **sizes, **extra) == read('dots1', **sizes)

@@ -34,9 +34,9 @@ def contents(folder):
 def test_exported_folder_holds_the_same_files(folder, tmp_path):
   m = tfm.load(folder)
   assert m.export_hf(tmp_path / 'back') == 'Qwen2ForCausalLM'
-  wanted = contents(folder)
-  del wanted['notes.py']  # Code is not kept.
-  assert contents(tmp_path / 'back') == wanted
+  expected = contents(folder)
+  del expected['notes.py']  # Code is not kept.
+  assert contents(tmp_path / 'back') == expected
   assert (tmp_path / 'back' / 'model.safetensors').read_bytes() == (
     folder / 'model.safetensors'
   ).read_bytes()
@@ -46,9 +46,9 @@ def test_checkpoint_of_tfm_keeps_the_files(folder, tmp_path):
   ours, back = tmp_path / 'ours', tmp_path / 'back'
   assert main.run(['convert', f'--input={folder}', f'--output={ours}']) == 0
   assert main.run(['convert', f'--input={ours}', f'--output={back}']) == 0
-  wanted = contents(folder)
-  del wanted['notes.py']
-  assert contents(back) == wanted
+  expected = contents(folder)
+  del expected['notes.py']
+  assert contents(back) == expected
   assert tfm.load(ours).settings() == tfm.load(folder).settings()
 
 

@@ -20,7 +20,7 @@ def test_pre_norm_layers_match_transformers(tmp_path, monkeypatch):
   fields = {**encoders_kin.XLM, 'pre_norm': True}
   case = Case('FlaubertConfig', 'FlaubertWithLMHeadModel', fields, whole=True)
   both = published.build(case, tmp_path)
-  theirs, their_grads = both.said
+  theirs, their_grads = both.reference
   ours, grads = published.our_outputs(both, tuple(theirs))
   for name, value in theirs.items():
     size = max(1.0, np.abs(value).max())

@@ -54,11 +54,11 @@ def _q6_k(block, i):
 def test_blocks_match_the_format(name):
   by_definition = {'Q4_0': _q4_0, 'Q8_0': _q8_0, 'Q4_K': _q4_k, 'Q6_K': _q6_k}[name]
   kind, blocks = TYPES[KINDS[name]], random_blocks(name, 3)
-  wanted = [
+  expected = [
     [by_definition(block.tolist() and bytes(block), i) for i in range(kind.numbers)]
     for block in blocks
   ]
-  np.testing.assert_array_equal(kind.dequantize(blocks), np.array(wanted, np.float32))
+  np.testing.assert_array_equal(kind.dequantize(blocks), np.array(expected, np.float32))
 
 
 @pytest.mark.oracle
@@ -119,10 +119,10 @@ def test_files_of_the_gguf_package_load(tmp_path):
   found = Gguf(tmp_path / 'm.gguf').tensors('float32')
   names = {f'{ours}.weight': theirs for theirs, ours in ggufs.stems('llama', 1).items()}
   for tensor in gguf.GGUFReader(tmp_path / 'm.gguf').tensors:
-    wanted = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(tensor.shape[::-1])
+    expected = gguf.quants.dequantize(tensor.data, tensor.tensor_type).reshape(tensor.shape[::-1])
     ours = found[f'{names[tensor.name]}.weight']
     heads = {'blk.0.attn_q.weight': 4, 'blk.0.attn_k.weight': 2}.get(tensor.name)
-    np.testing.assert_array_equal(ggufs.permuted(ours, heads) if heads else ours, wanted)
+    np.testing.assert_array_equal(ggufs.permuted(ours, heads) if heads else ours, expected)
 
 
 def test_split_files_load_as_one_model(tmp_path):

@@ -119,8 +119,8 @@ def _convert_experts(name, array, kind, tensors, numbers):
   if 'gate_up' in name:
     parts = dict(zip(('ffn_gate_exps', 'ffn_up_exps'), np.split(array, 2, axis=1), strict=True))
   stored = [_encoded(part, iter([kind])) for part in parts.values()]
-  for ours, part, (own, raw, _) in zip(parts, parts.values(), stored, strict=True):
-    tensors[f'blk.{layer}.{ours}.weight'] = (part.shape, KINDS[own.name], raw.tobytes())
+  for ours, part, (tensor_type, raw, _) in zip(parts, parts.values(), stored, strict=True):
+    tensors[f'blk.{layer}.{ours}.weight'] = (part.shape, KINDS[tensor_type.name], raw.tobytes())
   numbers[name] = np.concatenate([each for *_, each in stored], axis=1)
 
 

@@ -105,7 +105,7 @@ def test_byte_level_ids_match_the_original(tmp_path, pre):
 
 
 @pytest.mark.parametrize(
-  ('pre', 'said', 'framed'),
+  ('pre', 'add_bos', 'framed'),
   [
     ('llama-bpe', None, True),
     ('llama-bpe', False, False),
@@ -113,11 +113,11 @@ def test_byte_level_ids_match_the_original(tmp_path, pre):
     ('qwen2', True, True),
   ],
 )
-def test_begin_tokens_follow_the_header(tmp_path, pre, said, framed):
+def test_begin_tokens_follow_the_header(tmp_path, pre, add_bos, framed):
   inner = _original(pre)
   fields = _fields(inner, pre, inner.get_vocab_size())
   del fields['tokenizer.ggml.add_bos_token']
-  fields |= {} if said is None else {'tokenizer.ggml.add_bos_token': said}
+  fields |= {} if add_bos is None else {'tokenizer.ggml.add_bos_token': add_bos}
   ids = _open(tmp_path, fields).vocabulary.prompt('hello').tolist()
   assert ids == [inner.token_to_id('<|bos|>')] * framed + inner.encode('hello').ids
 
@@ -156,9 +156,9 @@ def test_sentence_piece_ids_match_the_original(tmp_path, prefixed):
   found = _open(tmp_path, _piece_fields(model, prefixed)).vocabulary
   for text in TEXTS:
     if text:
-      wanted = model.encode(text)
-      assert found.prompt(text).tolist() == [model.bos_id(), *wanted], text
-      assert found.inner.decode(wanted) == model.decode(wanted), text
+      expected = model.encode(text)
+      assert found.prompt(text).tolist() == [model.bos_id(), *expected], text
+      assert found.inner.decode(expected) == model.decode(expected), text
 
 
 @pytest.mark.oracle

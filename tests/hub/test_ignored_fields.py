@@ -50,10 +50,10 @@ def test_neutral_fields_are_ignored(name):
 def test_fields_that_change_outputs_raise_errors(name, value):
   with pytest.raises(errors.UserError) as error:
     published({**LLAMA, name: value})
-  said = str(error.value)
-  assert f'{name}={value!r}: not known of model_type' in said
-  assert f"ignore=('{name}',)" in said
-  assert f'--ignore_fields={name}' in said
+  messages = str(error.value)
+  assert f'{name}={value!r}: not known of model_type' in messages
+  assert f"ignore=('{name}',)" in messages
+  assert f'--ignore_fields={name}' in messages
 
 
 def test_unknown_field_error_suggests_a_name():
@@ -99,9 +99,9 @@ def test_loading_ignores_fields_and_prints_them(folder, capsys):
   with pytest.raises(errors.UserError, match='surprise=3'):
     tfm.load(folder)
   spec = tfm.load(folder, ignore=('surprise',)).spec
-  said = capsys.readouterr().err
-  assert 'surprise=3 of config.json is ignored, as requested.' in said
-  assert 'eos_token_id of config.json is 64, but vocab_size is 64.' in said
+  messages = capsys.readouterr().err
+  assert 'surprise=3 of config.json is ignored, as requested.' in messages
+  assert 'eos_token_id of config.json is 64, but vocab_size is 64.' in messages
   assert read_config(folder, ('surprise',)).spec == spec
 
 
@@ -123,7 +123,7 @@ class _Words:
 
 
 @pytest.mark.parametrize(
-  ('fields', 'tokenizer', 'said'),
+  ('fields', 'tokenizer', 'messages'),
   [
     ({}, None, []),
     ({}, _Words(), ['the tokenizer has 70 tokens, but vocab_size of config.json is 64']),
@@ -137,8 +137,8 @@ class _Words:
     ({'num_labels': 2, 'id2label': {'0': 'a', '1': 'b'}}, None, []),
   ],
 )  # fmt: skip
-def test_inconsistent_files_are_reported(fields, tokenizer, said):
+def test_inconsistent_files_are_reported(fields, tokenizer, messages):
   values = {**LLAMA, 'vocab_size': 64, **fields}
   found = list(inconsistencies(values, published(values), tokenizer))
-  assert len(found) == len(said)
-  assert all(line.startswith(start) for line, start in zip(found, said, strict=True))
+  assert len(found) == len(messages)
+  assert all(line.startswith(start) for line, start in zip(found, messages, strict=True))

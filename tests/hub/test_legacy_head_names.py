@@ -29,7 +29,7 @@ def test_legacy_head_names_of_deberta_round_trip(tmp_path):
     for p in theirs.parameters():
       p.add_(0.1 * torch.randn(p.shape, generator=torch.Generator().manual_seed(0)))
     ids = torch.arange(1, 13).reshape(2, 6)
-    said = theirs(input_ids=ids).logits.numpy()
+    expected = theirs(input_ids=ids).logits.numpy()
   theirs.save_pretrained(released)
   stored = open_tensors(released)
   tensors = {name: stored[name] for name in stored}
@@ -40,7 +40,7 @@ def test_legacy_head_names_of_deberta_round_trip(tmp_path):
   )
   ours = tfm.load(released)
   logits = jax.jit(lambda p: tfm.apply(ours.spec, p, input_ids=ids.numpy())['logits'])(ours.params)
-  np.testing.assert_allclose(logits, said, atol=1e-5)
+  np.testing.assert_allclose(logits, expected, atol=1e-5)
   tfm.export_hf(ours.spec, ours.params, written)
   back = open_tensors(written)
   for theirs, legacy in (('dense.weight', 'transform.dense.weight'), ('bias', 'bias')):
@@ -49,7 +49,7 @@ def test_legacy_head_names_of_deberta_round_trip(tmp_path):
     )
   with torch.no_grad():
     again = transformers.DebertaV2ForMaskedLM.from_pretrained(written).eval()
-    np.testing.assert_array_equal(again(input_ids=ids).logits.numpy(), said)
+    np.testing.assert_array_equal(again(input_ids=ids).logits.numpy(), expected)
 
   del tensors['lm_predictions.lm_head.bias']
   save_file(tensors, released / 'model.safetensors')

@@ -103,10 +103,10 @@ def test_mismatched_tensors_are_all_listed(folder):
   _rewrite(folder, change)
   with pytest.raises(errors.UserError) as error:
     tfm.load(folder)
-  said = str(error.value)
-  assert 'missing (1):\n    model.norm.weight [32]' in said
-  assert 'unknown (1):\n    model.layers.0.self_attn.surprise [3]' in said
-  assert 'model.layers.1.mlp.up_proj.weight is [5, 7], expected [48, 32]' in said
+  message = str(error.value)
+  assert 'missing (1):\n    model.norm.weight [32]' in message
+  assert 'unknown (1):\n    model.layers.0.self_attn.surprise [3]' in message
+  assert 'model.layers.1.mlp.up_proj.weight is [5, 7], expected [48, 32]' in message
 
 
 def test_tied_tables_must_be_equal(folder):
@@ -121,7 +121,7 @@ def test_tied_tables_must_be_equal(folder):
 
 
 @pytest.mark.parametrize(
-  ('fields', 'said'),
+  ('fields', 'message'),
   [
     (
       {'model_type': 'lama'},
@@ -135,9 +135,9 @@ def test_tied_tables_must_be_equal(folder):
     ({'num_attention_heads': 5}, 'kv_heads'),
   ],
 )
-def test_unsupported_config_fields_raise_errors(folder, fields, said):
+def test_unsupported_config_fields_raise_errors(folder, fields, message):
   _config(folder, **fields)
-  with pytest.raises(errors.UserError, match=said):
+  with pytest.raises(errors.UserError, match=message):
     tfm.load(folder)
 
 
@@ -151,11 +151,11 @@ def test_invalid_json_config_raises_an_error(folder, content):
 def test_unpublished_model_error_names_the_nearest(model, tmp_path):
   spec = model[0]
   block = spec.segments[0].pattern[0]
-  odd = dataclasses.replace(
+  unpublished = dataclasses.replace(
     block, mixer=dataclasses.replace(block.mixer, relative=ALiBi(), cap=3.0)
   )
   spec = dataclasses.replace(
-    spec, segments=(dataclasses.replace(spec.segments[0], pattern=(odd,)),)
+    spec, segments=(dataclasses.replace(spec.segments[0], pattern=(unpublished,)),)
   )
   with pytest.raises(errors.UserError, match='no published class can express this model'):
     hub.export_hf(spec, init(spec, jax.random.key(0)), tmp_path / 'odd')

@@ -55,15 +55,19 @@ CONFIG = {
 
 @pytest.mark.parametrize('name', ['su', 'yarn', 'longrope'])
 def test_older_names_of_longrope_load(name):
-  said = {'type': name, 'short_factor': [1.0, 1.1, 1.2, 1.3], 'long_factor': [1.0, 2.0, 3.0, 4.0]}
-  spec = weights.published(CONFIG | {'rope_scaling': said}).spec
+  longrope = {
+    'type': name,
+    'short_factor': [1.0, 1.1, 1.2, 1.3],
+    'long_factor': [1.0, 2.0, 3.0, 4.0],
+  }
+  spec = weights.published(CONFIG | {'rope_scaling': longrope}).spec
   scaling = spec.segments[0].pattern[0].mixer.relative.scaling
   assert (scaling.original, scaling.length, scaling.long) == (4096, 131_072, (1.0, 2.0, 3.0, 4.0))
   short = serving(spec, 4096).segments[0].pattern[0].mixer.relative
   assert short.scaling.served == short.max_positions == 4096
   base = 10_000.0 ** (-np.arange(0, 8, 2) / 8)
-  for made, factors in ((scaling, scaling.long), (short.scaling, scaling.short)):
-    frequency, attention = made.scale(base, 10_000.0)
+  for scaled, factors in ((scaling, scaling.long), (short.scaling, scaling.short)):
+    frequency, attention = scaled.scale(base, 10_000.0)
     np.testing.assert_allclose(frequency, base / np.array(factors))
     # Both are scaled for the published length.
     assert attention == pytest.approx((1 + np.log(32) / np.log(4096)) ** 0.5)

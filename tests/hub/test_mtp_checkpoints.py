@@ -57,14 +57,21 @@ def test_tensors_have_their_published_names(folder, loaded):
     for n in open_tensors(folder)
     if n.startswith(f'model.layers.{N}.')
   }
-  own = {'embed_tokens', 'enorm', 'hnorm', 'eh_proj', 'shared_head.norm', 'shared_head.head'}
-  assert {f'{n}.weight' for n in own} <= names
+  names_of_layer = {
+    'embed_tokens',
+    'enorm',
+    'hnorm',
+    'eh_proj',
+    'shared_head.norm',
+    'shared_head.head',
+  }
+  assert {f'{n}.weight' for n in names_of_layer} <= names
   layer = {
     n.removeprefix(f'model.layers.{N - 1}.')
     for n in open_tensors(folder)
     if f'.layers.{N - 1}.' in n
   }
-  assert names == layer | {f'{n}.weight' for n in own}
+  assert names == layer | {f'{n}.weight' for n in names_of_layer}
   assert json.loads((folder / 'config.json').read_text())['num_nextn_predict_layers'] == 1
   assert loaded.spec.mtp == SPEC.mtp
   assert open_tensors(folder)[f'model.layers.{N}.eh_proj.weight'].shape == (
@@ -104,24 +111,24 @@ def test_mtp_logits_match_transformers(folder, loaded):
   with torch.no_grad():
     out = theirs(ids, output_hidden_states=True)
     state = ahead.forward_layer(0, out.hidden_states[-1][:, :-1], place, None, input_ids=ids[:, 1:])
-    said = ahead._project_to_logits(state).numpy()
+    expected = ahead._project_to_logits(state).numpy()
   ours = jax.jit(lambda p: apply(loaded.spec, p, input_ids=IDS, mtp=True))(loaded.params)
   np.testing.assert_allclose(
     ours['logits'], out.logits.numpy(), atol=2e-5 * np.abs(out.logits.numpy()).max()
   )
   np.testing.assert_allclose(
-    ours['mtp_logits'][0][:, :-1], said, atol=2e-5 * np.abs(said).max(), rtol=0
+    ours['mtp_logits'][0][:, :-1], expected, atol=2e-5 * np.abs(expected).max(), rtol=0
   )
 
 
 def test_mtp_drafts_do_not_change_greedy_text(loaded):
   """Each generated token is the most probable token of a full forward pass."""
-  said = tfm.generate(
+  generated = tfm.generate(
     loaded.spec, loaded.params, IDS[:1].tolist(), max_new_tokens=6, temperature=0, draft=Later()
   )
-  row = np.concatenate([IDS[:1], np.asarray(said)], 1)
+  row = np.concatenate([IDS[:1], np.asarray(generated)], 1)
   logits = jax.jit(lambda p: apply(loaded.spec, p, input_ids=row)['logits'])(loaded.params)
-  np.testing.assert_array_equal(np.argmax(logits, -1)[:, IDS.shape[1] - 1 : -1], said)
+  np.testing.assert_array_equal(np.argmax(logits, -1)[:, IDS.shape[1] - 1 : -1], generated)
 
 
 def test_export_returns_the_same_tensors(folder, loaded, tmp_path):
@@ -154,10 +161,10 @@ def test_incomplete_mtp_layers_raise_errors(folder, tmp_path):
   ):
     tfm.load(lacking)
   for name, first in (('shared_head.head', 'lm_head'), ('embed_tokens', r'model\.embed_tokens')):
-    own = lambda a, name=name: a.update(
+    change = lambda a, name=name: a.update(
       {f'model.layers.{N}.{name}.weight': a[f'model.layers.{N}.{name}.weight'] + 1}
     )
-    new = changed(folder, tmp_path / name, own)
+    new = changed(folder, tmp_path / name, change)
     with pytest.raises(
       errors.UserError, match=rf'{name}\.weight differs from {first}\.weight\. Expected equal'
     ):

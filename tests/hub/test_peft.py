@@ -155,17 +155,17 @@ def test_logits_match_peft(tmp_path, case, capsys):
       if p.requires_grad:
         p.copy_(p + 0.1 * torch.randn_like(p))
   model.eval().save_pretrained(tmp_path / 'adapter')
-  wanted = _logits(model, inputs)
-  assert np.abs(wanted - plain).max() > 1e-2
+  expected = _logits(model, inputs)
+  assert np.abs(expected - plain).max() > 1e-2
   m = tfm.load(tmp_path / 'base', adapter=tmp_path / 'adapter')
-  np.testing.assert_allclose(_ours(m, inputs), wanted, atol=1e-4, rtol=1e-3)
-  said = capsys.readouterr().err
+  np.testing.assert_allclose(_ours(m, inputs), expected, atol=1e-4, rtol=1e-3)
+  printed = capsys.readouterr().err
   assert (
-    f'merged into the weights, as tfm adapts linear layers only: {each.merged}\n' in said
+    f'merged into the weights, because tfm adapts only linear layers: {each.merged}\n' in printed
   ) == bool(each.merged)
   spec, params = merge_adapters(m.spec, m.params)
   np.testing.assert_allclose(
-    tfm.apply(spec, params, **inputs)['logits'], wanted, atol=1e-4, rtol=1e-3
+    tfm.apply(spec, params, **inputs)['logits'], expected, atol=1e-4, rtol=1e-3
   )
 
 
@@ -187,11 +187,11 @@ def test_exported_lora_matches_peft(tmp_path, case, stable):
     spec, params, tmp_path / 'adapter', base=tmp_path / 'base', architecture=each.model
   )
   model = peft.PeftModel.from_pretrained(theirs, tmp_path / 'adapter').eval()
-  wanted = np.asarray(tfm.apply(spec, params, **inputs)['logits'])
-  assert np.abs(_ours(m, inputs) - wanted).max() > 1e-2
-  np.testing.assert_allclose(_logits(model, inputs), wanted, atol=1e-4, rtol=1e-3)
+  expected = np.asarray(tfm.apply(spec, params, **inputs)['logits'])
+  assert np.abs(_ours(m, inputs) - expected).max() > 1e-2
+  np.testing.assert_allclose(_logits(model, inputs), expected, atol=1e-4, rtol=1e-3)
   again = tfm.load(tmp_path / 'base', adapter=tmp_path / 'adapter')
-  np.testing.assert_allclose(_ours(again, inputs), wanted, atol=1e-4, rtol=1e-3)
+  np.testing.assert_allclose(_ours(again, inputs), expected, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.oracle
@@ -222,9 +222,9 @@ def _adapted(spec, params):
   """Return parameters with a random adapter."""
   shapes = jax.tree_util.tree_leaves_with_path(param_shapes(spec))
   name = lambda p: jax.tree_util.keystr(p, simple=True, separator='/')
-  held = {name(p): x for p, x in jax.tree_util.tree_leaves_with_path(params)}
+  leaves = {name(p): x for p, x in jax.tree_util.tree_leaves_with_path(params)}
   drawn = [
-    held[name(p)] if name(p) in held else 0.3 * RNG.standard_normal(s.shape, np.float32)
+    leaves[name(p)] if name(p) in leaves else 0.3 * RNG.standard_normal(s.shape, np.float32)
     for p, s in shapes
   ]
   return jax.tree.unflatten(jax.tree.structure(param_shapes(spec)), [jnp.asarray(x) for x in drawn])
@@ -320,9 +320,9 @@ def test_folders_without_an_adapter_raise_errors(lora, tmp_path):
   m = tfm.load(lora / 'base')
   with pytest.raises(errors.UserError, match='the model has no LoRA'):
     hub.export_peft(m.spec, m.params, tmp_path / 'new', base='base')
-  tfm.hub.save(m.spec, m.params, tmp_path / 'own')
+  tfm.hub.save(m.spec, m.params, tmp_path / 'ours')
   with pytest.raises(errors.UserError, match='this is a checkpoint of tfm'):
-    tfm.load(tmp_path / 'own', adapter=lora / 'adapter')
+    tfm.load(tmp_path / 'ours', adapter=lora / 'adapter')
 
 
 @pytest.mark.oracle
@@ -332,10 +332,10 @@ def test_pickled_adapter_loads(lora, tmp_path):
   arrays = safetensors.numpy.load_file(lora / 'adapter' / SAFE)
   torch.save({n: torch.tensor(a) for n, a in arrays.items()}, tmp_path / 'adapter_model.bin')
   (tmp_path / CONFIG).write_bytes((lora / 'adapter' / CONFIG).read_bytes())
-  found, wanted = (
+  found, expected = (
     tfm.load(lora / 'base', adapter=path).params for path in (tmp_path, lora / 'adapter')
   )
-  jax.tree.map(np.testing.assert_array_equal, found, wanted)
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_adapter_of_a_gguf_file_loads(tmp_path):
@@ -344,11 +344,11 @@ def test_adapter_of_a_gguf_file_loads(tmp_path):
   hub.export_hf(m.spec, m.params, tmp_path / 'plain')
   spec = dataclasses.replace(m.spec, adapter=LoRA(2, 1.0, ('v',)))
   hub.export_peft(spec, _adapted(spec, m.params), tmp_path / 'adapter', base='m')
-  found, wanted = (
+  found, expected = (
     tfm.load(p, adapter=tmp_path / 'adapter').params for p in (path, tmp_path / 'plain')
   )
   assert 'lora' in found['segment_0']['block_0']['mixer']['v']
-  jax.tree.map(np.testing.assert_array_equal, found, wanted)
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def test_hub_id_of_an_adapter_raises_an_error(lora):
@@ -363,7 +363,7 @@ def test_zero_padded_factors_stay_zero_in_training(lora, tmp_path):
   total = lambda params: jnp.sum(
     tfm.apply(m.spec, params, input_ids=np.arange(6)[None])['logits'] ** 2
   )
-  own = jax.grad(total)(m.params)['segment_0']['block_0']['mixer']['q']['lora']
+  gradients = jax.grad(total)(m.params)['segment_0']['block_0']['mixer']['q']['lora']
   for half in ('a', 'b'):
-    assert np.any(np.asarray(own[half][0]))
-    assert not np.any(np.asarray(own[half][1]))
+    assert np.any(np.asarray(gradients[half][0]))
+    assert not np.any(np.asarray(gradients[half][1]))

@@ -59,7 +59,7 @@ def both(request, tmp_path_factory):
 
 @large_if_other_head
 def test_outputs_and_gradients_match_transformers(both, request):
-  theirs, their_grads = both.said
+  theirs, their_grads = both.reference
   ours, grads = published.our_outputs(both, tuple(theirs))
   assert sorted(ours) == sorted(theirs)
   # Audio features have no mask.
@@ -131,27 +131,27 @@ def test_export_returns_the_same_files(both, tmp_path):
 
 
 def test_every_family_has_a_case():
-  made = {published.type_of(case) for case in (*CASES.values(), *towers.CASES.values())}
-  assert made == set(weights.TABLE)
+  covered = {published.type_of(case) for case in (*CASES.values(), *towers.CASES.values())}
+  assert covered == set(weights.TABLE)
 
 
 def test_other_encoder_classes_have_the_same_tensors():
   import torch
   import transformers
 
-  made = {case.model for case in CASES.values()}
-  asked = 0
+  covered = {case.model for case in CASES.values()}
+  compared = 0
   for case in {
     c.config: c for c in reversed({**encoders.CASES, **encoders_kin.CASES}.values()) if not c.merged
   }.values():
     family = weights.TABLE[published.type_of(case)]
     for name in (family.stem + ending for ending in family.endings):
-      if name in made or not hasattr(transformers, name):
+      if name in covered or not hasattr(transformers, name):
         continue
       with torch.device('meta'):
         theirs = getattr(transformers, name)(getattr(transformers, case.config)(**case.fields))
       found = weights.published({**theirs.config.to_dict(), 'architectures': [name]})
-      shapes, asked = {n: tuple(p.shape) for n, p in theirs.state_dict().items()}, asked + 1
+      shapes, compared = {n: tuple(p.shape) for n, p in theirs.state_dict().items()}, compared + 1
       for tensor in weights.tensor_map(found.family, found.spec, found.ending):
         assert shapes.get(tensor.name) == tensor.shape, (name, tensor.name)
-  assert asked
+  assert compared

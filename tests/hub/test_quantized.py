@@ -104,10 +104,10 @@ def test_mxfp4_experts_follow_the_format(packed):
   nibble = byte >> 4 if i % 2 else byte & 15
   sign, exponent, mantissa = nibble >> 3, nibble >> 1 & 3, nibble & 1
   size = (1 + mantissa / 2) * 2.0 ** (exponent - 1) if exponent else mantissa / 2
-  wanted = (-1) ** sign * size * 2.0 ** (int(arrays[f'{at}_scales'][e, out, i // 32]) - 127)
+  expected = (-1) ** sign * size * 2.0 ** (int(arrays[f'{at}_scales'][e, out, i // 32]) - 127)
   kernel = found['segment_0']['block_1']['ffn']['expert']['up']['kernel']
   assert kernel.dtype == jnp.bfloat16
-  assert float(kernel[0, e, i, out // 2]) == wanted
+  assert float(kernel[0, e, i, out // 2]) == expected
   same(hub.load(packed, dtype='float32').params, found)  # Both are exact.
 
 
@@ -219,15 +219,15 @@ def test_fp8_weights_are_scaled_by_block(deepseek, tmp_path, block):
 
   Without blocks, a matrix has a single scale.
   """
-  wanted = {}
-  said = FP8 | {'weight_block_size': block and list(block)}
+  expected = {}
+  quantization = FP8 | {'weight_block_size': block and list(block)}
   folder = rewritten(
-    deepseek, tmp_path / 'fp8', said, lambda arrays: _scaled(arrays, block, wanted)
+    deepseek, tmp_path / 'fp8', quantization, lambda arrays: _scaled(arrays, block, expected)
   )
-  plain = rewritten(deepseek, tmp_path / 'plain', None, lambda arrays: arrays.update(wanted))
+  plain = rewritten(deepseek, tmp_path / 'plain', None, lambda arrays: arrays.update(expected))
   found = hub.load(folder, dtype='float32')
   same(found.params, hub.load(plain).params)
-  shapes = [a.shape for a in wanted.values()]
+  shapes = [a.shape for a in expected.values()]
   assert block is None or any(rows % 16 and columns % 24 for rows, columns in shapes)
   # The config sets the dtype of quantized weights. Others keep the stored dtype.
   path = folder / 'config.json'
@@ -267,7 +267,7 @@ def _without(arrays, ending):
 
 
 @pytest.mark.parametrize(
-  ('said', 'change', 'message'),
+  ('quantization', 'change', 'message'),
   [
     (
       {'quant_method': 'hqq'},
@@ -283,10 +283,12 @@ def _without(arrays, ending):
     (FP8 | {'weight_block_size': [8, 8]}, None, r'_scale_inv is \[.*one per block of 8 x 8'),
   ],
 )
-def test_unsupported_quantization_raises_an_error(deepseek, tmp_path, said, change, message):
+def test_unsupported_quantization_raises_an_error(
+  deepseek, tmp_path, quantization, change, message
+):
   scaled = lambda arrays: (_scaled(arrays, (16, 24)), change and change(arrays))
   with pytest.raises(errors.UserError, match=message):
-    tfm.load(rewritten(deepseek, tmp_path / 'odd', said, scaled))
+    tfm.load(rewritten(deepseek, tmp_path / 'odd', quantization, scaled))
 
 
 def test_mxfp4_experts_without_scales_raise_errors(packed, tmp_path):

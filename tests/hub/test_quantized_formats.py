@@ -93,24 +93,26 @@ FORMATS = {
 }  # fmt: skip
 
 
-def _read(said, arrays, dtype='float32', **config):
+def _read(options, arrays, dtype='float32', **config):
   named = {f'm.{n}': a for n, a in arrays.items()}
-  return dequantized(Tensors(named), {'quantization_config': said, **config}, dtype, 'config.json')
+  return dequantized(
+    Tensors(named), {'quantization_config': options, **config}, dtype, 'config.json'
+  )
 
 
 @pytest.mark.parametrize('form', FORMATS)
 @pytest.mark.parametrize('chunk', [1 << 20, 1 << 9])
 def test_weights_match_the_format(form, chunk, monkeypatch):
   monkeypatch.setattr('tfm.hub.quantized.lazy_weights._CHUNK', chunk)
-  said, written = FORMATS[form]
-  arrays, wanted = written((48, 96))
-  found = _read(said, arrays | {'bias': np.ones(48, np.float16)})
+  options, written = FORMATS[form]
+  arrays, expected = written((48, 96))
+  found = _read(options, arrays | {'bias': np.ones(48, np.float16)})
   assert sorted(found) == ['m.bias', 'm.weight']
   assert found.shape('m.weight') == (48, 96)
-  np.testing.assert_array_equal(found['m.weight'], wanted)
+  np.testing.assert_array_equal(found['m.weight'], expected)
   for dtype in ('float16', 'bfloat16'):
     np.testing.assert_array_equal(
-      _read(said, arrays, dtype)['m.weight'], wanted.astype(np.dtype(dtype))
+      _read(options, arrays, dtype)['m.weight'], expected.astype(np.dtype(dtype))
     )
 
 
@@ -127,7 +129,7 @@ def plain(tmp_path_factory):
   'form', ['gptq_ordered', 'awq', 'int8_rows', 'nf4_nested', 'w8a8', 'w4a16_zeros', 'mlx']
 )
 def test_quantized_folders_load_as_their_weights(plain, tmp_path, form):
-  said, written = FORMATS[form]
+  options, written = FORMATS[form]
   arrays = safetensors.numpy.load_file(plain / SAFE)
   numbers = dict(arrays)
   for name in [n for n in arrays if n.endswith('proj.weight')]:
@@ -137,15 +139,15 @@ def test_quantized_folders_load_as_their_weights(plain, tmp_path, form):
     }
   config = json.loads((plain / 'config.json').read_text())
   name = 'quantization' if form == 'mlx' else 'quantization_config'
-  for folder, tensors, extra in (('quantized', arrays, {name: said}), ('numbers', numbers, {})):
+  for folder, tensors, extra in (('quantized', arrays, {name: options}), ('numbers', numbers, {})):
     (tmp_path / folder).mkdir()
-    held = {n: np.ascontiguousarray(a) for n, a in tensors.items()}
-    safetensors.numpy.save_file(held, tmp_path / folder / SAFE, metadata={'format': 'pt'})
+    stored = {n: np.ascontiguousarray(a) for n, a in tensors.items()}
+    safetensors.numpy.save_file(stored, tmp_path / folder / SAFE, metadata={'format': 'pt'})
     (tmp_path / folder / 'config.json').write_text(json.dumps(config | extra))
-  found, wanted = (
+  found, expected = (
     tfm.load(tmp_path / folder, dtype='float32').params for folder in ('quantized', 'numbers')
   )
-  jax.tree.map(np.testing.assert_array_equal, found, wanted)
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
 def _without(written, name):
@@ -154,7 +156,7 @@ def _without(written, name):
 
 
 @pytest.mark.parametrize(
-  ('said', 'arrays', 'message'),
+  ('options', 'arrays', 'message'),
   [
     (GPTQ | {'bits': 3}, {}, 'quantization_config: bits is 3. Expected 4, 8, 2'),
     ({'quant_method': 'gptq'}, {}, 'quantization_config: bits is None'),
@@ -247,9 +249,9 @@ def _without(written, name):
     ),
   ],
 )
-def test_inconsistent_tensors_raise_errors(said, arrays, message):
+def test_inconsistent_tensors_raise_errors(options, arrays, message):
   with pytest.raises(errors.UserError, match=message):
-    _read(said, arrays)
+    _read(options, arrays)
 
 
 def test_quantized_gpt2_raises_an_error():

@@ -26,10 +26,12 @@ def masked(m: Loaded, ids: np.ndarray, mask: int) -> int:
   places = np.arange(1, len(ids) - 1)
   rows = np.tile(ids, (len(places), 1))
   rows[np.arange(len(places)), places] = mask
-  said = jax.jit(lambda p, x: apply(m.spec, p, input_ids=x)['logits'])(
+  logits = jax.jit(lambda p, x: apply(m.spec, p, input_ids=x)['logits'])(
     m.params, jnp.asarray(rows, jnp.int32)
   )
-  return int(np.sum(np.argmax(np.asarray(said), -1)[np.arange(len(places)), places] == ids[places]))
+  return int(
+    np.sum(np.argmax(np.asarray(logits), -1)[np.arange(len(places)), places] == ids[places])
+  )
 
 
 @pytest.mark.slow
@@ -92,9 +94,11 @@ def test_roberta_of_antibodies_predicts_residues(sapiens, convert, tmp_path):
   theirs, info = transformers.RobertaForMaskedLM.from_pretrained(folder, output_loading_info=True)
   assert not info['missing_keys']
   with torch.no_grad():
-    said = theirs.eval()(torch.tensor(ids[None])).logits.numpy()
+    expected = theirs.eval()(torch.tensor(ids[None])).logits.numpy()
   np.testing.assert_allclose(
-    apply(m.spec, m.params, input_ids=ids[None])['logits'], said, atol=2e-5 * np.abs(said).max()
+    apply(m.spec, m.params, input_ids=ids[None])['logits'],
+    expected,
+    atol=2e-5 * np.abs(expected).max(),
   )
 
 

@@ -61,14 +61,14 @@ _CHANGES: dict[str, list] = {
 }
 
 
-def _config(family, rope, **beside):
+def _config(family, rope, **top_level):
   architecture, fields = FAMILIES[family]
   return {
     'model_type': family,
     'architectures': [architecture],
     **_SIZES,
     **fields,
-    **beside,
+    **top_level,
     'rope_scaling': rope,
   }
 
@@ -93,10 +93,10 @@ def _theirs(config, length):
 
   values = dict(config)
   try:
-    made = AutoConfig.for_model(values.pop('model_type'), **values)
-    module = __import__(MODEL_MAPPING[type(made)].__module__, fromlist=['x'])
+    config = AutoConfig.for_model(values.pop('model_type'), **values)
+    module = __import__(MODEL_MAPPING[type(config)].__module__, fromlist=['x'])
     name = next(n for n in vars(module) if n.endswith('RotaryEmbedding'))
-    rotary = getattr(module, name)(made)
+    rotary = getattr(module, name)(config)
     cos, sin = rotary(torch.zeros(1, length, 1), torch.arange(length)[None])
   except Exception:  # transformers raises many types for a broken config.
     return None
@@ -150,13 +150,15 @@ def test_top_level_rotary_fields_match_transformers(kind):
     {'partial_rotary_factor': 0.5},
   ]
   tables = [base, {**base, 'rope_theta': 5e5}, {**base, 'rope_theta': 1e6}]
-  for beside, table, name in itertools.product(places, tables, ['rope_scaling', 'rope_parameters']):
-    config = _config('llama', None, **beside)
+  for top_level, table, name in itertools.product(
+    places, tables, ['rope_scaling', 'rope_parameters']
+  ):
+    config = _config('llama', None, **top_level)
     _check({**config, name: table})
 
 
 @pytest.mark.parametrize(
-  ('rope', 'beside', 'said'),
+  ('rope', 'top_level', 'message'),
   [
     ({'type': 'linear'}, {}, r'rope_scaling: factor is missing'),
     ({'type': 'yarn', 'facter': 2.0}, {}, r"unknown key 'facter'\. Did you mean 'factor'"),
@@ -195,9 +197,9 @@ def test_top_level_rotary_fields_match_transformers(kind):
     ),
   ],
 )  # fmt: skip
-def test_inconsistent_rotary_keys_raise_errors(rope, beside, said):
-  with pytest.raises(errors.UserError, match=said):
-    weights.published(_config('llama', rope, **beside))
+def test_inconsistent_rotary_keys_raise_errors(rope, top_level, message):
+  with pytest.raises(errors.UserError, match=message):
+    weights.published(_config('llama', rope, **top_level))
 
 
 _GEMMA = {
@@ -207,7 +209,7 @@ _GEMMA = {
 
 
 @pytest.mark.parametrize(
-  ('fields', 'said'),
+  ('fields', 'message'),
   [
     (
       {'rope_parameters': {'rope_type': 'linear', 'factor': 8.0}},
@@ -222,8 +224,8 @@ _GEMMA = {
     ),
   ],
 )
-def test_rotary_tables_per_layer_type_are_never_merged(fields, said):
-  with pytest.raises(errors.UserError, match=said):
+def test_rotary_tables_per_layer_type_are_never_merged(fields, message):
+  with pytest.raises(errors.UserError, match=message):
     weights.published({**_GEMMA, **fields})
 
 

@@ -61,9 +61,9 @@ def test_truncated_file_raises_an_error(folder, size):
 
 
 def _written(folder, header, body=b'\0' * 24, length=None):
-  said = header if isinstance(header, bytes) else json.dumps(header).encode()
+  encoded = header if isinstance(header, bytes) else json.dumps(header).encode()
   (folder / SAFE).write_bytes(
-    struct.pack('<Q', len(said) if length is None else length) + said + body
+    struct.pack('<Q', len(encoded) if length is None else length) + encoded + body
   )
 
 

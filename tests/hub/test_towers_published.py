@@ -180,12 +180,12 @@ def test_text_commands_list_the_outputs_in_errors(clip, command, tmp_path, capsy
     hub.save(clip.ours.spec, clip.ours.params, folder)
   more = ['--prompt=a'] if command == 'generate' else []
   assert main.run([command, f'--checkpoint={folder}', *more]) == 2
-  said = capsys.readouterr().err
+  message = capsys.readouterr().err
   assert (
     'is no language model: it returns image_embeds, text_embeds, logits_per_text, logits_per_image'
-    in said
+    in message
   )
-  assert 'Expected a model with the head lm.' in said
+  assert 'Expected a model with the head lm.' in message
 
 
 def test_config_nests_the_towers(clip, tmp_path):

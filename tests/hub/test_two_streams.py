@@ -21,7 +21,7 @@ def both(tmp_path_factory):
 
 
 @pytest.fixture(scope='module', params=['ordered', 'tied'])
-def told(request, both):
+def targets_of_order(request, both):
   """Return order_ids and target_positions.
 
   Targets are the last P tokens of an order. Other tokens are ordered too or have the same rank.
@@ -52,12 +52,12 @@ def _theirs(both, order, targets):
     order[:, None] >= order[..., None],
     order[:, None] > order[..., None],
   )
-  asked = {
+  order_inputs = {
     'perm_mask': torch.tensor(hidden.astype(np.float32)),
     'target_mapping': torch.tensor(mapping),
   }
   both.theirs.zero_grad()
-  out = both.theirs(**published.their_inputs(both), **asked, output_hidden_states=True)
+  out = both.theirs(**published.their_inputs(both), **order_inputs, output_hidden_states=True)
   (torch.tensor(_weight(out.logits.shape)) * out.logits).sum().backward()
   grads = {n: p.grad.numpy() for n, p in both.theirs.named_parameters() if p.grad is not None}
   *_, content, query = (h.detach().numpy() for h in out.hidden_states)
@@ -68,11 +68,11 @@ def _weight(shape):
   return np.random.default_rng(5).standard_normal(tuple(shape)).astype(np.float32)
 
 
-def test_streams_match_transformers_in_every_kernel(both, told):
-  order, targets = told
+def test_streams_match_transformers_in_every_kernel(both, targets_of_order):
+  order, targets = targets_of_order
   logits, content, query, their_grads = _theirs(both, order, targets)
 
-  def said(params, run):
+  def loss(params, run):
     out = apply(
       both.ours.spec, params, run=run, order_ids=order, target_positions=targets,
       output_hidden_states=True, **both.inputs,
@@ -81,7 +81,7 @@ def test_streams_match_transformers_in_every_kernel(both, told):
 
   for kernel in (DenseAttention(), Blockwise(8, 8)):
     ask = jax.jit(
-      jax.value_and_grad(lambda p, kernel=kernel: said(p, Run(attend=kernel)), has_aux=True)
+      jax.value_and_grad(lambda p, kernel=kernel: loss(p, Run(attend=kernel)), has_aux=True)
     )
     (_, out), grads = ask(both.ours.params)
     for ours, theirs in ((out['logits'], logits), (out['last_hidden_state'], query)):
@@ -94,10 +94,10 @@ def test_streams_match_transformers_in_every_kernel(both, told):
   assert np.abs(grads['embed']['query']).max() > 0
 
 
-def test_order_alone_matches_the_permutation_mask(both, told):
+def test_order_alone_matches_the_permutation_mask(both, targets_of_order):
   import torch
 
-  order, _ = told
+  order, _ = targets_of_order
   hidden = torch.tensor((order[:, None] > order[..., None]).astype(np.float32))
   with torch.no_grad():
     theirs = both.theirs(**published.their_inputs(both), perm_mask=hidden).logits.numpy()

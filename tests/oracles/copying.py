@@ -71,10 +71,10 @@ def stacked(at: str, layers: range, block: Callable[[int], Flat]) -> Flat:
 
 def tree(spec: Model, flat: Flat) -> Any:
   """Return a flat map as the parameters of a spec, after a check of names and shapes."""
-  wanted, treedef = jax.tree_util.tree_flatten_with_path(transformer.param_shapes(spec))
-  names = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in wanted]
+  shapes, treedef = jax.tree_util.tree_flatten_with_path(transformer.param_shapes(spec))
+  names = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in shapes]
   assert sorted(names) == sorted(flat), set(names) ^ set(flat)
-  for name, (_, leaf) in zip(names, wanted, strict=True):
+  for name, (_, leaf) in zip(names, shapes, strict=True):
     assert flat[name].shape == leaf.shape, (name, flat[name].shape, leaf.shape)
   return jax.tree_util.tree_unflatten(
     treedef, [np.asarray(flat[name], np.float32) for name in names]

@@ -159,12 +159,12 @@ def test_v3_logits_and_drafts_match_transformers():
 
   @jax.jit
   def run(params):
-    said = transformer.apply(spec, params, input_ids=ids)
+    out = transformer.apply(spec, params, input_ids=ids)
     next_BT = jnp.concatenate(
-      [ids[:, 1:], jnp.argmax(said['logits'][:, -1:], -1).astype(jnp.int32)], 1
+      [ids[:, 1:], jnp.argmax(out['logits'][:, -1:], -1).astype(jnp.int32)], 1
     )
-    return said['logits'], mtp.draft(
-      spec, params, mtp.init_cache(spec, 2, 16), said['mtp_state'], next_BT
+    return out['logits'], mtp.draft(
+      spec, params, mtp.init_cache(spec, 2, 16), out['mtp_state'], next_BT
     )
 
   ours, draft = run(params)
