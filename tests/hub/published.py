@@ -209,7 +209,9 @@ def their_inputs(both: Both) -> dict[str, Any]:
   }
   if both.case.image is not None and 'interpolate_pos_encoding' in known:
     tensors['interpolate_pos_encoding'] = True
-  return {n: x[:, None] if both.case.choosing else x for n, x in tensors.items()}
+  if both.case.choosing:
+    return {n: x[:, None] for n, x in tensors.items()}
+  return tensors
 
 
 def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

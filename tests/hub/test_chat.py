@@ -69,7 +69,16 @@ def base(tmp_path_factory):
 
 
 def with_template(base, template, folder=None):
-  """Return the folder with a template in its tokenizer_config.json."""
+  """Write a template into the tokenizer_config.json of a folder.
+
+  Args:
+    base: The folder with the tokenizer.
+    template: The chat template.
+    folder: The folder to return. By default `base`.
+
+  Returns:
+    The folder.
+  """
   path = base / 'tokenizer_config.json'
   config = json.loads(path.read_text()) | {'chat_template': template}
   path.write_text(json.dumps(config))

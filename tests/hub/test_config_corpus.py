@@ -2,7 +2,7 @@
 
 `tests/hub/configs/*.jsonl` has one repository per line: its name, its number of parameters (null if
 not published), and the fields of its `config.json`. The fields are written from published facts,
-including unusual ones that programs leave in it.
+including unusual fields that programs add.
 """
 
 import contextlib

@@ -20,10 +20,10 @@ def test_one_matrix_is_dequantized_at_a_time(tmp_path, monkeypatch):
     'llama.feed_forward_length': 2048,
     'llama.rope.dimension_count': 64,
   }
-  arrays = {
-    n: np.zeros([{32: 256, 16: 128, 64: 2048}.get(s, s) for s in a.shape])
-    for n, a in tiny_arrays().items()
-  }
+  sizes = {32: 256, 16: 128, 64: 2048}
+  arrays = {}
+  for name, array in tiny_arrays().items():
+    arrays[name] = np.zeros([sizes.get(s, s) for s in array.shape])
   tensors = ggufs.plain({n: a for n, a in arrays.items() if a.ndim == 1})
   for name, array in arrays.items():
     if array.ndim == 2:

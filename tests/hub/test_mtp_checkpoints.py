@@ -41,13 +41,23 @@ def loaded(folder):
 
 
 def changed(folder, new, arrays=lambda found: None, **fields):
-  found = safetensors.numpy.load_file(folder / SAFE)
-  arrays(found)
+  """Copy a published folder with changes.
+
+  Args:
+    folder: The folder.
+    new: The new folder.
+    arrays: Changes the tensors by name in place.
+    **fields: Changed fields of the config.
+
+  Returns:
+    The new folder.
+  """
+  tensors = safetensors.numpy.load_file(folder / SAFE)
+  arrays(tensors)
   new.mkdir()
-  safetensors.numpy.save_file(found, new / SAFE, metadata={'format': 'pt'})
-  (new / 'config.json').write_text(
-    json.dumps(json.loads((folder / 'config.json').read_text()) | fields)
-  )
+  safetensors.numpy.save_file(tensors, new / SAFE, metadata={'format': 'pt'})
+  config = json.loads((folder / 'config.json').read_text()) | fields
+  (new / 'config.json').write_text(json.dumps(config))
   return new
 
 

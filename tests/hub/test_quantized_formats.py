@@ -229,7 +229,7 @@ def _without(written, name):
     (
       _compressed('int-quantized', strategy='group', group_size=32),
       make.compressed((48, 96), 'group')[0],
-      r'm.weight_scale is \[48, 6\] for 48 x 96 numbers. Expected one of the schemes',
+      r'm.weight_scale is \[48, 6\] for 48 x 96 numbers. Expected scales of a scheme in',
     ),
     (
       _compressed('pack-quantized', num_bits=8, **GROUPS),

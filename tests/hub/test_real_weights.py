@@ -22,6 +22,14 @@ def masked(m: Loaded, ids: np.ndarray, mask: int) -> int:
   """Return how many tokens are predicted correctly, each masked in its own sequence.
 
   The first and the last token are not masked.
+
+  Args:
+    m: The model.
+    ids: The tokens of a sequence.
+    mask: The id of the mask token.
+
+  Returns:
+    The number of correct predictions.
   """
   places = np.arange(1, len(ids) - 1)
   rows = np.tile(ids, (len(places), 1))

@@ -91,19 +91,16 @@ def inputs(spec: Any) -> dict[str, np.ndarray]:
   pixels = rng.standard_normal((IMAGES, 3, 24, 24)).astype(np.float32)
   found = {'input_ids': ids, 'pixel_values': pixels}
   towers = (spec, *spec.towers.values())
-  return {
-    name: array for name, array in found.items() if any(name in t.embed.needs for t in towers)
-  }
+  needed = set().union(*(t.embed.needs for t in towers))
+  return {name: array for name, array in found.items() if name in needed}
 
 
 def their_inputs(both: Both) -> dict[str, Any]:
   """Return the inputs as PyTorch tensors."""
   import torch
 
-  return {
-    n: torch.tensor(a, dtype=torch.long if a.dtype == np.int32 else None)
-    for n, a in both.inputs.items()
-  }
+  tensors = {n: torch.tensor(a) for n, a in both.inputs.items()}
+  return {n: x if x.is_floating_point() else x.long() for n, x in tensors.items()}
 
 
 def their_outputs(both: Both) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:

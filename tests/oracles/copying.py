@@ -36,9 +36,8 @@ class Theirs:
   def merge(self, ours: str, theirs: str) -> Flat:
     """Return a projection from heads, N H -> D."""
     flat = self.dense(ours, theirs)
-    return {
-      k: v.reshape(-1, self.H, v.shape[-1]) if k.endswith('kernel') else v for k, v in flat.items()
-    }
+    kernel = flat[f'{ours}/kernel']
+    return flat | {f'{ours}/kernel': kernel.reshape(-1, self.H, kernel.shape[-1])}
 
   def fused(self, ours: str, theirs: str) -> Flat:
     """Return q, k and v of a fused `Linear` with outputs ordered by head, q k v, H (BLOOM)."""
@@ -66,7 +65,8 @@ def stacked(at: str, layers: range, block: Callable[[int], Flat]) -> Flat:
     The map of the stacked layers.
   """
   every = [block(i) for i in layers]
-  return {f'{at}/{name}': np.stack([one[name] for one in every]) for name in every[0]}
+  stack = lambda name: np.stack([one[name] for one in every])
+  return {f'{at}/{name}': stack(name) for name in every[0]}
 
 
 def tree(spec: Model, flat: Flat) -> Any:

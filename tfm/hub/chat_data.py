@@ -1,4 +1,4 @@
-"""Sanitised inputs of chat templates: sanitised JSON values without methods."""
+"""Sanitised inputs of chat templates: JSON values without methods."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 
 def compile_template(template: str) -> Any:
-  """Return a compile_template template.
+  """Compile a chat template.
 
   Raises:
     jinja2.TemplateSyntaxError: The text is not a valid template.

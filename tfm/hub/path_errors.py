@@ -1,4 +1,4 @@
-"""Explain why a path cannot be loaded: it is no checkpoint and no published folder."""
+"""Errors for paths that are neither a checkpoint of tfm nor a published folder."""
 
 import json
 from pathlib import Path

@@ -67,7 +67,7 @@ class _Pair(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Merged:
-  """A weight with a merged adapter."""
+  """A lazy weight with a merged adapter."""
 
   base: Entry
   pair: _Pair

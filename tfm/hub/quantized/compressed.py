@@ -146,5 +146,5 @@ def _block(
   fitting = (each for each in sizes if grid == (-(-rows // each[0]), -(-columns // each[1])))
   if (found := next(fitting, None)) is None:
     what = f'{module}.weight_scale is {list(grid)} for {rows} x {columns} numbers'
-    parts.refuse(what, f'one of the schemes {list(schemes)}')
+    parts.refuse(what, f'scales of a scheme in {list(schemes)}')
   return found
